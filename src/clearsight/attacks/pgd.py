@@ -1,0 +1,67 @@
+"""Madry et al. 2018, arXiv:1706.06083, section 2.1."""
+
+import torch
+from torch import Tensor
+
+from clearsight import draws
+from clearsight.methods import method
+from clearsight.classifier import Classifier
+from clearsight.layers import gradients
+from clearsight.targets import Goal
+
+
+@method(paper="arXiv:1706.06083", claims="linf stochastic")
+def pgd(
+    model: Classifier,
+    x: Tensor,
+    goal: Goal,
+    *,
+    eps: float,
+    steps: int = 20,
+    step: float | None = None,
+    restarts: int = 1,
+    early_stop: bool = True,
+) -> Tensor:
+    """Signed-gradient steps towards the goal, projected into the eps-cube, with restarts.
+
+    x (B, C, *S) in [0, 1] -> the same shape; eps in pixels.  step: the size of one step; none is eps / 4, but never
+    below 2.5 eps / steps.  Of all iterates of all restarts the best is kept for each picture: one that meets the goal,
+    and among those (or where there is none) the one with the lowest loss.  The first start is the picture itself, the
+    other restarts begin at random points of the cube.  early_stop: a picture that meets the goal is left alone.
+
+    With two steps of half the budget and more, a linear model ends in the worst corner of the cube:
+
+    >>> from clearsight.testing import linear
+    >>> from clearsight.targets import Misclassify
+    >>> x, right = torch.tensor([[[[0.5, 0.5]]]]), Misclassify(torch.tensor([0]))
+    >>> pgd(linear([[3.0, -2.0], [0.0, 0.0]]), x, right, eps=0.25, steps=2, early_stop=False).tolist()
+    [[[[0.25, 0.75]]]]
+    """
+    size = max(eps / 4, 2.5 * eps / max(steps, 1)) if step is None else step
+    low, high = (x - eps).clamp(min=0), (x + eps).clamp(max=1)
+    best = x.clone()
+    best_loss = torch.full((len(x),), torch.inf, device=x.device)
+    best_met = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    for restart in range(restarts):
+        rows = (~best_met).nonzero()[:, 0] if early_stop else torch.arange(len(x), device=x.device)
+        z = x[rows]
+        if restart:
+            z = low[rows] + (high - low)[rows] * draws.uniform(z, rows)
+        for i in range(steps + 1):
+            if not len(rows):
+                return best
+            z = z.detach().requires_grad_(i < steps)
+            with torch.set_grad_enabled(i < steps):
+                out = model(z)
+                loss = goal[rows.cpu()].loss(out)
+            met = goal[rows.cpu()].met(out.detach()).to(x.device)
+            better = (met & ~best_met[rows]) | ((met == best_met[rows]) & (loss.detach() < best_loss[rows]))
+            here = rows[better]
+            best[here], best_loss[here], best_met[here] = z.detach()[better], loss.detach()[better], met[better]
+            if i == steps:
+                break
+            (g,) = gradients(loss, z)
+            z = torch.clamp(z.detach() - size * g.sign(), low[rows], high[rows])
+            if early_stop:
+                rows, z = rows[~met], z[~met]
+    return best

@@ -1,0 +1,247 @@
+"""The model under audit: a network with its normalisation and its labels, and the guard around it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from clearsight.errors import Refused, nearest
+
+Interpolation = Literal["nearest", "bilinear", "bicubic"]
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a picture file becomes pixels in [0, 1], and what is subtracted and divided inside the model.
+
+    size: (height, width) of the network's input in pixels; an int is a square, (L,) a sequence.
+    mean, std: one number per channel, in units of pixels in [0, 1]; their length says grey (1) or RGB (3).
+    resize: the shorter side is first resized to this many pixels, then the centre of `size` is cut out;
+        None squeezes the whole picture to `size`, whatever its proportions.
+    """
+
+    size: tuple[int, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: Interpolation = "bilinear"
+    resize: int | None = None
+
+    def __post_init__(self) -> None:
+        size = (self.size, self.size) if isinstance(self.size, int) else tuple(int(n) for n in self.size)
+        object.__setattr__(self, "size", size)
+        for name in ("mean", "std"):
+            value = getattr(self, name)
+            value = (value,) if isinstance(value, int | float) else value
+            object.__setattr__(self, name, tuple(float(v) for v in value))
+        if not size or min(size) < 1:
+            raise Refused(f"preprocess size {size}: every side must be at least 1 pixel")
+        if len(self.mean) != len(self.std) or not self.mean:
+            raise Refused(f"preprocess has {len(self.mean)} means, {len(self.std)} stds: give one of each per channel")
+        if min(self.std) <= 0:
+            raise Refused(f"preprocess std {self.std}: every std must be above 0")
+        if self.interpolation not in ("nearest", "bilinear", "bicubic"):
+            raise Refused(f"interpolation {self.interpolation!r}: one of nearest, bilinear, bicubic")
+        if self.resize is not None and self.resize < max(size):
+            raise Refused(f"preprocess resize {self.resize} is smaller than the size {size} cut out of it")
+
+    @property
+    def channels(self) -> int:
+        return len(self.mean)
+
+
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """A network, its preprocessing and its labels.  Everything outside sees pixels in [0, 1] and logits.
+
+    source: the words that load it again ("demo", "timm:resnet18", a folder).
+    output: which part of a tuple or dict that the network returns holds the scores.
+    scores: what the network returns; probabilities are turned into logits by their logarithm.
+    """
+
+    net: nn.Module
+    preprocess: Preprocess
+    labels: tuple[str, ...]
+    source: str = ""
+    output: str | int | None = None
+    scores: Literal["logits", "probabilities"] = "logits"
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Logits (B, K) of pixels x (B, C, *S) in [0, 1]; differentiable in x."""
+        if x.dim() != 2 + len(self.preprocess.size) or x.shape[1] != self.preprocess.channels:
+            wanted = ("B", self.preprocess.channels, *self.preprocess.size)
+            raise Refused(f"input of shape {tuple(x.shape)}: this model takes ({', '.join(map(str, wanted))})")
+        per_channel = (-1,) + (1,) * (x.dim() - 2)
+        mean = x.new_tensor(self.preprocess.mean).view(per_channel)
+        std = x.new_tensor(self.preprocess.std).view(per_channel)
+        out = pick(self.net((x - mean) / std), self.output)
+        if out.dim() != 2 or out.shape[0] != x.shape[0]:
+            raise Refused(
+                f"the network's output has shape {tuple(out.shape)}, not ({x.shape[0]}, {len(self.labels)}): "
+                "a classifier gives one row of scores per picture"
+            )
+        if out.shape[1] != len(self.labels):
+            raise Refused(
+                f"the network gives {out.shape[1]} scores per picture but {len(self.labels)} labels are known: "
+                f"give labels=[...] with {out.shape[1]} names, in the order of the scores"
+            )
+        return out if self.scores == "logits" else out.clamp_min(torch.finfo(out.dtype).tiny).log()
+
+    @property
+    def device(self) -> torch.device:
+        return next((p.device for p in self.net.parameters()), torch.device("cpu"))
+
+    def fingerprint(self) -> str:
+        """16 hex digits of a hash over the names and values of all weights and buffers."""
+        h = hashlib.sha256()
+        for name, value in self.net.state_dict().items():
+            h.update(name.encode())
+            if isinstance(value, Tensor):
+                h.update(f"{value.dtype}{tuple(value.shape)}".encode())
+                h.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return h.hexdigest()[:16]
+
+    def index(self, label: str | int) -> int:
+        """The number of a class given by number, by label, or by one of a label's comma-separated names."""
+        text = str(label).strip()
+        if text not in self.labels and text.isdigit():
+            if int(text) < len(self.labels):
+                return int(text)
+            raise Refused(f"class {text}: this model has classes 0 to {len(self.labels) - 1}")
+        table = _names(self.labels)
+        found = table.get(plain(text), ())
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise Refused(f"class {text!r} names several classes: write the number, {' or '.join(map(str, found))}")
+        raise Refused(f"the model has no class {text!r}: {nearest(plain(text), table)}")
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Eval mode and frozen parameters inside; on leaving, also by an exception, everything as it was.
+
+        Modes, requires_grad, .grad, buffers and hooks are put back.  Changed parameters and, where nothing else went
+        wrong, forgotten hooks are an error, because then the method inside is wrong.
+        """
+        modules = list(self.net.modules())
+        params = list(self.net.named_parameters())
+        training = [m.training for m in modules]
+        wanted = [(p.requires_grad, p.grad, p._version) for _, p in params]
+        buffers = [(b, b.detach().clone()) for b in self.net.buffers()]
+        hooks = [{k: dict(getattr(m, k)) for k in _HOOKS if getattr(m, k, None) is not None} for m in modules]
+        for m in modules:
+            m.training = False
+        for _, p in params:
+            p.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for m, t in zip(modules, training, strict=True):
+                m.training = t
+            for (_, p), (r, g, _) in zip(params, wanted, strict=True):
+                p.requires_grad_(r)
+                p.grad = g
+            with torch.no_grad():
+                for b, was in buffers:
+                    if not torch.equal(b, was):
+                        b.copy_(was)
+            left = _restore_hooks(modules, hooks)
+        if left:
+            raise RuntimeError(f"{left} hook(s) were left on the network (and are now removed)")
+        changed = [n for (n, p), (_, _, v) in zip(params, wanted, strict=True) if p._version != v]
+        if changed:
+            raise RuntimeError(f"parameters were changed: {', '.join(changed[:3])}; work on a copy.deepcopy")
+
+
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks_with_kwargs",
+)
+
+
+def _restore_hooks(modules: list[nn.Module], hooks: list[dict[str, dict[int, Any]]]) -> int:
+    left = 0
+    for m, kinds in zip(modules, hooks, strict=True):
+        for kind, was in kinds.items():
+            now = getattr(m, kind)
+            if dict(now) != was:
+                left += len(now.keys() - was.keys())
+                now.clear()
+                now.update(was)
+    return left
+
+
+def pick(out: Any, output: str | int | None) -> Tensor:
+    """The scores in whatever a network returned, or a refusal that names what there is."""
+    if output is not None:
+        try:
+            out = out[output] if isinstance(out, Mapping) or isinstance(output, int) else getattr(out, output)
+        except (KeyError, IndexError, AttributeError, TypeError):
+            raise Refused(f"the network's output has no part {output!r}: it is {_shape(out)}") from None
+    if not isinstance(out, Tensor):
+        first = repr(next(iter(out))) if isinstance(out, Mapping) and out else "0"
+        raise Refused(f"the network returns {_shape(out)}, not a tensor: say where the scores are, output={first}")
+    return out
+
+
+def _shape(out: Any) -> str:
+    if isinstance(out, Tensor):
+        return f"a tensor {tuple(out.shape)}"
+    if isinstance(out, Mapping):
+        return "a dict with " + ", ".join(f"{k!r}: {_shape(v)}" for k, v in out.items())
+    if isinstance(out, tuple | list):
+        return f"a {type(out).__name__} of " + ", ".join(f"{i}: {_shape(v)}" for i, v in enumerate(out))
+    return f"a {type(out).__name__}"
+
+
+def plain(label: str) -> str:
+    """A label as it is compared: lower case, underscores and hyphens as spaces, single spaces.
+
+    >>> plain("Reflex_camera")
+    'reflex camera'
+    """
+    return " ".join(label.lower().replace("_", " ").replace("-", " ").split())
+
+
+def _names(labels: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    """Every way to write a label -> the classes it means; a whole label wins over a part of another."""
+    whole: dict[str, tuple[int, ...]] = {}
+    parts: dict[str, tuple[int, ...]] = {}
+    for i, label in enumerate(labels):
+        whole[plain(label)] = (*whole.get(plain(label), ()), i)
+        for part in {plain(p) for p in label.split(",")}:
+            parts[part] = (*parts.get(part, ()), i)
+    return parts | whole
+
+
+def wrap(
+    net: nn.Module,
+    preprocess: Preprocess,
+    labels: list[str] | tuple[str, ...],
+    *,
+    output: str | int | None = None,
+    scores: Literal["logits", "probabilities"] = "logits",
+    source: str = "",
+) -> Classifier:
+    """A Classifier from a network of yours.  Nothing is guessed: preprocessing and labels must be given.
+
+    A network that torch.compile has wrapped is taken as it was before, because compiled code ignores hooks.
+    """
+    net = getattr(net, "_orig_mod", net)
+    if not isinstance(net, nn.Module):
+        raise Refused(f"a {type(net).__name__} is not a torch.nn.Module: wrap(net, preprocess, labels) takes a network")
+    if not isinstance(preprocess, Preprocess):
+        raise Refused("preprocessing is unknown: preprocess=Preprocess(size=224, mean=(0.5,) * 3, std=(0.5,) * 3)")
+    if isinstance(labels, str) or len(labels) < 2:
+        raise Refused("labels=[...] takes the names of at least two classes, in the order of the network's scores")
+    return Classifier(net, preprocess, tuple(map(str, labels)), source or type(net).__name__, output, scores)

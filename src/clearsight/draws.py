@@ -1,0 +1,61 @@
+"""Random numbers that belong to the picture, so that batch size, order and neighbours cannot show in a result.
+
+The runner opens ``seeded``; methods draw with ``uniform`` and ``normal``.  Each picture has its own generator, seeded
+by the seed and by its pixels, and drawn from in the order in which the method asks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_generators: ContextVar[list[torch.Generator] | None] = ContextVar("generators", default=None)
+
+
+@contextmanager
+def seeded(seed: int, x: Tensor) -> Iterator[None]:
+    """One generator for each picture of x (B, ...); every global generator is seeded too, and given back as it was."""
+    keys = [hashlib.blake2b(p.tobytes(), digest_size=7, salt=b"clearsight").digest() for p in x.detach().cpu().numpy()]
+    generators = [torch.Generator().manual_seed((int.from_bytes(k, "big") ^ seed) & (2**63 - 1)) for k in keys]
+    devices = [x.device] if x.is_cuda else []
+    python, numpy = random.getstate(), np.random.get_state()
+    token = _generators.set(generators)
+    try:
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+            yield
+    finally:
+        _generators.reset(token)
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+def uniform(like: Tensor, rows: Tensor | None = None) -> Tensor:
+    """Numbers in [0, 1) of the shape of ``like`` (n, ...); rows (n,) says which picture each belongs to."""
+    return _draw(like, rows, normal=False)
+
+
+def normal(like: Tensor, rows: Tensor | None = None) -> Tensor:
+    """Standard normal numbers of the shape of ``like`` (n, ...); rows (n,) says which picture each belongs to."""
+    return _draw(like, rows, normal=True)
+
+
+def _draw(like: Tensor, rows: Tensor | None, *, normal: bool) -> Tensor:
+    draw = torch.randn if normal else torch.rand
+    generators = _generators.get()
+    if generators is None:  # a method called by itself, outside the runner
+        return draw(like.shape, dtype=like.dtype, device=like.device)
+    which = range(len(like)) if rows is None else rows.tolist()
+    if rows is None and len(like) != len(generators):
+        raise ValueError(f"a draw for {len(like)} rows of a batch of {len(generators)}: say which with rows=")
+    drawn = [draw(like.shape[1:], dtype=like.dtype, generator=generators[i]) for i in which]
+    return torch.stack(drawn).to(like.device) if drawn else torch.empty_like(like)

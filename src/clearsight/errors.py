@@ -1,0 +1,24 @@
+"""The one error that users are meant to read."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class Refused(ValueError):  # noqa: N818 (it reads as what happened: raise Refused)
+    """The work cannot be done as asked.  The sentence says what was wrong and what to do."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint to end an error with: the known words most like an unknown one, or how to find them all.
+
+    >>> nearest("grad-cm", ["saliency", "grad-cam"])
+    'did you mean grad-cam?'
+    """
+    known = list(known)
+    close = difflib.get_close_matches(word.lower(), known, n=3, cutoff=0.5)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    shown = ", ".join(known[:12])
+    return f"there are {shown}{', ...' if len(known) > 12 else ''}"

@@ -1,0 +1,29 @@
+"""Selvaraju et al. 2017, arXiv:1610.02391, equations 1 and 2."""
+
+import torch
+from torch import Tensor
+
+from clearsight.methods import method
+from clearsight.classifier import Classifier
+from clearsight.layers import activations_and_gradients, enlarge
+from clearsight.targets import Target
+
+
+@method(paper="arXiv:1610.02391", claims="class-sensitive needs-convolutions")
+def grad_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
+    """The channels of one layer, weighted by their mean gradient, summed, rectified and enlarged.
+
+    x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in units of the target (divided by the number of places of the layer).
+    layer: the name of a module that gives feature maps; "auto" is the last one before pooling.
+
+    Behind one averaged channel the map is that channel, times its weight, over its number of places:
+
+    >>> from clearsight.testing import pooled
+    >>> from clearsight.targets import ClassScore
+    >>> grad_cam(pooled([[4.0], [0.0]]), torch.tensor([[[[0.0, 1.0]]]]), ClassScore(0)).tolist()
+    [[[0.0, 2.0]]]
+    """
+    a, g = activations_and_gradients(model, x, target, layer)
+    places = tuple(range(2, a.dim()))
+    cam = (g.mean(places, keepdim=True) * a).sum(1).relu()
+    return enlarge(cam, x.shape[2:]).to(torch.float32)

@@ -1,0 +1,59 @@
+"""Zeiler & Fergus 2014, arXiv:1311.2901, section 4.2."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from clearsight.batching import pairs
+from clearsight.methods import method
+from clearsight.classifier import Classifier
+from clearsight.errors import Refused
+from clearsight.fill import flat
+from clearsight.targets import Target
+
+
+@method(paper="arXiv:1311.2901", claims="signed class-sensitive")
+def occlusion(
+    model: Classifier, x: Tensor, target: Target, *, window: int = 32, stride: int = 16, fill: float | None = None
+) -> Tensor:
+    """How much the target falls when a window is covered, averaged over the windows that cover a pixel.
+
+    x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target.  window, stride: in pixels; a window larger than
+    the picture is cut to it, and the last window of a row ends at the border.  fill: the pixel value of the cover;
+    none is the mean of the model's preprocessing (0 after normalisation).
+
+    >>> from clearsight.testing import linear
+    >>> from clearsight.targets import ClassScore
+    >>> x = torch.tensor([[[[0.5, 1.0]]]])
+    >>> occlusion(linear([[3.0, -2.0], [0.0, 0.0]]), x, ClassScore(0), window=1, stride=1, fill=0.0).tolist()
+    [[[1.5, -2.0]]]
+    """
+    cover = flat(model, x[:1], fill)
+    places = [_starts(side, window, stride) for side in x.shape[2:]]
+    windows = torch.cartesian_prod(*[torch.tensor(p) for p in places]).view(-1, len(places))
+    with torch.no_grad():
+        whole = target(model(x))
+        total, count = torch.zeros_like(x[:, 0]), torch.zeros_like(x[0, 0])
+        for start in windows:
+            count[_slices(start, window)] += 1
+        for rows, k in pairs(len(x), len(windows)):
+            covered = x[rows].clone()
+            for i, w in enumerate(k.tolist()):
+                here = (slice(None), *_slices(windows[w], window))
+                covered[i][here] = cover[0][here]
+            fall = whole[rows] - target[rows](model(covered))
+            for i, (row, w) in enumerate(zip(rows.tolist(), k.tolist(), strict=True)):
+                total[row][_slices(windows[w], window)] += fall[i]
+    return total / count
+
+
+def _starts(side: int, window: int, stride: int) -> list[int]:
+    if window < 1 or stride < 1 or stride > window:
+        raise Refused(f"window {window}, stride {stride}: strides from 1 to the window leave no gap")
+    free = max(side - window, 0)
+    return [min(i * stride, free) for i in range(math.ceil(free / stride) + 1)]
+
+
+def _slices(start: Tensor, window: int) -> tuple[slice, ...]:
+    return tuple(slice(s, s + window) for s in start.tolist())

@@ -1,0 +1,17 @@
+"""The floor under every table: no method that is worth its cost can do worse than chance."""
+
+from torch import Tensor
+
+from clearsight import draws
+from clearsight.methods import method
+from clearsight.classifier import Classifier
+from clearsight.targets import Target
+
+
+@method(paper="control", claims="control stochastic")
+def random(model: Classifier, x: Tensor, target: Target) -> Tensor:
+    """Independent uniform noise: a control map that knows nothing of the model.
+
+    x (B, C, *S) in [0, 1] -> (B, *S), in [0, 1), without a unit.
+    """
+    return draws.uniform(x[:, 0])

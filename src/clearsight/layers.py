@@ -1,0 +1,151 @@
+"""Layers inside the network: which one the class-activation methods read, and what stands and flows there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd, _AvgPoolNd, _MaxPoolNd
+
+from clearsight.classifier import Classifier
+from clearsight.errors import Refused, nearest
+from clearsight.targets import Target
+
+_POOLS = (_AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd, _AvgPoolNd, _MaxPoolNd, nn.Dropout, nn.Dropout2d, nn.Identity)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One run of one module in a forward pass."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...] | None  # of its output; None where that is not a tensor
+    convolves: bool
+    pools: bool
+
+
+def walk(model: Classifier, x: Tensor) -> list[Seen]:
+    """Every module run in one forward pass of x (B, C, *S), in the order in which they finish."""
+    seen: list[Seen] = []
+
+    def note(name: str, module: nn.Module, out: Any) -> None:
+        shape = tuple(out.shape) if isinstance(out, Tensor) else None
+        seen.append(Seen(name, type(module).__name__, shape, isinstance(module, _ConvNd), isinstance(module, _POOLS)))
+
+    handles = [
+        m.register_forward_hook(lambda module, _i, out, name=n: note(name, module, out))
+        for n, m in model.net.named_modules()
+        if n
+    ]
+    try:
+        with torch.no_grad():
+            model(x)
+    finally:
+        for h in handles:
+            h.remove()
+    return seen
+
+
+def target_layer(model: Classifier, x: Tensor) -> str:
+    """The last feature maps before the spatial axes are pooled away: what class-activation methods read by default.
+
+    x (B, C, *S).  Found by one forward pass: the last convolution whose output still has more than one place, then on
+    through what follows at the same resolution (normalisation, activation, the block and the stage around them).
+    Refused for networks without convolutions, and for those that go on with attention, where the last convolution
+    only cuts the picture into patches.
+    """
+    seen = walk(model, x[:1])
+
+    def spatial(s: Seen) -> bool:
+        return s.shape is not None and len(s.shape) == x.dim() and max(s.shape[2:]) > 1
+
+    last = max((i for i, s in enumerate(seen) if s.convolves and spatial(s)), default=None)
+    if last is None:
+        raise Refused(
+            f"{model.source or 'the network'} has no convolution with more than one place: class-activation methods "
+            "need feature maps; name a layer that has them with layer=, or use a gradient or perturbation method"
+        )
+    if any("attention" in s.kind.lower() for s in seen[last + 1 :]):
+        raise Refused(
+            f"after its last convolution ({seen[last].name}) {model.source or 'the network'} goes on with attention: "
+            "name a layer with feature maps with layer=, or use a gradient or perturbation method"
+        )
+    conv = seen[last].shape
+    assert conv is not None
+    after = [s for s in seen[last:] if not s.pools and spatial(s) and s.shape is not None and s.shape[2:] == conv[2:]]
+    return after[-1].name
+
+
+def find_layer(model: Classifier, x: Tensor, layer: str) -> str:
+    """The layer that the caller named, checked; or, for "auto", the one found by ``target_layer``."""
+    if layer == "auto":
+        return target_layer(model, x)
+    names = [n for n, _ in model.net.named_modules() if n]
+    if layer not in names:
+        raise Refused(f"the network has no layer {layer!r}: {nearest(layer, names)}")
+    return layer
+
+
+@contextmanager
+def cut_at(model: Classifier, layer: str, *, grad: bool) -> Iterator[list[Tensor]]:
+    """Catch what the layer gives, in the list that is yielded.  With grad, the graph begins there.
+
+    What runs after the layer works on a copy, so that an in-place ReLU behind it cannot change what was caught.
+    """
+    caught: list[Tensor] = []
+
+    def hook(_module: nn.Module, _inputs: Any, out: Any) -> Tensor:
+        if not isinstance(out, Tensor):
+            raise Refused(f"layer {layer} gives a {type(out).__name__}, not a tensor: name another with layer=")
+        if caught:
+            raise Refused(f"layer {layer} runs more than once in a forward pass: name another with layer=")
+        caught.append(out.detach().requires_grad_(grad))
+        return caught[0].clone()
+
+    handle = model.net.get_submodule(layer).register_forward_hook(hook)
+    try:
+        yield caught
+    finally:
+        handle.remove()
+
+
+def activations_and_gradients(model: Classifier, x: Tensor, target: Target, layer: str) -> tuple[Tensor, Tensor]:
+    """What stands at a layer, A (B, K, *s), and how the target changes with it, G = d target / d A, of the same shape.
+
+    The graph is cut at the layer: below it nothing is kept, so frozen networks work and it costs little over a forward.
+    """
+    layer = find_layer(model, x, layer)
+    with cut_at(model, layer, grad=True) as caught, torch.enable_grad():
+        score = target(model(x.detach()))
+    if not caught:
+        raise Refused(f"layer {layer} is not run in a forward pass: name another with layer=")
+    (a,) = caught
+    if a.dim() != x.dim():
+        raise Refused(f"layer {layer} gives {tuple(a.shape)}, which are not feature maps: name another with layer=")
+    (g,) = gradients(score, a, f"layer {layer}")
+    return a.detach(), g
+
+
+def gradients(score: Tensor, at: Tensor, where: str = "the pixels") -> tuple[Tensor]:
+    """d (sum of score) / d at, or a refusal that says why there is none."""
+    if not score.requires_grad:
+        raise Refused(
+            f"no gradient flows back to {where}: part of the network's forward runs under torch.no_grad() or detaches; "
+            "let it flow, name a later layer with layer=, or use a perturbation method such as occlusion"
+        )
+    (g,) = torch.autograd.grad(score.sum(), at, allow_unused=True)
+    if g is None:
+        raise Refused(f"the target does not depend on {where}: use another layer or method")
+    return (g,)
+
+
+def enlarge(maps: Tensor, size: torch.Size | tuple[int, ...]) -> Tensor:
+    """Maps of a layer (B, *s) -> the picture's size (B, *S), linearly between the places' centres."""
+    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(size)]
+    return nn.functional.interpolate(maps[:, None], tuple(size), mode=mode, align_corners=False)[:, 0]

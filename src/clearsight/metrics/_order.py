@@ -1,0 +1,45 @@
+"""Taking pixels away, or putting them back, in the order of a map."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from clearsight import draws
+from clearsight.batching import pairs
+from clearsight.classifier import Classifier
+from clearsight.fill import Fill, without
+from clearsight.targets import Target
+
+
+def ranks(maps: Tensor) -> Tensor:
+    """maps (B, *S) -> (B, *S) int64: 0 for the most relevant place; ties are broken by a seeded draw."""
+    flat = maps.flatten(1)
+    shuffled = draws.uniform(flat).argsort(dim=1)
+    order = shuffled.gather(1, flat.gather(1, shuffled).argsort(dim=1, descending=True, stable=True))
+    places = torch.arange(flat.shape[1], device=maps.device).expand_as(order)
+    return torch.empty_like(order).scatter(1, order, places).view(maps.shape)
+
+
+def curve(
+    model: Classifier, x: Tensor, target: Target, maps: Tensor, *, steps: int, fill: Fill, insert: bool
+) -> Tensor:
+    """The target after 0, 1, ... steps: (B, steps + 1).  Each step takes, or puts back, the same count of places.
+
+    x (B, C, *S), maps (B, *S).  Most relevant first; counts are exact.
+    """
+    rank, nothing = ranks(maps), without(model, x, fill)
+    places = rank[0].numel()
+    counts = torch.tensor([round(k * places / steps) for k in range(steps + 1)], device=x.device)
+    values = x.new_empty(len(x), steps + 1)
+    with torch.no_grad():
+        for rows, k in pairs(len(x), steps + 1):
+            first = (rank[rows] < counts[k].view(-1, *[1] * (rank.dim() - 1)))[:, None]
+            mixed = torch.where(first == insert, x[rows], nothing[rows])
+            values[rows, k] = target[rows](model(mixed))
+    return values
+
+
+def area(values: Tensor) -> Tensor:
+    """The area under curves (B, n) over [0, 1], by trapezoids -> (B,)."""
+    return torch.trapezoid(values, dx=1 / (values.shape[1] - 1), dim=1)

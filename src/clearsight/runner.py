@@ -1,0 +1,311 @@
+"""The only place where methods are run.  It distrusts them: clones, clips, recounts, seeds, counts and checks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from clearsight import draws
+from clearsight.batching import SIZE
+from clearsight.methods import Call, parse
+from clearsight.classifier import Classifier
+from clearsight.errors import Refused
+from clearsight.files import write_whole
+from clearsight.layers import find_layer
+from clearsight.targets import ClassScore, Goal, Target, as_goal
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Maps as the method gave them, and everything needed to make them again.
+
+    maps (B, *S) float32, signed and unscaled; x (B, C, *S) the pictures; method is spelled with the layer that was
+    used; forwards and backwards are passes per picture.
+    """
+
+    maps: Tensor
+    x: Tensor
+    method: str
+    target: Target
+    forwards: float
+    backwards: float
+    seconds: float
+    seed: int
+    model: str
+    fingerprint: str
+    labels: tuple[str, ...]
+    signed: bool
+
+    def questions(self) -> list[str]:
+        """What was asked, in words, for each picture."""
+        words = self.target.words(self.labels)
+        return words * len(self.maps) if len(words) == 1 else words
+
+    def save(self, path: str | Path) -> Path:
+        """Write the raw maps and where they come from as .npz (plain arrays, no pickle)."""
+        words = {"method": self.method, "model": self.model, "fingerprint": self.fingerprint}
+        arrays = {"maps": self.maps.numpy(), "target": np.array(self.questions()), "seed": np.array(self.seed)}
+        arrays |= {k: np.array(v) for k, v in words.items()}
+        return write_whole(Path(path).with_suffix(".npz"), lambda f: np.savez_compressed(f, **arrays))  # type: ignore[arg-type]
+
+    def _repr_html_(self) -> str:
+        from clearsight.draw import explanation_html
+
+        return explanation_html(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Attacked:
+    """What an attack found, recounted by the runner.
+
+    x (B, C, *S) inside the budget, whatever the method returned; fooled (B,) bool: the goal is met and was not met by
+    the clean picture; already (B,) bool: met before any attack; overstep: how far the method left the budget before it
+    was clipped; queries, backwards: passes per picture that was attacked.
+    """
+
+    x: Tensor
+    fooled: Tensor
+    already: Tensor
+    overstep: float
+    queries: float
+    backwards: float
+    seconds: float
+    method: str
+    eps: float
+    seed: int
+    clean: Tensor
+
+    def _repr_html_(self) -> str:
+        from clearsight.draw import attacked_html
+
+        return attacked_html(self)
+
+
+@dataclass
+class Passes:
+    forwards: int = 0
+    backwards: int = 0
+
+
+@contextmanager
+def counted(net: nn.Module) -> Iterator[Passes]:
+    """Count the pictures that go through the network, forwards and back."""
+    passes = Passes()
+
+    def forward(_module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
+        passes.forwards += len(args[0])
+        tensors = out.values() if isinstance(out, dict) else out if isinstance(out, tuple | list) else (out,)
+        for t in tensors:
+            if isinstance(t, Tensor) and t.requires_grad:
+                t.register_hook(lambda g: back(len(g)))  # type: ignore[no-untyped-call]
+                return
+
+    def back(n: int) -> None:
+        passes.backwards += n
+
+    handle = net.register_forward_hook(forward)
+    try:
+        yield passes
+    finally:
+        handle.remove()
+
+
+def check_pixels(model: Classifier, x: Tensor) -> Tensor:
+    """x as floats on the model's device, or a refusal: pixels are finite and in [0, 1]."""
+    if not isinstance(x, Tensor) or x.dim() < 3 or len(x) == 0:
+        raise Refused("pictures are one tensor (B, C, *S) with pixels in [0, 1] and at least one picture")
+    if not x.is_floating_point():
+        raise Refused(f"pixels of type {x.dtype}: give floats in [0, 1] (x.float() / 255)")
+    if not bool(x.isfinite().all()):
+        raise Refused("the pictures hold values that are not finite")
+    if float(x.min()) < 0 or float(x.max()) > 1:
+        raise Refused(
+            f"pixels run from {float(x.min()):.3g} to {float(x.max()):.3g}, not in [0, 1]: divide by 255, and leave "
+            "normalisation to the model's Preprocess"
+        )
+    return x.detach().to(model.device, torch.float32)
+
+
+def scores(model: Classifier, x: Tensor, batch: int = SIZE) -> Tensor:
+    """Logits (B, K) on the CPU, without a graph; refused where they are not finite."""
+    with torch.no_grad():
+        out = torch.cat([model(part).float().cpu() for part in torch.split(x, batch)])
+    if not bool(out.isfinite().all()):
+        raise Refused(f"{model.source or 'the model'} gives scores that are not finite for some of the pictures")
+    return out
+
+
+def explain(
+    model: Classifier,
+    x: Tensor,
+    method: str | Call = "grad-cam",
+    target: Target | None = None,
+    *,
+    seed: int = 0,
+    batch: int = SIZE,
+) -> Explanation:
+    """Run one explainer, spelled like ``integrated-gradients(steps=50)``, on pictures x (B, C, *S) in [0, 1].
+
+    target: what is explained; by default the logit of each picture's top class.  seed: same seed, same maps, whatever
+    the batch size, the order or the neighbours.  Refused: unknown methods and options, networks that the method cannot
+    explain, maps that are not finite or of the wrong shape.
+    """
+    call = parse(method, "explainers")
+    x = check_pixels(model, x)
+    began = time.perf_counter()
+    with model.undisturbed(), draws.seeded(seed, x[:1]):
+        if target is None:
+            target = ClassScore(scores(model, x, batch).argmax(1))
+        if "layer" in call.method.options:
+            call = call.with_options(layer=find_layer(model, x[:1], call.options.get("layer", "auto")))
+        maps = []
+        with counted(model.net) as passes:
+            for start in range(0, len(x), batch):
+                part = x[start : start + batch]
+                with draws.seeded(seed, part):
+                    found = call.method(model, part.clone(), target[slice(start, start + batch)], **call.options)
+                maps.append(_checked(found, (len(part), *part.shape[2:]), call))
+    n = len(x)
+    return Explanation(
+        maps=torch.cat(maps),
+        x=x.cpu(),
+        method=str(call),
+        target=target,
+        forwards=passes.forwards / n,
+        backwards=passes.backwards / n,
+        seconds=time.perf_counter() - began,
+        seed=seed,
+        model=model.source,
+        fingerprint=model.fingerprint(),
+        labels=model.labels,
+        signed="signed" in call.method.claims,
+    )
+
+
+def attack(
+    model: Classifier,
+    x: Tensor,
+    goal: Tensor | Goal,
+    method: str | Call = "pgd",
+    *,
+    eps: float | None = None,
+    seed: int = 0,
+    batch: int = SIZE,
+) -> Attacked:
+    """Run one attack, spelled like ``pgd(steps=20)``, on pictures x (B, C, *S) in [0, 1].
+
+    goal: right classes (B,), which means Misclassify, or a Goal.  eps: the budget in pixels in [0, 1], in the norm that
+    the attack claims; 8/255 where neither it nor the spelling says another.  Pictures that meet the goal already are
+    left as they are.
+    """
+    call, eps = _budget(parse(method, "attacks"), eps)
+    goal = as_goal(goal)
+    x = check_pixels(model, x)
+    began = time.perf_counter()
+    z = x.clone()
+    overstep = 0.0
+    with model.undisturbed(), draws.seeded(seed, x[:1]):
+        already = goal.met(scores(model, x, batch))
+        todo = (~already).nonzero()[:, 0]
+        with counted(model.net) as passes:
+            for rows in torch.split(todo, batch):
+                part = x[rows.to(x.device)]
+                with draws.seeded(seed, part):
+                    raw = call.method(model, part.clone(), goal[rows], eps=eps, **call.options)
+                raw = _checked(raw, tuple(part.shape), call, keep=True)
+                clipped = clip(raw, part, eps, call)
+                overstep = max(overstep, float((raw - clipped).abs().max()))
+                z[rows.to(x.device)] = clipped
+        fooled = goal.met(scores(model, z, batch)) & ~already
+    n = max(len(todo), 1)
+    return Attacked(
+        x=z.cpu(),
+        fooled=fooled,
+        already=already,
+        overstep=overstep,
+        queries=passes.forwards / n,
+        backwards=passes.backwards / n,
+        seconds=time.perf_counter() - began,
+        method=str(call),
+        eps=eps,
+        seed=seed,
+        clean=x.cpu(),
+    )
+
+
+def clip(raw: Tensor, x: Tensor, eps: float, call: Call) -> Tensor:
+    """The nearest picture to raw within eps of x, in the norm that the attack claims, and within [0, 1]."""
+    if "l2" in call.method.claims:
+        move = raw - x
+        norm = move.flatten(1).norm(dim=1).view(-1, *[1] * (x.dim() - 1))
+        raw = x + move * (eps / norm.clamp_min(1e-12)).clamp_max(1)
+    else:
+        raw = raw.clamp(x - eps, x + eps)
+    return raw.clamp(0, 1)
+
+
+def measure(
+    model: Classifier,
+    x: Tensor,
+    maps: Tensor,
+    metric: str | Call,
+    target: Target | None = None,
+    *,
+    regions: Tensor | None = None,
+    seed: int = 0,
+    batch: int = SIZE,
+) -> Tensor:
+    """One number (B,) per picture about its map, by a metric spelled like ``deletion(steps=20)``.
+
+    maps (B, *S); target: by default the probability of each picture's top class; regions (B, *S) bool, for metrics that
+    ask whether the map lies inside.
+    """
+    call = parse(metric, "metrics")
+    x = check_pixels(model, x)
+    if maps.shape != (len(x), *x.shape[2:]):
+        raise Refused(f"maps {tuple(maps.shape)} do not fit pictures {tuple(x.shape)}")
+    fits = regions is not None and regions.shape == maps.shape and regions.dtype == torch.bool
+    if "regions" in call.method.given and not fits:
+        raise Refused(f"{call.method.name} needs regions: a bool tensor {tuple(maps.shape)}, true on the object")
+    maps = maps.to(x)
+    with model.undisturbed(), draws.seeded(seed, x[:1]):
+        if target is None:
+            target = ClassScore(scores(model, x, batch).argmax(1), of="prob")
+        values = []
+        for start in range(0, len(x), batch):
+            rows = slice(start, start + batch)
+            given: dict[str, Any] = {"regions": regions[rows].to(x.device)} if regions is not None else {}
+            given = {k: v for k, v in given.items() if k in call.method.given}
+            with draws.seeded(seed, x[rows]):
+                found = call.method(model, x[rows].clone(), target[rows], maps[rows].clone(), **given, **call.options)
+            values.append(_checked(found, (len(x[rows]),), call, finite=False))
+    return torch.cat(values)
+
+
+def _budget(call: Call, eps: float | None) -> tuple[Call, float]:
+    spelled = call.options.get("eps")
+    if spelled is not None and eps is not None and spelled != eps:
+        raise Refused(f"{call} says eps={spelled:g}, but eps={eps:g} is given too: say it once")
+    eps = spelled if spelled is not None else 8 / 255 if eps is None else eps
+    if not 0 <= eps < float("inf"):
+        raise Refused(f"eps {eps:g}: a budget is a number from 0 up, in pixels in [0, 1] (8/255)")
+    return Call(call.method, {k: v for k, v in call.options.items() if k != "eps"}), float(eps)
+
+
+def _checked(found: Any, shape: tuple[int, ...], call: Call, *, finite: bool = True, keep: bool = False) -> Tensor:
+    """What a method returned, or an error that names the method: shape and finiteness are not taken on trust."""
+    if not isinstance(found, Tensor) or tuple(found.shape) != shape:
+        what = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise Refused(f"{call.method.name} gave {what}, not a tensor {shape}")
+    if finite and not bool(found.isfinite().all()):
+        raise Refused(f"{call.method.name} gave values that are not finite")
+    plain: Tensor = found.detach().float()
+    return plain if keep else plain.cpu()

@@ -1,0 +1,55 @@
+"""Intervals: every number in a report has one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+Judgement = Literal["pass", "warn", "fail"]
+Interval = tuple[float, float]
+
+
+def wilson(right: int, n: int, z: float = 1.959963984540054) -> Interval:
+    """The 95 % score interval of a share (Wilson 1927, doi:10.1080/01621459.1927.10502953).
+
+    >>> [round(v, 4) for v in wilson(8, 10)]
+    [0.4902, 0.9433]
+    """
+    if n == 0:
+        return (0.0, 1.0)
+    p = right / n
+    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
+    return (max(0.0, middle - half), min(1.0, middle + half))
+
+
+def bootstrap(values: Sequence[float], seed: int = 0, draws: int = 2000) -> Interval | None:
+    """The 95 % percentile interval of a mean (Efron 1979, doi:10.1214/aos/1176344552); seeded.
+
+    None where there are fewer than two values: they have no spread to draw from.
+    """
+    v = np.asarray(values, dtype=np.float64)
+    if len(v) < 2:
+        return None
+    rng = np.random.default_rng(seed)
+    means = np.array([v[rng.integers(0, len(v), len(v))].mean() for _ in range(draws)])
+    low, high = np.percentile(means, [2.5, 97.5])
+    return (float(low), float(high))
+
+
+def judge(interval: Interval | None, *, floor: float | None = None, ceiling: float | None = None) -> Judgement:
+    """pass: the whole interval keeps the bound; fail: none of it does; warn: the pictures are too few to say.
+
+    >>> judge((0.49, 0.94), floor=0.7)
+    'warn'
+    """
+    if interval is None:
+        return "warn"
+    low, high = interval
+    if floor is not None:
+        return "pass" if low >= floor else "fail" if high < floor else "warn"
+    if ceiling is not None:
+        return "pass" if high <= ceiling else "fail" if low > ceiling else "warn"
+    raise ValueError("judge needs a floor or a ceiling")

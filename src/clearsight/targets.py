@@ -1,0 +1,181 @@
+"""The one number per picture that is explained (targets) or attacked for (goals)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from clearsight.errors import Refused
+
+Rows = Tensor | slice
+
+
+class Target(Protocol):
+    """What is explained: outputs of the model -> one number per picture."""
+
+    def __call__(self, outputs: Tensor) -> Tensor:
+        """(B, K) -> (B,)."""
+        ...
+
+    def __getitem__(self, rows: Rows) -> Target:
+        """The same question about some of the pictures."""
+        ...
+
+    def words(self, labels: tuple[str, ...]) -> list[str]:
+        """The question in words, one for each picture (one alone where it is the same for all)."""
+        ...
+
+
+class Goal(Protocol):
+    """What is attacked for.  The loss falls as the goal comes nearer."""
+
+    def loss(self, outputs: Tensor) -> Tensor:
+        """(B, K) -> (B,)."""
+        ...
+
+    def met(self, outputs: Tensor) -> Tensor:
+        """(B, K) -> (B,) bool."""
+        ...
+
+    def __getitem__(self, rows: Rows) -> Goal: ...
+
+
+def _classes(index: int | list[int] | Tensor) -> Tensor:
+    classes = torch.as_tensor(index)
+    if classes.is_floating_point() or classes.dtype == torch.bool or classes.dim() > 1:
+        raise Refused(f"classes are whole numbers, one or one per picture, not {classes.dtype} {tuple(classes.shape)}")
+    return classes.long()
+
+
+def _column(outputs: Tensor, index: Tensor) -> Tensor:
+    """outputs (B, K), index () or (B,) -> (B,)."""
+    if index.dim() and len(index) != len(outputs):
+        raise Refused(f"the target names classes for {len(index)} pictures, but there are {len(outputs)}")
+    if len(index.reshape(-1)) and not 0 <= int(index.min()) <= int(index.max()) < outputs.shape[1]:
+        raise Refused(f"class {int(index.max())}: this model has classes 0 to {outputs.shape[1] - 1}")
+    return outputs.gather(1, index.to(outputs.device).expand(len(outputs))[:, None])[:, 0]
+
+
+def _some(index: Tensor, rows: Rows) -> Tensor:
+    return index[rows] if index.dim() else index
+
+
+@dataclass(frozen=True, eq=False)
+class ClassScore:
+    """The score of one class: its logit, or its probability after softmax.
+
+    >>> ClassScore(1)(torch.tensor([[1.0, 3.0]])).item()
+    3.0
+    """
+
+    index: Tensor
+    of: Literal["logit", "prob"] = "logit"
+
+    def __init__(self, index: int | list[int] | Tensor, of: Literal["logit", "prob"] = "logit") -> None:
+        if of not in ("logit", "prob"):
+            raise Refused(f"ClassScore of {of!r}: one of logit, prob")
+        object.__setattr__(self, "index", _classes(index))
+        object.__setattr__(self, "of", of)
+
+    def __call__(self, outputs: Tensor) -> Tensor:
+        return _column(outputs if self.of == "logit" else outputs.softmax(1), self.index)
+
+    def __getitem__(self, rows: Rows) -> ClassScore:
+        return ClassScore(_some(self.index, rows), self.of)
+
+    def words(self, labels: tuple[str, ...]) -> list[str]:
+        return [f"{self.of} of {labels[i]}" for i in self.index.reshape(-1).tolist()]
+
+
+@dataclass(frozen=True, eq=False)
+class Margin:
+    """Why a rather than b: the logit of a less the logit of b; without b, less the best other logit.
+
+    >>> Margin(0)(torch.tensor([[5.0, 1.0, 3.0]])).item()
+    2.0
+    """
+
+    a: Tensor
+    b: Tensor | None = None
+
+    def __init__(self, a: int | list[int] | Tensor, b: int | list[int] | Tensor | None = None) -> None:
+        object.__setattr__(self, "a", _classes(a))
+        object.__setattr__(self, "b", None if b is None else _classes(b))
+
+    def __call__(self, outputs: Tensor) -> Tensor:
+        if self.b is not None:
+            return _column(outputs, self.a) - _column(outputs, self.b)
+        here = _column(outputs, self.a)
+        index = self.a.to(outputs.device).expand(len(outputs))[:, None]
+        return here - outputs.scatter(1, index, -torch.inf).amax(1)
+
+    def __getitem__(self, rows: Rows) -> Margin:
+        return Margin(_some(self.a, rows), None if self.b is None else _some(self.b, rows))
+
+    def words(self, labels: tuple[str, ...]) -> list[str]:
+        first = [labels[i] for i in self.a.reshape(-1).tolist()]
+        second = ["any other"] if self.b is None else [labels[i] for i in self.b.reshape(-1).tolist()]
+        n = max(len(first), len(second))
+        return [f"{first[i % len(first)]} rather than {second[i % len(second)]}" for i in range(n)]
+
+
+@dataclass(frozen=True, eq=False)
+class Misclassify:
+    """Any answer that is not right.  y is (B,) class numbers, or (B, K) bool where several classes are acceptable.
+
+    loss: log of the probability given to the right classes (minus the cross entropy where there is one).
+    """
+
+    y: Tensor
+
+    def __post_init__(self) -> None:
+        if self.y.dtype != torch.bool:
+            object.__setattr__(self, "y", _classes(self.y).reshape(-1))
+        elif self.y.dim() != 2:
+            raise Refused(f"acceptable classes are a bool tensor (B, K), not {tuple(self.y.shape)}")
+
+    def _right(self, outputs: Tensor) -> Tensor:
+        if self.y.dtype == torch.bool:
+            if self.y.shape != outputs.shape:
+                raise Refused(f"acceptable classes {tuple(self.y.shape)} do not fit outputs {tuple(outputs.shape)}")
+            return self.y.to(outputs.device)
+        if len(self.y) != len(outputs):
+            raise Refused(f"there are labels for {len(self.y)} pictures, but {len(outputs)} pictures")
+        _column(outputs, self.y)
+        return torch.zeros_like(outputs, dtype=torch.bool).scatter(1, self.y.to(outputs.device)[:, None], True)
+
+    def loss(self, outputs: Tensor) -> Tensor:
+        return outputs.log_softmax(1).masked_fill(~self._right(outputs), -torch.inf).logsumexp(1)
+
+    def met(self, outputs: Tensor) -> Tensor:
+        return ~self._right(outputs).gather(1, outputs.argmax(1, keepdim=True))[:, 0]
+
+    def __getitem__(self, rows: Rows) -> Misclassify:
+        return Misclassify(self.y[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class Become:
+    """One class of the attacker's choice: t (B,) class numbers.  loss: the cross entropy towards it."""
+
+    t: Tensor
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "t", _classes(self.t).reshape(-1))
+
+    def loss(self, outputs: Tensor) -> Tensor:
+        return -_column(outputs.log_softmax(1), self.t)
+
+    def met(self, outputs: Tensor) -> Tensor:
+        return outputs.argmax(1) == self.t.to(outputs.device)
+
+    def __getitem__(self, rows: Rows) -> Become:
+        return Become(self.t[rows])
+
+
+def as_goal(goal: Tensor | Goal) -> Goal:
+    """A tensor of right classes means Misclassify."""
+    return Misclassify(goal) if isinstance(goal, Tensor) else goal

@@ -1,0 +1,38 @@
+"""Networks small enough that the right answer can be written down."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from clearsight.classifier import Classifier, Preprocess
+
+
+def linear(weight: list[list[float]], bias: list[float] | None = None) -> Classifier:
+    """One logit per row of weights, over the pixels of a (1, 1, W) picture; no normalisation."""
+    layer = nn.Linear(len(weight[0]), len(weight))
+    layer.weight.data = torch.tensor(weight)
+    layer.bias.data = torch.tensor(bias or [0.0] * len(weight))
+    labels = tuple(f"class {i}" for i in range(len(weight)))
+    return Classifier(nn.Sequential(nn.Flatten(), layer), Preprocess((1, len(weight[0])), (0.0,), (1.0,)), labels)
+
+
+class _Pooled(nn.Module):
+    def __init__(self, weight: list[list[float]]) -> None:
+        super().__init__()
+        channels = len(weight[0])
+        self.features = nn.Conv2d(channels, channels, 1, groups=channels, bias=False)
+        self.features.weight.data.fill_(1.0)
+        self.head = nn.Linear(channels, len(weight), bias=False)
+        self.head.weight.data = torch.tensor(weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.head(self.features(x).mean((2, 3)))
+        return scores
+
+
+def pooled(weight: list[list[float]]) -> Classifier:
+    """The feature maps are the picture's own channels; one logit per row of weights over their averages."""
+    channels = len(weight[0])
+    labels = tuple(f"class {i}" for i in range(len(weight)))
+    return Classifier(_Pooled(weight), Preprocess((1, 2), (0.0,) * channels, (1.0,) * channels), labels)
