@@ -1,14 +1,31 @@
 """Small real networks and pictures that several tests share."""
 
-import os
+from __future__ import annotations
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # nothing is downloaded in tests
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from clearsight.classifier import Classifier, Preprocess
+from clearsight.cli import main
+from workshop import lay_out
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # nothing is downloaded in tests
+
+
+class Ran(NamedTuple):
+    """What a command left behind."""
+
+    status: int
+    out: str
+    err: str
 
 
 @pytest.fixture
@@ -33,3 +50,29 @@ def small() -> Classifier:
 def x() -> Tensor:
     """Four pictures for it, (4, 3, 16, 24)."""
     return torch.rand(4, 3, 16, 24, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, with photos/, boxes.json and net.py (see workshop.py)."""
+    lay_out(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+    """Run the command line in this process: run("audit", "demo") -> its exit status, output and errors."""
+
+    def go(*words: str) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["clearsight", *map(str, words)])
+        handler = signal.getsignal(signal.SIGTERM)
+        try:
+            with pytest.raises(SystemExit) as stop:
+                main()
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+        out, err = capsys.readouterr()
+        return Ran(int(stop.value.code or 0), out, err)
+
+    return go

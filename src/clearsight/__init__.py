@@ -13,11 +13,11 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from clearsight.auditing import Case, Finding, audit
-    from clearsight.methods import catalogue, method
     from clearsight.classifier import Classifier, Preprocess, wrap
     from clearsight.data import folder, pixels
     from clearsight.errors import Refused
     from clearsight.loading import load, save
+    from clearsight.methods import catalogue, method
     from clearsight.report import Report
     from clearsight.runner import Attacked, Explanation, attack, explain, measure
     from clearsight.targets import Become, ClassScore, Margin, Misclassify
@@ -34,7 +34,7 @@ _HOME = {
     "targets": ("Become", "ClassScore", "Margin", "Misclassify"),
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
-__all__ = [  # noqa: PLE0604
+__all__ = [
     "Attacked",
     "Become",
     "Case",

@@ -73,9 +73,7 @@ class Classifier:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits (B, K) of pixels x (B, C, *S) in [0, 1]; differentiable in x."""
-        if x.dim() != 2 + len(self.preprocess.size) or x.shape[1] != self.preprocess.channels:
-            wanted = ("B", self.preprocess.channels, *self.preprocess.size)
-            raise Refused(f"input of shape {tuple(x.shape)}: this model takes ({', '.join(map(str, wanted))})")
+        fits(self.preprocess, x)
         per_channel = (-1,) + (1,) * (x.dim() - 2)
         mean = x.new_tensor(self.preprocess.mean).view(per_channel)
         std = x.new_tensor(self.preprocess.std).view(per_channel)
@@ -181,6 +179,13 @@ def _restore_hooks(modules: list[nn.Module], hooks: list[dict[str, dict[int, Any
     return left
 
 
+def fits(preprocess: Preprocess, x: Tensor) -> None:
+    """Refuse pictures of another number of channels or axes than the model takes."""
+    if x.dim() != 2 + len(preprocess.size) or x.shape[1] != preprocess.channels:
+        wanted = ("B", preprocess.channels, *preprocess.size)
+        raise Refused(f"input of shape {tuple(x.shape)}: this model takes ({', '.join(map(str, wanted))})")
+
+
 def pick(out: Any, output: str | int | None) -> Tensor:
     """The scores in whatever a network returned, or a refusal that names what there is."""
     if output is not None:
@@ -244,4 +249,4 @@ def wrap(
         raise Refused("preprocessing is unknown: preprocess=Preprocess(size=224, mean=(0.5,) * 3, std=(0.5,) * 3)")
     if isinstance(labels, str) or len(labels) < 2:
         raise Refused("labels=[...] takes the names of at least two classes, in the order of the network's scores")
-    return Classifier(net, preprocess, tuple(map(str, labels)), source or type(net).__name__, output, scores)
+    return Classifier(net, preprocess, tuple(map(str, labels)), source, output, scores)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ def target_layer(model: Classifier, x: Tensor) -> str:
 
     x (B, C, *S).  Found by one forward pass: the last convolution whose output still has more than one place, then on
     through what follows at the same resolution (normalisation, activation, the block and the stage around them).
+    One branch of a block is no answer, nor is a module that runs several times: everything must pass through the layer.
     Refused for networks without convolutions, and for those that go on with attention, where the last convolution
     only cuts the picture into patches.
     """
@@ -76,10 +78,23 @@ def target_layer(model: Classifier, x: Tensor) -> str:
             f"after its last convolution ({seen[last].name}) {model.source or 'the network'} goes on with attention: "
             "name a layer with feature maps with layer=, or use a gradient or perturbation method"
         )
-    conv = seen[last].shape
-    assert conv is not None
-    after = [s for s in seen[last:] if not s.pools and spatial(s) and s.shape is not None and s.shape[2:] == conv[2:]]
-    return after[-1].name
+    runs = Counter(s.name for s in seen)  # what runs several times (one ReLU for all) cannot be caught
+    kept = [s for s in seen if spatial(s) and not s.pools and runs[s.name] == 1]
+    size = (seen[last].shape or ())[2:]
+    names = [s.name for s in kept if s in seen[:last] or (s.shape or ())[2:] == size]
+    return next((name for name in reversed(names) if _everything_passes(model, x[:1], name)), seen[last].name)
+
+
+def _everything_passes(model: Classifier, x: Tensor, layer: str) -> bool:
+    """Whether the output depends on the picture through this layer alone, not past it as by one branch of a block."""
+    z = x.detach().requires_grad_()
+    handle = model.net.get_submodule(layer).register_forward_hook(lambda _m, _i, out: out.detach())
+    try:
+        with torch.enable_grad():
+            out = model(z).sum()
+    finally:
+        handle.remove()
+    return not out.requires_grad or torch.autograd.grad(out, z, allow_unused=True)[0] is None
 
 
 def find_layer(model: Classifier, x: Tensor, layer: str) -> str:
@@ -139,7 +154,7 @@ def gradients(score: Tensor, at: Tensor, where: str = "the pixels") -> tuple[Ten
             f"no gradient flows back to {where}: part of the network's forward runs under torch.no_grad() or detaches; "
             "let it flow, name a later layer with layer=, or use a perturbation method such as occlusion"
         )
-    (g,) = torch.autograd.grad(score.sum(), at, allow_unused=True)
+    (g,) = torch.autograd.grad(score, at, torch.ones_like(score), allow_unused=True)
     if g is None:
         raise Refused(f"the target does not depend on {where}: use another layer or method")
     return (g,)

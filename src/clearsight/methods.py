@@ -90,7 +90,7 @@ class Call:
     options: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        words = ", ".join(f"{k}={_write(v)}" for k, v in self.options.items())
+        words = ", ".join(f"{k}={write_value(v)}" for k, v in self.options.items())
         return f"{self.method.name}({words})" if words else self.method.name
 
     def with_options(self, **options: Any) -> Call:
@@ -108,9 +108,9 @@ def parse(spelling: str | Call, folder: str) -> Call:
     """
     if isinstance(spelling, Call):
         return spelling
-    name, _, rest = spelling.strip().partition("(")
+    name, bracket, rest = spelling.strip().partition("(")
     name = name.strip()
-    if rest and not rest.rstrip().endswith(")"):
+    if bracket and not rest.rstrip().endswith(")"):
         raise Refused(f"{spelling!r}: a bracket is not closed; a call is spelled name(option=value, ...)")
     found = _from_file(name) if ".py:" in name else catalogue(folder).get(name.lower().replace("_", "-"))
     if found is None:
@@ -172,10 +172,11 @@ def number(text: str) -> float:
 
 
 def _read(text: str, kind: Any, where: str) -> Any:
-    if text[:1] in "'\"" and text[-1:] == text[:1] and len(text) > 1:
+    quoted = len(text) > 1 and text[0] in "'\"" and text[-1] == text[0]
+    if quoted:
         text = text[1:-1]
     if get_origin(kind) in (Union, types.UnionType):
-        if text.lower() == "none" and type(None) in get_args(kind):
+        if text.lower() == "none" and not quoted and type(None) in get_args(kind):
             return None
         kind = next(k for k in get_args(kind) if k is not type(None))
     if get_origin(kind) is Literal:
@@ -198,7 +199,8 @@ def _read(text: str, kind: Any, where: str) -> Any:
     raise TypeError(f"{where}: options of type {kind} cannot be spelled")
 
 
-def _write(value: Any) -> str:
+def write_value(value: Any) -> str:
+    """A value as it is spelled in a call: 8/255, true, mean."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
@@ -207,7 +209,9 @@ def _write(value: Any) -> str:
             return f"{round(whole)}/255"
         return repr(value)
     text = str(value)
-    return f'"{text}"' if isinstance(value, str) and (not text or text.count("(") != text.count(")")) else text
+    if isinstance(value, str) and (text.strip().lower() in ("", "none") or set(text) & set(" ()[],'\"")):
+        return f"'{text}'" if '"' in text else f'"{text}"'
+    return text
 
 
 def _from_file(spelling: str) -> Method:

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from clearsight import draws
 from clearsight.batching import SIZE
-from clearsight.methods import Call, parse
-from clearsight.classifier import Classifier
+from clearsight.classifier import Classifier, fits
 from clearsight.errors import Refused
 from clearsight.files import write_whole
 from clearsight.layers import find_layer
+from clearsight.methods import Call, parse
 from clearsight.targets import ClassScore, Goal, Target, as_goal
 
 
@@ -131,7 +131,10 @@ def check_pixels(model: Classifier, x: Tensor) -> Tensor:
             f"pixels run from {float(x.min()):.3g} to {float(x.max()):.3g}, not in [0, 1]: divide by 255, and leave "
             "normalisation to the model's Preprocess"
         )
-    return x.detach().to(model.device, torch.float32)
+    fits(model.preprocess, x)
+    if torch.is_inference_mode_enabled():
+        raise Refused("inside torch.inference_mode() there are no gradients: call outside of it (no_grad is fine)")
+    return x.detach().clone().to(model.device, torch.float32)
 
 
 def scores(model: Classifier, x: Tensor, batch: int = SIZE) -> Tensor:
@@ -216,7 +219,7 @@ def attack(
         already = goal.met(scores(model, x, batch))
         todo = (~already).nonzero()[:, 0]
         with counted(model.net) as passes:
-            for rows in torch.split(todo, batch):
+            for rows in torch.split(todo, batch) if len(todo) else ():
                 part = x[rows.to(x.device)]
                 with draws.seeded(seed, part):
                     raw = call.method(model, part.clone(), goal[rows], eps=eps, **call.options)

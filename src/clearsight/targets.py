@@ -47,7 +47,7 @@ def _classes(index: int | list[int] | Tensor) -> Tensor:
     classes = torch.as_tensor(index)
     if classes.is_floating_point() or classes.dtype == torch.bool or classes.dim() > 1:
         raise Refused(f"classes are whole numbers, one or one per picture, not {classes.dtype} {tuple(classes.shape)}")
-    return classes.long()
+    return classes.long().clone()  # a copy may take part in a backward pass, also of what inference_mode made
 
 
 def _column(outputs: Tensor, index: Tensor) -> Tensor:
@@ -136,6 +136,8 @@ class Misclassify:
             object.__setattr__(self, "y", _classes(self.y).reshape(-1))
         elif self.y.dim() != 2:
             raise Refused(f"acceptable classes are a bool tensor (B, K), not {tuple(self.y.shape)}")
+        else:
+            object.__setattr__(self, "y", self.y.clone())
 
     def _right(self, outputs: Tensor) -> Tensor:
         if self.y.dtype == torch.bool:

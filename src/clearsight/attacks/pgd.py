@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from clearsight import draws
-from clearsight.methods import method
 from clearsight.classifier import Classifier
 from clearsight.layers import gradients
+from clearsight.methods import method
 from clearsight.targets import Goal
 
 

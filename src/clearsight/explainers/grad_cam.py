@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from clearsight.methods import method
 from clearsight.classifier import Classifier
 from clearsight.layers import activations_and_gradients, enlarge
+from clearsight.methods import method
 from clearsight.targets import Target
 
 

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from clearsight.batching import pairs
-from clearsight.methods import method
 from clearsight.classifier import Classifier
 from clearsight.errors import Refused
 from clearsight.fill import flat
+from clearsight.methods import method
 from clearsight.targets import Target
 
 

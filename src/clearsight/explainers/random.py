@@ -3,8 +3,8 @@
 from torch import Tensor
 
 from clearsight import draws
-from clearsight.methods import method
 from clearsight.classifier import Classifier
+from clearsight.methods import method
 from clearsight.targets import Target
 
 

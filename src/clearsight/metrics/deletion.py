@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from clearsight.methods import method
 from clearsight.classifier import Classifier
 from clearsight.fill import Fill
+from clearsight.methods import method
 from clearsight.metrics._order import area, curve
 from clearsight.targets import Target
 

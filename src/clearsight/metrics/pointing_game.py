@@ -3,8 +3,8 @@
 from torch import Tensor
 from torch.nn import functional as F
 
-from clearsight.methods import method
 from clearsight.classifier import Classifier
+from clearsight.methods import method
 from clearsight.targets import Target
 
 

@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from clearsight.methods import method
 from clearsight.classifier import Classifier
+from clearsight.methods import method
 from clearsight.targets import Target
 
 

@@ -1,0 +1,46 @@
+"""Pages that are written from the package itself while mkdocs builds: the catalogue, the command line, the README."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+from typer.testing import CliRunner
+
+from clearsight.cli import app
+from clearsight.listing import pages
+
+ROOT = Path(__file__).parent.parent
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Add the generated pages to those on disk."""
+    texts = pages() | {
+        "index.md": _links((ROOT / "README.md").read_text()),
+        "contributing.md": (ROOT / "CONTRIBUTING.md").read_text(),
+        "changelog.md": (ROOT / "CHANGELOG.md").read_text(),
+        "command-line.md": _commands(),
+    }
+    for name, text in texts.items():
+        files.append(File.generated(config, name, content=text))
+    return files
+
+
+def _commands() -> str:
+    parts = ["# Command line", "", "Everywhere: MODEL first, DATA second, `-o DIR`, `--seed`, `--device`, `--json`."]
+    plain = {"COLUMNS": "110", "NO_COLOR": "1", "TERM": "dumb"}
+    for command in app.registered_commands:
+        verb = command.callback.__name__ if command.callback else ""
+        text = CliRunner().invoke(app, [verb, "--help"], env=plain).stdout
+        parts += ["", f"## clearsight {verb}", "", "```text", text.strip("\n").rstrip(), "```"]
+    return "\n".join(parts) + "\n"
+
+
+def _links(readme: str) -> str:
+    """The README's links into docs/ and to the files beside it, as they are seen from docs/."""
+    readme = readme.replace("](docs/", "](")
+    return re.sub(r"\]\((CONTRIBUTING|CHANGELOG)\.md", lambda m: f"]({m[1].lower()}.md", readme).replace(
+        "[Apache-2.0](LICENSE)", "Apache-2.0"
+    )

@@ -1,0 +1,240 @@
+"""Numbers -> charts, as SVG with one shared style, the same bytes for the same numbers.
+
+Nothing global is touched: no pyplot, and the style holds only while a chart is drawn.  The ground is transparent and
+all colours are mid-tones, so that a chart can be read on white, on dark and in print; text stays text, in the reader's
+own system font.  What is measured is drawn in the accent colour, what it is compared with in grey.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+ACCENT = "#2b83b5"
+GREY = "#76808c"
+_FAINT = "#76808c40"
+_FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "clearsight",
+    "font.family": ["DejaVu Sans"],
+    "font.size": 11,
+    "figure.constrained_layout.use": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": _FAINT,
+    "grid.linewidth": 0.8,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": GREY,
+    "axes.linewidth": 0.8,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "text.color": GREY,
+    "legend.frameon": False,
+    "lines.linewidth": 2.0,
+    "lines.solid_capstyle": "round",
+}
+_SHARES = PercentFormatter(1.0, decimals=0, symbol=" %")
+_DASHES: tuple[tuple[str | tuple[int, tuple[int, ...]], str], ...] = (
+    ((0, (5, 3)), "s"),
+    ((0, (1, 2)), "^"),
+    ((0, (7, 2, 1, 2)), "D"),
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve and its 95 % band.  control: what the others are compared with, drawn in grey and dashed."""
+
+    name: str
+    values: Sequence[float]
+    low: Sequence[float] | None = None
+    high: Sequence[float] | None = None
+    control: bool = False
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One row of a dot plot: a value beside what chance would give.  hollow: set apart, and said so in the legend."""
+
+    name: str
+    value: float
+    chance: float
+    hollow: bool = False
+
+
+def curves(
+    x: Sequence[float],
+    lines: Sequence[Line],
+    *,
+    xlabel: str,
+    ylabel: str,
+    xticks: Sequence[tuple[float, str]] | None = None,
+    shares: bool = True,
+    floor: float | None = None,
+) -> bytes:
+    """Curves over x with their bands.  shares: the y axis runs from 0 to 100 %; floor: a bound drawn across."""
+
+    def draw(ax: Axes) -> None:
+        controls = 0
+        for line in lines:
+            dash, marker = _DASHES[controls % len(_DASHES)] if line.control else ("-", "o")
+            controls += line.control
+            colour = GREY if line.control else ACCENT
+            few = len(x) <= 12
+            ax.plot(x, line.values, color=colour, linestyle=dash, marker=marker if few else "", ms=5, label=line.name)
+            if line.low is not None and line.high is not None:
+                ax.fill_between(x, line.low, line.high, color=colour, alpha=0.16, linewidth=0)
+        if floor is not None:
+            ax.axhline(floor, color=GREY, linewidth=1, linestyle=(0, (1, 1)), label=f"asked for: {100 * floor:g} %")
+        if xticks is not None:
+            ax.set_xticks([at for at, _ in xticks], [word for _, word in xticks])
+        if shares:
+            ax.set_ylim(0, 1.02)
+            ax.yaxis.set_major_formatter(_SHARES)
+        else:
+            ax.set_ylim(bottom=min(0.0, *(min(line.values) for line in lines)) - 0.02)
+        ax.set_xlabel(xlabel)
+        ax.set_ylabel(ylabel)
+        _legend(ax)
+
+    return _svg(draw, 6.4, 4.0)
+
+
+def reliability(
+    edges: Sequence[float],
+    counts: Sequence[int],
+    confidence: Sequence[float],
+    accuracy: Sequence[float],
+    intervals: Sequence[tuple[float, float]],
+) -> bytes:
+    """A reliability diagram: how often it is right beside how sure it is, for each bin of confidence.
+
+    edges (bins + 1); counts, confidence, accuracy, intervals (bins): of bins without pictures nothing is drawn.  Above
+    the bars stand the counts; the gap to the mean confidence is hatched.
+    """
+
+    def draw(ax: Axes) -> None:
+        ax.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (5, 3)), label="perfectly calibrated")
+        named = False
+        for i, n in enumerate(counts):
+            if not n:
+                continue
+            left, wide = edges[i] + 0.002, edges[i + 1] - edges[i] - 0.004
+            words = ("right", "gap to the mean confidence") if not named else (None, None)
+            named = True
+            ax.bar(left, accuracy[i], wide, align="edge", color=ACCENT, alpha=0.5, linewidth=0, label=words[0])
+            gap = confidence[i] - accuracy[i]
+            ax.bar(
+                left, gap, wide, accuracy[i], align="edge", fill=False, edgecolor=GREY, hatch="////", lw=0.8,
+                label=words[1],
+            )  # fmt: skip
+            middle = left + wide / 2
+            low, high = intervals[i]
+            ax.plot([middle, middle], [low, high], color=GREY, linewidth=1.2)
+            ax.text(middle, 1.03, f"{n}", ha="center", va="bottom", fontsize=9)
+        ax.text(-0.015, 1.03, "n", ha="right", va="bottom", fontsize=9)
+        ax.set_xlim(0, 1)
+        ax.set_ylim(0, 1)
+        ax.xaxis.set_major_formatter(_SHARES)
+        ax.yaxis.set_major_formatter(_SHARES)
+        ax.set_xlabel("how sure the model is of its answer")
+        ax.set_ylabel("how often it is right")
+        _legend(ax)
+
+    return _svg(draw, 5.6, 5.0)
+
+
+def dots(rows: Sequence[Dot], *, xlabel: str, value: str, chance: str, hollow: str = "") -> bytes:
+    """A dot plot of shares: one row for each picture, in the order given, from the top.
+
+    value, chance, hollow: what the filled dots, the ticks and the hollow dots are, in words.
+    """
+
+    def draw(ax: Axes) -> None:
+        y = np.arange(len(rows))
+        for i, r in enumerate(rows):
+            ax.plot([r.chance, r.value], [i, i], color=GREY, linewidth=1.2, alpha=0.7, zorder=1)
+        ax.scatter([r.chance for r in rows], y, marker="|", s=110, color=GREY, linewidths=2, label=chance, zorder=2)
+        for kind, word in ((False, value), (True, hollow)):
+            at = [i for i, r in enumerate(rows) if r.hollow == kind]
+            if at:
+                face = "none" if kind else ACCENT
+                shown = [rows[i].value for i in at]
+                ax.scatter(shown, at, s=42, facecolors=face, edgecolors=ACCENT, linewidths=1.6, label=word, zorder=3)
+        ax.set_yticks(y, [_short(r.name) for r in rows])
+        ax.set_ylim(len(rows) - 0.4, -0.6)
+        ax.set_xlim(-0.02, 1.02)
+        ax.grid(axis="y", visible=False)
+        ax.spines["left"].set_visible(False)
+        ax.tick_params(axis="y", length=0)
+        ax.xaxis.set_major_formatter(_SHARES)
+        ax.set_xlabel(xlabel)
+        _legend(ax)
+
+    return _svg(draw, 6.4, 1.5 + 0.28 * len(rows))
+
+
+def confusion(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> bytes:
+    """A confusion matrix of counts: rows are what is shown, columns what was said; right answers on the diagonal."""
+
+    def draw(ax: Axes) -> None:
+        counts = np.asarray(matrix)
+        shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+        ax.imshow(np.ma.masked_equal(shares, 0), cmap=_INK, vmin=0, vmax=1)
+        for i, j in zip(*np.nonzero(counts), strict=True):
+            weight = "bold" if i == j else "normal"
+            ax.text(j, i, f"{counts[i, j]}", ha="center", va="center", fontsize=9, fontweight=weight, color="white")
+        k = np.arange(len(labels))
+        words = [_short(w, 24) for w in labels]
+        ax.set_xticks(k, words, rotation=45, ha="right", rotation_mode="anchor")
+        ax.set_yticks(k, words)
+        ax.set_xticks(k[:-1] + 0.5, minor=True)
+        ax.set_yticks(k[:-1] + 0.5, minor=True)
+        ax.grid(which="major", visible=False)
+        ax.grid(which="minor", color=_FAINT)
+        ax.tick_params(which="both", length=0)
+        for side in ("left", "bottom"):
+            ax.spines[side].set_visible(False)
+        ax.set_xlabel("said")
+        ax.set_ylabel("shown")
+
+    return _svg(draw, 2.6 + 0.36 * len(labels), 2.2 + 0.36 * len(labels))
+
+
+_INK = LinearSegmentedColormap.from_list("ink", ["#5f93b1", "#17597f"])
+
+
+def _legend(ax: Axes) -> None:
+    """Above the plot, where no curve can run into it."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    figure.legend(loc="outside upper left", ncols=2, borderaxespad=0.2, handlelength=2.2, fontsize=10)
+
+
+def _short(text: str, most: int = 34) -> str:
+    """The end of a long name, which is where file names differ; dollar signs are no formulas."""
+    text = text if len(text) <= most else f"…{text[-most + 1 :]}"
+    return text.replace("$", r"\$")
+
+
+def _svg(draw: Callable[[Axes], None], width: float, height: float) -> bytes:
+    out = io.BytesIO()
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height))
+        FigureCanvasSVG(figure)
+        draw(figure.add_subplot())
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return out.getvalue().replace(b"'DejaVu Sans'", _FONTS.encode())

@@ -1,0 +1,160 @@
+"""Guo, Pleiss, Sun & Weinberger 2017, arXiv:1706.04599, section 2."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from clearsight import charts
+from clearsight.auditing import Case, Cell, Figure, Finding
+from clearsight.checks._common import bounds, counted, share, span, table, unlabelled
+from clearsight.errors import Refused
+from clearsight.methods import method
+from clearsight.statistics import Interval, bootstrap, judge, tails, wilson
+
+Numbers = npt.NDArray[np.float64]
+_DRAWS = 1000
+
+
+@method(paper="arXiv:1706.04599")
+def calibration(case: Case, *, bins: int = 15, ceiling: float = 0.1) -> Finding:
+    """When the model says that it is 80 % sure, is it right 80 % of the time?
+
+    Value: the expected calibration error (ECE), the gap between the probability of the top class and how often it is
+    right, averaged over ``bins`` bins of equal width, weighted by their pictures; the interval is a bootstrap over
+    pictures.  With few pictures it is too large even for a perfect model, so beside it stands, as chance, what a
+    perfectly calibrated model with the same probabilities would show (simulated, mean and 95 % quantile).
+    pass: the whole interval lies at or below ``ceiling``; fail: all of it above, and the value beyond that 95 %
+    quantile; else warn: undecided with these pictures.  Source: Guo et al. 2017.
+    """
+    if bins < 1:
+        raise Refused(f"calibration(bins={bins}): at least one bin")
+    rows = case.labelled
+    if not rows:
+        return unlabelled(case)
+    p = case.logits[rows].double().softmax(1)
+    sure, right = p.amax(1).numpy(), case.right[rows].numpy().astype(np.float64)
+    n, value = len(rows), ece(sure, right, bins)
+    interval = _interval(sure, right, bins, value, case.seed)
+    perfect, most = _perfect(sure, bins, case.seed)
+    verdict = judge(interval, ceiling=ceiling)
+    if verdict == "fail" and value <= most:
+        verdict = "warn"
+    brier = (sure - right) ** 2
+    acceptable = (p * case.truth[rows]).sum(1).clamp_min(1e-12).log().numpy()
+    measures = [
+        {"measure": "ECE", "value": value, **bounds(interval), "n": n},
+        {"measure": "ECE of a perfectly calibrated model, mean", "value": perfect, **bounds(None), "n": n},
+        {"measure": "ECE of a perfectly calibrated model, 95 % quantile", "value": most, **bounds(None), "n": n},
+        _mean("mean confidence", sure, case.seed),
+        {"measure": "accuracy", "value": float(right.mean()), **bounds(wilson(int(right.sum()), n)), "n": n},
+        _mean("Brier score of the top class", brier, case.seed),
+        _mean("negative log-likelihood of the acceptable classes (nats)", -acceptable, case.seed),
+    ]
+    lean = "over" if sure.mean() > right.mean() else "under"
+    return Finding(
+        verdict,
+        f"Confidence and accuracy are {share(value)} apart on average (ECE, {counted(bins, 'bin')}; "
+        f"{span(interval, n)}), where a perfectly calibrated model would show {share(perfect)} on as many: "
+        f"{lean}-confident with a mean confidence of {share(float(sure.mean()))} at an accuracy of "
+        f"{share(float(right.mean()))}.",
+        quantity="calibration error (ECE)",
+        value=value,
+        interval=interval,
+        n=n,
+        chance=perfect,
+        notes=_notes(case, rows, ceiling, perfect, most, value),
+        tables=(
+            *table("Measures of calibration", measures),
+            *table(f"The {bins} bins of equal width, those with pictures", _bins(sure, right, bins)),
+        ),
+        figures=(_figure(sure, right, bins, value),),
+    )
+
+
+def ece(sure: Numbers, right: Numbers, bins: int) -> float:
+    """The expected calibration error: sure (n) in [0, 1], right (n) 0 or 1.  Bins are open below, closed above.
+
+    Two answers with 0.9, one of them right, and one with 0.3 that is wrong: 2/3 of 0.4 and 1/3 of 0.3.
+
+    >>> round(ece(np.array([0.9, 0.9, 0.3]), np.array([1.0, 0.0, 0.0]), 10), 4)
+    0.3667
+    """
+    return float(np.abs(np.bincount(_bin(sure, bins), sure - right, bins)).sum() / len(sure))
+
+
+def _bin(sure: Numbers, bins: int) -> npt.NDArray[np.int64]:
+    return np.clip(np.ceil(sure * bins).astype(np.int64) - 1, 0, bins - 1)
+
+
+def _interval(sure: Numbers, right: Numbers, bins: int, value: float, seed: int) -> Interval | None:
+    """Bootstrap percentiles; since every draw is biased upwards too, the interval is widened to hold the value."""
+    n, rng = len(sure), np.random.default_rng(seed)
+    if n < 2:
+        return None
+    found = []
+    for _ in range(_DRAWS):
+        i = rng.integers(0, n, n)
+        found.append(ece(sure[i], right[i], bins))
+    low, high = np.percentile(found, tails(n))
+    return (min(float(low), value), max(float(high), value))
+
+
+def _perfect(sure: Numbers, bins: int, seed: int) -> tuple[float, float]:
+    """The ECE of a model that is right exactly as often as it says: mean and 95 % quantile of seeded draws."""
+    rng = np.random.default_rng(seed)
+    found = [ece(sure, (rng.random(len(sure)) < sure).astype(np.float64), bins) for _ in range(_DRAWS)]
+    return float(np.mean(found)), float(np.percentile(found, 95))
+
+
+def _mean(name: str, values: Numbers, seed: int) -> dict[str, Cell]:
+    interval = bootstrap(values.tolist(), seed)
+    return {"measure": name, "value": float(values.mean()), **bounds(interval), "n": len(values)}
+
+
+def _bins(sure: Numbers, right: Numbers, bins: int) -> list[dict[str, Cell]]:
+    where, rows = _bin(sure, bins), list[dict[str, Cell]]()
+    for k in range(bins):
+        inside = where == k
+        m = int(inside.sum())
+        if m:
+            hits = int(right[inside].sum())
+            told = {"from": k / bins, "to": (k + 1) / bins, "n": m, "mean confidence": float(sure[inside].mean())}
+            rows.append({**told, "accuracy": hits / m, **bounds(wilson(hits, m))})
+    return rows
+
+
+def _notes(case: Case, rows: list[int], ceiling: float, perfect: float, most: float, value: float) -> tuple[str, ...]:
+    beyond = "beyond" if value > most else "within"
+    out = [
+        f"Asked for: at most {share(ceiling)} (option ceiling).",
+        f"ECE is biased upwards when pictures are few: of {len(rows)} pictures a perfectly calibrated model with these "
+        f"probabilities would show {share(perfect)} on average and up to {share(most)} in 95 of 100 draws; "
+        f"this model is {beyond} that.",
+    ]
+    several = int((case.truth[rows].sum(1) > 1).sum())
+    if several:
+        out.append(
+            f"{counted(several, 'picture has', 'pictures have')} more than one acceptable class: there the top class "
+            "may be right more often than its own probability says, which looks like under-confidence."
+        )
+    return tuple(out)
+
+
+def _figure(sure: Numbers, right: Numbers, bins: int, value: float) -> Figure:
+    where = _bin(sure, bins)
+    counts = np.bincount(where, minlength=bins)
+    full = np.maximum(counts, 1)
+    hits = np.bincount(where, right, bins)
+    data = charts.reliability(
+        np.linspace(0, 1, bins + 1).tolist(),
+        counts.tolist(),
+        (np.bincount(where, sure, bins) / full).tolist(),
+        (hits / full).tolist(),
+        [wilson(int(h), int(m)) for h, m in zip(hits, counts, strict=True)],
+    )
+    caption = (
+        f"Confidence against accuracy in {bins} bins of equal width, n pictures in each; lines are 95 % intervals."
+    )
+    alt = f"A reliability diagram of {counted(len(sure), 'picture')}: on average {share(value)} off the diagonal."
+    return Figure("calibration-reliability.svg", data, caption, alt)

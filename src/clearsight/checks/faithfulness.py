@@ -1,0 +1,190 @@
+"""Petsiuk, Das & Saenko 2018, arXiv:1806.07421, section 3.3."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clearsight import charts, draws
+from clearsight.auditing import Case, Cell, Evidence, Figure, Finding
+from clearsight.checks._common import bounds, counted, fewer, sampled, share, shown, signed, span, table
+from clearsight.draw import overlay
+from clearsight.errors import Refused
+from clearsight.methods import method
+from clearsight.metrics._order import area, curve
+from clearsight.report import show
+from clearsight.runner import explain
+from clearsight.statistics import Interval, Judgement, bootstrap
+from clearsight.targets import ClassScore
+
+_EVIDENCE = 6
+
+
+@dataclass(frozen=True)
+class _Curves:
+    """The probability of the top class of one picture, (steps + 1) values each."""
+
+    row: int
+    x: Tensor
+    map: Tensor
+    deletion: Tensor
+    insertion: Tensor
+    control_deletion: Tensor
+    control_insertion: Tensor
+
+    def areas(self) -> tuple[float, float, float, float]:
+        deletion, insertion, control_deletion, control_insertion = area(
+            torch.stack([self.deletion, self.insertion, self.control_deletion, self.control_insertion])
+        ).tolist()
+        return deletion, insertion, control_deletion, control_insertion
+
+    @property
+    def gain(self) -> float:
+        deletion, insertion, control_deletion, control_insertion = self.areas()
+        return (insertion - deletion) - (control_insertion - control_deletion)
+
+
+@method(paper="arXiv:1806.07421")
+def faithfulness(case: Case, *, pictures: int = 100, steps: int = 10) -> Finding:
+    """Do the places that the map marks matter to the model more than places drawn at random?
+
+    Value: the insertion area less the deletion area, less the same of a random order, paired by picture; a plain
+    number from -2 to 2 in units of the top class's probability, with a bootstrap interval over pictures.  Taken
+    pixels become the mean of the preprocessing (deletion), and a strong blur stands before pixels are put back
+    (insertion).  pass: the whole interval lies above zero; fail: none of it does; else warn.  pictures: at most so
+    many, a seeded draw; steps: equal portions in which pixels are taken away or put back.  Source: Petsiuk et al. 2018;
+    the control is the explainer random.
+    """
+    if steps < 1:
+        raise Refused(f"faithfulness(steps={steps}): at least one step")
+    rows = case.sample(range(len(case.pictures)), pictures)
+    found: list[_Curves] = []
+    for part, x in case.batches(rows):
+        found += _measure(case, part, x, steps)
+    n = len(found)
+    gains = [c.gain for c in found]
+    value, interval = sum(gains) / n, bootstrap(gains, case.seed)
+    areas = np.array([c.areas() for c in found])
+    order = sorted(found, key=lambda c: (c.gain, case.pictures[c.row].name))
+    deletion, insertion, control_deletion, control_insertion = areas.mean(0).tolist()
+    better = sum(g > 0 for g in gains)
+    mean = ", ".join(f"{m:g}" for m in case.model.preprocess.mean)
+    return Finding(
+        _verdict(interval),
+        f"In the map's order insertion less deletion is {show(value, '')} above that of a random order "
+        f"({span(interval, n, shares=False)}): deletion {show(deletion, '')} against {show(control_deletion, '')}, "
+        f"insertion {show(insertion, '')} against {show(control_insertion, '')}, better on {better} of "
+        f"{counted(n, 'picture')}.",
+        quantity="gain over a random order",
+        value=value,
+        interval=interval,
+        n=n,
+        unit="",
+        chance=0.0,
+        notes=(
+            "Asked for: an interval above 0, which is what a random order gives.",
+            f"Maps: {case.method}, for the probability of the top class, in {counted(steps, 'step')}.",
+            f"Fill: deletion leaves the mean of the preprocessing ({mean}), insertion begins with a blur of sigma "
+            f"{max(case.model.preprocess.size) / 10:g} pixels.",
+            *sampled(len(rows), len(case.pictures)),
+            *fewer(n, len(rows)),
+        ),
+        tables=(
+            *table("Areas under the curves", _measures(areas, case.seed)),
+            *table("By picture, the worst first", [_row(case, c) for c in order]),
+        ),
+        figures=_figures(found, steps),
+        evidence=_evidence(case, order),
+    )
+
+
+def _measure(case: Case, rows: list[int], x: Tensor, steps: int) -> list[_Curves]:
+    maps = case.maps(rows, x)
+    top = case.predicted[rows]
+    other = case.seed + 1  # the same seed would draw the order in which curve breaks ties, only backwards
+    control = explain(case.model, x, "random", ClassScore(top), seed=other).maps
+    target, pixels = ClassScore(top, of="prob"), x.to(case.model.device)
+    found = []
+    with case.model.undisturbed():
+        for m in (maps, control):
+            for insert in (False, True):
+                with draws.seeded(case.seed, pixels):
+                    fill = "blur" if insert else "mean"
+                    values = curve(
+                        case.model, pixels, target, m.to(pixels), steps=steps, fill=fill, insert=insert  # type: ignore[arg-type]
+                    )  # fmt: skip
+                found.append(values.cpu())
+    return [_Curves(i, x[j], maps[j], *(f[j] for f in found)) for j, i in enumerate(rows)]
+
+
+def _verdict(interval: Interval | None) -> Judgement:
+    """Zero is what chance gives, so it is not good enough: the bound is strict."""
+    if interval is None:
+        return "warn"
+    return "pass" if interval[0] > 0 else "fail" if interval[1] <= 0 else "warn"
+
+
+def _measures(areas: np.ndarray[tuple[int, int], np.dtype[np.float64]], seed: int) -> list[dict[str, Cell]]:
+    deletion, insertion, control_deletion, control_insertion = areas.T
+    named = {
+        "deletion, the map's order (low is good)": deletion,
+        "deletion, a random order": control_deletion,
+        "deletion gain, paired": control_deletion - deletion,
+        "insertion, the map's order (high is good)": insertion,
+        "insertion, a random order": control_insertion,
+        "insertion gain, paired": insertion - control_insertion,
+    }
+    return [
+        {"area": name, "mean": float(v.mean()), **bounds(bootstrap(v.tolist(), seed)), "n": len(v)}
+        for name, v in named.items()
+    ]
+
+
+def _row(case: Case, c: _Curves) -> dict[str, Cell]:
+    deletion, insertion, control_deletion, control_insertion = c.areas()
+    return {
+        "picture": case.pictures[c.row].name,
+        "said": case.label(c.row),
+        "gain": c.gain,
+        "deletion": deletion,
+        "deletion, random": control_deletion,
+        "insertion": insertion,
+        "insertion, random": control_insertion,
+    }
+
+
+def _figures(found: list[_Curves], steps: int) -> tuple[Figure, ...]:
+    x = [k / steps for k in range(steps + 1)]
+    out = []
+    for kind, doing in (("deletion", "taken away"), ("insertion", "put back")):
+        lines = []
+        for name, attribute, control in (("the map's order", kind, False), ("a random order", f"control_{kind}", True)):
+            values = torch.stack([getattr(c, attribute) for c in found]).double()
+            bands = [bootstrap(values[:, k].tolist(), draws=500) for k in range(steps + 1)]
+            low, high = ([b[side] for b in bands if b] or None for side in (0, 1))
+            lines.append(charts.Line(name, values.mean(0).tolist(), low, high, control))
+        data = charts.curves(
+            x,
+            lines,
+            xlabel=f"pixels {doing}, the most relevant first",
+            ylabel="probability of the top class",
+            xticks=[(k / 5, f"{20 * k} %") for k in range(6)],
+        )
+        caption = f"{kind.capitalize()}: mean and 95 % interval over {counted(len(found), 'picture')}."
+        ends = [share(sum(line.values) / len(line.values)) for line in lines]
+        alt = f"Mean probability while pixels are {doing}: {ends[0]} in the map's order, {ends[1]} in a random one."
+        out.append(Figure(f"faithfulness-{kind}.svg", data, caption, alt))
+    return tuple(out)
+
+
+def _evidence(case: Case, order: list[_Curves]) -> tuple[Evidence, ...]:
+    out = []
+    for k, c in enumerate(order[:_EVIDENCE], 1):
+        facts = _row(case, c)
+        caption = f"{facts['said']}: gain {show(c.gain, '')} over a random order"
+        image = overlay(c.x, c.map, signed=signed(case))
+        out.append(shown(case, c.row, f"faithfulness-{k}", image, caption, facts))
+    return tuple(out)

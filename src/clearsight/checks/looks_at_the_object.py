@@ -1,0 +1,227 @@
+"""Wang et al. 2020, arXiv:1910.01279, section 4.3; the pointing game is Zhang et al. 2018, arXiv:1608.00507."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from clearsight import charts
+from clearsight.auditing import Case, Cell, Evidence, Figure, Finding
+from clearsight.checks._common import bounds, counted, fewer, sampled, share, shown, signed, span, table
+from clearsight.draw import overlay
+from clearsight.errors import Refused
+from clearsight.methods import method
+from clearsight.runner import measure
+from clearsight.statistics import Interval, Judgement, bootstrap, judge, wilson
+from clearsight.targets import ClassScore
+
+_EVIDENCE = 12
+_DOTS = 40  # more rows cannot be read
+_WRONG_REASON = "right for the wrong reason"
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What was measured on one picture."""
+
+    row: int
+    mass: float  # nan where the map has nothing positive
+    hit: float
+    area: float
+    right: bool | None  # None without a label
+    x: Tensor
+    map: Tensor
+    region: Tensor
+
+    @property
+    def gain(self) -> float:
+        return self.mass - self.area
+
+    @property
+    def remark(self) -> str:
+        return _WRONG_REASON if self.right and self.gain < 0 else ""
+
+
+@method(paper="arXiv:1910.01279")
+def looks_at_the_object(case: Case, *, floor: float = 0.3, pictures: int = 200) -> Finding:
+    """Does what speaks for the answer lie on the object, or beside it?
+
+    Value: the mean share of the map's positive relevance that lies inside the annotated boxes or masks (metric
+    relevance-mass), over the annotated pictures that are answered right or have no label, with a bootstrap interval;
+    chance is the mean share of the area.  The pointing game (is the highest point inside?) stands beside it.
+    pass: the interval of the value lies at or above ``floor``, and that of the paired difference from chance above
+    zero; fail: the one lies wholly below ``floor``, or the other wholly at or below zero; else warn.  A right answer
+    with less on the object than chance is called right for the wrong reason.  pictures: at most so many, a seeded
+    draw.  Source: the energy-based pointing game of Wang et al. 2020; the pointing game of Zhang et al. 2018.
+    """
+    if not case.annotated:
+        return _unannotated(case)
+    rows = case.sample(case.annotated, pictures)
+    seen, lost, done = _measure(case, rows)
+    counted_in = [s for s in seen if s.right is not False and not math.isnan(s.mass)]
+    notes = _notes(case, seen, lost, floor, pictures) + fewer(done, len(rows))
+    order = sorted(seen, key=lambda s: (s.right is False, math.isnan(s.mass), s.gain, case.pictures[s.row].name))
+    tables = table("By picture, the worst first", [_row(case, s) for s in order])
+    evidence = _evidence(case, order)
+    if not counted_in:
+        return Finding(
+            "note",
+            f"Of {counted(done, 'annotated picture')} none is answered right with its object in part of the view and a "
+            "map that holds something positive, so there is nothing to judge.",
+            notes=notes,
+            tables=tables,
+            evidence=evidence,
+        )
+    n = len(counted_in)
+    mass, area = [s.mass for s in counted_in], [s.area for s in counted_in]
+    gains, hits = [s.gain for s in counted_in], [s.hit for s in counted_in]
+    interval, gain = bootstrap(mass, case.seed), bootstrap(gains, case.seed)
+    value, chance, points = _mean(mass), _mean(area), _mean(hits)
+    wrong = sum(bool(s.remark) for s in counted_in)
+    pointing = wilson(round(sum(hits)), n) if set(hits) <= {0.0, 1.0} else bootstrap(hits, case.seed)
+    measures: list[dict[str, Cell]] = [
+        {"measure": "relevance mass on the object", "mean": value, **bounds(interval), "n": n},
+        {
+            "measure": "its share of the area (chance for both)",
+            "mean": chance,
+            **bounds(bootstrap(area, case.seed)),
+            "n": n,
+        },
+        {"measure": "relevance mass less area, paired", "mean": _mean(gains), **bounds(gain), "n": n},
+        {"measure": "pointing game", "mean": points, **bounds(pointing), "n": n},
+    ]
+    return Finding(
+        _verdict(interval, gain, floor),
+        f"{share(value)} of what speaks for the answer lies on the object ({span(interval, n)}), which covers "
+        f"{share(chance)} of the area; the highest point lies on it in {share(points)}, and "
+        f"{counted(wrong, 'answer is', 'answers are')} {_WRONG_REASON}.",
+        quantity="relevance on the object",
+        value=value,
+        interval=interval,
+        n=n,
+        chance=chance,
+        notes=notes,
+        tables=(*table("On the object", measures), *tables),
+        figures=_figure(case, order),
+        evidence=evidence,
+    )
+
+
+def _verdict(mass: Interval | None, gain: Interval | None, floor: float) -> Judgement:
+    if mass is None or gain is None:
+        return "warn"
+    kept = judge(mass, floor=floor)
+    if kept == "fail" or gain[1] <= 0:
+        return "fail"
+    return "pass" if kept == "pass" and gain[0] > 0 else "warn"
+
+
+def _unannotated(case: Case) -> Finding:
+    return Finding(
+        "note",
+        f"None of the {counted(len(case.pictures), 'picture')} says where its object is: give --boxes FILE (COCO, "
+        "Pascal VOC, YOLO or CSV) or --masks FOLDER.",
+    )
+
+
+def _measure(case: Case, rows: list[int]) -> tuple[list[_Seen], list[tuple[str, str]], int]:
+    """What was seen, what was left out and why, and how many pictures were looked at."""
+    seen: list[_Seen] = []
+    lost: list[tuple[str, str]] = []
+    done = 0
+    for part, x in case.batches(rows):
+        done += len(part)
+        keep, regions = [], []
+        for j, i in enumerate(part):
+            try:
+                region = case.regions([i])[0]
+            except Refused as e:
+                lost.append((case.pictures[i].name, str(e)))
+                continue
+            if region.any() and not region.all():
+                keep.append(j)
+                regions.append(region)
+            else:
+                where = "fills all" if region.any() else "lies outside"
+                lost.append((case.pictures[i].name, f"its object {where} of what the model sees"))
+        if not keep:
+            continue
+        here, pixels = [part[j] for j in keep], x[keep]
+        maps, inside = case.maps(here, pixels), torch.stack(regions)
+        target = ClassScore(case.predicted[here], of="prob")
+        mass = measure(case.model, pixels, maps, "relevance-mass", target, regions=inside, seed=case.seed)
+        hit = measure(case.model, pixels, maps, "pointing-game", target, regions=inside, seed=case.seed)
+        area = inside.flatten(1).float().mean(1)
+        known = case.truth[here].any(1)
+        for j, i in enumerate(here):
+            right = bool(case.right[i]) if known[j] else None
+            seen.append(_Seen(i, float(mass[j]), float(hit[j]), float(area[j]), right, pixels[j], maps[j], regions[j]))
+    return seen, lost, done
+
+
+def _notes(case: Case, seen: list[_Seen], lost: list[tuple[str, str]], floor: float, pictures: int) -> tuple[str, ...]:
+    bare = [case.pictures[s.row].name for s in seen if math.isnan(s.mass)]
+    wrong = sum(s.right is False for s in seen)
+    out = [
+        f"Asked for: at least {share(floor)} on the object (option floor), and more than its share of the area.",
+        f"Maps: {case.method}, for the top class.",
+        *sampled(min(pictures, len(case.annotated)), len(case.annotated)),
+    ]
+    if wrong:
+        out.append(
+            f"{counted(wrong, 'picture is', 'pictures are')} answered wrong: in the table, but not in the value."
+        )
+    if bare:
+        names = ", ".join(bare[:5])
+        out.append(f"{counted(len(bare), 'map holds', 'maps hold')} nothing positive and cannot be measured: {names}.")
+    out += [f"{name} is left out: {why}." for name, why in lost]
+    return tuple(out)
+
+
+def _row(case: Case, s: _Seen) -> dict[str, Cell]:
+    bare = math.isnan(s.mass)
+    return {
+        "picture": case.pictures[s.row].name,
+        "said": case.label(s.row),
+        "answer": {True: "right", False: "wrong", None: "unlabelled"}[s.right],
+        "on the object": None if bare else s.mass,
+        "chance": s.area,
+        "highest point on it": None if bare else s.hit,
+        "remark": "the map holds nothing positive" if bare else s.remark,
+    }
+
+
+def _evidence(case: Case, order: list[_Seen]) -> tuple[Evidence, ...]:
+    out = []
+    for k, s in enumerate(order[:_EVIDENCE], 1):
+        image = overlay(s.x, s.map, signed=signed(case), region=s.region)
+        facts = _row(case, s)
+        said = "nothing positive" if math.isnan(s.mass) else f"{share(s.mass)} on the object, chance {share(s.area)}"
+        remark = f"; {s.remark}" if s.remark else f"; the answer is {facts['answer']}" if s.right is False else ""
+        caption = f"{facts['said']}: {said}{remark}"
+        out.append(shown(case, s.row, f"looks-at-the-object-{k}", image, caption, facts))
+    return tuple(out)
+
+
+def _figure(case: Case, order: list[_Seen]) -> tuple[Figure, ...]:
+    there = sorted((s for s in order if not math.isnan(s.mass)), key=lambda s: s.gain)
+    rows = [charts.Dot(case.pictures[s.row].name, s.mass, s.area, s.right is False) for s in there[:_DOTS]]
+    data = charts.dots(
+        rows,
+        xlabel="share of the positive relevance",
+        value="on the object",
+        chance="chance: its share of the area",
+        hollow="on the object, answer wrong",
+    )
+    more = f", the worst {_DOTS} of {len(there)}" if len(there) > _DOTS else ""
+    below = sum(s.gain < 0 for s in there)
+    caption = f"How much of what speaks for the answer lies on the object, the worst first{more}."
+    alt = f"A dot for each picture beside its chance level; {below} of {len(there)} lie below."
+    return (Figure("looks-at-the-object-dots.svg", data, caption, alt),)
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,263 @@
+"""Adebayo et al. 2018, arXiv:1810.03292, section 4.1."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.stats import rankdata
+from skimage.metrics import structural_similarity
+from torch import nn
+
+from clearsight import charts, draws
+from clearsight.auditing import Case, Cell, Figure, Finding
+from clearsight.checks._common import bounds, counted, fewer, sampled, span, table
+from clearsight.errors import Refused
+from clearsight.layers import find_layer, walk
+from clearsight.methods import Call, method
+from clearsight.report import show
+from clearsight.runner import explain
+from clearsight.statistics import bootstrap, judge
+from clearsight.targets import ClassScore
+
+Map = npt.NDArray[np.float64]
+_KINDS = ("|rank correlation|", "|rank correlation| of |map|", "SSIM")
+
+
+@method(paper="arXiv:1810.03292")
+def sanity(case: Case, *, pictures: int = 50, stages: int = 5, ceiling: float = 0.5) -> Finding:
+    """Does the map change when what the network has learnt is taken from it?
+
+    A copy of the network is re-initialised from the output layer to the input, in ``stages`` steps (the first is the
+    output layer alone), and its maps are compared with the trained network's for the same class and layer.  Value: the
+    mean absolute Spearman rank correlation of the two maps when all is random, 0 to 1, with a bootstrap interval over
+    pictures; rank correlation of the maps' magnitudes and SSIM (each map over its largest magnitude, data range from
+    both) stand beside it.  An empty or constant map of a random network is not alike: 0, and counted.  chance: the maps
+    of different pictures.  pass: the whole interval lies at or below ``ceiling``; fail: all of it above; else warn.
+    pictures: at most so many, a seeded draw.  Source: the cascading randomisation of Adebayo et al. 2018; layers
+    without a reset of their own are drawn from a normal of the trained root mean square.
+    """
+    if stages < 1:
+        raise Refused(f"sanity(stages={stages}): at least one stage")
+    rows = case.sample(range(len(case.pictures)), pictures)
+    call = _fixed(case)
+    likeness: dict[int, list[tuple[float, float, float]]] = {}  # by picture, by stage
+    ranks: list[Map] = []
+    depths: list[int] = []
+    empty, done = [0] * stages, 0
+    for part, x in case.batches(rows):
+        done += len(part)
+        before = {i: m.double().numpy() for i, m in zip(part, case.maps(part, x), strict=True)}
+        there = [i for i in part if not _constant(before[i])]
+        if not there:
+            continue
+        ranks += [rankdata(before[i]) for i in there]
+        pixels, target = x[[part.index(i) for i in there]], ClassScore(case.predicted[there])
+        model = dataclasses.replace(case.model, net=copy.deepcopy(case.model.net))
+        layers = _from_output_to_input(case, x[:1])
+        depths, last = _cuts(len(layers), stages), 0
+        for stage, cut in enumerate(depths):
+            with draws.seeded(case.seed + stage, x[:1]):
+                for name in layers[last:cut]:
+                    reinitialise(model.net.get_submodule(name))
+            last = cut
+            after = explain(model, pixels, call, target, seed=case.seed).maps.double().numpy()
+            for i, m in zip(there, after, strict=True):
+                empty[stage] += _constant(m)
+                likeness.setdefault(i, []).append(alike(before[i], m))
+    if not likeness:
+        return Finding(
+            "note",
+            f"All maps of the trained network are constant ({counted(done, 'picture')}): nothing can change.",
+        )
+    values = np.array(list(likeness.values()))  # pictures, stages, kinds
+    n, final = len(values), values[:, -1, 0].tolist()
+    value, interval = float(np.mean(final)), bootstrap(final, case.seed)
+    between = _between(ranks)
+    magnitude, ssim = (float(values[:, -1, kind].mean()) for kind in (1, 2))
+    return Finding(
+        judge(interval, ceiling=ceiling),
+        f"With all {counted(depths[-1], 'layer')} random the maps keep a rank correlation of {show(value, '')} "
+        f"({span(interval, n, shares=False)}) with the trained network's, {show(magnitude, '')} by magnitude alone, "
+        f"at an SSIM of {show(ssim, '')}.",
+        quantity="similarity after randomisation",
+        value=value,
+        interval=interval,
+        n=n,
+        unit="",
+        chance=between,
+        notes=(
+            f"Asked for: at most {ceiling:g} (option ceiling); 1 is a method that ignores what the network has learnt.",
+            f"Maps: {call}, for the class that the trained network gives, held fixed.",
+            *_notes(values, empty[-1], done - n, ceiling),
+            *(
+                (f"Chance: the trained network's maps of different pictures are alike at {show(between, '')}.",)
+                if n > 1
+                else ()
+            ),
+            *sampled(len(rows), len(case.pictures)),
+            *fewer(done, len(rows)),
+        ),
+        tables=(
+            *table("Likeness to the trained network's maps, by stage", _stages(values, depths, empty, case.seed)),
+            *table("By picture when all is random, the most alike first", _by_picture(case, list(likeness), values)),
+        ),
+        figures=(_figure(values, depths),),
+    )
+
+
+def alike(before: Map, after: Map) -> tuple[float, float, float]:
+    """|Spearman| of two maps (*S), |Spearman| of their magnitudes, SSIM; 0 where the second is constant."""
+    if _constant(after):
+        return (0.0, 0.0, 0.0)
+    magnitudes = abs(_spearman(np.abs(before), np.abs(after)))
+    return (
+        abs(_spearman(before, after)),
+        magnitudes,
+        _ssim(before / np.abs(before).max(), after / np.abs(after).max()),
+    )
+
+
+def reinitialise(layer: nn.Module) -> None:
+    """Fresh values for a layer's own parameters and running statistics, from the global generator."""
+    reset = getattr(layer, "reset_parameters", None)
+    if callable(reset):
+        with torch.no_grad():
+            reset()
+        return
+    for p in layer.parameters(recurse=False):
+        with torch.no_grad():
+            p.normal_(0, float(p.float().square().mean().sqrt()))
+
+
+def _constant(m: Map) -> bool:
+    return bool(m.min() == m.max())
+
+
+def _spearman(a: Map, b: Map) -> float:
+    """Ties share their mean rank; 0 where one of the two is constant."""
+    return _pearson(rankdata(a), rankdata(b))
+
+
+def _pearson(a: Map, b: Map) -> float:
+    a, b = a.ravel() - a.mean(), b.ravel() - b.mean()
+    size = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    return float((a * b).sum()) / size if size else 0.0
+
+
+def _ssim(a: Map, b: Map) -> float:
+    """Windows of 7 places, fewer where the map is smaller; nan below 3."""
+    window = min(7, *a.shape)
+    window -= 1 - window % 2
+    if window < 3:
+        return float("nan")
+    data_range = max(a.max(), b.max()) - min(a.min(), b.min())
+    return float(
+        structural_similarity(  # type: ignore[no-untyped-call]
+            a, b, win_size=window, data_range=data_range
+        )
+    )
+
+
+def _fixed(case: Case) -> Call:
+    """The case's method with its layer named, so that a randomised network is asked about the same layer."""
+    call = case.method
+    if "layer" not in call.method.options:
+        return call
+    with case.model.undisturbed():
+        x = case.pixels([0]).to(case.model.device)
+        return call.with_options(layer=find_layer(case.model, x, call.options.get("layer", "auto")))
+
+
+def _from_output_to_input(case: Case, x: torch.Tensor) -> list[str]:
+    """The modules that hold parameters themselves, the last one to finish first; those never run stand at the end."""
+    with case.model.undisturbed():
+        finished = {seen.name: k for k, seen in enumerate(walk(case.model, x.to(case.model.device)))}
+    own = [name for name, m in case.model.net.named_modules() if any(True for _ in m.parameters(recurse=False))]
+    return sorted(own, key=lambda name: -finished.get(name, -1))
+
+
+def _cuts(layers: int, stages: int) -> list[int]:
+    """How many layers are random after each stage: the output layer alone, then equal portions.
+
+    >>> _cuts(9, 5)
+    [1, 3, 5, 7, 9]
+    """
+    if stages == 1:
+        return [layers]
+    return [round(1 + (layers - 1) * k / (stages - 1)) for k in range(stages)]
+
+
+def _between(ranks: list[Map]) -> float | None:
+    """How alike the trained network's maps of different pictures are: each with the next."""
+    if len(ranks) < 2:
+        return None
+    return float(np.mean([abs(_pearson(a, b)) for a, b in zip(ranks, [*ranks[1:], ranks[0]], strict=True)]))
+
+
+def _notes(values: Map, empty: int, bare: int, ceiling: float) -> list[str]:
+    n, out = len(values), []
+    if empty:
+        rest = values[values[:, -1, :].any(1), -1, 0]
+        others = f"; the others keep {show(float(rest.mean()), '')}" if len(rest) else ""
+        out.append(
+            f"{empty} of {counted(n, 'map')} {'is' if empty == 1 else 'are'} empty or constant when all is random, "
+            f"counted as 0{others}."
+        )
+    if bare:
+        out.append(f"{counted(bare, 'picture is', 'pictures are')} left out: the trained network's map is constant.")
+    if values[:, -1, 1].mean() > ceiling >= values[:, -1, 0].mean():
+        out.append("By magnitude alone the maps stay alike: where they mark is not learnt, only with which sign.")
+    return out
+
+
+def _stages(values: Map, depths: list[int], empty: list[int], seed: int) -> list[dict[str, Cell]]:
+    rows = []
+    for k, depth in enumerate(depths):
+        means: dict[str, Cell] = {kind: _number(values[:, k, j].mean()) for j, kind in enumerate(_KINDS)}
+        interval = bootstrap(values[:, k, 0].tolist(), seed)
+        first = {"random layers": f"{depth} of {depths[-1]}", _KINDS[0]: means.pop(_KINDS[0])}
+        rows.append({**first, **bounds(interval), **means, "empty maps": empty[k], "n": len(values)})
+    return rows
+
+
+def _by_picture(case: Case, rows: list[int], values: Map) -> list[dict[str, Cell]]:
+    found: list[dict[str, Cell]] = [
+        {"picture": case.pictures[i].name, **{kind: _number(v[-1, j]) for j, kind in enumerate(_KINDS)}}
+        for i, v in zip(rows, values, strict=True)
+    ]
+    return sorted(found, key=lambda r: (-float(r[_KINDS[0]] or 0), str(r["picture"])))
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _figure(values: Map, depths: list[int]) -> Figure:
+    lines = []
+    for j, kind in enumerate(_KINDS):
+        v = values[:, :, j]
+        if not np.isfinite(v).all() or (j == 1 and np.allclose(v, values[:, :, 0])):
+            continue  # nothing to draw, or the magnitudes are the maps themselves
+        bands = [bootstrap(v[:, k].tolist(), draws=500) for k in range(len(depths))]
+        means = [1.0, *v.mean(0).tolist()]
+        if j:
+            lines.append(charts.Line(kind, means, control=True))
+        else:
+            low, high = ([1.0, *(b[side] for b in bands if b)] if all(bands) else None for side in (0, 1))
+            lines.append(charts.Line(kind, means, low, high))
+    data = charts.curves(
+        list(range(len(depths) + 1)),
+        lines,
+        xlabel="layers with random weights, counted from the output",
+        ylabel="likeness to the trained maps",
+        xticks=[(0, "0"), *((k + 1, f"{d}") for k, d in enumerate(depths))],
+        shares=False,
+    )
+    caption = f"How the maps change as the network is randomised, mean over {counted(len(values), 'picture')}."
+    ends = values[:, -1, 0].mean()
+    alt = f"Curves of likeness over randomised layers, from 1 down to {show(float(ends), '')} when all are random."
+    return Figure("sanity-stages.svg", data, caption, alt)

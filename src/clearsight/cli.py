@@ -1,0 +1,377 @@
+"""The command line.  Everything heavy is imported inside the commands, so that --help answers at once."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from clearsight.errors import Refused
+
+app = typer.Typer(
+    name="clearsight",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+_MODEL = "demo, timm:NAME, torchvision:NAME, a run folder, or package.module:factory"
+_DATA = "demo, a folder of pictures (class/x.jpg or split/class/x.jpg), a CSV, or a picture"
+
+Model = Annotated[str, typer.Argument(metavar="[MODEL]", help=_MODEL, show_default=True)]
+Data = Annotated[str, typer.Argument(metavar="[DATA]", help=_DATA, show_default=True)]
+Words = Annotated[list[str], typer.Argument(metavar="[MODEL] PICTURE...", help=f"MODEL: {_MODEL}. Then pictures.")]
+Out = Annotated[Path | None, typer.Option("-o", "--out", help="Folder for the results.", show_default=False)]
+Seed = Annotated[int, typer.Option(help="All randomness follows from it.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no sheet; only where the result is.")]
+Weights = Annotated[str | None, typer.Option(help="FILE with weights for timm: and torchvision:, or none.")]
+Labels = Annotated[Path | None, typer.Option(help="Class names of the model: one per line, or a JSON list.")]
+Output = Annotated[str | None, typer.Option(help="Which part of a tuple or dict output holds the scores.")]
+Probabilities = Annotated[bool, typer.Option("--probabilities", help="The network ends in a softmax.")]
+Trust = Annotated[bool, typer.Option("--trust", help="Let a run folder name code that is run to build its network.")]
+Boxes = Annotated[Path | None, typer.Option(help="Boxes: COCO JSON, Pascal VOC XML or YOLO text; a file or a folder.")]
+Masks = Annotated[Path | None, typer.Option(help="Folder of masks: a PNG for each picture, not 0 on the object.")]
+Split = Annotated[str | None, typer.Option(help="Which split of the data: train, val, test.")]
+LabelColumn = Annotated[str | None, typer.Option(help="The column of the CSV that holds the class.")]
+Classes = Annotated[
+    Path | None, typer.Option(help='JSON: the data\'s class words -> the model\'s, {"cat": ["tabby"]}.')
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from clearsight import __version__
+
+        print(f"clearsight {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")] = False,
+) -> None:
+    """Can I trust this image classifier, and why does it decide so?"""
+
+
+def main() -> None:
+    """Run the command line.  Exit status: 0 done, 1 a bar of the gate failed, 2 it could not be done."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    warnings.simplefilter("ignore")  # libraries' warnings are not the user's business; ours are errors or notes
+    try:
+        status = typer.main.get_command(app).main(prog_name="clearsight", standalone_mode=False)
+    except Refused as e:
+        _fail(str(e))
+    except KeyboardInterrupt:
+        _fail("stopped")
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(2)
+    except Exception as e:
+        usage = getattr(e, "format_message", None)
+        if usage is not None:
+            if not usage():  # no command at all: the help has been shown
+                sys.exit(2)
+            _fail(f"{usage()} (see clearsight --help)")
+        _fail(f"{type(e).__name__}: {e} (this is a defect of Clearsight: please report the command and this line)")
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(sentence: str) -> None:
+    print(f"clearsight: {' '.join(sentence.split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+@app.command()
+def audit(
+    model: Model = "demo",
+    data: Data = "demo",
+    out: Out = None,
+    only: Annotated[str | None, typer.Option(help='Checks to run: "accuracy, robustness(steps=40)".')] = None,
+    method: Annotated[str, typer.Option("-m", "--method", help="The explainer that the checks use.")] = "auto",
+    gate: Annotated[Path | None, typer.Option(help="Bars that must hold (TOML or JSON); exit status 1 if not.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Time for the whole audit: 60s, 5m.")] = None,
+    boxes: Boxes = None,
+    masks: Masks = None,
+    split: Split = None,
+    label_column: LabelColumn = None,
+    classes: Classes = None,
+    weights: Weights = None,
+    labels: Labels = None,
+    output: Output = None,
+    probabilities: Probabilities = False,
+    trust: Trust = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run every check on a model and pictures, and write report.html and report.json.
+
+    Without arguments the embedded EfficientNet-Lite0 is audited on ten real photos. Given the folder of an audit that
+    was stopped (-o DIR), it goes on where that ended.
+    """
+    from clearsight.auditing import Case, Finding, chosen, run_checks
+    from clearsight.gate import hold, read_gate
+    from clearsight.report import Report, make
+    from clearsight.runs import new_run
+    from clearsight.terminal import progress, seconds
+
+    calls = chosen(only)
+    bars = read_gate(gate) if gate else ()
+    missing = [b.check for b in bars if b.check not in {c.method.name for c in calls}]
+    if missing:
+        raise Refused(f"the gate has a bar for {', '.join(missing)}, which --only leaves out: add it there")
+    limit = seconds(budget)
+    classifier = _load(model, weights, labels, output, probabilities, trust, device, quiet or json_)
+    pictures = _open(data, boxes, masks, split, label_column, classes)
+    folder = new_run("audit", out, holds="report.json")
+    command = _command()
+    with progress(quiet or json_) as tell:
+        case = Case(classifier, pictures, seed=seed, budget=limit, method=method, progress=tell)
+        done, before = _earlier(folder, case)
+        findings: list[Finding] = []
+
+        def report(complete: bool) -> Report:
+            held = hold(bars, findings) if bars else None
+            spent = before + sum(f.seconds for f in findings if f.check not in done)
+            return make(case, findings, seconds=spent, command=command, gate=held, complete=complete)
+
+        try:
+            for found in run_checks(case, calls, done):
+                findings.append(found)
+                if len(findings) < len(calls):
+                    report(complete=False).save(folder)
+        except KeyboardInterrupt:
+            raise Refused(
+                f"stopped after {len(findings)} of {len(calls)} checks; the same command with -o {folder} goes on"
+            ) from None
+        whole = report(complete=True)
+        whole.save(folder)
+    if json_:
+        print(whole.json(), end="")
+    elif quiet:
+        print(folder / "report.html")
+    else:
+        from rich.console import Console
+
+        from clearsight.sheet import print_sheet
+
+        print_sheet(whole, Console(), folder)
+    raise typer.Exit(whole.status)
+
+
+def _earlier(folder: Path, case: Any) -> tuple[dict[str, Any], float]:
+    """The findings that an audit of the same case, stopped before its end, left in this folder."""
+    from clearsight.report import Report
+
+    if not (folder / "report.json").exists():
+        return {}, 0.0
+    old = Report.read(folder)
+    if old.facts["complete"]:
+        return {}, 0.0
+    same = {
+        "model": old.facts["model"]["fingerprint"] == case.model.fingerprint(),
+        "data": old.facts["data"]["digest"] == case.digest,
+        "seed": old.facts["seed"] == case.seed,
+        "budget": old.facts["budget"] == case.budget,
+        "method": old.facts["method"] == str(case.method),
+    }
+    if not all(same.values()):
+        other = ", ".join(k for k, v in same.items() if not v)
+        raise Refused(f"{folder} holds a stopped audit of another {other}: name a new folder with -o")
+    return {f.check: f for f in old.findings if f.verdict != "error"}, float(old.facts["seconds"])
+
+
+@app.command()
+def explain(
+    words: Words,
+    method: Annotated[list[str] | None, typer.Option("-m", "--method", help="An explainer; may be repeated.")] = None,
+    target: Annotated[
+        str, typer.Option(help='A class (name or number), top1, top3, ..., or "a rather than b".')
+    ] = "top1",
+    out: Out = None,
+    boxes: Boxes = None,
+    masks: Masks = None,
+    weights: Weights = None,
+    labels: Labels = None,
+    output: Output = None,
+    probabilities: Probabilities = False,
+    trust: Trust = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Draw heatmaps side by side for pictures, and save the raw maps as .npz."""
+    from clearsight.explaining import explain_pictures
+    from clearsight.runs import new_run
+    from clearsight.terminal import progress
+
+    name, places = _split(words)
+    classifier = _load(name, weights, labels, output, probabilities, trust, device, quiet or json_)
+    data = [_open(p, boxes, masks, None, None, None) for p in places]
+    with progress(quiet or json_) as tell:
+        rows = explain_pictures(
+            classifier, data, method or [], target, lambda: new_run("explain", out), seed=seed, progress=tell
+        )
+    _tell(rows, json_, quiet)
+
+
+@app.command()
+def attack(
+    words: Words,
+    method: Annotated[str, typer.Option("-a", "--attack", help='The attack: fgsm, "pgd(steps=40)".')] = "pgd",
+    eps: Annotated[str, typer.Option(help="The budget in pixels in [0, 1]: 8/255.")] = "8/255",
+    target: Annotated[str | None, typer.Option(help="The class to become; without it any wrong one will do.")] = None,
+    out: Out = None,
+    split: Split = None,
+    label_column: LabelColumn = None,
+    classes: Classes = None,
+    weights: Weights = None,
+    labels: Labels = None,
+    output: Output = None,
+    probabilities: Probabilities = False,
+    trust: Trust = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Attack pictures, and show what changed and what the model says now."""
+    from clearsight.attacking import attack_pictures
+    from clearsight.methods import number
+    from clearsight.runs import new_run
+    from clearsight.terminal import progress
+
+    try:
+        budget = number(eps)
+    except (ValueError, ZeroDivisionError):
+        raise Refused(f"--eps {eps!r}: write a number such as 8/255 or 0.03") from None
+    name, places = _split(words)
+    classifier = _load(name, weights, labels, output, probabilities, trust, device, quiet or json_)
+    data = [_open(p, None, None, split, label_column, classes) for p in places]
+    with progress(quiet or json_) as tell:
+        rows = attack_pictures(
+            classifier, data, method, budget, target, lambda: new_run("attack", out), seed=seed, progress=tell
+        )
+    _tell(rows, json_, quiet)
+
+
+@app.command()
+def inspect(
+    model: Model = "demo",
+    data: Annotated[str | None, typer.Argument(metavar="[DATA]", help=_DATA)] = None,
+    weights: Weights = None,
+    labels: Labels = None,
+    output: Output = None,
+    probabilities: Probabilities = False,
+    trust: Trust = False,
+    split: Split = None,
+    label_column: LabelColumn = None,
+    classes: Classes = None,
+    device: Device = "auto",
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say what a model is, what will not work with it, and the line that mends that."""
+    from clearsight.inspecting import inspect as look
+
+    classifier = _load(model, weights, labels, output, probabilities, trust, device, quiet or json_)
+    pictures = _open(data, None, None, split, label_column, classes) if data else None
+    found = look(classifier, pictures)
+    if json_:
+        print(json.dumps(found.as_dict(), indent=1, ensure_ascii=False))
+    else:
+        print("\n".join(found.lines()))
+
+
+@app.command()
+def methods(
+    name: Annotated[str | None, typer.Argument(metavar="[METHOD]", help="One of them, in full.")] = None,
+    json_: Json = False,
+) -> None:
+    """List every explainer, attack, metric and check, with its options and its paper."""
+    from clearsight.listing import listing, one
+
+    if json_:
+        print(json.dumps(listing(name), indent=1, ensure_ascii=False))
+    elif name:
+        print(one(name))
+    else:
+        from rich.console import Console
+
+        from clearsight.listing import print_listing
+
+        print_listing(Console())
+
+
+def _load(
+    words: str,
+    weights: str | None,
+    labels: Path | None,
+    output: str | None,
+    probabilities: bool,
+    trust: bool,
+    device: str,
+    quiet: bool,
+) -> Any:
+    from clearsight.loading import load
+    from clearsight.terminal import device as resolve
+
+    part = int(output) if output is not None and output.lstrip("-").isdigit() else output
+    return load(
+        words,
+        weights=weights,
+        labels=labels,
+        output=part,
+        scores="probabilities" if probabilities else "logits",
+        trust=trust,
+        device=resolve(device),
+        say=(lambda line: None) if quiet else (lambda line: print(line, file=sys.stderr)),
+    )
+
+
+def _open(
+    data: str, boxes: Path | None, masks: Path | None, split: str | None, column: str | None, classes: Path | None
+) -> Any:
+    from clearsight.data import open_data
+
+    return open_data(data, boxes=boxes, masks=masks, split=split, label_column=column, classes=classes)
+
+
+def _split(words: list[str]) -> tuple[str, list[str]]:
+    """MODEL comes first; where the first word can only be a picture, the model is the demo."""
+    first = words[0]
+    named = first == "demo" or first.startswith(("timm:", "torchvision:")) or (Path(first) / "config.json").exists()
+    factory = ":" in first and not first.startswith("demo:") and not Path(first).exists()
+    if named or factory:
+        if words == ["demo"]:
+            return first, ["demo"]
+        if len(words) == 1:
+            raise Refused(f"no picture is named after the model {first}: give a file, a folder, or demo:coffee")
+        return first, words[1:]
+    if len(words) > 1 and not Path(first).exists() and not first.startswith("demo:"):
+        return first, words[1:]  # neither a picture nor a model: the loader says what a model is
+    return "demo", words
+
+
+def _tell(rows: dict[str, Any], json_: bool, quiet: bool) -> None:
+    if json_:
+        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    for line in rows["lines"][-1:] if quiet else rows["lines"]:
+        print(line)
+
+
+def _command() -> str:
+    """The command as it was given, to be shown in the report."""
+    import shlex
+
+    return shlex.join(["clearsight", *sys.argv[1:]])

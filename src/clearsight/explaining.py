@@ -1,0 +1,160 @@
+"""What `clearsight explain` does: heatmaps side by side as a PNG, and the raw maps as .npz, for each picture."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clearsight.annotations import region_mask
+from clearsight.auditing import Progress
+from clearsight.classifier import Classifier
+from clearsight.data import Picture, Pictures
+from clearsight.draw import explanation_sheet, png
+from clearsight.errors import Refused
+from clearsight.files import write_whole
+from clearsight.methods import Call, parse
+from clearsight.pictures import open_picture, to_pixels
+from clearsight.runner import Explanation, explain, scores
+from clearsight.targets import ClassScore, Margin, Target
+
+DEFAULT = ("grad-cam", "integrated-gradients")
+
+
+def explain_pictures(
+    model: Classifier,
+    data: Sequence[Pictures],
+    methods: Sequence[str],
+    target: str,
+    folder: Callable[[], Path],
+    *,
+    seed: int = 0,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Explain every picture by every method; results go into the folder that ``folder()`` makes when there is one.
+
+    target: a class, "top1", "top3", ..., or "a rather than b".  Pictures that cannot be read are named and left out;
+    it is an error if that leaves none.  Without methods the defaults are run, as far as the network allows.
+    """
+    calls = [parse(m, "explainers") for m in methods or DEFAULT]
+    ask(model, target, torch.zeros(1, len(model.labels)))  # a class that does not exist is refused before any work
+    pictures = [p for d in data for p in d.pictures]
+    broken = [{"file": name, "reason": reason} for d in data for name, reason in d.broken]
+    where: Path | None = None
+    lines: list[str] = []
+    told: list[dict[str, Any]] = []
+    for i, (picture, stem) in enumerate(named(pictures)):
+        progress("explaining", i, len(pictures))
+        try:
+            image = open_picture(picture.path)
+        except Refused as e:
+            broken.append({"file": picture.name, "reason": str(e)})
+            continue
+        x = to_pixels(image, model.preprocess)[None].to(model.device)
+        with model.undisturbed():
+            logits = scores(model, x)
+        question, rows, chances = ask(model, target, logits)
+        found, refused = _run(model, x.expand(rows, *x.shape[1:]), calls, question, seed, strict=bool(methods))
+        where = where or folder()
+        regions = region_mask(picture.regions, image.size, model.preprocess) if picture.regions else None
+        drawn = explanation_sheet(
+            found,
+            names=[picture.name] * rows,
+            probabilities=chances,
+            regions=None if regions is None else regions.expand(rows, *regions.shape),
+        )
+        sheet = write_whole(where / f"{stem}.png", png(drawn))
+        maps = [
+            {
+                "method": e.method,
+                "target": e.questions(),
+                "file": str(e.save(where / f"{stem}-{n}.npz")),
+                "forwards": e.forwards,
+                "backwards": e.backwards,
+                "seconds": round(e.seconds, 3),
+            }
+            for n, e in zip(_file_names(e.method for e in found), found, strict=True)
+        ]
+        answers = top(model, logits[0], 3)
+        told.append({"picture": picture.name, "sheet": str(sheet), "answers": answers, "maps": maps})
+        said = ", ".join(f"{a['label']} {100 * a['probability']:.1f} %" for a in answers)
+        lines += [f"{picture.name}: {said}", *(f"  left out: {r}" for r in refused), f"  {sheet}"]
+    progress("explaining", len(pictures), len(pictures))
+    lines = [*(f"left out {b['file']}: {b['reason']}" for b in broken), *lines]
+    if where is None:
+        raise Refused(f"none of the pictures can be read ({broken[0]['file']}: {broken[0]['reason']})")
+    return {"lines": lines, "folder": str(where), "seed": seed, "pictures": told, "broken": broken}
+
+
+def ask(model: Classifier, words: str, logits: Tensor) -> tuple[Target, int, Tensor | None]:
+    """The target in words -> the target, how many rows it asks about, and the probability of each row's class.
+
+    logits (1, K).
+
+    Refused: a class that the model does not have, a top-k beyond its classes.
+    """
+    chances = logits.softmax(1)[0]
+    if m := re.fullmatch(r"top(\d+)", words.strip()):
+        k = int(m[1])
+        if not 1 <= k <= len(model.labels):
+            raise Refused(f"--target {words}: the model has {len(model.labels)} classes")
+        index = logits[0].topk(k).indices
+        return ClassScore(index), k, chances[index]
+    a, versus, b = words.partition(" rather than ")
+    if versus:
+        return Margin(model.index(a), model.index(b)), 1, None
+    index = torch.tensor([model.index(words)])
+    return ClassScore(index), 1, chances[index]
+
+
+def top(model: Classifier, logits: Tensor, k: int) -> list[dict[str, Any]]:
+    """The k most probable classes of one picture, logits (K,), with their probabilities."""
+    p = logits.softmax(0)
+    best = p.topk(min(k, len(p)))
+    return [
+        {"class": int(i), "label": model.labels[int(i)].partition(",")[0], "probability": round(float(v), 6)}
+        for v, i in zip(best.values, best.indices, strict=True)
+    ]
+
+
+def named(pictures: Iterable[Picture]) -> Iterator[tuple[Picture, str]]:
+    """Each picture with a name for its result files that no other has."""
+    taken: set[str] = set()
+    for p in pictures:
+        stem = base = re.sub(r"[^\w.-]+", "_", p.path.stem) or "picture"
+        n = 1
+        while stem.lower() in taken:
+            n += 1
+            stem = f"{base}-{n}"
+        taken.add(stem.lower())
+        yield p, stem
+
+
+def _file_names(methods: Iterable[str]) -> Iterator[str]:
+    taken: list[str] = []
+    for m in methods:
+        name = re.sub(r"[^\w-]+", "_", m.partition("(")[0]).strip("_")
+        taken.append(name)
+        yield name if taken.count(name) == 1 else f"{name}-{taken.count(name)}"
+
+
+def _run(
+    model: Classifier, x: Tensor, calls: Sequence[Call], target: Target, seed: int, *, strict: bool
+) -> tuple[list[Explanation], list[str]]:
+    """Each method's maps; where the methods are the defaults, those that the network refuses are left out and named."""
+    found: list[Explanation] = []
+    refused: list[str] = []
+    for call in calls:
+        try:
+            found.append(explain(model, x, call, target, seed=seed))
+        except Refused as e:
+            if strict:
+                raise
+            refused.append(f"{call}: {e}")
+    if not found:
+        raise Refused("; ".join(refused))
+    return found, refused

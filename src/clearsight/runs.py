@@ -1,0 +1,36 @@
+"""Where results go: clearsight-runs/KIND-N, or the folder that was asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from clearsight.errors import Refused
+
+HOME = Path("clearsight-runs")
+
+
+def new_run(kind: str, out: Path | None, *, holds: str = "") -> Path:
+    """Make a folder for results.  Without ``out`` it is the next free clearsight-runs/KIND-N.
+
+    A folder that holds something else than an earlier result (a file called ``holds``) is refused, never written into.
+    """
+    if out is None:
+        for n in range(1, 1_000_000):
+            folder = HOME / f"{kind}-{n}"
+            try:
+                folder.mkdir(parents=True)
+            except FileExistsError:
+                continue
+            except OSError as e:
+                raise Refused(f"cannot make {folder}: {e.strerror}; say where to write with -o DIR") from None
+            return folder
+        raise Refused(f"{HOME} is full of runs: say where to write with -o DIR")
+    if out.exists() and not out.is_dir():
+        raise Refused(f"-o {out} is a file: name a folder")
+    if out.is_dir() and any(out.iterdir()) and not (holds and (out / holds).exists()):
+        raise Refused(f"-o {out} holds other things: name a new or empty folder")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise Refused(f"cannot make {out}: {e.strerror}") from None
+    return out

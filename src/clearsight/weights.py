@@ -1,0 +1,95 @@
+"""Weights from a file into a network, and nothing but weights: no code of a stranger's pickle is ever run."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from clearsight.errors import Refused
+
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+_PREFIXES = ("module.", "_orig_mod.")
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file, or of a state dict that torch.save wrote, by name, on the CPU.
+
+    A state dict inside {"state_dict": ...} or {"model": ...} is taken out, and the "module." that DataParallel puts
+    before every name is taken off.  Refused: no such file, a broken file, and a pickle that holds more than tensors.
+    """
+    if not path.is_file():
+        raise Refused(f"no weights file {path}")
+    if path.suffix.lower() == ".safetensors":
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as e:
+            raise Refused(f"{path} cannot be read as safetensors: {_first_line(e)}") from e
+    found = _unpickle(path)
+    for key in _WRAPPERS:
+        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
+            found = found[key]
+            break
+    if not isinstance(found, Mapping) or not any(isinstance(v, Tensor) for v in found.values()):
+        raise Refused(f"{path} holds a {type(found).__name__}, not a state dict: torch.save(net.state_dict(), ...)")
+    state = {str(k): v for k, v in found.items() if isinstance(v, Tensor)}
+    for prefix in _PREFIXES:
+        if all(k.startswith(prefix) for k in state):
+            state = {k.removeprefix(prefix): v for k, v in state.items()}
+    return state
+
+
+def _unpickle(path: Path) -> object:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of a TorchScript archive before it refuses it
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as e:
+        more = isinstance(e, pickle.UnpicklingError) and "global" in str(e).lower()
+        if more or "torchscript" in str(e).lower():
+            raise Refused(
+                f"{path} holds more than weights (a whole network or other objects), and unpickling those runs code: "
+                "export it as safetensors where it was made, safetensors.torch.save_file(net.state_dict(), "
+                "'model.safetensors')"
+            ) from e
+        raise Refused(f"{path} is no weights file, or is broken ({type(e).__name__}: {_first_line(e)})") from e
+
+
+def put_weights(net: nn.Module, state: Mapping[str, Tensor], source: str, classes: int) -> None:
+    """Copy every tensor of ``state`` into the network, in place; refused unless names and shapes agree one by one.
+
+    source: where the weights come from, for the refusal; classes: how many labels the network was built for.
+    """
+    wanted = net.state_dict()
+    shapes = {k: tuple(v.shape) for k, v in wanted.items() if isinstance(v, Tensor)}
+    counters = {k for k in shapes if k.endswith("num_batches_tracked")}  # checkpoints of before 2018 have none
+    differ = {k: tuple(state[k].shape) for k in shapes.keys() & state.keys() if tuple(state[k].shape) != shapes[k]}
+    for k, shape in differ.items():
+        if shape[1:] == shapes[k][1:] and shapes[k][:1] == (classes,):
+            raise Refused(
+                f"{source} holds weights for {shape[0]} classes, but there are {classes} labels: give the {shape[0]} "
+                "names that it was trained with, --labels FILE (labels=[...])"
+            )
+    wrong = {
+        "lacks": sorted(shapes.keys() - state.keys() - counters),
+        "has besides": sorted(state.keys() - wanted.keys()),
+        "has in another shape": sorted(f"{k} {s} instead of {shapes[k]}" for k, s in differ.items()),
+    }
+    if any(wrong.values()):
+        said = "; ".join(f"{what} {_few(names)}" for what, names in wrong.items() if names)
+        raise Refused(f"{source} does not fit the network: it {said}; is it another architecture?")
+    net.load_state_dict(dict(state), strict=False)
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _first_line(e: Exception) -> str:
+    return (str(e).strip().splitlines() or [""])[0][:200]
