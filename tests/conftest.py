@@ -18,6 +18,7 @@ from clearsight.cli import main
 from workshop import lay_out
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # nothing is downloaded in tests
+torch.set_num_threads(1)  # the networks are tiny, and as many processes run as there are cores
 
 
 class Ran(NamedTuple):

@@ -200,7 +200,7 @@ def run(words: str, change: tuple[str, str, str] | None) -> tuple[int, float]:
         os.chdir(copy)
         sys.path.insert(0, str(copy / "src"))
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-            code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", *TESTS, "-k", words])
+            code = pytest.main(["-x", "-q", "-o", "addopts=", "-p", "no:cacheprovider", *TESTS, "-k", words])
         signal.alarm(0)
         if not Path(importlib.import_module("clearsight").__file__).is_relative_to(copy):
             raise RuntimeError("the tests did not run the copy")

@@ -21,10 +21,9 @@ from clearsight.batching import SIZE
 from clearsight.classifier import Classifier
 from clearsight.data import Picture, Pictures, open_data, truth
 from clearsight.errors import Refused, nearest
-from clearsight.layers import target_layer
 from clearsight.methods import Call, catalogue, parse, split_calls
 from clearsight.pictures import open_picture, to_pixels
-from clearsight.runner import explain, scores
+from clearsight.runner import explain, resolve, scores
 from clearsight.statistics import Interval
 from clearsight.targets import ClassScore
 
@@ -258,14 +257,13 @@ class Case:
     @cached_property
     def method(self) -> Call:
         """The explainer that the checks use, with its layer named."""
-        if self._method != "auto":
-            return parse(self._method, "explainers")
+        x = self.pixels([0]).to(self.model.device)
         try:
-            with self.model.undisturbed():
-                layer = target_layer(self.model, self.pixels([0]).to(self.model.device))
+            return resolve(self.model, x, parse("grad-cam" if self._method == "auto" else self._method, "explainers"))
         except Refused:
+            if self._method != "auto":
+                raise
             return parse("integrated-gradients", "explainers")
-        return parse("grad-cam", "explainers").with_options(layer=layer)
 
     def maps(self, rows: Sequence[int], x: Tensor) -> Tensor:
         """Why the top class: the maps (B, *S) of the case's method for its logit; each is computed once."""
@@ -349,13 +347,26 @@ def run_checks(case: Case, calls: Sequence[Call], done: Mapping[str, Finding] | 
         except Exception as e:  # shown in the report and in the exit status, never swallowed
             words = str(e) if isinstance(e, Refused) else f"{type(e).__name__}: {e}"
             found = Finding("error", words.partition("\n")[0])
+        nth = 1 + [c.method.name for c in calls[: calls.index(call)]].count(call.method.name)
         yield dataclasses.replace(
-            found,
+            _numbered(found, nth),
             check=str(call),
             summary=call.method.summary,
             paper=call.method.paper,
             seconds=round(time.monotonic() - began, 3),
         )
+
+
+def _numbered(found: Finding, nth: int) -> Finding:
+    """The finding with other names for its figures, where the same check with other options was run before."""
+    if nth == 1:
+        return found
+
+    def other(g: Figure) -> Figure:
+        return dataclasses.replace(g, name=f"{nth}-{g.name}")
+
+    evidence = tuple(dataclasses.replace(e, figure=other(e.figure)) for e in found.evidence)
+    return dataclasses.replace(found, figures=tuple(map(other, found.figures)), evidence=evidence)
 
 
 def _share(case: Case, end: float | None, parts: int) -> None:

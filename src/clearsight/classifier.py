@@ -62,6 +62,8 @@ class Classifier:
     source: the words that load it again ("demo", "timm:resnet18", a folder).
     output: which part of a tuple or dict that the network returns holds the scores.
     scores: what the network returns; probabilities are turned into logits by their logarithm.
+    channels_last: hand pictures over in that order of memory, in which convolutions are faster; not for networks that
+        call .view() on feature maps.
     """
 
     net: nn.Module
@@ -70,6 +72,7 @@ class Classifier:
     source: str = ""
     output: str | int | None = None
     scores: Literal["logits", "probabilities"] = "logits"
+    channels_last: bool = False
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits (B, K) of pixels x (B, C, *S) in [0, 1]; differentiable in x."""
@@ -77,7 +80,10 @@ class Classifier:
         per_channel = (-1,) + (1,) * (x.dim() - 2)
         mean = x.new_tensor(self.preprocess.mean).view(per_channel)
         std = x.new_tensor(self.preprocess.std).view(per_channel)
-        out = pick(self.net((x - mean) / std), self.output)
+        x = (x - mean) / std
+        if self.channels_last and x.dim() == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        out = pick(self.net(x), self.output)
         if out.dim() != 2 or out.shape[0] != x.shape[0]:
             raise Refused(
                 f"the network's output has shape {tuple(out.shape)}, not ({x.shape[0]}, {len(self.labels)}): "

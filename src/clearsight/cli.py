@@ -323,7 +323,6 @@ def _load(
     quiet: bool,
 ) -> Any:
     from clearsight.loading import load
-    from clearsight.terminal import device as resolve
 
     part = int(output) if output is not None and output.lstrip("-").isdigit() else output
     return load(
@@ -333,7 +332,7 @@ def _load(
         output=part,
         scores="probabilities" if probabilities else "logits",
         trust=trust,
-        device=resolve(device),
+        device=device,
         say=(lambda line: None) if quiet else (lambda line: print(line, file=sys.stderr)),
     )
 

@@ -26,6 +26,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from clearsight.errors import Refused
+from clearsight.methods import write_value
 
 if TYPE_CHECKING:
     from clearsight.runner import Attacked, Explanation
@@ -380,7 +381,7 @@ def attack_sheet(
             ),
         ]
         rows.append(row)
-    note = f"{found.method}, eps {_fraction(found.eps)}, {found.queries:.4g} queries per picture, seed {found.seed}."
+    note = f"{found.method}, eps {write_value(found.eps)}, {found.queries:.4g} queries per picture, seed {found.seed}."
     return sheet(rows, title=title, note=f"{note} In the difference mid-grey is no change.")
 
 
@@ -389,10 +390,6 @@ def magnification(found: Attacked) -> float:
     most = 0.25 / max(float((found.x - found.clean).abs().max()), 1e-4)
     tens = 10.0 ** math.floor(math.log10(max(most, 1)))
     return max(k * tens for k in (1, 2, 5) if k * tens <= max(most, 1) * 1.001)
-
-
-def _fraction(eps: float) -> str:
-    return f"{eps * 255:.3g}/255" if eps <= 0.5 and abs(eps * 255 - round(eps * 255)) < 1e-4 else f"{eps:.3g}"
 
 
 # Notebooks --------------------------------------------------------------------------------------------------------
@@ -422,7 +419,7 @@ def attacked_html(a: Attacked) -> str:
         )
     tried = int((~a.already).sum())
     note = (
-        f"{a.method}, eps {_fraction(a.eps)}: {int(a.fooled.sum())} of {tried} attacked pictures fooled, "
+        f"{a.method}, eps {write_value(a.eps)}: {int(a.fooled.sum())} of {tried} attacked pictures fooled, "
         f"{a.queries:.4g} queries per picture, {a.seconds:.2f} s, seed {a.seed}."
     )
     return _block(rows, len(a.x), note)

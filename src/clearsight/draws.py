@@ -1,7 +1,7 @@
 """Random numbers that belong to the picture, so that batch size, order and neighbours cannot show in a result.
 
 The runner opens ``seeded``; methods draw with ``uniform`` and ``normal``.  Each picture has its own generator, seeded
-by the seed and by its pixels, and drawn from in the order in which the method asks.
+by the seed, by its pixels and by the method, and drawn from in the order in which the method asks.
 """
 
 from __future__ import annotations
@@ -20,9 +20,14 @@ _generators: ContextVar[list[torch.Generator] | None] = ContextVar("generators",
 
 
 @contextmanager
-def seeded(seed: int, x: Tensor) -> Iterator[None]:
-    """One generator for each picture of x (B, ...); every global generator is seeded too, and given back as it was."""
-    keys = [hashlib.blake2b(p.tobytes(), digest_size=7, salt=b"clearsight").digest() for p in x.detach().cpu().numpy()]
+def seeded(seed: int, x: Tensor, what: str = "") -> Iterator[None]:
+    """One generator for each picture of x (B, ...); every global generator is seeded too, and given back as it was.
+
+    what: for whom is drawn, so that what two methods draw for one picture has nothing to do with each other.
+    """
+    purpose = hashlib.blake2b(what.encode(), digest_size=8).digest()
+    pictures = x.detach().cpu().numpy()
+    keys = [hashlib.blake2b(p.tobytes(), digest_size=7, key=purpose).digest() for p in pictures]
     generators = [torch.Generator().manual_seed((int.from_bytes(k, "big") ^ seed) & (2**63 - 1)) for k in keys]
     devices = [x.device] if x.is_cuda else []
     python, numpy = random.getstate(), np.random.get_state()

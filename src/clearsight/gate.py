@@ -57,12 +57,12 @@ class Bar:
 def read_gate(path: str | Path) -> tuple[Bar, ...]:
     """The bars in a file such as::
 
-        [accuracy]
-        at_least = 0.8
-        interval = true
+    [accuracy]
+    at_least = 0.8
+    interval = true
 
-        [robustness]
-        not_worse_than = "warn"
+    [robustness]
+    not_worse_than = "warn"
     """
     try:
         text = Path(path).read_text(encoding="utf-8")

@@ -99,7 +99,7 @@ def _page(folder: str) -> str:
             lines += ["", "| option | type and default |", "|---|---|"]
             lines += [f"| `{k}` | `{v}` |" for k, v in options(m).items()]
         claims = f" Claims that the tests hold it to: {', '.join(sorted(m.claims))}." if m.claims else ""
-        source = (inspect.getmodule(m.fn).__doc__ or "").strip()  # type: ignore[union-attr]
+        source = (inspect.getmodule(m.fn).__doc__ or "").strip()
         lines += ["", f"Source: {source}{claims}"]
     return "\n".join(lines) + "\n"
 

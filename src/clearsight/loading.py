@@ -101,7 +101,9 @@ def read_labels(labels: str | Path | list[str] | tuple[str, ...]) -> tuple[str, 
 
 def _device(device: str) -> torch.device:
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         where = torch.device(device)
         torch.empty(1, device=where).item()  # also refuses "meta", where tensors hold no numbers
@@ -125,7 +127,7 @@ def _demo(weights: str | Path | None, names: tuple[str, ...] | None, preprocess:
             if mine.shape != theirs.shape:
                 raise RuntimeError(f"the embedded weights do not fit timm's tf_efficientnet_lite0 at {name}")
             mine.copy_(theirs)
-    return _named(Classifier(net, preprocess or pre, architectures.imagenet()), names)
+    return _named(Classifier(net, preprocess or pre, architectures.imagenet(), channels_last=True), names)
 
 
 def _library(
@@ -171,7 +173,8 @@ def _run(
         net = built
     put_weights(net, read_weights(folder / WEIGHTS), str(folder / WEIGHTS), len(config.labels))
     pre = preprocess or config.preprocess
-    return _named(wrap(net, pre, config.labels, output=config.output, scores=config.scores), names)
+    model = wrap(net, pre, config.labels, output=config.output, scores=config.scores)
+    return _named(replace(model, channels_last=config.channels_last), names)
 
 
 def _named(model: Classifier, names: tuple[str, ...] | None) -> Classifier:

@@ -27,7 +27,9 @@ _LINES = {
     '"interpolation": "bilinear", "resize": 256}',
     "output": '"output": null',
     "scores": '"scores": "logits"',
+    "channels_last": '"channels_last": true',
 }
+_OPTIONAL = {"architecture_options", "channels_last"}
 _PREPROCESS = {
     "size": '"size": [224, 224]',
     "mean": '"mean": [0.5, 0.5, 0.5]',
@@ -47,6 +49,7 @@ class Config:
     preprocess: Preprocess
     output: str | int | None
     scores: Literal["logits", "probabilities"]
+    channels_last: bool
 
 
 def is_run(folder: Path) -> bool:
@@ -62,7 +65,7 @@ def read_config(folder: Path) -> Config:
         raise Refused(f"{path} cannot be read: {e}") from e
     except (json.JSONDecodeError, RecursionError) as e:
         raise Refused(f"{path} is not JSON: {e}") from e
-    _fields(says, _LINES, path, "", optional={"architecture_options"})
+    _fields(says, _LINES, path, "", optional=_OPTIONAL)
     _fields(says["preprocess"], _PREPROCESS, path, "preprocess.")
     options, labels, output = says.get("architecture_options", {}), says["labels"], says["output"]
     pre = says["preprocess"]
@@ -73,6 +76,7 @@ def read_config(folder: Path) -> Config:
         "labels": isinstance(labels, list) and len(labels) > 1 and all(isinstance(n, str) for n in labels),
         "output": output is None or isinstance(output, str) or _whole(output),
         "scores": says["scores"] in ("logits", "probabilities"),
+        "channels_last": isinstance(says.get("channels_last", False), bool),
         "preprocess.size": isinstance(pre["size"], list) and bool(pre["size"]) and all(map(_whole, pre["size"])),
         "preprocess.mean": _numbers(pre["mean"]),
         "preprocess.std": _numbers(pre["std"]),
@@ -87,7 +91,8 @@ def read_config(folder: Path) -> Config:
     preprocess = Preprocess(
         tuple(pre["size"]), tuple(pre["mean"]), tuple(pre["std"]), pre["interpolation"], pre["resize"]
     )
-    return Config(says["architecture"], options, tuple(labels), preprocess, output, says["scores"])
+    faster = says.get("channels_last", False)
+    return Config(says["architecture"], options, tuple(labels), preprocess, output, says["scores"], faster)
 
 
 def _fields(says: Any, lines: Mapping[str, str], path: Path, within: str, optional: set[str] | None = None) -> None:
@@ -142,6 +147,7 @@ def save(
     says |= {"architecture_options": options} if options else {}
     says |= {"labels": list(model.labels), "preprocess": asdict(model.preprocess)}
     says |= {"output": model.output, "scores": model.scores}
+    says |= {"channels_last": True} if model.channels_last else {}
     write_whole(folder / WEIGHTS, as_safetensors({k: v.detach().cpu().contiguous().clone() for k, v in state.items()}))
     write_whole(folder / CONFIG, json.dumps(says, indent=1, ensure_ascii=False) + "\n")
     return folder

@@ -167,13 +167,12 @@ def explain(
     with model.undisturbed(), draws.seeded(seed, x[:1]):
         if target is None:
             target = ClassScore(scores(model, x, batch).argmax(1))
-        if "layer" in call.method.options:
-            call = call.with_options(layer=find_layer(model, x[:1], call.options.get("layer", "auto")))
+        call = resolve(model, x[:1], call)
         maps = []
         with counted(model.net) as passes:
             for start in range(0, len(x), batch):
                 part = x[start : start + batch]
-                with draws.seeded(seed, part):
+                with draws.seeded(seed, part, call.method.name):
                     found = call.method(model, part.clone(), target[slice(start, start + batch)], **call.options)
                 maps.append(_checked(found, (len(part), *part.shape[2:]), call))
     n = len(x)
@@ -191,6 +190,14 @@ def explain(
         labels=model.labels,
         signed="signed" in call.method.claims,
     )
+
+
+def resolve(model: Classifier, x: Tensor, call: Call) -> Call:
+    """The call with its layer named where it leaves that to be found: x (1, C, *S) is run once for it."""
+    if "layer" not in call.method.options:
+        return call
+    with model.undisturbed():
+        return call.with_options(layer=find_layer(model, x, call.options.get("layer", "auto")))
 
 
 def attack(
@@ -221,7 +228,7 @@ def attack(
         with counted(model.net) as passes:
             for rows in torch.split(todo, batch) if len(todo) else ():
                 part = x[rows.to(x.device)]
-                with draws.seeded(seed, part):
+                with draws.seeded(seed, part, call.method.name):
                     raw = call.method(model, part.clone(), goal[rows], eps=eps, **call.options)
                 raw = _checked(raw, tuple(part.shape), call, keep=True)
                 clipped = clip(raw, part, eps, call)
@@ -287,7 +294,7 @@ def measure(
             rows = slice(start, start + batch)
             given: dict[str, Any] = {"regions": regions[rows].to(x.device)} if regions is not None else {}
             given = {k: v for k, v in given.items() if k in call.method.given}
-            with draws.seeded(seed, x[rows]):
+            with draws.seeded(seed, x[rows], call.method.name):
                 found = call.method(model, x[rows].clone(), target[rows], maps[rows].clone(), **given, **call.options)
             values.append(_checked(found, (len(x[rows]),), call, finite=False))
     return torch.cat(values)

@@ -67,18 +67,3 @@ def seconds(text: str | None) -> float | None:
     if not m or float(m[1]) == 0:
         raise Refused(f"--budget {text!r}: write a time such as 60s, 5m or 1h")
     return float(m[1]) * {"s": 1, "m": 60, "min": 60, "h": 3600, None: 1}[m[2]]
-
-
-def device(words: str) -> str:
-    """The device to compute on; "auto" is the first GPU where there is one."""
-    import torch
-
-    if words == "auto":
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        torch.empty(1, device=words)
-    except (RuntimeError, AssertionError, NotImplementedError) as e:
-        raise Refused(f"--device {words}: {str(e).partition(chr(10))[0]}; use auto or cpu") from None
-    return words

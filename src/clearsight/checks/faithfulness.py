@@ -104,14 +104,13 @@ def faithfulness(case: Case, *, pictures: int = 100, steps: int = 10) -> Finding
 def _measure(case: Case, rows: list[int], x: Tensor, steps: int) -> list[_Curves]:
     maps = case.maps(rows, x)
     top = case.predicted[rows]
-    other = case.seed + 1  # the same seed would draw the order in which curve breaks ties, only backwards
-    control = explain(case.model, x, "random", ClassScore(top), seed=other).maps
+    control = explain(case.model, x, "random", ClassScore(top), seed=case.seed).maps
     target, pixels = ClassScore(top, of="prob"), x.to(case.model.device)
     found = []
     with case.model.undisturbed():
         for m in (maps, control):
             for insert in (False, True):
-                with draws.seeded(case.seed, pixels):
+                with draws.seeded(case.seed, pixels, "insertion" if insert else "deletion"):
                     fill = "blur" if insert else "mean"
                     values = curve(
                         case.model, pixels, target, m.to(pixels), steps=steps, fill=fill, insert=insert  # type: ignore[arg-type]

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from fractions import Fraction
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from clearsight import charts
 from clearsight.auditing import Case, Cell, Evidence, Figure, Finding
 from clearsight.checks._common import bounds, counted, fewer, sampled, share, shown, span, table, unlabelled
-from clearsight.draw import magnified_difference, photo
+from clearsight.draw import magnified_difference, photo, strip
 from clearsight.errors import Refused
-from clearsight.methods import Call, method, parse
+from clearsight.methods import Call, method, parse, write_value
 from clearsight.runner import Passes, attack, scores
 from clearsight.runner import counted as passes_counted
 from clearsight.statistics import judge, wilson
@@ -62,7 +60,7 @@ def robustness(
     right = [i for i in done if case.right[i]]
     kept = sum(found.worst.get(i, 2.0) > eps for i in right)
     value, interval = kept / n, wilson(kept, n)
-    word = _eps(eps)
+    word = write_value(eps)
     return Finding(
         judge(interval, floor=floor),
         f"With pixels changed by at most {word}, {kept} of {counted(n, 'picture')} stay right, {share(value)} "
@@ -115,12 +113,6 @@ def _easiest(case: Case, found: _Found) -> list[int]:
     return sorted(found.worst, key=lambda i: (found.worst[i], -float(sure[i]), i))
 
 
-def _eps(eps: float) -> str:
-    """8/255 where it is one, else three digits."""
-    whole = eps * 255
-    return f"{round(whole)}/255" if round(whole) and abs(whole - round(whole)) < 1e-9 else f"{eps:.3g}"
-
-
 def _cost(passes: Passes, n: int) -> str:
     return (
         f"It took {passes.forwards} passes forward and {passes.backwards} back, "
@@ -140,7 +132,7 @@ def _levels(found: _Found, right: list[int], n: int, levels: list[float], attack
             k = _kept(where, right, eps)
             rows.append(
                 {
-                    "eps": _eps(eps) if eps else "0",
+                    "eps": write_value(eps) if eps else "0",
                     "attack": name,
                     "right": k,
                     "n": n,
@@ -157,7 +149,7 @@ def _by_picture(case: Case, right: list[int], found: _Found) -> list[dict[str, C
         {
             "picture": case.pictures[i].name,
             "said": case.label(i),
-            "fooled at eps": _eps(found.worst[i]) if i in found.worst else "never",
+            "fooled at eps": write_value(found.worst[i]) if i in found.worst else "never",
             "by": found.by[i].method.name if i in found.by else None,
         }
         for i in [*_easiest(case, found), *left]
@@ -176,10 +168,10 @@ def _figure(found: _Found, right: list[int], n: int, levels: list[float]) -> Fig
         lines,
         xlabel="largest change of a pixel",
         ylabel="right answers",
-        xticks=[(k, _eps(eps) if eps else "0") for k, eps in enumerate(x)],
+        xticks=[(k, write_value(eps) if eps else "0") for k, eps in enumerate(x)],
     )
     caption = f"Right answers under attack, {counted(n, 'picture')}, with 95 % intervals."
-    told = ", ".join(f"{share(v)} at {_eps(e) if e else '0'}" for v, e in zip(lines[0].values, x, strict=True))
+    told = ", ".join(f"{share(v)} at {write_value(e) if e else '0'}" for v, e in zip(lines[0].values, x, strict=True))
     return Figure("robustness-curve.svg", data, caption, f"The share of right answers falls with the change: {told}.")
 
 
@@ -197,38 +189,22 @@ def _evidence(case: Case, found: _Found) -> tuple[Evidence, ...]:
         now = case.model.labels[int(p[k].argmax())].partition(",")[0]
         sure, before = float(p[k].max()), float(case.logits[i].softmax(0).max())
         times = min(0.5 / eps, 127.0)
-        image = _beside([photo(clean), photo(z), magnified_difference(clean, z, times)])
+        image = strip([photo(clean), photo(z), magnified_difference(clean, z, times)])
         facts: dict[str, Cell] = {
             "picture": case.pictures[i].name,
             "said": case.label(i),
             "probability": before,
             "says now": now,
             "its probability": sure,
-            "eps": _eps(eps),
+            "eps": write_value(eps),
             "attack": str(call),
         }
         words = f'"{call}"' if call.options else str(call)
         seed = f" --seed {case.seed}" if case.seed else ""
-        command = f"clearsight attack {case.model.source} {case.place(i)} -a {words} --eps {_spelled(eps)}{seed}"
+        command = f"clearsight attack {case.model.source} {case.place(i)} -a {words} --eps {write_value(eps)}{seed}"
         caption = (
-            f"{case.label(i)} ({share(before)}) becomes {now} ({share(sure)}) at {_eps(eps)} by {call.method.name}; "
-            f"to the right the change, {times:.0f} times"
+            f"{case.label(i)} ({share(before)}) becomes {now} ({share(sure)}) at {write_value(eps)} "
+            f"by {call.method.name}; to the right the change, {times:.0f} times"
         )
         out.append(shown(case, i, f"robustness-{k + 1}", image, caption, facts, command))
     return tuple(out)
-
-
-def _beside(images: list[Image.Image]) -> Image.Image:
-    """In a row, 8 pixels apart, on nothing."""
-    out = Image.new("RGBA", (sum(i.width + 8 for i in images) - 8, images[0].height))
-    at = 0
-    for image in images:
-        out.paste(image, (at, 0))
-        at += image.width + 8
-    return out
-
-
-def _spelled(eps: float) -> str:
-    """A budget that the command line reads back as the same number."""
-    whole = Fraction(round(eps * 255), 255)
-    return f"{round(eps * 255)}/255" if float(whole) == eps else repr(eps)

@@ -16,8 +16,8 @@ from clearsight import charts, draws
 from clearsight.auditing import Case, Cell, Figure, Finding
 from clearsight.checks._common import bounds, counted, fewer, sampled, span, table
 from clearsight.errors import Refused
-from clearsight.layers import find_layer, walk
-from clearsight.methods import Call, method
+from clearsight.layers import walk
+from clearsight.methods import method
 from clearsight.report import show
 from clearsight.runner import explain
 from clearsight.statistics import bootstrap, judge
@@ -43,7 +43,7 @@ def sanity(case: Case, *, pictures: int = 50, stages: int = 5, ceiling: float = 
     if stages < 1:
         raise Refused(f"sanity(stages={stages}): at least one stage")
     rows = case.sample(range(len(case.pictures)), pictures)
-    call = _fixed(case)
+    call = case.method  # its layer is named, so that the randomised network is asked about the same one
     likeness: dict[int, list[tuple[float, float, float]]] = {}  # by picture, by stage
     ranks: list[Map] = []
     depths: list[int] = []
@@ -160,16 +160,6 @@ def _ssim(a: Map, b: Map) -> float:
             a, b, win_size=window, data_range=data_range
         )
     )
-
-
-def _fixed(case: Case) -> Call:
-    """The case's method with its layer named, so that a randomised network is asked about the same layer."""
-    call = case.method
-    if "layer" not in call.method.options:
-        return call
-    with case.model.undisturbed():
-        x = case.pixels([0]).to(case.model.device)
-        return call.with_options(layer=find_layer(case.model, x, call.options.get("layer", "auto")))
 
 
 def _from_output_to_input(case: Case, x: torch.Tensor) -> list[str]:
