@@ -147,7 +147,7 @@ CORE = [
     ("classifier.py", "b.copy_(was)", "pass", "buffers"),
     ("classifier.py", "left = _restore_hooks(modules, hooks)", "left = 0", "disturbs"),
     ("classifier.py", "if p._version != v]", "if False]", "disturbs"),
-    ("classifier.py", "self.net((x - mean) / std)", "self.net(x / std - mean)", "grad_cam"),
+    ("classifier.py", "x = (x - mean) / std", "x = x / std - mean", "grad_cam"),
     (
         "fill.py",
         "model.preprocess.mean if value is None",

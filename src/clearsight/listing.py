@@ -92,7 +92,9 @@ def pages() -> dict[str, str]:
 
 def _page(folder: str) -> str:
     lines = [f"# {folder.capitalize()}: {QUESTIONS[folder]}", "", "| name | what it does | paper |", "|---|---|---|"]
-    lines += [f"| [`{n}`](#{n}) | {m.summary} | {_cite(m)} |" for n, m in catalogue(folder).items()]
+    for n, m in catalogue(folder).items():
+        cells = (f"[`{n}`](#{n})", m.summary, _cite(m))
+        lines.append(f"| {' | '.join(c.replace('|', chr(92) + '|') for c in cells)} |")
     for n, m in catalogue(folder).items():
         lines += ["", f"## {n}", "", _markdown(inspect.getdoc(m.fn) or "")]
         if m.options:

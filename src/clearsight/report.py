@@ -156,12 +156,13 @@ def environment(device: str) -> dict[str, str]:
 def show(value: float | None, unit: str) -> str:
     """A number as people read it.
 
-    >>> show(0.125, "share"), show(0.125, "")
-    ('12.5 %', '0.125')
+    >>> show(0.125, "share"), show(-0.125, "")
+    ('12.5 %', '−0.125')
     """
     if value is None or not math.isfinite(value):
         return "–"
-    return f"{100 * value:.1f} %" if unit == "share" else f"{value:.3g}"
+    text = f"{100 * value:.1f} %" if unit == "share" else f"{value:.3g}"
+    return text.replace("-", "−", 1) if value < 0 else text
 
 
 def show_interval(finding: Finding) -> str:
