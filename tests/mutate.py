@@ -22,8 +22,8 @@ import scipy.stats  # noqa: F401 (what the tests need is loaded once, before the
 import timm  # noqa: F401
 
 ROOT = Path(__file__).resolve().parent.parent
-TESTS = ["tests/test_values.py", "tests/test_contract.py"]
-KINDS = ("explainers", "attacks", "metrics")  # whose every method must be in the table
+TESTS = ["tests/test_values.py", "tests/test_contract.py", "tests/test_checks.py"]
+KINDS = ("explainers", "attacks", "metrics", "checks")  # whose every method must be in the table
 LIMIT = 180  # seconds; what takes longer hangs, and is caught
 
 # file below src/clearsight -> [(old text, new text)]; the tests that name the method are run
@@ -90,6 +90,38 @@ METHODS = {
         ("maps.clamp(min=0)", "maps.abs()"),
         ("positive.sum(1)).float()", "positive.sum()).float()"),
         ("regions.flatten(1)", "(~regions).flatten(1)"),
+    ],
+    "checks/accuracy.py": [
+        ("topk(5, 1)", "topk(4, 1)"),
+        ("(-float(p[i].max()), case.pictures[i].name)", "(float(p[i].max()), case.pictures[i].name)"),
+        ("int(case.right[rows].sum())", "int((case.logits[rows].argmax(1) == case.truth[rows].int().argmax(1)).sum())"),
+    ],
+    "checks/calibration.py": [
+        ("sure - right, bins)).sum()", "sure, bins)).sum()"),
+        ("np.ceil(sure * bins).astype(np.int64) - 1", "np.floor(sure * bins).astype(np.int64)"),
+        ('verdict == "fail" and value <= most', 'verdict == "fail" and value > most'),
+    ],
+    "checks/looks_at_the_object.py": [
+        ("s.right is not False and not math.isnan(s.mass)]", "not math.isnan(s.mass)]"),
+        ("return self.mass - self.area", "return self.area - self.mass"),
+        ("gain[1] <= 0", "gain[1] <= -1"),
+        ("region.any() and not region.all()", "region.any()"),
+    ],
+    "checks/faithfulness.py": [
+        ("(insertion - deletion) - (control_insertion - control_deletion)", "insertion - deletion"),
+        ("interval[0] > 0", "interval[0] >= 0"),
+        ('explain(case.model, x, "random"', 'explain(case.model, x, "saliency"'),
+    ],
+    "checks/sanity.py": [
+        ("for name in layers[last:cut]:", "for name in layers[:0]:"),
+        ("        abs(_spearman(before, after)),\n", "        _spearman(before, after),\n"),
+        ("for p in layer.parameters(recurse=False):", "for p in []:"),
+        ("if _constant(after):", "if False:"),
+    ],
+    "checks/robustness.py": [
+        ("> eps for i in right)\n    value", "< eps for i in right)\n    value"),
+        ("right = [i for i in rows if case.right[i]]", "right = rows"),
+        ("Misclassify(case.truth[todo])", "Misclassify(case.predicted[todo])"),
     ],
 }
 
@@ -179,6 +211,7 @@ def table() -> list[tuple[str, str, str, str]]:
     for file, changes in METHODS.items():
         name = Path(file).stem
         words = f"{name} or {name.replace('_', '-')}" if "_" in name else name
+        words = "test_checks" if file.startswith("checks/") else words
         found += [(file, old, new, words) for old, new in changes]
     return found + CORE
 

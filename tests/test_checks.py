@@ -17,12 +17,13 @@ from clearsight import charts
 from clearsight.annotations import Region
 from clearsight.auditing import Case, Finding, chosen, run_checks
 from clearsight.checks.calibration import ece
+from clearsight.checks.faithfulness import _verdict as faithful
 from clearsight.checks.sanity import alike, reinitialise
 from clearsight.classifier import Classifier, Preprocess
 from clearsight.data import Picture, Pictures
 from clearsight.errors import Refused
 from clearsight.methods import catalogue
-from clearsight.runner import measure
+from clearsight.runner import explain, measure
 from clearsight.statistics import bootstrap, tails, wilson
 from clearsight.targets import ClassScore
 
@@ -421,6 +422,13 @@ def test_faithfulness_is_what_the_metrics_measure(mine: str, tmp_path: Path) -> 
     for metric in ("deletion", "insertion"):
         want = measure(case.model, x, maps, f"{metric}(steps=7)", target, seed=case.seed)
         assert [row[f"{i:02d}.png"][metric] for i in range(8)] == pytest.approx(want.tolist(), abs=1e-6)
+        control = explain(case.model, x, "random", target, seed=case.seed).maps
+        want = measure(case.model, x, control, f"{metric}(steps=7)", target, seed=case.seed)
+        assert [row[f"{i:02d}.png"][f"{metric}, random"] for i in range(8)] == pytest.approx(want.tolist(), abs=1e-6)
+
+
+def test_what_a_random_order_gives_is_not_enough_for_faithfulness() -> None:
+    assert [faithful(i) for i in ((0.0, 0.1), (0.01, 0.1), (-0.1, 0.0), None)] == ["warn", "pass", "fail", "warn"]
 
 
 # Sanity --------------------------------------------------------------------------------------------------------------
@@ -534,9 +542,12 @@ def test_robustness_counts_wrong_answers_and_all_acceptable_classes(tmp_path: Pa
     data = halves(tmp_path, 4)
     labels = [("bright",), ("bright",), ("bright", "dark"), ("dark", "bright")]
     pictures = tuple(dataclasses.replace(p, labels=w) for p, w in zip(data.pictures, labels, strict=True))
-    f = found(Case(model(Halves()), dataclasses.replace(data, pictures=pictures)), "robustness(eps=0.5)")
+    case = Case(model(Halves()), dataclasses.replace(data, pictures=pictures))
+    f = found(case, "robustness(eps=0.5)")
     assert (f.value, f.n) == (0.5, 4)
     assert "75.0 % that are right untouched" in f.headline
+    (wrong,) = (case.pictures[i].name for i in range(4) if not case.right[i])
+    assert wrong not in {r["picture"] for r in rows(f, "By picture")} | {e.picture for e in f.evidence}
 
 
 def test_robustness_refuses_a_budget_that_is_none(tmp_path: Path) -> None:
