@@ -14,10 +14,11 @@ import pytest
 import torch
 from rich.console import Console
 
-from clearsight.auditing import Evidence, Figure, Finding, Table, audit
+from clearsight.auditing import audit
 from clearsight.classifier import Classifier
 from clearsight.data import folder
 from clearsight.draw import overlay, png
+from clearsight.findings import Evidence, Figure, Finding, Table
 from clearsight.html import anchors, cell, interval_bar, linked, size
 from clearsight.report import Report
 from clearsight.sheet import WORDS, print_sheet
@@ -305,7 +306,7 @@ def test_interval_bar() -> None:
     assert interval_bar(Finding("note", "")) == ""
     assert interval_bar(Finding("note", "", value=float("nan"), interval=(float("nan"), 0.5))) == ""
     below = interval_bar(Finding("note", "", value=-2.0, interval=(-4.0, 1.0), unit=""))
-    assert 'aria-label="-2, 95 % interval -4 to 1, on a line from -4 to 1"' in below
+    assert 'aria-label="−2, 95 % interval −4 to 1, on a line from −4 to 1"' in below
     assert 'd="M56.8 1.5V14.5"' in below
     assert "<svg" in interval_bar(Finding("note", "", value=0.0, unit=""))
 

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from clearsight.auditing import Case, Finding, audit
+    from clearsight.auditing import audit
+    from clearsight.case import Case
     from clearsight.classifier import Classifier, Preprocess, wrap
     from clearsight.data import folder, pixels
     from clearsight.errors import Refused
+    from clearsight.findings import Finding
     from clearsight.loading import load, save
     from clearsight.methods import catalogue, method
     from clearsight.report import Report
@@ -23,11 +25,13 @@ if TYPE_CHECKING:
     from clearsight.targets import Become, ClassScore, Margin, Misclassify
 
 _HOME = {
-    "auditing": ("Case", "Finding", "audit"),
+    "auditing": ("audit",),
+    "case": ("Case",),
     "methods": ("catalogue", "method"),
     "classifier": ("Classifier", "Preprocess", "wrap"),
     "data": ("folder", "pixels"),
     "errors": ("Refused",),
+    "findings": ("Finding",),
     "loading": ("load", "save"),
     "report": ("Report",),
     "runner": ("Attacked", "Explanation", "attack", "explain", "measure"),

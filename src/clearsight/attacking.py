@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clearsight.auditing import Progress
 from clearsight.batching import SIZE
+from clearsight.case import Progress
 from clearsight.classifier import Classifier
 from clearsight.data import Picture, Pictures, truth
 from clearsight.draw import attack_sheet, png

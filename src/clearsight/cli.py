@@ -117,7 +117,9 @@ def audit(
     Without arguments the embedded EfficientNet-Lite0 is audited on ten real photos. Given the folder of an audit that
     was stopped (-o DIR), it goes on where that ended.
     """
-    from clearsight.auditing import Case, Finding, chosen, run_checks
+    from clearsight.auditing import chosen, run_checks
+    from clearsight.case import Case
+    from clearsight.findings import Finding
     from clearsight.gate import hold, read_gate
     from clearsight.report import Report, make
     from clearsight.runs import new_run

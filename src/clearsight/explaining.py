@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from clearsight.annotations import region_mask
-from clearsight.auditing import Progress
+from clearsight.case import Progress
 from clearsight.classifier import Classifier
 from clearsight.data import Picture, Pictures
 from clearsight.draw import explanation_sheet, png

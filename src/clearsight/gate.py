@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clearsight.auditing import Finding
 from clearsight.errors import Refused, nearest
+from clearsight.findings import Finding
 from clearsight.methods import catalogue
 from clearsight.report import show
 

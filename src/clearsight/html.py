@@ -13,8 +13,8 @@ from importlib import resources
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from clearsight.auditing import Cell, Figure, Finding, Table
 from clearsight.draw import SCALE_WORDS, data_uri, scale_colours
+from clearsight.findings import Cell, Figure, Finding, Table
 from clearsight.report import Report, show, show_interval
 from clearsight.sheet import WORDS
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from torch import nn
 from clearsight import architectures
 from clearsight.classifier import Classifier, Preprocess, wrap
 from clearsight.errors import Refused, nearest
+from clearsight.methods import module_of
 from clearsight.runfolder import CONFIG, WEIGHTS, is_run, read_config, save
 from clearsight.weights import put_weights, read_weights
 
@@ -269,14 +269,8 @@ def _module(place: str, base: Path) -> ModuleType:
     file = base / place
     if not file.is_file():
         raise Refused(f"there is no file {file}")
-    spec = importlib.util.spec_from_file_location(f"clearsight_model_{file.stem}", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module.__name__] = module  # dataclasses and pickling inside the file look it up
     with _importable(file.parent):
-        spec.loader.exec_module(module)
-    return module
+        return module_of(file)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import importlib.util
 import inspect
 import math
 import pkgutil
+import sys
 import types
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ class Method:
     paper: str = ""
     claims: frozenset[str] = frozenset()
     name: str = ""
+    order: int = 100
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -59,9 +61,12 @@ class Method:
         return self.fn(*args, **options)
 
 
-def method(*, paper: str, claims: str = "") -> Callable[[Callable[..., Any]], Method]:
-    """Mark the one function of a file as its method.  paper: where it comes from; claims: what the contract tests."""
-    return lambda fn: Method(fn, paper, frozenset(claims.split()))
+def method(*, paper: str, claims: str = "", order: int = 100) -> Callable[[Callable[..., Any]], Method]:
+    """Mark the one function of a file as its method.
+
+    paper: where it comes from; claims: what the contract tests; order: its place among its kind, before the alphabet.
+    """
+    return lambda fn: Method(fn, paper, frozenset(claims.split()), order=order)
 
 
 @functools.cache
@@ -79,7 +84,7 @@ def catalogue(folder: str) -> dict[str, Method]:
         if len(mine) != 1:
             raise TypeError(f"{module.__name__} must hold exactly one method, has {len(mine)}")
         found[mine[0].name] = mine[0]
-    return found
+    return dict(sorted(found.items(), key=lambda item: (item[1].order, item[0])))
 
 
 @dataclass(frozen=True)
@@ -214,18 +219,25 @@ def write_value(value: Any) -> str:
     return text
 
 
+def module_of(file: Path) -> types.ModuleType:
+    """Run a Python file of the user's and return it as a module; whatever it raises is raised."""
+    spec = importlib.util.spec_from_file_location(f"clearsight_user_{file.stem}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module.__name__] = module  # dataclasses and pickling inside the file look it up
+    spec.loader.exec_module(module)
+    return module
+
+
 def _from_file(spelling: str) -> Method:
     """``./mine.py:my_cam`` -> the function of the user's own file, decorated or not."""
     path, _, name = spelling.rpartition(":")
     file = Path(path)
     if not file.is_file():
         raise Refused(f"no file {path!r} for the method {spelling!r}")
-    spec = importlib.util.spec_from_file_location(f"clearsight_user_{file.stem}", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        module = module_of(file)
     except Exception as e:
         raise Refused(f"{path} cannot be run: {type(e).__name__}: {e}") from e
     found = getattr(module, name, None)

@@ -13,9 +13,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from clearsight.auditing import Case, Evidence, Figure, Finding, Table
+from clearsight.case import Case
 from clearsight.errors import Refused
 from clearsight.files import write_whole
+from clearsight.findings import Evidence, Figure, Finding, Table
 
 SCHEMA = 1
 

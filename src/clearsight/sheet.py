@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from clearsight.auditing import Finding
+from clearsight.findings import Finding
 from clearsight.report import Report, show, show_interval
 
 WORDS = {"pass": "holds", "warn": "undecided", "fail": "fails", "note": "note", "error": "not done"}

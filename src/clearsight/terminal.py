@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from clearsight.auditing import Progress as Report
+from clearsight.case import Progress as Report
 from clearsight.errors import Refused
 
 

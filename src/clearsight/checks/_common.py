@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from clearsight.auditing import Case, Cell, Evidence, Figure, Finding, Table
+from clearsight.case import Case
 from clearsight.draw import png
+from clearsight.findings import Cell, Evidence, Figure, Finding, Table
 from clearsight.report import show
 from clearsight.statistics import Interval
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 
 from clearsight import charts
-from clearsight.auditing import Case, Cell, Evidence, Figure, Finding
+from clearsight.case import Case
 from clearsight.checks._common import bounds, counted, share, shown, signed, span, table, unlabelled
 from clearsight.draw import overlay, photo
 from clearsight.errors import Refused
+from clearsight.findings import Cell, Evidence, Figure, Finding
 from clearsight.methods import method
 from clearsight.statistics import judge, wilson
 
@@ -16,7 +17,7 @@ _CLASSES = 20  # a confusion matrix of more classes cannot be read
 _EVIDENCE = 12
 
 
-@method(paper="doi:10.1080/01621459.1927.10502953")
+@method(paper="doi:10.1080/01621459.1927.10502953", order=1)
 def accuracy(case: Case, *, floor: float = 0.8) -> Finding:
     """How often is the first guess right, and on which pictures is it wrong?
 

@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from clearsight import charts
-from clearsight.auditing import Case, Cell, Figure, Finding
+from clearsight.case import Case
 from clearsight.checks._common import bounds, counted, share, span, table, unlabelled
 from clearsight.errors import Refused
+from clearsight.findings import Cell, Figure, Finding
 from clearsight.methods import method
 from clearsight.statistics import Interval, bootstrap, judge, tails, wilson
 
@@ -16,7 +17,7 @@ Numbers = npt.NDArray[np.float64]
 _DRAWS = 1000
 
 
-@method(paper="arXiv:1706.04599")
+@method(paper="arXiv:1706.04599", order=2)
 def calibration(case: Case, *, bins: int = 15, ceiling: float = 0.1) -> Finding:
     """When the model says that it is 80 % sure, is it right 80 % of the time?
 

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from clearsight import charts, draws
-from clearsight.auditing import Case, Cell, Evidence, Figure, Finding
+from clearsight.case import Case
 from clearsight.checks._common import bounds, counted, fewer, sampled, share, shown, signed, span, table
 from clearsight.draw import overlay
 from clearsight.errors import Refused
+from clearsight.findings import Cell, Evidence, Figure, Finding
 from clearsight.methods import method
 from clearsight.metrics._order import area, curve
 from clearsight.report import show
@@ -47,7 +48,7 @@ class _Curves:
         return (insertion - deletion) - (control_insertion - control_deletion)
 
 
-@method(paper="arXiv:1806.07421")
+@method(paper="arXiv:1806.07421", order=4)
 def faithfulness(case: Case, *, pictures: int = 100, steps: int = 10) -> Finding:
     """Do the places that the map marks matter to the model more than places drawn at random?
 

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from clearsight import charts
-from clearsight.auditing import Case, Cell, Evidence, Figure, Finding
+from clearsight.case import Case
 from clearsight.checks._common import bounds, counted, fewer, sampled, share, shown, signed, span, table
 from clearsight.draw import overlay
 from clearsight.errors import Refused
+from clearsight.findings import Cell, Evidence, Figure, Finding
 from clearsight.methods import method
 from clearsight.runner import measure
 from clearsight.statistics import Interval, Judgement, bootstrap, judge, wilson
@@ -45,7 +46,7 @@ class _Seen:
         return _WRONG_REASON if self.right and self.gain < 0 else ""
 
 
-@method(paper="arXiv:1910.01279")
+@method(paper="arXiv:1910.01279", order=3)
 def looks_at_the_object(case: Case, *, floor: float = 0.3, pictures: int = 200) -> Finding:
     """Does what speaks for the answer lie on the object, or beside it?
 

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from clearsight import charts
-from clearsight.auditing import Case, Cell, Evidence, Figure, Finding
+from clearsight.case import Case
 from clearsight.checks._common import bounds, counted, fewer, sampled, share, shown, span, table, unlabelled
 from clearsight.draw import magnified_difference, photo, strip
 from clearsight.errors import Refused
+from clearsight.findings import Cell, Evidence, Figure, Finding
 from clearsight.methods import Call, method, parse, write_value
 from clearsight.runner import Passes, attack, scores
 from clearsight.runner import counted as passes_counted
@@ -32,7 +33,7 @@ class _Found:
     pixels: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)  # clean and attacked
 
 
-@method(paper="arXiv:1706.06083")
+@method(paper="arXiv:1706.06083", order=6)
 def robustness(
     case: Case, *, eps: float = 4 / 255, floor: float = 0.3, steps: int = 10, restarts: int = 1, pictures: int = 100
 ) -> Finding:

@@ -13,9 +13,10 @@ from skimage.metrics import structural_similarity
 from torch import nn
 
 from clearsight import charts, draws
-from clearsight.auditing import Case, Cell, Figure, Finding
+from clearsight.case import Case
 from clearsight.checks._common import bounds, counted, fewer, sampled, span, table
 from clearsight.errors import Refused
+from clearsight.findings import Cell, Figure, Finding
 from clearsight.layers import walk
 from clearsight.methods import method
 from clearsight.report import show
@@ -27,7 +28,7 @@ Map = npt.NDArray[np.float64]
 _KINDS = ("|rank correlation|", "|rank correlation| of |map|", "SSIM")
 
 
-@method(paper="arXiv:1810.03292")
+@method(paper="arXiv:1810.03292", order=5)
 def sanity(case: Case, *, pictures: int = 50, stages: int = 5, ceiling: float = 0.5) -> Finding:
     """Does the map change when what the network has learnt is taken from it?
 
