@@ -116,6 +116,8 @@ def by_hand() -> Report:
         "command": "clearsight audit demo photos/ --gate bars.toml",
         "made": "2026-11-22T10:00:00+00:00",
         "seconds": 41.5,
+        "case": "0123456789abcdef",
+        "signed": True,
         "seed": 7,
         "budget": 60.0,
         "method": "grad-cam(layer=blocks.6)",

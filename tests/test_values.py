@@ -501,11 +501,15 @@ def test_targets_and_goals_by_hand():
     torch.testing.assert_close(Margin(y, 2)(outputs), outputs[here, y] - outputs[:, 2])
     best_other = torch.tensor([max(o[j] for j in range(4) if j != k) for o, k in zip(outputs, y, strict=True)])
     torch.testing.assert_close(Margin(y)(outputs), outputs[here, y] - best_other)
-    torch.testing.assert_close(Misclassify(y).loss(outputs), -F.cross_entropy(outputs, y, reduction="none"))
-    torch.testing.assert_close(Become(y).loss(outputs), F.cross_entropy(outputs, y, reduction="none"))
+    odds = p[here, y].log() - (1 - p[here, y]).log()
+    torch.testing.assert_close(Misclassify(y).loss(outputs), odds)
+    torch.testing.assert_close(Become(y).loss(outputs), -odds)
     right = torch.zeros(6, 4, dtype=torch.bool)
     right[:, :2] = True
-    torch.testing.assert_close(Misclassify(right).loss(outputs), (p[:, 0] + p[:, 1]).log())
+    torch.testing.assert_close(Misclassify(right).loss(outputs), (p[:, :2].sum(1) / p[:, 2:].sum(1)).log())
+    everything = Misclassify(torch.ones(6, 4, dtype=torch.bool))
+    assert everything.loss(outputs).isfinite().all()
+    assert not everything.met(outputs).any()
     top = outputs.argmax(1)
     assert Misclassify(y).met(outputs).tolist() == (top != y).tolist()
     assert Misclassify(right).met(outputs).tolist() == (top > 1).tolist()
@@ -532,7 +536,7 @@ PERCENTILE = {"statistic": np.mean, "method": "percentile", "rng": 0}
 
 def test_bootstrap_is_scipys():
     """With the level that makes percentiles as wide as Student's interval would be (Hesterberg 2015)."""
-    for n in (6, 12, 60):
+    for n in (8, 12, 60):
         v = np.random.default_rng(n).gamma(1.0, size=n)
         level = 1 - 2 * scipy.stats.norm.cdf(-((n / (n - 1)) ** 0.5) * scipy.stats.t.ppf(0.975, n - 1))
         assert 0.95 < level < 1
@@ -543,9 +547,8 @@ def test_bootstrap_is_scipys():
         assert found == pytest.approx(tuple(wanted), abs=0.06 * v.std())
         assert found == bootstrap(v.tolist(), seed=1, draws=5000)
         assert found != bootstrap(v.tolist(), seed=2, draws=5000)
-    assert bootstrap([1.0, 3.0]) == (1.0, 3.0)
-    assert bootstrap([1.0]) is None
-    assert bootstrap([0.5, 0.5, 0.5]) == (0.5, 0.5)
+    assert bootstrap([1.0, 3.0, 2.0, 4.0, 5.0, 6.0]) is None
+    assert bootstrap([0.5] * 7) == (0.5, 0.5)
 
 
 def test_judge_by_hand():

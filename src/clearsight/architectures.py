@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from clearsight.classifier import Preprocess
+from clearsight.draws import gpus
 from clearsight.errors import Refused, nearest
 
 LIBRARIES = ("timm:", "torchvision:")
@@ -56,7 +57,7 @@ def build(
     if bad := sorted(_NOT_OPTIONS & options.keys()):
         raise Refused(f"architecture option {bad[0]!r} is not for a run folder to set: leave it out")
     make = _build_timm if spelling.startswith("timm:") else _build_torchvision
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=gpus()):
         torch.manual_seed(0)
         try:
             return make(spelling, classes, preprocess, options, fetch).eval()

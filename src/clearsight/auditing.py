@@ -16,10 +16,24 @@ from clearsight.classifier import Classifier
 from clearsight.data import Pictures, open_data
 from clearsight.errors import Refused, nearest
 from clearsight.findings import Figure, Finding
+from clearsight.inspecting import inspect
 from clearsight.methods import Call, catalogue, parse, split_calls
 
 if TYPE_CHECKING:
     from clearsight.report import Report
+
+
+def noted(pictures: Pictures, model: Classifier) -> Pictures:
+    """The pictures with a note of everything that a dry run of the model found; refused where numbers would be false.
+
+    Refused: probabilities that are taken for logits, or logits for probabilities.
+    """
+    notes = []
+    for problem in inspect(model).problems:
+        if "probabilities" in problem.what:
+            raise Refused(f"{problem.what}: {problem.mend}")
+        notes.append(f"The model: {problem.what}; {problem.mend}.")
+    return dataclasses.replace(pictures, notes=(*pictures.notes, *notes))
 
 
 def chosen(only: str | Sequence[str] | None) -> list[Call]:
@@ -102,7 +116,7 @@ def audit(
     """
     from clearsight.report import make
 
-    pictures = data if isinstance(data, Pictures) else open_data(data)
+    pictures = noted(data if isinstance(data, Pictures) else open_data(data), model)
     case = Case(model, pictures, seed=seed, budget=budget, method=method, progress=progress)
     calls = chosen(only)
     began = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -11,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clearsight.annotations import region_mask
+from clearsight import __version__, draws
+from clearsight.annotations import Region, of_label, region_mask
 from clearsight.batching import SIZE
 from clearsight.classifier import Classifier
 from clearsight.data import Picture, Pictures, truth
@@ -29,7 +31,8 @@ class Case:
 
     data: the pictures; rows below count only those that could be read.  seed: all randomness follows from it.
     budget: seconds for the whole audit, None without a limit.  method: the explainer that the checks use; "auto" is
-    grad-cam where the network has feature maps for it, else integrated-gradients.
+    grad-cam where the network has feature maps for it, else integrated-gradients.  model_words, data_words: the options
+    with which the command line loaded the model and the data, for the commands that a report quotes.
     """
 
     def __init__(
@@ -41,17 +44,21 @@ class Case:
         budget: float | None = None,
         method: str = "auto",
         progress: Progress | None = None,
+        model_words: Sequence[str] = (),
+        data_words: Sequence[str] = (),
     ) -> None:
         if not data.pictures:
             raise Refused(f"no pictures in {data.root}: an audit needs at least one")
         if budget is not None and budget <= 0:
             raise Refused(f"a budget of {budget:g} s: give more than nothing, such as 60s")
         self.model, self.data, self.seed, self.budget = model, data, seed, budget
-        self._method = method
+        self.asked = method
         self.progress: Progress = progress or (lambda what, done, total: None)
-        self._truth = truth(
-            data, model
-        )  # here, so that a class that the model does not know is refused before any work
+        parse("grad-cam" if method == "auto" else method, "explainers")  # refused at once, not check by check
+        with draws.seeded(seed, torch.zeros(1, 1)):
+            pass
+        self.model_words, self.data_words = tuple(model_words), tuple(data_words)
+        self._truth = truth(data, model)  # already here: a class that the model does not know is refused at once
         self.doing = "reading"
         self.deadline: float | None = None
         self._cache: dict[int, Tensor] = {}
@@ -107,6 +114,15 @@ class Case:
         """(name, reason) of every file that had to be left out."""
         return (*self.data.broken, *self._read[2])
 
+    @cached_property
+    def key(self) -> str:
+        """16 hex digits of a hash over all that findings depend on but the checks' own options and the budget."""
+        m = self.model
+        said = (__version__, m.fingerprint(), m.labels, m.preprocess, m.output, m.scores, self.digest, self.seed)
+        h = hashlib.sha256(repr((said, str(self.method))).encode())
+        h.update(self.truth.numpy().tobytes())
+        return h.hexdigest()[:16]
+
     @property
     def tried(self) -> int:
         return self._read[3]
@@ -131,12 +147,12 @@ class Case:
         """The rows that have a label."""
         return [int(i) for i in self.truth.any(1).nonzero()[:, 0]]
 
-    @property
+    @cached_property
     def predicted(self) -> Tensor:
         """(N,) the top class."""
         return self.logits.argmax(1)
 
-    @property
+    @cached_property
     def right(self) -> Tensor:
         """(N,) bool: the top class is acceptable; False where there is no label."""
         return self.truth.gather(1, self.predicted[:, None])[:, 0]
@@ -153,6 +169,8 @@ class Case:
 
     def sample(self, rows: Sequence[int], most: int) -> list[int]:
         """At most so many of the rows, by a seeded draw; the same draw for every check."""
+        if most < 1:
+            raise Refused(f"pictures={most}: at least one picture")
         keep = set(rows)
         return [i for i in self._order(len(self.pictures)) if i in keep][:most]
 
@@ -161,13 +179,15 @@ class Case:
 
         At least one batch always comes.  A check counts what it got: that is its n.
         """
-        size = min(size, 4) if self.budget else size
-        for start in range(0, len(rows), size):
+        first, then = (1, min(size, 4)) if self.budget else (size, size)  # a budget may allow no more than one
+        start = 0
+        while start < len(rows):
             began = time.monotonic()
-            part = list(rows[start : start + size])
+            part = list(rows[start : start + (then if start else first)])
             yield part, self.pixels(part)
-            self.progress(self.doing, start + len(part), len(rows))
-            if self._late(time.monotonic() - began):
+            start += len(part)
+            self.progress(self.doing, start, len(rows))
+            if self._late((time.monotonic() - began) / len(part) * then):
                 return
 
     def pixels(self, rows: Sequence[int]) -> Tensor:
@@ -187,9 +207,9 @@ class Case:
         """The explainer that the checks use, with its layer named."""
         x = self.pixels([0]).to(self.model.device)
         try:
-            return resolve(self.model, x, parse("grad-cam" if self._method == "auto" else self._method, "explainers"))
+            return resolve(self.model, x, parse("grad-cam" if self.asked == "auto" else self.asked, "explainers"))
         except Refused:
-            if self._method != "auto":
+            if self.asked != "auto":
                 raise
             return parse("integrated-gradients", "explainers")
 
@@ -207,19 +227,32 @@ class Case:
         """The rows with boxes or masks."""
         return [i for i, p in enumerate(self.pictures) if p.regions]
 
-    def regions(self, rows: Sequence[int]) -> Tensor:
-        """(B, *S) bool: where the annotated object is, in the model's input."""
-        masks = []
-        for i in rows:
-            p = self.pictures[i]
-            masks.append(region_mask(p.regions or (), open_picture(p.path).size, self.model.preprocess))
-        return torch.stack(masks)
+    def objects(self, row: int) -> tuple[tuple[Region, ...], bool]:
+        """The regions of a picture that are its object, and whether they are so by name.
 
-    def show(self, row: int, *, method: Call | None = None) -> str:
+        Where regions say what they are and some are of an acceptable class, these; else all of them.
+        """
+        p = self.pictures[row]
+        words = {w for label in p.labels for w in (label, *self.data.classes.get(label, ()))}
+        words |= {self.model.labels[int(k)] for k in self.truth[row].nonzero()[:, 0]}
+        own = of_label(p.regions or (), words)
+        return (own, True) if own else (p.regions or (), False)
+
+    def regions(self, rows: Sequence[int]) -> Tensor:
+        """(B, *S) bool: where the picture's object is, in the model's input."""
+        size = self.model.preprocess
+        return torch.stack(
+            [region_mask(self.objects(i)[0], open_picture(self.pictures[i].path).size, size) for i in rows]
+        )
+
+    def show(self, row: int) -> str:
         """The command that draws this picture's map again."""
-        call = method or self.method
-        words = f'"{call}"' if call.options else str(call)
-        return f"clearsight explain {self.model.source or 'MODEL'} {self.place(row)} -m {words}"
+        return self.command("explain", self.place(row), "-m", str(self.method), *self.model_words)
+
+    def command(self, verb: str, *words: str) -> str:
+        """A command about this case's model as it is typed, with the seed where it is not 0."""
+        seed = ("--seed", str(self.seed)) if self.seed else ()
+        return shlex.join(["clearsight", verb, self.model.source or "MODEL", *words, *seed])
 
     def place(self, row: int) -> str:
         """How the command line names a picture."""

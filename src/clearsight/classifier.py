@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -83,7 +85,17 @@ class Classifier:
         x = (x - mean) / std
         if self.channels_last and x.dim() == 4:
             x = x.contiguous(memory_format=torch.channels_last)
-        out = pick(self.net(x), self.output)
+        try:
+            out = self.net(x.to(self.dtype))
+        except (Refused, torch.OutOfMemoryError):
+            raise
+        except Exception as e:
+            said = str(e).partition("\n")[0]
+            raise Refused(
+                f"the network failed on an input of shape {tuple(x.shape)}: {type(e).__name__}: {said}; "
+                "clearsight inspect MODEL says what it takes"
+            ) from e
+        out = pick(out, self.output).to(x.dtype)
         if out.dim() != 2 or out.shape[0] != x.shape[0]:
             raise Refused(
                 f"the network's output has shape {tuple(out.shape)}, not ({x.shape[0]}, {len(self.labels)}): "
@@ -100,6 +112,11 @@ class Classifier:
     def device(self) -> torch.device:
         return next((p.device for p in self.net.parameters()), torch.device("cpu"))
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the network computes in: that of its first floating-point parameter."""
+        return next((p.dtype for p in self.net.parameters() if p.is_floating_point()), torch.float32)
+
     def fingerprint(self) -> str:
         """16 hex digits of a hash over the names and values of all weights and buffers."""
         h = hashlib.sha256()
@@ -113,7 +130,7 @@ class Classifier:
     def index(self, label: str | int) -> int:
         """The number of a class given by number, by label, or by one of a label's comma-separated names."""
         text = str(label).strip()
-        if text not in self.labels and text.isdigit():
+        if text not in self.labels and text.isdecimal():
             if int(text) < len(self.labels):
                 return int(text)
             raise Refused(f"class {text}: this model has classes 0 to {len(self.labels) - 1}")
@@ -129,37 +146,63 @@ class Classifier:
     def undisturbed(self) -> Iterator[None]:
         """Eval mode and frozen parameters inside; on leaving, also by an exception, everything as it was.
 
-        Modes, requires_grad, .grad, buffers and hooks are put back.  Changed parameters and, where nothing else went
-        wrong, forgotten hooks are an error, because then the method inside is wrong.
+        Modes, requires_grad, .grad, buffers, hooks and replaced parameters are put back.  Parameters changed in place
+        and, where nothing else went wrong, forgotten hooks are an error, because then the method inside is wrong.  One
+        thread at a time works on a network; the others wait.
         """
-        modules = list(self.net.modules())
-        params = list(self.net.named_parameters())
-        training = [m.training for m in modules]
-        wanted = [(p.requires_grad, p.grad, p._version) for _, p in params]
-        buffers = [(b, b.detach().clone()) for b in self.net.buffers()]
-        hooks = [{k: dict(getattr(m, k)) for k in _HOOKS if getattr(m, k, None) is not None} for m in modules]
-        for m in modules:
-            m.training = False
-        for _, p in params:
-            p.requires_grad_(False)
-        try:
-            yield
-        finally:
-            for m, t in zip(modules, training, strict=True):
-                m.training = t
-            for (_, p), (r, g, _) in zip(params, wanted, strict=True):
-                p.requires_grad_(r)
-                p.grad = g
-            with torch.no_grad():
-                for b, was in buffers:
-                    if not torch.equal(b, was):
-                        b.copy_(was)
-            left = _restore_hooks(modules, hooks)
-        if left:
-            raise RuntimeError(f"{left} hook(s) were left on the network (and are now removed)")
-        changed = [n for (n, p), (_, _, v) in zip(params, wanted, strict=True) if p._version != v]
-        if changed:
-            raise RuntimeError(f"parameters were changed: {', '.join(changed[:3])}; work on a copy.deepcopy")
+        with _lock(self.net):
+            yield from _guarded(self.net)
+
+
+def _guarded(net: nn.Module) -> Iterator[None]:
+    modules = list(net.modules())
+    params = list(net.named_parameters())
+    if any(p.is_inference() or isinstance(p, nn.UninitializedParameter) for _, p in params):
+        raise Refused(
+            "the network has parameters that were made in inference mode, or are not initialised: build it outside "
+            "torch.inference_mode() and run it once"
+        )
+    training = [m.training for m in modules]
+    wanted = [(p.requires_grad, p.grad, p._version, p.data_ptr()) for _, p in params]
+    held = [(dict(m._parameters), dict(m._buffers)) for m in modules]
+    buffers = [(b, b.detach().clone()) for b in net.buffers()]
+    hooks = [{k: dict(getattr(m, k)) for k in _HOOKS if getattr(m, k, None) is not None} for m in modules]
+    for m in modules:
+        m.training = False
+    for _, p in params:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for m, t, (own_params, own_buffers) in zip(modules, training, held, strict=True):
+            m.training = t
+            m._parameters.clear()
+            m._parameters.update(own_params)
+            m._buffers.clear()
+            m._buffers.update(own_buffers)
+        for (_, p), (r, g, _, _) in zip(params, wanted, strict=True):
+            p.requires_grad_(r)
+            p.grad = g
+        with torch.no_grad():
+            for b, was in buffers:
+                if not torch.equal(b, was):
+                    b.copy_(was)
+        left = _restore_hooks(modules, hooks)
+    if left:
+        raise RuntimeError(f"{left} hook(s) were left on the network (and are now removed)")
+    changed = [n for (n, p), (_, _, v, at) in zip(params, wanted, strict=True) if (p._version, p.data_ptr()) != (v, at)]
+    if changed:
+        raise RuntimeError(f"parameters were changed: {', '.join(changed[:3])}; work on a copy.deepcopy")
+
+
+_locks: weakref.WeakKeyDictionary[nn.Module, threading.RLock] = weakref.WeakKeyDictionary()
+_locking = threading.Lock()
+
+
+def _lock(net: nn.Module) -> threading.RLock:
+    """The one lock of a network."""
+    with _locking:
+        return _locks.setdefault(net, threading.RLock())
 
 
 _HOOKS = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import signal
 import sys
@@ -27,7 +29,7 @@ Model = Annotated[str, typer.Argument(metavar="[MODEL]", help=_MODEL, show_defau
 Data = Annotated[str, typer.Argument(metavar="[DATA]", help=_DATA, show_default=True)]
 Words = Annotated[list[str], typer.Argument(metavar="[MODEL] PICTURE...", help=f"MODEL: {_MODEL}. Then pictures.")]
 Out = Annotated[Path | None, typer.Option("-o", "--out", help="Folder for the results.", show_default=False)]
-Seed = Annotated[int, typer.Option(help="All randomness follows from it.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="All randomness follows from it.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no sheet; only where the result is.")]
@@ -63,6 +65,9 @@ def top(
 def main() -> None:
     """Run the command line.  Exit status: 0 done, 1 a bar of the gate failed, 2 it could not be done."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file's name may hold anything
+            stream.reconfigure(errors="backslashreplace")
     warnings.simplefilter("ignore")  # libraries' warnings are not the user's business; ours are errors or notes
     try:
         status = typer.main.get_command(app).main(prog_name="clearsight", standalone_mode=False)
@@ -96,7 +101,7 @@ def audit(
     only: Annotated[str | None, typer.Option(help='Checks to run: "accuracy, robustness(steps=40)".')] = None,
     method: Annotated[str, typer.Option("-m", "--method", help="The explainer that the checks use.")] = "auto",
     gate: Annotated[Path | None, typer.Option(help="Bars that must hold (TOML or JSON); exit status 1 if not.")] = None,
-    budget: Annotated[str | None, typer.Option(help="Time for the whole audit: 60s, 5m.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Time for the checks, shared among them: 60s, 5m.")] = None,
     boxes: Boxes = None,
     masks: Masks = None,
     split: Split = None,
@@ -117,7 +122,7 @@ def audit(
     Without arguments the embedded EfficientNet-Lite0 is audited on ten real photos. Given the folder of an audit that
     was stopped (-o DIR), it goes on where that ended.
     """
-    from clearsight.auditing import chosen, run_checks
+    from clearsight.auditing import chosen, noted, run_checks
     from clearsight.case import Case
     from clearsight.findings import Finding
     from clearsight.gate import hold, read_gate
@@ -133,10 +138,19 @@ def audit(
     limit = seconds(budget)
     classifier = _load(model, weights, labels, output, probabilities, trust, device, quiet or json_)
     pictures = _open(data, boxes, masks, split, label_column, classes)
-    folder = new_run("audit", out, holds="report.json")
     command = _command()
     with progress(quiet or json_) as tell:
-        case = Case(classifier, pictures, seed=seed, budget=limit, method=method, progress=tell)
+        case = Case(
+            classifier,
+            noted(pictures, classifier),
+            seed=seed,
+            budget=limit,
+            method=method,
+            progress=tell,
+            model_words=_given(weights=weights, labels=labels, output=output, probabilities=probabilities, trust=trust),
+            data_words=_given(boxes=boxes, masks=masks, split=split, label_column=label_column, classes=classes),
+        )
+        folder = new_run("audit", out, holds="report.json")
         done, before = _earlier(folder, case)
         findings: list[Finding] = []
 
@@ -149,11 +163,15 @@ def audit(
             for found in run_checks(case, calls, done):
                 findings.append(found)
                 if len(findings) < len(calls):
-                    report(complete=False).save(folder)
+                    report(complete=False).save(folder, html=False)
         except KeyboardInterrupt:
             raise Refused(
                 f"stopped after {len(findings)} of {len(calls)} checks; the same command with -o {folder} goes on"
             ) from None
+        except Refused:
+            if not any(folder.iterdir()):
+                folder.rmdir()
+            raise
         whole = report(complete=True)
         whole.save(folder)
     if json_:
@@ -177,7 +195,7 @@ def _earlier(folder: Path, case: Any) -> tuple[dict[str, Any], float]:
         return {}, 0.0
     old = Report.read(folder)
     if old.facts["complete"]:
-        return {}, 0.0
+        raise Refused(f"{folder} holds a finished audit: name a new folder with -o")
     same = {
         "model": old.facts["model"]["fingerprint"] == case.model.fingerprint(),
         "data": old.facts["data"]["digest"] == case.digest,
@@ -185,8 +203,8 @@ def _earlier(folder: Path, case: Any) -> tuple[dict[str, Any], float]:
         "budget": old.facts["budget"] == case.budget,
         "method": old.facts["method"] == str(case.method),
     }
-    if not all(same.values()):
-        other = ", ".join(k for k, v in same.items() if not v)
+    if not all(same.values()) or old.facts["case"] != case.key:
+        other = ", ".join(k for k, v in same.items() if not v) or "set of options, or by another version"
         raise Refused(f"{folder} holds a stopped audit of another {other}: name a new folder with -o")
     return {f.check: f for f in old.findings if f.verdict != "error"}, float(old.facts["seconds"])
 
@@ -314,6 +332,15 @@ def methods(
         print_listing(Console())
 
 
+def _given(**options: object) -> list[str]:
+    """The options that were given, as they are typed."""
+    words: list[str] = []
+    for name, value in options.items():
+        if value is not None and value is not False:
+            words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    return words
+
+
 def _load(
     words: str,
     weights: str | None,
@@ -327,16 +354,17 @@ def _load(
     from clearsight.loading import load
 
     part = int(output) if output is not None and output.lstrip("-").isdigit() else output
-    return load(
-        words,
-        weights=weights,
-        labels=labels,
-        output=part,
-        scores="probabilities" if probabilities else "logits",
-        trust=trust,
-        device=device,
-        say=(lambda line: None) if quiet else (lambda line: print(line, file=sys.stderr)),
-    )
+    with contextlib.redirect_stdout(sys.stderr):  # what a model prints is no part of the result
+        return load(
+            words,
+            weights=weights,
+            labels=labels,
+            output=part,
+            scores="probabilities" if probabilities else "logits",
+            trust=trust,
+            device=device,
+            say=(lambda line: None) if quiet else (lambda line: print(line, file=sys.stderr)),
+        )
 
 
 def _open(
@@ -368,7 +396,7 @@ def _tell(rows: dict[str, Any], json_: bool, quiet: bool) -> None:
         print(json.dumps(rows, indent=1, ensure_ascii=False))
         return
     for line in rows["lines"][-1:] if quiet else rows["lines"]:
-        print(line)
+        print("".join(c if c.isprintable() else repr(c)[1:-1] for c in line))
 
 
 def _command() -> str:

@@ -16,7 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clearsight.errors import Refused
+
 _generators: ContextVar[list[torch.Generator] | None] = ContextVar("generators", default=None)
+
+
+def gpus() -> list[int]:
+    """The CUDA devices in use, whose generators torch.manual_seed seeds as well."""
+    return list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
 
 
 @contextmanager
@@ -25,15 +32,16 @@ def seeded(seed: int, x: Tensor, what: str = "") -> Iterator[None]:
 
     what: for whom is drawn, so that what two methods draw for one picture has nothing to do with each other.
     """
+    if not 0 <= seed < 2**63:
+        raise Refused(f"seed {seed}: a whole number from 0 to 2**63 - 1")
     purpose = hashlib.blake2b(what.encode(), digest_size=8).digest()
     pictures = x.detach().cpu().numpy()
     keys = [hashlib.blake2b(p.tobytes(), digest_size=7, key=purpose).digest() for p in pictures]
     generators = [torch.Generator().manual_seed((int.from_bytes(k, "big") ^ seed) & (2**63 - 1)) for k in keys]
-    devices = [x.device] if x.is_cuda else []
     python, numpy = random.getstate(), np.random.get_state()
     token = _generators.set(generators)
     try:
-        with torch.random.fork_rng(devices=devices):
+        with torch.random.fork_rng(devices=gpus()):
             torch.manual_seed(seed)
             random.seed(seed)
             np.random.seed(seed % 2**32)

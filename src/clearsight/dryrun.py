@@ -70,6 +70,7 @@ def dry_run(model: Classifier, x: Tensor) -> tuple[str, tuple[Layer, ...], list[
 
 def reason(e: BaseException) -> str:
     """The kind of an error and its first line."""
+    e = e.__cause__ or e if isinstance(e, Refused) else e  # what the network itself raised
     return f"{type(e).__name__}: {(str(e).strip().splitlines() or [''])[0][:200]}".rstrip(": ")
 
 

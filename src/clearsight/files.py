@@ -23,7 +23,7 @@ def write_whole(path: Path, write: bytes | str | Callable[[BinaryIO], object]) -
             if callable(write):
                 write(f)
             else:
-                f.write(write.encode() if isinstance(write, str) else write)
+                f.write(write.encode(errors="backslashreplace") if isinstance(write, str) else write)
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, path)
     except BaseException as e:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import platform
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -54,12 +55,13 @@ class Report:
 
         return render(self)
 
-    def save(self, folder: str | Path) -> Path:
+    def save(self, folder: str | Path, *, html: bool = True) -> Path:
         """Write report.html, report.json and figures/ into a folder; each file whole or not at all."""
         folder = Path(folder)
         for figure in self.figures():
             write_whole(folder / "figures" / figure.name, figure.data)
-        write_whole(folder / "report.html", self.html())
+        if html:
+            write_whole(folder / "report.html", self.html())
         write_whole(folder / "report.json", self.json())
         return folder
 
@@ -73,12 +75,16 @@ class Report:
         """A report that ``save`` wrote."""
         folder = Path(folder)
         try:
-            facts = json.loads((folder / "report.json").read_text())
+            facts = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as e:
             raise Refused(f"no report in {folder}: {e}") from None
         if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
-            raise Refused(f"{folder}/report.json is of schema {facts.get('schema')!r}, this version reads {SCHEMA}")
-        findings = tuple(_read_finding(f, folder) for f in facts.pop("findings"))
+            found = facts.get("schema") if isinstance(facts, dict) else None
+            raise Refused(f"{folder}/report.json is of schema {found!r}, this version reads {SCHEMA}")
+        try:
+            findings = tuple(_read_finding(f, folder) for f in facts.pop("findings"))
+        except (KeyError, TypeError, AttributeError) as e:
+            raise Refused(f"{folder}/report.json is not as it was written: {type(e).__name__}: {e}") from None
         derived = ("schema", "verdict", "status")
         return Report({k: v for k, v in facts.items() if k not in derived}, findings)
 
@@ -107,9 +113,11 @@ def make(
         "command": command,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 2),
+        "case": case.key,
         "seed": case.seed,
         "budget": case.budget,
         "method": method,
+        "signed": "signed" in case.method.method.claims if method else False,
         "model": {
             "source": model.source,
             "fingerprint": model.fingerprint(),
@@ -137,11 +145,15 @@ def make(
 
 def evidence_command(case: Case, finding: Finding) -> str:
     """The command that makes this finding again."""
-    words = f'"{finding.check}"' if "(" in finding.check else finding.check
-    data = "" if str(case.data.root) == "demo" and case.model.source == "demo" else f" {case.data.root}"
-    model = "" if not data else f" {case.model.source or 'MODEL'}"
-    seed = f" --seed {case.seed}" if case.seed else ""
-    return f"clearsight audit{model}{data} --only {words}{seed}"
+    if (case.model.source, str(case.data.root), *case.model_words, *case.data_words) == ("demo", "demo"):
+        seed = f" --seed {case.seed}" if case.seed else ""
+        return f"clearsight audit --only {shlex.quote(finding.check)}{seed}{_method(case)}"
+    options = ("--only", finding.check, *case.model_words, *case.data_words)
+    return case.command("audit", str(case.data.root), *options) + _method(case)
+
+
+def _method(case: Case) -> str:
+    return f" -m {shlex.quote(str(case.method))}" if case.asked != "auto" else ""
 
 
 def environment(device: str) -> dict[str, str]:

@@ -167,6 +167,7 @@ def explain(
     with model.undisturbed(), draws.seeded(seed, x[:1]):
         if target is None:
             target = ClassScore(scores(model, x, batch).argmax(1))
+        _covers(target, len(x))
         call = resolve(model, x[:1], call)
         maps = []
         with counted(model.net) as passes:
@@ -190,6 +191,13 @@ def explain(
         labels=model.labels,
         signed="signed" in call.method.claims,
     )
+
+
+def _covers(question: Target | Goal, n: int) -> None:
+    """Refuse a target or goal that names classes for another number of pictures."""
+    for value in vars(question).values():
+        if isinstance(value, Tensor) and value.dim() and len(value) != n:
+            raise Refused(f"the target names classes for {len(value)} pictures, but there are {n}")
 
 
 def resolve(model: Classifier, x: Tensor, call: Call) -> Call:
@@ -219,6 +227,7 @@ def attack(
     call, eps = _budget(parse(method, "attacks"), eps)
     goal = as_goal(goal)
     x = check_pixels(model, x)
+    _covers(goal, len(x))
     began = time.perf_counter()
     z = x.clone()
     overstep = 0.0
@@ -289,6 +298,7 @@ def measure(
     with model.undisturbed(), draws.seeded(seed, x[:1]):
         if target is None:
             target = ClassScore(scores(model, x, batch).argmax(1), of="prob")
+        _covers(target, len(x))
         values = []
         for start in range(0, len(x), batch):
             rows = slice(start, start + batch)
@@ -305,8 +315,8 @@ def _budget(call: Call, eps: float | None) -> tuple[Call, float]:
     if spelled is not None and eps is not None and spelled != eps:
         raise Refused(f"{call} says eps={spelled:g}, but eps={eps:g} is given too: say it once")
     eps = spelled if spelled is not None else 8 / 255 if eps is None else eps
-    if not 0 <= eps < float("inf"):
-        raise Refused(f"eps {eps:g}: a budget is a number from 0 up, in pixels in [0, 1] (8/255)")
+    if not 0 <= eps < float("inf") or (eps > 1 and "linf" in call.method.claims):
+        raise Refused(f"eps {eps:g}: a budget is a number from 0 to 1, in pixels in [0, 1] (8/255)")
     return Call(call.method, {k: v for k, v in call.options.items() if k != "eps"}), float(eps)
 
 

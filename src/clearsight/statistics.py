@@ -10,6 +10,7 @@ from scipy import special
 
 Judgement = Literal["pass", "warn", "fail"]
 Interval = tuple[float, float]
+FEWEST = 7  # values for an interval by drawing from them
 
 
 def wilson(right: int, n: int, z: float = 1.959963984540054) -> Interval:
@@ -29,10 +30,11 @@ def wilson(right: int, n: int, z: float = 1.959963984540054) -> Interval:
 def bootstrap(values: Sequence[float], seed: int = 0, draws: int = 2000) -> Interval | None:
     """The 95 % percentile interval of a mean (Efron 1979, doi:10.1214/aos/1176344552); seeded.
 
-    None where there are fewer than two values: they have no spread to draw from.  See ``tails`` for small samples.
+    None where there are fewer than seven values: from so few no draw can reach far enough to hold the true mean in 95
+    of 100 cases.  See ``tails`` for samples that are small, but not as small.
     """
     v = np.asarray(values, dtype=np.float64)
-    if len(v) < 2:
+    if len(v) < FEWEST:
         return None
     rng = np.random.default_rng(seed)
     means = np.array([v[rng.integers(0, len(v), len(v))].mean() for _ in range(draws)])

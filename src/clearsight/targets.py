@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clearsight.errors import Refused
 
@@ -57,6 +57,16 @@ def _column(outputs: Tensor, index: Tensor) -> Tensor:
     if len(index.reshape(-1)) and not 0 <= int(index.min()) <= int(index.max()) < outputs.shape[1]:
         raise Refused(f"class {int(index.max())}: this model has classes 0 to {outputs.shape[1] - 1}")
     return outputs.gather(1, index.to(outputs.device).expand(len(outputs))[:, None])[:, 0]
+
+
+def _log_odds(outputs: Tensor, chosen: Tensor) -> Tensor:
+    """log p(chosen) - log p(others), (B,), from outputs and a mask (B, K); log p(chosen) = 0 where all are chosen."""
+    for_them = outputs.masked_fill(~chosen, -torch.inf).logsumexp(1)
+    if bool(chosen.all(1).any()):
+        against = outputs.masked_fill(chosen & ~chosen.all(1, keepdim=True), -torch.inf).logsumexp(1)
+    else:
+        against = outputs.masked_fill(chosen, -torch.inf).logsumexp(1)
+    return for_them - against
 
 
 def _some(index: Tensor, rows: Rows) -> Tensor:
@@ -126,7 +136,8 @@ class Margin:
 class Misclassify:
     """Any answer that is not right.  y is (B,) class numbers, or (B, K) bool where several classes are acceptable.
 
-    loss: log of the probability given to the right classes (minus the cross entropy where there is one).
+    loss: the log-odds of the right classes against all others.  Its order is that of their log-probability, but its
+    gradient does not vanish where the model is so sure that the probability rounds to 1.
     """
 
     y: Tensor
@@ -150,7 +161,7 @@ class Misclassify:
         return torch.zeros_like(outputs, dtype=torch.bool).scatter(1, self.y.to(outputs.device)[:, None], True)
 
     def loss(self, outputs: Tensor) -> Tensor:
-        return outputs.log_softmax(1).masked_fill(~self._right(outputs), -torch.inf).logsumexp(1)
+        return _log_odds(outputs, self._right(outputs))
 
     def met(self, outputs: Tensor) -> Tensor:
         return ~self._right(outputs).gather(1, outputs.argmax(1, keepdim=True))[:, 0]
@@ -161,7 +172,7 @@ class Misclassify:
 
 @dataclass(frozen=True, eq=False)
 class Become:
-    """One class of the attacker's choice: t (B,) class numbers.  loss: the cross entropy towards it."""
+    """One class of the attacker's choice: t (B,) class numbers.  loss: the log-odds of all others against it."""
 
     t: Tensor
 
@@ -169,7 +180,8 @@ class Become:
         object.__setattr__(self, "t", _classes(self.t).reshape(-1))
 
     def loss(self, outputs: Tensor) -> Tensor:
-        return -_column(outputs.log_softmax(1), self.t)
+        _column(outputs, self.t)
+        return -_log_odds(outputs, nn.functional.one_hot(self.t.to(outputs.device), outputs.shape[1]).bool())
 
     def met(self, outputs: Tensor) -> Tensor:
         return outputs.argmax(1) == self.t.to(outputs.device)

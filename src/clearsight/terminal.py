@@ -6,7 +6,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -17,7 +17,15 @@ from clearsight.errors import Refused
 
 @contextmanager
 def progress(quiet: bool) -> Iterator[Report]:
-    """A function to call with (what, done, total).  Quiet: it does nothing."""
+    """A function to call with (what, done, total).  Quiet: it does nothing.
+
+    Inside, what a network prints goes to standard error, so that standard output is the result alone.
+    """
+    with redirect_stdout(sys.stderr):
+        yield from _telling(quiet)
+
+
+def _telling(quiet: bool) -> Iterator[Report]:
     if quiet:
         yield lambda what, done, total: None
         return
@@ -46,7 +54,7 @@ def _lines() -> Report:
         now = time.monotonic()
         if what not in began:
             began[what] = said[what] = now
-            print(f"{what}: {total} pictures", file=sys.stderr, flush=True)
+            print(f"{what}: {total} {'picture' if total == 1 else 'pictures'}", file=sys.stderr, flush=True)
         elif now - said[what] > 10 and done < total:
             said[what] = now
             left = (now - began[what]) / max(done, 1) * (total - done)

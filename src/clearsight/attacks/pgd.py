@@ -5,6 +5,7 @@ from torch import Tensor
 
 from clearsight import draws
 from clearsight.classifier import Classifier
+from clearsight.errors import Refused
 from clearsight.layers import gradients
 from clearsight.methods import method
 from clearsight.targets import Goal
@@ -37,6 +38,8 @@ def pgd(
     >>> pgd(linear([[3.0, -2.0], [0.0, 0.0]]), x, right, eps=0.25, steps=2, early_stop=False).tolist()
     [[[[0.25, 0.75]]]]
     """
+    if steps < 0 or restarts < 1:
+        raise Refused(f"pgd(steps={steps}, restarts={restarts}): steps from 0, restarts from 1")
     size = max(eps / 4, 2.5 * eps / max(steps, 1)) if step is None else step
     low, high = (x - eps).clamp(min=0), (x + eps).clamp(max=1)
     best = x.clone()

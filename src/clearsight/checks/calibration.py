@@ -11,7 +11,7 @@ from clearsight.checks._common import bounds, counted, share, span, table, unlab
 from clearsight.errors import Refused
 from clearsight.findings import Cell, Figure, Finding
 from clearsight.methods import method
-from clearsight.statistics import Interval, bootstrap, judge, tails, wilson
+from clearsight.statistics import FEWEST, Interval, Judgement, bootstrap, tails, wilson
 
 Numbers = npt.NDArray[np.float64]
 _DRAWS = 1000
@@ -25,8 +25,9 @@ def calibration(case: Case, *, bins: int = 15, ceiling: float = 0.1) -> Finding:
     right, averaged over ``bins`` bins of equal width, weighted by their pictures; the interval is a bootstrap over
     pictures.  With few pictures it is too large even for a perfect model, so beside it stands, as chance, what a
     perfectly calibrated model with the same probabilities would show (simulated, mean and 95 % quantile).
-    pass: the whole interval lies at or below ``ceiling``; fail: all of it above, and the value beyond that 95 %
-    quantile; else warn: undecided with these pictures.  Source: Guo et al. 2017.
+    pass: the whole interval lies at or below ``ceiling``; fail: the value is beyond the 97.5 % quantile of what a model
+    would show whose confidence is off by just ``ceiling``; else warn: undecided with these pictures.  The interval is
+    the basic bootstrap's, which turns the bias around, and is approximate.  Source: Guo et al. 2017.
     """
     if bins < 1:
         raise Refused(f"calibration(bins={bins}): at least one bin")
@@ -38,9 +39,7 @@ def calibration(case: Case, *, bins: int = 15, ceiling: float = 0.1) -> Finding:
     n, value = len(rows), ece(sure, right, bins)
     interval = _interval(sure, right, bins, value, case.seed)
     perfect, most = _perfect(sure, bins, case.seed)
-    verdict = judge(interval, ceiling=ceiling)
-    if verdict == "fail" and value <= most:
-        verdict = "warn"
+    verdict = _verdict(value, interval, _just_allowed(sure, right, bins, ceiling, case.seed), ceiling)
     brier = (sure - right) ** 2
     acceptable = (p * case.truth[rows]).sum(1).clamp_min(1e-12).log().numpy()
     measures = [
@@ -89,16 +88,30 @@ def _bin(sure: Numbers, bins: int) -> npt.NDArray[np.int64]:
 
 
 def _interval(sure: Numbers, right: Numbers, bins: int, value: float, seed: int) -> Interval | None:
-    """Bootstrap percentiles; since every draw is biased upwards too, the interval is widened to hold the value."""
+    """The basic bootstrap: every draw is biased upwards as the value is, so the tails are turned around the value."""
     n, rng = len(sure), np.random.default_rng(seed)
-    if n < 2:
+    if n < FEWEST:
         return None
     found = []
     for _ in range(_DRAWS):
         i = rng.integers(0, n, n)
         found.append(ece(sure[i], right[i], bins))
     low, high = np.percentile(found, tails(n))
-    return (min(float(low), value), max(float(high), value))
+    return (min(max(0.0, 2 * value - float(high)), value), min(1.0, max(2 * value - float(low), value)))
+
+
+def _just_allowed(sure: Numbers, right: Numbers, bins: int, ceiling: float, seed: int) -> float:
+    """The 97.5 % quantile of the ECE of a model that is off by ``ceiling`` everywhere, to the side that this one is."""
+    lean = ceiling if right.mean() > sure.mean() else -ceiling
+    rng, chance = np.random.default_rng(seed), np.clip(sure + lean, 0, 1)
+    found = [ece(sure, (rng.random(len(sure)) < chance).astype(np.float64), bins) for _ in range(_DRAWS)]
+    return float(np.percentile(found, 97.5))
+
+
+def _verdict(value: float, interval: Interval | None, most: float, ceiling: float) -> Judgement:
+    if interval is None:
+        return "warn"
+    return "pass" if interval[1] <= ceiling else "fail" if value > most else "warn"
 
 
 def _perfect(sure: Numbers, bins: int, seed: int) -> tuple[float, float]:

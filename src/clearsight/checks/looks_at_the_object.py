@@ -171,6 +171,13 @@ def _notes(case: Case, seen: list[_Seen], lost: list[tuple[str, str]], floor: fl
         f"Maps: {case.method}, for the top class.",
         *sampled(min(pictures, len(case.annotated)), len(case.annotated)),
     ]
+    named = [case.objects(s.row)[1] for s in seen]
+    if any(named) and not all(named):
+        out.append(
+            f"On {counted(named.count(False), 'picture')} no box names the picture's class: all its boxes count."
+        )
+    elif not any(named) and seen:
+        out.append("No box names its picture's class: all boxes of a picture count as its object.")
     if wrong:
         out.append(
             f"{counted(wrong, 'picture is', 'pictures are')} answered wrong: in the table, but not in the value."

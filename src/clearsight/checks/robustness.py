@@ -200,9 +200,8 @@ def _evidence(case: Case, found: _Found) -> tuple[Evidence, ...]:
             "eps": write_value(eps),
             "attack": str(call),
         }
-        words = f'"{call}"' if call.options else str(call)
-        seed = f" --seed {case.seed}" if case.seed else ""
-        command = f"clearsight attack {case.model.source} {case.place(i)} -a {words} --eps {write_value(eps)}{seed}"
+        options = ("-a", str(call), "--eps", write_value(eps), *case.model_words)
+        command = case.command("attack", case.place(i), *options)
         caption = (
             f"{case.label(i)} ({share(before)}) becomes {now} ({share(sure)}) at {write_value(eps)} "
             f"by {call.method.name}; to the right the change, {times:.0f} times"

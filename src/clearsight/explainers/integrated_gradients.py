@@ -5,6 +5,7 @@ from torch import Tensor
 
 from clearsight.batching import pairs
 from clearsight.classifier import Classifier
+from clearsight.errors import Refused
 from clearsight.layers import gradients
 from clearsight.methods import method
 from clearsight.targets import Target
@@ -26,6 +27,8 @@ def integrated_gradients(
     >>> integrated_gradients(linear([[3.0, -2.0], [0.0, 0.0]]), x, ClassScore(0)).tolist()
     [[[1.5, -2.0]]]
     """
+    if steps < 1:
+        raise Refused(f"integrated-gradients(steps={steps}): at least one step")
     total = torch.zeros_like(x)
     for rows, k in pairs(len(x), steps):
         part = ((k + 0.5) / steps).to(x).view(-1, *[1] * (x.dim() - 1))

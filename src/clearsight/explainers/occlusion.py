@@ -15,13 +15,19 @@ from clearsight.targets import Target
 
 @method(paper="arXiv:1311.2901", claims="signed class-sensitive")
 def occlusion(
-    model: Classifier, x: Tensor, target: Target, *, window: int = 32, stride: int = 16, fill: float | None = None
+    model: Classifier,
+    x: Tensor,
+    target: Target,
+    *,
+    window: int = 32,
+    stride: int | None = None,
+    fill: float | None = None,
 ) -> Tensor:
     """How much the target falls when a window is covered, averaged over the windows that cover a pixel.
 
-    x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target.  window, stride: in pixels; a window larger than
-    the picture is cut to it, and the last window of a row ends at the border.  fill: the pixel value of the cover;
-    none is the mean of the model's preprocessing (0 after normalisation).
+    x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target.  window, stride: in pixels; a stride of none is
+    half the window; a window larger than the picture is cut to it, and the last of a row ends at the border.  fill: the
+    pixel value of the cover; none is the mean of the model's preprocessing (0 after normalisation).
 
     >>> from clearsight.testing import linear
     >>> from clearsight.targets import ClassScore
@@ -29,6 +35,7 @@ def occlusion(
     >>> occlusion(linear([[3.0, -2.0], [0.0, 0.0]]), x, ClassScore(0), window=1, stride=1, fill=0.0).tolist()
     [[[1.5, -2.0]]]
     """
+    stride = max(1, window // 2) if stride is None else stride
     cover = flat(model, x[:1], fill)
     places = [_starts(side, window, stride) for side in x.shape[2:]]
     windows = torch.cartesian_prod(*[torch.tensor(p) for p in places]).view(-1, len(places))

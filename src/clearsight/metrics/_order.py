@@ -8,6 +8,7 @@ from torch import Tensor
 from clearsight import draws
 from clearsight.batching import pairs
 from clearsight.classifier import Classifier
+from clearsight.errors import Refused
 from clearsight.fill import Fill, without
 from clearsight.targets import Target
 
@@ -28,6 +29,8 @@ def curve(
 
     x (B, C, *S), maps (B, *S).  Most relevant first; counts are exact.
     """
+    if steps < 1:
+        raise Refused(f"steps={steps}: at least one step")
     rank, nothing = ranks(maps), without(model, x, fill)
     places = rank[0].numel()
     counts = torch.tensor([round(k * places / steps) for k in range(steps + 1)], device=x.device)

@@ -20,6 +20,6 @@ def relevance_mass(model: Classifier, x: Tensor, target: Target, maps: Tensor, *
     >>> relevance_mass(linear([[0.0] * 3] * 2), torch.ones(1, 1, 1, 3), ClassScore(0), maps, regions=regions).tolist()
     [0.75]
     """
-    positive = maps.clamp(min=0).flatten(1).double()
-    inside = (positive * regions.flatten(1)).sum(1)
+    positive = maps.cpu().clamp(min=0).flatten(1).double()
+    inside = (positive * regions.cpu().flatten(1)).sum(1)
     return (inside / positive.sum(1)).float()
