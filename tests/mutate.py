@@ -22,7 +22,7 @@ import scipy.stats  # noqa: F401 (what the tests need is loaded once, before the
 import timm  # noqa: F401
 
 ROOT = Path(__file__).resolve().parent.parent
-TESTS = ["tests/test_values.py", "tests/test_contract.py", "tests/test_checks.py"]
+TESTS = ["tests/test_values.py", "tests/test_contract.py", "tests/test_checks.py", "tests/test_mended.py"]
 KINDS = ("explainers", "attacks", "metrics", "checks")  # whose every method must be in the table
 LIMIT = 180  # seconds; what takes longer hangs, and is caught
 
@@ -87,9 +87,9 @@ METHODS = {
         ("flat.amax(1, keepdim=True)", "flat.amin(1, keepdim=True)"),
     ],
     "metrics/relevance_mass.py": [
-        ("maps.clamp(min=0)", "maps.abs()"),
+        ("maps.cpu().clamp(min=0)", "maps.abs()"),
         ("positive.sum(1)).float()", "positive.sum()).float()"),
-        ("regions.flatten(1)", "(~regions).flatten(1)"),
+        ("regions.cpu().flatten(1)", "(~regions).cpu().flatten(1)"),
     ],
     "checks/accuracy.py": [
         ("topk(5, 1)", "topk(4, 1)"),
@@ -99,7 +99,7 @@ METHODS = {
     "checks/calibration.py": [
         ("sure - right, bins)).sum()", "sure, bins)).sum()"),
         ("np.ceil(sure * bins).astype(np.int64) - 1", "np.floor(sure * bins).astype(np.int64)"),
-        ('verdict == "fail" and value <= most', 'verdict == "fail" and value > most'),
+        ('"fail" if value > most', '"fail" if value > ceiling'),
     ],
     "checks/looks_at_the_object.py": [
         ("s.right is not False and not math.isnan(s.mass)]", "not math.isnan(s.mass)]"),
@@ -165,7 +165,7 @@ CORE = [
     ),
     ("draws.py", "np.random.set_state(numpy)", "pass", "chance"),
     ("draws.py", "random.setstate(python)", "pass", "chance"),
-    ("draws.py", "with torch.random.fork_rng(devices=devices):", "if True:", "chance"),
+    ("draws.py", "with torch.random.fork_rng(devices=gpus()):", "if True:", "chance"),
     ("layers.py", "return caught[0].clone()", "return caught[0]", "grad-cam or grad_cam"),
     ("layers.py", "align_corners=False", "align_corners=True", "grad-cam or grad_cam"),
     ("layers.py", "torch.ones_like(score)", "torch.ones_like(score) / len(score)", "saliency or grad_cam"),
@@ -178,7 +178,7 @@ CORE = [
     ("classifier.py", "p.grad = g", "p.grad = None", "left_alone"),
     ("classifier.py", "b.copy_(was)", "pass", "buffers"),
     ("classifier.py", "left = _restore_hooks(modules, hooks)", "left = 0", "disturbs"),
-    ("classifier.py", "if p._version != v]", "if False]", "disturbs"),
+    ("classifier.py", "if (p._version, p.data_ptr()) != (v, at)]", "if False]", "disturbs"),
     ("classifier.py", "x = (x - mean) / std", "x = x / std - mean", "grad_cam"),
     (
         "fill.py",
@@ -189,8 +189,9 @@ CORE = [
     ("fill.py", "/ 10)", "/ 5)", "insertion"),
     ("fill.py", 'mode="replicate"', 'mode="constant"', "insertion"),
     ("batching.py", "yield k // versions, k % versions", "yield k % pictures, k // pictures % versions", "core"),
-    ("targets.py", "-torch.inf).logsumexp(1)", "0.0).logsumexp(1)", "targets"),
-    ("targets.py", "return -_column(outputs.log_softmax(1), self.t)", "return _column(outputs, self.t)", "targets"),
+    ("targets.py", "masked_fill(~chosen, -torch.inf)", "masked_fill(~chosen, 0.0)", "targets"),
+    ("targets.py", "return -_log_odds(", "return _log_odds(", "targets"),
+    ("targets.py", "return for_them - against", "return for_them - outputs.logsumexp(1)", "targets or loud"),
     ("targets.py", "outputs.softmax(1)", "outputs.sigmoid()", "targets"),
     ("targets.py", "-torch.inf).amax(1)", "0.0).amax(1)", "targets"),
     ("targets.py", "return Misclassify(self.y[rows])", "return self", "targets"),
@@ -211,7 +212,7 @@ def table() -> list[tuple[str, str, str, str]]:
     for file, changes in METHODS.items():
         name = Path(file).stem
         words = f"{name} or {name.replace('_', '-')}" if "_" in name else name
-        words = "test_checks" if file.startswith("checks/") else words
+        words = "test_checks or calibration" if file.startswith("checks/") else words
         found += [(file, old, new, words) for old, new in changes]
     return found + CORE
 
