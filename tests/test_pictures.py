@@ -92,7 +92,7 @@ def broken(folder: Path) -> dict[str, tuple[Path, str]]:
         "link to itself": (folder / "round.jpg", "a link to nothing"),
         "pipe": (folder / "pipe.jpg", "not a file but a pipe, socket or device"),
         "device": (Path("/dev/zero"), "not a file but a pipe, socket or device"),
-        "impossible name": (Path("a\0b.jpg"), "truncated or damaged (embedded null byte)"),
+        "impossible name": (Path("a\0b.jpg"), "a name that no file can have"),
         "float above 1": (big, "grey of floating point outside [0, 1], whose white is not known: ..."),
         "float NaN": (nan, "grey of floating point outside [0, 1], whose white is not known: ..."),
         "32 bits": (whole, "grey of 32 bits, whose white is not known: save it with 8 or 16 bits"),

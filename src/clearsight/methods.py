@@ -7,6 +7,7 @@ imports cannot matter.  A call has one spelling everywhere: ``pgd(eps=8/255, ste
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -221,7 +222,8 @@ def write_value(value: Any) -> str:
 
 def module_of(file: Path) -> types.ModuleType:
     """Run a Python file of the user's and return it as a module; whatever it raises is raised."""
-    spec = importlib.util.spec_from_file_location(f"clearsight_user_{file.stem}", file)
+    place = hashlib.sha256(str(file.resolve()).encode(errors="backslashreplace")).hexdigest()[:12]
+    spec = importlib.util.spec_from_file_location(f"clearsight_user_{file.stem}_{place}", file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

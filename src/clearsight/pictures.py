@@ -103,7 +103,9 @@ def check_file(path: Path) -> None:
     """Refuse what cannot hold a picture, without opening it: missing, empty, a folder, a pipe.  The reason alone."""
     try:
         found = path.stat()
-    except (OSError, ValueError) as e:
+    except ValueError:  # a zero byte; Python words it differently from version to version
+        raise Refused("a name that no file can have") from None
+    except OSError as e:
         if path.is_symlink():
             raise Refused("a link to nothing") from None
         raise Refused("missing" if isinstance(e, FileNotFoundError) else _reason(e, path)) from None

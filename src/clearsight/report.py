@@ -210,7 +210,9 @@ def verdict(findings: Sequence[Finding]) -> str:
         if text:
             parts.append(text.format(one if text.startswith("1 ") else many))
     listed = ", and ".join(["; ".join(parts[:-1]), parts[-1]] if parts[1:] else parts)
-    return f"Of {len(findings)} checks {listed}."
+    return (
+        f"The one check {listed.removeprefix('1 ')}." if len(findings) == 1 else f"Of {len(findings)} checks {listed}."
+    )
 
 
 def _finding(f: Finding) -> dict[str, Any]:
