@@ -134,6 +134,13 @@ def test_broken_pictures_are_named_and_left_out(workshop, run):
     assert report["data"]["pictures"] == 15
 
 
+def test_what_was_done_to_odd_pictures_is_told(workshop, run):
+    with Image.open(workshop / "photos" / "red" / "red1.png") as whole:
+        whole.save(workshop / "photos" / "red" / "moving.gif", save_all=True, append_images=[whole.rotate(90)])
+    report = json.loads(run("audit", "net.py:factory", "photos", "--only", "accuracy", "--json").out)
+    assert "first frame of several: 1 (red/moving.gif)" in report["data"]["notes"]
+
+
 def test_explain_draws_and_saves_raw_maps(workshop, run):
     ran = run(
         "explain",

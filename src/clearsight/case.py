@@ -19,6 +19,7 @@ from clearsight.classifier import Classifier
 from clearsight.data import Picture, Pictures, truth
 from clearsight.errors import Refused
 from clearsight.methods import Call, parse
+from clearsight.pictures import notes as picture_notes
 from clearsight.pictures import open_picture, to_pixels
 from clearsight.runner import explain, resolve, scores
 from clearsight.targets import ClassScore
@@ -62,6 +63,7 @@ class Case:
         self.doing = "reading"
         self.deadline: float | None = None
         self._cache: dict[int, Tensor] = {}
+        self._done: dict[str, list[str]] = {}
         self._maps: dict[tuple[str, int], Tensor] = {}
 
     # What was read ------------------------------------------------------------------------------------------------
@@ -85,8 +87,11 @@ class Case:
                     tried += 1
                     picture = self.data.pictures[i]
                     try:
-                        x.append(to_pixels(open_picture(picture.path), self.model.preprocess))
+                        image = open_picture(picture.path)
+                        x.append(to_pixels(image, self.model.preprocess))
                         good.append(i)
+                        for done in picture_notes(image):
+                            self._done.setdefault(done, []).append(picture.name)
                     except Refused as e:
                         broken.append((picture.name, str(e)))
                 if x:
@@ -108,6 +113,12 @@ class Case:
     def logits(self) -> Tensor:
         """(N, K), float32, on the CPU."""
         return self._read[1]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was chosen and skipped in the data, and what had to be done to pictures that are not plain ones."""
+        odd = [f"{done}: {len(names)} ({', '.join(names[:5])})" for done, names in sorted(self._done.items())]
+        return (*self.data.notes, *odd)
 
     @property
     def broken(self) -> tuple[tuple[str, str], ...]:

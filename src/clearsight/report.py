@@ -135,7 +135,7 @@ def make(
             "labelled": len(case.labelled),
             "annotated": len(case.annotated),
             "broken": [{"file": name, "reason": reason} for name, reason in case.broken],
-            "notes": list(case.data.notes),
+            "notes": list(case.notes),
         },
         "gate": gate,
         "environment": environment(str(model.device)),
