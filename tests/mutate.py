@@ -188,7 +188,7 @@ CORE = [
     ),
     ("fill.py", "/ 10)", "/ 5)", "insertion"),
     ("fill.py", 'mode="replicate"', 'mode="constant"', "insertion"),
-    ("batching.py", "yield k // versions, k % versions", "yield k % pictures, k // pictures % versions", "examples_of_all"),
+    ("batching.py", "yield k // versions, k % versions", "yield k % pictures, k // pictures % versions", "examples"),
     ("targets.py", "masked_fill(~chosen, -torch.inf)", "masked_fill(~chosen, 0.0)", "targets"),
     ("targets.py", "return -_log_odds(", "return _log_odds(", "targets"),
     ("targets.py", "return for_them - against", "return for_them - outputs.logsumexp(1)", "targets or loud"),
