@@ -60,12 +60,10 @@ def _column(outputs: Tensor, index: Tensor) -> Tensor:
 
 
 def _log_odds(outputs: Tensor, chosen: Tensor) -> Tensor:
-    """log p(chosen) - log p(others), (B,), from outputs and a mask (B, K); log p(chosen) = 0 where all are chosen."""
+    """log p(chosen) - log p(others), (B,), from outputs and a mask (B, K); 0 where all are chosen."""
     for_them = outputs.masked_fill(~chosen, -torch.inf).logsumexp(1)
-    if bool(chosen.all(1).any()):
-        against = outputs.masked_fill(chosen & ~chosen.all(1, keepdim=True), -torch.inf).logsumexp(1)
-    else:
-        against = outputs.masked_fill(chosen, -torch.inf).logsumexp(1)
+    left_out = chosen & ~chosen.all(1, keepdim=True)  # where there are no others, all stand against all
+    against = outputs.masked_fill(left_out, -torch.inf).logsumexp(1)
     return for_them - against
 
 
