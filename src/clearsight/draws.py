@@ -62,6 +62,17 @@ def normal(like: Tensor, rows: Tensor | None = None) -> Tensor:
     return _draw(like, rows, normal=True)
 
 
+@contextmanager
+def of(rows: Tensor) -> Iterator[None]:
+    """For a method that runs another one on versions of its pictures: rows (n,) says of which picture each one is."""
+    generators = _generators.get()
+    token = _generators.set(None if generators is None else [generators[i] for i in rows.tolist()])
+    try:
+        yield
+    finally:
+        _generators.reset(token)
+
+
 def _draw(like: Tensor, rows: Tensor | None, *, normal: bool) -> Tensor:
     draw = torch.randn if normal else torch.rand
     generators = _generators.get()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from clearsight import draws
-from clearsight.batching import SIZE
+from clearsight import draws, receipts
+from clearsight.batching import SIZE, bounded
 from clearsight.classifier import Classifier, fits
 from clearsight.errors import Refused
 from clearsight.files import write_whole
@@ -28,7 +28,8 @@ class Explanation:
     """Maps as the method gave them, and everything needed to make them again.
 
     maps (B, *S) float32, signed and unscaled; x (B, C, *S) the pictures; method is spelled with the layer that was
-    used; forwards and backwards are passes per picture.
+    used; forwards and backwards are passes per picture; receipts are the method's own numbers about its maps, each
+    (B,), such as the residual of a map that should sum to the target.
     """
 
     maps: Tensor
@@ -43,6 +44,7 @@ class Explanation:
     fingerprint: str
     labels: tuple[str, ...]
     signed: bool
+    receipts: dict[str, Tensor] = field(default_factory=dict)
 
     def questions(self) -> list[str]:
         """What was asked, in words, for each picture."""
@@ -54,6 +56,7 @@ class Explanation:
         words = {"method": self.method, "model": self.model, "fingerprint": self.fingerprint}
         arrays = {"maps": self.maps.numpy(), "target": np.array(self.questions()), "seed": np.array(self.seed)}
         arrays |= {k: np.array(v) for k, v in words.items()}
+        arrays |= {k: v.numpy() for k, v in self.receipts.items()}
         return write_whole(Path(path).with_suffix(".npz"), lambda f: np.savez_compressed(f, **arrays))  # type: ignore[arg-type]
 
     def _repr_html_(self) -> str:
@@ -170,11 +173,11 @@ def explain(
         _covers(target, len(x))
         call = resolve(model, x[:1], call)
         maps = []
-        with counted(model.net) as passes:
-            for start in range(0, len(x), batch):
-                part = x[start : start + batch]
+        with bounded(model, x[:1], batch) as size, receipts.collected() as book, counted(model.net) as passes:
+            for start in range(0, len(x), size):
+                part = x[start : start + size]
                 with draws.seeded(seed, part, call.method.name):
-                    found = call.method(model, part.clone(), target[slice(start, start + batch)], **call.options)
+                    found = call.method(model, part.clone(), target[slice(start, start + size)], **call.options)
                 maps.append(_checked(found, (len(part), *part.shape[2:]), call))
     n = len(x)
     return Explanation(
@@ -190,6 +193,7 @@ def explain(
         fingerprint=model.fingerprint(),
         labels=model.labels,
         signed="signed" in call.method.claims,
+        receipts=receipts.joined(book),
     )
 
 
@@ -201,8 +205,15 @@ def _covers(question: Target | Goal, n: int) -> None:
 
 
 def resolve(model: Classifier, x: Tensor, call: Call) -> Call:
-    """The call with its layer named where it leaves that to be found: x (1, C, *S) is run once for it."""
-    if "layer" not in call.method.options:
+    """The call with its layer named where it leaves that to be found: x (1, C, *S) is run once for it.
+
+    So is the layer of the method inside it, where it runs another one (``inner=``).
+    """
+    options = call.method.options
+    if "inner" in options:
+        inner = parse(call.options.get("inner", options["inner"].default), "explainers")
+        call = call.with_options(inner=str(resolve(model, x, inner)))
+    if "layer" not in options:
         return call
     with model.undisturbed():
         return call.with_options(layer=find_layer(model, x, call.options.get("layer", "auto")))
@@ -234,8 +245,8 @@ def attack(
     with model.undisturbed(), draws.seeded(seed, x[:1]):
         already = goal.met(scores(model, x, batch))
         todo = (~already).nonzero()[:, 0]
-        with counted(model.net) as passes:
-            for rows in torch.split(todo, batch) if len(todo) else ():
+        with bounded(model, x[:1], batch) as size, counted(model.net) as passes:
+            for rows in torch.split(todo, size) if len(todo) else ():
                 part = x[rows.to(x.device)]
                 with draws.seeded(seed, part, call.method.name):
                     raw = call.method(model, part.clone(), goal[rows], eps=eps, **call.options)

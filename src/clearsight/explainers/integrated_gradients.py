@@ -30,7 +30,7 @@ def integrated_gradients(
     if steps < 1:
         raise Refused(f"integrated-gradients(steps={steps}): at least one step")
     total = torch.zeros_like(x)
-    for rows, k in pairs(len(x), steps):
+    for rows, k in pairs(len(x), steps, backward=True):
         part = ((k + 0.5) / steps).to(x).view(-1, *[1] * (x.dim() - 1))
         p = (baseline + part * (x[rows] - baseline)).detach().requires_grad_()
         with torch.enable_grad():

@@ -1,0 +1,37 @@
+"""How every check is broken on purpose."""
+
+# file below src/clearsight -> [(old text, new text)]; the tests that name the method are run
+METHODS = {
+    "checks/accuracy.py": [
+        ("topk(5, 1)", "topk(4, 1)"),
+        ("(-float(p[i].max()), case.pictures[i].name)", "(float(p[i].max()), case.pictures[i].name)"),
+        ("int(case.right[rows].sum())", "int((case.logits[rows].argmax(1) == case.truth[rows].int().argmax(1)).sum())"),
+    ],
+    "checks/calibration.py": [
+        ("sure - right, bins)).sum()", "sure, bins)).sum()"),
+        ("np.ceil(sure * bins).astype(np.int64) - 1", "np.floor(sure * bins).astype(np.int64)"),
+        ('"fail" if value > most', '"fail" if value > ceiling'),
+    ],
+    "checks/looks_at_the_object.py": [
+        ("s.right is not False and not math.isnan(s.mass)]", "not math.isnan(s.mass)]"),
+        ("return self.mass - self.area", "return self.area - self.mass"),
+        ("gain[1] <= 0", "gain[1] <= -1"),
+        ("region.any() and not region.all()", "region.any()"),
+    ],
+    "checks/faithfulness.py": [
+        ("(insertion - deletion) - (control_insertion - control_deletion)", "insertion - deletion"),
+        ("interval[0] > 0", "interval[0] >= 0"),
+        ('explain(case.model, x, "random"', 'explain(case.model, x, "saliency"'),
+    ],
+    "checks/sanity.py": [
+        ("for name in layers[last:cut]:", "for name in layers[:0]:"),
+        ("        abs(_spearman(before, after)),\n", "        _spearman(before, after),\n"),
+        ("for p in layer.parameters(recurse=False):", "for p in []:"),
+        ("if _constant(after):", "if False:"),
+    ],
+    "checks/robustness.py": [
+        ("> eps for i in right)\n    value", "< eps for i in right)\n    value"),
+        ("right = [i for i in rows if case.right[i]]", "right = rows"),
+        ("Misclassify(case.truth[todo])", "Misclassify(case.predicted[todo])"),
+    ],
+}

@@ -1,0 +1,35 @@
+"""How every explainer of the first step is broken on purpose."""
+
+# file below src/clearsight -> [(old text, new text)]; the tests that name the method are run
+METHODS = {
+    "explainers/saliency.py": [
+        ("g.abs().amax(1)", "g.amax(1)"),
+        ("g.abs().amax(1)", "g.abs().mean(1)"),
+    ],
+    "explainers/grad_cam.py": [
+        ("g.mean(places, keepdim=True) * a", "g * a"),
+        ("g.mean(places, keepdim=True)", "g.sum(places, keepdim=True)"),
+        ("g.mean(places, keepdim=True)", "g.abs().mean(places, keepdim=True)"),
+        (".sum(1).relu()", ".sum(1)"),
+    ],
+    "explainers/integrated_gradients.py": [
+        ("(k + 0.5) / steps", "(k + 1) / steps"),
+        ("total / steps * (x - baseline)", "total / steps * x"),
+        ("total / steps * (x - baseline)", "total / steps"),
+        ("baseline + part * (x[rows] - baseline)", "part * x[rows]"),
+        ("target[rows](model(p))", "target(model(p))"),
+    ],
+    "explainers/occlusion.py": [
+        ("return total / count", "return total"),
+        ("whole[rows] - target[rows](model(covered))", "target[rows](model(covered)) - whole[rows]"),
+        ("flat(model, x[:1], fill)", "flat(model, x[:1], fill or 0.0)"),
+        ("min(i * stride, free)", "i * stride"),
+        ("math.ceil(free / stride) + 1", "free // stride + 1"),
+        ("or stride > window", ""),
+    ],
+    "explainers/random.py": [
+        ("draws.uniform(x[:, 0])", "draws.normal(x[:, 0]).abs()"),
+        ("draws.uniform(x[:, 0])", "draws.uniform(x[:, 0]) - 0.5"),
+        ("draws.uniform(x[:, 0])", "x[:, 0]"),
+    ],
+}
