@@ -19,7 +19,8 @@ from clearsight.errors import Refused
 from clearsight.fill import without
 from clearsight.layers import target_layer, walk
 from clearsight.metrics._order import curve, ranks
-from clearsight.runner import attack, counted, explain, measure
+from clearsight.passes import counted
+from clearsight.runner import attack, explain, measure
 from clearsight.statistics import bootstrap, judge, wilson
 from clearsight.targets import Become, ClassScore, Margin, Misclassify
 from clearsight.testing import linear
@@ -345,7 +346,7 @@ def test_pgd_early_stop_saves_passes(separable):
     [
         ("saliency", 1, 1),
         ("grad-cam", 1, 1),
-        ("integrated-gradients(steps=7)", 7, 7),
+        ("integrated-gradients(steps=7)", 9, 7),
         ("occlusion(window=4, stride=4)", 1 + 2 * 3, 0),
         ("random", 0, 0),
     ],

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from clearsight.classifier import Classifier
+from clearsight.passes import uncounted
 
 SIZE = 16  # pictures in one pass through the network: the fastest on the processors measured
 BYTES = 500 * 2**20  # what a pass may keep for its way back; what it works in comes on top, and stays below 1 GB
@@ -44,7 +45,8 @@ def bounded(model: Classifier, x: Tensor, size: int) -> Iterator[int]:
     known = _known.setdefault(model.net, {})
     shape = tuple(x.shape[1:])
     if shape not in known:
-        known[shape] = kept(model, x[:1])
+        with uncounted():
+            known[shape] = kept(model, x[:1])
     size = max(1, min(size, BYTES // max(known[shape], 1)))
     token = _size.set(size)
     try:

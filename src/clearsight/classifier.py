@@ -78,27 +78,34 @@ class Classifier:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits (B, K) of pixels x (B, C, *S) in [0, 1]; differentiable in x."""
+        return self.logits(self.normalised(x))
+
+    def normalised(self, x: Tensor) -> Tensor:
+        """What the network is given for pixels x (B, C, *S) in [0, 1]: the mean taken off, divided by the std."""
         fits(self.preprocess, x)
         per_channel = (-1,) + (1,) * (x.dim() - 2)
         mean = x.new_tensor(self.preprocess.mean).view(per_channel)
         std = x.new_tensor(self.preprocess.std).view(per_channel)
-        x = (x - mean) / std
-        if self.channels_last and x.dim() == 4:
-            x = x.contiguous(memory_format=torch.channels_last)
+        return (x - mean) / std
+
+    def logits(self, z: Tensor) -> Tensor:
+        """Logits (B, K) of normalised pictures z (B, C, *S)."""
+        if self.channels_last and z.dim() == 4:
+            z = z.contiguous(memory_format=torch.channels_last)
         try:
-            out = self.net(x.to(self.dtype))
+            out = self.net(z.to(self.dtype))
         except (Refused, torch.OutOfMemoryError):
             raise
         except Exception as e:
             said = str(e).partition("\n")[0]
             raise Refused(
-                f"the network failed on an input of shape {tuple(x.shape)}: {type(e).__name__}: {said}; "
+                f"the network failed on an input of shape {tuple(z.shape)}: {type(e).__name__}: {said}; "
                 "clearsight inspect MODEL says what it takes"
             ) from e
-        out = pick(out, self.output).to(x.dtype)
-        if out.dim() != 2 or out.shape[0] != x.shape[0]:
+        out = pick(out, self.output).to(z.dtype)
+        if out.dim() != 2 or out.shape[0] != z.shape[0]:
             raise Refused(
-                f"the network's output has shape {tuple(out.shape)}, not ({x.shape[0]}, {len(self.labels)}): "
+                f"the network's output has shape {tuple(out.shape)}, not ({z.shape[0]}, {len(self.labels)}): "
                 "a classifier gives one row of scores per picture"
             )
         if out.shape[1] != len(self.labels):

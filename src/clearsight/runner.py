@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from clearsight import draws, receipts
 from clearsight.batching import SIZE, bounded
@@ -20,6 +18,7 @@ from clearsight.errors import Refused
 from clearsight.files import write_whole
 from clearsight.layers import find_layer
 from clearsight.methods import Call, parse
+from clearsight.passes import counted
 from clearsight.targets import ClassScore, Goal, Target, as_goal
 
 
@@ -29,7 +28,8 @@ class Explanation:
 
     maps (B, *S) float32, signed and unscaled; x (B, C, *S) the pictures; method is spelled with the layer that was
     used; forwards and backwards are passes per picture; receipts are the method's own numbers about its maps, each
-    (B,), such as the residual of a map that should sum to the target.
+    (B,), such as the residual of a map that should sum to the target; signed: the method claims that its maps hold
+    negative values, or one of these does.
     """
 
     maps: Tensor
@@ -92,35 +92,6 @@ class Attacked:
         return attacked_html(self)
 
 
-@dataclass
-class Passes:
-    forwards: int = 0
-    backwards: int = 0
-
-
-@contextmanager
-def counted(net: nn.Module) -> Iterator[Passes]:
-    """Count the pictures that go through the network, forwards and back."""
-    passes = Passes()
-
-    def forward(_module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
-        passes.forwards += len(args[0])
-        tensors = out.values() if isinstance(out, dict) else out if isinstance(out, tuple | list) else (out,)
-        for t in tensors:
-            if isinstance(t, Tensor) and t.requires_grad:
-                t.register_hook(lambda g: back(len(g)))  # type: ignore[no-untyped-call]
-                return
-
-    def back(n: int) -> None:
-        passes.backwards += n
-
-    handle = net.register_forward_hook(forward)
-    try:
-        yield passes
-    finally:
-        handle.remove()
-
-
 def check_pixels(model: Classifier, x: Tensor) -> Tensor:
     """x as floats on the model's device, or a refusal: pixels are finite and in [0, 1]."""
     if not isinstance(x, Tensor) or x.dim() < 3 or len(x) == 0:
@@ -180,8 +151,9 @@ def explain(
                     found = call.method(model, part.clone(), target[slice(start, start + size)], **call.options)
                 maps.append(_checked(found, (len(part), *part.shape[2:]), call))
     n = len(x)
+    joined = torch.cat(maps)
     return Explanation(
-        maps=torch.cat(maps),
+        maps=joined,
         x=x.cpu(),
         method=str(call),
         target=target,
@@ -192,7 +164,7 @@ def explain(
         model=model.source,
         fingerprint=model.fingerprint(),
         labels=model.labels,
-        signed="signed" in call.method.claims,
+        signed="signed" in call.method.claims or bool((joined < 0).any()),  # options can make a method signed
         receipts=receipts.joined(book),
     )
 

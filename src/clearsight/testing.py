@@ -18,8 +18,9 @@ def linear(weight: list[list[float]], bias: list[float] | None = None) -> Classi
 
 
 class _Pooled(nn.Module):
-    def __init__(self, weight: list[list[float]]) -> None:
+    def __init__(self, weight: list[list[float]], relu: bool) -> None:
         super().__init__()
+        self.relu = relu
         channels = len(weight[0])
         self.features = nn.Conv2d(channels, channels, 1, groups=channels, bias=False)
         self.features.weight.data.fill_(1.0)
@@ -27,12 +28,26 @@ class _Pooled(nn.Module):
         self.head.weight.data = torch.tensor(weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        scores: Tensor = self.head(self.features(x).mean((2, 3)))
+        maps = self.features(x)
+        scores: Tensor = self.head((maps.relu() if self.relu else maps).mean((2, 3)))
         return scores
 
 
-def pooled(weight: list[list[float]]) -> Classifier:
-    """The feature maps are the picture's own channels; one logit per row of weights over their averages."""
+def pooled(weight: list[list[float]], relu: bool = False) -> Classifier:
+    """The feature maps are the picture's own channels; one logit per row of weights over their averages.
+
+    relu: they pass a ReLU on the way.
+    """
     channels = len(weight[0])
     labels = tuple(f"class {i}" for i in range(len(weight)))
-    return Classifier(_Pooled(weight), Preprocess((1, 2), (0.0,) * channels, (1.0,) * channels), labels)
+    return Classifier(_Pooled(weight, relu), Preprocess((1, 2), (0.0,) * channels, (1.0,) * channels), labels)
+
+
+def rectified(first: list[list[float]], second: list[list[float]], bias: list[float] | None = None) -> Classifier:
+    """Dense, ReLU, dense, over the pixels of a (1, 1, W) picture; no normalisation.  bias: of the first layer."""
+    below, above = nn.Linear(len(first[0]), len(first)), nn.Linear(len(first), len(second), bias=False)
+    below.weight.data, above.weight.data = torch.tensor(first), torch.tensor(second)
+    below.bias.data = torch.tensor(bias or [0.0] * len(first))
+    labels = tuple(f"class {i}" for i in range(len(second)))
+    net = nn.Sequential(nn.Flatten(), below, nn.ReLU(), above)
+    return Classifier(net, Preprocess((1, len(first[0])), (0.0,), (1.0,)), labels)

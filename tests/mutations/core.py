@@ -28,7 +28,7 @@ CORE = [
     ("runner.py", "if finite and not bool(found.isfinite().all())", "if False", "bad_maps"),
     ("runner.py", "tuple(found.shape) != shape", "False", "bad_maps"),
     ("runner.py", "float(x.min()) < 0 or float(x.max()) > 1", "float(x.max()) > 300", "bad_pixels"),
-    ("runner.py", "passes.forwards += len(args[0])", "passes.forwards += 1", "passes"),
+    ("passes.py", "passes.forwards += len(args[0])", "passes.forwards += 1", "passes"),
     ("runner.py", "x.detach().clone()", "x.detach()", "callers"),
     ("draws.py", 'int.from_bytes(k, "big") ^ seed', 'int.from_bytes(k, "big")', "seed"),
     ("draws.py", 'int.from_bytes(k, "big") ^ seed', "seed", "draws"),

@@ -14,8 +14,9 @@ from clearsight.draw import magnified_difference, photo, strip
 from clearsight.errors import Refused
 from clearsight.findings import Cell, Evidence, Figure, Finding
 from clearsight.methods import Call, method, parse, write_value
-from clearsight.runner import Passes, attack, scores
-from clearsight.runner import counted as passes_counted
+from clearsight.passes import Passes
+from clearsight.passes import counted as passes_counted
+from clearsight.runner import attack, scores
 from clearsight.statistics import judge, wilson
 from clearsight.targets import Misclassify
 

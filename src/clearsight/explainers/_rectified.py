@@ -1,0 +1,81 @@
+"""Gradients whose way back through every ReLU is another one; in place, reused or functional, all are seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.autograd.function import FunctionCtx
+
+from clearsight.classifier import Classifier
+from clearsight.errors import Refused
+from clearsight.graph import Graph, graph_of, word
+from clearsight.layers import gradients
+from clearsight.targets import Target
+
+Backward = Callable[[Tensor, Tensor], Tensor]  # the gradient from above, and where the ReLU is open -> what goes down
+
+_OTHERS = frozenset(
+    {
+        "leaky_relu", "_prelu_kernel", "elu", "celu", "selu", "gelu", "silu", "mish", "hardswish", "softplus", "tanh",
+    }
+)  # fmt: skip
+
+
+def rectified_gradient(model: Classifier, x: Tensor, target: Target, backward: Backward, name: str) -> Tensor:
+    """d target / d x (B, C, *S), but with another way back through the ReLUs.
+
+    Refused: networks without a ReLU, and those with other activations, for which these methods say nothing.
+    """
+    graph = graph_of(model, x[:1])
+    relus = [n for n in graph.nodes if n in graph.moving and _range(n) is not None]
+    others = sorted({word(n) for n in graph.nodes if n in graph.moving and word(n) in _OTHERS})
+    if others or not relus:
+        has = f"has {', '.join(others)}" if others else "has none"
+        raise Refused(f"{name} is defined for ReLU, and this network {has}: use saliency or integrated-gradients")
+
+    def rule(_graph: Graph, node: fx.Node, args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Tensor:
+        low_and_high = _range(node)
+        assert low_and_high is not None
+        out: Tensor = _Rectifier.apply(args[0], *low_and_high, backward)
+        return out
+
+    def plain(_graph: Graph, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        run: Any = node.target
+        return run(*args, **kwargs) if _range(node) is None else rule(_graph, node, args, kwargs)
+
+    p = x.detach().requires_grad_()
+    with torch.enable_grad():
+        score = target(graph(model.normalised(p).to(model.dtype), dict.fromkeys(_RELUS, plain)).float())
+    return gradients(score, p)[0]
+
+
+_RELUS = ("relu", "hardtanh", "clamp", "clamp_min", "threshold")
+
+
+def _range(node: fx.Node) -> tuple[float, float] | None:
+    """Between which values a node lets its input through, where it is a ReLU or a ReLU6; None where it is neither."""
+    name, rest = word(node), (*node.args[1:], None, None)
+    if name == "relu" or (name == "threshold" and rest[:2] == (0, 0)):
+        return 0.0, torch.inf
+    low, high = (node.kwargs.get("min", rest[0]), node.kwargs.get("max", rest[1]))
+    if name in ("hardtanh", "clamp", "clamp_min") and isinstance(low, int | float) and low == 0:
+        return 0.0, float(high) if isinstance(high, int | float) else torch.inf
+    return None
+
+
+class _Rectifier(torch.autograd.Function):
+    """A ReLU, open between two values, with a way back of its own."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, low: float, high: float, backward: Backward) -> Tensor:
+        ctx.save_for_backward((x > low) & (x < high))
+        ctx.how = backward
+        return x.clamp(low, high)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (is_open,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return ctx.how(grads[0], is_open), None, None, None  # type: ignore[attr-defined]

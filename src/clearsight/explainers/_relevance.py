@@ -1,0 +1,522 @@
+"""Layer-wise relevance propagation: the target's value is handed back, operation by operation, to the pixels.
+
+Bach et al. 2015, doi:10.1371/journal.pone.0130140; the rules in one place: Montavon et al. 2019,
+doi:10.1007/978-3-030-28954-6_10.  Each operation gets the relevance of what it gave and shares it out among what it
+was given.  What a bias or the stabiliser of a division keeps is added up apart, so that the sum can be checked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from clearsight import passes, receipts
+from clearsight.classifier import Classifier
+from clearsight.errors import Refused
+from clearsight.graph import Graph, Values, graph_of, word
+from clearsight.targets import Target
+
+aten = torch.ops.aten
+
+TINY = 1e-6  # added to every divisor with its sign, as a share of the divisors' size in the same picture
+LOST = 1e-2  # what may be missing of the relevance, as a share of it, before a map is refused
+
+
+@dataclass(frozen=True)
+class Linear:
+    """One linear operation, z = forward(x, weight) + bias; back(s, weight) is what of s comes back to x."""
+
+    x: Tensor
+    z: Tensor
+    weight: Tensor
+    bias: Tensor  # of z's shape after broadcasting
+    forward: Callable[[Tensor, Tensor], Tensor]
+    back: Callable[[Tensor, Tensor], Tensor]
+    low: Tensor | None = None  # what x is for a black and for a white picture; only where pixels come in
+    high: Tensor | None = None
+
+
+Shares = tuple[Tensor, Tensor]  # the relevance of x, and how much of z's relevance was handed on to it (of z's shape)
+Rule = Callable[[Linear, Tensor], Shares]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Which rule holds where.  by_sign: sums and averages are shared among the terms that have the sign of the sum."""
+
+    first: Rule
+    conv: Rule
+    dense: Rule
+    by_sign: bool = True
+    last: Rule | None = None
+
+
+@dataclass
+class Walk:
+    """A way back through the network: relevance of every node that has some, and what was kept on the way, (B,)."""
+
+    graph: Graph
+    values: Values
+    rules: Rules
+    pictures: int
+    normal: tuple[tuple[float, ...], tuple[float, ...]]  # the preprocessing's mean and std
+    relevance: dict[fx.Node, Tensor] = field(default_factory=dict)
+    kept: Tensor = field(default_factory=lambda: torch.zeros(()))
+
+    def give(self, node: Any, share: Tensor) -> None:
+        if node in self.graph.moving:
+            so_far = self.relevance.get(node)
+            self.relevance[node] = share if so_far is None else so_far + share
+
+    def keep(self, r: Tensor, handed: Tensor) -> None:
+        """What of r was not handed on.  Added up at the outputs, so that it says nothing of what the inputs got."""
+        self.kept = self.kept + self._each(r) - self._each(handed)
+
+    def _each(self, t: Tensor) -> Tensor:
+        """The sum for each picture, (B,)."""
+        if len(t) == self.pictures:  # a reshape would copy what is channels_last
+            return t.sum(tuple(range(1, t.dim())))
+        return t.reshape(self.pictures, -1).sum(1)
+
+
+def relevance(
+    model: Classifier,
+    x: Tensor,
+    target: Target,
+    rules: Rules,
+    *,
+    layer: str = "",
+    start: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """The relevance of what the network is given, or of a layer's output: of its shape (B, C, *s).
+
+    start: logits (B, K) -> their relevance (B, K); by default each logit's part in the target, logit times gradient,
+    which for a logit or a margin sums to the target.  Notes the receipts "conservation residual" (what is missing of
+    the sum, as a share of it) and "kept by biases" (the share of the relevance that biases and stabilisers took).
+
+    Refused: networks with operations that have no rule, and maps that have lost relevance.
+    """
+    graph = graph_of(model, x[:1], layer)
+    if layer and graph.marked is None:
+        raise Refused(f"layer {layer} is not run in a forward pass: name another with layer=")
+    with torch.no_grad():
+        values = graph.values(model.normalised(x).to(model.dtype))
+        logits = values[graph.end].float()
+        begin = parts_of(target, logits) if start is None else start(logits)
+        walk = Walk(graph, values, rules, len(x), (model.preprocess.mean, model.preprocess.std))
+        walk.give(graph.end, begin.to(values[graph.end].dtype))
+        found = back_to(walk, graph.marked if layer else None)
+    passes.note(0, len(x))
+    whole = begin.abs().sum(1).clamp_min(1e-12)
+    size = torch.maximum(whole, found.abs().flatten(1).sum(1))
+    residual = (begin.sum(1) - walk.kept - found.flatten(1).sum(1)) / size
+    if not bool((residual.abs() <= LOST).all()):
+        raise Refused(
+            f"{100 * float(residual.abs().max()):.2g} % of the relevance was lost in {model.source or 'the network'}: "
+            "these rules are not stable in it; try lrp(composite=epsilon-plus-flat)"
+        )
+    receipts.note("conservation residual", residual)
+    receipts.note("kept by biases", walk.kept / whole * begin.sum(1).sign())
+    return found
+
+
+def parts_of(target: Target, logits: Tensor) -> Tensor:
+    """Each logit's part in the target, (B, K): the logit times the gradient."""
+    free = logits.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        score = target(free).sum()
+    (g,) = torch.autograd.grad(score, free)
+    return g * logits
+
+
+def back_to(walk: Walk, stop: fx.Node | None) -> Tensor:
+    """Walk the nodes back to the start, or to a node on the way, and return its relevance."""
+    graph = walk.graph
+    first = _first_layers(graph)
+    for node in reversed(graph.nodes):
+        if node is stop:
+            break
+        share = walk.relevance.pop(node, None)
+        if share is not None and node in graph.moving:
+            _step(walk, node, share, node in first)
+        walk.values.pop(node, None)
+    goal = stop or graph.start
+    if goal not in walk.relevance:
+        raise Refused("no relevance reaches " + ("the layer: name another with layer=" if stop else "the pixels"))
+    return walk.relevance[goal].float()
+
+
+def _step(walk: Walk, node: fx.Node, r: Tensor, is_first: bool) -> None:
+    name = word(node)
+    args, kwargs = walk.graph.arguments(node, walk.values, walk.pictures)
+    if name in _LINEAR and sum(a in walk.graph.moving for a in node.all_input_nodes) == 1:
+        _linear(walk, node, args, kwargs, r, is_first)
+    elif name in ("add", "sub"):
+        _sum(walk, node, args, kwargs, r)
+    elif name in ("mul", "div"):
+        walk.give(_signal(walk, node), _like(r, walk.values[_signal(walk, node)]))
+    elif name in _UNTOUCHED:
+        walk.give(node.args[0], r)
+    elif name in _AVERAGES:
+        _average(walk, node, args, kwargs, r)
+    elif name == "cat":
+        dim = int(args[1]) if len(args) > 1 else 0
+        sizes = [part.shape[dim] for part in args[0]]
+        nodes: Any = node.args[0]
+        for part, share in zip(nodes, torch.split(r, sizes, dim), strict=True):
+            walk.give(part, share)
+    elif name == "getitem":
+        _item(walk, node, args, r)
+    elif name in _MOVES:
+        (share,) = _vjp(lambda v: node.target(v, *args[1:], **kwargs), args[0], r)  # type: ignore[operator]
+        walk.give(node.args[0], share)
+    else:
+        raise Refused(
+            f"relevance propagation has no rule for {name!r}, which this network runs: use a gradient, "
+            "class-activation or perturbation method"
+        )
+
+
+# --- rules for linear operations --------------------------------------------------------------------------------------
+
+
+def stable(z: Tensor, share: float = TINY) -> Tensor:
+    """z (B, ...), moved away from 0 by a share of its root mean square in each picture."""
+    places = tuple(range(1, z.dim()))
+    norm = torch.linalg.vector_norm(z, dim=places, keepdim=True)
+    size = norm * (share / math.sqrt(max(z[0].numel(), 1))) + torch.finfo(z.dtype).tiny
+    return torch.copysign(size, z).add_(z)
+
+
+def epsilon(size: float = TINY) -> Rule:
+    """LRP-epsilon: in proportion to each input's part in z; an epsilon above TINY lets weak parts fade."""
+
+    def rule(op: Linear, r: Tensor) -> Shares:
+        s = r / stable(op.z, size)
+        return op.back(s, op.weight) * op.x, (op.z - op.bias).mul_(s)
+
+    return rule
+
+
+def plus(op: Linear, r: Tensor) -> Shares:
+    """LRP-z+ (alpha 1, beta 0): in proportion to the positive parts alone."""
+    return positive(op, r)
+
+
+def alpha_beta(alpha: float) -> Rule:
+    """LRP-alpha-beta: alpha times the positive parts, less alpha - 1 times the negative ones."""
+
+    def rule(op: Linear, r: Tensor) -> Shares:
+        if alpha == 1:
+            return positive(op, r)
+        up, handed_up = positive(op, alpha * r)
+        down, handed_down = positive(negated(op), (alpha - 1) * r)
+        return up - down, handed_up - handed_down
+
+    return rule
+
+
+def negated(op: Linear) -> Linear:
+    """The operation with all its weights negated: what spoke for its outputs speaks against them."""
+    return replace(op, z=-op.z, weight=-op.weight, bias=-op.bias)
+
+
+def positive(op: Linear, r: Tensor) -> Shares:
+    """The rule z+."""
+    parts = signed_parts(op, op.weight.clamp(min=0), op.weight.clamp(max=0))
+    z = total(op, parts)
+    s = r / stable(z + op.bias.clamp(min=0))
+    return handed_back(op, parts, s), z.mul_(s)
+
+
+Parts = list[tuple[Tensor, Tensor]]  # inputs, and the weights that they meet
+
+
+def signed_parts(op: Linear, for_positive: Tensor, for_negative: Tensor) -> Parts:
+    """Positive and negative inputs with weights of their own.  There often are no negative ones: what a ReLU gave."""
+    if not op.x.numel() or bool(op.x.amin() >= 0):
+        return [(op.x, for_positive)]
+    return [(op.x.clamp(min=0), for_positive), (op.x.clamp(max=0), for_negative)]
+
+
+def total(op: Linear, parts: Parts) -> Tensor:
+    """What the parts add up to, without a bias; no others' memory, so it may be worked in."""
+    z, *others = (op.forward(x, w) for x, w in parts)
+    for other in others:
+        z = z + other
+    return z
+
+
+def handed_back(op: Linear, parts: Parts, s: Tensor) -> Tensor:
+    """The inputs' shares, where each output hands back s times what each part gave to it."""
+    share, *others = (op.back(s, w) * x for x, w in parts)
+    for other in others:
+        share = share + other
+    return share
+
+
+def gamma(size: float) -> Rule:
+    """LRP-gamma: parts of the sign of z count 1 + gamma times, so that they outweigh the others (any sign of input)."""
+
+    def rule(op: Linear, r: Tensor) -> Shares:
+        up, down = op.weight.clamp(min=0), op.weight.clamp(max=0)
+        favoured = total(op, signed_parts(op, up, down))
+        plain = op.z - op.bias
+        is_positive = op.z >= 0
+        z = torch.where(is_positive, plain + size * favoured, plain + size * (plain - favoured))
+        bias = torch.where(is_positive, op.bias.clamp(min=0), op.bias.clamp(max=0)) * size + op.bias
+        s = r / stable(z + bias)
+        more_up, more_down = op.weight + size * up, op.weight + size * down
+        share = handed_back(op, signed_parts(op, more_up, more_down), torch.where(is_positive, s, 0.0))
+        share = share + handed_back(op, signed_parts(op, more_down, more_up), torch.where(is_positive, 0.0, s))
+        return share, z.mul_(s)
+
+    return rule
+
+
+def flat(op: Linear, r: Tensor) -> Shares:
+    """LRP-flat: the same for every input that the operation reads."""
+    parts = [(torch.ones_like(op.x), torch.ones_like(op.weight))]
+    z = total(op, parts)
+    s = r / stable(z)
+    return handed_back(op, parts, s), z.mul_(s)
+
+
+def box(op: Linear, r: Tensor) -> Shares:
+    """LRP-zB: for pixels between black and white, in proportion to x w - low w+ - high w-."""
+    assert op.low is not None
+    assert op.high is not None
+    parts = [(op.x - op.low, op.weight.clamp(min=0)), (op.x - op.high, op.weight.clamp(max=0))]
+    z = total(op, parts)
+    s = r / stable(z)
+    return handed_back(op, parts, s), z.mul_(s)
+
+
+# --- what the operations are ------------------------------------------------------------------------------------------
+
+_LINEAR = frozenset({"convolution", "addmm", "mm", "bmm", "matmul", "linear"})
+_UNTOUCHED = frozenset(
+    {
+        "relu", "hardtanh", "leaky_relu", "_prelu_kernel", "elu", "celu", "selu", "gelu", "silu", "mish",
+        "hardswish", "softplus", "tanh", "sigmoid", "hardsigmoid", "clamp", "clamp_min", "native_layer_norm",
+        "native_group_norm", "native_batch_norm", "layer_norm", "group_norm", "affine", "mark", "clone", "alias", "detach", "_to_copy",
+        "contiguous", "lift_fresh", "dropout"
+    }
+)  # fmt: skip
+_AVERAGES = frozenset(
+    {
+        "mean", "sum", "avg_pool1d", "avg_pool2d", "avg_pool3d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d",
+        "adaptive_avg_pool1d", "upsample_bilinear2d", "upsample_nearest2d"
+    }
+)  # fmt: skip
+_MOVES = frozenset(
+    {
+        "reshape", "view", "permute", "transpose", "t", "squeeze", "unsqueeze", "select", "slice", "expand",
+        "constant_pad_nd", "roll", "flip", "unfold", "amax", "pixel_shuffle", "pixel_unshuffle", "reflection_pad2d",
+        "replication_pad2d"
+    }
+)  # fmt: skip
+_PARTS = frozenset({"max_pool2d_with_indices", "max_pool3d_with_indices", "adaptive_max_pool2d", "adaptive_max_pool3d"})
+_GATES = ("sigmoid", "hardsigmoid", "_softmax", "tanh", "hardtanh")
+
+
+def _linear(walk: Walk, node: fx.Node, args: Any, kwargs: Any, r: Tensor, is_first: bool) -> None:
+    op, source = _as_linear(walk, node, args, kwargs)
+    rules = walk.rules
+    rule = rules.dense if _is_dense(node, op, walk.pictures) else rules.conv
+    if rules.last is not None and _ends(walk.graph, node):
+        rule = rules.last
+    if is_first:
+        rule = rules.first
+        if rule is box:
+            low, high = (_for_a_flat_picture(walk, source, level) for level in (0.0, 1.0))
+            op = replace(op, low=low, high=high)
+    share, handed = rule(op, r)
+    walk.keep(r, handed)
+    walk.give(source, share)
+
+
+def _as_linear(walk: Walk, node: fx.Node, args: Any, kwargs: Any) -> tuple[Linear, fx.Node]:
+    name, z = word(node), walk.values[node]
+    none = torch.zeros((), dtype=z.dtype, device=z.device)
+    if name == "convolution":
+        x, weight, bias, *rest = args
+        if node.args[0] not in walk.graph.moving:
+            raise Refused("relevance propagation has no rule for a convolution whose weights depend on the picture")
+
+        def forward(v: Tensor, w: Tensor) -> Tensor:
+            out: Tensor = aten.convolution.default(v, w, None, *rest)
+            return out
+
+        def back(s: Tensor, w: Tensor) -> Tensor:
+            out: Tensor = aten.convolution_backward.default(s, x, w, None, *rest, [True, False, False])[0]
+            return out
+
+        column = (-1,) + (1,) * (z.dim() - 2)
+        return Linear(x, z, weight, none if bias is None else bias.view(column), forward, back), _node(node.args[0])
+    added, at = (args[0] * kwargs.get("beta", 1), 1) if name == "addmm" else (none, 0)
+    a, b = args[at], args[at + 1]
+    if name == "linear":
+        added, b = (args[2] if len(args) > 2 and args[2] is not None else none), b.mT
+    times = kwargs.get("alpha", 1)
+    if node.args[at] in walk.graph.moving:
+        return Linear(a, z, b * times, added, lambda v, w: v @ w, lambda s, w: s @ w.mT), _node(node.args[at])
+    return Linear(b, z, a * times, added, lambda v, w: w @ v, lambda s, w: w.mT @ s), _node(node.args[at + 1])
+
+
+def _node(a: Any) -> fx.Node:
+    assert isinstance(a, fx.Node)
+    return a
+
+
+def _is_dense(node: fx.Node, op: Linear, pictures: int) -> bool:
+    """One output row per picture; a matrix product over the places of a picture is a convolution of size 1."""
+    return word(node) != "convolution" and op.z.numel() == pictures * op.z.shape[-1]
+
+
+def _ends(graph: Graph, node: fx.Node) -> bool:
+    """Whether only the end comes after, moved about at most."""
+    while node is not graph.end:
+        users = [u for u in node.users if u in graph.moving]
+        if len(users) != 1 or word(users[0]) not in _MOVES | _UNTOUCHED:
+            return False
+        node = users[0]
+    return True
+
+
+def _first_layers(graph: Graph) -> set[fx.Node]:
+    """The linear operations that no other one comes before."""
+    after: set[fx.Node] = set()
+    first: set[fx.Node] = set()
+    for node in graph.nodes:
+        if node in graph.moving:
+            behind = any(n in after for n in node.all_input_nodes)
+            if word(node) in _LINEAR and not behind:
+                first.add(node)
+            if behind or word(node) in _LINEAR:
+                after.add(node)
+    return first
+
+
+def _for_a_flat_picture(walk: Walk, node: fx.Node, level: float) -> Tensor:
+    """What a node before the first layer is for a picture of one grey level, black or white."""
+    z: Tensor = walk.values[walk.graph.start]
+    mean, std = (z.new_tensor(v).view(-1, *[1] * (z.dim() - 2)) for v in walk.normal)
+    flat_picture = ((level - mean) / std).expand_as(z)
+
+    def value(n: fx.Node) -> Any:
+        if n is walk.graph.start:
+            return flat_picture
+        known = {a: value(a) for a in n.all_input_nodes if a in walk.graph.moving}
+        return walk.graph.run(n, known, walk.pictures)
+
+    out: Tensor = value(node)
+    return out
+
+
+def _sum(walk: Walk, node: fx.Node, args: Any, kwargs: Any, r: Tensor) -> None:
+    a, b = node.args[:2]
+    moving = [n for n in (a, b) if n in walk.graph.moving]
+    if len(moving) == 1:
+        walk.give(moving[0], _like(r, walk.values[_node(moving[0])]))
+        return
+    sign = (-1 if word(node) == "sub" else 1) * kwargs.get("alpha", 1)
+    first, second = args[0].expand_as(r), (sign * args[1]).expand_as(r)
+    z = first + second
+    if walk.rules.by_sign:
+        positive = z >= 0
+        first, second = (torch.where(positive, t.clamp(min=0), t.clamp(max=0)) for t in (first, second))
+        z = first + second
+    s = r / stable(z)
+    walk.keep(r, s * z)
+    walk.give(a, _like(s * first, args[0]))
+    walk.give(b, _like(s * second, args[1]))
+
+
+def _average(walk: Walk, node: fx.Node, args: Any, kwargs: Any, r: Tensor) -> None:
+    """Averages and sums over places: linear, with weights that are all positive."""
+
+    def run(v: Tensor) -> Tensor:
+        out: Tensor = node.target(v, *args[1:], **kwargs)  # type: ignore[operator]
+        return out
+
+    x, z = args[0], walk.values[node]
+    parts = [x]
+    if walk.rules.by_sign and bool((x < 0).any()) and bool((x > 0).any()):
+        parts = [x.clamp(min=0), x.clamp(max=0)]
+    share = torch.zeros_like(x)
+    for i, part in enumerate(parts):
+        here = r if len(parts) == 1 else torch.where((z >= 0) == (i == 0), r, 0.0)
+        out = run(part)
+        s = here / stable(out)
+        share = share + part * _vjp(run, part, s)[0]
+        walk.keep(here, s * out)
+    walk.give(node.args[0], share)
+
+
+def _signal(walk: Walk, node: fx.Node) -> fx.Node:
+    """Of a product the factor that is no gate takes all; of a quotient, what is divided."""
+    a, b = node.args[:2]
+    moving = [n for n in (a, b) if n in walk.graph.moving]
+    if len(moving) == 1 and (word(node) == "mul" or moving[0] is a):
+        return _node(moving[0])
+    if word(node) == "div" and a in walk.graph.moving:
+        return _node(a)
+    ranks = [_gate_rank(n) for n in moving]
+    if len(moving) == 2 and ranks[0] != ranks[1]:
+        return _node(moving[0] if ranks[0] > ranks[1] else moving[1])
+    raise Refused(
+        "relevance propagation has no rule for this network's product of two signals, neither of which is a gate: use "
+        "a gradient, class-activation or perturbation method"
+    )
+
+
+def _gate_rank(node: Any) -> int:
+    """The lower, the more a gate: which squashing function it comes from."""
+    while isinstance(node, fx.Node) and node.op == "call_function":
+        if word(node) in _GATES:
+            return _GATES.index(word(node))
+        if word(node) in ("mul", "div", "add") or word(node) in _MOVES | {"clone", "alias"}:
+            inputs = [n for n in node.args[:2] if isinstance(n, fx.Node) and n.op == "call_function"]
+            if len(inputs) != 1:
+                break
+            node = inputs[0]
+            continue
+        break
+    return len(_GATES)
+
+
+def _item(walk: Walk, node: fx.Node, args: Any, r: Tensor) -> None:
+    """One of the outputs of an operation that has several."""
+    parts, number = node.args
+    parts = _node(parts)
+    inner, kwargs = walk.graph.arguments(parts, walk.values, walk.pictures)
+    name = word(parts)
+    if name in _UNTOUCHED and number == 0:
+        walk.give(parts.args[0], r)
+    elif name in _PARTS or name in ("split", "split_with_sizes", "unbind", "chunk", "unsafe_split"):
+        (share,) = _vjp(lambda v: parts.target(v, *inner[1:], **kwargs)[number], inner[0], r)  # type: ignore[operator]
+        walk.give(parts.args[0], share)
+    else:
+        raise Refused(
+            f"relevance propagation has no rule for {name!r}, which this network runs: use a gradient, "
+            "class-activation or perturbation method"
+        )
+
+
+def _vjp(run: Callable[[Tensor], Any], x: Tensor, r: Tensor) -> tuple[Tensor]:
+    free = x.detach().requires_grad_()
+    with torch.enable_grad():
+        out = run(free)
+    (share,) = torch.autograd.grad(out, free, r.to(out.dtype))
+    return (share,)
+
+
+def _like(share: Tensor, x: Tensor) -> Tensor:
+    """Relevance of a result that was broadcast, summed back to the shape of what was broadcast."""
+    return share.sum_to_size(x.shape) if share.shape != x.shape else share

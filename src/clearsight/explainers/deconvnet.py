@@ -1,0 +1,28 @@
+"""Zeiler & Fergus 2014, arXiv:1311.2901, section 2; as a gradient: Springenberg et al. 2015, section 3.4."""
+
+from torch import Tensor
+
+from clearsight.classifier import Classifier
+from clearsight.explainers._rectified import rectified_gradient
+from clearsight.methods import method
+from clearsight.targets import Target
+
+
+@method(paper="arXiv:1311.2901", claims="signed class-sensitive needs-relu")
+def deconvnet(model: Classifier, x: Tensor, target: Target) -> Tensor:
+    """The gradient, but every ReLU lets only positive gradients back, wherever it was open or closed.
+
+    x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target per unit of pixel value, summed over channels.
+    Known to show the picture's edges rather than the decision (see the check `sanity`).  Refused for networks with
+    activations other than ReLU and ReLU6 (gates may be sigmoids).
+
+    A unit that is closed, and one that speaks against the class:
+
+    >>> import torch
+    >>> from clearsight.testing import rectified
+    >>> from clearsight.targets import ClassScore
+    >>> x = torch.tensor([[[[1.0, 0.5]]]])
+    >>> deconvnet(rectified([[-2.0, 0.0], [0.0, 3.0]], [[1.0, -1.0], [0.0, 0.0]]), x, ClassScore(0)).tolist()
+    [[[-2.0, 0.0]]]
+    """
+    return rectified_gradient(model, x, target, lambda g, _is_open: g.clamp(min=0), "deconvnet").sum(1)

@@ -1,0 +1,63 @@
+"""Shrikumar, Greenside & Kundaje 2017, arXiv:1704.02685, section 3.5.1 (rescale rule)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from clearsight import receipts
+from clearsight.classifier import Classifier
+from clearsight.errors import Refused
+from clearsight.explainers._rescaled import rules, slope
+from clearsight.graph import graph_of, word
+from clearsight.methods import method
+from clearsight.targets import Target
+
+LOST = 0.02  # how far the map's sum may be from what it explains, as a share of what the map holds
+
+
+@method(paper="arXiv:1704.02685", claims="complete signed class-sensitive")
+def deep_lift(model: Classifier, x: Tensor, target: Target, *, baseline: float = 0.0) -> Tensor:
+    """What each pixel's difference from a flat picture adds to the target, by the rescale rule.
+
+    x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target: the map sums to target(x) - target(baseline);
+    what is missing is the receipt "completeness residual".  baseline: the flat picture's pixel value (0 is black).
+
+    An activation hands on change out over change in.  Beyond the paper: a product (squeeze-and-excitation, attention)
+    is shared half and half, a max-pool as in DeepSHAP; normalisation and softmax are taken apart into such steps.  A
+    probability, or any other target, is followed along the straight line between the logits of the two pictures.
+
+    A ReLU that opens on the way from black gets the slope from there:
+
+    >>> from clearsight.testing import rectified
+    >>> from clearsight.targets import ClassScore
+    >>> net = rectified([[2.0, 2.0]], [[1.0], [0.0]], bias=[-1.0])
+    >>> m = deep_lift(net, torch.tensor([[[[1.0, 0.5]]]]), ClassScore(0))
+    >>> [round(v, 4) for v in m.flatten().tolist()]
+    [1.3333, 0.6667]
+    """
+    parts = torch.split(torch.arange(len(x)), max(1, (len(x) + 1) // 2))  # each picture goes with its baseline
+    return torch.cat([_some(model, x[rows.to(x.device)], target[rows], baseline) for rows in parts])
+
+
+def _some(model: Classifier, x: Tensor, target: Target, baseline: float) -> Tensor:
+    graph = graph_of(model, x[:1])
+    base = torch.full_like(x, baseline)
+    with torch.no_grad():
+        before = graph.values(model.normalised(base).to(model.dtype))
+    p = x.detach().requires_grad_()
+    with torch.enable_grad():
+        out = graph(model.normalised(p).to(model.dtype), rules(before, len(x)))
+    here, there = out.detach().float(), before[graph.end].float()
+    (g,) = torch.autograd.grad(out, p, slope(target, here, there).to(out.dtype))
+    maps = (g * (x - baseline)).sum(1)
+    with torch.no_grad():
+        gap = maps.flatten(1).sum(1) - (target(here) - target(there))
+    if not bool((gap.abs() <= LOST * maps.abs().flatten(1).sum(1) + 1e-3 * here.abs().amax(1)).all()):
+        run = ", ".join(sorted({word(n) for n in graph.nodes if n in graph.moving}))
+        raise Refused(
+            f"deep-lift misses {float(gap.abs().max()):.2g} of the target in this network, one of whose operations has "
+            f"no rule ({run}): use integrated-gradients"
+        )
+    receipts.note("completeness residual", gap)
+    return maps

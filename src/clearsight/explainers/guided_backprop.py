@@ -1,0 +1,28 @@
+"""Springenberg et al. 2015, arXiv:1412.6806, section 3.4."""
+
+from torch import Tensor
+
+from clearsight.classifier import Classifier
+from clearsight.explainers._rectified import rectified_gradient
+from clearsight.methods import method
+from clearsight.targets import Target
+
+
+@method(paper="arXiv:1412.6806", claims="signed class-sensitive needs-relu")
+def guided_backprop(model: Classifier, x: Tensor, target: Target) -> Tensor:
+    """The gradient, but every ReLU lets only positive gradients back, and only where it was open.
+
+    x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target per unit of pixel value, summed over channels.
+    Known to look alike for different classes and weights (see the check `sanity`).  Refused for networks with
+    activations other than ReLU and ReLU6 (gates may be sigmoids).
+
+    Two ReLU units, of which one is closed, and one speaks against the class:
+
+    >>> import torch
+    >>> from clearsight.testing import rectified
+    >>> from clearsight.targets import ClassScore
+    >>> x = torch.tensor([[[[1.0, 0.5]]]])
+    >>> guided_backprop(rectified([[2.0, 0.0], [0.0, 3.0]], [[1.0, -1.0], [0.0, 0.0]]), x, ClassScore(0)).tolist()
+    [[[2.0, 0.0]]]
+    """
+    return rectified_gradient(model, x, target, lambda g, is_open: g.clamp(min=0) * is_open, "guided-backprop").sum(1)

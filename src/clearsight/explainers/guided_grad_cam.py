@@ -1,0 +1,31 @@
+"""Selvaraju et al. 2017, arXiv:1610.02391, section 3.2."""
+
+from torch import Tensor
+
+from clearsight.classifier import Classifier
+from clearsight.explainers.grad_cam import grad_cam
+from clearsight.explainers.guided_backprop import guided_backprop
+from clearsight.methods import method
+from clearsight.targets import Target
+
+
+@method(paper="arXiv:1610.02391", claims="signed class-sensitive needs-convolutions needs-relu")
+def guided_grad_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
+    """Guided backpropagation, times Grad-CAM: fine lines where the class is seen.
+
+    x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target squared per unit of pixel value.  layer: the name
+    of a module that gives feature maps, for Grad-CAM; "auto" is the last one before pooling.  Refused for networks with
+    activations other than ReLU and ReLU6 (gates may be sigmoids).
+
+    Two channels, each under a ReLU and averaged, with weights 4 and -2: Grad-CAM is (0, 0.5), since half of the first
+    one's places are closed, and guided backpropagation is 4 / 2 where the first one is open:
+
+    >>> import torch
+    >>> from clearsight.testing import pooled
+    >>> from clearsight.targets import ClassScore
+    >>> x = torch.tensor([[[[0.0, 1.0]], [[0.5, 0.5]]]])
+    >>> guided_grad_cam(pooled([[4.0, -2.0], [0.0, 0.0]], relu=True), x, ClassScore(0), layer="features").tolist()
+    [[[0.0, 1.0]]]
+    """
+    found: Tensor = guided_backprop(model, x, target) * grad_cam(model, x, target, layer=layer)
+    return found

@@ -1,0 +1,76 @@
+"""Bach et al. 2015, doi:10.1371/journal.pone.0130140; composites: Montavon et al. 2019, Kohlbrenner et al. 2020."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from clearsight.classifier import Classifier
+from clearsight.errors import Refused
+from clearsight.explainers._relevance import Rules, alpha_beta, box, epsilon, flat, gamma, plus, relevance
+from clearsight.methods import method
+from clearsight.targets import Target
+
+Composite = Literal[
+    "epsilon-plus-flat", "epsilon-plus-box", "epsilon-alpha-beta-flat", "epsilon-alpha-beta-box", "epsilon-gamma-box",
+    "epsilon", "gamma", "alpha-beta", "plus", "flat",
+]  # fmt: skip
+
+
+@method(paper="doi:10.1371/journal.pone.0130140", claims="signed class-sensitive")
+def lrp(
+    model: Classifier,
+    x: Tensor,
+    target: Target,
+    *,
+    composite: Composite = "epsilon-plus-flat",
+    epsilon: float = 1e-6,
+    gamma: float = 0.25,
+    alpha: float = 2.0,
+) -> Tensor:
+    """Layer-wise relevance propagation: the target's value, shared out layer by layer down to the pixels.
+
+    x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target, to which the map sums up to what biases keep.
+    That share and what is missing of the sum are the receipts "kept by biases" and "conservation residual"; a map that
+    loses more than 1 % is refused.
+
+    composite: the rules for dense layers, for convolutions, and for the layer that sees the pixels (box is zB, between
+    black and white; plus is alpha-beta with alpha 1); a single name is one rule for all.  epsilon: fades weak parts of
+    dense layers, as a share of the root mean square of what the layer gives.  gamma: how much more the parts of the
+    sum's own sign count.  alpha: the weight of positive parts; negative ones have beta = alpha - 1.
+
+    BatchNorm is folded into the convolution before it.  Sums of branches and averages are linear layers too: they are
+    shared among the terms of the sum's own sign (in proportion to the values for a single epsilon).  Of a product with
+    a gate, as in squeeze-and-excitation, the signal takes all.  Activations and normalisation of layers hand on what
+    they get.  Networks with attention are refused: these rules say nothing of it.
+
+    A linear layer is explained by weight times pixel:
+
+    >>> import torch
+    >>> from clearsight.testing import linear
+    >>> from clearsight.targets import ClassScore
+    >>> x = torch.tensor([[[[0.5, 1.0]]]])
+    >>> m = lrp(linear([[3.0, 2.0], [0.0, 0.0]]), x, ClassScore(0), composite="epsilon")
+    >>> [round(v, 4) for v in m.flatten().tolist()]
+    [1.5, 2.0]
+    """
+    return relevance(model, x, target, rules_of(composite, epsilon, gamma, alpha)).sum(1)
+
+
+def rules_of(composite: Composite, size: float, strength: float, alpha: float) -> Rules:
+    """The rules that a composite's name stands for."""
+    if size < 0 or strength < 0 or alpha < 1:
+        raise Refused(f"lrp(epsilon={size:g}, gamma={strength:g}, alpha={alpha:g}): not negative, and alpha at least 1")
+    dense = epsilon(max(size, 1e-9))
+    mixed = alpha_beta(alpha)
+    return {
+        "epsilon-plus-flat": Rules(flat, plus, dense),
+        "epsilon-plus-box": Rules(box, plus, dense),
+        "epsilon-alpha-beta-flat": Rules(flat, mixed, dense),
+        "epsilon-alpha-beta-box": Rules(box, mixed, dense),
+        "epsilon-gamma-box": Rules(box, gamma(strength), dense),
+        "epsilon": Rules(dense, dense, dense, by_sign=False),
+        "gamma": Rules(gamma(strength), gamma(strength), gamma(strength)),
+        "alpha-beta": Rules(mixed, mixed, mixed),
+        "plus": Rules(plus, plus, plus),
+        "flat": Rules(flat, flat, flat),
+    }[composite]

@@ -1,0 +1,74 @@
+"""How many pictures went through a network, forwards and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+
+@dataclass
+class Passes:
+    forwards: int = 0
+    backwards: int = 0
+
+
+_open: ContextVar[tuple[Passes, ...]] = ContextVar("open", default=())
+
+
+@contextmanager
+def counted(net: nn.Module) -> Iterator[Passes]:
+    """Count the pictures that go through the network, and through what was recorded of it (see graph.py)."""
+    passes = Passes()
+
+    def forward(_module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
+        if any(p is passes for p in _open.get()):
+            passes.forwards += len(args[0])
+            tensors = out.values() if isinstance(out, dict) else out if isinstance(out, tuple | list) else (out,)
+            _wait_for_its_way_back(passes, tensors)
+
+    handle = net.register_forward_hook(forward)
+    token = _open.set((*_open.get(), passes))
+    try:
+        yield passes
+    finally:
+        _open.reset(token)
+        handle.remove()
+
+
+@contextmanager
+def uncounted() -> Iterator[None]:
+    """What is run inside is no pass: one that is recorded, or measured once for all."""
+    token = _open.set(())
+    try:
+        yield
+    finally:
+        _open.reset(token)
+
+
+def note(forwards: int, backwards: int = 0) -> None:
+    """Count pictures that went through what was recorded of the network."""
+    for passes in _open.get():
+        passes.forwards += forwards
+        passes.backwards += backwards
+
+
+def await_back(out: Tensor) -> None:
+    """Count pictures when a gradient comes back to out (B, ...)."""
+    for passes in _open.get():
+        _wait_for_its_way_back(passes, (out,))
+
+
+def _wait_for_its_way_back(passes: Passes, tensors: Any) -> None:
+    for t in tensors:
+        if isinstance(t, Tensor) and t.requires_grad:
+            t.register_hook(lambda g: _back(passes, len(g)))  # type: ignore[no-untyped-call]
+            return
+
+
+def _back(passes: Passes, n: int) -> None:
+    passes.backwards += n
