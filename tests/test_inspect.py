@@ -217,7 +217,7 @@ BROKEN: dict[str, tuple[Any, list[str]]] = {
     "string": (lambda: Returns(lambda z: "cat"), ["returns a str", "one tensor (B, K)"]),
     "pixels": (lambda: Returns(lambda z: z[:, :, None, None]), ["the scores have shape (3, 3, 1, 1)"]),
     "mean": (lambda: Returns(lambda z: z.mean()), ["the scores have shape ()"]),
-    "one score": (lambda: Returns(lambda z: z[:, :1]), ["gives 1 scores, but 3 labels", "two classes need two scores"]),
+    "one score": (lambda: Returns(lambda z: z[:, :1]), ["gives 1 scores, but 3 labels", 'scores="one-logit"']),
     "more scores": (lambda: Returns(lambda z: torch.cat([z, z], 1)), ["gives 6 scores, but 3 labels", "with 6 names"]),
     "probabilities": (lambda: Returns(lambda z: z.softmax(1)), ["look like probabilities", 'scores="probabilities"']),
     "not finite": (lambda: Returns(lambda z: z / 0), ["the scores are not finite"]),

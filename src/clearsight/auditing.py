@@ -26,8 +26,13 @@ if TYPE_CHECKING:
 def noted(pictures: Pictures, model: Classifier) -> Pictures:
     """The pictures with a note of everything that a dry run of the model found; refused where numbers would be false.
 
-    Refused: probabilities that are taken for logits, or logits for probabilities.
+    Refused: probabilities that are taken for logits, or logits for probabilities; multi-label models and regressors.
     """
+    if not model.one_of_many:
+        raise Refused(
+            f"an audit asks which one class a picture shows, and this model's outputs are {model.scores}: explain it "
+            "picture by picture with clearsight explain"
+        )
     notes = []
     for problem in inspect(model).problems:
         if "probabilities" in problem.what:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,14 @@ from torch import Tensor, nn
 from clearsight.errors import Refused, nearest
 
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
+
+
+Scores = Literal["logits", "probabilities", "one-logit", "multi-label", "values"]
+
+
+def outputs_for(labels: Sequence[str], scores: Scores) -> int:
+    """How many numbers the network itself gives for each picture."""
+    return 1 if scores == "one-logit" else len(labels)
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,9 @@ class Classifier:
 
     source: the words that load it again ("demo", "timm:resnet18", a folder).
     output: which part of a tuple or dict that the network returns holds the scores.
-    scores: what the network returns; probabilities are turned into logits by their logarithm.
+    scores: what the network returns.  "probabilities" are turned into logits by their logarithm; "one-logit" is one
+        number z per picture, for the second of two labels against the first, which become the logits -z/2 and z/2;
+        "multi-label" is a logit for each label by itself; "values" are numbers as they are (regression).
     channels_last: hand pictures over in that order of memory, in which convolutions are faster; not for networks that
         call .view() on feature maps.
     """
@@ -73,7 +83,7 @@ class Classifier:
     labels: tuple[str, ...]
     source: str = ""
     output: str | int | None = None
-    scores: Literal["logits", "probabilities"] = "logits"
+    scores: Scores = "logits"
     channels_last: bool = False
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -103,6 +113,12 @@ class Classifier:
                 "clearsight inspect MODEL says what it takes"
             ) from e
         out = pick(out, self.output).to(z.dtype)
+        if out.dim() == 1 and self.scores in ("one-logit", "values"):
+            out = out[:, None]
+        if self.scores == "one-logit":
+            if out.dim() != 2 or out.shape[1] != 1:
+                raise Refused(f"the network's output has shape {tuple(out.shape)}, not one logit per picture")
+            out = torch.cat([out * -0.5, out * 0.5], 1)
         if out.dim() != 2 or out.shape[0] != z.shape[0]:
             raise Refused(
                 f"the network's output has shape {tuple(out.shape)}, not ({z.shape[0]}, {len(self.labels)}): "
@@ -113,7 +129,18 @@ class Classifier:
                 f"the network gives {out.shape[1]} scores per picture but {len(self.labels)} labels are known: "
                 f"give labels=[...] with {out.shape[1]} names, in the order of the scores"
             )
-        return out if self.scores == "logits" else out.clamp_min(torch.finfo(out.dtype).tiny).log()
+        return out.clamp_min(torch.finfo(out.dtype).tiny).log() if self.scores == "probabilities" else out
+
+    @property
+    def one_of_many(self) -> bool:
+        """Whether a picture shows one of the classes: not where labels stand by themselves, or outputs are values."""
+        return self.scores not in ("multi-label", "values")
+
+    def chances(self, logits: Tensor) -> Tensor:
+        """What the scores say of each class or label, from logits (..., K): its probability, or the value as it is."""
+        if self.scores == "values":
+            return logits
+        return logits.softmax(-1) if self.one_of_many else logits.sigmoid()
 
     @property
     def device(self) -> torch.device:
@@ -291,7 +318,7 @@ def wrap(
     labels: list[str] | tuple[str, ...],
     *,
     output: str | int | None = None,
-    scores: Literal["logits", "probabilities"] = "logits",
+    scores: Scores = "logits",
     source: str = "",
 ) -> Classifier:
     """A Classifier from a network of yours.  Nothing is guessed: preprocessing and labels must be given.
@@ -303,6 +330,10 @@ def wrap(
         raise Refused(f"a {type(net).__name__} is not a torch.nn.Module: wrap(net, preprocess, labels) takes a network")
     if not isinstance(preprocess, Preprocess):
         raise Refused("preprocessing is unknown: preprocess=Preprocess(size=224, mean=(0.5,) * 3, std=(0.5,) * 3)")
-    if isinstance(labels, str) or len(labels) < 2:
-        raise Refused("labels=[...] takes the names of at least two classes, in the order of the network's scores")
+    if scores not in get_args(Scores):
+        raise Refused(f"scores {scores!r}: {nearest(str(scores), get_args(Scores))}")
+    several = scores not in ("multi-label", "values")
+    if isinstance(labels, str) or len(labels) < 1 + several:
+        least = "at least two classes" if several else "the labels or values"
+        raise Refused(f"labels=[...] takes the names of {least}, in the order of the network's scores")
     return Classifier(net, preprocess, tuple(map(str, labels)), source, output, scores)

@@ -134,14 +134,18 @@ def _readable(model: Classifier, raw: Any, x: Tensor) -> tuple[Classifier | None
         problems.append(Problem(what, f"say where the scores are: output={part!r} (--output {part})"))
         model = replace(model, output=part)
         out = pick(raw, part)
+    if model.scores in ("one-logit", "values") and out.dim() == 1:
+        out = out[:, None]
     if out.dim() != 2 or out.shape[0] != len(x):
         mend = "end the network with a flatten and a linear layer; a segmenter or a detector is no classifier"
         return None, [*problems, Problem(f"the scores have shape {tuple(out.shape)}, not ({len(x)}, K)", mend)]
+    if model.scores == "one-logit" and out.shape[1] == 1:
+        return model, problems
     if out.shape[1] != len(model.labels):
         what = f"the network gives {out.shape[1]} scores, but {len(model.labels)} labels are known"
         mend = f"labels=[...] (--labels FILE) with {out.shape[1]} names, in the order of the scores"
         if out.shape[1] == 1:
-            mend = "two classes need two scores: return torch.cat([torch.zeros_like(z), z], 1) from forward"
+            mend = 'one logit for the second label against the first is scores="one-logit" (--scores one-logit)'
         problems.append(Problem(what, mend))
         model = replace(model, labels=tuple(map(str, range(out.shape[1]))))
     return model, problems
@@ -164,9 +168,12 @@ def _scores(model: Classifier, raw: Any, out: Tensor) -> list[Problem]:
         mend = "look for a division by zero, a log of zero, or weights that are not finite"
         return [Problem("the scores are not finite", mend)]
     problems = []
-    sums = bool((given.sum(1) - 1).abs().max() < 1e-3) and float(given.min()) >= 0
+    rows = given.reshape(len(given), -1)
+    sums = bool((rows.sum(1) - 1).abs().max() < 1e-3) and float(rows.min()) >= 0
     if sums and model.scores == "logits":
-        mend = 'scores="probabilities" (--probabilities): gradients of probabilities fade where the model is sure'
+        mend = (
+            'scores="probabilities" (--scores probabilities): gradients of probabilities fade where the model is sure'
+        )
         problems.append(Problem("the scores look like probabilities: none below 0, every row sums to 1", mend))
     if not sums and model.scores == "probabilities":
         mend = 'scores="logits": the network has no softmax at its end'

@@ -20,7 +20,7 @@ from clearsight.files import write_whole
 from clearsight.methods import Call, parse
 from clearsight.pictures import open_picture, to_pixels
 from clearsight.runner import Explanation, explain, scores
-from clearsight.targets import ClassScore, Margin, Target
+from clearsight.targets import ClassScore, Margin, Of, Target
 
 DEFAULT = ("grad-cam", "integrated-gradients")
 
@@ -81,7 +81,7 @@ def explain_pictures(
         ]
         answers = top(model, logits[0], 3)
         told.append({"picture": picture.name, "sheet": str(sheet), "answers": answers, "maps": maps})
-        said = ", ".join(f"{a['label']} {100 * a['probability']:.1f} %" for a in answers)
+        said = ", ".join(map(_say, answers))
         lines += [f"{picture.name}: {said}", *(f"  left out: {r}" for r in refused), f"  {sheet}"]
     progress("explaining", len(pictures), len(pictures))
     lines = [*(f"left out {b['file']}: {b['reason']}" for b in broken), *lines]
@@ -97,28 +97,42 @@ def ask(model: Classifier, words: str, logits: Tensor) -> tuple[Target, int, Ten
 
     Refused: a class that the model does not have, a top-k beyond its classes.
     """
-    chances = logits.softmax(1)[0]
+    of: Of = "value" if model.scores == "values" else "logit"
+    chances = None if of == "value" else model.chances(logits[0])
+
+    def asked(index: Tensor) -> tuple[Target, int, Tensor | None]:
+        return ClassScore(index, of), len(index), None if chances is None else chances[index]
+
+    if of == "value" and words.strip() == "top1" and len(model.labels) == 1:
+        return asked(torch.tensor([0]))
+    if of == "value" and re.fullmatch(r"top\d+", words.strip()):
+        raise Refused(
+            f"--target {words}: none of several values is the top one; name one, --target {model.labels[0]!r}"
+        )
     if m := re.fullmatch(r"top(\d+)", words.strip()):
         k = int(m[1])
         if not 1 <= k <= len(model.labels):
             raise Refused(f"--target {words}: the model has {len(model.labels)} classes")
-        index = logits[0].topk(k).indices
-        return ClassScore(index), k, chances[index]
+        return asked(logits[0].topk(k).indices)
     a, versus, b = words.partition(" rather than ")
     if versus:
         return Margin(model.index(a), model.index(b)), 1, None
-    index = torch.tensor([model.index(words)])
-    return ClassScore(index), 1, chances[index]
+    return asked(torch.tensor([model.index(words)]))
 
 
 def top(model: Classifier, logits: Tensor, k: int) -> list[dict[str, Any]]:
-    """The k most probable classes of one picture, logits (K,), with their probabilities."""
-    p = logits.softmax(0)
-    best = p.topk(min(k, len(p)))
-    return [
-        {"class": int(i), "label": model.labels[int(i)].partition(",")[0], "probability": round(float(v), 6)}
-        for v, i in zip(best.values, best.indices, strict=True)
-    ]
+    """The k most probable classes of one picture, logits (K,), with their probabilities; of a regressor the values."""
+    p = model.chances(logits)
+    k = min(k, len(p))
+    what = "value" if model.scores == "values" else "probability"
+    best = range(k) if what == "value" else p.topk(k).indices.tolist()
+    return [{"class": i, "label": model.labels[i].partition(",")[0], what: round(float(p[i]), 6)} for i in best]
+
+
+def _say(answer: dict[str, Any]) -> str:
+    if "value" in answer:
+        return f"{answer['label']} {answer['value']:.4g}"
+    return f"{answer['label']} {100 * answer['probability']:.1f} %"
 
 
 def named(pictures: Iterable[Picture]) -> Iterator[tuple[Picture, str]]:
@@ -137,7 +151,7 @@ def named(pictures: Iterable[Picture]) -> Iterator[tuple[Picture, str]]:
 def _file_names(methods: Iterable[str]) -> Iterator[str]:
     taken: list[str] = []
     for m in methods:
-        name = re.sub(r"[^\w-]+", "_", m.partition("(")[0]).strip("_")
+        name = re.sub(r"[^\w+-]+", "_", m.partition("(")[0]).strip("_")
         taken.append(name)
         yield name if taken.count(name) == 1 else f"{name}-{taken.count(name)}"
 

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, get_args
 
 import torch
 from torch import nn
 
 from clearsight import architectures
-from clearsight.classifier import Classifier, Preprocess, wrap
+from clearsight.classifier import Classifier, Preprocess, Scores, outputs_for, wrap
 from clearsight.errors import Refused, nearest
 from clearsight.methods import module_of
 from clearsight.runfolder import CONFIG, WEIGHTS, is_run, read_config, save
@@ -24,7 +24,6 @@ from clearsight.weights import put_weights, read_weights
 
 __all__ = ["load", "save"]
 
-Scores = Literal["logits", "probabilities"]
 FORMS = (
     "demo, timm:NAME, torchvision:NAME, a run folder (config.json + model.safetensors), or "
     "package.module:factory (also path/to/file.py:factory)"
@@ -59,11 +58,11 @@ def load(
     """
     words = str(words)
     where = _device(device)
-    names = None if labels is None else read_labels(labels)
+    names = None if labels is None else read_labels(labels, 1 if scores in ("multi-label", "values") else 2)
     if words == "demo":
         model = _demo(weights, names, preprocess)
     elif words.startswith(architectures.LIBRARIES):
-        model = _library(words, weights, names, preprocess, say)
+        model = _library(words, weights, names, preprocess, scores, say)
     elif words and Path(words).is_dir():
         model = _run(Path(words), weights, names, preprocess, trust)
     elif words.lower().endswith(_NOT_A_MODEL):
@@ -74,14 +73,14 @@ def load(
         raise _unknown(words)
     output = model.output if output is None else output
     scores = model.scores if scores == "logits" else scores
-    if scores not in ("logits", "probabilities"):
-        raise Refused(f"scores {scores!r}: the network gives logits or probabilities")
+    if scores not in get_args(Scores):
+        raise Refused(f"scores {scores!r}: {nearest(str(scores), get_args(Scores))}")
     model.net.to(where)
     return replace(model, source=words, output=output, scores=scores)
 
 
-def read_labels(labels: str | Path | list[str] | tuple[str, ...]) -> tuple[str, ...]:
-    """Class names from a list, a text file (one to a line) or a .json file (a list); refused where fewer than two."""
+def read_labels(labels: str | Path | list[str] | tuple[str, ...], least: int = 2) -> tuple[str, ...]:
+    """Class names from a list, a text file (one to a line) or a .json file (a list); refused where fewer than least."""
     if isinstance(labels, str | Path):
         path = Path(labels)
         try:
@@ -94,8 +93,10 @@ def read_labels(labels: str | Path | list[str] | tuple[str, ...]) -> tuple[str, 
         source = f"the labels file {path}"
     else:
         found, source = list(labels), "labels"
-    if not isinstance(found, list) or len(found) < 2 or not all(isinstance(n, str) and n.strip() for n in found):
-        raise Refused(f"{source}: give a list of at least two names, none empty, in the order of the network's scores")
+    if not isinstance(found, list) or len(found) < least or not all(isinstance(n, str) and n.strip() for n in found):
+        raise Refused(
+            f"{source}: give a list of at least {('no', 'one name', 'two names')[least]}, none empty, in the order of the network's scores"
+        )
     return tuple(n.strip() for n in found)
 
 
@@ -135,15 +136,16 @@ def _library(
     weights: str | Path | None,
     names: tuple[str, ...] | None,
     preprocess: Preprocess | None,
+    scores: Scores,
     say: Callable[[str], None],
 ) -> Classifier:
     pre = preprocess or architectures.default_preprocess(words)
     names = names or architectures.default_labels(words)
     state = None if weights is None or str(weights) == "none" else read_weights(Path(weights))
-    net = architectures.build(words, len(names), pre, fetch=say if weights is None else None)
+    net = architectures.build(words, outputs_for(names, scores), pre, fetch=say if weights is None else None)
     if state is not None:
-        put_weights(net, state, str(weights), len(names))
-    return wrap(net, pre, names)
+        put_weights(net, state, str(weights), outputs_for(names, scores))
+    return wrap(net, pre, names, scores=scores)
 
 
 def _run(
@@ -158,8 +160,9 @@ def _run(
     if weights is not None:
         raise Refused(f"{folder} brings its own weights, {WEIGHTS}: leave --weights out")
     config = read_config(folder)
+    outputs = outputs_for(config.labels, config.scores)
     if config.architecture.startswith(architectures.LIBRARIES):
-        net = architectures.build(config.architecture, len(config.labels), config.preprocess, config.options)
+        net = architectures.build(config.architecture, outputs, config.preprocess, config.options)
     elif not trust:
         raise Refused(
             f"{folder / CONFIG} names code of its own ({config.architecture}), which would be run: read it, and if you "
@@ -171,7 +174,7 @@ def _run(
         if not isinstance(built, nn.Module):
             raise Refused(f"{config.architecture} returned a {type(built).__name__}, not a torch.nn.Module")
         net = built
-    put_weights(net, read_weights(folder / WEIGHTS), str(folder / WEIGHTS), len(config.labels))
+    put_weights(net, read_weights(folder / WEIGHTS), str(folder / WEIGHTS), outputs)
     pre = preprocess or config.preprocess
     model = wrap(net, pre, config.labels, output=config.output, scores=config.scores)
     return _named(replace(model, channels_last=config.channels_last), names)
@@ -232,7 +235,7 @@ def _factory(
     else:
         model = wrap(made, preprocess, names)
     if weights is not None and str(weights) != "none":
-        put_weights(model.net, read_weights(Path(weights)), str(weights), len(model.labels))
+        put_weights(model.net, read_weights(Path(weights)), str(weights), outputs_for(model.labels, model.scores))
     return model
 
 

@@ -6,13 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 from safetensors.torch import save as as_safetensors
 from torch import Tensor
 
 from clearsight.architectures import LIBRARIES, build
-from clearsight.classifier import Classifier, Preprocess
+from clearsight.classifier import Classifier, Preprocess, Scores, outputs_for
 from clearsight.errors import Refused, nearest
 from clearsight.files import write_whole
 
@@ -48,7 +48,7 @@ class Config:
     labels: tuple[str, ...]
     preprocess: Preprocess
     output: str | int | None
-    scores: Literal["logits", "probabilities"]
+    scores: Scores
     channels_last: bool
 
 
@@ -73,9 +73,9 @@ def read_config(folder: Path) -> Config:
         "schema": _whole(says["schema"]),
         "architecture": isinstance(says["architecture"], str) and ":" in says["architecture"],
         "architecture_options": isinstance(options, dict),
-        "labels": isinstance(labels, list) and len(labels) > 1 and all(isinstance(n, str) for n in labels),
+        "labels": isinstance(labels, list) and bool(labels) and all(isinstance(n, str) for n in labels),
         "output": output is None or isinstance(output, str) or _whole(output),
-        "scores": says["scores"] in ("logits", "probabilities"),
+        "scores": says["scores"] in get_args(Scores),
         "channels_last": isinstance(says.get("channels_last", False), bool),
         "preprocess.size": isinstance(pre["size"], list) and bool(pre["size"]) and all(map(_whole, pre["size"])),
         "preprocess.mean": _numbers(pre["mean"]),
@@ -168,7 +168,7 @@ def _architecture(source: str) -> tuple[str, dict[str, Any]]:
 
 
 def _is(model: Classifier, state: dict[str, Tensor], architecture: str, options: dict[str, Any]) -> None:
-    built = build(architecture, len(model.labels), model.preprocess, options).state_dict()
+    built = build(architecture, outputs_for(model.labels, model.scores), model.preprocess, options).state_dict()
     for k in [*built, *state]:
         if k not in built or k not in state or built[k].shape != state[k].shape:
             raise Refused(f"the network is not {architecture} for {len(model.labels)} classes: {k} is another")

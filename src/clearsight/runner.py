@@ -19,7 +19,7 @@ from clearsight.files import write_whole
 from clearsight.layers import find_layer
 from clearsight.methods import Call, parse
 from clearsight.passes import counted
-from clearsight.targets import ClassScore, Goal, Target, as_goal
+from clearsight.targets import Become, ClassScore, Goal, Misclassify, Of, Target, as_goal
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +140,8 @@ def explain(
     began = time.perf_counter()
     with model.undisturbed(), draws.seeded(seed, x[:1]):
         if target is None:
-            target = ClassScore(scores(model, x, batch).argmax(1))
+            target = top_class(model, scores(model, x, batch))
+        _asks(model, target)
         _covers(target, len(x))
         call = resolve(model, x[:1], call)
         maps = []
@@ -167,6 +168,29 @@ def explain(
         signed="signed" in call.method.claims or bool((joined < 0).any()),  # options can make a method signed
         receipts=receipts.joined(book),
     )
+
+
+def top_class(model: Classifier, logits: Tensor, *, chance: bool = False) -> ClassScore:
+    """What is explained where nothing else is asked for: the score, or the probability, of each picture's top class.
+
+    A regressor with one value is explained by that; one with several is refused, because none of them is the top one.
+    """
+    if model.scores == "values":
+        if logits.shape[1] != 1:
+            raise Refused(f'the model gives {logits.shape[1]} values: say which one, ClassScore(0, of="value")')
+        return ClassScore(torch.zeros(len(logits), dtype=torch.long), of="value")
+    of: Of = "logit" if not chance else "prob" if model.one_of_many else "sigmoid"
+    return ClassScore(logits.argmax(1), of)
+
+
+def _asks(model: Classifier, target: Target) -> None:
+    """Refuse a probability that the model's outputs do not have."""
+    of = target.of if isinstance(target, ClassScore) else ""
+    if of == "prob" and not model.one_of_many:
+        instead = "value" if model.scores == "values" else "sigmoid"
+        raise Refused(f'the model\'s outputs are {model.scores}, which no softmax makes probabilities: of="{instead}"')
+    if of == "sigmoid" and model.scores != "multi-label":
+        raise Refused(f'of="sigmoid" is for multi-label outputs, and the model\'s are {model.scores}: of="prob"')
 
 
 def _covers(question: Target | Goal, n: int) -> None:
@@ -209,6 +233,10 @@ def attack(
     """
     call, eps = _budget(parse(method, "attacks"), eps)
     goal = as_goal(goal)
+    if not model.one_of_many and isinstance(goal, Misclassify | Become):
+        raise Refused(
+            f"the model's outputs are {model.scores}, of which no class can be the answer: give a Goal of yours"
+        )
     x = check_pixels(model, x)
     _covers(goal, len(x))
     began = time.perf_counter()
@@ -280,7 +308,8 @@ def measure(
     maps = maps.to(x)
     with model.undisturbed(), draws.seeded(seed, x[:1]):
         if target is None:
-            target = ClassScore(scores(model, x, batch).argmax(1), of="prob")
+            target = top_class(model, scores(model, x, batch), chance=True)
+        _asks(model, target)
         _covers(target, len(x))
         values = []
         for start in range(0, len(x), batch):

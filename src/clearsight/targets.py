@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from clearsight.errors import Refused
 
 Rows = Tensor | slice
+Of = Literal["logit", "prob", "sigmoid", "value"]
 
 
 class Target(Protocol):
@@ -73,29 +74,35 @@ def _some(index: Tensor, rows: Rows) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class ClassScore:
-    """The score of one class: its logit, or its probability after softmax.
+    """The score of one class: its logit ("logit"), or its probability after softmax ("prob").
+
+    Where labels stand by themselves (multi-label) the probability is that after "sigmoid"; a regressor's output is a
+    "value".
 
     >>> ClassScore(1)(torch.tensor([[1.0, 3.0]])).item()
     3.0
     """
 
     index: Tensor
-    of: Literal["logit", "prob"] = "logit"
+    of: Of = "logit"
 
-    def __init__(self, index: int | list[int] | Tensor, of: Literal["logit", "prob"] = "logit") -> None:
-        if of not in ("logit", "prob"):
-            raise Refused(f"ClassScore of {of!r}: one of logit, prob")
+    def __init__(self, index: int | list[int] | Tensor, of: Of = "logit") -> None:
+        if of not in get_args(Of):
+            raise Refused(f"ClassScore of {of!r}: one of {', '.join(get_args(Of))}")
         object.__setattr__(self, "index", _classes(index))
         object.__setattr__(self, "of", of)
 
     def __call__(self, outputs: Tensor) -> Tensor:
-        return _column(outputs if self.of == "logit" else outputs.softmax(1), self.index)
+        if self.of == "prob":
+            outputs = outputs.softmax(1)
+        return _column(outputs.sigmoid() if self.of == "sigmoid" else outputs, self.index)
 
     def __getitem__(self, rows: Rows) -> ClassScore:
         return ClassScore(_some(self.index, rows), self.of)
 
     def words(self, labels: tuple[str, ...]) -> list[str]:
-        return [f"{self.of} of {labels[i]}" for i in self.index.reshape(-1).tolist()]
+        said = "prob" if self.of == "sigmoid" else self.of
+        return [f"{said} of {labels[i]}" for i in self.index.reshape(-1).tolist()]
 
 
 @dataclass(frozen=True, eq=False)
