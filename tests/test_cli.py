@@ -213,7 +213,7 @@ def test_attack_shows_saves_and_counts(workshop, run):
 def test_methods_lists_everything_with_options(run):
     everything = json.loads(run("methods", "--json").out)
     assert {k: list(v) for k, v in everything.items()} == {k: list(cs.catalogue(k)) for k in everything}
-    assert set(everything) == {"explainers", "attacks", "metrics", "checks"}
+    assert set(everything) == {"explainers", "attacks", "metrics", "checks", "features"}
     shown = run("methods", "integrated-gradients").out
     assert "steps: int = 50" in shown
     assert "arxiv.org/abs/1703.01365" in shown

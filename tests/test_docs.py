@@ -107,7 +107,7 @@ def test_a_method_in_five_minutes(tmp_path):
     (code,) = blocks((ROOT / "CONTRIBUTING.md").read_text(), "python")
     copy = tmp_path / "src"
     shutil.copytree(ROOT / "src" / "clearsight", copy / "clearsight", ignore=shutil.ignore_patterns("__pycache__"))
-    (copy / "clearsight" / "explainers" / "gradient_x_input.py").write_text(code)
+    (copy / "clearsight" / "explainers" / "gradient_power.py").write_text(code)
     tests = tmp_path / "tests"
     tests.mkdir()
     for name in ("conftest.py", "workshop.py", "test_contract.py"):
@@ -122,15 +122,15 @@ def test_a_method_in_five_minutes(tmp_path):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    listed = json.loads(clearsight("methods", "gradient-x-input", "--json"))
-    assert listed["explainers"]["gradient-x-input"]["options"] == {"reference": "float = 0.0"}
-    drawn = clearsight("explain", "demo:coffee", "-m", "gradient-x-input(reference=0.5)", "--json")
-    assert json.loads(drawn)["pictures"][0]["maps"][0]["method"] == "gradient-x-input(reference=0.5)"
+    listed = json.loads(clearsight("methods", "gradient-power", "--json"))
+    assert listed["explainers"]["gradient-power"]["options"] == {"power": "float = 2.0"}
+    drawn = clearsight("explain", "demo:coffee", "-m", "gradient-power(power=0.5)", "--json")
+    assert json.loads(drawn)["pictures"][0]["maps"][0]["method"] == "gradient-power(power=0.5)"
     pages = "from clearsight.listing import pages; print(pages()['explainers.md'])"
     docs = subprocess.run([sys.executable, "-c", pages], env=env, capture_output=True, text=True, check=True).stdout
-    assert "## gradient-x-input" in docs
+    assert "## gradient-power" in docs
     held = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "gradient-x-input", str(tests)],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "gradient-power", str(tests)],
         env=env, cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert held.returncode == 0, held.stdout[-2000:]

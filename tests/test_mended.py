@@ -166,10 +166,10 @@ def test_probabilities_are_not_taken_for_logits(workshop, run):
     )
     refused = run("audit", soft, "photos", "--only", "calibration")
     assert refused.status == 2
-    assert "--probabilities" in refused.err
+    assert "--scores probabilities" in refused.err
     right, plain = (
         json.loads(run("audit", *words, "--only", "calibration", "--json").out)["findings"][0]
-        for words in ((soft, "photos", "--probabilities"), ("net.py:factory", "photos"))
+        for words in ((soft, "photos", "--scores", "probabilities"), ("net.py:factory", "photos"))
     )
     assert right["value"] == pytest.approx(plain["value"], abs=1e-4)
 

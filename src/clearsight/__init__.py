@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from clearsight.methods import catalogue, method
     from clearsight.report import Report
     from clearsight.runner import Attacked, Explanation, attack, explain, measure
+    from clearsight.seeing import features
     from clearsight.targets import Become, ClassScore, Margin, Misclassify
 
 _HOME = {
@@ -35,6 +36,7 @@ _HOME = {
     "loading": ("load", "save"),
     "report": ("Report",),
     "runner": ("Attacked", "Explanation", "attack", "explain", "measure"),
+    "seeing": ("features",),
     "targets": ("Become", "ClassScore", "Margin", "Misclassify"),
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
@@ -55,6 +57,7 @@ __all__ = [
     "audit",
     "catalogue",
     "explain",
+    "features",
     "folder",
     "load",
     "measure",

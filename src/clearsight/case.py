@@ -233,6 +233,11 @@ class Case:
             self._maps |= {(str(self.method), rows[j]): m for j, m in zip(todo, found, strict=True)}
         return torch.stack([self._maps[str(self.method), i] for i in rows])
 
+    @property
+    def signed(self) -> bool:
+        """Whether the maps have a meaningful sign: the method claims so, or one of those made so far is negative."""
+        return "signed" in self.method.method.claims or any(bool((m < 0).any()) for m in self._maps.values())
+
     @cached_property
     def annotated(self) -> list[int]:
         """The rows with boxes or masks."""

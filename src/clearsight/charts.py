@@ -238,3 +238,41 @@ def _svg(draw: Callable[[Axes], None], width: float, height: float) -> bytes:
         draw(figure.add_subplot())
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return out.getvalue().replace(b"'DejaVu Sans'", _FONTS.encode())
+
+
+@dataclass(frozen=True)
+class Group:
+    """Points of one kind in a scatter plot, x and y in any units."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+
+
+def scatter(groups: Sequence[Group], *, rest: Group | None = None) -> bytes:
+    """Points in a plane whose axes mean nothing: one colour and one shape for each group, and the rest in grey."""
+
+    def draw(ax: Axes) -> None:
+        if rest is not None and rest.points:
+            x, y = zip(*rest.points, strict=True)
+            ax.scatter(x, y, s=16, color=GREY, alpha=0.5, linewidths=0, label=rest.name)
+        for i, group in enumerate(groups):
+            colour, marker = _KINDS[i % len(_KINDS)]
+            x, y = zip(*group.points, strict=True)
+            name = _short(group.name, 28)
+            ax.scatter(x, y, s=34, marker=marker, color=colour, alpha=0.85, linewidths=0, label=name)
+        ax.set_xticks([])
+        ax.set_yticks([])
+        ax.grid(visible=False)
+        for side in ("left", "bottom"):
+            ax.spines[side].set_visible(False)
+        _legend(ax)
+
+    return _svg(draw, 6.4, 5.6)
+
+
+# Mid-tones after Okabe and Ito 2008, which the colour-blind can tell apart, each with a shape of its own
+_KINDS = (
+    ("#2b83b5", "o"), ("#d0750c", "s"), ("#1a9274", "^"), ("#b8639a", "D"), ("#b39b00", "v"), ("#b04a3a", "P"),
+    ("#5aa2d6", "X"), ("#7a5fb5", "p"),
+)  # fmt: skip
+KINDS = len(_KINDS)

@@ -36,7 +36,9 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no sheet; onl
 Weights = Annotated[str | None, typer.Option(help="FILE with weights for timm: and torchvision:, or none.")]
 Labels = Annotated[Path | None, typer.Option(help="Class names of the model: one per line, or a JSON list.")]
 Output = Annotated[str | None, typer.Option(help="Which part of a tuple or dict output holds the scores.")]
-Probabilities = Annotated[bool, typer.Option("--probabilities", help="The network ends in a softmax.")]
+Scores = Annotated[
+    str | None, typer.Option(help="What it gives: logits, probabilities, one-logit, multi-label, values.")
+]
 Trust = Annotated[bool, typer.Option("--trust", help="Let a run folder name code that is run to build its network.")]
 Boxes = Annotated[Path | None, typer.Option(help="Boxes: COCO JSON, Pascal VOC XML or YOLO text; a file or a folder.")]
 Masks = Annotated[Path | None, typer.Option(help="Folder of masks: a PNG for each picture, not 0 on the object.")]
@@ -110,7 +112,7 @@ def audit(
     weights: Weights = None,
     labels: Labels = None,
     output: Output = None,
-    probabilities: Probabilities = False,
+    scores: Scores = None,
     trust: Trust = False,
     seed: Seed = 0,
     device: Device = "auto",
@@ -136,7 +138,7 @@ def audit(
     if missing:
         raise Refused(f"the gate has a bar for {', '.join(missing)}, which --only leaves out: add it there")
     limit = seconds(budget)
-    classifier = _load(model, weights, labels, output, probabilities, trust, device, quiet or json_)
+    classifier = _load(model, weights, labels, output, scores, trust, device, quiet or json_)
     pictures = _open(data, boxes, masks, split, label_column, classes)
     command = _command()
     with progress(quiet or json_) as tell:
@@ -147,7 +149,7 @@ def audit(
             budget=limit,
             method=method,
             progress=tell,
-            model_words=_given(weights=weights, labels=labels, output=output, probabilities=probabilities, trust=trust),
+            model_words=_given(weights=weights, labels=labels, output=output, scores=scores, trust=trust),
             data_words=_given(boxes=boxes, masks=masks, split=split, label_column=label_column, classes=classes),
         )
         folder = new_run("audit", out, holds="report.json")
@@ -222,7 +224,7 @@ def explain(
     weights: Weights = None,
     labels: Labels = None,
     output: Output = None,
-    probabilities: Probabilities = False,
+    scores: Scores = None,
     trust: Trust = False,
     seed: Seed = 0,
     device: Device = "auto",
@@ -235,13 +237,78 @@ def explain(
     from clearsight.terminal import progress
 
     name, places = _split(words)
-    classifier = _load(name, weights, labels, output, probabilities, trust, device, quiet or json_)
+    classifier = _load(name, weights, labels, output, scores, trust, device, quiet or json_)
     data = [_open(p, boxes, masks, None, None, None) for p in places]
     with progress(quiet or json_) as tell:
         rows = explain_pictures(
             classifier, data, method or [], target, lambda: new_run("explain", out), seed=seed, progress=tell
         )
     _tell(rows, json_, quiet)
+
+
+@app.command()
+def features(
+    model: Model = "demo",
+    data: Data = "demo",
+    layer: Annotated[list[str] | None, typer.Option(help="A layer; may be repeated. auto: the last maps.")] = None,
+    unit: Annotated[list[int] | None, typer.Option(help="A unit of the layer; may be repeated.")] = None,
+    method: Annotated[list[str] | None, typer.Option("-m", "--method", help="A feature; may be repeated.")] = None,
+    target: Annotated[list[str] | None, typer.Option(help="A class to visualise; may be repeated.")] = None,
+    out: Out = None,
+    budget: Annotated[str | None, typer.Option(help="Time, shared among the methods: 60s, 5m.")] = None,
+    boxes: Boxes = None,
+    masks: Masks = None,
+    split: Split = None,
+    label_column: LabelColumn = None,
+    classes: Classes = None,
+    weights: Weights = None,
+    labels: Labels = None,
+    output: Output = None,
+    scores: Scores = None,
+    trust: Trust = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """See inside a network: what its layers and units respond to, as pages that open from disk.
+
+    Without -m every method that applies is run: activations, patches, visualise, neighbours, embedding, factors and,
+    where there are masks or boxes, dissection.
+    """
+    from clearsight.runs import new_run
+    from clearsight.seeing import features as see
+    from clearsight.terminal import progress, seconds
+
+    limit = seconds(budget)
+    classifier = _load(model, weights, labels, output, scores, trust, device, quiet or json_)
+    pictures = _open(data, boxes, masks, split, label_column, classes)
+    folder = new_run("features", out, holds="index.html")
+    with progress(quiet or json_) as tell:
+        try:
+            atlas = see(
+                classifier,
+                pictures,
+                layer=layer or "auto",
+                units=unit or (),
+                methods=method or (),
+                target=target or (),
+                seed=seed,
+                budget=limit,
+                progress=tell,
+                model_words=_given(weights=weights, labels=labels, output=output, scores=scores, trust=trust),
+                data_words=_given(boxes=boxes, masks=masks, split=split, label_column=label_column, classes=classes),
+            )
+        except Refused:
+            if not any(folder.iterdir()):
+                folder.rmdir()
+            raise
+        index = atlas.save(folder)
+    told = atlas.as_dict()
+    left = [f"left out {m}: {why}" for m, why in atlas.left_out]
+    left += [f"left out {b['file']}: {b['reason']}" for b in told["broken"]]
+    lines = [f"{p.title or 'index'}: {p.address}" for p in atlas.pages]
+    _tell({**told, "folder": str(folder), "lines": [*left, *lines, str(index)]}, json_, quiet)
 
 
 @app.command()
@@ -257,7 +324,7 @@ def attack(
     weights: Weights = None,
     labels: Labels = None,
     output: Output = None,
-    probabilities: Probabilities = False,
+    scores: Scores = None,
     trust: Trust = False,
     seed: Seed = 0,
     device: Device = "auto",
@@ -275,7 +342,7 @@ def attack(
     except (ValueError, ZeroDivisionError):
         raise Refused(f"--eps {eps!r}: write a number such as 8/255 or 0.03") from None
     name, places = _split(words)
-    classifier = _load(name, weights, labels, output, probabilities, trust, device, quiet or json_)
+    classifier = _load(name, weights, labels, output, scores, trust, device, quiet or json_)
     data = [_open(p, None, None, split, label_column, classes) for p in places]
     with progress(quiet or json_) as tell:
         rows = attack_pictures(
@@ -291,7 +358,7 @@ def inspect(
     weights: Weights = None,
     labels: Labels = None,
     output: Output = None,
-    probabilities: Probabilities = False,
+    scores: Scores = None,
     trust: Trust = False,
     split: Split = None,
     label_column: LabelColumn = None,
@@ -303,7 +370,7 @@ def inspect(
     """Say what a model is, what will not work with it, and the line that mends that."""
     from clearsight.inspecting import inspect as look
 
-    classifier = _load(model, weights, labels, output, probabilities, trust, device, quiet or json_)
+    classifier = _load(model, weights, labels, output, scores, trust, device, quiet or json_)
     pictures = _open(data, None, None, split, label_column, classes) if data else None
     found = look(classifier, pictures)
     if json_:
@@ -317,7 +384,7 @@ def methods(
     name: Annotated[str | None, typer.Argument(metavar="[METHOD]", help="One of them, in full.")] = None,
     json_: Json = False,
 ) -> None:
-    """List every explainer, attack, metric and check, with its options and its paper."""
+    """List every explainer, attack, metric, check and feature, with its options and its paper."""
     from clearsight.listing import listing, one
 
     if json_:
@@ -346,7 +413,7 @@ def _load(
     weights: str | None,
     labels: Path | None,
     output: str | None,
-    probabilities: bool,
+    scores: Any,
     trust: bool,
     device: str,
     quiet: bool,
@@ -360,7 +427,7 @@ def _load(
             weights=weights,
             labels=labels,
             output=part,
-            scores="probabilities" if probabilities else "logits",
+            scores=scores or "logits",
             trust=trust,
             device=device,
             say=(lambda line: None) if quiet else (lambda line: print(line, file=sys.stderr)),

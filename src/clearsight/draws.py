@@ -63,14 +63,28 @@ def normal(like: Tensor, rows: Tensor | None = None) -> Tensor:
 
 
 @contextmanager
-def of(rows: Tensor) -> Iterator[None]:
-    """For a method that runs another one on versions of its pictures: rows (n,) says of which picture each one is."""
+def of(rows: Tensor, versions: Tensor | None = None) -> Iterator[None]:
+    """For a method that runs another one on versions of its pictures: rows (n,) says of which picture each one is.
+
+    versions (n,): their numbers.  Each then has a generator of its own, so that what is drawn for it does not depend on
+    how many versions are run at a time, nor on what is drawn in between; the same number gives the same draws again.
+    """
     generators = _generators.get()
-    token = _generators.set(None if generators is None else [generators[i] for i in rows.tolist()])
+    own = None if generators is None else [generators[i] for i in rows.tolist()]
+    if own is not None and versions is not None:
+        own = [_version(g, k) for g, k in zip(own, versions.tolist(), strict=True)]
+    token = _generators.set(own)
     try:
         yield
     finally:
         _generators.reset(token)
+
+
+def _version(picture: torch.Generator, number: int) -> torch.Generator:
+    """A generator of one version's own, which follows from how its picture's was seeded."""
+    words = f"{picture.initial_seed()} {number}"
+    key = hashlib.blake2b(words.encode(), digest_size=7, person=b"version").digest()
+    return torch.Generator().manual_seed(int.from_bytes(key, "big"))
 
 
 def _draw(like: Tensor, rows: Tensor | None, *, normal: bool) -> Tensor:

@@ -293,6 +293,8 @@ def _prepared(recorded: fx.GraphModule, *, fold: bool) -> Graph:
 
 def _as_view(target: Any) -> Any:
     """aten.view_copy -> aten.view: functionalisation records views as copies.  A view may copy where it has to."""
+    if target is aten.copy.default:
+        return copied
     if target in (aten.view.default, aten._unsafe_view.default, aten.view_copy.default):
         return aten.reshape.default
     if isinstance(target, torch._ops.OpOverload) and target.overloadpacket.__name__.endswith("_copy"):
@@ -306,6 +308,11 @@ def _grows(node: fx.Node) -> bool:
     found: list[Sized] = []
     fx.node.map_aggregate((node.args, node.kwargs), lambda a: found.append(a) if isinstance(a, Sized) else a)
     return bool(found) or any(_grows(n) for n in node.all_input_nodes)
+
+
+def copied(into: Tensor, source: Tensor) -> Tensor:
+    """What a tensor is after source was written over it; unlike aten.copy, gradients flow through it."""
+    return source.to(into.dtype).expand_as(into)
 
 
 def affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -325,7 +332,7 @@ def _without_batch_norm(graph: Graph) -> None:
             continue
         if any(isinstance(a, fx.Node) and a not in graph.constants for a in node.args[1:5]) or node.args[3] is None:
             continue  # the statistics are the picture's own, as in InstanceNorm
-        args, _ = graph.arguments(node, {node.args[0]: None}, 0)  # type: ignore[dict-item]
+        args, _ = graph.arguments(node, {node.args[0]: None}, 0)
         gamma, beta, mean, var = args[1:5]
         scale = (var + args[-1]).rsqrt() * (1 if gamma is None else gamma)
         shift = -mean * scale + (0 if beta is None else beta)

@@ -22,7 +22,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from clearsight.errors import Refused, nearest
 
-FOLDERS = ("explainers", "attacks", "metrics", "checks")
+FOLDERS = ("explainers", "attacks", "metrics", "checks", "features")
 
 
 @dataclass(frozen=True)
@@ -62,17 +62,18 @@ class Method:
         return self.fn(*args, **options)
 
 
-def method(*, paper: str, claims: str = "", order: int = 100) -> Callable[[Callable[..., Any]], Method]:
+def method(*, paper: str, claims: str = "", order: int = 100, name: str = "") -> Callable[[Callable[..., Any]], Method]:
     """Mark the one function of a file as its method.
 
-    paper: where it comes from; claims: what the contract tests; order: its place among its kind, before the alphabet.
+    paper: where it comes from; claims: what the contract tests; order: its place among its kind, before the alphabet;
+    name: its spelling, where that cannot be the name of its file (grad-cam++).
     """
-    return lambda fn: Method(fn, paper, frozenset(claims.split()), order=order)
+    return lambda fn: Method(fn, paper, frozenset(claims.split()), name, order)
 
 
 @functools.cache
 def catalogue(folder: str) -> dict[str, Method]:
-    """All methods of one kind ("explainers", "attacks", "metrics", "checks"), by name.  Exactly one to a file."""
+    """All methods of one kind ("explainers", "attacks", ..., see FOLDERS), by name.  Exactly one to a file."""
     if folder not in FOLDERS:
         raise Refused(f"no catalogue {folder!r}: {nearest(folder, FOLDERS)}")
     package = importlib.import_module(f"clearsight.{folder}")
@@ -156,6 +157,8 @@ def split_calls(text: str) -> list[str]:
             depth += 1
         elif c in ")]":
             depth -= 1
+            if depth < 0:
+                raise Refused(f"{text!r}: a bracket is closed that was not opened")
         elif c == "," and depth == 0:
             parts.append(text[start:i])
             start = i + 1
@@ -215,9 +218,23 @@ def write_value(value: Any) -> str:
             return f"{round(whole)}/255"
         return repr(value)
     text = str(value)
+    if isinstance(value, str) and _is_a_call(text):
+        return text
     if isinstance(value, str) and (text.strip().lower() in ("", "none") or set(text) & set(" ()[],'\"")):
         return f"'{text}'" if '"' in text else f'"{text}"'
     return text
+
+
+def _is_a_call(text: str) -> bool:
+    """Whether text reads as name(...), which needs no quotes inside another call, however deep."""
+    name, bracket, rest = text.partition("(")
+    if not bracket or not rest.endswith(")") or set(name) & set(" )[],'\"="):
+        return False
+    try:
+        split_calls(rest[:-1])
+    except Refused:
+        return False
+    return True
 
 
 def module_of(file: Path) -> types.ModuleType:

@@ -20,6 +20,11 @@ def note(name: str, values: Tensor) -> None:
         book.setdefault(name, []).append(values.detach().float().cpu())
 
 
+def wanted() -> bool:
+    """Whether anybody keeps what is noted: where noting costs passes, they are saved if nobody does."""
+    return _book.get() is not None
+
+
 @contextmanager
 def collected() -> Iterator[Receipts]:
     """What is noted inside, by name, in the order in which it was noted."""

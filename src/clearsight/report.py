@@ -117,7 +117,7 @@ def make(
         "seed": case.seed,
         "budget": case.budget,
         "method": method,
-        "signed": "signed" in case.method.method.claims if method else False,
+        "signed": case.signed if method else False,
         "model": {
             "source": model.source,
             "fingerprint": model.fingerprint(),

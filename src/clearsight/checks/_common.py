@@ -70,7 +70,7 @@ def shown(
 
 def signed(case: Case) -> bool:
     """Do the maps of the case's method have a meaningful sign?"""
-    return "signed" in case.method.method.claims
+    return case.signed
 
 
 def table(caption: str, rows: Sequence[dict[str, Cell]]) -> tuple[Table, ...]:

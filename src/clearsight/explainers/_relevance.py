@@ -47,13 +47,17 @@ Rule = Callable[[Linear, Tensor], Shares]
 
 @dataclass(frozen=True)
 class Rules:
-    """Which rule holds where.  by_sign: sums and averages are shared among the terms that have the sign of the sum."""
+    """Which rule holds where.
+
+    by_sign: sums and averages are shared among the terms that have the sign of the sum.  last: what becomes of the rule
+    that holds in the layer that gives the logits.
+    """
 
     first: Rule
     conv: Rule
     dense: Rule
     by_sign: bool = True
-    last: Rule | None = None
+    last: Callable[[Rule], Rule] | None = None
 
 
 @dataclass
@@ -92,12 +96,13 @@ def relevance(
     *,
     layer: str = "",
     start: Callable[[Tensor], Tensor] | None = None,
-) -> Tensor:
-    """The relevance of what the network is given, or of a layer's output: of its shape (B, C, *s).
+) -> tuple[Tensor, Tensor]:
+    """The relevance of what the network is given, or of a layer's output, (B, C, *s), and those values themselves.
 
     start: logits (B, K) -> their relevance (B, K); by default each logit's part in the target, logit times gradient,
     which for a logit or a margin sums to the target.  Notes the receipts "conservation residual" (what is missing of
-    the sum, as a share of it) and "kept by biases" (the share of the relevance that biases and stabilisers took).
+    the sum, as a share of it) and, without a start of its own, "kept by biases" (the share of the relevance that biases
+    and stabilisers took).
 
     Refused: networks with operations that have no rule, and maps that have lost relevance.
     """
@@ -121,17 +126,31 @@ def relevance(
             "these rules are not stable in it; try lrp(composite=epsilon-plus-flat)"
         )
     receipts.note("conservation residual", residual)
-    receipts.note("kept by biases", walk.kept / whole * begin.sum(1).sign())
-    return found
+    if start is None:
+        receipts.note("kept by biases", walk.kept / whole * begin.sum(1).sign())
+    return found, walk.values[graph.marked if layer and graph.marked else graph.start].float()
 
 
 def parts_of(target: Target, logits: Tensor) -> Tensor:
     """Each logit's part in the target, (B, K): the logit times the gradient."""
+    return slope(target, logits) * logits
+
+
+def raised_class(target: Target, logits: Tensor) -> Tensor:
+    """The class whose logit raises the target most, (B,): the one asked about, where a way back starts with a contrast.
+
+    Logits are scaled to at most 1 for it, where no probability is so near to 1 that nothing raises it.
+    """
+    return slope(target, logits / logits.abs().amax(1, keepdim=True).clamp_min(1e-12)).argmax(1)
+
+
+def slope(target: Target, logits: Tensor) -> Tensor:
+    """d target / d logits, (B, K)."""
     free = logits.detach().clone().requires_grad_()
     with torch.enable_grad():
         score = target(free).sum()
     (g,) = torch.autograd.grad(score, free)
-    return g * logits
+    return g
 
 
 def back_to(walk: Walk, stop: fx.Node | None) -> Tensor:
@@ -304,8 +323,8 @@ _UNTOUCHED = frozenset(
     {
         "relu", "hardtanh", "leaky_relu", "_prelu_kernel", "elu", "celu", "selu", "gelu", "silu", "mish",
         "hardswish", "softplus", "tanh", "sigmoid", "hardsigmoid", "clamp", "clamp_min", "native_layer_norm",
-        "native_group_norm", "native_batch_norm", "layer_norm", "group_norm", "affine", "mark", "clone", "alias", "detach", "_to_copy",
-        "contiguous", "lift_fresh", "dropout"
+        "native_group_norm", "native_batch_norm", "layer_norm", "group_norm", "affine", "mark", "clone", "alias",
+        "detach", "_to_copy", "contiguous", "lift_fresh", "dropout"
     }
 )  # fmt: skip
 _AVERAGES = frozenset(
@@ -329,13 +348,13 @@ def _linear(walk: Walk, node: fx.Node, args: Any, kwargs: Any, r: Tensor, is_fir
     op, source = _as_linear(walk, node, args, kwargs)
     rules = walk.rules
     rule = rules.dense if _is_dense(node, op, walk.pictures) else rules.conv
-    if rules.last is not None and _ends(walk.graph, node):
-        rule = rules.last
     if is_first:
         rule = rules.first
         if rule is box:
             low, high = (_for_a_flat_picture(walk, source, level) for level in (0.0, 1.0))
             op = replace(op, low=low, high=high)
+    if rules.last is not None and _ends(walk.graph, node):
+        rule = rules.last(rule)
     share, handed = rule(op, r)
     walk.keep(r, handed)
     walk.give(source, share)

@@ -3,10 +3,9 @@
 import torch
 from torch import Tensor
 
-from clearsight.batching import pairs
 from clearsight.classifier import Classifier
 from clearsight.errors import Refused
-from clearsight.layers import gradients
+from clearsight.explainers._path import note_residual, path_gradients
 from clearsight.methods import method
 from clearsight.targets import Target
 
@@ -18,8 +17,8 @@ def integrated_gradients(
     """The gradient averaged over the straight path from a flat picture, times the path.
 
     x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target: the map sums to target(x) - target(baseline),
-    up to the error of the midpoint rule with so many steps.  baseline: the pixel value where the path begins (0 is
-    black); what has exactly this value gets no relevance.
+    up to the error of the midpoint rule with so many steps, which is kept as the receipt "completeness residual".
+    baseline: the pixel value where the path begins (0 is black); what has exactly this value gets no relevance.
 
     >>> from clearsight.testing import linear
     >>> from clearsight.targets import ClassScore
@@ -29,12 +28,7 @@ def integrated_gradients(
     """
     if steps < 1:
         raise Refused(f"integrated-gradients(steps={steps}): at least one step")
-    total = torch.zeros_like(x)
-    for rows, k in pairs(len(x), steps, backward=True):
-        part = ((k + 0.5) / steps).to(x).view(-1, *[1] * (x.dim() - 1))
-        p = (baseline + part * (x[rows] - baseline)).detach().requires_grad_()
-        with torch.enable_grad():
-            score = target[rows](model(p))
-        (g,) = gradients(score, p)
-        total.index_add_(0, rows.to(x.device), g)
-    return (total / steps * (x - baseline)).sum(1)
+    begin = torch.tensor(baseline)
+    maps = path_gradients(model, x, target, begin, steps).sum(1)
+    note_residual(model, x, target, begin, maps)
+    return maps

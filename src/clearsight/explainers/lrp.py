@@ -53,7 +53,8 @@ def lrp(
     >>> [round(v, 4) for v in m.flatten().tolist()]
     [1.5, 2.0]
     """
-    return relevance(model, x, target, rules_of(composite, epsilon, gamma, alpha)).sum(1)
+    r, _ = relevance(model, x, target, rules_of(composite, epsilon, gamma, alpha))
+    return r.sum(1)
 
 
 def rules_of(composite: Composite, size: float, strength: float, alpha: float) -> Rules:

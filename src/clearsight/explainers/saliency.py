@@ -1,29 +1,30 @@
 """Simonyan, Vedaldi & Zisserman 2014, arXiv:1312.6034, section 3."""
 
-import torch
 from torch import Tensor
 
 from clearsight.classifier import Classifier
-from clearsight.layers import gradients
+from clearsight.explainers._gradient import pixel_gradients
 from clearsight.methods import method
 from clearsight.targets import Target
 
 
 @method(paper="arXiv:1312.6034", claims="class-sensitive")
-def saliency(model: Classifier, x: Tensor, target: Target) -> Tensor:
+def saliency(model: Classifier, x: Tensor, target: Target, *, absolute: bool = True) -> Tensor:
     """How steep the target is at each pixel: the largest |gradient| over the channels.
 
-    x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in units of the target per unit of pixel value.
+    x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in units of the target per unit of pixel value.  absolute: false gives the
+    gradient with its sign, summed over the channels, as methods need it that average gradients.
 
     A network with one weight per pixel is explained by its weights:
 
     >>> from clearsight.testing import linear
     >>> from clearsight.targets import ClassScore
-    >>> saliency(linear([[3.0, -2.0], [0.0, 0.0]]), torch.rand(1, 1, 1, 2), ClassScore(0)).tolist()
+    >>> import torch
+    >>> model, x = linear([[3.0, -2.0], [0.0, 0.0]]), torch.rand(1, 1, 1, 2)
+    >>> saliency(model, x, ClassScore(0)).tolist()
     [[[3.0, 2.0]]]
+    >>> saliency(model, x, ClassScore(0), absolute=False).tolist()
+    [[[3.0, -2.0]]]
     """
-    x = x.detach().requires_grad_()
-    with torch.enable_grad():
-        score = target(model(x))
-    (g,) = gradients(score, x)
-    return g.abs().amax(1)
+    g = pixel_gradients(model, x, target)
+    return g.abs().amax(1) if absolute else g.sum(1)

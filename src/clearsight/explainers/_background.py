@@ -1,0 +1,45 @@
+"""The user's own pictures as what a picture is compared with."""
+
+import functools
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from clearsight.classifier import Classifier, Preprocess
+from clearsight.data import open_data
+from clearsight.errors import Refused
+from clearsight.pictures import open_picture, to_pixels
+
+MOST = 64  # pictures held in memory; of more, an even spread
+
+
+def background(model: Classifier, x: Tensor, words: str) -> Tensor:
+    """(N, C, *S) in [0, 1]: the pictures that words name (a folder, a CSV, "demo"), at most 64, evenly spread.
+
+    Refused where one of them cannot be read, and where x (B, C, *S) is not of the size of the model's preprocessing.
+    """
+    found = open_data(words).pictures
+    chosen = found if len(found) <= MOST else tuple(found[i * len(found) // MOST] for i in range(MOST))
+    if not chosen:
+        raise Refused(f"references={words!r}: there are no pictures")
+    stamps = tuple((p.path, p.path.stat().st_mtime_ns) for p in chosen)
+    them = _read(stamps, model.preprocess)
+    if them.shape[1:] != x.shape[1:]:
+        raise Refused(
+            f"references are pictures of {tuple(them.shape[1:])}, as the model's preprocessing makes them, but the "
+            f"pictures asked about are of {tuple(x.shape[1:])}: leave references= out"
+        )
+    return them.to(x)
+
+
+@functools.lru_cache(maxsize=1)
+def _read(files: tuple[tuple[Path, int], ...], preprocess: Preprocess) -> Tensor:
+    """Read once for all batches; a file that was changed meanwhile is read again."""
+    found = []
+    for path, _ in files:
+        try:
+            found.append(to_pixels(open_picture(path), preprocess))
+        except Refused as e:
+            raise Refused(f"references: {path}: {e}") from None
+    return torch.stack(found)

@@ -1,0 +1,48 @@
+"""One method inside another: its spelling, and its maps of versions of the pictures."""
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from clearsight import draws, methods, receipts
+from clearsight.batching import pairs
+from clearsight.classifier import Classifier
+from clearsight.errors import Refused
+from clearsight.methods import Call
+from clearsight.targets import Target
+
+
+def parse(inner: str) -> Call:
+    """The method that ``inner=`` spells; refused where there is none of that name."""
+    return methods.parse(inner, "explainers")
+
+
+def run(call: Call, model: Classifier, versions: Tensor, target: Target, rows: Tensor, numbers: Tensor) -> Tensor:
+    """The inner method's maps (n, *S) of versions (n, C, *S) of the pictures rows (n,), about the same question.
+
+    numbers (n,): which version of its picture each is.  What the inner method draws belongs to the version, and what it
+    notes about its maps is not kept.
+    """
+    with draws.of(rows, numbers), receipts.silent():
+        found = call.method(model, versions.detach().clone(), target[rows], **call.options)
+    if not isinstance(found, Tensor) or found.shape != versions[:, 0].shape:
+        raise Refused(f"{call.method.name}, run inside another method, gave no map for each picture")
+    return found.detach().to(versions)
+
+
+def noisy_maps(
+    model: Classifier, x: Tensor, target: Target, inner: str, samples: int, noise: float
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """The inner method's maps of the pictures x (B, C, *S) under Gaussian noise, a few at a time.
+
+    Gives rows (n,), numbers (n,) and maps (n, *S); those of one picture come in the order of their numbers.  The
+    standard deviation is a share of each picture's own range, and what the noise carries beyond [0, 1] stays there.
+    """
+    if not 0 <= noise < float("inf"):
+        raise Refused(f"noise={noise:g}: a share of the picture's range, 0 or more (0.15)")
+    call = parse(inner)
+    flat = x.flatten(1)
+    sigma = noise * (flat.amax(1) - flat.amin(1)).view(-1, *[1] * (x.dim() - 1))
+    for rows, k in pairs(len(x), samples, backward=True):
+        versions = x[rows] + sigma[rows] * draws.normal(x[rows], rows)
+        yield rows, k, run(call, model, versions, target, rows, k)

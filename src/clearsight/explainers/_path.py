@@ -1,0 +1,35 @@
+"""The straight path from a baseline to a picture, which several methods walk."""
+
+import torch
+from torch import Tensor
+
+from clearsight import receipts
+from clearsight.batching import pairs
+from clearsight.classifier import Classifier
+from clearsight.explainers._gradient import pixel_gradients
+from clearsight.targets import Target
+
+
+def path_gradients(model: Classifier, x: Tensor, target: Target, baseline: Tensor, steps: int) -> Tensor:
+    """Integrated gradients before the channels are summed: the mean gradient on the path, times the path.
+
+    x (B, C, *S) -> (B, C, *S), signed, in units of the target; each picture's numbers sum to target(x) -
+    target(baseline), up to the error of the midpoint rule with so many steps.  baseline: one value, one picture, or one
+    picture for each, broadcast over x.
+    """
+    begin = baseline.to(x).expand_as(x)
+    total = torch.zeros_like(x)
+    for rows, k in pairs(len(x), steps, backward=True):
+        part = ((k + 0.5) / steps).to(x).view(-1, *[1] * (x.dim() - 1))
+        p = begin[rows] + part * (x[rows] - begin[rows])
+        total.index_add_(0, rows.to(x.device), pixel_gradients(model, p, target[rows]))
+    return total / steps * (x - begin)
+
+
+def note_residual(model: Classifier, x: Tensor, target: Target, baseline: Tensor, maps: Tensor) -> None:
+    """Note how far each map's sum is from target(x) - target(baseline): two more forwards, where anybody reads it."""
+    if not receipts.wanted():
+        return
+    with torch.no_grad():
+        gap = target(model(x)) - target(model(baseline.to(x).expand_as(x)))
+    receipts.note("completeness residual", maps.flatten(1).sum(1) - gap)

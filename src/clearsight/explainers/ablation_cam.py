@@ -1,0 +1,46 @@
+"""Desai & Ramaswamy 2020, doi:10.1109/WACV45572.2020.9093360, equations 3 and 4."""
+
+import torch
+from torch import Tensor
+
+from clearsight.batching import pairs
+from clearsight.classifier import Classifier
+from clearsight.layers import enlarge, find_layer
+from clearsight.methods import method
+from clearsight.tail import tail
+from clearsight.targets import Target
+
+
+@method(paper="doi:10.1109/WACV45572.2020.9093360", claims="class-sensitive needs-convolutions")
+def ablation_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
+    """The channels of one layer, each weighted by how much the target falls without it, summed and rectified.
+
+    x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in units of the target times activation.  A channel is taken away by
+    setting it to 0 at all places.  The paper divides by the target of the whole picture, which changes nothing inside
+    a map, but turns it upside down where that is negative, and is left out here.  layer: the name of a module that
+    gives feature maps; "auto" is the last one before pooling.
+
+    Only what comes behind the layer is run again, once for each channel that is not 0 already; these runs are not
+    counted as passes.  Where the network cannot be recorded, they are whole passes, and are.
+
+    Behind one averaged channel, [0, 1] and weight 4, the target falls from 2 to 0:
+
+    >>> from clearsight.testing import pooled
+    >>> from clearsight.targets import ClassScore
+    >>> ablation_cam(pooled([[4.0], [0.0]]), torch.tensor([[[[0.0, 1.0]]]]), ClassScore(0)).tolist()
+    [[[0.0, 2.0]]]
+    """
+    layer = find_layer(model, x, layer)
+    a, rest = tail(model, x, layer)
+    with torch.no_grad():
+        every = torch.arange(len(x))
+        before = target(rest(every, a))
+        falls = before.new_zeros(a.shape[:2])
+        alive = (a != 0).flatten(2).any(2).nonzero()
+        for i, _ in pairs(len(alive), 1):
+            rows, k = alive[i].T
+            without = a[rows]
+            without[torch.arange(len(i)), k] = 0
+            falls[rows, k] = before[rows] - target[rows](rest(rows, without))
+    cam = (falls.view(*falls.shape, *[1] * (a.dim() - 2)) * a).sum(1).relu()
+    return enlarge(cam, x.shape[2:]).float()

@@ -1,0 +1,69 @@
+"""Zhou, Khosla, Lapedriza, Oliva & Torralba 2016, arXiv:1512.04150, equation 2."""
+
+import torch
+from torch import Tensor
+
+from clearsight.classifier import Classifier
+from clearsight.errors import Refused
+from clearsight.layers import cut_at, enlarge, find_layer, gradients
+from clearsight.methods import method
+from clearsight.targets import Target
+
+_CLOSE = 1e-3  # two weights are the same up to this share of the largest
+
+
+@method(paper="arXiv:1512.04150", claims="signed class-sensitive needs-convolutions needs-a-linear-head")
+def cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
+    """The channels of the last layer before pooling, weighted by the dense layer's weights for the class, and summed.
+
+    x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target: before it is enlarged, the map's mean is the
+    target less the dense layer's bias.  Only for networks whose scores are linear in the layer's channels, as behind
+    average pooling and one dense layer; that is measured, on the picture and on its negative, and others are refused,
+    and so are targets that are not linear in the scores, such as probabilities.  layer: the name of a module that gives
+    feature maps; "auto" is the last one before pooling.
+
+    Behind one averaged channel the map is that channel times its weight:
+
+    >>> from clearsight.testing import pooled
+    >>> from clearsight.targets import ClassScore
+    >>> cam(pooled([[-4.0], [0.0]]), torch.tensor([[[[0.0, 1.0]]]]), ClassScore(0)).tolist()
+    [[[0.0, -4.0]]]
+    """
+    layer = find_layer(model, x, layer)
+    with torch.no_grad():
+        mix = _linear_in_scores(target, model(x))
+    a, weight = _weights(model, x, mix, layer)
+    if a.dim() != x.dim():
+        raise Refused(f"layer {layer} gives {tuple(a.shape)}, which are not feature maps: name another with layer=")
+    _, again = _weights(model, 1 - x, mix, layer)
+    apart, size = (w.abs().flatten(1).amax(1) for w in (again - weight, weight))
+    if bool((apart > _CLOSE * size).any()):
+        raise Refused(
+            f"cam: the scores are not linear in what layer {layer} gives, as they are behind average pooling and one "
+            "dense layer: name the layer right before the pooling with layer=, or use grad-cam or hires-cam"
+        )
+    return enlarge((weight * a).sum(1) * a[0, 0].numel(), x.shape[2:]).float()
+
+
+def _linear_in_scores(target: Target, logits: Tensor) -> Tensor:
+    """How much of each score the target is made of, (B, classes); refused where it is no such sum."""
+    with torch.enable_grad():
+        z = logits.detach().requires_grad_()
+        asked = target(z)
+        (mix,) = gradients(asked, z, "the scores")
+    parts = mix * z.detach()
+    if bool(((parts.sum(1) - asked.detach()).abs() > _CLOSE * parts.abs().sum(1) + 1e-6).any()):
+        raise Refused(
+            "cam: the target is not a sum of scores: ask about a logit or a margin, or use grad-cam or hires-cam"
+        )
+    return mix
+
+
+def _weights(model: Classifier, x: Tensor, mix: Tensor, layer: str) -> tuple[Tensor, Tensor]:
+    """What the layer gives, and what each of its values is worth for the scores so mixed: both (B, K, *s)."""
+    with cut_at(model, layer, grad=True) as caught, torch.enable_grad():
+        score = (model(x) * mix).sum(1)
+    if not caught:
+        raise Refused(f"layer {layer} is not run in a forward pass: name another with layer=")
+    (g,) = gradients(score, caught[0], f"layer {layer}")
+    return caught[0].detach(), g

@@ -1,0 +1,30 @@
+"""A floor under every table: photographers put what they photograph in the middle."""
+
+import torch
+from torch import Tensor
+
+from clearsight.classifier import Classifier
+from clearsight.errors import Refused
+from clearsight.methods import method
+from clearsight.targets import Target
+
+
+@method(paper="control", claims="control")
+def centre(model: Classifier, x: Tensor, target: Target, *, sigma: float = 0.25) -> Tensor:
+    """A Gaussian in the middle of the picture: a control map that knows neither the model nor the picture.
+
+    x (B, C, *S) in [0, 1] -> (B, *S), in (0, 1], without a unit; the same for all pictures of one size.  sigma: its
+    standard deviation along each axis, as a share of that side.
+
+    Two pixels lie a quarter of the side from the middle, so one sigma away, where a Gaussian is exp(-1/2):
+
+    >>> centre(None, torch.zeros(1, 3, 1, 2), None).tolist()
+    [[[0.6065306663513184, 0.6065306663513184]]]
+    """
+    if not sigma > 0:
+        raise Refused(f"centre(sigma={sigma:g}): a share of the side above 0 (0.25)")
+    squares = torch.zeros_like(x[0, 0])
+    for axis, side in enumerate(squares.shape):
+        away = (torch.arange(side, dtype=x.dtype, device=x.device) + 0.5) / side - 0.5
+        squares += (away / sigma).square().view(-1, *[1] * (squares.dim() - 1 - axis))
+    return torch.exp(-squares / 2).expand_as(x[:, 0]).clone()

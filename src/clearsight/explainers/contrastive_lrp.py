@@ -1,0 +1,57 @@
+"""Gu, Yang & Tresp 2018, arXiv:1812.02100; z+ and zB: Montavon et al. 2017, doi:10.1016/j.patcog.2016.11.008."""
+
+from typing import Literal
+
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from clearsight.classifier import Classifier
+from clearsight.explainers._relevance import Linear, Rule, Rules, Shares, box, negated, plus, raised_class, relevance
+from clearsight.methods import method
+from clearsight.targets import Target
+
+
+@method(paper="arXiv:1812.02100", claims="class-sensitive")
+def contrastive_lrp(
+    model: Classifier, x: Tensor, target: Target, *, kind: Literal["clrp1", "clrp2"] = "clrp1"
+) -> Tensor:
+    """Relevance for the class less the relevance for its opposite, where that is above zero.
+
+    x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in units of the logit.  kind: the opposite is all other classes, each with
+    an equal part of the relevance (clrp1), or the class with the weights of its last layer negated (clrp2).
+
+    Both start with the size of the class's logit, |f|: the class has |f|, and in clrp1 each of the K - 1 others has
+    -|f| / (K - 1), for the rules are linear and one way back gives the difference.  The class is the one whose logit
+    raises the target most.  The pixels' layer shares out by zB, between black and white, all others by z+.  Networks
+    are taken as by lrp.
+
+    Of a linear layer with one picture, of which each class sees another pixel, the class's own pixel is left:
+
+    >>> import torch
+    >>> from clearsight.testing import linear
+    >>> from clearsight.targets import ClassScore
+    >>> m = contrastive_lrp(linear([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([[[[0.5, 1.0]]]]), ClassScore(0))
+    >>> [round(v, 4) for v in m.flatten().tolist()]
+    [1.0, 0.0]
+    """
+
+    def start(logits: Tensor) -> Tensor:
+        chosen = one_hot(raised_class(target, logits), logits.shape[1])
+        size = (chosen * logits).sum(1, keepdim=True).abs()
+        others = (1 - chosen) / (logits.shape[1] - 1) if kind == "clrp1" else 0
+        return (chosen - others) * size
+
+    rules = Rules(box, plus, plus, last=against_itself if kind == "clrp2" else None)
+    r, _ = relevance(model, x, target, rules, start=start)
+    return r.sum(1).relu()
+
+
+def against_itself(rule: Rule) -> Rule:
+    """A rule, less the same rule for the weights negated."""
+
+    def both(op: Linear, r: Tensor) -> Shares:
+        share, handed = rule(op, r)
+        opposite, handed_there = rule(negated(op), r)
+        return share - opposite, handed - handed_there
+
+    return both

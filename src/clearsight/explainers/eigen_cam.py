@@ -1,0 +1,51 @@
+"""Muhammad & Yeasin 2020, arXiv:2008.00299."""
+
+import torch
+from torch import Tensor
+
+from clearsight.classifier import Classifier
+from clearsight.errors import Refused
+from clearsight.layers import cut_at, enlarge, find_layer
+from clearsight.methods import method
+from clearsight.targets import Target
+
+
+@method(paper="arXiv:2008.00299", claims="needs-convolutions")
+def eigen_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
+    """The first principal component of one layer's channels: what stands out in the picture, whatever the class.
+
+    x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in units of the layer's activations.  The channels' means over the places
+    are taken off first; of the component's two signs the one is taken with which the channels' sum grows; what is below
+    the picture's average is 0.  layer: the name of a module that gives feature maps; "auto" is the last one before
+    pooling.
+
+    One channel is its own component, less its mean:
+
+    >>> from clearsight.testing import pooled
+    >>> from clearsight.targets import ClassScore
+    >>> eigen_cam(pooled([[4.0], [0.0]]), torch.tensor([[[[0.0, 1.0]]]]), ClassScore(0)).tolist()
+    [[[0.0, 0.5]]]
+    """
+    layer = find_layer(model, x, layer)
+    with torch.no_grad(), cut_at(model, layer, grad=False) as caught:
+        model(x)
+    if not caught:
+        raise Refused(f"layer {layer} is not run in a forward pass: name another with layer=")
+    (a,) = caught
+    if a.dim() != x.dim():
+        raise Refused(f"layer {layer} gives {tuple(a.shape)}, which are not feature maps: name another with layer=")
+    component = _first_component(a.flatten(2).double())
+    return enlarge(component.view(len(a), *a.shape[2:]).relu(), x.shape[2:]).float()
+
+
+def _first_component(a: Tensor) -> Tensor:
+    """What each of the places of a (B, K, P) is worth along the direction in which they differ most: (B, P)."""
+    a = a - a.mean(2, keepdim=True)
+    if a.shape[1] < a.shape[2]:  # the smaller of the two Gram matrices has the same eigenvalues
+        direction = torch.linalg.eigh(a @ a.mT).eigenvectors[..., -1:]
+        component = (a.mT @ direction)[..., 0]
+    else:
+        values, vectors = torch.linalg.eigh(a.mT @ a)
+        component = vectors[..., -1] * values[..., -1:].clamp(min=0).sqrt()
+    sign = (component * a.sum(1)).sum(1, keepdim=True)
+    return torch.where(sign < 0, -component, component)

@@ -1,0 +1,65 @@
+"""Lundberg & Lee 2017, arXiv:1705.07874, by the expected gradients of Erion et al. 2021, arXiv:1906.10670."""
+
+import torch
+from torch import Tensor
+
+from clearsight import draws
+from clearsight.batching import pairs
+from clearsight.classifier import Classifier
+from clearsight.errors import Refused
+from clearsight.explainers._background import background
+from clearsight.explainers._gradient import pixel_gradients
+from clearsight.methods import method
+from clearsight.targets import Target
+
+
+@method(paper="arXiv:1705.07874", claims="signed class-sensitive stochastic")
+def gradient_shap(
+    model: Classifier,
+    x: Tensor,
+    target: Target,
+    *,
+    samples: int = 25,
+    baseline: float | None = None,
+    references: str | None = None,
+    noise: float = 0.0,
+) -> Tensor:
+    """Gradients at random places on paths from random background pictures, times the paths, averaged.
+
+    x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target: an estimate, from so many samples, of SHAP values
+    against a background.  It sums to about target(x) less the background's mean target.  The background is one flat
+    picture of the pixel value baseline (0 is black), or the pictures that references names (a folder, a CSV, "demo"; of
+    more than 64 an even spread), such as the training data; where both are none, flat pictures, each of a random grey.
+    noise: the standard deviation of Gaussian noise on the end of each path, as a share of the picture's own range;
+    noisy copies are not cut to [0, 1].
+
+    The gradient of a linear model is the same on all paths:
+
+    >>> from clearsight.testing import linear
+    >>> from clearsight.targets import ClassScore
+    >>> x = torch.tensor([[[[0.5, 1.0]]]])
+    >>> gradient_shap(linear([[3.0, -2.0], [0.0, 0.0]]), x, ClassScore(0), baseline=0.0).tolist()
+    [[[1.5, -2.0]]]
+    """
+    if samples < 1 or not 0 <= noise < float("inf"):
+        raise Refused(f"gradient-shap(samples={samples}, noise={noise:g}): at least one sample, noise 0 or more")
+    if baseline is not None and references is not None:
+        raise Refused("gradient-shap: baseline and references both name a background, give one of them")
+    along = [1] * (x.dim() - 1)
+    flat = x.flatten(1)
+    sigma = noise * (flat.amax(1) - flat.amin(1)).view(-1, *along)
+    chance = draws.uniform(x.new_empty(len(x), samples, 2))  # all at once: taking turns with the noise, it would differ
+    them = None if references is None else background(model, x, references)
+    total = torch.zeros_like(x)
+    for rows, k in pairs(len(x), samples, backward=True):
+        part, which = (chance[rows, k, i].view(-1, *along) for i in (0, 1))
+        if them is not None:
+            begin = them[(which.flatten() * len(them)).long()]
+        else:
+            begin = which if baseline is None else torch.full_like(which, baseline)
+        end = x[rows]
+        if noise:
+            end = end + sigma[rows] * draws.normal(end, rows)
+        g = pixel_gradients(model, begin + part * (end - begin), target[rows])
+        total.index_add_(0, rows.to(x.device), g * (end - begin))
+    return (total / samples).sum(1)

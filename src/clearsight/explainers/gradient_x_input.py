@@ -1,0 +1,24 @@
+"""Shrikumar, Greenside, Shcherbina & Kundaje 2016, arXiv:1605.01713."""
+
+from torch import Tensor
+
+from clearsight.classifier import Classifier
+from clearsight.explainers._gradient import pixel_gradients
+from clearsight.methods import method
+from clearsight.targets import Target
+
+
+@method(paper="arXiv:1605.01713", claims="signed class-sensitive")
+def gradient_x_input(model: Classifier, x: Tensor, target: Target, *, reference: float = 0.0) -> Tensor:
+    """The gradient at each pixel, times the pixel's distance from a reference value.
+
+    x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target.  reference: the pixel value that gets nothing.
+
+    >>> from clearsight.testing import linear
+    >>> from clearsight.targets import ClassScore
+    >>> import torch
+    >>> x = torch.tensor([[[[0.5, 1.0]]]])
+    >>> gradient_x_input(linear([[3.0, -2.0], [0.0, 0.0]]), x, ClassScore(0)).tolist()
+    [[[1.5, -2.0]]]
+    """
+    return (pixel_gradients(model, x, target) * (x - reference)).sum(1)

@@ -1,0 +1,87 @@
+"""Kapishnikov, Venugopalan, Avci, Wedin, Terry & Bolukbasi 2021, arXiv:2106.09788.
+
+How far the path may leave the straight one is bounded as in the authors' published code.
+"""
+
+import torch
+from torch import Tensor
+
+from clearsight.classifier import Classifier
+from clearsight.errors import Refused
+from clearsight.explainers._gradient import pixel_gradients
+from clearsight.explainers._path import note_residual
+from clearsight.methods import method
+from clearsight.targets import Target
+
+
+@method(paper="arXiv:2106.09788", claims="signed class-sensitive")
+def guided_integrated_gradients(
+    model: Classifier,
+    x: Tensor,
+    target: Target,
+    *,
+    steps: int = 200,
+    fraction: float = 0.25,
+    max_dist: float = 0.02,
+    baseline: float = 0.0,
+) -> Tensor:
+    """Integrated gradients on a path of its own, which changes first what the target depends on least.
+
+    x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target.  With ever more steps the map sums to target(x) -
+    target(baseline); how far it is from that is kept as the receipt "completeness residual".  It can be larger than the
+    sum itself: what moves at once moves far, and its gradient is taken before.  steps: gradients on the path;
+    fraction: the share of a picture's values, those of least gradient, that may move at once; max_dist: how far, as a
+    share of its own way, a value may be ahead of or behind the straight path (0 is the straight path, walked with the
+    gradient at the beginning of each step); baseline: the pixel value where the path begins (0 is black).
+
+    >>> from clearsight.testing import linear
+    >>> from clearsight.targets import ClassScore
+    >>> x = torch.tensor([[[[0.5, 1.0]]]])
+    >>> guided_integrated_gradients(linear([[3.0, -2.0], [0.0, 0.0]]), x, ClassScore(0)).tolist()
+    [[[1.5, -2.0]]]
+    """
+    if steps < 1 or not 0 < fraction <= 1 or not 0 <= max_dist <= 1:
+        raise Refused(
+            f"guided-integrated-gradients(steps={steps}, fraction={fraction:g}, max_dist={max_dist:g}): at least one "
+            "step, a fraction above 0 and up to 1, a max_dist from 0 to 1"
+        )
+    end = x.flatten(1).double()  # 200 small steps must add up, and a value must know when it has arrived
+    begin = torch.full_like(x.flatten(1), baseline).double()
+    here, total = begin.clone(), torch.zeros_like(end)
+    for step in range(steps):
+        g = pixel_gradients(model, here.to(x).view_as(x), target).flatten(1).double()
+        before = here
+        here = _advance(here, g.abs(), begin, end, (step + 1) / steps, fraction, max_dist)
+        total += (here - before) * g
+    maps = total.view_as(x).sum(1).to(torch.float32)
+    note_residual(model, x, target, torch.tensor(baseline), maps)
+    return maps
+
+
+def _advance(
+    here: Tensor, size: Tensor, begin: Tensor, end: Tensor, part: float, fraction: float, max_dist: float
+) -> Tensor:
+    """One step of the path: on from here (B, N), until no more than 1 - part of the way to the end is left.
+
+    size (B, N): how large the gradient is; the smallest move first, as far as max_dist allows, a fraction at a time.
+    """
+    way = (end - begin).abs()
+    low, high = (begin + (end - begin) * min(max(part + d, 0.0), 1.0) for d in (-max_dist, max_dist))
+    late = (here - begin).abs() < (low - begin).abs()
+    here = torch.where(late, low, here)
+    wanted = way.sum(1) * (1 - part)
+    rank = int(fraction * (size.shape[1] - 1)) + 1
+    going = torch.arange(len(here), device=here.device)
+    while len(going):
+        h, top = here[going], high[going]
+        excess = (end[going] - h).abs().sum(1) - wanted[going]
+        room = (top - h).abs()
+        ranked = size[going].masked_fill(room == 0, torch.inf)
+        least = (ranked <= ranked.kthvalue(rank, dim=1, keepdim=True).values) & (room > 0)
+        able = (room * least).sum(1)
+        on = (excess > 1e-9 * way[going].sum(1)) & (able > 0)
+        gamma = (excess / able.where(on, torch.ones_like(able))).clamp(max=1)
+        moved = torch.where(gamma[:, None] < 1, h + gamma[:, None] * (top - h), top)
+        here[going[on]] = torch.where(least, moved, h)[on]
+        going = going[on & (gamma == 1)]
+    return here

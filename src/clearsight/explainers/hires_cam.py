@@ -1,0 +1,28 @@
+"""Draelos & Carin 2020, arXiv:2011.08891."""
+
+from torch import Tensor
+
+from clearsight.classifier import Classifier
+from clearsight.layers import activations_and_gradients, enlarge
+from clearsight.methods import method
+from clearsight.targets import Target
+
+
+@method(paper="arXiv:2011.08891", claims="class-sensitive needs-convolutions")
+def hires_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
+    """The channels of one layer times their own gradient at each place, summed, rectified and enlarged.
+
+    x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in units of the target.  Nothing is averaged over places, so where the rest
+    of the network is linear the map shows what each place adds to the target.  layer: the name of a module that gives
+    feature maps; "auto" is the last one before pooling.
+
+    Behind one averaged channel of two places the gradient is half the weight:
+
+    >>> from clearsight.testing import pooled
+    >>> from clearsight.targets import ClassScore
+    >>> import torch
+    >>> hires_cam(pooled([[4.0], [0.0]]), torch.tensor([[[[0.0, 1.0]]]]), ClassScore(0)).tolist()
+    [[[0.0, 2.0]]]
+    """
+    a, g = activations_and_gradients(model, x, target, layer)
+    return enlarge((g * a).sum(1).relu(), x.shape[2:]).float()

@@ -1,0 +1,82 @@
+"""Lundberg & Lee 2017, arXiv:1705.07874, section 4.1 (theorem 2)."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from clearsight import draws, receipts
+from clearsight.classifier import Classifier
+from clearsight.errors import Refused
+from clearsight.explainers._segments import Pieces, least_squares, painted, scores_of_subsets, segments
+from clearsight.fill import flat
+from clearsight.methods import method
+from clearsight.targets import Target
+
+
+@method(paper="arXiv:1705.07874", claims="signed class-sensitive stochastic")
+def kernel_shap(
+    model: Classifier,
+    x: Tensor,
+    target: Target,
+    *,
+    samples: int = 1000,
+    cells: int = 7,
+    pieces: Pieces = "superpixels",
+    fill: float | None = None,
+) -> Tensor:
+    """Shapley values of the pieces of the picture, by a weighted least-squares fit over sets of them.
+
+    x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target: each pixel has the value of its whole piece, as
+    in lime and occlusion.  Over the pieces (not the pixels) the values sum to target(x) - target(fill everywhere); the
+    receipt "completeness residual" is what is missing.  samples: sets of pieces that are tried, drawn by the Shapley
+    kernel in pairs of a set and its complement; where there are no more sets than samples (eight pieces for 256), all
+    of them are tried and the values are exact.  cells: about so many pieces along each side.  pieces: superpixels of
+    similar colour, or blocks (always so in sequences and clips).  fill: the pixel value of hidden pieces; none is the
+    mean of the preprocessing.
+
+    >>> from clearsight.testing import linear
+    >>> from clearsight.targets import ClassScore
+    >>> x = torch.tensor([[[[0.5, 1.0]]]])
+    >>> kernel_shap(linear([[3.0, -2.0], [0.0, 0.0]]), x, ClassScore(0), fill=0.0).round(decimals=3).tolist()
+    [[[1.5, -2.0]]]
+    """
+    if samples < 4:
+        raise Refused(f"kernel-shap(samples={samples}): at least 4: the picture, the fill, a set and its complement")
+    labels = segments(x, cells, pieces)
+    chosen = [_sets(samples, int(piece.max()) + 1, i) for i, piece in enumerate(labels)]
+    subsets = [z for z, _ in chosen]
+    scores = scores_of_subsets(model, x, target, labels, subsets, flat(model, x[:1], fill))
+    values = [_fit(z.double(), w, y) for (z, w), y in zip(chosen, scores, strict=True)]
+    gap = [y[0] - y[1] for y in scores]
+    receipts.note("completeness residual", torch.stack([v.sum() - g for v, g in zip(values, gap, strict=True)]))
+    return painted(labels, values)
+
+
+def _sets(samples: int, m: int, row: int) -> tuple[Tensor, Tensor]:
+    """Sets of m pieces (n, m) bool, the full and the empty one first, and how much each weighs in the fit (n,)."""
+    ends = torch.tensor([[True], [False]]).expand(2, m)
+    if 2**m <= samples:
+        z = torch.arange(1, 2**m - 1)[:, None] >> torch.arange(m) & 1
+        weight = [(m - 1) / (math.comb(m, s) * s * (m - s)) for s in z.sum(1).tolist()]
+        return torch.cat([ends, z.bool()]), torch.tensor([1.0, 1.0, *weight], dtype=torch.float64)
+    half = (samples - 1) // 2
+    chance = draws.uniform(torch.empty(1, half, m + 1, dtype=torch.float64), torch.tensor([row]))[0]
+    sizes = torch.arange(1, m, dtype=torch.float64)
+    share = (1 / (sizes * (m - sizes))).cumsum(0)  # the Shapley kernel, summed over the sets of one size
+    size = 1 + torch.searchsorted(share / share[-1], chance[:, 0].contiguous(), right=True).clamp_max(m - 2)
+    z = chance[:, 1:].argsort(1).argsort(1) < size[:, None]
+    z = torch.stack([z, ~z], 1).flatten(0, 1)[: samples - 2]
+    return torch.cat([ends, z]), torch.ones(len(z) + 2, dtype=torch.float64)
+
+
+def _fit(z: Tensor, weight: Tensor, y: Tensor) -> Tensor:
+    """The values whose sums over the sets z (n, m) come nearest to y (n,), among those that sum to y[0] - y[1].
+
+    An equal share of the whole, and on top the shortest deviation: it sums to 0, because every row of the fit does.
+    """
+    m = z.shape[1]
+    size = z.sum(1, keepdim=True)
+    share = (y[0] - y[1]) / m
+    root = weight.sqrt()
+    return share + least_squares(root[:, None] * (z - size / m), root * (y - y[1] - size[:, 0] * share))

@@ -1,0 +1,125 @@
+"""Lee & Han 2022, IJCAI, doi:10.24963/ijcai.2022/442; references as in Contrast-CAT (arXiv:2507.21186)."""
+
+import torch
+from torch import Tensor
+
+from clearsight import receipts
+from clearsight.batching import pairs
+from clearsight.calibrating import (
+    calibrated,
+    chances,
+    check_threshold,
+    seen_through,
+    stretched,
+    without_lowest,
+    worth_keeping,
+)
+from clearsight.classifier import Classifier
+from clearsight.errors import Refused
+from clearsight.explainers._libra import References, references_for
+from clearsight.layers import activations_and_gradients, enlarge, find_layer
+from clearsight.methods import method
+from clearsight.targets import Target
+
+
+@method(paper="doi:10.24963/ijcai.2022/442", claims="class-sensitive needs-convolutions")
+def libra_cam(
+    model: Classifier,
+    x: Tensor,
+    target: Target,
+    *,
+    references: str = "",
+    count: int = 30,
+    most: float = 0.1,
+    filtering: bool = True,
+    threshold: float | None = None,
+    layer: str = "auto",
+) -> Tensor:
+    """How one layer's channels differ from those of pictures without the class, times the target's gradient there.
+
+    x (B, C, *S) in [0, 1] -> (B, *S), from 0 to 1, without a unit.  To first order the target's difference from a
+    reference is the sum over the layer of gradient times difference of activations; summed over the channels alone it
+    is a map, stretched from 0 to 1; of the references' maps those are averaged through which the picture is best seen.
+
+    references: a folder of pictures, as the model's training data (a CSV and "demo" are taken too; of splits, train).
+    For each class those are taken that the model finds least probable to show it.  Without a folder there are
+    stand-ins, which are ours and not the paper's: the mean colour alone, and the picture itself cut into 2, 3, 4, 6, 8,
+    12 and 16 pieces along each side, in another order.  They say less: see benchmarks/libra_table.md.  count: how many
+    references for each picture.  most: only references to which the model gives the class a probability below it (if
+    no stand-in has one, the mean colour remains).  filtering: keep only maps that make the class more probable where
+    the picture is seen through them, and are not much worse than the mean of these (see calibrating.worth_keeping);
+    false keeps all.  threshold: per cent of the places, the lowest, that are set to 0; none tries 0, 10, ... 90 for
+    each picture and takes the one under which the class's probability rises most.  layer: the name of a module that
+    gives feature maps; "auto" is the last one before pooling.
+
+    What is seen through a map is mixed with the mean colour (0 after normalisation).  The probability is that of the
+    target's class, also where the target is its logit; for "a rather than b" it is that of a among the two.  Costs two
+    forwards, a backward from the layer, one forward for each reference (two for a stand-in), and ten for the
+    threshold.  The library of references is built once for a network, and kept in the user's cache folder, at most
+    256 MB of it: from a larger folder an even spread is taken.
+
+    Receipts: "references" (that were taken), "references kept", "probability in references" (the mean, of the kept),
+    "threshold" (per cent) and "completeness residual" (mean of the kept: the map before stretching, summed, less the
+    target's difference from the reference; it is 0 where the network is linear behind the layer).
+
+    Behind one averaged channel the map is that channel, less the black of the mean colour; no other order of these
+    pieces makes the class improbable enough:
+
+    >>> from clearsight.testing import pooled
+    >>> from clearsight.targets import ClassScore
+    >>> libra_cam(pooled([[4.0], [0.0]]), torch.tensor([[[[0.0, 0.25, 0.5]]]]), ClassScore(0)).tolist()
+    [[[0.0, 0.5, 1.0]]]
+    """
+    check_threshold(threshold, "libra-cam")
+    if count < 1 or not 0 < most <= 1:
+        raise Refused(f"libra-cam(count={count}, most={most:g}): at least one reference, and a probability above 0")
+    layer = find_layer(model, x, layer)
+    a, g = activations_and_gradients(model, x, target, layer)
+    with torch.no_grad():
+        logits = model(x)
+        before = chances(target, logits)
+        them = references_for(model, x, target, layer, references, count, most)
+        base = torch.cat([_base_maps(a[i], g[i], r.activations) for i, r in enumerate(them)])
+        owner = torch.cat([torch.full((len(r.logits),), i) for i, r in enumerate(them)])
+        maps = stretched(base)
+        keep = _kept(model, x, target, maps, owner, before) if filtering and len(owner) > len(x) else owner >= 0
+        mean = torch.stack([maps[keep & (owner == i)].mean(0) for i in range(len(x))])
+        found = enlarge(mean, x.shape[2:]).float()
+        if threshold is None:
+            found, chosen = calibrated(model, x, target, found, before)
+        else:
+            found, chosen = without_lowest(found, threshold), found.new_full((len(x),), threshold)
+        receipts.note("threshold", chosen)
+        _note(target, logits, them, base, owner, keep)
+    return found
+
+
+def _base_maps(a: Tensor, g: Tensor, references: Tensor) -> Tensor:
+    """Each place's part in the target's difference from each reference: a, g (K, *s), (n, K, *s) -> (n, *s), signed."""
+    return (g * (a - references.to(a))).sum(1)
+
+
+def _kept(model: Classifier, x: Tensor, target: Target, maps: Tensor, owner: Tensor, before: Tensor) -> Tensor:
+    """Which of the maps (n, *s), each of the picture owner (n,), are worth keeping: (n,) bool."""
+    rises = before.new_empty(len(maps))
+    for k, _ in pairs(len(maps), 1):
+        rows = owner[k]
+        masked = seen_through(model, x[rows], enlarge(maps[k], x.shape[2:]).to(x))
+        rises[k] = chances(target[rows], model(masked)) - before[rows]
+    return torch.cat([worth_keeping(rises[owner == i]) for i in range(len(x))]).cpu()
+
+
+def _note(target: Target, logits: Tensor, them: list[References], base: Tensor, owner: Tensor, keep: Tensor) -> None:
+    score = target(logits)
+    residual, chance = [], []
+    for i, r in enumerate(them):
+        kept = keep[owner == i].nonzero()[:, 0]
+        away = r.logits[kept].to(logits)
+        same = target[torch.full((len(kept),), i)]
+        gap = score[i] - same(away)
+        residual.append((base[owner == i][kept].flatten(1).sum(1) - gap).mean())
+        chance.append(chances(same, away).mean())
+    receipts.note("references", torch.tensor([len(r.logits) for r in them]))
+    receipts.note("references kept", torch.stack([keep[owner == i].sum() for i in range(len(them))]))
+    receipts.note("probability in references", torch.stack(chance))
+    receipts.note("completeness residual", torch.stack(residual))

@@ -1,0 +1,68 @@
+"""Ribeiro, Singh & Guestrin 2016, arXiv:1602.04938, sections 3.3 and 3.4, with the choices of the authors' code."""
+
+import torch
+from torch import Tensor
+
+from clearsight import draws
+from clearsight.classifier import Classifier
+from clearsight.errors import Refused
+from clearsight.explainers._segments import Pieces, least_squares, painted, scores_of_subsets, segments
+from clearsight.fill import flat
+from clearsight.methods import method
+from clearsight.targets import Target
+
+
+@method(paper="arXiv:1602.04938", claims="signed class-sensitive stochastic")
+def lime(
+    model: Classifier,
+    x: Tensor,
+    target: Target,
+    *,
+    samples: int = 500,
+    cells: int = 7,
+    pieces: Pieces = "superpixels",
+    width: float = 0.25,
+    ridge: float = 1.0,
+    fill: float | None = None,
+) -> Tensor:
+    """The weights of a linear model of which pieces of the picture are visible, fitted near the picture.
+
+    x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target: each pixel has the weight of its whole piece, the
+    rise of the target when that piece is shown.  samples: versions of the picture, itself first; in the others each
+    piece is visible by a coin.  cells: about so many pieces along each side.  pieces: superpixels of similar colour, or
+    blocks (always so in sequences and clips).  width: of the kernel exp(-d^2 / (2 width^2)) that weighs a version by
+    its cosine distance d from the picture.  ridge: the penalty on the squared weights (the paper selects a few pieces
+    instead; its code fits them so).  fill: the pixel value of hidden pieces; none is the mean of the preprocessing (the
+    authors' code takes each piece's mean colour).
+
+    >>> from clearsight.testing import linear
+    >>> from clearsight.targets import ClassScore
+    >>> x = torch.tensor([[[[0.5, 1.0]]]])
+    >>> lime(linear([[3.0, -2.0], [0.0, 0.0]]), x, ClassScore(0), ridge=0.0, fill=0.0).round(decimals=3).tolist()
+    [[[1.5, -2.0]]]
+    """
+    if samples < 1 or width <= 0 or ridge < 0:
+        raise Refused(f"lime(samples={samples}, width={width}, ridge={ridge}): samples, width above 0, ridge 0 or more")
+    labels = segments(x, cells, pieces)
+    subsets = [_coins(samples, int(piece.max()) + 1, i) for i, piece in enumerate(labels)]
+    scores = scores_of_subsets(model, x, target, labels, subsets, flat(model, x[:1], fill))
+    return painted(labels, [_fit(z.double(), y, width, ridge) for z, y in zip(subsets, scores, strict=True)])
+
+
+def _coins(samples: int, pieces: int, row: int) -> Tensor:
+    """(samples, pieces) bool; all pieces are in the first."""
+    visible = draws.uniform(torch.empty(1, samples, pieces), torch.tensor([row]))[0] < 0.5
+    visible[0] = True
+    return visible
+
+
+def _fit(z: Tensor, y: Tensor, width: float, ridge: float) -> Tensor:
+    """Weighted ridge regression with a free intercept: z (n, m), y (n,) -> (m,)."""
+    cosine = (z.sum(1) / z.shape[1]).sqrt()  # between z and all ones; none visible is at distance 1
+    weight = torch.exp(-((1 - cosine) ** 2) / (2 * width**2))
+    part = weight / weight.sum()
+    root = weight.sqrt()
+    a = root[:, None] * (z - part @ z)
+    b = root * (y - part @ y)
+    penalty = ridge**0.5 * torch.eye(z.shape[1], dtype=z.dtype)
+    return least_squares(torch.cat([a, penalty]), torch.cat([b, y.new_zeros(z.shape[1])]))

@@ -1,0 +1,76 @@
+"""Petsiuk, Das & Saenko 2018, arXiv:1806.07421, section 3 (equation 6)."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from clearsight import draws
+from clearsight.batching import pairs
+from clearsight.classifier import Classifier
+from clearsight.errors import Refused
+from clearsight.fill import flat
+from clearsight.layers import enlarge
+from clearsight.methods import method
+from clearsight.targets import Target
+
+
+@method(paper="arXiv:1806.07421", claims="signed class-sensitive stochastic")
+def rise(
+    model: Classifier,
+    x: Tensor,
+    target: Target,
+    *,
+    masks: int = 1000,
+    cells: int = 7,
+    keep: float = 0.5,
+    centre: bool = True,
+    fill: float | None = None,
+) -> Tensor:
+    """The mean of random masks, each times the target of the picture that is seen through it.
+
+    x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target: an estimate of the target's mean while a pixel is
+    visible, less its mean over all masks.  masks: how many (the paper takes 4000 to 8000; the error falls as their
+    root).  cells: along each side of the coarse grid whose cells are kept by chance; it is enlarged and shifted by a
+    part of a cell.  keep: the chance.  centre: false leaves out "less its mean", as the paper does.  fill: the pixel
+    value behind the masks; none is the mean of the preprocessing, as in the paper.
+
+    The paper scores probabilities (ClassScore(of="prob")).  A logit's mean would stand as a constant over the whole map
+    and, times the uneven cover of so few masks, drown it; taking it away changes no order among the pixels but this.
+
+    With all cells kept, the target itself stands everywhere:
+
+    >>> from clearsight.testing import linear
+    >>> from clearsight.targets import ClassScore
+    >>> x = torch.tensor([[[[0.5, 1.0]]]])
+    >>> rise(linear([[3.0, -2.0], [0.0, 0.0]]), x, ClassScore(0), masks=4, keep=1.0, centre=False).tolist()
+    [[[-0.5, -0.5]]]
+    """
+    if masks < 1 or cells < 1 or not 0 < keep <= 1:
+        raise Refused(f"rise(masks={masks}, cells={cells}, keep={keep}): at least one of each, and keep in (0, 1]")
+    sides = x.shape[2:]
+    grid = [min(cells, side) for side in sides]
+    cell = [math.ceil(side / n) for side, n in zip(sides, grid, strict=True)]
+    size = tuple((n + 1) * c for n, c in zip(grid, cell, strict=True))
+    cover = flat(model, x[:1], fill)
+    total, covered = torch.zeros_like(x[:, 0]), torch.zeros_like(x[:, 0])
+    scores = x.new_zeros(len(x))
+    with torch.no_grad():
+        for rows, _ in pairs(len(x), masks):
+            # one draw for a mask and its shift together, or the order of draws would depend on the size of a pass
+            chance = draws.uniform(x.new_empty(len(rows), math.prod(grid) + len(grid)), rows)
+            shifts = (chance[:, -len(grid) :] * x.new_tensor(cell)).long().tolist()
+            large = enlarge((chance[:, : -len(grid)] < keep).to(x).view(-1, *grid), size)
+            mask = torch.stack([_cut(m, shift, sides) for m, shift in zip(large, shifts, strict=True)])
+            rows = rows.to(x.device)
+            score = target[rows](model(cover + mask[:, None] * (x[rows] - cover)))
+            total.index_add_(0, rows, score.view(-1, *[1] * len(sides)) * mask)
+            covered.index_add_(0, rows, mask)
+            scores.index_add_(0, rows, score)
+    if centre:
+        total -= (scores / masks).view(-1, *[1] * len(sides)) * covered
+    return total / (masks * keep)
+
+
+def _cut(mask: Tensor, start: list[int], sides: torch.Size) -> Tensor:
+    return mask[tuple(slice(s, s + side) for s, side in zip(start, sides, strict=True))]

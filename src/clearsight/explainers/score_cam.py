@@ -1,0 +1,80 @@
+"""Wang et al. 2020, arXiv:1910.01279, section 3 (algorithm 1)."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from clearsight.batching import pairs
+from clearsight.calibrating import chances, seen_through, stretched
+from clearsight.classifier import Classifier
+from clearsight.errors import Refused
+from clearsight.fill import flat
+from clearsight.layers import cut_at, enlarge, find_layer
+from clearsight.methods import method
+from clearsight.targets import Target
+
+
+@method(paper="arXiv:1910.01279", claims="class-sensitive needs-convolutions")
+def score_cam(
+    model: Classifier,
+    x: Tensor,
+    target: Target,
+    *,
+    mode: Literal["paper", "reference"] = "paper",
+    scores: Literal["probability", "target"] = "probability",
+    layer: str = "auto",
+) -> Tensor:
+    """The channels of one layer, each weighted by the score of the picture seen through it, summed and rectified.
+
+    x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in units of the layer's activations (in mode reference, times a
+    probability).  Each channel is enlarged first, and then stretched from 0 to 1, to be a mask; what it mutes becomes
+    the mean colour (0 after normalisation).  One forward for each channel that is not the same everywhere.
+
+    mode: "paper" takes the softmax of the scores over the channels as weights (a baseline's score, the paper's
+    f(X_b), would change nothing in it); a channel that is the same everywhere shows nothing but the mean colour, and
+    has its score.  "reference" is what the authors' code does: the scores themselves are the weights, and channels that
+    are the same everywhere are left out.  scores: "probability" is that of the target's class, also where the target is
+    its logit; their softmax is nearly even, so that the map comes close to the channels' mean, whatever the class.
+    "target" takes the target as it is: the softmax of logits is nearly one channel alone.  layer: the name of a module
+    that gives feature maps; "auto" is the last one before pooling.
+
+    One channel alone has all the weight:
+
+    >>> from clearsight.testing import pooled
+    >>> from clearsight.targets import ClassScore
+    >>> score_cam(pooled([[4.0], [0.0]]), torch.tensor([[[[0.0, 0.5]]]]), ClassScore(0)).tolist()
+    [[[0.0, 0.5]]]
+    """
+    layer = find_layer(model, x, layer)
+    with torch.no_grad(), cut_at(model, layer, grad=False) as caught:
+        model(x)
+    if not caught:
+        raise Refused(f"layer {layer} is not run in a forward pass: name another with layer=")
+    (a,) = caught
+    if a.dim() != x.dim():
+        raise Refused(f"layer {layer} gives {tuple(a.shape)}, which are not feature maps: name another with layer=")
+    with torch.no_grad():
+        weights = _weights(model, x, target, a, of_the_class=scores == "probability", paper=mode == "paper")
+        cam = (weights.to(a).view(*weights.shape, *[1] * (a.dim() - 2)) * a).sum(1)
+    return enlarge(cam.relu(), x.shape[2:]).float()
+
+
+def _weights(model: Classifier, x: Tensor, target: Target, a: Tensor, *, of_the_class: bool, paper: bool) -> Tensor:
+    """The weight of each channel, (B, K)."""
+
+    def score(question: Target, outputs: Tensor) -> Tensor:
+        return chances(question, outputs) if of_the_class else question(outputs)
+
+    values = a.flatten(2)
+    says_something = values.amax(2) > values.amin(2)
+    found = x.new_zeros(a.shape[:2])
+    if paper and not bool(says_something.all()):
+        nothing = score(target, model(flat(model, x[:1])).expand(len(x), -1))
+        found += nothing[:, None]
+    todo = says_something.nonzero()
+    for i, _ in pairs(len(todo), 1):
+        rows, k = todo[i].T
+        masks = stretched(enlarge(a[rows, k].to(x), x.shape[2:]))
+        found[rows, k] = score(target[rows], model(seen_through(model, x[rows], masks)))
+    return found.softmax(1) if paper else found

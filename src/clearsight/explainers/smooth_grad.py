@@ -1,0 +1,42 @@
+"""Smilkov, Thorat, Kim, Viégas & Wattenberg 2017, arXiv:1706.03825."""
+
+import torch
+from torch import Tensor
+
+from clearsight.classifier import Classifier
+from clearsight.errors import Refused
+from clearsight.explainers._inner import noisy_maps
+from clearsight.methods import method
+from clearsight.targets import Target
+
+
+@method(paper="arXiv:1706.03825", claims="signed class-sensitive stochastic")
+def smooth_grad(
+    model: Classifier,
+    x: Tensor,
+    target: Target,
+    *,
+    inner: str = "saliency(absolute=false)",
+    samples: int = 25,
+    noise: float = 0.15,
+) -> Tensor:
+    """Another method's maps, averaged over copies of the picture under noise.
+
+    x (B, C, *S) in [0, 1] -> (B, *S), signed where the inner method's maps are, in their units.  inner: the method that
+    is smoothed, by default the gradient with its sign; samples: copies per picture; noise: the standard deviation of
+    the Gaussian noise, as a share of the picture's own range (its largest value less its smallest).  As in the paper,
+    noisy copies are not cut to [0, 1].
+
+    The gradient of a linear model is the same everywhere, so noise changes nothing:
+
+    >>> from clearsight.testing import linear
+    >>> from clearsight.targets import ClassScore
+    >>> smooth_grad(linear([[3.0, -2.0], [0.0, 0.0]]), torch.rand(1, 1, 1, 2), ClassScore(0)).tolist()
+    [[[3.0, -2.0]]]
+    """
+    if samples < 1:
+        raise Refused(f"smooth-grad(samples={samples}): at least one noisy copy of each picture")
+    total = torch.zeros_like(x[:, 0])
+    for rows, _, maps in noisy_maps(model, x, target, inner, samples, noise):
+        total.index_add_(0, rows.to(x.device), maps)
+    return total / samples

@@ -1,0 +1,46 @@
+"""Adebayo, Gilmer, Muelly, Goodfellow, Hardt & Kim 2018, arXiv:1810.03292 (VarGrad)."""
+
+import torch
+from torch import Tensor
+
+from clearsight.classifier import Classifier
+from clearsight.errors import Refused
+from clearsight.explainers._inner import noisy_maps
+from clearsight.methods import method
+from clearsight.targets import Target
+
+
+@method(paper="arXiv:1810.03292", claims="class-sensitive stochastic")
+def var_grad(
+    model: Classifier,
+    x: Tensor,
+    target: Target,
+    *,
+    inner: str = "saliency(absolute=false)",
+    samples: int = 25,
+    noise: float = 0.15,
+) -> Tensor:
+    """How much another method's map varies at each pixel over copies of the picture under noise.
+
+    x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in units of the inner method's maps, squared.  It is the unbiased variance
+    (divided by samples - 1), so that it does not grow with more samples.  inner: the method whose maps vary, by default
+    the gradient with its sign; samples: copies per picture, two or more; noise: the standard deviation of the Gaussian
+    noise, as a share of the picture's own range (its largest value less its smallest); noisy copies are not cut to
+    [0, 1].
+
+    The gradient of a linear model is the same everywhere and does not vary:
+
+    >>> from clearsight.testing import linear
+    >>> from clearsight.targets import ClassScore
+    >>> var_grad(linear([[3.0, -2.0], [0.0, 0.0]]), torch.rand(1, 1, 1, 2), ClassScore(0)).tolist()
+    [[[0.0, 0.0]]]
+    """
+    if samples < 2:
+        raise Refused(f"var-grad(samples={samples}): a variance needs at least two noisy copies of each picture")
+    mean, squares = torch.zeros_like(x[:, 0]), torch.zeros_like(x[:, 0])
+    for rows, numbers, maps in noisy_maps(model, x, target, inner, samples, noise):
+        for row, k, m in zip(rows.tolist(), numbers.tolist(), maps, strict=True):  # Welford 1962: nothing cancels
+            apart = m - mean[row]
+            mean[row] += apart / (k + 1)
+            squares[row] += apart * (m - mean[row])
+    return squares / (samples - 1)

@@ -1,0 +1,31 @@
+"""Fu, Hu, Dong, Guo, Gao & Li 2020, arXiv:2008.02312."""
+
+import torch
+from torch import Tensor
+
+from clearsight.classifier import Classifier
+from clearsight.layers import activations_and_gradients, enlarge
+from clearsight.methods import method
+from clearsight.targets import Target
+
+
+@method(paper="arXiv:2008.02312", claims="class-sensitive needs-convolutions")
+def xgrad_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
+    """The channels of one layer, weighted by their gradient where they are active, summed, rectified and enlarged.
+
+    x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in units of the target.  A channel's weight is its gradient averaged over
+    the places, each counted by the channel's share of activation there; a channel whose activations sum to 0 has none.
+    layer: the name of a module that gives feature maps; "auto" is the last one before pooling.
+
+    Behind one averaged channel of two places the gradient is half the weight:
+
+    >>> from clearsight.testing import pooled
+    >>> from clearsight.targets import ClassScore
+    >>> xgrad_cam(pooled([[4.0], [0.0]]), torch.tensor([[[[0.0, 1.0]]]]), ClassScore(0)).tolist()
+    [[[0.0, 2.0]]]
+    """
+    a, g = activations_and_gradients(model, x, target, layer)
+    places = tuple(range(2, a.dim()))
+    active = a.sum(places, keepdim=True)
+    weight = (g * a).sum(places, keepdim=True) / active.where(active != 0, torch.inf)
+    return enlarge((weight * a).sum(1).relu(), x.shape[2:]).float()

@@ -1,0 +1,99 @@
+"""Kapishnikov, Bolukbasi, Viégas & Terry 2019, arXiv:1906.02825, section 3 and algorithm 1."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from clearsight.classifier import Classifier
+from clearsight.errors import Refused
+from clearsight.explainers._path import path_gradients
+from clearsight.methods import method
+from clearsight.targets import Target
+
+SIDE = 224  # larger pictures are cut into regions at this size, for which the numbers below are meant
+SCALES = (50, 100, 150, 250, 500, 1200)  # of Felzenszwalb's method: larger ones give larger regions
+SIGMA, SMALLEST = 0.8, 150  # its smoothing, and the fewest pixels of a region
+RADIUS = 5  # pixels by which a region is grown, so that it holds its own edge
+FEWEST = 50  # pixels; a region that adds fewer is left out
+
+
+@method(paper="arXiv:1906.02825", claims="signed class-sensitive pictures-only")
+def xrai(model: Classifier, x: Tensor, target: Target, *, steps: int = 50) -> Tensor:
+    """Regions of the picture, taken in the order of their mean integrated gradients.
+
+    x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target per pixel: each pixel has the mean attribution of
+    what was new in the region that brought it in; what no region brings in has its own mean.  The attribution is that
+    of integrated gradients, the largest over the channels, the mean over two flat baselines: the picture's darkest and
+    its lightest value.  steps: of each of the two paths.  Regions are Felzenszwalb's at six scales, grown by 5 pixels
+    at 224.
+
+    Two halves, two regions; the left one is against the class, beside its lightest value:
+
+    >>> from clearsight.testing import linear
+    >>> from clearsight.targets import ClassScore
+    >>> x = torch.tensor([[[[0.5, 0.5, 1.0, 1.0]]]])
+    >>> xrai(linear([[8.0, 8.0, 4.0, 4.0], [0.0, 0.0, 0.0, 0.0]]), x, ClassScore(0)).tolist()
+    [[[-2.0, -2.0, 1.0, 1.0]]]
+    """
+    if x.dim() != 4:
+        raise Refused("xrai cuts pictures (B, C, H, W) into regions: use it on pictures, not on sequences or clips")
+    if steps < 1:
+        raise Refused(f"xrai(steps={steps}): at least one step")
+    ends = [x.flatten(1).amin(1), x.flatten(1).amax(1)]
+    paths = [path_gradients(model, x, target, end.view(-1, 1, 1, 1), steps) for end in ends]
+    density = ((paths[0] + paths[1]) / 2).amax(1)
+    maps = [_ranked(d.cpu().double().numpy(), _regions(picture)) for d, picture in zip(density, x.cpu(), strict=True)]
+    return torch.from_numpy(np.stack(maps)).to(x.device, torch.float32)
+
+
+def _regions(picture: Tensor) -> NDArray[np.bool_]:
+    """picture (C, H, W) -> overlapping regions (n, H * W).
+
+    A picture smaller than SIDE is not enlarged for it; areas are then meant as parts of the picture.
+    """
+    from scipy.ndimage import distance_transform_edt, find_objects
+    from skimage.segmentation import felzenszwalb
+
+    size = picture.shape[1:]
+    canvas = (min(size[0], SIDE), min(size[1], SIDE))
+    part = canvas[0] * canvas[1] / SIDE**2
+    seen = F.interpolate(picture[None], canvas, mode="bilinear", antialias=True)[0]
+    pixels = (seen.permute(1, 2, 0) * 2 - 1).double().numpy()
+    at = [((np.arange(s) + 0.5) * c / s).astype(int) for s, c in zip(size, canvas, strict=True)]
+    radius = round(RADIUS * part**0.5)
+    found = []
+    for scale in SCALES:
+        smallest = max(1, round(SMALLEST * part))
+        labels = felzenszwalb(pixels, scale=scale * part, sigma=SIGMA, min_size=smallest, channel_axis=-1)
+        for i, box in enumerate(find_objects(labels + 1)):
+            around = tuple(slice(max(s.start - radius, 0), s.stop + radius) for s in box)
+            grown = np.zeros(canvas, dtype=bool)
+            grown[around] = distance_transform_edt(labels[around] != i) <= radius
+            found.append(grown[np.ix_(*at)].ravel())
+    return np.stack(found)
+
+
+def _ranked(density: NDArray[np.float64], regions: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """density (H, W), regions (n, H * W) -> (H, W): again and again the region whose new pixels have the highest mean.
+
+    What each region would add is kept as a sum and a number of pixels, from which what is taken is subtracted: every
+    pixel is taken once, so all rounds together cost as much as one look at all regions.
+    """
+    flat = density.ravel()
+    fewest = FEWEST * flat.size / SIDE**2
+    fresh = np.ones(flat.size, dtype=bool)
+    sums, counts = regions @ flat, regions.sum(1).astype(float)
+    found = np.zeros_like(flat)
+    while (able := (counts >= fewest) & (counts > 0)).any():
+        gains = np.where(able, sums / np.maximum(counts, 1), -np.inf)
+        best = int(gains.argmax())
+        new = np.flatnonzero(regions[best] & fresh)
+        found[new] = gains[best]
+        fresh[new] = False
+        sums -= regions[:, new] @ flat[new]
+        counts -= regions[:, new].sum(1)
+    if fresh.any():
+        found[fresh] = flat[fresh].mean()
+    return found.reshape(density.shape)

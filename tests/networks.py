@@ -1,0 +1,86 @@
+"""Networks of the field with random weights, small enough to run, and what every explainer makes of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+from PIL import Image
+from torch import Tensor, nn
+
+from clearsight.classifier import Classifier, Preprocess
+from clearsight.errors import Refused
+from clearsight.methods import catalogue
+from clearsight.runner import explain
+from clearsight.targets import ClassScore
+
+NAMES = (
+    "alexnet", "vgg16_bn", "googlenet", "inception_v3", "resnet18", "resnet50", "resnext50_32x4d", "wide_resnet50_2",
+    "densenet121", "squeezenet1_1", "shufflenet_v2_x1_0", "mobilenet_v2", "mobilenet_v3_large", "mnasnet1_0",
+    "efficientnet_b0", "regnet_y_400mf", "convnext_tiny", "vit_b_16", "swin_t",
+)  # fmt: skip
+# few steps and masks: whether a method runs, not how well it does
+FEW = {"samples": 8, "steps": 4, "masks": 8, "iterations": 3, "window": 32, "cells": 3}
+
+
+def network(name: str) -> Classifier:
+    """The network of torchvision's name, with five classes, for pictures of 64 (Inception: 96) pixels.
+
+    Random weights alone let signals vanish on the way, so BatchNorm gets its statistics from noise, and heads that
+    begin at zero are drawn.
+    """
+    size = 96 if name == "inception_v3" else 64
+    extra = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    extra |= {"image_size": size} if name == "vit_b_16" else {}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = torchvision.models.get_model(name, weights=None, num_classes=5, **extra)
+        for m in net.modules():
+            if isinstance(m, nn.BatchNorm2d):
+                m.momentum = None
+            if isinstance(m, nn.Linear) and not bool(m.weight.any()):
+                nn.init.normal_(m.weight, std=0.05)
+        net.train()
+        with torch.no_grad():
+            net(torch.randn(8, 3, size, size))
+    return Classifier(net.eval(), Preprocess(size, (0.5,) * 3, (0.25,) * 3), tuple("abcde"), name)
+
+
+def pictures(model: Classifier) -> Tensor:
+    """Two pictures for it: smooth colours with noise."""
+    g = torch.Generator().manual_seed(1)
+    low = torch.rand(2, 3, 4, 4, generator=g)
+    smooth = nn.functional.interpolate(low, model.preprocess.size, mode="bilinear")
+    return (smooth + 0.1 * torch.rand(smooth.shape, generator=g)).clamp(0, 1)
+
+
+def references(folder: Path) -> Path:
+    """A folder of pictures to compare with, for the methods that need one."""
+    folder.mkdir(exist_ok=True)
+    for i in range(6):
+        noise = np.random.default_rng(i).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(noise).resize((96, 96), Image.Resampling.BICUBIC).save(folder / f"{i}.png")
+    return folder
+
+
+def spelled(name: str, folder: Path) -> str:
+    """A method with few steps, and with a folder of references where it wants one."""
+    options = catalogue("explainers")[name].options
+    words = [f"{k}={v}" for k, v in FEW.items() if k in options]
+    words += [f'references="{folder}"'] if "references" in options and options["references"].default == "" else []
+    return f"{name}({', '.join(words)})"
+
+
+def outcome(model: Classifier, name: str, folder: Path) -> str:
+    """ "works", or why the method is refused.  Anything else is an error."""
+    x = pictures(model)
+    try:
+        e = explain(model, x, spelled(name, folder), ClassScore([0, 1]))
+    except Refused as refused:
+        return str(refused).replace(model.source, "the network")
+    assert e.maps.shape == (2, *model.preprocess.size)
+    assert e.maps.isfinite().all()
+    assert all(m.max() > m.min() for m in e.maps), f"{name} says nothing about {model.source}"
+    return "works"
