@@ -248,12 +248,9 @@ RULES = {"plus": ("plus", 0), "alpha": ("alpha-beta", 1.5), "gamma": ("gamma", 0
 RULES |= {"box": ("box", 0), "epsilon": ("epsilon", 0.01)}
 
 
-def replica(model: Classifier, picture: Tensor, k: int, composite: str) -> np.ndarray:
-    """The map of one picture (C, H, W), rule by rule."""
+def stages(model: Classifier, picture: Tensor) -> dict:
+    """What stands in the bent network for one picture (C, H, W), and its layers as matrices."""
     net = model.net
-    words = [w for w in composite.split("-") if w != "beta"]
-    first, conv, dense = (RULES[w] for w in ((words[2], words[1], words[0]) if len(words) == 3 else words * 3))
-    by_sign = composite != "epsilon"
     mean, std = (np.array(v).reshape(2, 1, 1) for v in (MEAN, STD))
     pixels = (picture.double().numpy() - mean) / std
     low, high = ((np.full(pixels.shape, v) - mean) / std for v in (0.0, 1.0))
@@ -261,21 +258,42 @@ def replica(model: Classifier, picture: Tensor, k: int, composite: str) -> np.nd
 
     w1, there1, shape1 = matrix(net.a, pixels.shape)
     b1 = net.a.bias.detach().numpy().repeat(shape1[1] * shape1[2])
-    h = silu(w1 @ pixels.ravel() + b1)
+    drive = w1 @ pixels.ravel() + b1
+    h = silu(drive)
     w2, there2, shape2 = matrix(net.b, shape1)
     b2 = net.b.bias.detach().numpy().repeat(shape2[1] * shape2[2])
     branch = w2 @ h + b2
     after = silu(branch + h).reshape(shape2)
     pooled = (after[:, 1:, 1:] + after[:, :-1, 1:] + after[:, 1:, :-1] + after[:, :-1, :-1]) / 4
     w3, b3 = net.c.weight.detach().numpy(), net.c.bias.detach().numpy()
-    logits = w3 @ pooled.ravel() + b3
+    return {
+        "first": (pixels.ravel(), w1, there1, b1), "conv": (h, w2, there2, b2),
+        "last": (pooled.ravel(), w3, w3 == w3, b3), "box": (low.ravel(), high.ravel()), "logits": w3 @ pooled.ravel() + b3,
+        "drive": drive.reshape(shape1), "branch": branch, "after": after, "pooled": pooled.shape, "pixels": pixels.shape,
+    }  # fmt: skip
 
-    r = share_out(dense, pooled.ravel(), w3, w3 == w3, b3, np.where(np.arange(3) == k, logits, 0))
-    r = pool_out(after, r.reshape(pooled.shape), by_sign=by_sign).ravel()
-    r_branch, r_straight = sum_out([branch, h], r, by_sign=by_sign)
-    r = r_straight + share_out(conv, h, w2, there2, b2, r_branch)
-    r = share_out(first, pixels.ravel(), w1, there1, b1, r, low.ravel(), high.ravel())
-    return r.reshape(pixels.shape).sum(0)
+
+def way_back(at: dict, r: np.ndarray, first, conv, last, *, by_sign: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The map, and the relevance of the first layer's output; a rule is given x, w, there, b, r (and low and high)."""
+    r = last(*at["last"], r)
+    r = pool_out(at["after"], r.reshape(at["pooled"]), by_sign=by_sign).ravel()
+    r_branch, r_straight = sum_out([at["branch"], at["conv"][0]], r, by_sign=by_sign)
+    inner = r_straight + conv(*at["conv"], r_branch)
+    r = first(*at["first"], inner, *at["box"])
+    return r.reshape(at["pixels"]).sum(0), inner.reshape(at["drive"].shape)
+
+
+def rule(word: str):
+    return functools.partial(share_out, RULES[word])
+
+
+def replica(model: Classifier, picture: Tensor, k: int, composite: str) -> np.ndarray:
+    """The map of one picture (C, H, W), rule by rule."""
+    words = [w for w in composite.split("-") if w != "beta"]
+    first, conv, dense = ((words[2], words[1], words[0]) if len(words) == 3 else words * 3)  # fmt: skip
+    at = stages(model, picture)
+    start = np.where(np.arange(3) == k, at["logits"], 0)
+    return way_back(at, start, rule(first), rule(conv), rule(dense), by_sign=composite != "epsilon")[0]
 
 
 def bent() -> nn.Module:

@@ -24,18 +24,20 @@ EQUAL = 1e-6  # places that differ by less of a map's range count as equal: roun
 SLACK = 1e-4  # the same for chances, as a share of their spread
 
 
-def chances(target: Target, outputs: Tensor) -> Tensor:
+def chances(model: Classifier, target: Target, outputs: Tensor) -> Tensor:
     """How probable the model finds what is asked about: outputs (B, K) -> (B,).
 
     Of a class its probability, also where the target is its logit; of "a rather than b" the probability of a where only
-    the two are possible.  A target of another kind is taken as it stands.
+    the two are possible.  A regressor's values are taken as they are, and so is a target of another kind.
 
-    >>> chances(ClassScore(0), torch.tensor([[0.0, 0.0]])).item()
+    >>> from clearsight.testing import linear
+    >>> chances(linear([[1.0], [1.0]]), ClassScore(0), torch.tensor([[0.0, 0.0]])).item()
     0.5
     """
     if isinstance(target, ClassScore):
-        return ClassScore(target.index, of="prob")(outputs)
-    return target(outputs).sigmoid() if isinstance(target, Margin) else target(outputs)
+        return ClassScore(target.index)(model.chances(outputs))
+    odds = isinstance(target, Margin) and model.scores != "values"
+    return target(outputs).sigmoid() if odds else target(outputs)
 
 
 def stretched(maps: Tensor) -> Tensor:
@@ -118,10 +120,10 @@ def rises_through(
     share = x.new_tensor(levels)
     found = x.new_empty(len(x), len(share))
     with torch.no_grad():
-        before = chances(target, model(x)) if before is None else before
+        before = chances(model, target, model(x)) if before is None else before
         for rows, k in pairs(len(x), len(share)):
             masked = seen_through(model, x[rows], without_lowest(maps[rows], share[k]))
-            found[rows, k] = chances(target[rows], model(masked)) - before[rows]
+            found[rows, k] = chances(model, target[rows], model(masked)) - before[rows]
     return found
 
 

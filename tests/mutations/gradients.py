@@ -79,7 +79,7 @@ METHODS = {
 
 # what they stand on: (file, old text, new text, pytest's -k)
 CORE = [
-    ("explainers/_gradient.py", "target(model(z))", "target(model(z).softmax(1))", "saliency"),
+    ("explainers/_gradient.py", "score = target(out)", "score = target(out.softmax(1))", "saliency"),
     ("explainers/_path.py", "(k + 0.5) / steps", "(k + 1) / steps", "integrated_gradients"),
     ("explainers/_path.py", "total / steps * (x - begin)", "total / steps * x", "integrated_gradients"),
     ("explainers/_path.py", "total / steps * (x - begin)", "total / steps", "integrated_gradients"),

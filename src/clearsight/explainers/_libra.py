@@ -38,7 +38,7 @@ def references_for(
     known = library(model, words, layer)
     found = []
     for i in range(len(x)):
-        best = _least(known.logits, target[torch.full((len(known.logits),), i)], count, most)
+        best = _least(model, known.logits, target[torch.full((len(known.logits),), i)], count, most)
         if not len(best):
             (question, *_) = target[torch.tensor([i])].words(model.labels)
             raise Refused(
@@ -49,9 +49,9 @@ def references_for(
     return found
 
 
-def _least(logits: Tensor, target: Target, count: int, most: float) -> Tensor:
+def _least(model: Classifier, logits: Tensor, target: Target, count: int, most: float) -> Tensor:
     """The numbers of the references that show least of what is asked about: at most count, all below most."""
-    chance = chances(target, logits.double())
+    chance = chances(model, target, logits.double())
     order = chance.argsort(stable=True)
     return order[chance[order] < most][:count]
 
@@ -66,7 +66,7 @@ def _stand_ins(model: Classifier, x: Tensor, target: Target, layer: str, count: 
         versions = torch.cat([flat(model, x[:1]), *(out_of_order(x[i : i + 1], n) for n in PIECES)])
         with cut_at(model, layer, grad=False) as caught:
             logits = model(versions)
-        best = _least(logits, target[torch.full((len(versions),), i)], count, most)
+        best = _least(model, logits, target[torch.full((len(versions),), i)], count, most)
         best = best if len(best) else torch.zeros(1, dtype=torch.long)
         found.append(References(logits[best], caught[0][best]))
     return found

@@ -6,7 +6,7 @@ from torch import Tensor
 from clearsight import receipts
 from clearsight.batching import pairs
 from clearsight.classifier import Classifier
-from clearsight.explainers._gradient import pixel_gradients
+from clearsight.explainers._gradient import many_passes, pixel_gradients
 from clearsight.targets import Target
 
 
@@ -19,10 +19,11 @@ def path_gradients(model: Classifier, x: Tensor, target: Target, baseline: Tenso
     """
     begin = baseline.to(x).expand_as(x)
     total = torch.zeros_like(x)
-    for rows, k in pairs(len(x), steps, backward=True):
-        part = ((k + 0.5) / steps).to(x).view(-1, *[1] * (x.dim() - 1))
-        p = begin[rows] + part * (x[rows] - begin[rows])
-        total.index_add_(0, rows.to(x.device), pixel_gradients(model, p, target[rows]))
+    with many_passes(model, x, len(x) * steps):
+        for rows, k in pairs(len(x), steps, backward=True):
+            part = ((k + 0.5) / steps).to(x).view(-1, *[1] * (x.dim() - 1))
+            p = begin[rows] + part * (x[rows] - begin[rows])
+            total.index_add_(0, rows.to(x.device), pixel_gradients(model, p, target[rows]))
     return total / steps * (x - begin)
 
 

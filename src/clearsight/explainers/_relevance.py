@@ -39,6 +39,7 @@ class Linear:
     back: Callable[[Tensor, Tensor], Tensor]
     low: Tensor | None = None  # what x is for a black and for a white picture; only where pixels come in
     high: Tensor | None = None
+    pictures: int = 1
 
 
 Shares = tuple[Tensor, Tensor]  # the relevance of x, and how much of z's relevance was handed on to it (of z's shape)
@@ -50,7 +51,7 @@ class Rules:
     """Which rule holds where.
 
     by_sign: sums and averages are shared among the terms that have the sign of the sum.  last: what becomes of the rule
-    that holds in the layer that gives the logits.
+    of a linear layer that no other one comes after.
     """
 
     first: Rule
@@ -208,7 +209,7 @@ def stable(z: Tensor, share: float = TINY) -> Tensor:
     """z (B, ...), moved away from 0 by a share of its root mean square in each picture."""
     places = tuple(range(1, z.dim()))
     norm = torch.linalg.vector_norm(z, dim=places, keepdim=True)
-    size = norm * (share / math.sqrt(max(z[0].numel(), 1))) + torch.finfo(z.dtype).tiny
+    size = norm * (share / math.sqrt(max(z[0].numel(), 1))) + max(1e-20, torch.finfo(z.dtype).tiny)
     return torch.copysign(size, z).add_(z)
 
 
@@ -298,6 +299,14 @@ def gamma(size: float) -> Rule:
     return rule
 
 
+def influence(op: Linear, r: Tensor) -> Shares:
+    """In proportion to the size of each input's part, whichever its sign."""
+    parts = [(op.x.abs(), op.weight.abs())]
+    z = total(op, parts)
+    s = r / stable(z)
+    return handed_back(op, parts, s), z.mul_(s)
+
+
 def flat(op: Linear, r: Tensor) -> Shares:
     """LRP-flat: the same for every input that the operation reads."""
     parts = [(torch.ones_like(op.x), torch.ones_like(op.weight))]
@@ -353,7 +362,7 @@ def _linear(walk: Walk, node: fx.Node, args: Any, kwargs: Any, r: Tensor, is_fir
         if rule is box:
             low, high = (_for_a_flat_picture(walk, source, level) for level in (0.0, 1.0))
             op = replace(op, low=low, high=high)
-    if rules.last is not None and _ends(walk.graph, node):
+    if rules.last is not None and node in _last_layers(walk.graph):
         rule = rules.last(rule)
     share, handed = rule(op, r)
     walk.keep(r, handed)
@@ -377,15 +386,18 @@ def _as_linear(walk: Walk, node: fx.Node, args: Any, kwargs: Any) -> tuple[Linea
             return out
 
         column = (-1,) + (1,) * (z.dim() - 2)
-        return Linear(x, z, weight, none if bias is None else bias.view(column), forward, back), _node(node.args[0])
+        added = none if bias is None else bias.view(column)
+        return Linear(x, z, weight, added, forward, back, pictures=walk.pictures), _node(node.args[0])
     added, at = (args[0] * kwargs.get("beta", 1), 1) if name == "addmm" else (none, 0)
     a, b = args[at], args[at + 1]
     if name == "linear":
         added, b = (args[2] if len(args) > 2 and args[2] is not None else none), b.mT
     times = kwargs.get("alpha", 1)
     if node.args[at] in walk.graph.moving:
-        return Linear(a, z, b * times, added, lambda v, w: v @ w, lambda s, w: s @ w.mT), _node(node.args[at])
-    return Linear(b, z, a * times, added, lambda v, w: w @ v, lambda s, w: w.mT @ s), _node(node.args[at + 1])
+        op = Linear(a, z, b * times, added, lambda v, w: v @ w, lambda s, w: s @ w.mT, pictures=walk.pictures)
+        return op, _node(node.args[at])
+    op = Linear(b, z, a * times, added, lambda v, w: w @ v, lambda s, w: w.mT @ s, pictures=walk.pictures)
+    return op, _node(node.args[at + 1])
 
 
 def _node(a: Any) -> fx.Node:
@@ -398,14 +410,16 @@ def _is_dense(node: fx.Node, op: Linear, pictures: int) -> bool:
     return word(node) != "convolution" and op.z.numel() == pictures * op.z.shape[-1]
 
 
-def _ends(graph: Graph, node: fx.Node) -> bool:
-    """Whether only the end comes after, moved about at most."""
-    while node is not graph.end:
-        users = [u for u in node.users if u in graph.moving]
-        if len(users) != 1 or word(users[0]) not in _MOVES | _UNTOUCHED:
-            return False
-        node = users[0]
-    return True
+def _last_layers(graph: Graph) -> set[fx.Node]:
+    """The linear operations that no other one comes after."""
+    before: set[fx.Node] = set()
+    last: set[fx.Node] = set()
+    for node in reversed(graph.nodes):
+        if word(node) in _LINEAR and node not in before:
+            last.add(node)
+        if word(node) in _LINEAR or node in before:
+            before.update(node.all_input_nodes)
+    return last
 
 
 def _first_layers(graph: Graph) -> set[fx.Node]:

@@ -8,7 +8,7 @@ from clearsight.batching import pairs
 from clearsight.classifier import Classifier
 from clearsight.errors import Refused
 from clearsight.explainers._background import background
-from clearsight.explainers._gradient import pixel_gradients
+from clearsight.explainers._gradient import many_passes, pixel_gradients
 from clearsight.methods import method
 from clearsight.targets import Target
 
@@ -51,15 +51,16 @@ def gradient_shap(
     chance = draws.uniform(x.new_empty(len(x), samples, 2))  # all at once: taking turns with the noise, it would differ
     them = None if references is None else background(model, x, references)
     total = torch.zeros_like(x)
-    for rows, k in pairs(len(x), samples, backward=True):
-        part, which = (chance[rows, k, i].view(-1, *along) for i in (0, 1))
-        if them is not None:
-            begin = them[(which.flatten() * len(them)).long()]
-        else:
-            begin = which if baseline is None else torch.full_like(which, baseline)
-        end = x[rows]
-        if noise:
-            end = end + sigma[rows] * draws.normal(end, rows)
-        g = pixel_gradients(model, begin + part * (end - begin), target[rows])
-        total.index_add_(0, rows.to(x.device), g * (end - begin))
+    with many_passes(model, x, len(x) * samples):
+        for rows, k in pairs(len(x), samples, backward=True):
+            part, which = (chance[rows, k, i].view(-1, *along) for i in (0, 1))
+            if them is not None:
+                begin = them[(which.flatten() * len(them)).long()]
+            else:
+                begin = which if baseline is None else torch.full_like(which, baseline)
+            end = x[rows]
+            if noise:
+                end = end + sigma[rows] * draws.normal(end, rows)
+            g = pixel_gradients(model, begin + part * (end - begin), target[rows])
+            total.index_add_(0, rows.to(x.device), g * (end - begin))
     return (total / samples).sum(1)

@@ -48,7 +48,7 @@ def guided_integrated_gradients(
     end = x.flatten(1).double()  # 200 small steps must add up, and a value must know when it has arrived
     begin = torch.full_like(x.flatten(1), baseline).double()
     here, total = begin.clone(), torch.zeros_like(end)
-    for step in range(steps):
+    for step in range(steps):  # BatchNorm is not folded: values are chosen by rank, which rounding would change
         g = pixel_gradients(model, here.to(x).view_as(x), target).flatten(1).double()
         before = here
         here = _advance(here, g.abs(), begin, end, (step + 1) / steps, fraction, max_dist)

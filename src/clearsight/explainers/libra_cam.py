@@ -73,11 +73,13 @@ def libra_cam(
     check_threshold(threshold, "libra-cam")
     if count < 1 or not 0 < most <= 1:
         raise Refused(f"libra-cam(count={count}, most={most:g}): at least one reference, and a probability above 0")
+    if model.scores == "values":
+        raise Refused("libra-cam asks how probable a class is, and the model gives values: use grad-cam")
     layer = find_layer(model, x, layer)
     a, g = activations_and_gradients(model, x, target, layer)
     with torch.no_grad():
         logits = model(x)
-        before = chances(target, logits)
+        before = chances(model, target, logits)
         them = references_for(model, x, target, layer, references, count, most)
         base = torch.cat([_base_maps(a[i], g[i], r.activations) for i, r in enumerate(them)])
         owner = torch.cat([torch.full((len(r.logits),), i) for i, r in enumerate(them)])
@@ -90,7 +92,7 @@ def libra_cam(
         else:
             found, chosen = without_lowest(found, threshold), found.new_full((len(x),), threshold)
         receipts.note("threshold", chosen)
-        _note(target, logits, them, base, owner, keep)
+        _note(model, target, logits, them, base, owner, keep)
     return found
 
 
@@ -105,11 +107,13 @@ def _kept(model: Classifier, x: Tensor, target: Target, maps: Tensor, owner: Ten
     for k, _ in pairs(len(maps), 1):
         rows = owner[k]
         masked = seen_through(model, x[rows], enlarge(maps[k], x.shape[2:]).to(x))
-        rises[k] = chances(target[rows], model(masked)) - before[rows]
+        rises[k] = chances(model, target[rows], model(masked)) - before[rows]
     return torch.cat([worth_keeping(rises[owner == i]) for i in range(len(x))]).cpu()
 
 
-def _note(target: Target, logits: Tensor, them: list[References], base: Tensor, owner: Tensor, keep: Tensor) -> None:
+def _note(
+    model: Classifier, target: Target, logits: Tensor, them: list[References], base: Tensor, owner: Tensor, keep: Tensor
+) -> None:
     score = target(logits)
     residual, chance = [], []
     for i, r in enumerate(them):
@@ -118,7 +122,7 @@ def _note(target: Target, logits: Tensor, them: list[References], base: Tensor, 
         same = target[torch.full((len(kept),), i)]
         gap = score[i] - same(away)
         residual.append((base[owner == i][kept].flatten(1).sum(1) - gap).mean())
-        chance.append(chances(same, away).mean())
+        chance.append(chances(model, same, away).mean())
     receipts.note("references", torch.tensor([len(r.logits) for r in them]))
     receipts.note("references kept", torch.stack([keep[owner == i].sum() for i in range(len(them))]))
     receipts.note("probability in references", torch.stack(chance))

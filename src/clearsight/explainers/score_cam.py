@@ -64,7 +64,7 @@ def _weights(model: Classifier, x: Tensor, target: Target, a: Tensor, *, of_the_
     """The weight of each channel, (B, K)."""
 
     def score(question: Target, outputs: Tensor) -> Tensor:
-        return chances(question, outputs) if of_the_class else question(outputs)
+        return chances(model, question, outputs) if of_the_class else question(outputs)
 
     values = a.flatten(2)
     says_something = values.amax(2) > values.amin(2)

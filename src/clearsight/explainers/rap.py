@@ -1,0 +1,67 @@
+"""Nam, Gur, Choi, Wolf & Lee 2020, arXiv:1904.00605."""
+
+from torch import Tensor
+
+from clearsight.classifier import Classifier
+from clearsight.explainers._relevance import (
+    Linear,
+    Rules,
+    Shares,
+    box,
+    handed_back,
+    influence,
+    relevance,
+    signed_parts,
+    stable,
+    total,
+)
+from clearsight.methods import method
+from clearsight.targets import Target
+
+
+@method(paper="arXiv:1904.00605", claims="signed class-sensitive")
+def rap(model: Classifier, x: Tensor, target: Target) -> Tensor:
+    """Relative attributing propagation: units of much influence, of either sign, against units of little.
+
+    x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target, to which the map sums up; what is missing is the
+    receipt "conservation residual".
+
+    The last layer shares out the logit by the size of each input's part in it, whichever its sign.  Every layer before
+    hands all relevance R on along the positive parts (their sum is P), and again R N / (P + N) along the negative ones
+    (of size N).  What that is too much is taken off all units that have any, the same off each, so that units of little
+    influence become negative.  The pixels' layer shares out by zB, between black and white.
+
+    Biases get nothing.  Where a layer sees values of both signs, as after SiLU, parts are positive or negative by the
+    sign of value times weight.  Sums of branches, averages and gates are as in lrp, and so are the networks taken.
+
+    A linear layer with parts 1.5 and -0.5 has a logit of 1, shared out 3 to 1:
+
+    >>> import torch
+    >>> from clearsight.testing import linear
+    >>> from clearsight.targets import ClassScore
+    >>> m = rap(linear([[3.0, -1.0], [0.0, 0.0]]), torch.tensor([[[[0.5, 0.5]]]]), ClassScore(0))
+    >>> [round(v, 4) for v in m.flatten().tolist()]
+    [0.75, 0.25]
+    """
+    r, _ = relevance(model, x, target, Rules(box, relative, relative, last=lambda _rule: influence))
+    return r.sum(1)
+
+
+def relative(op: Linear, r: Tensor) -> Shares:
+    """All along the positive parts, in part along the negative ones too; then shifted to the sum that came in."""
+    up, down = op.weight.clamp(min=0), op.weight.clamp(max=0)
+    helping, hindering = signed_parts(op, up, down), signed_parts(op, -down, -up)
+    z = total(op, helping)
+    share = handed_back(op, helping, r / stable(z))
+    share = share + handed_back(op, hindering, r / stable(z + total(op, hindering)))
+    return shifted(share, r, op.pictures)
+
+
+def shifted(share: Tensor, r: Tensor, pictures: int) -> Shares:
+    """Shares with the same taken from each that is not 0, so that in every picture they sum to what r sums to."""
+    each = share.reshape(pictures, -1)
+    there = each != 0
+    number = there.sum(1, keepdim=True)
+    missing = r.reshape(pictures, -1).sum(1, keepdim=True) - each.sum(1, keepdim=True)
+    handed = (r.reshape(pictures, -1) * (number > 0)).view(r.shape)
+    return (each + there * (missing / number.clamp_min(1))).view(share.shape), handed
