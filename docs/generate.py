@@ -22,6 +22,7 @@ def on_files(files: Files, config: Any) -> Files:
         "contributing.md": (ROOT / "CONTRIBUTING.md").read_text(),
         "changelog.md": (ROOT / "CHANGELOG.md").read_text(),
         "command-line.md": _commands(),
+        "libra.md": (ROOT / "benchmarks" / "libra_table.md").read_text(),
     }
     for name, text in texts.items():
         files.append(File.generated(config, name, content=text))

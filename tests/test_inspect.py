@@ -293,10 +293,9 @@ class Branches(Reuses):
 @pytest.mark.parametrize(
     ("net", "part"),
     [
-        (Net(nn.ReLU(inplace=True)), "act works in place: fine"),
-        (Reuses(), "act run more than once in a pass: fine, but methods that change each ReLU's backward pass"),
-        (Branches(), "act run more than once"),
-        (Functional(), "2 ReLUs are functional (F.relu): fine, but not seen by"),
+        (Branches().eval(), "cannot be taken apart into its operations"),
+        (Branches().eval(), "DeepLIFT and guided gradients are refused"),
+        (Net(nn.SiLU()).eval(), "its activations are silu: guided-backprop, deconvnet and guided-grad-cam"),
         (Net().requires_grad_(False), "all parameter tensors are frozen: fine"),
         (Net().train(), "is in training mode: it is run in eval mode"),
     ],
@@ -308,12 +307,11 @@ def test_what_is_unusual_but_works_is_a_note(net: nn.Module, part: str) -> None:
     assert f"note: {found.notes[0]}" in found.lines()
 
 
-def test_forward_that_cannot_be_traced_is_said_to_be_unknown() -> None:
-    class Asks(Net):
-        def maps(self, x: Tensor) -> Tensor:
-            return super().maps(x) if x.sum() > -1e9 else x
-
-    assert look(Asks().eval()).notes == ("forward cannot be traced (TraceError): whether it calls F.relu is not known",)
+@pytest.mark.parametrize(
+    "net", [Net(nn.ReLU(inplace=True)), Reuses(), Functional()], ids=["in place", "reused", "F.relu"]
+)
+def test_relus_of_every_kind_are_no_matter(net: nn.Module) -> None:
+    assert look(net.eval()).notes == ()
 
 
 def test_sequences_and_one_channel() -> None:

@@ -605,13 +605,6 @@ def test_target_layer(home, name, size, layer, shape):
     assert e.maps.shape == (1, size, size)
 
 
-@pytest.mark.parametrize("name", ["vit_b_16", "swin_t"])
-def test_networks_of_attention_are_refused_for_grad_cam(name):
-    model, x = network("torchvision", name, 224)
-    with pytest.raises(Refused, match=r"conv_proj|features\.0\.0.*attention"):
-        explain(model, x, "grad-cam", ClassScore(0))
-
-
 class Own(nn.Module):
     """One ReLU for everything, and a branch beside the last convolution."""
 

@@ -268,8 +268,9 @@ def stages(model: Classifier, picture: Tensor) -> dict:
     w3, b3 = net.c.weight.detach().numpy(), net.c.bias.detach().numpy()
     return {
         "first": (pixels.ravel(), w1, there1, b1), "conv": (h, w2, there2, b2),
-        "last": (pooled.ravel(), w3, w3 == w3, b3), "box": (low.ravel(), high.ravel()), "logits": w3 @ pooled.ravel() + b3,
-        "drive": drive.reshape(shape1), "branch": branch, "after": after, "pooled": pooled.shape, "pixels": pixels.shape,
+        "last": (pooled.ravel(), w3, w3 == w3, b3), "logits": w3 @ pooled.ravel() + b3,
+        "box": (low.ravel(), high.ravel()), "drive": drive.reshape(shape1), "branch": branch, "after": after,
+        "pooled": pooled.shape, "pixels": pixels.shape,
     }  # fmt: skip
 
 

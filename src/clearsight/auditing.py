@@ -34,7 +34,7 @@ def noted(pictures: Pictures, model: Classifier) -> Pictures:
             "picture by picture with clearsight explain"
         )
     notes = []
-    for problem in inspect(model).problems:
+    for problem in inspect(model, apart=False).problems:
         if "probabilities" in problem.what:
             raise Refused(f"{problem.what}: {problem.mend}")
         notes.append(f"The model: {problem.what}; {problem.mend}.")

@@ -48,8 +48,7 @@ def stretched(maps: Tensor) -> Tensor:
     """
     rows = maps.flatten(1)
     low, high = rows.amin(1, keepdim=True), rows.amax(1, keepdim=True)
-    spread = high - low
-    return torch.where(spread > 0, (rows - low) / spread.clamp_min(torch.finfo(maps.dtype).tiny), 0).view(maps.shape)
+    return ((rows - low) / (high - low).clamp_min(torch.finfo(maps.dtype).tiny)).view(maps.shape)
 
 
 def seen_through(model: Classifier, x: Tensor, masks: Tensor) -> Tensor:
@@ -160,8 +159,8 @@ class Measures:
 def measures(change: Tensor) -> Measures:
     """API, APD, IR and DR from how much each picture's chance changed, (B,): absolute, and strict both ways.
 
-    >>> measures(torch.tensor([0.25, -0.5, 0.0])).fall.tolist()
-    [0.0, 0.5, 0.0]
+    >>> measures(torch.tensor([0.25, -0.5, 0.0])).rise.tolist()
+    [0.25, 0.0, 0.0]
     """
     return Measures(change.clamp_min(0), (-change).clamp_min(0), (change > 0).float(), (change < 0).float())
 

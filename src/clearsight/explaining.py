@@ -76,13 +76,16 @@ def explain_pictures(
                 "forwards": e.forwards,
                 "backwards": e.backwards,
                 "seconds": round(e.seconds, 3),
+                "receipts": {k: v.tolist() for k, v in e.receipts.items()},
             }
             for n, e in zip(_file_names(e.method for e in found), found, strict=True)
         ]
         answers = top(model, logits[0], 3)
         told.append({"picture": picture.name, "sheet": str(sheet), "answers": answers, "maps": maps})
         said = ", ".join(map(_say, answers))
-        lines += [f"{picture.name}: {said}", *(f"  left out: {r}" for r in refused), f"  {sheet}"]
+        lines += [f"{picture.name}: {said}", *(f"  left out: {r}" for r in refused)]
+        lines += [f"  {e.method}: {name} {_list(v)}" for e in found for name, v in e.receipts.items()]
+        lines.append(f"  {sheet}")
     progress("explaining", len(pictures), len(pictures))
     lines = [*(f"left out {b['file']}: {b['reason']}" for b in broken), *lines]
     if where is None:
@@ -146,6 +149,10 @@ def named(pictures: Iterable[Picture]) -> Iterator[tuple[Picture, str]]:
             stem = f"{base}-{n}"
         taken.add(stem.lower())
         yield p, stem
+
+
+def _list(values: Tensor) -> str:
+    return ", ".join(f"{v:.3g}" for v in values.tolist())
 
 
 def _file_names(methods: Iterable[str]) -> Iterator[str]:

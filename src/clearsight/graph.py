@@ -22,6 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from clearsight import passes
 from clearsight.classifier import Classifier
 from clearsight.errors import Refused
+from clearsight.tokens import as_maps
 
 Values = dict[fx.Node, Any]
 Rule = Callable[["Graph", fx.Node, tuple[Any, ...], dict[str, Any]], Any]  # another way to run a node on its arguments
@@ -224,8 +225,8 @@ def _marking(model: Classifier, layer: str) -> Iterator[None]:
     def hook(_module: nn.Module, _inputs: Any, out: Any) -> Tensor:
         if not isinstance(out, Tensor):
             raise Refused(f"layer {layer} gives a {type(out).__name__}, not a tensor: name another with layer=")
-        marked: Tensor = mark(out)
-        return marked
+        maps, back = as_maps(out, model.preprocess.size)
+        return back(mark(maps))
 
     handle = model.net.get_submodule(layer).register_forward_hook(hook)
     try:

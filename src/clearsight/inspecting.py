@@ -9,11 +9,10 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from clearsight import draws
+from clearsight import draws, tracing
 from clearsight.classifier import Classifier, Preprocess
 from clearsight.dryrun import Layer, Problem, dry_run, probes, reason
 from clearsight.errors import Refused
-from clearsight.tracing import activation_notes
 
 if TYPE_CHECKING:
     from clearsight.data import Pictures
@@ -79,10 +78,11 @@ class Inspection:
         return [*told, "", f"{len(self.problems)} to mend:", *found]
 
 
-def inspect(model: Classifier, pictures: Pictures | None = None) -> Inspection:
+def inspect(model: Classifier, pictures: Pictures | None = None, *, apart: bool = True) -> Inspection:
     """Look at a model, and run it a few times on noise.  Never fails: what fails is named in the problems.
 
     The model comes back as it was.  pictures: also say how many they are and which of their classes it does not know.
+    apart: also try to take it apart into its operations, which takes seconds.
     """
     net = model.net
     problems = [*_labels(model), *_weights(net)]
@@ -94,7 +94,7 @@ def inspect(model: Classifier, pictures: Pictures | None = None) -> Inspection:
         with model.undisturbed(), draws.seeded(0, x[:1]):
             layer, candidates, found = dry_run(model, x)
             problems += found
-            notes += activation_notes(model, x)
+            notes += tracing.notes(model, x) if apart and not problems else []
     except Exception as e:  # the guard itself complains, or there is no memory for one picture
         problems.append(Problem(f"running the network disturbs it: {reason(e)}", "forward must change nothing"))
     if pictures is not None:

@@ -16,6 +16,7 @@ from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd, _Av
 from clearsight.classifier import Classifier
 from clearsight.errors import Refused, nearest
 from clearsight.targets import Target
+from clearsight.tokens import as_maps, layout
 
 _POOLS = (_AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd, _AvgPoolNd, _MaxPoolNd, nn.Dropout, nn.Dropout2d, nn.Identity)
 
@@ -59,8 +60,10 @@ def target_layer(model: Classifier, x: Tensor) -> str:
     x (B, C, *S).  Found by one forward pass: the last convolution whose output still has more than one place, then on
     through what follows at the same resolution (normalisation, activation, the block and the stage around them).
     One branch of a block is no answer, nor is a module that runs several times: everything must pass through the layer.
-    Refused for networks without convolutions, and for those that go on with attention, where the last convolution
-    only cuts the picture into patches.
+    A transformer, whose last convolution only cuts the picture into patches, is read where its tokens were last mixed:
+    at the last layer through which everything passes and at whose places the scores still have a slope.
+
+    Refused for networks without any such layer.
     """
     seen = walk(model, x[:1])
 
@@ -68,12 +71,15 @@ def target_layer(model: Classifier, x: Tensor) -> str:
         return s.shape is not None and len(s.shape) == x.dim() and max(s.shape[2:]) > 1
 
     last = max((i for i, s in enumerate(seen) if s.convolves and spatial(s)), default=None)
+    tokens = _last_tokens(model, x[:1], seen[-1 if last is None else last :])
+    if tokens:
+        return tokens
     if last is None:
         raise Refused(
             f"{model.source or 'the network'} has no convolution with more than one place: class-activation methods "
             "need feature maps; name a layer that has them with layer=, or use a gradient or perturbation method"
         )
-    if any("attention" in s.kind.lower() for s in seen[last + 1 :]):
+    if any(_attends(s) for s in seen[last + 1 :]):
         raise Refused(
             f"after its last convolution ({seen[last].name}) {model.source or 'the network'} goes on with attention: "
             "name a layer with feature maps with layer=, or use a gradient or perturbation method"
@@ -83,6 +89,38 @@ def target_layer(model: Classifier, x: Tensor) -> str:
     size = (seen[last].shape or ())[2:]
     names = [s.name for s in kept if s in seen[:last] or (s.shape or ())[2:] == size]
     return next((name for name in reversed(names) if _everything_passes(model, x[:1], name)), seen[last].name)
+
+
+def _attends(s: Seen) -> bool:
+    return "attention" in s.kind.lower()
+
+
+def _last_tokens(model: Classifier, x: Tensor, seen: list[Seen]) -> str:
+    """The last layer of a transformer whose places matter; "" where no tokens, or no attention, come after all.
+
+    The places of a network's last block often matter no more: its scores are read from the class token alone.
+    """
+    size = model.preprocess.size
+    rows = [s for s in seen if s.shape is not None and layout(s.shape, size) is not None]
+    if not any(_attends(s) for s in seen) and not any(len(s.shape or ()) == 3 for s in rows):
+        return ""
+    runs = Counter(s.name for s in seen)
+    for s in reversed(rows):
+        if (
+            runs[s.name] == 1
+            and not s.pools
+            and _everything_passes(model, x, s.name)
+            and _places_matter(model, x, s.name)
+        ):
+            return s.name
+    return ""
+
+
+def _places_matter(model: Classifier, x: Tensor, layer: str) -> bool:
+    with cut_at(model, layer, grad=True) as caught, torch.enable_grad():
+        out = model(x.detach())
+    top = out.amax(1).sum()
+    return bool(caught) and top.requires_grad and bool(torch.autograd.grad(top, caught[0])[0].any())
 
 
 def _everything_passes(model: Classifier, x: Tensor, layer: str) -> bool:
@@ -109,7 +147,7 @@ def find_layer(model: Classifier, x: Tensor, layer: str) -> str:
 
 @contextmanager
 def cut_at(model: Classifier, layer: str, *, grad: bool) -> Iterator[list[Tensor]]:
-    """Catch what the layer gives, in the list that is yielded.  With grad, the graph begins there.
+    """Catch what the layer gives, as feature maps, in the list that is yielded.  With grad, the graph begins there.
 
     What runs after the layer works on a copy, so that an in-place ReLU behind it cannot change what was caught.
     """
@@ -120,8 +158,9 @@ def cut_at(model: Classifier, layer: str, *, grad: bool) -> Iterator[list[Tensor
             raise Refused(f"layer {layer} gives a {type(out).__name__}, not a tensor: name another with layer=")
         if caught:
             raise Refused(f"layer {layer} runs more than once in a forward pass: name another with layer=")
-        caught.append(out.detach().requires_grad_(grad))
-        return caught[0].clone()
+        maps, back = as_maps(out.detach(), model.preprocess.size)
+        caught.append(maps.clone().requires_grad_(grad))
+        return back(caught[0].clone())
 
     handle = model.net.get_submodule(layer).register_forward_hook(hook)
     try:

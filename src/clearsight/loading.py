@@ -94,9 +94,8 @@ def read_labels(labels: str | Path | list[str] | tuple[str, ...], least: int = 2
     else:
         found, source = list(labels), "labels"
     if not isinstance(found, list) or len(found) < least or not all(isinstance(n, str) and n.strip() for n in found):
-        raise Refused(
-            f"{source}: give a list of at least {('no', 'one name', 'two names')[least]}, none empty, in the order of the network's scores"
-        )
+        names = ("", "one name", "two names")[least]
+        raise Refused(f"{source}: give a list of at least {names}, none empty, in the order of the network's scores")
     return tuple(n.strip() for n in found)
 
 

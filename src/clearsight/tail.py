@@ -13,6 +13,7 @@ from clearsight.classifier import Classifier
 from clearsight.errors import Refused
 from clearsight.graph import Graph, Values, graph_of
 from clearsight.layers import cut_at
+from clearsight.tokens import as_maps
 
 Rest = Callable[[Tensor, Tensor], Tensor]
 
@@ -47,7 +48,7 @@ def whole(model: Classifier, x: Tensor, layer: str) -> Rest:
 
     def run(rows: Tensor, values: Tensor) -> Tensor:
         def hook(_module: nn.Module, _inputs: Any, out: Tensor) -> Tensor:
-            return values.to(out)
+            return as_maps(out, model.preprocess.size)[1](values.to(out))
 
         handle = model.net.get_submodule(layer).register_forward_hook(hook)
         try:

@@ -62,7 +62,7 @@ CORE = [
     ("calibrating.py", "outstanding if bool(outstanding.any()) else torch.ones_like(better)", "outstanding", "filter"),
     ("calibrating.py", "ClassScore(target.index)(model.chances(outputs))", "target(outputs)", "margin or libra_cam"),
     ("calibrating.py", "target(outputs).sigmoid() if odds", "target(outputs) if odds", "margin"),
-    ("calibrating.py", "torch.where(spread > 0,", "torch.where(spread >= 0,", "stretched or libra"),
+    ("calibrating.py", "(high - low).clamp_min(torch.finfo(maps.dtype).tiny)", "(high - low)", "stretched"),
     ("calibrating.py", "(change > 0).float()", "(change >= 0).float()", "measures"),
     ("explainers/_libra.py", "order[chance[order] < most][:count]", "order[:count]", "libra_cam"),
     ("explainers/_libra.py", "order[chance[order] < most][:count]", "order[chance[order] < most]", "libra_cam"),
@@ -84,7 +84,7 @@ CORE = [
     ("tail.py", 'if "taken apart" not in str(e):', 'if "taken apart" in str(e):', "ablation"),
     ("tail.py", 'if "taken apart" not in str(e):', "if False:", "ablation"),
     ("tail.py", "value[rows] for node", "value[rows * 0] for node", "ablation"),
-    ("tail.py", "return values.to(out)", "return out", "ablation"),
+    ("tail.py", "values.to(out)", "out", "ablation"),
     ("tail.py", "if node in graph.moving and node not in changed:", "if False:", "ablation"),
     ("tail.py", "if last[used] is node and used not in wanted:", "if last[used] is node:", "ablation"),
 ]

@@ -14,14 +14,9 @@ from clearsight.errors import Refused
 from clearsight.graph import Graph, graph_of, word
 from clearsight.layers import gradients
 from clearsight.targets import Target
+from clearsight.tracing import SMOOTH
 
 Backward = Callable[[Tensor, Tensor], Tensor]  # the gradient from above, and where the ReLU is open -> what goes down
-
-_OTHERS = frozenset(
-    {
-        "leaky_relu", "_prelu_kernel", "elu", "celu", "selu", "gelu", "silu", "mish", "hardswish", "softplus", "tanh",
-    }
-)  # fmt: skip
 
 
 def rectified_gradient(model: Classifier, x: Tensor, target: Target, backward: Backward, name: str) -> Tensor:
@@ -31,7 +26,7 @@ def rectified_gradient(model: Classifier, x: Tensor, target: Target, backward: B
     """
     graph = graph_of(model, x[:1])
     relus = [n for n in graph.nodes if n in graph.moving and _range(n) is not None]
-    others = sorted({word(n) for n in graph.nodes if n in graph.moving and word(n) in _OTHERS})
+    others = sorted({word(n).strip("_") for n in graph.nodes if n in graph.moving and word(n) in SMOOTH})
     if others or not relus:
         has = f"has {', '.join(others)}" if others else "has none"
         raise Refused(f"{name} is defined for ReLU, and this network {has}: use saliency or integrated-gradients")

@@ -44,7 +44,8 @@ def libra_cam(
     references: a folder of pictures, as the model's training data (a CSV and "demo" are taken too; of splits, train).
     For each class those are taken that the model finds least probable to show it.  Without a folder there are
     stand-ins, which are ours and not the paper's: the mean colour alone, and the picture itself cut into 2, 3, 4, 6, 8,
-    12 and 16 pieces along each side, in another order.  They say less: see benchmarks/libra_table.md.  count: how many
+    12 and 16 pieces along each side, in another order.  For the demo model they do as well by the paper's measures (see
+    benchmarks/libra_table.md), but they compare the picture with itself, not with other pictures.  count: how many
     references for each picture.  most: only references to which the model gives the class a probability below it (if
     no stand-in has one, the mean colour remains).  filtering: keep only maps that make the class more probable where
     the picture is seen through them, and are not much worse than the mean of these (see calibrating.worth_keeping);
