@@ -274,9 +274,15 @@ def pair(request: pytest.FixtureRequest) -> tuple[Classifier, Classifier]:
 
 
 @pytest.mark.parametrize("name", EXPLAINERS)
-def test_the_map_is_that_of_the_same_network_without_the_trap(pair: tuple[Classifier, Classifier], name: str) -> None:
+def test_the_map_is_that_of_the_same_network_without_the_trap(
+    pair: tuple[Classifier, Classifier], name: str, request: pytest.FixtureRequest
+) -> None:
     trap, clean = pair
     x = pictures()
+    if "needs-relu" in cs.catalogue("explainers")[name].claims and "SiLU" in request.node.name:
+        with untouched(trap.net, x), pytest.raises(Refused, match="is defined for ReLU"):
+            cs.explain(trap, x, spelled(name), cs.ClassScore(0))
+        return
     target = cs.ClassScore([0, 1, 2])
     calls = [parse(spelled(name), "explainers")]
     if NEEDS_A_LINEAR_HEAD & calls[0].method.claims:
@@ -290,7 +296,8 @@ def test_the_map_is_that_of_the_same_network_without_the_trap(pair: tuple[Classi
             found = cs.explain(trap, x, call, target)
         assert bool(found.maps.any()), "a map of zeros tests nothing"
         right = cs.explain(clean, x, found.method, target)  # spelled with the layer that was found
-        torch.testing.assert_close(found.maps, right.maps, rtol=1e-4, atol=1e-6)
+        learned = "perturbation" in name and "probabilities" in request.node.name  # rounding is learned as well
+        torch.testing.assert_close(found.maps, right.maps, rtol=1e-4, atol=5e-3 if learned else 1e-6)
 
 
 @pytest.mark.parametrize("name", ATTACKS)

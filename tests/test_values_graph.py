@@ -102,7 +102,7 @@ NETS = {
     ),
     "statistics of the picture": (
         lambda: nn.Sequential(
-            conv(), nn.InstanceNorm2d(4, affine=True), nn.GELU(), nn.GroupNorm(2, 4),
+            conv(), nn.InstanceNorm2d(4, affine=True), nn.InstanceNorm2d(4), nn.GELU(), nn.GroupNorm(2, 4),
             nn.InstanceNorm2d(4, track_running_stats=True), nn.Flatten(), nn.Linear(384, 3),
         ),
         {},

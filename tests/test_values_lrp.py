@@ -122,11 +122,11 @@ def test_epsilon_fades_weak_outputs():
 
 
 def test_epsilon_without_biases_is_gradient_times_input():
-    """Also through max-pooling, sums of branches and concatenation; the input is the normalised picture."""
+    """Also through max-pooling, differences of branches and concatenation; the input is the normalised picture."""
 
     def forward(s, x):
         h = s.a(x).relu()
-        h = F.max_pool2d((s.b(h) + h).relu(), 3, 2, ceil_mode=True)
+        h = F.max_pool2d(torch.sub(h, s.b(h), alpha=2).relu(), 3, 2, ceil_mode=True)
         h = torch.cat([s.c(h).relu(), h], 1)
         return s.d(F.avg_pool2d(h, 2).flatten(1))
 
@@ -410,6 +410,18 @@ def test_batch_norm_is_part_of_the_convolution(composite):
     for k in range(3):
         found, wanted = (lrp(m, x, ClassScore(k), composite) for m in (model, folded))
         torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-5)
+
+
+def test_channels_last_changes_nothing():
+    """Pooling to one place is recorded in another way for that order of memory."""
+    model, x = made(lambda: nn.Sequential(
+        nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(4, 3)))  # fmt: skip
+    last = Classifier(
+        model.net.to(memory_format=torch.channels_last), model.preprocess, model.labels, channels_last=True
+    )
+    found, wanted = (lrp(m, x, ClassScore(1), "epsilon-plus-flat") for m in (last, model))
+    torch.testing.assert_close(found, wanted)
 
 
 def test_a_gate_gets_nothing():

@@ -179,7 +179,7 @@ def test_rap_keeps_what_dead_units_cannot_take():
     net = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.Conv2d(2, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2))
     net[0].bias.data[:] = -100.0
     net[2].bias.data[:] = 1.0
-    net[5].weight.data.abs_()
+    net[5].weight.data.abs_().mul_(100)
     model = Classifier(net, Preprocess((1, 2), (0.0,), (1.0,)), ("a", "b"))
     for method in ("rap", "lrp", "contrastive-lrp"):
         assert (explain(model, torch.rand(2, 1, 1, 2), method, ClassScore(0)).maps == 0).all()

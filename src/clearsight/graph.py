@@ -282,6 +282,7 @@ def _prepared(recorded: fx.GraphModule, *, fold: bool) -> Graph:
             constants[node] = graph.run(node, {}, 0)
     if fold:
         _without_batch_norm(graph)
+    _with_log_softmax(graph)
     g.eliminate_dead_code()
     graph.end = next(n for n in g.nodes if n.op == "output").all_input_nodes[0]
     graph.nodes = [n for n in g.nodes if n.op == "call_function" and n not in constants]
@@ -314,6 +315,22 @@ def _grows(node: fx.Node) -> bool:
 def copied(into: Tensor, source: Tensor) -> Tensor:
     """What a tensor is after source was written over it; unlike aten.copy, gradients flow through it."""
     return source.to(into.dtype).expand_as(into)
+
+
+def _with_log_softmax(graph: Graph) -> None:
+    """The logarithm of probabilities, by which they become logits, is one operation with the softmax before it."""
+    g = graph.owner.graph
+    for node in list(g.nodes):
+        if node.op != "call_function" or word(node) != "log":
+            continue
+        source = node.args[0]
+        while isinstance(source, fx.Node) and source.op == "call_function" and word(source) in ("clamp_min", "clamp"):
+            source = source.args[0]
+        if isinstance(source, fx.Node) and source.op == "call_function" and word(source) == "_softmax":
+            with g.inserting_before(node):
+                new = g.call_function(aten._log_softmax.default, tuple(source.args))
+            graph.moving.add(new)
+            node.replace_all_uses_with(new)
 
 
 def affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:

@@ -39,89 +39,97 @@ _RULES, _GRAPH = "test_values_lrp or test_values_relevance", "test_values_graph"
 _RAP = "test_values_relevance and rap"
 
 # what the methods stand on: (file, old text, new text, pytest's -k)
-CORE = [
-    ("explainers/_relevance.py", old, new, _RULES)
-    for old, new in (
-        ("self.kept + self._each(r) - self._each(handed)", "self.kept"),
-        ("not bool((residual.abs() <= LOST).all())", "False"),
-        ("not bool((residual.abs() <= LOST).all())", "bool((residual.abs() > LOST).any())"),
-        ("walk.kept / whole * begin.sum(1).sign()", "walk.kept / whole"),
-        ("return slope(target, logits) * logits", "return slope(target, logits)"),
-        ("logits / logits.abs().amax(1, keepdim=True).clamp_min(1e-12)", "logits"),
-        ("torch.copysign(size, z).add_(z)", "z + size"),
-        ("max(1e-20, torch.finfo(z.dtype).tiny)", "torch.finfo(z.dtype).tiny"),
-        ("norm * (share / math.sqrt(max(z[0].numel(), 1)))", "share"),
-        ("(op.z - op.bias).mul_(s)", "op.z * s"),
-        ("up, handed_up = positive(op, alpha * r)", "up, handed_up = positive(op, r)"),
-        ("positive(negated(op), (alpha - 1) * r)", "positive(op, (alpha - 1) * r)"),
-        ("positive(negated(op), (alpha - 1) * r)", "positive(replace(op, weight=-op.weight), (alpha - 1) * r)"),
-        ("s = r / stable(z + op.bias.clamp(min=0))", "s = r / stable(z)"),
-        ("s = r / stable(z + op.bias.clamp(min=0))", "s = r / stable(z + op.bias)"),
-        ("if not op.x.numel() or bool(op.x.amin() >= 0):", "if True:"),
-        ("(op.x.clamp(max=0), for_negative)]", "(op.x.clamp(max=0), for_positive)]"),
-        ("is_positive = op.z >= 0", "is_positive = op.z >= -1e9"),
-        ("plain + size * (plain - favoured)", "plain + size * favoured"),
-        ("op.bias.clamp(min=0), op.bias.clamp(max=0)) * size + op.bias", "op.bias, op.bias) * 0 + op.bias"),
-        ("signed_parts(op, more_down, more_up)", "signed_parts(op, more_up, more_down)"),
-        ("[(torch.ones_like(op.x), torch.ones_like(op.weight))]", "[(op.x.abs(), torch.ones_like(op.weight))]"),
-        ("(op.x - op.high, op.weight.clamp(max=0))", "(op.x - op.low, op.weight.clamp(max=0))"),
-        ("op.x.abs(), op.weight.abs()", "op.x.abs(), op.weight.clamp(min=0)"),
-        ("for level in (0.0, 1.0))", "for level in (-1.0, 1.0))"),
-        ("((level - mean) / std)", "(level - mean)"),
-        ("rules.dense if _is_dense(node, op, walk.pictures) else rules.conv", "rules.conv"),
-        ("        rule = rules.first\n", "        pass\n"),
-        ("if word(node) in _LINEAR and node not in before:", "if node is graph.end:"),
-        ('(-1 if word(node) == "sub" else 1)', "1"),
-        ("if walk.rules.by_sign:", "if True:"),
-        ("if walk.rules.by_sign and bool((x < 0).any())", "if bool((x < 0).any())"),
-        ("if walk.rules.by_sign and bool((x < 0).any()) and bool((x > 0).any()):", "if False:"),
-        ("    walk.keep(r, s * z)\n", "    walk.keep(r, r)\n    s = s * 0.5\n"),
-        ("if ranks[0] > ranks[1] else", "if ranks[0] < ranks[1] else"),
-    )
-] + [
-    ("explainers/rap.py", old, new, _RAP)
-    for old, new in (
-        ("Rules(box, relative", "Rules(relative, relative"),
-        ("last=lambda _rule: influence", "last=None"),
-        ("signed_parts(op, -down, -up)", "signed_parts(op, -down, -down)"),
-        ("stable(z + total(op, hindering))", "stable(total(op, hindering))"),
-        ("r / stable(z))\n    share = share", "0 * r / stable(z))\n    share = share"),
-        ("there * (missing / number.clamp_min(1))", "missing / each.shape[1]"),
-        ("each + there * (missing / number.clamp_min(1))", "each"),
-        ("* (number > 0)", "* 1"),
-    )
-] + [
-    ("graph.py", old, new, _GRAPH)
-    for old, new in (
-        ("graph is None or of != weights or not _agree(graph, z, wanted)", "graph is None"),
-        ("graph is None or of != weights or not _agree(graph, z, wanted)", "graph is None or of != weights"),
-        ("graph is None or of != weights or not _agree", "graph is None or not _agree"),
-        ("graph is None or of != weights or not _agree(graph, z, wanted)", "True"),
-        ("known[key] = graph, weights", "pass"),
-        ("key = (tuple(x.shape[1:]), x.device, layer,", "key = (tuple(x.shape[1:]), x.device,"),
-        ("x.device, layer, fold,", "x.device, layer,"),
-        ("            if not _agree(graph, z, wanted):\n", "            if False:\n"),
-        ("(*net.parameters(), *net.buffers())", "(*net.parameters(),)"),
-        ("return self.fixed + self.each * pictures", "return self.fixed + self.each * 2"),
-        ("if torch.Tag.nondeterministic_seeded in", "if torch.Tag.core in () and"),
-        ("if target is aten.copy.default:", "if False:"),
-        ('if word(node) == "as_strided_":', "if False:"),
-        ("if len(marked) > 1:", "if False:"),
-        ('if "tracing tensor" in str(e) or "data-dependent" in str(e):', "if False:"),
-        ('if word(node) != "convolution" or len(node.users) != 1 or node.args[6]:',
-         'if word(node) != "convolution" or node.args[6]:'),
-        ('if word(node) != "convolution" or len(node.users) != 1 or node.args[6]:',
-         'if word(node) != "convolution" or len(node.users) != 1:'),
-        ("or node.args[3] is None:", "or False:"),
-        ("(var + args[-1]).rsqrt()", "var.rsqrt()"),
-        ("shift = -mean * scale + (0 if beta is None else beta)", "shift = -mean * scale"),
-        ("shift if bias is None else bias * scale + shift", "shift if bias is None else bias + shift"),
-        ("shift if bias is None else bias * scale + shift", "shift"),
-        ("not torch.equal(a, b)", "False"),
-        ("if end not in moving:", "if False:"),
-        ("if len(two.graph.nodes) != len(three.graph.nodes):", "if False:"),
-        ("node not in moving and not _grows(node)", "node not in moving"),
-        ("found: Values = {self.start: z} | (given or {})", "found: Values = {self.start: z}"),
-        ("passes.note(len(z))", "pass"),
-    )
-]  # fmt: skip
+CORE = (
+    [
+        ("explainers/_relevance.py", old, new, _RULES)
+        for old, new in (
+            ("self.kept + self._each(r) - self._each(handed)", "self.kept"),
+            ("not bool((residual.abs() <= LOST).all())", "False"),
+            ("not bool((residual.abs() <= LOST).all())", "bool((residual.abs() > LOST).any())"),
+            ("walk.kept / whole * begin.sum(1).sign()", "walk.kept / whole"),
+            ("return slope(target, logits) * logits", "return slope(target, logits)"),
+            ("logits / logits.abs().amax(1, keepdim=True).clamp_min(1e-12)", "logits"),
+            ("torch.copysign(size, z).add_(z)", "z + size"),
+            ("max(1e-20, torch.finfo(z.dtype).tiny)", "torch.finfo(z.dtype).tiny"),
+            ("norm * (share / math.sqrt(max(z[0].numel(), 1)))", "share"),
+            ("(op.z - op.bias).mul_(s)", "op.z * s"),
+            ("up, handed_up = positive(op, alpha * r)", "up, handed_up = positive(op, r)"),
+            ("positive(negated(op), (alpha - 1) * r)", "positive(op, (alpha - 1) * r)"),
+            ("positive(negated(op), (alpha - 1) * r)", "positive(replace(op, weight=-op.weight), (alpha - 1) * r)"),
+            ("s = r / stable(z + op.bias.clamp(min=0))", "s = r / stable(z)"),
+            ("s = r / stable(z + op.bias.clamp(min=0))", "s = r / stable(z + op.bias)"),
+            ("if not op.x.numel() or bool(op.x.amin() >= 0):", "if True:"),
+            ("(op.x.clamp(max=0), for_negative)]", "(op.x.clamp(max=0), for_positive)]"),
+            ("is_positive = op.z >= 0", "is_positive = op.z >= -1e9"),
+            ("plain + size * (plain - favoured)", "plain + size * favoured"),
+            ("op.bias.clamp(min=0), op.bias.clamp(max=0)) * size + op.bias", "op.bias, op.bias) * 0 + op.bias"),
+            ("signed_parts(op, more_down, more_up)", "signed_parts(op, more_up, more_down)"),
+            ("[(torch.ones_like(op.x), torch.ones_like(op.weight))]", "[(op.x.abs(), torch.ones_like(op.weight))]"),
+            ("(op.x - op.high, op.weight.clamp(max=0))", "(op.x - op.low, op.weight.clamp(max=0))"),
+            ("op.x.abs(), op.weight.abs()", "op.x.abs(), op.weight.clamp(min=0)"),
+            ("for level in (0.0, 1.0))", "for level in (-1.0, 1.0))"),
+            ("((level - mean) / std)", "(level - mean)"),
+            ("rules.dense if _is_dense(node, op, walk.pictures) else rules.conv", "rules.conv"),
+            ("        rule = rules.first\n", "        pass\n"),
+            ("if word(node) in _LINEAR and node not in before:", "if node is graph.end:"),
+            ('(-1 if word(node) == "sub" else 1)', "1"),
+            ("if walk.rules.by_sign:", "if True:"),
+            ("if walk.rules.by_sign and bool((x < 0).any())", "if bool((x < 0).any())"),
+            ("if walk.rules.by_sign and bool((x < 0).any()) and bool((x > 0).any()):", "if False:"),
+            ("    walk.keep(r, s * z)\n", "    walk.keep(r, r)\n    s = s * 0.5\n"),
+            ("if ranks[0] > ranks[1] else", "if ranks[0] < ranks[1] else"),
+        )
+    ]
+    + [
+        ("explainers/rap.py", old, new, _RAP)
+        for old, new in (
+            ("Rules(box, relative", "Rules(relative, relative"),
+            ("last=lambda _rule: influence", "last=None"),
+            ("signed_parts(op, -down, -up)", "signed_parts(op, -down, -down)"),
+            ("stable(z + total(op, hindering))", "stable(total(op, hindering))"),
+            ("r / stable(z))\n    share = share", "0 * r / stable(z))\n    share = share"),
+            ("there * (missing / number.clamp_min(1))", "missing / each.shape[1]"),
+            ("each + there * (missing / number.clamp_min(1))", "each"),
+            ("* (number > 0)", "* 1"),
+        )
+    ]
+    + [
+        ("graph.py", old, new, _GRAPH)
+        for old, new in (
+            ("graph is None or of != weights or not _agree(graph, z, wanted)", "graph is None"),
+            ("graph is None or of != weights or not _agree(graph, z, wanted)", "graph is None or of != weights"),
+            ("graph is None or of != weights or not _agree", "graph is None or not _agree"),
+            ("graph is None or of != weights or not _agree(graph, z, wanted)", "True"),
+            ("known[key] = graph, weights", "pass"),
+            ("key = (tuple(x.shape[1:]), x.device, layer,", "key = (tuple(x.shape[1:]), x.device,"),
+            ("x.device, layer, fold,", "x.device, layer,"),
+            ("            if not _agree(graph, z, wanted):\n", "            if False:\n"),
+            ("(*net.parameters(), *net.buffers())", "(*net.parameters(),)"),
+            ("return self.fixed + self.each * pictures", "return self.fixed + self.each * 2"),
+            ("if torch.Tag.nondeterministic_seeded in", "if torch.Tag.core in () and"),
+            ("if target is aten.copy.default:", "if False:"),
+            ("if len(marked) > 1:", "if False:"),
+            ('if "tracing tensor" in str(e) or "data-dependent" in str(e):', "if False:"),
+            (
+                'if word(node) != "convolution" or len(node.users) != 1 or node.args[6]:',
+                'if word(node) != "convolution" or node.args[6]:',
+            ),
+            (
+                'if word(node) != "convolution" or len(node.users) != 1 or node.args[6]:',
+                'if word(node) != "convolution" or len(node.users) != 1:',
+            ),
+            ("or node.args[3] is None:", "or False:"),
+            ("(var + args[-1]).rsqrt()", "var.rsqrt()"),
+            ("shift = -mean * scale + (0 if beta is None else beta)", "shift = -mean * scale"),
+            ("shift if bias is None else bias * scale + shift", "shift if bias is None else bias + shift"),
+            ("shift if bias is None else bias * scale + shift", "shift"),
+            ("not torch.equal(a, b)", "False"),
+            ("if end not in moving:", "if False:"),
+            ("if len(two.graph.nodes) != len(three.graph.nodes):", "if False:"),
+            ("node not in moving and not _grows(node)", "node not in moving"),
+            ("found: Values = {self.start: z} | (given or {})", "found: Values = {self.start: z}"),
+            ("passes.note(len(z))", "pass"),
+        )
+    ]
+)
+CORE += [("graph.py", 'if word(node) == "as_strided_":', "if False:", "channels_last")]

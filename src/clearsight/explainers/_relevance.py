@@ -72,6 +72,7 @@ class Walk:
     normal: tuple[tuple[float, ...], tuple[float, ...]]  # the preprocessing's mean and std
     relevance: dict[fx.Node, Tensor] = field(default_factory=dict)
     kept: Tensor = field(default_factory=lambda: torch.zeros(()))
+    stop: fx.Node | None = None  # where the walk ends, if not at the picture
 
     def give(self, node: Any, share: Tensor) -> None:
         if node in self.graph.moving:
@@ -81,6 +82,12 @@ class Walk:
     def keep(self, r: Tensor, handed: Tensor) -> None:
         """What of r was not handed on.  Added up at the outputs, so that it says nothing of what the inputs got."""
         self.kept = self.kept + self._each(r) - self._each(handed)
+
+    def beside(self) -> Tensor:
+        """What is still on its way when a walk stops at a layer: it went past that by other branches, (B,)."""
+        goal = self.stop or self.graph.start
+        left = [self._each(r) for node, r in self.relevance.items() if node is not goal]
+        return torch.stack(left).sum(0) if left else torch.zeros_like(self.kept)
 
     def _each(self, t: Tensor) -> Tensor:
         """The sum for each picture, (B,)."""
@@ -115,12 +122,13 @@ def relevance(
         logits = values[graph.end].float()
         begin = parts_of(target, logits) if start is None else start(logits)
         walk = Walk(graph, values, rules, len(x), (model.preprocess.mean, model.preprocess.std))
+        walk.stop = graph.marked if layer else None
         walk.give(graph.end, begin.to(values[graph.end].dtype))
-        found = back_to(walk, graph.marked if layer else None)
+        found = back_to(walk)
     passes.note(0, len(x))
     whole = begin.abs().sum(1).clamp_min(1e-12)
     size = torch.maximum(whole, found.abs().flatten(1).sum(1))
-    residual = (begin.sum(1) - walk.kept - found.flatten(1).sum(1)) / size
+    residual = (begin.sum(1) - walk.kept - walk.beside() - found.flatten(1).sum(1)) / size
     if not bool((residual.abs() <= LOST).all()):
         raise Refused(
             f"{100 * float(residual.abs().max()):.2g} % of the relevance was lost in {model.source or 'the network'}: "
@@ -129,7 +137,7 @@ def relevance(
     receipts.note("conservation residual", residual)
     if start is None:
         receipts.note("kept by biases", walk.kept / whole * begin.sum(1).sign())
-    return found, walk.values[graph.marked if layer and graph.marked else graph.start].float()
+    return found, walk.values[walk.stop or graph.start].float()
 
 
 def parts_of(target: Target, logits: Tensor) -> Tensor:
@@ -154,9 +162,9 @@ def slope(target: Target, logits: Tensor) -> Tensor:
     return g
 
 
-def back_to(walk: Walk, stop: fx.Node | None) -> Tensor:
-    """Walk the nodes back to the start, or to a node on the way, and return its relevance."""
-    graph = walk.graph
+def back_to(walk: Walk) -> Tensor:
+    """Walk the nodes back to the start, or to where it stops, and return the relevance there."""
+    graph, stop = walk.graph, walk.stop
     first = _first_layers(graph)
     for node in reversed(graph.nodes):
         if node is stop:
@@ -180,7 +188,7 @@ def _step(walk: Walk, node: fx.Node, r: Tensor, is_first: bool) -> None:
         _sum(walk, node, args, kwargs, r)
     elif name in ("mul", "div"):
         walk.give(_signal(walk, node), _like(r, walk.values[_signal(walk, node)]))
-    elif name in _UNTOUCHED:
+    elif name in _UNTOUCHED or (name in _FINAL and node is walk.graph.end):
         walk.give(node.args[0], r)
     elif name in _AVERAGES:
         _average(walk, node, args, kwargs, r)
@@ -350,6 +358,7 @@ _MOVES = frozenset(
     }
 )  # fmt: skip
 _PARTS = frozenset({"max_pool2d_with_indices", "max_pool3d_with_indices", "adaptive_max_pool2d", "adaptive_max_pool3d"})
+_FINAL = frozenset({"_log_softmax"})  # what takes the same from all scores of a picture
 _GATES = ("sigmoid", "hardsigmoid", "_softmax", "tanh", "hardtanh")
 
 

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from clearsight.classifier import Classifier
+from clearsight.errors import Refused
 from clearsight.explainers._relevance import Linear, Rule, Rules, Shares, box, negated, plus, raised_class, relevance
 from clearsight.methods import method
 from clearsight.targets import Target
@@ -36,6 +37,8 @@ def contrastive_lrp(
     """
 
     def start(logits: Tensor) -> Tensor:
+        if logits.shape[1] < 2:
+            raise Refused("contrastive-lrp sets a class against the others, and the model has one output: use lrp")
         chosen = one_hot(raised_class(target, logits), logits.shape[1])
         size = (chosen * logits).sum(1, keepdim=True).abs()
         others = (1 - chosen) / (logits.shape[1] - 1) if kind == "clrp1" else 0
