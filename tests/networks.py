@@ -26,23 +26,23 @@ FEW = {"samples": 8, "steps": 4, "masks": 8, "iterations": 3, "window": 32, "cel
 
 
 def network(name: str) -> Classifier:
-    """The network of torchvision's name, with five classes, for pictures of 64 (Inception: 96) pixels.
+    """The network of torchvision's name, with five classes, for pictures of 64 (Inception: 128) pixels.
 
     Random weights alone let signals vanish on the way, so BatchNorm gets its statistics from noise, and heads that
     begin at zero are drawn.
     """
-    size = 96 if name == "inception_v3" else 64
+    size = 128 if name == "inception_v3" else 64
     extra = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     extra |= {"image_size": size} if name == "vit_b_16" else {}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        net = torchvision.models.get_model(name, weights=None, num_classes=5, **extra)
+        net = torchvision.models.get_model(name, weights=None, num_classes=5, **extra).eval()
         for m in net.modules():
             if isinstance(m, nn.BatchNorm2d):
+                m.train()
                 m.momentum = None
             if isinstance(m, nn.Linear) and not bool(m.weight.any()):
                 nn.init.normal_(m.weight, std=0.05)
-        net.train()
         with torch.no_grad():
             net(torch.randn(8, 3, size, size))
     return Classifier(net.eval(), Preprocess(size, (0.5,) * 3, (0.25,) * 3), tuple("abcde"), name)

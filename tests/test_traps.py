@@ -24,19 +24,13 @@ from clearsight.runner import resolve
 EXPLAINERS = sorted(cs.catalogue("explainers"))
 ATTACKS = sorted(cs.catalogue("attacks"))
 NEEDS_A_LINEAR_HEAD = {"needs-a-linear-head"}  # behind the feature maps: none of the nets here has one
-FAST = {
-    "integrated-gradients": "(steps=4)",
-    "guided-integrated-gradients": "(steps=4)",
-    "smooth-grad": "(samples=4)",
-    "var-grad": "(samples=4)",
-    "gradient-shap": "(samples=4)",
-    "occlusion": "(window=6, stride=6)",
-    "pgd": "(steps=3, restarts=2)",
-}
+FAST = {"steps": 4, "samples": 12, "window": 6, "stride": 6, "masks": 12, "iterations": 6, "cells": 3, "restarts": 2}
 
 
 def spelled(name: str) -> str:
-    return name + FAST.get(name, "")
+    """An explainer or an attack with few steps."""
+    options = {**cs.catalogue("attacks"), **cs.catalogue("explainers")}[name].options
+    return f"{name}({', '.join(f'{k}={v}' for k, v in FAST.items() if k in options)})"
 
 
 def convs() -> list[nn.Module]:
@@ -296,7 +290,7 @@ def test_the_map_is_that_of_the_same_network_without_the_trap(
             found = cs.explain(trap, x, call, target)
         assert bool(found.maps.any()), "a map of zeros tests nothing"
         right = cs.explain(clean, x, found.method, target)  # spelled with the layer that was found
-        learned = "perturbation" in name and "probabilities" in request.node.name  # rounding is learned as well
+        learned = "perturbation" in name  # rounding is learned as well
         torch.testing.assert_close(found.maps, right.maps, rtol=1e-4, atol=5e-3 if learned else 1e-6)
 
 
@@ -401,6 +395,10 @@ def test_grey_long_and_one_dimensional_inputs_with_two_classes(
     pre = Preprocess(shape[1:], (0.5,) * shape[0], (0.25,) * shape[0])
     trap = model(net(), labels=("no", "yes"), preprocess=pre)
     x = pictures(3, shape)
+    if name in EXPLAINERS and "pictures-only" in cs.catalogue("explainers")[name].claims and len(shape) != 3:
+        with untouched(trap.net, x), pytest.raises(Refused, match=f"{name}.*pictures"):
+            cs.explain(trap, x, spelled(name), cs.ClassScore(0))
+        return
     with untouched(trap.net, x):
         if name in ATTACKS:
             y = trap(x).argmax(1)
@@ -451,7 +449,8 @@ def test_a_method_that_writes_into_the_pictures_or_the_weights_does_no_harm() ->
 def test_unfrozen_parameters_still_learn_afterwards() -> None:
     net = Net(nn.ReLU(inplace=True))
     for name in EXPLAINERS:
-        cs.explain(model(net), pictures(), spelled(name), cs.ClassScore(0))
+        if not NEEDS_A_LINEAR_HEAD & cs.catalogue("explainers")[name].claims:
+            cs.explain(model(net), pictures(), spelled(name), cs.ClassScore(0))
     net.train()
     net(pictures()).sum().backward()
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in net.parameters())

@@ -186,14 +186,19 @@ def activations_and_gradients(model: Classifier, x: Tensor, target: Target, laye
     return a.detach(), g
 
 
-def gradients(score: Tensor, at: Tensor, where: str = "the pixels") -> tuple[Tensor]:
-    """d (sum of score) / d at, or a refusal that says why there is none."""
+def flowing(score: Tensor, where: str = "the pixels") -> Tensor:
+    """The score itself, refused where no gradient flows back from it."""
     if not score.requires_grad:
         raise Refused(
             f"no gradient flows back to {where}: part of the network's forward runs under torch.no_grad() or detaches; "
             "let it flow, name a later layer with layer=, or use a perturbation method such as occlusion"
         )
-    (g,) = torch.autograd.grad(score, at, torch.ones_like(score), allow_unused=True)
+    return score
+
+
+def gradients(score: Tensor, at: Tensor, where: str = "the pixels") -> tuple[Tensor]:
+    """d (sum of score) / d at, or a refusal that says why there is none."""
+    (g,) = torch.autograd.grad(flowing(score, where), at, torch.ones_like(score), allow_unused=True)
     if g is None:
         raise Refused(f"the target does not depend on {where}: use another layer or method")
     return (g,)

@@ -41,7 +41,7 @@ CORE = [
     ("draws.py", "np.random.set_state(numpy)", "pass", "chance"),
     ("draws.py", "random.setstate(python)", "pass", "chance"),
     ("draws.py", "with torch.random.fork_rng(devices=gpus()):", "if True:", "chance"),
-    ("layers.py", "return caught[0].clone()", "return caught[0]", "grad-cam or grad_cam"),
+    ("layers.py", "return back(caught[0].clone())", "return back(caught[0])", "grad-cam or grad_cam"),
     ("layers.py", "align_corners=False", "align_corners=True", "grad-cam or grad_cam"),
     ("layers.py", "torch.ones_like(score)", "torch.ones_like(score) / len(score)", "saliency or grad_cam"),
     ("layers.py", "and runs[s.name] == 1", "", "runs_once"),
@@ -73,7 +73,7 @@ CORE = [
     ("classifier.py", "b.copy_(was)", "pass", "buffers"),
     ("classifier.py", "left = _restore_hooks(modules, hooks)", "left = 0", "disturbs"),
     ("classifier.py", "if (p._version, p.data_ptr()) != (v, at)]", "if False]", "disturbs"),
-    ("classifier.py", "x = (x - mean) / std", "x = x / std - mean", "grad_cam"),
+    ("classifier.py", "return (x - mean) / std", "return x / std - mean", "grad_cam"),
     (
         "fill.py",
         "model.preprocess.mean if value is None",

@@ -11,7 +11,7 @@ METHODS = {
         ("_to_one(tried)", "_to_one(-tried)"),
         ("/ unit[here]", ""),
         ("1 - enlarge(mask, sides)", "enlarge(mask, sides)"),
-        ("- target[rows](model(seen))", "+ target[rows](model(seen))"),
+        ("loss = loss - flowing(", "loss = loss + flowing("),
         ("kept[here, which] = target[rows](", "kept[here, which] = target[rows * 0]("),
         ('mode="replicate"', 'mode="reflect"'),
         ("places.clamp_(0, 1)", "pass"),

@@ -11,7 +11,7 @@ from clearsight.batching import pairs
 from clearsight.classifier import Classifier
 from clearsight.errors import Refused
 from clearsight.fill import blurred
-from clearsight.layers import enlarge, gradients
+from clearsight.layers import enlarge, flowing, gradients
 from clearsight.methods import method
 from clearsight.targets import Target
 
@@ -85,7 +85,7 @@ def extremal_perturbation(
                 seen = _between([level[here] for level in levels], 1 - enlarge(mask, sides))
                 flat = mask.flatten(1)
                 loss = weight * (flat - _ranked(flat.detach(), wanted)).square().mean(1)
-                loss = loss - target[rows](model(seen)) / unit[here]
+                loss = loss - flowing(target[rows](model(seen))) / unit[here]
             (g,) = gradients(loss, places)
             places.grad += g
         adam.step()

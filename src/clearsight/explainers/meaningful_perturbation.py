@@ -8,7 +8,7 @@ from clearsight.batching import pairs
 from clearsight.classifier import Classifier
 from clearsight.errors import Refused
 from clearsight.fill import blurred
-from clearsight.layers import enlarge, gradients
+from clearsight.layers import enlarge, flowing, gradients
 from clearsight.methods import method
 from clearsight.targets import Target
 
@@ -64,7 +64,7 @@ def meaningful_perturbation(
                 large = enlarge(m, x.shape[2:])[:, None]
                 seen = large * x[here] + (1 - large) * blur[here]
                 seen = seen + noise * std * draws.normal(x[here], rows)
-                loss = target[rows](model(seen)) / unit[here] + l1 * (1 - m).abs().flatten(1).mean(1)
+                loss = flowing(target[rows](model(seen))) / unit[here] + l1 * (1 - m).abs().flatten(1).mean(1)
                 loss = loss + tv * _roughness(m)
             (g,) = gradients(loss, mask)
             mask.grad += g
