@@ -2,25 +2,15 @@
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from clearsight.classifier import Classifier, Preprocess
 from clearsight.runner import attack, explain
 from clearsight.targets import ClassScore
+from workshop import Whole
 
 pytestmark = [pytest.mark.peer, pytest.mark.filterwarnings("ignore")]  # they warn of much
-
-
-class Whole(nn.Module):
-    """A Classifier as a module, for libraries that want one."""
-
-    def __init__(self, model: Classifier) -> None:
-        super().__init__()
-        self.net, self.model = model.net, model
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.model(x)
 
 
 @pytest.fixture

@@ -9,21 +9,11 @@ from clearsight.explainers.eigen_cam import _first_component
 from clearsight.layers import cut_at, enlarge
 from clearsight.runner import explain
 from clearsight.targets import ClassScore
+from workshop import Whole
 
 pytestmark = [pytest.mark.peer, pytest.mark.filterwarnings("ignore")]  # it warns of much
 
 CLASSES = [3, 700]
-
-
-class Whole(nn.Module):
-    """A Classifier as a module."""
-
-    def __init__(self, model: Classifier) -> None:
-        super().__init__()
-        self.net, self.model = model.net, model
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.model(x)
 
 
 @pytest.fixture(scope="module")

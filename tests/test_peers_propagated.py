@@ -2,24 +2,14 @@
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from clearsight.classifier import Classifier, Preprocess
 from clearsight.runner import explain
 from clearsight.targets import ClassScore
+from workshop import Whole
 
 pytestmark = [pytest.mark.peer, pytest.mark.filterwarnings("ignore")]
-
-
-class Whole(nn.Module):
-    """A Classifier as a module, for libraries that want one."""
-
-    def __init__(self, model: Classifier) -> None:
-        super().__init__()
-        self.net, self.model = model.net, model
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.model(x)
 
 
 @pytest.fixture

@@ -163,7 +163,7 @@ def test_gradients_flow_through_what_is_recorded(name):
     torch.testing.assert_close(found.grad, wanted.grad, rtol=1e-4, atol=1e-5)
 
 
-def test_every_value_is_there_and_some_can_be_given():
+def test_every_value_is_there_and_what_follows_given_ones_can_be_run():
     model, x = build("batch norm"), pictures(2)
     with model.undisturbed(), torch.no_grad():
         g = graph_of(model, x[:1])
@@ -171,10 +171,15 @@ def test_every_value_is_there_and_some_can_be_given():
         assert all(n in values for n in g.nodes)
         relu = next(n for n in g.nodes if word(n) == "relu")
         assert torch.equal(values[relu], values[relu.args[0]].relu())
-        other = g.values(model.normalised(x), given={relu: torch.zeros_like(values[relu])}, keep=False)
-        after = g.values(model.normalised(1 - x), given={relu: torch.zeros_like(values[relu])})[g.end]
-        assert torch.equal(other[g.end], after)
-        assert not torch.equal(other[g.end], values[g.end])
+        after = g.nodes[g.nodes.index(relu) + 1 :]
+        zero = torch.zeros_like(values[relu])
+        every = g.follow(after, {relu: zero}, 2)
+        last = g.follow(after, {relu: zero}, 2, wanted={g.end})
+        assert set(every) == {relu, *after}
+        assert set(last) == {g.end}
+        assert torch.equal(every[g.end], last[g.end])
+        assert not torch.equal(last[g.end], values[g.end])
+        assert torch.equal(g.follow(after, {relu: values[relu]}, 2)[g.end], values[g.end])
         signs = g(model.normalised(x), rules={"relu": lambda _g, node, args, _k: node.target(-args[0])})
         assert not torch.equal(signs, values[g.end])
 

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from clearsight.classifier import Classifier, Preprocess
 from clearsight.errors import Refused
+from clearsight.graph import Unrecordable
 from clearsight.passes import counted
 from clearsight.runner import explain
 from clearsight.tail import tail, whole
@@ -232,7 +233,7 @@ def test_ablation_cam_is_the_same_by_tail_and_by_whole_passes(net, pictures, mon
     fast = explain(model, pictures, "ablation-cam(layer=layer)", ClassScore([0, 1, 2]))
 
     def refuse(*_: object) -> None:
-        raise Refused("the network cannot be taken apart into its operations: not today")
+        raise Unrecordable("not today")
 
     monkeypatch.setattr("clearsight.tail.graph_of", refuse)
     slow = explain(model, pictures, "ablation-cam(layer=layer)", ClassScore([0, 1, 2]))

@@ -16,6 +16,17 @@ COLOURS = ("red", "green", "blue")
 SIDE = 32
 
 
+class Whole(nn.Module):
+    """A Classifier as a module, for libraries that want one."""
+
+    def __init__(self, model: cs.Classifier) -> None:
+        super().__init__()
+        self.net, self.model = model.net, model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x)
+
+
 class ColourNet(nn.Module):
     """The feature maps are how much a pixel's own channel stands out of the others; the scores are their averages."""
 

@@ -29,6 +29,10 @@ Rule = Callable[["Graph", fx.Node, tuple[Any, ...], dict[str, Any]], Any]  # ano
 aten = torch.ops.aten
 
 
+class Unrecordable(Refused):
+    """The network runs, but cannot be taken apart into its operations."""
+
+
 @torch.library.custom_op("clearsight::mark", mutates_args=())
 def mark(x: Tensor) -> Tensor:
     """Stands in a recorded run where a layer's output is: the same values."""
@@ -69,32 +73,36 @@ class Graph:
 
         rules: operations to run in another way, by name.
         """
-        out = self.values(z, rules=rules, keep=False)[self.end]
+        passes.note(len(z))
+        out = self.follow(self.nodes, {self.start: z}, len(z), rules=rules, wanted={self.end})[self.end]
         assert isinstance(out, Tensor)
         passes.await_back(out)
         return out
 
-    def values(
+    def values(self, z: Tensor) -> Values:
+        """The value of every moving node, for normalised pictures z (B, C, *S)."""
+        passes.note(len(z))
+        return self.follow(self.nodes, {self.start: z}, len(z))
+
+    def follow(
         self,
-        z: Tensor,
+        order: list[fx.Node],
+        found: Values,
+        pictures: int,
         *,
         rules: Mapping[str, Rule] | None = None,
-        keep: bool = True,
-        given: Values | None = None,
+        wanted: set[fx.Node] | None = None,
     ) -> Values:
-        """The value of every moving node (of the last one alone, without keep), for normalised pictures z (B, C, *S).
+        """Run some nodes in their order, each on what was found before, and add their values to it.
 
-        given: values that are known already; only what depends on them is run, where it is needed.
+        wanted: the values to keep to the end; others are let go after their last use.  By default all are kept.
         """
-        passes.note(len(z))
-        found: Values = {self.start: z} | (given or {})
-        last = {} if keep else self._last_use
-        for node in self.nodes:
-            if node in found or (node not in self.moving and node in self.constants):
-                continue
-            found[node] = self.run(node, found, len(z), rules)
-            for done in last.get(node, ()):
-                found.pop(done, None)
+        last = {} if wanted is None else {used: node for node in order for used in node.all_input_nodes}
+        for node in order:
+            found[node] = self.run(node, found, pictures, rules)
+            for used in node.all_input_nodes if wanted is not None else ():
+                if last[used] is node and used not in (wanted or ()):
+                    found.pop(used, None)
         return found
 
     def arguments(self, node: fx.Node, values: Values, pictures: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -115,16 +123,6 @@ class Graph:
         assert callable(node.target)
         rule = rules.get(word(node)) if rules else None
         return rule(self, node, args, kwargs) if rule else node.target(*args, **kwargs)
-
-    @property
-    def _last_use(self) -> dict[fx.Node, list[fx.Node]]:
-        """Which values are not needed any more after each node."""
-        last = {used: node for node in self.nodes for used in node.all_input_nodes}
-        done: dict[fx.Node, list[fx.Node]] = {}
-        for used, node in last.items():
-            if used in self.moving and used is not self.end:
-                done.setdefault(node, []).append(used)
-        return done
 
 
 def word(node: fx.Node) -> str:
@@ -158,7 +156,7 @@ def graph_of(model: Classifier, x: Tensor, layer: str = "", *, fold: bool = True
         if graph is None or of != weights or not _agree(graph, z, wanted):
             graph = record(model, z, layer, fold=fold)
             if not _agree(graph, z, wanted):
-                raise Refused(
+                raise Unrecordable(
                     "the network does not run in the same way every time, so it cannot be taken apart into its "
                     "operations: use a gradient, class-activation or perturbation method"
                 )
@@ -181,11 +179,13 @@ def record(model: Classifier, z: Tensor, layer: str, *, fold: bool) -> Graph:
     """Record a run of two pictures and one of three: sizes that differ between them grow with their number."""
     two, three = (_recorded(model, z, layer, n) for n in (2, 3))
     if len(two.graph.nodes) != len(three.graph.nodes):
-        raise Refused("the network does other things for three pictures than for two: it cannot be taken apart")
+        raise Unrecordable("the network does other things for three pictures than for two: it cannot be taken apart")
     twins = dict(zip(three.graph.nodes, two.graph.nodes, strict=True))
     for there, here in twins.items():
         if here.op != there.op or (here.op == "call_function" and here.target != there.target):
-            raise Refused("the network does other things for three pictures than for two: it cannot be taken apart")
+            raise Unrecordable(
+                "the network does other things for three pictures than for two: it cannot be taken apart"
+            )
         if here.op == "get_attr":
             _same_constant(getattr(two, str(here.target)), getattr(three, str(there.target)))
         here.args = tuple(_sized(a, b) for a, b in zip(here.args, there.args, strict=True))
@@ -204,14 +204,16 @@ def _recorded(model: Classifier, z: Tensor, layer: str, pictures: int) -> fx.Gra
             recorded: fx.GraphModule = make_fx(functionalize(run, remove="mutations_and_views"))(many)
         except Refused as e:
             if "tracing tensor" in str(e) or "data-dependent" in str(e):
-                raise Refused(
+                raise Unrecordable(
                     "the network looks at values of the picture to decide what to do, so it cannot be taken apart into "
                     "its operations: use a gradient, class-activation or perturbation method"
                 ) from e
-            raise Refused(f"the network cannot be taken apart into its operations: {e}") from e
-        except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as e:
+            raise Unrecordable(f"the network cannot be taken apart into its operations: {e}") from e
+        except (RuntimeError, TypeError, ValueError, AttributeError) as e:
             said = str(e).partition("\n")[0]
-            raise Refused(f"the network cannot be taken apart into its operations: {type(e).__name__}: {said}") from e
+            raise Unrecordable(
+                f"the network cannot be taken apart into its operations: {type(e).__name__}: {said}"
+            ) from e
     recorded.graph.eliminate_dead_code()
     return recorded
 
@@ -237,7 +239,9 @@ def _marking(model: Classifier, layer: str) -> Iterator[None]:
 
 def _same_constant(a: Any, b: Any) -> None:
     if isinstance(a, Tensor) and a.data_ptr() != b.data_ptr() and not torch.equal(a, b):
-        raise Refused("the network draws on other numbers in every run: it cannot be taken apart into its operations")
+        raise Unrecordable(
+            "the network draws on other numbers in every run: it cannot be taken apart into its operations"
+        )
 
 
 def _sized(a: Any, b: Any) -> Any:
@@ -260,20 +264,19 @@ def _prepared(recorded: fx.GraphModule, *, fold: bool) -> Graph:
             constants[node] = getattr(recorded, str(node.target)).detach()
         elif node.op == "call_function":
             if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
-                raise Refused(
+                raise Unrecordable(
                     f"the network draws random numbers ({word(node)}), so it cannot be taken apart into its "
                     "operations: use a gradient, class-activation or perturbation method"
                 )
             node.target = _as_view(node.target)
             if word(node) == "as_strided_":  # pooling of channels_last pictures; where it is more, graph_of sees it
                 node.target, node.args = aten.reshape.default, node.args[:2]
-    start, *others = (n for n in g.nodes if n.op == "placeholder")
+    (start,) = (n for n in g.nodes if n.op == "placeholder")
     (end,) = next(n for n in g.nodes if n.op == "output").all_input_nodes
     moving: set[fx.Node] = {start}
     for node in g.nodes:
         if node.op == "call_function" and any(n in moving for n in node.all_input_nodes):
             moving.add(node)
-    assert not others
     if end not in moving:
         raise Refused("the network's scores do not depend on the picture")
     graph = Graph([], constants, moving, start, end, None, recorded)

@@ -120,7 +120,7 @@ def _places_matter(model: Classifier, x: Tensor, layer: str) -> bool:
     with cut_at(model, layer, grad=True) as caught, torch.enable_grad():
         out = model(x.detach())
     top = out.amax(1).sum()
-    return bool(caught) and top.requires_grad and bool(torch.autograd.grad(top, caught[0])[0].any())
+    return top.requires_grad and bool(torch.autograd.grad(top, caught[0])[0].any())
 
 
 def _everything_passes(model: Classifier, x: Tensor, layer: str) -> bool:
@@ -150,6 +150,8 @@ def cut_at(model: Classifier, layer: str, *, grad: bool) -> Iterator[list[Tensor
     """Catch what the layer gives, as feature maps, in the list that is yielded.  With grad, the graph begins there.
 
     What runs after the layer works on a copy, so that an in-place ReLU behind it cannot change what was caught.
+
+    Refused: a layer that gives no feature maps, that runs more than once inside, or not at all.
     """
     caught: list[Tensor] = []
 
@@ -159,7 +161,11 @@ def cut_at(model: Classifier, layer: str, *, grad: bool) -> Iterator[list[Tensor
         if caught:
             raise Refused(f"layer {layer} runs more than once in a forward pass: name another with layer=")
         maps, back = as_maps(out.detach(), model.preprocess.size)
-        caught.append(maps.clone().requires_grad_(grad))
+        if maps.dim() != 2 + len(model.preprocess.size):
+            raise Refused(
+                f"layer {layer} gives {tuple(out.shape)}, which are not feature maps: name another with layer="
+            )
+        caught.append(maps.requires_grad_(grad))
         return back(caught[0].clone())
 
     handle = model.net.get_submodule(layer).register_forward_hook(hook)
@@ -167,6 +173,15 @@ def cut_at(model: Classifier, layer: str, *, grad: bool) -> Iterator[list[Tensor
         yield caught
     finally:
         handle.remove()
+    if not caught:
+        raise Refused(f"layer {layer} is not run in a forward pass: name another with layer=")
+
+
+def activations(model: Classifier, x: Tensor, layer: str) -> tuple[Tensor, Tensor]:
+    """What stands at a layer, A (B, K, *s), and the logits (B, classes), without a graph."""
+    with torch.no_grad(), cut_at(model, layer, grad=False) as caught:
+        logits = model(x)
+    return caught[0], logits
 
 
 def activations_and_gradients(model: Classifier, x: Tensor, target: Target, layer: str) -> tuple[Tensor, Tensor]:
@@ -177,11 +192,7 @@ def activations_and_gradients(model: Classifier, x: Tensor, target: Target, laye
     layer = find_layer(model, x, layer)
     with cut_at(model, layer, grad=True) as caught, torch.enable_grad():
         score = target(model(x.detach()))
-    if not caught:
-        raise Refused(f"layer {layer} is not run in a forward pass: name another with layer=")
     (a,) = caught
-    if a.dim() != x.dim():
-        raise Refused(f"layer {layer} gives {tuple(a.shape)}, which are not feature maps: name another with layer=")
     (g,) = gradients(score, a, f"layer {layer}")
     return a.detach(), g
 

@@ -26,7 +26,7 @@ from clearsight.classifier import Classifier
 from clearsight.data import Picture, Pictures, open_data
 from clearsight.errors import Refused
 from clearsight.files import write_whole
-from clearsight.layers import cut_at
+from clearsight.layers import activations
 from clearsight.passes import uncounted
 from clearsight.pictures import open_picture, to_pixels
 
@@ -138,11 +138,8 @@ def _pixels(
 
 
 def _run(model: Classifier, x: Tensor, layer: str) -> tuple[Tensor, Tensor]:
-    with cut_at(model, layer, grad=False) as caught:
-        out = model(x)
-    if not caught:
-        raise Refused(f"layer {layer} is not run in a forward pass: name another with layer=")
-    return out.float().cpu(), caught[0].float().cpu()
+    a, logits = activations(model, x, layer)
+    return logits.float().cpu(), a.float().cpu()
 
 
 def _still_true(model: Classifier, found: Pictures, layer: str, known: Library) -> bool:

@@ -10,9 +10,8 @@ from torch import Tensor, fx, nn
 
 from clearsight import passes
 from clearsight.classifier import Classifier
-from clearsight.errors import Refused
-from clearsight.graph import Graph, Values, graph_of
-from clearsight.layers import cut_at
+from clearsight.graph import Graph, Unrecordable, Values, graph_of
+from clearsight.layers import activations
 from clearsight.tokens import as_maps
 
 Rest = Callable[[Tensor, Tensor], Tensor]
@@ -27,18 +26,10 @@ def tail(model: Classifier, x: Tensor, layer: str) -> tuple[Tensor, Rest]:
 
     Refused: layers that do not give feature maps, or that run several times.
     """
-    with torch.no_grad(), cut_at(model, layer, grad=False) as caught:
-        model(x)
-    if not caught:
-        raise Refused(f"layer {layer} is not run in a forward pass: name another with layer=")
-    (a,) = caught
-    if a.dim() != x.dim():
-        raise Refused(f"layer {layer} gives {tuple(a.shape)}, which are not feature maps: name another with layer=")
+    a, _ = activations(model, x, layer)
     try:
         graph = graph_of(model, x[:1], layer)
-    except Refused as e:
-        if "taken apart" not in str(e):  # the network itself fails
-            raise
+    except Unrecordable:
         return a, whole(model, x, layer)
     return a, whole(model, x, layer) if graph.marked is None else recorded(graph, model.normalised(x).to(model.dtype))
 
@@ -64,21 +55,12 @@ def recorded(graph: Graph, z: Tensor) -> Rest:
     """By what was recorded of the network behind the marked layer, for normalised pictures z (B, C, *S)."""
     order, beside = _behind(graph)
     known = _values(graph, z, beside) if beside else {}
-    last = {used: node for node in order for used in node.all_input_nodes}
-    done: dict[fx.Node, list[fx.Node]] = {}
-    for used, node in last.items():
-        done.setdefault(node, []).append(used)
 
     def run(rows: Tensor, values: Tensor) -> Tensor:
         assert graph.marked is not None
         found: Values = {graph.marked: values.to(z)} | {node: value[rows] for node, value in known.items()}
         with torch.no_grad():
-            for node in order:
-                found[node] = graph.run(node, found, len(rows))
-                for used in done.get(node, ()):
-                    if used is not graph.end:
-                        found.pop(used, None)
-        out: Tensor = found[graph.end]
+            out: Tensor = graph.follow(order, found, len(rows), wanted={graph.end})[graph.end]
         return out.float()
 
     return run
@@ -110,14 +92,7 @@ def _behind(graph: Graph) -> tuple[list[fx.Node], set[fx.Node]]:
 def _values(graph: Graph, z: Tensor, wanted: set[fx.Node]) -> Values:
     """Some nodes' values for normalised pictures z, and no others kept longer than they are needed."""
     passes.note(len(z))
-    last = {used: node for node in graph.nodes for used in node.all_input_nodes}
-    found: Values = {graph.start: z}
+    end = 1 + max((i for i, node in enumerate(graph.nodes) if node in wanted), default=-1)
     with torch.no_grad():
-        for node in graph.nodes:
-            if not wanted - found.keys():
-                break
-            found[node] = graph.run(node, found, len(z))
-            for used in node.all_input_nodes:
-                if last[used] is node and used not in wanted:
-                    found.pop(used, None)
+        found = graph.follow(graph.nodes[:end], {graph.start: z}, len(z), wanted=wanted)
     return {node: found[node] for node in wanted}

@@ -9,7 +9,6 @@ METHODS = {
         ("_weights(model, 1 - x, mix, layer)", "_weights(model, x, mix, layer)"),
         ("(model(x) * mix).sum(1)", "model(x).sum(1)"),
         ("> _CLOSE * parts.abs().sum(1) + 1e-6", "> torch.inf"),
-        ("    if a.dim() != x.dim():", "    if False:"),
     ],
     "explainers/grad_cam_plus_plus.py": [
         ("2 + g * a.sum(places", "2 + a.sum(places"),
@@ -48,7 +47,6 @@ METHODS = {
         ("torch.where(sign < 0, -component, component)", "component"),
         ("torch.where(sign < 0, -component, component)", "torch.where(sign < 0, component, -component)"),
         ("*a.shape[2:]).relu()", "*a.shape[2:])"),
-        ("    if not caught:", "    if False:"),
     ],
 }
 

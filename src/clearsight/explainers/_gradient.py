@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from clearsight.classifier import Classifier
-from clearsight.errors import Refused
-from clearsight.graph import Graph, graph_of
+from clearsight.graph import Graph, Unrecordable, graph_of
 from clearsight.layers import gradients
 from clearsight.targets import Target
 
@@ -46,7 +45,7 @@ def many_passes(model: Classifier, x: Tensor, passes: int) -> Iterator[None]:
         return
     try:
         found = (model.net, graph_of(model, x[:1]))
-    except Refused:  # a network that cannot be recorded is run as it is
+    except Unrecordable:  # it is run as it is
         found = None
     token = _folded.set(found)
     try:

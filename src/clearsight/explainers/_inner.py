@@ -8,7 +8,6 @@ from clearsight import draws, methods, receipts
 from clearsight.batching import pairs
 from clearsight.classifier import Classifier
 from clearsight.errors import Refused
-from clearsight.explainers._gradient import many_passes
 from clearsight.methods import Call
 from clearsight.targets import Target
 
@@ -46,6 +45,4 @@ def noisy_maps(
     sigma = noise * (flat.amax(1) - flat.amin(1)).view(-1, *[1] * (x.dim() - 1))
     for rows, k in pairs(len(x), samples, backward=True):
         versions = x[rows] + sigma[rows] * draws.normal(x[rows], rows)
-        with many_passes(model, x, len(x) * samples):
-            maps = run(call, model, versions, target, rows, k)
-        yield rows, k, maps
+        yield rows, k, run(call, model, versions, target, rows, k)

@@ -9,7 +9,7 @@ from clearsight.calibrating import chances
 from clearsight.classifier import Classifier
 from clearsight.errors import Refused
 from clearsight.fill import flat
-from clearsight.layers import cut_at
+from clearsight.layers import activations
 from clearsight.references import library
 from clearsight.targets import Target
 
@@ -64,11 +64,10 @@ def _stand_ins(model: Classifier, x: Tensor, target: Target, layer: str, count: 
     found = []
     for i in range(len(x)):
         versions = torch.cat([flat(model, x[:1]), *(out_of_order(x[i : i + 1], n) for n in PIECES)])
-        with cut_at(model, layer, grad=False) as caught:
-            logits = model(versions)
+        a, logits = activations(model, versions, layer)
         best = _least(model, logits, target[torch.full((len(versions),), i)], count, most)
         best = best if len(best) else torch.zeros(1, dtype=torch.long)
-        found.append(References(logits[best], caught[0][best]))
+        found.append(References(logits[best], a[best]))
     return found
 
 

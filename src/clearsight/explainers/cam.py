@@ -33,8 +33,6 @@ def cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") ->
     with torch.no_grad():
         mix = _linear_in_scores(target, model(x))
     a, weight = _weights(model, x, mix, layer)
-    if a.dim() != x.dim():
-        raise Refused(f"layer {layer} gives {tuple(a.shape)}, which are not feature maps: name another with layer=")
     _, again = _weights(model, 1 - x, mix, layer)
     apart, size = (w.abs().flatten(1).amax(1) for w in (again - weight, weight))
     if bool((apart > _CLOSE * size).any()):
@@ -63,7 +61,5 @@ def _weights(model: Classifier, x: Tensor, mix: Tensor, layer: str) -> tuple[Ten
     """What the layer gives, and what each of its values is worth for the scores so mixed: both (B, K, *s)."""
     with cut_at(model, layer, grad=True) as caught, torch.enable_grad():
         score = (model(x) * mix).sum(1)
-    if not caught:
-        raise Refused(f"layer {layer} is not run in a forward pass: name another with layer=")
     (g,) = gradients(score, caught[0], f"layer {layer}")
     return caught[0].detach(), g

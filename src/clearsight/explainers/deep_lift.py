@@ -9,7 +9,7 @@ from clearsight import receipts
 from clearsight.classifier import Classifier
 from clearsight.errors import Refused
 from clearsight.explainers._rescaled import rules, slope
-from clearsight.graph import graph_of, word
+from clearsight.graph import Graph, graph_of, word
 from clearsight.methods import method
 from clearsight.targets import Target
 
@@ -37,11 +37,11 @@ def deep_lift(model: Classifier, x: Tensor, target: Target, *, baseline: float =
     [1.3333, 0.6667]
     """
     parts = torch.split(torch.arange(len(x)), max(1, (len(x) + 1) // 2))  # each picture goes with its baseline
-    return torch.cat([_some(model, x[rows.to(x.device)], target[rows], baseline) for rows in parts])
-
-
-def _some(model: Classifier, x: Tensor, target: Target, baseline: float) -> Tensor:
     graph = graph_of(model, x[:1])
+    return torch.cat([_some(model, graph, x[rows.to(x.device)], target[rows], baseline) for rows in parts])
+
+
+def _some(model: Classifier, graph: Graph, x: Tensor, target: Target, baseline: float) -> Tensor:
     base = torch.full_like(x, baseline)
     with torch.no_grad():
         before = graph.values(model.normalised(base).to(model.dtype))

@@ -4,8 +4,7 @@ import torch
 from torch import Tensor
 
 from clearsight.classifier import Classifier
-from clearsight.errors import Refused
-from clearsight.layers import cut_at, enlarge, find_layer
+from clearsight.layers import activations, enlarge, find_layer
 from clearsight.methods import method
 from clearsight.targets import Target
 
@@ -27,13 +26,7 @@ def eigen_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "aut
     [[[0.0, 0.5]]]
     """
     layer = find_layer(model, x, layer)
-    with torch.no_grad(), cut_at(model, layer, grad=False) as caught:
-        model(x)
-    if not caught:
-        raise Refused(f"layer {layer} is not run in a forward pass: name another with layer=")
-    (a,) = caught
-    if a.dim() != x.dim():
-        raise Refused(f"layer {layer} gives {tuple(a.shape)}, which are not feature maps: name another with layer=")
+    a, _ = activations(model, x, layer)
     component = _first_component(a.flatten(2).double())
     return enlarge(component.view(len(a), *a.shape[2:]).relu(), x.shape[2:]).float()
 

@@ -8,9 +8,8 @@ from torch import Tensor
 from clearsight.batching import pairs
 from clearsight.calibrating import chances, seen_through, stretched
 from clearsight.classifier import Classifier
-from clearsight.errors import Refused
 from clearsight.fill import flat
-from clearsight.layers import cut_at, enlarge, find_layer
+from clearsight.layers import activations, enlarge, find_layer
 from clearsight.methods import method
 from clearsight.targets import Target
 
@@ -47,13 +46,7 @@ def score_cam(
     [[[0.0, 0.5]]]
     """
     layer = find_layer(model, x, layer)
-    with torch.no_grad(), cut_at(model, layer, grad=False) as caught:
-        model(x)
-    if not caught:
-        raise Refused(f"layer {layer} is not run in a forward pass: name another with layer=")
-    (a,) = caught
-    if a.dim() != x.dim():
-        raise Refused(f"layer {layer} gives {tuple(a.shape)}, which are not feature maps: name another with layer=")
+    a, _ = activations(model, x, layer)
     with torch.no_grad():
         weights = _weights(model, x, target, a, of_the_class=scores == "probability", paper=mode == "paper")
         cam = (weights.to(a).view(*weights.shape, *[1] * (a.dim() - 2)) * a).sum(1)

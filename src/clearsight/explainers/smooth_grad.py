@@ -5,6 +5,7 @@ from torch import Tensor
 
 from clearsight.classifier import Classifier
 from clearsight.errors import Refused
+from clearsight.explainers._gradient import many_passes
 from clearsight.explainers._inner import noisy_maps
 from clearsight.methods import method
 from clearsight.targets import Target
@@ -37,6 +38,7 @@ def smooth_grad(
     if samples < 1:
         raise Refused(f"smooth-grad(samples={samples}): at least one noisy copy of each picture")
     total = torch.zeros_like(x[:, 0])
-    for rows, _, maps in noisy_maps(model, x, target, inner, samples, noise):
-        total.index_add_(0, rows.to(x.device), maps)
+    with many_passes(model, x, len(x) * samples):
+        for rows, _, maps in noisy_maps(model, x, target, inner, samples, noise):
+            total.index_add_(0, rows.to(x.device), maps)
     return total / samples

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from clearsight.classifier import Classifier
 from clearsight.errors import Refused
+from clearsight.explainers._gradient import many_passes
 from clearsight.explainers._inner import noisy_maps
 from clearsight.methods import method
 from clearsight.targets import Target
@@ -38,9 +39,10 @@ def var_grad(
     if samples < 2:
         raise Refused(f"var-grad(samples={samples}): a variance needs at least two noisy copies of each picture")
     mean, squares = torch.zeros_like(x[:, 0]), torch.zeros_like(x[:, 0])
-    for rows, numbers, maps in noisy_maps(model, x, target, inner, samples, noise):
-        for row, k, m in zip(rows.tolist(), numbers.tolist(), maps, strict=True):  # Welford 1962: nothing cancels
-            apart = m - mean[row]
-            mean[row] += apart / (k + 1)
-            squares[row] += apart * (m - mean[row])
+    with many_passes(model, x, len(x) * samples):
+        for rows, numbers, maps in noisy_maps(model, x, target, inner, samples, noise):
+            for row, k, m in zip(rows.tolist(), numbers.tolist(), maps, strict=True):  # Welford 1962: nothing cancels
+                apart = m - mean[row]
+                mean[row] += apart / (k + 1)
+                squares[row] += apart * (m - mean[row])
     return squares / (samples - 1)
