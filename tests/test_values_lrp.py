@@ -1,6 +1,7 @@
 """The numbers of layer-wise relevance propagation: by hand, by a slow replica of its rules, and by their sum."""
 
 import functools
+import weakref
 
 import numpy as np
 import pytest
@@ -422,6 +423,51 @@ def test_channels_last_changes_nothing():
     )
     found, wanted = (lrp(m, x, ClassScore(1), "epsilon-plus-flat") for m in (last, model))
     torch.testing.assert_close(found, wanted)
+
+
+@every_composite
+def test_large_weights_are_taken_in_blocks(composite, monkeypatch):
+    model, x = made(NETS["biases"][2])
+    whole = lrp(model, x, ClassScore([0, 1, 2]), composite)
+    monkeypatch.setattr(_relevance, "BLOCK", 100)  # of 48 x 9 weights, two outputs at once; of 9 x 3, all
+    torch.testing.assert_close(lrp(model, x, ClassScore([0, 1, 2]), composite), whole, rtol=1e-4, atol=1e-6)
+
+
+def test_no_more_pictures_go_back_together_than_memory_holds(monkeypatch):
+    """The values of every operation are kept on the way, and some more of the size of the one at work."""
+    model, x = made(NETS["biases"][2])
+    at_once: list[int] = []
+    back_to = _relevance.back_to
+
+    def watched(walk):
+        at_once.append(walk.pictures)
+        return back_to(walk)
+
+    monkeypatch.setattr(_relevance, "back_to", watched)
+    every = explain(model, x, "lrp", ClassScore([0, 1, 2]))
+    assert at_once == [3]
+    # 4 x 7 x 8 values before and after a ReLU, a fourth of each after pooling, few others; 8 bytes each
+    held = 8 * 4 * 7 * 8 * (2 + 0.25 + 0.25 + _relevance.WORK)
+    monkeypatch.setattr(_relevance, "BYTES", int(2.2 * held))
+    monkeypatch.setattr(_relevance, "_fits", weakref.WeakKeyDictionary())
+    some = explain(model, x, "lrp", ClassScore([0, 1, 2]))
+    assert at_once[1:] == [2, 1]
+    assert some.backwards == every.backwards == 1
+    torch.testing.assert_close(some.maps, every.maps)
+    for name, values in every.receipts.items():
+        torch.testing.assert_close(some.receipts[name], values)
+
+
+def test_weights_may_be_multiplied():
+    """addmm adds a multiple of a product to a multiple of something."""
+    twice = Run(lambda s, x: torch.addmm(s.b.bias, x.flatten(1), s.b.weight.T, beta=3, alpha=2), b=nn.Linear(12, 3))
+    model, x = made(lambda: twice, (2, 3))
+    once = Run(lambda s, x: s.b(x.flatten(1)), b=nn.Linear(12, 3)).double().eval().requires_grad_(False)
+    once.b.weight.data, once.b.bias.data = 2 * twice.b.weight.data, 3 * twice.b.bias.data
+    other = Classifier(once, model.preprocess, model.labels)
+    for composite in COMPOSITES:
+        found, wanted = (lrp(m, x, ClassScore(1), composite) for m in (model, other))
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
 
 
 def test_a_gate_gets_nothing():

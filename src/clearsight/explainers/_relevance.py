@@ -8,6 +8,7 @@ was given.  What a bias or the stabiliser of a division keeps is added up apart,
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, fx
 
 from clearsight import passes, receipts
+from clearsight.batching import BYTES
 from clearsight.classifier import Classifier
 from clearsight.errors import Refused
 from clearsight.graph import Graph, Values, graph_of, word
@@ -24,19 +26,38 @@ from clearsight.targets import Target
 aten = torch.ops.aten
 
 TINY = 1e-6  # added to every divisor with its sign, as a share of the divisors' size in the same picture
+WORK = 6  # tensors of an operation's own size that a rule works in
+BLOCK = 2**23  # weights that are changed at once, 32 MB
 LOST = 1e-2  # what may be missing of the relevance, as a share of it, before a map is refused
+
+
+Change = Callable[[Tensor], Tensor]  # weights -> other weights for the same places
+
+
+def as_is(w: Tensor) -> Tensor:
+    return w
+
+
+def ups(w: Tensor) -> Tensor:
+    return w.clamp(min=0)
+
+
+def downs(w: Tensor) -> Tensor:
+    return w.clamp(max=0)
 
 
 @dataclass(frozen=True)
 class Linear:
-    """One linear operation, z = forward(x, weight) + bias; back(s, weight) is what of s comes back to x."""
+    """One linear operation, z = forward(x, as_is) + bias; back(s, as_is) is what of s comes back to x.
+
+    Both take what is to become of the weights first, as a function of them: large ones are changed block by block.
+    """
 
     x: Tensor
     z: Tensor
-    weight: Tensor
     bias: Tensor  # of z's shape after broadcasting
-    forward: Callable[[Tensor, Tensor], Tensor]
-    back: Callable[[Tensor, Tensor], Tensor]
+    forward: Callable[[Tensor, Change], Tensor]
+    back: Callable[[Tensor, Change], Tensor]
     low: Tensor | None = None  # what x is for a black and for a white picture; only where pixels come in
     high: Tensor | None = None
     pictures: int = 1
@@ -103,24 +124,65 @@ def relevance(
     rules: Rules,
     *,
     layer: str = "",
-    start: Callable[[Tensor], Tensor] | None = None,
+    start: Callable[[Target, Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The relevance of what the network is given, or of a layer's output, (B, C, *s), and those values themselves.
 
-    start: logits (B, K) -> their relevance (B, K); by default each logit's part in the target, logit times gradient,
-    which for a logit or a margin sums to the target.  Notes the receipts "conservation residual" (what is missing of
-    the sum, as a share of it) and, without a start of its own, "kept by biases" (the share of the relevance that biases
-    and stabilisers took).
+    start: target, logits (B, K) -> their relevance (B, K); by default each logit's part in the target, logit times
+    gradient, which for a logit or a margin sums to the target.  Notes the receipts "conservation residual" (what is
+    missing of the sum, as a share of it) and, without a start of its own, "kept by biases" (the share of the relevance
+    that biases and stabilisers took).
 
     Refused: networks with operations that have no rule, and maps that have lost relevance.
     """
     graph = graph_of(model, x[:1], layer)
     if layer and graph.marked is None:
         raise Refused(f"layer {layer} is not run in a forward pass: name another with layer=")
+    found = [
+        _some(model, graph, x[rows.to(x.device)], target[rows], rules, layer, start)
+        for rows in torch.split(torch.arange(len(x)), _fitting(model, graph, x[:1]))
+    ]
+    shares, given = zip(*found, strict=True)
+    return torch.cat(shares), torch.cat(given)
+
+
+_fits: weakref.WeakKeyDictionary[Graph, int] = weakref.WeakKeyDictionary()
+
+
+def _fitting(model: Classifier, graph: Graph, x: Tensor) -> int:
+    """How many pictures like x (1, C, *S) may go back at once: every value is kept until it has been handed back."""
+    if graph not in _fits:
+        with torch.no_grad(), passes.uncounted():
+            values = graph.values(model.normalised(x).to(model.dtype))
+        held = most = 0
+        seen: set[int] = set()
+        for node in graph.nodes:
+            here = [v.untyped_storage() for v in _tensors(values[node])]
+            new = sum(v.nbytes() for v in here if v.data_ptr() not in seen)
+            seen |= {v.data_ptr() for v in here}
+            held += new
+            most = max(most, held + WORK * new)
+        _fits[graph] = max(1, BYTES // max(most, 1))
+    return _fits[graph]
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    return [v for v in (value if isinstance(value, list | tuple) else [value]) if isinstance(v, Tensor)]
+
+
+def _some(
+    model: Classifier,
+    graph: Graph,
+    x: Tensor,
+    target: Target,
+    rules: Rules,
+    layer: str,
+    start: Callable[[Target, Tensor], Tensor] | None,
+) -> tuple[Tensor, Tensor]:
     with torch.no_grad():
         values = graph.values(model.normalised(x).to(model.dtype))
         logits = values[graph.end].float()
-        begin = parts_of(target, logits) if start is None else start(logits)
+        begin = parts_of(target, logits) if start is None else start(target, logits)
         walk = Walk(graph, values, rules, len(x), (model.preprocess.mean, model.preprocess.std))
         walk.stop = graph.marked if layer else None
         walk.give(graph.end, begin.to(values[graph.end].dtype))
@@ -226,7 +288,7 @@ def epsilon(size: float = TINY) -> Rule:
 
     def rule(op: Linear, r: Tensor) -> Shares:
         s = r / stable(op.z, size)
-        return op.back(s, op.weight) * op.x, (op.z - op.bias).mul_(s)
+        return op.back(s, as_is) * op.x, (op.z - op.bias).mul_(s)
 
     return rule
 
@@ -251,21 +313,27 @@ def alpha_beta(alpha: float) -> Rule:
 
 def negated(op: Linear) -> Linear:
     """The operation with all its weights negated: what spoke for its outputs speaks against them."""
-    return replace(op, z=-op.z, weight=-op.weight, bias=-op.bias)
+    return replace(
+        op,
+        z=-op.z,
+        bias=-op.bias,
+        forward=lambda v, change: op.forward(v, lambda w: change(-w)),
+        back=lambda s, change: op.back(s, lambda w: change(-w)),
+    )
 
 
 def positive(op: Linear, r: Tensor) -> Shares:
     """The rule z+."""
-    parts = signed_parts(op, op.weight.clamp(min=0), op.weight.clamp(max=0))
+    parts = signed_parts(op, ups, downs)
     z = total(op, parts)
     s = r / stable(z + op.bias.clamp(min=0))
     return handed_back(op, parts, s), z.mul_(s)
 
 
-Parts = list[tuple[Tensor, Tensor]]  # inputs, and the weights that they meet
+Parts = list[tuple[Tensor, Change]]  # inputs, and what becomes of the weights that they meet
 
 
-def signed_parts(op: Linear, for_positive: Tensor, for_negative: Tensor) -> Parts:
+def signed_parts(op: Linear, for_positive: Change, for_negative: Change) -> Parts:
     """Positive and negative inputs with weights of their own.  There often are no negative ones: what a ReLU gave."""
     if not op.x.numel() or bool(op.x.amin() >= 0):
         return [(op.x, for_positive)]
@@ -274,17 +342,18 @@ def signed_parts(op: Linear, for_positive: Tensor, for_negative: Tensor) -> Part
 
 def total(op: Linear, parts: Parts) -> Tensor:
     """What the parts add up to, without a bias; no others' memory, so it may be worked in."""
-    z, *others = (op.forward(x, w) for x, w in parts)
-    for other in others:
-        z = z + other
+    z = op.forward(*parts[0])
+    for part in parts[1:]:
+        z += op.forward(*part)
     return z
 
 
 def handed_back(op: Linear, parts: Parts, s: Tensor) -> Tensor:
     """The inputs' shares, where each output hands back s times what each part gave to it."""
-    share, *others = (op.back(s, w) * x for x, w in parts)
-    for other in others:
-        share = share + other
+    (x, change), *others = parts
+    share = op.back(s, change).mul_(x)
+    for x, change in others:
+        share.addcmul_(op.back(s, change), x)
     return share
 
 
@@ -292,14 +361,19 @@ def gamma(size: float) -> Rule:
     """LRP-gamma: parts of the sign of z count 1 + gamma times, so that they outweigh the others (any sign of input)."""
 
     def rule(op: Linear, r: Tensor) -> Shares:
-        up, down = op.weight.clamp(min=0), op.weight.clamp(max=0)
-        favoured = total(op, signed_parts(op, up, down))
+        favoured = total(op, signed_parts(op, ups, downs))
         plain = op.z - op.bias
         is_positive = op.z >= 0
         z = torch.where(is_positive, plain + size * favoured, plain + size * (plain - favoured))
         bias = torch.where(is_positive, op.bias.clamp(min=0), op.bias.clamp(max=0)) * size + op.bias
         s = r / stable(z + bias)
-        more_up, more_down = op.weight + size * up, op.weight + size * down
+
+        def more_up(w: Tensor) -> Tensor:
+            return w + size * ups(w)
+
+        def more_down(w: Tensor) -> Tensor:
+            return w + size * downs(w)
+
         share = handed_back(op, signed_parts(op, more_up, more_down), torch.where(is_positive, s, 0.0))
         share = share + handed_back(op, signed_parts(op, more_down, more_up), torch.where(is_positive, 0.0, s))
         return share, z.mul_(s)
@@ -309,7 +383,7 @@ def gamma(size: float) -> Rule:
 
 def influence(op: Linear, r: Tensor) -> Shares:
     """In proportion to the size of each input's part, whichever its sign."""
-    parts = [(op.x.abs(), op.weight.abs())]
+    parts: Parts = [(op.x.abs(), torch.abs)]
     z = total(op, parts)
     s = r / stable(z)
     return handed_back(op, parts, s), z.mul_(s)
@@ -317,7 +391,7 @@ def influence(op: Linear, r: Tensor) -> Shares:
 
 def flat(op: Linear, r: Tensor) -> Shares:
     """LRP-flat: the same for every input that the operation reads."""
-    parts = [(torch.ones_like(op.x), torch.ones_like(op.weight))]
+    parts: Parts = [(torch.ones_like(op.x), torch.ones_like)]
     z = total(op, parts)
     s = r / stable(z)
     return handed_back(op, parts, s), z.mul_(s)
@@ -327,7 +401,7 @@ def box(op: Linear, r: Tensor) -> Shares:
     """LRP-zB: for pixels between black and white, in proportion to x w - low w+ - high w-."""
     assert op.low is not None
     assert op.high is not None
-    parts = [(op.x - op.low, op.weight.clamp(min=0)), (op.x - op.high, op.weight.clamp(max=0))]
+    parts: Parts = [(op.x - op.low, ups), (op.x - op.high, downs)]
     z = total(op, parts)
     s = r / stable(z)
     return handed_back(op, parts, s), z.mul_(s)
@@ -386,27 +460,57 @@ def _as_linear(walk: Walk, node: fx.Node, args: Any, kwargs: Any) -> tuple[Linea
         if node.args[0] not in walk.graph.moving:
             raise Refused("relevance propagation has no rule for a convolution whose weights depend on the picture")
 
-        def forward(v: Tensor, w: Tensor) -> Tensor:
-            out: Tensor = aten.convolution.default(v, w, None, *rest)
+        def forward(v: Tensor, change: Change) -> Tensor:
+            out: Tensor = aten.convolution.default(v, change(weight), None, *rest)
             return out
 
-        def back(s: Tensor, w: Tensor) -> Tensor:
-            out: Tensor = aten.convolution_backward.default(s, x, w, None, *rest, [True, False, False])[0]
+        def back(s: Tensor, change: Change) -> Tensor:
+            out: Tensor = aten.convolution_backward.default(s, x, change(weight), None, *rest, [True, False, False])[0]
             return out
 
         column = (-1,) + (1,) * (z.dim() - 2)
         added = none if bias is None else bias.view(column)
-        return Linear(x, z, weight, added, forward, back, pictures=walk.pictures), _node(node.args[0])
+        return Linear(x, z, added, forward, back, pictures=walk.pictures), _node(node.args[0])
     added, at = (args[0] * kwargs.get("beta", 1), 1) if name == "addmm" else (none, 0)
     a, b = args[at], args[at + 1]
     if name == "linear":
         added, b = (args[2] if len(args) > 2 and args[2] is not None else none), b.mT
     times = kwargs.get("alpha", 1)
     if node.args[at] in walk.graph.moving:
-        op = Linear(a, z, b * times, added, lambda v, w: v @ w, lambda s, w: s @ w.mT, pictures=walk.pictures)
-        return op, _node(node.args[at])
-    op = Linear(b, z, a * times, added, lambda v, w: w @ v, lambda s, w: w.mT @ s, pictures=walk.pictures)
-    return op, _node(node.args[at + 1])
+        return Linear(a, z, added, *_times(b, times), pictures=walk.pictures), _node(node.args[at])
+
+    def from_left(v: Tensor, change: Change) -> Tensor:
+        out: Tensor = change(a * times) @ v
+        return out
+
+    def back_to_right(s: Tensor, change: Change) -> Tensor:
+        out: Tensor = change(a * times).mT @ s
+        return out
+
+    return Linear(b, z, added, from_left, back_to_right, pictures=walk.pictures), _node(node.args[at + 1])
+
+
+def _times(
+    weight: Tensor, times: float
+) -> tuple[Callable[[Tensor, Change], Tensor], Callable[[Tensor, Change], Tensor]]:
+    """The product with weights (..., m, n) times a number, and the way back; in blocks of outputs."""
+    width = max(1, BLOCK * weight.shape[-1] // max(weight.numel(), 1))
+    blocks = torch.split(weight, width, -1)
+
+    def here(block: Tensor, change: Change) -> Tensor:
+        return change(block if times == 1 else block * times)
+
+    def forward(v: Tensor, change: Change) -> Tensor:
+        return torch.cat([v @ here(block, change) for block in blocks], -1)
+
+    def back(s: Tensor, change: Change) -> Tensor:
+        parts = torch.split(s, width, -1)
+        share = parts[0] @ here(blocks[0], change).mT
+        for part, block in zip(parts[1:], blocks[1:], strict=True):
+            share += part @ here(block, change).mT
+        return share
+
+    return forward, back
 
 
 def _node(a: Any) -> fx.Node:

@@ -36,7 +36,7 @@ def contrastive_lrp(
     [1.0, 0.0]
     """
 
-    def start(logits: Tensor) -> Tensor:
+    def start(target: Target, logits: Tensor) -> Tensor:
         if logits.shape[1] < 2:
             raise Refused("contrastive-lrp sets a class against the others, and the model has one output: use lrp")
         chosen = one_hot(raised_class(target, logits), logits.shape[1])

@@ -8,12 +8,15 @@ from clearsight.explainers._relevance import (
     Rules,
     Shares,
     box,
+    downs,
     handed_back,
     influence,
+    negated,
     relevance,
     signed_parts,
     stable,
     total,
+    ups,
 )
 from clearsight.methods import method
 from clearsight.targets import Target
@@ -49,11 +52,11 @@ def rap(model: Classifier, x: Tensor, target: Target) -> Tensor:
 
 def relative(op: Linear, r: Tensor) -> Shares:
     """All along the positive parts, in part along the negative ones too; then shifted to the sum that came in."""
-    up, down = op.weight.clamp(min=0), op.weight.clamp(max=0)
-    helping, hindering = signed_parts(op, up, down), signed_parts(op, -down, -up)
+    against = negated(op)
+    helping, hindering = (signed_parts(o, ups, downs) for o in (op, against))
     z = total(op, helping)
     share = handed_back(op, helping, r / stable(z))
-    share = share + handed_back(op, hindering, r / stable(z + total(op, hindering)))
+    share += handed_back(against, hindering, r / stable(z + total(against, hindering)))
     return shifted(share, r, op.pictures)
 
 

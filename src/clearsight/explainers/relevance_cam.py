@@ -35,7 +35,7 @@ def relevance_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = 
     """
     layer = find_layer(model, x, layer)
 
-    def start(logits: Tensor) -> Tensor:
+    def start(target: Target, logits: Tensor) -> Tensor:
         classes = logits.shape[1]
         chosen = one_hot(raised_class(target, logits), classes)
         return chosen - (1 - chosen) / classes
