@@ -99,6 +99,9 @@ def test_full_ink_is_the_percentile_that_is_stated() -> None:
     assert draw.full_ink(one) == 2  # nearly all zeros: what there is must show
     x = torch.rand(1, 100, 100)
     assert draw.overlay(x, heat, signed=True) == draw.overlay(x, heat * 1e-9, signed=True)
+    twice = draw.full_ink(2 * heat)
+    assert draw.overlay(x, heat, signed=True, full=twice) == draw.overlay(x, 2 * heat, signed=True, full=2 * twice)
+    assert draw.overlay(x, heat, signed=True, full=twice) != draw.overlay(x, heat, signed=True)
     spike = heat.clone()
     spike[0, 0] = 1e9
     assert draw.full_ink(spike) < 9_100

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import json
 import re
 import shutil
@@ -497,6 +498,15 @@ def test_factors_speak_for_their_class(colours):
     assert sum(r["share"] for r in rows) == pytest.approx(1)
     names = ("red", "green", "blue")
     assert all(names[int(r["strongest units"].split(",")[0])] == w for r, w in zip(rows, said, strict=True))
+
+
+def test_the_maps_of_a_concept_share_a_scale(colours):
+    """A concept is drawn nearly as nothing where it nearly is not, not as strongly as where it is."""
+    found = see(colours, [parse("factors(factors=3, pictures=12)", "features")])
+    for shown in found.pages[1].blocks[0].shown[1:]:
+        strip = np.asarray(Image.open(io.BytesIO(shown.figure.data)).convert("RGB")).astype(int)
+        reds = [(tile[..., 0] - tile[..., 2]).max() for tile in np.array_split(strip, 6, 1)]
+        assert max(reds) > 4 * min(reds)
 
 
 def test_factors_say_what_goes_past_a_layer(photos):

@@ -48,18 +48,21 @@ Tile = tuple[Image.Image | None, str]  # a picture (or none) and its caption; th
 # Pictures -------------------------------------------------------------------------------------------------------------
 
 
-def overlay(x: Tensor, heat: Tensor, *, signed: bool, region: Tensor | None = None) -> Image.Image:
+def overlay(
+    x: Tensor, heat: Tensor, *, signed: bool, region: Tensor | None = None, full: float | None = None
+) -> Image.Image:
     """A map over its picture: x (C, *S) in [0, 1], heat (*S) raw, region (*S) bool outlined.
 
-    signed: purple where the map is negative; else only what speaks for the class is drawn.  A map of zeros leaves the
-    plain pale photo.  Sequences (C, L) are drawn as a line with bars below, clips (C, T, H, W) as a strip of frames.
+    signed: purple where the map is negative; else only what speaks for the class is drawn.  full: the absolute value
+    drawn with full ink, where several maps are to share a scale.  A map of zeros leaves the plain pale photo.
+    Sequences (C, L) are drawn as a line with bars below, clips (C, T, H, W) as a strip of frames.
     """
     if heat.shape != x.shape[1:]:
         raise Refused(f"a map {tuple(heat.shape)} does not fit a picture {tuple(x.shape)}")
     if not bool(heat.isfinite().all()):
         raise Refused("the map holds values that are not finite")
     values = heat.detach().cpu().double().numpy()
-    strength = np.clip(values / (full_ink(heat) or 1), -1 if signed else 0, 1)
+    strength = np.clip(values / ((full_ink(heat) if full is None else full) or 1), -1 if signed else 0, 1)
     if x.dim() == 2:
         return _sequence(_array(x), strength, region)
     x, strength, region = _frames(x), _flat(strength), None if region is None else _frames(region[None])[0]
@@ -166,12 +169,12 @@ def enlarged(image: Image.Image, side: int) -> Image.Image:
 
 
 def _outlined(image: Image.Image, region: Tensor | None) -> Image.Image:
-    """A thin double line, white inside black, around the region: one of the two shows on any ground."""
+    """A double line, white inside black, around the region: one of the two shows on any ground."""
     if region is None or not bool(region.any()):
         return image
     mask = Image.fromarray(region.detach().cpu().numpy().astype(np.uint8) * 255)
     inside = np.asarray(mask.resize(image.size, Image.Resampling.NEAREST)) > 0
-    width = max(1, round(min(image.size) / 300))
+    width = max(1, round(min(image.size) / 120))
     core = inside & ~ndimage.binary_erosion(inside, iterations=width)
     rim = inside & ~ndimage.binary_erosion(inside, iterations=2 * width) & ~core
     rim |= ndimage.binary_dilation(inside, iterations=width) & ~inside

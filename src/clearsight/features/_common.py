@@ -15,6 +15,7 @@ from clearsight.layers import enlarge
 
 SMALL = 144  # pixels of the short side of a small picture
 MAP_SCALE = "Each map has its own scale: full ink is the 99.5th percentile of its absolute values."
+ROW_SCALE = "The maps of a row share a scale, so that they compare: full ink is the 99.5th percentile of all of them."
 
 
 def figure(name: str, image: Image.Image, alt: str, caption: str = "") -> Figure:
@@ -31,10 +32,10 @@ def small(image: Image.Image, side: int = SMALL) -> Image.Image:
     return image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
 
 
-def over(x: Tensor, heat: Tensor) -> Image.Image:
-    """A layer's map (h, w) as ink on its picture (C, H, W), small; purple where it is negative."""
+def over(x: Tensor, heat: Tensor, full: float | None = None) -> Image.Image:
+    """A layer's map (h, w) as ink on its picture (C, H, W), small; purple where it is negative; full: see overlay."""
     heat = enlarge(heat[None].float().cpu(), x.shape[1:])[0]
-    return small(overlay(x.cpu(), heat, signed=bool((heat < 0).any())))
+    return small(overlay(x.cpu(), heat, signed=bool((heat < 0).any()), full=full))
 
 
 def lit(drive: Tensor, size: torch.Size, share: float = 0.5) -> Tensor:

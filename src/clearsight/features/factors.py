@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clearsight.draw import photo, strip
+from clearsight.draw import full_ink, photo, strip
 from clearsight.errors import Refused
-from clearsight.features._common import MAP_SCALE, at_least, counted, figure, over, small
+from clearsight.features._common import ROW_SCALE, at_least, counted, figure, over, small
 from clearsight.findings import Cell, Table
 from clearsight.layers import _everything_passes
 from clearsight.methods import method
@@ -68,7 +68,7 @@ def _page(inside: Inside, layer: str, rows: list[int], count: int) -> Page:
     found = factorise(a.clamp_min(0).permute(0, 2, 3, 1).reshape(-1, k), count)
     count = len(found.concepts)
     maps = found.weights.T.reshape(count, n, h, w)
-    notes = [MAP_SCALE]
+    notes = [ROW_SCALE]
     if below > 0:
         notes.append(f"{100 * below:.1f} % of the activations, by size, are negative and were taken for nothing.")
     if (h, w) != places:
@@ -79,7 +79,8 @@ def _page(inside: Inside, layer: str, rows: list[int], count: int) -> Page:
     shown = []
     table: list[dict[str, Cell]] = []
     for f in range(count):
-        image = strip([over(p, m) for p, m in zip(x[:6], maps[f, :6], strict=True)])
+        full = full_ink(maps[f, :6])
+        image = strip([over(p, m, full) for p, m in zip(x[:6], maps[f, :6], strict=True)])
         share = float(found.shares[f])
         top = found.concepts[f].argsort(descending=True, stable=True)[:3].tolist()
         units = ", ".join(str(u) for u in top)

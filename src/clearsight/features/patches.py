@@ -39,9 +39,11 @@ def patches(inside: Inside, *, top: int = 9, overlap: float = 0.5) -> Iterator[P
             area = max((f[2] - f[0]) * (f[3] - f[1]) for f in fields) / (height * width)
             of = sorted({f"{f[2] - f[0]} × {f[3] - f[1]}" for f in fields})
             see = "the whole picture" if area == 1 else f"{' or '.join(of[:3])} of {width} × {height} pixels"
+            down = f" down to {found[-1][0]:.3g}" if len(found) > 1 else ""
             words = (
-                f"The {counted(len(found), 'place')} with the highest activation among {counted(best.n, 'picture')}: "
-                f"{found[0][0]:.3g} down to {found[-1][0]:.3g}. A place of this layer can see {see}."
+                f"The {counted(len(found), 'place') if down else 'only place'} with the highest activation among "
+                f"{counted(best.n, 'picture')}: {found[0][0]:.3g}{down}. A place of "
+                f"this layer can see {see}."
             )
             line = (
                 ("The double line runs around where the unit is above half of its height there.",)
