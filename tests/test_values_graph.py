@@ -184,6 +184,24 @@ def test_every_value_is_there_and_what_follows_given_ones_can_be_run():
         assert not torch.equal(signs, values[g.end])
 
 
+def test_how_many_pictures_fit_is_counted_in_bytes(monkeypatch):
+    """A view of a value takes nothing more; what is at work counts where it is largest."""
+    net = nn.Sequential(nn.Conv2d(2, 4, 1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 7 * 8, 3))
+    model = Classifier(net.eval().requires_grad_(False), Preprocess((7, 8), (0.5,) * 2, (0.5,) * 2), ("a", "b", "c"))
+    x = torch.rand(1, 2, 7, 8)
+    conv = 4 * 4 * 7 * 8
+    with model.undisturbed():
+        for work, copies, most in ((5, 1, 2 * conv + 5 * conv), (0, 3, 3 * (2 * conv + 4 * 3))):
+            for fit in (2, 7):
+                g = graph_of(model, x)
+                monkeypatch.setattr("clearsight.graph.BYTES", fit * most)
+                assert g.at_once(x, work, copies) == fit
+                monkeypatch.setattr("clearsight.graph.BYTES", fit * most - 1)
+                assert g.at_once(x, work, copies) == fit - 1
+        monkeypatch.setattr("clearsight.graph.BYTES", 1)
+        assert graph_of(model, x).at_once(x, 0) == 1
+
+
 def test_where_batch_norm_goes():
     def words(name: str, **options) -> list[str]:
         model = build(name)

@@ -1,7 +1,6 @@
 """The numbers of layer-wise relevance propagation: by hand, by a slow replica of its rules, and by their sum."""
 
 import functools
-import weakref
 
 import numpy as np
 import pytest
@@ -448,8 +447,7 @@ def test_no_more_pictures_go_back_together_than_memory_holds(monkeypatch):
     assert at_once == [3]
     # 4 x 7 x 8 values before and after a ReLU, a fourth of each after pooling, few others; 8 bytes each
     held = 8 * 4 * 7 * 8 * (2 + 0.25 + 0.25 + _relevance.WORK)
-    monkeypatch.setattr(_relevance, "BYTES", int(2.2 * held))
-    monkeypatch.setattr(_relevance, "_fits", weakref.WeakKeyDictionary())
+    monkeypatch.setattr("clearsight.graph.BYTES", int(2.2 * held))
     some = explain(model, x, "lrp", ClassScore([0, 1, 2]))
     assert at_once[1:] == [2, 1]
     assert some.backwards == every.backwards == 1

@@ -187,6 +187,16 @@ def test_deep_lift_replica(pictures):
     torch.testing.assert_close(e.maps, (m * (x - base)).sum(1), rtol=1e-4, atol=1e-6)
 
 
+def test_deep_lift_of_few_pictures_at_a_time_is_the_same(everything, pictures, monkeypatch):
+    target = ClassScore(torch.arange(len(pictures)) % 3)
+    whole = explain(everything, pictures, "deep-lift", target)
+    monkeypatch.setattr("clearsight.graph.BYTES", 1)
+    alone = explain(everything, pictures, "deep-lift", target)
+    torch.testing.assert_close(alone.maps, whole.maps, rtol=1e-4, atol=1e-6)
+    for name, values in whole.receipts.items():
+        torch.testing.assert_close(alone.receipts[name], values, rtol=1e-3, atol=1e-5)
+
+
 def test_deep_lift_of_what_has_no_rule_is_refused(pictures):
     class Odd(nn.Module):
         def __init__(self) -> None:

@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -27,6 +28,8 @@ from clearsight.tokens import as_maps
 Values = dict[fx.Node, Any]
 Rule = Callable[["Graph", fx.Node, tuple[Any, ...], dict[str, Any]], Any]  # another way to run a node on its arguments
 aten = torch.ops.aten
+
+BYTES = 300 * 2**20  # of values that are kept together; the recording and folded weights come on top, below 1 GB
 
 
 class Unrecordable(Refused):
@@ -67,6 +70,7 @@ class Graph:
     end: fx.Node
     marked: fx.Node | None
     owner: fx.GraphModule = field(repr=False)  # nodes live as long as it does
+    sizes: list[int] = field(default_factory=list, repr=False)  # bytes that each node adds, for one picture
 
     def __call__(self, z: Tensor, rules: Mapping[str, Rule] | None = None) -> Tensor:
         """Logits of normalised pictures z (B, C, *S); differentiable.
@@ -83,6 +87,23 @@ class Graph:
         """The value of every moving node, for normalised pictures z (B, C, *S)."""
         passes.note(len(z))
         return self.follow(self.nodes, {self.start: z}, len(z))
+
+    def at_once(self, z: Tensor, work: int, copies: int = 1) -> int:
+        """How many pictures like z (1, C, *S), normalised, may be run with all their values kept: as BYTES hold.
+
+        copies: how often each value is kept.  work: what a node needs while it is worked on, in tensors of its size.
+        """
+        if not self.sizes:
+            with torch.no_grad(), passes.uncounted():
+                values = self.values(z)
+            seen: set[int] = set()
+            for node in self.nodes:
+                parts = values[node] if isinstance(values[node], list | tuple) else [values[node]]
+                here = {t.untyped_storage().data_ptr(): t for t in parts if isinstance(t, Tensor)}
+                self.sizes.append(sum(t.untyped_storage().nbytes() for at, t in here.items() if at not in seen))
+                seen |= here.keys()
+        most = max(copies * held + work * new for held, new in zip(accumulate(self.sizes), self.sizes, strict=True))
+        return max(1, BYTES // max(most, 1))
 
     def follow(
         self,

@@ -8,7 +8,6 @@ was given.  What a bias or the stabiliser of a division keeps is added up apart,
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,7 +16,6 @@ import torch
 from torch import Tensor, fx
 
 from clearsight import passes, receipts
-from clearsight.batching import BYTES
 from clearsight.classifier import Classifier
 from clearsight.errors import Refused
 from clearsight.graph import Graph, Values, graph_of, word
@@ -140,34 +138,10 @@ def relevance(
         raise Refused(f"layer {layer} is not run in a forward pass: name another with layer=")
     found = [
         _some(model, graph, x[rows.to(x.device)], target[rows], rules, layer, start)
-        for rows in torch.split(torch.arange(len(x)), _fitting(model, graph, x[:1]))
+        for rows in torch.split(torch.arange(len(x)), graph.at_once(model.normalised(x[:1]).to(model.dtype), WORK))
     ]
     shares, given = zip(*found, strict=True)
     return torch.cat(shares), torch.cat(given)
-
-
-_fits: weakref.WeakKeyDictionary[Graph, int] = weakref.WeakKeyDictionary()
-
-
-def _fitting(model: Classifier, graph: Graph, x: Tensor) -> int:
-    """How many pictures like x (1, C, *S) may go back at once: every value is kept until it has been handed back."""
-    if graph not in _fits:
-        with torch.no_grad(), passes.uncounted():
-            values = graph.values(model.normalised(x).to(model.dtype))
-        held = most = 0
-        seen: set[int] = set()
-        for node in graph.nodes:
-            here = [v.untyped_storage() for v in _tensors(values[node])]
-            new = sum(v.nbytes() for v in here if v.data_ptr() not in seen)
-            seen |= {v.data_ptr() for v in here}
-            held += new
-            most = max(most, held + WORK * new)
-        _fits[graph] = max(1, BYTES // max(most, 1))
-    return _fits[graph]
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    return [v for v in (value if isinstance(value, list | tuple) else [value]) if isinstance(v, Tensor)]
 
 
 def _some(

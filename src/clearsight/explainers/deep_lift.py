@@ -36,8 +36,9 @@ def deep_lift(model: Classifier, x: Tensor, target: Target, *, baseline: float =
     >>> [round(v, 4) for v in m.flatten().tolist()]
     [1.3333, 0.6667]
     """
-    parts = torch.split(torch.arange(len(x)), max(1, (len(x) + 1) // 2))  # each picture goes with its baseline
     graph = graph_of(model, x[:1])
+    some = graph.at_once(model.normalised(x[:1]).to(model.dtype), work=4, copies=2)  # with its baseline
+    parts = torch.split(torch.arange(len(x)), some)
     return torch.cat([_some(model, graph, x[rows.to(x.device)], target[rows], baseline) for rows in parts])
 
 
