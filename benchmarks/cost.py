@@ -174,6 +174,13 @@ def times(rows: dict[tuple[str, str], dict[str, Any]], model: str) -> str:
     columns = ["method", "forwards", "backwards", "time in F", "reach in F", "pictures", "first call, s", "peak MB"]
     fs, noise = [1000 * r["f"] for r in done], statistics.median(r["noise"] for r in done)
     lines = [
+        "# What every explainer costs",
+        "",
+        "Made by `python benchmarks/cost.py`. F is one forward pass of one picture, in batches of 16, timed again",
+        "around every method; times are in F, for one picture, of a later call (the first records the network, where",
+        "that is needed). Reach: the passes that the method must make, at the best speed that was measured of them.",
+        "Peak MB are above what the process held with the model alone; libraries that a method needs are in it.",
+        "",
         f"Model {model}, {os.cpu_count()} cores. F was {statistics.median(fs):.0f} ms "
         f"({min(fs):.0f} to {max(fs):.0f}); around one method it varied by {100 * noise:.0f} % (median).",
         "",
@@ -199,7 +206,15 @@ def peaks(rows: dict[tuple[str, str], dict[str, Any]]) -> str:
     """The peak MB of every method on every model, as Markdown."""
     models = list(dict.fromkeys(m for m, _ in rows))
     names = list(dict.fromkeys(n for _, n in rows))
-    lines = ["| method | " + " | ".join(models) + " |", "|---" + "|---:" * len(models) + "|"]
+    lines = [
+        "## Peak memory on larger networks",
+        "",
+        "Made by `python benchmarks/cost.py --memory " + " ".join(models) + "`: the most MB that a process held above",
+        f"what it held with the model alone, for {PICTURES} pictures, with few steps and masks but more than one pass",
+        "takes: more of them come in further passes of the same size.",
+        "",
+    ]
+    lines += ["| method | " + " | ".join(models) + " |", "|---" + "|---:" * len(models) + "|"]
     for n in names:
         cells = [f"{rows[m, n]['mb']:.0f}" if "mb" in rows[m, n] else "refused" for m in models]
         lines.append(f"| {rows[models[0], n]['call']} | " + " | ".join(cells) + " |")

@@ -22,6 +22,7 @@ def on_files(files: Files, config: Any) -> Files:
         "contributing.md": (ROOT / "CONTRIBUTING.md").read_text(),
         "changelog.md": (ROOT / "CHANGELOG.md").read_text(),
         "command-line.md": _commands(),
+        "cost.md": _costs(),
         "libra.md": (ROOT / "benchmarks" / "libra_table.md").read_text(),
     }
     for name, text in texts.items():
@@ -39,9 +40,15 @@ def _commands() -> str:
     return "\n".join(parts) + "\n"
 
 
+def _costs() -> str:
+    """What every explainer costs, as measured: time on the embedded model, memory on larger ones too."""
+    here = ROOT / "benchmarks"
+    return (here / "cost.md").read_text() + "\n" + (here / "memory.md").read_text()
+
+
 def _links(readme: str) -> str:
     """The README's links into docs/ and to the files beside it, as they are seen from docs/."""
-    readme = readme.replace("](docs/", "](")
+    readme = readme.replace("](docs/", "](").replace("](benchmarks/cost.md)", "](cost.md)")
     return re.sub(r"\]\((CONTRIBUTING|CHANGELOG)\.md", lambda m: f"]({m[1].lower()}.md", readme).replace(
         "[Apache-2.0](LICENSE)", "Apache-2.0"
     )

@@ -18,7 +18,6 @@ Every explainer on networks of torchvision with random weights and five classes,
 **✓** a map; a number: refused, for the reason below. Written by a test that runs all of it:
 `pytest -m slow tests/test_networks.py -n 0`.
 """
-unwritten = pytest.mark.skipif(not PAGE.exists(), reason="docs/networks.md is yet to be written by the slow test")
 QUICK = ("resnet18", "efficientnet_b0", "vit_b_16")  # also in the default run
 
 
@@ -50,12 +49,10 @@ def page(outcomes: dict[tuple[str, str], str]) -> str:
     return "\n".join([HEAD, *lines, "", "## Refused, because", "", *(f"{cell[r]}. {r}" for r in reasons), ""])
 
 
-@unwritten
 def test_the_page_holds_every_method_and_network():
     assert set(cells()) == {(m, n) for m in catalogue("explainers") for n in networks.NAMES}
 
 
-@unwritten
 @pytest.mark.parametrize("name", QUICK)
 def test_the_page_is_true_of(name, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
