@@ -339,7 +339,7 @@ def test_pictures_beside_their_labels_are_no_masks(tmp_path: Path) -> None:
     Image.new("RGB", SIZE).save(tmp_path / "a.png")
     put(tmp_path / "a.txt", "0 0.5 0.5 0.5 0.5")
     read = read_boxes(tmp_path, {"a.png": tmp_path / "a.png"})
-    assert (read.form, read.regions["a.png"]) == ("YOLO", (Region(((15, 10, 45, 30),)),))
+    assert (read.form, read.regions["a.png"]) == ("YOLO", (Region(((15, 10, 45, 30),), label="0", numbered=True),))
     (tmp_path / "a.txt").unlink()
     with pytest.raises(Refused, match="holds no annotations: expected a COCO"):
         read_boxes(tmp_path, {"a.png": tmp_path / "a.png"})
@@ -378,10 +378,46 @@ def test_other_refusals(tmp_path: Path, pictures: dict[str, Path]) -> None:
 def test_yolo_words_from_yaml(tmp_path: Path, pictures: dict[str, Path]) -> None:
     where = put(tmp_path / "set" / "labels" / "a.txt", "3 0.5 0.5 0.5 0.5\n4 0.5 0.5 0.5 0.5").parent
     put(tmp_path / "set" / "data.yaml", "names: {3: fox}")
-    assert [region.label for region in read_boxes(where, pictures).regions["a.jpg"]] == ["fox", None]
+    read = read_boxes(where, pictures)
+    assert [(region.label, region.numbered) for region in read.regions["a.jpg"]] == [("fox", False), ("4", True)]
+    assert read.notes == (
+        f"1 YOLO classes go by their numbers (4): {tmp_path / 'set/data.yaml'} has no names for them",
+    )
     put(tmp_path / "set" / "data.yaml", "names: [:::")
     with pytest.raises(Refused, match=r"data.yaml cannot be read"):
         read_boxes(where, pictures)
+
+
+def test_yolo_without_names_keeps_its_classes_apart_and_says_so(
+    tmp_path: Path, pictures: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = tmp_path / "set" / "labels"
+    put(where / "a.txt", "43 0.5 0.5 0.5 0.5\n0 0.1 0.1 0.1 0.3 0.3 0.3\n43 0.2 0.2 0.1 0.1")
+    read = read_boxes(where, pictures)
+    assert [region.label for region in read.regions["a.jpg"]] == ["43", "0", "43"]
+    assert read.notes == (
+        "2 YOLO classes go by their numbers (0, 43): there is no classes.txt or data.yaml with their names in "
+        f"{where} or in the folder above it",
+    )
+    put(where.parent / "classes.txt", "cat\n" + "\n" * 50)  # a line without a word is no name
+    monkeypatch.chdir(where)
+    for path in (where, Path(), where / ".." / "labels", where / "a.txt"):  # also from inside, one up is one up
+        read = read_boxes(path, pictures)
+        assert [region.label for region in read.regions["a.jpg"]] == ["43", "cat", "43"], path
+        assert len(read.notes) == 1
+        assert "classes go by their numbers (43): " in read.notes[0]
+        assert "classes.txt has no names for them" in read.notes[0]
+    put(where / "a.txt", "0 0.5 0.5 0.5 0.5")
+    assert read_boxes(where, pictures).notes == ()
+
+
+def test_a_class_number_is_no_word(tmp_path: Path, pictures: dict[str, Path]) -> None:
+    """Class 3 of the boxes is another one than class 3 of the pictures' labels, unless a name says that it is not."""
+    regions = read_boxes(put(tmp_path / "boxes" / "a.txt", "3 0.5 0.5 0.5 0.5"), pictures).regions["a.jpg"]
+    assert of_label(regions, ["3"]) == ()
+    put(tmp_path / "boxes" / "data.yaml", "names: {3: '3'}")
+    regions = read_boxes(tmp_path / "boxes", pictures).regions["a.jpg"]
+    assert of_label(regions, ["3"]) == regions
 
 
 def test_tables(tmp_path: Path) -> None:

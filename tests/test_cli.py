@@ -134,6 +134,64 @@ def test_broken_pictures_are_named_and_left_out(workshop, run):
     assert report["data"]["pictures"] == 15
 
 
+def test_an_empty_picture_named_among_others_is_left_out(workshop, run):
+    (workshop / "empty.jpg").touch()
+    (workshop / "text.png").write_text("not a picture")
+    words = ("net.py:factory", "photos/red/red1.png", "empty.jpg", "text.png")
+    for verb in ("explain", "attack"):
+        ran = run(verb, *words)
+        assert ran.status == 0, ran.err
+        assert "left out empty.jpg: empty (0 bytes)" in ran.out.splitlines()
+        assert "left out text.png: " in ran.out
+        assert f"{verb}ing: 3 pictures" in ran.err
+        assert {b["file"] for b in json.loads(run(verb, *words, "--json").out)["broken"]} == {"empty.jpg", "text.png"}
+        alone = run(verb, "net.py:factory", "empty.jpg")
+        assert (alone.status, alone.err) == (2, "clearsight: empty.jpg is empty (0 bytes)\n")
+        none = run(verb, "net.py:factory", "empty.jpg", "empty.jpg", "-o", "none")
+        assert none.status == 2
+        assert "none of the pictures can be read (empty.jpg: empty (0 bytes))" in none.err
+        assert not (workshop / "none").exists()
+
+
+def test_pictures_are_counted_alike_everywhere(workshop, run):
+    red = workshop / "photos" / "red"
+    (red / "empty.jpg").touch()
+    (red / "text.png").write_text("not a picture")
+    (red / "cut.png").write_bytes((red / "red1.png").read_bytes()[:60])
+    for verb in ("explain", "attack"):
+        assert f"{verb}ing: 15 pictures" in run(verb, "net.py:factory", "photos").err
+    words = ("features", "net.py:factory", "photos", "-m", "activations", "-o", "seen")
+    ran = run(*words)
+    assert ran.status == 0, ran.err
+    assert "reading: 15 pictures" in ran.err
+    assert "12 of 15 pictures read" in (workshop / "seen" / "index.html").read_text()
+
+
+def test_references_that_are_left_out_are_named_once(workshop, run, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(workshop / "cache"))
+    (workshop / "photos" / "red" / "empty.jpg").touch()
+    (workshop / "photos" / "red" / "te\nxt.png").write_text("not a picture")
+    words = ("explain", "net.py:factory", "photos/green/green0.png", "photos/blue/blue0.png")
+    two = [
+        word for layer in ("features.0", "features") for word in ("-m", f"libra-cam(references=photos,layer={layer})")
+    ]
+    for how in ((), ("--json",), ("--quiet",)):  # built, and read from the cache
+        ran = run(*words, *two, *how)
+        assert ran.status == 0, ran.err
+        (line,) = [line for line in ran.err.splitlines() if "references" in line]
+        assert line.startswith("left out of the references: red/empty.jpg (empty (0 bytes)), red/te\\nxt.png (")
+        assert "references: " not in ran.out
+        assert "Warning" not in ran.err
+
+
+def test_warnings_of_libraries_stay_silent_whatever_filters_they_set(workshop, run):
+    speaks = "import warnings\nwarnings.simplefilter('always')\nwarnings.warn('a library speaks', stacklevel=1)\n"
+    (workshop / "noisy.py").write_text(f"{speaks}from workshop import factory\n")
+    ran = run("explain", "noisy.py:factory", "photos/red/red1.png", "-m", "saliency")
+    assert ran.status == 0, ran.err
+    assert "speaks" not in ran.err
+
+
 def test_what_was_done_to_odd_pictures_is_told(workshop, run):
     with Image.open(workshop / "photos" / "red" / "red1.png") as whole:
         whole.save(workshop / "photos" / "red" / "moving.gif", save_all=True, append_images=[whole.rotate(90)])

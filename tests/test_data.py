@@ -12,7 +12,7 @@ from torch import nn
 import clearsight as cs
 from clearsight.annotations import Region, region_mask
 from clearsight.classifier import Classifier, Preprocess, wrap
-from clearsight.data import Pictures, demo_pictures, folder, open_data, pixels, truth
+from clearsight.data import Pictures, demo_pictures, folder, open_data, open_each, pixels, truth
 from clearsight.errors import Refused
 from clearsight.pictures import open_picture, to_pixels
 
@@ -152,6 +152,23 @@ def test_what_cannot_be_a_picture_is_broken_and_named(tmp_path: Path) -> None:
         ("cat/gone.jpg", "a link to nothing"),
         ("cat/pipe.jpg", "not a file but a pipe, socket or device"),
     )
+
+
+def test_an_empty_file_among_several_is_broken_and_alone_refused(tmp_path: Path) -> None:
+    fill(tmp_path, "a.png", "more/b.png")
+    (tmp_path / "empty.JPG").touch()
+    a, empty, more, demo = open_each([tmp_path / n for n in ("a.png", "empty.JPG", "more")] + ["demo:coffee"])
+    assert [found(a), found(more), list(found(demo))] == [{"a.png": ()}, {"b.png": ()}, ["coffee"]]
+    assert (empty.root, empty.pictures) == (tmp_path / "empty.JPG", ())
+    assert empty.broken == (("empty.JPG", "empty (0 bytes)"),)
+    for one in (folder, lambda path: open_each([path])):
+        with pytest.raises(Refused, match=r"empty\.JPG is empty \(0 bytes\)$"):
+            one(tmp_path / "empty.JPG")
+    with pytest.raises(Refused, match="there is no such file"):  # a slip of the hand is no broken picture
+        open_each([tmp_path / "a.png", tmp_path / "gone.png"])
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(Refused, match="expected pictures in class folders"):
+        open_each([tmp_path / "a.png", tmp_path / "nothing"])
 
 
 def test_links_are_followed_once(tmp_path: Path) -> None:
@@ -352,6 +369,8 @@ def test_shared_data() -> None:
     assert right[tench].nonzero().item() == 0
     boxes = folder(SHARED / "coco_masks/images", boxes=SHARED / "coco_masks/boxes_yolo")
     polygons = folder(SHARED / "coco_masks/images", boxes=SHARED / "coco_masks/polygons_yolo")
+    assert len({region.label for p in boxes.pictures for region in p.regions or ()}) == 61  # no names lie beside them
+    assert any("61 YOLO classes go by their numbers" in note for note in boxes.notes)
     masks = folder(SHARED / "coco_masks/images", masks=SHARED / "coco_masks/semantic")
     assert [len(s.pictures) for s in (boxes, polygons, masks)] == [53] * 3
     assert sum(p.regions is None for p in boxes.pictures) == 1  # SOURCE.txt: one image has no boxes

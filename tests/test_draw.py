@@ -275,6 +275,38 @@ def test_explanation_sheet(explained: Explanation, x: Tensor) -> None:
         draw.explanation_sheet([explained, replace(explained, maps=explained.maps[:1])])
 
 
+def test_further_methods_stand_in_the_rows_below(explained: Explanation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most five beside the picture, and the picture itself once."""
+    rows: list[list[draw.Tile]] = []
+    monkeypatch.setattr(draw, "sheet", lambda found, **_: rows.extend(found))
+    draw.explanation_sheet([replace(explained, method=f"m{i}") for i in range(12)], names=list("abcd"))
+    assert [len(row) for row in rows] == [6, 6, 3] * 4
+    assert [row[0][1].partition("\n")[0] for row in rows] == ["a", "", "", "b", "", "", "c", "", "", "d", "", ""]
+    assert [row[0][0] is None for row in rows] == [False, True, True] * 4
+    told = [caption.partition("\n")[0] for row in rows[:3] for _, caption in row[1:]]
+    assert told == [f"m{i}" for i in range(12)]
+    monkeypatch.undo()
+    few, many = (draw.explanation_sheet([explained] * n) for n in (5, 6))
+    assert many.width == few.width
+    assert many.height > few.height
+
+
+def test_a_map_of_zeros_is_told_to_be_one(explained: Explanation) -> None:
+    zeros = replace(explained, maps=explained.maps * torch.tensor([0.0, 1, 1, 1])[:, None, None], signed=False)
+    assert draw._told(zeros, 0, None).endswith("raw map 0 everywhere: nothing speaks for it")
+    signed = replace(zeros, signed=True)
+    assert draw._told(signed, 0, None).endswith("raw map 0 everywhere: nothing speaks for it or against it")
+    assert " to " in draw._told(zeros, 1, None)
+    assert "0 everywhere" in draw.explanation_html(zeros)
+
+
+def test_reprs_are_a_short_line(explained: Explanation, attacked: Attacked) -> None:
+    assert repr(replace(explained, model="demo")) == "<Explanation by saliency of demo, 4 pictures>"
+    assert repr(replace(explained, model="", x=explained.x[:1])) == "<Explanation by saliency of a model, 1 picture>"
+    fooled = torch.tensor([True, False, True, False])
+    assert repr(replace(attacked, fooled=fooled)) == "<Attacked by fgsm, eps 4/255, 4 pictures, 2 fooled>"
+
+
 def test_attack_sheet(attacked: Attacked) -> None:
     assert draw.magnification(attacked) == 10  # 0.25 / (4 / 255) is 15.9
     assert draw.magnification(replace(attacked, x=attacked.clean)) > 1

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -222,6 +223,64 @@ def test_without_feature_maps_the_rest_is_done_and_that_is_said(photos):
     assert "Methods left out" in page
     units = features(model, photos, layer="1", units=[2], methods=["patches", spelled("visualise")])
     assert unit_page("1", 2) in [p.address for p in units.pages]  # a layer without places has units too
+
+
+def test_reprs_are_a_short_line(photos):
+    found = features(factory(), photos, layer="features", units=[0], methods=["patches(top=2)", "neighbours"])
+    model = found.facts["model"]
+    assert repr(found) == f"<Atlas of {model}, 3 pages on 12 pictures: neighbours, patches(top=2)>"
+    assert "1 page on 0 pictures" in repr(Atlas(found.pages[:1], {}))
+
+
+@pytest.mark.parametrize(
+    ("scores", "thing", "facts"),
+    [
+        ("logits", "a class", ["logit", "probability"]),
+        ("multi-label", "a label", ["logit", "probability"]),
+        ("values", "an output", ["value"]),
+    ],
+)
+def test_visualise_and_factors_call_outputs_what_they_are(scores, thing, facts, photos):
+    said = []
+    kept = factory()
+    model = cs.Classifier(kept.net, kept.preprocess, kept.labels, "net", scores=scores)
+    methods = [spelled("visualise", of="classes"), "factors(factors=2)"]
+    found = features(model, photos, methods=methods, layer="features", progress=lambda *w: said.append(w[0]))
+    block = found.pages[0].blocks[0]
+    assert block.title == f"Made for {thing}"
+    assert f"Pictures that raise the {facts[0]} of {thing}." in block.words
+    assert list(block.shown[0].facts)[: len(facts)] == facts
+    assert list(block.shown[0].facts)[len(facts)].startswith("best photo")
+    word = thing.partition(" ")[2]
+    assert {w.split()[1] for w in said if w.startswith("visualise ")} == {word}
+    for shown in block.shown if "probability" in facts else ():  # of its own kind: the labels of one model sum to more
+        logit = torch.tensor(shown.facts["logit"])
+        chance = float(shown.facts["probability"])
+        assert (chance == pytest.approx(logit.sigmoid().item(), abs=1e-5)) == (scores == "multi-label")
+    concept = found.pages[1].blocks[0].tables[0].rows[0]
+    assert ("gives" in concept) == (scores == "values")
+    words = str(list(concept.values())[-1])
+    assert ("%" in words) == (scores != "values")
+    total = sum(float(w.split()[1]) for w in words.split(", "))
+    assert (99 <= total <= 101) == (scores == "logits")  # only classes share out one whole
+
+
+def test_one_output_is_not_chosen_among_others(photos):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 1))
+    model = cs.Classifier(net, cs.Preprocess(8, (0.5,) * 3, (0.5,) * 3), ("age",), "net", scores="values")
+    found = features(model, photos, methods=spelled("visualise", of="classes"))
+    assert "--target" not in found.pages[0].blocks[0].words
+
+
+def test_the_unit_page_says_what_a_place_is(photos):
+    found = features(factory(), photos, layer="features", units=[0], methods="patches(top=2)")
+    block = next(b for p in found.pages for b in p.blocks if b.title == "Strongest patches")
+    assert "A place is a row and a column of the layer's map of 32 × 32, counted from 0." in block.notes
+    assert "place" in block.shown[0].facts
+    flat = features(factory(), photos, layer="head", units=[0], methods="patches(top=2)")  # a layer without places
+    block = next(b for p in flat.pages for b in p.blocks if b.title == "Strongest patches")
+    assert not any("row and a column" in note for note in block.notes)
+    assert "place" not in block.shown[0].facts
 
 
 def test_labels_that_the_model_does_not_know_still_serve(workshop):
@@ -562,6 +621,7 @@ def test_dissection_of_a_unit_that_is_the_mask_has_an_iou_of_1(tmp_path):
     assert first == {"unit": "unit 0", "concept": "bright box", "IoU": 1.0, "pictures with it": 6}
     assert len(block.tables[0].rows) == 1  # unit 1, high where it is dark, is no detector
     assert "on 6 annotated pictures" in block.words
+    assert "The best of 2 units × 1 concept stands here" in block.notes[0]
 
 
 def test_dissection_iou_is_over_the_whole_set(tmp_path):
@@ -715,6 +775,37 @@ def test_wrong_words_are_one_line_and_leave_nothing(words, told, workshop, run):
     assert not list(workshop.glob("clearsight-runs/*"))
 
 
+def test_headings_break_behind_signs_and_not_in_words(photos):
+    model = factory()
+    named = cs.Classifier(model.net, model.preprocess, model.labels, "./nets.py:small_<cnn>")
+    page = atlas_.pages(features(named, photos, layer="features", units=[1], methods="patches(top=2)"))
+    name = "./<wbr>nets.py:<wbr>small_<wbr>&lt;cnn&gt;"
+    assert f"<h1>{name} " in page["index.html"]
+    assert f'<h1>features, unit 1 <span class="on">of</span> {name}</h1>' in page[unit_page("features", 1)]
+
+
+def test_words_beside_strips_begin_at_one_place(photos):
+    """Where one picture of a list is a strip, all are rows of one grid; where none is, all are cards."""
+    found = features(factory(), photos, layer="features", units=[0, 1], methods="patches(top=2)")
+    layer = next(p for p in found.pages if p.address == layer_page("features"))
+    (block,) = layer.blocks
+    figures = {broad: figure(broad) for broad in (False, True)}
+    for strips, rowed in (((True, False), True), ((False, False), False)):
+        shown = tuple(
+            replace(s, figure=replace(s.figure, data=figures[b])) for s, b in zip(block.shown, strips, strict=True)
+        )
+        made = replace(found, pages=(replace(layer, blocks=(replace(block, shown=shown),)),))
+        html = atlas_.pages(made)[layer_page("features")]
+        assert ('<div class="gallery rowed">' in html) == rowed
+        assert html.count('<figure class="strip">') == 2 * rowed
+
+
+def figure(broad: bool) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (20 if broad else 8, 8)).save(out, "PNG")
+    return out.getvalue()
+
+
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 
@@ -770,5 +861,7 @@ def test_pages_in_a_browser(width, tmp_path):
             assert [u for u in asked if not u.startswith("data:")] == [file.as_uri()]
             assert said == []
             assert page.evaluate("document.documentElement.scrollWidth") <= width
+            lines = "[...document.images].map(i => getComputedStyle(i).filter.includes('drop-shadow'))"
+            assert all(page.evaluate(lines))  # a picture that is white at its edge does not melt into the page
             page.close()
         browser.close()

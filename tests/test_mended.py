@@ -19,6 +19,8 @@ from clearsight.annotations import Region
 from clearsight.case import Case
 from clearsight.checks.calibration import _interval, _just_allowed, _verdict, ece
 from clearsight.data import folder
+from clearsight.explaining import FAR, _far
+from clearsight.receipts import SHARE
 from workshop import ColourNet, factory
 
 
@@ -189,6 +191,101 @@ def test_a_fault_of_the_network_is_not_called_ours(workshop, run):
     assert "the network failed" in ran.err
     assert "boom" in ran.err
     assert "defect" not in ran.err
+
+
+def test_a_fault_of_a_method_of_the_users_is_not_called_ours(workshop, run):
+    (workshop / "mine.py").write_text("def boom(model, x, target):\n    known = {}\n    return known['oops']\n")
+    ran = run("explain", "net.py:factory", "photos/red/red1.png", "-m", "./mine.py:boom")
+    assert ran.status == 2
+    assert "./mine.py:boom failed: KeyError: 'oops' (mine.py, line 3)" in ran.err
+    assert "defect" not in ran.err
+
+
+class Overwrites(nn.Module):
+    """Writes over what its own way back needs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.dense = nn.Conv2d(3, 4, 3), nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = nn.functional.silu(torch.relu_(self.conv(x)), inplace=True)
+        return self.dense(h.mean((2, 3)))
+
+
+@pytest.mark.parametrize("method", ["saliency", "grad-cam", "integrated-gradients(steps=3)"])
+def test_a_network_whose_own_way_back_fails_is_named(method, small, x):
+    model = cs.wrap(Overwrites(), small.preprocess, small.labels)
+    with pytest.raises(cs.Refused, match=r"backward pass of the network fails: RuntimeError.*inplace.*occlusion"):
+        cs.explain(model, x, method)
+    assert cs.explain(model, x, "occlusion(window=8, stride=8)").maps.any()
+
+
+def test_a_defect_of_ours_is_not_called_theirs(small, x, monkeypatch):
+    def broken(*_: object, **__: object) -> Tensor:
+        raise IndexError("ours")
+
+    monkeypatch.setattr("clearsight.explainers.saliency.pixel_gradients", broken)
+    with pytest.raises(IndexError, match="ours"):
+        cs.explain(small, x, "saliency")
+
+
+def test_one_refused_method_does_not_lose_the_others(workshop, run):
+    (workshop / "bent.py").write_text(
+        "from torch import nn\nimport clearsight as cs\nfrom workshop import factory\n"
+        "def make():\n"
+        "    m = factory()\n"
+        "    m.net.features[1] = nn.SiLU()\n"
+        "    return m\n"
+    )
+    ran = run("explain", "bent.py:make", "photos/red/red1.png", "-m", "deconvnet", "-m", "saliency")
+    assert ran.status == 0
+    assert "left out: deconvnet: deconvnet is defined for ReLU" in ran.out
+    alone = run("explain", "bent.py:make", "photos/red/red1.png", "-m", "deconvnet")
+    assert alone.status == 2
+    assert "\nclearsight: deconvnet is defined for ReLU" in alone.err
+    inside = run("features", "net.py:factory", "photos/red/red1.png", "-m", "embedding", "-m", "activations")
+    assert inside.status == 0, inside.err
+    assert "left out embedding" in inside.out + inside.err
+
+
+@pytest.mark.parametrize("target", ["cat", 1])
+def test_what_is_no_target_is_refused(target, small, x):
+    with pytest.raises(cs.Refused, match=r"target .* give cs.ClassScore\(model.index"):
+        cs.explain(small, x, "saliency", target)
+
+
+@pytest.mark.parametrize("pair", [(2, 2), (1, [1, 1]), ([1, 2], [1, 2])])
+def test_why_rather_than_itself_is_no_question(pair):
+    with pytest.raises(cs.Refused, match=r"why class [12] rather than itself"):
+        cs.Margin(*pair)
+    cs.Margin([0, 1], [1, 1])  # of one picture among others it may be asked, whose map is 0
+
+
+def test_names_are_no_classes_by_themselves():
+    with pytest.raises(cs.Refused, match=r"not 'cat': model.index"):
+        cs.Margin("cat", "dog")
+
+
+def test_features_of_pixels_are_refused(small, x):
+    with pytest.raises(cs.Refused, match="pictures in files, not of a Tensor"):
+        cs.features(small, x)
+
+
+def test_a_map_far_from_complete_is_called_so(workshop, run, small, x):
+    e = cs.explain(small, x, "integrated-gradients(steps=2)", cs.ClassScore(0))
+    with torch.no_grad():
+        small.net.eval()
+        gap = (small(x) - small(torch.zeros_like(x)))[:, 0].abs()
+    share = e.receipts[SHARE]
+    torch.testing.assert_close(share * gap, e.receipts["completeness residual"])
+    words = ("explain", "net.py:factory", "photos/red/red1.png", "-m", "integrated-gradients(steps=1)")
+    (told,) = json.loads(run(*words, "--json").out)["pictures"][0]["maps"]
+    assert abs(told["receipts"][SHARE][0]) > FAR
+    assert "(far from complete)" in run(*words).out
+    assert _far(SHARE, torch.tensor([0.05, -0.09])) == ""
+    assert _far(SHARE, torch.tensor([0.05, -0.11])) == " (far from complete)"
+    assert _far("area", torch.tensor([0.5])) == ""
 
 
 def test_what_a_network_prints_is_no_part_of_the_result(workshop, run):

@@ -28,7 +28,7 @@ from clearsight.calibrating import (
 )
 from clearsight.classifier import Classifier, Preprocess
 from clearsight.data import open_data, pixels
-from clearsight.errors import Refused
+from clearsight.errors import Notice, Refused
 from clearsight.references import cache_folder, library
 from clearsight.runner import explain
 from clearsight.targets import ClassScore, Margin
@@ -488,10 +488,25 @@ def test_references_that_cannot_be_read_are_named_and_left_out(model, pictures, 
     Path(folder, "06b.png").write_bytes(Path(folder, "06.png").read_bytes()[:60])
     Path(folder, "07b.png").touch()
     for other in model, again():  # built, and read
-        with pytest.warns(UserWarning, match=r"2 references cannot be read.*06b.png: truncated.*07b.png|07b.*06b"):
+        said = r"^left out of the references: (06b.png \(truncated\), )?07b.png \(empty \(0 bytes\)\)"
+        with pytest.warns(Notice, match=said) as told:
             e = explain(other, pictures, f"libra-cam(references={folder}, most=0.9, layer=1)", ClassScore(0))
         torch.testing.assert_close(e.maps, wanted)
+        assert [str(w.message).count("06b.png (truncated") for w in told] == [1]
     assert built == ["1", "1"]
+
+
+def test_the_references_that_are_named_are_those_that_are_there_now(model, folder):
+    library(model, folder, "1")
+    Path(folder, "00b.png").touch()
+    with pytest.warns(Notice, match=r"references: 00b.png \(empty \(0 bytes\)\)$"):
+        library(again(), folder, "1")
+    Path(folder, "00b.png").unlink()
+    assert library(again(), folder, "1").broken == ()  # and no warning, which would be an error here
+    for i in range(11):
+        Path(folder, f"x{i:02}.png").touch()
+    with pytest.warns(Notice, match=r"x07.png \(empty \(0 bytes\)\) and 3 more$"):
+        library(model, folder, "1")
 
 
 def test_no_more_references_are_kept_than_fit(model, folder, monkeypatch):
@@ -520,7 +535,7 @@ def test_no_more_libraries_are_kept_than_there_is_room_for(folder, monkeypatch):
 def test_a_cache_folder_that_cannot_be_written_is_no_obstacle(model, pictures, folder, tmp_path, monkeypatch, built):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    with pytest.warns(UserWarning, match="will be run again next time"):
+    with pytest.warns(Notice, match="will be run again next time"):
         e = explain(model, pictures, f"libra-cam(references={folder}, most=0.9, layer=1)", ClassScore(0), batch=1)
     assert built == ["1"]  # for all batches of one process
     assert e.maps.isfinite().all()

@@ -13,7 +13,7 @@ import os
 import xml.etree.ElementTree as ET
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard
@@ -54,13 +54,14 @@ class Region:
 
     boxes: (x0, y0, x1, y1) with x0 < x1 and y0 < y1, inside the picture.  polygons: each its corners (x, y), filled by
     the even-odd rule, perhaps partly outside.  mask: a file of the picture's size, not zero inside.  label: what the
-    object is, where the annotation says.
+    object is, where the annotation says.  numbered: the label is only the number of a class whose name is not known.
     """
 
     boxes: tuple[Box, ...] = ()
     polygons: tuple[Polygon, ...] = ()
     mask: Path | None = None
     label: str | None = None
+    numbered: bool = field(default=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -102,13 +103,14 @@ def read_boxes(path: str | Path, pictures: Mapping[str, Path], wanted: Container
     """
     path = Path(path)
     try:
-        form, entries = _entries(path, set(pictures.values()))
+        form, entries, nameless = _entries(path, set(pictures.values()))
     except OSError as e:
         raise Refused(f"cannot read {e.filename or path}: {e.strerror}") from None
     find = _finder(pictures)
     spoken: dict[str, str] = {}
     regions: dict[str, tuple[Region, ...]] = {}
     unmatched, cut, out = [], [], []
+    numbers: set[str] = set()
     for names, sheet in entries:
         name = next((hit for called in names if (hit := find(called))), None)
         if name is None:
@@ -127,6 +129,7 @@ def read_boxes(path: str | Path, pictures: Mapping[str, Path], wanted: Container
         kept, sticking, bad = _fitted(said, size)
         cut += [name] * sticking
         out += [f"{name} ({why})" for why in bad]
+        numbers |= {region.label for region in kept if region.label is not None and region.numbered}
         if kept or not bad:
             regions[name] = kept
     if not spoken:
@@ -134,7 +137,9 @@ def read_boxes(path: str | Path, pictures: Mapping[str, Path], wanted: Container
         raise Refused(f"{form} annotations at {path} fit no picture: {called}")
     if out and not any(regions.values()):
         raise Refused(f"{form} annotations at {path} cannot be used: {_named(out)}")
+    classes = sorted(numbers, key=int)
     notes = [
+        *([f"{len(classes)} {form} classes go by their numbers ({_named(classes)}): {nameless}"] if classes else []),
         *([f"{len(cut)} {form} regions stick out of the picture, cut off at its edge: {_named(cut)}"] if cut else []),
         *([f"{len(out)} {form} regions left out: {_named(out)}"] if out else []),
         *([f"{len(unmatched)} {form} annotations fit no picture: {_named(unmatched)}"] if unmatched else []),
@@ -167,13 +172,15 @@ def region_mask(regions: Region | Iterable[Region], image_size: Size, preprocess
 
 
 def of_label(regions: Iterable[Region], words: Iterable[str]) -> tuple[Region, ...]:
-    """The regions whose label is one of the words, or one of a word's comma-separated names; none without a label.
+    """The regions whose label is one of the words, or one of a word's comma-separated names.
+
+    None without a label, and none whose label is only a number: another list may count its classes in another order.
 
     >>> of_label((Region(label="Tiger_cat"), Region(label="dog"), Region()), ["tabby", "tiger cat, big tabby"])
     (Region(boxes=(), polygons=(), mask=None, label='Tiger_cat'),)
     """
     known = {plain(part) for word in words for part in (word, *word.split(","))}
-    return tuple(r for r in regions if r.label is not None and plain(r.label) in known)
+    return tuple(r for r in regions if r.label is not None and not r.numbered and plain(r.label) in known)
 
 
 def read_table(path: Path) -> tuple[tuple[str, ...], list[dict[str, str]]]:
@@ -197,12 +204,12 @@ def read_table(path: Path) -> tuple[tuple[str, ...], list[dict[str, str]]]:
     return columns, [dict(zip(columns, (cell.strip() for cell in row), strict=True)) for row in rows[1:]]
 
 
-def _entries(path: Path, pictures: set[Path]) -> tuple[str, list[_Entry]]:
-    """The format, and what it says of each picture."""
+def _entries(path: Path, pictures: set[Path]) -> tuple[str, list[_Entry], str]:
+    """The format, what it says of each picture, and why classes may go by their numbers."""
     if path.is_file() and path.suffix.lower() == ".json":
-        return "COCO", _coco(path)
+        return "COCO", _coco(path), ""
     if path.is_file() and path.suffix.lower() == ".csv":
-        return "CSV", _csv(path)
+        return "CSV", _csv(path), ""
     if not os.path.exists(path):
         raise Refused(f"no annotations at {path}: there is no such file or folder")
     root = path if path.is_dir() else path.parent
@@ -219,11 +226,11 @@ def _entries(path: Path, pictures: set[Path]) -> tuple[str, list[_Entry]]:
     form = text[0] if text else "masks"  # PNG beside .txt or .xml are pictures
     called = {file: file.relative_to(root).with_suffix("").as_posix() for file in files[form]}
     if form == "Pascal VOC":
-        return form, [_voc(file, name) for file, name in called.items()]
+        return form, [_voc(file, name) for file, name in called.items()], ""
     if form == "YOLO":
-        words = _yolo_words(root)
-        return form, [((name,), partial(_yolo, file, words)) for file, name in called.items()]
-    return form, [((name,), partial(_mask, file)) for file, name in called.items()]
+        words, why = _yolo_words(root)
+        return form, [((name,), partial(_yolo, file, words)) for file, name in called.items()], why
+    return form, [((name,), partial(_mask, file)) for file, name in called.items()], ""
 
 
 def _below(folder: Path) -> list[Path]:
@@ -407,20 +414,24 @@ def _yolo(file: Path, words: Mapping[int, str]) -> _Sheet:
         if len(values) < 5 or len(values) % 2 == 0 or not values[0].is_integer():
             bad.append(f"line {number}: neither class cx cy w h nor class x1 y1 x2 y2 x3 y3 ...")
             continue
-        label, rest = words.get(int(values[0])), values[1:]
+        what, rest = int(values[0]), values[1:]
+        region = partial(Region, label=words.get(what, str(what)), numbered=what not in words)
         if max(rest) > 1.5:
             bad.append(f"line {number}: not fractions of the picture, which YOLO takes")
         elif len(rest) == 4:
             x, y, w, h = rest
-            regions.append(Region(((x - w / 2, y - h / 2, x + w / 2, y + h / 2),), label=label))
+            regions.append(region(((x - w / 2, y - h / 2, x + w / 2, y + h / 2),)))
         else:
-            regions.append(Region(polygons=(_points(rest),), label=label))
+            regions.append(region(polygons=(_points(rest),)))
     return _Sheet(tuple(regions), fractions=True, bad=tuple(bad))
 
 
-def _yolo_words(root: Path) -> dict[int, str]:
-    """The names of YOLO's class numbers, where classes.txt or data.yaml lies in the folder or the one above."""
-    for folder in (root, root.parent):
+def _yolo_words(root: Path) -> tuple[dict[int, str], str]:
+    """The names of YOLO's class numbers, and why some may have none.
+
+    They are in classes.txt or data.yaml, in the folder or in the one above.
+    """
+    for folder in (root, Path(os.path.normpath(root / ".."))):
         for name in ("classes.txt", "data.yaml"):
             file = folder / name
             if not file.is_file():
@@ -432,8 +443,9 @@ def _yolo_words(root: Path) -> dict[int, str]:
                 raise Refused(f"{file} cannot be read: {e}") from None
             listed = found.get("names") if isinstance(found, dict) else None
             pairs = listed.items() if isinstance(listed, dict) else enumerate(_list(listed))
-            return {key: str(word).strip() for key, word in pairs if isinstance(key, int)}
-    return {}
+            words = {key: str(word).strip() for key, word in pairs if isinstance(key, int)}
+            return {key: word for key, word in words.items() if word}, f"{file} has no names for them"
+    return {}, f"there is no classes.txt or data.yaml with their names in {root} or in the folder above it"
 
 
 def _mask(file: Path) -> _Sheet:

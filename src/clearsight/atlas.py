@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import posixpath
+import re
 from collections.abc import Mapping
 from functools import partial
 from importlib import resources
@@ -15,6 +16,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from clearsight.files import write_whole
+from clearsight.findings import Figure
 from clearsight.html import anchors, cell, columns, linked, scale_css, size, tight, uri
 from clearsight.listing import paper_link
 from clearsight.pages import INDEX, Page
@@ -35,7 +37,8 @@ def write(atlas: Atlas, folder: Path) -> Path:
 def pages(atlas: Atlas) -> dict[str, str]:
     """The HTML of each page by its address: styles and pictures inside, everything from the data escaped."""
     env = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    env.filters |= {"cell": cell, "tight": tight, "linked": linked, "uri": uri, "size": size}
+    env.filters |= {"cell": cell, "tight": tight, "linked": linked, "uri": uri, "size": size, "parted": parted}
+    env.tests["broad"] = broad
     style = _text("report.css") + scale_css() + _text("atlas.css")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     template = env.from_string(_text("atlas.html.j2"))
@@ -65,6 +68,21 @@ def cite(paper: str) -> Markup:
     """A paper as a link, which is followed only where it is clicked."""
     link = paper_link(paper)
     return Markup('<a href="{}">{}</a>').format(link, paper) if link else Markup.escape(paper)
+
+
+def parted(name: str, after: str = "/:_") -> Markup:
+    """A name in a heading, which on a narrow screen is broken behind one of these signs rather than in a word.
+
+    >>> parted("timm:a_b<")
+    Markup('timm:<wbr>a_<wbr>b&lt;')
+    """
+    return Markup("<wbr>").join(re.split(f"(?<=[{re.escape(after)}])(?=.)", name))
+
+
+def broad(figure: Figure) -> bool:
+    """Whether a picture is a strip, beside which its words stand, rather than below."""
+    wh = size(figure)
+    return wh is not None and wh[0] > 1.6 * wh[1]
 
 
 def _link(page: Page, there: Mapping[str, Page], address: str) -> str:

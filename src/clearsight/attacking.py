@@ -46,7 +46,7 @@ def attack_pictures(
     call = Call(call.method, {k: v for k, v in call.options.items() if k != "eps"})
     wanted = None if target is None else model.index(target)
     broken = [{"file": name, "reason": reason} for d in data for name, reason in d.broken]
-    total = sum(len(d.pictures) for d in data)
+    total = sum(len(d.pictures) + len(d.broken) for d in data)
     where: Path | None = None
     told: list[dict[str, Any]] = []
     unlabelled = 0

@@ -78,7 +78,7 @@ class Case:
         good: list[int] = []
         broken: list[tuple[str, str]] = []
         logits: list[Tensor] = []
-        tried = 0
+        tried, empty = 0, len(self.data.broken)
         with self.model.undisturbed():
             for start in range(0, len(order), SIZE):
                 began = time.monotonic()
@@ -96,7 +96,7 @@ class Case:
                         broken.append((picture.name, str(e)))
                 if x:
                     logits.append(scores(self.model, torch.stack(x).to(self.model.device)))
-                self.progress("reading", tried, len(order))
+                self.progress("reading", empty + tried, empty + len(order))
                 if self._late(time.monotonic() - began):
                     break
         if not good:

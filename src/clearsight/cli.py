@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clearsight.errors import Refused
+from clearsight.errors import Notice, Refused
 
 app = typer.Typer(
     name="clearsight",
@@ -70,7 +70,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file's name may hold anything
             stream.reconfigure(errors="backslashreplace")
-    warnings.simplefilter("ignore")  # libraries' warnings are not the user's business; ours are errors or notes
+    _notices()
     try:
         status = typer.main.get_command(app).main(prog_name="clearsight", standalone_mode=False)
     except Refused as e:
@@ -88,6 +88,25 @@ def main() -> None:
             _fail(f"{usage()} (see clearsight --help)")
         _fail(f"{type(e).__name__}: {e} (this is a defect of Clearsight: please report the command and this line)")
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _notices() -> None:
+    """Of all warnings only ours are shown, each once, as plain lines: libraries' are not the user's business."""
+    warnings.simplefilter("ignore")
+    warnings.simplefilter("always", Notice)
+    said: set[str] = set()  # the filter "once" forgets whenever a library touches the filters
+
+    def show(message: Warning | str, *about: Any, **more: Any) -> None:
+        line = _printable(str(message))
+        if isinstance(message, Notice) and line not in said:
+            said.add(line)
+            print(line, file=sys.stderr)
+
+    warnings.showwarning = show
+
+
+def _printable(line: str) -> str:
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
 def _fail(sentence: str) -> None:
@@ -232,13 +251,14 @@ def explain(
     quiet: Quiet = False,
 ) -> None:
     """Draw heatmaps side by side for pictures, and save the raw maps as .npz."""
+    from clearsight.data import open_each
     from clearsight.explaining import explain_pictures
     from clearsight.runs import new_run
     from clearsight.terminal import progress
 
     name, places = _split(words)
     classifier = _load(name, weights, labels, output, scores, trust, device, quiet or json_)
-    data = [_open(p, boxes, masks, None, None, None) for p in places]
+    data = open_each(places, boxes=boxes, masks=masks)
     with progress(quiet or json_) as tell:
         rows = explain_pictures(
             classifier, data, method or [], target, lambda: new_run("explain", out), seed=seed, progress=tell
@@ -333,6 +353,7 @@ def attack(
 ) -> None:
     """Attack pictures, and show what changed and what the model says now."""
     from clearsight.attacking import attack_pictures
+    from clearsight.data import open_each
     from clearsight.methods import number
     from clearsight.runs import new_run
     from clearsight.terminal import progress
@@ -343,7 +364,7 @@ def attack(
         raise Refused(f"--eps {eps!r}: write a number such as 8/255 or 0.03") from None
     name, places = _split(words)
     classifier = _load(name, weights, labels, output, scores, trust, device, quiet or json_)
-    data = [_open(p, None, None, split, label_column, classes) for p in places]
+    data = open_each(places, split=split, label_column=label_column, classes=classes)
     with progress(quiet or json_) as tell:
         rows = attack_pictures(
             classifier, data, method, budget, target, lambda: new_run("attack", out), seed=seed, progress=tell
@@ -463,7 +484,7 @@ def _tell(rows: dict[str, Any], json_: bool, quiet: bool) -> None:
         print(json.dumps(rows, indent=1, ensure_ascii=False))
         return
     for line in rows["lines"][-1:] if quiet else rows["lines"]:
-        print("".join(c if c.isprintable() else repr(c)[1:-1] for c in line))
+        print(_printable(line))
 
 
 def _command() -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -95,6 +96,30 @@ def open_data(
     return replace(found, root=str(words), pictures=chosen, classes=_meanings(classes))
 
 
+def open_each(words: Sequence[str | Path], **options: Any) -> list[Pictures]:
+    """Several DATA, each with the options of `open_data`.
+
+    A picture file among them that is empty stands in `broken`, as in a folder; alone it is refused.
+    """
+    if len(words) == 1:
+        return [open_data(words[0], **options)]
+    found = []
+    for word in words:
+        reason = _no_picture(Path(word))
+        found.append(Pictures(word, (), ((Path(word).name, reason),)) if reason else open_data(word, **options))
+    return found
+
+
+def _no_picture(path: Path) -> str:
+    """Why a file that is called like a picture cannot be one; "" for all else, which `folder` judges."""
+    if path.suffix.lower() in SUFFIXES and os.path.exists(path) and not path.is_dir():
+        try:
+            check_file(path)
+        except Refused as e:
+            return str(e)
+    return ""
+
+
 def folder(
     path: str | Path,
     *,
@@ -123,6 +148,8 @@ def folder(
         raise Refused(f"cannot read {e.filename or path}: {e.strerror}") from None
     every = {picture.name: picture.path for picture in found.pictures}
     found = replace(_checked(_of_split(found, split)), classes=meanings)
+    if not found.pictures and (reason := _no_picture(path)):
+        raise Refused(f"{path} is {reason}")
     if not found.pictures:
         broken = f"{len(found.broken)} broken ({', '.join(f'{n}: {r}' for n, r in found.broken[:3])})"
         why = [broken] if found.broken else [*found.notes] or ["it is empty"]

@@ -36,6 +36,7 @@ AGAINST = ("#7a5fb5", "#3a0072")
 PERCENTILE = 99.5
 SIDE = 224  # the short side of a picture is at least about this
 LONGEST = 4096
+BESIDE = 5  # methods stand beside a picture; further ones in the rows below
 PALEST, OPAQUE = 0.6, 0.92  # black in the pale photo; opacity of full ink
 SCALE_WORDS = f"Full ink is the {PERCENTILE}th percentile of the raw map's absolute values, in each picture by itself."
 
@@ -327,21 +328,24 @@ def explanation_sheet(
 ) -> Image.Image:
     """The picture and what each method makes of it, side by side; a row for each picture and target.
 
+    More than five methods go on in the rows below, where the place under the picture stays empty.
+
     found: one Explanation per method, all of the same pictures and targets in the same order (a picture that is asked
     about for three classes stands there three times).  names (B): what to call the pictures; probabilities (B): of the
     class each row asks about; regions (B, *S) bool: outlined on every picture.
     """
     if not found or any(e.maps.shape != found[0].maps.shape for e in found):
         raise Refused("a sheet of explanations needs at least one, and all of the same pictures")
-    first, rows = found[0], []
+    first = found[0]
+    rows: list[list[Tile]] = []
     for i, x in enumerate(first.x):
         region = None if regions is None else regions[i]
         name = names[i] if names else f"picture {i + 1}"
-        row: list[Tile] = [
-            (photo(x, region), f"{name}\n{' × '.join(map(str, reversed(x.shape[1:])))} pixels as the model sees it")
-        ]
-        row += [(overlay(x, e.maps[i], signed=e.signed, region=region), _told(e, i, probabilities)) for e in found]
-        rows.append(row)
+        seen = f"{name}\n{' × '.join(map(str, reversed(x.shape[1:])))} pixels as the model sees it"
+        picture: Tile = (photo(x, region), seen)
+        tiles = [(overlay(x, e.maps[i], signed=e.signed, region=region), _told(e, i, probabilities)) for e in found]
+        starts = range(0, len(tiles), BESIDE)
+        rows += [[(None, "") if start else picture, *tiles[start : start + BESIDE]] for start in starts]
     outline = " The double line is the annotated object." if regions is not None else ""
     note = f"{SCALE_WORDS}{outline} Model {first.model}, weights {first.fingerprint}, seed {first.seed}."
     return sheet(rows, title=title, signed=any(e.signed for e in found), note=note)
@@ -349,10 +353,12 @@ def explanation_sheet(
 
 def _told(e: Explanation, i: int, probabilities: Sequence[float] | Tensor | None) -> str:
     chance = "" if probabilities is None else f" (p = {100 * float(probabilities[i]):.1f} %)"
-    return f"{e.method}\n{e.questions()[i]}{chance}\nraw map {_span(e.maps[i])}"
+    return f"{e.method}\n{e.questions()[i]}{chance}\nraw map {_span(e.maps[i], e.signed)}"
 
 
-def _span(m: Tensor) -> str:
+def _span(m: Tensor, signed: bool) -> str:
+    if not bool(m.any()):
+        return f"0 everywhere: nothing speaks for it{' or against it' if signed else ''}"
     return f"{float(m.min()):.3g} to {float(m.max()):.3g}".replace("-", "−")
 
 

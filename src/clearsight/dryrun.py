@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -71,7 +72,7 @@ def dry_run(model: Classifier, x: Tensor) -> tuple[str, tuple[Layer, ...], list[
 def reason(e: BaseException) -> str:
     """The kind of an error and its first line."""
     e = e.__cause__ or e if isinstance(e, Refused) else e  # what the network itself raised
-    return f"{type(e).__name__}: {(str(e).strip().splitlines() or [''])[0][:200]}".rstrip(": ")
+    return f"{type(e).__name__}: {shorten((str(e).strip().splitlines() or [''])[0], 300)}".rstrip(": ")
 
 
 def _raw(model: Classifier, x: Tensor) -> Any:

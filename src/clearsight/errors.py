@@ -1,4 +1,4 @@
-"""The one error that users are meant to read."""
+"""The one error, and the one warning, that users are meant to read."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from collections.abc import Iterable
 
 class Refused(ValueError):  # noqa: N818 (it reads as what happened: raise Refused)
     """The work cannot be done as asked.  The sentence says what was wrong and what to do."""
+
+
+class Notice(UserWarning):
+    """What a user should know although the work goes on: a warning in Python, a line on the command line's stderr."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

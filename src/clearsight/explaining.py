@@ -19,9 +19,11 @@ from clearsight.errors import Refused
 from clearsight.files import write_whole
 from clearsight.methods import Call, parse
 from clearsight.pictures import open_picture, to_pixels
+from clearsight.receipts import SHARE
 from clearsight.runner import Explanation, explain, scores
 from clearsight.targets import ClassScore, Margin, Of, Target
 
+FAR = 0.1  # of the target's difference missing or too much: said beside the number
 DEFAULT = ("grad-cam", "integrated-gradients")
 
 
@@ -38,17 +40,18 @@ def explain_pictures(
     """Explain every picture by every method; results go into the folder that ``folder()`` makes when there is one.
 
     target: a class, "top1", "top3", ..., or "a rather than b".  Pictures that cannot be read are named and left out;
-    it is an error if that leaves none.  Without methods the defaults are run, as far as the network allows.
+    it is an error if that leaves none; so are methods that the network refuses.
     """
     calls = [parse(m, "explainers") for m in methods or DEFAULT]
     ask(model, target, torch.zeros(1, len(model.labels)))  # a class that does not exist is refused before any work
     pictures = [p for d in data for p in d.pictures]
     broken = [{"file": name, "reason": reason} for d in data for name, reason in d.broken]
+    total = len(pictures) + len(broken)
     where: Path | None = None
     lines: list[str] = []
     told: list[dict[str, Any]] = []
-    for i, (picture, stem) in enumerate(named(pictures)):
-        progress("explaining", i, len(pictures))
+    for i, (picture, stem) in enumerate(named(pictures), len(broken)):
+        progress("explaining", i, total)
         try:
             image = open_picture(picture.path)
         except Refused as e:
@@ -58,7 +61,7 @@ def explain_pictures(
         with model.undisturbed():
             logits = scores(model, x)
         question, rows, chances = ask(model, target, logits)
-        found, refused = _run(model, x.expand(rows, *x.shape[1:]), calls, question, seed, strict=bool(methods))
+        found, refused = _run(model, x.expand(rows, *x.shape[1:]), calls, question, seed)
         where = where or folder()
         regions = region_mask(picture.regions, image.size, model.preprocess) if picture.regions else None
         drawn = explanation_sheet(
@@ -84,9 +87,9 @@ def explain_pictures(
         told.append({"picture": picture.name, "sheet": str(sheet), "answers": answers, "maps": maps})
         said = ", ".join(map(_say, answers))
         lines += [f"{picture.name}: {said}", *(f"  left out: {r}" for r in refused)]
-        lines += [f"  {e.method}: {name} {_list(v)}" for e in found for name, v in e.receipts.items()]
+        lines += [f"  {e.method}: {name} {_list(v)}{_far(name, v)}" for e in found for name, v in e.receipts.items()]
         lines.append(f"  {sheet}")
-    progress("explaining", len(pictures), len(pictures))
+    progress("explaining", total, total)
     lines = [*(f"left out {b['file']}: {b['reason']}" for b in broken), *lines]
     if where is None:
         raise Refused(f"none of the pictures can be read ({broken[0]['file']}: {broken[0]['reason']})")
@@ -115,7 +118,9 @@ def ask(model: Classifier, words: str, logits: Tensor) -> tuple[Target, int, Ten
     if m := re.fullmatch(r"top(\d+)", words.strip()):
         k = int(m[1])
         if not 1 <= k <= len(model.labels):
-            raise Refused(f"--target {words}: the model has {len(model.labels)} classes")
+            raise Refused(
+                f"--target {words}: the model has {len(model.labels)} classes, top1 to top{len(model.labels)}"
+            )
         return asked(logits[0].topk(k).indices)
     a, versus, b = words.partition(" rather than ")
     if versus:
@@ -155,6 +160,10 @@ def _list(values: Tensor) -> str:
     return ", ".join(f"{v:.3g}" for v in values.tolist())
 
 
+def _far(name: str, values: Tensor) -> str:
+    return " (far from complete)" if name == SHARE and bool((values.abs() > FAR).any()) else ""
+
+
 def _file_names(methods: Iterable[str]) -> Iterator[str]:
     taken: list[str] = []
     for m in methods:
@@ -164,18 +173,16 @@ def _file_names(methods: Iterable[str]) -> Iterator[str]:
 
 
 def _run(
-    model: Classifier, x: Tensor, calls: Sequence[Call], target: Target, seed: int, *, strict: bool
+    model: Classifier, x: Tensor, calls: Sequence[Call], target: Target, seed: int
 ) -> tuple[list[Explanation], list[str]]:
-    """Each method's maps; where the methods are the defaults, those that the network refuses are left out and named."""
+    """Each method's maps; those that the network refuses are left out and named, and refused where none is left."""
     found: list[Explanation] = []
     refused: list[str] = []
     for call in calls:
         try:
             found.append(explain(model, x, call, target, seed=seed))
         except Refused as e:
-            if strict:
-                raise
             refused.append(f"{call}: {e}")
     if not found:
-        raise Refused("; ".join(refused))
+        raise Refused("; ".join(refused) if len(refused) > 1 else refused[0].removeprefix(f"{calls[0]}: "))
     return found, refused

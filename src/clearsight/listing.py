@@ -55,11 +55,21 @@ def find(name: str) -> tuple[str, Method]:
 def one(name: str) -> str:
     """One method in full: what it does, its options, where it comes from."""
     folder, m = find(name)
-    doc = (inspect.getdoc(m.fn) or "").partition("\n>>>")[0].strip()
-    lines = [f"{m.name}, one of the {folder} ({QUESTIONS[folder]})", "", doc, ""]
+    lines = [f"{m.name}, one of the {folder} ({QUESTIONS[folder]})", "", _told(inspect.getdoc(m.fn) or ""), ""]
     lines += [f"  {k}: {v}" for k, v in options(m).items()]
     lines += [f"paper: {paper_link(m.paper) or m.paper}"]
     return "\n".join(lines)
+
+
+def _told(doc: str) -> str:
+    """A docstring without its examples, and without the paragraph that leads up to them.
+
+    >>> _told("What it does.\\n\\nBehind one channel it is this:\\n\\n>>> 1\\n1")
+    'What it does.'
+    """
+    words, examples, _ = doc.partition("\n>>>")
+    rest, _, last = words.strip().rpartition("\n\n")
+    return rest if examples and rest and last.endswith(":") else words.strip()
 
 
 def paper_link(paper: str) -> str:

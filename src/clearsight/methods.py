@@ -15,7 +15,7 @@ import math
 import pkgutil
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
@@ -130,12 +130,19 @@ def parse(spelling: str | Call, folder: str) -> Call:
         if not equals:
             raise Refused(f"{part.strip()!r} in {spelling!r}: options are written option=value")
         if key not in allowed:
-            hint = nearest(key, allowed) if allowed else "it has none"
-            raise Refused(f"{found.name} has no option {key!r}: {hint}")
+            raise Refused(f"{found.name} has no option {key!r}: {_instead(found, key, allowed)}")
         if key in options:
             raise Refused(f"{found.name} is given {key!r} twice")
         options[key] = _read(text.strip(), allowed[key].annotation, f"{found.name}({key}=...)")
     return Call(found, options)
+
+
+def _instead(found: Method, key: str, allowed: Collection[str]) -> str:
+    """What to do about an option that is not there."""
+    parameters = inspect.signature(found.fn).parameters
+    if key in parameters and parameters[key].default is not inspect.Parameter.empty:
+        return f"options stand behind a * in the function's signature, as in (..., *, {key}=...)"
+    return nearest(key, allowed) if allowed else "it has none"
 
 
 _SPELLED = frozenset({"eps"})  # what the runner gives, but a spelling may state

@@ -9,6 +9,7 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 
+SHARE = "completeness residual as a share of the difference"
 Receipts = dict[str, list[Tensor]]
 _book: ContextVar[Receipts | None] = ContextVar("book", default=None)
 

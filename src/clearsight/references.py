@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from clearsight.batching import SIZE
 from clearsight.classifier import Classifier
 from clearsight.data import Picture, Pictures, open_data
-from clearsight.errors import Refused
+from clearsight.errors import Notice, Refused
 from clearsight.files import write_whole
 from clearsight.layers import activations
 from clearsight.passes import uncounted
@@ -32,6 +32,7 @@ from clearsight.pictures import open_picture, to_pixels
 
 FORM = "1"  # of the files; another number makes all of them stale
 BYTES = 256 * 2**20  # of one library's activations; of a folder with more pictures, an even spread that fits is taken
+NAMED = 8  # of the references that cannot be read; of more, how many
 DISK = 2**30  # of all libraries together; beyond it those that were not used for longest go
 
 
@@ -62,7 +63,7 @@ _latest: weakref.WeakKeyDictionary[nn.Module, tuple[str, Library]] = weakref.Wea
 def library(model: Classifier, words: str, layer: str) -> Library:
     """The references that words name, as everywhere for data: a folder, a CSV, "demo"; of splits, train.
 
-    Warns of pictures that could not be read, by name; Refused where there is none.
+    Pictures that could not be read are named in a Notice; Refused where there is none that could.
     """
     found = _pictures(words)
     key = key_of(model, found, layer)
@@ -76,15 +77,19 @@ def library(model: Classifier, words: str, layer: str) -> Library:
             made = _built(model, found, layer)
             made = _written(path, made)
     if made.broken:
-        listed = "; ".join(f"{name}: {why}" for name, why in made.broken[:5])
-        warnings.warn(f"{len(made.broken)} references cannot be read and are left out ({listed})", stacklevel=2)
+        listed = ", ".join(f"{name} ({why})" for name, why in made.broken[:NAMED])
+        more = f" and {len(made.broken) - NAMED} more" if len(made.broken) > NAMED else ""
+        warnings.warn(f"left out of the references: {listed}{more}", Notice, stacklevel=2)
     _latest[model.net] = (key, made)
     return made
 
 
 def key_of(model: Classifier, found: Pictures, layer: str) -> str:
-    """A hash of all that a library depends on: weights, preprocessing, layer, and the pictures' files."""
-    files = [(p.name, str(p.path.resolve()), *_stamp(p.path)) for p in found.pictures]
+    """A hash of all that a library depends on: weights, preprocessing, layer, and the pictures' files.
+
+    Also of the files that are none, so that those which a library names are those which are there.
+    """
+    files = [*found.broken, *((p.name, str(p.path.resolve()), *_stamp(p.path)) for p in found.pictures)]
     about = (FORM, BYTES, model.fingerprint(), model.preprocess, model.output, model.scores, layer, files)
     return hashlib.sha256(repr(about).encode(errors="backslashreplace")).hexdigest()[:32]
 
@@ -167,7 +172,7 @@ def _written(path: Path, made: Library) -> Library:
         write_whole(path, safetensors.torch.save(tensors, {"about": json.dumps(words)}))
         _make_room(path)
     except (Refused, OSError) as e:
-        warnings.warn(f"the references are not kept, and will be run again next time: {e}", stacklevel=3)
+        warnings.warn(f"the references are not kept, and will be run again next time: {e}", Notice, stacklevel=3)
         return made
     return _read(path) or made
 

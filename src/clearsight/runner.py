@@ -13,11 +13,12 @@ from torch import Tensor
 
 from clearsight import draws, receipts
 from clearsight.batching import SIZE, bounded
+from clearsight.blame import blamed
 from clearsight.classifier import Classifier, fits
 from clearsight.errors import Refused
 from clearsight.files import write_whole
 from clearsight.layers import find_layer
-from clearsight.methods import Call, parse
+from clearsight.methods import Call, parse, write_value
 from clearsight.passes import counted
 from clearsight.targets import Become, ClassScore, Goal, Misclassify, Of, Target, as_goal
 
@@ -50,6 +51,9 @@ class Explanation:
         """What was asked, in words, for each picture."""
         words = self.target.words(self.labels)
         return words * len(self.maps) if len(words) == 1 else words
+
+    def __repr__(self) -> str:
+        return f"<Explanation by {self.method} of {self.model or 'a model'}, {_pictures(self.x)}>"
 
     def save(self, path: str | Path) -> Path:
         """Write the raw maps and where they come from as .npz (plain arrays, no pickle)."""
@@ -86,10 +90,18 @@ class Attacked:
     seed: int
     clean: Tensor
 
+    def __repr__(self) -> str:
+        eps = write_value(self.eps)
+        return f"<Attacked by {self.method}, eps {eps}, {_pictures(self.x)}, {int(self.fooled.sum())} fooled>"
+
     def _repr_html_(self) -> str:
         from clearsight.draw import attacked_html
 
         return attacked_html(self)
+
+
+def _pictures(x: Tensor) -> str:
+    return f"{len(x)} picture{'s' if len(x) != 1 else ''}"
 
 
 def check_pixels(model: Classifier, x: Tensor) -> Tensor:
@@ -141,6 +153,8 @@ def explain(
     with model.undisturbed(), draws.seeded(seed, x[:1]):
         if target is None:
             target = top_class(model, scores(model, x, batch))
+        if not callable(target):
+            raise Refused(f"target {target!r}: give cs.ClassScore(model.index(name)) or cs.Margin(a, b)")
         _asks(model, target)
         _covers(target, len(x))
         call = resolve(model, x[:1], call)
@@ -148,7 +162,7 @@ def explain(
         with bounded(model, x[:1], batch) as size, receipts.collected() as book, counted(model.net) as passes:
             for start in range(0, len(x), size):
                 part = x[start : start + size]
-                with draws.seeded(seed, part, call.method.name):
+                with blamed(model, call, part), draws.seeded(seed, part, call.method.name):
                     found = call.method(model, part.clone(), target[slice(start, start + size)], **call.options)
                 maps.append(_checked(found, (len(part), *part.shape[2:]), call))
     n = len(x)
@@ -248,7 +262,7 @@ def attack(
         with bounded(model, x[:1], batch) as size, counted(model.net) as passes:
             for rows in torch.split(todo, size) if len(todo) else ():
                 part = x[rows.to(x.device)]
-                with draws.seeded(seed, part, call.method.name):
+                with blamed(model, call, part), draws.seeded(seed, part, call.method.name):
                     raw = call.method(model, part.clone(), goal[rows], eps=eps, **call.options)
                 raw = _checked(raw, tuple(part.shape), call, keep=True)
                 clipped = clip(raw, part, eps, call)
@@ -316,7 +330,7 @@ def measure(
             rows = slice(start, start + batch)
             given: dict[str, Any] = {"regions": regions[rows].to(x.device)} if regions is not None else {}
             given = {k: v for k, v in given.items() if k in call.method.given}
-            with draws.seeded(seed, x[rows], call.method.name):
+            with blamed(model, call, x[rows]), draws.seeded(seed, x[rows], call.method.name):
                 found = call.method(model, x[rows].clone(), target[rows], maps[rows].clone(), **given, **call.options)
             values.append(_checked(found, (len(x[rows]),), call, finite=False))
     return torch.cat(values)

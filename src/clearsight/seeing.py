@@ -155,11 +155,17 @@ class Inside:
 
 @dataclass(frozen=True)
 class Atlas:
-    """All pages of one run.  facts: model, data, seed; left_out: (method, why) of the defaults that could not be."""
+    """All pages of one run.  facts: model, data, seed; left_out: (method, why) of those that could not be."""
 
     pages: tuple[Page, ...]
     facts: dict[str, Any]
     left_out: tuple[tuple[str, str], ...] = ()
+
+    def __repr__(self) -> str:
+        methods = ", ".join(dict.fromkeys(b.method for p in self.pages for b in p.blocks))
+        read, pages = self.facts.get("read", 0), len(self.pages)
+        seen = f"{pages} page{'s' if pages != 1 else ''} on {read} picture{'s' if read != 1 else ''}"
+        return f"<Atlas of {self.facts.get('model', 'a model')}, {seen}: {methods}>"
 
     def save(self, folder: str | Path) -> Path:
         """Write index.html, layers/ and units/ into a folder; returns the index."""
@@ -214,6 +220,8 @@ def features(
     "visualise(steps=200)"; target: classes to visualise; budget: seconds.  The model comes back as it was.
     Refused: unknown layers, units, classes and methods; pictures of which none can be read.
     """
+    if not isinstance(data, Pictures | str | Path):
+        raise Refused(f"features are shown of pictures in files, not of a {type(data).__name__}: give a path")
     calls = [parse(m, "features") for m in ([methods] if isinstance(methods, str) else methods)]
     pictures = data if isinstance(data, Pictures) else open_data(data)
     inside = look(
@@ -301,13 +309,11 @@ def see(inside: Inside, calls: Sequence[Call] = ()) -> Atlas:
                 with draws.seeded(case.seed, torch.zeros(1, 1), call.method.name):
                     found = list(call.method(inside, **call.options))
             except Refused as e:
-                if calls:
-                    raise
                 left.append((str(call), str(e)))
                 continue
             parts += [_filled(inside, p, call, time.monotonic() - start) for p in found]
     if not parts:
-        raise Refused("; ".join(f"{m}: {why}" for m, why in left))
+        raise Refused("; ".join(f"{m}: {why}" for m, why in left) if len(left) > 1 else left[0][1])
     pages = list(joined(parts))
     if pages[0].address != INDEX:
         pages.insert(0, Page(INDEX, "", ()))
@@ -337,7 +343,7 @@ def _facts(inside: Inside, seconds: float) -> dict[str, Any]:
         "model": case.model.source or type(case.model.net).__name__,
         "fingerprint": case.model.fingerprint(),
         "data": str(case.data.root),
-        "pictures": len(case.data.pictures),
+        "pictures": len(case.data.pictures) + len(case.data.broken),
         "read": len(case.pictures),
         "broken": [{"file": name, "reason": reason} for name, reason in case.broken],
         "notes": list(case.notes),

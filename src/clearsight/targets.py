@@ -45,7 +45,10 @@ class Goal(Protocol):
 
 
 def _classes(index: int | list[int] | Tensor) -> Tensor:
-    classes = torch.as_tensor(index)
+    try:
+        classes = torch.as_tensor(index)
+    except (TypeError, ValueError):
+        raise Refused(f"classes are whole numbers, not {index!r}: model.index(name) gives that of a label") from None
     if classes.is_floating_point() or classes.dtype == torch.bool or classes.dim() > 1:
         raise Refused(f"classes are whole numbers, one or one per picture, not {classes.dtype} {tuple(classes.shape)}")
     return classes.long().clone()  # a copy may take part in a backward pass, also of what inference_mode made
@@ -119,6 +122,8 @@ class Margin:
     def __init__(self, a: int | list[int] | Tensor, b: int | list[int] | Tensor | None = None) -> None:
         object.__setattr__(self, "a", _classes(a))
         object.__setattr__(self, "b", None if b is None else _classes(b))
+        if self.b is not None and self.a.shape in (self.b.shape, ()) and bool((self.a == self.b).all()):
+            raise Refused(f"why class {self.a.reshape(-1)[0]} rather than itself is no question: name another")
 
     def __call__(self, outputs: Tensor) -> Tensor:
         if self.b is not None:

@@ -2,6 +2,18 @@
 
 # what the methods stand on: (file, old text, new text, pytest's -k)
 CORE = [
+    ("blame.py", "        if dotted:\n", "        if False:\n", "users_is_not_called_ours"),
+    ("blame.py", "        _try_alone(model, x[:2])\n", "", "own_way_back"),
+    (
+        "blame.py",
+        "        _try_alone(model, x[:2])\n        raise\n",
+        "        raise Refused(str(e)) from e\n",
+        "defect_of_ours",
+    ),
+    ("targets.py", "and bool((self.a == self.b).all())", "and False", "rather_than_itself"),
+    ("explaining.py", "bool((values.abs() > FAR).any())", "True", "far_from_complete"),
+    ("explainers/_path.py", "residual / gap.abs().clamp_min(1e-6)", "residual", "far_from_complete"),
+    ("draw.py", "if full is None else full) or 1", "if True else full) or 1", "share_a_scale"),
     ("metrics/_order.py", "< counts[k]", "<= counts[k]", "deletion"),
     ("metrics/_order.py", "descending=True", "descending=False", "deletion"),
     (

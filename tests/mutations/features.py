@@ -20,6 +20,8 @@ METHODS = {
         (' norm="ortho")', ' norm="backward")'),
         ("inside.model(x)[:, k]", "inside.model(x)[:, 0]"),
         ("height(noise).max()", "height(x).max()"),
+        ("inside.model.chances(inside.model(", "torch.sigmoid(inside.model("),
+        ("_WORDS.get(inside.model.scores, _CLASS)", "_CLASS"),
     ],
     "features/neighbours.py": [
         ("argsort(descending=True, stable=True)", "argsort(stable=True)"),
@@ -64,5 +66,6 @@ CORE = [
     ("seeing.py", "if not 0 <= u < there", "if not 0 <= u <= there + 9", "refused and features"),
     ("seeing.py", '            if name != "auto":', "            if False:", "test_refused"),
     ("atlas.py", "Environment(autoescape=True", "Environment(autoescape=False", "data_is_markup and features"),
+    ("atlas.py", 'Markup("<wbr>").join(', 'Markup("").join(', "headings_break"),
     ("pages.py", 'f"~{ord(m[0]):x}~"', '"-"', "pages"),
 ]

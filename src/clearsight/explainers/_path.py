@@ -28,9 +28,14 @@ def path_gradients(model: Classifier, x: Tensor, target: Target, baseline: Tenso
 
 
 def note_residual(model: Classifier, x: Tensor, target: Target, baseline: Tensor, maps: Tensor) -> None:
-    """Note how far each map's sum is from target(x) - target(baseline): two more forwards, where anybody reads it."""
+    """Note how far each map's sum is from target(x) - target(baseline), also as a share of the size of that difference.
+
+    Two more forwards, where anybody reads it.
+    """
     if not receipts.wanted():
         return
     with torch.no_grad():
         gap = target(model(x)) - target(model(baseline.to(x).expand_as(x)))
-    receipts.note("completeness residual", maps.flatten(1).sum(1) - gap)
+    residual = maps.flatten(1).sum(1) - gap
+    receipts.note("completeness residual", residual)
+    receipts.note(receipts.SHARE, residual / gap.abs().clamp_min(1e-6))

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from clearsight.draw import photo
 from clearsight.errors import Refused
-from clearsight.features._common import MAP_SCALE, at_least, figure, over, small
+from clearsight.features._common import MAP_SCALE, at_least, counted, figure, over, small
 from clearsight.findings import Cell
 from clearsight.methods import method
 from clearsight.pages import Block, Page, Shown, layer_page, unit_page
@@ -43,7 +43,8 @@ def activations(inside: Inside, *, pictures: int = 3, channels: int = 6) -> Iter
                     shown.append(Shown(f"unit {u}", drawn, facts, unit_page(layer, u)))
                 k, h, w = caught.out.shape[1:]
                 words = (
-                    f"The {len(units)} strongest of {k} units in {name} ({inside.told(row)}), maps of {h} × {w} places."
+                    f"The {len(units)} strongest of {counted(k, 'unit')} in {name} ({inside.told(row)}), maps of "
+                    f"{h} × {w} places."
                 )
                 blocks.append(Block(f"Strongest channels: {name}", words, tuple(shown), small=True, layer=layer))
         scale = (MAP_SCALE, "Orange is active, purple below zero; nothing is drawn where the unit is silent.")

@@ -80,9 +80,9 @@ def _page(inside: Inside, layer: str, rows: list[int], quantile: float, iou: flo
         f"masks of the next picture it would be {by_chance}.{highest}"
     )
     note = (
-        f"High is the top {100 * quantile:g} % of a unit's places. The best of {len(best)} units × {len(names)} "
-        "concepts stands here, which on few pictures is high by luck too: compare with the number for the next "
-        "picture's masks, and look at how many pictures have the concept."
+        f"High is the top {100 * quantile:g} % of a unit's places. The best of {counted(len(best), 'unit')} × "
+        f"{counted(len(names), 'concept')} stands here, which on few pictures is high by luck too: "
+        "compare with the number for the next picture's masks, and look at how many pictures have the concept."
     )
     block = Block(
         "Detectors of annotated objects",

@@ -85,15 +85,15 @@ def _page(inside: Inside, layer: str, rows: list[int], count: int) -> Page:
         top = found.concepts[f].argsort(descending=True, stable=True)[:3].tolist()
         units = ", ".join(str(u) for u in top)
         line: dict[str, Cell] = {"concept": f"{f + 1}", "share": share, "strongest units": units}
-        line |= {"speaks for": words[f]} if words else {}
+        line |= {"gives" if inside.model.scores == "values" else "speaks for": words[f]} if words else {}
         table.append(line)
         drawn = figure(f"{layer}-factor-{f + 1}", image, f"Where concept {f + 1} is in the pictures")
         shown.append(Shown(f"concept {f + 1}", drawn, {k: v for k, v in line.items() if k != "concept"}))
     photos = strip([small(photo(p)) for p in x[:6]])
     names = ", ".join(inside.name(r) for r in used[:6])
     sentence = (
-        f"{counted(count, 'concept')} give {100 * found.explained:.1f} % of the squared activations of {k} units at "
-        f"{n * h * w} places of {counted(n, 'picture')}. Shown: {names}."
+        f"{counted(count, 'concept')} give {100 * found.explained:.1f} % of the squared activations of "
+        f"{counted(k, 'unit')} at {counted(n * h * w, 'place')} of {counted(n, 'picture')}. Shown: {names}."
     )
     block = Block(
         "Concepts",
@@ -149,11 +149,13 @@ def _classes(inside: Inside, layer: str, x: Tensor, found: Factors, places: tupl
     strong = torch.quantile(found.weights, 0.99, dim=0)
     values = (strong[:, None] * found.concepts)[:, :, None, None].expand(-1, -1, *places)
     words = []
-    for p in answers(model, x, layer, values.to(model.device).contiguous()).softmax(1).cpu():
+    said = answers(model, x, layer, values.to(model.device).contiguous())
+    for p in model.chances(said).cpu():
         best = p.topk(min(3, len(p)))
         words.append(
             ", ".join(
-                f"{model.labels[int(k)].partition(',')[0]} {100 * float(v):.0f} %"
+                f"{model.labels[int(k)].partition(',')[0]} "
+                + (f"{float(v):.3g}" if model.scores == "values" else f"{100 * float(v):.0f} %")
                 for v, k in zip(best.values, best.indices, strict=True)
             )
         )

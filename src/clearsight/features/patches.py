@@ -45,16 +45,15 @@ def patches(inside: Inside, *, top: int = 9, overlap: float = 0.5) -> Iterator[P
                 f"{counted(best.n, 'picture')}: {found[0][0]:.3g}{down}. A place of "
                 f"this layer can see {see}."
             )
-            line = (
-                ("The double line runs around where the unit is above half of its height there.",)
-                if area > 0.25
-                else ()
-            )
+            notes = ["The double line runs around where the unit is above half of its height there."] * (area > 0.25)
+            if best.maps:
+                high, wide = best.shape[1:]
+                notes.append(f"A place is a row and a column of the layer's map of {high} × {wide}, counted from 0.")
             block = Block(
                 "Strongest patches",
                 words,
                 tuple(s for s, _ in shown),
-                notes=line,
+                notes=tuple(notes),
                 small=True,
                 layer=layer,
                 units=(unit,),
@@ -87,7 +86,10 @@ def _patches(
         image = cut(pixels[row], field, region)
         name = inside.name(row)
         drawn = figure(f"{layer}-{unit}-{name}-{y}-{x_}", image, f"Unit {unit} at {value:.3g} in {name}")
-        facts: dict[str, Cell] = {"activation": value, "place": f"{y}, {x_}", "picture": inside.told(row)}
+        facts: dict[str, Cell] = {"activation": value}
+        if best.maps:
+            facts["place"] = f"{y}, {x_}"
+        facts["picture"] = inside.told(row)
         shown.append((Shown(name, drawn, facts), image))
     return found, fields, shown
 

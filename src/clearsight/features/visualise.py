@@ -24,6 +24,13 @@ from clearsight.taps import Caught, catch
 _COLOURS = ((0.562, 0.201, 0.055), (0.581, 0.002, -0.111), (0.589, -0.193, 0.056))
 _NOISE = 8  # pictures of noise, for what a picture without any structure gives
 
+# What one of the model's outputs is called, what is raised of it, and which ones are shown where none is named
+_CLASS = ("class", "logit", "classes that the model says of most pictures")
+_WORDS = {
+    "multi-label": ("label", "logit", "labels that are the highest in most pictures"),
+    "values": ("output", "value", "outputs that are the highest in most pictures"),
+}
+
 
 @method(paper="doi:10.23915/distill.00007", claims="stochastic", order=3)
 def visualise(
@@ -37,13 +44,13 @@ def visualise(
     zoom: float = 0.25,
     of: Literal["both", "units", "classes"] = "both",
 ) -> Iterator[Page]:
-    """Pictures made by gradient ascent that a unit or a class responds to most.
+    """Pictures made by gradient ascent that a unit, a class or another output responds to most.
 
     A picture is the sigmoid of a sum of waves in colours that vary as those of photos do.  For a unit the mean of its
-    map before the squashing is raised, for a class its logit.  steps: how many of Adam; step: their size;
-    decay: finer waves are fainter by 1 / frequency ** decay.  So that nothing but robust structure pays, at each step
-    the picture is moved, turned and zoomed by chance.  jitter: up to which part of its side; turn: up to how many
-    degrees; zoom: up to which part of its size.  of: what pictures are made for.
+    map before the squashing is raised, for a class its logit, for a value the value.  steps: how many of Adam; step:
+    their size; decay: finer waves are fainter by 1 / frequency ** decay.  So that nothing but robust structure pays, at
+    each step the picture is moved, turned and zoomed by chance.  jitter: up to which part of its side; turn: up to how
+    many degrees; zoom: up to which part of its size.  of: what pictures are made for.
     """
     at_least(steps=steps)
     if step <= 0 or min(decay, jitter, turn, zoom) < 0 or zoom >= 1:
@@ -92,31 +99,32 @@ def _units(inside: Inside, how: _Ascent) -> Iterator[Page]:
 
 def _classes(inside: Inside, how: _Ascent) -> Iterator[Page]:
     classes = inside.shown_classes()
+    thing, score, chosen = _WORDS.get(inside.model.scores, _CLASS)
     tiles = []
     for k in classes:
 
         def height(x: Tensor, k: int = k) -> Tensor:
             return inside.model(x)[:, k]
 
-        made = how.climb(height, f"class {k}")
+        made = how.climb(height, f"{thing} {k}")
         with torch.no_grad():
-            p = inside.model(made.x[None].to(inside.model.device)).float().softmax(1)[0, k]
+            p = inside.model.chances(inside.model(made.x[None].to(inside.model.device)).float())[0, k]
         label = inside.model.labels[k].partition(",")[0]
         of = inside.case.logits[:, k]
         best = inside.name(int(of.argmax()))
         facts: dict[str, Cell] = {
-            "logit": made.value,
-            "probability": float(p),
+            score: made.value,
+            **({} if score == "value" else {"probability": float(p)}),
             f"best photo ({best})": float(of.max()),
             f"{_NOISE} noise pictures, best": made.noise,
         }
-        drawn = figure(f"class-{k}-made", photo(made.x), f"A picture that the model takes for {label}")
+        drawn = figure(f"class-{k}-made", photo(made.x), f"A picture that raises the {score} of {label}")
         tiles.append(Shown(label, drawn, facts))
-    why = (
-        "" if inside.classes else " These are the classes that the model says of most pictures; --target names others."
-    )
-    words = f"Pictures that raise the logit of a class. {how.words}{why}"
-    yield Page(INDEX, "", (Block("Made for a class", words, tuple(tiles), targets=inside.classes),))
+    named = inside.classes or len(inside.model.labels) == 1
+    why = "" if named else f" These are the {chosen}; --target names others."
+    a = "an" if thing == "output" else "a"
+    words = f"Pictures that raise the {score} of {a} {thing}. {how.words}{why}"
+    yield Page(INDEX, "", (Block(f"Made for {a} {thing}", words, tuple(tiles), targets=inside.classes),))
 
 
 class _Made:
