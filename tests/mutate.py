@@ -27,6 +27,7 @@ import timm  # noqa: F401
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = [str(f.relative_to(ROOT)) for f in sorted((ROOT / "tests").glob("test_values*.py"))]
 TESTS += ["tests/test_contract.py", "tests/test_checks.py", "tests/test_mended.py", "tests/test_features.py"]
+TESTS += ["tests/test_draw.py"]
 KINDS = ("explainers", "attacks", "metrics", "checks", "features")  # whose every method must be in the table
 LIMIT = 180  # seconds; what takes longer hangs, and is caught
 

@@ -13,7 +13,7 @@ CORE = [
     ("targets.py", "and bool((self.a == self.b).all())", "and False", "rather_than_itself"),
     ("explaining.py", "bool((values.abs() > FAR).any())", "True", "far_from_complete"),
     ("explainers/_path.py", "residual / gap.abs().clamp_min(1e-6)", "residual", "far_from_complete"),
-    ("draw.py", "if full is None else full) or 1", "if True else full) or 1", "share_a_scale"),
+    ("draw.py", "if full is None else full) or 1", "if True else full) or 1", "full_ink_is"),
     ("metrics/_order.py", "< counts[k]", "<= counts[k]", "deletion"),
     ("metrics/_order.py", "descending=True", "descending=False", "deletion"),
     (

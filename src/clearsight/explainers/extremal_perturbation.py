@@ -18,6 +18,7 @@ from clearsight.targets import Target
 SPREAD = 21 / 224  # of a place of the mask, and
 BLUR = 20 / 224  # of the strongest blur, both in parts of the longest side
 LEVELS = 8  # of blur
+FEW = 4  # pictures in one pass forth and back, for which what they are mixed from is kept too
 LOOKS = 64  # discs that are tried first
 REACH = 2.0  # spreads, beyond which a place is not felt
 SHARPNESS = 20.0  # of the smooth maximum
@@ -78,7 +79,7 @@ def extremal_perturbation(
     for i in range(iterations):
         places.grad = torch.zeros_like(places)
         weight = WEIGHT * (LAST_WEIGHT / WEIGHT) ** (i / max(1, iterations - 1))
-        for rows, _ in pairs(len(x), 1, backward=True):
+        for rows, _ in pairs(len(x), 1, FEW, backward=True):
             here = rows.to(x.device)
             with torch.enable_grad():
                 mask = _smooth_max(near, beyond, places[here])
