@@ -158,7 +158,7 @@ class Classifier:
             h.update(name.encode())
             if isinstance(value, Tensor):
                 h.update(f"{value.dtype}{tuple(value.shape)}".encode())
-                h.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+                h.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)  # not copied
         return h.hexdigest()[:16]
 
     def index(self, label: str | int) -> int:
