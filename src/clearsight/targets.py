@@ -122,8 +122,9 @@ class Margin:
     def __init__(self, a: int | list[int] | Tensor, b: int | list[int] | Tensor | None = None) -> None:
         object.__setattr__(self, "a", _classes(a))
         object.__setattr__(self, "b", None if b is None else _classes(b))
-        if self.b is not None and self.a.shape in (self.b.shape, ()) and bool((self.a == self.b).all()):
-            raise Refused(f"why class {self.a.reshape(-1)[0]} rather than itself is no question: name another")
+        # of one picture among others it may be asked, or what is refused would depend on how they are split
+        if self.b is not None and not self.a.dim() and not self.b.dim() and int(self.a) == int(self.b):
+            raise Refused(f"why class {int(self.a)} rather than itself is no question: name another")
 
     def __call__(self, outputs: Tensor) -> Tensor:
         if self.b is not None:

@@ -10,7 +10,7 @@ CORE = [
         "        raise Refused(str(e)) from e\n",
         "defect_of_ours",
     ),
-    ("targets.py", "and bool((self.a == self.b).all())", "and False", "rather_than_itself"),
+    ("targets.py", "and int(self.a) == int(self.b)", "and False", "rather_than_itself"),
     ("explaining.py", "bool((values.abs() > FAR).any())", "True", "far_from_complete"),
     ("explainers/_path.py", "residual / gap.abs().clamp_min(1e-6)", "residual", "far_from_complete"),
     ("draw.py", "if full is None else full) or 1", "if True else full) or 1", "full_ink_is"),
