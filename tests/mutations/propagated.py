@@ -2,9 +2,9 @@
 
 METHODS = {
     "explainers/guided_backprop.py": [
-        ("g.clamp(min=0) * is_open", "g * is_open"),
-        ("g.clamp(min=0) * is_open", "g.clamp(min=0)"),
-        ("g.clamp(min=0) * is_open", "g.abs() * is_open"),
+        ("g.clamp(min=0).mul_(is_open)", "g * is_open"),
+        ("g.clamp(min=0).mul_(is_open)", "g.clamp(min=0)"),
+        ("g.clamp(min=0).mul_(is_open)", "g.abs() * is_open"),
     ],
     "explainers/deconvnet.py": [
         ("lambda g, _is_open: g.clamp(min=0)", "lambda g, _is_open: g"),

@@ -18,7 +18,7 @@ from clearsight.targets import Target
 SPREAD = 21 / 224  # of a place of the mask, and
 BLUR = 20 / 224  # of the strongest blur, both in parts of the longest side
 LEVELS = 8  # of blur
-FEW = 4  # pictures in one pass forth and back, for which what they are mixed from is kept too
+FEW = 2  # pictures in one pass forth and back, for which what they are mixed from is kept too
 LOOKS = 64  # discs that are tried first
 REACH = 2.0  # spreads, beyond which a place is not felt
 SHARPNESS = 20.0  # of the smooth maximum
