@@ -306,8 +306,10 @@ def test_what_a_layer_is_driven_by_is_not_cut_off():
 
 def test_receptive_fields_by_theory():
     """Two convolutions: the size is 1 + 2·1 + 2·2 = 7, a step of 4 pixels, the first field begins at −1 − 2 = −3."""
-    body = nn.Sequential(nn.Conv2d(1, 2, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(2, 3, 3, stride=2, padding=1))
     torch.manual_seed(0)
+    body = nn.Sequential(nn.Conv2d(1, 2, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(2, 3, 3, stride=2, padding=1))
+    for p in body.parameters():
+        p.data.abs_()  # so that no ReLU is closed
     model = wrapped(Headed(body, 3), (32, 24), 1)
     found = receptive_fields(model, "body", [(0, 0), (3, 2), (7, 5)])
     assert found == [(0, 0, 4, 4), (2 * 4 - 3, 3 * 4 - 3, 2 * 4 + 4, 3 * 4 + 4), (17, 25, 24, 32)]
