@@ -9,7 +9,7 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 from typer.testing import CliRunner
 
-from clearsight.cli import app
+from clearsight.cli import app, verbs
 from clearsight.listing import pages
 
 ROOT = Path(__file__).parent.parent
@@ -33,10 +33,9 @@ def on_files(files: Files, config: Any) -> Files:
 def _commands() -> str:
     parts = ["# Command line", "", "Everywhere: MODEL first, DATA second, `-o DIR`, `--seed`, `--device`, `--json`."]
     plain = {"COLUMNS": "110", "NO_COLOR": "1", "TERM": "dumb"}
-    for command in app.registered_commands:
-        verb = command.callback.__name__ if command.callback else ""
-        text = CliRunner().invoke(app, [verb, "--help"], env=plain).stdout
-        parts += ["", f"## clearsight {verb}", "", "```text", text.strip("\n").rstrip(), "```"]
+    for words in verbs():
+        text = CliRunner().invoke(app, [*words, "--help"], env=plain).stdout
+        parts += ["", f"## clearsight {' '.join(words)}", "", "```text", text.strip("\n").rstrip(), "```"]
     return "\n".join(parts) + "\n"
 
 

@@ -1,6 +1,7 @@
 """Every explainer on every network of the field: it works, or it is refused with a reason; never a wrong map.
 
-The table in docs/networks.md is written by ``pytest -m slow tests/test_networks.py -n 0`` (about a quarter of an hour).
+The table in docs/method-by-network.md is written by ``pytest -m slow tests/test_networks.py -n 0``, in
+about a quarter of an hour.
 """
 
 import re
@@ -11,7 +12,7 @@ import pytest
 import networks
 from clearsight.methods import catalogue
 
-PAGE = Path(__file__).parent.parent / "docs" / "networks.md"
+PAGE = Path(__file__).parent.parent / "docs" / "method-by-network.md"
 HEAD = """# Which method runs on which network
 
 Every explainer on networks of torchvision with random weights and five classes, with default options but few steps.

@@ -1,7 +1,8 @@
-"""The networks of timm and torchvision by name: what is known of them offline, and how they are built."""
+"""The networks of timm, torchvision and our own by name: what is known of them offline, and how they are built."""
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,8 +13,9 @@ from torch import nn
 from clearsight.classifier import Preprocess
 from clearsight.draws import gpus
 from clearsight.errors import Refused, nearest
+from clearsight.methods import Call, catalogue, parse
 
-LIBRARIES = ("timm:", "torchvision:")
+LIBRARIES = ("timm:", "torchvision:", "clearsight:")
 _OURS = ("num_classes", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
 _NOT_OPTIONS = frozenset({*_OURS, "weights", "weights_backbone", "progress"})
 _STATE_IT = "state it: preprocess=Preprocess(size=224, mean=(0.5,) * 3, std=(0.5,) * 3, resize=256)"
@@ -24,17 +26,30 @@ def names() -> list[str]:
     import timm
     import torchvision
 
-    found = [f"timm:{n}" for n in timm.list_models()]
+    found = [f"clearsight:{n}" for n in catalogue("networks")]
+    found += [f"timm:{n}" for n in timm.list_models()]
     return found + [f"torchvision:{n}" for n in torchvision.models.list_models() if not _unfit(n)]
 
 
 def default_preprocess(spelling: str) -> Preprocess:
-    """What the default pretrained weights were trained with; refused where that cannot be said by a Preprocess."""
+    """What the default pretrained weights were trained with; refused where that cannot be said by a Preprocess.
+
+    Of our own networks none was trained: theirs is the paper's size, and by convention pixels from -1 to 1.
+    """
+    if spelling.startswith("clearsight:"):
+        channels, *size = _default(spelling, "shape")
+        return Preprocess(tuple(size), (0.5,) * channels, (0.5,) * channels)
     return _timm_preprocess(spelling) if spelling.startswith("timm:") else _torchvision_preprocess(spelling)
 
 
 def default_labels(spelling: str) -> tuple[str, ...]:
-    """The names of the classes of the default pretrained weights; refused where the library does not know them."""
+    """The names of the classes of the default pretrained weights; refused where the library does not know them.
+
+    Of our own networks: ImageNet's where the paper has a thousand, and else their numbers.
+    """
+    if spelling.startswith("clearsight:"):
+        classes = _default(spelling, "classes")
+        return imagenet() if classes == 1000 else tuple(map(str, range(classes)))
     if spelling.startswith("timm:"):
         return _timm_labels(spelling)
     return tuple(_torchvision_weights(spelling).meta["categories"])
@@ -47,18 +62,20 @@ def build(
     options: Mapping[str, Any] | None = None,
     *,
     fetch: Callable[[str], None] | None = None,
+    seed: int = 0,
 ) -> nn.Module:
     """The network for so many classes and for inputs as preprocessed, in eval mode, on the CPU.
 
-    options: more keyword arguments of the library's function.  The weights are random, always the same and without a
+    options: more keyword arguments of the library's function.  Ours stand in the spelling, or here,
+    "clearsight:lenet5(c3=full)", and those here win.  The weights are random, follow from the seed and come without a
     trace in the global generator; with fetch, which is told so first, they are the library's default ones.
     """
     options = dict(options or {})
     if bad := sorted(_NOT_OPTIONS & options.keys()):
         raise Refused(f"architecture option {bad[0]!r} is not for a run folder to set: leave it out")
-    make = _build_timm if spelling.startswith("timm:") else _build_torchvision
+    make = _BUILD[spelling.partition(":")[0]]
     with torch.random.fork_rng(devices=gpus()):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         try:
             return make(spelling, classes, preprocess, options, fetch).eval()
         except Refused:
@@ -100,6 +117,30 @@ def _build_torchvision(
         return _module(get_model(_name(spelling), weights=None, num_classes=classes, **options))
     _known(classes, len(weights.meta["categories"]), spelling)
     return _fetched(spelling, fetch, lambda: get_model(_name(spelling), weights=weights, **options))
+
+
+def _build_clearsight(
+    spelling: str, classes: int, preprocess: Preprocess, options: dict[str, Any], fetch: Callable[[str], None] | None
+) -> nn.Module:
+    call = parse(str(_call(spelling).with_options(**options)), "networks")  # so that the options are checked as words
+    if fetch is not None:
+        raise Refused(f"{spelling} has no pretrained weights: train it, or give --weights FILE or --weights none")
+    return _module(call.method(classes, (preprocess.channels, *preprocess.size), **call.options))
+
+
+def _call(spelling: str) -> Call:
+    """Our own network and the options in its spelling, never code of a file: a run folder may come from a stranger."""
+    name, known = _name(spelling).partition("(")[0].strip(), catalogue("networks")
+    if name.lower().replace("_", "-") not in known:
+        raise Refused(f"clearsight has no network {name!r}: {nearest(name.replace('_', '-'), known)}")
+    return parse(_name(spelling), "networks")
+
+
+def _default(spelling: str, parameter: str) -> Any:
+    return inspect.signature(_call(spelling).method.fn).parameters[parameter].default
+
+
+_BUILD = {"timm": _build_timm, "torchvision": _build_torchvision, "clearsight": _build_clearsight}
 
 
 def _known(classes: int, pretrained: int, spelling: str) -> None:

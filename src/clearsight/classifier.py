@@ -92,11 +92,7 @@ class Classifier:
 
     def normalised(self, x: Tensor) -> Tensor:
         """What the network is given for pixels x (B, C, *S) in [0, 1]: the mean taken off, divided by the std."""
-        fits(self.preprocess, x)
-        per_channel = (-1,) + (1,) * (x.dim() - 2)
-        mean = x.new_tensor(self.preprocess.mean).view(per_channel)
-        std = x.new_tensor(self.preprocess.std).view(per_channel)
-        return (x - mean) / std
+        return normalised(self.preprocess, x)
 
     def logits(self, z: Tensor) -> Tensor:
         """Logits (B, K) of normalised pictures z (B, C, *S)."""
@@ -260,6 +256,14 @@ def _restore_hooks(modules: list[nn.Module], hooks: list[dict[str, dict[int, Any
                 now.clear()
                 now.update(was)
     return left
+
+
+def normalised(preprocess: Preprocess, x: Tensor) -> Tensor:
+    """Pixels x (B, C, *S) in [0, 1], the mean taken off and divided by the std."""
+    fits(preprocess, x)
+    per_channel = (-1,) + (1,) * (x.dim() - 2)
+    mean, std = (x.new_tensor(v).view(per_channel) for v in (preprocess.mean, preprocess.std))
+    return (x - mean) / std
 
 
 def fits(preprocess: Preprocess, x: Tensor) -> None:

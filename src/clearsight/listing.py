@@ -18,6 +18,8 @@ QUESTIONS = {
     "metrics": "how good a map is",
     "checks": "can I trust it",
     "features": "what it sees inside",
+    "augmentations": "how pictures are varied in training",
+    "networks": "what can be trained from random weights",
 }
 
 

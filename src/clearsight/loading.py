@@ -25,7 +25,7 @@ from clearsight.weights import put_weights, read_weights
 __all__ = ["load", "save"]
 
 FORMS = (
-    "demo, timm:NAME, torchvision:NAME, a run folder (config.json + model.safetensors), or "
+    "demo, timm:NAME, torchvision:NAME, clearsight:NAME, a run folder (config.json + model.safetensors), or "
     "package.module:factory (also path/to/file.py:factory)"
 )
 _NOT_A_MODEL = (".pth", ".pt", ".th", ".bin", ".ckpt", ".safetensors", ".onnx", ".pkl", ".pickle", ".h5", ".keras")
@@ -48,7 +48,7 @@ def load(
     device: str = "cpu",
     say: Callable[[str], None] = _to_stderr,
 ) -> Classifier:
-    """The model that the words name: demo, timm:NAME, torchvision:NAME, a run folder or package.module:factory.
+    """The model that the words name: demo, a library's (timm:, torchvision:, clearsight:), a run folder or a factory.
 
     weights: a file (.safetensors, or a state dict of torch.save), "none" for random ones (always the same), or nothing
     for the model's own; timm and torchvision then fetch theirs, and ``say`` is told before.  labels: the class names in
@@ -57,7 +57,7 @@ def load(
     cuda:1, mps, or auto.  Refused: whatever is unknown, does not fit, or would have to be guessed.
     """
     words = str(words)
-    where = _device(device)
+    where = device_of(device)
     names = None if labels is None else read_labels(labels, 1 if scores in ("multi-label", "values") else 2)
     if words == "demo":
         model = _demo(weights, names, preprocess)
@@ -99,7 +99,8 @@ def read_labels(labels: str | Path | list[str] | tuple[str, ...], least: int = 2
     return tuple(n.strip() for n in found)
 
 
-def _device(device: str) -> torch.device:
+def device_of(device: str) -> torch.device:
+    """The device of that name; auto is the fastest that is there.  Refused where it cannot be used."""
     if device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")

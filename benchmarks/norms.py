@@ -1,0 +1,83 @@
+"""What normalisation does to training: ``python benchmarks/norms.py DATA``, minutes on two cores for small pictures.
+
+The same small network, split, batches and learning rate, without normalisation, with BatchNorm and with LayerNorm, at a
+usual learning rate and at ten times as much.  Writes benchmarks/norms.md and the one figure benchmarks/norms.svg.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from clearsight import charts
+from clearsight.charts import Line
+from clearsight.errors import Refused
+from clearsight.recipe import Recipe
+from clearsight.training import Epoch, train
+
+HERE = Path(__file__).parent
+NET = 'clearsight:plain-cnn(widths="32,64,128", padding=1, pools="2,2,1", norm={}, head=average, dense="")'
+NAMES = {"batch": "BatchNorm", "layer": "LayerNorm", "none": "neither"}
+RATES = ("0.002", "0.02")
+
+
+def main() -> None:
+    """Train six times, and draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--epochs", type=int, default=12)
+    words = parser.parse_args()
+    found: dict[tuple[str, str], list[Epoch] | str] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for rate in RATES:
+            for norm in NAMES:
+                recipe = Recipe(
+                    arch=NET.format(norm), size=28, grey=True, epochs=words.epochs, lr=rate, augment="none",
+                    schedule="constant", warmup=0.0, clip=0.0,
+                )  # fmt: skip
+                try:
+                    found[rate, norm] = list(train(words.data, recipe, Path(folder) / f"{norm}-{rate}"))
+                except Refused as e:
+                    found[rate, norm] = str(e).partition(":")[0]
+                print(rate, norm, found[rate, norm], flush=True)
+    (HERE / "norms.md").write_text(table(found, words.data.name, words.epochs))
+    (HERE / "norms.svg").write_bytes(figure(found, words.epochs))
+
+
+def figure(found: dict[tuple[str, str], list[Epoch] | str], epochs: int) -> bytes:
+    """Accuracy on val over the epochs, at the usual learning rate."""
+    lines = []
+    for norm, name in NAMES.items():
+        history = found[RATES[0], norm]
+        if not isinstance(history, str):
+            lines.append(Line(name, [e.val_right / e.val_n for e in history], control=norm != "batch"))
+    return charts.curves([float(i + 1) for i in range(epochs)], lines, xlabel="epoch", ylabel="right on val")
+
+
+def table(found: dict[tuple[str, str], list[Epoch] | str], data: str, epochs: int) -> str:
+    """What each came to, as Markdown."""
+    lines = [
+        "# BatchNorm, LayerNorm, neither",
+        "",
+        f"Made by `python benchmarks/norms.py {data}`: the same network, split and batches, {epochs} epochs at a",
+        "constant rate. LayerNorm is over each picture's whole layer (GroupNorm with one group).",
+        "",
+        "| normalisation | learning rate | right on val after 1 epoch | after all | least val loss | n |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for (rate, norm), history in found.items():
+        if isinstance(history, str):
+            lines.append(f"| {NAMES[norm]} | {rate} | {history} | | | |")
+            continue
+        first, last = history[0], history[-1]
+        least = min(e.val_loss for e in history)
+        lines.append(
+            f"| {NAMES[norm]} | {rate} | {100 * first.val_right / first.val_n:.1f} % "
+            f"| {100 * last.val_right / last.val_n:.1f} % | {least:.3f} | {last.val_n} |"
+        )
+    return "\n".join([*lines, "", "![accuracy on val over the epochs](norms.svg)"]) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Networks to be trained from the beginning, one per file: network(classes, shape, *, options) -> nn.Module."""

@@ -1,0 +1,53 @@
+"""After Zhang, Zhao & LeCun 2015, arXiv:1509.01626, table 1, with averages over places in place of dense layers."""
+
+from collections import OrderedDict
+from typing import Literal
+
+from torch import nn
+
+from clearsight.methods import method
+from clearsight.networks._blocks import positive, share, takes
+
+_POOLED = (1, 2, 6)  # the convolutions after which the paper pools
+
+
+@method(paper="arXiv:1509.01626")
+def character_cnn(
+    classes: int = 2,
+    shape: tuple[int, ...] = (95, 974),
+    *,
+    depth: Literal[2, 4, 8] = 2,
+    width: int = 256,
+    dropout: float = 0.0,
+) -> nn.Module:
+    """Convolutions along a text, whose characters are written as one 1 among zeros: CNN-2, CNN-4 and CNN-8.
+
+    (B, letters of the alphabet, length) -> scores (B, classes).  depth: how many convolutions; the first two see seven
+    characters or places, the others three, and after the first, second and sixth the largest of three places is kept,
+    if a convolution follows.  width: their maps.  The ends are padded, so that places stay where they are, and the
+    scores read each map's average, so that class-activation methods work.  dropout: before the scores, in training.
+    Refused: texts of less than 3 (depth 2), 9 (4) or 27 (8) characters.
+
+    Two convolutions of seven places, 95 × 7 × 256 + 256 and 256 × 7 × 256 + 256, and 257 for each of two scores:
+
+    >>> from clearsight.networks._blocks import count
+    >>> count(character_cnn())
+    630018
+    """
+    pooled = [i for i in _POOLED if i < depth]
+    takes("character-cnn", classes, shape, *[(3, 3, 0)] * len(pooled), axes=1)
+    positive("character-cnn", width=width)
+    share("character-cnn", dropout=dropout)
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for i in range(1, depth + 1):
+        kernel = 7 if i <= 2 else 3
+        layers[f"conv{i}"] = nn.Conv1d(shape[0] if i == 1 else width, width, kernel, padding=kernel // 2)
+        layers[f"relu{i}"] = nn.ReLU()
+        if i in pooled:
+            layers[f"pool{i}"] = nn.MaxPool1d(3)
+    layers["average"] = nn.AdaptiveAvgPool1d(1)
+    layers["flatten"] = nn.Flatten()
+    if dropout:
+        layers["drop"] = nn.Dropout(dropout)
+    layers["head"] = nn.Linear(width, classes)
+    return nn.Sequential(layers)

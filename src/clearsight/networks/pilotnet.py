@@ -1,0 +1,37 @@
+"""Bojarski et al. 2016 (NVIDIA), arXiv:1604.07316, figure 4."""
+
+from collections import OrderedDict
+
+from torch import nn
+
+from clearsight.methods import method
+from clearsight.networks._blocks import conv, takes
+
+_LAYERS = ((5, 2, 0), (5, 2, 0), (5, 2, 0), (3, 1, 0), (3, 1, 0))
+
+
+@method(paper="arXiv:1604.07316")
+def pilotnet(classes: int = 1, shape: tuple[int, ...] = (3, 66, 200)) -> nn.Module:
+    """Five convolutions and four dense layers from a camera's picture to an angle of steering.
+
+    (B, *shape) -> values (B, classes).  classes: the number of outputs, one for steering alone.  The paper names no
+    activation; this one has ReLU.  Refused: less than 61 × 61.
+
+    >>> from clearsight.networks._blocks import count
+    >>> count(pilotnet())
+    252219
+    """
+    h, w = takes("pilotnet", classes, shape, *_LAYERS)
+    features = nn.Sequential(
+        OrderedDict(
+            conv1=conv(shape[0], 24, 5, 2), conv2=conv(24, 36, 5, 2), conv3=conv(36, 48, 5, 2), conv4=conv(48, 64, 3),
+            conv5=conv(64, 64, 3),
+        )
+    )  # fmt: skip
+    head = nn.Sequential(
+        OrderedDict(
+            dense1=nn.Linear(64 * h * w, 100), relu1=nn.ReLU(), dense2=nn.Linear(100, 50), relu2=nn.ReLU(),
+            dense3=nn.Linear(50, 10), relu3=nn.ReLU(), output=nn.Linear(10, classes),
+        )
+    )  # fmt: skip
+    return nn.Sequential(OrderedDict(features=features, flatten=nn.Flatten(), head=head))

@@ -1,0 +1,55 @@
+"""Simonyan & Zisserman 2014, arXiv:1409.1556, table 1."""
+
+from collections import OrderedDict
+from typing import Literal
+
+from torch import nn
+
+from clearsight.methods import method
+from clearsight.networks._blocks import conv, dense_head, he, positive, share, takes
+
+_WIDTHS = (64, 128, 256, 512, 512)
+_KERNELS = {  # of the convolutions of the five stages: the paper's columns A, B, C, D and E
+    11: ((3,), (3,), (3, 3), (3, 3), (3, 3)),
+    13: ((3, 3), (3, 3), (3, 3), (3, 3), (3, 3)),
+    "16C": ((3, 3), (3, 3), (3, 3, 1), (3, 3, 1), (3, 3, 1)),
+    16: ((3, 3), (3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3)),
+    19: ((3, 3), (3, 3), (3, 3, 3, 3), (3, 3, 3, 3), (3, 3, 3, 3)),
+}
+
+
+@method(paper="arXiv:1409.1556")
+def vgg(
+    classes: int = 1000,
+    shape: tuple[int, ...] = (3, 224, 224),
+    *,
+    depth: Literal[11, 13, 16, "16C", 19] = 16,
+    norm: Literal["none", "batch"] = "none",
+    dense: int = 4096,
+    dropout: float = 0.5,
+) -> nn.Module:
+    """Nothing but 3 × 3 convolutions, doubled in width and halved in size five times, and three dense layers.
+
+    (B, *shape) -> scores (B, classes).  depth: layers with weights: 11, 13, 16 and 19 are the paper's columns A, B, D
+    and E, and "16C" is C, where the last convolution of the deeper stages is 1 × 1.  norm: batch normalisation after
+    each convolution, which the paper has not.  dense: the units of the hidden dense layers; dropout: the share of them
+    left out in training.  He's initialisation stands for the paper's training of A first.  Refused: less than 32 × 32.
+
+    >>> import torch
+    >>> from clearsight.networks._blocks import count
+    >>> with torch.device("meta"):
+    ...     count(vgg()), count(vgg(depth=11))
+    (138357544, 132863336)
+    """
+    h, w = takes("vgg", classes, shape, *[(2, 2, 0)] * 5)
+    positive("vgg", dense=dense)
+    share("vgg", dropout=dropout)
+    features: OrderedDict[str, nn.Module] = OrderedDict()
+    channels = shape[0]
+    for i, (width, kernels) in enumerate(zip(_WIDTHS, _KERNELS[depth], strict=True), 1):
+        for j, kernel in enumerate(kernels, 1):
+            features[f"conv{i}_{j}"] = conv(channels, width, kernel, padding=kernel // 2, norm=norm)
+            channels = width
+        features[f"pool{i}"] = nn.MaxPool2d(2)
+    head = dense_head(channels * h * w, dense, classes, dropout)
+    return he(nn.Sequential(OrderedDict(features=nn.Sequential(features), flatten=nn.Flatten(), head=head)))
