@@ -1,0 +1,36 @@
+"""Chen, Kornblith, Norouzi & Hinton 2020, arXiv:2002.05709, appendix A."""
+
+import math
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from clearsight.augmentations._common import between, chances, within
+from clearsight.methods import method
+
+LEAST = 0.1  # pixels of standard deviation: hardly to be seen
+
+
+@method(paper="arXiv:2002.05709")
+def blur(x: Tensor, y: Tensor, *, sigma: float = 2.0, chance: float = 0.5) -> tuple[Tensor, Tensor]:
+    """Each picture is smoothed by a Gaussian, or left as it is.
+
+    x (B, C, H, W) in [0, 1], y (B, K) shares of the classes -> the same shapes; y stays.  The standard deviation is
+    uniform in [0.1, sigma], in pixels; the Gaussian ends after four of them, or at the picture's own size, and the
+    picture goes on beyond its border as in a mirror.  chance: how often.
+
+    One colour stays as it is:
+
+    >>> bool((blur(torch.full((1, 1, 3, 3), 0.5), torch.ones(1, 1), chance=1.0)[0] - 0.5).abs().max() < 1e-6)
+    True
+    """
+    within(LEAST, 100, sigma=sigma)
+    within(0, 1, chance=chance)
+    out = []
+    for picture, (often, much) in zip(x, chances(x, 2).tolist(), strict=True):
+        width = between(LEAST, sigma, much)
+        reach = [min(math.ceil(4 * width), side - 1) for side in reversed(x.shape[2:])]  # along x, along y
+        smooth = often < chance
+        out.append(F.gaussian_blur(picture, [2 * r + 1 for r in reach], [width, width]) if smooth else picture)
+    return torch.stack(out), y

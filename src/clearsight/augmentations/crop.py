@@ -1,0 +1,34 @@
+"""Szegedy et al. 2014, arXiv:1409.4842, section 6."""
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from clearsight.augmentations._common import box, chances, within
+from clearsight.methods import method
+
+
+@method(paper="arXiv:1409.4842", claims="resizes")
+def crop(
+    x: Tensor, y: Tensor, *, size: tuple[int, int], scale: float = 0.35, ratio: float = 3 / 4
+) -> tuple[Tensor, Tensor]:
+    """A random part of each picture, resized to the size of the network's input.
+
+    x (B, C, H, W) in [0, 1], y (B, K) shares of the classes -> (B, C, *size), and y as it was.  scale: the part has at
+    least this share of the picture's area, uniform up to all of it; ratio: its width / height is log-uniform in
+    [ratio, 1 / ratio].  Bilinear and antialiased.  The paper's 0.08 is for a million pictures; where few are learned
+    from, the part should still show the object.
+
+    All of a square picture, its four pixels made one:
+
+    >>> x = torch.tensor([[[[0.0, 0.25], [0.75, 1.0]]]])
+    >>> crop(x, torch.ones(1, 1), size=(1, 1), scale=1.0, ratio=1.0)[0].item()
+    0.5
+    """
+    within(0.001, 1, scale=scale)
+    within(0.1, 1, ratio=ratio)
+    parts = [
+        F.resized_crop(picture, *box(chance, x.shape[2:], scale, 1.0, ratio), size=list(size), antialias=True)
+        for picture, chance in zip(x, chances(x, 4), strict=True)
+    ]
+    return torch.stack(parts), y

@@ -1,0 +1,29 @@
+"""Krizhevsky, Sutskever & Hinton 2012, doi:10.1145/3065386, section 4.1."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from clearsight.augmentations._common import chances, within
+from clearsight.methods import method
+
+
+@method(paper="doi:10.1145/3065386")
+def flip(
+    x: Tensor, y: Tensor, *, direction: Literal["horizontal", "vertical"] = "horizontal", chance: float = 0.5
+) -> tuple[Tensor, Tensor]:
+    """Each picture is mirrored, or left as it is.
+
+    x (B, C, H, W) in [0, 1], y (B, K) shares of the classes -> the same shapes; y stays.  direction: horizontal swaps
+    left and right, vertical top and bottom.  chance: how often.  Not for classes that differ by their side (letters,
+    the left and the right lung).
+
+    >>> flip(torch.tensor([[[[0.0, 0.5, 1.0]]]]), torch.ones(1, 1), chance=1.0)[0].tolist()
+    [[[[1.0, 0.5, 0.0]]]]
+    """
+    within(0, 1, chance=chance)
+    mirrored = F.horizontal_flip(x) if direction == "horizontal" else F.vertical_flip(x)
+    chosen = (chances(x, 1) < chance).to(x.device)
+    return torch.where(chosen[:, :, None, None], mirrored, x), y

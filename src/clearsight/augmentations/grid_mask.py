@@ -1,0 +1,52 @@
+"""Chen, Liu, Zhao & Jia 2020, arXiv:2001.04086, section 3."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from clearsight.augmentations._common import between, chances, mean_colour, within
+from clearsight.errors import Refused
+from clearsight.methods import method
+
+
+@method(paper="arXiv:2001.04086")
+def grid_mask(
+    x: Tensor,
+    y: Tensor,
+    *,
+    chance: float = 0.5,
+    ratio: float = 0.6,
+    least: float = 0.4,
+    most: float = 1.0,
+    value: Literal["black", "mean"] = "black",
+) -> tuple[Tensor, Tensor]:
+    """Squares on a regular grid are erased from each picture, or none.
+
+    x (B, C, H, W) in [0, 1], y (B, K) shares of the classes -> the same shapes; y stays.  chance: how often.  The
+    period is uniform in [least, most], as a share of the picture's short side, and the grid's place is uniform; in each
+    period a square is erased whose side is 1 - ratio of it, so that 1 - (1 - ratio)^2 of the area is kept: 84 % with
+    the paper's 0.6.  value: what stands in the squares, black or the picture's mean colour.
+
+    >>> x = torch.ones(1, 1, 4, 4)
+    >>> float(grid_mask(x, torch.ones(1, 1), chance=1.0, ratio=0.5, least=1.0)[0].mean())
+    0.75
+    """
+    within(0, 1, chance=chance, ratio=ratio)
+    within(0.01, 1, least=least, most=most)
+    if least > most:
+        raise Refused(f"least={least:g}, most={most:g}: the least period is not above the most")
+    out = []
+    for picture, (often, long, down, right) in zip(x, chances(x, 4).tolist(), strict=True):
+        if often >= chance:
+            out.append(picture)
+            continue
+        period = max(round(between(least, most, long) * min(x.shape[2:])), 2)
+        hole = round((1 - ratio) * period)
+        rows, columns = (
+            (torch.arange(side, device=x.device) + int(period * start)) % period < hole
+            for side, start in zip(x.shape[2:], (down, right), strict=True)
+        )
+        ground = mean_colour(picture) if value == "mean" else picture.new_zeros(())
+        out.append(torch.where(rows[:, None] & columns, ground, picture))
+    return torch.stack(out), y

@@ -1,0 +1,32 @@
+"""Krizhevsky, Sutskever & Hinton 2012, doi:10.1145/3065386, section 4.1."""
+
+from torch import Tensor
+
+from clearsight import draws
+from clearsight.augmentations._common import within
+from clearsight.methods import method
+
+# Of the colours of ImageNet, in units of pixels in [0, 1], as fb.resnet.torch (datasets/imagenet.lua) publishes them.
+VALUES = (0.2175, 0.0188, 0.0045)
+VECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))  # one to a column
+
+
+@method(paper="doi:10.1145/3065386")
+def lighting(x: Tensor, y: Tensor, *, std: float = 0.1) -> tuple[Tensor, Tensor]:
+    """One colour is added to all of a picture, along the main axes of colour.
+
+    x (B, C, H, W) in [0, 1], y (B, K) shares of the classes -> the same shapes; y stays.  Along each of the three
+    eigenvectors of the colours of ImageNet (not of the batch: a picture's result does not depend on its neighbours) its
+    eigenvalue is added, times a normal number of standard deviation std.  Pixels are held within [0, 1].  To grey
+    pictures (C = 1) the mean of the three channels is added.
+
+    >>> import torch
+    >>> lighting(torch.full((1, 3, 1, 1), 0.5), torch.ones(1, 1), std=0.0)[0].flatten().tolist()
+    [0.5, 0.5, 0.5]
+    """
+    within(0, 10, std=std)
+    strength = std * draws.normal(x.new_empty(len(x), 3))
+    light = (strength * x.new_tensor(VALUES)) @ x.new_tensor(VECTORS).T  # (B, 3)
+    if x.shape[1] == 1:
+        light = light.mean(1, keepdim=True)
+    return (x + light[:, :, None, None]).clamp(0, 1), y
