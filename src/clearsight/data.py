@@ -31,6 +31,7 @@ _SPLITS = {  # the split that is taken first where none is asked for stands firs
     "val": ("val", "valid", "validation"),
     "train": ("train", "training"),
 }
+ALL = "all"  # every split at once
 _KNOWN_SPLITS = frozenset(word for words in _SPLITS.values() for word in words)
 _FILE_COLUMNS = ("file", "filename", "file_name", "path", "image")
 _LAYOUTS = "pictures in class folders, split/class folders, flat beside a labels.csv, or flat and unlabelled"
@@ -96,6 +97,15 @@ def open_data(
     return replace(found, root=str(words), pictures=chosen, classes=_meanings(classes))
 
 
+def part_of(split: str) -> str:
+    """What a split is for: "train", "val" or "test", whatever it is called; "" for none of these.
+
+    >>> part_of("Validation"), part_of("bird")
+    ('val', '')
+    """
+    return next((part for part, words in _SPLITS.items() if split.lower() in words), "")
+
+
 def open_each(words: Sequence[str | Path], **options: Any) -> list[Pictures]:
     """Several DATA, each with the options of `open_data`.
 
@@ -108,6 +118,19 @@ def open_each(words: Sequence[str | Path], **options: Any) -> list[Pictures]:
         reason = _no_picture(Path(word))
         found.append(Pictures(word, (), ((Path(word).name, reason),)) if reason else open_data(word, **options))
     return found
+
+
+def joined(sources: Sequence[Pictures]) -> Pictures:
+    """Several sets of pictures as one, in the order in which they were given."""
+    first, *others = sources
+    if not others:
+        return first
+    return Pictures(
+        " ".join(str(s.root) for s in sources),
+        tuple(p for s in sources for p in s.pictures),
+        tuple(b for s in sources for b in s.broken),
+        tuple(n for s in sources for n in s.notes),
+    )
 
 
 def _no_picture(path: Path) -> str:
@@ -131,9 +154,9 @@ def folder(
 ) -> Pictures:
     """The pictures in a folder (class/x.jpg, split/class/x.jpg, flat), of a CSV (file, label, ...), or one picture.
 
-    boxes, masks: annotations in any format that `read_boxes` knows.  split: which one, else test before val before
-    train.  label_column: the CSV's, else `label` or the only one that ends in "index".  classes: the data's words in
-    the labels of the model, {"cat": ["tabby", "tiger cat"]}, or a JSON file of it.
+    boxes, masks: annotations in any format that `read_boxes` knows.  split: which one, "all" for every one, else test
+    before val before train.  label_column: the CSV's, else `label` or the only one that ends in "index".  classes: the
+    data's words in the labels of the model, {"cat": ["tabby", "tiger cat"]}, or a JSON file of it.
     Raises Refused for a path without pictures, an unknown split or column, and annotations that fit nothing.
     """
     path = Path(path)
@@ -396,7 +419,7 @@ def _checked(found: Pictures) -> Pictures:
 def _of_split(found: Pictures, asked: str | None) -> Pictures:
     there = Counter(picture.split for picture in found.pictures if picture.split)
     known = [word for word in there if word.lower() in _KNOWN_SPLITS]
-    if asked is None and not known:
+    if asked == ALL or (asked is None and not known):
         return found
     if not there:
         raise Refused(f"split {asked!r}: there are no splits in {found.root}")
