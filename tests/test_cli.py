@@ -14,13 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import typer
 from PIL import Image
 
 import clearsight as cs
-from clearsight.cli import app
+from clearsight.cli import app, verbs
 from workshop import SIDE, factory
 
-VERBS = [c.callback.__name__ for c in app.registered_commands if c.callback]
+VERBS = verbs()
 
 
 def test_help_loads_nothing_heavy():
@@ -37,12 +38,14 @@ def test_help_loads_nothing_heavy():
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_names_every_option(verb, run):
-    shown = run(verb, "--help")
+    shown = run(*verb, "--help")
     assert shown.status == 0
-    command = next(c for c in app.registered_commands if c.callback and c.callback.__name__ == verb)
-    for hint in command.callback.__annotations__.values():
-        for flag in re.findall(r"'(--?[a-z-]+)'", hint if isinstance(hint, str) else str(hint)):
-            assert flag in shown.out
+    command = typer.main.get_command(app)
+    for word in verb:
+        command = command.commands[word]
+    assert len(command.params) > 1
+    for parameter in command.params:
+        assert all(flag in shown.out for flag in parameter.opts if flag.startswith("-"))
 
 
 def test_module_is_the_command():
@@ -271,7 +274,7 @@ def test_attack_shows_saves_and_counts(workshop, run):
 def test_methods_lists_everything_with_options(run):
     everything = json.loads(run("methods", "--json").out)
     assert {k: list(v) for k, v in everything.items()} == {k: list(cs.catalogue(k)) for k in everything}
-    assert set(everything) == {"explainers", "attacks", "metrics", "checks", "features"}
+    assert set(everything) == {"explainers", "attacks", "metrics", "checks", "features", "augmentations", "networks"}
     shown = run("methods", "integrated-gradients").out
     assert "steps: int = 50" in shown
     assert "arxiv.org/abs/1703.01365" in shown
@@ -341,3 +344,52 @@ def test_a_stopped_audit_goes_on_where_it_ended(workshop):
     assert second["complete"] is True
     assert second["findings"][0]["seconds"] == first["findings"][0]["seconds"]
     assert [f["name"] for f in second["findings"]] == ["accuracy", "calibration"]
+
+
+def test_inspect_shows_the_layers_and_draws_them(workshop, run):
+    shown = run("inspect", "net.py:factory", "-o", "seen")
+    assert shown.status == 0, shown.err
+    assert "features.0" in shown.out
+    assert "Nothing stands in the way" in shown.out
+    assert (workshop / "seen" / "layers-1.svg").read_bytes().startswith(b"<?xml")
+    told = json.loads(run("inspect", "net.py:factory", "photos", "--json").out)
+    assert told["layers"][0]["total_parameters"] == told["parameters"] == 24
+    assert told["pictures"] == 12
+
+
+def test_several_models_stand_side_by_side(workshop, run):
+    words = ("inspect", "net.py:factory", "clearsight:lenet5", "photos", "--weights", "none", "--json")
+    ran = run(*words)
+    assert ran.status == 0, ran.err
+    told = json.loads(ran.out)
+    assert [len(t["rows"]) > 1 for t in told["layers"]] == [True, True]
+    assert told["layers"][1]["total_parameters"] == 60_000
+    assert "11 of 12" in run(*words[:-1]).out or "91.7 %" in run(*words[:-1]).out
+
+
+def test_data_augment_draws_a_sheet(workshop, run):
+    ran = run(
+        "data", "augment", "photos/red/red1.png", "photos/blue/blue1.png", "-a", "flip", "-a", "mixup", "-o", "seen"
+    )
+    assert ran.status == 0, ran.err
+    assert len(list((workshop / "seen").glob("*.png"))) == 2
+    assert run("data", "augment", "photos/red/red1.png", "-a", "flop").status == 2
+
+
+def test_data_check_says_what_is_wrong(workshop, run):
+    (workshop / "photos" / "red" / "again.png").write_bytes((workshop / "photos" / "red" / "red1.png").read_bytes())
+    ran = run("data", "check", "photos", "-o", "checked")
+    assert ran.status == 0, ran.err
+    assert "again.png" in ran.out
+    assert (workshop / "checked" / "index.html").is_file()
+    judged = json.loads(run("data", "check", "photos", "--model", "net.py:factory", "--json").out)
+    assert judged["model"] == "net.py:factory"
+
+
+def test_data_collect_refuses_before_it_asks_anybody(workshop, run):
+    assert (
+        "at least" in run("data", "collect", " ", "-o", "x").err or run("data", "collect", " ", "-o", "x").status == 2
+    )
+    ran = run("data", "collect", "apple", "-o", "x", "--source", "gogle")
+    assert ran.status == 2
+    assert "openverse" in ran.err

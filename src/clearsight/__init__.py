@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     from clearsight.findings import Finding
     from clearsight.loading import load, save
     from clearsight.methods import catalogue, method
+    from clearsight.recipe import Recipe
     from clearsight.report import Report
     from clearsight.runner import Attacked, Explanation, attack, explain, measure
     from clearsight.seeing import features
     from clearsight.targets import Become, ClassScore, Margin, Misclassify
+    from clearsight.training import train
+    from clearsight.tuning import tune
 
 _HOME = {
     "auditing": ("audit",),
@@ -34,10 +37,13 @@ _HOME = {
     "errors": ("Refused",),
     "findings": ("Finding",),
     "loading": ("load", "save"),
+    "recipe": ("Recipe",),
     "report": ("Report",),
     "runner": ("Attacked", "Explanation", "attack", "explain", "measure"),
     "seeing": ("features",),
     "targets": ("Become", "ClassScore", "Margin", "Misclassify"),
+    "training": ("train",),
+    "tuning": ("tune",),
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [
@@ -51,6 +57,7 @@ __all__ = [
     "Margin",
     "Misclassify",
     "Preprocess",
+    "Recipe",
     "Refused",
     "Report",
     "attack",
@@ -64,6 +71,8 @@ __all__ = [
     "method",
     "pixels",
     "save",
+    "train",
+    "tune",
     "wrap",
 ]
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import inspect as inspection
 import io
 import json
 import signal
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from clearsight.errors import Notice, Refused
+from clearsight.recipe import Recipe, options
 
 app = typer.Typer(
     name="clearsight",
@@ -22,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-_MODEL = "demo, timm:NAME, torchvision:NAME, a run folder, or package.module:factory"
+_MODEL = "demo, timm:NAME, torchvision:NAME, clearsight:NAME, a run folder, or package.module:factory"
 _DATA = "demo, a folder of pictures (class/x.jpg or split/class/x.jpg), a CSV, or a picture"
 
 Model = Annotated[str, typer.Argument(metavar="[MODEL]", help=_MODEL, show_default=True)]
@@ -33,7 +36,9 @@ Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="All randomness fo
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no sheet; only where the result is.")]
-Weights = Annotated[str | None, typer.Option(help="FILE with weights for timm: and torchvision:, or none.")]
+Weights = Annotated[
+    str | None, typer.Option(help="FILE with weights for timm:, torchvision: and clearsight:, or none.")
+]
 Labels = Annotated[Path | None, typer.Option(help="Class names of the model: one per line, or a JSON list.")]
 Output = Annotated[str | None, typer.Option(help="Which part of a tuple or dict output holds the scores.")]
 Scores = Annotated[
@@ -62,6 +67,15 @@ def top(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")] = False,
 ) -> None:
     """Can I trust this image classifier, and why does it decide so?"""
+
+
+def verbs() -> list[tuple[str, ...]]:
+    """Every command as its words: ("audit",), ("data", "check"), ..."""
+    found: list[tuple[str, ...]] = [(c.name or c.callback.__name__,) for c in app.registered_commands if c.callback]
+    for group in app.registered_groups:
+        inner = group.typer_instance.registered_commands if group.typer_instance else []
+        found += [(str(group.name), c.name or c.callback.__name__) for c in inner if c.callback]
+    return found
 
 
 def main() -> None:
@@ -374,8 +388,11 @@ def attack(
 
 @app.command()
 def inspect(
-    model: Model = "demo",
-    data: Annotated[str | None, typer.Argument(metavar="[DATA]", help=_DATA)] = None,
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[MODEL]... [DATA]", help=f"MODEL: {_MODEL}. Then, perhaps, {_DATA}.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every layer by itself, however many there are.")] = False,
+    out: Out = None,
     weights: Weights = None,
     labels: Labels = None,
     output: Output = None,
@@ -388,16 +405,294 @@ def inspect(
     json_: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Say what a model is, what will not work with it, and the line that mends that."""
-    from clearsight.inspecting import inspect as look
+    """Say what a model is, layer by layer, what will not work with it, and the line that mends that.
 
-    classifier = _load(model, weights, labels, output, scores, trust, device, quiet or json_)
+    Several models stand side by side, with size, speed and, where pictures are given, accuracy. With -o the layers are
+    drawn too. --weights goes to the networks that are named by a library.
+    """
+    from clearsight.architectures import LIBRARIES
+    from clearsight.comparing import compare_models
+    from clearsight.files import write_whole
+    from clearsight.inspecting import inspect as look
+    from clearsight.layerdrawing import layer_drawing
+    from clearsight.layertable import layer_table
+    from clearsight.runs import new_run
+    from clearsight.terminal import progress
+
+    names, data = _models_and_data(words or ["demo"])
+    silent = quiet or json_
+    models = [
+        _load(
+            n,
+            weights if n.startswith(LIBRARIES) or len(names) == 1 else None,
+            labels,
+            output,
+            scores,
+            trust,
+            device,
+            silent,
+        )
+        for n in names
+    ]
     pictures = _open(data, None, None, split, label_column, classes) if data else None
-    found = look(classifier, pictures)
-    if json_:
-        print(json.dumps(found.as_dict(), indent=1, ensure_ascii=False))
+    tables, notes = [], []
+    for m in models:
+        try:
+            tables.append(layer_table(m))
+        except Refused as e:
+            notes.append(f"no table of the layers of {m.source}: {e}")
+    told: dict[str, Any] = {"layers": [t.as_dict() for t in tables]}
+    if len(models) == 1:
+        found = look(models[0], pictures)
+        told |= found.as_dict()
+        lines = [*(line for t in tables for line in (*t.lines(all=every), "")), *found.lines()]
     else:
-        print("\n".join(found.lines()))
+        with progress(silent) as tell:
+            beside = compare_models(models, pictures, progress=tell)
+        told |= beside.as_dict()
+        lines = beside.lines()
+    if out and tables:
+        folder = new_run("inspect", out, holds="layers-1.svg")
+        drawn = [write_whole(folder / f"layers-{i}.svg", layer_drawing(t)) for i, t in enumerate(tables, 1)]
+        told["drawings"] = [str(path) for path in drawn]
+        lines += ["", *map(str, drawn)]
+    _tell({**told, "lines": [*lines, *notes]}, json_, quiet=False)
+
+
+def _recipe_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with an option for every field of a Recipe, of its type and with its help; it gets them as words."""
+    own = inspection.signature(command, eval_str=True).parameters
+    added = [
+        inspection.Parameter(
+            name,
+            inspection.Parameter.KEYWORD_ONLY,
+            default=default,
+            annotation=Annotated[kind, typer.Option(help=about, show_default=default is not None)],
+        )
+        for name, (kind, default, about) in options().items()
+    ]
+    plain = [p for p in own.values() if p.kind is not inspection.Parameter.VAR_KEYWORD]
+    command.__signature__ = inspection.Signature([*plain, *added])  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in (*plain, *added)}
+    return command
+
+
+@app.command()
+@_recipe_options
+def train(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="A folder of pictures (class/x.jpg), or a CSV.")],
+    out: Out = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in -o DIR.")] = False,
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="Cross-validate: so many models, each judged on a part.")
+    ] = None,
+    label_column: LabelColumn = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that read pictures; 0: none but this one.")] = 0,
+    device: Device = "auto",
+    json_: Json = False,
+    quiet: Quiet = False,
+    **recipe: Any,
+) -> None:
+    """Train a classifier on a folder of pictures: a model folder that every other command takes.
+
+    Without options a pretrained network is fine-tuned, or a small one is trained where the pictures are small; what is
+    chosen is said, with the reason. A run that was stopped goes on with --resume as if nothing had happened.
+    """
+    from clearsight.data import ALL
+    from clearsight.folding import cross_validate, lines, summary
+    from clearsight.runs import new_run
+    from clearsight.terminal import progress
+    from clearsight.trainfolder import METRICS, place
+    from clearsight.training import train as run
+
+    asked = Recipe(**recipe)
+    pictures = _open(data, None, None, None if data == "demo" else ALL, label_column, None)
+    folder = new_run("folds", out, holds="fold-1") if folds else place(out, resume)
+    say = _say(quiet or json_)
+    with progress(quiet or json_) as tell:
+        how: dict[str, Any] = {"device": device, "workers": workers, "progress": tell, "say": say}
+        try:
+            if folds:
+                for _, epoch in cross_validate(pictures, asked, folds, folder, **how):
+                    say(epoch.line())
+            else:
+                for epoch in run(pictures, asked, folder, resume=resume, **how):
+                    say(epoch.line())
+        except KeyboardInterrupt:
+            on = f"-o {folder}{'' if folds else ' --resume'}"
+            raise Refused(f"stopped; the same command with {on} goes on") from None
+    if folds:
+        told = summary(folder, folds)
+        _tell({**told, "lines": lines(told, folder)}, json_, quiet)
+    elif json_:
+        print((folder / METRICS).read_text(encoding="utf-8"), end="")
+    elif quiet:
+        print(folder)
+    else:
+        from rich.console import Console
+
+        from clearsight.report import Report
+        from clearsight.sheet import print_sheet
+
+        print_sheet(Report.read(folder), Console(), folder)
+
+
+@app.command()
+@_recipe_options
+def tune(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="A folder of pictures (class/x.jpg), or a CSV.")],
+    space: Annotated[
+        str | None, typer.Option(help='What is tried: "lr=log(1e-4, 1e-2); batch=16|32; decay=uniform(0, 0.1)".')
+    ] = None,
+    search: Annotated[str, typer.Option(help="random, grid, or asha, which ends bad trials early.")] = "asha",
+    trials: Annotated[int, typer.Option(min=1, help="At most so many.")] = 12,
+    at_once: Annotated[int, typer.Option(min=1, help="Trials side by side.")] = 1,
+    out: Out = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in -o DIR.")] = False,
+    label_column: LabelColumn = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that read pictures; 0: none but this one.")] = 0,
+    device: Device = "auto",
+    json_: Json = False,
+    quiet: Quiet = False,
+    **recipe: Any,
+) -> None:
+    """Search for good settings of train with Ray Tune (extra ray), and train the best to its end.
+
+    Trials are compared on val; test is left for the best one. All options of train are what the trials share. On one
+    machine Ray runs by itself; where RAY_ADDRESS names a cluster, there.
+    """
+    from clearsight.data import ALL
+    from clearsight.spaces import DEFAULT
+    from clearsight.terminal import progress
+    from clearsight.tuning import tune as run
+
+    asked = Recipe(**recipe)
+    pictures = _open(data, None, None, None if data == "demo" else ALL, label_column, None)
+    silent = quiet or json_
+    with progress(silent) as tell:
+        try:
+            found = run(
+                pictures,
+                asked,
+                space or DEFAULT,
+                out,
+                search=search,  # type: ignore[arg-type]
+                trials=trials,
+                at_once=at_once,
+                resume=resume,
+                device=device,
+                workers=workers,
+                progress=tell,
+                say=_say(silent),
+            )
+        except KeyboardInterrupt:
+            where = f"-o {out}" if out else "-o and its folder"
+            raise Refused(f"stopped; the same command with {where} --resume goes on") from None
+    _tell({**found.as_dict(), "lines": found.lines()}, json_, quiet)
+
+
+data_app = typer.Typer(no_args_is_help=True, help="Pictures before a model is trained: check, augment, collect.")
+app.add_typer(data_app, name="data")
+
+
+@data_app.command("check")
+def data_check(
+    data: Annotated[str, typer.Argument(metavar="DATA", help=_DATA)],
+    model: Annotated[
+        str | None, typer.Option(help=f"Also look for label errors, by what this model says: {_MODEL}.")
+    ] = None,
+    out: Out = None,
+    label_column: LabelColumn = None,
+    classes: Classes = None,
+    weights: Weights = None,
+    labels: Labels = None,
+    output: Output = None,
+    scores: Scores = None,
+    trust: Trust = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say what is wrong with pictures: broken, double, odd, unbalanced, leaking from split to split, mislabelled.
+
+    Every split is looked at. Nothing is moved or changed.
+    """
+    from clearsight.checking import check_data
+    from clearsight.data import ALL
+    from clearsight.runs import new_run
+    from clearsight.terminal import progress
+
+    silent = quiet or json_
+    judge = _load(model, weights, labels, output, scores, trust, device, silent) if model else None
+    pictures = _open(data, None, None, None if data.partition(":")[0] == "demo" else ALL, label_column, classes)
+    with progress(silent) as tell:
+        found = check_data(pictures, model=judge, seed=seed, progress=tell)
+        page = found.save(new_run("check", out, holds="check.json"))
+    _tell({**found.as_dict(), "folder": str(page.parent), "lines": [*found.lines(), str(page)]}, json_, quiet)
+
+
+@data_app.command("augment")
+def data_augment(
+    data: Annotated[list[str], typer.Argument(metavar="PICTURE...", help=_DATA)],
+    augment: Annotated[
+        list[str] | None, typer.Option("-a", "--augment", help='As in train: "crop, flip"; may be repeated.')
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Random versions of each.")] = 5,
+    side: Annotated[int, typer.Option("--size", min=8, help="Side of the versions in pixels.")] = 224,
+    out: Out = None,
+    label_column: LabelColumn = None,
+    seed: Seed = 0,
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Draw what augmentations make of pictures; without -a, all of them."""
+    from clearsight.augmenting import augment_pictures
+    from clearsight.classifier import Preprocess
+    from clearsight.data import joined, open_each
+    from clearsight.runs import new_run
+
+    pictures = joined(open_each(data, label_column=label_column))
+    pre = Preprocess((side, side), (0.5,) * 3, (0.5,) * 3, resize=side)
+    rows = augment_pictures(pictures, augment or [], pre, lambda: new_run("augment", out), samples=samples, seed=seed)
+    _tell(rows, json_, quiet)
+
+
+@data_app.command("collect")
+def data_collect(
+    query: Annotated[str, typer.Argument(metavar="QUERY", help='What is searched for: "red apple".')],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the data; each query adds a class.")],
+    count: Annotated[int, typer.Option(min=1, help="Pictures of this class.")] = 100,
+    label: Annotated[str | None, typer.Option(help="The class, where it is not the query.")] = None,
+    source: Annotated[list[str] | None, typer.Option(help="openverse, wikimedia; may be repeated.")] = None,
+    licence: Annotated[list[str] | None, typer.Option(help="Such as cc0, by, by-sa; may be repeated.")] = None,
+    side: Annotated[int, typer.Option("--size", help="Longest side wished for, in pixels.")] = 1024,
+    contact: Annotated[str, typer.Option(help="Your address, for the sources, which want one.")] = "",
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fetch pictures that everybody may use, with their licences, from Openverse and Wikimedia Commons.
+
+    The query goes to these; the same command again goes on where it ended. ATTRIBUTION.csv says whose they are.
+    """
+    from clearsight.collecting import collect
+    from clearsight.sources import FREE, known
+    from clearsight.terminal import progress
+
+    with progress(quiet or json_) as tell:
+        found = collect(
+            query,
+            out,
+            count=count,
+            label=label,
+            sources=source or list(known()),
+            licences=licence or FREE,
+            size=side,
+            contact=contact,
+            progress=tell,
+            say=_say(quiet or json_),
+        )
+    _tell({**found.as_dict(), "lines": found.lines()}, json_, quiet)
 
 
 @app.command()
@@ -405,7 +700,7 @@ def methods(
     name: Annotated[str | None, typer.Argument(metavar="[METHOD]", help="One of them, in full.")] = None,
     json_: Json = False,
 ) -> None:
-    """List every explainer, attack, metric, check and feature, with its options and its paper."""
+    """List every explainer, attack, metric, check, feature, augmentation and network, with its options and paper."""
     from clearsight.listing import listing, one
 
     if json_:
@@ -451,8 +746,18 @@ def _load(
             scores=scores or "logits",
             trust=trust,
             device=device,
-            say=(lambda line: None) if quiet else (lambda line: print(line, file=sys.stderr)),
+            say=_say(quiet),
         )
+
+
+def _say(quiet: bool) -> Callable[[str], None]:
+    """How a sentence reaches whoever waits."""
+
+    def say(line: str) -> None:
+        if not quiet:
+            print(_printable(line), file=sys.stderr, flush=True)
+
+    return say
 
 
 def _open(
@@ -463,10 +768,21 @@ def _open(
     return open_data(data, boxes=boxes, masks=masks, split=split, label_column=column, classes=classes)
 
 
+def _models_and_data(words: list[str]) -> tuple[list[str], str | None]:
+    """Models first; the last of several words is data where it is demo, or a path that is no run folder and no code."""
+    last = words[-1]
+    there = Path(last).exists() and not (Path(last) / "config.json").exists() and Path(last).suffix != ".py"
+    if len(words) > 1 and (last == "demo" or last.startswith("demo:") or there):
+        return words[:-1], last
+    return words, None
+
+
 def _split(words: list[str]) -> tuple[str, list[str]]:
     """MODEL comes first; where the first word can only be a picture, the model is the demo."""
+    from clearsight.architectures import LIBRARIES
+
     first = words[0]
-    named = first == "demo" or first.startswith(("timm:", "torchvision:")) or (Path(first) / "config.json").exists()
+    named = first == "demo" or first.startswith(LIBRARIES) or (Path(first) / "config.json").exists()
     factory = ":" in first and not first.startswith("demo:") and not Path(first).exists()
     if named or factory:
         if words == ["demo"]:

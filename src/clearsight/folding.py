@@ -1,0 +1,100 @@
+"""k-fold cross-validation: every picture is judged once, by a model that has not seen it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from statistics import pstdev
+from typing import Any
+
+from clearsight.case import Progress
+from clearsight.checks._common import share, span
+from clearsight.data import Pictures, part_of
+from clearsight.errors import Refused
+from clearsight.files import write_whole
+from clearsight.likeness import likenesses
+from clearsight.recipe import Recipe
+from clearsight.splits import folds
+from clearsight.statistics import wilson
+from clearsight.trainfolder import METRICS, RECIPE
+from clearsight.training import Epoch, train
+
+FOLDS = "folds.json"
+
+
+def cross_validate(
+    data: Pictures,
+    recipe: Recipe,
+    k: int,
+    folder: Path,
+    *,
+    device: str = "auto",
+    workers: int = 0,
+    progress: Progress | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Iterator[tuple[int, Epoch]]:
+    """Train k models, each on all but one fold, in folder/fold-1 to fold-k; yields (fold, epoch), writes folds.json.
+
+    Each class is equally often in every fold, near-duplicates in one.  Of the other folds a part chooses the epoch.
+    A test split of the data's own is left out altogether.  The same call goes on where a stopped one ended.  Refused: a
+    k for which the rarest class is too rare.
+    """
+    alike = likenesses(data.pictures, progress=progress)
+    broken = {name for name, _ in alike.broken}
+    rows = [
+        i
+        for i, p in enumerate(data.pictures)
+        if p.labels and p.name not in broken and (part_of(p.split) or "train") != "test"
+    ]
+    if not rows:
+        raise Refused(f"no picture of {data.root} has a class: folds are made of labelled pictures")
+    labels, groups = [data.pictures[i].labels[0] for i in rows], [alike.groups[i] for i in rows]
+    fold = dict(zip(rows, folds(labels, groups, k, seed=recipe.seed), strict=True))
+    own = alike.of(rows)
+    for number in range(k):
+        here = folder / f"fold-{number + 1}"
+        if (here / METRICS).is_file():
+            continue
+        say(f"fold {number + 1} of {k}")
+        parts = ["test" if fold[i] == number else "train" for i in rows]
+        pictures = [replace(data.pictures[i], split=part) for i, part in zip(rows, parts, strict=True)]
+        going = train(
+            replace(data, pictures=tuple(pictures)),
+            None if (here / RECIPE).is_file() else recipe,
+            here,
+            resume=(here / RECIPE).is_file(),
+            alike=own,
+            device=device,
+            workers=workers,
+            progress=progress,
+            say=say if number == 0 else lambda line: None,
+        )
+        for epoch in going:
+            yield number + 1, epoch
+    write_whole(folder / FOLDS, json.dumps(summary(folder, k), indent=1) + "\n")
+
+
+def summary(folder: Path, k: int) -> dict[str, Any]:
+    """What k finished folds come to: each one's accuracy, and that over all pictures with its interval."""
+    found = [json.loads((folder / f"fold-{i + 1}" / METRICS).read_text(encoding="utf-8"))["accuracy"] for i in range(k)]
+    n = sum(f["n"] for f in found)
+    right = sum(round(f["value"] * f["n"]) for f in found)
+    return {
+        "schema": 1,
+        "folds": [{"accuracy": f["value"], "interval": f["interval"], "n": f["n"]} for f in found],
+        "accuracy": {"value": right / n, "interval": wilson(right, n), "n": n},
+        "spread": pstdev([f["value"] for f in found]),
+    }
+
+
+def lines(told: dict[str, Any], folder: Path) -> list[str]:
+    """The same for the terminal."""
+    each = [
+        f"fold {i}: {share(f['accuracy'])} right ({span(f['interval'], f['n'])})"
+        for i, f in enumerate(told["folds"], 1)
+    ]
+    whole = told["accuracy"]
+    over = f"over all: {share(whole['value'])} right ({span(whole['interval'], whole['n'])}), folds differ by "
+    return [*each, f"{over}{share(told['spread'])} (standard deviation)", str(folder / FOLDS)]

@@ -1,0 +1,134 @@
+"""The pictures of a training run: which are there, what they are, and which of them train, choose and test."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from clearsight.data import Picture, Pictures, part_of
+from clearsight.errors import Refused
+from clearsight.likeness import Likeness, Seen
+from clearsight.splits import PARTS, split, split_notes
+
+
+@dataclass(frozen=True, eq=False)
+class Portions:
+    """Labelled pictures that can be read, and the part of each: "train", "val" or "test".
+
+    labels: the classes, sorted; y (N, K): the share of each class; a picture of several has them in equal parts.
+    notes: what was chosen and left out; broken: (name, reason) of what cannot be read.
+    """
+
+    data: Pictures
+    pictures: tuple[Picture, ...]
+    seen: tuple[Seen, ...]
+    labels: tuple[str, ...]
+    y: Tensor
+    parts: tuple[str, ...]
+    notes: tuple[str, ...]
+    broken: tuple[tuple[str, str], ...]
+
+    def rows(self, part: str) -> list[int]:
+        return [i for i, p in enumerate(self.parts) if p == part]
+
+    def counts(self, part: str = "") -> dict[str, int]:
+        """How many pictures of each class stand in a part, or in all; one of several classes counts for its first."""
+        found = Counter(p.labels[0] for i, p in enumerate(self.pictures) if part in ("", self.parts[i]))
+        return {label: found[label] for label in self.labels}
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits over the pictures' names, classes and parts."""
+        said = [(p.name, p.labels, part) for p, part in zip(self.pictures, self.parts, strict=True)]
+        return hashlib.sha256(repr(said).encode(errors="backslashreplace")).hexdigest()[:16]
+
+
+def portions(data: Pictures, alike: Likeness, shares: tuple[float, float, float], seed: int) -> Portions:
+    """Divide pictures into train, val and test: as their folders say, else by class, near-duplicates kept together.
+
+    alike: what was found about data.pictures when they were read.  Where folders give no val, a part of train is taken
+    for it; where they give no test, there is none.  Refused: fewer than two classes, and no pictures to train with.
+    """
+    names = dict(alike.broken)
+    there = [i for i, p in enumerate(data.pictures) if p.name not in names]
+    inside = [i for i in there if part_of(data.pictures[i].split)] or there
+    known = [i for i in inside if data.pictures[i].labels]
+    notes = list(data.notes)
+    if len(inside) < len(there):
+        notes.append(f"{len(there) - len(inside)} pictures in no split are left out")
+    if len(known) < len(inside):
+        notes.append(f"{len(inside) - len(known)} pictures have no class and are left out")
+    pictures = tuple(data.pictures[i] for i in known)
+    labels = classes(pictures)
+    if len(labels) < 2:
+        what = f"all pictures are of one class, {labels[0]}" if labels else "no picture has a class"
+        raise Refused(f"{what}: a classifier needs two or more, such as folders cat/ and dog/ in {data.root}")
+    groups = [alike.groups[i] for i in known]
+    first = [p.labels[0] for p in pictures]
+    parts, more = _parts(pictures, first, groups, shares, seed)
+    index = {label: k for k, label in enumerate(labels)}
+    y = torch.zeros(len(pictures), len(labels))
+    for row, p in zip(y, pictures, strict=True):
+        for label in p.labels:
+            row[index[label]] = 1 / len(p.labels)
+    broken = tuple(sorted({*data.broken, *alike.broken}))
+    seen = tuple(s for i in known if (s := alike.seen[i]) is not None)
+    found = Portions(data, pictures, seen, labels, y, parts, (*notes, *alike.notes, *more), broken)
+    for part in ("train", "val"):
+        if not found.rows(part):
+            raise Refused(f"no picture of {data.root} is left for {part}: give more pictures, or other --shares")
+    return found
+
+
+def classes(pictures: Sequence[Picture]) -> tuple[str, ...]:
+    """The classes of pictures in order: numbers by their value, words by the alphabet."""
+    words = {label for p in pictures for label in p.labels}
+    numbers = all(w.isdecimal() for w in words)
+    return tuple(sorted(words, key=int if numbers else str))
+
+
+def _parts(
+    pictures: Sequence[Picture],
+    labels: Sequence[str],
+    groups: Sequence[int],
+    shares: tuple[float, float, float],
+    seed: int,
+) -> tuple[tuple[str, ...], list[str]]:
+    """The part of each picture, and sentences about it."""
+    given = [part_of(p.split) for p in pictures]
+    if not any(given):
+        parts = split(labels, groups, shares, seed=seed)
+        told = ", ".join(f"{parts.count(p)} {p}" for p in PARTS)
+        return parts, [
+            f"divided by class, near-duplicates together: {told} pictures",
+            *split_notes(labels, groups, parts),
+        ]
+    notes = []
+    if "train" not in given:
+        raise Refused(f"the data has splits ({', '.join(sorted({g for g in given if g}))}) but no train: name one so")
+    if "val" not in given:
+        train = [i for i, g in enumerate(given) if g == "train"]
+        part = shares[1] / (shares[0] + shares[1])
+        again = split([labels[i] for i in train], [groups[i] for i in train], (1 - part, part, 0.0), seed=seed)
+        for i, word in zip(train, again, strict=True):
+            given[i] = word
+        notes.append(f"no val among the splits: {given.count('val')} pictures of train, by class, choose the epoch")
+    if "test" not in given:
+        notes.append("no test among the splits: val chose the epoch, so its numbers flatter the model")
+    across = _across(given, groups)
+    if across:
+        notes.append(
+            f"{across} pictures of val and test have a near-duplicate in train: their numbers flatter the model"
+        )
+    return tuple(given), notes
+
+
+def _across(parts: Sequence[str], groups: Sequence[int]) -> int:
+    """How many pictures outside train have one like them inside."""
+    trained = {g for g, part in zip(groups, parts, strict=True) if part == "train"}
+    return sum(g in trained for g, part in zip(groups, parts, strict=True) if part in ("val", "test"))

@@ -1,0 +1,148 @@
+"""What a training run depends on, all of it: the recipe."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from clearsight.errors import Refused, nearest
+
+Strategy = Literal["auto", "linear", "last-blocks", "gradual", "full"]
+Schedule = Literal["cosine", "one-cycle", "step", "exponential", "plateau", "constant"]
+Precision = Literal["fp32", "bf16"]
+
+
+ABOUT = {
+    "arch": "auto, demo, timm:NAME, torchvision:NAME, or a small network: clearsight:NAME.",
+    "weights": "FILE with weights to begin with, or none for random ones.",
+    "strategy": "What is trained of pretrained weights: linear, last-blocks, gradual, full.",
+    "size": "Side of the network's input in pixels; by default its own.",
+    "grey": "Turn pictures grey: networks from random weights then take one channel.",
+    "augment": 'How pictures are varied: "crop(scale=0.5), flip, mixup", or none.',
+    "epochs": "How often every picture is seen.",
+    "batch": "Pictures in a step.",
+    "optimiser": "sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw, or one of timm's.",
+    "lr": "Learning rate; find: by a range test before training.",
+    "body": "Learning rate of pretrained layers, as a share of the head's.",
+    "momentum": "Of optimisers that have one.",
+    "decay": "Weight decay.",
+    "schedule": "cosine, one-cycle, step, exponential, plateau, constant.",
+    "warmup": "Share of the steps in which the learning rate rises.",
+    "clip": "Longest gradient of a step; 0 for any.",
+    "smoothing": "Label smoothing: the share of a label that is spread over all classes.",
+    "dropout": "Of the network's head, where it has one; by default its own.",
+    "ema": "Decay of an average over the weights of past steps, 0.99 say; 0 for none.",
+    "class_weights": "Weigh rare classes up.",
+    "patience": "Epochs without a better validation loss before it stops; 0: never early.",
+    "shares": "Of train, val and test, where the data has no splits of its own.",
+    "precision": "fp32 or bf16.",
+    "seed": "All randomness follows from it.",
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a classifier is trained.  What is "auto", or none where a number is due, is settled by the data.
+
+    ABOUT says what each field is, and is the help of its option.  Raises Refused for values out of range.
+    """
+
+    arch: str = "auto"
+    weights: str | None = None
+    strategy: Strategy = "auto"
+    size: int | None = None
+    grey: bool = False
+    augment: str = "auto"
+    epochs: int | None = None
+    batch: int = 32
+    optimiser: str = "adamw"
+    lr: str = "auto"
+    body: float = 0.1
+    momentum: float = 0.9
+    decay: float = 0.01
+    schedule: Schedule = "cosine"
+    warmup: float = 0.1
+    clip: float = 5.0
+    smoothing: float = 0.0
+    dropout: float | None = None
+    ema: float = 0.0
+    class_weights: bool = False
+    patience: int = 0
+    shares: str = "0.7,0.15,0.15"
+    precision: Precision = "fp32"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("strategy", Strategy), ("schedule", Schedule), ("precision", Precision)):
+            if (value := getattr(self, name)) not in get_args(allowed):
+                raise Refused(f"{name} {value!r}: {nearest(str(value), get_args(allowed))}")
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                most = f"from {low:g} to {high:g}" if math.isfinite(high) else f"of at least {low:g}"
+                raise Refused(f"{name} {value}: a number {most}")
+        if self.lr not in ("auto", "find") and not _positive(self.lr):
+            raise Refused(f"lr {self.lr!r}: a number above 0 such as 0.001, find, or auto")
+        self.parts()
+
+    def parts(self) -> tuple[float, float, float]:
+        """The shares of train, val and test."""
+        try:
+            train, val, test = (float(v) for v in self.shares.split(","))
+        except ValueError:
+            raise Refused(f"shares {self.shares!r}: three numbers, of train, val and test: 0.7,0.15,0.15") from None
+        if min(train, val, test) < 0 or train <= 0 or val <= 0 or abs(train + val + test - 1) > 1e-6:
+            raise Refused(f"shares {self.shares!r}: train and val above 0, none below 0, and 1 in all")
+        return train, val, test
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+_RANGES: dict[str, tuple[float, float]] = {
+    "size": (8, 4096), "epochs": (1, 1e6), "batch": (1, 1e6), "body": (0, 1e3), "momentum": (0, 0.9999),
+    "decay": (0, 10), "warmup": (0, 0.9), "clip": (0, math.inf), "smoothing": (0, 0.99), "dropout": (0, 0.99),
+    "ema": (0, 0.999999), "patience": (0, math.inf), "seed": (0, 2**63 - 1),
+}  # fmt: skip
+
+
+def _positive(text: str) -> bool:
+    try:
+        return 0 < float(text) < math.inf
+    except ValueError:
+        return False
+
+
+def options() -> dict[str, tuple[Any, Any, str]]:
+    """(type, default, help) of every field, for the command line, which takes a choice as a word."""
+    kinds = get_type_hints(Recipe)
+    return {
+        f.name: (str if get_origin(kinds[f.name]) is Literal else kinds[f.name], f.default, ABOUT[f.name])
+        for f in fields(Recipe)
+    }
+
+
+def read_recipe(path: Path) -> tuple[Recipe, list[str]]:
+    """The recipe that a run folder was made by, and why its automatic values are what they are."""
+    try:
+        says = json.loads(path.read_text(encoding="utf-8"))
+        known = {f.name for f in fields(Recipe)}
+        wrong = says["recipe"].keys() ^ known
+        if wrong:
+            raise Refused(f"{path} is of another version: it differs in {', '.join(sorted(wrong))}")
+        return Recipe(**says["recipe"]), list(says["why"])
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as e:
+        raise Refused(f"{path} is no recipe of a training run: {type(e).__name__}: {e}") from e
+
+
+def differs(asked: Recipe, settled: Recipe) -> list[str]:
+    """What a recipe asks for that a settled one is not: its fields, without those it leaves open."""
+    open_ = Recipe()
+    return [
+        f.name
+        for f in fields(Recipe)
+        if getattr(asked, f.name) != getattr(open_, f.name) and getattr(asked, f.name) != getattr(settled, f.name)
+    ]
