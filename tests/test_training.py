@@ -415,7 +415,7 @@ def test_strategies_train_what_they_say(strategy, progress, open_) -> None:
     start = begin("demo", None, 4)
     names = trained(start.net, start.head, strategy, progress)
     assert start.head == {"classifier.weight", "classifier.bias"}
-    thaw(start.net, names)
+    thaw(start.net, names, pretrained=False)
     grads = {n.rpartition(".")[0] for n, p in start.net.named_parameters() if p.requires_grad}
     if strategy == "last-blocks":
         assert "blocks.6.0.conv_pw" in grads
@@ -425,6 +425,9 @@ def test_strategies_train_what_they_say(strategy, progress, open_) -> None:
     frozen = strategy == "linear" or (strategy == "gradual" and progress == 0)
     assert ("conv_stem" in grads) == (strategy == "full" or progress > 0.9)
     assert start.net.bn1.training != (frozen or strategy == "last-blocks")
+    thaw(start.net, names, pretrained=True)
+    assert not any(m.training for m in start.net.modules() if isinstance(m, nn.BatchNorm2d))
+    assert start.net.training
 
 
 def test_pretrained_weights_are_the_embedded_ones_but_for_the_head() -> None:
@@ -432,6 +435,11 @@ def test_pretrained_weights_are_the_embedded_ones_but_for_the_head() -> None:
     own, theirs = start.net.state_dict(), demo.net.state_dict()
     assert all(torch.equal(own[k], theirs[k]) for k in own.keys() - start.head)
     assert own["classifier.weight"].shape == (4, 1280)
+    assert float(own["classifier.weight"].std()) == pytest.approx(0.01, rel=0.1)
+    assert float(own["classifier.bias"].abs().max()) == 0
+    again, other = begin("demo", None, 4), begin("demo", None, 4, seed=1)
+    assert torch.equal(again.net.classifier.weight, own["classifier.weight"])
+    assert not torch.equal(other.net.classifier.weight, own["classifier.weight"])
     with pytest.raises(cs.Refused, match="do not fit the network"):
         adopt(start.net, {}, start.head, "nothing")
 

@@ -60,7 +60,7 @@ class Recipe:
     batch: int = 32
     optimiser: str = "adamw"
     lr: str = "auto"
-    body: float = 0.1
+    body: float = 0.05
     momentum: float = 0.9
     decay: float = 0.01
     schedule: Schedule = "cosine"

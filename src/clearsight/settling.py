@@ -62,4 +62,4 @@ def _strategy(each: float) -> Strategy:
 
 
 def _rate(optimiser: str) -> str:
-    return {"sgd": "0.05", "momentum": "0.01", "nesterov": "0.01", "adagrad": "0.01"}.get(optimiser, "0.002")
+    return {"sgd": "0.05", "momentum": "0.01", "nesterov": "0.01", "adagrad": "0.01"}.get(optimiser, "0.003")

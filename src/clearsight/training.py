@@ -168,7 +168,7 @@ def _epoch(run: Run, store: Store, judged: Store, folder: Path, workers: int, te
     r, acc = run.recipe, run.accelerator
     rows = run.data.rows("train")
     names = trained(run.start.net, run.start.head, r.strategy, run.epoch / _epochs(r))
-    thaw(run.start.net, names)
+    thaw(run.start.net, names, pretrained=bool(run.start.pretrained))
     batches = Batches(
         store, run.data.y, order(rows, r.batch, _seed(r.seed, run.epoch)), read(r.augment), _seed(r.seed, run.epoch)
     )
@@ -303,7 +303,8 @@ def find_rate(recipe: Recipe, data: Portions, say: Callable[[str], None]) -> tup
     rows, first = data.rows("train"), _seed(recipe.seed, 0)
     store = Store(data.pictures, run.start.preprocess, any(map(resizes, read(recipe.augment))))
     batches = Batches(store, data.y, order(rows, recipe.batch, first), read(recipe.augment), first)
-    thaw(run.start.net, trained(run.start.net, run.start.head, recipe.strategy, 0.0))
+    names = trained(run.start.net, run.start.head, recipe.strategy, 0.0)
+    thaw(run.start.net, names, pretrained=bool(run.start.pretrained))
     weights = _class_weights(run)
 
     def loss(net: nn.Module, n: int) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from clearsight import architectures
 from clearsight.classifier import Preprocess
@@ -17,6 +18,7 @@ from clearsight.loading import load
 from clearsight.weights import read_weights
 
 DEMO = "timm:tf_efficientnet_lite0"
+QUIET = 0.01  # standard deviation of a new head's weights
 LAST = 3  # "last-blocks" trains one in so many of them
 
 
@@ -73,6 +75,7 @@ def begin(
     else:
         whole = architectures.build(arch, len(architectures.default_labels(arch)), own, options, fetch=say)
         adopt(net, whole.state_dict(), head, arch)
+    _quiet(net, head, seed)
     return Start(net, spelling, options, pre, head, weights or arch)
 
 
@@ -108,6 +111,15 @@ def adopt(net: nn.Module, state: Mapping[str, Tensor], head: frozenset[str], sou
         what = f"lacks {lacking[0]}" if lacking else f"has {other[0]} in another shape, {tuple(state[other[0]].shape)}"
         raise Refused(f"the weights of {source} do not fit the network: it {what}; is it another architecture or size?")
     net.load_state_dict({k: state[k] for k in wanted if k in state}, strict=False)
+
+
+def _quiet(net: nn.Module, head: frozenset[str], seed: int) -> None:
+    """A new head begins near nothing, so that it says of each picture that every class is as likely."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, p in net.named_parameters():
+            if name in head:
+                p.copy_(torch.randn(p.shape, generator=generator) * QUIET if p.dim() > 1 else torch.zeros_like(p))
 
 
 def blocks(net: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -151,17 +163,18 @@ def trained(net: nn.Module, head: frozenset[str], strategy: str, progress: float
     return (head & every) | frozenset(f"{name}.{n}" for name, m in open_ for n, _ in m.named_parameters())
 
 
-def thaw(net: nn.Module, names: frozenset[str]) -> None:
+def thaw(net: nn.Module, names: frozenset[str], *, pretrained: bool) -> None:
     """Train mode and gradients for these parameters; modules none of whose parameters is trained are in eval mode.
 
-    So a frozen BatchNorm keeps its statistics, and a frozen block has no dropout.
+    So a frozen block has no dropout.  pretrained: BatchNorm keeps the statistics that it came with everywhere, even
+    where its weights are trained: small batches of few pictures would replace them by worse ones.
     """
     for n, p in net.named_parameters():
         p.requires_grad_(n in names)
     net.train()
     for name, module in net.named_modules():
         own = [f"{name}.{n}".lstrip(".") for n, _ in module.named_parameters()]
-        if own and names.isdisjoint(own):
+        if (own and names.isdisjoint(own)) or (pretrained and isinstance(module, _BatchNorm)):
             module.eval()
 
 

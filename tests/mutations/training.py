@@ -24,6 +24,8 @@ CORE = [
     ),
     ("transfer.py", "names.isdisjoint(own)", "False", "strategies"),
     ("transfer.py", "p.requires_grad_(n in names)", "p.requires_grad_(True)", "strategies"),
+    ("transfer.py", " or (pretrained and isinstance(module, _BatchNorm))", "", "strategies"),
+    ("transfer.py", "QUIET = 0.01", "QUIET = 0.1", "embedded_ones"),
     ("transfer.py", "LAST = 3", "LAST = 1", "strategies"),
     ("transfer.py", "int(progress * 3 + 1e-9)", "0", "strategies"),
     ("transfer.py", "while len(found) == 1", "while len(found) == 0", "blocks_go"),
