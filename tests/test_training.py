@@ -391,6 +391,47 @@ def test_workers_do_not_show(tmp_path: Path) -> None:
     assert weights(tmp_path / "run0") == weights(tmp_path / "run2")
 
 
+def test_two_processes_train_what_one_would(tmp_path: Path) -> None:
+    """Each takes every second picture of a batch; without BatchNorm their mean gradient is that of the batch."""
+    data = photos(tmp_path)
+    plain = replace(QUICK, arch=TINY.replace("batch", "none"), batch=6, augment="none", optimiser="sgd", clip=0.0)
+    list(train(data, plain, tmp_path / "one"))
+    words = ["train", str(data), "-o", str(tmp_path / "two"), "--device", "cpu", "--quiet"]
+    for name, value in plain.as_dict().items():
+        if value != getattr(Recipe(), name):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+    ]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m", "clearsight"]
+    ran = subprocess.run([*launch, *words], capture_output=True, text=True, check=False, env=OWN, timeout=120)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert ran.stdout.splitlines() == [str(tmp_path / "two")]
+    one, two = (cs.load(tmp_path / name).net.state_dict() for name in ("one", "two"))
+    for k, v in one.items():
+        torch.testing.assert_close(two[k], v, rtol=1e-3, atol=1e-4)
+    epochs = [json.loads((tmp_path / n / "metrics.json").read_text())["epochs"][-1]["loss"] for n in ("one", "two")]
+    assert epochs[1] == pytest.approx(epochs[0], rel=1e-3)
+
+
+def test_bf16_is_another_computation_of_the_same(tmp_path: Path) -> None:
+    data = photos(tmp_path, 6)
+    losses = [
+        [e.loss for e in train(data, replace(QUICK, precision=p, augment="none"), tmp_path / p)]
+        for p in ("fp32", "bf16")
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+    assert losses[1] != losses[0]
+    assert cs.load(tmp_path / "bf16").dtype == torch.float32
+
+
 def test_another_seed_is_another_network_and_nobody_elses_numbers_change(tmp_path: Path) -> None:
     data = photos(tmp_path, 6)
     torch.manual_seed(3)

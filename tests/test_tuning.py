@@ -172,10 +172,15 @@ def test_without_ray_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest
 
 @pytest.fixture(scope="module")
 def rayed() -> Iterator[None]:
-    """Ray begun once for several searches, as tune itself begins it; tune leaves alone what it did not begin."""
+    """Ray begun once for several searches, as tune itself begins it; tune leaves alone what it did not begin.
+
+    Its workers compute with one thread, as these tests do: sums in another order come out differently.
+    """
     tuning._ray_is_there()
-    with tuning._ray(1):
-        yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        with tuning._ray(1):
+            yield
 
 
 @pytest.fixture(scope="module")

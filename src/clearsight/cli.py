@@ -502,14 +502,15 @@ def train(
     from clearsight.folding import cross_validate, lines, summary
     from clearsight.runs import new_run
     from clearsight.terminal import progress
-    from clearsight.trainfolder import METRICS, place
+    from clearsight.trainfolder import METRICS, first, place
     from clearsight.training import train as run
 
     asked = Recipe(**recipe)
     pictures = _open(data, None, None, None if data == "demo" else ALL, label_column, None)
     folder = new_run("folds", out, holds="fold-1") if folds else place(out, resume)
-    say = _say(quiet or json_)
-    with progress(quiet or json_) as tell:
+    silent = quiet or json_ or not first()
+    say = _say(silent)
+    with progress(silent) as tell:
         how: dict[str, Any] = {"device": device, "workers": workers, "progress": tell, "say": say}
         try:
             if folds:
@@ -521,6 +522,8 @@ def train(
         except KeyboardInterrupt:
             on = f"-o {folder}{'' if folds else ' --resume'}"
             raise Refused(f"stopped; the same command with {on} goes on") from None
+    if not first():
+        return
     if folds:
         told = summary(folder, folds)
         _tell({**told, "lines": lines(told, folder)}, json_, quiet)

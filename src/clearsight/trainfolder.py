@@ -40,9 +40,21 @@ RECIPE, SPLIT, METRICS, CARD = "recipe.json", "split.csv", "metrics.json", "card
 _COLUMNS = ("file", "label", "split")
 
 
+def first() -> bool:
+    """Whether this process is the only one, or the first of those that ``accelerate launch`` started: it writes."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def place(out: str | Path | None, resume: bool) -> Path:
-    """The folder of a run: a new one, or that of the run to go on with.  Refused where that is not what it holds."""
+    """The folder of a run: a new one, or that of the run to go on with.  Refused where that is not what it holds.
+
+    Of several processes the first one makes it, and the others have to be told which.
+    """
     folder = None if out is None else Path(out)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and folder is None:
+        raise Refused("several processes train into one folder: name it with -o DIR")
+    if folder is not None and not first():
+        return folder
     begun = folder is not None and (folder / RECIPE).is_file()
     if resume and not begun:
         raise Refused(f"there is no training run to go on with in {folder or 'nowhere'}: name its folder with -o DIR")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
@@ -30,7 +31,7 @@ from clearsight.recipe import Recipe, differs, read_recipe
 from clearsight.runner import scores
 from clearsight.settling import settled
 from clearsight.temperature import Scaled, divide, nll, temperature
-from clearsight.trainfolder import RECIPE, begin_folder, command, draw_rates, finish_folder, place, same_data
+from clearsight.trainfolder import RECIPE, begin_folder, command, draw_rates, finish_folder, first, place, same_data
 from clearsight.trainset import Batches, Store, order
 from clearsight.transfer import Start, begin, counted, groups, thaw, trained
 
@@ -135,7 +136,8 @@ def train(
             say(line)
         if recipe.lr == "find":
             rate, curve = find_rate(recipe, found, say)
-            draw_rates(folder, curve, rate)
+            if first():
+                draw_rates(folder, curve, rate)
             recipe, why = (
                 replace(recipe, lr=f"{rate:.2g}"),
                 [*why, f"lr {rate:.2g}: by a range test, figures/rates.svg"],
@@ -144,12 +146,12 @@ def train(
         whole = any(map(resizes, read(recipe.augment)))
         run = _begun(found, recipe, device, say)
     except Refused:
-        if not any(folder.iterdir()):
+        if first() and not any(folder.iterdir()):
             folder.rmdir()
         raise
     if resume:
         _restore(run, recall(folder))
-    else:
+    elif first():
         begin_folder(folder, found, recipe, why, command(pictures, asked, folder))
     store = Store(found.pictures, run.start.preprocess, whole)
     judged = Store(found.pictures, run.start.preprocess, False)
@@ -158,9 +160,10 @@ def train(
             epoch = _epoch(run, store, judged, folder, workers, tell)
         yield epoch
     run.shadow.load_state_dict(run.best)
-    scaled = _calibrated(run, judged)
-    finish_folder(folder, run.classifier(), run.start, found, recipe, run.history, scaled, tell)
-    forget(folder)
+    if first():
+        scaled = _calibrated(run, judged)
+        finish_folder(folder, run.classifier(), run.start, found, recipe, run.history, scaled, tell)
+        forget(folder)
 
 
 def _epoch(run: Run, store: Store, judged: Store, folder: Path, workers: int, tell: Progress) -> Epoch:
@@ -195,11 +198,11 @@ def _epoch(run: Run, store: Store, judged: Store, folder: Path, workers: int, te
         tell("training", done, _epochs(r) * len(rows))
         if time.monotonic() - kept > KEEP and run.batch < len(batches):
             kept = time.monotonic()
-            keep(folder, _state(run, kept - began))
+            _keep(run, folder, kept - began)
     epoch = _judged(run, judged, len(rows), counted(run.start.net, names), run.spent + time.monotonic() - began)
     run.history.append(epoch)
     run.epoch, run.batch, run.total, run.spent = run.epoch + 1, 0, 0.0, 0.0
-    keep(folder, _state(run, 0.0))
+    _keep(run, folder, 0.0)
     return epoch
 
 
@@ -273,12 +276,14 @@ def _opened(
 def _begun(data: Portions, recipe: Recipe, device: str, say: Callable[[str], None]) -> Run:
     """The network, its optimiser and all that goes with it, before the first step."""
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
     from timm.utils import ModelEmaV3
 
     r = recipe
     where = device_of(device)
     if where.type == "cuda" and where.index:
         torch.cuda.set_device(where)
+    AcceleratorState._reset_state(reset_partial_state=os.environ.get("WORLD_SIZE", "1") == "1")  # of a run before it
     acc: Any = Accelerator(cpu=where.type == "cpu", mixed_precision="bf16" if r.precision == "bf16" else "no")
     start = begin(
         r.arch, r.weights, len(data.labels), size=r.size, grey=r.grey, dropout=r.dropout, seed=r.seed, say=say
@@ -314,6 +319,12 @@ def find_rate(recipe: Recipe, data: Portions, say: Callable[[str], None]) -> tup
     with torch.random.fork_rng(devices=draws.gpus()):
         torch.manual_seed(first)
         return range_test(run.start.net, loss, lambda net, lr: _optimiser(recipe, run.start, net, lr))
+
+
+def _keep(run: Run, folder: Path, spent: float) -> None:
+    """Write down where the run stands, once for all processes."""
+    if first():
+        keep(folder, _state(run, spent))
 
 
 def _state(run: Run, spent: float) -> dict[str, Any]:
