@@ -286,6 +286,7 @@ def test_methods_lists_everything_with_options(run):
     [
         (("audit", "no-such-model"), "no-such-model"),
         (("audit", "photos"), "the model comes first"),
+        (("features", "demo:coffee"), "the model comes first: demo demo:coffee"),
         (("audit", "demo", "nowhere"), "nowhere"),
         (("audit", "net.py:factory", "photos", "--only", "acuracy"), "accuracy"),
         (("audit", "net.py:factory", "photos", "--only", "robustness(stepz=1)"), "stepz"),

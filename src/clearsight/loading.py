@@ -61,6 +61,8 @@ def load(
     names = None if labels is None else read_labels(labels, 1 if scores in ("multi-label", "values") else 2)
     if words == "demo":
         model = _demo(weights, names, preprocess)
+    elif words.startswith("demo:"):
+        raise Refused(f"{words} names pictures, and the model comes first: demo {words}")
     elif words.startswith(architectures.LIBRARIES):
         model = _library(words, weights, names, preprocess, scores, say)
     elif words and Path(words).is_dir():
