@@ -8,7 +8,7 @@ import unicodedata
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from clearsight.data import _KNOWN_SPLITS
+from clearsight.data import part_of
 from clearsight.errors import Refused
 from clearsight.pictures import SUFFIXES
 from clearsight.sources import Found
@@ -29,7 +29,7 @@ def class_word(words: str) -> str:
         word = "_".join(word.rsplit(".", 1))
     if not re.search(r"\w", word):
         raise Refused(f"{words!r} gives no name for a class: give one with --label")
-    if word.lower() in _KNOWN_SPLITS:
+    if part_of(word):
         raise Refused(f"a class folder called {word} would be read as a split: give another name with --label")
     return f"{word}_" if word.partition(".")[0].lower() in _RESERVED or word == "__MACOSX" else word
 

@@ -43,11 +43,7 @@ def cross_validate(
     """
     alike = likenesses(data.pictures, progress=progress)
     broken = {name for name, _ in alike.broken}
-    rows = [
-        i
-        for i, p in enumerate(data.pictures)
-        if p.labels and p.name not in broken and (part_of(p.split) or "train") != "test"
-    ]
+    rows = [i for i, p in enumerate(data.pictures) if p.labels and p.name not in broken and part_of(p.split) != "test"]
     if not rows:
         raise Refused(f"no picture of {data.root} has a class: folds are made of labelled pictures")
     labels, groups = [data.pictures[i].labels[0] for i in rows], [alike.groups[i] for i in rows]

@@ -24,8 +24,8 @@ def settled(recipe: Recipe, seen: Sequence[Seen], classes: Mapping[str, int]) ->
     """
     why: list[str] = []
     n, side = sum(classes.values()), median(max(s.size) for s in seen)
+    small = side <= SMALL
     if recipe.arch == "auto":
-        small = side <= SMALL
         recipe = replace(recipe, arch=PLAIN if small else "demo")
         why.append(
             f"arch {recipe.arch}: pictures have {side:g} pixels along their longer side, "
@@ -47,9 +47,8 @@ def settled(recipe: Recipe, seen: Sequence[Seen], classes: Mapping[str, int]) ->
         recipe = replace(recipe, epochs=epochs)
         why.append(f"epochs {epochs}: about {STEPS} steps of {recipe.batch} pictures, from {EPOCHS[0]} to {EPOCHS[1]}")
     if recipe.augment == "auto":
-        mild = side <= SMALL
-        recipe = replace(recipe, augment="affine" if mild else "crop, flip")
-        why.append(f"augment {recipe.augment}: " + ("small pictures may be signs, which a mirror changes" if mild else
+        recipe = replace(recipe, augment="affine" if small else "crop, flip")
+        why.append(f"augment {recipe.augment}: " + ("small pictures may be signs, which a mirror changes" if small else
                    "photographs are the same thing from nearer and in a mirror"))  # fmt: skip
     if recipe.lr == "auto":
         recipe = replace(recipe, lr=_rate(recipe.optimiser))

@@ -193,8 +193,3 @@ def counted(net: nn.Module, names: Sequence[str] | frozenset[str]) -> int:
     """How many numbers the named parameters hold."""
     of = dict(net.named_parameters())
     return sum(of[n].numel() for n in names)
-
-
-def finite(net: nn.Module) -> bool:
-    """Whether every parameter and buffer of the network is a number."""
-    return all(bool(torch.isfinite(t).all()) for t in net.state_dict().values() if t.is_floating_point())

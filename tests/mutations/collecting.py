@@ -55,7 +55,7 @@ CORE = [
     ("collecting_names.py", 'r"[^A-Za-z0-9_-]+"', 'r"[^A-Za-z0-9_./-]+"', "safe_names"),
     ("collecting_names.py", "    if safe != found.id:\n", "    if False:\n", "safe_names"),
     ("collecting_names.py", '.lstrip("._ ")', "", "class_words"),
-    ("collecting_names.py", "in _KNOWN_SPLITS", "in ()", "no_class_words"),
+    ("collecting_names.py", "if part_of(word):", "if False:", "no_class_words"),
     ("collecting_names.py", "in SUFFIXES", "in ()", "class_words"),
     ("collecting_names.py", 'return f"wikimedia-{number}"', "pass", "kept_before"),
     # what is kept
