@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import gzip
 import json
 import os
 import time
@@ -20,8 +19,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from digits import digits
 from PIL import Image
 from torch import Tensor, nn
 
@@ -46,10 +45,12 @@ def main() -> None:
     parser.add_argument("--by", choices=OTHERS)
     words = parser.parse_args()
     for name in [words.only] if words.only else SETS:
-        run = words.work / name
+        run, data = words.work / name, words.data / name
+        if name == "mnist":
+            data = digits(data, words.work / "mnist-pictures")
         if not (run / METRICS).exists():
             began = time.monotonic()
-            for epoch in train(laid_out(words.data / name, words.work), Recipe(), run):
+            for epoch in train(data, Recipe(), run):
                 print(name, "ours", epoch.line(), flush=True)
             told = json.loads((run / METRICS).read_text())
             right = round(told["accuracy"]["value"] * told["accuracy"]["n"])
@@ -91,30 +92,6 @@ def table(found: dict[str, Any]) -> str:
             f"| {m['n']} | {m['epochs']} | {m['minutes']:.1f} |"
         )
     return "\n".join(lines) + "\n"
-
-
-def laid_out(data: Path, work: Path) -> Path:
-    """The data as a folder of pictures: mnist's idx files are written out as PNG."""
-    if data.name != "mnist":
-        return data
-    folder = work / "mnist-pictures"
-    if not (folder / "done").exists():
-        for part, stem in (("train", "train"), ("test", "t10k")):
-            x, y = idx(next(data.glob(f"{stem}-images*"))), idx(next(data.glob(f"{stem}-labels*")))
-            for k in range(10):
-                (folder / part / str(k)).mkdir(parents=True, exist_ok=True)
-            for i, (pixels, k) in enumerate(zip(x, y, strict=True)):
-                Image.fromarray(pixels).save(folder / part / str(k) / f"{i}.png", compress_level=1)
-        (folder / "done").touch()
-    return folder
-
-
-def idx(path: Path) -> Any:
-    """The array in an idx file."""
-    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    axes = raw[3]
-    shape = [int.from_bytes(raw[4 + 4 * i : 8 + 4 * i], "big") for i in range(axes)]
-    return np.frombuffer(raw, np.uint8, offset=4 + 4 * axes).reshape(shape)
 
 
 def begun(recipe: Recipe, classes: int) -> Start:

@@ -70,6 +70,7 @@ def run(words: str, change: tuple[str, str, str] | None) -> tuple[int, float]:
             signal.alarm(LIMIT)
         os.chdir(copy)
         sys.path.insert(0, str(copy / "src"))
+        os.environ["PYTHONPATH"] = str(copy / "src")  # for processes that the tests start
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
             code = pytest.main(["-x", "-q", "-o", "addopts=", "-p", "no:cacheprovider", *TESTS, "-k", words])
         signal.alarm(0)

@@ -357,6 +357,22 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     assert not list(tmp_path.glob("clearsight-runs/*"))
 
 
+@pytest.mark.parametrize(
+    ("labels", "refused"), [("0 0.37 0.74 1.11", True), ("0 0 1 1", False), ("0.5 0.5 1 1", False)]
+)
+def test_measurements_are_no_classes(tmp_path: Path, labels: str, refused: bool) -> None:
+    """Angles of steering, hardly any of them twice: no classes; whole numbers may be."""
+    folder = photos(tmp_path, 4) / "red"
+    rows = [f"{i}.png,{label}" for i, label in enumerate(labels.split())]
+    (folder / "labels.csv").write_text("\n".join(["file,label", *rows]))
+    going = train(folder, replace(QUICK, shares="0.5,0.5,0"), tmp_path / "run")
+    if refused:
+        with pytest.raises(cs.Refused, match=r"4 numbers such as .* classes, not values"):
+            next(going)
+    else:
+        assert next(going).of == 3
+
+
 def test_folds_judge_every_picture_once(tmp_path: Path, run) -> None:
     data = photos(tmp_path, 6)
     words = ("train", str(data), "--folds", "3", "-o", str(tmp_path / "folds"), "--arch", TINY, "--size", "16")

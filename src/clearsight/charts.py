@@ -113,6 +113,23 @@ def curves(
     return _svg(draw, 6.4, 4.0)
 
 
+def panels(x: Sequence[float], parts: Sequence[tuple[str, Sequence[Line]]], *, xlabel: str, ylabel: str) -> bytes:
+    """Shares over x, side by side: (title, lines) each, a line of the same place in the same colour and shape."""
+
+    def draw(*axes: Axes) -> None:
+        for ax, (title, lines) in zip(axes, parts, strict=True):
+            for line, (colour, marker) in zip(lines, _KINDS, strict=False):
+                ax.plot(x, line.values, color=colour, marker=marker, ms=5, label=line.name)
+            ax.set_title(title, color=GREY, fontsize=11)
+            ax.set_ylim(0, 1.02)
+            ax.yaxis.set_major_formatter(_SHARES)
+            ax.set_xlabel(xlabel)
+        axes[0].set_ylabel(ylabel)
+        _legend(axes[0])
+
+    return _svg(draw, 4.8 * len(parts), 4.0, len(parts))
+
+
 def reliability(
     edges: Sequence[float],
     counts: Sequence[int],
@@ -230,12 +247,12 @@ def _short(text: str, most: int = 34) -> str:
     return text.replace("$", r"\$")
 
 
-def _svg(draw: Callable[[Axes], None], width: float, height: float) -> bytes:
+def _svg(draw: Callable[..., None], width: float, height: float, panels: int = 1) -> bytes:
     out = io.BytesIO()
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(width, height))
         FigureCanvasSVG(figure)
-        draw(figure.add_subplot())
+        draw(*(figure.add_subplot(1, panels, i + 1) for i in range(panels)))
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return out.getvalue().replace(b"'DejaVu Sans'", _FONTS.encode())
 

@@ -68,6 +68,11 @@ def portions(data: Pictures, alike: Likeness, shares: tuple[float, float, float]
     if len(labels) < 2:
         what = f"all pictures are of one class, {labels[0]}" if labels else "no picture has a class"
         raise Refused(f"{what}: a classifier needs two or more, such as folders cat/ and dog/ in {data.root}")
+    if _measured(labels, len(pictures)):
+        raise Refused(
+            f"the labels of {data.root} are {len(labels)} numbers such as {labels[0]}, hardly any of them twice: a "
+            "classifier learns classes, not values; put them in ranges, such as left, straight and right"
+        )
     groups = [alike.groups[i] for i in known]
     first = [p.labels[0] for p in pictures]
     parts, more = _parts(pictures, first, groups, shares, seed)
@@ -90,6 +95,15 @@ def classes(pictures: Sequence[Picture]) -> tuple[str, ...]:
     words = {label for p in pictures for label in p.labels}
     numbers = all(w.isdecimal() for w in words)
     return tuple(sorted(words, key=int if numbers else str))
+
+
+def _measured(labels: Sequence[str], pictures: int) -> bool:
+    """Whether the classes are measurements: fractions, nearly one for each picture."""
+    try:
+        numbers = [float(label) for label in labels]
+    except ValueError:
+        return False
+    return any(not v.is_integer() for v in numbers) and 2 * len(labels) > pictures
 
 
 def _parts(

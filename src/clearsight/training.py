@@ -20,7 +20,7 @@ from clearsight import draws
 from clearsight.augmenting import read, resizes
 from clearsight.case import Progress
 from clearsight.checkpoints import forget, keep, recall
-from clearsight.classifier import Classifier, Preprocess, normalised
+from clearsight.classifier import Classifier, normalised
 from clearsight.data import ALL, Pictures, open_data
 from clearsight.errors import Refused
 from clearsight.likeness import Likeness, likenesses
@@ -99,9 +99,7 @@ class Run:
 
     def classifier(self) -> Classifier:
         """What is judged, as everybody else sees it."""
-        return Classifier(
-            self.shadow, self.start.preprocess, self.data.labels, channels_last=self.start.pretrained == "demo"
-        )
+        return Classifier(self.shadow, self.start.preprocess, self.data.labels, channels_last=self.start.channels_last)
 
 
 def train(
@@ -182,7 +180,7 @@ def _epoch(run: Run, store: Store, judged: Store, folder: Path, workers: int, te
         torch.manual_seed(_seed(r.seed, run.epoch, run.batch))  # dropout
         run.pace.step(run.epoch * len(batches) + run.batch)
         x, y = _own(x, acc), _own(y, acc)
-        loss = _loss(run.net, run.start.preprocess, x, y, weights, r.smoothing)
+        loss = _loss(run.net, run.start, x, y, weights, r.smoothing)
         if not bool(torch.isfinite(loss)):
             raise Refused(_diverged(run, folder))
         run.opt.zero_grad()
@@ -241,10 +239,11 @@ def logits_of(model: Classifier, store: Store, rows: Sequence[int], batch: int =
         return torch.cat([scores(model, store.pixels(part).to(model.device)) for part in parts])
 
 
-def _loss(net: nn.Module, preprocess: Preprocess, x: Tensor, y: Tensor, weights: Tensor, smoothing: float) -> Tensor:
+def _loss(net: nn.Module, start: Start, x: Tensor, y: Tensor, weights: Tensor, smoothing: float) -> Tensor:
     """The mean cross entropy; a network with auxiliary outputs in training (a tuple) adds theirs at a weight of 0.3,
     as GoogLeNet does (Szegedy et al. 2015, arXiv:1409.4842)."""
-    out = net(normalised(preprocess, x))
+    z = normalised(start.preprocess, x)
+    out = net(z.contiguous(memory_format=torch.channels_last) if start.channels_last else z)
     parts = list(out) if isinstance(out, tuple | list) else [out]
     losses = [cross_entropy(part, y, weights, label_smoothing=smoothing) for part in parts]
     return losses[0] + 0.3 * sum(losses[1:], losses[0].new_zeros(()))
@@ -314,7 +313,7 @@ def find_rate(recipe: Recipe, data: Portions, say: Callable[[str], None]) -> tup
 
     def loss(net: nn.Module, n: int) -> Tensor:
         x, y = batches[n % len(batches)]
-        return _loss(net, run.start.preprocess, x, y, weights, recipe.smoothing)
+        return _loss(net, run.start, x, y, weights, recipe.smoothing)
 
     with torch.random.fork_rng(devices=draws.gpus()):
         torch.manual_seed(first)

@@ -37,6 +37,11 @@ class Start:
     head: frozenset[str]
     pretrained: str
 
+    @property
+    def channels_last(self) -> bool:
+        """Whether pictures are handed over in the order of memory in which its convolutions are faster."""
+        return self.pretrained == "demo"
+
 
 def begin(
     arch: str,
