@@ -16,8 +16,8 @@ from digits import digits
 from clearsight import charts
 from clearsight.charts import Line
 from clearsight.errors import Refused
-from clearsight.recipe import Recipe
-from clearsight.training import Epoch, train
+from clearsight.learning.recipe import Recipe
+from clearsight.learning.training import Epoch, train
 
 HERE = Path(__file__).parent
 NET = 'clearsight:plain-cnn(widths="32,64,128", padding=1, pools="2,2,1", norm={}, head=average, dense="")'

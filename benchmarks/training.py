@@ -24,11 +24,11 @@ from digits import digits
 from PIL import Image
 from torch import Tensor, nn
 
-from clearsight.recipe import Recipe, read_recipe
+from clearsight.learning.recipe import Recipe, read_recipe
+from clearsight.learning.trainfolder import METRICS, RECIPE, SPLIT
+from clearsight.learning.training import train
+from clearsight.learning.transfer import Start, begin
 from clearsight.statistics import wilson
-from clearsight.trainfolder import METRICS, RECIPE, SPLIT
-from clearsight.training import train
-from clearsight.transfer import Start, begin
 
 HERE = Path(__file__).parent
 FOUND = HERE / "training.json"

@@ -26,14 +26,16 @@ import pytest
 from PIL import Image
 
 import clearsight as cs
-from clearsight import collecting, collecting_web, sources
-from clearsight.collecting import Collected, collect
-from clearsight.collecting_names import class_word, keys, stem
-from clearsight.collecting_table import COLUMNS, NAME, read_rows
-from clearsight.collecting_web import Web, fetch, public
+from clearsight.collecting import collect as collecting
+from clearsight.collecting import sources
+from clearsight.collecting import web as network
+from clearsight.collecting.collect import Collected, collect
+from clearsight.collecting.names import class_word, keys, stem
+from clearsight.collecting.sources import Found, licence, link, plain
+from clearsight.collecting.table import COLUMNS, NAME, read_rows
+from clearsight.collecting.web import Web, fetch, public
 from clearsight.errors import Refused
 from clearsight.pictures import SUFFIXES
-from clearsight.sources import Found, licence, link, plain
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 FIELDS = "file title creator creator_url licence licence_url source page url query sha256 date"
@@ -1086,9 +1088,9 @@ def test_sources_are_found_by_looking() -> None:
         assert module.ENDPOINT.startswith("https://"), name
 
 
-@pytest.mark.parametrize("name", ["collecting_names", "collecting_web", "sources"])
+@pytest.mark.parametrize("name", ["names", "web", "sources"])
 def test_examples(name: str) -> None:
-    found = doctest.testmod(importlib.import_module(f"clearsight.{name}"))
+    found = doctest.testmod(importlib.import_module(f"clearsight.collecting.{name}"))
     assert found.attempted > 0 == found.failed
 
 
@@ -1097,4 +1099,4 @@ def test_rows_are_read_as_they_were_written(site: Site, tmp_path: Path) -> None:
     gather(site, tmp_path)
     assert read_rows(tmp_path) == table(tmp_path)
     assert keys(Found("openverse", "1", page="https://example.org/x/")) == {"openverse-1", "example.org/x"}
-    assert collecting_web.PATIENCE == 120
+    assert network.PATIENCE == 120

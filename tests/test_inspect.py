@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from clearsight.classifier import Classifier, Preprocess
 from clearsight.data import Picture, Pictures
-from clearsight.inspecting import Inspection, inspect
+from clearsight.inspection.inspecting import Inspection, inspect
 
 PRE = Preprocess((16, 24), (0.5,) * 3, (0.25,) * 3)
 

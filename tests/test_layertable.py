@@ -19,13 +19,13 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from clearsight import comparing
 from clearsight.classifier import Classifier, Preprocess
-from clearsight.comparing import compare_models
 from clearsight.data import Picture, Pictures
 from clearsight.errors import Refused
-from clearsight.layerdrawing import layer_drawing
-from clearsight.layertable import Field, Row, folded, layer_table
+from clearsight.inspection import comparing
+from clearsight.inspection.comparing import compare_models
+from clearsight.inspection.layerdrawing import layer_drawing
+from clearsight.inspection.layertable import Field, Row, folded, layer_table
 from clearsight.networks.alexnet import alexnet
 from clearsight.networks.lenet5 import lenet5
 from clearsight.statistics import wilson

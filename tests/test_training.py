@@ -21,14 +21,14 @@ from PIL import Image
 from torch import nn
 
 import clearsight as cs
-from clearsight import training
-from clearsight.checkpoints import STATE
 from clearsight.data import open_data
-from clearsight.recipe import ABOUT, Recipe, read_recipe
-from clearsight.settling import settled
-from clearsight.trainfolder import RECIPE
-from clearsight.training import train
-from clearsight.transfer import adopt, begin, blocks, groups, thaw, trained
+from clearsight.learning import training
+from clearsight.learning.checkpoints import STATE
+from clearsight.learning.recipe import ABOUT, Recipe, read_recipe
+from clearsight.learning.settling import settled
+from clearsight.learning.trainfolder import RECIPE
+from clearsight.learning.training import train
+from clearsight.learning.transfer import adopt, begin, blocks, groups, thaw, trained
 from workshop import COLOURS, square
 
 TINY = 'clearsight:plain-cnn(widths="6,8", padding=1, pools=2, norm=batch, head=average, dense="")'
@@ -190,7 +190,7 @@ def test_killed_at_any_moment_it_goes_on(tmp_path: Path) -> None:
     code = (
         "import sys, torch; torch.set_num_threads(1)\n"
         "from pathlib import Path\n"
-        "from clearsight import training; from clearsight.recipe import Recipe\n"
+        "from clearsight.learning import training; from clearsight.learning.recipe import Recipe\n"
         "training.KEEP = 0.0\n"
         f"recipe = Recipe(**{recipe.as_dict()!r})\n"
         f"out = Path({str(tmp_path / 'cut')!r})\n"
@@ -250,7 +250,8 @@ def test_a_full_disk_has_a_clear_word_and_leaves_what_was_before(tmp_path: Path)
     data = photos(tmp_path)
     code = (
         "import resource, signal, sys, torch; torch.set_num_threads(1)\n"
-        "from clearsight import training; from clearsight.recipe import Recipe; from clearsight.errors import Refused\n"
+        "from clearsight.learning import training; from clearsight.learning.recipe import Recipe\n"
+        "from clearsight.errors import Refused\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         f"going = training.train({str(data)!r}, Recipe(**{QUICK.as_dict()!r}), {str(tmp_path / 'run')!r})\n"
         "next(going)\n"
@@ -548,7 +549,7 @@ def test_early_stopping_stops(tmp_path: Path) -> None:
 
 
 def test_settled_says_why() -> None:
-    from clearsight.likeness import Seen
+    from clearsight.checkup.likeness import Seen
 
     small, large = Seen((28, 28), "L", True, (), ""), Seen((640, 480), "RGB", False, (), "")
     recipe, why = settled(Recipe(), [small] * 50, {"a": 25, "b": 25})

@@ -11,7 +11,7 @@ from clearsight.classifier import Classifier, Preprocess
 from clearsight.data import demo_pictures
 from clearsight.errors import Refused
 from clearsight.explaining import ask, top
-from clearsight.inspecting import inspect
+from clearsight.inspection.inspecting import inspect
 from clearsight.loading import load
 from clearsight.methods import catalogue
 from clearsight.runner import measure, scores

@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 import clearsight as cs
-from clearsight import training
 from clearsight.classifier import Preprocess
-from clearsight.optimising import optimiser, pace, range_test
-from clearsight.recipe import ABOUT, Recipe, differs, options
-from clearsight.temperature import divide, nll, temperature
-from clearsight.trainset import Store, order
-from clearsight.transfer import preprocessed
+from clearsight.learning import training
+from clearsight.learning.optimising import optimiser, pace, range_test
+from clearsight.learning.recipe import ABOUT, Recipe, differs, options
+from clearsight.learning.temperature import divide, nll, temperature
+from clearsight.learning.trainset import Store, order
+from clearsight.learning.transfer import Start, preprocessed
 
 
 def stepped(name: str, grads: list[float], *, lr: float = 0.1, decay: float = 0.0, momentum: float = 0.9) -> float:
@@ -164,13 +164,25 @@ def test_losses_weigh_classes_smooth_labels_and_add_auxiliary_heads() -> None:
     p = 1 / (1 + math.e)  # of the first class
 
     def loss(net: nn.Module, weights: torch.Tensor = even, smoothing: float = 0.0) -> float:
-        return float(training._loss(net, pre, x, y, weights, smoothing))
+        return float(training._loss(net, Start(net, "", {}, pre, frozenset(), ""), x, y, weights, smoothing))
 
     flat = nn.Flatten()
     assert loss(flat) == pytest.approx(-math.log(1 - p))
     assert loss(flat, smoothing=0.2) == pytest.approx(-0.9 * math.log(1 - p) - 0.1 * math.log(p))
     assert loss(flat, weights=torch.tensor([1.0, 3.0])) == pytest.approx(-3 * math.log(1 - p))
     assert loss(Heads()) == pytest.approx(-math.log(1 - p) - 0.3 * math.log(p))
+
+
+def test_the_embedded_network_is_trained_in_the_faster_order_of_memory() -> None:
+    seen: list[bool] = []
+    net = nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    net[0].register_forward_pre_hook(lambda m, a: seen.append(a[0].is_contiguous(memory_format=torch.channels_last)))
+    pre, x, y = Preprocess((4, 4), (0.5,) * 3, (0.5,) * 3), torch.rand(2, 3, 4, 4), torch.eye(2)
+    losses = [
+        training._loss(net, Start(net, "", {}, pre, frozenset(), of), x, y, torch.ones(2), 0) for of in ("", "demo")
+    ]
+    assert seen == [False, True]
+    assert losses[0].item() == pytest.approx(losses[1].item(), abs=1e-6)
 
 
 def test_class_weights_are_the_inverse_of_how_often_and_one_on_average() -> None:

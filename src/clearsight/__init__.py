@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from clearsight.data import folder, pixels
     from clearsight.errors import Refused
     from clearsight.findings import Finding
+    from clearsight.learning.recipe import Recipe
+    from clearsight.learning.training import train
+    from clearsight.learning.tuning import tune
     from clearsight.loading import load, save
     from clearsight.methods import catalogue, method
-    from clearsight.recipe import Recipe
     from clearsight.report import Report
     from clearsight.runner import Attacked, Explanation, attack, explain, measure
     from clearsight.seeing import features
     from clearsight.targets import Become, ClassScore, Margin, Misclassify
-    from clearsight.training import train
-    from clearsight.tuning import tune
 
 _HOME = {
     "auditing": ("audit",),
@@ -37,13 +37,13 @@ _HOME = {
     "errors": ("Refused",),
     "findings": ("Finding",),
     "loading": ("load", "save"),
-    "recipe": ("Recipe",),
+    "learning.recipe": ("Recipe",),
     "report": ("Report",),
     "runner": ("Attacked", "Explanation", "attack", "explain", "measure"),
     "seeing": ("features",),
     "targets": ("Become", "ClassScore", "Margin", "Misclassify"),
-    "training": ("train",),
-    "tuning": ("tune",),
+    "learning.training": ("train",),
+    "learning.tuning": ("tune",),
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [

@@ -16,7 +16,7 @@ from clearsight.classifier import Classifier
 from clearsight.data import Pictures, open_data
 from clearsight.errors import Refused, nearest
 from clearsight.findings import Figure, Finding
-from clearsight.inspecting import inspect
+from clearsight.inspection.inspecting import inspect
 from clearsight.methods import Call, catalogue, parse, split_calls
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from clearsight.errors import Notice, Refused
-from clearsight.recipe import Recipe, options
+from clearsight.learning.recipe import Recipe, options
 
 app = typer.Typer(
     name="clearsight",
@@ -411,11 +411,11 @@ def inspect(
     drawn too. --weights goes to the networks that are named by a library.
     """
     from clearsight.architectures import LIBRARIES
-    from clearsight.comparing import compare_models
     from clearsight.files import write_whole
-    from clearsight.inspecting import inspect as look
-    from clearsight.layerdrawing import layer_drawing
-    from clearsight.layertable import layer_table
+    from clearsight.inspection.comparing import compare_models
+    from clearsight.inspection.inspecting import inspect as look
+    from clearsight.inspection.layerdrawing import layer_drawing
+    from clearsight.inspection.layertable import layer_table
     from clearsight.runs import new_run
     from clearsight.terminal import progress
 
@@ -499,11 +499,11 @@ def train(
     chosen is said, with the reason. A run that was stopped goes on with --resume as if nothing had happened.
     """
     from clearsight.data import ALL
-    from clearsight.folding import cross_validate, lines, summary
+    from clearsight.learning.folding import cross_validate, lines, summary
+    from clearsight.learning.trainfolder import METRICS, first, place
+    from clearsight.learning.training import train as run
     from clearsight.runs import new_run
     from clearsight.terminal import progress
-    from clearsight.trainfolder import METRICS, first, place
-    from clearsight.training import train as run
 
     asked = Recipe(**recipe)
     pictures = _open(data, None, None, None if data == "demo" else ALL, label_column, None)
@@ -565,9 +565,9 @@ def tune(
     machine Ray runs by itself; where RAY_ADDRESS names a cluster, there.
     """
     from clearsight.data import ALL
-    from clearsight.spaces import DEFAULT
+    from clearsight.learning.spaces import DEFAULT
+    from clearsight.learning.tuning import tune as run
     from clearsight.terminal import progress
-    from clearsight.tuning import tune as run
 
     asked = Recipe(**recipe)
     pictures = _open(data, None, None, None if data == "demo" else ALL, label_column, None)
@@ -621,7 +621,7 @@ def data_check(
 
     Every split is looked at. Nothing is moved or changed.
     """
-    from clearsight.checking import check_data
+    from clearsight.checkup.checking import check_data
     from clearsight.data import ALL
     from clearsight.runs import new_run
     from clearsight.terminal import progress
@@ -678,8 +678,8 @@ def data_collect(
 
     The query goes to these; the same command again goes on where it ended. ATTRIBUTION.csv says whose they are.
     """
-    from clearsight.collecting import collect
-    from clearsight.sources import FREE, known
+    from clearsight.collecting.collect import collect
+    from clearsight.collecting.sources import FREE, known
     from clearsight.terminal import progress
 
     with progress(quiet or json_) as tell:

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-from clearsight.collecting_web import Web, read_json
+from clearsight.collecting.sources import Found, link, plain
+from clearsight.collecting.web import Web, read_json
 from clearsight.errors import Refused
-from clearsight.sources import Found, link, plain
 
 ENDPOINT = "https://api.openverse.org/v1/images/"
 PAUSE = 3.0  # 20 a minute

@@ -11,8 +11,8 @@ from typing import Literal, get_args
 
 from clearsight.augmenting import read as read_augment
 from clearsight.errors import Refused, nearest
+from clearsight.learning.recipe import Recipe, options
 from clearsight.methods import number
-from clearsight.recipe import Recipe, options
 
 Value = str | float | int | bool | None
 Kind = Literal["choice", "uniform", "log", "int"]

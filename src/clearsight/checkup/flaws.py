@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from clearsight.checkup.likeness import Likeness
 from clearsight.data import Picture, Pictures
 from clearsight.findings import Cell, Table
-from clearsight.likeness import Likeness
-from clearsight.splits import named
+from clearsight.learning.splits import named
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from clearsight.case import Progress
+from clearsight.checkup.traces import SMALLEST, Floats, Trace, difference, rough, trace, versions
 from clearsight.data import Picture
 from clearsight.errors import Refused
 from clearsight.pictures import notes, open_picture
-from clearsight.traces import SMALLEST, Floats, Trace, difference, rough, trace, versions
 
 Kind = Literal["same file", "same pixels", "near", "mirrored"]
 APART = 16  # bits of the hash, of 64

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from clearsight.checkup.likeness import Likeness, Seen
 from clearsight.data import Picture, Pictures, part_of
 from clearsight.errors import Refused
-from clearsight.likeness import Likeness, Seen
-from clearsight.splits import PARTS, split, split_notes
+from clearsight.learning.splits import PARTS, split, split_notes
 
 
 @dataclass(frozen=True, eq=False)

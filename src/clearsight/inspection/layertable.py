@@ -17,10 +17,11 @@ from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from clearsight import draws, receptive
+from clearsight import draws
 from clearsight.classifier import Classifier
 from clearsight.dryrun import probes, reason
 from clearsight.errors import Refused
+from clearsight.inspection import receptive
 
 OUTSIDE = "outside modules"
 FOLDED = 40  # rows that a terminal shows unless all are asked for

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 
-from clearsight.likeness import Seen
-from clearsight.recipe import Recipe, Strategy
+from clearsight.checkup.likeness import Seen
+from clearsight.learning.recipe import Recipe, Strategy
 
 SMALL = 64  # pixels: pictures whose longer side is at most this are for a small network from random weights
 FEW, SOME = 20, 1000  # training pictures of a class: with fewer the head alone is trained, or all but gradually

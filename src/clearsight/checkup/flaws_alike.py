@@ -6,10 +6,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from clearsight.checks._common import counted, share
+from clearsight.checkup.flaws import Flaw, beside
+from clearsight.checkup.likeness import Likeness, Pair
 from clearsight.data import Picture, Pictures, part_of
 from clearsight.findings import Table
-from clearsight.flaws import Flaw, beside
-from clearsight.likeness import Likeness, Pair
 
 
 def leaks(data: Pictures, alike: Likeness) -> Iterator[Flaw]:

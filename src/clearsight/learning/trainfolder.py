@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from clearsight import charts
 from clearsight.auditing import chosen, run_checks
-from clearsight.card import card
 from clearsight.case import Case, Progress
 from clearsight.charts import Line
 from clearsight.checks._common import counted, share, span
@@ -23,18 +22,19 @@ from clearsight.data import Pictures
 from clearsight.errors import Refused
 from clearsight.files import write_whole
 from clearsight.findings import Cell, Figure, Finding, Table
+from clearsight.learning.card import card
+from clearsight.learning.portions import Portions
+from clearsight.learning.recipe import Recipe
+from clearsight.learning.temperature import Scaled
+from clearsight.learning.transfer import Start
 from clearsight.loading import load
-from clearsight.portions import Portions
-from clearsight.recipe import Recipe
 from clearsight.report import Report, make
 from clearsight.runfolder import save
 from clearsight.runs import new_run
 from clearsight.statistics import wilson
-from clearsight.temperature import Scaled
-from clearsight.transfer import Start
 
 if TYPE_CHECKING:
-    from clearsight.training import Epoch
+    from clearsight.learning.training import Epoch
 
 RECIPE, SPLIT, METRICS, CARD = "recipe.json", "split.csv", "metrics.json", "card.md"
 _COLUMNS = ("file", "label", "split")

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from clearsight.checks._common import counted, share, span
+from clearsight.checkup.flaws import Flaw, alone, size_of
+from clearsight.checkup.likeness import Likeness
 from clearsight.data import Pictures
 from clearsight.findings import Cell, Table
-from clearsight.flaws import Flaw, alone, size_of
-from clearsight.likeness import Likeness
-from clearsight.splits import named
+from clearsight.learning.splits import named
 from clearsight.statistics import wilson
 
 SMALL = 3  # times shorter than the median short side

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-from clearsight.collecting_web import PATIENCE, TRIES, Web, read_json, rest
+from clearsight.collecting.sources import Found, link, plain
+from clearsight.collecting.web import PATIENCE, TRIES, Web, read_json, rest
 from clearsight.errors import Refused
-from clearsight.sources import Found, link, plain
 
 ENDPOINT = "https://commons.wikimedia.org/w/api.php"
 PAUSE = 1.0

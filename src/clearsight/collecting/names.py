@@ -8,10 +8,10 @@ import unicodedata
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from clearsight.collecting.sources import Found
 from clearsight.data import part_of
 from clearsight.errors import Refused
 from clearsight.pictures import SUFFIXES
-from clearsight.sources import Found
 
 _RESERVED = frozenset(["con", "prn", "aux", "nul", *(f"{a}{n}" for a in ("com", "lpt") for n in range(1, 10))])
 

@@ -18,7 +18,7 @@ from clearsight.case import Case, Progress
 from clearsight.classifier import Classifier
 from clearsight.dryrun import probes, reason
 from clearsight.errors import Refused
-from clearsight.layertable import LayerTable, layer_table, memory, short
+from clearsight.inspection.layertable import LayerTable, layer_table, memory, short
 from clearsight.statistics import Interval, wilson
 
 if TYPE_CHECKING:

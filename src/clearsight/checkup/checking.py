@@ -10,14 +10,14 @@ from typing import Any
 
 from clearsight import __version__
 from clearsight.case import Progress
+from clearsight.checkup.flaws import Flaw
+from clearsight.checkup.flaws_alike import broken_files, conflicts, copies, leaks
+from clearsight.checkup.flaws_labels import suspects
+from clearsight.checkup.flaws_odd import colours, counts, giveaway, sizes
+from clearsight.checkup.likeness import Likeness, likenesses
 from clearsight.classifier import Classifier
 from clearsight.data import Pictures
 from clearsight.errors import Refused
-from clearsight.flaws import Flaw
-from clearsight.flaws_alike import broken_files, conflicts, copies, leaks
-from clearsight.flaws_labels import suspects
-from clearsight.flaws_odd import colours, counts, giveaway, sizes
-from clearsight.likeness import Likeness, likenesses
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class DataCheck:
 
     def save(self, folder: str | Path) -> Path:
         """Write index.html and check.json into a folder; returns the page."""
-        from clearsight.checkpage import write
+        from clearsight.checkup.checkpage import write
 
         return write(self, Path(folder))
 

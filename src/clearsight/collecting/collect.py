@@ -15,13 +15,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import clearsight
-from clearsight.collecting_names import class_word, keys, page_key, stem
-from clearsight.collecting_table import NAME, read_rows, write_rows
-from clearsight.collecting_web import Web, fetch
+from clearsight.collecting.names import class_word, keys, page_key, stem
+from clearsight.collecting.sources import FREE, LICENCES, Found, known, licence, plain
+from clearsight.collecting.table import NAME, read_rows, write_rows
+from clearsight.collecting.web import Web, fetch
 from clearsight.errors import Refused, nearest
 from clearsight.files import write_whole
 from clearsight.pictures import open_picture
-from clearsight.sources import FREE, LICENCES, Found, known, licence, plain
 
 MOST = 30_000_000  # bytes of one picture
 MOST_PICTURES = 10_000

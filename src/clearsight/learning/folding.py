@@ -11,15 +11,15 @@ from typing import Any
 
 from clearsight.case import Progress
 from clearsight.checks._common import share, span
+from clearsight.checkup.likeness import likenesses
 from clearsight.data import Pictures, part_of
 from clearsight.errors import Refused
 from clearsight.files import write_whole
-from clearsight.likeness import likenesses
-from clearsight.recipe import Recipe
-from clearsight.splits import folds
+from clearsight.learning.recipe import Recipe
+from clearsight.learning.splits import folds
+from clearsight.learning.trainfolder import METRICS, RECIPE
+from clearsight.learning.training import Epoch, train
 from clearsight.statistics import wilson
-from clearsight.trainfolder import METRICS, RECIPE
-from clearsight.training import Epoch, train
 
 FOLDS = "folds.json"
 

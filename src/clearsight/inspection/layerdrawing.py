@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from clearsight.charts import ACCENT, GREY, _svg
 from clearsight.errors import Refused
-from clearsight.layertable import LayerTable, Row, by, folded, memory, seen, short
+from clearsight.inspection.layertable import LayerTable, Row, by, folded, memory, seen, short
 
 MOST = 32  # rows that can be read at a glance
 

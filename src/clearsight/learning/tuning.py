@@ -29,20 +29,20 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from clearsight.case import Progress
-from clearsight.checkpoints import STATE, recall
 from clearsight.checks._common import counted, share, span
+from clearsight.checkup.likeness import Likeness, likenesses
 from clearsight.data import ALL, Pictures, open_data
 from clearsight.errors import Refused, nearest
 from clearsight.files import write_whole
-from clearsight.likeness import Likeness, likenesses
-from clearsight.portions import portions
-from clearsight.recipe import Recipe
+from clearsight.learning.checkpoints import STATE, recall
+from clearsight.learning.portions import portions
+from clearsight.learning.recipe import Recipe
+from clearsight.learning.settling import settled
+from clearsight.learning.spaces import DEFAULT, Settings, Space, Value, drawn, grid, read_space
+from clearsight.learning.trainfolder import METRICS, RECIPE, SPLIT
+from clearsight.learning.training import Epoch, train
 from clearsight.runs import new_run
-from clearsight.settling import settled
-from clearsight.spaces import DEFAULT, Settings, Space, Value, drawn, grid, read_space
 from clearsight.statistics import wilson
-from clearsight.trainfolder import METRICS, RECIPE, SPLIT
-from clearsight.training import Epoch, train
 
 Search = Literal["random", "grid", "asha"]
 

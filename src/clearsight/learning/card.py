@@ -9,10 +9,10 @@ from typing import Any
 
 from clearsight.checks._common import counted, share
 from clearsight.classifier import Classifier
-from clearsight.portions import Portions
-from clearsight.recipe import Recipe
-from clearsight.splits import PARTS
-from clearsight.transfer import Start
+from clearsight.learning.portions import Portions
+from clearsight.learning.recipe import Recipe
+from clearsight.learning.splits import PARTS
+from clearsight.learning.transfer import Start
 
 
 def card(

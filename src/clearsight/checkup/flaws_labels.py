@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from clearsight.annotations import read_table
 from clearsight.case import Case, Progress
 from clearsight.checks._common import counted, share
+from clearsight.checkup.confident import label_errors
+from clearsight.checkup.flaws import Beside, Flaw
+from clearsight.checkup.likeness import Likeness
 from clearsight.classifier import Classifier
-from clearsight.confident import label_errors
 from clearsight.data import Picture, Pictures, part_of
 from clearsight.errors import Refused
 from clearsight.findings import Cell, Table
-from clearsight.flaws import Beside, Flaw
-from clearsight.likeness import Likeness
-from clearsight.splits import named
+from clearsight.learning.splits import named
 
 PAPER = "Northcutt, Jiang & Chuang 2021, arXiv:1911.00068"
 TOO_RIGHT = 0.995  # accuracy above which a model has most likely been trained on these very pictures

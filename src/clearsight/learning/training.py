@@ -19,21 +19,30 @@ from torch.utils.data import DataLoader
 from clearsight import draws
 from clearsight.augmenting import read, resizes
 from clearsight.case import Progress
-from clearsight.checkpoints import forget, keep, recall
+from clearsight.checkup.likeness import Likeness, likenesses
 from clearsight.classifier import Classifier, normalised
 from clearsight.data import ALL, Pictures, open_data
 from clearsight.errors import Refused
-from clearsight.likeness import Likeness, likenesses
+from clearsight.learning.checkpoints import forget, keep, recall
+from clearsight.learning.optimising import Pace, optimiser, pace, range_test
+from clearsight.learning.portions import Portions, portions
+from clearsight.learning.recipe import Recipe, differs, read_recipe
+from clearsight.learning.settling import settled
+from clearsight.learning.temperature import Scaled, divide, nll, temperature
+from clearsight.learning.trainfolder import (
+    RECIPE,
+    begin_folder,
+    command,
+    draw_rates,
+    finish_folder,
+    first,
+    place,
+    same_data,
+)
+from clearsight.learning.trainset import Batches, Store, order
+from clearsight.learning.transfer import Start, begin, counted, groups, thaw, trained
 from clearsight.loading import device_of
-from clearsight.optimising import Pace, optimiser, pace, range_test
-from clearsight.portions import Portions, portions
-from clearsight.recipe import Recipe, differs, read_recipe
 from clearsight.runner import scores
-from clearsight.settling import settled
-from clearsight.temperature import Scaled, divide, nll, temperature
-from clearsight.trainfolder import RECIPE, begin_folder, command, draw_rates, finish_folder, first, place, same_data
-from clearsight.trainset import Batches, Store, order
-from clearsight.transfer import Start, begin, counted, groups, thaw, trained
 
 KEEP = 120.0  # seconds between two states of a run that are kept within an epoch
 

@@ -14,17 +14,17 @@ from markupsafe import Markup
 from PIL import Image
 
 from clearsight.atlas import ROWS, cite, parted
+from clearsight.checkup.flaws import Beside, Flaw
 from clearsight.draw import enlarged, strip
 from clearsight.errors import Refused
 from clearsight.features._common import figure
 from clearsight.files import write_whole
-from clearsight.flaws import Beside, Flaw
 from clearsight.html import anchors, cell, columns, linked, size, tight, uri
 from clearsight.pages import INDEX, Block, Page, Shown
 from clearsight.pictures import open_picture
 
 if TYPE_CHECKING:
-    from clearsight.checking import DataCheck
+    from clearsight.checkup.checking import DataCheck
 
 SHOWN = 24  # of each thing found; the table of names has all of them
 SIDE = 176  # pixels of a picture on the page
@@ -45,7 +45,7 @@ def render(check: DataCheck) -> str:
     style = "".join((resources.files("clearsight") / f).read_text("utf-8") for f in ("report.css", "atlas.css"))
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     found = page(check)
-    template = (resources.files("clearsight") / "datacheck.html.j2").read_text("utf-8")
+    template = (resources.files("clearsight.checkup") / "datacheck.html.j2").read_text("utf-8")
     whole = env.from_string(template).render(
         page=found,
         blocks=list(zip(anchors(b.title for b in found.blocks), check.flaws, found.blocks, strict=True)),

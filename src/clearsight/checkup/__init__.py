@@ -1,0 +1,1 @@
+"""What is wrong with a set of pictures, before and after training."""

@@ -1,0 +1,1 @@
+"""Pictures from public sources, with their licences."""
