@@ -304,6 +304,7 @@ def test_calibration_is_undecided_within_chance_and_fails_beyond(tmp_path: Path)
     good = found(table_case(tmp_path, [logit(0.9)] * 200, [("a",)] * 180 + [("b",)] * 20, "ab"), "calibration")
     assert good.verdict == "pass"
     assert "over-confident" in many.headline
+    assert "neither over- nor under-confident" in good.headline
 
 
 # Looks at the object ------------------------------------------------------------------------------------------------

@@ -296,7 +296,7 @@ def test_the_folder_is_data_for_training(site: Site, tmp_path: Path) -> None:
         "cat/openverse-aaaa-0001.png": ("cat",),
         "cat/openverse-aaaa-0002.png": ("cat",),
     }
-    assert (data.broken, data.notes) == ((), ("1 other files skipped (1 .csv)",))
+    assert (data.broken, data.notes) == ((), ("1 other file skipped (1 .csv)",))
     assert [row["query"] for row in table(tmp_path)] == ["cat", "cat", "a dog"]
 
 

@@ -93,7 +93,7 @@ def test_csv(tmp_path: Path) -> None:
     assert found(by_folder) == found(read)
     assert by_folder.notes == (
         "labels from labels.csv, which does not list 1 of the pictures",
-        "1 other files skipped (1 .csv)",
+        "1 other file skipped (1 .csv)",
     )
     assert found(folder(listed, label_column="where")) == {"a.png": (), "b.png": ("home",)}
     with pytest.raises(Refused, match=r"has the columns file, label, where, and no wher: did you mean where\?"):
@@ -201,7 +201,7 @@ def test_nothing_to_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refused, match=r"no pictures in .*: it is empty; expected pictures in class folders"):
         folder(tmp_path / "empty")
     (tmp_path / "empty/a.txt").write_text("x")
-    with pytest.raises(Refused, match=r"no pictures in .*: 1 other files skipped \(1 .txt\)"):
+    with pytest.raises(Refused, match=r"no pictures in .*: 1 other file skipped \(1 .txt\)"):
         folder(tmp_path / "empty")
     (tmp_path / "empty/a.jpg").write_text("")
     with pytest.raises(Refused, match=r"no pictures in .*: 1 broken \(a.jpg: empty \(0 bytes\)\)"):

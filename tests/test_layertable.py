@@ -154,6 +154,19 @@ def test_operations_that_may_compute_anything_are_named() -> None:
     assert "receptive fields are not followed through" in text
 
 
+@pytest.mark.parametrize("layer", [nn.Hardswish, nn.Mish, nn.ReLU6, nn.SiLU, nn.LeakyReLU])
+@pytest.mark.parametrize("inplace", [False, True])
+def test_activations_see_what_they_are_given(layer: type[nn.Module], inplace: bool) -> None:
+    net = nn.Sequential(
+        nn.Conv2d(3, 2, 3), layer(inplace=inplace), nn.Conv2d(2, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    table = layer_table(wrapped(net, 9))
+    assert [r.field for r in table.rows if r.name in ("0", "2")] == [
+        Field((3, 3), (1, 1), False),
+        Field((5, 5), (1, 1), False),
+    ]
+
+
 # How much it sees, in closed form --------------------------------------------------------
 
 

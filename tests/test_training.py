@@ -75,6 +75,22 @@ def test_the_folder_is_a_model_that_every_command_takes(made: Path, run) -> None
     assert json.loads(told.out)["pictures"][0]["picture"] == "0.png"
 
 
+def test_an_audit_of_its_own_training_pictures_says_so(made: Path, run, tmp_path: Path) -> None:
+    own = made.parent / "photos"
+    told = run("audit", str(made), str(own), "--only", "accuracy", "-o", str(tmp_path / "a"), "--json").out
+    rows = list(csv.DictReader((made / "split.csv").read_text().splitlines()))
+    n = sum(r["split"] == "train" for r in rows)
+    assert f"trained on {n} of these {len(rows)} pictures" in told
+    assert f"trained on {n} of these" in (tmp_path / "a" / "report.html").read_text()
+    assert f"trained on {n} of these" in run("inspect", str(made), str(made), str(own)).out
+    words = ("audit", str(made), str(made / "split.csv"), "--split", "test", "--only", "accuracy", "--json")
+    assert "trained on" not in run(*words, "-o", str(tmp_path / "b")).out
+
+
+def test_a_model_folder_is_no_set_of_pictures(made: Path, run) -> None:
+    assert "is a model folder" in run("explain", str(made.parent / "photos" / "red" / "1.png"), str(made)).err
+
+
 def test_it_learns_what_there_is_to_learn(made: Path) -> None:
     longer = made.parent / "longer"
     history = list(train(made.parent / "photos", replace(QUICK, epochs=20), longer))
@@ -112,8 +128,9 @@ def test_the_card_says_what_it_was_trained_on_and_what_was_not_looked_at(made: P
 
 
 def test_the_recipe_is_written_settled_with_its_reasons(made: Path) -> None:
-    recipe, why = read_recipe(made / RECIPE)
-    assert recipe == replace(QUICK, strategy="full")
+    recipe, why, asked = read_recipe(made / RECIPE)
+    assert recipe == replace(QUICK, strategy="full", grey=False)
+    assert asked == QUICK
     assert any("random" in w for w in why)
     assert set(ABOUT) == set(recipe.as_dict())
 
@@ -226,7 +243,47 @@ def test_on_the_command_line_a_stop_says_how_to_go_on(tmp_path: Path, monkeypatc
     assert f"-o {tmp_path / 'run'} --resume goes on" in stopped.err
     monkeypatch.setattr(training, "_judged", honest)
     assert "holds a training run: --resume goes on with it" in run(*words).err
-    assert "begun with another epochs" in run(*words[:-1], "5", "--resume").err
+    assert "begun with other settings: leave --epochs out" in run(*words[:-1], "5", "--resume").err
+    assert "leave --batch out" in run(*words, "--resume", "--batch", "16").err
+    assert run(*words, "--resume", "--batch", "32", "--quiet").status == 0
+    assert "training run that is complete" in run(*words).err
+    assert "training run that is complete" in run(*words, "--resume").err
+
+
+def test_what_the_range_test_found_goes_on_with_the_words_that_asked_for_it(tmp_path: Path) -> None:
+    data, asked = photos(tmp_path), replace(QUICK, lr="find")
+    going = train(data, asked, tmp_path / "run")
+    next(going)
+    going.close()
+    assert [e.number for e in train(data, asked, tmp_path / "run", resume=True)] == [2, 3]
+
+
+def test_stopped_before_anything_was_kept_it_begins_again(tmp_path: Path, made: Path) -> None:
+    data = photos(tmp_path)
+    going = train(data, QUICK, tmp_path / "run")
+    next(going)
+    going.close()
+    (tmp_path / "run" / STATE).unlink()
+    assert len(list(train(data, None, tmp_path / "run", resume=True))) == 3
+    assert weights(tmp_path / "run") == weights(made)
+
+
+@pytest.mark.parametrize(
+    ("mode", "asked", "channels"), [("RGB", None, 3), ("L", None, 1), ("L", False, 3), ("RGB", True, 1)]
+)
+def test_a_network_from_random_weights_takes_colours_where_there_are_some(
+    tmp_path: Path, mode: str, asked: bool | None, channels: int
+) -> None:
+    data = photos(tmp_path, 4)
+    for path in data.rglob("*.png"):
+        Image.open(path).convert(mode).save(path)
+    if mode == "L":  # colours alone told them apart, and made them differ
+        for i, path in enumerate(sorted(data.rglob("*.png"))):
+            Image.effect_noise((24, 24), 20 + i).save(path)
+    list(train(data, replace(QUICK, epochs=1, grey=asked), tmp_path / "run"))
+    model = cs.load(tmp_path / "run")
+    assert model.preprocess.channels == channels
+    assert next(model.net.parameters()).shape[1] == channels
 
 
 def test_it_does_not_go_on_with_other_pictures_or_another_recipe(tmp_path: Path) -> None:
@@ -234,7 +291,7 @@ def test_it_does_not_go_on_with_other_pictures_or_another_recipe(tmp_path: Path)
     going = train(data, QUICK, tmp_path / "run")
     next(going)
     going.close()
-    with pytest.raises(cs.Refused, match="begun with another batch, lr"):
+    with pytest.raises(cs.Refused, match="begun with other settings: leave --batch, --lr out"):
         next(train(data, replace(QUICK, batch=5, lr="1"), tmp_path / "run", resume=True))
     (data / "red" / "0.png").unlink()
     with pytest.raises(cs.Refused, match="not those that the run"):
@@ -287,7 +344,9 @@ def test_broken_pictures_and_a_class_of_one_are_named(tmp_path: Path) -> None:
     said: list[str] = []
     list(train(data, QUICK, tmp_path / "run", say=said.append))
     assert any("rare" in s and "train alone" in s for s in said)
-    assert "red/broken.png" in (tmp_path / "run" / "card.md").read_text()
+    assert sum("1 broken file is left out: red/broken.png" in s for s in said) == 1
+    for page in ("card.md", "report.html"):
+        assert "red/broken.png" in (tmp_path / "run" / page).read_text(), page
     assert cs.load(tmp_path / "run").labels == ("blue", "green", "rare", "red")
 
 
@@ -342,6 +401,11 @@ def test_splits_of_the_data_are_kept(tmp_path: Path) -> None:
         (("train", "photos", "--strategy", "linar"), "linear"),
         (("train", "photos", "--shares", "0.5,0.5"), "three numbers"),
         (("train", "photos", "--augment", "flop"), "flip"),
+        (("train", "photos", "--augment", "crop(scale=5)"), "crop: scale=5"),
+        (("train", "photos", "--arch", "timm:resnet1888"), "resnet18"),
+        (("train", "photos", "--device", "gpu"), "cpu"),
+        (("train", "photos", "--weights", "no.pth", "--arch", "timm:resnet18"), "no.pth"),
+        (("train", "photos", "--folds", "50", "-o", "fifty"), "fold"),
         (("train", "photos", "--weights", "x.pth", "--arch", "demo"), "brings its own weights"),
         (("train", "photos", "--resume"), "no training run"),
         (("train", "nowhere"), "no pictures at nowhere"),
@@ -355,7 +419,9 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     ran = run(*words)
     assert ran.status == 2
     assert told in ran.err
-    assert not list(tmp_path.glob("clearsight-runs/*"))
+    assert not [*tmp_path.glob("clearsight-runs/*"), *tmp_path.glob("fifty")]
+    if {"--augment", "--arch", "--device", "--optimiser"} & set(words):
+        assert "reading" not in ran.err
 
 
 @pytest.mark.parametrize(
@@ -394,6 +460,10 @@ def test_folds_judge_every_picture_once(tmp_path: Path, run) -> None:
     assert again["accuracy"] == told["accuracy"]
     assert (tmp_path / "folds" / "fold-1" / "metrics.json").stat().st_mtime_ns == before
     assert "over all" in run(*words).out
+    called = json.loads((tmp_path / "folds" / "fold-2" / "recipe.json").read_text())["command"]
+    assert called.endswith("--folds 3")
+    assert f"-o {tmp_path / 'folds'} " in called
+    assert "fold 2 of 3" in (tmp_path / "folds" / "fold-2" / "card.md").read_text()
     assert "needs one" in run("train", str(data), "--folds", "7").err
 
 
@@ -555,11 +625,16 @@ def test_settled_says_why() -> None:
     recipe, why = settled(Recipe(), [small] * 50, {"a": 25, "b": 25})
     assert recipe.arch.startswith("clearsight:plain-cnn")
     assert (recipe.size, recipe.grey, recipe.strategy) == (28, True, "full")
-    assert recipe.epochs == 30
-    recipe, why = settled(Recipe(), [large] * 50, {"a": 10, "b": 10})
-    assert (recipe.arch, recipe.strategy) == ("demo", "linear")
-    assert settled(Recipe(), [large], {"a": 100, "b": 100})[0].strategy == "gradual"
-    assert settled(Recipe(), [large], {"a": 5000, "b": 5000})[0].strategy == "full"
+    assert (recipe.epochs, recipe.lr) == (20, "0.003")
+    coloured = Seen((28, 28), "RGB", False, (), "")
+    assert settled(Recipe(), [small, coloured], {"a": 25, "b": 25})[0].grey is False
+    assert settled(Recipe(grey=False), [small] * 50, {"a": 25, "b": 25})[0].grey is False
+    assert settled(Recipe(), [small] * 9 + [large] * 20, {"a": 25, "b": 25})[0].grey is False
+    recipe, why = settled(Recipe(), [large] * 50, {"a": 9, "b": 9})
+    assert (recipe.arch, recipe.strategy, recipe.lr) == ("demo", "linear", "0.003")
+    recipe, _ = settled(Recipe(), [large] * 50, {"a": 10, "b": 10})
+    assert (recipe.strategy, recipe.lr, recipe.body) == ("full", "0.001", 0.1)
+    assert settled(Recipe(), [large], {"a": 5000, "b": 5000})[0].epochs == 5
     assert all(any(w.startswith(f) for w in why) for f in ("arch", "strategy", "epochs", "augment", "lr"))
     asked = Recipe(arch="timm:resnet18", strategy="full", epochs=2, augment="none", lr="0.1")
-    assert settled(asked, [large], {"a": 5, "b": 5}) == (asked, [])
+    assert settled(asked, [large], {"a": 5, "b": 5}) == (replace(asked, grey=False), [])

@@ -54,8 +54,10 @@ def test_a_space_is_read_and_spelled_again() -> None:
 
 
 @pytest.mark.parametrize("value", ["a|b", "a;b", "'quoted'", "int(1, 2)", 'a "b" | c', "end(", "it's"])
-def test_whatever_a_choice_is_it_comes_back(value: str) -> None:
-    space = Space((Dimension("arch", "choice", (value, "demo")),))
+def test_whatever_a_choice_is_it_comes_back(value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(value).touch()
+    space = Space((Dimension("weights", "choice", (value, "none")),))
     assert read_space(str(space)) == space
 
 
@@ -69,6 +71,9 @@ def test_whatever_a_choice_is_it_comes_back(value: str) -> None:
         ("augment=flipp|none", "did you mean flip"),
         ("decay=uniform(0, 100)", "decay in the space: decay 100"),
         ("lr=log(0, 1)", "lr in the space: lr '0'"),
+        ("lr=logg(1e-4, 1e-2)", "neither a value nor a range: lr=uniform(low, high) or lr=log(low, high)"),
+        ("optimiser=adam|sdg", "did you mean sgd or sgdw"),
+        ("arch=timm:resnet1888", "resnet18"),
         ("decay=log(0, 1)", "above 0"),
         ("lr=log(0.1, 0.01)", "the first number is the lesser"),
         ("lr=log(0.1, 0.2, 0.3)", "a range has two numbers"),

@@ -14,7 +14,7 @@ import clearsight as cs
 from clearsight.classifier import Preprocess
 from clearsight.learning import training
 from clearsight.learning.optimising import optimiser, pace, range_test
-from clearsight.learning.recipe import ABOUT, Recipe, differs, options
+from clearsight.learning.recipe import ABOUT, Recipe, differs, options, said
 from clearsight.learning.temperature import divide, nll, temperature
 from clearsight.learning.trainset import Store, order
 from clearsight.learning.transfer import Start, preprocessed
@@ -223,6 +223,9 @@ def test_preprocessing_follows_size_and_grey() -> None:
     assert preprocessed(own, None, True, whole=False).channels == 1
     squeezed = Preprocess((32, 32), (0.5,), (0.5,))
     assert preprocessed(squeezed, 28, False, whole=True).resize == 28
+    assert [
+        preprocessed(Preprocess((28, 28), (0.5,), (0.5,)), None, g, whole=True).channels for g in (True, False)
+    ] == [1, 3]
     assert preprocessed(Preprocess((66, 200), (0.5,), (0.5,)), None, False, whole=True).resize is None
 
 
@@ -235,5 +238,8 @@ def test_recipes_refuse_nonsense_and_are_options_of_the_command_line() -> None:
             Recipe(**wrong)
     assert options().keys() == Recipe().as_dict().keys() == ABOUT.keys()
     assert options()["strategy"][0] is str
-    assert differs(Recipe(batch=4, epochs=2), Recipe(batch=4, epochs=3)) == ["epochs"]
-    assert differs(Recipe(), Recipe(batch=4)) == []
+    asked, made = Recipe(batch=4, lr="find"), Recipe(batch=4, lr="0.01", epochs=3)
+    assert said(asked) == {"batch": 4, "lr": "find"}
+    assert differs({"batch": 4, "epochs": 2, "lr": "find"}, asked, made) == ["epochs"]
+    assert differs({"batch": 32, "epochs": 3, "lr": "0.01"}, asked, made) == ["batch"]
+    assert differs({}, asked, made) == []

@@ -7,6 +7,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from clearsight.errors import Refused
 from clearsight.methods import Call, parse
 from clearsight.pictures import notes as picture_notes
 from clearsight.pictures import open_picture, to_pixels
+from clearsight.runfolder import SPLIT, trained_on
 from clearsight.runner import explain, resolve, scores
 from clearsight.targets import ClassScore
 
@@ -118,7 +120,18 @@ class Case:
     def notes(self) -> tuple[str, ...]:
         """What was chosen and skipped in the data, and what had to be done to pictures that are not plain ones."""
         odd = [f"{done}: {len(names)} ({', '.join(names[:5])})" for done, names in sorted(self._done.items())]
-        return (*self.data.notes, *odd)
+        return (*self.data.notes, *odd, *self.learned)
+
+    @cached_property
+    def learned(self) -> tuple[str, ...]:
+        """A sentence where the model's own folder says that it was trained on some of these pictures."""
+        own = len(trained_on(self.model.source, [p.path for p in self.pictures]))
+        if not own:
+            return ()
+        return (
+            f"The model was trained on {own} of these {len(self.pictures)} pictures, which flatters it: those that "
+            f"it has not seen are {Path(self.model.source) / SPLIT} with --split test.",
+        )
 
     @property
     def broken(self) -> tuple[tuple[str, str], ...]:

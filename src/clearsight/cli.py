@@ -477,9 +477,16 @@ def _recipe_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def _typed(context: typer.Context, name: str) -> bool:
+    """Whether an option was given, rather than left at its default."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 @app.command()
 @_recipe_options
 def train(
+    context: typer.Context,
     data: Annotated[str, typer.Argument(metavar="DATA", help="A folder of pictures (class/x.jpg), or a CSV.")],
     out: Out = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in -o DIR.")] = False,
@@ -500,7 +507,7 @@ def train(
     """
     from clearsight.data import ALL
     from clearsight.learning.folding import cross_validate, lines, summary
-    from clearsight.learning.trainfolder import METRICS, first, place
+    from clearsight.learning.trainfolder import METRICS, first, place, same_recipe
     from clearsight.learning.training import train as run
     from clearsight.runs import new_run
     from clearsight.terminal import progress
@@ -508,6 +515,8 @@ def train(
     asked = Recipe(**recipe)
     pictures = _open(data, None, None, None if data == "demo" else ALL, label_column, None)
     folder = new_run("folds", out, holds="fold-1") if folds else place(out, resume)
+    if resume and not folds:
+        same_recipe(folder, {name: value for name, value in recipe.items() if _typed(context, name)})
     silent = quiet or json_ or not first()
     say = _say(silent)
     with progress(silent) as tell:
@@ -519,6 +528,10 @@ def train(
             else:
                 for epoch in run(pictures, asked, folder, resume=resume, **how):
                     say(epoch.line())
+        except Refused:
+            with contextlib.suppress(OSError):  # it is empty, or it stays
+                folder.rmdir()
+            raise
         except KeyboardInterrupt:
             on = f"-o {folder}{'' if folds else ' --resume'}"
             raise Refused(f"stopped; the same command with {on} goes on") from None

@@ -165,6 +165,8 @@ def folder(
     meanings = _meanings(classes)
     if not os.path.exists(path):
         raise Refused(f"no pictures at {path}: there is no such file or folder")
+    if all((path / name).is_file() for name in ("config.json", "model.safetensors")):
+        raise Refused(f"{path} is a model folder and holds no pictures to look at: name the model first, then DATA")
     try:
         found = _found(path, label_column)
     except OSError as e:
@@ -359,11 +361,15 @@ def _walk(root: Path) -> tuple[dict[str, Path], list[tuple[str, str]], list[str]
         waiting[:0] = linked  # real folders first, so that a link never takes their place
     kinds = ", ".join(f"{n} {kind}" for kind, n in other.most_common(5))
     notes = [
-        *([f"{sum(other.values())} other files skipped ({kinds})"] if other else []),
-        *([f"{hidden} hidden files or folders skipped"] if hidden else []),
+        *([f"{_files(sum(other.values()), 'other')} skipped ({kinds})"] if other else []),
+        *([f"{_files(hidden, 'hidden')} or folders skipped"] if hidden else []),
         *([f"{again} links to folders that were read already skipped"] if again else []),
     ]
     return pictures, broken, notes
+
+
+def _files(n: int, kind: str) -> str:
+    return f"{n} {kind} {'file' if n == 1 else 'files'}"
 
 
 def _in_csv(table: Path, label_column: str | None) -> Pictures:

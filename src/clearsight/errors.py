@@ -20,7 +20,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     >>> nearest("grad-cm", ["saliency", "grad-cam"])
     'did you mean grad-cam?'
     """
-    known = list(known)
+    known = list(dict.fromkeys(known))
     close = difflib.get_close_matches(word.lower(), known, n=3, cutoff=0.5)
     if close:
         return f"did you mean {' or '.join(close)}?"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -11,6 +12,7 @@ from typing import Any, get_args
 from safetensors.torch import save as as_safetensors
 from torch import Tensor
 
+from clearsight.annotations import read_table
 from clearsight.architectures import LIBRARIES, build
 from clearsight.classifier import Classifier, Preprocess, Scores, outputs_for
 from clearsight.errors import Refused, nearest
@@ -18,6 +20,7 @@ from clearsight.files import write_whole
 
 SCHEMA = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+SPLIT = "split.csv"  # which pictures trained the model, chose its epoch and judged it
 _LINES = {
     "schema": '"schema": 1',
     "architecture": '"architecture": "timm:resnet18"',
@@ -172,3 +175,16 @@ def _is(model: Classifier, state: dict[str, Tensor], architecture: str, options:
     for k in [*built, *state]:
         if k not in built or k not in state or built[k].shape != state[k].shape:
             raise Refused(f"the network is not {architecture} for {len(model.labels)} classes: {k} is another")
+
+
+def trained_on(source: str, files: Sequence[Path]) -> list[int]:
+    """Which of these files trained the model of a run folder, by its own table; none where source is no such folder."""
+    table = Path(source) / SPLIT
+    if not source or not table.is_file():
+        return []
+    try:
+        _, rows = read_table(table)
+        known = {os.path.realpath(table.parent / row["file"]) for row in rows if row["split"] == "train"}
+    except (Refused, KeyError):
+        return []
+    return [i for i, file in enumerate(files) if os.path.realpath(file) in known]

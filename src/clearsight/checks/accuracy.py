@@ -50,7 +50,12 @@ def accuracy(case: Case, *, floor: float = 0.8) -> Finding:
         interval=interval,
         n=n,
         chance=float(case.truth[rows].float().sum(1).mean()) / classes,
-        notes=(f"Asked for: at least {share(floor)} (option floor).", *_baseline(case, rows, right), *notes),
+        notes=(
+            f"Asked for: at least {share(floor)} (option floor).",
+            *case.learned,
+            *_baseline(case, rows, right),
+            *notes,
+        ),
         tables=(
             *table("How often it is right", measures),
             *table("Wrong pictures, the most confident first", [_wrong(case, i) for i in wrong]),

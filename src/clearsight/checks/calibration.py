@@ -51,13 +51,13 @@ def calibration(case: Case, *, bins: int = 15, ceiling: float = 0.1) -> Finding:
         _mean("Brier score of the top class", brier, case.seed),
         _mean("negative log-likelihood of the acceptable classes (nats)", -acceptable, case.seed),
     ]
-    lean = "over" if sure.mean() > right.mean() else "under"
+    said, was = share(float(sure.mean())), share(float(right.mean()))
+    lean = "neither over- nor under" if said == was else "over" if sure.mean() > right.mean() else "under"
     return Finding(
         verdict,
         f"Confidence and accuracy are {share(value)} apart on average (ECE, {counted(bins, 'bin')}; "
         f"{span(interval, n)}), where a perfectly calibrated model would show {share(perfect)} on as many: "
-        f"{lean}-confident with a mean confidence of {share(float(sure.mean()))} at an accuracy of "
-        f"{share(float(right.mean()))}.",
+        f"{lean}-confident with a mean confidence of {said} at an accuracy of {was}.",
         quantity="calibration error (ECE)",
         value=value,
         interval=interval,

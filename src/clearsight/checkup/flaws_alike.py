@@ -81,9 +81,9 @@ def copies(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
         yield Flaw(
             "near-duplicates",
             len(near),
-            f"{counted(len(near), 'pair')} of pictures {'is' if len(near) == 1 else 'are'} one made out of the other, "
-            f"re-saved, resized, cut or lit ({kinds['mirrored']} of them mirrored)",
-            "Keep one of each, or keep both in the same part when splitting.",
+            f"{counted(len(near), 'pair')} of pictures {'looks' if len(near) == 1 else 'look'} like one made out of "
+            f"the other, re-saved, resized, cut or lit ({kinds['mirrored']} of them mirrored)",
+            "Look at them: of copies keep one; shots of one scene keep in the same part when splitting.",
             tuple(_of(data, p) for p in near),
             shown=tuple(beside(data, alike, p.first, p.second) for p in near),
         )

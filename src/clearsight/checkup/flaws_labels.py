@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clearsight.annotations import read_table
 from clearsight.case import Case, Progress
 from clearsight.checks._common import counted, share
 from clearsight.checkup.confident import label_errors
@@ -23,11 +20,11 @@ from clearsight.data import Picture, Pictures, part_of
 from clearsight.errors import Refused
 from clearsight.findings import Cell, Table
 from clearsight.learning.splits import named
+from clearsight.runfolder import trained_on
 
 PAPER = "Northcutt, Jiang & Chuang 2021, arXiv:1911.00068"
 TOO_RIGHT = 0.995  # accuracy above which a model has most likely been trained on these very pictures
 FEWEST = 5  # labelled pictures of a class, for others to be suspected of being of it
-_SPLIT = "split.csv"  # of a run folder: which pictures it was trained on
 
 
 def suspects(
@@ -87,13 +84,12 @@ def suspects(
 def _learned(model: Classifier, pictures: list[Picture], right: float) -> tuple[str, ...]:
     """Warnings where the model has learned from these pictures, or seems to."""
     tail = "it has learned their errors, and finds few of them: judge by a model that was trained on other pictures"
-    known = _trained_on(Path(model.source)) if model.source else set()
-    own = sum(os.path.realpath(p.path) in known for p in pictures)
+    own = len(trained_on(model.source, [p.path for p in pictures]))
     if own:
         return (f"the model was trained on {own} of these {len(pictures)} pictures: {tail}",)
     notes = []
     train = sum(part_of(p.split) == "train" for p in pictures)
-    if train and not known:
+    if train:
         notes.append(f"{train} pictures are of the train split; if the model was trained on them, {tail}")
     if right >= TOO_RIGHT:
         notes.append(
@@ -107,15 +103,3 @@ def _rare(labelled: NDArray[np.int64], words: list[str]) -> tuple[str, ...]:
     return (
         (f"nothing is suspected of being of a class with fewer than {FEWEST} pictures: {named(rare)}",) if rare else ()
     )
-
-
-def _trained_on(folder: Path) -> set[str]:
-    """The files that a run folder says its model was trained on."""
-    table = folder / _SPLIT
-    if not table.is_file():
-        return set()
-    try:
-        _, rows = read_table(table)
-        return {os.path.realpath(folder / row["file"]) for row in rows if row["split"] == "train"}
-    except (Refused, KeyError):
-        return set()

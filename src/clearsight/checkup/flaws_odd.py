@@ -118,7 +118,9 @@ def counts(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
         len(counts),
         f"{counted(len(counts), 'class', 'classes')}, from {counts[order[0]]} pictures ({order[0]}) to "
         f"{counts[order[-1]]} ({order[-1]}), {ratio:.1f} times as many; they are as uneven as {even:.1f} equal classes "
-        "(the exponential of the entropy)",
+        "(the exponential of the entropy)"
+        if ratio > 1
+        else f"{counted(len(counts), 'class', 'classes')} of {counted(counts[order[0]], 'picture')} each",
         "Judge by the accuracy of each class, and weigh or add pictures of the small ones." if uneven else "",
         wrong=uneven,
         notes=tuple(notes),

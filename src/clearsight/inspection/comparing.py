@@ -127,7 +127,8 @@ def compare_models(
         right, labelled, shown = 0, 0, 0
         if pictures is not None and table is not None:
             try:
-                right, labelled, shown = _judged(model, pictures, tell)
+                right, labelled, shown, learned = _judged(model, pictures, tell)
+                trouble[i] += learned
             except (Refused, RuntimeError) as e:
                 trouble[i].append(_sentence(e))
         found.append(
@@ -159,14 +160,14 @@ def _size(model: Classifier) -> int:
     return sum(t.numel() * (4 if t.is_floating_point() else t.itemsize) for t in held)
 
 
-def _judged(model: Classifier, pictures: Pictures, tell: Progress) -> tuple[int, int, int]:
-    """How many labelled pictures are right, how many are labelled, how many could be read."""
+def _judged(model: Classifier, pictures: Pictures, tell: Progress) -> tuple[int, int, int, tuple[str, ...]]:
+    """How many labelled pictures are right, how many are labelled, how many could be read; and what flatters it."""
     if not model.one_of_many:
         raise Refused(f"its scores are {model.scores}, so it has no top class to be right or wrong")
     case = Case(model, pictures, progress=tell)
     if not case.labelled:
         raise Refused("none of the pictures has a label: accuracy needs some")
-    return int(case.right[case.labelled].sum()), len(case.labelled), len(case.pictures)
+    return int(case.right[case.labelled].sum()), len(case.labelled), len(case.pictures), case.learned
 
 
 def _timed(models: dict[int, Classifier], seconds: float, trouble: list[list[str]]) -> dict[int, tuple[Speed, ...]]:

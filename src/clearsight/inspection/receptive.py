@@ -399,6 +399,7 @@ RULES |= dict.fromkeys(("_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptiv
 RULES |= dict.fromkeys(("adaptive_max_pool2d", "adaptive_max_pool3d"), _adaptive)
 RULES |= dict.fromkeys(("view", "reshape", "_reshape_alias"), _reshaped)
 RULES |= dict.fromkeys(("transpose", "t"), _transpose)
+RULES |= dict.fromkeys(("hardswish", "mish", "relu6"), _pointwise)  # which torch does not call so
 RULES |= dict.fromkeys(("split", "split_with_sizes"), _split)
 RULES |= dict.fromkeys(("clone", "_to_copy", "alias", "detach", "lift_fresh", "mark"), _same)
 RULES |= dict.fromkeys(("_softmax", "_safe_softmax", "_log_softmax", "cumsum"), _along)

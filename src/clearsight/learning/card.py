@@ -57,11 +57,10 @@ def card(
         *_counts(data),
         "",
         *(f"- {note}" for note in data.notes),
-        *([f"- {counted(len(data.broken), 'file')} could not be read: {_names(data)}"] if data.broken else []),
         "",
         "## How",
         "",
-        *(f"- {name}: {value}" for name, value in recipe.as_dict().items()),
+        *(f"- {name}: {_word(value)}" for name, value in recipe.as_dict().items()),
         "",
         *(f"- {word}" for word in why),
         f"- epoch {metrics['epoch']} of {len(metrics['epochs'])} is kept; training took {metrics['seconds']:.0f} s",
@@ -94,6 +93,6 @@ def _counts(data: Portions) -> list[str]:
     return [*rows, *more]
 
 
-def _names(data: Portions) -> str:
-    told = "; ".join(f"{name}: {reason}" for name, reason in data.broken[:5])
-    return told + (f" and {len(data.broken) - 5} more" if len(data.broken) > 5 else "")
+def _word(value: Any) -> str:
+    """A setting as it is read: nothing is the network's own."""
+    return "its own" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

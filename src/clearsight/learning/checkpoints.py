@@ -25,11 +25,14 @@ def keep(folder: Path, state: dict[str, Any]) -> Path:
     return write_whole(folder / STATE, write)
 
 
+def stopped(folder: Path) -> bool:
+    """Whether a run in this folder came far enough to leave a state."""
+    return (folder / STATE).is_file()
+
+
 def recall(folder: Path) -> dict[str, Any]:
-    """The state of a run that was stopped; Refused where there is none, or it is broken."""
+    """The state of a run that was stopped; Refused where it is broken."""
     path = folder / STATE
-    if not path.is_file():
-        raise Refused(f"{folder} holds no stopped training run ({STATE} is missing): begin one without --resume")
     try:
         found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e:

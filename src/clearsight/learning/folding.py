@@ -17,7 +17,7 @@ from clearsight.errors import Refused
 from clearsight.files import write_whole
 from clearsight.learning.recipe import Recipe
 from clearsight.learning.splits import folds
-from clearsight.learning.trainfolder import METRICS, RECIPE
+from clearsight.learning.trainfolder import METRICS, RECIPE, command
 from clearsight.learning.training import Epoch, train
 from clearsight.statistics import wilson
 
@@ -56,12 +56,14 @@ def cross_validate(
         say(f"fold {number + 1} of {k}")
         parts = ["test" if fold[i] == number else "train" for i in rows]
         pictures = [replace(data.pictures[i], split=part) for i, part in zip(rows, parts, strict=True)]
+        note = f"fold {number + 1} of {k}: its test pictures train the models of the other folds"
         going = train(
-            replace(data, pictures=tuple(pictures)),
+            replace(data, pictures=tuple(pictures), notes=(*data.notes, note)),
             None if (here / RECIPE).is_file() else recipe,
             here,
             resume=(here / RECIPE).is_file(),
             alike=own,
+            told=f"{command(data, recipe, folder)} --folds {k}",
             device=device,
             workers=workers,
             progress=progress,

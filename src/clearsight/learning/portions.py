@@ -10,10 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from clearsight.checks._common import counted
 from clearsight.checkup.likeness import Likeness, Seen
 from clearsight.data import Picture, Pictures, part_of
 from clearsight.errors import Refused
 from clearsight.learning.splits import PARTS, split, split_notes
+
+NAMED = 5  # broken files
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +62,12 @@ def portions(data: Pictures, alike: Likeness, shares: tuple[float, float, float]
     inside = [i for i in there if part_of(data.pictures[i].split)] or there
     known = [i for i in inside if data.pictures[i].labels]
     notes = list(data.notes)
+    broken = tuple(sorted({*data.broken, *alike.broken}))
+    if broken:
+        shown = "; ".join(f"{name} ({reason})" for name, reason in broken[:NAMED])
+        rest = f" and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
+        left = "is left out" if len(broken) == 1 else "are left out"
+        notes.append(f"{counted(len(broken), 'broken file')} {left}: {shown}{rest}")
     if len(inside) < len(there):
         notes.append(f"{len(there) - len(inside)} pictures in no split are left out")
     if len(known) < len(inside):
@@ -81,7 +90,6 @@ def portions(data: Pictures, alike: Likeness, shares: tuple[float, float, float]
     for row, p in zip(y, pictures, strict=True):
         for label in p.labels:
             row[index[label]] = 1 / len(p.labels)
-    broken = tuple(sorted({*data.broken, *alike.broken}))
     seen = tuple(s for i in known if (s := alike.seen[i]) is not None)
     found = Portions(data, pictures, seen, labels, y, parts, (*notes, *alike.notes, *more), broken)
     for part in ("train", "val"):

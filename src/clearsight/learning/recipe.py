@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -20,7 +21,7 @@ ABOUT = {
     "weights": "FILE with weights to begin with, or none for random ones.",
     "strategy": "What is trained of pretrained weights: linear, last-blocks, gradual, full.",
     "size": "Side of the network's input in pixels; by default its own.",
-    "grey": "Turn pictures grey: networks from random weights then take one channel.",
+    "grey": "One channel or three; by default one where all pictures are grey and weights are random.",
     "augment": 'How pictures are varied: "crop(scale=0.5), flip, mixup", or none.',
     "epochs": "How often every picture is seen.",
     "batch": "Pictures in a step.",
@@ -54,13 +55,13 @@ class Recipe:
     weights: str | None = None
     strategy: Strategy = "auto"
     size: int | None = None
-    grey: bool = False
+    grey: bool | None = None
     augment: str = "auto"
     epochs: int | None = None
     batch: int = 32
     optimiser: str = "adamw"
     lr: str = "auto"
-    body: float = 0.05
+    body: float = 0.1
     momentum: float = 0.9
     decay: float = 0.01
     schedule: Schedule = "cosine"
@@ -125,24 +126,29 @@ def options() -> dict[str, tuple[Any, Any, str]]:
     }
 
 
-def read_recipe(path: Path) -> tuple[Recipe, list[str]]:
-    """The recipe that a run folder was made by, and why its automatic values are what they are."""
+def read_recipe(path: Path) -> tuple[Recipe, list[str], Recipe]:
+    """The recipe that a run folder was made by, why its automatic values are what they are, and what was asked for."""
     try:
         says = json.loads(path.read_text(encoding="utf-8"))
         known = {f.name for f in fields(Recipe)}
-        wrong = says["recipe"].keys() ^ known
+        wrong = (says["recipe"].keys() ^ known) | (says["asked"].keys() ^ known)
         if wrong:
             raise Refused(f"{path} is of another version: it differs in {', '.join(sorted(wrong))}")
-        return Recipe(**says["recipe"]), list(says["why"])
+        return Recipe(**says["recipe"]), list(says["why"]), Recipe(**says["asked"])
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as e:
         raise Refused(f"{path} is no recipe of a training run: {type(e).__name__}: {e}") from e
 
 
-def differs(asked: Recipe, settled: Recipe) -> list[str]:
-    """What a recipe asks for that a settled one is not: its fields, without those it leaves open."""
+def said(recipe: Recipe) -> dict[str, Any]:
+    """The fields of a recipe that are not what they are by default."""
     open_ = Recipe()
-    return [
-        f.name
-        for f in fields(Recipe)
-        if getattr(asked, f.name) != getattr(open_, f.name) and getattr(asked, f.name) != getattr(settled, f.name)
-    ]
+    return {k: v for k, v in recipe.as_dict().items() if v != getattr(open_, k)}
+
+
+def differs(given: Mapping[str, Any], asked: Recipe, settled: Recipe) -> list[str]:
+    """Which of these settings are neither what a run was asked for nor what that was settled to.
+
+    >>> differs({"lr": "find", "batch": 16}, Recipe(lr="find"), Recipe(lr="0.002"))
+    ['batch']
+    """
+    return [name for name, value in given.items() if value not in (getattr(asked, name), getattr(settled, name))]

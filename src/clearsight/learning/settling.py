@@ -7,14 +7,14 @@ from dataclasses import replace
 from statistics import median
 
 from clearsight.checkup.likeness import Seen
-from clearsight.learning.recipe import Recipe, Strategy
+from clearsight.learning.recipe import Recipe
 
 SMALL = 64  # pixels: pictures whose longer side is at most this are for a small network from random weights
-FEW, SOME = 20, 1000  # training pictures of a class: with fewer the head alone is trained, or all but gradually
+FEW = 10  # training pictures of a class: with fewer the head alone is trained
 PLAIN = 'clearsight:plain-cnn(widths="32,64,128", padding=1, pools="2,2,1", norm=batch, head=average, dense="")'
 LEAST = 12  # pixels, for its two poolings
-STEPS = 400  # what training takes at least, where pictures are few
-EPOCHS = (5, 30)
+STEPS = 400  # what training should come to
+EPOCHS = (5, 20)
 
 
 def settled(recipe: Recipe, seen: Sequence[Seen], classes: Mapping[str, int]) -> tuple[Recipe, list[str]]:
@@ -32,12 +32,16 @@ def settled(recipe: Recipe, seen: Sequence[Seen], classes: Mapping[str, int]) ->
             + (f"{SMALL} or fewer, too small for networks trained on photographs" if small else "like photographs")
         )
         if small and recipe.size is None:
-            recipe = replace(recipe, size=max(round(side), LEAST), grey=recipe.grey or all(s.mode == "L" for s in seen))
-            why.append(f"size {recipe.size}: that of the pictures{', which are grey' if recipe.grey else ''}")
+            recipe = replace(recipe, size=max(round(side), LEAST))
+            why.append(f"size {recipe.size}: that of the pictures")
     random = recipe.weights == "none" or (recipe.arch.startswith("clearsight:") and recipe.weights is None)
+    if recipe.grey is None:
+        recipe = replace(recipe, grey=random and all(s.grey for s in seen))
+        if random:
+            why.append("grey: no picture has a colour" if recipe.grey else "no grey: there are pictures with colours")
     if recipe.strategy == "auto":
         each = n / len(classes)
-        recipe = replace(recipe, strategy="full" if random else _strategy(each))
+        recipe = replace(recipe, strategy="full" if random or each >= FEW else "linear")
         why.append(
             f"strategy {recipe.strategy}: "
             + ("the weights are random" if random else f"{each:.0f} training pictures for each class on average")
@@ -51,14 +55,13 @@ def settled(recipe: Recipe, seen: Sequence[Seen], classes: Mapping[str, int]) ->
         why.append(f"augment {recipe.augment}: " + ("small pictures may be signs, which a mirror changes" if small else
                    "photographs are the same thing from nearer and in a mirror"))  # fmt: skip
     if recipe.lr == "auto":
-        recipe = replace(recipe, lr=_rate(recipe.optimiser))
-        why.append(f"lr {recipe.lr}: what {recipe.optimiser} is usually given")
+        tuning = not random and recipe.strategy != "linear"
+        recipe = replace(recipe, lr=_rate(recipe.optimiser, tuning))
+        why.append(f"lr {recipe.lr}: usual for {recipe.optimiser}{' on pretrained layers' if tuning else ''}")
     return recipe, why
 
 
-def _strategy(each: float) -> Strategy:
-    return "linear" if each < FEW else "gradual" if each < SOME else "full"
-
-
-def _rate(optimiser: str) -> str:
-    return {"sgd": "0.05", "momentum": "0.01", "nesterov": "0.01", "adagrad": "0.01"}.get(optimiser, "0.003")
+def _rate(optimiser: str, tuning: bool) -> str:
+    """A usual learning rate of the head; tuning: pretrained layers learn too, at a share of it."""
+    plain = {"sgd": "0.05", "momentum": "0.01", "nesterov": "0.01", "adagrad": "0.01"}
+    return plain.get(optimiser, "0.001" if tuning else "0.003")

@@ -9,9 +9,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from clearsight.augmenting import read as read_augment
 from clearsight.errors import Refused, nearest
 from clearsight.learning.recipe import Recipe, options
+from clearsight.learning.vetting import vet
 from clearsight.methods import number
 
 Value = str | float | int | bool | None
@@ -145,12 +145,14 @@ def _count(d: Dimension) -> float:
 
 def _dimension(name: str, text: str) -> Dimension:
     kinds = _kinds(name)
+    allowed = ("int",) if int in kinds else ("uniform", "log") if float in kinds or name == "lr" else ()
+    instead = " or ".join(f"{name}={k}(low, high)" for k in allowed) or f"name its values, {name}=a|b"
+    if allowed and "(" in text and not _RANGE.fullmatch(text):
+        raise Refused(f"{name}={text} in the space is neither a value nor a range: {instead}")
     if not (m := _RANGE.fullmatch(text)):
         return Dimension(name, "choice", tuple(_checked(name, word, kinds) for word in _split(text, "|")))
-    allowed = ("int",) if int in kinds else ("uniform", "log") if float in kinds or name == "lr" else ()
     kind: Kind = next(k for k in get_args(Kind) if k == m[1])
     if kind not in allowed:
-        instead = " or ".join(f"{name}={k}(low, high)" for k in allowed) or f"name its values, {name}=a|b"
         raise Refused(f"{name}={text} in the space: {name} is {_thing(kinds)}: {instead}")
     ends = [_checked(name, word, kinds) for word in _split(m[2], ",")]
     try:
@@ -189,9 +191,7 @@ def _checked(name: str, word: str, kinds: tuple[type, ...]) -> Value:
         raise Refused(f"{name} in the space cannot be {text!r}: it is {_thing(kinds)}") from None
     settings: dict[str, object] = {name: value}
     try:
-        Recipe(**settings)  # type: ignore[arg-type]
-        if name == "augment" and text != "auto":
-            read_augment(text)
+        vet(Recipe(**settings), device="cpu")  # type: ignore[arg-type]
     except Refused as e:
         raise Refused(f"{name} in the space: {e}") from e
     return value

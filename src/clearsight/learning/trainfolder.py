@@ -7,8 +7,8 @@ import io
 import json
 import os
 import shlex
-from collections.abc import Sequence
-from dataclasses import asdict, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,20 +23,21 @@ from clearsight.errors import Refused
 from clearsight.files import write_whole
 from clearsight.findings import Cell, Figure, Finding, Table
 from clearsight.learning.card import card
+from clearsight.learning.checkpoints import STATE
 from clearsight.learning.portions import Portions
-from clearsight.learning.recipe import Recipe
+from clearsight.learning.recipe import Recipe, differs, read_recipe, said
 from clearsight.learning.temperature import Scaled
 from clearsight.learning.transfer import Start
 from clearsight.loading import load
 from clearsight.report import Report, make
-from clearsight.runfolder import save
+from clearsight.runfolder import SPLIT, save
 from clearsight.runs import new_run
 from clearsight.statistics import wilson
 
 if TYPE_CHECKING:
     from clearsight.learning.training import Epoch
 
-RECIPE, SPLIT, METRICS, CARD = "recipe.json", "split.csv", "metrics.json", "card.md"
+RECIPE, METRICS, CARD = "recipe.json", "metrics.json", "card.md"
 _COLUMNS = ("file", "label", "split")
 
 
@@ -56,14 +57,18 @@ def place(out: str | Path | None, resume: bool) -> Path:
     if folder is not None and not first():
         return folder
     begun = folder is not None and (folder / RECIPE).is_file()
+    if resume and folder is None:
+        raise Refused("no training run is named to go on with: name its folder with -o DIR")
     if resume and not begun:
-        raise Refused(f"there is no training run to go on with in {folder or 'nowhere'}: name its folder with -o DIR")
+        raise Refused(f"there is no training run to go on with in {folder}: name its folder with -o DIR")
+    if folder is not None and begun and (folder / METRICS).is_file() and not (folder / STATE).is_file():
+        raise Refused(f"{folder} holds a training run that is complete: for another one name a new folder with -o")
     if begun and not resume:
         raise Refused(f"{folder} holds a training run: --resume goes on with it; for another name a new folder with -o")
     return new_run("train", folder, holds=RECIPE)
 
 
-def begin_folder(folder: Path, data: Portions, recipe: Recipe, why: Sequence[str], command: str) -> None:
+def begin_folder(folder: Path, data: Portions, recipe: Recipe, why: Sequence[str], asked: Recipe, command: str) -> None:
     """Write down what is going to be done, on which pictures."""
     rows = io.StringIO()
     table = csv.writer(rows, lineterminator="\n")
@@ -71,8 +76,17 @@ def begin_folder(folder: Path, data: Portions, recipe: Recipe, why: Sequence[str
     for p, part in zip(data.pictures, data.parts, strict=True):
         table.writerow((Path(os.path.relpath(p.path, folder)).as_posix(), "|".join(p.labels), part))
     write_whole(folder / SPLIT, rows.getvalue())
-    says = {"schema": 1, "recipe": recipe.as_dict(), "why": list(why), "data": data.digest, "command": command}
+    says = {"schema": 1, "recipe": recipe.as_dict(), "why": list(why), "asked": asked.as_dict()}
+    says |= {"data": data.digest, "command": command}
     write_whole(folder / RECIPE, json.dumps(says, indent=1) + "\n")
+
+
+def same_recipe(folder: Path, given: Mapping[str, Any]) -> None:
+    """Refuse to go on with other settings than the run was begun with."""
+    settled, _, asked = read_recipe(folder / RECIPE)
+    if other := differs(given, asked, settled):
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in other)
+        raise Refused(f"{folder} was begun with other settings: leave {names} out, or begin in a new folder")
 
 
 def same_data(folder: Path, data: Portions) -> None:
@@ -85,12 +99,10 @@ def same_data(folder: Path, data: Portions) -> None:
 
 def command(data: Pictures, recipe: Recipe, folder: Path) -> str:
     """The command that trains like this."""
-    open_ = Recipe()
     words = ["clearsight", "train", str(data.root)]
-    for f in fields(Recipe):
-        value = getattr(recipe, f.name)
-        if value != getattr(open_, f.name):
-            words += [f"--{f.name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    for name, value in said(recipe).items():
+        name = name.replace("_", "-")
+        words += [f"--no-{name}"] if value is False else [f"--{name}", *([] if value is True else [str(value)])]
     return shlex.join([*words, "-o", str(folder)])
 
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -23,10 +24,10 @@ from clearsight.checkup.likeness import Likeness, likenesses
 from clearsight.classifier import Classifier, normalised
 from clearsight.data import ALL, Pictures, open_data
 from clearsight.errors import Refused
-from clearsight.learning.checkpoints import forget, keep, recall
+from clearsight.learning.checkpoints import forget, keep, recall, stopped
 from clearsight.learning.optimising import Pace, optimiser, pace, range_test
 from clearsight.learning.portions import Portions, portions
-from clearsight.learning.recipe import Recipe, differs, read_recipe
+from clearsight.learning.recipe import Recipe, read_recipe, said
 from clearsight.learning.settling import settled
 from clearsight.learning.temperature import Scaled, divide, nll, temperature
 from clearsight.learning.trainfolder import (
@@ -38,9 +39,11 @@ from clearsight.learning.trainfolder import (
     first,
     place,
     same_data,
+    same_recipe,
 )
 from clearsight.learning.trainset import Batches, Store, order
 from clearsight.learning.transfer import Start, begin, counted, groups, thaw, trained
+from clearsight.learning.vetting import vet
 from clearsight.loading import device_of
 from clearsight.runner import scores
 
@@ -118,6 +121,7 @@ def train(
     *,
     resume: bool = False,
     alike: Likeness | None = None,
+    told: str = "",
     device: str = "auto",
     workers: int = 0,
     progress: Progress | None = None,
@@ -127,15 +131,16 @@ def train(
 
     data: as in ``folder``, of every split.  out: the folder, by default the next clearsight-runs/train-N.  resume: go
     on with the run in that folder, as if it had never been stopped.  alike: the duplicates among data.pictures, where
-    they are known.  workers: processes that read pictures, whose
-    number does not show in the result.  say is told what was chosen, and why.  Refused: whatever cannot be trained,
-    and a loss that is not finite.
+    they are known.  told: the command that the folder names, where it is not that of this call alone.  workers:
+    processes that read pictures, whose number does not show in the result.  say is told what was chosen, and why.
+    Refused: whatever cannot be trained, and a loss that is not finite.
     """
     tell: Progress = progress or (lambda what, done, total: None)
     asked = recipe or Recipe()
     pictures = data if isinstance(data, Pictures) else open_data(data, split=None if str(data) == "demo" else ALL)
     folder = place(out, resume)
     try:
+        vet(asked, device)
         found, recipe, why = _opened(
             folder, pictures, asked, alike or likenesses(pictures.pictures, progress=tell), resume
         )
@@ -153,13 +158,13 @@ def train(
         whole = any(map(resizes, read(recipe.augment)))
         run = _begun(found, recipe, device, say)
     except Refused:
-        if first() and not any(folder.iterdir()):
+        with suppress(OSError):  # it is empty, or it stays
             folder.rmdir()
         raise
-    if resume:
+    if resume and stopped(folder):
         _restore(run, recall(folder))
-    elif first():
-        begin_folder(folder, found, recipe, why, command(pictures, asked, folder))
+    elif not resume and first():
+        begin_folder(folder, found, recipe, why, asked, told or command(pictures, asked, folder))
     store = Store(found.pictures, run.start.preprocess, whole)
     judged = Store(found.pictures, run.start.preprocess, False)
     while not run.over:
@@ -270,9 +275,10 @@ def _opened(
     folder: Path, pictures: Pictures, recipe: Recipe, alike: Likeness, resume: bool
 ) -> tuple[Portions, Recipe, list[str]]:
     """The pictures in their parts and the settled recipe; that of the run in the folder, where it goes on."""
-    before, why = read_recipe(folder / RECIPE) if resume else (recipe, [])
-    if resume and (other := differs(recipe, before)):
-        raise Refused(f"{folder} was begun with another {', '.join(other)}: leave that out, or begin in a new folder")
+    before, why = recipe, list[str]()
+    if resume:
+        same_recipe(folder, said(recipe))
+        before, why, _ = read_recipe(folder / RECIPE)
     found = portions(pictures, alike, before.parts(), before.seed)
     if resume:
         same_data(folder, found)
@@ -294,7 +300,7 @@ def _begun(data: Portions, recipe: Recipe, device: str, say: Callable[[str], Non
     AcceleratorState._reset_state(reset_partial_state=os.environ.get("WORLD_SIZE", "1") == "1")  # of a run before it
     acc: Any = Accelerator(cpu=where.type == "cpu", mixed_precision="bf16" if r.precision == "bf16" else "no")
     start = begin(
-        r.arch, r.weights, len(data.labels), size=r.size, grey=r.grey, dropout=r.dropout, seed=r.seed, say=say
+        r.arch, r.weights, len(data.labels), size=r.size, grey=bool(r.grey), dropout=r.dropout, seed=r.seed, say=say
     )
     start.net.to(acc.device)
     average = ModelEmaV3(start.net, decay=r.ema) if r.ema else None

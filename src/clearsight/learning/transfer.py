@@ -60,11 +60,7 @@ def begin(
     the library's own, which are then fetched; demo's are there, clearsight's networks have none.  Random weights follow
     from the seed.  Refused: an unknown name, and weights that do not fit.
     """
-    if arch == "demo" and weights is not None:
-        raise Refused(f"demo brings its own weights: for others, --arch {DEMO} --weights {weights}")
-    if arch != "demo" and not arch.startswith(architectures.LIBRARIES):
-        known = ["demo", *(f"{name}NAME" for name in architectures.LIBRARIES)]
-        raise Refused(f"arch {arch!r}: a network is named {', '.join(known[:-1])} or {known[-1]}, such as {DEMO}")
+    check_name(arch, weights)
     spelling = DEMO if arch == "demo" else arch
     own = load("demo").preprocess if arch == "demo" else architectures.default_preprocess(arch)
     pre = preprocessed(own, size, grey, whole=arch.startswith("clearsight:"))
@@ -84,16 +80,28 @@ def begin(
     return Start(net, spelling, options, pre, head, weights or arch)
 
 
+def check_name(arch: str, weights: str | None) -> None:
+    """Refuse what is no spelling of a network, and weights beside those that a network brings."""
+    if arch == "demo" and weights is not None:
+        raise Refused(f"demo brings its own weights: for others, --arch {DEMO} --weights {weights}")
+    if arch != "demo" and not arch.startswith(architectures.LIBRARIES):
+        known = ["demo", *(f"{name}NAME" for name in architectures.LIBRARIES)]
+        raise Refused(f"arch {arch!r}: a network is named {', '.join(known[:-1])} or {known[-1]}, such as {DEMO}")
+
+
 def preprocessed(own: Preprocess, size: int | None, grey: bool, *, whole: bool) -> Preprocess:
     """The same for a square input of another side, with as much cut off around it, and for grey pictures.
 
-    whole: nothing is known of what to cut off: a square input is the middle of the picture, in its own proportions.
+    whole: the network is not trained yet, so its channels follow from the pictures alone, and nothing is known of what
+    to cut off: a square input is the middle of the picture, in its own proportions.
     """
     if size is not None:
         resize = None if own.resize is None else round(own.resize * size / min(own.size))
         own = replace(own, size=(size, size), resize=resize)
     if whole and len(set(own.size)) == 1 and len(own.size) == 2:
         own = replace(own, resize=own.size[0])
+    if whole:
+        own = replace(own, mean=own.mean[:1] * 3, std=own.std[:1] * 3)
     if grey:
         own = replace(own, mean=own.mean[:1], std=own.std[:1])
     return own

@@ -39,8 +39,9 @@ from clearsight.learning.portions import portions
 from clearsight.learning.recipe import Recipe
 from clearsight.learning.settling import settled
 from clearsight.learning.spaces import DEFAULT, Settings, Space, Value, drawn, grid, read_space
-from clearsight.learning.trainfolder import METRICS, RECIPE, SPLIT
+from clearsight.learning.trainfolder import METRICS, RECIPE
 from clearsight.learning.training import Epoch, train
+from clearsight.runfolder import SPLIT
 from clearsight.runs import new_run
 from clearsight.statistics import wilson
 
