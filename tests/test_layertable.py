@@ -444,6 +444,8 @@ def test_the_drawing_says_every_row_and_is_the_same_twice() -> None:
         assert row.name in said
     assert "multiply-adds: 149 M" in said
     assert any(re.fullmatch(r"parameters: 11\.7 M", s) for s in said)
+    named = ElementTree.fromstring(layer_drawing(table, title="runs/a/rather/long/place/to/keep/model-7"))
+    assert "runs/a/rathe…g/place/to/keep/model-7" in ["".join(e.itertext()) for e in named.iter()]
     few = layer_drawing(table, most=3)
     assert len(few) < len(svg)
     with pytest.raises(Refused, match="at least one row"):

@@ -435,10 +435,11 @@ def inspect(
         for n in names
     ]
     pictures = _open(data, None, None, split, label_column, classes) if data else None
-    tables, notes = [], []
+    tables, names, notes = [], [], []
     for m in models:
         try:
             tables.append(layer_table(m))
+            names.append(m.source)
         except Refused as e:
             notes.append(f"no table of the layers of {m.source}: {e}")
     told: dict[str, Any] = {"layers": [t.as_dict() for t in tables]}
@@ -453,7 +454,10 @@ def inspect(
         lines = beside.lines()
     if out and tables:
         folder = new_run("inspect", out, holds="layers-1.svg")
-        drawn = [write_whole(folder / f"layers-{i}.svg", layer_drawing(t)) for i, t in enumerate(tables, 1)]
+        drawn = [
+            write_whole(folder / f"layers-{i}.svg", layer_drawing(table, title=name))
+            for i, (table, name) in enumerate(zip(tables, names, strict=True), 1)
+        ]
         told["drawings"] = [str(path) for path in drawn]
         lines += ["", *map(str, drawn)]
     _tell({**told, "lines": [*lines, *notes]}, json_, quiet=False)

@@ -45,7 +45,8 @@ class DataCheck:
     def lines(self) -> list[str]:
         """What a terminal shows: a line for each thing found, with at most five names."""
         head = f"{self.facts['read']} of {self.facts['pictures']} pictures in {self.facts['data']} read"
-        return [head, self.verdict, *(f.line for f in self.flaws), *(f"note: {n}" for n in self.facts["notes"])]
+        notes = [*self.facts["notes"], *(n for f in self.flaws if f.name == "label errors" for n in f.notes)]
+        return [head, self.verdict, *(f.line for f in self.flaws), *(f"note: {n}" for n in notes)]
 
     def as_dict(self) -> dict[str, Any]:
         """Everything but the pictures, as plain data."""

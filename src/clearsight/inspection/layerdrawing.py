@@ -22,12 +22,13 @@ class _Panel:
     total: int
 
 
-def layer_drawing(table: LayerTable, *, most: int = MOST) -> bytes:
+def layer_drawing(table: LayerTable, *, title: str = "", most: int = MOST) -> bytes:
     """An SVG: the network from its input (top) to its scores, and three bars for each layer or block.
 
     The bars are each layer's share of all parameters, multiply-adds and bytes of outputs; the three panels have scales
     of their own, and every bar of at least a hundredth of the total says its number.  Beside the names stand what each
-    gives and what it sees.  most: more layers than that are folded into blocks and stages.
+    gives and what it sees.  title: what the network is called, above the names.  most: more layers than that are folded
+    into blocks and stages.
     """
     if most < 1:
         raise Refused(f"most={most}: a drawing has at least one row")
@@ -52,7 +53,7 @@ def layer_drawing(table: LayerTable, *, most: int = MOST) -> bytes:
             "width_ratios": (1.7, 1, 1, 1),
         }
         words, *bars = figure.subplots(1, 4, sharey=True, squeeze=False, gridspec_kw=room)[0]
-        _names(words, rows)
+        _names(words, rows, _short(title, 36) or "layer")
         for axes, panel in zip(bars, panels, strict=True):
             _bars(axes, rows, panel)
 
@@ -79,7 +80,7 @@ def _within(rows: list[Row], most: int) -> list[Row]:
     return [*rows[: most - 1], last]
 
 
-def _names(ax: Axes, rows: list[Row]) -> None:
+def _names(ax: Axes, rows: list[Row], title: str) -> None:
     """Which layer, what it gives, and what it sees: three columns of words."""
     for y, row in enumerate(rows):
         for x, said, side in (
@@ -88,7 +89,7 @@ def _names(ax: Axes, rows: list[Row]) -> None:
             (1.0, seen(row.field), "right"),
         ):
             ax.text(x, y, said.replace(" x ", "×"), ha=side, va="center", fontsize=9, color=GREY)
-    for x, said, side in ((0.0, "layer", "left"), (0.72, "output", "right"), (1.0, "sees / step", "right")):
+    for x, said, side in ((0.0, title, "left"), (0.72, "output", "right"), (1.0, "sees / step", "right")):
         ax.text(x, -0.8, said, ha=side, va="bottom", fontsize=11, color=GREY)
     ax.set_xlim(0, 1)
     ax.set_axis_off()
@@ -113,5 +114,10 @@ def _bars(ax: Axes, rows: list[Row], panel: _Panel) -> None:
 
 
 def _label(r: Row) -> str:
-    name = r.name if len(r.name) <= 32 else f"{r.name[:11]}…{r.name[-20:]}"
-    return name.replace("$", r"\$")
+    return _short(r.name, 32)
+
+
+def _short(name: str, most: int) -> str:
+    """A name of at most so many letters, its end rather than its middle; for matplotlib."""
+    head = most // 3
+    return (name if len(name) <= most else f"{name[:head]}…{name[head + 1 - most :]}").replace("$", r"\$")
