@@ -11,7 +11,7 @@ CORE = [
         "drawn_twice",
     ),
     ("learning/spaces.py", "        if name in FIXED:\n", "        if False:\n", "no_recipe_takes"),
-    ("learning/spaces.py", "        Recipe(**settings)", "        dict(**settings)", "no_recipe_takes"),
+    ("learning/spaces.py", "        vet(Recipe(**settings), ", "        dict(settings, ", "no_recipe_takes"),
     (
         "learning/tuning.py",
         "settings = grid(asked) if search",
