@@ -30,8 +30,8 @@ def main() -> None:
     """Train six times, and draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="the folder with MNIST's idx files")
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--each", type=int, default=400, help="digits of each class")
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--each", type=int, default=300, help="digits of each class")
     words = parser.parse_args()
     found: Runs = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -24,6 +24,9 @@ def on_files(files: Files, config: Any) -> Files:
         "command-line.md": _commands(),
         "cost.md": _costs(),
         "libra.md": (ROOT / "benchmarks" / "libra_table.md").read_text(),
+        "training-table.md": (ROOT / "benchmarks" / "training.md").read_text(),
+        "norms.md": (ROOT / "benchmarks" / "norms.md").read_text(),
+        "norms.svg": (ROOT / "benchmarks" / "norms.svg").read_text(),
     }
     for name, text in texts.items():
         files.append(File.generated(config, name, content=text))

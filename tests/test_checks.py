@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -572,6 +574,13 @@ def test_small_samples_have_wide_intervals() -> None:
             assert interval is not None
             inside += interval[0] <= 0 <= interval[1]
         assert inside / 300 > 0.9
+
+
+def test_panels_name_each_line_once() -> None:
+    lines = [charts.Line("one", [0.1, 0.9]), charts.Line("other", [0.5, math.nan])]
+    svg = charts.panels([1.0, 2.0], [("left", lines), ("right", lines[::-1])], xlabel="epoch", ylabel="share")
+    words = ["".join(e.itertext()) for e in ElementTree.fromstring(svg).iter() if e.tag.endswith("text")]
+    assert [words.count(word) for word in ("one", "other", "left", "right", "share", "epoch")] == [1, 1, 1, 1, 1, 2]
 
 
 def test_charts_are_the_same_bytes_and_touch_nothing_global() -> None:

@@ -119,7 +119,8 @@ def panels(x: Sequence[float], parts: Sequence[tuple[str, Sequence[Line]]], *, x
     def draw(*axes: Axes) -> None:
         for ax, (title, lines) in zip(axes, parts, strict=True):
             for line, (colour, marker) in zip(lines, _KINDS, strict=False):
-                ax.plot(x, line.values, color=colour, marker=marker, ms=5, label=line.name)
+                name = line.name if ax is axes[0] else None
+                ax.plot(x, line.values, color=colour, marker=marker, ms=5, label=name)
             ax.set_title(title, color=GREY, fontsize=11)
             ax.set_ylim(0, 1.02)
             ax.yaxis.set_major_formatter(_SHARES)
