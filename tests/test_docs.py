@@ -90,10 +90,14 @@ def test_python_of_the_docs(tmp_path):
 
 
 def test_links_lead_somewhere():
+    made = set(
+        re.findall(r'"([\w-]+\.(?:md|svg))"', (ROOT / "docs" / "generate.py").read_text())
+    )  # while mkdocs builds
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
         for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             if not link.startswith("https://"):
-                assert (page.parent / link).exists(), f"{page.name}: {link}"
+                known = (page.parent / link).exists() or (page.parent.name == "docs" and link in made)
+                assert known, f"{page.name}: {link}"
 
 
 def test_the_report_fields_that_the_docs_name_exist():
