@@ -107,8 +107,10 @@ def table(found: dict[str, Any]) -> str:
 
 
 def begun(recipe: Recipe, classes: int) -> Start:
-    """The network as ours began with it."""
-    return begin(recipe.arch, recipe.weights, classes, size=recipe.size, grey=recipe.grey, seed=recipe.seed)
+    """The network as ours began with it, in the order of memory that is the faster one for all."""
+    start = begin(recipe.arch, recipe.weights, classes, size=recipe.size, grey=bool(recipe.grey), seed=recipe.seed)
+    start.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return start
 
 
 def files(run: Path) -> dict[str, list[tuple[Path, str]]]:

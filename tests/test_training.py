@@ -425,7 +425,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
 
 
 @pytest.mark.parametrize(
-    ("labels", "refused"), [("0 0.37 0.74 1.11", True), ("0 0 1 1", False), ("0.5 0.5 1 1", False)]
+    ("labels", "refused"), [("0 0.37 0.74 1.11", True), ("0 0 1 1", False), ("0.5 0.5 1 1", False), ("0 1 2 2", False)]
 )
 def test_measurements_are_no_classes(tmp_path: Path, labels: str, refused: bool) -> None:
     """Angles of steering, hardly any of them twice: no classes; whole numbers may be."""
