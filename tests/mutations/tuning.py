@@ -24,7 +24,6 @@ CORE = [
         "t.failed or t.best is None, -t.best",
         "least_val_loss",
     ),
-    ("learning/tuning.py", "    if t.ended:\n        return\n    with", "    with", "killed_it"),
     ("learning/tuning.py", "other = [k for k in plan if before[k] != plan[k]]", "other = []", "not_run_again"),
     ("learning/tuning.py", "            if t.ended:\n                return\n", "", "judged_on_test"),
 ]
