@@ -23,6 +23,7 @@ from clearsight.annotations import Region, read_boxes, read_table
 from clearsight.classifier import Classifier
 from clearsight.errors import Refused, nearest
 from clearsight.pictures import SUFFIXES, check_file, open_picture, to_pixels
+from clearsight.runfolder import CONFIG, WEIGHTS
 
 Classes = Mapping[str, str | list[str]]
 
@@ -165,7 +166,7 @@ def folder(
     meanings = _meanings(classes)
     if not os.path.exists(path):
         raise Refused(f"no pictures at {path}: there is no such file or folder")
-    if all((path / name).is_file() for name in ("config.json", "model.safetensors")):
+    if all((path / name).is_file() for name in (CONFIG, WEIGHTS)):
         raise Refused(f"{path} is a model folder and holds no pictures to look at: name the model first, then DATA")
     try:
         found = _found(path, label_column)

@@ -93,7 +93,7 @@ CORE = [
         "(getattr(settled, name),)",
         "range_test_found",
     ),
-    ("learning/trainfolder.py", "and not (folder / STATE).is_file()", "and False", "how_to_go_on"),
+    ("learning/trainfolder.py", "and not stopped(folder)", "and False", "how_to_go_on"),
     ("learning/portions.py", "2 * len(labels) > pictures", "True", "measurements"),
     ("learning/portions.py", "not v.is_integer() for v in numbers", "True for v in numbers", "measurements"),
     ("learning/folding.py", "} --folds {k}", "}", "folds_judge"),

@@ -24,7 +24,7 @@ class Portions:
     """Labelled pictures that can be read, and the part of each: "train", "val" or "test".
 
     labels: the classes, sorted; y (N, K): the share of each class; a picture of several has them in equal parts.
-    notes: what was chosen and left out; broken: (name, reason) of what cannot be read.
+    notes: what was chosen and left out, broken files among it.
     """
 
     data: Pictures
@@ -34,7 +34,6 @@ class Portions:
     y: Tensor
     parts: tuple[str, ...]
     notes: tuple[str, ...]
-    broken: tuple[tuple[str, str], ...]
 
     def rows(self, part: str) -> list[int]:
         return [i for i, p in enumerate(self.parts) if p == part]
@@ -91,7 +90,7 @@ def portions(data: Pictures, alike: Likeness, shares: tuple[float, float, float]
         for label in p.labels:
             row[index[label]] = 1 / len(p.labels)
     seen = tuple(s for i in known if (s := alike.seen[i]) is not None)
-    found = Portions(data, pictures, seen, labels, y, parts, (*notes, *alike.notes, *more), broken)
+    found = Portions(data, pictures, seen, labels, y, parts, (*notes, *alike.notes, *more))
     for part in ("train", "val"):
         if not found.rows(part):
             raise Refused(f"no picture of {data.root} is left for {part}: give more pictures, or other --shares")

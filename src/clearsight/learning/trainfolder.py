@@ -23,7 +23,7 @@ from clearsight.errors import Refused
 from clearsight.files import write_whole
 from clearsight.findings import Cell, Figure, Finding, Table
 from clearsight.learning.card import card
-from clearsight.learning.checkpoints import STATE
+from clearsight.learning.checkpoints import stopped
 from clearsight.learning.portions import Portions
 from clearsight.learning.recipe import Recipe, differs, read_recipe, said
 from clearsight.learning.temperature import Scaled
@@ -61,7 +61,7 @@ def place(out: str | Path | None, resume: bool) -> Path:
         raise Refused("no training run is named to go on with: name its folder with -o DIR")
     if resume and not begun:
         raise Refused(f"there is no training run to go on with in {folder}: name its folder with -o DIR")
-    if folder is not None and begun and (folder / METRICS).is_file() and not (folder / STATE).is_file():
+    if folder is not None and begun and (folder / METRICS).is_file() and not stopped(folder):
         raise Refused(f"{folder} holds a training run that is complete: for another one name a new folder with -o")
     if begun and not resume:
         raise Refused(f"{folder} holds a training run: --resume goes on with it; for another name a new folder with -o")

@@ -34,7 +34,7 @@ from clearsight.checkup.likeness import Likeness, likenesses
 from clearsight.data import ALL, Pictures, open_data
 from clearsight.errors import Refused, nearest
 from clearsight.files import write_whole
-from clearsight.learning.checkpoints import STATE, recall
+from clearsight.learning.checkpoints import recall, stopped
 from clearsight.learning.portions import portions
 from clearsight.learning.recipe import Recipe
 from clearsight.learning.settling import settled
@@ -301,7 +301,7 @@ def _going(job: _Job, t: Trial) -> Iterator[Trial]:
     """
     folder = _folder(job.out, t.number)
     recipe = _with(job.recipe, t.settings)
-    resume = (folder / STATE).is_file()
+    resume = stopped(folder)
     if folder.is_dir() and not resume:
         shutil.rmtree(folder)  # stopped before its first state: there is nothing to go on with
     if why := _over(t.epochs, recipe.patience):
@@ -343,7 +343,7 @@ def _read(out: Path, number: int, settings: Settings) -> Trial:
         known = Trial(number, settings)
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise Refused(f"{folder / TRIAL} cannot be read ({type(e).__name__}): remove {folder} to run it anew") from e
-    if not known.ended and (folder / STATE).is_file():  # it may be an epoch ahead of what was written down
+    if not known.ended and stopped(folder):  # it may be an epoch ahead of what was written down
         known = replace(known, epochs=tuple(Epoch(**e) for e in recall(folder)["history"]))
     return known
 
@@ -515,7 +515,7 @@ def _last(job: _Job, t: Trial, tell: Progress, say: Callable[[str], None]) -> Tr
     """The best trial, trained on where it was ended early, calibrated, and judged."""
     folder = _folder(job.out, t.number)
     how: dict[str, Any] = {"alike": job.alike, "device": job.device, "workers": job.workers, "progress": tell}
-    if (folder / STATE).is_file():
+    if stopped(folder):
         try:
             for epoch in train(job.data, None, folder, resume=True, **how):
                 say(f"trial {t.number}, the best, goes on: {epoch.line()}")
