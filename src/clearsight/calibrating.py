@@ -16,7 +16,7 @@ from torch import Tensor
 from clearsight.batching import pairs
 from clearsight.classifier import Classifier
 from clearsight.errors import Refused
-from clearsight.fill import flat
+from clearsight.fill import Fill, without
 from clearsight.targets import ClassScore, Margin, Target
 
 LEVELS = tuple(range(0, 100, 10))  # per cent of the places that a threshold may take away
@@ -51,10 +51,13 @@ def stretched(maps: Tensor) -> Tensor:
     return ((rows - low) / (high - low).clamp_min(torch.finfo(maps.dtype).tiny)).view(maps.shape)
 
 
-def seen_through(model: Classifier, x: Tensor, masks: Tensor) -> Tensor:
-    """Pictures x (B, C, *S) times masks (B, *S) in [0, 1], after normalisation: what is muted has the mean colour."""
-    mean = flat(model, x)
-    return mean + masks[:, None] * (x - mean)
+def seen_through(model: Classifier, x: Tensor, masks: Tensor, fill: Fill = "mean") -> Tensor:
+    """Pictures x (B, C, *S) times masks (B, *S) in [0, 1], after normalisation: what is muted has the mean colour.
+
+    Or another fill instead of the mean.
+    """
+    nothing = without(model, x, fill)
+    return nothing + masks[:, None] * (x - nothing)
 
 
 def without_lowest(maps: Tensor, percent: Tensor | float) -> Tensor:
@@ -81,6 +84,7 @@ def calibrated(
     maps: Tensor,
     before: Tensor | None = None,
     levels: Sequence[float] = LEVELS,
+    fill: Fill = "mean",
 ) -> tuple[Tensor, Tensor]:
     """For each picture the threshold under which its chance rises most when it is seen through its map.
 
@@ -88,7 +92,7 @@ def calibrated(
     before (B,): the chances of the whole pictures, where they are known.  A rise that is no rise counts as 0, and of
     thresholds that do equally well the lowest is taken: where nothing helps, nothing is taken away.
     """
-    rises = rises_through(model, x, target, maps, before, levels)
+    rises = rises_through(model, x, target, maps, before, levels, fill)
     chosen = rises.new_tensor(levels)[best_level(rises)]
     return without_lowest(maps, chosen), chosen
 
@@ -111,6 +115,7 @@ def rises_through(
     maps: Tensor,
     before: Tensor | None = None,
     levels: Sequence[float] = LEVELS,
+    fill: Fill = "mean",
 ) -> Tensor:
     """How much the chances rise (or fall) when pictures are seen through their maps: (B, levels), under each threshold.
 
@@ -121,7 +126,7 @@ def rises_through(
     with torch.no_grad():
         before = chances(model, target, model(x)) if before is None else before
         for rows, k in pairs(len(x), len(share)):
-            masked = seen_through(model, x[rows], without_lowest(maps[rows], share[k]))
+            masked = seen_through(model, x[rows], without_lowest(maps[rows], share[k]), fill)
             found[rows, k] = chances(model, target[rows], model(masked)) - before[rows]
     return found
 

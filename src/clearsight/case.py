@@ -143,7 +143,7 @@ class Case:
         """16 hex digits of a hash over all that findings depend on but the checks' own options and the budget."""
         m = self.model
         said = (__version__, m.fingerprint(), m.labels, m.preprocess, m.output, m.scores, self.digest, self.seed)
-        h = hashlib.sha256(repr((said, str(self.method))).encode())
+        h = hashlib.sha256(repr((said, self.wished)).encode())
         h.update(self.truth.numpy().tobytes())
         return h.hexdigest()[:16]
 
@@ -236,6 +236,15 @@ class Case:
             if self.asked != "auto":
                 raise
             return parse("integrated-gradients", "explainers")
+
+    @property
+    def wished(self) -> str:
+        """The explainer that was asked for, with its layer named; "auto" where the audit chooses it."""
+        return "auto" if self.asked == "auto" else str(self.method)
+
+    def use(self, call: Call) -> None:
+        """From here on the checks use this explainer."""
+        self.method = call
 
     def maps(self, rows: Sequence[int], x: Tensor) -> Tensor:
         """Why the top class: the maps (B, *S) of the case's method for its logit; each is computed once."""

@@ -224,6 +224,7 @@ def audit(
 
 def _earlier(folder: Path, case: Any) -> tuple[dict[str, Any], float]:
     """The findings that an audit of the same case, stopped before its end, left in this folder."""
+    from clearsight.methods import parse
     from clearsight.report import Report
 
     if not (folder / "report.json").exists():
@@ -236,11 +237,13 @@ def _earlier(folder: Path, case: Any) -> tuple[dict[str, Any], float]:
         "data": old.facts["data"]["digest"] == case.digest,
         "seed": old.facts["seed"] == case.seed,
         "budget": old.facts["budget"] == case.budget,
-        "method": old.facts["method"] == str(case.method),
+        "method": old.facts["asked"] == case.wished,
     }
     if not all(same.values()) or old.facts["case"] != case.key:
         other = ", ".join(k for k, v in same.items() if not v) or "set of options, or by another version"
         raise Refused(f"{folder} holds a stopped audit of another {other}: name a new folder with -o")
+    if case.asked == "auto" and old.facts["method"]:
+        case.use(parse(old.facts["method"], "explainers"))  # what that audit chose
     return {f.check: f for f in old.findings if f.verdict != "error"}, float(old.facts["seconds"])
 
 

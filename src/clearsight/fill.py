@@ -9,8 +9,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clearsight.classifier import Classifier
+from clearsight.inpaint import inpainted
 
 Fill = Literal["mean", "black", "blur"]
+Removal = Literal["mean", "black", "blur", "inpaint"]  # the last for places that are taken whole, not muted in part
 
 
 def flat(model: Classifier, x: Tensor, value: float | None = None) -> Tensor:
@@ -41,3 +43,18 @@ def without(model: Classifier, x: Tensor, fill: Fill) -> Tensor:
     if fill == "blur":
         return blurred(x, max(x.shape[2:]) / 10)
     return flat(model, x, 0.0 if fill == "black" else None)
+
+
+def instead(model: Classifier, x: Tensor, fill: Removal) -> Tensor | None:
+    """What ``taken`` puts in the place of pixels: pictures like x (B, C, *S), None where it is solved from others."""
+    return None if fill == "inpaint" else without(model, x, fill)
+
+
+def taken(x: Tensor, gone: Tensor, nothing: Tensor | None, rows: Tensor) -> Tensor:
+    """Versions (n, C, *S) of pictures x (B, C, *S) without the places of gone (n, *S) bool.
+
+    nothing: as `instead` gives it.  rows (n,): of which picture each version is.
+    """
+    if nothing is None:
+        return inpainted(x[rows], gone, rows=rows)
+    return torch.where(gone[:, None], nothing[rows], x[rows])

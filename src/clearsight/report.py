@@ -116,6 +116,7 @@ def make(
         "case": case.key,
         "seed": case.seed,
         "budget": case.budget,
+        "asked": case.wished if method else case.asked,
         "method": method,
         "signed": case.signed if method else False,
         "model": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -304,13 +305,16 @@ def measure(
     target: Target | None = None,
     *,
     regions: Tensor | None = None,
+    method: str | Call | None = None,
+    other: Classifier | None = None,
     seed: int = 0,
     batch: int = SIZE,
 ) -> Tensor:
     """One number (B,) per picture about its map, by a metric spelled like ``deletion(steps=20)``.
 
     maps (B, *S); target: by default the probability of each picture's top class; regions (B, *S) bool, for metrics that
-    ask whether the map lies inside.
+    ask whether the map lies inside; method: the explainer that made the maps, for metrics that run it again; other: a
+    second model of the same classes, for metrics that compare its maps with these.
     """
     call = parse(metric, "metrics")
     x = check_pixels(model, x)
@@ -319,6 +323,11 @@ def measure(
     fits = regions is not None and regions.shape == maps.shape and regions.dtype == torch.bool
     if "regions" in call.method.given and not fits:
         raise Refused(f"{call.method.name} needs regions: a bool tensor {tuple(maps.shape)}, true on the object")
+    if "again" in call.method.given and method is None:
+        raise Refused(f"{call.method.name} runs the explainer again: say which made the maps, method=...")
+    if "other" in call.method.given and other is None:
+        raise Refused(f"{call.method.name} needs other: a second model, of the same classes")
+    maker = None if method is None else resolve(model, x[:1], parse(method, "explainers"))
     maps = maps.to(x)
     with model.undisturbed(), draws.seeded(seed, x[:1]):
         if target is None:
@@ -328,12 +337,22 @@ def measure(
         values = []
         for start in range(0, len(x), batch):
             rows = slice(start, start + batch)
-            given: dict[str, Any] = {"regions": regions[rows].to(x.device)} if regions is not None else {}
-            given = {k: v for k, v in given.items() if k in call.method.given}
+            able: dict[str, Any] = {"regions": None if regions is None else regions[rows].to(x.device), "other": other}
+            able["again"] = maker and _again(maker, target[rows], seed)
+            given = {k: v for k, v in able.items() if k in call.method.given}
             with blamed(model, call, x[rows]), draws.seeded(seed, x[rows], call.method.name):
                 found = call.method(model, x[rows].clone(), target[rows], maps[rows].clone(), **given, **call.options)
             values.append(_checked(found, (len(x[rows]),), call, finite=False))
     return torch.cat(values)
+
+
+def _again(maker: Call, target: Target, seed: int) -> Callable[[Classifier, Tensor], Tensor]:
+    """The explainer once more, asked the same about versions of the pictures: (model, x) -> maps (B, *S)."""
+
+    def again(model: Classifier, x: Tensor) -> Tensor:
+        return explain(model, x, maker, target, seed=seed).maps.to(x)
+
+    return again
 
 
 def _budget(call: Call, eps: float | None) -> tuple[Call, float]:

@@ -27,6 +27,23 @@ def wilson(right: int, n: int, z: float = 1.959963984540054) -> Interval:
     return (max(0.0, middle - half), min(1.0, middle + half))
 
 
+def apart(one: tuple[int, int], other: tuple[int, int]) -> Interval:
+    """The 95 % interval of the difference of two shares, (right, n) each: Newcombe 1998, method 10, of score intervals.
+
+    doi:10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I
+
+    >>> [round(v, 4) for v in apart((56, 70), (48, 80))]
+    [0.0524, 0.3339]
+    """
+    (a, n), (b, m) = one, other
+    p, q = a / n if n else 0.5, b / m if m else 0.5
+    (low, high), (under, over) = wilson(a, n), wilson(b, m)
+    return (
+        max(-1.0, p - q - ((p - low) ** 2 + (over - q) ** 2) ** 0.5),
+        min(1.0, p - q + ((high - p) ** 2 + (q - under) ** 2) ** 0.5),
+    )
+
+
 def bootstrap(values: Sequence[float], seed: int = 0, draws: int = 2000) -> Interval | None:
     """The 95 % percentile interval of a mean (Efron 1979, doi:10.1214/aos/1176344552); seeded.
 

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import hashlib
 
 import numpy as np
-import numpy.typing as npt
-import torch
 from scipy.stats import rankdata
-from skimage.metrics import structural_similarity
-from torch import nn
 
 from clearsight import charts, draws
 from clearsight.case import Case
 from clearsight.checks._common import bounds, counted, fewer, sampled, span, table
 from clearsight.errors import Refused
 from clearsight.findings import Cell, Figure, Finding
-from clearsight.layers import walk
 from clearsight.methods import method
+from clearsight.randomising import cuts, fresh, from_output_to_input, reinitialise
 from clearsight.report import show
+from clearsight.resemblance import Map, alike, constant, pearson
 from clearsight.runner import explain
 from clearsight.statistics import bootstrap, judge
 from clearsight.targets import ClassScore
 
-Map = npt.NDArray[np.float64]
 _KINDS = ("|rank correlation|", "|rank correlation| of |map|", "SSIM")
 
 
@@ -54,22 +49,22 @@ def sanity(case: Case, *, pictures: int = 50, stages: int = 5, ceiling: float = 
     for part, x in case.batches(rows):
         done += len(part)
         before = {i: m.double().numpy() for i, m in zip(part, case.maps(part, x), strict=True)}
-        there = [i for i in part if not _constant(before[i])]
+        there = [i for i in part if not constant(before[i])]
         if not there:
             continue
         ranks += [rankdata(before[i]) for i in there]
         pixels, target = x[[part.index(i) for i in there]], ClassScore(case.predicted[there])
         model = dataclasses.replace(case.model, net=copy.deepcopy(case.model.net))
-        layers = _from_output_to_input(case, x[:1])
-        depths, last = _cuts(len(layers), stages), 0
+        layers = from_output_to_input(case.model, x[:1])
+        depths, last = cuts(len(layers), stages), 0
         for stage, cut in enumerate(depths):
-            with draws.seeded(_fresh(case.seed, stage), x[:1]):
+            with draws.seeded(fresh(case.seed, stage), x[:1]):
                 for name in layers[last:cut]:
                     reinitialise(model.net.get_submodule(name))
             last = cut
             after = explain(model, pixels, call, target, seed=case.seed).maps.double().numpy()
             for i, m in zip(there, after, strict=True):
-                empty[stage] += _constant(m)
+                empty[stage] += constant(m)
                 likeness.setdefault(i, []).append(alike(before[i], m))
     if not likeness:
         return Finding(
@@ -115,93 +110,11 @@ def sanity(case: Case, *, pictures: int = 50, stages: int = 5, ceiling: float = 
     )
 
 
-def alike(before: Map, after: Map) -> tuple[float, float, float]:
-    """|Spearman| of two maps (*S), |Spearman| of their magnitudes, SSIM; 0 where the second is constant."""
-    if _constant(after):
-        return (0.0, 0.0, 0.0)
-    magnitudes = abs(_spearman(np.abs(before), np.abs(after)))
-    return (
-        abs(_spearman(before, after)),
-        magnitudes,
-        _ssim(before / np.abs(before).max(), after / np.abs(after).max()),
-    )
-
-
-def reinitialise(layer: nn.Module) -> None:
-    """Fresh values for a layer's own parameters and running statistics, from the global generator."""
-    reset = getattr(layer, "reset_parameters", None)
-    if callable(reset):
-        with torch.no_grad():
-            reset()
-        return
-    for p in layer.parameters(recurse=False):
-        with torch.no_grad():
-            p.normal_(0, float(p.float().square().mean().sqrt()))
-
-
-def _constant(m: Map) -> bool:
-    return bool(m.min() == m.max())
-
-
-def _spearman(a: Map, b: Map) -> float:
-    """Ties share their mean rank; 0 where one of the two is constant."""
-    return _pearson(rankdata(a), rankdata(b))
-
-
-def _pearson(a: Map, b: Map) -> float:
-    a, b = a.ravel() - a.mean(), b.ravel() - b.mean()
-    size = float(np.sqrt((a * a).sum() * (b * b).sum()))
-    return float((a * b).sum()) / size if size else 0.0
-
-
-def _ssim(a: Map, b: Map) -> float:
-    """Windows of 7 places, fewer where the map is smaller; nan below 3."""
-    window = min(7, *a.shape)
-    window -= 1 - window % 2
-    if window < 3:
-        return float("nan")
-    data_range = max(a.max(), b.max()) - min(a.min(), b.min())
-    return float(
-        structural_similarity(  # type: ignore[no-untyped-call]
-            a, b, win_size=window, data_range=data_range
-        )
-    )
-
-
-def _from_output_to_input(case: Case, x: torch.Tensor) -> list[str]:
-    """The modules that hold parameters themselves, the last one to finish first; those never run stand at the end."""
-    with case.model.undisturbed():
-        finished = {seen.name: k for k, seen in enumerate(walk(case.model, x.to(case.model.device)))}
-    own = [name for name, m in case.model.net.named_modules() if _learns(m)]
-    return sorted(own, key=lambda name: -finished.get(name, -1))
-
-
-def _fresh(seed: int, stage: int) -> int:
-    """A seed with which nobody's training began: manual_seed(0) and a reset would give back its first weights."""
-    return int.from_bytes(hashlib.sha256(f"sanity {seed} {stage}".encode()).digest()[:7], "big")
-
-
-def _learns(m: nn.Module) -> bool:
-    """Does the module itself hold parameters, or statistics that it gathered?"""
-    return any(True for _ in m.parameters(recurse=False)) or getattr(m, "running_mean", None) is not None
-
-
-def _cuts(layers: int, stages: int) -> list[int]:
-    """How many layers are random after each stage: the output layer alone, then equal portions.
-
-    >>> _cuts(9, 5)
-    [1, 3, 5, 7, 9]
-    """
-    if stages == 1:
-        return [layers]
-    return [round(1 + (layers - 1) * k / (stages - 1)) for k in range(stages)]
-
-
 def _between(ranks: list[Map]) -> float | None:
     """How alike the trained network's maps of different pictures are: each with the next."""
     if len(ranks) < 2:
         return None
-    return float(np.mean([abs(_pearson(a, b)) for a, b in zip(ranks, [*ranks[1:], ranks[0]], strict=True)]))
+    return float(np.mean([abs(pearson(a, b)) for a, b in zip(ranks, [*ranks[1:], ranks[0]], strict=True)]))
 
 
 def _notes(values: Map, empty: int, bare: int, ceiling: float) -> list[str]:

@@ -12,7 +12,7 @@ from clearsight.targets import Target
 _CLOSE = 1e-3  # two weights are the same up to this share of the largest
 
 
-@method(paper="arXiv:1512.04150", claims="signed class-sensitive needs-convolutions needs-a-linear-head")
+@method(paper="arXiv:1512.04150", claims="signed class-sensitive needs-convolutions needs-a-linear-head few-passes")
 def cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
     """The channels of the last layer before pooling, weighted by the dense layer's weights for the class, and summed.
 

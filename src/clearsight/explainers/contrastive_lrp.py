@@ -12,7 +12,7 @@ from clearsight.methods import method
 from clearsight.targets import Target
 
 
-@method(paper="arXiv:1812.02100", claims="class-sensitive")
+@method(paper="arXiv:1812.02100", claims="class-sensitive few-passes")
 def contrastive_lrp(
     model: Classifier, x: Tensor, target: Target, *, kind: Literal["clrp1", "clrp2"] = "clrp1"
 ) -> Tensor:

@@ -8,7 +8,7 @@ from clearsight.methods import method
 from clearsight.targets import Target
 
 
-@method(paper="arXiv:1311.2901", claims="signed class-sensitive needs-relu")
+@method(paper="arXiv:1311.2901", claims="signed class-sensitive needs-relu few-passes")
 def deconvnet(model: Classifier, x: Tensor, target: Target) -> Tensor:
     """The gradient, but every ReLU lets only positive gradients back, wherever it was open or closed.
 

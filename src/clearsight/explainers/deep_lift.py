@@ -16,7 +16,7 @@ from clearsight.targets import Target
 LOST = 0.02  # how far the map's sum may be from what it explains, as a share of what the map holds
 
 
-@method(paper="arXiv:1704.02685", claims="complete signed class-sensitive")
+@method(paper="arXiv:1704.02685", claims="complete signed class-sensitive few-passes")
 def deep_lift(model: Classifier, x: Tensor, target: Target, *, baseline: float = 0.0) -> Tensor:
     """What each pixel's difference from a flat picture adds to the target, by the rescale rule.
 

@@ -9,7 +9,7 @@ from clearsight.methods import method
 from clearsight.targets import Target
 
 
-@method(paper="arXiv:2008.00299", claims="needs-convolutions")
+@method(paper="arXiv:2008.00299", claims="needs-convolutions few-passes")
 def eigen_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
     """The first principal component of one layer's channels: what stands out in the picture, whatever the class.
 

@@ -9,7 +9,7 @@ from clearsight.methods import method
 from clearsight.targets import Target
 
 
-@method(paper="arXiv:1610.02391", claims="class-sensitive needs-convolutions")
+@method(paper="arXiv:1610.02391", claims="class-sensitive needs-convolutions few-passes")
 def grad_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
     """The channels of one layer, weighted by their mean gradient, summed, rectified and enlarged.
 

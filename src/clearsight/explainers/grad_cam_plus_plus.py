@@ -12,7 +12,7 @@ from clearsight.methods import method
 from clearsight.targets import Target
 
 
-@method(paper="arXiv:1710.11063", claims="class-sensitive needs-convolutions", name="grad-cam++")
+@method(paper="arXiv:1710.11063", claims="class-sensitive needs-convolutions few-passes", name="grad-cam++")
 def grad_cam_plus_plus(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
     """The channels of one layer, weighted by their positive gradients, rare ones more, summed, rectified and enlarged.
 

@@ -8,7 +8,7 @@ from clearsight.methods import method
 from clearsight.targets import Target
 
 
-@method(paper="arXiv:1605.01713", claims="signed class-sensitive")
+@method(paper="arXiv:1605.01713", claims="signed class-sensitive few-passes")
 def gradient_x_input(model: Classifier, x: Tensor, target: Target, *, reference: float = 0.0) -> Tensor:
     """The gradient at each pixel, times the pixel's distance from a reference value.
 

@@ -9,7 +9,7 @@ from clearsight.methods import method
 from clearsight.targets import Target
 
 
-@method(paper="arXiv:1610.02391", claims="signed class-sensitive needs-convolutions needs-relu")
+@method(paper="arXiv:1610.02391", claims="signed class-sensitive needs-convolutions needs-relu few-passes")
 def guided_grad_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
     """Guided backpropagation, times Grad-CAM: fine lines where the class is seen.
 

@@ -8,7 +8,7 @@ from clearsight.methods import method
 from clearsight.targets import Target
 
 
-@method(paper="arXiv:2011.08891", claims="class-sensitive needs-convolutions")
+@method(paper="arXiv:2011.08891", claims="class-sensitive needs-convolutions few-passes")
 def hires_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
     """The channels of one layer times their own gradient at each place, summed, rectified and enlarged.
 

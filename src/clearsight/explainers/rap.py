@@ -22,7 +22,7 @@ from clearsight.methods import method
 from clearsight.targets import Target
 
 
-@method(paper="arXiv:1904.00605", claims="signed class-sensitive")
+@method(paper="arXiv:1904.00605", claims="signed class-sensitive few-passes")
 def rap(model: Classifier, x: Tensor, target: Target) -> Tensor:
     """Relative attributing propagation: units of much influence, of either sign, against units of little.
 

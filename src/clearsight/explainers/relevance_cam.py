@@ -12,7 +12,7 @@ from clearsight.methods import method
 from clearsight.targets import Target
 
 
-@method(paper="doi:10.1109/CVPR46437.2021.01470", claims="class-sensitive signed needs-convolutions")
+@method(paper="doi:10.1109/CVPR46437.2021.01470", claims="class-sensitive signed needs-convolutions few-passes")
 def relevance_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
     """The channels of one layer, weighted by their mean relevance for the class against all others, enlarged.
 

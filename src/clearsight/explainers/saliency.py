@@ -8,7 +8,7 @@ from clearsight.methods import method
 from clearsight.targets import Target
 
 
-@method(paper="arXiv:1312.6034", claims="class-sensitive")
+@method(paper="arXiv:1312.6034", claims="class-sensitive few-passes")
 def saliency(model: Classifier, x: Tensor, target: Target, *, absolute: bool = True) -> Tensor:
     """How steep the target is at each pixel: the largest |gradient| over the channels.
 

@@ -9,7 +9,7 @@ from clearsight.methods import method
 from clearsight.targets import Target
 
 
-@method(paper="arXiv:2008.02312", claims="class-sensitive needs-convolutions")
+@method(paper="arXiv:2008.02312", claims="class-sensitive needs-convolutions few-passes")
 def xgrad_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
     """The channels of one layer, weighted by their gradient where they are active, summed, rectified and enlarged.
 

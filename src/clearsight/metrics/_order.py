@@ -9,7 +9,7 @@ from clearsight import draws
 from clearsight.batching import pairs
 from clearsight.classifier import Classifier
 from clearsight.errors import Refused
-from clearsight.fill import Fill, without
+from clearsight.fill import Removal, instead, taken
 from clearsight.targets import Target
 
 
@@ -23,7 +23,7 @@ def ranks(maps: Tensor) -> Tensor:
 
 
 def curve(
-    model: Classifier, x: Tensor, target: Target, maps: Tensor, *, steps: int, fill: Fill, insert: bool
+    model: Classifier, x: Tensor, target: Target, maps: Tensor, *, steps: int, fill: Removal, insert: bool
 ) -> Tensor:
     """The target after 0, 1, ... steps: (B, steps + 1).  Each step takes, or puts back, the same count of places.
 
@@ -31,15 +31,14 @@ def curve(
     """
     if steps < 1:
         raise Refused(f"steps={steps}: at least one step")
-    rank, nothing = ranks(maps), without(model, x, fill)
+    rank, nothing = ranks(maps), instead(model, x, fill)
     places = rank[0].numel()
     counts = torch.tensor([round(k * places / steps) for k in range(steps + 1)], device=x.device)
     values = x.new_empty(len(x), steps + 1)
     with torch.no_grad():
         for rows, k in pairs(len(x), steps + 1):
-            first = (rank[rows] < counts[k].view(-1, *[1] * (rank.dim() - 1)))[:, None]
-            mixed = torch.where(first == insert, x[rows], nothing[rows])
-            values[rows, k] = target[rows](model(mixed))
+            first = rank[rows] < counts[k].view(-1, *[1] * (rank.dim() - 1))
+            values[rows, k] = target[rows](model(taken(x, first != insert, nothing, rows)))
     return values
 
 

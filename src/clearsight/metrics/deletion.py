@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from clearsight.classifier import Classifier
-from clearsight.fill import Fill
+from clearsight.fill import Removal
 from clearsight.methods import method
 from clearsight.metrics._order import area, curve
 from clearsight.targets import Target
@@ -11,13 +11,13 @@ from clearsight.targets import Target
 
 @method(paper="arXiv:1806.07421", claims="lower-is-better stochastic")
 def deletion(
-    model: Classifier, x: Tensor, target: Target, maps: Tensor, *, steps: int = 20, fill: Fill = "mean"
+    model: Classifier, x: Tensor, target: Target, maps: Tensor, *, steps: int = 20, fill: Removal = "mean"
 ) -> Tensor:
     """The area under the target while the most relevant places are taken away first: low is good.
 
     x (B, C, *S) in [0, 1], maps (B, *S) -> (B,), in units of the target (a probability by default).  steps: how many
-    equal portions; fill: what a taken pixel becomes, the mean of the preprocessing, black, or a strong blur.  Ties are
-    broken by a seeded draw.
+    equal portions; fill: what a taken pixel becomes, the mean of the preprocessing, black, a strong blur, or inpainted:
+    solved from what is left.  Ties are broken by a seeded draw.
 
     Of 3 and 1, the 3 goes first, then the 1: 4, 1, 0 leaves an area of 1.5.
 

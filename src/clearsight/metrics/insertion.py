@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from clearsight.classifier import Classifier
-from clearsight.fill import Fill
+from clearsight.fill import Removal
 from clearsight.methods import method
 from clearsight.metrics._order import area, curve
 from clearsight.targets import Target
@@ -11,13 +11,13 @@ from clearsight.targets import Target
 
 @method(paper="arXiv:1806.07421", claims="higher-is-better stochastic")
 def insertion(
-    model: Classifier, x: Tensor, target: Target, maps: Tensor, *, steps: int = 20, fill: Fill = "blur"
+    model: Classifier, x: Tensor, target: Target, maps: Tensor, *, steps: int = 20, fill: Removal = "blur"
 ) -> Tensor:
     """The area under the target while the most relevant places are put back first: high is good.
 
     x (B, C, *S) in [0, 1], maps (B, *S) -> (B,), in units of the target (a probability by default).  steps: how many
-    equal portions; fill: what stands there before, the mean of the preprocessing, black, or a strong blur.  Ties are
-    broken by a seeded draw.
+    equal portions; fill: what stands there before, the mean of the preprocessing, black, a strong blur, or inpainted:
+    solved from what is there.  Ties are broken by a seeded draw.
 
     Of 3 and 1, the 3 comes first, then the 1: 0, 3, 4 leaves an area of 2.5.
 

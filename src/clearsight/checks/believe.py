@@ -1,0 +1,237 @@
+"""Which explanation to believe, after Adebayo et al. 2018, arXiv:1810.03292: maps are evidence if they pass tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from clearsight import charts
+from clearsight.case import Case
+from clearsight.checks._common import bounds, counted, fewer, sampled, share, shown, span, table
+from clearsight.draw import overlay, photo, strip
+from clearsight.errors import Refused
+from clearsight.findings import Cell, Evidence, Figure, Finding
+from clearsight.methods import Call, catalogue, method, parse, split_calls
+from clearsight.report import show
+from clearsight.statistics import Interval
+from clearsight.tournament import Tournament, mean, play
+
+METRICS = (
+    "road(steps=2), insertion(steps=6), deletion(steps=6), relevance-mass, pointing-game, "
+    "parameter-randomisation(stages=1), max-sensitivity(samples=2), complexity"
+)
+_EVIDENCE = 4
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """One explainer before the bars: duels won against its strongest control, and what it keeps of a random network."""
+
+    player: int
+    won: float
+    interval: Interval | None
+    control: str
+    kept: float
+    rank: float
+
+    @property
+    def faithful(self) -> bool:
+        return self.interval is not None and self.interval[0] > 0.5
+
+
+@method(paper="arXiv:1810.03292", order=0)
+def believe(
+    case: Case,
+    *,
+    methods: str = "few-passes",
+    metrics: str = METRICS,
+    pictures: int = 8,
+    ceiling: float = 0.5,
+) -> Finding:
+    """Which explainer is to be believed on this model?
+
+    A tournament of methods by metrics, with the three controls among them.  An explainer is believed if it wins against
+    each control and changes with the network.  Duels: on each picture, for each metric of how much the marked places
+    matter to the network (all but those that judge the explainer, the map alone or a region), the better map wins;
+    value: the share that the winner wins against the control that does best against it, with a bootstrap interval over
+    pictures; chance is a half.  Of those believed the one with the best mean place wins, and is what the other checks
+    use where no method was asked for.  pass: one is believed; fail: none can be; else warn.  methods: explainers with
+    commas between them, few-passes for those that cost little, or all; metrics: likewise.  ceiling: the highest mean
+    likeness that a map may keep to that of a network with random parameters.  pictures: at most so many, a seeded draw.
+    """
+    calls = _asked(methods)
+    judges = [parse(m, "metrics") for m in split_calls(metrics)]
+    rows = case.sample(range(len(case.pictures)), pictures)
+    played = play(case, calls, judges, rows)
+    voting = [i for i, m in enumerate(played.metrics) if _votes(m)]
+    if not voting:
+        raise Refused(f"believe(metrics={metrics}): none of them says how much the marked places matter to the network")
+    judged = sorted(_judged(played, voting, case.seed), key=lambda j: j.rank)
+    sane = [j for j in judged if not j.kept > ceiling]
+    believed = [j for j in sane if j.faithful]
+    best = (believed or sane or judged)[0]
+    call = played.players[best.player].call
+    if believed and case.asked == "auto":
+        case.use(call)
+    n = len(played.rows)
+    others = [j for j in judged if j is not best]
+    return Finding(
+        "pass" if believed else "fail" if all(_hopeless(j, ceiling) for j in judged) else "warn",
+        _headline(played, best, believed, ceiling, n),
+        quantity=f"duels won by {call.method.name}",
+        value=best.won,
+        interval=best.interval,
+        n=n,
+        chance=0.5,
+        notes=(
+            "Asked for: an interval above 50 % against each control, and maps that keep a rank correlation of at most "
+            f"{ceiling:g} with those of a random network (option ceiling).",
+            *((f"Behind it: {_names(played, others[:3])}, by their mean place in the duels.",) if others else ()),
+            *([f"The checks below use {call}."] if believed and case.asked == "auto" else []),
+            *(f"Left out: {name}: {why}." for name, why in played.out),
+            *sampled(len(rows), len(case.pictures)),
+            *fewer(n, len(rows)),
+        ),
+        tables=(
+            *table("Explainers, the best mean place first", [_row(played, j, ceiling, case.seed) for j in judged]),
+            *table("Controls", [_control(played, i, voting) for i, p in enumerate(played.players) if p.control]),
+            *table("Do the metrics agree?  Rank correlation over explainers", _agreement(played)),
+        ),
+        figures=_figure(played, judged, ceiling),
+        evidence=_evidence(case, played, [*believed, *(j for j in judged if j not in believed)]),
+    )
+
+
+def _asked(methods: str) -> list[Call]:
+    """The explainers in words; the controls play in any case."""
+    if methods in ("few-passes", "all"):
+        every = catalogue("explainers").values()
+        return [Call(m) for m in every if methods == "all" or "few-passes" in m.claims]
+    return [parse(m, "explainers") for m in split_calls(methods)]
+
+
+def _votes(metric: Call) -> bool:
+    """Whether a metric asks how much the marked places matter to the network."""
+    return "regions" not in metric.method.given and not any(c.startswith("judges") for c in metric.method.claims)
+
+
+def _judged(played: Tournament, voting: list[int], seed: int) -> list[_Judged]:
+    controls = [i for i, p in enumerate(played.players) if p.control]
+    places = np.nanmean(played.rank(voting), axis=1)
+    random = [i for i, m in enumerate(played.metrics) if m.method.name == "parameter-randomisation"]
+    found = []
+    for i, player in enumerate(played.players):
+        if player.control:
+            continue
+        duels = {c: mean(played.duels(voting, i, c), seed) for c in controls}
+        hardest = min(duels, key=lambda c: duels[c][0])
+        kept = float(np.nanmean(played.values[i, random[0]])) if random else float("nan")
+        name = played.players[hardest].call.method.name
+        found.append(_Judged(i, *duels[hardest], name, kept, float(places[i])))
+    return found
+
+
+def _hopeless(j: _Judged, ceiling: float) -> bool:
+    return j.kept > ceiling or (j.interval is not None and j.interval[1] <= 0.5)
+
+
+def _headline(played: Tournament, best: _Judged, believed: list[_Judged], ceiling: float, n: int) -> str:
+    call = played.players[best.player].call
+    won = (
+        f"it wins {share(best.won)} of its duels with {best.control}, the strongest control ({span(best.interval, n)})"
+    )
+    kept = (
+        ""
+        if np.isnan(best.kept)
+        else f", and its maps keep a rank correlation of {show(best.kept, '')} with a random network's"
+    )
+    if believed:
+        others = len(believed) - 1
+        more = f"; {counted(others, 'other explainer')} can be believed too" if others else "; no other can be believed"
+        return f"Use {call}: {won}{kept}{more}."
+    why = "it does not change with the network" if best.kept > ceiling else "none is surely better than the controls"
+    return f"No explainer can be believed on this model: {why}. The best was {call}: {won}{kept}."
+
+
+def _names(played: Tournament, judged: list[_Judged]) -> str:
+    return ", ".join(played.players[j.player].call.method.name for j in judged)
+
+
+def _row(played: Tournament, j: _Judged, ceiling: float, seed: int) -> dict[str, Cell]:
+    player = played.players[j.player]
+    bad = [
+        *(["keeps its maps with a random network"] if j.kept > ceiling else []),
+        *([] if j.faithful else [f"not surely better than {j.control}"]),
+    ]
+    means = {str(m): _number(mean(played.values[j.player, k], seed)[0]) for k, m in enumerate(played.metrics)}
+    return {
+        "explainer": str(player.call),
+        "believed": "; ".join(bad) if bad else "yes",
+        "duels won": j.won,
+        **bounds(j.interval),
+        "against": j.control,
+        "mean place": j.rank,
+        **means,
+        "passes a picture": player.passes,
+    }
+
+
+def _control(played: Tournament, i: int, voting: list[int]) -> dict[str, Cell]:
+    means = {str(m): _number(mean(played.values[i, k], 0)[0]) for k, m in enumerate(played.metrics)}
+    return {
+        "control": str(played.players[i].call),
+        "mean place": float(np.nanmean(played.rank(voting)[i])),
+        **means,
+    }
+
+
+def _agreement(played: Tournament) -> list[dict[str, Cell]]:
+    names = [m.method.name for m in played.metrics]
+    rows = played.agreement()
+    return [
+        {"metric": name, **dict(zip(names, map(_number, row), strict=True))}
+        for name, row in zip(names, rows, strict=True)
+    ]
+
+
+def _figure(played: Tournament, judged: list[_Judged], ceiling: float) -> tuple[Figure, ...]:
+    dots = [
+        charts.Dot(str(played.players[j.player].call), j.won, 0.5, hollow=not j.faithful or j.kept > ceiling)
+        for j in judged
+    ]
+    data = charts.dots(
+        dots, xlabel="duels won against the strongest control", value="believed", chance="chance", hollow="not believed"
+    )
+    caption = f"Duels won against the strongest control, {counted(len(played.rows), 'picture')}; best mean place first."
+    top = played.players[judged[0].player].call
+    return (
+        Figure("believe-duels.svg", data, caption, f"Duels won by {len(dots)} explainers; {top} has the best place."),
+    )
+
+
+def _evidence(case: Case, played: Tournament, judged: list[_Judged]) -> tuple[Evidence, ...]:
+    """The pictures on which the best explainers disagree most, their maps side by side."""
+    among = [j.player for j in judged[:3]]
+    alike = played.disputed(among)
+    out = []
+    for k, i in enumerate(np.argsort(alike, kind="stable")[:_EVIDENCE], 1):
+        row = played.rows[int(i)]
+        x = case.pixels([row])[0]
+        names = [played.players[p].call.method.name for p in among]
+        maps = [played.players[p].maps[int(i)] for p in among]
+        image = strip([photo(x), *(overlay(x, m, signed=bool((m < 0).any())) for m in maps)])
+        facts: dict[str, Cell] = {
+            "picture": case.pictures[row].name,
+            "said": case.label(row),
+            "rank correlation of the maps": float(alike[i]),
+        }
+        caption = f"{case.label(row)}: {', '.join(names)}; alike at {show(float(alike[i]), '')}"
+        words = [w for p in among for w in ("-m", str(played.players[p].call))]
+        command = case.command("explain", case.place(row), *words, *case.model_words)
+        out.append(shown(case, row, f"believe-{k}", image, caption, facts, command))
+    return tuple(out)
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

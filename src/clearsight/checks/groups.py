@@ -1,0 +1,151 @@
+"""Equal error rates by group: Hardt, Price & Srebro 2016, arXiv:1610.02413; counted as by Angwin et al. 2016."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from clearsight.case import Case
+from clearsight.checks._common import bounds, counted, share, span, table, unlabelled
+from clearsight.errors import Refused, nearest
+from clearsight.findings import Cell, Finding
+from clearsight.methods import method
+from clearsight.statistics import Interval, Judgement, apart, wilson
+
+MOST = 12  # different words in a column, above which it is no grouping
+
+
+@dataclass(frozen=True)
+class _Rate:
+    """How often one group meets one kind of error, beside all others together.
+
+    kind: "errors", or "false LABEL" and "missed LABEL"; k of n in the group, and of the rest.
+    """
+
+    column: str
+    group: str
+    kind: str
+    k: int
+    n: int
+    rest_k: int
+    rest_n: int
+
+    @property
+    def gap(self) -> float:
+        return self.k / self.n - self.rest_k / self.rest_n
+
+    @property
+    def interval(self) -> Interval:
+        return apart((self.k, self.n), (self.rest_k, self.rest_n))
+
+
+@method(paper="arXiv:1610.02413", order=2)
+def groups(case: Case, *, column: str = "", gap: float = 0.1, fewest: int = 3) -> Finding:
+    """Is the model wrong more often for some groups of pictures than for the others?
+
+    Groups are the words in a column of the CSV, such as sex or hospital; column: its name, several with commas, or
+    every column with 2 to 12 different words.  For each group: how often it is wrong; of two classes, and of each class
+    against the others, how often a class is said where it is not (false) and not said where it is (missed), with the
+    interval of each.  Value: the largest gap between a group and all others in one of these rates; interval: Newcombe's
+    of the difference.  pass: that interval ends at or below ``gap``; fail: it lies above; else warn.  fewest: pictures
+    behind a rate, below which it is not judged.  The worst of many gaps is large by chance, too.
+    """
+    if not 0 < gap < 1 or fewest < 1:
+        raise Refused(f"gap={gap:g}, fewest={fewest}: a share between 0 and 1, and at least one picture")
+    if not case.labelled:
+        return unlabelled(case)
+    columns = _columns(case, column)
+    if not columns:
+        return Finding(
+            "note",
+            "No column says which group a picture belongs to: give a CSV with one, such as file,label,hospital.",
+        )
+    rates = [r for c in columns for r in _rates(case, c)]
+    judged = [r for r in rates if min(r.n, r.rest_n) >= fewest]
+    if not judged:
+        return Finding(
+            "note",
+            f"No group in {', '.join(columns)} has {counted(fewest, 'picture')} behind a rate, as its others do.",
+            tables=table("Rates of each group", [_row(r) for r in rates]),
+        )
+    worst = max(judged, key=lambda r: (r.gap, r.interval[0]))
+    n = worst.n + worst.rest_n
+    return Finding(
+        _verdict(worst.interval, gap),
+        f"{_named(worst)}: {share(worst.k / worst.n)} (n = {worst.n}), all others {share(worst.rest_k / worst.rest_n)} "
+        f"(n = {worst.rest_n}); {share(worst.gap)} apart ({span(worst.interval, n)}), the largest of "
+        f"{counted(len(judged), 'gap')} compared.",
+        quantity="largest gap between groups",
+        value=worst.gap,
+        interval=worst.interval,
+        n=n,
+        chance=0.0,
+        notes=(
+            f"Asked for: an interval that ends at or below {share(gap)} (option gap).",
+            f"Columns: {', '.join(columns)}. Rates of fewer than {fewest} pictures on a side are shown, not judged.",
+            "The largest of many gaps is large by chance, too: what one finds here wants other pictures to confirm it.",
+        ),
+        tables=table(
+            "Rates of each group, the largest gap first", [_row(r) for r in sorted(rates, key=lambda r: -r.gap)]
+        ),
+    )
+
+
+def _columns(case: Case, asked: str) -> list[str]:
+    words = {name for p in case.pictures for name in p.columns}
+    if asked:
+        names = [name.strip() for name in asked.split(",") if name.strip()]
+        for name in names:
+            if name not in words:
+                raise Refused(
+                    f"the data has no column {name!r}: {nearest(name, sorted(words)) if words else 'it has none'}"
+                )
+        return names
+    kinds = {name: {p.columns.get(name, "") for p in case.pictures} - {""} for name in sorted(words)}
+    return [name for name, found in kinds.items() if 2 <= len(found) <= MOST]
+
+
+def _rates(case: Case, column: str) -> list[_Rate]:
+    """Every kind of error for every group of a column; pictures without a word in it stand in no group."""
+    rows = [i for i in case.labelled if case.pictures[i].columns.get(column)]
+    group = {i: case.pictures[i].columns[column] for i in rows}
+    labels = [label.partition(",")[0] for label in case.model.labels]
+    said = {i: int(case.predicted[i]) for i in rows}
+    kinds: dict[str, dict[int, bool]] = {"errors": {i: not bool(case.right[i]) for i in rows}}
+    shown = [k for k in range(len(labels)) if any(bool(case.truth[i, k]) for i in rows)]
+    for k in shown[1:] if len(labels) == 2 else shown:
+        kinds[f"false {labels[k]}"] = {i: said[i] == k for i in rows if not bool(case.truth[i, k])}
+        kinds[f"missed {labels[k]}"] = {i: said[i] != k for i in rows if bool(case.truth[i, k])}
+    found = []
+    for kind, wrong in kinds.items():
+        of, all_of = Counter(group[i] for i in wrong), len(wrong)
+        bad, all_bad = Counter(group[i] for i, w in wrong.items() if w), sum(wrong.values())
+        found += [
+            _Rate(column, g, kind, bad[g], of[g], all_bad - bad[g], all_of - of[g])
+            for g in sorted(of)
+            if of[g] < all_of
+        ]
+    return found
+
+
+def _verdict(interval: Interval, gap: float) -> Judgement:
+    return "pass" if interval[1] <= gap else "fail" if interval[0] > gap else "warn"
+
+
+def _named(r: _Rate) -> str:
+    return f"{r.kind[0].upper()}{r.kind[1:]} in {r.column} {r.group}"
+
+
+def _row(r: _Rate) -> dict[str, Cell]:
+    return {
+        "column": r.column,
+        "group": r.group,
+        "rate": r.kind,
+        "share": r.k / r.n,
+        **bounds(wilson(r.k, r.n)),
+        "n": r.n,
+        "all others": r.rest_k / r.rest_n,
+        "gap": r.gap,
+        "gap from": r.interval[0],
+        "gap to": r.interval[1],
+    }

@@ -1,0 +1,230 @@
+"""Trust of right answers by annotated regions; erasing as in Ribeiro et al. 2016, arXiv:1602.04938, section 6.4."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from clearsight import draws
+from clearsight.case import Case
+from clearsight.checks._common import bounds, counted, fewer, sampled, share, shown, signed, span, table
+from clearsight.draw import overlay
+from clearsight.errors import Refused
+from clearsight.fill import Removal, instead, taken
+from clearsight.findings import Cell, Evidence, Finding
+from clearsight.methods import method
+from clearsight.runner import measure, scores
+from clearsight.statistics import judge, wilson
+from clearsight.targets import ClassScore
+
+Word = Literal["acceptable", "suspicious", "rejectable"]
+_EVIDENCE = 12
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """One right answer: where its focus lies, and what the model says when the region, or all else, is gone."""
+
+    row: int
+    focus: float  # share of the positive relevance inside the region; 0 for a map without any
+    area: float
+    word: Word
+    without_region: int
+    without_rest: int
+    swapped: int | None  # what is said of the region on another picture; None where there is no other
+    x: Tensor
+    map: Tensor
+    region: Tensor
+
+
+@method(paper="arXiv:1602.04938", order=3)
+def trustworthiness(
+    case: Case,
+    *,
+    acceptable: float = 0.5,
+    rejectable: float = 0.25,
+    floor: float = 0.6,
+    fill: Removal = "inpaint",
+    pictures: int = 100,
+) -> Finding:
+    """How many right answers are given for a reason that lies on the annotated region?
+
+    Of each annotated picture that is answered right, the focus is the share of the map's positive relevance inside the
+    region: acceptable from ``acceptable`` on, rejectable below ``rejectable``, suspicious in between.  Value: the share
+    of acceptable ones, with its interval; chance: the share of pictures whose region is so large that a map of one
+    value would pass.  pass: the whole interval lies at or above ``floor``; fail: all of it below; else warn.  Beside it
+    stands what the model does: how often its answer changes when the region is erased, how often it stays when all
+    else is erased, and how often it comes along when the region is put on the picture of another class.  fill: what
+    erased pixels become.  pictures: at most so many, a seeded draw.
+    """
+    if not 0 <= rejectable <= acceptable <= 1:
+        raise Refused(
+            f"acceptable={acceptable:g}, rejectable={rejectable:g}: two shares, the second not above the first"
+        )
+    rows = [i for i in case.annotated if bool(case.truth[i].any())]
+    if not rows:
+        what = "says where it should be looked at: give --boxes FILE or --masks FOLDER"
+        what = "has a label beside its region" if case.annotated else what
+        return Finding("note", f"None of the {counted(len(case.pictures), 'picture')} {what}.")
+    right = [i for i in rows if bool(case.right[i])]
+    chosen = case.sample(right, pictures) if right else []
+    found, lost, done = _judge(case, chosen, acceptable, rejectable, fill)
+    if not found:
+        return Finding(
+            "note", f"None of {counted(len(rows), 'annotated picture')} is answered right with a region in view."
+        )
+    n = len(found)
+    counts = {word: sum(f.word == word for f in found) for word in ("acceptable", "suspicious", "rejectable")}
+    value, interval = counts["acceptable"] / n, wilson(counts["acceptable"], n)
+    chance = sum(f.area >= acceptable for f in found) / n
+    behaved = _behaviour(case, found)
+    order = sorted(found, key=lambda f: (f.focus, case.pictures[f.row].name))
+    return Finding(
+        judge(interval, floor=floor),
+        f"Of {counted(n, 'right answer')} {share(value)} have an acceptable reason ({span(interval, n)}), "
+        f"{counts['suspicious']} are suspicious and {counts['rejectable']} rejectable: less than {share(rejectable)} "
+        "of what speaks for them lies on the region.",
+        quantity="acceptable reasons",
+        value=value,
+        interval=interval,
+        n=n,
+        chance=chance,
+        notes=(
+            f"Asked for: at least {share(floor)} (option floor). Acceptable: from {share(acceptable)} of the positive "
+            f"relevance inside the region on; rejectable: below {share(rejectable)}.",
+            f"Maps: {case.method}, for the top class.",
+            f"Erased pixels are {'solved from what is left' if fill == 'inpaint' else f'filled with: {fill}'}.",
+            *_says(behaved),
+            *(f"{name} is left out: {why}." for name, why in lost),
+            *sampled(len(chosen), len(right)),
+            *fewer(done, len(chosen)),
+        ),
+        tables=(
+            *table("Reasons", [_share(word, k, n) for word, k in counts.items()]),
+            *table("What the model does", behaved),
+            *table("By picture, the least focus first", [_row(case, f) for f in order]),
+        ),
+        evidence=_evidence(case, order),
+    )
+
+
+def _judge(
+    case: Case, rows: list[int], acceptable: float, rejectable: float, fill: Removal
+) -> tuple[list[_Judged], list[tuple[str, str]], int]:
+    found: list[_Judged] = []
+    lost: list[tuple[str, str]] = []
+    done = 0
+    for part, x in case.batches(rows):
+        done += len(part)
+        keep, regions = [], []
+        for j, i in enumerate(part):
+            try:
+                region = case.regions([i])[0]
+            except Refused as e:
+                lost.append((case.pictures[i].name, str(e)))
+                continue
+            if region.any() and not region.all():
+                keep.append(j)
+                regions.append(region)
+            else:
+                lost.append((case.pictures[i].name, "its region is nothing or all of what the model sees"))
+        if not keep:
+            continue
+        here, pixels, inside = [part[j] for j in keep], x[keep], torch.stack(regions)
+        maps = case.maps(here, pixels)
+        target = ClassScore(case.predicted[here], of="prob")
+        focus = measure(case.model, pixels, maps, "relevance-mass", target, regions=inside, seed=case.seed).nan_to_num(
+            0
+        )
+        without, rest, swapped = _erased(case, here, pixels, inside, fill)
+        for j, i in enumerate(here):
+            f = float(focus[j])
+            word: Word = "acceptable" if f >= acceptable else "rejectable" if f < rejectable else "suspicious"
+            found.append(
+                _Judged(
+                    i,
+                    f,
+                    float(inside[j].float().mean()),
+                    word,
+                    without[j],
+                    rest[j],
+                    swapped[j],
+                    pixels[j],
+                    maps[j],
+                    inside[j],
+                )
+            )
+    return found, lost, done
+
+
+def _erased(
+    case: Case, rows: list[int], x: Tensor, inside: Tensor, fill: Removal
+) -> tuple[list[int], list[int], list[int | None]]:
+    """The top class without the region, without the rest, and of the region on the next picture of another class."""
+    model = case.model
+    pixels, inside = x.to(model.device), inside.to(model.device)
+    every = torch.arange(len(rows), device=pixels.device)
+    with model.undisturbed(), draws.seeded(case.seed, pixels, "trustworthiness"):
+        nothing = instead(model, pixels, fill)
+        without = scores(model, taken(pixels, inside, nothing, every)).argmax(1)
+        rest = scores(model, taken(pixels, ~inside, nothing, every)).argmax(1)
+        others = [_next(case, rows, j) for j in range(len(rows))]
+        known = [j for j, other in enumerate(others) if other is not None]
+        on = pixels[[others[j] for j in known]] if known else pixels[:0]
+        mixed = torch.where(inside[known][:, None], pixels[known], on)
+        said = dict(zip(known, scores(model, mixed).argmax(1).tolist(), strict=True)) if known else {}
+    return without.tolist(), rest.tolist(), [said.get(j) for j in range(len(rows))]
+
+
+def _next(case: Case, rows: list[int], j: int) -> int | None:
+    """The next picture of the batch about which the model says something else."""
+    around = [(j + k) % len(rows) for k in range(1, len(rows))]
+    return next((k for k in around if case.predicted[rows[k]] != case.predicted[rows[j]]), None)
+
+
+def _behaviour(case: Case, found: list[_Judged]) -> list[dict[str, Cell]]:
+    swapped = [f for f in found if f.swapped is not None]
+    said = {f.row: int(case.predicted[f.row]) for f in found}
+    rows = [
+        ("the answer changes without the region", sum(f.without_region != said[f.row] for f in found), len(found)),
+        ("the answer stays without all else", sum(f.without_rest == said[f.row] for f in found), len(found)),
+        ("the answer comes along to another picture", sum(f.swapped == said[f.row] for f in swapped), len(swapped)),
+    ]
+    return [{"what": word, "share": k / n, **bounds(wilson(k, n)), "n": n} for word, k, n in rows if n]
+
+
+def _says(behaved: list[dict[str, Cell]]) -> tuple[str, ...]:
+    changes, stays = float(behaved[0]["share"] or 0), float(behaved[1]["share"] or 0)
+    if changes < 0.5 and stays < 0.5:
+        return ("Behaviour: the answers hang on what is not annotated more than on the regions.",)
+    return ()
+
+
+def _share(word: str, k: int, n: int) -> dict[str, Cell]:
+    return {"reason": word, "pictures": k, "share": k / n, **bounds(wilson(k, n))}
+
+
+def _row(case: Case, f: _Judged) -> dict[str, Cell]:
+    labels = case.model.labels
+    return {
+        "picture": case.pictures[f.row].name,
+        "said": case.label(f.row),
+        "reason": f.word,
+        "focus": f.focus,
+        "chance": f.area,
+        "without the region": labels[f.without_region].partition(",")[0],
+        "without all else": labels[f.without_rest].partition(",")[0],
+    }
+
+
+def _evidence(case: Case, order: list[_Judged]) -> tuple[Evidence, ...]:
+    out = []
+    for k, f in enumerate(order[:_EVIDENCE], 1):
+        facts = _row(case, f)
+        image = overlay(f.x, f.map, signed=signed(case), region=f.region)
+        caption = f"{facts['said']}, {f.word}: {share(f.focus)} on the region, chance {share(f.area)}"
+        out.append(shown(case, f.row, f"trustworthiness-{k}", image, caption, facts))
+    return tuple(out)

@@ -1,0 +1,27 @@
+"""How alike maps are to others of the same pictures, in the words that the options of two metrics share."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from clearsight.resemblance import constant, spearman, ssim
+
+Likeness = Literal["spearman", "ssim"]
+
+
+def likeness(maps: Tensor, others: Tensor, by: Likeness, magnitude: bool) -> Tensor:
+    """(B,): rank correlation, -1 to 1, or SSIM of maps (B, *S), each over its largest magnitude.
+
+    magnitude: of |map|.  nan where the map is constant, 0 where only the other one is.
+    """
+    found = []
+    for a, b in zip(maps.double().cpu().numpy(), others.double().cpu().numpy(), strict=True):
+        a, b = (abs(a), abs(b)) if magnitude else (a, b)
+        if constant(a):
+            found.append(float("nan"))
+        elif constant(b):
+            found.append(0.0)
+        else:
+            found.append(spearman(a, b) if by == "spearman" else ssim(a / abs(a).max(), b / abs(b).max()))
+    return torch.tensor(found, device=maps.device)

@@ -1,0 +1,43 @@
+"""Poppi et al. 2021, arXiv:2104.10252, section 3."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from clearsight.calibrating import stretched
+from clearsight.classifier import Classifier
+from clearsight.methods import method
+from clearsight.metrics._harmonic import coherency, harmonic
+from clearsight.metrics._seen import through
+from clearsight.targets import Target
+
+
+@method(paper="arXiv:2104.10252", claims="higher-is-better judges-the-explainer")
+def adcc(
+    model: Classifier,
+    x: Tensor,
+    target: Target,
+    maps: Tensor,
+    *,
+    again: Callable[[Classifier, Tensor], Tensor],
+) -> Tensor:
+    """Average drop, coherency and complexity in one number from 0 to 1, their harmonic mean: high is good.
+
+    x (B, C, *S) in [0, 1], maps (B, *S) -> (B,).  With the map from 0 at its lowest to 1 at its highest place: what is
+    kept of the class's probability seen through it (1 - average drop); how well it agrees with the map of the picture
+    seen through it (coherency); how little of it there is (1 - its mean).  The paper combines the means over pictures;
+    here the three of each picture are combined, so that a picture has a number and an interval can be drawn.
+
+    >>> import torch
+    >>> from clearsight.testing import linear
+    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.runner import measure
+    >>> x, maps = torch.ones(1, 1, 1, 2), torch.tensor([[[1.0, 0.0]]])
+    >>> model = linear([[50.0, 0.0], [0.0, 0.0]])
+    >>> round(measure(model, x, maps, "adcc", ClassScore(0), method="gradient-x-input").item(), 4)
+    0.75
+    """
+    soft = stretched(maps)
+    before, after = through(model, x, target, maps, 0.0, "mean")
+    kept = 1 - (before - after).clamp_min(0) / before.clamp_min(1e-12)
+    return harmonic(kept, coherency(model, x, soft, again), 1 - soft.flatten(1).mean(1))

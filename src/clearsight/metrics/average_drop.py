@@ -1,0 +1,32 @@
+"""Relative average drop: Chattopadhay et al. 2018 (Grad-CAM++), arXiv:1710.11063, section 4.1.1."""
+
+from torch import Tensor
+
+from clearsight.classifier import Classifier
+from clearsight.fill import Fill
+from clearsight.methods import method
+from clearsight.metrics._seen import through
+from clearsight.targets import Target
+
+
+@method(paper="arXiv:1710.11063", claims="lower-is-better")
+def average_drop(
+    model: Classifier, x: Tensor, target: Target, maps: Tensor, *, threshold: float | None = 0.0, fill: Fill = "mean"
+) -> Tensor:
+    """The share of the class's probability that is lost seen through the map: max(0, p - p') / p.
+
+    x (B, C, *S) in [0, 1], maps (B, *S) -> (B,).  The map runs from 0 at its lowest to 1 at its highest place.
+    threshold: per cent of its lowest places that are muted altogether; none: for each picture the one that is best for
+    it, which flatters.  fill: what a muted pixel becomes, the mean of the preprocessing, black, or a strong blur.
+
+    Of two pixels that speak for it one is left.
+
+    >>> import torch
+    >>> from clearsight.testing import linear
+    >>> from clearsight.targets import ClassScore
+    >>> x, maps = torch.ones(1, 1, 1, 2), torch.tensor([[[1.0, 0.0]]])
+    >>> round(average_drop(linear([[1.0, 1.0], [0.0, 0.0]]), x, ClassScore(0), maps).item(), 4)
+    0.17
+    """
+    before, after = through(model, x, target, maps, threshold, fill)
+    return (before - after).clamp_min(0) / before.clamp_min(1e-12)

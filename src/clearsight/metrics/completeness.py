@@ -1,0 +1,40 @@
+"""Sundararajan, Taly & Yan 2017, arXiv:1703.01365, section 3; conservation: Bach et al. 2015."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from clearsight.classifier import Classifier
+from clearsight.fill import without
+from clearsight.methods import method
+from clearsight.targets import Target
+
+
+@method(paper="arXiv:1703.01365", claims="lower-is-better judges-the-explainer")
+def completeness(
+    model: Classifier,
+    x: Tensor,
+    target: Target,
+    maps: Tensor,
+    *,
+    against: Literal["mean", "black", "blur", "nothing"] = "mean",
+) -> Tensor:
+    """How far the sum of a map is from what it should sum to, as a share of that: 0 is complete.
+
+    x (B, C, *S) in [0, 1], maps (B, *S) -> (B,).  A map should sum to the target less the target of a picture without
+    anything: against, its pixels the mean of the preprocessing, black or a strong blur; "nothing": to the target itself
+    (conservation, of layer-wise relevance).  nan where that is 0.  Only maps in the units of the target can be
+    complete: ask with the target that they explain.
+
+    >>> from clearsight.testing import linear
+    >>> from clearsight.targets import ClassScore
+    >>> x, maps = torch.ones(1, 1, 1, 2), torch.tensor([[[3.0, 2.0]]])
+    >>> completeness(linear([[3.0, 1.0], [0.0, 0.0]]), x, ClassScore(0), maps, against="black").item()
+    0.25
+    """
+    with torch.no_grad():
+        due = target(model(x))
+        if against != "nothing":
+            due = due - target(model(without(model, x, against)))
+    return torch.where(due == 0, torch.nan, (maps.flatten(1).sum(1) - due).abs() / due.abs())

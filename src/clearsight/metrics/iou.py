@@ -1,0 +1,32 @@
+"""Intersection over union of the thresholded map: Zhou et al. 2016 (CAM), arXiv:1512.04150, section 3.2."""
+
+from torch import Tensor
+
+from clearsight.classifier import Classifier
+from clearsight.errors import Refused
+from clearsight.methods import method
+from clearsight.targets import Target
+
+
+@method(paper="arXiv:1512.04150", claims="higher-is-better")
+def iou(
+    model: Classifier, x: Tensor, target: Target, maps: Tensor, *, regions: Tensor, threshold: float = 0.2
+) -> Tensor:
+    """How well the places above a share of the map's highest value cover the region, and nothing else: 0 to 1.
+
+    x (B, C, *S) in [0, 1], maps (B, *S), regions (B, *S) bool -> (B,): the area inside both over the area inside any of
+    the two.  threshold: the share, 0.2 as in the paper.  A map with nothing positive covers nothing: 0; nan where there
+    is no region either.
+
+    >>> import torch
+    >>> from clearsight.testing import linear
+    >>> from clearsight.targets import ClassScore
+    >>> maps, regions = torch.tensor([[[5.0, 1.0, 0.9]]]), torch.tensor([[[False, True, True]]])
+    >>> round(iou(linear([[0.0] * 3] * 2), torch.ones(1, 1, 1, 3), ClassScore(0), maps, regions=regions).item(), 4)
+    0.3333
+    """
+    if not 0 <= threshold < 1:
+        raise Refused(f"threshold={threshold:g}: a share of the highest value, from 0 to below 1")
+    flat, inside = maps.flatten(1), regions.flatten(1)
+    bright = (flat >= threshold * flat.amax(1, keepdim=True)) & (flat > 0)
+    return (bright & inside).sum(1).float() / (bright | inside).sum(1).float()

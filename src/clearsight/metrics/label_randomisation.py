@@ -1,0 +1,40 @@
+"""Adebayo et al. 2018, arXiv:1810.03292, section 5."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from clearsight.classifier import Classifier
+from clearsight.methods import method
+from clearsight.metrics._resembling import Likeness, likeness
+from clearsight.targets import Target
+
+
+@method(paper="arXiv:1810.03292", claims="lower-is-better judges-the-explainer")
+def label_randomisation(
+    model: Classifier,
+    x: Tensor,
+    target: Target,
+    maps: Tensor,
+    *,
+    again: Callable[[Classifier, Tensor], Tensor],
+    other: Classifier,
+    by: Likeness = "spearman",
+    magnitude: bool = False,
+) -> Tensor:
+    """How alike the map is to that of a network which was trained on labels drawn at random: low is good.
+
+    x (B, C, *S) in [0, 1], maps (B, *S) -> (B,).  other: a network of the same kind, trained in the same way on the
+    same pictures with their labels shuffled, which knows nothing of their classes.  by: |Spearman| of the places'
+    ranks, or |SSIM|.  magnitude: of |map|.  0 for a constant map of the other network, nan where this one's is.
+
+    >>> import torch
+    >>> from clearsight.testing import linear
+    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.runner import measure
+    >>> one, other = linear([[2.0, 1.0, 4.0], [0.0] * 3]), linear([[4.0, 2.0, 1.0], [0.0] * 3])
+    >>> x, maps = torch.ones(1, 1, 1, 3), torch.tensor([[[2.0, 1.0, 4.0]]])
+    >>> measure(one, x, maps, "label-randomisation", ClassScore(0), method="gradient-x-input", other=other).item()
+    0.5
+    """
+    return likeness(maps, again(other, x), by, magnitude).abs()

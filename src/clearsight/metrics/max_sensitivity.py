@@ -1,0 +1,46 @@
+"""Yeh et al. 2019, arXiv:1901.09392, definition 3.1."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from clearsight import draws
+from clearsight.classifier import Classifier
+from clearsight.errors import Refused
+from clearsight.methods import method
+from clearsight.targets import Target
+
+
+@method(paper="arXiv:1901.09392", claims="lower-is-better stochastic judges-the-explainer")
+def max_sensitivity(
+    model: Classifier,
+    x: Tensor,
+    target: Target,
+    maps: Tensor,
+    *,
+    again: Callable[[Classifier, Tensor], Tensor],
+    radius: float = 0.02,
+    samples: int = 10,
+) -> Tensor:
+    """How far the map moves, at most, when pixels move a little: low is good.
+
+    x (B, C, *S) in [0, 1], maps (B, *S) -> (B,): the largest norm of the change of the map over samples pictures with
+    uniform noise of at most radius in each pixel, as a share of the norm of the map; nan where the map is 0
+    everywhere.  A constant map never moves: it is good by this measure and says nothing.
+
+    >>> from clearsight.testing import linear
+    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.runner import measure
+    >>> x, maps = torch.full((1, 1, 1, 2), 0.5), torch.tensor([[[2.0, 1.0]]])
+    >>> measure(linear([[2.0, 1.0], [0.0] * 2]), x, maps, "max-sensitivity", ClassScore(0), method="saliency").item()
+    0.0
+    """
+    if samples < 1 or radius <= 0:
+        raise Refused(f"samples={samples}, radius={radius:g}: at least one, and a radius above 0")
+    found = x.new_zeros(len(x))
+    for _ in range(samples):
+        moved = again(model, (x + radius * (2 * draws.uniform(x) - 1)).clamp(0, 1))
+        found = torch.maximum(found, (moved - maps).flatten(1).norm(dim=1))
+    size: Tensor = maps.flatten(1).norm(dim=1)
+    return found / size

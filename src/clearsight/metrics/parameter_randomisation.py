@@ -1,0 +1,78 @@
+"""Adebayo et al. 2018, arXiv:1810.03292, section 4."""
+
+import copy
+import dataclasses
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from clearsight import draws
+from clearsight.classifier import Classifier
+from clearsight.errors import Refused
+from clearsight.methods import method
+from clearsight.metrics._resembling import Likeness, likeness
+from clearsight.randomising import cuts, fresh, from_output_to_input, reinitialise
+from clearsight.targets import Target
+
+
+@method(paper="arXiv:1810.03292", claims="lower-is-better stochastic judges-the-explainer")
+def parameter_randomisation(
+    model: Classifier,
+    x: Tensor,
+    target: Target,
+    maps: Tensor,
+    *,
+    again: Callable[[Classifier, Tensor], Tensor],
+    order: Literal["cascading", "independent"] = "cascading",
+    by: Likeness = "spearman",
+    magnitude: bool = False,
+    stages: int = 4,
+) -> Tensor:
+    """How alike the map stays when what the network has learnt is taken from it: low is good.
+
+    x (B, C, *S) in [0, 1], maps (B, *S) -> (B,): the mean over stages of the likeness to the map of a network in which
+    layers are drawn anew, BatchNorm and its statistics among them.  order: cascading, from the output to the input,
+    until all are random; independent: one layer at a time, stages of them in equal distances, all others as learnt.
+    by: |Spearman| of the places' ranks, or |SSIM|.  magnitude: of |map|.  A map that becomes constant is not alike: 0;
+    nan where it was constant before.
+
+    An edge detector does not look at the network:
+
+    >>> from clearsight.testing import linear
+    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.runner import explain, measure
+    >>> model, x = linear([[2.0, 1.0, 4.0], [0.0] * 3]), torch.tensor([[[[0.1, 0.9, 0.8]]]])
+    >>> maps = explain(model, x, "edge").maps
+    >>> measure(model, x, maps, "parameter-randomisation", method="edge").item()
+    1.0
+    """
+    if stages < 1:
+        raise Refused(f"stages={stages}: at least one")
+    layers = from_output_to_input(model, x[:1])
+    chosen = cuts(len(layers), stages) if order == "cascading" else _apart(len(layers), stages)
+    found, last = [], 0
+    net = copy.deepcopy(model.net)
+    for cut in chosen:
+        if order == "independent":
+            net, last = copy.deepcopy(model.net), cut - 1
+        with torch.random.fork_rng(devices=draws.gpus()):
+            torch.manual_seed(fresh(torch.initial_seed(), cut))
+            for name in layers[last:cut]:
+                reinitialise(net.get_submodule(name))
+        last = cut
+        others = again(dataclasses.replace(model, net=net), x)
+        found.append(likeness(maps, others, by, magnitude).abs())
+    return torch.stack(found).mean(0)
+
+
+def _apart(layers: int, stages: int) -> list[int]:
+    """The numbers, from 1, of so many layers in equal distances, the first among them.
+
+    >>> _apart(9, 3), _apart(2, 4)
+    ([1, 5, 9], [1, 2])
+    """
+    if stages == 1:
+        return [1]
+    return sorted({round(1 + (layers - 1) * k / (stages - 1)) for k in range(stages)})

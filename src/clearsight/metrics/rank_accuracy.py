@@ -1,0 +1,27 @@
+"""Relevance rank accuracy: Arras, Osman & Samek 2022, arXiv:2003.07258, equation 3."""
+
+from torch import Tensor
+
+from clearsight.classifier import Classifier
+from clearsight.methods import method
+from clearsight.metrics._order import ranks
+from clearsight.targets import Target
+
+
+@method(paper="arXiv:2003.07258", claims="higher-is-better stochastic")
+def rank_accuracy(model: Classifier, x: Tensor, target: Target, maps: Tensor, *, regions: Tensor) -> Tensor:
+    """Of as many places as the region has, the most relevant ones: the share that lies inside; chance is its area.
+
+    x (B, C, *S) in [0, 1], maps (B, *S), regions (B, *S) bool -> (B,) in [0, 1]; nan without a region.  Ties are broken
+    by a seeded draw.
+
+    >>> import torch
+    >>> from clearsight.testing import linear
+    >>> from clearsight.targets import ClassScore
+    >>> maps, regions = torch.tensor([[[3.0, 1.0, 2.0]]]), torch.tensor([[[True, True, False]]])
+    >>> rank_accuracy(linear([[0.0] * 3] * 2), torch.ones(1, 1, 1, 3), ClassScore(0), maps, regions=regions).tolist()
+    [0.5]
+    """
+    count = regions.flatten(1).sum(1)
+    first = ranks(maps).flatten(1) < count[:, None]
+    return (first & regions.flatten(1)).sum(1).float() / count.float()

@@ -1,0 +1,46 @@
+"""Rong et al. 2022 (ROAD), arXiv:2202.00449."""
+
+import torch
+from torch import Tensor
+
+from clearsight.batching import pairs
+from clearsight.classifier import Classifier
+from clearsight.errors import Refused
+from clearsight.inpaint import inpainted
+from clearsight.methods import method
+from clearsight.metrics._order import ranks
+from clearsight.targets import Target
+
+
+@method(paper="arXiv:2202.00449", claims="higher-is-better stochastic")
+def road(model: Classifier, x: Tensor, target: Target, maps: Tensor, *, steps: int = 4) -> Tensor:
+    """How much more of the target stays without the least relevant places than without the most relevant: halved.
+
+    x (B, C, *S) in [0, 1], maps (B, *S) -> (B,), in units of the target.  The mean over equal portions, 1/(steps+1),
+    ... steps/(steps+1) of the places, each an exact count with ties broken by a seeded draw, of (target without the
+    least relevant - target without the most relevant) / 2.  Taken places are solved from those around them, with a
+    little noise, so that the mask itself tells the network nothing.
+
+    Of three pixels whose middle one counts, the middle becomes the mean of the others; without either end it stays:
+
+    >>> from clearsight.testing import linear
+    >>> from clearsight.targets import ClassScore
+    >>> x, maps = torch.tensor([[[[0.0, 0.9, 0.0]]]]), torch.tensor([[[0.0, 3.0, 0.0]]])
+    >>> round(road(linear([[0.0, 1.0, 0.0], [0.0] * 3]), x, ClassScore(0), maps, steps=1).item(), 1)
+    0.4
+    """
+    if steps < 1:
+        raise Refused(f"steps={steps}: at least one step")
+    places = maps[0].numel()
+    rank = ranks(maps)
+    counts = torch.tensor([round(k * places / (steps + 1)) for k in range(1, steps + 1)], device=x.device)
+    found = x.new_zeros(len(x))
+    with torch.no_grad():
+        for rows, k in pairs(len(x), 2 * steps):
+            count, worst = counts[k % steps].view(-1, *[1] * (rank.dim() - 1)), (k < steps).to(x.device)
+            most = rank[rows] < count
+            least = rank[rows] >= places - count
+            gone = torch.where(worst.view(-1, *[1] * (rank.dim() - 1)), most, least)
+            values = target[rows](model(inpainted(x[rows], gone, rows=rows)))
+            found.index_add_(0, rows.to(x.device), torch.where(worst, -values, values) / (2 * steps))
+    return found

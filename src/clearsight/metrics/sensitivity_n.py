@@ -1,0 +1,58 @@
+"""Ancona et al. 2018, arXiv:1711.06104, section 4."""
+
+import torch
+from torch import Tensor
+
+from clearsight.batching import pairs
+from clearsight.classifier import Classifier
+from clearsight.errors import Refused
+from clearsight.fill import Removal, instead, taken
+from clearsight.methods import method
+from clearsight.metrics._order import ranks
+from clearsight.targets import Target
+
+
+@method(paper="arXiv:1711.06104", claims="higher-is-better stochastic")
+def sensitivity_n(
+    model: Classifier,
+    x: Tensor,
+    target: Target,
+    maps: Tensor,
+    *,
+    share: float = 0.1,
+    samples: int = 100,
+    fill: Removal = "mean",
+) -> Tensor:
+    """Does the relevance of places drawn at random go with what the target loses without them?  -1 to 1.
+
+    x (B, C, *S) in [0, 1], maps (B, *S) -> (B,): Pearson's correlation over samples seeded draws of share of the places
+    between the sum of the map over them and the target's loss when they become the fill; nan where one of the two is
+    the same for every draw.
+
+    >>> from clearsight.testing import linear
+    >>> from clearsight.targets import ClassScore
+    >>> x, maps = torch.ones(1, 1, 1, 4), torch.tensor([[[3.0, 1.0, 0.0, 2.0]]])
+    >>> round(sensitivity_n(linear([[3.0, 1.0, 0.0, 2.0], [0.0] * 4]), x, ClassScore(0), maps, share=0.5).item(), 4)
+    1.0
+    """
+    if samples < 3 or not 0 < share < 1:
+        raise Refused(f"samples={samples}, share={share:g}: at least three draws, of a share between 0 and 1")
+    places = maps[0].numel()
+    n = min(max(1, round(share * places)), places - 1)
+    nothing = instead(model, x, fill)
+    sums, lost = x.new_empty(len(x), samples), x.new_empty(len(x), samples)
+    with torch.no_grad():
+        whole = target(model(x))
+        for k in range(samples):
+            gone = ranks(torch.zeros_like(maps)) < n  # ties everywhere: a seeded draw of n places
+            sums[:, k] = (maps * gone).flatten(1).sum(1)
+            for rows, _ in pairs(len(x), 1):
+                lost[rows, k] = whole[rows] - target[rows](model(taken(x, gone[rows], nothing, rows)))
+    return _pearson(sums.double(), lost.double()).to(x)
+
+
+def _pearson(a: Tensor, b: Tensor) -> Tensor:
+    """Correlation of the rows of (B, n), nan where one is constant."""
+    a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
+    size = a.norm(dim=1) * b.norm(dim=1)
+    return torch.where(size > 0, (a * b).sum(1) / size, torch.nan)

@@ -1,0 +1,159 @@
+"""Explainers against metrics on the same pictures, with the controls among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.stats import rankdata
+from torch import Tensor
+
+from clearsight.case import Case
+from clearsight.errors import Refused
+from clearsight.methods import Call, catalogue
+from clearsight.resemblance import spearman
+from clearsight.runner import explain, measure, resolve
+from clearsight.statistics import Interval, bootstrap
+from clearsight.targets import ClassScore
+
+Values = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Player:
+    """One explainer: its maps (n, *S) of the pictures, and passes through the network, both ways, for one of them."""
+
+    call: Call
+    maps: Tensor
+    passes: float
+
+    @property
+    def control(self) -> bool:
+        return "control" in self.call.method.claims
+
+
+@dataclass(frozen=True, eq=False)
+class Tournament:
+    """What every explainer came to by every metric on the same pictures.
+
+    rows: the pictures.  values (players, metrics, n): as measured, nan where a metric has nothing to say.  out: who
+    could not take part, and why.
+    """
+
+    rows: tuple[int, ...]
+    players: tuple[Player, ...]
+    metrics: tuple[Call, ...]
+    values: Values
+    out: tuple[tuple[str, str], ...]
+
+    def oriented(self) -> Values:
+        """The values with their sign turned where low is good: high is good everywhere."""
+        low = np.array([-1.0 if "lower-is-better" in m.method.claims else 1.0 for m in self.metrics])
+        turned: Values = self.values * low[None, :, None]
+        return turned
+
+    def duels(self, metrics: Sequence[int], one: int, other: int) -> Values:
+        """(n,) the share of these metrics by which one is better than the other on each picture; a tie is half."""
+        a, b = (self.oriented()[i][list(metrics)] for i in (one, other))
+        won: Values = np.where(np.isnan(a) | np.isnan(b), np.nan, (a > b) + 0.5 * (a == b))
+        shares: Values = np.nanmean(won, axis=0)
+        return shares
+
+    def rank(self, metrics: Sequence[int]) -> Values:
+        """(players, n): each player's place on each picture, 1 the best, the mean over these metrics; ties share."""
+        found = np.array([rankdata(-self.oriented()[:, m], axis=0, nan_policy="omit") for m in metrics])
+        places: Values = np.nanmean(found, axis=0)
+        return places
+
+    def agreement(self) -> Values:
+        """(metrics, metrics): rank correlation over the players of what two metrics say of them on average."""
+        means = np.nanmean(self.oriented(), axis=2)
+        n = len(self.metrics)
+        found = np.eye(n)
+        for i in range(n):
+            for j in range(i):
+                both = np.isfinite(means[:, i]) & np.isfinite(means[:, j])
+                found[i, j] = found[j, i] = spearman(means[both, i], means[both, j]) if both.sum() > 2 else np.nan
+        return found
+
+    def disputed(self, among: Sequence[int]) -> Values:
+        """(n,) how alike the maps of these players are on each picture: the mean rank correlation of all pairs."""
+        pairs = [(a, b) for i, a in enumerate(among) for b in among[:i]]
+        maps = [p.maps.double().numpy() for p in self.players]
+        return np.array(
+            [np.mean([spearman(maps[a][i], maps[b][i]) for a, b in pairs] or [1.0]) for i in range(len(self.rows))]
+        )
+
+
+def play(case: Case, methods: Sequence[Call], metrics: Sequence[Call], rows: Sequence[int]) -> Tournament:
+    """Run every explainer on the pictures and every metric on its maps, all controls among them, batch by batch.
+
+    The case's share of the budget decides how many pictures there are; each has been through everything.  The question
+    is the top class's logit for the maps and its probability for the metrics.  Metrics that need annotated objects are
+    asked where every picture has one.  Refused: no explainer that the network allows.
+    """
+    spelled = {str(c): c for c in (*methods, *(Call(m) for m in catalogue("explainers").values() if _control(m)))}
+    x = case.pixels([rows[0]]).to(case.model.device)
+    calls, out = [], []
+    for call in spelled.values():
+        try:
+            calls.append(resolve(case.model, x, call))
+        except Refused as e:
+            out.append((str(call), str(e)))
+    metrics = [m for m in metrics if "regions" not in m.method.given or all(case.pictures[i].regions for i in rows)]
+    maps: dict[str, list[Tensor]] = {str(c): [] for c in calls}
+    values: dict[str, list[Values]] = {str(c): [] for c in calls}
+    passes = dict.fromkeys(maps, 0.0)
+    done: list[int] = []
+    for part, pixels in case.batches(rows):
+        regions = case.regions(part) if any("regions" in m.method.given for m in metrics) else None
+        for call in list(calls):
+            try:
+                made = explain(case.model, pixels, call, ClassScore(case.predicted[part]), seed=case.seed)
+                values[str(call)].append(_measured(case, call, metrics, part, pixels, made.maps, regions))
+                maps[str(call)].append(made.maps)
+                passes[str(call)] += (made.forwards + made.backwards) * len(part)
+            except Refused as e:
+                out.append((str(call), str(e)))
+                calls.remove(call)
+        done += part
+    players = tuple(Player(c, torch.cat(maps[str(c)]), passes[str(c)] / len(done)) for c in calls)
+    if all(p.control for p in players):
+        raise Refused(
+            f"none of the explainers runs on this network: {out[0][0]}: {out[0][1]}" if out else "no explainer"
+        )
+    whole = np.stack([np.concatenate(values[str(c)], axis=1) for c in calls])
+    return Tournament(tuple(done), players, tuple(metrics), whole, tuple(out))
+
+
+def _measured(
+    case: Case,
+    call: Call,
+    metrics: Sequence[Call],
+    part: Sequence[int],
+    pixels: Tensor,
+    maps: Tensor,
+    regions: Tensor | None,
+) -> Values:
+    """(metrics, B)"""
+    found = []
+    for metric in metrics:
+        same = "judges-the-explainer" in metric.method.claims  # what the maps explain; others ask for the probability
+        target = ClassScore(case.predicted[list(part)], of="logit" if same else "prob")
+        given = regions if "regions" in metric.method.given else None
+        told = measure(case.model, pixels, maps, metric, target, regions=given, method=call, seed=case.seed)
+        found.append(told.double().numpy())
+    return np.stack(found)
+
+
+def _control(method: object) -> bool:
+    return "control" in getattr(method, "claims", ())
+
+
+def mean(values: Values, seed: int) -> tuple[float, Interval | None]:
+    """The mean of what is there, and its interval over pictures."""
+    there = values[np.isfinite(values)]
+    return (float(there.mean()), bootstrap(there.tolist(), seed)) if len(there) else (float("nan"), None)
