@@ -534,11 +534,11 @@ def test_several_acceptable_classes(name, taught):
 )
 def test_a_perfect_map_scores_better_than_its_inverse(name):
     region = torch.zeros(1, 1, 16, dtype=torch.bool)
-    region[0, 0, [2, 3, 9, 14]] = True
-    weight = region[0, 0].float() * 3
+    region[0, 0, [9, 10, 12, 14]] = True
+    weight = region[0, 0].float() - 0.3  # all else speaks against the class
     model = linear([weight.tolist(), [0.0] * 16])
-    x = region[:, None].float() * 0.8 + 0.1
-    perfect = x[:, 0] * weight
+    x = region[:, None].float() * 0.4 + 0.5
+    perfect = (x[:, 0] * weight).clamp_min(0)
     scores = [
         float(measure(model, x, maps, name, ClassScore(0), regions=region))
         for maps in (perfect, perfect.max() - perfect)

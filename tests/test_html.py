@@ -119,6 +119,7 @@ def by_hand() -> Report:
         "case": "0123456789abcdef",
         "signed": True,
         "seed": 7,
+        "asked": "auto",
         "budget": 60.0,
         "method": "grad-cam(layer=blocks.6)",
         "model": {
