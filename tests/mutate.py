@@ -28,7 +28,8 @@ ROOT = Path(__file__).resolve().parent.parent
 TESTS = [str(f.relative_to(ROOT)) for f in sorted((ROOT / "tests").glob("test_values*.py"))]
 TESTS += ["tests/test_contract.py", "tests/test_checks.py", "tests/test_mended.py", "tests/test_features.py"]
 TESTS += ["tests/test_draw.py", "tests/test_collecting.py", "tests/test_splits.py", "tests/test_datacheck.py"]
-TESTS += ["tests/test_training.py", "tests/test_layertable.py", "tests/test_tuning.py"]
+TESTS += ["tests/test_training.py", "tests/test_layertable.py", "tests/test_tuning.py", "tests/test_testimony.py"]
+TESTS += ["tests/test_repeating.py", "tests/test_trust.py", "tests/test_shortcuts.py"]
 # whose every method must be in the tables
 KINDS = ("explainers", "attacks", "metrics", "checks", "features", "augmentations", "networks")
 LIMIT = 180  # seconds; what takes longer hangs, and is caught

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from clearsight.runner import Attacked, Explanation, attack, explain, measure
     from clearsight.seeing import features
     from clearsight.targets import Become, ClassScore, Margin, Misclassify
+    from clearsight.testimony import Examined, examine
 
 _HOME = {
     "auditing": ("audit",),
@@ -42,6 +43,7 @@ _HOME = {
     "runner": ("Attacked", "Explanation", "attack", "explain", "measure"),
     "seeing": ("features",),
     "targets": ("Become", "ClassScore", "Margin", "Misclassify"),
+    "testimony": ("Examined", "examine"),
     "learning.training": ("train",),
     "learning.tuning": ("tune",),
 }
@@ -52,6 +54,7 @@ __all__ = [
     "Case",
     "ClassScore",
     "Classifier",
+    "Examined",
     "Explanation",
     "Finding",
     "Margin",
@@ -63,6 +66,7 @@ __all__ = [
     "attack",
     "audit",
     "catalogue",
+    "examine",
     "explain",
     "features",
     "folder",

@@ -17,6 +17,7 @@ from clearsight.data import Pictures, open_data
 from clearsight.errors import Refused, nearest
 from clearsight.findings import Figure, Finding
 from clearsight.inspection.inspecting import inspect
+from clearsight.learning.recipe import AT_RANDOM, labels_at_random
 from clearsight.methods import Call, catalogue, parse, split_calls
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def noted(pictures: Pictures, model: Classifier) -> Pictures:
             f"an audit asks which one class a picture shows, and this model's outputs are {model.scores}: explain it "
             "picture by picture with clearsight explain"
         )
-    notes = []
+    random = model.source and labels_at_random(Path(model.source))
+    notes = [f"The model was {AT_RANDOM}."] if random else []
     for problem in inspect(model, apart=False).problems:
         if "probabilities" in problem.what:
             raise Refused(f"{problem.what}: {problem.mend}")

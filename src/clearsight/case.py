@@ -36,6 +36,9 @@ class Case:
     budget: seconds for the whole audit, None without a limit.  method: the explainer that the checks use; "auto" is
     grad-cam where the network has feature maps for it, else integrated-gradients.  model_words, data_words: the options
     with which the command line loaded the model and the data, for the commands that a report quotes.
+
+    What checks leave for others: doubted, why the maps are no evidence; chosen, the explainer that one of them chose;
+    mapped, for each check that asked for maps what was chosen by then.
     """
 
     def __init__(
@@ -62,6 +65,9 @@ class Case:
             pass
         self.model_words, self.data_words = tuple(model_words), tuple(data_words)
         self._truth = truth(data, model)  # already here: a class that the model does not know is refused at once
+        self.doubted = ""
+        self.chosen = ""
+        self.mapped: dict[str, str] = {}
         self.doing = "reading"
         self.deadline: float | None = None
         self._cache: dict[int, Tensor] = {}
@@ -244,10 +250,11 @@ class Case:
 
     def use(self, call: Call) -> None:
         """From here on the checks use this explainer."""
-        self.method = call
+        self.method, self.chosen = call, str(call)
 
     def maps(self, rows: Sequence[int], x: Tensor) -> Tensor:
         """Why the top class: the maps (B, *S) of the case's method for its logit; each is computed once."""
+        self.mapped[self.doing] = self.chosen
         todo = [j for j, i in enumerate(rows) if (str(self.method), i) not in self._maps]
         if todo:
             top = ClassScore(self.predicted[[rows[j] for j in todo]])

@@ -288,6 +288,37 @@ def scatter(groups: Sequence[Group], *, rest: Group | None = None) -> bytes:
     return _svg(draw, 6.4, 5.6)
 
 
+@dataclass(frozen=True)
+class Cross:
+    """A dot at two shares, with the 95 % interval of each."""
+
+    x: float
+    y: float
+    wide: tuple[float, float]
+    high: tuple[float, float]
+
+
+def plane(dots: Sequence[Cross], *, xlabel: str, ylabel: str) -> bytes:
+    """Two shares of each, both from 0 to 100 % at the same scale, so that how far they lie apart can be compared."""
+
+    def draw(ax: Axes) -> None:
+        for i, dot in enumerate(dots):
+            name = "its 95 % intervals" if i == 0 else None
+            ax.plot(dot.wide, (dot.y, dot.y), color=GREY, linewidth=1.0, alpha=0.35, label=name)
+            ax.plot((dot.x, dot.x), dot.high, color=GREY, linewidth=1.0, alpha=0.35)
+        x, y = [dot.x for dot in dots], [dot.y for dot in dots]
+        ax.scatter(x, y, s=38, color=ACCENT, alpha=0.75, linewidths=0, label="a run", zorder=3)
+        for axis, limits in ((ax.xaxis, ax.set_xlim), (ax.yaxis, ax.set_ylim)):
+            limits(-0.02, 1.02)
+            axis.set_major_formatter(_SHARES)
+        ax.set_aspect("equal")
+        ax.set_xlabel(xlabel)
+        ax.set_ylabel(ylabel)
+        _legend(ax)
+
+    return _svg(draw, 5.4, 5.6)
+
+
 # Mid-tones after Okabe and Ito 2008, which the colour-blind can tell apart, each with a shape of its own
 _KINDS = (
     ("#2b83b5", "o"), ("#d0750c", "s"), ("#1a9274", "^"), ("#b8639a", "D"), ("#b39b00", "v"), ("#b04a3a", "P"),

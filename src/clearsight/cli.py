@@ -224,6 +224,7 @@ def audit(
 
 def _earlier(folder: Path, case: Any) -> tuple[dict[str, Any], float]:
     """The findings that an audit of the same case, stopped before its end, left in this folder."""
+    from clearsight.checks.believe import doubt
     from clearsight.methods import parse
     from clearsight.report import Report
 
@@ -244,6 +245,7 @@ def _earlier(folder: Path, case: Any) -> tuple[dict[str, Any], float]:
         raise Refused(f"{folder} holds a stopped audit of another {other}: name a new folder with -o")
     if case.asked == "auto" and old.facts["method"]:
         case.use(parse(old.facts["method"], "explainers"))  # what that audit chose
+    case.doubted = next((doubt(case, f) for f in old.findings if f.name == "believe"), "")
     return {f.check: f for f in old.findings if f.verdict != "error"}, float(old.facts["seconds"])
 
 
@@ -262,12 +264,18 @@ def explain(
     output: Output = None,
     scores: Scores = None,
     trust: Trust = False,
+    no_tests: Annotated[bool, typer.Option("--no-tests", help="Only draw the maps, which is quicker.")] = False,
     seed: Seed = 0,
     device: Device = "auto",
     json_: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Draw heatmaps side by side for pictures, and save the raw maps as .npz."""
+    """Draw heatmaps side by side for pictures, test each, and save the raw maps as .npz.
+
+    A map that fails a test on its picture is drawn in grey: it must beat maps that know nothing of the model, change
+    with the network's parameters and, where it should, be complete. For that every explainer is run again, on a network
+    with random parameters: slow ones take twice as long, up to six times where that map is alike.
+    """
     from clearsight.data import open_each
     from clearsight.explaining import explain_pictures
     from clearsight.runs import new_run
@@ -278,7 +286,14 @@ def explain(
     data = open_each(places, boxes=boxes, masks=masks)
     with progress(quiet or json_) as tell:
         rows = explain_pictures(
-            classifier, data, method or [], target, lambda: new_run("explain", out), seed=seed, progress=tell
+            classifier,
+            data,
+            method or [],
+            target,
+            lambda: new_run("explain", out),
+            seed=seed,
+            tests=not no_tests,
+            progress=tell,
         )
     _tell(rows, json_, quiet)
 
@@ -500,6 +515,9 @@ def train(
     folds: Annotated[
         int | None, typer.Option(min=2, help="Cross-validate: so many models, each judged on a part.")
     ] = None,
+    repeat: Annotated[
+        int | None, typer.Option(min=2, help="The same recipe and split so many times, from other seeds.")
+    ] = None,
     label_column: LabelColumn = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read pictures; 0: none but this one.")] = 0,
     device: Device = "auto",
@@ -510,19 +528,24 @@ def train(
     """Train a classifier on a folder of pictures: a model folder that every other command takes.
 
     Without options a pretrained network is fine-tuned, or a small one is trained where the pictures are small; what is
-    chosen is said, with the reason. A run that was stopped goes on with --resume as if nothing had happened.
+    chosen is said, with the reason. A run that was stopped goes on with --resume as if nothing had happened; folds and
+    repeats go on by themselves.
     """
     from clearsight.data import ALL
-    from clearsight.learning.folding import cross_validate, lines, summary
+    from clearsight.learning import folding, repeating
     from clearsight.learning.trainfolder import METRICS, first, place, same_recipe
     from clearsight.learning.training import train as run
     from clearsight.runs import new_run
     from clearsight.terminal import progress
 
     asked = Recipe(**recipe)
+    if repeat and (folds or resume):
+        why = "folds are other pictures, repeats the same" if folds else "the same command goes on by itself"
+        raise Refused(f"--repeat with {'--folds' if folds else '--resume'}: {why}; leave one of them out")
     pictures = _open(data, None, None, None if data == "demo" else ALL, label_column, None)
-    folder = new_run("folds", out, holds="fold-1") if folds else place(out, resume)
-    if resume and not folds:
+    several = "folds" if folds else "repeat" if repeat else ""
+    folder = new_run(several, out, holds="fold-1" if folds else "run-1") if several else place(out, resume)
+    if resume and not several:
         same_recipe(folder, {name: value for name, value in recipe.items() if _typed(context, name)})
     silent = quiet or json_ or not first()
     say = _say(silent)
@@ -530,7 +553,10 @@ def train(
         how: dict[str, Any] = {"device": device, "workers": workers, "progress": tell, "say": say}
         try:
             if folds:
-                for _, epoch in cross_validate(pictures, asked, folds, folder, **how):
+                for _, epoch in folding.cross_validate(pictures, asked, folds, folder, **how):
+                    say(epoch.line())
+            elif repeat:
+                for _, epoch in repeating.repeat(pictures, asked, repeat, folder, **how):
                     say(epoch.line())
             else:
                 for epoch in run(pictures, asked, folder, resume=resume, **how):
@@ -540,13 +566,16 @@ def train(
                 folder.rmdir()
             raise
         except KeyboardInterrupt:
-            on = f"-o {folder}{'' if folds else ' --resume'}"
+            on = f"-o {folder}{'' if several else ' --resume'}"
             raise Refused(f"stopped; the same command with {on} goes on") from None
     if not first():
         return
     if folds:
-        told = summary(folder, folds)
-        _tell({**told, "lines": lines(told, folder)}, json_, quiet)
+        told = folding.summary(folder, folds)
+        _tell({**told, "lines": folding.lines(told, folder)}, json_, quiet)
+    elif repeat:
+        told = repeating.summary(folder, repeat)
+        _tell({**told, "lines": repeating.lines(told, folder)}, json_, quiet)
     elif json_:
         print((folder / METRICS).read_text(encoding="utf-8"), end="")
     elif quiet:
@@ -558,6 +587,75 @@ def train(
         from clearsight.sheet import print_sheet
 
         print_sheet(Report.read(folder), Console(), folder)
+
+
+@app.command()
+def compare(
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN...", help="Folders of models, of audits, or of train --repeat; or a MODEL."),
+    ],
+    data: Annotated[
+        str | None, typer.Option(help=f"{_DATA}; by default the test pictures of the models' own split.csv.")
+    ] = None,
+    out: Out = None,
+    only: Annotated[str | None, typer.Option(help='Checks to run: "accuracy, robustness(steps=40)".')] = None,
+    method: Annotated[str, typer.Option("-m", "--method", help="The explainer that the checks use.")] = "auto",
+    boxes: Boxes = None,
+    masks: Masks = None,
+    split: Split = None,
+    label_column: LabelColumn = None,
+    classes: Classes = None,
+    trust: Trust = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show what equal accuracy hides: how accuracy and reasons of several runs lie, and how alike their maps are.
+
+    Models are audited by accuracy and trustworthiness, audits are taken as they are. Trust needs --boxes or --masks;
+    how alike the maps of two runs are does not.
+    """
+    from clearsight.comparing import compare as run
+    from clearsight.runs import new_run
+    from clearsight.terminal import progress
+
+    folder = new_run("compare", out)
+    with progress(quiet or json_) as tell:
+        try:
+            report = run(
+                words,
+                data,
+                boxes=boxes,
+                masks=masks,
+                split=split,
+                label_column=label_column,
+                classes=classes,
+                only=only,
+                method=method,
+                seed=seed,
+                device=device,
+                trust=trust,
+                command=_command(),
+                progress=tell,
+            )
+        except Refused:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+            raise
+    report.save(folder)
+    if json_:
+        print(report.json(), end="")
+    elif quiet:
+        print(folder / "report.html")
+    else:
+        from rich.console import Console
+
+        from clearsight.sheet import print_sheet
+
+        print_sheet(report, Console(), folder)
+    raise typer.Exit(report.status)
 
 
 @app.command()
@@ -716,6 +814,32 @@ def data_collect(
             say=_say(quiet or json_),
         )
     _tell({**found.as_dict(), "lines": found.lines()}, json_, quiet)
+
+
+@app.command()
+def demo(
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="shortcut: a model that is right for the wrong reason.")],
+    out: Out = None,
+    seed: Seed = 0,
+    json_: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show on digits that come with scikit-learn what an audit finds: shortcut.
+
+    One recipe is trained on digits with a mark that gives the class away, and on the same digits without it. Both
+    models are right on nearly all test pictures of their kind; the audits say which of them looks at the mark.
+    """
+    from clearsight.demonstrating import shortcut
+    from clearsight.errors import nearest
+    from clearsight.runs import new_run
+    from clearsight.terminal import progress
+
+    if what != "shortcut":
+        raise Refused(f"demo {what!r}: {nearest(what, ['shortcut'])}")
+    folder = new_run("demo", out, holds="audit-marked")
+    with progress(quiet or json_) as tell:
+        told = shortcut(folder, seed=seed, progress=tell, say=_say(quiet or json_))
+    _tell(told, json_, quiet)
 
 
 @app.command()

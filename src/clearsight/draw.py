@@ -3,6 +3,7 @@
 One language everywhere: orange speaks for the class, purple against it, and the photo below is grey, so that colour
 means nothing else.  Both are inks on a pale photo: the stronger, the darker, which holds in a grey print and for the
 colour-blind too.  Zero is transparent; full ink is the 99.5th percentile of the map's absolute values, per picture.
+A map that is no evidence, because it fails a test, is drawn in grey.
 """
 
 from __future__ import annotations
@@ -30,17 +31,26 @@ from clearsight.methods import write_value
 
 if TYPE_CHECKING:
     from clearsight.runner import Attacked, Explanation
+    from clearsight.testimony import Examined
 
 FOR = ("#d95f02", "#943400")  # faint and full ink
 AGAINST = ("#7a5fb5", "#3a0072")
+GREY = ("#9c9c9c", "#3c3c3c")  # for and against alike
 PERCENTILE = 99.5
 SIDE = 224  # the short side of a picture is at least about this
 LONGEST = 4096
 BESIDE = 5  # methods stand beside a picture; further ones in the rows below
 PALEST, OPAQUE = 0.6, 0.92  # black in the pale photo; opacity of full ink
+PALER = 0.84  # black in the photo below a grey map, so that the map is told from it
 SCALE_WORDS = f"Full ink is the {PERCENTILE}th percentile of the raw map's absolute values, in each picture by itself."
 
+GREY_WORDS = "drawn in grey"  # in the caption of every grey map that stands by itself
+
 _LEGEND_PAPER = 0.9
+_TESTED = (
+    "Tests are of one picture and say nothing of others: wins are of the metrics road, insertion and deletion against "
+    "maps that know nothing of the model, and a map like those of networks with random parameters shows nothing learnt."
+)
 
 Pixels = npt.NDArray[np.float64]
 Tile = tuple[Image.Image | None, str]  # a picture (or none) and its caption; the caption's first line is set bold
@@ -50,12 +60,19 @@ Tile = tuple[Image.Image | None, str]  # a picture (or none) and its caption; th
 
 
 def overlay(
-    x: Tensor, heat: Tensor, *, signed: bool, region: Tensor | None = None, full: float | None = None
+    x: Tensor,
+    heat: Tensor,
+    *,
+    signed: bool,
+    region: Tensor | None = None,
+    full: float | None = None,
+    grey: bool = False,
 ) -> Image.Image:
     """A map over its picture: x (C, *S) in [0, 1], heat (*S) raw, region (*S) bool outlined.
 
     signed: purple where the map is negative; else only what speaks for the class is drawn.  full: the absolute value
-    drawn with full ink, where several maps are to share a scale.  A map of zeros leaves the plain pale photo.
+    drawn with full ink, where several maps are to share a scale.  grey: without colours, so that for and against look
+    alike.  A map of zeros leaves the plain pale photo.
     Sequences (C, L) are drawn as a line with bars below, clips (C, T, H, W) as a strip of frames.
     """
     if heat.shape != x.shape[1:]:
@@ -65,10 +82,11 @@ def overlay(
     values = heat.detach().cpu().double().numpy()
     strength = np.clip(values / ((full_ink(heat) if full is None else full) or 1), -1 if signed else 0, 1)
     if x.dim() == 2:
-        return _sequence(_array(x), strength, region)
+        return _sequence(_array(x), strength, region, grey)
     x, strength, region = _frames(x), _flat(strength), None if region is None else _frames(region[None])[0]
-    grey = PALEST + (1 - PALEST) * _grey(_array(x))
-    return _outlined(_image(ink(grey, strength)), region)
+    palest = PALER if grey else PALEST
+    paper = palest + (1 - palest) * _grey(_array(x))
+    return _outlined(_image(ink(paper, strength, grey)), region)
 
 
 def photo(x: Tensor, region: Tensor | None = None) -> Image.Image:
@@ -101,18 +119,19 @@ def full_ink(heat: Tensor) -> float:
     return float(np.percentile(values, PERCENTILE)) or float(values.max())
 
 
-def ink(paper: Pixels, strength: Pixels) -> Pixels:
-    """paper (...) grey in [0, 1], strength (...) in [-1, 1] -> (..., 3) in [0, 1]."""
+def ink(paper: Pixels, strength: Pixels, grey: bool = False) -> Pixels:
+    """paper (...) grey in [0, 1], strength (...) in [-1, 1] -> (..., 3) in [0, 1]; grey: for and against alike."""
     s = np.abs(strength)[..., None]
-    faint, full = (np.where(strength[..., None] < 0, _rgb(AGAINST[i]), _rgb(FOR[i])) for i in (0, 1))
+    pro, con = (GREY, GREY) if grey else (FOR, AGAINST)
+    faint, full = (np.where(strength[..., None] < 0, _rgb(con[i]), _rgb(pro[i])) for i in (0, 1))
     inked: Pixels = (1 - OPAQUE * s) * paper[..., None] + OPAQUE * s * (faint + (full - faint) * s)
     return inked
 
 
-def scale_colours(signed: bool, steps: int = 16) -> list[str]:
+def scale_colours(signed: bool, steps: int = 16, grey: bool = False) -> list[str]:
     """The scale's colours on pale paper, for a legend: from full ink against (where signed) to full ink for."""
     strength = np.linspace(-1 if signed else 0, 1, steps + 1)
-    rows = (ink(np.full(len(strength), _LEGEND_PAPER), strength) * 255).round().astype(int).tolist()
+    rows = (ink(np.full(len(strength), _LEGEND_PAPER), strength, grey) * 255).round().astype(int).tolist()
     return [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in rows]
 
 
@@ -185,7 +204,7 @@ def _outlined(image: Image.Image, region: Tensor | None) -> Image.Image:
     return Image.fromarray(a)
 
 
-def _sequence(x: Pixels, strength: Pixels | None, region: Tensor | None) -> Image.Image:
+def _sequence(x: Pixels, strength: Pixels | None, region: Tensor | None, grey: bool = False) -> Image.Image:
     """x (C, L): one grey line per channel; below it a bar per step, up and orange for, down and purple against."""
     length = x.shape[1]
     step = max(1, min(math.ceil(2 * SIDE / length), LONGEST // length))
@@ -201,7 +220,7 @@ def _sequence(x: Pixels, strength: Pixels | None, region: Tensor | None) -> Imag
         pen.line(points, fill=("#222222", "#777777", "#aaaaaa")[k % 3], width=2)
     if strength is not None:
         zero, tall = 172, 44
-        colours = (ink(np.ones(length), strength) * 255).round().astype(int)
+        colours = (ink(np.ones(length), strength, grey) * 255).round().astype(int)
         for i, s in enumerate(strength):
             top, bottom = sorted((zero, zero - round(tall * float(s))))
             if top != bottom:
@@ -250,28 +269,40 @@ def _fits(text: str, font: ImageFont.FreeTypeFont, width: int, end: str) -> int:
     return max(1, bisect.bisect_right(range(1, len(text) + 1), width, key=wide))
 
 
-def scale_bar(signed: bool, width: int = 520) -> Image.Image:
-    """What the inks mean: from full ink against the class (where signed) over nothing to full ink for it."""
+def scale_bar(signed: bool, width: int = 520, *, grey: bool = False) -> Image.Image:
+    """What the inks mean: from full ink against the class (where signed) over nothing to full ink for it.
+
+    grey: of maps that fail a test; where signed, they show how strong, not which way.
+    """
     pad, tall, font = 8, 22, _font(_SMALL)
     image = Image.new("RGB", (width + 2 * pad, 56), "white")
-    strength = np.tile(np.linspace(-1 if signed else 0, 1, width), (tall, 1))
-    bar = ink(np.full(strength.shape, _LEGEND_PAPER), strength)
+    two = signed and not grey
+    strength = np.tile(np.linspace(-1 if two else 0, 1, width), (tall, 1))
+    bar = ink(np.full(strength.shape, _LEGEND_PAPER), strength, grey)
     image.paste(Image.fromarray((bar * 255).round().astype(np.uint8)), (pad, 0))
     pen = ImageDraw.Draw(image)
     pen.rectangle((pad, 0, pad + width - 1, tall), outline="#888888")
-    words = [(pad, "against the class", "la"), (pad + width // 2, "0", "ma")] if signed else [(pad, "0", "la")]
-    for at, word, anchor in [*words, (pad + width, "for the class", "ra")]:
+    words = [(pad, "against the class", "la"), (pad + width // 2, "0", "ma")] if two else [(pad, "0", "la")]
+    if grey:
+        words.append((pad + width // 2, "a map that fails a test", "ma"))
+    most = "for or against" if signed and grey else "for the class"
+    for at, word, anchor in [*words, (pad + width, most, "ra")]:
         pen.text((at, tall + 8), word, fill="#222222", font=font, anchor=anchor)
     return image
 
 
 def sheet(
-    rows: Sequence[Sequence[Tile]], *, title: str = "", signed: bool | None = None, note: str = ""
+    rows: Sequence[Sequence[Tile]],
+    *,
+    title: str = "",
+    signed: bool | None = None,
+    grey: bool | None = None,
+    note: str = "",
 ) -> Image.Image:
-    """Rows of (picture, caption) as one picture with a title, a scale bar and a note.
+    """Rows of (picture, caption) as one picture with a title, scale bars and a note.
 
-    signed: which scale bar; None for none.  Captions are wrapped to their picture and cut with an ellipsis after two
-    lines for each of theirs.  A tile without a picture leaves its place empty.
+    signed: which scale bar; None for none; grey: likewise, of the maps in grey.  Captions are wrapped to their picture
+    and cut with an ellipsis after two lines for each of theirs.  A tile without a picture leaves its place empty.
     """
     if not rows or not any(image for row in rows for image, _ in row):
         raise Refused("a sheet needs at least one picture")
@@ -284,10 +315,11 @@ def sheet(
     high = [max([0, *(image.height for image, _ in row if image)]) for row in grid]
     deep = [line * max(map(len, row)) + 12 for row in words]
     heading = wrapped(title, _font(30, True), width - 2 * margin)
-    room = width - 2 * margin - (580 if signed is not None and width > 1100 else 0)
-    notes = wrapped(note, _font(_SMALL), room, most=4)
-    beside = signed is not None and room < width - 2 * margin
-    foot = max(64 * (signed is not None), 26 * len(notes)) if beside else 64 * (signed is not None) + 26 * len(notes)
+    bars = [scale_bar(sign, grey=is_grey) for sign, is_grey in ((signed, False), (grey, True)) if sign is not None]
+    room = width - 2 * margin - (580 if bars and width > 1100 else 0)
+    notes = wrapped(note, _font(_SMALL), room, most=6)
+    beside, tall = room < width - 2 * margin, 64 * len(bars)
+    foot = max(tall, 26 * len(notes)) if beside else tall + 26 * len(notes)
     top = margin + 44 * len(heading)
     image = Image.new("RGB", (width, top + sum(high) + sum(deep) + gap * len(grid) + foot + margin), "white")
     pen = ImageDraw.Draw(image)
@@ -303,10 +335,10 @@ def sheet(
                 pen.text((left, y + height + 10 + line * i), text, fill="#111111", font=_font(_TEXT, bold))
             left += wide[c] + gap
         y += height + depth + gap
-    if signed is not None:
-        image.paste(scale_bar(signed), (margin - 8, y))
+    for i, bar in enumerate(bars):
+        image.paste(bar, (margin - 8, y + 64 * i))
     for i, text in enumerate(notes):
-        at = (margin + 580 if beside else margin, y + 26 * i + (64 if signed is not None and not beside else 0))
+        at = (margin + 580 if beside else margin, y + 26 * i + (0 if beside else tall))
         pen.text(at, text, fill="#444444", font=_font(_SMALL))
     return image
 
@@ -324,6 +356,7 @@ def explanation_sheet(
     names: Sequence[str] = (),
     probabilities: Sequence[float] | Tensor | None = None,
     regions: Tensor | None = None,
+    tests: Sequence[Sequence[Examined]] = (),
     title: str = "",
 ) -> Image.Image:
     """The picture and what each method makes of it, side by side; a row for each picture and target.
@@ -332,7 +365,8 @@ def explanation_sheet(
 
     found: one Explanation per method, all of the same pictures and targets in the same order (a picture that is asked
     about for three classes stands there three times).  names (B): what to call the pictures; probabilities (B): of the
-    class each row asks about; regions (B, *S) bool: outlined on every picture.
+    class each row asks about; regions (B, *S) bool: outlined on every picture; tests: as ``examine`` gives them for
+    found; their words stand under the maps, and those that fail are drawn in grey.
     """
     if not found or any(e.maps.shape != found[0].maps.shape for e in found):
         raise Refused("a sheet of explanations needs at least one, and all of the same pictures")
@@ -343,12 +377,25 @@ def explanation_sheet(
         name = names[i] if names else f"picture {i + 1}"
         seen = f"{name}\n{' × '.join(map(str, reversed(x.shape[1:])))} pixels as the model sees it"
         picture: Tile = (photo(x, region), seen)
-        tiles = [(overlay(x, e.maps[i], signed=e.signed, region=region), _told(e, i, probabilities)) for e in found]
+        told: list[Examined | None] = [each[i] for each in tests] or [None] * len(found)
+        tiles = [
+            (
+                overlay(x, e.maps[i], signed=e.signed, region=region, grey=bool(t and t.failed)),
+                "\n".join([_told(e, i, probabilities), *(t.lines() if t else ())]),
+            )
+            for e, t in zip(found, told, strict=True)
+        ]
         starts = range(0, len(tiles), BESIDE)
         rows += [[(None, "") if start else picture, *tiles[start : start + BESIDE]] for start in starts]
     outline = " The double line is the annotated object." if regions is not None else ""
-    note = f"{SCALE_WORDS}{outline} Model {first.model}, weights {first.fingerprint}, seed {first.seed}."
-    return sheet(rows, title=title, signed=any(e.signed for e in found), note=note)
+    note = f"{SCALE_WORDS}{outline} {_TESTED if tests else ''}"
+    note = f"{note.rstrip()} Model {first.model}, weights {first.fingerprint}, seed {first.seed}."
+    failed = [[bool(t.failed) for t in each] for each in tests] or [[False]] * len(found)
+    colour = [e.signed for e, bad in zip(found, failed, strict=True) if not all(bad)]
+    greys = [e.signed for e, bad in zip(found, failed, strict=True) if any(bad)]
+    return sheet(
+        rows, title=title, signed=any(colour) if colour else None, grey=any(greys) if greys else None, note=note
+    )
 
 
 def _told(e: Explanation, i: int, probabilities: Sequence[float] | Tensor | None) -> str:

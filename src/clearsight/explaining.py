@@ -1,4 +1,4 @@
-"""What `clearsight explain` does: heatmaps side by side as a PNG, and the raw maps as .npz, for each picture."""
+"""What `clearsight explain` does: tested heatmaps side by side as a PNG, and the raw maps as .npz, for each picture."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from clearsight.pictures import open_picture, to_pixels
 from clearsight.receipts import SHARE
 from clearsight.runner import Explanation, explain, scores
 from clearsight.targets import ClassScore, Margin, Of, Target
+from clearsight.testimony import FAR, Examined, examine
 
-FAR = 0.1  # of the target's difference missing or too much: said beside the number
 DEFAULT = ("grad-cam", "integrated-gradients")
 
 
@@ -35,11 +35,13 @@ def explain_pictures(
     folder: Callable[[], Path],
     *,
     seed: int = 0,
+    tests: bool = True,
     progress: Progress,
 ) -> dict[str, Any]:
     """Explain every picture by every method; results go into the folder that ``folder()`` makes when there is one.
 
-    target: a class, "top1", "top3", ..., or "a rather than b".  Pictures that cannot be read are named and left out;
+    target: a class, "top1", "top3", ..., or "a rather than b".  tests: each map is tested on its picture, and drawn in
+    grey where it fails (see testimony.examine).  Pictures that cannot be read are named and left out;
     it is an error if that leaves none; so are methods that the network refuses.
     """
     calls = [parse(m, "explainers") for m in methods or DEFAULT]
@@ -62,6 +64,7 @@ def explain_pictures(
             logits = scores(model, x)
         question, rows, chances = ask(model, target, logits)
         found, refused = _run(model, x.expand(rows, *x.shape[1:]), calls, question, seed)
+        tested = examine(model, found) if tests else []
         where = where or folder()
         regions = region_mask(picture.regions, image.size, model.preprocess) if picture.regions else None
         drawn = explanation_sheet(
@@ -69,6 +72,7 @@ def explain_pictures(
             names=[picture.name] * rows,
             probabilities=chances,
             regions=None if regions is None else regions.expand(rows, *regions.shape),
+            tests=tested,
         )
         sheet = write_whole(where / f"{stem}.png", png(drawn))
         maps = [
@@ -80,14 +84,18 @@ def explain_pictures(
                 "backwards": e.backwards,
                 "seconds": round(e.seconds, 3),
                 "receipts": {k: v.tolist() for k, v in e.receipts.items()},
+                "tests": [t.as_dict() for t in told_by] if tests else None,
             }
-            for n, e in zip(_file_names(e.method for e in found), found, strict=True)
+            for n, e, told_by in zip(
+                _file_names(e.method for e in found), found, tested or [()] * len(found), strict=True
+            )
         ]
         answers = top(model, logits[0], 3)
         told.append({"picture": picture.name, "sheet": str(sheet), "answers": answers, "maps": maps})
         said = ", ".join(map(_say, answers))
         lines += [f"{picture.name}: {said}", *(f"  left out: {r}" for r in refused)]
         lines += [f"  {e.method}: {name} {_list(v)}{_far(name, v)}" for e in found for name, v in e.receipts.items()]
+        lines += [line for e, each in zip(found, tested, strict=False) for line in _tests(e, each)]
         lines.append(f"  {sheet}")
     progress("explaining", total, total)
     lines = [*(f"left out {b['file']}: {b['reason']}" for b in broken), *lines]
@@ -162,6 +170,12 @@ def _list(values: Tensor) -> str:
 
 def _far(name: str, values: Tensor) -> str:
     return " (far from complete)" if name == SHARE and bool((values.abs() > FAR).any()) else ""
+
+
+def _tests(e: Explanation, tests: Sequence[Examined]) -> list[str]:
+    """A line for each question: what the map's tests on this picture came to."""
+    asked = [f"{e.method}, {q}" for q in e.questions()] if len(tests) > 1 else [e.method]
+    return [f"  {a}: {'; '.join(t.lines())}" for a, t in zip(asked, tests, strict=True)]
 
 
 def _file_names(methods: Iterable[str]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from importlib import resources
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from clearsight.draw import SCALE_WORDS, data_uri, scale_colours
+from clearsight.draw import GREY_WORDS, SCALE_WORDS, data_uri, scale_colours
 from clearsight.findings import Cell, Figure, Finding, Table
 from clearsight.report import Report, show, show_interval
 from clearsight.sheet import WORDS
@@ -51,6 +51,8 @@ def render(report: Report) -> str:
         show_interval=show_interval,
         interval_bar=interval_bar,
         has_maps=has_maps,
+        in_grey=in_grey,
+        any_grey=any(map(in_grey, report.findings)),
         columns=columns,
         broken=broken_table(report),
         environment=", ".join(f"{k} {v}" for k, v in report.facts["environment"].items()),
@@ -101,6 +103,11 @@ def interval_bar(f: Finding) -> Markup:
 def has_maps(f: Finding) -> bool:
     """Is some of the evidence a map?  Then the scale stands beside it."""
     return any(e.command.startswith("clearsight explain ") for e in f.evidence)
+
+
+def in_grey(f: Finding) -> bool:
+    """Are its maps drawn in grey, because they are no evidence?"""
+    return any(GREY_WORDS in e.figure.caption for e in f.evidence)
 
 
 def columns(table: Table) -> list[tuple[str, bool]]:
@@ -184,7 +191,8 @@ def anchors(names: Iterable[str]) -> list[str]:
 
 def scale_css() -> str:
     """The colour scale as the pictures have it, from full ink against the class to full ink for it."""
-    stops: Mapping[str, str] = {kind: ", ".join(scale_colours(kind == "signed")) for kind in ("signed", "unsigned")}
+    kinds = {"signed": (True, False), "unsigned": (False, False), "doubted": (False, True)}
+    stops: Mapping[str, str] = {k: ", ".join(scale_colours(sign, grey=grey)) for k, (sign, grey) in kinds.items()}
     return "".join(f"\n.scale.{k} {{ background: linear-gradient(to right, {v}); }}" for k, v in stops.items()) + "\n"
 
 

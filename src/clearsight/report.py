@@ -148,13 +148,15 @@ def evidence_command(case: Case, finding: Finding) -> str:
     """The command that makes this finding again."""
     if (case.model.source, str(case.data.root), *case.model_words, *case.data_words) == ("demo", "demo"):
         seed = f" --seed {case.seed}" if case.seed else ""
-        return f"clearsight audit --only {shlex.quote(finding.check)}{seed}{_method(case)}"
+        return f"clearsight audit --only {shlex.quote(finding.check)}{seed}{_method(case, finding)}"
     options = ("--only", finding.check, *case.model_words, *case.data_words)
-    return case.command("audit", str(case.data.root), *options) + _method(case)
+    return case.command("audit", str(case.data.root), *options) + _method(case, finding)
 
 
-def _method(case: Case) -> str:
-    return f" -m {shlex.quote(str(case.method))}" if case.asked != "auto" else ""
+def _method(case: Case, finding: Finding) -> str:
+    """The explainer, where one was asked for or the check drew maps by one that an earlier check had chosen."""
+    used = case.mapped.get(finding.name, "") if case.asked == "auto" else str(case.method)
+    return f" -m {shlex.quote(used)}" if used else ""
 
 
 def environment(device: str) -> dict[str, str]:

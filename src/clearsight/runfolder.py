@@ -179,12 +179,17 @@ def _is(model: Classifier, state: dict[str, Tensor], architecture: str, options:
 
 def trained_on(source: str, files: Sequence[Path]) -> list[int]:
     """Which of these files trained the model of a run folder, by its own table; none where source is no such folder."""
+    known = {os.path.realpath(file) for file, _ in lessons(source)}
+    return [i for i, file in enumerate(files) if os.path.realpath(file) in known]
+
+
+def lessons(source: str) -> list[tuple[Path, str]]:
+    """(file, label) of what trained the model of a run folder, by its table; none where source is no such folder."""
     table = Path(source) / SPLIT
     if not source or not table.is_file():
         return []
     try:
         _, rows = read_table(table)
-        known = {os.path.realpath(table.parent / row["file"]) for row in rows if row["split"] == "train"}
+        return [(table.parent / row["file"], row["label"]) for row in rows if row["split"] == "train"]
     except (Refused, KeyError):
         return []
-    return [i for i, file in enumerate(files) if os.path.realpath(file) in known]

@@ -46,19 +46,21 @@ def _telling(quiet: bool) -> Iterator[Report]:
 
 
 def _lines() -> Report:
-    """One line when something begins and, for long work, one every ten seconds with an estimate."""
+    """One line when something begins, or begins again, and, for long work, one every ten seconds with an estimate."""
     began: dict[str, float] = {}
     said: dict[str, float] = {}
+    last: dict[str, int] = {}
 
     def tell(what: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if what not in began:
+        if what not in began or done < last[what]:
             began[what] = said[what] = now
             print(f"{what}: {total} {'picture' if total == 1 else 'pictures'}", file=sys.stderr, flush=True)
         elif now - said[what] > 10 and done < total:
             said[what] = now
             left = (now - began[what]) / max(done, 1) * (total - done)
             print(f"{what}: {done} of {total}, about {left:.0f} s left", file=sys.stderr, flush=True)
+        last[what] = done
 
     return tell
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from PIL import Image
+from torch import Tensor
 
 from clearsight.case import Case
-from clearsight.draw import png
+from clearsight.draw import GREY_WORDS, overlay, png
 from clearsight.findings import Cell, Evidence, Figure, Finding, Table
 from clearsight.report import show
 from clearsight.statistics import Interval
@@ -62,15 +63,20 @@ def bounds(interval: Interval | None) -> dict[str, Cell]:
 def shown(
     case: Case, row: int, name: str, image: Image.Image, caption: str, facts: dict[str, Cell], command: str = ""
 ) -> Evidence:
-    """One picture of the data as evidence, with the command that draws its map again unless another is given."""
+    """One picture of the data as evidence, with the command that draws its map again unless another is given.
+
+    A map of an explainer that is not to be believed says so.
+    """
     picture = case.pictures[row].name
+    if case.doubted and not command:
+        caption = f"{caption}; {GREY_WORDS}, because {case.doubted}"
     figure = Figure(f"{name}.png", png(image), caption, f"{picture}: {caption}")
     return Evidence(picture, figure, facts, command or case.show(row))
 
 
-def signed(case: Case) -> bool:
-    """Do the maps of the case's method have a meaningful sign?"""
-    return case.signed
+def drawn(case: Case, x: Tensor, heat: Tensor, region: Tensor | None = None) -> Image.Image:
+    """A map (*S) of the case's method over its picture (C, *S), in grey where the method is not to be believed."""
+    return overlay(x, heat, signed=case.signed, region=region, grey=bool(case.doubted))
 
 
 def table(caption: str, rows: Sequence[dict[str, Cell]]) -> tuple[Table, ...]:

@@ -6,8 +6,8 @@ from collections import Counter, defaultdict
 
 from clearsight import charts
 from clearsight.case import Case
-from clearsight.checks._common import bounds, counted, share, shown, signed, span, table, unlabelled
-from clearsight.draw import overlay, photo
+from clearsight.checks._common import bounds, counted, drawn, share, shown, span, table, unlabelled
+from clearsight.draw import photo
 from clearsight.errors import Refused
 from clearsight.findings import Cell, Evidence, Figure, Finding
 from clearsight.methods import method
@@ -139,7 +139,7 @@ def _evidence(case: Case, wrong: list[int]) -> tuple[tuple[Evidence, ...], tuple
     notes: tuple[str, ...] = ()
     for rows, x in case.batches(wrong[:_EVIDENCE]):
         try:
-            images = [overlay(x[j], m, signed=signed(case)) for j, m in enumerate(case.maps(rows, x))]
+            images = [drawn(case, x[j], m) for j, m in enumerate(case.maps(rows, x))]
         except Refused as e:
             images, why, notes = (
                 [photo(p) for p in x],

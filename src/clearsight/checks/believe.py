@@ -15,12 +15,10 @@ from clearsight.findings import Cell, Evidence, Figure, Finding
 from clearsight.methods import Call, catalogue, method, parse, split_calls
 from clearsight.report import show
 from clearsight.statistics import Interval
+from clearsight.testimony import CEILING, FAITHFUL, RANDOMISED
 from clearsight.tournament import Tournament, mean, play
 
-METRICS = (
-    "road(steps=2), insertion(steps=6), deletion(steps=6), relevance-mass, pointing-game, "
-    "parameter-randomisation(stages=1), max-sensitivity(samples=2), complexity"
-)
+METRICS = f"{FAITHFUL}, relevance-mass, pointing-game, {RANDOMISED}, max-sensitivity(samples=2), complexity"
 _EVIDENCE = 4
 
 
@@ -47,7 +45,7 @@ def believe(
     methods: str = "few-passes",
     metrics: str = METRICS,
     pictures: int = 8,
-    ceiling: float = 0.5,
+    ceiling: float = CEILING,
 ) -> Finding:
     """Which explainer is to be believed on this model?
 
@@ -56,9 +54,10 @@ def believe(
     matter to the network (all but those that judge the explainer, the map alone or a region), the better map wins;
     value: the share that the winner wins against the control that does best against it, with a bootstrap interval over
     pictures; chance is a half.  Of those believed the one with the best mean place wins, and is what the other checks
-    use where no method was asked for.  pass: one is believed; fail: none can be; else warn.  methods: explainers with
-    commas between them, few-passes for those that cost little, or all; metrics: likewise.  ceiling: the highest mean
-    likeness that a map may keep to that of a network with random parameters.  pictures: at most so many, a seeded draw.
+    use where no method was asked for.  pass: one is believed; fail: none can be, and later checks draw their maps in
+    grey; else warn.  methods: explainers with commas between them, few-passes for those that cost little, or all;
+    metrics: likewise.  ceiling: the highest mean likeness that a map may keep to that of a network with random
+    parameters.  pictures: at most so many, a seeded draw.
     """
     calls = _asked(methods)
     judges = [parse(m, "metrics") for m in split_calls(metrics)]
@@ -76,7 +75,7 @@ def believe(
         case.use(call)
     n = len(played.rows)
     others = [j for j in judged if j is not best]
-    return Finding(
+    found = Finding(
         "pass" if believed else "fail" if all(_hopeless(j, ceiling) for j in judged) else "warn",
         _headline(played, best, believed, ceiling, n),
         quantity=f"duels won by {call.method.name}",
@@ -101,6 +100,18 @@ def believe(
         figures=_figure(played, judged, ceiling),
         evidence=_evidence(case, played, [*believed, *(j for j in judged if j not in believed)]),
     )
+    case.doubted = doubt(case, found)
+    return found
+
+
+def doubt(case: Case, found: Finding) -> str:
+    """Why the maps of later checks are no evidence, by what this check found: "" where they may be.
+
+    An explainer that was asked for and was not among those judged is not doubted.
+    """
+    judged = {row["explainer"] for t in found.tables[:1] for row in t.rows}
+    meant = case.asked == "auto" or str(case.method) in judged
+    return "no explainer can be believed on this model (check believe)" if found.verdict == "fail" and meant else ""
 
 
 def _asked(methods: str) -> list[Call]:

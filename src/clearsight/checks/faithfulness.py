@@ -10,8 +10,7 @@ from torch import Tensor
 
 from clearsight import charts, draws
 from clearsight.case import Case
-from clearsight.checks._common import bounds, counted, fewer, sampled, share, shown, signed, span, table
-from clearsight.draw import overlay
+from clearsight.checks._common import bounds, counted, drawn, fewer, sampled, share, shown, span, table
 from clearsight.errors import Refused
 from clearsight.findings import Cell, Evidence, Figure, Finding
 from clearsight.methods import method
@@ -185,6 +184,6 @@ def _evidence(case: Case, order: list[_Curves]) -> tuple[Evidence, ...]:
     for k, c in enumerate(order[:_EVIDENCE], 1):
         facts = _row(case, c)
         caption = f"{facts['said']}: gain {show(c.gain, '')} over a random order"
-        image = overlay(c.x, c.map, signed=signed(case))
+        image = drawn(case, c.x, c.map)
         out.append(shown(case, c.row, f"faithfulness-{k}", image, caption, facts))
     return tuple(out)

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from clearsight import charts
 from clearsight.case import Case
-from clearsight.checks._common import bounds, counted, fewer, sampled, share, shown, signed, span, table
-from clearsight.draw import overlay
+from clearsight.checks._common import bounds, counted, drawn, fewer, sampled, share, shown, span, table
 from clearsight.errors import Refused
 from clearsight.findings import Cell, Evidence, Figure, Finding
 from clearsight.methods import method
@@ -205,7 +204,7 @@ def _row(case: Case, s: _Seen) -> dict[str, Cell]:
 def _evidence(case: Case, order: list[_Seen]) -> tuple[Evidence, ...]:
     out = []
     for k, s in enumerate(order[:_EVIDENCE], 1):
-        image = overlay(s.x, s.map, signed=signed(case), region=s.region)
+        image = drawn(case, s.x, s.map, s.region)
         facts = _row(case, s)
         said = "nothing positive" if math.isnan(s.mass) else f"{share(s.mass)} on the object, chance {share(s.area)}"
         remark = f"; {s.remark}" if s.remark else f"; the answer is {facts['answer']}" if s.right is False else ""

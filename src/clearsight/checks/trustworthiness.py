@@ -10,8 +10,7 @@ from torch import Tensor
 
 from clearsight import draws
 from clearsight.case import Case
-from clearsight.checks._common import bounds, counted, fewer, sampled, share, shown, signed, span, table
-from clearsight.draw import overlay
+from clearsight.checks._common import bounds, counted, drawn, fewer, sampled, share, shown, span, table
 from clearsight.errors import Refused
 from clearsight.fill import Removal, instead, taken
 from clearsight.findings import Cell, Evidence, Finding
@@ -224,7 +223,7 @@ def _evidence(case: Case, order: list[_Judged]) -> tuple[Evidence, ...]:
     out = []
     for k, f in enumerate(order[:_EVIDENCE], 1):
         facts = _row(case, f)
-        image = overlay(f.x, f.map, signed=signed(case), region=f.region)
+        image = drawn(case, f.x, f.map, f.region)
         caption = f"{facts['said']}, {f.word}: {share(f.focus)} on the region, chance {share(f.area)}"
         out.append(shown(case, f.row, f"trustworthiness-{k}", image, caption, facts))
     return tuple(out)

@@ -10,7 +10,7 @@ from typing import Any
 from clearsight.checks._common import counted, share
 from clearsight.classifier import Classifier
 from clearsight.learning.portions import Portions
-from clearsight.learning.recipe import Recipe
+from clearsight.learning.recipe import AT_RANDOM, Recipe
 from clearsight.learning.splits import PARTS
 from clearsight.learning.transfer import Start
 
@@ -35,6 +35,7 @@ def card(
     lines = [
         f"# {folder.name}: {counted(len(data.labels), 'class', 'classes')} by {start.architecture.partition('(')[0]}",
         "",
+        *([f"**This model was {AT_RANDOM}.**", ""] if recipe.random_labels else []),
         f"- Network: {start.architecture}, {parameters:,} parameters, begun with {begun}",
         f"- Input: {model.preprocess.channels} x {size} pixels; what is done to a picture stands in config.json",
         f"- Classes: {', '.join(data.labels[:30])}{', ...' if len(data.labels) > 30 else ''}",

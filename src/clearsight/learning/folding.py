@@ -16,9 +16,10 @@ from clearsight.data import Pictures, part_of
 from clearsight.errors import Refused
 from clearsight.files import write_whole
 from clearsight.learning.recipe import Recipe
+from clearsight.learning.several import One, accuracies, each, in_turn
 from clearsight.learning.splits import folds
-from clearsight.learning.trainfolder import METRICS, RECIPE, command
-from clearsight.learning.training import Epoch, train
+from clearsight.learning.trainfolder import command
+from clearsight.learning.training import Epoch
 from clearsight.statistics import wilson
 
 FOLDS = "folds.json"
@@ -47,52 +48,45 @@ def cross_validate(
     if not rows:
         raise Refused(f"no picture of {data.root} has a class: folds are made of labelled pictures")
     labels, groups = [data.pictures[i].labels[0] for i in rows], [alike.groups[i] for i in rows]
-    fold = dict(zip(rows, folds(labels, groups, k, seed=recipe.seed), strict=True))
+    fold = dict(zip(rows, folds(labels, groups, k, seed=recipe.divides()), strict=True))
     own = alike.of(rows)
-    for number in range(k):
-        here = folder / f"fold-{number + 1}"
-        if (here / METRICS).is_file():
-            continue
-        say(f"fold {number + 1} of {k}")
+
+    def one(number: int) -> One:
         parts = ["test" if fold[i] == number else "train" for i in rows]
         pictures = [replace(data.pictures[i], split=part) for i, part in zip(rows, parts, strict=True)]
-        note = f"fold {number + 1} of {k}: its test pictures train the models of the other folds"
-        going = train(
-            replace(data, pictures=tuple(pictures), notes=(*data.notes, note)),
-            None if (here / RECIPE).is_file() else recipe,
-            here,
-            resume=(here / RECIPE).is_file(),
-            alike=own,
-            told=f"{command(data, recipe, folder)} --folds {k}",
-            device=device,
-            workers=workers,
-            progress=progress,
-            say=say if number == 0 else lambda line: None,
-        )
-        for epoch in going:
-            yield number + 1, epoch
+        called = f"fold {number + 1} of {k}"
+        note = f"{called}: its test pictures train the models of the other folds"
+        return One(called, replace(data, pictures=tuple(pictures), notes=(*data.notes, note)), recipe)
+
+    yield from in_turn(
+        map(one, range(k)),
+        folder,
+        "fold",
+        alike=own,
+        told=f"{command(data, recipe, folder)} --folds {k}",
+        device=device,
+        workers=workers,
+        progress=progress,
+        say=say,
+    )
     write_whole(folder / FOLDS, json.dumps(summary(folder, k), indent=1) + "\n")
 
 
 def summary(folder: Path, k: int) -> dict[str, Any]:
     """What k finished folds come to: each one's accuracy, and that over all pictures with its interval."""
-    found = [json.loads((folder / f"fold-{i + 1}" / METRICS).read_text(encoding="utf-8"))["accuracy"] for i in range(k)]
+    found = accuracies(folder, "fold", k)
     n = sum(f["n"] for f in found)
-    right = sum(round(f["value"] * f["n"]) for f in found)
+    right = sum(round(f["accuracy"] * f["n"]) for f in found)
     return {
         "schema": 1,
-        "folds": [{"accuracy": f["value"], "interval": f["interval"], "n": f["n"]} for f in found],
+        "folds": found,
         "accuracy": {"value": right / n, "interval": wilson(right, n), "n": n},
-        "spread": pstdev([f["value"] for f in found]),
+        "spread": pstdev([f["accuracy"] for f in found]),
     }
 
 
 def lines(told: dict[str, Any], folder: Path) -> list[str]:
     """The same for the terminal."""
-    each = [
-        f"fold {i}: {share(f['accuracy'])} right ({span(f['interval'], f['n'])})"
-        for i, f in enumerate(told["folds"], 1)
-    ]
     whole = told["accuracy"]
     over = f"over all: {share(whole['value'])} right ({span(whole['interval'], whole['n'])}), folds differ by "
-    return [*each, f"{over}{share(told['spread'])} (standard deviation)", str(folder / FOLDS)]
+    return [*each("fold", told["folds"]), f"{over}{share(told['spread'])} (standard deviation)", str(folder / FOLDS)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from clearsight.checks._common import counted
 from clearsight.checkup.likeness import Likeness, Seen
 from clearsight.data import Picture, Pictures, part_of
 from clearsight.errors import Refused
+from clearsight.learning.recipe import AT_RANDOM
 from clearsight.learning.splits import PARTS, split, split_notes
 
 NAMED = 5  # broken files
@@ -95,6 +96,19 @@ def portions(data: Pictures, alike: Likeness, shares: tuple[float, float, float]
         if not found.rows(part):
             raise Refused(f"no picture of {data.root} is left for {part}: give more pictures, or other --shares")
     return found
+
+
+def at_random(found: Portions, seed: int) -> Portions:
+    """The same with the labels of train and of val drawn anew among the pictures of each; those of test stay.
+
+    Only y changes, so that each class is as frequent as before (Adebayo et al. 2018, arXiv:1810.03292, section 5).
+    """
+    y = found.y.clone()
+    for number, part in enumerate(("train", "val")):
+        rows = torch.tensor(found.rows(part))
+        drawn = torch.randperm(len(rows), generator=torch.Generator().manual_seed(2 * (seed % 2**62) + number))
+        y[rows] = found.y[rows[drawn]]
+    return replace(found, y=y, notes=(AT_RANDOM, *found.notes))
 
 
 def classes(pictures: Sequence[Picture]) -> tuple[str, ...]:

@@ -14,7 +14,8 @@ from clearsight.errors import Refused, nearest
 Strategy = Literal["auto", "linear", "last-blocks", "gradual", "full"]
 Schedule = Literal["cosine", "one-cycle", "step", "exponential", "plateau", "constant"]
 Precision = Literal["fp32", "bf16"]
-
+FILE = "recipe.json"  # where a training run's folder holds it
+AT_RANDOM = "trained on labels drawn at random: of use only to test explanations"
 
 ABOUT = {
     "arch": "auto, demo, timm:NAME, torchvision:NAME, or a small network: clearsight:NAME.",
@@ -41,6 +42,8 @@ ABOUT = {
     "shares": "Of train, val and test, where the data has no splits of its own.",
     "precision": "fp32 or bf16.",
     "seed": "All randomness follows from it.",
+    "split_seed": "Of the split alone; by default the seed of everything.",
+    "random_labels": "Learn labels drawn at random in train and val: a network to test explanations with.",
 }
 
 
@@ -75,6 +78,8 @@ class Recipe:
     shares: str = "0.7,0.15,0.15"
     precision: Precision = "fp32"
     seed: int = 0
+    split_seed: int | None = None
+    random_labels: bool = False
 
     def __post_init__(self) -> None:
         for name, allowed in (("strategy", Strategy), ("schedule", Schedule), ("precision", Precision)):
@@ -99,6 +104,10 @@ class Recipe:
             raise Refused(f"shares {self.shares!r}: train and val above 0, none below 0, and 1 in all")
         return train, val, test
 
+    def divides(self) -> int:
+        """The seed that says which pictures are in which part, and draws labels at random."""
+        return self.seed if self.split_seed is None else self.split_seed
+
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -107,6 +116,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "size": (8, 4096), "epochs": (1, 1e6), "batch": (1, 1e6), "body": (0, 1e3), "momentum": (0, 0.9999),
     "decay": (0, 10), "warmup": (0, 0.9), "clip": (0, math.inf), "smoothing": (0, 0.99), "dropout": (0, 0.99),
     "ema": (0, 0.999999), "patience": (0, math.inf), "seed": (0, 2**63 - 1),
+    "split_seed": (0, 2**63 - 1),
 }  # fmt: skip
 
 
@@ -137,6 +147,15 @@ def read_recipe(path: Path) -> tuple[Recipe, list[str], Recipe]:
         return Recipe(**says["recipe"]), list(says["why"]), Recipe(**says["asked"])
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as e:
         raise Refused(f"{path} is no recipe of a training run: {type(e).__name__}: {e}") from e
+
+
+def labels_at_random(folder: Path) -> bool:
+    """Whether a folder holds a training run on labels that were drawn at random."""
+    try:
+        says = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        return bool(says["recipe"]["random_labels"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def said(recipe: Recipe) -> dict[str, Any]:

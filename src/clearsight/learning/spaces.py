@@ -21,7 +21,7 @@ DEFAULT = "lr=log(3e-4, 1e-2); body=0.03|0.1|0.3; augment=auto|none|'crop, flip,
 POINTS = 3  # of a range in a grid
 DIGITS = 3  # of a number that is drawn
 ENOUGH = 100  # draws for each trial, after which there is hardly anything left that was not drawn
-FIXED = ("shares", "seed")
+FIXED = ("shares", "seed", "split_seed", "random_labels")
 _RANGE = re.compile(r"(uniform|log|int)\s*\((.*)\)", re.DOTALL)
 
 
@@ -82,7 +82,7 @@ def read_space(words: str | Space) -> Space:
     """name=a|b|c, name=uniform(low, high), name=log(low, high), name=int(low, high), with ; between them.
 
     A name is a field of Recipe, and a value is one that Recipe takes; one with | or ; in it stands in quotes.  Refused:
-    all else, and the fields that say which pictures are in val, as trials could then not be compared.
+    all else, and the fields that say what is in val, as trials could then not be compared.
 
     >>> str(read_space("lr=log(1e-4, 1e-1); augment='crop, flip'|none; batch = 16 | 32"))
     'lr=log(0.0001, 0.1); augment=crop, flip|none; batch=16|32'
@@ -98,7 +98,9 @@ def read_space(words: str | Space) -> Space:
         if name not in options():
             raise Refused(f"the space has {name!r}, which is no setting of a recipe: {nearest(name, options())}")
         if name in FIXED:
-            raise Refused(f"{name} in the space: it decides which pictures are in val, so trials could not be compared")
+            raise Refused(
+                f"{name} in the space: it decides which pictures are in val, and as what: trials could not be compared"
+            )
         if name in found:
             raise Refused(f"the space has {name} twice: name its values together, {name}=a|b")
         found[name] = _dimension(name, text.strip())

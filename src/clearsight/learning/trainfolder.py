@@ -25,7 +25,7 @@ from clearsight.findings import Cell, Figure, Finding, Table
 from clearsight.learning.card import card
 from clearsight.learning.checkpoints import stopped
 from clearsight.learning.portions import Portions
-from clearsight.learning.recipe import Recipe, differs, read_recipe, said
+from clearsight.learning.recipe import FILE, Recipe, differs, read_recipe, said
 from clearsight.learning.temperature import Scaled
 from clearsight.learning.transfer import Start
 from clearsight.loading import load
@@ -37,7 +37,7 @@ from clearsight.statistics import wilson
 if TYPE_CHECKING:
     from clearsight.learning.training import Epoch
 
-RECIPE, METRICS, CARD = "recipe.json", "metrics.json", "card.md"
+RECIPE, METRICS, CARD = FILE, "metrics.json", "card.md"
 _COLUMNS = ("file", "label", "split")
 
 
@@ -126,7 +126,7 @@ def finish_folder(
     own = Pictures(folder / SPLIT, tuple(data.pictures[i] for i in data.rows(judged)), notes=())
     case = Case(load(folder), own, seed=recipe.seed, progress=progress, data_words=("--split", judged))
     best = max((e for e in history if e.best), key=lambda e: e.number)
-    told = _training(history, best, data, says["why"], scaled, says["command"])
+    told = _training(history, best, data, recipe, says["why"], scaled, says["command"])
     findings = [told, *run_checks(case, chosen("accuracy, calibration"))]
     report = make(case, findings, seconds=sum(e.seconds for e in history), command=says["command"])
     report.save(folder)
@@ -137,22 +137,29 @@ def finish_folder(
 
 
 def _training(
-    history: Sequence[Epoch], best: Epoch, data: Portions, why: Sequence[str], scaled: Scaled, told: str
+    history: Sequence[Epoch],
+    best: Epoch,
+    data: Portions,
+    recipe: Recipe,
+    why: Sequence[str],
+    scaled: Scaled,
+    told: str,
 ) -> Finding:
     """The run itself as the first finding of its report: the curves, and what was chosen."""
     n, right = best.val_n, best.val_right
+    kept = (
+        "where the loss on val was least" if not recipe.random_labels else "the last, for val's labels are random too"
+    )
     return Finding(
         "note",
-        f"Of {counted(len(history), 'epoch')} number {best.number} is kept, where the loss on val was least: "
+        f"Of {counted(len(history), 'epoch')} number {best.number} is kept, {kept}: "
         f"{best.val_loss:.3f} nats, {share(right / n)} right ({span(wilson(right, n), n)}).",
         quantity="accuracy on val",
         value=right / n,
         interval=wilson(right, n),
         n=n,
         notes=(
-            "Val chose the epoch, so its numbers flatter; the checks below are on pictures that chose nothing."
-            if data.rows("test")
-            else "Val chose the epoch, and the checks below are on val too: all of these numbers flatter the model.",
+            _judges(data, recipe),
             *(f"{word[0].upper()}{word[1:]}." for word in data.notes),
             *(f"{word}." for word in why),
             scaled.words(),
@@ -164,6 +171,16 @@ def _training(
         command=told,
         seconds=round(sum(e.seconds for e in history), 3),
     )
+
+
+def _judges(data: Portions, recipe: Recipe) -> str:
+    """What the pictures that judge the model have had to do with it."""
+    if recipe.random_labels:
+        judged = "test have their own" if data.rows("test") else "val, which the checks below are on, are random too"
+        return f"The labels of train were drawn at random, among its pictures; those of {judged}."
+    if data.rows("test"):
+        return "Val chose the epoch, so its numbers flatter; the checks below are on pictures that chose nothing."
+    return "Val chose the epoch, and the checks below are on val too: all of these numbers flatter the model."
 
 
 def _row(e: Epoch) -> dict[str, Cell]:

@@ -26,7 +26,7 @@ from clearsight.data import ALL, Pictures, open_data
 from clearsight.errors import Refused
 from clearsight.learning.checkpoints import forget, keep, recall, stopped
 from clearsight.learning.optimising import Pace, optimiser, pace, range_test
-from clearsight.learning.portions import Portions, portions
+from clearsight.learning.portions import Portions, at_random, portions
 from clearsight.learning.recipe import Recipe, read_recipe, said
 from clearsight.learning.settling import settled
 from clearsight.learning.temperature import Scaled, divide, nll, temperature
@@ -219,14 +219,17 @@ def _epoch(run: Run, store: Store, judged: Store, folder: Path, workers: int, te
 
 
 def _judged(run: Run, judged: Store, n: int, parameters: int, seconds: float) -> Epoch:
-    """How the weights of this epoch do on val; they are kept where no others did better."""
+    """How the weights of this epoch do on val; they are kept where no others did better.
+
+    Of labels drawn at random val knows nothing, and what is asked for is a network that has learnt them: the last one.
+    """
     if run.average is None:
         run.shadow.load_state_dict(run.start.net.state_dict())
     rows = run.data.rows("val")
     logits, y = logits_of(run.classifier(), judged, rows), run.data.y[rows]
     loss = nll(logits, y)
     right = int((y.gather(1, logits.argmax(1, keepdim=True)) > 0).sum())
-    best = not run.history or loss < min(e.val_loss for e in run.history)
+    best = run.recipe.random_labels or not run.history or loss < min(e.val_loss for e in run.history)
     if best:
         run.best = {k: v.detach().cpu().clone() for k, v in run.shadow.state_dict().items()}
     rate = max(g["lr"] for g in run.opt.param_groups)
@@ -279,7 +282,8 @@ def _opened(
     if resume:
         same_recipe(folder, said(recipe))
         before, why, _ = read_recipe(folder / RECIPE)
-    found = portions(pictures, alike, before.parts(), before.seed)
+    found = portions(pictures, alike, before.parts(), before.divides())
+    found = at_random(found, before.divides()) if before.random_labels else found
     if resume:
         same_data(folder, found)
         return found, before, why

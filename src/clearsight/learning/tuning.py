@@ -191,7 +191,7 @@ def tune(
     pictures = data if isinstance(data, Pictures) else open_data(data, split=None if str(data) == "demo" else ALL)
     pictures = replace(pictures, pictures=tuple(replace(p, path=p.path.absolute()) for p in pictures.pictures))
     alike = likenesses(pictures.pictures, progress=tell)
-    found = portions(pictures, alike, recipe.parts(), recipe.seed)
+    found = portions(pictures, alike, recipe.parts(), recipe.divides())
     seen, classes = [found.seen[i] for i in found.rows("train")], found.counts("train")
     epochs = max(settled(_with(recipe, one), seen, classes)[0].epochs or 1 for one in settings)
     plan = {

@@ -1,0 +1,448 @@
+"""Shortcuts without annotations, after Lapuschkin et al. 2019 (SpRAy), doi:10.1038/s41467-019-08987-4."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from PIL import Image
+from scipy.stats import norm
+from torch import Tensor
+
+from clearsight import transplanting
+from clearsight.case import Case
+from clearsight.checks._common import counted, drawn, fewer, sampled, share, shown, span, table
+from clearsight.clusters import Box, area, clusters, hotspot, inside, overlap, place_words, pooled
+from clearsight.draw import photo, strip
+from clearsight.errors import Refused
+from clearsight.fill import Removal, blurred
+from clearsight.findings import Cell, Evidence, Finding
+from clearsight.methods import method
+from clearsight.pictures import open_picture, to_pixels
+from clearsight.runfolder import lessons
+from clearsight.runner import scores
+from clearsight.statistics import Interval, apart, wilson
+from clearsight.transplanting import Trial
+
+Status = Literal["yes", "open", "no", "on the object"]
+
+_FEWEST = 6  # pictures of a class from which on they are clustered
+_DONORS = 48  # pictures whose part is put on another, for each suspect
+_LESSONS = 200  # training pictures that are looked through for each cluster shown
+_EVIDENCE = 8
+
+
+@dataclass(frozen=True, eq=False)
+class _Cluster:
+    """Pictures of one answer whose maps are alike, and the box in which most of the maps comes together."""
+
+    answer: int
+    number: int
+    rows: tuple[int, ...]
+    of: int  # pictures of that answer
+    mean: Tensor  # (H, W) of the pooled maps, in the picture's size
+    box: Box
+    mass: float
+    right: int
+    right_blurred: int
+    labelled: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Suspect:
+    """Something that was tried, what came of it, and the clusters behind it, if it is a place."""
+
+    trial: Trial
+    clusters: tuple[_Cluster, ...]
+    follow: (
+        float  # the share of answers that go with it: of a place those that change without it, else those carried along
+    )
+    control: float
+    interval: Interval
+    status: Status
+    erased: bool  # whether that share is of those that change without it
+
+
+@method(paper="doi:10.1038/s41467-019-08987-4", order=4)
+def shortcuts(
+    case: Case,
+    *,
+    largest: float = 0.05,
+    bar: float = 0.5,
+    background: float = 0.1,
+    places: int = 12,
+    fill: Removal = "inpaint",
+    pictures: int = 300,
+) -> Finding:
+    """Does the model take a shortcut: a mark in a corner, a colour, the surroundings in the place of the object?
+
+    The maps of each answer are clustered (SpRAy); where those of a cluster come together in a box of at most
+    ``largest`` of the area, that place is a suspect, and so are colour and, where objects are annotated, what surrounds
+    them.  Suspects are tried by what the model does.  A place is a shortcut if the answer's odds fall further when it
+    is erased than when as much is at a random place, on surely more than half of the pictures, and if this, or putting
+    it on pictures of other answers, moves surely more than ``bar`` of the answers.  Colours are one if they bring their
+    answer along to surely more than ``bar`` of the pictures of other answers to which they are given, and surely more
+    than the colours of a picture's own answer do; surroundings if they do so to surely more, and by at least
+    ``background`` more.  Places that lie mostly on annotated objects are none.  Value: the largest of these shares; the
+    interval allows for how many were tried.  fail: there is a shortcut; pass: none; warn: one may be.  Where the whole
+    object is so small and always in one place it looks the same: look at it, or give boxes.  fill: what erased pixels
+    become; places: at most so many are tried; pictures: at most so many, a seeded draw.
+    """
+    if not 0 < largest <= 0.5 or not 0 < bar < 1 or not 0 < background < 1 or places < 1:
+        raise Refused(
+            f"largest={largest:g}, bar={bar:g}, background={background:g}, places={places}: shares, largest at most "
+            "0.5, and at least one place"
+        )
+    rows = case.sample(range(len(case.pictures)), pictures)
+    found, done = _clustered(case, rows)
+    suspects, undone = _tried(case, found, done, largest, (bar, background), places, fill)
+    notes = (
+        f"Maps: {case.method}, for the top class. Asked of a shortcut: that surely more than {share(bar)} of the "
+        "answers go with it (option bar) and surely more than with its control; of surroundings, that surely more do "
+        f"than with their control, by at least {share(background)} (option background).",
+        f"Erased pixels are {'solved from what is left' if fill == 'inpaint' else f'filled with: {fill}'}.",
+        *undone,
+        *sampled(len(rows), len(case.pictures)),
+        *fewer(len(done), len(rows)),
+    )
+    tables = (
+        *table("What was tried, shortcuts first", [_row(case, s) for s in suspects]),
+        *table("Clusters of maps (SpRAy)", [_told(case, c) for c in found]),
+    )
+    evidence = _evidence(case, suspects, found)
+    if not suspects:
+        none = f"In no cluster do the maps come together in {share(largest)} of the picture"
+        few = f"No answer was given to {_FEWEST} pictures, too few to cluster their maps"
+        return Finding(
+            "pass" if found else "note",
+            f"{none if found else few}, and there are no colours or annotated objects to try.",
+            n=len(done) if found else 0,
+            notes=notes,
+            tables=tables,
+            evidence=evidence,
+        )
+    worst = suspects[0]
+    return Finding(
+        "fail" if worst.status == "yes" else "warn" if any(s.status == "open" for s in suspects) else "pass",
+        _headline(case, suspects),
+        quantity="answers that go with it",
+        value=worst.follow,
+        interval=worst.interval,
+        n=worst.trial.n,
+        chance=worst.control,
+        notes=notes,
+        tables=tables,
+        evidence=evidence,
+    )
+
+
+# Where the model looks ------------------------------------------------------------------------------------------------
+
+
+def _clustered(case: Case, rows: list[int]) -> tuple[list[_Cluster], list[int]]:
+    """The clusters of each answer that enough pictures got, and the rows that the budget allowed."""
+    done: list[int] = []
+    maps: list[Tensor] = []
+    for part, x in case.batches(rows):
+        maps.append(pooled(case.maps(part, x)))
+        done += part
+    every = torch.cat(maps)
+    answers = case.predicted[done]
+    found = []
+    for answer in sorted({*answers.tolist()}):
+        mine = (answers == answer).nonzero()[:, 0].tolist()
+        if len(mine) < _FEWEST:
+            continue
+        number = clusters(every[mine], seed=case.seed)
+        for k in range(max(number) + 1):
+            own = [j for j, c in zip(mine, number, strict=True) if c == k]
+            found.append(_cluster(case, answer, k, [done[j] for j in own], len(mine), every[own]))
+    return found, done
+
+
+def _cluster(case: Case, answer: int, number: int, rows: list[int], of: int, maps: Tensor) -> _Cluster:
+    size = _size(case)
+    mean = maps.mean(0)
+    box, mass = hotspot(mean, size)
+    known = [i for i in rows if bool(case.truth[i].any())]
+    still = 0
+    for start in range(0, len(known), 32):
+        part = known[start : start + 32]
+        x = case.pixels(part)
+        muted = torch.where(inside(box, size), blurred(x, max(size) / 10), x)
+        with case.model.undisturbed():
+            said = scores(case.model, muted.to(case.model.device)).argmax(1)
+        still += int(case.truth[part].gather(1, said[:, None]).sum())
+    right = int(case.right[known].sum())
+    whole = torch.nn.functional.interpolate(mean[None, None], size, mode="nearest")[0, 0]
+    return _Cluster(answer, number, tuple(rows), of, whole, box, mass, right, still, len(known))
+
+
+# What the model does --------------------------------------------------------------------------------------------------
+
+
+def _tried(
+    case: Case,
+    found: list[_Cluster],
+    done: list[int],
+    largest: float,
+    bars: tuple[float, float],
+    places: int,
+    fill: Removal,
+) -> tuple[list[_Suspect], list[str]]:
+    """Every suspect with what came of it, what is confirmed first; and sentences on what was not tried."""
+    size = _size(case)
+    small = [c for c in found if area(c.box) <= largest * size[0] * size[1]]
+    same = _places(small)
+    undone = [f"Of {len(same)} places the {places} with the most of the maps were tried."] if len(same) > places else []
+    own = {i: c.box for c in small for i in c.rows}
+    trials: list[tuple[Trial | None, tuple[_Cluster, ...]]] = []
+    for group in same[:places]:
+        donors = [i for c in group for i in c.rows][:_DONORS]
+        trials.append((transplanting.place(case, case.sample(donors, _DONORS), done, group[0].box, own, fill), group))
+    if case.model.preprocess.channels == 3:
+        trials.append((transplanting.colour(case, done[: 2 * _DONORS]), ()))
+    seen = [i for i in case.sample(case.annotated, 2 * _DONORS) if _in_view(case, i)] if case.annotated else []
+    if seen:
+        trials.append((transplanting.surroundings(case, seen, fill), ()))
+    tried = [(t, c) for t, c in trials if t is not None]
+    z = float(norm.isf(0.025 / max(len(tried), 1)))
+    suspects = [_judged(case, t, c, bars, z) for t, c in tried]
+    first = {"yes": 0, "open": 1, "no": 2, "on the object": 3}
+    return sorted(suspects, key=lambda s: (first[s.status], s.control - s.follow, -s.trial.changed / s.trial.n)), undone
+
+
+def _places(small: list[_Cluster]) -> list[tuple[_Cluster, ...]]:
+    """Clusters whose boxes are nearly the same, together; the place with the most mass for its area first."""
+    groups: list[list[_Cluster]] = []
+    for c in sorted(small, key=lambda c: -c.mass * len(c.rows) / area(c.box)):
+        mine = next((g for g in groups if overlap(g[0].box, c.box) > 0.5), None)
+        if mine is None:
+            groups.append([c])
+        else:
+            mine.append(c)
+    weight = {id(g): sum(c.mass * len(c.rows) for c in g) / area(g[0].box) for g in groups}
+    return [tuple(g) for g in sorted(groups, key=lambda g: -weight[id(g)])]
+
+
+def _in_view(case: Case, row: int) -> bool:
+    """Whether the annotated objects of a picture are some of what the model sees, and not all."""
+    try:
+        region = case.regions([row])
+    except Refused:
+        return False
+    return bool(region.any()) and not bool(region.all())
+
+
+def _judged(case: Case, t: Trial, group: tuple[_Cluster, ...], bars: tuple[float, float], z: float) -> _Suspect:
+    bar, background = bars
+    carried, changed = (t.carried, t.carried_control), (t.changed, t.changed_control)
+    k, control = max(carried, changed, key=lambda both: both[0] - both[1]) if t.kind == "place" else carried
+    interval = wilson(k, t.n, z)
+    sure = apart((k, t.n), (control, t.n))[0] > 0
+    if t.kind == "surroundings":
+        perhaps = k - control >= background * t.n
+    else:
+        perhaps = k > bar * t.n
+        sure &= interval[0] > bar
+    if t.kind == "place":
+        sure &= wilson(t.felt, t.n)[0] > 0.5
+    status: Status = "no"
+    if perhaps:
+        status = "on the object" if _on_objects(case, t) else "yes" if sure else "open"
+    return _Suspect(t, group, k / t.n, control / t.n, interval, status, k == t.changed and t.kind == "place")
+
+
+def _on_objects(case: Case, t: Trial) -> bool:
+    """Whether a place lies mostly on the annotated objects of the pictures that it was taken from."""
+    seen = [i for i in t.rows if case.pictures[i].regions and _in_view(case, i)]
+    if t.box is None or not seen:
+        return False
+    covered = case.regions(seen)[:, inside(t.box, _size(case))].float().mean()
+    return bool(covered > 0.5)
+
+
+# In words and pictures ------------------------------------------------------------------------------------------------
+
+
+def _name(case: Case, s: _Suspect) -> str:
+    if s.trial.box is None:
+        return "colour" if s.trial.kind == "colour" else "the surroundings of the object"
+    size = _size(case)
+    return f"{place_words(s.trial.box, size)}, {share(area(s.trial.box) / (size[0] * size[1]))} of the picture"
+
+
+def _headline(case: Case, suspects: list[_Suspect]) -> str:
+    s = suspects[0]
+    t = s.trial
+    numbers = f"{share(s.follow)} ({span(s.interval, t.n)})"
+    control = share(s.control)
+    if s.erased:
+        says = f"without it {numbers} of the answers change, without as much elsewhere {control}"
+    else:
+        says = {
+            "place": f"put on pictures of other answers it brings its answer along to {numbers}, as much from "
+            f"elsewhere to {control}; without it {share(t.changed / t.n)} of the answers change",
+            "colour": f"given to pictures of other answers, a picture's colours bring their answer along to {numbers}, "
+            f"colours of their own answer to {control}",
+            "surroundings": f"around objects of other answers they bring their answer along to {numbers}, surroundings "
+            f"of their own answer to {control}",
+        }[t.kind]
+    if s.status == "yes":
+        more = sum(o.status == "yes" for o in suspects) - 1
+        rest = f" There {'is' if more == 1 else 'are'} {counted(more, 'more')}." if more else ""
+        return f"The model takes a shortcut, {_name(case, s)}: {says}.{rest}".replace(" mores.", " more.")
+    if s.status == "open":
+        return f"Perhaps a shortcut, {_name(case, s)}: {says}."
+    return f"No shortcut among {counted(len(suspects), 'suspect')}. The most was for {_name(case, s)}: {says}."
+
+
+def _answers(case: Case, rows: Sequence[int]) -> str:
+    names = list(dict.fromkeys(case.label(i) for i in sorted(rows, key=lambda i: int(case.predicted[i]))))
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+
+
+def _row(case: Case, s: _Suspect) -> dict[str, Cell]:
+    t = s.trial
+    return {
+        "suspect": _name(case, s),
+        "shortcut": s.status,
+        "answers": _answers(case, t.rows),
+        "n": t.n,
+        "go with it": s.follow,
+        "from": s.interval[0],
+        "to": s.interval[1],
+        "control": s.control,
+        "changed without it": t.changed / t.n,
+        "its control": t.changed_control / t.n,
+        "odds fall further without it": t.felt / t.n,
+        "carried along": t.carried / t.n,
+        "control of that": t.carried_control / t.n,
+    }
+
+
+def _told(case: Case, c: _Cluster) -> dict[str, Cell]:
+    size = _size(case)
+    return {
+        "answer": case.model.labels[c.answer].partition(",")[0],
+        "cluster": c.number + 1,
+        "pictures": len(c.rows),
+        "share of the answer": len(c.rows) / c.of,
+        "place": place_words(c.box, size),
+        "area": area(c.box) / (size[0] * size[1]),
+        "of the maps": c.mass,
+        "right": c.right / c.labelled if c.labelled else None,
+        "right with the place blurred": c.right_blurred / c.labelled if c.labelled else None,
+    }
+
+
+def _evidence(case: Case, suspects: list[_Suspect], found: list[_Cluster]) -> tuple[Evidence, ...]:
+    """What was tried, confirmed first, with the largest cluster behind it; then the other clusters."""
+    out: list[Evidence] = []
+    shown_clusters: set[int] = set()
+    taught = lessons(case.model.source)
+    for s in suspects[:_EVIDENCE]:
+        c = max(s.clusters, key=lambda c: len(c.rows), default=None)
+        if c is not None:
+            shown_clusters.add(id(c))
+        out.append(_transplant(case, s, c, taught, len(out) + 1))
+    for c in sorted(found, key=lambda c: area(c.box)):
+        if len(out) >= _EVIDENCE:
+            break
+        if id(c) not in shown_clusters:
+            out.append(_only_cluster(case, c, taught, len(out) + 1))
+    return tuple(out)
+
+
+def _transplant(case: Case, s: _Suspect, c: _Cluster | None, taught: list[tuple[Path, str]], k: int) -> Evidence:
+    e, box = s.trial.example, s.trial.box
+    mask = inside(box, _size(case)) if box else None
+    labels = case.model.labels
+    said, lost, came = (
+        labels[i].partition(",")[0] for i in (int(case.predicted[e.donor]), e.without_said, e.made_said)
+    )
+    donor, receiver = case.pixels([e.donor])[0], case.pixels([e.receiver])[0]
+    nearest, names = _nearest(case, e.donor, box, taught) if c is not None else ([], [])
+    pictures = [
+        *([_mean(case, c)] if c is not None else []),
+        drawn(case, donor, case.maps([e.donor], donor[None])[0], mask),
+        photo(e.without, mask),
+        photo(receiver, mask),
+        photo(e.made, mask),
+        *(photo(x, mask) for x in nearest),
+    ]
+    erased = {"place": "with the place erased", "colour": "in grey", "surroundings": "without its surroundings"}
+    gets = {"place": "with the place put on it", "colour": "in these colours", "surroundings": "in these surroundings"}
+    facts: dict[str, Cell] = {
+        "shortcut": s.status,
+        "said": said,
+        erased[s.trial.kind]: lost,
+        "another picture": case.label(e.receiver),
+        gets[s.trial.kind]: came,
+        **({"nearest training pictures": ", ".join(names)} if names else {}),
+    }
+    first = "the cluster's mean map; " if c is not None else ""
+    last = "; the training pictures most alike there" if names else ""
+    caption = (
+        f"{_name(case, s)}: {first}a picture said to be {said}; {erased[s.trial.kind]}: {lost}; one said to be "
+        f"{case.label(e.receiver)}; {gets[s.trial.kind]}: {came}{last}"
+    )
+    return shown(case, e.donor, f"shortcuts-{k}", strip(pictures), caption, facts)
+
+
+def _only_cluster(case: Case, c: _Cluster, taught: list[tuple[Path, str]], k: int) -> Evidence:
+    row = _typical(case, c)
+    mask = inside(c.box, _size(case))
+    x = case.pixels([row])[0]
+    nearest, names = _nearest(case, row, c.box, taught)
+    pictures = [_mean(case, c), drawn(case, x, case.maps([row], x[None])[0], mask), *(photo(n, mask) for n in nearest)]
+    told = _told(case, c)
+    facts: dict[str, Cell] = {
+        "answer": told["answer"],
+        "cluster": told["cluster"],
+        "pictures": len(c.rows),
+        **({"nearest training pictures": ", ".join(names)} if names else {}),
+    }
+    caption = f"{told['answer']}, cluster {told['cluster']} of {counted(len(c.rows), 'picture')}: mean map, one of them"
+    return shown(
+        case, row, f"shortcuts-{k}", strip(pictures), caption + (", training pictures" if names else ""), facts
+    )
+
+
+def _mean(case: Case, c: _Cluster) -> Image.Image:
+    """The mean of a cluster's maps over the mean of its pictures."""
+    return drawn(case, case.pixels(c.rows[:100]).mean(0), c.mean, inside(c.box, _size(case)))
+
+
+def _typical(case: Case, c: _Cluster) -> int:
+    """The picture whose map is nearest to the cluster's mean."""
+    rows = list(c.rows[:100])
+    maps = pooled(case.maps(rows, case.pixels(rows)))
+    return rows[int((maps - maps.mean(0)).square().sum((1, 2)).argmin())]
+
+
+def _nearest(
+    case: Case, row: int, box: Box | None, taught: list[tuple[Path, str]], most: int = 3
+) -> tuple[list[Tensor], list[str]]:
+    """The training pictures of a picture's answer that are most like it inside the box, and their names."""
+    answer = case.model.labels[int(case.predicted[row])]
+    files = [file for file, label in taught if label == answer]
+    order = torch.randperm(len(files), generator=torch.Generator().manual_seed(case.seed)).tolist()[:_LESSONS]
+    here = case.pixels([row])[0]
+    mask = inside(box, _size(case)) if box else torch.ones(_size(case), dtype=torch.bool)
+    near: list[tuple[float, str, Tensor]] = []
+    for i in order:
+        try:
+            x = to_pixels(open_picture(files[i]), case.model.preprocess)
+        except Refused:
+            continue
+        near.append((float((x - here)[:, mask].square().mean()), files[i].name, x))
+    near = sorted(near, key=lambda n: n[:2])[:most]
+    return [x for _, _, x in near], [name for _, name, _ in near]
+
+
+def _size(case: Case) -> tuple[int, int]:
+    return case.model.preprocess.size[0], case.model.preprocess.size[1]
