@@ -25,6 +25,7 @@ def on_files(files: Files, config: Any) -> Files:
         "cost.md": _costs(),
         "libra.md": (ROOT / "benchmarks" / "libra_table.md").read_text(),
         "training-table.md": (ROOT / "benchmarks" / "training.md").read_text(),
+        "shortcuts-table.md": (ROOT / "benchmarks" / "shortcuts.md").read_text(),
         "norms.md": (ROOT / "benchmarks" / "norms.md").read_text(),
         "norms.svg": (ROOT / "benchmarks" / "norms.svg").read_text(),
     }

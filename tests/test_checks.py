@@ -172,7 +172,7 @@ def test_same_seed_same_finding(check: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("check", CHECKS)
 def test_a_single_picture_is_never_enough(check: str, tmp_path: Path) -> None:
     f = found(Case(model(Halves()), halves(tmp_path, 1, region="left")), check)
-    if check == "groups":
+    if check in ("groups", "shortcuts"):
         assert (f.verdict, f.n) == ("note", 0)
         return
     assert f.verdict in ("warn", "fail"), f.headline  # a Wilson interval of one may lie below a floor, never above
@@ -191,6 +191,9 @@ def test_without_labels_and_boxes(check: str, tmp_path: Path) -> None:
         assert (f.verdict, f.n) == ("note", 0)
         assert "--boxes" in f.headline
         assert "--masks" in f.headline
+    elif check == "shortcuts":  # four of each answer, in grey
+        assert (f.verdict, f.n) == ("note", 0)
+        assert "too few" in f.headline
     else:
         assert f.n == 8
 

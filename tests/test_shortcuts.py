@@ -123,7 +123,7 @@ class Corner(nn.Module):
     def __init__(self, rest: float = 0.0) -> None:
         super().__init__()
         weight = torch.full((SIDE, SIDE), rest / SIDE**2)
-        weight[1:5, 1:5] = 1.0
+        weight[:4, :4] = 1.0
         self.weight = nn.Parameter(weight)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -349,3 +349,55 @@ def test_nothing_is_called_a_shortcut_of_the_embedded_model() -> None:
     f = found(cs.load("demo"), cs.data.demo_pictures())
     assert f.verdict == "pass"
     assert {r["shortcut"] for r in tried(f)} == {"no"}
+
+
+# The fine print -------------------------------------------------------------------------------------------------------
+
+
+def test_blurring_the_place_says_what_it_is_worth(tmp_path: Path) -> None:
+    """A bright point is lost in the blur, and with it every right answer of its class."""
+    net = Corner()
+    with torch.no_grad():
+        net.weight.zero_()
+        net.weight[2, 2] = 1.0
+    x = torch.full((40, 1, SIDE, SIDE), 0.4)
+    x[20:, :, 2, 2] = 0.9
+    f = found(grey(net), written(tmp_path, x, ["0"] * 20 + ["1"] * 20), method="gradient-x-input")
+    clusters_of_1 = [r for t in f.tables if t.caption.startswith("Clusters") for r in t.rows if r["answer"] == "1"]
+    assert sum(int(r["pictures"]) for r in clusters_of_1) == 20  # type: ignore[arg-type]
+    assert {r["right"] for r in clusters_of_1} == {1.0}
+    assert {r["right with the place blurred"] for r in clusters_of_1} == {0.0}
+    assert sum(float(r["share of the answer"]) for r in clusters_of_1) == pytest.approx(1)  # type: ignore[arg-type]
+
+
+class Threshold(nn.Module):
+    """Two answers by the corner, as sure however bright or dark it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.scale * torch.where(x[:, :, 1:5, 1:5].amax((1, 2, 3)) > 0.7, 1.0, -1.0)
+        return torch.stack([-z, z], 1)
+
+
+def test_a_place_that_is_not_felt_when_it_is_erased_is_no_shortcut(tmp_path: Path) -> None:
+    """The corner carries every answer along, but erasing it, which is solved from around it, changes no odds."""
+    x = torch.rand(40, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 0.3 + 0.3
+    x[20:, :, :8, :8] = 0.9
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import torch\n"
+        "def corner(model, x, target):\n"
+        '    """Always the corner: x (B, C, H, W) -> (B, H, W)."""\n'
+        "    maps = torch.zeros(len(x), *x.shape[2:])\n"
+        "    maps[:, :4, :4] = 1\n"
+        "    return maps\n"
+    )
+    f = found(grey(Threshold()), written(tmp_path / "p", x, ["0"] * 20 + ["1"] * 20), method=f"{file}:corner")
+    (row,) = tried(f)
+    assert row["carried along"] == 1
+    assert row["odds fall further without it"] == 0
+    assert row["shortcut"] == "open"
+    assert f.verdict == "warn"

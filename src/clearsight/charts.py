@@ -232,7 +232,29 @@ def confusion(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> bytes:
     return _svg(draw, 2.6 + 0.36 * len(labels), 2.2 + 0.36 * len(labels))
 
 
+def correlations(names: Sequence[str], matrix: Sequence[Sequence[float]]) -> bytes:
+    """Correlations from -1 to 1 between named things, each with its number; nan stays blank."""
+
+    def draw(ax: Axes) -> None:
+        values = np.asarray(matrix, dtype=float)
+        ax.imshow(np.ma.masked_invalid(values), cmap=_BOTH, vmin=-1, vmax=1)
+        for i, j in np.argwhere(np.isfinite(values)):
+            dark = abs(values[i, j]) > 0.6
+            word = f"{values[i, j]:.2f}".replace("-", "\u2212")
+            ax.text(j, i, word, ha="center", va="center", fontsize=8, color="white" if dark else "black")
+        k = np.arange(len(names))
+        ax.set_xticks(k, names, rotation=45, ha="right", rotation_mode="anchor")
+        ax.set_yticks(k, names)
+        ax.grid(visible=False)
+        ax.tick_params(which="both", length=0)
+        for side in ("left", "bottom"):
+            ax.spines[side].set_visible(False)
+
+    return _svg(draw, 3.0 + 0.42 * len(names), 2.4 + 0.42 * len(names))
+
+
 _INK = LinearSegmentedColormap.from_list("ink", ["#5f93b1", "#17597f"])
+_BOTH = LinearSegmentedColormap.from_list("both", ["#5b3a8c", "#f4f4f4", "#17597f"])
 
 
 def _legend(ax: Axes) -> None:

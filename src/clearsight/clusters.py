@@ -19,6 +19,7 @@ Box = tuple[int, int, int, int]  # top, left, bottom, right: from the first row 
 
 GRID = 16  # a map is compared by its means over at most so many parts along each side
 MOST = 8  # clusters in a class
+_TOUCHING = np.ones((3, 3))  # also at their corners
 
 
 def pooled(maps: Tensor, grid: int = GRID) -> Tensor:
@@ -84,7 +85,8 @@ def _spectrum(places: Values, neighbours: int) -> tuple[Values, Values]:
 def hotspot(mean: Tensor, size: tuple[int, int], *, mass: float = 0.5) -> tuple[Box, float]:
     """Where maps (h, w) >= 0 with sum 1 come together: a box in pixels of a picture of that size, and its share.
 
-    Of the fewest parts that hold so much of the mass, those that touch and hold the most; one more part on each side.
+    Of the fewest parts that hold so much of the mass, with all that are as strong as the last of them, those that touch
+    and hold the most; one more part on each side.
 
     >>> mean = torch.zeros(4, 4)
     >>> mean[0, 3], mean[2, 0] = 0.75, 0.25
@@ -93,11 +95,10 @@ def hotspot(mean: Tensor, size: tuple[int, int], *, mass: float = 0.5) -> tuple[
     """
     values = mean.double().numpy()
     order = np.argsort(-values, axis=None, kind="stable")
-    enough = int(np.searchsorted(values.ravel()[order].cumsum(), mass - 1e-9)) + 1
-    hot = np.zeros(values.shape, dtype=bool)
-    hot.ravel()[order[:enough]] = True
-    parts, _ = label(hot, structure=np.ones((3, 3)))
-    strongest = np.argmax(np.bincount(parts[hot], weights=values[hot]))
+    enough = int(np.searchsorted(values.ravel()[order].cumsum(), mass - 1e-9))
+    weakest = values.ravel()[order[enough]]
+    parts, _ = label(values >= weakest * (1 - 1e-6), structure=_TOUCHING)
+    strongest = np.argmax(np.bincount(parts.ravel(), weights=values.ravel() * (parts.ravel() > 0)))
     rows, columns = np.nonzero(parts == strongest)
     (h, w), (height, width) = values.shape, size
     top, bottom = max(rows.min() - 1, 0), min(rows.max() + 2, h)

@@ -24,7 +24,7 @@ def wilson(right: int, n: int, z: float = 1.959963984540054) -> Interval:
     p = right / n
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
-    return (max(0.0, middle - half), min(1.0, middle + half))
+    return (0.0 if right == 0 else max(0.0, middle - half), 1.0 if right == n else min(1.0, middle + half))
 
 
 def apart(one: tuple[int, int], other: tuple[int, int]) -> Interval:

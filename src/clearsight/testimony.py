@@ -20,7 +20,7 @@ from clearsight.runner import Explanation, explain, measure
 from clearsight.targets import ClassScore, Of, Target
 from clearsight.tournament import Player, Tournament
 
-FAITHFUL = "road(steps=2), insertion(steps=6), deletion(steps=6)"  # do the marked places matter to the network?
+FAITHFUL = "road(steps=1), insertion(steps=6), deletion(steps=6)"  # do the marked places matter to the network?
 RANDOMISED = "parameter-randomisation(stages=1)"  # does the map depend on the network?
 CEILING = 0.5  # the highest likeness that a map may keep to those of networks with random parameters
 FAR = 0.1  # of the target's difference missing or too much

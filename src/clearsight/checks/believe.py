@@ -9,9 +9,11 @@ import numpy as np
 from clearsight import charts
 from clearsight.case import Case
 from clearsight.checks._common import bounds, counted, fewer, sampled, share, shown, span, table
+from clearsight.classifier import Classifier
 from clearsight.draw import overlay, photo, strip
 from clearsight.errors import Refused
 from clearsight.findings import Cell, Evidence, Figure, Finding
+from clearsight.loading import load
 from clearsight.methods import Call, catalogue, method, parse, split_calls
 from clearsight.report import show
 from clearsight.statistics import Interval
@@ -20,6 +22,8 @@ from clearsight.tournament import Tournament, mean, play
 
 METRICS = f"{FAITHFUL}, relevance-mass, pointing-game, {RANDOMISED}, max-sensitivity(samples=2), complexity"
 _EVIDENCE = 4
+_BESIDE = 4  # explainers that are compared metric by metric
+_RANDOMISED = ("parameter-randomisation", "label-randomisation")
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ def believe(
     metrics: str = METRICS,
     pictures: int = 8,
     ceiling: float = CEILING,
+    calibrate: int = 0,
+    other: str = "",
 ) -> Finding:
     """Which explainer is to be believed on this model?
 
@@ -57,12 +63,22 @@ def believe(
     use where no method was asked for.  pass: one is believed; fail: none can be, and later checks draw their maps in
     grey; else warn.  methods: explainers with commas between them, few-passes for those that cost little, or all;
     metrics: likewise.  ceiling: the highest mean likeness that a map may keep to that of a network with random
-    parameters.  pictures: at most so many, a seeded draw.
+    parameters, or of ``other``.  pictures: at most so many, a seeded draw.  calibrate: more pictures, on which every
+    explainer's threshold is chosen by one search, for the metrics that see a picture through its map.  other: a model
+    trained on random labels (clearsight train --random-labels), for label randomisation.
     """
     calls = _asked(methods)
     judges = [parse(m, "metrics") for m in split_calls(metrics)]
-    rows = case.sample(range(len(case.pictures)), pictures)
-    played = play(case, calls, judges, rows)
+    second = _second(case, other)
+    if second and "label-randomisation" not in {m.method.name for m in judges}:
+        judges.append(parse("label-randomisation", "metrics"))
+    if calibrate < 0 or (calibrate and not any("threshold" in m.method.options for m in judges)):
+        raise Refused(
+            f"believe(calibrate={calibrate}): a number of pictures, and among metrics one with a threshold, such as "
+            "average-probability-increase"
+        )
+    rows, learn = _divided(case.sample(range(len(case.pictures)), pictures + calibrate), calibrate)
+    played = play(case, calls, judges, rows, other=second, calibrate=learn)
     voting = [i for i, m in enumerate(played.metrics) if _votes(m)]
     if not voting:
         raise Refused(f"believe(metrics={metrics}): none of them says how much the marked places matter to the network")
@@ -88,16 +104,21 @@ def believe(
             f"{ceiling:g} with those of a random network (option ceiling).",
             *((f"Behind it: {_names(played, others[:3])}, by their mean place in the duels.",) if others else ()),
             *([f"The checks below use {call}."] if believed and case.asked == "auto" else []),
+            *(f"{name} gives the same maps as {twin} here, and was measured with it." for name, twin in played.same),
             *(f"Left out: {name}: {why}." for name, why in played.out),
+            *_calibration(played),
             *sampled(len(rows), len(case.pictures)),
             *fewer(n, len(rows)),
         ),
         tables=(
             *table("Explainers, the best mean place first", [_row(played, j, ceiling, case.seed) for j in judged]),
+            *table(
+                f"By metric, beside {call.method.name}, picture by picture", _paired(played, judged, best, case.seed)
+            ),
             *table("Controls", [_control(played, i, voting) for i, p in enumerate(played.players) if p.control]),
             *table("Do the metrics agree?  Rank correlation over explainers", _agreement(played)),
         ),
-        figures=_figure(played, judged, ceiling),
+        figures=(*_figure(played, judged, ceiling), *_matrix(played)),
         evidence=_evidence(case, played, [*believed, *(j for j in judged if j not in believed)]),
     )
     case.doubted = doubt(case, found)
@@ -122,6 +143,68 @@ def _asked(methods: str) -> list[Call]:
     return [parse(m, "explainers") for m in split_calls(methods)]
 
 
+def _second(case: Case, words: str) -> Classifier | None:
+    """The model that was trained on random labels, where there is one; refused where it is one of other classes."""
+    if not words:
+        return None
+    found = load(words)
+    if found.labels != case.model.labels or found.preprocess.size != case.model.preprocess.size:
+        raise Refused(f"believe(other={words}): a model of the same classes and input as {case.model.source} is needed")
+    return found
+
+
+def _divided(rows: list[int], calibrate: int) -> tuple[list[int], list[int]]:
+    """The pictures that judge, and those on which thresholds are chosen: others, where there are enough."""
+    if not calibrate:
+        return rows, []
+    return (rows[calibrate:], rows[:calibrate]) if len(rows) > calibrate else (rows, rows)
+
+
+def _calibration(played: Tournament) -> tuple[str, ...]:
+    """Where thresholds come from, with a warning where they have seen what they are judged by."""
+    flattered = [str(m) for m in played.metrics if m.options.get("threshold", 0.0) is None]
+    notes = [f"{m} chooses each map's threshold by the number that it then reports, which flatters." for m in flattered]
+    if played.learned:
+        chosen = ", ".join(f"{name} {t:g} %" for name, t in played.thresholds.items())
+        same = bool({*played.learned} & {*played.rows})
+        where = "on the very pictures that judge, too few for others: this flatters" if same else "on other pictures"
+        notes.append(f"Thresholds, calibrated on {counted(len(played.learned), 'picture')}, {where}: {chosen}.")
+    return tuple(notes)
+
+
+def _paired(played: Tournament, judged: list[_Judged], best: _Judged, seed: int) -> list[dict[str, Cell]]:
+    """What the first explainers and the controls come to by each metric, and by how much the winner is better."""
+    shown = [best.player, *(j.player for j in judged if j is not best)][:_BESIDE]
+    shown += [i for i, p in enumerate(played.players) if p.control]
+    rows = []
+    for k, metric in enumerate(played.metrics):
+        for i in shown:
+            value, interval = mean(played.values[i, k], seed)
+            by, span_ = mean(played.beside(k, best.player, i), seed)
+            rows.append(
+                {
+                    "metric": str(metric),
+                    "explainer": str(played.players[i].call),
+                    "mean": _number(value),
+                    **bounds(interval),
+                    "the winner is better by": _number(by) if i != best.player else None,
+                    "at least": span_[0] if span_ and i != best.player else None,
+                    "at most": span_[1] if span_ and i != best.player else None,
+                }
+            )
+    return rows
+
+
+def _matrix(played: Tournament) -> tuple[Figure, ...]:
+    """Which metrics say the same of the explainers."""
+    if len(played.metrics) < 2:
+        return ()
+    names = [m.method.name for m in played.metrics]
+    data = charts.correlations(names, played.agreement().tolist())
+    caption = "Do the metrics agree? Rank correlation of what two metrics say of the explainers, better being higher."
+    return (Figure("believe-agreement.svg", data, caption, f"Rank correlations of {len(names)} metrics"),)
+
+
 def _votes(metric: Call) -> bool:
     """Whether a metric asks how much the marked places matter to the network."""
     return "regions" not in metric.method.given and not any(c.startswith("judges") for c in metric.method.claims)
@@ -130,14 +213,14 @@ def _votes(metric: Call) -> bool:
 def _judged(played: Tournament, voting: list[int], seed: int) -> list[_Judged]:
     controls = [i for i, p in enumerate(played.players) if p.control]
     places = np.nanmean(played.rank(voting), axis=1)
-    random = [i for i, m in enumerate(played.metrics) if m.method.name == "parameter-randomisation"]
+    random = [i for i, m in enumerate(played.metrics) if m.method.name in _RANDOMISED]
     found = []
     for i, player in enumerate(played.players):
         if player.control:
             continue
         duels = {c: mean(played.duels(voting, i, c), seed) for c in controls}
         hardest = min(duels, key=lambda c: duels[c][0])
-        kept = float(np.nanmean(played.values[i, random[0]])) if random else float("nan")
+        kept = max((float(np.nanmean(played.values[i, k])) for k in random), default=float("nan"))
         name = played.players[hardest].call.method.name
         found.append(_Judged(i, *duels[hardest], name, kept, float(places[i])))
     return found

@@ -138,7 +138,7 @@ def _judge(
         focus = measure(case.model, pixels, maps, "relevance-mass", target, regions=inside, seed=case.seed).nan_to_num(
             0
         )
-        without, rest, swapped = _erased(case, here, pixels, inside, fill)
+        without, rest, swapped = _erased(case, here, rows, pixels, inside, fill)
         for j, i in enumerate(here):
             f = float(focus[j])
             word: Word = "acceptable" if f >= acceptable else "rejectable" if f < rejectable else "suspicious"
@@ -160,7 +160,7 @@ def _judge(
 
 
 def _erased(
-    case: Case, rows: list[int], x: Tensor, inside: Tensor, fill: Removal
+    case: Case, rows: list[int], every_row: list[int], x: Tensor, inside: Tensor, fill: Removal
 ) -> tuple[list[int], list[int], list[int | None]]:
     """The top class without the region, without the rest, and of the region on the next picture of another class."""
     model = case.model
@@ -170,18 +170,20 @@ def _erased(
         nothing = instead(model, pixels, fill)
         without = scores(model, taken(pixels, inside, nothing, every)).argmax(1)
         rest = scores(model, taken(pixels, ~inside, nothing, every)).argmax(1)
-        others = [_next(case, rows, j) for j in range(len(rows))]
-        known = [j for j, other in enumerate(others) if other is not None]
-        on = pixels[[others[j] for j in known]] if known else pixels[:0]
-        mixed = torch.where(inside[known][:, None], pixels[known], on)
+        others = {j: o for j, row in enumerate(rows) if (o := _next(case, every_row, row)) is not None}
+        known = list(others)
+        if known:
+            on = case.pixels([others[j] for j in known]).to(pixels)
+            mixed = torch.where(inside[known][:, None], pixels[known], on)
         said = dict(zip(known, scores(model, mixed).argmax(1).tolist(), strict=True)) if known else {}
     return without.tolist(), rest.tolist(), [said.get(j) for j in range(len(rows))]
 
 
-def _next(case: Case, rows: list[int], j: int) -> int | None:
-    """The next picture of the batch about which the model says something else."""
-    around = [(j + k) % len(rows) for k in range(1, len(rows))]
-    return next((k for k in around if case.predicted[rows[k]] != case.predicted[rows[j]]), None)
+def _next(case: Case, rows: list[int], row: int) -> int | None:
+    """The next of the pictures, after this one, about which the model says something else."""
+    at = rows.index(row)
+    around = [*rows[at + 1 :], *rows[:at]]
+    return next((r for r in around if case.predicted[r] != case.predicted[row]), None)
 
 
 def _behaviour(case: Case, found: list[_Judged]) -> list[dict[str, Cell]]:

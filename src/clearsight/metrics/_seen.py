@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
+
 from torch import Tensor
 
 from clearsight.calibrating import LEVELS, calibrated, chances, rises_through, stretched
 from clearsight.classifier import Classifier
-from clearsight.errors import Refused
+from clearsight.errors import Notice, Refused
 from clearsight.fill import Fill
 from clearsight.targets import Target
+
+FLATTERS = (
+    "threshold=none chooses each map's threshold by the very number that is then reported, which flatters: calibrate "
+    "on other pictures, believe(calibrate=8, metrics=...), or give one threshold for all"
+)
 
 
 def through(
@@ -25,6 +32,7 @@ def through(
     soft = stretched(maps)
     before = chances(model, target, model(x)).detach()
     if threshold is None:
+        warnings.warn(FLATTERS, Notice, stacklevel=2)
         soft, _ = calibrated(model, x, target, soft, before, fill=fill)
         threshold = 0.0
     return before, before + rises_through(model, x, target, soft, before, (threshold,), fill=fill)[:, 0]
