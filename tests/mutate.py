@@ -30,6 +30,7 @@ TESTS += ["tests/test_contract.py", "tests/test_checks.py", "tests/test_mended.p
 TESTS += ["tests/test_draw.py", "tests/test_collecting.py", "tests/test_splits.py", "tests/test_datacheck.py"]
 TESTS += ["tests/test_training.py", "tests/test_layertable.py", "tests/test_tuning.py", "tests/test_testimony.py"]
 TESTS += ["tests/test_repeating.py", "tests/test_trust.py", "tests/test_shortcuts.py"]
+TESTS += ["tests/test_believe.py"]
 # whose every method must be in the tables
 KINDS = ("explainers", "attacks", "metrics", "checks", "features", "augmentations", "networks")
 LIMIT = 180  # seconds; what takes longer hangs, and is caught

@@ -1,0 +1,21 @@
+"""How thresholds, equal maps and paired differences are broken: (file, old text, new text, pytest's -k)."""
+
+CORE = [
+    ("tournament.py", "rises.clamp_min(0).mean(0", "rises.mean(0", "every_explainer_gets"),
+    ("tournament.py", "_at(m, thresholds.get(str(call)))", "_at(m, None)", "every_explainer_gets"),
+    ("tournament.py", "self.oriented()[one, metric] - self", "self.oriented()[other, metric] - self", "paired"),
+    ("tournament.py", "torch.allclose(shape, seen[str(call)], atol=1e-5)", "False", "equal_maps"),
+    ("tournament.py", "torch.allclose(shape, seen[str(call)], atol=1e-5)", "True", "equal_maps"),
+    ("tournament.py", "other=other, seed", "other=None, seed", "random_labels_are_not"),
+    (
+        "checks/believe.py",
+        "(rows[calibrate:], rows[:calibrate]) if len(rows) > calibrate",
+        "(rows, rows[:calibrate]) if len(rows) > calibrate",
+        "thresholds_say",
+    ),
+    ("checks/believe.py", "same = bool({*played.learned} & {*played.rows})", "same = False", "thresholds_say"),
+    ("checks/believe.py", "found.labels != case.model.labels or", "", "random_labels_are_not"),
+    ("checks/believe.py", "max((float(np.nanmean", "min((float(np.nanmean", "random_labels_are_not"),
+    ("metrics/_seen.py", "warnings.warn(FLATTERS, Notice, stacklevel=2)", "pass", "same_calibration"),
+    ("charts.py", "np.ma.masked_invalid(values)", "values.missing", "agreement_is_drawn"),
+]

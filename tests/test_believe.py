@@ -1,0 +1,175 @@
+"""The tournament's fine print: thresholds, a network of random labels, equal maps, paired differences."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import clearsight as cs
+from clearsight.auditing import chosen, run_checks
+from clearsight.calibrating import LEVELS, chances, rises_through, stretched
+from clearsight.case import Case
+from clearsight.classifier import Classifier, Preprocess
+from clearsight.data import Picture, Pictures
+from clearsight.findings import Finding
+from clearsight.methods import parse
+from clearsight.runner import explain, measure
+from clearsight.statistics import bootstrap
+from clearsight.targets import ClassScore
+from clearsight.tournament import play
+
+SIDE = 16
+
+
+class Pooled(nn.Module):
+    """A convolution, averages and a linear head: HiResCAM and Grad-CAM are the same there."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.features = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU())
+            self.head = nn.Linear(8, 3)
+            self.head.weight.data *= 20
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.head(self.features(x).mean((2, 3)))
+        return scores
+
+
+def classifier(seed: int = 0, labels: tuple[str, ...] = ("a", "b", "c")) -> Classifier:
+    return Classifier(Pooled(seed), Preprocess((SIDE, SIDE), (0.5,) * 3, (0.5,) * 3), labels, "pooled")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Pictures:
+    rng = np.random.default_rng(0)
+    found = []
+    for i in range(16):
+        a = rng.integers(0, 60, (SIDE, SIDE, 3))
+        top, left = rng.integers(0, 8, 2)
+        a[top : top + 8, left : left + 8] += rng.integers(60, 190, 3)
+        path = tmp_path / f"{i:02}.png"
+        Image.fromarray(a.astype(np.uint8)).save(path)
+        found.append(Picture(path, path.name))
+    return Pictures(tmp_path, tuple(found))
+
+
+def believe(case: Case, options: str) -> Finding:
+    (found,) = run_checks(case, chosen(f"believe({options})"))
+    assert found.verdict != "error", found.headline
+    return found
+
+
+def rows(finding: Finding, caption: str) -> tuple[dict[str, object], ...]:
+    return next(t.rows for t in finding.tables if t.caption.startswith(caption))
+
+
+SEEN = "average-probability-increase, insertion(steps=4)"
+
+
+def test_every_explainer_gets_the_threshold_that_is_best_for_it_on_other_pictures(pictures: Pictures) -> None:
+    case = Case(classifier(), pictures)
+    order = case.sample(range(16), 16)
+    calls = [parse(m, "explainers") for m in ("saliency", "gradient-x-input")]
+    played = play(case, calls, [parse(m, "metrics") for m in SEEN.split(", ")], order[6:], calibrate=order[:6])
+    x, top = case.pixels(order[:6]), ClassScore(case.predicted[order[:6]])
+    for i, call in enumerate(calls):
+        maps = explain(case.model, x, call, top).maps
+        rises = rises_through(case.model, x, top, stretched(maps)).clamp_min(0).mean(0)
+        best = LEVELS[int((rises >= rises.max() * (1 - 1e-4)).int().argmax())]
+        assert played.thresholds[str(call)] == best
+        judged, on = case.pixels(order[6:]), ClassScore(case.predicted[order[6:]], of="prob")
+        due = measure(case.model, judged, played.players[i].maps, f"average-probability-increase(threshold={best})", on)
+        torch.testing.assert_close(torch.from_numpy(played.values[i, 0]).float(), due)
+    assert chances(case.model, top, case.logits[order[:6]]).shape == (6,)
+
+
+def test_thresholds_say_whether_they_have_seen_what_judges_them(pictures: Pictures) -> None:
+    options = f"methods='saliency, gradient-x-input', metrics='{SEEN}', calibrate=6"
+    apart = believe(Case(classifier(), pictures), options)
+    (note,) = [n for n in apart.notes if n.startswith("Thresholds")]
+    assert "calibrated on 6 pictures, on other pictures" in note
+    assert apart.n == 8
+    few = Pictures(pictures.root, pictures.pictures[:6])
+    (note,) = [n for n in believe(Case(classifier(), few), options).notes if n.startswith("Thresholds")]
+    assert "the very pictures that judge" in note
+    assert "flatters" in note
+
+
+def test_a_threshold_for_nothing_is_refused(pictures: Pictures) -> None:
+    (found,) = run_checks(Case(classifier(), pictures), chosen("believe(calibrate=4, metrics='insertion')"))
+    assert found.verdict == "error"
+    assert "one with a threshold" in found.headline
+
+
+def test_maps_that_are_those_of_a_network_of_random_labels_are_not_believed(pictures: Pictures, tmp_path: Path) -> None:
+    """The same network in the place of the one that learned nothing: every map keeps all of itself."""
+    (tmp_path / "nets.py").write_text(
+        "import sys\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from test_believe import classifier\n"
+        "def same(): return classifier(0)\n"
+        "def other(): return classifier(0, ('x', 'y', 'z'))\n"
+    )
+    options = "methods='grad-cam, saliency', metrics='insertion(steps=4), deletion(steps=4)'"
+    alone = believe(Case(classifier(), pictures), options)
+    found = believe(Case(classifier(), pictures), f"{options}, other='{tmp_path}/nets.py:same'")
+    told = rows(found, "Explainers")
+    assert {r["label-randomisation"] for r in told} == {1.0}
+    assert all("keeps its maps" in str(r["believed"]) for r in told)
+    assert found.verdict == "fail"
+    assert alone.value == found.value
+    (wrong,) = run_checks(Case(classifier(), pictures), chosen(f"believe(other='{tmp_path}/nets.py:other')"))
+    assert wrong.verdict == "error"
+    assert "the same classes" in wrong.headline
+
+
+def test_equal_maps_are_measured_once_and_it_is_said(pictures: Pictures) -> None:
+    case = Case(classifier(), pictures)
+    calls = [parse(m, "explainers") for m in ("hires-cam", "saliency", "grad-cam(layer=features)")]
+    played = play(case, calls, [parse("insertion(steps=4)", "metrics")], case.sample(range(16), 8))
+    names = [str(p.call) for p in played.players]
+    cam, grad = (next(i for i, n in enumerate(names) if n.startswith(w)) for w in ("hires-cam", "grad-cam"))
+    assert (names[grad], names[cam]) in played.same
+    assert len(played.same) == 1
+    np.testing.assert_array_equal(played.values[cam], played.values[grad])
+    found = believe(case, "methods='hires-cam, saliency, grad-cam(layer=features)', metrics='insertion(steps=4)'")
+    assert any("gives the same maps as" in n for n in found.notes)
+
+
+def test_the_difference_to_the_winner_is_paired(pictures: Pictures) -> None:
+    case = Case(classifier(), pictures)
+    found = believe(case, "methods='saliency, gradient-x-input', metrics='insertion(steps=4), complexity'")
+    told = rows(found, "By metric")
+    assert [r["metric"] for r in told[:5]] == ["insertion(steps=4)"] * 5
+    winner, second = told[0], told[1]
+    assert winner["the winner is better by"] is None
+    case = Case(classifier(), pictures)
+    order = case.sample(range(16), 8)
+    x, target = case.pixels(order), ClassScore(case.predicted[order], of="prob")
+    values = {}
+    for r in (winner, second):
+        maps = cs.explain(case.model, x, str(r["explainer"]), ClassScore(case.predicted[order])).maps
+        values[r["explainer"]] = measure(case.model, x, maps, "insertion(steps=4)", target).double()
+    by = values[winner["explainer"]] - values[second["explainer"]]
+    assert second["the winner is better by"] == pytest.approx(float(by.mean()), abs=1e-5)
+    low, high = bootstrap(by.tolist()) or (0.0, 0.0)
+    assert second["at least"] == pytest.approx(low, abs=1e-5)
+    assert second["at most"] == pytest.approx(high, abs=1e-5)
+    complexity = [r for r in told if r["metric"] == "complexity"]
+    assert complexity[1]["the winner is better by"] == pytest.approx(
+        float(complexity[1]["mean"]) - float(complexity[0]["mean"]),
+        abs=1e-6,  # type: ignore[arg-type]
+    ), "lower is better"
+
+
+def test_agreement_is_drawn_and_told(pictures: Pictures) -> None:
+    found = believe(Case(classifier(), pictures), "methods='saliency', metrics='insertion(steps=4), complexity'")
+    assert [g.name for g in found.figures] == ["believe-duels.svg", "believe-agreement.svg"]
+    assert rows(found, "Do the metrics agree")[0]["insertion"] == 1.0
