@@ -22,12 +22,13 @@ from rich.console import Console
 from torch import Tensor, nn
 
 import clearsight as cs
-from clearsight.agreeing import mean_correlation, ranks
 from clearsight.annotations import Region
 from clearsight.charts import Cross, plane
 from clearsight.checkup.likeness import likenesses
 from clearsight.classifier import Classifier, Preprocess
-from clearsight.comparing import compare
+from clearsight.comparison.agreeing import mean_correlation, ranks
+from clearsight.comparison.comparing import compare
+from clearsight.comparison.spread import between, deviation, homogeneity, median_interval
 from clearsight.data import Picture, Pictures, open_data
 from clearsight.findings import Finding
 from clearsight.learning.portions import at_random, portions
@@ -37,7 +38,6 @@ from clearsight.learning.training import train
 from clearsight.report import Report
 from clearsight.resemblance import spearman
 from clearsight.sheet import print_sheet
-from clearsight.spread import between, deviation, homogeneity, median_interval
 from workshop import lay_out
 
 TINY = 'clearsight:plain-cnn(widths="6,8", padding=1, pools=2, norm=batch, head=average, dense="")'

@@ -617,7 +617,7 @@ def compare(
     Models are audited by accuracy and trustworthiness, audits are taken as they are. Trust needs --boxes or --masks;
     how alike the maps of two runs are does not.
     """
-    from clearsight.comparing import compare as run
+    from clearsight.comparison.comparing import compare as run
     from clearsight.runs import new_run
     from clearsight.terminal import progress
 

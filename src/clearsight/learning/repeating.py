@@ -12,6 +12,7 @@ from typing import Any
 from clearsight.case import Progress
 from clearsight.checks._common import share
 from clearsight.checkup.likeness import likenesses
+from clearsight.comparison.spread import between, deviation
 from clearsight.data import Pictures
 from clearsight.errors import Refused
 from clearsight.files import write_whole
@@ -20,7 +21,6 @@ from clearsight.learning.recipe import Recipe, read_recipe
 from clearsight.learning.several import One, accuracies, each, in_turn
 from clearsight.learning.trainfolder import METRICS, RECIPE, command, same_data
 from clearsight.learning.training import Epoch
-from clearsight.spread import between, deviation
 
 REPEAT = "repeat.json"
 

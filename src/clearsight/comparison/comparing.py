@@ -11,17 +11,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from clearsight.agreeing import DRAWN, SUMMARY, Answers, agree
 from clearsight.auditing import chosen, noted, run_checks
 from clearsight.case import Case, Progress
 from clearsight.classifier import Classifier
-from clearsight.comparands import Comparand, opened, own_pictures
+from clearsight.comparison.agreeing import DRAWN, SUMMARY, Answers, agree
+from clearsight.comparison.comparands import Comparand, opened, own_pictures
+from clearsight.comparison.overview import Found, Reports, by_check, known_by, over, said, side_by_side
 from clearsight.data import Pictures, open_data
 from clearsight.errors import Refused
 from clearsight.findings import Finding
 from clearsight.learning.splits import named
 from clearsight.methods import Call
-from clearsight.overview import Found, Reports, by_check, known_by, over, said, side_by_side
 from clearsight.report import Report, make
 
 CHECKS = "accuracy, trustworthiness"

@@ -11,13 +11,13 @@ from statistics import median
 from clearsight import charts
 from clearsight.charts import Cross
 from clearsight.checks._common import bounds, counted, share
-from clearsight.comparands import Comparand
+from clearsight.comparison.comparands import Comparand
+from clearsight.comparison.spread import EXPECTED, between, deviation, homogeneity, median_interval
 from clearsight.findings import Cell, Figure, Finding, Table
 from clearsight.learning.recipe import FILE, read_recipe
 from clearsight.learning.splits import named
 from clearsight.report import Report, show, show_interval
 from clearsight.sheet import WORDS
-from clearsight.spread import EXPECTED, between, deviation, homogeneity, median_interval
 from clearsight.statistics import wilson
 
 LEVEL = 0.05  # of the test: below it the spread is called larger than chance allows
