@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from clearsight.annotations import Region
 from clearsight.auditing import chosen, run_checks
 from clearsight.case import Case
+from clearsight.checks.believe import _asked, _hopeless, _judged, _votes
 from clearsight.classifier import Classifier, Preprocess
 from clearsight.data import Picture, Pictures
 from clearsight.findings import Finding
+from clearsight.methods import catalogue, parse
+from clearsight.runner import explain, measure
 from clearsight.statistics import apart
+from clearsight.targets import ClassScore
+from clearsight.tournament import Tournament, mean, play
 
 SIDE = 16
 
@@ -107,6 +115,43 @@ def test_groups_that_are_alike_pass_and_few_pictures_are_not_enough(tmp_path: Pa
     assert "no column 'town'" in asked.headline
 
 
+def test_false_and_missed_of_three_classes_by_hand(tmp_path: Path) -> None:
+    """What is said is the brightness; ward A is all right, of ward B two of three a are called b."""
+    table = [("a", "a", "A"), ("b", "b", "A"), ("c", "c", "A"), ("a", "b", "B"), ("a", "b", "B"), ("a", "a", "B"),
+             ("b", "b", "B"), ("c", "c", ""), ("", "a", "B")]  # fmt: skip
+    pictures = []
+    for i, (truth, said, ward) in enumerate(table):
+        Image.new("L", (2, 2), 100 * "abc".index(said)).save(tmp_path / f"{i}.png")
+        pictures.append(
+            Picture(tmp_path / f"{i}.png", f"{i}.png", (truth,) if truth else (), None, {"ward": ward} if ward else {})
+        )
+
+    class Three(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gain = nn.Parameter(torch.tensor(9.0))
+
+        def forward(self, x: Tensor) -> Tensor:
+            levels = torch.tensor([0.0, 100.0, 200.0]) / 255
+            return -self.gain * (x.mean((1, 2, 3))[:, None] - levels).abs()
+
+    model = Classifier(Three(), Preprocess((2, 2), (0.0,), (1.0,)), ("a", "b", "c"), "three")
+    case = Case(model, Pictures(tmp_path, tuple(pictures)), method="saliency")
+    f = found(case, "groups(fewest=1)")
+    rates = {(r["rate"], r["group"]): (r["share"], r["n"], r["all others"]) for r in rows(f, "Rates")}
+    assert rates == {
+        ("errors", "A"): (0, 3, 0.5), ("errors", "B"): (0.5, 4, 0),
+        ("false a", "A"): (0, 2, 0), ("false a", "B"): (0, 1, 0),
+        ("missed a", "A"): (0, 1, pytest.approx(2 / 3)), ("missed a", "B"): (pytest.approx(2 / 3), 3, 0),
+        ("false b", "A"): (0, 2, pytest.approx(2 / 3)), ("false b", "B"): (pytest.approx(2 / 3), 3, 0),
+        ("missed b", "A"): (0, 1, 0), ("missed b", "B"): (0, 1, 0),
+        ("false c", "A"): (0, 2, 0), ("false c", "B"): (0, 4, 0),
+    }  # fmt: skip
+    assert f.value == pytest.approx(2 / 3)
+    assert found(case, "groups(fewest=3)").value == 0.5  # of the rates with three pictures on both sides: the errors
+    assert found(case, "groups(fewest=4)").verdict == "note"
+
+
 def test_the_difference_of_two_shares_by_newcombe() -> None:
     """The examples of his table II, method 10."""
     for one, other, low, high in (
@@ -114,6 +159,10 @@ def test_the_difference_of_two_shares_by_newcombe() -> None:
         ((10, 10), (0, 10), 0.6075, 1.0),
     ):  # fmt: skip
         assert apart(one, other) == pytest.approx((low, high), abs=1e-4)
+        assert apart(other, one) == pytest.approx((-high, -low), abs=1e-4)
+    low, high = apart((0, 0), (5, 10))  # of nothing nothing is known
+    assert -high == pytest.approx(low)
+    assert high > 0.5
 
 
 # Trust ----------------------------------------------------------------------------------------------------------------
@@ -162,9 +211,8 @@ def test_equal_accuracy_unequal_reasons(tmp_path: Path, side: str, verdict: str,
     counts = {r["reason"]: r["pictures"] for r in rows(f, "Reasons")}
     assert counts == {"acceptable": 0, "suspicious": 0, "rejectable": 0} | {word: 24}
     did = {r["what"]: r["share"] for r in rows(f, "What the model does")}
-    carried = float(side == "left")
-    assert did["the answer comes along to another picture"] == carried
-    assert did["the answer stays without all else"] >= carried
+    erased = (0.5, 1.0, 1.0) if side == "left" else (0.0, 0.5, 0.0)  # erased is black, which says dark
+    assert tuple(did.values()) == erased
     assert f.evidence[0].facts["reason"] == word
 
 
@@ -174,6 +222,75 @@ def test_thresholds_of_trust_are_options(tmp_path: Path) -> None:
     assert {r["reason"]: r["pictures"] for r in rows(f, "Reasons")}["suspicious"] == 24
     assert found(case, "trustworthiness(acceptable=0.4)").value == 1.0
     assert found(case, "trustworthiness(acceptable=0.2, rejectable=0.4)").verdict == "error"
+
+
+def test_the_thresholds_of_trust_themselves(tmp_path: Path) -> None:
+    """Of a map of one value exactly half lies on half of the picture; of a map without anything positive, nothing."""
+    (tmp_path / "mine.py").write_text(
+        "def flat(model, x, target):\n    return x[:, 0] * 0 + 1\n\n\n"
+        "def bare(model, x, target):\n    return -x[:, 0]\n"
+    )
+    case = Case(looking("left"), scenes(tmp_path), method=f"{tmp_path}/mine.py:flat")
+    for options, word, value, chance in (
+        ("acceptable=0.5", "acceptable", 1.0, 1.0), ("acceptable=0.6, rejectable=0.5", "suspicious", 0.0, 0.0),
+        ("acceptable=0.6, rejectable=0.51", "rejectable", 0.0, 0.0),
+    ):  # fmt: skip
+        f = found(case, f"trustworthiness({options})")
+        counts = {r["reason"]: r["pictures"] for r in rows(f, "Reasons")}
+        assert counts == {"acceptable": 0, "suspicious": 0, "rejectable": 0} | {word: 24}
+        assert (f.value, f.chance) == (value, chance)
+    f = found(Case(looking("left"), scenes(tmp_path), method=f"{tmp_path}/mine.py:bare"), "trustworthiness")
+    assert (f.value, f.n) == (0.0, 24)
+    assert {r["focus"] for r in rows(f, "By picture")} == {0.0}
+
+
+def test_trust_is_asked_of_right_answers_with_a_region_in_view(tmp_path: Path) -> None:
+    """The first picture's region is all of it, the second's is nothing, the third is answered wrong."""
+    data = scenes(tmp_path)
+    p = list(data.pictures)
+    p[0] = dataclasses.replace(p[0], regions=(Region(boxes=((0.0, 0.0, float(SIDE), float(SIDE)),)),))
+    p[1] = dataclasses.replace(p[1], regions=(Region(boxes=((-9.0, 0.0, -1.0, 5.0),)),))
+    p[2] = dataclasses.replace(p[2], labels=("bright",))
+    case = Case(looking("left"), Pictures(tmp_path, tuple(p)), method="saliency")
+    f = found(case, "trustworthiness(fill=black)")
+    assert f.n == 21
+    left_out = [note.partition(" ")[0] for note in f.notes if "is left out" in note]
+    assert sorted(left_out) == ["00.png", "01.png"]
+    by = {r["picture"]: r for r in rows(f, "By picture")}
+    assert len(by) == 21
+    for name, r in by.items():
+        word = "bright" if int(name[:2]) % 2 else "dark"
+        assert (r["said"], r["without the region"], r["without all else"]) == (word, "dark", word)
+
+
+def test_behaviour_that_hangs_on_what_is_not_annotated_is_said(tmp_path: Path) -> None:
+    """Most pictures are bright: black in the half that counts changes them, black on the region changes none."""
+    data = scenes(tmp_path)
+    mostly = tuple(p for i, p in enumerate(data.pictures) if i % 2 or i < 8)
+    f = found(Case(looking("right"), Pictures(tmp_path, mostly), method="saliency"), "trustworthiness(fill=black)")
+    did = [r["share"] for r in rows(f, "What the model does")]
+    assert did == [0.0, 0.25, 0.0]
+    assert any("hang on what is not annotated" in note for note in f.notes)
+    bright = tuple(p for i, p in enumerate(data.pictures) if i % 2)
+    f = found(Case(looking("left"), Pictures(tmp_path, bright), method="saliency"), "trustworthiness(fill=black)")
+    assert [r["share"] for r in rows(f, "What the model does")] == [1.0, 1.0]  # there is no picture of another class
+    assert not any("hang on what is not annotated" in note for note in f.notes)
+
+
+def test_a_region_stays_whole_where_all_else_is_solved(tmp_path: Path) -> None:
+    """Inpainting continues what is left: the dark half goes on where the bright one is erased, and the reverse."""
+    out = []
+    for i in range(8):
+        a = np.full((SIDE, SIDE), 40 if i % 2 else 215, np.uint8)
+        a[:, : SIDE // 2] = 215 if i % 2 else 40
+        Image.fromarray(a).save(tmp_path / f"{i}.png")
+        box = Region(boxes=((0.0, 0.0, SIDE / 2, float(SIDE)),))
+        out.append(Picture(tmp_path / f"{i}.png", f"{i}.png", ("bright" if i % 2 else "dark",), (box,)))
+    f = found(Case(looking("left"), Pictures(tmp_path, tuple(out)), method="saliency"), "trustworthiness")
+    for r in rows(f, "By picture"):
+        said = "bright" if int(str(r["picture"])[0]) % 2 else "dark"
+        other = "dark" if said == "bright" else "bright"
+        assert (r["said"], r["without the region"], r["without all else"]) == (said, other, said)
 
 
 # Which explanation ----------------------------------------------------------------------------------------------------
@@ -232,8 +349,8 @@ def test_the_tournament_believes_what_looks_at_the_network(taught: tuple[Classif
     by = {str(r["explainer"]).partition("(")[0]: r for r in rows(f, "Explainers")}
     assert f.verdict == "pass", f.headline
     assert by["occlusion"]["believed"] == "yes"
-    assert "keeps its maps" in str(next(v["believed"] for k, v in by.items() if k != "occlusion"))
-    assert {r["control"] for r in rows(f, "Controls")} == {"random", "centre", "edge"}
+    assert "alike on a random network" in str(next(v["believed"] for k, v in by.items() if k != "occlusion"))
+    assert {r["explainer"] for r in rows(f, "Means by metric")[-3:]} == {"random", "centre", "edge"}
     agreement = rows(f, "Do the metrics agree")
     assert [r["metric"] for r in agreement] == list(agreement[0])[1:]
     assert all(r[str(r["metric"])] == 1.0 for r in agreement)
@@ -246,3 +363,102 @@ def test_where_nothing_can_be_believed_it_says_so(taught: tuple[Classifier, Pict
     assert f.verdict == "fail"
     assert "No explainer can be believed" in f.headline
     assert str(case.method).startswith("grad-cam")  # as before
+
+
+def test_a_method_that_was_asked_for_is_kept(taught: tuple[Classifier, Pictures]) -> None:
+    case = Case(*taught, method="saliency")
+    f = found(case, f"believe(methods='occlusion(window=4, stride=2)', metrics='{JUDGES}', pictures=24)")
+    assert f.verdict == "pass", f.headline
+    assert str(case.method) == "saliency"
+    assert not any("checks below use" in note for note in f.notes)
+
+
+def test_which_explainers_play() -> None:
+    few = {c.method.name for c in _asked("few-passes")}
+    assert few == {n for n, m in catalogue("explainers").items() if "few-passes" in m.claims}
+    assert {c.method.name for c in _asked("all")} == set(catalogue("explainers"))
+    assert [str(c) for c in _asked("occlusion(window=4), saliency")] == ["occlusion(window=4)", "saliency"]
+
+
+@pytest.fixture(scope="module")
+def played(taught: tuple[Classifier, Pictures]) -> Tournament:
+    """Two explainers and the three controls by three metrics on eight pictures, whose values the tests write."""
+    case = Case(*taught)
+    methods = [parse(m, "explainers") for m in ("saliency", "gradient-x-input")]
+    metrics = [
+        parse(m, "metrics") for m in ("insertion(steps=1)", "deletion(steps=1)", "parameter-randomisation(stages=1)")
+    ]
+    return play(case, methods, metrics, range(8))
+
+
+def of_eight(*rows: tuple[float, float, float]) -> np.ndarray:
+    return np.repeat(np.array(rows)[:, :, None], 8, axis=2)
+
+
+def test_what_a_tournament_measures(taught: tuple[Classifier, Pictures], played: Tournament) -> None:
+    """The maps are of the top class's logit, the metrics of its probability, but for those of the explainer itself."""
+    case = Case(*taught)
+    x, top = case.pixels(range(8)), case.predicted[:8]
+    assert [p.call.method.name for p in played.players] == ["saliency", "gradient-x-input", "centre", "edge", "random"]
+    assert [p.control for p in played.players] == [False, False, True, True, True]
+    assert [p.passes for p in played.players] == [2, 2, 0, 0, 0]
+    for i, name in enumerate(("saliency", "gradient-x-input")):
+        maps = explain(case.model, x, name, ClassScore(top)).maps
+        torch.testing.assert_close(played.players[i].maps, maps)
+        for k, (metric, of) in enumerate(
+            (
+                ("insertion(steps=1)", "prob"),
+                ("deletion(steps=1)", "prob"),
+                ("parameter-randomisation(stages=1)", "logit"),
+            )
+        ):
+            told = measure(case.model, x, maps, metric, ClassScore(top, of=of), method=name)  # type: ignore[arg-type]
+            np.testing.assert_allclose(played.values[i, k], told.numpy(), atol=1e-6)
+
+
+def test_duels_places_and_agreement_by_hand(played: Tournament) -> None:
+    """Insertion is high, deletion low where a map is good; a tie is half, and what is nan is left out."""
+    nan = float("nan")
+    insertion = [[0.9, 0.5], [0.4, 0.5], [0.1, 0.6], [0.2, nan], [0.3, 0.3]]
+    deletion = [[0.1, 0.2], [0.2, 0.1], [0.5, 0.2], [0.6, 0.3], [0.7, 0.4]]
+    values = np.stack([insertion, deletion, np.full((5, 2), nan)], axis=1)
+    t = dataclasses.replace(played, rows=(0, 1), values=values)
+    assert t.duels([0, 1], 0, 1).tolist() == [1.0, 0.25]
+    assert t.duels([0, 1], 1, 0).tolist() == [0.0, 0.75]
+    assert t.duels([0, 1], 0, 3).tolist() == [1.0, 1.0]
+    assert t.rank([0, 1]).T.tolist() == [[1, 2, 4, 4, 4], [2.5, 1.75, 1.75, 4, 4.5]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # the third metric says nothing of anybody
+        agreement = t.agreement()
+    by_mean = [0.7, 0.45, 0.35, 0.2, 0.3], [-0.15, -0.15, -0.35, -0.45, -0.55]
+    assert agreement[0, 1] == agreement[1, 0] == pytest.approx(spearmanr(*by_mean).statistic)
+    assert np.diag(agreement).tolist() == [1, 1, 1]
+    assert np.isnan(agreement[2, :2]).all()
+    assert mean(np.array([1.0, nan, 3.0]), 0) == (2.0, None)
+
+
+def test_disputed_is_the_mean_likeness_of_all_pairs(played: Tournament) -> None:
+    up = torch.arange(6.0).view(1, 2, 3)
+    maps = [torch.cat(pair) for pair in ((up, up), (up, -up), (up, up), (up, up), (up, up))]
+    players = tuple(dataclasses.replace(p, maps=m) for p, m in zip(played.players, maps, strict=True))
+    t = dataclasses.replace(played, rows=(0, 1), players=players)
+    np.testing.assert_allclose(t.disputed([0, 1]), [1, -1])
+    np.testing.assert_allclose(t.disputed([0, 1, 2]), [1, -1 / 3])
+    np.testing.assert_allclose(t.disputed([1]), [1, 1])
+
+
+def test_an_explainer_is_judged_by_the_control_that_does_best(played: Tournament) -> None:
+    """The first loses insertion to the random map and wins deletion: half; the second wins all, but stays the same."""
+    values = of_eight((0.6, 0.3, 0.2), (0.8, 0.1, 0.6), (0.1, 0.9, 0.9), (0.2, 0.8, 0.9), (0.7, 0.5, 0.9))
+    t = dataclasses.replace(played, values=values)
+    assert [_votes(m) for m in t.metrics] == [True, True, False]
+    assert not any(_votes(parse(m, "metrics")) for m in ("complexity", "relevance-mass", "max-sensitivity", "iou"))
+    first, second = _judged(t, [0, 1], 0)
+    assert (first.player, first.won, first.interval, first.control) == (0, 0.5, (0.5, 0.5), "random")
+    assert (second.player, second.won, second.interval) == (1, 1.0, (1.0, 1.0))
+    assert (first.kept, second.kept) == pytest.approx((0.2, 0.6))
+    assert (first.rank, second.rank) == (2.5, 1.0)
+    assert (first.faithful, second.faithful) == (False, True)  # a half is chance
+    assert [_hopeless(first, 0.5), _hopeless(second, 0.5), _hopeless(second, 0.7)] == [True, True, False]
+    few = _judged(dataclasses.replace(t, rows=(0, 1), values=values[:, :, :2]), [0, 1], 0)[1]
+    assert (few.faithful, _hopeless(few, 0.7)) == (False, False)  # two pictures are too few to say

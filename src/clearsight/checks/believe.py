@@ -22,6 +22,7 @@ from clearsight.tournament import Tournament, mean, play
 
 METRICS = f"{FAITHFUL}, relevance-mass, pointing-game, {RANDOMISED}, max-sensitivity(samples=2), complexity"
 _EVIDENCE = 4
+_SAME = 0.99  # rank correlation from which on two maps are not worth drawing side by side
 _BESIDE = 4  # explainers that are compared metric by metric
 _RANDOMISED = ("parameter-randomisation", "label-randomisation")
 
@@ -90,6 +91,7 @@ def believe(
     if believed and case.asked == "auto":
         case.use(call)
     n = len(played.rows)
+    controls = [i for i, p in enumerate(played.players) if p.control]
     others = [j for j in judged if j is not best]
     found = Finding(
         "pass" if believed else "fail" if all(_hopeless(j, ceiling) for j in judged) else "warn",
@@ -111,11 +113,13 @@ def believe(
             *fewer(n, len(rows)),
         ),
         tables=(
-            *table("Explainers, the best mean place first", [_row(played, j, ceiling, case.seed) for j in judged]),
+            *table("Explainers, the best mean place first", [_row(played, j, ceiling) for j in judged]),
             *table(
                 f"By metric, beside {call.method.name}, picture by picture", _paired(played, judged, best, case.seed)
             ),
-            *table("Controls", [_control(played, i, voting) for i, p in enumerate(played.players) if p.control]),
+            *table(
+                "Means by metric, the controls last", _means(played, [*(j.player for j in judged), *controls], voting)
+            ),
             *table("Do the metrics agree?  Rank correlation over explainers", _agreement(played)),
         ),
         figures=(*_figure(played, judged, ceiling), *_matrix(played)),
@@ -252,32 +256,35 @@ def _names(played: Tournament, judged: list[_Judged]) -> str:
     return ", ".join(played.players[j.player].call.method.name for j in judged)
 
 
-def _row(played: Tournament, j: _Judged, ceiling: float, seed: int) -> dict[str, Cell]:
+def _row(played: Tournament, j: _Judged, ceiling: float) -> dict[str, Cell]:
     player = played.players[j.player]
     bad = [
-        *(["keeps its maps with a random network"] if j.kept > ceiling else []),
-        *([] if j.faithful else [f"not surely better than {j.control}"]),
+        *(["alike on a random network"] if j.kept > ceiling else []),
+        *([] if j.faithful else [f"no better than {j.control}"]),
     ]
-    means = {str(m): _number(mean(played.values[j.player, k], seed)[0]) for k, m in enumerate(played.metrics)}
     return {
         "explainer": str(player.call),
-        "believed": "; ".join(bad) if bad else "yes",
+        "believed": f"no: {', '.join(bad)}" if bad else "yes",
         "duels won": j.won,
         **bounds(j.interval),
         "against": j.control,
+        "kept": _number(j.kept),
         "mean place": j.rank,
-        **means,
         "passes a picture": player.passes,
     }
 
 
-def _control(played: Tournament, i: int, voting: list[int]) -> dict[str, Cell]:
-    means = {str(m): _number(mean(played.values[i, k], 0)[0]) for k, m in enumerate(played.metrics)}
-    return {
-        "control": str(played.players[i].call),
-        "mean place": float(np.nanmean(played.rank(voting)[i])),
-        **means,
-    }
+def _means(played: Tournament, order: list[int], voting: list[int]) -> list[dict[str, Cell]]:
+    """What every explainer and control comes to by every metric."""
+    places = np.nanmean(played.rank(voting), axis=1)
+    return [
+        {
+            "explainer": str(played.players[i].call),
+            "mean place": float(places[i]),
+            **{str(m): _number(mean(played.values[i, k], 0)[0]) for k, m in enumerate(played.metrics)},
+        }
+        for i in order
+    ]
 
 
 def _agreement(played: Tournament) -> list[dict[str, Cell]]:
@@ -306,7 +313,7 @@ def _figure(played: Tournament, judged: list[_Judged], ceiling: float) -> tuple[
 
 def _evidence(case: Case, played: Tournament, judged: list[_Judged]) -> tuple[Evidence, ...]:
     """The pictures on which the best explainers disagree most, their maps side by side."""
-    among = [j.player for j in judged[:3]]
+    among = _unlike(played, [j.player for j in judged])
     alike = played.disputed(among)
     out = []
     for k, i in enumerate(np.argsort(alike, kind="stable")[:_EVIDENCE], 1):
@@ -325,6 +332,15 @@ def _evidence(case: Case, played: Tournament, judged: list[_Judged]) -> tuple[Ev
         command = case.command("explain", case.place(row), *words, *case.model_words)
         out.append(shown(case, row, f"believe-{k}", image, caption, facts, command))
     return tuple(out)
+
+
+def _unlike(played: Tournament, order: list[int], most: int = 3) -> list[int]:
+    """The first players whose maps are not the same as those of one before them."""
+    found: list[int] = []
+    for i in order:
+        if len(found) < most and all(played.disputed([i, other]).mean() < _SAME for other in found):
+            found.append(i)
+    return found
 
 
 def _number(value: float) -> float | None:
