@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import warnings
 from pathlib import Path
 
@@ -213,6 +214,7 @@ def test_equal_accuracy_unequal_reasons(tmp_path: Path, side: str, verdict: str,
     did = {r["what"]: r["share"] for r in rows(f, "What the model does")}
     erased = (0.5, 1.0, 1.0) if side == "left" else (0.0, 0.5, 0.0)  # erased is black, which says dark
     assert tuple(did.values()) == erased
+    assert not any("hang on what is not annotated" in note for note in f.notes)  # of the right half one half stays
     assert f.evidence[0].facts["reason"] == word
 
 
@@ -242,6 +244,10 @@ def test_the_thresholds_of_trust_themselves(tmp_path: Path) -> None:
     f = found(Case(looking("left"), scenes(tmp_path), method=f"{tmp_path}/mine.py:bare"), "trustworthiness")
     assert (f.value, f.n) == (0.0, 24)
     assert {r["focus"] for r in rows(f, "By picture")} == {0.0}
+    f = found(Case(looking("left"), scenes(tmp_path), method="edge"), "trustworthiness")
+    focus = [float(r["focus"]) for r in rows(f, "By picture")]  # type: ignore[arg-type]
+    assert focus == sorted(focus)
+    assert focus[0] < focus[-1]
 
 
 def test_trust_is_asked_of_right_answers_with_a_region_in_view(tmp_path: Path) -> None:
@@ -274,6 +280,10 @@ def test_behaviour_that_hangs_on_what_is_not_annotated_is_said(tmp_path: Path) -
     bright = tuple(p for i, p in enumerate(data.pictures) if i % 2)
     f = found(Case(looking("left"), Pictures(tmp_path, bright), method="saliency"), "trustworthiness(fill=black)")
     assert [r["share"] for r in rows(f, "What the model does")] == [1.0, 1.0]  # there is no picture of another class
+    both = looking("left")
+    both.net.mask.fill_(1.0)  # it needs both halves: without either it says dark
+    f = found(Case(both, Pictures(tmp_path, bright), method="saliency"), "trustworthiness(fill=black)")
+    assert [r["share"] for r in rows(f, "What the model does")] == [1.0, 0.0]
     assert not any("hang on what is not annotated" in note for note in f.notes)
 
 
@@ -462,3 +472,53 @@ def test_an_explainer_is_judged_by_the_control_that_does_best(played: Tournament
     assert [_hopeless(first, 0.5), _hopeless(second, 0.5), _hopeless(second, 0.7)] == [True, True, False]
     few = _judged(dataclasses.replace(t, rows=(0, 1), values=values[:, :, :2]), [0, 1], 0)[1]
     assert (few.faithful, _hopeless(few, 0.7)) == (False, False)  # two pictures are too few to say
+
+
+def judged_as(monkeypatch: pytest.MonkeyPatch, case: Case, played: Tournament, values: np.ndarray) -> Finding:
+    """What the check makes of a tournament with these values."""
+    told = dataclasses.replace(played, values=values)
+    monkeypatch.setattr(importlib.import_module("clearsight.checks.believe"), "play", lambda *_, **__: told)
+    return found(case, "believe")
+
+
+CONTROLS = ((0.1, 0.9, 0.9), (0.2, 0.8, 0.9), (0.3, 0.7, 0.9))
+
+
+def test_the_best_that_changes_with_the_network_is_used(
+    monkeypatch: pytest.MonkeyPatch, taught: tuple[Classifier, Pictures], played: Tournament
+) -> None:
+    """The second explainer is better by both metrics, but keeps 0.6 of its maps; with a higher ceiling it is taken."""
+    case = Case(*taught)
+    values = of_eight((0.6, 0.3, 0.2), (0.8, 0.1, 0.6), *CONTROLS)
+    f = judged_as(monkeypatch, case, played, values)
+    assert (f.verdict, f.value, f.quantity) == ("pass", 1.0, "duels won by saliency")
+    assert [(r["explainer"], r["mean place"]) for r in rows(f, "Explainers")] == [
+        ("gradient-x-input", 1),
+        ("saliency", 2),
+    ]
+    assert str(case.method) == "saliency"
+    assert f.headline.startswith("Use saliency: it wins 100.0 %")
+    assert case.doubted == ""
+    values[1, 2] = 0.5  # at the ceiling
+    case = Case(*taught)
+    assert judged_as(monkeypatch, case, played, values).verdict == "pass"
+    assert str(case.method) == "gradient-x-input"
+
+
+def test_who_is_no_better_than_a_control_is_not_believed(
+    monkeypatch: pytest.MonkeyPatch, taught: tuple[Classifier, Pictures], played: Tournament
+) -> None:
+    """Half of the duels with one control is chance: fail.  Five of eight may be luck: warn."""
+    case = Case(*taught)
+    values = of_eight((0.6, 0.3, 0.2), (0.6, 0.3, 0.2), *CONTROLS[:2], (0.7, 0.5, 0.9))
+    f = judged_as(monkeypatch, case, played, values)
+    assert (f.verdict, f.value, f.interval) == ("fail", 0.5, (0.5, 0.5))
+    assert str(case.method).startswith("grad-cam")
+    assert case.doubted
+    values[0, 0, :5] = 0.8
+    values[0, 1, 5:] = 0.6
+    case = Case(*taught)
+    f = judged_as(monkeypatch, case, played, values)
+    assert (f.verdict, f.value) == ("warn", 5 / 8)
+    assert str(case.method).startswith("grad-cam")
+    assert case.doubted == ""

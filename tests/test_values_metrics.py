@@ -16,12 +16,17 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from clearsight import draws
+from clearsight.calibrating import stretched
 from clearsight.classifier import Classifier, Preprocess
-from clearsight.errors import Refused
+from clearsight.errors import Notice, Refused
+from clearsight.fill import blurred, instead, taken
 from clearsight.inpaint import inpainted
 from clearsight.methods import parse
+from clearsight.metrics._harmonic import coherency
 from clearsight.metrics._order import ranks
-from clearsight.randomising import fresh, from_output_to_input, reinitialise
+from clearsight.metrics._resembling import likeness
+from clearsight.randomising import cuts, fresh, from_output_to_input, reinitialise
+from clearsight.resemblance import alike, spearman, ssim
 from clearsight.runner import explain, measure
 from clearsight.targets import ClassScore
 from clearsight.testing import linear
@@ -107,16 +112,25 @@ def test_what_is_seen_through_a_map(bent, pictures, maps, fill, threshold) -> No
     assert 0 < float(found["increase-rate"].mean() + found["drop-rate"].mean()) <= 1
 
 
-def test_the_same_calibration_for_every_method(bent, pictures, maps) -> None:
+@pytest.mark.parametrize("fill", ["mean", "black"])
+def test_the_same_calibration_for_every_method(bent, pictures, maps, fill) -> None:
     """Without a threshold each map gets the one that is best for it: the highest rise of all of them."""
-    best = measure(bent, pictures, maps, "average-probability-increase(threshold=none)", ClassScore(1))
-    every = [
-        measure(bent, pictures, maps, f"average-probability-increase(threshold={t})", ClassScore(1))
-        for t in range(0, 100, 10)
-    ]
+    call, target = "average-probability-increase(threshold={}, fill={})", ClassScore(torch.tensor([1, 1, 2, 1, 2]))
+    with pytest.warns(Notice, match="flatters"):
+        best = measure(bent, pictures, maps, call.format("none", fill), target)
+    every = [measure(bent, pictures, maps, call.format(t, fill), target) for t in range(0, 100, 10)]
     torch.testing.assert_close(best, torch.stack(every).amax(0), rtol=0, atol=1e-5)
-    with pytest.raises(Refused, match="threshold=95"):
-        measure(bent, pictures, maps, "drop-rate(threshold=95)")
+    assert len({int(k) for k in torch.stack(every).argmax(0)}) > 1
+    for t in (-1, 95):
+        with pytest.raises(Refused, match=f"threshold={t}"):
+            measure(bent, pictures, maps, f"drop-rate(threshold={t})")
+
+
+def test_a_picture_that_stays_as_it_is_neither_rises_nor_drops(bent, maps) -> None:
+    """A picture of the mean colour is the same through any map."""
+    x = empty(torch.empty(3, 8, 12), "mean").expand(5, 3, 8, 12)
+    for name in ("increase-rate", "drop-rate", "average-probability-increase", "average-probability-drop"):
+        assert measure(bent, x, maps, name, ClassScore(1)).tolist() == [0.0] * 5, name
 
 
 # Taking pixels away ---------------------------------------------------------------------------------------------------
@@ -156,6 +170,29 @@ def test_inpainting_solves_for_the_mean_of_the_neighbours(pictures) -> None:
         noisy = inpainted(pictures, gone)
     assert torch.equal(noisy[~gone[:, None].expand_as(noisy)], pictures[~gone[:, None].expand_as(noisy)])
     assert float((noisy - found)[0][:, gone[0]].std()) == pytest.approx(0.01, rel=0.2)
+    for value in (0.0, 1.0):  # the noise does not leave what a pixel can be
+        flat = torch.full_like(pictures, value)
+        with draws.seeded(0, pictures):
+            noisy = inpainted(flat, gone)
+        assert 0 <= float(noisy.min()) < float(noisy.max()) <= 1
+
+
+def test_what_stands_in_the_place_of_taken_pixels(bent, pictures) -> None:
+    """Versions of pictures 2, 0 and 2 again, each without places of its own."""
+    rows, gone = torch.tensor([2, 0, 2]), torch.rand(3, 8, 12, generator=torch.Generator().manual_seed(0)) < 0.4
+    assert torch.equal(instead(bent, pictures, "blur"), blurred(pictures, 1.2))
+    for fill in ("mean", "black"):
+        assert torch.equal(instead(bent, pictures, fill)[3], empty(pictures[3], fill))
+    assert instead(bent, pictures, "inpaint") is None
+    for fill in ("mean", "blur", "inpaint"):
+        nothing = instead(bent, pictures, fill)
+        with draws.seeded(0, pictures):
+            found = taken(pictures, gone, nothing, rows)
+        for f, g, i in zip(found, gone, rows.tolist(), strict=True):
+            x = pictures[i]
+            put = torch.from_numpy(solved(x.double().numpy(), g.numpy())).float() if nothing is None else nothing[i]
+            torch.testing.assert_close(f, torch.where(g, put, x), rtol=0, atol=0.06 if nothing is None else 0)
+            assert not torch.equal(f, x)
 
 
 @pytest.mark.peer
@@ -269,6 +306,16 @@ def test_sensitivity_n_by_a_slow_replica(bent, pictures, maps) -> None:
     assert measure(bent, pictures, torch.zeros_like(maps), "sensitivity-n", ClassScore(1)).isnan().all()
 
 
+@pytest.mark.parametrize("share", [0.01, 0.99])
+def test_sensitivity_n_takes_at_least_one_place_and_never_all(share) -> None:
+    weight = [3.0, 1.0, 0.0, 2.0]
+    found = measure(
+        linear([weight, [0.0] * 4]), torch.ones(1, 1, 1, 4), torch.tensor([[weight]]), f"sensitivity-n(share={share})",
+        ClassScore(0),
+    )  # fmt: skip
+    assert float(found) == pytest.approx(1.0)
+
+
 # Of the explainer -----------------------------------------------------------------------------------------------------
 
 
@@ -278,28 +325,34 @@ class Squares(nn.Module):
 
 
 def test_max_sensitivity_in_closed_form() -> None:
-    """The gradient of a sum of squares is 2 x: it moves by twice the noise."""
+    """The gradient of a sum of squares is 2 x: it moves by twice the noise, but pixels stay within 0 and 1."""
     model = Classifier(Squares(), Preprocess((4, 4), (0.0,), (1.0,)), ("a", "b"), "squares")
     x = torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(0)) * 0.8 + 0.1
+    x[:2, :, 0], x[:2, :, 1] = 0.0, 1.0
     call = "max-sensitivity(radius=0.05, samples=4)"
     maps = explain(model, x, "saliency", ClassScore(0)).maps
     torch.testing.assert_close(maps, 2 * x[:, 0])
     found = measure(model, x, maps, call, ClassScore(0), method="saliency")
     with draws.seeded(0, x, "max-sensitivity"):
         noise = torch.stack([0.05 * (2 * draws.uniform(x) - 1) for _ in range(4)])
-    wanted = (2 * noise).flatten(2).norm(dim=2).amax(0) / maps.flatten(1).norm(dim=1)
+    moved = (x + noise).clamp(0, 1) - x
+    wanted = (2 * moved).flatten(2).norm(dim=2).amax(0) / maps.flatten(1).norm(dim=1)
     torch.testing.assert_close(found, wanted)
 
 
 def test_completeness_by_hand(bent, pictures, maps) -> None:
     with torch.no_grad():
-        whole = bent(pictures)[:, 2]
-        without = bent(empty(pictures[0], "mean")[None])[0, 2]
-    for against, due in (("mean", whole - without), ("nothing", whole)):
-        found = measure(bent, pictures, maps, f"completeness(against={against})", ClassScore(2))
-        torch.testing.assert_close(found, (maps.sum((1, 2)) - due).abs() / due.abs(), rtol=1e-4, atol=1e-5)
+        whole = bent(pictures)
+        without = bent(empty(pictures[0], "mean")[None])
+    assert float(whole.min()) < 0 < float(whole.max())
+    for against, every in (("mean", whole - without), ("nothing", whole)):
+        for k, due in enumerate(every.T):
+            found = measure(bent, pictures, maps, f"completeness(against={against})", ClassScore(k))
+            torch.testing.assert_close(found, (maps.sum((1, 2)) - due).abs() / due.abs(), rtol=1e-4, atol=1e-5)
     exact = explain(bent, pictures, "integrated-gradients(steps=400)", ClassScore(2)).maps
     assert float(measure(bent, pictures, exact, "completeness(against=black)", ClassScore(2)).max()) < 0.02
+    nothing = torch.zeros_like(pictures)  # where nothing is due there is no share of it
+    assert measure(bent, nothing, maps, "completeness(against=black)", ClassScore(2)).isnan().all()
 
 
 @pytest.mark.parametrize(
@@ -355,6 +408,104 @@ def test_label_randomisation_by_hand(bent, pictures) -> None:
     np.testing.assert_allclose(found.numpy(), wanted, atol=1e-5)
 
 
+def test_the_explainer_is_run_again_with_the_same_seed(bent, pictures) -> None:
+    """A random map is its own likeness where the same seed draws it twice."""
+    maps = explain(bent, pictures, "random", seed=3).maps
+    for seed, same in ((3, True), (0, False)):
+        found = measure(bent, pictures, maps, "label-randomisation", method="random", other=bent, seed=seed, batch=2)
+        assert bool((found > 0.9999).all()) == same
+
+
+def test_the_explainer_is_asked_again_for_each_picture_s_own_class(bent, pictures) -> None:
+    target = ClassScore(torch.tensor([0, 1, 2, 0, 1]))
+    maps = explain(bent, pictures, "gradient-x-input", target).maps
+    told = {"method": "gradient-x-input", "other": bent}
+    found = measure(bent, pictures, maps, "label-randomisation", target, **told, batch=2)
+    torch.testing.assert_close(found, torch.ones(5))
+    assert float(measure(bent, pictures, maps, "label-randomisation", ClassScore(0), **told)[1]) < 0.99
+
+
+def structural(a: np.ndarray, b: np.ndarray, side: int = 7) -> float:
+    """SSIM by Wang et al. 2004, equation 13, in square windows, with sample variances, window by window."""
+    a, b = a / abs(a).max(), b / abs(b).max()
+    c1, c2 = ((k * (max(a.max(), b.max()) - min(a.min(), b.min()))) ** 2 for k in (0.01, 0.03))
+    found = []
+    for r, c in itertools.product(*(range(length - side + 1) for length in a.shape)):
+        p, q = (m[r : r + side, c : c + side].flatten() for m in (a, b))
+        (vp, cov), (_, vq) = np.cov(p, q)
+        means = (2 * p.mean() * q.mean() + c1) / (p.mean() ** 2 + q.mean() ** 2 + c1)
+        found.append(means * (2 * cov + c2) / (vp + vq + c2))
+    return float(np.mean(found))
+
+
+@pytest.mark.parametrize("magnitude", [False, True])
+def test_parameter_randomisation_and_label_randomisation_by_structure(bent, pictures, magnitude) -> None:
+    other = dataclasses.replace(bent, net=copy.deepcopy(bent.net))
+    with torch.random.fork_rng():
+        torch.manual_seed(fresh(0, 3))
+        for name in from_output_to_input(bent, pictures[:1]):
+            reinitialise(other.net.get_submodule(name))
+    before, after = (explain(m, pictures, "gradient-x-input", ClassScore(1)).maps for m in (bent, other))
+    pairs = [(abs(a), abs(b)) if magnitude else (a, b) for a, b in zip(before.numpy(), after.numpy(), strict=True)]
+    wanted = [abs(structural(a.astype(float), b.astype(float))) for a, b in pairs]
+    options, told = f"by=ssim, magnitude={str(magnitude).lower()}", {"method": "gradient-x-input"}
+    found = measure(bent, pictures, before, f"label-randomisation({options})", ClassScore(1), **told, other=other)
+    np.testing.assert_allclose(found.numpy(), wanted, atol=1e-4)
+    found = measure(bent, pictures, before, f"parameter-randomisation({options}, stages=1)", ClassScore(1), **told)
+    np.testing.assert_allclose(found.numpy(), wanted, atol=1e-4)
+    np.testing.assert_allclose(alike(*(m.astype(float) for m in pairs[0]))[2], structural(*pairs[0]), atol=1e-4)
+
+
+@pytest.mark.parametrize("by", ["spearman", "ssim"])
+def test_likeness_of_maps_that_are_the_same_everywhere(maps, by) -> None:
+    """Nothing can be said of such a map; nothing is left of another that has become one, be it all 0."""
+    flat, zero = torch.full((1, 8, 12), 2.0), torch.zeros(1, 8, 12)
+    assert likeness(torch.cat([flat, zero]), maps[:2], by, False).isnan().all()
+    assert likeness(maps[:2], torch.cat([flat, zero]), by, False).tolist() == [0.0, 0.0]
+
+
+def test_ranks_share_ties_and_a_constant_has_none() -> None:
+    a, b = np.array([[1.0, 1.0, 2.0, 9.0]]), np.array([[5.0, 1.0, 7.0, 7.0]])
+    assert spearman(a, b) == pytest.approx(spearmanr(a[0], b[0]).statistic)
+    assert spearman(a, np.ones((1, 4))) == 0.0
+    one = torch.tensor([[[0.0, -1.0, 2.0]]])
+    assert float(likeness(one, -one, "spearman", False)) == pytest.approx(-1)
+    assert float(likeness(one, -one, "spearman", True)) == pytest.approx(1)
+    rank, magnitude, _ = alike(np.array([[0.0, -1.0, 2.0, 3.0]]), np.array([[0.0, 1.0, 2.0, 3.0]]))
+    assert (rank, magnitude) == pytest.approx((0.8, 1.0))
+
+
+def test_structure_in_a_small_window() -> None:
+    """An even side gives the next smaller odd window; below three places there is none."""
+    a, b = np.random.default_rng(0).normal(size=(2, 6, 9))
+    a, b = a / abs(a).max(), b / abs(b).max()
+    assert ssim(a, b) == pytest.approx(structural(a, b, side=5))
+    assert math.isnan(ssim(a[:2], b[:2]))
+
+
+class Spare(nn.Module):
+    """A head that is never run, and statistics without parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.Linear(2, 2)
+        self.norm = nn.BatchNorm2d(1, affine=False)
+        self.last = nn.Linear(1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.norm(x).mean((2, 3)))
+
+
+def test_layers_from_the_output_to_the_input() -> None:
+    model = Classifier(Spare().eval(), Preprocess((4, 4), (0.0,), (1.0,)), ("a", "b"), "spare")
+    assert from_output_to_input(model, torch.rand(1, 1, 4, 4)) == ["last", "norm", "unused"]
+    assert cuts(9, 1) == [9]
+    assert cuts(4, 3) == [1, 2, 4]
+    seeds = {fresh(seed, stage) for seed in range(3) for stage in range(3)}
+    assert len(seeds) == 9
+    assert min(seeds) > 2**32  # no seed that anybody began with
+
+
 def test_what_the_runner_has_to_be_given(bent, pictures, maps) -> None:
     with pytest.raises(Refused, match="say which made the maps"):
         measure(bent, pictures, maps, "max-sensitivity")
@@ -376,9 +527,14 @@ def test_rank_accuracy_and_iou_by_hand(bent, pictures) -> None:
     rank = measure(bent, pictures, maps, "rank-accuracy", regions=regions)
     assert rank[:3].tolist() == [1.0, 0.5, 0.75]
     assert 0 <= float(rank[3]) < 1
+    against = regions.float() - 9 * (~regions).float()  # what speaks against the class comes last, however loud
+    assert measure(bent, pictures, against, "rank-accuracy", regions=regions).tolist() == [1.0] * 5
     found = measure(bent, pictures, maps, "iou", regions=regions)
     torch.testing.assert_close(found, torch.tensor([1.0, 2 / 6, 0.0, 0.0, 0.5]))
     assert float(measure(bent, pictures, maps, "iou(threshold=0.05)", regions=regions)[2]) == pytest.approx(4 / 5)
+    torch.testing.assert_close(measure(bent, pictures, maps, "iou(threshold=0.8)", regions=regions)[1], found[1])
+    assert measure(bent, pictures, 0 * maps, "iou", regions=regions).tolist() == [0.0] * 5  # nothing is bright
+    assert measure(bent, pictures, maps, "rank-accuracy", regions=regions & False).isnan().all()
     with pytest.raises(Refused, match="threshold=1"):
         measure(bent, pictures, maps, "iou(threshold=1)", regions=regions)
 
@@ -402,24 +558,44 @@ def test_complexity_and_sparseness_in_closed_form(bent, pictures) -> None:
     assert gini[4].isnan()
 
 
-@pytest.mark.parametrize("name", ["adcc", "arcc"])
-def test_adcc_and_arcc_by_a_replica(bent, pictures, name) -> None:
-    target = ClassScore(1, of="prob")
-    maps = explain(bent, pictures, "grad-cam(layer=2)", ClassScore(1)).maps
-    method = "grad-cam(layer=2)"
+@pytest.mark.parametrize("of", ["logit", "prob"])
+@pytest.mark.parametrize("method", ["grad-cam(layer=2)", "gradient-x-input"])
+@pytest.mark.parametrize("name", ["adcc", "arcc", "arcc(steps=2)"])
+def test_adcc_and_arcc_by_a_replica(bent, pictures, name, method, of) -> None:
+    """What is kept is asked of the probability in any case, the map again of the target."""
+    classes = torch.tensor([1, 2, 0, 2, 1])
+    target = ClassScore(classes, of=of)
+    road = parse("road(steps=2)" if "2" in name else "road", "metrics")
+    maps = explain(bent, pictures, method, target).maps
     found = measure(bent, pictures, maps, name, target, method=method)
-    for i, (x, m) in enumerate(zip(pictures, maps, strict=True)):
-        alone, hot = x[None], soft(m)
+    for i, (x, m, k) in enumerate(zip(pictures, maps, classes.tolist(), strict=True)):
+        alone, hot, probability = x[None], soft(m), ClassScore(k, of="prob")
         nothing = empty(x, "mean")
         seen = (nothing + hot * (x - nothing)).clamp(0, 1)
-        inner = soft(explain(bent, seen[None], method, target).maps[0])
-        coherent = (np.corrcoef(hot.flatten(), inner.flatten())[0, 1] + 1) / 2
+        inner = explain(bent, seen[None], method, ClassScore(k, of=of)).maps[0].flatten()
+        coherent = 0.5 if len(inner.unique()) == 1 else (np.corrcoef(hot.flatten(), inner)[0, 1] + 1) / 2
         if name == "adcc":
-            before = chance(bent, x, 1)
-            first = 1 - max(0, before - chance(bent, seen, 1)) / before
+            before = chance(bent, x, k)
+            first = 1 - max(0, before - chance(bent, seen, k)) / before
         else:
             with draws.seeded(0, alone, "arcc"):
-                first = float((2 * parse("road", "metrics").method(bent, alone, target, m[None])).clamp(0, 1))
+                kept = road.method(bent, alone, probability, m[None], **road.options)
+                first = float((2 * kept).clamp(0, 1))
         parts = [first, coherent, 1 - float(hot.mean())]
         wanted = 0.0 if min(parts) == 0 else 3 / sum(1 / p for p in parts)
         assert float(found[i]) == pytest.approx(wanted, abs=1e-4)
+
+
+def test_adcc_of_a_map_that_is_the_same_everywhere() -> None:
+    """Half of the chance is kept (1 to 1/2), coherency is 1/2, and none of the map is there: 3 / (2 + 2 + 1)."""
+    x, model = torch.ones(1, 1, 1, 2), linear([[50.0, 0.0], [0.0, 0.0]])
+    found = measure(model, x, torch.ones(1, 1, 2), "adcc", ClassScore(0), method="gradient-x-input")
+    assert float(found) == pytest.approx(0.6)
+
+
+def test_coherency_in_closed_form(bent, pictures) -> None:
+    """1 where the map of what is seen through a map is that map in other units, 1/2 where flat, 0 upside down."""
+    m = stretched(pictures.mean(1))
+    for again, wanted in ((2 * m + 3, 1.0), (torch.ones_like(m), 0.5), (-m, 0.0)):
+        found = coherency(bent, pictures, m, lambda _, x, again=again: again)
+        torch.testing.assert_close(found.float(), torch.full((5,), wanted))

@@ -25,10 +25,13 @@ METHODS = {
     ],
     "checks/sanity.py": [
         ("for name in layers[last:cut]:", "for name in layers[:0]:"),
-        ("        abs(_spearman(before, after)),\n", "        _spearman(before, after),\n"),
-        ("for p in layer.parameters(recurse=False):", "for p in []:"),
-        ("if _constant(after):", "if False:"),
+        ("empty[stage] += constant(m)", "pass"),
+        ("if not constant(before[i])]", "]"),
+        ("judge(interval, ceiling=ceiling)", "judge(interval, floor=ceiling)"),
     ],
+    "checks/believe.py": [("    n = len(played.rows)\n", "    n = len(case.pictures) + 1\n")],
+    "checks/groups.py": [("n = worst.n + worst.rest_n", "n = worst.n")],
+    "checks/trustworthiness.py": [('wilson(counts["acceptable"], n)', 'wilson(counts["rejectable"], n)')],
     "checks/robustness.py": [
         ("> eps for i in right)\n    value", "< eps for i in right)\n    value"),
         ("right = [i for i in rows if case.right[i]]", "right = rows"),

@@ -52,7 +52,7 @@ CORE = [
     ),
     ("calibrating.py", "rises = rises.clamp_min(0)", "pass", "calibration"),
     ("calibrating.py", "(rises >= best - SLACK * best).int().argmax(1)", "rises.argmax(1)", "calibration"),
-    ("calibrating.py", "mean + masks[:, None] * (x - mean)", "masks[:, None] * x", "mean_colour or libra_cam"),
+    ("calibrating.py", "nothing + masks[:, None] * (x - nothing)", "masks[:, None] * x", "mean_colour or libra_cam"),
     ("calibrating.py", "mean - spread - slack", "mean - spread", "filter"),
     ("calibrating.py", "mean - spread - slack", "mean + spread - slack", "filter"),
     ("calibrating.py", "mean + spread + slack", "mean + spread", "filter"),
