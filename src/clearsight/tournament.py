@@ -127,7 +127,13 @@ def play(
     metrics = [m for m in metrics if "regions" not in m.method.given or all(case.pictures[i].regions for i in rows)]
     maps: dict[str, list[Tensor]] = {str(c): [] for c in calls}
     values: dict[str, list[Values]] = {str(c): [] for c in calls}
-    thresholds = {str(c): _threshold(case, c, calibrate) for c in calls} if calibrate else {}
+    thresholds: dict[str, float] = {}
+    for call in list(calls) if calibrate else ():
+        try:
+            thresholds[str(call)] = _threshold(case, call, calibrate)
+        except Refused as e:
+            out.append((str(call), str(e)))
+            calls.remove(call)
     passes = dict.fromkeys(maps, 0.0)
     done: list[int] = []
     same: dict[str, set[str]] = {str(c): {str(o) for o in calls[:i]} for i, c in enumerate(calls)}

@@ -16,7 +16,7 @@ from clearsight.findings import Cell, Evidence, Figure, Finding
 from clearsight.loading import load
 from clearsight.methods import Call, catalogue, method, parse, split_calls
 from clearsight.report import show
-from clearsight.statistics import Interval
+from clearsight.statistics import FEWEST, Interval
 from clearsight.testimony import CEILING, FAITHFUL, RANDOMISED
 from clearsight.tournament import Tournament, mean, play
 
@@ -248,6 +248,11 @@ def _headline(played: Tournament, best: _Judged, believed: list[_Judged], ceilin
         others = len(believed) - 1
         more = f"; {counted(others, 'other explainer')} can be believed too" if others else "; no other can be believed"
         return f"Use {call}: {won}{kept}{more}."
+    if n < FEWEST:
+        return (
+            f"{counted(n, 'picture')} are too few to say which explainer can be believed, give at least {FEWEST}. "
+            f"The best was {call}: {won}{kept}."
+        )
     why = "it does not change with the network" if best.kept > ceiling else "none is surely better than the controls"
     return f"No explainer can be believed on this model: {why}. The best was {call}: {won}{kept}."
 

@@ -105,6 +105,7 @@ def shortcuts(
         f"than with their control, by at least {share(background)} (option background).",
         f"Erased pixels are {'solved from what is left' if fill == 'inpaint' else f'filled with: {fill}'}.",
         *undone,
+        *_too_large(case, found, largest),
         *sampled(len(rows), len(case.pictures)),
         *fewer(len(done), len(rows)),
     )
@@ -128,7 +129,7 @@ def shortcuts(
     return Finding(
         "fail" if worst.status == "yes" else "warn" if any(s.status == "open" for s in suspects) else "pass",
         _headline(case, suspects),
-        quantity="answers that go with it",
+        quantity="answers moved by one suspect",
         value=worst.follow,
         interval=worst.interval,
         n=worst.trial.n,
@@ -203,7 +204,7 @@ def _tried(
     for group in same[:places]:
         donors = [i for c in group for i in c.rows][:_DONORS]
         trials.append((transplanting.place(case, case.sample(donors, _DONORS), done, group[0].box, own, fill), group))
-    if case.model.preprocess.channels == 3:
+    if case.model.preprocess.channels == 3 and _coloured(case, done):
         trials.append((transplanting.colour(case, done[: 2 * _DONORS]), ()))
     seen = [i for i in case.sample(case.annotated, 2 * _DONORS) if _in_view(case, i)] if case.annotated else []
     if seen:
@@ -213,6 +214,12 @@ def _tried(
     suspects = [_judged(case, t, c, bars, z) for t, c in tried]
     first = {"yes": 0, "open": 1, "no": 2, "on the object": 3}
     return sorted(suspects, key=lambda s: (first[s.status], s.control - s.follow, -s.trial.changed / s.trial.n)), undone
+
+
+def _coloured(case: Case, rows: list[int]) -> bool:
+    """Whether any of the first pictures has colours."""
+    x = case.pixels(rows[:_DONORS])
+    return bool((x.amax(1) - x.amin(1)).max() > 2 / 255)
 
 
 def _places(small: list[_Cluster]) -> list[tuple[_Cluster, ...]]:
@@ -237,6 +244,18 @@ def _in_view(case: Case, row: int) -> bool:
     return bool(region.any()) and not bool(region.all())
 
 
+def _too_large(case: Case, found: list[_Cluster], largest: float) -> tuple[str, ...]:
+    """A note on the clusters whose place was not tried."""
+    height, width = _size(case)
+    beyond = [s for c in found if (s := area(c.box) / (height * width)) > largest]
+    if not beyond:
+        return ()
+    return (
+        f"Not tried: the places of {len(beyond)} of {counted(len(found), 'cluster')}, from {share(min(beyond))} of the "
+        f"picture on, for what is larger than {share(largest)} may be the object itself (option largest).",
+    )
+
+
 def _judged(case: Case, t: Trial, group: tuple[_Cluster, ...], bars: tuple[float, float], z: float) -> _Suspect:
     bar, background = bars
     carried, changed = (t.carried, t.carried_control), (t.changed, t.changed_control)
@@ -246,7 +265,7 @@ def _judged(case: Case, t: Trial, group: tuple[_Cluster, ...], bars: tuple[float
     if t.kind == "surroundings":
         perhaps = k - control >= background * t.n
     else:
-        perhaps = k > bar * t.n
+        perhaps = interval[1] > bar
         sure &= interval[0] > bar
     if t.kind == "place":
         sure &= wilson(t.felt, t.n)[0] > 0.5
@@ -296,7 +315,7 @@ def _headline(case: Case, suspects: list[_Suspect]) -> str:
         rest = f" There {'is' if more == 1 else 'are'} {counted(more, 'more')}." if more else ""
         return f"The model takes a shortcut, {_name(case, s)}: {says}.{rest}".replace(" mores.", " more.")
     if s.status == "open":
-        return f"Perhaps a shortcut, {_name(case, s)}: {says}."
+        return f"Undecided is {_name(case, s)}: {says}."
     return f"No shortcut among {counted(len(suspects), 'suspect')}. The most was for {_name(case, s)}: {says}."
 
 
@@ -430,6 +449,8 @@ def _nearest(
     """The training pictures of a picture's answer that are most like it inside the box, and their names."""
     answer = case.model.labels[int(case.predicted[row])]
     files = [file for file, label in taught if label == answer]
+    own = case.pictures[row].path.resolve()
+    files = [file for file in files if file.resolve() != own]
     order = torch.randperm(len(files), generator=torch.Generator().manual_seed(case.seed)).tolist()[:_LESSONS]
     here = case.pixels([row])[0]
     mask = inside(box, _size(case)) if box else torch.ones(_size(case), dtype=torch.bool)
@@ -439,7 +460,7 @@ def _nearest(
             x = to_pixels(open_picture(files[i]), case.model.preprocess)
         except Refused:
             continue
-        near.append((float((x - here)[:, mask].square().mean()), files[i].name, x))
+        near.append((float((x - here)[:, mask].square().mean()), f"{files[i].parent.name}/{files[i].name}", x))
     near = sorted(near, key=lambda n: n[:2])[:most]
     return [x for _, _, x in near], [name for _, name, _ in near]
 
