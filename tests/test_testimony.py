@@ -29,7 +29,7 @@ from clearsight.testimony import CEILING, NETWORKS, Examined, examine
 from conftest import Ran
 from workshop import factory
 
-METRICS = ("road(steps=2)", "insertion(steps=6)", "deletion(steps=6)")
+METRICS = ("road(steps=1)", "insertion(steps=6)", "deletion(steps=6)")
 LOW = {"deletion(steps=6)"}
 CONTROLS = ("centre", "edge", "random")
 SIDE = 16
