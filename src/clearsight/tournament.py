@@ -144,14 +144,15 @@ def play(
             try:
                 made = explain(case.model, pixels, call, ClassScore(case.predicted[part]), seed=case.seed)
                 asked = [_at(m, thresholds.get(str(call))) for m in metrics]
-                seen[str(call)] = _shape(made.maps)
-                same[str(call)] &= {o for o, shape in seen.items() if torch.allclose(shape, seen[str(call)], atol=1e-5)}
+                shape = _shape(made.maps)
+                same[str(call)] &= {o for o, known in seen.items() if torch.allclose(known, shape, atol=1e-5)}
                 twin = next(
                     (o for o in seen if o in same[str(call)] and thresholds.get(o) == thresholds.get(str(call))), None
                 )
                 values[str(call)].append(
                     values[twin][-1] if twin else _measured(case, call, asked, part, pixels, made.maps, regions, other)
                 )
+                seen[str(call)] = shape
                 maps[str(call)].append(made.maps)
                 passes[str(call)] += (made.forwards + made.backwards) * len(part)
             except Refused as e:

@@ -4,8 +4,8 @@ CORE = [
     ("tournament.py", "rises.clamp_min(0).mean(0", "rises.mean(0", "every_explainer_gets"),
     ("tournament.py", "_at(m, thresholds.get(str(call)))", "_at(m, None)", "every_explainer_gets"),
     ("tournament.py", "self.oriented()[one, metric] - self", "self.oriented()[other, metric] - self", "paired"),
-    ("tournament.py", "torch.allclose(shape, seen[str(call)], atol=1e-5)", "False", "equal_maps"),
-    ("tournament.py", "torch.allclose(shape, seen[str(call)], atol=1e-5)", "True", "equal_maps"),
+    ("tournament.py", "torch.allclose(known, shape, atol=1e-5)", "False", "equal_maps"),
+    ("tournament.py", "torch.allclose(known, shape, atol=1e-5)", "True", "equal_maps"),
     ("tournament.py", "other=other, seed", "other=None, seed", "random_labels_are_not"),
     (
         "checks/believe.py",

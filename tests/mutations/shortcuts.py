@@ -64,6 +64,11 @@ CORE = [
     ("checks/shortcuts.py", "sure &= wilson(t.felt, t.n)[0] > 0.5", "pass", "not_felt"),
     ("checks/shortcuts.py", '"pass" if found else "note"', '"pass"', "too_few_pictures"),
     ("checks/shortcuts.py", "if label == answer]", "if label != answer]", "demonstration_needs"),
-    ("checks/shortcuts.py", "torch.where(inside(box, size), blurred(x, max(size) / 10), x)", "x", "blurring_the_place"),
+    (
+        "checks/shortcuts.py",
+        'torch.where(inside(box, size), without(case.model, x, "blur"), x)',
+        "x",
+        "blurring_the_place",
+    ),
     ("decoys.py", 'if mark == "own" else int(slots[i])', 'if mark != "own" else int(slots[i])', "demonstration_needs"),
 ]

@@ -18,7 +18,7 @@ from clearsight.checks._common import counted, drawn, fewer, sampled, share, sho
 from clearsight.clusters import Box, area, clusters, hotspot, inside, overlap, place_words, pooled
 from clearsight.draw import photo, strip
 from clearsight.errors import Refused
-from clearsight.fill import Removal, blurred
+from clearsight.fill import Removal, without
 from clearsight.findings import Cell, Evidence, Finding
 from clearsight.methods import method
 from clearsight.pictures import open_picture, to_pixels
@@ -173,7 +173,7 @@ def _cluster(case: Case, answer: int, number: int, rows: list[int], of: int, map
     for start in range(0, len(known), 32):
         part = known[start : start + 32]
         x = case.pixels(part)
-        muted = torch.where(inside(box, size), blurred(x, max(size) / 10), x)
+        muted = torch.where(inside(box, size), without(case.model, x, "blur"), x)
         with case.model.undisturbed():
             said = scores(case.model, muted.to(case.model.device)).argmax(1)
         still += int(case.truth[part].gather(1, said[:, None]).sum())
@@ -202,8 +202,8 @@ def _tried(
     own = {i: c.box for c in small for i in c.rows}
     trials: list[tuple[Trial | None, tuple[_Cluster, ...]]] = []
     for group in same[:places]:
-        donors = [i for c in group for i in c.rows][:_DONORS]
-        trials.append((transplanting.place(case, case.sample(donors, _DONORS), done, group[0].box, own, fill), group))
+        donors = case.sample([i for c in group for i in c.rows], _DONORS)
+        trials.append((transplanting.place(case, donors, done, group[0].box, own, fill), group))
     if case.model.preprocess.channels == 3 and _coloured(case, done):
         trials.append((transplanting.colour(case, done[: 2 * _DONORS]), ()))
     seen = [i for i in case.sample(case.annotated, 2 * _DONORS) if _in_view(case, i)] if case.annotated else []
@@ -259,7 +259,8 @@ def _too_large(case: Case, found: list[_Cluster], largest: float) -> tuple[str, 
 def _judged(case: Case, t: Trial, group: tuple[_Cluster, ...], bars: tuple[float, float], z: float) -> _Suspect:
     bar, background = bars
     carried, changed = (t.carried, t.carried_control), (t.changed, t.changed_control)
-    k, control = max(carried, changed, key=lambda both: both[0] - both[1]) if t.kind == "place" else carried
+    erased = t.kind == "place" and changed[0] - changed[1] > carried[0] - carried[1]
+    k, control = changed if erased else carried
     interval = wilson(k, t.n, z)
     sure = apart((k, t.n), (control, t.n))[0] > 0
     if t.kind == "surroundings":
@@ -272,7 +273,7 @@ def _judged(case: Case, t: Trial, group: tuple[_Cluster, ...], bars: tuple[float
     status: Status = "no"
     if perhaps:
         status = "on the object" if _on_objects(case, t) else "yes" if sure else "open"
-    return _Suspect(t, group, k / t.n, control / t.n, interval, status, k == t.changed and t.kind == "place")
+    return _Suspect(t, group, k / t.n, control / t.n, interval, status, erased)
 
 
 def _on_objects(case: Case, t: Trial) -> bool:
@@ -312,8 +313,8 @@ def _headline(case: Case, suspects: list[_Suspect]) -> str:
         }[t.kind]
     if s.status == "yes":
         more = sum(o.status == "yes" for o in suspects) - 1
-        rest = f" There {'is' if more == 1 else 'are'} {counted(more, 'more')}." if more else ""
-        return f"The model takes a shortcut, {_name(case, s)}: {says}.{rest}".replace(" mores.", " more.")
+        rest = f" There {'is' if more == 1 else 'are'} {more} more." if more else ""
+        return f"The model takes a shortcut, {_name(case, s)}: {says}.{rest}"
     if s.status == "open":
         return f"Undecided is {_name(case, s)}: {says}."
     return f"No shortcut among {counted(len(suspects), 'suspect')}. The most was for {_name(case, s)}: {says}."
