@@ -142,6 +142,20 @@ def grey(net: nn.Module, labels: tuple[str, ...] = ("0", "1")) -> Classifier:
     return Classifier(net, Preprocess((SIDE, SIDE), (0.0,), (1.0,)), labels, "known")
 
 
+def always_the_corner(folder: Path) -> str:
+    """The spelling of an explainer that marks the upper left corner, whatever it is asked."""
+    file = folder / "mine.py"
+    file.write_text(
+        "import torch\n"
+        "def corner(model, x, target):\n"
+        '    """Always the corner: x (B, C, H, W) -> (B, H, W)."""\n'
+        "    maps = torch.zeros(len(x), *x.shape[2:])\n"
+        "    maps[:, :4, :4] = 1\n"
+        "    return maps\n"
+    )
+    return f"{file}:corner"
+
+
 def test_a_corner_that_decides_is_found_named_and_shown(tmp_path: Path) -> None:
     """The mark carries its answer along in every case, and the same size from elsewhere in none."""
     f = found(grey(Corner()), corners(tmp_path), method="gradient-x-input")
@@ -168,21 +182,12 @@ def test_the_same_corner_is_none_where_it_is_the_annotated_object(tmp_path: Path
 
 def test_a_mark_without_effect_is_cleared(tmp_path: Path) -> None:
     """The map is made to point at the corner, but the network does not look there: behaviour decides."""
-    file = tmp_path / "mine.py"
-    file.write_text(
-        "import torch\n"
-        "def corner(model, x, target):\n"
-        '    """Always the corner: x (B, C, H, W) -> (B, H, W)."""\n'
-        "    maps = torch.zeros(len(x), *x.shape[2:])\n"
-        "    maps[:, :4, :4] = 1\n"
-        "    return maps\n"
-    )
     net = Corner()
     with torch.no_grad():
         net.weight.copy_(net.weight.flip(0, 1))
     x = torch.rand(40, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 0.4 + 0.3
     x[:20, :, -6:, -6:], x[20:, :, -6:, -6:] = 0.1, 0.9
-    f = found(grey(net), written(tmp_path / "p", x, ["0"] * 20 + ["1"] * 20), method=f"{file}:corner")
+    f = found(grey(net), written(tmp_path / "p", x, ["0"] * 20 + ["1"] * 20), method=always_the_corner(tmp_path))
     assert [r["shortcut"] for r in tried(f)] == ["no"]
     assert f.verdict == "pass"
     assert f.value == 0
@@ -386,16 +391,9 @@ def test_a_place_that_is_not_felt_when_it_is_erased_is_no_shortcut(tmp_path: Pat
     """The corner carries every answer along, but erasing it, which is solved from around it, changes no odds."""
     x = torch.rand(40, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 0.3 + 0.3
     x[20:, :, :8, :8] = 0.9
-    file = tmp_path / "mine.py"
-    file.write_text(
-        "import torch\n"
-        "def corner(model, x, target):\n"
-        '    """Always the corner: x (B, C, H, W) -> (B, H, W)."""\n'
-        "    maps = torch.zeros(len(x), *x.shape[2:])\n"
-        "    maps[:, :4, :4] = 1\n"
-        "    return maps\n"
+    f = found(
+        grey(Threshold()), written(tmp_path / "p", x, ["0"] * 20 + ["1"] * 20), method=always_the_corner(tmp_path)
     )
-    f = found(grey(Threshold()), written(tmp_path / "p", x, ["0"] * 20 + ["1"] * 20), method=f"{file}:corner")
     (row,) = tried(f)
     assert row["carried along"] == 1
     assert row["odds fall further without it"] == 0

@@ -209,8 +209,13 @@ def audit(
             raise
         whole = report(complete=True)
         whole.save(folder)
+    _end(whole, folder, json_, quiet)
+
+
+def _end(report: Any, folder: Path, json_: bool, quiet: bool) -> None:
+    """Show a report that was saved in a folder, and end with its status."""
     if json_:
-        print(whole.json(), end="")
+        print(report.json(), end="")
     elif quiet:
         print(folder / "report.html")
     else:
@@ -218,8 +223,8 @@ def audit(
 
         from clearsight.sheet import print_sheet
 
-        print_sheet(whole, Console(), folder)
-    raise typer.Exit(whole.status)
+        print_sheet(report, Console(), folder)
+    raise typer.Exit(report.status)
 
 
 def _earlier(folder: Path, case: Any) -> tuple[dict[str, Any], float]:
@@ -645,17 +650,7 @@ def compare(
                 folder.rmdir()
             raise
     report.save(folder)
-    if json_:
-        print(report.json(), end="")
-    elif quiet:
-        print(folder / "report.html")
-    else:
-        from rich.console import Console
-
-        from clearsight.sheet import print_sheet
-
-        print_sheet(report, Console(), folder)
-    raise typer.Exit(report.status)
+    _end(report, folder, json_, quiet)
 
 
 @app.command()
