@@ -103,9 +103,27 @@ def test_thresholds_say_whether_they_have_seen_what_judges_them(pictures: Pictur
 
 
 def test_a_threshold_for_nothing_is_refused(pictures: Pictures) -> None:
-    (found,) = run_checks(Case(classifier(), pictures), chosen("believe(calibrate=4, metrics='insertion')"))
-    assert found.verdict == "error"
-    assert "one with a threshold" in found.headline
+    for words, why in (("calibrate=4, metrics='insertion'", "has a threshold"), ("calibrate=-1", "0 for none")):
+        with pytest.raises(cs.Refused, match=why):
+            believe(Case(classifier(), pictures), words)
+
+
+@pytest.mark.parametrize(
+    ("check", "why"),
+    [
+        ("believe(methods=grad-kam)", "grad-cam"),
+        ("believe(other=nowhere)", "nowhere"),
+        ("believe(metrics=complexity)", "none of them says"),
+        ("accuracy, believe(pictures=0)", "at least 1"),
+        ("shortcuts(pictures=-1)", "at least 1"),
+        ("sanity(stages=0)", "at least one stage"),
+    ],
+)
+def test_values_that_cannot_be_are_refused_before_a_picture_is_read(pictures: Pictures, check: str, why: str) -> None:
+    case = Case(classifier(), pictures)
+    with pytest.raises(cs.Refused, match=why):
+        list(run_checks(case, chosen(check)))
+    assert "_read" not in vars(case)
 
 
 def test_maps_that_are_those_of_a_network_of_random_labels_are_not_believed(pictures: Pictures, tmp_path: Path) -> None:
@@ -117,7 +135,8 @@ def test_maps_that_are_those_of_a_network_of_random_labels_are_not_believed(pict
         "def same(): return classifier(0)\n"
         "def other(): return classifier(0, ('x', 'y', 'z'))\n"
     )
-    options = "methods='grad-cam, saliency', metrics='insertion(steps=4), deletion(steps=4)'"
+    metrics = "insertion(steps=4), deletion(steps=4), parameter-randomisation"
+    options = f"methods='grad-cam, saliency', metrics='{metrics}'"
     alone = believe(Case(classifier(), pictures), options)
     found = believe(Case(classifier(), pictures), f"{options}, other='{tmp_path}/nets.py:same'")
     told = rows(found, "Explainers")
@@ -126,9 +145,12 @@ def test_maps_that_are_those_of_a_network_of_random_labels_are_not_believed(pict
     assert all("alike on a random network" in str(r["believed"]) for r in told)
     assert found.verdict == "fail"
     assert alone.value == found.value
-    (wrong,) = run_checks(Case(classifier(), pictures), chosen(f"believe(other='{tmp_path}/nets.py:other')"))
-    assert wrong.verdict == "error"
-    assert "the same classes" in wrong.headline
+    (said,) = [n for n in found.notes if n.startswith("Label randomisation")]
+    assert "keep a rank correlation of 1 to 1 with those of" in said
+    assert "2 of 2 explainers more than" in said
+    assert not any(n.startswith("Label randomisation") for n in alone.notes)
+    with pytest.raises(cs.Refused, match="the same classes"):
+        believe(Case(classifier(), pictures), f"other='{tmp_path}/nets.py:other'")
 
 
 def test_equal_maps_are_measured_once_and_it_is_said(pictures: Pictures) -> None:

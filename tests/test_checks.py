@@ -217,9 +217,10 @@ def test_a_tiny_budget_does_some_and_says_so(check: str, tmp_path: Path) -> None
 
 
 def test_a_check_that_raises_is_an_error(tmp_path: Path) -> None:
-    f = found(Case(model(Halves()), halves(tmp_path)), "calibration(bins=0)")
+    (tmp_path / "mine.py").write_text("def broken(case): raise RuntimeError('the disk is full')")
+    f = found(Case(model(Halves()), halves(tmp_path)), f"{tmp_path}/mine.py:broken")
     assert f.verdict == "error"
-    assert "bins=0" in f.headline
+    assert "the disk is full" in f.headline
 
 
 # Accuracy ------------------------------------------------------------------------------------------------------------
@@ -565,7 +566,8 @@ def test_robustness_counts_wrong_answers_and_all_acceptable_classes(tmp_path: Pa
 
 
 def test_robustness_refuses_a_budget_that_is_none(tmp_path: Path) -> None:
-    assert found(Case(model(Halves()), halves(tmp_path)), "robustness(eps=0)").verdict == "error"
+    with pytest.raises(Refused, match="above 0"):
+        found(Case(model(Halves()), halves(tmp_path)), "robustness(eps=0)")
 
 
 # What they stand on -------------------------------------------------------------------------------------------------

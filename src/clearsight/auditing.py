@@ -57,8 +57,11 @@ def run_checks(case: Case, calls: Sequence[Call], done: Mapping[str, Finding] | 
     """One finding for each check, as soon as it is there.  An exception inside a check is its finding.
 
     done: findings of an earlier run of the same case, by the check's spelling; they are given again as they are.
+    Refused, before a picture is read: values of a check's options that cannot be.
     """
     done = done or {}
+    for call in calls:
+        _ready(case, call)
     end = time.monotonic() + case.budget if case.budget else None
     todo = [c for c in calls if str(c) not in done]
     if todo:
@@ -85,6 +88,15 @@ def run_checks(case: Case, calls: Sequence[Call], done: Mapping[str, Finding] | 
             paper=call.method.paper,
             seconds=round(time.monotonic() - began, 3),
         )
+
+
+def _ready(case: Case, call: Call) -> None:
+    """Refuse values of options that cannot be, without reading a picture."""
+    options = {name: p.default for name, p in call.method.options.items()} | call.options
+    if options.get("pictures", 1) < 1:
+        raise Refused(f"{call}: pictures is how many are looked at, at least 1")
+    if call.method.ready is not None:
+        call.method.ready(case, **options)
 
 
 def _numbered(found: Finding, nth: int) -> Finding:

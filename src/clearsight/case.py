@@ -290,6 +290,25 @@ class Case:
             [region_mask(self.objects(i)[0], open_picture(self.pictures[i].path).size, size) for i in rows]
         )
 
+    def in_view(self, rows: Sequence[int]) -> tuple[list[int], list[Tensor], list[tuple[str, str]]]:
+        """Whose object is some of what the model sees, and not all: rows, regions (*S); and the others, with why."""
+        seen: list[int] = []
+        regions: list[Tensor] = []
+        lost: list[tuple[str, str]] = []
+        for i in rows:
+            try:
+                region = self.regions([i])[0]
+            except Refused as e:
+                lost.append((self.pictures[i].name, str(e)))
+                continue
+            if region.any() and not region.all():
+                seen.append(i)
+                regions.append(region)
+            else:
+                where = "fills all" if region.any() else "lies outside"
+                lost.append((self.pictures[i].name, f"its object {where} of what the model sees"))
+        return seen, regions, lost
+
     def show(self, row: int) -> str:
         """The command that draws this picture's map again."""
         return self.command("explain", self.place(row), "-m", str(self.method), *self.model_words)

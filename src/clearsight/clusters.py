@@ -5,6 +5,8 @@ Lapuschkin et al. 2019, doi:10.1038/s41467-019-08987-4; spectral clustering afte
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -105,6 +107,37 @@ def hotspot(mean: Tensor, size: tuple[int, int], *, mass: float = 0.5) -> tuple[
     left, right = max(columns.min() - 1, 0), min(columns.max() + 2, w)
     box = (int(top * height // h), int(left * width // w), -int(-bottom * height // h), -int(-right * width // w))
     return box, float(values[top:bottom, left:right].sum())
+
+
+def cores(mean: Tensor, size: tuple[int, int], largest: float, place: Box) -> list[tuple[Box, float]]:
+    """What is densest of maps (h, w) with sum 1: a box of at most ``largest`` pixels, and one that lies off ``place``.
+
+    Boxes in pixels of a picture of that size, each with its share, the greatest that there is; no side is more than
+    twice the other.  Left out is a box that holds no more than its share of the area.
+
+    >>> mean = torch.zeros(4, 4)
+    >>> mean[0, 3], mean[2, 0] = 0.75, 0.25
+    >>> cores(mean, (8, 8), 4, (0, 4, 4, 8))
+    [((0, 6, 2, 8), 0.75), ((4, 0, 6, 2), 0.25)]
+    """
+    (h, w), (height, width) = mean.shape, size
+    every: list[tuple[float, int, Box]] = []
+    for rows, columns in product(range(1, h + 1), range(1, w + 1)):
+        if max(rows, columns) > 2 * min(rows, columns) or rows * columns * height * width > largest * h * w:
+            continue
+        held = F.avg_pool2d(mean[None, None].double(), (rows, columns), stride=1)[0, 0] * (rows * columns)
+        for top, left in product(range(held.shape[0]), range(held.shape[1])):
+            edges = (top * height // h, left * width // w)
+            box = (*edges, -(-(top + rows) * height // h), -(-(left + columns) * width // w))
+            mass = float(held[top, left])
+            if area(box) <= largest and mass > area(box) / (height * width):
+                every.append((-round(mass, 9), area(box), box))
+    found: list[tuple[Box, float]] = []
+    for among in (every, [e for e in every if overlap(e[2], place) == 0]):
+        mass, _, box = min(among, default=(0.0, 0, place))
+        if mass and (box, -mass) not in found:
+            found.append((box, -mass))
+    return found
 
 
 def inside(box: Box, size: tuple[int, int]) -> Tensor:

@@ -37,6 +37,7 @@ def render(report: Report) -> str:
     style = _text("report.css") + scale_css()
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     page = env.from_string(_text("report.html.j2")).render(
+        kind=report.kind,
         facts=report.facts,
         findings=list(zip(ids, report.findings, strict=True)),
         verdict=report.verdict,

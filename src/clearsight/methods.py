@@ -34,6 +34,7 @@ class Method:
     claims: frozenset[str] = frozenset()
     name: str = ""
     order: int = 100
+    ready: Callable[..., None] | None = None
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -62,13 +63,16 @@ class Method:
         return self.fn(*args, **options)
 
 
-def method(*, paper: str, claims: str = "", order: int = 100, name: str = "") -> Callable[[Callable[..., Any]], Method]:
+def method(
+    *, paper: str, claims: str = "", order: int = 100, name: str = "", ready: Callable[..., None] | None = None
+) -> Callable[[Callable[..., Any]], Method]:
     """Mark the one function of a file as its method.
 
     paper: where it comes from; claims: what the contract tests; order: its place among its kind, before the alphabet;
-    name: its spelling, where that cannot be the name of its file (grad-cam++).
+    name: its spelling, where that cannot be the name of its file (grad-cam++); ready: of a check, what refuses values
+    of its options that cannot be, given the case and all of them, before anything is read.
     """
-    return lambda fn: Method(fn, paper, frozenset(claims.split()), name, order)
+    return lambda fn: Method(fn, paper, frozenset(claims.split()), name, order, ready)
 
 
 @functools.cache

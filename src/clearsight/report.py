@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from clearsight.case import Case
 from clearsight.errors import Refused
@@ -28,6 +28,7 @@ class Report:
 
     facts: dict[str, Any]
     findings: tuple[Finding, ...]
+    kind: ClassVar[str] = "audit"
 
     @property
     def verdict(self) -> str:

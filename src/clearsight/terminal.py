@@ -53,7 +53,7 @@ def _lines() -> Report:
 
     def tell(what: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if what not in began or done < last[what]:
+        if what not in began or (done < last[what] and now - said[what] > 10):
             began[what] = said[what] = now
             print(f"{what}: {total} {'picture' if total == 1 else 'pictures'}", file=sys.stderr, flush=True)
         elif now - said[what] > 10 and done < total:

@@ -69,12 +69,12 @@ class _Batch:
 
 
 def place(
-    case: Case, donors: Sequence[int], among: Sequence[int], box: Box, own: Mapping[int, Box], fill: Removal
+    case: Case, donors: Sequence[int], among: Sequence[int], box: Box, own: Mapping[int, Tensor], fill: Removal
 ) -> Trial | None:
-    """A box of each donor goes, at its own place, on a picture of another answer, whose own box is erased first.
+    """A box of each donor goes, at its own place, on a picture of another answer, whose own places are erased first.
 
-    among: the rows that may receive; own: the box where the reason of some of them lies.  The control is a box of the
-    same size at a random place.  fill: what erased pixels become.  None where no two answers differ.
+    among: the rows that may receive; own: bool (H, W), where the reasons of some of them lie.  The control is a box of
+    the same size at a random place.  fill: what erased pixels become.  None where no two answers differ.
     """
     size = (case.model.preprocess.size[0], case.model.preprocess.size[1])
     nothing = torch.zeros(size, dtype=torch.bool)
@@ -83,10 +83,10 @@ def place(
         for part, x, receivers, _ in _partners(case, donors, among):
             here = inside(box, size).expand(len(part), *size)
             there = torch.stack([inside(elsewhere(box, size, _generator(case, i)), size) for i in part])
-            gone = torch.stack([inside(own[r], size) if r in own else nothing for r in receivers])
-            bare = _without(case, case.pixels(receivers), gone, fill)
+            gone = torch.stack([own.get(r, nothing) for r in receivers])
+            bare = erased(case, case.pixels(receivers), gone, fill)
             made, control = (torch.where(mask[:, None], x, bare) for mask in (here, there))
-            yield _Batch(part, receivers, _without(case, x, here, fill), _without(case, x, there, fill), made, control)
+            yield _Batch(part, receivers, erased(case, x, here, fill), erased(case, x, there, fill), made, control)
 
     return _trial(case, "place", batches(), box)
 
@@ -118,12 +118,12 @@ def surroundings(case: Case, rows: Sequence[int], fill: Removal) -> Trial | None
             own = [_fellow(case, r, rows) for r in receivers]
             region, objects = case.regions(part), case.regions(receivers)[:, None]
             there = case.pixels(receivers)
-            bare = _without(case, x, region, fill)
-            alike = _without(case, case.pixels(own), case.regions(own), fill)
+            bare = erased(case, x, region, fill)
+            alike = erased(case, case.pixels(own), case.regions(own), fill)
             yield _Batch(
                 part,
                 receivers,
-                _without(case, x, ~region, fill),
+                erased(case, x, ~region, fill),
                 bare,
                 torch.where(objects, there, bare),
                 torch.where(objects, there, alike),
@@ -186,6 +186,7 @@ def _generator(case: Case, row: int) -> torch.Generator:
     return torch.Generator().manual_seed((case.seed + 1) * 1_000_003 + row)
 
 
-def _without(case: Case, x: Tensor, gone: Tensor, fill: Removal) -> Tensor:
+def erased(case: Case, x: Tensor, gone: Tensor, fill: Removal) -> Tensor:
+    """Pictures (B, C, H, W) without the pixels of a mask (B, H, W)."""
     with draws.seeded(case.seed, x, "shortcuts"):
         return taken(x, gone, instead(case.model, x, fill), torch.arange(len(x)))

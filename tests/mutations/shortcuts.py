@@ -2,7 +2,7 @@
 
 METHODS = {
     "checks/shortcuts.py": [
-        ('if perhaps:\n        status = "on the object" if _on_objects(case, t) else', "if perhaps:\n        status ="),
+        ('status = "on the object" if _on_objects(case, t) else', "status ="),
     ],
 }
 
@@ -19,6 +19,21 @@ CORE = [
         "corner_that_decides or hotspot",
     ),
     ("clusters.py", "columns.max() + 2", "columns.max() + 1", "hotspot_is_the_strongest"),
+    ("clusters.py", "if overlap(e[2], place) == 0]", "]", "cores_of or beside_a_larger"),
+    ("clusters.py", "min(among, default", "max(among, default", "cores_of"),
+    ("clusters.py", "area(box) <= largest and mass > ", "mass > ", "cores_of"),
+    ("clusters.py", "and mass > area(box) / (height * width)", "", "cores_of"),
+    (
+        "checks/shortcuts.py",
+        "for box, mass in cores(c.mean, size, most, c.box)]",
+        "for box, mass in []]",
+        "beside_a_larger",
+    ),
+    ("checks/shortcuts.py", 'whole = t.kind == "place" and not _core(group)', 'whole = t.kind == "place"', "beside"),
+    ("checks/shortcuts.py", "still[muted] += int(", 'still["blur"] += int(', "beside_a_larger"),
+    ("checks/shortcuts.py", "    perhaps &= k > control\n", "", "beside_a_larger"),
+    ("auditing.py", "        _ready(case, call)\n", "        pass\n", "before_a_picture_is_read"),
+    ("checks/groups.py", "if word not in words:", "if False:", "groups_that_are_alike"),
     ("clusters.py", "return min(drawn", "return max(drawn", "elsewhere_is"),
     ("clusters.py", "size[1] - width + 1", "size[1] - width + 9", "elsewhere_is"),
     ("clusters.py", '"top", "middle", "bottom"', '"bottom", "middle", "top"', "place_has_a_name"),
@@ -60,7 +75,7 @@ CORE = [
         "<= size[0] * size[1]",
         "plain or decoy_digits or demonstration",
     ),
-    ("checks/shortcuts.py", 'if t.kind == "surroundings":', "if False:", "fair_surroundings"),
+    ("checks/shortcuts.py", 'if t.kind == "surroundings":', "if False:", "surroundings_that"),
     ("checks/shortcuts.py", "sure &= wilson(t.felt, t.n)[0] > 0.5", "pass", "not_felt"),
     ("checks/shortcuts.py", '"pass" if found else "note"', '"pass"', "too_few_pictures"),
     ("checks/shortcuts.py", "if label == answer]", "if label != answer]", "demonstration_needs"),

@@ -19,6 +19,11 @@ def share(value: float | None) -> str:
     return show(value, "share")
 
 
+def points(gap: float) -> str:
+    """A difference of shares in percentage points, without their name: "4.5"."""
+    return share(gap).removesuffix(" %")
+
+
 def span(interval: Interval | None, n: int, *, shares: bool = True) -> str:
     """What stands in brackets behind a value: "95 % 49.0 to 94.3 %, n = 10"."""
     if interval is None:
@@ -52,6 +57,14 @@ def fewer(done: int, planned: int) -> tuple[str, ...]:
 def sampled(done: int, of: int) -> tuple[str, ...]:
     """A note where only a sample was planned."""
     return () if done >= of else (f"A seeded sample of {done} from {counted(of, 'picture')} (option pictures).",)
+
+
+def left_out(out: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """Who is left out, those with the same reason in one sentence."""
+    names: dict[str, list[str]] = {}
+    for name, why in out:
+        names.setdefault(why, []).append(name)
+    return tuple(f"Left out: {', '.join(who)}: {why}." for why, who in names.items())
 
 
 def bounds(interval: Interval | None) -> dict[str, Cell]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from clearsight import charts
 from clearsight.case import Case
-from clearsight.checks._common import bounds, counted, fewer, sampled, share, shown, span, table
+from clearsight.checks._common import bounds, counted, fewer, left_out, sampled, share, shown, span, table
 from clearsight.classifier import Classifier
 from clearsight.draw import overlay, photo, strip
 from clearsight.errors import Refused
@@ -43,7 +43,22 @@ class _Judged:
         return self.interval is not None and self.interval[0] > 0.5
 
 
-@method(paper="arXiv:1810.03292", order=0)
+def _ready(case: Case, *, methods: str, metrics: str, calibrate: int, other: str, **others: object) -> None:
+    _asked(methods)
+    judges = [parse(m, "metrics") for m in split_calls(metrics)]
+    if not any(_votes(m) for m in judges):
+        raise Refused(f"believe(metrics={metrics}): none of them says how much the marked places matter to the network")
+    if calibrate < 0:
+        raise Refused(f"believe(calibrate={calibrate}): a number of pictures, 0 for none")
+    if calibrate and not any("threshold" in m.method.options for m in judges):
+        raise Refused(
+            f"believe(calibrate={calibrate}): none of the metrics has a threshold; add one to metrics, such as "
+            "average-probability-increase"
+        )
+    _second(case, other)
+
+
+@method(paper="arXiv:1810.03292", order=0, ready=_ready)
 def believe(
     case: Case,
     *,
@@ -73,16 +88,9 @@ def believe(
     second = _second(case, other)
     if second and "label-randomisation" not in {m.method.name for m in judges}:
         judges.append(parse("label-randomisation", "metrics"))
-    if calibrate < 0 or (calibrate and not any("threshold" in m.method.options for m in judges)):
-        raise Refused(
-            f"believe(calibrate={calibrate}): a number of pictures, and among metrics one with a threshold, such as "
-            "average-probability-increase"
-        )
     rows, learn = _divided(case.sample(range(len(case.pictures)), pictures + calibrate), calibrate)
     played = play(case, calls, judges, rows, other=second, calibrate=learn)
     voting = [i for i, m in enumerate(played.metrics) if _votes(m)]
-    if not voting:
-        raise Refused(f"believe(metrics={metrics}): none of them says how much the marked places matter to the network")
     judged = sorted(_judged(played, voting, case.seed), key=lambda j: j.rank)
     sane = [j for j in judged if not j.kept > ceiling]
     believed = [j for j in sane if j.faithful]
@@ -92,7 +100,6 @@ def believe(
         case.use(call)
     n = len(played.rows)
     controls = [i for i, p in enumerate(played.players) if p.control]
-    others = [j for j in judged if j is not best]
     found = Finding(
         "pass" if believed else "fail" if all(_hopeless(j, ceiling) for j in judged) else "warn",
         _headline(played, best, believed, ceiling, n),
@@ -104,10 +111,15 @@ def believe(
         notes=(
             "Asked for: an interval above 50 % against each control, and maps that keep a rank correlation of at most "
             f"{ceiling:g} with those of a random network (option ceiling).",
-            *((f"Behind it: {_names(played, others[:3])}, by their mean place in the duels.",) if others else ()),
+            *(
+                (f"Behind it: {_names(played, believed[1:4])}, by their mean place in the duels.",)
+                if believed[1:]
+                else ()
+            ),
             *([f"The checks below use {call}."] if believed and case.asked == "auto" else []),
             *(f"{name} gives the same maps as {twin} here, and was measured with it." for name, twin in played.same),
-            *(f"Left out: {name}: {why}." for name, why in played.out),
+            *left_out(played.out),
+            *_beside_other(played, judged, ceiling, other),
             *_calibration(played),
             *sampled(len(rows), len(case.pictures)),
             *fewer(n, len(rows)),
@@ -137,6 +149,21 @@ def doubt(case: Case, found: Finding) -> str:
     judged = {row["explainer"] for t in found.tables[:1] for row in t.rows}
     meant = case.asked == "auto" or str(case.method) in judged
     return "no explainer can be believed on this model (check believe)" if found.verdict == "fail" and meant else ""
+
+
+def _beside_other(played: Tournament, judged: list[_Judged], ceiling: float, other: str) -> tuple[str, ...]:
+    """What label randomisation found, in a sentence."""
+    at = next((i for i, m in enumerate(played.metrics) if m.method.name == "label-randomisation"), None)
+    if at is None or not other:
+        return ()
+    kept = [float(np.nanmean(played.values[j.player, at])) for j in judged]
+    alike = [j for j, k in zip(judged, kept, strict=True) if k > ceiling]
+    least, most = (show(k, "") for k in (min(kept), max(kept)))
+    which = f": {_names(played, alike)}" if alike else ""
+    return (
+        f"Label randomisation: maps keep a rank correlation of {least} to {most} with those of {other}; "
+        f"{len(alike)} of {counted(len(judged), 'explainer')} more than {ceiling:g}{which}.",
+    )
 
 
 def _asked(methods: str) -> list[Call]:

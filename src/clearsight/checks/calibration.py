@@ -17,7 +17,12 @@ Numbers = npt.NDArray[np.float64]
 _DRAWS = 1000
 
 
-@method(paper="arXiv:1706.04599", order=2)
+def _ready(case: Case, *, bins: int, **others: object) -> None:
+    if bins < 1:
+        raise Refused(f"calibration(bins={bins}): at least one bin")
+
+
+@method(paper="arXiv:1706.04599", order=2, ready=_ready)
 def calibration(case: Case, *, bins: int = 15, ceiling: float = 0.1) -> Finding:
     """When the model says that it is 80 % sure, is it right 80 % of the time?
 
@@ -29,8 +34,6 @@ def calibration(case: Case, *, bins: int = 15, ceiling: float = 0.1) -> Finding:
     would show whose confidence is off by just ``ceiling``; else warn: undecided with these pictures.  The interval is
     the basic bootstrap's, which turns the bias around, and is approximate.  Source: Guo et al. 2017.
     """
-    if bins < 1:
-        raise Refused(f"calibration(bins={bins}): at least one bin")
     rows = case.labelled
     if not rows:
         return unlabelled(case)

@@ -47,7 +47,12 @@ class _Curves:
         return (insertion - deletion) - (control_insertion - control_deletion)
 
 
-@method(paper="arXiv:1806.07421", order=4)
+def _ready(case: Case, *, steps: int, **others: object) -> None:
+    if steps < 1:
+        raise Refused(f"faithfulness(steps={steps}): at least one step")
+
+
+@method(paper="arXiv:1806.07421", order=4, ready=_ready)
 def faithfulness(case: Case, *, pictures: int = 100, steps: int = 10) -> Finding:
     """Do the places that the map marks matter to the model more than places drawn at random?
 
@@ -58,8 +63,6 @@ def faithfulness(case: Case, *, pictures: int = 100, steps: int = 10) -> Finding
     many, a seeded draw; steps: equal portions in which pixels are taken away or put back.  Source: Petsiuk et al. 2018;
     the control is the explainer random.
     """
-    if steps < 1:
-        raise Refused(f"faithfulness(steps={steps}): at least one step")
     rows = case.sample(range(len(case.pictures)), pictures)
     found: list[_Curves] = []
     for part, x in case.batches(rows):

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from clearsight.case import Case
-from clearsight.checks._common import bounds, counted, share, span, table, unlabelled
+from clearsight.checks._common import bounds, counted, points, share, table, unlabelled
 from clearsight.errors import Refused, nearest
 from clearsight.findings import Cell, Finding
 from clearsight.methods import method
@@ -39,7 +39,18 @@ class _Rate:
         return apart((self.k, self.n), (self.rest_k, self.rest_n))
 
 
-@method(paper="arXiv:1610.02413", order=2)
+def _ready(case: Case, *, gap: float, fewest: int, column: str, **others: object) -> None:
+    if not 0 < gap < 1 or fewest < 1:
+        raise Refused(f"gap={gap:g}, fewest={fewest}: a share between 0 and 1, and at least one picture")
+    words = {word for p in case.data.pictures for word in p.columns}
+    for word in _named_columns(column):
+        if word not in words:
+            raise Refused(
+                f"the data has no column {word!r}: {nearest(word, sorted(words)) if words else 'it has none'}"
+            )
+
+
+@method(paper="arXiv:1610.02413", order=2, ready=_ready)
 def groups(case: Case, *, column: str = "", gap: float = 0.1, fewest: int = 3) -> Finding:
     """Is the model wrong more often for some groups of pictures than for the others?
 
@@ -50,8 +61,6 @@ def groups(case: Case, *, column: str = "", gap: float = 0.1, fewest: int = 3) -
     of the difference.  pass: that interval ends at or below ``gap``; fail: it lies above; else warn.  fewest: pictures
     behind a rate, below which it is not judged.  The worst of many gaps is large by chance, too.
     """
-    if not 0 < gap < 1 or fewest < 1:
-        raise Refused(f"gap={gap:g}, fewest={fewest}: a share between 0 and 1, and at least one picture")
     if not case.labelled:
         return unlabelled(case)
     columns = _columns(case, column)
@@ -73,7 +82,8 @@ def groups(case: Case, *, column: str = "", gap: float = 0.1, fewest: int = 3) -
     return Finding(
         _verdict(worst.interval, gap),
         f"{_named(worst)}: {share(worst.k / worst.n)} (n = {worst.n}), all others {share(worst.rest_k / worst.rest_n)} "
-        f"(n = {worst.rest_n}); {share(worst.gap)} apart ({span(worst.interval, n)}), the largest of "
+        f"(n = {worst.rest_n}); {points(worst.gap)} percentage points apart "
+        f"(95 % {points(worst.interval[0])} to {points(worst.interval[1])}, n = {n}), the largest of "
         f"{counted(len(judged), 'gap')} compared.",
         quantity="largest gap between groups",
         value=worst.gap,
@@ -81,7 +91,7 @@ def groups(case: Case, *, column: str = "", gap: float = 0.1, fewest: int = 3) -
         n=n,
         chance=0.0,
         notes=(
-            f"Asked for: an interval that ends at or below {share(gap)} (option gap).",
+            f"Asked for: an interval that ends at or below {points(gap)} percentage points (option gap).",
             f"Columns: {', '.join(columns)}. Rates of fewer than {fewest} pictures on a side are shown, not judged.",
             "The largest of many gaps is large by chance, too: what one finds here wants other pictures to confirm it.",
         ),
@@ -91,16 +101,14 @@ def groups(case: Case, *, column: str = "", gap: float = 0.1, fewest: int = 3) -
     )
 
 
+def _named_columns(asked: str) -> list[str]:
+    return [name.strip() for name in asked.split(",") if name.strip()]
+
+
 def _columns(case: Case, asked: str) -> list[str]:
-    words = {name for p in case.pictures for name in p.columns}
     if asked:
-        names = [name.strip() for name in asked.split(",") if name.strip()]
-        for name in names:
-            if name not in words:
-                raise Refused(
-                    f"the data has no column {name!r}: {nearest(name, sorted(words)) if words else 'it has none'}"
-                )
-        return names
+        return _named_columns(asked)
+    words = {name for p in case.pictures for name in p.columns}
     kinds = {name: {p.columns.get(name, "") for p in case.pictures} - {""} for name in sorted(words)}
     return [name for name, found in kinds.items() if 2 <= len(found) <= MOST]
 

@@ -11,7 +11,6 @@ from torch import Tensor
 from clearsight import charts
 from clearsight.case import Case
 from clearsight.checks._common import bounds, counted, drawn, fewer, sampled, share, shown, span, table
-from clearsight.errors import Refused
 from clearsight.findings import Cell, Evidence, Figure, Finding
 from clearsight.methods import method
 from clearsight.runner import measure
@@ -134,22 +133,11 @@ def _measure(case: Case, rows: list[int]) -> tuple[list[_Seen], list[tuple[str, 
     done = 0
     for part, x in case.batches(rows):
         done += len(part)
-        keep, regions = [], []
-        for j, i in enumerate(part):
-            try:
-                region = case.regions([i])[0]
-            except Refused as e:
-                lost.append((case.pictures[i].name, str(e)))
-                continue
-            if region.any() and not region.all():
-                keep.append(j)
-                regions.append(region)
-            else:
-                where = "fills all" if region.any() else "lies outside"
-                lost.append((case.pictures[i].name, f"its object {where} of what the model sees"))
-        if not keep:
+        here, regions, out = case.in_view(part)
+        lost += out
+        if not here:
             continue
-        here, pixels = [part[j] for j in keep], x[keep]
+        pixels = x[[part.index(i) for i in here]]
         maps, inside = case.maps(here, pixels), torch.stack(regions)
         target = ClassScore(case.predicted[here], of="prob")
         mass = measure(case.model, pixels, maps, "relevance-mass", target, regions=inside, seed=case.seed)

@@ -34,7 +34,12 @@ class _Found:
     pixels: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)  # clean and attacked
 
 
-@method(paper="arXiv:1706.06083", order=6)
+def _ready(case: Case, *, eps: float, **others: object) -> None:
+    if not 0 < eps <= 1:
+        raise Refused(f"robustness(eps={eps:g}): a budget above 0 and at most 1, in pixels in [0, 1] (4/255)")
+
+
+@method(paper="arXiv:1706.06083", order=6, ready=_ready)
 def robustness(
     case: Case, *, eps: float = 4 / 255, floor: float = 0.3, steps: int = 10, restarts: int = 1, pictures: int = 100
 ) -> Finding:
@@ -47,8 +52,6 @@ def robustness(
     interval lies at or above ``floor``; fail: all of it below; else warn.  steps, restarts: of PGD; few of them give an
     upper bound on robustness.  pictures: at most so many, a seeded draw.  Source: Madry et al. 2018.
     """
-    if not 0 < eps <= 1:
-        raise Refused(f"robustness(eps={eps:g}): a budget above 0 and at most 1, in pixels in [0, 1] (4/255)")
     if not case.labelled:
         return unlabelled(case)
     rows, levels = case.sample(case.labelled, pictures), sorted({*_LEVELS, eps})

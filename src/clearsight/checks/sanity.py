@@ -24,7 +24,12 @@ from clearsight.targets import ClassScore
 _KINDS = ("|rank correlation|", "|rank correlation| of |map|", "SSIM")
 
 
-@method(paper="arXiv:1810.03292", order=5)
+def _ready(case: Case, *, stages: int, **others: object) -> None:
+    if stages < 1:
+        raise Refused(f"sanity(stages={stages}): at least one stage")
+
+
+@method(paper="arXiv:1810.03292", order=5, ready=_ready)
 def sanity(case: Case, *, pictures: int = 50, stages: int = 5, ceiling: float = 0.5) -> Finding:
     """Does the map change when what the network has learnt is taken from it?
 
@@ -38,8 +43,6 @@ def sanity(case: Case, *, pictures: int = 50, stages: int = 5, ceiling: float = 
     randomisation of Adebayo et al. 2018; layers without a reset of their own are drawn from a normal of the trained
     root mean square.
     """
-    if stages < 1:
-        raise Refused(f"sanity(stages={stages}): at least one stage")
     rows = case.sample(range(len(case.pictures)), pictures)
     call = case.method  # its layer is named, so that the randomised network is asked about the same one
     likeness: dict[int, list[tuple[float, float, float]]] = {}  # by picture, by stage

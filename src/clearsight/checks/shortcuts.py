@@ -15,10 +15,10 @@ from torch import Tensor
 from clearsight import transplanting
 from clearsight.case import Case
 from clearsight.checks._common import counted, drawn, fewer, sampled, share, shown, span, table
-from clearsight.clusters import Box, area, clusters, hotspot, inside, overlap, place_words, pooled
+from clearsight.clusters import Box, area, clusters, cores, hotspot, inside, overlap, place_words, pooled
 from clearsight.draw import photo, strip
 from clearsight.errors import Refused
-from clearsight.fill import Removal, without
+from clearsight.fill import Removal
 from clearsight.findings import Cell, Evidence, Finding
 from clearsight.methods import method
 from clearsight.pictures import open_picture, to_pixels
@@ -43,20 +43,31 @@ class _Cluster:
     number: int
     rows: tuple[int, ...]
     of: int  # pictures of that answer
-    mean: Tensor  # (H, W) of the pooled maps, in the picture's size
+    mean: Tensor  # (h, w) of the pooled maps
     box: Box
     mass: float
     right: int
     right_blurred: int
+    right_erased: int
     labelled: int
 
 
 @dataclass(frozen=True, eq=False)
+class _Place:
+    """A box that is tried: where the maps of a cluster come together, or a core of it, where that is too large."""
+
+    cluster: _Cluster
+    box: Box
+    mass: float
+    core: bool
+
+
+@dataclass(frozen=True, eq=False)
 class _Suspect:
-    """Something that was tried, what came of it, and the clusters behind it, if it is a place."""
+    """Something that was tried, what came of it, and the places of clusters behind it, if it is one."""
 
     trial: Trial
-    clusters: tuple[_Cluster, ...]
+    places: tuple[_Place, ...]
     follow: (
         float  # the share of answers that go with it: of a place those that change without it, else those carried along
     )
@@ -66,7 +77,15 @@ class _Suspect:
     erased: bool  # whether that share is of those that change without it
 
 
-@method(paper="doi:10.1038/s41467-019-08987-4", order=4)
+def _ready(case: Case, *, largest: float, bar: float, background: float, places: int, **others: object) -> None:
+    if not 0 < largest <= 0.5 or not 0 < bar < 1 or not 0 < background < 1 or places < 1:
+        raise Refused(
+            f"largest={largest:g}, bar={bar:g}, background={background:g}, places={places}: shares, largest at most "
+            "0.5, and at least one place"
+        )
+
+
+@method(paper="doi:10.1038/s41467-019-08987-4", order=4, ready=_ready)
 def shortcuts(
     case: Case,
     *,
@@ -80,24 +99,21 @@ def shortcuts(
     """Does the model take a shortcut: a mark in a corner, a colour, the surroundings in the place of the object?
 
     The maps of each answer are clustered (SpRAy); where those of a cluster come together in a box of at most
-    ``largest`` of the area, that place is a suspect, and so are colour and, where objects are annotated, what surrounds
-    them.  Suspects are tried by what the model does.  A place is a shortcut if the answer's odds fall further when it
-    is erased than when as much is at a random place, on surely more than half of the pictures, and if this, or putting
-    it on pictures of other answers, moves surely more than ``bar`` of the answers.  Colours are one if they bring their
-    answer along to surely more than ``bar`` of the pictures of other answers to which they are given, and surely more
-    than the colours of a picture's own answer do; surroundings if they do so to surely more, and by at least
-    ``background`` more.  Places that lie mostly on annotated objects are none.  Value: the largest of these shares; the
-    interval allows for how many were tried.  fail: there is a shortcut; pass: none; warn: one may be.  Where the whole
+    ``largest`` of the area, that place is a suspect, else the box of that size that holds the most of them and the one
+    that does so off that place; and so are colour and, where objects are annotated, what surrounds them.  Suspects are
+    tried by what the model does.  A place is a shortcut if the answer's odds fall further when it is erased than when
+    as much is at a random place, on surely more than half of the pictures, and if this, or putting it on pictures of
+    other answers, moves surely more than ``bar`` of the answers; of the part of a larger place only the latter counts,
+    for the object is missed where a part of it is erased.  Colours are one if they bring their answer along to surely
+    more than ``bar`` of the pictures of other answers to which they are given, and surely more than the colours of a
+    picture's own answer do; surroundings if they do so to surely more, and by at least ``background`` more.  Places
+    that lie mostly on annotated objects are none.  Value: the largest of these shares; the interval allows for how many
+    were tried, parts of larger places apart.  fail: there is a shortcut; pass: none; warn: one may be.  Where the whole
     object is so small and always in one place it looks the same: look at it, or give boxes.  fill: what erased pixels
     become; places: at most so many are tried; pictures: at most so many, a seeded draw.
     """
-    if not 0 < largest <= 0.5 or not 0 < bar < 1 or not 0 < background < 1 or places < 1:
-        raise Refused(
-            f"largest={largest:g}, bar={bar:g}, background={background:g}, places={places}: shares, largest at most "
-            "0.5, and at least one place"
-        )
     rows = case.sample(range(len(case.pictures)), pictures)
-    found, done = _clustered(case, rows)
+    found, done = _clustered(case, rows, fill)
     suspects, undone = _tried(case, found, done, largest, (bar, background), places, fill)
     notes = (
         f"Maps: {case.method}, for the top class. Asked of a shortcut: that surely more than {share(bar)} of the "
@@ -143,7 +159,7 @@ def shortcuts(
 # Where the model looks ------------------------------------------------------------------------------------------------
 
 
-def _clustered(case: Case, rows: list[int]) -> tuple[list[_Cluster], list[int]]:
+def _clustered(case: Case, rows: list[int], fill: Removal) -> tuple[list[_Cluster], list[int]]:
     """The clusters of each answer that enough pictures got, and the rows that the budget allowed."""
     done: list[int] = []
     maps: list[Tensor] = []
@@ -160,26 +176,26 @@ def _clustered(case: Case, rows: list[int]) -> tuple[list[_Cluster], list[int]]:
         number = clusters(every[mine], seed=case.seed)
         for k in range(max(number) + 1):
             own = [j for j, c in zip(mine, number, strict=True) if c == k]
-            found.append(_cluster(case, answer, k, [done[j] for j in own], len(mine), every[own]))
+            found.append(_cluster(case, answer, k, [done[j] for j in own], len(mine), every[own], fill))
     return found, done
 
 
-def _cluster(case: Case, answer: int, number: int, rows: list[int], of: int, maps: Tensor) -> _Cluster:
+def _cluster(case: Case, answer: int, number: int, rows: list[int], of: int, maps: Tensor, fill: Removal) -> _Cluster:
     size = _size(case)
     mean = maps.mean(0)
     box, mass = hotspot(mean, size)
     known = [i for i in rows if bool(case.truth[i].any())]
-    still = 0
+    still = {"blur": 0, fill: 0}
     for start in range(0, len(known), 32):
         part = known[start : start + 32]
         x = case.pixels(part)
-        muted = torch.where(inside(box, size), without(case.model, x, "blur"), x)
-        with case.model.undisturbed():
-            said = scores(case.model, muted.to(case.model.device)).argmax(1)
-        still += int(case.truth[part].gather(1, said[:, None]).sum())
+        for muted in still:
+            y = transplanting.erased(case, x, inside(box, size).expand(len(x), *size), muted)
+            with case.model.undisturbed():
+                said = scores(case.model, y.to(case.model.device)).argmax(1)
+            still[muted] += int(case.truth[part].gather(1, said[:, None]).sum())
     right = int(case.right[known].sum())
-    whole = torch.nn.functional.interpolate(mean[None, None], size, mode="nearest")[0, 0]
-    return _Cluster(answer, number, tuple(rows), of, whole, box, mass, right, still, len(known))
+    return _Cluster(answer, number, tuple(rows), of, mean, box, mass, right, still["blur"], still[fill], len(known))
 
 
 # What the model does --------------------------------------------------------------------------------------------------
@@ -196,22 +212,25 @@ def _tried(
 ) -> tuple[list[_Suspect], list[str]]:
     """Every suspect with what came of it, what is confirmed first; and sentences on what was not tried."""
     size = _size(case)
-    small = [c for c in found if area(c.box) <= largest * size[0] * size[1]]
-    same = _places(small)
+    spots = [p for c in found for p in _spots(c, size, largest)]
+    same = _together(spots)
     undone = [f"Of {len(same)} places the {places} with the most of the maps were tried."] if len(same) > places else []
-    own = {i: c.box for c in small for i in c.rows}
-    trials: list[tuple[Trial | None, tuple[_Cluster, ...]]] = []
+    own: dict[int, Tensor] = {}
+    for p in spots:
+        own |= {i: own.get(i, torch.zeros(size, dtype=torch.bool)) | inside(p.box, size) for i in p.cluster.rows}
+    trials: list[tuple[Trial | None, tuple[_Place, ...]]] = []
     for group in same[:places]:
-        donors = case.sample([i for c in group for i in c.rows], _DONORS)
+        donors = case.sample([i for p in group for i in p.cluster.rows], _DONORS)
         trials.append((transplanting.place(case, donors, done, group[0].box, own, fill), group))
     if case.model.preprocess.channels == 3 and _coloured(case, done):
         trials.append((transplanting.colour(case, done[: 2 * _DONORS]), ()))
-    seen = [i for i in case.sample(case.annotated, 2 * _DONORS) if _in_view(case, i)] if case.annotated else []
+    seen = case.in_view(case.sample(case.annotated, 2 * _DONORS))[0] if case.annotated else []
     if seen:
         trials.append((transplanting.surroundings(case, seen, fill), ()))
-    tried = [(t, c) for t, c in trials if t is not None]
-    z = float(norm.isf(0.025 / max(len(tried), 1)))
-    suspects = [_judged(case, t, c, bars, z) for t, c in tried]
+    tried = [(t, group) for t, group in trials if t is not None]
+    parts = sum(_core(group) for _, group in tried)  # looked at besides: they take nothing from the certainty of others
+    z = {core: float(norm.isf(0.025 / max(m, 1))) for core, m in ((True, parts), (False, len(tried) - parts))}
+    suspects = [_judged(case, t, group, bars, z[_core(group)]) for t, group in tried]
     first = {"yes": 0, "open": 1, "no": 2, "on the object": 3}
     return sorted(suspects, key=lambda s: (first[s.status], s.control - s.follow, -s.trial.changed / s.trial.n)), undone
 
@@ -222,26 +241,25 @@ def _coloured(case: Case, rows: list[int]) -> bool:
     return bool((x.amax(1) - x.amin(1)).max() > 2 / 255)
 
 
-def _places(small: list[_Cluster]) -> list[tuple[_Cluster, ...]]:
-    """Clusters whose boxes are nearly the same, together; the place with the most mass for its area first."""
-    groups: list[list[_Cluster]] = []
-    for c in sorted(small, key=lambda c: -c.mass * len(c.rows) / area(c.box)):
-        mine = next((g for g in groups if overlap(g[0].box, c.box) > 0.5), None)
+def _spots(c: _Cluster, size: tuple[int, int], largest: float) -> list[_Place]:
+    """What is tried of a cluster: its place, or the cores of one that is too large."""
+    most = largest * size[0] * size[1]
+    if area(c.box) <= most:
+        return [_Place(c, c.box, c.mass, core=False)]
+    return [_Place(c, box, mass, core=True) for box, mass in cores(c.mean, size, most, c.box)]
+
+
+def _together(spots: list[_Place]) -> list[tuple[_Place, ...]]:
+    """Places that are nearly the same, together; those with the most mass for their area first, cores last."""
+    groups: list[list[_Place]] = []
+    for p in sorted(spots, key=lambda p: (p.core, -p.mass * len(p.cluster.rows) / area(p.box))):
+        mine = next((g for g in groups if g[0].core == p.core and overlap(g[0].box, p.box) > 0.5), None)
         if mine is None:
-            groups.append([c])
+            groups.append([p])
         else:
-            mine.append(c)
-    weight = {id(g): sum(c.mass * len(c.rows) for c in g) / area(g[0].box) for g in groups}
-    return [tuple(g) for g in sorted(groups, key=lambda g: -weight[id(g)])]
-
-
-def _in_view(case: Case, row: int) -> bool:
-    """Whether the annotated objects of a picture are some of what the model sees, and not all."""
-    try:
-        region = case.regions([row])
-    except Refused:
-        return False
-    return bool(region.any()) and not bool(region.all())
+            mine.append(p)
+    weight = {id(g): sum(p.mass * len(p.cluster.rows) for p in g) / area(g[0].box) for g in groups}
+    return [tuple(g) for g in sorted(groups, key=lambda g: (g[0].core, -weight[id(g)]))]
 
 
 def _too_large(case: Case, found: list[_Cluster], largest: float) -> tuple[str, ...]:
@@ -251,25 +269,32 @@ def _too_large(case: Case, found: list[_Cluster], largest: float) -> tuple[str, 
     if not beyond:
         return ()
     return (
-        f"Not tried: the places of {len(beyond)} of {counted(len(found), 'cluster')}, from {share(min(beyond))} of the "
-        f"picture on, for what is larger than {share(largest)} may be the object itself (option largest).",
+        f"The places of {len(beyond)} of {counted(len(found), 'cluster')} are {share(min(beyond))} of the picture and "
+        f"more, and may be the object itself: what is densest there and off it in at most {share(largest)} was tried "
+        "(option largest), and is called a shortcut only if it brings its answer along.",
     )
 
 
-def _judged(case: Case, t: Trial, group: tuple[_Cluster, ...], bars: tuple[float, float], z: float) -> _Suspect:
+def _core(group: tuple[_Place, ...]) -> bool:
+    return bool(group) and group[0].core
+
+
+def _judged(case: Case, t: Trial, group: tuple[_Place, ...], bars: tuple[float, float], z: float) -> _Suspect:
     bar, background = bars
     carried, changed = (t.carried, t.carried_control), (t.changed, t.changed_control)
-    erased = t.kind == "place" and changed[0] - changed[1] > carried[0] - carried[1]
+    whole = t.kind == "place" and not _core(group)
+    erased = whole and changed[0] - changed[1] > carried[0] - carried[1]
     k, control = changed if erased else carried
     interval = wilson(k, t.n, z)
     sure = apart((k, t.n), (control, t.n))[0] > 0
     if t.kind == "surroundings":
         perhaps = k - control >= background * t.n
     else:
-        perhaps = interval[1] > bar
+        perhaps = interval[1] > bar if whole or t.kind == "colour" else k > bar * t.n
         sure &= interval[0] > bar
     if t.kind == "place":
         sure &= wilson(t.felt, t.n)[0] > 0.5
+    perhaps &= k > control
     status: Status = "no"
     if perhaps:
         status = "on the object" if _on_objects(case, t) else "yes" if sure else "open"
@@ -278,10 +303,10 @@ def _judged(case: Case, t: Trial, group: tuple[_Cluster, ...], bars: tuple[float
 
 def _on_objects(case: Case, t: Trial) -> bool:
     """Whether a place lies mostly on the annotated objects of the pictures that it was taken from."""
-    seen = [i for i in t.rows if case.pictures[i].regions and _in_view(case, i)]
+    seen, regions, _ = case.in_view([i for i in t.rows if case.pictures[i].regions])
     if t.box is None or not seen:
         return False
-    covered = case.regions(seen)[:, inside(t.box, _size(case))].float().mean()
+    covered = torch.stack(regions)[:, inside(t.box, _size(case))].float().mean()
     return bool(covered > 0.5)
 
 
@@ -356,6 +381,7 @@ def _told(case: Case, c: _Cluster) -> dict[str, Cell]:
         "of the maps": c.mass,
         "right": c.right / c.labelled if c.labelled else None,
         "right with the place blurred": c.right_blurred / c.labelled if c.labelled else None,
+        "right with it erased": c.right_erased / c.labelled if c.labelled else None,
     }
 
 
@@ -365,7 +391,7 @@ def _evidence(case: Case, suspects: list[_Suspect], found: list[_Cluster]) -> tu
     shown_clusters: set[int] = set()
     taught = lessons(case.model.source)
     for s in suspects[:_EVIDENCE]:
-        c = max(s.clusters, key=lambda c: len(c.rows), default=None)
+        c = max((p.cluster for p in s.places), key=lambda c: len(c.rows), default=None)
         if c is not None:
             shown_clusters.add(id(c))
         out.append(_transplant(case, s, c, taught, len(out) + 1))
@@ -387,7 +413,7 @@ def _transplant(case: Case, s: _Suspect, c: _Cluster | None, taught: list[tuple[
     donor, receiver = case.pixels([e.donor])[0], case.pixels([e.receiver])[0]
     nearest, names = _nearest(case, e.donor, box, taught) if c is not None else ([], [])
     pictures = [
-        *([_mean(case, c)] if c is not None else []),
+        *([_mean(case, c, box)] if c is not None and box else []),
         drawn(case, donor, case.maps([e.donor], donor[None])[0], mask),
         photo(e.without, mask),
         photo(receiver, mask),
@@ -418,7 +444,8 @@ def _only_cluster(case: Case, c: _Cluster, taught: list[tuple[Path, str]], k: in
     mask = inside(c.box, _size(case))
     x = case.pixels([row])[0]
     nearest, names = _nearest(case, row, c.box, taught)
-    pictures = [_mean(case, c), drawn(case, x, case.maps([row], x[None])[0], mask), *(photo(n, mask) for n in nearest)]
+    own = drawn(case, x, case.maps([row], x[None])[0], mask)
+    pictures = [_mean(case, c, c.box), own, *(photo(n, mask) for n in nearest)]
     told = _told(case, c)
     facts: dict[str, Cell] = {
         "answer": told["answer"],
@@ -432,9 +459,11 @@ def _only_cluster(case: Case, c: _Cluster, taught: list[tuple[Path, str]], k: in
     )
 
 
-def _mean(case: Case, c: _Cluster) -> Image.Image:
+def _mean(case: Case, c: _Cluster, box: Box) -> Image.Image:
     """The mean of a cluster's maps over the mean of its pictures."""
-    return drawn(case, case.pixels(c.rows[:100]).mean(0), c.mean, inside(c.box, _size(case)))
+    size = _size(case)
+    whole = torch.nn.functional.interpolate(c.mean[None, None], size, mode="nearest")[0, 0]
+    return drawn(case, case.pixels(c.rows[:100]).mean(0), whole, inside(box, size))
 
 
 def _typical(case: Case, c: _Cluster) -> int:

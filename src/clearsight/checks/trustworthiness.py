@@ -39,7 +39,14 @@ class _Judged:
     region: Tensor
 
 
-@method(paper="arXiv:1602.04938", order=3)
+def _ready(case: Case, *, acceptable: float, rejectable: float, **others: object) -> None:
+    if not 0 <= rejectable <= acceptable <= 1:
+        raise Refused(
+            f"acceptable={acceptable:g}, rejectable={rejectable:g}: two shares, the second not above the first"
+        )
+
+
+@method(paper="arXiv:1602.04938", order=3, ready=_ready)
 def trustworthiness(
     case: Case,
     *,
@@ -59,10 +66,6 @@ def trustworthiness(
     else is erased, and how often it comes along when the region is put on the picture of another class.  fill: what
     erased pixels become.  pictures: at most so many, a seeded draw.
     """
-    if not 0 <= rejectable <= acceptable <= 1:
-        raise Refused(
-            f"acceptable={acceptable:g}, rejectable={rejectable:g}: two shares, the second not above the first"
-        )
     rows = [i for i in case.annotated if bool(case.truth[i].any())]
     if not rows:
         what = "says where it should be looked at: give --boxes FILE or --masks FOLDER"
@@ -118,21 +121,11 @@ def _judge(
     done = 0
     for part, x in case.batches(rows):
         done += len(part)
-        keep, regions = [], []
-        for j, i in enumerate(part):
-            try:
-                region = case.regions([i])[0]
-            except Refused as e:
-                lost.append((case.pictures[i].name, str(e)))
-                continue
-            if region.any() and not region.all():
-                keep.append(j)
-                regions.append(region)
-            else:
-                lost.append((case.pictures[i].name, "its region is nothing or all of what the model sees"))
-        if not keep:
+        here, regions, out = case.in_view(part)
+        lost += out
+        if not here:
             continue
-        here, pixels, inside = [part[j] for j in keep], x[keep], torch.stack(regions)
+        pixels, inside = x[[part.index(i) for i in here]], torch.stack(regions)
         maps = case.maps(here, pixels)
         target = ClassScore(case.predicted[here], of="prob")
         focus = measure(case.model, pixels, maps, "relevance-mass", target, regions=inside, seed=case.seed).nan_to_num(

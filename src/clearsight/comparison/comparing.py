@@ -31,6 +31,8 @@ CHECKS = "accuracy, trustworthiness"
 class Comparison(Report):
     """A Report on several runs: its sentence is the first finding's, which stands over all of them."""
 
+    kind = "comparison"
+
     @property
     def verdict(self) -> str:
         return self.findings[0].headline

@@ -67,7 +67,8 @@ def portions(data: Pictures, alike: Likeness, shares: tuple[float, float, float]
         shown = "; ".join(f"{name} ({reason})" for name, reason in broken[:NAMED])
         rest = f" and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
         left = "is left out" if len(broken) == 1 else "are left out"
-        notes.append(f"{counted(len(broken), 'broken file')} {left}: {shown}{rest}")
+        of = f" of {len(broken) + len(there)} files" if len(broken) > len(there) else ""
+        notes.append(f"{counted(len(broken), 'broken file')}{of} {left}: {shown}{rest}")
     if len(inside) < len(there):
         notes.append(f"{len(there) - len(inside)} pictures in no split are left out")
     if len(known) < len(inside):
