@@ -16,7 +16,7 @@ METHODS = {
         ("s.right is not False and not math.isnan(s.mass)]", "not math.isnan(s.mass)]"),
         ("return self.mass - self.area", "return self.area - self.mass"),
         ("gain[1] <= 0", "gain[1] <= -1"),
-        ("region.any() and not region.all()", "region.any()"),
+        ("x[[part.index(i) for i in here]]", "x[: len(here)]"),
     ],
     "checks/faithfulness.py": [
         ("(insertion - deletion) - (control_insertion - control_deletion)", "insertion - deletion"),

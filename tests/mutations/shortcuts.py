@@ -71,9 +71,9 @@ CORE = [
     ("transplanting.py", "if case.predicted[r] != case.predicted[i]])", "])", "corner_that_decides"),
     (
         "checks/shortcuts.py",
-        "<= largest * size[0] * size[1]",
-        "<= size[0] * size[1]",
-        "plain or decoy_digits or demonstration",
+        "    if area(c.box) <= most:\n",
+        "    if True:\n",
+        "beside_a_larger",
     ),
     ("checks/shortcuts.py", 'if t.kind == "surroundings":', "if False:", "surroundings_that"),
     ("checks/shortcuts.py", "sure &= wilson(t.felt, t.n)[0] > 0.5", "pass", "not_felt"),
@@ -81,8 +81,8 @@ CORE = [
     ("checks/shortcuts.py", "if label == answer]", "if label != answer]", "demonstration_needs"),
     (
         "checks/shortcuts.py",
-        'torch.where(inside(box, size), without(case.model, x, "blur"), x)',
-        "x",
+        "y = transplanting.erased(case, x, inside(box, size).expand(len(x), *size), muted)",
+        "y = x",
         "blurring_the_place",
     ),
     ("decoys.py", 'if mark == "own" else int(slots[i])', 'if mark != "own" else int(slots[i])', "demonstration_needs"),
