@@ -14,6 +14,7 @@ import clearsight as cs
 from clearsight.annotations import Region
 from clearsight.auditing import chosen, run_checks
 from clearsight.case import Case
+from clearsight.checks.shortcuts import _judged
 from clearsight.classifier import Classifier, Preprocess
 from clearsight.clusters import area, clusters, cores, elsewhere, hotspot, overlap, place_words, pooled
 from clearsight.data import Picture, Pictures
@@ -21,6 +22,7 @@ from clearsight.demonstrating import shortcut
 from clearsight.findings import Finding
 from clearsight.recolouring import recoloured
 from clearsight.report import Report
+from clearsight.transplanting import Example, Kind, Trial
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 SIDE = 32
@@ -278,6 +280,26 @@ def test_options_out_of_range_are_refused_with_what_they_may_be(tmp_path: Path) 
     for check in ("shortcuts(largest=0.9)", "shortcuts(bar=1)", "shortcuts(places=0)", "shortcuts(background=0)"):
         with pytest.raises(cs.Refused, match="at least one place"):
             list(run_checks(case, chosen(check)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "carried", "control", "status"),
+    [
+        ("colour", 30, 0, "yes"),
+        ("colour", 22, 0, "open"),  # the interval goes over the bar
+        ("colour", 22, 22, "no"),  # as much from anywhere
+        ("colour", 8, 0, "no"),
+        ("surroundings", 8, 0, "yes"),  # no bar, but surely more than the control, and by enough
+        ("surroundings", 3, 0, "no"),
+        ("surroundings", 8, 4, "open"),
+    ],
+)
+def test_what_is_carried_along_is_judged_by_its_kind(kind: Kind, carried: int, control: int, status: str) -> None:
+    nothing = torch.zeros(1, SIDE, SIDE)
+    example = Example(0, 0, nothing, 0, nothing, 0)
+    trial = Trial(kind, tuple(range(40)), 0, 0, 0, carried, control, None, example)
+    case = Case.__new__(Case)  # asked for places alone
+    assert _judged(case, trial, (), (0.5, 0.1), 1.96).status == status
 
 
 def test_too_few_pictures_are_not_called_a_pass(tmp_path: Path) -> None:

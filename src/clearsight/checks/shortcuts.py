@@ -303,8 +303,10 @@ def _judged(case: Case, t: Trial, group: tuple[_Place, ...], bars: tuple[float, 
 
 def _on_objects(case: Case, t: Trial) -> bool:
     """Whether a place lies mostly on the annotated objects of the pictures that it was taken from."""
+    if t.box is None:
+        return False
     seen, regions, _ = case.in_view([i for i in t.rows if case.pictures[i].regions])
-    if t.box is None or not seen:
+    if not seen:
         return False
     covered = torch.stack(regions)[:, inside(t.box, _size(case))].float().mean()
     return bool(covered > 0.5)
