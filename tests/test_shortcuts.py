@@ -22,7 +22,7 @@ from clearsight.demonstrating import shortcut
 from clearsight.findings import Finding
 from clearsight.recolouring import recoloured
 from clearsight.report import Report
-from clearsight.transplanting import Example, Kind, Trial
+from clearsight.transplanting import Example, Kind, Trial, _partners
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 SIDE = 32
@@ -280,6 +280,20 @@ def test_options_out_of_range_are_refused_with_what_they_may_be(tmp_path: Path) 
     for check in ("shortcuts(largest=0.9)", "shortcuts(bar=1)", "shortcuts(places=0)", "shortcuts(background=0)"):
         with pytest.raises(cs.Refused, match="at least one place"):
             list(run_checks(case, chosen(check)))
+
+
+def test_partners_are_of_another_answer_and_fellows_of_the_same(tmp_path: Path) -> None:
+    case = Case(grey(Corner()), corners(tmp_path), method="saliency")
+    rows = list(range(40))
+    pairs = [
+        (i, r, f)
+        for part, _, other, same in _partners(case, rows, rows)
+        for i, r, f in zip(part, other, same, strict=True)
+    ]
+    assert [i for i, _, _ in pairs] == rows
+    said = case.predicted.tolist()
+    assert all(said[i] != said[r] and said[i] == said[f] and i != f for i, r, f in pairs)
+    assert len({r for _, r, _ in pairs}) > 10  # not always the same one
 
 
 @pytest.mark.parametrize(

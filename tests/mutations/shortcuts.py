@@ -68,7 +68,7 @@ CORE = [
         "coloured_digits",
     ),
     ("transplanting.py", "(case.seed + 1) * 1_000_003 + row", "torch.seed()", "same_seed_finds"),
-    ("transplanting.py", "if case.predicted[r] != case.predicted[i]])", "])", "corner_that_decides"),
+    ("transplanting.py", "if case.predicted[r] != case.predicted[i]])", "])", "partners_are"),
     (
         "checks/shortcuts.py",
         "    if area(c.box) <= most:\n",
