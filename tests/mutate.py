@@ -30,9 +30,10 @@ TESTS += ["tests/test_contract.py", "tests/test_checks.py", "tests/test_mended.p
 TESTS += ["tests/test_draw.py", "tests/test_collecting.py", "tests/test_splits.py", "tests/test_datacheck.py"]
 TESTS += ["tests/test_training.py", "tests/test_layertable.py", "tests/test_tuning.py", "tests/test_testimony.py"]
 TESTS += ["tests/test_repeating.py", "tests/test_trust.py", "tests/test_shortcuts.py"]
-TESTS += ["tests/test_believe.py"]
+TESTS += ["tests/test_believe.py", "tests/test_corruptions.py", "tests/test_attacking.py", "tests/test_masking.py"]
+TESTS += ["tests/test_blackbox.py", "tests/test_mapmoving.py"]
 # whose every method must be in the tables
-KINDS = ("explainers", "attacks", "metrics", "checks", "features", "augmentations", "networks")
+KINDS = ("explainers", "attacks", "metrics", "checks", "features", "augmentations", "corruptions", "networks")
 LIMIT = 180  # seconds; what takes longer hangs, and is caught
 
 

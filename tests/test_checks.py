@@ -184,7 +184,7 @@ def test_without_labels_and_boxes(check: str, tmp_path: Path) -> None:
     data = halves(tmp_path)
     bare = dataclasses.replace(data, pictures=tuple(dataclasses.replace(p, labels=()) for p in data.pictures))
     f = found(Case(model(Halves()), bare), check)
-    if check in ("accuracy", "calibration", "robustness", "groups"):
+    if check in ("accuracy", "calibration", "robustness", "corruptions", "groups"):
         assert (f.verdict, f.n) == ("note", 0)
         assert "label" in f.headline
     elif check in ("looks-at-the-object", "trustworthiness"):
@@ -207,7 +207,7 @@ def test_a_broken_picture_is_left_out(check: str, tmp_path: Path) -> None:
     assert [name for name, _ in case.broken] == ["03.png"]
 
 
-@pytest.mark.parametrize("check", ["faithfulness", "sanity", "robustness", "looks-at-the-object"])
+@pytest.mark.parametrize("check", ["faithfulness", "sanity", "robustness", "corruptions", "looks-at-the-object"])
 def test_a_tiny_budget_does_some_and_says_so(check: str, tmp_path: Path) -> None:
     case = Case(model(Halves()), halves(tmp_path, 20, region="left"), budget=1e-3)
     f = found(case, check)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 import clearsight
 from clearsight import draws
+from clearsight.budgets import NORMS, Norm, norm_of
 from clearsight.classifier import Classifier, Preprocess
 from clearsight.errors import Refused
 from clearsight.methods import Method, catalogue, parse
@@ -42,13 +43,13 @@ CLAIMS = {
         "pictures-only",
         "few-passes",
     },
-    "attacks": {"linf", "l2", "stochastic"},
+    "attacks": {"linf", "l2", "stochastic", "black-box", "minimal", "unbounded", "pictures-only"},
     "metrics": {"lower-is-better", "higher-is-better", "stochastic", "judges-the-explainer", "judges-the-map-alone"},
 }
 FIRST = {"explainers": "model x target", "attacks": "model x goal", "metrics": "model x target maps"}
 SMALL = {  # options that suit the small pictures here, and little time
     "explainers": {"window": 6, "stride": 4, "steps": 6, "samples": 12, "masks": 12, "iterations": 6, "cells": 3},
-    "attacks": {},
+    "attacks": {"queries": 60, "steps": 8, "classes": 2, "rotation": 180, "translation": 0.6},
     "metrics": {},
 }
 LOUD = {"restarts": 4, "steps": 1, "step": 0.001}  # an attack's options under which chance decides
@@ -77,7 +78,8 @@ def run(kind: str, call: str, model: Classifier, x: Tensor, rows: Any = slice(No
     if kind == "explainers":
         return explain(model, x[rows], call, ClassScore(classes[rows]), seed=seed, batch=batch).maps
     if kind == "attacks":
-        return attack(model, x[rows], classes[rows], call, eps=0.1, seed=seed, batch=batch).x
+        more = {"other": model, "lessons": (x, Misclassify(classes))}  # who learns from the pictures learns from these
+        return attack(model, x[rows], classes[rows], call, eps=0.1, seed=seed, batch=batch, **more).x
     target = ClassScore(classes[rows], of="prob")
     more: dict[str, Any] = {"regions": regions[rows], "method": "saliency", "other": model}
     return measure(model, x[rows], maps[rows], call, target, **more, seed=seed, batch=batch)
@@ -325,10 +327,10 @@ def test_signature(kind, name):
     m = catalogue(kind)[name]
     signature = inspect.signature(m.fn, eval_str=True)
     plain = [p.name for p in signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
-    assert plain == FIRST[kind].split()
+    assert plain == (["box", "x"] if "black-box" in m.claims else FIRST[kind].split())
     assert not any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in signature.parameters.values())
     assert signature.return_annotation is Tensor
-    assert m.given <= {"eps", "regions", "again", "other"}
+    assert m.given <= {"eps", "regions", "again", "other", "lessons"}
     assert ("eps" in m.given) == (kind == "attacks")
     for option in m.options.values():
         for t in parts(option.annotation):
@@ -384,9 +386,10 @@ def test_examples_of_all_modules_are_true():
 def test_claims_are_known(kind, name):
     claims = catalogue(kind)[name].claims
     assert claims <= CLAIMS[kind]
-    for one_of in ({"linf", "l2"}, {"lower-is-better", "higher-is-better"}):
-        if one_of & CLAIMS[kind]:
-            assert len(one_of & claims) == 1
+    if kind == "metrics":
+        assert len({"lower-is-better", "higher-is-better"} & claims) == 1
+    if kind == "attacks":
+        assert len({"linf", "l2"} & claims) == (2 if "norm" in catalogue(kind)[name].options else 1)
 
 
 # --- the claims of explainers -----------------------------------------------------------------------------------------
@@ -449,23 +452,84 @@ def test_needs_convolutions(name):
 # --- attacks ----------------------------------------------------------------------------------------------------------
 
 
-@each("attacks")
+def norms(name: str) -> tuple[Norm, ...]:
+    """The norms in which an attack can keep its budget."""
+    return NORMS if "norm" in catalogue("attacks")[name].options else (norm_of(parse(name, "attacks")),)
+
+
+def full(norm: Norm, x: Tensor) -> float:
+    """A budget in which everything is allowed."""
+    return 1.0 if norm == "linf" else x[0].numel() ** 0.5
+
+
+def asked(name: str, norm: Norm) -> str:
+    """An attack in a norm, with enough queries for the small network here."""
+    queries = 300 if "black-box" in catalogue("attacks")[name].claims else 60
+    return spelled("attacks", name, norm=norm, queries=queries, steps=20)
+
+
+in_norms = pytest.mark.parametrize(("name", "norm"), [(n, p) for n in catalogue("attacks") for p in norms(n)])
+
+
+@in_norms
 @pytest.mark.parametrize("eps", [1 / 255, 8 / 255, 0.3, 1.0])
-def test_attack_stays_within_its_budget(name, eps, taught):
+def test_attack_stays_within_its_budget(name, norm, eps, taught):
     model, x, y = taught
-    a = attack(model, x, y, spelled("attacks", name), eps=eps)
-    p = 2 if "l2" in catalogue("attacks")[name].claims else torch.inf
-    assert (a.x - x).flatten(1).norm(p, dim=1).max() <= eps + 1e-6
+    claims = catalogue("attacks")[name].claims
+    a = attack(model, x, y, spelled("attacks", name, norm=norm), eps=eps, other=model)
+    assert norm in claims or "unbounded" in claims
+    assert a.norm == norm
+    assert a.distance.max() <= eps + 1e-6
     assert a.x.min() >= 0
     assert a.x.max() <= 1
-    assert a.overstep < 1e-6
+    assert a.overstep < 1e-6 or claims & {"minimal", "unbounded"}
     assert a.eps == eps
+
+
+@each("attacks", "black-box")
+@pytest.mark.parametrize("queries", [1, 7, 60])
+def test_no_black_box_is_asked_more_than_was_paid_for(name, queries, taught):
+    """The hooks count every picture that went through the network, besides the runner's own look before and after."""
+    model, x, y = taught
+    attack(model, x[:1], y[:1], "fgsm")  # what a pass keeps is looked at once for each network
+    seen = []
+    handle = model.net.register_forward_hook(lambda _m, args, _out: seen.append(len(args[0])))
+    a = attack(model, x, y, spelled("attacks", name, queries=queries), eps=0.05, other=model)
+    handle.remove()
+    assert a.spent.max() <= queries
+    assert name == "transfer" or sum(seen) == int(a.spent.sum()) + 2 * len(x)
+    assert bool((a.first <= a.spent).all())
+    assert bool((a.fooled | (a.first == 0)).all())
+
+
+@each("attacks", "black-box")
+def test_a_black_box_that_answers_with_labels_alone(name, taught):
+    """It is attacked by the label, or refused with the name of an attack that does not need more."""
+    model, x, y = taught
+    call = spelled("attacks", name)
+    if name in ("boundary", "hop-skip-jump", "transfer"):
+        a, b = (attack(model, x, y, call, eps=0.1, other=model, access=access) for access in ("label", "logits"))
+        assert torch.equal(a.x, b.x)
+    else:
+        with pytest.raises(Refused, match="hop-skip-jump"):
+            attack(model, x, y, call, eps=0.1, access="label")
+
+
+@each("attacks", "minimal")
+def test_the_smallest_change_has_no_budget_and_does_not_depend_on_one(name, taught):
+    model, x, y = taught
+    for norm in norms(name):
+        free = attack(model, x, y, asked(name, norm), eps=float("inf"))
+        assert free.fooled.float().mean() > 0.9
+        half = float(free.distance[free.fooled].median())
+        some = attack(model, x, y, asked(name, norm), eps=half)
+        assert torch.equal(some.fooled, free.fooled & (free.distance <= half))
 
 
 @each("attacks")
 def test_eps_0_changes_nothing(name, taught):
     model, x, y = taught
-    a = attack(model, x, y, name, eps=0)
+    a = attack(model, x, y, asked(name, norms(name)[0]), eps=0, other=model)
     assert torch.equal(a.x, x)
     assert not a.fooled.any()
 
@@ -475,65 +539,73 @@ def test_who_is_wrong_already_is_not_fooled(name, taught):
     model, x, y = taught
     wrong = torch.arange(len(y)) % 2 == 0
     labels = torch.where(wrong, (y + 1) % 3, y)
-    a = attack(model, x, labels, name, eps=0.5)
+    norm = norms(name)[0]
+    a = attack(model, x, labels, asked(name, norm), eps=0.5 * full(norm, x), other=model)
     assert torch.equal(a.already, wrong)
     assert torch.equal(a.x[wrong], x[wrong])
     assert torch.equal(a.fooled, (outputs(model, a.x).argmax(1) != labels) & ~wrong)
     assert a.fooled.any()
 
 
-@each("attacks")
-def test_without_a_limit_no_more_than_chance_is_left(name, taught):
+@in_norms
+def test_without_a_limit_no_more_than_chance_is_left(name, norm, taught):
     model, x, y = taught
-    eps = x[0].numel() ** 0.5 if "l2" in catalogue("attacks")[name].claims else 1.0
-    assert attack(model, x, y, name, eps=eps).fooled.float().mean() >= 1 - 1 / 3
+    a = attack(model, x, y, asked(name, norm), eps=full(norm, x), other=model)
+    assert a.fooled.float().mean() >= 1 - 1 / 3
 
 
-@each("attacks")
-def test_more_budget_fools_no_fewer(name, taught):
+@in_norms
+def test_more_budget_fools_no_fewer(name, norm, taught):
+    if "unbounded" in catalogue("attacks")[name].claims:
+        pytest.skip("it keeps no budget in pixels")
     model, x, y = taught
-    unit = x[0].numel() ** 0.5 if "l2" in catalogue("attacks")[name].claims else 1.0
-    budgets = [0.0, 0.02, 0.05, 0.1, 0.2, 0.4]
-    fooled = [int(attack(model, x, y, name, eps=e * unit).fooled.sum()) for e in budgets]
+    budgets = [0.0, 0.02, 0.05, 0.1, 0.4]
+    fooled = [
+        int(attack(model, x, y, asked(name, norm), eps=e * full(norm, x), other=model).fooled.sum()) for e in budgets
+    ]
     assert fooled == sorted(fooled)
     assert fooled[0] < fooled[-1]
 
 
-@each("attacks")
-def test_pixels_at_the_border_can_move(name, taught):
+@in_norms
+def test_pixels_at_the_border_can_move(name, norm, taught):
+    if "unbounded" in catalogue("attacks")[name].claims:
+        pytest.skip("it moves no single pixels")
     model, x, _ = taught
     binary = (x > 0.4).float()
     y = outputs(model, binary).argmax(1)
-    a = attack(model, binary, y, name, eps=0.3 if "linf" in catalogue("attacks")[name].claims else 5.0)
+    a = attack(model, binary, y, asked(name, norm), eps=0.3 if norm == "linf" else 5.0, other=model)
     moved = a.x != binary
     for value in (0.0, 1.0):
         assert moved[binary == value].float().mean() > 0.2
 
 
-@each("attacks")
-def test_become(name, taught):
+@in_norms
+def test_become(name, norm, taught):
     model, x, y = taught
     goal = Become((y + 1) % 3)
-    a = attack(model, x, goal, name, eps=0.6)
+    a = attack(model, x, goal, asked(name, norm), eps=0.6 if norm == "linf" else 8.0, other=model)
     logits = outputs(model, a.x)
     assert torch.equal(a.fooled, logits.argmax(1) == goal.t)
     assert a.fooled.float().mean() > 0.3
     assert (goal.loss(logits) < goal.loss(outputs(model, x)))[a.fooled].all()
 
 
-@each("attacks")
-def test_become_on_a_linear_model_always_succeeds(name):
+@in_norms
+def test_become_on_a_linear_model_always_succeeds(name, norm):
+    if "pictures-only" in catalogue("attacks")[name].claims:
+        pytest.skip("a row of numbers is no picture")
     weight = torch.randn(2, 16, generator=torch.Generator().manual_seed(0))
     model, x = linear(weight.tolist()), torch.rand(8, 1, 1, 16, generator=torch.Generator().manual_seed(1))
     goal = Become(1 - outputs(model, x).argmax(1))
-    assert attack(model, x, goal, name, eps=1.0 if "linf" in catalogue("attacks")[name].claims else 4.0).fooled.all()
+    assert attack(model, x, goal, asked(name, norm), eps=full(norm, x), other=model).fooled.all()
 
 
-@each("attacks")
-def test_several_acceptable_classes(name, taught):
+@in_norms
+def test_several_acceptable_classes(name, norm, taught):
     model, x, _ = taught
     right = torch.zeros(len(x), 3, dtype=torch.bool).scatter(1, outputs(model, x).topk(2).indices, True)
-    a = attack(model, x, Misclassify(right), name, eps=0.6)
+    a = attack(model, x, Misclassify(right), asked(name, norm), eps=0.6 * full(norm, x), other=model)
     answers = outputs(model, a.x).argmax(1)
     assert not a.already.any()
     assert torch.equal(a.fooled, ~right[torch.arange(len(x)), answers])

@@ -307,12 +307,10 @@ def test_reprs_are_a_short_line(explained: Explanation, attacked: Attacked) -> N
     assert repr(replace(attacked, fooled=fooled)) == "<Attacked by fgsm, eps 4/255, 4 pictures, 2 fooled>"
 
 
-def test_attack_sheet(attacked: Attacked) -> None:
+def test_how_much_a_difference_is_magnified(attacked: Attacked) -> None:
     assert draw.magnification(attacked) == 10  # 0.25 / (4 / 255) is 15.9
     assert draw.magnification(replace(attacked, x=attacked.clean)) > 1
     assert draw.magnification(replace(attacked, x=1 - attacked.clean)) == 1
-    image = draw.attack_sheet(attacked, names=["a.png"] * 4, before=["cat, 90 %"] * 4, after=["dog, 51 %"] * 4)
-    assert image.width == 40 * 2 + 3 * 624 + 2 * 28
 
 
 def test_notebooks_show_the_first_eight_and_escape_labels(explained: Explanation, attacked: Attacked) -> None:

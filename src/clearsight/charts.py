@@ -253,6 +253,30 @@ def correlations(names: Sequence[str], matrix: Sequence[Sequence[float]]) -> byt
     return _svg(draw, 3.0 + 0.42 * len(names), 2.4 + 0.42 * len(names))
 
 
+def shares(
+    rows: Sequence[str], columns: Sequence[str], matrix: Sequence[Sequence[float]], *, of: str, to: str
+) -> bytes:
+    """A matrix of shares, each with its number; of, to: what the rows and the columns are; nan stays blank."""
+
+    def draw(ax: Axes) -> None:
+        values = np.asarray(matrix, dtype=float)
+        ax.imshow(np.ma.masked_invalid(values), cmap=_PALE, vmin=0, vmax=1)
+        for i, j in np.argwhere(np.isfinite(values)):
+            word = f"{100 * values[i, j]:.0f} %"
+            ax.text(j, i, word, ha="center", va="center", fontsize=9, color="white" if values[i, j] > 0.55 else "black")
+        ax.set_xticks(np.arange(len(columns)), [_short(c, 24) for c in columns], rotation=30, ha="right")
+        ax.set_yticks(np.arange(len(rows)), [_short(r, 24) for r in rows])
+        ax.grid(visible=False)
+        ax.tick_params(which="both", length=0)
+        for side in ("left", "bottom"):
+            ax.spines[side].set_visible(False)
+        ax.set_xlabel(to)
+        ax.set_ylabel(of)
+
+    return _svg(draw, 3.0 + 0.7 * len(columns), 2.2 + 0.55 * len(rows))
+
+
+_PALE = LinearSegmentedColormap.from_list("pale", ["#f4f4f4", "#17597f"])
 _INK = LinearSegmentedColormap.from_list("ink", ["#5f93b1", "#17597f"])
 _BOTH = LinearSegmentedColormap.from_list("both", ["#5b3a8c", "#f4f4f4", "#17597f"])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect as inspection
 import io
+import itertools
 import json
 import signal
 import sys
@@ -370,10 +371,19 @@ def features(
 
 @app.command()
 def attack(
-    words: Words,
+    words: Annotated[list[str], typer.Argument(metavar="[MODEL]... DATA...", help=f"MODEL: {_MODEL}. DATA: {_DATA}.")],
     method: Annotated[str, typer.Option("-a", "--attack", help='The attack: fgsm, "pgd(steps=40)".')] = "pgd",
-    eps: Annotated[str, typer.Option(help="The budget in pixels in [0, 1]: 8/255.")] = "8/255",
+    eps: Annotated[str | None, typer.Option(help="The budget in pixels in [0, 1]: 8/255, and 0.5 for L2.")] = None,
     target: Annotated[str | None, typer.Option(help="The class to become; without it any wrong one will do.")] = None,
+    curve: Annotated[str | None, typer.Option(help="Budgets to try besides: 1/255,2/255.")] = None,
+    access: Annotated[
+        str, typer.Option(help="What a black box answers with: logits, probs, top-5, ..., or label.")
+    ] = "logits",
+    digits: Annotated[int | None, typer.Option(min=1, help="Decimals of a black box's probabilities.")] = None,
+    other: Annotated[str | None, typer.Option(help="The model that transfer attacks instead.")] = None,
+    floor: Annotated[float, typer.Option(min=0, max=1, help="The share that should stay right.")] = 0.3,
+    pictures: Annotated[int, typer.Option(min=0, help="At most so many, a seeded draw; 0: all.")] = 0,
+    explainer: Annotated[str, typer.Option("-m", "--method", help="The explainer of the maps shown.")] = "auto",
     out: Out = None,
     split: Split = None,
     label_column: LabelColumn = None,
@@ -383,30 +393,74 @@ def attack(
     output: Output = None,
     scores: Scores = None,
     trust: Trust = False,
+    budget: Annotated[str | None, typer.Option(help="Time, after which no more pictures are begun: 60s, 5m.")] = None,
     seed: Seed = 0,
     device: Device = "auto",
     json_: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Attack pictures, and show what changed and what the model says now."""
-    from clearsight.attacking import attack_pictures
-    from clearsight.data import open_each
-    from clearsight.methods import number
+    """Attack pictures: how many stay right, the curve over budgets, and each picture before and after.
+
+    The attacked pictures are written as PNG, and judged again from there. Several models give the transfer matrix: on
+    which one was attacked, and which others are fooled by that.
+    """
+    from clearsight.attacking import asked, attack_pictures
+    from clearsight.data import joined, open_each
     from clearsight.runs import new_run
-    from clearsight.terminal import progress
+    from clearsight.terminal import progress, seconds
+    from clearsight.transferring import transfer_matrix
+
+    names, places = _models_first(words)
+    how = (weights, labels, output, scores, trust, device, quiet or json_)
+    models = [_load(name, *how) for name in names]
+    second = None if other is None else _load(other, *how)
+    want = asked(
+        models[0],
+        method,
+        eps=None if eps is None else _numbers(eps, "--eps")[0],
+        curve=None if curve is None else _numbers(curve, "--curve"),
+        target=target,
+        other=second,
+        access=access,
+        digits=digits,
+    )
+    data = joined(open_each(places, split=split, label_column=label_column, classes=classes))
+    limit, command = seconds(budget), _command()
+    folder = new_run("attack", out, holds="report.json")
+    common: dict[str, Any] = {"floor": floor, "pictures": pictures, "seed": seed, "command": command}
+    try:
+        with progress(quiet or json_) as tell:
+            if len(models) > 1:
+                report = transfer_matrix(models, data, want, folder, **common, progress=tell)
+            else:
+                report = attack_pictures(
+                    models[0],
+                    data,
+                    want,
+                    folder,
+                    **common,
+                    explainer=explainer,
+                    budget=limit,
+                    model_words=_given(weights=weights, labels=labels, output=output, scores=scores, trust=trust),
+                    data_words=_given(split=split, label_column=label_column, classes=classes),
+                    progress=tell,
+                )
+    except Refused:
+        if not any(folder.iterdir()):
+            folder.rmdir()
+        raise
+    report.save(folder)
+    _end(report, folder, json_, quiet)
+
+
+def _numbers(text: str, option: str) -> list[float]:
+    """Numbers with commas between them, as they are written: 8/255."""
+    from clearsight.methods import number
 
     try:
-        budget = number(eps)
+        return [number(word.strip()) for word in text.split(",")]
     except (ValueError, ZeroDivisionError):
-        raise Refused(f"--eps {eps!r}: write a number such as 8/255 or 0.03") from None
-    name, places = _split(words)
-    classifier = _load(name, weights, labels, output, scores, trust, device, quiet or json_)
-    data = open_each(places, split=split, label_column=label_column, classes=classes)
-    with progress(quiet or json_) as tell:
-        rows = attack_pictures(
-            classifier, data, method, budget, target, lambda: new_run("attack", out), seed=seed, progress=tell
-        )
-    _tell(rows, json_, quiet)
+        raise Refused(f"{option} {text!r}: write a number such as 8/255 or 0.03") from None
 
 
 @app.command()
@@ -920,21 +974,35 @@ def _models_and_data(words: list[str]) -> tuple[list[str], str | None]:
 
 
 def _split(words: list[str]) -> tuple[str, list[str]]:
-    """MODEL comes first; where the first word can only be a picture, the model is the demo."""
-    from clearsight.architectures import LIBRARIES
+    """One MODEL, then pictures."""
+    models, places = _models_first(words)
+    if len(models) > 1:
+        raise Refused(f"{', '.join(models)} are several models, where one is wanted")
+    return models[0], places
 
-    first = words[0]
-    named = first == "demo" or first.startswith(LIBRARIES) or (Path(first) / "config.json").exists()
-    factory = ":" in first and not first.startswith("demo:") and not Path(first).exists()
-    if named or factory:
-        if words == ["demo"]:
-            return first, ["demo"]
-        if len(words) == 1:
-            raise Refused(f"no picture is named after the model {first}: give a file, a folder, or demo:coffee")
-        return first, words[1:]
-    if len(words) > 1 and not Path(first).exists() and not first.startswith("demo:"):
-        return first, words[1:]  # neither a picture nor a model: the loader says what a model is
-    return "demo", words
+
+def _models_first(words: list[str]) -> tuple[list[str], list[str]]:
+    """MODEL comes first, one or several; where the first word can only be a picture, the model is the demo."""
+    models = list(itertools.takewhile(_is_model, words))
+    places = words[len(models) :]
+    if not models and len(words) > 1 and not Path(words[0]).exists() and not words[0].startswith("demo:"):
+        return words[:1], words[1:]  # neither a picture nor a model: the loader says what a model is
+    if not models:
+        return ["demo"], places
+    if not places and models[-1] == "demo":  # the word is that of a model and of pictures
+        return models[:-1] or ["demo"], ["demo"]
+    if not places:
+        raise Refused(f"no picture is named after the model {models[-1]}: give a file, a folder, or demo:coffee")
+    return models, places
+
+
+def _is_model(word: str) -> bool:
+    from clearsight.architectures import LIBRARIES
+    from clearsight.loading import DEMOS
+
+    named = word in DEMOS or word.startswith(LIBRARIES) or (Path(word) / "config.json").exists()
+    factory = ":" in word and not word.startswith("demo:") and not Path(word).exists()
+    return named or factory
 
 
 def _tell(rows: dict[str, Any], json_: bool, quiet: bool) -> None:

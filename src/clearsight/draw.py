@@ -409,38 +409,6 @@ def _span(m: Tensor, signed: bool) -> str:
     return f"{float(m.min()):.3g} to {float(m.max()):.3g}".replace("-", "−")
 
 
-def attack_sheet(
-    found: Attacked,
-    *,
-    names: Sequence[str] = (),
-    before: Sequence[str] = (),
-    after: Sequence[str] = (),
-    times: float | None = None,
-    title: str = "",
-) -> Image.Image:
-    """Clean, attacked and the difference magnified, a row for each picture.
-
-    names (B): what to call the pictures; before, after (B): what the model says, in words ("tabby, 93.1 %"); times: how
-    much the difference is magnified, by default so that the largest one of all pictures uses up to half of the range.
-    """
-    times = times or magnification(found)
-    rows = []
-    for i, (clean, x) in enumerate(zip(found.clean, found.x, strict=True)):
-        state = "fooled" if found.fooled[i] else "met before any attack" if found.already[i] else "not fooled"
-        moved = (x - clean).abs().max()
-        row: list[Tile] = [
-            (photo(clean), f"{names[i] if names else f'picture {i + 1}'}\n{before[i] if before else 'clean'}"),
-            (photo(x), f"{state}\n{after[i] if after else found.method}"),
-            (
-                magnified_difference(clean, x, times),
-                f"difference × {times:g}\nlargest change of a pixel {255 * float(moved):.2g}/255",
-            ),
-        ]
-        rows.append(row)
-    note = f"{found.method}, eps {write_value(found.eps)}, {found.queries:.4g} queries per picture, seed {found.seed}."
-    return sheet(rows, title=title, note=f"{note} In the difference mid-grey is no change.")
-
-
 def magnification(found: Attacked) -> float:
     """The largest of 1, 2, 5, 10, 20, 50, ... by which the difference can be multiplied within half of the range."""
     most = 0.25 / max(float((found.x - found.clean).abs().max()), 1e-4)

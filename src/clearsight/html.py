@@ -103,7 +103,7 @@ def interval_bar(f: Finding) -> Markup:
 
 def has_maps(f: Finding) -> bool:
     """Is some of the evidence a map?  Then the scale stands beside it."""
-    return any(e.command.startswith("clearsight explain ") for e in f.evidence)
+    return any(e.command.startswith("clearsight explain ") or "and its map" in e.figure.caption for e in f.evidence)
 
 
 def in_grey(f: Finding) -> bool:

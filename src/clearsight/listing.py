@@ -19,6 +19,7 @@ QUESTIONS = {
     "checks": "can I trust it",
     "features": "what it sees inside",
     "augmentations": "how pictures are varied in training",
+    "corruptions": "what happens to pictures by themselves",
     "networks": "what can be trained from random weights",
 }
 

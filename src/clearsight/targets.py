@@ -148,7 +148,8 @@ class Misclassify:
     """Any answer that is not right.  y is (B,) class numbers, or (B, K) bool where several classes are acceptable.
 
     loss: the log-odds of the right classes against all others.  Its order is that of their log-probability, but its
-    gradient does not vanish where the model is so sure that the probability rounds to 1.
+    gradient does not vanish where the model is so sure that the probability rounds to 1.  margin: the best output of a
+    right class less the best of all others, below 0 where the goal is met.
     """
 
     y: Tensor
@@ -161,7 +162,8 @@ class Misclassify:
         else:
             object.__setattr__(self, "y", self.y.clone())
 
-    def _right(self, outputs: Tensor) -> Tensor:
+    def right(self, outputs: Tensor) -> Tensor:
+        """The acceptable classes as a mask (B, K)."""
         if self.y.dtype == torch.bool:
             if self.y.shape != outputs.shape:
                 raise Refused(f"acceptable classes {tuple(self.y.shape)} do not fit outputs {tuple(outputs.shape)}")
@@ -172,10 +174,14 @@ class Misclassify:
         return torch.zeros_like(outputs, dtype=torch.bool).scatter(1, self.y.to(outputs.device)[:, None], True)
 
     def loss(self, outputs: Tensor) -> Tensor:
-        return _log_odds(outputs, self._right(outputs))
+        return _log_odds(outputs, self.right(outputs))
+
+    def margin(self, outputs: Tensor) -> Tensor:
+        right = self.right(outputs)
+        return _top(outputs, right) - _top(outputs, ~right)
 
     def met(self, outputs: Tensor) -> Tensor:
-        return ~self._right(outputs).gather(1, outputs.argmax(1, keepdim=True))[:, 0]
+        return ~self.right(outputs).gather(1, outputs.argmax(1, keepdim=True))[:, 0]
 
     def __getitem__(self, rows: Rows) -> Misclassify:
         return Misclassify(self.y[rows])
@@ -183,7 +189,10 @@ class Misclassify:
 
 @dataclass(frozen=True, eq=False)
 class Become:
-    """One class of the attacker's choice: t (B,) class numbers.  loss: the log-odds of all others against it."""
+    """One class of the attacker's choice: t (B,) class numbers.
+
+    loss: the log-odds of all others against it; margin: the best output of another class less its own.
+    """
 
     t: Tensor
 
@@ -194,11 +203,29 @@ class Become:
         _column(outputs, self.t)
         return -_log_odds(outputs, nn.functional.one_hot(self.t.to(outputs.device), outputs.shape[1]).bool())
 
+    def margin(self, outputs: Tensor) -> Tensor:
+        wanted = nn.functional.one_hot(self.t.to(outputs.device), outputs.shape[1]).bool()
+        return _top(outputs, ~wanted) - _top(outputs, wanted)
+
     def met(self, outputs: Tensor) -> Tensor:
         return outputs.argmax(1) == self.t.to(outputs.device)
 
     def __getitem__(self, rows: Rows) -> Become:
         return Become(self.t[rows])
+
+
+def _top(outputs: Tensor, among: Tensor) -> Tensor:
+    """The best output among some classes; where there are none, the worst of all: (B, K), bool (B, K) -> (B,)."""
+    some = among.any(1)
+    best = outputs.masked_fill(~among, -torch.inf).amax(1)
+    return torch.where(some, best, outputs.amin(1))
+
+
+def margin(goal: Goal, outputs: Tensor) -> Tensor:
+    """How far outputs (B, K) are from the goal, (B,): its own margin, or its loss where it has none."""
+    own = getattr(goal, "margin", None)
+    found: Tensor = goal.loss(outputs) if own is None else own(outputs)
+    return found
 
 
 def as_goal(goal: Tensor | Goal) -> Goal:

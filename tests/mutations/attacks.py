@@ -3,24 +3,31 @@
 # file below src/clearsight -> [(old text, new text)]; the tests that name the method are run
 METHODS = {
     "attacks/fgsm.py": [
-        ("x - eps * g.sign()", "x + eps * g.sign()"),
-        ("x - eps * g.sign()", "x - eps * g"),
-        ("x - eps * g.sign()", "x - 1.1 * eps * g.sign()"),
+        ("x - eps * steepest", "x + eps * steepest"),
+        ("steepest(g, norm)", "g"),
+        ("x - eps * steepest", "x - 1.1 * eps * steepest"),
+        ("steepest(g, norm)", 'steepest(g, "linf")'),
         (").clamp(0, 1)", ")"),
     ],
     "attacks/pgd.py": [
-        ("z.detach() - size * g.sign()", "z.detach() + size * g.sign()"),
+        ("z.detach() - size * steepest", "z.detach() + size * steepest"),
         ("2.5 * eps", "0.5 * eps"),
-        ("(loss.detach() < best_loss[rows])", "(loss.detach() < torch.inf)"),
-        ("(met == best_met[rows]) & ", ""),
-        ("(met & ~best_met[rows]) | ", ""),
-        ("* draws.uniform(z, rows)", "* 0.5"),
-        ("* draws.uniform(z, rows)", "* torch.rand_like(z)"),
-        ("* draws.uniform(z, rows)", "* draws.uniform(z, rows) / 2"),
+        ("within(z, eps, norm, rows)", "z"),
+        ("within(z, eps, norm, rows)", "within(z, eps / 2, norm, rows)"),
         ("range(steps + 1)", "range(steps)"),
         ("rows, z = rows[~met], z[~met]", "pass"),
-        ("(x - eps).clamp(min=0)", "(x - eps)"),
         ("range(restarts)", "range(1)"),
-        ("rows = (~best_met).nonzero()[:, 0] if early_stop else torch", "rows = torch"),
+        ("rows = (~best.met).nonzero()[:, 0] if early_stop else torch", "rows = torch"),
+        ("steepest(g, norm)", 'steepest(g, "linf")'),
     ],
 }
+
+# the tests of the attacks that rest on what they share
+CORE = [
+    ("best.py", "less = loss < self.loss[rows]", "less = loss < torch.inf", "pgd"),
+    ("best.py", "((met == self.met[rows]) & less)", "less", "pgd"),
+    ("attacks/_common.py", "draws.uniform(x, rows)\n", "0.5\n", "pgd"),
+    ("attacks/_common.py", "draws.uniform(x, rows)\n", "torch.rand_like(x)\n", "pgd"),
+    ("attacks/_common.py", "(x - eps).clamp(min=0)", "(x - eps)", "pgd"),
+    ("attacks/_common.py", "/ size(g, norm).clamp_min(0.5).view_as(top)", "", "pgd or fgsm"),
+]

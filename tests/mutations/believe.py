@@ -17,5 +17,5 @@ CORE = [
     ("checks/believe.py", "found.labels != case.model.labels or", "", "random_labels_are_not"),
     ("checks/believe.py", "max((float(np.nanmean", "min((float(np.nanmean", "random_labels_are_not"),
     ("metrics/_seen.py", "warnings.warn(FLATTERS, Notice, stacklevel=2)", "pass", "same_calibration"),
-    ("charts.py", "np.ma.masked_invalid(values)", "values.missing", "agreement_is_drawn"),
+    ("charts.py", "np.ma.masked_invalid(values), cmap=_BOTH", "values.missing, cmap=_BOTH", "agreement_is_drawn"),
 ]

@@ -1,30 +1,35 @@
-"""Goodfellow, Shlens & Szegedy 2015, arXiv:1412.6572, section 4."""
+"""Goodfellow, Shlens & Szegedy 2015, arXiv:1412.6572, section 4; in L2 as Dong et al. write it, arXiv:1710.06081."""
 
 import torch
 from torch import Tensor
 
+from clearsight.attacks._common import steepest
+from clearsight.budgets import Norm
 from clearsight.classifier import Classifier
 from clearsight.layers import gradients
 from clearsight.methods import method
 from clearsight.targets import Goal
 
 
-@method(paper="arXiv:1412.6572", claims="linf")
-def fgsm(model: Classifier, x: Tensor, goal: Goal, *, eps: float) -> Tensor:
-    """One step of size eps at every pixel, along the sign of the gradient, towards the goal.
+@method(paper="arXiv:1412.6572", claims="linf l2")
+def fgsm(model: Classifier, x: Tensor, goal: Goal, *, eps: float, norm: Norm = "linf") -> Tensor:
+    """One step of size eps towards the goal, in the direction in which the gradient falls most.
 
-    x (B, C, *S) in [0, 1] -> the same shape; eps in pixels, the largest change of any.
+    x (B, C, *S) in [0, 1] -> the same shape; eps in pixels.  norm: linf, where the step is eps at every pixel along the
+    sign of the gradient, or l2, where it is along the gradient itself.
 
     On a linear model the step is the best one there is: down where the weight of the right class is larger.
 
     >>> from clearsight.testing import linear
     >>> from clearsight.targets import Misclassify
-    >>> x = torch.tensor([[[[0.5, 0.5]]]])
-    >>> fgsm(linear([[3.0, -2.0], [0.0, 0.0]]), x, Misclassify(torch.tensor([0])), eps=0.25).tolist()
+    >>> x, right = torch.tensor([[[[0.5, 0.5]]]]), Misclassify(torch.tensor([0]))
+    >>> fgsm(linear([[3.0, -2.0], [0.0, 0.0]]), x, right, eps=0.25).tolist()
     [[[[0.25, 0.75]]]]
+    >>> fgsm(linear([[3.0, -4.0], [0.0, 0.0]]), x, right, eps=0.25, norm="l2")
+    tensor([[[[0.3500, 0.7000]]]])
     """
     z = x.detach().requires_grad_()
     with torch.enable_grad():
         loss = goal.loss(model(z))
     (g,) = gradients(loss, z)
-    return (x - eps * g.sign()).clamp(0, 1)
+    return (x - eps * steepest(g, norm)).clamp(0, 1)

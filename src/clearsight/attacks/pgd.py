@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor
 
-from clearsight import draws
+from clearsight.attacks._common import steepest, within
+from clearsight.best import Best
+from clearsight.budgets import Norm, clip
 from clearsight.classifier import Classifier
 from clearsight.errors import Refused
 from clearsight.layers import gradients
@@ -11,7 +13,7 @@ from clearsight.methods import method
 from clearsight.targets import Goal
 
 
-@method(paper="arXiv:1706.06083", claims="linf stochastic")
+@method(paper="arXiv:1706.06083", claims="linf l2 stochastic")
 def pgd(
     model: Classifier,
     x: Tensor,
@@ -22,13 +24,15 @@ def pgd(
     step: float | None = None,
     restarts: int = 1,
     early_stop: bool = True,
+    norm: Norm = "linf",
 ) -> Tensor:
-    """Signed-gradient steps towards the goal, projected into the eps-cube, with restarts.
+    """Steepest steps towards the goal, projected into the eps-ball, with restarts.
 
-    x (B, C, *S) in [0, 1] -> the same shape; eps in pixels.  step: the size of one step; none is eps / 4, but never
-    below 2.5 eps / steps.  Of all iterates of all restarts the best is kept for each picture: one that meets the goal,
+    x (B, C, *S) in [0, 1] -> the same shape; eps in pixels.  norm: linf, whose steepest step is the gradient's sign, or
+    l2, where it is the gradient over its length.  step: the size of one step; none is eps / 4, but never below
+    2.5 eps / steps.  Of all iterates of all restarts the best is kept for each picture: one that meets the goal,
     and among those (or where there is none) the one with the lowest loss.  The first start is the picture itself, the
-    other restarts begin at random points of the cube.  early_stop: a picture that meets the goal is left alone.
+    other restarts begin at random points of the ball.  early_stop: a picture that meets the goal is left alone.
 
     With two steps of half the budget and more, a linear model ends in the worst corner of the cube:
 
@@ -41,30 +45,25 @@ def pgd(
     if steps < 0 or restarts < 1:
         raise Refused(f"pgd(steps={steps}, restarts={restarts}): steps from 0, restarts from 1")
     size = max(eps / 4, 2.5 * eps / max(steps, 1)) if step is None else step
-    low, high = (x - eps).clamp(min=0), (x + eps).clamp(max=1)
-    best = x.clone()
-    best_loss = torch.full((len(x),), torch.inf, device=x.device)
-    best_met = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    best = Best(x)
     for restart in range(restarts):
-        rows = (~best_met).nonzero()[:, 0] if early_stop else torch.arange(len(x), device=x.device)
+        rows = (~best.met).nonzero()[:, 0] if early_stop else torch.arange(len(x), device=x.device)
         z = x[rows]
         if restart:
-            z = low[rows] + (high - low)[rows] * draws.uniform(z, rows)
+            z = within(z, eps, norm, rows)
         for i in range(steps + 1):
             if not len(rows):
-                return best
+                return best.x
             z = z.detach().requires_grad_(i < steps)
             with torch.set_grad_enabled(i < steps):
                 out = model(z)
                 loss = goal[rows.cpu()].loss(out)
             met = goal[rows.cpu()].met(out.detach()).to(x.device)
-            better = (met & ~best_met[rows]) | ((met == best_met[rows]) & (loss.detach() < best_loss[rows]))
-            here = rows[better]
-            best[here], best_loss[here], best_met[here] = z.detach()[better], loss.detach()[better], met[better]
+            best.see(rows, z, loss, met)
             if i == steps:
                 break
             (g,) = gradients(loss, z)
-            z = torch.clamp(z.detach() - size * g.sign(), low[rows], high[rows])
+            z = clip(z.detach() - size * steepest(g, norm), x[rows], eps, norm)
             if early_stop:
                 rows, z = rows[~met], z[~met]
-    return best
+    return best.x

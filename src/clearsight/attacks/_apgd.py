@@ -1,0 +1,198 @@
+"""Auto-PGD: steepest steps whose size is halved where they no longer help (Croce & Hein 2020, arXiv:2003.01690)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from clearsight import draws
+from clearsight.attacks._common import steepest
+from clearsight.attacks._rivals import NONE, gap, left, rivals
+from clearsight.best import Best
+from clearsight.budgets import Norm, clip, size
+from clearsight.classifier import Classifier
+from clearsight.errors import Refused
+from clearsight.layers import gradients
+from clearsight.targets import Become, Goal, margin
+
+MOMENTUM = 0.75  # the share of the new step; the rest is the one before (equation 2 of the paper)
+
+Loss = Callable[[Goal, Tensor, Tensor], Tensor]  # goal of n pictures, outputs (n, K), rows (n,) -> (n,), to be made low
+
+
+def restarted(
+    model: Classifier,
+    x: Tensor,
+    goal: Goal,
+    loss: Loss,
+    *,
+    eps: float,
+    steps: int,
+    restarts: int,
+    rho: float,
+    early_stop: bool,
+    norm: Norm,
+) -> Tensor:
+    """The best of all iterates of several runs from random points, for each picture x (B, C, *S)."""
+    if steps < 1 or restarts < 1 or not 0 <= rho <= 1:
+        raise Refused(f"steps={steps}, restarts={restarts}, rho={rho:g}: the first two from 1, rho from 0 to 1")
+    best = Best(x)
+    for _ in range(restarts):
+        rows = (~best.met).nonzero()[:, 0] if early_stop else torch.arange(len(x), device=x.device)
+        descend(model, x, goal, loss, best, rows, eps=eps, steps=steps, rho=rho, early_stop=early_stop, norm=norm)
+    return best.x
+
+
+def towards_each(
+    model: Classifier, x: Tensor, goal: Goal, *, eps: float, steps: int, classes: int, norm: Norm
+) -> Tensor:
+    """APGD-T: towards each of the most likely other classes in turn, as long as the goal is not met.
+
+    The loss is the targeted DLR (section 4 and appendix of the paper); the order is that of the clean outputs.
+    """
+    with torch.no_grad():
+        to = rivals(goal, model(x), classes)
+    best = Best(x)
+    for column in to.T:
+        rows = (~best.met & (column != NONE)).nonzero()[:, 0]
+        loss = _dlr_towards(column)
+        descend(model, x, goal, loss, best, rows, eps=eps, steps=steps, rho=0.75, early_stop=True, norm=norm)
+        best.loss[~best.met] = torch.inf  # what counts towards one class says nothing of the next
+    return best.x
+
+
+def _dlr_towards(column: Tensor) -> Loss:
+    return lambda goal, out, rows: dlr(goal, out, column[rows])
+
+
+def descend(
+    model: Classifier,
+    x: Tensor,
+    goal: Goal,
+    loss: Loss,
+    best: Best,
+    rows: Tensor,
+    *,
+    eps: float,
+    steps: int,
+    rho: float,
+    early_stop: bool,
+    norm: Norm,
+) -> None:
+    """One run from random points for the pictures rows (n,) of x, algorithm 1 of the paper; best sees all iterates.
+
+    The first step has the size 2 eps.  At a checkpoint it is halved, and the run goes on from its lowest point, where
+    fewer than rho of the steps since the last one went down, or where the lowest point is still the old one though the
+    step was not halved then.
+    """
+    z = before = _edge(x[rows], eps, norm, rows)
+    step = x.new_full((len(rows),), 2 * eps)
+    ends = checkpoints(steps)
+    state: tuple[Tensor, ...] = ()
+    for i in range(steps + 1):
+        if not len(rows):
+            return
+        f, g, met = _look(model, z, goal, loss, rows)
+        best.see(rows, z, f, met)
+        if i == steps:
+            return
+        if i == 0:
+            state = z, g, f, f, f, torch.zeros_like(f), torch.ones_like(met)
+        top, slope, low, last, mark, falls, halved = state
+        falls = falls + (f < last)
+        lower = f < low
+        top, slope, low = where(lower, z, top), where(lower, g, slope), torch.where(lower, f, low)
+        last = f
+        if i in ends:
+            worn = (falls < rho * ends[i]) | (~halved & (low >= mark))
+            step = torch.where(worn, step / 2, step)
+            z, g = where(worn, top, z), where(worn, slope, g)
+            halved, mark, falls = worn, low, torch.zeros_like(falls)
+        on = ~met if early_stop else torch.ones_like(met)
+        state = tuple(t[on] for t in (top, slope, low, last, mark, falls, halved))
+        rows, z, g, before, step = (t[on] for t in (rows, z, g, before, step))
+        ahead = clip(z - like(step, z) * steepest(g, norm), x[rows], eps, norm)
+        new = MOMENTUM if i else 1.0
+        z, before = clip(z + new * (ahead - z) + (1 - new) * (z - before), x[rows], eps, norm), z
+
+
+def checkpoints(steps: int) -> dict[int, int]:
+    """After how many steps the size of the step is looked at, and how many came since the time before.
+
+    The first after 22 % of all steps, each next interval 3 % shorter, but never below 6 % (section 3 of the paper).
+
+    >>> checkpoints(100)
+    {22: 22, 41: 19, 57: 16, 70: 13, 80: 10, 87: 7, 93: 6, 99: 6}
+    """
+    period, shorter, least = (max(share * steps // 100, 1) for share in (22, 3, 6))
+    found, end = {}, period
+    while end <= steps:
+        found[end] = period
+        period = max(period - shorter, least)
+        end += period
+    return found
+
+
+def dlr(goal: Goal, outputs: Tensor, to: Tensor | None = None) -> Tensor:
+    """The difference of logits ratio, (B,): how far outputs (B, K) are from the goal, whatever they are multiplied by.
+
+    z_1, z_2, ... are the outputs in falling order.  Equation 6 of the paper for Misclassify: z_y less the best other,
+    over z_1 - z_3; equation 7 for Become, and towards classes to (B,): z_y - z_t over z_1 - (z_3 + z_4) / 2, where for
+    Become z_y is the best of the others.  Of several right classes only the best one stands among the outputs.  With
+    three outputs the targeted one has (z_2 + z_3) / 2 there, or it would not change where t is the last.  With two
+    there is nothing to divide by that would not make it 1 everywhere: it is the difference alone.
+
+    >>> from clearsight.targets import Misclassify
+    >>> dlr(Misclassify(torch.tensor([0])), torch.tensor([[5.0, 1.0, 3.0]]))
+    tensor([0.5000])
+    >>> dlr(Become(torch.tensor([1])), torch.tensor([[5.0, 1.0, 3.0, 2.0]]))
+    tensor([1.6000])
+    """
+    untargeted = to is None and not isinstance(goal, Become)
+    above = margin(goal, outputs) if to is None else gap(goal, outputs, to)
+    ranked = _one_of_the_right(goal, outputs).sort(1, descending=True).values
+    ranked = nn.functional.pad(ranked, (0, max(0, 4 - ranked.shape[1])), value=-torch.inf)
+    there = ranked.isfinite()
+    first, second, third, fourth = ranked.masked_fill(~there, 0).T[:4]
+    if untargeted:
+        scale = torch.where(there[:, 2], first - third, 1.0)
+    else:
+        scale = torch.where(there[:, 2], first - (second + third) / 2, 1.0)
+        scale = torch.where(there[:, 3], first - (third + fourth) / 2, scale)
+    return above / (scale + 1e-12)
+
+
+def _one_of_the_right(goal: Goal, outputs: Tensor) -> Tensor:
+    """The outputs (B, K), of several right classes only the best; the others are -inf."""
+    right = left(goal, outputs)
+    if isinstance(goal, Become):
+        return outputs
+    own = outputs.masked_fill(~right, -torch.inf).argmax(1, keepdim=True)
+    return outputs.masked_fill(right.scatter(1, own, False), -torch.inf)
+
+
+def _look(model: Classifier, z: Tensor, goal: Goal, loss: Loss, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The loss at z (n, ...), its gradient, and whether the goal is met."""
+    z = z.detach().requires_grad_()
+    with torch.enable_grad():
+        out = model(z)
+        f = loss(goal[rows.cpu()], out, rows)
+    (g,) = gradients(f, z)
+    return f.detach(), g, goal[rows.cpu()].met(out.detach()).to(z.device)
+
+
+def _edge(x: Tensor, eps: float, norm: Norm, rows: Tensor) -> Tensor:
+    """Where a run starts: a random change of the full size eps, cut off at [0, 1]."""
+    way = draws.normal(x, rows) if norm == "l2" else 2 * draws.uniform(x, rows) - 1
+    return clip(x + eps * way / like(size(way, norm).clamp_min(1e-12), x), x, eps, norm)
+
+
+def like(values: Tensor, pictures: Tensor) -> Tensor:
+    """(n,) beside (n, ...)."""
+    return values.view(-1, *[1] * (pictures.dim() - 1))
+
+
+def where(which: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    return torch.where(like(which, a), a, b)

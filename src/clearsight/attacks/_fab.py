@@ -1,0 +1,181 @@
+"""Fast adaptive boundary attack: along the boundary to its nearest point (Croce & Hein 2020, arXiv:1907.02044)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from clearsight import draws
+from clearsight.attacks._apgd import like, where
+from clearsight.attacks._common import steepest
+from clearsight.attacks._rivals import NONE, gap, rivals
+from clearsight.best import Best
+from clearsight.budgets import Norm, size
+from clearsight.classifier import Classifier
+from clearsight.layers import flowing
+from clearsight.targets import Goal, margin
+
+BIAS = 0.1  # how much of a step may begin at the picture itself (alpha_max of the paper)
+OVER = 1.05  # how far a step goes, in ways to the boundary (eta)
+BACK = 0.9  # where on the way from the picture what met the goal goes on (beta)
+SEARCH = 3  # steps of the last search between the picture and what was found
+BEYOND = 1e-4  # how far beyond the supposed boundary that search looks, in parts of the way
+START: dict[Norm, float] = {"linf": 0.3, "l2": 1.0}  # no start is more than half of this away, nor of what was found
+
+
+def nearest(
+    model: Classifier,
+    x: Tensor,
+    goal: Goal,
+    *,
+    steps: int,
+    restarts: int,
+    classes: int,
+    targeted: bool,
+    norm: Norm,
+    enough: float = -1.0,
+) -> Best:
+    """The nearest version of each picture x (B, C, *S) that meets the goal; not searched further once within enough."""
+    with torch.no_grad():
+        to = rivals(goal, model(x), classes)
+    best = Best(x, norm)
+    for part in torch.split(to, 1, dim=1) if targeted else (to,):
+        rows = (part != NONE).any(1).nonzero()[:, 0]
+        for restart in range(restarts):
+            near = restart == 0
+            _approach(model, x, goal, best, rows, part, norm=norm, steps=steps, near=near, enough=enough)
+    _search(model, x, goal, best, enough)
+    return best
+
+
+def within(model: Classifier, x: Tensor, goal: Goal, *, eps: float, steps: int, classes: int, norm: Norm) -> Tensor:
+    """FAB-T as part of auto-attack: what is within eps, and the picture itself where nothing is."""
+    best = nearest(model, x, goal, steps=steps, restarts=1, classes=classes, targeted=True, norm=norm, enough=eps)
+    return where(_reached(best) <= eps, best.x, x)
+
+
+def _approach(
+    model: Classifier,
+    x: Tensor,
+    goal: Goal,
+    best: Best,
+    rows: Tensor,
+    to: Tensor,
+    *,
+    norm: Norm,
+    steps: int,
+    near: bool,
+    enough: float,
+) -> None:
+    """One run for the pictures rows (n,) of x over the nearest of the boundaries to classes (B, m); best sees it all.
+
+    near: it begins at the picture itself, else at a random point around it.  Pictures for which something within enough
+    was found are left alone.
+    """
+    z = x[rows] if near else _around(x[rows], best, rows, norm)
+    for _ in range(steps):
+        on = _reached(best)[rows] > enough
+        rows, z = rows[on], z[on]
+        if not len(rows):
+            return
+        clean = x[rows]
+        value, slope = _boundary(model, z, goal[rows.cpu()], to[rows], norm)
+        level = (slope * z).flatten(1).double().sum(1) - value
+        here, there = (project(p, slope, level, norm) for p in (z, clean))
+        far, farther = (size(move, norm).clamp_min(1e-8) for move in (here, there))
+        bias = like((far / (far + farther)).clamp_max(BIAS), z)
+        z = ((1 - bias) * (z + OVER * here) + bias * (clean + OVER * there)).clamp(0, 1)
+        met = _see(model, z, goal, best, rows)[1]
+        z = where(met, clean + BACK * (z - clean), z)
+
+
+def _boundary(model: Classifier, z: Tensor, goal: Goal, to: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
+    """Of the boundaries to classes to (n, m) that which seems nearest: the gap (n,) and its gradient (n, C, *S)."""
+    z = z.detach().requires_grad_()
+    with torch.enable_grad():
+        out = model(z)
+        gaps = [flowing(gap(goal, out, column.clamp_min(0))) for column in to.T]
+    nearest = torch.full_like(gaps[0].detach(), torch.inf)
+    value, slope = torch.zeros_like(nearest), torch.zeros_like(z)
+    for j, one in enumerate(gaps):
+        (g,) = torch.autograd.grad(one, z, torch.ones_like(one), retain_graph=j + 1 < len(gaps), allow_unused=True)
+        if g is None:
+            continue
+        steep = g.flatten(1).norm(dim=1) if norm == "l2" else g.flatten(1).abs().sum(1)
+        far = one.detach().abs() / (steep + 1e-12)
+        closer = (far < nearest) & (to[:, j] != NONE)
+        nearest, value = torch.where(closer, far, nearest), torch.where(closer, one.detach(), value)
+        slope = where(closer, g, slope)
+    return value, slope.detach()
+
+
+def project(z: Tensor, slope: Tensor, level: Tensor, norm: Norm) -> Tensor:
+    """The smallest move (n, ...) of points z in [0, 1] onto the plane sum(slope * z) = level (n,), within [0, 1].
+
+    Where the plane does not cut the box it leads to the corner that is nearest to it.
+
+    All pixels go at once, each towards its border and no further: by t in linf, by t |slope| in l2.  The sum that they
+    bring rises with t in straight pieces, so t is found exactly, by sorting the borders.
+
+    >>> point, slope = torch.tensor([[0.5, 0.9]]), torch.tensor([[1.0, 2.0]])
+    >>> project(point, slope, torch.tensor([2.8]), "linf"), project(point, slope, torch.tensor([2.8]), "l2")
+    (tensor([[0.3000, 0.1000]]), tensor([[0.3000, 0.1000]]))
+    >>> project(point, slope, torch.tensor([2.45]), "linf"), project(point, slope, torch.tensor([2.45]), "l2")
+    (tensor([[0.0500, 0.0500]]), tensor([[0.0300, 0.0600]]))
+    """
+    p, w = z.flatten(1).double(), slope.flatten(1).double()
+    lack = level.double() - (w * p).sum(1)
+    way = w.sign() * lack.sign()[:, None]
+    room = torch.where(way > 0, 1 - p, p).clamp_min(0)
+    pace = w.abs() if norm == "l2" else torch.ones_like(w)
+    end = torch.where(way == 0, torch.inf, room / pace)  # at which t a pixel is at its border
+    brings = w.abs() * pace * (way != 0)
+    ends, order = end.sort(1)
+    brings = brings.gather(1, order)
+    full = torch.nan_to_num(brings * ends, nan=0.0).cumsum(1)  # what the pixels bring that have come to their border
+    rest = brings.flip(1).cumsum(1).flip(1)  # what those bring, at each t, that have not
+    before = full - torch.nan_to_num(brings * ends, nan=0.0)
+    enough = (before + rest * ends).nan_to_num(nan=torch.inf) >= lack.abs()[:, None]
+    first = enough.int().argmax(1, keepdim=True)
+    t = (lack.abs()[:, None] - before.gather(1, first)) / rest.gather(1, first)
+    t = torch.where(enough.any(1, keepdim=True) & (rest.gather(1, first) > 0), t, torch.inf)
+    move = torch.where(way == 0, 0.0, way * torch.minimum(t * pace, room))
+    return move.to(z.dtype).view_as(z)
+
+
+def _search(model: Classifier, x: Tensor, goal: Goal, best: Best, enough: float) -> None:
+    """Look between each picture and what was found, where a straight line through the two margins crosses 0."""
+    rows = (best.met & (_reached(best) > enough)).nonzero()[:, 0]
+    if not len(rows):
+        return
+    clean, found = x[rows], best.x[rows]
+    of = goal[rows.cpu()]
+    low, high = x.new_zeros(len(rows)), x.new_ones(len(rows))
+    with torch.no_grad():
+        above, below = margin(of, model(clean)), margin(of, model(found))
+    for _ in range(SEARCH):
+        cross = (above / (above - below).clamp_min(1e-12)).clamp(0, 1)
+        at = low + (high - low) * (cross + BEYOND).clamp_max(1)
+        value, met = _see(model, clean + like(at, clean) * (found - clean), goal, best, rows)
+        low, above = torch.where(met, low, at), torch.where(met, above, value)
+        high, below = torch.where(met, at, high), torch.where(met, value, below)
+
+
+def _see(model: Classifier, z: Tensor, goal: Goal, best: Best, rows: Tensor) -> tuple[Tensor, Tensor]:
+    with torch.no_grad():
+        out = model(z)
+    value, met = margin(goal[rows.cpu()], out), goal[rows.cpu()].met(out).to(z.device)
+    best.see(rows, z, value, met)
+    return value, met
+
+
+def _reached(best: Best) -> Tensor:
+    """How far away what meets the goal is, (B,); infinite where nothing does."""
+    return torch.where(best.met, best.distance, torch.inf)
+
+
+def _around(x: Tensor, best: Best, rows: Tensor, norm: Norm) -> Tensor:
+    """A random point half as far away as the best that was found, or as START where that is nearer."""
+    way = draws.normal(x, rows) if norm == "l2" else 2 * draws.uniform(x, rows) - 1
+    way = steepest(way, "l2") if norm == "l2" else way / like(size(way, norm), way)
+    return (x + like(_reached(best)[rows].clamp_max(START[norm]) / 2, x) * way).clamp(0, 1)

@@ -1,0 +1,62 @@
+"""Many small steps from the picture itself: what bim and mi-fgsm do, with and without momentum."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from clearsight.attacks._common import steepest
+from clearsight.best import Best
+from clearsight.budgets import Norm, clip
+from clearsight.classifier import Classifier
+from clearsight.layers import gradients
+from clearsight.targets import Goal
+
+
+def descend(
+    model: Classifier,
+    x: Tensor,
+    goal: Goal,
+    *,
+    eps: float,
+    steps: int,
+    step: float,
+    momentum: float,
+    norm: Norm,
+    early_stop: bool,
+) -> Tensor:
+    """The best iterate of each picture x (B, C, *S): steepest steps along the gradients summed up so far.
+
+    Each gradient counts in units of its own mean absolute value, all that came before momentum times at every step.
+    """
+    best = Best(x)
+    rows, z, way = torch.arange(len(x), device=x.device), x, torch.zeros_like(x)
+    for i in range(steps + 1):
+        if not len(rows):
+            break
+        z = z.detach().requires_grad_(i < steps)
+        with torch.set_grad_enabled(i < steps):
+            out = model(z)
+            loss = goal[rows.cpu()].loss(out)
+        met = goal[rows.cpu()].met(out.detach()).to(x.device)
+        best.see(rows, z, loss, met)
+        if i == steps:
+            break
+        (g,) = gradients(loss, z)
+        way = momentum * way + even(g)
+        z = clip(z.detach() - step * steepest(way, norm), x[rows], eps, norm)
+        if early_stop:
+            rows, z, way = rows[~met], z[~met], way[~met]
+    return best.x
+
+
+def even(g: Tensor) -> Tensor:
+    """Each gradient (B, ...) in units of its mean absolute value; nothing where it is nothing.
+
+    >>> even(torch.tensor([[1.0, -3.0], [0.0, 0.0]]))
+    tensor([[ 0.5000, -1.5000],
+            [ 0.0000,  0.0000]])
+    """
+    g = steepest(g, "l2")  # of length 1 first: a sum of very small numbers may be nothing
+    mean = g.flatten(1).abs().mean(1).view(-1, *[1] * (g.dim() - 1))
+    return g / mean.clamp_min(torch.finfo(g.dtype).tiny)

@@ -1,0 +1,122 @@
+"""One change learned from many pictures, a few at a time; after Shafahi et al. 2020, arXiv:1811.11304, section 4."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from clearsight import draws
+from clearsight.batching import SIZE, pairs
+from clearsight.classifier import Classifier
+from clearsight.errors import Refused
+from clearsight.layers import gradients
+from clearsight.runner import check_pixels
+from clearsight.targets import Goal
+
+CLIP = 9.0  # log-odds by which a lesson may be wrong before it is left alone, so that no single one leads all others
+
+Wear = Callable[[Tensor, Tensor, Tensor], Tensor]  # pictures (n, C, *S), what is learned, rows (n,) -> pictures with it
+Change = Callable[[Tensor, Tensor, float], Tensor]  # what is learned, its gradient, how far along (0 to 1) -> the next
+
+
+def sorted_lessons(model: Classifier, lessons: tuple[Tensor, Goal], x: Tensor, name: str) -> tuple[Tensor, Goal]:
+    """Lessons checked, on the model's device, and in an order of their own, whatever the one they came in.
+
+    Refused: pixels that are none, pictures of another shape than x (B, C, *S), goals for another number of pictures.
+    """
+    pictures, goal = lessons
+    pictures = check_pixels(model, pictures)
+    if pictures.shape[1:] != x.shape[1:]:
+        raise Refused(
+            f"{name}: lessons of shape {tuple(pictures.shape[1:])} do not fit pictures of shape {tuple(x.shape[1:])}"
+        )
+    for value in vars(goal).values() if hasattr(goal, "__dict__") else ():
+        if isinstance(value, Tensor) and value.dim() and len(value) != len(pictures):
+            raise Refused(f"{name}: {len(pictures)} lessons, but the goal is for {len(value)} pictures")
+    with draws.seeded(0, pictures, "order of lessons"):
+        order = _shuffled(pictures)
+    return pictures[order.to(pictures.device)], goal[order]
+
+
+def learned(
+    model: Classifier,
+    lessons: tuple[Tensor, Goal],
+    first: Tensor,
+    wear: Wear,
+    change: Change,
+    *,
+    steps: int,
+    seed: int = 0,
+) -> Tensor:
+    """What leads the most lessons to their goal, of all that was reached at the end of a walk through them.
+
+    lessons: as sorted_lessons gives them.  first: where it begins; steps: how often all lessons are gone through,
+    sixteen to a change, in an order that is drawn anew each time; each costs two passes forward and one back a lesson.
+    Of two that lead equally many lessons to their goal, that with the lower loss is kept.
+    """
+    x, goal = lessons
+    every = torch.arange(len(x))
+    parts = -(-len(x) // SIZE)
+    with draws.seeded(seed, x, "lessons"):
+        now = best = first
+        known = _worth(model, x, goal, first, wear)
+        for step in range(steps):
+            for nth, rows in enumerate(torch.split(every[_shuffled(x)], SIZE)):
+                way = _slope(model, x, goal, now, wear, rows)
+                now = change(now, way, (step * parts + nth) / (steps * parts))
+            worth = _worth(model, x, goal, now, wear)
+            if worth > known:
+                best, known = now, worth
+    return best
+
+
+def _shuffled(x: Tensor) -> Tensor:
+    """The rows of x in an order that follows from the pictures and the seed."""
+    return draws.uniform(x.flatten(1)[:, :1]).cpu()[:, 0].argsort(stable=True)
+
+
+def _worth(model: Classifier, x: Tensor, goal: Goal, thing: Tensor, wear: Wear) -> tuple[int, float]:
+    """How many lessons meet the goal with it, and the mean of -loss; the same draws each time."""
+    met, loss = 0, 0.0
+    for rows, _ in pairs(len(x), 1):
+        with torch.no_grad(), draws.of(torch.arange(len(x)), torch.zeros(len(x), dtype=torch.long)):
+            out = model(wear(x[rows.to(x.device)], thing, rows).clamp(0, 1))
+            met += int(goal[rows].met(out).sum())
+            loss += float(goal[rows].loss(out).double().clamp_min(-CLIP).sum())
+    return met, -loss / len(x)
+
+
+def _slope(model: Classifier, x: Tensor, goal: Goal, thing: Tensor, wear: Wear, rows: Tensor) -> Tensor:
+    """The gradient of the lessons' losses, each weighted as urge says, up to a factor.
+
+    Where a pixel is cut off at 0 or 1, the gradient is that at the cut, so that it can come back.
+    """
+    total, most = torch.zeros_like(thing), torch.tensor(-torch.inf, device=x.device)
+    for k, _ in pairs(len(rows), 1, backward=True):
+        part = rows[k]
+        v = thing.detach().clone().requires_grad_()
+        with torch.enable_grad():
+            z = wear(x[part.to(x.device)], v, part)
+            z = z + (z.clamp(0, 1) - z).detach()
+            loss = goal[part].loss(model(z))
+            u = urge(loss.detach())
+            top = torch.maximum(most, u.max())
+            if not bool(top.isfinite()):
+                continue
+            (g,) = gradients((loss * (u - top).exp()).sum(), v)
+        total, most = total * (most - top).exp() + g, top
+    return total
+
+
+def urge(loss: Tensor) -> Tensor:
+    """The logarithm of how much a lesson counts, by its loss (n,): the nearer to its goal the more.
+
+    What is at its goal or beyond counts 1, up to CLIP, from where on it is left alone.  Were all to count alike, goals
+    that pull apart would cancel each other out; this way the side that is ahead wins.
+
+    >>> urge(torch.tensor([3.0, 0.0, -3.0, -9.5])).exp().tolist()
+    [0.75, 1.0, 1.0, 0.0]
+    """
+    return -(loss.clamp_min(0) / CLIP).log1p().masked_fill(loss < -CLIP, torch.inf)

@@ -1,0 +1,51 @@
+"""Towards which class: for attacks that go from one class to another."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from clearsight.errors import Refused
+from clearsight.targets import Become, Goal, Misclassify
+
+NONE = -1  # of a class: there is no such
+
+
+def left(goal: Goal, outputs: Tensor) -> Tensor:
+    """The classes that must not win, as a mask (B, K): the right ones, or all but the one that is to be become.
+
+    Refused for a goal of the user's own, which says nothing of classes.
+    """
+    if isinstance(goal, Misclassify):
+        return goal.right(outputs)
+    if isinstance(goal, Become):
+        return nn.functional.one_hot(goal.t.to(outputs.device), outputs.shape[1]) == 0
+    raise Refused(
+        "this attack goes from one class to another, and the goal names none: give right classes or Become, or take "
+        "pgd or apgd-ce"
+    )
+
+
+def rivals(goal: Goal, outputs: Tensor, classes: int) -> Tensor:
+    """Where to: the most likely of the classes that may win, best first, (B, m) with m <= classes.
+
+    Where a picture has fewer of them than others the row is filled with NONE.
+
+    >>> rivals(Misclassify(torch.tensor([0])), torch.tensor([[5.0, 1.0, 3.0]]), 9)
+    tensor([[2, 1]])
+    """
+    if classes < 1:
+        raise Refused(f"classes={classes}: there must be at least 1 to go to")
+    shut = left(goal, outputs)
+    found = outputs.masked_fill(shut, -torch.inf).topk(min(classes, int((~shut).sum(1).max())), dim=1).indices
+    return found.masked_fill(shut.gather(1, found), NONE)
+
+
+def gap(goal: Goal, outputs: Tensor, to: Tensor) -> Tensor:
+    """The best output of the classes that must not win less that of class to (B,): below 0 where the latter is ahead.
+
+    >>> gap(Misclassify(torch.tensor([0])), torch.tensor([[5.0, 1.0, 3.0]]), torch.tensor([1]))
+    tensor([4.])
+    """
+    best = outputs.masked_fill(~left(goal, outputs), -torch.inf).amax(1)
+    return best - outputs.gather(1, to.to(outputs.device)[:, None])[:, 0]

@@ -1,0 +1,91 @@
+"""Croce & Hein 2020, arXiv:2003.01690, section 5: the standard version."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from clearsight import draws
+from clearsight.attacks._apgd import towards_each
+from clearsight.attacks._fab import within
+from clearsight.attacks.apgd_ce import apgd_ce
+from clearsight.attacks.square import square
+from clearsight.best import Best
+from clearsight.blackbox import BlackBox
+from clearsight.budgets import Norm
+from clearsight.classifier import Classifier
+from clearsight.methods import method
+from clearsight.targets import Goal
+
+Part = Literal["all", "apgd-ce", "apgd-t", "fab-t", "square"]
+PARTS: tuple[Part, ...] = ("apgd-ce", "apgd-t", "fab-t", "square")
+
+
+@method(paper="arXiv:2003.01690", claims="linf l2 stochastic")
+def auto_attack(
+    model: Classifier,
+    x: Tensor,
+    goal: Goal,
+    *,
+    eps: float,
+    steps: int = 100,
+    classes: int = 9,
+    queries: int = 5000,
+    part: Part = "all",
+    norm: Norm = "linf",
+) -> Tensor:
+    """Four attacks one after the other, each on the pictures that the ones before left: what is reported as robust.
+
+    x (B, C, *S) in [0, 1] -> the same shape; eps in pixels, norm: linf or l2.  The four: APGD on the cross-entropy;
+    APGD on the targeted DLR, and FAB, towards each of the most likely other classes; Square, which needs no gradients.
+    steps: of the first three; classes: the number of those others, or all there are; queries: of Square, whose share p
+    is not rescaled to them, as in the authors' program.  part: one of the four alone, which finds what it would find
+    among the others.
+
+    With its defaults it is the standard version, whose robust accuracy is the number in most publications.  Become is
+    attacked by the same four, towards its own class.
+
+    A linear model is left in the worst corner of the cube, or, as here, where the first attack has met the goal:
+
+    >>> from clearsight.testing import linear
+    >>> from clearsight.targets import Misclassify
+    >>> x, right = torch.tensor([[[[0.5, 0.5]]]]), Misclassify(torch.tensor([0]))
+    >>> found = auto_attack(linear([[3.0, -2.0], [0.0, 0.0]]), x, right, eps=0.1001)
+    >>> bool(3 * found[..., 0] < 2 * found[..., 1])
+    True
+    """
+    best = Best(x)
+    for number, name in enumerate(PARTS):
+        rows = (~best.met).nonzero()[:, 0]
+        if part not in ("all", name) or not len(rows):
+            continue
+        mine = goal[rows.cpu()]
+        with draws.of(rows, torch.full((len(rows),), number)):  # each of the four has draws of its own
+            found = _run(name, model, x[rows], mine, eps, steps, classes, queries, norm)
+        with torch.no_grad():
+            out = model(found)
+        best.see(rows, found, mine.loss(out), mine.met(out))
+    return best.x
+
+
+def _run(
+    name: Part,
+    model: Classifier,
+    x: Tensor,
+    goal: Goal,
+    eps: float,
+    steps: int,
+    classes: int,
+    queries: int,
+    norm: Norm,
+) -> Tensor:
+    if name == "apgd-ce":
+        return apgd_ce(model, x, goal, eps=eps, steps=steps, norm=norm)  # type: ignore[no-any-return]
+    if name == "apgd-t":
+        return towards_each(model, x, goal, eps=eps, steps=steps, classes=classes, norm=norm)
+    if name == "fab-t":
+        return within(model, x, goal, eps=eps, steps=steps, classes=classes, norm=norm)
+    box = BlackBox(model, x, goal, eps=eps, norm=norm, queries=queries)
+    return box.best(square(box, x, eps=eps, queries=queries, rescale=False, norm=norm))

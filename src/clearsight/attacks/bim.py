@@ -1,0 +1,42 @@
+"""Kurakin, Goodfellow & Bengio 2016, arXiv:1607.02533, section 2.2."""
+
+from torch import Tensor
+
+from clearsight.attacks._iterated import descend
+from clearsight.budgets import Norm
+from clearsight.classifier import Classifier
+from clearsight.errors import Refused
+from clearsight.methods import method
+from clearsight.targets import Goal
+
+
+@method(paper="arXiv:1607.02533", claims="linf l2")
+def bim(
+    model: Classifier,
+    x: Tensor,
+    goal: Goal,
+    *,
+    eps: float,
+    steps: int = 10,
+    step: float | None = None,
+    norm: Norm = "linf",
+    early_stop: bool = True,
+) -> Tensor:
+    """FGSM again and again in small steps, each from where the last one led, clipped to the eps-ball.
+
+    x (B, C, *S) in [0, 1] -> the same shape; eps in pixels, in the norm linf or l2.  step: the size of one step; none
+    is 1.25 eps / steps, which for the paper's 8/255 and its 10 steps is its one grey level.  It begins at the picture
+    itself, without chance.  The best iterate is kept: one that meets the goal, and among those (or where there is none)
+    the one with the lowest loss.  early_stop: a picture that meets the goal is left alone.
+
+    >>> import torch
+    >>> from clearsight.testing import linear
+    >>> from clearsight.targets import Misclassify
+    >>> x, right = torch.tensor([[[[0.5, 0.5]]]]), Misclassify(torch.tensor([0]))
+    >>> bim(linear([[3.0, -2.0], [0.0, 0.0]]), x, right, eps=0.25, steps=2, step=0.0625, early_stop=False).tolist()
+    [[[[0.375, 0.625]]]]
+    """
+    if steps < 1:
+        raise Refused(f"bim(steps={steps}): steps from 1")
+    size = 1.25 * eps / steps if step is None else step
+    return descend(model, x, goal, eps=eps, steps=steps, step=size, momentum=0.0, norm=norm, early_stop=early_stop)

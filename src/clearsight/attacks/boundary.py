@@ -1,0 +1,64 @@
+"""Brendel, Rauber & Bethge 2018, arXiv:1712.04248, algorithm 1."""
+
+import torch
+from torch import Tensor
+
+from clearsight import draws
+from clearsight.attacks._common import steepest
+from clearsight.attacks._deciding import nearer, start
+from clearsight.blackbox import BlackBox
+from clearsight.budgets import size
+from clearsight.methods import method
+
+
+@method(paper="arXiv:1712.04248", claims="l2 stochastic black-box minimal")
+def boundary(box: BlackBox, x: Tensor, *, eps: float, queries: int = 5000) -> Tensor:
+    """A random walk along the border between two answers, by labels alone, that comes ever nearer to the picture.
+
+    x (B, C, *S) in [0, 1] -> the same shape, the nearest found in L2; eps in pixels plays no part in the search.  A
+    step goes round the picture at the same distance; where it still meets the goal, a second one goes straight towards
+    the picture.  After each answer the length of such a step is changed, so that about a half of the first kind and a
+    quarter of the second succeed.  queries: per picture.  A picture for which no start is found (for Become one of the
+    class) is left as it is.
+
+    The border x1 = x2 is 0.2 / sqrt(2) away:
+
+    >>> from clearsight.testing import linear
+    >>> from clearsight.runner import attack
+    >>> x, y = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
+    >>> found = attack(linear([[1.0, -1.0], [0.0, 0.0]]), x, y, "boundary(queries=500)", eps=float("inf"))
+    >>> round(float(found.distance), 2)
+    0.14
+    """
+    z, rows = start(box, x)
+    z = nearer(box, x, z, rows, "l2", 0.01)
+    around, towards = torch.full((2, len(x)), 0.1, device=x.device)  # lengths of steps, as shares of the distance
+    while True:
+        rows = rows[(box.left(rows) > 0).to(x.device)]
+        if not len(rows):
+            return box.found
+        tried = _round(x[rows], z[rows], around[rows], rows)
+        met = box.met(tried, rows)
+        around[rows] *= torch.where(met, 1.1, 1 / 1.1)
+        around.clamp_(1e-6, 1.0)
+        on = rows[met]
+        z[on] = tried[met]
+        on = on[(box.left(on) > 0).to(x.device)]
+        if not len(on):
+            continue
+        tried = x[on] + (z[on] - x[on]) * (1 - towards[on]).view(-1, *[1] * (x.dim() - 1))
+        met = box.met(tried, on)
+        towards[on] *= torch.where(met, 1.1**3, 1 / 1.1)
+        towards.clamp_(1e-6, 0.5)
+        z[on[met]] = tried[met]
+
+
+def _round(x: Tensor, z: Tensor, share: Tensor, rows: Tensor) -> Tensor:
+    """A point as far from x (n, C, *S) as z is, in a random direction from z, about a share (n,) of that away."""
+    shape = -1, *[1] * (x.dim() - 1)
+    move = z - x
+    far = size(move, "l2").view(shape)
+    u = draws.normal(x, rows)
+    u = u - move * ((u * move).flatten(1).sum(1).view(shape) / far.square().clamp_min(torch.finfo(far.dtype).tiny))
+    there = move + steepest(u, "l2") * far * share.view(shape)
+    return (x + steepest(there, "l2") * far).clamp(0, 1)

@@ -1,0 +1,120 @@
+"""Carlini & Wagner 2017, arXiv:1608.04644, section VI.A; Adam after Kingma & Ba 2015, arXiv:1412.6980, algorithm 1."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from clearsight.attacks._cut import cut
+from clearsight.best import Best
+from clearsight.classifier import Classifier
+from clearsight.errors import Refused
+from clearsight.layers import gradients
+from clearsight.methods import method
+from clearsight.targets import Become, Goal, Misclassify
+
+INSIDE = 0.999999  # pixels of 0 and 1 are taken this far inside, where tanh still has a slope
+SLOW, SLOWER = 0.9, 0.999  # how much Adam keeps of the gradients before, and of their squares
+TINY = 1e-12  # what it adds to their root: the gradients of pixels at 0 and 1 are a millionth of the others
+WORTH = 0.9999  # a search goes on while every tenth of it brings the loss below this part of what it was
+PATIENCE = 40  # steps, at least, before that is asked: pixels at 0 and 1 take as many to show that they move
+
+
+@method(paper="arXiv:1608.04644", claims="l2 minimal")
+def carlini_wagner(
+    model: Classifier,
+    x: Tensor,
+    goal: Goal,
+    *,
+    eps: float,
+    steps: int = 200,
+    rate: float | None = None,
+    searches: int = 6,
+    c: float = 0.1,
+    confidence: float = 0.0,
+    back: int = 10,
+) -> Tensor:
+    """The smallest change that fools, by gradient descent on its squared length plus c times the margin left.
+
+    x (B, C, *S) in [0, 1] -> the same shape.  eps, in pixels, is for the runner alone: what is found is the smallest
+    L2 change, whatever it is.  searches: for each picture c is sought by bisection, beginning with the c given and ten
+    times more until something is found.  Each search is at most steps of Adam over arctanh(2 x - 1), and ends sooner
+    for a picture that no longer gains.  rate: of Adam, at the beginning; unlike the paper's it falls to 0 in a straight
+    line, so that few steps end close to the boundary; none is 15 / steps, at most 0.5, with which a pixel of 0 or 1 can
+    come to the middle.  confidence: by how much the output of the wrong class must exceed the right one's.  back: how
+    many halvings find the smallest ball to which the result can be cut and does it still; 0 leaves the result as it
+    was.  The cost is up to searches x steps passes forward and back.
+
+    The boundary is where a = b, and (0.75, 0.25) lies 0.5 / sqrt(2) from it:
+
+    >>> from clearsight.testing import linear
+    >>> from clearsight.targets import Misclassify
+    >>> x, right = torch.tensor([[[[0.75, 0.25]]]]), Misclassify(torch.tensor([0]))
+    >>> found = carlini_wagner(linear([[1.0, 0.0], [0.0, 1.0]]), x, right, eps=1.0, steps=50)
+    >>> [round(value, 2) for value in found.flatten().tolist()]
+    [0.5, 0.5]
+    """
+    if not isinstance(goal, Misclassify | Become):
+        raise Refused("carlini-wagner closes the margin between classes: give right classes, or Become")
+    if searches < 1 or c <= 0 or min(steps, confidence, back) < 0 or (rate is not None and rate <= 0):
+        raise Refused(
+            f"carlini-wagner(steps={steps}, searches={searches}, c={c:g}, confidence={confidence:g}, back={back}, "
+            f"rate={rate}): searches from 1, c and rate above 0, the others from 0"
+        )
+
+    def judge(rows: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
+        short = (goal[rows.cpu()].margin(out) + confidence).clamp(min=0)
+        return short, goal[rows.cpu()].met(out) & (short == 0)
+
+    rate = min(15 / max(steps, 1), 0.5) if rate is None else rate
+    best = Best(x, "l2")
+    weight = torch.full((len(x),), c, device=x.device)
+    low, high = torch.zeros_like(weight), torch.full_like(weight, torch.inf)
+    for _ in range(searches):
+        found = _search(model, x, best, judge, weight, steps, rate)
+        low, high = torch.where(found, low, weight), torch.where(found, weight, high)
+        weight = torch.where(high.isinf(), weight * 10, (low + high) / 2)
+    return cut(model, best, judge, "l2", back)
+
+
+def _search(
+    model: Classifier,
+    x: Tensor,
+    best: Best,
+    judge: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    weight: Tensor,
+    steps: int,
+    rate: float,
+) -> Tensor:
+    """One descent for each picture, with its own c in weight (B,) -> which were fooled in its last part (B,)."""
+    found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    rows = torch.arange(len(x), device=x.device)
+    w = ((2 * x - 1) * INSIDE).atanh()
+    start, mean, square = _pixels(w), torch.zeros_like(w), torch.zeros_like(w)
+    before = torch.full((len(x),), torch.inf, device=x.device)
+    for i in range(steps + 1):
+        w = w.detach().requires_grad_(i < steps)
+        with torch.set_grad_enabled(i < steps):
+            z = _pixels(w)
+            short, met = judge(rows, model(z))
+            loss = (z - start).square().flatten(1).sum(1) + weight[rows] * short
+        best.see(rows, z, short, met)
+        found[rows] |= met.to(x.device)
+        if i == steps:
+            break
+        (g,) = gradients(loss, w)
+        mean, square = SLOW * mean + (1 - SLOW) * g, SLOWER * square + (1 - SLOWER) * g.square()
+        root = (square / (1 - SLOWER ** (i + 1))).sqrt()
+        w = w.detach() - rate * (1 - i / steps) * (mean / (1 - SLOW ** (i + 1))) / (root + TINY)
+        if i and i % max(steps // 10, PATIENCE) == 0:
+            on = loss.detach() <= WORTH * before[rows]
+            before[rows] = loss.detach()
+            rows, w, start, mean, square = rows[on], w[on], start[on], mean[on], square[on]
+            found[rows] = False  # large first steps fool whatever c is: what counts is where it comes to rest
+            if not len(rows):
+                break
+    return found
+
+
+def _pixels(w: Tensor) -> Tensor:
+    return (w.tanh() + 1) / 2

@@ -1,0 +1,48 @@
+"""Croce & Hein 2020, arXiv:1907.02044, algorithm 1; its targeted version is that of arXiv:2003.01690."""
+
+from torch import Tensor
+
+from clearsight.attacks._fab import nearest
+from clearsight.budgets import Norm
+from clearsight.classifier import Classifier
+from clearsight.errors import Refused
+from clearsight.methods import method
+from clearsight.targets import Goal
+
+
+@method(paper="arXiv:1907.02044", claims="linf l2 minimal stochastic")
+def fab(
+    model: Classifier,
+    x: Tensor,
+    goal: Goal,
+    *,
+    eps: float,
+    steps: int = 100,
+    restarts: int = 1,
+    classes: int = 9,
+    targeted: bool = False,
+    norm: Norm = "linf",
+) -> Tensor:
+    """The nearest point of the boundary: onto it, as if it were flat, and along it towards the picture.
+
+    x (B, C, *S) in [0, 1] -> the same shape.  eps, in pixels, is for the runner alone: what is found is the smallest
+    change in the norm (linf or l2), whatever it is.  classes: the most likely other classes, to which boundaries are
+    looked for; each is one pass back at every step.  targeted: to one after the other, the whole attack for each,
+    instead of the nearest at each step.  restarts: the first begins at the picture, the others at random points around.
+
+    Steps go 1.05 times as far as a linear model says, by a part of at most 0.1 from the picture itself, and what meets
+    the goal goes back to 0.9 of its way.  In the end 3 steps look between the picture and what was found.  Refused for
+    a goal that names no classes.
+
+    The boundary is where 3 a = 2 b; from (0.5, 0.5) both move by 0.5 / 5:
+
+    >>> import torch
+    >>> from clearsight.testing import linear
+    >>> from clearsight.targets import Misclassify
+    >>> x, right = torch.tensor([[[[0.5, 0.5]]]]), Misclassify(torch.tensor([0]))
+    >>> fab(linear([[3.0, -2.0], [0.0, 0.0]]), x, right, eps=1.0)
+    tensor([[[[0.4000, 0.6000]]]])
+    """
+    if steps < 1 or restarts < 1:
+        raise Refused(f"fab(steps={steps}, restarts={restarts}): both from 1")
+    return nearest(model, x, goal, steps=steps, restarts=restarts, classes=classes, targeted=targeted, norm=norm).x

@@ -1,0 +1,46 @@
+"""Dong et al. 2018, arXiv:1710.06081, algorithm 1; in L2 by its section 3.3."""
+
+from torch import Tensor
+
+from clearsight.attacks._iterated import descend
+from clearsight.budgets import Norm
+from clearsight.classifier import Classifier
+from clearsight.errors import Refused
+from clearsight.methods import method
+from clearsight.targets import Goal
+
+
+@method(paper="arXiv:1710.06081", claims="linf l2")
+def mi_fgsm(
+    model: Classifier,
+    x: Tensor,
+    goal: Goal,
+    *,
+    eps: float,
+    steps: int = 10,
+    step: float | None = None,
+    momentum: float = 1.0,
+    norm: Norm = "linf",
+    early_stop: bool = False,
+) -> Tensor:
+    """Steps along the gradients of all steps so far, so that what it finds fools other models too.
+
+    x (B, C, *S) in [0, 1] -> the same shape; eps in pixels, in the norm linf or l2.  step: the size of one step; none
+    is eps / steps.  momentum: how much of the direction is kept from step to step; the new gradient is added in units
+    of its mean absolute value.  The best iterate is kept: one that meets the goal, and among those (or where there is
+    none) the one with the lowest loss.  early_stop: a picture that meets the goal is left alone; what is to fool other
+    models must go on.
+
+    On a linear model all gradients agree:
+
+    >>> import torch
+    >>> from clearsight.testing import linear
+    >>> from clearsight.targets import Misclassify
+    >>> x, right = torch.tensor([[[[0.5, 0.5]]]]), Misclassify(torch.tensor([0]))
+    >>> mi_fgsm(linear([[3.0, -2.0], [0.0, 0.0]]), x, right, eps=0.25, steps=4).tolist()
+    [[[[0.25, 0.75]]]]
+    """
+    if steps < 1 or momentum < 0:
+        raise Refused(f"mi-fgsm(steps={steps}, momentum={momentum:g}): steps from 1, momentum from 0")
+    size = eps / steps if step is None else step
+    return descend(model, x, goal, eps=eps, steps=steps, step=size, momentum=momentum, norm=norm, early_stop=early_stop)

@@ -1,0 +1,99 @@
+"""Guo, Gardner, You, Wilson & Weinberger 2019, arXiv:1905.07121, algorithm 1."""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from clearsight import draws
+from clearsight.blackbox import BlackBox
+from clearsight.budgets import clip
+from clearsight.errors import Refused
+from clearsight.methods import method
+
+LEAST = 8  # frequencies along each axis, where there are so many
+
+
+@method(paper="arXiv:1905.07121", claims="l2 stochastic black-box")
+def simba(
+    box: BlackBox,
+    x: Tensor,
+    *,
+    eps: float,
+    queries: int = 1000,
+    step: float | None = None,
+    basis: Literal["pixel", "dct"] = "dct",
+    low: float = 0.125,
+) -> Tensor:
+    """A step forward or back along one direction after another, kept where the scores say that it helps.
+
+    x (B, C, *S) in [0, 1] -> the same shape; eps in pixels, the length of the whole change in L2.  basis: pixel takes
+    single values for directions, dct cosines over one channel, of which the share low of the frequencies along each
+    axis are used (at least 8, where there are so many).  step: the length of each step; none is 0.2 as in the
+    paper, and eps / 8 where that is more.  Each picture takes the directions in a random order of its own, without
+    repeating one before all had their turn, until its goal is met.  queries: per picture.
+
+    Less of the first pixel helps, and more of the second:
+
+    >>> from clearsight.testing import linear
+    >>> from clearsight.runner import attack
+    >>> x, y = torch.tensor([[[[0.7, 0.3]]]]), torch.tensor([0])
+    >>> attack(linear([[3.0, -2.0], [0.0, 0.0]]), x, y, "simba(basis=pixel, queries=4)", eps=1).x
+    tensor([[[[0.5000, 0.5000]]]])
+    """
+    step = max(0.2, eps / 8) if step is None else step
+    if step <= 0 or not 0 < low <= 1:
+        raise Refused(f"simba(step={step:g}, low={low:g}): a step above 0, and a share above 0 and up to 1")
+    used = [n if basis == "pixel" else min(n, max(LEAST, math.ceil(low * n))) for n in x.shape[2:]]
+    sides = [x.shape[1], *used]
+    z, rows = x.clone(), torch.arange(len(x), device=x.device)
+    loss, met = box.ask(z, rows)
+    number = torch.zeros(len(x), dtype=torch.long, device=x.device)  # of the direction
+    back = torch.zeros_like(number)  # 1 on the second way along it
+    order = torch.zeros(len(x), math.prod(sides), dtype=torch.long, device=x.device)
+    idle = torch.zeros_like(number)  # directions since the last along which the picture can move
+    while True:
+        rows = rows[~met[rows] & (idle[rows] < order.shape[1]) & (box.left(rows) > 0).to(x.device)]
+        if not len(rows):
+            return z
+        anew = rows[(number[rows] % order.shape[1] == 0) & (back[rows] == 0)]
+        order[anew] = draws.uniform(x.new_empty(len(anew), order.shape[1]), anew).argsort(1)
+        which = order[rows, number[rows] % order.shape[1]]
+        way = _directions(which, sides, x, basis) * (step * (1 - 2 * back[rows])).view(-1, *[1] * (x.dim() - 1))
+        tried = clip(z[rows] + way, x[rows], eps, "l2")
+        can = (tried != z[rows]).flatten(1).any(1)
+        helps = torch.zeros_like(can)
+        asked, here = rows[can], tried[can]
+        less, met[asked] = box.ask(here, asked)
+        better = (less < loss[asked]) | met[asked]
+        z[asked[better]], loss[asked[better]] = here[better], less[better]
+        helps[can] = better
+        done = helps | (back[rows] == 1)
+        idle[rows] = torch.where(can, 0, idle[rows] + done.long())
+        number[rows] += done.long()
+        back[rows] = (~done).long()
+
+
+def _directions(which: Tensor, sides: list[int], x: Tensor, basis: str) -> Tensor:
+    """The directions which (n,), counted through sides (C, *frequencies), of length 1: (n, C, *S)."""
+    at = torch.unravel_index(which, sides)
+    lines = [torch.nn.functional.one_hot(at[0], x.shape[1]).to(x.dtype)]
+    for k, n in zip(at[1:], x.shape[2:], strict=True):
+        lines.append(torch.nn.functional.one_hot(k, n).to(x.dtype) if basis == "pixel" else _cosine(k, n).to(x.dtype))
+    out = lines[0].view(len(which), -1, *[1] * len(x.shape[2:]))
+    for axis, line in enumerate(lines[1:], 2):
+        out = out * line.view(len(which), *[-1 if a == axis else 1 for a in range(1, x.dim())])
+    return out
+
+
+def _cosine(k: Tensor, n: int) -> Tensor:
+    """The functions number k (m,) of the discrete cosine transform (DCT-II) over n places, of length 1: (m, n).
+
+    >>> _cosine(torch.tensor([0, 1]), 2)
+    tensor([[ 0.7071,  0.7071],
+            [ 0.7071, -0.7071]], dtype=torch.float64)
+    """
+    k = k.double()[:, None]
+    wave = torch.cos(math.pi * k * (torch.arange(n, device=k.device) + 0.5) / n)
+    return wave * torch.where(k == 0, (1 / n) ** 0.5, (2 / n) ** 0.5)

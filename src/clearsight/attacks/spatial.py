@@ -1,0 +1,93 @@
+"""Engstrom, Tran, Tsipras, Schmidt & Madry 2019, arXiv:1712.02779, section 3."""
+
+import math
+from itertools import product
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from clearsight import draws
+from clearsight.best import Best
+from clearsight.budgets import clip
+from clearsight.classifier import Classifier
+from clearsight.errors import Refused
+from clearsight.methods import method
+from clearsight.targets import Goal
+
+
+@method(paper="arXiv:1712.02779", claims="linf unbounded stochastic pictures-only")
+def spatial(
+    model: Classifier,
+    x: Tensor,
+    goal: Goal,
+    *,
+    eps: float,
+    rotation: float = 30.0,
+    translation: float = 0.1,
+    search: Literal["random", "grid"] = "random",
+    tries: int = 10,
+    angles: int = 31,
+    shifts: int = 5,
+) -> Tensor:
+    """The worst of several rotations and translations of the whole picture.
+
+    x (B, C, *S) with *S = (H, W), in [0, 1] -> the same shape.  rotation: at most so many degrees about the centre, to
+    either side; translation: at most this share of the height and of the width, after that.  search: random, the worst
+    of so many tries, or grid, of all combinations of so many angles and shifts along either axis, evenly spaced and
+    with the smallest first (as published: 31 and 5, which is 775 passes).  A picture that meets the goal is left alone.
+    Bilinear; what comes in from outside is black.  It keeps no budget in pixels: eps, if it is below 1, holds every
+    pixel within it all the same, and what meets the goal meets it so held.
+
+    A light on the left, moved by half of the width:
+
+    >>> from clearsight.testing import linear
+    >>> from clearsight.targets import Misclassify
+    >>> x, right = torch.tensor([[[[1.0, 0.0]]]]), Misclassify(torch.tensor([0]))
+    >>> options = {"translation": 0.5, "search": "grid", "angles": 1, "shifts": 3}
+    >>> spatial(linear([[3.0, -2.0], [0.0, 0.0]]), x, right, eps=1.0, **options).tolist()
+    [[[[0.0, 1.0]]]]
+    """
+    if x.dim() != 4:
+        raise Refused("spatial turns pictures (B, C, H, W): use it on pictures, not on sequences or clips")
+    if not (0 <= rotation <= 180 and 0 <= translation <= 1):
+        raise Refused(f"spatial(rotation={rotation:g}, translation={translation:g}): degrees to 180 and a share to 1")
+    if min(tries, angles, shifts) < 1:
+        raise Refused(f"spatial(tries={tries}, angles={angles}, shifts={shifts}): each at least 1")
+    best = Best(x)
+    lattice = even(angles, shifts) if search == "grid" else [None] * tries
+    for point in lattice:
+        rows = (~best.met).nonzero()[:, 0]
+        if not len(rows):
+            break
+        like = x.new_empty(len(rows), 3)
+        share = 2 * draws.uniform(like, rows) - 1 if point is None else like.new_tensor(point).expand_as(like)
+        z = clip(moved(x[rows], rotation * share[:, 0], translation * share[:, 1:]), x[rows], eps, "linf")
+        with torch.no_grad():
+            out = model(z)
+        asked = goal[rows.cpu()]
+        best.see(rows, z, asked.loss(out), asked.met(out))
+    return best.x
+
+
+def even(angles: int, shifts: int) -> list[tuple[float, ...]]:
+    """(angle, right, down) in [-1, 1], evenly spaced, 0 where there is one of a kind; the smallest first.
+
+    >>> even(1, 3)[:2], len(even(31, 5))
+    ([(0.0, 0.0, 0.0), (0.0, -1.0, 0.0)], 775)
+    """
+    turns, steps = ([2 * k / (n - 1) - 1 for k in range(n)] if n > 1 else [0.0] for n in (angles, shifts))
+    return sorted(product(turns, steps, steps), key=lambda p: (round(sum(map(abs, p)), 9), -abs(p[1]), p))
+
+
+def moved(x: Tensor, degrees: Tensor, share: Tensor) -> Tensor:
+    """Pictures (B, C, H, W) turned clockwise about their centres, degrees (B,), and then moved to the right and down.
+
+    share (B, 2): of the width and of the height.  Bilinear; black comes in.
+    """
+    long = x.shape[3] / x.shape[2]
+    cos, sin = torch.cos(degrees * math.pi / 180), torch.sin(degrees * math.pi / 180)
+    back = torch.stack([cos, sin / long, -sin * long, cos], 1).view(-1, 2, 2)  # in units of half the width and height
+    origin = -(back @ (2 * share)[:, :, None])
+    grid = torch.nn.functional.affine_grid(torch.cat([back, origin], 2), list(x.shape), align_corners=False)
+    return torch.nn.functional.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

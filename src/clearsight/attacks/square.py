@@ -1,0 +1,204 @@
+"""Andriushchenko, Croce, Flammarion & Hein 2020, arXiv:1912.00049, algorithms 1 to 3."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import torch
+from torch import Tensor
+
+from clearsight import draws
+from clearsight.blackbox import BlackBox
+from clearsight.budgets import Norm, size
+from clearsight.errors import Refused
+from clearsight.methods import method
+
+HALVED = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # after which of 10000 queries the share p is halved
+
+
+@method(paper="arXiv:1912.00049", claims="linf l2 stochastic black-box")
+def square(
+    box: BlackBox,
+    x: Tensor,
+    *,
+    eps: float,
+    queries: int = 5000,
+    p: float = 0.8,
+    rescale: bool = True,
+    norm: Norm = "linf",
+) -> Tensor:
+    """Random squares, kept where they bring the goal nearer: no gradient is needed, scores are.
+
+    x (B, C, *S) in [0, 1] -> the same shape; eps in pixels, norm: linf or l2.  queries: how many answers each picture
+    has.  p: the share of the picture that the first squares cover; it is halved after 10, 50, 200, 500, 1000, 2000,
+    4000, 6000 and 8000 queries of 10000.  rescale: after these shares of its queries, else after these numbers of them.
+
+    linf: stripes of +-eps to begin with, then in a square each channel is set to x + eps or x - eps.  l2: a square gets
+    the share of the budget that is unused or stood there and in a second one, in the shape of a hill beside a valley.
+    A version is kept where its margin is smaller.  Sequences have intervals for squares, clips have cubes.
+
+    One pixel is its own square, set to 0.25 or 0.75; the goal is met at the lower:
+
+    >>> from clearsight.targets import Misclassify
+    >>> from clearsight.testing import linear
+    >>> x, right = torch.tensor([[[[0.5]]]]), Misclassify(torch.tensor([0]))
+    >>> square(BlackBox(linear([[1.0], [0.0]], [-0.4, 0.0]), x, right, eps=0.25), x, eps=0.25, queries=60).tolist()
+    [[[[0.25]]]]
+    """
+    if not 0 < p <= 1 or queries < 1:
+        raise Refused(
+            f"square(p={p:g}, queries={queries}): p is a share of the picture, above 0 and up to 1; queries from 1"
+        )
+    rows = torch.arange(len(x), device=x.device)
+    begin, change = (_tiles, _moved) if norm == "l2" else (_stripes, _painted)
+    best = begin(x, eps, rows)
+    low, met = box.ask(best, rows)
+    for asked in range(1, queries):
+        rows = rows[~met[rows]]
+        rows = rows[(box.left(rows) > 0).to(rows.device)]
+        if not len(rows):
+            break
+        sides = _sides(x.shape[2:], share(p, asked - 1, queries if rescale else 10000), norm)
+        new = change(x[rows], best[rows], eps, sides, rows)
+        loss, meets = box.ask(new, rows)
+        better = (loss < low[rows]) | meets
+        here = rows[better]
+        best[here], low[here], met[here] = new[better], loss[better], meets[better]
+    return best
+
+
+def share(p: float, asked: int, queries: int) -> float:
+    """The share of the picture that a square covers after so many of all queries.
+
+    >>> [share(0.8, k, 10000) for k in (10, 11, 51, 8001)]
+    [0.8, 0.4, 0.2, 0.0015625]
+    """
+    asked = asked * 10000 // queries
+    halvings = sum(asked > k for k in HALVED)
+    return p / float(2**halvings)
+
+
+def _sides(shape: torch.Size, part: float, norm: Norm) -> list[int]:
+    """The sides of a square of such a share of the picture; as long as the picture where that is shorter."""
+    side = round((part * math.prod(shape)) ** (1 / len(shape)))
+    side = max(side, 3) // 2 * 2 + 1 if norm == "l2" else max(side, 1)
+    return [min(side, n) for n in shape]
+
+
+def _signs(u: Tensor) -> Tensor:
+    return torch.where(u < 0.5, -1.0, 1.0).to(u)
+
+
+def _stripes(x: Tensor, eps: float, rows: Tensor) -> Tensor:
+    """Each picture with +-eps at every place of its last axis, alike along the others."""
+    axes = x.dim() - 3
+    u = draws.uniform(x[(slice(None), slice(None), *[slice(1)] * axes)], rows)
+    return (x + eps * _signs(u)).clamp(0, 1)
+
+
+def _painted(x: Tensor, best: Tensor, eps: float, sides: list[int], rows: Tensor) -> Tensor:
+    """Each channel set to x + eps or x - eps in one square (n, C, *S)."""
+    axes, channels = len(sides), x.shape[1]
+    u = draws.uniform(x.new_empty(len(x), axes + channels), rows)
+    inside, _ = _placed(x.shape[2:], sides, u[:, :axes])
+    colour = _signs(u[:, axes:]).view(len(x), channels, *[1] * axes)
+    return torch.where(inside[:, None], (x + eps * colour).clamp(0, 1), best)
+
+
+def _tiles(x: Tensor, eps: float, rows: Tensor) -> Tensor:
+    """Each picture with hills and valleys in tiles a fifth as wide as it is, of size eps together."""
+    shape, axes, channels = x.shape[2:], x.dim() - 2, x.shape[1]
+    sides = [max(n // 5, 1) for n in shape]
+    counts = [n // s for n, s in zip(shape, sides, strict=True)]
+    u = draws.uniform(x.new_empty(len(x), math.prod(counts), 1 + channels), rows)
+    move = torch.zeros_like(x)
+    for k in range(math.prod(counts)):
+        place = [int(i) for i in torch.unravel_index(torch.tensor(k), counts)]
+        start = [(n - s * c) // 2 + s * i for n, s, c, i in zip(shape, sides, counts, place, strict=True)]
+        where = (slice(None), slice(None), *[slice(a, a + s) for a, s in zip(start, sides, strict=True)])
+        move[where] = _hills(x, sides, u[:, k, 0])[:, None] * _beside(_signs(u[:, k, 1:]), axes)
+    return _grown(x, move, eps)
+
+
+def _moved(x: Tensor, best: Tensor, eps: float, sides: list[int], rows: Tensor) -> Tensor:
+    """What stands in a second square, and what is unused, is moved to a first one (algorithm 3 of the paper)."""
+    axes, channels = len(sides), x.shape[1]
+    u = draws.uniform(x.new_empty(len(x), 2 * axes + 1 + channels), rows)
+    first, index = _placed(x.shape[2:], sides, u[:, :axes])
+    second, _ = _placed(x.shape[2:], sides, u[:, axes : 2 * axes])
+    first, second = first[:, None], second[:, None]
+    move = best - x
+    unused = (eps**2 - size(move, "l2") ** 2).clamp_min(0)[:, None] / channels
+    free = (unused + _squares(move * (first | second))).sqrt()
+    hills = _hills(x, sides, u[:, 2 * axes]).flatten(1).gather(1, index.flatten(1)).view_as(index)[:, None]
+    stood = move * first
+    new = (hills * _beside(_signs(u[:, 2 * axes + 1 :]), axes) + _beside(_over(stood), axes) * stood) * first
+    new = new * _beside(_over(new) * free, axes)
+    return _grown(x, torch.where(first, new, torch.where(second, 0.0, move)), eps)
+
+
+def _grown(x: Tensor, move: Tensor, eps: float) -> Tensor:
+    """The picture with the move, of size eps."""
+    flat = size(move, "l2").clamp_min(1e-12).view(-1, *[1] * (x.dim() - 1))
+    return (x + move / flat * eps).clamp(0, 1)
+
+
+def _hills(x: Tensor, sides: list[int], u: Tensor) -> Tensor:
+    """For each picture a hill beside a valley (n, *sides), of size 1, along an axis that u (n,) chooses."""
+    every = torch.stack([_hill(tuple(sides), axis).to(x) for axis in range(len(sides))])
+    return every[(u * len(sides)).long()]
+
+
+@functools.lru_cache(256)
+def _hill(sides: tuple[int, ...], axis: int) -> Tensor:
+    """A hill in the first half along an axis and a valley in the second, of size 1 together (section 3.4 of the paper).
+
+    >>> _hill((2,), 0), _hill((1, 3), 1)
+    (tensor([ 0.7071, -0.7071]), tensor([[ 0.7071, -0.1387, -0.6934]]))
+    """
+    half = [s // 2 if a == axis else s for a, s in enumerate(sides)]
+    rest = [s - s // 2 if a == axis else s for a, s in enumerate(sides)]
+    parts = [_pyramid(half), -_pyramid(rest)]
+    both = torch.cat(parts, dim=axis)
+    return both / both.square().sum().sqrt()
+
+
+def _pyramid(sides: list[int]) -> Tensor:
+    """At each place the sum of 1 / k**2 from its ring on outwards, of size 1; rings are counted from the centre."""
+    if 0 in sides:
+        return torch.zeros(sides)
+    last = max(sides) // 2 + 1
+    rings = [(torch.arange(s) - s // 2).abs() for s in sides]
+    ring = torch.stack(torch.meshgrid(*rings, indexing="ij")).amax(0)
+    heights = (1 / torch.arange(1, last + 1) ** 2).flip(0).cumsum(0).flip(0)
+    found = heights[ring]
+    return found / found.square().sum().sqrt()
+
+
+def _placed(shape: torch.Size, sides: list[int], u: Tensor) -> tuple[Tensor, Tensor]:
+    """A square at a place that u (n, axes) chooses: where it is, bool (n, *S), and which of its places stands there."""
+    inside = torch.ones(len(u), *[1] * len(sides), dtype=torch.bool, device=u.device)
+    index = torch.zeros(inside.shape, dtype=torch.long, device=u.device)
+    for a, (n, side) in enumerate(zip(shape, sides, strict=True)):
+        start = (u[:, a] * (n - side + 1)).long().clamp_max(n - side)
+        off = (torch.arange(n, device=u.device) - start[:, None]).view(
+            len(u), *[n if b == a else 1 for b in range(len(sides))]
+        )
+        inside = inside & (off >= 0) & (off < side)
+        index = index * side + off.clamp(0, side - 1)
+    return inside, index
+
+
+def _squares(t: Tensor) -> Tensor:
+    """(n, C, *S) -> the sum of squares of each channel (n, C)."""
+    return (t**2).flatten(2).sum(2)
+
+
+def _over(t: Tensor) -> Tensor:
+    """One over the size of each channel, (n, C)."""
+    return 1 / _squares(t).sqrt().clamp_min(1e-12)
+
+
+def _beside(values: Tensor, axes: int) -> Tensor:
+    return values.view(*values.shape, *[1] * axes)

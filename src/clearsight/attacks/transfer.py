@@ -1,0 +1,96 @@
+"""Papernot, McDaniel & Goodfellow 2016, arXiv:1605.07277; Liu, Chen, Liu & Song 2017, arXiv:1611.02770."""
+
+import torch
+from torch import Tensor
+
+from clearsight import draws
+from clearsight.batching import bounded
+from clearsight.blackbox import BlackBox
+from clearsight.budgets import Norm, clip, norm_of
+from clearsight.classifier import Classifier
+from clearsight.errors import Refused
+from clearsight.methods import Call, method, parse
+
+
+@method(paper="arXiv:1605.07277", claims="linf l2 black-box")
+def transfer(
+    box: BlackBox,
+    x: Tensor,
+    *,
+    eps: float,
+    other: Classifier,
+    inner: str = "pgd(early_stop=false)",
+    queries: int = 1,
+    norm: Norm = "linf",
+) -> Tensor:
+    """Pictures made against another model, of which all is known, and then shown to this one.
+
+    x (B, C, *S) in [0, 1] -> the same shape; eps in pixels.  other: the model that is attacked instead, of the same
+    classes.  inner: the attack on it, one that sees the inside of a model and keeps a budget in pixels; what stops at
+    that model's border seldom crosses this one's.  norm: that of the budget, and of inner, to which it is handed where
+    inner has such an option; an inner attack of the other norm is refused.  queries: how often the model may be asked
+    about each picture; a second and further ones see what inner makes with other random numbers, and are not used where
+    it makes the same again.
+
+    Two models that weigh both pixels alike are fooled alike:
+
+    >>> from clearsight.testing import linear
+    >>> from clearsight.runner import attack
+    >>> x, y = torch.tensor([[[[0.5, 0.5]]]]), torch.tensor([0])
+    >>> one, two = linear([[3.0, -2.0], [0.0, 0.0]]), linear([[2.0, -1.0], [0.0, 0.0]])
+    >>> attack(one, x, y, "transfer(inner=fgsm)", eps=0.25, other=two).x.tolist()
+    [[[[0.25, 0.75]]]]
+    """
+    call = _inner(inner, norm)
+    if len(other.labels) != len(box.labels):
+        raise Refused(
+            f"transfer: other has {len(other.labels)} classes, the model {len(box.labels)}: they must be the same"
+        )
+    z, rows, before = x.clone(), torch.arange(len(x), device=x.device), None
+    for turn in range(queries):
+        made = _made(call, other, box, x, rows, eps, norm, turn)
+        fresh = torch.ones(len(rows), dtype=torch.bool, device=x.device)
+        if before is not None:
+            fresh = (made != before).flatten(1).any(1)
+        rows, made = rows[fresh], made[fresh]
+        if not len(rows):
+            break
+        met = box.met(made, rows)
+        if not turn:
+            z = made.clone()
+        z[rows[met]] = made[met]
+        rows, before = rows[~met], made[~met]
+        if not len(rows):
+            break
+    return z
+
+
+def _inner(spelling: str, norm: Norm) -> Call:
+    """The call of the inner attack in this norm, or a refusal."""
+    call = parse(spelling, "attacks")
+    if "black-box" in call.method.claims or "unbounded" in call.method.claims or call.method.given != {"eps"}:
+        raise Refused(
+            f"transfer(inner={call}): an attack that sees the inside of a model and keeps a budget, as pgd does"
+        )
+    if "eps" in call.options:
+        raise Refused(f"transfer(inner={call}): the budget is that of transfer, give it there")
+    if "norm" in call.method.options and "norm" not in call.options:
+        call = call.with_options(norm=norm)
+    if norm_of(call) != norm:
+        raise Refused(
+            f"transfer(inner={call}) keeps its budget in {norm_of(call)}: say norm={norm_of(call)} of transfer too"
+        )
+    return call
+
+
+def _made(
+    call: Call, other: Classifier, box: BlackBox, x: Tensor, rows: Tensor, eps: float, norm: Norm, turn: int
+) -> Tensor:
+    """What the inner attack comes to for the pictures rows (n,) with the draws of this turn: (n, C, *S)."""
+    out = []
+    with other.undisturbed(), bounded(other, x[:1].to(other.device), len(rows)) as size:
+        for some in torch.split(rows, size):
+            with draws.of(some.cpu(), torch.full((len(some),), turn)):
+                raw = call.method(other, x[some].to(other.device), box.goal[some.cpu()], eps=eps, **call.options)
+            out.append(clip(raw.detach().to(x), x[some], eps, norm))
+    return torch.cat(out)

@@ -1,0 +1,67 @@
+"""Moosavi-Dezfooli et al. 2017, arXiv:1610.08401; learned by gradients as Shafahi et al. 2020, arXiv:1811.11304, do."""
+
+import torch
+from torch import Tensor
+
+from clearsight.attacks._common import steepest
+from clearsight.attacks._lessons import learned, sorted_lessons
+from clearsight.budgets import Norm, clip
+from clearsight.classifier import Classifier
+from clearsight.errors import Refused
+from clearsight.methods import method
+from clearsight.targets import Goal
+
+
+@method(paper="arXiv:1610.08401", claims="linf l2")
+def universal(
+    model: Classifier,
+    x: Tensor,
+    goal: Goal,
+    *,
+    eps: float,
+    lessons: tuple[Tensor, Goal],
+    steps: int = 10,
+    step: float | None = None,
+    norm: Norm = "linf",
+) -> Tensor:
+    """One change for all pictures, learned from other pictures and then added to these.
+
+    x (B, C, *S) in [0, 1] -> the same shape; eps in pixels.  lessons: pictures (N, C, *S) and their goal, of which the
+    change is learned; nothing is learned of x.  It begins at nothing and goes the steepest way of the lessons' mean
+    clipped cross-entropy, sixteen of them at a time, projected into the eps-ball of the norm, linf or l2.  steps: how
+    often all lessons are gone through, two passes forward and one back for each of them; after each time it is counted
+    how many lessons meet their goal, and the change with the most is kept.  step: the size of one change, by default
+    eps / 10, but never so small that the border of the ball is out of reach.  The lessons' order does not matter.
+
+    What a linear model of two classes is fooled by most is the corner of the cube along its weights:
+
+    >>> from clearsight.testing import linear
+    >>> from clearsight.targets import Misclassify
+    >>> model, lessons = linear([[3.0, -2.0], [0.0, 0.0]]), torch.full((4, 1, 1, 2), 0.5)
+    >>> x, right = torch.tensor([[[[0.5, 0.125]]]]), Misclassify(torch.tensor([0]))
+    >>> universal(model, x, right, eps=0.25, lessons=(lessons, Misclassify(torch.zeros(4, dtype=torch.long)))).tolist()
+    [[[[0.25, 0.375]]]]
+    """
+    if steps < 1:
+        raise Refused(f"universal(steps={steps}): go through the lessons at least once")
+    pictures, wanted = sorted_lessons(model, lessons, x, "universal")
+    changes = steps * -(-len(pictures) // 16)
+    size = max(eps / 10, 2.5 * eps / changes) if step is None else step
+
+    def wear(z: Tensor, change: Tensor, _rows: Tensor) -> Tensor:
+        return z + change
+
+    def shifted(change: Tensor, way: Tensor, _done: float) -> Tensor:
+        moved = change - size * steepest(way[None], norm)[0]
+        return _within(moved, eps, norm)
+
+    change = learned(model, (pictures, wanted), torch.zeros_like(x[0]), wear, shifted, steps=steps)
+    return clip(x + change, x, eps, norm)
+
+
+def _within(change: Tensor, eps: float, norm: Norm) -> Tensor:
+    """A change (C, *S) made smaller until it is within eps."""
+    if norm == "linf":
+        return change.clamp(-eps, eps)
+    length = change.norm()
+    return change * (eps / length) if float(length) > eps else change

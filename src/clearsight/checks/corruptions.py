@@ -1,0 +1,291 @@
+"""Hendrycks & Dietterich 2019, arXiv:1903.12261, section 3.1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch import Tensor
+
+from clearsight import charts
+from clearsight.case import Case
+from clearsight.checks._common import bounds, counted, fewer, points, sampled, share, shown, span, table, unlabelled
+from clearsight.corrupting import corrupt
+from clearsight.draw import photo, strip
+from clearsight.errors import Refused
+from clearsight.findings import Cell, Evidence, Figure, Finding
+from clearsight.methods import Call, catalogue, method, parse, split_calls
+from clearsight.runner import scores
+from clearsight.statistics import FEWEST, Interval, bootstrap, judge, tails, wilson
+
+_EVIDENCE = 8
+
+
+@dataclass(frozen=True)
+class _Turned:
+    """How a right answer was lost.  key: the smaller, the more telling; clean, damaged (C, H, W); now: its class."""
+
+    key: tuple[int, float]
+    call: Call
+    clean: Tensor
+    damaged: Tensor
+    now: int
+    sure: float
+
+
+@dataclass
+class _Found:
+    """Who was right: clean (n,), and under each call (n,), in the order of rows.  turned: by row, the most telling."""
+
+    rows: list[int] = field(default_factory=list)
+    clean: list[bool] = field(default_factory=list)
+    right: dict[str, list[bool]] = field(default_factory=dict)
+    turned: dict[int, _Turned] = field(default_factory=dict)
+    lost: dict[int, int] = field(default_factory=dict)
+
+    def each(self) -> list[float]:
+        """Of each picture, the share of all damage under which it is right."""
+        return np.array(list(self.right.values())).mean(0).tolist()  # type: ignore[no-any-return]
+
+
+def _ready(case: Case, *, which: str, severities: str, floor: float, **others: object) -> None:
+    _calls(which, _severities(severities))
+    if not 0 <= floor <= 1:
+        raise Refused(f"corruptions(floor={floor:g}): a share from 0 to 1")
+
+
+@method(paper="arXiv:1903.12261", order=7, ready=_ready)
+def corruptions(
+    case: Case, *, floor: float = 0.5, pictures: int = 100, severities: str = "1, 3, 5", which: str = "quick"
+) -> Finding:
+    """How many answers stay right under noise, blur, weather and what files suffer?
+
+    Value: the mean share of right answers over all damage and severities, of labelled pictures, with an interval from
+    drawing from the pictures; one less it is the mean corruption error.  It is not the mCE of the paper, which divides
+    each error by that of AlexNet on ImageNet: there is no such number for these pictures.  Beside it stands the drop
+    relative to the right answers on the untouched pictures.  pass: the whole interval lies at or above ``floor``; fail:
+    all of it below; else warn.  which: quick (ten of the paper's), common (all 15), all (with those beyond the paper),
+    or names, as in "fog, snow"; see ``clearsight methods``.  severities: of 1 to 5.  pictures: at most so many, a
+    seeded draw.  Each damage of each severity is one pass for each picture.  Source: Hendrycks & Dietterich 2019.
+    """
+    if not case.labelled:
+        return unlabelled(case)
+    levels = _severities(severities)
+    calls = _calls(which, levels)
+    rows = case.sample(case.labelled, pictures)
+    found = _Found()
+    with case.model.undisturbed():
+        for part, x in case.batches(rows):
+            _damage(case, part, x, calls, found)
+    n, each = len(found.rows), found.each()
+    value, clean = float(np.mean(each)), float(np.mean(found.clean))
+    interval = _interval(each, case.seed)
+    drop, about = _drop(found.clean, each, case.seed)
+    names = _worst_first(found, calls)
+    worst = _mean(found, calls, names[0])
+    kinds = counted(len(names), "kind")
+    return Finding(
+        judge(interval, floor=floor),
+        f"Under {kinds} of damage {share(value)} of the answers are right ({span(interval, n)}), of {share(clean)} "
+        f"untouched; the worst is {names[0]} with {share(worst)}.",
+        quantity="accuracy under damage",
+        value=value,
+        interval=interval,
+        n=n,
+        notes=(
+            f"Asked for: at least {share(floor)} (option floor) at the severities {_told(levels)} of 1 to 5.",
+            f"The mean corruption error is {share(1 - value)}, of {share(1 - clean)} untouched.",
+            _in_words(drop, about),
+            "It is the plain mean, not the paper's mCE, which divides by the errors of AlexNet.",
+            *_frost(names),
+            f"It took {len(calls)} passes a picture.",
+            *sampled(len(rows), len(case.labelled)),
+            *fewer(n, len(rows)),
+        ),
+        tables=(
+            *table("Right answers by damage and severity, the worst first", _by_kind(found, calls, names, levels)),
+            *table("By picture, the most easily broken first", _by_picture(case, found, len(calls))),
+        ),
+        figures=(_figure(found, calls, names, levels, clean),),
+        evidence=_evidence(case, found),
+    )
+
+
+def _severities(words: str) -> list[int]:
+    """ "1, 3, 5" -> [1, 3, 5], in order and each once.
+
+    >>> _severities("5, 1,3")
+    [1, 3, 5]
+    """
+    try:
+        levels = sorted({int(word) for word in words.split(",") if word.strip()})
+    except ValueError:
+        levels = []
+    if not levels or not set(levels) <= {1, 2, 3, 4, 5}:
+        raise Refused(f'corruptions(severities="{words}"): whole numbers from 1 to 5, such as "1, 3, 5"')
+    return levels
+
+
+def _calls(which: str, levels: Sequence[int]) -> list[Call]:
+    """Every corruption asked for, at every severity."""
+    every = catalogue("corruptions")
+    groups = {"quick": "quick", "common": "common", "all": ""}
+    if which.strip() in groups:
+        claim = groups[which.strip()]
+        asked = [Call(m) for m in every.values() if not claim or claim in m.claims]
+    else:
+        asked = [parse(word, "corruptions") for word in split_calls(which)]
+    if not asked or len({str(c) for c in asked}) < len(asked):
+        raise Refused(f'corruptions(which="{which}"): quick, common, all, or names, each once, such as "fog, snow"')
+    for call in asked:
+        if "severity" in call.options:
+            raise Refused(f'corruptions(which="{which}"): severities are said apart, as in severities="1, 3, 5"')
+    return [call.with_options(severity=level) for call in asked for level in levels]
+
+
+def _damage(case: Case, rows: list[int], x: Tensor, calls: Sequence[Call], found: _Found) -> None:
+    """Take note of who is right under each damage; x (B, C, H, W) are the pictures of the rows."""
+    found.rows += rows
+    found.clean += case.right[rows].tolist()
+    for call in calls:
+        damaged = corrupt(x, call, seed=case.seed)
+        p = scores(case.model, damaged.to(case.model.device)).softmax(1)
+        sure, now = p.max(1)
+        right = case.truth[rows].gather(1, now[:, None])[:, 0]
+        found.right.setdefault(str(call), []).extend(right.tolist())
+        for k, i in enumerate(rows):
+            if not case.right[i] or right[k]:
+                continue
+            found.lost[i] = found.lost.get(i, 0) + 1
+            key = (int(call.options["severity"]), -float(sure[k]))
+            if i not in found.turned or key < found.turned[i].key:
+                found.turned[i] = _Turned(key, call, x[k], damaged[k], int(now[k]), float(sure[k]))
+    for i in _telling(found)[_EVIDENCE:]:
+        found.turned.pop(i)
+
+
+def _telling(found: _Found) -> list[int]:
+    """Lost at the mildest severity first, and among those the surest of the wrong answer."""
+    return sorted(found.turned, key=lambda i: (found.turned[i].key, i))
+
+
+def _interval(each: Sequence[float], seed: int) -> Interval | None:
+    """Drawn from the pictures; where all of them are right, or wrong, under everything, that of so many coins."""
+    if len(each) >= FEWEST and min(each) == max(each) and each[0] in (0.0, 1.0):
+        return wilson(round(sum(each)), len(each))
+    return bootstrap(each, seed)
+
+
+def _drop(clean: Sequence[bool], each: Sequence[float], seed: int, draws: int = 2000) -> tuple[float, Interval | None]:
+    """By how much of the clean accuracy it falls, and the 95 % interval from drawing from the pictures.
+
+    >>> _drop([True, True, False, True], [1.0, 0.5, 0.0, 0.0], 0)
+    (0.5, None)
+    """
+    was, left = np.asarray(clean, dtype=np.float64), np.asarray(each)
+    n = len(was)
+    if not was.any():
+        return float("nan"), None
+    drop = float(1 - left.mean() / was.mean())
+    if n < FEWEST:
+        return drop, None
+    rng = np.random.default_rng(seed)
+    drawn = [rng.integers(0, n, n) for _ in range(draws)]
+    drops = [1 - left[k].mean() / was[k].mean() for k in drawn if was[k].any()]
+    low, high = np.percentile(drops, tails(n))
+    return drop, (float(low), float(high))
+
+
+def _in_words(drop: float, about: Interval | None) -> str:
+    if drop != drop:
+        return "None is right untouched, so there is no drop to tell."
+    words = f" (95 % {points(about[0])} to {share(about[1])})" if about else ""
+    return f"Relative to the right answers untouched there are {share(drop)} fewer{words}."
+
+
+def _told(levels: Sequence[int]) -> str:
+    return ", ".join(map(str, levels))
+
+
+def _frost(names: Sequence[str]) -> tuple[str, ...]:
+    return ("The frost is drawn, not the paper's photographs.",) if "frost" in names else ()
+
+
+def _of(calls: Sequence[Call], name: str) -> list[Call]:
+    return [c for c in calls if _name(c) == name]
+
+
+def _name(call: Call) -> str:
+    """A corruption with its options, without its severity."""
+    return str(Call(call.method, {k: v for k, v in call.options.items() if k != "severity"}))
+
+
+def _mean(found: _Found, calls: Sequence[Call], name: str) -> float:
+    return float(np.mean([found.right[str(c)] for c in _of(calls, name)]))
+
+
+def _worst_first(found: _Found, calls: Sequence[Call]) -> list[str]:
+    names = list(dict.fromkeys(map(_name, calls)))
+    return sorted(names, key=lambda name: (_mean(found, calls, name), name))
+
+
+def _by_kind(
+    found: _Found, calls: Sequence[Call], names: Sequence[str], levels: Sequence[int]
+) -> list[dict[str, Cell]]:
+    n = len(found.rows)
+    rows: list[dict[str, Cell]] = []
+    for name in names:
+        mine = [found.right[str(c)] for c in _of(calls, name)]
+        each = np.mean(mine, axis=0).tolist()
+        by_level: dict[str, Cell] = {f"severity {s}": sum(r) / n for s, r in zip(levels, mine, strict=True)}
+        rows.append({"damage": name, **by_level, "mean": float(np.mean(mine)), **bounds(_interval(each, 0)), "n": n})
+    return rows
+
+
+def _by_picture(case: Case, found: _Found, calls: int) -> list[dict[str, Cell]]:
+    right = [i for i, ok in zip(found.rows, found.clean, strict=True) if ok]
+    order = sorted(right, key=lambda i: (-found.lost.get(i, 0), case.pictures[i].name))
+    return [
+        {"picture": case.pictures[i].name, "said": case.label(i), "lost": found.lost.get(i, 0), "of": calls}
+        for i in order
+    ]
+
+
+def _figure(found: _Found, calls: Sequence[Call], names: Sequence[str], levels: Sequence[int], clean: float) -> Figure:
+    dots = [charts.Dot(name, _mean(found, calls, name), clean) for name in names]
+    data = charts.dots(
+        dots,
+        xlabel=f"right answers, mean of the severities {_told(levels)}",
+        value="damaged",
+        chance="untouched",
+    )
+    told = ", ".join(f"{d.name} {share(d.value)}" for d in dots)
+    caption = f"Right answers under each damage, {counted(len(found.rows), 'picture')}, the worst first."
+    return Figure("corruptions.svg", data, caption, f"Of {share(clean)} untouched there are left: {told}.")
+
+
+def _evidence(case: Case, found: _Found) -> tuple[Evidence, ...]:
+    out = []
+    for k, i in enumerate(_telling(found)[:_EVIDENCE]):
+        t = found.turned[i]
+        now, before = case.model.labels[t.now].partition(",")[0], float(case.logits[i].softmax(0).max())
+        level = int(t.call.options["severity"])
+        facts: dict[str, Cell] = {
+            "picture": case.pictures[i].name,
+            "said": case.label(i),
+            "probability": before,
+            "says now": now,
+            "its probability": t.sure,
+            "damage": str(t.call),
+        }
+        check = Call(catalogue("checks")["corruptions"], {"severities": str(level), "which": _name(t.call)})
+        check = check.with_options(pictures=len(found.rows))
+        words = ("--only", str(check), *case.model_words, *case.data_words)
+        caption = (
+            f"{case.label(i)} ({share(before)}) becomes {now} ({share(t.sure)}) under {_name(t.call)}, severity {level}"
+        )
+        image = strip([photo(t.clean), photo(t.damaged)])
+        command = case.command("audit", str(case.data.root), *words)
+        out.append(shown(case, i, f"corruptions-{k + 1}", image, caption, facts, command))
+    return tuple(out)

@@ -1,0 +1,333 @@
+"""Ghorbani, Abid & Zou 2019, arXiv:1710.10547: interpretation of neural networks is fragile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clearsight import charts, draws
+from clearsight.case import Case
+from clearsight.checks._common import bounds, counted, drawn, fewer, sampled, share, shown, span, table
+from clearsight.draw import photo, strip
+from clearsight.errors import Refused
+from clearsight.findings import Cell, Evidence, Figure, Finding
+from clearsight.mapmoving import move_map
+from clearsight.methods import method, parse, write_value
+from clearsight.passes import counted as passes_counted
+from clearsight.report import show
+from clearsight.resemblance import Map, constant, spearman, ssim
+from clearsight.runner import attack, explain, scores
+from clearsight.statistics import FEWEST, Interval, bootstrap, judge, tails
+from clearsight.targets import ClassScore, Misclassify
+
+_EVIDENCE = 6
+_TOP = 0.1  # share of the places that count as those a map marks most
+_NOISE, _FOOLED, _MOVED = "random noise", "answer changed", "answer kept, map moved"
+_KINDS = ("rank correlation", "SSIM", "top 10 % in common")
+
+
+@dataclass
+class _Seen:
+    """What was done to one picture.  alike: by kind of change, how alike its maps stay, in the order of _KINDS.
+
+    drift: by kind of picture (clean, _FOOLED, _MOVED), how unlike its map and that of its smoothed copy are.
+    """
+
+    row: int
+    alike: dict[str, tuple[float, float, float]]
+    drift: dict[str, float]
+    same_answer: bool  # under random noise
+    pixels: tuple[Tensor, Tensor] = field(repr=False)  # clean and moved
+    maps: tuple[Tensor, Tensor] = field(repr=False)
+
+    @property
+    def kept(self) -> float:
+        return self.alike[_MOVED][0]
+
+
+def _ready(case: Case, *, eps: float, floor: float, steps: int, **others: object) -> None:
+    if not 0 < eps <= 1:
+        raise Refused(f"drift(eps={eps:g}): a budget above 0 and at most 1, in pixels in [0, 1] (4/255)")
+    if not -1 <= floor <= 1:
+        raise Refused(f"drift(floor={floor:g}): a rank correlation, from -1 to 1")
+    if steps < 1:
+        raise Refused(f"drift(steps={steps}): at least one step")
+
+
+@method(paper="arXiv:1710.10547", order=7, ready=_ready)
+def drift(case: Case, *, eps: float = 4 / 255, floor: float = 0.5, steps: int = 10, pictures: int = 10) -> Finding:
+    """How far do the maps move when the pixels change a little and the answer stays?
+
+    Value: the mean Spearman rank correlation between the map of a picture and that of the picture as ``move_map``
+    changes it, by at most ``eps`` at every pixel (in pixels in [0, 1]; 4/255 is hardly visible), the top class being
+    the same; with a bootstrap interval over pictures.  Beside it SSIM and the share in common of the tenth of the
+    places marked most, and the same under noise of that size (each pixel up or down by eps, at random) and under PGD
+    that changes the answer (the map is then that of the new answer).  pass: the whole interval lies at or above
+    ``floor``; fail: all of it below; else warn.  steps: of both attacks; few of them give an upper bound on how steady
+    the maps are.  pictures: at most so many, a seeded draw.
+
+    Map drift as a detector: for a picture as it comes, one less the rank correlation of its map with that of its copy
+    smoothed by the weights 1, 2, 1 along each axis, for the same class; with the area under the ROC curve of attacked
+    pictures against clean ones, which is 0.5 where drift tells nothing.  Source: Ghorbani et al. 2019; PGD is Madry et
+    al. 2018.
+    """
+    rows = case.sample(range(len(case.pictures)), pictures)
+    found: list[_Seen] = []
+    done, through = 0, ""
+    with passes_counted(case.model.net) as passes:
+        for part, x in case.batches(rows):
+            done += len(part)
+            maps = case.maps(part, x)
+            there = [j for j in range(len(part)) if not constant(maps[j].double().numpy())]
+            if there:
+                seen, through = _look(case, [part[j] for j in there], x[there], maps[there], eps, steps)
+                found += seen
+    if not found:
+        return Finding("note", f"All maps are constant ({counted(done, 'picture')}): nothing can move.")
+    n = len(found)
+    kept = [s.kept for s in found]
+    value, interval = float(np.mean(kept)), bootstrap(kept, case.seed)
+    noise = float(np.mean([s.alike[_NOISE][0] for s in found]))
+    word = write_value(eps)
+    return Finding(
+        judge(interval, floor=floor),
+        f"With pixels changed by at most {word} and the answer kept, the maps keep a rank correlation of "
+        f"{show(value, '')} ({span(interval, n, shares=False)}); random changes of that size leave {show(noise, '')}.",
+        quantity=f"map kept under attack at {word}",
+        value=value,
+        interval=interval,
+        n=n,
+        unit="",
+        notes=(
+            f"Asked for: a rank correlation of at least {show(floor, '')} (option floor) at eps {word} (option eps).",
+            f"Maps: {case.method}, for the top class; what is moved is the map of {through}.",
+            f"move_map and pgd with {counted(steps, 'step')} may miss changes that exist: the maps are at most as "
+            "steady as this, and more steps may move them further.",
+            *_notes(found, done - n, noise, floor),
+            f"It took {passes.forwards} passes forward and {passes.backwards} back, "
+            f"{(passes.forwards + passes.backwards) / n:.0f} a picture.",
+            *sampled(len(rows), len(case.pictures)),
+            *fewer(done, len(rows)),
+        ),
+        tables=(
+            *table("How alike the maps stay", [_row(found, kind, case.seed) for kind in (_NOISE, _FOOLED, _MOVED)]),
+            *table("Map drift as a detector of attacked pictures", _detected(found, case.seed)),
+            *table("By picture, the most moved first", [_by_picture(case, s) for s in _worst(case, found)]),
+        ),
+        figures=_figure(found),
+        evidence=_evidence(case, found, eps),
+    )
+
+
+def _look(case: Case, rows: list[int], x: Tensor, maps: Tensor, eps: float, steps: int) -> tuple[list[_Seen], str]:
+    """All that is done to some pictures, and whose map was followed to move theirs."""
+    model, call, seed, top = case.model, case.method, case.seed, ClassScore(case.predicted[rows])
+    with draws.seeded(seed, x, "drift"):
+        noisy = (x + eps * (draws.uniform(x) - 0.5).sign()).clamp(0, 1)
+    pgd = parse("pgd", "attacks").with_options(steps=steps)
+    fooled = attack(model, x, Misclassify(case.predicted[rows]), pgd, eps=eps, seed=seed)
+    moved = move_map(model, x, call, eps=eps, steps=steps, seed=seed)
+    with model.undisturbed():
+        at_random, new = (scores(model, v.to(model.device)).argmax(1) for v in (noisy, fooled.x))
+    after = {
+        _NOISE: explain(model, noisy, call, top, seed=seed).maps,
+        _FOOLED: explain(model, fooled.x, call, ClassScore(new), seed=seed).maps,
+        _MOVED: moved.after,
+    }
+    smooth = {
+        "clean": (maps, explain(model, smoothed(x), call, top, seed=seed).maps),
+        _FOOLED: (after[_FOOLED], explain(model, smoothed(fooled.x), call, ClassScore(new), seed=seed).maps),
+        _MOVED: (moved.after, explain(model, smoothed(moved.x), call, top, seed=seed).maps),
+    }
+    seen = []
+    for j, row in enumerate(rows):
+        able = {_NOISE: True, "clean": True, _FOOLED: bool(fooled.fooled[j]), _MOVED: bool(moved.kept[j])}
+        seen.append(
+            _Seen(
+                row,
+                {k: likeness(maps[j], m[j]) if able[k] else (float("nan"),) * 3 for k, m in after.items()},
+                {k: 1 - likeness(m[j], s[j])[0] for k, (m, s) in smooth.items() if able[k]},
+                bool(at_random[j] == case.predicted[row]),
+                (x[j], moved.x[j]),
+                (maps[j], moved.after[j]),
+            )
+        )
+    return seen, moved.through
+
+
+def smoothed(x: Tensor) -> Tensor:
+    """Pictures (B, C, *S) averaged with the weights 1, 2, 1 along each axis, borders repeated.
+
+    >>> smoothed(torch.tensor([[[0.0, 1.0, 0.0, 0.0]]])).tolist()
+    [[[0.25, 0.5, 0.25, 0.0]]]
+    """
+    for axis in range(2, x.dim()):
+        i = torch.arange(x.shape[axis], device=x.device)
+        before, after = (x.index_select(axis, k.clamp(0, x.shape[axis] - 1)) for k in (i - 1, i + 1))
+        x = (before + 2 * x + after) / 4
+    return x
+
+
+def likeness(before: Tensor, after: Tensor) -> tuple[float, float, float]:
+    """Of two maps (*S): Spearman's correlation, SSIM, and the share in common of the tenth of places marked most.
+
+    0 each where the second map is constant.
+    """
+    a, b = before.double().numpy(), after.double().numpy()
+    if constant(b):
+        return (0.0, 0.0, 0.0)
+    return spearman(a, b), ssim(a / np.abs(a).max(), b / np.abs(b).max()), overlap(a, b)
+
+
+def overlap(a: Map, b: Map) -> float:
+    """The share in common of the tenth of their places, one at least, with the highest values.
+
+    >>> overlap(np.array([0.0, 5.0, 1.0]), np.array([2.0, 3.0, 1.0]))
+    1.0
+    """
+    k = max(1, round(_TOP * a.size))
+    top = [set(np.argsort(-m.ravel(), kind="stable")[:k].tolist()) for m in (a, b)]
+    return len(top[0] & top[1]) / k
+
+
+def auc(clean: list[float], attacked: list[float]) -> float:
+    """The area under the ROC curve: how often an attacked picture's score is above a clean one's, ties half.
+
+    >>> auc([0.1, 0.4], [0.4, 0.3])
+    0.625
+    """
+    a, c = np.array(attacked)[:, None], np.array(clean)[None]
+    return float(((a > c) + 0.5 * (a == c)).mean())
+
+
+def auc_interval(pairs: list[tuple[float, float | None]], seed: int, times: int = 2000) -> Interval | None:
+    """The 95 % bootstrap interval of auc over pictures, each (its clean score, its attacked one or None).
+
+    None where fewer than seven pictures have both.
+    """
+    n = sum(a is not None for _, a in pairs)
+    if n < FEWEST:
+        return None
+    rng = np.random.default_rng(seed)
+    areas: list[float] = []
+    while len(areas) < times:
+        drawn_now = [pairs[i] for i in rng.integers(0, len(pairs), len(pairs))]
+        attacked = [a for _, a in drawn_now if a is not None]
+        if attacked:
+            areas.append(auc([c for c, _ in drawn_now], attacked))
+    low, high = np.percentile(areas, tails(n))
+    return float(low), float(high)
+
+
+def roc(clean: list[float], attacked: list[float]) -> list[float]:
+    """The share of attacked pictures found at 0, 1, 2, ... false alarms among the clean ones.
+
+    >>> roc([0.1, 0.4], [0.4, 0.3])
+    [0.0, 1.0, 1.0]
+    """
+    bars = [*sorted(clean, reverse=True), -np.inf]  # with the k-th as the bar, k clean pictures lie above it
+    return [float(np.mean([a > bar for a in attacked])) for bar in bars]
+
+
+def _scores(found: list[_Seen], kind: str) -> tuple[list[float], list[float]]:
+    return [s.drift["clean"] for s in found], [s.drift[kind] for s in found if kind in s.drift]
+
+
+def _notes(found: list[_Seen], bare: int, noise: float, floor: float) -> list[str]:
+    out = []
+    fooled, n = sum(_FOOLED in s.drift for s in found), len(found)
+    out.append(
+        f"PGD changed {fooled} of {counted(n, 'answer')}; noise changed {sum(not s.same_answer for s in found)}."
+    )
+    if noise < floor:
+        out.append("Noise alone moves the maps below what is asked for: they are unsteady without any attacker.")
+    if bare:
+        out.append(f"{counted(bare, 'picture is', 'pictures are')} left out: the map is constant.")
+    return out
+
+
+def _row(found: list[_Seen], kind: str, seed: int) -> dict[str, Cell]:
+    values = np.array([s.alike[kind] for s in found if not np.isnan(s.alike[kind][0])]).reshape(-1, 3)
+    n = len(values)
+    means: list[Cell] = [_number(float(v)) for v in values.mean(0)] if n else [None] * 3
+    first = {"what was done": kind, _KINDS[0]: means[0], **bounds(bootstrap(values[:, 0].tolist(), seed))}
+    return {**first, _KINDS[1]: means[1], _KINDS[2]: means[2], "n": n}
+
+
+def _number(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def _detected(found: list[_Seen], seed: int) -> list[dict[str, Cell]]:
+    rows: list[dict[str, Cell]] = []
+    for kind in (_FOOLED, _MOVED):
+        clean, attacked = _scores(found, kind)
+        if attacked:
+            interval = auc_interval([(s.drift["clean"], s.drift.get(kind)) for s in found], seed)
+            area: dict[str, Cell] = {"pictures": kind, "area under the ROC curve": auc(clean, attacked)}
+            rows.append({**area, **bounds(interval), "attacked": len(attacked), "clean": len(clean)})
+    return rows
+
+
+def _worst(case: Case, found: list[_Seen]) -> list[_Seen]:
+    return sorted(found, key=lambda s: (s.kept, case.pictures[s.row].name))
+
+
+def _by_picture(case: Case, s: _Seen) -> dict[str, Cell]:
+    each: dict[str, Cell] = {f"under {k}": _number(s.alike[k][0]) for k in (_NOISE, _FOOLED)}
+    said: dict[str, Cell] = {"picture": case.pictures[s.row].name, "said": case.label(s.row)}
+    moved: dict[str, Cell] = {_MOVED: s.kept, "SSIM": _number(s.alike[_MOVED][1]), _KINDS[2]: s.alike[_MOVED][2]}
+    return {**said, **moved, **each, "drift when clean": s.drift["clean"], "drift when moved": s.drift.get(_MOVED)}
+
+
+def _figure(found: list[_Seen]) -> tuple[Figure, ...]:
+    lines: list[charts.Line] = []
+    told: list[str] = []
+    x = [k / len(found) for k in range(len(found) + 1)]
+    for kind in (_MOVED, _FOOLED):
+        clean, attacked = _scores(found, kind)
+        if attacked:
+            lines.append(
+                charts.Line(f"{kind}, area {auc(clean, attacked):.2f}", roc(clean, attacked), control=bool(lines))
+            )
+            told.append(f"{auc(clean, attacked):.2f} ({kind})")
+    lines.append(charts.Line("chance", x, control=True))
+    data = charts.curves(
+        x,
+        lines,
+        xlabel="clean pictures that raise a false alarm",
+        ylabel="attacked pictures found",
+        xticks=[(v / 4, f"{25 * v} %") for v in range(5)],
+    )
+    caption = f"Map drift as a detector, {counted(len(found), 'clean picture')}."
+    return (Figure("drift-roc.svg", data, caption, f"ROC curves; the area under them is {' and '.join(told)}."),)
+
+
+def _evidence(case: Case, found: list[_Seen], eps: float) -> tuple[Evidence, ...]:
+    chosen = _worst(case, found)[:_EVIDENCE]
+    with case.model.undisturbed():
+        p = scores(case.model, torch.stack([s.pixels[1] for s in chosen]).to(case.model.device)).softmax(1)
+    out = []
+    for k, s in enumerate(chosen):
+        clean, moved = s.pixels
+        image = strip([photo(clean), drawn(case, clean, s.maps[0]), photo(moved), drawn(case, moved, s.maps[1])])
+        before, after = float(case.logits[s.row].softmax(0).max()), float(p[k].max())
+        likes: dict[str, Cell] = {kind: _number(v) for kind, v in zip(_KINDS, s.alike[_MOVED], strict=True)}
+        facts: dict[str, Cell] = {
+            "picture": case.pictures[s.row].name,
+            "said": case.label(s.row),
+            "probability": before,
+            "says now": case.model.labels[int(p[k].argmax())].partition(",")[0],
+            "its probability": after,
+            "eps": write_value(eps),
+            **likes,
+        }
+        caption = (
+            f"the picture and its map, the picture moved by at most {write_value(eps)} and its map: still "
+            f"{case.label(s.row)} ({share(before)}, then {share(after)}), rank correlation {show(s.kept, '')}"
+        )
+        out.append(shown(case, s.row, f"drift-{k + 1}", image, caption, facts))
+    return tuple(out)

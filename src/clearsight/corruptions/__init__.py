@@ -1,0 +1,1 @@
+"""What happens to pictures by themselves, one kind per file: corruption(x, *, severity) -> x."""

@@ -1,0 +1,26 @@
+"""TIFF 6.0, section 4: the tag BitsPerSample says 16, whatever the camera's own bits are."""
+
+from torch import Tensor
+
+from clearsight.corruptions._common import graded
+from clearsight.methods import method
+
+_BITS = (15, 14, 13, 12, 10)
+
+
+@method(paper="TIFF 6.0")
+def bit_depth(x: Tensor, *, severity: int = 3) -> Tensor:
+    """A camera's few bits in a file of 16, divided as if they were 16: a dark picture of few shades.
+
+    x (B, C, H, W) in [0, 1] -> the same shape.  severity: 1 to 5; the camera has 15, 14, 13, 12 or 10 bits, which stand
+    in the file as they are and are divided by 65535, so that white becomes 1/2 to 1/64; then rounded to 8 bits.
+
+    >>> import torch
+    >>> x = torch.tensor([1.0, 0.5, 0.1]).view(1, 3, 1, 1)
+    >>> (bit_depth(x, severity=4) * 255).round().flatten().tolist()
+    [16.0, 8.0, 2.0]
+    """
+    top = 2 ** graded(severity, _BITS) - 1
+    stored = (x.double() * top).round()
+    shades: Tensor = (stored / 65535 * 255).round()
+    return shades.to(x.dtype) / 255

@@ -1,0 +1,31 @@
+"""Hendrycks & Dietterich 2019, arXiv:1903.12261, section 3.1."""
+
+import torch
+from torch import Tensor
+
+from clearsight import draws
+from clearsight.corruptions._common import constants, dragged, trail
+from clearsight.methods import method
+
+# radius and standard deviation in pixels
+_SMALL = ((6.0, 1.0), (6.0, 1.5), (6.0, 2.0), (8.0, 2.0), (9.0, 2.5))
+_LARGE = ((10.0, 3.0), (15.0, 5.0), (15.0, 8.0), (15.0, 12.0), (20.0, 15.0))
+
+
+@method(paper="arXiv:1903.12261", claims="common quick stochastic")
+def motion_blur(x: Tensor, *, severity: int = 3) -> Tensor:
+    """A camera that moves while it exposes: each point leaves a fading trail along one line.
+
+    x (B, C, H, W) in [0, 1] -> the same shape.  severity: 1 to 5; the trail is half a Gaussian, of standard deviation 3
+    to 15 pixels for a shorter side of 224 (ImageNet-C), or 1 to 2.5 for one of 32 (CIFAR-10-C, where it is below 84),
+    grown with the side, and ends after twice the radius.  Its angle is drawn within 45 degrees of the horizontal for
+    each picture, the same at every severity.  The border is repeated.
+
+    One colour stays as it is:
+
+    >>> bool((motion_blur(torch.full((1, 1, 9, 9), 0.5)) - 0.5).abs().max() < 1e-6)
+    True
+    """
+    (radius, sigma), grown = constants(x, severity, _SMALL, _LARGE)
+    angle = 90 * draws.uniform(x.new_empty(len(x), 1, dtype=torch.float64))[:, 0] - 45
+    return dragged(x, trail(radius * grown, sigma * grown), angle).clamp(0, 1)

@@ -1,0 +1,31 @@
+"""CIPA DC-008 (Exif), section 4.5: a file holds a small JPEG of itself beside the picture."""
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from clearsight.corruptions._common import graded, resized, through_jpeg
+from clearsight.methods import method
+
+_SHARES = (0.7, 0.5, 0.35, 0.25, 0.18)
+_QUALITY = 75  # Pillow's own
+
+
+@method(paper="CIPA DC-008")
+def thumbnail(x: Tensor, *, severity: int = 3) -> Tensor:
+    """The small preview instead of the picture: made smaller, saved as a JPEG, and enlarged again.
+
+    x (B, C, H, W) in [0, 1] -> the same shape.  severity: 1 to 5; the preview has 0.7 to 0.18 of the picture's sides
+    (ours; an Exif preview of 160 pixels is 0.7 of 224), at least 1 pixel.  Made smaller by Lanczos' filter, as a JPEG
+    of quality 75, enlarged by a bicubic one, both Pillow's.
+
+    One shade of grey stays what it is, but for rounding to 255ths:
+
+    >>> bool((thumbnail(torch.full((1, 1, 40, 40), 0.4)) - 0.4).abs().max() < 0.01)
+    True
+    """
+    share = graded(severity, _SHARES)
+    high, wide = x.shape[2:]
+    few = (max(1, round(high * share)), max(1, round(wide * share)))
+    small = [through_jpeg(resized(z, few, Image.Resampling.LANCZOS).clamp(0, 1), _QUALITY) for z in x]
+    return torch.stack([resized(z, (high, wide), Image.Resampling.BICUBIC) for z in small]).clamp(0, 1)

@@ -1,0 +1,1 @@
+"""The points of the checklist for masked gradients, for the check of that name."""

@@ -1,0 +1,73 @@
+"""How the gradient attacks with small steps, and those that look for the smallest change, are broken on purpose."""
+
+METHODS = {
+    "attacks/bim.py": [
+        ("1.25 * eps", "1.0 * eps"),
+        ("momentum=0.0", "momentum=1.0"),
+        ("early_stop: bool = True", "early_stop: bool = False"),
+        ("steps < 1", "steps < 0"),
+    ],
+    "attacks/mi_fgsm.py": [
+        ("size = eps / steps", "size = 1.25 * eps / steps"),
+        ("momentum=momentum", "momentum=1.0"),
+        ("early_stop: bool = False", "early_stop: bool = True"),
+        (" or momentum < 0", ""),
+    ],
+    "attacks/deepfool.py": [
+        ("(1 + overshoot) *", "1.02 *"),
+        ("near, z = rows[on], near[on], z[on]", "near, z = rows, near, z"),
+        ("near[on], z[on]", "z[on], z[on]"),
+        ("torch.where(torch.where(slope > 0, z < 1, z > 0), slope, 0.0)", "slope"),
+        ("(far > chosen) if farthest else (far < chosen)", "far < chosen"),
+        ("(far > chosen) if farthest else (far < chosen)", "(far > chosen) if farthest else chosen.isinf()"),
+        ("far.clamp_min(LEAST[norm])", "far"),
+        ("(steep > 0) & ", ""),
+        ("gap / steep", "gap / slope.flatten(1).norm(dim=1)"),
+        ("topk(min(classes, out.shape[1]) - 1, dim=1)", "topk(out.shape[1] - 1, dim=1)"),
+        ("norm, back)", "norm, 0)"),
+    ],
+    "attacks/carlini_wagner.py": [
+        ("INSIDE = 0.999999", "INSIDE = 1.0"),
+        ("TINY = 1e-12", "TINY = 1e-3"),
+        ("(1 - i / steps) * ", ""),
+        ("            found[rows] = False", "            pass"),
+        ("weight * 10", "weight"),
+        ("(low + high) / 2", "high"),
+        ("torch.where(found, low, weight), torch.where(found, weight, high)", "low, torch.where(found, weight, high)"),
+        ("+ confidence).clamp(min=0)", ").clamp(min=0)"),
+        ("+ confidence).clamp(min=0)", "+ confidence)"),
+        ("if i and i % max(steps // 10, PATIENCE) == 0", "if i % max(steps // 10, PATIENCE) == 0"),
+        ("if i and i % max(steps // 10, PATIENCE) == 0", "if False"),
+        ("weight[rows] * short", "short"),
+        ("(mean / (1 - SLOW ** (i + 1)))", "mean"),
+        ("goal[rows.cpu()].met(out) & (short == 0)", "goal[rows.cpu()].met(out)"),
+    ],
+}
+
+CORE = [
+    (f"attacks/{file}", old, new, words)
+    for file, words, changes in [
+        (
+            "_iterated.py",
+            "bim or mi_fgsm or mi-fgsm or small_steps or momentum or default_step or goes_on or costs_alone",
+            [
+                ("way = momentum * way + even(g)", "way = momentum * way + g"),
+                ("way = momentum * way + even(g)", "way = momentum * (way + even(g))"),
+                ("way = momentum * way + even(g)", "way = even(g)"),
+                ("clip(z.detach() - step", "clip(x[rows] - step"),
+                ("rows, z, way = rows[~met], z[~met], way[~met]", "pass"),
+                ("best.see(rows, z, loss, met)", "best.see(rows, z, -i * torch.ones_like(loss), met)"),
+                ("range(steps + 1)", "range(steps)"),
+            ],
+        ),
+        (
+            "_cut.py",
+            "deepfool or carlini",
+            [
+                ("torch.where(met, low, middle), torch.where(met, middle, high)", "low, middle"),
+                ("range(halvings if len(rows) else 0)", "range(0)"),
+            ],
+        ),
+    ]
+    for old, new in changes
+]

@@ -1,0 +1,297 @@
+"""`clearsight attack`: what it counts, draws and writes, and that what it writes still fools."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import clearsight as cs
+from clearsight.attacking import asked, attack_pictures
+from clearsight.data import Picture, Pictures, folder
+from clearsight.eightbits import as_png, from_png, rounded
+from clearsight.errors import Refused
+from clearsight.findings import Finding
+from clearsight.methods import number
+from clearsight.transferring import carried, transfer_matrix
+from workshop import ColourNet, factory
+
+EPS = 128 / 255
+
+
+def rows(finding: Finding, caption: str) -> list[dict[str, Any]]:
+    return [dict(r) for t in finding.tables if t.caption.startswith(caption) for r in t.rows]
+
+
+@pytest.fixture
+def photos(workshop: Path) -> Pictures:
+    return folder(workshop / "photos")
+
+
+def attacked(model: cs.Classifier, data: Pictures, where: Path, method: str, **how: Any) -> Finding:
+    options = {k: how.pop(k) for k in ("eps", "curve", "target", "other", "access", "digits") if k in how}
+    report = attack_pictures(
+        model, data, asked(model, method, **{"eps": EPS, **options}), where, explainer="saliency", **how
+    )
+    assert report.status == 0
+    assert report.verdict == report.findings[0].headline
+    return report.findings[0]
+
+
+# Eight bits -----------------------------------------------------------------------------------------------------------
+
+
+def test_rounding_keeps_the_budget_where_the_grid_allows_it() -> None:
+    random = torch.Generator().manual_seed(0)
+    clean = torch.rand(50, 3, 6, 5, generator=random)
+    for norm, eps in (("linf", 3 / 255), ("linf", 1.5 / 255), ("l2", 0.2)):
+        move = torch.randn(clean.shape, generator=random)
+        z = clean + (
+            eps * move.sign() if norm == "linf" else eps * move / move.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+        )
+        z = z.clamp(0, 1)
+        stored = rounded(z, clean, eps, norm)  # type: ignore[arg-type]
+        assert ((stored * 255) - (stored * 255).round()).abs().max() < 1e-4
+        flat = (stored - clean).flatten(1)
+        far = flat.abs().amax(1) if norm == "linf" else flat.norm(dim=1)
+        assert float(far.max()) <= eps + (1e-6 if norm == "linf" else 0.5 / 255)
+        assert (stored - z).abs().max() <= 1.01 / 255
+
+
+def test_a_png_holds_just_these_values(tmp_path: Path) -> None:
+    for channels in (1, 3):
+        x = torch.randint(0, 256, (channels, 5, 7)).float() / 255
+        (tmp_path / "x.png").write_bytes(as_png(x))
+        assert torch.equal(from_png(tmp_path / "x.png"), x)
+
+
+# One model ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_counted_is_what_the_files_show(photos: Pictures, tmp_path: Path) -> None:
+    model = factory()
+    f = attacked(model, photos, tmp_path, "pgd(steps=5)")
+    told = {r["picture"]: r for r in rows(f, "By picture")}
+    labels = {p.name: set(p.labels) for p in photos.pictures}
+    clean = {p.name: cs.pixels(model, p.path)[0] for p in photos.pictures}
+    right = {n for n, x in clean.items() if model.labels[int(model(x[None]).argmax())] in labels[n]}
+    assert {n for n, r in told.items() if r["state"] != "met before"} == right
+    fooled = {n for n, r in told.items() if r["state"] == "fooled"}
+    assert fooled
+    for n in fooled:
+        x = from_png(tmp_path / told[n]["file"])
+        assert float((x - clean[n]).abs().max()) <= EPS + 1e-6
+        says = model.labels[int(model(x[None]).argmax())]
+        assert (says not in labels[n]) == (told[n]["as 8 bits"] == "fools")
+        opened = cs.pixels(model, tmp_path / told[n]["file"])
+        assert (model.labels[int(model(opened).argmax())] not in labels[n]) == (told[n]["opened as a file"] == "fools")
+    assert f.value == pytest.approx(len(right - fooled) / len(clean))
+    assert f.n == len(clean)
+    by_class = rows(f, "By class")
+    assert sum(r["n"] for r in by_class) == len(clean)
+    assert sum(r["right under attack"] for r in by_class) == len(right - fooled)
+    assert len(f.evidence) == min(len(fooled), 12)
+
+
+def test_the_curve_falls_from_what_is_right_untouched_to_the_headline(photos: Pictures, tmp_path: Path) -> None:
+    f = attacked(factory(), photos, tmp_path, "pgd(steps=5)", curve=[1 / 255, 20 / 255])
+    budgets = rows(f, "By budget")
+    assert [r["eps"] for r in budgets] == ["0", "1/255", "20/255", "128/255"]
+    kept = [r["not fooled"] for r in budgets]
+    assert kept == sorted(kept, reverse=True)
+    assert kept[-1] < kept[0]
+    assert kept[-1] / f.n == f.value
+    assert kept[0] == sum(r["right before"] for r in rows(f, "By class"))
+    assert f.figures[0].data.startswith(b"<?xml") or b"<svg" in f.figures[0].data
+
+
+def test_the_smallest_change_is_looked_for_once_and_counted_at_every_budget(photos: Pictures, tmp_path: Path) -> None:
+    model = factory()
+    f = attacked(model, photos, tmp_path, "deepfool(norm=linf)")
+    told = [r for r in rows(f, "By picture") if r["state"] == "fooled"]
+    assert told
+    x = torch.cat([cs.pixels(model, p.path) for p in photos.pictures])
+    y = torch.tensor([model.index(p.labels[0]) for p in photos.pictures])
+    found = cs.attack(model, x, y, "deepfool(norm=linf)", eps=float("inf"))
+    for r in rows(f, "By budget")[1:]:
+        eps = number(r["eps"])
+        left = ~found.already & ~(found.fooled & (found.distance <= eps * (1 + 1e-6)))
+        assert r["not fooled"] == int(left.sum())
+
+
+def test_a_class_of_the_attackers_choice(photos: Pictures, tmp_path: Path) -> None:
+    f = attacked(factory(), photos, tmp_path, "pgd", eps=0.5, target="blue")
+    assert "made to say blue" in f.headline
+    assert all(r["says now"] == "blue" for r in rows(f, "By picture") if r["state"] == "fooled")
+    before = sum(r["state"] == "met before" for r in rows(f, "By picture"))
+    assert f.n == len(photos.pictures) - before
+
+
+def test_a_black_box_shows_success_against_queries(photos: Pictures, tmp_path: Path) -> None:
+    f = attacked(factory(), photos, tmp_path, "square(queries=60)", access="probs", digits=3, eps=70 / 255)
+    told = rows(f, "Success by queries")
+    assert 0 < told[-1]["fooled"] < told[-1]["n"]
+    assert [r["fooled"] for r in told] == sorted(r["fooled"] for r in told)
+    assert told[-1]["queries"] <= 60
+    assert told[-1]["fooled"] == sum(r["state"] == "fooled" for r in rows(f, "By picture"))
+    assert any("told probs of 3 digits" in n for n in f.notes)
+    assert any(g.name == "attack-queries.svg" for g in f.figures)
+    with pytest.raises(Refused, match="hop-skip-jump"):
+        attacked(factory(), photos, tmp_path, "square", access="label")
+
+
+def test_a_universal_attack_learns_from_others_than_those_it_attacks(photos: Pictures, tmp_path: Path) -> None:
+    f = attacked(factory(), photos, tmp_path, "universal(steps=4)")
+    assert f.n == len(photos.pictures) - len(photos.pictures) // 2
+    assert any("others than those attacked" in n for n in f.notes)
+
+
+def test_pictures_without_labels_stand_for_the_models_own_answer(workshop: Path, tmp_path: Path) -> None:
+    loose = Pictures("loose", tuple(Picture(p, p.name) for p in sorted((workshop / "photos" / "red").glob("*.png"))))
+    f = attacked(factory(), loose, tmp_path, "pgd(steps=5)")
+    assert not any(r["state"] == "met before" for r in rows(f, "By picture"))
+    assert any("no label" in n for n in f.notes)
+
+
+def test_pictures_of_one_name_are_kept_apart(workshop: Path, tmp_path: Path) -> None:
+    files = [workshop / "photos" / c / f"{c}1.png" for c in ("red", "blue")]
+    both = Pictures("two", tuple(Picture(p, "same.png", (p.parent.name,)) for p in files))
+    f = attacked(factory(), both, tmp_path, "pgd(steps=5)")
+    assert {r["picture"] for r in rows(f, "By picture")} == {str(p) for p in files}
+    assert len({r["file"] for r in rows(f, "By picture") if r["file"]}) == sum(
+        r["state"] == "fooled" for r in rows(f, "By picture")
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "how", "why"),
+    [
+        ("pgd", {"eps": 2.0}, "a budget"),
+        ("deepfool", {"eps": float("inf")}, "give one"),
+        ("square", {"curve": [0.1]}, "leave --curve out"),
+        ("pgd", {"access": "label"}, "sees the inside"),
+        ("pgd", {"target": "purple"}, "purple"),
+        ("pgd", {"curve": [-0.1]}, "a budget"),
+        ("transfer", {}, "second model"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    photos: Pictures, tmp_path: Path, method: str, how: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(Refused, match=why):
+        attacked(factory(), photos, tmp_path, method, **how)
+
+
+# Several models -------------------------------------------------------------------------------------------------------
+
+
+def other(side: int = 32, bias: float = 0.2) -> cs.Classifier:
+    net = ColourNet()
+    with torch.no_grad():
+        net.features[0].bias.fill_(bias)
+    return cs.wrap(net, cs.Preprocess(side, (0.0,) * 3, (1.0,) * 3), labels=["red", "green", "blue"])
+
+
+def confused() -> cs.Classifier:
+    """It takes green for blue and blue for green."""
+    model = other()
+    with torch.no_grad():
+        model.net.head.weight.copy_(model.net.head.weight[[0, 2, 1]].clone())
+    return model
+
+
+def test_the_transfer_matrix_counts_who_is_fooled_by_whose_pictures(photos: Pictures, tmp_path: Path) -> None:
+    models = [other(), confused()]
+    want = asked(models[0], "pgd(steps=5)", eps=EPS)
+    f = transfer_matrix(models, photos, want, tmp_path).findings[0]
+    x = torch.cat([cs.pixels(models[0], p.path) for p in photos.pictures])
+    y = torch.tensor([models[0].index(p.labels[0]) for p in photos.pictures])
+    told = {(r["attacked on"], r["shown to"]): r for r in rows(f, "From model to model")}
+    assert len(told) == 4
+    for i, source in enumerate(models, 1):
+        files = {p.stem: p for p in (tmp_path / f"model-{i}" / "attacked").glob("*.png")}
+        z = torch.stack(
+            [
+                from_png(files[p.path.stem]) if p.path.stem in files else v
+                for p, v in zip(photos.pictures, x, strict=True)
+            ]
+        )
+        for j, target in enumerate(models, 1):
+            with torch.no_grad():
+                right = (source(x).argmax(1) == y) & (target(x).argmax(1) == y)
+                wrong = right & (target(z).argmax(1) != y)
+            r = told[f"model-{i}", f"model-{j}"]
+            assert (r["n"], r["fooled"]) == (int(right.sum()), int(wrong.sum()))
+    assert told["model-1", "model-1"]["share"] > 0.5
+    assert [g.name for g in f.figures] == ["transfer-matrix.svg"]
+
+
+def test_pictures_are_carried_to_another_size_and_classes_must_be_the_same(photos: Pictures, tmp_path: Path) -> None:
+    small = other(side=24)
+    x = torch.rand(2, 3, 32, 32)
+    moved = carried(x, small)
+    assert moved.shape == (2, 3, 24, 24)
+    assert ((moved * 255) - (moved * 255).round()).abs().max() < 1e-4
+    assert carried(x, other()) is x
+    want = asked(small, "fgsm", eps=EPS)
+    f = transfer_matrix([other(), small], photos, want, tmp_path / "a").findings[0]
+    assert len(rows(f, "From model to model")) == 4
+    strange = cs.wrap(ColourNet(), cs.Preprocess(32, (0.0,) * 3, (1.0,) * 3), labels=["a", "b", "c"])
+    with pytest.raises(Refused, match="same classes"):
+        transfer_matrix([other(), strange], photos, want, tmp_path / "b")
+    with pytest.raises(Refused, match="untargeted"):
+        transfer_matrix([other(), small], photos, asked(small, "fgsm", target="red"), tmp_path / "c")
+
+
+# The command ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_writes_a_report_and_pictures(workshop: Path, run: Any) -> None:
+    ran = run(
+        "attack",
+        "net.py:factory",
+        "photos",
+        "-a",
+        "pgd(steps=5)",
+        "--eps",
+        "128/255",
+        "-o",
+        "out",
+        "-m",
+        "saliency",
+        "--json",
+    )
+    assert ran.status == 0, ran.err
+    told = json.loads(ran.out)
+    assert told["findings"][0]["check"] == "pgd(steps=5)"
+    page = Path("out/report.html").read_text()
+    assert "Clearsight attack" in page
+    assert "http" not in page.split("<body")[1].replace("https://arxiv.org", "").replace("https://doi.org", "")
+    assert len(list(Path("out/attacked").glob("*.png"))) == sum(
+        r["state"] == "fooled"
+        for t in told["findings"][0]["tables"]
+        if t["caption"].startswith("By picture")
+        for r in t["rows"]
+    )
+    several = run(
+        "attack", "net.py:factory", "net.py:factory", "photos", "-a", "fgsm", "--eps", "128/255", "-o", "two", "--quiet"
+    )
+    assert several.status == 0, several.err
+    assert "transfer-matrix" in "".join(p.name for p in Path("two/figures").iterdir())
+
+
+def test_wrong_words_of_the_command_are_one_line(workshop: Path, run: Any) -> None:
+    for words, why in (
+        (("--eps", "much"), "8/255"),
+        (("--curve", "1/255,x"), "--curve"),
+        (("-a", "square", "--access", "top-x"), "top-5"),
+        (("-a", "transfer"), "second model"),
+    ):
+        ran = run("attack", "net.py:factory", "photos", *words)
+        assert ran.status == 2
+        assert why in ran.err
+        assert ran.err.count("\n") <= 2
+    assert not list(Path().glob("clearsight-runs/attack-*"))

@@ -1,0 +1,630 @@
+"""Whether APGD, FAB, Square and AutoAttack find what there is to find."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy.optimize import linprog, minimize
+from torch import Tensor, nn
+
+from clearsight import draws
+from clearsight.attacks._apgd import checkpoints, dlr, towards_each
+from clearsight.attacks._fab import project
+from clearsight.attacks._rivals import NONE, gap, rivals
+from clearsight.attacks.square import HALVED, _hill, _placed, _sides, share
+from clearsight.budgets import size
+from clearsight.classifier import Classifier, Preprocess
+from clearsight.errors import Refused
+from clearsight.runner import attack
+from clearsight.targets import Become, Misclassify
+from clearsight.testing import linear
+
+
+def seeded(k: int) -> torch.Generator:
+    return torch.Generator().manual_seed(k)
+
+
+def outputs(model: Classifier, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        return model(x)
+
+
+@pytest.fixture(scope="module")
+def plane() -> tuple[Classifier, Tensor, Tensor, dict[str, Tensor]]:
+    """A linear model of two classes, pictures far from the borders of the box, their classes and exact distances."""
+    weight = torch.randn(2, 20, generator=seeded(4)) / 4
+    model, x = linear(weight.tolist(), [0.05, 0.0]), torch.rand(6, 1, 1, 20, generator=seeded(5)) * 0.2 + 0.4
+    logits, w = outputs(model, x), weight[0] - weight[1]
+    margin = (logits[:, 0] - logits[:, 1]).abs()
+    return model, x, logits.argmax(1), {"linf": margin / w.abs().sum(), "l2": margin / w.norm()}
+
+
+@pytest.fixture(scope="module")
+def many() -> tuple[Classifier, Tensor, Tensor]:
+    """A linear model of six classes."""
+    weight = torch.randn(6, 24, generator=seeded(1)) / 3
+    model, x = linear(weight.tolist()), torch.rand(8, 1, 1, 24, generator=seeded(2)) * 0.2 + 0.4
+    return model, x, outputs(model, x).argmax(1)
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[Classifier, Tensor, Tensor]:
+    """A small network that has learned which of five patterns, much disturbed, a picture shows; and 24 pictures."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        patterns = torch.rand(5, 1, 10, 10)
+        y = torch.arange(400) % 5
+        x = (0.5 + 0.35 * (patterns[y] - 0.5) + 0.25 * torch.randn(400, 1, 10, 10)).clamp(0, 1)
+        net = nn.Sequential(nn.Conv2d(1, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, 1), nn.ReLU(), nn.Flatten())
+        net.append(nn.Linear(144, 5))
+        adam = torch.optim.Adam(net.parameters(), 0.003)
+        for _ in range(60):
+            adam.zero_grad()
+            F.cross_entropy(net(x[24:]), y[24:]).backward()
+            adam.step()
+    adam.zero_grad()
+    model = Classifier(net.eval().requires_grad_(False), Preprocess((10, 10), (0.0,), (1.0,)), tuple("abcde"))
+    right = outputs(model, x[:40]).argmax(1) == y[:40]
+    x, y = x[:40][right][:24], y[:40][right][:24]
+    assert len(x) == 24
+    return model, x, y
+
+
+# --- APGD -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["apgd-ce(steps=40", "apgd-dlr(steps=40", "auto-attack(queries=10, steps=30"])
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_apgd_fools_a_linear_model_as_soon_as_it_can_be(plane, name, norm):
+    model, x, y, smallest = plane
+    call = f"{name}, norm={norm})"
+    for i in range(3):
+        rows = slice(i, i + 1)
+        assert not attack(model, x[rows], y[rows], call, eps=float(smallest[norm][i]) * 0.999).fooled.any()
+        assert attack(model, x[rows], y[rows], call, eps=float(smallest[norm][i]) * 1.001).fooled.all()
+
+
+@pytest.mark.parametrize("name", ["apgd-ce", "apgd-dlr"])
+def test_apgd_ends_in_the_best_point_of_a_linear_model(plane, name):
+    """Of the cube its worst corner, cut by the box; of the ball the point against the weights."""
+    model, x, y, _ = plane
+    w = model.net[1].weight.detach()
+    down = torch.where(y[:, None] == 0, w[1] - w[0], w[0] - w[1]).view_as(x)
+    for eps in 0.07, 0.9:
+        found = attack(model, x, y, f"{name}(early_stop=false)", eps=eps).x
+        torch.testing.assert_close(found, (x + eps * down.sign()).clamp(0, 1))
+    found = attack(model, x, y, f"{name}(early_stop=false, norm=l2)", eps=0.3).x
+    torch.testing.assert_close(found, x + 0.3 * down / down.flatten(1).norm(dim=1).view(-1, 1, 1, 1), atol=2e-4, rtol=0)
+
+
+def test_checkpoints_are_those_of_the_paper():
+    """p_0 = 0, p_1 = 0.22, p_j+1 = p_j + max(p_j - p_j-1 - 0.03, 0.06); at ceil(p_j N)."""
+    shares = [0.0, 0.22]
+    while shares[-1] < 1:
+        shares.append(round(shares[-1] + max(shares[-1] - shares[-2] - 0.03, 0.06), 10))
+    for steps in 100, 200, 1000:
+        wanted = [int(np.ceil(round(p * steps, 6))) for p in shares[1:] if p <= 1]
+        assert list(checkpoints(steps)) == wanted
+    assert list(checkpoints(1)) == [1]
+    assert sum(checkpoints(57).values()) == max(checkpoints(57))
+
+
+def replica(model: Classifier, x: Tensor, y: Tensor, eps: float, steps: int, norm: str) -> Tensor:
+    """Algorithm 1 of the paper for one picture, written out plainly: the iterate with the highest cross-entropy."""
+
+    def look(z: Tensor) -> tuple[float, Tensor]:
+        z = z.detach().requires_grad_()
+        loss = F.cross_entropy(model(z).double(), y)
+        (g,) = torch.autograd.grad(loss, z)
+        return float(loss.detach()), g
+
+    def keep(z: Tensor) -> Tensor:
+        d = z - x
+        d = d.clamp(-eps, eps) if norm == "linf" else d * min(1.0, eps / float(d.norm()))
+        return (x + d).clamp(0, 1)
+
+    with draws.seeded(0, x, "apgd-ce"):
+        u = draws.normal(x) if norm == "l2" else 2 * draws.uniform(x) - 1
+    u = u / (u.norm() if norm == "l2" else u.abs().max())
+    z = [keep(x + eps * u)]
+    f, g = [0.0], None
+    f[0], g = look(z[0])
+    top, top_g, top_f = z[0], g, f[0]
+    step, marks, ends = 2 * eps, [(2 * eps, f[0])], [0, *checkpoints(steps)]
+    for k in range(steps):
+        way = g.sign() if norm == "linf" else g / g.norm()
+        ahead = keep(z[-1] + step * way)
+        before = z[-2] if k else z[-1]
+        momentum = 0.75 if k else 1.0
+        z.append(keep(z[-1] + momentum * (ahead - z[-1]) + (1 - momentum) * (z[-1] - before)))
+        loss, g = look(z[-1])
+        f.append(loss)
+        if loss > top_f:
+            top, top_g, top_f = z[-1], g, loss
+        if k + 1 in ends:
+            since = ends[ends.index(k + 1) - 1]
+            rose = sum(f[i + 1] > f[i] for i in range(since, k + 1))
+            few = rose < 0.75 * (k + 1 - since)
+            stale = since > 0 and marks[-1] == (step, top_f) and marks[-2][0] == step
+            marks.append((step, top_f))
+            if few or stale:
+                step /= 2
+                z[-1], g = top, top_g
+    return top
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_apgd_is_a_replica_of_the_paper(trained, norm):
+    model, x, y = trained
+    eps = 0.15 if norm == "linf" else 1.0
+    ours = attack(model, x[:6], y[:6], f"apgd-ce(steps=50, early_stop=false, norm={norm})", eps=eps).x
+    theirs = torch.cat([replica(model, x[i : i + 1], y[i : i + 1], eps, 50, norm) for i in range(6)])
+    a, b = (F.cross_entropy(outputs(model, z), y[:6], reduction="none") for z in (ours, theirs))
+    met = outputs(model, ours).argmax(1) != y[:6]
+    torch.testing.assert_close(a[met], b[met], rtol=1e-3, atol=1e-4)
+    assert met.sum() >= 4
+    assert ((ours - theirs).abs() < 1e-4)[met].float().mean() > 0.98
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_apgd_is_not_weaker_than_pgd_of_as_many_steps(trained, norm):
+    """By the loss that both make small: in the mean, and for nearly every picture."""
+    model, x, y = trained
+    eps = 0.1 if norm == "linf" else 0.6
+    loss = {}
+    for name in "pgd", "apgd-ce":
+        found = attack(model, x, y, f"{name}(steps=100, early_stop=false, norm={norm})", eps=eps)
+        loss[name] = Misclassify(y).loss(outputs(model, found.x))
+    assert (loss["apgd-ce"] <= loss["pgd"] + 1e-3).float().mean() > 0.9
+    assert loss["apgd-ce"].mean() < loss["pgd"].mean() + 1e-3
+
+
+def test_more_restarts_are_never_worse(trained):
+    model, x, y = trained
+    loss = []
+    for restarts in 1, 3:
+        found = attack(model, x, y, f"apgd-ce(steps=5, restarts={restarts}, early_stop=false)", eps=0.05)
+        score = Misclassify(y).loss(outputs(model, found.x))
+        loss.append(torch.where(found.fooled, -1e3, score))
+    assert (loss[1] <= loss[0] + 1e-5).all()
+    assert (loss[1] < loss[0] - 1e-5).any()
+
+
+def test_apgd_early_stop_saves_passes(plane):
+    model, x, y, smallest = plane
+    eps = float(smallest["linf"].max()) * 1.5
+    stop, on = (attack(model, x, y, f"apgd-ce(steps=30, early_stop={s})", eps=eps) for s in ("true", "false"))
+    assert stop.fooled.all()
+    assert on.fooled.all()
+    assert on.queries == 31
+    assert stop.queries < 5
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_apgd_starts_at_random_points_of_full_size(norm):
+    """Where the model is the same everywhere the first is kept; the box cuts nothing off."""
+    model = linear([[0.0] * 300] * 2, [1.0, 0.0])
+    x = torch.full((20, 1, 1, 300), 0.5) + torch.linspace(-0.01, 0.01, 20).view(-1, 1, 1, 1)
+    found = attack(model, x, torch.zeros(20, dtype=torch.long), f"apgd-ce(steps=1, norm={norm})", eps=0.2)
+    torch.testing.assert_close(found.distance, torch.full((20,), 0.2), rtol=1e-4, atol=1e-6)
+    move = (found.x - x).flatten(1)
+    assert (torch.corrcoef(move) - torch.eye(20)).abs().max() < 0.35  # each picture has its own
+    ratio = (move.pow(4).mean() / move.pow(2).mean() ** 2).item()  # 9/5 of a uniform number, 3 of a normal one
+    assert ratio == pytest.approx(1.8 if norm == "linf" else 3.0, rel=0.06)
+
+
+# --- DLR --------------------------------------------------------------------------------------------------------------
+
+
+def test_dlr_by_hand():
+    z = torch.tensor([[7.0, 1.0, 4.0, 2.0, 5.0]])
+    right, wrong = Misclassify(torch.tensor([0])), Misclassify(torch.tensor([3]))
+    assert float(dlr(right, z)) == pytest.approx((7 - 5) / (7 - 4))
+    assert float(dlr(wrong, z)) == pytest.approx((2 - 7) / (7 - 4))
+    assert float(dlr(right, z, torch.tensor([1]))) == pytest.approx((7 - 1) / (7 - (4 + 2) / 2))
+    assert float(dlr(Become(torch.tensor([2])), z)) == pytest.approx((7 - 4) / (7 - (4 + 2) / 2))
+    both = Misclassify(torch.tensor([[True, False, False, False, True]]))  # then 5 stands for nothing
+    assert float(dlr(both, z)) == pytest.approx((7 - 4) / (7 - 2))
+    for goal in right, wrong, both, Become(torch.tensor([2])):
+        torch.testing.assert_close(dlr(goal, 1e4 * z + 3), dlr(goal, z))
+
+
+@pytest.mark.parametrize("goal", [Misclassify(torch.tensor([0])), Become(torch.tensor([1]))])
+@pytest.mark.parametrize("classes", [2, 3, 4])
+def test_dlr_of_few_classes_has_a_slope_and_the_right_sign(goal, classes):
+    z = torch.tensor([[3.0, 0.5, 1.5, 0.9][:classes]], requires_grad=True)
+    value = dlr(goal, z)
+    (g,) = torch.autograd.grad(value.sum(), z)
+    assert value > 0
+    assert g.isfinite().all()
+    assert g.abs().max() > 0.05
+    down = (z - 1e-3 * g).detach()
+    assert dlr(goal, down) < value
+    moved = torch.tensor([[0.5, 3.0, 1.5, 0.9][:classes]])
+    assert dlr(goal, moved) < 0
+    if classes == 2:
+        assert value.item() == 2.5
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("part", ["apgd-t", "fab-t", "square", "all"])
+def test_few_classes(classes, part):
+    weight = torch.randn(classes, 16, generator=seeded(0))
+    model, x = linear(weight.tolist()), torch.rand(6, 1, 1, 16, generator=seeded(1)) * 0.4 + 0.3
+    y = outputs(model, x).argmax(1)
+    for goal in Misclassify(y), Become((y + 1) % classes):
+        assert attack(model, x, goal, f"auto-attack(part={part}, queries=200)", eps=0.3).fooled.any()
+    assert attack(model, x, y, f"auto-attack(part={part}, queries=500)", eps=0.6).fooled.all()
+
+
+def test_rivals_and_gaps():
+    z = torch.tensor([[7.0, 1.0, 4.0, 2.0], [0.0, 3.0, 1.0, 2.0]])
+    goal = Misclassify(torch.tensor([[True, False, False, False], [True, True, True, False]]))
+    assert rivals(goal, z, 9).tolist() == [[2, 3, 1], [3, NONE, NONE]]
+    assert rivals(Become(torch.tensor([1, 0])), z, 9).tolist() == [[1], [0]]
+    assert gap(goal, z, torch.tensor([1, 3])).tolist() == [6.0, 1.0]
+    assert gap(Become(torch.tensor([1, 0])), z, torch.tensor([1, 0])).tolist() == [6.0, 3.0]
+    with pytest.raises(Refused, match="at least 1"):
+        rivals(goal, z, 0)
+
+
+def test_a_goal_that_names_no_classes_is_refused(plane):
+    model, x, y, _ = plane
+
+    class Mine:
+        def loss(self, out: Tensor) -> Tensor:
+            return out[:, 0]
+
+        def met(self, out: Tensor) -> Tensor:
+            return out[:, 0] < -100
+
+        def __getitem__(self, rows: Any) -> "Mine":
+            return self
+
+    assert attack(model, x, Mine(), "apgd-ce(steps=2)", eps=0.1).x.isfinite().all()
+    for name in "apgd-dlr", "fab", "auto-attack":
+        with pytest.raises(Refused, match="names none: give right classes"):
+            attack(model, x, Mine(), name, eps=0.1)
+    for call in "apgd-ce(steps=0)", "apgd-dlr(rho=2.0)", "fab(steps=0)", "fab(classes=0)", "square(p=0.0)":
+        with pytest.raises(Refused, match=r"from 1|at least 1"):
+            attack(model, x, y, call, eps=0.1)
+
+
+# --- FAB --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_projection_on_box_and_plane_is_exact(norm):
+    """Against a linear program, and a quadratic one; planes that do not cut the box lead to the nearest corner."""
+    z, w = torch.rand(30, 7, generator=seeded(0)), torch.randn(30, 7, generator=seeded(1))
+    w[::3, 2], z[::4, 1], z[1::4, 1], w[5] = 0, 0, 1, 0
+    level = (w * z).sum(1) + 2.5 * torch.randn(30, generator=seeded(2))
+    move = project(z, w, level, norm).double()
+    lowest, highest = w.clamp(max=0).sum(1), w.clamp(min=0).sum(1)
+    cuts = (lowest < level) & (level < highest)
+    assert 10 < cuts.sum() < 29
+    end = z + move
+    assert end.min() >= -1e-6
+    assert end.max() <= 1 + 1e-6
+    torch.testing.assert_close((w * end).sum(1)[cuts], level[cuts].double(), atol=1e-5, rtol=0)
+    for i in range(30):
+        p, v, b = z[i].double().numpy(), w[i].double().numpy(), float(level[i])
+        if not cuts[i]:
+            corner = (w[i] > 0).double() if level[i] > (w[i] * z[i]).sum() else (w[i] < 0).double()
+            there = torch.where(w[i] == 0, z[i].double(), corner)
+            torch.testing.assert_close(end[i], there, atol=1e-6, rtol=0)
+        elif norm == "linf":  # variables: the move, and the largest of it
+            more = np.vstack([np.c_[np.eye(7), -np.ones(7)], np.c_[-np.eye(7), -np.ones(7)]])
+            bounds = [*zip(-p, 1 - p, strict=True), (0, None)]
+            best = linprog([0] * 7 + [1], more, np.zeros(14), [[*v, 0]], [b - v @ p], bounds)
+            assert float(move[i].abs().max()) == pytest.approx(best.fun, abs=1e-6)
+        else:
+            hold = {"type": "eq", "fun": lambda d, v=v, p=p, b=b: v @ (p + d) - b, "jac": lambda d, v=v: v}
+            best = minimize(
+                lambda d: d @ d,
+                np.zeros(7),
+                jac=lambda d: 2 * d,
+                bounds=list(zip(-p, 1 - p, strict=True)),
+                constraints=hold,
+                method="SLSQP",
+                options={"ftol": 1e-14, "maxiter": 500},
+            )
+            assert float(move[i].norm()) == pytest.approx(best.fun**0.5, abs=2e-5)
+
+
+@pytest.mark.parametrize("call", ["fab", "fab(targeted=true)", "fab(restarts=2, steps=30)"])
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_fab_finds_the_exact_distance_on_linear_models(plane, many, call, norm):
+    call = f"{call[:-1]}, norm={norm})" if "(" in call else f"{call}(norm={norm})"
+    model, x, y, smallest = plane
+    found = attack(model, x, y, call, eps=float("inf"))
+    torch.testing.assert_close(found.distance, smallest[norm], rtol=1e-3, atol=0)
+    assert found.fooled.all()
+    assert attack(model, x, Become(1 - y), call, eps=float("inf")).distance.tolist() == found.distance.tolist()
+    model, x, y = many  # the nearest of five boundaries, away from the box
+    w = model.net[1].weight.detach()
+    logits = outputs(model, x)
+    slopes = w[y][:, None] - w[None]
+    steep = slopes.abs().sum(2) if norm == "linf" else slopes.norm(dim=2)
+    margin = logits.gather(1, y[:, None]) - logits
+    exact = (margin / steep).scatter(1, y[:, None], torch.inf).amin(1)
+    torch.testing.assert_close(attack(model, x, y, call, eps=float("inf")).distance, exact, rtol=2e-3, atol=0)
+
+
+def test_fab_in_the_corner_of_the_box():
+    """From (0, 0.6) the plane 3 a = b + 0.1 ... a cannot fall: with a = 0 nothing but b can go, down to 0.3."""
+    model = linear([[-1.0, 1.0], [0.0, 0.0]], [-0.3, 0.0])
+    x = torch.tensor([[[[1.0, 1.6 - 1e-9]]]]).clamp(0, 1)
+    x[..., 0] = 0.0
+    x[..., 1] = 0.9  # score 0.6: a up or b down, both by 0.3 in linf, by 0.3 each in l2
+    y = torch.tensor([0])
+    torch.testing.assert_close(attack(model, x, y, "fab", eps=1.0).distance, torch.tensor([0.3]), rtol=1e-3, atol=0)
+    x[..., 0] = 0.95  # now a can rise by 0.05 alone, and b must do the rest
+    model = linear([[-1.0, 1.0], [0.0, 0.0]], [0.5, 0.0])  # score 0.45: 0.05 + 0.4
+    for norm, far in ("linf", 0.4), ("l2", (0.05**2 + 0.4**2) ** 0.5):
+        found = attack(model, x, y, f"fab(norm={norm})", eps=1.0)
+        torch.testing.assert_close(found.distance, torch.tensor([far]), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_fab_is_near_where_apgd_begins_to_succeed(trained, norm):
+    """No picture has a smaller change by much, as far as APGD knows; and what FAB found is one."""
+    model, x, y = trained
+    found = attack(model, x, y, f"fab(steps=40, norm={norm})", eps=float("inf"))
+    assert found.fooled.all()
+    median = float(found.distance.median())
+    call = f"apgd-ce(steps=40, norm={norm})"
+    for share_ in 0.9, 1.1:
+        a = attack(model, x, y, call, eps=share_ * median)
+        assert (a.fooled == (found.distance < share_ * median)).float().mean() > 0.85
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_fab_as_a_part_finds_what_it_finds_alone(trained, norm):
+    """It stops where it has found enough, for that picture alone, and not before."""
+    model, x, y = trained
+    alone = attack(model, x, y, f"fab(targeted=true, steps=20, classes=2, norm={norm})", eps=float("inf"))
+    assert alone.queries == 1 + 2 * (2 * 20) + 2 + 3  # the look, two passes a step for each class, and the search
+    eps = float(alone.distance.median()) + 1e-4
+    part = attack(model, x, y, f"auto-attack(part=fab-t, steps=20, classes=2, norm={norm})", eps=eps)
+    assert torch.equal(part.fooled, alone.distance <= eps)
+    assert part.backwards < 0.95 * alone.backwards
+
+
+def test_fab_with_more_starts_is_not_farther(trained):
+    model, x, y = trained
+    one, three = (attack(model, x, y, f"fab(steps=1, restarts={n})", eps=float("inf")) for n in (1, 3))
+    assert (three.distance <= one.distance * 1.002).all()
+    assert (one.backwards, three.backwards) == (4, 12)
+
+
+def test_fab_with_more_classes_is_not_farther(many):
+    model, x, y = many
+    one, all_ = (attack(model, x, y, f"fab(classes={n}, steps=20)", eps=float("inf")) for n in (1, 9))
+    assert (all_.distance <= one.distance * 1.001).all()
+    assert one.backwards == 20
+    assert all_.backwards == 5 * 20
+
+
+# --- Square -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_share_of_the_squares():
+    assert [round(0.8 / share(0.8, k, 10000)) for k in (0, 10, 11, 50, 51, 201, 501, 1001, 2001, 4001, 6001, 8001)] == [
+        *(1, 1, 2, 2, 4, 8, 16, 32, 64, 128, 256, 512),
+    ]
+    assert share(0.8, 6, 5000) == 0.4  # 6 of 5000 are 12 of 10000
+    assert share(0.8, 5, 5000) == 0.8
+    assert len(HALVED) == 9
+    assert _sides(torch.Size((28, 28)), 0.8, "linf") == [25, 25]
+    assert _sides(torch.Size((28, 28)), 0.8, "l2") == [25, 25]
+    assert _sides(torch.Size((28, 28)), 0.0016, "linf") == [1, 1]
+    assert _sides(torch.Size((28, 28)), 0.0016, "l2") == [3, 3]
+    assert _sides(torch.Size((1, 20)), 0.8, "linf") == [1, 4]
+    assert _sides(torch.Size((20,)), 0.5, "linf") == [10]
+
+
+def test_squares_are_everywhere_alike_and_whole():
+    u = torch.rand(4000, 2, generator=seeded(0))
+    inside, index = _placed(torch.Size((5, 6)), [2, 3], u)
+    assert (inside.flatten(1).sum(1) == 6).all()
+    assert torch.equal(index[inside].view(-1, 6), torch.arange(6).expand(4000, 6))
+    corner = inside[:, 0, 0].float().mean(), inside[:, -1, -1].float().mean()
+    for share_ in corner:
+        assert float(share_) == pytest.approx(1 / 16, abs=0.015)  # of 4 x 4 places one
+
+
+def test_the_hill_beside_the_valley():
+    """Written out from section 3.4 for a 5 x 5 square: rings of 1 + 1/4 (+ 1/9) around the centres of the halves."""
+    found = _hill((5, 5), 0)
+    assert float(found.norm()) == pytest.approx(1)
+    up, down = found[:2], found[2:]
+    for part, sign in ((up, 1), (down, -1)):
+        assert (part * sign > 0).all()
+        assert float(part.norm()) == pytest.approx(0.5**0.5)
+    values = (1 + 1 / 4 + 1 / 9, 1 / 4 + 1 / 9, 1 / 9)
+    assert float(up[1, 2] / up[1, 1]) == pytest.approx(values[0] / values[1])
+    assert float(up[1, 2] / up[1, 0]) == pytest.approx(values[0] / values[2])
+    assert torch.equal(_hill((5, 5), 1), found.T)
+
+
+def test_square_linf_is_made_of_eps_alone(trained):
+    """Every pixel stands at x + eps or x - eps, cut to [0, 1]; columns begin alike."""
+    model, x, y = trained
+    one = attack(model, x, y, "square(queries=1)", eps=0.01).x
+    assert (
+        torch.equal(one, torch.where(one > x, x + 0.01, x - 0.01).clamp(0, 1))
+        or (((one - x).abs() - 0.01).abs() < 1e-6)[(x > 0.01) & (x < 0.99)].all()
+    )
+    away = (one - x).sign()
+    inner = (x > 0.01) & (x < 0.99)
+    first = torch.where(inner.all(2, keepdim=True), away, 0)
+    assert (first == first[:, :, :1]).all()
+    many_ = attack(model, x, y, "square(queries=100)", eps=0.01)
+    assert (((many_.x - x).abs() - 0.01).abs() < 1e-6)[inner].all()
+    assert not many_.fooled.any() or many_.first.max() <= 100
+
+
+def test_square_stops_where_the_goal_is_met_and_scales_its_schedule(trained):
+    model, x, y = trained
+    a, b = (attack(model, x, y, f"square(queries=60, rescale={r})", eps=0.08) for r in ("true", "false"))
+    assert 0 < int(a.fooled.sum()) < len(x)
+    assert torch.equal(a.spent, torch.where(a.fooled, a.first, 60))
+    assert not torch.equal(a.x, b.x)
+
+
+def test_square_l2_uses_the_whole_budget(trained):
+    model, x, y = trained
+    for queries in 1, 50:
+        a = attack(model, x, y, f"square(queries={queries}, norm=l2)", eps=0.3)
+        assert (a.distance > 0.25).all()
+
+
+def test_square_brings_the_goal_nearer_with_every_accepted_query(trained):
+    model, x, y = trained
+    for norm, eps in ("linf", 0.05), ("l2", 0.4):
+        calls = [f"square(queries={q}, norm={norm})" for q in (1, 30, 100)]
+        margin = [Misclassify(y).margin(outputs(model, attack(model, x, y, c, eps=eps).x)).mean() for c in calls]
+        assert margin[1] < 0.8 * margin[0]
+        assert margin[2] < margin[1]
+
+
+class Coarse(nn.Module):
+    """What it is given is rounded to eight levels: the gradient is 0 everywhere."""
+
+    def __init__(self, net: nn.Module, scale: float = 1.0) -> None:
+        super().__init__()
+        self.net, self.scale = net, scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        rounded = (x * 8).round() / 8
+        return self.scale * self.net(x + (rounded - x).detach() - (x - x.detach()))
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_square_and_auto_attack_break_what_hides_its_gradients(trained, norm):
+    model, x, y = trained
+    masked = Classifier(Coarse(model.net), model.preprocess, model.labels)
+    known = outputs(masked, x).argmax(1) == y
+    x, y = x[known], y[known]
+    eps = 0.2 if norm == "linf" else 1.5
+    blind = attack(masked, x, y, f"pgd(steps=40, norm={norm})", eps=eps)
+    square = attack(masked, x, y, f"square(queries=400, norm={norm})", eps=eps)
+    whole = attack(masked, x, y, f"auto-attack(steps=10, classes=2, queries=400, norm={norm})", eps=eps)
+    assert blind.fooled.float().mean() < 0.3
+    assert square.fooled.float().mean() > 0.9
+    assert whole.fooled.float().mean() > 0.9
+
+
+def test_large_logits_hide_nothing(trained):
+    """The cross-entropy in float32 is 0, and so is its gradient; none of these attacks is stopped by it."""
+    model, x, y = trained
+    loud = Classifier(nn.Sequential(model.net, Scaled(1e4)), model.preprocess, model.labels)
+    z = x.clone().requires_grad_()
+    (g,) = torch.autograd.grad(F.cross_entropy(loud(z), y, reduction="sum"), z)
+    assert (g.flatten(1).abs().amax(1) == 0).float().mean() > 0.8
+    for name in "apgd-ce(steps=20)", "apgd-dlr(steps=20)", "square(queries=400)", "auto-attack(steps=20, queries=200)":
+        plain, found = (attack(m, x, y, name, eps=0.15).fooled for m in (model, loud))
+        assert found.sum() >= plain.sum() - 1
+        assert found.float().mean() > 0.8
+
+
+class Scaled(nn.Module):
+    def __init__(self, by: float) -> None:
+        super().__init__()
+        self.by = by
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.by * x
+
+
+# --- AutoAttack -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_auto_attack_is_the_union_of_its_parts(trained, norm):
+    """Picture by picture, with the same seed: a part finds among the others what it finds alone."""
+    model, x, y = trained
+    eps = 0.05 if norm == "linf" else 0.4
+    small = f"steps=10, classes=3, queries=100, norm={norm}"
+    whole = attack(model, x, y, f"auto-attack({small})", eps=eps)
+    parts = [attack(model, x, y, f"auto-attack(part={p}, {small})", eps=eps) for p in PARTS]
+    union = torch.stack([p.fooled for p in parts]).any(0)
+    assert torch.equal(whole.fooled, union)
+    assert 0 < int(union.sum()) < len(x)
+    first = parts[0]
+    torch.testing.assert_close(whole.x[first.fooled], first.x[first.fooled])
+    assert max(int(p.fooled.sum()) for p in parts) <= int(union.sum())
+
+
+PARTS = ("apgd-ce", "apgd-t", "fab-t", "square")
+
+
+def test_each_part_is_given_what_the_others_left(plane):
+    """Passes of a picture that the first part fools at once: nothing is spent on it by the others."""
+    model, x, y, smallest = plane
+    eps = float(smallest["linf"].max()) * 1.5
+    found = attack(model, x, y, "auto-attack", eps=eps)
+    assert found.fooled.all()
+    assert found.queries < 6
+    none = attack(model, x, y, "auto-attack(queries=30, steps=4)", eps=float(smallest["linf"].min()) * 0.5)
+    assert not none.fooled.any()
+    fab = 1 + 2 * 4 + 2 + 3  # the look at the classes, two at each step, and the search at what is too far away
+    assert none.queries == (4 + 1) + (1 + 4 + 1) + fab + 30 + 4  # and one after each part
+
+
+def test_apgd_t_finds_what_lies_behind_the_likeliest_class():
+    """Towards the second class there is a wall; the third is near, and only the look at each class finds it."""
+    torch.manual_seed(0)
+
+    class Wall(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            a, b = x[:, 0, 0, 0] - 0.5, x[:, 0, 0, 1:].mean(1) - 0.5
+            second = torch.where(a < 0.15, 5 * a, 0.75 - (a - 0.15)) + 0.2
+            third = torch.where(b > 0.15, 40 * (b - 0.15), 0.2 * b) - 0.9
+            rest = torch.zeros_like(a) - 4
+            return torch.stack([torch.ones_like(a), second, third, rest, rest - 1], 1)
+
+    model = Classifier(Wall(), Preprocess((1, 3), (0.0,), (1.0,)), tuple("abcde"))
+    x, y = torch.full((4, 1, 1, 3), 0.5), torch.zeros(4, dtype=torch.long)
+    x -= torch.linspace(0, 0.001, 4).view(-1, 1, 1, 1)
+    one, each = (attack(model, x, y, f"auto-attack(part=apgd-t, classes={n})", eps=0.2) for n in (1, 4))
+    assert not one.fooled.any()
+    assert each.fooled.all()
+    with draws.seeded(0, x):
+        found = towards_each(model, x, Misclassify(y), eps=0.2, steps=50, classes=4, norm="linf")
+    assert (outputs(model, found).argmax(1) == 2).all()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "apgd-ce(steps=20)",
+        "apgd-dlr(steps=20, restarts=2, norm=l2)",
+        "fab(steps=10, restarts=2)",
+        "square(queries=50, norm=l2)",
+        "auto-attack(steps=8, queries=60, classes=3)",
+    ],
+)
+def test_neighbours_do_not_show(trained, call):
+    model, x, y = trained
+    x, y = x[:7], y[:7]
+    eps = 0.6 if "l2" in call else 0.06
+    whole = attack(model, x, y, call, eps=eps, batch=16)
+    for batch in 1, 3:
+        other = attack(model, x, y, call, eps=eps, batch=batch)
+        assert torch.equal(other.fooled, whole.fooled)
+        torch.testing.assert_close(other.x, whole.x, rtol=0, atol=1e-5)
+    order = torch.randperm(7, generator=seeded(0))
+    torch.testing.assert_close(attack(model, x[order], y[order], call, eps=eps).x, whole.x[order], rtol=0, atol=1e-5)
+
+
+def test_square_in_auto_attack_keeps_the_budget(trained):
+    model, x, y = trained
+    for norm, eps in ("linf", 0.03), ("l2", 0.2):
+        a = attack(model, x, y, f"auto-attack(part=square, queries=40, norm={norm})", eps=eps)
+        assert a.queries <= 41
+        assert a.overstep < 1e-6
+        assert float(size(a.x - x, norm).max()) <= eps + 1e-6
