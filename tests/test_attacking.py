@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import clearsight as cs
 from clearsight.attacking import asked, attack_pictures
@@ -147,6 +149,23 @@ def test_a_universal_attack_learns_from_others_than_those_it_attacks(photos: Pic
     f = attacked(factory(), photos, tmp_path, "universal(steps=4)")
     assert f.n == len(photos.pictures) - len(photos.pictures) // 2
     assert any("others than those attacked" in n for n in f.notes)
+
+
+def test_a_patch_is_written_to_be_printed_just_as_it_was_learned(photos: Pictures, tmp_path: Path) -> None:
+    call = "patch(steps=10, share=0.6, shape=square, rotation=0, scale=0)"
+    f = attacked(factory(), photos, tmp_path, call, eps=1.0)
+    assert any("patch.png" in n for n in f.notes)
+    with Image.open(tmp_path / "patch.png") as image:
+        assert image.size == (1181, 1181)
+        printed = torch.from_numpy(np.asarray(image.convert("RGB")).copy()).movedim(-1, 0).float() / 255
+    told = next(r for r in rows(f, "By picture") if r["state"] == "fooled")
+    z = from_png(tmp_path / told["file"])
+    clean = cs.pixels(factory(), next(p.path for p in photos.pictures if p.name == told["picture"]))[0]
+    moved = (z - clean).abs().amax(0) > 0.5 / 255
+    down, along = moved.any(1).nonzero()[:, 0], moved.any(0).nonzero()[:, 0]
+    part = z[:, int(down.min()) : int(down.max()) + 1, int(along.min()) : int(along.max()) + 1]
+    small = torch.nn.functional.interpolate(printed[None], part.shape[1:], mode="area")[0]
+    assert (small - part).abs().mean() < 0.1
 
 
 def test_pictures_without_labels_stand_for_the_models_own_answer(workshop: Path, tmp_path: Path) -> None:

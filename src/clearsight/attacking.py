@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from clearsight import charts
+from clearsight.attacks.patch import learned_patch, printable
 from clearsight.budgets import Norm, norm_of
 from clearsight.budgets import size as distance
 from clearsight.case import Case, Progress
@@ -26,7 +27,7 @@ from clearsight.report import Report, make, show
 from clearsight.resemblance import spearman
 from clearsight.runner import budgeted, explain
 from clearsight.statistics import judge, wilson
-from clearsight.striking import Strike, acceptable, strike
+from clearsight.striking import Strike, acceptable, goal_of, strike
 from clearsight.targets import ClassScore
 
 EVIDENCE = 12
@@ -135,6 +136,7 @@ def attack_pictures(
         case, want.call, want.levels, rows=rows, target=want.target, other=want.other, access=want.access,
         digits=want.digits, folder=folder,
     )  # fmt: skip
+    _print(case, want, found, folder)
     finding = replace(
         _finding(case, want, found, len(rows), floor),
         check=str(want.call),
@@ -145,6 +147,16 @@ def attack_pictures(
     )
     whole = make(case, [finding], seconds=time.monotonic() - began, command=command)
     return AttackReport(whole.facts, whole.findings)
+
+
+def _print(case: Case, want: Asked, found: Strike, folder: Path) -> None:
+    """Write a patch by itself, to be printed: it is learned once more, and comes out as it was."""
+    if want.call.method.name != "patch" or not found.taught:
+        return
+    lessons = case.pixels(found.taught)
+    goal = goal_of(case, found.taught, want.target)
+    patch = learned_patch(case.model, lessons, goal, seed=case.seed, **want.call.options)
+    printable(patch, folder / "patch.png", shape=want.call.options.get("shape", "disc"))
 
 
 def apart(data: Pictures) -> Pictures:
@@ -234,6 +246,8 @@ def _notes(case: Case, want: Asked, found: Strike, floor: float, blank: int) -> 
         own = bool({*found.taught} & {*found.rows})
         where = "the very pictures that are attacked, too few to divide" if own else "others than those attacked"
         notes.append(f"It learned from {counted(len(found.taught), 'picture')}, {where}.")
+    if found.taught and want.call.method.name == "patch":
+        notes.append("The patch by itself is patch.png beside this report: 10 cm wide at 300 dots per inch, to print.")
     if blank:
         notes.append(
             f"{counted(blank, 'picture has', 'pictures have')} no label: the model's own answer is right there."
