@@ -49,7 +49,7 @@ CLAIMS = {
 FIRST = {"explainers": "model x target", "attacks": "model x goal", "metrics": "model x target maps"}
 SMALL = {  # options that suit the small pictures here, and little time
     "explainers": {"window": 6, "stride": 4, "steps": 6, "samples": 12, "masks": 12, "iterations": 6, "cells": 3},
-    "attacks": {"queries": 60, "steps": 8, "classes": 2, "rotation": 180, "translation": 0.6},
+    "attacks": {"queries": 60, "steps": 8, "classes": 2, "rotation": 180, "translation": 0.6, "share": 0.9},
     "metrics": {},
 }
 LOUD = {"restarts": 4, "steps": 1, "step": 0.001}  # an attack's options under which chance decides

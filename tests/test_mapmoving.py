@@ -120,6 +120,17 @@ def test_an_answer_that_hangs_by_a_thread_is_kept(taught):
     assert a.correlation.mean() < 0.25
 
 
+def test_where_every_change_loses_the_answer_the_picture_stays():
+    """Class 1 within a thousandth of 0.5 alone."""
+    model = rectified([[1.0], [1.0], [0.0]], [[0.0, 0.0, 1.0], [1000.0, -2000.0, 0.0]], [-0.499, -0.5, 0.5])
+    x = torch.full((3, 1, 1, 1), 0.5)
+    assert torch.equal(model(x).argmax(1), torch.ones(3, dtype=torch.long))
+    a = move_map(model, x, eps=0.3, steps=2)
+    assert torch.equal(a.x, x)
+    assert a.kept.all()
+    assert torch.equal(a.correlation, torch.ones(3))
+
+
 def test_a_batch_is_its_pictures_and_a_seed_repeats(taught):
     model, x = taught
     x = x[:4]
@@ -229,6 +240,8 @@ def test_the_softplus_comes_to_the_relu_and_has_a_second_slope(taught):
         z = model.normalised(x)
         sharp, soft = (graph(z, _smooth(b)) for b in (1e4, 1.0))
         torch.testing.assert_close(sharp, graph(z), rtol=1e-3, atol=1e-3)
+        assert (model.net[:4](30 * z) > 6).any()  # where the ReLU6 is cut off above as well
+        torch.testing.assert_close(graph(30 * z, _smooth(1e4)), graph(30 * z), rtol=1e-3, atol=1e-2)
         assert (soft - graph(z)).abs().max() > 0.1
         ranks = _ranks(explain(model, x, "saliency", ClassScore(0)).maps)
         ways = [

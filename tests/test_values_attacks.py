@@ -380,6 +380,33 @@ def test_deepfool_finds_no_way_where_there_is_none():
     assert not found.fooled.any()
 
 
+@pytest.mark.parametrize("overshoot", [0.02, 0.05])
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_deepfool_replica(bent, pictures, norm, overshoot):
+    """Algorithm 2, for one picture at a time: the moves are summed up, and the overshoot is of their sum."""
+    x = 0.4 + 0.2 * pictures
+    bent.net[5].bias.data[1] += 2.5  # so far from the boundary that one step is not enough
+    y = answers(bent, x).argmax(1)
+    found = attack(bent, x, y, f"deepfool(norm={norm}, overshoot={overshoot}, back=0)", eps=INF).x
+    taken = []
+    for i, k in enumerate(y.tolist()):
+        total, steps = torch.zeros_like(x[:1]), 0
+        while True:
+            z = (x[i : i + 1] + (1 + overshoot) * total).requires_grad_()
+            out = bent(z)[0]
+            if int(out.argmax()) != k:
+                break
+            g = [torch.autograd.grad(value, z, retain_graph=True)[0] for value in out]
+            ways = [(g[j] - g[k], float((out[k] - out[j]).detach())) for j in range(len(out)) if j != k]
+            w, gap = min(ways, key=lambda way: way[1] / float(way[0].norm(p=2 if norm == "l2" else 1)))
+            total = total + (gap * w / w.square().sum() if norm == "l2" else gap / w.abs().sum() * w.sign())
+            steps += 1
+        taken.append(steps)
+        torch.testing.assert_close(found[i], z.detach()[0], rtol=0, atol=1e-4)
+        assert 0 < float(z.detach().min()) < float(z.detach().max()) < 1  # the box plays no part
+    assert max(taken) > 1
+
+
 def test_what_deepfool_found_is_cut_to_what_is_needed(digits):
     """Nearer, by no more than was too far; and no smaller ball holds a part of it that still fools."""
     model, x, y = digits

@@ -19,7 +19,7 @@ from clearsight.classifier import Classifier, Preprocess
 from clearsight.errors import Refused
 from clearsight.runner import attack
 from clearsight.targets import Become, Misclassify
-from clearsight.testing import linear
+from clearsight.testing import linear, rectified
 
 
 def chance(seed: int) -> torch.Generator:
@@ -108,6 +108,16 @@ def test_what_wins_is_kept_of_all_that_was_reached():
     a = attack(model, x, y, "universal", eps=0.3)
     assert a.fooled.sum() == 6
     assert len(a.fooled[y == 0].unique()) == len(a.fooled[y == 1].unique()) == 1
+
+
+def test_a_later_change_that_fools_fewer_is_not_kept():
+    """Class 1 from 0.55 to 0.6375 only: from 0.52 the first step is there, the second goes back."""
+    model = rectified([[1.0], [1.0], [0.0]], [[0.0, 0.0, 1.0], [10.0, -30.0, 0.0]], [-0.5, -0.6, 0.5])
+    x, y = torch.full((3, 1, 1, 1), 0.52), torch.zeros(3, dtype=torch.long)
+    for steps in 1, 2, 3, 4:
+        a = attack(model, x, y, f"universal(steps={steps}, step=0.1)", eps=0.3)
+        assert a.fooled.all()
+        torch.testing.assert_close(a.x, x + 0.1)
 
 
 def test_how_much_a_lesson_counts():

@@ -31,7 +31,7 @@ METHODS = {
 }
 CORE = [
     ("attacks/_lessons.py", "pictures[order.to(pictures.device)], goal[order]", "pictures, goal", "lessons_does_not"),
-    ("attacks/_lessons.py", "if worth > known:", "if True:", "what_wins or universal"),
+    ("attacks/_lessons.py", "if worth > known:", "if True:", "a_later_change"),
     ("attacks/_lessons.py", "(loss.clamp_min(0) / CLIP).log1p()", "0 * loss", "what_wins or counts"),
     (
         "attacks/_lessons.py",

@@ -21,7 +21,6 @@ METHODS = {
         ("(far > chosen) if farthest else (far < chosen)", "far < chosen"),
         ("(far > chosen) if farthest else (far < chosen)", "(far > chosen) if farthest else chosen.isinf()"),
         ("far.clamp_min(LEAST[norm])", "far"),
-        ("(steep > 0) & ", ""),
         ("gap / steep", "gap / slope.flatten(1).norm(dim=1)"),
         ("topk(min(classes, out.shape[1]) - 1, dim=1)", "topk(out.shape[1] - 1, dim=1)"),
         ("norm, back)", "norm, 0)"),
@@ -49,7 +48,7 @@ CORE = [
     for file, words, changes in [
         (
             "_iterated.py",
-            "bim or mi_fgsm or mi-fgsm or small_steps or momentum or default_step or goes_on or costs_alone",
+            "small_steps or bim_and_mi_fgsm or momentum_shows or momentum_sums or default_step or goes_on or costs",
             [
                 ("way = momentum * way + even(g)", "way = momentum * way + g"),
                 ("way = momentum * way + even(g)", "way = momentum * (way + even(g))"),
@@ -62,7 +61,7 @@ CORE = [
         ),
         (
             "_cut.py",
-            "deepfool or carlini",
+            "cut_to_what or linear_model and deepfool",
             [
                 ("torch.where(met, low, middle), torch.where(met, middle, high)", "low, middle"),
                 ("range(halvings if len(rows) else 0)", "range(0)"),

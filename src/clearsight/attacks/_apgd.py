@@ -148,7 +148,7 @@ def dlr(goal: Goal, outputs: Tensor, to: Tensor | None = None) -> Tensor:
     >>> dlr(Misclassify(torch.tensor([0])), torch.tensor([[5.0, 1.0, 3.0]]))
     tensor([0.5000])
     >>> dlr(Become(torch.tensor([1])), torch.tensor([[5.0, 1.0, 3.0, 2.0]]))
-    tensor([1.6000])
+    tensor([1.1429])
     """
     untargeted = to is None and not isinstance(goal, Become)
     above = margin(goal, outputs) if to is None else gap(goal, outputs, to)

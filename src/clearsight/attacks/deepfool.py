@@ -87,7 +87,7 @@ def _move(model: Classifier, z: Tensor, goal: Misclassify | Become, classes: int
         way = steepest(slope, norm)
         steep = (way * slope).flatten(1).sum(1)  # how fast the gap closes that way
         far = gap / steep
-        better = (steep > 0) & far.isfinite() & ((far > chosen) if farthest else (far < chosen))
+        better = far.isfinite() & ((far > chosen) if farthest else (far < chosen))
         chosen = torch.where(better, far, chosen)
         length = far.clamp_min(LEAST[norm]).nan_to_num().view(-1, *[1] * (z.dim() - 1))
         move = torch.where(better.view_as(length), length * way, move)
