@@ -49,7 +49,15 @@ CLAIMS = {
 FIRST = {"explainers": "model x target", "attacks": "model x goal", "metrics": "model x target maps"}
 SMALL = {  # options that suit the small pictures here, and little time
     "explainers": {"window": 6, "stride": 4, "steps": 6, "samples": 12, "masks": 12, "iterations": 6, "cells": 3},
-    "attacks": {"queries": 60, "steps": 8, "classes": 2, "rotation": 180, "translation": 0.6, "share": 0.9},
+    "attacks": {
+        "queries": 60,
+        "steps": 8,
+        "classes": 2,
+        "rotation": 180,
+        "translation": 0.6,
+        "share": 0.5,
+        "shape": "square",
+    },
     "metrics": {},
 }
 LOUD = {"restarts": 4, "steps": 1, "step": 0.001}  # an attack's options under which chance decides
@@ -549,6 +557,9 @@ def test_who_is_wrong_already_is_not_fooled(name, taught):
 
 @in_norms
 def test_without_a_limit_no_more_than_chance_is_left(name, norm, taught):
+    m = catalogue("attacks")[name]
+    if "lessons" in m.given and "unbounded" in m.claims:
+        pytest.skip("it covers a part of the picture alone")
     model, x, y = taught
     a = attack(model, x, y, asked(name, norm), eps=full(norm, x), other=model)
     assert a.fooled.float().mean() >= 1 - 1 / 3
@@ -582,6 +593,9 @@ def test_pixels_at_the_border_can_move(name, norm, taught):
 
 @in_norms
 def test_become(name, norm, taught):
+    m = catalogue("attacks")[name]
+    if "lessons" in m.given and "unbounded" in m.claims:
+        pytest.skip("it covers a part of the picture alone")
     model, x, y = taught
     goal = Become((y + 1) % 3)
     a = attack(model, x, goal, asked(name, norm), eps=0.6 if norm == "linf" else 8.0, other=model)

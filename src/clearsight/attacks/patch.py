@@ -93,7 +93,8 @@ def printable(patch: Tensor, path: str | Path, *, cm: float = 10.0, shape: Shape
     Outside the shape it is transparent, which prints as paper.  At 2.54 cm it is 300 dots wide:
 
     >>> from tempfile import mkdtemp
-    >>> Image.open(printable(torch.rand(3, 7, 7), Path(mkdtemp()) / "patch.png", cm=2.54)).size
+    >>> with Image.open(printable(torch.rand(3, 7, 7), Path(mkdtemp()) / "patch.png", cm=2.54)) as image:
+    ...     image.size
     (300, 300)
     """
     if patch.dim() != 3 or patch.shape[0] not in (1, 3) or patch.shape[1] != patch.shape[2]:
