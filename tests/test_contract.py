@@ -617,6 +617,9 @@ def test_become_on_a_linear_model_always_succeeds(name, norm):
 
 @in_norms
 def test_several_acceptable_classes(name, norm, taught):
+    m = catalogue("attacks")[name]
+    if "lessons" in m.given and "unbounded" in m.claims:
+        pytest.skip("it covers a part of the picture alone")
     model, x, _ = taught
     right = torch.zeros(len(x), 3, dtype=torch.bool).scatter(1, outputs(model, x).topk(2).indices, True)
     a = attack(model, x, Misclassify(right), asked(name, norm), eps=0.6 * full(norm, x), other=model)
