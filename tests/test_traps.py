@@ -24,7 +24,18 @@ from clearsight.runner import resolve
 EXPLAINERS = sorted(cs.catalogue("explainers"))
 ATTACKS = sorted(cs.catalogue("attacks"))
 NEEDS_A_LINEAR_HEAD = {"needs-a-linear-head"}  # behind the feature maps: none of the nets here has one
-FAST = {"steps": 4, "samples": 12, "window": 6, "stride": 6, "masks": 12, "iterations": 6, "cells": 3, "restarts": 2}
+FAST = {
+    "queries": 40,
+    "classes": 2,
+    "steps": 4,
+    "samples": 12,
+    "window": 6,
+    "stride": 6,
+    "masks": 12,
+    "iterations": 6,
+    "cells": 3,
+    "restarts": 2,
+}
 
 
 def spelled(name: str) -> str:
