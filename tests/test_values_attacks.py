@@ -8,6 +8,8 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from clearsight import draws
+from clearsight.attacks._common import within
 from clearsight.attacks._iterated import even
 from clearsight.budgets import size
 from clearsight.classifier import Classifier, Preprocess
@@ -124,7 +126,7 @@ def digits() -> tuple[Classifier, Tensor, Tensor]:
 # --- small steps in the ball ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["fgsm(norm=l2)", *SMALL_STEPS])
+@pytest.mark.parametrize("name", ["fgsm(norm=l2)", "pgd(norm=l2)", *SMALL_STEPS])
 def test_the_smallest_budget_that_fools_a_linear_model(two, name):
     """|gap| / |w| in the dual norm: below it nothing is found, above it everything, and so for every larger budget."""
     model, x, y = two
@@ -136,6 +138,17 @@ def test_the_smallest_budget_that_fools_a_linear_model(two, name):
             for part in (0.5, 0.999, 1.001, 1.5, 2)
         ]
         assert fooled == [False, False, True, True, True]
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_where_pgd_starts_is_inside(boxed, norm):
+    _, x, _ = boxed
+    with draws.seeded(0, x):
+        z = within(x, 0.3, norm)
+    assert (z >= 0).all()
+    assert (z <= 1).all()
+    assert (size(z - x, norm) <= 0.3 + 1e-6).all()
+    assert (size(z - x, norm) > 0.1).all()
 
 
 @pytest.mark.parametrize("goal", ["misclassify", "become"])
