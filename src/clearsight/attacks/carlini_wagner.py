@@ -93,22 +93,24 @@ def _search(
     start, mean, square = _pixels(w), torch.zeros_like(w), torch.zeros_like(w)
     before = torch.full((len(x),), torch.inf, device=x.device)
     for i in range(steps + 1):
-        w = w.detach().requires_grad_(i < steps)
+        z = _pixels(w).requires_grad_(i < steps)
         with torch.set_grad_enabled(i < steps):
-            z = _pixels(w)
             short, met = judge(rows, model(z))
-            loss = (z - start).square().flatten(1).sum(1) + weight[rows] * short
+            push = weight[rows] * short
         best.see(rows, z, short, met)
         found[rows] |= met.to(x.device)
         if i == steps:
             break
-        (g,) = gradients(loss, w)
+        (g,) = gradients(push, z)  # of this part alone: the other has a gradient whatever the network lets through
+        move = z.detach() - start
+        loss = move.square().flatten(1).sum(1) + push.detach()
+        g = (2 * move + g) * (1 - w.tanh().square()) / 2
         mean, square = SLOW * mean + (1 - SLOW) * g, SLOWER * square + (1 - SLOWER) * g.square()
         root = (square / (1 - SLOWER ** (i + 1))).sqrt()
-        w = w.detach() - rate * (1 - i / steps) * (mean / (1 - SLOW ** (i + 1))) / (root + TINY)
+        w = w - rate * (1 - i / steps) * (mean / (1 - SLOW ** (i + 1))) / (root + TINY)
         if i and i % max(steps // 10, PATIENCE) == 0:
-            on = loss.detach() <= WORTH * before[rows]
-            before[rows] = loss.detach()
+            on = loss <= WORTH * before[rows]
+            before[rows] = loss
             rows, w, start, mean, square = rows[on], w[on], start[on], mean[on], square[on]
             found[rows] = False  # large first steps fool whatever c is: what counts is where it comes to rest
             if not len(rows):
