@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -306,13 +307,19 @@ def test_a_stopped_audit_goes_on_where_it_ended(workshop):
     env = {**os.environ, "PYTHONPATH": f"{Path(__file__).parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
     checks = "accuracy, robustness(steps=100000, pictures=12)"
     words = [sys.executable, "-m", "clearsight", "audit", "net.py:factory", "photos", "--only", checks, "-o", "stopped"]
-    going = subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs are deaf to it
+    going = subprocess.Popen(
+        words, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heard
+    )
     report = workshop / "stopped" / "report.json"
     end = time.monotonic() + 90
-    while not report.exists() and going.poll() is None and time.monotonic() < end:
-        time.sleep(0.1)
-    going.send_signal(signal.SIGINT)
-    _, err = going.communicate(timeout=60)
+    try:
+        while not report.exists() and going.poll() is None and time.monotonic() < end:
+            time.sleep(0.1)
+        going.send_signal(signal.SIGINT)
+        _, err = going.communicate(timeout=60)
+    finally:
+        going.kill()
     assert going.returncode == 2
     assert "goes on" in err
     first = json.loads(report.read_text())
