@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +126,9 @@ def test_the_smallest_change_is_looked_for_once_and_counted_at_every_budget(phot
 
 
 def test_a_class_of_the_attackers_choice(photos: Pictures, tmp_path: Path) -> None:
-    f = attacked(factory(), photos, tmp_path, "pgd", eps=0.5, target="blue")
+    f = attacked(factory(), photos, tmp_path, "square(queries=200)", eps=1.0, target="blue")
     assert "made to say blue" in f.headline
+    assert f.value > 0
     assert all(r["says now"] == "blue" for r in rows(f, "By picture") if r["state"] == "fooled")
     before = sum(r["state"] == "met before" for r in rows(f, "By picture"))
     assert f.n == len(photos.pictures) - before
@@ -143,6 +145,26 @@ def test_a_black_box_shows_success_against_queries(photos: Pictures, tmp_path: P
     assert any(g.name == "attack-queries.svg" for g in f.figures)
     with pytest.raises(Refused, match="hop-skip-jump"):
         attacked(factory(), photos, tmp_path, "square", access="label")
+
+
+def test_an_attack_by_labels_alone_begins_at_pictures_of_the_class_to_become(photos: Pictures, tmp_path: Path) -> None:
+    f = attacked(factory(), photos, tmp_path, "boundary(queries=60)", eps=1.0, target="blue", command="the whole")
+    said = {p.name: factory()(cs.pixels(factory(), p.path)).argmax(1) for p in photos.pictures}
+    blue = sum(int(k) == 2 for k in said.values())
+    assert any(f"begin at {blue} pictures" in n for n in f.notes)
+    assert all(r["queries"] == 1 for r in rows(f, "By picture") if r["state"] == "fooled")
+    assert {e.command for e in f.evidence} == {"the whole"}  # one picture alone has no other to begin at
+
+
+def test_a_picture_is_shown_again_by_the_words_that_it_was_attacked_with(photos: Pictures, tmp_path: Path) -> None:
+    f = attacked(
+        factory(), photos, tmp_path, "square(queries=200)", access="probs", digits=3, eps=200 / 255, target="blue"
+    )
+    assert f.evidence
+    assert all("--eps 200/255 --target blue --access probs --digits 3" in e.command for e in f.evidence)
+    f = attacked(factory(), photos, tmp_path, "transfer", other=replace(factory(), source="second"))
+    assert f.evidence
+    assert all("-a transfer --eps 128/255 --other second" in e.command for e in f.evidence)
 
 
 def test_a_universal_attack_learns_from_others_than_those_it_attacks(photos: Pictures, tmp_path: Path) -> None:

@@ -338,7 +338,7 @@ def test_signature(kind, name):
     assert plain == (["box", "x"] if "black-box" in m.claims else FIRST[kind].split())
     assert not any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in signature.parameters.values())
     assert signature.return_annotation is Tensor
-    assert m.given <= {"eps", "regions", "again", "other", "lessons"}
+    assert m.given <= {"eps", "regions", "again", "other", "lessons", "starts"}
     assert ("eps" in m.given) == (kind == "attacks")
     for option in m.options.values():
         for t in parts(option.annotation):

@@ -212,6 +212,28 @@ def test_deciding_attacks_leave_a_picture_without_a_start_and_the_others_do_not_
     assert a.spent[1] == 100  # half of the queries go into the search for a start
 
 
+def test_deciding_attacks_begin_at_the_nearest_of_the_given_pictures_that_does_it():
+    """Only a corner that patterns hardly ever hit has class 1; of two pictures in it the nearer one is asked first."""
+    corner = torch.arange(20).remainder(2).float().view(1, 1, 1, 20)
+    model = linear([[0.0] * 20, (corner * 2 - 1).flatten().tolist()], [9.0, 0.0])
+    x = torch.full((3, 1, 1, 20), 0.5) + torch.linspace(0, 0.1, 3).view(3, 1, 1, 1)
+    starts = torch.cat([torch.full_like(corner, 0.5), corner, corner * 0.96 + 0.02])
+    y = torch.zeros(3, dtype=torch.long)
+    box = BlackBox(model, x, Misclassify(y), eps=FREE, queries=10)
+    z, rows = _deciding.start(box, x, starts)
+    assert torch.equal(z, starts[[2, 2, 2]])
+    assert rows.tolist() == [0, 1, 2]
+    assert box.used.tolist() == [2, 2, 2]  # what is nearest of all has class 0
+    for name in DECIDING:
+        assert not attack(model, x, y, with_queries(name, 40), eps=FREE).fooled.any()
+        a = attack(model, x, y, with_queries(name, 40), eps=FREE, starts=starts)
+        assert a.fooled.all()
+        alone = attack(model, x[1:2], y[:1], with_queries(name, 40), eps=FREE, starts=starts)
+        torch.testing.assert_close(alone.x[0], a.x[1])
+    with pytest.raises(Refused, match="not in"):
+        attack(model, x, y, "boundary", eps=FREE, starts=starts * 3)
+
+
 class Masked(nn.Module):
     """A twin that answers the same, and whose gradients say nothing."""
 

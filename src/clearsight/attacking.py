@@ -138,7 +138,7 @@ def attack_pictures(
     )  # fmt: skip
     _print(case, want, found, folder)
     finding = replace(
-        _finding(case, want, found, len(rows), floor),
+        _finding(case, want, found, len(rows), floor, command),
         check=str(want.call),
         summary=want.call.method.summary,
         paper=want.call.method.paper,
@@ -170,7 +170,7 @@ def apart(data: Pictures) -> Pictures:
 # In numbers -----------------------------------------------------------------------------------------------------------
 
 
-def _finding(case: Case, want: Asked, found: Strike, planned: int, floor: float) -> Finding:
+def _finding(case: Case, want: Asked, found: Strike, planned: int, floor: float, command: str) -> Finding:
     n = len(found.rows)
     blank = sum(not bool(case.truth[i].any()) for i in found.rows)
     at = f"{want.call.method.name} at eps {word(want.eps)}" if want.bounded else want.call.method.name
@@ -206,7 +206,7 @@ def _finding(case: Case, want: Asked, found: Strike, planned: int, floor: float)
             *table("By picture, the easiest first", [_row(case, found, i) for i in _order(case, found)]),
         ),
         figures=(*_curve(want, found), *_query_curve(found)),
-        evidence=_evidence(case, want, found),
+        evidence=_evidence(case, want, found, command),
     )
 
 
@@ -242,6 +242,8 @@ def _notes(case: Case, want: Asked, found: Strike, floor: float, blank: int) -> 
             f"It took {found.queries / tried:.0f} passes forward and {found.backwards / tried:.0f} back for each "
             "picture that was attacked, over all budgets."
         )
+    if found.begun:
+        notes.append(f"It could begin at {counted(len(found.begun), 'picture')} of these, the nearest first.")
     if found.taught:
         own = bool({*found.taught} & {*found.rows})
         where = "the very pictures that are attacked, too few to divide" if own else "others than those attacked"
@@ -411,7 +413,7 @@ def word(eps: float) -> str:
 # In pictures ----------------------------------------------------------------------------------------------------------
 
 
-def _evidence(case: Case, want: Asked, found: Strike) -> tuple[Evidence, ...]:
+def _evidence(case: Case, want: Asked, found: Strike, command: str) -> tuple[Evidence, ...]:
     rows = [i for i in _order(case, found) if i in found.fallen][:EVIDENCE]
     if not rows:
         return ()
@@ -420,11 +422,12 @@ def _evidence(case: Case, want: Asked, found: Strike) -> tuple[Evidence, ...]:
     before = case.maps(rows, clean)
     now = torch.stack([found.fallen[i].logits for i in rows])
     after = explain(case.model, attacked, case.method, ClassScore(now.argmax(1)), seed=case.seed).maps
-    return tuple(_shown(case, want, found, i, k + 1, clean[k], before[k], after[k]) for k, i in enumerate(rows))
+    whole = command if found.taught or found.begun else ""  # what rests on other pictures is not shown by one alone
+    return tuple(_shown(case, want, found, i, k + 1, clean[k], before[k], after[k], whole) for k, i in enumerate(rows))
 
 
 def _shown(
-    case: Case, want: Asked, found: Strike, i: int, k: int, clean: Tensor, before: Tensor, after: Tensor
+    case: Case, want: Asked, found: Strike, i: int, k: int, clean: Tensor, before: Tensor, after: Tensor, whole: str
 ) -> Evidence:
     f = found.fallen[i]
     moved = float(distance((f.x - clean)[None], "linf"))
@@ -448,7 +451,18 @@ def _shown(
         f"{word(f.shown_eps)}, {facts['says now']} ({share(float(facts['probability'] or 0))}) and its map, alike at "
         f"{show(kept, '')}; the change, {times:.0f} times"
     )
-    options = ["-a", str(want.call), *(["--eps", word(want.eps)] if want.bounded else []), *case.model_words]
-    if want.target is not None:
-        options += ["--target", case.model.labels[want.target].partition(",")[0]]
-    return shown(case, i, f"attack-{k}", image, caption, facts, case.command("attack", case.place(i), *options))
+    again = whole or case.command("attack", case.place(i), *_options(case, want))
+    return shown(case, i, f"attack-{k}", image, caption, facts, again)
+
+
+def _options(case: Case, want: Asked) -> list[str]:
+    """What was asked for, as the command line says it."""
+    said = {
+        "-a": str(want.call),
+        "--eps": word(want.eps) if want.bounded else None,
+        "--target": None if want.target is None else case.model.labels[want.target].partition(",")[0],
+        "--access": None if want.access == "logits" else want.access,
+        "--digits": None if want.digits is None else str(want.digits),
+        "--other": None if want.other is None else want.other.source,
+    }
+    return [w for option, value in said.items() if value is not None for w in (option, value)] + [*case.model_words]

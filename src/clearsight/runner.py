@@ -252,6 +252,7 @@ def attack(
     eps: float | None = None,
     other: Classifier | None = None,
     lessons: tuple[Tensor, Goal] | None = None,
+    starts: Tensor | None = None,
     access: str = "logits",
     digits: int | None = None,
     seed: int = 0,
@@ -265,7 +266,8 @@ def attack(
     the goal already are left as they are.
 
     other: a second model of the same classes, for transfer.  lessons: pictures and their goal, of which a universal
-    attack learns; without them those that it attacks.  access, digits: what a black-box attack is told, see BlackBox.
+    attack learns; without them those that it attacks.  starts (N, C, *S): pictures from which an attack by labels alone
+    may begin.  access, digits: what a black-box attack is told, see BlackBox.
     """
     call, eps = budgeted(parse(method, "attacks"), eps)
     goal = as_goal(goal)
@@ -288,6 +290,7 @@ def attack(
         already = goal.met(scores(model, x, batch))
         todo = (~already).nonzero()[:, 0]
         given: dict[str, Any] = {"eps": eps, "other": other}
+        given["starts"] = None if starts is None else check_pixels(model, starts)
         with bounded(model, x[:1], batch) as size, counted(model.net) as passes:
             if "lessons" in call.method.given:
                 size = max(len(todo), 1)  # learned once; the method itself goes through the pictures a few at a time

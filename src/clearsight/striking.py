@@ -22,6 +22,7 @@ from clearsight.pictures import open_picture, to_pixels
 from clearsight.runner import attack, scores
 from clearsight.targets import Become, Goal, Misclassify
 
+STARTS = 10  # pictures, at most, from which an attack by labels alone may begin
 FEWEST = 4  # pictures from which on half of them teach a universal attack and the other half is attacked
 
 
@@ -51,7 +52,8 @@ class Strike:
 
     rows: the pictures that were looked at; already: those that met the goal before; fallen: the others that were
     fooled, by row.  spent, first: of a black box, queries paid for each picture and the one that met the goal, 0 where
-    none did.  taught: pictures that a universal attack learned from.  overstep: how far the method left its budget.
+    none did.  taught: pictures that a universal attack learned from; begun: those from which an attack by labels alone
+    could begin.
     """
 
     rows: list[int] = field(default_factory=list)
@@ -60,6 +62,7 @@ class Strike:
     spent: dict[int, int] = field(default_factory=dict)
     first: dict[int, int] = field(default_factory=dict)
     taught: tuple[int, ...] = ()
+    begun: tuple[int, ...] = ()
     queries: float = 0.0
     backwards: float = 0.0
 
@@ -98,13 +101,16 @@ def strike(
     """Attack the pictures at each of the budgets, from the smallest on, those that still stand.
 
     An attack that looks for the smallest change is run once, without a budget; one that is taught learns from a seeded
-    half of the pictures and attacks the other.  folder: where the pictures that were fooled are written as PNG.
+    half of the pictures and attacks the other; one that may begin anywhere begins at others of the pictures.  folder:
+    where the pictures that were fooled are written as PNG.
     """
     learned = "lessons" in call.method.given
     taught, judged = _divided(rows) if learned else ((), list(rows))
     lessons = (case.pixels(taught).to(case.model.device), goal_of(case, taught, target)) if taught else None
+    begun = _starts(case, target) if "starts" in call.method.given else ()
+    starts = case.pixels(begun).to(case.model.device) if begun else None
     minimal = "minimal" in call.method.claims
-    found = Strike(taught=tuple(taught))
+    found = Strike(taught=tuple(taught), begun=begun)
     stems = dict(zip(judged, _stems([case.pictures[i] for i in judged]), strict=True))
     for part, x in case.batches(judged):
         found.rows += part
@@ -115,8 +121,8 @@ def strike(
             here = [part[j] for j in left]
             goal = goal_of(case, here, target)
             got = attack(
-                case.model, x[left], goal, call, eps=eps, other=other, lessons=lessons, access=access, digits=digits,
-                seed=case.seed,
+                case.model, x[left], goal, call, eps=eps, other=other, lessons=lessons, starts=starts, access=access,
+                digits=digits, seed=case.seed,
             )  # fmt: skip
             tried = max(len(left) - int(got.already.sum()), 0)
             found.queries += got.queries * tried
@@ -147,6 +153,15 @@ def _divided(rows: Sequence[int]) -> tuple[list[int], list[int]]:
         return list(rows), list(rows)
     half = len(rows) // 2
     return list(rows[:half]), list(rows[half:])
+
+
+def _starts(case: Case, target: int | None) -> tuple[int, ...]:
+    """Pictures that the model says to be the class to become; for any wrong answer one of each class that it says."""
+    said = case.predicted.tolist()
+    every = case.sample(range(len(said)), len(said))
+    if target is not None:
+        return tuple(i for i in every if said[i] == target)[:STARTS]
+    return tuple({said[i]: i for i in reversed(every)}.values())[:STARTS]
 
 
 def _stems(pictures: Sequence[Picture]) -> Iterator[str]:

@@ -12,15 +12,23 @@ from clearsight.budgets import Norm, clip, size
 CELLS = (0, 2, 1, 4, 3, 8)  # along each axis of the patterns that are tried one after another; 0: noise
 
 
-def start(box: BlackBox, x: Tensor) -> tuple[Tensor, Tensor]:
+def start(box: BlackBox, x: Tensor, starts: Tensor | None) -> tuple[Tensor, Tensor]:
     """A version of each picture x (B, C, *S) that meets the goal -> these (B, C, *S), and which have one (n,).
 
-    Asked about in turn: even noise; patterns of 0 and 1 in blocks of several sizes; and, every second round, the same
-    laid over a random part of the picture.  Half of the queries at most, at least one, go into it.
+    Asked about in turn: the pictures starts (N, C, *S) of the attacker's own, the nearest first; even noise; patterns
+    of 0 and 1 in blocks of several sizes; and, every second round, the same laid over a random part of the picture.
+    Half of the queries at most, at least one, go into it.
     """
     z, rows, have = x.clone(), torch.arange(len(x), device=x.device), torch.zeros(len(x), dtype=torch.bool)
+    own = x[:0] if starts is None else starts
+    far = torch.cdist(x.flatten(1), own.flatten(1), compute_mode="donot_use_mm_for_euclid_dist")
+    order = far.argsort(dim=1, stable=True)
     for k in range(max(box.queries // 2, 1)):
-        tried = _pattern(x[rows], rows, CELLS[k % len(CELLS)], over=bool(k // len(CELLS) % 2))
+        j = k - len(own)
+        if j < 0:
+            tried = own[order[rows, k]]
+        else:
+            tried = _pattern(x[rows], rows, CELLS[j % len(CELLS)], over=bool(j // len(CELLS) % 2))
         met = box.met(tried, rows)
         z[rows[met]], have[rows[met].cpu()] = tried[met], True
         rows = rows[~met]

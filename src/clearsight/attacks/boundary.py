@@ -12,14 +12,15 @@ from clearsight.methods import method
 
 
 @method(paper="arXiv:1712.04248", claims="l2 stochastic black-box minimal")
-def boundary(box: BlackBox, x: Tensor, *, eps: float, queries: int = 5000) -> Tensor:
+def boundary(box: BlackBox, x: Tensor, *, eps: float, starts: Tensor | None, queries: int = 5000) -> Tensor:
     """A random walk along the border between two answers, by labels alone, that comes ever nearer to the picture.
 
     x (B, C, *S) in [0, 1] -> the same shape, the nearest found in L2; eps in pixels plays no part in the search.  A
     step goes round the picture at the same distance; where it still meets the goal, a second one goes straight towards
     the picture.  After each answer the length of such a step is changed, so that about a half of the first kind and a
-    quarter of the second succeed.  queries: per picture.  A picture for which no start is found (for Become one of the
-    class) is left as it is.
+    quarter of the second succeed.  starts (N, C, *S): pictures from which it may begin, such as some of the class to
+    become; without them noise and patterns are tried.  queries: per picture.  A picture for which no start is found is
+    left as it is.
 
     The border x1 = x2 is 0.2 / sqrt(2) away:
 
@@ -30,7 +31,7 @@ def boundary(box: BlackBox, x: Tensor, *, eps: float, queries: int = 5000) -> Te
     >>> round(float(found.distance), 2)
     0.14
     """
-    z, rows = start(box, x)
+    z, rows = start(box, x, starts)
     z = nearer(box, x, z, rows, "l2", 0.01)
     around, towards = torch.full((2, len(x)), 0.1, device=x.device)  # lengths of steps, as shares of the distance
     while True:

@@ -17,15 +17,23 @@ HALVINGS = 25  # of one step, until it ends on the far side
 
 @method(paper="arXiv:1904.02144", claims="linf l2 stochastic black-box minimal")
 def hop_skip_jump(
-    box: BlackBox, x: Tensor, *, eps: float, queries: int = 1000, evaluations: int = 100, norm: Norm = "linf"
+    box: BlackBox,
+    x: Tensor,
+    *,
+    eps: float,
+    starts: Tensor | None,
+    queries: int = 1000,
+    evaluations: int = 100,
+    norm: Norm = "linf",
 ) -> Tensor:
     """Steps along the border between two answers, whose direction is felt out by asking for labels alone.
 
     x (B, C, *S) in [0, 1] -> the same shape, the nearest found; eps in pixels plays no part in the search.  Each round
     asks about random points around the present one (evaluations times the root of the round's number), steps across the
-    border along their mean (its sign for norm linf), and goes back to the border on the way to the picture.  queries:
-    per picture; a round that the rest of them cannot pay for is not begun.  A picture for which no start is found (for
-    Become one of the class) is left as it is.
+    border along their mean (its sign for norm linf), and goes back to the border on the way to the picture.  starts
+    (N, C, *S): pictures from which it may begin, such as some of the class to become; without them noise and patterns
+    are tried.  queries: per picture; a round that the rest of them cannot pay for is not begun.  A picture for which no
+    start is found is left as it is.
 
     The random points lie a share of the distance to the picture away, one over the root of the number of values.  The
     paper divides by the number itself: on MNIST no better without rounding, and twice as far off behind 8 bits.
@@ -43,7 +51,7 @@ def hop_skip_jump(
         raise Refused(f"hop-skip-jump(evaluations={evaluations}): at least 1")
     values = x[0].numel()
     tolerance = max(0.1 / values, 1e-6)
-    z, rows = start(box, x)
+    z, rows = start(box, x, starts)
     z = nearer(box, x, z, rows, norm, tolerance)
     turn = 0
     while True:
