@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 
 import clearsight as cs
+from clearsight import striking
 from clearsight.attacking import asked, attack_pictures
 from clearsight.data import Picture, Pictures, folder
 from clearsight.eightbits import as_png, from_png, rounded
@@ -125,6 +127,68 @@ def test_the_smallest_change_is_looked_for_once_and_counted_at_every_budget(phot
         assert r["not fooled"] == int(left.sum())
 
 
+def test_each_budget_is_a_run_of_its_own_and_the_headline_is_that_of_eps(photos: Pictures, tmp_path: Path) -> None:
+    model = factory()
+    levels = [20 / 255, 60 / 255, EPS]
+    f = attacked(model, photos, tmp_path, "fgsm", curve=levels)
+    x = torch.cat([cs.pixels(model, p.path) for p in photos.pictures])
+    y = torch.tensor([model.index(p.labels[0]) for p in photos.pictures])
+    runs = [cs.attack(model, x, y, "fgsm", eps=eps) for eps in levels]
+    kept = [int((~a.already & ~a.fooled).sum()) for a in runs]
+    assert [r["not fooled"] for r in rows(f, "By budget")[1:]] == kept
+    assert f.value * f.n == kept[-1]
+    assert kept[-1] < kept[0]
+
+
+def test_who_falls_at_a_smaller_budget_alone_is_told_apart(photos: Pictures, tmp_path: Path) -> None:
+    """An attack of the user's own that only works below 0.3."""
+    (tmp_path / "odd.py").write_text(
+        "from clearsight.attacks.pgd import pgd\nfrom clearsight.methods import method\n\n\n"
+        "@method(paper='none', claims='linf')\ndef odd(model, x, goal, *, eps):\n"
+        "    return pgd(model, x, goal, eps=eps) if eps < 0.3 else x\n"
+    )
+    f = attacked(factory(), photos, tmp_path, f"{tmp_path}/odd.py:odd", curve=[0.29], eps=0.5)
+    few, many = (r["not fooled"] for r in rows(f, "By budget")[1:])
+    assert few < many == f.value * f.n
+    assert any(f"{many - few} pictures of those that stand at 0.5 fell" in n for n in f.notes)
+    assert {r["state"] for r in rows(f, "By picture")} == {"stands", "met before"}
+    assert f.evidence == ()
+
+
+@pytest.mark.parametrize("method", ["hop-skip-jump(queries=120, norm=linf)", "boundary(queries=120)"])
+def test_what_is_found_beyond_the_budget_counts_nowhere(method: str, photos: Pictures, tmp_path: Path) -> None:
+    f = attacked(factory(), photos, tmp_path, method, eps=0.2 if "linf" in method else 7.4)
+    fooled = [r for r in rows(f, "By picture") if r["state"] == "fooled"]
+    right = sum(r["state"] != "met before" for r in rows(f, "By picture"))
+    assert 0 < len(fooled) < right
+    assert f.value * f.n == right - len(fooled)
+    assert rows(f, "Success by queries")[-1]["fooled"] == len(fooled)
+    assert len(f.evidence) == len(fooled)
+    assert len(list((tmp_path / "attacked").iterdir())) == len(fooled)
+
+
+@pytest.mark.parametrize("method", ["deepfool(norm=l2)", "deepfool(norm=linf)", "fab(norm=linf, steps=20)"])
+def test_the_smallest_change_outlives_a_file_a_little_longer(method: str, photos: Pictures, tmp_path: Path) -> None:
+    eps = 0.5 if "linf" in method else 20.0
+    f = attacked(factory(), photos, tmp_path, method, eps=eps)
+    told = [r for r in rows(f, "By picture") if r["state"] == "fooled"]
+    assert len(told) > 5
+    assert all(r["as 8 bits"] == "fools" for r in told)
+    assert all(float(r["moved by"]) < 1.3 * float(number(r["falls at eps"])) for r in told)
+
+
+def test_a_file_holds_what_its_row_tells(photos: Pictures, tmp_path: Path) -> None:
+    model = factory()
+    f = attacked(model, photos, tmp_path, "pgd(steps=3)", curve=[k / 255 for k in range(40, 128, 8)])
+    clean = {p.name: cs.pixels(model, p.path)[0] for p in photos.pictures}
+    told = [r for r in rows(f, "By picture") if r["state"] == "fooled"]
+    assert len({r["falls at eps"] for r in told}) > 1
+    for r in told:
+        moved = float((from_png(tmp_path / r["file"]) - clean[r["picture"]]).abs().max())
+        assert moved == pytest.approx(r["moved by"], abs=1e-6)
+        assert moved <= number(r["shown at eps"]) + 1e-6
+
+
 def test_a_class_of_the_attackers_choice(photos: Pictures, tmp_path: Path) -> None:
     f = attacked(factory(), photos, tmp_path, "square(queries=200)", eps=1.0, target="blue")
     assert "made to say blue" in f.headline
@@ -148,7 +212,7 @@ def test_a_black_box_shows_success_against_queries(photos: Pictures, tmp_path: P
 
 
 def test_an_attack_by_labels_alone_begins_at_pictures_of_the_class_to_become(photos: Pictures, tmp_path: Path) -> None:
-    f = attacked(factory(), photos, tmp_path, "boundary(queries=60)", eps=1.0, target="blue", command="the whole")
+    f = attacked(factory(), photos, tmp_path, "boundary(queries=60)", eps=30.0, target="blue", command="the whole")
     said = {p.name: factory()(cs.pixels(factory(), p.path)).argmax(1) for p in photos.pictures}
     blue = sum(int(k) == 2 for k in said.values())
     assert any(f"begin at {blue} pictures" in n for n in f.notes)
@@ -171,6 +235,16 @@ def test_a_universal_attack_learns_from_others_than_those_it_attacks(photos: Pic
     f = attacked(factory(), photos, tmp_path, "universal(steps=4)")
     assert f.n == len(photos.pictures) - len(photos.pictures) // 2
     assert any("others than those attacked" in n for n in f.notes)
+
+
+def test_a_universal_attack_learns_once_for_each_budget(photos: Pictures, tmp_path: Path, monkeypatch: Any) -> None:
+    many = replace(photos, pictures=tuple(replace(p, name=f"{k}-{p.name}") for k in range(6) for p in photos.pictures))
+    asked_of = []
+    real = striking.attack
+    monkeypatch.setattr(striking, "attack", lambda *a, **k: asked_of.append(len(a[1])) or real(*a, **k))
+    f = attacked(factory(), many, tmp_path, "universal(steps=2)", curve=[0.1])
+    assert asked_of[0] == f.n == 36
+    assert len(asked_of) == 2
 
 
 def test_a_patch_is_written_to_be_printed_just_as_it_was_learned(photos: Pictures, tmp_path: Path) -> None:
@@ -212,7 +286,10 @@ def test_pictures_of_one_name_are_kept_apart(workshop: Path, tmp_path: Path) -> 
     [
         ("pgd", {"eps": 2.0}, "a budget"),
         ("deepfool", {"eps": float("inf")}, "give one"),
-        ("square", {"curve": [0.1]}, "leave --curve out"),
+        ("spatial", {"curve": [0.1]}, "leave --curve out"),
+        ("boundary", {"eps": 1.0, "curve": [2.0]}, "as --eps"),
+        ("pgd", {"eps": 0.0}, "above 0"),
+        ("deepfool", {"eps": 0.0}, "above 0"),
         ("pgd", {"access": "label"}, "sees the inside"),
         ("pgd", {"target": "purple"}, "purple"),
         ("pgd", {"curve": [-0.1]}, "a budget"),
@@ -248,16 +325,18 @@ def test_the_transfer_matrix_counts_who_is_fooled_by_whose_pictures(photos: Pict
     models = [other(), confused()]
     want = asked(models[0], "pgd(steps=5)", eps=EPS)
     f = transfer_matrix(models, photos, want, tmp_path).findings[0]
+    assert f.check == "pgd(steps=5, early_stop=false)"  # what stops at one model's border seldom crosses another's
     x = torch.cat([cs.pixels(models[0], p.path) for p in photos.pictures])
     y = torch.tensor([models[0].index(p.labels[0]) for p in photos.pictures])
     told = {(r["attacked on"], r["shown to"]): r for r in rows(f, "From model to model")}
     assert len(told) == 4
     for i, source in enumerate(models, 1):
         files = {p.stem: p for p in (tmp_path / f"model-{i}" / "attacked").glob("*.png")}
+        made = cs.attack(source, x, y, "pgd(steps=5, early_stop=false)", eps=EPS)
         z = torch.stack(
             [
                 from_png(files[p.path.stem]) if p.path.stem in files else v
-                for p, v in zip(photos.pictures, x, strict=True)
+                for p, v in zip(photos.pictures, made.x, strict=True)  # who withstood it is shown attacked all the same
             ]
         )
         for j, target in enumerate(models, 1):
@@ -267,7 +346,32 @@ def test_the_transfer_matrix_counts_who_is_fooled_by_whose_pictures(photos: Pict
             r = told[f"model-{i}", f"model-{j}"]
             assert (r["n"], r["fooled"]) == (int(right.sum()), int(wrong.sum()))
     assert told["model-1", "model-1"]["share"] > 0.5
+    matrix = rows(f, "Fooled")
+    assert [r["attacked on"] for r in matrix] == ["model-1", "model-2"]
+    assert matrix[0]["model-2"].startswith(
+        f"{told['model-1', 'model-2']['fooled']} of {told['model-1', 'model-2']['n']},"
+    )
     assert [g.name for g in f.figures] == ["transfer-matrix.svg"]
+
+
+def test_who_withstands_on_one_model_can_fool_another(photos: Pictures, tmp_path: Path) -> None:
+    """The second model is the first, but hardly sure of red: the step that the first withstands is too much for it."""
+    weak = other()
+    reds = torch.cat([cs.pixels(weak, p.path) for p in photos.pictures if p.labels == ("red",)])
+    with torch.no_grad():
+        weak.net.head.bias[0] -= cs.Margin(torch.zeros(len(reds), dtype=torch.long))(weak(reds)).min() - 0.1
+    f = transfer_matrix([other(), weak], photos, asked(weak, "fgsm", eps=20 / 255), tmp_path).findings[0]
+    told = {(r["attacked on"], r["shown to"]): r for r in rows(f, "From model to model")}
+    assert told["model-1", "model-1"]["fooled"] == 0
+    assert told["model-1", "model-2"]["fooled"] > 0
+
+
+def test_a_matrix_counts_no_change_beyond_its_budget(photos: Pictures, tmp_path: Path) -> None:
+    f = transfer_matrix(
+        [other(), confused()], photos, asked(other(), "deepfool(norm=linf)", eps=1 / 255), tmp_path
+    ).findings[0]
+    assert sum(r["n"] for r in rows(f, "From model to model")) > 0
+    assert all(r["fooled"] == 0 for r in rows(f, "From model to model"))
 
 
 def test_pictures_are_carried_to_another_size_and_classes_must_be_the_same(photos: Pictures, tmp_path: Path) -> None:
@@ -324,6 +428,16 @@ def test_the_command_writes_a_report_and_pictures(workshop: Path, run: Any) -> N
     assert "transfer-matrix" in "".join(p.name for p in Path("two/figures").iterdir())
 
 
+def test_the_terminal_shows_the_curve_or_the_matrix(workshop: Path, run: Any) -> None:
+    ran = run("attack", "net.py:factory", "photos", "-a", "fgsm", "--eps", "128/255", "-m", "saliency", "-o", "one")
+    assert ran.status == 0, ran.err
+    assert re.search(r"By budget\n  eps +not fooled +n .*\n  0 .*\n", ran.out)
+    assert len(re.findall("stay right", ran.out)) == 1  # said once
+    ran = run("attack", "net.py:factory", "net.py:factory", "photos", "-a", "fgsm", "--eps", "128/255", "-o", "two")
+    assert ran.status == 0, ran.err
+    assert re.search(r"attacked on \(down\).*\n  attacked on .*\n  .* \d+ of \d+, .* %\n", ran.out)
+
+
 def test_wrong_words_of_the_command_are_one_line(workshop: Path, run: Any) -> None:
     for words, why in (
         (("--eps", "much"), "8/255"),
@@ -335,4 +449,7 @@ def test_wrong_words_of_the_command_are_one_line(workshop: Path, run: Any) -> No
         assert ran.status == 2
         assert why in ran.err
         assert ran.err.count("\n") <= 2
+    two = run("attack", "net.py:factory", "net.py:factory", "photos", "--curve", "1/255", "--budget", "5s")
+    assert two.status == 2
+    assert "--curve, --budget" in two.err
     assert not list(Path().glob("clearsight-runs/attack-*"))

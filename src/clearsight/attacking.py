@@ -84,21 +84,25 @@ def asked(
     """Everything that is asked, or a refusal before any work.
 
     curve: budgets; none is an eighth, a quarter and a half of eps, for attacks that are run for each budget anew.  A
-    black box is asked at eps alone: its curve runs over queries.
+    black box is asked at eps alone where none are given: its curve runs over queries.
     """
     call, eps = budgeted(parse(method, "attacks"), eps)
     if eps == math.inf:
         raise Refused(f"{call.method.name} at eps inf: an accuracy is that within a budget; give one, such as 8/255")
     levels = {eps, *(curve or ())}
-    blind = "black-box" in call.method.claims
-    if curve and (blind or "unbounded" in call.method.claims):
+    blind, free = "black-box" in call.method.claims, "unbounded" in call.method.claims
+    if curve and free:
         raise Refused(f"{call.method.name} has no curve over budgets: leave --curve out")
+    if min(levels) == 0:
+        raise Refused("eps 0: within it nothing can be changed; give a budget above 0, such as 8/255")
+    if blind and "minimal" in call.method.claims and max(levels) > eps:
+        raise Refused(f"{call.method.name} asks once, within eps: give the largest budget of --curve as --eps")
     for level in levels:
         budgeted(call, level)
-    if curve is None and not blind and "unbounded" not in call.method.claims:
+    if curve is None and not blind and not free:
         levels |= {eps / 8, eps / 4, eps / 2}
     wanted = None if target is None else model.index(target)
-    return Asked(call, eps, tuple(sorted(levels - {0.0})), wanted, access, digits, other)
+    return Asked(call, eps, tuple(sorted(levels)), wanted, access, digits, other)
 
 
 def attack_pictures(
@@ -133,7 +137,7 @@ def attack_pictures(
     every = range(len(case.pictures))
     rows = case.sample(every, pictures or len(case.pictures))
     found = strike(
-        case, want.call, want.levels, rows=rows, target=want.target, other=want.other, access=want.access,
+        case, want.call, want.eps, want.levels, rows=rows, target=want.target, other=want.other, access=want.access,
         digits=want.digits, folder=folder,
     )  # fmt: skip
     _print(case, want, found, folder)
@@ -156,7 +160,8 @@ def _print(case: Case, want: Asked, found: Strike, folder: Path) -> None:
     lessons = case.pixels(found.taught)
     goal = goal_of(case, found.taught, want.target)
     patch = learned_patch(case.model, lessons, goal, seed=case.seed, **want.call.options)
-    printable(patch, folder / "patch.png", shape=want.call.options.get("shape", "disc"))
+    shape = want.call.options.get("shape", want.call.method.options["shape"].default)
+    printable(patch, folder / "patch.png", shape=shape)
 
 
 def apart(data: Pictures) -> Pictures:
@@ -203,7 +208,7 @@ def _finding(case: Case, want: Asked, found: Strike, planned: int, floor: float,
             *_over_budgets(want, found),
             *_over_queries(found),
             *table("By class", _by_class(case, want, found) if want.target is None else []),
-            *table("By picture, the easiest first", [_row(case, found, i) for i in _order(case, found)]),
+            *table("By picture, the easiest first", [_row(case, want, found, i) for i in _order(case, found)]),
         ),
         figures=(*_curve(want, found), *_query_curve(found)),
         evidence=_evidence(case, want, found, command),
@@ -211,9 +216,8 @@ def _finding(case: Case, want: Asked, found: Strike, planned: int, floor: float,
 
 
 def _notes(case: Case, want: Asked, found: Strike, floor: float, blank: int) -> tuple[str, ...]:
-    fell = list(found.fallen.values())
-    within = [f for f in fell if f.eps <= want.eps * (1 + 1e-6)]
-    stored = [f for f in within if f.file is not None]
+    fell = found.fooled(want.eps)
+    stored = [found.fallen[i] for i in fell if found.fallen[i].file is not None]
     kept, opened = sum(bool(f.bits) for f in stored), sum(bool(f.opened) for f in stored)
     tried = max(len(found.rows) - len(found.already), 1)
     asked_for = (
@@ -226,6 +230,11 @@ def _notes(case: Case, want: Asked, found: Strike, floor: float, blank: int) -> 
         notes.append(
             f"Of {counted(len(stored), 'picture')} that were fooled {kept} still are as 8-bit PNG, read back from the "
             f"file, and {opened} when that file is opened like any other picture, resized and cropped again."
+        )
+    if besides := [i for i in found.standing(want.eps) if i in found.fallen and found.fallen[i].eps < want.eps]:
+        notes.append(
+            f"{counted(len(besides), 'picture')} of those that stand at {word(want.eps)} fell to the same attack at a "
+            "smaller budget, which lies within it."
         )
     if want.bounded:
         notes.append(f"Budgets are in {want.norm.upper() if want.norm == 'l2' else 'Linf'}, of pixels in [0, 1].")
@@ -266,7 +275,7 @@ def _short(found: Strike, planned: int) -> tuple[str, ...]:
 
 
 def _over_budgets(want: Asked, found: Strike) -> tuple[Table, ...]:
-    levels = _levels(want, found)
+    levels = want.levels
     if len(levels) < 2:
         return ()
     n = len(found.rows)
@@ -277,21 +286,15 @@ def _over_budgets(want: Asked, found: Strike) -> tuple[Table, ...]:
     return table("By budget", rows)
 
 
-def _levels(want: Asked, found: Strike) -> list[float]:
-    """The budgets of the curve: of an attack that looks for the smallest change also those at which pictures fell."""
-    if not want.bounded:
-        return []
-    return sorted(want.levels)
-
-
 def _curve(want: Asked, found: Strike) -> tuple[Figure, ...]:
-    levels = _levels(want, found)
+    """The share that is not fooled, by budget; of an attack for the smallest change it steps where a picture falls."""
+    levels = list(want.levels)
     minimal = "minimal" in want.call.method.claims
-    if len(levels) < 2 and not minimal:
+    if not want.bounded or (len(levels) < 2 and not minimal):
         return ()
     n = len(found.rows)
     if minimal:
-        levels = sorted({*levels, *(f.eps for f in found.fallen.values() if f.eps <= 2 * max(levels))})
+        levels = sorted({*levels, *(f.eps for f in found.fallen.values())})
     x = [0.0, *levels]
     kept = [len(found.standing(e)) for e in x]
     low, high = zip(*(wilson(k, n) for k in kept), strict=True)
@@ -385,9 +388,9 @@ def _order(case: Case, found: Strike) -> list[int]:
     return [*fell, *sorted(rest, key=lambda i: (i in found.already, case.pictures[i].name))]
 
 
-def _row(case: Case, found: Strike, i: int) -> dict[str, Cell]:
+def _row(case: Case, want: Asked, found: Strike, i: int) -> dict[str, Cell]:
     f = found.fallen.get(i)
-    state = "met before" if i in found.already else "stands" if f is None else "fooled"
+    state = "met before" if i in found.already else "fooled" if i in found.fooled(want.eps) else "stands"
     row: dict[str, Cell] = {"picture": case.pictures[i].name, "said": case.label(i), "state": state}
     row["says now"] = None if f is None else case.model.labels[int(f.logits.argmax())].partition(",")[0]
     row["probability"] = None if f is None else float(f.logits.softmax(0).max())
@@ -414,7 +417,7 @@ def word(eps: float) -> str:
 
 
 def _evidence(case: Case, want: Asked, found: Strike, command: str) -> tuple[Evidence, ...]:
-    rows = [i for i in _order(case, found) if i in found.fallen][:EVIDENCE]
+    rows = [i for i in _order(case, found) if i in found.fooled(want.eps)][:EVIDENCE]
     if not rows:
         return ()
     attacked = torch.stack([found.fallen[i].x for i in rows])
@@ -442,7 +445,7 @@ def _shown(
             magnified_difference(clean, f.x, times),
         ]
     )
-    facts = _row(case, found, i) | {
+    facts = _row(case, want, found, i) | {
         "probability before": float(case.logits[i].softmax(0).max()),
         "rank correlation of the maps": kept,
     }
@@ -464,5 +467,6 @@ def _options(case: Case, want: Asked) -> list[str]:
         "--access": None if want.access == "logits" else want.access,
         "--digits": None if want.digits is None else str(want.digits),
         "--other": None if want.other is None else want.other.source,
+        "-m": None if case.asked == "auto" else case.asked,
     }
     return [w for option, value in said.items() if value is not None for w in (option, value)] + [*case.model_words]

@@ -411,6 +411,9 @@ def attack(
     from clearsight.transferring import transfer_matrix
 
     names, places = _models_first(words)
+    alone = {"--curve": curve, "--budget": budget, "--method": explainer if explainer != "auto" else None}
+    if len(names) > 1 and (extra := [option for option, value in alone.items() if value is not None]):
+        raise Refused(f"{', '.join(extra)}: not of a transfer matrix; leave it out, or name one model")
     how = (weights, labels, output, scores, trust, device, quiet or json_)
     models = [_load(name, *how) for name in names]
     second = None if other is None else _load(other, *how)
@@ -426,12 +429,13 @@ def attack(
     )
     data = joined(open_each(places, split=split, label_column=label_column, classes=classes))
     limit, command = seconds(budget), _command()
+    given = _given(weights=weights, labels=labels, output=output, scores=scores, trust=trust)
     folder = new_run("attack", out, holds="report.json")
     common: dict[str, Any] = {"floor": floor, "pictures": pictures, "seed": seed, "command": command}
     try:
         with progress(quiet or json_) as tell:
             if len(models) > 1:
-                report = transfer_matrix(models, data, want, folder, **common, progress=tell)
+                report = transfer_matrix(models, data, want, folder, **common, model_words=given, progress=tell)
             else:
                 report = attack_pictures(
                     models[0],
@@ -441,7 +445,7 @@ def attack(
                     **common,
                     explainer=explainer,
                     budget=limit,
-                    model_words=_given(weights=weights, labels=labels, output=output, scores=scores, trust=trust),
+                    model_words=given,
                     data_words=_given(split=split, label_column=label_column, classes=classes),
                     progress=tell,
                 )

@@ -9,12 +9,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from clearsight.findings import Finding
+from clearsight.findings import Cell, Finding
 from clearsight.report import Report, show, show_interval
 
 WORDS = {"pass": "holds", "warn": "undecided", "fail": "fails", "note": "note", "error": "not done"}
 _STYLE = {"pass": "green", "warn": "yellow", "fail": "bold red", "note": "dim", "error": "bold red"}
 _UNBROKEN = "\u00a0%"
+_ROWS = 16  # of a table shown here
 _SHOWN = 10  # broken files named here; the report names them all
 
 
@@ -30,22 +31,46 @@ def print_sheet(report: Report, console: Console, folder: Path) -> None:
     wide = max([19, *(len(_clean(f.check)) for f in report.findings)]) if console.width > 70 else 19
     _line(console, f"{'':9}  {'check':{wide}}  {'value':>8}  {'95 % interval':>17}  {'n':>6}".rstrip(), "dim")
     for f in report.findings:
-        _finding(console, f, wide)
+        _finding(console, f, wide, said=report.verdict)
+    if report.kind == "attack":
+        _table(console, report.findings[0])
     _broken(console, report)
     _gate(console, report)
     console.print()
     _line(console, str(folder / "report.html"))
 
 
-def _finding(console: Console, f: Finding, wide: int) -> None:
+def _finding(console: Console, f: Finding, wide: int, said: str) -> None:
     row = Text(f"{WORDS[f.verdict]:9}", _STYLE[f.verdict])
     n = str(f.n) if f.n else "–"
     numbers = f"{show(f.value, f.unit):>8}  {show_interval(f):>17}  {n:>6}" if f.verdict != "error" else ""
     row.append(f"  {_clean(f.check):{wide}}  {numbers}".rstrip(), "default not bold not dim")
     console.print(row, soft_wrap=True, highlight=False)
-    _prose(console, f.headline, indent=11)
+    if f.headline != said:
+        _prose(console, f.headline, indent=11)
     if f.command:
         _line(console, f"{'':11}$ {_clean(f.command)}", "dim")
+
+
+def _table(console: Console, f: Finding) -> None:
+    """The first table of a finding: of an attack its curve, or its matrix."""
+    if not f.tables:
+        return
+    t = f.tables[0]
+    names = list(dict.fromkeys(name for row in t.rows for name in row))
+    cells = [[_clean(_cell(row.get(name))) for name in names] for row in t.rows[:_ROWS]]
+    wide = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
+    console.print()
+    _line(console, t.caption, "dim")
+    for row in [names, *cells]:
+        first, rest = row[0].ljust(wide[0]), [cell.rjust(w) for cell, w in zip(row[1:], wide[1:], strict=True)]
+        _line(console, "  " + "  ".join([first, *rest]))
+    if len(t.rows) > _ROWS:
+        _prose(console, f"and {len(t.rows) - _ROWS} more, all of them in the report", indent=2)
+
+
+def _cell(value: Cell) -> str:
+    return "–" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _broken(console: Console, report: Report) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from clearsight.budgets import norm_of, size
+from clearsight.budgets import Norm, clip, norm_of, size
 from clearsight.case import Case
 from clearsight.classifier import Classifier
 from clearsight.data import Picture
@@ -24,16 +23,18 @@ from clearsight.targets import Become, Goal, Misclassify
 
 STARTS = 10  # pictures, at most, from which an attack by labels alone may begin
 FEWEST = 4  # pictures from which on half of them teach a universal attack and the other half is attacked
+TOGETHER = 256  # pictures that are attacked by what was learned once
+STRETCHES = (1.1, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)  # of a change that rounding to 8 bits undoes
 
 
 @dataclass(frozen=True, eq=False)
 class Fallen:
     """A picture that an attack fooled: by how much, what it looks like, and whether it outlives a file.
 
-    eps: the smallest budget tried that was enough.  x (C, *S): as 8 bits where that fools too, else as found, at the
-    budget shown_eps, which may be larger for it, moved by distance.  bits: it fools as 8 bits, read back from the file;
-    opened: also when the file is opened like any other picture, resized and cropped as the model wants it; None where
-    there is no file.  logits (K,).
+    eps: the smallest budget tried that was enough; of an attack that looks for the smallest change the size of that.
+    x (C, *S): as 8 bits where that fools too, else as found, at the budget shown_eps, which may be larger for it, moved
+    by distance.  bits: it fools as 8 bits, read back from the file; opened: also when the file is opened like any other
+    picture, resized and cropped as the model wants it; None where there is no file.  logits (K,).
     """
 
     eps: float
@@ -50,15 +51,19 @@ class Fallen:
 class Strike:
     """What an attack came to.
 
-    rows: the pictures that were looked at; already: those that met the goal before; fallen: the others that were
-    fooled, by row.  spent, first: of a black box, queries paid for each picture and the one that met the goal, 0 where
-    none did.  taught: pictures that a universal attack learned from; begun: those from which an attack by labels alone
-    could begin.
+    rows: the pictures that were looked at; already: those that met the goal before; at: for each budget of its own run
+    the rows that were fooled by it; fallen: every picture that was fooled at any of them, by row.  stood (C, *S): what
+    the attack at its main budget made of those that it did not fool, where that is asked for.  spent, first: of a black
+    box at its main budget, queries paid for each picture and the one that met the goal within it, 0 where none did.
+    taught: pictures that a universal attack learned from; begun: those from which an attack by labels alone could
+    begin.  queries, backwards: passes forward and back, over all pictures and budgets.
     """
 
     rows: list[int] = field(default_factory=list)
     already: set[int] = field(default_factory=set)
+    at: dict[float, set[int]] = field(default_factory=dict)
     fallen: dict[int, Fallen] = field(default_factory=dict)
+    stood: dict[int, Tensor] = field(default_factory=dict)
     spent: dict[int, int] = field(default_factory=dict)
     first: dict[int, int] = field(default_factory=dict)
     taught: tuple[int, ...] = ()
@@ -66,10 +71,16 @@ class Strike:
     queries: float = 0.0
     backwards: float = 0.0
 
+    def fooled(self, eps: float) -> set[int]:
+        """The rows that the attack at this budget fools; of one that looks for the smallest change those within it."""
+        if eps in self.at:
+            return self.at[eps]
+        return {i for i, f in self.fallen.items() if f.eps <= eps * (1 + 1e-6)}
+
     def standing(self, eps: float) -> list[int]:
-        """The rows that did not meet the goal before, and do not within eps."""
-        left = [i for i in self.rows if i not in self.already]
-        return [i for i in left if i not in self.fallen or self.fallen[i].eps > eps * (1 + 1e-6)]
+        """The rows that did not meet the goal before, and do not when attacked at eps."""
+        fooled = self.fooled(eps)
+        return [i for i in self.rows if i not in self.already and i not in fooled]
 
 
 def acceptable(case: Case, rows: Sequence[int]) -> Tensor:
@@ -89,6 +100,7 @@ def goal_of(case: Case, rows: Sequence[int], target: int | None) -> Goal:
 def strike(
     case: Case,
     call: Call,
+    eps: float,
     levels: Sequence[float],
     *,
     rows: Sequence[int],
@@ -97,55 +109,62 @@ def strike(
     access: str = "logits",
     digits: int | None = None,
     folder: Path | None = None,
+    keep: bool = False,
 ) -> Strike:
-    """Attack the pictures at each of the budgets, from the smallest on, those that still stand.
+    """Attack the pictures at the main budget eps and at each of the levels, each by itself, from the smallest on.
 
-    An attack that looks for the smallest change is run once, without a budget; one that is taught learns from a seeded
-    half of the pictures and attacks the other; one that may begin anywhere begins at others of the pictures.  folder:
-    where the pictures that were fooled are written as PNG.
+    An attack that looks for the smallest change is run once, within the largest of them; one that is taught learns from
+    a seeded half of the pictures and attacks the other; one that may begin anywhere begins at others of the pictures.
+    folder: where the pictures that were fooled are written as PNG; keep: remember what those became that stood.
     """
     learned = "lessons" in call.method.given
     taught, judged = _divided(rows) if learned else ((), list(rows))
     lessons = (case.pixels(taught).to(case.model.device), goal_of(case, taught, target)) if taught else None
     begun = _starts(case, target) if "starts" in call.method.given else ()
     starts = case.pixels(begun).to(case.model.device) if begun else None
+    budgets = sorted({eps, *levels})
     minimal = "minimal" in call.method.claims
-    found = Strike(taught=tuple(taught), begun=begun)
+    if minimal:
+        budgets = budgets[-1:]
+    found = Strike(taught=tuple(taught), begun=begun, at={} if minimal else {b: set() for b in budgets})
     stems = dict(zip(judged, _stems([case.pictures[i] for i in judged]), strict=True))
-    for part, x in case.batches(judged):
+    for part, x in _together(case, judged) if learned else case.batches(judged):
         found.rows += part
-        left = list(range(len(part)))
-        for eps in [math.inf] if minimal else sorted(levels):
-            if not left:
+        for budget in budgets:
+            here = [i for i in part if i not in found.already]
+            if not here:
                 break
-            here = [part[j] for j in left]
-            goal = goal_of(case, here, target)
+            goal, clean = goal_of(case, here, target), x[[part.index(i) for i in here]]
             got = attack(
-                case.model, x[left], goal, call, eps=eps, other=other, lessons=lessons, starts=starts, access=access,
+                case.model, clean, goal, call, eps=budget, other=other, lessons=lessons, starts=starts, access=access,
                 digits=digits, seed=case.seed,
             )  # fmt: skip
-            tried = max(len(left) - int(got.already.sum()), 0)
+            tried = len(here) - int(got.already.sum())
             found.queries += got.queries * tried
             found.backwards += got.backwards * tried
+            main = minimal or budget == eps
             for k, i in enumerate(here):
                 if got.already[k]:
                     found.already.add(i)
-                if got.spent is not None and got.first is not None and not got.already[k]:
+                    continue
+                if main and got.spent is not None and got.first is not None:
                     found.spent[i], found.first[i] = int(got.spent[k]), int(got.first[k])
-            fell = got.fooled.nonzero()[:, 0].tolist()
-            for k in fell:
-                i = here[k]
-                reach = float(got.distance[k]) if minimal else eps
-                made = _fallen(case, i, got.x[k], x[left[k]], reach, call, goal[k : k + 1], folder, stems[i])
-                if i not in found.fallen:
-                    found.fallen[i] = made
-                elif made.bits:  # it fell at less, but only here it outlives a file
-                    found.fallen[i] = replace(made, eps=found.fallen[i].eps)
-            gone = {here[k] for k in fell} | found.already
-            keep = [j for j in left if part[j] not in gone]
-            frail = [j for j in left if part[j] in found.fallen and not found.fallen[part[j]].bits]
-            left = keep if folder is None else sorted({*keep, *frail})
+                if got.fooled[k]:
+                    reach = float(got.distance[k]) if minimal else budget
+                    if not minimal:
+                        found.at[budget].add(i)
+                    _fell(case, found, i, got.x[k], clean[k], reach, budget, call, goal[k : k + 1], folder, stems[i])
+                elif main and keep:
+                    found.stood[i] = got.x[k]
     return found
+
+
+def _together(case: Case, rows: Sequence[int]) -> Iterator[tuple[list[int], Tensor]]:
+    """Many pictures at a time: for each lot of them a universal attack learns once."""
+    for start in range(0, len(rows), TOGETHER):
+        part = list(rows[start : start + TOGETHER])
+        yield part, case.pixels(part)
+        case.progress(case.doing, start + len(part), len(rows))
 
 
 def _divided(rows: Sequence[int]) -> tuple[list[int], list[int]]:
@@ -168,25 +187,67 @@ def _stems(pictures: Sequence[Picture]) -> Iterator[str]:
     return (stem for _, stem in named(pictures))
 
 
-def _fallen(
-    case: Case, row: int, z: Tensor, clean: Tensor, eps: float, call: Call, goal: Goal, folder: Path | None, stem: str
-) -> Fallen:
-    model, norm = case.model, norm_of(call)
-    moved = float(size((z - clean)[None], norm))
-    picture = z.dim() == 3 and len(z) in (1, 3)
-    if folder is None or not picture:
-        return Fallen(eps, eps, moved, z, _logits(model, z), None, None, None)
-    stored = rounded(z[None], clean[None], max(eps, moved), norm)[0]
+def _fell(
+    case: Case,
+    found: Strike,
+    row: int,
+    z: Tensor,
+    clean: Tensor,
+    reach: float,
+    budget: float,
+    call: Call,
+    goal: Goal,
+    folder: Path | None,
+    stem: str,
+) -> None:
+    """Remember that z (C, *S) fools, and write it, unless what fooled at a smaller budget outlives a file already."""
+    model, norm, before = case.model, norm_of(call), found.fallen.get(row)
+    if before is not None and (before.bits or folder is None):
+        return
+    minimal = "minimal" in call.method.claims
+
+    def made(x: Tensor, bits: bool | None = None, opened: bool | None = None, file: Path | None = None) -> Fallen:
+        moved = float(size((x - clean)[None], norm))
+        shown = moved if minimal else budget
+        return Fallen(before.eps if before else reach, shown, moved, x, _logits(model, x[None])[0], bits, opened, file)
+
+    if folder is None or z.dim() != 3 or len(z) not in (1, 3):
+        found.fallen[row] = made(z)
+        return
+    free = "unbounded" in call.method.claims
+    stored, bits = _outliving(model, z, clean, None if free else budget, norm, goal)
+    if before is not None and not bits:
+        return
     file = write_whole(folder / "attacked" / f"{stem}.png", as_png(stored))
     read = from_png(file)
-    logits = _logits(model, read)
-    bits = bool(goal.met(logits[None])[0]) and torch.equal(read, stored)
-    opened = bool(goal.met(_logits(model, to_pixels(open_picture(file), model.preprocess))[None])[0])
-    shown = stored if bits else z
-    moved = float(size((shown - clean)[None], norm))
-    return Fallen(eps, eps, moved, shown, logits if bits else _logits(model, z), bits, opened, file)
+    bits = bool(goal.met(_logits(model, read[None]))[0]) and torch.equal(read, stored)
+    opened = bool(goal.met(_logits(model, to_pixels(open_picture(file), model.preprocess)[None]))[0])
+    found.fallen[row] = made(stored if bits else z, bits, opened, file)
+
+
+def _outliving(
+    model: Classifier, z: Tensor, clean: Tensor, eps: float | None, norm: Norm, goal: Goal
+) -> tuple[Tensor, bool]:
+    """z (C, *S) on the grid of 8 bits, and whether it still fools there.
+
+    Where rounding undoes a change it is made longer, by as little as does it, within eps (none: it is left as it is).
+    """
+    moved = float(size((z - clean)[None], norm))
+    first = rounded(z[None], clean[None], max(eps or 0, moved), norm)
+    fools = bool(goal.met(_logits(model, first))[0])
+    if fools or eps is None:
+        return first[0], fools
+    longer = torch.stack([clean + s * (z - clean) for s in STRETCHES])
+    same = clean.expand_as(longer)
+    tried = rounded(clip(longer, same, eps, norm), same, eps, norm)
+    logits = _logits(model, tried)
+    for k, out in enumerate(logits):
+        if bool(goal.met(out[None])[0]):
+            return tried[k], True
+    return first[0], False
 
 
 def _logits(model: Classifier, x: Tensor) -> Tensor:
+    """(n, C, *S) -> (n, K)."""
     with model.undisturbed():
-        return scores(model, x[None].to(model.device))[0]
+        return scores(model, x.to(model.device))

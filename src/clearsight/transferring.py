@@ -67,24 +67,29 @@ def transfer_matrix(
     pictures: int = 0,
     seed: int = 0,
     command: str = "",
+    model_words: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> AttackReport:
     """Attack the pictures on each model and show them to all -> a Report.
 
-    A picture counts for a pair if both models are right about it before; carried from one input size to another it is
-    saved as 8 bits and resized.  Refused: models of different classes; a targeted attack; an attack that asks another
-    model itself.
+    Shown are all attacked pictures, those that their own model withstood too; an attack that can go on where it has
+    fooled its own model does, for what stops there seldom fools another.  A picture counts for a pair if both models
+    are right about it before; carried from one input size to another it is saved as 8 bits and resized.  Refused:
+    models of different classes; a targeted attack; an attack that asks another model itself; more than one budget.
     """
     began = time.monotonic()
     if want.target is not None or "other" in want.call.method.given:
         raise Refused(
             "a transfer matrix is of untargeted attacks on each model itself: leave --target and transfer out"
         )
+    if "early_stop" in want.call.method.options and "early_stop" not in want.call.options:
+        want = replace(want, call=want.call.with_options(early_stop=False))
     if any(m.labels != models[0].labels for m in models):
         raise Refused("a transfer matrix needs models of the same classes, in the same order")
     names = _names(models)
     crafted = [
-        _craft(m, data, want, folder / name, pictures, seed, progress) for m, name in zip(models, names, strict=True)
+        _craft(m, data, want, folder / name, pictures, seed, model_words, progress)
+        for m, name in zip(models, names, strict=True)
     ]
     same = [i for i in crafted[0].rows if all(i in c.rows for c in crafted)]
     pairs = [_shown_to(i, j, crafted, same) for i in range(len(models)) for j in range(len(models))]
@@ -102,16 +107,24 @@ def transfer_matrix(
 
 
 def _craft(
-    model: Classifier, data: Pictures, want: Asked, folder: Path, pictures: int, seed: int, progress: Progress | None
+    model: Classifier,
+    data: Pictures,
+    want: Asked,
+    folder: Path,
+    pictures: int,
+    seed: int,
+    model_words: Sequence[str],
+    progress: Progress | None,
 ) -> Crafted:
-    case = Case(model, apart(data), seed=seed, progress=progress)
+    case = Case(model, apart(data), seed=seed, model_words=model_words, progress=progress)
     case.doing = f"attacking {model.source}"
     rows = case.sample(range(len(case.pictures)), pictures or len(case.pictures))
-    found = strike(case, want.call, [want.eps], rows=rows, access=want.access, digits=want.digits, folder=folder)
-    clean = case.pixels(found.rows)
-    attacked = torch.stack(
-        [found.fallen[i].x if i in found.fallen else x for i, x in zip(found.rows, clean, strict=True)]
+    found = strike(
+        case, want.call, want.eps, (), rows=rows, access=want.access, digits=want.digits, folder=folder, keep=True
     )
+    clean = case.pixels(found.rows)
+    made = found.stood | {i: f.x for i, f in found.fallen.items()}
+    attacked = torch.stack([made.get(i, x) for i, x in zip(found.rows, clean, strict=True)])  # wrong before: as it is
     right = torch.tensor([i not in found.already for i in found.rows])
     return Crafted(case, tuple(found.rows), (clean * 255).round() / 255, (attacked * 255).round() / 255, right)
 
@@ -176,10 +189,21 @@ def _finding(
             "Carried over, pictures are on the grid of 8 bits and resized where inputs differ in size. A picture "
             "counts where both models are right about it, the second about the clean one, carried over likewise.",
         ),
-        tables=table("From model to model", [_row(names, p) for p in pairs]),
+        tables=(
+            *table("Fooled: attacked on (down), shown to (across)", _rows(names, pairs)),
+            *table("From model to model", [_row(names, p) for p in pairs]),
+        ),
         figures=(Figure("transfer-matrix.svg", data, caption, f"Shares fooled between {k} models; {caption}"),),
         evidence=_evidence(names, crafted, pairs, want),
     )
+
+
+def _rows(names: Sequence[str], pairs: Sequence[Pair]) -> list[dict[str, Cell]]:
+    """The matrix, a row for each model."""
+    rows: list[dict[str, Cell]] = [{"attacked on": name} for name in names]
+    for p in pairs:
+        rows[p.source][names[p.seen_by]] = f"{p.fooled} of {p.n}, {share(p.fooled / p.n)}" if p.n else "–"
+    return rows
 
 
 def _row(names: Sequence[str], p: Pair) -> dict[str, Cell]:
@@ -224,6 +248,7 @@ def _evidence(
             )
             both = [m.source or "MODEL" for m in (source.case.model, target.model)]
             words = [*both, target.place(i), "-a", str(want.call), *(["--eps", word(want.eps)] if want.bounded else [])]
+            words += [*target.model_words, *(["--seed", str(target.seed)] if target.seed else [])]
             command = shlex.join(["clearsight", "attack", *words])
             out.append(shown(target, i, f"transfer-{len(out) + 1}", image, caption, facts, command))
     return tuple(out)
