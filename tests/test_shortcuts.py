@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +20,6 @@ from clearsight.checks.shortcuts import _judged
 from clearsight.classifier import Classifier, Preprocess
 from clearsight.clusters import area, clusters, cores, elsewhere, hotspot, overlap, place_words, pooled
 from clearsight.data import Picture, Pictures
-from clearsight.demonstrating import shortcut
 from clearsight.findings import Finding
 from clearsight.recolouring import recoloured
 from clearsight.report import Report
@@ -332,8 +333,11 @@ def test_the_same_seed_finds_the_same(tmp_path: Path) -> None:
 # What is there is found: trained networks -----------------------------------------------------------------------------
 
 
-def test_the_demonstration_needs_no_data_and_finds_the_mark(tmp_path: Path) -> None:
-    told = shortcut(tmp_path / "demo")
+def test_the_demonstration_needs_no_data_and_finds_the_mark(tmp_path: Path, run: Any) -> None:
+    """README's command, with a folder."""
+    ran = run("demo", "shortcut", "-o", tmp_path / "demo", "--json")
+    assert ran.status == 0, ran.err
+    told = json.loads(ran.out)
     marked, plain = told["models"]
     assert marked["accuracy"] > 0.97
     assert marked["accuracy with random marks"] < 0.5
