@@ -231,6 +231,24 @@ def test_a_picture_is_shown_again_by_the_words_that_it_was_attacked_with(photos:
     assert all("-a transfer --eps 128/255 --other second" in e.command for e in f.evidence)
 
 
+class Blind(ColourNet):
+    """No gradient reaches its pixels."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return super().forward(x)
+
+
+def test_without_gradients_a_black_box_is_shown_without_maps(photos: Pictures, tmp_path: Path) -> None:
+    model = cs.Classifier(Blind(), factory().preprocess, factory().labels, "blind")
+    f = attacked(model, photos, tmp_path, "square(queries=60)", eps=200 / 255)
+    assert f.evidence
+    assert any(n.startswith("No maps before and after") and "no gradient" in n for n in f.notes)
+    assert "its map" not in f.evidence[0].figure.caption
+    with pytest.raises(Refused, match="by square or hop-skip-jump"):
+        attacked(model, photos, tmp_path, "pgd", eps=200 / 255)
+
+
 def test_a_universal_attack_learns_from_others_than_those_it_attacks(photos: Pictures, tmp_path: Path) -> None:
     f = attacked(factory(), photos, tmp_path, "universal(steps=4)")
     assert f.n == len(photos.pictures) - len(photos.pictures) // 2

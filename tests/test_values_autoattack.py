@@ -1,5 +1,6 @@
 """Whether APGD, FAB, Square and AutoAttack find what there is to find."""
 
+import pickle
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,8 @@ from clearsight.attacks._rivals import NONE, gap, rivals
 from clearsight.attacks.square import HALVED, _hill, _placed, _sides, share
 from clearsight.budgets import size
 from clearsight.classifier import Classifier, Preprocess
-from clearsight.errors import Refused
-from clearsight.runner import attack
+from clearsight.errors import NoGradient, Notice, Refused
+from clearsight.runner import attack, explain
 from clearsight.targets import Become, Misclassify
 from clearsight.testing import linear
 
@@ -146,7 +147,7 @@ def replica(model: Classifier, x: Tensor, y: Tensor, eps: float, steps: int, nor
         if k + 1 in ends:
             since = ends[ends.index(k + 1) - 1]
             rose = sum(f[i + 1] > f[i] for i in range(since, k + 1))
-            few = rose < 0.75 * (k + 1 - since)
+            few = rose <= 0.75 * (k + 1 - since)  # so in the authors' program
             stale = since > 0 and marks[-1] == (step, top_f) and marks[-2][0] == step
             marks.append((step, top_f))
             if few or stale:
@@ -516,6 +517,52 @@ def test_square_and_auto_attack_break_what_hides_its_gradients(trained, norm):
     assert blind.fooled.float().mean() < 0.3
     assert square.fooled.float().mean() > 0.9
     assert whole.fooled.float().mean() > 0.9
+
+
+class Unseen(nn.Module):
+    """No gradient at all: what comes in passes through something without a way back, or all runs under no_grad."""
+
+    def __init__(self, net: nn.Module, whole: bool) -> None:
+        super().__init__()
+        self.net, self.whole = net, whole
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.whole):
+            return self.net(((x * 8).round() / 8).detach())
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["a detached input", "all under no_grad"])
+def test_auto_attack_goes_on_with_square_where_no_gradient_flows(trained, whole):
+    """It comes to what Square comes to, and says that the others had nothing to go by; one of them alone is refused."""
+    model, x, y = trained
+    masked = Classifier(Unseen(model.net, whole), model.preprocess, model.labels)
+    known = outputs(masked, x).argmax(1) == y
+    x, y = x[known], y[known]
+    small = "steps=10, classes=2, queries=400"
+    with pytest.warns(Notice, match="no gradient flows back to the pixels.*Square alone") as said:
+        found = attack(masked, x, y, f"auto-attack({small})", eps=0.2)
+    assert len({str(w.message) for w in said}) == 1
+    alone = attack(masked, x, y, f"auto-attack(part=square, {small})", eps=0.2)
+    assert torch.equal(found.x, alone.x)
+    assert found.fooled.float().mean() > 0.9
+    for part in "apgd-ce", "apgd-t", "fab-t":
+        with pytest.raises(NoGradient, match="no gradient flows back"):
+            attack(masked, x, y, f"auto-attack(part={part}, {small})", eps=0.2)
+
+
+def test_an_attack_without_gradients_is_told_of_those_that_need_none(trained):
+    """What helps an explainer, another layer or occlusion, is no help here; and the other way round."""
+    model, x, y = trained
+    masked = Classifier(Unseen(model.net, False), model.preprocess, model.labels)
+    for call in "fgsm", "pgd", "fab", "deepfool", "carlini-wagner", "apgd-dlr", "universal":
+        with pytest.raises(NoGradient, match=r"no_grad.*square or hop-skip-jump") as refused:
+            attack(masked, x, y, call, eps=0.2)
+        assert "layer=" not in str(refused.value)
+        assert "occlusion" not in str(refused.value)
+    with pytest.raises(NoGradient, match=r"layer=.*occlusion") as refused:
+        explain(masked, x, "saliency")
+    assert "square" not in str(refused.value)
+    assert str(pickle.loads(pickle.dumps(refused.value))) == str(refused.value)  # also from another process
 
 
 def test_large_logits_hide_nothing(trained):

@@ -13,16 +13,16 @@ from torch import Tensor
 
 from clearsight import charts
 from clearsight.attacks.patch import learned_patch, printable
-from clearsight.budgets import Norm, norm_of
+from clearsight.budgets import Norm, norm_of, word
 from clearsight.budgets import size as distance
 from clearsight.case import Case, Progress
 from clearsight.checks._common import bounds, counted, share, shown, span, table
 from clearsight.classifier import Classifier
 from clearsight.data import Pictures
 from clearsight.draw import magnified_difference, overlay, photo, strip
-from clearsight.errors import Refused
+from clearsight.errors import NoGradient, Refused
 from clearsight.findings import Cell, Evidence, Figure, Finding, Table
-from clearsight.methods import Call, parse, write_value
+from clearsight.methods import Call, parse
 from clearsight.report import Report, make, show
 from clearsight.resemblance import spearman
 from clearsight.runner import budgeted, explain
@@ -177,6 +177,7 @@ def apart(data: Pictures) -> Pictures:
 
 def _finding(case: Case, want: Asked, found: Strike, planned: int, floor: float, command: str) -> Finding:
     n = len(found.rows)
+    evidence, drawn = _evidence(case, want, found, command)
     blank = sum(not bool(case.truth[i].any()) for i in found.rows)
     at = f"{want.call.method.name} at eps {word(want.eps)}" if want.bounded else want.call.method.name
     before = n - len(found.already)
@@ -203,7 +204,7 @@ def _finding(case: Case, want: Asked, found: Strike, planned: int, floor: float,
         value=k / of,
         interval=interval,
         n=of,
-        notes=(*_notes(case, want, found, floor, blank), *_short(found, planned)),
+        notes=(*_notes(case, want, found, floor, blank), drawn, *_short(found, planned)),
         tables=(
             *_over_budgets(want, found),
             *_over_queries(found),
@@ -211,7 +212,7 @@ def _finding(case: Case, want: Asked, found: Strike, planned: int, floor: float,
             *table("By picture, the easiest first", [_row(case, want, found, i) for i in _order(case, found)]),
         ),
         figures=(*_curve(want, found), *_query_curve(found)),
-        evidence=_evidence(case, want, found, command),
+        evidence=evidence,
     )
 
 
@@ -263,7 +264,6 @@ def _notes(case: Case, want: Asked, found: Strike, floor: float, blank: int) -> 
         notes.append(
             f"{counted(blank, 'picture has', 'pictures have')} no label: the model's own answer is right there."
         )
-    notes.append(f"Maps before and after: {case.method}, for the top class of each; none of them was tested.")
     return tuple(notes)
 
 
@@ -405,55 +405,55 @@ def _row(case: Case, want: Asked, found: Strike, i: int) -> dict[str, Cell]:
     return row
 
 
-def word(eps: float) -> str:
-    """A budget as people write it: 8/255, 0.5."""
-    if eps == 0:
-        return "0"
-    text = write_value(float(eps))
-    return text if len(text) <= 7 else f"{255 * eps:.3g}/255" if eps < 0.3 else f"{eps:.3g}"
-
-
 # In pictures ----------------------------------------------------------------------------------------------------------
 
 
-def _evidence(case: Case, want: Asked, found: Strike, command: str) -> tuple[Evidence, ...]:
+def _evidence(case: Case, want: Asked, found: Strike, command: str) -> tuple[tuple[Evidence, ...], str]:
+    """The pictures that fell first, before and after, and a note on the maps beside them."""
+    drawn = f"Maps before and after: {case.method}, for the top class of each; none of them was tested."
     rows = [i for i in _order(case, found) if i in found.fooled(want.eps)][:EVIDENCE]
     if not rows:
-        return ()
+        return (), drawn
     attacked = torch.stack([found.fallen[i].x for i in rows])
     clean = case.pixels(rows)
-    before = case.maps(rows, clean)
     now = torch.stack([found.fallen[i].logits for i in rows])
-    after = explain(case.model, attacked, case.method, ClassScore(now.argmax(1)), seed=case.seed).maps
+    maps: list[tuple[Tensor, Tensor] | None]
+    try:
+        after = explain(case.model, attacked, case.method, ClassScore(now.argmax(1)), seed=case.seed).maps
+        maps = list(zip(case.maps(rows, clean), after, strict=True))
+    except NoGradient as e:  # a black box needs none, and is shown without maps
+        maps, drawn = [None] * len(rows), f"No maps before and after: {e}."
     whole = command if found.taught or found.begun else ""  # what rests on other pictures is not shown by one alone
-    return tuple(_shown(case, want, found, i, k + 1, clean[k], before[k], after[k], whole) for k, i in enumerate(rows))
+    pairs = [_shown(case, want, found, i, k + 1, clean[k], maps[k], whole) for k, i in enumerate(rows)]
+    return tuple(pairs), drawn
 
 
 def _shown(
-    case: Case, want: Asked, found: Strike, i: int, k: int, clean: Tensor, before: Tensor, after: Tensor, whole: str
+    case: Case,
+    want: Asked,
+    found: Strike,
+    i: int,
+    k: int,
+    clean: Tensor,
+    maps: tuple[Tensor, Tensor] | None,
+    whole: str,
 ) -> Evidence:
     f = found.fallen[i]
     moved = float(distance((f.x - clean)[None], "linf"))
     times = max(1.0, min(0.5 / max(moved, 1e-6), 127.0))
-    kept = spearman(before.double().numpy(), after.double().numpy())
-    image = strip(
-        [
-            photo(clean),
-            overlay(clean, before, signed=case.signed),
-            photo(f.x),
-            overlay(f.x, after, signed=case.signed),
-            magnified_difference(clean, f.x, times),
-        ]
-    )
-    facts = _row(case, want, found, i) | {
-        "probability before": float(case.logits[i].softmax(0).max()),
-        "rank correlation of the maps": kept,
-    }
-    caption = (
-        f"{facts['said']} ({share(float(facts['probability before'] or 0))}) and its map; attacked at "
-        f"{word(f.shown_eps)}, {facts['says now']} ({share(float(facts['probability'] or 0))}) and its map, alike at "
-        f"{show(kept, '')}; the change, {times:.0f} times"
-    )
+    facts = _row(case, want, found, i) | {"probability before": float(case.logits[i].softmax(0).max())}
+    said = [f"{facts['said']} ({share(float(facts['probability before'] or 0))})"]
+    said += [f"attacked at {word(f.shown_eps)}, {facts['says now']} ({share(float(facts['probability'] or 0))})"]
+    images = [photo(clean), photo(f.x)]
+    if maps is not None:
+        before, after = maps
+        kept = spearman(before.double().numpy(), after.double().numpy())
+        facts["rank correlation of the maps"] = kept
+        said = [said[0] + " and its map", said[1] + f" and its map, alike at {show(kept, '')}"]
+        images.insert(1, overlay(clean, before, signed=case.signed))
+        images.append(overlay(f.x, after, signed=case.signed))
+    image = strip([*images, magnified_difference(clean, f.x, times)])
+    caption = "; ".join([*said, f"the change, {times:.0f} times"])
     again = whole or case.command("attack", case.place(i), *_options(case, want))
     return shown(case, i, f"attack-{k}", image, caption, facts, again)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from clearsight.classifier import Classifier
-from clearsight.errors import Refused
+from clearsight.errors import NoGradient, Refused
 from clearsight.methods import Call
 
 
@@ -21,8 +21,16 @@ def blamed(model: Classifier, call: Call, x: Tensor) -> Iterator[None]:
 
     x (B, C, *S): where a method fails, the network is tried alone on it.  Others are defects of ours and go on.
     """
+    attacks = "eps" in call.method.given
+    instead = "attack without gradients, by square or hop-skip-jump"
+    if not attacks:
+        instead = "use a perturbation method such as occlusion"
     try:
         yield
+    except NoGradient as e:
+        if attacks:  # layers and maps, of which the advice is, are no matter of an attack's
+            raise NoGradient(e.found, f"let it flow, or {instead}") from e
+        raise
     except Refused:
         raise
     except Exception as e:
@@ -31,11 +39,11 @@ def blamed(model: Classifier, call: Call, x: Tensor) -> Iterator[None]:
             own = [f for f in traceback.extract_tb(e.__traceback__) if Path(f.filename).name == Path(file).name + ".py"]
             where = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
             raise Refused(f"{call.method.name} failed: {type(e).__name__}: {e}{where}") from e
-        _try_alone(model, x[:2])
+        _try_alone(model, x[:2], instead)
         raise
 
 
-def _try_alone(model: Classifier, x: Tensor) -> None:
+def _try_alone(model: Classifier, x: Tensor, instead: str) -> None:
     from clearsight.dryrun import reason
 
     z = x.clone().requires_grad_()
@@ -45,5 +53,5 @@ def _try_alone(model: Classifier, x: Tensor) -> None:
     except Exception as e:
         raise Refused(
             f"the backward pass of {model.source or 'the network'} fails: {reason(e)}; mend forward so that "
-            "out.sum().backward() works, or use a perturbation method such as occlusion"
+            f"out.sum().backward() works, or {instead}"
         ) from e

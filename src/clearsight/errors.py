@@ -10,6 +10,21 @@ class Refused(ValueError):  # noqa: N818 (it reads as what happened: raise Refus
     """The work cannot be done as asked.  The sentence says what was wrong and what to do."""
 
 
+class NoGradient(Refused):
+    """No gradient comes back to where a method needs one: what was found, with its cause, and what to do about it.
+
+    A kind of its own, because for some who ask it is no failure but an answer; and whoever knows what was asked for may
+    raise it again with advice that suits that better.
+    """
+
+    def __init__(self, found: str, mend: str) -> None:
+        super().__init__(found, mend)
+        self.found = found
+
+    def __str__(self) -> str:
+        return "; ".join(self.args)
+
+
 class Notice(UserWarning):
     """What a user should know although the work goes on: a warning in Python, a line on the command line's stderr."""
 

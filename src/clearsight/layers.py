@@ -14,7 +14,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd, _AvgPoolNd, _MaxPoolNd
 
 from clearsight.classifier import Classifier
-from clearsight.errors import Refused, nearest
+from clearsight.errors import NoGradient, Refused, nearest
 from clearsight.targets import Target
 from clearsight.tokens import as_maps, layout
 
@@ -198,20 +198,23 @@ def activations_and_gradients(model: Classifier, x: Tensor, target: Target, laye
 
 
 def flowing(score: Tensor, where: str = "the pixels") -> Tensor:
-    """The score itself, refused where no gradient flows back from it."""
+    """The score itself; NoGradient where none flows back from it."""
     if not score.requires_grad:
-        raise Refused(
-            f"no gradient flows back to {where}: part of the network's forward runs under torch.no_grad() or detaches; "
-            "let it flow, name a later layer with layer=, or use a perturbation method such as occlusion"
+        raise NoGradient(
+            f"no gradient flows back to {where}: part of the network's forward runs under torch.no_grad() or detaches",
+            "let it flow, name a later layer with layer=, or use a perturbation method such as occlusion",
         )
     return score
 
 
 def gradients(score: Tensor, at: Tensor, where: str = "the pixels") -> tuple[Tensor]:
-    """d (sum of score) / d at, or a refusal that says why there is none."""
+    """d (sum of score) / d at; NoGradient, which says why, where there is none."""
     (g,) = torch.autograd.grad(flowing(score, where), at, torch.ones_like(score), allow_unused=True)
     if g is None:
-        raise Refused(f"the target does not depend on {where}: use another layer or method")
+        raise NoGradient(
+            f"the target does not depend on {where}: nothing in the forward leads from there to it",
+            "use another layer or method",
+        )
     return (g,)
 
 

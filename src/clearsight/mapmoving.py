@@ -20,7 +20,7 @@ from clearsight import draws
 from clearsight.attacks._common import steepest, within
 from clearsight.batching import SIZE, bounded
 from clearsight.best import Best
-from clearsight.budgets import USUAL, Norm, clip
+from clearsight.budgets import USUAL, Norm, clip, like
 from clearsight.classifier import Classifier
 from clearsight.errors import Refused
 from clearsight.explainers._rectified import _RELUS, _range
@@ -196,7 +196,7 @@ def _moved(
         tight = lead(out) < _TIGHT * margin
         if bool(tight.any()):
             back = steepest(_rising(model, z, lead), norm)
-            way = torch.where(tight.view(-1, *[1] * (x.dim() - 1)), way - 2 * back, way)
+            way = torch.where(like(tight, x), way - 2 * back, way)
             way = steepest(way, norm)
         z = clip(z - length * way, x, eps, norm)
     raise AssertionError("the last iterate is returned above")
@@ -276,7 +276,7 @@ def _smooth(beta: float) -> dict[str, Rule]:
             return run(*args, **kwargs)
         a: Tensor = args[0]
         usual = a.detach().flatten(1).abs().mean(1).clamp_min(torch.finfo(a.dtype).tiny)
-        b = (beta / usual).view(-1, *[1] * (a.dim() - 1))
+        b = like(beta / usual, a)
         _, high = open_between  # from 0 on
         soft = softplus(a * b) / b
         return soft - softplus((a - high) * b) / b if high < torch.inf else soft

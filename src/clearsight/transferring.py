@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clearsight import charts
-from clearsight.attacking import FLOOR, Asked, AttackReport, apart, word
+from clearsight.attacking import FLOOR, Asked, AttackReport, apart
+from clearsight.budgets import word
 from clearsight.case import Case, Progress
 from clearsight.checks._common import bounds, counted, share, shown, span, table
 from clearsight.classifier import Classifier

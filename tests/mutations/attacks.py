@@ -29,5 +29,5 @@ CORE = [
     ("attacks/_common.py", "draws.uniform(x, rows)\n", "0.5\n", "pgd"),
     ("attacks/_common.py", "draws.uniform(x, rows)\n", "torch.rand_like(x)\n", "pgd"),
     ("attacks/_common.py", "(x - eps).clamp(min=0)", "(x - eps)", "pgd"),
-    ("attacks/_common.py", "/ size(g, norm).clamp_min(0.5).view_as(top)", "", "pgd or fgsm"),
+    ("attacks/_common.py", "/ like(size(g, norm).clamp_min(0.5), g)", "", "pgd or fgsm"),
 ]

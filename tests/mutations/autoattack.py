@@ -36,6 +36,8 @@ METHODS = {
         ('"apgd-t", "fab-t", "square")', '"apgd-t", "fab-t")'),
         ("x[rows], mine, eps", "x[rows], mine, 0.5 * eps"),
         ("queries=queries, rescale=False", "queries=1, rescale=False"),
+        ('if part != "all":', "if True:"),
+        ('if part != "all":', "if False:"),
     ],
 }
 
@@ -44,7 +46,8 @@ CORE = [
     ("attacks/_apgd.py", old, new, "autoattack and (apgd or dlr or checkpoints or restarts)")
     for old, new in (
         ("MOMENTUM = 0.75", "MOMENTUM = 1.0"),
-        ("worn = (falls < rho * ends[i]) | (~halved & (low >= mark))", "worn = torch.zeros_like(halved)"),
+        ("worn = (falls <= rho * ends[i]) | (~halved & (low >= mark))", "worn = torch.zeros_like(halved)"),
+        ("falls <= rho", "falls < rho"),
         ("z, g = where(worn, top, z), where(worn, slope, g)", "pass"),
         ("x.new_full((len(rows),), 2 * eps)", "x.new_full((len(rows),), eps)"),
         ("falls = falls + (f < last)", "falls = falls + (f > last)"),

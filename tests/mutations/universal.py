@@ -19,6 +19,8 @@ METHODS = {
         ("torch.initial_seed())", "0)"),
     ],
     "checks/drift.py": [
+        ("found = [s for s in found if not np.isnan(s.rank)]", "pass"),
+        ("lost = len(found), whole - len(found)", "lost = whole, whole - len(found)"),
         ("k: 1 - likeness(m[j], s[j])[0]", "k: likeness(m[j], s[j])[0]"),
         ("((a > c) + 0.5 * (a == c)).mean()", "(a > c).mean()"),
         ("judge(interval, floor=floor)", "judge(interval, ceiling=floor)"),
@@ -66,7 +68,7 @@ CORE = [
     ("mapmoving.py", "tight = lead(out) < _TIGHT * margin", "tight = lead(out) < lead(out)", "mapmoving"),
     ("mapmoving.py", "return dict.fromkeys(_RELUS, rule)", "return {}", "mapmoving"),
     ("mapmoving.py", "soft - softplus((a - high) * b) / b if", "soft if", "mapmoving"),
-    ("mapmoving.py", "(beta / usual)", "(beta / usual.mean().expand_as(usual))", "mapmoving"),
+    ("mapmoving.py", "beta / usual, a", "beta / usual.mean().expand_as(usual), a", "mapmoving"),
     ("mapmoving.py", "z = within(x, eps, norm)", "z = x + eps * torch.rand_like(x)", "mapmoving"),
     ("mapmoving.py", "even = flat / (flat.abs() + usual)", "even = flat", "way_down"),
     (

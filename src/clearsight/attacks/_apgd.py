@@ -11,7 +11,7 @@ from clearsight import draws
 from clearsight.attacks._common import steepest
 from clearsight.attacks._rivals import NONE, gap, left, rivals
 from clearsight.best import Best
-from clearsight.budgets import Norm, clip, size
+from clearsight.budgets import Norm, clip, like, size
 from clearsight.classifier import Classifier
 from clearsight.errors import Refused
 from clearsight.layers import gradients
@@ -84,8 +84,9 @@ def descend(
     """One run from random points for the pictures rows (n,) of x, algorithm 1 of the paper; best sees all iterates.
 
     The first step has the size 2 eps.  At a checkpoint it is halved, and the run goes on from its lowest point, where
-    fewer than rho of the steps since the last one went down, or where the lowest point is still the old one though the
-    step was not halved then.
+    no more than rho of the steps since the last one went down (the paper says fewer, its authors' program no more, and
+    it is that which published figures come from), or where the lowest point is still the old one though the step was
+    not halved then.
     """
     z = before = _edge(x[rows], eps, norm, rows)
     step = x.new_full((len(rows),), 2 * eps)
@@ -106,7 +107,7 @@ def descend(
         top, slope, low = where(lower, z, top), where(lower, g, slope), torch.where(lower, f, low)
         last = f
         if i in ends:
-            worn = (falls < rho * ends[i]) | (~halved & (low >= mark))
+            worn = (falls <= rho * ends[i]) | (~halved & (low >= mark))
             step = torch.where(worn, step / 2, step)
             z, g = where(worn, top, z), where(worn, slope, g)
             halved, mark, falls = worn, low, torch.zeros_like(falls)
@@ -187,11 +188,6 @@ def _edge(x: Tensor, eps: float, norm: Norm, rows: Tensor) -> Tensor:
     """Where a run starts: a random change of the full size eps, cut off at [0, 1]."""
     way = draws.normal(x, rows) if norm == "l2" else 2 * draws.uniform(x, rows) - 1
     return clip(x + eps * way / like(size(way, norm).clamp_min(1e-12), x), x, eps, norm)
-
-
-def like(values: Tensor, pictures: Tensor) -> Tensor:
-    """(n,) beside (n, ...)."""
-    return values.view(-1, *[1] * (pictures.dim() - 1))
 
 
 def where(which: Tensor, a: Tensor, b: Tensor) -> Tensor:

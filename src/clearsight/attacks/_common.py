@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from clearsight import draws
-from clearsight.budgets import Norm, clip, size
+from clearsight.budgets import Norm, clip, like, size
 
 
 def steepest(g: Tensor, norm: Norm) -> Tensor:
@@ -17,9 +17,9 @@ def steepest(g: Tensor, norm: Norm) -> Tensor:
     """
     if norm == "linf":
         return g.sign()
-    top = g.flatten(1).abs().amax(1).view(-1, *[1] * (g.dim() - 1))  # its squares may be too small to hold
+    top = like(g.flatten(1).abs().amax(1), g)  # its squares may be too small to hold
     g = torch.where(top > 0, g / top.clamp_min(torch.finfo(g.dtype).tiny), 0.0)
-    return g / size(g, norm).clamp_min(0.5).view_as(top)
+    return g / like(size(g, norm).clamp_min(0.5), g)
 
 
 def within(x: Tensor, eps: float, norm: Norm, rows: Tensor | None = None) -> Tensor:
@@ -32,4 +32,4 @@ def within(x: Tensor, eps: float, norm: Norm, rows: Tensor | None = None) -> Ten
         return low + (high - low) * draws.uniform(x, rows)
     way = steepest(draws.normal(x, rows), norm)
     radius = draws.uniform(x.flatten(1)[:, :1], rows).pow(1 / x[0].numel())
-    return clip(x + eps * radius.view(-1, *[1] * (x.dim() - 1)) * way, x, eps, norm)
+    return clip(x + eps * like(radius, x) * way, x, eps, norm)

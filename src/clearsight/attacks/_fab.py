@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from clearsight import draws
-from clearsight.attacks._apgd import like, where
+from clearsight.attacks._apgd import where
 from clearsight.attacks._common import steepest
 from clearsight.attacks._rivals import NONE, gap, rivals
 from clearsight.best import Best
-from clearsight.budgets import Norm, size
+from clearsight.budgets import Norm, like, size
 from clearsight.classifier import Classifier
 from clearsight.layers import flowing
 from clearsight.targets import Goal, margin

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from clearsight.attacks._common import steepest
 from clearsight.best import Best
-from clearsight.budgets import Norm, clip
+from clearsight.budgets import Norm, clip, like
 from clearsight.classifier import Classifier
 from clearsight.layers import gradients
 from clearsight.targets import Goal
@@ -58,5 +58,5 @@ def even(g: Tensor) -> Tensor:
             [ 0.0000,  0.0000]])
     """
     g = steepest(g, "l2")  # of length 1 first: a sum of very small numbers may be nothing
-    mean = g.flatten(1).abs().mean(1).view(-1, *[1] * (g.dim() - 1))
+    mean = like(g.flatten(1).abs().mean(1), g)
     return g / mean.clamp_min(torch.finfo(g.dtype).tiny)

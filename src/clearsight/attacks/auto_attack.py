@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Literal
 
 import torch
@@ -16,6 +17,7 @@ from clearsight.best import Best
 from clearsight.blackbox import BlackBox
 from clearsight.budgets import Norm
 from clearsight.classifier import Classifier
+from clearsight.errors import NoGradient, Notice
 from clearsight.methods import method
 from clearsight.targets import Goal
 
@@ -42,7 +44,8 @@ def auto_attack(
     APGD on the targeted DLR, and FAB, towards each of the most likely other classes; Square, which needs no gradients.
     steps: of the first three; classes: the number of those others, or all there are; queries: of Square, whose share p
     is not rescaled to them, as in the authors' program.  part: one of the four alone, which finds what it would find
-    among the others.
+    among the others.  Where no gradient flows back to the pixels the first three find nothing, which a Notice says, and
+    Square goes on; one of them alone is refused there.
 
     With its defaults it is the standard version, whose robust accuracy is the number in most publications.  Become is
     attacked by the same four, towards its own class.
@@ -62,8 +65,14 @@ def auto_attack(
         if part not in ("all", name) or not len(rows):
             continue
         mine = goal[rows.cpu()]
-        with draws.of(rows, torch.full((len(rows),), number)):  # each of the four has draws of its own
-            found = _run(name, model, x[rows], mine, eps, steps, classes, queries, norm)
+        try:
+            with draws.of(rows, torch.full((len(rows),), number)):  # each of the four has draws of its own
+                found = _run(name, model, x[rows], mine, eps, steps, classes, queries, norm)
+        except NoGradient as e:
+            if part != "all":
+                raise
+            warnings.warn(f"auto-attack: {e.found}; Square alone attacks, which needs none", Notice, stacklevel=2)
+            continue
         with torch.no_grad():
             out = model(found)
         best.see(rows, found, mine.loss(out), mine.met(out))

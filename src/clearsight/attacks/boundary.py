@@ -7,7 +7,7 @@ from clearsight import draws
 from clearsight.attacks._common import steepest
 from clearsight.attacks._deciding import nearer, start
 from clearsight.blackbox import BlackBox
-from clearsight.budgets import size
+from clearsight.budgets import like, size
 from clearsight.methods import method
 
 
@@ -47,7 +47,7 @@ def boundary(box: BlackBox, x: Tensor, *, eps: float, starts: Tensor | None, que
         on = on[(box.left(on) > 0).to(x.device)]
         if not len(on):
             continue
-        tried = x[on] + (z[on] - x[on]) * (1 - towards[on]).view(-1, *[1] * (x.dim() - 1))
+        tried = x[on] + (z[on] - x[on]) * like(1 - towards[on], x)
         met = box.met(tried, on)
         towards[on] *= torch.where(met, 1.1**3, 1 / 1.1)
         towards.clamp_(1e-6, 0.5)
@@ -56,10 +56,9 @@ def boundary(box: BlackBox, x: Tensor, *, eps: float, starts: Tensor | None, que
 
 def _round(x: Tensor, z: Tensor, share: Tensor, rows: Tensor) -> Tensor:
     """A point as far from x (n, C, *S) as z is, in a random direction from z, about a share (n,) of that away."""
-    shape = -1, *[1] * (x.dim() - 1)
     move = z - x
-    far = size(move, "l2").view(shape)
+    far = like(size(move, "l2"), x)
     u = draws.normal(x, rows)
-    u = u - move * ((u * move).flatten(1).sum(1).view(shape) / far.square().clamp_min(torch.finfo(far.dtype).tiny))
-    there = move + steepest(u, "l2") * far * share.view(shape)
+    u = u - move * (like((u * move).flatten(1).sum(1), x) / far.square().clamp_min(torch.finfo(far.dtype).tiny))
+    there = move + steepest(u, "l2") * far * like(share, x)
     return (x + steepest(there, "l2") * far).clamp(0, 1)

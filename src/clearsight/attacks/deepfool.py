@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from clearsight.attacks._common import steepest
 from clearsight.attacks._cut import cut
 from clearsight.best import Best
-from clearsight.budgets import Norm
+from clearsight.budgets import Norm, like
 from clearsight.classifier import Classifier
 from clearsight.errors import Refused
 from clearsight.layers import flowing
@@ -89,8 +89,8 @@ def _move(model: Classifier, z: Tensor, goal: Misclassify | Become, classes: int
         far = gap / steep
         better = far.isfinite() & ((far > chosen) if farthest else (far < chosen))
         chosen = torch.where(better, far, chosen)
-        length = far.clamp_min(LEAST[norm]).nan_to_num().view(-1, *[1] * (z.dim() - 1))
-        move = torch.where(better.view_as(length), length * way, move)
+        length = like(far.clamp_min(LEAST[norm]).nan_to_num(), z)
+        move = torch.where(like(better, z), length * way, move)
     return move.detach()
 
 

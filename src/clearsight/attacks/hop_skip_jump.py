@@ -8,7 +8,7 @@ from clearsight.attacks._common import steepest
 from clearsight.attacks._deciding import nearer, start
 from clearsight.batching import SIZE
 from clearsight.blackbox import BlackBox
-from clearsight.budgets import Norm, size
+from clearsight.budgets import Norm, like, size
 from clearsight.errors import Refused
 from clearsight.methods import method
 
@@ -75,7 +75,7 @@ def _inwards(box: BlackBox, x: Tensor, z: Tensor, row: Tensor, count: int) -> Te
         point = (z + radius * u).clamp(0, 1)
         u = point - z  # what is left of it inside [0, 1]
         yes = box.met(point, of).to(z)
-        moves += (u * yes.view(-1, *[1] * z.dim())).sum(0)
+        moves += (u * like(yes, u)).sum(0)
         total, met, asked = total + u.sum(0), met + float(yes.sum()), asked + len(of)
     if met in (0, count):  # all on one side
         return total if met else -total
@@ -91,7 +91,7 @@ def _across(box: BlackBox, x: Tensor, z: Tensor, rows: Tensor, way: Tensor, norm
         rows, way, step = rows[on], way[on], step[on]
         if not len(rows):
             break
-        tried = (z[rows] + step.view(-1, *[1] * (x.dim() - 1)) * way).clamp(0, 1)
+        tried = (z[rows] + like(step, x) * way).clamp(0, 1)
         met = box.met(tried, rows)
         z[rows[met]] = tried[met]
         moved.append(rows[met])

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from clearsight import draws
 from clearsight.blackbox import BlackBox
-from clearsight.budgets import clip
+from clearsight.budgets import clip, like
 from clearsight.errors import Refused
 from clearsight.methods import method
 
@@ -60,7 +60,7 @@ def simba(
         anew = rows[(number[rows] % order.shape[1] == 0) & (back[rows] == 0)]
         order[anew] = draws.uniform(x.new_empty(len(anew), order.shape[1]), anew).argsort(1)
         which = order[rows, number[rows] % order.shape[1]]
-        way = _directions(which, sides, x, basis) * (step * (1 - 2 * back[rows])).view(-1, *[1] * (x.dim() - 1))
+        way = _directions(which, sides, x, basis) * like(step * (1 - 2 * back[rows]), x)
         tried = clip(z[rows] + way, x[rows], eps, "l2")
         can = (tried != z[rows]).flatten(1).any(1)
         helps = torch.zeros_like(can)

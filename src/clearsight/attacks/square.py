@@ -10,7 +10,7 @@ from torch import Tensor
 
 from clearsight import draws
 from clearsight.blackbox import BlackBox
-from clearsight.budgets import Norm, size
+from clearsight.budgets import Norm, like, size
 from clearsight.errors import Refused
 from clearsight.methods import method
 
@@ -140,7 +140,7 @@ def _moved(x: Tensor, best: Tensor, eps: float, sides: list[int], rows: Tensor) 
 
 def _grown(x: Tensor, move: Tensor, eps: float) -> Tensor:
     """The picture with the move, of size eps."""
-    flat = size(move, "l2").clamp_min(1e-12).view(-1, *[1] * (x.dim() - 1))
+    flat = like(size(move, "l2").clamp_min(1e-12), x)
     return (x + move / flat * eps).clamp(0, 1)
 
 

@@ -6,16 +6,18 @@ The points on gradients are those of Athalye, Carlini & Wagner 2018, arXiv:1802.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from clearsight.budgets import word
 from clearsight.case import Case
 from clearsight.checks._common import counted, sampled, share, shown, span, table
 from clearsight.draw import magnified_difference, photo, strip
 from clearsight.errors import Refused
 from clearsight.findings import Cell, Evidence, Finding
 from clearsight.loading import load
-from clearsight.masks import attacks, gradients, outputs
+from clearsight.masks import attacks, compared, gradients, outputs
 from clearsight.masks.points import Point, Tried, joined
-from clearsight.methods import method, write_value
+from clearsight.methods import Call, method, number, write_value
 from clearsight.runner import scores
 from clearsight.statistics import FEWEST, wilson
 
@@ -45,13 +47,21 @@ def masking(
 ) -> Finding:
     """Is an attack by gradients to be believed on this model, or does it miss what other attacks find?
 
-    Seventeen points, each of which passes, is flagged (gradients may be masked) or fails (another attack found what
-    PGD missed), names the pictures that show it and says what to try next.  Value: the share of right answers that PGD
-    leaves standing and anything else here breaks, with its interval.  fail: a point fails; warn: one is flagged, or
-    there are fewer than seven pictures; pass: none.  Points 1 to 8 and 14 compare what attacks find at ``eps`` in Linf,
-    picture by picture; what costs much is tried on pictures that PGD leaves standing alone, for only these can have
-    been missed.  steps: of PGD; queries: of each black box; noise: random points of the cube; other: a model whose
-    attacked pictures are carried over; pictures: at most so many, a seeded draw.
+    Seventeen points, each of which passes, is flagged (gradients may be masked, or PGD is too weak) or fails (another
+    attack found what PGD missed), names the pictures that show it and says what to try next.  Value: the share of right
+    answers that PGD leaves standing and anything else here breaks, with its interval.  fail: a point fails; warn: one
+    is flagged, or there are fewer than seven pictures; pass: none.  Point 16, natural damage, says nothing of
+    gradients: it is told, and counts for no verdict.
+
+    Points 1 to 8, 10, 14 and 17 compare what attacks find at ``eps`` in Linf, picture by picture; what costs much is
+    tried on pictures that PGD leaves standing alone, for only these can have been missed.  One picture that something
+    weaker breaks fails PGD; what is stronger and of its own kind (points 2, 3, 10, 14, 17) flags it by more than one
+    percentage point, as the list says, and by two pictures at least.  What needs a gradient where none flows back to
+    the pixels finds nothing, and those points are not asked.
+
+    steps: of PGD; queries: of each black box; noise: random points of each cube, of which the list wants 10000: 100
+    find, 95 times in 100, what holds in 3 % of a cube; other: a model whose attacked pictures are carried over;
+    pictures: at most so many, a seeded draw.
     """
     rows = case.sample(range(len(case.pictures)), pictures)
     right = [i for i in rows if bool(case.right[i]) or not bool(case.truth[i].any())]
@@ -64,55 +74,73 @@ def masking(
         tried.append(attacks.tried(case, part, x, eps, steps, queries, noise, second))
         done += part
     whole = joined(tried)
+    slopes = gradients.look(case, done, eps)
     points = [
-        *attacks.points(case, whole, bool(other)),
-        *gradients.points(case, done, eps),
-        *outputs.points(case, done, whole, eps),
+        *compared.points(case, whole, noise, bool(other)),
+        *gradients.points(slopes, len(done)),
+        *outputs.points(case, done, whole, slopes, eps),
     ]
     points = sorted(points, key=lambda p: p.number)
-    missed = whole.missed()
-    n, word = len(done), write_value(eps)
+    missed, n = whole.missed(), len(done)
     interval = wilson(len(missed), n)
     failed = [p for p in points if p.status == "fail"]
     flagged = [p for p in points if p.status == "flag"]
+    doubts = [p for p in flagged if p.about != "nature"]
+    given = {"eps": eps, "steps": steps, "queries": queries, "noise": noise, "other": other}
     return Finding(
-        "fail" if failed else "warn" if flagged or n < FEWEST else "pass",
-        _headline(points, failed, flagged, len(missed), n, word),
+        "fail" if failed else "warn" if doubts or n < FEWEST else "pass",
+        _headline(points, len(missed), n, word(eps)),
         quantity="missed by PGD",
         value=len(missed) / n,
         interval=interval,
         n=n,
         notes=(
-            f"At eps {word} (option eps), Linf, {counted(n, 'right answer')}: PGD of {counted(steps, 'step')} breaks "
-            f"{len(whole.fooled('pgd'))}, everything here together {len(whole.union())}.",
+            f"At eps {word(eps)} (option eps), Linf, {counted(n, 'right answer')}: PGD of {counted(steps, 'step')} "
+            f"breaks {len(whole.fooled('pgd'))}, everything here together {len(whole.union())}.",
             *(f"Point {p.number}: {p.next}." for p in [*failed, *flagged]),
-            *(f"Not asked: point {p.number}: {p.told}." for p in points if p.status == "not asked"),
+            *_not_asked(points),
             *sampled(len(rows), len(case.pictures)),
             *((f"The budget was used up after {n} of {counted(len(right), 'picture')}.",) if n < len(right) else ()),
         ),
         tables=(*table("The checklist", [_row(case, p) for p in points]), *table("What broke", whole.table())),
-        evidence=_evidence(case, [*failed, *flagged], whole, steps, queries),
+        evidence=_evidence(case, [*failed, *flagged], whole, given),
     )
 
 
-def _headline(
-    points: Sequence[Point], failed: Sequence[Point], flagged: Sequence[Point], missed: int, n: int, word: str
-) -> str:
-    asked = sum(p.status != "not asked" for p in points)
-    held = asked - len(failed) - len(flagged)
-    numbers = f"{held} of {asked} points hold, {len(flagged)} are flagged and {len(failed)} fail"
-    what = f"other attacks break {missed} of {counted(n, 'right answer')} at {word} that PGD leaves standing"
-    share_ = f"{share(missed / n)} ({span(wilson(missed, n), n)})"
+def _headline(points: Sequence[Point], missed: int, n: int, eps: str) -> str:
+    failed = [p.says for p in points if p.status == "fail"]
+    flagged = [p for p in points if p.status == "flag"]
+    masked, weak, damage = ([p.says for p in flagged if p.about == a] for a in ("gradients", "strength", "nature"))
     if failed:
-        return f"PGD is not to be believed on this model: {what}, {share_}. {numbers}: {_first(failed)}."
-    if flagged:
-        return f"Gradients may be masked: {_first(flagged)}. {numbers}; {what}."
-    few = f", which are too few to say so, give at least {FEWEST}" if n < FEWEST else ""
-    return f"No sign of masked gradients: {numbers}; {what}, {share_}{few}."
+        head = f"PGD is not to be believed on this model: {_listed(failed)}"
+    elif masked:
+        head = f"Gradients may be masked: {_listed(masked)}"
+    elif weak:
+        head = f"PGD alone is too weak here: {_listed(weak)}"
+    else:
+        few = f", but that is of too few pictures to say so, give at least {FEWEST}" if n < FEWEST else ""
+        head = f"No sign of masked gradients{few}"
+    asked = sum(p.status != "not asked" for p in points)
+    return (
+        f"{head}. Other attacks break {missed} of {counted(n, 'right answer')} at {eps} that PGD leaves standing, "
+        f"{share(missed / n)} ({span(wilson(missed, n), n)}). {asked - len(failed) - len(flagged)} of {asked} points "
+        f"hold, {len(flagged)} {'is' if len(flagged) == 1 else 'are'} flagged and {len(failed)} "
+        f"{'fails' if len(failed) == 1 else 'fail'}." + (f" Besides, {damage[0]} (point 16)." if damage else "")
+    )
 
 
-def _first(points: Sequence[Point]) -> str:
-    return "; ".join(p.question for p in points[:2]) + (f" and {len(points) - 2} more" if len(points) > 2 else "")
+def _listed(says: Sequence[str]) -> str:
+    parts = [*says[:2], f"{len(says) - 2} more"] if len(says) > 2 else says
+    return ", and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def _not_asked(points: Sequence[Point]) -> tuple[str, ...]:
+    """Which points were not asked, those for the same reason in one sentence."""
+    why: dict[str, list[str]] = {}
+    for p in points:
+        if p.status == "not asked":
+            why.setdefault(p.told, []).append(str(p.number))
+    return tuple(f"Not asked: point{'s' * (len(of) > 1)} {', '.join(of)}: {told}." for told, of in why.items())
 
 
 def _row(case: Case, p: Point) -> dict[str, Cell]:
@@ -127,7 +155,7 @@ def _row(case: Case, p: Point) -> dict[str, Cell]:
     }
 
 
-def _evidence(case: Case, points: Sequence[Point], whole: Tried, steps: int, queries: int) -> tuple[Evidence, ...]:
+def _evidence(case: Case, points: Sequence[Point], whole: Tried, given: dict[str, Any]) -> tuple[Evidence, ...]:
     """The pictures that PGD missed, as what broke them made them."""
     out: list[Evidence] = []
     for i, name, z in whole.besides()[:_EVIDENCE]:
@@ -146,7 +174,29 @@ def _evidence(case: Case, points: Sequence[Point], whole: Tried, steps: int, que
             "points": ", ".join(map(str, at)) or None,
         }
         caption = f"{case.label(i)}: PGD leaves it, {name} makes it {now}; to the right the change, {times:.0f} times"
-        words = ("-a", attacks.spelled(name, steps, queries), "--eps", write_value(whole.eps), *case.model_words)
-        command = case.command("attack", case.place(i), *words)
+        command = _again(case, i, name, whole, given)
         out.append(shown(case, i, f"masking-{len(out) + 1}", image, caption, facts, command))
     return tuple(out)
+
+
+def _again(case: Case, row: int, name: str, whole: Tried, given: dict[str, Any]) -> str:
+    """The command that breaks the picture once more: the attack that did it, or this check where none did it alone."""
+    spelled = attacks.spelled(name, given["steps"], given["queries"])
+    aimed = whole.aimed.get(row)
+    by_chance = name == "a target" and aimed is None  # it became another class than the one that was aimed at
+    if not spelled or by_chance:
+        own = Call(masking, {k: v for k, v in given.items() if v != masking.options[k].default})
+        return case.command("audit", case.place(row), "--only", str(own), *case.model_words)
+    words = ["-a", spelled, "--eps", _exactly(whole.eps)]
+    if name == "a target" and aimed is not None:
+        words += ["--target", case.model.labels[aimed].partition(",")[0]]
+    if name == "transfer":
+        words += ["--other", given["other"]]
+    if whole.blind:  # the report of an attack draws maps, most of which need the gradients that are not there
+        words += ["-m", "occlusion"]
+    return case.command("attack", case.place(row), *words, *case.model_words)
+
+
+def _exactly(eps: float) -> str:
+    """As people write it, where that is the very same number."""
+    return word(eps) if number(word(eps)) == eps else write_value(eps)

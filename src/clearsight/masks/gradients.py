@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 
 from clearsight import draws
 from clearsight.case import Case
+from clearsight.errors import NoGradient
 from clearsight.layers import gradients
 from clearsight.masks.points import Point, pictures
 from clearsight.runner import scores
@@ -20,41 +22,69 @@ _PARTS = (1, 4, 16)  # of eps, by which is gone along the gradient
 _TRIES = 8  # random steps, where there is no gradient
 
 
-def points(case: Case, rows: Sequence[int], eps: float) -> list[Point]:
+@dataclass
+class Slopes:
+    """What became of the gradients at the pixels, by the rows to which it happened.
+
+    Of the cross-entropy: nothing, it is zero; broken, it is not finite.  Of the log-odds, which say the same and do not
+    saturate: uphill, nothing falls along it; blind, there is none although the answer moves with the picture.  sure:
+    the probability rounds to 1; spoilt: of these, the log-odds fall along their own gradient and not along that of the
+    cross-entropy.
+    """
+
+    nothing: list[int] = field(default_factory=list)
+    broken: list[int] = field(default_factory=list)
+    uphill: list[int] = field(default_factory=list)
+    blind: list[int] = field(default_factory=list)
+    sure: list[int] = field(default_factory=list)
+    spoilt: list[int] = field(default_factory=list)
+
+
+def look(case: Case, rows: Sequence[int], eps: float) -> Slopes:
     """Of the right answers rows."""
-    nothing: list[int] = []
-    broken: list[int] = []
-    uphill: list[int] = []
-    blind: list[int] = []
+    out = Slopes()
     for part, x in case.batches(rows):
         z = x.to(case.model.device)
+        sure = (case.logits[part].softmax(1).amax(1) == 1).tolist()
         with case.model.undisturbed():
             naive = _gradient(case, z, part, naive=True)
             real = _gradient(case, z, part, naive=False)
             falls, moves = _falls(case, z, real, part, eps), _moves(case, z, part, eps)
+            serves = _falls(case, z, naive, part, eps) if any(sure) else falls
         for k, i in enumerate(part):
             if not bool(naive[k].isfinite().all()):
-                broken.append(i)
+                out.broken.append(i)
             elif not bool(naive[k].any()):
-                nothing.append(i)
+                out.nothing.append(i)
             if not bool(real[k].isfinite().all()) or not bool(real[k].any()):
                 if moves[k]:
-                    blind.append(i)
+                    out.blind.append(i)
             elif not falls[k]:
-                uphill.append(i)
-    n = len(rows)
-    bad, wrong = tuple(sorted({*nothing, *broken})), tuple(sorted({*blind, *uphill}))
+                out.uphill.append(i)
+            if sure[k]:
+                out.sure.append(i)
+                if falls[k] and not serves[k]:
+                    out.spoilt.append(i)
+    return out
+
+
+def points(slopes: Slopes, n: int) -> list[Point]:
+    """Of n right answers."""
+    bad, wrong = (tuple(sorted({*a, *b})) for a, b in ((slopes.nothing, slopes.broken), (slopes.blind, slopes.uphill)))
     return [
         Point(
             9, "has the cross-entropy a gradient?", "flag" if bad else "pass",
-            f"of {pictures(n)} {len(nothing)} have a gradient of nothing and {len(broken)} one that is not finite",
+            f"of {pictures(n)} {len(slopes.nothing)} have a gradient of nothing and {len(slopes.broken)} one that is "
+            "not finite",
+            f"the cross-entropy has no gradient on {len(bad)} of {pictures(n)}",
             "the loss saturates or an operation has no derivative: attack logits or the margin, or put a smooth "
             "operation in its place (BPDA)", bad,
         ),
         Point(
             13, "does the loss fall along its own gradient?", "flag" if wrong else "pass",
-            f"of {pictures(n)} {len(uphill)} have a gradient along which nothing falls, and {len(blind)} none although "
-            "the answer moves with the picture",
+            f"of {pictures(n)} {len(slopes.uphill)} have a gradient along which nothing falls, and {len(slopes.blind)} "
+            "none although the answer moves with the picture",
+            f"on {len(wrong)} of {pictures(n)} the loss does not fall along its gradient",
             "an operation that cannot be derived, or noise: BPDA, EOT, or a black box", wrong,
         ),
     ]  # fmt: skip
@@ -70,18 +100,20 @@ def _gradient(case: Case, x: Tensor, rows: Sequence[int], *, naive: bool) -> Ten
     z = x.detach().requires_grad_()
     with torch.enable_grad():
         loss = _loss(case, case.model(z), rows, naive)
-    if not loss.requires_grad:
+    try:
+        (g,) = gradients(loss, z)
+    except NoGradient:  # which is what is asked here
         return torch.zeros_like(x)
-    (g,) = gradients(loss, z)
     return g
 
 
 def _falls(case: Case, x: Tensor, g: Tensor, rows: Sequence[int], eps: float) -> Tensor:
-    """(B,) bool: some step against the gradient's sign, of at most eps, makes the loss smaller."""
+    """(B,) bool: some step against the sign of a gradient g (B, C, *S), of at most eps, makes the log-odds smaller."""
     before = _loss(case, scores(case.model, x), rows, naive=False)
     found = torch.zeros(len(x), dtype=torch.bool)
+    way = g.sign().nan_to_num()
     for part in _PARTS:
-        after = scores(case.model, (x - eps / part * g.sign()).clamp(0, 1))
+        after = scores(case.model, (x - eps / part * way).clamp(0, 1))
         found |= _loss(case, after, rows, naive=False) < before
     return found
 

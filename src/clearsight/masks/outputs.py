@@ -11,6 +11,7 @@ from torch import nn
 from clearsight.case import Case
 from clearsight.classifier import Classifier, Preprocess
 from clearsight.corrupting import corrupt
+from clearsight.masks.gradients import Slopes
 from clearsight.masks.points import Point, Tried, pictures
 from clearsight.runner import attack, scores
 from clearsight.striking import acceptable
@@ -19,23 +20,26 @@ from clearsight.targets import Misclassify
 NATURAL = ("gaussian-noise(severity=1)", "brightness(severity=1)", "rotation(severity=1)")
 
 
-def points(case: Case, rows: Sequence[int], found: Tried, eps: float) -> list[Point]:
+def points(case: Case, rows: Sequence[int], found: Tried, slopes: Slopes, eps: float) -> list[Point]:
     """Of the right answers rows."""
-    return [_scale(case, rows), _chance(case, rows), _twin(case, rows, eps), _natural(case, rows, found)]
+    return [_scale(case, rows, slopes), _chance(case, rows), _twin(case, rows, eps), _natural(case, rows, found)]
 
 
-def _scale(case: Case, rows: Sequence[int]) -> Point:
-    question = "are the outputs logits of a usual size?"
+def _scale(case: Case, rows: Sequence[int], slopes: Slopes) -> Point:
+    """Flagged where it costs an attack something: an honest network is sure of a picture too, and has its gradient."""
+    question = "are the outputs logits, and not so large that the cross-entropy loses its way?"
     out = case.logits[list(rows)]
-    p = out.softmax(1).amax(1)
     sums = bool(((out.sum(1) - 1).abs() < 1e-3).all()) and float(out.min()) >= 0
-    sure = tuple(i for i, v in zip(rows, p.tolist(), strict=True) if v == 1.0)
     told = (
-        f"outputs run from {float(out.min()):.3g} to {float(out.max()):.3g}; on {len(sure)} of {pictures(len(rows))} "
+        f"outputs run from {float(out.min()):.3g} to {float(out.max()):.3g}; on {len(slopes.sure)} of "
+        f"{pictures(len(rows))} the probability rounds to 1, and on {len(slopes.spoilt)} that costs the cross-entropy "
+        "its gradient" + ("; they sum to 1, as probabilities do" if sums else "")
     )
-    told += "the probability rounds to 1" + ("; they sum to 1, as probabilities do" if sums else "")
+    says = "the outputs are probabilities already"
+    if not sums:
+        says = f"outputs so large that the probability rounds to 1 mislead the cross-entropy on {len(slopes.spoilt)}"
     next_ = "attack the logits before any softmax, divided by a temperature, or with a loss that does not mind (dlr)"
-    return Point(11, question, "flag" if sums or sure else "pass", told, next_, sure)
+    return Point(11, question, "flag" if sums or slopes.spoilt else "pass", told, says, next_, tuple(slopes.spoilt))
 
 
 def _chance(case: Case, rows: Sequence[int]) -> Point:
@@ -48,8 +52,9 @@ def _chance(case: Case, rows: Sequence[int]) -> Point:
     told = f"asked twice, {len(moved)} of {pictures(len(rows))} get other scores"
     next_ = "average gradients and answers over many draws (EOT)"
     return Point(
-        12, "does the same picture get the same answer twice?", "flag" if moved else "pass", told, next_, tuple(moved)
-    )
+        12, "does the same picture get the same answer twice?", "flag" if moved else "pass", told,
+        f"asked twice, {pictures(len(moved))} of {len(rows)} get other scores", next_, tuple(moved),
+    )  # fmt: skip
 
 
 def _twin(case: Case, rows: Sequence[int], eps: float) -> Point:
@@ -81,8 +86,9 @@ def _twin(case: Case, rows: Sequence[int], eps: float) -> Point:
     wrong = tuple(rows[k] for k in ((fell != (worst < 0)) & known).nonzero()[:, 0].tolist())
     can, did = int((worst < 0).sum()), int(fell.sum())
     told = f"of a linear twin {can} of {pictures(len(rows))} can be broken, and PGD breaks {did}"
+    says = "PGD does not break a linear twin just where it can be broken"
     next_ = "the attack itself is at fault here, not the model: report it"
-    return Point(15, question, "fail" if wrong else "pass", told, next_, wrong)
+    return Point(15, question, "fail" if wrong else "pass", told, says, next_, wrong)
 
 
 def _plain(case: Case) -> Preprocess:
@@ -110,4 +116,5 @@ def _natural(case: Case, rows: Sequence[int], found: Tried) -> Point:
         ", ".join(f"{name} breaks {len(hits)}" for name, hits in broken.items()) + f" of {len(left)} that PGD does not"
     )
     next_ = "robust in a cube around the picture alone: say so, and test rotations and corruptions (check corruptions)"
-    return Point(16, question, "flag" if every else "pass", told, next_, every)
+    says = f"mild natural damage breaks {len(every)} of {len(left)} that PGD leaves standing"
+    return Point(16, question, "flag" if every else "pass", told, says, next_, every, about="nature")

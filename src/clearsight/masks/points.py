@@ -11,18 +11,25 @@ from torch import Tensor
 from clearsight.findings import Cell
 
 Status = Literal["pass", "flag", "fail", "not asked"]
+About = Literal["gradients", "strength", "nature"]
 
 
 @dataclass(frozen=True)
 class Point:
-    """What is asked, what came of it, the pictures that show it, and what to try next where it does not pass."""
+    """What is asked, what came of it, the pictures that show it, and what to try next where it does not pass.
+
+    says: in a few words what is wrong where it does not pass, for a sentence to quote.  about: what that speaks of, the
+    gradients themselves, the strength of PGD, or damage that no attack would do.
+    """
 
     number: int
     question: str
     status: Status
     told: str
+    says: str = ""
     next: str = ""
     rows: tuple[int, ...] = ()
+    about: About = "gradients"
 
 
 @dataclass
@@ -30,7 +37,8 @@ class Tried:
     """What broke which of the right answers (rows).
 
     broke: for each thing tried within eps, the attacked pictures by row.  asked: the rows on which it was tried.
-    by_budget: which rows PGD broke at other budgets, run anew for each.
+    by_budget: which rows PGD broke at other budgets, run anew for each.  blind: what needs a gradient and found none at
+    the pixels, and so broke nothing.  aimed: the class that a row was made to say by an attack that aimed at it.
     """
 
     eps: float
@@ -38,6 +46,8 @@ class Tried:
     broke: dict[str, dict[int, Tensor]] = field(default_factory=dict)
     asked: dict[str, set[int]] = field(default_factory=dict)
     by_budget: dict[float, set[int]] = field(default_factory=dict)
+    blind: set[str] = field(default_factory=set)
+    aimed: dict[int, int] = field(default_factory=dict)
 
     def fooled(self, name: str) -> set[int]:
         return {*self.broke.get(name, {})}
@@ -76,6 +86,8 @@ def joined(parts: Sequence[Tried]) -> Tried:
             whole.asked.setdefault(name, set()).update(part.asked[name])
         for eps, rows in part.by_budget.items():
             whole.by_budget.setdefault(eps, set()).update(rows)
+        whole.blind |= part.blind
+        whole.aimed |= part.aimed
     return whole
 
 
