@@ -3,6 +3,7 @@
 import os
 import struct
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,17 @@ import torch
 from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 
-from clearsight.classifier import Preprocess
+from clearsight.case import Case
+from clearsight.classifier import Classifier, Preprocess
+from clearsight.data import open_data
+from clearsight.data import pixels as read_all
+from clearsight.eightbits import from_png
 from clearsight.errors import Refused
+from clearsight.learning.trainset import Store
 from clearsight.pictures import (
     MOST_PIXELS,
     notes,
+    of_bytes,
     open_mask,
     open_picture,
     picture_size,
@@ -273,6 +280,30 @@ def test_channels_follow_the_model() -> None:
         to_pixels(RGB, Preprocess(8, (0.5,) * 4, (0.5,) * 4))
     with pytest.raises(Refused, match=r"size \(100,\), not pictures"):
         to_pixels(RGB, Preprocess((100,), *HALF))
+
+
+def test_eight_bits_are_the_nearest_floats() -> None:
+    every = torch.arange(256, dtype=torch.uint8)
+    assert np.array_equal(of_bytes(every).numpy(), (np.arange(256) / 255).astype(np.float32))
+    assert torch.equal((of_bytes(every) * 255).round().to(torch.uint8), every)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_all_that_reads_a_picture_gives_the_same_bits(tmp_path: Path, channels: int) -> None:
+    """Random numbers belong to a picture by its bits: else the command that a report quotes shows another one."""
+    pre = Preprocess((11, 9), (0.5,) * channels, (0.5,) * channels)
+    model = Classifier(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(channels * 99, 2)), pre, ("a", "b"))
+    for k, size in enumerate([(9, 11), (7, 5), (31, 13), (12, 12)]):
+        values = np.random.default_rng(k).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+        saved(tmp_path / f"{k}.png", Image.fromarray(values if channels == 3 else values[..., 0]))
+    demo = open_data("demo")
+    for data in open_data(tmp_path), replace(demo, pictures=tuple(replace(p, labels=()) for p in demo.pictures)):
+        x = read_all(model, data)
+        rows = range(len(x))
+        assert torch.equal(Case(model, data).pixels(rows), x)
+        assert torch.equal(Store(data.pictures, pre, whole=False).pixels(rows), x)
+        assert torch.equal(torch.stack([to_pixels(open_picture(p.path), pre) for p in data.pictures]), x)
+    assert torch.equal(from_png(tmp_path / "0.png"), read_all(model, tmp_path / "0.png")[0])
 
 
 def test_long_and_thin_is_refused_rather_than_made_enormous() -> None:

@@ -24,7 +24,7 @@ from clearsight.errors import Refused
 from clearsight.explaining import named
 from clearsight.files import write_whole
 from clearsight.methods import Call, catalogue, parse, split_calls
-from clearsight.pictures import eight_bit, open_picture, to_pixels
+from clearsight.pictures import eight_bit, of_bytes, open_picture, to_pixels
 
 PARTNERS = 8  # pictures that a sheet mixes
 ROUNDING = 1e-4  # by which the shares of a label may miss 1
@@ -98,7 +98,7 @@ def _pixels(picture: Tensor) -> Tensor:
     if picture.dim() != 3 or len(picture) not in (1, 3) or not picture.numel():
         raise ValueError(f"a picture of shape {tuple(picture.shape)}: (1, h, w) is grey, (3, h, w) is RGB")
     if picture.dtype == torch.uint8:
-        return picture.float() / 255
+        return of_bytes(picture)
     low, high = picture.aminmax()
     if not picture.is_floating_point() or not (low >= 0 and high <= 1):
         raise ValueError(f"pixels of {picture.dtype} from {low:.3g} to {high:.3g}: give uint8, or floats in [0, 1]")

@@ -21,7 +21,7 @@ from clearsight.data import Picture, Pictures, truth
 from clearsight.errors import Refused
 from clearsight.methods import Call, parse
 from clearsight.pictures import notes as picture_notes
-from clearsight.pictures import open_picture, to_pixels
+from clearsight.pictures import of_bytes, open_picture, to_pixels
 from clearsight.runfolder import SPLIT, trained_on
 from clearsight.runner import explain, resolve, scores
 from clearsight.targets import ClassScore
@@ -233,7 +233,7 @@ class Case:
                 x = to_pixels(open_picture(self.pictures[i].path), self.model.preprocess)
                 self._cache[i] = (x * 255).round().to(torch.uint8)
             out.append(self._cache[i])
-        return torch.stack(out).float() / 255
+        return of_bytes(torch.stack(out))
 
     @cached_property
     def method(self) -> Call:

@@ -163,8 +163,19 @@ def shown(image: Image.Image, preprocess: Preprocess) -> Image.Image:
 
 def to_pixels(image: Image.Image, preprocess: Preprocess) -> Tensor:
     """A picture -> (C, H, W) float32 in [0, 1], resized and cut as `preprocess` says, not normalised.  See `shown`."""
-    pixels: Tensor = F.to_dtype(F.pil_to_tensor(shown(image, preprocess)), torch.float32, scale=True)
-    return pixels
+    return of_bytes(F.pil_to_tensor(shown(image, preprocess)))
+
+
+def of_bytes(values: Tensor) -> Tensor:
+    """Values of 8 bits, of any shape, as float32 in [0, 1]: the float nearest to each k / 255.
+
+    All that reads pictures comes here, for random numbers belong to a picture by its very bits (see `draws`).
+    Torchvision multiplies by 1 / 255, which is rounded twice and gives another float for 126 of the 256.
+
+    >>> of_bytes(torch.tensor([0, 51, 255], dtype=torch.uint8))
+    tensor([0.0000, 0.2000, 1.0000])
+    """
+    return values.float() / 255
 
 
 def to_model(points: Tensor, image_size: tuple[int, int], preprocess: Preprocess) -> Tensor:

@@ -142,7 +142,7 @@ CORE = [
     ("augmenting.py", "(shares.sum(1) - 1).abs() <= ROUNDING", "shares <= 1.05", "breaks_the_contract"),
     ("augmenting.py", "tuple(new.shape) != shape or ", "", "breaks_the_contract"),
     ("augmenting.py", " or shares.shape != labels", "", "breaks_the_contract"),
-    ("augmenting.py", "picture.float() / 255", "picture.float() / 256", "any_size"),
+    ("augmenting.py", "of_bytes(picture)", "picture.float() / 256", "any_size"),
     ("augmenting.py", "low >= 0 and high <= 1", "True", "wants_the_size"),
     ("augmenting.py", "if shapes != {(len(each[0]), *size)}:", "if len(shapes) > 1:", "wants_the_size"),
     ("augmenting.py", "seed=(seed + k) % 2**63", "seed=seed", "augment_gives"),

@@ -15,7 +15,7 @@ from clearsight.augmenting import augment
 from clearsight.classifier import Preprocess
 from clearsight.data import Picture
 from clearsight.methods import Call
-from clearsight.pictures import eight_bit, open_picture, shown
+from clearsight.pictures import eight_bit, of_bytes, open_picture, shown
 
 KEPT = 2 * 2**30  # bytes of decoded pictures in memory
 SPARE = 1.25  # a picture that is going to be cropped is kept so many times larger than the network's input
@@ -48,8 +48,7 @@ class Store:
 
     def pixels(self, rows: Sequence[int]) -> Tensor:
         """(B, C, H, W) float32 in [0, 1], of pictures that are the network's own input."""
-        found: Tensor = F.to_dtype(torch.stack([self[i] for i in rows]), torch.float32, scale=True)
-        return found
+        return of_bytes(torch.stack([self[i] for i in rows]))
 
 
 def _large(image: Image.Image, preprocess: Preprocess) -> Tensor:
