@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clearsight.blackbox import BlackBox, OutOfQueries
-from clearsight.budgets import clip
+from clearsight.budgets import clip, size
 from clearsight.classifier import Classifier, Preprocess
 from clearsight.errors import Refused
 from clearsight.runner import attack
@@ -258,9 +258,46 @@ def test_what_is_cut_to_the_budget_is_within_it(norm, eps):
     model = linear([[0.0] * 3000, [0.0] * 3000], [0.0, 1.0])
     box = BlackBox(model, x, Misclassify(torch.zeros(50, dtype=torch.long)), eps=eps, norm=norm)
     z = clip(torch.rand(x.shape, generator=torch.Generator().manual_seed(1)) * 3 - 1, x, eps, norm)
+    seen = watched(box)
     assert box.met(z, torch.arange(50)).all()
     assert (box.first == 1).all()
-    assert torch.equal(box.best(None), z)
+    assert torch.equal(box.best(None), torch.cat(seen))
+    torch.testing.assert_close(box.best(None), z, rtol=0, atol=2e-7)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("eps", [1e-6, 0.2])
+def test_what_lies_beyond_the_budget_by_rounding_is_cut_before_it_is_asked_about(norm, eps):
+    """What comes out is what was answered about, and within the budget; what is nearer or farther is sent as it is."""
+    x = torch.full((4, 1, 1, 2), 0.5) * (torch.tensor([0.0, 1.0]) if eps < 1e-3 else 1.0)
+    z = x.clone()
+    z[..., 0] += torch.tensor([eps + 8e-7, eps + 8e-7, eps / 2, 2 * eps + 1e-5]).view(4, 1, 1)
+    model = linear([[-1.0, 0.0], [0.0, 0.0]], [float(x[0, 0, 0, 0]) + eps * 0.9, 0.0])
+    for ask in "met", "loss":
+        box = BlackBox(model, x, Misclassify(torch.zeros(4, dtype=torch.long)), eps=eps, norm=norm, queries=1)
+        seen = watched(box)
+        getattr(box, ask)(z, torch.arange(4))
+        sent = torch.cat(seen)
+        assert torch.equal(sent[2:], z[2:])
+        assert (sent[:2] < z[:2]).any(3).all()
+        assert box.first.tolist() == [1, 1, 0, 0]
+        best = box.best(None if ask == "met" else z)
+        assert size(best - x, norm).max() <= eps + 3e-8
+        assert torch.equal(best[:2], sent[:2])
+
+
+def test_what_rounding_could_turn_does_not_meet_the_goal():
+    """The margin must be more than two millionths of the largest output, which is 1.6 here; other goals have none."""
+    below = torch.tensor([-3e-6, -1e-6, 0.0, 1e-6, 3e-6, 5e-6])
+    z = torch.stack([torch.full((6,), 0.8), 0.8 + below], 1).view(6, 1, 1, 2)
+    box = gate()
+    loss, met = box.ask(z, rows(0, 0, 0, 0, 0, 0))
+    assert met.tolist() == [False, False, False, False, True, True]
+    assert (loss < 0).tolist() == [False, False, False, True, True, True]
+    assert box.first.tolist() == [5, 0, 0]
+    assert torch.equal(box.found[0], z[4])
+    box = BlackBox(scale(), clean()[:1], Become(torch.tensor([1])), eps=1)
+    assert box.met(z, rows(0, 0, 0, 0, 0, 0)).tolist() == met.tolist()
 
 
 def test_no_budget_is_no_change():
@@ -295,6 +332,20 @@ def some(box, x, *, eps: float, queries: int = 9):
         z[rows[met]] = tried[met]
         rows = rows[~met]
     return z
+'''
+
+
+STEPS = '''
+import torch
+from clearsight.methods import method
+
+@method(paper="control", claims="linf black-box")
+def steps(box, x, *, eps: float, queries: int = 9):
+    """One picture at a time, always a little brighter."""
+    for k in range(queries):
+        for i in range(len(x)):
+            box.met(x[i : i + 1] + eps * (k + 1) / queries * 1.9, torch.tensor([i]))
+    return x + eps
 '''
 
 
@@ -338,6 +389,32 @@ def test_who_else_is_asked_about_cannot_show(name, eps, askers, small, pictures)
         torch.testing.assert_close(again.x, whole.x)
         assert torch.equal(again.first, whole.first)
         assert torch.equal(again.spent, whole.spent)
+
+
+class Moody(nn.Module):
+    """Another answer where a single picture is asked about."""
+
+    def __init__(self, alone: float, together: float) -> None:
+        super().__init__()
+        self.alone, self.together, self.there = alone, together, nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        second = self.alone if len(x) == 1 else self.together
+        other = torch.where((x > 0.6).flatten(1).any(1), second, -1.0)
+        return torch.stack([torch.zeros(len(x)), other], 1) + self.there
+
+
+@pytest.mark.parametrize(("alone", "together", "first"), [(1.0, -1.0, 0), (-1.0, 1.0, 9), (1.0, 1.0, 3)])
+def test_the_recount_has_the_last_word(alone, together, first, tmp_path, monkeypatch):
+    """What it does not confirm was not the first; where it alone says that the goal is met, all queries were paid."""
+    (tmp_path / "steps.py").write_text(STEPS)
+    monkeypatch.chdir(tmp_path)
+    model = Classifier(Moody(alone, together), Preprocess((1, 2), (0.0,), (1.0,)), ("a", "b"))
+    x = torch.stack([torch.full((1, 1, 2), 0.5), torch.full((1, 1, 2), 0.4)])
+    a = attack(model, x, torch.tensor([0, 0]), "./steps.py:steps", eps=0.2)
+    assert a.fooled.tolist() == [together > 0, False]
+    assert a.first.tolist() == [first, 0]
+    assert a.spent.tolist() == [9, 9]
 
 
 def test_model_and_chance_are_left_alone_when_the_queries_end(askers, small, pictures):

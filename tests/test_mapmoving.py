@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,13 +16,14 @@ from torch import Tensor, nn
 
 from clearsight.auditing import chosen, run_checks
 from clearsight.case import Case
+from clearsight.checks import drift
 from clearsight.checks.drift import auc, auc_interval, likeness, overlap, roc, smoothed
 from clearsight.classifier import Classifier, Preprocess
 from clearsight.data import Picture, Pictures
 from clearsight.errors import Refused
 from clearsight.explainers._rectified import _range
 from clearsight.graph import graph_of
-from clearsight.mapmoving import THROUGH, _downhill, _map, _moved, _ranks, _smooth, move_map
+from clearsight.mapmoving import THROUGH, MovedMap, _downhill, _map, _moved, _ranks, _smooth, move_map
 from clearsight.methods import parse
 from clearsight.runner import explain
 from clearsight.targets import ClassScore
@@ -375,6 +378,37 @@ def test_drift_passes_where_no_map_can_move_and_is_undecided_in_between(tmp_path
     for floor, verdict in ((low + high) / 2, "warn"), (low - 0.01, "pass"), (high + 0.01, "fail"):
         (g,) = run_checks(case(tmp_path, model, x, "gradient-x-input"), chosen(f"drift(eps=0.2, floor={floor})"))
         assert g.verdict == verdict
+
+
+def test_drift_leaves_out_what_is_answered_otherwise_after_all(taught, tmp_path, monkeypatch):
+    """Their maps tell nothing; without any other picture nothing does."""
+    model, x = taught
+    check = chosen("drift(eps=0.2, pictures=12)")
+    (whole,) = run_checks(case(tmp_path, model, x, "saliency"), check)
+    turned: list[int] = []
+
+    def move(*args: Any, **options: Any) -> MovedMap:
+        found = move_map(*args, **options)
+        return replace(found, kept=torch.arange(12) >= len(turned))
+
+    monkeypatch.setattr(drift, "move_map", move)
+    turned += [0, 1, 2]
+    (f,) = run_checks(case(tmp_path, model, x, "saliency"), check)
+    assert f.n == 9
+    lost = {r["picture"] for r in whole.tables[2].rows} - {r["picture"] for r in f.tables[2].rows}
+    assert len(lost) == 3
+    kept = [r["answer kept, map moved"] for r in whole.tables[2].rows if r["picture"] not in lost]
+    assert f.value == pytest.approx(np.mean(kept))
+    assert f.interval[0] < f.value < f.interval[1]
+    assert any(note.startswith("3 pictures are left out: the answer") for note in f.notes)
+    assert not any("left out: the answer" in note for note in whole.notes)
+    turned += range(9)
+    (f,) = run_checks(case(tmp_path, model, x, "saliency"), check)
+    assert (f.verdict, f.value, f.headline) == (
+        "note",
+        None,
+        "No answer stayed (12 pictures), so no map can be compared.",
+    )
 
 
 def test_drift_refuses_before_a_picture_is_read(taught, tmp_path):

@@ -361,7 +361,9 @@ def test_the_smallest_change_to_become_a_class(many):
     wanted = nearest_of_a_class(model, x, goal.t)
     one = attack(model, x, goal, "carlini-wagner", eps=INF)
     assert one.fooled.all()
-    torch.testing.assert_close(one.distance, wanted, rtol=0.05, atol=0)
+    torch.testing.assert_close(
+        one.distance, wanted, rtol=0.06, atol=0
+    )  # where two boundaries meet, Adam goes to and fro
     assert (one.distance / wanted).median() < 1.01
     other = attack(model, x, goal, "deepfool", eps=INF)
     assert other.fooled.all()
@@ -475,19 +477,23 @@ def test_carlini_wagner_seeks_c_for_each_picture(two):
     """Whichever c it begins with, and whatever the outputs are measured in."""
     model, x, y = two
     wanted = distances(model, x, y, "l2").amin(1)
-    for c, searches in ((1e-3, 8), (1.0, 10)):  # 0.03 is about what they need
+    for c, searches in ((1e-3, 7), (30.0, 9)):  # 0.03 is about what they need
         found = attack(model, x, y, f"carlini-wagner(c={c}, searches={searches}, steps=100, back=0)", eps=INF)
         torch.testing.assert_close(found.distance, wanted, rtol=0.02, atol=0)
     model.net[1].weight.data *= 1e-3
     model.net[1].bias.data *= 1e-3
     found = attack(model, x, y, "carlini-wagner(searches=9, steps=100, back=0)", eps=INF)
     torch.testing.assert_close(found.distance, wanted, rtol=0.02, atol=0)
+    model.net[1].weight.data *= 1e6
+    model.net[1].bias.data *= 1e6
+    found = attack(model, x, y, "carlini-wagner(searches=8, steps=100, back=0)", eps=INF)
+    torch.testing.assert_close(found.distance, wanted, rtol=0.02, atol=0)
 
 
 def test_carlini_wagner_ends_where_nothing_is_gained(two):
     model, x, y = two
     on = attack(model, x, y, "carlini-wagner(back=0)", eps=INF)
-    assert on.queries < 6 * 201 * 0.8
+    assert on.queries < 7 * 201 * 0.8
     assert on.backwards <= on.queries
     short = attack(model, x, y, "carlini-wagner(steps=30, searches=2, back=0)", eps=INF)
     assert (short.queries, short.backwards) == (2 * 31, 2 * 30)

@@ -89,6 +89,19 @@ def test_deciding_attacks_come_to_the_border_of_a_linear_model(name, norm, queri
 
 
 @pytest.mark.parametrize("name", DECIDING)
+def test_what_is_found_at_the_border_is_found_again_in_another_batch(name):
+    """However near the attack comes to it: sums of 40 values are rounded otherwise there."""
+    model = linear(torch.randn(2, 40, generator=seeded(2)).tolist())
+    x = torch.rand(24, 1, 1, 40, generator=seeded(0)).round()[[0, 1, 2, 9, 10]]
+    with torch.no_grad():
+        y = model(x).argmax(1)
+        a = attack(model, x, y, with_queries(name, 3000 if name == "boundary" else 600), eps=FREE)
+        assert a.fooled.all()
+        for batch in 1, 2, 3:
+            assert (torch.cat([model(part) for part in a.x.split(batch)]).argmax(1) != y).all()
+
+
+@pytest.mark.parametrize("name", DECIDING)
 def test_more_queries_are_never_worse(name, separable, striped):
     for model, x, y in (separable[:3], striped):
         budgets = [1, 10, 40, 100, 250, 400]
@@ -476,11 +489,30 @@ def test_transfer_refuses_what_cannot_be(options, words, striped, tmp_path, monk
         attack(model, x, y, f"transfer({options})", eps=0.1, other=model)
 
 
-def test_transfer_wants_the_same_classes(striped):
+@pytest.mark.parametrize(
+    ("size", "labels", "words"),
+    [
+        ((6, 9), "abcd", "4 classes, the model 3"),
+        ((6, 9), "cba", "class 0 of other is 'c', of the model 'a'.*same order"),
+        ((6, 9), "acb", "class 1 of other is 'c', of the model 'b'.*same order"),
+        ((9, 9), "abc", r"other takes \(1, 9, 9\), not pictures of \(1, 6, 9\)"),
+    ],
+)
+def test_transfer_wants_the_same_classes_and_pictures(size, labels, words, striped):
     model, x, y = striped
-    other = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(54, 4)), model.preprocess, tuple("abcd"))
-    with pytest.raises(Refused, match="4 classes, the model 3"):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(size), len(labels)))
+    other = Classifier(net, Preprocess(size, (0.0,), (1.0,)), tuple(labels))
+    with pytest.raises(Refused, match=words):
         attack(model, x, y, "transfer", eps=0.1, other=other)
+
+
+def test_transfer_takes_another_size_where_the_other_network_does(striped):
+    """One that averages over the picture, and was made for larger ones."""
+    model, x, y = striped
+    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    other = Classifier(net, Preprocess((12, 18), (0.0,), (1.0,)), tuple("abc"))
+    a = attack(model, x, y, "transfer(inner=fgsm)", eps=0.1, other=other)
+    torch.testing.assert_close(a.distance, torch.full((12,), 0.1))
 
 
 def test_transfer_asks_again_only_where_there_is_something_new(striped):

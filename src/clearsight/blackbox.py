@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from clearsight.batching import SIZE
-from clearsight.budgets import Norm, clip, size
+from clearsight.budgets import Norm, clip, like, size
 from clearsight.classifier import Classifier
 from clearsight.errors import Refused
 from clearsight.targets import Goal, margin
+
+SURE = 2e-6  # of a picture's largest output: twice as far as sums (of ResNets) come out apart in batches of other sizes
 
 
 class OutOfQueries(Exception):  # noqa: N818 (it is how every attack ends that goes on asking, not a mistake)
@@ -24,7 +26,9 @@ class BlackBox:
     x (B, C, *S): the clean pictures; goal: what is attacked for; queries: how many answers each picture has, a hard
     stop.  access: what an answer holds: "logits"; "probs" after softmax; "top-5", or another number, of them, the rest
     unknown; or the "label" alone.  digits: decimals to which probabilities are rounded.  Only pixels in [0, 1] can be
-    sent: others are cut to them.  eps, norm: the budget; a version counts as a success only within it.
+    sent: others are cut to them.  eps, norm: the budget; a version counts as a success only within it, and what lies
+    beyond it by rounding alone is cut to it before it is sent.  The goal is met where it is met by more than rounding
+    (SURE), or an attack that closes in on the border ends where the next look, in another batch, says no.
 
     used (B,): queries paid so far; first (B,): the query that met the goal within the budget, 0 where none has;
     found (B, C, *S), meets (B,) bool: of all versions asked about that meet the goal the nearest to the picture, within
@@ -56,9 +60,10 @@ class BlackBox:
         self.queries, self.access, self.digits = queries, access, digits
         self.labels = model.labels
         self._model = model
-        self._limit = eps + 1e-6 * max(eps, 1) * (eps > 0)  # what is cut to eps lies there but for rounding
+        self._limit = eps + 1e-6 * max(eps, 1) * (eps > 0)  # what is nearer than this is beyond eps by rounding alone
         self.used = torch.zeros(len(x), dtype=torch.long)
         self.first = torch.zeros(len(x), dtype=torch.long)
+        self._largest = torch.zeros(len(x))  # output of any version: where two are equal they may be small themselves
         self.found, self.meets = x.clone(), torch.zeros(len(x), dtype=torch.bool)
         self._distance = torch.full((len(x),), torch.inf)
         self._lowest, self._loss = x.clone(), torch.full((len(x),), torch.inf)  # of those asked within the budget
@@ -104,16 +109,34 @@ class BlackBox:
         loss = torch.full((len(rows),), torch.inf)
         met = torch.zeros(len(rows), dtype=torch.bool)
         if len(paid):
-            sent, of = z.detach()[paid.to(z.device)].clamp(0, 1), rows[paid]
+            of = rows[paid]
+            sent = self._sendable(z.detach()[paid.to(z.device)], of)
             with torch.no_grad():
                 out = torch.cat([self._model(part).float().cpu() for part in torch.split(sent, SIZE)])
             goal = self.goal[of]
-            met[paid] = goal.met(out)
+            self._largest.scatter_reduce_(0, of, out.abs().amax(1), "amax")
+            met[paid] = goal.met(out) & self._sure(goal, out, of)
             if not label:
                 loss[paid] = margin(goal, self._answer(out))
             self.used += torch.bincount(of, minlength=len(self.used))
             self._note(sent, of, number[paid], loss[paid], met[paid])
         return loss.to(z.device), met.to(z.device)
+
+    def _sendable(self, z: Tensor, of: Tensor) -> Tensor:
+        """Versions z (n, C, *S) of the pictures of (n,) cut to [0, 1], and to a budget that only rounding exceeds."""
+        z, clean = z.clamp(0, 1), self.clean[of.to(z.device)]
+        far = size(z - clean, self.norm)
+        over = (far > self.eps) & (far <= self._limit)
+        return torch.where(like(over, z), clip(z, clean, self.eps, self.norm), z) if bool(over.any()) else z
+
+    def _sure(self, goal: Goal, out: Tensor, of: Tensor) -> Tensor:
+        """Whether outputs (n, K) lie further beyond the goal's border than rounding leads: (n,) bool.
+
+        True for a goal that has no margin.
+        """
+        if not hasattr(goal, "margin"):
+            return torch.ones(len(out), dtype=torch.bool)
+        return margin(goal, out) < -SURE * self._largest[of]
 
     def _answer(self, out: Tensor) -> Tensor:
         """Outputs (n, K) as far as they are told, as logarithms of probabilities where these are."""
@@ -149,10 +172,9 @@ class BlackBox:
         (None) proposes what it found outside the budget.
         """
         proposed = clip(self.found if raw is None else raw, self.clean, self.eps, self.norm)
-        shape = -1, *[1] * (proposed.dim() - 1)
         scored, within = self._loss < torch.inf, self.meets & (self._distance <= self._limit)
-        known = torch.where(scored.to(proposed.device).view(shape), self._lowest, proposed)
-        return torch.where(within.to(proposed.device).view(shape), self.found, known)
+        known = torch.where(like(scored.to(proposed.device), proposed), self._lowest, proposed)
+        return torch.where(like(within.to(proposed.device), proposed), self.found, known)
 
 
 def _least(value: Tensor, of: Tensor, among: Tensor) -> Tensor:

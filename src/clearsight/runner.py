@@ -80,8 +80,8 @@ class Attacked:
     x (B, C, *S) inside the budget, whatever the method returned; fooled (B,) bool: the goal is met and was not met by
     the clean picture; already (B,) bool: met before any attack; overstep: how far the method left the budget before it
     was clipped; queries, backwards: passes per picture that was attacked.  norm: in which eps is meant.  Of a black-box
-    attack, each (B,): spent, the queries paid for, and first, the one that met the goal within the budget, 0 where none
-    did.
+    attack, each (B,): spent, the queries paid for, and first, the one that met the goal within the budget, 0 where the
+    recount says that none did, and spent where it alone says that the goal is met.
     """
 
     x: Tensor
@@ -310,6 +310,7 @@ def attack(
                     overstep = max(overstep, float((raw - clip(raw, part, eps, norm)).abs().max()))
                 z[rows.to(x.device)] = box.best(raw) if box else clip(part if raw is None else raw, part, eps, norm)
         fooled = goal.met(scores(model, z, batch)) & ~already
+        first = torch.where(fooled, torch.where(first > 0, first, spent), 0)
     n = max(len(todo), 1)
     blind = "black-box" in call.method.claims
     return Attacked(

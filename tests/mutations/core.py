@@ -2,11 +2,13 @@
 
 # what the methods stand on: (file, old text, new text, pytest's -k)
 CORE = [
+    ("pictures.py", "values.float() / 255", "values.float() * (1 / 255)", "test_pictures and (bits or floats)"),
+    ("case.py", "of_bytes(torch.stack(out))", "torch.stack(out) * (1 / 255)", "test_pictures and bits"),
     ("blame.py", "        if dotted:\n", "        if False:\n", "users_is_not_called_ours"),
-    ("blame.py", "        _try_alone(model, x[:2])\n", "", "own_way_back"),
+    ("blame.py", "        _try_alone(model, x[:2], instead)\n", "", "own_way_back"),
     (
         "blame.py",
-        "        _try_alone(model, x[:2])\n        raise\n",
+        "        _try_alone(model, x[:2], instead)\n        raise\n",
         "        raise Refused(str(e)) from e\n",
         "defect_of_ours",
     ),

@@ -29,21 +29,24 @@ def carlini_wagner(
     eps: float,
     steps: int = 200,
     rate: float | None = None,
-    searches: int = 6,
-    c: float = 0.1,
+    searches: int = 7,
+    c: float = 0.01,
     confidence: float = 0.0,
     back: int = 10,
 ) -> Tensor:
     """The smallest change that fools, by gradient descent on its squared length plus c times the margin left.
 
     x (B, C, *S) in [0, 1] -> the same shape.  eps, in pixels, is for the runner alone: what is found is the smallest
-    L2 change, whatever it is.  searches: for each picture c is sought by bisection, beginning with the c given and ten
-    times more until something is found.  Each search is at most steps of Adam over arctanh(2 x - 1), and ends sooner
-    for a picture that no longer gains.  rate: of Adam, at the beginning; unlike the paper's it falls to 0 in a straight
-    line, so that few steps end close to the boundary; none is 15 / steps, at most 0.5, with which a pixel of 0 or 1 can
-    come to the middle.  confidence: by how much the output of the wrong class must exceed the right one's.  back: how
-    many halvings find the smallest ball to which the result can be cut and does it still; 0 leaves the result as it
-    was.  The cost is up to searches x steps passes forward and back.
+    L2 change, whatever it is.  searches: for each picture the smallest c that does it is sought, beginning with the c
+    given: ten times more while nothing is found, a tenth while it is, and once both are known half-way between them (of
+    their logarithms).  Each search is at most steps of Adam over arctanh(2 x - 1), and ends sooner for a picture that
+    no longer gains.  rate: of Adam, at the beginning; unlike the paper's it falls to 0 in a straight line, so that few
+    steps end close to the boundary; none is 15 / steps, at most 0.5, with which a pixel of 0 or 1 can come to the
+    middle.  confidence: by how much the output of the wrong class must exceed the right one's.  back: how many halvings
+    find the smallest ball to which the result can be cut and does it still; 0 leaves the result as it was.
+
+    The cost is up to searches x steps passes forward and back: by default 1400, and a ResNet-20 on CIFAR-10 took 1360
+    (a sixth less with 6 searches, for which the mean distance grew by 1 %, and by 2 to 3 % in a smaller sample).
 
     The boundary is where a = b, and (0.75, 0.25) lies 0.5 / sqrt(2) from it:
 
@@ -73,7 +76,8 @@ def carlini_wagner(
     for _ in range(searches):
         found = _search(model, x, best, judge, weight, steps, rate)
         low, high = torch.where(found, low, weight), torch.where(found, weight, high)
-        weight = torch.where(high.isinf(), weight * 10, (low + high) / 2)
+        between = torch.where(low > 0, (low * high).sqrt(), weight / 10)
+        weight = torch.where(high.isinf(), weight * 10, between)
     return cut(model, best, judge, "l2", back)
 
 

@@ -26,11 +26,11 @@ def transfer(
     """Pictures made against another model, of which all is known, and then shown to this one.
 
     x (B, C, *S) in [0, 1] -> the same shape; eps in pixels.  other: the model that is attacked instead, of the same
-    classes.  inner: the attack on it, one that sees the inside of a model and keeps a budget in pixels; what stops at
-    that model's border seldom crosses this one's.  norm: that of the budget, and of inner, to which it is handed where
-    inner has such an option; an inner attack of the other norm is refused.  queries: how often the model may be asked
-    about each picture; a second and further ones see what inner makes with other random numbers, and are not used where
-    it makes the same again.
+    classes in the same order, and one that takes pictures of the same size.  inner: the attack on it, one that sees the
+    inside of a model and keeps a budget in pixels; what stops at that model's border seldom crosses this one's.  norm:
+    that of the budget, and of inner, to which it is handed where inner has such an option; an inner attack of the other
+    norm is refused.  queries: how often the model may be asked about each picture; a second and further ones see what
+    inner makes with other random numbers, and are not used where it makes the same again.
 
     Two models that weigh both pixels alike are fooled alike:
 
@@ -42,10 +42,7 @@ def transfer(
     [[[[0.25, 0.75]]]]
     """
     call = _inner(inner, norm)
-    if len(other.labels) != len(box.labels):
-        raise Refused(
-            f"transfer: other has {len(other.labels)} classes, the model {len(box.labels)}: they must be the same"
-        )
+    _alike(other, box, x)
     z, rows, before = x.clone(), torch.arange(len(x), device=x.device), None
     for turn in range(queries):
         made = _made(call, other, box, x, rows, eps, norm, turn)
@@ -63,6 +60,27 @@ def transfer(
         if not len(rows):
             break
     return z
+
+
+def _alike(other: Classifier, box: BlackBox, x: Tensor) -> None:
+    """Refuse a model of other classes, or of the same in another order, and one that does not take these pictures."""
+    if len(other.labels) != len(box.labels):
+        raise Refused(
+            f"transfer: other has {len(other.labels)} classes, the model {len(box.labels)}: they must be the same"
+        )
+    for k, (theirs, ours) in enumerate(zip(other.labels, box.labels, strict=True)):
+        if theirs != ours:
+            raise Refused(
+                f"transfer: class {k} of other is {theirs!r}, of the model {ours!r}: they must be the same, and in the "
+                "same order"
+            )
+    wanted = (other.preprocess.channels, *other.preprocess.size)
+    if wanted != x.shape[1:]:  # many networks take other sizes too; resized back, a change would not keep its budget
+        try:
+            with other.undisturbed(), torch.no_grad():
+                other(x[:1].to(other.device))
+        except Refused as e:
+            raise Refused(f"transfer: other takes {wanted}, not pictures of {tuple(x.shape[1:])}: {e}") from None
 
 
 def _inner(spelling: str, norm: Norm) -> Call:

@@ -44,7 +44,8 @@ class _Seen:
     maps: tuple[Tensor, Tensor] = field(repr=False)
 
     @property
-    def kept(self) -> float:
+    def rank(self) -> float:
+        """The rank correlation with the map of the moved picture; NaN where that is answered otherwise."""
         return self.alike[_MOVED][0]
 
 
@@ -63,11 +64,11 @@ def drift(case: Case, *, eps: float = 4 / 255, floor: float = 0.5, steps: int = 
 
     Value: the mean Spearman rank correlation between the map of a picture and that of the picture as ``move_map``
     changes it, by at most ``eps`` at every pixel (in pixels in [0, 1]; 4/255 is hardly visible), the top class being
-    the same; with a bootstrap interval over pictures.  Beside it SSIM and the share in common of the tenth of the
-    places marked most, and the same under noise of that size (each pixel up or down by eps, at random) and under PGD
-    that changes the answer (the map is then that of the new answer).  pass: the whole interval lies at or above
-    ``floor``; fail: all of it below; else warn.  steps: of both attacks; few of them give an upper bound on how steady
-    the maps are.  pictures: at most so many, a seeded draw.
+    the same (a picture that is answered otherwise is left out); with a bootstrap interval over pictures.  Beside it
+    SSIM and the share in common of the tenth of the places marked most, and the same under noise of that size (each
+    pixel up or down by eps, at random) and under PGD that changes the answer (the map is then that of the new answer).
+    pass: the whole interval lies at or above ``floor``; fail: all of it below; else warn.  steps: of both attacks; few
+    of them give an upper bound on how steady the maps are.  pictures: at most so many, a seeded draw.
 
     Map drift as a detector: for a picture as it comes, one less the rank correlation of its map with that of its copy
     smoothed by the weights 1, 2, 1 along each axis, for the same class; with the area under the ROC curve of attacked
@@ -85,10 +86,14 @@ def drift(case: Case, *, eps: float = 4 / 255, floor: float = 0.5, steps: int = 
             if there:
                 seen, through = _look(case, [part[j] for j in there], x[there], maps[there], eps, steps)
                 found += seen
-    if not found:
+    bare, whole = done - len(found), len(found)
+    found = [s for s in found if not np.isnan(s.rank)]  # of the others nothing can be said: the answer did not stay
+    n, lost = len(found), whole - len(found)
+    if not whole:
         return Finding("note", f"All maps are constant ({counted(done, 'picture')}): nothing can move.")
-    n = len(found)
-    kept = [s.kept for s in found]
+    if not n:
+        return Finding("note", f"No answer stayed ({counted(lost, 'picture')}), so no map can be compared.")
+    kept = [s.rank for s in found]
     value, interval = float(np.mean(kept)), bootstrap(kept, case.seed)
     noise = float(np.mean([s.alike[_NOISE][0] for s in found]))
     word = write_value(eps)
@@ -106,9 +111,9 @@ def drift(case: Case, *, eps: float = 4 / 255, floor: float = 0.5, steps: int = 
             f"Maps: {case.method}, for the top class; what is moved is the map of {through}.",
             f"move_map and pgd with {counted(steps, 'step')} may miss changes that exist: the maps are at most as "
             "steady as this, and more steps may move them further.",
-            *_notes(found, done - n, noise, floor),
+            *_notes(found, bare, lost, noise, floor),
             f"It took {passes.forwards} passes forward and {passes.backwards} back, "
-            f"{(passes.forwards + passes.backwards) / n:.0f} a picture.",
+            f"{(passes.forwards + passes.backwards) / whole:.0f} a picture.",
             *sampled(len(rows), len(case.pictures)),
             *fewer(done, len(rows)),
         ),
@@ -236,7 +241,7 @@ def _scores(found: list[_Seen], kind: str) -> tuple[list[float], list[float]]:
     return [s.drift["clean"] for s in found], [s.drift[kind] for s in found if kind in s.drift]
 
 
-def _notes(found: list[_Seen], bare: int, noise: float, floor: float) -> list[str]:
+def _notes(found: list[_Seen], bare: int, lost: int, noise: float, floor: float) -> list[str]:
     out = []
     fooled, n = sum(_FOOLED in s.drift for s in found), len(found)
     out.append(
@@ -246,6 +251,11 @@ def _notes(found: list[_Seen], bare: int, noise: float, floor: float) -> list[st
         out.append("Noise alone moves the maps below what is asked for: they are unsteady without any attacker.")
     if bare:
         out.append(f"{counted(bare, 'picture is', 'pictures are')} left out: the map is constant.")
+    if lost:
+        out.append(
+            f"{counted(lost, 'picture is', 'pictures are')} left out: the answer to the moved picture is another one "
+            "when it is counted again."
+        )
     return out
 
 
@@ -273,13 +283,13 @@ def _detected(found: list[_Seen], seed: int) -> list[dict[str, Cell]]:
 
 
 def _worst(case: Case, found: list[_Seen]) -> list[_Seen]:
-    return sorted(found, key=lambda s: (s.kept, case.pictures[s.row].name))
+    return sorted(found, key=lambda s: (s.rank, case.pictures[s.row].name))
 
 
 def _by_picture(case: Case, s: _Seen) -> dict[str, Cell]:
     each: dict[str, Cell] = {f"under {k}": _number(s.alike[k][0]) for k in (_NOISE, _FOOLED)}
     said: dict[str, Cell] = {"picture": case.pictures[s.row].name, "said": case.label(s.row)}
-    moved: dict[str, Cell] = {_MOVED: s.kept, "SSIM": _number(s.alike[_MOVED][1]), _KINDS[2]: s.alike[_MOVED][2]}
+    moved: dict[str, Cell] = {_MOVED: s.rank, "SSIM": _number(s.alike[_MOVED][1]), _KINDS[2]: s.alike[_MOVED][2]}
     return {**said, **moved, **each, "drift when clean": s.drift["clean"], "drift when moved": s.drift.get(_MOVED)}
 
 
@@ -327,7 +337,7 @@ def _evidence(case: Case, found: list[_Seen], eps: float) -> tuple[Evidence, ...
         }
         caption = (
             f"the picture and its map, the picture moved by at most {write_value(eps)} and its map: still "
-            f"{case.label(s.row)} ({share(before)}, then {share(after)}), rank correlation {show(s.kept, '')}"
+            f"{case.label(s.row)} ({share(before)}, then {share(after)}), rank correlation {show(s.rank, '')}"
         )
         out.append(shown(case, s.row, f"drift-{k + 1}", image, caption, facts))
     return tuple(out)
