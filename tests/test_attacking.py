@@ -456,6 +456,12 @@ def test_the_terminal_shows_the_curve_or_the_matrix(workshop: Path, run: Any) ->
     assert re.search(r"attacked on \(down\).*\n  attacked on .*\n  .* \d+ of \d+, .* %\n", ran.out)
 
 
+def test_what_a_black_box_tells_is_looked_at_before_any_picture_is() -> None:
+    for how in ({"access": "top-x"}, {"access": "probs", "digits": 0}, {"digits": 2}):
+        with pytest.raises(Refused, match="access"):
+            asked(factory(), "square", **how)  # type: ignore[arg-type]
+
+
 def test_wrong_words_of_the_command_are_one_line(workshop: Path, run: Any) -> None:
     for words, why in (
         (("--eps", "much"), "8/255"),

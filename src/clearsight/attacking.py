@@ -13,6 +13,7 @@ from torch import Tensor
 
 from clearsight import charts
 from clearsight.attacks.patch import learned_patch, printable
+from clearsight.blackbox import classes_told
 from clearsight.budgets import Norm, norm_of, word
 from clearsight.budgets import size as distance
 from clearsight.case import Case, Progress
@@ -87,6 +88,7 @@ def asked(
     black box is asked at eps alone where none are given: its curve runs over queries.
     """
     call, eps = budgeted(parse(method, "attacks"), eps)
+    classes_told(access, digits)
     if eps == math.inf:
         raise Refused(f"{call.method.name} at eps inf: an accuracy is that within a budget; give one, such as 8/255")
     levels = {eps, *(curve or ())}

@@ -49,9 +49,7 @@ class BlackBox:
     ) -> None:
         if queries < 1:
             raise Refused(f"queries={queries}: an attacker who may not ask finds nothing; give at least 1")
-        self.top = _top(access)
-        if digits is not None and (digits < 1 or access in ("logits", "label")):
-            raise Refused(f"digits={digits}: at least one, and of probabilities (access probs or top-5)")
+        self.top = classes_told(access, digits)
         if not model.one_of_many and access not in ("logits", "label"):
             raise Refused(
                 f"access {access}: the model's outputs are {model.scores}, which no softmax makes probabilities"
@@ -191,13 +189,18 @@ def _least(value: Tensor, of: Tensor, among: Tensor) -> Tensor:
     return where[torch.cat([torch.ones(1, dtype=torch.bool), of[where].diff() != 0])]
 
 
-def _top(access: str) -> int | None:
+def classes_told(access: str, digits: int | None) -> int | None:
+    """How many of the classes an answer tells of, None for all; refused where there is no such access.
+
+    >>> classes_told("top-5", 2), classes_told("probs", None)
+    (5, None)
+    """
     found = re.fullmatch(r"top-([1-9]\d*)", access)
-    if access in ("logits", "probs", "label"):
-        return None
-    if not found:
+    if not found and access not in ("logits", "probs", "label"):
         raise Refused(f"access {access!r}: what the model answers with is logits, probs, label or top-5")
-    return int(found[1])
+    if digits is not None and (digits < 1 or access in ("logits", "label")):
+        raise Refused(f"digits={digits}: at least one, and of probabilities (access probs or top-5)")
+    return int(found[1]) if found else None
 
 
 def _nth(rows: Tensor) -> Tensor:
