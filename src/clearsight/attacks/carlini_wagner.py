@@ -46,7 +46,7 @@ def carlini_wagner(
     find the smallest ball to which the result can be cut and does it still; 0 leaves the result as it was.
 
     The cost is up to searches x steps passes forward and back: by default 1400, and a ResNet-20 on CIFAR-10 took 1360
-    (a sixth less with 6 searches, for which the mean distance grew by 1 %, and by 2 to 3 % in a smaller sample).
+    (a sixth less with 6 searches, for which the mean distance grew by 1 %).
 
     The boundary is where a = b, and (0.75, 0.25) lies 0.5 / sqrt(2) from it:
 
