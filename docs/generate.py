@@ -22,10 +22,11 @@ def on_files(files: Files, config: Any) -> Files:
         "contributing.md": (ROOT / "CONTRIBUTING.md").read_text(),
         "changelog.md": (ROOT / "CHANGELOG.md").read_text(),
         "command-line.md": _commands(),
-        "cost.md": _costs(),
+        "cost.md": _together("cost.md", "memory.md"),
         "libra.md": (ROOT / "benchmarks" / "libra_table.md").read_text(),
         "training-table.md": (ROOT / "benchmarks" / "training.md").read_text(),
         "shortcuts-table.md": (ROOT / "benchmarks" / "shortcuts.md").read_text(),
+        "attack-figures.md": _together("mnist_attacks.md", "transfer.md"),
         "norms.md": (ROOT / "benchmarks" / "norms.md").read_text(),
         "norms.svg": (ROOT / "benchmarks" / "norms.svg").read_text(),
     }
@@ -43,10 +44,9 @@ def _commands() -> str:
     return "\n".join(parts) + "\n"
 
 
-def _costs() -> str:
-    """What every explainer costs, as measured: time on the embedded model, memory on larger ones too."""
-    here = ROOT / "benchmarks"
-    return (here / "cost.md").read_text() + "\n" + (here / "memory.md").read_text()
+def _together(*names: str) -> str:
+    """Tables that were measured for one page, one below the other."""
+    return "\n".join((ROOT / "benchmarks" / name).read_text() for name in names)
 
 
 def _links(readme: str) -> str:
