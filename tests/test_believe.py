@@ -196,3 +196,15 @@ def test_agreement_is_drawn_and_told(pictures: Pictures) -> None:
     found = believe(Case(classifier(), pictures), "methods='saliency', metrics='insertion(steps=4), complexity'")
     assert [g.name for g in found.figures] == ["believe-duels.svg", "believe-agreement.svg"]
     assert rows(found, "Do the metrics agree")[0]["insertion"] == 1.0
+
+
+def test_a_tournament_tells_how_far_it_is_within_a_batch(pictures: Pictures) -> None:
+    told: list[tuple[str, int, int]] = []
+    case = Case(classifier(), pictures, progress=lambda *words: told.append(words))
+    case.doing = "believe"
+    play(case, [parse("grad-cam", "explainers")], [parse("insertion(steps=4)", "metrics")], case.sample(range(16), 8))
+    done = [n for what, n, total in told if what == "believe" and total == 8]
+    assert done == sorted(done)
+    assert done[0] == 0
+    assert done[-1] == 8
+    assert len(set(done)) >= 4  # an explainer and three controls

@@ -140,7 +140,8 @@ def play(
     for part, pixels in case.batches(rows):
         seen: dict[str, Tensor] = {}
         regions = case.regions(part) if any("regions" in m.method.given for m in metrics) else None
-        for call in list(calls):
+        for k, call in enumerate(list(calls)):
+            case.progress(case.doing, len(done) + len(part) * k // len(calls), len(rows))  # a batch takes minutes
             try:
                 made = explain(case.model, pixels, call, ClassScore(case.predicted[part]), seed=case.seed)
                 asked = [_at(m, thresholds.get(str(call))) for m in metrics]
