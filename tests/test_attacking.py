@@ -115,7 +115,7 @@ def test_the_curve_falls_from_what_is_right_untouched_to_the_headline(photos: Pi
 
 def test_the_smallest_change_is_looked_for_once_and_counted_at_every_budget(photos: Pictures, tmp_path: Path) -> None:
     model = factory()
-    f = attacked(model, photos, tmp_path, "deepfool(norm=linf)")
+    f = attacked(model, photos, tmp_path, "deepfool(norm=linf)", curve=[k / 100 for k in range(14, 30)])
     told = [r for r in rows(f, "By picture") if r["state"] == "fooled"]
     assert told
     x = torch.cat([cs.pixels(model, p.path) for p in photos.pictures])
@@ -187,6 +187,25 @@ def test_a_file_holds_what_its_row_tells(photos: Pictures, tmp_path: Path) -> No
         moved = float((from_png(tmp_path / r["file"]) - clean[r["picture"]]).abs().max())
         assert moved == pytest.approx(r["moved by"], abs=1e-6)
         assert moved <= number(r["shown at eps"]) + 1e-6
+
+
+def hardly_red(pictures: Pictures, by: float) -> cs.Classifier:
+    """A model whose least sure red picture is red by so little."""
+    model = factory()
+    reds = torch.cat([cs.pixels(model, p.path) for p in pictures.pictures if p.labels == ("red",)])
+    with torch.no_grad():
+        model.net.head.bias[0] -= cs.Margin(torch.zeros(len(reds), dtype=torch.long))(model(reds)).min() - by
+    return model
+
+
+def test_what_outlives_no_file_is_shown_at_the_first_budget_that_fooled(photos: Pictures, tmp_path: Path) -> None:
+    """Of less than half a step of 8 bits nothing is left in a file."""
+    levels = [0.3 / 255, 0.4 / 255, 0.45 / 255]
+    f = attacked(hardly_red(photos, 0.001), photos, tmp_path, "fgsm", curve=levels, eps=levels[-1])
+    told = [r for r in rows(f, "By picture") if r["state"] == "fooled"]
+    assert {r["as 8 bits"] for r in told} == {"does not"}
+    assert all(r["shown at eps"] == r["falls at eps"] for r in told)
+    assert any(r["falls at eps"] == "0.3/255" for r in told)
 
 
 def test_a_class_of_the_attackers_choice(photos: Pictures, tmp_path: Path) -> None:
@@ -374,10 +393,7 @@ def test_the_transfer_matrix_counts_who_is_fooled_by_whose_pictures(photos: Pict
 
 def test_who_withstands_on_one_model_can_fool_another(photos: Pictures, tmp_path: Path) -> None:
     """The second model is the first, but hardly sure of red: the step that the first withstands is too much for it."""
-    weak = other()
-    reds = torch.cat([cs.pixels(weak, p.path) for p in photos.pictures if p.labels == ("red",)])
-    with torch.no_grad():
-        weak.net.head.bias[0] -= cs.Margin(torch.zeros(len(reds), dtype=torch.long))(weak(reds)).min() - 0.1
+    weak = hardly_red(photos, 0.1)
     f = transfer_matrix([other(), weak], photos, asked(weak, "fgsm", eps=20 / 255), tmp_path).findings[0]
     told = {(r["attacked on"], r["shown to"]): r for r in rows(f, "From model to model")}
     assert told["model-1", "model-1"]["fooled"] == 0

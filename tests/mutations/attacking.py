@@ -34,7 +34,7 @@ CORE = [
     ("striking.py", "if f.eps <= eps * (1 + 1e-6)}", "if f.eps > 0}", "looked_for_once"),
     ("striking.py", "if eps in self.at:", "if False:", "run_of_its_own or smaller_budget_alone"),
     ("striking.py", "budgets = budgets[-1:]", 'budgets = [float("inf")]', "beyond_the_budget or no_change_beyond"),
-    ("striking.py", "if before is not None and not bits:", "if False:", "file_holds"),
+    ("striking.py", "if before is not None and not bits:", "if False:", "file_holds or outlives_no"),
     ("striking.py", "for s in STRETCHES]", "for s in STRETCHES[-1:]]", "outlives_a_file"),
     ("striking.py", "if fools or eps is None:", "if True:", "outlives_a_file"),
     ("striking.py", "_together(case, judged) if learned else case", "case", "learns_once"),
