@@ -150,7 +150,7 @@ def test_who_falls_at_a_smaller_budget_alone_is_told_apart(photos: Pictures, tmp
     f = attacked(factory(), photos, tmp_path, f"{tmp_path}/odd.py:odd", curve=[0.29], eps=0.5)
     few, many = (r["not fooled"] for r in rows(f, "By budget")[1:])
     assert few < many == f.value * f.n
-    assert any(f"{many - few} pictures of those that stand at 0.5 fell" in n for n in f.notes)
+    assert f"{many - few} of these fall at a smaller budget." in f.headline
     assert {r["state"] for r in rows(f, "By picture")} == {"stands", "met before"}
     assert f.evidence == ()
 
@@ -206,6 +206,33 @@ def test_what_outlives_no_file_is_shown_at_the_first_budget_that_fooled(photos: 
     assert {r["as 8 bits"] for r in told} == {"does not"}
     assert all(r["shown at eps"] == r["falls at eps"] for r in told)
     assert any(r["falls at eps"] == "0.3/255" for r in told)
+
+
+def test_the_smallest_change_is_told_beyond_the_budget_too_and_counts_only_within(
+    photos: Pictures, tmp_path: Path
+) -> None:
+    model = factory()
+    x = torch.cat([cs.pixels(model, p.path) for p in photos.pictures])
+    y = torch.tensor([model.index(p.labels[0]) for p in photos.pictures])
+    free = cs.attack(model, x, y, "deepfool(norm=linf)", eps=float("inf"))
+    far = free.distance[free.fooled].sort().values
+    k = int(far.diff().argmax()) + 1
+    eps = float(far[k - 1] + far[k]) / 2
+    f = attacked(model, photos, tmp_path, "deepfool(norm=linf)", eps=eps)
+    told = rows(f, "By picture")
+    assert sum(r["state"] == "fooled" for r in told) == len(f.evidence) == k
+    assert sum(r["falls at eps"] is not None for r in told) == len(far)
+    assert len(list((tmp_path / "attacked").iterdir())) == sum(r["file"] is not None for r in told) == k
+    (note,) = [n for n in f.notes if "median" in n]
+    assert f"({len(far)} pictures)" in note
+
+
+def test_where_nothing_is_right_there_is_nothing_to_attack(photos: Pictures, tmp_path: Path) -> None:
+    reds = [replace(p, labels=("blue",)) for p in photos.pictures if "red" in p.name]
+    wrong = replace(photos, pictures=tuple(reds))
+    f = attacked(factory(), wrong, tmp_path, "pgd")
+    assert f.verdict == "note"
+    assert "nothing to attack" in f.headline
 
 
 def test_a_class_of_the_attackers_choice(photos: Pictures, tmp_path: Path) -> None:

@@ -174,6 +174,20 @@ def test_a_quantised_input_is_flagged_and_broken_by_a_black_box(taught: tuple[nn
     assert "a budget without limit leaves " in f.headline
 
 
+def test_what_was_attacked_in_time_is_looked_at_whole(
+    taught: tuple[nn.Module, Pictures], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, pictures = taught
+    model = Classifier(Quantised(net, 6), Preprocess((SIDE, SIDE), (0.0,) * 3, (1.0,) * 3), ("left", "right"), "taught")
+    case = Case(model, pictures, method="saliency", budget=1000)
+    assert len(case.pictures) == 12
+    late = iter([False])  # time for a second batch, and for no more
+    monkeypatch.setattr(Case, "_late", lambda self, last: next(late, True))
+    (f,) = run_checks(case, chosen(f"masking(eps={EPS}, queries=20, noise=5)"))
+    assert f.n == 5
+    assert str(points(f)[9]["found"]).startswith("of 5 pictures 5 have a gradient of nothing")
+
+
 @pytest.mark.parametrize("whole", [False, True], ids=["a detached input", "all under no_grad"])
 def test_where_no_gradient_flows_black_boxes_go_on(taught: tuple[nn.Module, Pictures], whole: bool) -> None:
     """The same as where it is zero: it is the very thing that is looked for, and no error."""

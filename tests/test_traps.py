@@ -422,7 +422,7 @@ def test_grey_long_and_one_dimensional_inputs_with_two_classes(
         if name in ATTACKS:
             y = trap(x).argmax(1)
             eps = float("inf") if "minimal" in claims else 0.2  # what only labels lead comes from far
-            starts = cs.attack(trap, x, y, "pgd", eps=1.0).x if "minimal" in claims else None
+            starts = cs.attack(trap, x, y, "pgd", eps=1.0).x if {"minimal", "black-box"} <= claims else None
             found = cs.attack(trap, x, y, spelled(name), eps=eps, other=trap, starts=starts)
             assert found.x.shape == x.shape
             score = cs.Margin(y)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +27,7 @@ from clearsight.findings import Cell, Evidence, Figure, Finding, Table
 from clearsight.methods import Call, parse
 from clearsight.report import Report, make, show
 from clearsight.resemblance import spearman
-from clearsight.runner import budgeted, explain
+from clearsight.runner import budgeted, explain, needs_other
 from clearsight.statistics import judge, wilson
 from clearsight.striking import Strike, acceptable, goal_of, strike
 from clearsight.targets import ClassScore
@@ -88,6 +89,7 @@ def asked(
     black box is asked at eps alone where none are given: its curve runs over queries.
     """
     call, eps = budgeted(parse(method, "attacks"), eps)
+    needs_other(call, other)
     classes_told(access, digits)
     if eps == math.inf:
         raise Refused(f"{call.method.name} at eps inf: an accuracy is that within a budget; give one, such as 8/255")
@@ -187,7 +189,11 @@ def _finding(case: Case, want: Asked, found: Strike, planned: int, floor: float,
         k, of, quantity = len(found.standing(want.eps)), n, "right answers under attack"
         interval = wilson(k, of)
         stay = f"{k} of {counted(n, 'picture')} {'stay' if n > 1 else 'stays'} right, {share(k / of)}"
+        if not before:
+            return Finding("note", f"None of {counted(n, 'picture')} is right untouched: there is nothing to attack.")
         said = f"Under {at}, {stay} ({span(interval, of)}), of {share(before / n)} that are right untouched."
+        if besides := [i for i in found.standing(want.eps) if i in found.fallen and found.fallen[i].eps < want.eps]:
+            said += f" {len(besides)} of these {'fall' if len(besides) > 1 else 'falls'} at a smaller budget."
         verdict = judge(interval, floor=floor)
     else:
         name = case.model.labels[want.target].partition(",")[0]
@@ -234,12 +240,13 @@ def _notes(case: Case, want: Asked, found: Strike, floor: float, blank: int) -> 
             f"Of {counted(len(stored), 'picture')} that were fooled {kept} still are as 8-bit PNG, read back from the "
             f"file, and {opened} when that file is opened like any other picture, resized and cropped again."
         )
-    if besides := [i for i in found.standing(want.eps) if i in found.fallen and found.fallen[i].eps < want.eps]:
-        notes.append(
-            f"{counted(len(besides), 'picture')} of those that stand at {word(want.eps)} fell to the same attack at a "
-            "smaller budget, which lies within it."
-        )
     if want.bounded:
+        if "minimal" in want.call.method.claims and found.fallen:
+            far = sorted(f.eps for f in found.fallen.values())
+            notes.append(
+                f"The smallest change found has a median of {word(statistics.median(far))}, from {word(far[0])} to "
+                f"{word(far[-1])} ({counted(len(far), 'picture')})."
+            )
         notes.append(f"Budgets are in {want.norm.upper() if want.norm == 'l2' else 'Linf'}, of pixels in [0, 1].")
     if found.spent:
         told = (
@@ -255,7 +262,7 @@ def _notes(case: Case, want: Asked, found: Strike, floor: float, blank: int) -> 
             "picture that was attacked, over all budgets."
         )
     if found.begun:
-        notes.append(f"It could begin at {counted(len(found.begun), 'picture')} of these, the nearest first.")
+        notes.append(f"It could begin at {counted(len(found.begun), 'picture')} of the data, the nearest first.")
     if found.taught:
         own = bool({*found.taught} & {*found.rows})
         where = "the very pictures that are attacked, too few to divide" if own else "others than those attacked"
@@ -296,7 +303,7 @@ def _curve(want: Asked, found: Strike) -> tuple[Figure, ...]:
         return ()
     n = len(found.rows)
     if minimal:
-        levels = sorted({*levels, *(f.eps for f in found.fallen.values())})
+        levels = sorted({*levels, *(f.eps for f in found.fallen.values() if f.eps <= max(levels))})
     x = [0.0, *levels]
     kept = [len(found.standing(e)) for e in x]
     low, high = zip(*(wilson(k, n) for k in kept), strict=True)

@@ -276,8 +276,9 @@ def attack(
         raise Refused(
             f"the model's outputs are {model.scores}, of which no class can be the answer: give a Goal of yours"
         )
-    if other is None and "other" in call.method.given:
-        raise Refused(f"{call.method.name} needs other: a second model, of the same classes, that is attacked instead")
+    needs_other(call, other)
+    if starts is not None and "starts" not in call.method.given:
+        raise Refused(f"{call.method.name} begins at the picture itself: starts are for boundary and hop-skip-jump")
     if "black-box" not in call.method.claims and (access != "logits" or digits is not None):
         raise Refused(f"{call.method.name} sees the inside of the model: access and digits are for black-box attacks")
     x = check_pixels(model, x)
@@ -329,6 +330,15 @@ def attack(
         spent=spent if blind else None,
         first=first if blind else None,
     )
+
+
+def needs_other(call: Call, other: Classifier | None) -> None:
+    """Refuse an attack on another model where none is given."""
+    if other is None and "other" in call.method.given:
+        raise Refused(
+            f"{call.method.name} needs other: a second model, of the same classes, that is attacked instead (on the "
+            "command line --other MODEL)"
+        )
 
 
 def _gate(model: Classifier, x: Tensor, goal: Goal, call: Call, **limits: Any) -> BlackBox:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,8 +53,9 @@ class Strike:
     """What an attack came to.
 
     rows: the pictures that were looked at; already: those that met the goal before; at: for each budget of its own run
-    the rows that were fooled by it; fallen: every picture that was fooled at any of them, by row.  stood (C, *S): what
-    the attack at its main budget made of those that it did not fool, where that is asked for.  spent, first: of a black
+    the rows that were fooled by it; fallen: every picture that was fooled at any of them, or beyond all by an attack
+    that looks for the smallest change, by row.  stood (C, *S): what the attack at its main budget made of each, within
+    the largest, where that is asked for.  spent, first: of a black
     box at its main budget, queries paid for each picture and the one that met the goal within it, 0 where none did.
     taught: pictures that a universal attack learned from; begun: those from which an attack by labels alone could
     begin.  queries, backwards: passes forward and back, over all pictures and budgets.
@@ -113,8 +115,9 @@ def strike(
 ) -> Strike:
     """Attack the pictures at the main budget eps and at each of the levels, each by itself, from the smallest on.
 
-    An attack that looks for the smallest change is run once, within the largest of them; one that is taught learns from
-    a seeded half of the pictures and attacks the other; one that may begin anywhere begins at others of the pictures.
+    An attack that looks for the smallest change is run once, without a budget where it sees the model's inside, a black
+    box within the largest; one that is taught learns from a seeded half of the pictures and attacks the other; one that
+    may begin anywhere begins at others of the pictures.
     folder: where the pictures that were fooled are written as PNG; keep: remember what those became that stood.
     """
     learned = "lessons" in call.method.given
@@ -123,14 +126,16 @@ def strike(
     begun = _starts(case, target) if "starts" in call.method.given else ()
     starts = case.pixels(begun).to(case.model.device) if begun else None
     budgets = sorted({eps, *levels})
-    minimal = "minimal" in call.method.claims
+    minimal, most = "minimal" in call.method.claims, budgets[-1]
     if minimal:
-        budgets = budgets[-1:]
+        budgets = [most if "black-box" in call.method.claims else math.inf]
     found = Strike(taught=tuple(taught), begun=begun, at={} if minimal else {b: set() for b in budgets})
     stems = dict(zip(judged, _stems([case.pictures[i] for i in judged]), strict=True))
     for part, x in _together(case, judged) if learned else case.batches(judged):
         found.rows += part
-        for budget in budgets:
+        for number, budget in enumerate(budgets):
+            seen = len(found.rows) - len(part) + len(part) * number // len(budgets)
+            case.progress(case.doing, seen, len(judged))
             here = [i for i in part if i not in found.already]
             if not here:
                 break
@@ -153,9 +158,11 @@ def strike(
                     reach = float(got.distance[k]) if minimal else budget
                     if not minimal:
                         found.at[budget].add(i)
-                    _fell(case, found, i, got.x[k], clean[k], reach, budget, call, goal[k : k + 1], folder, stems[i])
-                elif main and keep:
-                    found.stood[i] = got.x[k]
+                    limit, near = min(budget, most), reach <= most * (1 + 1e-6)
+                    where = folder if near else None
+                    _fell(case, found, i, got.x[k], clean[k], reach, limit, call, goal[k : k + 1], where, stems[i])
+                if main and keep:
+                    found.stood[i] = clip(got.x[k : k + 1], clean[k : k + 1], most, norm_of(call))[0]
     return found
 
 

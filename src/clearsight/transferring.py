@@ -124,7 +124,7 @@ def _craft(
         case, want.call, want.eps, (), rows=rows, access=want.access, digits=want.digits, folder=folder, keep=True
     )
     clean = case.pixels(found.rows)
-    made = found.stood | {i: f.x for i, f in found.fallen.items()}
+    made = found.stood | {i: found.fallen[i].x for i in found.fooled(want.eps)}
     attacked = torch.stack([made.get(i, x) for i, x in zip(found.rows, clean, strict=True)])  # wrong before: as it is
     right = torch.tensor([i not in found.already for i in found.rows])
     return Crafted(case, tuple(found.rows), (clean * 255).round() / 255, (attacked * 255).round() / 255, right)

@@ -130,7 +130,7 @@ def _headline(points: Sequence[Point], missed: int, n: int, eps: str) -> str:
 
 
 def _listed(says: Sequence[str]) -> str:
-    parts = [*says[:2], f"{len(says) - 2} more"] if len(says) > 2 else says
+    parts = [*says[:2], f"{counted(len(says) - 2, 'other point')}"] if len(says) > 2 else says
     return ", and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
