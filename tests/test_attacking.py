@@ -429,7 +429,10 @@ def test_who_withstands_on_one_model_can_fool_another(photos: Pictures, tmp_path
 
 def test_a_matrix_counts_no_change_beyond_its_budget(photos: Pictures, tmp_path: Path) -> None:
     f = transfer_matrix(
-        [other(), confused()], photos, asked(other(), "deepfool(norm=linf)", eps=1 / 255), tmp_path
+        [other(), confused()],
+        photos,
+        asked(other(), "deepfool(norm=linf, overshoot=0.3, back=0)", eps=1 / 255),
+        tmp_path,
     ).findings[0]
     assert sum(r["n"] for r in rows(f, "From model to model")) > 0
     assert all(r["fooled"] == 0 for r in rows(f, "From model to model"))
