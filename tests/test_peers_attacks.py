@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from clearsight.budgets import size
-from clearsight.classifier import Classifier, Preprocess
+from clearsight.classifier import Classifier
 from clearsight.runner import attack
 from clearsight.targets import Become, Misclassify
-from workshop import Whole
+from workshop import Whole, smooth
 
 pytestmark = [pytest.mark.peer, pytest.mark.filterwarnings("ignore")]  # it warns of much
 
@@ -18,15 +18,7 @@ INF = float("inf")
 @pytest.fixture
 def model() -> Classifier:
     """A smooth network, whose outputs are far enough from a tie that few pictures are wrong at once."""
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        net = nn.Sequential(
-            nn.Conv2d(3, 6, 3, stride=2, padding=1), nn.SiLU(), nn.Conv2d(6, 5, 3, padding=1), nn.Tanh(), nn.Flatten()
-        )
-        net.append(nn.Linear(5 * 4 * 6, 4))
-    for p in net[5].parameters():
-        p.data *= 4
-    return Classifier(net.eval(), Preprocess((8, 12), (0.5, 0.4, 0.3), (0.25, 0.2, 0.5)), tuple("abcd"))
+    return smooth()
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from clearsight.errors import Refused
 from clearsight.runner import attack
 from clearsight.targets import Become, Misclassify
 from clearsight.testing import linear, rectified
+from workshop import smooth
 
 INF = float("inf")
 PIXELS = 20
@@ -86,15 +87,7 @@ def boxed() -> tuple[Classifier, Tensor, Tensor]:
 @pytest.fixture
 def bent() -> Classifier:
     """A smooth network of 8 × 12 pictures whose gradient is different everywhere."""
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        net = nn.Sequential(
-            nn.Conv2d(3, 6, 3, stride=2, padding=1), nn.SiLU(), nn.Conv2d(6, 5, 3, padding=1), nn.Tanh(), nn.Flatten()
-        )
-        net.append(nn.Linear(5 * 4 * 6, 4))
-    for p in net[5].parameters():
-        p.data *= 4
-    return Classifier(net.eval(), Preprocess((8, 12), (0.5, 0.4, 0.3), (0.25, 0.2, 0.5)), tuple("abcd"))
+    return smooth()
 
 
 @pytest.fixture

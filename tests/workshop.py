@@ -27,6 +27,19 @@ class Whole(nn.Module):
         return self.model(x)
 
 
+def smooth() -> cs.Classifier:
+    """A smooth network of 8 × 12 pictures and four classes, whose gradient is different everywhere."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        net = nn.Sequential(
+            nn.Conv2d(3, 6, 3, stride=2, padding=1), nn.SiLU(), nn.Conv2d(6, 5, 3, padding=1), nn.Tanh(), nn.Flatten()
+        )
+        net.append(nn.Linear(5 * 4 * 6, 4))
+    for p in net[5].parameters():
+        p.data *= 4
+    return cs.Classifier(net.eval(), cs.Preprocess((8, 12), (0.5, 0.4, 0.3), (0.25, 0.2, 0.5)), tuple("abcd"))
+
+
 class ColourNet(nn.Module):
     """The feature maps are how much a pixel's own channel stands out of the others; the scores are their averages."""
 

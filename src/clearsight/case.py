@@ -223,6 +223,12 @@ class Case:
             if self._late((time.monotonic() - began) / len(part) * then):
                 return
 
+    def lots(self, rows: Sequence[int], size: int = SIZE) -> Iterator[tuple[list[int], Tensor]]:
+        """Like batches, but all of the rows, however late it is: where a part of them would say something else."""
+        for start in range(0, len(rows), size):
+            part = list(rows[start : start + size])
+            yield part, self.pixels(part)
+
     def pixels(self, rows: Sequence[int]) -> Tensor:
         """(B, C, *S) in [0, 1].  The last gigabyte or so is kept, as bytes, which is what files hold."""
         out = []

@@ -146,6 +146,12 @@ def scores(model: Classifier, x: Tensor, batch: int = SIZE) -> Tensor:
     return out
 
 
+def scores_of(model: Classifier, x: Tensor) -> Tensor:
+    """The scores (B, K) of pictures on whatever device, from the model undisturbed."""
+    with model.undisturbed():
+        return scores(model, x.to(model.device))
+
+
 def explain(
     model: Classifier,
     x: Tensor,

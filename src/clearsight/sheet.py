@@ -70,7 +70,7 @@ def _table(console: Console, f: Finding) -> None:
 
 
 def _cell(value: Cell) -> str:
-    return "–" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
+    return show(value, "") if value is None or isinstance(value, float) else str(value)
 
 
 def _broken(console: Console, report: Report) -> None:

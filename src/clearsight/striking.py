@@ -19,7 +19,7 @@ from clearsight.explaining import named
 from clearsight.files import write_whole
 from clearsight.methods import Call
 from clearsight.pictures import open_picture, to_pixels
-from clearsight.runner import attack, scores
+from clearsight.runner import attack, scores_of
 from clearsight.targets import Become, Goal, Misclassify
 
 STARTS = 10  # pictures, at most, from which an attack by labels alone may begin
@@ -54,7 +54,7 @@ class Strike:
 
     rows: the pictures that were looked at; already: those that met the goal before; at: for each budget of its own run
     the rows that were fooled by it; fallen: every picture that was fooled at any of them, or beyond all by an attack
-    that looks for the smallest change, by row.  stood (C, *S): what the attack at its main budget made of each, within
+    that looks for the smallest change, by row.  made (C, *S): what the attack at its main budget made of each, within
     the largest, where that is asked for.  spent, first: of a black
     box at its main budget, queries paid for each picture and the one that met the goal within it, 0 where none did.
     taught: pictures that a universal attack learned from; begun: those from which an attack by labels alone could
@@ -65,7 +65,7 @@ class Strike:
     already: set[int] = field(default_factory=set)
     at: dict[float, set[int]] = field(default_factory=dict)
     fallen: dict[int, Fallen] = field(default_factory=dict)
-    stood: dict[int, Tensor] = field(default_factory=dict)
+    made: dict[int, Tensor] = field(default_factory=dict)
     spent: dict[int, int] = field(default_factory=dict)
     first: dict[int, int] = field(default_factory=dict)
     taught: tuple[int, ...] = ()
@@ -118,7 +118,8 @@ def strike(
     An attack that looks for the smallest change is run once, without a budget where it sees the model's inside, a black
     box within the largest; one that is taught learns from a seeded half of the pictures and attacks the other; one that
     may begin anywhere begins at others of the pictures.
-    folder: where the pictures that were fooled are written as PNG; keep: remember what those became that stood.
+
+    folder: where the pictures that were fooled are written as PNG; keep: remember what every picture was made.
     """
     learned = "lessons" in call.method.given
     taught, judged = _divided(rows) if learned else ((), list(rows))
@@ -131,7 +132,7 @@ def strike(
         budgets = [most if "black-box" in call.method.claims else math.inf]
     found = Strike(taught=tuple(taught), begun=begun, at={} if minimal else {b: set() for b in budgets})
     stems = dict(zip(judged, _stems([case.pictures[i] for i in judged]), strict=True))
-    for part, x in _together(case, judged) if learned else case.batches(judged):
+    for part, x in case.lots(judged, TOGETHER) if learned else case.batches(judged):
         found.rows += part
         for number, budget in enumerate(budgets):
             seen = len(found.rows) - len(part) + len(part) * number // len(budgets)
@@ -162,16 +163,8 @@ def strike(
                     where = folder if near else None
                     _fell(case, found, i, got.x[k], clean[k], reach, limit, call, goal[k : k + 1], where, stems[i])
                 if main and keep:
-                    found.stood[i] = clip(got.x[k : k + 1], clean[k : k + 1], most, norm_of(call))[0]
+                    found.made[i] = clip(got.x[k : k + 1], clean[k : k + 1], most, norm_of(call))[0]
     return found
-
-
-def _together(case: Case, rows: Sequence[int]) -> Iterator[tuple[list[int], Tensor]]:
-    """Many pictures at a time: for each lot of them a universal attack learns once."""
-    for start in range(0, len(rows), TOGETHER):
-        part = list(rows[start : start + TOGETHER])
-        yield part, case.pixels(part)
-        case.progress(case.doing, start + len(part), len(rows))
 
 
 def _divided(rows: Sequence[int]) -> tuple[list[int], list[int]]:
@@ -216,7 +209,9 @@ def _fell(
     def made(x: Tensor, bits: bool | None = None, opened: bool | None = None, file: Path | None = None) -> Fallen:
         moved = float(size((x - clean)[None], norm))
         shown = moved if minimal else budget
-        return Fallen(before.eps if before else reach, shown, moved, x, _logits(model, x[None])[0], bits, opened, file)
+        return Fallen(
+            before.eps if before else reach, shown, moved, x, scores_of(model, x[None])[0], bits, opened, file
+        )
 
     if folder is None or z.dim() != 3 or len(z) not in (1, 3):
         found.fallen[row] = made(z)
@@ -227,8 +222,8 @@ def _fell(
         return
     file = write_whole(folder / "attacked" / f"{stem}.png", as_png(stored))
     read = from_png(file)
-    bits = bool(goal.met(_logits(model, read[None]))[0]) and torch.equal(read, stored)
-    opened = bool(goal.met(_logits(model, to_pixels(open_picture(file), model.preprocess)[None]))[0])
+    bits = bool(goal.met(scores_of(model, read[None]))[0]) and torch.equal(read, stored)
+    opened = bool(goal.met(scores_of(model, to_pixels(open_picture(file), model.preprocess)[None]))[0])
     found.fallen[row] = made(stored if bits else z, bits, opened, file)
 
 
@@ -241,20 +236,14 @@ def _outliving(
     """
     moved = float(size((z - clean)[None], norm))
     first = rounded(z[None], clean[None], max(eps or 0, moved), norm)
-    fools = bool(goal.met(_logits(model, first))[0])
+    fools = bool(goal.met(scores_of(model, first))[0])
     if fools or eps is None:
         return first[0], fools
     longer = torch.stack([clean + s * (z - clean) for s in STRETCHES])
     same = clean.expand_as(longer)
     tried = rounded(clip(longer, same, eps, norm), same, eps, norm)
-    logits = _logits(model, tried)
+    logits = scores_of(model, tried)
     for k, out in enumerate(logits):
         if bool(goal.met(out[None])[0]):
             return tried[k], True
     return first[0], False
-
-
-def _logits(model: Classifier, x: Tensor) -> Tensor:
-    """(n, C, *S) -> (n, K)."""
-    with model.undisturbed():
-        return scores(model, x.to(model.device))

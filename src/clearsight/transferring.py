@@ -4,7 +4,6 @@ arXiv:1605.07277)."""
 from __future__ import annotations
 
 import re
-import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +24,7 @@ from clearsight.draw import photo, strip
 from clearsight.errors import Refused
 from clearsight.findings import Cell, Evidence, Figure, Finding
 from clearsight.report import make
-from clearsight.runner import scores
+from clearsight.runner import scores_of
 from clearsight.statistics import judge, wilson
 from clearsight.striking import acceptable, strike
 
@@ -124,7 +123,7 @@ def _craft(
         case, want.call, want.eps, (), rows=rows, access=want.access, digits=want.digits, folder=folder, keep=True
     )
     clean = case.pixels(found.rows)
-    made = found.stood | {i: found.fallen[i].x for i in found.fooled(want.eps)}
+    made = found.made | {i: found.fallen[i].x for i in found.fooled(want.eps)}
     attacked = torch.stack([made.get(i, x) for i, x in zip(found.rows, clean, strict=True)])  # wrong before: as it is
     right = torch.tensor([i not in found.already for i in found.rows])
     return Crafted(case, tuple(found.rows), (clean * 255).round() / 255, (attacked * 255).round() / 255, right)
@@ -147,10 +146,7 @@ def _shown_to(i: int, j: int, crafted: Sequence[Crafted], same: Sequence[int]) -
     source, target = crafted[i], crafted[j].case.model
     at = [source.rows.index(r) for r in same]
     truth = acceptable(crafted[j].case, same)
-    with target.undisturbed():
-        clean, attacked = (
-            scores(target, carried(x[at], target).to(target.device)).argmax(1) for x in (source.clean, source.attacked)
-        )
+    clean, attacked = (scores_of(target, carried(x[at], target)).argmax(1) for x in (source.clean, source.attacked))
     right = truth.gather(1, clean[:, None])[:, 0] & source.right[at]
     wrong = right & ~truth.gather(1, attacked[:, None])[:, 0]
     rows = tuple(same[k] for k in wrong.nonzero()[:, 0].tolist())
@@ -232,8 +228,7 @@ def _evidence(
             i = p.rows[depth]
             at = source.rows.index(i)
             x = torch.cat([carried(v[at : at + 1], target.model) for v in (source.clean, source.attacked)])
-            with target.model.undisturbed():
-                before, logits = scores(target.model, x.to(target.model.device))
+            before, logits = scores_of(target.model, x)
             said, now = (target.model.labels[int(v.argmax())].partition(",")[0] for v in (before, logits))
             image = strip([photo(x[0]), photo(x[1])])
             facts: dict[str, Cell] = {
@@ -247,10 +242,8 @@ def _evidence(
                 f"attacked on {names[p.source]}, shown to {names[p.seen_by]}: {said} becomes {now} "
                 f"({share(float(logits.softmax(0).max()))})"
             )
-            both = [m.source or "MODEL" for m in (source.case.model, target.model)]
-            words = [*both, target.place(i), "-a", str(want.call), *(["--eps", word(want.eps)] if want.bounded else [])]
-            words += [*target.model_words, *(["--seed", str(target.seed)] if target.seed else [])]
-            command = shlex.join(["clearsight", "attack", *words])
+            words = ["-a", str(want.call), *(["--eps", word(want.eps)] if want.bounded else []), *target.model_words]
+            command = source.case.command("attack", target.model.source or "MODEL", target.place(i), *words)
             out.append(shown(target, i, f"transfer-{len(out) + 1}", image, caption, facts, command))
     return tuple(out)
 

@@ -44,7 +44,7 @@ CORE = [
     ("striking.py", "if before is not None and not bits:", "if False:", "file_holds or outlives_no"),
     ("striking.py", "for s in STRETCHES]", "for s in STRETCHES[-1:]]", "outlives_a_file"),
     ("striking.py", "if fools or eps is None:", "if True:", "outlives_a_file"),
-    ("striking.py", "_together(case, judged) if learned else case", "case", "learns_once"),
+    ("striking.py", "case.lots(judged, TOGETHER) if learned else case", "case", "learns_once"),
     ("striking.py", "if said[i] == target", "if True", "by_labels_alone"),
     ("striking.py", "if main and keep:", "if False:", "withstands"),
     (
@@ -55,7 +55,7 @@ CORE = [
     ),
     (
         "striking.py",
-        "opened = bool(goal.met(_logits(model, to_pixels(open_picture(file), model.preprocess)[None]))[0])",
+        "opened = bool(goal.met(scores_of(model, to_pixels(open_picture(file), model.preprocess)[None]))[0])",
         "opened = not bits",
         "what_is_counted",
     ),

@@ -18,7 +18,7 @@ from clearsight.loading import load
 from clearsight.masks import attacks, compared, gradients, outputs
 from clearsight.masks.points import Point, Tried, joined
 from clearsight.methods import Call, method, number, write_value
-from clearsight.runner import scores
+from clearsight.runner import scores_of
 from clearsight.statistics import FEWEST, wilson
 
 _EVIDENCE = 8
@@ -161,9 +161,7 @@ def _evidence(case: Case, points: Sequence[Point], whole: Tried, given: dict[str
     for i, name, z in whole.besides()[:_EVIDENCE]:
         clean = case.pixels([i])[0]
         times = min(0.5 / max(float((z - clean).abs().max()), 1e-6), 127.0)
-        with case.model.undisturbed():
-            said = scores(case.model, z[None].to(case.model.device))[0]
-        now = case.model.labels[int(said.argmax())].partition(",")[0]
+        now = case.model.labels[int(scores_of(case.model, z[None]).argmax())].partition(",")[0]
         at = [p.number for p in points if i in p.rows]
         image = strip([photo(clean), photo(z), magnified_difference(clean, z, times)])
         facts: dict[str, Cell] = {
@@ -192,8 +190,6 @@ def _again(case: Case, row: int, name: str, whole: Tried, given: dict[str, Any])
         words += ["--target", case.model.labels[aimed].partition(",")[0]]
     if name == "transfer":
         words += ["--other", given["other"]]
-    if whole.blind:  # the report of an attack draws maps, most of which need the gradients that are not there
-        words += ["-m", "occlusion"]
     return case.command("attack", case.place(row), *words, *case.model_words)
 
 

@@ -13,7 +13,7 @@ from clearsight.case import Case
 from clearsight.classifier import Classifier
 from clearsight.errors import NoGradient
 from clearsight.masks.points import Tried
-from clearsight.runner import attack, scores
+from clearsight.runner import attack, scores_of
 from clearsight.striking import acceptable
 from clearsight.targets import Become, Goal, Misclassify
 
@@ -90,7 +90,7 @@ def tried(
         able = [j for j in left if not bool(right[j, order[j, k]])]
         if able:
             to = Become(order[able, k])
-            there = to.met(_said(case.model, run("a target", able, to)))
+            there = to.met(scores_of(case.model, run("a target", able, to)))
             found.aimed |= {rows[able[m]]: int(to.t[m]) for m in there.nonzero()[:, 0].tolist()}
     z = x[left].to(case.model.device)
     with draws.seeded(case.seed, z, "masking"):
@@ -110,10 +110,5 @@ def _by_pgd(case: Case, rows: Sequence[int], x: Tensor, goal: Goal, steps: int, 
     return {rows[k] for k in got.fooled.nonzero()[:, 0].tolist()}
 
 
-def _said(model: Classifier, x: Tensor) -> Tensor:
-    with model.undisturbed():
-        return scores(model, x.to(model.device))
-
-
 def _right(model: Classifier, x: Tensor, right: Tensor) -> Tensor:
-    return right.gather(1, _said(model, x).argmax(1, keepdim=True))[:, 0]
+    return right.gather(1, scores_of(model, x).argmax(1, keepdim=True))[:, 0]

@@ -13,7 +13,7 @@ from clearsight import draws
 from clearsight.case import Case
 from clearsight.errors import NoGradient
 from clearsight.layers import gradients
-from clearsight.masks.points import Point, lots, pictures
+from clearsight.masks.points import Point, pictures
 from clearsight.runner import scores
 from clearsight.striking import acceptable
 from clearsight.targets import Misclassify
@@ -43,7 +43,7 @@ class Slopes:
 def look(case: Case, rows: Sequence[int], eps: float) -> Slopes:
     """Of the right answers rows."""
     out = Slopes()
-    for part, x in lots(case, rows):
+    for part, x in case.lots(rows):
         z = x.to(case.model.device)
         sure = (case.logits[part].softmax(1).amax(1) == 1).tolist()
         with case.model.undisturbed():

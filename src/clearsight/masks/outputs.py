@@ -12,7 +12,7 @@ from clearsight.case import Case
 from clearsight.classifier import Classifier, Preprocess
 from clearsight.corrupting import corrupt
 from clearsight.masks.gradients import Slopes
-from clearsight.masks.points import Point, Tried, lots, pictures
+from clearsight.masks.points import Point, Tried, pictures
 from clearsight.runner import attack, scores
 from clearsight.striking import acceptable
 from clearsight.targets import Misclassify
@@ -44,7 +44,7 @@ def _scale(case: Case, rows: Sequence[int], slopes: Slopes) -> Point:
 
 def _chance(case: Case, rows: Sequence[int]) -> Point:
     moved: list[int] = []
-    for part, x in lots(case, rows):
+    for part, x in case.lots(rows):
         with case.model.undisturbed():
             one, two = (scores(case.model, x.to(case.model.device)) for _ in range(2))
         far = (one - two).abs().amax(1) > 1e-4 * one.abs().amax(1).clamp_min(1e-3)
@@ -105,7 +105,7 @@ def _natural(case: Case, rows: Sequence[int], found: Tried) -> Point:
         return Point(16, question, "pass", "PGD leaves nothing standing")
     broken: dict[str, list[int]] = {}
     for words in NATURAL:
-        for part, x in lots(case, left):
+        for part, x in case.lots(left):
             z = corrupt(x, words, seed=case.seed)
             with case.model.undisturbed():
                 said = scores(case.model, z.to(case.model.device)).argmax(1)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import Tensor
 
-from clearsight.batching import SIZE
-from clearsight.case import Case
 from clearsight.findings import Cell
 
 Status = Literal["pass", "flag", "fail", "not asked"]
@@ -76,13 +74,6 @@ class Tried:
             }
             for name, found in self.broke.items()
         ]
-
-
-def lots(case: Case, rows: Sequence[int]) -> Iterator[tuple[list[int], Tensor]]:
-    """All of the rows, a few at a time, with their pixels (n, C, *S): what was attacked in time is looked at whole."""
-    for start in range(0, len(rows), SIZE):
-        part = list(rows[start : start + SIZE])
-        yield part, case.pixels(part)
 
 
 def joined(parts: Sequence[Tried]) -> Tried:
