@@ -25,6 +25,12 @@ from clearsight.findings import Finding
 from clearsight.masks import attacks, compared, outputs
 from clearsight.masks.points import Point, Tried
 
+# the attacks' own word on what the check is about, which says it itself
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:the gradient at the pixels is not that of the scores:clearsight.errors.Notice"),
+    pytest.mark.filterwarnings("ignore:the same pictures twice get scores:clearsight.errors.Notice"),
+]
+
 SIDE = 8
 EPS = "24/255"
 

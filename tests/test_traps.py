@@ -21,6 +21,9 @@ from clearsight.errors import Refused
 from clearsight.methods import Call, Method, parse
 from clearsight.runner import resolve
 
+# the nets here add a residual by hand, so that everything passes through their first layer and no later one
+pytestmark = pytest.mark.filterwarnings("ignore:the layer that is read is first. :clearsight.errors.Notice")
+
 EXPLAINERS = sorted(cs.catalogue("explainers"))
 ATTACKS = sorted(cs.catalogue("attacks"))
 NEEDS_A_LINEAR_HEAD = {"needs-a-linear-head"}  # behind the feature maps: none of the nets here has one

@@ -15,13 +15,14 @@ from torch.nn import functional as F
 
 from clearsight import draws
 from clearsight.classifier import Classifier, Preprocess
-from clearsight.errors import Refused
+from clearsight.errors import Notice, Refused
 from clearsight.fill import without
-from clearsight.layers import target_layer, walk
 from clearsight.metrics._order import curve, ranks
 from clearsight.passes import counted
+from clearsight.probe import probed
 from clearsight.runner import attack, explain, measure
 from clearsight.statistics import bootstrap, judge, wilson
+from clearsight.target_layer import target_layer
 from clearsight.targets import Become, ClassScore, Margin, Misclassify
 from clearsight.testing import linear
 
@@ -599,7 +600,7 @@ def network(home: str, name: str, size: int) -> tuple[Classifier, Tensor]:
 def test_target_layer(home, name, size, layer, shape):
     model, x = network(home, name, size)
     assert target_layer(model, x) == layer
-    assert [s.shape for s in walk(model, x) if s.name == layer] == [(1, *shape)]
+    assert [s.shape for s in probed(model, x).seen if s.name == layer] == [(1, *shape)]
     e = explain(model, x, "grad-cam", ClassScore(0))
     assert e.method == f"grad-cam(layer={layer})"
     assert e.maps.shape == (1, size, size)
@@ -636,7 +637,8 @@ def test_target_layer_is_one_that_runs_once_and_that_all_passes_through():
     assert target_layer(model, x) == "second"
     assert explain(model, x, "grad-cam").maps.isfinite().all()
     net.branched = True
-    assert target_layer(model, x) == "first"
+    with pytest.warns(Notice, match="read is first: second, which comes later .* is one way of several to the scores"):
+        assert target_layer(model, x) == "first"
     with pytest.raises(Refused, match="relu runs more than once"):
         explain(model, x, "grad-cam(layer=relu)")
     with pytest.raises(Refused, match="no layer 'secnd': did you mean second"):

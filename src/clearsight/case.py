@@ -24,6 +24,7 @@ from clearsight.pictures import notes as picture_notes
 from clearsight.pictures import of_bytes, open_picture, to_pixels
 from clearsight.runfolder import SPLIT, trained_on
 from clearsight.runner import explain, resolve, scores
+from clearsight.soundness import alone
 from clearsight.targets import ClassScore
 
 Progress = Callable[[str, int, int], None]  # what is being done, how many pictures of how many
@@ -106,7 +107,10 @@ class Case:
                     except Refused as e:
                         broken.append((picture.name, str(e)))
                 if x:
-                    logits.append(scores(self.model, torch.stack(x).to(self.model.device)))
+                    pixels = torch.stack(x).to(self.model.device)
+                    if not logits:
+                        alone(self.model, pixels)
+                    logits.append(scores(self.model, pixels))
                 self.progress("reading", empty + tried, empty + len(order))
                 if self._late(time.monotonic() - began):
                     break

@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from clearsight.classifier import Classifier, pick
 from clearsight.errors import Refused
-from clearsight.layers import activations_and_gradients, gradients, target_layer, walk
+from clearsight.layers import activations_and_gradients, gradients
+from clearsight.probe import probed
+from clearsight.soundness import of_gradient, of_scores
+from clearsight.target_layer import target_layer
 from clearsight.targets import ClassScore
 
 _SIDES = (28, 32, 64, 96, 112, 128, 160, 192, 224, 240, 256, 288, 299, 384, 448, 512)
@@ -58,7 +60,7 @@ def dry_run(model: Classifier, x: Tensor) -> tuple[str, tuple[Layer, ...], list[
     try:
         out = _values(model, x)
         problems += _scores(model, raw, out)
-        problems += _repeatable(model, x, out)
+        problems += _repeatable(model, x)
         problems += _gradient(model, x)
         candidates = _candidates(model, x)
         layer, trouble = _layer(model, x)
@@ -185,25 +187,15 @@ def _scores(model: Classifier, raw: Any, out: Tensor) -> list[Problem]:
     return problems
 
 
-def _repeatable(model: Classifier, x: Tensor, out: Tensor) -> list[Problem]:
+def _repeatable(model: Classifier, x: Tensor) -> list[Problem]:
     """The same picture must get the same scores, twice and whoever its neighbours are."""
-    fine = 1e-4 + 1e-3 * float(out.abs().max())
-    change = float((_values(model, x) - out).abs().max())
-    if change > fine * 1e-2:
-        mend = "randomness in forward must stop in eval mode: F.dropout(x, training=self.training), no torch.rand"
-        return [Problem(f"the same pictures twice get scores that differ by up to {change:.2g}, in eval mode", mend)]
-    own = [n for n, m in model.net.named_modules() if isinstance(m, _BatchNorm) and m.running_mean is None]
-    mend = "let forward look at each picture alone: no statistics over the batch in eval mode"
-    if own:
-        mend = f"{own[0]} normalises by the batch: BatchNorm with track_running_stats=True, or GroupNorm"
     try:
-        alone = _values(model, x[:1])
+        _values(model, x[:1])
     except Exception as e:
+        mend = "let forward look at each picture alone: no statistics over the batch in eval mode"
         return [Problem(f"the network runs on {len(x)} pictures but not on one alone: {reason(e)}", mend)]
-    change = float((alone - out[:1]).abs().max())
-    if change > fine:
-        return [Problem(f"a picture's scores depend on its neighbours in the batch, by {change:.2g}", mend)]
-    return []
+    trouble = of_scores(model, probed(model, x))
+    return [] if trouble is None else [Problem(*trouble)]
 
 
 def _gradient(model: Classifier, x: Tensor) -> list[Problem]:
@@ -223,7 +215,8 @@ def _gradient(model: Classifier, x: Tensor) -> list[Problem]:
     if not bool(g.any()):
         mend = "rounding, comparing or saturating stops it: use a perturbation method such as occlusion"
         return [Problem("the gradient is zero at every pixel", mend)]
-    return []
+    trouble = of_gradient(probed(model, x).slopes)
+    return [] if trouble is None else [Problem(*trouble)]
 
 
 def _layer(model: Classifier, x: Tensor) -> tuple[str, list[Problem]]:
@@ -244,7 +237,7 @@ def _layer(model: Classifier, x: Tensor) -> tuple[str, list[Problem]]:
 
 def _candidates(model: Classifier, x: Tensor) -> tuple[Layer, ...]:
     """The last layer at each resolution; what runs more than once cannot be read, and inside attention are no maps."""
-    seen = walk(model, x[:1])
+    seen = probed(model, x).seen
     runs = Counter(s.name for s in seen)
     attention = tuple(f"{n}." for n, m in model.net.named_modules() if n and "attention" in type(m).__name__.lower())
     last: dict[tuple[int, ...], Layer] = {}

@@ -23,7 +23,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from clearsight import passes
 from clearsight.classifier import Classifier
 from clearsight.errors import Refused
-from clearsight.tokens import as_maps
+from clearsight.layers import layout_of
+from clearsight.places import as_maps
 
 Values = dict[fx.Node, Any]
 Rule = Callable[["Graph", fx.Node, tuple[Any, ...], dict[str, Any]], Any]  # another way to run a node on its arguments
@@ -219,7 +220,7 @@ def _recorded(model: Classifier, z: Tensor, layer: str, pictures: int) -> fx.Gra
         return model.logits(z)
 
     many = z[:1].expand(pictures, *z.shape[1:]).contiguous()
-    with _marking(model, layer), warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
+    with _marking(model, z, layer), warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
         warnings.simplefilter("ignore")
         try:
             recorded: fx.GraphModule = make_fx(functionalize(run, remove="mutations_and_views"))(many)
@@ -240,15 +241,16 @@ def _recorded(model: Classifier, z: Tensor, layer: str, pictures: int) -> fx.Gra
 
 
 @contextmanager
-def _marking(model: Classifier, layer: str) -> Iterator[None]:
+def _marking(model: Classifier, z: Tensor, layer: str) -> Iterator[None]:
     if not layer:
         yield
         return
+    places = layout_of(model, z, layer)
 
     def hook(_module: nn.Module, _inputs: Any, out: Any) -> Tensor:
         if not isinstance(out, Tensor):
             raise Refused(f"layer {layer} gives a {type(out).__name__}, not a tensor: name another with layer=")
-        maps, back = as_maps(out, model.preprocess.size)
+        maps, back = as_maps(out, places)
         return back(mark(maps))
 
     handle = model.net.get_submodule(layer).register_forward_hook(hook)

@@ -13,8 +13,11 @@ from torch import Tensor, nn
 
 @dataclass
 class Passes:
+    """through: of the backwards those through the network itself, not through what was recorded of it."""
+
     forwards: int = 0
     backwards: int = 0
+    through: int = 0
 
 
 _open: ContextVar[tuple[Passes, ...]] = ContextVar("open", default=())
@@ -29,7 +32,7 @@ def counted(net: nn.Module) -> Iterator[Passes]:
         if any(p is passes for p in _open.get()):
             passes.forwards += len(args[0])
             tensors = out.values() if isinstance(out, dict) else out if isinstance(out, tuple | list) else (out,)
-            _wait_for_its_way_back(passes, tensors)
+            _wait_for_its_way_back(passes, tensors, own=True)
 
     handle = net.register_forward_hook(forward)
     token = _open.set((*_open.get(), passes))
@@ -63,12 +66,13 @@ def await_back(out: Tensor) -> None:
         _wait_for_its_way_back(passes, (out,))
 
 
-def _wait_for_its_way_back(passes: Passes, tensors: Any) -> None:
+def _wait_for_its_way_back(passes: Passes, tensors: Any, *, own: bool = False) -> None:
     for t in tensors:
         if isinstance(t, Tensor) and t.requires_grad:
-            t.register_hook(lambda g: _back(passes, len(g)))  # type: ignore[no-untyped-call]
+            t.register_hook(lambda g: _back(passes, len(g), own))  # type: ignore[no-untyped-call]
             return
 
 
-def _back(passes: Passes, n: int) -> None:
+def _back(passes: Passes, n: int, own: bool) -> None:
     passes.backwards += n
+    passes.through += n * own

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from clearsight.classifier import Classifier
-from clearsight.layers import walk
+from clearsight.probe import probed
 
 
 def reinitialise(layer: nn.Module) -> None:
@@ -26,7 +26,7 @@ def reinitialise(layer: nn.Module) -> None:
 def from_output_to_input(model: Classifier, x: Tensor) -> list[str]:
     """The modules that hold parameters themselves, the last one to finish first; those never run stand at the end."""
     with model.undisturbed():
-        finished = {seen.name: k for k, seen in enumerate(walk(model, x.to(model.device)))}
+        finished = {seen.name: k for k, seen in enumerate(probed(model, x.to(model.device)).seen)}
     own = [name for name, m in model.net.named_modules() if _learns(m)]
     return sorted(own, key=lambda name: -finished.get(name, -1))
 

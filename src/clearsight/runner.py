@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from clearsight.files import write_whole
 from clearsight.layers import find_layer
 from clearsight.methods import Call, parse, write_value
 from clearsight.passes import counted
+from clearsight.probe import last_known, settled
+from clearsight.soundness import alone, caution, must_flow, must_repeat
 from clearsight.targets import Become, ClassScore, Goal, Misclassify, Of, Target, as_goal
 
 
@@ -138,9 +141,18 @@ def check_pixels(model: Classifier, x: Tensor) -> Tensor:
 
 
 def scores(model: Classifier, x: Tensor, batch: int = SIZE) -> Tensor:
-    """Logits (B, K) on the CPU, without a graph; refused where they are not finite."""
+    """Logits (B, K) on the CPU, without a graph; refused where they are not finite.
+
+    A network that is known to draw random numbers is asked about each picture alone, from the same seed.
+    """
+    found = last_known(model, x)
+    chancy = found is not None and found.repeats == "never"
+    parts = []
     with torch.no_grad():
-        out = torch.cat([model(part).float().cpu() for part in torch.split(x, batch)])
+        for part in torch.split(x, 1 if chancy else batch):
+            with draws.seeded(0, part) if chancy else nullcontext():
+                parts.append(model(part).float().cpu())
+    out = torch.cat(parts)
     if not bool(out.isfinite().all()):
         raise Refused(f"{model.source or 'the model'} gives scores that are not finite for some of the pictures")
     return out
@@ -171,6 +183,8 @@ def explain(
     x = check_pixels(model, x)
     began = time.perf_counter()
     with model.undisturbed(), draws.seeded(seed, x[:1]):
+        if "control" not in call.method.claims:
+            must_repeat(model, x[:1])
         if target is None:
             target = top_class(model, scores(model, x, batch))
         if not callable(target):
@@ -179,12 +193,20 @@ def explain(
         _covers(target, len(x))
         call = resolve(model, x[:1], call)
         maps = []
-        with bounded(model, x[:1], batch) as size, receipts.collected() as book, counted(model.net) as passes:
+        with (
+            settled(model),
+            bounded(model, x[:1], batch) as size,
+            receipts.collected() as book,
+            counted(model.net) as passes,
+        ):
             for start in range(0, len(x), size):
                 part = x[start : start + size]
                 with blamed(model, call, part), draws.seeded(seed, part, call.method.name):
                     found = call.method(model, part.clone(), target[slice(start, start + size)], **call.options)
                 maps.append(_checked(found, (len(part), *part.shape[2:]), call))
+                if passes.through:
+                    rectifies = "needs-relu" in call.method.claims  # and so goes back to the pixels
+                    must_flow(model, x[:1], "" if rectifies else call.options.get("layer", ""))
     n = len(x)
     joined = torch.cat(maps)
     return Explanation(
@@ -294,11 +316,12 @@ def attack(
     overstep = 0.0
     spent, first = torch.zeros(len(x), dtype=torch.long), torch.zeros(len(x), dtype=torch.long)
     with model.undisturbed(), draws.seeded(seed, x[:1]):
+        batch = 1 if alone(model, x[:1]) else batch
         already = goal.met(scores(model, x, batch))
         todo = (~already).nonzero()[:, 0]
         given: dict[str, Any] = {"eps": eps, "other": other}
         given["starts"] = None if starts is None else check_pixels(model, starts)
-        with bounded(model, x[:1], batch) as size, counted(model.net) as passes:
+        with settled(model), bounded(model, x[:1], batch) as size, counted(model.net) as passes:
             if "lessons" in call.method.given:
                 size = max(len(todo), 1)  # learned once; the method itself goes through the pictures a few at a time
                 given["lessons"] = lessons or (x[todo.to(x.device)], goal[todo])
@@ -316,6 +339,8 @@ def attack(
                     raw = _checked(raw, tuple(part.shape), call, keep=True)
                     overstep = max(overstep, float((raw - clip(raw, part, eps, norm)).abs().max()))
                 z[rows.to(x.device)] = box.best(raw) if box else clip(part if raw is None else raw, part, eps, norm)
+        if passes.through:
+            caution(model, x[:1])
         fooled = goal.met(scores(model, z, batch)) & ~already
         first = torch.where(fooled, torch.where(first > 0, first, spent), 0)
     n = max(len(todo), 1)
@@ -400,7 +425,8 @@ def measure(
         raise Refused(f"{call.method.name} needs other: a second model, of the same classes")
     maker = None if method is None else resolve(model, x[:1], parse(method, "explainers"))
     maps = maps.to(x)
-    with model.undisturbed(), draws.seeded(seed, x[:1]):
+    with model.undisturbed(), draws.seeded(seed, x[:1]), settled(model):
+        must_repeat(model, x[:1])
         if target is None:
             target = top_class(model, scores(model, x, batch), chance=True)
         _asks(model, target)

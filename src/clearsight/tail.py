@@ -11,8 +11,8 @@ from torch import Tensor, fx, nn
 from clearsight import passes
 from clearsight.classifier import Classifier
 from clearsight.graph import Graph, Unrecordable, Values, graph_of
-from clearsight.layers import activations
-from clearsight.tokens import as_maps
+from clearsight.layers import activations, layout_of
+from clearsight.places import as_maps
 
 Rest = Callable[[Tensor, Tensor], Tensor]
 
@@ -36,10 +36,11 @@ def tail(model: Classifier, x: Tensor, layer: str) -> tuple[Tensor, Rest]:
 
 def whole(model: Classifier, x: Tensor, layer: str) -> Rest:
     """By passes through all of the network, in which the layer's output is replaced."""
+    places = layout_of(model, x, layer)
 
     def run(rows: Tensor, values: Tensor) -> Tensor:
         def hook(_module: nn.Module, _inputs: Any, out: Tensor) -> Tensor:
-            return as_maps(out, model.preprocess.size)[1](values.to(out))
+            return as_maps(out, places)[1](values.to(out))
 
         handle = model.net.get_submodule(layer).register_forward_hook(hook)
         try:

@@ -59,7 +59,7 @@ def _linear_in_scores(target: Target, logits: Tensor) -> Tensor:
 
 def _weights(model: Classifier, x: Tensor, mix: Tensor, layer: str) -> tuple[Tensor, Tensor]:
     """What the layer gives, and what each of its values is worth for the scores so mixed: both (B, K, *s)."""
-    with cut_at(model, layer, grad=True) as caught, torch.enable_grad():
+    with cut_at(model, x, layer, grad=True) as caught, torch.enable_grad():
         score = (model(x) * mix).sum(1)
     (g,) = gradients(score, caught[0], f"layer {layer}")
     return caught[0].detach(), g

@@ -15,11 +15,11 @@ from clearsight.draw import full_ink, photo, strip
 from clearsight.errors import Refused
 from clearsight.features._common import ROW_SCALE, at_least, counted, figure, over, small
 from clearsight.findings import Cell, Table
-from clearsight.layers import _everything_passes
 from clearsight.methods import method
 from clearsight.pages import Block, Page, Shown, layer_page
 from clearsight.seeing import Inside
 from clearsight.taps import answers
+from clearsight.target_layer import everything_passes
 
 _FINEST = 28  # places along a side; larger maps are averaged down to this
 
@@ -144,7 +144,7 @@ def _classes(inside: Inside, layer: str, x: Tensor, found: Factors, places: tupl
     """What the model answers to each concept alone, in words; or why that cannot be asked."""
     model = inside.model
     x = x.to(model.device)
-    if not _everything_passes(model, x, layer):
+    if not everything_passes(model, x, layer):
         return [], f"What a concept speaks for is not told: the answer also depends on what goes past {layer}."
     strong = torch.quantile(found.weights, 0.99, dim=0)
     values = (strong[:, None] * found.concepts)[:, :, None, None].expand(-1, -1, *places)

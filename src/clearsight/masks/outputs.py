@@ -45,8 +45,8 @@ def _scale(case: Case, rows: Sequence[int], slopes: Slopes) -> Point:
 def _chance(case: Case, rows: Sequence[int]) -> Point:
     moved: list[int] = []
     for part, x in case.lots(rows):
-        with case.model.undisturbed():
-            one, two = (scores(case.model, x.to(case.model.device)) for _ in range(2))
+        with case.model.undisturbed(), torch.no_grad():
+            one, two = (case.model(x.to(case.model.device)).float().cpu() for _ in range(2))
         far = (one - two).abs().amax(1) > 1e-4 * one.abs().amax(1).clamp_min(1e-3)
         moved += [part[k] for k in far.nonzero()[:, 0].tolist()]
     told = f"asked twice, {len(moved)} of {pictures(len(rows))} get other scores"

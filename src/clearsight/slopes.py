@@ -1,0 +1,146 @@
+"""Whether a gradient is that of the scores: autograd's held against finite differences along a few directions.
+
+A gradient may be there and yet lack what ran under ``torch.no_grad()``, behind ``detach`` or through NumPy.  Along a
+random direction the scores then change by something else than the gradient says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Flows = Literal["right", "wrong", "none", "unknown"]
+Score = Callable[[Tensor], Tensor]  # points (n, ...) -> (n,) float64, differentiable
+
+DOUBT = 0.25  # of the slopes: a difference from which a gradient is looked at once more
+_EXACT = 0.05  # a difference at which it is wrong, in double precision, where steps are as small as one likes
+_WRONG = 0.5  # the same where they are not
+_MORE = 8  # directions of the longer look
+_BLIND = 0.05  # of the change that is expected: so little, and the steps are too small for what the network rounds
+_ROUNDING = 50  # times the precision of the type: how far equal scores may differ
+_FAR = 300.0  # times the rounding of the scores: how far a step is to move them
+_SHARP = 1000  # times further in double precision, which is still next to nothing
+_LARGEST = 0.02  # step, in units of what the directions are made of
+_LARGE = (1 / 255, 4 / 255)  # steps for networks that round their input
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """What came of it: none, where no gradient comes back; unknown, where the scores do not change.
+
+    off: the share of the slopes, as finite differences measure them, by which the gradient is wrong.
+    """
+
+    flows: Flows
+    off: float = 0.0
+
+
+@dataclass(frozen=True)
+class Change:
+    """By how much the score changed along a direction, by how much by its gradient, and what is usual by its length."""
+
+    change: float
+    expected: float
+    usual: float
+
+
+def rounding(scores: Tensor, dtype: torch.dtype) -> float:
+    """How far scores that should be equal may differ in arithmetic of a type."""
+    return _ROUNDING * torch.finfo(dtype).eps * max(float(scores.detach().abs().max()), 1e-30)
+
+
+def gradient(score: Score, at: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The score of points (n, ...), (n,), and its gradient (n, ...), None where none comes back."""
+    z = at.detach().requires_grad_()
+    with torch.enable_grad():
+        value = score(z)
+    g = torch.autograd.grad(value.sum(), z, allow_unused=True)[0] if value.requires_grad else None
+    return value.detach(), None if g is None else g.double()
+
+
+def step_of(slope: Tensor, apart: float) -> float:
+    """How far to go along directions of +-1 so that rounding, which moves the score by `apart`, does not matter."""
+    return min(_LARGEST, _FAR * apart / max(float(slope.norm()), 1e-30))
+
+
+def held_against(
+    score: Score, start: Tensor, slope: Tensor, values: Tensor, directions: Tensor, apart: float
+) -> list[Change]:
+    """The changes of the score along directions (n, ...), by finite differences and by the gradient.
+
+    start (1, ...): a point, and slope its gradient.  values (1 + n - 1,): the score there and one step along all of the
+    directions but the last.  Along the last, and along the gradient with it, two gradients are compared, that at the
+    start and that one step away: their mean is the slope between, in networks with kinks too.
+    """
+    step = step_of(slope, apart)
+    changes = [
+        _change(v - values[0], slope[0], step * d) for v, d in zip(values[1:], directions[:-1].double(), strict=True)
+    ]
+    ahead = directions[-1].double() + slope[0] / slope.norm().clamp_min(1e-30)
+    value, further = gradient(score, start + (step * ahead).to(start))
+    if further is not None:
+        changes.append(_change(value[0] - values[0], (slope + further)[0] / 2, step * ahead))
+    return changes
+
+
+def _change(change: Tensor, slope: Tensor, way: Tensor) -> Change:
+    parts = slope * way
+    return Change(float(change), float(parts.sum()), float(parts.norm()))
+
+
+def off(changes: Sequence[Change], apart: float) -> float | None:
+    """The difference between measured and expected changes, as a share of them; None where all is rounding.
+
+    Two changes that both happen to be small are held against what is usual for a gradient of that length.
+    """
+    size = max(_size([c.change for c in changes]), _size([c.expected for c in changes]))
+    if not size > 3 * apart:
+        return None
+    return _size([c.change - c.expected for c in changes]) / max(size, _size([c.usual for c in changes]) / 2)
+
+
+def closer(score: Score, start: Tensor, double: Score | None, dtype: torch.dtype) -> Slopes:
+    """The longer look, along more directions; double: the score of the same network in double precision, if there is.
+
+    Where steps, however small, change nothing that the gradient says they should, the network rounds what it is given;
+    steps of whole pixel values then decide.
+    """
+    generator = torch.Generator().manual_seed(1)
+    signs = torch.randint(0, 2, (_MORE, *start.shape[1:]), generator=generator).to(start) * 2 - 1
+    if double is not None:
+        found, blind = _look(double, start.double(), signs.double(), torch.float64, 0.0)
+        if found is None or (found > _EXACT and not blind):
+            return Slopes("unknown") if found is None else Slopes("wrong", found)
+        if not blind:
+            return Slopes("right", found)
+    best: float | None = None
+    for step in (0.0, *_LARGE):
+        found, _ = _look(score, start, signs, dtype, step)
+        best = found if best is None or (found is not None and found < best) else best
+    if best is None:
+        return Slopes("unknown")
+    return Slopes("wrong" if best > _WRONG else "right", best)
+
+
+def _look(score: Score, start: Tensor, signs: Tensor, dtype: torch.dtype, step: float) -> tuple[float | None, bool]:
+    """How far off the gradient is along directions, and whether next to nothing changed that should have."""
+    value, slope = gradient(score, start)
+    if slope is None:
+        return 1.0, False
+    apart = rounding(value, dtype)
+    step = step or step_of(slope, apart * (_SHARP if dtype == torch.float64 else 1))
+    changes = []
+    for d in signs:
+        with torch.no_grad():
+            ends = score(torch.cat([start + step * d, start - step * d]))
+        changes.append(_change(ends[0] - ends[1], slope[0], 2 * step * d.double()))
+    measured, expected = _size([c.change for c in changes]), _size([c.expected for c in changes])
+    return off(changes, apart), measured < _BLIND * expected or not expected > apart
+
+
+def _size(values: Sequence[float]) -> float:
+    return float(sum(v * v for v in values) ** 0.5)

@@ -1,0 +1,242 @@
+"""Class-activation methods on transformers: the grid is found, the class token left out, and the way back is right."""
+
+from typing import Any
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from clearsight.classifier import Classifier, Preprocess
+from clearsight.errors import Notice, Refused
+from clearsight.layers import activations_and_gradients
+from clearsight.methods import catalogue
+from clearsight.places import Layout, as_maps
+from clearsight.probe import probed
+from clearsight.runner import explain
+from clearsight.tail import tail
+from clearsight.target_layer import target_layer
+from clearsight.targets import ClassScore
+
+
+def made(name: str, size: tuple[int, int] = (64, 64)) -> Classifier:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        if name.startswith("timm:"):
+            net = timm.create_model(name[5:], img_size=size, num_classes=4, depth=3)
+        else:
+            extra = {"image_size": size[0]} if name == "vit_b_16" else {}
+            net = torchvision.models.get_model(name, weights=None, num_classes=4, **extra)
+        for m in net.modules():
+            if isinstance(m, nn.Linear) and not m.weight.any():
+                nn.init.normal_(m.weight, std=0.05)
+    return Classifier(net.eval(), Preprocess(size, (0.5,) * 3, (0.5,) * 3), tuple("abcd"), name)
+
+
+@pytest.fixture(scope="module")
+def vit() -> Classifier:
+    return made("timm:vit_tiny_patch16_224", (32, 64))
+
+
+@pytest.fixture
+def x() -> Tensor:
+    return torch.rand(2, 3, 32, 64, generator=torch.Generator().manual_seed(1))
+
+
+def test_maps_are_put_back_as_they_were():
+    out = torch.rand(2, 10, 5)
+    maps, back = as_maps(out, Layout((2, 4), before=1, after=1, row=True))
+    assert maps.shape == (2, 5, 2, 4)
+    assert torch.equal(maps[1, 3, 1, 2], out[1, 1 + 6, 3])
+    assert torch.equal(back(maps), out)
+    assert torch.equal(back(maps * 0)[:, [0, 9]], out[:, [0, 9]])
+
+
+class Laid(nn.Module):
+    """Patches of a picture as tokens, some extra ones before and behind them, all mixed, and a head."""
+
+    def __init__(self, before: int, after: int, order: Tensor | None = None, attends: bool = True) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cut = nn.Conv2d(3, 12, 4, stride=4)
+        self.extra = nn.Parameter(torch.randn(1, before + after, 12))
+        self.before, self.order = before, order
+        self.mixed = nn.TransformerEncoderLayer(12, 2, 24, batch_first=True) if attends else nn.Linear(12, 12)
+        self.last = nn.LayerNorm(12)
+        self.head = nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.cut(x).flatten(2).mT
+        tokens = tokens if self.order is None else tokens[:, self.order]
+        extra = self.extra.expand(len(x), -1, -1)
+        z = self.mixed(torch.cat([extra[:, : self.before], tokens, extra[:, self.before :]], 1))
+        return self.head(self.last(z).mean(1))
+
+
+def laid(size: tuple[int, int], *counts: int, **more: Any) -> Classifier:
+    return Classifier(Laid(*counts, **more).eval(), Preprocess(size, (0.5,) * 3, (0.5,) * 3), tuple("abcd"), "laid")
+
+
+@pytest.mark.parametrize("size", [(32, 32), (20, 28), (33, 30)])
+@pytest.mark.parametrize(("before", "after"), [(0, 0), (1, 0), (2, 0), (3, 0), (4, 0), (5, 0), (0, 1), (1, 4), (0, 7)])
+def test_extra_tokens_are_found_by_what_the_network_does(size, before, after):
+    model = laid(size, before, after)
+    with model.undisturbed():
+        found = {s.name: s.layout for s in probed(model, torch.rand(1, 3, *size)).seen}
+    sides = (size[0] // 4, size[1] // 4)
+    assert found["mixed"] == found["last"] == Layout(sides, before=before, after=after, row=True)
+    assert found["cut"] == Layout(sides, first=True)
+
+
+def test_tokens_in_no_order_of_places_are_refused_and_an_earlier_layer_is_not_read_in_silence():
+    order = torch.randperm(64, generator=torch.Generator().manual_seed(0))
+    x = torch.rand(1, 3, 32, 32)
+    with pytest.raises(Refused, match=r"after its last convolution \(cut\) laid goes on with attention: name a layer"):
+        explain(laid((32, 32), 1, 0, order=order), x, "grad-cam")
+    model = laid((32, 32), 1, 0, order=order, attends=False)
+    with pytest.raises(Refused, match=r"layer last gives \(1, 65, 12\), which are not feature maps"):
+        explain(model, x, "grad-cam(layer=last)")
+    with pytest.warns(Notice, match=r"read is cut: last, which comes later \(LayerNorm, 65 x 12\), gives no places"):
+        found = explain(model, x, "grad-cam")
+    assert found.method == "grad-cam(layer=cut)"
+
+
+def test_a_layout_that_no_grid_divides_gives_the_map_of_the_paper():
+    """Swin at 260 pixels: 9 x 9 places of 768 channels, channels last."""
+    model = made("swin_t", (260, 260))
+    x = torch.rand(1, 3, 260, 260, generator=torch.Generator().manual_seed(1))
+    h = model.net.norm(model.net.features((x - 0.5) / 0.5)).detach().requires_grad_()
+    model.net.head(model.net.flatten(model.net.avgpool(model.net.permute(h))))[:, 2].sum().backward()
+    low = (h * h.grad.mean((1, 2), keepdim=True)).sum(-1).relu()[:, None]
+    wanted = F.interpolate(low, (260, 260), mode="bilinear")[:, 0].detach()
+    model.net.zero_grad()
+    for layer in ("norm", "auto"):
+        found = explain(model, x, f"grad-cam(layer={layer})", ClassScore(2))
+        assert found.method == "grad-cam(layer=norm)"
+        torch.testing.assert_close(found.maps, wanted, rtol=1e-3, atol=1e-7)
+
+
+def test_register_tokens_without_a_class_token_give_the_map_of_the_paper():
+    model = made("timm:vit_little_patch16_reg4_gap_256", (96, 64))
+    x = torch.rand(1, 3, 96, 64, generator=torch.Generator().manual_seed(1))
+    net = model.net
+    h = net.patch_embed((x - 0.5) / 0.5)
+    h = net.norm_pre(net.pos_drop(net._pos_embed(h)))
+    h = net.blocks(h).detach().requires_grad_()
+    net.forward_head(net.norm(h))[:, 1].sum().backward()
+    low = (h[:, 4:] * h.grad[:, 4:].mean(1, keepdim=True)).sum(2).relu().view(1, 1, 6, 4)
+    wanted = F.interpolate(low, (96, 64), mode="bilinear")[:, 0].detach()
+    net.zero_grad()
+    found = explain(model, x, "grad-cam(layer=blocks)", ClassScore(1))
+    torch.testing.assert_close(found.maps, wanted, rtol=1e-3, atol=1e-7)
+    with model.undisturbed():
+        assert target_layer(model, x) == "blocks"  # the last: with nothing behind but the mean over the places
+
+
+class Line(nn.Module):
+    """A transformer on a sequence: tokens are its places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cut, self.mixed = nn.Conv1d(2, 8, 4, stride=4), nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.mixed(self.cut(x).mT).mean(1))
+
+
+def test_a_sequence_of_tokens_is_not_read_as_channels():
+    model = Classifier(Line().eval(), Preprocess((40,), (0.5,) * 2, (0.5,) * 2), tuple("abcd"), "line")
+    x = torch.rand(2, 2, 40)
+    with model.undisturbed():
+        assert target_layer(model, x) == "mixed"
+        a, _ = activations_and_gradients(model, x, ClassScore(0), "mixed")
+    assert a.shape == (2, 8, 10)
+    h = model.net.mixed(model.net.cut((x - 0.5) / 0.5).mT)
+    torch.testing.assert_close(a, h.mT.detach(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "sides"),
+    [
+        ("vit_b_16", "encoder.layers.encoder_layer_10", (4, 4)),
+        ("swin_t", "norm", (2, 2)),
+        ("timm:vit_tiny_patch16_224", "blocks.1", (4, 4)),  # of three: the last one's places matter no more
+        ("timm:mixer_s16_224", "norm", (4, 4)),
+    ],
+)
+def test_the_layer_of_a_transformer(name, layer, sides):
+    if name == "timm:mixer_s16_224":
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            net = timm.create_model("mixer_s16_224", img_size=64, num_classes=4)
+            nn.init.normal_(net.head.weight)
+        model = Classifier(net.eval(), Preprocess(64, (0.5,) * 3, (0.5,) * 3), tuple("abcd"))
+    else:
+        model = made(name)
+    z = torch.rand(1, 3, 64, 64)
+    with model.undisturbed():
+        assert target_layer(model, z) == layer
+        a, g = activations_and_gradients(model, z, ClassScore(0), "auto")
+    assert tuple(a.shape[2:]) == sides == tuple(g.shape[2:])
+    assert g.any()
+
+
+def test_grad_cam_of_a_transformer_replica(vit, x):
+    """The tokens of the block before the last, without the class token, weighted by their mean gradients."""
+    net = vit.net
+    h = net.patch_embed((x - 0.5) / 0.5)
+    h = net.norm_pre(net.pos_drop(net._pos_embed(h)))
+    h = net.blocks[1](net.blocks[0](h)).detach().requires_grad_()
+    net.forward_head(net.norm(net.blocks[2](h)))[:, 2].sum().backward()
+    weight = h.grad[:, 1:].mean(1, keepdim=True)
+    low = (h[:, 1:] * weight).sum(2).relu().view(2, 1, 2, 4)
+    wanted = F.interpolate(low, (32, 64), mode="bilinear")[:, 0].detach()
+    assert wanted.any()
+    net.zero_grad()
+    torch.testing.assert_close(explain(vit, x, "grad-cam", ClassScore(2)).maps, wanted, rtol=1e-3, atol=1e-7)
+
+
+def test_the_rest_of_a_transformer_is_run_from_its_maps(vit, x):
+    with vit.undisturbed():
+        a, rest = tail(vit, x, "blocks.1")
+        torch.testing.assert_close(rest(torch.tensor([1, 0]), a[[1, 0]]), vit(x)[[1, 0]].detach(), rtol=1e-3, atol=1e-5)
+        assert not torch.allclose(rest(torch.tensor([0]), a[[0]] * 0), vit(x)[[0]].detach())
+
+
+def test_ablation_cam_of_a_transformer_by_hooks(vit, x):
+    """One channel at a time is set to zero in the patches' tokens, the class token left as it is."""
+    with vit.undisturbed(), torch.no_grad():
+        whole = vit(x)[:, 1]
+        falls = []
+        for k in range(5):
+
+            def hook(_m, _i, out, k=k):
+                out = out.clone()
+                out[:, 1:, k] = 0
+                return out
+
+            handle = vit.net.blocks[1].register_forward_hook(hook)
+            falls.append(whole - vit(x)[:, 1])
+            handle.remove()
+        a, rest = tail(vit, x, "blocks.1")
+        for k, fall in enumerate(falls):
+            changed = a.clone()
+            changed[:, k] = 0
+            torch.testing.assert_close(whole - rest(torch.arange(2), changed)[:, 1], fall, rtol=1e-3, atol=1e-6)
+
+
+def test_every_class_activation_method_takes_a_transformer(vit, x):
+    done = 0
+    for name, method in catalogue("explainers").items():
+        if "layer" in method.options and not {"needs-relu", "needs-a-linear-head"} & method.claims:
+            if method.options.get("references") is not None or name == "relevance-cam":
+                continue  # their own tests; relevance has no rule for attention
+            maps = explain(vit, x, name, ClassScore([0, 3])).maps
+            assert maps.shape == (2, 32, 64)
+            assert maps.isfinite().all()
+            done += 1
+    assert done >= 8
