@@ -32,6 +32,7 @@ TESTS += ["tests/test_training.py", "tests/test_layertable.py", "tests/test_tuni
 TESTS += ["tests/test_repeating.py", "tests/test_trust.py", "tests/test_shortcuts.py"]
 TESTS += ["tests/test_believe.py", "tests/test_corruptions.py", "tests/test_attacking.py", "tests/test_masking.py"]
 TESTS += ["tests/test_blackbox.py", "tests/test_mapmoving.py", "tests/test_pictures.py"]
+TESTS += ["tests/test_guard.py", "tests/test_surroundings.py", "tests/test_outputs.py"]
 # whose every method must be in the tables
 KINDS = ("explainers", "attacks", "metrics", "checks", "features", "augmentations", "corruptions", "networks")
 LIMIT = 180  # seconds; what takes longer hangs, and is caught

@@ -235,7 +235,11 @@ BROKEN: dict[str, tuple[Any, list[str]]] = {
         lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 24, 3)),
         ["no convolution with more than one place", "use a gradient or perturbation method"],
     ),
-    "double": (lambda: Net().double(), ["conv.weight is torch.float64", "net.float()"]),
+    "half": (
+        lambda: Net().half(),
+        ["in torch.float16, in which gradients at the pixels are too coarse", "net.float()"],
+    ),
+    "bfloat16": (lambda: Net().bfloat16(), ["computes in torch.bfloat16", "net.float()"]),
     "lazy": (lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), ["1.weight has no shape yet"]),
     "scripted": (scripted, ["TorchScript", "nn.Module that it was made from"]),
 }
@@ -298,6 +302,7 @@ class Branches(Reuses):
         (Net(nn.SiLU()).eval(), "its activations are silu: guided-backprop, deconvnet and guided-grad-cam"),
         (Net().requires_grad_(False), "all parameter tensors are frozen: fine"),
         (Net().train(), "is in training mode: it is run in eval mode"),
+        (Net().eval().double(), "it computes in float64: pixels are converted"),
     ],
 )
 def test_what_is_unusual_but_works_is_a_note(net: nn.Module, part: str) -> None:

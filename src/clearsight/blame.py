@@ -9,9 +9,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import CheckpointError
 
 from clearsight.classifier import Classifier
+from clearsight.dryrun import reason
 from clearsight.errors import NoGradient, Refused
+from clearsight.layers import gradients
 from clearsight.methods import Call
 
 
@@ -39,17 +42,22 @@ def blamed(model: Classifier, call: Call, x: Tensor) -> Iterator[None]:
             own = [f for f in traceback.extract_tb(e.__traceback__) if Path(f.filename).name == Path(file).name + ".py"]
             where = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
             raise Refused(f"{call.method.name} failed: {type(e).__name__}: {e}{where}") from e
+        if isinstance(e, CheckpointError):
+            raise Refused(
+                "the network works values out again on its way back (checkpointing), which the method cannot follow: "
+                f"switch that off (in timm net.set_grad_checkpointing(False)); {reason(e)}"
+            ) from e
         _try_alone(model, x[:2], instead)
         raise
 
 
 def _try_alone(model: Classifier, x: Tensor, instead: str) -> None:
-    from clearsight.dryrun import reason
-
     z = x.clone().requires_grad_()
     try:
         with torch.enable_grad():
-            torch.autograd.grad(model(z).sum(), z)
+            gradients(model(z).sum(1), z)
+    except Refused:
+        raise
     except Exception as e:
         raise Refused(
             f"the backward pass of {model.source or 'the network'} fails: {reason(e)}; mend forward so that "

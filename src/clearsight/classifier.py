@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import threading
-import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
 
-from clearsight.errors import Refused, nearest
+from clearsight import passes
+from clearsight.errors import Refused, TooCoarse, nearest
+from clearsight.forwards import COARSE, coarse_type, mended, too_coarse
+from clearsight.guard import able, guarded
+from clearsight.outputs import pick
 
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 
@@ -70,7 +72,8 @@ class Classifier:
     """A network, its preprocessing and its labels.  Everything outside sees pixels in [0, 1] and logits.
 
     source: the words that load it again ("demo", "timm:resnet18", a folder).
-    output: which part of a tuple or dict that the network returns holds the scores.
+    output: which part of a tuple or dict that the network returns holds the scores: its number or name, or a path of
+        them, "out.logits" (see outputs.py).
     scores: what the network returns.  "probabilities" are turned into logits by their logarithm; "one-logit" is one
         number z per picture, for the second of two labels against the first, which become the logits -z/2 and z/2;
         "multi-label" is a logit for each label by itself; "values" are numbers as they are (regression).
@@ -96,19 +99,15 @@ class Classifier:
 
     def logits(self, z: Tensor) -> Tensor:
         """Logits (B, K) of normalised pictures z (B, C, *S)."""
-        if self.channels_last and z.dim() == 4:
-            z = z.contiguous(memory_format=torch.channels_last)
-        try:
-            out = self.net(z.to(self.dtype))
-        except (Refused, torch.OutOfMemoryError):
-            raise
-        except Exception as e:
-            said = str(e).partition("\n")[0]
-            raise Refused(
-                f"the network failed on an input of shape {tuple(z.shape)}: {type(e).__name__}: {said}; "
-                "clearsight inspect MODEL says what it takes"
-            ) from e
-        out = pick(out, self.output).to(z.dtype)
+        out = pick(self.returned(z), self.output)
+        passes.note_of(self.net, out, len(z) if isinstance(self.net, torch.jit.ScriptModule) else 0)
+        if out.is_complex():
+            raise Refused(f"the network's scores are {out.dtype}: let forward return real numbers, such as out.abs()")
+        if out.is_inference():  # made under torch.inference_mode() inside forward: only a copy can be written to
+            out = out.clone()
+        given, out = out.dtype, out.to(z)
+        if out.requires_grad:
+            self._fine_enough(z, out, given)
         if out.dim() == 1 and self.scores in ("one-logit", "values"):
             out = out[:, None]
         if self.scores == "one-logit":
@@ -126,6 +125,44 @@ class Classifier:
                 f"give labels=[...] with {out.shape[1]} names, in the order of the scores"
             )
         return out.clamp_min(torch.finfo(out.dtype).tiny).log() if self.scores == "probabilities" else out
+
+    def returned(self, z: Tensor) -> Any:
+        """Whatever the network itself returns for normalised pictures z (B, C, *S), which it gets in its own type."""
+        if self.channels_last and z.dim() == 4:
+            z = z.contiguous(memory_format=torch.channels_last)
+        try:
+            out = self.net(z.to(self.dtype))
+        except (Refused, torch.OutOfMemoryError):
+            raise
+        except Exception as e:
+            said = str(e).strip().partition("\n")[0]
+            raise Refused(
+                f"the network failed on an input of shape {tuple(z.shape)}: {type(e).__name__}: {said}; "
+                f"{mended(e, self.net) or 'clearsight inspect MODEL says what it takes'}"
+            ) from e
+        return out
+
+    def _fine_enough(self, z: Tensor, out: Tensor, given: torch.dtype) -> None:
+        """Refuse, once they come, gradients too coarse to be right: z went in, out came of it, of the type given.
+
+        At the pixels in float16 and bfloat16; at a layer where float16 cannot hold the slope that the target has.
+        """
+        coarse = given if given in COARSE else coarse_type(self.net)
+        if coarse is None:
+            return
+
+        def refuse(_gradient: Tensor) -> None:
+            raise TooCoarse(too_coarse(coarse, "gradients at the pixels"))
+
+        def refuse_small(gradient: Tensor) -> None:
+            steepest = gradient.abs().amax(tuple(range(1, gradient.dim())))
+            if bool(((steepest > 0) & (steepest < torch.finfo(torch.float16).tiny)).any()):
+                raise TooCoarse(too_coarse(torch.float16, "slopes as small as this target's"))
+
+        if z.requires_grad:
+            z.register_hook(refuse)  # type: ignore[no-untyped-call]
+        if coarse == torch.float16:
+            out.register_hook(refuse_small)  # type: ignore[no-untyped-call]
 
     @property
     def one_of_many(self) -> bool:
@@ -151,7 +188,7 @@ class Classifier:
         """16 hex digits of a hash over the names and values of all weights and buffers."""
         h = hashlib.sha256()
         for name, value in self.net.state_dict().items():
-            h.update(name.encode())
+            h.update(name.replace("_orig_mod.", "").encode())  # compiled or not, it is the same network
             if isinstance(value, Tensor):
                 h.update(f"{value.dtype}{tuple(value.shape)}".encode())
                 h.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)  # not copied
@@ -176,86 +213,16 @@ class Classifier:
     def undisturbed(self) -> Iterator[None]:
         """Eval mode and frozen parameters inside; on leaving, also by an exception, everything as it was.
 
-        Modes, requires_grad, .grad, buffers, hooks and replaced parameters are put back.  Parameters changed in place
-        and, where nothing else went wrong, forgotten hooks are an error, because then the method inside is wrong.  One
-        thread at a time works on a network; the others wait.
+        Modes, requires_grad, .grad, buffers, hooks and replaced parameters and modules are put back, each whatever
+        becomes of the others (see guard.py).  Parameters changed in place and, where nothing else went wrong, forgotten
+        hooks are an error, because then the method inside is wrong.  One thread at a time works on a network; the
+        others wait.  Inside, autocast is off, new tensors are float32, compiled parts run as they were before, and
+        nothing is checkpointed (see surroundings.py).
+
+        Refused: networks that are frozen by torch.jit, recorded in training mode, or not initialised.
         """
-        with _lock(self.net):
-            yield from _guarded(self.net)
-
-
-def _guarded(net: nn.Module) -> Iterator[None]:
-    modules = list(net.modules())
-    params = list(net.named_parameters())
-    if any(p.is_inference() or isinstance(p, nn.UninitializedParameter) for _, p in params):
-        raise Refused(
-            "the network has parameters that were made in inference mode, or are not initialised: build it outside "
-            "torch.inference_mode() and run it once"
-        )
-    training = [m.training for m in modules]
-    wanted = [(p.requires_grad, p.grad, p._version, p.data_ptr()) for _, p in params]
-    held = [(dict(m._parameters), dict(m._buffers)) for m in modules]
-    buffers = [(b, b.detach().clone()) for b in net.buffers()]
-    hooks = [{k: dict(getattr(m, k)) for k in _HOOKS if getattr(m, k, None) is not None} for m in modules]
-    for m in modules:
-        m.training = False
-    for _, p in params:
-        p.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for m, t, (own_params, own_buffers) in zip(modules, training, held, strict=True):
-            m.training = t
-            m._parameters.clear()
-            m._parameters.update(own_params)
-            m._buffers.clear()
-            m._buffers.update(own_buffers)
-        for (_, p), (r, g, _, _) in zip(params, wanted, strict=True):
-            p.requires_grad_(r)
-            p.grad = g
-        with torch.no_grad():
-            for b, was in buffers:
-                if not torch.equal(b, was):
-                    b.copy_(was)
-        left = _restore_hooks(modules, hooks)
-    if left:
-        raise RuntimeError(f"{left} hook(s) were left on the network (and are now removed)")
-    changed = [n for (n, p), (_, _, v, at) in zip(params, wanted, strict=True) if (p._version, p.data_ptr()) != (v, at)]
-    if changed:
-        raise RuntimeError(f"parameters were changed: {', '.join(changed[:3])}; work on a copy.deepcopy")
-
-
-_locks: weakref.WeakKeyDictionary[nn.Module, threading.RLock] = weakref.WeakKeyDictionary()
-_locking = threading.Lock()
-
-
-def _lock(net: nn.Module) -> threading.RLock:
-    """The one lock of a network."""
-    with _locking:
-        return _locks.setdefault(net, threading.RLock())
-
-
-_HOOKS = (
-    "_forward_hooks",
-    "_forward_pre_hooks",
-    "_backward_hooks",
-    "_backward_pre_hooks",
-    "_forward_hooks_with_kwargs",
-    "_forward_hooks_always_called",
-    "_forward_pre_hooks_with_kwargs",
-)
-
-
-def _restore_hooks(modules: list[nn.Module], hooks: list[dict[str, dict[int, Any]]]) -> int:
-    left = 0
-    for m, kinds in zip(modules, hooks, strict=True):
-        for kind, was in kinds.items():
-            now = getattr(m, kind)
-            if dict(now) != was:
-                left += len(now.keys() - was.keys())
-                now.clear()
-                now.update(was)
-    return left
+        with guarded(self.net):
+            yield
 
 
 def normalised(preprocess: Preprocess, x: Tensor) -> Tensor:
@@ -271,29 +238,6 @@ def fits(preprocess: Preprocess, x: Tensor) -> None:
     if x.dim() != 2 + len(preprocess.size) or x.shape[1] != preprocess.channels:
         wanted = ("B", preprocess.channels, *preprocess.size)
         raise Refused(f"input of shape {tuple(x.shape)}: this model takes ({', '.join(map(str, wanted))})")
-
-
-def pick(out: Any, output: str | int | None) -> Tensor:
-    """The scores in whatever a network returned, or a refusal that names what there is."""
-    if output is not None:
-        try:
-            out = out[output] if isinstance(out, Mapping) or isinstance(output, int) else getattr(out, output)
-        except (KeyError, IndexError, AttributeError, TypeError):
-            raise Refused(f"the network's output has no part {output!r}: it is {_shape(out)}") from None
-    if not isinstance(out, Tensor):
-        first = repr(next(iter(out))) if isinstance(out, Mapping) and out else "0"
-        raise Refused(f"the network returns {_shape(out)}, not a tensor: say where the scores are, output={first}")
-    return out
-
-
-def _shape(out: Any) -> str:
-    if isinstance(out, Tensor):
-        return f"a tensor {tuple(out.shape)}"
-    if isinstance(out, Mapping):
-        return "a dict with " + ", ".join(f"{k!r}: {_shape(v)}" for k, v in out.items())
-    if isinstance(out, tuple | list):
-        return f"a {type(out).__name__} of " + ", ".join(f"{i}: {_shape(v)}" for i, v in enumerate(out))
-    return f"a {type(out).__name__}"
 
 
 def plain(label: str) -> str:
@@ -327,11 +271,18 @@ def wrap(
 ) -> Classifier:
     """A Classifier from a network of yours.  Nothing is guessed: preprocessing and labels must be given.
 
-    A network that torch.compile has wrapped is taken as it was before, because compiled code ignores hooks.
+    output: which part of what the network returns holds the scores, such as 1, "logits" or "out.logits".
+
+    A network that torch.compile, nn.DataParallel or DistributedDataParallel has wrapped is taken as it was before:
+    compiled code ignores hooks, and copies on other devices do not give theirs back.  TorchScript (torch.jit), what
+    torch.export gives (.module()) and torch.fx graphs are taken; of TorchScript no layer can be read.
+
+    Refused: what is no network; networks frozen by torch.jit.freeze, or recorded in training mode.
     """
-    net = getattr(net, "_orig_mod", net)
+    net = _unwrapped(net)
     if not isinstance(net, nn.Module):
         raise Refused(f"a {type(net).__name__} is not a torch.nn.Module: wrap(net, preprocess, labels) takes a network")
+    able(net)
     if not isinstance(preprocess, Preprocess):
         raise Refused("preprocessing is unknown: preprocess=Preprocess(size=224, mean=(0.5,) * 3, std=(0.5,) * 3)")
     if scores not in get_args(Scores):
@@ -341,3 +292,13 @@ def wrap(
         least = "at least two classes" if several else "the labels or values"
         raise Refused(f"labels=[...] takes the names of {least}, in the order of the network's scores")
     return Classifier(net, preprocess, tuple(map(str, labels)), source, output, scores)
+
+
+def _unwrapped(net: nn.Module) -> nn.Module:
+    while True:
+        if isinstance(net, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            net = net.module
+        elif isinstance(getattr(net, "_orig_mod", None), nn.Module):
+            net = cast(nn.Module, net._orig_mod)
+        else:
+            return net

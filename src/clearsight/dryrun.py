@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from textwrap import shorten
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from clearsight.classifier import Classifier, pick
+from clearsight.classifier import Classifier
 from clearsight.errors import Refused
+from clearsight.forwards import mended, unseen
 from clearsight.layers import activations_and_gradients, gradients
+from clearsight.outputs import paths, pick
 from clearsight.probe import probed
 from clearsight.soundness import of_gradient, of_scores
 from clearsight.target_layer import target_layer
@@ -42,7 +44,7 @@ class Layer:
 def probes(model: Classifier) -> Tensor:
     """Three pictures of noise (3, C, *S) in [0, 1] on the model's device."""
     shape = (3, model.preprocess.channels, *model.preprocess.size)
-    return torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(model.device)
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32).to(model.device)
 
 
 def dry_run(model: Classifier, x: Tensor) -> tuple[str, tuple[Layer, ...], list[Problem]]:
@@ -78,11 +80,9 @@ def reason(e: BaseException) -> str:
 
 
 def _raw(model: Classifier, x: Tensor) -> Any:
-    """Whatever the network itself returns for pixels x."""
-    along = (-1,) + (1,) * (x.dim() - 2)
-    mean, std = (x.new_tensor(v).view(along) for v in (model.preprocess.mean, model.preprocess.std))
+    """Whatever the network itself returns for pixels x, given to it as the model does."""
     with torch.no_grad():
-        return model.net((x - mean) / std)
+        return model.returned(model.normalised(x))
 
 
 def _values(model: Classifier, x: Tensor) -> Tensor:
@@ -105,12 +105,15 @@ def _does_not_run(model: Classifier, x: Tensor, e: Exception) -> Problem:
         mend = "let forward keep the batch axis: x.flatten(1) instead of x.view(1, -1) or x.flatten()"
         return Problem(f"the network runs on one picture but not on {len(x)}: {reason(e)}", mend)
     what = f"the network cannot run on an input of {shape}: {reason(e)}"
+    known = mended(e.__cause__, model.net) if isinstance(e.__cause__, Exception) else ""
+    if known:
+        return Problem(what, known)
     for channels in dict.fromkeys((shape[0], 3, 1)):
         for size in (shape[1:], *((side,) * len(shape[1:]) for side in _SIDES)):
             if len(size) > 2 or (channels, *size) == shape:
                 continue
             z = torch.rand((2, channels, *size)).to(x)
-            if _runs(lambda z=z: _without_graph(model.net, z)):  # type: ignore[misc]
+            if _runs(lambda z=z: _without_graph(model, z)):  # type: ignore[misc]
                 per = f"(0.5,) * {channels}"
                 mend = f"it runs on {(channels, *size)}: Preprocess(size={size}, mean={per}, std={per}), say"
                 return Problem(what, mend)
@@ -119,9 +122,9 @@ def _does_not_run(model: Classifier, x: Tensor, e: Exception) -> Problem:
     )
 
 
-def _without_graph(net: nn.Module, z: Tensor) -> None:
+def _without_graph(model: Classifier, z: Tensor) -> None:
     with torch.no_grad():
-        net(z)
+        model.returned(z)
 
 
 def _readable(model: Classifier, raw: Any, x: Tensor) -> tuple[Classifier | None, list[Problem]]:
@@ -131,7 +134,7 @@ def _readable(model: Classifier, raw: Any, x: Tensor) -> tuple[Classifier | None
         out = pick(raw, model.output)
     except Refused as e:
         part = _best_part(raw, len(x), len(model.labels))
-        what = str(e).partition(": say")[0]
+        what = str(e).partition(": say")[0].partition(": let")[0]
         if part is None:
             return None, [Problem(what, "let forward return one tensor (B, K), a row of scores for each picture")]
         problems.append(Problem(what, f"say where the scores are: output={part!r} (--output {part})"))
@@ -155,12 +158,9 @@ def _readable(model: Classifier, raw: Any, x: Tensor) -> tuple[Classifier | None
 
 
 def _best_part(raw: Any, pictures: int, classes: int) -> str | int | None:
-    """The part of a tuple or dict that looks most like scores: one row per picture, as many columns as labels."""
-    named = (
-        list(raw.items()) if isinstance(raw, Mapping) else list(enumerate(raw)) if isinstance(raw, tuple | list) else []
-    )
-    rows = [(k, v) for k, v in named if isinstance(v, Tensor) and v.dim() == 2 and len(v) == pictures]
-    best = next((k for k, v in rows if v.shape[1] == classes), None)
+    """What picks the part that looks most like scores: one row per picture, as many columns as labels."""
+    rows = [(path, t) for path, t in paths(raw) if t.dim() == 2 and len(t) == pictures]
+    best = next((path for path, t in rows if t.shape[1] == classes), None)
     return best if best is not None else rows[0][0] if rows else None
 
 
@@ -237,6 +237,8 @@ def _layer(model: Classifier, x: Tensor) -> tuple[str, list[Problem]]:
 
 def _candidates(model: Classifier, x: Tensor) -> tuple[Layer, ...]:
     """The last layer at each resolution; what runs more than once cannot be read, and inside attention are no maps."""
+    if unseen(model.net):
+        return ()
     seen = probed(model, x).seen
     runs = Counter(s.name for s in seen)
     attention = tuple(f"{n}." for n, m in model.net.named_modules() if n and "attention" in type(m).__name__.lower())

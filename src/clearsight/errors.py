@@ -25,6 +25,10 @@ class NoGradient(Refused):
         return "; ".join(self.args)
 
 
+class TooCoarse(Refused):
+    """A gradient came through numbers of too few digits to be right."""
+
+
 class Notice(UserWarning):
     """What a user should know although the work goes on: a warning in Python, a line on the command line's stderr."""
 

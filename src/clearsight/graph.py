@@ -23,7 +23,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from clearsight import passes
 from clearsight.classifier import Classifier
 from clearsight.errors import Refused
-from clearsight.layers import layout_of
+from clearsight.forwards import coarse_type, in_script, too_coarse
+from clearsight.layers import layout_of, module_at
 from clearsight.places import as_maps
 
 Values = dict[fx.Node, Any]
@@ -168,12 +169,18 @@ def graph_of(model: Classifier, x: Tensor, layer: str = "", *, fold: bool = True
 
     Refused: networks that cannot be recorded, that draw random numbers, or do different things for different pictures.
     """
+    why = in_script(model.net)
+    if why:
+        raise Unrecordable(why)
+    coarse = coarse_type(model.net)
+    if coarse is not None:
+        raise Unrecordable(too_coarse(coarse, "the shares of its operations"))
     key = (tuple(x.shape[1:]), x.device, layer, fold, model.output, model.scores)
     weights = _weights(model.net)
     known = _known.setdefault(model.net, {})
     with passes.uncounted(), torch.no_grad():
         z = model.normalised(x[:1])
-        wanted = model.logits(z)
+        wanted = model.logits(z.clone())  # forward may write into what it is given
         graph, of = known.get(key, (None, None))
         if graph is None or of != weights or not _agree(graph, z, wanted):
             graph = record(model, z, layer, fold=fold)
@@ -253,7 +260,7 @@ def _marking(model: Classifier, z: Tensor, layer: str) -> Iterator[None]:
         maps, back = as_maps(out, places)
         return back(mark(maps))
 
-    handle = model.net.get_submodule(layer).register_forward_hook(hook)
+    handle = module_at(model, layer).register_forward_hook(hook)
     try:
         yield
     finally:

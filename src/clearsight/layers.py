@@ -12,11 +12,20 @@ from torch import Tensor, nn
 from clearsight import draws, passes
 from clearsight.classifier import Classifier
 from clearsight.errors import NoGradient, Refused, nearest
+from clearsight.forwards import in_script
 from clearsight.places import Layout, as_maps
 from clearsight.probe import known, probed
 from clearsight.slopes import DOUBT, Slopes, closer, gradient, held_against, off, rounding, step_of
 from clearsight.target_layer import target_layer
 from clearsight.targets import Target
+
+
+def module_at(model: Classifier, layer: str) -> nn.Module:
+    """The module of that name, on which hooks can be; refused where torch.jit made it."""
+    why = in_script(model.net, layer)
+    if why:
+        raise Refused(why)
+    return model.net.get_submodule(layer)
 
 
 def find_layer(model: Classifier, x: Tensor, layer: str) -> str:
@@ -34,6 +43,7 @@ def layout_of(model: Classifier, x: Tensor, layer: str) -> Layout:
 
     Refused: a layer that gives no feature maps, that runs more than once inside, or not at all.
     """
+    module_at(model, layer)
     runs = [s for s in probed(model, x).seen if s.name == layer]
     if not runs:
         raise Refused(f"layer {layer} is not run in a forward pass: name another with layer=")
@@ -71,7 +81,7 @@ def cut_at(model: Classifier, x: Tensor, layer: str, *, grad: bool) -> Iterator[
         caught.append(maps.requires_grad_(grad))
         return back(caught[0].clone())
 
-    handle = model.net.get_submodule(layer).register_forward_hook(hook)
+    handle = module_at(model, layer).register_forward_hook(hook)
     try:
         yield caught
     finally:
@@ -104,7 +114,8 @@ def flowing(score: Tensor, where: str = "the pixels") -> Tensor:
     """The score itself; NoGradient where none flows back from it."""
     if not score.requires_grad:
         raise NoGradient(
-            f"no gradient flows back to {where}: part of the network's forward runs under torch.no_grad() or detaches",
+            f"no gradient flows back to {where}: part of the network's forward runs under torch.no_grad(), detaches or "
+            "goes through NumPy",
             "let it flow, name a later layer with layer=, or use a perturbation method such as occlusion",
         )
     return score
@@ -115,7 +126,8 @@ def gradients(score: Tensor, at: Tensor, where: str = "the pixels") -> tuple[Ten
     (g,) = torch.autograd.grad(flowing(score, where), at, torch.ones_like(score), allow_unused=True)
     if g is None:
         raise NoGradient(
-            f"the target does not depend on {where}: nothing in the forward leads from there to it",
+            f"the target does not depend on {where}: nothing in the forward leads from there to it, or only "
+            "an operation that has no way back (a quantised layer, rounding to integers)",
             "use another layer or method",
         )
     return (g,)
@@ -152,7 +164,7 @@ def _layer_slopes(model: Classifier, x: Tensor, layer: str) -> Slopes:
         def hook(_module: nn.Module, _inputs: Any, out: Tensor) -> Tensor:
             return as_maps(out, places)[1]((values * unit).to(out))
 
-        handle = model.net.get_submodule(layer).register_forward_hook(hook)
+        handle = module_at(model, layer).register_forward_hook(hook)
         try:
             return model(start.expand(len(values), *start.shape[1:])).double() @ mix
         finally:

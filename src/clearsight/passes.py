@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -18,6 +19,7 @@ class Passes:
     forwards: int = 0
     backwards: int = 0
     through: int = 0
+    of: nn.Module | None = None
 
 
 _open: ContextVar[tuple[Passes, ...]] = ContextVar("open", default=())
@@ -26,21 +28,28 @@ _open: ContextVar[tuple[Passes, ...]] = ContextVar("open", default=())
 @contextmanager
 def counted(net: nn.Module) -> Iterator[Passes]:
     """Count the pictures that go through the network, and through what was recorded of it (see graph.py)."""
-    passes = Passes()
+    passes = Passes(of=net)
 
-    def forward(_module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
+    def forward(_module: nn.Module, args: tuple[Any, ...], _out: Any) -> None:
         if any(p is passes for p in _open.get()):
             passes.forwards += len(args[0])
-            tensors = out.values() if isinstance(out, dict) else out if isinstance(out, tuple | list) else (out,)
-            _wait_for_its_way_back(passes, tensors, own=True)
 
-    handle = net.register_forward_hook(forward)
+    handle = None if isinstance(net, torch.jit.ScriptModule) else net.register_forward_hook(forward)
     token = _open.set((*_open.get(), passes))
     try:
         yield passes
     finally:
         _open.reset(token)
-        handle.remove()
+        if handle is not None:
+            handle.remove()
+
+
+def note_of(net: nn.Module, out: Tensor, forwards: int = 0) -> None:
+    """Count pictures when a gradient comes back to a network's scores; forwards: that no hook has counted."""
+    for passes in _open.get():
+        if passes.of is net:
+            passes.forwards += forwards
+            _wait_for_its_way_back(passes, out, own=True)
 
 
 @contextmanager
@@ -63,14 +72,12 @@ def note(forwards: int, backwards: int = 0) -> None:
 def await_back(out: Tensor) -> None:
     """Count pictures when a gradient comes back to out (B, ...)."""
     for passes in _open.get():
-        _wait_for_its_way_back(passes, (out,))
+        _wait_for_its_way_back(passes, out)
 
 
-def _wait_for_its_way_back(passes: Passes, tensors: Any, *, own: bool = False) -> None:
-    for t in tensors:
-        if isinstance(t, Tensor) and t.requires_grad:
-            t.register_hook(lambda g: _back(passes, len(g), own))  # type: ignore[no-untyped-call]
-            return
+def _wait_for_its_way_back(passes: Passes, out: Tensor, *, own: bool = False) -> None:
+    if out.requires_grad:
+        out.register_hook(lambda g: _back(passes, len(g), own))  # type: ignore[no-untyped-call]
 
 
 def _back(passes: Passes, n: int, own: bool) -> None:

@@ -143,8 +143,12 @@ def settled(model: Classifier) -> Iterator[None]:
 
 def weights_of(net: nn.Module) -> list[tuple[int, int]]:
     """Where every weight and buffer lies, and how often it was written to."""
-    held = (*net.parameters(), *net.buffers())
-    return [(t.data_ptr(), -1 if t.is_inference() else t._version) for t in held]
+    return [(t.data_ptr(), _written(t)) for t in (*net.parameters(), *net.buffers())]
+
+
+def _written(t: Tensor) -> int:
+    """How often a tensor was written to; -1 where that is not counted."""
+    return -1 if t.is_inference() else t._version
 
 
 def _settings(net: nn.Module) -> dict[tuple[int, str], object]:
@@ -234,11 +238,11 @@ def _walk(model: Classifier, x: Tensor) -> tuple[tuple[Seen, ...], Tensor]:
         if not whole:
             ran.append((seen, None))
             return
-        if last and last[0][0] is out and last[0][1] == out._version:
+        if last and last[0][0] is out and last[0][1] == _written(out):
             found = entering(module, out, last[0][2])
         else:
             found = response(module, out)
-        last[:] = [(out, out._version, found)]
+        last[:] = [(out, _written(out), found)]
         ran.append((seen, found))
 
     handles = [

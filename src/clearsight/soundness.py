@@ -27,12 +27,18 @@ def of_scores(model: Classifier, probe: Probe) -> Trouble | None:
             "randomness in forward must stop in eval mode: F.dropout(x, training=self.training), no torch.rand",
         )
     if probe.repeats == "by neighbours":
-        own = [n for n, m in model.net.named_modules() if isinstance(m, _BatchNorm) and m.running_mean is None]
-        mend = "let forward look at each picture alone: no statistics over the batch in eval mode"
-        if own:
-            mend = f"{own[0]} normalises by the batch: BatchNorm with track_running_stats=True, or GroupNorm"
-        return f"a picture's scores depend on its neighbours in the batch, by {probe.apart:.2g}", mend
+        return f"a picture's scores depend on its neighbours in the batch, by {probe.apart:.2g}", _looks_around(model)
     return None
+
+
+def _looks_around(model: Classifier) -> str:
+    """What to do about a network that looks at the whole batch."""
+    for name, m in model.net.named_modules():
+        if isinstance(m, _BatchNorm) and m.running_mean is None:
+            return f"{name} normalises by the batch: BatchNorm with track_running_stats=True, or GroupNorm"
+        if ".quantized." in f"{type(m).__module__}.":
+            return f"{name} is quantised by the range of the whole batch: take the network as it was before, in float32"
+    return "let forward look at each picture alone: no statistics over the batch in eval mode"
 
 
 def of_gradient(slopes: Slopes, where: str = "the pixels") -> Trouble | None:

@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from clearsight import passes
 from clearsight.classifier import Classifier
 from clearsight.graph import Graph, Unrecordable, Values, graph_of
-from clearsight.layers import activations, layout_of
+from clearsight.layers import activations, layout_of, module_at
 from clearsight.places import as_maps
 
 Rest = Callable[[Tensor, Tensor], Tensor]
@@ -42,7 +42,7 @@ def whole(model: Classifier, x: Tensor, layer: str) -> Rest:
         def hook(_module: nn.Module, _inputs: Any, out: Tensor) -> Tensor:
             return as_maps(out, places)[1](values.to(out))
 
-        handle = model.net.get_submodule(layer).register_forward_hook(hook)
+        handle = module_at(model, layer).register_forward_hook(hook)
         try:
             with torch.no_grad():
                 return model(x[rows]).float()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from clearsight.batching import SIZE
 from clearsight.classifier import Classifier
 from clearsight.errors import Refused
-from clearsight.layers import gradients
+from clearsight.layers import gradients, module_at
 
 _SQUASHING = (nn.ReLU, nn.Hardtanh, nn.Hardsigmoid, nn.Sigmoid, nn.Tanh, nn.Softplus)  # none of them changes the order
 _PROBES = 2  # noise pictures whose gradients say what a place can see
@@ -37,7 +37,7 @@ class Caught:
 
 def catch(model: Classifier, x: Tensor, layer: str) -> Caught:
     """One forward pass of x (B, C, H, W), with what stands at a layer.  Gradients flow where they are enabled."""
-    module = model.net.get_submodule(layer)
+    module = module_at(model, layer)
     last: list[tuple[Any, Tensor]] = []
     found: list[tuple[Tensor, Tensor]] = []
     entering: dict[nn.Module, Tensor] = {}
@@ -136,9 +136,7 @@ def last_linear(model: Classifier, x: Tensor) -> str:
 def embedded(model: Classifier, x: Tensor, linear: str) -> Tensor:
     """(B, D): what enters the linear layer of that name in a forward pass of x."""
     found: list[Tensor] = []
-    handle = model.net.get_submodule(linear).register_forward_pre_hook(
-        lambda _m, args: found.append(args[0].detach().clone())
-    )
+    handle = module_at(model, linear).register_forward_pre_hook(lambda _m, args: found.append(args[0].detach().clone()))
     try:
         with torch.no_grad():
             model(x)
@@ -149,7 +147,7 @@ def embedded(model: Classifier, x: Tensor, linear: str) -> Tensor:
 
 def answers(model: Classifier, x: Tensor, layer: str, values: Tensor) -> Tensor:
     """Logits (n, classes) where the layer gives values (n, K, h, w) in the place of what it made of x (1, C, H, W)."""
-    handle = model.net.get_submodule(layer).register_forward_hook(lambda _m, _a, out: values.to(out))
+    handle = module_at(model, layer).register_forward_hook(lambda _m, _a, out: values.to(out))
     try:
         with torch.no_grad():
             return model(x.expand(len(values), *x.shape[1:])).float()

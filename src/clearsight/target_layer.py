@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from clearsight import draws, passes
 from clearsight.classifier import Classifier
 from clearsight.errors import Notice, Refused
+from clearsight.forwards import unseen
 from clearsight.places import as_maps
 from clearsight.probe import Seen, known
 
@@ -32,6 +33,9 @@ def target_layer(model: Classifier, x: Tensor) -> str:
     A Notice says where a layer with places comes after the one that is read, and why that one is not.
     Refused for networks without any such layer.
     """
+    why = unseen(model.net)
+    if why:
+        raise Refused(why)
     entry = known(model, x)
     if entry.target is None:
         with passes.uncounted(), draws.seeded(0, x[:1]), torch.no_grad():

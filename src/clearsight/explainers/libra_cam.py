@@ -17,6 +17,7 @@ from clearsight.calibrating import (
 from clearsight.classifier import Classifier
 from clearsight.errors import Refused
 from clearsight.explainers._libra import References, references_for
+from clearsight.forwards import coarse_type, too_coarse
 from clearsight.layers import activations_and_gradients, enlarge, find_layer
 from clearsight.methods import method
 from clearsight.targets import Target
@@ -77,6 +78,9 @@ def libra_cam(
     if model.scores == "values":
         raise Refused("libra-cam asks how probable a class is, and the model gives values: use grad-cam")
     layer = find_layer(model, x, layer)
+    coarse = coarse_type(model.net)
+    if coarse is not None:  # the smallest difference decides which reference counts
+        raise Refused(too_coarse(coarse, "the scores that libra-cam compares"))
     a, g = activations_and_gradients(model, x, target, layer)
     with torch.no_grad():
         logits = model(x)

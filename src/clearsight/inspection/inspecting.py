@@ -144,19 +144,12 @@ def _weights(net: nn.Module) -> list[Problem]:
             Problem(f"{lazy[0]} has no shape yet (a lazy layer)", "run one batch through it before wrapping it")
         )
     params = {n: p for n, p in net.named_parameters() if not is_lazy(p)}
-    other = {n: p.dtype for n, p in params.items() if p.is_floating_point() and p.dtype != torch.float32}
-    if other:
-        name, dtype = next(iter(other.items()))
-        found.append(Problem(f"{name} is {dtype}, and pixels are float32", "wrap net.float()"))
     broken = [n for n, p in params.items() if not bool(p.isfinite().all())]
     if broken:
         mend = "training went wrong or the file is damaged: load other weights"
         found.append(Problem(f"{broken[0]} holds values that are not finite", mend))
     if len({p.device for p in params.values()}) > 1:
         found.append(Problem("the parameters lie on several devices", "net.to('cpu'), or to one other"))
-    if any(isinstance(m, torch.jit.ScriptModule) for m in net.modules()):
-        mend = "wrap the nn.Module that it was made from"
-        found.append(Problem("TorchScript: hooks may not work, so class-activation methods may not", mend))
     return found
 
 
@@ -170,6 +163,9 @@ def _manners(net: nn.Module) -> list[str]:
         notes.append(f"{which} parameter tensors are frozen: fine, gradients are taken at the pixels and at layers")
     if any(m.training for m in net.modules()):
         notes.append("the network is in training mode: it is run in eval mode, and given back as it was")
+    dtype = next((p.dtype for p in params if p.is_floating_point()), torch.float32)
+    if dtype != torch.float32:
+        notes.append(f"it computes in {str(dtype).removeprefix('torch.')}: pixels are converted, scores converted back")
     hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in net.modules())
     if hooks:
         notes.append(f"{hooks} hooks of yours are on the network: they run whenever it runs, and are left there")

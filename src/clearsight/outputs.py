@@ -1,0 +1,138 @@
+"""What a network returns, and which part of it holds the scores."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from clearsight.errors import Refused
+
+_DEEP = 4  # levels of parts in parts that are looked through and told of
+
+
+def pick(out: Any, output: str | int | None) -> Tensor:
+    """The scores in whatever a network returned, or a refusal that names what there is.
+
+    output: the number or the name of a part (of a tuple, a list, a dict, a named tuple, a dataclass or another object),
+    or a path of them with dots between, "out.logits" or "heads.1".  A name that holds dots itself comes before a path.
+
+    >>> import torch
+    >>> pick({"out": [torch.zeros(1, 2), torch.ones(1, 2)]}, "out.1")
+    tensor([[1., 1.]])
+    """
+    if output is not None:
+        found = _found(out, output)
+        if not found:
+            raise Refused(f"the network's output has no part {output!r}: it is {shape_of(out)}{_advice(out)}")
+        if len({id(part) for part in found}) > 1:
+            raise Refused(
+                f"output={output!r} means several parts of what the network returns, {shape_of(out)}: "
+                "let forward use names without dots"
+            )
+        if not isinstance(found[0], Tensor):
+            what = shape_of(found[0])
+            raise Refused(f"part {output!r} of the network's output is {what}, not a tensor{_advice(out)}")
+        return found[0]
+    if not isinstance(out, Tensor):
+        raise Refused(f"the network returns {shape_of(out)}, not a tensor{_advice(out)}")
+    return out
+
+
+def paths(out: Any) -> list[tuple[str | int, Tensor]]:
+    """What output= can be, each with the tensor that it picks; parts that no word picks alone are left out."""
+    if isinstance(out, Tensor):
+        return []
+    told: list[tuple[str | int, Tensor]] = []
+    for words, t in _tensors(out, ()):
+        path = words[0] if len(words) == 1 and isinstance(words[0], int) else ".".join(map(str, words))
+        found = _found(out, path)
+        if found and all(part is t for part in found):
+            told.append((path, t))
+    return told
+
+
+def _advice(out: Any) -> str:
+    """The end of a refusal: the line that picks the scores, rows of them before anything else."""
+    known = paths(out)
+    if not known:
+        return ": let forward return one tensor (B, K), a row of scores for each picture"
+    rows = [path for path, t in known if t.dim() == 2]
+    return f": say where the scores are, output={rows[0] if rows else known[0][0]!r}"
+
+
+def _tensors(out: Any, words: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], Tensor]]:
+    if isinstance(out, Tensor):
+        yield words, out
+    elif len(words) < _DEEP:
+        for word, part in _parts(out).items():
+            yield from _tensors(part, (*words, word))
+
+
+def _parts(out: Any) -> dict[Any, Any]:
+    """The parts of a dict, a tuple, a list or an object, by their names or numbers."""
+    if isinstance(out, Mapping):
+        return dict(out.items())
+    if isinstance(out, tuple) and hasattr(out, "_fields"):
+        return {name: getattr(out, name) for name in out._fields}
+    if isinstance(out, tuple | list):
+        return dict(enumerate(out))
+    if dataclasses.is_dataclass(out) and not isinstance(out, type):
+        return {f.name: getattr(out, f.name, None) for f in dataclasses.fields(out)}
+    if isinstance(out, Tensor) or not hasattr(out, "__dict__"):
+        return {}
+    return {name: part for name, part in vars(out).items() if not name.startswith("_")}
+
+
+def _found(out: Any, output: str | int) -> list[Any]:
+    """What a name or a path may mean: what has that very name, or else all that the path leads to."""
+    own = _part(out, output)
+    if own or isinstance(output, int):
+        return own
+    found = []
+    for i, letter in enumerate(output):
+        if letter == ".":
+            for part in _part(out, output[:i]):
+                found += _found(part, output[i + 1 :])
+    return found
+
+
+def _part(out: Any, word: str | int) -> list[Any]:
+    """The one part of that name or number, or none."""
+    if isinstance(out, Tensor):
+        return []
+    number = _number(word)
+    parts = _parts(out)
+    for key in (word, str(word), number):
+        if key is not None and key in parts:
+            return [parts[key]]
+    if number is not None and isinstance(out, tuple | list):  # -1 is the last, and named tuples have numbers too
+        return [out[number]] if -len(out) <= number < len(out) else []
+    if number is not None and isinstance(out, Mapping) and hasattr(out, "to_tuple"):  # transformers' ModelOutput
+        whole = out.to_tuple()
+        return [whole[number]] if -len(whole) <= number < len(whole) else []
+    if isinstance(word, str) and word.isidentifier() and not isinstance(out, Mapping | list | tuple):
+        part = getattr(out, word, None)  # a property
+        return [] if part is None or callable(part) else [part]
+    return []
+
+
+def _number(word: str | int) -> int | None:
+    if isinstance(word, int):
+        return word
+    return int(word) if word.removeprefix("-").isdecimal() else None
+
+
+def shape_of(out: Any, deep: int = 0) -> str:
+    """What a network returned, in words."""
+    if isinstance(out, Tensor):
+        return f"a tensor {tuple(out.shape)}"
+    kind = "dict" if isinstance(out, Mapping) else type(out).__name__
+    parts = _parts(out)
+    if not parts or deep == _DEEP:
+        return f"a {kind}"
+    joint = "with" if isinstance(out, Mapping) else "of"
+    told = ", ".join(f"{k!r}: {shape_of(v, deep + 1)}" for k, v in list(parts.items())[:12])
+    return f"a {kind} {joint} {told}{', ...' if len(parts) > 12 else ''}"
