@@ -22,12 +22,13 @@ from clearsight.auditing import chosen, run_checks
 from clearsight.case import Case
 from clearsight.checks.calibration import ece
 from clearsight.checks.faithfulness import _verdict as faithful
-from clearsight.checks.sanity import alike, reinitialise
+from clearsight.checks.sanity import alike
 from clearsight.classifier import Classifier, Preprocess
 from clearsight.data import Picture, Pictures
 from clearsight.errors import Refused
 from clearsight.findings import Finding
 from clearsight.methods import catalogue
+from clearsight.randomising import reinitialise
 from clearsight.runner import explain, measure
 from clearsight.statistics import bootstrap, tails, wilson
 from clearsight.targets import ClassScore

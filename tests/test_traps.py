@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +18,7 @@ from torch.nn.utils import parametrizations
 
 import clearsight as cs
 from clearsight.classifier import Classifier, Preprocess
+from clearsight.copying import plain
 from clearsight.errors import Refused
 from clearsight.methods import Call, Method, parse
 from clearsight.runner import resolve
@@ -175,6 +177,18 @@ def normed(kind: Callable[[nn.Module], nn.Module]) -> Callable[[nn.Module], nn.M
     return apply
 
 
+def old_weight_norm(m: nn.Module) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return nn.utils.weight_norm(m)
+
+
+def run_once(net: nn.Module) -> nn.Module:
+    """Such a hook computes its weight in a pass, and leaves a tensor with a history."""
+    net.eval()(pictures())
+    return net
+
+
 def as_plain_weight(net: nn.Module) -> nn.Module:
     """The same weights as plain tensors: what a parametrized layer must be equal to in eval mode."""
     net.eval()
@@ -227,6 +241,12 @@ TRAPS: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module], dict[st
         {},
     ),
     "weight norm": (lambda: normed(parametrizations.weight_norm)(Net()), Net, {}),
+    "weight norm by a hook": (lambda: normed(old_weight_norm)(Net()), Net, {}),
+    "spectral norm by a hook": (
+        lambda: run_once(normed(nn.utils.spectral_norm)(Net())),
+        lambda: plain(run_once(normed(nn.utils.spectral_norm)(Net()))),
+        {},
+    ),
 }
 
 

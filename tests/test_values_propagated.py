@@ -150,9 +150,8 @@ def test_deep_lift_sums_to_the_difference_in_any_network(everything, pictures, t
     e = explain(everything, pictures, f"deep-lift(baseline={baseline})", target)
     before = logits(everything, torch.full_like(pictures, baseline))
     gap = target(logits(everything, pictures)) - target(before)
-    size = e.maps.abs().flatten(1).sum(1)
     best_of_others = isinstance(target, Margin) and target.b is None  # which other is best may change on the way
-    assert ((e.maps.flatten(1).sum(1) - gap).abs() <= (0.02 if best_of_others else 1e-4) * size).all()
+    assert ((e.maps.flatten(1).sum(1) - gap).abs() <= (5e-3 if best_of_others else 1e-4) * gap.abs() + 1e-5).all()
     torch.testing.assert_close(e.receipts["completeness residual"], e.maps.flatten(1).sum(1) - gap, rtol=0, atol=1e-5)
     assert (gap.abs() > 1e-3).any()
 
@@ -195,20 +194,6 @@ def test_deep_lift_of_few_pictures_at_a_time_is_the_same(everything, pictures, m
     torch.testing.assert_close(alone.maps, whole.maps, rtol=1e-4, atol=1e-6)
     for name, values in whole.receipts.items():
         torch.testing.assert_close(alone.receipts[name], values, rtol=1e-3, atol=1e-5)
-
-
-def test_deep_lift_of_what_has_no_rule_is_refused(pictures):
-    class Odd(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.head = nn.Linear(24, 3)
-
-        def forward(self, x: Tensor) -> Tensor:
-            out: Tensor = self.head(x.sort(-1).values.mean(1)[:, :2].flatten(1).cumprod(1) ** 2)
-            return out
-
-    with pytest.raises(Refused, match=r"deep-lift misses .* cumprod.*use integrated-gradients"):
-        explain(classifier(Odd()), pictures, "deep-lift")
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "densenet121", "shufflenet_v2_x1_0"])

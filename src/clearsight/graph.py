@@ -299,8 +299,12 @@ def _prepared(recorded: fx.GraphModule, *, fold: bool) -> Graph:
                     "operations: use a gradient, class-activation or perturbation method"
                 )
             node.target = _as_view(node.target)
+            if word(node) in _FILLED:  # of the shape that it names, whatever the picture is
+                node.target, node.kwargs = _filled(node)
+                node.args = node.args[1:]
             if word(node) == "as_strided_":  # pooling of channels_last pictures; where it is more, graph_of sees it
                 node.target, node.args = aten.reshape.default, node.args[:2]
+            node.target = _anew(node.target)
     (start,) = (n for n in g.nodes if n.op == "placeholder")
     (end,) = next(n for n in g.nodes if n.op == "output").all_input_nodes
     moving: set[fx.Node] = {start}
@@ -336,6 +340,26 @@ def _as_view(target: Any) -> Any:
         packet = getattr(aten, target.overloadpacket.__name__.removesuffix("_copy"), None)
         return getattr(packet, target._overloadname, target) if packet is not None else target
     return target
+
+
+_FILLED = {"new_zeros": aten.zeros.default, "new_ones": aten.ones.default, "new_full": aten.full.default}
+
+
+def _filled(node: fx.Node) -> tuple[Any, dict[str, Any]]:
+    """x.new_zeros(shape) -> zeros(shape) of the same type: such a mask does not depend on the picture."""
+    made: Tensor = node.meta["val"]
+    return _FILLED[word(node)], {"dtype": made.dtype, "device": made.device}
+
+
+def _anew(target: Any) -> Any:
+    """aten.add_ -> aten.add: what PyTorch's own functions do in place in their own copies; it is read by its result."""
+    if not isinstance(target, torch._ops.OpOverload):
+        return target
+    if torch.Tag.pointwise not in target.tags and torch.Tag.inplace_view not in target.tags:
+        return target
+    name = target.overloadpacket.__name__
+    packet = getattr(aten, name.removesuffix("_"), None) if name.endswith("_") and name[0] != "_" else None
+    return target if packet is None else getattr(packet, target._overloadname, target)
 
 
 def _grows(node: fx.Node) -> bool:

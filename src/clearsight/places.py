@@ -109,7 +109,7 @@ def entering(module: nn.Module, value: Tensor, strength: Response | None = None)
 def _channels_last(module: nn.Module, value: Tensor) -> bool:
     if isinstance(module, nn.LayerNorm):  # some, made for channels first, turn the axes inside
         (last, *more) = module.normalized_shape[::-1]
-        return not more and value.dim() > 2 and value.shape[-1] == last != value.shape[1]
+        return not more and value.dim() > 2 and last == value.shape[-1] != value.shape[1]
     return isinstance(module, nn.Linear)
 
 

@@ -214,8 +214,11 @@ def _kept(model: Classifier, e: Explanation) -> tuple[list[list[float]], str]:
     found: list[list[float]] = [[] for _ in e.x]
     if "references=" in e.method:
         return found, "with a random network: all references would have to be run through that one too"
-    if not from_output_to_input(model, e.x[:1]):
-        return found, "with a random network: this one has no parameters"
+    try:
+        if not from_output_to_input(model, e.x[:1]):
+            return found, "with a random network: this one has no parameters"
+    except Refused as refused:
+        return found, f"with a random network: {refused}"
     rows = torch.arange(len(e.x))
     for k in range(NETWORKS):
         x, maps, seed = e.x[rows], e.maps[rows], (e.seed + k) % 2**63

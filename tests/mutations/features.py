@@ -39,7 +39,7 @@ METHODS = {
         ("mass = w.sum(0) * h.sum(1)", "mass = w.sum(0)"),
         ("np.argsort(-mass", "np.argsort(mass"),
         ("values.to(model.device).contiguous()", "values.to(model.device).flip(1).contiguous()"),
-        ("if not _everything_passes(model, x, layer):", "if False:"),
+        ("if not everything_passes(model, x, layer):", "if False:"),
         ("count = int((sizes > 1e-6 * sizes[0]).sum())", "count = len(sizes)"),
     ],
     "features/dissection.py": [

@@ -86,6 +86,6 @@ CORE = [
     ("tail.py", "values.to(out)", "out", "ablation"),
     ("tail.py", "if node in graph.moving and node not in changed:", "if False:", "ablation"),
     ("graph.py", "if last[used] is node and used not in (wanted or ()):", "if last[used] is node:", "ablation"),
-    ("layers.py", "if maps.dim() != 2 + len(model.preprocess.size):", "if False:", "test_values_cam or feature_maps"),
+    ("layers.py", "    if found is None:\n", "    if False:\n", "test_values_cam or feature_maps or runs_once"),
     ("layers.py", "    if not caught:\n", "    if False:\n", "not_run or layer"),
 ]

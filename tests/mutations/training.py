@@ -10,7 +10,7 @@ CORE = [
     ("learning/optimising.py", "_DECAY = 0.95", "_DECAY = 0.9", "step_and_exponential"),
     ("learning/optimising.py", "_FALL, _WAIT = 0.3, 3", "_FALL, _WAIT = 0.3, 1", "plateau"),
     ("learning/optimising.py", "lr * (n + 1) / rise", "lr", "warm_up"),
-    ("learning/optimising.py", "    net = deepcopy(net)\n", "", "range_test"),
+    ("learning/optimising.py", "    net = copied(net)\n", "", "range_test"),
     ("learning/optimising.py", "[0] / 10, curve", "[0], curve", "range_test"),
     ("learning/optimising.py", "if smooth > 4 * min", "if smooth > 4e9 * min", "range_test"),
     ("learning/temperature.py", "logits / math.exp(log_t)", "logits * math.exp(log_t)", "temperature"),

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
-
 import numpy as np
 from scipy.stats import rankdata
 
@@ -14,7 +11,7 @@ from clearsight.checks._common import bounds, counted, fewer, sampled, span, tab
 from clearsight.errors import Refused
 from clearsight.findings import Cell, Figure, Finding
 from clearsight.methods import method
-from clearsight.randomising import cuts, fresh, from_output_to_input, reinitialise
+from clearsight.randomising import cuts, fresh, scores_now, unlearnt
 from clearsight.report import show
 from clearsight.resemblance import Map, alike, constant, pearson
 from clearsight.runner import explain
@@ -41,7 +38,9 @@ def sanity(case: Case, *, pictures: int = 50, stages: int = 5, ceiling: float = 
     of different pictures.  pass: the whole interval lies at or below ``ceiling``; fail: all of it above; else warn, as
     where more than a third of the maps are empty.  pictures: at most so many, a seeded draw.  Source: the cascading
     randomisation of Adebayo et al. 2018; layers without a reset of their own are drawn from a normal of the trained
-    root mean square.
+    root mean square, and weights that are computed from others (weight_norm, spectral_norm) are drawn as plain ones.
+    Refused: networks that cannot be copied or hold quantised weights, and those in which a layer uses its old weights
+    after they were drawn, or whose scores for a picture stay the same.
     """
     rows = case.sample(range(len(case.pictures)), pictures)
     call = case.method  # its layer is named, so that the randomised network is asked about the same one
@@ -57,15 +56,16 @@ def sanity(case: Case, *, pictures: int = 50, stages: int = 5, ceiling: float = 
             continue
         ranks += [rankdata(before[i]) for i in there]
         pixels, target = x[[part.index(i) for i in there]], ClassScore(case.predicted[there])
-        model = dataclasses.replace(case.model, net=copy.deepcopy(case.model.net))
-        layers = from_output_to_input(case.model, x[:1])
-        depths, last = cuts(len(layers), stages), 0
+        taken = unlearnt(case.model, x[:1])
+        logits = scores_now(taken.model, pixels)
+        depths, last = cuts(len(taken.layers), stages), 0
         for stage, cut in enumerate(depths):
             with draws.seeded(fresh(case.seed, stage), x[:1]):
-                for name in layers[last:cut]:
-                    reinitialise(model.net.get_submodule(name))
+                taken.draw(taken.layers[last:cut])
             last = cut
-            after = explain(model, pixels, call, target, seed=case.seed).maps.double().numpy()
+            if not taken.check(pixels, logits) and stage == stages - 1:
+                raise Refused("no layer of this network changes anything when it is drawn anew: it has learnt nothing")
+            after = explain(taken.model, pixels, call, target, seed=case.seed).maps.double().numpy()
             for i, m in zip(there, after, strict=True):
                 empty[stage] += constant(m)
                 likeness.setdefault(i, []).append(alike(before[i], m))

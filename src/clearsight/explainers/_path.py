@@ -6,6 +6,7 @@ from torch import Tensor
 from clearsight import receipts
 from clearsight.batching import pairs
 from clearsight.classifier import Classifier
+from clearsight.explainers._complete import note_missing, size_of
 from clearsight.explainers._gradient import many_passes, pixel_gradients
 from clearsight.targets import Target
 
@@ -30,12 +31,12 @@ def path_gradients(model: Classifier, x: Tensor, target: Target, baseline: Tenso
 def note_residual(model: Classifier, x: Tensor, target: Target, baseline: Tensor, maps: Tensor) -> None:
     """Note how far each map's sum is from target(x) - target(baseline), also as a share of the size of that difference.
 
-    Two more forwards, where anybody reads it.
+    A path of so many steps is an approximation: no bound refuses it, `examine` judges what is noted.  Two more
+    forwards, where anybody reads it.
     """
     if not receipts.wanted():
         return
     with torch.no_grad():
-        gap = target(model(x)) - target(model(baseline.to(x).expand_as(x)))
-    residual = maps.flatten(1).sum(1) - gap
-    receipts.note("completeness residual", residual)
-    receipts.note(receipts.SHARE, residual / gap.abs().clamp_min(1e-6))
+        here, there = model(x).float(), model(baseline.to(x).expand_as(x)).float()
+        change = target(here) - target(there)
+    note_missing(maps.flatten(1).sum(1) - change, change, size_of(target, here, there))

@@ -26,7 +26,7 @@ aten = torch.ops.aten
 TINY = 1e-6  # added to every divisor with its sign, as a share of the divisors' size in the same picture
 WORK = 6  # tensors of an operation's own size that a rule works in
 BLOCK = 2**23  # weights that are changed at once, 32 MB
-LOST = 1e-2  # what may be missing of the relevance, as a share of it, before a map is refused
+LOST = 1e-2  # what may be missing of the relevance that was put in, as a share of it, before a map is refused
 
 
 Change = Callable[[Tensor], Tensor]  # weights -> other weights for the same places
@@ -163,8 +163,7 @@ def _some(
         found = back_to(walk)
     passes.note(0, len(x))
     whole = begin.abs().sum(1).clamp_min(1e-12)
-    size = torch.maximum(whole, found.abs().flatten(1).sum(1))
-    residual = (begin.sum(1) - walk.kept - walk.beside() - found.flatten(1).sum(1)) / size
+    residual = (begin.sum(1) - walk.kept - walk.beside() - found.flatten(1).sum(1)) / whole
     if not bool((residual.abs() <= LOST).all()):
         raise Refused(
             f"{100 * float(residual.abs().max()):.2g} % of the relevance was lost in {model.source or 'the network'}: "

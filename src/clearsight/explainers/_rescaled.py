@@ -1,6 +1,7 @@
 """DeepLIFT's way back: each operation hands on change over change, between the picture and a baseline.
 
-Every step here takes what it works on and what that was for the baseline.
+Every step here takes what it works on and what that was for the baseline.  It gives the operation's own values, with a
+slope towards each thing it works on: slope times change, summed over all of these, is the change of the result.
 """
 
 from __future__ import annotations
@@ -9,22 +10,26 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
-from clearsight.graph import Graph, Rule, Values
 from clearsight.targets import Target
 
-STEPS = 64  # points on the line between the logits of a picture and of its baseline
+STEPS = 1024  # points on the line between the logits of a picture and of its baseline
+AT_ONCE = 64  # of them
 
 
 def slope(target: Target, here: Tensor, there: Tensor) -> Tensor:
     """The target's mean gradient (B, K) on the straight line between two rows of logits, by the midpoint rule."""
     total = torch.zeros_like(here)
-    for k in range(STEPS):
-        at = (there + (k + 0.5) / STEPS * (here - there)).requires_grad_()
+    rows = torch.arange(len(here)).repeat(AT_ONCE)
+    asked = target[rows]
+    for first in range(0, STEPS, AT_ONCE):
+        k = torch.arange(first, first + AT_ONCE, device=here.device).repeat_interleave(len(here))
+        part = ((k + 0.5) / STEPS).to(here)[:, None]
+        at = (there[rows] + part * (here - there)[rows]).requires_grad_()
         with torch.enable_grad():
-            score = target(at).sum()
-        total += torch.autograd.grad(score, at)[0]
+            score = asked(at).sum()
+        total += torch.autograd.grad(score, at)[0].view(AT_ONCE, *here.shape).sum(0)
     return total / STEPS
 
 
@@ -45,8 +50,9 @@ class _Curve(torch.autograd.Function):
             out = ctx.fn(free)
         (own,) = torch.autograd.grad(out, free, torch.ones_like(out))
         change = x - was
-        still = change.abs() < 1e-6 * (1 + x.abs())
+        still = change.abs() <= 1e-6 * torch.maximum(x.abs(), was.abs())
         rise = (out.detach() - ctx.fn(was)) / torch.where(still, 1.0, change)
+        own = torch.where(own.isfinite(), own, 0.0)  # a root at 0 that stays there
         return grads[0] * torch.where(still, own, rise), None, None
 
 
@@ -78,109 +84,114 @@ class _Peaks(torch.autograd.Function):
         return total.view_as(ctx.saved_tensors[0]), None, None
 
 
+def valued(sloped: Tensor, value: Tensor) -> Tensor:
+    """What has the slopes of the one and the values of the other."""
+    return sloped + (value - sloped).detach()
+
+
 def curve(x: Tensor, was: Tensor, fn: Callable[[Tensor], Tensor]) -> Tensor:
     """fn of each number of x by itself."""
     out: Tensor = _Curve.apply(x, was, fn)
     return out
 
 
+def peaks(x: Tensor, was: Tensor, fn: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Max-pooling of x (B, C, *s), and the places of the winners, counted over all of *s."""
+    out: tuple[Tensor, Tensor] = _Peaks.apply(x, was, fn)
+    return out
+
+
+def highest(x: Tensor, was: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """The largest number along some axes, which stay with a length of 1."""
+    axes = tuple(a % x.dim() for a in axes)
+    order = [a for a in range(x.dim()) if a not in axes] + list(axes)
+    shape = [1 if a in axes else n for a, n in enumerate(x.shape)]
+    rows = 1
+    for a in axes:
+        rows *= x.shape[a]
+    now, then = (t.permute(order).reshape(-1, 1, rows) for t in (x, was))
+    return peaks(now, then, lambda v: tuple(v.max(-1, keepdim=True)))[0].reshape(shape)  # type: ignore[arg-type, return-value]
+
+
 def product(a: Tensor, was_a: Tensor, b: Tensor, was_b: Tensor, fn: Callable[..., Tensor] = torch.mul) -> Tensor:
     """A product by any bilinear operation: of what changes in common, half goes to each factor.
 
-    The slope towards a factor is the other one's mean, so values are put right apart from the graph.
+    The slope towards a factor is the other one's mean: the Shapley value of two players, the factors' changes.
     """
-    out = (fn(a, (b + was_b).detach() / 2), fn((a + was_a).detach() / 2, b))
+    sloped = fn(a, (b + was_b).detach() / 2) + fn((a + was_a).detach() / 2, b)
     with torch.no_grad():
-        right = fn(a, b) - out[0] - out[1]
-    return out[0] + out[1] + right
+        value = fn(a, b)
+    return valued(sloped, value)
 
 
-def rules(before: Values, pictures: int) -> dict[str, Rule]:
-    """How to run each operation, given all values of the baseline, as many times as there are pictures."""
+def quotient(a: Tensor, was_a: Tensor, b: Tensor, was_b: Tensor) -> Tensor:
+    """a / b by the rule of products turned round: a = y b, so a's change less y's mean times b's, over b's mean.
 
-    def was(graph: Graph, node: fx.Node) -> tuple[Any, ...]:
-        return graph.arguments(node, before, pictures)[0]
-
-    def each(graph: Graph, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        run: Any = node.target
-        if node.args[0] not in graph.moving:
-            return run(*args, **kwargs)
-        return curve(args[0], was(graph, node)[0], lambda v: run(v, *args[1:], **kwargs))
-
-    def bilinear(graph: Graph, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        run: Any = node.target
-        if not all(a in graph.moving for a in node.args[:2]):
-            return run(*args, **kwargs)
-        a, b = was(graph, node)[:2]
-        return product(args[0], a, args[1], b, run)
-
-    def quotient(graph: Graph, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        run: Any = node.target
-        if node.args[1] not in graph.moving:
-            return run(*args, **kwargs)
-        a, b = was(graph, node)[:2]
-        inverse = curve(args[1], b, torch.reciprocal)
-        moves = node.args[0] in graph.moving
-        return product(args[0], a, inverse, b.reciprocal()) if moves else args[0] * inverse
-
-    def pooled(graph: Graph, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        run: Any = node.target
-        return _Peaks.apply(args[0], was(graph, node)[0], lambda v: run(v, *args[1:], **kwargs))
-
-    def layer_norm(graph: Graph, node: fx.Node, args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Any:
-        x, shape, weight, bias, eps = args
-        out = _standard(x, was(graph, node)[0], tuple(range(-len(shape), 0)), eps)
-        out = out if weight is None else out * weight
-        return (out if bias is None else out + bias,)
-
-    def group_norm(graph: Graph, node: fx.Node, args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Any:
-        x, weight, bias, n, channels, places, groups, eps = args
-        rows = (n, groups, channels // groups * places)
-        out = _standard(x.reshape(rows), was(graph, node)[0].reshape(rows), (2,), eps).view_as(x)
-        column = (-1,) + (1,) * (x.dim() - 2)
-        out = out if weight is None else out * weight.view(column)
-        return (out if bias is None else out + bias.view(column),)
-
-    def softmax(graph: Graph, node: fx.Node, args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Any:
-        e, was_e, _ = _exponentials(args[0], was(graph, node)[0], args[1])
-        total, was_total = (t.sum(args[1], keepdim=True) for t in (e, was_e))
-        return product(e, was_e, curve(total, was_total, torch.reciprocal), was_total.reciprocal())
-
-    def log_softmax(graph: Graph, node: fx.Node, args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Any:
-        e, was_e, top = _exponentials(args[0], was(graph, node)[0], args[1])
-        total, was_total = (t.sum(args[1], keepdim=True) for t in (e, was_e))
-        return args[0] - top - curve(total, was_total, torch.log)
-
-    return {
-        **dict.fromkeys(_CURVES, each),
-        **dict.fromkeys(("mul", "bmm", "mm"), bilinear),
-        **dict.fromkeys(_PEAKS, pooled),
-        "div": quotient,
-        "native_layer_norm": layer_norm,
-        "native_group_norm": group_norm,
-        "_softmax": softmax,
-        "_safe_softmax": softmax,
-        "_log_softmax": log_softmax,
-    }
+    Not the product with 1 / b, which has no bound where a divisor was near 0: a norm of features that were all 0.
+    """
+    value, before = (a / b).detach(), was_a / was_b
+    sloped = (a - (value + before) / 2 * b) / ((b + was_b).detach() / 2)
+    return valued(sloped, value)
 
 
-def _standard(x: Tensor, was: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
+def length(x: Tensor, was: Tensor, axes: tuple[int, ...], extra: float = 0.0, share: float = 1.0) -> Tensor:
+    """The root of share times the sum of squares along some axes, plus extra; the axes stay with a length of 1.
+
+    A root's change is that of the sum over both roots' sum, and a square's is the change times both numbers' sum.
+    """
+
+    def root(t: Tensor) -> Tensor:
+        top = t.abs().amax(axes, keepdim=True).clamp_min(torch.finfo(t.dtype).tiny)  # squares of small numbers are 0
+        if extra:
+            return (share * t.square().sum(axes, keepdim=True) + extra).sqrt()
+        return ((t / top).square().sum(axes, keepdim=True) * share).sqrt() * top
+
+    value, before = root(x.detach()), root(was)
+    both = value + before
+    weight = share * (x + was).detach() / torch.where(both == 0, 1.0, both)
+    return valued((weight * x).sum(axes, keepdim=True), value)
+
+
+def standardised(x: Tensor, was: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
+    """x less its mean along some axes, over its standard deviation there: a quotient of the two."""
+    number = 1
+    for a in axes:
+        number *= x.shape[a]
     centred, was_centred = (t - t.mean(axes, keepdim=True) for t in (x, was))
-    variance = product(centred, was_centred, centred, was_centred).mean(axes, keepdim=True)
-    was_variance = was_centred.square().mean(axes, keepdim=True)
-    inverse = curve(variance, was_variance, lambda v: (v + eps).rsqrt())
-    return product(centred, was_centred, inverse, (was_variance + eps).rsqrt())
+    spread = length(centred, was_centred, axes, eps, 1 / number)
+    was_spread = (was_centred.square().mean(axes, keepdim=True) + eps).sqrt()
+    return quotient(centred, was_centred, spread, was_spread)
 
 
-def _exponentials(x: Tensor, was: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
-    """exp(x - top) for both, and top, which is the same for a picture and its baseline."""
-    top = torch.maximum(x, was).detach().amax(dim, keepdim=True)
-    return curve(x - top, was - top, torch.exp), (was - top).exp(), top
+def _logarithmic_mean(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Of exp(a) and exp(b): the change of exp over that of its argument, as the larger argument and a factor to 1."""
+    apart = (a - b).abs()
+    near = apart < 1e-3
+    return torch.maximum(a, b), torch.where(near, 1 - apart / 2, -torch.expm1(-apart) / torch.where(near, 1.0, apart))
 
 
-_PEAKS = ("max_pool2d_with_indices", "max_pool3d_with_indices", "adaptive_max_pool2d", "adaptive_max_pool3d")
-_CURVES = (
-    "relu", "hardtanh", "leaky_relu", "elu", "gelu", "silu", "mish", "hardswish", "softplus", "tanh", "sigmoid",
-    "hardsigmoid", "clamp", "clamp_min", "threshold", "exp", "log", "sqrt", "rsqrt", "reciprocal", "abs", "erf",
-    "sin", "cos", "square", "pow",
-)  # fmt: skip
+def log_sum_exp(x: Tensor, was: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """log of the sum of exp, each by change over change, so written that no number is too large."""
+    now, then = (t.detach() for t in (x, was))
+    value, before = (t.logsumexp(axes, keepdim=True) for t in (now, then))
+    top, factor = _logarithmic_mean(now, then)
+    whole_top, whole_factor = _logarithmic_mean(value, before)
+    weight = (top - whole_top).exp() * factor / whole_factor
+    return valued((weight * x).sum(axes, keepdim=True), value)
+
+
+def log_softmax(x: Tensor, was: Tensor, axis: int) -> Tensor:
+    """x less the log of the sum of its exp."""
+    least = torch.finfo(x.dtype).min / 4  # of what is masked by -inf, here and there: no change is to be handed on
+    x, was = (torch.where(t == -torch.inf, least, t) for t in (x, was))
+    return x - log_sum_exp(x, was, (axis,))
+
+
+def softmax(x: Tensor, was: Tensor, axis: int, fn: Callable[[Tensor], Tensor]) -> Tensor:
+    """exp of the log of the softmax, each by change over change; fn gives the values."""
+    log = log_softmax(x, was, axis)
+    with torch.no_grad():
+        before = log_softmax(was, was, axis)
+        top, factor = _logarithmic_mean(log, before)
+        value = fn(x)
+    return valued(top.exp() * factor * log, value)

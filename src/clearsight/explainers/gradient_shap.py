@@ -1,13 +1,16 @@
 """Lundberg & Lee 2017, arXiv:1705.07874, by the expected gradients of Erion et al. 2021, arXiv:1906.10670."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from clearsight import draws
+from clearsight import draws, receipts
 from clearsight.batching import pairs
 from clearsight.classifier import Classifier
 from clearsight.errors import Refused
 from clearsight.explainers._background import background
+from clearsight.explainers._complete import note_missing, size_of
 from clearsight.explainers._gradient import many_passes, pixel_gradients
 from clearsight.methods import method
 from clearsight.targets import Target
@@ -27,9 +30,11 @@ def gradient_shap(
     """Gradients at random places on paths from random background pictures, times the paths, averaged.
 
     x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target: an estimate, from so many samples, of SHAP values
-    against a background.  It sums to about target(x) less the background's mean target.  The background is one flat
-    picture of the pixel value baseline (0 is black), or the pictures that references names (a folder, a CSV, "demo"; of
-    more than 64 an even spread), such as the training data; where both are none, flat pictures, each of a random grey.
+    against a background.  It sums to about target(x) less the mean target of the background pictures that were drawn;
+    what is missing is the receipt "completeness residual", which no bound refuses, because it falls with more samples.
+    The background is one flat picture of the pixel value baseline (0 is black), or the pictures that references names
+    (a folder, a CSV, "demo"; of more than 64 an even spread), such as the training data; where both are none, flat
+    pictures, each of a random grey.
     noise: the standard deviation of Gaussian noise on the end of each path, as a share of the picture's own range;
     noisy copies are not cut to [0, 1].
 
@@ -50,17 +55,47 @@ def gradient_shap(
     sigma = noise * (flat.amax(1) - flat.amin(1)).view(-1, *along)
     chance = draws.uniform(x.new_empty(len(x), samples, 2))  # all at once: taking turns with the noise, it would differ
     them = None if references is None else background(model, x, references)
+
+    def begin(rows: Tensor, k: Tensor) -> Tensor:
+        which = chance[rows, k, 1].view(-1, *along)
+        if them is not None:
+            return them[(which.flatten() * len(them)).long()]
+        return which if baseline is None else torch.full_like(which, baseline)
+
     total = torch.zeros_like(x)
     with many_passes(model, x, len(x) * samples):
         for rows, k in pairs(len(x), samples, backward=True):
-            part, which = (chance[rows, k, i].view(-1, *along) for i in (0, 1))
-            if them is not None:
-                begin = them[(which.flatten() * len(them)).long()]
-            else:
-                begin = which if baseline is None else torch.full_like(which, baseline)
-            end = x[rows]
+            part, there, end = chance[rows, k, 0].view(-1, *along), begin(rows, k), x[rows]
             if noise:
                 end = end + sigma[rows] * draws.normal(end, rows)
-            g = pixel_gradients(model, begin + part * (end - begin), target[rows])
-            total.index_add_(0, rows.to(x.device), g * (end - begin))
-    return (total / samples).sum(1)
+            g = pixel_gradients(model, there + part * (end - there), target[rows])
+            total.index_add_(0, rows.to(x.device), g * (end - there))
+    maps = (total / samples).sum(1)
+    _note_residual(model, x, target, maps, begin, samples if baseline is None else 1)
+    return maps
+
+
+def _note_residual(
+    model: Classifier,
+    x: Tensor,
+    target: Target,
+    maps: Tensor,
+    begin: Callable[[Tensor, Tensor], Tensor],
+    different: int,
+) -> None:
+    """Note how far each map's sum is from the target's change from the pictures where its paths begin, on average.
+
+    different: how many of these there are for each picture.  One more forward for each, and one for the picture itself,
+    where anybody reads it.
+    """
+    if not receipts.wanted():
+        return
+    with torch.no_grad():
+        here = model(x).float()
+        there, sizes = (torch.zeros(len(x), different, device=x.device) for _ in range(2))
+        for rows, k in pairs(len(x), different):
+            logits = model(begin(rows, k).expand(-1, *x.shape[1:])).float()
+            there[rows, k] = target[rows](logits)
+            sizes[rows, k] = size_of(target[rows], logits)
+        change = target(here) - there.mean(1)
+    note_missing(maps.flatten(1).sum(1) - change, change, torch.maximum(sizes.amax(1), size_of(target, here)))

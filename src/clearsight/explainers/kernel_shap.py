@@ -5,9 +5,10 @@ import math
 import torch
 from torch import Tensor
 
-from clearsight import draws, receipts
+from clearsight import draws
 from clearsight.classifier import Classifier
 from clearsight.errors import Refused
+from clearsight.explainers._complete import note_or_refuse
 from clearsight.explainers._segments import Pieces, least_squares, painted, scores_of_subsets, segments
 from clearsight.fill import flat
 from clearsight.methods import method
@@ -29,11 +30,12 @@ def kernel_shap(
 
     x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target: each pixel has the value of its whole piece, as
     in lime and occlusion.  Over the pieces (not the pixels) the values sum to target(x) - target(fill everywhere); the
-    receipt "completeness residual" is what is missing.  samples: sets of pieces that are tried, drawn by the Shapley
-    kernel in pairs of a set and its complement; where there are no more sets than samples (eight pieces for 256), all
-    of them are tried and the values are exact.  cells: about so many pieces along each side.  pieces: superpixels of
-    similar colour, or blocks (always so in sequences and clips).  fill: the pixel value of hidden pieces; none is the
-    mean of the preprocessing.
+    receipt "completeness residual" is what is missing.  The fit holds to that sum however few the samples are, so a map
+    is refused that misses more than 1 % of it and 0.0001 of the size of the target.  samples: sets of pieces that are
+    tried, drawn by the Shapley kernel in pairs of a set and its complement; where there are no more sets than samples
+    (eight pieces for 256), all of them are tried and the values are exact.  cells: about so many pieces along each
+    side.  pieces: superpixels of similar colour, or blocks (always so in sequences and clips).  fill: the pixel value
+    of hidden pieces; none is the mean of the preprocessing.
 
     >>> from clearsight.testing import linear
     >>> from clearsight.targets import ClassScore
@@ -49,7 +51,9 @@ def kernel_shap(
     scores = scores_of_subsets(model, x, target, labels, subsets, flat(model, x[:1], fill))
     values = [_fit(z.double(), w, y) for (z, w), y in zip(chosen, scores, strict=True)]
     gap = [y[0] - y[1] for y in scores]
-    receipts.note("completeness residual", torch.stack([v.sum() - g for v, g in zip(values, gap, strict=True)]))
+    missing = torch.stack([v.sum() - g for v, g in zip(values, gap, strict=True)])
+    size = torch.stack([y[:2].abs().max() for y in scores])
+    note_or_refuse("kernel-shap", missing, torch.stack(gap), size, "use partition-shap")
     return painted(labels, values)
 
 

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from clearsight import receipts
 from clearsight.batching import pairs
 from clearsight.classifier import Classifier
 from clearsight.errors import Refused
+from clearsight.explainers._complete import note_or_refuse
 from clearsight.fill import flat
 from clearsight.methods import method
 from clearsight.targets import Target
@@ -31,11 +31,12 @@ def partition_shap(
     """Owen values: Shapley values of a picture halved again and again, finest where most of the value lies.
 
     x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target; the map sums to target(x) - target(fill
-    everywhere), and the receipt "completeness residual" is what is missing.  A box is halved across its longest side;
-    its value is the mean of what it adds when its sister is hidden and when it is seen.  The eight boxes with the
-    largest |value| are halved next, until the budget is spent; what is left whole spreads its value evenly over its
-    pixels.  samples: the budget, versions of each picture that are seen.  fill: the pixel value of what is hidden;
-    none is the mean of the preprocessing.
+    everywhere), and the receipt "completeness residual" is what is missing: rounding, or the map is refused (above 1 %
+    of that difference and 0.0001 of the size of the target).  A box is halved across its longest side; its value is the
+    mean of what it adds when its sister is hidden and when it is seen.  The eight boxes with the largest |value| are
+    halved next, until the budget is spent; what is left whole spreads its value evenly over its pixels.  samples: the
+    budget, versions of each picture that are seen.  fill: the pixel value of what is hidden; none is the mean of the
+    preprocessing.
 
     >>> from clearsight.testing import linear
     >>> from clearsight.targets import ClassScore
@@ -45,12 +46,15 @@ def partition_shap(
     """
     if samples < 2:
         raise Refused(f"partition-shap(samples={samples}): at least 2, the picture and the fill")
-    maps, residuals = [], []
+    maps, missing, change, size = [], [], [], []
     for i in range(len(x)):
-        values, gap = _owen(model, x[i : i + 1], target[torch.tensor([i])], flat(model, x[:1], fill), samples)
+        values, empty, full = _owen(model, x[i : i + 1], target[torch.tensor([i])], flat(model, x[:1], fill), samples)
         maps.append(values.float().to(x.device))
-        residuals.append(maps[-1].double().sum().cpu() - gap)
-    receipts.note("completeness residual", torch.stack(residuals))
+        change.append(full - empty)
+        missing.append(float(maps[-1].double().sum()) - change[-1])
+        size.append(max(abs(full), abs(empty)))
+    lost, due, large = (torch.tensor(v, dtype=torch.float64) for v in (missing, change, size))
+    note_or_refuse("partition-shap", lost, due, large, "use kernel-shap")
     return torch.stack(maps)
 
 
@@ -70,8 +74,8 @@ class _Node(NamedTuple):
         return self.share * (self.with_it - self.without)
 
 
-def _owen(model: Classifier, x: Tensor, target: Target, cover: Tensor, samples: int) -> tuple[Tensor, float]:
-    """One picture x (1, C, *S) -> its values (*S) float64 and target(x) - target(cover)."""
+def _owen(model: Classifier, x: Tensor, target: Target, cover: Tensor, samples: int) -> tuple[Tensor, float, float]:
+    """One picture x (1, C, *S) -> its values (*S) float64, target(cover) and target(x)."""
 
     def ask(seen: list[Tensor]) -> list[float]:
         found: list[float] = []
@@ -108,7 +112,7 @@ def _owen(model: Classifier, x: Tensor, target: Target, cover: Tensor, samples: 
             settle(b, _and(n.seen, a), only_a, n.with_it, n.share / 2)
     for n in heap:
         values[n.box] += n.value / _pixels(n.box)
-    return values, full - empty
+    return values, empty, full
 
 
 def _pixels(box: Box) -> int:

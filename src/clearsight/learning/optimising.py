@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from clearsight.copying import copied
 from clearsight.errors import Refused, nearest
 
 _OURS = {"sgd": "momentum", "momentum": "momentum", "nesterov": "nesterov"}  # timm's own "sgd" is Nesterov's
@@ -108,7 +108,7 @@ def range_test(
     times its least.  loss(net, n): the loss on batch n.  The rate taken is a tenth of the one at the least loss.
     Refused where the loss is never finite.
     """
-    net = deepcopy(net)
+    net = copied(net)
     opt = make(net, low)
     ratios = [g["lr"] / low for g in opt.param_groups]
     curve: list[tuple[float, float]] = []

@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from clearsight.augmenting import read, resizes
 from clearsight.case import Progress
 from clearsight.checkup.likeness import Likeness, likenesses
 from clearsight.classifier import Classifier, normalised
+from clearsight.copying import copied
 from clearsight.data import ALL, Pictures, open_data
 from clearsight.errors import Refused
 from clearsight.learning.checkpoints import forget, keep, recall, stopped
@@ -308,7 +308,7 @@ def _begun(data: Portions, recipe: Recipe, device: str, say: Callable[[str], Non
     )
     start.net.to(acc.device)
     average = ModelEmaV3(start.net, decay=r.ema) if r.ema else None
-    shadow: nn.Module = average.module if average is not None else deepcopy(start.net)
+    shadow: nn.Module = average.module if average is not None else copied(start.net)
     opt = _optimiser(r, start, start.net, float(r.lr))
     per_epoch = len(order(data.rows("train"), r.batch, 0))
     rhythm = pace(r.schedule, opt, steps=_epochs(r) * per_epoch, per_epoch=per_epoch, warmup=r.warmup)

@@ -1,7 +1,5 @@
 """Adebayo et al. 2018, arXiv:1810.03292, section 4."""
 
-import copy
-import dataclasses
 from collections.abc import Callable
 from typing import Literal
 
@@ -13,7 +11,7 @@ from clearsight.classifier import Classifier
 from clearsight.errors import Refused
 from clearsight.methods import method
 from clearsight.metrics._resembling import Likeness, likeness
-from clearsight.randomising import cuts, fresh, from_output_to_input, reinitialise
+from clearsight.randomising import again_from, cuts, fresh, scores_now, unlearnt
 from clearsight.targets import Target
 
 
@@ -33,10 +31,15 @@ def parameter_randomisation(
     """How alike the map stays when what the network has learnt is taken from it: low is good.
 
     x (B, C, *S) in [0, 1], maps (B, *S) -> (B,): the mean over stages of the likeness to the map of a network in which
-    layers are drawn anew, BatchNorm and its statistics among them.  order: cascading, from the output to the input,
+    layers are drawn anew, BatchNorm and its statistics among them, and weights that are computed from others
+    (weight_norm, spectral_norm) as plain ones.  order: cascading, from the output to the input,
     until all are random; independent: one layer at a time, stages of them in equal distances, all others as learnt.
     by: |Spearman| of the places' ranks, or |SSIM|.  magnitude: of |map|.  A map that becomes constant is not alike: 0;
-    nan where it was constant before.
+    nan where it was constant before.  Layers that are as a fresh network has them, such as a BatchNorm that was never
+    trained, change nothing when they are drawn; such a stage is left out of the mean.
+
+    Refused: networks that cannot be copied or hold quantised weights, and those in which a layer uses its old weights
+    after they were drawn, or whose scores for a picture stay the same: what they give is no random network's map.
 
     An edge detector does not look at the network:
 
@@ -50,20 +53,21 @@ def parameter_randomisation(
     """
     if stages < 1:
         raise Refused(f"stages={stages}: at least one")
-    layers = from_output_to_input(model, x[:1])
+    start = unlearnt(model, x[:1])
+    layers, logits = start.layers, scores_now(start.model, x)
     chosen = cuts(len(layers), stages) if order == "cascading" else _apart(len(layers), stages)
-    found, last = [], 0
-    net = copy.deepcopy(model.net)
+    found, last, taken = [], 0, again_from(start)
     for cut in chosen:
         if order == "independent":
-            net, last = copy.deepcopy(model.net), cut - 1
+            taken, last = again_from(start), cut - 1
         with torch.random.fork_rng(devices=draws.gpus()):
             torch.manual_seed(fresh(torch.initial_seed(), cut))
-            for name in layers[last:cut]:
-                reinitialise(net.get_submodule(name))
+            taken.draw(layers[last:cut])
         last = cut
-        others = again(dataclasses.replace(model, net=net), x)
-        found.append(likeness(maps, others, by, magnitude).abs())
+        if taken.check(x, logits):
+            found.append(likeness(maps, again(taken.model, x), by, magnitude).abs())
+    if not found:
+        raise Refused("no layer of this network changes anything when it is drawn anew: it has learnt nothing")
     return torch.stack(found).mean(0)
 
 

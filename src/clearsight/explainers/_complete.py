@@ -1,0 +1,54 @@
+"""Whether a map sums to what it promises: the target's own change, against which alone what is missing is held.
+
+Never against the map: where an operation hands on too much, the map grows with its error.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from clearsight import receipts
+from clearsight.errors import Refused
+from clearsight.targets import Target
+
+LOST = 0.01  # what an exact method may miss of the target's change
+ROUNDED = (
+    1e-4  # and of the size of the scores on top, for what they are rounded to: a thousand times float32's last bit
+)
+LEAST = 1e-3  # of that size: no smaller change is divided by, so that rounding alone is no large share
+
+
+def size_of(target: Target, *logits: Tensor) -> Tensor:
+    """How large the scores are that a target reads, (B,), in its units: what its change is rounded against.
+
+    logits: rows (B, K), of the pictures and of what they are compared with.  The largest logit of a row, times the
+    target's slopes, for logits are sums that are rounded together; or the target itself, where that is larger.
+    """
+    found = []
+    for rows in logits:
+        at = rows.detach().clone().requires_grad_()
+        with torch.enable_grad():
+            score = target(at)
+            (g,) = torch.autograd.grad(score.sum(), at)
+        found += [g.abs().sum(1) * rows.abs().amax(1), score.detach().abs()]
+    return torch.stack(found).amax(0)
+
+
+def note_missing(missing: Tensor, change: Tensor, size: Tensor) -> None:
+    """Keep what maps' sums have too much, (B,), also as a share of the target's change (of at least LEAST of size)."""
+    receipts.note("completeness residual", missing)
+    receipts.note(receipts.SHARE, missing / torch.maximum(change.abs(), LEAST * size).clamp_min(1e-30))
+
+
+def note_or_refuse(name: str, missing: Tensor, change: Tensor, size: Tensor, instead: str) -> None:
+    """For a method that is exact: keep what is missing, (B,), and refuse maps that miss more than rounding explains."""
+    note_missing(missing, change, size)
+    most = LOST * change.abs() + ROUNDED * size
+    bad = ~(missing.abs() <= most)
+    if bool(bad.any()):
+        i = int(bad.nonzero()[0])
+        raise Refused(
+            f"{name} misses the target's change in this network: the map sums to {float(change[i] + missing[i]):.3g}, "
+            f"and the change is {float(change[i]):.3g}; {instead}"
+        )
