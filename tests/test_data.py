@@ -92,8 +92,8 @@ def test_csv(tmp_path: Path) -> None:
     by_folder = folder(tmp_path / "x")
     assert found(by_folder) == found(read)
     assert by_folder.notes == (
-        "labels from labels.csv, which does not list 1 of the pictures",
-        "1 other file skipped (1 .csv)",
+        "labels from labels.csv, which does not list 1 of the pictures, left out: c.png",
+        "labels.csv: files from column file, classes from column label",
     )
     assert found(folder(listed, label_column="where")) == {"a.png": (), "b.png": ("home",)}
     with pytest.raises(Refused, match=r"has the columns file, label, where, and no wher: did you mean where\?"):
@@ -104,7 +104,7 @@ def test_csv_columns(tmp_path: Path) -> None:
     fill(tmp_path, "a.png")
     assert folder(table(tmp_path, "file,imagenet_index\na.png,7\n")).numbered
     assert not folder(table(tmp_path, "file,label,imagenet_index\na.png,cat,7\n")).numbered
-    for header in ("file,bird,place", "file,row_index,class_index"):
+    for header in ("file,bird,place", "file,row_index,bird"):
         with pytest.raises(
             Refused, match=f"labels.csv has the columns {header.replace(',', ', ')}: say .* --label-column"
         ):
@@ -133,7 +133,7 @@ def test_other_files_are_skipped_and_counted(tmp_path: Path) -> None:
     assert found(read) == {"cat/a.png": ("cat",)}
     assert set(read.notes) == {
         "4 other files skipped (1 LICENSE, 1 .json, 1 .db, 1 .txt)",
-        "3 hidden files or folders skipped",
+        "3 hidden files or folders skipped (.hidden, __MACOSX, cat/.b.png)",
     }
 
 
@@ -206,7 +206,7 @@ def test_nothing_to_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty/a.jpg").write_text("")
     with pytest.raises(Refused, match=r"no pictures in .*: 1 broken \(a.jpg: empty \(0 bytes\)\)"):
         folder(tmp_path / "empty")
-    with pytest.raises(Refused, match=r"a.txt is neither a picture, a CSV nor a folder"):
+    with pytest.raises(Refused, match=r"a.txt is neither a picture, a table nor a folder"):
         folder(tmp_path / "empty/a.txt")
     with pytest.raises(Refused, match="no pictures in"):
         folder(table(tmp_path, "file,label\n"))
@@ -255,7 +255,7 @@ def test_masks_of_a_folder(tmp_path: Path) -> None:
 
 def test_truth(tmp_path: Path) -> None:
     fill(tmp_path, "a.png", "b.png", "c.png")
-    listed = table(tmp_path, "file,label\na.png,cat\nb.png,Dog|2\nc.png,\n")
+    listed = table(tmp_path, "file,label\na.png,cat\nb.png,Dog|bee\nc.png,\n")
     right = truth(folder(listed), model("cat, felis", "ant", "bee", "big_dog, dog"))
     assert right.dtype == torch.bool
     assert right.int().tolist() == [[1, 0, 0, 0], [0, 0, 1, 1], [0, 0, 0, 0]]
@@ -264,7 +264,9 @@ def test_truth(tmp_path: Path) -> None:
 def test_numbers_are_numbers_even_where_labels_look_like_them(tmp_path: Path) -> None:
     fill(tmp_path, "a.png")
     read = folder(table(tmp_path, "file,class_index\na.png,1\n"))
-    assert truth(read, model("1", "2", "3")).tolist() == [[False, True, False]]
+    assert truth(read, model("a", "b", "c")).tolist() == [[False, True, False]]
+    with pytest.raises(Refused, match="1 may be the label '1' or the class number 1 counted from 0, '2'"):
+        truth(read, model("1", "2", "3"))
     assert truth(folder(table(tmp_path, "file,label\na.png,1\n")), model("1", "2", "3")).tolist() == [
         [True, False, False]
     ]

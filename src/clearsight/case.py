@@ -17,7 +17,8 @@ from clearsight import __version__, draws
 from clearsight.annotations import Region, of_label, region_mask
 from clearsight.batching import SIZE
 from clearsight.classifier import Classifier
-from clearsight.data import Picture, Pictures, truth
+from clearsight.classwords import understood
+from clearsight.data import Picture, Pictures
 from clearsight.errors import Refused
 from clearsight.methods import Call, parse
 from clearsight.pictures import notes as picture_notes
@@ -68,7 +69,7 @@ class Case:
         with draws.seeded(seed, torch.zeros(1, 1)):
             pass
         self.model_words, self.data_words = tuple(model_words), tuple(data_words)
-        self._truth = truth(data, model)  # already here: a class that the model does not know is refused at once
+        self._truth, self._read_as = understood(data, model)  # an unknown class is refused at once
         self.doubted = ""
         self.chosen = ""
         self.mapped: dict[str, str] = {}
@@ -133,7 +134,7 @@ class Case:
     def notes(self) -> tuple[str, ...]:
         """What was chosen and skipped in the data, and what had to be done to pictures that are not plain ones."""
         odd = [f"{done}: {len(names)} ({', '.join(names[:5])})" for done, names in sorted(self._done.items())]
-        return (*self.data.notes, *odd, *self.learned)
+        return (*self.data.notes, *self._read_as, *odd, *self.learned)
 
     @cached_property
     def learned(self) -> tuple[str, ...]:

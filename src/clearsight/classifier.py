@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
 
 from clearsight import passes
-from clearsight.errors import Refused, TooCoarse, nearest
+from clearsight.errors import Notice, Refused, TooCoarse, nearest
 from clearsight.forwards import COARSE, coarse_type, mended, too_coarse
 from clearsight.guard import able, guarded
+from clearsight.labelling import finder, is_number, label_numbers, names, position
+from clearsight.labelling import plain as plain
 from clearsight.outputs import pick
 
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
@@ -195,19 +199,35 @@ class Classifier:
         return h.hexdigest()[:16]
 
     def index(self, label: str | int) -> int:
-        """The number of a class given by number, by label, or by one of a label's comma-separated names."""
+        """The number of a class given by label, by one of a label's comma-separated names, or by number.
+
+        A label goes before a number, and where labels are numbers ("1" to "10") a number is a label and nothing else: a
+        Notice says so where the class of that number would be another.
+        """
         text = str(label).strip()
-        if text not in self.labels and text.isdecimal():
-            if int(text) < len(self.labels):
-                return int(text)
-            raise Refused(f"class {text}: this model has classes 0 to {len(self.labels) - 1}")
-        table = _names(self.labels)
-        found = table.get(plain(text), ())
+        found = finder(self.labels)(str(label))
+        place = position(text, len(self.labels))
         if len(found) == 1:
+            if place is not None and place != found[0]:
+                warnings.warn(
+                    f"class {text} is the one labelled {text}, number {found[0]} of the model counted from 0, and not "
+                    f"its number {text}, {self.labels[place]!r}: labels go before numbers",
+                    Notice,
+                    stacklevel=2,
+                )
             return found[0]
         if found:
             raise Refused(f"class {text!r} names several classes: write the number, {' or '.join(map(str, found))}")
-        raise Refused(f"the model has no class {text!r}: {nearest(plain(text), table)}")
+        if is_number(text) and (numbers := label_numbers(self.labels)):
+            raise Refused(
+                f"the model has no class {text!r}: its labels have numbers of their own, "
+                f"{', '.join(self.labels[i] for i in list(numbers.values())[:12])}: write one of the labels"
+            )
+        if place is not None:
+            return place
+        if is_number(text):
+            raise Refused(f"class {shorten(text, 40)}: this model has classes 0 to {len(self.labels) - 1}")
+        raise Refused(f"the model has no class {text!r}: {nearest(plain(text), names(self.labels))}")
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
@@ -238,26 +258,6 @@ def fits(preprocess: Preprocess, x: Tensor) -> None:
     if x.dim() != 2 + len(preprocess.size) or x.shape[1] != preprocess.channels:
         wanted = ("B", preprocess.channels, *preprocess.size)
         raise Refused(f"input of shape {tuple(x.shape)}: this model takes ({', '.join(map(str, wanted))})")
-
-
-def plain(label: str) -> str:
-    """A label as it is compared: lower case, underscores and hyphens as spaces, single spaces.
-
-    >>> plain("Reflex_camera")
-    'reflex camera'
-    """
-    return " ".join(label.lower().replace("_", " ").replace("-", " ").split())
-
-
-def _names(labels: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
-    """Every way to write a label -> the classes it means; a whole label wins over a part of another."""
-    whole: dict[str, tuple[int, ...]] = {}
-    parts: dict[str, tuple[int, ...]] = {}
-    for i, label in enumerate(labels):
-        whole[plain(label)] = (*whole.get(plain(label), ()), i)
-        for part in {plain(p) for p in label.split(",")}:
-            parts[part] = (*parts.get(part, ()), i)
-    return parts | whole
 
 
 def wrap(

@@ -49,7 +49,7 @@ Trust = Annotated[bool, typer.Option("--trust", help="Let a run folder name code
 Boxes = Annotated[Path | None, typer.Option(help="Boxes: COCO JSON, Pascal VOC XML or YOLO text; a file or a folder.")]
 Masks = Annotated[Path | None, typer.Option(help="Folder of masks: a PNG for each picture, not 0 on the object.")]
 Split = Annotated[str | None, typer.Option(help="Which split of the data: train, val, test.")]
-LabelColumn = Annotated[str | None, typer.Option(help="The column of the CSV that holds the class.")]
+LabelColumn = Annotated[str | None, typer.Option(help="The column of the table that holds the class.")]
 Classes = Annotated[
     Path | None, typer.Option(help='JSON: the data\'s class words -> the model\'s, {"cat": ["tabby"]}.')
 ]
@@ -265,6 +265,8 @@ def explain(
     out: Out = None,
     boxes: Boxes = None,
     masks: Masks = None,
+    split: Split = None,
+    label_column: LabelColumn = None,
     weights: Weights = None,
     labels: Labels = None,
     output: Output = None,
@@ -289,7 +291,7 @@ def explain(
 
     name, places = _split(words)
     classifier = _load(name, weights, labels, output, scores, trust, device, quiet or json_)
-    data = open_each(places, boxes=boxes, masks=masks)
+    data = open_each(places, boxes=boxes, masks=masks, split=split, label_column=label_column)
     with progress(quiet or json_) as tell:
         rows = explain_pictures(
             classifier,

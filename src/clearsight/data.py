@@ -8,68 +8,37 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib.resources import files
 from importlib.util import find_spec
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from clearsight.annotations import Region, read_boxes, read_table
+from clearsight.annotations import Region, read_boxes
 from clearsight.classifier import Classifier
+from clearsight.classwords import Classes, meanings
+from clearsight.classwords import truth as truth
+from clearsight.data_fiftyone import in_fiftyone
+from clearsight.data_folders import in_folder
+from clearsight.data_rows import TABLES
+from clearsight.data_splits import ALL as ALL
+from clearsight.data_splits import of_split
+from clearsight.data_splits import part_of as part_of
+from clearsight.data_tables import in_table
 from clearsight.errors import Refused, nearest
 from clearsight.pictures import SUFFIXES, check_file, open_picture, to_pixels
+from clearsight.pictureset import Picture as Picture
+from clearsight.pictureset import Pictures as Pictures
 from clearsight.runfolder import CONFIG, WEIGHTS
 
-Classes = Mapping[str, str | list[str]]
-
-_SPLITS = {  # the split that is taken first where none is asked for stands first
-    "test": ("test", "testing"),
-    "val": ("val", "valid", "validation"),
-    "train": ("train", "training"),
-}
-ALL = "all"  # every split at once
-_KNOWN_SPLITS = frozenset(word for words in _SPLITS.values() for word in words)
-_FILE_COLUMNS = ("file", "filename", "file_name", "path", "image")
-_LAYOUTS = "pictures in class folders, split/class folders, flat beside a labels.csv, or flat and unlabelled"
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One picture file that is there and not empty; whether it can be read shows when it is.
-
-    name: its path below the root, with slashes.  labels: the acceptable classes in the words of the data, none where
-    it is unlabelled.  regions: its objects; () says there are none, None that it is not annotated.  columns: what else
-    the CSV says of it.  split: "test", "train", ... as written, "" where there are no splits.
-    """
-
-    path: Path
-    name: str
-    labels: tuple[str, ...] = ()
-    regions: tuple[Region, ...] | None = None
-    columns: dict[str, str] = field(default_factory=dict)
-    split: str = ""
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """A set of pictures, sorted by name, and what happened on the way to it.
-
-    root: the folder or file they came from, or "demo".  broken: (name, reason) of those that cannot be pictures.
-    notes: sentences on what was chosen, skipped or left out.  classes: what the data's words mean in labels of the
-    model, where the user said it.  numbered: the words of the data are class numbers.
-    """
-
-    root: Path | str
-    pictures: tuple[Picture, ...]
-    broken: tuple[tuple[str, str], ...] = ()
-    notes: tuple[str, ...] = ()
-    classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    numbered: bool = False
+_LAYOUTS = (
+    "pictures in class folders, split/class folders, flat beside a labels.csv, or flat and unlabelled; a table is "
+    ".csv, .tsv, .jsonl or .parquet"
+)
 
 
 def open_data(
@@ -95,16 +64,7 @@ def open_data(
             reason = dict(found.broken).get(word)
             raise Refused(f"no demo picture {word!r}: {reason or nearest(word, known)}")
     chosen = tuple(known[name] for name in sorted(set(asked)))
-    return replace(found, root=str(words), pictures=chosen, classes=_meanings(classes))
-
-
-def part_of(split: str) -> str:
-    """What a split is for: "train", "val" or "test", whatever it is called; "" for none of these.
-
-    >>> part_of("Validation"), part_of("bird")
-    ('val', '')
-    """
-    return next((part for part, words in _SPLITS.items() if split.lower() in words), "")
+    return replace(found, root=str(words), pictures=chosen, classes=meanings(classes))
 
 
 def open_each(words: Sequence[str | Path], **options: Any) -> list[Pictures]:
@@ -122,15 +82,25 @@ def open_each(words: Sequence[str | Path], **options: Any) -> list[Pictures]:
 
 
 def joined(sources: Sequence[Pictures]) -> Pictures:
-    """Several sets of pictures as one, in the order in which they were given."""
+    """Several sets of pictures as one, in the order in which they were given.
+
+    Refused: where the classes of some are class numbers and those of others are words, or numbers of another column.
+    """
     first, *others = sources
     if not others:
         return first
+    labelled = [s for s in sources if any(p.labels for p in s.pictures)]
+    if len({(s.numbered, s.column if s.numbered else "") for s in labelled}) > 1:
+        names = " and ".join(str(s.root) for s in labelled)
+        raise Refused(f"{names} do not all hold class numbers of one column: take them one after the other")
     return Pictures(
         " ".join(str(s.root) for s in sources),
         tuple(p for s in sources for p in s.pictures),
         tuple(b for s in sources for b in s.broken),
-        tuple(n for s in sources for n in s.notes),
+        tuple(dict.fromkeys(n for s in sources for n in s.notes)),
+        {word: labels for s in sources for word, labels in s.classes.items()},
+        any(s.numbered for s in labelled),
+        next((s.column for s in labelled), ""),
     )
 
 
@@ -163,7 +133,7 @@ def folder(
     path = Path(path)
     if boxes is not None and masks is not None:
         raise Refused("boxes and masks were both given: give one of them")
-    meanings = _meanings(classes)
+    meant = meanings(classes)
     if not os.path.exists(path):
         raise Refused(f"no pictures at {path}: there is no such file or folder")
     if all((path / name).is_file() for name in (CONFIG, WEIGHTS)):
@@ -173,14 +143,14 @@ def folder(
     except OSError as e:
         raise Refused(f"cannot read {e.filename or path}: {e.strerror}") from None
     every = {picture.name: picture.path for picture in found.pictures}
-    found = replace(_checked(_of_split(found, split)), classes=meanings)
+    found = replace(_checked(of_split(found, split)), classes=meant)
     if not found.pictures and (reason := _no_picture(path)):
         raise Refused(f"{path} is {reason}")
     if not found.pictures:
         broken = f"{len(found.broken)} broken ({', '.join(f'{n}: {r}' for n, r in found.broken[:3])})"
         why = [broken] if found.broken else [*found.notes] or ["it is empty"]
         raise Refused(f"no pictures in {path}: {'; '.join(why)}; expected {_LAYOUTS}")
-    if unused := sorted(meanings.keys() - {word for picture in found.pictures for word in picture.labels}):
+    if unused := sorted(meant.keys() - {word for picture in found.pictures for word in picture.labels}):
         found = replace(found, notes=(*found.notes, f"words of classes that no picture has: {', '.join(unused)}"))
     source = boxes if boxes is not None else masks
     if source is None:
@@ -217,32 +187,6 @@ def demo_pictures() -> Pictures:
     return Pictures("demo", tuple(sorted(pictures, key=lambda p: p.name)), tuple(sorted(broken)))
 
 
-def truth(pictures: Pictures, model: Classifier) -> Tensor:
-    """bool (N, K): the classes of the model that are right for each picture; a row of False is an unlabelled picture.
-
-    Raises Refused once, naming every word of the data that the model does not know.
-    """
-    words = sorted({word for picture in pictures.pictures for word in picture.labels})
-    numbers: dict[str, list[int]] = {}
-    unknown: dict[str, str] = {}
-    for word in words:
-        try:
-            meant = pictures.classes.get(word)
-            if meant is None and pictures.numbered:
-                numbers[word] = [_number(word, len(model.labels))]
-            else:
-                numbers[word] = [model.index(label) for label in meant or (word,)]
-        except Refused as e:
-            unknown[word] = str(e)
-    if unknown:
-        raise Refused(_unknown(unknown))
-    right = torch.zeros(len(pictures.pictures), len(model.labels), dtype=torch.bool)
-    for row, picture in zip(right, pictures.pictures, strict=True):
-        for word in picture.labels:
-            row[numbers[word]] = True
-    return right
-
-
 def pixels(model: Classifier, *sources: str | Path | Pictures) -> Tensor:
     """(B, C, H, W) float32 in [0, 1], as the model takes them; sources as in `open_data`.  Refused if one is broken."""
     batch = []
@@ -257,158 +201,19 @@ def pixels(model: Classifier, *sources: str | Path | Pictures) -> Tensor:
     return torch.stack(batch)
 
 
-def _number(word: str, classes: int) -> int:
-    if word.isdecimal() and int(word) < classes:
-        return int(word)
-    raise Refused(f"class {word!r}: this model has classes 0 to {classes - 1}")
-
-
-def _unknown(unknown: Mapping[str, str]) -> str:
-    hints = "; ".join(list(unknown.values())[:5])
-    example = json.dumps({next(iter(unknown)): ["a label of the model", "another"]}, ensure_ascii=False)
-    return (
-        f"class words of the data that mean nothing to the model ({len(unknown)}): {', '.join(unknown)} ({hints}).  "
-        f"Say what they mean: --classes FILE, with FILE a JSON such as {example}"
-    )
-
-
-def _meanings(classes: Classes | str | Path | None) -> dict[str, tuple[str, ...]]:
-    """{"cat": ["tabby", "tiger cat"], "dog": "beagle"}, or a JSON file of it -> word: labels of the model."""
-    told: object = classes
-    if isinstance(classes, str | Path):
-        try:
-            told = json.loads(Path(classes).read_bytes())
-        except OSError as e:
-            raise Refused(f"cannot read the classes in {classes}: {e.strerror}") from None
-        except ValueError as e:
-            raise Refused(f"the classes in {classes} are no JSON: {e}") from None
-    told = {} if told is None else told
-    lists = {k: [v] if isinstance(v, str | int) else v for k, v in told.items()} if isinstance(told, Mapping) else None
-    if lists is None or not all(isinstance(v, list | tuple) and v for v in lists.values()):
-        raise Refused('classes give each word its labels, such as {"cat": ["tabby", "tiger cat"], "dog": "beagle"}')
-    return {str(word): tuple(map(str, labels)) for word, labels in lists.items()}
-
-
 def _found(path: Path, label_column: str | None) -> Pictures:
     """All pictures at a path, of every split, not looked at yet."""
     if path.is_dir():
-        return _in_folder(path, label_column)
-    if path.suffix.lower() == ".csv":
-        return _in_csv(path, label_column)
+        return in_folder(path, label_column)
+    if path.suffix.lower() in TABLES:
+        return in_table(path, label_column)
     if label_column is not None:
-        raise Refused(f"label_column={label_column} is for a CSV, and {path} is none")
+        raise Refused(f"label_column={label_column} is for a CSV or another table, and {path} is none")
+    if path.suffix.lower() == ".json":
+        return in_fiftyone(path)
     if path.suffix.lower() not in SUFFIXES:
-        raise Refused(f"{path} is neither a picture, a CSV nor a folder: expected {_LAYOUTS}")
+        raise Refused(f"{path} is neither a picture, a table nor a folder: expected {_LAYOUTS}")
     return Pictures(path, (Picture(path, path.name),))
-
-
-def _in_folder(root: Path, label_column: str | None) -> Pictures:
-    below, broken, notes = _walk(root)
-    tops = {name.split("/")[0] for name in below if "/" in name}
-    flat = any("/" not in name for name in below)
-    table = root / "labels.csv"
-    if table.is_file() and (flat or tops <= {"images"}):
-        listed = _in_csv(table, label_column)
-        unlisted = len(below.keys() - {picture.name for picture in listed.pictures})
-        note = f"labels from {table.name}" + (f", which does not list {unlisted} of the pictures" if unlisted else "")
-        return replace(listed, root=root, broken=(*listed.broken, *broken), notes=(note, *notes))
-    if label_column is not None:
-        raise Refused(f"label_column={label_column} is for a CSV, and in {root} no labels.csv lies beside the pictures")
-    named = {top for top in tops if top.lower() in _KNOWN_SPLITS}
-    train = {top for top in named if top.lower() in _SPLITS["train"]}
-    if not (train and named - train) and (flat or named != tops):
-        named = set()  # one class among others may be called train
-    pictures = []
-    for name, path in below.items():
-        *above, _ = name.split("/")
-        split = above.pop(0) if above and above[0] in named else ""
-        pictures.append(Picture(path, name, tuple(above[:1]), split=split))
-    outside = sum(not picture.labels for picture in pictures)
-    if not named and 0 < outside < len(pictures):
-        notes.append(f"{outside} of {len(pictures)} pictures lie in no class folder: unlabelled")
-    return Pictures(root, tuple(pictures), tuple(broken), tuple(notes))
-
-
-def _walk(root: Path) -> tuple[dict[str, Path], list[tuple[str, str]], list[str]]:
-    """Name -> file of all that has a picture's suffix, what could not be read, notes on the rest.  No folder twice."""
-    pictures: dict[str, Path] = {}
-    broken: list[tuple[str, str]] = []
-    other: Counter[str] = Counter()
-    hidden = again = 0
-    seen: set[tuple[int, int]] = set()
-    waiting = [root]
-    while waiting:
-        here = waiting.pop()
-        try:
-            about, entries = here.stat(), sorted(os.scandir(here), key=lambda e: e.name)
-        except OSError as e:
-            broken.append((_name(here, root), f"a folder that cannot be read: {e.strerror}"))
-            continue
-        if (about.st_dev, about.st_ino) in seen:
-            again += 1
-            continue
-        seen.add((about.st_dev, about.st_ino))
-        linked: list[Path] = []
-        for entry in entries:
-            suffix = Path(entry.name).suffix.lower()
-            if entry.name.startswith(".") or entry.name == "__MACOSX":
-                hidden += 1
-            elif suffix in SUFFIXES:
-                pictures[_name(Path(entry.path), root)] = Path(entry.path)
-            elif os.path.isdir(entry.path):
-                (linked if entry.is_symlink() else waiting).append(Path(entry.path))
-            else:
-                other[suffix or entry.name] += 1
-        waiting[:0] = linked  # real folders first, so that a link never takes their place
-    kinds = ", ".join(f"{n} {kind}" for kind, n in other.most_common(5))
-    notes = [
-        *([f"{_files(sum(other.values()), 'other')} skipped ({kinds})"] if other else []),
-        *([f"{_files(hidden, 'hidden')} or folders skipped"] if hidden else []),
-        *([f"{again} links to folders that were read already skipped"] if again else []),
-    ]
-    return pictures, broken, notes
-
-
-def _files(n: int, kind: str) -> str:
-    return f"{n} {kind} {'file' if n == 1 else 'files'}"
-
-
-def _in_csv(table: Path, label_column: str | None) -> Pictures:
-    """file, label, ...: acceptable classes with | between them; files relative to the CSV, or to images/ beside it."""
-    columns, rows = read_table(table)
-    written = f"{table} has the columns {', '.join(columns) or 'none'}"
-    file_column = next((column for column in _FILE_COLUMNS if column in columns), None)
-    if file_column is None:
-        raise Refused(f"{written}: one must be called file and name the pictures")
-    label = _label_column(columns, label_column, written)
-    pictures, broken = [], []
-    first: dict[str, int] = {}
-    for number, row in enumerate(rows, 2):
-        name = PurePosixPath(row[file_column].replace("\\", "/")).as_posix()
-        if name in first:
-            raise Refused(f"{table}: {name} is in rows {first[name]} and {number}: write its classes as one|other")
-        first[name] = number
-        if not row[file_column]:
-            broken.append((f"row {number}", "names no file"))
-            continue
-        inside = f"images/{name}"
-        if not os.path.lexists(table.parent / name) and os.path.lexists(table.parent / inside):
-            name = inside
-        labels = tuple(dict.fromkeys(word.strip() for word in row[label].split("|") if word.strip()))
-        others = {column: value for column, value in row.items() if column not in (file_column, label)}
-        pictures.append(Picture(table.parent / name, name, labels, None, others, row.get("split", "")))
-    return Pictures(table, tuple(pictures), tuple(broken), numbered=label.lower().endswith("index"))
-
-
-def _label_column(columns: Sequence[str], asked: str | None, written: str) -> str:
-    if asked is not None:
-        if asked not in columns:
-            raise Refused(f"{written}, and no {asked}: {nearest(asked, columns)}")
-        return asked
-    numbered = [column for column in columns if column.lower().endswith("index")]
-    if "label" in columns or len(numbered) == 1:
-        return "label" if "label" in columns else numbered[0]
-    raise Refused(f"{written}: say which holds the classes, --label-column NAME")
 
 
 def _checked(found: Pictures) -> Pictures:
@@ -420,35 +225,6 @@ def _checked(found: Pictures) -> Pictures:
             good.append(picture)
         except Refused as e:
             bad.append((picture.name, str(e)))
+        except OSError as e:  # such as a name that is too long for the system
+            bad.append((picture.name, str(e.strerror)))
     return replace(found, pictures=tuple(good), broken=tuple(sorted(bad)))
-
-
-def _of_split(found: Pictures, asked: str | None) -> Pictures:
-    there = Counter(picture.split for picture in found.pictures if picture.split)
-    known = [word for word in there if word.lower() in _KNOWN_SPLITS]
-    if asked == ALL or (asked is None and not known):
-        return found
-    if not there:
-        raise Refused(f"split {asked!r}: there are no splits in {found.root}")
-    order = [word for words in _SPLITS.values() for word in words]
-    if asked is None:
-        chosen = min(known, key=lambda word: (order.index(word.lower()), word))
-    elif asked in there:
-        chosen = asked
-    else:
-        same = next((words for words in _SPLITS.values() if asked.lower() in words), (asked.lower(),))
-        fitting = [word for word in there if word.lower() in same]
-        if len(fitting) != 1:
-            raise Refused(f"split {asked!r}: {found.root} has {', '.join(sorted(there))}")
-        chosen = fitting[0]
-    shares = ", ".join(f"{word} {n}" for word, n in sorted(there.items()))
-    notes = [f"split {chosen} is taken, of {shares} pictures" + ("" if asked else ": --split takes another")]
-    if outside := len(found.pictures) - sum(there.values()):
-        notes.append(f"{outside} pictures in no split are left out")
-    pictures = tuple(picture for picture in found.pictures if picture.split == chosen)
-    return replace(found, pictures=pictures, notes=(*notes, *found.notes))
-
-
-def _name(path: Path, root: Path) -> str:
-    """Below the root, with slashes; bytes of a file's name that are no UTF-8 written as \\x.."""
-    return os.fsencode(path.relative_to(root).as_posix()).decode("utf-8", "backslashreplace")

@@ -98,10 +98,11 @@ def explain_pictures(
         lines += [line for e, each in zip(found, tested, strict=False) for line in _tests(e, each)]
         lines.append(f"  {sheet}")
     progress("explaining", total, total)
-    lines = [*(f"left out {b['file']}: {b['reason']}" for b in broken), *lines]
+    notes = list(dict.fromkeys(note for d in data for note in d.notes))
+    lines = [*(f"note: {note}" for note in notes), *(f"left out {b['file']}: {b['reason']}" for b in broken), *lines]
     if where is None:
         raise Refused(f"none of the pictures can be read ({broken[0]['file']}: {broken[0]['reason']})")
-    return {"lines": lines, "folder": str(where), "seed": seed, "pictures": told, "broken": broken}
+    return {"lines": lines, "folder": str(where), "seed": seed, "pictures": told, "broken": broken, "notes": notes}
 
 
 def ask(model: Classifier, words: str, logits: Tensor) -> tuple[Target, int, Tensor | None]:

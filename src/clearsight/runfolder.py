@@ -12,11 +12,11 @@ from typing import Any, get_args
 from safetensors.torch import save as as_safetensors
 from torch import Tensor
 
-from clearsight.annotations import read_table
 from clearsight.architectures import LIBRARIES, build
 from clearsight.classifier import Classifier, Preprocess, Scores, outputs_for
 from clearsight.errors import Refused, nearest
 from clearsight.files import write_whole
+from clearsight.tables import read_table
 
 SCHEMA = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"

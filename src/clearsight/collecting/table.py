@@ -7,9 +7,9 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from clearsight.annotations import read_table
 from clearsight.errors import Refused
 from clearsight.files import write_whole
+from clearsight.tables import read_table
 
 NAME = "ATTRIBUTION.csv"
 COLUMNS = (

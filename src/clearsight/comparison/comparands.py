@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from clearsight.annotations import read_boxes, read_table
+from clearsight.annotations import read_boxes
 from clearsight.architectures import LIBRARIES
 from clearsight.classifier import Classifier
 from clearsight.data import Pictures, open_data
@@ -19,6 +19,7 @@ from clearsight.learning.splits import named
 from clearsight.loading import load
 from clearsight.report import Report
 from clearsight.runfolder import SPLIT, is_run
+from clearsight.tables import read_table
 
 FORMS = "the folder of a model, of an audit, or of clearsight train --repeat"
 

@@ -98,7 +98,10 @@ def inspect(model: Classifier, pictures: Pictures | None = None, *, apart: bool 
     except Exception as e:  # the guard itself complains, or there is no memory for one picture
         problems.append(Problem(f"running the network disturbs it: {reason(e)}", "forward must change nothing"))
     if pictures is not None:
-        problems += _words(model, pictures)
+        notes += pictures.notes
+        strange, read_as = _words(model, pictures)
+        problems += strange
+        notes += read_as
     params = [p for p in net.parameters() if not is_lazy(p)]
     return Inspection(
         source=model.source,
@@ -172,16 +175,15 @@ def _manners(net: nn.Module) -> list[str]:
     return notes
 
 
-def _words(model: Classifier, pictures: Pictures) -> list[Problem]:
-    """The pictures' classes that the model does not know, all at once."""
-    from clearsight.data import truth
+def _words(model: Classifier, pictures: Pictures) -> tuple[list[Problem], tuple[str, ...]]:
+    """The pictures' classes that the model does not know, all at once, else how they were read."""
+    from clearsight.classwords import understood
 
     try:
-        truth(pictures, model)
+        return [], understood(pictures, model)[1]
     except Refused as e:
         what, _, mend = str(e).partition(".  ")
-        return [Problem(what, mend or "say what they mean: --classes FILE")]
-    return []
+        return [Problem(what, mend or "say what they mean: --classes FILE")], ()
 
 
 def _fingerprint(model: Classifier) -> str:

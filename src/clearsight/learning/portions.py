@@ -14,10 +14,12 @@ from clearsight.checks._common import counted
 from clearsight.checkup.likeness import Likeness, Seen
 from clearsight.data import Picture, Pictures, part_of
 from clearsight.errors import Refused
+from clearsight.labelling import position
 from clearsight.learning.recipe import AT_RANDOM
 from clearsight.learning.splits import PARTS, split, split_notes
 
 NAMED = 5  # broken files
+_LARGEST = 10**9  # above it a number orders as a word
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +75,8 @@ def portions(data: Pictures, alike: Likeness, shares: tuple[float, float, float]
         notes.append(f"{len(there) - len(inside)} pictures in no split are left out")
     if len(known) < len(inside):
         notes.append(f"{len(inside) - len(known)} pictures have no class and are left out")
-    pictures = tuple(data.pictures[i] for i in known)
+    pictures, told = _named(tuple(data.pictures[i] for i in known), data)
+    notes += told
     labels = classes(pictures)
     if len(labels) < 2:
         what = f"all pictures are of one class, {labels[0]}" if labels else "no picture has a class"
@@ -115,8 +118,29 @@ def at_random(found: Portions, seed: int) -> Portions:
 def classes(pictures: Sequence[Picture]) -> tuple[str, ...]:
     """The classes of pictures in order: numbers by their value, words by the alphabet."""
     words = {label for p in pictures for label in p.labels}
-    numbers = all(w.isdecimal() for w in words)
-    return tuple(sorted(words, key=int if numbers else str))
+    if all(position(w, _LARGEST) is not None for w in words):
+        return tuple(sorted(words, key=lambda w: (int(w), w)))
+    return tuple(sorted(words))
+
+
+def _named(pictures: tuple[Picture, ...], data: Pictures) -> tuple[tuple[Picture, ...], list[str]]:
+    """Pictures whose classes a table can name, and a note; class numbers other than 0, 1, 2, ... are named as such.
+
+    A number that is not the place of its class among the labels would be read as another class later.
+    """
+    words = {label for p in pictures for label in p.labels}
+    if odd := [word for word in sorted(words) if "|" in word or word != word.strip()]:
+        raise Refused(
+            f"the class {odd[0]!r} has a | in its name, or a blank at its ends, which a table cannot hold: call it "
+            "otherwise"
+        )
+    numbered = data.numbered and len(words) > 1
+    if not numbered or {str(i) for i in range(len(words))} == words:
+        return pictures, []
+    named = {word: f"{data.column} {word}" for word in words}
+    first = named[min(words, key=lambda word: (len(word), word))]
+    note = f"column {data.column} holds other numbers than 0 to {len(words) - 1}: classes are called like {first!r}"
+    return tuple(replace(p, labels=tuple(named[word] for word in p.labels)) for p in pictures), [note]
 
 
 def _measured(labels: Sequence[str], pictures: int) -> bool:

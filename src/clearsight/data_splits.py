@@ -1,0 +1,52 @@
+"""Which split of a set of pictures is taken."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+from clearsight.errors import Refused
+from clearsight.pictureset import Pictures
+
+SPLITS = {  # the split that is taken first where none is asked for stands first
+    "test": ("test", "testing"),
+    "val": ("val", "valid", "validation"),
+    "train": ("train", "training"),
+}
+ALL = "all"  # every split at once
+KNOWN = frozenset(word for words in SPLITS.values() for word in words)
+
+
+def part_of(split: str) -> str:
+    """What a split is for: "train", "val" or "test", whatever it is called; "" for none of these.
+
+    >>> part_of("Validation"), part_of("bird")
+    ('val', '')
+    """
+    return next((part for part, words in SPLITS.items() if split.lower() in words), "")
+
+
+def of_split(found: Pictures, asked: str | None) -> Pictures:
+    there = Counter(picture.split for picture in found.pictures if picture.split)
+    known = [word for word in there if word.lower() in KNOWN]
+    if asked == ALL or (asked is None and not known):
+        return found
+    if not there:
+        raise Refused(f"split {asked!r}: there are no splits in {found.root}")
+    order = [word for words in SPLITS.values() for word in words]
+    if asked is None:
+        chosen = min(known, key=lambda word: (order.index(word.lower()), word))
+    elif asked in there:
+        chosen = asked
+    else:
+        same = next((words for words in SPLITS.values() if asked.lower() in words), (asked.lower(),))
+        fitting = [word for word in there if word.lower() in same]
+        if len(fitting) != 1:
+            raise Refused(f"split {asked!r}: {found.root} has {', '.join(sorted(there))}")
+        chosen = fitting[0]
+    shares = ", ".join(f"{word} {n}" for word, n in sorted(there.items()))
+    notes = [f"split {chosen} is taken, of {shares} pictures" + ("" if asked else ": --split takes another")]
+    if outside := len(found.pictures) - sum(there.values()):
+        notes.append(f"{outside} pictures in no split are left out")
+    pictures = tuple(picture for picture in found.pictures if picture.split == chosen)
+    return replace(found, pictures=pictures, notes=(*notes, *found.notes))

@@ -1,0 +1,29 @@
+"""A CSV of the user's."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from clearsight.errors import Refused
+
+
+def read_table(path: Path) -> tuple[tuple[str, ...], list[dict[str, str]]]:
+    """The columns and the rows of a CSV in UTF-8 with a header, separated by comma, semicolon or tab."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header = file.readline()
+            file.seek(0)
+            separator = next((c for c in ",;\t" if c in header), ",")
+            rows = [row for row in csv.reader(file, delimiter=separator, strict=True) if "".join(row).strip()]
+    except OSError as e:
+        raise Refused(f"cannot read {path}: {e.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as e:
+        raise Refused(f"{path} is no CSV in UTF-8: {e}") from None
+    columns = tuple(cell.strip() for cell in rows[0]) if rows else ()
+    if len(set(columns)) != len(columns):
+        raise Refused(f"{path} has two columns of the same name: {', '.join(columns)}")
+    for number, row in enumerate(rows[1:], 2):
+        if len(row) != len(columns):
+            raise Refused(f"{path}: row {number} has {len(row)} cells, but there are {len(columns)} columns")
+    return columns, [dict(zip(columns, (cell.strip() for cell in row), strict=True)) for row in rows[1:]]
