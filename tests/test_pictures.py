@@ -102,7 +102,7 @@ def broken(folder: Path) -> dict[str, tuple[Path, str]]:
         "impossible name": (Path("a\0b.jpg"), "a name that no file can have"),
         "float above 1": (big, "grey of floating point outside [0, 1], whose white is not known: ..."),
         "float NaN": (nan, "grey of floating point outside [0, 1], whose white is not known: ..."),
-        "32 bits": (whole, "grey of 32 bits, whose white is not known: save it with 8 or 16 bits"),
+        "32 bits": (whole, "grey of 32 bits, signed, whose white is not known: save it with 8 or 16 bits"),
     }
 
 

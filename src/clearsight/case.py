@@ -139,7 +139,10 @@ class Case:
     @cached_property
     def learned(self) -> tuple[str, ...]:
         """A sentence where the model's own folder says that it was trained on some of these pictures."""
-        own = len(trained_on(self.model.source, [p.path for p in self.pictures]))
+        try:
+            own = len(trained_on(self.model.source, [p.path for p in self.pictures]))
+        except Refused as e:
+            return (f"Whether the model was trained on some of these pictures is not known: {e}.",)
         if not own:
             return ()
         return (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -59,6 +60,8 @@ class Preprocess:
             raise Refused(f"preprocess size {size}: every side must be at least 1 pixel")
         if len(self.mean) != len(self.std) or not self.mean:
             raise Refused(f"preprocess has {len(self.mean)} means, {len(self.std)} stds: give one of each per channel")
+        if not all(map(math.isfinite, (*self.mean, *self.std))):
+            raise Refused(f"preprocess mean {self.mean}, std {self.std}: every one must be a finite number")
         if min(self.std) <= 0:
             raise Refused(f"preprocess std {self.std}: every std must be above 0")
         if self.interpolation not in ("nearest", "bilinear", "bicubic"):

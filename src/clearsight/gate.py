@@ -67,7 +67,7 @@ def read_gate(path: str | Path) -> tuple[Bar, ...]:
     try:
         text = Path(path).read_text(encoding="utf-8")
         sections = json.loads(text) if text.lstrip().startswith("{") else tomllib.loads(text)
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, RecursionError) as e:
         raise Refused(f"the gate {path} cannot be read: {e}") from None
     if not sections:
         raise Refused(f"the gate {path} is empty: write a section for a check, such as [accuracy] with at_least = 0.8")

@@ -89,10 +89,10 @@ def read_labels(labels: str | Path | list[str] | tuple[str, ...], least: int = 2
         try:
             text = path.read_text(encoding="utf-8-sig")
             found = json.loads(text) if path.suffix.lower() == ".json" else text.rstrip().splitlines()
-        except json.JSONDecodeError as e:
-            raise Refused(f"{path} is not JSON: {e}") from e
         except (OSError, UnicodeDecodeError) as e:
             raise Refused(f"the labels file {path} cannot be read: {e}") from e
+        except (ValueError, RecursionError) as e:
+            raise Refused(f"{path} is not JSON: {e}") from e
         source = f"the labels file {path}"
     else:
         found, source = list(labels), "labels"
@@ -173,7 +173,10 @@ def _run(
     config = read_config(folder)
     outputs = outputs_for(config.labels, config.scores)
     if config.architecture.startswith(architectures.LIBRARIES):
-        net = architectures.build(config.architecture, outputs, config.preprocess, config.options)
+        try:
+            net = architectures.build(config.architecture, outputs, config.preprocess, config.options)
+        except Refused as e:
+            raise Refused(f"{folder / CONFIG}: {e}") from e
     elif not trust:
         raise Refused(
             f"{folder / CONFIG} names code of its own ({config.architecture}), which would be run: read it, and if you "

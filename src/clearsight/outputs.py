@@ -24,6 +24,8 @@ def pick(out: Any, output: str | int | None) -> Tensor:
     tensor([[1., 1.]])
     """
     if output is not None:
+        if isinstance(out, Tensor):
+            raise Refused(f"the network's output is {shape_of(out)} by itself: leave output={output!r} out")
         found = _found(out, output)
         if not found:
             raise Refused(f"the network's output has no part {output!r}: it is {shape_of(out)}{_advice(out)}")

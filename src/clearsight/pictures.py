@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
+from clearsight import depths, tiff
 from clearsight.classifier import Preprocess
 from clearsight.errors import Refused
 
@@ -59,6 +62,7 @@ _CUT_SHORT = (
     "end of file",
     "bytes not processed",
 )
+_NOT_READ = ("unsupported", "unknown raw mode")
 _turn = threading.Lock()  # silencing warnings is not safe with threads before Python 3.14: they take turns
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_turn.acquire, after_in_parent=_turn.release, after_in_child=_turn.release)
@@ -67,29 +71,35 @@ if hasattr(os, "register_at_fork"):
 def open_picture(path: str | Path) -> Image.Image:
     """The picture in a file, in mode "RGB" or "L" with 8 bits, turned as its EXIF says; `notes` tells what was done.
 
-    Transparency is laid on white, grey of 16 bits is divided by 257, grey of floating point is taken where it lies in
-    [0, 1], of an animation the first frame is shown; the content decides, not the name.  Never hangs or warns.  Raises
-    Refused with the reason alone ("truncated"), for whoever calls knows which file it was.
+    Values of other depths than 8 bits are scaled from the white that the file states to 255 and rounded (16 bits are
+    divided by 257); floating point is taken where it lies in [0, 1].  Transparency is laid on white, of an animation
+    the first frame is shown; the content decides, not the name.  Never hangs or warns.  Raises Refused with the reason
+    alone ("truncated"), for whoever calls knows which file it was; so too where the file does not state what is white
+    or which of its bands are the colours.
     """
-    with _opened(Path(path)) as (image, done):
+    with _opened(Path(path), "picture") as (image, done):
         return eight_bit(image, done)
 
 
 def open_mask(path: str | Path) -> NDArray[np.bool_]:
     """(H, W), True where the file's picture is not zero: any channel, or the number in the palette; never where clear.
 
-    Turned as its EXIF says.  Raises Refused as `open_picture` does.
+    Zero is black as people see it, so the largest value where the file says that 0 is white.  Turned as its EXIF says.
+    Raises Refused as `open_picture` does, but need not know which value is white.
     """
-    with _opened(Path(path)) as (image, _):
+    with _opened(Path(path), "mask") as (image, _):
         values = np.asarray(image)
-        if image.mode in ("LA", "PA", "RGBA"):
+        if image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
             return np.asarray((values[..., :-1] != 0).any(-1) & (values[..., -1] != 0))
-        return np.asarray((values != 0).any(-1) if values.ndim == 3 else values != 0)
+        found = np.asarray((values != 0).any(-1) if values.ndim == 3 else values != 0)
+        if "transparency" in image.info:
+            found &= np.asarray(image.convert("RGBA").getchannel("A")) != 0
+        return found
 
 
 def picture_size(path: str | Path) -> tuple[int, int]:
     """(width, height) of a picture as people see it, from the head of its file.  Refused as in `open_picture`."""
-    with _opened(Path(path), decode=False) as (image, _):
+    with _opened(Path(path), "size") as (image, _):
         turned = image.format != "TIFF" and _orientation(image) in (5, 6, 7, 8)  # Pillow turns a TIFF by itself
         return (image.height, image.width) if turned else (image.width, image.height)
 
@@ -210,23 +220,29 @@ def _geometry(image_size: tuple[int, int], preprocess: Preprocess) -> tuple[int,
 
 
 @contextmanager
-def _opened(path: Path, decode: bool = True) -> Iterator[tuple[Image.Image, tuple[str, ...]]]:
+def _opened(path: Path, want: Literal["picture", "mask", "size"]) -> Iterator[tuple[Image.Image, tuple[str, ...]]]:
     """A picture whose file is open, decoded and turned, with what was done; whatever goes wrong is Refused."""
     check_file(path)
+    says = None
     with _turn, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             Image.init()
-            with path.open("rb") as file, Image.open(file, formats=[f for f in FORMATS if f in Image.OPEN]) as image:
-                _check_size(image)
-                if decode and image.format == "PNG":  # Pillow does not look at its checksums while it decodes
-                    with path.open("rb") as again:
-                        Image.open(again, formats=["PNG"]).verify()
-                yield _decoded(image) if decode else (image, ())
+            with path.open("rb") as file:
+                says = tiff.stated(file)
+                if says is not None:
+                    tiff.refuse(says, want == "mask")
+                file.seek(0)
+                with Image.open(file, formats=[f for f in FORMATS if f in Image.OPEN]) as image:
+                    _check_size(image)
+                    if want != "size" and image.format == "PNG":  # Pillow's decoder does not look at its checksums
+                        with path.open("rb") as again:
+                            Image.open(again, formats=["PNG"]).verify()
+                    yield (image, ()) if want == "size" else _decoded(image, path, says, want == "mask")
         except Refused:
             raise
         except Exception as e:  # a damaged file makes Pillow raise nearly anything
-            raise Refused(_reason(e, path)) from None
+            raise Refused(_reason(e, path, says)) from None
 
 
 def _check_size(image: Image.Image) -> None:
@@ -236,19 +252,20 @@ def _check_size(image: Image.Image) -> None:
         raise Refused(f"no pixels ({image.width} x {image.height})")
 
 
-def _decoded(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
+def _decoded(image: ImageFile, path: Path, says: tiff.Stated | None, mask: bool) -> tuple[Image.Image, tuple[str, ...]]:
     done: tuple[str, ...] = ()
     if getattr(image, "is_animated", False):
         done = ("first frame of several",)
-    turned = _orientation(image)
-    image.load()
+    turned = 1 if image.format == "PNG" else _orientation(image)  # Pillow forgets a TIFF's as it decodes
+    whole, told = depths.loaded(image, path, says, mask)
+    turned = _orientation(image) if image.format == "PNG" else turned  # Pillow decodes a PNG to look for it
     if turned in _TURNED:
         done = (*done, "turned as its EXIF says")
         if image.format != "TIFF":  # Pillow turns a TIFF by itself
-            form, about = image.format, image.info
-            image = image.transpose(_TURNED[turned])
-            image.format, image.info = form, about
-    return image, done
+            about = whole.info
+            whole = whole.transpose(_TURNED[turned])
+            whole.info = about
+    return whole, (*done, *told)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -260,10 +277,15 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) else 1
 
 
-def _reason(e: Exception, path: Path) -> str:
+def _reason(e: Exception, path: Path, says: tiff.Stated | None = None) -> str:
     words = str(e).partition("\n")[0]
+    unread = any(sign in words.lower() for sign in _NOT_READ)
+    if says is not None and (unread or isinstance(e, UnidentifiedImageError)):
+        return f"{tiff.named(says)}, which is not read here: {tiff.SAVE}"
     if isinstance(e, UnidentifiedImageError):
         return _unknown(path)
+    if unread:
+        return f"of a kind that is not read here ({words}): save it as PNG"
     if isinstance(e, Image.DecompressionBombError):
         return f"too large: more than {MOST_PIXELS / 1e6:.0f} million pixels"
     if isinstance(e, MemoryError):
@@ -278,6 +300,9 @@ def _reason(e: Exception, path: Path) -> str:
 def _unknown(path: Path) -> str:
     with path.open("rb") as file:
         start = file.read(16)
+        bits = _jpeg_bits(file) if start.startswith(b"\xff\xd8") else 8
+    if bits != 8:
+        return f"JPEG of {bits} bits, which is not read here: save it as PNG or with 8 bits"
     for beginning, name in _BEGINNINGS.items():
         if start.startswith(beginning):
             return f"truncated or damaged: it begins like a {name} file"
@@ -285,3 +310,16 @@ def _unknown(path: Path) -> str:
         avif = start[8:12] in (b"avif", b"avis")
         return "truncated or damaged AVIF" if avif else "HEIC, which is not read here: save it as JPEG or PNG"
     return "not a picture"
+
+
+def _jpeg_bits(file: IO[bytes]) -> int:
+    """How many bits the frame header (SOF) of a JPEG states; 8 where there is none."""
+    at = 2
+    while True:
+        file.seek(at)
+        head = file.read(5)
+        if len(head) < 5 or head[0] != 0xFF:
+            return 8
+        if head[1] in range(0xC0, 0xD0) and head[1] not in (0xC4, 0xC8, 0xCC):
+            return head[4]
+        at += 2 + int(struct.unpack_from(">H", head, 2)[0])

@@ -77,17 +77,19 @@ class Report:
         folder = Path(folder)
         try:
             facts = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as e:
+        except (OSError, ValueError, RecursionError) as e:
             raise Refused(f"no report in {folder}: {e}") from None
         if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
             found = facts.get("schema") if isinstance(facts, dict) else None
             raise Refused(f"{folder}/report.json is of schema {found!r}, this version reads {SCHEMA}")
         try:
             findings = tuple(_read_finding(f, folder) for f in facts.pop("findings"))
-        except (KeyError, TypeError, AttributeError) as e:
+            derived = ("schema", "verdict", "status")
+            report = Report({k: v for k, v in facts.items() if k not in derived}, findings)
+            report.as_dict()  # what it says can be told
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as e:
             raise Refused(f"{folder}/report.json is not as it was written: {type(e).__name__}: {e}") from None
-        derived = ("schema", "verdict", "status")
-        return Report({k: v for k, v in facts.items() if k not in derived}, findings)
+        return report
 
     def _repr_html_(self) -> str:
         from clearsight.html import summary

@@ -21,6 +21,7 @@ from clearsight.tables import read_table
 SCHEMA = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 SPLIT = "split.csv"  # which pictures trained the model, chose its epoch and judged it
+PARTS = ("train", "val", "test")  # what it calls them
 _LINES = {
     "schema": '"schema": 1',
     "architecture": '"architecture": "timm:resnet18"',
@@ -64,9 +65,10 @@ def read_config(folder: Path) -> Config:
     path = folder / CONFIG
     try:
         says = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(says, ensure_ascii=False).encode()  # half of a pair of surrogates cannot be written again
     except (OSError, UnicodeDecodeError) as e:
         raise Refused(f"{path} cannot be read: {e}") from e
-    except (json.JSONDecodeError, RecursionError) as e:
+    except (ValueError, RecursionError) as e:  # a ValueError too where a number has thousands of digits
         raise Refused(f"{path} is not JSON: {e}") from e
     _fields(says, _LINES, path, "", optional=_OPTIONAL)
     _fields(says["preprocess"], _PREPROCESS, path, "preprocess.")
@@ -91,9 +93,12 @@ def read_config(folder: Path) -> Config:
             raise Refused(f"{path}: {name} is not as it should be; it is stated like {_line(name)}")
     if says["schema"] != SCHEMA:
         raise Refused(f"{path} has schema {says['schema']}, and this version reads {SCHEMA}: update clearsight")
-    preprocess = Preprocess(
-        tuple(pre["size"]), tuple(pre["mean"]), tuple(pre["std"]), pre["interpolation"], pre["resize"]
-    )
+    try:
+        preprocess = Preprocess(
+            tuple(pre["size"]), tuple(pre["mean"]), tuple(pre["std"]), pre["interpolation"], pre["resize"]
+        )
+    except Refused as e:
+        raise Refused(f"{path}: {e}") from None
     faster = says.get("channels_last", False)
     return Config(says["architecture"], options, tuple(labels), preprocess, output, says["scores"], faster)
 
@@ -118,7 +123,10 @@ def _whole(value: Any) -> bool:
 
 
 def _numbers(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(_whole(v) or isinstance(v, float) for v in value)
+    """Whether it is a list of finite numbers, which float32 can hold."""
+    if not isinstance(value, list) or not value or not all(_whole(v) or isinstance(v, float) for v in value):
+        return False
+    return all(abs(v) < 1e38 for v in value)
 
 
 def save(
@@ -178,18 +186,25 @@ def _is(model: Classifier, state: dict[str, Tensor], architecture: str, options:
 
 
 def trained_on(source: str, files: Sequence[Path]) -> list[int]:
-    """Which of these files trained the model of a run folder, by its own table; none where source is no such folder."""
+    """Which of these files trained the model of a run folder, by its own table; none where source is no such folder.
+
+    Refused where the table is there and does not say it.
+    """
     known = {os.path.realpath(file) for file, _ in lessons(source)}
     return [i for i, file in enumerate(files) if os.path.realpath(file) in known]
 
 
 def lessons(source: str) -> list[tuple[Path, str]]:
-    """(file, label) of what trained the model of a run folder, by its table; none where source is no such folder."""
+    """(file, label) of what trained the model of a run folder, by its table; none where source is no such folder.
+
+    Refused where the table is there and does not say it.
+    """
     table = Path(source) / SPLIT
     if not source or not table.is_file():
         return []
-    try:
-        _, rows = read_table(table)
-        return [(table.parent / row["file"], row["label"]) for row in rows if row["split"] == "train"]
-    except (Refused, KeyError):
-        return []
+    columns, rows = read_table(table)
+    if lost := [name for name in ("file", "label", "split") if name not in columns]:
+        raise Refused(f"{table} has no column {lost[0]}, so it does not say which pictures trained the model")
+    if not any(row["split"] == "train" for row in rows) or any(row["split"] not in PARTS for row in rows):
+        raise Refused(f"{table} does not say which pictures trained the model: split is one of {', '.join(PARTS)}")
+    return [(table.parent / row["file"], row["label"]) for row in rows if row["split"] == "train"]

@@ -6,6 +6,7 @@ import pickle
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -64,6 +65,8 @@ def _unpickle(path: Path) -> object:
 def put_weights(net: nn.Module, state: Mapping[str, Tensor], source: str, classes: int) -> None:
     """Copy every tensor of ``state`` into the network, in place; refused unless names and shapes agree one by one.
 
+    Refused too where numbers are not finite, or whole where the network's are not.
+
     source: where the weights come from, for the refusal; classes: how many labels the network was built for.
     """
     wanted = net.state_dict()
@@ -84,7 +87,33 @@ def put_weights(net: nn.Module, state: Mapping[str, Tensor], source: str, classe
     if any(wrong.values()):
         said = "; ".join(f"{what} {_few(names)}" for what, names in wrong.items() if names)
         raise Refused(f"{source} does not fit the network: it {said}; is it another architecture?")
+    _check_values(wanted, state, source)
     net.load_state_dict(dict(state), strict=False)
+
+
+def _check_values(wanted: Mapping[str, Any], state: Mapping[str, Tensor], source: str) -> None:
+    """Refuse numbers of another kind than the network's, which would be converted, and those that are not finite."""
+    kinds = {k: (_kind(v), _kind(wanted[k])) for k, v in state.items() if isinstance(wanted[k], Tensor)}
+    kinds = {k: pair for k, pair in kinds.items() if not k.endswith("num_batches_tracked")}  # which nothing depends on
+    other = sorted(f"{k} ({given} instead of {own})" for k, (given, own) in kinds.items() if given != own)
+    if other:
+        raise Refused(f"{source} has numbers of another kind than the network: {_few(other)}; is it damaged?")
+    lost = [k for k in kinds if not _finite(state[k].to(wanted[k].dtype)) and _finite(wanted[k])]
+    if lost:
+        raise Refused(
+            f"{source} holds numbers that are not finite (nan or infinite) in {_few(sorted(lost))}: its training "
+            "diverged, or the file is damaged; train it again, or take an earlier checkpoint"
+        )
+
+
+def _finite(values: Tensor) -> bool:
+    return bool(torch.isfinite(values).all())
+
+
+def _kind(values: Tensor) -> str:
+    if values.is_floating_point():
+        return "floating point"
+    return "complex" if values.is_complex() else "whole numbers"
 
 
 def _few(names: list[str]) -> str:

@@ -391,7 +391,7 @@ def _evidence(case: Case, suspects: list[_Suspect], found: list[_Cluster]) -> tu
     """What was tried, confirmed first, with the largest cluster behind it; then the other clusters."""
     out: list[Evidence] = []
     shown_clusters: set[int] = set()
-    taught = lessons(case.model.source)
+    taught = _taught(case.model.source)
     for s in suspects[:_EVIDENCE]:
         c = max((p.cluster for p in s.places), key=lambda c: len(c.rows), default=None)
         if c is not None:
@@ -403,6 +403,14 @@ def _evidence(case: Case, suspects: list[_Suspect], found: list[_Cluster]) -> tu
         if id(c) not in shown_clusters:
             out.append(_only_cluster(case, c, taught, len(out) + 1))
     return tuple(out)
+
+
+def _taught(source: str) -> list[tuple[Path, str]]:
+    """What trained the model; nothing where its table does not say it, of which the report's notes tell."""
+    try:
+        return lessons(source)
+    except Refused:
+        return []
 
 
 def _transplant(case: Case, s: _Suspect, c: _Cluster | None, taught: list[tuple[Path, str]], k: int) -> Evidence:

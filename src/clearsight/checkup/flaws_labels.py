@@ -84,7 +84,10 @@ def suspects(
 def _learned(model: Classifier, pictures: list[Picture], right: float) -> tuple[str, ...]:
     """Warnings where the model has learned from these pictures, or seems to."""
     tail = "it has learned their errors, and finds few of them: judge by a model that was trained on other pictures"
-    own = len(trained_on(model.source, [p.path for p in pictures]))
+    try:
+        own = len(trained_on(model.source, [p.path for p in pictures]))
+    except Refused as e:
+        return (f"whether the model was trained on these pictures is not known ({e}); if so, {tail}",)
     if own:
         return (f"the model was trained on {own} of these {len(pictures)} pictures: {tail}",)
     notes = []

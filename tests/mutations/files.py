@@ -1,0 +1,32 @@
+"""How the reading of picture files and run folders is broken: (file, old text, new text, pytest's -k)."""
+
+CORE = [
+    ("depths.py", "(values * 510 + white) // (2 * white)", "values * 255 // white", "tiff or png or netpbm"),
+    ("depths.py", "return f\"{name};16{'B'", "return f\"{name};16{'L'", "tiff or png"),
+    ("depths.py", "white - values if says.photometric == 0 else values", "values", "tiff"),
+    ("depths.py", 'image.info["transparency"] = clear * 255 // (2**bits - 1)', "pass", "clear_in_a_png"),
+    ("tiff.py", "(colours + 128) // 257", "colours // 256", "palette_is_scaled"),
+    ("depths.py", "(whole == np.array(clear)).all(-1)", "np.zeros(whole.shape[:2], bool)", "clear_in_a_png"),
+    ("depths.py", "if fives in", "if not fives in", "bmp"),
+    ("tiff.py", 'decode_as(image, "F;32NF")', "pass", "tiff"),
+    ("tiff.py", "decode_as(image, known[", "print(known[", "tiff"),
+    ("tiff.py", "        deep and 1 in says.extra,\n", "", "besides_the_colours"),
+    ("tiff.py", "if values.max() > largest:", "if False:", "believed_against"),
+    ("tiff.py", "if not says.packed and deep:", "if False:", "other_tiffs"),
+    ("tiff.py", "if says.preview:", "if False:", "other_tiffs"),
+    ("jpeg2000.py", "any(part & 0x80 for part in parts)", "False", "jpeg_2000"),
+    ("jpeg2000.py", "and not defined", "and False", "jpeg_2000"),
+    ("pictures.py", 'Image.open(again, formats=["PNG"]).verify()', "pass", "checksums_of_a_png"),
+    (
+        "pictures.py",
+        'if "transparency" in image.info:\n            found',
+        "if False:\n            found",
+        "palette_of_a_png",
+    ),
+    ("weights.py", "if lost:", "if False:", "not_finite or damaged_files"),
+    ("weights.py", "if other:", "if False:", "another_kind"),
+    ("runfolder.py", "return all(abs(v) < 1e38 for v in value)", "return True", "refused_by_its_name"),
+    ("runfolder.py", "(ValueError, RecursionError)", "(json.JSONDecodeError, RecursionError)", "thousands_of_digits"),
+    ("classifier.py", "if isinstance(out, Tensor):\n            raise", "if False:\n            raise", "has_no_parts"),
+    ("case.py", "Whether the model was trained on some of these pictures is not known: {e}.", "", "table_of_a_run"),
+]
