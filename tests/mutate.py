@@ -31,9 +31,11 @@ TESTS += ["tests/test_draw.py", "tests/test_collecting.py", "tests/test_splits.p
 TESTS += ["tests/test_training.py", "tests/test_layertable.py", "tests/test_tuning.py", "tests/test_testimony.py"]
 TESTS += ["tests/test_repeating.py", "tests/test_trust.py", "tests/test_shortcuts.py"]
 TESTS += ["tests/test_believe.py", "tests/test_corruptions.py", "tests/test_attacking.py", "tests/test_masking.py"]
+TESTS += ["tests/test_annotations.py", "tests/test_annotation_formats.py", "tests/test_mutants_annotations.py"]
 TESTS += ["tests/test_blackbox.py", "tests/test_mapmoving.py", "tests/test_pictures.py"]
 TESTS += ["tests/test_guard.py", "tests/test_surroundings.py", "tests/test_outputs.py"]
 TESTS += ["tests/test_data.py", "tests/test_tables.py", "tests/test_depths.py", "tests/test_mutants_files.py"]
+TESTS += ["tests/test_label_tools.py"]
 # whose every method must be in the tables
 KINDS = ("explainers", "attacks", "metrics", "checks", "features", "augmentations", "corruptions", "networks")
 LIMIT = 180  # seconds; what takes longer hangs, and is caught

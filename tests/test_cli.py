@@ -101,6 +101,25 @@ def test_evidence_commands_show_the_evidence(workshop, run):
         assert ran.status == 0, (command, ran.err)
 
 
+def test_the_base_of_pascal_voc_is_asked_for_and_quoted(workshop, run):
+    place = workshop / "voc"
+    place.mkdir()
+    box = "<xmin>2</xmin><ymin>2</ymin><xmax>9</xmax><ymax>9</ymax>"
+    (place / "red0.xml").write_text(
+        f"<annotation><filename>green/red0.png</filename><object><bndbox>{box}</bndbox></object></annotation>"
+    )
+    words = ("audit", "net.py:factory", "photos", "--only", "accuracy", "--boxes", "voc", "--json")
+    told = run(*words)
+    assert "taken as counted from 1: nothing in it shows that" in told.out
+    asked = run(*words, "--voc-base", "0")
+    assert asked.status == 0
+    assert "--boxes voc --voc-base 0" in json.loads(asked.out)["findings"][0]["command"]
+    assert "counted from" not in asked.out
+    assert run(*words, "--voc-base", "2").status == 2
+    alone = run("audit", "net.py:factory", "photos", "--only", "accuracy", "--voc-base", "0")
+    assert (alone.status, "give boxes too" in alone.err) == (2, True)
+
+
 def test_gate(workshop, run):
     gate = workshop / "bars.toml"
     audit = ("audit", "net.py:factory", "photos", "--only", "accuracy", "--gate", gate)

@@ -46,7 +46,13 @@ Scores = Annotated[
     str | None, typer.Option(help="What it gives: logits, probabilities, one-logit, multi-label, values.")
 ]
 Trust = Annotated[bool, typer.Option("--trust", help="Let a run folder name code that is run to build its network.")]
-Boxes = Annotated[Path | None, typer.Option(help="Boxes: COCO JSON, Pascal VOC XML or YOLO text; a file or a folder.")]
+Boxes = Annotated[
+    Path | None, typer.Option(help="Boxes: COCO JSON, Pascal VOC XML or YOLO text or YAML; a file or a folder.")
+]
+VocBase = Annotated[
+    int | None,
+    typer.Option(min=0, max=1, help="What Pascal VOC calls the first pixel; decided from all its files by default."),
+]
 Masks = Annotated[Path | None, typer.Option(help="Folder of masks: a PNG for each picture, not 0 on the object.")]
 Split = Annotated[str | None, typer.Option(help="Which split of the data: train, val, test.")]
 LabelColumn = Annotated[str | None, typer.Option(help="The column of the table that holds the class.")]
@@ -139,6 +145,7 @@ def audit(
     gate: Annotated[Path | None, typer.Option(help="Bars that must hold (TOML or JSON); exit status 1 if not.")] = None,
     budget: Annotated[str | None, typer.Option(help="Time for the checks, shared among them: 60s, 5m.")] = None,
     boxes: Boxes = None,
+    voc_base: VocBase = None,
     masks: Masks = None,
     split: Split = None,
     label_column: LabelColumn = None,
@@ -173,7 +180,7 @@ def audit(
         raise Refused(f"the gate has a bar for {', '.join(missing)}, which --only leaves out: add it there")
     limit = seconds(budget)
     classifier = _load(model, weights, labels, output, scores, trust, device, quiet or json_)
-    pictures = _open(data, boxes, masks, split, label_column, classes)
+    pictures = _open(data, boxes, masks, split, label_column, classes, voc_base)
     command = _command()
     with progress(quiet or json_) as tell:
         case = Case(
@@ -184,7 +191,9 @@ def audit(
             method=method,
             progress=tell,
             model_words=_given(weights=weights, labels=labels, output=output, scores=scores, trust=trust),
-            data_words=_given(boxes=boxes, masks=masks, split=split, label_column=label_column, classes=classes),
+            data_words=_given(
+                boxes=boxes, voc_base=voc_base, masks=masks, split=split, label_column=label_column, classes=classes
+            ),
         )
         folder = new_run("audit", out, holds="report.json")
         done, before = _earlier(folder, case)
@@ -264,6 +273,7 @@ def explain(
     ] = "top1",
     out: Out = None,
     boxes: Boxes = None,
+    voc_base: VocBase = None,
     masks: Masks = None,
     split: Split = None,
     label_column: LabelColumn = None,
@@ -291,7 +301,7 @@ def explain(
 
     name, places = _split(words)
     classifier = _load(name, weights, labels, output, scores, trust, device, quiet or json_)
-    data = open_each(places, boxes=boxes, masks=masks, split=split, label_column=label_column)
+    data = open_each(places, boxes=boxes, masks=masks, voc_base=voc_base, split=split, label_column=label_column)
     with progress(quiet or json_) as tell:
         rows = explain_pictures(
             classifier,
@@ -317,6 +327,7 @@ def features(
     out: Out = None,
     budget: Annotated[str | None, typer.Option(help="Time, shared among the methods: 60s, 5m.")] = None,
     boxes: Boxes = None,
+    voc_base: VocBase = None,
     masks: Masks = None,
     split: Split = None,
     label_column: LabelColumn = None,
@@ -342,7 +353,7 @@ def features(
 
     limit = seconds(budget)
     classifier = _load(model, weights, labels, output, scores, trust, device, quiet or json_)
-    pictures = _open(data, boxes, masks, split, label_column, classes)
+    pictures = _open(data, boxes, masks, split, label_column, classes, voc_base)
     folder = new_run("features", out, holds="index.html")
     with progress(quiet or json_) as tell:
         try:
@@ -357,7 +368,9 @@ def features(
                 budget=limit,
                 progress=tell,
                 model_words=_given(weights=weights, labels=labels, output=output, scores=scores, trust=trust),
-                data_words=_given(boxes=boxes, masks=masks, split=split, label_column=label_column, classes=classes),
+                data_words=_given(
+                    boxes=boxes, voc_base=voc_base, masks=masks, split=split, label_column=label_column, classes=classes
+                ),
             )
         except Refused:
             if not any(folder.iterdir()):
@@ -667,6 +680,7 @@ def compare(
     only: Annotated[str | None, typer.Option(help='Checks to run: "accuracy, robustness(steps=40)".')] = None,
     method: Annotated[str, typer.Option("-m", "--method", help="The explainer that the checks use.")] = "auto",
     boxes: Boxes = None,
+    voc_base: VocBase = None,
     masks: Masks = None,
     split: Split = None,
     label_column: LabelColumn = None,
@@ -693,6 +707,7 @@ def compare(
                 words,
                 data,
                 boxes=boxes,
+                voc_base=voc_base,
                 masks=masks,
                 split=split,
                 label_column=label_column,
@@ -963,11 +978,19 @@ def _say(quiet: bool) -> Callable[[str], None]:
 
 
 def _open(
-    data: str, boxes: Path | None, masks: Path | None, split: str | None, column: str | None, classes: Path | None
+    data: str,
+    boxes: Path | None,
+    masks: Path | None,
+    split: str | None,
+    column: str | None,
+    classes: Path | None,
+    voc_base: int | None = None,
 ) -> Any:
     from clearsight.data import open_data
 
-    return open_data(data, boxes=boxes, masks=masks, split=split, label_column=column, classes=classes)
+    return open_data(
+        data, boxes=boxes, masks=masks, split=split, label_column=column, classes=classes, voc_base=voc_base
+    )
 
 
 def _models_and_data(words: list[str]) -> tuple[list[str], str | None]:

@@ -49,12 +49,21 @@ def open_data(
     split: str | None = None,
     label_column: str | None = None,
     classes: Classes | str | Path | None = None,
+    voc_base: int | None = None,
 ) -> Pictures:
     """DATA of the command line: "demo", "demo:coffee,rocket", or a path for `folder` ("./demo" is a folder)."""
     head, _, rest = str(words).partition(":")
     if head != "demo" or isinstance(words, Path):
-        return folder(words, boxes=boxes, masks=masks, split=split, label_column=label_column, classes=classes)
-    if boxes or masks or split or label_column:
+        return folder(
+            words,
+            boxes=boxes,
+            masks=masks,
+            split=split,
+            label_column=label_column,
+            classes=classes,
+            voc_base=voc_base,
+        )
+    if boxes or masks or split or label_column or voc_base is not None:
         raise Refused("the demo pictures have their own boxes and labels, and no splits: leave those options out")
     found = demo_pictures()
     known = {picture.name: picture for picture in found.pictures}
@@ -122,17 +131,21 @@ def folder(
     split: str | None = None,
     label_column: str | None = None,
     classes: Classes | str | Path | None = None,
+    voc_base: int | None = None,
 ) -> Pictures:
     """The pictures in a folder (class/x.jpg, split/class/x.jpg, flat), of a CSV (file, label, ...), or one picture.
 
     boxes, masks: annotations in any format that `read_boxes` knows.  split: which one, "all" for every one, else test
     before val before train.  label_column: the CSV's, else `label` or the only one that ends in "index".  classes: the
-    data's words in the labels of the model, {"cat": ["tabby", "tiger cat"]}, or a JSON file of it.
+    data's words in the labels of the model, {"cat": ["tabby", "tiger cat"]}, or a JSON file of it.  voc_base: as in
+    `read_boxes`.
     Raises Refused for a path without pictures, an unknown split or column, and annotations that fit nothing.
     """
     path = Path(path)
     if boxes is not None and masks is not None:
         raise Refused("boxes and masks were both given: give one of them")
+    if voc_base is not None and boxes is None:
+        raise Refused("voc_base is for boxes of Pascal VOC: give boxes too, or leave it out")
     meant = meanings(classes)
     if not os.path.exists(path):
         raise Refused(f"no pictures at {path}: there is no such file or folder")
@@ -155,7 +168,7 @@ def folder(
     source = boxes if boxes is not None else masks
     if source is None:
         return found
-    marked = read_boxes(source, every, {picture.name for picture in found.pictures})
+    marked = read_boxes(source, every, {picture.name for picture in found.pictures}, voc_base=voc_base)
     pictures = tuple(replace(picture, regions=marked.regions.get(picture.name)) for picture in found.pictures)
     with_regions = sum(picture.regions is not None for picture in pictures)
     note = f"{marked.form} annotations for {with_regions} of {len(pictures)} pictures"
@@ -225,6 +238,4 @@ def _checked(found: Pictures) -> Pictures:
             good.append(picture)
         except Refused as e:
             bad.append((picture.name, str(e)))
-        except OSError as e:  # such as a name that is too long for the system
-            bad.append((picture.name, str(e.strerror)))
     return replace(found, pictures=tuple(good), broken=tuple(sorted(bad)))

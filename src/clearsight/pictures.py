@@ -6,6 +6,7 @@ The centre of the pixel in the top left corner is (0.5, 0.5).
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import struct
@@ -97,6 +98,17 @@ def open_mask(path: str | Path) -> NDArray[np.bool_]:
         return found
 
 
+def open_ids(path: str | Path) -> NDArray[np.uint32]:
+    """(H, W), the number that a pixel's colour stands for in COCO's panoptic files: R + 256 G + 65536 B.
+
+    Turned as its EXIF says.  Raises Refused as `open_picture` does, and for a file whose pixels are not RGB.
+    """
+    with _opened(Path(path), "picture") as (image, _):
+        if image.mode != "RGB":
+            raise Refused(f"its pixels are {image.mode}, not RGB, so they hold no ids")
+        return np.asarray(image).astype(np.uint32) @ np.array([1, 256, 65536], np.uint32)
+
+
 def picture_size(path: str | Path) -> tuple[int, int]:
     """(width, height) of a picture as people see it, from the head of its file.  Refused as in `open_picture`."""
     with _opened(Path(path), "size") as (image, _):
@@ -116,8 +128,10 @@ def check_file(path: Path) -> None:
     except ValueError:  # a zero byte; Python words it differently from version to version
         raise Refused("a name that no file can have") from None
     except OSError as e:
-        if path.is_symlink():
+        if os.path.islink(path):  # unlike Path's, it takes a name that is too long
             raise Refused("a link to nothing") from None
+        if e.errno == errno.ENAMETOOLONG:
+            raise Refused("a name that is too long for this system") from None
         raise Refused("missing" if isinstance(e, FileNotFoundError) else _reason(e, path)) from None
     if stat.S_ISDIR(found.st_mode):
         raise Refused("a folder, not a file")

@@ -27,6 +27,6 @@ CORE = [
     ("weights.py", "if other:", "if False:", "another_kind"),
     ("runfolder.py", "return all(abs(v) < 1e38 for v in value)", "return True", "refused_by_its_name"),
     ("runfolder.py", "(ValueError, RecursionError)", "(json.JSONDecodeError, RecursionError)", "thousands_of_digits"),
-    ("classifier.py", "if isinstance(out, Tensor):\n            raise", "if False:\n            raise", "has_no_parts"),
+    ("outputs.py", "if isinstance(out, Tensor):\n            raise", "if False:\n            raise", "has_no_parts"),
     ("case.py", "Whether the model was trained on some of these pictures is not known: {e}.", "", "table_of_a_run"),
 ]

@@ -108,6 +108,7 @@ def own_pictures(
     masks: str | Path | None = None,
     split: str | None = None,
     classes: str | Path | None = None,
+    voc_base: int | None = None,
 ) -> Pictures:
     """The pictures that were kept from all of these models: the test part of their own split.csv, val where none is.
 
@@ -139,9 +140,12 @@ def own_pictures(
     pictures = [replace(p, path=Path(file), name=below[file]) for p, file in zip(found.pictures, files, strict=True)]
     found = replace(found, notes=(*found.notes, *notes), pictures=tuple(sorted(pictures, key=lambda p: p.name)))
     source = boxes if boxes is not None else masks
+    if voc_base is not None and boxes is None:
+        raise Refused("voc_base is for boxes of Pascal VOC: give boxes too, or leave it out")
     if source is None:
         return found
-    marked = read_boxes(source, {name: Path(file) for file, name in below.items()}, {p.name for p in pictures})
+    named_files = {name: Path(file) for file, name in below.items()}
+    marked = read_boxes(source, named_files, {p.name for p in pictures}, voc_base=voc_base)
     told = f"{marked.form} annotations for {len(marked.regions)} of {len(pictures)} pictures"
     regions = tuple(replace(p, regions=marked.regions.get(p.name)) for p in found.pictures)
     return replace(found, pictures=regions, notes=(*found.notes, told, *marked.notes))

@@ -47,6 +47,7 @@ def compare(
     split: str | None = None,
     label_column: str | None = None,
     classes: str | Path | None = None,
+    voc_base: int | None = None,
     only: str | Sequence[str] | None = None,
     method: str = "auto",
     seed: int = 0,
@@ -59,14 +60,14 @@ def compare(
 
     runs: model folders, folders of ``train --repeat``, audits' folders, models, Reports.  Models are audited by
     ``only`` on data, without which on the pictures that their own split.csv kept from all of them; of audits the
-    findings are taken as they are.  boxes to classes: as in ``folder``.  Refused: fewer than two runs, and runs that
+    findings are taken as they are.  boxes to voc_base: as in ``folder``.  Refused: fewer than two runs, and runs that
     were not seen on the same pictures.
     """
     began = time.monotonic()
     found, notes = opened(runs, device=device, trust=trust)
     calls = chosen(CHECKS if only is None else only)
     models = [r for r in found if r.report is None]
-    told = any(option is not None for option in (boxes, masks, split, label_column, classes))
+    told = any(option is not None for option in (boxes, masks, split, label_column, classes, voc_base))
     if told and isinstance(data, Pictures):
         raise Refused("the pictures are given, with all that is known of them: leave boxes, masks and the like out")
     if not models and (data is not None or told):
@@ -75,11 +76,19 @@ def compare(
         )
     pictures: Pictures | None = data if isinstance(data, Pictures) else None
     if models and isinstance(data, str | Path):
-        pictures = open_data(data, boxes=boxes, masks=masks, split=split, label_column=label_column, classes=classes)
+        pictures = open_data(
+            data,
+            boxes=boxes,
+            masks=masks,
+            split=split,
+            label_column=label_column,
+            classes=classes,
+            voc_base=voc_base,
+        )
     elif models and data is None:
         if label_column is not None:
             raise Refused("--label-column is for pictures that --data names: a model's own split.csv has its labels")
-        pictures = own_pictures(models, boxes=boxes, masks=masks, split=split, classes=classes)
+        pictures = own_pictures(models, boxes=boxes, masks=masks, split=split, classes=classes, voc_base=voc_base)
     tell: Progress = progress or (lambda what, done, total: None)
     reports: list[tuple[str, Report]] = []
     answers: list[Answers] = []

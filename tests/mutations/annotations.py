@@ -1,0 +1,31 @@
+"""How the readers of annotations are broken: (file, old text, new text, pytest's -k)."""
+
+CORE = [
+    ("annotation_formats/sheets.py", "if isinstance(value, bool) or not", "if not", "coco_values"),
+    ("annotation_formats/sheets.py", "if not isinstance(values, list | tuple):", "if values is None:", "coco_values"),
+    (
+        "annotation_formats/sheets.py",
+        "if width is not None and height is not None and width > 0 and height > 0:",
+        "if isinstance(wide, int) and isinstance(high, int) and wide * high > 0:",
+        "a_size_that_is_not",
+    ),
+    ("annotation_formats/sheets.py", "    known = whole(value)", "    known = None", "coco_values"),
+    ("annotation_formats/coco.py", "if len(same) > 1:", "if False:", "ids_that_several"),
+    ("annotation_formats/coco.py", 'if o.get("bbox") is None:', "if True:", "leaves_its_box"),
+    ("annotation_formats/rle.py", "if not 0 <= bits < 64:", "if False:", "damaged_run_lengths"),
+    ("annotation_formats/rle.py", "value -= (bits & 16) and 1 << shift", "pass", "run_lengths"),
+    ("annotation_formats/regions.py", 'pixels.ravel(order="F")', 'pixels.ravel(order="C")', "run_lengths or a_mask"),
+    ("pictures.py", "[1, 256, 65536]", "[65536, 256, 1]", "panoptic"),
+    ("annotation_formats/panoptic.py", "- known - {0}", "- known - {0} - {6}", "panoptic_losses"),
+    ("annotation_formats/panoptic.py", "if area is None or whole(area) == pixels:", "if True:", "panoptic_losses"),
+    ("annotation_formats/yolo.py", "if len(rest) % 2:  # the last", "if len(rest) == 5:  # the last", "yolo_lines"),
+    ("annotation_formats/yolo.py", "path.rpartition(", "path.partition(", "last_images"),
+    ("annotation_formats/yolo.py", "if any(words != first for words in rest):", "if False:", "wherever_they_are"),
+    ("annotation_formats/yolo.py", "bool(lines) and not rows and", "bool(lines) and", "ends_like_a_picture"),
+    ("annotation_formats/voc.py", "place[0] - base, place[1] - base,", "place[0] - 1, place[1] - 1,", "voc_of_real"),
+    ("annotation_formats/voc.py", "if min(f.corners) < 1]", "if min(f.corners) < 0]", "voc_base_is_decided"),
+    ("annotation_formats/voc.py", "or len(parts) > len(one):", "or parts:", "voc_base_is_decided"),
+    ("annotation_formats/voc.py", "return math.radians(degrees)", "return -math.radians(degrees)", "cvat_turned"),
+    ("annotations.py", "return (), False, [*sheet.bad, why]", "return (), False, []", "a_size_that_is_not"),
+    ("annotations.py", 'bad or ["it has no place in the picture"]', "[]", "values_that_cannot or without_a_word"),
+]
