@@ -349,3 +349,21 @@ def test_the_demo_is_sound_but_for_the_crane() -> None:
     assert [p.what for p in found.problems] == ["labels name several classes: 'crane' is 134 and 517"]
     assert found.layer
     assert found.parameters == 4_652_008
+
+
+class Residual(Net):
+    """Adds by hand what it was given to what the last layer makes of it."""
+
+    def maps(self, x: Tensor) -> Tensor:
+        h = self.conv(x)
+        return torch.relu(self.norm(h) + h)
+
+
+def test_a_later_layer_that_is_not_read_is_noted() -> None:
+    found = look(Residual().eval())
+    assert found.problems == ()
+    assert found.layer == "conv"
+    (note,) = found.notes
+    assert note.startswith(
+        "the layer that is read is conv: norm, which comes later (BatchNorm2d, 6 x 16 x 24), is one way"
+    )

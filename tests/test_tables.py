@@ -365,7 +365,10 @@ def test_a_name_that_no_file_can_have_is_broken(tmp_path: Path) -> None:
     rows = f'{{"file": "a.png", "label": "x"}}\n{{"file": "{long}", "label": "y"}}\n{{"file": "{nul}", "label": "y"}}\n'
     told = folder(write(tmp_path / "t.jsonl", rows))
     assert found(told) == {"a.png": "x"}
-    assert told.broken == ((long, "File name too long"), ("c\0.png", "a name that no file can have"))
+    assert told.broken == (
+        (long, "a name that is too long for this system"),
+        ("c\0.png", "a name that no file can have"),
+    )
 
 
 def test_a_name_with_a_backslash_is_found(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from clearsight.layers import activations_and_gradients, gradients
 from clearsight.outputs import paths, pick
 from clearsight.probe import probed
 from clearsight.soundness import of_gradient, of_scores
-from clearsight.target_layer import target_layer
+from clearsight.target_layer import layer_and_later
 from clearsight.targets import ClassScore
 
 _SIDES = (28, 32, 64, 96, 112, 128, 160, 192, 224, 240, 256, 288, 299, 384, 448, 512)
@@ -221,7 +221,7 @@ def _gradient(model: Classifier, x: Tensor) -> list[Problem]:
 
 def _layer(model: Classifier, x: Tensor) -> tuple[str, list[Problem]]:
     try:
-        layer = target_layer(model, x[:1])
+        layer, _ = layer_and_later(model, x[:1])
     except Refused as e:
         return "", [_told(e)]
     except Exception as e:

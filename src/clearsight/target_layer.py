@@ -33,6 +33,14 @@ def target_layer(model: Classifier, x: Tensor) -> str:
     A Notice says where a layer with places comes after the one that is read, and why that one is not.
     Refused for networks without any such layer.
     """
+    layer, later = layer_and_later(model, x)
+    if later:
+        warnings.warn(early(layer, later), Notice, stacklevel=2)
+    return layer
+
+
+def layer_and_later(model: Classifier, x: Tensor) -> tuple[str, str]:
+    """The layer of ``target_layer``, and why a later one with places is not read: "" where there is none."""
     why = unseen(model.net)
     if why:
         raise Refused(why)
@@ -45,10 +53,7 @@ def target_layer(model: Classifier, x: Tensor) -> str:
                 entry.target = e
     if isinstance(entry.target, Refused):
         raise Refused(str(entry.target))
-    layer, later = entry.target
-    if later:
-        warnings.warn(early(layer, later), Notice, stacklevel=2)
-    return layer
+    return entry.target
 
 
 def everything_passes(model: Classifier, x: Tensor, layer: str) -> bool:

@@ -6,13 +6,14 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from clearsight import draws, tracing
 from clearsight.classifier import Classifier, Preprocess
 from clearsight.dryrun import Layer, Problem, dry_run, probes, reason
 from clearsight.errors import Refused
+from clearsight.target_layer import early, layer_and_later
 
 if TYPE_CHECKING:
     from clearsight.data import Pictures
@@ -94,6 +95,7 @@ def inspect(model: Classifier, pictures: Pictures | None = None, *, apart: bool 
         with model.undisturbed(), draws.seeded(0, x[:1]):
             layer, candidates, found = dry_run(model, x)
             problems += found
+            notes += _early(model, x) if layer and not problems else []
             notes += tracing.notes(model, x) if apart and not problems else []
     except Exception as e:  # the guard itself complains, or there is no memory for one picture
         problems.append(Problem(f"running the network disturbs it: {reason(e)}", "forward must change nothing"))
@@ -154,6 +156,12 @@ def _weights(net: nn.Module) -> list[Problem]:
     if len({p.device for p in params.values()}) > 1:
         found.append(Problem("the parameters lie on several devices", "net.to('cpu'), or to one other"))
     return found
+
+
+def _early(model: Classifier, x: Tensor) -> list[str]:
+    """That a layer with places comes after the target layer, where one does."""
+    layer, later = layer_and_later(model, x)
+    return [early(layer, later)] if later else []
 
 
 def _manners(net: nn.Module) -> list[str]:
