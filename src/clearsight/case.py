@@ -6,6 +6,7 @@ import hashlib
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from clearsight.errors import Refused
 from clearsight.methods import Call, parse
 from clearsight.pictures import notes as picture_notes
 from clearsight.pictures import of_bytes, open_picture, to_pixels
+from clearsight.probe import Unprobed
 from clearsight.runfolder import SPLIT, trained_on
 from clearsight.runner import explain, resolve, scores
 from clearsight.soundness import alone
@@ -110,7 +112,8 @@ class Case:
                 if x:
                     pixels = torch.stack(x).to(self.model.device)
                     if not logits:
-                        alone(self.model, pixels)
+                        with suppress(Unprobed):  # what runs on pictures alone can be asked how often it is right
+                            alone(self.model, pixels)
                     logits.append(scores(self.model, pixels))
                 self.progress("reading", empty + tried, empty + len(order))
                 if self._late(time.monotonic() - began):

@@ -96,6 +96,10 @@ class State:
         return weights_of(net) == self.weights and self.settings.items() <= _settings(net).items()
 
 
+class Unprobed(Refused):
+    """The network fails on noise, so that nothing can be found out about it; it may run on pictures all the same."""
+
+
 _known: weakref.WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], Known]] = weakref.WeakKeyDictionary()
 _settled: ContextVar[nn.Module | None] = ContextVar("settled", default=None)
 
@@ -114,7 +118,10 @@ def known(model: Classifier, x: Tensor) -> Known:
     if entry is None or not fresh:
         with passes.uncounted(), draws.seeded(0, x[:1]):
             before = _settings(model.net)
-            probe = _probe(model, x)
+            try:
+                probe = _probe(model, x)
+            except Refused as e:
+                raise Unprobed(str(e)) from e.__cause__
             after = _settings(model.net)
         state = State(weights_of(model.net), {k: v for k, v in after.items() if before.get(k, v) == v})
         entry = entries[key] = Known(state, probe)
