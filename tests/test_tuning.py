@@ -26,6 +26,9 @@ from test_training import OWN, QUICK, photos
 BASE = replace(QUICK, epochs=2, lr="auto", batch=32)
 SPACE = "lr=log(1e-3, 1e-1); batch=6|9"
 
+# Ray gives a trial as many threads as it gives it processors, which need not be as many as this process has
+pytestmark = pytest.mark.filterwarnings("ignore:the run in .* was computed with:clearsight.errors.Notice")
+
 ray_needed = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="Ray is not installed (extra `ray`): no search is run"
 )

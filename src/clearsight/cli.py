@@ -47,7 +47,10 @@ Scores = Annotated[
 ]
 Trust = Annotated[bool, typer.Option("--trust", help="Let a run folder name code that is run to build its network.")]
 Boxes = Annotated[
-    Path | None, typer.Option(help="Boxes: COCO JSON, Pascal VOC XML or YOLO text or YAML; a file or a folder.")
+    Path | None,
+    typer.Option(
+        help="Boxes or outlines: COCO, Label Studio or LabelMe JSON, Pascal VOC, YOLO, CSV; a file or a folder."
+    ),
 ]
 VocBase = Annotated[
     int | None,
@@ -606,8 +609,8 @@ def train(
     """Train a classifier on a folder of pictures: a model folder that every other command takes.
 
     Without options a pretrained network is fine-tuned, or a small one is trained where the pictures are small; what is
-    chosen is said, with the reason. A run that was stopped goes on with --resume as if nothing had happened; folds and
-    repeats go on by themselves.
+    chosen is said, with the reason. A run that was stopped goes on with --resume, on a CPU with as many threads as
+    before to the same weights bit for bit; folds and repeats go on by themselves.
     """
     from clearsight.data import ALL
     from clearsight.learning import folding, repeating

@@ -22,6 +22,7 @@ from clearsight.data import Pictures
 from clearsight.errors import Refused
 from clearsight.files import write_whole
 from clearsight.findings import Cell, Figure, Finding, Table
+from clearsight.learning.arithmetic import COMPUTED, words
 from clearsight.learning.card import card
 from clearsight.learning.checkpoints import stopped
 from clearsight.learning.portions import Portions
@@ -68,8 +69,16 @@ def place(out: str | Path | None, resume: bool) -> Path:
     return new_run("train", folder, holds=RECIPE)
 
 
-def begin_folder(folder: Path, data: Portions, recipe: Recipe, why: Sequence[str], asked: Recipe, command: str) -> None:
-    """Write down what is going to be done, on which pictures."""
+def begin_folder(
+    folder: Path,
+    data: Portions,
+    recipe: Recipe,
+    why: Sequence[str],
+    asked: Recipe,
+    command: str,
+    now: Mapping[str, Any],
+) -> None:
+    """Write down what is going to be done, on which pictures; now: with what it is computed."""
     rows = io.StringIO()
     table = csv.writer(rows, lineterminator="\n")
     table.writerow(_COLUMNS)
@@ -77,7 +86,7 @@ def begin_folder(folder: Path, data: Portions, recipe: Recipe, why: Sequence[str
         table.writerow((Path(os.path.relpath(p.path, folder)).as_posix(), "|".join(p.labels), part))
     write_whole(folder / SPLIT, rows.getvalue())
     says = {"schema": 1, "recipe": recipe.as_dict(), "why": list(why), "asked": asked.as_dict()}
-    says |= {"data": data.digest, "command": command}
+    says |= {"data": data.digest, "command": command, COMPUTED: [dict(now)]}
     write_whole(folder / RECIPE, json.dumps(says, indent=1) + "\n")
 
 
@@ -132,7 +141,8 @@ def finish_folder(
     report.save(folder)
     metrics = _metrics(report, history, best, data, judged, scaled)
     write_whole(folder / METRICS, json.dumps(metrics, indent=1) + "\n")
-    write_whole(folder / CARD, card(folder, case.model, start, data, recipe, says["why"], metrics))
+    why = [*says["why"], *words(says.get(COMPUTED) or [])]
+    write_whole(folder / CARD, card(folder, case.model, start, data, recipe, why, metrics))
     return report
 
 

@@ -24,6 +24,7 @@ from clearsight.classifier import Classifier, normalised
 from clearsight.copying import copied
 from clearsight.data import ALL, Pictures, open_data
 from clearsight.errors import Refused
+from clearsight.learning.arithmetic import computing, goes_on
 from clearsight.learning.checkpoints import forget, keep, recall, stopped
 from clearsight.learning.optimising import Pace, optimiser, pace, range_test
 from clearsight.learning.portions import Portions, at_random, portions
@@ -130,9 +131,11 @@ def train(
     """Train a classifier on pictures, and leave it in a folder that ``load`` reads; yields each epoch as it ends.
 
     data: as in ``folder``, of every split.  out: the folder, by default the next clearsight-runs/train-N.  resume: go
-    on with the run in that folder, as if it had never been stopped.  alike: the duplicates among data.pictures, where
-    they are known.  told: the command that the folder names, where it is not that of this call alone.  workers:
-    processes that read pictures, whose number does not show in the result.  say is told what was chosen, and why.
+    on with the run in that folder: on a CPU it ends bit for bit as if it had never been stopped, given as many threads
+    as before; a Notice says where the threads, the device or PyTorch are others.  alike: the duplicates among
+    data.pictures, where they are known.  told: the command that the folder names, where it is not that of this call
+    alone.  workers: processes that read pictures, whose number does not show in the result.  say is told what was
+    chosen, and why.
     Refused: whatever cannot be trained, and a loss that is not finite.
     """
     tell: Progress = progress or (lambda what, done, total: None)
@@ -163,8 +166,11 @@ def train(
         raise
     if resume and stopped(folder):
         _restore(run, recall(folder))
-    elif not resume and first():
-        begin_folder(folder, found, recipe, why, asked, told or command(pictures, asked, folder))
+    now = computing(run.accelerator.device, run.epoch, run.batch)
+    if resume and first():
+        goes_on(folder, now)
+    elif first():
+        begin_folder(folder, found, recipe, why, asked, told or command(pictures, asked, folder), now)
     store = Store(found.pictures, run.start.preprocess, whole)
     judged = Store(found.pictures, run.start.preprocess, False)
     while not run.over:
