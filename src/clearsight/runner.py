@@ -204,8 +204,8 @@ def explain(
                 with blamed(model, call, part), draws.seeded(seed, part, call.method.name):
                     found = call.method(model, part.clone(), target[slice(start, start + size)], **call.options)
                 maps.append(_checked(found, (len(part), *part.shape[2:]), call))
-                if passes.through:
-                    rectifies = "needs-relu" in call.method.claims  # and so goes back to the pixels
+                rectifies = "needs-relu" in call.method.claims  # and so goes back to the pixels, by what was recorded
+                if passes.through or rectifies:
                     must_flow(model, x[:1], "" if rectifies else call.options.get("layer", ""))
     n = len(x)
     joined = torch.cat(maps)

@@ -2,6 +2,7 @@
 
 # what the methods stand on: (file, old text, new text, pytest's -k)
 CORE = [
+    ("runner.py", "if passes.through or rectifies:", "if passes.through:", "no_map_is_silently_wrong"),
     ("pictures.py", "values.float() / 255", "values.float() * (1 / 255)", "test_pictures and (bits or floats)"),
     ("case.py", "of_bytes(torch.stack(out))", "torch.stack(out) * (1 / 255)", "test_pictures and bits"),
     ("blame.py", "        if dotted:\n", "        if False:\n", "users_is_not_called_ours"),
