@@ -266,8 +266,8 @@ def test_same_seed_same_result() -> None:
 
 
 @promise(
-    "Results agree to rounding for any number of threads; trained weights agree to the bit for the same number, on a "
-    "CPU, and where a run goes on with another, it says so."
+    "Maps and metrics agree to rounding for any number of threads.",
+    "Trained weights agree to the bit for the same number, on a CPU; where a run goes on with another, it says so.",
 )
 @pytest.mark.usefixtures("threads")
 def test_threads_show_in_rounding_alone_and_in_training_it_is_said(tmp_path: Path) -> None:
