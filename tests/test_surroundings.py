@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -13,6 +14,7 @@ import timm
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils import checkpoint as checkpointing
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
@@ -433,3 +435,47 @@ def test_a_classifier_made_by_hand_is_guarded_too() -> None:
     wrong = Classifier(torch.nn.LazyLinear(3), Preprocess(2, (0.5,) * 3, (0.5,) * 3), tuple("abc"))
     with pytest.raises(Refused, match="not initialised"), wrong.undisturbed():
         pass
+
+
+class AsTokens(nn.Module):
+    """A hybrid: a norm's maps become tokens, or tokens become maps that a norm takes."""
+
+    def __init__(self, norm: type[nn.Module], into_norm: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.norm, self.into_norm = nn.Conv2d(3, 6, 4, stride=4), norm(6, affine=True), into_norm
+        self.mlp, self.head = nn.Sequential(nn.Linear(6, 6), nn.Tanh()), nn.Linear(6, 3)
+        self.weights = nn.Parameter(torch.randn(12, 6))
+        for name, b in self.norm.named_buffers():
+            if name.startswith("running"):
+                nn.init.uniform_(b, 0.5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = self.stem(x)
+        if self.into_norm:
+            tokens = self.mlp(maps.flatten(2).transpose(1, 2)).transpose(1, 2)
+            return self.head(self.norm(tokens.reshape(maps.shape)).square().mean((2, 3)))
+        tokens = self.norm(maps).flatten(2).transpose(1, 2)
+        return self.head((tokens * self.weights).mean(1).tanh())
+
+
+@pytest.mark.parametrize("into_norm", [False, True])
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d, nn.InstanceNorm2d])
+@pytest.mark.parametrize("n", [1, 3])
+def test_the_gradient_of_a_picture_alone_is_right_behind_a_norm(norm: type[nn.Module], into_norm: bool, n: int) -> None:
+    """PyTorch 2.14.1 gives another where the values of one picture lie in the order of tokens."""
+    made = model(AsTokens(norm, into_norm))
+    x = pictures()[:n]
+    functions = (F.batch_norm, F.instance_norm)
+    found = cs.explain(made, x, "gradient-x-input", cs.ClassScore(1)).maps
+    at_stem = cs.explain(made, x, "hires-cam(layer=stem)", cs.ClassScore(1))
+    assert (F.batch_norm, F.instance_norm) == functions
+    with made.undisturbed():
+        assert probed(made, x).slopes.flows == "right"
+    double = model(copy.deepcopy(made.net).double().eval())
+    step = 1e-6
+    for i in range(n):  # the derivative along the picture itself is the sum of its map
+        ahead, back = (double(x[i : i + 1].double() * (1 + s))[0, 1] for s in (step, -step))
+        torch.testing.assert_close(found[i].sum().double(), (ahead - back).detach() / (2 * step), rtol=1e-3, atol=1e-6)
+    twice = cs.explain(made, x[:1].expand(2, -1, -1, -1), "hires-cam(layer=stem)", cs.ClassScore(1)).maps
+    torch.testing.assert_close(at_stem.maps[0], twice[0], rtol=1e-4, atol=1e-7)

@@ -1,4 +1,7 @@
-"""What surrounds a call and must not show in its results: autocast, default types, compiled code, checkpointing."""
+"""What surrounds a call and must not show in its results: autocast, default types, compiled code, checkpointing.
+
+And the order in memory of what goes through a norm.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.utils import checkpoint
 
 from clearsight.undoing import Undo, undone
@@ -24,6 +28,7 @@ def enter(undo: Undo) -> None:
     autocast is off: a network computes in its own type, not in that of whoever calls.  New tensors are float32.  What
     torch.compile made runs as it was written, because compiled code ignores hooks, or keeps those that are gone.
     torch.utils.checkpoint keeps values instead of working them out again on the way back, where hooks would be gone.
+    Batch and instance norm see one picture alone in the usual order of memory, in which alone their gradient is right.
     """
     for kind in ("cpu", "cuda", "mps", "xpu"):
         if torch.is_autocast_enabled(kind):
@@ -45,7 +50,7 @@ def _enter_process() -> None:
     with _lock:
         if _inside == 0:
             try:
-                for set_ in (_float32, _as_written, _kept):
+                for set_ in (_float32, _as_written, _kept, _in_order):
                     set_(_process)
             except BaseException:
                 undone(_process)
@@ -90,6 +95,31 @@ def _kept(undo: Undo) -> None:
         if generator is not None:
             undo.append(lambda name=name, was=generator: setattr(checkpoint, name, was))  # type: ignore[misc]
             setattr(checkpoint, name, _plain(generator))
+
+
+def _in_order(undo: Undo) -> None:
+    """One picture goes through batch and instance norm in the usual order of memory, and so does its gradient.
+
+    PyTorch (2.14.1, on the CPU) takes the values of a single picture in another order for those in the usual one, as
+    after ``flatten(2).transpose(1, 2)`` of a layer's maps, or before it of tokens that become maps again, and the
+    gradient that comes out is wrong: that of LeViT, EfficientFormer and XCiT among others.
+    """
+    for name in ("batch_norm", "instance_norm"):
+        norm = getattr(nn.functional, name)
+        undo.append(lambda name=name, was=norm: setattr(nn.functional, name, was))  # type: ignore[misc]
+        setattr(nn.functional, name, _ordered(norm))
+
+
+def _ordered(norm: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def ordered(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if not _is_inside() or len(input) != 1:
+            return norm(input, *args, **kwargs)
+        out = norm(input.contiguous(), *args, **kwargs)
+        if out.requires_grad:
+            out.register_hook(lambda g: g.contiguous())  # type: ignore[no-untyped-call]
+        return out
+
+    return ordered
 
 
 def _plain(generator: Callable[..., Iterator[None]]) -> Callable[..., Iterator[None]]:

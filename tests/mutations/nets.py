@@ -24,6 +24,8 @@ CORE = [
         "stands_inside",
     ),
     ("surroundings.py", 'set_stance("force_eager")', 'set_stance("default")', "torch_made"),
+    ("surroundings.py", "norm(input.contiguous(), *args", "norm(input, *args", "behind_a_norm and True"),
+    ("surroundings.py", "out.register_hook(lambda g: g.contiguous())", "pass", "behind_a_norm and False"),
     (
         "classifier.py",
         "            z.register_hook(refuse)",
