@@ -25,15 +25,25 @@ NAMES = (
 FEW = {"samples": 8, "steps": 4, "masks": 8, "iterations": 3, "window": 32, "cells": 3, "most": 1.0}
 
 
-def network(name: str) -> Classifier:
-    """The network of torchvision's name, with five classes, for pictures of 64 (Inception: 128) pixels.
+def sizes(name: str) -> tuple[tuple[int, int], ...]:
+    """Three sizes of pictures (height, width) that the network takes.
+
+    Strides of 32 divide the first alone, and the last is no square; a ViT takes squares of whole patches only.
+    """
+    if name == "vit_b_16":
+        return (64, 64), (80, 80), (96, 96)
+    return ((128, 128), (139, 139), (150, 134)) if name == "inception_v3" else ((64, 64), (72, 72), (90, 74))
+
+
+def network(name: str, size: tuple[int, int] | None = None) -> Classifier:
+    """The network of torchvision's name, with five classes, for pictures of that size; of its first one by default.
 
     Random weights alone let signals vanish on the way, so BatchNorm gets its statistics from noise, and heads that
     begin at zero are drawn.
     """
-    size = 128 if name == "inception_v3" else 64
+    size = size or sizes(name)[0]
     extra = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
-    extra |= {"image_size": size} if name == "vit_b_16" else {}
+    extra |= {"image_size": size[0]} if name == "vit_b_16" else {}
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = torchvision.models.get_model(name, weights=None, num_classes=5, **extra).eval()
@@ -44,7 +54,7 @@ def network(name: str) -> Classifier:
             if isinstance(m, nn.Linear) and not bool(m.weight.any()):
                 nn.init.normal_(m.weight, std=0.05)
         with torch.no_grad():
-            net(torch.randn(8, 3, size, size))
+            net(torch.randn(8, 3, *size))
     return Classifier(net.eval(), Preprocess(size, (0.5,) * 3, (0.25,) * 3), tuple("abcde"), name)
 
 
