@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,9 +30,9 @@ def in_half(model: Classifier, dtype: torch.dtype) -> tuple[Classifier, Classifi
     return half, replace(model, net=copy.deepcopy(half.net).float())
 
 
-def refusals(half: Classifier, x: Tensor) -> Iterator[tuple[str, str]]:
-    """Each method that needs gradients at the pixels, and why it is refused; "" where it is not."""
-    for method in AT_PIXELS:
+def refusals(half: Classifier, x: Tensor, methods: Sequence[str] = AT_PIXELS) -> Iterator[tuple[str, str]]:
+    """Each of the methods, all of which need gradients at the pixels, and why it is refused; "" where it is not."""
+    for method in methods:
         try:
             explain(half, x, networks.spelled(method, Path()), TARGET)
         except Refused as e:

@@ -24,8 +24,8 @@ test that runs all of it: `pytest -m slow tests/test_sweep.py -n 0`.
 - **probe**: what `clearsight inspect` says of the network: whether a picture always gets the same scores, and whether
   its gradient is that of the scores.
 - **at the pixels**: the largest difference between the maps of `saliency(absolute=false)` and `gradient-x-input`, and
-  the gradients that `integrated-gradients` and `smooth-grad` average, and central finite differences in double
-  precision, as a share of them; along random directions and along the gradient's own.
+  central finite differences in double precision, as a share of them; along random directions and along the gradient's
+  own. At the first size also that of the gradient which methods of hundreds of passes take, with BatchNorm folded.
 - **residual**: how far what `integrated-gradients` says that its map misses is from what it misses, as a share of the
   largest score.
 - **at layers**: the largest difference between the gradient, on which `grad-cam` and its kin rest, and finite

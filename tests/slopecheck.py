@@ -7,7 +7,8 @@ of a copy of the network in float64, a tiny step ahead and a tiny step back.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +24,7 @@ from clearsight.targets import ClassScore
 
 TARGET = ClassScore(1)
 STEP = 1e-7  # of what directions are made of: far above the rounding of float64, and few kinks lie between
+BLUR = 1e-3  # of a layer's values, which are about 1
 DIRECTIONS = 6  # random ones; with them goes the gradient's own
 
 Score = Callable[[Tensor], Tensor]  # steps (n, ...) from where the gradient was taken -> scores (n,) in float64
@@ -78,11 +80,15 @@ def at_pixels(model: Classifier, x: Tensor, fold: bool = True) -> dict[str, floa
 
 
 def at_layer(model: Classifier, x: Tensor, layer: str) -> float:
-    """How far the gradient at a layer, that class-activation methods rest on, is from finite differences."""
-    double, start = in_double(model), x.double()
-    with model.undisturbed():
+    """How far the gradient at a layer, that class-activation methods rest on, is from finite differences.
+
+    With a little noise on what the layer gives: where values are equal, as a ReLU's zeros are to the max-pool behind
+    it, there is no gradient to be right.
+    """
+    with blurred(model, layer), model.undisturbed():
         a, g = activations_and_gradients(model, x, TARGET, layer)
         layout = layout_of(model, x, layer)
+    double, start = in_double(model), x.double()
     places: list[Tensor] = []  # where in what the layer gives each value of the maps stands
 
     def score(steps: Tensor) -> Tensor:
@@ -93,13 +99,29 @@ def at_layer(model: Classifier, x: Tensor, layer: str) -> float:
                 torch.testing.assert_close(out[0].flatten()[places[0]], a.flatten().double(), rtol=1e-2, atol=1e-3)
             return out.flatten(1).index_add(1, places[0], steps.flatten(1)).view_as(out)
 
-        handle = double.net.get_submodule(layer).register_forward_hook(hook)
-        try:
-            return TARGET(double(start.expand(len(steps), *x.shape[1:])))
-        finally:
-            handle.remove()
+        with blurred(double, layer):
+            handle = double.net.get_submodule(layer).register_forward_hook(hook)
+            try:
+                return TARGET(double(start.expand(len(steps), *x.shape[1:])))
+            finally:
+                handle.remove()
 
     return apart(g[0], score, float(a.square().mean().sqrt()))
+
+
+@contextmanager
+def blurred(model: Classifier, layer: str) -> Iterator[None]:
+    """Inside, the layer's values are each shifted by a fixed number of its own, at most BLUR."""
+
+    def hook(_module: Any, _args: Any, out: Tensor) -> Tensor:
+        noise = torch.rand(out.shape[1:], generator=torch.Generator().manual_seed(5)).to(out)
+        return out + BLUR * noise
+
+    handle = model.net.get_submodule(layer).register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def residual_off(model: Classifier, x: Tensor, steps: int) -> float:

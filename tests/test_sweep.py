@@ -7,6 +7,7 @@ half an hour.
 
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -65,7 +66,7 @@ def swept(name: str, size: tuple[int, int], fold: bool = True) -> Found:
         layer = target_layer(model, x)
         places, wrong = spots.verdicts(model, x, probe.seen)
     layers = max(slopecheck.at_layer(model, x, at) for at in (layer, middle(probe)))
-    pixels, residual = slopecheck.at_pixels(model, x, fold), slopecheck.residual_off(model, x, 16)
+    pixels, residual = slopecheck.at_pixels(model, x, fold), slopecheck.residual_off(model, x, 8)
     return Found(probe, [str(w.message) for w in said], pixels, residual, layer, layers, places, wrong)
 
 
@@ -76,7 +77,7 @@ def middle(probe: Probe) -> str:
     return next(s.name for s in behind if s.layout is not None and s.layout.spatial and runs[s.name] == 1)
 
 
-def halved(name: str, dtype: torch.dtype) -> tuple[str, str]:
+def halved(name: str, dtype: torch.dtype, methods: Sequence[str] = halves.AT_PIXELS[:2]) -> tuple[str, str]:
     """The cells of one network in half precision: scores and maps; anything that does not hold is an error."""
     model = networks.network(name)
     x = networks.pictures(model)[:1]
@@ -85,9 +86,7 @@ def halved(name: str, dtype: torch.dtype) -> tuple[str, str]:
         warnings.simplefilter("error")
         found = probed(half, x)
     assert (found.repeats, found.slopes.flows) == ("yes", "right")
-    assert {m: "gradients at the pixels are too coarse" in why for m, why in halves.refusals(half, x)} == dict.fromkeys(
-        halves.AT_PIXELS, True
-    )
+    assert all("gradients at the pixels are too coarse" in why for _, why in halves.refusals(half, x, methods))
     scores, occluded = halves.scores_off(half, twin, x)
     maps, refused = halves.layers_off(half, twin, x)
     least = torch.finfo(dtype).eps
@@ -116,13 +115,13 @@ def test_what_was_checked_holds(name):
 
 
 def test_half_precision_is_right_or_refused():
-    halved(QUICK[1], torch.bfloat16)
+    halved(QUICK[1], torch.bfloat16, halves.AT_PIXELS)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", networks.NAMES)
 def test_all_is_checked(name):
-    found = {size: swept(name, size) for size in networks.sizes(name)}
+    found = {size: swept(name, size, fold=i == 0) for i, size in enumerate(networks.sizes(name))}
     half = [cell for dtype in (torch.float16, torch.bfloat16) for cell in halved(name, dtype)]
     rows = {
         (name, size_words(size)): (*f.cells(), *(half if i == 0 else ["–"] * len(half)))

@@ -257,6 +257,27 @@ def test_eigen_cam_is_the_same_by_either_gram_matrix(channels, size):
     assert (maps[..., -2:].sum((1, 2)) > maps[..., :2].sum((1, 2))).all()
 
 
+@pytest.mark.parametrize("channels", [4, 40])
+def test_eigen_cam_has_no_sign_by_chance_where_the_channels_sum_is_flat(channels):
+    """As behind a LayerNorm: rounding must not turn the map over; what stands out is above 0."""
+    net = nn.Sequential(nn.Conv2d(1, channels, 1, bias=False), nn.Flatten(), nn.LazyLinear(2))
+    half = torch.rand(channels // 2, generator=seeded(5)) + 0.1
+    x = torch.full((1, 1, 4, 6), 0.2)
+    x[..., 1, 2] = 0.9
+    maps = []
+    for noise in (1e-5, -1e-5):
+        weight = torch.cat([half, -half])
+        weight[0] += noise
+        net[0].weight.data = weight.view(-1, 1, 1, 1)
+        with torch.no_grad():
+            net(x)
+        model = Classifier(net, Preprocess((4, 6), (0.0,), (1.0,)), ("a", "b"))
+        maps.append(explain(model, x, "eigen-cam(layer=0)", ClassScore(0)).maps)
+    torch.testing.assert_close(maps[0], maps[1], rtol=1e-3, atol=1e-5)
+    assert maps[0].argmax() == 8
+    assert (maps[0] > 1e-6).sum() == 1
+
+
 def test_eigen_cam_of_a_flat_picture_is_nothing(bent):
     model = averaged()
     model.net.features[0].padding = (0, 0)

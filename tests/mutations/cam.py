@@ -47,6 +47,8 @@ METHODS = {
         ("torch.where(sign < 0, -component, component)", "component"),
         ("torch.where(sign < 0, -component, component)", "torch.where(sign < 0, component, -component)"),
         ("*a.shape[2:]).relu()", "*a.shape[2:])"),
+        ("sign.abs() <= FLAT * size", "sign.abs() < 0"),
+        ("component.pow(3)", "-component.pow(3)"),
     ],
 }
 

@@ -8,15 +8,18 @@ from clearsight.layers import activations, enlarge, find_layer
 from clearsight.methods import method
 from clearsight.targets import Target
 
+FLAT = 1e-3  # of what the channels would add up to without their signs: a sum that bfloat16's rounding may turn over
+
 
 @method(paper="arXiv:2008.00299", claims="needs-convolutions few-passes")
 def eigen_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
     """The first principal component of one layer's channels: what stands out in the picture, whatever the class.
 
     x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in units of the layer's activations.  The channels' means over the places
-    are taken off first; of the component's two signs the one is taken with which the channels' sum grows; what is below
-    the picture's average is 0.  layer: the name of a module that gives feature maps; "auto" is the last one before
-    pooling.
+    are taken off first; of the component's two signs the one is taken with which the channels' sum grows, or, where
+    that sum is flat but for rounding, as behind a LayerNorm, the one in which the few places that stand out are above
+    0; what is below the picture's average is 0.  layer: the name of a module that gives feature maps; "auto" is the
+    last one before pooling.
 
     One channel is its own component, less its mean:
 
@@ -41,4 +44,6 @@ def _first_component(a: Tensor) -> Tensor:
         values, vectors = torch.linalg.eigh(a.mT @ a)
         component = vectors[..., -1] * values[..., -1:].clamp(min=0).sqrt()
     sign = (component * a.sum(1)).sum(1, keepdim=True)
+    size = (component.abs() * a.abs().sum(1)).sum(1, keepdim=True)
+    sign = torch.where(sign.abs() <= FLAT * size, component.pow(3).sum(1, keepdim=True), sign)
     return torch.where(sign < 0, -component, component)
