@@ -240,3 +240,49 @@ def test_every_class_activation_method_takes_a_transformer(vit, x):
             assert maps.isfinite().all()
             done += 1
     assert done >= 8
+
+
+class Added(nn.Sequential):
+    """What its layers give is added to what they take: everything passes through it, and through none of them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + super().forward(x)
+
+
+class Elsewhere(nn.Module):
+    """Tokens are mixed by a block of several layers, and then only averaged: nothing that learns comes after it.
+
+    order: of the tokens.  first: the tokens' axis, or windows that go into the axis of the pictures.
+    """
+
+    def __init__(self, first: str = "", order: Tensor | None = None) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cut = nn.Conv2d(3, 12, 4, stride=4)
+        self.mixed = Added(nn.Linear(12, 24), nn.Tanh(), nn.Linear(24, 12))
+        self.first, self.order, self.head = first, order, nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.cut(x).flatten(2).mT
+        if self.order is not None:
+            tokens = tokens[:, self.order]
+        if self.first == "tokens":
+            return self.head(self.mixed(tokens.transpose(0, 1)).mean(0))
+        if self.first == "windows":
+            return self.head(self.mixed(tokens.reshape(4 * len(x), -1, 12)).reshape(len(x), -1, 12).mean(1))
+        return self.head(self.mixed(tokens).mean(1))
+
+
+@pytest.mark.parametrize(
+    ("more", "size", "shape"),
+    [
+        ({"order": torch.randperm(64, generator=torch.Generator().manual_seed(0))}, (32, 32), "64 x 12"),
+        ({"first": "tokens"}, (32, 32), "64 x 3 x 12 for three pictures"),
+        ({"first": "tokens"}, (24, 32), "48 x 3 x 12 for three pictures"),
+        ({"first": "windows"}, (32, 32), "12 x 16 x 12 for three pictures"),
+    ],
+)
+def test_a_later_layer_whose_places_cannot_be_told_is_named_whatever_it_is(more, size, shape):
+    model = Classifier(Elsewhere(**more).eval(), Preprocess(size, (0.5,) * 3, (0.5,) * 3), tuple("abcd"), "net")
+    with pytest.warns(Notice, match=rf"read is cut: mixed, which comes later \(Added, {shape}\), gives no places"):
+        explain(model, torch.rand(1, 3, *size), "grad-cam")

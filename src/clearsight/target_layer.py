@@ -105,6 +105,10 @@ def _attends(s: Seen) -> bool:
     return "attention" in s.kind.lower()
 
 
+def _has_weights(net: nn.Module, layer: str) -> bool:
+    return next(net.get_submodule(layer).parameters(), None) is not None
+
+
 class _Search:
     """Goes through the layers from the last to the first, and notes what it passes over.
 
@@ -125,28 +129,52 @@ class _Search:
     def last(self, places: Iterable[int], wanted: Callable[[Seen], bool]) -> str:
         """The last of these layers that can be read; "" where none can."""
         for s in (self.seen[i] for i in sorted(places, reverse=True)):
-            if s.pools or not s.shape or len(s.shape) < 3 or s.shape[0] != 1 or (s.layout and not s.layout.spatial):
+            if s.pools or not s.shape or len(s.shape) < 3 or (s.layout and not s.layout.spatial):
                 continue
-            if self.runs[s.name] > 1:
+            if sum(n > 1 for n in s.shape[1:]) < 2:  # pooled to one token
+                continue
+            if s.shape[0] != 1:
+                if not self.later and self._parted(s):
+                    self._pass_over(s, "gives no places that can be told", whole=True)
+            elif self.runs[s.name] > 1:
                 self._pass_over(s, "runs several times")
             elif s.layout is None:
-                if self.everything_passes(s.name):
-                    self._pass_over(s, "gives no places that can be told")
+                if not self.later and self.everything_passes(s.name):
+                    self._pass_over(s, "gives no places that can be told", whole=True)
             elif wanted(s) and self.everything_passes(s.name) and self._places_matter(s):
                 return s.name
             elif not self.everything_passes(s.name):
                 self._pass_over(s, "is one way of several to the scores")
         return ""
 
-    def _pass_over(self, s: Seen, why: str) -> None:
-        """Note it, unless a module around it answers for it: one through which everything passes."""
-        if self.later or not s.learns:
+    def _pass_over(self, s: Seen, why: str, *, whole: bool = False) -> None:
+        """Note it, unless it learns nothing, or a module around it answers for it: one through which everything passes.
+
+        whole: everything passes through this one, so that no other answers for it.
+        """
+        if self.later or not (s.learns or (whole and _has_weights(self.model.net, s.name))):
             return
+        if whole or not self._answered_for(s):
+            axes = s.shape or ()
+            shape = " x ".join(map(str, axes[1:] if axes[0] == 1 else axes))
+            of = "" if axes[0] == 1 else " for three pictures"
+            self.later = f"{s.name}, which comes later ({s.kind}, {shape}{of}), {why}"
+
+    def _answered_for(self, s: Seen) -> bool:
         parts = s.name.split(".")
         around = [name for k in range(1, len(parts)) if self.runs[name := ".".join(parts[:k])] == 1]
-        if not any(self.everything_passes(name) for name in around):
-            shape = " x ".join(map(str, (s.shape or ())[1:]))
-            self.later = f"{s.name}, which comes later ({s.kind}, {shape}), {why}"
+        return any(self.everything_passes(name) for name in around)
+
+    def _parted(self, s: Seen) -> bool:
+        """Whether everything passes through a layer whose first axis is not that of the pictures.
+
+        They are in another one, as in (N, B, C), or each of them is in several parts, as windows are.
+        """
+        three, two = s.shape or (), len(self.pair)
+        ways: list[Swap] = [lambda out, axis=i: out.flip(axis) for i, n in enumerate(three) if n == 3]  # type: ignore[misc]
+        if three[0] % 3 == 0:
+            ways.append(lambda out: out.reshape(two, -1, *out.shape[1:]).flip(0).flatten(0, 1))
+        return self.runs[s.name] == 1 and any(self._alike(self._swapped(s.name, way).flip(0)) for way in ways)
 
     def everything_passes(self, layer: str) -> bool:
         """Whether the scores depend on the picture through this layer alone: its values, swapped, swap the scores."""
