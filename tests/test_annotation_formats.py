@@ -372,6 +372,35 @@ def test_a_yolo_row_that_ends_like_a_picture_is_no_list_of_pictures(tmp_path: Pa
     assert read.left_out[0].startswith("b.png (line 1: neither class")
 
 
+def test_yolo_keypoints_are_never_corners_of_a_polygon(tmp_path: Path, pictures: dict[str, Path]) -> None:
+    """As ultralytics has poses: class cx cy w h, then x, y (and whether it is seen) of each point."""
+    box, two, three = "0 0.5 0.5 0.5 0.5", " 0.4 0.4 0.6 0.4 0.5 0.6", " 0.4 0.4 1 0.6 0.4 1 0.5 0.6 0"
+    asked = {"names": ["man"], "kpt_shape": [3, 2]}
+    for at, (line, yaml) in enumerate(
+        [
+            (box + two, asked),
+            (box + two + " 0.9", asked),
+            (box + three, asked | {"kpt_shape": [3, 3]}),
+            (box + three, None),
+            (box + " 0.4 0.4 2", None),
+        ]
+    ):
+        labels = tmp_path / f"set{at}" / "labels"
+        put(labels / "a.txt", line)
+        if yaml:
+            put(labels.parent / "data.yaml", json.dumps(yaml))
+        for path in [labels] + ([labels.parent / "data.yaml"] if yaml else []):
+            told = read_boxes(path, pictures)
+            assert (inside(told.regions["a.png"]) == filled((15, 10, 45, 30))).all()
+            assert any("a.png (keypoints, of which the box alone is read, in lines 1" in n for n in told.notes)
+    put(tmp_path / "odd" / "a.txt", f"{box}\n{box} 0.1 0.2 0.3 0.4")
+    put(tmp_path / "odd" / "data.yaml", json.dumps(asked))
+    (why,) = read_boxes(tmp_path / "odd", pictures).left_out
+    assert why == "a.png (line 2: 4 numbers after the box, where kpt_shape asks for 6)"
+    put(tmp_path / "polygon" / "a.txt", "0 0 0 1 0 1 1 0 1 0 0.5")  # five corners, most of them at the edge
+    assert read_boxes(tmp_path / "polygon", pictures).regions["a.png"][0].polygons
+
+
 def test_yolo_turned_boxes_are_their_polygon(tmp_path: Path, pictures: dict[str, Path]) -> None:
     diamond = "0 0.5 0 1 0.5 0.5 1 0 0.5"
     read = read_boxes(put(tmp_path / "labels" / "a.txt", diamond).parent, pictures)
@@ -598,6 +627,15 @@ def test_voc_sizes_and_names(tmp_path: Path, pictures: dict[str, Path]) -> None:
 # CSV and what tools wrote otherwise -----------------------------------------------------------------------------------
 
 
+def test_csv_of_boxes_says_what_they_show_in_any_capitals(tmp_path: Path, pictures: dict[str, Path]) -> None:
+    rows = "File,Box_X,box-y,BOX_W,box_h,Label\na.png,5,6,10,20,cat\na.png,0,0,4,4,7\na.png,0,0,5,5,\n"
+    told = read_boxes(put(tmp_path / "x.csv", rows), pictures).regions["a.png"]
+    assert [(r.label, r.numbered) for r in told] == [("cat", False), ("7", True), (None, False)]
+    assert (inside(told[:1]) == PLACE).all()
+    with pytest.raises(Refused, match="columns file, File, box_x"):
+        read_boxes(put(tmp_path / "x.csv", "file,File,box_x,box_y,box_w,box_h\na.png,a.png,5,6,10,20\n"), pictures)
+
+
 def test_csv_cells_that_cannot_be_used_are_named(tmp_path: Path, pictures: dict[str, Path]) -> None:
     rows = ["a.png,5,6,10,20", "a.png,5,6,ten,", "a.png,5,6,-1,2", "a.png,nan,6,1,2", ",1,2,3,4", "b.png,1_0,2,3,4"]
     read = read_boxes(put(tmp_path / "x.csv", "\n".join(["file,box_x,box_y,box_w,box_h", *rows])), pictures)
@@ -609,6 +647,28 @@ def test_csv_cells_that_cannot_be_used_are_named(tmp_path: Path, pictures: dict[
         "a.png (box 4: a coordinate that is not a number)",
         "b.png (box 6: box_x is 1_0, which is no number)",
     )
+
+
+def test_one_file_that_is_of_another_format_says_so_not_that_its_name_fits_nothing(
+    tmp_path: Path, pictures: dict[str, Path]
+) -> None:
+    cvat = '<annotations><image name="a.png"><box label="cat" xtl="1" ytl="1" xbr="9" ybr="9"/></image></annotations>'
+    for name, text, why in (
+        ("cvat.xml", cvat, "cvat.xml is CVAT for images, which is not read: export the task from CVAT as COCO"),
+        ("other.xml", "<page/>", "other.xml is no Pascal VOC: its root is page"),
+        ("gt.txt", "1,1,10,5,30,25,1,1,1", "gt .line 1: neither class cx cy w h"),
+    ):
+        with pytest.raises(Refused, match=f"cannot be used: .*{why}"):
+            read_boxes(put(tmp_path / name, text), pictures)
+    with pytest.raises(Refused, match="fit no picture: it names c"):
+        read_boxes(put(tmp_path / "c.txt", "0 .5 .5 .5 .5"), pictures)
+
+
+def test_pictures_that_lvis_names_by_their_address(tmp_path: Path, pictures: dict[str, Path]) -> None:
+    image = {"id": 1, "coco_url": "http://images.cocodataset.org/train2017/a.png", "width": 60, "height": 40}
+    held = {"images": [image], "annotations": [GOOD | {"image_id": 1, "bbox": [5, 6, 10, 20]}], "categories": []}
+    told = read_boxes(put(tmp_path / "x.json", json.dumps(held)), pictures)
+    assert (inside(told.regions["a.png"]) == PLACE).all()
 
 
 def test_what_other_tools_wrote(pictures: dict[str, Path]) -> None:

@@ -49,7 +49,8 @@ def test_class_folders(tmp_path: Path) -> None:
     assert [p.name for p in read.pictures] == sorted(p.name for p in read.pictures)
     assert all(p.path == tmp_path / p.name and p.regions is None and p.split == "" for p in read.pictures)
     assert (read.root, read.broken) == (tmp_path, ())
-    assert read.notes == ("1 of 4 pictures lie in no class folder: unlabelled",)
+    assert read.notes[0] == "1 of 4 pictures lie in no class folder: unlabelled"
+    assert [n[:40] for n in read.notes[1:]] == ["pictures in cat/deep are of class cat: t"]
 
 
 def test_flat_and_single(tmp_path: Path) -> None:
@@ -72,7 +73,7 @@ def test_splits(tmp_path: Path) -> None:
     fill(tmp_path, "testing/cat/d.png", "extra/cat/e.png")
     read = folder(tmp_path)
     assert found(read) == {"testing/cat/d.png": ("cat",)}
-    assert "1 pictures in no split are left out" in read.notes
+    assert any(n.startswith("1 pictures in no split are left out: ") for n in read.notes)
     with pytest.raises(Refused, match="there are no splits in"):
         folder(tmp_path / "train", split="test")
 
@@ -300,6 +301,38 @@ def test_classes_say_what_words_mean(tmp_path: Path) -> None:
         folder(tmp_path / "set", classes=table(tmp_path, "{", "classes.json"))
     with pytest.raises(Refused, match="cannot read the classes in"):
         folder(tmp_path / "set", classes=tmp_path / "nowhere.json")
+
+
+def test_folders_below_a_class_are_said(tmp_path: Path) -> None:
+    """Whoever has a folder too many, or class/split/x.jpg, sees which folder was taken for the class."""
+    fill(tmp_path / "set", "animal/cat/a.png", "animal/dog/b.png", "plant/c.png")
+    (note,) = folder(tmp_path / "set").notes
+    assert note.startswith("pictures in animal/cat, animal/dog are of class animal: the first folder is the class")
+    fill(tmp_path / "split", "train/cat/a.png", "test/cat/deep/b.png", "test/dog/c.png")
+    assert any("pictures in test/cat/deep are of class cat" in n for n in folder(tmp_path / "split").notes)
+    fill(tmp_path / "plain", "cat/a.png", "dog/b.png")
+    assert folder(tmp_path / "plain").notes == ()
+
+
+def test_splits_of_unknown_names_are_said(tmp_path: Path) -> None:
+    """0, 1, 2 as in CelebA and WILDS: none is chosen, and the note says that training pictures may be among them."""
+    fill(tmp_path, "a.png", "b.png", "c.png")
+    listed = table(tmp_path, "file,label,split\na.png,cat,0\nb.png,dog,1\nc.png,dog,1\n")
+    read = folder(listed)
+    assert len(read.pictures) == 3
+    assert read.notes[0] == (
+        "no split is called train, val or test, so all are taken, of 0 1, 1 2 pictures: --split takes one"
+    )
+    assert len(folder(listed, split="1").pictures) == 2
+
+
+def test_the_separator_of_a_csv_is_what_stands_most_often(tmp_path: Path) -> None:
+    fill(tmp_path, "a.png")
+    for text in ('file;label;"size, in cm"\na.png;cat;1,5\n', "file\tlabel\tscore, note; more\na.png\tcat\t1,5\n"):
+        assert found(folder(table(tmp_path, text))) == {"a.png": ("cat",)}
+    (tmp_path / "u.csv").write_bytes("file,label\na.png,cat\n".encode("utf-16"))
+    with pytest.raises(Refused, match=r"no CSV in UTF-8.*save it as UTF-8"):
+        folder(tmp_path / "u.csv")
 
 
 def test_pixels_of_pictures(tmp_path: Path) -> None:

@@ -282,7 +282,7 @@ def test_what_is_no_area_is_named_and_all_are_counted(tmp_path: Path) -> None:
         "1 Label Studio regions left out: b.jpg (choices: it is about the whole picture, not a part of it)",
     )
     text = {"id": 2, "data": {"text": "words"}, "annotations": [{"id": 1, "result": [odd[2]]}]}
-    with pytest.raises(Refused, match="fit no picture: it names words"):
+    with pytest.raises(Refused, match=r"cannot be used: words .labels: it is of a text or a sound"):
         studio(tmp_path, [text], "a.jpg")
 
 

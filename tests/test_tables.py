@@ -107,6 +107,23 @@ def test_numbers_for_labels_in_words_are_all_places_and_it_is_said(tmp_path: Pat
         classes(folder(fill(tmp_path / "three", "0/a.png", "3/a.png")), "ant", "bee", "cow")
 
 
+def test_numbers_are_not_explained_one_by_one(tmp_path: Path) -> None:
+    """What a message advises must not shift the rest: 1 to 3 for three classes, of which only 3 is out of range."""
+    names = ("ant", "bee", "cow")
+    for data in (
+        fill(tmp_path / "set", "1/a.png", "2/a.png", "3/a.png"),
+        write(tmp_path / "set/rows.csv", "file,class_id\n1/a.png,1\n2/a.png,2\n3/a.png,3\n"),
+    ):
+        with pytest.raises(Refused, match=r"each of the 3 numbers .*\{\"1\": \"ant\", \"2\": \"bee\".* from 1"):
+            classes(folder(data), *names)
+        with pytest.raises(Refused, match=r"says what 3 means .* not what 1, 2 mean.* each of the 3 numbers"):
+            classes(folder(data, classes={"3": "cow"}), *names)
+        told = {"1": "ant", "2": "bee", "3": "cow"}
+        assert list(classes(folder(data, classes=told), *names).values()) == [[0], [1], [2]]
+    apart = fill(tmp_path / "digits", "1/a.png", "other/a.png")
+    assert classes(folder(apart, classes={"other": "2"}), "1", "2") == {"1/a.png": [0], "other/a.png": [1]}
+
+
 def notes(report: cs.Report) -> list[str]:
     return [str(n) for n in json.loads(report.json())["data"]["notes"]]
 

@@ -99,6 +99,8 @@ def read_boxes(
         remarks += [f"{name} ({remark})" for remark in sheet.remarks]
         if kept or not bad:
             regions[name] = kept
+    if not sheets and (bad := _unusable(found)):
+        raise Refused(f"{form} annotations at {path} cannot be used: {named(bad)}")
     if not sheets:
         called = f"it names {named(unmatched) or 'none'}; the pictures are {named(list(pictures)) or 'none'}"
         raise Refused(f"{form} annotations at {path} fit no picture: {called}")
@@ -133,6 +135,20 @@ def _matched(
         spoken[name], sheets[name] = names[0], sheet
         remarks += [f"{name} (its annotation also names {n})" for n in names if n in pictures and n != name]
     return sheets, unmatched, remarks
+
+
+def _unusable(found: Found) -> list[str]:
+    """Why none of a few files whose names fit no picture could be used; nothing where any of them could."""
+    bad = []
+    for names, read in found.entries[:3]:
+        try:
+            sheet = read()
+        except OSError as e:
+            sheet = Sheet(bad=(f"cannot read {e.filename}: {e.strerror}",))
+        if sheet.regions or not sheet.bad:
+            return []
+        bad.append(f"{names[0]} ({sheet.bad[0]})")
+    return bad
 
 
 def _unnamed(regions: Mapping[str, tuple[Region, ...]], found: Found) -> list[str]:

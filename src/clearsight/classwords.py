@@ -39,7 +39,9 @@ def understood(pictures: Pictures, model: Classifier) -> tuple[Tensor, tuple[str
     meant, unknown = _explained(told, pictures.classes, model)
     found, strange, note = _read(own, pictures, model)
     if unknown or strange:
-        raise Refused(_unknown({**unknown, **strange}))
+        raise Refused(_unknown({**unknown, **strange}, own, model.labels))
+    if (numbers := [word for word in told if is_number(word.strip())]) and _counted(found, model.labels):
+        raise Refused(_half_told(numbers, own, model.labels))
     meant |= found
     right = torch.zeros(len(pictures.pictures), len(model.labels), dtype=torch.bool)
     for row, picture in zip(right, pictures.pictures, strict=True):
@@ -183,13 +185,44 @@ def _synonyms(meant: Found, labels: Sequence[str]) -> list[str]:
     return [f"words of the data that mean the same class: {'; '.join(said[:NAMED])}{more}"] if said else []
 
 
-def _unknown(unknown: Mapping[str, str]) -> str:
+def _unknown(unknown: Mapping[str, str], own: Sequence[str], labels: Sequence[str]) -> str:
+    """own: all words that --classes does not explain."""
     hints = "; ".join(list(unknown.values())[:NAMED])
     example = json.dumps({next(iter(unknown)): ["a label of the model", "another"]}, ensure_ascii=False)
+    mend = f"Say what they mean: --classes FILE, with FILE a JSON such as {example}"
+    if len(own) > len(unknown) and all(map(is_number, own)):
+        mend = _each(own, labels)
     return (
         f"class words of the data that mean nothing to the model ({len(unknown)}): {', '.join(unknown)} ({hints}).  "
-        f"Say what they mean: --classes FILE, with FILE a JSON such as {example}"
+        f"{mend}"
     )
+
+
+def _counted(found: Found, labels: Sequence[str]) -> bool:
+    """Whether words were read as numbers of classes counted from 0, and not as labels."""
+    find = finder(labels)
+    return bool(found) and found == _places(list(found), len(labels)) and any(not find(word) for word in found)
+
+
+def _half_told(numbers: Sequence[str], own: Sequence[str], labels: Sequence[str]) -> str:
+    """Why numbers are not counted from 0 where --classes says of others what they mean."""
+    more = ", ..." if len(own) > NAMED else ""
+    return (
+        f"--classes says what {', '.join(numbers[:NAMED])} means among the data's numbers, but not what "
+        f"{', '.join(own[:NAMED])}{more} mean.  {_each([*numbers, *own], labels)}"
+    )
+
+
+def _each(words: Sequence[str], labels: Sequence[str]) -> str:
+    """What to do where some numbers of the data mean nothing: one alone must not be explained, the others follow."""
+    places = {word: place for word in words if (place := position(word, len(labels) + 1)) is not None}
+    from_one = len(places) == len(words) and 0 not in places.values()
+    ordered = sorted(places, key=places.__getitem__) if from_one else list(words)
+    example = {word: labels[places[word] - 1] if from_one else "a label of the model" for word in ordered[:3]}
+    told = json.dumps(example, ensure_ascii=False)[:-1]
+    when = " if they count the model's classes from 1" if from_one else ""
+    file = f"--classes FILE, with FILE a JSON such as {told}, ...}}{when}"
+    return f"Say what each of the {len(words)} numbers means: {file}"
 
 
 def meanings(classes: Classes | str | Path | None) -> dict[str, tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,7 +93,7 @@ def _by_folder(root: Path, found: Walked) -> tuple[list[Picture], list[str]]:
         *above, _ = name.split("/")
         split = above.pop(0) if above and above[0] in splits else ""
         pictures.append(Picture(path, name, tuple(above[:1]), split=split))
-    notes = _empty(found, splits)
+    notes = [*_deeper(pictures), *_empty(found, splits)]
     if any(p.labels not in ((), (UNLABELLED,)) for p in pictures) and any(p.labels == (UNLABELLED,) for p in pictures):
         count = sum(p.labels == (UNLABELLED,) for p in pictures)
         pictures = [replace(p, labels=()) if p.labels == (UNLABELLED,) else p for p in pictures]
@@ -101,6 +102,22 @@ def _by_folder(root: Path, found: Walked) -> tuple[list[Picture], list[str]]:
             "call the folder otherwise if it is a class"
         )
     return pictures, notes
+
+
+def _deeper(pictures: Sequence[Picture]) -> list[str]:
+    """A note on pictures that lie in folders below that of their class, which may be the true classes or splits."""
+    lower: dict[str, str] = {}
+    for picture in pictures:
+        above, first = picture.name.split("/")[:-1], int(bool(picture.split))
+        if len(above) > first + 1:
+            lower["/".join(above[: first + 2])] = above[first]
+    if not lower:
+        return []
+    tops = sorted(set(lower.values()))
+    return [
+        f"pictures in {named(sorted(lower))} are of class {named(tops)}: the first folder is the class; where lower "
+        "folders are the classes or the splits, lay them out as class/x.jpg or split/class/x.jpg"
+    ]
 
 
 def _empty(found: Walked, splits: set[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
+from clearsight.data_walk import named
 from clearsight.errors import Refused
 from clearsight.pictureset import Pictures
 
@@ -29,6 +30,10 @@ def part_of(split: str) -> str:
 def of_split(found: Pictures, asked: str | None) -> Pictures:
     there = Counter(picture.split for picture in found.pictures if picture.split)
     known = [word for word in there if word.lower() in KNOWN]
+    if asked is None and there and not known:
+        words = named([f"{word} {n}" for word, n in sorted(there.items())])
+        note = f"no split is called train, val or test, so all are taken, of {words} pictures: --split takes one"
+        return replace(found, notes=(note, *found.notes))
     if asked == ALL or (asked is None and not known):
         return found
     if not there:
@@ -46,7 +51,7 @@ def of_split(found: Pictures, asked: str | None) -> Pictures:
         chosen = fitting[0]
     shares = ", ".join(f"{word} {n}" for word, n in sorted(there.items()))
     notes = [f"split {chosen} is taken, of {shares} pictures" + ("" if asked else ": --split takes another")]
-    if outside := len(found.pictures) - sum(there.values()):
-        notes.append(f"{outside} pictures in no split are left out")
+    if outside := [picture.name for picture in found.pictures if not picture.split]:
+        notes.append(f"{len(outside)} pictures in no split are left out: {named(outside)}")
     pictures = tuple(picture for picture in found.pictures if picture.split == chosen)
     return replace(found, pictures=pictures, notes=(*notes, *found.notes))

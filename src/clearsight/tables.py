@@ -14,12 +14,14 @@ def read_table(path: Path) -> tuple[tuple[str, ...], list[dict[str, str]]]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             header = file.readline()
             file.seek(0)
-            separator = next((c for c in ",;\t" if c in header), ",")
+            separator = _separator(header)
             rows = [row for row in csv.reader(file, delimiter=separator, strict=True) if "".join(row).strip()]
     except OSError as e:
         raise Refused(f"cannot read {path}: {e.strerror}") from None
-    except (UnicodeDecodeError, csv.Error) as e:
-        raise Refused(f"{path} is no CSV in UTF-8: {e}") from None
+    except UnicodeDecodeError as e:
+        raise Refused(f"{path} is no CSV in UTF-8: {e}; save it as UTF-8 (in Excel: CSV UTF-8)") from None
+    except csv.Error as e:
+        raise Refused(f"{path} is no CSV: {e}") from None
     columns = tuple(cell.strip() for cell in rows[0]) if rows else ()
     if len(set(columns)) != len(columns):
         raise Refused(f"{path} has two columns of the same name: {', '.join(columns)}")
@@ -27,3 +29,13 @@ def read_table(path: Path) -> tuple[tuple[str, ...], list[dict[str, str]]]:
         if len(row) != len(columns):
             raise Refused(f"{path}: row {number} has {len(row)} cells, but there are {len(columns)} columns")
     return columns, [dict(zip(columns, (cell.strip() for cell in row), strict=True)) for row in rows[1:]]
+
+
+def _separator(header: str) -> str:
+    """What stands most often between the names of columns, outside quotes.
+
+    >>> _separator('file;label;"size, in cm"'), _separator("file,label"), _separator("file")
+    (';', ',', ',')
+    """
+    outside = "".join(header.split('"')[::2])
+    return max(",;\t", key=outside.count)

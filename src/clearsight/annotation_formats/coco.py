@@ -106,6 +106,8 @@ def by_image(images: Sequence[Json], of: dict[str | None, list[Json]]) -> list[t
 def name_of(image: Json) -> str:
     """What an image calls its file."""
     name = image.get("file_name")
+    if name is None and isinstance(url := image.get("coco_url"), str):
+        name = url.rpartition("/")[2]  # LVIS, whose pictures are COCO's, writes no file_name
     if isinstance(name, int) and not isinstance(name, bool):
         return str(name)
     if isinstance(name, str) and name.strip():

@@ -109,6 +109,9 @@ def _file(path: Path, name: str) -> _File:
         root = ET.fromstring(path.read_bytes())
     except (ET.ParseError, ValueError, LookupError) as e:
         return _File(name, bad=(f"{path.name} is no XML: {e}",))
+    if root.tag == "annotations" and root.find("image") is not None:
+        cvat = "CVAT for images, which is not read: export the task from CVAT as COCO 1.0 or PASCAL VOC 1.1"
+        return _File(name, bad=(f"{path.name} is {cvat}",))
     if root.tag != "annotation":
         return _File(name, bad=(f"{path.name} is no Pascal VOC: its root is {shown(root.tag)}, not annotation",))
     size, remarks = size_of(_text(root, "size/width"), _text(root, "size/height"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def read(called: dict[Path, str], root: Path, pictures: Mapping[str, Path]) -> F
     A text belongs to the picture for which ultralytics would look there (`text_of`), else to the one of its name.
     """
     words, why = _words(root)
-    return Found("YOLO", _entries(called, pictures, words), why)
+    return Found("YOLO", _entries(called, pictures, words, _keypoints_at(root)), why)
 
 
 def read_yaml(path: Path, pictures: Mapping[str, Path]) -> Found:
@@ -70,7 +70,8 @@ def read_yaml(path: Path, pictures: Mapping[str, Path]) -> Found:
         notes.append(f"the texts beside {path.name} were taken, since it leads to none")
     called = {file: Path(os.path.relpath(file, path.parent)).with_suffix("").as_posix() for file in files}
     words, odd = _names(data)
-    return Found("YOLO", _entries(called, pictures, words), f"{path} has no names for them{odd}", tuple(notes))
+    entries = _entries(called, pictures, words, _keypoints(data))
+    return Found("YOLO", entries, f"{path} has no names for them{odd}", tuple(notes))
 
 
 def read_list(path: Path, pictures: Mapping[str, Path]) -> Found:
@@ -79,7 +80,7 @@ def read_list(path: Path, pictures: Mapping[str, Path]) -> Found:
     if not called:
         raise Refused(f"{path} lists pictures, but none of them has a text such as {text_of(path.parent / 'x.jpg')}")
     words, why = _words(path.parent)
-    return Found("YOLO", _entries(called, pictures, words), why)
+    return Found("YOLO", _entries(called, pictures, words, _keypoints_at(path.parent)), why)
 
 
 def text_of(picture: Path) -> str:
@@ -93,7 +94,8 @@ def text_of(picture: Path) -> str:
     return f"{before}{os.sep}labels{os.sep}{after}" if images else path
 
 
-def _entries(called: Mapping[Path, str], pictures: Mapping[str, Path], words: Words) -> list[Entry]:
+def _entries(called: Mapping[Path, str], pictures: Mapping[str, Path], words: Words, keypoints: int) -> list[Entry]:
+    """keypoints: how many numbers follow each box, 0 where that is not stated."""
     located: dict[str, list[str]] = defaultdict(list)
     for name, file in pictures.items():
         located[text_of(file)].append(name)
@@ -102,12 +104,12 @@ def _entries(called: Mapping[Path, str], pictures: Mapping[str, Path], words: Wo
         hits = located.get(os.path.abspath(file), [])
         own = hits[0] if len(hits) == 1 else None  # x.jpg and x.png have the same text: then its name must tell
         if own is not None or not lists_pictures(file):
-            entries.append(((own, name) if own else (name,), partial(_sheet, file, words)))
+            entries.append(((own, name) if own else (name,), partial(_sheet, file, words, keypoints)))
     return entries
 
 
-def _sheet(file: Path, words: Words) -> Sheet:
-    regions, called, bad, sure = [], [], [], []
+def _sheet(file: Path, words: Words, keypoints: int) -> Sheet:
+    regions, called, bad, sure, posed = [], [], [], list[str](), list[str]()
     for at, line in enumerate(_lines(file), 1):
         if not line.strip():
             continue
@@ -117,6 +119,12 @@ def _sheet(file: Path, words: Words) -> Sheet:
             bad.append(f"line {at}: {_FORMS}")
             continue
         what, rest = int(values[0]), values[1:]
+        if _posed(rest, keypoints):
+            rest = rest[:4]
+            posed.append(str(at))
+        elif keypoints and len(rest) > 5:
+            bad.append(f"line {at}: {len(rest) - 4} numbers after the box, where kpt_shape asks for {keypoints}")
+            continue
         if len(rest) % 2:  # the last is a confidence
             *rest, confidence = rest
             if not 0 <= confidence <= 1:
@@ -133,8 +141,22 @@ def _sheet(file: Path, words: Words) -> Sheet:
             regions.append(region(((x - w / 2, y - h / 2, x + w / 2, y + h / 2),)))
         else:
             regions.append(region(polygons=(points(rest),)))
-    predicted = (f"a confidence, as predictions have it, in lines {named(sure)}",) if sure else ()
-    return Sheet(tuple(regions), None, True, tuple(bad), tuple(called), predicted)
+    remarks = [f"a confidence, as predictions have it, in lines {named(sure)}"] if sure else []
+    remarks += [f"keypoints, of which the box alone is read, in lines {named(posed)}"] if posed else []
+    return Sheet(tuple(regions), None, True, tuple(bad), tuple(called), tuple(remarks))
+
+
+def _posed(rest: Sequence[float], keypoints: int) -> bool:
+    """Whether the numbers after the class are a box with keypoints, as ultralytics has them for poses.
+
+    keypoints: how many numbers they are, where a YAML says so; one more is a confidence.  Else x, y and a flag of 0, 1
+    or 2 for each show it, where a polygon has no such numbers: a coordinate of 2 never, three of 0 or 1 hardly.
+    """
+    if keypoints:
+        return len(rest) - 4 in (keypoints, keypoints + 1)
+    flags = rest[6::3]
+    seen = len(rest) > 4 and len(rest) % 3 == 1 and all(flag in (0, 1, 2) for flag in flags)
+    return seen and (2 in flags or len(flags) >= 3)
 
 
 def _lines(file: Path) -> list[str]:
@@ -189,6 +211,28 @@ def _words(root: Path) -> tuple[Words, str]:
                 return {}, f"{named([str(f) for f in known])} name them differently: keep one, or write classes.txt"
             return first, f"{next(iter(known))} has no names for them"
     return {}, f"there is no classes.txt or data.yaml with their names in {root} or in the folder above it"
+
+
+def _keypoints_at(root: Path) -> int:
+    """`_keypoints` of the first YAML in the folder or in the one above that states them."""
+    for folder in (root, Path(os.path.normpath(root / ".."))):
+        for file in (file for file in _sorted(folder) if file.suffix.lower() in YAML):
+            try:
+                data = _loaded(file)
+            except Refused:
+                continue  # a YAML that may be about anything
+            if stated := _keypoints(data):
+                return stated
+    return 0
+
+
+def _keypoints(data: object) -> int:
+    """How many numbers ultralytics' kpt_shape, [points, 2 or 3], gives each object; 0 where there is none."""
+    shape = data.get("kpt_shape") if isinstance(data, dict) else None
+    if not isinstance(shape, list) or len(shape) != 2:
+        return 0
+    many, each = whole(shape[0]), whole(shape[1])
+    return many * each if many and each and many > 0 and each in (2, 3) else 0
 
 
 def _sorted(folder: Path) -> list[Path]:
