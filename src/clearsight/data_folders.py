@@ -93,7 +93,7 @@ def _by_folder(root: Path, found: Walked) -> tuple[list[Picture], list[str]]:
         *above, _ = name.split("/")
         split = above.pop(0) if above and above[0] in splits else ""
         pictures.append(Picture(path, name, tuple(above[:1]), split=split))
-    notes = [*_deeper(pictures), *_empty(found, splits)]
+    notes = [*_deeper(pictures, splits), *_empty(found, splits)]
     if any(p.labels not in ((), (UNLABELLED,)) for p in pictures) and any(p.labels == (UNLABELLED,) for p in pictures):
         count = sum(p.labels == (UNLABELLED,) for p in pictures)
         pictures = [replace(p, labels=()) if p.labels == (UNLABELLED,) else p for p in pictures]
@@ -104,10 +104,12 @@ def _by_folder(root: Path, found: Walked) -> tuple[list[Picture], list[str]]:
     return pictures, notes
 
 
-def _deeper(pictures: Sequence[Picture]) -> list[str]:
+def _deeper(pictures: Sequence[Picture], splits: set[str]) -> list[str]:
     """A note on pictures that lie in folders below that of their class, which may be the true classes or splits."""
     lower: dict[str, str] = {}
     for picture in pictures:
+        if not picture.labels or (splits and not picture.split):
+            continue
         above, first = picture.name.split("/")[:-1], int(bool(picture.split))
         if len(above) > first + 1:
             lower["/".join(above[: first + 2])] = above[first]

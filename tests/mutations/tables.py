@@ -25,6 +25,6 @@ CORE = [
     ("data_metadata.py", "merged = [_merged(p, own[p.name], called) for p in pictures] +",
      "merged = [_merged(p, own[p.name], called) for p in pictures if own[p.name]] +", "test_tables and metadata"),
     ("data_fiftyone.py", "return (clean(names[value]),)", "return (str(value),)", "test_tables and fiftyone"),
-    ("data_folders.py", "notes = [*_deeper(pictures), *_empty(found, splits)]", "notes = []",
+    ("data_folders.py", "notes = [*_deeper(pictures, splits), *_empty(found, splits)]", "notes = []",
      "test_tables and empty_folders"),
 ]  # fmt: skip
