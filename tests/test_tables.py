@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -677,3 +678,13 @@ def test_every_verb_reads_a_table_in_the_same_way(tmp_path: Path, run, monkeypat
 
 def test_truth_of_no_words_is_empty(tmp_path: Path) -> None:
     assert torch.equal(truth(folder(fill(tmp_path, "a.png")), model("x", "y")), torch.zeros(1, 2, dtype=torch.bool))
+
+
+def test_an_audit_says_at_the_terminal_which_columns_it_read(tmp_path: Path, run: Callable[..., Any]) -> None:
+    fill(tmp_path, "a.png", "b.png")
+    table = write(tmp_path / "t.csv", "Index,File,Class\n1,a.png,espresso\n2,b.png,cup\n")
+    done = run("audit", "demo", str(table), "--only", "accuracy", "-o", str(tmp_path / "out"))
+    assert done.status == 0, done.err
+    assert re.search(r"(?i)column.*Class", done.err), done.err
+    silent = run("audit", "demo", str(table), "--only", "accuracy", "-o", str(tmp_path / "again"), "--quiet")
+    assert "column" not in silent.err

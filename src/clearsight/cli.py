@@ -183,12 +183,14 @@ def audit(
         raise Refused(f"the gate has a bar for {', '.join(missing)}, which --only leaves out: add it there")
     limit = seconds(budget)
     classifier = _load(model, weights, labels, output, scores, trust, device, quiet or json_)
-    pictures = _open(data, boxes, masks, split, label_column, classes, voc_base)
+    pictures = noted(_open(data, boxes, masks, split, label_column, classes, voc_base), classifier)
+    for note in pictures.notes:
+        _say(quiet or json_)(note)
     command = _command()
     with progress(quiet or json_) as tell:
         case = Case(
             classifier,
-            noted(pictures, classifier),
+            pictures,
             seed=seed,
             budget=limit,
             method=method,
