@@ -2,8 +2,8 @@
 # captum 0.9.0: DeepLift's attributions against a black baseline sum to 0 whatever the output does, where the network ends in a cosine
 # classifier or an RMSNorm (and nearly so for LayerNorm). No warning, no error.
 #
-# Why it matters: the map looks like any other and is ranked and compared. captum takes the plain gradient for operations that it has no rule for; a
-# function that scaling does not change has gradient . x = 0 (Euler), so that all of the change from a baseline of 0 is missing.
+# Why it matters: the map looks like any other and is ranked and compared. captum takes the plain gradient for operations that it has
+# no rule for; a function that scaling does not change has gradient . x = 0 (Euler), so that all of the change from black is missing.
 # Expected: the docstring of DeepLift.attribute says that model(inputs) - model(baselines) must equal the sum of the attributions
 # (summation-to-delta of Shrikumar et al. 2017, arXiv:1704.02685). It does, to rounding, for the same layers without the norm.
 set -euo pipefail
