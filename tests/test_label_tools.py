@@ -344,6 +344,10 @@ def test_several_pictures_of_a_task_are_told_apart(tmp_path: Path) -> None:
         studio(tmp_path, [task(data, box(to_name="img"))], "a.jpg", "b.jpg")
     with pytest.raises(Refused, match="which of its pictures it is in is not said"):
         studio(tmp_path, [task({"pages": ["a.jpg", "b.jpg"]}, box(item_index=2))], "a.jpg", "b.jpg")
+    marked = [box()["value"] | {"rectanglelabels": ["cat"]}]
+    row = {"pages": ["a.jpg", "b.jpg"], "id": 1, "label": marked, "annotator": 1, "lead_time": 1.0}
+    with pytest.raises(Refused, match="which of its pictures it is in is not said"):
+        studio(tmp_path, [row], "a.jpg", "b.jpg")  # JSON-MIN leaves the page out
     only = studio(tmp_path, [task({"image": "a.jpg", "source": "b.jpg"}, box())], "a.jpg", "b.jpg")
     assert set(only.regions) == {"a.jpg"}  # the other is a column of the data, which no tag is about
     empty = [task(data), task("a.jpg", box(to_name="img")) | {"id": 2}]

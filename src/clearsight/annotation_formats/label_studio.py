@@ -63,9 +63,9 @@ def _entries(task: Task, tags: set[str | None], asides: _Asides) -> list[Entry]:
     lost = list(task.bad)
     for item in task.items:
         tag = item.of if item.of in pictures or len(task.pictures) > 1 else next(iter(pictures))
-        place = (str(tag), item.at if isinstance(item.at, int) else 0)
-        if place in places:
-            of[place].append(item)
+        at = 0 if item.at is None and len(pictures.get(str(tag), ())) == 1 else item.at
+        if isinstance(at, int) and (str(tag), at) in places:  # JSON-MIN does not say which of several
+            of[str(tag), at].append(item)
         else:
             lost.append(f"{item.kind} of {task.name}: which of its pictures it is in is not said")
     entries: list[Entry] = []

@@ -20,7 +20,8 @@ class Item:
     """One result: what kind it is of and its value.
 
     key: the same for all results about one region.  stated: original_width and original_height.  of: the tag of its
-    picture.  at: which of several pictures of that tag.  rotation: of the picture in the tool's window.
+    picture.  at: which of several pictures of that tag, where it is said.
+    rotation: of the picture in the tool's window.
     """
 
     kind: str
@@ -28,7 +29,7 @@ class Item:
     key: object
     stated: tuple[object, object] = (None, None)
     of: str | None = None
-    at: object = 0
+    at: object = None
     rotation: object = 0
 
 
@@ -125,7 +126,7 @@ def _item(result: dict[str, Any], place: int) -> Item:
         ("id", key) if isinstance(key, (str, int)) else ("place", place),
         (result.get("original_width"), result.get("original_height")),
         tag if isinstance(tag, str) else None,
-        result.get("item_index", value.get("item_index", 0)),
+        result.get("item_index", value.get("item_index")),
         result.get("image_rotation"),
     )
 
