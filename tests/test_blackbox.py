@@ -409,6 +409,7 @@ def test_the_recount_has_the_last_word(alone, together, first, tmp_path, monkeyp
     """What it does not confirm was not the first; where it alone says that the goal is met, all queries were paid."""
     (tmp_path / "steps.py").write_text(STEPS)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("clearsight.runner.alone", lambda _model, _x: False)  # else such a network is refused
     model = Classifier(Moody(alone, together), Preprocess((1, 2), (0.0,), (1.0,)), ("a", "b"))
     x = torch.stack([torch.full((1, 1, 2), 0.5), torch.full((1, 1, 2), 0.4)])
     a = attack(model, x, torch.tensor([0, 0]), "./steps.py:steps", eps=0.2)

@@ -183,11 +183,10 @@ def audit(
         raise Refused(f"the gate has a bar for {', '.join(missing)}, which --only leaves out: add it there")
     limit = seconds(budget)
     classifier = _load(model, weights, labels, output, scores, trust, device, quiet or json_)
-    pictures = noted(_open(data, boxes, masks, split, label_column, classes, voc_base), classifier)
-    for note in pictures.notes:
-        _say(quiet or json_)(note)
+    pictures = _open(data, boxes, masks, split, label_column, classes, voc_base)
     command = _command()
     with progress(quiet or json_) as tell:
+        pictures = noted(pictures, classifier)
         case = Case(
             classifier,
             pictures,
@@ -200,6 +199,8 @@ def audit(
                 boxes=boxes, voc_base=voc_base, masks=masks, split=split, label_column=label_column, classes=classes
             ),
         )
+        for note in pictures.notes:
+            _say(quiet or json_)(note)
         folder = new_run("audit", out, holds="report.json")
         done, before = _earlier(folder, case)
         findings: list[Finding] = []

@@ -305,6 +305,9 @@ def _prepared(recorded: fx.GraphModule, *, fold: bool) -> Graph:
             if word(node) == "as_strided_":  # pooling of channels_last pictures; where it is more, graph_of sees it
                 node.target, node.args = aten.reshape.default, node.args[:2]
             node.target = _anew(node.target)
+    for node in reversed(list(g.nodes)):  # what forward wrote into its input is written back at the end: not into ours
+        if node.op == "call_function" and node.target is aten.copy_.default and not node.users:
+            g.erase_node(node)
     (start,) = (n for n in g.nodes if n.op == "placeholder")
     (end,) = next(n for n in g.nodes if n.op == "output").all_input_nodes
     moving: set[fx.Node] = {start}

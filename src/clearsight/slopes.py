@@ -24,6 +24,7 @@ _BLIND = 0.05  # of the change that is expected: so little, and the steps are to
 _ROUNDING = 50  # times the precision of the type: how far equal scores may differ
 _FAR = 300.0  # times the rounding of the scores: how far a step is to move them
 _SHARP = 1000  # times further in double precision, which is still next to nothing
+_SMALLEST = 1e-5  # step where the gradient is 0: too small to come upon a kink
 _LARGEST = 0.02  # step, in units of what the directions are made of
 _LARGE = (1 / 255, 4 / 255)  # steps for networks that round their input
 
@@ -64,7 +65,9 @@ def gradient(score: Score, at: Tensor) -> tuple[Tensor, Tensor | None]:
 
 def step_of(slope: Tensor, apart: float) -> float:
     """How far to go along directions of +-1 so that rounding, which moves the score by `apart`, does not matter."""
-    return min(_LARGEST, _FAR * apart / max(float(slope.norm()), 1e-30))
+    if not bool(slope.any()):
+        return _SMALLEST
+    return min(_LARGEST, _FAR * apart / float(slope.norm()))
 
 
 def held_against(
@@ -139,7 +142,7 @@ def _look(score: Score, start: Tensor, signs: Tensor, dtype: torch.dtype, step: 
             ends = score(torch.cat([start + step * d, start - step * d]))
         changes.append(_change(ends[0] - ends[1], slope[0], 2 * step * d.double()))
     measured, expected = _size([c.change for c in changes]), _size([c.expected for c in changes])
-    return off(changes, apart), measured < _BLIND * expected or not expected > apart
+    return off(changes, apart), measured < _BLIND * expected
 
 
 def _size(values: Sequence[float]) -> float:
