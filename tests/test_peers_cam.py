@@ -70,7 +70,7 @@ def test_the_cam_family_is_grad_cams(resnet, photos, name, kind, layer):
 @pytest.mark.parametrize("layer", ["layer2", "layer3", "layer4"])
 def test_eigen_cam_is_grad_cams_up_to_the_sign(resnet, photos, layer):
     """Theirs takes the sign that comes (its issues 315 and 364), ours the one with which the channels' sum grows."""
-    with torch.no_grad(), cut_at(resnet, layer, grad=False) as caught:
+    with torch.no_grad(), cut_at(resnet, photos, layer, grad=False) as caught:
         resnet(photos)
     (a,) = caught
     component = _first_component(a.flatten(2).double()).view(-1, *a.shape[2:])
