@@ -131,7 +131,7 @@ class _Search:
         for s in (self.seen[i] for i in sorted(places, reverse=True)):
             if s.pools or not s.shape or len(s.shape) < 3 or (s.layout and not s.layout.spatial):
                 continue
-            if sum(n > 1 for n in s.shape[1:]) < 2:  # pooled to one token
+            if s.layout is None and sum(n > 1 for n in s.shape[1:]) < 2:  # pooled to one token
                 continue
             if s.shape[0] != 1:
                 if not self.later and self._parted(s):
