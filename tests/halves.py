@@ -63,21 +63,21 @@ def scores_off(half: Classifier, twin: Classifier, x: Tensor) -> tuple[float, fl
     return float((given - right).abs().max()) / most, float((found - wanted).abs().max()) / most
 
 
-def layers_off(half: Classifier, twin: Classifier, x: Tensor) -> tuple[float, list[str]]:
-    """How far class-activation maps of half precision are off, at the worst, and why methods are refused, if any are.
+def layers_off(half: Classifier, twin: Classifier, x: Tensor) -> tuple[float, dict[str, str]]:
+    """How far class-activation maps of half precision are off, at the worst, and which methods are refused, and why.
 
     As a share of what is added up in a map, without its sign, where that is most.
     """
     with twin.undisturbed():
         a, g = activations_and_gradients(twin, x, TARGET, "auto")
     added = max(float((w * a).abs().sum(1).max()) for w in (g, g.mean((2, 3), keepdim=True)))
-    worst, refused = 0.0, []
+    worst, refused = 0.0, {}
     for method in AT_LAYERS:
         right = explain(twin, x, method, TARGET)
         try:
             found = explain(half, x, method, TARGET)
         except Refused as e:
-            refused.append(str(e))
+            refused[method] = str(e)
             continue
         assert found.method == right.method  # the same layer
         most = max(added, float(right.maps.abs().max()))

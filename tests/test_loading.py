@@ -101,6 +101,17 @@ def test_random_weights_are_always_the_same_and_leave_the_generators_alone() -> 
     assert first.fingerprint() == tiny().fingerprint()
 
 
+def test_the_fingerprint_is_that_of_the_values_however_they_lie_in_memory() -> None:
+    """A single value with a stride of 0 counts as contiguous, and yet cannot be viewed as bytes."""
+    found = []
+    for weight in (torch.ones(3, 3, 1, 1), torch.ones(1).expand(3, 3, 1, 1), torch.ones(3, 1, 1, 3).movedim(3, 1)):
+        net = nn.Sequential(nn.Conv2d(3, 3, 1), nn.PReLU())
+        for p, value in zip(net.parameters(), (weight, torch.zeros(3), torch.tensor(0.5).expand(1)), strict=True):
+            p.data = value
+        found.append(Classifier(net, PRE, tuple(LABELS)).fingerprint())
+    assert len(set(found)) == 1
+
+
 @pytest.mark.parametrize(
     ("words", "resize", "interpolation"),
     [

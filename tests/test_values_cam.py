@@ -3,6 +3,8 @@
 The network's gradient differs from place to place, where the methods differ from each other.
 """
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -237,6 +239,26 @@ def test_xgrad_cam_of_silent_channels():
     x = torch.tensor([[[[0.0, 0.0]], [[0.2, 0.6]]]])
     found = explain(pooled([[4.0, 2.0], [0.0, 0.0]]), x, "xgrad-cam", ClassScore(0)).maps
     torch.testing.assert_close(found, torch.tensor([[[0.2, 0.6]]]))
+
+
+@pytest.mark.parametrize(
+    ("name", "weight", "pixels"), [("xgrad-cam", 1.0, (0.2, 0.8005)), ("grad-cam++", 8.0, (0.2, 0.2998))]
+)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_divisors_that_cancel_are_refused_where_rounding_would_decide(name, weight, pixels, dtype):
+    """xgrad-cam: -0.3 + 0.3005; grad-cam++: 2 + 4 * (-0.3 - 0.2002)."""
+    net = nn.Sequential(nn.Conv2d(1, 1, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 2))
+    for p, value in zip(net.parameters(), (1.0, -0.5, [[weight], [0.0]], 0.0), strict=True):
+        p.data.copy_(torch.tensor(value))
+    model = Classifier(net.to(dtype), Preprocess((1, 2), (0.0,), (1.0,)), ("a", "b"))
+    x = torch.tensor(pixels).view(1, 1, 1, 2)
+    if dtype != torch.float32:
+        with pytest.raises(Refused, match=f"{re.escape(name)} divides by .* cancel here to what {dtype} rounds away"):
+            explain(model, x, f"{name}(layer=0)", ClassScore(0))
+        return
+    times = 1 / 2 if name == "xgrad-cam" else 2 * 4 / (2 + 4 * (x - 0.5).sum())
+    low = (times * (x - 0.5)[0, 0]).relu()
+    torch.testing.assert_close(explain(model, x, f"{name}(layer=0)", ClassScore(0)).maps[0], low, rtol=1e-2, atol=1e-5)
 
 
 @pytest.mark.parametrize(("channels", "size"), [(3, (4, 6)), (40, (4, 6)), (24, (4, 6)), (1, (4, 6)), (5, (1, 7))])

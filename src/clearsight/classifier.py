@@ -198,7 +198,9 @@ class Classifier:
             h.update(name.replace("_orig_mod.", "").encode())  # compiled or not, it is the same network
             if isinstance(value, Tensor):
                 h.update(f"{value.dtype}{tuple(value.shape)}".encode())
-                h.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)  # not copied
+                flat = value.detach().cpu().contiguous().reshape(-1)
+                flat = flat.as_strided(flat.shape, (1,))  # a single value may be contiguous with another stride
+                h.update(flat.view(torch.uint8).numpy().data)  # not copied
         return h.hexdigest()[:16]
 
     def index(self, label: str | int) -> int:

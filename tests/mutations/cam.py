@@ -34,6 +34,7 @@ METHODS = {
         (".sum(1).relu()", ".sum(1)"),
     ],
     "explainers/xgrad_cam.py": [
+        ("must_not_cancel(model, active", "(model, active"),
         ("(g * a).sum(places, keepdim=True)", "g.sum(places, keepdim=True)"),
         ("active = a.sum(places", "active = a.abs().sum(places"),
         ("active.where(active != 0, torch.inf)", "active"),

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from clearsight.classifier import Classifier
+from clearsight.explainers._cancelling import must_not_cancel
 from clearsight.layers import activations_and_gradients, enlarge
 from clearsight.methods import method
 from clearsight.targets import Target
@@ -21,6 +22,8 @@ def grad_cam_plus_plus(model: Classifier, x: Tensor, target: Target, *, layer: s
     scales the map and is left out; so units mean little.  layer: the name of a module that gives feature maps; "auto"
     is the last one before pooling.
 
+    Refused: divisors of alpha that cancel, where channels sum to less than 0, to what rounding decides.
+
     One averaged channel of two places with the sum 1 has the gradient 4 / 2 = 2 at both, so alpha = 1 / (2 + 2) and the
     weight is 2 times 1/4 times 2:
 
@@ -32,6 +35,8 @@ def grad_cam_plus_plus(model: Classifier, x: Tensor, target: Target, *, layer: s
     a, g = activations_and_gradients(model, x, target, layer)
     places = tuple(range(2, a.dim()))
     below = 2 + g * a.sum(places, keepdim=True)  # both sides divided by g^2, which underflows where g is small
+    size = (2 + g.abs() * a.abs().sum(places, keepdim=True)) * (g > 0)  # other places have no weight
+    must_not_cancel(model, below, size, "grad-cam++ divides by 2 plus a gradient times the sum of a channel")
     alpha = 1 / below.where(below != 0, torch.ones_like(below))
     weight = (alpha * g.relu()).sum(places, keepdim=True)
     return enlarge((weight * a).sum(1).relu(), x.shape[2:]).float()

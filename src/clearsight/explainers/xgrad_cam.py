@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from clearsight.classifier import Classifier
+from clearsight.explainers._cancelling import must_not_cancel
 from clearsight.layers import activations_and_gradients, enlarge
 from clearsight.methods import method
 from clearsight.targets import Target
@@ -14,8 +15,10 @@ def xgrad_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "aut
     """The channels of one layer, weighted by their gradient where they are active, summed, rectified and enlarged.
 
     x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in units of the target.  A channel's weight is its gradient averaged over
-    the places, each counted by the channel's share of activation there; a channel whose activations sum to 0 has none.
+    the places, each counted by the channel's share of activation there; a channel without activation has none.
     layer: the name of a module that gives feature maps; "auto" is the last one before pooling.
+
+    Refused: activations of a channel that cancel, as in half precision behind a BatchNorm, to what rounding decides.
 
     Behind one averaged channel of two places the gradient is half the weight:
 
@@ -27,5 +30,7 @@ def xgrad_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "aut
     a, g = activations_and_gradients(model, x, target, layer)
     places = tuple(range(2, a.dim()))
     active = a.sum(places, keepdim=True)
+    size = a.abs().sum(places, keepdim=True) * (g.abs().amax(places, keepdim=True) > 0)  # others weigh nothing
+    must_not_cancel(model, active, size, "xgrad-cam divides by the sum of a channel's activations")
     weight = (g * a).sum(places, keepdim=True) / active.where(active != 0, torch.inf)
     return enlarge((weight * a).sum(1).relu(), x.shape[2:]).float()
