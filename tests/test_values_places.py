@@ -90,6 +90,17 @@ def test_extra_tokens_are_found_by_what_the_network_does(size, before, after):
     assert found["cut"] == Layout(sides, first=True)
 
 
+def test_a_last_patch_that_is_filled_up_is_a_place_too():
+    class Padded(Laid):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(F.pad(x, (0, -x.shape[3] % 4, 0, -x.shape[2] % 4)))
+
+    model = Classifier(Padded(1, 0).eval(), Preprocess((33, 30), (0.5,) * 3, (0.5,) * 3), tuple("abcd"), "padded")
+    with model.undisturbed():
+        found = {s.name: s.layout for s in probed(model, torch.rand(1, 3, 33, 30)).seen}
+    assert found["last"] == Layout((9, 8), before=1, row=True)
+
+
 def test_tokens_in_no_order_of_places_are_refused_and_an_earlier_layer_is_not_read_in_silence():
     order = torch.randperm(64, generator=torch.Generator().manual_seed(0))
     x = torch.rand(1, 3, 32, 32)
@@ -286,3 +297,111 @@ def test_a_later_layer_whose_places_cannot_be_told_is_named_whatever_it_is(more,
     model = Classifier(Elsewhere(**more).eval(), Preprocess(size, (0.5,) * 3, (0.5,) * 3), tuple("abcd"), "net")
     with pytest.warns(Notice, match=rf"read is cut: mixed, which comes later \(Added, {shape}\), gives no places"):
         explain(model, torch.rand(1, 3, *size), "grad-cam")
+
+
+class Turned(nn.Module):
+    """Maps of a picture that lies another way inside: mirrored or turned."""
+
+    def __init__(self, way: str, tokens: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cut, self.way, self.tokens = nn.Conv2d(3, 12, 4, stride=4), way, tokens
+        self.mixed = nn.Sequential(nn.Linear(12, 12), nn.Tanh()) if tokens else nn.Conv2d(12, 12, 3, padding=1)
+        self.head = nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = self.cut(x)
+        if self.way == "mirrored":
+            maps = maps.flip(-1)
+        elif self.way == "turned":
+            maps = maps.mT.flip(-1)
+        return self.head(self.mixed(maps.flatten(2).mT).mean(1) if self.tokens else self.mixed(maps).mean((2, 3)))
+
+
+@pytest.mark.parametrize("size", [(32, 32), (40, 24)])
+@pytest.mark.parametrize(
+    ("way", "tokens"), [("mirrored", False), ("mirrored", True), ("turned", False), ("turned", True)]
+)
+def test_maps_that_do_not_lie_as_the_picture_does_are_not_read(way, tokens, size):
+    def laid_out(way: str) -> Classifier:
+        return Classifier(Turned(way, tokens).eval(), Preprocess(size, (0.5,) * 3, (0.5,) * 3), tuple("abcd"), "net")
+
+    x = torch.rand(1, 3, *size)
+    assert explain(laid_out("as it was"), x, "grad-cam").method == "grad-cam(layer=mixed)"
+    with pytest.raises(Refused, match=r"layer mixed gives .*, which are not feature maps whose places can be told"):
+        explain(laid_out(way), x, "grad-cam(layer=mixed)")
+    with pytest.warns(Notice, match=r"read is cut: mixed, which comes later \(.*\), gives no places"):
+        assert explain(laid_out(way), x, "grad-cam").method == "grad-cam(layer=cut)"
+
+
+@pytest.mark.parametrize("size", [(32, 32), (40, 24)])
+def test_a_picture_that_is_turned_before_all_else_is_not_read_with_channels_for_rows(size):
+    class Before(Turned):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.mT)
+
+    model = Classifier(Before("as it was").eval(), Preprocess(size, (0.5,) * 3, (0.5,) * 3), tuple("abcd"), "net")
+    with model.undisturbed():
+        assert not any(s.layout for s in probed(model, torch.rand(1, 3, *size)).seen)
+    with pytest.raises(Refused, match="net has no convolution with more than one place"):
+        explain(model, torch.rand(1, 3, *size), "grad-cam")
+
+
+class Paired(Elsewhere):
+    """Neighbouring tokens of a row become one: places twice as wide as they are high."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.mixed(self.cut(x).flatten(2).mT)
+        return self.head(self.merged(tokens.unflatten(1, (-1, 2)).mean(2)).mean(1))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.merged = nn.Linear(12, 12)
+
+
+def test_places_need_not_be_square():
+    model = Classifier(Paired().eval(), Preprocess((24, 32), (0.5,) * 3, (0.5,) * 3), tuple("abcd"), "net")
+    with model.undisturbed():
+        found = {s.name: s.layout for s in probed(model, torch.rand(1, 3, 24, 32)).seen}
+    assert found["mixed"] == Layout((6, 8), row=True)
+    assert found["merged"] == Layout((6, 4), row=True)
+
+
+def test_tokens_that_fit_are_all_places():
+    """EdgeNeXt's 4 x 6 tokens of 24 are mixed before they are seen: a part of them is no better a reading."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = timm.create_model("edgenext_xx_small", num_classes=10).eval()
+    generator = torch.Generator().manual_seed(5)
+    for p in net.parameters():
+        if p.numel() < 5000 and 0 < float(p.detach().abs().max()) < 2e-3:
+            nn.init.uniform_(p, 0.2, 0.8, generator=generator)
+    model = Classifier(net, Preprocess((64, 96), (0.5,) * 3, (0.5,) * 3), tuple("abcdefghij"), "net")
+    with model.undisturbed():
+        seen = probed(model, torch.rand(1, 3, 64, 96)).seen
+    rows = [s for s in seen if s.layout and s.layout.row]
+    assert {s.layout.sides for s in rows if s.shape[1] == 24} == {(4, 6)}
+    assert {s.layout.sides for s in rows if s.shape[1] == 6} <= {(2, 3)}
+
+
+class InWindows(nn.Module):
+    """Windows and the places in them are axes of their own, as in NesT: (B, windows, places, C)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cut, self.mixed = nn.Conv2d(3, 12, 4, stride=4), nn.Sequential(nn.Linear(12, 12), nn.Tanh())
+        self.head = nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = self.cut(x).unflatten(2, (2, -1)).unflatten(4, (2, -1))
+        return self.head(self.mixed(maps.permute(0, 2, 4, 3, 5, 1).flatten(3, 4).flatten(1, 2)).mean((1, 2)))
+
+
+def test_windows_and_the_places_in_them_are_no_rows_and_columns():
+    model = Classifier(InWindows().eval(), Preprocess((64, 64), (0.5,) * 3, (0.5,) * 3), tuple("abcd"), "net")
+    x = torch.rand(1, 3, 64, 64)
+    with pytest.raises(Refused, match=r"layer mixed gives \(1, 4, 64, 12\), which are not feature maps"):
+        explain(model, x, "grad-cam(layer=mixed)")
+    with pytest.warns(Notice, match=r"read is cut: mixed, which comes later"):
+        explain(model, x, "grad-cam")

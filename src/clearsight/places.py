@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from statistics import median
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +24,15 @@ _LEAST = 0.1  # of a disturbance where it is weakest; 1 where it is strongest
 _EXTRA = 16  # tokens that stand for no place, at most
 _CLEAR = 0.6  # correlation from which on the response alone says where the places are
 _APART = 0.4  # by so much more than for the other reading
-_NEAR = 0.05  # by so much less is as good
+_EXTRAS = 0.05  # by so much must a reading with extra tokens be better
+_FOR_EACH = 0.01  # and by so much more for each of them
+_ODD = 0.12  # and so much one with places that are not square
+_LUCK = 0.1  # and one with so few places, where some are extra
+_MANY = 16  # places from which on it is asked whether they lie as the picture does
+_HALF = 1.0  # of the slope of 2 that the response has along an axis where places see their own part alone
+_MOST = 0.5  # of what differs is along the axes
+_AGAINST = 0.5  # of the slope along one axis: so much against the other
+_LONG = 4  # times as high as wide, or as wide, may a place be
 _FEW = 2  # places whose response is no more than a hint
 _TOGETHER = 0.5  # the same for tokens, of which many layers are asked together
 
@@ -139,15 +146,32 @@ def _layout(
     first, last = Layout(r.shape[2:], first=True), row or Layout(r.shape[1:-1])
     ahead = _score(r.first, first.sides) if first.spatial else -1.0
     behind = _of_row(r, row) if row else _score(r.last, last.sides) if dims > 3 and last.spatial else -1.0
+    by_type = _by_type(r, told)
     if max(ahead, behind) >= _CLEAR and abs(ahead - behind) >= _APART:
-        return first if ahead > behind else last
+        if ahead > behind:
+            return first
+        return None if dims > 3 and by_type else last  # the maps of a convolution lie another way than the picture
     if not first.spatial:
         return first  # pooled to one place
+    if by_type is None or _distorted((first if by_type else last).sides, size):
+        return None
+    if by_type:
+        return None if _turned(r.first, first.sides) else first
+    return None if dims > 3 and _turned(r.last, last.sides) else _placed(last, row, dims)
+
+
+def _by_type(r: Response, told: dict[tuple[int, ...], set[bool]]) -> bool | None:
+    """Whether channels come first as the type of the module, or of others with that shape, says; None if none does."""
     if r.channels_first != r.channels_last:
-        return first if r.channels_first else _placed(last, row, dims)
-    if len(alike := told.get(r.shape[1:], set())) == 1:
-        return first if True in alike else _placed(last, row, dims)
-    return None
+        return r.channels_first
+    alike = told.get(r.shape[1:], set())
+    return True in alike if len(alike) == 1 else None
+
+
+def _distorted(sides: tuple[int, ...], size: tuple[int, ...]) -> bool:
+    """Whether places would have to be many times as high as wide, or as wide: other axes are taken for them then."""
+    shares = [n / side for n, side in zip(size, sides, strict=True)]
+    return max(shares[-2:]) > _LONG * min(shares[-2:])
 
 
 def _placed(last: Layout, row: Layout | None, dims: int) -> Layout | None:
@@ -157,18 +181,48 @@ def _placed(last: Layout, row: Layout | None, dims: int) -> Layout | None:
 
 def _score(strength: Tensor | None, sides: tuple[int, ...]) -> float:
     """The correlation of a response (2, *sides) with that of places that look at their own part of the picture."""
-    if strength is None or tuple(strength.shape[1:]) != sides or not bool(strength.isfinite().all()):
-        return 0.0
+    seen = None if strength is None or tuple(strength.shape[1:]) != sides else _compared(strength)
+    return 0.0 if seen is None else float(_scores(seen.reshape(1, -1), sides))
+
+
+def _compared(strength: Tensor) -> Tensor | None:
+    """How much more the first disturbance arrives at each place than the second, as a logarithm; None if unknown."""
+    if not bool(strength.isfinite().all()):
+        return None
     top = float(strength.max())
     if not top > 0:
-        return 0.0
-    seen = (strength[0].double() + 1e-9 * top).log() - (strength[1].double() + 1e-9 * top).log()
-    one, two = _ramps(sides)
-    wanted = (one.log() - two.log()).expand(sides)
-    a, b = (t.flatten() - t.mean() for t in (seen, wanted))
-    size = float(a.norm() * b.norm())
-    sure = 1.0 if len(a) > _FEW else 0.5  # two points always lie on a line
-    return sure * float(a @ b) / size if size > 1e-9 else 0.0
+        return None
+    return (strength[0].double() + 1e-9 * top).log() - (strength[1].double() + 1e-9 * top).log()
+
+
+def _scores(seen: Tensor, sides: tuple[int, ...]) -> Tensor:
+    """The same (R,) for what R layers see (R, places)."""
+    one, two = (t.log().expand(sides).flatten() for t in _ramps(sides))
+    wanted = one - two - (one - two).mean()
+    seen = seen - seen.mean(1, keepdim=True)
+    size = seen.norm(dim=1) * wanted.norm()
+    sure = 1.0 if len(wanted) > _FEW else 0.5  # two points always lie on a line
+    score: Tensor = sure * (seen @ wanted) / size.clamp_min(1e-9)
+    return score.where(size > 1e-9, 0)
+
+
+def _turned(strength: Tensor | None, sides: tuple[int, ...]) -> bool:
+    """Whether places clearly see their own part of the picture, but do not lie as it does: mirrored, say, or turned.
+
+    What is compared then falls along one axis where it should grow.
+    """
+    seen = None if strength is None or tuple(strength.shape[1:]) != sides else _compared(strength)
+    if seen is None or min(sides[0], sides[-1]) < 2 or seen.numel() < _MANY:
+        return False
+    seen = (seen - seen.mean()).flatten()
+    one, two = (t.log().expand(sides).flatten() for t in _ramps(sides))
+    axes = (one - two,) if len(sides) == 1 else (one, -two)
+    along = torch.stack([a - a.mean() for a in axes])
+    sizes = along.square().sum(1)
+    slopes = (along @ seen) / sizes
+    explained = float((slopes.square() * sizes).sum() / seen.square().sum().clamp_min(1e-30))
+    steep, least = float(slopes.abs().max()), float(slopes.min())
+    return explained >= _MOST and steep >= _HALF and least < -_AGAINST * steep
 
 
 def _rows(found: list[Response], size: tuple[int, ...]) -> dict[int, Layout]:
@@ -176,15 +230,30 @@ def _rows(found: list[Response], size: tuple[int, ...]) -> dict[int, Layout]:
     alike: dict[int, list[Response]] = defaultdict(list)
     for r in found:
         alike[r.shape[1]].append(r)
+    square = set(_grids(size))
     best = {}
     for n, responses in alike.items():
-        scores = {row: median(_of_row(r, row) for r in responses) for row in _candidates(n, size)}
-        top = max(scores.values(), default=0.0)
-        if top >= _TOGETHER:  # a part of the places lies as well as all of them: the fewest extra tokens win
-            near = [row for row, score in scores.items() if score >= top - _NEAR]
-            fewest = min(row.before + row.after for row in near)
-            best[n] = max((row for row in near if row.before + row.after == fewest), key=scores.__getitem__)
+        seen = [_compared(r.last) for r in responses if r.last is not None]
+        known = torch.stack([t for t in seen if t is not None]) if any(t is not None for t in seen) else None
+        if known is None:
+            continue
+        blind = torch.zeros(len(responses) - len(known))
+        scores = {}
+        for row in _candidates(n, size, square):
+            each = _scores(known[:, row.before : row.before + math.prod(row.sides)], row.sides)
+            scores[row] = float(torch.cat([each, blind]).quantile(0.5))
+        charged = {row: score - _charge(row, square) for row, score in scores.items()}
+        if charged and max(charged.values()) >= _TOGETHER:
+            best[n] = max(charged, key=charged.__getitem__)
     return best
+
+
+def _charge(row: Layout, square: set[tuple[int, ...]]) -> float:
+    """By how much a reading must be better than one with all tokens for places: a part of them lies about as well."""
+    extra = row.before + row.after
+    charge = _EXTRAS + _FOR_EACH * extra if extra else 0.0
+    charge += _LUCK if extra and math.prod(row.sides) < _MANY / 2 else 0.0
+    return charge + (0.0 if row.sides in square else _ODD)
 
 
 def _of_row(r: Response, row: Layout | None) -> float:
@@ -194,16 +263,25 @@ def _of_row(r: Response, row: Layout | None) -> float:
     return _score(places.reshape(2, *row.sides), row.sides)
 
 
-def _candidates(tokens: int, size: tuple[int, ...]) -> Iterator[Layout]:
-    """Every way in which so many tokens may lie over a picture of that size in square patches, few of them extra."""
-    seen = set()
-    for sides in _grids(size):
+def _candidates(tokens: int, size: tuple[int, ...], square: set[tuple[int, ...]]) -> Iterator[Layout]:
+    """Every way in which so many tokens may lie over a picture of that size.
+
+    In patches of any proportions, or in square ones with a few tokens that are extra.
+    """
+    for sides in sorted(square | set(_whole(tokens, size))):
         extra = tokens - math.prod(sides)
-        if sides in seen or not 0 <= extra <= min(_EXTRA, math.prod(sides) - 1) or max(sides) == 1:
+        if not 0 <= extra <= min(_EXTRA, math.prod(sides) - 1) or max(sides) == 1:
             continue
-        seen.add(sides)
         for before in range(extra + 1):
             yield Layout(sides, before=before, after=extra - before, row=True)
+
+
+def _whole(tokens: int, size: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Rows and columns of a picture of which there are so many tokens."""
+    if len(size) == 2:
+        for rows in range(2, size[0] + 1):
+            if tokens % rows == 0 and 2 <= tokens // rows <= size[1]:
+                yield rows, tokens // rows
 
 
 def _grids(size: tuple[int, ...]) -> Iterator[tuple[int, ...]]:

@@ -80,6 +80,7 @@ def _found(model: Classifier, x: Tensor, seen: Sequence[Seen]) -> tuple[str, str
         layer = search.last(range(last or 0, len(seen)), lambda s: s.layout is not None and not s.layout.first)
         if layer:
             return layer, search.later
+        search.later = ""  # a module around it may be the one that is read
     if last is None:
         raise Refused(
             f"{model.source or 'the network'} has no convolution with more than one place: class-activation methods "
