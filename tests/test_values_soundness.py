@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +19,7 @@ from clearsight.errors import Notice, Refused
 from clearsight.inspection.inspecting import inspect
 from clearsight.passes import counted
 from clearsight.probe import probed
+from clearsight.slopes import Slopes, closer
 
 SIZE = (12, 16)
 PARTIAL = "the gradient at the pixels is not that of the scores"
@@ -333,3 +335,59 @@ def test_in_other_types_the_same_is_found(dtype: torch.dtype) -> None:
         model = wrapped(net.to(dtype))
         with model.undisturbed():
             assert probed(model, pictures()).slopes.flows == flows
+
+
+class Cast(nn.Module):
+    """Honest, but no copy of it computes in double precision: one of its parts casts to float32, as norms often do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = body(seed=3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body[1:](self.body[0](x).float().to(x))
+
+
+class Faint(nn.Module):
+    """Honest, but hardly anything of its scores depends on the picture: less than what their arithmetic rounds."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.body, self.share = body(seed=4), share
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.share * self.body(x) + 1
+
+
+@pytest.mark.parametrize(
+    "net", [Cast(), Faint(1e-3), Faint(1e-5), Faint(1e-7), Faint(1e-9), Faint(1e-12), Faint(1e-15)], ids=str
+)
+def test_what_arithmetic_rounds_is_no_wrong_gradient(net: nn.Module) -> None:
+    model = wrapped(net)
+    for double in (False, True):
+        twin = wrapped(copy.deepcopy(net).double()) if double else model
+        with twin.undisturbed():
+            x = pictures(1).double() if double else pictures(1)
+            assert probed(twin, x).slopes.flows in ("right", "unknown")
+    with model.undisturbed():  # the longer look, at its own
+        start, mix = pictures(1), torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+        twin = wrapped(copy.deepcopy(net).double())
+        found = closer(lambda z: model(z).double() @ mix, start, lambda z: twin(z).double() @ mix, torch.float32)
+        assert found.flows in ("right", "unknown"), found
+
+
+@pytest.mark.parametrize("act", [nn.ReLU, nn.GELU])
+def test_kinks_alone_cost_no_longer_look(act: type[nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deep network with a ReLU behind every layer: a step short enough to pass few kinks."""
+    looks: list[None] = []
+    monkeypatch.setattr("clearsight.probe.closer", lambda *_: looks.append(None) or Slopes("right"))
+    for seed in range(6):
+        torch.manual_seed(seed)
+        norms = [nn.BatchNorm2d(8, momentum=None) for _ in range(12)]
+        convs = [nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), norm, act()) for norm in norms]
+        net = nn.Sequential(nn.Conv2d(3, 8, 3), *convs, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+        net(torch.rand(16, 3, *SIZE))  # statistics that keep the signal at its size
+        model = wrapped(net)
+        with model.undisturbed():
+            assert probed(model, pictures(1)).slopes.flows == "right"
+    assert not looks

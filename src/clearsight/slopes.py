@@ -20,10 +20,12 @@ DOUBT = 0.25  # of the slopes: a difference from which a gradient is looked at o
 _EXACT = 0.05  # a difference at which it is wrong, in double precision, where steps are as small as one likes
 _WRONG = 0.5  # the same where they are not
 _MORE = 8  # directions of the longer look
+_EXACTLY = 3  # of them in double precision
 _BLIND = 0.05  # of the change that is expected: so little, and the steps are too small for what the network rounds
 _ROUNDING = 50  # times the precision of the type: how far equal scores may differ
-_FAR = 300.0  # times the rounding of the scores: how far a step is to move them
+_FAR = 30.0  # times the rounding of the scores: how far a step is to move them; far steps pass many kinks
 _SHARP = 1000  # times further in double precision, which is still next to nothing
+_TINY = 1e-4  # step: a longer one passes kinks, and is not next to nothing
 _SMALLEST = 1e-5  # step where the gradient is 0: too small to come upon a kink
 _LARGEST = 0.02  # step, in units of what the directions are made of
 _LARGE = (1 / 255, 4 / 255)  # steps for networks that round their input
@@ -115,25 +117,59 @@ def closer(score: Score, start: Tensor, double: Score | None, dtype: torch.dtype
     generator = torch.Generator().manual_seed(1)
     signs = torch.randint(0, 2, (_MORE, *start.shape[1:]), generator=generator).to(start) * 2 - 1
     if double is not None:
-        found, blind = _look(double, start.double(), signs.double(), torch.float64, 0.0)
-        if found is None or (found > _EXACT and not blind):
-            return Slopes("unknown") if found is None else Slopes("wrong", found)
-        if not blind:
-            return Slopes("right", found)
+        exact = _in_double(double, start.double(), signs[:_EXACTLY].double())
+        if exact is not None:
+            return exact
     best: float | None = None
     for step in (0.0, *_LARGE):
-        found, _ = _look(score, start, signs, dtype, step)
+        found = _look(score, start, signs, dtype, step).off
         best = found if best is None or (found is not None and found < best) else best
     if best is None:
         return Slopes("unknown")
     return Slopes("wrong" if best > _WRONG else "right", best)
 
 
-def _look(score: Score, start: Tensor, signs: Tensor, dtype: torch.dtype, step: float) -> tuple[float | None, bool]:
-    """How far off the gradient is along directions, and whether next to nothing changed that should have."""
+@dataclass(frozen=True)
+class _Looked:
+    """By how much the gradient is off, the slopes as measured, and by steps of which length.
+
+    blind: whether next to nothing changed that should have.
+    """
+
+    off: float | None
+    slopes: list[float]
+    step: float
+    blind: bool
+
+
+def _in_double(score: Score, start: Tensor, signs: Tensor) -> Slopes | None:
+    """What steps next to nothing say in double precision; None where they say nothing.
+
+    A network may cast to single precision inside, or its scores depend on the picture by less than it rounds.  Then
+    longer steps measure other slopes, and neither these nor those are proof.
+    """
+    near = _look(score, start, signs, torch.float64, 0.0)
+    if near.off is None:
+        return Slopes("unknown")
+    if near.blind or near.step > _TINY:
+        return None
+    if near.off <= _EXACT:
+        return Slopes("right", near.off)
     value, slope = gradient(score, start)
     if slope is None:
-        return 1.0, False
+        return Slopes("wrong", near.off)
+    far = _look(score, start, signs, torch.float64, step_of(slope, rounding(value, torch.float32)))
+    if far.off is not None and far.off <= _EXACT:
+        return Slopes("right", far.off)
+    apart = _size([a - b for a, b in zip(near.slopes, far.slopes, strict=True)])
+    return Slopes("wrong", near.off) if apart <= DOUBT * max(_size(near.slopes), _size(far.slopes)) else None
+
+
+def _look(score: Score, start: Tensor, signs: Tensor, dtype: torch.dtype, step: float) -> _Looked:
+    """Central differences along directions, one step (0: as long as rounding asks for) to both sides."""
+    value, slope = gradient(score, start)
+    if slope is None:
+        return _Looked(1.0, [], 0.0, False)
     apart = rounding(value, dtype)
     step = step or step_of(slope, apart * (_SHARP if dtype == torch.float64 else 1))
     changes = []
@@ -142,7 +178,8 @@ def _look(score: Score, start: Tensor, signs: Tensor, dtype: torch.dtype, step: 
             ends = score(torch.cat([start + step * d, start - step * d]))
         changes.append(_change(ends[0] - ends[1], slope[0], 2 * step * d.double()))
     measured, expected = _size([c.change for c in changes]), _size([c.expected for c in changes])
-    return off(changes, apart), measured < _BLIND * expected
+    blind = measured < _BLIND * expected
+    return _Looked(off(changes, apart), [c.change / (2 * step) for c in changes], step, blind)
 
 
 def _size(values: Sequence[float]) -> float:
