@@ -14,7 +14,7 @@ from clearsight.annotation_formats.regions import pixels_of
 from clearsight.annotations import Annotations, Region, mask_of, of_label, read_boxes, read_table, region_mask
 from clearsight.classifier import Preprocess
 from clearsight.errors import Refused
-from clearsight.pictures import open_picture, to_model, to_pixels
+from clearsight.pictures import open_mask, open_picture, to_model, to_pixels
 
 HALF = ((0.5,) * 3, (0.5,) * 3)
 SIZE = (60, 40)  # width, height
@@ -363,13 +363,27 @@ def test_broken_and_misfitting_masks_are_left_out_by_name(tmp_path: Path, pictur
         region_mask(Region(mask=where / "c.png"), SIZE, SETTINGS[0])
 
 
+def test_masks_of_several_values_say_that_all_of_them_count(tmp_path: Path, pictures: dict[str, Path]) -> None:
+    """A file of class numbers with a border of 255, as Pascal VOC's segmentations are."""
+    where = masks(tmp_path)
+    values = np.zeros(SIZE[::-1], np.uint8)
+    values[5:20, 5:30], values[10:15, 10:20] = 255, 15
+    Image.fromarray(values).save(where / "a.png")
+    read = read_boxes(where, pictures)
+    assert "a.jpg (it holds 2 values besides 0, which all count as the object: 15, 255)" in read.notes[0]
+    assert "b.jpg" not in read.notes[0]
+    mask = read.regions["a.jpg"][0].mask
+    assert isinstance(mask, Path)
+    assert open_mask(mask).sum() == 15 * 25
+
+
 def test_pictures_beside_their_labels_are_no_masks(tmp_path: Path) -> None:
     Image.new("RGB", SIZE).save(tmp_path / "a.png")
     put(tmp_path / "a.txt", "0 0.5 0.5 0.5 0.5")
     read = read_boxes(tmp_path, {"a.png": tmp_path / "a.png"})
     assert (read.form, read.regions["a.png"]) == ("YOLO", (Region(((15, 10, 45, 30),), label="0", numbered=True),))
     (tmp_path / "a.txt").unlink()
-    with pytest.raises(Refused, match="holds no annotations: expected a COCO"):
+    with pytest.raises(Refused, match="holds no annotations: expected the .json of COCO"):
         read_boxes(tmp_path, {"a.png": tmp_path / "a.png"})
 
 
@@ -377,14 +391,14 @@ def test_pictures_beside_their_labels_are_no_masks(tmp_path: Path) -> None:
     ("name", "text", "said"),
     [
         ("x.json", "[1, 2", "is no JSON"),
-        ("x.json", "[]", r"is a JSON of no format that is known here .COCO.*: expected a COCO"),
+        ("x.json", "[]", r"is a JSON of no format that is known here .COCO.*: expected the .json of COCO"),
         ("x.json", '{"images": [], "annotations": 5}', "is no COCO JSON"),
         ("x.json", '{"images": [], "annotations": [{"segments_info": []}]}', "panoptic"),
         ("a.xml", "<annotation><object>", "a.xml is no XML"),
         ("a.xml", "<html></html>", "a.xml is no Pascal VOC: its root is html"),
         ("a.txt", "this is a letter\n", "cannot be used: a.jpg .line 1: neither"),
-        ("x.csv", "file,label\na.jpg,cat\n", "has the columns file, label: expected a COCO"),
-        ("x.jpg", "?", "holds no annotations: expected a COCO"),
+        ("x.csv", "file,label\na.jpg,cat\n", "has the columns file, label: expected the .json of COCO"),
+        ("x.jpg", "?", "holds no annotations: expected the .json of COCO"),
     ],
 )
 def test_a_file_that_is_no_annotation_is_refused(

@@ -88,14 +88,31 @@ def open_mask(path: str | Path) -> NDArray[np.bool_]:
     Zero is black as people see it, so the largest value where the file says that 0 is white.  Turned as its EXIF says.
     Raises Refused as `open_picture` does, but need not know which value is white.
     """
+    return _inside(path)[0]
+
+
+def mask_values(path: str | Path) -> list[tuple[int, ...]]:
+    """The different values that a mask file holds where `open_mask` is True, a number for each channel, in order.
+
+    One says that the file marks one thing.  Several may be several objects, classes, or a border that is neither.
+    Raises Refused as `open_mask` does.
+    """
+    inside, values = _inside(path)
+    marked = values[inside]
+    different = marked[:1] if (marked == marked[:1]).all() else np.unique(marked, axis=0)  # which sorts
+    return [tuple(map(int, row)) for row in different]
+
+
+def _inside(path: str | Path) -> tuple[NDArray[np.bool_], NDArray[np.generic]]:
+    """(H, W) of `open_mask`, and the values (H, W, C) without what says how clear a pixel is."""
     with _opened(Path(path), "mask") as (image, _):
-        values = np.asarray(image)
+        values = np.atleast_3d(np.asarray(image))
+        clear = np.zeros(values.shape[:2], bool)
         if image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
-            return np.asarray((values[..., :-1] != 0).any(-1) & (values[..., -1] != 0))
-        found = np.asarray((values != 0).any(-1) if values.ndim == 3 else values != 0)
-        if "transparency" in image.info:
-            found &= np.asarray(image.convert("RGBA").getchannel("A")) != 0
-        return found
+            values, clear = values[..., :-1], values[..., -1] == 0
+        elif "transparency" in image.info:
+            clear = np.asarray(image.convert("RGBA").getchannel("A")) == 0
+        return (values != 0).any(-1) & ~clear, values
 
 
 def open_ids(path: str | Path) -> NDArray[np.uint32]:

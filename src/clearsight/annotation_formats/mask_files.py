@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from clearsight.annotation_formats.regions import Region
-from clearsight.annotation_formats.sheets import Found, Sheet
+from clearsight.annotation_formats.sheets import Found, Sheet, named
 from clearsight.errors import Refused
-from clearsight.pictures import picture_size
+from clearsight.pictures import mask_values, picture_size
 
 
 def read(called: dict[Path, str]) -> Found:
@@ -18,6 +19,12 @@ def read(called: dict[Path, str]) -> Found:
 
 def _sheet(file: Path) -> Sheet:
     try:
-        return Sheet((Region(mask=file),), picture_size(file))
+        size, values = picture_size(file), mask_values(file)
     except Refused as e:
         return Sheet(bad=(f"mask {file.name}: {e}",))
+    remarks = [f"it holds {len(values)} values besides 0, which all count as the object: {_listed(values)}"]
+    return Sheet((Region(mask=file),), size, remarks=tuple(remarks if len(values) > 1 else []))
+
+
+def _listed(values: Sequence[tuple[int, ...]]) -> str:
+    return named([" ".join(map(str, value)) for value in values])

@@ -11,8 +11,8 @@ from pathlib import Path
 from clearsight.annotation_formats.regions import Polygon, Region, Size
 
 EXPECTED = (
-    "expected a COCO .json, Pascal VOC .xml, YOLO .txt or mask .png (a file, or a folder with one for each picture), "
-    "or a .csv with the columns file, box_x, box_y, box_w, box_h"
+    "expected the .json of COCO, Label Studio or LabelMe, Pascal VOC .xml, YOLO .txt or .yaml, or masks .png (a file, "
+    "or a folder with one for each picture), or a .csv with the columns file, box_x, box_y, box_w, box_h"
 )
 
 
