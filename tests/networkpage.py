@@ -36,8 +36,8 @@ test that runs all of it: `pytest -m slow tests/test_sweep.py -n 0`.
 - **places**: what a small spot says that is moved over the picture. **right**: runs of modules whose maps, as they are
   read, change where the spot is. **cannot be told**: their maps are read, but in none of their readings does the change
   follow the spot, as where every place sees the whole picture; these are not checked. **wrong**: in another reading the
-  change follows it, with a second picture too. **not read**: the layer is refused by name, and in some reading the
-  change follows the spot.
+  change follows it, and with other random weights too. **not read**: the layer is refused by name, and in some reading
+  the change follows the spot.
 - **float16**, **bfloat16**: how far the scores are off from those of single precision with the same weights, and how
   far the maps of `grad-cam`, `grad-cam++`, `hires-cam`, `layer-cam` and `xgrad-cam` are, as shares of the largest score
   and of what a map adds up. `saliency` and `gradient-x-input` are seen to be refused there, and `occlusion` to be off

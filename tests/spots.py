@@ -6,7 +6,6 @@ must go down where the spot goes down, and right where it goes right.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -112,29 +111,11 @@ def _elsewhere(out: Tensor, points: Tensor) -> bool:
     return any(follows(maps, points) >= CLEAR for maps in otherwise(out))
 
 
-def verdicts(
-    model: Classifier, x: Tensor, seen: Sequence[Seen], reader: Reader = read
-) -> tuple[Counter[str], list[str]]:
-    """How many of the module runs in one forward pass get which verdict, and a line for each that is wrong.
+def verdicts(model: Classifier, x: Tensor, seen: Sequence[Seen], reader: Reader = read) -> list[str | None]:
+    """What a picture x (1, C, H, W) says of each module run; None where it gives no values for each picture.
 
-    x (2, C, H, W): where the first picture says wrong, the second is asked as well, and where it says something else,
-    so does the verdict: of the many ways to read a layer, one follows a spot a little by chance.
     seen: the runs with their layouts, as the package tells them, in the order in which modules finish.
     """
-    found = _verdicts(model, x[:1], seen, reader)
-    if "wrong" in found:
-        again = _verdicts(model, x[1:], seen, reader)
-        found = [b if a == "wrong" else a for a, b in zip(found, again, strict=True)]
-    wrong = [
-        f"{model.source} {tuple(x.shape[2:])}: {s.name} {s.shape} read as {s.layout}"
-        for s, said in zip(seen, found, strict=True)
-        if said == "wrong"
-    ]
-    return Counter(v for v in found if v is not None), wrong
-
-
-def _verdicts(model: Classifier, x: Tensor, seen: Sequence[Seen], reader: Reader) -> list[str | None]:
-    """What one picture x (1, C, H, W) says of each run; None where it gives no values for each picture."""
     pictures, points = moved(x)
     found: list[str | None] = []
     left = list(seen)

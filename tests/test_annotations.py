@@ -383,7 +383,7 @@ def test_pictures_beside_their_labels_are_no_masks(tmp_path: Path) -> None:
     read = read_boxes(tmp_path, {"a.png": tmp_path / "a.png"})
     assert (read.form, read.regions["a.png"]) == ("YOLO", (Region(((15, 10, 45, 30),), label="0", numbered=True),))
     (tmp_path / "a.txt").unlink()
-    with pytest.raises(Refused, match="holds no annotations: expected the .json of COCO"):
+    with pytest.raises(Refused, match=r"holds no annotations: expected the .json of COCO"):
         read_boxes(tmp_path, {"a.png": tmp_path / "a.png"})
 
 

@@ -256,7 +256,7 @@ def test_mask_is_what_is_not_zero(tmp_path: Path) -> None:
     for file in files:
         assert open_mask(file).tolist() == [[False, True], [True, False]], file.name
     values = [mask_values(file) for file in files]
-    assert values == [[(1,), (2,)]] * 3 + [[(255,)], [(0, 0, 1), (9, 0, 0)]]
+    assert values == [[(1,), (2,)], [(1,), (2,)], [(255,)], [(1,)], [(0, 0, 1), (9, 0, 0)]]
 
 
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic"])

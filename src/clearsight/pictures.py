@@ -94,7 +94,8 @@ def open_mask(path: str | Path) -> NDArray[np.bool_]:
 def mask_values(path: str | Path) -> list[tuple[int, ...]]:
     """The different values that a mask file holds where `open_mask` is True, a number for each channel, in order.
 
-    One says that the file marks one thing.  Several may be several objects, classes, or a border that is neither.
+    One says that the file marks one thing.  Several may be several objects, classes, or a border that is neither.  Of
+    more than 8 bits all that is told is what is not 0: 255.
     Raises Refused as `open_mask` does.
     """
     inside, values = _inside(path)
