@@ -117,7 +117,6 @@ def halved(name: str, dtype: torch.dtype, methods: Sequence[str] = halves.AT_PIX
     return share(scores), share(maps) + "".join(f", {m} refused" for m in refused)
 
 
-@pytest.mark.slow  # six networks are still to be measured
 def test_the_page_says_what_was_checked_of_every_network_and_size():
     said = checked()
     assert set(said) == {(n, size_words(s)) for n in networks.NAMES for s in networks.sizes(n)}
