@@ -293,6 +293,18 @@ def test_layers_are_drawn_from_the_output_to_the_input_and_all_weights_change(ki
     assert (measure(m, x, maps, call, ClassScore(0), method="gradient-x-input") < 0.9).all()
 
 
+def test_what_a_pass_does_with_the_weights_is_asked_once_and_again_when_they_change(monkeypatch):
+    m, x, asked = model(built(Functional)), pictures(1), []
+    monkeypatch.setattr("clearsight.randomising.uses", lambda *args: asked.append(None) or uses(*args))
+    first, second = unlearnt(m, x), unlearnt(m, x)
+    assert len(asked) == 1
+    assert (first.layers, first.before.weights) == (second.layers, second.before.weights)
+    with torch.no_grad():
+        m.net.held.kernel.mul_(2)
+    assert unlearnt(m, x).before.weights != first.before.weights
+    assert len(asked) == 2
+
+
 def test_uses_of_a_pass():
     m = model(built(Functional))
     found = uses(m, pictures(1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -122,14 +122,24 @@ def _trains_for_good(m: nn.Module) -> bool:
 def _held(net: nn.Module, undo: Undo, left: _Left) -> list[tuple[str, nn.Parameter, int]]:
     """Put the network into eval mode and freeze it, a step back for each step; its parameters as they are now."""
     modules = list(net.modules())
+    nothing: list[Any] = []  # what holds nothing, most of it: no step of its own, for a network is held many times
     for m in modules:
         for kind in ("_parameters", "_buffers", "_modules"):
-            undo.append(partial(_put_back, getattr(m, kind), dict(getattr(m, kind).items())))
+            held = getattr(m, kind)
+            if len(held):
+                undo.append(partial(_put_back, held, dict(held.items())))
+            else:
+                nothing.append(held)
+    undo.append(partial(_emptied, nothing, lambda held: _put_back(held, {})))
+    unhooked: list[Any] = []
     for m in modules:
         for kind in _HOOKS:
             hooks = getattr(m, kind, None)
-            if isinstance(hooks, dict):
+            if isinstance(hooks, dict) and hooks:
                 undo.append(partial(_without_new, hooks, dict(hooks), left))
+            elif isinstance(hooks, dict):
+                unhooked.append(hooks)
+    undo.append(partial(_emptied, unhooked, lambda hooks: _without_new(hooks, {}, left)))
     for b in net.buffers():
         undo.append(partial(_refill, b, b.detach().clone()))
     params = []
@@ -157,6 +167,12 @@ def _as_written(m: nn.Module, undo: Undo) -> None:
     if m.__dict__.get("_compiled_call_impl") is not None:
         undo.append(partial(setattr, m, "_compiled_call_impl", m._compiled_call_impl))
         m._compiled_call_impl = None
+
+
+def _emptied(every: Sequence[Any], step: Callable[[Any], None]) -> None:
+    """Take the step for each that holds something now, whatever becomes of the others."""
+    for failed in undone([partial(step, held) for held in every if len(held)]):
+        raise failed
 
 
 def _put_back(held: Any, was: dict[str, Any]) -> None:

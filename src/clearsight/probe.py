@@ -66,7 +66,7 @@ class Probe:
     slopes: Slopes
 
 
-@dataclass
+@dataclass(eq=False)
 class Known:
     """What is known of a network for pictures of one size.
 

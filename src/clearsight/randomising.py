@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import weakref
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,7 @@ from clearsight import passes
 from clearsight.classifier import Classifier
 from clearsight.copying import copied, plain
 from clearsight.errors import Refused
-from clearsight.probe import inherit, probed
+from clearsight.probe import Known, inherit, known
 
 # operations that multiply what they are given by weights, and at which positions weights may stand
 _WEIGHS = {
@@ -33,8 +34,8 @@ class Uses:
     """What one forward pass does with a network's parameters and buffers.
 
     last: for each module the number of the last operation that reads one of its own.  weights: for each module what
-    enters products and convolutions as a weight, computed from its own, each as a sum and a sum of squares.  buffers:
-    those that act as weights.
+    enters products and convolutions as a weight, computed from its own, each as a sum and a norm.  buffers: those that
+    act as weights.
     """
 
     last: dict[str, int] = field(default_factory=dict)
@@ -84,12 +85,17 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         names = self.known.get(t.untyped_storage().data_ptr(), frozenset())
         if not names or not (t.is_floating_point() or t.is_complex()):
             return
-        size = t.detach().abs().double()
-        told = (float(t.detach().to(torch.complex128).real.sum()), float(size.square().sum()))
+        told = _told(t.detach())
         for at, name in names:
             self.uses.weights.setdefault(at, set()).add(told)
             if (at, name) in self.buffers:
                 self.uses.buffers.add((at, name))
+
+
+def _told(t: Tensor) -> tuple[float, float]:
+    """The sum of a weight, and its norm: by these it is known again."""
+    t = torch.view_as_real(t.resolve_conj()) if t.is_complex() else t
+    return float(t.sum(dtype=torch.float64)), float(torch.linalg.vector_norm(t, dtype=torch.float64))
 
 
 def _tensors(value: Any) -> list[Tensor]:
@@ -105,13 +111,18 @@ def uses(model: Classifier, x: Tensor) -> Uses:
 
     Refused: networks with quantised weights, which are packed and cannot be drawn anew.
     """
+    return _watched(model, x)[0]
+
+
+def _watched(model: Classifier, x: Tensor) -> tuple[Uses, Tensor]:
+    """The same, and the logits (B, K) of that pass."""
     for name, m in model.net.named_modules():
         if type(m).__module__.startswith("torch.ao.nn") and "quantized" in type(m).__module__:
             raise _quantised(f"layer {name}")
     watch = _Watch(model.net)
     with model.undisturbed(), passes.uncounted(), torch.no_grad(), watch:
-        model(x.to(model.device))
-    return watch.uses
+        logits = model(x.to(model.device))
+    return watch.uses, logits.float().cpu()
 
 
 def _quantised(where: str) -> Refused:
@@ -150,15 +161,15 @@ class Unlearnt:
         Refused: where a layer that was drawn still uses its old weights, and where the weights are others and the
         scores of a picture are not, because what is found by such a network says nothing.
         """
-        after = uses(self.model, x[:1])
+        after, now = _watched(self.model, x)
         for name in self.layers:
             same = self.before.weights.get(name, set()) & after.weights.get(name, set())
-            if name in self.drawn and any(square > 0 for _, square in same):
+            if name in self.drawn and any(norm > 0 for _, norm in same):
                 raise Refused(
                     f"layer {name or 'of the network itself'} uses the same weights after they were drawn anew (a hook "
                     "or its own code puts them back), so no random network can be made of this one"
                 )
-        still = unchanged(logits, scores_now(self.model, x))
+        still = unchanged(logits, now)
         if self.changed and bool(still.any()):
             raise Refused(
                 f"with {len(self.drawn)} of {len(self.layers)} layers drawn anew the scores of {int(still.sum())} of "
@@ -167,17 +178,43 @@ class Unlearnt:
         return not bool(still.any())
 
 
+_begun: weakref.WeakKeyDictionary[Known, tuple[Uses, list[str]]] = weakref.WeakKeyDictionary()
+
+
 def unlearnt(model: Classifier, x: Tensor) -> Unlearnt:
-    """A copy of a classifier to draw anew, given a picture x (1, C, *S) that shows the order of its layers."""
+    """A copy of a classifier to draw anew, given a picture x (1, C, *S) that shows the order of its layers.
+
+    What the pass that shows it does with the weights is found once, and asked again when they have changed.
+    """
+    entry = _known(model, x)
     copy = dataclasses.replace(model, net=plain(model.net))
-    with model.undisturbed():
-        probed(model, x.to(model.device))
     inherit(model, copy.net)  # of a random network nothing is asked that is known of this one
-    found = uses(copy, x)
+    if entry not in _begun:
+        found = uses(copy, x)
+        begun = found, _in_order(copy.net, found)
+        if entry.state is None:  # which nobody asks whether it still holds
+            return Unlearnt(copy, begun[1], found)
+        _begun[entry] = begun
+    found, layers = _begun[entry]
+    return Unlearnt(copy, list(layers), found)
+
+
+def from_output_to_input(model: Classifier, x: Tensor) -> list[str]:
+    """The modules whose parameters can be drawn anew, the last to be used first; those never run stand at the end."""
+    entry = _known(model, x)
+    return list(_begun[entry][1]) if entry in _begun else unlearnt(model, x).layers
+
+
+def _known(model: Classifier, x: Tensor) -> Known:
+    with model.undisturbed():
+        return known(model, x.to(model.device))
+
+
+def _in_order(net: nn.Module, found: Uses) -> list[str]:
     acting = {at for at, _ in found.buffers}
-    own = [name for name, m in copy.net.named_modules() if _learns(m) or name in acting]
+    own = [name for name, m in net.named_modules() if _learns(m) or name in acting]
     place = {name: i for i, name in enumerate(own)}  # of what one operation reads, the last comes last
-    return Unlearnt(copy, sorted(own, key=lambda name: (-found.last.get(name, -1), -place[name])), found)
+    return sorted(own, key=lambda name: (-found.last.get(name, -1), -place[name]))
 
 
 def scores_now(model: Classifier, x: Tensor) -> Tensor:
@@ -228,11 +265,6 @@ def again_from(start: Unlearnt) -> Unlearnt:
     model = dataclasses.replace(start.model, net=copied(start.model.net))
     inherit(start.model, model.net)
     return Unlearnt(model, start.layers, start.before)
-
-
-def from_output_to_input(model: Classifier, x: Tensor) -> list[str]:
-    """The modules whose parameters can be drawn anew, the last to be used first; those never run stand at the end."""
-    return unlearnt(model, x).layers
 
 
 def fresh(seed: int, stage: int) -> int:

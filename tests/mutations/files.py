@@ -19,8 +19,8 @@ CORE = [
     ("pictures.py", 'Image.open(again, formats=["PNG"]).verify()', "pass", "checksums_of_a_png"),
     (
         "pictures.py",
-        'if "transparency" in image.info:\n            found',
-        "if False:\n            found",
+        'elif "transparency" in image.info:',
+        "elif False:",
         "palette_of_a_png",
     ),
     ("weights.py", "if lost:", "if False:", "not_finite or damaged_files"),

@@ -2,6 +2,8 @@
 
 # what the methods stand on: (file, old text, new text, pytest's -k)
 CORE = [
+    ("randomising.py", "if entry not in _begun:", "if True:", "asked_once"),
+    ("randomising.py", "t.sum(dtype=torch.float64)", "t.abs().sum(dtype=torch.float64)", "uses_of_a_pass"),
     ("copying.py", "return copy.deepcopy(net, made)", "return copy.deepcopy(net)", "hook_computed"),
     ("copying.py", "(TypeError, RuntimeError, AttributeError, NotImplementedError)", "ZeroDivisionError", "be_copied"),
     ("copying.py", "            _of_its_own_class(m)\n", "", "plain_copy"),

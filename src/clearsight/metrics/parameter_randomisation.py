@@ -56,7 +56,7 @@ def parameter_randomisation(
     start = unlearnt(model, x[:1])
     layers, logits = start.layers, scores_now(start.model, x)
     chosen = cuts(len(layers), stages) if order == "cascading" else _apart(len(layers), stages)
-    found, last, taken = [], 0, again_from(start)
+    found, last, taken = [], 0, start
     for cut in chosen:
         if order == "independent":
             taken, last = again_from(start), cut - 1
