@@ -185,6 +185,17 @@ def test_a_gradient_handed_straight_through_rounding_passes_by_steps_that_the_ro
         assert probed(model, pictures()).slopes.flows == "right"
 
 
+def test_a_few_pixels_in_the_middle_of_their_steps_are_looked_at_by_steps_of_pixel_values() -> None:
+    """No small step, of whatever precision, changes anything."""
+    weights = torch.tensor([2.0, -1.0, 3.0], dtype=torch.float64)
+
+    def score(z: Tensor) -> Tensor:
+        return (z + ((z * 255).round() / 255 - z).detach()).double() @ weights
+
+    start = torch.tensor([[10.0, 100.0, 200.0]]) / 255
+    assert closer(score, start, score, torch.float32).flows == "right"
+
+
 class Late(nn.Module):
     """Its first layers run under no_grad beside a branch; what comes behind `whole` is differentiated."""
 
