@@ -277,6 +277,16 @@ def test_submodules_that_were_exchanged_come_back() -> None:
     assert "more" not in net._modules
 
 
+def test_what_a_module_is_given_where_there_was_none_is_taken_away() -> None:
+    net = plain()
+    relu = net[2]
+    with Classifier(net, PRE, ("a", "b", "c")).undisturbed():
+        relu.register_buffer("held", torch.ones(2))
+        relu.inner = nn.Linear(2, 2)
+        relu.weight = nn.Parameter(torch.ones(1))
+    assert [relu._buffers, relu._modules, relu._parameters] == [{}, {}, {}]
+
+
 def test_data_that_was_exchanged_is_put_back_and_still_an_error() -> None:
     net = plain()
     weight, at, values = net[7].weight, net[7].weight.data_ptr(), net[7].weight.tolist()

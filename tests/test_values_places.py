@@ -405,3 +405,29 @@ def test_windows_and_the_places_in_them_are_no_rows_and_columns():
         explain(model, x, "grad-cam(layer=mixed)")
     with pytest.warns(Notice, match=r"read is cut: mixed, which comes later"):
         explain(model, x, "grad-cam")
+
+
+def test_a_layer_that_runs_twice_is_not_read_and_named():
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.cut, self.again, self.head = nn.Conv2d(3, 6, 4, 4), nn.Conv2d(6, 6, 3, padding=1), nn.Linear(6, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.again(self.again(self.cut(x)).relu()).relu().mean((2, 3)))
+
+    model = Classifier(Twice().eval(), Preprocess((32, 24), (0.5,) * 3, (0.5,) * 3), tuple("abcd"), "net")
+    with pytest.warns(Notice, match=r"read is cut: again, which comes later \(Conv2d, 6 x 8 x 6\), runs several times"):
+        assert explain(model, torch.rand(1, 3, 32, 24), "grad-cam").method == "grad-cam(layer=cut)"
+
+
+def test_a_norm_that_turns_the_axes_inside_is_read_as_its_maps_lie():
+    """ConvNeXt's LayerNorm2d is a LayerNorm, whose channels come last, and takes and gives maps with channels first."""
+    net = torchvision.models.get_model("convnext_tiny", weights=None, num_classes=4).eval()
+    model = Classifier(net, Preprocess((64, 64), (0.5,) * 3, (0.5,) * 3), tuple("abcd"), "net")
+    with model.undisturbed():
+        seen = {s.name: s for s in probed(model, torch.rand(1, 3, 64, 64)).seen}
+    for name in ("features.0.1", "features.2.0", "features.6.0"):
+        assert seen[name].kind == "LayerNorm2d"
+        assert seen[name].layout == Layout(seen[name].shape[2:], first=True)

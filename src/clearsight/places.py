@@ -24,9 +24,8 @@ _LEAST = 0.1  # of a disturbance where it is weakest; 1 where it is strongest
 _EXTRA = 16  # tokens that stand for no place, at most
 _CLEAR = 0.6  # correlation from which on the response alone says where the places are
 _APART = 0.4  # by so much more than for the other reading
-_EXTRAS = 0.05  # by so much must a reading with extra tokens be better
-_FOR_EACH = 0.01  # and by so much more for each of them
-_ODD = 0.12  # and so much one with places that are not square
+_EXTRAS = 0.03  # of what tokens differ by: so much more must a reading with extra tokens explain
+_ODD = 0.12  # and one with places that are not square
 _LUCK = 0.1  # and one with so few places, where some are extra
 _MANY = 16  # places from which on it is asked whether they lie as the picture does
 _HALF = 1.0  # of the slope of 2 that the response has along an axis where places see their own part alone
@@ -34,7 +33,7 @@ _MOST = 0.5  # of what differs is along the axes
 _AGAINST = 0.5  # of the slope along one axis: so much against the other
 _LONG = 4  # times as high as wide, or as wide, may a place be
 _FEW = 2  # places whose response is no more than a hint
-_TOGETHER = 0.5  # the same for tokens, of which many layers are asked together
+_TOGETHER = 0.25  # of what tokens differ by is explained, in the middle of the layers that are asked together
 
 
 @dataclass(frozen=True)
@@ -182,7 +181,14 @@ def _placed(last: Layout, row: Layout | None, dims: int) -> Layout | None:
 def _score(strength: Tensor | None, sides: tuple[int, ...]) -> float:
     """The correlation of a response (2, *sides) with that of places that look at their own part of the picture."""
     seen = None if strength is None or tuple(strength.shape[1:]) != sides else _compared(strength)
-    return 0.0 if seen is None else float(_scores(seen.reshape(1, -1), sides))
+    if seen is None:
+        return 0.0
+    one, two = _ramps(sides)
+    wanted = (one.log() - two.log()).expand(sides)
+    a, b = (t.flatten() - t.mean() for t in (seen, wanted))
+    size = float(a.norm() * b.norm())
+    sure = 1.0 if len(a) > _FEW else 0.5  # two points always lie on a line
+    return sure * float(a @ b) / size if size > 1e-9 else 0.0
 
 
 def _compared(strength: Tensor) -> Tensor | None:
@@ -193,17 +199,6 @@ def _compared(strength: Tensor) -> Tensor | None:
     if not top > 0:
         return None
     return (strength[0].double() + 1e-9 * top).log() - (strength[1].double() + 1e-9 * top).log()
-
-
-def _scores(seen: Tensor, sides: tuple[int, ...]) -> Tensor:
-    """The same (R,) for what R layers see (R, places)."""
-    one, two = (t.log().expand(sides).flatten() for t in _ramps(sides))
-    wanted = one - two - (one - two).mean()
-    seen = seen - seen.mean(1, keepdim=True)
-    size = seen.norm(dim=1) * wanted.norm()
-    sure = 1.0 if len(wanted) > _FEW else 0.5  # two points always lie on a line
-    score: Tensor = sure * (seen @ wanted) / size.clamp_min(1e-9)
-    return score.where(size > 1e-9, 0)
 
 
 def _turned(strength: Tensor | None, sides: tuple[int, ...]) -> bool:
@@ -240,18 +235,38 @@ def _rows(found: list[Response], size: tuple[int, ...]) -> dict[int, Layout]:
         blind = torch.zeros(len(responses) - len(known))
         scores = {}
         for row in _candidates(n, size, square):
-            each = _scores(known[:, row.before : row.before + math.prod(row.sides)], row.sides)
-            scores[row] = float(torch.cat([each, blind]).quantile(0.5))
+            scores[row] = float(torch.cat([_explained(known, row), blind]).quantile(0.5))
         charged = {row: score - _charge(row, square) for row, score in scores.items()}
         if charged and max(charged.values()) >= _TOGETHER:
             best[n] = max(charged, key=charged.__getitem__)
     return best
 
 
+def _explained(seen: Tensor, row: Layout) -> Tensor:
+    """The share of what the tokens of R layers (R, N) differ by that a reading explains, (R,).
+
+    That is: places lie along the ramps, and extra tokens, which see the whole picture, are all alike.  Below 0 where
+    places lie against the ramps.
+    """
+    end = row.before + math.prod(row.sides)
+    one, two = (t.log().expand(row.sides).flatten() for t in _ramps(row.sides))
+    wanted = one - two - (one - two).mean()
+    places, extra = seen[:, row.before : end], torch.cat([seen[:, : row.before], seen[:, end:]], 1)
+    slope = places @ wanted / wanted.square().sum()
+    differ = _spread(places) + _spread(extra)  # not by how much extra tokens differ from places: that explains none
+    share = 1 - (_spread(places - slope[:, None] * wanted) + _spread(extra)) / differ.clamp_min(1e-30)
+    return share.where(slope > 0, -share.abs())
+
+
+def _spread(values: Tensor) -> Tensor:
+    """The sum of squares (R,) of values (R, N) about their mean; 0 of none."""
+    return (values - values.mean(1, keepdim=True)).square().sum(1) if values.shape[1] else values.new_zeros(len(values))
+
+
 def _charge(row: Layout, square: set[tuple[int, ...]]) -> float:
-    """By how much a reading must be better than one with all tokens for places: a part of them lies about as well."""
+    """How much more a reading must explain than one with all tokens for square places."""
     extra = row.before + row.after
-    charge = _EXTRAS + _FOR_EACH * extra if extra else 0.0
+    charge = _EXTRAS if extra else 0.0
     charge += _LUCK if extra and math.prod(row.sides) < _MANY / 2 else 0.0
     return charge + (0.0 if row.sides in square else _ODD)
 
