@@ -196,6 +196,32 @@ def test_a_few_pixels_in_the_middle_of_their_steps_are_looked_at_by_steps_of_pix
     assert closer(score, start, score, torch.float32).flows == "right"
 
 
+class Louder(torch.autograd.Function):
+    """Hands on what it is given, and a gradient half as large again."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return 1.5 * g
+
+
+def test_a_gradient_that_is_half_as_large_again_is_told_in_double_precision() -> None:
+    class Loud(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = body()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.body(Louder.apply(x))
+
+    model = wrapped(Loud())
+    with model.undisturbed():
+        assert probed(model, pictures(1)).slopes.flows == "wrong"
+
+
 class Late(nn.Module):
     """Its first layers run under no_grad beside a branch; what comes behind `whole` is differentiated."""
 
