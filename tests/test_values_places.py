@@ -13,7 +13,7 @@ from clearsight.classifier import Classifier, Preprocess
 from clearsight.errors import Notice, Refused
 from clearsight.layers import activations_and_gradients
 from clearsight.methods import catalogue
-from clearsight.places import Layout, as_maps
+from clearsight.places import Layout, Response, as_maps, entering, layouts
 from clearsight.probe import probed
 from clearsight.runner import explain
 from clearsight.tail import tail
@@ -315,12 +315,14 @@ class Turned(nn.Module):
             maps = maps.flip(-1)
         elif self.way == "turned":
             maps = maps.mT.flip(-1)
+        elif self.way == "upside down":
+            maps = maps.flip(-1, -2)
         return self.head(self.mixed(maps.flatten(2).mT).mean(1) if self.tokens else self.mixed(maps).mean((2, 3)))
 
 
 @pytest.mark.parametrize("size", [(32, 32), (40, 24)])
 @pytest.mark.parametrize(
-    ("way", "tokens"), [("mirrored", False), ("mirrored", True), ("turned", False), ("turned", True)]
+    ("way", "tokens"), [(way, tokens) for way in ("mirrored", "turned", "upside down") for tokens in (False, True)]
 )
 def test_maps_that_do_not_lie_as_the_picture_does_are_not_read(way, tokens, size):
     def laid_out(way: str) -> Classifier:
@@ -431,3 +433,15 @@ def test_a_norm_that_turns_the_axes_inside_is_read_as_its_maps_lie():
     for name in ("features.0.1", "features.2.0", "features.6.0"):
         assert seen[name].kind == "LayerNorm2d"
         assert seen[name].layout == Layout(seen[name].shape[2:], first=True)
+
+
+def test_the_type_of_a_module_decides_where_others_of_its_shape_say_otherwise():
+    shape = (1, 8, 8, 8)
+    said = [Response(shape, None, None, channels_first=first, channels_last=not first) for first in (True, False)]
+    assert layouts(said, [], (8, 8)) == [Layout((8, 8), first=True), Layout((8, 8))]
+    assert layouts([*said, Response(shape, None, None, False, False)], [], (8, 8))[2] is None
+
+
+@pytest.mark.parametrize(("shape", "last"), [((1, 4, 4, 8), True), ((1, 8, 4, 4), False), ((1, 8, 4, 8), False)])
+def test_a_layer_norm_says_where_channels_are_only_where_its_size_does(shape, last):
+    assert entering(nn.LayerNorm(8), torch.zeros(shape)).channels_last is last

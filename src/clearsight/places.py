@@ -243,18 +243,18 @@ def _rows(found: list[Response], size: tuple[int, ...]) -> dict[int, Layout]:
 
 
 def _explained(seen: Tensor, row: Layout) -> Tensor:
-    """The share of what the tokens of R layers (R, N) differ by that a reading explains, (R,).
+    """The share of what the places of R layers (R, N) differ by that a reading explains, (R,).
 
-    That is: places lie along the ramps, and extra tokens, which see the whole picture, are all alike.  Below 0 where
-    places lie against the ramps.
+    Places lie along the ramps, and extra tokens, which see the whole picture, are all alike: by what they are not, the
+    share is less.  Below 0 where places lie against the ramps.
     """
     end = row.before + math.prod(row.sides)
     one, two = (t.log().expand(row.sides).flatten() for t in _ramps(row.sides))
     wanted = one - two - (one - two).mean()
     places, extra = seen[:, row.before : end], torch.cat([seen[:, : row.before], seen[:, end:]], 1)
     slope = places @ wanted / wanted.square().sum()
-    differ = _spread(places) + _spread(extra)  # not by how much extra tokens differ from places: that explains none
-    share = 1 - (_spread(places - slope[:, None] * wanted) + _spread(extra)) / differ.clamp_min(1e-30)
+    left = _spread(places - slope[:, None] * wanted) + _spread(extra)
+    share = 1 - left / _spread(places).clamp_min(1e-30)
     return share.where(slope > 0, -share.abs())
 
 
