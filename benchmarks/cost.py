@@ -74,7 +74,7 @@ def main() -> None:
     if words.one:
         print(json.dumps(one(words.models[0], words.one, brief=words.memory)))
         return
-    from clearsight.methods import catalogue
+    from clearsight.core.catalogue import catalogue
 
     names = words.only.split(",") if words.only else list(catalogue("explainers"))
     with tempfile.TemporaryDirectory() as folder:
@@ -87,7 +87,7 @@ def main() -> None:
 
 def apart(model: str, name: str, folder: Path, *, brief: bool) -> dict[str, Any]:
     """One method in a process of its own; what it measured, or why it was refused."""
-    from clearsight.methods import catalogue
+    from clearsight.core.catalogue import catalogue
 
     options = catalogue("explainers")[name].options
     call = CALLS.get(name, name)
@@ -106,7 +106,7 @@ def apart(model: str, name: str, folder: Path, *, brief: bool) -> dict[str, Any]
 
 def references(folder: Path) -> Path:
     """The demo's own pictures, as a folder of references."""
-    from clearsight.data import demo_pictures
+    from clearsight.data.datasets import demo_pictures
 
     where = folder / "references"
     where.mkdir(exist_ok=True)
@@ -119,10 +119,10 @@ def one(words: str, call: str, *, brief: bool) -> dict[str, Any]:
     """Seconds, passes and peak memory of one method, in this process."""
     import torch
 
-    from clearsight.data import demo_pictures, pixels
-    from clearsight.loading import load
-    from clearsight.runner import explain
-    from clearsight.targets import ClassScore
+    from clearsight.core.targets import ClassScore
+    from clearsight.data.datasets import demo_pictures, pixels
+    from clearsight.models.loading import load
+    from clearsight.runner.run import explain
 
     model = load(words, weights=None if words == "demo" else "none")
     x = pixels(model, demo_pictures())

@@ -23,16 +23,23 @@ import torch
 from torch import Tensor
 
 import clearsight as cs
-from clearsight.calibrating import LEVELS, best_level, measures, rises_through, stretched, without_lowest
-from clearsight.classifier import Classifier
-from clearsight.data import Picture, open_data
+from clearsight.core.catalogue import catalogue
+from clearsight.core.classifier import Classifier
+from clearsight.core.output import write_whole
+from clearsight.core.statistics import FEWEST, bootstrap
+from clearsight.core.targets import ClassScore
+from clearsight.data.datasets import Picture, open_data
+from clearsight.data.images import open_picture, to_pixels
 from clearsight.errors import Refused
-from clearsight.files import write_whole
-from clearsight.methods import catalogue
-from clearsight.pictures import open_picture, to_pixels
-from clearsight.runner import explain, scores
-from clearsight.statistics import FEWEST, bootstrap
-from clearsight.targets import ClassScore
+from clearsight.perturbation.map_thresholds import (
+    LEVELS,
+    best_level,
+    measures,
+    rises_through,
+    stretched,
+    without_lowest,
+)
+from clearsight.runner.run import explain, scores
 
 BATCH = 4  # pictures between two savings
 BRIGHT = " AS BRIGHT AS "

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 import clearsight as cs
-from clearsight.statistics import wilson
+from clearsight.core.statistics import wilson
 
 OUT = Path(__file__).with_suffix(".md")
 ALL = float("inf")

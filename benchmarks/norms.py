@@ -13,11 +13,11 @@ from pathlib import Path
 
 from digits import digits
 
-from clearsight import charts
-from clearsight.charts import Line
+from clearsight.drawing import charts
+from clearsight.drawing.charts import Line
 from clearsight.errors import Refused
-from clearsight.learning.recipe import Recipe
-from clearsight.learning.training import Epoch, train
+from clearsight.training.loop import Epoch, train
+from clearsight.training.recipe import Recipe
 
 HERE = Path(__file__).parent
 NET = 'clearsight:plain-cnn(widths="32,64,128", padding=1, pools="2,2,1", norm={}, head=average, dense="")'

@@ -17,9 +17,9 @@ import numpy.typing as npt
 from PIL import Image
 
 import clearsight as cs
-from clearsight.annotations import Region
-from clearsight.data import Picture, Pictures
-from clearsight.learning.recipe import Recipe
+from clearsight.data.annotations import Region
+from clearsight.data.datasets import Picture, Pictures
+from clearsight.training.recipe import Recipe
 
 Array = npt.NDArray[np.uint8]
 OUT = Path(__file__).with_suffix(".md")

@@ -24,11 +24,11 @@ from digits import digits
 from PIL import Image
 from torch import Tensor, nn
 
-from clearsight.learning.recipe import Recipe, read_recipe
-from clearsight.learning.trainfolder import METRICS, RECIPE, SPLIT
-from clearsight.learning.training import train
-from clearsight.learning.transfer import Start, begin
-from clearsight.statistics import wilson
+from clearsight.core.statistics import wilson
+from clearsight.training.fine_tuning import Start, begin
+from clearsight.training.loop import train
+from clearsight.training.recipe import Recipe, read_recipe
+from clearsight.training.run_folder import METRICS, RECIPE, SPLIT
 
 HERE = Path(__file__).parent
 FOUND = HERE / "training.json"

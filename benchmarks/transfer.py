@@ -16,10 +16,10 @@ import torch
 from torch import nn
 
 import clearsight as cs
-from clearsight import architectures
-from clearsight.attacking import asked
-from clearsight.data import Picture, Pictures, folder
-from clearsight.transferring import transfer_matrix
+from clearsight.attacking.report import asked
+from clearsight.attacking.transfer_matrix import transfer_matrix
+from clearsight.data.datasets import Picture, Pictures, folder
+from clearsight.models import architectures
 
 OUT = Path(__file__).with_suffix(".md")
 CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

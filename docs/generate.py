@@ -9,8 +9,8 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 from typer.testing import CliRunner
 
-from clearsight.cli import app, verbs
-from clearsight.listing import pages
+from clearsight.cli.app import app, verbs
+from clearsight.reporting.method_pages import pages
 
 ROOT = Path(__file__).parent.parent
 

@@ -1,4 +1,4 @@
-"""An encoder of Label Studio's brush masks, written after the words in `clearsight.annotation_formats.brush_rle`."""
+"""An encoder of Label Studio's brush masks, written after the words in `data.annotation_formats.brush_rle`."""
 
 from collections.abc import Sequence
 from itertools import pairwise

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from clearsight.classifier import Classifier, Preprocess
-from clearsight.cli import main
+from clearsight.cli.app import main
+from clearsight.core.classifier import Classifier, Preprocess
 from workshop import lay_out
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # nothing is downloaded in tests

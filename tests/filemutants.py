@@ -21,11 +21,11 @@ import torch
 from PIL import Image
 
 import clearsight as cs
-from clearsight.data import folder as open_folder
+from clearsight.data.datasets import folder as open_folder
+from clearsight.data.images import open_mask, open_picture, picture_size
 from clearsight.errors import Refused
-from clearsight.pictures import open_mask, open_picture, picture_size
-from clearsight.report import Report
-from clearsight.runfolder import lessons
+from clearsight.models.model_folder import lessons
+from clearsight.reporting.report import Report
 
 LONGEST, MOST = 10.0, 2**21  # seconds, and kilobytes of this process
 SUFFIXES = (".jpg", ".png", ".gif", ".webp", ".tif", ".bmp", ".ppm", ".avif", ".jp2")
@@ -235,7 +235,7 @@ def pictures(seed: int, count: int, folder: Path) -> Iterator[tuple[str, str]]:
         cs.Preprocess(8, (0.5,) * 3, (0.5,) * 3),
         labels=["class", "other"],
     )
-    from clearsight.case import Case
+    from clearsight.auditing.case import Case
 
     case = Case(model, open_folder(folder))
     listed = [p.name for p in case.pictures] + [n for n, _ in case.broken]

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 import networks
-from clearsight.classifier import Classifier
+from clearsight.core.classifier import Classifier
 from clearsight.errors import Refused
-from clearsight.layers import activations_and_gradients
-from clearsight.runner import explain
+from clearsight.internals.layers import activations_and_gradients
+from clearsight.runner.run import explain
 from slopecheck import TARGET
 
 AT_PIXELS = (

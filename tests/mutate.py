@@ -37,7 +37,7 @@ TESTS += ["tests/test_guard.py", "tests/test_surroundings.py", "tests/test_outpu
 TESTS += ["tests/test_data.py", "tests/test_tables.py", "tests/test_depths.py", "tests/test_mutants_files.py"]
 TESTS += ["tests/test_label_tools.py", "tests/test_threads.py", "tests/test_promises.py"]
 # whose every method must be in the tables
-KINDS = ("explainers", "attacks", "metrics", "checks", "features", "augmentations", "corruptions", "networks")
+KINDS = ("explainers", "attacks", "metrics", "checks", "visualisations", "augmentations", "corruptions", "networks")
 LIMIT = 180  # seconds; what takes longer hangs, and is caught
 
 
@@ -93,7 +93,7 @@ def too_long(*_: object) -> None:
 
 def without_mutation() -> list[str]:
     """The files of the catalogue that the table does not break."""
-    from clearsight.methods import catalogue
+    from clearsight.core.catalogue import catalogue
 
     methods = [(kind, m.fn.__module__.rpartition(".")[2]) for kind in KINDS for m in catalogue(kind).values()]
     return [f"{kind}/{file}.py" for kind, file in methods if f"{kind}/{file}.py" not in METHODS]

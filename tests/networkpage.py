@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import networks
-from clearsight.methods import catalogue
+from clearsight.core.catalogue import catalogue
 
 PAGE = Path(__file__).parent.parent / "docs" / "method-by-network.md"
 HEAD = """# Which method runs on which network

@@ -10,11 +10,11 @@ import torchvision
 from PIL import Image
 from torch import Tensor, nn
 
-from clearsight.classifier import Classifier, Preprocess
+from clearsight.core.catalogue import catalogue
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.targets import ClassScore
 from clearsight.errors import Refused
-from clearsight.methods import catalogue
-from clearsight.runner import explain
-from clearsight.targets import ClassScore
+from clearsight.runner.run import explain
 
 NAMES = (
     "alexnet", "vgg16_bn", "googlenet", "inception_v3", "resnet18", "resnet50", "resnext50_32x4d", "wide_resnet50_2",

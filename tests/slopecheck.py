@@ -1,4 +1,4 @@
-"""Gradients held against finite differences in double precision: independent of clearsight.slopes.
+"""Gradients held against finite differences in double precision: independent of internals.finite_differences.
 
 What methods rest on is computed as they do, in the network's own precision.  What is right is measured by scores alone,
 of a copy of the network in float64, a tiny step ahead and a tiny step back.
@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clearsight.classifier import Classifier
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import ClassScore
 from clearsight.explainers._gradient import many_passes, pixel_gradients
-from clearsight.layers import activations_and_gradients, layout_of
-from clearsight.places import as_maps
-from clearsight.runner import explain
-from clearsight.targets import ClassScore
+from clearsight.internals.layers import activations_and_gradients, layout_of
+from clearsight.internals.places import as_maps
+from clearsight.runner.run import explain
 
 TARGET = ClassScore(1)
 # of what directions are made of: a kink may lie within one, and a branch scaled by 1e-6, as ConvNeXt's, be lost in the

@@ -1,4 +1,4 @@
-"""Where a layer's places are, told by a small spot that is moved over a picture: independent of clearsight.places.
+"""Where a layer's places are, told by a small spot that is moved over a picture: independent of internals.places.
 
 The spot stands at 5 x 5 points, once bright and once dark.  The centre of gravity of what it changes in a layer's maps
 must go down where the spot goes down, and right where it goes right.
@@ -14,9 +14,9 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
-from clearsight.classifier import Classifier
-from clearsight.places import Layout, as_maps
-from clearsight.probe import Seen
+from clearsight.core.classifier import Classifier
+from clearsight.internals.places import Layout, as_maps
+from clearsight.internals.probe import Seen
 
 POINTS = 5  # along each axis
 CLEAR = 0.5  # rank correlation of the centre of gravity with the spot from which on it is said to follow

@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 from pycocotools import mask as cocomask
 
-from clearsight.annotation_formats.regions import Mask, pixels_of
-from clearsight.annotation_formats.rle import lengths, mask_of_rle
-from clearsight.annotations import Annotations, Region, mask_of, read_boxes, region_mask
-from clearsight.classifier import Preprocess
-from clearsight.data import folder
+from clearsight.core.classifier import Preprocess
+from clearsight.data.annotation_formats.regions import Mask, pixels_of
+from clearsight.data.annotation_formats.rle import lengths, mask_of_rle
+from clearsight.data.annotations import Annotations, Region, mask_of, read_boxes, region_mask
+from clearsight.data.datasets import folder
 from clearsight.errors import Refused
 
 FILES = Path(__file__).parent / "files" / "annotations"
@@ -700,6 +700,6 @@ def test_a_text_that_cannot_be_read_is_named(
 
 @pytest.mark.parametrize("name", ["regions", "rle", "sheets", "yolo"])
 def test_examples_in_docstrings(name: str) -> None:
-    found = doctest.testmod(importlib.import_module(f"clearsight.annotation_formats.{name}"))
+    found = doctest.testmod(importlib.import_module(f"clearsight.data.annotation_formats.{name}"))
     assert found.attempted
     assert not found.failed

@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from clearsight.annotation_formats.regions import pixels_of
-from clearsight.annotations import Annotations, Region, mask_of, of_label, read_boxes, read_table, region_mask
-from clearsight.classifier import Preprocess
+from clearsight.core.classifier import Preprocess
+from clearsight.data.annotation_formats.regions import pixels_of
+from clearsight.data.annotations import Annotations, Region, mask_of, of_label, read_boxes, read_table, region_mask
+from clearsight.data.images import open_mask, open_picture, to_model, to_pixels
 from clearsight.errors import Refused
-from clearsight.pictures import open_mask, open_picture, to_model, to_pixels
 
 HALF = ((0.5,) * 3, (0.5,) * 3)
 SIZE = (60, 40)  # width, height

@@ -14,14 +14,14 @@ import torch
 from PIL import Image
 
 import clearsight as cs
-from clearsight import striking
-from clearsight.attacking import asked, attack_pictures
-from clearsight.data import Picture, Pictures, folder
-from clearsight.eightbits import as_png, from_png, rounded
+from clearsight.attacking import sweep
+from clearsight.attacking.eight_bit import as_png, from_png, rounded
+from clearsight.attacking.report import asked, attack_pictures
+from clearsight.attacking.transfer_matrix import carried, transfer_matrix
+from clearsight.core.catalogue import number
+from clearsight.data.datasets import Picture, Pictures, folder
 from clearsight.errors import Refused
-from clearsight.findings import Finding
-from clearsight.methods import number
-from clearsight.transferring import carried, transfer_matrix
+from clearsight.reporting.findings import Finding
 from workshop import ColourNet, factory
 
 EPS = 128 / 255
@@ -143,7 +143,7 @@ def test_each_budget_is_a_run_of_its_own_and_the_headline_is_that_of_eps(photos:
 def test_who_falls_at_a_smaller_budget_alone_is_told_apart(photos: Pictures, tmp_path: Path) -> None:
     """An attack of the user's own that only works below 0.3."""
     (tmp_path / "odd.py").write_text(
-        "from clearsight.attacks.pgd import pgd\nfrom clearsight.methods import method\n\n\n"
+        "from clearsight.attacks.pgd import pgd\nfrom clearsight.core.catalogue import method\n\n\n"
         "@method(paper='none', claims='linf')\ndef odd(model, x, goal, *, eps):\n"
         "    return pgd(model, x, goal, eps=eps) if eps < 0.3 else x\n"
     )
@@ -304,8 +304,8 @@ def test_a_universal_attack_learns_from_others_than_those_it_attacks(photos: Pic
 def test_a_universal_attack_learns_once_for_each_budget(photos: Pictures, tmp_path: Path, monkeypatch: Any) -> None:
     many = replace(photos, pictures=tuple(replace(p, name=f"{k}-{p.name}") for k in range(6) for p in photos.pictures))
     asked_of = []
-    real = striking.attack
-    monkeypatch.setattr(striking, "attack", lambda *a, **k: asked_of.append(len(a[1])) or real(*a, **k))
+    real = sweep.attack
+    monkeypatch.setattr(sweep, "attack", lambda *a, **k: asked_of.append(len(a[1])) or real(*a, **k))
     f = attacked(factory(), many, tmp_path, "universal(steps=2)", curve=[0.1])
     assert asked_of[0] == f.n == 36
     assert len(asked_of) == 2

@@ -11,17 +11,17 @@ from PIL import Image
 from torch import Tensor, nn
 
 import clearsight as cs
-from clearsight.auditing import chosen, run_checks
-from clearsight.calibrating import LEVELS, chances, rises_through, stretched
-from clearsight.case import Case
-from clearsight.classifier import Classifier, Preprocess
-from clearsight.data import Picture, Pictures
-from clearsight.findings import Finding
-from clearsight.methods import parse
-from clearsight.runner import explain, measure
-from clearsight.statistics import bootstrap
-from clearsight.targets import ClassScore
-from clearsight.tournament import play
+from clearsight.auditing.audit import chosen, run_checks
+from clearsight.auditing.case import Case
+from clearsight.auditing.tournament import play
+from clearsight.core.catalogue import parse
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.statistics import bootstrap
+from clearsight.core.targets import ClassScore
+from clearsight.data.datasets import Picture, Pictures
+from clearsight.perturbation.map_thresholds import LEVELS, chances, rises_through, stretched
+from clearsight.reporting.findings import Finding
+from clearsight.runner.run import explain, measure
 
 SIDE = 16
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from clearsight.blackbox import BlackBox, OutOfQueries
-from clearsight.budgets import clip, size
-from clearsight.classifier import Classifier, Preprocess
+from clearsight.core.blackbox import BlackBox, OutOfQueries
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.norms import clip, size
+from clearsight.core.targets import Become, Misclassify, margin
 from clearsight.errors import Refused
-from clearsight.runner import attack
-from clearsight.targets import Become, Misclassify, margin
+from clearsight.runner.run import attack
 from clearsight.testing import linear
 
 RIGHT = torch.tensor([0, 0, 0])
@@ -311,15 +311,15 @@ def test_no_budget_is_no_change():
 
 ASKERS = '''
 import torch
-from clearsight import draws
-from clearsight.methods import method
+from clearsight.core import rng
+from clearsight.core.catalogue import method
 
 @method(paper="control", claims="linf stochastic black-box")
 def asker(box, x, *, eps: float, queries: int = 9):
     """Asks for ever, and never looks at how much is left."""
     rows = torch.arange(len(x))
     while True:
-        box.loss(x + eps * (2 * draws.uniform(x) - 1), rows)
+        box.loss(x + eps * (2 * rng.uniform(x) - 1), rows)
 
 @method(paper="control", claims="linf stochastic black-box")
 def some(box, x, *, eps: float, queries: int = 9):
@@ -327,7 +327,7 @@ def some(box, x, *, eps: float, queries: int = 9):
     rows = torch.arange(len(x))
     z = x.clone()
     while len(rows):
-        tried = x[rows] + eps * (2 * draws.uniform(x[rows], rows) - 1)
+        tried = x[rows] + eps * (2 * rng.uniform(x[rows], rows) - 1)
         met = box.met(tried, rows)
         z[rows[met]] = tried[met]
         rows = rows[~met]
@@ -337,7 +337,7 @@ def some(box, x, *, eps: float, queries: int = 9):
 
 STEPS = '''
 import torch
-from clearsight.methods import method
+from clearsight.core.catalogue import method
 
 @method(paper="control", claims="linf black-box")
 def steps(box, x, *, eps: float, queries: int = 9):
@@ -409,7 +409,7 @@ def test_the_recount_has_the_last_word(alone, together, first, tmp_path, monkeyp
     """What it does not confirm was not the first; where it alone says that the goal is met, all queries were paid."""
     (tmp_path / "steps.py").write_text(STEPS)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("clearsight.runner.alone", lambda _model, _x: False)  # else such a network is refused
+    monkeypatch.setattr("clearsight.runner.run.alone", lambda _model, _x: False)  # else such a network is refused
     model = Classifier(Moody(alone, together), Preprocess((1, 2), (0.0,), (1.0,)), ("a", "b"))
     x = torch.stack([torch.full((1, 1, 2), 0.5), torch.full((1, 1, 2), 0.4)])
     a = attack(model, x, torch.tensor([0, 0]), "./steps.py:steps", eps=0.2)

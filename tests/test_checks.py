@@ -16,22 +16,22 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from clearsight import charts
-from clearsight.annotations import Region
-from clearsight.auditing import chosen, run_checks
-from clearsight.case import Case
+from clearsight.auditing.audit import chosen, run_checks
+from clearsight.auditing.case import Case
 from clearsight.checks.calibration import ece
 from clearsight.checks.faithfulness import _verdict as faithful
 from clearsight.checks.sanity import alike
-from clearsight.classifier import Classifier, Preprocess
-from clearsight.data import Picture, Pictures
+from clearsight.core.catalogue import catalogue
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.statistics import bootstrap, tails, wilson
+from clearsight.core.targets import ClassScore
+from clearsight.data.annotations import Region
+from clearsight.data.datasets import Picture, Pictures
+from clearsight.drawing import charts
 from clearsight.errors import Refused
-from clearsight.findings import Finding
-from clearsight.methods import catalogue
-from clearsight.randomising import reinitialise
-from clearsight.runner import explain, measure
-from clearsight.statistics import bootstrap, tails, wilson
-from clearsight.targets import ClassScore
+from clearsight.internals.randomisation import reinitialise
+from clearsight.reporting.findings import Finding
+from clearsight.runner.run import explain, measure
 
 CHECKS = tuple(catalogue("checks"))
 HEIGHT, WIDTH = 16, 32

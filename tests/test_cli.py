@@ -19,7 +19,7 @@ import typer
 from PIL import Image
 
 import clearsight as cs
-from clearsight.cli import app, verbs
+from clearsight.cli.app import app, verbs
 from workshop import SIDE, factory
 
 VERBS = verbs()
@@ -27,12 +27,12 @@ VERBS = verbs()
 
 def test_help_loads_nothing_heavy():
     code = (
-        "import sys; from clearsight.cli import main; sys.argv[1:] = ['--help']\n"
+        "import sys; from clearsight.cli.app import main; sys.argv[1:] = ['--help']\n"
         "try: main()\nfinally: print(sorted(sys.modules))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     loaded = out.splitlines()[-1]
-    assert "'clearsight.cli'" in loaded
+    assert "'clearsight.cli.app'" in loaded
     for heavy in ("torch", "numpy", "PIL", "matplotlib", "timm"):
         assert f"'{heavy}'" not in loaded
 
@@ -275,7 +275,7 @@ def test_explain_leaves_out_default_methods_that_a_network_refuses(workshop, run
 def test_methods_lists_everything_with_options(run):
     everything = json.loads(run("methods", "--json").out)
     assert {k: list(v) for k, v in everything.items()} == {k: list(cs.catalogue(k)) for k in everything}
-    kinds = {"explainers", "attacks", "metrics", "checks", "features", "augmentations", "corruptions", "networks"}
+    kinds = {"explainers", "attacks", "metrics", "checks", "visualisations", "augmentations", "corruptions", "networks"}
     assert set(everything) == kinds
     shown = run("methods", "integrated-gradients").out
     assert "steps: int = 50" in shown

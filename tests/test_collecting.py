@@ -26,16 +26,16 @@ import pytest
 from PIL import Image
 
 import clearsight as cs
-from clearsight.collecting import collect as collecting
-from clearsight.collecting import sources
-from clearsight.collecting import web as network
-from clearsight.collecting.collect import Collected, collect
-from clearsight.collecting.names import class_word, keys, stem
-from clearsight.collecting.sources import Found, licence, link, plain
-from clearsight.collecting.table import COLUMNS, NAME, read_rows
-from clearsight.collecting.web import Web, fetch, public
+from clearsight.curation.collection import collect as collecting
+from clearsight.curation.collection import sources
+from clearsight.curation.collection import web as network
+from clearsight.curation.collection.collect import Collected, collect
+from clearsight.curation.collection.names import class_word, keys, stem
+from clearsight.curation.collection.sources import Found, licence, link, plain
+from clearsight.curation.collection.table import COLUMNS, NAME, read_rows
+from clearsight.curation.collection.web import Web, fetch, public
+from clearsight.data.images import SUFFIXES
 from clearsight.errors import Refused
-from clearsight.pictures import SUFFIXES
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 FIELDS = "file title creator creator_url licence licence_url source page url query sha256 date"
@@ -1090,7 +1090,7 @@ def test_sources_are_found_by_looking() -> None:
 
 @pytest.mark.parametrize("name", ["names", "web", "sources"])
 def test_examples(name: str) -> None:
-    found = doctest.testmod(importlib.import_module(f"clearsight.collecting.{name}"))
+    found = doctest.testmod(importlib.import_module(f"clearsight.curation.collection.{name}"))
     assert found.attempted > 0 == found.failed
 
 

@@ -19,13 +19,13 @@ import torch
 from torch import Tensor, nn
 
 import clearsight
-from clearsight import draws
-from clearsight.budgets import NORMS, Norm, norm_of
-from clearsight.classifier import Classifier, Preprocess
+from clearsight.core import rng
+from clearsight.core.catalogue import Method, catalogue, parse
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.norms import NORMS, Norm, norm_of
+from clearsight.core.targets import Become, ClassScore, Misclassify
 from clearsight.errors import Refused
-from clearsight.methods import Method, catalogue, parse
-from clearsight.runner import attack, explain, measure
-from clearsight.targets import Become, ClassScore, Misclassify
+from clearsight.runner.run import attack, explain, measure
 from clearsight.testing import linear
 
 KINDS = ("explainers", "attacks", "metrics")
@@ -732,7 +732,7 @@ def test_what_is_not_there_is_refused_with_the_nearest(kind, name):
 MINE = '''
 """A user's own methods, good and bad."""
 import torch
-from clearsight.methods import method
+from clearsight.core.catalogue import method
 
 def my_cam(model, x, target, *, k: int = 1):
     return x.sum(1) * k
@@ -891,10 +891,10 @@ def test_bad_pixels_are_refused(kind, bad, small, x):
 
 def test_draws_belong_to_the_picture(x):
     rows = torch.tensor([2, 2, 0])
-    with draws.seeded(3, x):
-        all_of, more = draws.uniform(x), draws.normal(x[rows], rows)
-    with draws.seeded(3, x[[2]]):
-        alone, its = draws.uniform(x[[2]]), draws.normal(x[[2, 2]], torch.tensor([0, 0]))
+    with rng.seeded(3, x):
+        all_of, more = rng.uniform(x), rng.normal(x[rows], rows)
+    with rng.seeded(3, x[[2]]):
+        alone, its = rng.uniform(x[[2]]), rng.normal(x[[2, 2]], torch.tensor([0, 0]))
     assert torch.equal(alone[0], all_of[2])
     assert torch.equal(its, more[:2])
     assert not torch.equal(its[0], its[1])
@@ -902,10 +902,10 @@ def test_draws_belong_to_the_picture(x):
     assert 0 <= all_of.min() <= all_of.max() < 1
     assert abs(float(more.mean())) < 0.1
     assert float(more.std()) == pytest.approx(1, abs=0.1)
-    with draws.seeded(3, x), pytest.raises(ValueError, match="rows="):
-        draws.uniform(x[:2])
-    with draws.seeded(4, x):
-        assert not torch.equal(draws.uniform(x), all_of)
+    with rng.seeded(3, x), pytest.raises(ValueError, match="rows="):
+        rng.uniform(x[:2])
+    with rng.seeded(4, x):
+        assert not torch.equal(rng.uniform(x), all_of)
 
 
 def test_a_method_that_nothing_is_known_of_is_a_method():

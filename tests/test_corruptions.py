@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from clearsight.corrupting import corrupt
-from clearsight.data import open_data
+from clearsight.core.catalogue import catalogue, parse
+from clearsight.data.datasets import open_data
+from clearsight.data.images import open_picture
 from clearsight.errors import Refused
-from clearsight.listing import one
-from clearsight.methods import catalogue, parse
-from clearsight.pictures import open_picture
+from clearsight.reporting.method_pages import one
+from clearsight.runner.corrupt import corrupt
 
 EVERY = list(catalogue("corruptions"))
 COMMON = """brightness contrast defocus-blur elastic-transform fog frost gaussian-noise glass-blur impulse-noise

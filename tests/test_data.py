@@ -10,11 +10,11 @@ from PIL import Image
 from torch import nn
 
 import clearsight as cs
-from clearsight.annotations import Region, region_mask
-from clearsight.classifier import Classifier, Preprocess, wrap
-from clearsight.data import Pictures, demo_pictures, folder, open_data, open_each, pixels, truth
+from clearsight.core.classifier import Classifier, Preprocess, wrap
+from clearsight.data.annotations import Region, region_mask
+from clearsight.data.datasets import Pictures, demo_pictures, folder, open_data, open_each, pixels, truth
+from clearsight.data.images import open_picture, to_pixels
 from clearsight.errors import Refused
-from clearsight.pictures import open_picture, to_pixels
 
 SHARED = Path(__file__).parents[2] / "shared/data"
 HALF = ((0.5,) * 3, (0.5,) * 3)
@@ -354,7 +354,7 @@ def imagenet() -> Classifier:
 
 def test_demo_pictures_are_there_and_their_boxes_lie_inside() -> None:
     read = demo_pictures()
-    told = json.loads((Path(cs.__file__).parent / "demo/pictures.json").read_text())["pictures"]
+    told = json.loads((Path(cs.__file__).parent / "data/demo/pictures.json").read_text())["pictures"]
     assert (len(read.pictures), len(told), read.broken, read.root) == (10, 10, (), "demo")
     assert [p.name for p in read.pictures] == sorted(entry["name"] for entry in told)
     sizes = {entry["name"]: tuple(entry["size"]) for entry in told}
@@ -372,7 +372,7 @@ def test_demo_pictures_are_there_and_their_boxes_lie_inside() -> None:
 
 
 def test_demo_classes_are_imagenets() -> None:
-    told = json.loads((Path(cs.__file__).parent / "demo/pictures.json").read_text())["pictures"]
+    told = json.loads((Path(cs.__file__).parent / "data/demo/pictures.json").read_text())["pictures"]
     net = imagenet()
     for entry, row in zip(sorted(told, key=lambda e: str(e["name"])), truth(demo_pictures(), net), strict=True):
         assert [net.labels[c["index"]] for c in entry["classes"]] == [c["name"] for c in entry["classes"]]

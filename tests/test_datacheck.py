@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from clearsight.checkup.checking import DataCheck, check_data
-from clearsight.checkup.confident import label_errors
-from clearsight.checkup.likeness import Likeness, likenesses
-from clearsight.checkup.traces import phash, trace
-from clearsight.classifier import Classifier, Preprocess, wrap
-from clearsight.data import Picture, Pictures, folder, open_data
+from clearsight.core.classifier import Classifier, Preprocess, wrap
+from clearsight.curation.quality.check import DataCheck, check_data
+from clearsight.curation.quality.confident_learning import label_errors
+from clearsight.data.datasets import Picture, Pictures, folder, open_data
+from clearsight.data.duplicates import Likeness, likenesses
+from clearsight.data.image_hash import phash, trace
 from clearsight.errors import Refused
 
 SHARED = Path(__file__).parents[2] / "shared/data"
@@ -158,7 +158,7 @@ def test_more_than_a_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     """What is found does not depend on how many are compared at a time; and progress is told."""
     images = {f"{n}.png": scene(n % 9) if n < 9 else resaved(scene(n % 9)) for n in range(16)}
     whole, said = alike(tmp_path, images), []
-    monkeypatch.setattr("clearsight.checkup.likeness.BLOCK", 5)
+    monkeypatch.setattr("clearsight.data.duplicates.BLOCK", 5)
     pictures = [Picture(tmp_path / n, n) for n in images]
     assert likenesses(pictures, progress=lambda *t: said.append(t)).pairs == whole.pairs
     assert [(p.first, p.second) for p in whole.pairs] == [(n, n + 9) for n in range(7)]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
+from clearsight.data.images import notes, open_mask, open_picture, picture_size
 from clearsight.errors import Refused
-from clearsight.pictures import notes, open_mask, open_picture, picture_size
 from picturefiles import bmp, chunk, png, tiff
 
 BANDS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}  # of a photometric interpretation

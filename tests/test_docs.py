@@ -106,7 +106,7 @@ def test_links_lead_somewhere():
 
 def test_the_report_fields_that_the_docs_name_exist():
     page = (ROOT / "docs" / "report.md").read_text()
-    schema = json.loads((ROOT / "src" / "clearsight" / "report.schema.json").read_text())
+    schema = json.loads((ROOT / "src" / "clearsight" / "reporting" / "report.schema.json").read_text())
     named = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", page.split("## report.json")[1], re.MULTILINE)
     fields = [f for row in named for f in re.findall(r"`(\w+)`", row)]
     assert len(fields) > 10
@@ -124,7 +124,7 @@ def test_a_method_in_five_minutes(tmp_path):
     for name in ("conftest.py", "workshop.py", "test_contract.py"):
         shutil.copy(ROOT / "tests" / name, tests)
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(copy), str(tests)])}
-    code = "from clearsight.cli import main; main()"
+    code = "from clearsight.cli.app import main; main()"
 
     def clearsight(*words: str) -> str:
         done = subprocess.run(
@@ -137,7 +137,7 @@ def test_a_method_in_five_minutes(tmp_path):
     assert listed["explainers"]["gradient-power"]["options"] == {"power": "float = 2.0"}
     drawn = clearsight("explain", "demo:coffee", "-m", "gradient-power(power=0.5)", "--json")
     assert json.loads(drawn)["pictures"][0]["maps"][0]["method"] == "gradient-power(power=0.5)"
-    pages = "from clearsight.listing import pages; print(pages()['explainers.md'])"
+    pages = "from clearsight.reporting.method_pages import pages; print(pages()['explainers.md'])"
     docs = subprocess.run([sys.executable, "-c", pages], env=env, capture_output=True, text=True, check=True).stdout
     assert "## gradient-power" in docs
     held = subprocess.run(

@@ -19,25 +19,25 @@ from PIL import Image
 from torch import Tensor, nn
 
 import clearsight as cs
-from clearsight import atlas as atlas_
-from clearsight.annotations import Region
-from clearsight.data import Picture, Pictures, folder
+from clearsight.core.catalogue import catalogue, parse
+from clearsight.data.annotations import Region
+from clearsight.data.datasets import Picture, Pictures, folder
 from clearsight.errors import Refused
-from clearsight.features import dissection, embedding, factors, neighbours, patches, visualise
-from clearsight.methods import catalogue, parse
-from clearsight.pages import layer_page, unit_page
-from clearsight.seeing import Atlas, Inside, features, look, see
-from clearsight.taps import catch, receptive_fields
+from clearsight.feature_report import html as atlas_
+from clearsight.feature_report.report import Atlas, Inside, features, look, see
+from clearsight.internals.capture import catch, receptive_fields
+from clearsight.reporting.pages import layer_page, unit_page
+from clearsight.visualisations import dissection, embedding, factors, neighbours, patches, visualise
 from workshop import ColourNet, factory
 
-EVERY = list(catalogue("features"))
+EVERY = list(catalogue("visualisations"))
 SMALL = {"steps": 6, "pictures": 6, "top": 3}
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "coco_masks"
 every = pytest.mark.parametrize("name", EVERY)
 
 
 def spelled(name: str, **options: object) -> str:
-    has = catalogue("features")[name].options
+    has = catalogue("visualisations")[name].options
     words = ", ".join(f"{k}={v}" for k, v in {**SMALL, **options}.items() if k in has)
     return f"{name}({words})"
 
@@ -93,7 +93,7 @@ def colours(photos: Pictures) -> Inside:
 
 @every
 def test_docstring_paper_and_options(name):
-    m = catalogue("features")[name]
+    m = catalogue("visualisations")[name]
     doc = inspect.getdoc(m.fn) or ""
     assert m.summary.endswith(".")
     assert len(m.summary) <= 112
@@ -102,7 +102,7 @@ def test_docstring_paper_and_options(name):
     assert next(iter(inspect.signature(m.fn).parameters)) == "inside"
     for option in m.options:
         assert re.search(rf"\b{option}:", doc), option
-        assert str(parse(f"{name}({option}={1})" if option != "of" else f"{name}(of=units)", "features"))
+        assert str(parse(f"{name}({option}={1})" if option != "of" else f"{name}(of=units)", "visualisations"))
 
 
 @every
@@ -116,7 +116,7 @@ def test_addresses_are_stable_and_the_same_seed_gives_the_same(name, photos):
     for b in blocks:
         assert b.method == spelled(name)
         assert b.words.strip()
-        assert parse(b.method, "features").method.name == name
+        assert parse(b.method, "visualisations").method.name == name
 
 
 @every
@@ -132,8 +132,8 @@ def test_the_model_comes_back_as_it_was(name, broken, photos, monkeypatch):
         def fail(*_: object, **__: object) -> Tensor:
             raise Refused("on purpose")
 
-        monkeypatch.setattr("clearsight.case.Case.sample", fail)
-        monkeypatch.setattr("clearsight.seeing.Inside.best", fail)
+        monkeypatch.setattr("clearsight.auditing.case.Case.sample", fail)
+        monkeypatch.setattr("clearsight.feature_report.report.Inside.best", fail)
         with pytest.raises(Refused, match="on purpose"):
             features(model, photos, layer="features", methods=spelled(name))
     else:
@@ -153,7 +153,7 @@ def test_every_feature_of_a_real_net(small, photos):
 
 
 def test_a_budget_leaves_pictures_out_and_says_so(photos, monkeypatch):
-    import clearsight.case as case
+    import clearsight.auditing.case as case
 
     clock = iter(range(10**6))
     monkeypatch.setattr(case, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
@@ -167,7 +167,7 @@ def test_a_budget_leaves_pictures_out_and_says_so(photos, monkeypatch):
 
 
 def test_the_folder_of_the_catalogue_does_not_hide_the_verb(photos):
-    import clearsight.features  # noqa: F401
+    import clearsight.visualisations  # noqa: F401
 
     assert callable(cs.features)
     assert isinstance(cs.features(factory(), photos, methods="neighbours"), Atlas)
@@ -406,7 +406,7 @@ def test_best_of_many_batches_is_best_of_all(workshop, photos):
 
 
 def test_visualise_rises_far_above_noise(colours):
-    found = see(colours, [parse("visualise(steps=300, of=units)", "features")])
+    found = see(colours, [parse("visualise(steps=300, of=units)", "visualisations")])
     for r in shown(found, "layers/features.html", "Made for these"):
         assert r["reached"] > 0.6 + r["8 noise pictures, best"] > 0
     assert len(shown(found, "layers/features.html", "Made for these")) == 3
@@ -467,7 +467,7 @@ def test_neighbours_are_by_angle():
 
 
 def test_neighbours_of_colours_have_their_colour(colours):
-    found = see(colours, [parse("neighbours(pictures=12, nearest=2)", "features")])
+    found = see(colours, [parse("neighbours(pictures=12, nearest=2)", "visualisations")])
     block = found.pages[0].blocks[0]
     assert "input of head, 3 numbers" in block.notes[0]
     for s in block.shown:
@@ -502,7 +502,7 @@ def test_embedding_finds_planted_clusters():
 
 
 def test_embedding_clusters_are_told_with_their_purity(colours):
-    found = see(colours, [parse("embedding(clusters=3)", "features")])
+    found = see(colours, [parse("embedding(clusters=3)", "visualisations")])
     block = found.pages[0].blocks[0]
     rows = block.tables[0].rows
     assert sum(int(r["pictures"] or 0) for r in rows) == 12
@@ -518,7 +518,7 @@ def test_embedding_thumbnails_do_not_lie_on_each_other():
 
 def test_embedding_of_many_pictures_is_points(colours, monkeypatch):
     monkeypatch.setattr(embedding, "_THUMBS", 3)
-    found = see(colours, [parse("embedding", "features")])
+    found = see(colours, [parse("embedding", "visualisations")])
     drawn = found.pages[0].blocks[0].figures[0]
     assert drawn.name.endswith(".svg")
     assert all(f">{w}<".encode() in drawn.data for w in ("red", "green", "blue"))
@@ -552,7 +552,7 @@ def test_no_more_factors_than_the_rank():
 
 
 def test_factors_speak_for_their_class(colours):
-    found = see(colours, [parse("factors(factors=3, pictures=12)", "features")])
+    found = see(colours, [parse("factors(factors=3, pictures=12)", "visualisations")])
     rows = found.as_dict()["pages"][1]["blocks"][0]["tables"][0]["rows"]
     said = [r["speaks for"].split()[0] for r in rows]
     assert sorted(said) == ["blue", "green", "red"]
@@ -563,7 +563,7 @@ def test_factors_speak_for_their_class(colours):
 
 def test_the_maps_of_a_concept_share_a_scale(colours):
     """A concept is drawn nearly as nothing where it nearly is not, not as strongly as where it is."""
-    found = see(colours, [parse("factors(factors=3, pictures=12)", "features")])
+    found = see(colours, [parse("factors(factors=3, pictures=12)", "visualisations")])
     for shown in found.pages[1].blocks[0].shown[1:]:
         strip = np.asarray(Image.open(io.BytesIO(shown.figure.data)).convert("RGB")).astype(int)
         reds = [(tile[..., 0] - tile[..., 2]).max() for tile in np.array_split(strip, 6, 1)]

@@ -14,14 +14,14 @@ import pytest
 import torch
 from rich.console import Console
 
-from clearsight.auditing import audit
-from clearsight.classifier import Classifier
-from clearsight.data import folder
-from clearsight.draw import overlay, png
-from clearsight.findings import Evidence, Figure, Finding, Table
-from clearsight.html import anchors, cell, interval_bar, linked, size
-from clearsight.report import Report
-from clearsight.sheet import WORDS, print_sheet
+from clearsight.auditing.audit import audit
+from clearsight.core.classifier import Classifier
+from clearsight.data.datasets import folder
+from clearsight.drawing.heatmaps import overlay, png
+from clearsight.reporting.findings import Evidence, Figure, Finding, Table
+from clearsight.reporting.html_report import anchors, cell, interval_bar, linked, size
+from clearsight.reporting.report import Report
+from clearsight.reporting.terminal import WORDS, print_sheet
 
 HOSTILE = "<script>alert(1)</script>.jpg"
 CHART = b"""<svg xmlns="http://www.w3.org/2000/svg" width="400" height="120" viewBox="0 0 400 120">
@@ -256,7 +256,7 @@ def test_saved_and_read_back_it_is_the_same(report: Report, tmp_path: Path) -> N
 
 
 def test_report_json_keeps_its_schema(report: Report) -> None:
-    schema = json.loads((resources.files("clearsight") / "report.schema.json").read_text())
+    schema = json.loads((resources.files("clearsight.reporting") / "report.schema.json").read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
     check = jsonschema.Draft202012Validator(schema)
     whole = json.loads(report.json(), parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
@@ -280,13 +280,13 @@ def test_what_an_audit_writes_keeps_the_schema(small: Classifier, tmp_path: Path
         (tmp_path / "abc"[i] / f"{i}.png").write_bytes(picture(i))
     (tmp_path / "a" / "broken.png").write_bytes(b"no picture")
     whole = audit(small, folder(tmp_path), only="accuracy")
-    schema = json.loads((resources.files("clearsight") / "report.schema.json").read_text())
+    schema = json.loads((resources.files("clearsight.reporting") / "report.schema.json").read_text())
     jsonschema.Draft202012Validator(schema).validate(json.loads(whole.json()))
     assert "broken.png" in whole.html()
 
 
 def test_the_schema_knows_every_field_of_a_finding() -> None:
-    schema = json.loads((resources.files("clearsight") / "report.schema.json").read_text())
+    schema = json.loads((resources.files("clearsight.reporting") / "report.schema.json").read_text())
     fields = {f.name for f in dataclasses.fields(Finding)} | {"name"}
     assert set(schema["$defs"]["finding"]["properties"]) == fields == set(schema["$defs"]["finding"]["required"])
 

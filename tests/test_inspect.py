@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clearsight.classifier import Classifier, Preprocess
-from clearsight.data import Picture, Pictures
-from clearsight.inspection.inspecting import Inspection, inspect
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.data.datasets import Picture, Pictures
+from clearsight.models.diagnosis import Inspection, inspect
 
 PRE = Preprocess((16, 24), (0.5,) * 3, (0.25,) * 3)
 
@@ -343,7 +343,7 @@ def test_pictures_are_counted_and_words_that_the_model_does_not_know_named() -> 
 
 
 def test_the_demo_is_sound_but_for_the_crane() -> None:
-    from clearsight.loading import load
+    from clearsight.models.loading import load
 
     found = inspect(load("demo"))
     assert [p.what for p in found.problems] == ["labels name several classes: 'crane' is 134 and 517"]

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from brushes import rle_of
-from clearsight.annotation_formats import label_studio_names
-from clearsight.annotation_formats.brush_rle import decode
-from clearsight.annotation_formats.outlines import ellipse, png_pixels, turned_box
-from clearsight.annotations import Annotations, Region, read_boxes, region_mask
-from clearsight.classifier import Preprocess
+from clearsight.core.classifier import Preprocess
+from clearsight.data.annotation_formats import label_studio_names
+from clearsight.data.annotation_formats.brush_rle import decode
+from clearsight.data.annotation_formats.outlines import ellipse, png_pixels, turned_box
+from clearsight.data.annotations import Annotations, Region, read_boxes, region_mask
 from clearsight.errors import Refused
 
 FILES = Path(__file__).parent / "files" / "label_tools"

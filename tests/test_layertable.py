@@ -19,16 +19,16 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from clearsight.classifier import Classifier, Preprocess
-from clearsight.data import Picture, Pictures
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.statistics import wilson
+from clearsight.data.datasets import Picture, Pictures
 from clearsight.errors import Refused
-from clearsight.inspection import comparing
-from clearsight.inspection.comparing import compare_models
-from clearsight.inspection.layerdrawing import layer_drawing
-from clearsight.inspection.layertable import Field, Row, folded, layer_table
+from clearsight.inspecting import compare_models as comparing
+from clearsight.inspecting.compare_models import compare_models
+from clearsight.inspecting.layer_drawing import layer_drawing
+from clearsight.inspecting.layer_table import Field, Row, folded, layer_table
 from clearsight.networks.alexnet import alexnet
 from clearsight.networks.lenet5 import lenet5
-from clearsight.statistics import wilson
 
 
 def wrapped(net: nn.Module, size: int | tuple[int, ...] = 32, channels: int = 3, source: str = "net") -> Classifier:

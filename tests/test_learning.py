@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clearsight.learning.recipe import Recipe
-from clearsight.learning.training import train
+from clearsight.training.loop import train
+from clearsight.training.recipe import Recipe
 
 MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist"
 EACH = {"train": 120, "val": 20, "test": 60}  # digits of each class

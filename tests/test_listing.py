@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from clearsight.core.catalogue import FOLDERS, catalogue, parse
 from clearsight.errors import Refused
-from clearsight.listing import one, pages
-from clearsight.methods import FOLDERS, catalogue, parse
+from clearsight.reporting.method_pages import one, pages
 
 EVERY = [n for folder in FOLDERS for n in catalogue(folder)]
 

@@ -16,10 +16,10 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from clearsight.classifier import Classifier, Preprocess
-from clearsight.data import pixels
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.data.datasets import pixels
 from clearsight.errors import Refused
-from clearsight.loading import load, read_labels, save
+from clearsight.models.loading import load, read_labels, save
 
 PRE = Preprocess((32, 32), (0.5,) * 3, (0.25,) * 3)
 LABELS = ["a", "b", "c"]
@@ -61,7 +61,7 @@ def demo() -> Classifier:
 def test_demo_knows_a_cat(demo: Classifier) -> None:
     from skimage import data
 
-    from clearsight.pictures import to_pixels
+    from clearsight.data.images import to_pixels
 
     x = to_pixels(Image.fromarray(data.chelsea()), demo.preprocess)
     top = demo.labels[int(demo(x[None]).argmax())]
@@ -133,7 +133,7 @@ def test_preprocessing_and_labels_are_the_library_s(words: str, resize: int, int
 
 @pytest.mark.parametrize("words", ["timm:resnet18", "timm:resnet10t", "torchvision:resnet18"])
 def test_a_picture_becomes_what_the_library_itself_makes_of_it(words: str) -> None:
-    from clearsight.pictures import to_pixels
+    from clearsight.data.images import to_pixels
 
     noise = np.random.default_rng(0).integers(0, 256, (301, 397, 3), dtype=np.uint8)
     image = Image.fromarray(noise).resize((640, 480))
@@ -153,7 +153,7 @@ def test_a_picture_becomes_what_the_library_itself_makes_of_it(words: str) -> No
 
 
 def test_squashed_pictures_and_other_datasets_are_stated_rightly() -> None:
-    from clearsight.architectures import default_labels, default_preprocess
+    from clearsight.models.architectures import default_labels, default_preprocess
 
     assert default_preprocess("timm:convnext_base.fb_in22k_ft_in1k_384").resize is None
     assert default_preprocess("timm:vit_base_patch16_sapiens2.fb").size == (1024, 768)

@@ -14,19 +14,19 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from clearsight.auditing import chosen, run_checks
-from clearsight.case import Case
+from clearsight.auditing.audit import chosen, run_checks
+from clearsight.auditing.case import Case
 from clearsight.checks import drift
 from clearsight.checks.drift import auc, auc_interval, likeness, overlap, roc, smoothed
-from clearsight.classifier import Classifier, Preprocess
-from clearsight.data import Picture, Pictures
+from clearsight.core.catalogue import parse
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.targets import ClassScore
+from clearsight.data.datasets import Picture, Pictures
 from clearsight.errors import Refused
 from clearsight.explainers._rectified import _range
-from clearsight.graph import graph_of
-from clearsight.mapmoving import THROUGH, MovedMap, _downhill, _map, _moved, _ranks, _smooth, move_map
-from clearsight.methods import parse
-from clearsight.runner import explain
-from clearsight.targets import ClassScore
+from clearsight.internals.graph import graph_of
+from clearsight.runner.move_map import THROUGH, MovedMap, _downhill, _map, _moved, _ranks, _smooth, move_map
+from clearsight.runner.run import explain
 from clearsight.testing import linear, rectified
 
 

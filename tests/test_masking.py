@@ -14,16 +14,16 @@ import torch
 from torch import Tensor, nn
 
 import clearsight as cs
-from clearsight.auditing import chosen, run_checks
-from clearsight.case import Case
+from clearsight.attacking.eight_bit import as_png, from_png
+from clearsight.auditing.audit import chosen, run_checks
+from clearsight.auditing.case import Case
+from clearsight.auditing.gradient_masking import comparisons, outputs, trials
+from clearsight.auditing.gradient_masking.checklist import Point, Tried
 from clearsight.checks.masking import _again
-from clearsight.classifier import Classifier, Preprocess
-from clearsight.data import Picture, Pictures
-from clearsight.eightbits import as_png, from_png
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.data.datasets import Picture, Pictures
 from clearsight.errors import Refused
-from clearsight.findings import Finding
-from clearsight.masks import attacks, compared, outputs
-from clearsight.masks.points import Point, Tried
+from clearsight.reporting.findings import Finding
 
 # the attacks' own word on what the check is about, which says it itself
 pytestmark = [
@@ -289,10 +289,10 @@ def test_options_that_cannot_be_are_refused(taught: tuple[nn.Module, Pictures]) 
 def compare(case: Case, n: int, **broke: int) -> dict[int, Point]:
     """The points where PGD breaks nothing of n right answers, and others so many (twice_the_steps=2)."""
     z = torch.zeros(3, SIDE, SIDE)
-    names = {name: dict.fromkeys(range(broke.get(name.replace(" ", "_"), 0)), z) for name in attacks.SPELLED}
+    names = {name: dict.fromkeys(range(broke.get(name.replace(" ", "_"), 0)), z) for name in trials.SPELLED}
     whole = Tried(0.1, list(range(n)), names, {name: set(range(n)) for name in names})
     whole.by_budget = {1.0: set(range(n))}
-    return {p.number: p for p in compared.points(case, whole, 100, True)}
+    return {p.number: p for p in comparisons.points(case, whole, 100, True)}
 
 
 @pytest.fixture
@@ -318,7 +318,7 @@ def test_what_all_find_together_may_be_a_percentage_point_more() -> None:
     z = torch.zeros(3, SIDE, SIDE)
     for n, besides, status in ((20, 1, "pass"), (20, 2, "flag"), (300, 3, "pass"), (300, 4, "flag")):
         broke = {"pgd": dict.fromkeys(range(5), z), "square": dict.fromkeys(range(5, 5 + besides), z)}
-        point = compared._union(Tried(0.1, list(range(n)), broke))
+        point = comparisons._union(Tried(0.1, list(range(n)), broke))
         assert point.status == status
         assert f"together break {5 + besides} of {n}, the best one alone (pgd) 5" in point.told
         assert len(point.rows) == besides
@@ -335,10 +335,10 @@ def test_what_only_stronger_attacks_find_is_not_called_masked(
 ) -> None:
     """PGD of one step of a hundredth of what it may: more steps find more, and nothing is wrong with the gradients."""
     net, pictures = taught
-    monkeypatch.setitem(attacks.SPELLED, "fgsm", "pgd(steps=1, step=0.0001)")
-    monkeypatch.setitem(attacks.SPELLED, "pgd", "pgd(steps=1, step=0.0001)")
-    monkeypatch.setattr(attacks, "MORE", {k: attacks.MORE[k] for k in ("twice the steps", "another loss")})
-    monkeypatch.setattr(compared, "_without_limit", lambda *_: Point(5, "", "pass", ""))
+    monkeypatch.setitem(trials.SPELLED, "fgsm", "pgd(steps=1, step=0.0001)")
+    monkeypatch.setitem(trials.SPELLED, "pgd", "pgd(steps=1, step=0.0001)")
+    monkeypatch.setattr(trials, "MORE", {k: trials.MORE[k] for k in ("twice the steps", "another loss")})
+    monkeypatch.setattr(comparisons, "_without_limit", lambda *_: Point(5, "", "pass", ""))
     f = found(net, pictures, f"eps={EPS}, steps=4, noise=1")
     assert f.verdict == "warn"
     assert f.headline.startswith("PGD alone is too weak here: twice the steps find more, another loss finds more, and ")
@@ -412,7 +412,7 @@ def test_the_command_shows_the_break_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     more, name, options, by = AGAIN[what]
-    monkeypatch.setattr(attacks, "MORE", {k: attacks.MORE[k] for k in more})
+    monkeypatch.setattr(trials, "MORE", {k: trials.MORE[k] for k in more})
     model, options = cs.load(f"{nets}:{name}"), f"eps={EPS}, {options.format(nets=nets)}"
     pictures = taught[1]
     if name == "walled":

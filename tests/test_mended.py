@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 import clearsight as cs
-from clearsight.annotations import Region
-from clearsight.case import Case
+from clearsight.auditing.case import Case
 from clearsight.checks.calibration import _interval, _just_allowed, _verdict, ece
-from clearsight.data import folder
-from clearsight.explaining import FAR, _far
-from clearsight.receipts import SHARE
+from clearsight.core.diagnostics import SHARE
+from clearsight.data.annotations import Region
+from clearsight.data.datasets import folder
+from clearsight.explaining.explain_pictures import FAR, _far
 from workshop import ColourNet, factory
 
 

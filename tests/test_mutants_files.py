@@ -14,13 +14,13 @@ from safetensors.torch import load_file, save_file
 
 import clearsight as cs
 import filemutants as mutants
-from clearsight.case import Case
-from clearsight.checkup.flaws_labels import _learned
-from clearsight.data import folder as open_folder
+from clearsight.auditing.case import Case
+from clearsight.auditing.gate import read_gate
+from clearsight.curation.quality.label_flaws import _learned
+from clearsight.data.datasets import folder as open_folder
 from clearsight.errors import Refused
-from clearsight.gate import read_gate
-from clearsight.report import Report
-from clearsight.runfolder import lessons
+from clearsight.models.model_folder import lessons
+from clearsight.reporting.report import Report
 
 HERE = Path(__file__).parent
 

@@ -23,12 +23,12 @@ import pytest
 from PIL import Image
 from torch import nn
 
-from clearsight.classifier import Classifier, Preprocess, wrap
-from clearsight.classwords import understood
-from clearsight.data import ALL, Pictures, folder
+from clearsight.core.classifier import Classifier, Preprocess, wrap
+from clearsight.data.class_words import understood
+from clearsight.data.datasets import ALL, Pictures, folder
+from clearsight.data.images import SUFFIXES
 from clearsight.errors import Refused
-from clearsight.learning.portions import _named, classes
-from clearsight.pictures import SUFFIXES
+from clearsight.training.training_data import _named, classes
 
 SECONDS = 10
 WORDS = ("cat", "dog", "cow")

@@ -7,7 +7,7 @@ about a quarter of an hour.
 import pytest
 
 import networks
-from clearsight.methods import catalogue
+from clearsight.core.catalogue import catalogue
 from networkpage import PAGE, cells, write_methods
 
 QUICK = ("resnet18", "efficientnet_b0", "swin_t")  # also in the default run, but for what takes half a minute alone

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clearsight.classifier import Classifier, Preprocess
-from clearsight.runner import attack, explain
-from clearsight.targets import ClassScore
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.targets import ClassScore
+from clearsight.runner.run import attack, explain
 from workshop import Whole
 
 pytestmark = [pytest.mark.peer, pytest.mark.filterwarnings("ignore")]  # they warn of much

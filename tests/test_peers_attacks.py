@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from clearsight.budgets import size
-from clearsight.classifier import Classifier
-from clearsight.runner import attack
-from clearsight.targets import Become, Misclassify
+from clearsight.core.classifier import Classifier
+from clearsight.core.norms import size
+from clearsight.core.targets import Become, Misclassify
+from clearsight.runner.run import attack
 from workshop import Whole, smooth
 
 pytestmark = [pytest.mark.peer, pytest.mark.filterwarnings("ignore")]  # it warns of much

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from clearsight.attacks._apgd import dlr
 from clearsight.attacks._fab import project
 from clearsight.attacks.square import _hill
-from clearsight.classifier import Classifier, Preprocess
-from clearsight.runner import attack
-from clearsight.targets import Misclassify
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.targets import Misclassify
+from clearsight.runner.run import attack
 
 pytestmark = [pytest.mark.peer, pytest.mark.filterwarnings("ignore")]  # they warn of much
 NAMES = {"linf": "Linf", "l2": "L2"}

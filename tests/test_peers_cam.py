@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from clearsight.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.targets import ClassScore
 from clearsight.explainers.eigen_cam import _first_component
-from clearsight.layers import cut_at, enlarge
-from clearsight.runner import explain
-from clearsight.targets import ClassScore
+from clearsight.internals.layers import cut_at, enlarge
+from clearsight.runner.run import explain
 from workshop import Whole
 
 pytestmark = [pytest.mark.peer, pytest.mark.filterwarnings("ignore")]  # it warns of much

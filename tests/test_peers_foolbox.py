@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clearsight.attacks.spatial import moved
-from clearsight.budgets import Norm, size
-from clearsight.classifier import Classifier, Preprocess
-from clearsight.runner import attack
-from clearsight.targets import Become, Misclassify
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.norms import Norm, size
+from clearsight.core.targets import Become, Misclassify
+from clearsight.runner.run import attack
 from clearsight.testing import linear
 from workshop import Whole
 

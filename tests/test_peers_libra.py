@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from clearsight.calibrating import stretched
-from clearsight.classifier import Classifier
-from clearsight.runner import explain
-from clearsight.targets import ClassScore
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import ClassScore
+from clearsight.perturbation.map_thresholds import stretched
+from clearsight.runner.run import explain
 
 pytestmark = [pytest.mark.peer, pytest.mark.filterwarnings("ignore")]  # it warns of much
 

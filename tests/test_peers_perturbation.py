@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from clearsight import draws
-from clearsight.classifier import Classifier
+from clearsight.core import rng
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import ClassScore
 from clearsight.explainers._segments import segments
-from clearsight.runner import explain
-from clearsight.targets import ClassScore
+from clearsight.runner.run import explain
 from workshop import Whole
 
 pytestmark = [pytest.mark.peer, pytest.mark.filterwarnings("ignore")]  # it warns of much
@@ -56,8 +56,8 @@ def test_lime_is_captums_with_the_same_samples(model, x, ridge):
     linear = pytest.importorskip("captum._utils.models.linear_model")
     labels = segments(x[:1], 3, "superpixels")
     m = int(labels.max()) + 1
-    with draws.seeded(0, x[:1], "lime"):
-        z = draws.uniform(torch.empty(1, 30, m))[0] < 0.5
+    with rng.seeded(0, x[:1], "lime"):
+        z = rng.uniform(torch.empty(1, 30, m))[0] < 0.5
     z[0] = True
 
     def nearness(_original, _perturbed, sample, **_):

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from clearsight.classifier import Classifier, Preprocess
-from clearsight.runner import explain
-from clearsight.targets import ClassScore
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.targets import ClassScore
+from clearsight.runner.run import explain
 
 pytestmark = [pytest.mark.peer, pytest.mark.filterwarnings("ignore")]  # they warn of much
 

@@ -12,14 +12,12 @@ import torch
 from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 
-from clearsight.case import Case
-from clearsight.classifier import Classifier, Preprocess
-from clearsight.data import open_data
-from clearsight.data import pixels as read_all
-from clearsight.eightbits import from_png
-from clearsight.errors import Refused
-from clearsight.learning.trainset import Store
-from clearsight.pictures import (
+from clearsight.attacking.eight_bit import from_png
+from clearsight.auditing.case import Case
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.data.datasets import open_data
+from clearsight.data.datasets import pixels as read_all
+from clearsight.data.images import (
     MOST_PIXELS,
     mask_values,
     notes,
@@ -32,6 +30,8 @@ from clearsight.pictures import (
     to_model,
     to_pixels,
 )
+from clearsight.errors import Refused
+from clearsight.training.batches import Store
 
 RGB = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 50, 3), dtype=np.uint8))
 HALF = ((0.5,) * 3, (0.5,) * 3)

@@ -20,13 +20,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 import clearsight as cs
-from clearsight.annotations import read_boxes
-from clearsight.data import folder, truth
+from clearsight.core.catalogue import Call, Method
+from clearsight.data.annotations import read_boxes
+from clearsight.data.datasets import folder, truth
+from clearsight.data.images import open_picture
 from clearsight.errors import Notice, Refused
-from clearsight.learning.checkpoints import STATE
-from clearsight.learning.training import train
-from clearsight.methods import Call, Method
-from clearsight.pictures import open_picture
+from clearsight.training.checkpoints import STATE
+from clearsight.training.loop import train
 from picturefiles import png, tiff
 from test_threads import threads  # noqa: F401 (a fixture)
 from test_training import QUICK, photos, weights
@@ -565,7 +565,7 @@ def cut(event, args):
         raise OSError("cut off")
 
 sys.addaudithook(cut)
-from clearsight.cli import main
+from clearsight.cli.app import main
 for words in json.load(open("commands")):
     sys.argv = ["clearsight", *words]
     try:

@@ -22,22 +22,22 @@ from rich.console import Console
 from torch import Tensor, nn
 
 import clearsight as cs
-from clearsight.annotations import Region
-from clearsight.charts import Cross, plane
-from clearsight.checkup.likeness import likenesses
-from clearsight.classifier import Classifier, Preprocess
-from clearsight.comparison.agreeing import mean_correlation, ranks
-from clearsight.comparison.comparing import compare
-from clearsight.comparison.spread import between, deviation, homogeneity, median_interval
-from clearsight.data import Picture, Pictures, open_data
-from clearsight.findings import Finding
-from clearsight.learning.portions import at_random, portions
-from clearsight.learning.recipe import AT_RANDOM, Recipe, labels_at_random, read_recipe
-from clearsight.learning.repeating import repeat
-from clearsight.learning.training import train
-from clearsight.report import Report
-from clearsight.resemblance import spearman
-from clearsight.sheet import print_sheet
+from clearsight.comparing.compare import compare
+from clearsight.comparing.map_agreement import mean_correlation, ranks
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.similarity import spearman
+from clearsight.data.annotations import Region
+from clearsight.data.datasets import Picture, Pictures, open_data
+from clearsight.data.duplicates import likenesses
+from clearsight.drawing.charts import Cross, plane
+from clearsight.reporting.findings import Finding
+from clearsight.reporting.report import Report
+from clearsight.reporting.spread import between, deviation, homogeneity, median_interval
+from clearsight.reporting.terminal import print_sheet
+from clearsight.training.loop import train
+from clearsight.training.recipe import AT_RANDOM, Recipe, labels_at_random, read_recipe
+from clearsight.training.repeats import repeat
+from clearsight.training.training_data import at_random, portions
 from workshop import lay_out
 
 TINY = 'clearsight:plain-cnn(widths="6,8", padding=1, pools=2, norm=batch, head=average, dense="")'
@@ -57,7 +57,7 @@ def split_of(folder: Path) -> str:
 
 def schema() -> jsonschema.Draft202012Validator:
     return jsonschema.Draft202012Validator(
-        json.loads((resources.files("clearsight") / "report.schema.json").read_text())
+        json.loads((resources.files("clearsight.reporting") / "report.schema.json").read_text())
     )
 
 

@@ -13,17 +13,17 @@ from PIL import Image
 from torch import Tensor, nn
 
 import clearsight as cs
-from clearsight.annotations import Region
-from clearsight.auditing import chosen, run_checks
-from clearsight.case import Case
+from clearsight.auditing.audit import chosen, run_checks
+from clearsight.auditing.case import Case
+from clearsight.auditing.interventions import Example, Kind, Trial, _partners
+from clearsight.auditing.spray import area, clusters, cores, elsewhere, hotspot, overlap, place_words, pooled
 from clearsight.checks.shortcuts import _judged
-from clearsight.classifier import Classifier, Preprocess
-from clearsight.clusters import area, clusters, cores, elsewhere, hotspot, overlap, place_words, pooled
-from clearsight.data import Picture, Pictures
-from clearsight.findings import Finding
-from clearsight.recolouring import recoloured
-from clearsight.report import Report
-from clearsight.transplanting import Example, Kind, Trial, _partners
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.data.annotations import Region
+from clearsight.data.datasets import Picture, Pictures
+from clearsight.perturbation.recolouring import recoloured
+from clearsight.reporting.findings import Finding
+from clearsight.reporting.report import Report
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 SIDE = 32

@@ -5,8 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from clearsight.data.splits import PARTS, folds, split, split_notes
 from clearsight.errors import Refused
-from clearsight.learning.splits import PARTS, folds, split, split_notes
 
 SHARES = ((0.7, 0.15, 0.15), (0.5, 0.25, 0.25), (0.8, 0.2, 0.0), (0.6, 0.0, 0.4), (0.1, 0.1, 0.8), (1.0, 0.0, 0.0))
 

@@ -18,10 +18,10 @@ import halves
 import networks
 import slopecheck
 import spots
-from clearsight.classifier import Classifier
-from clearsight.places import Layout
-from clearsight.probe import Probe, probed
-from clearsight.target_layer import target_layer
+from clearsight.core.classifier import Classifier
+from clearsight.internals.places import Layout
+from clearsight.internals.probe import Probe, probed
+from clearsight.internals.target_layer import target_layer
 from networkpage import checked, share, size_words, write_checked
 
 EXACT = 1e-4  # of finite differences, in double precision

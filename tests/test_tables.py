@@ -16,12 +16,12 @@ from PIL import Image
 from torch import nn
 
 import clearsight as cs
-from clearsight.classifier import Classifier, Preprocess, wrap
-from clearsight.data import ALL, Picture, Pictures, folder, joined, open_data, truth
+from clearsight.core.classifier import Classifier, Preprocess, wrap
+from clearsight.data.datasets import ALL, Picture, Pictures, folder, joined, open_data, truth
 from clearsight.errors import Notice, Refused
-from clearsight.learning.portions import classes as in_order
-from clearsight.learning.recipe import Recipe
-from clearsight.learning.training import train
+from clearsight.training.loop import train
+from clearsight.training.recipe import Recipe
+from clearsight.training.training_data import classes as in_order
 from workshop import COLOURS, square
 
 HALF = ((0.5,) * 3, (0.5,) * 3)

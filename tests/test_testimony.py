@@ -17,15 +17,16 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 import clearsight as cs
-from clearsight import draw, testimony
-from clearsight.calibrating import chances
-from clearsight.case import Case
+from clearsight.auditing import map_tests
+from clearsight.auditing.case import Case
+from clearsight.auditing.map_tests import CEILING, NETWORKS, Examined, examine
 from clearsight.checks.believe import doubt
-from clearsight.data import folder
-from clearsight.findings import Finding, Table
-from clearsight.report import Report
-from clearsight.runner import Explanation
-from clearsight.testimony import CEILING, NETWORKS, Examined, examine
+from clearsight.data.datasets import folder
+from clearsight.drawing import heatmaps
+from clearsight.perturbation.map_thresholds import chances
+from clearsight.reporting.findings import Finding, Table
+from clearsight.reporting.report import Report
+from clearsight.runner.run import Explanation
 from conftest import Ran
 from workshop import factory
 
@@ -152,7 +153,7 @@ def test_what_costs_much_meets_more_random_networks_only_if_the_first_is_alike(t
     assert [told.networks for told in lazy] == [NETWORKS] * 2
     assert all("fails: rank correlation 1.00 with 5 random networks" in " ".join(told.lines()) for told in lazy)
     slow = cs.explain(model, pictures, "occlusion(window=4, stride=4)", cs.ClassScore(0))
-    assert slow.forwards > testimony.FEW
+    assert slow.forwards > map_tests.FEW
     for told in examine(model, [slow])[0]:
         assert told.networks == 1
         assert "passes: rank correlation " in " ".join(told.lines())
@@ -163,7 +164,7 @@ def test_a_map_far_from_complete_fails_and_one_close_to_it_passes() -> None:
     model, x = corner(), lit()
     e = cs.explain(model, x, "integrated-gradients", cs.ClassScore(0))
     for residual, word in ((-0.25, "fails: 25 % from complete, at most 10 % asked for"), (0.05, "5 % from complete")):
-        told = examine(model, [replace(e, receipts={testimony.SHARE: torch.tensor([residual])})])[0][0]
+        told = examine(model, [replace(e, receipts={map_tests.SHARE: torch.tensor([residual])})])[0][0]
         assert told.residual == pytest.approx(abs(residual))
         assert any(line.endswith(word) for line in told.lines())
         assert bool(told.failed) is (residual < 0)
@@ -200,7 +201,7 @@ def test_of_values_only_maps_with_a_sign_meet_the_controls() -> None:
 def test_labels_that_stand_by_themselves_are_asked_by_their_own_probability() -> None:
     model, x = corner("multi-label"), lit()
     e = cs.explain(model, x, "saliency", cs.ClassScore(0))
-    assert testimony._metrics_ask(model, e.target)(torch.tensor([[0.0, 3.0]])).item() == 0.5
+    assert map_tests._metrics_ask(model, e.target)(torch.tensor([[0.0, 3.0]])).item() == 0.5
     assert examine(model, [e])[0][0].duels == dict.fromkeys(CONTROLS, 3.0)
 
 
@@ -239,7 +240,7 @@ def test_scores_that_are_not_finite_are_no_duels(monkeypatch: pytest.MonkeyPatch
         found = real(model, x, maps, metric, *a, **k)  # type: ignore[arg-type]
         return found if k.get("method") else found * torch.nan
 
-    monkeypatch.setattr(testimony, "measure", measured)
+    monkeypatch.setattr(map_tests, "measure", measured)
     told = examine(model, [e])[0][0]
     assert told.left_out == ("against controls: the network's scores of altered pictures are not finite",)
     assert (told.duels, told.failed) == ({}, ())
@@ -291,20 +292,22 @@ def test_words_and_plain_values() -> None:
 def test_grey_ink_has_no_hue_and_is_the_darker_the_stronger() -> None:
     x, heat = torch.rand(3, 30, 40, generator=torch.Generator().manual_seed(0)), torch.randn(30, 40)
     for signed in (True, False):
-        assert hues(draw.overlay(x, heat, signed=signed)).max() > 60
-        assert hues(draw.overlay(x, heat, signed=signed, grey=True)).max() == 0
-        assert hues(draw.scale_bar(signed)).max() > 60
-        assert hues(draw.scale_bar(signed, grey=True)).max() == 0
-    assert hues(draw.overlay(torch.rand(1, 40), heat[0], signed=True, grey=True)).max() == 0
-    for grey, palest in ((True, draw.PALER), (False, draw.PALEST)):
-        dark = draw.overlay(torch.zeros(1, 224, 224), torch.zeros(224, 224), signed=False, grey=grey)
+        assert hues(heatmaps.overlay(x, heat, signed=signed)).max() > 60
+        assert hues(heatmaps.overlay(x, heat, signed=signed, grey=True)).max() == 0
+        assert hues(heatmaps.scale_bar(signed)).max() > 60
+        assert hues(heatmaps.scale_bar(signed, grey=True)).max() == 0
+    assert hues(heatmaps.overlay(torch.rand(1, 40), heat[0], signed=True, grey=True)).max() == 0
+    for grey, palest in ((True, heatmaps.PALER), (False, heatmaps.PALEST)):
+        dark = heatmaps.overlay(torch.zeros(1, 224, 224), torch.zeros(224, 224), signed=False, grey=grey)
         assert np.unique(np.asarray(dark)).tolist() == [round(255 * palest)]
     strength = np.linspace(0, 1, 65)
-    for paper in np.linspace(draw.PALER, 1, 5):
+    for paper in np.linspace(heatmaps.PALER, 1, 5):
         for sign in (1, -1):
-            assert (np.diff(draw.ink(np.full(65, paper), sign * strength, grey=True)[:, 0]) < 0).all()
-    darkest = draw.ink(np.full(1, draw.PALER), np.zeros(1), grey=True)
-    assert draw.ink(np.ones(1), np.ones(1), grey=True).max() < darkest.min() - 0.4  # told from the photo's own black
+            assert (np.diff(heatmaps.ink(np.full(65, paper), sign * strength, grey=True)[:, 0]) < 0).all()
+    darkest = heatmaps.ink(np.full(1, heatmaps.PALER), np.zeros(1), grey=True)
+    assert (
+        heatmaps.ink(np.ones(1), np.ones(1), grey=True).max() < darkest.min() - 0.4
+    )  # told from the photo's own black
 
 
 def test_a_sheet_says_what_the_tests_came_to_and_greys_what_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,12 +316,12 @@ def test_a_sheet_says_what_the_tests_came_to_and_greys_what_fails(monkeypatch: p
     other = replace(good, method="other", signed=False)
     fine = Examined(dict.fromkeys(CONTROLS, 3.0), 3, 0.1, 5, None, None)
     poor = replace(fine, duels=dict.fromkeys(CONTROLS, 0.0))
-    told: list[tuple[Sequence[Sequence[draw.Tile]], dict[str, object]]] = []
-    monkeypatch.setattr(draw, "sheet", lambda rows, **how: told.append((rows, how)))
-    draw.explanation_sheet([good, other], tests=[(fine, poor), (poor, poor)])
-    draw.explanation_sheet([good, other], tests=[(fine, fine), (poor, fine)])
-    draw.explanation_sheet([good, other], tests=[(poor, poor), (fine, fine)])
-    draw.explanation_sheet([good, other])
+    told: list[tuple[Sequence[Sequence[heatmaps.Tile]], dict[str, object]]] = []
+    monkeypatch.setattr(heatmaps, "sheet", lambda rows, **how: told.append((rows, how)))
+    heatmaps.explanation_sheet([good, other], tests=[(fine, poor), (poor, poor)])
+    heatmaps.explanation_sheet([good, other], tests=[(fine, fine), (poor, fine)])
+    heatmaps.explanation_sheet([good, other], tests=[(poor, poor), (fine, fine)])
+    heatmaps.explanation_sheet([good, other])
     bars = [(how["signed"], how["grey"]) for _, how in told]
     assert bars == [(True, True), (True, False), (False, True), (True, None)]
     tiles = [tile for row in told[0][0] for tile in row[1:]]
@@ -332,9 +335,9 @@ def test_a_sheet_says_what_the_tests_came_to_and_greys_what_fails(monkeypatch: p
 
 def test_a_sheet_has_room_for_both_scales() -> None:
     tile = Image.new("RGB", (448, 448), "black")
-    row: list[draw.Tile] = [(tile, "a"), (tile, "b"), (tile, "c")]
+    row: list[heatmaps.Tile] = [(tile, "a"), (tile, "b"), (tile, "c")]
     one, both, none = (
-        draw.sheet([row], signed=s, grey=g, note="n") for s, g in ((True, None), (True, True), (None, None))
+        heatmaps.sheet([row], signed=s, grey=g, note="n") for s, g in ((True, None), (True, True), (None, None))
     )
     assert both.height == one.height + 64
     assert none.height < one.height
@@ -415,7 +418,7 @@ def test_where_no_explainer_is_believed_later_maps_are_grey(workshop: Path, run:
     assert believe.verdict == "fail"
 
     def grey(f: Finding) -> list[bool]:
-        with_words = [draw.GREY_WORDS in e.figure.caption for e in f.evidence]
+        with_words = [heatmaps.GREY_WORDS in e.figure.caption for e in f.evidence]
         without = []
         for e in f.evidence:
             (Path("evidence.png")).write_bytes(e.figure.data)
@@ -428,7 +431,7 @@ def test_where_no_explainer_is_believed_later_maps_are_grey(workshop: Path, run:
     assert not any(grey(accuracy))  # came before
     assert believe.evidence
     assert robustness.evidence
-    assert not any(draw.GREY_WORDS in e.figure.caption for e in (*believe.evidence, *robustness.evidence))
+    assert not any(heatmaps.GREY_WORDS in e.figure.caption for e in (*believe.evidence, *robustness.evidence))
     assert all(grey(faithfulness))
     assert "no explainer can be believed" in faithfulness.evidence[0].figure.caption
     page = (workshop / "whole" / "report.html").read_text()
@@ -456,7 +459,7 @@ def test_the_explainer_that_was_chosen_stands_in_the_commands_of_what_used_it(
     for f in (accuracy, believe, calibration):
         assert " -m " not in f.command
     assert all("-m saliency" in e.command for e in faithfulness.evidence)
-    assert not any(draw.GREY_WORDS in e.figure.caption for e in faithfulness.evidence)
+    assert not any(heatmaps.GREY_WORDS in e.figure.caption for e in faithfulness.evidence)
     words = faithfulness.command.replace("'", "").split()[1:]
     assert run(*words, "-o", "b", "--quiet").status == 0
     assert Report.read("b").findings[0].value == faithfulness.value

@@ -13,10 +13,10 @@ import torch
 
 import clearsight as cs
 from clearsight.errors import Notice
-from clearsight.learning.arithmetic import COMPUTED, computing, goes_on, words
-from clearsight.learning.checkpoints import STATE
-from clearsight.learning.trainfolder import CARD, RECIPE
-from clearsight.learning.training import train
+from clearsight.training.arithmetic import COMPUTED, computing, goes_on, words
+from clearsight.training.checkpoints import STATE
+from clearsight.training.loop import train
+from clearsight.training.run_folder import CARD, RECIPE
 from test_training import QUICK, photos, weights
 
 

@@ -21,14 +21,14 @@ from PIL import Image
 from torch import nn
 
 import clearsight as cs
-from clearsight.data import open_data
-from clearsight.learning import training
-from clearsight.learning.checkpoints import STATE
-from clearsight.learning.recipe import ABOUT, Recipe, read_recipe
-from clearsight.learning.settling import settled
-from clearsight.learning.trainfolder import RECIPE
-from clearsight.learning.training import train
-from clearsight.learning.transfer import adopt, begin, blocks, groups, thaw, trained
+from clearsight.data.datasets import open_data
+from clearsight.training import loop
+from clearsight.training.auto_settings import settled
+from clearsight.training.checkpoints import STATE
+from clearsight.training.fine_tuning import adopt, begin, blocks, groups, thaw, trained
+from clearsight.training.loop import train
+from clearsight.training.recipe import ABOUT, Recipe, read_recipe
+from clearsight.training.run_folder import RECIPE
 from workshop import COLOURS, square
 
 TINY = 'clearsight:plain-cnn(widths="6,8", padding=1, pools=2, norm=batch, head=average, dense="")'
@@ -141,7 +141,7 @@ def test_the_kept_epoch_is_the_one_with_the_least_loss_on_val(made: Path) -> Non
     assert metrics["epoch"] == least["number"]
     model, t = cs.load(made), metrics["temperature"]["temperature"]
     val = open_data(made / "split.csv", split="val")
-    logits = training.scores(model, cs.pixels(model, val)) * t  # what it said before it was divided
+    logits = loop.scores(model, cs.pixels(model, val)) * t  # what it said before it was divided
     y = torch.tensor([model.labels.index(p.labels[0]) for p in val.pictures])
     assert float(nn.functional.cross_entropy(logits, y)) == pytest.approx(least["val_loss"], rel=1e-4)
 
@@ -180,21 +180,21 @@ def test_the_rate_of_plateau_falls_as_if_it_had_never_been_stopped(tmp_path: Pat
 def test_stopped_within_an_epoch_it_ends_bit_for_bit_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = photos(tmp_path)
     list(train(data, QUICK, tmp_path / "whole"))
-    monkeypatch.setattr(training, "KEEP", 0.0)
+    monkeypatch.setattr(loop, "KEEP", 0.0)
     steps = iter(range(100))
-    honest = training.normalised
+    honest = loop.normalised
 
     def fails_at_the_fifth_step(*args):
         if torch.is_grad_enabled() and next(steps) == 4:
             raise KeyboardInterrupt
         return honest(*args)
 
-    monkeypatch.setattr(training, "normalised", fails_at_the_fifth_step)
+    monkeypatch.setattr(loop, "normalised", fails_at_the_fifth_step)
     with pytest.raises(KeyboardInterrupt):
         list(train(data, QUICK, tmp_path / "cut"))
     state = torch.load(tmp_path / "cut" / STATE, weights_only=True)
     assert (state["epoch"], state["batch"]) == (1, 1)
-    monkeypatch.setattr(training, "normalised", honest)
+    monkeypatch.setattr(loop, "normalised", honest)
     list(train(data, None, tmp_path / "cut", resume=True))
     assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
 
@@ -207,12 +207,12 @@ def test_killed_at_any_moment_it_goes_on(tmp_path: Path) -> None:
     code = (
         "import sys, torch; torch.set_num_threads(1)\n"
         "from pathlib import Path\n"
-        "from clearsight.learning import training; from clearsight.learning.recipe import Recipe\n"
+        "from clearsight.training import training; from clearsight.training.recipe import Recipe\n"
         "training.KEEP = 0.0\n"
         f"recipe = Recipe(**{recipe.as_dict()!r})\n"
         f"out = Path({str(tmp_path / 'cut')!r})\n"
         "going = (out / 'state.pt').exists()\n"
-        f"list(training.train({str(data)!r}, None if going else recipe, out, resume=going))\n"
+        f"list(loop.train({str(data)!r}, None if going else recipe, out, resume=going))\n"
     )
     out = tmp_path / "cut"
     deaths = 0
@@ -236,12 +236,12 @@ def test_killed_at_any_moment_it_goes_on(tmp_path: Path) -> None:
 def test_on_the_command_line_a_stop_says_how_to_go_on(tmp_path: Path, monkeypatch, run) -> None:
     data = photos(tmp_path)
     words = ("train", str(data), "-o", str(tmp_path / "run"), "--arch", TINY, "--size", "16", "--epochs", "2")
-    honest = training._judged
-    monkeypatch.setattr(training, "_judged", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    honest = loop._judged
+    monkeypatch.setattr(loop, "_judged", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
     stopped = run(*words)
     assert stopped.status == 2
     assert f"-o {tmp_path / 'run'} --resume goes on" in stopped.err
-    monkeypatch.setattr(training, "_judged", honest)
+    monkeypatch.setattr(loop, "_judged", honest)
     assert "holds a training run: --resume goes on with it" in run(*words).err
     assert "begun with other settings: leave --epochs out" in run(*words[:-1], "5", "--resume").err
     assert "leave --batch out" in run(*words, "--resume", "--batch", "16").err
@@ -307,10 +307,10 @@ def test_a_full_disk_has_a_clear_word_and_leaves_what_was_before(tmp_path: Path)
     data = photos(tmp_path)
     code = (
         "import resource, signal, sys, torch; torch.set_num_threads(1)\n"
-        "from clearsight.learning import training; from clearsight.learning.recipe import Recipe\n"
+        "from clearsight.training import training; from clearsight.training.recipe import Recipe\n"
         "from clearsight.errors import Refused\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        f"going = training.train({str(data)!r}, Recipe(**{QUICK.as_dict()!r}), {str(tmp_path / 'run')!r})\n"
+        f"going = loop.train({str(data)!r}, Recipe(**{QUICK.as_dict()!r}), {str(tmp_path / 'run')!r})\n"
         "next(going)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))\n"
         "try: next(going)\n"
@@ -619,7 +619,7 @@ def test_early_stopping_stops(tmp_path: Path) -> None:
 
 
 def test_settled_says_why() -> None:
-    from clearsight.checkup.likeness import Seen
+    from clearsight.data.duplicates import Seen
 
     small, large = Seen((28, 28), "L", True, (), ""), Seen((640, 480), "RGB", False, (), "")
     recipe, why = settled(Recipe(), [small] * 50, {"a": 25, "b": 25})

@@ -17,11 +17,11 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 import clearsight as cs
-from clearsight.classifier import Classifier, Preprocess
-from clearsight.copying import plain
+from clearsight.core.catalogue import Call, Method, parse
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.copying import plain
 from clearsight.errors import Refused
-from clearsight.methods import Call, Method, parse
-from clearsight.runner import resolve
+from clearsight.runner.run import resolve
 
 # the nets here add a residual by hand, so that everything passes through their first layer and no later one
 pytestmark = pytest.mark.filterwarnings("ignore:the layer that is read is first. :clearsight.errors.Notice")

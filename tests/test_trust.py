@@ -14,19 +14,19 @@ from PIL import Image
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from clearsight.annotations import Region
-from clearsight.auditing import chosen, run_checks
-from clearsight.case import Case
+from clearsight.auditing.audit import chosen, run_checks
+from clearsight.auditing.case import Case
+from clearsight.auditing.tournament import Tournament, mean, play
 from clearsight.checks.believe import _asked, _hopeless, _judged, _votes
-from clearsight.classifier import Classifier, Preprocess
-from clearsight.data import Picture, Pictures
+from clearsight.core.catalogue import catalogue, parse
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.statistics import apart
+from clearsight.core.targets import ClassScore
+from clearsight.data.annotations import Region
+from clearsight.data.datasets import Picture, Pictures
 from clearsight.errors import Refused
-from clearsight.findings import Finding
-from clearsight.methods import catalogue, parse
-from clearsight.runner import explain, measure
-from clearsight.statistics import apart
-from clearsight.targets import ClassScore
-from clearsight.tournament import Tournament, mean, play
+from clearsight.reporting.findings import Finding
+from clearsight.runner.run import explain, measure
 
 SIDE = 16
 

@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from clearsight.errors import Refused
-from clearsight.learning import tuning
-from clearsight.learning.recipe import Recipe, read_recipe
-from clearsight.learning.spaces import DEFAULT, Dimension, Space, drawn, grid, read_space
-from clearsight.learning.tuning import Tuned, tune
+from clearsight.training import tune as tuning
+from clearsight.training.recipe import Recipe, read_recipe
+from clearsight.training.search_space import DEFAULT, Dimension, Space, drawn, grid, read_space
+from clearsight.training.tune import Tuned, tune
 from test_training import OWN, QUICK, photos
 
 BASE = replace(QUICK, epochs=2, lr="auto", batch=32)
@@ -273,7 +273,7 @@ def test_a_grid_is_run_whole_and_equals_training_by_hand(data: Path, rayed: None
 CUT = """
 import os, signal, sys
 from dataclasses import replace
-from clearsight.learning.tuning import tune
+from clearsight.training.tune import tune
 from test_tuning import BASE
 
 def say(line):
@@ -322,7 +322,7 @@ ALONE = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from clearsight.learning.tuning import tune
+from clearsight.training.tune import tune
 from test_tuning import BASE
 
 def say(line):

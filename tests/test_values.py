@@ -13,17 +13,17 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clearsight import draws
-from clearsight.classifier import Classifier, Preprocess
+from clearsight.core import rng
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.passes import counted
+from clearsight.core.statistics import bootstrap, judge, wilson
+from clearsight.core.targets import Become, ClassScore, Margin, Misclassify
 from clearsight.errors import Notice, Refused
-from clearsight.fill import without
+from clearsight.internals.probe import probed
+from clearsight.internals.target_layer import target_layer
 from clearsight.metrics._order import curve, ranks
-from clearsight.passes import counted
-from clearsight.probe import probed
-from clearsight.runner import attack, explain, measure
-from clearsight.statistics import bootstrap, judge, wilson
-from clearsight.target_layer import target_layer
-from clearsight.targets import Become, ClassScore, Margin, Misclassify
+from clearsight.perturbation.removal import without
+from clearsight.runner.run import attack, explain, measure
 from clearsight.testing import linear
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.5)
@@ -437,10 +437,10 @@ def test_deletion_and_insertion_take_exact_counts(steps):
     maps = (torch.rand(2, 1, n, generator=seeded(0)) - 0.6).relu()
     counts = torch.tensor([round(k * n / steps) for k in range(steps + 1)]).float()
     for insert in (False, True):
-        with draws.seeded(0, x):
+        with rng.seeded(0, x):
             values = curve(model, x, ClassScore(0), maps, steps=steps, fill="black", insert=insert)
         torch.testing.assert_close(values, (counts if insert else n - counts).expand(2, -1))
-    with draws.seeded(0, x):
+    with rng.seeded(0, x):
         rank = ranks(maps)
     assert (rank.flatten(1).sort().values == torch.arange(n)).all()
     assert (maps.flatten(1).gather(1, rank.flatten(1).argsort(1)).diff() <= 0).all()

@@ -8,14 +8,14 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clearsight import draws
 from clearsight.attacks._common import within
 from clearsight.attacks._iterated import even
-from clearsight.budgets import size
-from clearsight.classifier import Classifier, Preprocess
+from clearsight.core import rng
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.norms import size
+from clearsight.core.targets import Become, Misclassify
 from clearsight.errors import Refused
-from clearsight.runner import attack
-from clearsight.targets import Become, Misclassify
+from clearsight.runner.run import attack
 from clearsight.testing import linear, rectified
 from workshop import smooth
 
@@ -136,7 +136,7 @@ def test_the_smallest_budget_that_fools_a_linear_model(two, name):
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_where_pgd_starts_is_inside(boxed, norm):
     _, x, _ = boxed
-    with draws.seeded(0, x):
+    with rng.seeded(0, x):
         z = within(x, 0.3, norm)
     assert (z >= 0).all()
     assert (z <= 1).all()
@@ -508,7 +508,7 @@ def test_a_picture_costs_what_it_costs_alone(bent, pictures, name):
 
 
 def attack_claims(name: str) -> frozenset[str]:
-    from clearsight.methods import parse
+    from clearsight.core.catalogue import parse
 
     return parse(name, "attacks").method.claims
 

@@ -21,18 +21,18 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from clearsight import draws
 from clearsight.augmentations import _common
 from clearsight.augmentations._common import box, moved, partners
 from clearsight.augmentations.lighting import VALUES, VECTORS
 from clearsight.augmentations.mosaic import covering
 from clearsight.augmentations.rand_augment import GREATEST, OPERATIONS
-from clearsight.augmenting import augment, augment_pictures, read
-from clearsight.classifier import Preprocess
-from clearsight.data import Pictures, demo_pictures, folder
+from clearsight.core import rng
+from clearsight.core.catalogue import Call, catalogue, parse
+from clearsight.core.classifier import Preprocess
+from clearsight.data.datasets import Pictures, demo_pictures, folder
+from clearsight.data.images import open_picture, to_pixels
 from clearsight.errors import Refused
-from clearsight.methods import Call, catalogue, parse
-from clearsight.pictures import open_picture, to_pixels
+from clearsight.runner.augment import augment, augment_pictures, read
 
 EVERY = catalogue("augmentations")
 SIZE = (33, 47)
@@ -80,7 +80,7 @@ def run(spelling: str, x: Tensor, y: Tensor | None = None, seed: int = 0, size: 
     call = parse(spelling, "augmentations")
     y = torch.eye(len(x)) if y is None else y
     given = {"size": size} if "size" in call.method.given else {}
-    with draws.seeded(seed, x, str(call)):
+    with rng.seeded(seed, x, str(call)):
         return call.method(x, y, **call.options, **given)
 
 
@@ -94,7 +94,7 @@ def chosen(monkeypatch: pytest.MonkeyPatch):
         def uniform(like: Tensor, rows: Tensor | None = None) -> Tensor:
             return row.to(like.dtype).expand_as(like).clone()
 
-        monkeypatch.setattr(draws, "uniform", uniform)
+        monkeypatch.setattr(rng, "uniform", uniform)
 
     return use
 
@@ -413,7 +413,7 @@ def test_colour_jitter_draws_its_factors_evenly():
 def test_lighting_by_hand(monkeypatch):
     vectors = torch.tensor(VECTORS)
     torch.testing.assert_close(vectors.T @ vectors, torch.eye(3), atol=1e-3, rtol=0)
-    monkeypatch.setattr(draws, "normal", lambda like, rows=None: torch.tensor([[1.0, -2.0, 3.0]]).expand_as(like))
+    monkeypatch.setattr(rng, "normal", lambda like, rows=None: torch.tensor([[1.0, -2.0, 3.0]]).expand_as(like))
     x = torch.full((1, 3, 2, 2), 0.5)
     added = run("lighting(std=0.1)", x)[0] - x
     for c, row in enumerate(VECTORS):
@@ -498,7 +498,7 @@ def test_grid_mask_keeps_what_it_says(ratio, monkeypatch):
     for down in range(10):
         for right in range(10):
             row = torch.tensor([0.0, 0.0, (down + 0.5) / 10, (right + 0.5) / 10], dtype=torch.float64)
-            monkeypatch.setattr(draws, "uniform", lambda like, rows=None, row=row: row.expand_as(like))
+            monkeypatch.setattr(rng, "uniform", lambda like, rows=None, row=row: row.expand_as(like))
             new = straight(f"grid-mask(chance=1, ratio={ratio}, least=0.5, most=0.5)", x)[0]
             assert float(new.mean()) == pytest.approx(1 - (1 - ratio) ** 2)  # whole periods
             kept += new[0, 0] / 100
@@ -791,8 +791,8 @@ def test_augment_without_resizing_wants_the_size():
 MINE = '''
 """A user's own augmentations, good and bad."""
 import torch
-from clearsight import draws
-from clearsight.methods import method
+from clearsight.core import rng
+from clearsight.core.catalogue import method
 
 def brighter(x, y, *, k: float = 0.1):
     return x + k, y
@@ -846,7 +846,7 @@ def wipes(x, y, *, size: tuple[int, int]):
     return x.zero_()[..., : size[0], : size[1]], y
 
 def chance(x, y):
-    u = draws.uniform(y[:, :1])
+    u = rng.uniform(y[:, :1])
     return x, torch.cat([u, 1 - u], 1)
 '''
 
@@ -946,14 +946,14 @@ def test_a_sheet_for_each_picture(few, tmp_path):
 
 def test_sheets_show_what_augment_gives(few, tmp_path, monkeypatch):
     """The tiles of a row are the picture and its versions, and the label's shares stand below."""
-    import clearsight.draw
+    import clearsight.drawing.heatmaps
 
     seen = []
-    real = clearsight.draw.sheet
+    real = clearsight.drawing.heatmaps.sheet
     monkeypatch.setattr(
-        clearsight.draw, "sheet", lambda rows, **words: seen.append((rows, words)) or real(rows, **words)
+        clearsight.drawing.heatmaps, "sheet", lambda rows, **words: seen.append((rows, words)) or real(rows, **words)
     )
-    monkeypatch.setattr(clearsight.draw, "photo", lambda x: Image.fromarray((x[0] * 255).byte().numpy()))
+    monkeypatch.setattr(clearsight.drawing.heatmaps, "photo", lambda x: Image.fromarray((x[0] * 255).byte().numpy()))
     augment_pictures(few, ["flip(chance=1)", "mixup(alpha=1)"], PREPROCESS, lambda: tmp_path, samples=3)
     assert len(seen) == 3
     (flips, mixed), words = seen[0]

@@ -10,16 +10,16 @@ import torch.nn.functional as F
 from scipy.optimize import linprog, minimize
 from torch import Tensor, nn
 
-from clearsight import draws
 from clearsight.attacks._apgd import checkpoints, dlr, towards_each
 from clearsight.attacks._fab import project
 from clearsight.attacks._rivals import NONE, gap, rivals
 from clearsight.attacks.square import HALVED, _hill, _placed, _sides, share
-from clearsight.budgets import size
-from clearsight.classifier import Classifier, Preprocess
+from clearsight.core import rng
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.norms import size
+from clearsight.core.targets import Become, Misclassify
 from clearsight.errors import NoGradient, Notice, Refused
-from clearsight.runner import attack, explain
-from clearsight.targets import Become, Misclassify
+from clearsight.runner.run import attack, explain
 from clearsight.testing import linear
 
 
@@ -126,8 +126,8 @@ def replica(model: Classifier, x: Tensor, y: Tensor, eps: float, steps: int, nor
         d = d.clamp(-eps, eps) if norm == "linf" else d * min(1.0, eps / float(d.norm()))
         return (x + d).clamp(0, 1)
 
-    with draws.seeded(0, x, "apgd-ce"):
-        u = draws.normal(x) if norm == "l2" else 2 * draws.uniform(x) - 1
+    with rng.seeded(0, x, "apgd-ce"):
+        u = rng.normal(x) if norm == "l2" else 2 * rng.uniform(x) - 1
     u = u / (u.norm() if norm == "l2" else u.abs().max())
     z = [keep(x + eps * u)]
     f, g = [0.0], None
@@ -640,7 +640,7 @@ def test_apgd_t_finds_what_lies_behind_the_likeliest_class():
     one, each = (attack(model, x, y, f"auto-attack(part=apgd-t, classes={n})", eps=0.2) for n in (1, 4))
     assert not one.fooled.any()
     assert each.fooled.all()
-    with draws.seeded(0, x):
+    with rng.seeded(0, x):
         found = towards_each(model, x, Misclassify(y), eps=0.2, steps=50, classes=4, norm="linf")
     assert (outputs(model, found).argmax(1) == 2).all()
 

@@ -8,18 +8,18 @@ import scipy.fft
 import torch
 from torch import Tensor, nn
 
-from clearsight import draws
 from clearsight.attacks import _deciding, hop_skip_jump
 from clearsight.attacks.boundary import _round
 from clearsight.attacks.hop_skip_jump import _across, _inwards
 from clearsight.attacks.simba import _directions
-from clearsight.blackbox import BlackBox
-from clearsight.budgets import Norm, size
-from clearsight.classifier import Classifier, Preprocess
+from clearsight.core import rng
+from clearsight.core.blackbox import BlackBox
+from clearsight.core.catalogue import catalogue
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.norms import Norm, size
+from clearsight.core.targets import Become, Misclassify
 from clearsight.errors import Refused
-from clearsight.methods import catalogue
-from clearsight.runner import attack
-from clearsight.targets import Become, Misclassify
+from clearsight.runner.run import attack
 from clearsight.testing import linear
 
 FREE = float("inf")
@@ -118,7 +118,7 @@ def test_hop_skip_jump_feels_out_where_the_goal_lies(striped):
     box = BlackBox(model, x, Misclassify(y), eps=FREE, norm="l2", queries=500, access="label")
     asked: list[Tensor] = []
     handle = model.net.register_forward_hook(lambda _m, args, _out: asked.append(args[0]))
-    with draws.seeded(0, x):
+    with rng.seeded(0, x):
         z = _deciding.nearer(box, x, other, torch.arange(12), "l2", 1e-4)
         asked.clear()
         found = _inwards(box, x[2], z[2], torch.tensor(2), 200)
@@ -146,7 +146,7 @@ def test_hop_skip_jump_takes_the_mean_where_all_points_are_on_one_side():
         box = BlackBox(model, x, Misclassify(torch.tensor([0])), eps=FREE)
         seen: list[Tensor] = []
         model.net.register_forward_hook(lambda _m, args, _out, seen=seen: seen.append(args[0]))
-        with draws.seeded(0, x):
+        with rng.seeded(0, x):
             found = _inwards(box, x[0], z[0], torch.tensor(0), 40)
         torch.testing.assert_close(found, sign * (torch.cat(seen) - z).sum(0))
 
@@ -189,7 +189,7 @@ def test_boundary_steps_go_round_the_picture():
     x = torch.rand(40, 3, 5, 4, generator=seeded(0)) * 0.2 + 0.4
     z = x + 0.1 * torch.randn(x.shape, generator=seeded(1)).clamp(-2, 2)
     share = torch.linspace(0.01, 0.3, 40)
-    with draws.seeded(0, x):
+    with rng.seeded(0, x):
         found = _round(x, z, share, torch.arange(40))
     far = (z - x).flatten(1).norm(dim=1)
     torch.testing.assert_close((found - x).flatten(1).norm(dim=1), far)
@@ -459,7 +459,7 @@ def test_transfer_hands_its_norm_on(striped):
 
 
 ONLY = """
-from clearsight.methods import method
+from clearsight.core.catalogue import method
 
 @method(paper="control", claims="linf")
 def only(model, x, goal, *, eps: float):

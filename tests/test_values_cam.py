@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clearsight.classifier import Classifier, Preprocess
+from clearsight.core.catalogue import catalogue, method, parse
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.targets import ClassScore, Margin
 from clearsight.errors import Refused
-from clearsight.explaining import _file_names
-from clearsight.listing import pages
-from clearsight.methods import catalogue, method, parse
-from clearsight.runner import explain
-from clearsight.targets import ClassScore, Margin
+from clearsight.explaining.explain_pictures import _file_names
+from clearsight.reporting.method_pages import pages
+from clearsight.runner.run import explain
 from clearsight.testing import pooled
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.5)

@@ -18,12 +18,14 @@ from PIL import Image
 from skimage import data
 from torch import Tensor
 
-from clearsight import draws
 from clearsight.attacks.spatial import even, moved
-from clearsight.case import Case
+from clearsight.auditing.case import Case
 from clearsight.checks.corruptions import _calls, _drop
-from clearsight.classifier import Classifier, Preprocess
-from clearsight.corrupting import corrupt
+from clearsight.core import rng
+from clearsight.core.catalogue import Call, catalogue
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.statistics import bootstrap, wilson
+from clearsight.core.targets import Misclassify
 from clearsight.corruptions._common import bell, constants, dragged, plasma, smoothed, surrounded, trail, zoomed
 from clearsight.corruptions.defocus_blur import disk
 from clearsight.corruptions.elastic_transform import _back
@@ -31,10 +33,8 @@ from clearsight.corruptions.frost import crystals, feather, frost
 from clearsight.corruptions.glass_blur import shuffled
 from clearsight.corruptions.shot_noise import poisson
 from clearsight.errors import Refused
-from clearsight.methods import Call, catalogue
-from clearsight.runner import attack
-from clearsight.statistics import bootstrap, wilson
-from clearsight.targets import Misclassify
+from clearsight.runner.corrupt import corrupt
+from clearsight.runner.run import attack
 from test_checks import Halves, found, model, rows, written
 
 
@@ -198,8 +198,8 @@ def test_glass_blur_moves_pixels_no_further_than_it_may() -> None:
 def test_glass_blur_keeps_the_sum_and_smooths_before_and_after() -> None:
     x = torch.zeros(1, 1, 224, 224)
     x[..., 112, 112] = 1
-    with draws.seeded(0, x, what="glass-blur"):
-        chance = draws.uniform(torch.empty(1, 3, 2, 224, 224, dtype=torch.float64))[0]
+    with rng.seeded(0, x, what="glass-blur"):
+        chance = rng.uniform(torch.empty(1, 3, 2, 224, 224, dtype=torch.float64))[0]
     for severity, (sigma, reach, rounds) in ((1, (0.7, 1, 2)), (3, (1.0, 2, 3)), (5, (1.5, 4, 2))):
         z = corrupt(x, f"glass-blur(severity={severity})")
         assert float(z.sum()) == pytest.approx(1, abs=1e-4)
@@ -274,9 +274,9 @@ def test_snow_bleaches_and_adds_flakes_twice() -> None:
         5: (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55),
     }.items():
         z = corrupt(x, f"snow(severity={severity})")
-        with draws.seeded(0, x, what="snow"):
-            flakes = mean + spread * draws.normal(torch.empty(1, 1, 224, 224))
-            angle = 45 + 90 * draws.uniform(torch.empty(1, 1, dtype=torch.float64))[:, 0]
+        with rng.seeded(0, x, what="snow"):
+            flakes = mean + spread * rng.normal(torch.empty(1, 1, 224, 224))
+            angle = 45 + 90 * rng.uniform(torch.empty(1, 1, dtype=torch.float64))[:, 0]
         flakes = zoomed(flakes, size)
         flakes[flakes < least] = 0
         flakes = dragged(flakes.clamp(0, 1), trail(radius, sigma), angle)
@@ -302,7 +302,7 @@ def test_frost_lies_on_the_picture_with_its_weights() -> None:
             assert float(ice[:, 2].max()) > much * (0.6 if side == 32 else 0.999)
             torch.testing.assert_close(ice[:, 0, 1:] / 0.86, ice[:, 2, 1:], rtol=1e-4, atol=1e-6)
             assert bool((ice[:, 2] >= ice[:, 1]).all())
-            with draws.seeded(0, dark, what="frost"):
+            with rng.seeded(0, dark, what="frost"):
                 half = frost.fn(dark + 0.25, severity=severity)
             torch.testing.assert_close(half, (ice + kept * 0.25).clamp(max=1), rtol=0, atol=2e-3)
 
@@ -346,8 +346,8 @@ def test_fog_is_added_and_white_stays() -> None:
         x = photo(32) if side == 32 else photo(256)[..., :224, :224]
         for severity, (much, decay) in sets.items():
             z = corrupt(x, f"fog(severity={severity})")
-            with draws.seeded(0, x, what="fog"):
-                chance = draws.uniform(torch.empty(1, n, n, dtype=torch.float64))
+            with rng.seeded(0, x, what="fog"):
+                chance = rng.uniform(torch.empty(1, n, n, dtype=torch.float64))
             clouds = plasma(chance, decay)[:, :side, :side].float()
             white = float(x.max())
             torch.testing.assert_close(z, (x + much * clouds) * white / (white + much))
@@ -392,9 +392,9 @@ def test_elastic_transform_is_its_replica() -> None:
         x = photo(side)
         for severity, shares in sets.items():
             far, smooth, corners = (unit * s for s in shares)
-            with draws.seeded(0, x, what="elastic-transform"):
-                three = 2 * draws.uniform(torch.empty(1, 3, 2, dtype=torch.float64))[0].numpy() - 1
-                waves = 2 * draws.uniform(torch.empty(1, 2, side, side, dtype=torch.float64))[0].numpy() - 1
+            with rng.seeded(0, x, what="elastic-transform"):
+                three = 2 * rng.uniform(torch.empty(1, 3, 2, dtype=torch.float64))[0].numpy() - 1
+                waves = 2 * rng.uniform(torch.empty(1, 2, side, side, dtype=torch.float64))[0].numpy() - 1
             down, right = (scipy.ndimage.gaussian_filter(w, smooth, truncate=3) * far for w in waves)
             back = _back(side, side, corners * three)
             rows_, columns = np.indices((side, side))

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from clearsight.classifier import Classifier, Preprocess
+from clearsight.core.catalogue import catalogue
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.targets import ClassScore
 from clearsight.errors import Refused
 from clearsight.explainers.extremal_perturbation import _between, _discs, _nearness, _ranked, _smooth_max, _wanted
-from clearsight.fill import blurred
-from clearsight.methods import catalogue
-from clearsight.runner import explain
-from clearsight.targets import ClassScore
+from clearsight.perturbation.removal import blurred
+from clearsight.runner.run import explain
 
 
 def seeded(seed: int) -> torch.Generator:

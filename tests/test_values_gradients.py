@@ -11,16 +11,16 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from clearsight import draws, receipts
-from clearsight.case import Case
-from clearsight.classifier import Classifier, Preprocess
-from clearsight.data import folder
-from clearsight.draw import explanation_sheet
+from clearsight.auditing.case import Case
+from clearsight.core import diagnostics, rng
+from clearsight.core.catalogue import catalogue, parse, split_calls
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.targets import ClassScore
+from clearsight.data.datasets import folder
+from clearsight.drawing.heatmaps import explanation_sheet
 from clearsight.errors import Refused
 from clearsight.explainers._path import path_gradients
-from clearsight.methods import catalogue, parse, split_calls
-from clearsight.runner import explain
-from clearsight.targets import ClassScore
+from clearsight.runner.run import explain
 from clearsight.testing import linear
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.5)
@@ -152,7 +152,7 @@ def test_a_residual_that_nobody_reads_costs_no_passes(bent, pictures):
     e = explain(bent, pictures, "smooth-grad(inner=integrated-gradients(steps=3), samples=4)", ClassScore(0))
     assert (e.forwards, e.backwards) == (12, 12)
     assert not e.receipts
-    assert not receipts.wanted()
+    assert not diagnostics.wanted()
 
 
 def test_integrated_gradients_before_the_channels_are_summed(bent, pictures):
@@ -173,8 +173,8 @@ def test_integrated_gradients_before_the_channels_are_summed(bent, pictures):
 def copies(x: Tensor, name: str, samples: int, noise: float, seed: int = 0) -> Tensor:
     """The noisy copies of one picture (C, *S), as the method of that name draws them one after the other."""
     sigma = noise * (x.max() - x.min())
-    with draws.seeded(seed, x[None], name):
-        return torch.stack([x + sigma * draws.normal(x[None])[0] for _ in range(samples)])
+    with rng.seeded(seed, x[None], name):
+        return torch.stack([x + sigma * rng.normal(x[None])[0] for _ in range(samples)])
 
 
 def test_smooth_grad_replica(bent, pictures):
@@ -334,19 +334,19 @@ def test_calls_inside_calls_need_no_quotes():
 
 def test_draws_of_versions_do_not_depend_on_their_order(pictures):
     rows, numbers = torch.tensor([1, 1, 0]), torch.tensor([4, 5, 4])
-    with draws.seeded(3, pictures):
-        with draws.of(rows, numbers):
-            first, second = draws.uniform(pictures[rows]), draws.normal(pictures[rows])
-        draws.uniform(pictures)
-        with draws.of(rows.flip(0), numbers.flip(0)):
-            again, more = draws.uniform(pictures[rows.flip(0)]), draws.normal(pictures[rows.flip(0)])
-        with draws.of(rows):  # without numbers, they share what belongs to their picture
-            shared = draws.uniform(pictures[rows])
+    with rng.seeded(3, pictures):
+        with rng.of(rows, numbers):
+            first, second = rng.uniform(pictures[rows]), rng.normal(pictures[rows])
+        rng.uniform(pictures)
+        with rng.of(rows.flip(0), numbers.flip(0)):
+            again, more = rng.uniform(pictures[rows.flip(0)]), rng.normal(pictures[rows.flip(0)])
+        with rng.of(rows):  # without numbers, they share what belongs to their picture
+            shared = rng.uniform(pictures[rows])
     assert torch.equal(first, again.flip(0))
     assert torch.equal(second, more.flip(0))
     assert len({float(v) for v in [*first[:, 0, 0, 0], *shared[:, 0, 0, 0]]}) == 6
-    with draws.seeded(4, pictures), draws.of(rows, numbers):
-        assert not torch.equal(draws.uniform(pictures[rows]), first)
+    with rng.seeded(4, pictures), rng.of(rows, numbers):
+        assert not torch.equal(rng.uniform(pictures[rows]), first)
 
 
 # --- guided integrated gradients --------------------------------------------------------------------------------------
@@ -468,11 +468,11 @@ def test_gradient_shap_replica(bent, pictures, baseline, noise):
     for i, x in enumerate(pictures):
         sigma = noise * (x.max() - x.min())
         total = torch.zeros(8, 12)
-        with draws.seeded(0, x[None], "gradient-shap"):
-            chance = draws.uniform(torch.empty(1, 7, 2))[0]
+        with rng.seeded(0, x[None], "gradient-shap"):
+            chance = rng.uniform(torch.empty(1, 7, 2))[0]
             for place, grey in chance.tolist():
                 grey = grey if baseline == "none" else 0.3
-                end = x + sigma * draws.normal(x[None])[0] if noise else x
+                end = x + sigma * rng.normal(x[None])[0] if noise else x
                 total += ((end - grey) * gradient(bent, grey + place * (end - grey), 1)).sum(0)
         torch.testing.assert_close(found[i], total / 7, rtol=1e-3, atol=1e-5)
 
@@ -515,8 +515,8 @@ def test_gradient_shap_against_pictures_replica(bent, pictures, shades):
     used = set()
     for i, x in enumerate(pictures):
         total = torch.zeros(8, 12)
-        with draws.seeded(0, x[None], "gradient-shap"):
-            for place, which in draws.uniform(torch.empty(1, 9, 2))[0].tolist():
+        with rng.seeded(0, x[None], "gradient-shap"):
+            for place, which in rng.uniform(torch.empty(1, 9, 2))[0].tolist():
                 begin = shades[int(3 * which)]
                 used.add(int(3 * which))
                 total += ((x - begin) * gradient(bent, begin + place * (x - begin), 1)).sum(0)

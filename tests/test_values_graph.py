@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import SqueezeExcitation
 
-from clearsight import graph, passes
-from clearsight.classifier import Classifier, Preprocess
+from clearsight.core import passes
+from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.errors import Refused
-from clearsight.graph import graph_of, word
+from clearsight.internals import graph
+from clearsight.internals.graph import graph_of, word
 
 
 class Run(nn.Module):
@@ -194,11 +195,11 @@ def test_how_many_pictures_fit_is_counted_in_bytes(monkeypatch):
         for work, copies, most in ((5, 1, 2 * conv + 5 * conv), (0, 3, 3 * (2 * conv + 4 * 3))):
             for fit in (2, 7):
                 g = graph_of(model, x)
-                monkeypatch.setattr("clearsight.graph.BYTES", fit * most)
+                monkeypatch.setattr("clearsight.internals.graph.BYTES", fit * most)
                 assert g.at_once(x, work, copies) == fit
-                monkeypatch.setattr("clearsight.graph.BYTES", fit * most - 1)
+                monkeypatch.setattr("clearsight.internals.graph.BYTES", fit * most - 1)
                 assert g.at_once(x, work, copies) == fit - 1
-        monkeypatch.setattr("clearsight.graph.BYTES", 1)
+        monkeypatch.setattr("clearsight.internals.graph.BYTES", 1)
         assert graph_of(model, x).at_once(x, 0) == 1
 
 

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from clearsight import receipts
-from clearsight.classifier import Classifier, Preprocess
+from clearsight.core import diagnostics
+from clearsight.core.catalogue import catalogue
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.targets import ClassScore, Margin
 from clearsight.errors import Refused
 from clearsight.explainers import _relevance
-from clearsight.methods import catalogue
-from clearsight.runner import explain
-from clearsight.targets import ClassScore, Margin
+from clearsight.runner.run import explain
 from clearsight.testing import linear
 
 COMPOSITES = (
@@ -447,7 +447,7 @@ def test_no_more_pictures_go_back_together_than_memory_holds(monkeypatch):
     assert at_once == [3]
     # 4 x 7 x 8 values before and after a ReLU, a fourth of each after pooling, few others; 8 bytes each
     held = 8 * 4 * 7 * 8 * (2 + 0.25 + 0.25 + _relevance.WORK)
-    monkeypatch.setattr("clearsight.graph.BYTES", int(2.2 * held))
+    monkeypatch.setattr("clearsight.internals.graph.BYTES", int(2.2 * held))
     some = explain(model, x, "lrp", ClassScore([0, 1, 2]))
     assert at_once[1:] == [2, 1]
     assert some.backwards == every.backwards == 1
@@ -500,7 +500,7 @@ def test_other_targets_are_made_of_classes(composite):
 
 def test_called_by_itself_it_notes_its_receipts():
     model, x = built("silu")
-    with receipts.collected() as book, model.undisturbed():
+    with diagnostics.collected() as book, model.undisturbed():
         catalogue("explainers")["lrp"](model, x, ClassScore(0))
     assert list(book) == ["conservation residual", "kept by biases"]
     assert all(v.shape == (3,) for values in book.values() for v in values)

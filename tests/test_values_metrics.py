@@ -15,20 +15,20 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from clearsight import draws
-from clearsight.calibrating import stretched
-from clearsight.classifier import Classifier, Preprocess
+from clearsight.core import rng
+from clearsight.core.catalogue import parse
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.similarity import alike, spearman, ssim
+from clearsight.core.targets import ClassScore
 from clearsight.errors import Notice, Refused
-from clearsight.fill import blurred, instead, taken
-from clearsight.inpaint import inpainted
-from clearsight.methods import parse
+from clearsight.internals.randomisation import cuts, fresh, from_output_to_input, reinitialise
 from clearsight.metrics._harmonic import coherency
 from clearsight.metrics._order import ranks
 from clearsight.metrics._resembling import likeness
-from clearsight.randomising import cuts, fresh, from_output_to_input, reinitialise
-from clearsight.resemblance import alike, spearman, ssim
-from clearsight.runner import explain, measure
-from clearsight.targets import ClassScore
+from clearsight.perturbation.inpainting import inpainted
+from clearsight.perturbation.map_thresholds import stretched
+from clearsight.perturbation.removal import blurred, instead, taken
+from clearsight.runner.run import explain, measure
 from clearsight.testing import linear
 
 MEAN = (0.4, 0.5, 0.6)
@@ -166,13 +166,13 @@ def test_inpainting_solves_for_the_mean_of_the_neighbours(pictures) -> None:
         wanted = solved(pictures[i].double().numpy(), gone[i].numpy())
         np.testing.assert_allclose(found[i].numpy(), wanted, atol=1e-6)
     torch.testing.assert_close(found[3], pictures[3].mean((1, 2), keepdim=True).expand(3, 8, 12))
-    with draws.seeded(0, pictures):
+    with rng.seeded(0, pictures):
         noisy = inpainted(pictures, gone)
     assert torch.equal(noisy[~gone[:, None].expand_as(noisy)], pictures[~gone[:, None].expand_as(noisy)])
     assert float((noisy - found)[0][:, gone[0]].std()) == pytest.approx(0.01, rel=0.2)
     for value in (0.0, 1.0):  # the noise does not leave what a pixel can be
         flat = torch.full_like(pictures, value)
-        with draws.seeded(0, pictures):
+        with rng.seeded(0, pictures):
             noisy = inpainted(flat, gone)
         assert 0 <= float(noisy.min()) < float(noisy.max()) <= 1
 
@@ -186,7 +186,7 @@ def test_what_stands_in_the_place_of_taken_pixels(bent, pictures) -> None:
     assert instead(bent, pictures, "inpaint") is None
     for fill in ("mean", "blur", "inpaint"):
         nothing = instead(bent, pictures, fill)
-        with draws.seeded(0, pictures):
+        with rng.seeded(0, pictures):
             found = taken(pictures, gone, nothing, rows)
         for f, g, i in zip(found, gone, rows.tolist(), strict=True):
             x = pictures[i]
@@ -245,8 +245,8 @@ def test_road_takes_exact_counts_where_a_map_is_mostly_zero(monkeypatch: pytest.
 def test_pixel_flipping_by_a_slow_replica(bent, pictures, maps, patch, steps) -> None:
     call = f"pixel-flipping(patch={patch}, steps={steps})"
     found = measure(bent, pictures, maps, call, ClassScore(2, of="prob"))
-    with draws.seeded(0, pictures, "pixel-flipping"):
-        noise = draws.uniform(pictures)
+    with rng.seeded(0, pictures, "pixel-flipping"):
+        noise = rng.uniform(pictures)
     for i, (x, m) in enumerate(zip(pictures, maps, strict=True)):
         corners = list(itertools.product(range(0, 8, patch), range(0, 12, patch)))
         corners.sort(key=lambda at: -float(m[at[0] : at[0] + patch, at[1] : at[1] + patch].mean()))
@@ -261,8 +261,8 @@ def test_pixel_flipping_by_a_slow_replica(bent, pictures, maps, patch, steps) ->
 def test_infidelity_by_a_slow_replica(bent, pictures, maps) -> None:
     call = "infidelity(samples=12, side=0.5, fill=black, scaled={})"
     plain, scaled = (measure(bent, pictures, maps, call.format(s), ClassScore(0)) for s in ("false", "true"))
-    with draws.seeded(0, pictures, "infidelity"):
-        places = draws.uniform(torch.empty(5, 12, 2))
+    with rng.seeded(0, pictures, "infidelity"):
+        places = rng.uniform(torch.empty(5, 12, 2))
     for i, (x, m) in enumerate(zip(pictures, maps, strict=True)):
         pairs = []
         for u, v in places[i].tolist():
@@ -292,7 +292,7 @@ def test_the_terms_of_a_linear_model_are_never_wrong() -> None:
 
 def test_sensitivity_n_by_a_slow_replica(bent, pictures, maps) -> None:
     found = measure(bent, pictures, maps, "sensitivity-n(share=0.25, samples=20)", ClassScore(1))
-    with draws.seeded(0, pictures, "sensitivity-n"):
+    with rng.seeded(0, pictures, "sensitivity-n"):
         drawn = [ranks(torch.zeros_like(maps)) < 24 for _ in range(20)]
     for i, (x, m) in enumerate(zip(pictures, maps, strict=True)):
         sums, lost = [], []
@@ -333,8 +333,8 @@ def test_max_sensitivity_in_closed_form() -> None:
     maps = explain(model, x, "saliency", ClassScore(0)).maps
     torch.testing.assert_close(maps, 2 * x[:, 0])
     found = measure(model, x, maps, call, ClassScore(0), method="saliency")
-    with draws.seeded(0, x, "max-sensitivity"):
-        noise = torch.stack([0.05 * (2 * draws.uniform(x) - 1) for _ in range(4)])
+    with rng.seeded(0, x, "max-sensitivity"):
+        noise = torch.stack([0.05 * (2 * rng.uniform(x) - 1) for _ in range(4)])
     moved = (x + noise).clamp(0, 1) - x
     wanted = (2 * moved).flatten(2).norm(dim=2).amax(0) / maps.flatten(1).norm(dim=1)
     torch.testing.assert_close(found, wanted)
@@ -578,7 +578,7 @@ def test_adcc_and_arcc_by_a_replica(bent, pictures, name, method, of) -> None:
             before = chance(bent, x, k)
             first = 1 - max(0, before - chance(bent, seen, k)) / before
         else:
-            with draws.seeded(0, alone, "arcc"):
+            with rng.seeded(0, alone, "arcc"):
                 kept = road.method(bent, alone, probability, m[None], **road.options)
                 first = float((2 * kept).clamp(0, 1))
         parts = [first, coherent, 1 - float(hot.mean())]

@@ -20,15 +20,15 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clearsight.architectures import build, default_labels, default_preprocess, names
-from clearsight.classifier import Classifier, Preprocess
+from clearsight.core.catalogue import catalogue, parse
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.targets import ClassScore
 from clearsight.errors import Refused
-from clearsight.loading import load, save
-from clearsight.methods import catalogue, parse
+from clearsight.models.architectures import build, default_labels, default_preprocess, names
+from clearsight.models.loading import load, save
 from clearsight.networks._blocks import count
 from clearsight.networks.lenet5 import C3
-from clearsight.runner import explain
-from clearsight.targets import ClassScore
+from clearsight.runner.run import explain
 
 EVERY = list(catalogue("networks"))
 TINY = {  # small enough to train a few steps, and the input that it is built for

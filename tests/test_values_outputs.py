@@ -6,16 +6,16 @@ import torch
 from torch import Tensor, nn
 
 from clearsight import attack, explain, save, wrap
-from clearsight.auditing import noted
-from clearsight.classifier import Classifier, Preprocess
-from clearsight.data import demo_pictures
+from clearsight.auditing.audit import noted
+from clearsight.core.catalogue import catalogue
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.targets import ClassScore, Margin, Misclassify
+from clearsight.data.datasets import demo_pictures
 from clearsight.errors import Refused
-from clearsight.explaining import ask, top
-from clearsight.inspection.inspecting import inspect
-from clearsight.loading import load
-from clearsight.methods import catalogue
-from clearsight.runner import measure, scores
-from clearsight.targets import ClassScore, Margin, Misclassify
+from clearsight.explaining.explain_pictures import ask, top
+from clearsight.models.diagnosis import inspect
+from clearsight.models.loading import load
+from clearsight.runner.run import measure, scores
 
 PRE = Preprocess((8, 12), (0.5,) * 3, (0.25,) * 3)
 

@@ -3,11 +3,11 @@
 import torch
 from torch import nn
 
-from clearsight import passes
-from clearsight.batching import BYTES, bounded, kept, pairs
-from clearsight.classifier import Classifier, Preprocess
-from clearsight.runner import explain
-from clearsight.targets import ClassScore
+from clearsight.core import passes
+from clearsight.core.batching import BYTES, bounded, kept, pairs
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.targets import ClassScore
+from clearsight.runner.run import explain
 
 
 def wide(channels: int) -> Classifier:

@@ -9,14 +9,14 @@ import scipy.stats
 import torch
 from torch import Tensor, nn
 
-from clearsight import draws
-from clearsight.classifier import Classifier, Preprocess
+from clearsight.core import rng
+from clearsight.core.catalogue import catalogue
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.targets import ClassScore
 from clearsight.errors import Refused
 from clearsight.explainers._segments import segments
 from clearsight.explainers.kernel_shap import _sets
-from clearsight.methods import catalogue
-from clearsight.runner import explain
-from clearsight.targets import ClassScore
+from clearsight.runner.run import explain
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.5)
 
@@ -134,9 +134,9 @@ def test_rise_replica(bent, pictures, centre):
     found = explain(bent, pictures, call, ClassScore([2, 0, 1])).maps
     for i, x in enumerate(pictures):
         total, scores, masks = np.zeros((8, 12)), [], []
-        with draws.seeded(0, x[None], "rise"):
+        with rng.seeded(0, x[None], "rise"):
             for _ in range(9):
-                drawn = draws.uniform(torch.empty(1, 11))[0].numpy()
+                drawn = rng.uniform(torch.empty(1, 11))[0].numpy()
                 mask = (drawn[:9] < 0.4).reshape(3, 3).astype(float)
                 for axis, side in ((0, 8), (1, 12)):
                     cell = math.ceil(side / 3)
@@ -201,8 +201,8 @@ def test_lime_replica(bent, pictures, ridge):
     labels = segments(pictures, 3, "superpixels")
     for i, (x, piece) in enumerate(zip(pictures, labels, strict=True)):
         m = int(piece.max()) + 1
-        with draws.seeded(0, x[None], "lime"):
-            z = (draws.uniform(torch.empty(1, 40, m))[0] < 0.5).double().numpy()
+        with rng.seeded(0, x[None], "lime"):
+            z = (rng.uniform(torch.empty(1, 40, m))[0] < 0.5).double().numpy()
         z[0] = 1
         scores = []
         for sample in z:
@@ -433,12 +433,12 @@ def test_meaningful_perturbation_replica(bent, pictures):
         with torch.no_grad():
             unit = float((bent(x[None]) - bent(blur[None]))[0, c].abs())
         m, first, second = torch.ones(5, 5), torch.zeros(5, 5), torch.zeros(5, 5)
-        with draws.seeded(0, x[None], "meaningful-perturbation"):
+        with rng.seeded(0, x[None], "meaningful-perturbation"):
             for step in range(1, 8):
                 z = m.clone().requires_grad_()
                 large = nn.functional.interpolate(z[None, None], (8, 12), mode="bilinear")[0]
                 seen = large * x + (1 - large) * blur
-                seen = seen + 0.1 * torch.tensor(STD).view(3, 1, 1) * draws.normal(x[None])[0]
+                seen = seen + 0.1 * torch.tensor(STD).view(3, 1, 1) * rng.normal(x[None])[0]
                 rough = sum(
                     (z[r, c_] - z[r + a, c_ + b]).abs() ** 3
                     for a, b in ((0, 1), (1, 0))
@@ -457,7 +457,7 @@ def test_meaningful_perturbation_replica(bent, pictures):
 
 def test_meaningful_perturbation_finds_what_the_class_hangs_on(bent, pictures):
     """With its map blurred away the target falls by more than with the map turned upside down; l1 makes it smaller."""
-    from clearsight.fill import blurred
+    from clearsight.perturbation.removal import blurred
 
     target = ClassScore([2, 0, 1])
     runs = [

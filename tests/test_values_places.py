@@ -9,16 +9,16 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clearsight.classifier import Classifier, Preprocess
+from clearsight.core.catalogue import catalogue
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.targets import ClassScore
 from clearsight.errors import Notice, Refused
-from clearsight.layers import activations_and_gradients
-from clearsight.methods import catalogue
-from clearsight.places import Layout, Response, as_maps, entering, layouts
-from clearsight.probe import probed
-from clearsight.runner import explain
-from clearsight.tail import tail
-from clearsight.target_layer import target_layer
-from clearsight.targets import ClassScore
+from clearsight.internals.forward_from_layer import tail
+from clearsight.internals.layers import activations_and_gradients
+from clearsight.internals.places import Layout, Response, as_maps, entering, layouts
+from clearsight.internals.probe import probed
+from clearsight.internals.target_layer import target_layer
+from clearsight.runner.run import explain
 
 
 def made(name: str, size: tuple[int, int] = (64, 64)) -> Classifier:

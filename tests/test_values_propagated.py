@@ -6,10 +6,10 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clearsight.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.targets import ClassScore, Margin
 from clearsight.errors import Refused
-from clearsight.runner import explain
-from clearsight.targets import ClassScore, Margin
+from clearsight.runner.run import explain
 from clearsight.testing import linear
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.5)
@@ -189,7 +189,7 @@ def test_deep_lift_replica(pictures):
 def test_deep_lift_of_few_pictures_at_a_time_is_the_same(everything, pictures, monkeypatch):
     target = ClassScore(torch.arange(len(pictures)) % 3)
     whole = explain(everything, pictures, "deep-lift", target)
-    monkeypatch.setattr("clearsight.graph.BYTES", 1)
+    monkeypatch.setattr("clearsight.internals.graph.BYTES", 1)
     alone = explain(everything, pictures, "deep-lift", target)
     torch.testing.assert_close(alone.maps, whole.maps, rtol=1e-4, atol=1e-6)
     for name, values in whole.receipts.items():

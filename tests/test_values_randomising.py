@@ -15,16 +15,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune
 
-from clearsight.auditing import chosen, run_checks
-from clearsight.case import Case
-from clearsight.classifier import Classifier, Preprocess
-from clearsight.copying import copied, plain
-from clearsight.data import folder
+from clearsight.auditing.audit import chosen, run_checks
+from clearsight.auditing.case import Case
+from clearsight.auditing.map_tests import examine
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.copying import copied, plain
+from clearsight.core.targets import ClassScore
+from clearsight.data.datasets import folder
 from clearsight.errors import Refused
-from clearsight.randomising import again_from, fresh, reinitialise, unlearnt, uses
-from clearsight.runner import explain, measure
-from clearsight.targets import ClassScore
-from clearsight.testimony import examine
+from clearsight.internals.randomisation import again_from, fresh, reinitialise, unlearnt, uses
+from clearsight.runner.run import explain, measure
 
 SIDE = 8
 Change = Callable[[nn.Module], nn.Module]
@@ -295,7 +295,7 @@ def test_layers_are_drawn_from_the_output_to_the_input_and_all_weights_change(ki
 
 def test_what_a_pass_does_with_the_weights_is_asked_once_and_again_when_they_change(monkeypatch):
     m, x, asked = model(built(Functional)), pictures(1), []
-    monkeypatch.setattr("clearsight.randomising.uses", lambda *args: asked.append(None) or uses(*args))
+    monkeypatch.setattr("clearsight.internals.randomisation.uses", lambda *args: asked.append(None) or uses(*args))
     first, second = unlearnt(m, x), unlearnt(m, x)
     assert len(asked) == 1
     assert (first.layers, first.before.weights) == (second.layers, second.before.weights)

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clearsight.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.targets import ClassScore, Margin
 from clearsight.errors import Refused
-from clearsight.runner import explain
-from clearsight.targets import ClassScore, Margin
+from clearsight.runner.run import explain
 from clearsight.testing import linear, pooled
 from test_values_lrp import NETS, Run, bent, built, made, rule, seeded, stages, way_back
 

@@ -8,14 +8,14 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clearsight.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.diagnostics import SHARE
+from clearsight.core.targets import ClassScore, Margin
 from clearsight.errors import Refused
 from clearsight.explainers import _relevance, _rescale_rules
 from clearsight.explainers._complete import LEAST, size_of
 from clearsight.explainers.deep_lift import deep_lift
-from clearsight.receipts import SHARE
-from clearsight.runner import explain
-from clearsight.targets import ClassScore, Margin
+from clearsight.runner.run import explain
 
 Fn = Callable[[Tensor], Tensor]
 
@@ -418,13 +418,13 @@ def test_shapley_values_that_do_not_sum_are_refused(monkeypatch):
 @pytest.mark.parametrize("background", ["", "baseline=0.3, "])
 def test_gradient_shap_notes_what_its_sum_lacks(background):
     """Against the mean of the pictures that were drawn, counted one by one."""
-    from clearsight import draws
+    from clearsight.core import rng
 
     model, x, target = wrapped(made(Gated), (16, 16), classes=4), pictures(3, (16, 16)), ClassScore([0, 1, 2])
     e = explain(model, x, f"gradient-shap({background}samples=5)", target, batch=2)
     for i, p in enumerate(x):
-        with draws.seeded(0, p[None], "gradient-shap"):
-            greys = draws.uniform(torch.empty(1, 5, 2))[0, :, 1].tolist()
+        with rng.seeded(0, p[None], "gradient-shap"):
+            greys = rng.uniform(torch.empty(1, 5, 2))[0, :, 1].tolist()
         with torch.no_grad():
             there = [model(torch.full_like(p[None], 0.3 if background else g))[0, i] for g in greys]
             due = model(p[None])[0, i] - torch.stack(there).mean()

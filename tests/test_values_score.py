@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clearsight.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.passes import counted
+from clearsight.core.targets import ClassScore, Margin
 from clearsight.errors import Refused
-from clearsight.graph import Unrecordable
-from clearsight.passes import counted
-from clearsight.runner import explain
-from clearsight.tail import tail, whole
-from clearsight.targets import ClassScore, Margin
+from clearsight.internals.forward_from_layer import tail, whole
+from clearsight.internals.graph import Unrecordable
+from clearsight.runner.run import explain
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.5)
 
@@ -235,7 +235,7 @@ def test_ablation_cam_is_the_same_by_tail_and_by_whole_passes(net, pictures, mon
     def refuse(*_: object) -> None:
         raise Unrecordable("not today")
 
-    monkeypatch.setattr("clearsight.tail.graph_of", refuse)
+    monkeypatch.setattr("clearsight.internals.forward_from_layer.graph_of", refuse)
     slow = explain(model, pictures, "ablation-cam(layer=layer)", ClassScore([0, 1, 2]))
     torch.testing.assert_close(fast.maps, slow.maps, rtol=1e-3, atol=1e-4)
     assert (fast.maps > 0).any()

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import clearsight as cs
-from clearsight.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.passes import counted
 from clearsight.errors import Notice, Refused
-from clearsight.inspection.inspecting import inspect
-from clearsight.passes import counted
-from clearsight.probe import probed
-from clearsight.slopes import Slopes, closer
+from clearsight.internals.finite_differences import Slopes, closer
+from clearsight.internals.probe import probed
+from clearsight.models.diagnosis import inspect
 
 SIZE = (12, 16)
 PARTIAL = "the gradient at the pixels is not that of the scores"
@@ -417,7 +417,7 @@ def test_what_arithmetic_rounds_is_no_wrong_gradient(net: nn.Module) -> None:
 def test_kinks_alone_cost_no_longer_look(act: type[nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
     """A deep network with a ReLU behind every layer: a step short enough to pass few kinks."""
     looks: list[None] = []
-    monkeypatch.setattr("clearsight.probe.closer", lambda *_: looks.append(None) or Slopes("right"))
+    monkeypatch.setattr("clearsight.internals.probe.closer", lambda *_: looks.append(None) or Slopes("right"))
     for seed in range(6):
         torch.manual_seed(seed)
         norms = [nn.BatchNorm2d(8, momentum=None) for _ in range(12)]

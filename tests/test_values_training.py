@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 import clearsight as cs
-from clearsight.classifier import Preprocess
-from clearsight.learning import training
-from clearsight.learning.optimising import optimiser, pace, range_test
-from clearsight.learning.recipe import ABOUT, Recipe, differs, options, said
-from clearsight.learning.temperature import divide, nll, temperature
-from clearsight.learning.trainset import Store, order
-from clearsight.learning.transfer import Start, preprocessed
+from clearsight.core.classifier import Preprocess
+from clearsight.training import loop
+from clearsight.training.batches import Store, order
+from clearsight.training.fine_tuning import Start, preprocessed
+from clearsight.training.optimisers import optimiser, pace, range_test
+from clearsight.training.recipe import ABOUT, Recipe, differs, options, said
+from clearsight.training.temperature_scaling import divide, nll, temperature
 
 
 def stepped(name: str, grads: list[float], *, lr: float = 0.1, decay: float = 0.0, momentum: float = 0.9) -> float:
@@ -164,7 +164,7 @@ def test_losses_weigh_classes_smooth_labels_and_add_auxiliary_heads() -> None:
     p = 1 / (1 + math.e)  # of the first class
 
     def loss(net: nn.Module, weights: torch.Tensor = even, smoothing: float = 0.0) -> float:
-        return float(training._loss(net, Start(net, "", {}, pre, frozenset(), ""), x, y, weights, smoothing))
+        return float(loop._loss(net, Start(net, "", {}, pre, frozenset(), ""), x, y, weights, smoothing))
 
     flat = nn.Flatten()
     assert loss(flat) == pytest.approx(-math.log(1 - p))
@@ -178,9 +178,7 @@ def test_the_embedded_network_is_trained_in_the_faster_order_of_memory() -> None
     net = nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     net[0].register_forward_pre_hook(lambda m, a: seen.append(a[0].is_contiguous(memory_format=torch.channels_last)))
     pre, x, y = Preprocess((4, 4), (0.5,) * 3, (0.5,) * 3), torch.rand(2, 3, 4, 4), torch.eye(2)
-    losses = [
-        training._loss(net, Start(net, "", {}, pre, frozenset(), of), x, y, torch.ones(2), 0) for of in ("", "demo")
-    ]
+    losses = [loop._loss(net, Start(net, "", {}, pre, frozenset(), of), x, y, torch.ones(2), 0) for of in ("", "demo")]
     assert seen == [False, True]
     assert losses[0].item() == pytest.approx(losses[1].item(), abs=1e-6)
 
@@ -188,10 +186,10 @@ def test_the_embedded_network_is_trained_in_the_faster_order_of_memory() -> None
 def test_class_weights_are_the_inverse_of_how_often_and_one_on_average() -> None:
     y = nn.functional.one_hot(torch.tensor([0, 0, 0, 1, 2, 2]), 3).float()
     data = SimpleNamespace(y=y, rows=lambda part: range(6))
-    found = training._class_weights(SimpleNamespace(data=data, recipe=Recipe(class_weights=True)))
+    found = loop._class_weights(SimpleNamespace(data=data, recipe=Recipe(class_weights=True)))
     assert found.tolist() == pytest.approx([6 / 9, 6 / 3, 6 / 6])
     assert float((y @ found).mean()) == pytest.approx(1)
-    assert training._class_weights(SimpleNamespace(data=data, recipe=Recipe())).tolist() == [1, 1, 1]
+    assert loop._class_weights(SimpleNamespace(data=data, recipe=Recipe())).tolist() == [1, 1, 1]
 
 
 def test_batches_hold_every_picture_once_and_none_is_tiny() -> None:
@@ -204,8 +202,8 @@ def test_batches_hold_every_picture_once_and_none_is_tiny() -> None:
 def test_the_store_keeps_large_pictures_for_crops_and_the_input_for_judging(tmp_path) -> None:
     from PIL import Image
 
-    from clearsight.data import Picture
-    from clearsight.pictures import open_picture, to_pixels
+    from clearsight.data.datasets import Picture
+    from clearsight.data.images import open_picture, to_pixels
 
     noise = np.random.default_rng(0).integers(0, 255, (300, 2000, 3)).astype(np.uint8)
     Image.fromarray(noise).save(tmp_path / "a.png")

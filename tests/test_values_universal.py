@@ -11,14 +11,14 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from clearsight import draws
 from clearsight.attacks._lessons import CLIP, sorted_lessons, urge
 from clearsight.attacks._patching import cut, pasted
 from clearsight.attacks.patch import learned_patch, printable
-from clearsight.classifier import Classifier, Preprocess
+from clearsight.core import rng
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.targets import Become, Misclassify
 from clearsight.errors import Refused
-from clearsight.runner import attack
-from clearsight.targets import Become, Misclassify
+from clearsight.runner.run import attack
 from clearsight.testing import linear, rectified
 
 
@@ -230,8 +230,8 @@ def test_the_attack_pastes_the_patch_that_is_learned():
     words = ", ".join(f"{k}={v}" for k, v in options.items())
     a = attack(model, x, torch.zeros(3).long(), f"patch({words})", eps=1.0, lessons=(lessons, goal), seed=4)
     patch = learned_patch(model, lessons, goal, **options, seed=4)
-    with draws.seeded(4, x, "patch"):
-        where = draws.uniform(x.flatten(1)[:, :4])
+    with rng.seeded(4, x, "patch"):
+        where = rng.uniform(x.flatten(1)[:, :4])
     torch.testing.assert_close(a.x, pasted(x, patch, cut(0.1, "disc", (40, 60)), where, rotation=45.0, scale=0.2))
     again = attack(model, x, torch.zeros(3).long(), f"patch({words})", eps=1.0, lessons=(lessons, goal), seed=5)
     assert not torch.equal(a.x, again.x)

@@ -12,40 +12,40 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from clearsight.auditing import audit
-    from clearsight.case import Case
-    from clearsight.classifier import Classifier, Preprocess, wrap
-    from clearsight.data import folder, pixels
+    from clearsight.auditing.audit import audit
+    from clearsight.auditing.case import Case
+    from clearsight.auditing.map_tests import Examined, examine
+    from clearsight.core.catalogue import catalogue, method
+    from clearsight.core.classifier import Classifier, Preprocess, wrap
+    from clearsight.core.targets import Become, ClassScore, Margin, Misclassify
+    from clearsight.data.datasets import folder, pixels
     from clearsight.errors import Refused
-    from clearsight.findings import Finding
-    from clearsight.learning.recipe import Recipe
-    from clearsight.learning.training import train
-    from clearsight.learning.tuning import tune
-    from clearsight.loading import load, save
-    from clearsight.methods import catalogue, method
-    from clearsight.report import Report
-    from clearsight.runner import Attacked, Explanation, attack, explain, measure
-    from clearsight.seeing import features
-    from clearsight.targets import Become, ClassScore, Margin, Misclassify
-    from clearsight.testimony import Examined, examine
+    from clearsight.feature_report.report import features
+    from clearsight.models.loading import load, save
+    from clearsight.reporting.findings import Finding
+    from clearsight.reporting.report import Report
+    from clearsight.runner.run import Attacked, Explanation, attack, explain, measure
+    from clearsight.training.loop import train
+    from clearsight.training.recipe import Recipe
+    from clearsight.training.tune import tune
 
 _HOME = {
-    "auditing": ("audit",),
-    "case": ("Case",),
-    "methods": ("catalogue", "method"),
-    "classifier": ("Classifier", "Preprocess", "wrap"),
-    "data": ("folder", "pixels"),
+    "auditing.audit": ("audit",),
+    "auditing.case": ("Case",),
+    "core.catalogue": ("catalogue", "method"),
+    "core.classifier": ("Classifier", "Preprocess", "wrap"),
+    "data.datasets": ("folder", "pixels"),
     "errors": ("Refused",),
-    "findings": ("Finding",),
-    "loading": ("load", "save"),
-    "learning.recipe": ("Recipe",),
-    "report": ("Report",),
-    "runner": ("Attacked", "Explanation", "attack", "explain", "measure"),
-    "seeing": ("features",),
-    "targets": ("Become", "ClassScore", "Margin", "Misclassify"),
-    "testimony": ("Examined", "examine"),
-    "learning.training": ("train",),
-    "learning.tuning": ("tune",),
+    "reporting.findings": ("Finding",),
+    "models.loading": ("load", "save"),
+    "training.recipe": ("Recipe",),
+    "reporting.report": ("Report",),
+    "runner.run": ("Attacked", "Explanation", "attack", "explain", "measure"),
+    "feature_report.report": ("features",),
+    "core.targets": ("Become", "ClassScore", "Margin", "Misclassify"),
+    "auditing.map_tests": ("Examined", "examine"),
+    "training.loop": ("train",),
+    "training.tune": ("tune",),
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [

@@ -1,6 +1,6 @@
 """``python -m clearsight`` is ``clearsight``."""
 
-from clearsight.cli import main
+from clearsight.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from clearsight.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier, Preprocess
 
 
 def linear(weight: list[list[float]], bias: list[float] | None = None) -> Classifier:

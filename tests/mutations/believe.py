@@ -1,12 +1,17 @@
 """How thresholds, equal maps and paired differences are broken: (file, old text, new text, pytest's -k)."""
 
 CORE = [
-    ("tournament.py", "rises.clamp_min(0).mean(0", "rises.mean(0", "every_explainer_gets"),
-    ("tournament.py", "_at(m, thresholds.get(str(call)))", "_at(m, None)", "every_explainer_gets"),
-    ("tournament.py", "self.oriented()[one, metric] - self", "self.oriented()[other, metric] - self", "paired"),
-    ("tournament.py", "torch.allclose(known, shape, atol=1e-5)", "False", "equal_maps"),
-    ("tournament.py", "torch.allclose(known, shape, atol=1e-5)", "True", "equal_maps"),
-    ("tournament.py", "other=other, seed", "other=None, seed", "random_labels_are_not"),
+    ("auditing/tournament.py", "rises.clamp_min(0).mean(0", "rises.mean(0", "every_explainer_gets"),
+    ("auditing/tournament.py", "_at(m, thresholds.get(str(call)))", "_at(m, None)", "every_explainer_gets"),
+    (
+        "auditing/tournament.py",
+        "self.oriented()[one, metric] - self",
+        "self.oriented()[other, metric] - self",
+        "paired",
+    ),
+    ("auditing/tournament.py", "torch.allclose(known, shape, atol=1e-5)", "False", "equal_maps"),
+    ("auditing/tournament.py", "torch.allclose(known, shape, atol=1e-5)", "True", "equal_maps"),
+    ("auditing/tournament.py", "other=other, seed", "other=None, seed", "random_labels_are_not"),
     (
         "checks/believe.py",
         "(rows[calibrate:], rows[:calibrate]) if len(rows) > calibrate",
@@ -17,5 +22,10 @@ CORE = [
     ("checks/believe.py", "found.labels != case.model.labels or", "", "random_labels_are_not"),
     ("checks/believe.py", "max((float(np.nanmean", "min((float(np.nanmean", "random_labels_are_not"),
     ("metrics/_seen.py", "warnings.warn(FLATTERS, Notice, stacklevel=2)", "pass", "same_calibration"),
-    ("charts.py", "np.ma.masked_invalid(values), cmap=_BOTH", "values.missing, cmap=_BOTH", "agreement_is_drawn"),
+    (
+        "drawing/charts.py",
+        "np.ma.masked_invalid(values), cmap=_BOTH",
+        "values.missing, cmap=_BOTH",
+        "agreement_is_drawn",
+    ),
 ]

@@ -55,7 +55,7 @@ METHODS = {
 
 # what they stand on: (file, old text, new text, pytest's -k)
 CORE = [
-    ("explaining.py", r'r"[^\w+-]+"', r'r"[^\w-]+"', "grad_cam_plus_plus"),
-    ("listing.py", "](#{_anchor(m)})", "](#{n})", "grad_cam_plus_plus"),
-    ("listing.py", "if n != _anchor(m):", "if False:", "grad_cam_plus_plus"),
+    ("explaining/explain_pictures.py", r'r"[^\w+-]+"', r'r"[^\w-]+"', "grad_cam_plus_plus"),
+    ("reporting/method_pages.py", "](#{_anchor(m)})", "](#{n})", "grad_cam_plus_plus"),
+    ("reporting/method_pages.py", "if n != _anchor(m):", "if False:", "grad_cam_plus_plus"),
 ]

@@ -3,8 +3,8 @@
 # file below src/clearsight -> [(old text, new text)]; the tests that name the method are run
 METHODS = {
     "corruptions/gaussian_noise.py": [
-        ("x + sigma * draws.normal(x)", "x + 1.2 * sigma * draws.normal(x)"),
-        ("draws.normal(x)", "(draws.normal(x) + 0.2)"),
+        ("x + sigma * rng.normal(x)", "x + 1.2 * sigma * rng.normal(x)"),
+        ("rng.normal(x)", "(rng.normal(x) + 0.2)"),
         ("0.06, 0.08, 0.09", "0.06, 0.09, 0.09"),
     ],
     "corruptions/shot_noise.py": [
@@ -16,7 +16,7 @@ METHODS = {
     "corruptions/impulse_noise.py": [
         ("chance < share / 2", "chance < share"),
         ("torch.where(chance >= 1 - share / 2, 1.0, x)", "x"),
-        ("draws.uniform(x)", "draws.uniform(x[:, :1]).expand_as(x)"),
+        ("rng.uniform(x)", "rng.uniform(x[:, :1]).expand_as(x)"),
     ],
     "corruptions/defocus_blur.py": [
         ("<= radius * radius", "<= radius"),
@@ -125,7 +125,7 @@ METHODS = {
         ("[None] * tries", "[None]"),
         ('clip(moved(x[rows], rotation * share[:, 0], translation * share[:, 1:]), x[rows], eps, "linf")',
          "moved(x[rows], rotation * share[:, 0], translation * share[:, 1:])"),
-        ("draws.uniform(like, rows)", "torch.rand_like(like)"),
+        ("rng.uniform(like, rows)", "torch.rand_like(like)"),
         ("product(turns, steps, steps)", "product(turns, steps, [0.0])"),
         ('padding_mode="zeros"', 'padding_mode="border"'),
     ],
@@ -155,11 +155,11 @@ CORE = [
      "reach - round(k * along), reach - round(k * down)", "motion"),
     ("corruptions/_common.py", "2 * math.ceil(radius) + 1", "math.ceil(radius) + 1", "motion"),
     ("corruptions/_common.py", "int(truncate * sigma + 0.5)", "int(2 * sigma + 0.5)", "smooth"),
-    ("corrupting.py", "what=call.method.name", "what=str(call)", "impulse"),
-    ("corrupting.py", "if not (low >= 0 and high <= 1):", "if low < 0 or high > 1:", "refused"),
-    ("corrupting.py", "call.method(x.clone(), ", "call.method(x, ", "ones_own or chance"),
-    ("corrupting.py", "if not bool(found.isfinite().all()):", "if False:", "ones_own"),
-    ("corrupting.py", "found.shape != x.shape", "False", "ones_own"),
-    ("corrupting.py", ".float().clamp(0, 1)", ".float()", "ones_own"),
-    ("corrupting.py", "draws.seeded(seed, part", "draws.seeded(seed, pictures[:len(part)]", "a_batch_is"),
+    ("runner/corrupt.py", "what=call.method.name", "what=str(call)", "impulse"),
+    ("runner/corrupt.py", "if not (low >= 0 and high <= 1):", "if low < 0 or high > 1:", "refused"),
+    ("runner/corrupt.py", "call.method(x.clone(), ", "call.method(x, ", "ones_own or chance"),
+    ("runner/corrupt.py", "if not bool(found.isfinite().all()):", "if False:", "ones_own"),
+    ("runner/corrupt.py", "found.shape != x.shape", "False", "ones_own"),
+    ("runner/corrupt.py", ".float().clamp(0, 1)", ".float()", "ones_own"),
+    ("runner/corrupt.py", "rng.seeded(seed, part", "rng.seeded(seed, pictures[:len(part)]", "a_batch_is"),
 ]  # fmt: skip

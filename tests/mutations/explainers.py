@@ -17,8 +17,8 @@ METHODS = {
         ("or stride > window", ""),
     ],
     "explainers/random.py": [
-        ("draws.uniform(x[:, 0])", "draws.normal(x[:, 0]).abs()"),
-        ("draws.uniform(x[:, 0])", "draws.uniform(x[:, 0]) - 0.5"),
-        ("draws.uniform(x[:, 0])", "x[:, 0]"),
+        ("rng.uniform(x[:, 0])", "rng.normal(x[:, 0]).abs()"),
+        ("rng.uniform(x[:, 0])", "rng.uniform(x[:, 0]) - 0.5"),
+        ("rng.uniform(x[:, 0])", "x[:, 0]"),
     ],
 }

@@ -1,18 +1,18 @@
 """How every feature, and what they stand on, is broken on purpose."""
 
 METHODS = {
-    "features/activations.py": [
+    "visualisations/activations.py": [
         ("caught.drive.flatten(2).amax(2)", "caught.drive.flatten(2).mean(2)"),
         ("argsort(descending=True, stable=True)[:channels]", "argsort(stable=True)[:channels]"),
         ("a = caught.out[i, u]", "a = caught.out[0, u]"),
     ],
-    "features/patches.py": [
+    "visualisations/patches.py": [
         ("> overlap for", "> 2 for"),
         ("flat.flatten().argsort(descending=True", "flat.flatten().argsort(descending=False"),
         ("fields.append(field)", "fields.append((0, 0, *reversed(inside.model.preprocess.size)))"),
         ("return max(wide, 0) * max(high, 0) / smaller", "return wide * high / smaller"),
     ],
-    "features/visualise.py": [
+    "visualisations/visualise.py": [
         ("waves.grad = -g", "waves.grad = g"),
         ("inside: Tensor = x.sigmoid()", "inside: Tensor = x"),
         ('f"visualise {what}"):', "str(torch.rand(1))):"),
@@ -23,18 +23,18 @@ METHODS = {
         ("inside.model.chances(inside.model(", "torch.sigmoid(inside.model("),
         ("_WORDS.get(inside.model.scores, _CLASS)", "_CLASS"),
     ],
-    "features/neighbours.py": [
+    "visualisations/neighbours.py": [
         ("argsort(descending=True, stable=True)", "argsort(stable=True)"),
         ("likeness[i] = -torch.inf", "pass"),
         ("label[closest(part, i, 1)[0][0]] == label[i]", "True"),
     ],
-    "features/embedding.py": [
+    "visualisations/embedding.py": [
         ("return [rank[c] for c in found]", "return [i % k for i in range(len(found))]"),
         ("made - low) / np.maximum(high - low, 1e-12)", "made)"),
         ("agree, known = agree + count, known + sum(is_.values())", "agree, known = agree + 1, known + 1"),
         ("push = over[axis] / 2", "push = 0 * over[axis]"),
     ],
-    "features/factors.py": [
+    "visualisations/factors.py": [
         ("        1 - rest,", "        rest,"),
         ("mass = w.sum(0) * h.sum(1)", "mass = w.sum(0)"),
         ("np.argsort(-mass", "np.argsort(mass"),
@@ -42,7 +42,7 @@ METHODS = {
         ("if not everything_passes(model, x, layer):", "if False:"),
         ("count = int((sizes > 1e-6 * sizes[0]).sum())", "count = len(sizes)"),
     ],
-    "features/dissection.py": [
+    "visualisations/dissection.py": [
         ("(self.high + self.concept[c] - self.both[c])", "(self.high + self.concept[c])"),
         ("large >= level", "large > level"),
         ("round(quantile * places * len(used))", "round(0.5 * quantile * places * len(used))"),
@@ -53,19 +53,29 @@ METHODS = {
 }
 
 CORE = [
-    ("taps.py", "last[0][1] if last and last[0][0] is out else kept", "kept", "driven"),
-    ("taps.py", "kept = out.clone()", "kept = out", "driven"),
-    ("taps.py", "columns[-1] + 1", "columns[-1]", "receptive"),
+    ("internals/capture.py", "last[0][1] if last and last[0][0] is out else kept", "kept", "driven"),
+    ("internals/capture.py", "kept = out.clone()", "kept = out", "driven"),
+    ("internals/capture.py", "columns[-1] + 1", "columns[-1]", "receptive"),
     (
-        "seeing.py",
+        "feature_report/report.py",
         "values, rows = values[:most], rows.gather(0, order[:most])",
         "values = values[:most]",
         "best_of_many",
     ),
-    ("seeing.py", "values.sort(dim=0, descending=True", "values.sort(dim=0, descending=False", "best_of_many"),
-    ("seeing.py", "if not 0 <= u < there", "if not 0 <= u <= there + 9", "refused and features"),
-    ("seeing.py", '            if name != "auto":', "            if False:", "test_refused"),
-    ("atlas.py", "Environment(autoescape=True", "Environment(autoescape=False", "data_is_markup and features"),
-    ("atlas.py", 'Markup("<wbr>").join(', 'Markup("").join(', "headings_break"),
-    ("pages.py", 'f"~{ord(m[0]):x}~"', '"-"', "pages"),
+    (
+        "feature_report/report.py",
+        "values.sort(dim=0, descending=True",
+        "values.sort(dim=0, descending=False",
+        "best_of_many",
+    ),
+    ("feature_report/report.py", "if not 0 <= u < there", "if not 0 <= u <= there + 9", "refused and features"),
+    ("feature_report/report.py", '            if name != "auto":', "            if False:", "test_refused"),
+    (
+        "feature_report/html.py",
+        "Environment(autoescape=True",
+        "Environment(autoescape=False",
+        "data_is_markup and features",
+    ),
+    ("feature_report/html.py", 'Markup("<wbr>").join(', 'Markup("").join(', "headings_break"),
+    ("reporting/pages.py", 'f"~{ord(m[0]):x}~"', '"-"', "pages"),
 ]

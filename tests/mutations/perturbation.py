@@ -52,7 +52,7 @@ METHODS = {
         ("return 1 - enlarge", "return enlarge"),
         (" / unit[here]", ""),
         ("l1 * (1 - m).abs()", "l1 * m.abs()"),
-        ("noise * std * draws", "noise * draws"),
+        ("noise * std * rng", "noise * draws"),
         ("(1 - large) * blur[here]", "(1 - large) * 0.5"),
         ("mask.clamp_(0, 1)", "pass"),
         ("target[rows](", "target("),

@@ -98,7 +98,7 @@ CORE = (
         )
     ]
     + [
-        ("graph.py", old, new, _GRAPH)
+        ("internals/graph.py", old, new, _GRAPH)
         for old, new in (
             ("graph is None or of != weights or not _agree(graph, z, wanted)", "graph is None"),
             ("graph is None or of != weights or not _agree(graph, z, wanted)", "graph is None or of != weights"),
@@ -137,4 +137,4 @@ CORE = (
         )
     ]
 )
-CORE += [("graph.py", 'if word(node) == "as_strided_":', "if False:", "channels_last")]
+CORE += [("internals/graph.py", 'if word(node) == "as_strided_":', "if False:", "channels_last")]

@@ -7,15 +7,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from clearsight import draws
 from clearsight.attacks._common import steepest
 from clearsight.attacks._rivals import NONE, gap, left, rivals
-from clearsight.best import Best
-from clearsight.budgets import Norm, clip, like, size
-from clearsight.classifier import Classifier
+from clearsight.core import rng
+from clearsight.core.best_so_far import Best
+from clearsight.core.classifier import Classifier
+from clearsight.core.norms import Norm, clip, like, size
+from clearsight.core.targets import Become, Goal, margin
 from clearsight.errors import Refused
-from clearsight.layers import gradients
-from clearsight.targets import Become, Goal, margin
+from clearsight.internals.layers import gradients
 
 MOMENTUM = 0.75  # the share of the new step; the rest is the one before (equation 2 of the paper)
 
@@ -145,7 +145,7 @@ def dlr(goal: Goal, outputs: Tensor, to: Tensor | None = None) -> Tensor:
     three outputs the targeted one has (z_2 + z_3) / 2 there, or it would not change where t is the last.  With two
     there is nothing to divide by that would not make it 1 everywhere: it is the difference alone.
 
-    >>> from clearsight.targets import Misclassify
+    >>> from clearsight.core.targets import Misclassify
     >>> dlr(Misclassify(torch.tensor([0])), torch.tensor([[5.0, 1.0, 3.0]]))
     tensor([0.5000])
     >>> dlr(Become(torch.tensor([1])), torch.tensor([[5.0, 1.0, 3.0, 2.0]]))
@@ -186,7 +186,7 @@ def _look(model: Classifier, z: Tensor, goal: Goal, loss: Loss, rows: Tensor) ->
 
 def _edge(x: Tensor, eps: float, norm: Norm, rows: Tensor) -> Tensor:
     """Where a run starts: a random change of the full size eps, cut off at [0, 1]."""
-    way = draws.normal(x, rows) if norm == "l2" else 2 * draws.uniform(x, rows) - 1
+    way = rng.normal(x, rows) if norm == "l2" else 2 * rng.uniform(x, rows) - 1
     return clip(x + eps * way / like(size(way, norm).clamp_min(1e-12), x), x, eps, norm)
 
 

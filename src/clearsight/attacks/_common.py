@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from clearsight import draws
-from clearsight.budgets import Norm, clip, like, size
+from clearsight.core import rng
+from clearsight.core.norms import Norm, clip, like, size
 
 
 def steepest(g: Tensor, norm: Norm) -> Tensor:
@@ -29,7 +29,7 @@ def within(x: Tensor, eps: float, norm: Norm, rows: Tensor | None = None) -> Ten
     """
     if norm == "linf":
         low, high = (x - eps).clamp(min=0), (x + eps).clamp(max=1)
-        return low + (high - low) * draws.uniform(x, rows)
-    way = steepest(draws.normal(x, rows), norm)
-    radius = draws.uniform(x.flatten(1)[:, :1], rows).pow(1 / x[0].numel())
+        return low + (high - low) * rng.uniform(x, rows)
+    way = steepest(rng.normal(x, rows), norm)
+    radius = rng.uniform(x.flatten(1)[:, :1], rows).pow(1 / x[0].numel())
     return clip(x + eps * like(radius, x) * way, x, eps, norm)

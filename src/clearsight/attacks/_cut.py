@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from clearsight.best import Best
-from clearsight.budgets import Norm, clip
-from clearsight.classifier import Classifier
+from clearsight.core.best_so_far import Best
+from clearsight.core.classifier import Classifier
+from clearsight.core.norms import Norm, clip
 
 
 def cut(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from clearsight import draws
-from clearsight.blackbox import BlackBox
-from clearsight.budgets import Norm, clip, size
+from clearsight.core import rng
+from clearsight.core.blackbox import BlackBox
+from clearsight.core.norms import Norm, clip, size
 
 CELLS = (0, 2, 1, 4, 3, 8)  # along each axis of the patterns that are tried one after another; 0: noise
 
@@ -39,7 +39,7 @@ def start(box: BlackBox, x: Tensor, starts: Tensor | None) -> tuple[Tensor, Tens
 
 def _pattern(x: Tensor, rows: Tensor, cells: int, *, over: bool) -> Tensor:
     if not cells:
-        return draws.uniform(x, rows)
+        return rng.uniform(x, rows)
     blocks = _blocks(x, rows, cells)
     return torch.where(_blocks(x[:, :1], rows, cells) > 0, blocks, x) if over else blocks
 
@@ -47,7 +47,7 @@ def _pattern(x: Tensor, rows: Tensor, cells: int, *, over: bool) -> Tensor:
 def _blocks(x: Tensor, rows: Tensor, cells: int) -> Tensor:
     """0 or 1 by chance in each of the cells, so many along each axis: (n, C, *S), as x."""
     sides = [min(cells, n) for n in x.shape[2:]]
-    z = draws.uniform(x.new_empty(len(x), x.shape[1], *sides), rows).round()
+    z = rng.uniform(x.new_empty(len(x), x.shape[1], *sides), rows).round()
     for axis, (few, many) in enumerate(zip(sides, x.shape[2:], strict=True), 2):
         z = z.index_select(axis, torch.arange(many, device=x.device) * few // many)
     return z

@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from clearsight import draws
 from clearsight.attacks._apgd import where
 from clearsight.attacks._common import steepest
 from clearsight.attacks._rivals import NONE, gap, rivals
-from clearsight.best import Best
-from clearsight.budgets import Norm, like, size
-from clearsight.classifier import Classifier
-from clearsight.layers import flowing
-from clearsight.targets import Goal, margin
+from clearsight.core import rng
+from clearsight.core.best_so_far import Best
+from clearsight.core.classifier import Classifier
+from clearsight.core.norms import Norm, like, size
+from clearsight.core.targets import Goal, margin
+from clearsight.internals.layers import flowing
 
 BIAS = 0.1  # how much of a step may begin at the picture itself (alpha_max of the paper)
 OVER = 1.05  # how far a step goes, in ways to the boundary (eta)
@@ -176,6 +176,6 @@ def _reached(best: Best) -> Tensor:
 
 def _around(x: Tensor, best: Best, rows: Tensor, norm: Norm) -> Tensor:
     """A random point half as far away as the best that was found, or as START where that is nearer."""
-    way = draws.normal(x, rows) if norm == "l2" else 2 * draws.uniform(x, rows) - 1
+    way = rng.normal(x, rows) if norm == "l2" else 2 * rng.uniform(x, rows) - 1
     way = steepest(way, "l2") if norm == "l2" else way / like(size(way, norm), way)
     return (x + like(_reached(best)[rows].clamp_max(START[norm]) / 2, x) * way).clamp(0, 1)

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from clearsight.attacks._common import steepest
-from clearsight.best import Best
-from clearsight.budgets import Norm, clip, like
-from clearsight.classifier import Classifier
-from clearsight.layers import gradients
-from clearsight.targets import Goal
+from clearsight.core.best_so_far import Best
+from clearsight.core.classifier import Classifier
+from clearsight.core.norms import Norm, clip, like
+from clearsight.core.targets import Goal
+from clearsight.internals.layers import gradients
 
 
 def descend(

@@ -7,13 +7,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from clearsight import draws
-from clearsight.batching import SIZE, pairs
-from clearsight.classifier import Classifier
+from clearsight.core import rng
+from clearsight.core.batching import SIZE, pairs
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Goal
 from clearsight.errors import Refused
-from clearsight.layers import gradients
-from clearsight.runner import check_pixels
-from clearsight.targets import Goal
+from clearsight.internals.layers import gradients
+from clearsight.runner.run import check_pixels
 
 CLIP = 9.0  # log-odds by which a lesson may be wrong before it is left alone, so that no single one leads all others
 
@@ -35,7 +35,7 @@ def sorted_lessons(model: Classifier, lessons: tuple[Tensor, Goal], x: Tensor, n
     for value in vars(goal).values() if hasattr(goal, "__dict__") else ():
         if isinstance(value, Tensor) and value.dim() and len(value) != len(pictures):
             raise Refused(f"{name}: {len(pictures)} lessons, but the goal is for {len(value)} pictures")
-    with draws.seeded(0, pictures, "order of lessons"):
+    with rng.seeded(0, pictures, "order of lessons"):
         order = _shuffled(pictures)
     return pictures[order.to(pictures.device)], goal[order]
 
@@ -59,7 +59,7 @@ def learned(
     x, goal = lessons
     every = torch.arange(len(x))
     parts = -(-len(x) // SIZE)
-    with draws.seeded(seed, x, "lessons"):
+    with rng.seeded(seed, x, "lessons"):
         now = best = first
         known = _worth(model, x, goal, first, wear)
         for step in range(steps):
@@ -74,14 +74,14 @@ def learned(
 
 def _shuffled(x: Tensor) -> Tensor:
     """The rows of x in an order that follows from the pictures and the seed."""
-    return draws.uniform(x.flatten(1)[:, :1]).cpu()[:, 0].argsort(stable=True)
+    return rng.uniform(x.flatten(1)[:, :1]).cpu()[:, 0].argsort(stable=True)
 
 
 def _worth(model: Classifier, x: Tensor, goal: Goal, thing: Tensor, wear: Wear) -> tuple[int, float]:
     """How many lessons meet the goal with it, and the mean of -loss; the same draws each time."""
     met, loss = 0, 0.0
     for rows, _ in pairs(len(x), 1):
-        with torch.no_grad(), draws.of(torch.arange(len(x)), torch.zeros(len(x), dtype=torch.long)):
+        with torch.no_grad(), rng.of(torch.arange(len(x)), torch.zeros(len(x), dtype=torch.long)):
             out = model(wear(x[rows.to(x.device)], thing, rows).clamp(0, 1))
             met += int(goal[rows].met(out).sum())
             loss += float(goal[rows].loss(out).double().clamp_min(-CLIP).sum())

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from clearsight.core.targets import Become, Goal, Misclassify
 from clearsight.errors import Refused
-from clearsight.targets import Become, Goal, Misclassify
 
 NONE = -1  # of a class: there is no such
 

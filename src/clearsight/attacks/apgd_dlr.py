@@ -3,10 +3,10 @@
 from torch import Tensor
 
 from clearsight.attacks._apgd import dlr, restarted
-from clearsight.budgets import Norm
-from clearsight.classifier import Classifier
-from clearsight.methods import method
-from clearsight.targets import Goal
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.norms import Norm
+from clearsight.core.targets import Goal
 
 
 @method(paper="arXiv:2003.01690", claims="linf l2 stochastic")
@@ -36,7 +36,7 @@ def apgd_dlr(
 
     >>> import torch
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import Misclassify
+    >>> from clearsight.core.targets import Misclassify
     >>> x, right = torch.tensor([[[[0.5, 0.5]]]]), Misclassify(torch.tensor([0]))
     >>> apgd_dlr(linear([[3.0, -2.0], [0.0, 0.0]]), x, right, eps=0.25, early_stop=False).tolist()
     [[[[0.25, 0.75]]]]

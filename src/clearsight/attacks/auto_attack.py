@@ -8,18 +8,18 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from clearsight import draws
 from clearsight.attacks._apgd import towards_each
 from clearsight.attacks._fab import within
 from clearsight.attacks.apgd_ce import apgd_ce
 from clearsight.attacks.square import square
-from clearsight.best import Best
-from clearsight.blackbox import BlackBox
-from clearsight.budgets import Norm
-from clearsight.classifier import Classifier
+from clearsight.core import rng
+from clearsight.core.best_so_far import Best
+from clearsight.core.blackbox import BlackBox
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.norms import Norm
+from clearsight.core.targets import Goal
 from clearsight.errors import NoGradient, Notice
-from clearsight.methods import method
-from clearsight.targets import Goal
 
 Part = Literal["all", "apgd-ce", "apgd-t", "fab-t", "square"]
 PARTS: tuple[Part, ...] = ("apgd-ce", "apgd-t", "fab-t", "square")
@@ -53,7 +53,7 @@ def auto_attack(
     A linear model is left in the worst corner of the cube, or, as here, where the first attack has met the goal:
 
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import Misclassify
+    >>> from clearsight.core.targets import Misclassify
     >>> x, right = torch.tensor([[[[0.5, 0.5]]]]), Misclassify(torch.tensor([0]))
     >>> found = auto_attack(linear([[3.0, -2.0], [0.0, 0.0]]), x, right, eps=0.1001)
     >>> bool(3 * found[..., 0] < 2 * found[..., 1])
@@ -66,7 +66,7 @@ def auto_attack(
             continue
         mine = goal[rows.cpu()]
         try:
-            with draws.of(rows, torch.full((len(rows),), number)):  # each of the four has draws of its own
+            with rng.of(rows, torch.full((len(rows),), number)):  # each of the four has draws of its own
                 found = _run(name, model, x[rows], mine, eps, steps, classes, queries, norm)
         except NoGradient as e:
             if part != "all":

@@ -3,11 +3,11 @@
 from torch import Tensor
 
 from clearsight.attacks._iterated import descend
-from clearsight.budgets import Norm
-from clearsight.classifier import Classifier
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.norms import Norm
+from clearsight.core.targets import Goal
 from clearsight.errors import Refused
-from clearsight.methods import method
-from clearsight.targets import Goal
 
 
 @method(paper="arXiv:1607.02533", claims="linf l2")
@@ -31,7 +31,7 @@ def bim(
 
     >>> import torch
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import Misclassify
+    >>> from clearsight.core.targets import Misclassify
     >>> x, right = torch.tensor([[[[0.5, 0.5]]]]), Misclassify(torch.tensor([0]))
     >>> bim(linear([[3.0, -2.0], [0.0, 0.0]]), x, right, eps=0.25, steps=2, step=0.0625, early_stop=False).tolist()
     [[[[0.375, 0.625]]]]

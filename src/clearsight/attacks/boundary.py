@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from clearsight import draws
 from clearsight.attacks._common import steepest
 from clearsight.attacks._deciding import nearer, start
-from clearsight.blackbox import BlackBox
-from clearsight.budgets import like, size
-from clearsight.methods import method
+from clearsight.core import rng
+from clearsight.core.blackbox import BlackBox
+from clearsight.core.catalogue import method
+from clearsight.core.norms import like, size
 
 
 @method(paper="arXiv:1712.04248", claims="l2 stochastic black-box minimal")
@@ -25,7 +25,7 @@ def boundary(box: BlackBox, x: Tensor, *, eps: float, starts: Tensor | None, que
     The border x1 = x2 is 0.2 / sqrt(2) away:
 
     >>> from clearsight.testing import linear
-    >>> from clearsight.runner import attack
+    >>> from clearsight.runner.run import attack
     >>> x, y = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
     >>> found = attack(linear([[1.0, -1.0], [0.0, 0.0]]), x, y, "boundary(queries=500)", eps=float("inf"))
     >>> round(float(found.distance), 2)
@@ -58,7 +58,7 @@ def _round(x: Tensor, z: Tensor, share: Tensor, rows: Tensor) -> Tensor:
     """A point as far from x (n, C, *S) as z is, in a random direction from z, about a share (n,) of that away."""
     move = z - x
     far = like(size(move, "l2"), x)
-    u = draws.normal(x, rows)
+    u = rng.normal(x, rows)
     u = u - move * (like((u * move).flatten(1).sum(1), x) / far.square().clamp_min(torch.finfo(far.dtype).tiny))
     there = move + steepest(u, "l2") * far * like(share, x)
     return (x + steepest(there, "l2") * far).clamp(0, 1)

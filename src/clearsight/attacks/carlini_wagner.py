@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from clearsight.attacks._cut import cut
-from clearsight.best import Best
-from clearsight.classifier import Classifier
+from clearsight.core.best_so_far import Best
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Become, Goal, Misclassify
 from clearsight.errors import Refused
-from clearsight.layers import gradients
-from clearsight.methods import method
-from clearsight.targets import Become, Goal, Misclassify
+from clearsight.internals.layers import gradients
 
 INSIDE = 0.999999  # pixels of 0 and 1 are taken this far inside, where tanh still has a slope
 SLOW, SLOWER = 0.9, 0.999  # how much Adam keeps of the gradients before, and of their squares
@@ -51,7 +51,7 @@ def carlini_wagner(
     The boundary is where a = b, and (0.75, 0.25) lies 0.5 / sqrt(2) from it:
 
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import Misclassify
+    >>> from clearsight.core.targets import Misclassify
     >>> x, right = torch.tensor([[[[0.75, 0.25]]]]), Misclassify(torch.tensor([0]))
     >>> found = carlini_wagner(linear([[1.0, 0.0], [0.0, 1.0]]), x, right, eps=1.0, steps=50)
     >>> [round(value, 2) for value in found.flatten().tolist()]

@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 from clearsight.attacks._common import steepest
 from clearsight.attacks._cut import cut
-from clearsight.best import Best
-from clearsight.budgets import Norm, like
-from clearsight.classifier import Classifier
+from clearsight.core.best_so_far import Best
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.norms import Norm, like
+from clearsight.core.targets import Become, Goal, Misclassify
 from clearsight.errors import Refused
-from clearsight.layers import flowing
-from clearsight.methods import method
-from clearsight.targets import Become, Goal, Misclassify
+from clearsight.internals.layers import flowing
 
 LEAST = {"linf": 1e-6, "l2": 1e-4}  # of a step, in pixels: who stands on the boundary must still move
 
@@ -43,7 +43,7 @@ def deepfool(
     The boundary is where 3 a - 4 b = 0, and (0.5, 0) lies 1.5 / 5 from it:
 
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import Misclassify
+    >>> from clearsight.core.targets import Misclassify
     >>> x, right = torch.tensor([[[[0.5, 0.0]]]]), Misclassify(torch.tensor([0]))
     >>> deepfool(linear([[3.0, -4.0], [0.0, 0.0]]), x, right, eps=1.0, overshoot=0.0)
     tensor([[[[0.3200, 0.2400]]]])

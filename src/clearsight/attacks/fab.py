@@ -3,11 +3,11 @@
 from torch import Tensor
 
 from clearsight.attacks._fab import nearest
-from clearsight.budgets import Norm
-from clearsight.classifier import Classifier
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.norms import Norm
+from clearsight.core.targets import Goal
 from clearsight.errors import Refused
-from clearsight.methods import method
-from clearsight.targets import Goal
 
 
 @method(paper="arXiv:1907.02044", claims="linf l2 minimal stochastic")
@@ -38,7 +38,7 @@ def fab(
 
     >>> import torch
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import Misclassify
+    >>> from clearsight.core.targets import Misclassify
     >>> x, right = torch.tensor([[[[0.5, 0.5]]]]), Misclassify(torch.tensor([0]))
     >>> fab(linear([[3.0, -2.0], [0.0, 0.0]]), x, right, eps=1.0)
     tensor([[[[0.4000, 0.6000]]]])

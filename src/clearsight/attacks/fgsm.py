@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 
 from clearsight.attacks._common import steepest
-from clearsight.budgets import Norm
-from clearsight.classifier import Classifier
-from clearsight.layers import gradients
-from clearsight.methods import method
-from clearsight.targets import Goal
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.norms import Norm
+from clearsight.core.targets import Goal
+from clearsight.internals.layers import gradients
 
 
 @method(paper="arXiv:1412.6572", claims="linf l2")
@@ -21,7 +21,7 @@ def fgsm(model: Classifier, x: Tensor, goal: Goal, *, eps: float, norm: Norm = "
     On a linear model the step is the best one there is: down where the weight of the right class is larger.
 
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import Misclassify
+    >>> from clearsight.core.targets import Misclassify
     >>> x, right = torch.tensor([[[[0.5, 0.5]]]]), Misclassify(torch.tensor([0]))
     >>> fgsm(linear([[3.0, -2.0], [0.0, 0.0]]), x, right, eps=0.25).tolist()
     [[[[0.25, 0.75]]]]

@@ -3,14 +3,14 @@
 import torch
 from torch import Tensor
 
-from clearsight import draws
 from clearsight.attacks._common import steepest
 from clearsight.attacks._deciding import nearer, start
-from clearsight.batching import SIZE
-from clearsight.blackbox import BlackBox
-from clearsight.budgets import Norm, like, size
+from clearsight.core import rng
+from clearsight.core.batching import SIZE
+from clearsight.core.blackbox import BlackBox
+from clearsight.core.catalogue import method
+from clearsight.core.norms import Norm, like, size
 from clearsight.errors import Refused
-from clearsight.methods import method
 
 HALVINGS = 25  # of one step, until it ends on the far side
 
@@ -41,7 +41,7 @@ def hop_skip_jump(
     The border x1 = x2 is 0.1 away in Linf:
 
     >>> from clearsight.testing import linear
-    >>> from clearsight.runner import attack
+    >>> from clearsight.runner.run import attack
     >>> x, y = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
     >>> found = attack(linear([[1.0, -1.0], [0.0, 0.0]]), x, y, "hop-skip-jump(queries=500)", eps=float("inf"))
     >>> round(float(found.distance), 2)
@@ -71,7 +71,7 @@ def _inwards(box: BlackBox, x: Tensor, z: Tensor, row: Tensor, count: int) -> Te
     moves, total, met, asked = torch.zeros_like(z), torch.zeros_like(z), 0.0, 0
     while asked < count:
         of = row.expand(min(SIZE, count - asked))
-        u = steepest(draws.normal(z.expand(len(of), *z.shape), of), "l2")
+        u = steepest(rng.normal(z.expand(len(of), *z.shape), of), "l2")
         point = (z + radius * u).clamp(0, 1)
         u = point - z  # what is left of it inside [0, 1]
         yes = box.met(point, of).to(z)

@@ -3,11 +3,11 @@
 from torch import Tensor
 
 from clearsight.attacks._iterated import descend
-from clearsight.budgets import Norm
-from clearsight.classifier import Classifier
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.norms import Norm
+from clearsight.core.targets import Goal
 from clearsight.errors import Refused
-from clearsight.methods import method
-from clearsight.targets import Goal
 
 
 @method(paper="arXiv:1710.06081", claims="linf l2")
@@ -35,7 +35,7 @@ def mi_fgsm(
 
     >>> import torch
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import Misclassify
+    >>> from clearsight.core.targets import Misclassify
     >>> x, right = torch.tensor([[[[0.5, 0.5]]]]), Misclassify(torch.tensor([0]))
     >>> mi_fgsm(linear([[3.0, -2.0], [0.0, 0.0]]), x, right, eps=0.25, steps=4).tolist()
     [[[[0.25, 0.75]]]]

@@ -9,15 +9,15 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from clearsight import draws
 from clearsight.attacks._lessons import learned, sorted_lessons
 from clearsight.attacks._patching import Cut, Shape, cut, pasted
-from clearsight.classifier import Classifier
+from clearsight.core import rng
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.output import write_whole
+from clearsight.core.targets import Goal, as_goal
 from clearsight.errors import Refused
-from clearsight.files import write_whole
-from clearsight.methods import method
-from clearsight.runner import check_pixels
-from clearsight.targets import Goal, as_goal
+from clearsight.runner.run import check_pixels
 
 DPI = 300
 
@@ -50,7 +50,7 @@ def patch(
     On a model of brightness a square that covers all of the picture is black:
 
     >>> from clearsight.testing import pooled
-    >>> from clearsight.targets import Misclassify
+    >>> from clearsight.core.targets import Misclassify
     >>> model, x = pooled([[4.0], [0.0]]), torch.full((2, 1, 2, 2), 0.5)
     >>> lessons = (x, Misclassify(torch.tensor([0, 0])))
     >>> options = {"share": 1.0, "shape": "square", "rotation": 0.0, "scale": 0.0}
@@ -153,4 +153,4 @@ def _learned(
 
 def _chance(x: Tensor, rows: Tensor | None = None) -> Tensor:
     """Four numbers in [0, 1) for each picture, see pasted."""
-    return draws.uniform(x.flatten(1)[:, :4] if x[0].numel() >= 4 else x.new_empty(len(x), 4), rows)
+    return rng.uniform(x.flatten(1)[:, :4] if x[0].numel() >= 4 else x.new_empty(len(x), 4), rows)

@@ -4,13 +4,13 @@ import torch
 from torch import Tensor
 
 from clearsight.attacks._common import steepest, within
-from clearsight.best import Best
-from clearsight.budgets import Norm, clip
-from clearsight.classifier import Classifier
+from clearsight.core.best_so_far import Best
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.norms import Norm, clip
+from clearsight.core.targets import Goal
 from clearsight.errors import Refused
-from clearsight.layers import gradients
-from clearsight.methods import method
-from clearsight.targets import Goal
+from clearsight.internals.layers import gradients
 
 
 @method(paper="arXiv:1706.06083", claims="linf l2 stochastic")
@@ -37,7 +37,7 @@ def pgd(
     With two steps of half the budget and more, a linear model ends in the worst corner of the cube:
 
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import Misclassify
+    >>> from clearsight.core.targets import Misclassify
     >>> x, right = torch.tensor([[[[0.5, 0.5]]]]), Misclassify(torch.tensor([0]))
     >>> pgd(linear([[3.0, -2.0], [0.0, 0.0]]), x, right, eps=0.25, steps=2, early_stop=False).tolist()
     [[[[0.25, 0.75]]]]

@@ -6,11 +6,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from clearsight import draws
-from clearsight.blackbox import BlackBox
-from clearsight.budgets import clip, like
+from clearsight.core import rng
+from clearsight.core.blackbox import BlackBox
+from clearsight.core.catalogue import method
+from clearsight.core.norms import clip, like
 from clearsight.errors import Refused
-from clearsight.methods import method
 
 LEAST = 8  # frequencies along each axis, where there are so many
 
@@ -37,7 +37,7 @@ def simba(
     Less of the first pixel helps, and more of the second:
 
     >>> from clearsight.testing import linear
-    >>> from clearsight.runner import attack
+    >>> from clearsight.runner.run import attack
     >>> x, y = torch.tensor([[[[0.7, 0.3]]]]), torch.tensor([0])
     >>> attack(linear([[3.0, -2.0], [0.0, 0.0]]), x, y, "simba(basis=pixel, queries=4)", eps=1).x
     tensor([[[[0.5000, 0.5000]]]])
@@ -58,7 +58,7 @@ def simba(
         if not len(rows):
             return z
         anew = rows[(number[rows] % order.shape[1] == 0) & (back[rows] == 0)]
-        order[anew] = draws.uniform(x.new_empty(len(anew), order.shape[1]), anew).argsort(1)
+        order[anew] = rng.uniform(x.new_empty(len(anew), order.shape[1]), anew).argsort(1)
         which = order[rows, number[rows] % order.shape[1]]
         way = _directions(which, sides, x, basis) * like(step * (1 - 2 * back[rows]), x)
         tried = clip(z[rows] + way, x[rows], eps, "l2")

@@ -7,13 +7,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from clearsight import draws
-from clearsight.best import Best
-from clearsight.budgets import clip
-from clearsight.classifier import Classifier
+from clearsight.core import rng
+from clearsight.core.best_so_far import Best
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.norms import clip
+from clearsight.core.targets import Goal
 from clearsight.errors import Refused
-from clearsight.methods import method
-from clearsight.targets import Goal
 
 
 @method(paper="arXiv:1712.02779", claims="linf unbounded stochastic pictures-only")
@@ -42,7 +42,7 @@ def spatial(
     A light on the left, moved by half of the width:
 
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import Misclassify
+    >>> from clearsight.core.targets import Misclassify
     >>> x, right = torch.tensor([[[[1.0, 0.0]]]]), Misclassify(torch.tensor([0]))
     >>> options = {"translation": 0.5, "search": "grid", "angles": 1, "shifts": 3}
     >>> spatial(linear([[3.0, -2.0], [0.0, 0.0]]), x, right, eps=1.0, **options).tolist()
@@ -61,7 +61,7 @@ def spatial(
         if not len(rows):
             break
         like = x.new_empty(len(rows), 3)
-        share = 2 * draws.uniform(like, rows) - 1 if point is None else like.new_tensor(point).expand_as(like)
+        share = 2 * rng.uniform(like, rows) - 1 if point is None else like.new_tensor(point).expand_as(like)
         z = clip(moved(x[rows], rotation * share[:, 0], translation * share[:, 1:]), x[rows], eps, "linf")
         with torch.no_grad():
             out = model(z)

@@ -8,11 +8,11 @@ import math
 import torch
 from torch import Tensor
 
-from clearsight import draws
-from clearsight.blackbox import BlackBox
-from clearsight.budgets import Norm, like, size
+from clearsight.core import rng
+from clearsight.core.blackbox import BlackBox
+from clearsight.core.catalogue import method
+from clearsight.core.norms import Norm, like, size
 from clearsight.errors import Refused
-from clearsight.methods import method
 
 HALVED = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # after which of 10000 queries the share p is halved
 
@@ -40,7 +40,7 @@ def square(
 
     One pixel is its own square, set to 0.25 or 0.75; the goal is met at the lower:
 
-    >>> from clearsight.targets import Misclassify
+    >>> from clearsight.core.targets import Misclassify
     >>> from clearsight.testing import linear
     >>> x, right = torch.tensor([[[[0.5]]]]), Misclassify(torch.tensor([0]))
     >>> square(BlackBox(linear([[1.0], [0.0]], [-0.4, 0.0]), x, right, eps=0.25), x, eps=0.25, queries=60).tolist()
@@ -93,14 +93,14 @@ def _signs(u: Tensor) -> Tensor:
 def _stripes(x: Tensor, eps: float, rows: Tensor) -> Tensor:
     """Each picture with +-eps at every place of its last axis, alike along the others."""
     axes = x.dim() - 3
-    u = draws.uniform(x[(slice(None), slice(None), *[slice(1)] * axes)], rows)
+    u = rng.uniform(x[(slice(None), slice(None), *[slice(1)] * axes)], rows)
     return (x + eps * _signs(u)).clamp(0, 1)
 
 
 def _painted(x: Tensor, best: Tensor, eps: float, sides: list[int], rows: Tensor) -> Tensor:
     """Each channel set to x + eps or x - eps in one square (n, C, *S)."""
     axes, channels = len(sides), x.shape[1]
-    u = draws.uniform(x.new_empty(len(x), axes + channels), rows)
+    u = rng.uniform(x.new_empty(len(x), axes + channels), rows)
     inside, _ = _placed(x.shape[2:], sides, u[:, :axes])
     colour = _signs(u[:, axes:]).view(len(x), channels, *[1] * axes)
     return torch.where(inside[:, None], (x + eps * colour).clamp(0, 1), best)
@@ -111,7 +111,7 @@ def _tiles(x: Tensor, eps: float, rows: Tensor) -> Tensor:
     shape, axes, channels = x.shape[2:], x.dim() - 2, x.shape[1]
     sides = [max(n // 5, 1) for n in shape]
     counts = [n // s for n, s in zip(shape, sides, strict=True)]
-    u = draws.uniform(x.new_empty(len(x), math.prod(counts), 1 + channels), rows)
+    u = rng.uniform(x.new_empty(len(x), math.prod(counts), 1 + channels), rows)
     move = torch.zeros_like(x)
     for k in range(math.prod(counts)):
         place = [int(i) for i in torch.unravel_index(torch.tensor(k), counts)]
@@ -124,7 +124,7 @@ def _tiles(x: Tensor, eps: float, rows: Tensor) -> Tensor:
 def _moved(x: Tensor, best: Tensor, eps: float, sides: list[int], rows: Tensor) -> Tensor:
     """What stands in a second square, and what is unused, is moved to a first one (algorithm 3 of the paper)."""
     axes, channels = len(sides), x.shape[1]
-    u = draws.uniform(x.new_empty(len(x), 2 * axes + 1 + channels), rows)
+    u = rng.uniform(x.new_empty(len(x), 2 * axes + 1 + channels), rows)
     first, index = _placed(x.shape[2:], sides, u[:, :axes])
     second, _ = _placed(x.shape[2:], sides, u[:, axes : 2 * axes])
     first, second = first[:, None], second[:, None]

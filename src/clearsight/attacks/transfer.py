@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-from clearsight import draws
-from clearsight.batching import bounded
-from clearsight.blackbox import BlackBox
-from clearsight.budgets import Norm, clip, norm_of
-from clearsight.classifier import Classifier
+from clearsight.core import rng
+from clearsight.core.batching import bounded
+from clearsight.core.blackbox import BlackBox
+from clearsight.core.catalogue import Call, method, parse
+from clearsight.core.classifier import Classifier
+from clearsight.core.norms import Norm, clip, norm_of
 from clearsight.errors import Refused
-from clearsight.methods import Call, method, parse
 
 
 @method(paper="arXiv:1605.07277", claims="linf l2 black-box")
@@ -35,7 +35,7 @@ def transfer(
     Two models that weigh both pixels alike are fooled alike:
 
     >>> from clearsight.testing import linear
-    >>> from clearsight.runner import attack
+    >>> from clearsight.runner.run import attack
     >>> x, y = torch.tensor([[[[0.5, 0.5]]]]), torch.tensor([0])
     >>> one, two = linear([[3.0, -2.0], [0.0, 0.0]]), linear([[2.0, -1.0], [0.0, 0.0]])
     >>> attack(one, x, y, "transfer(inner=fgsm)", eps=0.25, other=two).x.tolist()
@@ -108,7 +108,7 @@ def _made(
     out = []
     with other.undisturbed(), bounded(other, x[:1].to(other.device), len(rows)) as size:
         for some in torch.split(rows, size):
-            with draws.of(some.cpu(), torch.full((len(some),), turn)):
+            with rng.of(some.cpu(), torch.full((len(some),), turn)):
                 raw = call.method(other, x[some].to(other.device), box.goal[some.cpu()], eps=eps, **call.options)
             out.append(clip(raw.detach().to(x), x[some], eps, norm))
     return torch.cat(out)

@@ -5,11 +5,11 @@ from torch import Tensor
 
 from clearsight.attacks._common import steepest
 from clearsight.attacks._lessons import learned, sorted_lessons
-from clearsight.budgets import Norm, clip
-from clearsight.classifier import Classifier
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.norms import Norm, clip
+from clearsight.core.targets import Goal
 from clearsight.errors import Refused
-from clearsight.methods import method
-from clearsight.targets import Goal
 
 
 @method(paper="arXiv:1610.08401", claims="linf l2")
@@ -36,7 +36,7 @@ def universal(
     What a linear model of two classes is fooled by most is the corner of the cube along its weights:
 
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import Misclassify
+    >>> from clearsight.core.targets import Misclassify
     >>> model, lessons = linear([[3.0, -2.0], [0.0, 0.0]]), torch.full((4, 1, 1, 2), 0.5)
     >>> x, right = torch.tensor([[[[0.5, 0.125]]]]), Misclassify(torch.tensor([0]))
     >>> universal(model, x, right, eps=0.25, lessons=(lessons, Misclassify(torch.zeros(4, dtype=torch.long)))).tolist()

@@ -11,13 +11,13 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from clearsight import draws
+from clearsight.core import rng
 from clearsight.errors import Refused
 
 
 def chances(x: Tensor, n: int) -> Tensor:
     """n numbers from [0, 1) for each picture of x (B, ...): (B, n) float64 on the CPU."""
-    return draws.uniform(torch.empty(len(x), n, dtype=torch.float64))
+    return rng.uniform(torch.empty(len(x), n, dtype=torch.float64))
 
 
 def within(low: float, high: float, **options: float) -> None:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from clearsight.augmentations._common import between, chances, moved, within
-from clearsight.methods import method
+from clearsight.core.catalogue import method
 
 
 @method(paper="doi:10.1109/ICDAR.2003.1227801")

@@ -7,7 +7,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from clearsight.augmentations._common import between, chances, within
-from clearsight.methods import method
+from clearsight.core.catalogue import method
 
 LEAST = 0.1  # pixels of standard deviation: hardly to be seen
 

@@ -5,7 +5,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from clearsight.augmentations._common import box, chances, within
-from clearsight.methods import method
+from clearsight.core.catalogue import method
 
 
 @method(paper="arXiv:1409.4842", claims="resizes")

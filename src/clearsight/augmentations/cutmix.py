@@ -5,7 +5,7 @@ import math
 from torch import Tensor
 
 from clearsight.augmentations._common import beta, chances, partners, within
-from clearsight.methods import method
+from clearsight.core.catalogue import method
 
 
 @method(paper="arXiv:1905.04899", claims="mixes")

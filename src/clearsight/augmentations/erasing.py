@@ -5,10 +5,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from clearsight import draws
 from clearsight.augmentations._common import box, chances, mean_colour, within
+from clearsight.core import rng
+from clearsight.core.catalogue import method
 from clearsight.errors import Refused
-from clearsight.methods import method
 
 
 @method(paper="arXiv:1708.04896")
@@ -43,7 +43,7 @@ def erasing(
         top, left, h, w = box(drawn[i, 1:], x.shape[2:], least, most, ratio)
         hole = out[i, :, top : top + h, left : left + w]
         if value == "noise":
-            hole.copy_(draws.uniform(hole[None], torch.tensor([i]))[0])
+            hole.copy_(rng.uniform(hole[None], torch.tensor([i]))[0])
         elif value == "mean":
             hole.copy_(mean_colour(x[i]).expand_as(hole))
         else:

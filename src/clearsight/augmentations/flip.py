@@ -7,7 +7,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from clearsight.augmentations._common import chances, within
-from clearsight.methods import method
+from clearsight.core.catalogue import method
 
 
 @method(paper="doi:10.1145/3065386")

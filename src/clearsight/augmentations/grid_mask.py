@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from clearsight.augmentations._common import between, chances, mean_colour, within
+from clearsight.core.catalogue import method
 from clearsight.errors import Refused
-from clearsight.methods import method
 
 
 @method(paper="arXiv:2001.04086")

@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from clearsight import draws
 from clearsight.augmentations._common import within
-from clearsight.methods import method
+from clearsight.core import rng
+from clearsight.core.catalogue import method
 
 # Of the colours of ImageNet, in units of pixels in [0, 1], as fb.resnet.torch (datasets/imagenet.lua) publishes them.
 VALUES = (0.2175, 0.0188, 0.0045)
@@ -25,7 +25,7 @@ def lighting(x: Tensor, y: Tensor, *, std: float = 0.1) -> tuple[Tensor, Tensor]
     [0.5, 0.5, 0.5]
     """
     within(0, 10, std=std)
-    strength = std * draws.normal(x.new_empty(len(x), 3))
+    strength = std * rng.normal(x.new_empty(len(x), 3))
     light = (strength * x.new_tensor(VALUES)) @ x.new_tensor(VECTORS).T  # (B, 3)
     if x.shape[1] == 1:
         light = light.mean(1, keepdim=True)

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from clearsight.augmentations._common import beta, chances, partners, within
-from clearsight.methods import method
+from clearsight.core.catalogue import method
 
 
 @method(paper="arXiv:1710.09412", claims="mixes")

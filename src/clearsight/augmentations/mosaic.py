@@ -4,7 +4,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from clearsight.augmentations._common import between, chances, partners, within
-from clearsight.methods import method
+from clearsight.core.catalogue import method
 
 
 @method(paper="arXiv:2004.10934", claims="mixes")

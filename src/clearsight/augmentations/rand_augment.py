@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from clearsight.augmentations._common import chances, moved, within
-from clearsight.methods import method
+from clearsight.core.catalogue import method
 
 GREATEST = 30  # magnitude
 

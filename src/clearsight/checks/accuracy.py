@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
-from clearsight import charts
-from clearsight.case import Case
-from clearsight.checks._common import bounds, counted, drawn, share, shown, span, table, unlabelled
-from clearsight.draw import photo
+from clearsight.auditing.case import Case
+from clearsight.auditing.evidence import bounds, counted, drawn, share, shown, span, table, unlabelled
+from clearsight.core.catalogue import method
+from clearsight.core.statistics import judge, wilson
+from clearsight.drawing import charts
+from clearsight.drawing.heatmaps import photo
 from clearsight.errors import Refused
-from clearsight.findings import Cell, Evidence, Figure, Finding
-from clearsight.methods import method
-from clearsight.statistics import judge, wilson
+from clearsight.reporting.findings import Cell, Evidence, Figure, Finding
 
 _CLASSES = 20  # a confusion matrix of more classes cannot be read
 _EVIDENCE = 12

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from clearsight import charts
-from clearsight.case import Case
-from clearsight.checks._common import bounds, counted, share, span, table, unlabelled
+from clearsight.auditing.case import Case
+from clearsight.auditing.evidence import bounds, counted, share, span, table, unlabelled
+from clearsight.core.catalogue import method
+from clearsight.core.statistics import FEWEST, Interval, Judgement, bootstrap, tails, wilson
+from clearsight.drawing import charts
 from clearsight.errors import Refused
-from clearsight.findings import Cell, Figure, Finding
-from clearsight.methods import method
-from clearsight.statistics import FEWEST, Interval, Judgement, bootstrap, tails, wilson
+from clearsight.reporting.findings import Cell, Figure, Finding
 
 Numbers = npt.NDArray[np.float64]
 _DRAWS = 1000

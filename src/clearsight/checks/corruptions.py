@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
-from clearsight import charts
-from clearsight.case import Case
-from clearsight.checks._common import bounds, counted, fewer, points, sampled, share, shown, span, table, unlabelled
-from clearsight.corrupting import corrupt
-from clearsight.draw import photo, strip
+from clearsight.auditing.case import Case
+from clearsight.auditing.evidence import bounds, counted, fewer, points, sampled, share, shown, span, table, unlabelled
+from clearsight.core.catalogue import Call, catalogue, method, parse, split_calls
+from clearsight.core.statistics import FEWEST, Interval, bootstrap, judge, tails, wilson
+from clearsight.drawing import charts
+from clearsight.drawing.heatmaps import photo, strip
 from clearsight.errors import Refused
-from clearsight.findings import Cell, Evidence, Figure, Finding
-from clearsight.methods import Call, catalogue, method, parse, split_calls
-from clearsight.runner import scores
-from clearsight.statistics import FEWEST, Interval, bootstrap, judge, tails, wilson
+from clearsight.reporting.findings import Cell, Evidence, Figure, Finding
+from clearsight.runner.corrupt import corrupt
+from clearsight.runner.run import scores
 
 _EVIDENCE = 8
 

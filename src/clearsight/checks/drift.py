@@ -8,20 +8,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clearsight import charts, draws
-from clearsight.case import Case
-from clearsight.checks._common import bounds, counted, drawn, fewer, sampled, share, shown, span, table
-from clearsight.draw import photo, strip
+from clearsight.auditing.case import Case
+from clearsight.auditing.evidence import bounds, counted, drawn, fewer, sampled, share, shown, span, table
+from clearsight.core import rng
+from clearsight.core.catalogue import method, parse, write_value
+from clearsight.core.passes import counted as passes_counted
+from clearsight.core.similarity import Map, constant, spearman, ssim
+from clearsight.core.statistics import FEWEST, Interval, bootstrap, judge, tails
+from clearsight.core.targets import ClassScore, Misclassify
+from clearsight.drawing import charts
+from clearsight.drawing.heatmaps import photo, strip
 from clearsight.errors import Refused
-from clearsight.findings import Cell, Evidence, Figure, Finding
-from clearsight.mapmoving import move_map
-from clearsight.methods import method, parse, write_value
-from clearsight.passes import counted as passes_counted
-from clearsight.report import show
-from clearsight.resemblance import Map, constant, spearman, ssim
-from clearsight.runner import attack, explain, scores
-from clearsight.statistics import FEWEST, Interval, bootstrap, judge, tails
-from clearsight.targets import ClassScore, Misclassify
+from clearsight.reporting.findings import Cell, Evidence, Figure, Finding
+from clearsight.reporting.report import show
+from clearsight.runner.move_map import move_map
+from clearsight.runner.run import attack, explain, scores
 
 _EVIDENCE = 6
 _TOP = 0.1  # share of the places that count as those a map marks most
@@ -130,8 +131,8 @@ def drift(case: Case, *, eps: float = 4 / 255, floor: float = 0.5, steps: int = 
 def _look(case: Case, rows: list[int], x: Tensor, maps: Tensor, eps: float, steps: int) -> tuple[list[_Seen], str]:
     """All that is done to some pictures, and whose map was followed to move theirs."""
     model, call, seed, top = case.model, case.method, case.seed, ClassScore(case.predicted[rows])
-    with draws.seeded(seed, x, "drift"):
-        noisy = (x + eps * (draws.uniform(x) - 0.5).sign()).clamp(0, 1)
+    with rng.seeded(seed, x, "drift"):
+        noisy = (x + eps * (rng.uniform(x) - 0.5).sign()).clamp(0, 1)
     pgd = parse("pgd", "attacks").with_options(steps=steps)
     fooled = attack(model, x, Misclassify(case.predicted[rows]), pgd, eps=eps, seed=seed)
     moved = move_map(model, x, call, eps=eps, steps=steps, seed=seed)

@@ -8,17 +8,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clearsight import charts, draws
-from clearsight.case import Case
-from clearsight.checks._common import bounds, counted, drawn, fewer, sampled, share, shown, span, table
+from clearsight.auditing.case import Case
+from clearsight.auditing.evidence import bounds, counted, drawn, fewer, sampled, share, shown, span, table
+from clearsight.core import rng
+from clearsight.core.catalogue import method
+from clearsight.core.statistics import Interval, Judgement, bootstrap
+from clearsight.core.targets import ClassScore
+from clearsight.drawing import charts
 from clearsight.errors import Refused
-from clearsight.findings import Cell, Evidence, Figure, Finding
-from clearsight.methods import method
 from clearsight.metrics._order import area, curve
-from clearsight.report import show
-from clearsight.runner import explain
-from clearsight.statistics import Interval, Judgement, bootstrap
-from clearsight.targets import ClassScore
+from clearsight.reporting.findings import Cell, Evidence, Figure, Finding
+from clearsight.reporting.report import show
+from clearsight.runner.run import explain
 
 _EVIDENCE = 6
 
@@ -113,7 +114,7 @@ def _measure(case: Case, rows: list[int], x: Tensor, steps: int) -> list[_Curves
     with case.model.undisturbed():
         for m in (maps, control):
             for insert in (False, True):
-                with draws.seeded(case.seed, pixels, "insertion" if insert else "deletion"):
+                with rng.seeded(case.seed, pixels, "insertion" if insert else "deletion"):
                     fill = "blur" if insert else "mean"
                     values = curve(
                         case.model, pixels, target, m.to(pixels), steps=steps, fill=fill, insert=insert  # type: ignore[arg-type]

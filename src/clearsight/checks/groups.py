@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from clearsight.case import Case
-from clearsight.checks._common import bounds, counted, points, share, table, unlabelled
+from clearsight.auditing.case import Case
+from clearsight.auditing.evidence import bounds, counted, points, share, table, unlabelled
+from clearsight.core.catalogue import method
+from clearsight.core.statistics import Interval, Judgement, apart, wilson
 from clearsight.errors import Refused, nearest
-from clearsight.findings import Cell, Finding
-from clearsight.methods import method
-from clearsight.statistics import Interval, Judgement, apart, wilson
+from clearsight.reporting.findings import Cell, Finding
 
 MOST = 12  # different words in a column, above which it is no grouping
 

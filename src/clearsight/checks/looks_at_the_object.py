@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from clearsight import charts
-from clearsight.case import Case
-from clearsight.checks._common import bounds, counted, drawn, fewer, sampled, share, shown, span, table
-from clearsight.findings import Cell, Evidence, Figure, Finding
-from clearsight.methods import method
-from clearsight.runner import measure
-from clearsight.statistics import Interval, Judgement, bootstrap, judge, wilson
-from clearsight.targets import ClassScore
+from clearsight.auditing.case import Case
+from clearsight.auditing.evidence import bounds, counted, drawn, fewer, sampled, share, shown, span, table
+from clearsight.core.catalogue import method
+from clearsight.core.statistics import Interval, Judgement, bootstrap, judge, wilson
+from clearsight.core.targets import ClassScore
+from clearsight.drawing import charts
+from clearsight.reporting.findings import Cell, Evidence, Figure, Finding
+from clearsight.runner.run import measure
 
 _EVIDENCE = 12
 _DOTS = 40  # more rows cannot be read

@@ -8,18 +8,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from clearsight.budgets import word
-from clearsight.case import Case
-from clearsight.checks._common import counted, sampled, share, shown, span, table
-from clearsight.draw import magnified_difference, photo, strip
+from clearsight.auditing.case import Case
+from clearsight.auditing.evidence import counted, sampled, share, shown, span, table
+from clearsight.auditing.gradient_masking import comparisons, gradients, outputs, trials
+from clearsight.auditing.gradient_masking.checklist import Point, Tried, joined
+from clearsight.core.catalogue import Call, method, number, write_value
+from clearsight.core.norms import word
+from clearsight.core.statistics import FEWEST, wilson
+from clearsight.drawing.heatmaps import magnified_difference, photo, strip
 from clearsight.errors import Refused
-from clearsight.findings import Cell, Evidence, Finding
-from clearsight.loading import load
-from clearsight.masks import attacks, compared, gradients, outputs
-from clearsight.masks.points import Point, Tried, joined
-from clearsight.methods import Call, method, number, write_value
-from clearsight.runner import scores_of
-from clearsight.statistics import FEWEST, wilson
+from clearsight.models.loading import load
+from clearsight.reporting.findings import Cell, Evidence, Finding
+from clearsight.runner.run import scores_of
 
 _EVIDENCE = 8
 
@@ -71,12 +71,12 @@ def masking(
     done: list[int] = []
     tried: list[Tried] = []
     for part, x in case.batches(right):
-        tried.append(attacks.tried(case, part, x, eps, steps, queries, noise, second))
+        tried.append(trials.tried(case, part, x, eps, steps, queries, noise, second))
         done += part
     whole = joined(tried)
     slopes = gradients.look(case, done, eps)
     points = [
-        *compared.points(case, whole, noise, bool(other)),
+        *comparisons.points(case, whole, noise, bool(other)),
         *gradients.points(slopes, len(done)),
         *outputs.points(case, done, whole, slopes, eps),
     ]
@@ -179,7 +179,7 @@ def _evidence(case: Case, points: Sequence[Point], whole: Tried, given: dict[str
 
 def _again(case: Case, row: int, name: str, whole: Tried, given: dict[str, Any]) -> str:
     """The command that breaks the picture once more: the attack that did it, or this check where none did it alone."""
-    spelled = attacks.spelled(name, given["steps"], given["queries"])
+    spelled = trials.spelled(name, given["steps"], given["queries"])
     aimed = whole.aimed.get(row)
     by_chance = name == "a target" and aimed is None  # it became another class than the one that was aimed at
     if not spelled or by_chance:

@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from clearsight import charts
-from clearsight.case import Case
-from clearsight.checks._common import bounds, counted, fewer, sampled, share, shown, span, table, unlabelled
-from clearsight.draw import magnified_difference, photo, strip
+from clearsight.auditing.case import Case
+from clearsight.auditing.evidence import bounds, counted, fewer, sampled, share, shown, span, table, unlabelled
+from clearsight.core.catalogue import Call, method, parse, write_value
+from clearsight.core.passes import Passes
+from clearsight.core.passes import counted as passes_counted
+from clearsight.core.statistics import judge, wilson
+from clearsight.core.targets import Misclassify
+from clearsight.drawing import charts
+from clearsight.drawing.heatmaps import magnified_difference, photo, strip
 from clearsight.errors import Refused
-from clearsight.findings import Cell, Evidence, Figure, Finding
-from clearsight.methods import Call, method, parse, write_value
-from clearsight.passes import Passes
-from clearsight.passes import counted as passes_counted
-from clearsight.runner import attack, scores
-from clearsight.statistics import judge, wilson
-from clearsight.targets import Misclassify
+from clearsight.reporting.findings import Cell, Evidence, Figure, Finding
+from clearsight.runner.run import attack, scores
 
 _LEVELS = (1 / 255, 2 / 255, 4 / 255, 8 / 255)
 _EVIDENCE = 8

@@ -5,18 +5,19 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import rankdata
 
-from clearsight import charts, draws
-from clearsight.case import Case
-from clearsight.checks._common import bounds, counted, fewer, sampled, span, table
+from clearsight.auditing.case import Case
+from clearsight.auditing.evidence import bounds, counted, fewer, sampled, span, table
+from clearsight.core import rng
+from clearsight.core.catalogue import method
+from clearsight.core.similarity import Map, alike, constant, pearson
+from clearsight.core.statistics import bootstrap, judge
+from clearsight.core.targets import ClassScore
+from clearsight.drawing import charts
 from clearsight.errors import Refused
-from clearsight.findings import Cell, Figure, Finding
-from clearsight.methods import method
-from clearsight.randomising import cuts, fresh, scores_now, unlearnt
-from clearsight.report import show
-from clearsight.resemblance import Map, alike, constant, pearson
-from clearsight.runner import explain
-from clearsight.statistics import bootstrap, judge
-from clearsight.targets import ClassScore
+from clearsight.internals.randomisation import cuts, fresh, scores_now, unlearnt
+from clearsight.reporting.findings import Cell, Figure, Finding
+from clearsight.reporting.report import show
+from clearsight.runner.run import explain
 
 _KINDS = ("|rank correlation|", "|rank correlation| of |map|", "SSIM")
 
@@ -60,7 +61,7 @@ def sanity(case: Case, *, pictures: int = 50, stages: int = 5, ceiling: float = 
         logits = scores_now(taken.model, pixels)
         depths, last = cuts(len(taken.layers), stages), 0
         for stage, cut in enumerate(depths):
-            with draws.seeded(fresh(case.seed, stage), x[:1]):
+            with rng.seeded(fresh(case.seed, stage), x[:1]):
                 taken.draw(taken.layers[last:cut])
             last = cut
             if not taken.check(pixels, logits) and stage == stages - 1:

@@ -12,20 +12,20 @@ from PIL import Image
 from scipy.stats import norm
 from torch import Tensor
 
-from clearsight import transplanting
-from clearsight.case import Case
-from clearsight.checks._common import counted, drawn, fewer, sampled, share, shown, span, table
-from clearsight.clusters import Box, area, clusters, cores, hotspot, inside, overlap, place_words, pooled
-from clearsight.draw import photo, strip
+from clearsight.auditing import interventions
+from clearsight.auditing.case import Case
+from clearsight.auditing.evidence import counted, drawn, fewer, sampled, share, shown, span, table
+from clearsight.auditing.interventions import Trial
+from clearsight.auditing.spray import Box, area, clusters, cores, hotspot, inside, overlap, place_words, pooled
+from clearsight.core.catalogue import method
+from clearsight.core.statistics import Interval, apart, wilson
+from clearsight.data.images import open_picture, to_pixels
+from clearsight.drawing.heatmaps import photo, strip
 from clearsight.errors import Refused
-from clearsight.fill import Removal
-from clearsight.findings import Cell, Evidence, Finding
-from clearsight.methods import method
-from clearsight.pictures import open_picture, to_pixels
-from clearsight.runfolder import lessons
-from clearsight.runner import scores
-from clearsight.statistics import Interval, apart, wilson
-from clearsight.transplanting import Trial
+from clearsight.models.model_folder import lessons
+from clearsight.perturbation.removal import Removal
+from clearsight.reporting.findings import Cell, Evidence, Finding
+from clearsight.runner.run import scores
 
 Status = Literal["yes", "open", "no", "on the object"]
 
@@ -190,7 +190,7 @@ def _cluster(case: Case, answer: int, number: int, rows: list[int], of: int, map
         part = known[start : start + 32]
         x = case.pixels(part)
         for muted in still:
-            y = transplanting.erased(case, x, inside(box, size).expand(len(x), *size), muted)
+            y = interventions.erased(case, x, inside(box, size).expand(len(x), *size), muted)
             with case.model.undisturbed():
                 said = scores(case.model, y.to(case.model.device)).argmax(1)
             still[muted] += int(case.truth[part].gather(1, said[:, None]).sum())
@@ -221,12 +221,12 @@ def _tried(
     trials: list[tuple[Trial | None, tuple[_Place, ...]]] = []
     for group in same[:places]:
         donors = case.sample([i for p in group for i in p.cluster.rows], _DONORS)
-        trials.append((transplanting.place(case, donors, done, group[0].box, own, fill), group))
+        trials.append((interventions.place(case, donors, done, group[0].box, own, fill), group))
     if case.model.preprocess.channels == 3 and _coloured(case, done):
-        trials.append((transplanting.colour(case, done[: 2 * _DONORS]), ()))
+        trials.append((interventions.colour(case, done[: 2 * _DONORS]), ()))
     seen = case.in_view(case.sample(case.annotated, 2 * _DONORS))[0] if case.annotated else []
     if seen:
-        trials.append((transplanting.surroundings(case, seen, fill), ()))
+        trials.append((interventions.surroundings(case, seen, fill), ()))
     tried = [(t, group) for t, group in trials if t is not None]
     parts = sum(_core(group) for _, group in tried)  # looked at besides: they take nothing from the certainty of others
     z = {core: float(norm.isf(0.025 / max(m, 1))) for core, m in ((True, parts), (False, len(tried) - parts))}

@@ -8,16 +8,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from clearsight import draws
-from clearsight.case import Case
-from clearsight.checks._common import bounds, counted, drawn, fewer, sampled, share, shown, span, table
+from clearsight.auditing.case import Case
+from clearsight.auditing.evidence import bounds, counted, drawn, fewer, sampled, share, shown, span, table
+from clearsight.core import rng
+from clearsight.core.catalogue import method
+from clearsight.core.statistics import judge, wilson
+from clearsight.core.targets import ClassScore
 from clearsight.errors import Refused
-from clearsight.fill import Removal, instead, taken
-from clearsight.findings import Cell, Evidence, Finding
-from clearsight.methods import method
-from clearsight.runner import measure, scores
-from clearsight.statistics import judge, wilson
-from clearsight.targets import ClassScore
+from clearsight.perturbation.removal import Removal, instead, taken
+from clearsight.reporting.findings import Cell, Evidence, Finding
+from clearsight.runner.run import measure, scores
 
 Word = Literal["acceptable", "suspicious", "rejectable"]
 _EVIDENCE = 12
@@ -159,7 +159,7 @@ def _erased(
     model = case.model
     pixels, inside = x.to(model.device), inside.to(model.device)
     every = torch.arange(len(rows), device=pixels.device)
-    with model.undisturbed(), draws.seeded(case.seed, pixels, "trustworthiness"):
+    with model.undisturbed(), rng.seeded(case.seed, pixels, "trustworthiness"):
         nothing = instead(model, pixels, fill)
         without = scores(model, taken(pixels, inside, nothing, every)).argmax(1)
         rest = scores(model, taken(pixels, ~inside, nothing, every)).argmax(1)

@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
+from clearsight.core.catalogue import method
 from clearsight.corruptions._common import graded
-from clearsight.methods import method
 
 _BITS = (15, 14, 13, 12, 10)
 

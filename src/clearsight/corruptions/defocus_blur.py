@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from clearsight.core.catalogue import method
 from clearsight.corruptions._common import bell, constants, filtered
-from clearsight.methods import method
 
 # the disk's radius in pixels, and the Gaussian that smooths its edge
 _SMALL = ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1.0, 0.2), (1.5, 0.1))

@@ -5,9 +5,9 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from clearsight import draws
+from clearsight.core import rng
+from clearsight.core.catalogue import method
 from clearsight.corruptions._common import Floats, constants, grid, sampled
-from clearsight.methods import method
 
 # how far pixels ripple, how smoothly, and how far corners move, in pixels; 244 is as published, for a side of 224
 _SMALL = tuple(
@@ -48,8 +48,8 @@ def elastic_transform(x: Tensor, *, severity: int = 3) -> Tensor:
     """
     (far, smooth, corners), grown = constants(x, severity, _SMALL, _LARGE)
     far, smooth, corners = far * grown, smooth * grown, corners * grown
-    chance = 2 * draws.uniform(x.new_empty(len(x), 3, 2, dtype=torch.float64)) - 1
-    ripple = 2 * draws.uniform(x.new_empty(len(x), 2, *x.shape[2:], dtype=torch.float64)) - 1
+    chance = 2 * rng.uniform(x.new_empty(len(x), 3, 2, dtype=torch.float64)) - 1
+    ripple = 2 * rng.uniform(x.new_empty(len(x), 2, *x.shape[2:], dtype=torch.float64)) - 1
     out = []
     for picture, three, waves in zip(x, chance.numpy(), ripple.numpy(), strict=True):
         rows, columns = grid(x)

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from clearsight import draws
+from clearsight.core import rng
+from clearsight.core.catalogue import method
 from clearsight.corruptions._common import constants, plasma, power_of_two
-from clearsight.methods import method
 
 # how much fog is added, and how fast its finer structure becomes weaker
 _SMALL = ((0.2, 3.0), (0.5, 3.0), (0.75, 2.5), (1.0, 2.0), (1.5, 1.75))
@@ -28,6 +28,6 @@ def fog(x: Tensor, *, severity: int = 3) -> Tensor:
     (much, decay), _ = constants(x, severity, _SMALL, _LARGE)
     high, wide = x.shape[2:]
     n = power_of_two(max(high, wide))
-    clouds = plasma(draws.uniform(x.new_empty(len(x), n, n, dtype=torch.float64)), decay)[:, None, :high, :wide]
+    clouds = plasma(rng.uniform(x.new_empty(len(x), n, n, dtype=torch.float64)), decay)[:, None, :high, :wide]
     white = x.amax((1, 2, 3), keepdim=True)
     return ((x + much * clouds.to(x)) * white / (white + much)).clamp(0, 1)

@@ -7,9 +7,9 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from clearsight import draws
+from clearsight.core import rng
+from clearsight.core.catalogue import method
 from clearsight.corruptions._common import Floats, constants, plasma, power_of_two
-from clearsight.methods import method
 
 # the weights of the picture and of the frost
 _SMALL = ((1.0, 0.2), (1.0, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45))
@@ -39,8 +39,8 @@ def frost(x: Tensor, *, severity: int = 3) -> Tensor:
     k = math.ceil(_FINEST / max(x.shape[2:]))  # drawn so much larger, and averaged
     high, wide = (k * side for side in x.shape[2:])
     n = power_of_two(max(high, wide))
-    clouds = plasma(draws.uniform(x.new_empty(len(x), n, n, dtype=torch.float64)), 1.6)[:, :high, :wide].numpy()
-    chance = draws.uniform(x.new_empty(len(x), sum(_LAYERS), 4, dtype=torch.float64)).numpy()
+    clouds = plasma(rng.uniform(x.new_empty(len(x), n, n, dtype=torch.float64)), 1.6)[:, :high, :wide].numpy()
+    chance = rng.uniform(x.new_empty(len(x), sum(_LAYERS), 4, dtype=torch.float64)).numpy()
     drawn = torch.from_numpy(np.stack([crystals(c, cloud) for c, cloud in zip(chance, clouds, strict=True)]))
     ice = torch.nn.functional.avg_pool2d(drawn[:, None], k)
     tint = x.new_tensor(_TINT if x.shape[1] == 3 else [1.0])[:, None, None]

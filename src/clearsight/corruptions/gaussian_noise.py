@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from clearsight import draws
+from clearsight.core import rng
+from clearsight.core.catalogue import method
 from clearsight.corruptions._common import constants
-from clearsight.methods import method
 
 _SMALL = (0.04, 0.06, 0.08, 0.09, 0.10)
 _LARGE = (0.08, 0.12, 0.18, 0.26, 0.38)
@@ -23,4 +23,4 @@ def gaussian_noise(x: Tensor, *, severity: int = 3) -> Tensor:
     True
     """
     sigma, _ = constants(x, severity, _SMALL, _LARGE)
-    return (x + sigma * draws.normal(x)).clamp(0, 1)
+    return (x + sigma * rng.normal(x)).clamp(0, 1)

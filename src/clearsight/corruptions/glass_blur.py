@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from clearsight import draws
+from clearsight.core import rng
+from clearsight.core.catalogue import method
 from clearsight.corruptions._common import constants, smoothed
-from clearsight.methods import method
 
 # the Gaussian before and after, how far pixels change places, and how often
 _SMALL = ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2))
@@ -29,7 +29,7 @@ def glass_blur(x: Tensor, *, severity: int = 3) -> Tensor:
     """
     (sigma, far, rounds), grown = constants(x, severity, _SMALL, _LARGE)
     sigma, reach = sigma * grown, max(1, round(far * grown))
-    chance = draws.uniform(x.new_empty(len(x), _ROUNDS, 2, *x.shape[2:], dtype=torch.float64))
+    chance = rng.uniform(x.new_empty(len(x), _ROUNDS, 2, *x.shape[2:], dtype=torch.float64))
     soft = smoothed(x, sigma)
     order = torch.stack([shuffled(c[:rounds], reach) for c in chance])
     mixed = soft.flatten(2).gather(2, order[:, None].expand(-1, x.shape[1], -1)).view_as(x)

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from clearsight import draws
+from clearsight.core import rng
+from clearsight.core.catalogue import method
 from clearsight.corruptions._common import constants
-from clearsight.methods import method
 
 _SMALL = (0.01, 0.02, 0.03, 0.05, 0.07)
 _LARGE = (0.03, 0.06, 0.09, 0.17, 0.27)
@@ -24,6 +24,6 @@ def impulse_noise(x: Tensor, *, severity: int = 3) -> Tensor:
     [0.0, 0.5, 1.0]
     """
     share, _ = constants(x, severity, _SMALL, _LARGE)
-    chance = draws.uniform(x)
+    chance = rng.uniform(x)
     x = torch.where(chance < share / 2, 0.0, x)
     return torch.where(chance >= 1 - share / 2, 1.0, x)

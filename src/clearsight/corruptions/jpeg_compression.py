@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from clearsight.core.catalogue import method
 from clearsight.corruptions._common import constants, through_jpeg
-from clearsight.methods import method
 
 _SMALL = (80, 65, 58, 50, 40)
 _LARGE = (25, 18, 15, 10, 7)

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from clearsight import draws
+from clearsight.core import rng
+from clearsight.core.catalogue import method
 from clearsight.corruptions._common import constants, dragged, trail
-from clearsight.methods import method
 
 # radius and standard deviation in pixels
 _SMALL = ((6.0, 1.0), (6.0, 1.5), (6.0, 2.0), (8.0, 2.0), (9.0, 2.5))
@@ -27,5 +27,5 @@ def motion_blur(x: Tensor, *, severity: int = 3) -> Tensor:
     True
     """
     (radius, sigma), grown = constants(x, severity, _SMALL, _LARGE)
-    angle = 90 * draws.uniform(x.new_empty(len(x), 1, dtype=torch.float64))[:, 0] - 45
+    angle = 90 * rng.uniform(x.new_empty(len(x), 1, dtype=torch.float64))[:, 0] - 45
     return dragged(x, trail(radius * grown, sigma * grown), angle).clamp(0, 1)

@@ -4,9 +4,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from clearsight import draws
+from clearsight.core import rng
+from clearsight.core.catalogue import method
 from clearsight.corruptions._common import graded, resized
-from clearsight.methods import method
 
 
 @method(paper="CIPA DC-008", claims="stochastic even")
@@ -28,7 +28,7 @@ def orientation(x: Tensor, *, severity: int = 3) -> Tensor:
     large = (round(wide * grown), round(high * grown))
     top, left = (large[0] - high) // 2, (large[1] - wide) // 2
     out = []
-    for picture, chance in zip(x, draws.uniform(x.new_empty(len(x), 1))[:, 0].tolist(), strict=True):
+    for picture, chance in zip(x, rng.uniform(x.new_empty(len(x), 1))[:, 0].tolist(), strict=True):
         turned = picture.rot90(1 if chance < 0.5 else -1, (1, 2))
         if high != wide:
             turned = resized(turned.contiguous(), large, Image.Resampling.BILINEAR)

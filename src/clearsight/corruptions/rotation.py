@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from clearsight import draws
+from clearsight.core import rng
+from clearsight.core.catalogue import method
 from clearsight.corruptions._common import graded, grid, sampled
-from clearsight.methods import method
 
 _DEGREES = (4.0, 8.0, 15.0, 22.0, 30.0)
 
@@ -26,7 +26,7 @@ def rotation(x: Tensor, *, severity: int = 3) -> Tensor:
     True
     """
     angle = math.radians(graded(severity, _DEGREES))
-    side = draws.uniform(x.new_empty(len(x), 1)) < 0.5
+    side = rng.uniform(x.new_empty(len(x), 1)) < 0.5
     rows, columns = grid(x)
     middle, centre = (x.shape[2] - 1) / 2, (x.shape[3] - 1) / 2
     rows, columns = rows - middle, columns - centre

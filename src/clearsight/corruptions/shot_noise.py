@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from clearsight import draws
+from clearsight.core import rng
+from clearsight.core.catalogue import method
 from clearsight.corruptions._common import constants
-from clearsight.methods import method
 
 _SMALL = (500.0, 250.0, 100.0, 75.0, 50.0)
 _LARGE = (60.0, 25.0, 12.0, 5.0, 3.0)
@@ -26,7 +26,7 @@ def shot_noise(x: Tensor, *, severity: int = 3) -> Tensor:
     True
     """
     photons, _ = constants(x, severity, _SMALL, _LARGE)
-    return (poisson(x.double() * photons, draws.uniform(x.double())) / photons).clamp(0, 1).to(x.dtype)
+    return (poisson(x.double() * photons, rng.uniform(x.double())) / photons).clamp(0, 1).to(x.dtype)
 
 
 def poisson(mean: Tensor, chance: Tensor) -> Tensor:

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from clearsight import draws
+from clearsight.core import rng
+from clearsight.core.catalogue import method
 from clearsight.corruptions._common import constants, dragged, trail, zoomed
-from clearsight.methods import method
 
 # mean and spread of the flakes, their size, the height from which there is one, their trail, the weight of the picture
 _SMALL = (
@@ -39,8 +39,8 @@ def snow(x: Tensor, *, severity: int = 3) -> Tensor:
     True
     """
     (mean, spread, size, least, radius, sigma, weight), grown = constants(x, severity, _SMALL, _LARGE)
-    flakes = mean + spread * draws.normal(x[:, :1])
-    angle = 45 + 90 * draws.uniform(x.new_empty(len(x), 1, dtype=torch.float64))[:, 0]
+    flakes = mean + spread * rng.normal(x[:, :1])
+    angle = 45 + 90 * rng.uniform(x.new_empty(len(x), 1, dtype=torch.float64))[:, 0]
     flakes = zoomed(flakes, max(1.0, size * grown))
     flakes = torch.where(flakes < least, 0.0, flakes).clamp(0, 1)
     flakes = dragged(flakes, trail(radius * grown, sigma * grown), angle)

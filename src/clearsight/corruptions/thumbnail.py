@@ -4,8 +4,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from clearsight.core.catalogue import method
 from clearsight.corruptions._common import graded, resized, through_jpeg
-from clearsight.methods import method
 
 _SHARES = (0.7, 0.5, 0.35, 0.25, 0.18)
 _QUALITY = 75  # Pillow's own

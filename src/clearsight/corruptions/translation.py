@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from clearsight import draws
+from clearsight.core import rng
+from clearsight.core.catalogue import method
 from clearsight.corruptions._common import graded, surrounded
-from clearsight.methods import method
 
 _SHARES = (0.05, 0.1, 0.15, 0.2, 0.25)
 
@@ -27,7 +27,7 @@ def translation(x: Tensor, *, severity: int = 3) -> Tensor:
     """
     high, wide = x.shape[2:]
     far = max(math.sqrt(2) / 2, graded(severity, _SHARES) * min(high, wide))  # of which one part rounds to 1
-    way = 2 * math.pi * draws.uniform(x.new_empty(len(x), 1, dtype=torch.float64))[:, 0]
+    way = 2 * math.pi * rng.uniform(x.new_empty(len(x), 1, dtype=torch.float64))[:, 0]
     n = math.ceil(far)
     around = surrounded(x, n)
     out = []

@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
+from clearsight.core.catalogue import method
 from clearsight.corruptions._common import constants, zoomed
-from clearsight.methods import method
 
 # the step from one zoom to the next, and how many there are, from 1 on
 _SMALL = ((0.01, 6), (0.01, 11), (0.01, 16), (0.01, 21), (0.01, 26))

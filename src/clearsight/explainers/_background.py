@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from clearsight.classifier import Classifier, Preprocess
-from clearsight.data import open_data
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.data.datasets import open_data
+from clearsight.data.images import open_picture, to_pixels
 from clearsight.errors import Refused
-from clearsight.pictures import open_picture, to_pixels
 
 MOST = 64  # pictures held in memory; of more, an even spread
 

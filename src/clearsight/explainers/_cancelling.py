@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from clearsight.classifier import Classifier
+from clearsight.core.classifier import Classifier
 from clearsight.errors import Refused
 
 LEAST = 16  # times the precision of the type, of what the parts add up to without their signs

@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from clearsight import receipts
+from clearsight.core import diagnostics
+from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.targets import Target
 
 LOST = 0.01  # what an exact method may miss of the target's change
 ROUNDED = (
@@ -37,8 +37,8 @@ def size_of(target: Target, *logits: Tensor) -> Tensor:
 
 def note_missing(missing: Tensor, change: Tensor, size: Tensor) -> None:
     """Keep what maps' sums have too much, (B,), also as a share of the target's change (of at least LEAST of size)."""
-    receipts.note("completeness residual", missing)
-    receipts.note(receipts.SHARE, missing / torch.maximum(change.abs(), LEAST * size).clamp_min(1e-30))
+    diagnostics.note("completeness residual", missing)
+    diagnostics.note(diagnostics.SHARE, missing / torch.maximum(change.abs(), LEAST * size).clamp_min(1e-30))
 
 
 def note_or_refuse(name: str, missing: Tensor, change: Tensor, size: Tensor, instead: str) -> None:

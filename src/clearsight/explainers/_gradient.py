@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from clearsight.classifier import Classifier
-from clearsight.graph import Graph, Unrecordable, graph_of
-from clearsight.layers import gradients
-from clearsight.targets import Target
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
+from clearsight.internals.graph import Graph, Unrecordable, graph_of
+from clearsight.internals.layers import gradients
 
 WORTH = 250  # passes from which on recording the network costs less than folding BatchNorm saves
 

@@ -4,17 +4,17 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from clearsight import draws, methods, receipts
-from clearsight.batching import pairs
-from clearsight.classifier import Classifier
+from clearsight.core import catalogue, diagnostics, rng
+from clearsight.core.batching import pairs
+from clearsight.core.catalogue import Call
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.methods import Call
-from clearsight.targets import Target
 
 
 def parse(inner: str) -> Call:
     """The method that ``inner=`` spells; refused where there is none of that name."""
-    return methods.parse(inner, "explainers")
+    return catalogue.parse(inner, "explainers")
 
 
 def run(call: Call, model: Classifier, versions: Tensor, target: Target, rows: Tensor, numbers: Tensor) -> Tensor:
@@ -23,7 +23,7 @@ def run(call: Call, model: Classifier, versions: Tensor, target: Target, rows: T
     numbers (n,): which version of its picture each is.  What the inner method draws belongs to the version, and what it
     notes about its maps is not kept.
     """
-    with draws.of(rows, numbers), receipts.silent():
+    with rng.of(rows, numbers), diagnostics.silent():
         found = call.method(model, versions.detach().clone(), target[rows], **call.options)
     if not isinstance(found, Tensor) or found.shape != versions[:, 0].shape:
         raise Refused(f"{call.method.name}, run inside another method, gave no map for each picture")
@@ -44,5 +44,5 @@ def noisy_maps(
     flat = x.flatten(1)
     sigma = noise * (flat.amax(1) - flat.amin(1)).view(-1, *[1] * (x.dim() - 1))
     for rows, k in pairs(len(x), samples, backward=True):
-        versions = x[rows] + sigma[rows] * draws.normal(x[rows], rows)
+        versions = x[rows] + sigma[rows] * rng.normal(x[rows], rows)
         yield rows, k, run(call, model, versions, target, rows, k)

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from clearsight.calibrating import chances
-from clearsight.classifier import Classifier
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.fill import flat
-from clearsight.layers import activations
-from clearsight.references import library
-from clearsight.targets import Target
+from clearsight.explainers._references import library
+from clearsight.internals.layers import activations
+from clearsight.perturbation.map_thresholds import chances
+from clearsight.perturbation.removal import flat
 
 PIECES = (2, 3, 4, 6, 8, 12, 16)  # along each side: from whole parts of objects down to texture
 

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from clearsight import receipts
-from clearsight.batching import pairs
-from clearsight.classifier import Classifier
+from clearsight.core import diagnostics
+from clearsight.core.batching import pairs
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.explainers._complete import note_missing, size_of
 from clearsight.explainers._gradient import many_passes, pixel_gradients
-from clearsight.targets import Target
 
 
 def path_gradients(model: Classifier, x: Tensor, target: Target, baseline: Tensor, steps: int) -> Tensor:
@@ -34,7 +34,7 @@ def note_residual(model: Classifier, x: Tensor, target: Target, baseline: Tensor
     A path of so many steps is an approximation: no bound refuses it, `examine` judges what is noted.  Two more
     forwards, where anybody reads it.
     """
-    if not receipts.wanted():
+    if not diagnostics.wanted():
         return
     with torch.no_grad():
         here, there = model(x).float(), model(baseline.to(x).expand_as(x)).float()

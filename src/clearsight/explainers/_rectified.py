@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, fx
 from torch.autograd.function import FunctionCtx
 
-from clearsight.classifier import Classifier
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.graph import Graph, graph_of, word
-from clearsight.layers import gradients
-from clearsight.targets import Target
-from clearsight.tracing import SMOOTH
+from clearsight.internals.graph import Graph, graph_of, word
+from clearsight.internals.layers import gradients
+from clearsight.internals.traceability import SMOOTH
 
 Backward = Callable[[Tensor, Tensor], Tensor]  # the gradient from above, and where the ReLU is open -> what goes down
 

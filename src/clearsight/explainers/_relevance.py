@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from clearsight import passes, receipts
-from clearsight.classifier import Classifier
+from clearsight.core import diagnostics, passes
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.graph import Graph, Values, graph_of, word
-from clearsight.targets import Target
+from clearsight.internals.graph import Graph, Values, graph_of, word
 
 aten = torch.ops.aten
 
@@ -169,9 +169,9 @@ def _some(
             f"{100 * float(residual.abs().max()):.2g} % of the relevance was lost in {model.source or 'the network'}: "
             "these rules are not stable in it; try lrp(composite=epsilon-plus-flat)"
         )
-    receipts.note("conservation residual", residual)
+    diagnostics.note("conservation residual", residual)
     if start is None:
-        receipts.note("kept by biases", walk.kept / whole * begin.sum(1).sign())
+        diagnostics.note("kept by biases", walk.kept / whole * begin.sum(1).sign())
     return found, walk.values[walk.stop or graph.start].float()
 
 

@@ -26,7 +26,7 @@ from clearsight.explainers._rescaled import (
     standardised,
     valued,
 )
-from clearsight.graph import Graph, Rule, Values, word
+from clearsight.internals.graph import Graph, Rule, Values, word
 
 Args = tuple[Any, ...]
 Options = dict[str, Any]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clearsight.targets import Target
+from clearsight.core.targets import Target
 
 STEPS = 1024  # points on the line between the logits of a picture and of its baseline
 AT_ONCE = 64  # of them

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clearsight.batching import pairs
-from clearsight.classifier import Classifier
+from clearsight.core.batching import pairs
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.targets import Target
 
 Pieces = Literal["superpixels", "blocks"]
 

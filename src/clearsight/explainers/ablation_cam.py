@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from clearsight.batching import pairs
-from clearsight.classifier import Classifier
-from clearsight.layers import enlarge, find_layer
-from clearsight.methods import method
-from clearsight.tail import tail
-from clearsight.targets import Target
+from clearsight.core.batching import pairs
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
+from clearsight.internals.forward_from_layer import tail
+from clearsight.internals.layers import enlarge, find_layer
 
 
 @method(paper="doi:10.1109/WACV45572.2020.9093360", claims="class-sensitive needs-convolutions")
@@ -26,7 +26,7 @@ def ablation_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "
     Behind one averaged channel, [0, 1] and weight 4, the target falls from 2 to 0:
 
     >>> from clearsight.testing import pooled
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> ablation_cam(pooled([[4.0], [0.0]]), torch.tensor([[[[0.0, 1.0]]]]), ClassScore(0)).tolist()
     [[[0.0, 2.0]]]
     """

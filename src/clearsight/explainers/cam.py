@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from clearsight.classifier import Classifier
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.layers import cut_at, enlarge, find_layer, gradients
-from clearsight.methods import method
-from clearsight.targets import Target
+from clearsight.internals.layers import cut_at, enlarge, find_layer, gradients
 
 _CLOSE = 1e-3  # two weights are the same up to this share of the largest
 
@@ -25,7 +25,7 @@ def cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") ->
     Behind one averaged channel the map is that channel times its weight:
 
     >>> from clearsight.testing import pooled
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> cam(pooled([[-4.0], [0.0]]), torch.tensor([[[[0.0, 1.0]]]]), ClassScore(0)).tolist()
     [[[0.0, -4.0]]]
     """

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from clearsight.classifier import Classifier
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.methods import method
-from clearsight.targets import Target
 
 
 @method(paper="control", claims="control")

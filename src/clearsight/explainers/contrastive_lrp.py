@@ -5,11 +5,11 @@ from typing import Literal
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from clearsight.classifier import Classifier
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.explainers._relevance import Linear, Rule, Rules, Shares, box, negated, plus, raised_class, relevance
-from clearsight.methods import method
-from clearsight.targets import Target
 
 
 @method(paper="arXiv:1812.02100", claims="class-sensitive few-passes")
@@ -30,7 +30,7 @@ def contrastive_lrp(
 
     >>> import torch
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> m = contrastive_lrp(linear([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([[[[0.5, 1.0]]]]), ClassScore(0))
     >>> [round(v, 4) for v in m.flatten().tolist()]
     [1.0, 0.0]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from clearsight.classifier import Classifier
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.explainers._complete import note_or_refuse, size_of
 from clearsight.explainers._rescale_rules import rules
 from clearsight.explainers._rescaled import slope
-from clearsight.graph import Graph, graph_of
-from clearsight.methods import method
-from clearsight.targets import Target
+from clearsight.internals.graph import Graph, graph_of
 
 
 @method(paper="arXiv:1704.02685", claims="complete signed class-sensitive few-passes")
@@ -33,7 +33,7 @@ def deep_lift(model: Classifier, x: Tensor, target: Target, *, baseline: float =
     A ReLU that opens on the way from black gets the slope from there:
 
     >>> from clearsight.testing import rectified
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> net = rectified([[2.0, 2.0]], [[1.0], [0.0]], bias=[-1.0])
     >>> m = deep_lift(net, torch.tensor([[[[1.0, 0.5]]]]), ClassScore(0))
     >>> [round(v, 4) for v in m.flatten().tolist()]

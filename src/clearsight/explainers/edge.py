@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from clearsight.classifier import Classifier
-from clearsight.methods import method
-from clearsight.targets import Target
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 
 
 @method(paper="control", claims="control")

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from clearsight.classifier import Classifier
-from clearsight.layers import activations, enlarge, find_layer
-from clearsight.methods import method
-from clearsight.targets import Target
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
+from clearsight.internals.layers import activations, enlarge, find_layer
 
 FLAT = 1e-3  # of what the channels would add up to without their signs: a sum that bfloat16's rounding may turn over
 
@@ -24,7 +24,7 @@ def eigen_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "aut
     One channel is its own component, less its mean:
 
     >>> from clearsight.testing import pooled
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> eigen_cam(pooled([[4.0], [0.0]]), torch.tensor([[[[0.0, 1.0]]]]), ClassScore(0)).tolist()
     [[[0.0, 0.5]]]
     """

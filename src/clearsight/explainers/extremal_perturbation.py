@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clearsight import receipts
-from clearsight.batching import pairs
-from clearsight.classifier import Classifier
+from clearsight.core import diagnostics
+from clearsight.core.batching import pairs
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.fill import blurred
-from clearsight.layers import enlarge, flowing, gradients
-from clearsight.methods import method
-from clearsight.targets import Target
+from clearsight.internals.layers import enlarge, flowing, gradients
+from clearsight.perturbation.removal import blurred
 
 SPREAD = 21 / 224  # of a place of the mask, and
 BLUR = 20 / 224  # of the strongest blur, both in parts of the longest side
@@ -53,7 +53,7 @@ def extremal_perturbation(
     Of two pixels, of which half may stay, the one that the class hangs on stays:
 
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> x = torch.tensor([[[[1.0, 0.0]]]])
     >>> extremal_perturbation(linear([[3.0, 0.0], [0.0, 0.0]]), x, ClassScore(0), area=0.5).tolist()
     [[[1.0, 0.0]]]
@@ -98,8 +98,8 @@ def extremal_perturbation(
         best, which = tried.flatten(1).max(1)
         worse = (best > ended).view(-1, *[1] * len(sides))
         maps = torch.where(worse, enlarge(discs.flatten(0, len(sides) - 1)[which], sides), maps)
-    receipts.note("area", maps.flatten(1).mean(1))
-    receipts.note("kept", ((best.maximum(ended) - blur) / (whole - blur)).nan_to_num(0, 0, 0))
+    diagnostics.note("area", maps.flatten(1).mean(1))
+    diagnostics.note("kept", ((best.maximum(ended) - blur) / (whole - blur)).nan_to_num(0, 0, 0))
     return maps
 
 

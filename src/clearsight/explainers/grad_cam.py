@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from clearsight.classifier import Classifier
-from clearsight.layers import activations_and_gradients, enlarge
-from clearsight.methods import method
-from clearsight.targets import Target
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
+from clearsight.internals.layers import activations_and_gradients, enlarge
 
 
 @method(paper="arXiv:1610.02391", claims="class-sensitive needs-convolutions few-passes")
@@ -19,7 +19,7 @@ def grad_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto
     Behind one averaged channel the map is that channel, times its weight, over its number of places:
 
     >>> from clearsight.testing import pooled
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> grad_cam(pooled([[4.0], [0.0]]), torch.tensor([[[[0.0, 1.0]]]]), ClassScore(0)).tolist()
     [[[0.0, 2.0]]]
     """

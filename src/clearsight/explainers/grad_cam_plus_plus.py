@@ -6,11 +6,11 @@ As there, the coefficients of a channel are not divided by their sum, which the 
 import torch
 from torch import Tensor
 
-from clearsight.classifier import Classifier
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.explainers._cancelling import must_not_cancel
-from clearsight.layers import activations_and_gradients, enlarge
-from clearsight.methods import method
-from clearsight.targets import Target
+from clearsight.internals.layers import activations_and_gradients, enlarge
 
 
 @method(paper="arXiv:1710.11063", claims="class-sensitive needs-convolutions few-passes", name="grad-cam++")
@@ -28,7 +28,7 @@ def grad_cam_plus_plus(model: Classifier, x: Tensor, target: Target, *, layer: s
     weight is 2 times 1/4 times 2:
 
     >>> from clearsight.testing import pooled
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> grad_cam_plus_plus(pooled([[4.0], [0.0]]), torch.tensor([[[[0.0, 1.0]]]]), ClassScore(0)).tolist()
     [[[0.0, 1.0]]]
     """

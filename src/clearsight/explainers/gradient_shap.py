@@ -5,15 +5,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from clearsight import draws, receipts
-from clearsight.batching import pairs
-from clearsight.classifier import Classifier
+from clearsight.core import diagnostics, rng
+from clearsight.core.batching import pairs
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.explainers._background import background
 from clearsight.explainers._complete import note_missing, size_of
 from clearsight.explainers._gradient import many_passes, pixel_gradients
-from clearsight.methods import method
-from clearsight.targets import Target
 
 
 @method(paper="arXiv:1705.07874", claims="signed class-sensitive stochastic")
@@ -41,7 +41,7 @@ def gradient_shap(
     The gradient of a linear model is the same on all paths:
 
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> x = torch.tensor([[[[0.5, 1.0]]]])
     >>> gradient_shap(linear([[3.0, -2.0], [0.0, 0.0]]), x, ClassScore(0), baseline=0.0).tolist()
     [[[1.5, -2.0]]]
@@ -53,7 +53,7 @@ def gradient_shap(
     along = [1] * (x.dim() - 1)
     flat = x.flatten(1)
     sigma = noise * (flat.amax(1) - flat.amin(1)).view(-1, *along)
-    chance = draws.uniform(x.new_empty(len(x), samples, 2))  # all at once: taking turns with the noise, it would differ
+    chance = rng.uniform(x.new_empty(len(x), samples, 2))  # all at once: taking turns with the noise, it would differ
     them = None if references is None else background(model, x, references)
 
     def begin(rows: Tensor, k: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ def gradient_shap(
         for rows, k in pairs(len(x), samples, backward=True):
             part, there, end = chance[rows, k, 0].view(-1, *along), begin(rows, k), x[rows]
             if noise:
-                end = end + sigma[rows] * draws.normal(end, rows)
+                end = end + sigma[rows] * rng.normal(end, rows)
             g = pixel_gradients(model, there + part * (end - there), target[rows])
             total.index_add_(0, rows.to(x.device), g * (end - there))
     maps = (total / samples).sum(1)
@@ -88,7 +88,7 @@ def _note_residual(
     different: how many of these there are for each picture.  One more forward for each, and one for the picture itself,
     where anybody reads it.
     """
-    if not receipts.wanted():
+    if not diagnostics.wanted():
         return
     with torch.no_grad():
         here = model(x).float()

@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
-from clearsight.classifier import Classifier
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.explainers._gradient import pixel_gradients
-from clearsight.methods import method
-from clearsight.targets import Target
 
 
 @method(paper="arXiv:1605.01713", claims="signed class-sensitive few-passes")
@@ -15,7 +15,7 @@ def gradient_x_input(model: Classifier, x: Tensor, target: Target, *, reference:
     x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target.  reference: the pixel value that gets nothing.
 
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> import torch
     >>> x = torch.tensor([[[[0.5, 1.0]]]])
     >>> gradient_x_input(linear([[3.0, -2.0], [0.0, 0.0]]), x, ClassScore(0)).tolist()

@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
-from clearsight.classifier import Classifier
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.explainers._rectified import rectified_gradient
-from clearsight.methods import method
-from clearsight.targets import Target
 
 
 @method(paper="arXiv:1412.6806", claims="signed class-sensitive needs-relu few-passes")
@@ -20,7 +20,7 @@ def guided_backprop(model: Classifier, x: Tensor, target: Target) -> Tensor:
 
     >>> import torch
     >>> from clearsight.testing import rectified
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> x = torch.tensor([[[[1.0, 0.5]]]])
     >>> guided_backprop(rectified([[2.0, 0.0], [0.0, 3.0]], [[1.0, -1.0], [0.0, 0.0]]), x, ClassScore(0)).tolist()
     [[[2.0, 0.0]]]

@@ -2,11 +2,11 @@
 
 from torch import Tensor
 
-from clearsight.classifier import Classifier
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.explainers.grad_cam import grad_cam
 from clearsight.explainers.guided_backprop import guided_backprop
-from clearsight.methods import method
-from clearsight.targets import Target
 
 
 @method(paper="arXiv:1610.02391", claims="signed class-sensitive needs-convolutions needs-relu few-passes")
@@ -22,7 +22,7 @@ def guided_grad_cam(model: Classifier, x: Tensor, target: Target, *, layer: str 
 
     >>> import torch
     >>> from clearsight.testing import pooled
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> x = torch.tensor([[[[0.0, 1.0]], [[0.5, 0.5]]]])
     >>> guided_grad_cam(pooled([[4.0, -2.0], [0.0, 0.0]], relu=True), x, ClassScore(0), layer="features").tolist()
     [[[0.0, 1.0]]]

@@ -6,12 +6,12 @@ How far the path may leave the straight one is bounded as in the authors' publis
 import torch
 from torch import Tensor
 
-from clearsight.classifier import Classifier
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.explainers._gradient import pixel_gradients
 from clearsight.explainers._path import note_residual
-from clearsight.methods import method
-from clearsight.targets import Target
 
 
 @method(paper="arXiv:2106.09788", claims="signed class-sensitive")
@@ -35,7 +35,7 @@ def guided_integrated_gradients(
     gradient at the beginning of each step); baseline: the pixel value where the path begins (0 is black).
 
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> x = torch.tensor([[[[0.5, 1.0]]]])
     >>> guided_integrated_gradients(linear([[3.0, -2.0], [0.0, 0.0]]), x, ClassScore(0)).tolist()
     [[[1.5, -2.0]]]

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from clearsight.classifier import Classifier
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.explainers._path import note_residual, path_gradients
-from clearsight.methods import method
-from clearsight.targets import Target
 
 
 @method(paper="arXiv:1703.01365", claims="complete signed class-sensitive")
@@ -21,7 +21,7 @@ def integrated_gradients(
     baseline: the pixel value where the path begins (0 is black); what has exactly this value gets no relevance.
 
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> x = torch.tensor([[[[0.5, 1.0]]]])
     >>> integrated_gradients(linear([[3.0, -2.0], [0.0, 0.0]]), x, ClassScore(0)).tolist()
     [[[1.5, -2.0]]]

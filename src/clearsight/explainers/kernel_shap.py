@@ -5,14 +5,14 @@ import math
 import torch
 from torch import Tensor
 
-from clearsight import draws
-from clearsight.classifier import Classifier
+from clearsight.core import rng
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.explainers._complete import note_or_refuse
 from clearsight.explainers._segments import Pieces, least_squares, painted, scores_of_subsets, segments
-from clearsight.fill import flat
-from clearsight.methods import method
-from clearsight.targets import Target
+from clearsight.perturbation.removal import flat
 
 
 @method(paper="arXiv:1705.07874", claims="signed class-sensitive stochastic")
@@ -38,7 +38,7 @@ def kernel_shap(
     of hidden pieces; none is the mean of the preprocessing.
 
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> x = torch.tensor([[[[0.5, 1.0]]]])
     >>> kernel_shap(linear([[3.0, -2.0], [0.0, 0.0]]), x, ClassScore(0), fill=0.0).round(decimals=3).tolist()
     [[[1.5, -2.0]]]
@@ -65,7 +65,7 @@ def _sets(samples: int, m: int, row: int) -> tuple[Tensor, Tensor]:
         weight = [(m - 1) / (math.comb(m, s) * s * (m - s)) for s in z.sum(1).tolist()]
         return torch.cat([ends, z.bool()]), torch.tensor([1.0, 1.0, *weight], dtype=torch.float64)
     half = (samples - 1) // 2
-    chance = draws.uniform(torch.empty(1, half, m + 1, dtype=torch.float64), torch.tensor([row]))[0]
+    chance = rng.uniform(torch.empty(1, half, m + 1, dtype=torch.float64), torch.tensor([row]))[0]
     sizes = torch.arange(1, m, dtype=torch.float64)
     share = (1 / (sizes * (m - sizes))).cumsum(0)  # the Shapley kernel, summed over the sets of one size
     size = 1 + torch.searchsorted(share / share[-1], chance[:, 0].contiguous(), right=True).clamp_max(m - 2)

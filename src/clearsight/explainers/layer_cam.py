@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
-from clearsight.classifier import Classifier
-from clearsight.layers import activations_and_gradients, enlarge
-from clearsight.methods import method
-from clearsight.targets import Target
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
+from clearsight.internals.layers import activations_and_gradients, enlarge
 
 
 @method(paper="doi:10.1109/TIP.2021.3089943", claims="class-sensitive needs-convolutions few-passes")
@@ -19,7 +19,7 @@ def layer_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "aut
     two places is half its weight:
 
     >>> from clearsight.testing import pooled
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> import torch
     >>> x = torch.tensor([[[[0.0, 1.0]], [[1.0, 1.0]]]])
     >>> layer_cam(pooled([[4.0, -6.0], [0.0, 0.0]]), x, ClassScore(0)).tolist()

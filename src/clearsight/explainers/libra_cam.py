@@ -3,9 +3,16 @@
 import torch
 from torch import Tensor
 
-from clearsight import receipts
-from clearsight.batching import pairs
-from clearsight.calibrating import (
+from clearsight.core import diagnostics
+from clearsight.core.batching import pairs
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.forwards import coarse_type, too_coarse
+from clearsight.core.targets import Target
+from clearsight.errors import Refused
+from clearsight.explainers._libra import References, references_for
+from clearsight.internals.layers import activations_and_gradients, enlarge, find_layer
+from clearsight.perturbation.map_thresholds import (
     calibrated,
     chances,
     check_threshold,
@@ -14,13 +21,6 @@ from clearsight.calibrating import (
     without_lowest,
     worth_keeping,
 )
-from clearsight.classifier import Classifier
-from clearsight.errors import Refused
-from clearsight.explainers._libra import References, references_for
-from clearsight.forwards import coarse_type, too_coarse
-from clearsight.layers import activations_and_gradients, enlarge, find_layer
-from clearsight.methods import method
-from clearsight.targets import Target
 
 
 @method(paper="doi:10.24963/ijcai.2022/442", claims="class-sensitive needs-convolutions")
@@ -68,7 +68,7 @@ def libra_cam(
     pieces makes the class improbable enough:
 
     >>> from clearsight.testing import pooled
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> libra_cam(pooled([[4.0], [0.0]]), torch.tensor([[[[0.0, 0.25, 0.5]]]]), ClassScore(0)).tolist()
     [[[0.0, 0.5, 1.0]]]
     """
@@ -96,7 +96,7 @@ def libra_cam(
             found, chosen = calibrated(model, x, target, found, before)
         else:
             found, chosen = without_lowest(found, threshold), found.new_full((len(x),), threshold)
-        receipts.note("threshold", chosen)
+        diagnostics.note("threshold", chosen)
         _note(model, target, logits, them, base, owner, keep)
     return found
 
@@ -128,7 +128,7 @@ def _note(
         gap = score[i] - same(away)
         residual.append((base[owner == i][kept].flatten(1).sum(1) - gap).mean())
         chance.append(chances(model, same, away).mean())
-    receipts.note("references", torch.tensor([len(r.logits) for r in them]))
-    receipts.note("references kept", torch.stack([keep[owner == i].sum() for i in range(len(them))]))
-    receipts.note("probability in references", torch.stack(chance))
-    receipts.note("completeness residual", torch.stack(residual))
+    diagnostics.note("references", torch.tensor([len(r.logits) for r in them]))
+    diagnostics.note("references kept", torch.stack([keep[owner == i].sum() for i in range(len(them))]))
+    diagnostics.note("probability in references", torch.stack(chance))
+    diagnostics.note("completeness residual", torch.stack(residual))

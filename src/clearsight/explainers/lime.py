@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-from clearsight import draws
-from clearsight.classifier import Classifier
+from clearsight.core import rng
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.explainers._segments import Pieces, least_squares, painted, scores_of_subsets, segments
-from clearsight.fill import flat
-from clearsight.methods import method
-from clearsight.targets import Target
+from clearsight.perturbation.removal import flat
 
 
 @method(paper="arXiv:1602.04938", claims="signed class-sensitive stochastic")
@@ -36,7 +36,7 @@ def lime(
     authors' code takes each piece's mean colour).
 
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> x = torch.tensor([[[[0.5, 1.0]]]])
     >>> lime(linear([[3.0, -2.0], [0.0, 0.0]]), x, ClassScore(0), ridge=0.0, fill=0.0).round(decimals=3).tolist()
     [[[1.5, -2.0]]]
@@ -51,7 +51,7 @@ def lime(
 
 def _coins(samples: int, pieces: int, row: int) -> Tensor:
     """(samples, pieces) bool; all pieces are in the first."""
-    visible = draws.uniform(torch.empty(1, samples, pieces), torch.tensor([row]))[0] < 0.5
+    visible = rng.uniform(torch.empty(1, samples, pieces), torch.tensor([row]))[0] < 0.5
     visible[0] = True
     return visible
 

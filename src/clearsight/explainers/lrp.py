@@ -4,11 +4,11 @@ from typing import Literal
 
 from torch import Tensor
 
-from clearsight.classifier import Classifier
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.explainers._relevance import Rules, alpha_beta, box, epsilon, flat, gamma, plus, relevance
-from clearsight.methods import method
-from clearsight.targets import Target
 
 Composite = Literal[
     "epsilon-plus-flat", "epsilon-plus-box", "epsilon-alpha-beta-flat", "epsilon-alpha-beta-box", "epsilon-gamma-box",
@@ -48,7 +48,7 @@ def lrp(
 
     >>> import torch
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> x = torch.tensor([[[[0.5, 1.0]]]])
     >>> m = lrp(linear([[3.0, 2.0], [0.0, 0.0]]), x, ClassScore(0), composite="epsilon")
     >>> [round(v, 4) for v in m.flatten().tolist()]

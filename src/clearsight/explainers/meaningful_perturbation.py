@@ -3,14 +3,14 @@
 import torch
 from torch import Tensor
 
-from clearsight import draws
-from clearsight.batching import pairs
-from clearsight.classifier import Classifier
+from clearsight.core import rng
+from clearsight.core.batching import pairs
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.fill import blurred
-from clearsight.layers import enlarge, flowing, gradients
-from clearsight.methods import method
-from clearsight.targets import Target
+from clearsight.internals.layers import enlarge, flowing, gradients
+from clearsight.perturbation.removal import blurred
 
 RATE = 0.1  # of Adam
 POWER = 3  # of the differences between neighbours
@@ -42,7 +42,7 @@ def meaningful_perturbation(
     Where the target rises with the light of one pixel, that pixel goes, and the other stays:
 
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> x = torch.tensor([[[[1.0, 0.0]]]])
     >>> meaningful_perturbation(linear([[3.0, 0.0], [0.0, 0.0]]), x, ClassScore(0), tv=0.0, noise=0.0).tolist()
     [[[1.0, 0.0]]]
@@ -63,7 +63,7 @@ def meaningful_perturbation(
                 m = mask[here]
                 large = enlarge(m, x.shape[2:])[:, None]
                 seen = large * x[here] + (1 - large) * blur[here]
-                seen = seen + noise * std * draws.normal(x[here], rows)
+                seen = seen + noise * std * rng.normal(x[here], rows)
                 loss = flowing(target[rows](model(seen))) / unit[here] + l1 * (1 - m).abs().flatten(1).mean(1)
                 loss = loss + tv * _roughness(m)
             (g,) = gradients(loss, mask)

@@ -5,12 +5,12 @@ import math
 import torch
 from torch import Tensor
 
-from clearsight.batching import pairs
-from clearsight.classifier import Classifier
+from clearsight.core.batching import pairs
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.fill import flat
-from clearsight.methods import method
-from clearsight.targets import Target
+from clearsight.perturbation.removal import flat
 
 
 @method(paper="arXiv:1311.2901", claims="signed class-sensitive")
@@ -30,7 +30,7 @@ def occlusion(
     pixel value of the cover; none is the mean of the model's preprocessing (0 after normalisation).
 
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> x = torch.tensor([[[[0.5, 1.0]]]])
     >>> occlusion(linear([[3.0, -2.0], [0.0, 0.0]]), x, ClassScore(0), window=1, stride=1, fill=0.0).tolist()
     [[[1.5, -2.0]]]

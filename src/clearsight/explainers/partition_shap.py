@@ -12,13 +12,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from clearsight.batching import pairs
-from clearsight.classifier import Classifier
+from clearsight.core.batching import pairs
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.explainers._complete import note_or_refuse
-from clearsight.fill import flat
-from clearsight.methods import method
-from clearsight.targets import Target
+from clearsight.perturbation.removal import flat
 
 Box = tuple[slice, ...]
 ROUND = 8  # boxes halved together: 16 masked pictures, one pass
@@ -39,7 +39,7 @@ def partition_shap(
     preprocessing.
 
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> x = torch.tensor([[[[0.5, 1.0]]]])
     >>> partition_shap(linear([[3.0, -2.0], [0.0, 0.0]]), x, ClassScore(0), fill=0.0).tolist()
     [[[1.5, -2.0]]]

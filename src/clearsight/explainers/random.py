@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
-from clearsight import draws
-from clearsight.classifier import Classifier
-from clearsight.methods import method
-from clearsight.targets import Target
+from clearsight.core import rng
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 
 
 @method(paper="control", claims="control stochastic")
@@ -14,4 +14,4 @@ def random(model: Classifier, x: Tensor, target: Target) -> Tensor:
 
     x (B, C, *S) in [0, 1] -> (B, *S), in [0, 1), without a unit.
     """
-    return draws.uniform(x[:, 0])
+    return rng.uniform(x[:, 0])

@@ -2,7 +2,9 @@
 
 from torch import Tensor
 
-from clearsight.classifier import Classifier
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.explainers._relevance import (
     Linear,
     Rules,
@@ -18,8 +20,6 @@ from clearsight.explainers._relevance import (
     total,
     ups,
 )
-from clearsight.methods import method
-from clearsight.targets import Target
 
 
 @method(paper="arXiv:1904.00605", claims="signed class-sensitive few-passes")
@@ -41,7 +41,7 @@ def rap(model: Classifier, x: Tensor, target: Target) -> Tensor:
 
     >>> import torch
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> m = rap(linear([[3.0, -1.0], [0.0, 0.0]]), torch.tensor([[[[0.5, 0.5]]]]), ClassScore(0))
     >>> [round(v, 4) for v in m.flatten().tolist()]
     [0.75, 0.25]

@@ -4,12 +4,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from clearsight.classifier import Classifier
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.explainers._relevance import Rules, plus, raised_class, relevance
-from clearsight.layers import enlarge, find_layer
-from clearsight.methods import method
-from clearsight.targets import Target
+from clearsight.internals.layers import enlarge, find_layer
 
 
 @method(paper="doi:10.1109/CVPR46437.2021.01470", claims="class-sensitive signed needs-convolutions few-passes")
@@ -27,7 +27,7 @@ def relevance_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = 
     The relevance 1 of class 0 is all the first channel's, 1 / 2 a place; -1 / 2 of class 1 is the second's:
 
     >>> from clearsight.testing import pooled
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> x = torch.tensor([[[[0.0, 1.0]], [[1.0, 0.5]]]])
     >>> m = relevance_cam(pooled([[4.0, 0.0], [0.0, 2.0]]), x, ClassScore(0))
     >>> [round(v, 3) for v in m.flatten().tolist()]

@@ -5,14 +5,14 @@ import math
 import torch
 from torch import Tensor
 
-from clearsight import draws
-from clearsight.batching import pairs
-from clearsight.classifier import Classifier
+from clearsight.core import rng
+from clearsight.core.batching import pairs
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.fill import flat
-from clearsight.layers import enlarge
-from clearsight.methods import method
-from clearsight.targets import Target
+from clearsight.internals.layers import enlarge
+from clearsight.perturbation.removal import flat
 
 
 @method(paper="arXiv:1806.07421", claims="signed class-sensitive stochastic")
@@ -41,7 +41,7 @@ def rise(
     With all cells kept, the target itself stands everywhere:
 
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> x = torch.tensor([[[[0.5, 1.0]]]])
     >>> rise(linear([[3.0, -2.0], [0.0, 0.0]]), x, ClassScore(0), masks=4, keep=1.0, centre=False).tolist()
     [[[-0.5, -0.5]]]
@@ -58,7 +58,7 @@ def rise(
     with torch.no_grad():
         for rows, _ in pairs(len(x), masks):
             # one draw for a mask and its shift together, or the order of draws would depend on the size of a pass
-            chance = draws.uniform(x.new_empty(len(rows), math.prod(grid) + len(grid)), rows)
+            chance = rng.uniform(x.new_empty(len(rows), math.prod(grid) + len(grid)), rows)
             shifts = (chance[:, -len(grid) :] * x.new_tensor(cell)).long().tolist()
             large = enlarge((chance[:, : -len(grid)] < keep).to(x).view(-1, *grid), size)
             mask = torch.stack([_cut(m, shift, sides) for m, shift in zip(large, shifts, strict=True)])

@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
-from clearsight.classifier import Classifier
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.explainers._gradient import pixel_gradients
-from clearsight.methods import method
-from clearsight.targets import Target
 
 
 @method(paper="arXiv:1312.6034", claims="class-sensitive few-passes")
@@ -18,7 +18,7 @@ def saliency(model: Classifier, x: Tensor, target: Target, *, absolute: bool = T
     A network with one weight per pixel is explained by its weights:
 
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> import torch
     >>> model, x = linear([[3.0, -2.0], [0.0, 0.0]]), torch.rand(1, 1, 1, 2)
     >>> saliency(model, x, ClassScore(0)).tolist()

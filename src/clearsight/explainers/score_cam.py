@@ -5,13 +5,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from clearsight.batching import pairs
-from clearsight.calibrating import chances, seen_through, stretched
-from clearsight.classifier import Classifier
-from clearsight.fill import flat
-from clearsight.layers import activations, enlarge, find_layer
-from clearsight.methods import method
-from clearsight.targets import Target
+from clearsight.core.batching import pairs
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
+from clearsight.internals.layers import activations, enlarge, find_layer
+from clearsight.perturbation.map_thresholds import chances, seen_through, stretched
+from clearsight.perturbation.removal import flat
 
 
 @method(paper="arXiv:1910.01279", claims="class-sensitive needs-convolutions")
@@ -41,7 +41,7 @@ def score_cam(
     One channel alone has all the weight:
 
     >>> from clearsight.testing import pooled
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> score_cam(pooled([[4.0], [0.0]]), torch.tensor([[[[0.0, 0.5]]]]), ClassScore(0)).tolist()
     [[[0.0, 0.5]]]
     """

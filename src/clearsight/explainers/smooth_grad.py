@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from clearsight.classifier import Classifier
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.explainers._gradient import many_passes
 from clearsight.explainers._inner import noisy_maps
-from clearsight.methods import method
-from clearsight.targets import Target
 
 
 @method(paper="arXiv:1706.03825", claims="signed class-sensitive stochastic")
@@ -31,7 +31,7 @@ def smooth_grad(
     The gradient of a linear model is the same everywhere, so noise changes nothing:
 
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> smooth_grad(linear([[3.0, -2.0], [0.0, 0.0]]), torch.rand(1, 1, 1, 2), ClassScore(0)).tolist()
     [[[3.0, -2.0]]]
     """

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from clearsight.classifier import Classifier
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.explainers._cancelling import must_not_cancel
-from clearsight.layers import activations_and_gradients, enlarge
-from clearsight.methods import method
-from clearsight.targets import Target
+from clearsight.internals.layers import activations_and_gradients, enlarge
 
 
 @method(paper="arXiv:2008.02312", claims="class-sensitive needs-convolutions few-passes")
@@ -23,7 +23,7 @@ def xgrad_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "aut
     Behind one averaged channel of two places the gradient is half the weight:
 
     >>> from clearsight.testing import pooled
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> xgrad_cam(pooled([[4.0], [0.0]]), torch.tensor([[[[0.0, 1.0]]]]), ClassScore(0)).tolist()
     [[[0.0, 2.0]]]
     """

@@ -6,11 +6,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from clearsight.classifier import Classifier
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.explainers._path import path_gradients
-from clearsight.methods import method
-from clearsight.targets import Target
 
 SIDE = 224  # larger pictures are cut into regions at this size, for which the numbers below are meant
 SCALES = (50, 100, 150, 250, 500, 1200)  # of Felzenszwalb's method: larger ones give larger regions
@@ -32,7 +32,7 @@ def xrai(model: Classifier, x: Tensor, target: Target, *, steps: int = 50) -> Te
     Two halves, two regions; the left one is against the class, beside its lightest value:
 
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> x = torch.tensor([[[[0.5, 0.5, 1.0, 1.0]]]])
     >>> xrai(linear([[8.0, 8.0, 4.0, 4.0], [0.0, 0.0, 0.0, 0.0]]), x, ClassScore(0)).tolist()
     [[[-2.0, -2.0, 1.0, 1.0]]]

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from clearsight.calibrating import seen_through, stretched
-from clearsight.classifier import Classifier
+from clearsight.core.classifier import Classifier
+from clearsight.perturbation.map_thresholds import seen_through, stretched
 
 
 def coherency(model: Classifier, x: Tensor, soft: Tensor, again: Callable[[Classifier, Tensor], Tensor]) -> Tensor:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from clearsight import draws
-from clearsight.batching import pairs
-from clearsight.classifier import Classifier
+from clearsight.core import rng
+from clearsight.core.batching import pairs
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.fill import Removal, instead, taken
-from clearsight.targets import Target
+from clearsight.perturbation.removal import Removal, instead, taken
 
 
 def ranks(maps: Tensor) -> Tensor:
     """maps (B, *S) -> (B, *S) int64: 0 for the most relevant place; ties are broken by a seeded draw."""
     flat = maps.flatten(1)
-    shuffled = draws.uniform(flat).argsort(dim=1)
+    shuffled = rng.uniform(flat).argsort(dim=1)
     order = shuffled.gather(1, flat.gather(1, shuffled).argsort(dim=1, descending=True, stable=True))
     places = torch.arange(flat.shape[1], device=maps.device).expand_as(order)
     return torch.empty_like(order).scatter(1, order, places).view(maps.shape)

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from clearsight.resemblance import constant, spearman, ssim
+from clearsight.core.similarity import constant, spearman, ssim
 
 Likeness = Literal["spearman", "ssim"]
 

@@ -6,11 +6,11 @@ import warnings
 
 from torch import Tensor
 
-from clearsight.calibrating import LEVELS, calibrated, chances, rises_through, stretched
-from clearsight.classifier import Classifier
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.errors import Notice, Refused
-from clearsight.fill import Fill
-from clearsight.targets import Target
+from clearsight.perturbation.map_thresholds import LEVELS, calibrated, chances, rises_through, stretched
+from clearsight.perturbation.removal import Fill
 
 FLATTERS = (
     "threshold=none chooses each map's threshold by the very number that is then reported, which flatters: calibrate "

@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from clearsight.calibrating import stretched
-from clearsight.classifier import Classifier
-from clearsight.methods import method
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.metrics._harmonic import coherency, harmonic
 from clearsight.metrics._seen import through
-from clearsight.targets import Target
+from clearsight.perturbation.map_thresholds import stretched
 
 
 @method(paper="arXiv:2104.10252", claims="higher-is-better judges-the-explainer")
@@ -30,8 +30,8 @@ def adcc(
 
     >>> import torch
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import ClassScore
-    >>> from clearsight.runner import measure
+    >>> from clearsight.core.targets import ClassScore
+    >>> from clearsight.runner.run import measure
     >>> x, maps = torch.ones(1, 1, 1, 2), torch.tensor([[[1.0, 0.0]]])
     >>> model = linear([[50.0, 0.0], [0.0, 0.0]])
     >>> round(measure(model, x, maps, "adcc", ClassScore(0), method="gradient-x-input").item(), 4)

@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from clearsight.calibrating import stretched
-from clearsight.classifier import Classifier
-from clearsight.methods import method
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import ClassScore, Target
 from clearsight.metrics._harmonic import coherency, harmonic
 from clearsight.metrics.road import road
-from clearsight.targets import ClassScore, Target
+from clearsight.perturbation.map_thresholds import stretched
 
 
 @method(paper="arXiv:2605.14641", claims="higher-is-better stochastic judges-the-explainer")
@@ -29,8 +29,8 @@ def arcc(
 
     >>> import torch
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import ClassScore
-    >>> from clearsight.runner import measure
+    >>> from clearsight.core.targets import ClassScore
+    >>> from clearsight.runner.run import measure
     >>> x, maps = torch.ones(1, 1, 1, 2), torch.tensor([[[1.0, 0.0]]])
     >>> model = linear([[50.0, 0.0], [0.0, 0.0]])
     >>> measure(model, x, maps, "arcc", ClassScore(0, of="prob"), method="gradient-x-input").item()  # nothing to lose

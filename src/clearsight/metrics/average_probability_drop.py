@@ -2,11 +2,11 @@
 
 from torch import Tensor
 
-from clearsight.classifier import Classifier
-from clearsight.fill import Fill
-from clearsight.methods import method
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.metrics._seen import through
-from clearsight.targets import Target
+from clearsight.perturbation.removal import Fill
 
 
 @method(paper="doi:10.24963/ijcai.2022/442", claims="lower-is-better")
@@ -23,7 +23,7 @@ def average_probability_drop(
 
     >>> import torch
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> x, maps = torch.ones(1, 1, 1, 2), torch.tensor([[[1.0, 0.0]]])
     >>> round(average_probability_drop(linear([[1.0, 1.0], [0.0, 0.0]]), x, ClassScore(0), maps).item(), 4)
     0.1497

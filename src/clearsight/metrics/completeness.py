@@ -5,10 +5,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from clearsight.classifier import Classifier
-from clearsight.fill import without
-from clearsight.methods import method
-from clearsight.targets import Target
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
+from clearsight.perturbation.removal import without
 
 
 @method(paper="arXiv:1703.01365", claims="lower-is-better judges-the-explainer")
@@ -28,7 +28,7 @@ def completeness(
     complete: ask with the target that they explain.
 
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> x, maps = torch.ones(1, 1, 1, 2), torch.tensor([[[3.0, 2.0]]])
     >>> completeness(linear([[3.0, 1.0], [0.0, 0.0]]), x, ClassScore(0), maps, against="black").item()
     0.25

@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-from clearsight import draws
-from clearsight.batching import pairs
-from clearsight.classifier import Classifier
+from clearsight.core import rng
+from clearsight.core.batching import pairs
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.fill import Removal, instead, taken
-from clearsight.methods import method
-from clearsight.targets import Target
+from clearsight.perturbation.removal import Removal, instead, taken
 
 
 @method(paper="arXiv:1901.09392", claims="lower-is-better stochastic")
@@ -35,7 +35,7 @@ def infidelity(
     A linear model's own terms are never wrong:
 
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> x, maps = torch.ones(1, 1, 1, 4), torch.tensor([[[3.0, 1.0, 0.0, 2.0]]])
     >>> infidelity(linear([[3.0, 1.0, 0.0, 2.0], [0.0] * 4]), x, ClassScore(0), maps, scaled=False).item()
     0.0
@@ -58,7 +58,7 @@ def infidelity(
 def _squares(x: Tensor, samples: int, side: float) -> Tensor:
     """(B, samples, *S) bool: one square each, inside the picture, its place a seeded draw."""
     axes = x.shape[2:]
-    chance = draws.uniform(x.new_empty(len(x), samples, len(axes)))
+    chance = rng.uniform(x.new_empty(len(x), samples, len(axes)))
     gone = torch.ones(len(x), samples, *axes, dtype=torch.bool, device=x.device)
     for i, length in enumerate(axes):
         wide = max(1, round(side * length))

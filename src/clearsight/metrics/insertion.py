@@ -2,11 +2,11 @@
 
 from torch import Tensor
 
-from clearsight.classifier import Classifier
-from clearsight.fill import Removal
-from clearsight.methods import method
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.metrics._order import area, curve
-from clearsight.targets import Target
+from clearsight.perturbation.removal import Removal
 
 
 @method(paper="arXiv:1806.07421", claims="higher-is-better stochastic")
@@ -23,7 +23,7 @@ def insertion(
 
     >>> import torch
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> x, maps = torch.ones(1, 1, 1, 2), torch.tensor([[[2.0, 1.0]]])
     >>> insertion(linear([[3.0, 1.0], [0.0, 0.0]]), x, ClassScore(0), maps, steps=2, fill="black").tolist()
     [2.5]

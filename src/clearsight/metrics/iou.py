@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
-from clearsight.classifier import Classifier
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.methods import method
-from clearsight.targets import Target
 
 
 @method(paper="arXiv:1512.04150", claims="higher-is-better")
@@ -20,7 +20,7 @@ def iou(
 
     >>> import torch
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> maps, regions = torch.tensor([[[5.0, 1.0, 0.9]]]), torch.tensor([[[False, True, True]]])
     >>> round(iou(linear([[0.0] * 3] * 2), torch.ones(1, 1, 1, 3), ClassScore(0), maps, regions=regions).item(), 4)
     0.3333

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from clearsight.classifier import Classifier
-from clearsight.methods import method
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.metrics._resembling import Likeness, likeness
-from clearsight.targets import Target
 
 
 @method(paper="arXiv:1810.03292", claims="lower-is-better judges-the-explainer")
@@ -30,8 +30,8 @@ def label_randomisation(
 
     >>> import torch
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import ClassScore
-    >>> from clearsight.runner import measure
+    >>> from clearsight.core.targets import ClassScore
+    >>> from clearsight.runner.run import measure
     >>> one, other = linear([[2.0, 1.0, 4.0], [0.0] * 3]), linear([[4.0, 2.0, 1.0], [0.0] * 3])
     >>> x, maps = torch.ones(1, 1, 1, 3), torch.tensor([[[2.0, 1.0, 4.0]]])
     >>> measure(one, x, maps, "label-randomisation", ClassScore(0), method="gradient-x-input", other=other).item()

@@ -5,11 +5,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from clearsight import draws
-from clearsight.classifier import Classifier
+from clearsight.core import rng
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.methods import method
-from clearsight.targets import Target
 
 
 @method(paper="arXiv:1901.09392", claims="lower-is-better stochastic judges-the-explainer")
@@ -30,8 +30,8 @@ def max_sensitivity(
     everywhere.  A constant map never moves: it is good by this measure and says nothing.
 
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import ClassScore
-    >>> from clearsight.runner import measure
+    >>> from clearsight.core.targets import ClassScore
+    >>> from clearsight.runner.run import measure
     >>> x, maps = torch.full((1, 1, 1, 2), 0.5), torch.tensor([[[2.0, 1.0]]])
     >>> measure(linear([[2.0, 1.0], [0.0] * 2]), x, maps, "max-sensitivity", ClassScore(0), method="saliency").item()
     0.0
@@ -40,7 +40,7 @@ def max_sensitivity(
         raise Refused(f"samples={samples}, radius={radius:g}: at least one, and a radius above 0")
     found = x.new_zeros(len(x))
     for _ in range(samples):
-        moved = again(model, (x + radius * (2 * draws.uniform(x) - 1)).clamp(0, 1))
+        moved = again(model, (x + radius * (2 * rng.uniform(x) - 1)).clamp(0, 1))
         found = torch.maximum(found, (moved - maps).flatten(1).norm(dim=1))
     size: Tensor = maps.flatten(1).norm(dim=1)
     return found / size

@@ -6,13 +6,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from clearsight import draws
-from clearsight.classifier import Classifier
+from clearsight.core import rng
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.methods import method
+from clearsight.internals.randomisation import again_from, cuts, fresh, scores_now, unlearnt
 from clearsight.metrics._resembling import Likeness, likeness
-from clearsight.randomising import again_from, cuts, fresh, scores_now, unlearnt
-from clearsight.targets import Target
 
 
 @method(paper="arXiv:1810.03292", claims="lower-is-better stochastic judges-the-explainer")
@@ -44,8 +44,8 @@ def parameter_randomisation(
     An edge detector does not look at the network:
 
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import ClassScore
-    >>> from clearsight.runner import explain, measure
+    >>> from clearsight.core.targets import ClassScore
+    >>> from clearsight.runner.run import explain, measure
     >>> model, x = linear([[2.0, 1.0, 4.0], [0.0] * 3]), torch.tensor([[[[0.1, 0.9, 0.8]]]])
     >>> maps = explain(model, x, "edge").maps
     >>> measure(model, x, maps, "parameter-randomisation", method="edge").item()
@@ -60,7 +60,7 @@ def parameter_randomisation(
     for cut in chosen:
         if order == "independent":
             taken, last = again_from(start), cut - 1
-        with torch.random.fork_rng(devices=draws.gpus()):
+        with torch.random.fork_rng(devices=rng.gpus()):
             torch.manual_seed(fresh(torch.initial_seed(), cut))
             taken.draw(layers[last:cut])
         last = cut

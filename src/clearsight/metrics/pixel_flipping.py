@@ -4,13 +4,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clearsight import draws
-from clearsight.batching import pairs
-from clearsight.classifier import Classifier
+from clearsight.core import rng
+from clearsight.core.batching import pairs
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.methods import method
 from clearsight.metrics._order import ranks
-from clearsight.targets import Target
 
 
 @method(paper="arXiv:1509.06321", claims="higher-is-better stochastic")
@@ -25,9 +25,9 @@ def pixel_flipping(
     [0, 1], from a seeded draw, the same for every map of a picture; so are ties broken.
 
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> x, maps = torch.ones(1, 1, 1, 2), torch.tensor([[[1.0, 0.0]]])
-    >>> from clearsight.runner import measure
+    >>> from clearsight.runner.run import measure
     >>> best = measure(linear([[9.0, 1.0], [0.0, 0.0]]), x, maps, "pixel-flipping(patch=1)", ClassScore(0))
     >>> worst = measure(linear([[9.0, 1.0], [0.0, 0.0]]), x, -maps, "pixel-flipping(patch=1)", ClassScore(0))
     >>> bool(best > worst)
@@ -35,7 +35,7 @@ def pixel_flipping(
     """
     if patch < 1 or steps < 1:
         raise Refused(f"patch={patch}, steps={steps}: at least one of each")
-    noise = draws.uniform(x)
+    noise = rng.uniform(x)
     pool = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}[x.dim() - 2]
     sides = tuple(min(patch, length) for length in maps.shape[1:])
     rank = ranks(pool(maps[:, None], sides, ceil_mode=True, count_include_pad=False)[:, 0])

@@ -3,9 +3,9 @@
 from torch import Tensor
 from torch.nn import functional as F
 
-from clearsight.classifier import Classifier
-from clearsight.methods import method
-from clearsight.targets import Target
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 
 
 @method(paper="arXiv:1608.00507", claims="higher-is-better")
@@ -20,7 +20,7 @@ def pointing_game(
 
     >>> import torch
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> maps, regions = torch.tensor([[[3.0, 1.0, 3.0]]]), torch.tensor([[[True, True, False]]])
     >>> pointing_game(linear([[0.0] * 3] * 2), torch.ones(1, 1, 1, 3), ClassScore(0), maps, regions=regions).tolist()
     [0.5]

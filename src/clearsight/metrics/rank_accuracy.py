@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
-from clearsight.classifier import Classifier
-from clearsight.methods import method
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.metrics._order import ranks
-from clearsight.targets import Target
 
 
 @method(paper="arXiv:2003.07258", claims="higher-is-better stochastic")
@@ -17,7 +17,7 @@ def rank_accuracy(model: Classifier, x: Tensor, target: Target, maps: Tensor, *,
 
     >>> import torch
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> maps, regions = torch.tensor([[[3.0, 1.0, 2.0]]]), torch.tensor([[[True, True, False]]])
     >>> rank_accuracy(linear([[0.0] * 3] * 2), torch.ones(1, 1, 1, 3), ClassScore(0), maps, regions=regions).tolist()
     [0.5]

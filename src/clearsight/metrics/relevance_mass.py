@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from clearsight.classifier import Classifier
-from clearsight.methods import method
-from clearsight.targets import Target
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 
 
 @method(paper="arXiv:1910.01279", claims="higher-is-better")
@@ -15,7 +15,7 @@ def relevance_mass(model: Classifier, x: Tensor, target: Target, maps: Tensor, *
 
     >>> import torch
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> maps, regions = torch.tensor([[[3.0, 1.0, -9.0]]]), torch.tensor([[[True, False, True]]])
     >>> relevance_mass(linear([[0.0] * 3] * 2), torch.ones(1, 1, 1, 3), ClassScore(0), maps, regions=regions).tolist()
     [0.75]

@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-from clearsight.batching import pairs
-from clearsight.classifier import Classifier
+from clearsight.core.batching import pairs
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.inpaint import inpainted
-from clearsight.methods import method
 from clearsight.metrics._order import ranks
-from clearsight.targets import Target
+from clearsight.perturbation.inpainting import inpainted
 
 
 @method(paper="arXiv:2202.00449", claims="higher-is-better stochastic")
@@ -24,7 +24,7 @@ def road(model: Classifier, x: Tensor, target: Target, maps: Tensor, *, steps: i
     Of three pixels whose middle one counts, the middle becomes the mean of the others; without either end it stays:
 
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> x, maps = torch.tensor([[[[0.0, 0.9, 0.0]]]]), torch.tensor([[[0.0, 3.0, 0.0]]])
     >>> round(road(linear([[0.0, 1.0, 0.0], [0.0] * 3]), x, ClassScore(0), maps, steps=1).item(), 1)
     0.4

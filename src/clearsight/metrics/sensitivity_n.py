@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-from clearsight.batching import pairs
-from clearsight.classifier import Classifier
+from clearsight.core.batching import pairs
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.fill import Removal, instead, taken
-from clearsight.methods import method
 from clearsight.metrics._order import ranks
-from clearsight.targets import Target
+from clearsight.perturbation.removal import Removal, instead, taken
 
 
 @method(paper="arXiv:1711.06104", claims="higher-is-better stochastic")
@@ -30,7 +30,7 @@ def sensitivity_n(
     the same for every draw.
 
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> x, maps = torch.ones(1, 1, 1, 4), torch.tensor([[[3.0, 1.0, 0.0, 2.0]]])
     >>> round(sensitivity_n(linear([[3.0, 1.0, 0.0, 2.0], [0.0] * 4]), x, ClassScore(0), maps, share=0.5).item(), 4)
     1.0

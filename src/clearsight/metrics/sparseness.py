@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from clearsight.classifier import Classifier
-from clearsight.methods import method
-from clearsight.targets import Target
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
 
 
 @method(paper="arXiv:1810.06583", claims="higher-is-better judges-the-map-alone")
@@ -16,7 +16,7 @@ def sparseness(model: Classifier, x: Tensor, target: Target, maps: Tensor) -> Te
     sparse map need not be a true one.
 
     >>> from clearsight.testing import linear
-    >>> from clearsight.targets import ClassScore
+    >>> from clearsight.core.targets import ClassScore
     >>> maps = torch.tensor([[[0.0, 0.0, -3.0, 0.0]]])
     >>> sparseness(linear([[0.0] * 4] * 2), torch.ones(1, 1, 1, 4), ClassScore(0), maps).item()
     0.75

@@ -5,7 +5,7 @@ from typing import Literal
 
 from torch import nn
 
-from clearsight.methods import method
+from clearsight.core.catalogue import method
 from clearsight.networks._blocks import positive, share, takes
 
 _POOLED = (1, 2, 6)  # the convolutions after which the paper pools

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from clearsight.methods import method
+from clearsight.core.catalogue import method
 from clearsight.networks._blocks import Norm, conv, he, takes
 from clearsight.networks.alexnet import response_norm
 

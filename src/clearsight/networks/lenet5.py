@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from clearsight.methods import method
+from clearsight.core.catalogue import method
 from clearsight.networks._blocks import takes
 
 # table I: which of S2's six maps each of C3's sixteen reads

@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import nn
 
-from clearsight.methods import method
+from clearsight.core.catalogue import method
 from clearsight.networks._blocks import numbers, share, takes
 
 

@@ -5,7 +5,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from clearsight.methods import method
+from clearsight.core.catalogue import method
 from clearsight.networks._blocks import takes
 
 

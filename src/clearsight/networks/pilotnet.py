@@ -4,7 +4,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from clearsight.methods import method
+from clearsight.core.catalogue import method
 from clearsight.networks._blocks import conv, takes
 
 _LAYERS = ((5, 2, 0), (5, 2, 0), (5, 2, 0), (3, 1, 0), (3, 1, 0))

@@ -7,8 +7,8 @@ from typing import Literal
 
 from torch import nn
 
+from clearsight.core.catalogue import method
 from clearsight.errors import Refused
-from clearsight.methods import method
 from clearsight.networks._blocks import Norm, conv, numbers, positive, share, takes
 
 

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from clearsight.methods import method
+from clearsight.core.catalogue import method
 from clearsight.networks._blocks import positive
 from clearsight.networks._residual import Depth, Stem, Version, residual
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from torch import nn
 
-from clearsight.methods import method
+from clearsight.core.catalogue import method
 from clearsight.networks._blocks import conv, dense_head, he, positive, share, takes
 
 _WIDTHS = (64, 128, 256, 512, 512)

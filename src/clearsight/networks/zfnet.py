@@ -4,7 +4,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from clearsight.methods import method
+from clearsight.core.catalogue import method
 from clearsight.networks._blocks import dense_head, positive, share, takes
 from clearsight.networks.alexnet import response_norm
 

@@ -1,1 +1,0 @@
-"""The formats of annotations, each in a file of its own; `clearsight.annotations` finds the one that a path holds."""

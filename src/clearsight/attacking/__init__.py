@@ -1,0 +1,1 @@
+"""The verb attack: robust accuracy of pictures as a report."""

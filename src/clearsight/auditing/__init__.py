@@ -1,0 +1,1 @@
+"""What checks share: a case, its time, its evidence; and the loop over checks."""

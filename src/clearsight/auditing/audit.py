@@ -1,0 +1,142 @@
+"""audit: a case in, findings out, one check at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from clearsight.auditing.case import Case, Progress
+from clearsight.core import rng
+from clearsight.core.catalogue import Call, catalogue, parse, split_calls
+from clearsight.core.classifier import Classifier
+from clearsight.data.datasets import Pictures, open_data
+from clearsight.errors import Refused, nearest
+from clearsight.models.diagnosis import inspect
+from clearsight.reporting.findings import Figure, Finding
+from clearsight.training.recipe import AT_RANDOM, labels_at_random
+
+if TYPE_CHECKING:
+    from clearsight.reporting.report import Report
+
+
+def noted(pictures: Pictures, model: Classifier) -> Pictures:
+    """The pictures with a note of everything that a dry run of the model found; refused where numbers would be false.
+
+    Refused: probabilities that are taken for logits, or logits for probabilities; multi-label models and regressors.
+    """
+    if not model.one_of_many:
+        raise Refused(
+            f"an audit asks which one class a picture shows, and this model's outputs are {model.scores}: explain it "
+            "picture by picture with clearsight explain"
+        )
+    random = model.source and labels_at_random(Path(model.source))
+    notes = [f"The model was {AT_RANDOM}."] if random else []
+    for problem in inspect(model, apart=False).problems:
+        if "probabilities" in problem.what:
+            raise Refused(f"{problem.what}: {problem.mend}")
+        notes.append(f"The model: {problem.what}; {problem.mend}.")
+    return dataclasses.replace(pictures, notes=(*pictures.notes, *notes))
+
+
+def chosen(only: str | Sequence[str] | None) -> list[Call]:
+    """The checks asked for; all of them, in the catalogue's order, where none is named."""
+    if only is None:
+        return [Call(m) for m in catalogue("checks").values()]
+    words = split_calls(only) if isinstance(only, str) else [w for part in only for w in split_calls(part)]
+    if not words:
+        raise Refused(f"no check is named: {nearest('', catalogue('checks'))}")
+    return [parse(w, "checks") for w in words]
+
+
+def run_checks(case: Case, calls: Sequence[Call], done: Mapping[str, Finding] | None = None) -> Iterator[Finding]:
+    """One finding for each check, as soon as it is there.  An exception inside a check is its finding.
+
+    done: findings of an earlier run of the same case, by the check's spelling; they are given again as they are.
+    Refused, before a picture is read: values of a check's options that cannot be.
+    """
+    done = done or {}
+    for call in calls:
+        _ready(case, call)
+    end = time.monotonic() + case.budget if case.budget else None
+    todo = [c for c in calls if str(c) not in done]
+    if todo:
+        _share(case, end, len(todo) + 1)
+        _ = case.pictures
+    for call in calls:
+        if str(call) in done:
+            yield done[str(call)]
+            continue
+        _share(case, end, len(todo) - todo.index(call))
+        case.doing = call.method.name
+        began = time.monotonic()
+        try:
+            with rng.seeded(case.seed, torch.zeros(1, 1)):
+                found: Finding = call.method(case, **call.options)
+        except Exception as e:  # shown in the report and in the exit status, never swallowed
+            words = str(e) if isinstance(e, Refused) else f"{type(e).__name__}: {e}"
+            found = Finding("error", words.partition("\n")[0])
+        nth = 1 + [c.method.name for c in calls[: calls.index(call)]].count(call.method.name)
+        yield dataclasses.replace(
+            _numbered(found, nth),
+            check=str(call),
+            summary=call.method.summary,
+            paper=call.method.paper,
+            seconds=round(time.monotonic() - began, 3),
+        )
+
+
+def _ready(case: Case, call: Call) -> None:
+    """Refuse values of options that cannot be, without reading a picture."""
+    options = {name: p.default for name, p in call.method.options.items()} | call.options
+    if options.get("pictures", 1) < 1:
+        raise Refused(f"{call}: pictures is how many are looked at, at least 1")
+    if call.method.ready is not None:
+        call.method.ready(case, **options)
+
+
+def _numbered(found: Finding, nth: int) -> Finding:
+    """The finding with other names for its figures, where the same check with other options was run before."""
+    if nth == 1:
+        return found
+
+    def other(g: Figure) -> Figure:
+        return dataclasses.replace(g, name=f"{nth}-{g.name}")
+
+    evidence = tuple(dataclasses.replace(e, figure=other(e.figure)) for e in found.evidence)
+    return dataclasses.replace(found, figures=tuple(map(other, found.figures)), evidence=evidence)
+
+
+def _share(case: Case, end: float | None, parts: int) -> None:
+    """The time left is divided equally among the checks left."""
+    if end is not None:
+        now = time.monotonic()
+        case.deadline = now + max(end - now, 0) / parts
+
+
+def audit(
+    model: Classifier,
+    data: Pictures | str | Path = "demo",
+    *,
+    only: str | Sequence[str] | None = None,
+    method: str = "auto",
+    seed: int = 0,
+    budget: float | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Every check, or those named in ``only`` ("accuracy, robustness(steps=40)"), on the pictures -> a Report.
+
+    data: what ``folder`` gives, or the words that the command line takes ("demo", "photos/").  method: the explainer
+    that the checks use; budget: seconds; progress: called with what is done, done, total.
+    """
+    from clearsight.reporting.report import make
+
+    pictures = noted(data if isinstance(data, Pictures) else open_data(data), model)
+    case = Case(model, pictures, seed=seed, budget=budget, method=method, progress=progress)
+    calls = chosen(only)
+    began = time.monotonic()
+    return make(case, list(run_checks(case, calls)), seconds=time.monotonic() - began)

@@ -1,0 +1,352 @@
+"""One model and one set of pictures, as the checks see them; what they share is computed once."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clearsight import __version__
+from clearsight.core import rng
+from clearsight.core.batching import SIZE
+from clearsight.core.catalogue import Call, parse
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import ClassScore
+from clearsight.data.annotations import Region, of_label, region_mask
+from clearsight.data.class_words import understood
+from clearsight.data.datasets import Picture, Pictures
+from clearsight.data.images import notes as picture_notes
+from clearsight.data.images import of_bytes, open_picture, to_pixels
+from clearsight.errors import Refused
+from clearsight.internals.probe import Unprobed
+from clearsight.internals.soundness import alone
+from clearsight.models.model_folder import SPLIT, trained_on
+from clearsight.runner.run import explain, resolve, scores
+
+Progress = Callable[[str, int, int], None]  # what is being done, how many pictures of how many
+
+
+class Case:
+    """One model and one set of pictures, as the checks see them.
+
+    data: the pictures; rows below count only those that could be read.  seed: all randomness follows from it.
+    budget: seconds for the whole audit, None without a limit.  method: the explainer that the checks use; "auto" is
+    grad-cam where the network has feature maps for it, else integrated-gradients.  model_words, data_words: the options
+    with which the command line loaded the model and the data, for the commands that a report quotes.
+
+    What checks leave for others: doubted, why the maps are no evidence; chosen, the explainer that one of them chose;
+    mapped, for each check that asked for maps what was chosen by then.
+    """
+
+    def __init__(
+        self,
+        model: Classifier,
+        data: Pictures,
+        *,
+        seed: int = 0,
+        budget: float | None = None,
+        method: str = "auto",
+        progress: Progress | None = None,
+        model_words: Sequence[str] = (),
+        data_words: Sequence[str] = (),
+    ) -> None:
+        if not data.pictures and data.broken:
+            name, reason = data.broken[0]
+            raise Refused(f"none of the pictures can be read ({name}: {reason})")
+        if not data.pictures:
+            raise Refused(f"no pictures in {data.root}: an audit needs at least one")
+        if budget is not None and budget <= 0:
+            raise Refused(f"a budget of {budget:g} s: give more than nothing, such as 60s")
+        self.model, self.data, self.seed, self.budget = model, data, seed, budget
+        self.asked = method
+        self.progress: Progress = progress or (lambda what, done, total: None)
+        parse("grad-cam" if method == "auto" else method, "explainers")  # refused at once, not check by check
+        with rng.seeded(seed, torch.zeros(1, 1)):
+            pass
+        self.model_words, self.data_words = tuple(model_words), tuple(data_words)
+        self._truth, self._read_as = understood(data, model)  # an unknown class is refused at once
+        self.doubted = ""
+        self.chosen = ""
+        self.mapped: dict[str, str] = {}
+        self.doing = "reading"
+        self.deadline: float | None = None
+        self._cache: dict[int, Tensor] = {}
+        self._done: dict[str, list[str]] = {}
+        self._maps: dict[tuple[str, int], Tensor] = {}
+
+    # What was read ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _read(self) -> tuple[list[Picture], Tensor, list[tuple[str, str]], int]:
+        """Read every picture once: those that can be read, their logits (N, K), the broken ones, how many were tried.
+
+        Under a budget the order is a seeded draw, so that what was read in time stands for the rest.
+        """
+        order = self._order(len(self.data.pictures)) if self.budget else list(range(len(self.data.pictures)))
+        good: list[int] = []
+        broken: list[tuple[str, str]] = []
+        logits: list[Tensor] = []
+        tried, empty = 0, len(self.data.broken)
+        with self.model.undisturbed():
+            for start in range(0, len(order), SIZE):
+                began = time.monotonic()
+                x = []
+                for i in order[start : start + SIZE]:
+                    tried += 1
+                    picture = self.data.pictures[i]
+                    try:
+                        image = open_picture(picture.path)
+                        x.append(to_pixels(image, self.model.preprocess))
+                        good.append(i)
+                        for done in picture_notes(image):
+                            self._done.setdefault(done, []).append(picture.name)
+                    except Refused as e:
+                        broken.append((picture.name, str(e)))
+                if x:
+                    pixels = torch.stack(x).to(self.model.device)
+                    if not logits:
+                        with suppress(Unprobed):  # what runs on pictures alone can be asked how often it is right
+                            alone(self.model, pixels)
+                    logits.append(scores(self.model, pixels))
+                self.progress("reading", empty + tried, empty + len(order))
+                if self._late(time.monotonic() - began):
+                    break
+        if not good:
+            first = f" ({broken[0][0]}: {broken[0][1]})" if broken else ""
+            raise Refused(f"none of the {tried} pictures in {self.data.root} can be read{first}")
+        rank = sorted(range(len(good)), key=good.__getitem__)
+        return [self.data.pictures[good[i]] for i in rank], torch.cat(logits)[rank], broken, tried
+
+    @property
+    def pictures(self) -> list[Picture]:
+        return self._read[0]
+
+    @property
+    def logits(self) -> Tensor:
+        """(N, K), float32, on the CPU."""
+        return self._read[1]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was chosen and skipped in the data, and what had to be done to pictures that are not plain ones."""
+        odd = [f"{done}: {len(names)} ({', '.join(names[:5])})" for done, names in sorted(self._done.items())]
+        return (*self.data.notes, *self._read_as, *odd, *self.learned)
+
+    @cached_property
+    def learned(self) -> tuple[str, ...]:
+        """A sentence where the model's own folder says that it was trained on some of these pictures."""
+        try:
+            own = len(trained_on(self.model.source, [p.path for p in self.pictures]))
+        except Refused as e:
+            return (f"Whether the model was trained on some of these pictures is not known: {e}.",)
+        if not own:
+            return ()
+        return (
+            f"The model was trained on {own} of these {len(self.pictures)} pictures, which flatters it: those that "
+            f"it has not seen are {Path(self.model.source) / SPLIT} with --split test.",
+        )
+
+    @property
+    def broken(self) -> tuple[tuple[str, str], ...]:
+        """(name, reason) of every file that had to be left out."""
+        return (*self.data.broken, *self._read[2])
+
+    @cached_property
+    def key(self) -> str:
+        """16 hex digits of a hash over all that findings depend on but the checks' own options and the budget."""
+        m = self.model
+        said = (__version__, m.fingerprint(), m.labels, m.preprocess, m.output, m.scores, self.digest, self.seed)
+        h = hashlib.sha256(repr((said, self.wished)).encode())
+        h.update(self.truth.numpy().tobytes())
+        return h.hexdigest()[:16]
+
+    @property
+    def tried(self) -> int:
+        return self._read[3]
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hex digits of a hash over the pictures that were read: names, labels, annotations and the files' bytes."""
+        h = hashlib.sha256()
+        for p in self.pictures:
+            h.update(repr((p.name, p.labels, p.regions, sorted(p.columns.items()))).encode())
+            h.update(hashlib.sha256(p.path.read_bytes()).digest())
+        return h.hexdigest()[:16]
+
+    @cached_property
+    def truth(self) -> Tensor:
+        """(N, K) bool: the acceptable classes; a row without any has no label."""
+        rows = {p.name: i for i, p in enumerate(self.data.pictures)}
+        return self._truth[[rows[p.name] for p in self.pictures]]
+
+    @cached_property
+    def labelled(self) -> list[int]:
+        """The rows that have a label."""
+        return [int(i) for i in self.truth.any(1).nonzero()[:, 0]]
+
+    @cached_property
+    def predicted(self) -> Tensor:
+        """(N,) the top class."""
+        return self.logits.argmax(1)
+
+    @cached_property
+    def right(self) -> Tensor:
+        """(N,) bool: the top class is acceptable; False where there is no label."""
+        return self.truth.gather(1, self.predicted[:, None])[:, 0]
+
+    def label(self, row: int) -> str:
+        """The top class of a picture, in a word."""
+        return self.model.labels[int(self.predicted[row])].partition(",")[0]
+
+    def wanted(self, row: int) -> str:
+        """Its acceptable classes, in words."""
+        return " or ".join(self.model.labels[int(k)].partition(",")[0] for k in self.truth[row].nonzero()[:, 0])
+
+    # What the checks work on --------------------------------------------------------------------------------------
+
+    def sample(self, rows: Sequence[int], most: int) -> list[int]:
+        """At most so many of the rows, by a seeded draw; the same draw for every check."""
+        if most < 1:
+            raise Refused(f"pictures={most}: at least one picture")
+        keep = set(rows)
+        return [i for i in self._order(len(self.pictures)) if i in keep][:most]
+
+    def batches(self, rows: Sequence[int], size: int = SIZE) -> Iterator[tuple[list[int], Tensor]]:
+        """(rows, pixels (B, C, *S)) a few at a time, until the check's share of the budget is used up.
+
+        At least one batch always comes.  A check counts what it got: that is its n.
+        """
+        first, then = (1, min(size, 4)) if self.budget else (size, size)  # a budget may allow no more than one
+        start = 0
+        while start < len(rows):
+            began = time.monotonic()
+            part = list(rows[start : start + (then if start else first)])
+            yield part, self.pixels(part)
+            start += len(part)
+            self.progress(self.doing, start, len(rows))
+            if self._late((time.monotonic() - began) / len(part) * then):
+                return
+
+    def lots(self, rows: Sequence[int], size: int = SIZE) -> Iterator[tuple[list[int], Tensor]]:
+        """Like batches, but all of the rows, however late it is: where a part of them would say something else."""
+        for start in range(0, len(rows), size):
+            part = list(rows[start : start + size])
+            yield part, self.pixels(part)
+
+    def pixels(self, rows: Sequence[int]) -> Tensor:
+        """(B, C, *S) in [0, 1].  The last gigabyte or so is kept, as bytes, which is what files hold."""
+        out = []
+        for i in rows:
+            if i not in self._cache:
+                if len(self._cache) * int(np.prod(self.model.preprocess.size)) * self.model.preprocess.channels > 5e8:
+                    self._cache.pop(next(iter(self._cache)))
+                x = to_pixels(open_picture(self.pictures[i].path), self.model.preprocess)
+                self._cache[i] = (x * 255).round().to(torch.uint8)
+            out.append(self._cache[i])
+        return of_bytes(torch.stack(out))
+
+    @cached_property
+    def method(self) -> Call:
+        """The explainer that the checks use, with its layer named."""
+        x = self.pixels([0]).to(self.model.device)
+        try:
+            return resolve(self.model, x, parse("grad-cam" if self.asked == "auto" else self.asked, "explainers"))
+        except Refused:
+            if self.asked != "auto":
+                raise
+            return parse("integrated-gradients", "explainers")
+
+    @property
+    def wished(self) -> str:
+        """The explainer that was asked for, with its layer named; "auto" where the audit chooses it."""
+        return "auto" if self.asked == "auto" else str(self.method)
+
+    def use(self, call: Call) -> None:
+        """From here on the checks use this explainer."""
+        self.method, self.chosen = call, str(call)
+
+    def maps(self, rows: Sequence[int], x: Tensor) -> Tensor:
+        """Why the top class: the maps (B, *S) of the case's method for its logit; each is computed once."""
+        self.mapped[self.doing] = self.chosen
+        todo = [j for j, i in enumerate(rows) if (str(self.method), i) not in self._maps]
+        if todo:
+            top = ClassScore(self.predicted[[rows[j] for j in todo]])
+            found = explain(self.model, x[todo], self.method, top, seed=self.seed).maps
+            self._maps |= {(str(self.method), rows[j]): m for j, m in zip(todo, found, strict=True)}
+        return torch.stack([self._maps[str(self.method), i] for i in rows])
+
+    @property
+    def signed(self) -> bool:
+        """Whether the maps have a meaningful sign: the method claims so, or one of those made so far is negative."""
+        return "signed" in self.method.method.claims or any(bool((m < 0).any()) for m in self._maps.values())
+
+    @cached_property
+    def annotated(self) -> list[int]:
+        """The rows with boxes or masks."""
+        return [i for i, p in enumerate(self.pictures) if p.regions]
+
+    def objects(self, row: int) -> tuple[tuple[Region, ...], bool]:
+        """The regions of a picture that are its object, and whether they are so by name.
+
+        Where regions say what they are and some are of an acceptable class, these; else all of them.
+        """
+        p = self.pictures[row]
+        words = {w for label in p.labels for w in (label, *self.data.classes.get(label, ()))}
+        words |= {self.model.labels[int(k)] for k in self.truth[row].nonzero()[:, 0]}
+        own = of_label(p.regions or (), words)
+        return (own, True) if own else (p.regions or (), False)
+
+    def regions(self, rows: Sequence[int]) -> Tensor:
+        """(B, *S) bool: where the picture's object is, in the model's input."""
+        size = self.model.preprocess
+        return torch.stack(
+            [region_mask(self.objects(i)[0], open_picture(self.pictures[i].path).size, size) for i in rows]
+        )
+
+    def in_view(self, rows: Sequence[int]) -> tuple[list[int], list[Tensor], list[tuple[str, str]]]:
+        """Whose object is some of what the model sees, and not all: rows, regions (*S); and the others, with why."""
+        seen: list[int] = []
+        regions: list[Tensor] = []
+        lost: list[tuple[str, str]] = []
+        for i in rows:
+            try:
+                region = self.regions([i])[0]
+            except Refused as e:
+                lost.append((self.pictures[i].name, str(e)))
+                continue
+            if region.any() and not region.all():
+                seen.append(i)
+                regions.append(region)
+            else:
+                where = "fills all" if region.any() else "lies outside"
+                lost.append((self.pictures[i].name, f"its object {where} of what the model sees"))
+        return seen, regions, lost
+
+    def show(self, row: int) -> str:
+        """The command that draws this picture's map again."""
+        return self.command("explain", self.place(row), "-m", str(self.method), *self.model_words)
+
+    def command(self, verb: str, *words: str) -> str:
+        """A command about this case's model as it is typed, with the seed where it is not 0."""
+        seed = ("--seed", str(self.seed)) if self.seed else ()
+        return shlex.join(["clearsight", verb, self.model.source or "MODEL", *words, *seed])
+
+    def place(self, row: int) -> str:
+        """How the command line names a picture."""
+        p = self.pictures[row]
+        return f"demo:{p.name}" if str(self.data.root).partition(":")[0] == "demo" else str(p.path)
+
+    def _order(self, n: int) -> list[int]:
+        return [int(i) for i in torch.randperm(n, generator=torch.Generator().manual_seed(self.seed))]
+
+    def _late(self, last: float) -> bool:
+        """Would another batch like the last one end after the deadline?"""
+        return self.deadline is not None and time.monotonic() + last > self.deadline

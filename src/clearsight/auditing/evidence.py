@@ -1,0 +1,97 @@
+"""What several checks say in the same words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PIL import Image
+from torch import Tensor
+
+from clearsight.auditing.case import Case
+from clearsight.core.statistics import Interval
+from clearsight.drawing.heatmaps import GREY_WORDS, overlay, png
+from clearsight.reporting.findings import Cell, Evidence, Figure, Finding, Table
+from clearsight.reporting.report import show
+
+
+def share(value: float | None) -> str:
+    """A share as people read it: "81.2 %"."""
+    return show(value, "share")
+
+
+def points(gap: float) -> str:
+    """A difference of shares in percentage points, without their name: "4.5"."""
+    return share(gap).removesuffix(" %")
+
+
+def span(interval: Interval | None, n: int, *, shares: bool = True) -> str:
+    """What stands in brackets behind a value: "95 % 49.0 to 94.3 %, n = 10"."""
+    if interval is None:
+        return f"n = {n}, too few for an interval"
+    unit = "share" if shares else ""
+    low, high = (show(v, unit) for v in interval)
+    return f"95 % {low.removesuffix(' %')} to {high}, n = {n}"
+
+
+def counted(n: int, thing: str, things: str = "") -> str:
+    """A number with its noun: "1 picture", "3 pictures"."""
+    return f"{n} {thing if n == 1 else things or thing + 's'}"
+
+
+def unlabelled(case: Case) -> Finding:
+    """Nothing to judge without labels, and what would give some."""
+    return Finding(
+        "note",
+        f"None of the {counted(len(case.pictures), 'picture')} has a label: put them in class folders "
+        "(class/x.jpg) or give a CSV with the columns file and label.",
+    )
+
+
+def fewer(done: int, planned: int) -> tuple[str, ...]:
+    """A note where the budget cut the work short."""
+    if done >= planned:
+        return ()
+    return (f"The budget was used up after {done} of {counted(planned, 'picture')}, a seeded draw.",)
+
+
+def sampled(done: int, of: int) -> tuple[str, ...]:
+    """A note where only a sample was planned."""
+    return () if done >= of else (f"A seeded sample of {done} from {counted(of, 'picture')} (option pictures).",)
+
+
+def left_out(out: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """Who is left out, those with the same reason in one sentence."""
+    names: dict[str, list[str]] = {}
+    for name, why in out:
+        names.setdefault(why, []).append(name)
+    return tuple(f"Left out: {', '.join(who)}: {why}." for why, who in names.items())
+
+
+def bounds(interval: Interval | None) -> dict[str, Cell]:
+    """The two columns of a table that hold an interval."""
+    low, high = interval or (None, None)
+    return {"from (95 %)": low, "to (95 %)": high}
+
+
+def shown(
+    case: Case, row: int, name: str, image: Image.Image, caption: str, facts: dict[str, Cell], command: str = ""
+) -> Evidence:
+    """One picture of the data as evidence, with the command that draws its map again unless another is given.
+
+    A map of an explainer that is not to be believed says so.
+    """
+    picture = case.pictures[row].name
+    if case.doubted and not command:
+        caption = f"{caption}; {GREY_WORDS}, because {case.doubted}"
+    figure = Figure(f"{name}.png", png(image), caption, f"{picture}: {caption}")
+    return Evidence(picture, figure, facts, command or case.show(row))
+
+
+def drawn(case: Case, x: Tensor, heat: Tensor, region: Tensor | None = None) -> Image.Image:
+    """A map (*S) of the case's method over its picture (C, *S), in grey where the method is not to be believed."""
+    return overlay(x, heat, signed=case.signed, region=region, grey=bool(case.doubted))
+
+
+def table(caption: str, rows: Sequence[dict[str, Cell]]) -> tuple[Table, ...]:
+    """A table, or none where it has no rows."""
+    return (Table(caption, tuple(rows)),) if rows else ()

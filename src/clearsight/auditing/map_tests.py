@@ -1,0 +1,268 @@
+"""Is a map evidence?  What it comes to on its own picture: against control maps, random networks and other methods."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clearsight.auditing.tournament import Player, Tournament
+from clearsight.core.catalogue import Call, catalogue, parse, split_calls
+from clearsight.core.classifier import Classifier
+from clearsight.core.diagnostics import SHARE
+from clearsight.core.similarity import constant, spearman
+from clearsight.core.targets import ClassScore, Of, Target
+from clearsight.errors import Refused
+from clearsight.internals.randomisation import from_output_to_input
+from clearsight.runner.run import Explanation, explain, measure
+
+FAITHFUL = "road(steps=1), insertion(steps=6), deletion(steps=6)"  # do the marked places matter to the network?
+RANDOMISED = "parameter-randomisation(stages=1)"  # does the map depend on the network?
+CEILING = 0.5  # the highest likeness that a map may keep to those of networks with random parameters
+FAR = 0.1  # of the target's difference missing or too much
+NETWORKS = 5  # random ones: whether a coarse map is like that of one alone is luck of the draw
+FEW = 10  # passes through the network, forward and back: what costs more meets the others only if the first is alike
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What the tests of one map came to, on one picture.
+
+    duels: by how many of the metrics, so many in all, the map is better than each control, a tie counting half; empty
+    where that was not asked.  kept: the mean |rank correlation| with the maps of so many networks with random
+    parameters.  residual: what the map's sum lacks of the target's difference, or has too much, as a share of it.
+    agreement: the mean rank correlation with other methods' maps.  None: not asked.  blank: the same everywhere.
+    left_out: what does not apply, and why.
+
+    >>> Examined({"centre": 1.5, "edge": 3.0}, 3, kept=0.25, networks=5, residual=None, agreement=None).failed
+    ('wins only 1.5 of 3 against centre, 3 against edge',)
+    """
+
+    duels: dict[str, float]
+    metrics: int
+    kept: float | None
+    networks: int
+    residual: float | None
+    agreement: float | None
+    blank: bool = False
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """The tests that the map fails, in words; none: it passes those that were asked."""
+        if self.blank:
+            return ("the same everywhere, so it says nothing",)
+        return (
+            *((f"wins only {self._won()}",) if self._loses() else ()),
+            *((f"{self._likeness()}, at most {CEILING:g} asked for",) if self._stays() else ()),
+            *((f"{self._gap()} from complete, at most {_share(FAR)} asked for",) if self._far() else ()),
+        )
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """The tests that it passes, in words."""
+        return (
+            *((f"wins {self._won()}",) if self.duels and not self._loses() else ()),
+            *((self._likeness(),) if self.kept is not None and not self._stays() else ()),
+            *((f"{self._gap()} from complete",) if self.residual is not None and not self._far() else ()),
+        )
+
+    def lines(self) -> list[str]:
+        """All of it in words: what fails first, then what holds, what other methods say, and what was not asked."""
+        alike = [] if self.agreement is None else [f"rank correlation {_plain(self.agreement)} with the other maps"]
+        return [
+            *(f"fails: {words}" for words in self.failed),
+            *(f"passes: {words}" for words in self.held),
+            *alike,
+            *(f"not tested: {words}" for words in self.left_out),
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as they stand in the JSON of ``clearsight explain``."""
+        numbers = {"duels": dict(self.duels), "metrics": self.metrics, "kept": self.kept, "networks": self.networks}
+        numbers |= {"residual": self.residual, "agreement": self.agreement}
+        words = {"failed": list(self.failed), "passed": list(self.held), "left_out": list(self.left_out)}
+        return {**numbers, **words}
+
+    def _loses(self) -> bool:
+        return any(not won > self.metrics / 2 for won in self.duels.values())
+
+    def _won(self) -> str:
+        return _won(self.duels, self.metrics, worst_first=self._loses())
+
+    def _stays(self) -> bool:
+        return self.kept is not None and self.kept > CEILING
+
+    def _far(self) -> bool:
+        return self.residual is not None and self.residual > FAR
+
+    def _likeness(self) -> str:
+        networks = "a random network" if self.networks == 1 else f"{self.networks} random networks"
+        return f"rank correlation {_plain(self.kept or 0.0)} with {networks}"
+
+    def _gap(self) -> str:
+        return _share(self.residual or 0.0)
+
+
+def examine(model: Classifier, found: Sequence[Explanation]) -> list[tuple[Examined, ...]]:
+    """Test the maps of one or several explainers, of the same pictures and question: found (M) -> M times (B,).
+
+    A map fails on its picture where by road, insertion and deletion (few steps) it does not win more than half against
+    each control map; where its rank correlation with the maps of five networks with random parameters is above 0.5 on
+    average (of an explainer that costs more than ten passes one is enough, if that map is not alike); where a map that
+    should be complete misses more than a tenth of the target's difference; and where it is the same everywhere.  One
+    picture is a small sample: the check `believe` asks the same of several.  Metrics ask for the probability of the
+    target's class, for "a rather than b" for the margin, of a regressor for its value.  Sources: arXiv:1806.07421,
+    arXiv:2202.00449, arXiv:1810.03292.
+
+    Where all hangs on the last pixel, a map that marks it is better by each metric than one that marks the centre:
+
+    >>> from clearsight.testing import linear
+    >>> model, x = linear([[0.0, 0.0, 0.0, 8.0], [0.0] * 4]), torch.tensor([[[[1.0, 0.0, 0.5, 1.0]]]])
+    >>> ((told,),) = examine(model, [explain(model, x, "occlusion(window=1, stride=1)", ClassScore(0))])
+    >>> told.duels["centre"], told.metrics
+    (3.0, 3)
+
+    Refused: explanations of another model, of different pictures, questions or seeds.
+    """
+    _same(model, found)
+    duels, why = _duels(model, found)
+    told = []
+    for i, e in enumerate(found):
+        kept, unlike = _kept(model, e)
+        alike = _agreement(e, [*found[:i], *found[i + 1 :]])
+        unsigned = model.scores == "values" and not e.signed
+        sign = "against controls: of a value, a map without a sign may speak either way"
+        gone = tuple(w for w in (why or (sign if unsigned else ""), unlike) if w)
+        rows = []
+        for b, m in enumerate(e.maps):
+            blank = bool(m.min() == m.max())
+            rows.append(
+                Examined(
+                    duels={} if blank or why or unsigned else {c: won[i, b].item() for c, won in duels.items()},
+                    metrics=len(split_calls(FAITHFUL)),
+                    kept=float(np.mean(kept[b])) if kept[b] and not blank else None,
+                    networks=0 if blank else len(kept[b]),
+                    residual=e.receipts[SHARE][b].abs().item() if SHARE in e.receipts else None,
+                    agreement=alike[b],
+                    blank=blank,
+                    left_out=gone,
+                )
+            )
+        told.append(tuple(rows))
+    return told
+
+
+def _same(model: Classifier, found: Sequence[Explanation]) -> None:
+    """Refuse what cannot be tested together."""
+    if not found:
+        raise Refused("no explanation to test: give those of cs.explain")
+    first = found[0]
+    if any(e.fingerprint != model.fingerprint() for e in found):
+        raise Refused("the maps are of a model with other weights: give the model that they explain")
+    if any(e.questions() != first.questions() or e.seed != first.seed for e in found):
+        raise Refused("the maps answer different questions, or have different seeds: test them one by one")
+    if any(e.x.shape != first.x.shape or not torch.equal(e.x, first.x) for e in found):
+        raise Refused("the maps are of different pictures: test them one by one")
+
+
+def _duels(model: Classifier, found: Sequence[Explanation]) -> tuple[dict[str, Tensor], str]:
+    """By control, how many metrics each map wins on each picture, (M, B); or why that cannot be asked.
+
+    All maps of a picture, and the controls', go through the network side by side.
+    """
+    first, metrics = found[0], [parse(m, "metrics") for m in split_calls(FAITHFUL)]
+    calls = [Call(m) for m in catalogue("explainers").values() if "control" in m.claims]
+    every = [*found, *(explain(model, first.x, c, first.target, seed=first.seed) for c in calls)]
+    n = len(first.x)
+    rows = torch.arange(n).repeat(len(every))
+    maps, target = torch.cat([e.maps for e in every]), _metrics_ask(model, first.target)[rows]
+    try:
+        values = [measure(model, first.x[rows], maps, m, target, seed=first.seed) for m in metrics]
+    except Refused as refused:
+        return {}, f"against controls: {refused}"
+    table = np.stack([v.double().numpy().reshape(len(every), n) for v in values], 1)
+    for i, e in enumerate(every):  # a control that was asked for ties with itself, however batches are rounded
+        same = next(k for k, other in enumerate(every) if torch.equal(other.maps, e.maps))
+        table[i] = table[same]
+    players = tuple(Player(parse(e.method, "explainers"), e.maps, e.forwards + e.backwards) for e in every)
+    if not np.isfinite(table).all():
+        return {}, "against controls: the network's scores of altered pictures are not finite"
+    played = Tournament(tuple(range(n)), players, tuple(metrics), table, ())
+    which = range(len(metrics))
+    return {
+        c.method.name: torch.tensor(np.array([played.duels(which, i, len(found) + k) for i in range(len(found))]))
+        * len(metrics)
+        for k, c in enumerate(calls)
+    }, ""
+
+
+def _metrics_ask(model: Classifier, target: Target) -> Target:
+    """What maps explain as metrics ask for it: of a class its probability; all else, and a regressor's value, as is."""
+    if isinstance(target, ClassScore) and model.scores != "values":
+        of: Of = "prob" if model.one_of_many else "sigmoid"
+        return ClassScore(target.index, of)
+    return target
+
+
+def _kept(model: Classifier, e: Explanation) -> tuple[list[list[float]], str]:
+    """For each picture |rank correlation| with the map of each random network; or why that cannot be asked."""
+    found: list[list[float]] = [[] for _ in e.x]
+    if "references=" in e.method:
+        return found, "with a random network: all references would have to be run through that one too"
+    try:
+        if not from_output_to_input(model, e.x[:1]):
+            return found, "with a random network: this one has no parameters"
+    except Refused as refused:
+        return found, f"with a random network: {refused}"
+    rows = torch.arange(len(e.x))
+    for k in range(NETWORKS):
+        x, maps, seed = e.x[rows], e.maps[rows], (e.seed + k) % 2**63
+        try:
+            alike = measure(model, x, maps, RANDOMISED, e.target[rows], method=e.method, seed=seed)
+        except Refused as refused:
+            return [[] for _ in e.x], f"with a random network: {refused}"
+        for row, value in zip(rows.tolist(), alike.tolist(), strict=True):
+            found[row].append(value)
+        if k == 0 and e.forwards + e.backwards > FEW:
+            rows = rows[alike > CEILING]
+        if not len(rows):
+            break
+    return found, ""
+
+
+def _agreement(e: Explanation, others: Sequence[Explanation]) -> list[float | None]:
+    """(B,) the mean rank correlation with the maps of others that are not the same everywhere; None without any."""
+    out: list[float | None] = []
+    for b, m in enumerate(e.maps.double().numpy()):
+        there = [o for other in others if not constant(o := other.maps[b].double().numpy())]
+        alike = [spearman(m, o) for o in there]
+        out.append(float(np.mean(alike)) if alike and not constant(m) else None)
+    return out
+
+
+def _won(duels: dict[str, float], metrics: int, worst_first: bool) -> str:
+    """How many were won against whom, in words.
+
+    >>> _won({"centre": 2.0, "edge": 3.0, "random": 2.0}, 3, worst_first=False)
+    '3 of 3 against edge, 2 against centre and random'
+    """
+    counts = sorted(set(duels.values()), reverse=not worst_first)
+    words = ", ".join(f"{n:g} against {_listed([c for c, won in duels.items() if won == n])}" for n in counts)
+    return words.replace(" against", f" of {metrics} against", 1)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
+
+
+def _plain(value: float) -> str:
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.3g} %"

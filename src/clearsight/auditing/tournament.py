@@ -1,0 +1,231 @@
+"""Explainers against metrics on the same pictures, with the controls among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.stats import rankdata
+from torch import Tensor
+
+from clearsight.auditing.case import Case
+from clearsight.core.catalogue import Call, catalogue
+from clearsight.core.classifier import Classifier
+from clearsight.core.similarity import spearman
+from clearsight.core.statistics import Interval, bootstrap
+from clearsight.core.targets import ClassScore
+from clearsight.errors import Refused
+from clearsight.perturbation.map_thresholds import LEVELS, best_level, rises_through, stretched
+from clearsight.runner.run import explain, measure, resolve
+
+Values = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Player:
+    """One explainer: its maps (n, *S) of the pictures, and passes through the network, both ways, for one of them."""
+
+    call: Call
+    maps: Tensor
+    passes: float
+
+    @property
+    def control(self) -> bool:
+        return "control" in self.call.method.claims
+
+
+@dataclass(frozen=True, eq=False)
+class Tournament:
+    """What every explainer came to by every metric on the same pictures.
+
+    rows: the pictures.  values (players, metrics, n): as measured, nan where a metric has nothing to say.  out: who
+    could not take part, and why.  thresholds: of each player's maps, in per cent of the places, where they were
+    calibrated, on the pictures learned.  same: players whose maps are another's, and whose, which were measured once.
+    """
+
+    rows: tuple[int, ...]
+    players: tuple[Player, ...]
+    metrics: tuple[Call, ...]
+    values: Values
+    out: tuple[tuple[str, str], ...]
+    thresholds: dict[str, float] = field(default_factory=dict)
+    learned: tuple[int, ...] = ()
+    same: tuple[tuple[str, str], ...] = ()
+
+    def oriented(self) -> Values:
+        """The values with their sign turned where low is good: high is good everywhere."""
+        low = np.array([-1.0 if "lower-is-better" in m.method.claims else 1.0 for m in self.metrics])
+        turned: Values = self.values * low[None, :, None]
+        return turned
+
+    def duels(self, metrics: Sequence[int], one: int, other: int) -> Values:
+        """(n,) the share of these metrics by which one is better than the other on each picture; a tie is half."""
+        a, b = (self.oriented()[i][list(metrics)] for i in (one, other))
+        won: Values = np.where(np.isnan(a) | np.isnan(b), np.nan, (a > b) + 0.5 * (a == b))
+        shares: Values = np.nanmean(won, axis=0)
+        return shares
+
+    def rank(self, metrics: Sequence[int]) -> Values:
+        """(players, n): each player's place on each picture, 1 the best, the mean over these metrics; ties share."""
+        found = np.array([rankdata(-self.oriented()[:, m], axis=0, nan_policy="omit") for m in metrics])
+        places: Values = np.nanmean(found, axis=0)
+        return places
+
+    def agreement(self) -> Values:
+        """(metrics, metrics): rank correlation over the players of what two metrics say of them on average."""
+        means = np.nanmean(self.oriented(), axis=2)
+        n = len(self.metrics)
+        found = np.eye(n)
+        for i in range(n):
+            for j in range(i):
+                both = np.isfinite(means[:, i]) & np.isfinite(means[:, j])
+                found[i, j] = found[j, i] = spearman(means[both, i], means[both, j]) if both.sum() > 2 else np.nan
+        return found
+
+    def beside(self, metric: int, one: int, other: int) -> Values:
+        """(n,) by how much one is better than the other on each picture by a metric, in its units."""
+        by: Values = self.oriented()[one, metric] - self.oriented()[other, metric]
+        return by
+
+    def disputed(self, among: Sequence[int]) -> Values:
+        """(n,) how alike the maps of these players are on each picture: the mean rank correlation of all pairs."""
+        pairs = [(a, b) for i, a in enumerate(among) for b in among[:i]]
+        maps = [p.maps.double().numpy() for p in self.players]
+        return np.array(
+            [np.mean([spearman(maps[a][i], maps[b][i]) for a, b in pairs] or [1.0]) for i in range(len(self.rows))]
+        )
+
+
+def play(
+    case: Case,
+    methods: Sequence[Call],
+    metrics: Sequence[Call],
+    rows: Sequence[int],
+    *,
+    other: Classifier | None = None,
+    calibrate: Sequence[int] = (),
+) -> Tournament:
+    """Run every explainer on the pictures and every metric on its maps, all controls among them, batch by batch.
+
+    The case's share of the budget decides how many pictures there are; each has been through everything.  The question
+    is the top class's logit for the maps and its probability for the metrics.  Metrics that need annotated objects are
+    asked where every picture has one.  other: a second model, for metrics that compare maps with its.  calibrate: the
+    pictures on which every player's threshold is chosen, by one search, for metrics that have one and leave it open.
+    Refused: no explainer that the network allows.
+    """
+    spelled = {str(c): c for c in (*methods, *(Call(m) for m in catalogue("explainers").values() if _control(m)))}
+    x = case.pixels([rows[0]]).to(case.model.device)
+    calls, out = [], []
+    for call in spelled.values():
+        try:
+            calls.append(resolve(case.model, x, call))
+        except Refused as e:
+            out.append((str(call), str(e)))
+    metrics = [m for m in metrics if "regions" not in m.method.given or all(case.pictures[i].regions for i in rows)]
+    maps: dict[str, list[Tensor]] = {str(c): [] for c in calls}
+    values: dict[str, list[Values]] = {str(c): [] for c in calls}
+    thresholds: dict[str, float] = {}
+    for call in list(calls) if calibrate else ():
+        try:
+            thresholds[str(call)] = _threshold(case, call, calibrate)
+        except Refused as e:
+            out.append((str(call), str(e)))
+            calls.remove(call)
+    passes = dict.fromkeys(maps, 0.0)
+    done: list[int] = []
+    same: dict[str, set[str]] = {str(c): {str(o) for o in calls[:i]} for i, c in enumerate(calls)}
+    for part, pixels in case.batches(rows):
+        seen: dict[str, Tensor] = {}
+        regions = case.regions(part) if any("regions" in m.method.given for m in metrics) else None
+        for k, call in enumerate(list(calls)):
+            case.progress(case.doing, len(done) + len(part) * k // len(calls), len(rows))  # a batch takes minutes
+            try:
+                made = explain(case.model, pixels, call, ClassScore(case.predicted[part]), seed=case.seed)
+                asked = [_at(m, thresholds.get(str(call))) for m in metrics]
+                shape = _shape(made.maps)
+                same[str(call)] &= {o for o, known in seen.items() if torch.allclose(known, shape, atol=1e-5)}
+                twin = next(
+                    (o for o in seen if o in same[str(call)] and thresholds.get(o) == thresholds.get(str(call))), None
+                )
+                values[str(call)].append(
+                    values[twin][-1] if twin else _measured(case, call, asked, part, pixels, made.maps, regions, other)
+                )
+                seen[str(call)] = shape
+                maps[str(call)].append(made.maps)
+                passes[str(call)] += (made.forwards + made.backwards) * len(part)
+            except Refused as e:
+                out.append((str(call), str(e)))
+                calls.remove(call)
+        done += part
+    players = tuple(Player(c, torch.cat(maps[str(c)]), passes[str(c)] / len(done)) for c in calls)
+    if all(p.control for p in players):
+        raise Refused(
+            f"none of the explainers runs on this network: {out[0][0]}: {out[0][1]}" if out else "no explainer"
+        )
+    whole = np.stack([np.concatenate(values[str(c)], axis=1) for c in calls])
+    left = dict.fromkeys(map(str, calls))
+    twins = tuple(
+        (name, next(o for o in left if o in same[name])) for name in same if name in left and same[name] & left.keys()
+    )
+    return Tournament(tuple(done), players, tuple(metrics), whole, tuple(out), thresholds, tuple(calibrate), twins)
+
+
+def _measured(
+    case: Case,
+    call: Call,
+    metrics: Sequence[Call],
+    part: Sequence[int],
+    pixels: Tensor,
+    maps: Tensor,
+    regions: Tensor | None,
+    other: Classifier | None,
+) -> Values:
+    """(metrics, B)"""
+    found = []
+    for metric in metrics:
+        same = "judges-the-explainer" in metric.method.claims  # what the maps explain; others ask for the probability
+        target = ClassScore(case.predicted[list(part)], of="logit" if same else "prob")
+        given = regions if "regions" in metric.method.given else None
+        told = measure(
+            case.model, pixels, maps, metric, target, regions=given, method=call, other=other, seed=case.seed
+        )
+        found.append(told.double().numpy())
+    return np.stack(found)
+
+
+def _shape(maps: Tensor) -> Tensor:
+    """Maps (B, *S) without their scale, which no metric asks for."""
+    top = maps.flatten(1).abs().amax(1).clamp_min(torch.finfo(maps.dtype).tiny)
+    return maps / top.view(-1, *[1] * (maps.dim() - 1))
+
+
+def _at(metric: Call, threshold: float | None) -> Call:
+    """The metric with a threshold where it has one that was left open."""
+    open_ = threshold is not None and "threshold" in metric.method.options and "threshold" not in metric.options
+    return metric.with_options(threshold=threshold) if open_ else metric
+
+
+def _threshold(case: Case, call: Call, rows: Sequence[int]) -> float:
+    """The share of the lowest places, in per cent, without which pictures gain the most chance through their maps.
+
+    The mean gain over these pictures decides, as Lee & Han 2022 do it for one picture.
+    """
+    x = case.pixels(rows).to(case.model.device)
+    top = ClassScore(case.predicted[list(rows)])
+    maps = explain(case.model, x, call, top, seed=case.seed).maps.to(x)
+    with case.model.undisturbed():
+        rises = rises_through(case.model, x, top, stretched(maps))
+    return float(LEVELS[int(best_level(rises.clamp_min(0).mean(0, keepdim=True)))])
+
+
+def _control(method: object) -> bool:
+    return "control" in getattr(method, "claims", ())
+
+
+def mean(values: Values, seed: int) -> tuple[float, Interval | None]:
+    """The mean of what is there, and its interval over pictures."""
+    there = values[np.isfinite(values)]
+    return (float(there.mean()), bootstrap(there.tolist(), seed)) if len(there) else (float("nan"), None)

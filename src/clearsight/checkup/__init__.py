@@ -1,1 +1,0 @@
-"""What is wrong with a set of pictures, before and after training."""

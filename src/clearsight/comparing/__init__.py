@@ -1,0 +1,1 @@
+"""The verb compare: several runs, their accuracy, reasons and maps."""

@@ -1,0 +1,180 @@
+"""How alike the reasons of several models are where their answers are the same: no annotation is needed for that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.stats import rankdata
+from torch import Tensor
+
+from clearsight.auditing.case import Case, Progress
+from clearsight.auditing.evidence import counted, sampled, shown, span, table
+from clearsight.core.classifier import Classifier
+from clearsight.core.statistics import bootstrap
+from clearsight.data.datasets import Pictures
+from clearsight.drawing.heatmaps import overlay, photo, strip
+from clearsight.reporting.findings import Cell, Evidence, Finding
+from clearsight.reporting.report import show
+
+Values = npt.NDArray[np.float64]
+MOST = 50  # pictures whose maps are compared, a seeded draw
+DRAWN = 3  # runs whose maps are drawn side by side
+EVIDENCE = 6
+SUMMARY = "Do runs that give the same answer give it for the same reason?"
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What a model said of the pictures that could be read.
+
+    said: picture -> class.  right: those that are answered right.  labelled: whether any has a label.  sees: its
+    classes and how it sees a picture, without which no two maps can be compared.
+    """
+
+    name: str
+    load: Callable[[], Classifier]
+    said: dict[str, str]
+    right: frozenset[str]
+    labelled: bool
+    sees: tuple[object, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """The maps of the runs on the same pictures.
+
+    alike (n,): the mean rank correlation of the maps of two runs.  drawn: name of a run -> its maps (n, *S), in the
+    order in which they are shown.  case: that of the first one shown.
+    """
+
+    case: Case
+    alike: Values
+    drawn: dict[str, Tensor]
+    method: str
+
+
+def mean_correlation(total: Values, squares: Values, k: int) -> Values:
+    """The mean over all pairs of k unit vectors' products, from their sum alone: (|sum|^2 - k) / (k (k - 1)).
+
+    total (n, P): the sum of the k vectors; squares (n,): the sum of their squared lengths, k unless some are zero.
+
+    >>> a, b = np.array([[1.0, 0.0]]), np.array([[0.6, 0.8]])
+    >>> mean_correlation(a + b, np.array([2.0]), 2).round(9).tolist()
+    [0.6]
+    """
+    found: Values = ((total * total).sum(1) - squares) / (k * (k - 1))
+    return found
+
+
+def ranks(m: Values) -> Values:
+    """The ranks of a map's places, centred and of length 1; zeros for a constant map.
+
+    The product of two is Spearman's correlation as ``resemblance.spearman`` gives it.
+    """
+    r: Values = rankdata(m)
+    r -= r.mean()
+    size = float(np.sqrt((r * r).sum()))
+    return r / size if size else r
+
+
+def agree(
+    answers: Sequence[Answers], pictures: Pictures, shown_runs: Sequence[str], *, method: str, seed: int, tell: Progress
+) -> Finding:
+    """The mean rank correlation of the maps of two runs, over the pictures that all runs answer alike and right."""
+    first = answers[0]
+    if any(a.sees != first.sees for a in answers):
+        return _none(
+            "The runs differ in their classes or in how they see a picture: no map can be laid on another one's."
+        )
+    kept = first.right if first.labelled else frozenset(first.said)
+    same = [name for name in first.said if name in kept and len({a.said.get(name) for a in answers}) == 1]
+    which = "alike and right" if first.labelled else "alike"
+    if not same:
+        return _none(
+            f"There is no picture that all {len(answers)} runs answer {which}, so there is nothing to compare."
+        )
+    chosen = [same[i] for i in torch.randperm(len(same), generator=torch.Generator().manual_seed(seed))][:MOST]
+    only = replace(pictures, pictures=tuple(p for p in pictures.pictures if p.name in {*chosen}), broken=(), notes=())
+    maps = _maps(answers, only, shown_runs, method, seed, tell)
+    if maps is None:
+        return _none("The runs' networks allow different explainers: name one for all, -m integrated-gradients.")
+    n, value = len(maps.alike), float(maps.alike.mean())
+    interval = bootstrap(maps.alike.tolist(), seed)
+    order = [int(i) for i in np.argsort(maps.alike, kind="stable")]
+    low, high = show(float(maps.alike.min()), ""), show(float(maps.alike.max()), "")
+    over = f" From picture to picture it goes from {low} to {high}." if n > 1 else ""
+    return Finding(
+        "note",
+        f"On {counted(n, 'picture')} that all {len(answers)} runs answer {which}, the maps of two runs have a rank "
+        f"correlation of {show(value, '')} on average ({span(interval, n, shares=False)}).{over}",
+        quantity="rank correlation of two runs' maps",
+        value=value,
+        interval=interval,
+        n=n,
+        unit="",
+        notes=(
+            "1: the same places in the same order; 0: nothing in common. Maps of any two networks have something in "
+            "common where objects stand in the middle, so it is its distance from 1 that counts.",
+            f"Maps: {maps.method}, for the answer that all give; the mean over all pairs of runs, its interval over "
+            "pictures.",
+            f"Drawn, in this order: {', '.join(maps.drawn)}, from the run with the fewest acceptable reasons to that "
+            "with the most; where these are not known, from the least accurate one.",
+            *sampled(n, len(same)),
+        ),
+        tables=table("By picture, the least alike first", [_row(maps, i) for i in order]),
+        evidence=tuple(_evidence(maps, k, i) for k, i in enumerate(order[:EVIDENCE], 1)),
+        check="likeness",
+        summary=SUMMARY,
+    )
+
+
+def _none(why: str) -> Finding:
+    return Finding("note", why, check="likeness", summary=SUMMARY)
+
+
+def _maps(
+    answers: Sequence[Answers], pictures: Pictures, shown_runs: Sequence[str], method: str, seed: int, tell: Progress
+) -> Maps | None:
+    """One model after the other, of which only the sum of the ranks is kept; None where their explainers differ."""
+    total: Values | float = 0.0
+    squares: Values | float = 0.0
+    drawn: dict[str, Tensor] = {}
+    methods: set[str] = set()
+    kept: list[Case] = []
+    for k, a in enumerate(answers, 1):
+        case = Case(a.load(), pictures, seed=seed, method=method)
+        methods.add(case.method.method.name)
+        if len(methods) > 1:
+            return None
+        rows = list(range(len(case.pictures)))
+        maps = torch.cat([case.maps(part, x) for part, x in case.batches(rows)])
+        own = np.stack([ranks(m.double().numpy().ravel()) for m in maps])
+        total, squares = total + own, squares + (own * own).sum(1)
+        drawn |= {a.name: maps} if a.name in shown_runs else {}
+        kept += [case] if a.name == shown_runs[0] else []
+        tell("comparing maps", k * len(rows), len(answers) * len(rows))
+    alike = mean_correlation(np.asarray(total), np.asarray(squares), len(answers))
+    return Maps(kept[0], alike, {name: drawn[name] for name in shown_runs}, *methods)
+
+
+def _row(maps: Maps, i: int) -> dict[str, Cell]:
+    return {
+        "picture": maps.case.pictures[i].name,
+        "said": maps.case.label(i),
+        "rank correlation": float(maps.alike[i]),
+    }
+
+
+def _evidence(maps: Maps, k: int, i: int) -> Evidence:
+    """The photo and the maps of some runs side by side."""
+    case = maps.case
+    x = case.pixels([i])[0]
+    region = case.regions([i])[0] if case.pictures[i].regions else None
+    signed = any(bool((m < 0).any()) for m in maps.drawn.values())
+    tiles = [photo(x, region), *(overlay(x, m[i], signed=signed, region=region) for m in maps.drawn.values())]
+    caption = f"the photo, and what speaks for {case.label(i)} in {', '.join(maps.drawn)}"
+    return shown(case, i, f"likeness-{k}", strip(tiles), caption, _row(maps, i))

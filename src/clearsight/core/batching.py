@@ -1,0 +1,76 @@
+"""One batcher for everything that needs many versions of each picture (steps, masks, noise), of bounded memory."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from clearsight.core.classifier import Classifier
+from clearsight.core.passes import uncounted
+
+SIZE = 16  # pictures in one pass through the network: the fastest on the processors measured
+BYTES = 500 * 2**20  # what a pass may keep for its way back; what it works in comes on top, and stays below 1 GB
+
+_size: ContextVar[int] = ContextVar("size", default=SIZE)
+_known: weakref.WeakKeyDictionary[nn.Module, dict[tuple[int, ...], int]] = weakref.WeakKeyDictionary()
+
+
+def pairs(pictures: int, versions: int, size: int = SIZE, *, backward: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
+    """All (picture, version) pairs, at most ``size`` at a time, picture by picture.
+
+    backward: each pass is followed by its way back, for which the network's inner values are kept: fewer at a time,
+    where the network is so large that they would not fit.
+
+    >>> [(r.tolist(), v.tolist()) for r, v in pairs(2, 3, 4)]
+    [([0, 0, 0, 1], [0, 1, 2, 0]), ([1, 1], [1, 2])]
+    """
+    size = min(size, _size.get()) if backward else size
+    for start in range(0, pictures * versions, size):
+        k = torch.arange(start, min(start + size, pictures * versions))
+        yield k // versions, k % versions
+
+
+@contextmanager
+def bounded(model: Classifier, x: Tensor, size: int) -> Iterator[int]:
+    """How many pictures, at most size, may go forward and back at once: as many as BYTES hold, at least one.
+
+    x (1, C, *S) is run once for each network and size of picture, to see what it keeps.
+    """
+    known = _known.setdefault(model.net, {})
+    shape = tuple(x.shape[1:])
+    if shape not in known:
+        with uncounted():
+            known[shape] = kept(model, x[:1])
+    size = max(1, min(size, BYTES // max(known[shape], 1)))
+    token = _size.set(size)
+    try:
+        yield size
+    finally:
+        _size.reset(token)
+
+
+def kept(model: Classifier, x: Tensor) -> int:
+    """Bytes that a forward pass of x keeps for its way back, parameters and buffers apart."""
+    own = {p.untyped_storage().data_ptr() for p in (*model.net.parameters(), *model.net.buffers())}
+    seen: dict[int, int] = {}
+
+    def pack(t: Tensor) -> Tensor:
+        storage = t.untyped_storage()
+        if storage.data_ptr() not in own:
+            seen[storage.data_ptr()] = storage.nbytes()
+        return t
+
+    def unpack(t: Any) -> Any:
+        return t
+
+    z = x.detach().clone().requires_grad_()
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+        out = model(z)
+    del out
+    return sum(seen.values())

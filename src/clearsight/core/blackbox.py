@@ -1,0 +1,217 @@
+"""The one gate through which an attacker asks a model whose inside he does not see."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from torch import Tensor
+
+from clearsight.core.batching import SIZE
+from clearsight.core.classifier import Classifier
+from clearsight.core.norms import Norm, clip, like, size
+from clearsight.core.targets import Goal, margin
+from clearsight.errors import Refused
+
+SURE = 2e-6  # of a picture's largest output: twice as far as sums (of ResNets) come out apart in batches of other sizes
+
+
+class OutOfQueries(Exception):  # noqa: N818 (it is how every attack ends that goes on asking, not a mistake)
+    """None of the pictures that were asked about has a query left."""
+
+
+class BlackBox:
+    """A model as one meets it behind a service: it answers about pictures, and each answer is paid for.
+
+    x (B, C, *S): the clean pictures; goal: what is attacked for; queries: how many answers each picture has, a hard
+    stop.  access: what an answer holds: "logits"; "probs" after softmax; "top-5", or another number, of them, the rest
+    unknown; or the "label" alone.  digits: decimals to which probabilities are rounded.  Only pixels in [0, 1] can be
+    sent: others are cut to them.  eps, norm: the budget; a version counts as a success only within it, and what lies
+    beyond it by rounding alone is cut to it before it is sent.  The goal is met where it is met by more than rounding
+    (SURE), or an attack that closes in on the border ends where the next look, in another batch, says no.
+
+    used (B,): queries paid so far; first (B,): the query that met the goal within the budget, 0 where none has;
+    found (B, C, *S), meets (B,) bool: of all versions asked about that meet the goal the nearest to the picture, within
+    the budget or not.  labels: the names of the classes.
+    """
+
+    def __init__(
+        self,
+        model: Classifier,
+        x: Tensor,
+        goal: Goal,
+        *,
+        eps: float,
+        norm: Norm = "linf",
+        queries: int = 1000,
+        access: str = "logits",
+        digits: int | None = None,
+    ) -> None:
+        if queries < 1:
+            raise Refused(f"queries={queries}: an attacker who may not ask finds nothing; give at least 1")
+        self.top = classes_told(access, digits)
+        if not model.one_of_many and access not in ("logits", "label"):
+            raise Refused(
+                f"access {access}: the model's outputs are {model.scores}, which no softmax makes probabilities"
+            )
+        self.clean, self.goal, self.eps, self.norm = x, goal, eps, norm
+        self.queries, self.access, self.digits = queries, access, digits
+        self.labels = model.labels
+        self._model = model
+        self._limit = eps + 1e-6 * max(eps, 1) * (eps > 0)  # what is nearer than this is beyond eps by rounding alone
+        self.used = torch.zeros(len(x), dtype=torch.long)
+        self.first = torch.zeros(len(x), dtype=torch.long)
+        self._largest = torch.zeros(len(x))  # output of any version: where two are equal they may be small themselves
+        self.found, self.meets = x.clone(), torch.zeros(len(x), dtype=torch.bool)
+        self._distance = torch.full((len(x),), torch.inf)
+        self._lowest, self._loss = x.clone(), torch.full((len(x),), torch.inf)  # of those asked within the budget
+
+    def left(self, rows: Tensor | None = None) -> Tensor:
+        """How many queries the pictures have left: (n,), on the CPU."""
+        rest = self.queries - self.used
+        return rest if rows is None else rest[rows.cpu()]
+
+    def loss(self, z: Tensor, rows: Tensor) -> Tensor:
+        """How far from the goal versions z (n, C, *S) of the pictures rows (n,) are, by what the scores say: (n,).
+
+        It falls as the goal comes nearer; of Misclassify and Become it is below 0 where they are met, as far as the
+        scores that are told say so.  Infinite for versions without a query left.  Refused where the model answers with
+        labels alone.
+        """
+        return self._ask(z, rows)[0]
+
+    def met(self, z: Tensor, rows: Tensor) -> Tensor:
+        """Whether versions z (n, C, *S) of the pictures rows (n,) meet the goal, by the label alone: (n,) bool.
+
+        A row may stand more than once; each is a query.  False for versions without a query left.
+        """
+        return self._ask(z, rows, label=True)[1]
+
+    def ask(self, z: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss and met of one and the same query."""
+        return self._ask(z, rows)
+
+    def _ask(self, z: Tensor, rows: Tensor, *, label: bool = False) -> tuple[Tensor, Tensor]:
+        if self.access == "label" and not label:
+            raise Refused(
+                "this attack needs scores, and the model answers with labels alone (access label): take boundary or "
+                "hop-skip-jump"
+            )
+        if len(z) != len(rows):
+            raise ValueError(f"{len(z)} versions of {len(rows)} pictures: one row for each version")
+        rows = rows.cpu()
+        number = self.used[rows] + _nth(rows)  # of the query about its picture, from 1 on
+        paid = (number <= self.queries).nonzero()[:, 0]
+        if len(rows) and not len(paid):
+            raise OutOfQueries
+        loss = torch.full((len(rows),), torch.inf)
+        met = torch.zeros(len(rows), dtype=torch.bool)
+        if len(paid):
+            of = rows[paid]
+            sent = self._sendable(z.detach()[paid.to(z.device)], of)
+            with torch.no_grad():
+                out = torch.cat([self._model(part).float().cpu() for part in torch.split(sent, SIZE)])
+            goal = self.goal[of]
+            self._largest.scatter_reduce_(0, of, out.abs().amax(1), "amax")
+            met[paid] = goal.met(out) & self._sure(goal, out, of)
+            if not label:
+                loss[paid] = margin(goal, self._answer(out))
+            self.used += torch.bincount(of, minlength=len(self.used))
+            self._note(sent, of, number[paid], loss[paid], met[paid])
+        return loss.to(z.device), met.to(z.device)
+
+    def _sendable(self, z: Tensor, of: Tensor) -> Tensor:
+        """Versions z (n, C, *S) of the pictures of (n,) cut to [0, 1], and to a budget that only rounding exceeds."""
+        z, clean = z.clamp(0, 1), self.clean[of.to(z.device)]
+        far = size(z - clean, self.norm)
+        over = (far > self.eps) & (far <= self._limit)
+        return torch.where(like(over, z), clip(z, clean, self.eps, self.norm), z) if bool(over.any()) else z
+
+    def _sure(self, goal: Goal, out: Tensor, of: Tensor) -> Tensor:
+        """Whether outputs (n, K) lie further beyond the goal's border than rounding leads: (n,) bool.
+
+        True for a goal that has no margin.
+        """
+        if not hasattr(goal, "margin"):
+            return torch.ones(len(out), dtype=torch.bool)
+        return margin(goal, out) < -SURE * self._largest[of]
+
+    def _answer(self, out: Tensor) -> Tensor:
+        """Outputs (n, K) as far as they are told, as logarithms of probabilities where these are."""
+        if self.access == "logits":
+            return out
+        p = out.double().softmax(1)
+        if self.digits is not None:
+            p = p.round(decimals=self.digits)
+        if self.top is not None and self.top < p.shape[1]:
+            best = out.topk(self.top).indices
+            told = torch.zeros_like(p, dtype=torch.bool).scatter(1, best, True)
+            rest = (1 - (p * told).sum(1)).clamp_min(0) / (p.shape[1] - self.top)  # in equal shares, as nothing is told
+            rest = torch.minimum(rest, p.gather(1, best).amin(1))  # but of none more than of the least that is told
+            p = torch.where(told, p, rest[:, None])
+        return p.clamp_min(1e-12).log().float()
+
+    def _note(self, sent: Tensor, of: Tensor, number: Tensor, loss: Tensor, met: Tensor) -> None:
+        """Remember, of versions sent (n, C, *S) of the pictures of (n,), what is better than all before."""
+        far = size(sent - self.clean[of.to(sent.device)], self.norm).cpu()
+        inside = far <= self._limit
+        k = _least(number, of, met & inside & (self.first[of] == 0))
+        self.first[of[k]] = number[k]
+        k = _least(far, of, met & (far < self._distance[of]))
+        self.found[of[k]], self._distance[of[k]], self.meets[of[k]] = sent[k], far[k], True
+        k = _least(loss, of, inside & (loss < self._loss[of]))
+        self._lowest[of[k]], self._loss[of[k]] = sent[k], loss[k]
+
+    def best(self, raw: Tensor | None) -> Tensor:
+        """What the attack comes to, within the budget: (B, C, *S).
+
+        The nearest version that met the goal; where none did, that with the lowest loss of those asked about; where no
+        scores were asked for, what the attack proposed (B, C, *S), cut to the budget.  An attack that was stopped
+        (None) proposes what it found outside the budget.
+        """
+        proposed = clip(self.found if raw is None else raw, self.clean, self.eps, self.norm)
+        scored, within = self._loss < torch.inf, self.meets & (self._distance <= self._limit)
+        known = torch.where(like(scored.to(proposed.device), proposed), self._lowest, proposed)
+        return torch.where(like(within.to(proposed.device), proposed), self.found, known)
+
+
+def _least(value: Tensor, of: Tensor, among: Tensor) -> Tensor:
+    """Where the smallest of the values (n,) of each picture of (n,) stands, of those among (n,) bool; ties: the first.
+
+    >>> _least(torch.tensor([3.0, 1.0, 2.0, 0.0]), torch.tensor([0, 0, 1, 1]), torch.tensor([True, True, True, False]))
+    tensor([1, 2])
+    """
+    where = among.nonzero()[:, 0]
+    if len(where) < 2:
+        return where
+    where = where[value[where].argsort(stable=True)]
+    where = where[of[where].argsort(stable=True)]
+    return where[torch.cat([torch.ones(1, dtype=torch.bool), of[where].diff() != 0])]
+
+
+def classes_told(access: str, digits: int | None) -> int | None:
+    """How many of the classes an answer tells of, None for all; refused where there is no such access.
+
+    >>> classes_told("top-5", 2), classes_told("probs", None)
+    (5, None)
+    """
+    found = re.fullmatch(r"top-([1-9]\d*)", access)
+    if not found and access not in ("logits", "probs", "label"):
+        raise Refused(f"access {access!r}: what the model answers with is logits, probs, label or top-5")
+    if digits is not None and (digits < 1 or access in ("logits", "label")):
+        raise Refused(f"digits={digits}: at least one, and of probabilities (access probs or top-5)")
+    return int(found[1]) if found else None
+
+
+def _nth(rows: Tensor) -> Tensor:
+    """How often each row has stood there, itself counted.
+
+    >>> _nth(torch.tensor([0, 1, 0, 0])).tolist()
+    [1, 1, 2, 3]
+    """
+    seen: dict[int, int] = {}
+    out = []
+    for i in rows.tolist():
+        seen[i] = seen.get(i, 0) + 1
+        out.append(seen[i])
+    return torch.tensor(out, dtype=torch.long)

@@ -1,0 +1,279 @@
+"""The catalogue: what methods exist, found by looking in a folder, and how a call of one is spelled.
+
+A method is one function in one file.  The decorator only wraps it; nothing is registered anywhere, so the order of
+imports cannot matter.  A call has one spelling everywhere: ``pgd(eps=8/255, steps=20)``.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import math
+import pkgutil
+import sys
+import types
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+from clearsight.errors import Refused, nearest
+
+FOLDERS = ("explainers", "attacks", "metrics", "checks", "visualisations", "augmentations", "corruptions", "networks")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A function, with what the command line, the docs, the audit and the tests need to know of it."""
+
+    fn: Callable[..., Any]
+    paper: str = ""
+    claims: frozenset[str] = frozenset()
+    name: str = ""
+    order: int = 100
+    ready: Callable[..., None] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", self.fn.__module__.rpartition(".")[2].replace("_", "-"))
+
+    @property
+    def summary(self) -> str:
+        return (inspect.getdoc(self.fn) or "").partition("\n")[0]
+
+    @functools.cached_property
+    def _keywords(self) -> dict[str, inspect.Parameter]:
+        parameters = inspect.signature(self.fn, eval_str=True).parameters.values()
+        return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+    @property
+    def options(self) -> dict[str, inspect.Parameter]:
+        """What a caller may set: the keyword-only parameters with a default, all of them typed."""
+        return {n: p for n, p in self._keywords.items() if p.default is not p.empty}
+
+    @property
+    def given(self) -> frozenset[str]:
+        """What the runner gives: the keyword-only parameters without a default (eps, regions)."""
+        return frozenset(n for n, p in self._keywords.items() if p.default is p.empty)
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return self.fn(*args, **options)
+
+
+def method(
+    *, paper: str, claims: str = "", order: int = 100, name: str = "", ready: Callable[..., None] | None = None
+) -> Callable[[Callable[..., Any]], Method]:
+    """Mark the one function of a file as its method.
+
+    paper: where it comes from; claims: what the contract tests; order: its place among its kind, before the alphabet;
+    name: its spelling, where that cannot be the name of its file (grad-cam++); ready: of a check, what refuses values
+    of its options that cannot be, given the case and all of them, before anything is read.
+    """
+    return lambda fn: Method(fn, paper, frozenset(claims.split()), name, order, ready)
+
+
+@functools.cache
+def catalogue(folder: str) -> dict[str, Method]:
+    """All methods of one kind ("explainers", "attacks", ..., see FOLDERS), by name.  Exactly one to a file."""
+    if folder not in FOLDERS:
+        raise Refused(f"no catalogue {folder!r}: {nearest(folder, FOLDERS)}")
+    package = importlib.import_module(f"clearsight.{folder}")
+    found = {}
+    for info in pkgutil.iter_modules(package.__path__):
+        if info.name.startswith("_"):
+            continue
+        module = importlib.import_module(f"{package.__name__}.{info.name}")
+        mine = [v for v in vars(module).values() if isinstance(v, Method) and v.fn.__module__ == module.__name__]
+        if len(mine) != 1:
+            raise TypeError(f"{module.__name__} must hold exactly one method, has {len(mine)}")
+        found[mine[0].name] = mine[0]
+    return dict(sorted(found.items(), key=lambda item: (item[1].order, item[0])))
+
+
+@dataclass(frozen=True)
+class Call:
+    """A method and the options it is called with; ``str`` gives the spelling that ``parse`` reads back."""
+
+    method: Method
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        words = ", ".join(f"{k}={write_value(v)}" for k, v in self.options.items())
+        return f"{self.method.name}({words})" if words else self.method.name
+
+    def with_options(self, **options: Any) -> Call:
+        return Call(self.method, {**self.options, **options})
+
+
+def parse(spelling: str | Call, folder: str) -> Call:
+    """``integrated-gradients(steps=50)`` -> the method and its options, typed by the function's own signature.
+
+    A method of the user's own file is spelled ``./mine.py:my_cam(k=3)``.  Unknown names and options are refused with
+    the nearest real ones.
+
+    >>> parse("integrated-gradients(steps=9)", "explainers").options
+    {'steps': 9}
+    """
+    if isinstance(spelling, Call):
+        return spelling
+    name, bracket, rest = spelling.strip().partition("(")
+    name = name.strip()
+    if bracket and not rest.rstrip().endswith(")"):
+        raise Refused(f"{spelling!r}: a bracket is not closed; a call is spelled name(option=value, ...)")
+    found = _from_file(name) if ".py:" in name else catalogue(folder).get(name.lower().replace("_", "-"))
+    if found is None:
+        raise Refused(f"no method {name!r} among the {folder}: {nearest(name.replace('_', '-'), catalogue(folder))}")
+    options: dict[str, Any] = {}
+    allowed = {n: p for n, p in found._keywords.items() if n in found.options or n in _SPELLED}
+    for part in split_calls(rest.rstrip()[:-1]):
+        key, equals, text = part.partition("=")
+        key = key.strip().replace("-", "_")
+        if not equals:
+            raise Refused(f"{part.strip()!r} in {spelling!r}: options are written option=value")
+        if key not in allowed:
+            raise Refused(f"{found.name} has no option {key!r}: {_instead(found, key, allowed)}")
+        if key in options:
+            raise Refused(f"{found.name} is given {key!r} twice")
+        options[key] = _read(text.strip(), allowed[key].annotation, f"{found.name}({key}=...)")
+    return Call(found, options)
+
+
+def _instead(found: Method, key: str, allowed: Collection[str]) -> str:
+    """What to do about an option that is not there."""
+    parameters = inspect.signature(found.fn).parameters
+    if key in parameters and parameters[key].default is not inspect.Parameter.empty:
+        return f"options stand behind a * in the function's signature, as in (..., *, {key}=...)"
+    return nearest(key, allowed) if allowed else "it has none"
+
+
+_SPELLED = frozenset({"eps"})  # what the runner gives, but a spelling may state
+
+
+def split_calls(text: str) -> list[str]:
+    """Split at the commas that stand outside all brackets and quotes; empty parts are dropped.
+
+    >>> split_calls("grad-cam, smooth-grad(inner=saliency, samples=4)")
+    ['grad-cam', 'smooth-grad(inner=saliency, samples=4)']
+    """
+    parts, depth, quote, start = [], 0, "", 0
+    for i, c in enumerate(text):
+        if quote:
+            quote = "" if c == quote else quote
+        elif c in "'\"":
+            quote = c
+        elif c in "([":
+            depth += 1
+        elif c in ")]":
+            depth -= 1
+            if depth < 0:
+                raise Refused(f"{text!r}: a bracket is closed that was not opened")
+        elif c == "," and depth == 0:
+            parts.append(text[start:i])
+            start = i + 1
+    if depth or quote:
+        raise Refused(f"{text!r}: a bracket or a quote is not closed")
+    return [p.strip() for p in [*parts, text[start:]] if p.strip()]
+
+
+def number(text: str) -> float:
+    """A number, also as a fraction.
+
+    >>> number("8/255") == 8 / 255
+    True
+    """
+    top, slash, bottom = text.partition("/")
+    value = float(top) / float(bottom) if slash else float(top)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
+
+
+def _read(text: str, kind: Any, where: str) -> Any:
+    quoted = len(text) > 1 and text[0] in "'\"" and text[-1] == text[0]
+    if quoted:
+        text = text[1:-1]
+    if get_origin(kind) in (Union, types.UnionType):
+        if text.lower() == "none" and not quoted and type(None) in get_args(kind):
+            return None
+        kind = next(k for k in get_args(kind) if k is not type(None))
+    if get_origin(kind) is Literal:
+        for choice in get_args(kind):
+            if str(choice) == text:
+                return choice
+        raise Refused(f"{where} cannot be {text!r}: {nearest(text, map(str, get_args(kind)))}")
+    try:
+        if kind is bool:
+            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()]
+        if kind is int:
+            return int(text)
+        if kind is float:
+            return number(text)
+    except (ValueError, KeyError, ZeroDivisionError):
+        kinds = {bool: "true or false", int: "a whole number", float: "a number such as 0.5 or 8/255"}
+        raise Refused(f"{where} cannot be {text!r}: it is {kinds[kind]}") from None
+    if kind is str:
+        return text
+    raise TypeError(f"{where}: options of type {kind} cannot be spelled")
+
+
+def write_value(value: Any) -> str:
+    """A value as it is spelled in a call: 8/255, true, mean."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        whole = value * 255
+        if len(repr(value)) > 6 and round(whole) and value == round(whole) / 255:
+            return f"{round(whole)}/255"
+        return repr(value)
+    text = str(value)
+    if isinstance(value, str) and _is_a_call(text):
+        return text
+    if isinstance(value, str) and (text.strip().lower() in ("", "none") or set(text) & set(" ()[],'\"")):
+        return f"'{text}'" if '"' in text else f'"{text}"'
+    return text
+
+
+def _is_a_call(text: str) -> bool:
+    """Whether text reads as name(...), which needs no quotes inside another call, however deep."""
+    name, bracket, rest = text.partition("(")
+    if not bracket or not rest.endswith(")") or set(name) & set(" )[],'\"="):
+        return False
+    try:
+        split_calls(rest[:-1])
+    except Refused:
+        return False
+    return True
+
+
+def module_of(file: Path) -> types.ModuleType:
+    """Run a Python file of the user's and return it as a module; whatever it raises is raised."""
+    place = hashlib.sha256(str(file.resolve()).encode(errors="backslashreplace")).hexdigest()[:12]
+    spec = importlib.util.spec_from_file_location(f"clearsight_user_{file.stem}_{place}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module.__name__] = module  # dataclasses and pickling inside the file look it up
+    spec.loader.exec_module(module)
+    return module
+
+
+def _from_file(spelling: str) -> Method:
+    """``./mine.py:my_cam`` -> the function of the user's own file, decorated or not."""
+    path, _, name = spelling.rpartition(":")
+    file = Path(path)
+    if not file.is_file():
+        raise Refused(f"no file {path!r} for the method {spelling!r}")
+    try:
+        module = module_of(file)
+    except Exception as e:
+        raise Refused(f"{path} cannot be run: {type(e).__name__}: {e}") from e
+    found = getattr(module, name, None)
+    if isinstance(found, Method):
+        return Method(found.fn, found.paper, found.claims, spelling)
+    if callable(found):
+        return Method(found, name=spelling)
+    functions = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+    raise Refused(f"{path} has no function {name!r}: {nearest(name, functions)}")

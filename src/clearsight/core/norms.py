@@ -1,0 +1,68 @@
+"""How far a picture may be changed, and how far it was: distances in pixels in [0, 1], by norm."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from clearsight.core.catalogue import Call, write_value
+
+Norm = Literal["linf", "l2"]
+NORMS: tuple[Norm, ...] = get_args(Norm)
+USUAL: dict[Norm, float] = {"linf": 8 / 255, "l2": 0.5}  # the budgets most often published, of 32 x 32 pixels for L2
+
+
+def word(eps: float) -> str:
+    """A budget as people write it, in three digits.
+
+    >>> word(8 / 255), word(0.5), word(0.3 / 255)
+    ('8/255', '0.5', '0.3/255')
+    """
+    if eps == 0:
+        return "0"
+    text = write_value(float(eps))
+    return text if len(text) <= 7 else f"{255 * eps:.3g}/255" if eps < 0.3 else f"{eps:.3g}"
+
+
+def norm_of(call: Call) -> Norm:
+    """The norm in which an attack keeps its budget: its option ``norm``, or what it claims."""
+    if "norm" in call.method.options:
+        spelled: Norm = call.options.get("norm", call.method.options["norm"].default)
+        return spelled
+    return "l2" if "l2" in call.method.claims else "linf"
+
+
+def size(move: Tensor, norm: Norm) -> Tensor:
+    """The size of each change: (B, ...) -> (B,).
+
+    >>> size(torch.tensor([[3.0, -4.0]]), "l2"), size(torch.tensor([[3.0, -4.0]]), "linf")
+    (tensor([5.]), tensor([4.]))
+    """
+    flat = move.flatten(1)
+    return flat.norm(dim=1) if norm == "l2" else flat.abs().amax(1)
+
+
+def like(values: Tensor, pictures: Tensor) -> Tensor:
+    """One value for each picture, (n,), in a shape that goes with pictures (n, ...).
+
+    >>> like(torch.tensor([1.0, 2.0]), torch.zeros(2, 3, 8, 8)).shape
+    torch.Size([2, 1, 1, 1])
+    """
+    return values.view(-1, *[1] * (pictures.dim() - 1))
+
+
+def clip(raw: Tensor, x: Tensor, eps: float | Tensor, norm: Norm) -> Tensor:
+    """A picture (B, ...) within eps of x and in [0, 1]: of Linf the nearest to raw; of L2 the move is made shorter.
+
+    eps: one for all, or (B,); it may be infinite.
+    """
+    limit = like(torch.as_tensor(eps, dtype=x.dtype, device=x.device).expand(len(x)), x)
+    if norm == "l2":
+        move = raw - x
+        length = like(size(move, norm), x).clamp_min(torch.finfo(x.dtype).tiny)
+        raw = torch.where(length > limit, x + move * (limit / length), raw)
+    else:
+        raw = torch.maximum(torch.minimum(raw, x + limit), x - limit)
+    return raw.clamp(0, 1)

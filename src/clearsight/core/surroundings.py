@@ -1,0 +1,136 @@
+"""What surrounds a call and must not show in its results: autocast, default types, compiled code, checkpointing.
+
+And the order in memory of what goes through a norm.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import checkpoint
+
+from clearsight.core.undoing import Undo, undone
+
+_lock = threading.Lock()
+_process: Undo = []  # how what was set for the whole process is set back, while anybody is inside
+_inside = 0  # how many are
+_here = threading.local()  # .depth: how many of them are this thread's
+
+
+def enter(undo: Undo) -> None:
+    """Set what surrounds this thread's work aside; undo gets the steps back.
+
+    autocast is off: a network computes in its own type, not in that of whoever calls.  New tensors are float32.  What
+    torch.compile made runs as it was written, because compiled code ignores hooks, or keeps those that are gone.
+    torch.utils.checkpoint keeps values instead of working them out again on the way back, where hooks would be gone.
+    Batch and instance norm see one picture alone in the usual order of memory, in which alone their gradient is right.
+    """
+    for kind in ("cpu", "cuda", "mps", "xpu"):
+        if torch.is_autocast_enabled(kind):
+            off = torch.autocast(kind, enabled=False)
+            off.__enter__()  # type: ignore[no-untyped-call]
+            undo.append(lambda off=off: off.__exit__(None, None, None))  # type: ignore[misc]
+    _enter_process()
+    undo.append(_leave_process)
+    _here.depth = getattr(_here, "depth", 0) + 1
+    undo.append(_one_less)
+
+
+def _one_less() -> None:
+    _here.depth -= 1
+
+
+def _enter_process() -> None:
+    global _inside
+    with _lock:
+        if _inside == 0:
+            try:
+                for set_ in (_float32, _as_written, _kept, _in_order):
+                    set_(_process)
+            except BaseException:
+                undone(_process)
+                raise
+        _inside += 1
+
+
+def _leave_process() -> None:
+    global _inside
+    with _lock:
+        _inside -= 1
+        failed = undone(_process) if _inside == 0 else []
+    if failed:
+        raise failed[0]
+
+
+def _float32(undo: Undo) -> None:
+    was = torch.get_default_dtype()
+    if was != torch.float32:
+        undo.append(lambda: torch.set_default_dtype(was))
+        torch.set_default_dtype(torch.float32)
+
+
+def _as_written(undo: Undo) -> None:
+    if "torch._dynamo" in sys.modules:  # else nothing is compiled, and importing it takes seconds
+        stance = torch.compiler.set_stance("force_eager")
+        undo.append(lambda: stance.__exit__(None, None, None))
+
+
+def _kept(undo: Undo) -> None:
+    """Both kinds of checkpointing run the function as it is, in threads that are inside."""
+    apply = checkpoint.CheckpointFunction.apply
+
+    def applied(function: Callable[..., Any], preserve: bool, *args: Any) -> Any:
+        return function(*args) if _is_inside() else apply(function, preserve, *args)
+
+    undo.append(lambda: delattr(checkpoint.CheckpointFunction, "apply"))  # it is inherited
+    checkpoint.CheckpointFunction.apply = staticmethod(applied)
+    names = ("_checkpoint_without_reentrant_generator_impl", "_checkpoint_without_reentrant_generator")
+    for name in names:  # torch 2.14, and those before it
+        generator = getattr(checkpoint, name, None)
+        if generator is not None:
+            undo.append(lambda name=name, was=generator: setattr(checkpoint, name, was))  # type: ignore[misc]
+            setattr(checkpoint, name, _plain(generator))
+
+
+def _in_order(undo: Undo) -> None:
+    """One picture goes through batch and instance norm in the usual order of memory, and so does its gradient.
+
+    PyTorch (2.14.1, on the CPU) takes the values of a single picture in another order for those in the usual one, as
+    after ``flatten(2).transpose(1, 2)`` of a layer's maps, or before it of tokens that become maps again, and the
+    gradient that comes out is wrong: that of LeViT, EfficientFormer and XCiT among others.
+    """
+    for name in ("batch_norm", "instance_norm"):
+        norm = getattr(nn.functional, name)
+        undo.append(lambda name=name, was=norm: setattr(nn.functional, name, was))  # type: ignore[misc]
+        setattr(nn.functional, name, _ordered(norm))
+
+
+def _ordered(norm: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def ordered(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if not _is_inside() or len(input) != 1:
+            return norm(input, *args, **kwargs)
+        out = norm(input.contiguous(), *args, **kwargs)
+        if out.requires_grad:
+            out.register_hook(lambda g: g.contiguous())  # type: ignore[no-untyped-call]
+        return out
+
+    return ordered
+
+
+def _plain(generator: Callable[..., Iterator[None]]) -> Callable[..., Iterator[None]]:
+    def around(*args: Any, **kwargs: Any) -> Iterator[None]:
+        if _is_inside():
+            yield
+        else:
+            yield from generator(*args, **kwargs)
+
+    return around
+
+
+def _is_inside() -> bool:
+    return getattr(_here, "depth", 0) > 0

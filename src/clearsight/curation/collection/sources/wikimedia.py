@@ -1,0 +1,107 @@
+"""Wikimedia Commons, https://commons.wikimedia.org/w/api.php: freely licensed files, each with a page of its own.
+
+Formats: https://www.mediawiki.org/wiki/API:Search, API:Imageinfo, API:Continue, and CommonsMetadata for extmetadata,
+whose values are HTML.  It asks for a User-Agent that tells how to reach whoever asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+from clearsight.curation.collection.sources import Found, link, plain
+from clearsight.curation.collection.web import PATIENCE, TRIES, Web, read_json, rest
+from clearsight.errors import Refused
+
+ENDPOINT = "https://commons.wikimedia.org/w/api.php"
+PAUSE = 1.0
+_WIDTHS = (250, 330, 500, 960, 1280, 1920, 3840)  # those that are kept ready; others are refused (phabricator T211661)
+_LAG = 5  # seconds by which its copies may be behind before it would rather not be asked
+_QUESTIONS = 400
+_ASKED = {
+    "action": "query",
+    "generator": "search",
+    "gsrnamespace": 6,
+    "gsrlimit": 50,
+    "prop": "imageinfo",
+    "iiprop": "url|size|mime|extmetadata",
+    "maxlag": _LAG,
+    "format": "json",
+    "formatversion": 2,
+}
+
+
+def search(web: Web, query: str, *, endpoint: str, licences: Sequence[str], size: int) -> Iterator[Found]:
+    """The pictures for a query, most fitting first; of each the widest copy kept ready that is not wider than size.
+
+    The licences cannot be asked for: who calls looks at them.
+    """
+    width = max([w for w in _WIDTHS if w <= size], default=_WIDTHS[0])
+    asked = _ASKED | {"gsrsearch": f"filetype:bitmap {query}", "iiurlwidth": width}
+    go_on: dict[str, Any] = {}
+    pages: dict[str, dict[str, Any]] = {}
+    for _ in range(_QUESTIONS):
+        told = _answer(web, f"{endpoint}?{urlencode(asked | go_on)}")
+        for page in _pages(told):  # one answer may hold less than is told of a page; the next one holds the rest
+            pages.setdefault(plain(page.get("pageid")), {}).update(page)
+        after = told.get("continue")
+        if told.get("batchcomplete") or not after:
+            yield from (_found(page, endpoint) for page in sorted(pages.values(), key=_rank))
+            pages = {}
+        if not isinstance(after, dict) or after == go_on:
+            return
+        go_on = after
+
+
+def _answer(web: Web, url: str) -> dict[str, Any]:
+    for turn in range(TRIES):
+        reply = read_json(web, url, PAUSE)
+        error = reply.value.get("error") if isinstance(reply.value, dict) else None
+        if not isinstance(reply.value, dict):
+            raise Refused("the answer is not what MediaWiki's documentation says: no JSON object")
+        if not error:
+            return reply.value
+        code, info = (plain(error.get(word)) if isinstance(error, dict) else "" for word in ("code", "info"))
+        if code != "maxlag":
+            raise Refused(f"it answers with an error: {code} {info}".strip())
+        wait = _LAG if reply.wait is None else reply.wait
+        if turn == TRIES - 1 or wait > PATIENCE:
+            break
+        rest(web, url, wait, "is busy")
+    raise Refused("it is busy (maxlag): the same command goes on later")
+
+
+def _pages(told: dict[str, Any]) -> list[dict[str, Any]]:
+    query = told.get("query", {})  # missing where nothing is found
+    pages = query.get("pages", []) if isinstance(query, dict) else None
+    if not isinstance(pages, list):
+        raise Refused("the answer is not what MediaWiki's documentation says: it holds no list of pages")
+    return [page for page in pages if isinstance(page, dict)]
+
+
+def _rank(page: dict[str, Any]) -> float:
+    index = page.get("index")
+    return index if isinstance(index, int) else float("inf")
+
+
+def _found(page: dict[str, Any], base: str) -> Found:
+    infos = page.get("imageinfo")
+    info = infos[0] if isinstance(infos, list) and infos and isinstance(infos[0], dict) else {}
+    about = info.get("extmetadata")
+    about = about if isinstance(about, dict) else {}
+    told = {name: field.get("value") for name, field in about.items() if isinstance(field, dict)}
+    url = info.get("thumburl") or info.get("url")
+    return Found(
+        "wikimedia",
+        plain(page.get("pageid")),
+        plain(told.get("ObjectName")) or plain(page.get("title")).removeprefix("File:"),
+        plain(told.get("Artist")) or plain(told.get("Credit")),
+        link(told.get("Artist"), base),
+        plain(told.get("LicenseShortName")),
+        link(told.get("LicenseUrl"), base),
+        link(info.get("descriptionurl"), base),
+        url.strip() if isinstance(url, str) else "",
+        aliases=tuple(filter(None, [link(info.get("descriptionshorturl"), base)])),
+        kind=plain(info.get("mime")).lower(),
+    )

@@ -1,0 +1,1 @@
+"""data check: what is wrong with a set of pictures and its labels."""

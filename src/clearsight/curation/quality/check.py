@@ -1,0 +1,126 @@
+"""data check: what is wrong with the pictures, before a model is trained or judged on them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clearsight import __version__
+from clearsight.auditing.case import Progress
+from clearsight.core.classifier import Classifier
+from clearsight.curation.quality.duplicate_flaws import broken_files, conflicts, copies, leaks
+from clearsight.curation.quality.flaw import Flaw
+from clearsight.curation.quality.format_flaws import colours, counts, giveaway, sizes
+from clearsight.curation.quality.label_flaws import suspects
+from clearsight.data.datasets import Pictures
+from clearsight.data.duplicates import Likeness, likenesses
+from clearsight.errors import Refused
+
+
+@dataclass(frozen=True)
+class DataCheck:
+    """What was found in a data set.
+
+    flaws: the worst first, those that are only told among them.  facts: data, pictures, read, model, seed, seconds.
+    """
+
+    data: Pictures
+    alike: Likeness
+    flaws: tuple[Flaw, ...]
+    facts: dict[str, Any]
+
+    def __repr__(self) -> str:
+        found = ", ".join(f"{f.name} {f.n}" for f in self.flaws if f.wrong) or "nothing wrong"
+        return f"<DataCheck of {self.facts['data']}: {found}>"
+
+    @property
+    def verdict(self) -> str:
+        """One sentence over all that was found."""
+        wrong = [f"{f.name} ({f.n})" for f in self.flaws if f.wrong]
+        return f"To look at: {', '.join(wrong)}." if wrong else "Nothing wrong was found."
+
+    def lines(self) -> list[str]:
+        """What a terminal shows: a line for each thing found, with at most five names."""
+        head = f"{self.facts['read']} of {self.facts['pictures']} pictures in {self.facts['data']} read"
+        notes = [*self.facts["notes"], *(n for f in self.flaws if f.name == "label errors" for n in f.notes)]
+        return [head, self.verdict, *(f.line for f in self.flaws), *(f"note: {n}" for n in notes)]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything but the pictures, as plain data."""
+        found = [
+            {
+                "name": f.name,
+                "n": f.n,
+                "wrong": f.wrong,
+                "words": f.words,
+                "advice": f.advice,
+                "names": list(f.names),
+                "notes": list(f.notes),
+                "tables": [{"caption": t.caption, "rows": [dict(r) for r in t.rows]} for t in f.tables],
+            }
+            for f in self.flaws
+        ]
+        rows = [p.name for p in self.data.pictures]
+        pairs = [
+            {"first": rows[p.first], "second": rows[p.second], "kind": p.kind, "distance": p.distance}
+            for p in self.alike.pairs
+        ]
+        return {**self.facts, "verdict": self.verdict, "found": found, "pairs": pairs}
+
+    def save(self, folder: str | Path) -> Path:
+        """Write index.html and check.json into a folder; returns the page."""
+        from clearsight.curation.quality.page import write
+
+        return write(self, Path(folder))
+
+
+def check_data(
+    data: Pictures,
+    *,
+    model: Classifier | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+    command: str = "",
+) -> DataCheck:
+    """Look for what is wrong with pictures: broken and double ones, leaks between splits, odd sizes, uneven classes.
+
+    data: of every split, ``open_data(words, split="all")``, else no leak can be seen.  model: finds likely label errors
+    too; it should not have been trained on these pictures.  No file is moved or changed, and each is read once; with a
+    model twice.  command: what was typed, for the page.  Refused: no pictures, none that can be read.
+    """
+    if not data.pictures:
+        raise Refused(f"no pictures in {data.root}: a check needs at least one")
+    began = time.monotonic()
+    alike = likenesses(data.pictures, progress=progress)
+    if len(alike.broken) == len(data.pictures):
+        name, reason = alike.broken[0]
+        raise Refused(f"none of the {len(data.pictures)} pictures in {data.root} can be read ({name}: {reason})")
+    found = tuple(_all(data, alike, model, seed, progress))
+    facts = {
+        "clearsight": __version__,
+        "data": str(data.root),
+        "pictures": len(data.pictures) + len(data.broken),
+        "read": len(data.pictures) - len(alike.broken),
+        "splits": list(dict.fromkeys(p.split for p in data.pictures if p.split)),
+        "model": "" if model is None else model.source or type(model.net).__name__,
+        "seed": seed,
+        "notes": [*data.notes, *alike.notes],
+        "seconds": round(time.monotonic() - began, 3),
+        "command": command,
+    }
+    return DataCheck(data, alike, found, facts)
+
+
+def _all(
+    data: Pictures, alike: Likeness, model: Classifier | None, seed: int, progress: Progress | None
+) -> Iterator[Flaw]:
+    """Everything that is found, the worst first."""
+    yield from leaks(data, alike)
+    yield from conflicts(data, alike)
+    if model is not None:
+        yield from suspects(data, alike, model, seed=seed, progress=progress)
+    for look in (broken_files, copies, giveaway, counts, sizes, colours):
+        yield from look(data, alike)

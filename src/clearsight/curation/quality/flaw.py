@@ -1,0 +1,72 @@
+"""What was found wrong with the pictures of a data set, and how it is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from clearsight.data.datasets import Picture, Pictures
+from clearsight.data.duplicates import Likeness
+from clearsight.data.splits import named
+from clearsight.reporting.findings import Cell, Table
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Pictures that are shown side by side, and what is told of them."""
+
+    pictures: tuple[Picture, ...]
+    words: str = ""
+    facts: tuple[tuple[str, Cell], ...] = ()
+
+
+@dataclass(frozen=True)
+class Flaw:
+    """One thing found.
+
+    name: one or two words; n: how many pictures, groups or classes it is about; words: a sentence with the number;
+    advice: what to do; names: of the pictures or classes, all of them; wrong: False where it is only told.
+    """
+
+    name: str
+    n: int
+    words: str
+    advice: str = ""
+    names: tuple[str, ...] = ()
+    wrong: bool = True
+    notes: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+    shown: tuple[Beside, ...] = ()
+    paper: str = ""
+
+    @property
+    def line(self) -> str:
+        """The sentence with at most five names, and what to do."""
+        told = f"{self.words}: {named(self.names)}." if self.names else f"{self.words}."
+        return f"{told} {self.advice}".strip()
+
+
+def beside(data: Pictures, alike: Likeness, i: int, j: int) -> Beside:
+    """Two pictures side by side, with how the one was made out of the other."""
+    pair = next((p for p in alike.pairs if {p.first, p.second} == {i, j}), None)
+    kind = pair.kind if pair else "through others"
+    a, b = data.pictures[i], data.pictures[j]
+    facts: list[tuple[str, Cell]] = [("how", kind)]
+    if pair and pair.distance:
+        facts.append(("largest difference, s.d.", pair.distance))
+    facts += [("sizes", " and ".join(size_of(alike, k) for k in (i, j)))]
+    return Beside((a, b), " and ".join(_where(p) for p in (a, b)), tuple(facts))
+
+
+def alone(data: Pictures, alike: Likeness, i: int) -> Beside:
+    """One picture with its size."""
+    return Beside((data.pictures[i],), _where(data.pictures[i]), (("size", size_of(alike, i)),))
+
+
+def _where(p: Picture) -> str:
+    """Its class and split in words."""
+    return ", ".join(w for w in (" or ".join(p.labels) or "no label", p.split) if w)
+
+
+def size_of(alike: Likeness, i: int) -> str:
+    """Width and height in words."""
+    return " × ".join(map(str, alike.sizes[i]))

@@ -1,0 +1,201 @@
+"""What is odd about pictures as files: sizes, colours, how many there are of each class, and what files give away."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from clearsight.auditing.evidence import counted, share, span
+from clearsight.core.statistics import wilson
+from clearsight.curation.quality.flaw import Flaw, alone, size_of
+from clearsight.data.datasets import Pictures
+from clearsight.data.duplicates import Likeness
+from clearsight.data.splits import named
+from clearsight.reporting.findings import Cell, Table
+
+SMALL = 3  # times shorter than the median short side
+LONG = 3.0  # the longer side over the shorter one, where it is also twice the median
+UNEVEN = 3.0  # the largest class over the smallest
+FEWEST = 20  # pictures to judge whether files give the class away
+GIVEN = 0.1  # above the share of the largest class: what files may tell of the class
+
+
+def giveaway(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
+    """How often the class follows from size, colour or kind of file alone, by the other files of the same kind."""
+    kinds: dict[int, tuple[tuple[int, int], bool, str]] = {}
+    for i, s in enumerate(alike.seen):
+        if s and data.pictures[i].labels:
+            kinds[i] = (s.size, s.grey, data.pictures[i].path.suffix.lower())
+    said = {i: data.pictures[i].labels[0] for i in kinds}
+    whole = Counter(said.values())
+    if len(whole) < 2 or len(kinds) < FEWEST:
+        return
+    by_kind: dict[tuple[tuple[int, int], bool, str], Counter[str]] = defaultdict(Counter)
+    for i, kind in kinds.items():
+        by_kind[kind][said[i]] += 1
+    right = 0
+    for i, kind in kinds.items():
+        rest = by_kind[kind] - Counter([said[i]]) or whole - Counter([said[i]])
+        right += min(rest, key=lambda c: (-rest[c], c)) == said[i]
+    largest = max(whole.values()) / len(kinds)
+    interval = wilson(right, len(kinds))
+    if interval[0] > largest + GIVEN:
+        rows: list[dict[str, Cell]] = [
+            {
+                "pictures": found.total(),
+                "width": size[0],
+                "height": size[1],
+                "grey": grey,
+                "file": suffix,
+                "most are": (top := min(found, key=lambda c: (-found[c], c))),
+                "share": found[top] / found.total(),
+            }
+            for (size, grey, suffix), found in sorted(by_kind.items(), key=lambda kv: -kv[1].total())
+            if found.total() > 1
+        ]
+        yield Flaw(
+            "files tell the class",
+            right,
+            f"Size, colour and kind of the file alone tell the class of {share(right / len(kinds))} of the pictures "
+            f"({span(interval, len(kinds))}); the largest class is {share(largest)}",
+            "A model may learn that instead of what is shown: resize and save all pictures in the same way.",
+            tables=(Table("Kinds of files", tuple(rows[:50])),),
+        )
+
+
+def counts(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
+    there = [p for p, s in zip(data.pictures, alike.seen, strict=True) if s]
+    counts = Counter(label for p in there for label in p.labels)
+    if single := sorted(c for c, n in counts.items() if n == 1):
+        yield Flaw(
+            "single pictures",
+            len(single),
+            f"{counted(len(single), 'class has', 'classes have')} one picture",
+            "It can be learned from or judged by, not both: add pictures, or leave the class out.",
+            tuple(single),
+        )
+    if bare := [p.name for p in there if not p.labels]:
+        yield Flaw(
+            "unlabelled",
+            len(bare),
+            f"{counted(len(bare), 'picture has', 'pictures have')} no label",
+            "Put them in class folders, or list them in labels.csv.",
+            tuple(bare),
+        )
+    if any(p.split for p in there) and (outside := [p.name for p in there if not p.split]):
+        yield Flaw(
+            "in no split",
+            len(outside),
+            f"{counted(len(outside), 'picture lies', 'pictures lie')} in no split, beside others that do",
+            "They neither train nor judge: move them into a split, or away.",
+            tuple(outside),
+        )
+    if not counts:
+        return
+    n = counts.total()
+    order = sorted(counts, key=lambda c: (-counts[c], c))
+    ratio = counts[order[0]] / counts[order[-1]]
+    even = math.exp(-sum(v / n * math.log(v / n) for v in counts.values()))
+    parts = list(dict.fromkeys(p.split for p in there if p.split))
+    found = Counter((c, p.split) for p in there for c in p.labels)
+    rows: list[dict[str, Cell]] = [
+        {
+            "class": c,
+            **{s: found[c, s] for s in parts},
+            "all" if parts else "pictures": counts[c],
+            "share": counts[c] / n,
+        }
+        for c in order
+    ]
+    uneven = ratio > UNEVEN
+    lack = {s: sorted(c for c in counts if not found[c, s]) for s in parts}
+    notes = [f"none in {s}: {named(c)} ({counted(len(c), 'class', 'classes')})" for s, c in lack.items() if c]
+    yield Flaw(
+        "uneven classes" if uneven else "classes",
+        len(counts),
+        f"{counted(len(counts), 'class', 'classes')}, from {counts[order[0]]} pictures ({order[0]}) to "
+        f"{counts[order[-1]]} ({order[-1]}), {ratio:.1f} times as many; they are as uneven as {even:.1f} equal classes "
+        "(the exponential of the entropy)"
+        if ratio > 1
+        else f"{counted(len(counts), 'class', 'classes')} of {counted(counts[order[0]], 'picture')} each",
+        "Judge by the accuracy of each class, and weigh or add pictures of the small ones." if uneven else "",
+        wrong=uneven,
+        notes=tuple(notes),
+        tables=(Table("Pictures of each class", tuple(rows)),),
+    )
+
+
+def sizes(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
+    seen = [(i, s.size) for i, s in enumerate(alike.seen) if s]
+    if not seen:
+        return
+    short = np.array([min(size) for _, size in seen])
+    ratio = np.array([max(size) / min(size) for _, size in seen])
+    rows = np.array([i for i, _ in seen])
+    usual = float(np.median(short))
+    small = rows[short * SMALL < usual][np.argsort(short[short * SMALL < usual], kind="stable")]
+    if len(small):
+        yield Flaw(
+            "small",
+            len(small),
+            f"{counted(len(small), 'picture is', 'pictures are')} far smaller than the rest, whose short side is "
+            f"{usual:.0f} pixels in the middle",
+            "Enlarged they are blurred, which a model can learn: find larger ones, or leave them out.",
+            _sized(data, alike, small.tolist()),
+            shown=tuple(alone(data, alike, i) for i in small.tolist()),
+        )
+    odd = (ratio > LONG) & (ratio > 2 * np.median(ratio))
+    long = rows[odd][np.argsort(-ratio[odd], kind="stable")]
+    if len(long):
+        yield Flaw(
+            "long",
+            len(long),
+            f"{counted(len(long), 'picture is', 'pictures are')} more than {LONG:g} times as long as wide",
+            "Most of such a picture is cut off before a model sees it: cut out what matters.",
+            _sized(data, alike, long.tolist()),
+            shown=tuple(alone(data, alike, i) for i in long.tolist()),
+        )
+
+
+def colours(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
+    seen = [(i, s) for i, s in enumerate(alike.seen) if s]
+    grey = [i for i, s in seen if s.grey]
+    if 0 < len(grey) < len(seen):
+        few, what = (grey, "grey") if 2 * len(grey) <= len(seen) else ([i for i, s in seen if not s.grey], "in colour")
+        rest = "colour" if what == "grey" else "grey"
+        classes = Counter(c for i in few for c in data.pictures[i].labels)
+        whole = Counter(c for i, _ in seen for c in data.pictures[i].labels)
+        table: tuple[dict[str, Cell], ...] = tuple(
+            {"class": c, what: n, "of": whole[c], "share": n / whole[c]} for c, n in classes.most_common()
+        )
+        yield Flaw(
+            "grey and colour",
+            len(few),
+            f"{counted(len(few), 'picture is', 'pictures are')} {what} among {len(seen) - len(few)} in {rest}".replace(
+                "in grey", "grey ones"
+            ),
+            "See that no class has more of them than others, or turn all of them grey.",
+            tuple(data.pictures[i].name for i in few),
+            tables=(Table(f"Pictures {what}, by class", table),),
+            shown=tuple(alone(data, alike, i) for i in few),
+        )
+    done: dict[str, list[int]] = defaultdict(list)
+    for i, s in seen:
+        for word in s.done:
+            done[word].append(i)
+    for word, rows in sorted(done.items()):
+        yield Flaw(
+            word,
+            len(rows),
+            f"{counted(len(rows), 'picture')} needed something done to be read: {word}",
+            names=tuple(data.pictures[i].name for i in rows),
+            wrong=False,
+            shown=tuple(alone(data, alike, i) for i in rows),
+        )
+
+
+def _sized(data: Pictures, alike: Likeness, rows: Iterable[int]) -> tuple[str, ...]:
+    return tuple(f"{data.pictures[i].name} ({size_of(alike, i)})" for i in rows)

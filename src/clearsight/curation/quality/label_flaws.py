@@ -1,0 +1,108 @@
+"""Pictures that a model takes for another class than their label says, so surely that the label may be wrong."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from clearsight.auditing.case import Case, Progress
+from clearsight.auditing.evidence import counted, share
+from clearsight.core.classifier import Classifier
+from clearsight.curation.quality.confident_learning import label_errors
+from clearsight.curation.quality.flaw import Beside, Flaw
+from clearsight.data.datasets import Picture, Pictures, part_of
+from clearsight.data.duplicates import Likeness
+from clearsight.data.splits import named
+from clearsight.errors import Refused
+from clearsight.models.model_folder import trained_on
+from clearsight.reporting.findings import Cell, Table
+
+PAPER = "Northcutt, Jiang & Chuang 2021, arXiv:1911.00068"
+TOO_RIGHT = 0.995  # accuracy above which a model has most likely been trained on these very pictures
+FEWEST = 5  # labelled pictures of a class, for others to be suspected of being of it
+
+
+def suspects(
+    data: Pictures, alike: Likeness, model: Classifier, *, seed: int = 0, progress: Progress | None = None
+) -> Iterator[Flaw]:
+    """Likely label errors among the pictures with one label.  Refused: models of labels by themselves, or of values.
+
+    A model says little about pictures that it was trained on, for it has learned their errors: those that it is known
+    or likely to have learned from are counted in the notes.
+    """
+    if not model.one_of_many:
+        raise Refused("label errors are looked for by a model of one class for each picture, and this one is not")
+    good = tuple(p for p, s in zip(data.pictures, alike.seen, strict=True) if s)
+    if not good:
+        return
+    case = Case(model, replace(data, pictures=good), seed=seed, progress=progress)
+    one = (case.truth.sum(1) == 1).nonzero()[:, 0]
+    if not len(one):
+        yield Flaw("label errors", 0, "No picture has one label, so none can be compared with the model", wrong=False)
+        return
+    chances = model.chances(case.logits.double())[one].numpy()
+    given = case.truth[one].to(torch.int64).argmax(1).numpy()
+    rows, looks = label_errors(chances, given, fewest=FEWEST)
+    labelled = np.bincount(given, minlength=len(model.labels))
+    words = [label.partition(",")[0] for label in model.labels]
+    pictures = [case.pictures[int(one[r])] for r in rows]
+    shown = tuple(
+        Beside(
+            (p,),
+            f"filed under {words[given[r]]}, looks like {words[j]} ({share(float(chances[r, j]))})",
+            (("chance of its label", float(chances[r, given[r]])), *([("split", p.split)] if p.split else [])),
+        )
+        for p, r, j in zip(pictures, rows, looks, strict=True)
+    )
+    right = float((chances.argmax(1) == given).mean())
+    confused = Counter((words[given[r]], words[j]) for r, j in zip(rows, looks, strict=True))
+    table: tuple[dict[str, Cell], ...] = tuple(
+        {"filed under": a, "looks like": b, "pictures": n} for (a, b), n in confused.most_common()
+    )
+    n = len(rows)
+    yield Flaw(
+        "label errors",
+        n,
+        f"{counted(n, 'picture looks', 'pictures look')} surely like another class than {'its' if n == 1 else 'their'} "
+        f"label, of {len(one)} with one label",
+        "Look at them in this order; the model may be wrong as well." if n else "",
+        tuple(f"{p.name} (filed under {words[given[r]]}, looks like {words[j]} {share(float(chances[r, j]))})"
+              for p, r, j in zip(pictures, rows, looks, strict=True)),
+        wrong=bool(n),
+        notes=(*_learned(model, case.pictures, right), *_rare(labelled, words)),
+        tables=(Table("By class", table),) if table else (),
+        shown=shown,
+        paper=PAPER,
+    )  # fmt: skip
+
+
+def _learned(model: Classifier, pictures: list[Picture], right: float) -> tuple[str, ...]:
+    """Warnings where the model has learned from these pictures, or seems to."""
+    tail = "it has learned their errors, and finds few of them: judge by a model that was trained on other pictures"
+    try:
+        own = len(trained_on(model.source, [p.path for p in pictures]))
+    except Refused as e:
+        return (f"whether the model was trained on these pictures is not known ({e}); if so, {tail}",)
+    if own:
+        return (f"the model was trained on {own} of these {len(pictures)} pictures: {tail}",)
+    notes = []
+    train = sum(part_of(p.split) == "train" for p in pictures)
+    if train:
+        notes.append(f"{train} pictures are of the train split; if the model was trained on them, {tail}")
+    if right >= TOO_RIGHT:
+        notes.append(
+            f"the model is right on {share(right)} of the pictures, as on those it was trained on: if so, {tail}"
+        )
+    return tuple(notes) or ("this holds for pictures that the model was not trained on",)
+
+
+def _rare(labelled: NDArray[np.int64], words: list[str]) -> tuple[str, ...]:
+    rare = [words[j] for j in np.flatnonzero((labelled > 0) & (labelled < FEWEST))]
+    return (
+        (f"nothing is suspected of being of a class with fewer than {FEWEST} pictures: {named(rare)}",) if rare else ()
+    )

@@ -1,0 +1,97 @@
+"""The page of a data check: one file that opens from disk, with the pictures it is about side by side."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+
+from clearsight.core.output import write_whole
+from clearsight.curation.quality.flaw import Beside, Flaw
+from clearsight.data.images import open_picture
+from clearsight.drawing.heatmaps import enlarged, strip
+from clearsight.errors import Refused
+from clearsight.feature_report.html import ROWS, cite, parted
+from clearsight.reporting.html_report import anchors, cell, columns, linked, size, tight, uri
+from clearsight.reporting.pages import INDEX, Block, Page, Shown
+from clearsight.visualisations._common import figure
+
+if TYPE_CHECKING:
+    from clearsight.curation.quality.check import DataCheck
+
+SHOWN = 24  # of each thing found; the table of names has all of them
+SIDE = 176  # pixels of a picture on the page
+NAMES = 200  # in a list
+
+
+def write(check: DataCheck, folder: Path) -> Path:
+    """Write check.json and index.html, the page last."""
+    data = json.dumps(check.as_dict(), indent=1, ensure_ascii=False)
+    write_whole(folder / "check.json", data + "\n")
+    return write_whole(folder / INDEX, render(check))
+
+
+def render(check: DataCheck) -> str:
+    """The page as HTML: styles and pictures inside, everything from the data escaped."""
+    env = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    env.filters |= {"cell": cell, "tight": tight, "linked": linked, "uri": uri, "size": size, "parted": parted}
+    templates = resources.files("clearsight.reporting") / "templates"
+    style = "".join((templates / f).read_text("utf-8") for f in ("report.css", "atlas.css"))
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    found = page(check)
+    template = (templates / "datacheck.html.j2").read_text("utf-8")
+    whole = env.from_string(template).render(
+        page=found,
+        blocks=list(zip(anchors(b.title for b in found.blocks), check.flaws, found.blocks, strict=True)),
+        facts=check.facts,
+        verdict=check.verdict,
+        style=Markup(style),
+        digest=digest,
+        rows=ROWS,
+        columns=columns,
+        cite=cite,
+    )
+    return whole.strip() + "\n"
+
+
+def page(check: DataCheck) -> Page:
+    """A block for each thing found, with its pictures; the first of many."""
+    return Page(INDEX, str(check.data.root), tuple(_block(f) for f in check.flaws))
+
+
+def _block(flaw: Flaw) -> Block:
+    notes = [flaw.advice] if flaw.advice else []
+    notes += flaw.notes
+    if len(flaw.shown) > SHOWN:
+        notes.append(f"the first {SHOWN} of {len(flaw.shown)} are shown; check.json names all of them")
+    shown = tuple(_shown(flaw.name, n, b) for n, b in enumerate(flaw.shown[:SHOWN]))
+    pairs = any(len(b.pictures) > 1 for b in flaw.shown)
+    words = flaw.words + ("." if flaw.shown or flaw.tables or not flaw.names else f": {', '.join(flaw.names[:NAMES])}.")
+    title = flaw.name[:1].upper() + flaw.name[1:]
+    return Block(title, words, shown, (), flaw.tables, tuple(notes), not pairs, paper=flaw.paper)
+
+
+def _shown(what: str, n: int, beside: Beside) -> Shown:
+    names = " and ".join(p.name for p in beside.pictures)
+    image = strip([_thumbnail(p.path) for p in beside.pictures])
+    alt = f"{names}: {beside.words}"
+    return Shown(names, figure(f"{what} {n}", image, alt, beside.words), dict(beside.facts))
+
+
+def _thumbnail(path: Path) -> Image.Image:
+    """A picture in a square of ``SIDE`` pixels, small ones enlarged with each pixel a square."""
+    try:
+        image = open_picture(path).convert("RGB")
+    except Refused:  # it was there a moment ago
+        return Image.new("RGB", (SIDE, SIDE), "grey")
+    if 2 * max(image.size) <= SIDE:
+        image = enlarged(image, SIDE * min(image.size) // max(image.size))
+    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    return image

@@ -1,0 +1,217 @@
+"""COCO JSON: boxes, polygons and run lengths of objects (cocodataset.org, "Data format")."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from clearsight.data.annotation_formats.regions import Polygon, Region
+from clearsight.data.annotation_formats.rle import mask_of_rle
+from clearsight.data.annotation_formats.sheets import (
+    EXPECTED,
+    Entry,
+    Found,
+    Sheet,
+    clean,
+    identity,
+    named,
+    numbers,
+    points,
+    shown,
+    size_of,
+    whole,
+)
+from clearsight.errors import Refused
+
+Json = dict[str, Any]
+_NO_BOX = "bbox is not [x, y, width, height]"
+
+
+@dataclass(frozen=True)
+class Words:
+    """The names of categories by id, and why some may have none."""
+
+    names: Mapping[str, str]
+    nameless: str = ""
+
+    def label(self, category: object) -> tuple[str | None, bool]:
+        """The label of an object, and whether it is only the number of a category without a name."""
+        known = identity(category)
+        if known is None:
+            return None, False
+        return self.names.get(known, known), known not in self.names
+
+
+def recognises(data: object) -> bool:
+    """Whether it has the lists that COCO has, well-formed or not, or is a list of COCO's results."""
+    if isinstance(data, list):
+        return bool(data) and all(isinstance(o, dict) and "image_id" in o for o in data)
+    return isinstance(data, dict) and "images" in data and "annotations" in data
+
+
+def read(data: object, path: Path, name: str) -> Found:
+    """An entry for each image of the list, and one for each image_id that no image has."""
+    if isinstance(data, list):
+        raise Refused(f"{path} holds COCO's results, which name no pictures: give the JSON with images and annotations")
+    images, objects, words = lists(data, path)
+    of: dict[str | None, list[Json]] = defaultdict(list)
+    for o in objects:
+        of[identity(o.get("image_id"))].append(o)
+    entries: list[Entry] = [
+        ((called,), partial(_sheet, mine, image, words, why)) for called, image, mine, why in by_image(images, of)
+    ]
+    lost: list[Entry] = [((f"image_id {shown(key)} of {named(_titles(mine))}",), Sheet) for key, mine in of.items()]
+    return Found("COCO", entries + lost, words.nameless, _without_category(objects, words))
+
+
+def lists(data: object, path: Path) -> tuple[list[Json], list[Json], Words]:
+    """The images, the annotations and the categories' names.  Refused where images or annotations are no lists."""
+    held = data if isinstance(data, dict) else {}
+    for key in ("images", "annotations"):
+        if not isinstance(held.get(key), list):
+            raise Refused(f"{path} is no COCO JSON with the lists images and annotations: {EXPECTED}")
+        odd = next((i for i, item in enumerate(held[key]) if not isinstance(item, dict)), None)
+        if odd is not None:
+            raise Refused(f"{path}: {key}[{odd}] is {shown(held[key][odd])}, which is no COCO: mend it or take it out")
+    return held["images"], held["annotations"], _words(held.get("categories"))
+
+
+def by_image(images: Sequence[Json], of: dict[str | None, list[Json]]) -> list[tuple[str, Json, list[Json], str]]:
+    """For each image its name, itself, its objects out of `of`, and why none of them can be told to be its own.
+
+    An image that is listed twice in the same words is one.
+    """
+    holders: dict[str | None, list[Json]] = defaultdict(list)
+    for image in images:
+        held = holders[identity(image.get("id"))]
+        if image not in held:
+            held.append(image)
+    found = []
+    for key, same in holders.items():
+        mine = of.pop(key, [])
+        names = [name_of(image) for image in same]
+        why = ""
+        if len(same) > 1:
+            why = f"the id {shown(key)} belongs to {named(names)}" if key is not None else "images without an id"
+        elif key is None and mine:
+            why = "neither the image nor these have an id"
+        found += [(name, image, mine, why) for name, image in zip(names, same, strict=True)]
+    return found
+
+
+def name_of(image: Json) -> str:
+    """What an image calls its file."""
+    name = image.get("file_name")
+    if name is None and isinstance(url := image.get("coco_url"), str):
+        name = url.rpartition("/")[2]  # LVIS, whose pictures are COCO's, writes no file_name
+    if isinstance(name, int) and not isinstance(name, bool):
+        return str(name)
+    if isinstance(name, str) and name.strip():
+        return clean(name)
+    return f"image {shown(image.get('id'))}" + ("" if name is None else f", whose file_name is {shown(name)}")
+
+
+def title(o: Json) -> str:
+    """What an object is called in messages."""
+    return f"annotation {shown(o.get('id'))}"
+
+
+def _titles(objects: Sequence[Json]) -> list[str]:
+    return [title(o) for o in objects]
+
+
+def _words(listed: object) -> Words:
+    """The names of the categories by their ids; two names for an id are none."""
+    names: dict[str, str] = {}
+    twice: set[str] = set()
+    broken = 0
+    for c in listed if isinstance(listed, list) else []:
+        known = identity(c.get("id")) if isinstance(c, dict) else None
+        word = c.get("name") if isinstance(c, dict) else None
+        if known is None or not isinstance(word, str | int) or isinstance(word, bool) or not str(word).strip():
+            broken += 1
+        elif names.setdefault(known, clean(str(word))) != clean(str(word)):
+            twice.add(known)
+    why = ["its categories give them no name"]
+    why += [f"{broken} categories are not {{id, name}}"] if broken else []
+    why += [f"two names for {named(sorted(twice))}"] if twice else []
+    return Words({known: word for known, word in names.items() if known not in twice}, "; ".join(why))
+
+
+def _without_category(objects: Sequence[Json], words: Words) -> tuple[str, ...]:
+    bare = [title(o) for o in objects if identity(o.get("category_id")) is None]
+    return (f"{len(bare)} COCO objects have no category: {named(bare)}",) if bare and words.names else ()
+
+
+def _sheet(objects: Sequence[Json], image: Json, words: Words, why: str) -> Sheet:
+    if why:
+        return Sheet(bad=tuple(f"{title(o)}: {why}" for o in objects) or (why,))
+    size, remarks = size_of(image.get("width"), image.get("height"))
+    regions, called, bad, said = [], [], [], [*remarks]
+    for o in objects:
+        try:
+            region, parts, remark = _region(o, words)
+        except Refused as e:
+            bad.append(f"{title(o)}: {e}")
+            continue
+        regions.append(region)
+        called.append(title(o))
+        bad += [f"{title(o)}: {part}" for part in parts]
+        said += [f"{title(o)}: {remark}"] if remark else []
+    return Sheet(tuple(regions), size, bad=tuple(bad), called=tuple(called), remarks=tuple(said))
+
+
+def _region(o: Json, words: Words) -> tuple[Region, list[str], str]:
+    """An object's region, why parts of it were left out, and a remark.  Refused, with the reason, where it has none.
+
+    The segmentation counts, and the box only where there is none, or none that can be read.
+    """
+    label, numbered = words.label(o.get("category_id"))
+    shape = o.get("segmentation")
+    if shape is None or (isinstance(shape, list) and all(part == [] for part in shape)) or shape in ({}, ""):
+        return Region((_box(o),), label=label, numbered=numbered), [], ""
+    try:
+        if isinstance(shape, dict):
+            mask = mask_of_rle(shape.get("counts"), shape.get("size"))
+            return Region(mask=mask, label=label, numbered=numbered), [], ""
+        good, parts = _polygons(shape)
+        return Region(polygons=good, label=label, numbered=numbered), parts, ""
+    except Refused as e:
+        if o.get("bbox") is None:
+            raise
+        return Region((_box(o),), label=label, numbered=numbered), [], f"its box is taken, not its segmentation: {e}"
+
+
+def _box(o: Json) -> tuple[float, float, float, float]:
+    box = numbers(o.get("bbox"))
+    if box is None or len(box) != 4:
+        raise Refused(_NO_BOX)
+    mode = o.get("bbox_mode")
+    if mode is not None and whole(mode) != 1:  # detectron2's BoxMode: 1 is COCO's own
+        raise Refused(f"bbox_mode {shown(mode)}, of which only 1 (x, y, width, height) is read here")
+    return box[0], box[1], box[0] + box[2], box[1] + box[3]
+
+
+def _polygons(shape: object) -> tuple[tuple[Polygon, ...], list[str]]:
+    """The polygons of a segmentation that is a list of lists, and why some were left out."""
+    if not isinstance(shape, list):
+        raise Refused(f"a segmentation that is neither polygons nor an RLE: {shown(shape)}")
+    parts = shape if any(isinstance(part, list | dict) for part in shape) else [shape]  # one polygon, not in a list
+    good, bad = [], []
+    for part in parts:
+        flat = numbers(part)
+        if flat is None:
+            bad.append("a polygon that is no list of numbers")
+        elif len(flat) % 2:
+            bad.append(f"a polygon of {len(flat)} numbers, which are no pairs x, y")
+        elif len(flat) < 6:
+            bad.append("a polygon of fewer than 3 points")
+        else:
+            good.append(points(flat))
+    if not good:
+        raise Refused("; ".join(dict.fromkeys(bad)))
+    return tuple(good), bad

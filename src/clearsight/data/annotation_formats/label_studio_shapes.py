@@ -1,0 +1,107 @@
+"""Label Studio: one value of a result as a region of the picture.
+
+x, y, width, height, the radii and the points are per cent of the picture's width and height.  A box is turned clockwise
+about its upper left corner (x, y), an ellipse about its centre (x, y), both in pixels: label-studio-sdk 2.1.2 turns
+boxes so for YOLO OBB, and Label Studio's front end draws both so (read in its source).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from clearsight.data.annotation_formats.brush_rle import decode
+from clearsight.data.annotation_formats.outlines import ellipse, png_pixels, turned_box
+from clearsight.data.annotation_formats.regions import Region, Size, mask_of
+from clearsight.data.annotation_formats.sheets import numbers
+from clearsight.errors import Refused
+
+# how the kinds of values that have an area are told, by keys of which all are there; a keypoint has no height
+_AREAS = (("rle",), ("imageDataURL",), ("points",), ("x", "y", "radiusX", "radiusY"), ("x", "y", "width", "height"))
+_GEOMETRY = frozenset(("rle", "imageDataURL", "points", "x", "y", "radiusX", "radiusY", "width", "height", "rotation"))
+_WHOLE = ("choices", "taxonomy", "textarea", "text", "rating", "number", "datetime", "pairwise", "ranker")
+_OTHERS = {
+    "keypoint": "a point has no area",
+    "vector": "a path of vertices is not read here",
+    "video": "it is of a video",
+    "timeseries": "it is of a time series",
+    "paragraph": "it is of a text",
+    "hypertext": "it is of a text",
+    "relation": "it joins two regions, and has no area of its own",
+}
+
+
+def has_area(value: dict[str, Any]) -> bool:
+    """Whether the value is of a kind that covers pixels."""
+    return any(all(key in value for key in keys) for keys in _AREAS)
+
+
+def mark(value: dict[str, Any]) -> object:
+    """What two values of the same area have in common."""
+    area = {key: value[key] for key in sorted(_GEOMETRY & value.keys())}
+    if isinstance(rle := area.get("rle"), list) and all(type(n) is int for n in rle):
+        area["rle"] = hash(tuple(rle))  # many times as fast as its text
+    return json.dumps(area)
+
+
+def why_none(kind: str, value: dict[str, Any]) -> str:
+    """Why a value that covers no pixels does not."""
+    if kind.startswith(_WHOLE):
+        return "it is about the whole picture, not a part of it"
+    if "start" in value or "end" in value:
+        return "it is of a text or a sound"
+    if "x" in value and "y" in value and "sequence" not in value:
+        return _OTHERS["keypoint"] if kind.startswith("keypoint") else "its value is a point, or lacks its sides"
+    return next((why for start, why in _OTHERS.items() if kind.startswith(start)), "it holds no area that is read here")
+
+
+def region(value: dict[str, Any], size: Size | None, label: str | None) -> Region:
+    """The value as a region: in pixels, or in fractions where the picture's size is not stated.
+
+    Raises Refused with the reason alone.
+    """
+    if "rle" in value:
+        pixels = decode(value["rle"], _known(size))
+        if not pixels.any():
+            raise Refused("its rle has no pixel inside")
+        return Region(mask=mask_of(pixels), label=label)
+    if "imageDataURL" in value:  # black where inside, clear where not
+        url = value["imageDataURL"]
+        text = url.rpartition(",")[2] if isinstance(url, str) else url
+        return Region(mask=mask_of(png_pixels(text, _known(size), alpha=True)), label=label)
+    wide, high = size or (1, 1)
+    if "points" in value:
+        if value.get("closed") is False:
+            raise Refused("a polygon that is not closed has no area")
+        pairs = [numbers(p) if isinstance(p, list) else None for p in _list(value["points"])]
+        if len(pairs) < 3 or not all(pair is not None and len(pair) == 2 for pair in pairs):
+            raise Refused("its points are not 3 or more pairs of numbers")
+        return Region(polygons=(tuple((p[0] / 100 * wide, p[1] / 100 * high) for p in pairs if p),), label=label)
+    sides = ("radiusX", "radiusY") if "radiusX" in value else ("width", "height")
+    turn = value.get("rotation")
+    stated = numbers([value.get(key) for key in ("x", "y", *sides)] + [0 if turn is None else turn])
+    if stated is None:
+        raise Refused(f"x, y, {sides[0]}, {sides[1]} or rotation is no number")
+    x, y, a, b = (n / 100 * side for n, side in zip(stated, (wide, high, wide, high), strict=False))
+    if "radiusX" in value:
+        _known(size)
+        return Region(polygons=(ellipse((x, y), (a, b), stated[4]),), label=label)
+    if stated[4] % 360 == 0:
+        right, bottom = (stated[0] + stated[2]) / 100 * wide, (stated[1] + stated[3]) / 100 * high
+        return Region(((x, y, right, bottom),), label=label)
+    if not math.isfinite(stated[4]):
+        raise Refused("its rotation is no number")
+    if _known(size) and min(a, b) <= 0:
+        raise Refused(f"a box of {a:g} x {b:g} pixels")
+    return Region(polygons=(turned_box((x, y), (a, b), stated[4]),), label=label)
+
+
+def _known(size: Size | None) -> Size:
+    if size is None:
+        raise Refused("original_width and original_height are not stated, which its kind needs")
+    return size
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []

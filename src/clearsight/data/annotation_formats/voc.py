@@ -1,0 +1,214 @@
+"""Pascal VOC: an XML for each picture.  Everingham & Winn 2012, the development kit of the VOC challenge.
+
+The development kit counts pixels from 1, and a box holds its last ones: 1 to 1 is the first pixel.  Most tools of today
+write the same elements counted from 0, the last pixel left out: 0 to 1.  No file says which, so the whole set is asked.
+"""
+
+from __future__ import annotations
+
+import math
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from clearsight.data.annotation_formats.regions import Box, Polygon, Region, Size
+from clearsight.data.annotation_formats.sheets import Entry, Found, Sheet, named, number, points, shown, size_of
+from clearsight.errors import Refused
+
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_WITHOUT_PLACE = ("part", "attributes", "actions", "point")  # parts lie within their object, a point has no inside
+
+
+@dataclass(frozen=True)
+class _Object:
+    """An object as it is written.  corners: its numbers, for `base_of`.  region: what it is, given the base."""
+
+    called: str
+    corners: tuple[float, ...]
+    region: Callable[[int], Region]
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file as it is written.  written: the name of the picture in it.  corners: all that are numbers."""
+
+    name: str
+    written: str = ""
+    objects: tuple[_Object, ...] = ()
+    size: Size | None = None
+    bad: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def corners(self) -> list[float]:
+        return [n for o in self.objects for n in o.corners if math.isfinite(n)]
+
+
+def read(called: dict[Path, str], base: int | None = None) -> Found:
+    """An entry for each file.  called: file -> its name below the folder, without suffix.
+
+    base: what the first pixel is called, 0 or 1; where it is None the set decides, and a note says how.
+    """
+    files = [_file(path, name) for path, name in called.items()]
+    notes: tuple[str, ...] = ()
+    if base is None:
+        base, notes = _base(files)
+    entries: list[Entry] = [((f.name, f.written) if f.written else (f.name,), partial(_sheet, f, base)) for f in files]
+    return Found("Pascal VOC", entries, notes=notes)
+
+
+def _base(files: Sequence[_File]) -> tuple[int, tuple[str, ...]]:
+    """What the first pixel is called in a set, and a note on why.
+
+    A corner below 1 is possible only from 0.  Fractions are written by tools that count from 0, but VOC 2012 has some
+    in a few files while it counts from 1: there more files have whole numbers that begin at 1.  Whole numbers of which
+    none is 0 and one is the picture's width or height count from 1.  So does, as in the development kit, what shows
+    nothing.
+    """
+    files = [f for f in files if f.corners]
+    if not files:
+        return 1, ()
+    zero = [f for f in files if min(f.corners) < 1]
+    parts = [f for f in files if f not in zero and not all(n.is_integer() for n in f.corners)]
+    rest = [f for f in files if f not in zero and f not in parts]
+    one = [f.name for f in rest if min(f.corners) == 1]
+    ends = [f.name for f in rest if f.size and any(_ends(o.corners, f.size) for o in f.objects)]
+    if zero or len(parts) > len(one):
+        what = f"a corner below 1 in {_names(zero)}" if zero else f"fractions in {_names(parts)}"
+        if one:
+            what += f"; but {named(one)} may count from 1, and would lie a pixel off"
+        return 0, (f"Pascal VOC taken as counted from 0: {what} (voc_base=1, --voc-base 1 takes it from 1)",)
+    if parts:
+        what = f"more files have whole numbers that begin at 1 ({named(one)}) than fractions ({_names(parts)})"
+    elif ends:
+        what = f"whole numbers, none 0, and boxes that end with the picture in {named(ends)}"
+        what += "; labelImg's files look so, but count from 0"
+    else:
+        what = "nothing in it shows that, but the development kit does so"
+    return 1, (f"Pascal VOC taken as counted from 1: {what} (voc_base=0, --voc-base 0 takes it from 0)",)
+
+
+def _names(files: Sequence[_File]) -> str:
+    return named([f.name for f in files])
+
+
+def _ends(corners: Sequence[float], size: Size) -> bool:
+    return size[0] in corners[::2] or size[1] in corners[1::2]
+
+
+def _sheet(file: _File, base: int) -> Sheet:
+    regions = tuple(o.region(base) for o in file.objects)
+    return Sheet(regions, file.size, False, file.bad, tuple(o.called for o in file.objects), file.remarks)
+
+
+def _file(path: Path, name: str) -> _File:
+    try:
+        root = ET.fromstring(path.read_bytes())
+    except (ET.ParseError, ValueError, LookupError) as e:
+        return _File(name, bad=(f"{path.name} is no XML: {e}",))
+    if root.tag == "annotations" and root.find("image") is not None:
+        cvat = "CVAT for images, which is not read: export the task from CVAT as COCO 1.0 or PASCAL VOC 1.1"
+        return _File(name, bad=(f"{path.name} is {cvat}",))
+    if root.tag != "annotation":
+        return _File(name, bad=(f"{path.name} is no Pascal VOC: its root is {shown(root.tag)}, not annotation",))
+    size, remarks = size_of(_text(root, "size/width"), _text(root, "size/height"))
+    objects, bad, said = [], [], [*remarks]
+    for at, thing in enumerate(root.iter("object"), 1):
+        label = _text(thing, "name")
+        called = f"object {at}" + (f" ({shown(label)})" if label else "")
+        try:
+            objects.append(_object(thing, called, label))
+        except Refused as e:
+            bad.append(f"{called}: {e}")
+            continue
+        said += [f"{called}: {remark}" for remark in (*objects[-1].remarks, *([] if label else ["it has no name"]))]
+    return _File(name, _text(root, "filename") or "", tuple(objects), size, tuple(bad), tuple(said))
+
+
+def _object(thing: ET.Element, called: str, label: str | None) -> _Object:
+    """Refused, with the reason, for an object without a place, and for one that is said to be deleted."""
+    if (_text(thing, "deleted") or "0") not in ("0", "false", "no"):
+        raise Refused("it is marked as deleted")
+    remarks = tuple(
+        f"its <{child.tag}> is not read"
+        for child in thing
+        if len(child) and child.tag not in ("bndbox", "robndbox", "polygon", *_WITHOUT_PLACE)
+    )
+    if (turned := _only(thing, "robndbox")) is not None:
+        x, y, w, h, angle = _numbers(turned, ("cx", "cy", "w", "h", "angle"))
+        polygon = _turned((x - w / 2, y - h / 2, x + w / 2, y + h / 2), angle)
+        return _Object(called, (), lambda _: Region(polygons=(polygon,), label=label), remarks)
+    drawn = _only(thing, "polygon")
+    if drawn is not None and len(drawn):
+        corners = _points(drawn)
+        return _Object(called, corners, partial(_polygon, corners, label), remarks)
+    box = _only(thing, "bndbox")
+    if box is None:
+        raise Refused("neither a bndbox, a robndbox nor a polygon")
+    place = _numbers(box, _CORNERS)
+    return _Object(called, place, partial(_box, place, _rotation(thing), label), remarks)
+
+
+def _box(place: Sequence[float], rotation: float, label: str | None, base: int) -> Region:
+    """A box counted from 1 holds its last pixel, so only its first corner moves."""
+    box = (place[0] - base, place[1] - base, place[2], place[3])
+    return Region(polygons=(_turned(box, rotation),), label=label) if rotation else Region((box,), label=label)
+
+
+def _polygon(flat: Sequence[float], label: str | None, base: int) -> Region:
+    """Corners counted from 1 are pixels, so they lie at their centres."""
+    return Region(polygons=(points([n - base / 2 for n in flat]),), label=label)
+
+
+def _turned(box: Box, angle: float) -> Polygon:
+    """A box turned about its centre by an angle in radians, clockwise as the picture is seen."""
+    x, y, cos, sin = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2, math.cos(angle), math.sin(angle)
+    corners = ((box[0], box[1]), (box[2], box[1]), (box[2], box[3]), (box[0], box[3]))
+    return tuple((x + cos * (u - x) - sin * (v - y), y + sin * (u - x) + cos * (v - y)) for u, v in corners)
+
+
+def _rotation(thing: ET.Element) -> float:
+    """Radians by which the box is turned: CVAT's attribute "rotation", in degrees."""
+    for attribute in thing.iterfind("attributes/attribute"):
+        if _text(attribute, "name") == "rotation":
+            degrees = number(_text(attribute, "value"))
+            if degrees is None or not math.isfinite(degrees):
+                raise Refused(f"its rotation is no number: {shown(_text(attribute, 'value'))}")
+            return math.radians(degrees)
+    return 0.0
+
+
+def _points(drawn: ET.Element) -> tuple[float, ...]:
+    """x, y, x, y, ... of <pt><x/><y/></pt>, as LabelMe wrote, or <x1/><y1/><x2/><y2/>, as Roboflow writes."""
+    corners = [pt for pt in drawn if pt.tag == "pt"]
+    if corners:
+        return tuple(n for pt in corners for n in _numbers(pt, ("x", "y")))
+    count = sum(child.tag.startswith("x") for child in drawn)
+    return _numbers(drawn, [f"{axis}{at}" for at in range(1, count + 1) for axis in "xy"])
+
+
+def _numbers(element: ET.Element, tags: Sequence[str]) -> tuple[float, ...]:
+    """The numbers of these elements; Refused where one is missing, twice there, or no number."""
+    found = []
+    for tag in tags:
+        value = number(_text(element, tag)) if _only(element, tag) is not None else None
+        if value is None:
+            raise Refused(f"its {element.tag} has no number {tag}")
+        found.append(value)
+    return tuple(found)
+
+
+def _only(element: ET.Element, tag: str) -> ET.Element | None:
+    """The one child of this name; None where there is none, Refused where there are several."""
+    found = element.findall(tag)
+    if len(found) > 1:
+        raise Refused(f"more than one {tag} in {element.tag}")
+    return found[0] if found else None
+
+
+def _text(element: ET.Element, path: str) -> str | None:
+    """The text of the first such element without the space around it; None where there is none."""
+    return (element.findtext(path) or "").strip() or None

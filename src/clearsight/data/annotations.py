@@ -1,0 +1,360 @@
+"""Where the object is: boxes, polygons and masks from COCO, Pascal VOC, YOLO, CSV and mask files.
+
+Coordinates are (x, y) in pixels of the picture as people see it (turned as its EXIF says); a pixel's centre is at .5.
+A box that cannot be one is left out and named, one that sticks out is cut off and counted: nothing goes silently.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import defaultdict
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from clearsight.core.classifier import Preprocess, plain
+from clearsight.data.annotation_formats import csv_boxes, json_files, labelme_xml, mask_files, voc, yolo
+from clearsight.data.annotation_formats.regions import Mask, Polygon, Region, Size, mask_of, pixels_of
+from clearsight.data.annotation_formats.sheets import EXPECTED, Found, Sheet, by, files_below, named
+from clearsight.data.images import open_mask, picture_size, sources, to_model
+from clearsight.data.tables import read_table
+from clearsight.errors import Refused
+
+__all__ = ["Annotations", "Mask", "Region", "mask_of", "of_label", "read_boxes", "read_table", "region_mask"]
+
+_SUFFIXES = {
+    ".json": "JSON",
+    ".xml": "Pascal VOC",
+    ".txt": "YOLO",
+    ".png": "masks",
+    ".bmp": "masks",
+    ".tif": "masks",
+    ".tiff": "masks",
+    ".gif": "masks",
+}
+_SLACK = 1.0  # pixels by which a box may stick out, from rounding, before a word is lost on it
+_FAR = 1e7  # pixels; what lies farther off is a damaged number, with which no polygon can be reckoned
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """What an annotation says.  A picture it does not speak of is missing in regions; () says that nothing is there.
+
+    regions: name of the picture -> its objects.  form: "COCO", "Pascal VOC", "YOLO", "CSV", "masks", ...  unmatched:
+    names in the annotation that no picture has.  left_out: what is in no region, and why.  notes: what was assumed, cut
+    off, left out or unmatched, in sentences that name the first ones.
+    """
+
+    regions: dict[str, tuple[Region, ...]]
+    form: str
+    unmatched: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
+def read_boxes(
+    path: str | Path,
+    pictures: Mapping[str, Path],
+    wanted: Container[str] | None = None,
+    *,
+    voc_base: int | None = None,
+) -> Annotations:
+    """The objects in each picture, from annotations whose format is told by suffix and content.
+
+    pictures: name -> file of all there are.  An annotation belongs to the picture of the same relative path (with or
+    without suffix), else to the only picture of that file name.  wanted: the names to read; all unless given.
+    voc_base: what Pascal VOC calls the first pixel, 0 or 1; decided from all of its files unless given.
+    Raises Refused for what is no annotation, for a name that fits two pictures, and where nothing can be used.
+    """
+    path = Path(path)
+    try:
+        found = _found(path, pictures, voc_base)
+    except OSError as e:
+        raise Refused(f"cannot read {e.filename or path}: {e.strerror}") from None
+    form = found.form
+    sheets, unmatched, remarks = _matched(found, pictures, path)
+    regions: dict[str, tuple[Region, ...]] = {}
+    cut: list[str] = []
+    out: list[str] = []
+    for name, read in sheets.items():
+        if wanted is not None and name not in wanted:
+            continue
+        try:
+            size = picture_size(pictures[name])
+        except Refused:
+            continue  # the picture is broken, which is said where it is read
+        try:
+            sheet = read()
+        except OSError as e:
+            sheet = Sheet(bad=(f"cannot read {e.filename}: {e.strerror}",))
+        kept, sticking, bad = _fitted(sheet, size)
+        cut += [name] * sticking
+        out += [f"{name} ({why})" for why in bad]
+        remarks += [f"{name} ({remark})" for remark in sheet.remarks]
+        if kept or not bad:
+            regions[name] = kept
+    if not sheets and (bad := _unusable(found)):
+        raise Refused(f"{form} annotations at {path} cannot be used: {named(bad)}")
+    if not sheets:
+        called = f"it names {named(unmatched) or 'none'}; the pictures are {named(list(pictures)) or 'none'}"
+        raise Refused(f"{form} annotations at {path} fit no picture: {called}")
+    if out and not any(regions.values()):
+        raise Refused(f"{form} annotations at {path} cannot be used: {named(out)}")
+    notes = [
+        *found.notes,
+        *_unnamed(regions, found),
+        *([f"{len(remarks)} remarks on {form} annotations: {named(remarks)}"] if remarks else []),
+        *([f"{len(cut)} {form} regions stick out of the picture, cut off at its edge: {named(cut)}"] if cut else []),
+        *([f"{len(out)} {form} regions left out: {named(out)}"] if out else []),
+        *([f"{len(unmatched)} {form} annotations fit no picture: {named(unmatched)}"] if unmatched else []),
+    ]
+    return Annotations(regions, form, tuple(unmatched), tuple(notes), tuple(out))
+
+
+def _matched(
+    found: Found, pictures: Mapping[str, Path], path: Path
+) -> tuple[dict[str, Callable[[], Sheet]], list[str], list[str]]:
+    """The sheet of each picture that the annotation speaks of, names that no picture has, and remarks."""
+    find = _finder(pictures)
+    sheets: dict[str, Callable[[], Sheet]] = {}
+    spoken: dict[str, str] = {}
+    unmatched, remarks = [], []
+    for names, sheet in found.entries:
+        name = next((hit for called in names if (hit := find(called))), None)
+        if name is None:
+            unmatched.append(names[0])
+            continue
+        if name in spoken:
+            raise Refused(f"{path}: {spoken[name]} and {names[0]} both fit {name}: name them as the pictures are")
+        spoken[name], sheets[name] = names[0], sheet
+        remarks += [f"{name} (its annotation also names {n})" for n in names if n in pictures and n != name]
+    return sheets, unmatched, remarks
+
+
+def _unusable(found: Found) -> list[str]:
+    """Why none of a few files whose names fit no picture could be used; nothing where any of them could."""
+    bad = []
+    for names, read in found.entries[:3]:
+        try:
+            sheet = read()
+        except OSError as e:
+            sheet = Sheet(bad=(f"cannot read {e.filename}: {e.strerror}",))
+        if sheet.regions or not sheet.bad:
+            return []
+        bad.append(f"{names[0]} ({sheet.bad[0]})")
+    return bad
+
+
+def _unnamed(regions: Mapping[str, tuple[Region, ...]], found: Found) -> list[str]:
+    """A note on the classes that go by their numbers, where there are any."""
+    labels = {r.label for mine in regions.values() for r in mine if r.label is not None and r.numbered}
+    classes = sorted(labels, key=lambda label: (len(label), label))
+    if not classes:
+        return []
+    return [f"{len(classes)} {found.form} classes go by their numbers ({named(classes)}): {found.nameless}"]
+
+
+def region_mask(regions: Region | Iterable[Region], image_size: Size, preprocess: Preprocess) -> Tensor:
+    """All the regions together in the model's input: bool (H, W), True where a pixel's centre is inside one of them.
+
+    image_size: (width, height) of the picture as people see it.  All False where the regions were cut away, or are
+    smaller than a pixel of the model.  Raises Refused for a mask file that is broken or not of the picture's size.
+    """
+    inside = np.zeros(preprocess.size, dtype=bool)
+    for region in [regions] if isinstance(regions, Region) else regions:
+        for box in region.boxes:
+            corners = to_model(torch.tensor(box, dtype=torch.float64).view(2, 2), image_size, preprocess)
+            (left, top), (right, bottom) = np.clip(np.ceil(corners.numpy() - 0.5), 0, None).astype(int)
+            inside[top:bottom, left:right] = True
+        for polygon in region.polygons:
+            points = to_model(torch.tensor(polygon, dtype=torch.float64), image_size, preprocess)
+            inside |= _filled(points.numpy(), inside.shape)
+        if region.mask is not None:
+            mask = _mask(region.mask)
+            if mask.shape != image_size[::-1]:
+                called = f"mask {region.mask}" if isinstance(region.mask, Path) else "a mask"
+                raise Refused(f"{called} has {by(mask.shape[::-1])} pixels, its picture {by(image_size)}")
+            rows, columns = (index.numpy() for index in sources(image_size, preprocess))
+            inside |= mask[np.ix_(rows, columns)]
+    return torch.from_numpy(inside)
+
+
+def _mask(mask: Path | Mask) -> NDArray[np.bool_]:
+    if isinstance(mask, Mask):
+        return pixels_of(mask)
+    try:
+        return open_mask(mask)
+    except Refused as e:
+        raise Refused(f"mask {mask}: {e}") from None
+
+
+def of_label(regions: Iterable[Region], words: Iterable[str]) -> tuple[Region, ...]:
+    """The regions whose label is one of the words, or one of a word's comma-separated names.
+
+    None without a label, and none whose label is only a number: another list may count its classes in another order.
+
+    >>> of_label((Region(label="Tiger_cat"), Region(label="dog"), Region()), ["tabby", "tiger cat, big tabby"])
+    (Region(boxes=(), polygons=(), mask=None, label='Tiger_cat'),)
+    """
+    known = {plain(part) for word in words for part in (word, *word.split(","))}
+    return tuple(r for r in regions if r.label is not None and not r.numbered and plain(r.label) in known)
+
+
+def _found(path: Path, pictures: Mapping[str, Path], voc_base: int | None) -> Found:
+    """What the annotations at a path say, by the format of its files."""
+    if voc_base not in (None, 0, 1):
+        raise Refused(f"voc_base is {voc_base}, but a picture's first pixel is called 0 or 1")
+    if not os.path.exists(path):
+        raise Refused(f"no annotations at {path}: there is no such file or folder")
+    found = _in_folder(path, pictures, voc_base) if path.is_dir() else _in_file(path, pictures, voc_base)
+    if voc_base is not None and found.form != "Pascal VOC":
+        raise Refused(f"voc_base is for Pascal VOC, but {path} is {found.form}: leave it out")
+    return found
+
+
+def _in_file(path: Path, pictures: Mapping[str, Path], voc_base: int | None) -> Found:
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        return json_files.read_file(path)
+    if suffix == ".csv":
+        return csv_boxes.read(path)
+    if suffix in yolo.YAML:
+        return yolo.read_yaml(path, pictures)
+    if suffix == ".txt" and yolo.lists_pictures(path):
+        return yolo.read_list(path, pictures)
+    return _in_files([path], path.parent, pictures, voc_base)
+
+
+def _in_folder(path: Path, pictures: Mapping[str, Path], voc_base: int | None) -> Found:
+    return _in_files(files_below(path), path, pictures, voc_base)
+
+
+def _in_files(every: Sequence[Path], root: Path, pictures: Mapping[str, Path], voc_base: int | None) -> Found:
+    """What files of one format say, each of a picture, or JSON of many; pictures among them are no masks."""
+    path = every[0] if len(every) == 1 else root
+    own = set(pictures.values())
+    files: dict[str, dict[Path, str]] = defaultdict(dict)  # form -> file -> its name below the root
+    for file in every:
+        form = _SUFFIXES.get(file.suffix.lower())
+        if form and file not in own and file.name.lower() not in ("classes.txt", "readme.txt"):
+            files[form][file] = file.relative_to(root).with_suffix("").as_posix()
+    in_json = json_files.read_folder(files.pop("JSON", {}))
+    text = [form for form in files if form != "masks"] + [found.form for found in in_json]
+    if len(text) > 1:
+        raise Refused(f"{path} holds {' and '.join(text)} annotations: give the folder or file of one of them")
+    if not files and not in_json:
+        raise Refused(f"{path} holds no annotations: {EXPECTED}")
+    if in_json:
+        return in_json[0]
+    form = text[0] if text else "masks"  # PNG beside .txt, .xml or .json are pictures
+    if form == "YOLO":
+        return yolo.read(files[form], root, pictures)
+    if form == "Pascal VOC":
+        older_labelme = voc_base is None and labelme_xml.recognises(files[form])
+        return labelme_xml.read(files[form]) if older_labelme else voc.read(files[form], voc_base)
+    return mask_files.read(files[form])
+
+
+def _finder(pictures: Mapping[str, Path]) -> Callable[[str], str | None]:
+    """A name in an annotation -> the picture's name, None where there is none; Refused where it fits several."""
+    tables: list[dict[str, list[str]]] = [defaultdict(list) for _ in range(4)]
+    for name in pictures:
+        bare = PurePosixPath(name)
+        for table, key in zip(tables, (name, bare.with_suffix("").as_posix(), bare.name, bare.stem), strict=True):
+            table[key].append(name)
+
+    def find(called: str) -> str | None:
+        called = PurePosixPath(called.replace("\\", "/")).as_posix()
+        last = called.rpartition("/")[2]
+        for table, key in zip(tables, (called, called, last, last), strict=True):
+            hits = table.get(key, [])
+            if len(hits) > 1:
+                raise Refused(f"annotation {called!r} fits {named(hits)}: name it with its folder, as they are")
+            if hits:
+                return hits[0]
+        return None
+
+    return find
+
+
+def _fitted(sheet: Sheet, size: Size) -> tuple[tuple[Region, ...], bool, list[str]]:
+    """The regions in a picture of this size, whether any stuck out, and why any were left out."""
+    if sheet.size is not None and sheet.size != size:
+        why = f"annotated at {by(sheet.size)} pixels, the picture as it is seen has {by(size)}"
+        return (), False, [*sheet.bad, why]
+    scale = size if sheet.fractions else (1, 1)
+    kept, bad, sticking = [], list(sheet.bad), False
+    for at, region in enumerate(sheet.regions):
+        inside, sticks, reasons = _region_in(region, size, scale)
+        sticking |= sticks
+        bad += [f"{sheet.called[at]}: {why}" if sheet.called else why for why in reasons]
+        if inside is not None:
+            kept.append(inside)
+    return tuple(kept), sticking, bad
+
+
+def _region_in(region: Region, size: Size, scale: Size) -> tuple[Region | None, bool, list[str]]:
+    """What of a region lies in a picture of this size, whether any stuck out, and why parts of it were left out."""
+    boxes, polygons, bad, sticking = [], [], [], False
+    mask = region.mask
+    for box in region.boxes:
+        corners = ((box[0] * scale[0], box[1] * scale[1]), (box[2] * scale[0], box[3] * scale[1]))
+        if why := _wrong(corners, size):
+            bad.append(why)
+        else:
+            (x0, y0), (x1, y1) = corners
+            boxes.append((max(x0, 0.0), max(y0, 0.0), min(x1, float(size[0])), min(y1, float(size[1]))))
+            sticking |= _sticks_out(corners, size)
+    for polygon in region.polygons:
+        polygon = tuple((x * scale[0], y * scale[1]) for x, y in polygon)
+        if why := _wrong(polygon, size):
+            bad.append(why)
+        else:
+            polygons.append(polygon)
+            sticking |= _sticks_out(polygon, size)
+    if isinstance(mask, Mask) and mask.size != size:
+        bad.append(f"a mask of {by(mask.size)} pixels, the picture as it is seen has {by(size)}")
+        mask = None
+    if not boxes and not polygons and mask is None:
+        return None, sticking, bad or ["it has no place in the picture"]
+    return replace(region, boxes=tuple(boxes), polygons=tuple(polygons), mask=mask), sticking, bad
+
+
+def _wrong(points: Polygon, size: Size) -> str:
+    """Why these two corners of a box, or this polygon, are no region of the picture; "" where they are one."""
+    xs, ys = zip(*points, strict=True)
+    if not all(map(math.isfinite, (*xs, *ys))):
+        return "a coordinate that is not a number"
+    if max(map(abs, (*xs, *ys))) > _FAR:
+        return "a coordinate far outside the picture"
+    if len(points) == 2:
+        wide, high = xs[1] - xs[0], ys[1] - ys[0]
+        if wide <= 0 or high <= 0:
+            return f"a box of {wide:g} x {high:g} pixels"
+    elif not sum(x * v - u * y for (x, y), (u, v) in zip(points, (*points[1:], points[0]), strict=True)):
+        return "a polygon without area"
+    if max(xs) <= 0 or max(ys) <= 0 or min(xs) >= size[0] or min(ys) >= size[1]:
+        return "outside the picture"
+    return ""
+
+
+def _sticks_out(points: Polygon, size: Size) -> bool:
+    return any(not -_SLACK <= x <= size[0] + _SLACK or not -_SLACK <= y <= size[1] + _SLACK for x, y in points)
+
+
+def _filled(corners: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """bool (H, W), True where a pixel's centre is inside the polygon (P, 2); on a left or upper edge is inside."""
+    inside = np.zeros(shape, dtype=bool)
+    ys, xs = (np.arange(n) + 0.5 for n in shape)
+    for (x, y), (u, v) in zip(corners, np.roll(corners, -1, 0), strict=True):
+        (rows,) = np.nonzero((y <= ys) != (v <= ys))
+        if len(rows):
+            crossing = x + (ys[rows] - y) * (u - x) / (v - y)
+            inside[rows] ^= xs < crossing[:, None]
+    return inside

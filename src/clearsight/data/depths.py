@@ -1,0 +1,211 @@
+"""The 8 bits of a picture that are nearest to the values its file states, where Pillow cuts, shifts or does not invert.
+
+A file states how many bits its values have and which value is white; that decides, never the values themselves.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.ImageFile import ImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+
+from clearsight.data import jpeg2000, tiff
+from clearsight.errors import Refused
+
+Notes = tuple[str, ...]
+
+
+def loaded(image: ImageFile, path: Path, says: tiff.Stated | None, mask: bool) -> tuple[Image.Image, Notes]:
+    """An opened picture, decoded, and what was done to its values.
+
+    says: what `tiff.stated` found, for a TIFF.  mask: all that matters is which values are zero, and none that is not
+    becomes zero.  Refused where the white is not known, and where Pillow cannot give the values.
+    """
+    if isinstance(image, TiffImageFile) and says is not None:
+        return _tiff(image, path, says, mask)
+    if image.format == "PNG":
+        return _png(image, path, mask)
+    if image.format == "PPM":
+        return _netpbm(image, mask)
+    if image.format == "JPEG2000":
+        return _jpeg2000(image, path, mask)
+    fives = _raw(image) if image.format == "BMP" else ""
+    image.load()
+    if fives in ("BGR;15", "BGR;16"):  # Pillow rounds down
+        sizes = (31, 63 if fives == "BGR;16" else 31, 31)
+        return image.point([round(255 * -(-k * size // 255) / size) for size in sizes for k in range(256)]), ()
+    return image, ()
+
+
+def scaled(values: NDArray[Any], white: float, mask: bool) -> Image.Image:
+    """Values from 0 to white (H, W) as grey of 8 bits; as a mask, 255 wherever they are not zero."""
+    if mask:
+        return Image.fromarray(np.where(values != 0, 255, 0).astype(np.uint8))
+    if isinstance(white, int):
+        values = values.astype(np.int64)
+        return Image.fromarray(((values * 510 + white) // (2 * white)).astype(np.uint8))
+    return Image.fromarray((values * (255 / white)).round().astype(np.uint8))
+
+
+def to_tell(bits: int) -> Notes:
+    """The note on grey or colour of more than 8 bits."""
+    return (f"{bits} bits divided by {257 if bits == 16 else f'{(2**bits - 1) / 255:.4g}'}",)
+
+
+def _tiff(image: TiffImageFile, path: Path, says: tiff.Stated, mask: bool) -> tuple[Image.Image, Notes]:
+    done = tiff.seen(says)
+    tiff.correct(image, says)
+    if image.mode in ("RGB", "RGBA", "CMYK") and says.bits[0] == 16:
+        whole = _sixteen(image, path)
+        white, told = (1, ()) if mask else tiff.white(says, whole)
+        return _merged(whole, image.mode, white, mask), (*done, *(told or to_tell(16)))
+    image.load()
+    if image.mode == "La" and not mask:
+        grey, alpha = (np.asarray(band).astype(np.int64) for band in image.split())
+        return scaled((grey + 255 - alpha).clip(0, 255), 255, mask), (*done, "transparency laid on white")
+    if image.mode in ("P", "PA"):
+        image.putpalette(tiff.palette(image))
+    if image.mode[0] not in "IF":
+        return image, done
+    values = np.asarray(image)
+    if says.formats[0] == 3:
+        _check_floats(values, mask)
+    white, told = (1.0, ()) if mask and says.photometric else tiff.white(says, values)
+    seen = white - values if says.photometric == 0 else values
+    if says.formats[0] == 3:
+        return scaled(seen, 1.0, mask), (*done, "floating point times 255")
+    return scaled(seen, white, mask), (*done, *(told or to_tell(says.bits[0])))
+
+
+def _check_floats(values: NDArray[Any], mask: bool) -> None:
+    if np.isnan(values).any() and mask:
+        raise Refused("floating point that holds NaN, which is neither zero nor another number")
+    if not mask and not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
+        raise Refused("grey of floating point outside [0, 1], whose white is not known: save it with 8 or 16 bits")
+
+
+def _png(image: ImageFile, path: Path, mask: bool) -> tuple[Image.Image, Notes]:
+    """PNG states the value that is clear in the bits of the file, and Pillow looks for it among those of 8 bits."""
+    with path.open("rb") as file:
+        bits = file.read(25)[24]
+    clear = image.info.get("transparency")
+    if bits == 16 and image.mode in ("RGB", "RGBA"):
+        mode = "LA" if _raw(image) == "LA;16B" else image.mode
+        whole = _sixteen(image, path)
+        both = _merged(whole, mode, 65535, mask)
+        return both if clear is None else _with_clear(both, (whole == np.array(clear)).all(-1)), to_tell(16)
+    image.load()
+    if bits in (2, 4) and image.mode == "L" and isinstance(clear, int):
+        image.info["transparency"] = clear * 255 // (2**bits - 1)
+    if image.mode == "1" and clear is not None:  # before Pillow 12 it is 1, where the picture has 255
+        image.info["transparency"] = 255 if clear else 0
+    if bits < 16:
+        return image, ()
+    values = np.asarray(image).astype(np.int64)
+    grey = scaled(values, 65535, mask)
+    return _with_clear(grey, values == clear) if clear is not None else grey, to_tell(16)
+
+
+def _with_clear(image: Image.Image, clear: NDArray[np.bool_]) -> Image.Image:
+    alpha = Image.fromarray(np.where(clear, 0, 255).astype(np.uint8))
+    return Image.merge(image.mode + "A", (*image.split(), alpha))
+
+
+def _sixteen(image: ImageFile, path: Path) -> NDArray[np.int64]:
+    """(H, W, bands) of 16 bits: Pillow keeps the high byte, and with the bytes the other way round the low one."""
+    raw = _raw(image)
+    if raw == "LA;16B":  # four bytes to a pixel: of the grey the high and the low, then of the alpha
+        tiff.decode_as(image, "RGBA")
+        image.load()
+        four = np.asarray(image).astype(np.int64)
+        return four[..., 0::2] * 256 + four[..., 1::2]
+    with path.open("rb") as file, Image.open(file, formats=[str(image.format)]) as other:
+        tiff.decode_as(other, _other_order(raw))
+        other.load()
+        image.load()
+        return np.asarray(image, np.int64) * 256 + np.asarray(other, np.int64)
+
+
+def _merged(whole: NDArray[np.int64], mode: str, white: float, mask: bool) -> Image.Image:
+    return Image.merge(mode, [scaled(whole[..., i], white, mask) for i in range(whole.shape[-1])])
+
+
+def _other_order(raw: str) -> str:
+    name, _, order = raw.partition(";16")
+    native = {"little": "L", "big": "B"}[sys.byteorder]
+    return f"{name};16{'B' if order.replace('N', native) == 'L' else 'L'}"
+
+
+def _raw(image: ImageFile) -> str:
+    """The raw mode that Pillow would decode with."""
+    args = image.tile[0].args if image.tile else ""
+    return args if isinstance(args, str) else str((args or ("",))[0])
+
+
+def _netpbm(image: ImageFile, mask: bool) -> tuple[Image.Image, Notes]:
+    """PGM and PPM state their white; of a PFM it is 1, or not known.
+
+    Pillow's own way with a white that is not 255 is slow, rounds twice, and cuts off what is above that white.
+    """
+    tile = image.tile[0]
+    args = tile.args if isinstance(tile.args, tuple) else ()
+    if image.mode == "F":
+        image.load()
+        return _floats(image, mask)
+    white = int(args[1]) if tile.codec_name in ("ppm", "ppm_plain") and len(args) == 2 else 255
+    if white == 255 and image.mode != "I":
+        image.load()
+        return image, ()
+    white, plain = (65535, False) if tile.codec_name == "raw" else (white, tile.codec_name == "ppm_plain")
+    assert image.fp is not None
+    image.fp.seek(tile.offset)
+    bands = 3 if image.mode == "RGB" else 1
+    whole = _numbers(image.fp, image.width * image.height * bands, plain, ">u2" if white > 255 else "u1")
+    if whole.max() > white or whole.min() < 0:
+        raise Refused(f"truncated or damaged (it says that white is {white}, and holds {whole.max()})")
+    whole = whole.reshape(image.height, image.width, bands)
+    told = to_tell(16) if white == 65535 else (f"white is {white}, as the file says",)
+    return _merged(whole, "RGB" if bands == 3 else "L", white, mask), told
+
+
+def _numbers(file: IO[bytes], count: int, plain: bool, kind: str) -> NDArray[np.int64]:
+    """So many numbers from here on, as text (with remarks after #) or in binary."""
+    if plain:
+        words = re.sub(rb"#[^\r\n]*", b" ", file.read()).split()[:count]
+        found = np.array([int(word) for word in words], np.int64)
+    else:
+        size = np.dtype(kind).itemsize
+        data = file.read(count * size)
+        found = np.frombuffer(data[: len(data) // size * size], kind).astype(np.int64)
+    if len(found) < count:
+        raise Refused("truncated")
+    return found
+
+
+def _floats(image: ImageFile, mask: bool) -> tuple[Image.Image, Notes]:
+    if image.info.get("scale", 1) != 1 and not mask:
+        raise Refused(
+            f"a PFM whose scale is {image.info['scale']:g}, whose white is not known: save it with 8 or 16 bits"
+        )
+    values = np.asarray(image)
+    _check_floats(values, mask)
+    return scaled(values, 1.0, mask), ("floating point times 255",)
+
+
+def _jpeg2000(image: ImageFile, path: Path, mask: bool) -> tuple[Image.Image, Notes]:
+    """Pillow shifts values to 8 or to 16 bits: shifted back, they are scaled."""
+    bits = jpeg2000.depth(path, image.mode)
+    image.load()
+    if image.mode.startswith("I;16"):
+        return scaled(np.asarray(image) >> (16 - bits), 2**bits - 1, mask), to_tell(bits)
+    if bits < 8:
+        white = 2**bits - 1
+        return image.point([round(255 * (k >> (8 - bits)) / white) for k in range(256)] * len(image.getbands())), ()
+    return image, ()

@@ -1,0 +1,1 @@
+"""The verb demo: the story of a shortcut."""

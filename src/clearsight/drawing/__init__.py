@@ -1,0 +1,1 @@
+"""Tensors and numbers to pictures and charts."""

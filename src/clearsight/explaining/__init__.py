@@ -1,0 +1,1 @@
+"""The verb explain: tested heatmaps of pictures, sheets and raw maps."""

@@ -1,0 +1,1 @@
+"""The verb features: pages for each layer and unit."""

@@ -1,0 +1,117 @@
+"""Pages -> a folder of HTML: one page per layer and per unit at an address that stays, with no request to anywhere."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import posixpath
+import re
+from collections.abc import Mapping
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from clearsight.core.output import write_whole
+from clearsight.reporting.findings import Figure
+from clearsight.reporting.html_report import anchors, cell, columns, linked, scale_css, size, tight, uri
+from clearsight.reporting.method_pages import paper_link
+from clearsight.reporting.pages import INDEX, Page
+
+if TYPE_CHECKING:
+    from clearsight.feature_report.report import Atlas
+
+ROWS = 24  # of a long table are shown before it is opened
+
+
+def write(atlas: Atlas, folder: Path) -> Path:
+    """Write every page, the index last, so that it never leads nowhere."""
+    for address, page in sorted(pages(atlas).items(), key=lambda item: item[0] == INDEX):
+        write_whole(folder / address, page)
+    return folder / INDEX
+
+
+def pages(atlas: Atlas) -> dict[str, str]:
+    """The HTML of each page by its address: styles and pictures inside, everything from the data escaped."""
+    env = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    env.filters |= {"cell": cell, "tight": tight, "linked": linked, "uri": uri, "size": size, "parted": parted}
+    env.tests["broad"] = broad
+    style = _text("report.css") + scale_css() + _text("atlas.css")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    template = env.from_string(_text("atlas.html.j2"))
+    there = {p.address: p for p in atlas.pages}
+    found = {}
+    for page in atlas.pages:
+        here = template.render(
+            page=page,
+            index=page.address == INDEX,
+            blocks=list(zip(anchors(b.title for b in page.blocks), page.blocks, strict=True)),
+            facts=atlas.facts,
+            left_out=atlas.left_out,
+            trail=_trail(page, there),
+            below=_below(page, there),
+            link=partial(_link, page, there),
+            style=Markup(style),
+            digest=digest,
+            rows=ROWS,
+            columns=columns,
+            cite=cite,
+        )
+        found[page.address] = here.strip() + "\n"
+    return found
+
+
+def cite(paper: str) -> Markup:
+    """A paper as a link, which is followed only where it is clicked."""
+    link = paper_link(paper)
+    return Markup('<a href="{}">{}</a>').format(link, paper) if link else Markup.escape(paper)
+
+
+def parted(name: str, after: str = "/:_") -> Markup:
+    """A name in a heading, which on a narrow screen is broken behind one of these signs rather than in a word.
+
+    >>> parted("timm:a_b<")
+    Markup('timm:<wbr>a_<wbr>b&lt;')
+    """
+    return Markup("<wbr>").join(re.split(f"(?<=[{re.escape(after)}])(?=.)", name))
+
+
+def broad(figure: Figure) -> bool:
+    """Whether a picture is a strip, beside which its words stand, rather than below."""
+    wh = size(figure)
+    return wh is not None and wh[0] > 1.6 * wh[1]
+
+
+def _link(page: Page, there: Mapping[str, Page], address: str) -> str:
+    """The way from a page to another one, "" where there is no such page."""
+    return posixpath.relpath(address, posixpath.dirname(page.address) or ".") if address in there else ""
+
+
+def _trail(page: Page, there: Mapping[str, Page]) -> list[Page]:
+    """The pages above: the index, and for a unit its layer."""
+    above = [there[INDEX]] if page.address != INDEX and INDEX in there else []
+    if page.address.startswith("units/"):
+        layer = there.get(f"layers/{page.address.split('/')[1]}.html")
+        above += [layer] if layer else []
+    return above
+
+
+def _below(page: Page, there: Mapping[str, Page]) -> list[Page]:
+    """The pages below a page: layers of the index, units of a layer; units of the index too where no layer has them."""
+    if page.address == INDEX:
+        layers = [p for p in there.values() if p.address.startswith("layers/")]
+        known = {p.address.removeprefix("layers/").removesuffix(".html") for p in layers}
+        return layers + [
+            p for p in there.values() if p.address.startswith("units/") and p.address.split("/")[1] not in known
+        ]
+    if page.address.startswith("layers/"):
+        mine = f"units/{page.address.removeprefix('layers/').removesuffix('.html')}/"
+        return [p for p in there.values() if p.address.startswith(mine)]
+    return []
+
+
+def _text(name: str) -> str:
+    return (resources.files("clearsight.reporting") / "templates" / name).read_text(encoding="utf-8")

@@ -1,0 +1,356 @@
+"""features: a model and pictures in, pages out: what layers and units respond to, and how the model groups pictures."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clearsight import __version__
+from clearsight.auditing.case import Case, Progress
+from clearsight.core import rng
+from clearsight.core.catalogue import Call, catalogue, parse
+from clearsight.core.classifier import Classifier, plain
+from clearsight.data.datasets import Picture, Pictures, open_data, truth
+from clearsight.errors import Refused
+from clearsight.internals.capture import Caught, catch, embedded, last_linear
+from clearsight.internals.layers import find_layer
+from clearsight.reporting.pages import INDEX, Page, joined
+
+UNITS = 4  # of a layer are shown where none is named
+CLASSES = 2  # are visualised where none is named
+KEPT = 16  # pictures remembered for each unit
+
+
+@dataclass(frozen=True)
+class Best:
+    """For each unit the pictures with its highest activation: values (K, k) of its drive and rows (K, k), best first.
+
+    n: pictures looked at; shape: (K, h, w) of the layer; maps: whether it has places.
+    """
+
+    values: Tensor
+    rows: Tensor
+    n: int
+    shape: tuple[int, ...]
+    maps: bool
+
+
+@dataclass(eq=False)
+class Inside:
+    """One model, its pictures and what of its inside is asked for: what all features share.
+
+    case: the pictures that can be read, a few at a time.  layers: names, checked; where there are none, no_layer says
+    why.  asked: units, none for those with the highest activations.  classes: to be visualised, none for those said
+    most often.  words: the classes of each picture in the words of the data.  given: the options, for the commands.
+    """
+
+    case: Case
+    layers: tuple[str, ...]
+    no_layer: str = ""
+    asked: tuple[int, ...] = ()
+    classes: tuple[int, ...] = ()
+    words: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    _best: dict[str, Best] = field(default_factory=dict)
+
+    @property
+    def model(self) -> Classifier:
+        return self.case.model
+
+    @property
+    def pictures(self) -> list[Picture]:
+        return self.case.pictures
+
+    def every_layer(self) -> tuple[str, ...]:
+        """The layers to look at, at least one; refused where there is none."""
+        if not self.layers:
+            raise Refused(self.no_layer)
+        return self.layers
+
+    def name(self, row: int) -> str:
+        return self.pictures[row].name
+
+    def label(self, row: int) -> str:
+        """The picture's first class in the words of the data, "" where it is unlabelled."""
+        return next(iter(self.words.get(self.name(row), ())), "")
+
+    def told(self, row: int) -> str:
+        """What a picture is and what the model says, in words."""
+        is_ = self.label(row)
+        said = self.case.label(row)
+        return f"{is_}, said {said}" if is_ and plain(is_) != plain(said) else f"said {said}"
+
+    def passes(self, layer: str, rows: Sequence[int] | None = None) -> Iterator[tuple[list[int], Tensor, Caught]]:
+        """(rows, pixels, what stands at the layer) of the pictures, a few at a time, while the budget lasts."""
+        for part, x in self.case.batches(range(len(self.pictures)) if rows is None else rows):
+            x = x.to(self.model.device)
+            with torch.no_grad():
+                yield part, x, catch(self.model, x, layer)
+
+    def best(self, layer: str, most: int = KEPT) -> Best:
+        """For each unit of a layer the pictures with its highest activation, by one pass over all pictures."""
+        known = self._best.get(layer)
+        if known is not None and (known.values.shape[1] >= most or known.values.shape[1] == known.n):
+            return known
+        values = rows = torch.empty(0)
+        n = 0
+        for part, _, caught in self.passes(layer):
+            peak = caught.drive.flatten(2).amax(2).float().cpu()
+            own = torch.tensor(part)[:, None].expand(peak.shape)
+            values = torch.cat([values, peak]) if n else peak
+            rows = torch.cat([rows, own]) if n else own
+            values, order = values.sort(dim=0, descending=True, stable=True)
+            values, rows = values[:most], rows.gather(0, order[:most])
+            n += len(part)
+            shape, maps = tuple(caught.drive.shape[1:]), caught.maps
+        self._best[layer] = Best(values.T, rows.T, n, shape, maps)
+        return self._best[layer]
+
+    def units(self, layer: str) -> tuple[int, ...]:
+        """The units asked for, checked; else the few with the highest activations."""
+        best = self.best(layer)
+        if self.asked:
+            _check(self.asked, best.shape[0], layer)
+            return self.asked
+        order = best.values[:, 0].argsort(descending=True, stable=True)
+        return tuple(int(u) for u in order[:UNITS])
+
+    @cached_property
+    def linear(self) -> str:
+        """The last linear layer, whose input is the embedding."""
+        return last_linear(self.model, self.case.pixels([0]).to(self.model.device))
+
+    @cached_property
+    def embedding(self) -> tuple[list[int], Tensor]:
+        """(rows, vectors (n, D) of length 1): the input of the last linear layer, for each picture."""
+        rows: list[int] = []
+        vectors = []
+        for part, x in self.case.batches(range(len(self.pictures))):
+            vectors.append(embedded(self.model, x.to(self.model.device), self.linear).float().cpu())
+            rows += part
+        return rows, torch.nn.functional.normalize(torch.cat(vectors), dim=1)
+
+    def shown_classes(self) -> tuple[int, ...]:
+        """The classes asked for; else those that the model says of most pictures."""
+        if self.classes:
+            return self.classes
+        counts = self.case.predicted.bincount(minlength=len(self.model.labels))
+        return tuple(int(k) for k in counts.argsort(descending=True, stable=True)[:CLASSES] if counts[k])
+
+    def again(self, call: Call, layer: str = "", units: Sequence[int] = (), targets: Sequence[int] = ()) -> str:
+        """The command that shows something again."""
+        words = ["-m", str(call)]
+        words += ["--layer", layer] if layer else []
+        words += [w for u in units for w in ("--unit", str(u))]
+        words += [w for k in targets for w in ("--target", str(k))]
+        root = str(self.case.data.root)
+        return self.case.command("features", root, *words, *self.case.model_words, *self.case.data_words)
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """All pages of one run.  facts: model, data, seed; left_out: (method, why) of those that could not be."""
+
+    pages: tuple[Page, ...]
+    facts: dict[str, Any]
+    left_out: tuple[tuple[str, str], ...] = ()
+
+    def __repr__(self) -> str:
+        methods = ", ".join(dict.fromkeys(b.method for p in self.pages for b in p.blocks))
+        read, pages = self.facts.get("read", 0), len(self.pages)
+        seen = f"{pages} page{'s' if pages != 1 else ''} on {read} picture{'s' if read != 1 else ''}"
+        return f"<Atlas of {self.facts.get('model', 'a model')}, {seen}: {methods}>"
+
+    def save(self, folder: str | Path) -> Path:
+        """Write index.html, layers/ and units/ into a folder; returns the index."""
+        from clearsight.feature_report.html import write
+
+        return write(self, Path(folder))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything but the pictures, as plain data."""
+        pages = [
+            {
+                "address": p.address,
+                "title": p.title,
+                "blocks": [
+                    {
+                        "method": b.method,
+                        "title": b.title,
+                        "words": b.words,
+                        "notes": list(b.notes),
+                        "shown": [{"name": s.name, "page": s.page, **s.facts} for s in b.shown],
+                        "tables": [{"caption": t.caption, "rows": list(t.rows)} for t in b.tables],
+                        "command": b.command,
+                        "seconds": b.seconds,
+                    }
+                    for b in p.blocks
+                ],
+            }
+            for p in self.pages
+        ]
+        left = [{"method": m, "why": why} for m, why in self.left_out]
+        return {**self.facts, "left_out": left, "pages": pages}
+
+
+def features(
+    model: Classifier,
+    data: Pictures | str | Path = "demo",
+    *,
+    layer: str | Sequence[str] = "auto",
+    units: Sequence[int] = (),
+    methods: str | Sequence[str] = (),
+    target: str | int | Sequence[str | int] = (),
+    seed: int = 0,
+    budget: float | None = None,
+    progress: Progress | None = None,
+    model_words: Sequence[str] = (),
+    data_words: Sequence[str] = (),
+) -> Atlas:
+    """What is inside a network, by every feature method that applies or by those named -> an Atlas of pages.
+
+    data: what ``folder`` gives, or the words of the command line.  layer: one or several, "auto" for the last feature
+    maps; units: of each layer, without them the few with the highest activations; methods: spellings such as
+    "visualise(steps=200)"; target: classes to visualise; budget: seconds.  The model comes back as it was.
+    Refused: unknown layers, units, classes and methods; pictures of which none can be read.
+    """
+    if not isinstance(data, Pictures | str | Path):
+        raise Refused(f"features are shown of pictures in files, not of a {type(data).__name__}: give a path")
+    calls = [parse(m, "visualisations") for m in ([methods] if isinstance(methods, str) else methods)]
+    pictures = data if isinstance(data, Pictures) else open_data(data)
+    inside = look(
+        model,
+        pictures,
+        [layer] if isinstance(layer, str) else layer,
+        units,
+        [target] if isinstance(target, str | int) else target,
+        seed=seed,
+        budget=budget,
+        progress=progress,
+        model_words=model_words,
+        data_words=data_words,
+    )
+    return see(inside, calls)
+
+
+def look(
+    model: Classifier,
+    data: Pictures,
+    layers: Sequence[str] = ("auto",),
+    units: Sequence[int] = (),
+    classes: Sequence[str | int] = (),
+    *,
+    seed: int = 0,
+    budget: float | None = None,
+    progress: Progress | None = None,
+    model_words: Sequence[str] = (),
+    data_words: Sequence[str] = (),
+) -> Inside:
+    """What all features share, with every word of the question checked before any work."""
+    if len(model.preprocess.size) != 2:
+        raise Refused(f"features are shown for pictures (H, W), and this model takes {model.preprocess.size}")
+    chosen = tuple(dict.fromkeys(model.index(c) for c in classes))
+    words = {p.name: p.labels for p in data.pictures}
+    try:
+        truth(data, model)
+    except Refused:  # the data's classes are only compared with each other here
+        notes = (*data.notes, "the model does not know the data's class words; they serve as labels all the same")
+        data = replace(data, pictures=tuple(replace(p, labels=()) for p in data.pictures), notes=notes)
+    case = Case(
+        model, data, seed=seed, budget=budget, progress=progress, model_words=model_words, data_words=data_words
+    )
+    x = torch.zeros(1, model.preprocess.channels, *model.preprocess.size, device=model.device)
+    found: list[str] = []
+    why = ""
+    with model.undisturbed():
+        for name in layers or ("auto",):
+            try:
+                found.append(find_layer(model, x, name))
+            except Refused as e:
+                if name != "auto":
+                    raise
+                why = f"no layer was found: {e}"
+        if units and not found:
+            raise Refused(why)
+        for name in found if units else ():
+            with torch.no_grad():
+                _check(units, catch(model, x, name).drive.shape[1], name)
+    return Inside(case, tuple(dict.fromkeys(found)), why, tuple(dict.fromkeys(units)), chosen, words)
+
+
+def _check(units: Sequence[int], there: int, layer: str) -> None:
+    for u in units:
+        if not 0 <= u < there:
+            raise Refused(f"layer {layer} has no unit {u}: its units are 0 to {there - 1}")
+
+
+def see(inside: Inside, calls: Sequence[Call] = ()) -> Atlas:
+    """Run the methods, all that apply where none is named, and join their pages."""
+    case, began = inside.case, time.monotonic()
+    todo = list(calls) or [Call(m) for m in catalogue("visualisations").values()]
+    end = time.monotonic() + case.budget if case.budget else None
+    parts: list[Page] = []
+    left: list[tuple[str, str]] = []
+    with case.model.undisturbed():
+        for i, call in enumerate(todo):
+            if end is not None:  # what is left is shared among what is left, and reading counts as one
+                case.deadline = time.monotonic() + max(end - time.monotonic(), 0) / (len(todo) - i + (i == 0))
+            if i == 0:
+                _ = case.pictures
+            case.doing = call.method.name
+            start = time.monotonic()
+            try:
+                with rng.seeded(case.seed, torch.zeros(1, 1), call.method.name):
+                    found = list(call.method(inside, **call.options))
+            except Refused as e:
+                left.append((str(call), str(e)))
+                continue
+            parts += [_filled(inside, p, call, time.monotonic() - start) for p in found]
+    if not parts:
+        raise Refused("; ".join(f"{m}: {why}" for m, why in left) if len(left) > 1 else left[0][1])
+    pages = list(joined(parts))
+    if pages[0].address != INDEX:
+        pages.insert(0, Page(INDEX, "", ()))
+    return Atlas(tuple(pages), _facts(inside, time.monotonic() - began), tuple(left))
+
+
+def _filled(inside: Inside, page: Page, call: Call, seconds: float) -> Page:
+    m = call.method
+    blocks = tuple(
+        replace(
+            b,
+            method=str(call),
+            summary=m.summary,
+            paper=m.paper,
+            seconds=round(seconds, 3),
+            command=inside.again(call, b.layer, b.units, b.targets),
+        )
+        for b in page.blocks
+    )
+    return replace(page, blocks=blocks)
+
+
+def _facts(inside: Inside, seconds: float) -> dict[str, Any]:
+    case = inside.case
+    return {
+        "clearsight": __version__,
+        "model": case.model.source or type(case.model.net).__name__,
+        "fingerprint": case.model.fingerprint(),
+        "data": str(case.data.root),
+        "pictures": len(case.data.pictures) + len(case.data.broken),
+        "read": len(case.pictures),
+        "broken": [{"file": name, "reason": reason} for name, reason in case.broken],
+        "notes": list(case.notes),
+        "layers": list(inside.layers),
+        "seed": case.seed,
+        "budget": case.budget,
+        "seconds": round(seconds, 3),
+        "command": shlex.join(["clearsight", "features", case.model.source or "MODEL", str(case.data.root)]),
+    }

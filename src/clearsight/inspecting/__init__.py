@@ -1,0 +1,1 @@
+"""The verb inspect: layers, sizes, costs, several models side by side."""

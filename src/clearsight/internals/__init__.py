@@ -1,0 +1,1 @@
+"""Reading, recording and re-running the inside of a torch network."""

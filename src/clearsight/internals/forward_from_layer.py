@@ -1,0 +1,99 @@
+"""What comes behind a layer, run by itself: for methods that change the layer's output again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from clearsight.core import passes
+from clearsight.core.classifier import Classifier
+from clearsight.internals.graph import Graph, Unrecordable, Values, graph_of
+from clearsight.internals.layers import activations, layout_of, module_at
+from clearsight.internals.places import as_maps
+
+Rest = Callable[[Tensor, Tensor], Tensor]
+
+
+def tail(model: Classifier, x: Tensor, layer: str) -> tuple[Tensor, Rest]:
+    """What stands at a layer, (B, K, *s), and a function of what might stand there, for pictures x (B, C, *S).
+
+    The function takes rows (n,), which say of which picture each value is, and values (n, K, *s), and gives logits
+    (n, classes).  Of a network that can be recorded it runs no more than what reads the layer's output, and that is not
+    counted as a pass; of any other, the whole.  What reaches the logits past the layer stays as it was for the picture.
+
+    Refused: layers that do not give feature maps, or that run several times.
+    """
+    a, _ = activations(model, x, layer)
+    try:
+        graph = graph_of(model, x[:1], layer)
+    except Unrecordable:
+        return a, whole(model, x, layer)
+    return a, whole(model, x, layer) if graph.marked is None else recorded(graph, model.normalised(x).to(model.dtype))
+
+
+def whole(model: Classifier, x: Tensor, layer: str) -> Rest:
+    """By passes through all of the network, in which the layer's output is replaced."""
+    places = layout_of(model, x, layer)
+
+    def run(rows: Tensor, values: Tensor) -> Tensor:
+        def hook(_module: nn.Module, _inputs: Any, out: Tensor) -> Tensor:
+            return as_maps(out, places)[1](values.to(out))
+
+        handle = module_at(model, layer).register_forward_hook(hook)
+        try:
+            with torch.no_grad():
+                return model(x[rows]).float()
+        finally:
+            handle.remove()
+
+    return run
+
+
+def recorded(graph: Graph, z: Tensor) -> Rest:
+    """By what was recorded of the network behind the marked layer, for normalised pictures z (B, C, *S)."""
+    order, beside = _behind(graph)
+    known = _values(graph, z, beside) if beside else {}
+
+    def run(rows: Tensor, values: Tensor) -> Tensor:
+        assert graph.marked is not None
+        found: Values = {graph.marked: values.to(z)} | {node: value[rows] for node, value in known.items()}
+        with torch.no_grad():
+            out: Tensor = graph.follow(order, found, len(rows), wanted={graph.end})[graph.end]
+        return out.float()
+
+    return run
+
+
+def _behind(graph: Graph) -> tuple[list[fx.Node], set[fx.Node]]:
+    """The nodes that the logits need and that read the layer, in order; and what those read that does not."""
+    changed = {graph.marked}
+    for node in graph.nodes:
+        if any(used in changed for used in node.all_input_nodes):
+            changed.add(node)
+    order: list[fx.Node] = []
+    beside: set[fx.Node] = set()
+    waiting, seen = [graph.end], {graph.marked}
+    while waiting:
+        node = waiting.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if node in graph.moving and node not in changed:
+            beside.add(node)
+        elif node not in graph.constants:
+            order.append(node)
+            waiting += node.all_input_nodes
+    place = {node: i for i, node in enumerate(graph.nodes)}
+    return sorted(order, key=place.__getitem__), beside
+
+
+def _values(graph: Graph, z: Tensor, wanted: set[fx.Node]) -> Values:
+    """Some nodes' values for normalised pictures z, and no others kept longer than they are needed."""
+    passes.note(len(z))
+    end = 1 + max((i for i, node in enumerate(graph.nodes) if node in wanted), default=-1)
+    with torch.no_grad():
+        found = graph.follow(graph.nodes[:end], {graph.start: z}, len(z), wanted=wanted)
+    return {node: found[node] for node in wanted}

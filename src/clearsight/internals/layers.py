@@ -1,0 +1,193 @@
+"""Layers inside the network: what stands and flows there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from clearsight.core import passes, rng
+from clearsight.core.classifier import Classifier
+from clearsight.core.forwards import in_script
+from clearsight.core.targets import Target
+from clearsight.errors import NoGradient, Refused, nearest
+from clearsight.internals.finite_differences import (
+    DOUBT,
+    Slopes,
+    closer,
+    gradient,
+    held_against,
+    off,
+    rounding,
+    step_of,
+)
+from clearsight.internals.places import Layout, as_maps
+from clearsight.internals.probe import known, probed
+from clearsight.internals.target_layer import target_layer
+
+
+def module_at(model: Classifier, layer: str) -> nn.Module:
+    """The module of that name, on which hooks can be; refused where torch.jit made it."""
+    why = in_script(model.net, layer)
+    if why:
+        raise Refused(why)
+    return model.net.get_submodule(layer)
+
+
+def find_layer(model: Classifier, x: Tensor, layer: str) -> str:
+    """The layer that the caller named, checked; or, for "auto", the one found by ``target_layer``."""
+    if layer == "auto":
+        return target_layer(model, x)
+    names = [n for n, _ in model.net.named_modules() if n]
+    if layer not in names:
+        raise Refused(f"the network has no layer {layer!r}: {nearest(layer, names)}")
+    return layer
+
+
+def layout_of(model: Classifier, x: Tensor, layer: str) -> Layout:
+    """Where the output of a layer holds its.places, for pictures shaped like x (B, C, *S).
+
+    Refused: a layer that gives no feature maps, that runs more than once inside, or not at all.
+    """
+    module_at(model, layer)
+    runs = [s for s in probed(model, x).seen if s.name == layer]
+    if not runs:
+        raise Refused(f"layer {layer} is not run in a forward pass: name another with layer=")
+    if len(runs) > 1:
+        raise Refused(f"layer {layer} runs more than once in a forward pass: name another with layer=")
+    shape, found = runs[0].shape, runs[0].layout
+    if shape is None:
+        raise Refused(f"layer {layer} gives a tuple or a dict, not a tensor: name another with layer=")
+    if found is None:
+        raise Refused(
+            f"layer {layer} gives {shape}, which are not feature maps whose places can be told: name another with "
+            "layer="
+        )
+    return found
+
+
+@contextmanager
+def cut_at(model: Classifier, x: Tensor, layer: str, *, grad: bool) -> Iterator[list[Tensor]]:
+    """Catch what the layer gives, as feature maps, in the list that is yielded.  With grad, the graph begins there.
+
+    x (B, C, *S): pictures shaped like those that go through inside.  What runs after the layer works on a copy, so that
+    an in-place ReLU behind it cannot change what was caught.
+
+    Refused: as in ``layout_of``.
+    """
+    caught: list[Tensor] = []
+    places = layout_of(model, x, layer)
+
+    def hook(_module: nn.Module, _inputs: Any, out: Any) -> Tensor:
+        if not isinstance(out, Tensor):
+            raise Refused(f"layer {layer} gives a {type(out).__name__}, not a tensor: name another with layer=")
+        if caught:
+            raise Refused(f"layer {layer} runs more than once in a forward pass: name another with layer=")
+        maps, back = as_maps(out.detach(), places)
+        caught.append(maps.requires_grad_(grad))
+        return back(caught[0].clone())
+
+    handle = module_at(model, layer).register_forward_hook(hook)
+    try:
+        yield caught
+    finally:
+        handle.remove()
+    if not caught:
+        raise Refused(f"layer {layer} is not run in a forward pass: name another with layer=")
+
+
+def activations(model: Classifier, x: Tensor, layer: str) -> tuple[Tensor, Tensor]:
+    """What stands at a layer, A (B, K, *s), and the logits (B, classes), without a graph."""
+    with torch.no_grad(), cut_at(model, x, layer, grad=False) as caught:
+        logits = model(x)
+    return caught[0], logits
+
+
+def activations_and_gradients(model: Classifier, x: Tensor, target: Target, layer: str) -> tuple[Tensor, Tensor]:
+    """What stands at a layer, A (B, K, *s), and how the target changes with it, G = d target / d A, of the same shape.
+
+    The graph is cut at the layer: below it nothing is kept, so frozen networks work and it costs little over a forward.
+    """
+    layer = find_layer(model, x, layer)
+    with cut_at(model, x, layer, grad=True) as caught, torch.enable_grad():
+        score = target(model(x.detach()))
+    (a,) = caught
+    (g,) = gradients(score, a, f"layer {layer}")
+    return a.detach(), g
+
+
+def flowing(score: Tensor, where: str = "the pixels") -> Tensor:
+    """The score itself; NoGradient where none flows back from it."""
+    if not score.requires_grad:
+        raise NoGradient(
+            f"no gradient flows back to {where}: part of the network's forward runs under torch.no_grad(), detaches or "
+            "goes through NumPy",
+            "let it flow, name a later layer with layer=, or use a perturbation method such as occlusion",
+        )
+    return score
+
+
+def gradients(score: Tensor, at: Tensor, where: str = "the pixels") -> tuple[Tensor]:
+    """d (sum of score) / d at; NoGradient, which says why, where there is none."""
+    (g,) = torch.autograd.grad(flowing(score, where), at, torch.ones_like(score), allow_unused=True)
+    if g is None:
+        raise NoGradient(
+            f"the target does not depend on {where}: nothing in the forward leads from there to it, or only "
+            "an operation that has no way back (a quantised layer, rounding to integers)",
+            "use another layer or method",
+        )
+    return (g,)
+
+
+def enlarge(maps: Tensor, size: torch.Size | tuple[int, ...]) -> Tensor:
+    """Maps of a layer (B, *s) -> the picture's size (B, *S), linearly between the places' centres."""
+    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(size)]
+    return nn.functional.interpolate(maps[:, None], tuple(size), mode=mode, align_corners=False)[:, 0]
+
+
+def layer_slopes(model: Classifier, x: Tensor, layer: str) -> Slopes:
+    """Whether the gradient at a layer is that of the scores, for pictures shaped like x (B, C, *S).
+
+    For a network whose gradient at the pixels is not: what runs behind the layer may be whole.  Measured once for each
+    layer, on noise, along directions of +-1 times the root mean square of what stands there.
+    """
+    entry = known(model, x)
+    if layer not in entry.layers:
+        with passes.uncounted(), rng.seeded(0, x[:1]):
+            entry.layers[layer] = _layer_slopes(model, x, layer)
+    return entry.layers[layer]
+
+
+def _layer_slopes(model: Classifier, x: Tensor, layer: str) -> Slopes:
+    generator = torch.Generator().manual_seed(0)
+    start = torch.rand((1, *x.shape[1:]), generator=generator).to(x)
+    mix = torch.randn(len(model.labels), generator=generator, dtype=torch.float64).to(x.device)
+    places = layout_of(model, x, layer)
+    maps, scores = activations(model, start, layer)
+    unit = maps.double().square().mean().sqrt().clamp_min(1e-30).to(maps)
+
+    def score(values: Tensor) -> Tensor:
+        def hook(_module: nn.Module, _inputs: Any, out: Tensor) -> Tensor:
+            return as_maps(out, places)[1]((values * unit).to(out))
+
+        handle = module_at(model, layer).register_forward_hook(hook)
+        try:
+            return model(start.expand(len(values), *start.shape[1:])).double() @ mix
+        finally:
+            handle.remove()
+
+    here = maps / unit
+    directions = (torch.randint(0, 2, (3, *maps.shape[1:]), generator=generator) * 2 - 1).to(here)
+    value, slope = gradient(score, here)
+    if slope is None:
+        return Slopes("none")
+    apart = rounding(scores, model.dtype) * float(mix.norm())
+    with torch.no_grad():
+        values = torch.cat([value, score(here + step_of(slope, apart) * directions[:2])])
+    share = off(held_against(score, here, slope, values, directions, apart), apart)
+    if share is not None and share <= DOUBT:
+        return Slopes("right", share)
+    return closer(score, here, None, model.dtype)

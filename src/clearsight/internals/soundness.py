@@ -1,0 +1,102 @@
+"""What is said of a network whose scores or gradients are not what methods take them for, and who must not go on.
+
+Explainers are refused: their maps would be wrong.  Attacks go on with a Notice: how far they come is what is asked.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from clearsight.core.classifier import Classifier
+from clearsight.errors import Notice, Refused
+from clearsight.internals.finite_differences import Slopes
+from clearsight.internals.layers import layer_slopes
+from clearsight.internals.probe import Probe, probed
+
+Trouble = tuple[str, str]  # what is wrong, and what to do about it
+
+
+def of_scores(model: Classifier, probe: Probe) -> Trouble | None:
+    """Why one picture gets different scores, where it does."""
+    if probe.repeats == "never":
+        return (
+            f"the same pictures twice get scores that differ by up to {probe.apart:.2g}, in eval mode",
+            "randomness in forward must stop in eval mode: F.dropout(x, training=self.training), no torch.rand",
+        )
+    if probe.repeats == "by neighbours":
+        return f"a picture's scores depend on its neighbours in the batch, by {probe.apart:.2g}", _looks_around(model)
+    return None
+
+
+def _looks_around(model: Classifier) -> str:
+    """What to do about a network that looks at the whole batch."""
+    for name, m in model.net.named_modules():
+        if isinstance(m, _BatchNorm) and m.running_mean is None:
+            return f"{name} normalises by the batch: BatchNorm with track_running_stats=True, or GroupNorm"
+        if ".quantized." in f"{type(m).__module__}.":
+            return f"{name} is quantised by the range of the whole batch: take the network as it was before, in float32"
+    return "let forward look at each picture alone: no statistics over the batch in eval mode"
+
+
+def of_gradient(slopes: Slopes, where: str = "the pixels") -> Trouble | None:
+    """Why a gradient is not that of the scores, where it is not."""
+    if slopes.flows != "wrong":
+        return None
+    return (
+        f"the gradient at {where} is not that of the scores: along random directions they change by other amounts than "
+        f"it says (the difference is {100 * slopes.off:.0f} % of the larger)",
+        "part of forward runs under torch.no_grad(), behind detach() or through NumPy, or a backward of its own gives "
+        "another gradient: let the whole forward be differentiated, or use a perturbation method such as occlusion",
+    )
+
+
+def must_repeat(model: Classifier, x: Tensor) -> None:
+    """Refuse a network that gives a picture like x (B, C, *S) other scores the next time, or among other pictures."""
+    _refuse(model, of_scores(model, probed(model, x)))
+
+
+def must_flow(model: Classifier, x: Tensor, layer: str = "") -> None:
+    """Refuse a network whose gradient, at a layer or at the pixels of pictures like x (B, C, *S), is not its scores'.
+
+    What runs behind a layer may be whole where what runs before it is not.
+    """
+    slopes = probed(model, x).slopes
+    if slopes.flows == "right" or (slopes.flows != "wrong" and not layer):
+        return
+    if layer:
+        _refuse(model, of_gradient(layer_slopes(model, x, layer), f"layer {layer}"))
+    else:
+        _refuse(model, of_gradient(slopes))
+
+
+def alone(model: Classifier, x: Tensor) -> bool:
+    """Whether each picture must be asked alone, from the same seed, for the same seed to mean the same result.
+
+    A Notice says so.  Refused where the scores of a picture depend on those beside it.
+    """
+    probe = probed(model, x)
+    trouble = of_scores(model, probe)
+    if trouble is None:
+        return False
+    if probe.repeats != "never":
+        _refuse(model, trouble)
+    warnings.warn(f"{trouble[0]}: each picture is asked alone, from the same seed; {trouble[1]}", Notice, stacklevel=3)
+    return True
+
+
+def caution(model: Classifier, x: Tensor) -> None:
+    """A Notice for an attack by gradients on a network whose gradient at the pixels is not that of its scores."""
+    trouble = of_gradient(probed(model, x).slopes)
+    if trouble is not None:
+        what = f"{trouble[0]}, so that what this attack does not find says little"
+        warnings.warn(f"{what}; attack without gradients too, by square or hop-skip-jump", Notice, stacklevel=3)
+
+
+def _refuse(model: Classifier, trouble: Trouble | None) -> None:
+    if trouble is not None:
+        raise Refused(
+            f"{model.source or 'the network'} cannot be explained or attacked like this: {'; '.join(trouble)}"
+        )

@@ -1,0 +1,210 @@
+"""Which layer the class-activation methods read where none is named: the last that holds places and all evidence."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from clearsight.core import passes, rng
+from clearsight.core.classifier import Classifier
+from clearsight.core.forwards import unseen
+from clearsight.errors import Notice, Refused
+from clearsight.internals.places import as_maps
+from clearsight.internals.probe import Seen, known
+
+_SAME = 0.01  # of the difference between the scores of two pictures: as good as none
+
+Swap = Callable[[Tensor], Tensor]  # what a layer gives for two pictures -> the same, that of each for the other
+
+
+def target_layer(model: Classifier, x: Tensor) -> str:
+    """The last feature maps before the spatial axes are pooled away: what class-activation methods read by default.
+
+    x (B, C, *S).  It is looked for once, on noise: the last convolution whose output still has more than one place,
+    then on through what follows at the same resolution (normalisation, activation, the block and the stage around
+    them).  One branch of a block is no answer, nor is a module that runs several times: everything must pass through
+    the layer.  A transformer, whose last convolution only cuts the picture into patches, is read where its tokens were
+    last mixed: at the last layer through which everything passes and whose places the scores still depend on.
+
+    A Notice says where a layer with places comes after the one that is read, and why that one is not.
+    Refused for networks without any such layer.
+    """
+    layer, later = layer_and_later(model, x)
+    if later:
+        warnings.warn(early(layer, later), Notice, stacklevel=2)
+    return layer
+
+
+def layer_and_later(model: Classifier, x: Tensor) -> tuple[str, str]:
+    """The layer of ``target_layer``, and why a later one with places is not read: "" where there is none."""
+    why = unseen(model.net)
+    if why:
+        raise Refused(why)
+    entry = known(model, x)
+    if entry.target is None:
+        with passes.uncounted(), rng.seeded(0, x[:1]), torch.no_grad():
+            try:
+                entry.target = _found(model, x, entry.probe.seen)
+            except Refused as e:
+                entry.target = e
+    if isinstance(entry.target, Refused):
+        raise Refused(str(entry.target))
+    return entry.target
+
+
+def everything_passes(model: Classifier, x: Tensor, layer: str) -> bool:
+    """Whether the scores depend on the picture through this layer alone, not past it as by one branch of a block.
+
+    x (B, C, *S): pictures of that shape are asked about.  Measured: what the layer gives for two pictures is swapped,
+    and then their scores must be.
+    """
+    with passes.uncounted(), rng.seeded(0, x[:1]), torch.no_grad():
+        return _Search(model, x, ()).everything_passes(layer)
+
+
+def early(layer: str, later: str) -> str:
+    """The sentence for a layer that is read although another one with places comes later."""
+    return f"the layer that is read is {layer}: {later}; name another with layer="
+
+
+def _found(model: Classifier, x: Tensor, seen: Sequence[Seen]) -> tuple[str, str]:
+    """The layer to read, and why a later one is not."""
+    last = max((i for i, s in enumerate(seen) if s.convolves and _spatial(s)), default=None)
+    search = _Search(model, x, seen)
+    behind = seen[last or 0 :]
+    if any(_attends(s) for s in behind) or any(_spatial(s) and s.layout and s.layout.row for s in behind):
+        layer = search.last(range(last or 0, len(seen)), lambda s: s.layout is not None and not s.layout.first)
+        if layer:
+            return layer, search.later
+        search.later = ""  # a module around it may be the one that is read
+    if last is None:
+        raise Refused(
+            f"{model.source or 'the network'} has no convolution with more than one place: class-activation methods "
+            "need feature maps; name a layer that has them with layer=, or use a gradient or perturbation method"
+        )
+    if any(_attends(s) for s in seen[last + 1 :]):
+        raise Refused(
+            f"after its last convolution ({seen[last].name}) {model.source or 'the network'} goes on with attention: "
+            "name a layer with feature maps with layer=, or use a gradient or perturbation method"
+        )
+    found = seen[last].layout
+    sides = found.sides if found else ()
+    same = [i for i, s in enumerate(seen) if i < last or s.layout is None or s.layout.sides == sides]
+    layer = search.last(same, lambda s: True)
+    return (layer, search.later) if layer else (seen[last].name, "part of what the scores use goes past every layer")
+
+
+def _spatial(s: Seen) -> bool:
+    return s.layout is not None and s.layout.spatial
+
+
+def _attends(s: Seen) -> bool:
+    return "attention" in s.kind.lower()
+
+
+def _has_weights(net: nn.Module, layer: str) -> bool:
+    return next(net.get_submodule(layer).parameters(), None) is not None
+
+
+class _Search:
+    """Goes through the layers from the last to the first, and notes what it passes over.
+
+    later: why the last layer with places that was passed over is not the answer; "" where none was, or where a layer
+    around it answers for it.
+    """
+
+    def __init__(self, model: Classifier, x: Tensor, seen: Sequence[Seen]) -> None:
+        self.model, self.seen, self.later = model, seen, ""
+        self.runs = Counter(s.name for s in seen)
+        self.passing: dict[str, bool] = {}
+        noise = torch.rand((2, *x.shape[1:]), generator=torch.Generator().manual_seed(3))
+        coarse = nn.functional.adaptive_avg_pool2d(noise[1:], 3) if x.dim() == 4 else noise[1:].mean(-1, keepdim=True)
+        noise[1:] = nn.functional.interpolate(coarse, x.shape[2:]) if x.dim() == 4 else coarse
+        self.pair = noise.to(x)
+        self.scores = model(self.pair)
+
+    def last(self, places: Iterable[int], wanted: Callable[[Seen], bool]) -> str:
+        """The last of these layers that can be read; "" where none can."""
+        for s in (self.seen[i] for i in sorted(places, reverse=True)):
+            if s.pools or not s.shape or len(s.shape) < 3 or (s.layout and not s.layout.spatial):
+                continue
+            if s.layout is None and sum(n > 1 for n in s.shape[1:]) < 2:  # pooled to one token
+                continue
+            if s.shape[0] != 1:
+                if not self.later and self._parted(s):
+                    self._pass_over(s, "gives no places that can be told", whole=True)
+            elif self.runs[s.name] > 1:
+                self._pass_over(s, "runs several times")
+            elif s.layout is None:
+                if not self.later and self.everything_passes(s.name):
+                    self._pass_over(s, "gives no places that can be told", whole=True)
+            elif wanted(s) and self.everything_passes(s.name) and self._places_matter(s):
+                return s.name
+            elif not self.everything_passes(s.name):
+                self._pass_over(s, "is one way of several to the scores")
+        return ""
+
+    def _pass_over(self, s: Seen, why: str, *, whole: bool = False) -> None:
+        """Note it, unless it learns nothing, or a module around it answers for it: one through which everything passes.
+
+        whole: everything passes through this one, so that no other answers for it.
+        """
+        if self.later or not (s.learns or (whole and _has_weights(self.model.net, s.name))):
+            return
+        if whole or not self._answered_for(s):
+            axes = s.shape or ()
+            shape = " x ".join(map(str, axes[1:] if axes[0] == 1 else axes))
+            of = "" if axes[0] == 1 else " for three pictures"
+            self.later = f"{s.name}, which comes later ({s.kind}, {shape}{of}), {why}"
+
+    def _answered_for(self, s: Seen) -> bool:
+        parts = s.name.split(".")
+        around = [name for k in range(1, len(parts)) if self.runs[name := ".".join(parts[:k])] == 1]
+        return any(self.everything_passes(name) for name in around)
+
+    def _parted(self, s: Seen) -> bool:
+        """Whether everything passes through a layer whose first axis is not that of the pictures.
+
+        They are in another one, as in (N, B, C), or each of them is in several parts, as windows are.
+        """
+        three, two = s.shape or (), len(self.pair)
+        ways: list[Swap] = [lambda out, axis=i: out.flip(axis) for i, n in enumerate(three) if n == 3]  # type: ignore[misc]
+        if three[0] % 3 == 0:
+            ways.append(lambda out: out.reshape(two, -1, *out.shape[1:]).flip(0).flatten(0, 1))
+        return self.runs[s.name] == 1 and any(self._alike(self._swapped(s.name, way).flip(0)) for way in ways)
+
+    def everything_passes(self, layer: str) -> bool:
+        """Whether the scores depend on the picture through this layer alone: its values, swapped, swap the scores."""
+        if layer not in self.passing:
+            self.passing[layer] = self._alike(self._swapped(layer, lambda out: out.flip(0)).flip(0))
+        return self.passing[layer]
+
+    def _places_matter(self, s: Seen) -> bool:
+        """Whether what stands at the places changes the scores, not only what stands at extra tokens."""
+        layout = s.layout
+        if layout is None or not layout.before + layout.after:
+            return True
+
+        def swap(out: Tensor) -> Tensor:
+            maps, back = as_maps(out, layout)
+            return back(maps.flip(0))
+
+        return not self._alike(self._swapped(s.name, swap))
+
+    def _alike(self, scores: Tensor) -> bool:
+        apart = float((self.scores[0] - self.scores[1]).abs().max())
+        return float((scores - self.scores).abs().max()) <= _SAME * apart
+
+    def _swapped(self, layer: str, swap: Swap) -> Tensor:
+        def hook(_module: nn.Module, _inputs: object, out: object) -> object:
+            return swap(out) if isinstance(out, Tensor) else out
+
+        handle = self.model.net.get_submodule(layer).register_forward_hook(hook)
+        try:
+            return self.model(self.pair)
+        finally:
+            handle.remove()

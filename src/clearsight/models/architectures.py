@@ -1,0 +1,255 @@
+"""The networks of timm, torchvision and our own by name: what is known of them offline, and how they are built."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from clearsight.core.catalogue import Call, catalogue, parse
+from clearsight.core.classifier import Preprocess
+from clearsight.core.rng import gpus
+from clearsight.errors import Refused, nearest
+
+LIBRARIES = ("timm:", "torchvision:", "clearsight:")
+_OURS = ("num_classes", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
+_NOT_OPTIONS = frozenset({*_OURS, "weights", "weights_backbone", "progress"})
+_STATE_IT = "state it: preprocess=Preprocess(size=224, mean=(0.5,) * 3, std=(0.5,) * 3, resize=256)"
+
+
+def names() -> list[str]:
+    """Every spelling that ``build`` takes, without the tags of timm's pretrained weights."""
+    import timm
+    import torchvision
+
+    found = [f"clearsight:{n}" for n in catalogue("networks")]
+    found += [f"timm:{n}" for n in timm.list_models()]
+    return found + [f"torchvision:{n}" for n in torchvision.models.list_models() if not _unfit(n)]
+
+
+def default_preprocess(spelling: str) -> Preprocess:
+    """What the default pretrained weights were trained with; refused where that cannot be said by a Preprocess.
+
+    Of our own networks none was trained: theirs is the paper's size, and by convention pixels from -1 to 1.
+    """
+    if spelling.startswith("clearsight:"):
+        channels, *size = _default(spelling, "shape")
+        return Preprocess(tuple(size), (0.5,) * channels, (0.5,) * channels)
+    return _timm_preprocess(spelling) if spelling.startswith("timm:") else _torchvision_preprocess(spelling)
+
+
+def default_labels(spelling: str) -> tuple[str, ...]:
+    """The names of the classes of the default pretrained weights; refused where the library does not know them.
+
+    Of our own networks: ImageNet's where the paper has a thousand, and else their numbers.
+    """
+    if spelling.startswith("clearsight:"):
+        classes = _default(spelling, "classes")
+        return imagenet() if classes == 1000 else tuple(map(str, range(classes)))
+    if spelling.startswith("timm:"):
+        return _timm_labels(spelling)
+    return tuple(_torchvision_weights(spelling).meta["categories"])
+
+
+def build(
+    spelling: str,
+    classes: int,
+    preprocess: Preprocess,
+    options: Mapping[str, Any] | None = None,
+    *,
+    fetch: Callable[[str], None] | None = None,
+    seed: int = 0,
+) -> nn.Module:
+    """The network for so many classes and for inputs as preprocessed, in eval mode, on the CPU.
+
+    options: more keyword arguments of the library's function.  Ours stand in the spelling, or here,
+    "clearsight:lenet5(c3=full)", and those here win.  The weights are random, follow from the seed and come without a
+    trace in the global generator; with fetch, which is told so first, they are the library's default ones.
+    """
+    options = dict(options or {})
+    if bad := sorted(_NOT_OPTIONS & options.keys()):
+        raise Refused(f"architecture option {bad[0]!r} is not for a run folder to set: leave it out")
+    make = _BUILD[spelling.partition(":")[0]]
+    with torch.random.fork_rng(devices=gpus()):
+        torch.manual_seed(seed)
+        try:
+            return make(spelling, classes, preprocess, options, fetch).eval()
+        except Refused:
+            raise
+        except Exception as e:  # whatever the library makes of options that it does not know
+            raise Refused(f"{spelling} cannot be built with {options or 'its options'}: {e}") from e
+
+
+def _build_timm(
+    spelling: str, classes: int, preprocess: Preprocess, options: dict[str, Any], fetch: Callable[[str], None] | None
+) -> nn.Module:
+    import timm
+
+    cfg = _timm_cfg(spelling)
+    channels, *size = cfg.input_size
+    if preprocess.channels != channels:
+        options = {"in_chans": preprocess.channels, **options}
+    if cfg.fixed_input_size and preprocess.size != tuple(size):
+        options = {"img_size": preprocess.size, **options}
+    if fetch is None:
+        return _module(timm.create_model(_name(spelling), pretrained=False, num_classes=classes, **options))
+    if not cfg.has_weights:
+        raise Refused(f"{spelling} has no pretrained weights: give --weights FILE or --weights none")
+    if preprocess.channels != channels:
+        raise Refused(f"the pretrained weights of {spelling} take {channels} channels, not {preprocess.channels}")
+    _known(classes, cfg.num_classes, spelling)
+    return _fetched(spelling, fetch, lambda: timm.create_model(_name(spelling), pretrained=True, **options))
+
+
+def _build_torchvision(
+    spelling: str, classes: int, preprocess: Preprocess, options: dict[str, Any], fetch: Callable[[str], None] | None
+) -> nn.Module:
+    from torchvision.models import get_model
+
+    weights = _torchvision_weights(spelling)
+    if preprocess.channels != 3:
+        raise Refused(f"{spelling} takes 3 channels, not {preprocess.channels}: timm's networks take any number")
+    if fetch is None:
+        return _module(get_model(_name(spelling), weights=None, num_classes=classes, **options))
+    _known(classes, len(weights.meta["categories"]), spelling)
+    return _fetched(spelling, fetch, lambda: get_model(_name(spelling), weights=weights, **options))
+
+
+def _build_clearsight(
+    spelling: str, classes: int, preprocess: Preprocess, options: dict[str, Any], fetch: Callable[[str], None] | None
+) -> nn.Module:
+    call = parse(str(_call(spelling).with_options(**options)), "networks")  # so that the options are checked as words
+    if fetch is not None:
+        raise Refused(f"{spelling} has no pretrained weights: train it, or give --weights FILE or --weights none")
+    return _module(call.method(classes, (preprocess.channels, *preprocess.size), **call.options))
+
+
+def _call(spelling: str) -> Call:
+    """Our own network and the options in its spelling, never code of a file: a run folder may come from a stranger."""
+    name, known = _name(spelling).partition("(")[0].strip(), catalogue("networks")
+    if name.lower().replace("_", "-") not in known:
+        raise Refused(f"clearsight has no network {name!r}: {nearest(name.replace('_', '-'), known)}")
+    return parse(_name(spelling), "networks")
+
+
+def _default(spelling: str, parameter: str) -> Any:
+    return inspect.signature(_call(spelling).method.fn).parameters[parameter].default
+
+
+_BUILD = {"timm": _build_timm, "torchvision": _build_torchvision, "clearsight": _build_clearsight}
+
+
+def _known(classes: int, pretrained: int, spelling: str) -> None:
+    if classes != pretrained:
+        raise Refused(
+            f"the pretrained weights of {spelling} know {pretrained} classes, but there are {classes} labels: the "
+            "layer that tells them apart would be random; give --weights FILE with weights trained for these labels"
+        )
+
+
+def _fetched(spelling: str, say: Callable[[str], None], make: Callable[[], object]) -> nn.Module:
+    say(f"fetching the pretrained weights of {spelling} from the network, where they are not kept already")
+    try:
+        return _module(make())
+    except Exception as e:
+        reason = (str(e).strip().splitlines() or [type(e).__name__])[0][:200]
+        raise Refused(
+            f"the weights of {spelling} could not be fetched ({reason}): without a network, give --weights FILE "
+            "(.safetensors or .pth), or --weights none for random ones"
+        ) from e
+
+
+def _module(net: object) -> nn.Module:
+    assert isinstance(net, nn.Module)
+    return net
+
+
+def _name(spelling: str) -> str:
+    return spelling.partition(":")[2]
+
+
+def _timm_cfg(spelling: str) -> Any:
+    import timm
+    from timm.models import get_pretrained_cfg
+
+    architecture, _, tag = _name(spelling).partition(".")
+    known = timm.list_models()
+    if architecture not in known and not timm.is_model(architecture):
+        raise Refused(f"timm has no network {architecture!r}: {nearest(architecture, known)}")
+    try:
+        cfg = get_pretrained_cfg(_name(spelling))
+    except (RuntimeError, KeyError, ValueError):
+        cfg = None
+    if cfg is None:
+        tags = timm.list_pretrained(f"{architecture}.*")
+        raise Refused(f"timm has no weights {tag!r} of {architecture}: {nearest(_name(spelling), tags)}")
+    return cfg
+
+
+def _timm_preprocess(spelling: str) -> Preprocess:
+    cfg = _timm_cfg(spelling)
+    size, crop, mode = tuple(cfg.input_size[1:]), cfg.crop_pct, cfg.crop_mode
+    squeezed = mode == "squash" and crop == 1.0
+    if not squeezed and (mode != "center" or len(set(size)) > 1):
+        raise Refused(
+            f"{spelling} cuts its pictures out by {mode} of {crop:g} to {size}, which is not known: {_STATE_IT}"
+        )
+    resize = None if squeezed else math.floor(size[0] / crop)
+    return Preprocess(size, cfg.mean, cfg.std, cfg.interpolation, resize)
+
+
+def _timm_labels(spelling: str) -> tuple[str, ...]:
+    from timm.data.imagenet_info import infer_imagenet_subset
+
+    cfg = _timm_cfg(spelling)
+    if not cfg.num_classes:
+        raise Refused(f"{spelling} gives features, not classes: take one that ends in in1k, or give --labels FILE")
+    subset = infer_imagenet_subset(cfg.to_dict())
+    if cfg.label_names:
+        return tuple(map(str, cfg.label_names))
+    if subset is None:
+        raise Refused(f"the names of the {cfg.num_classes} classes of {spelling} are not known: give --labels FILE")
+    return imagenet(subset)
+
+
+def imagenet(subset: str = "imagenet-1k") -> tuple[str, ...]:
+    """The names of ImageNet's classes in their usual order, from timm's own lists."""
+    from timm.data import imagenet_info
+
+    known: Any = imagenet_info.ImageNetInfo(subset)
+    return tuple(known.index_to_description(i) for i in range(known.num_classes()))
+
+
+def _unfit(name: str) -> str:
+    """Why a network of torchvision is none of ours, or nothing."""
+    from torchvision.models import get_model_builder, get_model_weights
+
+    if name in ("googlenet", "inception_v3"):
+        return "has more outputs in training and another normalisation inside: take timm:inception_v3"
+    if name.startswith("quantized_"):
+        return "is quantized and has no gradients: take the one without quantized_"
+    kind = get_model_builder(name).__module__.removeprefix("torchvision.models.").partition(".")[0]
+    if kind in ("detection", "segmentation", "optical_flow", "video"):
+        return f"is for {kind.replace('_', ' ')}, not a classifier of pictures"
+    return "" if len(get_model_weights(name)) else "has no weights that say what it takes"
+
+
+def _torchvision_weights(spelling: str) -> Any:
+    from torchvision.models import get_model_weights, list_models
+
+    name, known = _name(spelling), list_models()
+    if name not in known:
+        raise Refused(f"torchvision has no network {name!r}: {nearest(name, known)}")
+    if why := _unfit(name):
+        raise Refused(f"torchvision's {name} {why}")
+    return next(iter(get_model_weights(name))).DEFAULT
+
+
+def _torchvision_preprocess(spelling: str) -> Preprocess:
+    says = _torchvision_weights(spelling).transforms()
+    (size,), (resize,) = set(says.crop_size), set(says.resize_size)
+    return Preprocess(size, tuple(says.mean), tuple(says.std), says.interpolation.value, resize)

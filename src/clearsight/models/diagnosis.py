@@ -1,0 +1,214 @@
+"""What a model is, what will not work with it, and the line that mends that."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from clearsight.core import rng
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.errors import Refused
+from clearsight.internals import traceability
+from clearsight.internals.target_layer import early, layer_and_later
+from clearsight.models.dry_run import Layer, Problem, dry_run, probes, reason
+
+if TYPE_CHECKING:
+    from clearsight.data.datasets import Pictures
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found.  size in pixels; parameters and buffers count numbers; labels are the first and the last three.
+
+    layer: what class-activation methods read by default, or "" where there is none; candidates: the last layer at each
+    resolution, any of which can be named with layer=; problems: what to mend; notes: what is as it may be.
+    """
+
+    source: str
+    fingerprint: str
+    size: tuple[int, ...]
+    channels: int
+    preprocess: Preprocess
+    output: str | int | None
+    scores: str
+    classes: int
+    first: tuple[str, ...]
+    last: tuple[str, ...]
+    parameters: int
+    frozen: int
+    buffers: int
+    dtype: str
+    device: str
+    layer: str
+    candidates: tuple[Layer, ...]
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...]
+    pictures: int | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values only, for --json."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """The same for the terminal."""
+        pre = self.preprocess
+        cut = "squeezed to" if pre.resize is None else f"resized to {pre.resize} (shorter side), cut to"
+        trained = "" if not self.frozen else f", {self.frozen:,} of them frozen"
+        between = " ... " if self.classes > 6 else ", " if self.last else ""
+        part = "" if self.output is None else f", part {self.output!r} of the output"
+        rows = [
+            ("model", f"{self.source}  {self.fingerprint}"),
+            ("input", f"{self.channels} x {_by(self.size)}, pixels in [0, 1]"),
+            ("preprocess", f"{cut} {_by(self.size)}, {pre.interpolation}; mean {_row(pre.mean)}, std {_row(pre.std)}"),
+            ("classes", f"{self.classes}: {_names(self.first)}{between}{_names(self.last)}"),
+            ("scores", f"{self.scores}{part}"),
+            ("weights", f"{self.parameters:,} parameters{trained}, {self.buffers:,} in buffers"),
+            ("kept as", f"{self.dtype} on {self.device}"),
+            ("target layer", self.layer or "none found"),
+            *[("  or layer=", f"{c.name}  {c.kind}  {_by(c.shape)}") for c in self.candidates if c.name != self.layer],
+        ]
+        rows += [] if self.pictures is None else [("pictures", f"{self.pictures}")]
+        told = [f"{name:<13}{value}" for name, value in rows]
+        told += ["", *(f"note: {n}" for n in self.notes)] if self.notes else []
+        if not self.problems:
+            return [*told, "", "Nothing stands in the way of explaining or attacking this model."]
+        found = [line for p in self.problems for line in (f"- {p.what}", f"    {p.mend}")]
+        return [*told, "", f"{len(self.problems)} to mend:", *found]
+
+
+def inspect(model: Classifier, pictures: Pictures | None = None, *, apart: bool = True) -> Inspection:
+    """Look at a model, and run it a few times on noise.  Never fails: what fails is named in the problems.
+
+    The model comes back as it was.  pictures: also say how many they are and which of their classes it does not know.
+    apart: also try to take it apart into its operations, which takes seconds.
+    """
+    net = model.net
+    problems = [*_labels(model), *_weights(net)]
+    notes = _manners(net)
+    layer = ""
+    candidates: tuple[Layer, ...] = ()
+    try:
+        x = probes(model)
+        with model.undisturbed(), rng.seeded(0, x[:1]):
+            layer, candidates, found = dry_run(model, x)
+            problems += found
+            notes += _early(model, x) if layer and not problems else []
+            notes += traceability.notes(model, x) if apart and not problems else []
+    except Exception as e:  # the guard itself complains, or there is no memory for one picture
+        problems.append(Problem(f"running the network disturbs it: {reason(e)}", "forward must change nothing"))
+    if pictures is not None:
+        notes += pictures.notes
+        strange, read_as = _words(model, pictures)
+        problems += strange
+        notes += read_as
+    params = [p for p in net.parameters() if not is_lazy(p)]
+    return Inspection(
+        source=model.source,
+        fingerprint=_fingerprint(model),
+        size=model.preprocess.size,
+        channels=model.preprocess.channels,
+        preprocess=model.preprocess,
+        output=model.output,
+        scores=model.scores,
+        classes=len(model.labels),
+        first=model.labels[:3],
+        last=model.labels[3:][-3:],
+        parameters=sum(p.numel() for p in params),
+        frozen=sum(p.numel() for p in params if not p.requires_grad),
+        buffers=sum(b.numel() for b in net.buffers() if not is_lazy(b)),
+        dtype=" and ".join(sorted({str(p.dtype).removeprefix("torch.") for p in params})) or "no parameters",
+        device=" and ".join(sorted({str(p.device) for p in params})) or "cpu",
+        layer=layer,
+        candidates=candidates,
+        problems=tuple(dict.fromkeys(problems)),
+        notes=tuple(notes),
+        pictures=None if pictures is None else len(pictures.pictures),
+    )
+
+
+def _labels(model: Classifier) -> list[Problem]:
+    where: dict[str, list[int]] = {}
+    for i, name in enumerate(model.labels):
+        where.setdefault(name, []).append(i)
+    twice = {name: at for name, at in where.items() if len(at) > 1}
+    if not twice:
+        return []
+    said = "; ".join(f"{name!r} is {' and '.join(map(str, at))}" for name, at in list(twice.items())[:3])
+    more = f" and {len(twice) - 3} more" if len(twice) > 3 else ""
+    return [Problem(f"labels name several classes: {said}{more}", "name those classes by number, or rename them")]
+
+
+def _weights(net: nn.Module) -> list[Problem]:
+    found = []
+    lazy = [n for n, p in net.named_parameters() if is_lazy(p)]
+    if lazy:
+        found.append(
+            Problem(f"{lazy[0]} has no shape yet (a lazy layer)", "run one batch through it before wrapping it")
+        )
+    params = {n: p for n, p in net.named_parameters() if not is_lazy(p)}
+    broken = [n for n, p in params.items() if not bool(p.isfinite().all())]
+    if broken:
+        mend = "training went wrong or the file is damaged: load other weights"
+        found.append(Problem(f"{broken[0]} holds values that are not finite", mend))
+    if len({p.device for p in params.values()}) > 1:
+        found.append(Problem("the parameters lie on several devices", "net.to('cpu'), or to one other"))
+    return found
+
+
+def _early(model: Classifier, x: Tensor) -> list[str]:
+    """That a layer with places comes after the target layer, where one does."""
+    layer, later = layer_and_later(model, x)
+    return [early(layer, later)] if later else []
+
+
+def _manners(net: nn.Module) -> list[str]:
+    """What is as it may be, but worth knowing."""
+    notes = []
+    params = list(net.parameters())
+    frozen = sum(not p.requires_grad for p in params)
+    if frozen:
+        which = "all" if frozen == len(params) else f"{frozen} of {len(params)}"
+        notes.append(f"{which} parameter tensors are frozen: fine, gradients are taken at the pixels and at layers")
+    if any(m.training for m in net.modules()):
+        notes.append("the network is in training mode: it is run in eval mode, and given back as it was")
+    dtype = next((p.dtype for p in params if p.is_floating_point()), torch.float32)
+    if dtype != torch.float32:
+        notes.append(f"it computes in {str(dtype).removeprefix('torch.')}: pixels are converted, scores converted back")
+    hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in net.modules())
+    if hooks:
+        notes.append(f"{hooks} hooks of yours are on the network: they run whenever it runs, and are left there")
+    return notes
+
+
+def _words(model: Classifier, pictures: Pictures) -> tuple[list[Problem], tuple[str, ...]]:
+    """The pictures' classes that the model does not know, all at once, else how they were read."""
+    from clearsight.data.class_words import understood
+
+    try:
+        return [], understood(pictures, model)[1]
+    except Refused as e:
+        what, _, mend = str(e).partition(".  ")
+        return [Problem(what, mend or "say what they mean: --classes FILE")], ()
+
+
+def _fingerprint(model: Classifier) -> str:
+    try:
+        return model.fingerprint()
+    except Exception:  # a network that cannot say its weights has none
+        return ""
+
+
+def _names(labels: tuple[str, ...]) -> str:
+    return ", ".join(name.partition(",")[0] for name in labels)
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _row(values: tuple[float, ...]) -> str:
+    return " ".join(f"{v:g}" for v in values)

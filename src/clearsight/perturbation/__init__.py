@@ -1,0 +1,1 @@
+"""Pictures with parts removed, filled, muted or recoloured."""

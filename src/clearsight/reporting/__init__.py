@@ -1,0 +1,1 @@
+"""Findings and reports as records, JSON, HTML and terminal text."""

@@ -1,0 +1,73 @@
+"""What a check finds: a number with its interval, what it rests on, and the evidence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from clearsight.core.statistics import Interval
+
+Verdict = Literal["pass", "warn", "fail", "note", "error"]
+Cell = str | int | float | None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart (.svg) or a picture (.png) of the report.  name: its file under figures/; alt: it in words."""
+
+    name: str
+    data: bytes
+    caption: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows with the same columns, in the order in which they are to be read."""
+
+    caption: str
+    rows: tuple[dict[str, Cell], ...]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One picture of the data with what was found on it, and the command that shows it again."""
+
+    picture: str
+    figure: Figure
+    facts: dict[str, Cell]
+    command: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found.
+
+    verdict: pass, fail, warn (too few pictures to say, or in between), note (nothing to judge), error.
+    headline: one sentence with the numbers in it.  quantity: what `value` is, in two or three words.
+    unit: "share" (0 to 1, shown as per cent) or "" (a plain number).  interval: 95 %; n: pictures the value rests on.
+    The rest is filled in by the audit: check (its spelling), command, seconds, planned.
+    """
+
+    verdict: Verdict
+    headline: str
+    quantity: str = ""
+    value: float | None = None
+    interval: Interval | None = None
+    n: int = 0
+    unit: Literal["share", ""] = "share"
+    chance: float | None = None  # what the value would be without any skill
+    notes: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+    check: str = ""
+    summary: str = ""
+    paper: str = ""
+    command: str = ""
+    seconds: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """The check without its options."""
+        return self.check.partition("(")[0]

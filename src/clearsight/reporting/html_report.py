@@ -1,0 +1,201 @@
+"""report.html: one file that opens from disk, with no script and no request to anywhere."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from clearsight.drawing.heatmaps import GREY_WORDS, SCALE_WORDS, data_uri, scale_colours
+from clearsight.reporting.findings import Cell, Figure, Finding, Table
+from clearsight.reporting.report import Report, show, show_interval
+from clearsight.reporting.terminal import WORDS
+
+ROWS = 12  # of a long table are shown before it is opened
+
+MEANING = {
+    "pass": "the whole 95 % interval keeps the bar",
+    "warn": "the pictures are too few to say, or it lies in between",
+    "fail": "the whole 95 % interval misses the bar",
+    "note": "told, with nothing to judge",
+    "error": "the check could not be done",
+}
+
+
+def render(report: Report) -> str:
+    """The whole report as one HTML file: styles inside, pictures as data URIs, everything from the data escaped."""
+    env = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    env.filters |= {"cell": cell, "plain": plain, "tight": tight, "linked": linked, "uri": uri, "size": size}
+    ids = anchors([f.name for f in report.findings])
+    style = _text("report.css") + scale_css()
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    page = env.from_string(_text("report.html.j2")).render(
+        kind=report.kind,
+        facts=report.facts,
+        findings=list(zip(ids, report.findings, strict=True)),
+        verdict=report.verdict,
+        style=Markup(style),
+        digest=digest,
+        words=WORDS,
+        meaning=MEANING,
+        used=[v for v in WORDS if any(f.verdict == v for f in report.findings)],
+        rows=ROWS,
+        scale_words=SCALE_WORDS,
+        show=show,
+        show_interval=show_interval,
+        interval_bar=interval_bar,
+        has_maps=has_maps,
+        in_grey=in_grey,
+        any_grey=any(map(in_grey, report.findings)),
+        columns=columns,
+        broken=broken_table(report),
+        environment=", ".join(f"{k} {v}" for k, v in report.facts["environment"].items()),
+    )
+    return page.strip() + "\n"
+
+
+def summary(report: Report) -> str:
+    """The verdict and the sheet alone, for a notebook."""
+    cells = []
+    for f in report.findings:
+        numbers = (show(f.value, f.unit), show_interval(f), str(f.n or "–"))
+        right = "".join(f'<td style="text-align:right;white-space:nowrap">{v}</td>' for v in numbers)
+        words = f"<td><b>{WORDS[f.verdict]}</b></td><td>{html.escape(f.check)}</td>"
+        cells.append(f'<tr>{words}{right}<td style="text-align:left">{html.escape(f.headline)}</td></tr>')
+    head = "".join(f'<th scope="col">{h}</th>' for h in ("verdict", "check", "value", "95 % interval", "n", "in words"))
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(cells)}</tbody></table>"
+    return f"<div><p><b>{html.escape(report.verdict)}</b></p>{table}</div>"
+
+
+def interval_bar(f: Finding) -> Markup:
+    """A small drawing of value, interval and chance level on one line; the numbers stand beside it in the text."""
+    if f.value is None or not math.isfinite(f.value):
+        return Markup("")
+    known = [v for v in (f.value, f.chance, *(f.interval or ())) if v is not None and math.isfinite(v)]
+    low, high = (0.0, 1.0) if f.unit == "share" else (min(0.0, *known), max(0.0, *known))
+    low, high = (low, high) if high > low else (low, low + 1)
+    wide = 140
+
+    def at(v: float | None) -> str:
+        v = low if v is None or not math.isfinite(v) else min(max(v, low), high)
+        return f"{4 + (wide - 8) * (v - low) / (high - low):.1f}"
+
+    parts = [f'<path class="axis" d="M4 8H{wide - 4}M4 5V11M{wide - 4} 5V11"/>']
+    if f.interval is not None:
+        parts.append(f'<path class="range" d="M{at(f.interval[0])} 8H{at(f.interval[1])}"/>')
+    if low < 0 < high:
+        parts.append(f'<path class="zero" d="M{at(0)} 3V13"/>')
+    if f.chance is not None:
+        parts.append(f'<path class="chance" d="M{at(f.chance)} 10l3.5 6h-7z"/>')
+    parts.append(f'<path class="value" d="M{at(f.value)} 1.5V14.5"/>')
+    chance = f", chance {show(f.chance, f.unit)}" if f.chance is not None else ""
+    words = f"{show(f.value, f.unit)}, 95 % interval {show_interval(f)}{chance}, on a line from "
+    words += f"{show(low, f.unit)} to {show(high, f.unit)}"
+    return Markup(f'<svg class="bar" viewBox="0 0 {wide} 16" role="img" aria-label="{words}">{"".join(parts)}</svg>')
+
+
+def has_maps(f: Finding) -> bool:
+    """Is some of the evidence a map?  Then the scale stands beside it."""
+    return any(e.command.startswith("clearsight explain ") or "and its map" in e.figure.caption for e in f.evidence)
+
+
+def in_grey(f: Finding) -> bool:
+    """Are its maps drawn in grey, because they are no evidence?"""
+    return any(GREY_WORDS in e.figure.caption for e in f.evidence)
+
+
+def columns(table: Table) -> list[tuple[str, bool]]:
+    """(name, does it hold numbers) of a table's columns, in the order in which the rows first name them."""
+    names = dict.fromkeys(k for row in table.rows for k in row)
+    return [(k, all(isinstance(row.get(k), int | float | None) for row in table.rows)) for k in names]
+
+
+def broken_table(report: Report) -> Table:
+    return Table("Files that are left out", tuple(dict(b) for b in report.facts["data"]["broken"]))
+
+
+def cell(value: Cell) -> str:
+    """What stands in a table: fractions with as many decimals as their neighbours, so that a column can be read down.
+
+    >>> cell(0.8), cell(0.12345), cell(12345.6), cell(7), cell(None), cell(True)
+    ('0.800', '0.123', '12346', '7', '–', 'yes')
+    """
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return "–"
+        if 0 < abs(value) < 0.0005:
+            return f"{value:.1e}"
+        digits = len(str(int(abs(value))))
+        return f"{value:.{max(0, 4 - digits)}f}"
+    return "–" if value is None else str(value)
+
+
+def plain(value: float | Sequence[float]) -> str:
+    """A number in a sentence.
+
+    >>> plain(60.0), plain((224, 224))
+    ('60', '224 × 224')
+    """
+    return f"{value:.4g}" if isinstance(value, int | float) else " × ".join(map(plain, value))
+
+
+def tight(text: str) -> str:
+    """Numbers stay with what belongs to them when the line ends: 12.5 %, n = 10."""
+    return text.replace(" %", "\u00a0%").replace("n = ", "n\u00a0=\u00a0")
+
+
+def linked(paper: str) -> Markup:
+    """A paper's words with its arXiv number or DOI as a link, which is followed only where it is clicked.
+
+    >>> linked("Guo 2017, arXiv:1706.04599")
+    Markup('Guo 2017, <a href="https://arxiv.org/abs/1706.04599">arXiv:1706.04599</a>')
+    """
+    words = str(Markup.escape(paper))
+    words = re.sub(r"\barXiv:(\d{4}\.\d{4,5})", r'<a href="https://arxiv.org/abs/\1">\g<0></a>', words)
+    return Markup(re.sub(r"\bdoi:(10\.\d{4,}/[\w.()/-]*\w)", r'<a href="https://doi.org/\1">\g<0></a>', words))
+
+
+def uri(figure: Figure) -> str:
+    return data_uri(figure.data, "image/svg+xml" if figure.name.endswith(".svg") else "image/png")
+
+
+def size(figure: Figure) -> tuple[int, int] | None:
+    """Width and height of a PNG, which keep its place while the page is laid out."""
+    if figure.data[:8] != b"\x89PNG\r\n\x1a\n" or len(figure.data) < 24:
+        return None
+    return int.from_bytes(figure.data[16:20], "big"), int.from_bytes(figure.data[20:24], "big")
+
+
+def anchors(names: Iterable[str]) -> list[str]:
+    """One id for each check, from its name; a second one of the same name is numbered.
+
+    >>> anchors(["accuracy", "./mine.py:odd", "accuracy"])
+    ['accuracy', 'mine-py-odd', 'accuracy-2']
+    """
+    seen: dict[str, int] = {}
+    ids = []
+    for name in names:
+        word = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "check"
+        seen[word] = seen.get(word, 0) + 1
+        ids.append(word if seen[word] == 1 else f"{word}-{seen[word]}")
+    return ids
+
+
+def scale_css() -> str:
+    """The colour scale as the pictures have it, from full ink against the class to full ink for it."""
+    kinds = {"signed": (True, False), "unsigned": (False, False), "doubted": (False, True)}
+    stops: Mapping[str, str] = {k: ", ".join(scale_colours(sign, grey=grey)) for k, (sign, grey) in kinds.items()}
+    return "".join(f"\n.scale.{k} {{ background: linear-gradient(to right, {v}); }}" for k, v in stops.items()) + "\n"
+
+
+def _text(name: str) -> str:
+    return (resources.files("clearsight.reporting") / "templates" / name).read_text(encoding="utf-8")

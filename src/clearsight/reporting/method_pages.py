@@ -1,0 +1,153 @@
+"""What there is: the catalogue as text, as JSON and as the pages of the documentation."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from clearsight.core.catalogue import FOLDERS, Method, catalogue, write_value
+from clearsight.errors import Refused, nearest
+
+QUESTIONS = {
+    "explainers": "why it decides so",
+    "attacks": "how little it takes to change its mind",
+    "metrics": "how good a map is",
+    "checks": "can I trust it",
+    "visualisations": "what it sees inside",
+    "augmentations": "how pictures are varied in training",
+    "corruptions": "what happens to pictures by themselves",
+    "networks": "what can be trained from random weights",
+}
+
+
+def options(method: Method) -> dict[str, str]:
+    """Each option with its type and its default, as they are spelled."""
+    return {
+        name: f"{_kind(p.annotation)} = {'none' if p.default is None else write_value(p.default)}"
+        for name, p in method.options.items()
+    }
+
+
+def listing(name: str | None = None) -> dict[str, Any]:
+    """The whole catalogue (or the one method of that name) as plain data."""
+    found = {
+        folder: {
+            n: {"summary": m.summary, "paper": m.paper, "claims": sorted(m.claims), "options": options(m)}
+            for n, m in catalogue(folder).items()
+            if name in (None, n)
+        }
+        for folder in FOLDERS
+    }
+    if name is not None and not any(found.values()):
+        find(name)
+    return {folder: methods for folder, methods in found.items() if methods}
+
+
+def find(name: str) -> tuple[str, Method]:
+    """The folder and the method of that name."""
+    everything = {n: (folder, m) for folder in FOLDERS for n, m in catalogue(folder).items()}
+    if name not in everything:
+        raise Refused(f"no method {name!r}: {nearest(name, everything)}")
+    return everything[name]
+
+
+def one(name: str) -> str:
+    """One method in full: what it does, its options, where it comes from."""
+    folder, m = find(name)
+    lines = [f"{m.name}, one of the {folder} ({QUESTIONS[folder]})", "", _told(inspect.getdoc(m.fn) or ""), ""]
+    lines += [f"  {k}: {v}" for k, v in options(m).items()]
+    lines += [f"paper: {paper_link(m.paper) or m.paper}"]
+    return "\n".join(lines)
+
+
+def _told(doc: str) -> str:
+    """A docstring without its examples, and without the paragraph that leads up to them.
+
+    >>> _told("What it does.\\n\\nBehind one channel it is this:\\n\\n>>> 1\\n1")
+    'What it does.'
+    """
+    words, examples, _ = doc.partition("\n>>>")
+    rest, _, last = words.strip().rpartition("\n\n")
+    return rest if examples and rest and last.endswith(":") else words.strip()
+
+
+def paper_link(paper: str) -> str:
+    """Where a paper is found: arXiv:1610.02391 -> its address; an empty string for what is no paper.
+
+    >>> paper_link("arXiv:1610.02391")
+    'https://arxiv.org/abs/1610.02391'
+    """
+    kind, _, number = paper.partition(":")
+    return {"arxiv": f"https://arxiv.org/abs/{number}", "doi": f"https://doi.org/{number}"}.get(kind.lower(), "")
+
+
+def print_listing(console: Console) -> None:
+    """Everything, a line each."""
+    for folder in FOLDERS:
+        table = Table(title=f"{folder}: {QUESTIONS[folder]}", title_justify="left", box=None, pad_edge=False)
+        table.add_column("spelling", no_wrap=True)
+        table.add_column("what it does")
+        table.add_column("paper", style="dim")
+        for n, m in catalogue(folder).items():
+            table.add_row(n, m.summary, m.paper)
+        console.print(table)
+        console.print()
+    console.print("clearsight methods NAME shows one in full, with its options: integrated-gradients(steps=50).")
+
+
+def pages() -> dict[str, str]:
+    """The documentation's pages of methods, in Markdown, by file name."""
+    return {f"{folder}.md": _page(folder) for folder in FOLDERS}
+
+
+def _page(folder: str) -> str:
+    lines = [f"# {folder.capitalize()}: {QUESTIONS[folder]}", "", "| name | what it does | paper |", "|---|---|---|"]
+    for n, m in catalogue(folder).items():
+        cells = (f"[`{n}`](#{_anchor(m)})", m.summary, _cite(m))
+        lines.append(f"| {' | '.join(c.replace('|', chr(92) + '|') for c in cells)} |")
+    for n, m in catalogue(folder).items():
+        if n != _anchor(m):  # a heading's own anchor drops its signs: grad-cam++ would be a second grad-cam
+            lines += ["", f'<a id="{_anchor(m)}"></a>']
+        lines += ["", f"## {n}", "", _markdown(inspect.getdoc(m.fn) or "")]
+        if m.options:
+            lines += ["", "| option | type and default |", "|---|---|"]
+            lines += [f"| `{k}` | `{v}` |" for k, v in options(m).items()]
+        claims = f" Claims that the tests hold it to: {', '.join(sorted(m.claims))}." if m.claims else ""
+        source = (inspect.getmodule(m.fn).__doc__ or "").strip()
+        lines += ["", f"Source: {source}{claims}"]
+    return "\n".join(lines) + "\n"
+
+
+def _anchor(m: Method) -> str:
+    """Where a method stands on its page: by the name of its file, which holds no signs."""
+    return m.fn.__module__.rpartition(".")[2].replace("_", "-")
+
+
+def _cite(m: Method) -> str:
+    link = paper_link(m.paper)
+    return f"[{m.paper}]({link})" if link else m.paper
+
+
+def _markdown(doc: str) -> str:
+    """A docstring with its examples fenced."""
+    return re.sub(
+        r"(?m)((?:^>>> .*\n(?:(?!>>> |\n).*\n?)*)+)", lambda m: f"```python\n{m[1].rstrip()}\n```\n", doc + "\n"
+    )
+
+
+def _kind(annotation: Any) -> str:
+    return (
+        getattr(annotation, "__name__", str(annotation))
+        if isinstance(annotation, type)
+        else (
+            str(annotation)
+            .replace("typing.", "")
+            .replace("Literal", "")
+            .replace("NoneType", "none")
+            .replace("None", "none")
+        )
+    )

@@ -1,0 +1,265 @@
+"""Report: the findings and where they came from.  report.json is the only thing that anything else reads."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import platform
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, ClassVar
+
+from clearsight.auditing.case import Case
+from clearsight.core.output import write_whole
+from clearsight.errors import Refused
+from clearsight.reporting.findings import Evidence, Figure, Finding, Table
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Report:
+    """facts: everything but the findings, as it stands in report.json (model, data, seed, environment, ...)."""
+
+    facts: dict[str, Any]
+    findings: tuple[Finding, ...]
+    kind: ClassVar[str] = "audit"
+
+    @property
+    def verdict(self) -> str:
+        """The whole audit in one sentence, with its numbers."""
+        return verdict(self.findings)
+
+    @property
+    def status(self) -> int:
+        """The exit status: 2 where some of the work could not be done, 1 where a bar of the gate failed, else 0."""
+        if any(f.verdict == "error" for f in self.findings):
+            return 2
+        return int(any(not bar["held"] for bar in self.facts.get("gate") or ()))
+
+    def as_dict(self) -> dict[str, Any]:
+        """What report.json holds: figures by the name of their file, numbers that are not finite as null."""
+        whole = {"schema": SCHEMA, "verdict": self.verdict, "status": self.status, **self.facts}
+        return _plain(whole | {"findings": [_finding(f) for f in self.findings]})  # type: ignore[no-any-return]
+
+    def json(self) -> str:
+        return json.dumps(self.as_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def html(self) -> str:
+        """One file that opens from disk, with no request to anywhere."""
+        from clearsight.reporting.html_report import render
+
+        return render(self)
+
+    def save(self, folder: str | Path, *, html: bool = True) -> Path:
+        """Write report.html, report.json and figures/ into a folder; each file whole or not at all."""
+        folder = Path(folder)
+        for figure in self.figures():
+            write_whole(folder / "figures" / figure.name, figure.data)
+        if html:
+            write_whole(folder / "report.html", self.html())
+        write_whole(folder / "report.json", self.json())
+        return folder
+
+    def figures(self) -> Iterable[Figure]:
+        for f in self.findings:
+            yield from f.figures
+            yield from (e.figure for e in f.evidence)
+
+    @staticmethod
+    def read(folder: str | Path) -> Report:
+        """A report that ``save`` wrote."""
+        folder = Path(folder)
+        try:
+            facts = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as e:
+            raise Refused(f"no report in {folder}: {e}") from None
+        if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
+            found = facts.get("schema") if isinstance(facts, dict) else None
+            raise Refused(f"{folder}/report.json is of schema {found!r}, this version reads {SCHEMA}")
+        try:
+            findings = tuple(_read_finding(f, folder) for f in facts.pop("findings"))
+            derived = ("schema", "verdict", "status")
+            report = Report({k: v for k, v in facts.items() if k not in derived}, findings)
+            report.as_dict()  # what it says can be told
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as e:
+            raise Refused(f"{folder}/report.json is not as it was written: {type(e).__name__}: {e}") from None
+        return report
+
+    def _repr_html_(self) -> str:
+        from clearsight.reporting.html_report import summary
+
+        return summary(self)
+
+
+def make(
+    case: Case,
+    findings: Sequence[Finding],
+    *,
+    seconds: float,
+    command: str = "",
+    gate: list[dict[str, Any]] | None = None,
+    complete: bool = True,
+) -> Report:
+    """Put the findings of a case together with what they were found on, by what, and how."""
+    model, p = case.model, case.model.preprocess
+    method = str(case.method) if any(f.verdict != "error" for f in findings) else ""
+    told = [dataclasses.replace(f, command=f.command or evidence_command(case, f)) for f in findings]
+    facts = {
+        "clearsight": metadata.version("clearsight"),
+        "complete": complete,
+        "command": command,
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 2),
+        "case": case.key,
+        "seed": case.seed,
+        "budget": case.budget,
+        "asked": case.wished if method else case.asked,
+        "method": method,
+        "signed": case.signed if method else False,
+        "model": {
+            "source": model.source,
+            "fingerprint": model.fingerprint(),
+            "network": type(model.net).__name__,
+            "parameters": sum(w.numel() for w in model.net.parameters()),
+            "classes": len(model.labels),
+            "preprocess": dataclasses.asdict(p),
+        },
+        "data": {
+            "source": str(case.data.root),
+            "digest": case.digest,
+            "pictures": len(case.data.pictures) + len(case.data.broken),
+            "tried": case.tried + len(case.data.broken),
+            "read": len(case.pictures),
+            "labelled": len(case.labelled),
+            "annotated": len(case.annotated),
+            "broken": [{"file": name, "reason": reason} for name, reason in case.broken],
+            "notes": list(case.notes),
+        },
+        "gate": gate,
+        "environment": environment(str(model.device)),
+    }
+    return Report(facts, tuple(told))
+
+
+def evidence_command(case: Case, finding: Finding) -> str:
+    """The command that makes this finding again."""
+    if (case.model.source, str(case.data.root), *case.model_words, *case.data_words) == ("demo", "demo"):
+        seed = f" --seed {case.seed}" if case.seed else ""
+        return f"clearsight audit --only {shlex.quote(finding.check)}{seed}{_method(case, finding)}"
+    options = ("--only", finding.check, *case.model_words, *case.data_words)
+    return case.command("audit", str(case.data.root), *options) + _method(case, finding)
+
+
+def _method(case: Case, finding: Finding) -> str:
+    """The explainer, where one was asked for or the check drew maps by one that an earlier check had chosen."""
+    used = case.mapped.get(finding.name, "") if case.asked == "auto" else str(case.method)
+    return f" -m {shlex.quote(used)}" if used else ""
+
+
+def environment(device: str) -> dict[str, str]:
+    """What it ran on."""
+    names = ("torch", "torchvision", "timm", "numpy", "pillow")
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "device": device,
+    } | {n: metadata.version(n) for n in names}
+
+
+def show(value: float | None, unit: str) -> str:
+    """A number as people read it.
+
+    >>> show(0.125, "share"), show(-0.125, "")
+    ('12.5 %', '−0.125')
+    """
+    if value is None or not math.isfinite(value):
+        return "–"
+    text = f"{100 * value:.1f} %" if unit == "share" else f"{value:.3g}"
+    return text.replace("-", "−", 1) if value < 0 else text
+
+
+def show_interval(finding: Finding) -> str:
+    """The 95 % interval of a finding's value, or a dash."""
+    if finding.interval is None:
+        return "–"
+    low, high = (show(v, finding.unit).removesuffix(" %") for v in finding.interval)
+    return f"{low} to {high}{' %' if finding.unit == 'share' else ''}"
+
+
+def verdict(findings: Sequence[Finding]) -> str:
+    """One sentence over all findings: what fails, what the pictures are too few for, what holds."""
+
+    def told(kind: str) -> str:
+        parts = []
+        for f in findings:
+            if f.verdict == kind:
+                interval = f", {show_interval(f)}" if f.interval else ""
+                parts.append(f"{f.quantity or f.name} {show(f.value, f.unit)} (n = {f.n}{interval})" if f.n else f.name)
+        return f"{len(parts)} {{}}: {'; '.join(parts)}" if parts else ""
+
+    words = {
+        "fail": ("fails", "fail"),
+        "warn": ("is undecided", "are undecided"),
+        "pass": ("holds", "hold"),
+        "note": ("has nothing to judge", "have nothing to judge"),
+        "error": ("could not be done", "could not be done"),
+    }
+    parts = []
+    for kind, (one, many) in words.items():
+        text = told(kind)
+        if text:
+            parts.append(text.format(one if text.startswith("1 ") else many))
+    listed = ", and ".join(["; ".join(parts[:-1]), parts[-1]] if parts[1:] else parts)
+    return (
+        f"The one check {listed.removeprefix('1 ')}." if len(findings) == 1 else f"Of {len(findings)} checks {listed}."
+    )
+
+
+def _finding(f: Finding) -> dict[str, Any]:
+    out = {k.name: getattr(f, k.name) for k in dataclasses.fields(f)}
+    out["tables"] = [{"caption": t.caption, "rows": list(t.rows)} for t in f.tables]
+    out["figures"] = [_figure(g) for g in f.figures]
+    out["evidence"] = [
+        {"picture": e.picture, "facts": e.facts, "command": e.command, "figure": _figure(e.figure)} for e in f.evidence
+    ]
+    return {"name": f.name, **out}
+
+
+def _figure(g: Figure) -> dict[str, str]:
+    return {"file": f"figures/{g.name}", "caption": g.caption, "alt": g.alt}
+
+
+def _read_finding(d: dict[str, Any], folder: Path) -> Finding:
+    def figure(g: dict[str, str]) -> Figure:
+        name = Path(g["file"]).name  # never outside the report's own folder
+        try:
+            return Figure(name, (folder / "figures" / name).read_bytes(), g["caption"], g["alt"])
+        except OSError as e:
+            raise Refused(f"the report in {folder} lacks its figure {name}: {e.strerror}") from None
+
+    known = {f.name for f in dataclasses.fields(Finding)}
+    kept = {k: v for k, v in d.items() if k in known}
+    kept["interval"] = tuple(d["interval"]) if d["interval"] else None
+    kept["notes"] = tuple(d["notes"])
+    kept["tables"] = tuple(Table(t["caption"], tuple(t["rows"])) for t in d["tables"])
+    kept["figures"] = tuple(figure(g) for g in d["figures"])
+    kept["evidence"] = tuple(
+        Evidence(e["picture"], figure(e["figure"]), e["facts"], e["command"]) for e in d["evidence"]
+    )
+    return Finding(**kept)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value

@@ -1,0 +1,1 @@
+"""The only place where methods are run: clones, seeds, batches, clips, recounts, checks."""

@@ -1,0 +1,67 @@
+"""The runner of corruptions, which distrusts them.
+
+Random numbers belong to the picture and the kind of damage, not to its severity, its options or its neighbours.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from clearsight.core import rng
+from clearsight.core.batching import SIZE
+from clearsight.core.catalogue import Call, parse
+from clearsight.errors import Refused
+
+
+def corrupt(x: Tensor, method: str | Call, *, seed: int = 0, batch: int = SIZE) -> Tensor:
+    """Run one corruption, spelled like ``fog(severity=3)``, on pictures x (B, C, H, W) in [0, 1], C 1 or 3.
+
+    -> the same shape on the same device, float32 in [0, 1].  Same seed, same damage, whatever the batch size, the order
+    or the neighbours; the severities of one picture share their draws.  Refused: unknown names and severities, pixels
+    that are no pictures, and what a method gives that is not finite or of another shape; values beyond [0, 1] are set
+    to its ends.
+
+    >>> corrupt(torch.tensor([[[[0.0, 1.0]]]]), "contrast(severity=1)").tolist() == [[[[0.125, 0.875]]]]
+    True
+    """
+    call = parse(method, "corruptions")
+    pictures = _checked(x)
+    out = []
+    with torch.no_grad():
+        for part in torch.split(pictures, batch):
+            with rng.seeded(seed, part, what=call.method.name):
+                out.append(_run(call, part))
+    return torch.cat(out).to(x.device)
+
+
+def _checked(x: Tensor) -> Tensor:
+    """x as float32 on the CPU, in memory of its own, or a refusal."""
+    if not isinstance(x, Tensor) or x.dim() != 4 or not x.numel() or x.shape[1] not in (1, 3):
+        found = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        raise Refused(f"pictures {found}: give one tensor (B, C, H, W) with 1 (grey) or 3 (RGB) channels")
+    if not x.is_floating_point():
+        raise Refused(f"pixels of type {x.dtype}: give floats in [0, 1] (x.float() / 255)")
+    low, high = (float(v) for v in x.detach().aminmax())
+    if not (low >= 0 and high <= 1):
+        raise Refused(f"pixels run from {low:.3g} to {high:.3g}, not in [0, 1]: divide by 255")
+    return x.detach().to("cpu", torch.float32, copy=True)
+
+
+def _run(call: Call, x: Tensor) -> Tensor:
+    """One call on pictures (B, C, H, W), checked; what goes wrong in a method of the user's own is refused by name."""
+    name = call.method.name
+    try:
+        found = call.method(x.clone(), **call.options)
+    except Refused as e:
+        raise Refused(f"{name}: {e}") from e
+    except Exception as e:
+        if ".py:" not in name:
+            raise
+        raise Refused(f"{name} failed: {type(e).__name__}: {e}") from e
+    if not isinstance(found, Tensor) or found.shape != x.shape:
+        what = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise Refused(f"{name} gave {what}, not pictures {tuple(x.shape)}")
+    if not bool(found.isfinite().all()):
+        raise Refused(f"{name} gave pixels that are not finite")
+    return found.detach().float().clamp(0, 1)

@@ -1,0 +1,284 @@
+"""An attack on the explanation: the answer stays, the map moves.
+
+Ghorbani, Abid & Zou 2019, arXiv:1710.10547; what a ReLU hides from second derivatives is shown to them by a softplus in
+its place, Dombrowski et al. 2019, arXiv:1906.07983, section 3.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from scipy.stats import rankdata
+from torch import Tensor, fx
+from torch.nn.functional import softplus
+
+from clearsight.attacks._common import steepest, within
+from clearsight.core import rng
+from clearsight.core.batching import SIZE, bounded
+from clearsight.core.best_so_far import Best
+from clearsight.core.catalogue import Call, parse, write_value
+from clearsight.core.classifier import Classifier
+from clearsight.core.norms import USUAL, Norm, clip, like
+from clearsight.core.passes import counted
+from clearsight.core.similarity import spearman
+from clearsight.core.targets import ClassScore, Margin
+from clearsight.errors import Refused
+from clearsight.explainers._rectified import _RELUS, _range
+from clearsight.internals.graph import Graph, Rule, graph_of
+from clearsight.internals.layers import enlarge
+from clearsight.runner.run import check_pixels, explain, resolve, scores, top_class
+
+Through = Literal["saliency", "gradient-x-input", "grad-cam"]  # maps that we can differentiate once more
+THROUGH: tuple[Through, ...] = ("saliency", "gradient-x-input", "grad-cam")
+_TIGHT = 0.2  # share of its first lead below which the answer is looked after
+
+
+@dataclass(frozen=True, eq=False)
+class MovedMap:
+    """Pictures whose map was moved, all of them answered as before.
+
+    x, clean (B, C, *S): x within eps of clean in the norm; before, after (B, *S): the maps that ``method`` makes of
+    them, for the top class of the clean picture; correlation (B,): Spearman's, of the two maps, 1 where nothing moved.
+    kept (B,) bool: the top class is the same, counted again.  through: the explainer whose map was followed.
+    forwards, backwards: passes per picture, those of the reported maps apart.
+    """
+
+    x: Tensor
+    clean: Tensor
+    before: Tensor
+    after: Tensor
+    correlation: Tensor
+    kept: Tensor
+    target: ClassScore
+    method: str
+    through: str
+    signed: bool
+    eps: float
+    norm: Norm
+    seed: int
+    forwards: float
+    backwards: float
+    seconds: float
+
+    def __repr__(self) -> str:
+        n = len(self.x)
+        mean = float(self.correlation.mean())
+        return (
+            f"<MovedMap of {self.method}, eps {write_value(self.eps)}, {n} pictures, mean rank correlation {mean:.3g}>"
+        )
+
+
+def move_map(
+    model: Classifier,
+    x: Tensor,
+    method: str | Call = "gradient-x-input",
+    *,
+    eps: float | None = None,
+    steps: int = 20,
+    step: float | None = None,
+    norm: Norm = "linf",
+    beta: float = 10.0,
+    through: Through | None = None,
+    seed: int = 0,
+    batch: int = SIZE,
+) -> MovedMap:
+    """Change pictures x (B, C, *S) in [0, 1] so that an explainer's map is as unlike as can be and the answer stays.
+
+    eps: in pixels, of the norm (linf or l2), by default 8/255 or 0.5.  From a random point within it, steepest steps of
+    size ``step`` (by default eps / 5) down the correlation of the map with the ranks of the clean one; where the answer
+    comes to lose more than four fifths of its lead, it is looked after too.  Of all iterates with the same top class,
+    the clean picture among them, that with the least rank correlation is kept for each picture.  beta: how sharp the
+    softplus is that stands for a ReLU while the slope is taken, in units of one over the layer's mean magnitude; the
+    maps themselves are always the network's own.  through: whose map is followed, where ``method`` is none of
+    saliency, gradient-x-input and grad-cam: by default gradient-x-input.
+
+    A step costs two passes forward, one back, and the way back of that, which takes about as long as all before.
+    A seed gives the same result for any batch and order.
+    Refused: networks that cannot be taken apart into their operations.
+    """
+    eps = USUAL[norm] if eps is None else eps
+    if not 0 <= eps < float("inf") or (eps > 1 and norm == "linf"):
+        raise Refused(f"eps {eps:g}: a budget is a number from 0 to 1, in pixels in [0, 1] (8/255)")
+    if steps < 1 or (step is not None and not step > 0):
+        raise Refused(f"move_map(steps={steps}, step={step}): at least one step, of a size above 0")
+    if not beta > 0:
+        raise Refused(f"beta={beta:g}: the sharpness of the softplus is above 0")
+    if not model.one_of_many:
+        raise Refused(f"the model's outputs are {model.scores}, of which no class is the answer that could stay")
+    wanted = parse(method, "explainers")
+    x = check_pixels(model, x)
+    began = time.perf_counter()
+    with model.undisturbed(), rng.seeded(seed, x[:1]):
+        logits = scores(model, x, batch)
+        target = top_class(model, logits)
+        followed = resolve(model, x[:1], _followed(wanted, through))
+        moved = []
+        with counted(model.net) as passes, bounded(model, x[:1], batch) as most:
+            most = max(1, most // 3)  # what a pass keeps is kept once more for each further derivative
+            for start in range(0, len(x), most):
+                part = x[start : start + most]
+                with rng.seeded(seed, part, "move-map"):
+                    moved.append(
+                        _moved(model, part, target[slice(start, start + most)], followed, eps, steps, step, norm, beta)
+                    )
+        z = clip(torch.cat(moved), x, eps, norm)
+        kept = scores(model, z, batch).argmax(1) == logits.argmax(1)
+    before, after = (explain(model, p, wanted, target, seed=seed, batch=batch) for p in (x, z))
+    alike = [float(_alike(b, a)) for b, a in zip(before.maps, after.maps, strict=True)]
+    return MovedMap(
+        x=z.cpu(),
+        clean=x.cpu(),
+        before=before.maps,
+        after=after.maps,
+        correlation=torch.tensor(alike),
+        kept=kept,
+        target=target,
+        method=before.method,
+        through=str(followed),
+        signed=before.signed or after.signed,
+        eps=eps,
+        norm=norm,
+        seed=seed,
+        forwards=passes.forwards / len(x),
+        backwards=passes.backwards / len(x),
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _followed(wanted: Call, through: Through | None) -> Call:
+    if through is not None and through not in THROUGH:
+        raise Refused(f"through={through}: one of {', '.join(THROUGH)}, whose maps can be differentiated")
+    if wanted.method.name in THROUGH and through in (None, wanted.method.name):
+        return wanted
+    return parse(through or "gradient-x-input", "explainers")
+
+
+def _alike(before: Tensor, after: Tensor) -> float:
+    """Spearman's correlation of two maps (*S); 1 where they are the same, constant or not."""
+    if torch.equal(before, after):
+        return 1.0
+    return spearman(before.double().numpy(), after.double().numpy())
+
+
+def _moved(
+    model: Classifier,
+    x: Tensor,
+    target: ClassScore,
+    call: Call,
+    eps: float,
+    steps: int,
+    step: float | None,
+    norm: Norm,
+    beta: float,
+) -> Tensor:
+    layer = call.options.get("layer", "")
+    graph = graph_of(model, x[:1], layer)
+    lead = Margin(target.index)
+    rows = torch.arange(len(x), device=x.device)
+    length = eps / 5 if step is None else step
+    first, clean = (v.detach() for v in _map(model, graph, x, target, call, {}))
+    ranks = _ranks(clean).to(x)
+    margin = lead(first)
+    best = Best(x)
+    best.see(rows, x, torch.ones(len(x)), torch.ones(len(x), dtype=torch.bool))
+    z = within(x, eps, norm)
+    for i in range(steps + 1):
+        out, here = (v.detach() for v in _map(model, graph, z, target, call, {}))
+        loss = torch.tensor([_alike(a.cpu(), b.cpu()) for a, b in zip(clean, here, strict=True)])
+        best.see(rows, z, loss, out.argmax(1) == target.index.to(out.device))
+        if i == steps:
+            return best.x
+        way = steepest(_downhill(model, graph, z, target, call, ranks, beta), norm)
+        tight = lead(out) < _TIGHT * margin
+        if bool(tight.any()):
+            back = steepest(_rising(model, z, lead), norm)
+            way = torch.where(like(tight, x), way - 2 * back, way)
+            way = steepest(way, norm)
+        z = clip(z - length * way, x, eps, norm)
+    raise AssertionError("the last iterate is returned above")
+
+
+def _ranks(maps: Tensor) -> Tensor:
+    """The ranks of each map's places (B, *S), their mean taken off, of length 1; 0 where the map is constant."""
+    found = torch.stack([torch.from_numpy(rankdata(m.cpu().double().numpy(), axis=None)) for m in maps])
+    found = found - found.mean(1, keepdim=True)
+    unit: Tensor = found / found.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    return unit.view(maps.shape)
+
+
+def _downhill(
+    model: Classifier, graph: Graph, z: Tensor, target: ClassScore, call: Call, ranks: Tensor, beta: float
+) -> Tensor:
+    """The gradient, at pictures z (B, C, *S), of the map's correlation with the clean map's ranks."""
+    p = z.detach().requires_grad_()
+    with torch.enable_grad():
+        _, maps = _map(model, graph, p, target, call, _smooth(beta), again=True)
+        flat = maps.flatten(1)
+        usual = flat.detach().abs().mean(1, keepdim=True).clamp_min(torch.finfo(flat.dtype).tiny)
+        even = flat / (flat.abs() + usual)  # near to ranks: one large value counts little more than a middling one
+        even = even - even.mean(1, keepdim=True)
+        alike = (even * ranks.flatten(1)).sum(1) / even.norm(dim=1).clamp_min(1e-12)
+    if not alike.requires_grad:
+        return torch.zeros_like(z)  # a map that is the same for every picture
+    (g,) = torch.autograd.grad(alike.sum(), p, allow_unused=True)
+    return torch.zeros_like(z) if g is None else g.nan_to_num(0)
+
+
+def _rising(model: Classifier, z: Tensor, lead: Margin) -> Tensor:
+    p = z.detach().requires_grad_()
+    with torch.enable_grad():
+        (g,) = torch.autograd.grad(lead(model(p)).sum(), p)
+    return g
+
+
+def _map(
+    model: Classifier,
+    graph: Graph,
+    z: Tensor,
+    target: ClassScore,
+    call: Call,
+    rules: Mapping[str, Rule],
+    *,
+    again: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Logits (B, K) and the maps (B, *S) of one of THROUGH, that can be differentiated ``again``."""
+    caught: list[Tensor] = []
+
+    def catch(_graph: Graph, _node: fx.Node, args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Tensor:
+        caught.append(args[0])
+        return caught[0]
+
+    p = z if again else z.detach().requires_grad_()
+    with torch.enable_grad():
+        out = graph(model.normalised(p).to(model.dtype), {**rules, "mark": catch}).to(p.dtype)
+        at = caught[0] if caught else p
+        score = target(out).sum()
+        (g,) = torch.autograd.grad(score, at, create_graph=again)
+        if call.method.name == "grad-cam":
+            cam = (g.mean(tuple(range(2, at.dim())), keepdim=True) * at).sum(1).relu()
+            return out, enlarge(cam, z.shape[2:]).to(p.dtype)
+        if call.method.name == "gradient-x-input":
+            return out, (g * (p - call.options.get("reference", 0.0))).sum(1)
+        return out, g.abs().amax(1) if call.options.get("absolute", True) else g.sum(1)
+
+
+def _smooth(beta: float) -> dict[str, Rule]:
+    """Every ReLU another way: a softplus, whose own slope has a slope."""
+
+    def rule(_graph: Graph, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        open_between = _range(node)
+        if open_between is None:
+            run: Any = node.target
+            return run(*args, **kwargs)
+        a: Tensor = args[0]
+        usual = a.detach().flatten(1).abs().mean(1).clamp_min(torch.finfo(a.dtype).tiny)
+        b = like(beta / usual, a)
+        _, high = open_between  # from 0 on
+        soft = softplus(a * b) / b
+        return soft - softplus((a - high) * b) / b if high < torch.inf else soft
+
+    return dict.fromkeys(_RELUS, rule)

@@ -1,0 +1,1 @@
+"""The verbs train and tune: from pictures to a model folder."""

@@ -1,0 +1,67 @@
+"""What a recipe leaves open is settled by the data, with a sentence for each choice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import median
+
+from clearsight.data.duplicates import Seen
+from clearsight.training.recipe import Recipe
+
+SMALL = 64  # pixels: pictures whose longer side is at most this are for a small network from random weights
+FEW = 10  # training pictures of a class: with fewer the head alone is trained
+PLAIN = 'clearsight:plain-cnn(widths="32,64,128", padding=1, pools="2,2,1", norm=batch, head=average, dense="")'
+LEAST = 12  # pixels, for its two poolings
+STEPS = 400  # what training should come to
+EPOCHS = (5, 20)
+
+
+def settled(recipe: Recipe, seen: Sequence[Seen], classes: Mapping[str, int]) -> tuple[Recipe, list[str]]:
+    """The recipe without anything automatic, and why.
+
+    seen: the training pictures from outside; classes: how many training pictures each has.
+    """
+    why: list[str] = []
+    n, side = sum(classes.values()), median(max(s.size) for s in seen)
+    small = side <= SMALL
+    if recipe.arch == "auto":
+        recipe = replace(recipe, arch=PLAIN if small else "demo")
+        why.append(
+            f"arch {recipe.arch}: pictures have {side:g} pixels along their longer side, "
+            + (f"{SMALL} or fewer, too small for networks trained on photographs" if small else "like photographs")
+        )
+        if small and recipe.size is None:
+            recipe = replace(recipe, size=max(round(side), LEAST))
+            why.append(f"size {recipe.size}: that of the pictures")
+    random = recipe.weights == "none" or (recipe.arch.startswith("clearsight:") and recipe.weights is None)
+    if recipe.grey is None:
+        recipe = replace(recipe, grey=random and all(s.grey for s in seen))
+        if random:
+            why.append("grey: no picture has a colour" if recipe.grey else "no grey: there are pictures with colours")
+    if recipe.strategy == "auto":
+        each = n / len(classes)
+        recipe = replace(recipe, strategy="full" if random or each >= FEW else "linear")
+        why.append(
+            f"strategy {recipe.strategy}: "
+            + ("the weights are random" if random else f"{each:.0f} training pictures for each class on average")
+        )
+    if recipe.epochs is None:
+        epochs = min(max(round(STEPS * recipe.batch / n), EPOCHS[0]), EPOCHS[1])
+        recipe = replace(recipe, epochs=epochs)
+        why.append(f"epochs {epochs}: about {STEPS} steps of {recipe.batch} pictures, from {EPOCHS[0]} to {EPOCHS[1]}")
+    if recipe.augment == "auto":
+        recipe = replace(recipe, augment="affine" if small else "crop, flip")
+        why.append(f"augment {recipe.augment}: " + ("small pictures may be signs, which a mirror changes" if small else
+                   "photographs are the same thing from nearer and in a mirror"))  # fmt: skip
+    if recipe.lr == "auto":
+        tuning = not random and recipe.strategy != "linear"
+        recipe = replace(recipe, lr=_rate(recipe.optimiser, tuning))
+        why.append(f"lr {recipe.lr}: usual for {recipe.optimiser}{' on pretrained layers' if tuning else ''}")
+    return recipe, why
+
+
+def _rate(optimiser: str, tuning: bool) -> str:
+    """A usual learning rate of the head; tuning: pretrained layers learn too, at a share of it."""
+    plain = {"sgd": "0.05", "momentum": "0.01", "nesterov": "0.01", "adagrad": "0.01"}
+    return plain.get(optimiser, "0.001" if tuning else "0.003")

@@ -1,0 +1,405 @@
+"""The training loop, plain: pictures and a recipe in, a model folder out, an Epoch at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader
+
+from clearsight.auditing.case import Progress
+from clearsight.core import rng
+from clearsight.core.classifier import Classifier, normalised
+from clearsight.core.copying import copied
+from clearsight.data.datasets import ALL, Pictures, open_data
+from clearsight.data.duplicates import Likeness, likenesses
+from clearsight.errors import Refused
+from clearsight.models.loading import device_of
+from clearsight.runner.augment import read, resizes
+from clearsight.runner.run import scores
+from clearsight.training.arithmetic import computing, goes_on
+from clearsight.training.auto_settings import settled
+from clearsight.training.batches import Batches, Store, order
+from clearsight.training.checkpoints import forget, keep, recall, stopped
+from clearsight.training.fine_tuning import Start, begin, counted, groups, thaw, trained
+from clearsight.training.optimisers import Pace, optimiser, pace, range_test
+from clearsight.training.recipe import Recipe, read_recipe, said
+from clearsight.training.run_folder import (
+    RECIPE,
+    begin_folder,
+    command,
+    draw_rates,
+    finish_folder,
+    first,
+    place,
+    same_data,
+    same_recipe,
+)
+from clearsight.training.temperature_scaling import Scaled, divide, nll, temperature
+from clearsight.training.training_data import Portions, at_random, portions
+from clearsight.training.validate_recipe import vet
+
+KEEP = 120.0  # seconds between two states of a run that are kept within an epoch
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch came to.
+
+    number: from 1.  loss: the mean over the training pictures, as they were varied.  val_loss: the negative
+    log-likelihood on val, in nats; val_right of val_n pictures are right.  rate: the head's last learning rate.
+    best: no epoch before had a lower val_loss, so its weights are kept.  trained: how many parameters.
+    """
+
+    number: int
+    of: int
+    loss: float
+    val_loss: float
+    val_right: int
+    val_n: int
+    rate: float
+    trained: int
+    seconds: float
+    best: bool
+
+    def line(self) -> str:
+        """The epoch for the terminal."""
+        share = self.val_right / self.val_n
+        return (
+            f"epoch {self.number} of {self.of}: loss {self.loss:.3f}, val {self.val_loss:.3f}, "
+            f"{100 * share:.1f} % of {self.val_n} right, {self.seconds:.0f} s{', best so far' if self.best else ''}"
+        )
+
+
+@dataclass(eq=False)
+class Run:
+    """A training run between two steps: everything that a later step depends on.
+
+    shadow: what is judged and kept, the average over steps where there is one.  epoch, batch: what comes next; total:
+    the summed loss of the epoch so far; spent: its seconds; best: the weights of the epoch that is kept.
+    """
+
+    recipe: Recipe
+    data: Portions
+    start: Start
+    accelerator: Any
+    net: nn.Module
+    opt: Any
+    pace: Pace
+    shadow: nn.Module
+    average: Any
+    epoch: int = 0
+    batch: int = 0
+    total: float = 0.0
+    spent: float = 0.0
+    best: dict[str, Tensor] = field(default_factory=dict)
+    history: list[Epoch] = field(default_factory=list)
+
+    @property
+    def over(self) -> bool:
+        """Whether all epochs are done, or none was better than those before for long enough."""
+        late = len(self.history) - 1 - max((i for i, e in enumerate(self.history) if e.best), default=0)
+        return self.epoch >= _epochs(self.recipe) or 0 < self.recipe.patience <= late
+
+    def classifier(self) -> Classifier:
+        """What is judged, as everybody else sees it."""
+        return Classifier(self.shadow, self.start.preprocess, self.data.labels, channels_last=self.start.channels_last)
+
+
+def train(
+    data: str | Path | Pictures,
+    recipe: Recipe | None = None,
+    out: str | Path | None = None,
+    *,
+    resume: bool = False,
+    alike: Likeness | None = None,
+    told: str = "",
+    device: str = "auto",
+    workers: int = 0,
+    progress: Progress | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Iterator[Epoch]:
+    """Train a classifier on pictures, and leave it in a folder that ``load`` reads; yields each epoch as it ends.
+
+    data: as in ``folder``, of every split.  out: the folder, by default the next clearsight-runs/train-N.  resume: go
+    on with the run in that folder: on a CPU it ends bit for bit as if it had never been stopped, given as many threads
+    as before; a Notice says where the threads, the device or PyTorch are others.  alike: the duplicates among
+    data.pictures, where they are known.  told: the command that the folder names, where it is not that of this call
+    alone.  workers: processes that read pictures, whose number does not show in the result.  say is told what was
+    chosen, and why.
+    Refused: whatever cannot be trained, and a loss that is not finite.
+    """
+    tell: Progress = progress or (lambda what, done, total: None)
+    asked = recipe or Recipe()
+    pictures = data if isinstance(data, Pictures) else open_data(data, split=None if str(data) == "demo" else ALL)
+    folder = place(out, resume)
+    try:
+        vet(asked, device)
+        found, recipe, why = _opened(
+            folder, pictures, asked, alike or likenesses(pictures.pictures, progress=tell), resume
+        )
+        for line in (*found.notes, *why):
+            say(line)
+        if recipe.lr == "find":
+            rate, curve = find_rate(recipe, found, say)
+            if first():
+                draw_rates(folder, curve, rate)
+            recipe, why = (
+                replace(recipe, lr=f"{rate:.2g}"),
+                [*why, f"lr {rate:.2g}: by a range test, figures/rates.svg"],
+            )
+            say(why[-1])
+        whole = any(map(resizes, read(recipe.augment)))
+        run = _begun(found, recipe, device, say)
+    except Refused:
+        with suppress(OSError):  # it is empty, or it stays
+            folder.rmdir()
+        raise
+    if resume and stopped(folder):
+        _restore(run, recall(folder))
+    now = computing(run.accelerator.device, run.epoch, run.batch)
+    if resume and first():
+        goes_on(folder, now)
+    elif first():
+        begin_folder(folder, found, recipe, why, asked, told or command(pictures, asked, folder), now)
+    store = Store(found.pictures, run.start.preprocess, whole)
+    judged = Store(found.pictures, run.start.preprocess, False)
+    while not run.over:
+        with torch.random.fork_rng(devices=rng.gpus()):
+            epoch = _epoch(run, store, judged, folder, workers, tell)
+        yield epoch
+    run.shadow.load_state_dict(run.best)
+    if first():
+        scaled = _calibrated(run, judged)
+        finish_folder(folder, run.classifier(), run.start, found, recipe, run.history, scaled, tell)
+        forget(folder)
+
+
+def _epoch(run: Run, store: Store, judged: Store, folder: Path, workers: int, tell: Progress) -> Epoch:
+    """Train one epoch, or what is left of it, and judge it."""
+    r, acc = run.recipe, run.accelerator
+    rows = run.data.rows("train")
+    names = trained(run.start.net, run.start.head, r.strategy, run.epoch / _epochs(r))
+    thaw(run.start.net, names, pretrained=bool(run.start.pretrained))
+    batches = Batches(
+        store, run.data.y, order(rows, r.batch, _seed(r.seed, run.epoch)), read(r.augment), _seed(r.seed, run.epoch)
+    )
+    weights = _class_weights(run).to(acc.device)
+    began = kept = time.monotonic()
+    loader = DataLoader(batches, batch_size=None, sampler=range(run.batch, len(batches)), num_workers=workers)
+    for x, y in loader:
+        torch.manual_seed(_seed(r.seed, run.epoch, run.batch))  # dropout
+        run.pace.step(run.epoch * len(batches) + run.batch)
+        x, y = _own(x, acc), _own(y, acc)
+        loss = _loss(run.net, run.start, x, y, weights, r.smoothing)
+        if not bool(torch.isfinite(loss)):
+            raise Refused(_diverged(run, folder))
+        run.opt.zero_grad()
+        acc.backward(loss)
+        if r.clip:
+            acc.clip_grad_norm_(run.net.parameters(), r.clip)
+        run.opt.step()
+        if run.average is not None:
+            run.average.update(run.start.net)
+        run.batch += 1
+        run.total += float(acc.reduce(loss.detach(), "mean")) * len(batches.rows[run.batch - 1])
+        done = run.epoch * len(rows) + sum(map(len, batches.rows[: run.batch]))
+        tell("training", done, _epochs(r) * len(rows))
+        if time.monotonic() - kept > KEEP and run.batch < len(batches):
+            kept = time.monotonic()
+            _keep(run, folder, kept - began)
+    epoch = _judged(run, judged, len(rows), counted(run.start.net, names), run.spent + time.monotonic() - began)
+    run.history.append(epoch)
+    run.epoch, run.batch, run.total, run.spent = run.epoch + 1, 0, 0.0, 0.0
+    _keep(run, folder, 0.0)
+    return epoch
+
+
+def _judged(run: Run, judged: Store, n: int, parameters: int, seconds: float) -> Epoch:
+    """How the weights of this epoch do on val; they are kept where no others did better.
+
+    Of labels drawn at random val knows nothing, and what is asked for is a network that has learnt them: the last one.
+    """
+    if run.average is None:
+        run.shadow.load_state_dict(run.start.net.state_dict())
+    rows = run.data.rows("val")
+    logits, y = logits_of(run.classifier(), judged, rows), run.data.y[rows]
+    loss = nll(logits, y)
+    right = int((y.gather(1, logits.argmax(1, keepdim=True)) > 0).sum())
+    best = run.recipe.random_labels or not run.history or loss < min(e.val_loss for e in run.history)
+    if best:
+        run.best = {k: v.detach().cpu().clone() for k, v in run.shadow.state_dict().items()}
+    rate = max(g["lr"] for g in run.opt.param_groups)
+    run.pace.epoch(loss)
+    return Epoch(
+        run.epoch + 1, _epochs(run.recipe), run.total / n, loss, right, len(rows), rate, parameters, seconds, best
+    )
+
+
+def _calibrated(run: Run, judged: Store) -> Scaled:
+    """Divide the kept network by the temperature that suits val, where it can be divided."""
+    model, rows = run.classifier(), run.data.rows("val")
+    logits, y = logits_of(model, judged, rows), run.data.y[rows]
+    t = temperature(logits, y)
+    x = model.normalised(judged.pixels(rows[:8]).to(model.device))
+    done = divide(model.net.eval(), run.start.head, x, t)
+    return Scaled(t, nll(logits, y), nll(logits / t, y), len(rows), done)
+
+
+def logits_of(model: Classifier, store: Store, rows: Sequence[int], batch: int = 32) -> Tensor:
+    """(N, K) on the CPU: what the model says of these pictures of the store."""
+    parts = [rows[start : start + batch] for start in range(0, len(rows), batch)]
+    with model.undisturbed():
+        return torch.cat([scores(model, store.pixels(part).to(model.device)) for part in parts])
+
+
+def _loss(net: nn.Module, start: Start, x: Tensor, y: Tensor, weights: Tensor, smoothing: float) -> Tensor:
+    """The mean cross entropy; a network with auxiliary outputs in training (a tuple) adds theirs at a weight of 0.3,
+    as GoogLeNet does (Szegedy et al. 2015, arXiv:1409.4842)."""
+    z = normalised(start.preprocess, x)
+    out = net(z.contiguous(memory_format=torch.channels_last) if start.channels_last else z)
+    parts = list(out) if isinstance(out, tuple | list) else [out]
+    losses = [cross_entropy(part, y, weights, label_smoothing=smoothing) for part in parts]
+    return losses[0] + 0.3 * sum(losses[1:], losses[0].new_zeros(()))
+
+
+def _class_weights(run: Run) -> Tensor:
+    """(K,) ones, or the inverse of how often each class stands in train, 1 on average over the pictures."""
+    shares = run.data.y[run.data.rows("train")].sum(0)
+    if not run.recipe.class_weights:
+        return torch.ones_like(shares)
+    return shares.sum() / (shares.clamp_min(1) * (shares > 0).sum())
+
+
+def _opened(
+    folder: Path, pictures: Pictures, recipe: Recipe, alike: Likeness, resume: bool
+) -> tuple[Portions, Recipe, list[str]]:
+    """The pictures in their parts and the settled recipe; that of the run in the folder, where it goes on."""
+    before, why = recipe, list[str]()
+    if resume:
+        same_recipe(folder, said(recipe))
+        before, why, _ = read_recipe(folder / RECIPE)
+    found = portions(pictures, alike, before.parts(), before.divides())
+    found = at_random(found, before.divides()) if before.random_labels else found
+    if resume:
+        same_data(folder, found)
+        return found, before, why
+    now, why = settled(recipe, [found.seen[i] for i in found.rows("train")], found.counts("train"))
+    return found, now, why
+
+
+def _begun(data: Portions, recipe: Recipe, device: str, say: Callable[[str], None]) -> Run:
+    """The network, its optimiser and all that goes with it, before the first step."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+    from timm.utils import ModelEmaV3
+
+    r = recipe
+    where = device_of(device)
+    if where.type == "cuda" and where.index:
+        torch.cuda.set_device(where)
+    AcceleratorState._reset_state(reset_partial_state=os.environ.get("WORLD_SIZE", "1") == "1")  # of a run before it
+    acc: Any = Accelerator(cpu=where.type == "cpu", mixed_precision="bf16" if r.precision == "bf16" else "no")
+    start = begin(
+        r.arch, r.weights, len(data.labels), size=r.size, grey=bool(r.grey), dropout=r.dropout, seed=r.seed, say=say
+    )
+    start.net.to(acc.device)
+    average = ModelEmaV3(start.net, decay=r.ema) if r.ema else None
+    shadow: nn.Module = average.module if average is not None else copied(start.net)
+    opt = _optimiser(r, start, start.net, float(r.lr))
+    per_epoch = len(order(data.rows("train"), r.batch, 0))
+    rhythm = pace(r.schedule, opt, steps=_epochs(r) * per_epoch, per_epoch=per_epoch, warmup=r.warmup)
+    return Run(r, data, start, acc, acc.prepare_model(start.net), acc.prepare_optimizer(opt), rhythm, shadow, average)
+
+
+def _optimiser(r: Recipe, start: Start, net: nn.Module, lr: float) -> torch.optim.Optimizer:
+    own = groups(net, start.head, lr=lr, body=r.body, decay=r.decay, pretrained=bool(start.pretrained))
+    return optimiser(r.optimiser, own, lr=lr, momentum=r.momentum)
+
+
+def find_rate(recipe: Recipe, data: Portions, say: Callable[[str], None]) -> tuple[float, list[tuple[float, float]]]:
+    """The learning rate of ``range_test`` for a recipe whose lr is "find", and the curve behind it."""
+    run = _begun(data, replace(recipe, lr="1"), "cpu", say)
+    rows, first = data.rows("train"), _seed(recipe.seed, 0)
+    store = Store(data.pictures, run.start.preprocess, any(map(resizes, read(recipe.augment))))
+    batches = Batches(store, data.y, order(rows, recipe.batch, first), read(recipe.augment), first)
+    names = trained(run.start.net, run.start.head, recipe.strategy, 0.0)
+    thaw(run.start.net, names, pretrained=bool(run.start.pretrained))
+    weights = _class_weights(run)
+
+    def loss(net: nn.Module, n: int) -> Tensor:
+        x, y = batches[n % len(batches)]
+        return _loss(net, run.start, x, y, weights, recipe.smoothing)
+
+    with torch.random.fork_rng(devices=rng.gpus()):
+        torch.manual_seed(first)
+        return range_test(run.start.net, loss, lambda net, lr: _optimiser(recipe, run.start, net, lr))
+
+
+def _keep(run: Run, folder: Path, spent: float) -> None:
+    """Write down where the run stands, once for all processes."""
+    if first():
+        keep(folder, _state(run, spent))
+
+
+def _state(run: Run, spent: float) -> dict[str, Any]:
+    """All that a later step depends on, as tensors, numbers and words."""
+    return {
+        "net": run.start.net.state_dict(),
+        "opt": run.opt.state_dict(),
+        "plateau": run.pace.plateau.state_dict() if run.pace.plateau else None,
+        "average": run.average.module.state_dict() if run.average is not None else None,
+        "best": run.best,
+        "epoch": run.epoch,
+        "batch": run.batch,
+        "total": run.total,
+        "spent": run.spent + spent,
+        "history": [asdict(e) for e in run.history],
+    }
+
+
+def _restore(run: Run, state: dict[str, Any]) -> None:
+    """Put a run where its state says that it stood."""
+    run.start.net.load_state_dict(state["net"])
+    run.opt.load_state_dict(state["opt"])
+    if run.pace.plateau:
+        run.pace.plateau.load_state_dict(state["plateau"])
+    if run.average is not None:
+        run.average.module.load_state_dict(state["average"])
+    run.best, run.epoch, run.batch, run.total, run.spent = (
+        state[k] for k in ("best", "epoch", "batch", "total", "spent")
+    )
+    run.history = [Epoch(**e) for e in state["history"]]
+
+
+def _own(t: Tensor, acc: Any) -> Tensor:
+    """This process's part of a batch: of several, each takes every so many-th picture."""
+    return t[acc.process_index :: acc.num_processes].to(acc.device)
+
+
+def _seed(seed: int, *numbers: int) -> int:
+    """A seed of its own for an epoch, or for a step of it."""
+    key = hashlib.blake2b(repr((seed, *numbers)).encode(), digest_size=7).digest()
+    return int.from_bytes(key, "big")
+
+
+def _epochs(recipe: Recipe) -> int:
+    assert recipe.epochs is not None
+    return recipe.epochs
+
+
+def _diverged(run: Run, folder: Path) -> str:
+    rate = max(g["lr"] for g in run.opt.param_groups)
+    return (
+        f"the loss is not finite in epoch {run.epoch + 1}, step {run.batch + 1}, at a learning rate of {rate:.2g}: "
+        f"begin in a new folder with a smaller one, --lr {rate / 10:.1g}, or --lr find ({folder} keeps what was before)"
+    )

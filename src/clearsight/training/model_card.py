@@ -1,0 +1,99 @@
+"""The model card: what a model is, what it was trained on, how good it is, and what nobody has looked at yet."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from clearsight.auditing.evidence import counted, share
+from clearsight.core.classifier import Classifier
+from clearsight.data.splits import PARTS
+from clearsight.training.fine_tuning import Start
+from clearsight.training.recipe import AT_RANDOM, Recipe
+from clearsight.training.training_data import Portions
+
+
+def card(
+    folder: Path,
+    model: Classifier,
+    start: Start,
+    data: Portions,
+    recipe: Recipe,
+    why: Sequence[str],
+    metrics: Mapping[str, Any],
+) -> str:
+    """The card as Markdown (after Mitchell et al. 2019, arXiv:1810.03993)."""
+    right, sure = metrics["accuracy"], metrics["calibration_error"]
+    judged = metrics["judged_on"]
+    begun = f"weights of {start.pretrained}" if start.pretrained else "random weights"
+    parameters = sum(p.numel() for p in model.net.parameters())
+    size = " x ".join(map(str, model.preprocess.size))
+    split = shlex.quote(str(folder / "split.csv"))
+    run = shlex.quote(str(folder))
+    lines = [
+        f"# {folder.name}: {counted(len(data.labels), 'class', 'classes')} by {start.architecture.partition('(')[0]}",
+        "",
+        *([f"**This model was {AT_RANDOM}.**", ""] if recipe.random_labels else []),
+        f"- Network: {start.architecture}, {parameters:,} parameters, begun with {begun}",
+        f"- Input: {model.preprocess.channels} x {size} pixels; what is done to a picture stands in config.json",
+        f"- Classes: {', '.join(data.labels[:30])}{', ...' if len(data.labels) > 30 else ''}",
+        f"- Weights: {model.fingerprint()}; pictures: {data.digest}",
+        "",
+        f"## How good it is, on {judged}",
+        "",
+        "| measure | value | 95 % interval | n |",
+        "|---|---:|---:|---:|",
+        f"| accuracy | {share(right['value'])} | {_interval(right)} | {right['n']} |",
+        f"| calibration error (ECE) | {share(sure['value'])} | {_interval(sure)} | {sure['n']} |",
+        "",
+        "Test pictures chose nothing." if judged == "test" else "Val chose the epoch too: these numbers flatter.",
+        "The wrong pictures, the confusion and the curves stand in report.html.",
+        "",
+        "## What it was trained on",
+        "",
+        "| class | " + " | ".join(PARTS) + " |",
+        "|---|---:|---:|---:|",
+        *_counts(data),
+        "",
+        *(f"- {note}" for note in data.notes),
+        "",
+        "## How",
+        "",
+        *(f"- {name}: {_word(value)}" for name, value in recipe.as_dict().items()),
+        "",
+        *(f"- {word}" for word in why),
+        f"- epoch {metrics['epoch']} of {len(metrics['epochs'])} is kept; training took {metrics['seconds']:.0f} s",
+        "",
+        "## What nobody has looked at yet",
+        "",
+        "Whether it is right for the right reason, how little it takes to change its mind, and how it does on other",
+        "pictures than these. The first two are what an audit is for:",
+        "",
+        "```console",
+        f"clearsight audit {run} {split} --split {judged}",
+        "```",
+        "",
+        "Licences of the pictures and of the weights it began with are not known here, and go with the model.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _interval(measure: Mapping[str, Any]) -> str:
+    if measure["interval"] is None:
+        return "–"
+    low, high = measure["interval"]
+    return f"{share(low)} to {share(high)}"
+
+
+def _counts(data: Portions) -> list[str]:
+    columns = [data.counts(part) for part in PARTS]
+    rows = [f"| {label} | {' | '.join(str(c[label]) for c in columns)} |" for label in data.labels[:200]]
+    more = [f"| and {len(data.labels) - 200} more classes | | | |"] if len(data.labels) > 200 else []
+    return [*rows, *more]
+
+
+def _word(value: Any) -> str:
+    """A setting as it is read: nothing is the network's own."""
+    return "its own" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

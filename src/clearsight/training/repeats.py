@@ -1,0 +1,101 @@
+"""The same recipe many times: only the seed of what training draws differs, never the pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from clearsight.auditing.case import Progress
+from clearsight.auditing.evidence import share
+from clearsight.core.output import write_whole
+from clearsight.data.datasets import Pictures
+from clearsight.data.duplicates import likenesses
+from clearsight.errors import Refused
+from clearsight.reporting.spread import between, deviation
+from clearsight.training.loop import Epoch
+from clearsight.training.recipe import Recipe, read_recipe
+from clearsight.training.run_folder import METRICS, RECIPE, command, same_data
+from clearsight.training.several_runs import One, accuracies, each, in_turn
+from clearsight.training.training_data import portions
+
+REPEAT = "repeat.json"
+
+
+def repeat(
+    data: Pictures,
+    recipe: Recipe,
+    k: int,
+    folder: Path,
+    *,
+    device: str = "auto",
+    workers: int = 0,
+    progress: Progress | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Iterator[tuple[int, Epoch]]:
+    """Train a recipe k times, in folder/run-1 to run-k; yields (run, epoch), writes repeat.json.
+
+    Run i has the recipe's seed + i - 1 for weights, order, augmentation and dropout, and the recipe's own for the
+    split, which is the same in all.  The same call goes on where a stopped one ended; a larger k adds runs.  Refused:
+    k below 2 or below the runs that are there, and runs of other settings or pictures in the folder.
+    """
+    if k < 2:
+        raise Refused(f"--repeat {k}: at least 2 runs, for one alone shows no difference")
+    recipes = [replace(recipe, seed=recipe.seed + i, split_seed=recipe.divides()) for i in range(k)]
+    _same_settings(folder, recipes)
+    alike = likenesses(data.pictures, progress=progress)
+    found = portions(data, alike, recipe.parts(), recipe.divides())
+    for here in _begun(folder):
+        same_data(here, found)
+    yield from in_turn(
+        (One(f"run {i} of {k}, seed {r.seed}", data, r) for i, r in enumerate(recipes, 1)),
+        folder,
+        "run",
+        alike=alike,
+        told=f"{command(data, recipe, folder)} --repeat {k}",
+        device=device,
+        workers=workers,
+        progress=progress,
+        say=say,
+    )
+    write_whole(folder / REPEAT, json.dumps(summary(folder, k), indent=1) + "\n")
+
+
+def _begun(folder: Path) -> list[Path]:
+    """The runs that are there, complete or not."""
+    return [path.parent for path in folder.glob(f"run-*/{RECIPE}") if path.parent.name[4:].isdecimal()]
+
+
+def _same_settings(folder: Path, recipes: list[Recipe]) -> None:
+    """Refuse to add to runs of another recipe, and to leave some of them out."""
+    wanted = {f"run-{i}": recipe for i, recipe in enumerate(recipes, 1)}
+    for here in _begun(folder):
+        if here.name not in wanted:
+            there = max(int(run.name.partition("-")[2]) for run in _begun(folder))
+            raise Refused(f"{folder} holds {there} runs: --repeat {there} or more, or begin in a new folder with -o")
+        if read_recipe(here / RECIPE)[2] != wanted[here.name]:
+            raise Refused(f"{here} was begun with other settings: give the same ones, or begin in a new folder with -o")
+
+
+def summary(folder: Path, k: int) -> dict[str, Any]:
+    """What k finished runs come to: each one's seed, folder and accuracy, and how these lie."""
+    runs = []
+    for i, found in enumerate(accuracies(folder, "run", k), 1):
+        seed = read_recipe(folder / f"run-{i}" / RECIPE)[2].seed
+        runs.append({"folder": f"run-{i}", "seed": seed, **found})
+    values = [float(r["accuracy"]) for r in runs]
+    judged = json.loads((folder / "run-1" / METRICS).read_text(encoding="utf-8"))["judged_on"]
+    lie = {"lowest": min(values), "median": median(values), "highest": max(values)}
+    return {"schema": 1, "judged_on": judged, "runs": runs, "accuracy": lie, "spread": deviation(values)}
+
+
+def lines(told: dict[str, Any], folder: Path) -> list[str]:
+    """The same for the terminal."""
+    lie, runs = told["accuracy"], told["runs"]
+    over = f"{len(runs)} runs are right on {between([r['accuracy'] for r in runs], 'share')} of {told['judged_on']}, "
+    over += f"median {share(lie['median'])}, standard deviation {share(told['spread'])}"
+    ask = f"whether their reasons are as alike: clearsight compare {folder}"
+    return [*each("run", runs), over, ask, str(folder / REPEAT)]

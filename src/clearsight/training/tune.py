@@ -1,0 +1,540 @@
+"""A search over training settings with Ray Tune: on one machine or on a cluster, and it goes on where it was stopped.
+
+Each trial is ``train`` itself in a folder of its own, and what it came to stands there, in trial.json.  Ray places the
+trials and ASHA stops the bad ones; nothing that Ray writes is kept.  ``Tuner.restore`` is not used: it begins a trial
+again that has no checkpoint in Ray's own form, where train's own state goes on bit for bit, and it runs trials again
+whose end it had not yet written down.  A search that goes on tells Ray again what each trial reported before, so that
+ASHA compares as it would have.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import importlib
+import io
+import json
+import logging
+import math
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from clearsight.auditing.case import Progress
+from clearsight.auditing.evidence import counted, share, span
+from clearsight.core.output import write_whole
+from clearsight.core.run_names import new_run
+from clearsight.core.statistics import wilson
+from clearsight.data.datasets import ALL, Pictures, open_data
+from clearsight.data.duplicates import Likeness, likenesses
+from clearsight.errors import Refused, nearest
+from clearsight.models.model_folder import SPLIT
+from clearsight.training.auto_settings import settled
+from clearsight.training.checkpoints import recall, stopped
+from clearsight.training.loop import Epoch, train
+from clearsight.training.recipe import Recipe
+from clearsight.training.run_folder import METRICS, RECIPE
+from clearsight.training.search_space import DEFAULT, Settings, Space, Value, drawn, grid, read_space
+from clearsight.training.training_data import portions
+
+Search = Literal["random", "grid", "asha"]
+
+PLAN, TABLE, BEST, TRIAL = "search.json", "tune", "best.json", "trial.json"
+KEPT = 3  # ASHA goes on with one of so many trials at each rung
+RUNGS = 9  # the first rung is at this part of the epochs
+STORE = 2**28  # bytes of memory in which Ray hands the list of pictures to its workers
+HERE = "127.0.0.1"
+_EXTRA = "tune needs Ray, which is not installed: pip install 'clearsight[ray]'"
+_EARLY = "stopped early by ASHA"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of the search: its settings, the epochs that it trained, and why it ended ("": it has not)."""
+
+    number: int
+    settings: Settings
+    epochs: tuple[Epoch, ...] = ()
+    ended: str = ""
+    failed: bool = False
+
+    @property
+    def best(self) -> Epoch | None:
+        """The epoch with the least loss on val, whose weights are kept."""
+        return min((e for e in self.epochs if math.isfinite(e.val_loss)), key=lambda e: e.val_loss, default=None)
+
+    @property
+    def seconds(self) -> float:
+        return sum(e.seconds for e in self.epochs)
+
+    def row(self) -> dict[str, Any]:
+        """The trial as a line of the table."""
+        e = self.best
+        low, high = wilson(e.val_right, e.val_n) if e else (None, None)
+        return {
+            "trial": self.number,
+            **self.settings,
+            "epochs": len(self.epochs),
+            "val loss": e.val_loss if e else None,
+            "val accuracy": e.val_right / e.val_n if e else None,
+            "from (95 %)": low,
+            "to (95 %)": high,
+            "n": e.val_n if e else None,
+            "seconds": round(self.seconds, 1),
+            "failed": self.failed,
+            "ended": self.ended,
+        }
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a search found.  best: the folder of the best trial, trained to its end; judged_on: test, or val."""
+
+    folder: Path
+    best: Path
+    search: Search
+    space: Space
+    trials: tuple[Trial, ...]
+    judged_on: str
+
+    @property
+    def winner(self) -> Trial:
+        return next(t for t in self.trials if _folder(self.folder, t.number) == self.best)
+
+    def warning(self) -> str:
+        """What the best number is not."""
+        n = sum(t.best is not None for t in self.trials)
+        judge = f"clearsight audit {self.best} {self.best / SPLIT} --split {self.judged_on}"
+        if self.judged_on == "test":
+            return f"best of {n} on val: flatters; judge it on test, which the search never looked at: {judge}"
+        return f"best of {n} on val: flatters, and there is no test: judge it on pictures that are none of these"
+
+    def lines(self) -> list[str]:
+        """For the terminal: the trials with the best first, then what to do with it."""
+        told = [_line(t) for t in sorted(self.trials, key=_rank)]
+        return [*told, f"best: trial {self.winner.number}, {_spelled(self.winner.settings)}", self.warning(),
+                str(self.best)]  # fmt: skip
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "schema": 1,
+            "search": self.search,
+            "space": str(self.space),
+            "compared": sum(t.best is not None for t in self.trials),
+            "compared_on": "val",
+            "best": {"folder": self.best.name, **self.winner.row(), "settings": self.winner.settings},
+            "warning": self.warning(),
+            "trials": [t.row() for t in self.trials],
+        }
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What every trial is given."""
+
+    data: Pictures
+    alike: Likeness
+    recipe: Recipe
+    settings: tuple[Settings, ...]
+    out: Path
+    here: Path
+    device: str = "auto"
+    workers: int = 0
+
+
+def tune(
+    data: Pictures | str | Path,
+    recipe: Recipe,
+    space: str | Space = DEFAULT,
+    out: str | Path | None = None,
+    *,
+    search: Search = "asha",
+    trials: int = 12,
+    at_once: int = 1,
+    resume: bool = False,
+    device: str = "auto",
+    workers: int = 0,
+    progress: Progress | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Tuned:
+    """Train with several settings, and the best of them, by its loss on val, to its end.
+
+    recipe: what all trials share; its seed also draws the settings, so that trial 3 of a seed is the same whatever ran
+    before and however many follow.  space: see ``read_space``.  search: "random", "grid" (ranges at both ends and in
+    the middle), or "asha": random settings of which a trial ends early that is not among the best third at a ninth (at
+    least one), a third, ... of the epochs, of those that came so far before it (Li et al. 2018, arXiv:1810.05934).
+    trials: at most so many.  at_once: trials side by side, which share the processors and GPUs alike.  With one at a
+    time the search is repeatable; with more, what ASHA compares depends on which trial is first.  resume: go on with
+    the search in out; trials that ended are not run again, also those that failed, and trials may be more than before.
+
+    Where RAY_ADDRESS names a cluster the trials run there, and data and out must be on storage that all of its machines
+    share.  Otherwise Ray runs here, listens on this machine alone, and is ended at the end.
+
+    Trials are compared on val alone; nothing but the best trial is ever judged on test.  The others keep their state,
+    and ``train(resume=True)`` goes on with each.  A trial that is Refused, as one whose loss is not finite, stands in
+    the table as failed.  Refused: without Ray, for a space that the recipe does not allow, and where every trial fails.
+    """
+    tell: Progress = progress or (lambda what, done, total: None)
+    asked = _asked(read_space(space), recipe, search, trials, at_once)
+    settings = grid(asked) if search == "grid" else drawn(asked, trials, recipe.seed)
+    for one in settings:
+        _with(recipe, one)
+    _ray_is_there()
+    pictures = data if isinstance(data, Pictures) else open_data(data, split=None if str(data) == "demo" else ALL)
+    pictures = replace(pictures, pictures=tuple(replace(p, path=p.path.absolute()) for p in pictures.pictures))
+    alike = likenesses(pictures.pictures, progress=tell)
+    found = portions(pictures, alike, recipe.parts(), recipe.divides())
+    seen, classes = [found.seen[i] for i in found.rows("train")], found.counts("train")
+    epochs = max(settled(_with(recipe, one), seen, classes)[0].epochs or 1 for one in settings)
+    plan = {
+        "schema": 1, "search": search, "space": str(asked), "recipe": recipe.as_dict(), "data": found.digest
+    }  # fmt: skip
+    folder = _place(None if out is None else Path(out), plan, resume).resolve()
+    job = _Job(pictures, alike, recipe, tuple(settings), folder, Path.cwd(), device, workers)
+    say(f"{counted(len(settings), 'trial')}: {asked}")
+    errors: dict[int, str] = {}
+    if any(not _read(folder, n, one).ended for n, one in enumerate(settings, 1)):
+        with _ray(at_once) as ray:
+            errors = _searched(ray, job, search, epochs, at_once, say)
+    done = tuple(_ended(_read(folder, n, one), errors.get(n)) for n, one in enumerate(settings, 1))
+    for t in done:
+        if t.number not in errors:  # what broke is run again by a search that goes on
+            _write(folder, t)
+    return _finished(job, done, search, asked, "test" if found.rows("test") else "val", tell, say)
+
+
+def _asked(space: Space, recipe: Recipe, search: str, trials: int, at_once: int) -> Space:
+    """The space, where this search can be made of it."""
+    if search not in get_args(Search):
+        raise Refused(f"search {search!r}: {nearest(search, get_args(Search))}")
+    for name, value in (("trials", trials), ("at-once", at_once)):
+        if value < 1:
+            raise Refused(f"--{name} {value}: a whole number of at least 1")
+    if search == "grid" and (n := len(grid(space))) > trials:
+        raise Refused(f"the grid of this space has {n} trials, more than {trials}: --trials {n}, or --search random")
+    default = Recipe()
+    for d in space.dimensions:
+        if getattr(recipe, d.name) != getattr(default, d.name):
+            raise Refused(f"{d.name} is given as a setting and in the space as well: leave one of them out")
+    return space
+
+
+def _with(recipe: Recipe, settings: Settings) -> Recipe:
+    changed: dict[str, Any] = dict(settings)
+    return replace(recipe, **changed)
+
+
+def _ray_is_there() -> None:
+    """Refuse without Ray.  What it asks for is written down before it is loaded, as it is only read then."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    if not os.environ.get("RAY_ADDRESS"):
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # what makes Ray keep to 127.0.0.1, on Linux too
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _module("ray")
+            _module("ray.tune")
+    except ImportError:
+        raise Refused(_EXTRA) from None
+
+
+def _module(name: str) -> Any:
+    """A module of Ray, which need not be installed for the rest of this file, nor for the checking of its types."""
+    return importlib.import_module(name)
+
+
+def _place(out: Path | None, plan: dict[str, Any], resume: bool) -> Path:
+    """The folder of a search: a new one, or that of the search to go on with, which must be the same one."""
+    begun = out is not None and (out / PLAN).is_file()
+    if resume and not begun:
+        raise Refused(f"there is no search to go on with in {out or 'nowhere'}: name its folder with -o DIR")
+    if begun and not resume:
+        raise Refused(f"{out} holds a search: --resume goes on with it; for another name a new folder with -o")
+    folder = new_run("tune", out, holds=PLAN)
+    if begun:
+        try:
+            before = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+            other = [k for k in plan if before[k] != plan[k]]
+        except (OSError, ValueError, KeyError, TypeError) as e:
+            raise Refused(f"{folder / PLAN} is no plan of a search: begin in a new folder") from e
+        if other:
+            raise Refused(f"{folder} was begun with another {', '.join(other)}: leave that, or begin in a new folder")
+    else:
+        write_whole(folder / PLAN, json.dumps(plan, indent=1) + "\n")
+    return folder
+
+
+# Inside a trial -------------------------------------------------------------------------------------------------------
+
+
+def _trial(config: dict[str, Any], *, job: _Job) -> None:
+    """Train one trial, told to Ray an epoch at a time.  It is written down before it is told: Ray may end it there."""
+    ray_tune = _module("ray.tune")
+    t = _read(job.out, config["number"], job.settings[config["number"] - 1])
+
+    def told(e: Epoch, new: bool) -> None:
+        shown = {"number": t.number, "new": new, "line": e.line()}
+        ray_tune.report({"val_loss": e.val_loss, "accuracy": e.val_right / e.val_n, "epoch": e.number, **shown})
+
+    for e in t.epochs:
+        told(e, False)
+    if t.ended:
+        return
+    with contextlib.chdir(job.here if job.here.is_dir() else Path.cwd()):
+        for now in _going(job, t):
+            if len(now.epochs) > len(t.epochs) and not now.failed:
+                told(now.epochs[-1], True)
+
+
+def _going(job: _Job, t: Trial) -> Iterator[Trial]:
+    """Train a trial from where it stands to its last epoch, and yield it after each, written down.
+
+    It ends before ``train`` judges the model: test pictures are for the best trial alone.
+    """
+    folder = _folder(job.out, t.number)
+    recipe = _with(job.recipe, t.settings)
+    resume = stopped(folder)
+    if folder.is_dir() and not resume:
+        shutil.rmtree(folder)  # stopped before its first state: there is nothing to go on with
+    if why := _over(t.epochs, recipe.patience):
+        yield _write(job.out, replace(t, ended=why))
+        return
+    try:
+        for epoch in train(
+            job.data, None if resume else recipe, folder, resume=resume,
+            alike=job.alike, device=job.device, workers=job.workers,
+        ):  # fmt: skip
+            t = replace(t, epochs=(*t.epochs, epoch))
+            t = replace(t, ended=_over(t.epochs, recipe.patience))
+            yield _write(job.out, t)
+            if t.ended:
+                return
+    except Refused as e:
+        yield _write(job.out, replace(t, ended=str(e), failed=True))
+
+
+def _over(epochs: Sequence[Epoch], patience: int) -> str:
+    """Why a run has no next epoch, or "" where it has one."""
+    late = len(epochs) - 1 - max((i for i, e in enumerate(epochs) if e.best), default=0)
+    if epochs and epochs[-1].number == epochs[-1].of:
+        return "its last epoch"
+    return f"no better val loss for {counted(late, 'epoch')}" if epochs and 0 < patience <= late else ""
+
+
+def _folder(out: Path, number: int) -> Path:
+    return out / f"trial-{number:03d}"
+
+
+def _read(out: Path, number: int, settings: Settings) -> Trial:
+    """What a trial came to so far, by its own folder."""
+    folder = _folder(out, number)
+    try:
+        says = json.loads((folder / TRIAL).read_text(encoding="utf-8"))
+        known = Trial(number, settings, tuple(Epoch(**e) for e in says["epochs"]), says["ended"], says["failed"])
+    except FileNotFoundError:
+        known = Trial(number, settings)
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise Refused(f"{folder / TRIAL} cannot be read ({type(e).__name__}): remove {folder} to run it anew") from e
+    if not known.ended and stopped(folder):  # it may be an epoch ahead of what was written down
+        known = replace(known, epochs=tuple(Epoch(**e) for e in recall(folder)["history"]))
+    return known
+
+
+def _write(out: Path, t: Trial) -> Trial:
+    says = {"epochs": [asdict(e) for e in t.epochs], "ended": t.ended, "failed": t.failed}
+    write_whole(_folder(out, t.number) / TRIAL, json.dumps({"schema": 1, "settings": t.settings, **says}) + "\n")
+    return t
+
+
+# Ray ------------------------------------------------------------------------------------------------------------------
+
+
+def _searched(
+    ray: Any, job: _Job, search: Search, epochs: int, at_once: int, say: Callable[[str], None]
+) -> dict[int, str]:
+    """Run all trials to where the search ends them; returns what broke, by the number of the trial."""
+    ray_tune, schedulers = _module("ray.tune"), _module("ray.tune.schedulers")
+
+    told: set[tuple[Any, Any]] = set()
+
+    def heard(_: str, result: dict[str, Any]) -> bool:
+        """Asked by Ray after every epoch whether to end the trial: no, but this is where it can be told."""
+        at = (result.get("number"), result.get("epoch"))
+        if result.get("new") and at not in told:  # Ray repeats the last one
+            told.add(at)
+            say(f"trial {result['number']}: {result['line']}")
+        return False
+
+    first = max(1, epochs // RUNGS)
+    asha = schedulers.ASHAScheduler(max_t=epochs, grace_period=first, reduction_factor=KEPT, stop_last_trials=False)
+    store = Path(tempfile.mkdtemp(prefix=".ray-", dir=job.out))
+    try:
+        tuner = ray_tune.Tuner(
+            ray_tune.with_resources(ray_tune.with_parameters(_trial, job=job), _part(ray, at_once, job.device)),
+            param_space={"number": ray_tune.grid_search(list(range(1, len(job.settings) + 1)))},
+            tune_config=ray_tune.TuneConfig(
+                metric="val_loss", mode="min", scheduler=asha if search == "asha" else schedulers.FIFOScheduler(),
+                max_concurrent_trials=at_once, reuse_actors=True,
+            ),
+            run_config=ray_tune.RunConfig(name="tune", storage_path=str(store), stop=heard, verbose=0),
+        )  # fmt: skip
+        results = list(tuner.fit())
+    finally:
+        shutil.rmtree(store, ignore_errors=True)
+    return {
+        int((r.config or {})["number"]): str(r.error).strip().splitlines()[-1] for r in results if r.error is not None
+    }
+
+
+def _part(ray: Any, at_once: int, device: str) -> dict[str, float]:
+    """What one trial is given: an equal share, of processors no more than one machine has."""
+    all_ = ray.cluster_resources()
+    most = max(n["Resources"].get("CPU", 0) for n in ray.nodes() if n["Alive"])
+    part = {"cpu": max(1.0, min(all_.get("CPU", 1) // at_once, most))}
+    if device != "cpu" and (gpus := all_.get("GPU", 0)):
+        part["gpu"] = 1.0 if gpus >= at_once else gpus / at_once
+    return part
+
+
+@contextlib.contextmanager
+def _ray(at_once: int) -> Iterator[Any]:
+    """Ray, silent: the caller's where it runs, the cluster of RAY_ADDRESS, or one for this search on this machine."""
+    ray = _module("ray")
+    quiet = {
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints a table at any verbosity
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl+C is for whoever called
+    }
+    address = os.environ.get("RAY_ADDRESS")
+    started = not ray.is_initialized()
+    if started and not address:  # this process's own, which Ray reads once, rather than one that it leaves in the home
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    before = {name: os.environ.get(name) for name in quiet}
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGTERM)
+    level = logging.getLogger("ray").level
+    place = Path(
+        tempfile.mkdtemp(prefix="ray-", dir="/tmp" if os.path.isdir("/tmp") else None)
+    )  # sockets need short paths
+    os.environ.update(quiet)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"ray\.")
+            warnings.filterwarnings("ignore", message=r".*[Rr]ay", category=FutureWarning)
+            if started:
+                _begin(ray, address, place, at_once)
+            logging.getLogger("ray").setLevel(logging.CRITICAL)
+            yield ray
+    finally:
+        if started:
+            ray.shutdown()
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+        logging.getLogger("ray").setLevel(level)
+        if main:
+            signal.signal(signal.SIGTERM, handler)
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _begin(ray: Any, address: str | None, place: Path, at_once: int) -> None:
+    """Connect to the cluster, or start Ray on this machine, where nobody else can reach it."""
+    silent: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    try:
+        if address:
+            ray.init(address=address, **silent)
+            return
+        own = {"include_dashboard": False, "object_store_memory": STORE, "_temp_dir": str(place)}
+        cpus = max(at_once, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        ray.init(address="local", num_cpus=cpus, _node_ip_address=HERE, **own, **silent)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as e:
+        where = f"the cluster of RAY_ADDRESS {address}" if address else "this machine"
+        raise Refused(f"Ray does not start on {where}: {str(e).strip().splitlines()[0]}") from e
+    if (found := ray.nodes()[0]["NodeManagerAddress"]) != HERE:
+        ray.shutdown()
+        raise Refused(f"Ray was loaded before and would listen on {found}: set RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0")
+
+
+# The end --------------------------------------------------------------------------------------------------------------
+
+
+def _ended(t: Trial, error: str | None) -> Trial:
+    """A trial after the search: one that has not ended by itself was ended by ASHA, or broke."""
+    if error is not None:
+        return replace(t, ended=f"broke: {error}", failed=True)
+    of = t.epochs[-1].of if t.epochs else 0
+    return t if t.ended else replace(t, ended=f"{_EARLY} after epoch {len(t.epochs)} of {of}")
+
+
+def _rank(t: Trial) -> tuple[bool, float, int]:
+    """Failed trials last, then by the least loss on val, then by number."""
+    return t.failed or t.best is None, t.best.val_loss if t.best else math.inf, t.number
+
+
+def _finished(
+    job: _Job,
+    trials: tuple[Trial, ...],
+    search: Search,
+    space: Space,
+    judged_on: str,
+    tell: Progress,
+    say: Callable[[str], None],
+) -> Tuned:
+    """Train the best trial to its end, and write down what the search found; one that fails there gives way."""
+    while True:
+        best = min(trials, key=_rank)
+        if best.failed or best.best is None:
+            raise Refused(f"all of the {counted(len(trials), 'trial')} failed, the first so: {trials[0].ended}")
+        last = _last(job, best, tell, say)
+        trials = tuple(last if t.number == last.number else t for t in trials)
+        if not last.failed:
+            break
+    found = Tuned(job.out, _folder(job.out, best.number), search, space, trials, judged_on)
+    rows = io.StringIO()
+    table = csv.DictWriter(rows, list(trials[0].row()), lineterminator="\n")
+    table.writeheader()
+    table.writerows(t.row() for t in trials)
+    told = found.as_dict()
+    recipe = json.loads((found.best / RECIPE).read_text(encoding="utf-8"))["recipe"]
+    write_whole(job.out / f"{TABLE}.csv", rows.getvalue())
+    write_whole(job.out / f"{TABLE}.json", json.dumps(told, indent=1) + "\n")
+    says = {k: told[k] for k in ("schema", "best", "compared", "compared_on", "warning")}
+    write_whole(job.out / BEST, json.dumps({**says, "recipe": recipe}, indent=1) + "\n")
+    return found
+
+
+def _last(job: _Job, t: Trial, tell: Progress, say: Callable[[str], None]) -> Trial:
+    """The best trial, trained on where it was ended early, calibrated, and judged."""
+    folder = _folder(job.out, t.number)
+    how: dict[str, Any] = {"alike": job.alike, "device": job.device, "workers": job.workers, "progress": tell}
+    if stopped(folder):
+        try:
+            for epoch in train(job.data, None, folder, resume=True, **how):
+                say(f"trial {t.number}, the best, goes on: {epoch.line()}")
+        except Refused as e:
+            return _write(job.out, replace(t, ended=str(e), failed=True))
+    epochs = tuple(Epoch(**e) for e in json.loads((folder / METRICS).read_text(encoding="utf-8"))["epochs"])
+    if len(epochs) > len(t.epochs):
+        t = replace(t, epochs=epochs, ended=f"{t.ended}; as the best, trained on: {_over(epochs, job.recipe.patience)}")
+    return _write(job.out, t)
+
+
+def _line(t: Trial) -> str:
+    e = t.best
+    told = f"trial {t.number}, {_spelled(t.settings)}: "
+    if t.failed or e is None:
+        return f"{told}failed: {t.ended}"
+    right = f"{share(e.val_right / e.val_n)} right ({span(wilson(e.val_right, e.val_n), e.val_n)})"
+    return f"{told}val loss {e.val_loss:.3f}, {right}, {counted(len(t.epochs), 'epoch')}, {t.seconds:.0f} s, {t.ended}"
+
+
+def _spelled(settings: dict[str, Value]) -> str:
+    return ", ".join(f"{k}={v}" for k, v in settings.items())

@@ -1,0 +1,34 @@
+"""What is wrong with a recipe whatever the pictures: told before any of them is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from clearsight.models import architectures
+from clearsight.models.loading import device_of
+from clearsight.models.weights import read_weights
+from clearsight.runner.augment import augment, read
+from clearsight.training.fine_tuning import check_name
+from clearsight.training.optimisers import optimiser
+from clearsight.training.recipe import Recipe
+
+SIDE = 16  # pixels of the noise on which augmentations are tried
+
+
+def vet(recipe: Recipe, device: str = "auto") -> None:
+    """Refuse names and options of networks, optimisers, augmentations and devices, and weights, that are not there."""
+    device_of(device)
+    if recipe.arch != "auto":
+        check_name(recipe.arch, recipe.weights)
+    if recipe.arch.startswith(architectures.LIBRARIES):
+        architectures.default_preprocess(recipe.arch)
+    if recipe.weights not in (None, "none") and not Path(str(recipe.weights)).is_file():
+        read_weights(Path(str(recipe.weights)))  # which says what is wrong
+    nothing = torch.zeros(1, requires_grad=True)
+    group = {"params": [nothing], "lr": 0.001, "weight_decay": recipe.decay}
+    optimiser(recipe.optimiser, [group], lr=0.001, momentum=recipe.momentum)
+    if recipe.augment != "auto":
+        noise = torch.rand(4, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+        augment(list(noise), torch.eye(4), read(recipe.augment), (SIDE, SIDE), seed=0)

@@ -1,0 +1,53 @@
+"""Zeiler & Fergus 2014, arXiv:1311.2901, section 4: what a layer's strongest channels respond to in a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from clearsight.core.catalogue import method
+from clearsight.drawing.heatmaps import photo
+from clearsight.errors import Refused
+from clearsight.feature_report.report import Inside
+from clearsight.reporting.findings import Cell
+from clearsight.reporting.pages import Block, Page, Shown, layer_page, unit_page
+from clearsight.visualisations._common import MAP_SCALE, at_least, counted, figure, over, small
+
+
+@method(paper="arXiv:1311.2901", order=1)
+def activations(inside: Inside, *, pictures: int = 3, channels: int = 6) -> Iterator[Page]:
+    """The strongest channels of a layer for some pictures, each as a small map on its own scale.
+
+    pictures: how many, by a seeded draw; channels: how many of each picture, by their highest activation there (before
+    the layer's last squashing, so that a ReLU6 that is full does not hide the order).  The maps are what the layer
+    gives.
+    """
+    at_least(pictures=pictures, channels=channels)
+    rows = inside.case.sample(range(len(inside.pictures)), pictures)
+    for layer in inside.every_layer():
+        blocks = []
+        for part, x, caught in inside.passes(layer, rows):
+            if not caught.maps:
+                raise Refused(f"layer {layer} has no places: activations are drawn for feature maps")
+            peaks = caught.drive.flatten(2).amax(2).float().cpu()
+            for i, row in enumerate(part):
+                units = peaks[i].argsort(descending=True, stable=True)[:channels].tolist()
+                name = inside.name(row)
+                shown = [Shown(name, figure(name, small(photo(x[i].cpu())), f"The picture {name}"))]
+                for u in units:
+                    a = caught.out[i, u].float().cpu()
+                    facts: dict[str, Cell] = {"lowest": float(a.min()), "highest": float(a.max())}
+                    if float(peaks[i, u]) > float(a.max()):
+                        facts["before squashing"] = float(peaks[i, u])
+                    drawn = figure(f"{name}-{u}", over(x[i], a), f"Where unit {u} is active in {name}")
+                    shown.append(Shown(f"unit {u}", drawn, facts, unit_page(layer, u)))
+                k, h, w = caught.out.shape[1:]
+                words = (
+                    f"The {len(units)} strongest of {counted(k, 'unit')} in {name} ({inside.told(row)}), maps of "
+                    f"{h} × {w} places."
+                )
+                blocks.append(Block(f"Strongest channels: {name}", words, tuple(shown), small=True, layer=layer))
+        scale = (MAP_SCALE, "Orange is active, purple below zero; nothing is drawn where the unit is silent.")
+        few = (f"The budget allowed {len(blocks)} of {len(rows)} pictures.",) if len(blocks) < len(rows) else ()
+        blocks[0] = replace(blocks[0], notes=(*scale, *few))
+        yield Page(layer_page(layer), layer, tuple(blocks))

@@ -1,0 +1,206 @@
+"""Bau et al. 2017, arXiv:1704.05796: network dissection, which units are detectors of concepts that people named."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from clearsight.core.catalogue import method
+from clearsight.core.classifier import plain
+from clearsight.data.annotations import region_mask
+from clearsight.data.images import open_picture
+from clearsight.drawing.heatmaps import photo, strip
+from clearsight.errors import Refused
+from clearsight.feature_report.report import Inside
+from clearsight.reporting.findings import Cell, Table
+from clearsight.reporting.pages import Block, Page, Shown, layer_page, unit_page
+from clearsight.visualisations._common import at_least, counted, figure, small
+
+_UNITS = 64  # maps enlarged at a time
+_DRAWN = 6
+
+
+@method(paper="arXiv:1704.05796", order=7)
+def dissection(inside: Inside, *, quantile: float = 0.005, iou: float = 0.04, pictures: int = 1000) -> Iterator[Page]:
+    """Which units find which of the annotated objects: the overlap of where each is high with the objects' masks.
+
+    A unit is high where its map, enlarged to the picture, reaches what only the top of all its places in all pictures
+    do.  IoU is over the whole set: pixels that are both, in all annotated pictures together, by pixels that are either.
+    As a control every picture is also paired with the masks of the next one.  quantile: the top part of the places;
+    iou: a unit detects the concept of its highest IoU where that is above; pictures: at most so many annotated ones.
+    """
+    at_least(pictures=pictures)
+    if not 0 < quantile < 1 or not 0 <= iou < 1:
+        raise Refused("quantile lies between 0 and 1, and iou from 0 to below 1")
+    rows = inside.case.sample(inside.case.annotated, pictures) if inside.case.annotated else []
+    if not rows:
+        raise Refused("the pictures have no masks or boxes: give --boxes or --masks")
+    for layer in inside.every_layer():
+        yield _page(inside, layer, sorted(rows), quantile, iou)
+
+
+@dataclass
+class Overlaps:
+    """Pixels of each unit (K,), of each concept, and of both (K,), summed over pictures; and in how many it is."""
+
+    high: Tensor
+    concept: dict[str, int]
+    both: dict[str, Tensor]
+    pictures: dict[str, int]
+    n: int = 0
+
+    def iou(self) -> tuple[list[str], Tensor]:
+        """The concepts' names, and IoU (K, concepts)."""
+        names = sorted(self.concept)
+        columns = [self.both[c] / (self.high + self.concept[c] - self.both[c]).clamp_min(1) for c in names]
+        return names, torch.stack(columns, 1)
+
+
+def _page(inside: Inside, layer: str, rows: list[int], quantile: float, iou: float) -> Page:
+    used, level = levels(inside, layer, rows, quantile)
+    found, control = overlaps(inside, layer, used, level)
+    names, table = found.iou()
+    best, which = table.max(1)
+    detectors = [int(u) for u in best.argsort(descending=True, stable=True) if best[u] > iou]
+    by_chance = int((control.iou()[1].max(1).values > iou).sum()) if control.concept else 0
+    lines: list[dict[str, Cell]] = []
+    for u in detectors:
+        c = names[int(which[u])]
+        lines.append({"unit": f"unit {u}", "concept": c, "IoU": float(best[u]), "pictures with it": found.pictures[c]})
+    concepts = {names[int(which[u])] for u in detectors}
+    highest = "" if detectors else f" The highest IoU is {float(best.max()):.3g}."
+    words = (
+        f"{counted(len(detectors), 'unit')} of {len(best)} with an IoU above {iou:g}, for "
+        f"{counted(len(concepts), 'concept')} of {len(names)}, on {counted(found.n, 'annotated picture')}; with the "
+        f"masks of the next picture it would be {by_chance}.{highest}"
+    )
+    note = (
+        f"High is the top {100 * quantile:g} % of a unit's places. The best of {counted(len(best), 'unit')} × "
+        f"{counted(len(names), 'concept')} stands here, which on few pictures is high by luck too: "
+        "compare with the number for the next picture's masks, and look at how many pictures have the concept."
+    )
+    block = Block(
+        "Detectors of annotated objects",
+        words,
+        tuple(
+            _shown(inside, layer, used, u, level[u], names[int(which[u])], float(best[u])) for u in detectors[:_DRAWN]
+        ),
+        tables=(Table("Units, the highest IoU first", tuple(lines)),) if lines else (),
+        notes=(note,),
+        links={f"unit {u}": unit_page(layer, u) for u in detectors},
+        layer=layer,
+    )
+    return Page(layer_page(layer), layer, (block,))
+
+
+def levels(inside: Inside, layer: str, rows: list[int], quantile: float) -> tuple[list[int], Tensor]:
+    """The rows there was time for, and for each unit the value (K,) that the top quantile of its places reach.
+
+    Only the highest values of each unit are kept.
+    """
+    top = torch.empty(0)
+    used: list[int] = []
+    for part, _, caught in inside.passes(layer, rows):
+        if not caught.maps:
+            raise Refused(f"layer {layer} has no places: dissection compares feature maps with masks")
+        drive = caught.drive.flatten(2).transpose(0, 1).flatten(1).float().cpu()
+        places = caught.drive.shape[2] * caught.drive.shape[3]
+        keep = max(1, math.ceil(quantile * places * len(rows)))
+        used += part
+        top = torch.cat([top, drive], 1) if len(top) else drive
+        top = top.topk(min(keep, top.shape[1]), dim=1).values
+    return used, top[:, min(top.shape[1], max(1, round(quantile * places * len(used)))) - 1]
+
+
+def overlaps(inside: Inside, layer: str, rows: list[int], level: Tensor) -> tuple[Overlaps, Overlaps]:
+    """What units and concepts share; and, as a control, each picture with the masks of the next one."""
+    found, control = _nothing(len(level)), _nothing(len(level))
+    masks = {i: _masks(inside, row) for i, row in enumerate(rows[:1])}
+    n = 0
+    for part, x, caught in inside.passes(layer, rows):
+        for i in range(len(part)):
+            last = n + 1 == len(rows)
+            here = masks.pop(n) if n else masks[0]
+            masks[n + 1] = masks[0] if last else _masks(inside, rows[n + 1])
+            _count(caught.drive[i].float().cpu(), level, x.shape[2:], here, found, masks[n + 1], control)
+            n += 1
+    found.n = n
+    return found, control if n > 1 else _nothing(len(level))
+
+
+def _nothing(units: int) -> Overlaps:
+    def zeros() -> Tensor:
+        return torch.zeros(units, dtype=torch.float64)
+
+    return Overlaps(zeros(), defaultdict(int), defaultdict(zeros), defaultdict(int))
+
+
+def _count(
+    drive: Tensor,
+    level: Tensor,
+    size: torch.Size,
+    here: dict[str, Tensor],
+    found: Overlaps,
+    other: dict[str, Tensor],
+    control: Overlaps,
+) -> None:
+    for start in range(0, len(drive), _UNITS):
+        part = slice(start, start + _UNITS)
+        high = high_at(drive[part], level[part], size).flatten(1).float()
+        for masks, into in ((here, found), (other, control)):
+            into.high[part] += high.sum(1).double()
+            for name, mask in masks.items():
+                into.both[name][part] += (high @ mask.flatten().float()).double()
+    for masks, into in ((here, found), (other, control)):
+        for name, mask in masks.items():
+            into.concept[name] += int(mask.sum())
+            into.pictures[name] += 1
+
+
+def high_at(drive: Tensor, level: Tensor, size: torch.Size) -> Tensor:
+    """bool (K, H, W): where maps (K, h, w), enlarged bilinearly, are at or above their level (K,)."""
+    large = torch.nn.functional.interpolate(drive[None], tuple(size), mode="bilinear", align_corners=False)[0]
+    return large >= level[:, None, None]
+
+
+def _masks(inside: Inside, row: int) -> dict[str, Tensor]:
+    """Each concept's mask (H, W) in the picture as the model sees it; those that were cut away are left out."""
+    p = inside.pictures[row]
+    size = open_picture(p.path).size
+    groups = defaultdict(list)
+    for region in p.regions or ():
+        groups[plain(region.label) if region.label else "object"].append(region)
+    masks = {name: region_mask(regions, size, inside.model.preprocess) for name, regions in groups.items()}
+    return {name: mask for name, mask in masks.items() if bool(mask.any())}
+
+
+def _shown(inside: Inside, layer: str, rows: list[int], unit: int, level: Tensor, concept: str, iou: float) -> Shown:
+    """The annotated picture with the concept in which the unit is highest: where it is high, and the mask."""
+    peak, row, x, drive = -math.inf, rows[0], None, None
+    having = [
+        r
+        for r in rows
+        if any((plain(g.label) if g.label else "object") == concept for g in inside.pictures[r].regions or ())
+    ]
+    for part, pixels, caught in inside.passes(layer, having):
+        peaks = caught.drive[:, unit].flatten(1).amax(1)
+        i = int(peaks.argmax())
+        if float(peaks[i]) > peak:
+            peak, row, x, drive = (
+                float(peaks[i]),
+                part[i],
+                pixels[i].cpu(),
+                caught.drive[i, unit : unit + 1].float().cpu(),
+            )
+    assert x is not None
+    assert drive is not None
+    high = high_at(drive, level[None], x.shape[1:])[0]
+    image = strip([small(photo(x, high)), small(photo(x, _masks(inside, row).get(concept)))])
+    name = inside.name(row)
+    drawn = figure(f"{layer}-{unit}-{concept}", image, f"Unit {unit} and the mask of {concept} in {name}")
+    return Shown(f"unit {unit}: {concept}", drawn, {"IoU": iou, "in": name}, unit_page(layer, unit))

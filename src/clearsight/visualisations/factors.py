@@ -1,0 +1,162 @@
+"""Collins et al. 2018, arXiv:1806.10206: deep feature factorisation, a layer's activations as few concepts."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from clearsight.core.catalogue import method
+from clearsight.drawing.heatmaps import full_ink, photo, strip
+from clearsight.errors import Refused
+from clearsight.feature_report.report import Inside
+from clearsight.internals.capture import answers
+from clearsight.internals.target_layer import everything_passes
+from clearsight.reporting.findings import Cell, Table
+from clearsight.reporting.pages import Block, Page, Shown, layer_page
+from clearsight.visualisations._common import ROW_SCALE, at_least, counted, figure, over, small
+
+_FINEST = 28  # places along a side; larger maps are averaged down to this
+
+
+@dataclass(frozen=True)
+class Factors:
+    """weights (n places, F), how much of each concept is where; concepts (F, K), each as it stands in the units.
+
+    shares (F,): of all that the factors give; explained: 1 - |A - weights @ concepts|² / |A|².
+    """
+
+    weights: Tensor
+    concepts: Tensor
+    shares: Tensor
+    explained: float
+
+
+@method(paper="arXiv:1806.10206", order=6)
+def factors(inside: Inside, *, factors: int = 5, pictures: int = 8) -> Iterator[Page]:
+    """A layer's activations in some pictures as a sum of a few concepts: where each is, and what it speaks for.
+
+    Non-negative matrix factorisation (from a singular value decomposition, so the same every time) of what the layer
+    gives at all places of all pictures together; what is negative is taken for nothing, and that is said.  A concept's
+    share is its part of the sum; its classes are the model's answers where the concept alone stands everywhere in the
+    layer, as strongly as at its strongest places.  factors: concepts; pictures: how many, by a seeded draw.
+    """
+    at_least(factors=factors, pictures=pictures)
+    rows = inside.case.sample(range(len(inside.pictures)), pictures)
+    for layer in inside.every_layer():
+        yield _page(inside, layer, rows, factors)
+
+
+def _page(inside: Inside, layer: str, rows: list[int], count: int) -> Page:
+    parts, pixels, used = [], [], []
+    places: tuple[int, ...] = ()
+    for part, x, caught in inside.passes(layer, rows):
+        if not caught.maps:
+            raise Refused(f"layer {layer} has no places: factors are drawn for feature maps")
+        places = tuple(caught.out.shape[2:])
+        parts.append(coarse(caught.out.float()).cpu())
+        pixels.append(x.cpu())
+        used += part
+    a = torch.cat(parts)
+    below = float(a.clamp_max(0).abs().sum() / a.abs().sum().clamp_min(1e-12))
+    n, k, h, w = a.shape
+    found = factorise(a.clamp_min(0).permute(0, 2, 3, 1).reshape(-1, k), count)
+    count = len(found.concepts)
+    maps = found.weights.T.reshape(count, n, h, w)
+    notes = [ROW_SCALE]
+    if below > 0:
+        notes.append(f"{100 * below:.1f} % of the activations, by size, are negative and were taken for nothing.")
+    if (h, w) != places:
+        notes.append(f"The maps of {places[0]} × {places[1]} places were averaged to {h} × {w}.")
+    words, why = _classes(inside, layer, pixels[0][:1], found, places)
+    notes += [why] if why else []
+    x = torch.cat(pixels)
+    shown = []
+    table: list[dict[str, Cell]] = []
+    for f in range(count):
+        full = full_ink(maps[f, :6])
+        image = strip([over(p, m, full) for p, m in zip(x[:6], maps[f, :6], strict=True)])
+        share = float(found.shares[f])
+        top = found.concepts[f].argsort(descending=True, stable=True)[:3].tolist()
+        units = ", ".join(str(u) for u in top)
+        line: dict[str, Cell] = {"concept": f"{f + 1}", "share": share, "strongest units": units}
+        line |= {"gives" if inside.model.scores == "values" else "speaks for": words[f]} if words else {}
+        table.append(line)
+        drawn = figure(f"{layer}-factor-{f + 1}", image, f"Where concept {f + 1} is in the pictures")
+        shown.append(Shown(f"concept {f + 1}", drawn, {k: v for k, v in line.items() if k != "concept"}))
+    photos = strip([small(photo(p)) for p in x[:6]])
+    names = ", ".join(inside.name(r) for r in used[:6])
+    sentence = (
+        f"{counted(count, 'concept')} give {100 * found.explained:.1f} % of the squared activations of "
+        f"{counted(k, 'unit')} at {counted(n * h * w, 'place')} of {counted(n, 'picture')}. Shown: {names}."
+    )
+    block = Block(
+        "Concepts",
+        sentence,
+        (Shown("the pictures", figure(f"{layer}-pictures", photos, "The pictures")), *shown),
+        tables=(Table("Concepts, the largest share first", tuple(table)),),
+        notes=tuple(notes),
+        layer=layer,
+    )
+    return Page(layer_page(layer), layer, (block,))
+
+
+def coarse(a: Tensor) -> Tensor:
+    """Maps (B, K, h, w), averaged down where they are finer than 28 places along a side."""
+    size = (min(a.shape[2], _FINEST), min(a.shape[3], _FINEST))
+    return a if a.shape[2:] == size else torch.nn.functional.adaptive_avg_pool2d(a, size)
+
+
+def factorise(a: Tensor, count: int) -> Factors:
+    """a (n, K) >= 0 -> at most so many factors, the largest share first."""
+    from sklearn.decomposition import NMF
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.utils.extmath import randomized_svd
+
+    if not bool((a > 0).any()):
+        raise Refused("the layer gives nothing above zero for these pictures: there is nothing to factorise")
+    data: NDArray[np.float64] = a.double().numpy()
+    _, sizes, _ = randomized_svd(data, min(count, *a.shape), random_state=0)
+    count = int((sizes > 1e-6 * sizes[0]).sum())  # more than the rank would be made of nothing
+    nmf = NMF(count, init="nndsvda", random_state=0, max_iter=400, tol=1e-5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # how good it is stands beside it
+        w = nmf.fit_transform(data)
+    h = nmf.components_
+    mass = w.sum(0) * h.sum(1)
+    order = np.argsort(-mass, kind="stable")
+    order = order[mass[order] > 0]
+    rest = float(((data - w @ h) ** 2).sum() / (data**2).sum())
+    return Factors(
+        torch.from_numpy(w[:, order]).float(),
+        torch.from_numpy(h[order]).float(),
+        torch.from_numpy(mass[order] / mass.sum()).float(),
+        1 - rest,
+    )
+
+
+def _classes(inside: Inside, layer: str, x: Tensor, found: Factors, places: tuple[int, ...]) -> tuple[list[str], str]:
+    """What the model answers to each concept alone, in words; or why that cannot be asked."""
+    model = inside.model
+    x = x.to(model.device)
+    if not everything_passes(model, x, layer):
+        return [], f"What a concept speaks for is not told: the answer also depends on what goes past {layer}."
+    strong = torch.quantile(found.weights, 0.99, dim=0)
+    values = (strong[:, None] * found.concepts)[:, :, None, None].expand(-1, -1, *places)
+    words = []
+    said = answers(model, x, layer, values.to(model.device).contiguous())
+    for p in model.chances(said).cpu():
+        best = p.topk(min(3, len(p)))
+        words.append(
+            ", ".join(
+                f"{model.labels[int(k)].partition(',')[0]} "
+                + (f"{float(v):.3g}" if model.scores == "values" else f"{100 * float(v):.0f} %")
+                for v, k in zip(best.values, best.indices, strict=True)
+            )
+        )
+    return words, ""

@@ -1,0 +1,143 @@
+"""Zhou et al. 2015, arXiv:1412.6856, section 3.1: the parts of pictures that a unit responds to most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from clearsight.core.catalogue import method
+from clearsight.drawing.heatmaps import strip
+from clearsight.feature_report.report import Inside
+from clearsight.internals.capture import Field, receptive_fields
+from clearsight.reporting.findings import Cell
+from clearsight.reporting.pages import Block, Page, Shown, layer_page, unit_page
+from clearsight.visualisations._common import at_least, counted, cut, figure, lit
+
+Place = tuple[float, int, int, int]  # activation, row of the picture, row and column in the layer
+
+
+@method(paper="arXiv:1412.6856", order=2)
+def patches(inside: Inside, *, top: int = 9, overlap: float = 0.5) -> Iterator[Page]:
+    """What units respond to most: their strongest places in all pictures, cut out by what such a place can see.
+
+    top: places of each unit, as far as it is above zero there; overlap: two places of one picture are both shown only
+    where their receptive fields share no more than this part of the smaller one, so the same is never shown twice.  The
+    field is measured by gradients of noise pictures and cut off at the edge; where it is much of the picture, a double
+    line runs around where the unit is above half of its height.
+    """
+    at_least(top=top)
+    for layer in inside.every_layer():
+        strips = []
+        best = inside.best(layer, top)
+        for unit in inside.units(layer):
+            found, fields, shown = _patches(inside, layer, unit, top, overlap)
+            page = unit_page(layer, unit)
+            height, width = inside.model.preprocess.size
+            area = max((f[2] - f[0]) * (f[3] - f[1]) for f in fields) / (height * width)
+            of = sorted({f"{f[2] - f[0]} × {f[3] - f[1]}" for f in fields})
+            see = "the whole picture" if area == 1 else f"{' or '.join(of[:3])} of {width} × {height} pixels"
+            down = f" down to {found[-1][0]:.3g}" if len(found) > 1 else ""
+            words = (
+                f"The {counted(len(found), 'place') if down else 'only place'} with the highest activation among "
+                f"{counted(best.n, 'picture')}: {found[0][0]:.3g}{down}. A place of "
+                f"this layer can see {see}."
+            )
+            notes = ["The double line runs around where the unit is above half of its height there."] * (area > 0.25)
+            if best.maps:
+                high, wide = best.shape[1:]
+                notes.append(f"A place is a row and a column of the layer's map of {high} × {wide}, counted from 0.")
+            block = Block(
+                "Strongest patches",
+                words,
+                tuple(s for s, _ in shown),
+                notes=tuple(notes),
+                small=True,
+                layer=layer,
+                units=(unit,),
+            )
+            yield Page(page, f"{layer}, unit {unit}", (block,))
+            row = figure(f"{layer}-{unit}-strip", strip([im for _, im in shown[:3]]), f"Patches of unit {unit}")
+            strips.append(Shown(f"unit {unit}", row, {"highest": found[0][0], "in": inside.name(found[0][1])}, page))
+        words = f"{counted(len(strips), 'unit')} of {best.shape[0]}, each with its strongest patches."
+        yield Page(layer_page(layer), layer, (Block("Units", words, tuple(strips), layer=layer, units=inside.asked),))
+
+
+def _patches(
+    inside: Inside, layer: str, unit: int, top: int, overlap: float
+) -> tuple[list[Place], list[Field], list[tuple[Shown, Image.Image]]]:
+    """The unit's strongest places that are not the same, what they see, and their pictures."""
+    best = inside.best(layer, top)
+    rows = sorted(
+        set(best.rows[unit, :top].tolist())
+    )  # the strongest places lie in the pictures with the highest peaks
+    maps: dict[int, Tensor] = {}
+    pixels: dict[int, Tensor] = {}
+    for part, x, caught in inside.passes(layer, rows):
+        maps |= {r: caught.drive[i, unit].float().cpu() for i, r in enumerate(part)}
+        pixels |= {r: x[i].cpu() for i, r in enumerate(part)}
+    found, fields = _strongest(inside, layer, maps, top, overlap)
+    shown = []
+    for (value, row, y, x_), field in zip(found, fields, strict=True):
+        left, over_, right, under = field
+        region = lit(maps[row], pixels[row].shape[1:]) if (right - left) * (under - over_) > _much(inside) else None
+        image = cut(pixels[row], field, region)
+        name = inside.name(row)
+        drawn = figure(f"{layer}-{unit}-{name}-{y}-{x_}", image, f"Unit {unit} at {value:.3g} in {name}")
+        facts: dict[str, Cell] = {"activation": value}
+        if best.maps:
+            facts["place"] = f"{y}, {x_}"
+        facts["picture"] = inside.told(row)
+        shown.append((Shown(name, drawn, facts), image))
+    return found, fields, shown
+
+
+def _strongest(
+    inside: Inside, layer: str, maps: dict[int, Tensor], top: int, overlap: float
+) -> tuple[list[Place], list[Field]]:
+    """The highest places of all maps {row: (h, w)}, none whose field is mostly another's of the same picture."""
+    rows = list(maps)
+    flat = torch.stack([maps[r].flatten() for r in rows])
+    width = maps[rows[0]].shape[1]
+    order = flat.flatten().argsort(descending=True, stable=True)
+    found: list[Place] = []
+    fields: list[Field] = []
+    seen: dict[tuple[int, int], Field] = {}
+    full: set[int] = set()  # pictures of which one field is the whole
+    for at in order.tolist():
+        i, place = divmod(at, flat.shape[1])
+        if found and flat[i, place] <= 0:
+            break
+        if i in full:
+            continue
+        y, x = divmod(place, width)
+        if (y, x) not in seen:
+            seen[y, x] = receptive_fields(inside.model, layer, [(y, x)])[0]
+        field = seen[y, x]
+        if any(r == rows[i] and shared(field, f) > overlap for (_, r, _, _), f in zip(found, fields, strict=True)):
+            continue
+        found.append((float(flat[i, place]), rows[i], y, x))
+        fields.append(field)
+        if field == (0, 0, *reversed(inside.model.preprocess.size)):
+            full.add(i)
+        if len(found) == top or len(full) == len(rows):
+            break
+    return found, fields
+
+
+def shared(a: Field, b: Field) -> float:
+    """The part of the smaller box that lies in the other one.
+
+    >>> shared((0, 0, 4, 4), (2, 0, 6, 4))
+    0.5
+    """
+    wide, high = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    smaller = min((f[2] - f[0]) * (f[3] - f[1]) for f in (a, b))
+    return max(wide, 0) * max(high, 0) / smaller
+
+
+def _much(inside: Inside) -> float:
+    height, width = inside.model.preprocess.size
+    return 0.25 * height * width

@@ -1,0 +1,209 @@
+"""Simonyan et al. 2014, arXiv:1312.6034, section 2; Olah et al. 2017, doi:10.23915/distill.00007."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from clearsight.core import rng
+from clearsight.core.catalogue import method
+from clearsight.drawing.heatmaps import photo
+from clearsight.errors import Refused
+from clearsight.feature_report.report import Inside
+from clearsight.internals.capture import Caught, catch
+from clearsight.internals.layers import gradients
+from clearsight.reporting.findings import Cell
+from clearsight.reporting.pages import INDEX, Block, Page, Shown, layer_page, unit_page
+from clearsight.visualisations._common import at_least, figure
+
+# Columns: what 200 ImageNet photos (every fifth class) vary in, and how far; lightness, blue to yellow, green to purple
+_COLOURS = ((0.562, 0.201, 0.055), (0.581, 0.002, -0.111), (0.589, -0.193, 0.056))
+_NOISE = 8  # pictures of noise, for what a picture without any structure gives
+
+# What one of the model's outputs is called, what is raised of it, and which ones are shown where none is named
+_CLASS = ("class", "logit", "classes that the model says of most pictures")
+_WORDS = {
+    "multi-label": ("label", "logit", "labels that are the highest in most pictures"),
+    "values": ("output", "value", "outputs that are the highest in most pictures"),
+}
+
+
+@method(paper="doi:10.23915/distill.00007", claims="stochastic", order=3)
+def visualise(
+    inside: Inside,
+    *,
+    steps: int = 128,
+    step: float = 0.04,
+    decay: float = 1.25,
+    jitter: float = 0.14,
+    turn: float = 12.0,
+    zoom: float = 0.25,
+    of: Literal["both", "units", "classes"] = "both",
+) -> Iterator[Page]:
+    """Pictures made by gradient ascent that a unit, a class or another output responds to most.
+
+    A picture is the sigmoid of a sum of waves in colours that vary as those of photos do.  For a unit the mean of its
+    map before the squashing is raised, for a class its logit, for a value the value.  steps: how many of Adam; step:
+    their size; decay: finer waves are fainter by 1 / frequency ** decay.  So that nothing but robust structure pays, at
+    each step the picture is moved, turned and zoomed by chance.  jitter: up to which part of its side; turn: up to how
+    many degrees; zoom: up to which part of its size.  of: what pictures are made for.
+    """
+    at_least(steps=steps)
+    if step <= 0 or min(decay, jitter, turn, zoom) < 0 or zoom >= 1:
+        raise Refused("step must be above 0, decay, jitter and turn at least 0, and zoom in [0, 1)")
+    how = _Ascent(inside, steps, step, decay, jitter, turn, zoom)
+    if of != "classes" and (inside.layers or of == "units"):
+        yield from _units(inside, how)
+    if of != "units":
+        yield from _classes(inside, how)
+
+
+def _units(inside: Inside, how: _Ascent) -> Iterator[Page]:
+    for layer in inside.every_layer():
+        tiles = []
+        for unit in inside.units(layer):
+
+            def height(x: Tensor, layer: str = layer, unit: int = unit) -> Tensor:
+                return _unit(catch(inside.model, x, layer), unit)
+
+            made = how.climb(height, f"{layer} {unit}")
+            best = inside.best(layer)
+            row = int(best.rows[unit, 0])
+            with torch.no_grad():
+                photo_ = float(height(inside.case.pixels([row]).to(inside.model.device)))
+            facts: dict[str, Cell] = {
+                "reached": made.value,
+                "best photo": photo_,
+                f"{_NOISE} noise pictures, best": made.noise,
+            }
+            words = (
+                f"The mean of its map is {made.value:.3g} here; {photo_:.3g} in the photo with its highest peak "
+                f"({inside.name(row)}), {made.noise:.3g} at most in {_NOISE} pictures of noise. {how.words}"
+            )
+            drawn = figure(f"{layer}-{unit}-made", photo(made.x), f"A picture that unit {unit} of {layer} responds to")
+            shown = Shown(f"unit {unit}", drawn, facts, unit_page(layer, unit))
+            block = Block("Made for this unit", words, (shown,), layer=layer, units=(unit,))
+            yield Page(unit_page(layer, unit), f"{layer}, unit {unit}", (block,))
+            tiles.append(shown)
+        words = f"What raises the mean of each unit's map. {how.words}"
+        yield Page(
+            layer_page(layer),
+            layer,
+            (Block("Made for these units", words, tuple(tiles), layer=layer, units=inside.asked),),
+        )
+
+
+def _classes(inside: Inside, how: _Ascent) -> Iterator[Page]:
+    classes = inside.shown_classes()
+    thing, score, chosen = _WORDS.get(inside.model.scores, _CLASS)
+    tiles = []
+    for k in classes:
+
+        def height(x: Tensor, k: int = k) -> Tensor:
+            return inside.model(x)[:, k]
+
+        made = how.climb(height, f"{thing} {k}")
+        with torch.no_grad():
+            p = inside.model.chances(inside.model(made.x[None].to(inside.model.device)).float())[0, k]
+        label = inside.model.labels[k].partition(",")[0]
+        of = inside.case.logits[:, k]
+        best = inside.name(int(of.argmax()))
+        facts: dict[str, Cell] = {
+            score: made.value,
+            **({} if score == "value" else {"probability": float(p)}),
+            f"best photo ({best})": float(of.max()),
+            f"{_NOISE} noise pictures, best": made.noise,
+        }
+        drawn = figure(f"class-{k}-made", photo(made.x), f"A picture that raises the {score} of {label}")
+        tiles.append(Shown(label, drawn, facts))
+    named = inside.classes or len(inside.model.labels) == 1
+    why = "" if named else f" These are the {chosen}; --target names others."
+    a = "an" if thing == "output" else "a"
+    words = f"Pictures that raise the {score} of {a} {thing}. {how.words}{why}"
+    yield Page(INDEX, "", (Block(f"Made for {a} {thing}", words, tuple(tiles), targets=inside.classes),))
+
+
+class _Made:
+    """A picture (C, H, W), how high it stands untouched, and the best of some noise pictures."""
+
+    def __init__(self, x: Tensor, value: float, noise: float) -> None:
+        self.x, self.value, self.noise = x, value, noise
+
+
+class _Ascent:
+    """How pictures are made; the same seed gives the same picture whatever else is made."""
+
+    def __init__(
+        self, inside: Inside, steps: int, step: float, decay: float, jitter: float, turn: float, zoom: float
+    ) -> None:
+        self.inside, self.steps, self.step = inside, steps, step
+        self.jitter, self.turn, self.zoom = jitter, turn, zoom
+        height, width = inside.model.preprocess.size
+        fy, fx = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None]
+        lowest = 1 / max(height, width)
+        self.scale = 0.25 * (fx**2 + fy**2).sqrt().clamp_min(lowest) ** -decay
+        self.words = f"{steps} steps of gradient ascent, seed {inside.case.seed}."
+
+    def climb(self, height: Callable[[Tensor], Tensor], what: str) -> _Made:
+        """The picture that raises height (B, C, H, W) -> (B,) the most."""
+        model, case = self.inside.model, self.inside.case
+        channels, size = model.preprocess.channels, model.preprocess.size
+        with rng.seeded(case.seed, torch.zeros(1, 1), f"visualise {what}"):
+            start = rng.normal(torch.zeros(1, channels, *self.scale.shape, 2)).to(model.device)
+            waves = self._awake(height, start)
+            adam = torch.optim.Adam([waves], self.step)
+            for i in range(self.steps):
+                with torch.enable_grad():
+                    (g,) = gradients(height(self._moved(picture(waves, self.scale, size))), waves, "the picture")
+                waves.grad = -g
+                adam.step()
+                if i % 8 == 0:
+                    case.progress(f"visualise {what}", i, self.steps)
+            noise = rng.uniform(torch.zeros(1, _NOISE, channels, *size))[0].to(model.device)
+        case.progress(f"visualise {what}", self.steps, self.steps)
+        with torch.no_grad():
+            x = picture(waves, self.scale, size)
+            return _Made(x[0].cpu(), float(height(x)), float(height(noise).max()))
+
+    def _awake(self, height: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
+        """The start as faint as it can be with a way up: on flat grey all units behind a ReLU may be silent."""
+        for strength in (0.01, 0.1, 1.0, 10.0):
+            waves = (strength * start).requires_grad_()
+            with torch.enable_grad():
+                (g,) = gradients(height(picture(waves, self.scale, self.inside.model.preprocess.size)), waves)
+            if bool(g.any()):
+                break
+        return waves
+
+    def _moved(self, x: Tensor) -> Tensor:
+        """x (1, C, H, W) turned, zoomed and moved by a draw, mirrored beyond its edges."""
+        angle, zoom, right, down = (2 * rng.uniform(torch.zeros(1, 4))[0] - 1).tolist()
+        a, k = math.radians(self.turn * angle), 1 / (1 + self.zoom * zoom)
+        ratio = x.shape[2] / x.shape[3]
+        theta = [
+            [k * math.cos(a), -k * math.sin(a) * ratio, 2 * self.jitter * right],
+            [k * math.sin(a) / ratio, k * math.cos(a), 2 * self.jitter * down],
+        ]
+        grid = torch.nn.functional.affine_grid(torch.tensor([theta]).to(x), list(x.shape), align_corners=False)
+        return torch.nn.functional.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
+
+
+def picture(waves: Tensor, scale: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Waves (1, C, H, W // 2 + 1, 2), each times its scale -> a picture (1, C, H, W) in [0, 1]; no waves are mid-grey.
+
+    >>> picture(torch.zeros(1, 1, 2, 2, 2), torch.ones(2, 2), (2, 2)).tolist()
+    [[[[0.5, 0.5], [0.5, 0.5]]]]
+    """
+    x = torch.fft.irfft2(torch.view_as_complex(waves) * scale.to(waves), s=size, norm="ortho")
+    if x.shape[1] == 3:
+        x = torch.einsum("oc,bchw->bohw", torch.tensor(_COLOURS).to(x), x)
+    inside: Tensor = x.sigmoid()
+    return inside
+
+
+def _unit(caught: Caught, unit: int) -> Tensor:
+    return caught.drive[:, unit].mean((1, 2))
