@@ -136,7 +136,7 @@ CORE = [
         "guard.py",
         "undo.append(partial(_emptied, nothing",
         "(partial(_emptied, nothing",
-        "left_alone or exchanged or added",
+        "given_where_there_was_none",
     ),
     ("guard.py", "undo.append(partial(_emptied, unhooked", "(partial(_emptied, unhooked", "disturbs"),
     ("guard.py", "buffer.copy_(was)", "pass", "buffers"),
