@@ -28,7 +28,7 @@ HERE = Path(__file__).parent
 def faults(kind: str, seed: int, count: int, folder: Path) -> list[dict[str, str]]:
     """What a process that reads so many damaged files found wrong; a crash is a fault too."""
     told = subprocess.run(
-        [sys.executable, "-W", "error", str(HERE / "mutants.py"), kind, str(seed), str(count), str(folder)],
+        [sys.executable, "-W", "error", str(HERE / "filemutants.py"), kind, str(seed), str(count), str(folder)],
         capture_output=True,
         text=True,
         timeout=900,

@@ -161,7 +161,7 @@ CORE = [
         "core/guard.py",
         "undo.append(partial(_emptied, nothing",
         "(partial(_emptied, nothing",
-        "left_alone or exchanged or added",
+        "given_where_there_was_none",
     ),
     ("core/guard.py", "undo.append(partial(_emptied, unhooked", "(partial(_emptied, unhooked", "disturbs"),
     ("core/guard.py", "buffer.copy_(was)", "pass", "buffers"),
