@@ -31,6 +31,7 @@ from clearsight.core.targets import ClassScore
 from clearsight.data.datasets import Picture, open_data
 from clearsight.data.images import open_picture, to_pixels
 from clearsight.errors import Refused
+from clearsight.internals.scores import scores
 from clearsight.perturbation.map_thresholds import (
     LEVELS,
     best_level,
@@ -39,7 +40,7 @@ from clearsight.perturbation.map_thresholds import (
     stretched,
     without_lowest,
 )
-from clearsight.runner.run import explain, scores
+from clearsight.runner.run import explain
 
 BATCH = 4  # pictures between two savings
 BRIGHT = " AS BRIGHT AS "

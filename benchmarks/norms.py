@@ -16,7 +16,8 @@ from digits import digits
 from clearsight.drawing import charts
 from clearsight.drawing.charts import Line
 from clearsight.errors import Refused
-from clearsight.training.loop import Epoch, train
+from clearsight.training.history import Epoch
+from clearsight.training.loop import train
 from clearsight.training.recipe import Recipe
 
 HERE = Path(__file__).parent

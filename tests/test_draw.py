@@ -14,7 +14,10 @@ from torch import Tensor
 from clearsight.core.classifier import Classifier
 from clearsight.drawing import heatmaps
 from clearsight.errors import Refused
-from clearsight.runner.run import Attacked, Explanation, attack, explain
+from clearsight.explaining import sheet as explaining_sheet
+from clearsight.runner import results
+from clearsight.runner.results import Attacked, Explanation
+from clearsight.runner.run import attack, explain
 
 Pixels = npt.NDArray[np.float64]
 
@@ -182,7 +185,7 @@ def test_refusals() -> None:
     with pytest.raises(Refused, match="at least one picture"):
         heatmaps.sheet([])
     with pytest.raises(Refused, match="at least one"):
-        heatmaps.explanation_sheet([])
+        explaining_sheet.explanation_sheet([])
 
 
 def test_the_difference_is_magnified_around_mid_grey() -> None:
@@ -266,42 +269,42 @@ def test_explanation_sheet(explained: Explanation, x: Tensor) -> None:
     regions = torch.zeros(4, 16, 24, dtype=torch.bool)
     regions[:, 2:9, 3:9] = True
     signed = replace(explained, maps=torch.randn(4, 16, 24), signed=True)
-    image = heatmaps.explanation_sheet(
+    image = explaining_sheet.explanation_sheet(
         [explained, signed], names=["n" * 90] * 4, probabilities=torch.rand(4), regions=regions, title="t"
     )
     assert image.width > 3 * 448
-    told = heatmaps._told(signed, 0, [0.5])
+    told = results.caption(signed, 0, [0.5])
     method, question, span = told.split("\n")
     assert method == "saliency"
     assert question == f"{explained.questions()[0]} (p = 50.0 %)"
     assert span.startswith("raw map −")
     with pytest.raises(Refused, match="same pictures"):
-        heatmaps.explanation_sheet([explained, replace(explained, maps=explained.maps[:1])])
+        explaining_sheet.explanation_sheet([explained, replace(explained, maps=explained.maps[:1])])
 
 
 def test_further_methods_stand_in_the_rows_below(explained: Explanation, monkeypatch: pytest.MonkeyPatch) -> None:
     """At most five beside the picture, and the picture itself once."""
     rows: list[list[heatmaps.Tile]] = []
-    monkeypatch.setattr(heatmaps, "sheet", lambda found, **_: rows.extend(found))
-    heatmaps.explanation_sheet([replace(explained, method=f"m{i}") for i in range(12)], names=list("abcd"))
+    monkeypatch.setattr(explaining_sheet, "sheet", lambda found, **_: rows.extend(found))
+    explaining_sheet.explanation_sheet([replace(explained, method=f"m{i}") for i in range(12)], names=list("abcd"))
     assert [len(row) for row in rows] == [6, 6, 3] * 4
     assert [row[0][1].partition("\n")[0] for row in rows] == ["a", "", "", "b", "", "", "c", "", "", "d", "", ""]
     assert [row[0][0] is None for row in rows] == [False, True, True] * 4
     told = [caption.partition("\n")[0] for row in rows[:3] for _, caption in row[1:]]
     assert told == [f"m{i}" for i in range(12)]
     monkeypatch.undo()
-    few, many = (heatmaps.explanation_sheet([explained] * n) for n in (5, 6))
+    few, many = (explaining_sheet.explanation_sheet([explained] * n) for n in (5, 6))
     assert many.width == few.width
     assert many.height > few.height
 
 
 def test_a_map_of_zeros_is_told_to_be_one(explained: Explanation) -> None:
     zeros = replace(explained, maps=explained.maps * torch.tensor([0.0, 1, 1, 1])[:, None, None], signed=False)
-    assert heatmaps._told(zeros, 0, None).endswith("raw map 0 everywhere: nothing speaks for it")
+    assert results.caption(zeros, 0, None).endswith("raw map 0 everywhere: nothing speaks for it")
     signed = replace(zeros, signed=True)
-    assert heatmaps._told(signed, 0, None).endswith("raw map 0 everywhere: nothing speaks for it or against it")
-    assert " to " in heatmaps._told(zeros, 1, None)
-    assert "0 everywhere" in heatmaps.explanation_html(zeros)
+    assert results.caption(signed, 0, None).endswith("raw map 0 everywhere: nothing speaks for it or against it")
+    assert " to " in results.caption(zeros, 1, None)
+    assert "0 everywhere" in results.explanation_html(zeros)
 
 
 def test_reprs_are_a_short_line(explained: Explanation, attacked: Attacked) -> None:
@@ -312,20 +315,20 @@ def test_reprs_are_a_short_line(explained: Explanation, attacked: Attacked) -> N
 
 
 def test_how_much_a_difference_is_magnified(attacked: Attacked) -> None:
-    assert heatmaps.magnification(attacked) == 10  # 0.25 / (4 / 255) is 15.9
-    assert heatmaps.magnification(replace(attacked, x=attacked.clean)) > 1
-    assert heatmaps.magnification(replace(attacked, x=1 - attacked.clean)) == 1
+    assert results.magnification(attacked) == 10  # 0.25 / (4 / 255) is 15.9
+    assert results.magnification(replace(attacked, x=attacked.clean)) > 1
+    assert results.magnification(replace(attacked, x=1 - attacked.clean)) == 1
 
 
 def test_notebooks_show_the_first_eight_and_escape_labels(explained: Explanation, attacked: Attacked) -> None:
     many = replace(explained, x=explained.x.repeat(3, 1, 1, 1), maps=explained.maps.repeat(3, 1, 1))
     many = replace(many, target=type(many.target)(0))  # type: ignore[call-arg]
-    page = heatmaps.explanation_html(many)
+    page = results.explanation_html(many)
     assert page.count("<img") == 2 * 8
     assert "first 8 of 12" in page
     assert "&lt;b&gt;a&lt;/b&gt;" in page
     assert "<b>a</b>" not in page
-    page = heatmaps.attacked_html(attacked)
+    page = results.attacked_html(attacked)
     assert page.count("<img") == 3 * 4
     assert 'src="data:image/png;base64,' in page
     assert "eps 4/255" in page

@@ -23,7 +23,7 @@ from clearsight.core.catalogue import catalogue, parse
 from clearsight.data.annotations import Region
 from clearsight.data.datasets import Picture, Pictures, folder
 from clearsight.errors import Refused
-from clearsight.feature_report import html as atlas_
+from clearsight.feature_report.html import render
 from clearsight.feature_report.report import Atlas, Inside, features, look, see
 from clearsight.internals.capture import catch, receptive_fields
 from clearsight.reporting.pages import layer_page, unit_page
@@ -31,9 +31,14 @@ from clearsight.visualisations import dissection, embedding, factors, neighbours
 from workshop import ColourNet, factory
 
 EVERY = list(catalogue("visualisations"))
+
 SMALL = {"steps": 6, "pictures": 6, "top": 3}
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "coco_masks"
 every = pytest.mark.parametrize("name", EVERY)
+
+
+def htmls(found: Atlas) -> dict[str, str]:
+    return render(found.pages, found.facts, found.left_out)
 
 
 def spelled(name: str, **options: object) -> str:
@@ -110,7 +115,7 @@ def test_addresses_are_stable_and_the_same_seed_gives_the_same(name, photos):
     one, two = (features(factory(), photos, layer="features", units=[1], methods=spelled(name)) for _ in range(2))
     assert [p.address for p in one.pages] == [p.address for p in two.pages]
     assert {p.address for p in one.pages} <= {"index.html", "layers/features.html", "units/features/1.html"}
-    assert atlas_.pages(one) == atlas_.pages(two)
+    assert htmls(one) == htmls(two)
     blocks = [b for p in one.pages for b in p.blocks]
     assert blocks
     for b in blocks:
@@ -219,7 +224,7 @@ def test_without_feature_maps_the_rest_is_done_and_that_is_said(photos):
     said = [b.title for b in found.pages[0].blocks]
     assert "Nearest neighbours" in said
     assert "Made for a class" in said
-    page = atlas_.pages(found)["index.html"]
+    page = htmls(found)["index.html"]
     assert "Methods left out" in page
     units = features(model, photos, layer="1", units=[2], methods=["patches", spelled("visualise")])
     assert unit_page("1", 2) in [p.address for p in units.pages]  # a layer without places has units too
@@ -780,7 +785,7 @@ def test_wrong_words_are_one_line_and_leave_nothing(words, told, workshop, run):
 def test_headings_break_behind_signs_and_not_in_words(photos):
     model = factory()
     named = cs.Classifier(model.net, model.preprocess, model.labels, "./nets.py:small_<cnn>")
-    page = atlas_.pages(features(named, photos, layer="features", units=[1], methods="patches(top=2)"))
+    page = htmls(features(named, photos, layer="features", units=[1], methods="patches(top=2)"))
     name = "./<wbr>nets.py:<wbr>small_<wbr>&lt;cnn&gt;"
     assert f"<h1>{name} " in page["index.html"]
     assert f'<h1>features, unit 1 <span class="on">of</span> {name}</h1>' in page[unit_page("features", 1)]
@@ -797,7 +802,7 @@ def test_words_beside_strips_begin_at_one_place(photos):
             replace(s, figure=replace(s.figure, data=figures[b])) for s, b in zip(block.shown, strips, strict=True)
         )
         made = replace(found, pages=(replace(layer, blocks=(replace(block, shown=shown),)),))
-        html = atlas_.pages(made)[layer_page("features")]
+        html = htmls(made)[layer_page("features")]
         assert ('<div class="gallery rowed">' in html) == rowed
         assert html.count('<figure class="strip">') == 2 * rowed
 

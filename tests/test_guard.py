@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 import clearsight as cs
+from clearsight.auditing.diagnosis import inspect
 from clearsight.core import guard, surroundings
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.undoing import undone
 from clearsight.errors import Refused
 from clearsight.internals.capture import catch
-from clearsight.models.diagnosis import inspect
 
 # nets of the traps add a residual by hand, so that everything passes through their first layer and no later one
 pytestmark = pytest.mark.filterwarnings("ignore:the layer that is read is first. :clearsight.errors.Notice")

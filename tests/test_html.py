@@ -21,7 +21,8 @@ from clearsight.drawing.heatmaps import overlay, png
 from clearsight.reporting.findings import Evidence, Figure, Finding, Table
 from clearsight.reporting.html_report import anchors, cell, interval_bar, linked, size
 from clearsight.reporting.report import Report
-from clearsight.reporting.terminal import WORDS, print_sheet
+from clearsight.reporting.terminal import print_sheet
+from clearsight.reporting.wording import WORDS
 
 HOSTILE = "<script>alert(1)</script>.jpg"
 CHART = b"""<svg xmlns="http://www.w3.org/2000/svg" width="400" height="120" viewBox="0 0 400 120">

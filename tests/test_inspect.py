@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from clearsight.auditing.diagnosis import Inspection, inspect
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.data.datasets import Picture, Pictures
-from clearsight.models.diagnosis import Inspection, inspect
 
 PRE = Preprocess((16, 24), (0.5,) * 3, (0.25,) * 3)
 

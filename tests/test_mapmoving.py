@@ -23,8 +23,8 @@ from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.targets import ClassScore
 from clearsight.data.datasets import Picture, Pictures
 from clearsight.errors import Refused
-from clearsight.explainers._rectified import _range
 from clearsight.internals.graph import graph_of
+from clearsight.internals.relu import open_range
 from clearsight.runner.move_map import THROUGH, MovedMap, _downhill, _map, _moved, _ranks, _smooth, move_map
 from clearsight.runner.run import explain
 from clearsight.testing import linear, rectified
@@ -239,7 +239,7 @@ def test_the_softplus_comes_to_the_relu_and_has_a_second_slope(taught):
     model, x = taught
     with model.undisturbed():
         graph = graph_of(model, x[:1])
-        assert sum(_range(n) is not None for n in graph.nodes) == 2
+        assert sum(open_range(n) is not None for n in graph.nodes) == 2
         z = model.normalised(x)
         sharp, soft = (graph(z, _smooth(b)) for b in (1e4, 1.0))
         torch.testing.assert_close(sharp, graph(z), rtol=1e-3, atol=1e-3)

@@ -17,10 +17,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import clearsight as cs
+from clearsight.auditing.diagnosis import inspect
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.outputs import paths, pick
 from clearsight.errors import NoGradient, Refused
-from clearsight.models.diagnosis import inspect
 
 # nets of the traps add a residual by hand, so that everything passes through their first layer and no later one
 pytestmark = pytest.mark.filterwarnings("ignore:the layer that is read is first. :clearsight.errors.Notice")

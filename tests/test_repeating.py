@@ -30,12 +30,13 @@ from clearsight.data.annotations import Region
 from clearsight.data.datasets import Picture, Pictures, open_data
 from clearsight.data.duplicates import likenesses
 from clearsight.drawing.charts import Cross, plane
+from clearsight.models.model_folder import AT_RANDOM, labels_at_random
 from clearsight.reporting.findings import Finding
 from clearsight.reporting.report import Report
 from clearsight.reporting.spread import between, deviation, homogeneity, median_interval
 from clearsight.reporting.terminal import print_sheet
 from clearsight.training.loop import train
-from clearsight.training.recipe import AT_RANDOM, Recipe, labels_at_random, read_recipe
+from clearsight.training.recipe import Recipe, read_recipe
 from clearsight.training.repeats import repeat
 from clearsight.training.training_data import at_random, portions
 from workshop import lay_out

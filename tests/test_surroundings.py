@@ -19,13 +19,13 @@ from torch.utils import checkpoint as checkpointing
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
 import clearsight as cs
+from clearsight.auditing.diagnosis import inspect
 from clearsight.core.catalogue import parse
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.errors import Refused
 from clearsight.internals.capture import catch, receptive_fields
 from clearsight.internals.probe import probed
 from clearsight.internals.target_layer import target_layer
-from clearsight.models.diagnosis import inspect
 from test_traps import ATTACKS, EXPLAINERS, NEEDS_A_LINEAR_HEAD, Net, model, pictures, spelled, untouched
 
 # nets of the traps add a residual by hand, so that everything passes through their first layer and no later one

@@ -23,10 +23,11 @@ from clearsight.auditing.map_tests import CEILING, NETWORKS, Examined, examine
 from clearsight.checks.believe import doubt
 from clearsight.data.datasets import folder
 from clearsight.drawing import heatmaps
+from clearsight.explaining import sheet as explaining_sheet
 from clearsight.perturbation.map_thresholds import chances
 from clearsight.reporting.findings import Finding, Table
 from clearsight.reporting.report import Report
-from clearsight.runner.run import Explanation
+from clearsight.runner.results import Explanation
 from conftest import Ran
 from workshop import factory
 
@@ -317,11 +318,11 @@ def test_a_sheet_says_what_the_tests_came_to_and_greys_what_fails(monkeypatch: p
     fine = Examined(dict.fromkeys(CONTROLS, 3.0), 3, 0.1, 5, None, None)
     poor = replace(fine, duels=dict.fromkeys(CONTROLS, 0.0))
     told: list[tuple[Sequence[Sequence[heatmaps.Tile]], dict[str, object]]] = []
-    monkeypatch.setattr(heatmaps, "sheet", lambda rows, **how: told.append((rows, how)))
-    heatmaps.explanation_sheet([good, other], tests=[(fine, poor), (poor, poor)])
-    heatmaps.explanation_sheet([good, other], tests=[(fine, fine), (poor, fine)])
-    heatmaps.explanation_sheet([good, other], tests=[(poor, poor), (fine, fine)])
-    heatmaps.explanation_sheet([good, other])
+    monkeypatch.setattr(explaining_sheet, "sheet", lambda rows, **how: told.append((rows, how)))
+    explaining_sheet.explanation_sheet([good, other], tests=[(fine, poor), (poor, poor)])
+    explaining_sheet.explanation_sheet([good, other], tests=[(fine, fine), (poor, fine)])
+    explaining_sheet.explanation_sheet([good, other], tests=[(poor, poor), (fine, fine)])
+    explaining_sheet.explanation_sheet([good, other])
     bars = [(how["signed"], how["grey"]) for _, how in told]
     assert bars == [(True, True), (True, False), (False, True), (True, None)]
     tiles = [tile for row in told[0][0] for tile in row[1:]]

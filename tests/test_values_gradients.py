@@ -17,9 +17,9 @@ from clearsight.core.catalogue import catalogue, parse, split_calls
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.targets import ClassScore
 from clearsight.data.datasets import folder
-from clearsight.drawing.heatmaps import explanation_sheet
 from clearsight.errors import Refused
 from clearsight.explainers._path import path_gradients
+from clearsight.explaining.sheet import explanation_sheet
 from clearsight.runner.run import explain
 from clearsight.testing import linear
 

@@ -7,15 +7,16 @@ from torch import Tensor, nn
 
 from clearsight import attack, explain, save, wrap
 from clearsight.auditing.audit import noted
+from clearsight.auditing.diagnosis import inspect
 from clearsight.core.catalogue import catalogue
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.targets import ClassScore, Margin, Misclassify
 from clearsight.data.datasets import demo_pictures
 from clearsight.errors import Refused
 from clearsight.explaining.explain_pictures import ask, top
-from clearsight.models.diagnosis import inspect
+from clearsight.internals.scores import scores
 from clearsight.models.loading import load
-from clearsight.runner.run import measure, scores
+from clearsight.runner.run import measure
 
 PRE = Preprocess((8, 12), (0.5,) * 3, (0.25,) * 3)
 

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import clearsight as cs
+from clearsight.auditing.diagnosis import inspect
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.passes import counted
 from clearsight.errors import Notice, Refused
 from clearsight.internals.finite_differences import Slopes, closer
 from clearsight.internals.probe import probed
-from clearsight.models.diagnosis import inspect
 
 SIZE = (12, 16)
 PARTIAL = "the gradient at the pixels is not that of the scores"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from clearsight._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from clearsight.auditing.audit import audit
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from clearsight.models.loading import load, save
     from clearsight.reporting.findings import Finding
     from clearsight.reporting.report import Report
-    from clearsight.runner.run import Attacked, Explanation, attack, explain, measure
+    from clearsight.runner.results import Attacked, Explanation
+    from clearsight.runner.run import attack, explain, measure
     from clearsight.training.loop import train
     from clearsight.training.recipe import Recipe
     from clearsight.training.tune import tune

@@ -4,7 +4,7 @@ CORE = [
     ("data/class_words.py", "and _counted(found, model.labels):", "and False:", "test_tables and one_by_one"),
     ("data/split_words.py", "if asked is None and there and not known:", "if False:", "test_data and unknown_names"),
     ("data/folders.py", "if len(above) > first + 1:", "if False:", "test_data and below_a_class"),
-    ("data/tables.py", "key=outside.count", 'key=lambda c: c == ","', "test_data and separator"),
+    ("core/tables.py", "key=outside.count", 'key=lambda c: c == ","', "test_data and separator"),
     (
         "data/annotation_formats/yolo.py",
         "if _posed(rest, keypoints):",

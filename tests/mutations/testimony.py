@@ -56,9 +56,9 @@ CORE = [
     ("auditing/map_tests.py", "e.fingerprint != model.fingerprint()", "False", "belong_together"),
     ("drawing/heatmaps.py", "(GREY, GREY) if grey else", "(GREY, AGAINST) if grey else", "has_no_hue"),
     ("drawing/heatmaps.py", "palest = PALER if grey else PALEST", "palest = 0", "has_no_hue"),
-    ("drawing/heatmaps.py", "grey=bool(t and t.failed)", "grey=bool(t and t.held)", "greys_what_fails"),
-    ("drawing/heatmaps.py", "if not all(bad)]", "]", "greys_what_fails"),
-    ("drawing/heatmaps.py", "if any(bad)]", "]", "greys_what_fails"),
+    ("explaining/sheet.py", "grey=bool(t and t.failed)", "grey=bool(t and t.held)", "greys_what_fails"),
+    ("explaining/sheet.py", "if not all(bad)]", "]", "greys_what_fails"),
+    ("explaining/sheet.py", "if any(bad)]", "]", "greys_what_fails"),
     ("drawing/heatmaps.py", "y + 64 * i))", "y))", "room_for_both"),
     (
         "explaining/explain_pictures.py",
@@ -79,5 +79,5 @@ CORE = [
     ),
     ("reporting/html_report.py", "GREY_WORDS in e.figure.caption", "e.figure.caption", "later_maps_are_grey"),
     ("auditing/case.py", "self.mapped[self.doing] = self.chosen", "self.mapped = {}", "stands_in_the_commands"),
-    ("reporting/report.py", 'case.mapped.get(finding.name, "")', "case.chosen", "stands_in_the_commands"),
+    ("auditing/assemble.py", 'case.mapped.get(finding.name, "")', "case.chosen", "stands_in_the_commands"),
 ]

@@ -66,7 +66,7 @@ CORE = [
     ("runner/move_map.py", "z = clip(z - length * way", "z = clip(z + length * way", "mapmoving"),
     ("runner/move_map.py", "out.argmax(1) == target.index.to(out.device))", "out.argmax(1) > -1)", "mapmoving"),
     ("runner/move_map.py", "tight = lead(out) < _TIGHT * margin", "tight = lead(out) < lead(out)", "mapmoving"),
-    ("runner/move_map.py", "return dict.fromkeys(_RELUS, rule)", "return {}", "mapmoving"),
+    ("runner/move_map.py", "return dict.fromkeys(RELUS, rule)", "return {}", "mapmoving"),
     ("runner/move_map.py", "soft - softplus((a - high) * b) / b if", "soft if", "mapmoving"),
     ("runner/move_map.py", "beta / usual, a", "beta / usual.mean().expand_as(usual), a", "mapmoving"),
     ("runner/move_map.py", "z = within(x, eps, norm)", "z = x + eps * torch.rand_like(x)", "mapmoving"),

@@ -12,24 +12,29 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from clearsight.attacking.sweep import Strike, acceptable, goal_of, strike
+from clearsight.attacking.sweep import Strike, strike
 from clearsight.attacks.patch import learned_patch, printable
-from clearsight.auditing.case import Case, Progress
-from clearsight.auditing.evidence import bounds, counted, share, shown, span, table
+from clearsight.auditing.assemble import make
+from clearsight.auditing.case import Case
+from clearsight.auditing.evidence import bounds, share, shown, span, table
+from clearsight.auditing.goals import acceptable, goal_of
 from clearsight.core.blackbox import classes_told
 from clearsight.core.catalogue import Call, parse
 from clearsight.core.classifier import Classifier
 from clearsight.core.norms import Norm, norm_of, word
 from clearsight.core.norms import size as distance
+from clearsight.core.progress import Progress
 from clearsight.core.similarity import spearman
 from clearsight.core.statistics import judge, wilson
 from clearsight.core.targets import ClassScore
+from clearsight.core.text import counted
 from clearsight.data.datasets import Pictures
 from clearsight.drawing import charts
 from clearsight.drawing.heatmaps import magnified_difference, overlay, photo, strip
 from clearsight.errors import NoGradient, Refused
 from clearsight.reporting.findings import Cell, Evidence, Figure, Finding, Table
-from clearsight.reporting.report import Report, make, show
+from clearsight.reporting.report import Report
+from clearsight.reporting.wording import show
 from clearsight.runner.run import budgeted, explain, needs_other
 
 EVIDENCE = 12

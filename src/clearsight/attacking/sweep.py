@@ -12,15 +12,17 @@ from torch import Tensor
 
 from clearsight.attacking.eight_bit import as_png, from_png, rounded
 from clearsight.auditing.case import Case
+from clearsight.auditing.goals import goal_of
 from clearsight.core.catalogue import Call
 from clearsight.core.classifier import Classifier
 from clearsight.core.norms import Norm, clip, norm_of, size
 from clearsight.core.output import write_whole
-from clearsight.core.targets import Become, Goal, Misclassify
+from clearsight.core.targets import Goal
 from clearsight.data.datasets import Picture
+from clearsight.data.file_stems import named
 from clearsight.data.images import open_picture, to_pixels
-from clearsight.explaining.explain_pictures import named
-from clearsight.runner.run import attack, scores_of
+from clearsight.internals.scores import scores_of
+from clearsight.runner.run import attack
 
 STARTS = 10  # pictures, at most, from which an attack by labels alone may begin
 FEWEST = 4  # pictures from which on half of them teach a universal attack and the other half is attacked
@@ -83,20 +85,6 @@ class Strike:
         """The rows that did not meet the goal before, and do not when attacked at eps."""
         fooled = self.fooled(eps)
         return [i for i in self.rows if i not in self.already and i not in fooled]
-
-
-def acceptable(case: Case, rows: Sequence[int]) -> Tensor:
-    """(n, K) bool: the classes that a picture's labels allow; where it has none, the model's own answer."""
-    right = case.truth[list(rows)].clone()
-    blank = ~right.any(1)
-    own = torch.nn.functional.one_hot(case.predicted[list(rows)], right.shape[1]).bool()
-    right[blank] = own[blank]
-    return right
-
-
-def goal_of(case: Case, rows: Sequence[int], target: int | None) -> Goal:
-    """Any answer that is not acceptable, or one class of the attacker's choice."""
-    return Misclassify(acceptable(case, rows)) if target is None else Become(torch.full((len(rows),), target))
 
 
 def strike(

@@ -14,19 +14,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clearsight.attacking.report import FLOOR, Asked, AttackReport, apart
-from clearsight.attacking.sweep import acceptable, strike
-from clearsight.auditing.case import Case, Progress
-from clearsight.auditing.evidence import bounds, counted, share, shown, span, table
+from clearsight.attacking.sweep import strike
+from clearsight.auditing.assemble import make
+from clearsight.auditing.case import Case
+from clearsight.auditing.evidence import bounds, share, shown, span, table
+from clearsight.auditing.goals import acceptable
 from clearsight.core.classifier import Classifier
 from clearsight.core.norms import word
+from clearsight.core.progress import Progress
 from clearsight.core.statistics import judge, wilson
+from clearsight.core.text import counted
 from clearsight.data.datasets import Pictures
 from clearsight.drawing import charts
 from clearsight.drawing.heatmaps import photo, strip
 from clearsight.errors import Refused
+from clearsight.internals.scores import scores_of
 from clearsight.reporting.findings import Cell, Evidence, Figure, Finding
-from clearsight.reporting.report import make
-from clearsight.runner.run import scores_of
 
 EVIDENCE = 8
 

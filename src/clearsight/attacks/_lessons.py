@@ -11,9 +11,9 @@ from clearsight.core import rng
 from clearsight.core.batching import SIZE, pairs
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Goal
+from clearsight.core.validation import check_pixels
 from clearsight.errors import Refused
 from clearsight.internals.layers import gradients
-from clearsight.runner.run import check_pixels
 
 CLIP = 9.0  # log-odds by which a lesson may be wrong before it is left alone, so that no single one leads all others
 

@@ -16,8 +16,8 @@ from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.output import write_whole
 from clearsight.core.targets import Goal, as_goal
+from clearsight.core.validation import check_pixels
 from clearsight.errors import Refused
-from clearsight.runner.run import check_pixels
 
 DPI = 300
 

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from clearsight.auditing.case import Case, Progress
+from clearsight.auditing.case import Case
+from clearsight.auditing.diagnosis import inspect
 from clearsight.core import rng
 from clearsight.core.catalogue import Call, catalogue, parse, split_calls
 from clearsight.core.classifier import Classifier
+from clearsight.core.progress import Progress
 from clearsight.data.datasets import Pictures, open_data
 from clearsight.errors import Refused, nearest
-from clearsight.models.diagnosis import inspect
+from clearsight.models.model_folder import AT_RANDOM, labels_at_random
 from clearsight.reporting.findings import Figure, Finding
-from clearsight.training.recipe import AT_RANDOM, labels_at_random
 
 if TYPE_CHECKING:
     from clearsight.reporting.report import Report
@@ -133,7 +134,7 @@ def audit(
     data: what ``folder`` gives, or the words that the command line takes ("demo", "photos/").  method: the explainer
     that the checks use; budget: seconds; progress: called with what is done, done, total.
     """
-    from clearsight.reporting.report import make
+    from clearsight.auditing.assemble import make
 
     pictures = noted(data if isinstance(data, Pictures) else open_data(data), model)
     case = Case(model, pictures, seed=seed, budget=budget, method=method, progress=progress)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clearsight import __version__
+from clearsight._version import __version__
 from clearsight.core import rng
 from clearsight.core.batching import SIZE
 from clearsight.core.catalogue import Call, parse
 from clearsight.core.classifier import Classifier
+from clearsight.core.progress import Progress
 from clearsight.core.targets import ClassScore
 from clearsight.data.annotations import Region, of_label, region_mask
 from clearsight.data.class_words import understood
@@ -27,11 +28,10 @@ from clearsight.data.images import notes as picture_notes
 from clearsight.data.images import of_bytes, open_picture, to_pixels
 from clearsight.errors import Refused
 from clearsight.internals.probe import Unprobed
+from clearsight.internals.scores import scores
 from clearsight.internals.soundness import alone
 from clearsight.models.model_folder import SPLIT, trained_on
-from clearsight.runner.run import explain, resolve, scores
-
-Progress = Callable[[str, int, int], None]  # what is being done, how many pictures of how many
+from clearsight.runner.run import explain, resolve
 
 
 class Case:

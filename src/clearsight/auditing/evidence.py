@@ -9,9 +9,10 @@ from torch import Tensor
 
 from clearsight.auditing.case import Case
 from clearsight.core.statistics import Interval
+from clearsight.core.text import counted
 from clearsight.drawing.heatmaps import GREY_WORDS, overlay, png
 from clearsight.reporting.findings import Cell, Evidence, Figure, Finding, Table
-from clearsight.reporting.report import show
+from clearsight.reporting.wording import show
 
 
 def share(value: float | None) -> str:
@@ -31,11 +32,6 @@ def span(interval: Interval | None, n: int, *, shares: bool = True) -> str:
     unit = "share" if shares else ""
     low, high = (show(v, unit) for v in interval)
     return f"95 % {low.removesuffix(' %')} to {high}, n = {n}"
-
-
-def counted(n: int, thing: str, things: str = "") -> str:
-    """A number with its noun: "1 picture", "3 pictures"."""
-    return f"{n} {thing if n == 1 else things or thing + 's'}"
 
 
 def unlabelled(case: Case) -> Finding:

@@ -12,7 +12,7 @@ from typing import Any
 from clearsight.core.catalogue import catalogue
 from clearsight.errors import Refused, nearest
 from clearsight.reporting.findings import Finding
-from clearsight.reporting.report import show
+from clearsight.reporting.wording import show
 
 _RANK = {"pass": 0, "note": 1, "warn": 2, "fail": 3, "error": 4}
 _KEYS = ("at_least", "at_most", "not_worse_than", "interval")

@@ -12,9 +12,9 @@ from torch import Tensor
 from clearsight.auditing.case import Case
 from clearsight.auditing.spray import Box, elsewhere, inside
 from clearsight.core import rng
+from clearsight.internals.scores import scores
 from clearsight.perturbation.recolouring import greyed, recoloured
 from clearsight.perturbation.removal import Removal, instead, taken
-from clearsight.runner.run import scores
 
 Kind = Literal["place", "colour", "surroundings"]
 

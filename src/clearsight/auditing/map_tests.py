@@ -18,7 +18,8 @@ from clearsight.core.similarity import constant, spearman
 from clearsight.core.targets import ClassScore, Of, Target
 from clearsight.errors import Refused
 from clearsight.internals.randomisation import from_output_to_input
-from clearsight.runner.run import Explanation, explain, measure
+from clearsight.runner.results import Explanation
+from clearsight.runner.run import explain, measure
 
 FAITHFUL = "road(steps=1), insertion(steps=6), deletion(steps=6)"  # do the marked places matter to the network?
 RANDOMISED = "parameter-randomisation(stages=1)"  # does the map depend on the network?

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import bounds, counted, drawn, share, shown, span, table, unlabelled
+from clearsight.auditing.evidence import bounds, drawn, share, shown, span, table, unlabelled
 from clearsight.core.catalogue import method
 from clearsight.core.statistics import judge, wilson
+from clearsight.core.text import counted
 from clearsight.drawing import charts
 from clearsight.drawing.heatmaps import photo
 from clearsight.errors import Refused

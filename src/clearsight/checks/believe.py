@@ -7,18 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import bounds, counted, fewer, left_out, sampled, share, shown, span, table
+from clearsight.auditing.evidence import bounds, fewer, left_out, sampled, share, shown, span, table
 from clearsight.auditing.map_tests import CEILING, FAITHFUL, RANDOMISED
 from clearsight.auditing.tournament import Tournament, mean, play
 from clearsight.core.catalogue import Call, catalogue, method, parse, split_calls
 from clearsight.core.classifier import Classifier
 from clearsight.core.statistics import FEWEST, Interval
+from clearsight.core.text import counted
 from clearsight.drawing import charts
 from clearsight.drawing.heatmaps import overlay, photo, strip
 from clearsight.errors import Refused
 from clearsight.models.loading import load
 from clearsight.reporting.findings import Cell, Evidence, Figure, Finding
-from clearsight.reporting.report import show
+from clearsight.reporting.wording import show
 
 METRICS = f"{FAITHFUL}, relevance-mass, pointing-game, {RANDOMISED}, max-sensitivity(samples=2), complexity"
 _EVIDENCE = 4

@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import bounds, counted, share, span, table, unlabelled
+from clearsight.auditing.evidence import bounds, share, span, table, unlabelled
 from clearsight.core.catalogue import method
 from clearsight.core.statistics import FEWEST, Interval, Judgement, bootstrap, tails, wilson
+from clearsight.core.text import counted
 from clearsight.drawing import charts
 from clearsight.errors import Refused
 from clearsight.reporting.findings import Cell, Figure, Finding

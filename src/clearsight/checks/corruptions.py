@@ -9,15 +9,16 @@ import numpy as np
 from torch import Tensor
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import bounds, counted, fewer, points, sampled, share, shown, span, table, unlabelled
+from clearsight.auditing.evidence import bounds, fewer, points, sampled, share, shown, span, table, unlabelled
 from clearsight.core.catalogue import Call, catalogue, method, parse, split_calls
 from clearsight.core.statistics import FEWEST, Interval, bootstrap, judge, tails, wilson
+from clearsight.core.text import counted
 from clearsight.drawing import charts
 from clearsight.drawing.heatmaps import photo, strip
 from clearsight.errors import Refused
+from clearsight.internals.scores import scores
 from clearsight.reporting.findings import Cell, Evidence, Figure, Finding
 from clearsight.runner.corrupt import corrupt
-from clearsight.runner.run import scores
 
 _EVIDENCE = 8
 

@@ -9,20 +9,22 @@ import torch
 from torch import Tensor
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import bounds, counted, drawn, fewer, sampled, share, shown, span, table
+from clearsight.auditing.evidence import bounds, drawn, fewer, sampled, share, shown, span, table
 from clearsight.core import rng
 from clearsight.core.catalogue import method, parse, write_value
 from clearsight.core.passes import counted as passes_counted
 from clearsight.core.similarity import Map, constant, spearman, ssim
 from clearsight.core.statistics import FEWEST, Interval, bootstrap, judge, tails
 from clearsight.core.targets import ClassScore, Misclassify
+from clearsight.core.text import counted
 from clearsight.drawing import charts
 from clearsight.drawing.heatmaps import photo, strip
 from clearsight.errors import Refused
+from clearsight.internals.scores import scores
 from clearsight.reporting.findings import Cell, Evidence, Figure, Finding
-from clearsight.reporting.report import show
+from clearsight.reporting.wording import show
 from clearsight.runner.move_map import move_map
-from clearsight.runner.run import attack, explain, scores
+from clearsight.runner.run import attack, explain
 
 _EVIDENCE = 6
 _TOP = 0.1  # share of the places that count as those a map marks most

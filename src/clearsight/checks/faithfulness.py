@@ -9,16 +9,17 @@ import torch
 from torch import Tensor
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import bounds, counted, drawn, fewer, sampled, share, shown, span, table
+from clearsight.auditing.evidence import bounds, drawn, fewer, sampled, share, shown, span, table
 from clearsight.core import rng
 from clearsight.core.catalogue import method
 from clearsight.core.statistics import Interval, Judgement, bootstrap
 from clearsight.core.targets import ClassScore
+from clearsight.core.text import counted
 from clearsight.drawing import charts
 from clearsight.errors import Refused
 from clearsight.metrics._order import area, curve
 from clearsight.reporting.findings import Cell, Evidence, Figure, Finding
-from clearsight.reporting.report import show
+from clearsight.reporting.wording import show
 from clearsight.runner.run import explain
 
 _EVIDENCE = 6

@@ -6,9 +6,10 @@ from collections import Counter
 from dataclasses import dataclass
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import bounds, counted, points, share, table, unlabelled
+from clearsight.auditing.evidence import bounds, points, share, table, unlabelled
 from clearsight.core.catalogue import method
 from clearsight.core.statistics import Interval, Judgement, apart, wilson
+from clearsight.core.text import counted
 from clearsight.errors import Refused, nearest
 from clearsight.reporting.findings import Cell, Finding
 

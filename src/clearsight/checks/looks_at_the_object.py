@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import bounds, counted, drawn, fewer, sampled, share, shown, span, table
+from clearsight.auditing.evidence import bounds, drawn, fewer, sampled, share, shown, span, table
 from clearsight.core.catalogue import method
 from clearsight.core.statistics import Interval, Judgement, bootstrap, judge, wilson
 from clearsight.core.targets import ClassScore
+from clearsight.core.text import counted
 from clearsight.drawing import charts
 from clearsight.reporting.findings import Cell, Evidence, Figure, Finding
 from clearsight.runner.run import measure

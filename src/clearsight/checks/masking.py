@@ -9,17 +9,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import counted, sampled, share, shown, span, table
+from clearsight.auditing.evidence import sampled, share, shown, span, table
 from clearsight.auditing.gradient_masking import comparisons, gradients, outputs, trials
 from clearsight.auditing.gradient_masking.checklist import Point, Tried, joined
 from clearsight.core.catalogue import Call, method, number, write_value
 from clearsight.core.norms import word
 from clearsight.core.statistics import FEWEST, wilson
+from clearsight.core.text import counted
 from clearsight.drawing.heatmaps import magnified_difference, photo, strip
 from clearsight.errors import Refused
+from clearsight.internals.scores import scores_of
 from clearsight.models.loading import load
 from clearsight.reporting.findings import Cell, Evidence, Finding
-from clearsight.runner.run import scores_of
 
 _EVIDENCE = 8
 

@@ -8,17 +8,19 @@ import torch
 from torch import Tensor
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import bounds, counted, fewer, sampled, share, shown, span, table, unlabelled
+from clearsight.auditing.evidence import bounds, fewer, sampled, share, shown, span, table, unlabelled
 from clearsight.core.catalogue import Call, method, parse, write_value
 from clearsight.core.passes import Passes
 from clearsight.core.passes import counted as passes_counted
 from clearsight.core.statistics import judge, wilson
 from clearsight.core.targets import Misclassify
+from clearsight.core.text import counted
 from clearsight.drawing import charts
 from clearsight.drawing.heatmaps import magnified_difference, photo, strip
 from clearsight.errors import Refused
+from clearsight.internals.scores import scores
 from clearsight.reporting.findings import Cell, Evidence, Figure, Finding
-from clearsight.runner.run import attack, scores
+from clearsight.runner.run import attack
 
 _LEVELS = (1 / 255, 2 / 255, 4 / 255, 8 / 255)
 _EVIDENCE = 8

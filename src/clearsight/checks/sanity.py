@@ -6,17 +6,18 @@ import numpy as np
 from scipy.stats import rankdata
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import bounds, counted, fewer, sampled, span, table
+from clearsight.auditing.evidence import bounds, fewer, sampled, span, table
 from clearsight.core import rng
 from clearsight.core.catalogue import method
 from clearsight.core.similarity import Map, alike, constant, pearson
 from clearsight.core.statistics import bootstrap, judge
 from clearsight.core.targets import ClassScore
+from clearsight.core.text import counted
 from clearsight.drawing import charts
 from clearsight.errors import Refused
 from clearsight.internals.randomisation import cuts, fresh, scores_now, unlearnt
 from clearsight.reporting.findings import Cell, Figure, Finding
-from clearsight.reporting.report import show
+from clearsight.reporting.wording import show
 from clearsight.runner.run import explain
 
 _KINDS = ("|rank correlation|", "|rank correlation| of |map|", "SSIM")

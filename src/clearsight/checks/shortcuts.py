@@ -14,18 +14,19 @@ from torch import Tensor
 
 from clearsight.auditing import interventions
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import counted, drawn, fewer, sampled, share, shown, span, table
+from clearsight.auditing.evidence import drawn, fewer, sampled, share, shown, span, table
 from clearsight.auditing.interventions import Trial
 from clearsight.auditing.spray import Box, area, clusters, cores, hotspot, inside, overlap, place_words, pooled
 from clearsight.core.catalogue import method
 from clearsight.core.statistics import Interval, apart, wilson
+from clearsight.core.text import counted
 from clearsight.data.images import open_picture, to_pixels
 from clearsight.drawing.heatmaps import photo, strip
 from clearsight.errors import Refused
+from clearsight.internals.scores import scores
 from clearsight.models.model_folder import lessons
 from clearsight.perturbation.removal import Removal
 from clearsight.reporting.findings import Cell, Evidence, Finding
-from clearsight.runner.run import scores
 
 Status = Literal["yes", "open", "no", "on the object"]
 

@@ -9,15 +9,17 @@ import torch
 from torch import Tensor
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import bounds, counted, drawn, fewer, sampled, share, shown, span, table
+from clearsight.auditing.evidence import bounds, drawn, fewer, sampled, share, shown, span, table
 from clearsight.core import rng
 from clearsight.core.catalogue import method
 from clearsight.core.statistics import judge, wilson
 from clearsight.core.targets import ClassScore
+from clearsight.core.text import counted
 from clearsight.errors import Refused
+from clearsight.internals.scores import scores
 from clearsight.perturbation.removal import Removal, instead, taken
 from clearsight.reporting.findings import Cell, Evidence, Finding
-from clearsight.runner.run import measure, scores
+from clearsight.runner.run import measure
 
 Word = Literal["acceptable", "suspicious", "rejectable"]
 _EVIDENCE = 12

@@ -66,7 +66,7 @@ Classes = Annotated[
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from clearsight import __version__
+        from clearsight._version import __version__
 
         print(f"clearsight {__version__}")
         raise typer.Exit
@@ -168,13 +168,14 @@ def audit(
     Without arguments the embedded EfficientNet-Lite0 is audited on ten real photos. Given the folder of an audit that
     was stopped (-o DIR), it goes on where that ended.
     """
+    from clearsight.auditing.assemble import make
     from clearsight.auditing.audit import chosen, noted, run_checks
     from clearsight.auditing.case import Case
     from clearsight.auditing.gate import hold, read_gate
     from clearsight.cli.progress import progress, seconds
     from clearsight.core.run_names import new_run
     from clearsight.reporting.findings import Finding
-    from clearsight.reporting.report import Report, make
+    from clearsight.reporting.report import Report
 
     calls = chosen(only)
     bars = read_gate(gate) if gate else ()
@@ -512,6 +513,7 @@ def inspect(
     Several models stand side by side, with size, speed and, where pictures are given, accuracy. With -o the layers are
     drawn too. --weights goes to the networks that are named by a library.
     """
+    from clearsight.auditing.diagnosis import inspect as look
     from clearsight.cli.progress import progress
     from clearsight.core.output import write_whole
     from clearsight.core.run_names import new_run
@@ -519,7 +521,6 @@ def inspect(
     from clearsight.inspecting.layer_drawing import layer_drawing
     from clearsight.inspecting.layer_table import layer_table
     from clearsight.models.architectures import LIBRARIES
-    from clearsight.models.diagnosis import inspect as look
 
     names, data = _models_and_data(words or ["demo"])
     silent = quiet or json_

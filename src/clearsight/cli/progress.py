@@ -11,7 +11,7 @@ from contextlib import contextmanager, redirect_stdout
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from clearsight.auditing.case import Progress as Report
+from clearsight.core.progress import Progress as Report
 from clearsight.errors import Refused
 
 

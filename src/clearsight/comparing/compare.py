@@ -11,18 +11,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from clearsight.auditing.assemble import make
 from clearsight.auditing.audit import chosen, noted, run_checks
-from clearsight.auditing.case import Case, Progress
+from clearsight.auditing.case import Case
 from clearsight.comparing.map_agreement import DRAWN, SUMMARY, Answers, agree
 from clearsight.comparing.sources import Comparand, opened, own_pictures
 from clearsight.comparing.summary import Found, Reports, by_check, known_by, over, said, side_by_side
 from clearsight.core.catalogue import Call
 from clearsight.core.classifier import Classifier
+from clearsight.core.progress import Progress
 from clearsight.data.datasets import Pictures, open_data
 from clearsight.data.splits import named
 from clearsight.errors import Refused
 from clearsight.reporting.findings import Finding
-from clearsight.reporting.report import Report, make
+from clearsight.reporting.report import Report
 
 CHECKS = "accuracy, trustworthiness"
 

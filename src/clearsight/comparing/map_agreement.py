@@ -11,14 +11,16 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
-from clearsight.auditing.case import Case, Progress
-from clearsight.auditing.evidence import counted, sampled, shown, span, table
+from clearsight.auditing.case import Case
+from clearsight.auditing.evidence import sampled, shown, span, table
 from clearsight.core.classifier import Classifier
+from clearsight.core.progress import Progress
 from clearsight.core.statistics import bootstrap
+from clearsight.core.text import counted
 from clearsight.data.datasets import Pictures
 from clearsight.drawing.heatmaps import overlay, photo, strip
 from clearsight.reporting.findings import Cell, Evidence, Finding
-from clearsight.reporting.report import show
+from clearsight.reporting.wording import show
 
 Values = npt.NDArray[np.float64]
 MOST = 50  # pictures whose maps are compared, a seeded draw

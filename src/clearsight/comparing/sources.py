@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 
 from clearsight.core.classifier import Classifier
+from clearsight.core.tables import read_table
 from clearsight.data.annotations import read_boxes
 from clearsight.data.datasets import Pictures, open_data
 from clearsight.data.splits import named
-from clearsight.data.tables import read_table
 from clearsight.errors import Refused
 from clearsight.models.architectures import LIBRARIES
 from clearsight.models.loading import load

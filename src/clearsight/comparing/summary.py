@@ -8,17 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
-from clearsight.auditing.evidence import bounds, counted, share
+from clearsight.auditing.evidence import bounds, share
 from clearsight.comparing.sources import Comparand
 from clearsight.core.statistics import wilson
+from clearsight.core.text import counted
 from clearsight.data.splits import named
 from clearsight.drawing import charts
 from clearsight.drawing.charts import Cross
+from clearsight.models.model_folder import RECIPE
 from clearsight.reporting.findings import Cell, Figure, Finding, Table
-from clearsight.reporting.report import Report, show, show_interval
+from clearsight.reporting.report import Report
 from clearsight.reporting.spread import EXPECTED, between, deviation, homogeneity, median_interval
-from clearsight.reporting.terminal import WORDS
-from clearsight.training.recipe import FILE, read_recipe
+from clearsight.reporting.wording import WORDS, show, show_interval
+from clearsight.training.recipe import read_recipe
 
 LEVEL = 0.05  # of the test: below it the spread is called larger than chance allows
 Found = Sequence[tuple[str, Finding]]  # the run's name, and what one check found of it
@@ -202,7 +204,7 @@ def _alike(values: Sequence[str]) -> str:
 
 def _recipes(found: Sequence[Comparand]) -> list[dict[str, Cell]]:
     """What the recipes of training runs, and their splits, have in common."""
-    files = [Path(r.words) / FILE for r in found if r.words and (Path(r.words) / FILE).is_file()]
+    files = [Path(r.words) / RECIPE for r in found if r.words and (Path(r.words) / RECIPE).is_file()]
     if len(files) < len(found):
         return []
     recipes = [read_recipe(file)[2].as_dict() for file in files]

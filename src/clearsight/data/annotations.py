@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clearsight.core.classifier import Preprocess, plain
+from clearsight.core.tables import read_table
 from clearsight.data.annotation_formats import csv_boxes, json_files, labelme_xml, mask_files, voc, yolo
 from clearsight.data.annotation_formats.regions import Mask, Polygon, Region, Size, mask_of, pixels_of
 from clearsight.data.annotation_formats.sheets import EXPECTED, Found, Sheet, by, files_below, named
 from clearsight.data.images import open_mask, picture_size, sources, to_model
-from clearsight.data.tables import read_table
 from clearsight.errors import Refused
 
 __all__ = ["Annotations", "Mask", "Region", "mask_of", "of_label", "read_boxes", "read_table", "region_mask"]

@@ -19,7 +19,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from clearsight.auditing.case import Progress
+from clearsight.core.progress import Progress
 from clearsight.data.datasets import Picture
 from clearsight.data.image_hash import SMALLEST, Floats, Trace, difference, rough, trace, versions
 from clearsight.data.images import notes, open_picture

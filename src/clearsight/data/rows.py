@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from clearsight.data.tables import read_table
+from clearsight.core.tables import read_table
 from clearsight.errors import Refused
 
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")

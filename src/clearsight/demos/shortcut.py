@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from clearsight.auditing.audit import audit
-from clearsight.auditing.case import Progress
 from clearsight.auditing.evidence import share
+from clearsight.core.progress import Progress
 from clearsight.data.datasets import ALL, open_data
 from clearsight.demos.decoy_digits import write_digits
 from clearsight.models.loading import load
 from clearsight.reporting.report import Report
-from clearsight.reporting.terminal import WORDS
+from clearsight.reporting.wording import WORDS
 from clearsight.training.loop import train
 from clearsight.training.recipe import Recipe
 

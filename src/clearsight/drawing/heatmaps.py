@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import bisect
-import html
 import io
 import math
 from collections.abc import Sequence
@@ -26,12 +25,10 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 from torch import Tensor
 
-from clearsight.core.catalogue import write_value
 from clearsight.errors import Refused
 
 if TYPE_CHECKING:
-    from clearsight.auditing.map_tests import Examined
-    from clearsight.runner.run import Attacked, Explanation
+    pass
 
 FOR = ("#d95f02", "#943400")  # faint and full ink
 AGAINST = ("#7a5fb5", "#3a0072")
@@ -47,7 +44,7 @@ SCALE_WORDS = f"Full ink is the {PERCENTILE}th percentile of the raw map's absol
 GREY_WORDS = "drawn in grey"  # in the caption of every grey map that stands by itself
 
 _LEGEND_PAPER = 0.9
-_TESTED = (
+TESTED = (
     "Tests are of one picture and say nothing of others: wins are of the metrics road, insertion and deletion against "
     "maps that know nothing of the model, and a map like those of networks with random parameters shows nothing learnt."
 )
@@ -348,122 +345,3 @@ def _caption(caption: str, width: int) -> list[tuple[str, bool]]:
     return [
         (w, i == 0) for i, part in enumerate(caption.split("\n")) for w in wrapped(part, _font(_TEXT, i == 0), width)
     ]
-
-
-def explanation_sheet(
-    found: Sequence[Explanation],
-    *,
-    names: Sequence[str] = (),
-    probabilities: Sequence[float] | Tensor | None = None,
-    regions: Tensor | None = None,
-    tests: Sequence[Sequence[Examined]] = (),
-    title: str = "",
-) -> Image.Image:
-    """The picture and what each method makes of it, side by side; a row for each picture and target.
-
-    More than five methods go on in the rows below, where the place under the picture stays empty.
-
-    found: one Explanation per method, all of the same pictures and targets in the same order (a picture that is asked
-    about for three classes stands there three times).  names (B): what to call the pictures; probabilities (B): of the
-    class each row asks about; regions (B, *S) bool: outlined on every picture; tests: as ``examine`` gives them for
-    found; their words stand under the maps, and those that fail are drawn in grey.
-    """
-    if not found or any(e.maps.shape != found[0].maps.shape for e in found):
-        raise Refused("a sheet of explanations needs at least one, and all of the same pictures")
-    first = found[0]
-    rows: list[list[Tile]] = []
-    for i, x in enumerate(first.x):
-        region = None if regions is None else regions[i]
-        name = names[i] if names else f"picture {i + 1}"
-        seen = f"{name}\n{' × '.join(map(str, reversed(x.shape[1:])))} pixels as the model sees it"
-        picture: Tile = (photo(x, region), seen)
-        told: list[Examined | None] = [each[i] for each in tests] or [None] * len(found)
-        tiles = [
-            (
-                overlay(x, e.maps[i], signed=e.signed, region=region, grey=bool(t and t.failed)),
-                "\n".join([_told(e, i, probabilities), *(t.lines() if t else ())]),
-            )
-            for e, t in zip(found, told, strict=True)
-        ]
-        starts = range(0, len(tiles), BESIDE)
-        rows += [[(None, "") if start else picture, *tiles[start : start + BESIDE]] for start in starts]
-    outline = " The double line is the annotated object." if regions is not None else ""
-    note = f"{SCALE_WORDS}{outline} {_TESTED if tests else ''}"
-    note = f"{note.rstrip()} Model {first.model}, weights {first.fingerprint}, seed {first.seed}."
-    failed = [[bool(t.failed) for t in each] for each in tests] or [[False]] * len(found)
-    colour = [e.signed for e, bad in zip(found, failed, strict=True) if not all(bad)]
-    greys = [e.signed for e, bad in zip(found, failed, strict=True) if any(bad)]
-    return sheet(
-        rows, title=title, signed=any(colour) if colour else None, grey=any(greys) if greys else None, note=note
-    )
-
-
-def _told(e: Explanation, i: int, probabilities: Sequence[float] | Tensor | None) -> str:
-    chance = "" if probabilities is None else f" (p = {100 * float(probabilities[i]):.1f} %)"
-    return f"{e.method}\n{e.questions()[i]}{chance}\nraw map {_span(e.maps[i], e.signed)}"
-
-
-def _span(m: Tensor, signed: bool) -> str:
-    if not bool(m.any()):
-        return f"0 everywhere: nothing speaks for it{' or against it' if signed else ''}"
-    return f"{float(m.min()):.3g} to {float(m.max()):.3g}".replace("-", "−")
-
-
-def magnification(found: Attacked) -> float:
-    """The largest of 1, 2, 5, 10, 20, 50, ... by which the difference can be multiplied within half of the range."""
-    most = 0.25 / max(float((found.x - found.clean).abs().max()), 1e-4)
-    tens = 10.0 ** math.floor(math.log10(max(most, 1)))
-    return max(k * tens for k in (1, 2, 5) if k * tens <= max(most, 1) * 1.001)
-
-
-# Notebooks --------------------------------------------------------------------------------------------------------
-
-_MOST = 8
-
-
-def explanation_html(e: Explanation) -> str:
-    """An Explanation in a notebook: each picture beside its map, the first eight of them."""
-    rows = []
-    for i, x in enumerate(e.x[:_MOST]):
-        rows.append(_figure([photo(x), overlay(x, e.maps[i], signed=e.signed)], _told(e, i, None)))
-    per_picture = f"{e.forwards:.4g} forward and {e.backwards:.4g} backward passes per picture, {e.seconds:.2f} s"
-    inks = "orange speaks for it, purple against it" if e.signed else "orange speaks for it"
-    note = f"{e.model}, {per_picture}, seed {e.seed}. The darker, the stronger: {inks}. {SCALE_WORDS}"
-    return _block(rows, len(e.x), note)
-
-
-def attacked_html(a: Attacked) -> str:
-    """An Attacked in a notebook: clean, attacked and the difference, the first eight of them."""
-    times = magnification(a)
-    rows = []
-    for i, (clean, x) in enumerate(zip(a.clean[:_MOST], a.x[:_MOST], strict=True)):
-        state = "fooled" if a.fooled[i] else "met before any attack" if a.already[i] else "not fooled"
-        rows.append(
-            _figure([photo(clean), photo(x), magnified_difference(clean, x, times)], f"{state}\ndifference × {times:g}")
-        )
-    tried = int((~a.already).sum())
-    note = (
-        f"{a.method}, eps {write_value(a.eps)}: {int(a.fooled.sum())} of {tried} attacked pictures fooled, "
-        f"{a.queries:.4g} queries per picture, {a.seconds:.2f} s, seed {a.seed}."
-    )
-    return _block(rows, len(a.x), note)
-
-
-def _figure(images: Sequence[Image.Image], caption: str) -> str:
-    alt = html.escape(caption.replace("\n", ", "))
-    shown = "".join(
-        f'<img src="{data_uri(png(im))}" alt="{alt}" style="height:168px;margin:0 4px 4px 0;display:inline-block">'
-        for im in images
-    )
-    first, *rest = (html.escape(part) for part in caption.split("\n"))
-    words = "<br>".join([f"<b>{first}</b>", *rest])
-    return (
-        f'<figure style="margin:0 16px 16px 0">{shown}<figcaption style="font-size:12px">{words}</figcaption></figure>'
-    )
-
-
-def _block(figures: Sequence[str], total: int, note: str) -> str:
-    more = f" The first {len(figures)} of {total} pictures are shown." if total > len(figures) else ""
-    words = f'<p style="font-size:12px;opacity:.75;margin:0">{html.escape(note + more)}</p>'
-    row = f'<div style="display:flex;flex-wrap:wrap">{"".join(figures)}</div>'
-    return f'<div style="font-family:system-ui,sans-serif">{row}{words}</div>'

@@ -14,6 +14,7 @@ from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.internals.graph import Graph, graph_of, word
 from clearsight.internals.layers import gradients
+from clearsight.internals.relu import RELUS, open_range
 from clearsight.internals.traceability import SMOOTH
 
 Backward = Callable[[Tensor, Tensor], Tensor]  # the gradient from above, and where the ReLU is open -> what goes down
@@ -25,40 +26,26 @@ def rectified_gradient(model: Classifier, x: Tensor, target: Target, backward: B
     Refused: networks without a ReLU, and those with other activations, for which these methods say nothing.
     """
     graph = graph_of(model, x[:1])
-    relus = [n for n in graph.nodes if n in graph.moving and _range(n) is not None]
+    relus = [n for n in graph.nodes if n in graph.moving and open_range(n) is not None]
     others = sorted({word(n).strip("_") for n in graph.nodes if n in graph.moving and word(n) in SMOOTH})
     if others or not relus:
         has = f"has {', '.join(others)}" if others else "has none"
         raise Refused(f"{name} is defined for ReLU, and this network {has}: use saliency or integrated-gradients")
 
     def rule(_graph: Graph, node: fx.Node, args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Tensor:
-        low_and_high = _range(node)
+        low_and_high = open_range(node)
         assert low_and_high is not None
         out: Tensor = _Rectifier.apply(args[0], *low_and_high, backward)
         return out
 
     def plain(_graph: Graph, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         run: Any = node.target
-        return run(*args, **kwargs) if _range(node) is None else rule(_graph, node, args, kwargs)
+        return run(*args, **kwargs) if open_range(node) is None else rule(_graph, node, args, kwargs)
 
     p = x.detach().requires_grad_()
     with torch.enable_grad():
-        score = target(graph(model.normalised(p).to(model.dtype), dict.fromkeys(_RELUS, plain)).float())
+        score = target(graph(model.normalised(p).to(model.dtype), dict.fromkeys(RELUS, plain)).float())
     return gradients(score, p)[0]
-
-
-_RELUS = ("relu", "hardtanh", "clamp", "clamp_min", "threshold")
-
-
-def _range(node: fx.Node) -> tuple[float, float] | None:
-    """Between which values a node lets its input through, where it is a ReLU or a ReLU6; None where it is neither."""
-    name, rest = word(node), (*node.args[1:], None, None)
-    if name == "relu" or (name == "threshold" and rest[:2] == (0, 0)):
-        return 0.0, torch.inf
-    low, high = (node.kwargs.get("min", rest[0]), node.kwargs.get("max", rest[1]))
-    if name in ("hardtanh", "clamp", "clamp_min") and isinstance(low, int | float) and low == 0:
-        return 0.0, float(high) if isinstance(high, int | float) else torch.inf
-    return None
 
 
 class _Rectifier(torch.autograd.Function):

@@ -10,19 +10,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clearsight.auditing.case import Progress
 from clearsight.auditing.map_tests import FAR, Examined, examine
 from clearsight.core.catalogue import Call, parse
 from clearsight.core.classifier import Classifier
 from clearsight.core.diagnostics import SHARE
 from clearsight.core.output import write_whole
+from clearsight.core.progress import Progress
 from clearsight.core.targets import ClassScore, Margin, Of, Target
 from clearsight.data.annotations import region_mask
-from clearsight.data.datasets import Picture, Pictures
+from clearsight.data.datasets import Pictures
+from clearsight.data.file_stems import named
 from clearsight.data.images import open_picture, to_pixels
-from clearsight.drawing.heatmaps import explanation_sheet, png
+from clearsight.drawing.heatmaps import png
 from clearsight.errors import Refused
-from clearsight.runner.run import Explanation, explain, scores
+from clearsight.explaining.sheet import explanation_sheet
+from clearsight.internals.scores import scores
+from clearsight.runner.results import Explanation
+from clearsight.runner.run import explain
 
 DEFAULT = ("grad-cam", "integrated-gradients")
 
@@ -150,19 +154,6 @@ def _say(answer: dict[str, Any]) -> str:
     if "value" in answer:
         return f"{answer['label']} {answer['value']:.4g}"
     return f"{answer['label']} {100 * answer['probability']:.1f} %"
-
-
-def named(pictures: Iterable[Picture]) -> Iterator[tuple[Picture, str]]:
-    """Each picture with a name for its result files that no other has."""
-    taken: set[str] = set()
-    for p in pictures:
-        stem = base = re.sub(r"[^\w.-]+", "_", p.path.stem) or "picture"
-        n = 1
-        while stem.lower() in taken:
-            n += 1
-            stem = f"{base}-{n}"
-        taken.add(stem.lower())
-        yield p, stem
 
 
 def _list(values: Tensor) -> str:

@@ -6,11 +6,11 @@ import base64
 import hashlib
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
@@ -21,36 +21,36 @@ from clearsight.reporting.html_report import anchors, cell, columns, linked, sca
 from clearsight.reporting.method_pages import paper_link
 from clearsight.reporting.pages import INDEX, Page
 
-if TYPE_CHECKING:
-    from clearsight.feature_report.report import Atlas
-
 ROWS = 24  # of a long table are shown before it is opened
 
 
-def write(atlas: Atlas, folder: Path) -> Path:
+def write(pages: Sequence[Page], facts: Mapping[str, Any], left_out: Sequence[tuple[str, str]], folder: Path) -> Path:
     """Write every page, the index last, so that it never leads nowhere."""
-    for address, page in sorted(pages(atlas).items(), key=lambda item: item[0] == INDEX):
+    for address, page in sorted(render(pages, facts, left_out).items(), key=lambda item: item[0] == INDEX):
         write_whole(folder / address, page)
     return folder / INDEX
 
 
-def pages(atlas: Atlas) -> dict[str, str]:
-    """The HTML of each page by its address: styles and pictures inside, everything from the data escaped."""
+def render(pages: Sequence[Page], facts: Mapping[str, Any], left_out: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """The HTML of each page by its address: styles and pictures inside, everything from the data escaped.
+
+    facts: model, data, seed.  left_out: (method, why) of those that could not be.
+    """
     env = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     env.filters |= {"cell": cell, "tight": tight, "linked": linked, "uri": uri, "size": size, "parted": parted}
     env.tests["broad"] = broad
     style = _text("report.css") + scale_css() + _text("atlas.css")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     template = env.from_string(_text("atlas.html.j2"))
-    there = {p.address: p for p in atlas.pages}
+    there = {p.address: p for p in pages}
     found = {}
-    for page in atlas.pages:
+    for page in pages:
         here = template.render(
             page=page,
             index=page.address == INDEX,
             blocks=list(zip(anchors(b.title for b in page.blocks), page.blocks, strict=True)),
-            facts=atlas.facts,
-            left_out=atlas.left_out,
+            facts=facts,
+            left_out=left_out,
             trail=_trail(page, there),
             below=_below(page, there),
             link=partial(_link, page, there),

@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clearsight import __version__
-from clearsight.auditing.case import Case, Progress
+from clearsight._version import __version__
+from clearsight.auditing.case import Case
 from clearsight.core import rng
 from clearsight.core.catalogue import Call, catalogue, parse
 from clearsight.core.classifier import Classifier, plain
+from clearsight.core.progress import Progress
 from clearsight.data.datasets import Picture, Pictures, open_data, truth
 from clearsight.errors import Refused
 from clearsight.internals.capture import Caught, catch, embedded, last_linear
@@ -172,7 +173,7 @@ class Atlas:
         """Write index.html, layers/ and units/ into a folder; returns the index."""
         from clearsight.feature_report.html import write
 
-        return write(self, Path(folder))
+        return write(self.pages, self.facts, self.left_out, Path(folder))
 
     def as_dict(self) -> dict[str, Any]:
         """Everything but the pictures, as plain data."""

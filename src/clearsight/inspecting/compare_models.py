@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from clearsight.auditing.case import Case, Progress
+from clearsight.auditing.case import Case
 from clearsight.core.classifier import Classifier
+from clearsight.core.progress import Progress
 from clearsight.core.statistics import Interval, wilson
 from clearsight.errors import Refused
 from clearsight.inspecting.layer_table import LayerTable, layer_table, memory, short

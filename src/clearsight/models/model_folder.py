@@ -14,12 +14,13 @@ from torch import Tensor
 
 from clearsight.core.classifier import Classifier, Preprocess, Scores, outputs_for
 from clearsight.core.output import write_whole
-from clearsight.data.tables import read_table
+from clearsight.core.tables import read_table
 from clearsight.errors import Refused, nearest
 from clearsight.models.architectures import LIBRARIES, build
 
 SCHEMA = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+RECIPE = "recipe.json"  # what a training run was asked for
 SPLIT = "split.csv"  # which pictures trained the model, chose its epoch and judged it
 PARTS = ("train", "val", "test")  # what it calls them
 _LINES = {
@@ -208,3 +209,15 @@ def lessons(source: str) -> list[tuple[Path, str]]:
     if not any(row["split"] == "train" for row in rows) or any(row["split"] not in PARTS for row in rows):
         raise Refused(f"{table} does not say which pictures trained the model: split is one of {', '.join(PARTS)}")
     return [(table.parent / row["file"], row["label"]) for row in rows if row["split"] == "train"]
+
+
+AT_RANDOM = "trained on labels drawn at random: of use only to test explanations"
+
+
+def labels_at_random(folder: Path) -> bool:
+    """Whether a folder holds a training run on labels that were drawn at random."""
+    try:
+        says = json.loads((folder / RECIPE).read_text(encoding="utf-8"))
+        return bool(says["recipe"]["random_labels"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

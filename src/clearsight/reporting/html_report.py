@@ -9,14 +9,14 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
+from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from clearsight.drawing.heatmaps import GREY_WORDS, SCALE_WORDS, data_uri, scale_colours
 from clearsight.reporting.findings import Cell, Figure, Finding, Table
-from clearsight.reporting.report import Report, show, show_interval
-from clearsight.reporting.terminal import WORDS
+from clearsight.reporting.wording import WORDS, show, show_interval
 
 ROWS = 12  # of a long table are shown before it is opened
 
@@ -29,23 +29,23 @@ MEANING = {
 }
 
 
-def render(report: Report) -> str:
+def render(kind: str, verdict: str, facts: Mapping[str, Any], findings: Sequence[Finding]) -> str:
     """The whole report as one HTML file: styles inside, pictures as data URIs, everything from the data escaped."""
     env = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     env.filters |= {"cell": cell, "plain": plain, "tight": tight, "linked": linked, "uri": uri, "size": size}
-    ids = anchors([f.name for f in report.findings])
+    ids = anchors([f.name for f in findings])
     style = _text("report.css") + scale_css()
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     page = env.from_string(_text("report.html.j2")).render(
-        kind=report.kind,
-        facts=report.facts,
-        findings=list(zip(ids, report.findings, strict=True)),
-        verdict=report.verdict,
+        kind=kind,
+        facts=facts,
+        findings=list(zip(ids, findings, strict=True)),
+        verdict=verdict,
         style=Markup(style),
         digest=digest,
         words=WORDS,
         meaning=MEANING,
-        used=[v for v in WORDS if any(f.verdict == v for f in report.findings)],
+        used=[v for v in WORDS if any(f.verdict == v for f in findings)],
         rows=ROWS,
         scale_words=SCALE_WORDS,
         show=show,
@@ -53,25 +53,25 @@ def render(report: Report) -> str:
         interval_bar=interval_bar,
         has_maps=has_maps,
         in_grey=in_grey,
-        any_grey=any(map(in_grey, report.findings)),
+        any_grey=any(map(in_grey, findings)),
         columns=columns,
-        broken=broken_table(report),
-        environment=", ".join(f"{k} {v}" for k, v in report.facts["environment"].items()),
+        broken=broken_table(facts),
+        environment=", ".join(f"{k} {v}" for k, v in facts["environment"].items()),
     )
     return page.strip() + "\n"
 
 
-def summary(report: Report) -> str:
+def summary(verdict: str, findings: Sequence[Finding]) -> str:
     """The verdict and the sheet alone, for a notebook."""
     cells = []
-    for f in report.findings:
+    for f in findings:
         numbers = (show(f.value, f.unit), show_interval(f), str(f.n or "–"))
         right = "".join(f'<td style="text-align:right;white-space:nowrap">{v}</td>' for v in numbers)
         words = f"<td><b>{WORDS[f.verdict]}</b></td><td>{html.escape(f.check)}</td>"
         cells.append(f'<tr>{words}{right}<td style="text-align:left">{html.escape(f.headline)}</td></tr>')
     head = "".join(f'<th scope="col">{h}</th>' for h in ("verdict", "check", "value", "95 % interval", "n", "in words"))
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(cells)}</tbody></table>"
-    return f"<div><p><b>{html.escape(report.verdict)}</b></p>{table}</div>"
+    return f"<div><p><b>{html.escape(verdict)}</b></p>{table}</div>"
 
 
 def interval_bar(f: Finding) -> Markup:
@@ -117,8 +117,8 @@ def columns(table: Table) -> list[tuple[str, bool]]:
     return [(k, all(isinstance(row.get(k), int | float | None) for row in table.rows)) for k in names]
 
 
-def broken_table(report: Report) -> Table:
-    return Table("Files that are left out", tuple(dict(b) for b in report.facts["data"]["broken"]))
+def broken_table(facts: Mapping[str, Any]) -> Table:
+    return Table("Files that are left out", tuple(dict(b) for b in facts["data"]["broken"]))
 
 
 def cell(value: Cell) -> str:

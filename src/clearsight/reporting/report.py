@@ -5,19 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import platform
-import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar
 
-from clearsight.auditing.case import Case
 from clearsight.core.output import write_whole
 from clearsight.errors import Refused
 from clearsight.reporting.findings import Evidence, Figure, Finding, Table
+from clearsight.reporting.wording import show, show_interval
 
 SCHEMA = 1
 
@@ -54,7 +50,7 @@ class Report:
         """One file that opens from disk, with no request to anywhere."""
         from clearsight.reporting.html_report import render
 
-        return render(self)
+        return render(self.kind, self.verdict, self.facts, self.findings)
 
     def save(self, folder: str | Path, *, html: bool = True) -> Path:
         """Write report.html, report.json and figures/ into a folder; each file whole or not at all."""
@@ -94,102 +90,7 @@ class Report:
     def _repr_html_(self) -> str:
         from clearsight.reporting.html_report import summary
 
-        return summary(self)
-
-
-def make(
-    case: Case,
-    findings: Sequence[Finding],
-    *,
-    seconds: float,
-    command: str = "",
-    gate: list[dict[str, Any]] | None = None,
-    complete: bool = True,
-) -> Report:
-    """Put the findings of a case together with what they were found on, by what, and how."""
-    model, p = case.model, case.model.preprocess
-    method = str(case.method) if any(f.verdict != "error" for f in findings) else ""
-    told = [dataclasses.replace(f, command=f.command or evidence_command(case, f)) for f in findings]
-    facts = {
-        "clearsight": metadata.version("clearsight"),
-        "complete": complete,
-        "command": command,
-        "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(seconds, 2),
-        "case": case.key,
-        "seed": case.seed,
-        "budget": case.budget,
-        "asked": case.wished if method else case.asked,
-        "method": method,
-        "signed": case.signed if method else False,
-        "model": {
-            "source": model.source,
-            "fingerprint": model.fingerprint(),
-            "network": type(model.net).__name__,
-            "parameters": sum(w.numel() for w in model.net.parameters()),
-            "classes": len(model.labels),
-            "preprocess": dataclasses.asdict(p),
-        },
-        "data": {
-            "source": str(case.data.root),
-            "digest": case.digest,
-            "pictures": len(case.data.pictures) + len(case.data.broken),
-            "tried": case.tried + len(case.data.broken),
-            "read": len(case.pictures),
-            "labelled": len(case.labelled),
-            "annotated": len(case.annotated),
-            "broken": [{"file": name, "reason": reason} for name, reason in case.broken],
-            "notes": list(case.notes),
-        },
-        "gate": gate,
-        "environment": environment(str(model.device)),
-    }
-    return Report(facts, tuple(told))
-
-
-def evidence_command(case: Case, finding: Finding) -> str:
-    """The command that makes this finding again."""
-    if (case.model.source, str(case.data.root), *case.model_words, *case.data_words) == ("demo", "demo"):
-        seed = f" --seed {case.seed}" if case.seed else ""
-        return f"clearsight audit --only {shlex.quote(finding.check)}{seed}{_method(case, finding)}"
-    options = ("--only", finding.check, *case.model_words, *case.data_words)
-    return case.command("audit", str(case.data.root), *options) + _method(case, finding)
-
-
-def _method(case: Case, finding: Finding) -> str:
-    """The explainer, where one was asked for or the check drew maps by one that an earlier check had chosen."""
-    used = case.mapped.get(finding.name, "") if case.asked == "auto" else str(case.method)
-    return f" -m {shlex.quote(used)}" if used else ""
-
-
-def environment(device: str) -> dict[str, str]:
-    """What it ran on."""
-    names = ("torch", "torchvision", "timm", "numpy", "pillow")
-    return {
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "device": device,
-    } | {n: metadata.version(n) for n in names}
-
-
-def show(value: float | None, unit: str) -> str:
-    """A number as people read it.
-
-    >>> show(0.125, "share"), show(-0.125, "")
-    ('12.5 %', '−0.125')
-    """
-    if value is None or not math.isfinite(value):
-        return "–"
-    text = f"{100 * value:.1f} %" if unit == "share" else f"{value:.3g}"
-    return text.replace("-", "−", 1) if value < 0 else text
-
-
-def show_interval(finding: Finding) -> str:
-    """The 95 % interval of a finding's value, or a dash."""
-    if finding.interval is None:
-        return "–"
-    low, high = (show(v, finding.unit).removesuffix(" %") for v in finding.interval)
-    return f"{low} to {high}{' %' if finding.unit == 'share' else ''}"
+        return summary(self.verdict, self.findings)
 
 
 def verdict(findings: Sequence[Finding]) -> str:

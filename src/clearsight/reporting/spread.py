@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from clearsight.core.statistics import Interval
-from clearsight.reporting.report import show
+from clearsight.reporting.wording import show
 
 EXPECTED = 5.0  # pictures of either kind in every run, from which on the chi-square approximation is trusted
 

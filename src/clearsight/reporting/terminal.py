@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.text import Text
 
 from clearsight.reporting.findings import Cell, Finding
-from clearsight.reporting.report import Report, show, show_interval
+from clearsight.reporting.report import Report
+from clearsight.reporting.wording import WORDS, show, show_interval
 
-WORDS = {"pass": "holds", "warn": "undecided", "fail": "fails", "note": "note", "error": "not done"}
 _STYLE = {"pass": "green", "warn": "yellow", "fail": "bold red", "note": "dim", "error": "bold red"}
 _UNBROKEN = "\u00a0%"
 _ROWS = 16  # of a table shown here

@@ -22,9 +22,9 @@ from clearsight.core.catalogue import Call, catalogue, parse, split_calls
 from clearsight.core.classifier import Preprocess
 from clearsight.core.output import write_whole
 from clearsight.data.datasets import Picture, Pictures
+from clearsight.data.file_stems import named
 from clearsight.data.images import eight_bit, of_bytes, open_picture, to_pixels
 from clearsight.errors import Refused
-from clearsight.explaining.explain_pictures import named
 
 PARTNERS = 8  # pictures that a sheet mixes
 ROUNDING = 1e-4  # by which the shares of a label may miss 1

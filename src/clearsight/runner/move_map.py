@@ -26,11 +26,13 @@ from clearsight.core.norms import USUAL, Norm, clip, like
 from clearsight.core.passes import counted
 from clearsight.core.similarity import spearman
 from clearsight.core.targets import ClassScore, Margin
+from clearsight.core.validation import check_pixels, top_class
 from clearsight.errors import Refused
-from clearsight.explainers._rectified import _RELUS, _range
 from clearsight.internals.graph import Graph, Rule, graph_of
 from clearsight.internals.layers import enlarge
-from clearsight.runner.run import check_pixels, explain, resolve, scores, top_class
+from clearsight.internals.relu import RELUS, open_range
+from clearsight.internals.scores import scores
+from clearsight.runner.run import explain, resolve
 
 Through = Literal["saliency", "gradient-x-input", "grad-cam"]  # maps that we can differentiate once more
 THROUGH: tuple[Through, ...] = ("saliency", "gradient-x-input", "grad-cam")
@@ -270,7 +272,7 @@ def _smooth(beta: float) -> dict[str, Rule]:
     """Every ReLU another way: a softplus, whose own slope has a slope."""
 
     def rule(_graph: Graph, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        open_between = _range(node)
+        open_between = open_range(node)
         if open_between is None:
             run: Any = node.target
             return run(*args, **kwargs)
@@ -281,4 +283,4 @@ def _smooth(beta: float) -> dict[str, Rule]:
         soft = softplus(a * b) / b
         return soft - softplus((a - high) * b) / b if high < torch.inf else soft
 
-    return dict.fromkeys(_RELUS, rule)
+    return dict.fromkeys(RELUS, rule)

@@ -4,164 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from clearsight.core import diagnostics, rng
 from clearsight.core.batching import SIZE, bounded
 from clearsight.core.blackbox import BlackBox, OutOfQueries
-from clearsight.core.catalogue import Call, parse, write_value
-from clearsight.core.classifier import Classifier, fits
-from clearsight.core.norms import USUAL, Norm, clip, norm_of
-from clearsight.core.norms import size as distance
-from clearsight.core.output import write_whole
+from clearsight.core.catalogue import Call, parse
+from clearsight.core.classifier import Classifier
+from clearsight.core.norms import USUAL, clip, norm_of
 from clearsight.core.passes import counted
-from clearsight.core.targets import Become, ClassScore, Goal, Misclassify, Of, Target, as_goal
+from clearsight.core.targets import Become, Goal, Misclassify, Target, as_goal
+from clearsight.core.validation import check_pixels, check_result, check_rows, check_target, top_class
 from clearsight.errors import Refused
 from clearsight.internals.layers import find_layer
-from clearsight.internals.probe import last_known, settled
+from clearsight.internals.probe import settled
+from clearsight.internals.scores import scores
 from clearsight.internals.soundness import alone, caution, must_flow, must_repeat
 from clearsight.runner.failures import blamed
-
-
-@dataclass(frozen=True, eq=False)
-class Explanation:
-    """Maps as the method gave them, and everything needed to make them again.
-
-    maps (B, *S) float32, signed and unscaled; x (B, C, *S) the pictures; method is spelled with the layer that was
-    used; forwards and backwards are passes per picture; receipts are the method's own numbers about its maps, each
-    (B,), such as the residual of a map that should sum to the target; signed: the method claims that its maps hold
-    negative values, or one of these does.
-    """
-
-    maps: Tensor
-    x: Tensor
-    method: str
-    target: Target
-    forwards: float
-    backwards: float
-    seconds: float
-    seed: int
-    model: str
-    fingerprint: str
-    labels: tuple[str, ...]
-    signed: bool
-    receipts: dict[str, Tensor] = field(default_factory=dict)
-
-    def questions(self) -> list[str]:
-        """What was asked, in words, for each picture."""
-        words = self.target.words(self.labels)
-        return words * len(self.maps) if len(words) == 1 else words
-
-    def __repr__(self) -> str:
-        return f"<Explanation by {self.method} of {self.model or 'a model'}, {_pictures(self.x)}>"
-
-    def save(self, path: str | Path) -> Path:
-        """Write the raw maps and where they come from as .npz (plain arrays, no pickle)."""
-        words = {"method": self.method, "model": self.model, "fingerprint": self.fingerprint}
-        arrays = {"maps": self.maps.numpy(), "target": np.array(self.questions()), "seed": np.array(self.seed)}
-        arrays |= {k: np.array(v) for k, v in words.items()}
-        arrays |= {k: v.numpy() for k, v in self.receipts.items()}
-        return write_whole(Path(path).with_suffix(".npz"), lambda f: np.savez_compressed(f, **arrays))  # type: ignore[arg-type]
-
-    def _repr_html_(self) -> str:
-        from clearsight.drawing.heatmaps import explanation_html
-
-        return explanation_html(self)
-
-
-@dataclass(frozen=True, eq=False)
-class Attacked:
-    """What an attack found, recounted by the runner.
-
-    x (B, C, *S) inside the budget, whatever the method returned; fooled (B,) bool: the goal is met and was not met by
-    the clean picture; already (B,) bool: met before any attack; overstep: how far the method left the budget before it
-    was clipped; queries, backwards: passes per picture that was attacked.  norm: in which eps is meant.  Of a black-box
-    attack, each (B,): spent, the queries paid for, and first, the one that met the goal within the budget, 0 where the
-    recount says that none did, and spent where it alone says that the goal is met.
-    """
-
-    x: Tensor
-    fooled: Tensor
-    already: Tensor
-    overstep: float
-    queries: float
-    backwards: float
-    seconds: float
-    method: str
-    eps: float
-    seed: int
-    clean: Tensor
-    norm: Norm = "linf"
-    spent: Tensor | None = None
-    first: Tensor | None = None
-
-    @property
-    def distance(self) -> Tensor:
-        """How far each picture was moved, (B,), in the norm of the budget."""
-        return distance(self.x - self.clean, self.norm)
-
-    def __repr__(self) -> str:
-        eps = write_value(self.eps)
-        return f"<Attacked by {self.method}, eps {eps}, {_pictures(self.x)}, {int(self.fooled.sum())} fooled>"
-
-    def _repr_html_(self) -> str:
-        from clearsight.drawing.heatmaps import attacked_html
-
-        return attacked_html(self)
-
-
-def _pictures(x: Tensor) -> str:
-    return f"{len(x)} picture{'s' if len(x) != 1 else ''}"
-
-
-def check_pixels(model: Classifier, x: Tensor) -> Tensor:
-    """x as floats on the model's device, or a refusal: pixels are finite and in [0, 1]."""
-    if not isinstance(x, Tensor) or x.dim() < 3 or len(x) == 0:
-        raise Refused("pictures are one tensor (B, C, *S) with pixels in [0, 1] and at least one picture")
-    if not x.is_floating_point():
-        raise Refused(f"pixels of type {x.dtype}: give floats in [0, 1] (x.float() / 255)")
-    if not bool(x.isfinite().all()):
-        raise Refused("the pictures hold values that are not finite")
-    if float(x.min()) < 0 or float(x.max()) > 1:
-        raise Refused(
-            f"pixels run from {float(x.min()):.3g} to {float(x.max()):.3g}, not in [0, 1]: divide by 255, and leave "
-            "normalisation to the model's Preprocess"
-        )
-    fits(model.preprocess, x)
-    if torch.is_inference_mode_enabled():
-        raise Refused("inside torch.inference_mode() there are no gradients: call outside of it (no_grad is fine)")
-    return x.detach().clone().to(model.device, torch.float32)
-
-
-def scores(model: Classifier, x: Tensor, batch: int = SIZE) -> Tensor:
-    """Logits (B, K) on the CPU, without a graph; refused where they are not finite.
-
-    A network that is known to draw random numbers is asked about each picture alone, from the same seed.
-    """
-    found = last_known(model, x)
-    chancy = found is not None and found.repeats == "never"
-    parts = []
-    with torch.no_grad():
-        for part in torch.split(x, 1 if chancy else batch):
-            with rng.seeded(0, part) if chancy else nullcontext():
-                parts.append(model(part).float().cpu())
-    out = torch.cat(parts)
-    if not bool(out.isfinite().all()):
-        raise Refused(f"{model.source or 'the model'} gives scores that are not finite for some of the pictures")
-    return out
-
-
-def scores_of(model: Classifier, x: Tensor) -> Tensor:
-    """The scores (B, K) of pictures on whatever device, from the model undisturbed."""
-    with model.undisturbed():
-        return scores(model, x.to(model.device))
+from clearsight.runner.results import Attacked, Explanation
 
 
 def explain(
@@ -189,8 +52,8 @@ def explain(
             target = top_class(model, scores(model, x, batch))
         if not callable(target):
             raise Refused(f"target {target!r}: give cs.ClassScore(model.index(name)) or cs.Margin(a, b)")
-        _asks(model, target)
-        _covers(target, len(x))
+        check_target(model, target)
+        check_rows(target, len(x))
         call = resolve(model, x[:1], call)
         maps = []
         with (
@@ -203,7 +66,7 @@ def explain(
                 part = x[start : start + size]
                 with blamed(model, call, part), rng.seeded(seed, part, call.method.name):
                     found = call.method(model, part.clone(), target[slice(start, start + size)], **call.options)
-                maps.append(_checked(found, (len(part), *part.shape[2:]), call))
+                maps.append(check_result(found, (len(part), *part.shape[2:]), call))
                 rectifies = "needs-relu" in call.method.claims  # and so goes back to the pixels, by what was recorded
                 if passes.through or rectifies:
                     must_flow(model, x[:1], "" if rectifies else call.options.get("layer", ""))
@@ -224,36 +87,6 @@ def explain(
         signed="signed" in call.method.claims or bool((joined < 0).any()),  # options can make a method signed
         receipts=diagnostics.joined(book),
     )
-
-
-def top_class(model: Classifier, logits: Tensor, *, chance: bool = False) -> ClassScore:
-    """What is explained where nothing else is asked for: the score, or the probability, of each picture's top class.
-
-    A regressor with one value is explained by that; one with several is refused, because none of them is the top one.
-    """
-    if model.scores == "values":
-        if logits.shape[1] != 1:
-            raise Refused(f'the model gives {logits.shape[1]} values: say which one, ClassScore(0, of="value")')
-        return ClassScore(torch.zeros(len(logits), dtype=torch.long), of="value")
-    of: Of = "logit" if not chance else "prob" if model.one_of_many else "sigmoid"
-    return ClassScore(logits.argmax(1), of)
-
-
-def _asks(model: Classifier, target: Target) -> None:
-    """Refuse a probability that the model's outputs do not have."""
-    of = target.of if isinstance(target, ClassScore) else ""
-    if of == "prob" and not model.one_of_many:
-        instead = "value" if model.scores == "values" else "sigmoid"
-        raise Refused(f'the model\'s outputs are {model.scores}, which no softmax makes probabilities: of="{instead}"')
-    if of == "sigmoid" and model.scores != "multi-label":
-        raise Refused(f'of="sigmoid" is for multi-label outputs, and the model\'s are {model.scores}: of="prob"')
-
-
-def _covers(question: Target | Goal, n: int) -> None:
-    """Refuse a target or goal that names classes for another number of pictures."""
-    for value in vars(question).values():
-        if isinstance(value, Tensor) and value.dim() and len(value) != n:
-            raise Refused(f"the target names classes for {len(value)} pictures, but there are {n}")
 
 
 def resolve(model: Classifier, x: Tensor, call: Call) -> Call:
@@ -310,7 +143,7 @@ def attack(
     if "black-box" not in call.method.claims and (access != "logits" or digits is not None):
         raise Refused(f"{call.method.name} sees the inside of the model: access and digits are for black-box attacks")
     x = check_pixels(model, x)
-    _covers(goal, len(x))
+    check_rows(goal, len(x))
     began = time.perf_counter()
     z = x.clone()
     overstep = 0.0
@@ -336,7 +169,7 @@ def attack(
                 if box is not None:
                     spent[rows], first[rows] = box.used, box.first
                 if raw is not None:
-                    raw = _checked(raw, tuple(part.shape), call, keep=True)
+                    raw = check_result(raw, tuple(part.shape), call, keep=True)
                     overstep = max(overstep, float((raw - clip(raw, part, eps, norm)).abs().max()))
                 z[rows.to(x.device)] = box.best(raw) if box else clip(part if raw is None else raw, part, eps, norm)
         if passes.through:
@@ -429,8 +262,8 @@ def measure(
         must_repeat(model, x[:1])
         if target is None:
             target = top_class(model, scores(model, x, batch), chance=True)
-        _asks(model, target)
-        _covers(target, len(x))
+        check_target(model, target)
+        check_rows(target, len(x))
         values = []
         for start in range(0, len(x), batch):
             rows = slice(start, start + batch)
@@ -439,7 +272,7 @@ def measure(
             given = {k: v for k, v in able.items() if k in call.method.given}
             with blamed(model, call, x[rows]), rng.seeded(seed, x[rows], call.method.name):
                 found = call.method(model, x[rows].clone(), target[rows], maps[rows].clone(), **given, **call.options)
-            values.append(_checked(found, (len(x[rows]),), call, finite=False))
+            values.append(check_result(found, (len(x[rows]),), call, finite=False))
     return torch.cat(values)
 
 
@@ -465,14 +298,3 @@ def budgeted(call: Call, eps: float | None) -> tuple[Call, float]:
         least = ", or inf for an attack that looks for the smallest change" if "minimal" in call.method.claims else ""
         raise Refused(f"eps {eps:g}: a budget is a number from 0 to 1, in pixels in [0, 1] (8/255){least}")
     return Call(call.method, {k: v for k, v in call.options.items() if k != "eps"}), float(eps)
-
-
-def _checked(found: Any, shape: tuple[int, ...], call: Call, *, finite: bool = True, keep: bool = False) -> Tensor:
-    """What a method returned, or an error that names the method: shape and finiteness are not taken on trust."""
-    if not isinstance(found, Tensor) or tuple(found.shape) != shape:
-        what = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-        raise Refused(f"{call.method.name} gave {what}, not a tensor {shape}")
-    if finite and not bool(found.isfinite().all()):
-        raise Refused(f"{call.method.name} gave values that are not finite")
-    plain: Tensor = found.detach().float()
-    return plain if keep else plain.cpu()

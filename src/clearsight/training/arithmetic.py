@@ -17,7 +17,7 @@ import torch
 
 from clearsight.core.output import write_whole
 from clearsight.errors import Notice
-from clearsight.training.recipe import FILE
+from clearsight.models.model_folder import RECIPE
 
 COMPUTED = "computed"  # the field of recipe.json
 
@@ -36,7 +36,7 @@ def computing(device: torch.device, epoch: int = 0, step: int = 0) -> dict[str, 
 
 def goes_on(folder: Path, now: Mapping[str, Any]) -> None:
     """Write down with what a run goes on; a Notice says where its last steps were computed with something else."""
-    says = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    says = json.loads((folder / RECIPE).read_text(encoding="utf-8"))
     before = says.get(COMPUTED) or []
     if now["epoch"] == now["step"] == 1:
         says[COMPUTED] = [dict(now)]  # nothing was kept of what was done before
@@ -51,7 +51,7 @@ def goes_on(folder: Path, now: Mapping[str, Any]) -> None:
             stacklevel=3,
         )
         says[COMPUTED] = [*before, dict(now)]
-    write_whole(folder / FILE, json.dumps(says, indent=1) + "\n")
+    write_whole(folder / RECIPE, json.dumps(says, indent=1) + "\n")
 
 
 def words(computed: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -9,15 +9,15 @@ from pathlib import Path
 from statistics import pstdev
 from typing import Any
 
-from clearsight.auditing.case import Progress
 from clearsight.auditing.evidence import share, span
 from clearsight.core.output import write_whole
+from clearsight.core.progress import Progress
 from clearsight.core.statistics import wilson
 from clearsight.data.datasets import Pictures, part_of
 from clearsight.data.duplicates import likenesses
 from clearsight.data.splits import folds
 from clearsight.errors import Refused
-from clearsight.training.loop import Epoch
+from clearsight.training.history import Epoch
 from clearsight.training.recipe import Recipe
 from clearsight.training.run_folder import command
 from clearsight.training.several_runs import One, accuracies, each, in_turn

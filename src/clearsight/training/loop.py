@@ -16,25 +16,26 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
-from clearsight.auditing.case import Progress
 from clearsight.core import rng
 from clearsight.core.classifier import Classifier, normalised
 from clearsight.core.copying import copied
+from clearsight.core.progress import Progress
 from clearsight.data.datasets import ALL, Pictures, open_data
 from clearsight.data.duplicates import Likeness, likenesses
 from clearsight.errors import Refused
+from clearsight.internals.scores import scores
 from clearsight.models.loading import device_of
+from clearsight.models.model_folder import RECIPE
 from clearsight.runner.augment import read, resizes
-from clearsight.runner.run import scores
 from clearsight.training.arithmetic import computing, goes_on
 from clearsight.training.auto_settings import settled
 from clearsight.training.batches import Batches, Store, order
 from clearsight.training.checkpoints import forget, keep, recall, stopped
 from clearsight.training.fine_tuning import Start, begin, counted, groups, thaw, trained
+from clearsight.training.history import Epoch
 from clearsight.training.optimisers import Pace, optimiser, pace, range_test
 from clearsight.training.recipe import Recipe, read_recipe, said
 from clearsight.training.run_folder import (
-    RECIPE,
     begin_folder,
     command,
     draw_rates,
@@ -49,35 +50,6 @@ from clearsight.training.training_data import Portions, at_random, portions
 from clearsight.training.validate_recipe import vet
 
 KEEP = 120.0  # seconds between two states of a run that are kept within an epoch
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch came to.
-
-    number: from 1.  loss: the mean over the training pictures, as they were varied.  val_loss: the negative
-    log-likelihood on val, in nats; val_right of val_n pictures are right.  rate: the head's last learning rate.
-    best: no epoch before had a lower val_loss, so its weights are kept.  trained: how many parameters.
-    """
-
-    number: int
-    of: int
-    loss: float
-    val_loss: float
-    val_right: int
-    val_n: int
-    rate: float
-    trained: int
-    seconds: float
-    best: bool
-
-    def line(self) -> str:
-        """The epoch for the terminal."""
-        share = self.val_right / self.val_n
-        return (
-            f"epoch {self.number} of {self.of}: loss {self.loss:.3f}, val {self.val_loss:.3f}, "
-            f"{100 * share:.1f} % of {self.val_n} right, {self.seconds:.0f} s{', best so far' if self.best else ''}"
-        )
 
 
 @dataclass(eq=False)

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clearsight.auditing.evidence import counted, share
+from clearsight.auditing.evidence import share
 from clearsight.core.classifier import Classifier
+from clearsight.core.text import counted
 from clearsight.data.splits import PARTS
+from clearsight.models.model_folder import AT_RANDOM
 from clearsight.training.fine_tuning import Start
-from clearsight.training.recipe import AT_RANDOM, Recipe
+from clearsight.training.recipe import Recipe
 from clearsight.training.training_data import Portions
 
 

@@ -14,12 +14,10 @@ from clearsight.errors import Refused, nearest
 Strategy = Literal["auto", "linear", "last-blocks", "gradual", "full"]
 Schedule = Literal["cosine", "one-cycle", "step", "exponential", "plateau", "constant"]
 Precision = Literal["fp32", "bf16"]
-FILE = "recipe.json"  # where a training run's folder holds it
-AT_RANDOM = "trained on labels drawn at random: of use only to test explanations"
 
 ABOUT = {
     "arch": "auto, demo, timm:NAME, torchvision:NAME, or a small network: clearsight:NAME.",
-    "weights": "FILE with weights to begin with, or none for random ones.",
+    "weights": "RECIPE with weights to begin with, or none for random ones.",
     "strategy": "What is trained of pretrained weights: linear, last-blocks, gradual, full.",
     "size": "Side of the network's input in pixels; by default its own.",
     "grey": "One channel or three; by default one where all pictures are grey and weights are random.",
@@ -147,15 +145,6 @@ def read_recipe(path: Path) -> tuple[Recipe, list[str], Recipe]:
         return Recipe(**says["recipe"]), list(says["why"]), Recipe(**says["asked"])
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as e:
         raise Refused(f"{path} is no recipe of a training run: {type(e).__name__}: {e}") from e
-
-
-def labels_at_random(folder: Path) -> bool:
-    """Whether a folder holds a training run on labels that were drawn at random."""
-    try:
-        says = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        return bool(says["recipe"]["random_labels"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
 
 
 def said(recipe: Recipe) -> dict[str, Any]:

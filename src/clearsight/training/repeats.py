@@ -9,16 +9,17 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from clearsight.auditing.case import Progress
 from clearsight.auditing.evidence import share
 from clearsight.core.output import write_whole
+from clearsight.core.progress import Progress
 from clearsight.data.datasets import Pictures
 from clearsight.data.duplicates import likenesses
 from clearsight.errors import Refused
+from clearsight.models.model_folder import RECIPE
 from clearsight.reporting.spread import between, deviation
-from clearsight.training.loop import Epoch
+from clearsight.training.history import Epoch
 from clearsight.training.recipe import Recipe, read_recipe
-from clearsight.training.run_folder import METRICS, RECIPE, command, same_data
+from clearsight.training.run_folder import METRICS, command, same_data
 from clearsight.training.several_runs import One, accuracies, each, in_turn
 from clearsight.training.training_data import portions
 

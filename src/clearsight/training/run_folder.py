@@ -12,33 +12,36 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clearsight.auditing.assemble import make
 from clearsight.auditing.audit import chosen, run_checks
-from clearsight.auditing.case import Case, Progress
-from clearsight.auditing.evidence import counted, share, span
+from clearsight.auditing.case import Case
+from clearsight.auditing.evidence import share, span
 from clearsight.core.classifier import Classifier
 from clearsight.core.output import write_whole
+from clearsight.core.progress import Progress
 from clearsight.core.run_names import new_run
 from clearsight.core.statistics import wilson
+from clearsight.core.text import counted
 from clearsight.data.datasets import Pictures
 from clearsight.drawing import charts
 from clearsight.drawing.charts import Line
 from clearsight.errors import Refused
 from clearsight.models.loading import load
-from clearsight.models.model_folder import SPLIT, save
+from clearsight.models.model_folder import RECIPE, SPLIT, save
 from clearsight.reporting.findings import Cell, Figure, Finding, Table
-from clearsight.reporting.report import Report, make
+from clearsight.reporting.report import Report
 from clearsight.training.arithmetic import COMPUTED, words
 from clearsight.training.checkpoints import stopped
 from clearsight.training.fine_tuning import Start
 from clearsight.training.model_card import card
-from clearsight.training.recipe import FILE, Recipe, differs, read_recipe, said
+from clearsight.training.recipe import Recipe, differs, read_recipe, said
 from clearsight.training.temperature_scaling import Scaled
 from clearsight.training.training_data import Portions
 
 if TYPE_CHECKING:
-    from clearsight.training.loop import Epoch
+    from clearsight.training.history import Epoch
 
-RECIPE, METRICS, CARD = FILE, "metrics.json", "card.md"
+RECIPE, METRICS, CARD = RECIPE, "metrics.json", "card.md"
 _COLUMNS = ("file", "label", "split")
 
 

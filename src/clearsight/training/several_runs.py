@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clearsight.auditing.case import Progress
 from clearsight.auditing.evidence import share, span
+from clearsight.core.progress import Progress
 from clearsight.data.datasets import Pictures
 from clearsight.data.duplicates import Likeness
+from clearsight.models.model_folder import RECIPE
 from clearsight.training.checkpoints import stopped
-from clearsight.training.loop import Epoch, train
+from clearsight.training.history import Epoch
+from clearsight.training.loop import train
 from clearsight.training.recipe import Recipe
-from clearsight.training.run_folder import METRICS, RECIPE
+from clearsight.training.run_folder import METRICS
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from clearsight.auditing.evidence import counted
 from clearsight.core.labelling import position
+from clearsight.core.text import counted
 from clearsight.data.datasets import Picture, Pictures, part_of
 from clearsight.data.duplicates import Likeness, Seen
 from clearsight.data.splits import PARTS, split, split_notes
 from clearsight.errors import Refused
-from clearsight.training.recipe import AT_RANDOM
+from clearsight.models.model_folder import AT_RANDOM
 
 NAMED = 5  # broken files
 _LARGEST = 10**9  # above it a number orders as a word

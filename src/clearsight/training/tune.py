@@ -28,20 +28,22 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from clearsight.auditing.case import Progress
-from clearsight.auditing.evidence import counted, share, span
+from clearsight.auditing.evidence import share, span
 from clearsight.core.output import write_whole
+from clearsight.core.progress import Progress
 from clearsight.core.run_names import new_run
 from clearsight.core.statistics import wilson
+from clearsight.core.text import counted
 from clearsight.data.datasets import ALL, Pictures, open_data
 from clearsight.data.duplicates import Likeness, likenesses
 from clearsight.errors import Refused, nearest
-from clearsight.models.model_folder import SPLIT
+from clearsight.models.model_folder import RECIPE, SPLIT
 from clearsight.training.auto_settings import settled
 from clearsight.training.checkpoints import recall, stopped
-from clearsight.training.loop import Epoch, train
+from clearsight.training.history import Epoch
+from clearsight.training.loop import train
 from clearsight.training.recipe import Recipe
-from clearsight.training.run_folder import METRICS, RECIPE
+from clearsight.training.run_folder import METRICS
 from clearsight.training.search_space import DEFAULT, Settings, Space, Value, drawn, grid, read_space
 from clearsight.training.training_data import portions
 

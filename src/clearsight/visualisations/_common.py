@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import re
-
 import torch
 from PIL import Image
 from torch import Tensor
 
-from clearsight.drawing.heatmaps import enlarged, overlay, photo, png
+from clearsight.drawing.heatmaps import enlarged, overlay, photo
 from clearsight.errors import Refused
 from clearsight.internals.layers import enlarge
-from clearsight.reporting.findings import Figure
 
 SMALL = 144  # pixels of the short side of a small picture
 MAP_SCALE = "Each map has its own scale: full ink is the 99.5th percentile of its absolute values."
 ROW_SCALE = "The maps of a row share a scale, so that they compare: full ink is the 99.5th percentile of all of them."
-
-
-def figure(name: str, image: Image.Image, alt: str, caption: str = "") -> Figure:
-    """A picture on a page; its file's name out of words."""
-    return Figure(f"{re.sub(r'[^A-Za-z0-9]+', '-', name).strip('-')}.png", png(image), caption, alt)
 
 
 def small(image: Image.Image, side: int = SMALL) -> Image.Image:

@@ -9,9 +9,10 @@ from clearsight.core.catalogue import method
 from clearsight.drawing.heatmaps import photo
 from clearsight.errors import Refused
 from clearsight.feature_report.report import Inside
+from clearsight.reporting.figures import figure
 from clearsight.reporting.findings import Cell
 from clearsight.reporting.pages import Block, Page, Shown, layer_page, unit_page
-from clearsight.visualisations._common import MAP_SCALE, at_least, counted, figure, over, small
+from clearsight.visualisations._common import MAP_SCALE, at_least, counted, over, small
 
 
 @method(paper="arXiv:1311.2901", order=1)

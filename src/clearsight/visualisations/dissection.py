@@ -17,9 +17,10 @@ from clearsight.data.images import open_picture
 from clearsight.drawing.heatmaps import photo, strip
 from clearsight.errors import Refused
 from clearsight.feature_report.report import Inside
+from clearsight.reporting.figures import figure
 from clearsight.reporting.findings import Cell, Table
 from clearsight.reporting.pages import Block, Page, Shown, layer_page, unit_page
-from clearsight.visualisations._common import at_least, counted, figure, small
+from clearsight.visualisations._common import at_least, counted, small
 
 _UNITS = 64  # maps enlarged at a time
 _DRAWN = 6

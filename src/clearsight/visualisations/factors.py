@@ -17,9 +17,10 @@ from clearsight.errors import Refused
 from clearsight.feature_report.report import Inside
 from clearsight.internals.capture import answers
 from clearsight.internals.target_layer import everything_passes
+from clearsight.reporting.figures import figure
 from clearsight.reporting.findings import Cell, Table
 from clearsight.reporting.pages import Block, Page, Shown, layer_page
-from clearsight.visualisations._common import ROW_SCALE, at_least, counted, figure, over, small
+from clearsight.visualisations._common import ROW_SCALE, at_least, counted, over, small
 
 _FINEST = 28  # places along a side; larger maps are averaged down to this
 

@@ -13,9 +13,10 @@ from clearsight.core.statistics import wilson
 from clearsight.drawing.heatmaps import photo, strip
 from clearsight.errors import Refused
 from clearsight.feature_report.report import Inside
+from clearsight.reporting.figures import figure
 from clearsight.reporting.findings import Cell
 from clearsight.reporting.pages import INDEX, Block, Page, Shown
-from clearsight.visualisations._common import at_least, counted, figure, small
+from clearsight.visualisations._common import at_least, counted, small
 
 
 @method(paper="doi:10.1145/3065386", order=4)

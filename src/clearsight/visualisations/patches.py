@@ -12,9 +12,10 @@ from clearsight.core.catalogue import method
 from clearsight.drawing.heatmaps import strip
 from clearsight.feature_report.report import Inside
 from clearsight.internals.capture import Field, receptive_fields
+from clearsight.reporting.figures import figure
 from clearsight.reporting.findings import Cell
 from clearsight.reporting.pages import Block, Page, Shown, layer_page, unit_page
-from clearsight.visualisations._common import at_least, counted, cut, figure, lit
+from clearsight.visualisations._common import at_least, counted, cut, lit
 
 Place = tuple[float, int, int, int]  # activation, row of the picture, row and column in the layer
 

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clearsight.attacking.sweep import acceptable
 from clearsight.auditing.case import Case
+from clearsight.auditing.goals import acceptable
 from clearsight.auditing.gradient_masking.checklist import Point, pictures
 from clearsight.core import rng
 from clearsight.core.targets import Misclassify
 from clearsight.errors import NoGradient
 from clearsight.internals.layers import gradients
-from clearsight.runner.run import scores
+from clearsight.internals.scores import scores
 
 _PARTS = (1, 4, 16)  # of eps, by which is gone along the gradient
 _TRIES = 8  # random steps, where there is no gradient

@@ -8,14 +8,15 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from clearsight.attacking.sweep import acceptable
 from clearsight.auditing.case import Case
+from clearsight.auditing.goals import acceptable
 from clearsight.auditing.gradient_masking.checklist import Point, Tried, pictures
 from clearsight.auditing.gradient_masking.gradients import Slopes
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.targets import Misclassify
+from clearsight.internals.scores import scores
 from clearsight.runner.corrupt import corrupt
-from clearsight.runner.run import attack, scores
+from clearsight.runner.run import attack
 
 NATURAL = ("gaussian-noise(severity=1)", "brightness(severity=1)", "rotation(severity=1)")
 

@@ -7,15 +7,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from clearsight.attacking.sweep import acceptable
 from clearsight.attacks._common import within
 from clearsight.auditing.case import Case
+from clearsight.auditing.goals import acceptable
 from clearsight.auditing.gradient_masking.checklist import Tried
 from clearsight.core import rng
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Become, Goal, Misclassify
 from clearsight.errors import NoGradient
-from clearsight.runner.run import attack, scores_of
+from clearsight.internals.scores import scores_of
+from clearsight.runner.run import attack
 
 TARGETS = 2  # other classes towards which PGD is run
 MORE = {  # what else is tried on the pictures that PGD leaves standing: name -> spelling

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clearsight.core.output import write_whole
-from clearsight.data.tables import read_table
+from clearsight.core.tables import read_table
 from clearsight.errors import Refused
 
 NAME = "ATTRIBUTION.csv"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clearsight import __version__
-from clearsight.auditing.case import Progress
+from clearsight._version import __version__
 from clearsight.core.classifier import Classifier
+from clearsight.core.output import write_whole
+from clearsight.core.progress import Progress
 from clearsight.curation.quality.duplicate_flaws import broken_files, conflicts, copies, leaks
 from clearsight.curation.quality.flaw import Flaw
 from clearsight.curation.quality.format_flaws import colours, counts, giveaway, sizes
@@ -18,6 +20,7 @@ from clearsight.curation.quality.label_flaws import suspects
 from clearsight.data.datasets import Pictures
 from clearsight.data.duplicates import Likeness, likenesses
 from clearsight.errors import Refused
+from clearsight.reporting.pages import INDEX
 
 
 @dataclass(frozen=True)
@@ -72,9 +75,11 @@ class DataCheck:
 
     def save(self, folder: str | Path) -> Path:
         """Write index.html and check.json into a folder; returns the page."""
-        from clearsight.curation.quality.page import write
+        from clearsight.curation.quality.page import render
 
-        return write(self, Path(folder))
+        folder, page = Path(folder), render(str(self.data.root), self.verdict, self.facts, self.flaws)
+        write_whole(folder / "check.json", json.dumps(self.as_dict(), indent=1, ensure_ascii=False) + "\n")
+        return write_whole(folder / INDEX, page)
 
 
 def check_data(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from clearsight.auditing.evidence import counted, share
+from clearsight.auditing.evidence import share
+from clearsight.core.text import counted
 from clearsight.curation.quality.flaw import Flaw, beside
 from clearsight.data.datasets import Picture, Pictures, part_of
 from clearsight.data.duplicates import Likeness, Pair

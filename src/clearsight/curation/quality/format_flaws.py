@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from clearsight.auditing.evidence import counted, share, span
+from clearsight.auditing.evidence import share, span
 from clearsight.core.statistics import wilson
+from clearsight.core.text import counted
 from clearsight.curation.quality.flaw import Flaw, alone, size_of
 from clearsight.data.datasets import Pictures
 from clearsight.data.duplicates import Likeness

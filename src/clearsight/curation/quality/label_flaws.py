@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clearsight.auditing.case import Case, Progress
-from clearsight.auditing.evidence import counted, share
+from clearsight.auditing.case import Case
+from clearsight.auditing.evidence import share
 from clearsight.core.classifier import Classifier
+from clearsight.core.progress import Progress
+from clearsight.core.text import counted
 from clearsight.curation.quality.confident_learning import label_errors
 from clearsight.curation.quality.flaw import Beside, Flaw
 from clearsight.data.datasets import Picture, Pictures, part_of

@@ -4,54 +4,43 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from clearsight.core.output import write_whole
 from clearsight.curation.quality.flaw import Beside, Flaw
 from clearsight.data.images import open_picture
 from clearsight.drawing.heatmaps import enlarged, strip
 from clearsight.errors import Refused
 from clearsight.feature_report.html import ROWS, cite, parted
+from clearsight.reporting.figures import figure
 from clearsight.reporting.html_report import anchors, cell, columns, linked, size, tight, uri
 from clearsight.reporting.pages import INDEX, Block, Page, Shown
-from clearsight.visualisations._common import figure
-
-if TYPE_CHECKING:
-    from clearsight.curation.quality.check import DataCheck
 
 SHOWN = 24  # of each thing found; the table of names has all of them
 SIDE = 176  # pixels of a picture on the page
 NAMES = 200  # in a list
 
 
-def write(check: DataCheck, folder: Path) -> Path:
-    """Write check.json and index.html, the page last."""
-    data = json.dumps(check.as_dict(), indent=1, ensure_ascii=False)
-    write_whole(folder / "check.json", data + "\n")
-    return write_whole(folder / INDEX, render(check))
-
-
-def render(check: DataCheck) -> str:
+def render(title: str, verdict: str, facts: Mapping[str, Any], flaws: Sequence[Flaw]) -> str:
     """The page as HTML: styles and pictures inside, everything from the data escaped."""
     env = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     env.filters |= {"cell": cell, "tight": tight, "linked": linked, "uri": uri, "size": size, "parted": parted}
     templates = resources.files("clearsight.reporting") / "templates"
     style = "".join((templates / f).read_text("utf-8") for f in ("report.css", "atlas.css"))
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    found = page(check)
+    found = page(title, flaws)
     template = (templates / "datacheck.html.j2").read_text("utf-8")
     whole = env.from_string(template).render(
         page=found,
-        blocks=list(zip(anchors(b.title for b in found.blocks), check.flaws, found.blocks, strict=True)),
-        facts=check.facts,
-        verdict=check.verdict,
+        blocks=list(zip(anchors(b.title for b in found.blocks), flaws, found.blocks, strict=True)),
+        facts=facts,
+        verdict=verdict,
         style=Markup(style),
         digest=digest,
         rows=ROWS,
@@ -61,9 +50,9 @@ def render(check: DataCheck) -> str:
     return whole.strip() + "\n"
 
 
-def page(check: DataCheck) -> Page:
+def page(title: str, flaws: Sequence[Flaw]) -> Page:
     """A block for each thing found, with its pictures; the first of many."""
-    return Page(INDEX, str(check.data.root), tuple(_block(f) for f in check.flaws))
+    return Page(INDEX, title, tuple(_block(f) for f in flaws))
 
 
 def _block(flaw: Flaw) -> Block:

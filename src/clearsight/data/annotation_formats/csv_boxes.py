@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from clearsight.core.labelling import is_number, plain
+from clearsight.core.tables import read_table
 from clearsight.data.annotation_formats.regions import Region
 from clearsight.data.annotation_formats.sheets import EXPECTED, Found, Sheet, named, number, numbers, shown
-from clearsight.data.tables import read_table
 from clearsight.errors import Refused
 
 _CORNERS = ("box_x", "box_y", "box_w", "box_h")

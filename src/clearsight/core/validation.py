@@ -1,0 +1,73 @@
+"""What is asked of pictures, targets and what methods return, before anything is run or trusted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clearsight.core.catalogue import Call
+from clearsight.core.classifier import Classifier, fits
+from clearsight.core.targets import ClassScore, Goal, Of, Target
+from clearsight.errors import Refused
+
+
+def check_pixels(model: Classifier, x: Tensor) -> Tensor:
+    """x as floats on the model's device, or a refusal: pixels are finite and in [0, 1]."""
+    if not isinstance(x, Tensor) or x.dim() < 3 or len(x) == 0:
+        raise Refused("pictures are one tensor (B, C, *S) with pixels in [0, 1] and at least one picture")
+    if not x.is_floating_point():
+        raise Refused(f"pixels of type {x.dtype}: give floats in [0, 1] (x.float() / 255)")
+    if not bool(x.isfinite().all()):
+        raise Refused("the pictures hold values that are not finite")
+    if float(x.min()) < 0 or float(x.max()) > 1:
+        raise Refused(
+            f"pixels run from {float(x.min()):.3g} to {float(x.max()):.3g}, not in [0, 1]: divide by 255, and leave "
+            "normalisation to the model's Preprocess"
+        )
+    fits(model.preprocess, x)
+    if torch.is_inference_mode_enabled():
+        raise Refused("inside torch.inference_mode() there are no gradients: call outside of it (no_grad is fine)")
+    return x.detach().clone().to(model.device, torch.float32)
+
+
+def top_class(model: Classifier, logits: Tensor, *, chance: bool = False) -> ClassScore:
+    """What is explained where nothing else is asked for: the score, or the probability, of each picture's top class.
+
+    A regressor with one value is explained by that; one with several is refused, because none of them is the top one.
+    """
+    if model.scores == "values":
+        if logits.shape[1] != 1:
+            raise Refused(f'the model gives {logits.shape[1]} values: say which one, ClassScore(0, of="value")')
+        return ClassScore(torch.zeros(len(logits), dtype=torch.long), of="value")
+    of: Of = "logit" if not chance else "prob" if model.one_of_many else "sigmoid"
+    return ClassScore(logits.argmax(1), of)
+
+
+def check_target(model: Classifier, target: Target) -> None:
+    """Refuse a probability that the model's outputs do not have."""
+    of = target.of if isinstance(target, ClassScore) else ""
+    if of == "prob" and not model.one_of_many:
+        instead = "value" if model.scores == "values" else "sigmoid"
+        raise Refused(f'the model\'s outputs are {model.scores}, which no softmax makes probabilities: of="{instead}"')
+    if of == "sigmoid" and model.scores != "multi-label":
+        raise Refused(f'of="sigmoid" is for multi-label outputs, and the model\'s are {model.scores}: of="prob"')
+
+
+def check_rows(question: Target | Goal, n: int) -> None:
+    """Refuse a target or goal that names classes for another number of pictures."""
+    for value in vars(question).values():
+        if isinstance(value, Tensor) and value.dim() and len(value) != n:
+            raise Refused(f"the target names classes for {len(value)} pictures, but there are {n}")
+
+
+def check_result(found: Any, shape: tuple[int, ...], call: Call, *, finite: bool = True, keep: bool = False) -> Tensor:
+    """What a method returned, or an error that names the method: shape and finiteness are not taken on trust."""
+    if not isinstance(found, Tensor) or tuple(found.shape) != shape:
+        what = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise Refused(f"{call.method.name} gave {what}, not a tensor {shape}")
+    if finite and not bool(found.isfinite().all()):
+        raise Refused(f"{call.method.name} gave values that are not finite")
+    plain: Tensor = found.detach().float()
+    return plain if keep else plain.cpu()

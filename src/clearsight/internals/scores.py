@@ -1,0 +1,38 @@
+"""The scores of pictures, from a network as it is."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor
+
+from clearsight.core import rng
+from clearsight.core.batching import SIZE
+from clearsight.core.classifier import Classifier
+from clearsight.errors import Refused
+from clearsight.internals.probe import last_known
+
+
+def scores(model: Classifier, x: Tensor, batch: int = SIZE) -> Tensor:
+    """Logits (B, K) on the CPU, without a graph; refused where they are not finite.
+
+    A network that is known to draw random numbers is asked about each picture alone, from the same seed.
+    """
+    found = last_known(model, x)
+    chancy = found is not None and found.repeats == "never"
+    parts = []
+    with torch.no_grad():
+        for part in torch.split(x, 1 if chancy else batch):
+            with rng.seeded(0, part) if chancy else nullcontext():
+                parts.append(model(part).float().cpu())
+    out = torch.cat(parts)
+    if not bool(out.isfinite().all()):
+        raise Refused(f"{model.source or 'the model'} gives scores that are not finite for some of the pictures")
+    return out
+
+
+def scores_of(model: Classifier, x: Tensor) -> Tensor:
+    """The scores (B, K) of pictures on whatever device, from the model undisturbed."""
+    with model.undisturbed():
+        return scores(model, x.to(model.device))

@@ -1,0 +1,157 @@
+"""What explaining and attacking give, and how a notebook shows it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from clearsight.core.catalogue import write_value
+from clearsight.core.norms import Norm
+from clearsight.core.norms import size as distance
+from clearsight.core.output import write_whole
+from clearsight.core.targets import Target
+from clearsight.core.text import counted
+from clearsight.drawing.heatmaps import SCALE_WORDS, magnified_difference, overlay, photo
+from clearsight.drawing.notebook import block, figure
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Maps as the method gave them, and everything needed to make them again.
+
+    maps (B, *S) float32, signed and unscaled; x (B, C, *S) the pictures; method is spelled with the layer that was
+    used; forwards and backwards are passes per picture; receipts are the method's own numbers about its maps, each
+    (B,), such as the residual of a map that should sum to the target; signed: the method claims that its maps hold
+    negative values, or one of these does.
+    """
+
+    maps: Tensor
+    x: Tensor
+    method: str
+    target: Target
+    forwards: float
+    backwards: float
+    seconds: float
+    seed: int
+    model: str
+    fingerprint: str
+    labels: tuple[str, ...]
+    signed: bool
+    receipts: dict[str, Tensor] = field(default_factory=dict)
+
+    def questions(self) -> list[str]:
+        """What was asked, in words, for each picture."""
+        words = self.target.words(self.labels)
+        return words * len(self.maps) if len(words) == 1 else words
+
+    def __repr__(self) -> str:
+        return f"<Explanation by {self.method} of {self.model or 'a model'}, {counted(len(self.x), 'picture')}>"
+
+    def save(self, path: str | Path) -> Path:
+        """Write the raw maps and where they come from as .npz (plain arrays, no pickle)."""
+        words = {"method": self.method, "model": self.model, "fingerprint": self.fingerprint}
+        arrays = {"maps": self.maps.numpy(), "target": np.array(self.questions()), "seed": np.array(self.seed)}
+        arrays |= {k: np.array(v) for k, v in words.items()}
+        arrays |= {k: v.numpy() for k, v in self.receipts.items()}
+        return write_whole(Path(path).with_suffix(".npz"), lambda f: np.savez_compressed(f, **arrays))  # type: ignore[arg-type]
+
+    def _repr_html_(self) -> str:
+        from clearsight.runner.results import explanation_html
+
+        return explanation_html(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Attacked:
+    """What an attack found, recounted by the runner.
+
+    x (B, C, *S) inside the budget, whatever the method returned; fooled (B,) bool: the goal is met and was not met by
+    the clean picture; already (B,) bool: met before any attack; overstep: how far the method left the budget before it
+    was clipped; queries, backwards: passes per picture that was attacked.  norm: in which eps is meant.  Of a black-box
+    attack, each (B,): spent, the queries paid for, and first, the one that met the goal within the budget, 0 where the
+    recount says that none did, and spent where it alone says that the goal is met.
+    """
+
+    x: Tensor
+    fooled: Tensor
+    already: Tensor
+    overstep: float
+    queries: float
+    backwards: float
+    seconds: float
+    method: str
+    eps: float
+    seed: int
+    clean: Tensor
+    norm: Norm = "linf"
+    spent: Tensor | None = None
+    first: Tensor | None = None
+
+    @property
+    def distance(self) -> Tensor:
+        """How far each picture was moved, (B,), in the norm of the budget."""
+        return distance(self.x - self.clean, self.norm)
+
+    def __repr__(self) -> str:
+        eps = write_value(self.eps)
+        tried = counted(len(self.x), "picture")
+        return f"<Attacked by {self.method}, eps {eps}, {tried}, {int(self.fooled.sum())} fooled>"
+
+    def _repr_html_(self) -> str:
+        from clearsight.runner.results import attacked_html
+
+        return attacked_html(self)
+
+
+def caption(e: Explanation, i: int, probabilities: Sequence[float] | Tensor | None) -> str:
+    chance = "" if probabilities is None else f" (p = {100 * float(probabilities[i]):.1f} %)"
+    return f"{e.method}\n{e.questions()[i]}{chance}\nraw map {_span(e.maps[i], e.signed)}"
+
+
+def _span(m: Tensor, signed: bool) -> str:
+    if not bool(m.any()):
+        return f"0 everywhere: nothing speaks for it{' or against it' if signed else ''}"
+    return f"{float(m.min()):.3g} to {float(m.max()):.3g}".replace("-", "−")
+
+
+def magnification(found: Attacked) -> float:
+    """The largest of 1, 2, 5, 10, 20, 50, ... by which the difference can be multiplied within half of the range."""
+    most = 0.25 / max(float((found.x - found.clean).abs().max()), 1e-4)
+    tens = 10.0 ** math.floor(math.log10(max(most, 1)))
+    return max(k * tens for k in (1, 2, 5) if k * tens <= max(most, 1) * 1.001)
+
+
+_MOST = 8
+
+
+def explanation_html(e: Explanation) -> str:
+    """An Explanation in a notebook: each picture beside its map, the first eight of them."""
+    rows = []
+    for i, x in enumerate(e.x[:_MOST]):
+        rows.append(figure([photo(x), overlay(x, e.maps[i], signed=e.signed)], caption(e, i, None)))
+    per_picture = f"{e.forwards:.4g} forward and {e.backwards:.4g} backward passes per picture, {e.seconds:.2f} s"
+    inks = "orange speaks for it, purple against it" if e.signed else "orange speaks for it"
+    note = f"{e.model}, {per_picture}, seed {e.seed}. The darker, the stronger: {inks}. {SCALE_WORDS}"
+    return block(rows, len(e.x), note)
+
+
+def attacked_html(a: Attacked) -> str:
+    """An Attacked in a notebook: clean, attacked and the difference, the first eight of them."""
+    times = magnification(a)
+    rows = []
+    for i, (clean, x) in enumerate(zip(a.clean[:_MOST], a.x[:_MOST], strict=True)):
+        state = "fooled" if a.fooled[i] else "met before any attack" if a.already[i] else "not fooled"
+        rows.append(
+            figure([photo(clean), photo(x), magnified_difference(clean, x, times)], f"{state}\ndifference × {times:g}")
+        )
+    tried = int((~a.already).sum())
+    note = (
+        f"{a.method}, eps {write_value(a.eps)}: {int(a.fooled.sum())} of {tried} attacked pictures fooled, "
+        f"{a.queries:.4g} queries per picture, {a.seconds:.2f} s, seed {a.seed}."
+    )
+    return block(rows, len(a.x), note)
