@@ -95,7 +95,8 @@ CORE = [
     ("places.py", "share.where(slope > 0, -share.abs())", "share", "do_not_lie"),
     ("places.py", "sorted(square | set(_whole(tokens, size)))", "sorted(square)", "not_be_square"),
     ("places.py", "None if _turned(r.first, first.sides) else first", "first", "do_not_lie"),
-    ("places.py", "None if dims > 3 and by_type else last", "last", "turned_before"),
+    ("places.py", "if dims == 3 or not by_type:", "if True:", "turned_before"),
+    ("places.py", "if math.prod(last.sides) >= _MANY:", "if True:", "few_places_do_not_contradict"),
     (
         "places.py",
         "by_type is None or _distorted((first if by_type else last).sides, size)",
