@@ -445,3 +445,11 @@ def test_the_type_of_a_module_decides_where_others_of_its_shape_say_otherwise():
 @pytest.mark.parametrize(("shape", "last"), [((1, 4, 4, 8), True), ((1, 8, 4, 4), False), ((1, 8, 4, 8), False)])
 def test_a_layer_norm_says_where_channels_are_only_where_its_size_does(shape, last):
     assert entering(nn.LayerNorm(8), torch.zeros(shape)).channels_last is last
+
+
+def test_few_places_do_not_contradict_the_type_of_a_module():
+    """Three numbers may lie along a ramp by chance."""
+    row = torch.tensor([[1.0, 2.0, 4.0], [4.0, 2.0, 1.0]])[:, :, None]  # as if 3 channels were rows, seen by the ramps
+    flat = torch.ones(2, 1, 2)
+    assert layouts([Response((1, 3, 1, 2), flat, row, True, False)], [], (1, 2)) == [Layout((1, 2), first=True)]
+    assert layouts([Response((1, 3, 1, 2), flat, row, False, False)], [], (1, 2)) == [Layout((3, 1))]

@@ -110,7 +110,8 @@ CORE = [
     ("internals/places.py", "share.where(slope > 0, -share.abs())", "share", "do_not_lie"),
     ("internals/places.py", "sorted(square | set(_whole(tokens, size)))", "sorted(square)", "not_be_square"),
     ("internals/places.py", "None if _turned(r.first, first.sides) else first", "first", "do_not_lie"),
-    ("internals/places.py", "None if dims > 3 and by_type else last", "last", "turned_before"),
+    ("internals/places.py", "if dims == 3 or not by_type:", "if True:", "turned_before"),
+    ("internals/places.py", "if math.prod(last.sides) >= _MANY:", "if True:", "few_places_do_not_contradict"),
     (
         "internals/places.py",
         "by_type is None or _distorted((first if by_type else last).sides, size)",

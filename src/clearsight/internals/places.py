@@ -27,7 +27,7 @@ _APART = 0.4  # by so much more than for the other reading
 _EXTRAS = 0.03  # of what tokens differ by: so much more must a reading with extra tokens explain
 _ODD = 0.12  # and one with places that are not square
 _LUCK = 0.1  # and one with so few places, where some are extra
-_MANY = 16  # places from which on it is asked whether they lie as the picture does
+_MANY = 16  # places from which on it is asked whether they lie as the picture does, whatever the type says
 _HALF = 1.0  # of the slope of 2 that the response has along an axis where places see their own part alone
 _MOST = 0.5  # of what differs is along the axes
 _AGAINST = 0.5  # of the slope along one axis: so much against the other
@@ -149,7 +149,10 @@ def _layout(
     if max(ahead, behind) >= _CLEAR and abs(ahead - behind) >= _APART:
         if ahead > behind:
             return first
-        return None if dims > 3 and by_type else last  # the maps of a convolution lie another way than the picture
+        if dims == 3 or not by_type:
+            return last
+        if math.prod(last.sides) >= _MANY:  # the maps of a convolution lie another way than the picture
+            return None
     if not first.spatial:
         return first  # pooled to one place
     if by_type is None or _distorted((first if by_type else last).sides, size):
