@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, get_type_hints
 
 import pytest
 
 import clearsight as cs
 from clearsight.auditing.audit import Stopped
+from clearsight.cli.options import Take, grouped
 from clearsight.core.run_names import new_run, unless_empty
 from clearsight.reporting.report import Report
 from workshop import factory
@@ -80,3 +84,22 @@ def test_of_work_that_was_refused_no_folder_is_left(workshop: Path) -> None:
     assert [p.name for p in folder.iterdir()] == ["attacked.png"]
     with unless_empty(Path("never made")):
         pass
+
+
+def test_a_verb_has_the_options_that_it_takes_of_a_group() -> None:
+    @dataclass(frozen=True)
+    class Fruit:
+        apples: int = 1
+        pears: int = 2
+        plums: int = 3
+
+    eaten: list[tuple[str, Fruit, bool]] = []
+
+    def eat(who: str, *, fruit: Annotated[Fruit, Take("plums", "apples")], slowly: bool = False) -> None:
+        eaten.append((who, fruit, slowly))
+
+    eat.__annotations__ = get_type_hints(eat, localns=locals(), include_extras=True)
+    command = grouped(eat)
+    assert list(inspect.signature(command).parameters) == ["who", "plums", "apples", "slowly"]
+    command(who="me", plums=9, apples=8, slowly=True)
+    assert eaten == [("me", Fruit(8, 2, 9), True)]
