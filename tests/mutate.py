@@ -35,7 +35,7 @@ TESTS += ["tests/test_annotations.py", "tests/test_annotation_formats.py", "test
 TESTS += ["tests/test_blackbox.py", "tests/test_mapmoving.py", "tests/test_pictures.py"]
 TESTS += ["tests/test_guard.py", "tests/test_surroundings.py", "tests/test_outputs.py"]
 TESTS += ["tests/test_data.py", "tests/test_tables.py", "tests/test_depths.py", "tests/test_mutants_files.py"]
-TESTS += ["tests/test_label_tools.py", "tests/test_threads.py", "tests/test_promises.py"]
+TESTS += ["tests/test_label_tools.py", "tests/test_threads.py", "tests/test_promises.py", "tests/test_auditing.py"]
 # whose every method must be in the tables
 KINDS = ("explainers", "attacks", "metrics", "checks", "visualisations", "augmentations", "corruptions", "networks")
 LIMIT = 180  # seconds; what takes longer hangs, and is caught

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 import clearsight as cs
 from clearsight.auditing import map_tests
 from clearsight.auditing.case import Case
+from clearsight.auditing.doubt import doubt
 from clearsight.auditing.map_tests import CEILING, NETWORKS, Examined, examine
-from clearsight.checks.believe import doubt
 from clearsight.data.datasets import folder
 from clearsight.drawing import heatmaps
 from clearsight.explaining import sheet as explaining_sheet

@@ -70,9 +70,9 @@ CORE = [
     ("auditing/evidence.py", "grey=bool(case.doubted)", "grey=False", "later_maps_are_grey"),
     ("auditing/evidence.py", "if case.doubted and not command:", "if case.doubted:", "later_maps_are_grey"),
     ("checks/believe.py", "    case.doubted = doubt(case, found)\n", "", "later_maps_are_grey"),
-    ("checks/believe.py", "or str(case.method) in judged", "or True", "only_what_was_judged"),
+    ("auditing/doubt.py", "or str(case.method) in judged", "or True", "only_what_was_judged"),
     (
-        "cli/app.py",
+        "auditing/resume.py",
         'case.doubted = next((doubt(case, f) for f in old.findings if f.name == "believe"), "")',
         "pass",
         "later_maps_are_grey",

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
+from clearsight.auditing.assemble import make
 from clearsight.auditing.case import Case
 from clearsight.auditing.diagnosis import inspect
+from clearsight.auditing.gate import Bar, bars_for, hold
+from clearsight.auditing.resume import earlier
 from clearsight.core import rng
 from clearsight.core.catalogue import Call, catalogue, parse, split_calls
 from clearsight.core.classifier import Classifier
 from clearsight.core.progress import Progress
+from clearsight.core.run_names import new_run
 from clearsight.data.datasets import Pictures, open_data
 from clearsight.errors import Refused, nearest
 from clearsight.models.model_folder import AT_RANDOM, labels_at_random
 from clearsight.reporting.findings import Figure, Finding
+from clearsight.reporting.report import Report
 
-if TYPE_CHECKING:
-    from clearsight.reporting.report import Report
+
+class Stopped(KeyboardInterrupt):
+    """The user stopped an audit that has a folder: ``done`` of its checks, ``of`` in all, are kept there."""
+
+    def __init__(self, done: int, of: int, folder: Path) -> None:
+        super().__init__(f"stopped after {done} of {of} checks; the same call with {folder} goes on")
+        self.done, self.of, self.folder = done, of, folder
 
 
 def noted(pictures: Pictures, model: Classifier) -> Pictures:
@@ -127,17 +137,80 @@ def audit(
     method: str = "auto",
     seed: int = 0,
     budget: float | None = None,
+    gate: str | Path | None = None,
+    folder: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Every check, or those named in ``only`` ("accuracy, robustness(steps=40)"), on the pictures -> a Report.
 
     data: what ``folder`` gives, or the words that the command line takes ("demo", "photos/").  method: the explainer
     that the checks use; budget: seconds; progress: called with what is done, done, total.
-    """
-    from clearsight.auditing.assemble import make
 
-    pictures = noted(data if isinstance(data, Pictures) else open_data(data), model)
-    case = Case(model, pictures, seed=seed, budget=budget, method=method, progress=progress)
+    gate: a file of bars that must hold (TOML or JSON, see ``read_gate``); the Report then says which do, and its status
+    is 1 where one does not.  folder: a new or empty one for the report, as ``Report.save`` writes it.  After each check
+    report.json there holds what was found so far, and an audit that was stopped goes on from it when it is called again
+    with the same folder, model, pictures, method, seed and budget.  Refused: a folder with anything else in it.
+    """
     calls = chosen(only)
-    began = time.monotonic()
-    return make(case, list(run_checks(case, calls)), seconds=time.monotonic() - began)
+    bars = bars_for(gate, calls)
+    pictures = data if isinstance(data, Pictures) else open_data(data)
+    run = partial(
+        run_audit, model, pictures, calls, bars=bars, method=method, seed=seed, budget=budget, progress=progress
+    )
+    if folder is None:
+        return run()
+    with new_run("audit", Path(folder), holds="report.json") as made:
+        return run(folder=made)
+
+
+def run_audit(
+    model: Classifier,
+    pictures: Pictures,
+    calls: Sequence[Call],
+    *,
+    bars: Sequence[Bar] = (),
+    folder: Path | None = None,
+    method: str = "auto",
+    seed: int = 0,
+    budget: float | None = None,
+    command: str = "",
+    model_words: Sequence[str] = (),
+    data_words: Sequence[str] = (),
+    progress: Progress | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Report:
+    """An audit of which everything is read and made: what ``audit`` and the command line both do.
+
+    calls: what ``chosen`` gives; bars: what ``bars_for`` gives; folder: one that is there, for the report, or that of a
+    stopped audit to go on with.  command, model_words, data_words: what the report quotes.  say: is told each note on
+    the pictures before any check.  Raises Stopped where the user interrupts the checks of an audit with a folder.
+    """
+    pictures = noted(pictures, model)
+    case = Case(
+        model, pictures, seed=seed, budget=budget, method=method, progress=progress, model_words=model_words,
+        data_words=data_words,
+    )  # fmt: skip
+    if say:
+        for note in pictures.notes:
+            say(note)
+    done, before = earlier(folder, case) if folder else ({}, 0.0)
+    findings: list[Finding] = []
+
+    def report(complete: bool) -> Report:
+        held = hold(bars, findings) if bars else None
+        spent = before + sum(f.seconds for f in findings if f.check not in done)
+        return make(case, findings, seconds=spent, command=command, gate=held, complete=complete)
+
+    try:
+        for found in run_checks(case, calls, done):
+            findings.append(found)
+            if folder and len(findings) < len(calls):
+                report(complete=False).save(folder, html=False)
+    except KeyboardInterrupt:
+        if not folder:
+            raise
+        raise Stopped(len(findings), len(calls), folder) from None
+    whole = report(complete=True)
+    if folder:
+        whole.save(folder)
+    return whole

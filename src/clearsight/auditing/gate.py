@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clearsight.core.catalogue import catalogue
+from clearsight.core.catalogue import Call, catalogue
 from clearsight.errors import Refused, nearest
 from clearsight.reporting.findings import Finding
 from clearsight.reporting.wording import show
@@ -52,6 +52,15 @@ class Bar:
     def _row(self, bar: str, value: str, held: bool) -> dict[str, Any]:
         held_against = " (its interval)" if self.interval and not bar.startswith("not") else ""
         return {"check": self.check, "bar": bar + held_against, "value": value, "held": held}
+
+
+def bars_for(gate: str | Path | None, calls: Sequence[Call]) -> tuple[Bar, ...]:
+    """The bars in a file, none without one.  Refused: a bar for a check that is not among the calls."""
+    bars = read_gate(gate) if gate else ()
+    missing = [b.check for b in bars if b.check not in {c.method.name for c in calls}]
+    if missing:
+        raise Refused(f"the gate has a bar for {', '.join(missing)}, which --only leaves out: add it there")
+    return bars
 
 
 def read_gate(path: str | Path) -> tuple[Bar, ...]:

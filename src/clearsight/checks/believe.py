@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clearsight.auditing.case import Case
+from clearsight.auditing.doubt import doubt
 from clearsight.auditing.evidence import bounds, fewer, left_out, sampled, share, shown, span, table
 from clearsight.auditing.map_tests import CEILING, FAITHFUL, RANDOMISED
 from clearsight.auditing.tournament import Tournament, mean, play
@@ -140,16 +141,6 @@ def believe(
     )
     case.doubted = doubt(case, found)
     return found
-
-
-def doubt(case: Case, found: Finding) -> str:
-    """Why the maps of later checks are no evidence, by what this check found: "" where they may be.
-
-    An explainer that was asked for and was not among those judged is not doubted.
-    """
-    judged = {row["explainer"] for t in found.tables[:1] for row in t.rows}
-    meant = case.asked == "auto" or str(case.method) in judged
-    return "no explainer can be believed on this model (check believe)" if found.verdict == "fail" and meant else ""
 
 
 def _beside_other(played: Tournament, judged: list[_Judged], ceiling: float, other: str) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from clearsight.errors import Refused
@@ -9,7 +11,24 @@ from clearsight.errors import Refused
 HOME = Path("clearsight-runs")
 
 
-def new_run(kind: str, out: Path | None, *, holds: str = "") -> Path:
+@contextmanager
+def new_run(kind: str, out: Path | None, *, holds: str = "") -> Iterator[Path]:
+    """A folder for results (see ``new_folder``), which is gone afterwards if nothing was written into it."""
+    with unless_empty(new_folder(kind, out, holds=holds)) as folder:
+        yield folder
+
+
+@contextmanager
+def unless_empty(folder: Path) -> Iterator[Path]:
+    """A folder that is gone afterwards if it is empty then."""
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):  # it holds something, or is gone already
+            folder.rmdir()
+
+
+def new_folder(kind: str, out: Path | None, *, holds: str = "") -> Path:
     """Make a folder for results.  Without ``out`` it is the next free clearsight-runs/KIND-N.
 
     A folder that holds something else than an earlier result (a file called ``holds``) is refused, never written into.

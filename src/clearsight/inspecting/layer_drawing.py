@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from matplotlib.axes import Axes
 
+from clearsight.core.output import write_whole
 from clearsight.drawing.charts import ACCENT, GREY, _svg
 from clearsight.errors import Refused
 from clearsight.inspecting.layer_table import LayerTable, Row, by, folded, memory, seen, short
@@ -20,6 +22,14 @@ class _Panel:
     value: Callable[[Row], int]
     say: Callable[[int], str]
     total: int
+
+
+def draw_tables(tables: Sequence[tuple[str, LayerTable]], folder: Path) -> list[Path]:
+    """Write the drawing of each (title, table) into a folder, as layers-1.svg, layers-2.svg, ...; returns the files."""
+    return [
+        write_whole(folder / f"layers-{i}.svg", layer_drawing(table, title=title))
+        for i, (title, table) in enumerate(tables, 1)
+    ]
 
 
 def layer_drawing(table: LayerTable, *, title: str = "", most: int = MOST) -> bytes:

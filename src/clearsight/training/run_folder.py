@@ -19,7 +19,7 @@ from clearsight.auditing.evidence import share, span
 from clearsight.core.classifier import Classifier
 from clearsight.core.output import write_whole
 from clearsight.core.progress import Progress
-from clearsight.core.run_names import new_run
+from clearsight.core.run_names import new_folder
 from clearsight.core.statistics import wilson
 from clearsight.core.text import counted
 from clearsight.data.datasets import Pictures
@@ -69,7 +69,7 @@ def place(out: str | Path | None, resume: bool) -> Path:
         raise Refused(f"{folder} holds a training run that is complete: for another one name a new folder with -o")
     if begun and not resume:
         raise Refused(f"{folder} holds a training run: --resume goes on with it; for another name a new folder with -o")
-    return new_run("train", folder, holds=RECIPE)
+    return new_folder("train", folder, holds=RECIPE)
 
 
 def begin_folder(

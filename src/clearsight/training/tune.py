@@ -31,7 +31,7 @@ from typing import Any, Literal, get_args
 from clearsight.auditing.evidence import share, span
 from clearsight.core.output import write_whole
 from clearsight.core.progress import Progress
-from clearsight.core.run_names import new_run
+from clearsight.core.run_names import new_folder
 from clearsight.core.statistics import wilson
 from clearsight.core.text import counted
 from clearsight.data.datasets import ALL, Pictures, open_data
@@ -260,7 +260,7 @@ def _place(out: Path | None, plan: dict[str, Any], resume: bool) -> Path:
         raise Refused(f"there is no search to go on with in {out or 'nowhere'}: name its folder with -o DIR")
     if begun and not resume:
         raise Refused(f"{out} holds a search: --resume goes on with it; for another name a new folder with -o")
-    folder = new_run("tune", out, holds=PLAN)
+    folder = new_folder("tune", out, holds=PLAN)
     if begun:
         try:
             before = json.loads((folder / PLAN).read_text(encoding="utf-8"))

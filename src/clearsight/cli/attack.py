@@ -1,0 +1,82 @@
+"""clearsight attack."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from clearsight.cli.inputs import load_model, models_and_places, numbers, open_places, typed
+from clearsight.cli.options import DATA, MODEL, ModelOptions, NamedData, Out, RunOptions, grouped
+from clearsight.cli.output import end, typed_command
+from clearsight.errors import Refused
+
+
+@grouped
+def attack(
+    words: Annotated[list[str], typer.Argument(metavar="[MODEL]... DATA...", help=f"MODEL: {MODEL}. DATA: {DATA}.")],
+    method: Annotated[str, typer.Option("-a", "--attack", help='The attack: fgsm, "pgd(steps=40)".')] = "pgd",
+    eps: Annotated[str | None, typer.Option(help="The budget in pixels in [0, 1]: 8/255, and 0.5 for L2.")] = None,
+    target: Annotated[str | None, typer.Option(help="The class to become; without it any wrong one will do.")] = None,
+    curve: Annotated[str | None, typer.Option(help="Budgets to try besides: 1/255,2/255.")] = None,
+    access: Annotated[
+        str, typer.Option(help="What a black box answers with: logits, probs, top-5, ..., or label.")
+    ] = "logits",
+    digits: Annotated[int | None, typer.Option(min=1, help="Decimals of a black box's probabilities.")] = None,
+    other: Annotated[str | None, typer.Option(help="The model that transfer attacks instead.")] = None,
+    floor: Annotated[float, typer.Option(min=0, max=1, help="The share that should stay right.")] = 0.3,
+    pictures: Annotated[int, typer.Option(min=0, help="At most so many, a seeded draw; 0: all.")] = 0,
+    explainer: Annotated[str, typer.Option("-m", "--method", help="The explainer of the maps shown.")] = "auto",
+    out: Out = None,
+    *,
+    about_data: NamedData,
+    about_model: ModelOptions,
+    budget: Annotated[str | None, typer.Option(help="Time, after which no more pictures are begun: 60s, 5m.")] = None,
+    run: RunOptions,
+) -> None:
+    """Attack pictures: how many stay right, the curve over budgets, and each picture before and after.
+
+    The attacked pictures are written as PNG, and judged again from there. Several models give the transfer matrix: on
+    which one was attacked, and which others are fooled by that.
+    """
+    from clearsight.attacking.report import asked, attack_pictures
+    from clearsight.attacking.transfer_matrix import transfer_matrix
+    from clearsight.cli.progress import progress, seconds
+    from clearsight.core.run_names import new_run
+    from clearsight.data.datasets import joined
+
+    names, places = models_and_places(words)
+    alone = {"--curve": curve, "--budget": budget, "--method": explainer if explainer != "auto" else None}
+    if len(names) > 1 and (extra := [option for option, value in alone.items() if value is not None]):
+        raise Refused(f"{', '.join(extra)}: not of a transfer matrix; leave it out, or name one model")
+    models = [load_model(name, about_model, run) for name in names]
+    want = asked(
+        models[0],
+        method,
+        eps=None if eps is None else numbers(eps, "--eps")[0],
+        curve=None if curve is None else numbers(curve, "--curve"),
+        target=target,
+        other=None if other is None else load_model(other, about_model, run),
+        access=access,
+        digits=digits,
+    )
+    data = joined(open_places(places, about_data))
+    limit, given = seconds(budget), typed(about_model)
+    common: dict[str, Any] = {"floor": floor, "pictures": pictures, "seed": run.seed, "command": typed_command()}
+    with new_run("attack", out, holds="report.json") as folder, progress(run.silent) as told:
+        common |= {"model_words": given, "progress": told}
+        if len(models) > 1:
+            report = transfer_matrix(models, data, want, folder, **common)
+        else:
+            report = attack_pictures(
+                models[0],
+                data,
+                want,
+                folder,
+                **common,
+                explainer=explainer,
+                budget=limit,
+                data_words=typed(about_data),
+            )
+        report.save(folder)
+    end(report, folder, run)

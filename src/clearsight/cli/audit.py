@@ -1,0 +1,66 @@
+"""clearsight audit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clearsight.cli.inputs import load_model, open_pictures, typed
+from clearsight.cli.options import Data, DataOptions, Method, Model, ModelOptions, Only, Out, RunOptions, grouped
+from clearsight.cli.output import end, sayer, typed_command
+from clearsight.errors import Refused
+
+
+@grouped
+def audit(
+    model: Model = "demo",
+    data: Data = "demo",
+    out: Out = None,
+    only: Only = None,
+    method: Method = "auto",
+    gate: Annotated[Path | None, typer.Option(help="Bars that must hold (TOML or JSON); exit status 1 if not.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Time for the checks, shared among them: 60s, 5m.")] = None,
+    *,
+    about_data: DataOptions,
+    about_model: ModelOptions,
+    run: RunOptions,
+) -> None:
+    """Run every check on a model and pictures, and write report.html and report.json.
+
+    Without arguments the embedded EfficientNet-Lite0 is audited on ten real photos. Given the folder of an audit that
+    was stopped (-o DIR), it goes on where that ended.
+    """
+    from clearsight.auditing.audit import Stopped, chosen, run_audit
+    from clearsight.auditing.gate import bars_for
+    from clearsight.cli.progress import progress, seconds
+    from clearsight.core.run_names import new_run
+
+    calls = chosen(only)
+    bars = bars_for(gate, calls)
+    limit = seconds(budget)
+    classifier = load_model(model, about_model, run)
+    pictures = open_pictures(data, about_data)
+    with new_run("audit", out, holds="report.json") as folder, progress(run.silent) as told:
+        try:
+            report = run_audit(
+                classifier,
+                pictures,
+                calls,
+                bars=bars,
+                folder=folder,
+                method=method,
+                seed=run.seed,
+                budget=limit,
+                command=typed_command(),
+                model_words=typed(about_model),
+                data_words=typed(about_data),
+                progress=told,
+                say=sayer(run.silent),
+            )
+        except Stopped as e:
+            raise Refused(
+                f"stopped after {e.done} of {e.of} checks; the same command with -o {folder} goes on"
+            ) from None
+    end(report, folder, run)

@@ -1,0 +1,54 @@
+"""clearsight compare."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from clearsight.cli.options import DATA, DataOptions, Method, Only, Out, RunOptions, Trust, grouped
+from clearsight.cli.output import end, typed_command
+
+
+@grouped
+def compare(
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN...", help="Folders of models, of audits, or of train --repeat; or a MODEL."),
+    ],
+    data: Annotated[
+        str | None, typer.Option(help=f"{DATA}; by default the test pictures of the models' own split.csv.")
+    ] = None,
+    out: Out = None,
+    only: Only = None,
+    method: Method = "auto",
+    *,
+    about_data: DataOptions,
+    trust: Trust = False,
+    run: RunOptions,
+) -> None:
+    """Show what equal accuracy hides: how accuracy and reasons of several runs lie, and how alike their maps are.
+
+    Models are audited by accuracy and trustworthiness, audits are taken as they are. Trust needs --boxes or --masks;
+    how alike the maps of two runs are does not.
+    """
+    from clearsight.cli.progress import progress
+    from clearsight.comparing.compare import compare as compare_runs
+    from clearsight.core.run_names import new_run
+
+    with new_run("compare", out) as folder, progress(run.silent) as told:
+        report = compare_runs(
+            words,
+            data,
+            **asdict(about_data),
+            only=only,
+            method=method,
+            seed=run.seed,
+            device=run.device,
+            trust=trust,
+            command=typed_command(),
+            progress=told,
+        )
+        report.save(folder)
+    end(report, folder, run)

@@ -1,0 +1,69 @@
+"""clearsight features."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clearsight.cli.inputs import load_model, open_pictures, typed
+from clearsight.cli.options import Data, DataOptions, Model, ModelOptions, Out, RunOptions, grouped
+from clearsight.cli.output import tell
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from clearsight.feature_report.report import Atlas
+
+
+@grouped
+def features(
+    model: Model = "demo",
+    data: Data = "demo",
+    layer: Annotated[list[str] | None, typer.Option(help="A layer; may be repeated. auto: the last maps.")] = None,
+    unit: Annotated[list[int] | None, typer.Option(help="A unit of the layer; may be repeated.")] = None,
+    method: Annotated[list[str] | None, typer.Option("-m", "--method", help="A feature; may be repeated.")] = None,
+    target: Annotated[list[str] | None, typer.Option(help="A class to visualise; may be repeated.")] = None,
+    out: Out = None,
+    budget: Annotated[str | None, typer.Option(help="Time, shared among the methods: 60s, 5m.")] = None,
+    *,
+    about_data: DataOptions,
+    about_model: ModelOptions,
+    run: RunOptions,
+) -> None:
+    """See inside a network: what its layers and units respond to, as pages that open from disk.
+
+    Without -m every method that applies is run: activations, patches, visualise, neighbours, embedding, factors and,
+    where there are masks or boxes, dissection.
+    """
+    from clearsight.cli.progress import progress, seconds
+    from clearsight.core.run_names import new_run
+    from clearsight.feature_report.report import features as see
+
+    limit = seconds(budget)
+    classifier = load_model(model, about_model, run)
+    pictures = open_pictures(data, about_data)
+    with new_run("features", out, holds="index.html") as folder, progress(run.silent) as told:
+        atlas = see(
+            classifier,
+            pictures,
+            layer=layer or "auto",
+            units=unit or (),
+            methods=method or (),
+            target=target or (),
+            seed=run.seed,
+            budget=limit,
+            progress=told,
+            model_words=typed(about_model),
+            data_words=typed(about_data),
+        )
+        index = atlas.save(folder)
+    _show(atlas, index, folder, run)
+
+
+def _show(atlas: Atlas, index: Path, folder: Path, run: RunOptions) -> None:
+    told = atlas.as_dict()
+    left = [f"left out {m}: {why}" for m, why in atlas.left_out]
+    left += [f"left out {b['file']}: {b['reason']}" for b in told["broken"]]
+    lines = [f"{p.title or 'index'}: {p.address}" for p in atlas.pages]
+    tell({**told, "folder": str(folder), "lines": [*left, *lines, str(index)]}, run)

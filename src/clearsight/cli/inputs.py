@@ -1,0 +1,112 @@
+"""From the words of a command to models, pictures and numbers."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clearsight.cli.options import DataOptions, ModelOptions, RunOptions
+from clearsight.cli.output import sayer
+from clearsight.errors import Refused
+
+if TYPE_CHECKING:
+    from clearsight.core.classifier import Classifier
+    from clearsight.data.datasets import Pictures
+
+
+def load_model(words: str, given: ModelOptions, run: RunOptions) -> Classifier:
+    """The model that the words name."""
+    from clearsight.models.loading import load
+
+    part = given.output
+    scores: Any = given.scores or "logits"
+    with contextlib.redirect_stdout(sys.stderr):  # what a model prints is no part of the result
+        return load(
+            words,
+            weights=given.weights,
+            labels=given.labels,
+            output=int(part) if part is not None and part.lstrip("-").isdigit() else part,
+            scores=scores,
+            trust=given.trust,
+            device=run.device,
+            say=sayer(run.silent),
+        )
+
+
+def open_pictures(data: str, given: DataOptions) -> Pictures:
+    """The pictures that the words name."""
+    from clearsight.data.datasets import open_data
+
+    return open_data(data, **asdict(given))
+
+
+def open_places(places: Sequence[str], given: DataOptions) -> list[Pictures]:
+    """The pictures of each place."""
+    from clearsight.data.datasets import open_each
+
+    return open_each(places, **asdict(given))
+
+
+def typed(given: ModelOptions | DataOptions) -> list[str]:
+    """The options that were given, as they are typed."""
+    words: list[str] = []
+    for name, value in asdict(given).items():
+        if value is not None and value is not False:
+            words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    return words
+
+
+def model_and_places(words: Sequence[str]) -> tuple[str, list[str]]:
+    """One MODEL, then pictures."""
+    models, places = models_and_places(words)
+    if len(models) > 1:
+        raise Refused(f"{', '.join(models)} are several models, where one is wanted")
+    return models[0], places
+
+
+def models_and_places(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """MODEL comes first, one or several; where the first word can only be a picture, the model is the demo."""
+    models = list(itertools.takewhile(_is_model, words))
+    places = list(words[len(models) :])
+    if not models and len(words) > 1 and not Path(words[0]).exists() and not words[0].startswith("demo:"):
+        return list(words[:1]), list(words[1:])  # neither a picture nor a model: the loader says what a model is
+    if not models:
+        return ["demo"], places
+    if not places and models[-1] == "demo":  # the word is that of a model and of pictures
+        return models[:-1] or ["demo"], ["demo"]
+    if not places:
+        raise Refused(f"no picture is named after the model {models[-1]}: give a file, a folder, or demo:coffee")
+    return models, places
+
+
+def models_and_data(words: Sequence[str]) -> tuple[list[str], str | None]:
+    """Models first; the last of several words is data where it is demo, or a path that is no run folder and no code."""
+    last = words[-1]
+    there = Path(last).exists() and not (Path(last) / "config.json").exists() and Path(last).suffix != ".py"
+    if len(words) > 1 and (last == "demo" or last.startswith("demo:") or there):
+        return list(words[:-1]), last
+    return list(words), None
+
+
+def numbers(text: str, option: str) -> list[float]:
+    """Numbers with commas between them, as they are written: 8/255."""
+    from clearsight.core.catalogue import number
+
+    try:
+        return [number(word.strip()) for word in text.split(",")]
+    except (ValueError, ZeroDivisionError):
+        raise Refused(f"{option} {text!r}: write a number such as 8/255 or 0.03") from None
+
+
+def _is_model(word: str) -> bool:
+    from clearsight.models.architectures import LIBRARIES
+    from clearsight.models.loading import DEMOS
+
+    named = word in DEMOS or word.startswith(LIBRARIES) or (Path(word) / "config.json").exists()
+    factory = ":" in word and not word.startswith("demo:") and not Path(word).exists()
+    return named or factory

@@ -1,0 +1,60 @@
+"""clearsight inspect."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Any
+
+import typer
+
+from clearsight.cli.inputs import load_model, models_and_data, open_pictures
+from clearsight.cli.options import DATA, MODEL, ModelOptions, NamedData, Out, Placed, grouped
+from clearsight.cli.output import tell
+
+
+@grouped
+def inspect(
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[MODEL]... [DATA]", help=f"MODEL: {MODEL}. Then, perhaps, {DATA}.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every layer by itself, however many there are.")] = False,
+    out: Out = None,
+    *,
+    about_model: ModelOptions,
+    about_data: NamedData,
+    run: Placed,
+) -> None:
+    """Say what a model is, layer by layer, what will not work with it, and the line that mends that.
+
+    Several models stand side by side, with size, speed and, where pictures are given, accuracy. With -o the layers are
+    drawn too. --weights goes to the networks that are named by a library.
+    """
+    from clearsight.auditing.diagnosis import inspect as look
+    from clearsight.cli.progress import progress
+    from clearsight.core.run_names import new_run
+    from clearsight.inspecting.compare_models import compare_models
+    from clearsight.inspecting.layer_drawing import draw_tables
+    from clearsight.inspecting.layer_table import layer_tables
+    from clearsight.models.architectures import LIBRARIES
+
+    names, data = models_and_data(words or ["demo"])
+    bare = replace(about_model, weights=None)
+    models = [load_model(n, about_model if n.startswith(LIBRARIES) or len(names) == 1 else bare, run) for n in names]
+    pictures = open_pictures(data, about_data) if data else None
+    tables, notes = layer_tables(models)
+    result: dict[str, Any] = {"layers": [t.as_dict() for _, t in tables]}
+    if len(models) == 1:
+        found = look(models[0], pictures)
+        result |= found.as_dict()
+        lines = [*(line for _, t in tables for line in (*t.lines(all=every), "")), *found.lines()]
+    else:
+        with progress(run.silent) as told:
+            beside = compare_models(models, pictures, progress=told)
+        result |= beside.as_dict()
+        lines = beside.lines()
+    if out and tables:
+        with new_run("inspect", out, holds="layers-1.svg") as folder:
+            drawn = [str(path) for path in draw_tables(tables, folder)]
+        result["drawings"] = drawn
+        lines += ["", *drawn]
+    tell({**result, "lines": [*lines, *notes]}, replace(run, quiet=False))

@@ -1,0 +1,138 @@
+"""clearsight train."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from clearsight.cli.options import LabelColumn, Out, Placed, RunOptions, Workers, grouped
+from clearsight.cli.output import sayer, show_sheet, tell
+from clearsight.errors import Refused
+from clearsight.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from clearsight.data.datasets import Pictures
+
+TrainingData = Annotated[str, typer.Argument(metavar="DATA", help="A folder of pictures (class/x.jpg), or a CSV.")]
+
+
+@grouped
+def train(
+    context: typer.Context,
+    data: TrainingData,
+    out: Out = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in -o DIR.")] = False,
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="Cross-validate: so many models, each judged on a part.")
+    ] = None,
+    repeat: Annotated[
+        int | None, typer.Option(min=2, help="The same recipe and split so many times, from other seeds.")
+    ] = None,
+    label_column: LabelColumn = None,
+    workers: Workers = 0,
+    *,
+    run: Placed,
+    recipe: Recipe,
+) -> None:
+    """Train a classifier on a folder of pictures: a model folder that every other command takes.
+
+    Without options a pretrained network is fine-tuned, or a small one is trained where the pictures are small; what is
+    chosen is said, with the reason. A run that was stopped goes on with --resume, on a CPU with as many threads as
+    before to the same weights bit for bit; folds and repeats go on by themselves.
+    """
+    from clearsight.cli.progress import progress
+    from clearsight.core.run_names import unless_empty
+    from clearsight.training.run_folder import first, same_recipe
+
+    if repeat and (folds or resume):
+        why = "folds are other pictures, repeats the same" if folds else "the same command goes on by itself"
+        raise Refused(f"--repeat with {'--folds' if folds else '--resume'}: {why}; leave one of them out")
+    pictures = training_pictures(data, label_column)
+    several = bool(folds or repeat)
+    folder = _place(out, folds, repeat, resume)
+    if resume and not several:
+        same_recipe(folder, {name: value for name, value in asdict(recipe).items() if _is_typed(context, name)})
+    silent = run.silent or not first()
+    with unless_empty(folder), progress(silent) as told:
+        how = {"device": run.device, "workers": workers, "progress": told, "say": sayer(silent)}
+        try:
+            _run(pictures, recipe, folder, folds, repeat, resume, how)
+        except KeyboardInterrupt:
+            on = f"-o {folder}{'' if several else ' --resume'}"
+            raise Refused(f"stopped; the same command with {on} goes on") from None
+    if first():
+        _show(folder, folds, repeat, run)
+
+
+def training_pictures(data: str, label_column: str | None) -> Pictures:
+    """All splits of the pictures that the words name."""
+    from clearsight.data.datasets import ALL, open_data
+
+    return open_data(data, split=None if data == "demo" else ALL, label_column=label_column)
+
+
+def _is_typed(context: typer.Context, name: str) -> bool:
+    """Whether an option was given, rather than left at its default."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _place(out: Path | None, folds: int | None, repeat: int | None, resume: bool) -> Path:
+    """The folder of a training, or of several."""
+    from clearsight.core.run_names import new_folder
+    from clearsight.training.run_folder import place
+
+    if folds:
+        return new_folder("folds", out, holds="fold-1")
+    if repeat:
+        return new_folder("repeat", out, holds="run-1")
+    return place(out, resume)
+
+
+def _run(
+    pictures: Pictures,
+    recipe: Recipe,
+    folder: Path,
+    folds: int | None,
+    repeat: int | None,
+    resume: bool,
+    how: dict[str, Any],
+) -> None:
+    """Train, and say each epoch as it ends."""
+    from clearsight.training.cross_validation import cross_validate
+    from clearsight.training.loop import train as train_one
+    from clearsight.training.repeats import repeat as train_again
+
+    say: Callable[[str], None] = how["say"]
+    if folds:
+        for _, epoch in cross_validate(pictures, recipe, folds, folder, **how):
+            say(epoch.line())
+    elif repeat:
+        for _, epoch in train_again(pictures, recipe, repeat, folder, **how):
+            say(epoch.line())
+    else:
+        for epoch in train_one(pictures, recipe, folder, resume=resume, **how):
+            say(epoch.line())
+
+
+def _show(folder: Path, folds: int | None, repeat: int | None, run: RunOptions) -> None:
+    from clearsight.reporting.report import Report
+    from clearsight.training import cross_validation, repeats
+    from clearsight.training.run_folder import METRICS
+
+    if folds:
+        told = cross_validation.summary(folder, folds)
+        tell({**told, "lines": cross_validation.lines(told, folder)}, run)
+    elif repeat:
+        told = repeats.summary(folder, repeat)
+        tell({**told, "lines": repeats.lines(told, folder)}, run)
+    elif run.json:
+        print((folder / METRICS).read_text(encoding="utf-8"), end="")
+    elif run.quiet:
+        print(folder)
+    else:
+        show_sheet(Report.read(folder), folder)

@@ -1,0 +1,62 @@
+"""clearsight tune."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from clearsight.cli.options import LabelColumn, Out, Placed, Workers, grouped
+from clearsight.cli.output import sayer, tell
+from clearsight.cli.train import TrainingData, training_pictures
+from clearsight.errors import Refused
+from clearsight.training.recipe import Recipe
+
+
+@grouped
+def tune(
+    data: TrainingData,
+    space: Annotated[
+        str | None, typer.Option(help='What is tried: "lr=log(1e-4, 1e-2); batch=16|32; decay=uniform(0, 0.1)".')
+    ] = None,
+    search: Annotated[str, typer.Option(help="random, grid, or asha, which ends bad trials early.")] = "asha",
+    trials: Annotated[int, typer.Option(min=1, help="At most so many.")] = 12,
+    at_once: Annotated[int, typer.Option(min=1, help="Trials side by side.")] = 1,
+    out: Out = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in -o DIR.")] = False,
+    label_column: LabelColumn = None,
+    workers: Workers = 0,
+    *,
+    run: Placed,
+    recipe: Recipe,
+) -> None:
+    """Search for good settings of train with Ray Tune (extra ray), and train the best to its end.
+
+    Trials are compared on val; test is left for the best one. All options of train are what the trials share. On one
+    machine Ray runs by itself; where RAY_ADDRESS names a cluster, there.
+    """
+    from clearsight.cli.progress import progress
+    from clearsight.training.search_space import DEFAULT
+    from clearsight.training.tune import tune as search_settings
+
+    pictures = training_pictures(data, label_column)
+    with progress(run.silent) as told:
+        try:
+            found = search_settings(
+                pictures,
+                recipe,
+                space or DEFAULT,
+                out,
+                search=search,  # type: ignore[arg-type]
+                trials=trials,
+                at_once=at_once,
+                resume=resume,
+                device=run.device,
+                workers=workers,
+                progress=told,
+                say=sayer(run.silent),
+            )
+        except KeyboardInterrupt:
+            where = f"-o {out}" if out else "-o and its folder"
+            raise Refused(f"stopped; the same command with {where} --resume goes on") from None
+    tell({**found.as_dict(), "lines": found.lines()}, run)
