@@ -49,6 +49,7 @@ def by_hand() -> Report:
             Figure(f"looks-{i}.png", picture(i, True), "said <i>tench</i>", f"Map over {HOSTILE}"),
             {"inside": 0.1 * i, "said": "tench, Tinca tinca", "shown": "<img src=x onerror=alert(2)>", "right": i > 1},
             f'clearsight explain demo "photos/{HOSTILE}" -m "grad-cam(layer=blocks.6)"',
+            "colour",
         )
         for i in range(5)
     )

@@ -4,25 +4,41 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import ClassVar
 
 
 class Refused(ValueError):  # noqa: N818 (it reads as what happened: raise Refused)
-    """The work cannot be done as asked.  The sentence says what was wrong and what to do."""
+    """The work cannot be done as asked.
+
+    what: what was wrong.  fix: what to do about it, or "" where `what` says that too.  str joins them with a colon, so
+    that nobody who needs one of the two has to look for it in the sentence.
+
+    >>> str(Refused("the network has no layer 'x'", "there are a, b"))
+    "the network has no layer 'x': there are a, b"
+    """
+
+    between: ClassVar[str] = ": "
+
+    def __init__(self, what: str, fix: str = "") -> None:
+        super().__init__(*((what, fix) if fix else (what,)))
+        self.what = what
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return self.between.join(filter(None, (self.what, self.fix)))
 
 
 class NoGradient(Refused):
-    """No gradient comes back to where a method needs one: what was found, with its cause, and what to do about it.
+    """No gradient comes back to where a method needs one: what was found, its cause, and what to do about it.
 
     A kind of its own, because for some who ask it is no failure but an answer; and whoever knows what was asked for may
-    raise it again with advice that suits that better.
+    raise it again with advice that suits that better.  fix: the cause and the advice.
     """
 
-    def __init__(self, found: str, mend: str) -> None:
-        super().__init__(found, mend)
-        self.found = found
-
-    def __str__(self) -> str:
-        return "; ".join(self.args)
+    def __init__(self, what: str, cause: str, advice: str) -> None:
+        super().__init__(what, f"{cause}; {advice}")
+        self.args = (what, cause, advice)  # which copies and pickles are made of
+        self.cause = cause
 
 
 class TooCoarse(Refused):

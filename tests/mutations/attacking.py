@@ -2,7 +2,8 @@
 
 METHODS = {
     "checks/masking.py": [
-        ('"fail" if failed else "warn" if doubts or n < FEWEST else "pass"', '"pass"'),
+        ('"warn" if doubts or n < FEWEST else "pass"', '"pass"'),
+        ("    if failed:\n        verdict = ", "    if failed:\n        _ = "),
         ("value=len(missed) / n,", "value=0.0,"),
         ('if p.about != "nature"]', "]"),
         ("{word(eps)} (option", "{eps} (option"),

@@ -41,7 +41,7 @@ CORE = [
     ("core/classifier.py", 'name.replace("_orig_mod.", "")', "name", "compiled_before"),
     ("internals/graph.py", "wanted = model.logits(z.clone())", "wanted = model.logits(z)", "write_into"),
     ("internals/graph.py", "    if coarse is not None:\n", "    if False:\n", "every_type and lrp"),
-    ("internals/layers.py", "    why = in_script(model.net, layer)\n", '    why = ""\n', "layer_in_torchscript"),
+    ("internals/layers.py", "    why = in_script(model.net, layer)\n", "    why = None\n", "layer_in_torchscript"),
     ("core/outputs.py", "    own = _part(out, output)\n", "    own: list[Any] = []\n", "as_if_it_were_all"),
     ("core/outputs.py", "if len({id(part) for part in found}) > 1:", "if False:", "several_parts"),
     (

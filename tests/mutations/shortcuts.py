@@ -2,7 +2,7 @@
 
 METHODS = {
     "checks/shortcuts.py": [
-        ('status = "on the object" if _on_objects(case, t) else', "status ="),
+        ("if _on_objects(case, t):", "if False:"),
     ],
 }
 

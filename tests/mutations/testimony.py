@@ -67,8 +67,8 @@ CORE = [
         "explain_shows_the_tests",
     ),
     ("explaining/explain_pictures.py", "            tests=tested,\n", "", "explain_shows_the_tests"),
-    ("auditing/evidence.py", "grey=bool(case.doubted)", "grey=False", "later_maps_are_grey"),
-    ("auditing/evidence.py", "if case.doubted and not command:", "if case.doubted:", "later_maps_are_grey"),
+    ("auditing/evidence.py", 'grey=maps_of(case) == "grey"', "grey=False", "later_maps_are_grey"),
+    ("auditing/evidence.py", 'if maps == "grey":', "if case.doubted:", "later_maps_are_grey"),
     ("checks/believe.py", "    case.doubted = doubt(case, found)\n", "", "later_maps_are_grey"),
     ("auditing/doubt.py", "or str(case.method) in judged", "or True", "only_what_was_judged"),
     (
@@ -77,7 +77,7 @@ CORE = [
         "pass",
         "later_maps_are_grey",
     ),
-    ("reporting/html_report.py", "GREY_WORDS in e.figure.caption", "e.figure.caption", "later_maps_are_grey"),
+    ("reporting/html_report.py", 'e.maps == "grey"', "e.maps", "later_maps_are_grey"),
     ("auditing/case.py", "self.mapped[self.doing] = self.chosen", "self.mapped = {}", "stands_in_the_commands"),
     ("auditing/assemble.py", 'case.mapped.get(finding.name, "")', "case.chosen", "stands_in_the_commands"),
 ]

@@ -14,7 +14,7 @@ CORE = [
     ("checks/groups.py", "if case.pictures[i].columns.get(column)]", "]", "three_classes"),
     ("checks/groups.py", "for i in case.labelled if", "for i in range(len(case.pictures)) if", "three_classes"),
     ("checks/groups.py", "2 <= len(found) <= MOST", "2 <= len(found)", "groups_that_are_alike"),
-    ("checks/groups.py", '"pass" if interval[1] <= gap', '"pass" if interval[0] <= gap', "groups_that_are_alike"),
+    ("checks/groups.py", "if interval[1] <= gap:", "if interval[0] <= gap:", "groups_that_are_alike"),
     ("checks/groups.py", '"fail" if interval[0] > gap', '"fail" if interval[1] > gap', "groups_that_are_alike"),
     ("checks/groups.py", "if of[g] < all_of", "if True", "three_classes"),
     ("core/statistics.py", "(over - q) ** 2", "(q - under) ** 2", "newcombe"),
@@ -84,6 +84,6 @@ CORE = [
     ("checks/believe.py", "[j for j in sane if j.faithful]", "sane", "no_better"),
     ("checks/believe.py", 'if believed and case.asked == "auto":', "if believed:", "asked_for_is_kept"),
     ("checks/believe.py", 'if believed and case.asked == "auto":', 'if case.asked == "auto":', "nothing_can_be"),
-    ("checks/believe.py", 'else "fail" if all(_hop', 'else "fail" if not all(_hop', "no_better"),
+    ("checks/believe.py", '"fail" if all(_hop', '"fail" if not all(_hop', "no_better"),
     ("checks/believe.py", 'methods == "all" or "few-passes" in m.claims', "True", "explainers_play"),
 ]

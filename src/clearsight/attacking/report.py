@@ -201,7 +201,7 @@ def _finding(case: Case, want: Asked, found: Strike, planned: int, floor: float,
             said += f" {len(besides)} of these {'fall' if len(besides) > 1 else 'falls'} at a smaller budget."
         verdict = judge(interval, floor=floor)
     else:
-        name = case.model.labels[want.target].partition(",")[0]
+        name = case.model.name(want.target)
         if not before:
             return Finding("note", f"All {counted(n, 'picture')} are said to be {name} already: nothing to attack.")
         k, of, quantity = before - len(found.standing(want.eps)), before, f"made to say {name}"
@@ -217,6 +217,7 @@ def _finding(case: Case, want: Asked, found: Strike, planned: int, floor: float,
         value=k / of,
         interval=interval,
         n=of,
+        has_bar=True,
         notes=(*_notes(case, want, found, floor, blank), drawn, *_short(found, planned)),
         tables=(
             *_over_budgets(want, found),
@@ -254,11 +255,9 @@ def _notes(case: Case, want: Asked, found: Strike, floor: float, blank: int) -> 
             )
         notes.append(f"Budgets are in {want.norm.upper() if want.norm == 'l2' else 'Linf'}, of pixels in [0, 1].")
     if found.spent:
-        told = (
-            ""
-            if want.access == "logits"
-            else f", told {want.access}" + (f" of {want.digits} digits" if want.digits else "")
-        )
+        told = "" if want.access == "logits" else f", told {want.access}"
+        if told and want.digits:
+            told += f" of {want.digits} digits"
         paid = sum(found.spent.values()) / len(found.spent)
         notes.append(f"A black box{told}: {paid:.0f} queries paid for a picture, {max(found.spent.values())} at most.")
     else:
@@ -384,7 +383,7 @@ def _by_class(case: Case, want: Asked, found: Strike) -> list[dict[str, Cell]]:
         stay = sum(i in left for i in mine)
         rows.append(
             {
-                "class": case.model.labels[k].partition(",")[0],
+                "class": case.model.name(k),
                 "n": len(mine),
                 "right before": sum(i not in found.already for i in mine),
                 "right under attack": stay,
@@ -404,15 +403,18 @@ def _order(case: Case, found: Strike) -> list[int]:
 
 def _row(case: Case, want: Asked, found: Strike, i: int) -> dict[str, Cell]:
     f = found.fallen.get(i)
-    state = "met before" if i in found.already else "fooled" if i in found.fooled(want.eps) else "stands"
+    state = "fooled" if i in found.fooled(want.eps) else "stands"
+    if i in found.already:
+        state = "met before"
     row: dict[str, Cell] = {"picture": case.pictures[i].name, "said": case.label(i), "state": state}
-    row["says now"] = None if f is None else case.model.labels[int(f.logits.argmax())].partition(",")[0]
+    row["says now"] = None if f is None else case.model.name(int(f.logits.argmax()))
     row["probability"] = None if f is None else float(f.logits.softmax(0).max())
     row["falls at eps"] = None if f is None else word(f.eps)
     row["shown at eps"] = None if f is None else word(f.shown_eps)
     row["moved by"] = None if f is None else f.distance
-    row["as 8 bits"] = None if f is None or f.bits is None else "fools" if f.bits else "does not"
-    row["opened as a file"] = None if f is None or f.opened is None else "fools" if f.opened else "does not"
+    fools = {None: None, True: "fools", False: "does not"}
+    row["as 8 bits"] = None if f is None else fools[f.bits]
+    row["opened as a file"] = None if f is None else fools[f.opened]
     if found.spent:
         row["queries"] = found.first.get(i) or None
     row["file"] = None if f is None or f.file is None else f"attacked/{f.file.name}"
@@ -469,7 +471,7 @@ def _shown(
     image = strip([*images, magnified_difference(clean, f.x, times)])
     caption = "; ".join([*said, f"the change, {times:.0f} times"])
     again = whole or case.command("attack", case.place(i), *_options(case, want))
-    return shown(case, i, f"attack-{k}", image, caption, facts, again)
+    return shown(case, i, f"attack-{k}", image, caption, facts, again, "none" if maps is None else "colour")
 
 
 def _options(case: Case, want: Asked) -> list[str]:
@@ -477,7 +479,7 @@ def _options(case: Case, want: Asked) -> list[str]:
     said = {
         "-a": str(want.call),
         "--eps": word(want.eps) if want.bounded else None,
-        "--target": None if want.target is None else case.model.labels[want.target].partition(",")[0],
+        "--target": None if want.target is None else case.model.name(want.target),
         "--access": None if want.access == "logits" else want.access,
         "--digits": None if want.digits is None else str(want.digits),
         "--other": None if want.other is None else want.other.source,

@@ -184,6 +184,7 @@ def _finding(
         value=left / worst.n,
         interval=interval,
         n=worst.n,
+        has_bar=True,
         notes=(
             f"Asked for: at least {share(floor)} right (option floor). Rows are attacked on, columns are shown it.",
             "Carried over, pictures are on the grid of 8 bits and resized where inputs differ in size. A picture "
@@ -232,7 +233,7 @@ def _evidence(
             at = source.rows.index(i)
             x = torch.cat([carried(v[at : at + 1], target.model) for v in (source.clean, source.attacked)])
             before, logits = scores_of(target.model, x)
-            said, now = (target.model.labels[int(v.argmax())].partition(",")[0] for v in (before, logits))
+            said, now = (target.model.name(int(v.argmax())) for v in (before, logits))
             image = strip([photo(x[0]), photo(x[1])])
             facts: dict[str, Cell] = {
                 "attacked on": names[p.source],
@@ -255,4 +256,6 @@ def _names(models: Sequence[Classifier]) -> list[str]:
     """What each model is called, in a few words, no two alike."""
     short = [re.sub(r"[^\w.-]+", "-", Path(m.source).name) if m.source else "" for m in models]
     alone = len({*short}) == len(short) and all(short)
-    return short if alone else [f"{name}-{k}" if name else f"model-{k}" for k, name in enumerate(short, 1)]
+    if alone:
+        return short
+    return [f"{name or 'model'}-{k}" for k, name in enumerate(short, 1)]

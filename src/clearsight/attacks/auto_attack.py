@@ -71,7 +71,8 @@ def auto_attack(
         except NoGradient as e:
             if part != "all":
                 raise
-            warnings.warn(f"auto-attack: {e.found}; Square alone attacks, which needs none", Notice, stacklevel=2)
+            why = f"{e.what}: {e.cause}"
+            warnings.warn(f"auto-attack: {why}; Square alone attacks, which needs none", Notice, stacklevel=2)
             continue
         with torch.no_grad():
             out = model(found)

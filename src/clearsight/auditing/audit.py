@@ -48,8 +48,8 @@ def noted(pictures: Pictures, model: Classifier) -> Pictures:
     random = model.source and labels_at_random(Path(model.source))
     notes = [f"The model was {AT_RANDOM}."] if random else []
     for problem in inspect(model, apart=False).problems:
-        if "probabilities" in problem.what:
-            raise Refused(f"{problem.what}: {problem.mend}")
+        if problem.code in ("probabilities-as-logits", "logits-as-probabilities"):
+            raise Refused(problem.what, problem.mend)
         notes.append(f"The model: {problem.what}; {problem.mend}.")
     return dataclasses.replace(pictures, notes=(*pictures.notes, *notes))
 

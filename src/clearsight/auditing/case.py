@@ -204,11 +204,11 @@ class Case:
 
     def label(self, row: int) -> str:
         """The top class of a picture, in a word."""
-        return self.model.labels[int(self.predicted[row])].partition(",")[0]
+        return self.model.name(int(self.predicted[row]))
 
     def wanted(self, row: int) -> str:
         """Its acceptable classes, in words."""
-        return " or ".join(self.model.labels[int(k)].partition(",")[0] for k in self.truth[row].nonzero()[:, 0])
+        return " or ".join(self.model.name(int(k)) for k in self.truth[row].nonzero()[:, 0])
 
     # What the checks work on --------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from clearsight.core import rng
 from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.labelling import first_name
 from clearsight.errors import Refused
 from clearsight.internals import traceability
 from clearsight.internals.target_layer import early, layer_and_later
@@ -58,7 +59,9 @@ class Inspection:
         pre = self.preprocess
         cut = "squeezed to" if pre.resize is None else f"resized to {pre.resize} (shorter side), cut to"
         trained = "" if not self.frozen else f", {self.frozen:,} of them frozen"
-        between = " ... " if self.classes > 6 else ", " if self.last else ""
+        between = ", " if self.last else ""
+        if self.classes > 6:
+            between = " ... "
         part = "" if self.output is None else f", part {self.output!r} of the output"
         rows = [
             ("model", f"{self.source}  {self.fingerprint}"),
@@ -99,7 +102,8 @@ def inspect(model: Classifier, pictures: Pictures | None = None, *, apart: bool 
             notes += _early(model, x) if layer and not problems else []
             notes += traceability.notes(model, x) if apart and not problems else []
     except Exception as e:  # the guard itself complains, or there is no memory for one picture
-        problems.append(Problem(f"running the network disturbs it: {reason(e)}", "forward must change nothing"))
+        what = f"running the network disturbs it: {reason(e)}"
+        problems.append(Problem(what, "forward must change nothing", "disturbs-itself"))
     if pictures is not None:
         notes += pictures.notes
         strange, read_as = _words(model, pictures)
@@ -139,23 +143,24 @@ def _labels(model: Classifier) -> list[Problem]:
         return []
     said = "; ".join(f"{name!r} is {' and '.join(map(str, at))}" for name, at in list(twice.items())[:3])
     more = f" and {len(twice) - 3} more" if len(twice) > 3 else ""
-    return [Problem(f"labels name several classes: {said}{more}", "name those classes by number, or rename them")]
+    mend = "name those classes by number, or rename them"
+    return [Problem(f"labels name several classes: {said}{more}", mend, "labels-twice")]
 
 
 def _weights(net: nn.Module) -> list[Problem]:
     found = []
     lazy = [n for n, p in net.named_parameters() if is_lazy(p)]
     if lazy:
-        found.append(
-            Problem(f"{lazy[0]} has no shape yet (a lazy layer)", "run one batch through it before wrapping it")
-        )
+        mend = "run one batch through it before wrapping it"
+        found.append(Problem(f"{lazy[0]} has no shape yet (a lazy layer)", mend, "weights-without-shape"))
     params = {n: p for n, p in net.named_parameters() if not is_lazy(p)}
     broken = [n for n, p in params.items() if not bool(p.isfinite().all())]
     if broken:
         mend = "training went wrong or the file is damaged: load other weights"
-        found.append(Problem(f"{broken[0]} holds values that are not finite", mend))
+        found.append(Problem(f"{broken[0]} holds values that are not finite", mend, "weights-not-finite"))
     if len({p.device for p in params.values()}) > 1:
-        found.append(Problem("the parameters lie on several devices", "net.to('cpu'), or to one other"))
+        mend = "net.to('cpu'), or to one other"
+        found.append(Problem("the parameters lie on several devices", mend, "weights-on-several-devices"))
     return found
 
 
@@ -191,8 +196,7 @@ def _words(model: Classifier, pictures: Pictures) -> tuple[list[Problem], tuple[
     try:
         return [], understood(pictures, model)[1]
     except Refused as e:
-        what, _, mend = str(e).partition(".  ")
-        return [Problem(what, mend or "say what they mean: --classes FILE")], ()
+        return [Problem(e.what, e.fix or "say what they mean: --classes FILE", "unknown-classes")], ()
 
 
 def _fingerprint(model: Classifier) -> str:
@@ -203,7 +207,7 @@ def _fingerprint(model: Classifier) -> str:
 
 
 def _names(labels: tuple[str, ...]) -> str:
-    return ", ".join(name.partition(",")[0] for name in labels)
+    return ", ".join(map(first_name, labels))
 
 
 def _by(shape: tuple[int, ...]) -> str:

@@ -11,7 +11,7 @@ from clearsight.auditing.case import Case
 from clearsight.core.statistics import Interval
 from clearsight.core.text import counted
 from clearsight.drawing.heatmaps import GREY_WORDS, overlay, png
-from clearsight.reporting.findings import Cell, Evidence, Figure, Finding, Table
+from clearsight.reporting.findings import Cell, Evidence, Figure, Finding, Maps, Table
 from clearsight.reporting.wording import show
 
 
@@ -70,22 +70,34 @@ def bounds(interval: Interval | None) -> dict[str, Cell]:
 
 
 def shown(
-    case: Case, row: int, name: str, image: Image.Image, caption: str, facts: dict[str, Cell], command: str = ""
+    case: Case,
+    row: int,
+    name: str,
+    image: Image.Image,
+    caption: str,
+    facts: dict[str, Cell],
+    command: str = "",
+    maps: Maps = "none",
 ) -> Evidence:
     """One picture of the data as evidence, with the command that draws its map again unless another is given.
 
-    A map of an explainer that is not to be believed says so.
+    maps: how the image draws maps, `maps_of(case)` where they are those of the case's explainer.  Grey ones say why.
     """
     picture = case.pictures[row].name
-    if case.doubted and not command:
+    if maps == "grey":
         caption = f"{caption}; {GREY_WORDS}, because {case.doubted}"
     figure = Figure(f"{name}.png", png(image), caption, f"{picture}: {caption}")
-    return Evidence(picture, figure, facts, command or case.show(row))
+    return Evidence(picture, figure, facts, command or case.show(row), maps)
+
+
+def maps_of(case: Case) -> Maps:
+    """How maps of the case's explainer are drawn: in grey where it is not to be believed."""
+    return "grey" if case.doubted else "colour"
 
 
 def drawn(case: Case, x: Tensor, heat: Tensor, region: Tensor | None = None) -> Image.Image:
     """A map (*S) of the case's method over its picture (C, *S), in grey where the method is not to be believed."""
-    return overlay(x, heat, signed=case.signed, region=region, grey=bool(case.doubted))
+    return overlay(x, heat, signed=case.signed, region=region, grey=maps_of(case) == "grey")
 
 
 def table(caption: str, rows: Sequence[dict[str, Cell]]) -> tuple[Table, ...]:

@@ -37,21 +37,23 @@ class Bar:
         low = high = finding.value
         if self.interval:
             low, high = finding.interval or (None, None)
+        of = " (its interval)" if self.interval else ""
         rows = []
         if self.at_least is not None:
             kept = low is not None and low >= self.at_least
-            rows.append(self._row(f"at least {show(self.at_least, finding.unit)}", show(low, finding.unit), kept))
+            bar = f"at least {show(self.at_least, finding.unit)}{of}"
+            rows.append(self._row(bar, show(low, finding.unit), kept))
         if self.at_most is not None:
             kept = high is not None and high <= self.at_most
-            rows.append(self._row(f"at most {show(self.at_most, finding.unit)}", show(high, finding.unit), kept))
+            bar = f"at most {show(self.at_most, finding.unit)}{of}"
+            rows.append(self._row(bar, show(high, finding.unit), kept))
         if self.not_worse_than is not None:
             kept = _RANK[finding.verdict] <= _RANK[self.not_worse_than]
             rows.append(self._row(f"not worse than {self.not_worse_than}", finding.verdict, kept))
         return rows
 
     def _row(self, bar: str, value: str, held: bool) -> dict[str, Any]:
-        held_against = " (its interval)" if self.interval and not bar.startswith("not") else ""
-        return {"check": self.check, "bar": bar + held_against, "value": value, "held": held}
+        return {"check": self.check, "bar": bar, "value": value, "held": held}
 
 
 def bars_for(gate: str | Path | None, calls: Sequence[Call]) -> tuple[Bar, ...]:

@@ -253,8 +253,11 @@ def _won(duels: dict[str, float], metrics: int, worst_first: bool) -> str:
     '3 of 3 against edge, 2 against centre and random'
     """
     counts = sorted(set(duels.values()), reverse=not worst_first)
-    words = ", ".join(f"{n:g} against {_listed([c for c, won in duels.items() if won == n])}" for n in counts)
-    return words.replace(" against", f" of {metrics} against", 1)
+    parts: list[str] = []
+    for n in counts:
+        of = "" if parts else f" of {metrics}"
+        parts.append(f"{n:g}{of} against {_listed([c for c, won in duels.items() if won == n])}")
+    return ", ".join(parts)
 
 
 def _listed(names: Sequence[str]) -> str:

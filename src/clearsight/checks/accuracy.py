@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import bounds, drawn, share, shown, span, table, unlabelled
+from clearsight.auditing.evidence import bounds, drawn, maps_of, share, shown, span, table, unlabelled
 from clearsight.core.catalogue import method
 from clearsight.core.statistics import judge, wilson
 from clearsight.core.text import counted
@@ -51,6 +51,7 @@ def accuracy(case: Case, *, floor: float = 0.8) -> Finding:
         interval=interval,
         n=n,
         chance=float(case.truth[rows].float().sum(1).mean()) / classes,
+        has_bar=True,
         notes=(
             f"Asked for: at least {share(floor)} (option floor).",
             *case.learned,
@@ -76,7 +77,7 @@ def _baseline(case: Case, rows: list[int], right: int) -> tuple[str, ...]:
     """What a constant answer would reach, and which labels are missing."""
     hits = case.truth[rows].sum(0)
     best, n = int(hits.argmax()), len(rows)
-    label = case.model.labels[best].partition(",")[0]
+    label = case.model.name(best)
     says = f"Always answering {label} would be right on {share(int(hits[best]) / n)}"
     worth = "" if right > int(hits[best]) else ", which the model does not exceed"
     bare = len(case.pictures) - n
@@ -124,7 +125,7 @@ def _matrix(case: Case, rows: list[int]) -> tuple[Figure, ...]:
     counts = [[0] * len(classes) for _ in classes]
     for i in rows:
         counts[classes.index(shown_[i])][classes.index(said[i])] += 1
-    labels = [case.model.labels[k].partition(",")[0] for k in classes]
+    labels = [case.model.name(k) for k in classes]
     several = bool((case.truth[rows].sum(1) > 1).any())
     words = " A picture with several acceptable classes stands in the row of what was said, or of its first if wrong."
     caption = f"What was shown and what was said, {counted(len(rows), 'picture')}.{words if several else ''}"
@@ -137,19 +138,17 @@ def _evidence(case: Case, wrong: list[int]) -> tuple[tuple[Evidence, ...], tuple
     """The wrong pictures with why, as far as the method can say why."""
     out: list[Evidence] = []
     why = f"why, by {case.method}"
+    maps = maps_of(case)
     notes: tuple[str, ...] = ()
     for rows, x in case.batches(wrong[:_EVIDENCE]):
         try:
             images = [drawn(case, x[j], m) for j, m in enumerate(case.maps(rows, x))]
         except Refused as e:
-            images, why, notes = (
-                [photo(p) for p in x],
-                "the picture",
-                (f"The wrong pictures are shown without a map: {e}.",),
-            )
+            images, why, maps = [photo(p) for p in x], "the picture", "none"
+            notes = (f"The wrong pictures are shown without a map: {e}.",)
         for i, image in zip(rows, images, strict=True):
             facts = _wrong(case, i)
             said = f"{facts['said']}, {share(float(facts['probability'] or 0))}"
             caption = f"said {said}, not {facts['acceptable']}; {why}"
-            out.append(shown(case, i, f"accuracy-wrong-{len(out) + 1}", image, caption, facts))
+            out.append(shown(case, i, f"accuracy-wrong-{len(out) + 1}", image, caption, facts, maps=maps))
     return tuple(out), notes

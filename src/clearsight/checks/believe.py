@@ -13,7 +13,7 @@ from clearsight.auditing.map_tests import CEILING, FAITHFUL, RANDOMISED
 from clearsight.auditing.tournament import Tournament, mean, play
 from clearsight.core.catalogue import Call, catalogue, method, parse, split_calls
 from clearsight.core.classifier import Classifier
-from clearsight.core.statistics import FEWEST, Interval
+from clearsight.core.statistics import FEWEST, Interval, Judgement
 from clearsight.core.text import counted
 from clearsight.drawing import charts
 from clearsight.drawing.heatmaps import overlay, photo, strip
@@ -102,14 +102,18 @@ def believe(
         case.use(call)
     n = len(played.rows)
     controls = [i for i, p in enumerate(played.players) if p.control]
+    verdict: Judgement = "fail" if all(_hopeless(j, ceiling) for j in judged) else "warn"
+    if believed:
+        verdict = "pass"
     found = Finding(
-        "pass" if believed else "fail" if all(_hopeless(j, ceiling) for j in judged) else "warn",
+        verdict,
         _headline(played, best, believed, ceiling, n),
         quantity=f"duels won by {call.method.name}",
         value=best.won,
         interval=best.interval,
         n=n,
         chance=0.5,
+        has_bar=True,
         notes=(
             "Asked for: an interval above 50 % against each control, and maps that keep a rank correlation of at most "
             f"{ceiling:g} with those of a random network (option ceiling).",
@@ -354,7 +358,7 @@ def _evidence(case: Case, played: Tournament, judged: list[_Judged]) -> tuple[Ev
         caption = f"{case.label(row)}: {', '.join(names)}; alike at {show(float(alike[i]), '')}"
         words = [w for p in among for w in ("-m", str(played.players[p].call))]
         command = case.command("explain", case.place(row), *words, *case.model_words)
-        out.append(shown(case, row, f"believe-{k}", image, caption, facts, command))
+        out.append(shown(case, row, f"believe-{k}", image, caption, facts, command, "colour"))
     return tuple(out)
 
 

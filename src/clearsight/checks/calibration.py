@@ -56,7 +56,9 @@ def calibration(case: Case, *, bins: int = 15, ceiling: float = 0.1) -> Finding:
         _mean("negative log-likelihood of the acceptable classes (nats)", -acceptable, case.seed),
     ]
     said, was = share(float(sure.mean())), share(float(right.mean()))
-    lean = "neither over- nor under" if said == was else "over" if sure.mean() > right.mean() else "under"
+    lean = "over" if sure.mean() > right.mean() else "under"
+    if said == was:
+        lean = "neither over- nor under"
     return Finding(
         verdict,
         f"Confidence and accuracy are {share(value)} apart on average (ECE, {counted(bins, 'bin')}; "
@@ -67,6 +69,7 @@ def calibration(case: Case, *, bins: int = 15, ceiling: float = 0.1) -> Finding:
         interval=interval,
         n=n,
         chance=perfect,
+        has_bar=True,
         notes=_notes(case, rows, ceiling, perfect, most, value),
         tables=(
             *table("Measures of calibration", measures),
@@ -115,7 +118,9 @@ def _just_allowed(sure: Numbers, right: Numbers, bins: int, ceiling: float, seed
 def _verdict(value: float, interval: Interval | None, most: float, ceiling: float) -> Judgement:
     if interval is None:
         return "warn"
-    return "pass" if interval[1] <= ceiling else "fail" if value > most else "warn"
+    if interval[1] <= ceiling:
+        return "pass"
+    return "fail" if value > most else "warn"
 
 
 def _perfect(sure: Numbers, bins: int, seed: int) -> tuple[float, float]:

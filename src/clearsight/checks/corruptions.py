@@ -94,6 +94,7 @@ def corruptions(
         value=value,
         interval=interval,
         n=n,
+        has_bar=True,
         notes=(
             f"Asked for: at least {share(floor)} (option floor) at the severities {_told(levels)} of 1 to 5.",
             f"The mean corruption error is {share(1 - value)}, of {share(1 - clean)} untouched.",
@@ -270,7 +271,7 @@ def _evidence(case: Case, found: _Found) -> tuple[Evidence, ...]:
     out = []
     for k, i in enumerate(_telling(found)[:_EVIDENCE]):
         t = found.turned[i]
-        now, before = case.model.labels[t.now].partition(",")[0], float(case.logits[i].softmax(0).max())
+        now, before = case.model.name(t.now), float(case.logits[i].softmax(0).max())
         level = int(t.call.options["severity"])
         facts: dict[str, Cell] = {
             "picture": case.pictures[i].name,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import bounds, drawn, fewer, sampled, share, shown, span, table
+from clearsight.auditing.evidence import bounds, drawn, fewer, maps_of, sampled, share, shown, span, table
 from clearsight.core import rng
 from clearsight.core.catalogue import method, parse, write_value
 from clearsight.core.passes import counted as passes_counted
@@ -109,6 +109,7 @@ def drift(case: Case, *, eps: float = 4 / 255, floor: float = 0.5, steps: int = 
         interval=interval,
         n=n,
         unit="",
+        has_bar=True,
         notes=(
             f"Asked for: a rank correlation of at least {show(floor, '')} (option floor) at eps {word} (option eps).",
             f"Maps: {case.method}, for the top class; what is moved is the map of {through}.",
@@ -333,7 +334,7 @@ def _evidence(case: Case, found: list[_Seen], eps: float) -> tuple[Evidence, ...
             "picture": case.pictures[s.row].name,
             "said": case.label(s.row),
             "probability": before,
-            "says now": case.model.labels[int(p[k].argmax())].partition(",")[0],
+            "says now": case.model.name(int(p[k].argmax())),
             "its probability": after,
             "eps": write_value(eps),
             **likes,
@@ -342,5 +343,5 @@ def _evidence(case: Case, found: list[_Seen], eps: float) -> tuple[Evidence, ...
             f"the picture and its map, the picture moved by at most {write_value(eps)} and its map: still "
             f"{case.label(s.row)} ({share(before)}, then {share(after)}), rank correlation {show(s.rank, '')}"
         )
-        out.append(shown(case, s.row, f"drift-{k + 1}", image, caption, facts))
+        out.append(shown(case, s.row, f"drift-{k + 1}", image, caption, facts, maps=maps_of(case)))
     return tuple(out)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import bounds, drawn, fewer, sampled, share, shown, span, table
+from clearsight.auditing.evidence import bounds, drawn, fewer, maps_of, sampled, share, shown, span, table
 from clearsight.core import rng
 from clearsight.core.catalogue import method
 from clearsight.core.statistics import Interval, Judgement, bootstrap
@@ -89,6 +89,7 @@ def faithfulness(case: Case, *, pictures: int = 100, steps: int = 10) -> Finding
         n=n,
         unit="",
         chance=0.0,
+        has_bar=True,
         notes=(
             "Asked for: an interval above 0, which is what a random order gives.",
             f"Maps: {case.method}, for the probability of the top class, in {counted(steps, 'step')}.",
@@ -128,7 +129,9 @@ def _verdict(interval: Interval | None) -> Judgement:
     """Zero is what chance gives, so it is not good enough: the bound is strict."""
     if interval is None:
         return "warn"
-    return "pass" if interval[0] > 0 else "fail" if interval[1] <= 0 else "warn"
+    if interval[0] > 0:
+        return "pass"
+    return "fail" if interval[1] <= 0 else "warn"
 
 
 def _measures(areas: np.ndarray[tuple[int, int], np.dtype[np.float64]], seed: int) -> list[dict[str, Cell]]:
@@ -190,5 +193,5 @@ def _evidence(case: Case, order: list[_Curves]) -> tuple[Evidence, ...]:
         facts = _row(case, c)
         caption = f"{facts['said']}: gain {show(c.gain, '')} over a random order"
         image = drawn(case, c.x, c.map)
-        out.append(shown(case, c.row, f"faithfulness-{k}", image, caption, facts))
+        out.append(shown(case, c.row, f"faithfulness-{k}", image, caption, facts, maps=maps_of(case)))
     return tuple(out)

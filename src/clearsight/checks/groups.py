@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from clearsight.auditing.case import Case
 from clearsight.auditing.evidence import bounds, points, share, table, unlabelled
 from clearsight.core.catalogue import method
+from clearsight.core.labelling import first_name
 from clearsight.core.statistics import Interval, Judgement, apart, wilson
 from clearsight.core.text import counted
 from clearsight.errors import Refused, nearest
@@ -91,6 +92,7 @@ def groups(case: Case, *, column: str = "", gap: float = 0.1, fewest: int = 3) -
         interval=worst.interval,
         n=n,
         chance=0.0,
+        has_bar=True,
         notes=(
             f"Asked for: an interval that ends at or below {points(gap)} percentage points (option gap).",
             f"Columns: {', '.join(columns)}. Rates of fewer than {fewest} pictures on a side are shown, not judged.",
@@ -118,7 +120,7 @@ def _rates(case: Case, column: str) -> list[_Rate]:
     """Every kind of error for every group of a column; pictures without a word in it stand in no group."""
     rows = [i for i in case.labelled if case.pictures[i].columns.get(column)]
     group = {i: case.pictures[i].columns[column] for i in rows}
-    labels = [label.partition(",")[0] for label in case.model.labels]
+    labels = list(map(first_name, case.model.labels))
     said = {i: int(case.predicted[i]) for i in rows}
     kinds: dict[str, dict[int, bool]] = {"errors": {i: not bool(case.right[i]) for i in rows}}
     shown = [k for k in range(len(labels)) if any(bool(case.truth[i, k]) for i in rows)]
@@ -138,7 +140,9 @@ def _rates(case: Case, column: str) -> list[_Rate]:
 
 
 def _verdict(interval: Interval, gap: float) -> Judgement:
-    return "pass" if interval[1] <= gap else "fail" if interval[0] > gap else "warn"
+    if interval[1] <= gap:
+        return "pass"
+    return "fail" if interval[0] > gap else "warn"
 
 
 def _named(r: _Rate) -> str:

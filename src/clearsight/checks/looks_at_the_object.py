@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import bounds, drawn, fewer, sampled, share, shown, span, table
+from clearsight.auditing.evidence import bounds, drawn, fewer, maps_of, sampled, share, shown, span, table
 from clearsight.core.catalogue import method
 from clearsight.core.statistics import Interval, Judgement, bootstrap, judge, wilson
 from clearsight.core.targets import ClassScore
@@ -71,6 +71,7 @@ def looks_at_the_object(case: Case, *, floor: float = 0.3, pictures: int = 200) 
             "note",
             f"Of {counted(done, 'annotated picture')} none is answered right with its object in part of the view and a "
             "map that holds something positive, so there is nothing to judge.",
+            has_bar=True,
             notes=notes,
             tables=tables,
             evidence=evidence,
@@ -103,6 +104,7 @@ def looks_at_the_object(case: Case, *, floor: float = 0.3, pictures: int = 200) 
         interval=interval,
         n=n,
         chance=chance,
+        has_bar=True,
         notes=notes,
         tables=(*table("On the object", measures), *tables),
         figures=_figure(case, order),
@@ -196,9 +198,11 @@ def _evidence(case: Case, order: list[_Seen]) -> tuple[Evidence, ...]:
         image = drawn(case, s.x, s.map, s.region)
         facts = _row(case, s)
         said = "nothing positive" if math.isnan(s.mass) else f"{share(s.mass)} on the object, chance {share(s.area)}"
-        remark = f"; {s.remark}" if s.remark else f"; the answer is {facts['answer']}" if s.right is False else ""
+        remark = f"; the answer is {facts['answer']}" if s.right is False else ""
+        if s.remark:
+            remark = f"; {s.remark}"
         caption = f"{facts['said']}: {said}{remark}"
-        out.append(shown(case, s.row, f"looks-at-the-object-{k}", image, caption, facts))
+        out.append(shown(case, s.row, f"looks-at-the-object-{k}", image, caption, facts, maps=maps_of(case)))
     return tuple(out)
 
 

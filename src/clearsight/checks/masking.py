@@ -14,7 +14,7 @@ from clearsight.auditing.gradient_masking import comparisons, gradients, outputs
 from clearsight.auditing.gradient_masking.checklist import Point, Tried, joined
 from clearsight.core.catalogue import Call, method, number, write_value
 from clearsight.core.norms import word
-from clearsight.core.statistics import FEWEST, wilson
+from clearsight.core.statistics import FEWEST, Judgement, wilson
 from clearsight.core.text import counted
 from clearsight.drawing.heatmaps import magnified_difference, photo, strip
 from clearsight.errors import Refused
@@ -88,8 +88,11 @@ def masking(
     flagged = [p for p in points if p.status == "flag"]
     doubts = [p for p in flagged if p.about != "nature"]
     given = {"eps": eps, "steps": steps, "queries": queries, "noise": noise, "other": other}
+    verdict: Judgement = "warn" if doubts or n < FEWEST else "pass"
+    if failed:
+        verdict = "fail"
     return Finding(
-        "fail" if failed else "warn" if doubts or n < FEWEST else "pass",
+        verdict,
         _headline(points, len(missed), n, word(eps)),
         quantity="missed by PGD",
         value=len(missed) / n,
@@ -162,7 +165,7 @@ def _evidence(case: Case, points: Sequence[Point], whole: Tried, given: dict[str
     for i, name, z in whole.besides()[:_EVIDENCE]:
         clean = case.pixels([i])[0]
         times = min(0.5 / max(float((z - clean).abs().max()), 1e-6), 127.0)
-        now = case.model.labels[int(scores_of(case.model, z[None]).argmax())].partition(",")[0]
+        now = case.model.name(int(scores_of(case.model, z[None]).argmax()))
         at = [p.number for p in points if i in p.rows]
         image = strip([photo(clean), photo(z), magnified_difference(clean, z, times)])
         facts: dict[str, Cell] = {
@@ -188,7 +191,7 @@ def _again(case: Case, row: int, name: str, whole: Tried, given: dict[str, Any])
         return case.command("audit", case.place(row), "--only", str(own), *case.model_words)
     words = ["-a", spelled, "--eps", _exactly(whole.eps)]
     if name == "a target" and aimed is not None:
-        words += ["--target", case.model.labels[aimed].partition(",")[0]]
+        words += ["--target", case.model.name(aimed)]
     if name == "transfer":
         words += ["--other", given["other"]]
     return case.command("attack", case.place(row), *words, *case.model_words)

@@ -76,6 +76,7 @@ def robustness(
         value=value,
         interval=interval,
         n=n,
+        has_bar=True,
         notes=(
             f"Asked for: at least {share(floor)} (option floor) at eps {word} (option eps).",
             f"{attacks[1]} may miss changes that exist: robustness is at most this, and more steps may lower it.",
@@ -193,7 +194,7 @@ def _evidence(case: Case, found: _Found) -> tuple[Evidence, ...]:
     for k, i in enumerate(rows):
         clean, z = found.pixels[i]
         eps, call = found.worst[i], found.by[i]
-        now = case.model.labels[int(p[k].argmax())].partition(",")[0]
+        now = case.model.name(int(p[k].argmax()))
         sure, before = float(p[k].max()), float(case.logits[i].softmax(0).max())
         times = min(0.5 / eps, 127.0)
         image = strip([photo(clean), photo(z), magnified_difference(clean, z, times)])

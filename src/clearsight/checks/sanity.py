@@ -95,6 +95,7 @@ def sanity(case: Case, *, pictures: int = 50, stages: int = 5, ceiling: float = 
         n=n,
         unit="",
         chance=between,
+        has_bar=True,
         notes=(
             f"Asked for: at most {ceiling:g} (option ceiling); 1 is a method that ignores what the network has learnt.",
             f"Maps: {call}, for the class that the trained network gives, held fixed.",

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from clearsight.auditing import interventions
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import drawn, fewer, sampled, share, shown, span, table
+from clearsight.auditing.evidence import drawn, fewer, maps_of, sampled, share, shown, span, table
 from clearsight.auditing.interventions import Trial
 from clearsight.auditing.spray import Box, area, clusters, cores, hotspot, inside, overlap, place_words, pooled
 from clearsight.core.catalogue import method
-from clearsight.core.statistics import Interval, apart, wilson
+from clearsight.core.statistics import Interval, Judgement, apart, wilson
 from clearsight.core.text import counted
 from clearsight.data.images import open_picture, to_pixels
 from clearsight.drawing.heatmaps import photo, strip
@@ -143,8 +143,11 @@ def shortcuts(
             evidence=evidence,
         )
     worst = suspects[0]
+    verdict: Judgement = "warn" if any(s.status == "open" for s in suspects) else "pass"
+    if worst.status == "yes":
+        verdict = "fail"
     return Finding(
-        "fail" if worst.status == "yes" else "warn" if any(s.status == "open" for s in suspects) else "pass",
+        verdict,
         _headline(case, suspects),
         quantity="answers moved by one suspect",
         value=worst.follow,
@@ -298,7 +301,9 @@ def _judged(case: Case, t: Trial, group: tuple[_Place, ...], bars: tuple[float, 
     perhaps &= k > control
     status: Status = "no"
     if perhaps:
-        status = "on the object" if _on_objects(case, t) else "yes" if sure else "open"
+        status = "yes" if sure else "open"
+        if _on_objects(case, t):
+            status = "on the object"
     return _Suspect(t, group, k / t.n, control / t.n, interval, status, erased)
 
 
@@ -341,7 +346,7 @@ def _headline(case: Case, suspects: list[_Suspect]) -> str:
         }[t.kind]
     if s.status == "yes":
         more = sum(o.status == "yes" for o in suspects) - 1
-        rest = f" There {'is' if more == 1 else 'are'} {more} more." if more else ""
+        rest = f" There {counted(more, 'is', 'are')} more." if more else ""
         return f"The model takes a shortcut, {_name(case, s)}: {says}.{rest}"
     if s.status == "open":
         return f"Undecided is {_name(case, s)}: {says}."
@@ -375,7 +380,7 @@ def _row(case: Case, s: _Suspect) -> dict[str, Cell]:
 def _told(case: Case, c: _Cluster) -> dict[str, Cell]:
     size = _size(case)
     return {
-        "answer": case.model.labels[c.answer].partition(",")[0],
+        "answer": case.model.name(c.answer),
         "cluster": c.number + 1,
         "pictures": len(c.rows),
         "share of the answer": len(c.rows) / c.of,
@@ -417,10 +422,7 @@ def _taught(source: str) -> list[tuple[Path, str]]:
 def _transplant(case: Case, s: _Suspect, c: _Cluster | None, taught: list[tuple[Path, str]], k: int) -> Evidence:
     e, box = s.trial.example, s.trial.box
     mask = inside(box, _size(case)) if box else None
-    labels = case.model.labels
-    said, lost, came = (
-        labels[i].partition(",")[0] for i in (int(case.predicted[e.donor]), e.without_said, e.made_said)
-    )
+    said, lost, came = (case.model.name(i) for i in (int(case.predicted[e.donor]), e.without_said, e.made_said))
     donor, receiver = case.pixels([e.donor])[0], case.pixels([e.receiver])[0]
     nearest, names = _nearest(case, e.donor, box, taught) if c is not None else ([], [])
     pictures = [
@@ -447,7 +449,7 @@ def _transplant(case: Case, s: _Suspect, c: _Cluster | None, taught: list[tuple[
         f"{_name(case, s)}: {first}a picture said to be {said}; {erased[s.trial.kind]}: {lost}; one said to be "
         f"{case.label(e.receiver)}; {gets[s.trial.kind]}: {came}{last}"
     )
-    return shown(case, e.donor, f"shortcuts-{k}", strip(pictures), caption, facts)
+    return shown(case, e.donor, f"shortcuts-{k}", strip(pictures), caption, facts, maps=maps_of(case))
 
 
 def _only_cluster(case: Case, c: _Cluster, taught: list[tuple[Path, str]], k: int) -> Evidence:
@@ -465,9 +467,8 @@ def _only_cluster(case: Case, c: _Cluster, taught: list[tuple[Path, str]], k: in
         **({"nearest training pictures": ", ".join(names)} if names else {}),
     }
     caption = f"{told['answer']}, cluster {told['cluster']} of {counted(len(c.rows), 'picture')}: mean map, one of them"
-    return shown(
-        case, row, f"shortcuts-{k}", strip(pictures), caption + (", training pictures" if names else ""), facts
-    )
+    caption += ", training pictures" if names else ""
+    return shown(case, row, f"shortcuts-{k}", strip(pictures), caption, facts, maps=maps_of(case))
 
 
 def _mean(case: Case, c: _Cluster, box: Box) -> Image.Image:

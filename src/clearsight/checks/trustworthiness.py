@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import bounds, drawn, fewer, sampled, share, shown, span, table
+from clearsight.auditing.evidence import bounds, drawn, fewer, maps_of, sampled, share, shown, span, table
 from clearsight.core import rng
 from clearsight.core.catalogue import method
 from clearsight.core.statistics import judge, wilson
@@ -96,6 +96,7 @@ def trustworthiness(
         interval=interval,
         n=n,
         chance=chance,
+        has_bar=True,
         notes=(
             f"Asked for: at least {share(floor)} (option floor). Acceptable: from {share(acceptable)} of the positive "
             f"relevance inside the region on; rejectable: below {share(rejectable)}.",
@@ -136,7 +137,9 @@ def _judge(
         without, rest, swapped = _erased(case, here, rows, pixels, inside, fill)
         for j, i in enumerate(here):
             f = float(focus[j])
-            word: Word = "acceptable" if f >= acceptable else "rejectable" if f < rejectable else "suspicious"
+            word: Word = "rejectable" if f < rejectable else "suspicious"
+            if f >= acceptable:
+                word = "acceptable"
             found.append(
                 _Judged(
                     i,
@@ -204,15 +207,14 @@ def _share(word: str, k: int, n: int) -> dict[str, Cell]:
 
 
 def _row(case: Case, f: _Judged) -> dict[str, Cell]:
-    labels = case.model.labels
     return {
         "picture": case.pictures[f.row].name,
         "said": case.label(f.row),
         "reason": f.word,
         "focus": f.focus,
         "chance": f.area,
-        "without the region": labels[f.without_region].partition(",")[0],
-        "without all else": labels[f.without_rest].partition(",")[0],
+        "without the region": case.model.name(f.without_region),
+        "without all else": case.model.name(f.without_rest),
     }
 
 
@@ -222,5 +224,5 @@ def _evidence(case: Case, order: list[_Judged]) -> tuple[Evidence, ...]:
         facts = _row(case, f)
         image = drawn(case, f.x, f.map, f.region)
         caption = f"{facts['said']}, {f.word}: {share(f.focus)} on the region, chance {share(f.area)}"
-        out.append(shown(case, f.row, f"trustworthiness-{k}", image, caption, facts))
+        out.append(shown(case, f.row, f"trustworthiness-{k}", image, caption, facts, maps=maps_of(case)))
     return tuple(out)

@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import sampled, shown, span, table
+from clearsight.auditing.evidence import maps_of, sampled, shown, span, table
 from clearsight.core.classifier import Classifier
 from clearsight.core.progress import Progress
 from clearsight.core.statistics import bootstrap
@@ -179,4 +179,4 @@ def _evidence(maps: Maps, k: int, i: int) -> Evidence:
     signed = any(bool((m < 0).any()) for m in maps.drawn.values())
     tiles = [photo(x, region), *(overlay(x, m[i], signed=signed, region=region) for m in maps.drawn.values())]
     caption = f"the photo, and what speaks for {case.label(i)} in {', '.join(maps.drawn)}"
-    return shown(case, i, f"likeness-{k}", strip(tiles), caption, _row(maps, i))
+    return shown(case, i, f"likeness-{k}", strip(tiles), caption, _row(maps, i), maps=maps_of(case))

@@ -79,7 +79,7 @@ def over(spelled: str, found: Found) -> Finding:
 
 def _first_notes(f: Finding) -> tuple[str, ...]:
     """What a check says of how it judges, which holds for all runs: its first sentence."""
-    return f.notes[:1] if f.notes and f.notes[0].startswith("Asked for") else ()
+    return f.notes[:1] if f.has_bar else ()
 
 
 def _tested(known: Known) -> tuple[str, tuple[str, ...]]:

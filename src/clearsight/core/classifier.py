@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from clearsight.core import passes
 from clearsight.core.forwards import COARSE, coarse_type, mended, too_coarse
 from clearsight.core.guard import able, guarded
-from clearsight.core.labelling import finder, is_number, label_numbers, names, position
+from clearsight.core.labelling import finder, first_name, is_number, label_numbers, names, position
 from clearsight.core.labelling import plain as plain
 from clearsight.core.outputs import pick
 from clearsight.errors import Notice, Refused, TooCoarse, nearest
@@ -109,7 +109,7 @@ class Classifier:
         out = pick(self.returned(z), self.output)
         passes.note_of(self.net, out, len(z) if isinstance(self.net, torch.jit.ScriptModule) else 0)
         if out.is_complex():
-            raise Refused(f"the network's scores are {out.dtype}: let forward return real numbers, such as out.abs()")
+            raise Refused(f"the network's scores are {out.dtype}", "let forward return real numbers, such as out.abs()")
         if out.is_inference():  # made under torch.inference_mode() inside forward: only a copy can be written to
             out = out.clone()
         given, out = out.dtype, out.to(z)
@@ -123,13 +123,13 @@ class Classifier:
             out = torch.cat([out * -0.5, out * 0.5], 1)
         if out.dim() != 2 or out.shape[0] != z.shape[0]:
             raise Refused(
-                f"the network's output has shape {tuple(out.shape)}, not ({z.shape[0]}, {len(self.labels)}): "
-                "a classifier gives one row of scores per picture"
+                f"the network's output has shape {tuple(out.shape)}, not ({z.shape[0]}, {len(self.labels)})",
+                "a classifier gives one row of scores per picture",
             )
         if out.shape[1] != len(self.labels):
             raise Refused(
-                f"the network gives {out.shape[1]} scores per picture but {len(self.labels)} labels are known: "
-                f"give labels=[...] with {out.shape[1]} names, in the order of the scores"
+                f"the network gives {out.shape[1]} scores per picture but {len(self.labels)} labels are known",
+                f"give labels=[...] with {out.shape[1]} names, in the order of the scores",
             )
         return out.clamp_min(torch.finfo(out.dtype).tiny).log() if self.scores == "probabilities" else out
 
@@ -144,8 +144,8 @@ class Classifier:
         except Exception as e:
             said = str(e).strip().partition("\n")[0]
             raise Refused(
-                f"the network failed on an input of shape {tuple(z.shape)}: {type(e).__name__}: {said}; "
-                f"{mended(e, self.net) or 'clearsight inspect MODEL says what it takes'}"
+                f"the network failed on an input of shape {tuple(z.shape)}",
+                f"{type(e).__name__}: {said}; {mended(e, self.net) or 'clearsight inspect MODEL says what it takes'}",
             ) from e
         return out
 
@@ -159,12 +159,12 @@ class Classifier:
             return
 
         def refuse(_gradient: Tensor) -> None:
-            raise TooCoarse(too_coarse(coarse, "gradients at the pixels"))
+            raise TooCoarse(*too_coarse(coarse, "gradients at the pixels"))
 
         def refuse_small(gradient: Tensor) -> None:
             steepest = gradient.abs().amax(tuple(range(1, gradient.dim())))
             if bool(((steepest > 0) & (steepest < torch.finfo(torch.float16).tiny)).any()):
-                raise TooCoarse(too_coarse(torch.float16, "slopes as small as this target's"))
+                raise TooCoarse(*too_coarse(torch.float16, "slopes as small as this target's"))
 
         if z.requires_grad:
             z.register_hook(refuse)  # type: ignore[no-untyped-call]
@@ -234,6 +234,10 @@ class Classifier:
             raise Refused(f"class {shorten(text, 40)}: this model has classes 0 to {len(self.labels) - 1}")
         raise Refused(f"the model has no class {text!r}: {nearest(plain(text), names(self.labels))}")
 
+    def name(self, k: int) -> str:
+        """What class k is called in a sentence or a table: the first of its label's comma-separated names."""
+        return first_name(self.labels[k])
+
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
         """Eval mode and frozen parameters inside; on leaving, also by an exception, everything as it was.
@@ -262,7 +266,7 @@ def fits(preprocess: Preprocess, x: Tensor) -> None:
     """Refuse pictures of another number of channels or axes than the model takes."""
     if x.dim() != 2 + len(preprocess.size) or x.shape[1] != preprocess.channels:
         wanted = ("B", preprocess.channels, *preprocess.size)
-        raise Refused(f"input of shape {tuple(x.shape)}: this model takes ({', '.join(map(str, wanted))})")
+        raise Refused(f"input of shape {tuple(x.shape)}", f"this model takes ({', '.join(map(str, wanted))})")
 
 
 def wrap(

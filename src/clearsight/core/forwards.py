@@ -15,15 +15,16 @@ def coarse_type(net: nn.Module) -> torch.dtype | None:
     return next((p.dtype for p in net.parameters() if p.dtype in COARSE), None)
 
 
-def too_coarse(dtype: torch.dtype, what: str) -> str:
-    """The refusal of what needs finer numbers.
+def too_coarse(dtype: torch.dtype, what: str) -> tuple[str, str]:
+    """The refusal of what needs finer numbers: what is wrong, and what to do about it.
 
     Measured on the demo network against itself in float32: in float16 saliency maps are off by up to 0.28 of their
     highest value, and those of Grad-CAM, whose gradients stop at a layer, by 0.004 (in bfloat16 by 0.019).
     """
     return (
-        f"the network computes in {dtype}, in which {what} are too coarse to be right: wrap net.float(), or use a "
-        "method that only asks for scores, such as occlusion or rise (of attacks square or hop-skip-jump)"
+        f"the network computes in {dtype}, in which {what} are too coarse to be right",
+        "wrap net.float(), or use a method that only asks for scores, such as occlusion or rise (of attacks square or "
+        "hop-skip-jump)",
     )
 
 
@@ -36,20 +37,23 @@ def scripts(net: nn.Module) -> list[str]:
     return found
 
 
-def in_script(net: nn.Module, layer: str = "") -> str:
-    """Why a layer cannot be read, or the network not be taken apart (layer ""): torch.jit made it; "" where it can."""
+def in_script(net: nn.Module, layer: str = "") -> tuple[str, str] | None:
+    """Why a layer cannot be read, or the network not be taken apart (layer ""): torch.jit made it; None where it can.
+
+    What is wrong, and what to do about it.
+    """
     made = [f for f in scripts(net) if not layer or not f or f == layer or layer.startswith(f"{f}.")]
     if not made:
-        return ""
+        return None
     part = f"its part {made[0]}" if made[0] else "the network"
     return (
-        f"{part} is TorchScript, whose layers cannot be read or taken apart: wrap the nn.Module that it was made from, "
-        "or use a gradient at the pixels or a perturbation method"
+        f"{part} is TorchScript, whose layers cannot be read or taken apart",
+        "wrap the nn.Module that it was made from, or use a gradient at the pixels or a perturbation method",
     )
 
 
-def unseen(net: nn.Module) -> str:
-    """Why it cannot be seen which of a network's layers is the last with feature maps; "" where it can."""
+def unseen(net: nn.Module) -> tuple[str, str] | None:
+    """Why it cannot be seen which of a network's layers is the last with feature maps, and what to do; None: it can."""
     by_name = dict(net.named_modules())
     for part in scripts(net):
         if any("conv" in str(getattr(m, "original_name", "")).lower() for m in by_name[part].modules()):
@@ -59,10 +63,10 @@ def unseen(net: nn.Module) -> str:
             "conv" in str(n.target) for n in m.graph.nodes if n.op != "call_module"
         ):
             return (
-                "torch.export or torch.fx recorded the network as single operations, among which no layers are left: "
-                "wrap the nn.Module that it was made from, or use a gradient or perturbation method"
+                "torch.export or torch.fx recorded the network as single operations, among which no layers are left",
+                "wrap the nn.Module that it was made from, or use a gradient or perturbation method",
             )
-    return ""
+    return None
 
 
 def mended(e: Exception, net: nn.Module) -> str:

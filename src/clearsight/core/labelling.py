@@ -18,6 +18,15 @@ def plain(label: str) -> str:
     return " ".join(label.lower().replace("_", " ").replace("-", " ").split())
 
 
+def first_name(label: str) -> str:
+    """The first of a label's comma-separated names.
+
+    >>> first_name("tench, Tinca tinca")
+    'tench'
+    """
+    return label.partition(",")[0]
+
+
 def names(labels: Sequence[str]) -> dict[str, tuple[int, ...]]:
     """Every way to write a label -> the classes it means; a whole label wins over a part of another."""
     whole: dict[str, tuple[int, ...]] = {}

@@ -23,7 +23,9 @@ def word(eps: float) -> str:
     if eps == 0:
         return "0"
     text = write_value(float(eps))
-    return text if len(text) <= 7 else f"{255 * eps:.3g}/255" if eps < 0.3 else f"{eps:.3g}"
+    if len(text) <= 7:
+        return text
+    return f"{255 * eps:.3g}/255" if eps < 0.3 else f"{eps:.3g}"
 
 
 def norm_of(call: Call) -> Norm:

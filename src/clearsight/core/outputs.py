@@ -28,18 +28,18 @@ def pick(out: Any, output: str | int | None) -> Tensor:
             raise Refused(f"the network's output is {shape_of(out)} by itself: leave output={output!r} out")
         found = _found(out, output)
         if not found:
-            raise Refused(f"the network's output has no part {output!r}: it is {shape_of(out)}{_advice(out)}")
+            raise Refused(f"the network's output has no part {output!r}: it is {shape_of(out)}", _advice(out))
         if len({id(part) for part in found}) > 1:
             raise Refused(
-                f"output={output!r} means several parts of what the network returns, {shape_of(out)}: "
-                "let forward use names without dots"
+                f"output={output!r} means several parts of what the network returns, {shape_of(out)}",
+                "let forward use names without dots",
             )
         if not isinstance(found[0], Tensor):
             what = shape_of(found[0])
-            raise Refused(f"part {output!r} of the network's output is {what}, not a tensor{_advice(out)}")
+            raise Refused(f"part {output!r} of the network's output is {what}, not a tensor", _advice(out))
         return found[0]
     if not isinstance(out, Tensor):
-        raise Refused(f"the network returns {shape_of(out)}, not a tensor{_advice(out)}")
+        raise Refused(f"the network returns {shape_of(out)}, not a tensor", _advice(out))
     return out
 
 
@@ -57,12 +57,12 @@ def paths(out: Any) -> list[tuple[str | int, Tensor]]:
 
 
 def _advice(out: Any) -> str:
-    """The end of a refusal: the line that picks the scores, rows of them before anything else."""
+    """What to do about a refusal: the line that picks the scores, rows of them before anything else."""
     known = paths(out)
     if not known:
-        return ": let forward return one tensor (B, K), a row of scores for each picture"
+        return "let forward return one tensor (B, K), a row of scores for each picture"
     rows = [path for path, t in known if t.dim() == 2]
-    return f": say where the scores are, output={rows[0] if rows else known[0][0]!r}"
+    return f"say where the scores are, output={rows[0] if rows else known[0][0]!r}"
 
 
 def _tensors(out: Any, words: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], Tensor]]:

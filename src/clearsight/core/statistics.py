@@ -82,7 +82,11 @@ def judge(interval: Interval | None, *, floor: float | None = None, ceiling: flo
         return "warn"
     low, high = interval
     if floor is not None:
-        return "pass" if low >= floor else "fail" if high < floor else "warn"
+        if low >= floor:
+            return "pass"
+        return "fail" if high < floor else "warn"
     if ceiling is not None:
-        return "pass" if high <= ceiling else "fail" if low > ceiling else "warn"
+        if high <= ceiling:
+            return "pass"
+        return "fail" if low > ceiling else "warn"
     raise ValueError("judge needs a floor or a ceiling")

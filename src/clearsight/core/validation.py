@@ -41,7 +41,9 @@ def top_class(model: Classifier, logits: Tensor, *, chance: bool = False) -> Cla
         if logits.shape[1] != 1:
             raise Refused(f'the model gives {logits.shape[1]} values: say which one, ClassScore(0, of="value")')
         return ClassScore(torch.zeros(len(logits), dtype=torch.long), of="value")
-    of: Of = "logit" if not chance else "prob" if model.one_of_many else "sigmoid"
+    of: Of = "logit"
+    if chance:
+        of = "prob" if model.one_of_many else "sigmoid"
     return ClassScore(logits.argmax(1), of)
 
 

@@ -12,9 +12,16 @@ import torch
 from torch import Tensor
 
 from clearsight.core.classifier import Classifier
-from clearsight.core.labelling import finder, is_number, label_numbers, names, plain, position
+from clearsight.core.labelling import finder, first_name, is_number, label_numbers, names, plain, position
 from clearsight.data.records import Pictures
 from clearsight.errors import Refused, nearest
+
+
+class Unread(Refused):
+    """Class words that mean nothing, or one thing in two ways: a sentence, and another one on what to do."""
+
+    between = ".  "
+
 
 Classes = Mapping[str, str | list[str]]
 NAMED = 5  # words that a note or an error names
@@ -39,9 +46,9 @@ def understood(pictures: Pictures, model: Classifier) -> tuple[Tensor, tuple[str
     meant, unknown = _explained(told, pictures.classes, model)
     found, strange, note = _read(own, pictures, model)
     if unknown or strange:
-        raise Refused(_unknown({**unknown, **strange}, own, model.labels))
+        raise Unread(*_unknown({**unknown, **strange}, own, model.labels))
     if (numbers := [word for word in told if is_number(word.strip())]) and _counted(found, model.labels):
-        raise Refused(_half_told(numbers, own, model.labels))
+        raise Unread(*_half_told(numbers, own, model.labels))
     meant |= found
     right = torch.zeros(len(pictures.pictures), len(model.labels), dtype=torch.bool)
     for row, picture in zip(right, pictures.pictures, strict=True):
@@ -101,7 +108,7 @@ def _read(words: Sequence[str], pictures: Pictures, model: Classifier) -> tuple[
         return labels, {}, ()
     places = _places(words, len(model.labels))
     if places and label_numbers(model.labels):
-        raise Refused(_clash(places, model.labels))
+        raise Unread(*_clash(places, model.labels))
     if places:
         return places, {}, (_by_place(places, model.labels),)
     one = _one(model.labels)
@@ -117,14 +124,15 @@ def _read(words: Sequence[str], pictures: Pictures, model: Classifier) -> tuple[
     return {}, unknown, ()
 
 
-def _clash(places: Found, labels: Sequence[str]) -> str:
-    """Why words that count classes from 0 are not read so where labels have numbers of their own."""
+def _clash(places: Found, labels: Sequence[str]) -> tuple[str, str]:
+    """Why words that count classes from 0 are not read so where labels have numbers of their own; and what to do."""
     example = {word: labels[place] for word, (place,) in list(places.items())[:3]}
     strange = next(word for word in places if len(finder(labels)(word)) != 1)
     return (
         f"the data's class words, {', '.join(list(places)[:NAMED])}, ..., are numbers, and so are the model's labels, "
-        f"{', '.join(labels[:NAMED])}, ..., but {strange} is none of them.  Say what they mean: --classes FILE, with "
-        f"FILE a JSON such as {json.dumps(example)} if they count the model's classes from 0"
+        f"{', '.join(labels[:NAMED])}, ..., but {strange} is none of them",
+        f"Say what they mean: --classes FILE, with FILE a JSON such as {json.dumps(example)} if they count the model's "
+        "classes from 0",
     )
 
 
@@ -146,11 +154,11 @@ def _numbers(
     places = _places(words, len(labels))
     if places and said and places != said:
         word = next(word for word in words if places[word] != said[word])
-        raise Refused(
+        raise Unread(
             f"column {column} holds class numbers, and the model's labels have numbers too: {word} may be the label "
-            f"{labels[said[word][0]]!r} or the class number {word} counted from 0, {labels[places[word][0]]!r}.  Say "
-            f"what they mean: --classes FILE, with FILE a JSON such as {json.dumps({word: labels[said[word][0]]})} for "
-            "each of them"
+            f"{labels[said[word][0]]!r} or the class number {word} counted from 0, {labels[places[word][0]]!r}",
+            "Say what they mean: --classes FILE, with FILE a JSON such as "
+            f"{json.dumps({word: labels[said[word][0]]})} for each of them",
         )
     if places:
         return places, {}, (_by_place(places, labels, f"column {column}: "),)
@@ -170,7 +178,7 @@ def _places(words: Sequence[str], classes: int) -> Found:
 
 def _by_place(found: Found, labels: Sequence[str], column: str = "") -> str:
     shown = [(word, labels[place]) for word, (place,) in list(found.items())[:3]]
-    examples = ", ".join(f"{word} is {label.partition(',')[0]}" for word, label in shown)
+    examples = ", ".join(f"{word} is {first_name(label)}" for word, label in shown)
     return f"{column}the data's class words are read as numbers of the model's classes, counted from 0: {examples}"
 
 
@@ -180,22 +188,20 @@ def _synonyms(meant: Found, labels: Sequence[str]) -> list[str]:
     for word, classes in meant.items():
         for k in dict.fromkeys(classes):
             of.setdefault(k, []).append(word)
-    said = [f"{' and '.join(words)} ({labels[k].partition(',')[0]})" for k, words in of.items() if len(words) > 1]
+    said = [f"{' and '.join(words)} ({first_name(labels[k])})" for k, words in of.items() if len(words) > 1]
     more = f", and {len(said) - NAMED} more" if len(said) > NAMED else ""
     return [f"words of the data that mean the same class: {'; '.join(said[:NAMED])}{more}"] if said else []
 
 
-def _unknown(unknown: Mapping[str, str], own: Sequence[str], labels: Sequence[str]) -> str:
-    """own: all words that --classes does not explain."""
+def _unknown(unknown: Mapping[str, str], own: Sequence[str], labels: Sequence[str]) -> tuple[str, str]:
+    """What is wrong, and what to do.  own: all words that --classes does not explain."""
     hints = "; ".join(list(unknown.values())[:NAMED])
     example = json.dumps({next(iter(unknown)): ["a label of the model", "another"]}, ensure_ascii=False)
     mend = f"Say what they mean: --classes FILE, with FILE a JSON such as {example}"
     if len(own) > len(unknown) and all(map(is_number, own)):
         mend = _each(own, labels)
-    return (
-        f"class words of the data that mean nothing to the model ({len(unknown)}): {', '.join(unknown)} ({hints}).  "
-        f"{mend}"
-    )
+    what = f"class words of the data that mean nothing to the model ({len(unknown)}): {', '.join(unknown)} ({hints})"
+    return what, mend
 
 
 def _counted(found: Found, labels: Sequence[str]) -> bool:
@@ -204,12 +210,13 @@ def _counted(found: Found, labels: Sequence[str]) -> bool:
     return bool(found) and found == _places(list(found), len(labels)) and any(not find(word) for word in found)
 
 
-def _half_told(numbers: Sequence[str], own: Sequence[str], labels: Sequence[str]) -> str:
-    """Why numbers are not counted from 0 where --classes says of others what they mean."""
+def _half_told(numbers: Sequence[str], own: Sequence[str], labels: Sequence[str]) -> tuple[str, str]:
+    """Why numbers are not counted from 0 where --classes says of others what they mean; and what to do."""
     more = ", ..." if len(own) > NAMED else ""
     return (
         f"--classes says what {', '.join(numbers[:NAMED])} means among the data's numbers, but not what "
-        f"{', '.join(own[:NAMED])}{more} mean.  {_each([*numbers, *own], labels)}"
+        f"{', '.join(own[:NAMED])}{more} mean",
+        _each([*numbers, *own], labels),
     )
 
 

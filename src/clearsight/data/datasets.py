@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from clearsight.core.classifier import Classifier
+from clearsight.core.labelling import first_name
 from clearsight.data.annotations import Region, read_boxes
 from clearsight.data.class_words import Classes, meanings
 from clearsight.data.class_words import truth as truth
@@ -192,7 +193,7 @@ def demo_pictures() -> Pictures:
         except Refused as e:
             broken.append((entry["name"], str(e)))
             continue
-        labels = tuple(c["name"].partition(",")[0] for c in entry["classes"])
+        labels = tuple(first_name(c["name"]) for c in entry["classes"])
         regions = tuple(Region((tuple(box["box"]),), label=box["what"]) for box in entry["boxes"])
         pictures.append(Picture(path, entry["name"], labels, regions, {"note": entry["note"]}))
     if not pictures:

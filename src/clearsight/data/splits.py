@@ -119,11 +119,10 @@ def split_notes(labels: Sequence[str], groups: Sequence[int], parts: Sequence[st
         lacks = [p for p in there if p not in stands]
         words = f"{len(classes)} {'class stands' if len(classes) == 1 else 'classes stand'}"
         words += f" in {' and '.join(stands)} alone ({named(classes)}): "
-        words += (
-            f"no number can be told for {'it' if len(classes) == 1 else 'them'}"
-            if "test" in lacks
-            else f"none of them is in {' or '.join(lacks)}"
-        )
+        if "test" in lacks:
+            words += f"no number can be told for {'it' if len(classes) == 1 else 'them'}"
+        else:
+            words += f"none of them is in {' or '.join(lacks)}"
         notes.append(f"{words}; add pictures until each has at least {len(there)} that are no duplicates of each other")
     several = sum(len(found) > 1 for found in mixed.values())
     if several:

@@ -80,7 +80,7 @@ def libra_cam(
     layer = find_layer(model, x, layer)
     coarse = coarse_type(model.net)
     if coarse is not None:  # the smallest difference decides which reference counts
-        raise Refused(too_coarse(coarse, "the scores that libra-cam compares"))
+        raise Refused(*too_coarse(coarse, "the scores that libra-cam compares"))
     a, g = activations_and_gradients(model, x, target, layer)
     with torch.no_grad():
         logits = model(x)

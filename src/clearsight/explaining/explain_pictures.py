@@ -147,7 +147,7 @@ def top(model: Classifier, logits: Tensor, k: int) -> list[dict[str, Any]]:
     k = min(k, len(p))
     what = "value" if model.scores == "values" else "probability"
     best = range(k) if what == "value" else p.topk(k).indices.tolist()
-    return [{"class": i, "label": model.labels[i].partition(",")[0], what: round(float(p[i]), 6)} for i in best]
+    return [{"class": i, "label": model.name(i), what: round(float(p[i]), 6)} for i in best]
 
 
 def _say(answer: dict[str, Any]) -> str:
@@ -183,12 +183,13 @@ def _run(
 ) -> tuple[list[Explanation], list[str]]:
     """Each method's maps; those that the network refuses are left out and named, and refused where none is left."""
     found: list[Explanation] = []
-    refused: list[str] = []
+    refused: list[tuple[Call, Refused]] = []
     for call in calls:
         try:
             found.append(explain(model, x, call, target, seed=seed))
         except Refused as e:
-            refused.append(f"{call}: {e}")
+            refused.append((call, e))
+    named = [f"{call}: {e}" for call, e in refused]
     if not found:
-        raise Refused("; ".join(refused) if len(refused) > 1 else refused[0].removeprefix(f"{calls[0]}: "))
-    return found, refused
+        raise Refused("; ".join(named) if len(named) > 1 else str(refused[0][1]))
+    return found, named

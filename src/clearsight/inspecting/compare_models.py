@@ -81,7 +81,8 @@ class Comparison:
         for m in self.models:
             speeds = {s.batch: s for s in m.speeds}
             row = [m.source or "model", f"{m.parameters:,}", f"{m.size / 1e6:.1f} MB"]
-            row += ["-" if m.macs is None else ("over " if m.unknown else "") + short(m.macs)]
+            over = "over " if m.unknown else ""
+            row += ["-" if m.macs is None else over + short(m.macs)]
             row += ["-" if m.kept is None else memory(m.kept)]
             row += [_speed(speeds[b]) if b in speeds else "-" for b in BATCHES]
             rows.append(row + (_accuracy(m) if judged else []))
@@ -222,7 +223,9 @@ def _where(models: Sequence[Classifier]) -> str:
 
 def _speed(s: Speed) -> str:
     low, high = s.quartiles
-    digits = 3 if s.median < 1 else 2 if s.median < 10 else 1
+    digits = 2 if s.median < 10 else 1
+    if s.median < 1:
+        digits = 3
     return f"{s.median:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 

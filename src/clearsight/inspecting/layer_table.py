@@ -504,8 +504,12 @@ def _alike(rows: Sequence[Row]) -> list[Row]:
 
 
 def _cells(r: Row) -> tuple[str, ...]:
-    again = f" (ran {r.repeats} times)" if r.repeats > 1 else "" if r.repeats else " (did not run)"
-    macs = "not known" if r.macs is None else short(r.macs) if r.macs else ""
+    again = "" if r.repeats else " (did not run)"
+    if r.repeats > 1:
+        again = f" (ran {r.repeats} times)"
+    macs = short(r.macs) if r.macs else ""
+    if r.macs is None:
+        macs = "not known"
     held = f"{r.parameters:,}" if r.parameters else ""
     return (r.name, r.kind + again, by(r.shape), held, macs, memory(r.kept) if r.kept else "", seen(r.field))
 
@@ -541,7 +545,10 @@ def short(n: float) -> str:
     for unit, word in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
         if n >= unit:
             value = n / unit
-            return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}{word}"
+            digits = 1 if value < 100 else 0
+            if value < 10:
+                digits = 2
+            return f"{value:.{digits}f}{word}"
     return f"{n:g}"
 
 

@@ -235,9 +235,13 @@ def _select(views: list[View | None], args: Sequence[Any], kwargs: dict[str, Any
 def _slice(views: list[View | None], args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> View | None:
     given = (*args, *(0, None, None, 1)[len(args) - 1 :])
     x, dim, first, by = given[0], given[1], given[2], given[4]
-    first = 0 if first is None else first if first >= 0 else first + x.shape[dim]
+    first = first or 0
+    if first < 0:
+        first += x.shape[dim]
     if any(a.merged and a.dim == dim % x.dim() for a in _one(views)):
-        return tuple(_torn(a) if a.dim == dim % x.dim() else a for a in _one(views)) if by == 1 else None
+        if by != 1:
+            return None
+        return tuple(_torn(a) if a.dim == dim % x.dim() else a for a in _one(views))
     return tuple(replace(_moved(a, first), step=a.step * by) if a.dim == dim % x.dim() else a for a in _one(views))
 
 
@@ -365,12 +369,8 @@ def _product(views: list[View | None], args: Sequence[Any], kwargs: dict[str, An
     for which, (view, t) in enumerate(zip(views[-2:], factors, strict=True)):
         if view is not None:
             last, summed = t.dim() - 1, t.dim() - 1 if which == 0 or t.dim() == 1 else t.dim() - 2
-            given.append(
-                tuple(
-                    _gone(a) if a.dim == summed else replace(a, dim=out.dim() - 1) if which and a.dim == last else a
-                    for a in view
-                )
-            )
+            kept = [replace(a, dim=out.dim() - 1) if which and a.dim == last else a for a in view]
+            given.append(tuple(_gone(a) if a.dim == summed else k for a, k in zip(view, kept, strict=True)))
     return together(given)
 
 

@@ -170,11 +170,11 @@ def graph_of(model: Classifier, x: Tensor, layer: str = "", *, fold: bool = True
     Refused: networks that cannot be recorded, that draw random numbers, or do different things for different pictures.
     """
     why = in_script(model.net)
-    if why:
-        raise Unrecordable(why)
+    if why is not None:
+        raise Unrecordable(*why)
     coarse = coarse_type(model.net)
     if coarse is not None:
-        raise Unrecordable(too_coarse(coarse, "the shares of its operations"))
+        raise Unrecordable(*too_coarse(coarse, "the shares of its operations"))
     key = (tuple(x.shape[1:]), x.device, layer, fold, model.output, model.scores)
     weights = _weights(model.net)
     known = _known.setdefault(model.net, {})
@@ -232,7 +232,8 @@ def _recorded(model: Classifier, z: Tensor, layer: str, pictures: int) -> fx.Gra
         try:
             recorded: fx.GraphModule = make_fx(functionalize(run, remove="mutations_and_views"))(many)
         except Refused as e:
-            if "tracing tensor" in str(e) or "data-dependent" in str(e):
+            said = str(e.__cause__)  # by torch
+            if "tracing tensor" in said or "data-dependent" in said:
                 raise Unrecordable(
                     "the network looks at values of the picture to decide what to do, so it cannot be taken apart into "
                     "its operations: use a gradient, class-activation or perturbation method"

@@ -28,12 +28,14 @@ from clearsight.internals.places import Layout, as_maps
 from clearsight.internals.probe import known, probed
 from clearsight.internals.target_layer import target_layer
 
+_ANOTHER = "name another with layer="
+
 
 def module_at(model: Classifier, layer: str) -> nn.Module:
     """The module of that name, on which hooks can be; refused where torch.jit made it."""
     why = in_script(model.net, layer)
-    if why:
-        raise Refused(why)
+    if why is not None:
+        raise Refused(*why)
     return model.net.get_submodule(layer)
 
 
@@ -43,7 +45,7 @@ def find_layer(model: Classifier, x: Tensor, layer: str) -> str:
         return target_layer(model, x)
     names = [n for n, _ in model.net.named_modules() if n]
     if layer not in names:
-        raise Refused(f"the network has no layer {layer!r}: {nearest(layer, names)}")
+        raise Refused(f"the network has no layer {layer!r}", nearest(layer, names))
     return layer
 
 
@@ -55,17 +57,14 @@ def layout_of(model: Classifier, x: Tensor, layer: str) -> Layout:
     module_at(model, layer)
     runs = [s for s in probed(model, x).seen if s.name == layer]
     if not runs:
-        raise Refused(f"layer {layer} is not run in a forward pass: name another with layer=")
+        raise Refused(f"layer {layer} is not run in a forward pass", _ANOTHER)
     if len(runs) > 1:
-        raise Refused(f"layer {layer} runs more than once in a forward pass: name another with layer=")
+        raise Refused(f"layer {layer} runs more than once in a forward pass", _ANOTHER)
     shape, found = runs[0].shape, runs[0].layout
     if shape is None:
-        raise Refused(f"layer {layer} gives a tuple or a dict, not a tensor: name another with layer=")
+        raise Refused(f"layer {layer} gives a tuple or a dict, not a tensor", _ANOTHER)
     if found is None:
-        raise Refused(
-            f"layer {layer} gives {shape}, which are not feature maps whose places can be told: name another with "
-            "layer="
-        )
+        raise Refused(f"layer {layer} gives {shape}, which are not feature maps whose places can be told", _ANOTHER)
     return found
 
 
@@ -83,9 +82,9 @@ def cut_at(model: Classifier, x: Tensor, layer: str, *, grad: bool) -> Iterator[
 
     def hook(_module: nn.Module, _inputs: Any, out: Any) -> Tensor:
         if not isinstance(out, Tensor):
-            raise Refused(f"layer {layer} gives a {type(out).__name__}, not a tensor: name another with layer=")
+            raise Refused(f"layer {layer} gives a {type(out).__name__}, not a tensor", _ANOTHER)
         if caught:
-            raise Refused(f"layer {layer} runs more than once in a forward pass: name another with layer=")
+            raise Refused(f"layer {layer} runs more than once in a forward pass", _ANOTHER)
         maps, back = as_maps(out.detach(), places)
         caught.append(maps.requires_grad_(grad))
         return back(caught[0].clone())
@@ -96,7 +95,7 @@ def cut_at(model: Classifier, x: Tensor, layer: str, *, grad: bool) -> Iterator[
     finally:
         handle.remove()
     if not caught:
-        raise Refused(f"layer {layer} is not run in a forward pass: name another with layer=")
+        raise Refused(f"layer {layer} is not run in a forward pass", _ANOTHER)
 
 
 def activations(model: Classifier, x: Tensor, layer: str) -> tuple[Tensor, Tensor]:
@@ -123,8 +122,8 @@ def flowing(score: Tensor, where: str = "the pixels") -> Tensor:
     """The score itself; NoGradient where none flows back from it."""
     if not score.requires_grad:
         raise NoGradient(
-            f"no gradient flows back to {where}: part of the network's forward runs under torch.no_grad(), detaches or "
-            "goes through NumPy",
+            f"no gradient flows back to {where}",
+            "part of the network's forward runs under torch.no_grad(), detaches or goes through NumPy",
             "let it flow, name a later layer with layer=, or use a perturbation method such as occlusion",
         )
     return score
@@ -135,8 +134,9 @@ def gradients(score: Tensor, at: Tensor, where: str = "the pixels") -> tuple[Ten
     (g,) = torch.autograd.grad(flowing(score, where), at, torch.ones_like(score), allow_unused=True)
     if g is None:
         raise NoGradient(
-            f"the target does not depend on {where}: nothing in the forward leads from there to it, or only "
-            "an operation that has no way back (a quantised layer, rounding to integers)",
+            f"the target does not depend on {where}",
+            "nothing in the forward leads from there to it, or only an operation that has no way back (a quantised "
+            "layer, rounding to integers)",
             "use another layer or method",
         )
     return (g,)

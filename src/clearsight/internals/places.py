@@ -144,7 +144,9 @@ def _layout(
         return row
     first, last = Layout(r.shape[2:], first=True), row or Layout(r.shape[1:-1])
     ahead = _score(r.first, first.sides) if first.spatial else -1.0
-    behind = _of_row(r, row) if row else _score(r.last, last.sides) if dims > 3 and last.spatial else -1.0
+    behind = _score(r.last, last.sides) if dims > 3 and last.spatial else -1.0
+    if row:
+        behind = _of_row(r, row)
     by_type = _by_type(r, told)
     if max(ahead, behind) >= _CLEAR and abs(ahead - behind) >= _APART:
         if ahead > behind:

@@ -131,7 +131,7 @@ def known(model: Classifier, x: Tensor) -> Known:
             try:
                 probe = _probe(model, x)
             except Refused as e:
-                raise Unprobed(str(e)) from e.__cause__
+                raise Unprobed(e.what, e.fix) from e.__cause__
             after = _settings(model.net)
         state = State(weights_of(model.net), {k: v for k, v in after.items() if before.get(k, v) == v})
         entry = entries[key] = Known(state, probe)
@@ -248,7 +248,9 @@ def _walk(model: Classifier, x: Tensor) -> tuple[tuple[Seen, ...], Tensor]:
         if args and isinstance(args[0], Tensor):
             taken.append(entering(module, args[0]))
         whole = isinstance(out, Tensor) and out.dim() > 0 and len(out) == len(x)
-        shape = (1, *out.shape[1:]) if whole else tuple(out.shape) if isinstance(out, Tensor) else None
+        shape = tuple(out.shape) if isinstance(out, Tensor) else None
+        if whole:
+            shape = (1, *out.shape[1:])
         leaf = next(module.children(), None) is None and next(module.parameters(), None) is not None
         kinds = isinstance(module, _ConvNd), isinstance(module, _POOLS), leaf
         seen = Seen(name, type(module).__name__, shape, *kinds)

@@ -42,8 +42,8 @@ def target_layer(model: Classifier, x: Tensor) -> str:
 def layer_and_later(model: Classifier, x: Tensor) -> tuple[str, str]:
     """The layer of ``target_layer``, and why a later one with places is not read: "" where there is none."""
     why = unseen(model.net)
-    if why:
-        raise Refused(why)
+    if why is not None:
+        raise Refused(*why)
     entry = known(model, x)
     if entry.target is None:
         with passes.uncounted(), rng.seeded(0, x[:1]), torch.no_grad():
@@ -52,7 +52,7 @@ def layer_and_later(model: Classifier, x: Tensor) -> tuple[str, str]:
             except Refused as e:
                 entry.target = e
     if isinstance(entry.target, Refused):
-        raise Refused(str(entry.target))
+        raise Refused(entry.target.what, entry.target.fix)
     return entry.target
 
 
@@ -83,13 +83,14 @@ def _found(model: Classifier, x: Tensor, seen: Sequence[Seen]) -> tuple[str, str
         search.later = ""  # a module around it may be the one that is read
     if last is None:
         raise Refused(
-            f"{model.source or 'the network'} has no convolution with more than one place: class-activation methods "
-            "need feature maps; name a layer that has them with layer=, or use a gradient or perturbation method"
+            f"{model.source or 'the network'} has no convolution with more than one place",
+            "class-activation methods need feature maps; name a layer that has them with layer=, or use a gradient or "
+            "perturbation method",
         )
     if any(_attends(s) for s in seen[last + 1 :]):
         raise Refused(
-            f"after its last convolution ({seen[last].name}) {model.source or 'the network'} goes on with attention: "
-            "name a layer with feature maps with layer=, or use a gradient or perturbation method"
+            f"after its last convolution ({seen[last].name}) {model.source or 'the network'} goes on with attention",
+            "name a layer with feature maps with layer=, or use a gradient or perturbation method",
         )
     found = seen[last].layout
     sides = found.sides if found else ()

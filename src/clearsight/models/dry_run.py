@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from textwrap import shorten
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -24,12 +24,42 @@ from clearsight.internals.target_layer import layer_and_later
 _SIDES = (28, 32, 64, 96, 112, 128, 160, 192, 224, 240, 256, 288, 299, 384, 448, 512)
 
 
+Code = Literal[
+    "backward-fails",
+    "disturbs-itself",
+    "does-not-run",
+    "fails-again",
+    "gradient-not-finite",
+    "gradient-of-other-scores",
+    "gradient-zero",
+    "labels-miscounted",
+    "labels-twice",
+    "logits-as-probabilities",
+    "needs-neighbours",
+    "no-gradient",
+    "no-target-layer",
+    "one-picture-alone",
+    "probabilities-as-logits",
+    "same-scores",
+    "scores-change",
+    "scores-not-finite",
+    "scores-not-found",
+    "scores-not-rows",
+    "target-layer-unreadable",
+    "unknown-classes",
+    "weights-not-finite",
+    "weights-on-several-devices",
+    "weights-without-shape",
+]
+
+
 @dataclass(frozen=True)
 class Problem:
-    """What will not work, and what to do about it."""
+    """What will not work, and what to do about it.  code: which problem it is, for whoever is not to read sentences."""
 
     what: str
     mend: str
+    code: Code
 
 
 @dataclass(frozen=True)
@@ -69,7 +99,8 @@ def dry_run(model: Classifier, x: Tensor) -> tuple[str, tuple[Layer, ...], list[
         problems += trouble
     except Exception as e:
         mend = "let forward do the same every time it is called"
-        problems.append(Problem(f"the network ran, and then failed on the same pictures: {reason(e)}", mend))
+        what = f"the network ran, and then failed on the same pictures: {reason(e)}"
+        problems.append(Problem(what, mend, "fails-again"))
     return layer, candidates, problems
 
 
@@ -103,11 +134,11 @@ def _does_not_run(model: Classifier, x: Tensor, e: Exception) -> Problem:
     shape = tuple(x.shape[1:])
     if _runs(lambda: _raw(model, x[:1])):
         mend = "let forward keep the batch axis: x.flatten(1) instead of x.view(1, -1) or x.flatten()"
-        return Problem(f"the network runs on one picture but not on {len(x)}: {reason(e)}", mend)
+        return Problem(f"the network runs on one picture but not on {len(x)}: {reason(e)}", mend, "one-picture-alone")
     what = f"the network cannot run on an input of {shape}: {reason(e)}"
     known = mended(e.__cause__, model.net) if isinstance(e.__cause__, Exception) else ""
     if known:
-        return Problem(what, known)
+        return Problem(what, known, "does-not-run")
     for channels in dict.fromkeys((shape[0], 3, 1)):
         for size in (shape[1:], *((side,) * len(shape[1:]) for side in _SIDES)):
             if len(size) > 2 or (channels, *size) == shape:
@@ -116,10 +147,9 @@ def _does_not_run(model: Classifier, x: Tensor, e: Exception) -> Problem:
             if _runs(lambda z=z: _without_graph(model, z)):  # type: ignore[misc]
                 per = f"(0.5,) * {channels}"
                 mend = f"it runs on {(channels, *size)}: Preprocess(size={size}, mean={per}, std={per}), say"
-                return Problem(what, mend)
-    return Problem(
-        what, "state the size and the channels that it was trained with: Preprocess(size=..., mean=..., std=...)"
-    )
+                return Problem(what, mend, "does-not-run")
+    mend = "state the size and the channels that it was trained with: Preprocess(size=..., mean=..., std=...)"
+    return Problem(what, mend, "does-not-run")
 
 
 def _without_graph(model: Classifier, z: Tensor) -> None:
@@ -134,17 +164,19 @@ def _readable(model: Classifier, raw: Any, x: Tensor) -> tuple[Classifier | None
         out = pick(raw, model.output)
     except Refused as e:
         part = _best_part(raw, len(x), len(model.labels))
-        what = str(e).partition(": say")[0].partition(": let")[0]
         if part is None:
-            return None, [Problem(what, "let forward return one tensor (B, K), a row of scores for each picture")]
-        problems.append(Problem(what, f"say where the scores are: output={part!r} (--output {part})"))
+            mend = "let forward return one tensor (B, K), a row of scores for each picture"
+            return None, [Problem(e.what, mend, "scores-not-found")]
+        mend = f"say where the scores are: output={part!r} (--output {part})"
+        problems.append(Problem(e.what, mend, "scores-not-found"))
         model = replace(model, output=part)
         out = pick(raw, part)
     if model.scores in ("one-logit", "values") and out.dim() == 1:
         out = out[:, None]
     if out.dim() != 2 or out.shape[0] != len(x):
         mend = "end the network with a flatten and a linear layer; a segmenter or a detector is no classifier"
-        return None, [*problems, Problem(f"the scores have shape {tuple(out.shape)}, not ({len(x)}, K)", mend)]
+        what = f"the scores have shape {tuple(out.shape)}, not ({len(x)}, K)"
+        return None, [*problems, Problem(what, mend, "scores-not-rows")]
     if model.scores == "one-logit" and out.shape[1] == 1:
         return model, problems
     if out.shape[1] != len(model.labels):
@@ -152,7 +184,7 @@ def _readable(model: Classifier, raw: Any, x: Tensor) -> tuple[Classifier | None
         mend = f"labels=[...] (--labels FILE) with {out.shape[1]} names, in the order of the scores"
         if out.shape[1] == 1:
             mend = 'one logit for the second label against the first is scores="one-logit" (--scores one-logit)'
-        problems.append(Problem(what, mend))
+        problems.append(Problem(what, mend, "labels-miscounted"))
         model = replace(model, labels=tuple(map(str, range(out.shape[1]))))
     return model, problems
 
@@ -161,7 +193,9 @@ def _best_part(raw: Any, pictures: int, classes: int) -> str | int | None:
     """What picks the part that looks most like scores: one row per picture, as many columns as labels."""
     rows = [(path, t) for path, t in paths(raw) if t.dim() == 2 and len(t) == pictures]
     best = next((path for path, t in rows if t.shape[1] == classes), None)
-    return best if best is not None else rows[0][0] if rows else None
+    if best is None and rows:
+        return rows[0][0]
+    return best
 
 
 def _scores(model: Classifier, raw: Any, out: Tensor) -> list[Problem]:
@@ -169,7 +203,7 @@ def _scores(model: Classifier, raw: Any, out: Tensor) -> list[Problem]:
     given = pick(raw, model.output).float()
     if not bool(given.isfinite().all()):
         mend = "look for a division by zero, a log of zero, or weights that are not finite"
-        return [Problem("the scores are not finite", mend)]
+        return [Problem("the scores are not finite", mend, "scores-not-finite")]
     problems = []
     rows = given.reshape(len(given), -1)
     sums = bool((rows.sum(1) - 1).abs().max() < 1e-3) and float(rows.min()) >= 0
@@ -177,13 +211,15 @@ def _scores(model: Classifier, raw: Any, out: Tensor) -> list[Problem]:
         mend = (
             'scores="probabilities" (--scores probabilities): gradients of probabilities fade where the model is sure'
         )
-        problems.append(Problem("the scores look like probabilities: none below 0, every row sums to 1", mend))
+        what = "the scores look like probabilities: none below 0, every row sums to 1"
+        problems.append(Problem(what, mend, "probabilities-as-logits"))
     if not sums and model.scores == "probabilities":
         mend = 'scores="logits": the network has no softmax at its end'
-        problems.append(Problem("the scores are said to be probabilities, but rows do not sum to 1", mend))
+        what = "the scores are said to be probabilities, but rows do not sum to 1"
+        problems.append(Problem(what, mend, "logits-as-probabilities"))
     if bool((out == out[:1]).all()):
         mend = "is it trained, and are mean and std those it was trained with?"
-        problems.append(Problem("different pictures of noise get the same scores", mend))
+        problems.append(Problem("different pictures of noise get the same scores", mend, "same-scores"))
     return problems
 
 
@@ -193,9 +229,10 @@ def _repeatable(model: Classifier, x: Tensor) -> list[Problem]:
         _values(model, x[:1])
     except Exception as e:
         mend = "let forward look at each picture alone: no statistics over the batch in eval mode"
-        return [Problem(f"the network runs on {len(x)} pictures but not on one alone: {reason(e)}", mend)]
+        what = f"the network runs on {len(x)} pictures but not on one alone: {reason(e)}"
+        return [Problem(what, mend, "needs-neighbours")]
     trouble = of_scores(model, probed(model, x))
-    return [] if trouble is None else [Problem(*trouble)]
+    return [] if trouble is None else [Problem(*trouble, "scores-change")]
 
 
 def _gradient(model: Classifier, x: Tensor) -> list[Problem]:
@@ -206,38 +243,41 @@ def _gradient(model: Classifier, x: Tensor) -> list[Problem]:
             score = ClassScore(out.detach().argmax(1))(out)
         (g,) = gradients(score, z)
     except Refused as e:
-        return [_told(e)]
+        return [Problem(e.what, e.fix, "no-gradient")]
     except Exception as e:
         mend = "mend forward so that out.sum().backward() works, or use a perturbation method such as occlusion"
-        return [Problem(f"the backward pass fails: {reason(e)}", mend)]
+        return [Problem(f"the backward pass fails: {reason(e)}", mend, "backward-fails")]
     if not bool(g.isfinite().all()):
-        return [Problem("the gradient at the pixels is not finite", "look for sqrt, log or a division at zero")]
+        mend = "look for sqrt, log or a division at zero"
+        return [Problem("the gradient at the pixels is not finite", mend, "gradient-not-finite")]
     if not bool(g.any()):
         mend = "rounding, comparing or saturating stops it: use a perturbation method such as occlusion"
-        return [Problem("the gradient is zero at every pixel", mend)]
+        return [Problem("the gradient is zero at every pixel", mend, "gradient-zero")]
     trouble = of_gradient(probed(model, x).slopes)
-    return [] if trouble is None else [Problem(*trouble)]
+    return [] if trouble is None else [Problem(*trouble, "gradient-of-other-scores")]
 
 
 def _layer(model: Classifier, x: Tensor) -> tuple[str, list[Problem]]:
     try:
         layer, _ = layer_and_later(model, x[:1])
     except Refused as e:
-        return "", [_told(e)]
+        return "", [Problem(e.what, e.fix, "no-target-layer")]
     except Exception as e:
-        return "", [Problem(f"no target layer can be found: {reason(e)}", "name one with layer=")]
+        what = f"no target layer can be found: {reason(e)}"
+        return "", [Problem(what, "name one with layer=", "no-target-layer")]
     try:
         activations_and_gradients(model, x[:1], ClassScore(0), layer)
     except Refused as e:
-        return layer, [_told(e)]
+        return layer, [Problem(e.what, e.fix, "target-layer-unreadable")]
     except Exception as e:
-        return layer, [Problem(f"the target layer {layer} cannot be read: {reason(e)}", "name another with layer=")]
+        what = f"the target layer {layer} cannot be read: {reason(e)}"
+        return layer, [Problem(what, "name another with layer=", "target-layer-unreadable")]
     return layer, []
 
 
 def _candidates(model: Classifier, x: Tensor) -> tuple[Layer, ...]:
     """The last layer at each resolution; what runs more than once cannot be read, and inside attention are no maps."""
-    if unseen(model.net):
+    if unseen(model.net) is not None:
         return ()
     seen = probed(model, x).seen
     runs = Counter(s.name for s in seen)
@@ -249,8 +289,3 @@ def _candidates(model: Classifier, x: Tensor) -> tuple[Layer, ...]:
         if not s.pools and runs[s.name] == 1 and not s.name.startswith(attention):
             last[s.shape[2:]] = Layer(s.name, s.kind, s.shape[1:])
     return tuple(last.values())
-
-
-def _told(e: Refused) -> Problem:
-    what, _, mend = str(e).partition(": ")
-    return Problem(what, mend)

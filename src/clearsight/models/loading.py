@@ -59,7 +59,8 @@ def load(
     """
     words = str(words)
     where = device_of(device)
-    names = None if labels is None else read_labels(labels, 1 if scores in ("multi-label", "values") else 2)
+    fewest = 1 if scores in ("multi-label", "values") else 2
+    names = None if labels is None else read_labels(labels, fewest)
     if words in DEMOS:
         model = _demo(words, weights, names, preprocess)
     elif words.startswith("demo:"):

@@ -9,6 +9,7 @@ from clearsight.core.statistics import Interval
 
 Verdict = Literal["pass", "warn", "fail", "note", "error"]
 Cell = str | int | float | None
+Maps = Literal["none", "colour", "grey"]
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,17 @@ class Table:
 
 @dataclass(frozen=True)
 class Evidence:
-    """One picture of the data with what was found on it, and the command that shows it again."""
+    """One picture of the data with what was found on it, and the command that shows it again.
+
+    maps: how the figure draws maps of what the model looks at: "none", in "colour", or in "grey" because the explainer
+    is not to be believed.
+    """
 
     picture: str
     figure: Figure
     facts: dict[str, Cell]
     command: str
+    maps: Maps = "none"
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,7 @@ class Finding:
     unit: Literal["share", ""] = "share"
     chance: float | None = None  # what the value would be without any skill
     notes: tuple[str, ...] = ()
+    has_bar: bool = False  # whether the first of the notes says what the value was held against
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
     evidence: tuple[Evidence, ...] = ()

@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from clearsight.drawing.heatmaps import GREY_WORDS, SCALE_WORDS, data_uri, scale_colours
+from clearsight.drawing.heatmaps import SCALE_WORDS, data_uri, scale_colours
 from clearsight.reporting.findings import Cell, Figure, Finding, Table
 from clearsight.reporting.wording import WORDS, show, show_interval
 
@@ -103,12 +103,12 @@ def interval_bar(f: Finding) -> Markup:
 
 def has_maps(f: Finding) -> bool:
     """Is some of the evidence a map?  Then the scale stands beside it."""
-    return any(e.command.startswith("clearsight explain ") or "and its map" in e.figure.caption for e in f.evidence)
+    return any(e.maps != "none" for e in f.evidence)
 
 
 def in_grey(f: Finding) -> bool:
     """Are its maps drawn in grey, because they are no evidence?"""
-    return any(GREY_WORDS in e.figure.caption for e in f.evidence)
+    return any(e.maps == "grey" for e in f.evidence)
 
 
 def columns(table: Table) -> list[tuple[str, bool]]:

@@ -8,11 +8,11 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast, get_args
 
 from clearsight.core.output import write_whole
 from clearsight.errors import Refused
-from clearsight.reporting.findings import Evidence, Figure, Finding, Table
+from clearsight.reporting.findings import Evidence, Figure, Finding, Maps, Table
 from clearsight.reporting.wording import show, show_interval
 
 SCHEMA = 1
@@ -96,13 +96,11 @@ class Report:
 def verdict(findings: Sequence[Finding]) -> str:
     """One sentence over all findings: what fails, what the pictures are too few for, what holds."""
 
-    def told(kind: str) -> str:
-        parts = []
-        for f in findings:
-            if f.verdict == kind:
-                interval = f", {show_interval(f)}" if f.interval else ""
-                parts.append(f"{f.quantity or f.name} {show(f.value, f.unit)} (n = {f.n}{interval})" if f.n else f.name)
-        return f"{len(parts)} {{}}: {'; '.join(parts)}" if parts else ""
+    def told(f: Finding) -> str:
+        if not f.n:
+            return f.name
+        interval = f", {show_interval(f)}" if f.interval else ""
+        return f"{f.quantity or f.name} {show(f.value, f.unit)} (n = {f.n}{interval})"
 
     words = {
         "fail": ("fails", "fail"),
@@ -113,13 +111,13 @@ def verdict(findings: Sequence[Finding]) -> str:
     }
     parts = []
     for kind, (one, many) in words.items():
-        text = told(kind)
-        if text:
-            parts.append(text.format(one if text.startswith("1 ") else many))
+        of = [told(f) for f in findings if f.verdict == kind]
+        if len(findings) == len(of) == 1:
+            return f"The one check {one}: {of[0]}."
+        if of:
+            parts.append(f"{len(of)} {one if len(of) == 1 else many}: {'; '.join(of)}")
     listed = ", and ".join(["; ".join(parts[:-1]), parts[-1]] if parts[1:] else parts)
-    return (
-        f"The one check {listed.removeprefix('1 ')}." if len(findings) == 1 else f"Of {len(findings)} checks {listed}."
-    )
+    return f"Of {len(findings)} checks {listed}."
 
 
 def _finding(f: Finding) -> dict[str, Any]:
@@ -127,7 +125,8 @@ def _finding(f: Finding) -> dict[str, Any]:
     out["tables"] = [{"caption": t.caption, "rows": list(t.rows)} for t in f.tables]
     out["figures"] = [_figure(g) for g in f.figures]
     out["evidence"] = [
-        {"picture": e.picture, "facts": e.facts, "command": e.command, "figure": _figure(e.figure)} for e in f.evidence
+        {"picture": e.picture, "facts": e.facts, "command": e.command, "maps": e.maps, "figure": _figure(e.figure)}
+        for e in f.evidence
     ]
     return {"name": f.name, **out}
 
@@ -151,9 +150,17 @@ def _read_finding(d: dict[str, Any], folder: Path) -> Finding:
     kept["tables"] = tuple(Table(t["caption"], tuple(t["rows"])) for t in d["tables"])
     kept["figures"] = tuple(figure(g) for g in d["figures"])
     kept["evidence"] = tuple(
-        Evidence(e["picture"], figure(e["figure"]), e["facts"], e["command"]) for e in d["evidence"]
+        Evidence(e["picture"], figure(e["figure"]), e["facts"], e["command"], _maps(e)) for e in d["evidence"]
     )
     return Finding(**kept)
+
+
+def _maps(evidence: dict[str, Any]) -> Maps:
+    """How the evidence's figure draws maps: reports of before do not say it."""
+    said = evidence.get("maps", "none")
+    if said not in get_args(Maps):
+        raise ValueError(f"maps are {said!r}")
+    return cast(Maps, said)
 
 
 def _plain(value: Any) -> Any:

@@ -32,7 +32,7 @@ def blamed(model: Classifier, call: Call, x: Tensor) -> Iterator[None]:
         yield
     except NoGradient as e:
         if attacks:  # layers and maps, of which the advice is, are no matter of an attack's
-            raise NoGradient(e.found, f"let it flow, or {instead}") from e
+            raise NoGradient(e.what, e.cause, f"let it flow, or {instead}") from e
         raise
     except Refused:
         raise

@@ -145,7 +145,9 @@ def attacked_html(a: Attacked) -> str:
     times = magnification(a)
     rows = []
     for i, (clean, x) in enumerate(zip(a.clean[:_MOST], a.x[:_MOST], strict=True)):
-        state = "fooled" if a.fooled[i] else "met before any attack" if a.already[i] else "not fooled"
+        state = "met before any attack" if a.already[i] else "not fooled"
+        if a.fooled[i]:
+            state = "fooled"
         rows.append(
             figure([photo(clean), photo(x), magnified_difference(clean, x, times)], f"{state}\ndifference × {times:g}")
         )

@@ -171,7 +171,10 @@ def attack(
                 if raw is not None:
                     raw = check_result(raw, tuple(part.shape), call, keep=True)
                     overstep = max(overstep, float((raw - clip(raw, part, eps, norm)).abs().max()))
-                z[rows.to(x.device)] = box.best(raw) if box else clip(part if raw is None else raw, part, eps, norm)
+                if box is None:
+                    z[rows.to(x.device)] = clip(part if raw is None else raw, part, eps, norm)
+                else:
+                    z[rows.to(x.device)] = box.best(raw)
         if passes.through:
             caution(model, x[:1])
         fooled = goal.met(scores(model, z, batch)) & ~already
@@ -292,7 +295,10 @@ def budgeted(call: Call, eps: float | None) -> tuple[Call, float]:
         raise Refused(f"{call} says eps={spelled:g}, but eps={eps:g} is given too: say it once")
     free, norm = "unbounded" in call.method.claims, norm_of(call)
     usual = 1.0 if free else USUAL[norm]
-    eps = spelled if spelled is not None else usual if eps is None else eps
+    if spelled is not None:
+        eps = spelled
+    elif eps is None:
+        eps = usual
     infinite = eps == float("inf") and "minimal" in call.method.claims
     if not infinite and (not 0 <= eps < float("inf") or (eps > 1 and norm == "linf")):
         least = ", or inf for an attack that looks for the smallest change" if "minimal" in call.method.claims else ""

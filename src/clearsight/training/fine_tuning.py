@@ -64,7 +64,8 @@ def begin(
     spelling = DEMO if arch == "demo" else arch
     own = load("demo").preprocess if arch == "demo" else architectures.default_preprocess(arch)
     pre = preprocessed(own, size, grey, whole=arch.startswith("clearsight:"))
-    options = {} if dropout is None else {"drop_rate" if spelling.startswith("timm:") else "dropout": dropout}
+    called = "drop_rate" if spelling.startswith("timm:") else "dropout"
+    options = {} if dropout is None else {called: dropout}
     net = architectures.build(spelling, outputs, pre, options, seed=seed)
     head = head_of(spelling, outputs, pre, options, net)
     if weights == "none" or (weights is None and arch.startswith("clearsight:")):

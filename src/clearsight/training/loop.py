@@ -112,7 +112,8 @@ def train(
     """
     tell: Progress = progress or (lambda what, done, total: None)
     asked = recipe or Recipe()
-    pictures = data if isinstance(data, Pictures) else open_data(data, split=None if str(data) == "demo" else ALL)
+    split = None if str(data) == "demo" else ALL
+    pictures = data if isinstance(data, Pictures) else open_data(data, split=split)
     folder = place(out, resume)
     try:
         vet(asked, device)

@@ -98,4 +98,6 @@ def _counts(data: Portions) -> list[str]:
 
 def _word(value: Any) -> str:
     """A setting as it is read: nothing is the network's own."""
-    return "its own" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    if value is None:
+        return "its own"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -114,7 +114,8 @@ def command(data: Pictures, recipe: Recipe, folder: Path) -> str:
     words = ["clearsight", "train", str(data.root)]
     for name, value in said(recipe).items():
         name = name.replace("_", "-")
-        words += [f"--no-{name}"] if value is False else [f"--{name}", *([] if value is True else [str(value)])]
+        words += [f"--no-{name}" if value is False else f"--{name}"]
+        words += [] if isinstance(value, bool) else [str(value)]
     return shlex.join([*words, "-o", str(folder)])
 
 

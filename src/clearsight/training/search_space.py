@@ -147,7 +147,11 @@ def _count(d: Dimension) -> float:
 
 def _dimension(name: str, text: str) -> Dimension:
     kinds = _kinds(name)
-    allowed = ("int",) if int in kinds else ("uniform", "log") if float in kinds or name == "lr" else ()
+    allowed: tuple[str, ...] = ()
+    if int in kinds:
+        allowed = ("int",)
+    elif float in kinds or name == "lr":
+        allowed = ("uniform", "log")
     instead = " or ".join(f"{name}={k}(low, high)" for k in allowed) or f"name its values, {name}=a|b"
     if allowed and "(" in text and not _RANGE.fullmatch(text):
         raise Refused(f"{name}={text} in the space is neither a value nor a range: {instead}")
@@ -206,7 +210,9 @@ def _write(value: Value) -> str:
         bare = _split(text, "|") == [text] == _split(text, ";") and text[0] not in "'\"" and not _RANGE.fullmatch(text)
     except Refused:
         bare = False
-    return text if bare else f"'{text}'" if '"' in text else f'"{text}"'
+    if bare:
+        return text
+    return f"'{text}'" if '"' in text else f'"{text}"'
 
 
 def _split(text: str, mark: str) -> list[str]:

@@ -190,7 +190,8 @@ def tune(
     for one in settings:
         _with(recipe, one)
     _ray_is_there()
-    pictures = data if isinstance(data, Pictures) else open_data(data, split=None if str(data) == "demo" else ALL)
+    split = None if str(data) == "demo" else ALL
+    pictures = data if isinstance(data, Pictures) else open_data(data, split=split)
     pictures = replace(pictures, pictures=tuple(replace(p, path=p.path.absolute()) for p in pictures.pictures))
     alike = likenesses(pictures.pictures, progress=tell)
     found = portions(pictures, alike, recipe.parts(), recipe.divides())

@@ -86,7 +86,8 @@ def _page(inside: Inside, layer: str, rows: list[int], count: int) -> Page:
         top = found.concepts[f].argsort(descending=True, stable=True)[:3].tolist()
         units = ", ".join(str(u) for u in top)
         line: dict[str, Cell] = {"concept": f"{f + 1}", "share": share, "strongest units": units}
-        line |= {"gives" if inside.model.scores == "values" else "speaks for": words[f]} if words else {}
+        says = "gives" if inside.model.scores == "values" else "speaks for"
+        line |= {says: words[f]} if words else {}
         table.append(line)
         drawn = figure(f"{layer}-factor-{f + 1}", image, f"Where concept {f + 1} is in the pictures")
         shown.append(Shown(f"concept {f + 1}", drawn, {k: v for k, v in line.items() if k != "concept"}))
@@ -155,7 +156,7 @@ def _classes(inside: Inside, layer: str, x: Tensor, found: Factors, places: tupl
         best = p.topk(min(3, len(p)))
         words.append(
             ", ".join(
-                f"{model.labels[int(k)].partition(',')[0]} "
+                f"{model.name(int(k))} "
                 + (f"{float(v):.3g}" if model.scores == "values" else f"{100 * float(v):.0f} %")
                 for v, k in zip(best.values, best.indices, strict=True)
             )

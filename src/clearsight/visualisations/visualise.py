@@ -110,7 +110,7 @@ def _classes(inside: Inside, how: _Ascent) -> Iterator[Page]:
         made = how.climb(height, f"{thing} {k}")
         with torch.no_grad():
             p = inside.model.chances(inside.model(made.x[None].to(inside.model.device)).float())[0, k]
-        label = inside.model.labels[k].partition(",")[0]
+        label = inside.model.name(k)
         of = inside.case.logits[:, k]
         best = inside.name(int(of.argmax()))
         facts: dict[str, Cell] = {

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from clearsight.auditing.case import Case
 from clearsight.auditing.evidence import share
 from clearsight.core.classifier import Classifier
+from clearsight.core.labelling import first_name
 from clearsight.core.progress import Progress
 from clearsight.core.text import counted
 from clearsight.curation.quality.confident_learning import label_errors
@@ -51,7 +52,7 @@ def suspects(
     given = case.truth[one].to(torch.int64).argmax(1).numpy()
     rows, looks = label_errors(chances, given, fewest=FEWEST)
     labelled = np.bincount(given, minlength=len(model.labels))
-    words = [label.partition(",")[0] for label in model.labels]
+    words = list(map(first_name, model.labels))
     pictures = [case.pictures[int(one[r])] for r in rows]
     shown = tuple(
         Beside(
