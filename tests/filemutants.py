@@ -1,4 +1,4 @@
-"""Damaged files, and what reading them comes to: ``python tests/mutants.py pictures|runs SEED COUNT FOLDER``.
+"""Damaged files, and what reading them comes to: ``python tests/filemutants.py pictures|runs SEED COUNT FOLDER``.
 
 Writes a line of JSON for every fault: anything but a picture, a model or a refusal; what disagrees; what takes longer
 than 10 seconds or more than 2 GB.  It is a process of its own, so that a crash and the memory are seen.

@@ -1,4 +1,4 @@
-"""Files damaged at random, always in the same way for the same number, for tests/test_mutants_annotations.py.
+"""Files damaged at random, always in the same way for the same number, for tests/parts/test_mutants_annotations.py.
 
 Values become those of other kinds, parts are gone or twice there, and bytes are damaged.
 """

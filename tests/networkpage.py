@@ -14,12 +14,12 @@ HEAD = """# Which method runs on which network
 
 Every explainer on networks of torchvision with random weights and five classes, with default options but few steps.
 **✓** a map; a number: refused, for the reason below. Written by a test that runs all of it:
-`pytest -m slow tests/test_networks.py -n 0`.
+`pytest -m slow tests/contract/test_networks.py -n 0`.
 """
 CHECKED = "## What was checked of each network\n"
 ABOUT = """
 The same networks at three sizes of picture (height × width), and at the first of them in half precision. Written by a
-test that runs all of it: `pytest -m slow tests/test_sweep.py -n 0`.
+test that runs all of it: `pytest -m slow tests/values/test_sweep.py -n 0`.
 
 - **probe**: what `clearsight inspect` says of the network: whether a picture always gets the same scores, and whether
   its gradient is that of the scores.

@@ -26,8 +26,8 @@ METHODS = {
 CORE = [
     ("core/best_so_far.py", "less = loss < self.loss[rows]", "less = loss < torch.inf", "pgd"),
     ("core/best_so_far.py", "((met == self.met[rows]) & less)", "less", "pgd"),
-    ("attacks/_common.py", "rng.uniform(x, rows)\n", "0.5\n", "pgd"),
-    ("attacks/_common.py", "rng.uniform(x, rows)\n", "torch.rand_like(x)\n", "pgd"),
-    ("attacks/_common.py", "(x - eps).clamp(min=0)", "(x - eps)", "pgd"),
-    ("attacks/_common.py", "/ like(size(g, norm).clamp_min(0.5), g)", "", "pgd or fgsm"),
+    ("core/norms.py", "rng.uniform(x, rows)\n", "0.5\n", "pgd"),
+    ("core/norms.py", "rng.uniform(x, rows)\n", "torch.rand_like(x)\n", "pgd"),
+    ("core/norms.py", "(x - eps).clamp(min=0)", "(x - eps)", "pgd"),
+    ("core/norms.py", "/ like(size(g, norm).clamp_min(0.5), g)", "", "pgd or fgsm"),
 ]

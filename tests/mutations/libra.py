@@ -130,7 +130,7 @@ CORE = [
         "internals/layers.py",
         "    if found is None:\n",
         "    if False:\n",
-        "test_values_cam or feature_maps or runs_once",
+        "test_cam or feature_maps or runs_once",
     ),
     ("internals/layers.py", "    if not caught:\n", "    if False:\n", "not_run or layer"),
 ]

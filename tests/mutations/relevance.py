@@ -35,8 +35,8 @@ METHODS = {
     ],
 }
 
-_RULES, _GRAPH = "test_values_lrp or test_values_relevance", "test_values_graph"
-_RAP = "test_values_relevance and rap"
+_RULES, _GRAPH = "test_lrp or test_relevance", "test_graph"
+_RAP = "test_relevance and rap"
 
 # what the methods stand on: (file, old text, new text, pytest's -k)
 CORE = (

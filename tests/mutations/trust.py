@@ -1,4 +1,4 @@
-"""How groups, trust in reasons and which explanation to believe are broken on purpose (tests/test_trust.py)."""
+"""How groups, trust in reasons and which explanation to believe are broken on purpose (tests/parts/test_trust.py)."""
 
 # (file below src/clearsight, old text, new text, pytest's -k)
 CORE = [

@@ -7,12 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from clearsight.attacks._common import steepest
 from clearsight.attacks._rivals import NONE, gap, left, rivals
 from clearsight.core import rng
 from clearsight.core.best_so_far import Best
 from clearsight.core.classifier import Classifier
-from clearsight.core.norms import Norm, clip, like, size
+from clearsight.core.norms import Norm, clip, like, size, steepest
 from clearsight.core.targets import Become, Goal, margin
 from clearsight.errors import Refused
 from clearsight.internals.layers import gradients

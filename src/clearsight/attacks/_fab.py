@@ -6,12 +6,11 @@ import torch
 from torch import Tensor
 
 from clearsight.attacks._apgd import where
-from clearsight.attacks._common import steepest
 from clearsight.attacks._rivals import NONE, gap, rivals
 from clearsight.core import rng
 from clearsight.core.best_so_far import Best
 from clearsight.core.classifier import Classifier
-from clearsight.core.norms import Norm, like, size
+from clearsight.core.norms import Norm, like, size, steepest
 from clearsight.core.targets import Goal, margin
 from clearsight.internals.layers import flowing
 

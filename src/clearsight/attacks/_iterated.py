@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from clearsight.attacks._common import steepest
 from clearsight.core.best_so_far import Best
 from clearsight.core.classifier import Classifier
-from clearsight.core.norms import Norm, clip, like
+from clearsight.core.norms import Norm, clip, like, steepest
 from clearsight.core.targets import Goal
 from clearsight.internals.layers import gradients
 

@@ -3,12 +3,11 @@
 import torch
 from torch import Tensor
 
-from clearsight.attacks._common import steepest
 from clearsight.attacks._deciding import nearer, start
 from clearsight.core import rng
 from clearsight.core.blackbox import BlackBox
 from clearsight.core.catalogue import method
-from clearsight.core.norms import like, size
+from clearsight.core.norms import like, size, steepest
 
 
 @method(paper="arXiv:1712.04248", claims="l2 stochastic black-box minimal")

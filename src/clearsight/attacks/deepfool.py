@@ -5,12 +5,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from clearsight.attacks._common import steepest
 from clearsight.attacks._cut import cut
 from clearsight.core.best_so_far import Best
 from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
-from clearsight.core.norms import Norm, like
+from clearsight.core.norms import Norm, like, steepest
 from clearsight.core.targets import Become, Goal, Misclassify
 from clearsight.errors import Refused
 from clearsight.internals.layers import flowing

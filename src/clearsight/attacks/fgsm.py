@@ -3,10 +3,9 @@
 import torch
 from torch import Tensor
 
-from clearsight.attacks._common import steepest
 from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
-from clearsight.core.norms import Norm
+from clearsight.core.norms import Norm, steepest
 from clearsight.core.targets import Goal
 from clearsight.internals.layers import gradients
 

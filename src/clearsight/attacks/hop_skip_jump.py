@@ -3,13 +3,12 @@
 import torch
 from torch import Tensor
 
-from clearsight.attacks._common import steepest
 from clearsight.attacks._deciding import nearer, start
 from clearsight.core import rng
 from clearsight.core.batching import SIZE
 from clearsight.core.blackbox import BlackBox
 from clearsight.core.catalogue import method
-from clearsight.core.norms import Norm, like, size
+from clearsight.core.norms import Norm, like, size, steepest
 from clearsight.errors import Refused
 
 HALVINGS = 25  # of one step, until it ends on the far side

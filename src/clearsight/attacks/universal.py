@@ -3,11 +3,10 @@
 import torch
 from torch import Tensor
 
-from clearsight.attacks._common import steepest
 from clearsight.attacks._lessons import learned, sorted_lessons
 from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
-from clearsight.core.norms import Norm, clip
+from clearsight.core.norms import Norm, clip, steepest
 from clearsight.core.targets import Goal
 from clearsight.errors import Refused
 

@@ -17,7 +17,7 @@ from clearsight.core.targets import ClassScore
 from clearsight.core.text import counted
 from clearsight.drawing import charts
 from clearsight.errors import Refused
-from clearsight.metrics._order import area, curve
+from clearsight.perturbation.removal_order import area, curve
 from clearsight.reporting.findings import Cell, Evidence, Figure, Finding
 from clearsight.reporting.wording import show
 from clearsight.runner.run import explain

@@ -110,7 +110,7 @@ def curves(
         ax.set_ylabel(ylabel)
         _legend(ax)
 
-    return _svg(draw, 6.4, 4.0)
+    return svg(draw, 6.4, 4.0)
 
 
 def panels(x: Sequence[float], parts: Sequence[tuple[str, Sequence[Line]]], *, xlabel: str, ylabel: str) -> bytes:
@@ -128,7 +128,7 @@ def panels(x: Sequence[float], parts: Sequence[tuple[str, Sequence[Line]]], *, x
         axes[0].set_ylabel(ylabel)
         _legend(axes[0])
 
-    return _svg(draw, 4.8 * len(parts), 4.0, len(parts))
+    return svg(draw, 4.8 * len(parts), 4.0, len(parts))
 
 
 def reliability(
@@ -172,7 +172,7 @@ def reliability(
         ax.set_ylabel("how often it is right")
         _legend(ax)
 
-    return _svg(draw, 5.6, 5.0)
+    return svg(draw, 5.6, 5.0)
 
 
 def dots(rows: Sequence[Dot], *, xlabel: str, value: str, chance: str, hollow: str = "") -> bytes:
@@ -202,7 +202,7 @@ def dots(rows: Sequence[Dot], *, xlabel: str, value: str, chance: str, hollow: s
         ax.set_xlabel(xlabel)
         _legend(ax)
 
-    return _svg(draw, 6.4, 1.5 + 0.28 * len(rows))
+    return svg(draw, 6.4, 1.5 + 0.28 * len(rows))
 
 
 def confusion(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> bytes:
@@ -229,7 +229,7 @@ def confusion(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> bytes:
         ax.set_xlabel("said")
         ax.set_ylabel("shown")
 
-    return _svg(draw, 2.6 + 0.36 * len(labels), 2.2 + 0.36 * len(labels))
+    return svg(draw, 2.6 + 0.36 * len(labels), 2.2 + 0.36 * len(labels))
 
 
 def correlations(names: Sequence[str], matrix: Sequence[Sequence[float]]) -> bytes:
@@ -250,7 +250,7 @@ def correlations(names: Sequence[str], matrix: Sequence[Sequence[float]]) -> byt
         for side in ("left", "bottom"):
             ax.spines[side].set_visible(False)
 
-    return _svg(draw, 3.0 + 0.42 * len(names), 2.4 + 0.42 * len(names))
+    return svg(draw, 3.0 + 0.42 * len(names), 2.4 + 0.42 * len(names))
 
 
 def shares(
@@ -273,7 +273,7 @@ def shares(
         ax.set_xlabel(to)
         ax.set_ylabel(of)
 
-    return _svg(draw, 3.0 + 0.7 * len(columns), 2.2 + 0.55 * len(rows))
+    return svg(draw, 3.0 + 0.7 * len(columns), 2.2 + 0.55 * len(rows))
 
 
 _PALE = LinearSegmentedColormap.from_list("pale", ["#f4f4f4", "#17597f"])
@@ -294,7 +294,8 @@ def _short(text: str, most: int = 34) -> str:
     return text.replace("$", r"\$")
 
 
-def _svg(draw: Callable[..., None], width: float, height: float, panels: int = 1) -> bytes:
+def svg(draw: Callable[..., None], width: float, height: float, panels: int = 1) -> bytes:
+    """What ``draw`` draws on so many panels (axes) side by side, as an SVG; width and height in inches."""
     out = io.BytesIO()
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(width, height))
@@ -331,7 +332,7 @@ def scatter(groups: Sequence[Group], *, rest: Group | None = None) -> bytes:
             ax.spines[side].set_visible(False)
         _legend(ax)
 
-    return _svg(draw, 6.4, 5.6)
+    return svg(draw, 6.4, 5.6)
 
 
 @dataclass(frozen=True)
@@ -362,7 +363,7 @@ def plane(dots: Sequence[Cross], *, xlabel: str, ylabel: str) -> bytes:
         ax.set_ylabel(ylabel)
         _legend(ax)
 
-    return _svg(draw, 5.4, 5.6)
+    return svg(draw, 5.4, 5.6)
 
 
 # Mid-tones after Okabe and Ito 2008, which the colour-blind can tell apart, each with a shape of its own

@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 
 from clearsight.core.output import write_whole
-from clearsight.drawing.charts import ACCENT, GREY, _svg
+from clearsight.drawing.charts import ACCENT, GREY, svg
 from clearsight.errors import Refused
 from clearsight.inspecting.layer_table import LayerTable, Row, by, folded, memory, seen, short
 
@@ -67,7 +67,7 @@ def layer_drawing(table: LayerTable, *, title: str = "", most: int = MOST) -> by
         for axes, panel in zip(bars, panels, strict=True):
             _bars(axes, rows, panel)
 
-    return _svg(draw, 12.5, 0.8 + 0.27 * len(rows))
+    return svg(draw, 12.5, 0.8 + 0.27 * len(rows))
 
 
 def _within(rows: list[Row], most: int) -> list[Row]:

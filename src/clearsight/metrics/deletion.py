@@ -5,8 +5,8 @@ from torch import Tensor
 from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
-from clearsight.metrics._order import area, curve
 from clearsight.perturbation.removal import Removal
+from clearsight.perturbation.removal_order import area, curve
 
 
 @method(paper="arXiv:1806.07421", claims="lower-is-better stochastic")

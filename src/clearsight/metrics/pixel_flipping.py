@@ -10,7 +10,7 @@ from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.metrics._order import ranks
+from clearsight.perturbation.removal_order import ranks
 
 
 @method(paper="arXiv:1509.06321", claims="higher-is-better stochastic")

@@ -5,7 +5,7 @@ from torch import Tensor
 from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
-from clearsight.metrics._order import ranks
+from clearsight.perturbation.removal_order import ranks
 
 
 @method(paper="arXiv:2003.07258", claims="higher-is-better stochastic")

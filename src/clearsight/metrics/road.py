@@ -8,8 +8,8 @@ from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.metrics._order import ranks
 from clearsight.perturbation.inpainting import inpainted
+from clearsight.perturbation.removal_order import ranks
 
 
 @method(paper="arXiv:2202.00449", claims="higher-is-better stochastic")

@@ -16,13 +16,12 @@ from scipy.stats import rankdata
 from torch import Tensor, fx
 from torch.nn.functional import softplus
 
-from clearsight.attacks._common import steepest, within
 from clearsight.core import rng
 from clearsight.core.batching import SIZE, bounded
 from clearsight.core.best_so_far import Best
 from clearsight.core.catalogue import Call, parse, write_value
 from clearsight.core.classifier import Classifier
-from clearsight.core.norms import USUAL, Norm, clip, like
+from clearsight.core.norms import USUAL, Norm, clip, like, steepest, within
 from clearsight.core.passes import counted
 from clearsight.core.similarity import spearman
 from clearsight.core.targets import ClassScore, Margin

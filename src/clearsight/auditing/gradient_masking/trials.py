@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from clearsight.attacks._common import within
 from clearsight.auditing.case import Case
 from clearsight.auditing.goals import acceptable
 from clearsight.auditing.gradient_masking.checklist import Tried
 from clearsight.core import rng
 from clearsight.core.classifier import Classifier
+from clearsight.core.norms import within
 from clearsight.core.targets import Become, Goal, Misclassify
 from clearsight.errors import NoGradient
 from clearsight.internals.scores import scores_of

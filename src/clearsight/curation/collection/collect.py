@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import clearsight
+from clearsight._version import __version__
 from clearsight.core.output import write_whole
 from clearsight.curation.collection.names import class_word, keys, page_key, stem
 from clearsight.curation.collection.sources import FREE, LICENCES, Found, known, licence, plain
@@ -193,7 +193,7 @@ def _licences(asked: Sequence[str]) -> tuple[str, ...]:
 
 
 def _agent(contact: str) -> str:
-    return f"clearsight/{clearsight.__version__} (collects pictures; contact: {contact.strip() or 'none given'})"
+    return f"clearsight/{__version__} (collects pictures; contact: {contact.strip() or 'none given'})"
 
 
 def _announced(words: str, places: Mapping[str, str], contact: str) -> str:
