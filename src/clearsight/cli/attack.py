@@ -46,9 +46,8 @@ def attack(
     from clearsight.data.datasets import joined
 
     names, places = models_and_places(words)
-    alone = {"--curve": curve, "--budget": budget, "--method": explainer if explainer != "auto" else None}
-    if len(names) > 1 and (extra := [option for option, value in alone.items() if value is not None]):
-        raise Refused(f"{', '.join(extra)}: not of a transfer matrix; leave it out, or name one model")
+    if len(names) > 1:
+        _refuse_of_a_matrix(curve=curve, budget=budget, method=None if explainer == "auto" else explainer)
     models = [load_model(name, about_model, run) for name in names]
     want = asked(
         models[0],
@@ -68,15 +67,14 @@ def attack(
         if len(models) > 1:
             report = transfer_matrix(models, data, want, folder, **common)
         else:
-            report = attack_pictures(
-                models[0],
-                data,
-                want,
-                folder,
-                **common,
-                explainer=explainer,
-                budget=limit,
-                data_words=typed(about_data),
-            )
+            common |= {"explainer": explainer, "budget": limit, "data_words": typed(about_data)}
+            report = attack_pictures(models[0], data, want, folder, **common)
         report.save(folder)
     end(report, folder, run)
+
+
+def _refuse_of_a_matrix(**options: str | None) -> None:
+    """Refuse options that only an attack of one model has."""
+    given = [f"--{name}" for name, value in options.items() if value is not None]
+    if given:
+        raise Refused(f"{', '.join(given)}: not of a transfer matrix; leave it out, or name one model")
