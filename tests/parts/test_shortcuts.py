@@ -20,7 +20,7 @@ from clearsight.auditing.spray import area, clusters, cores, elsewhere, hotspot,
 from clearsight.checks.shortcuts import _judged
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.data.annotations import Region
-from clearsight.data.datasets import Picture, Pictures
+from clearsight.data.datasets import Picture, Pictures, demo_pictures
 from clearsight.perturbation.recolouring import recoloured
 from clearsight.reporting.findings import Finding
 from clearsight.reporting.report import Report
@@ -442,7 +442,7 @@ def test_coloured_digits_right_for_the_wrong_reason_fail_and_the_same_without_co
 
 
 def test_nothing_is_called_a_shortcut_of_the_embedded_model() -> None:
-    f = found(cs.load("demo"), cs.data.demo_pictures())
+    f = found(cs.load("demo"), demo_pictures())
     assert f.verdict == "pass"
     assert {r["shortcut"] for r in tried(f)} == {"no"}
 

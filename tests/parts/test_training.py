@@ -187,8 +187,8 @@ def test_killed_at_any_moment_it_goes_on(tmp_path: Path) -> None:
     code = (
         "import sys, torch; torch.set_num_threads(1)\n"
         "from pathlib import Path\n"
-        "from clearsight.training import training; from clearsight.training.recipe import Recipe\n"
-        "training.KEEP = 0.0\n"
+        "from clearsight.training import loop; from clearsight.training.recipe import Recipe\n"
+        "loop.KEEP = 0.0\n"
         f"recipe = Recipe(**{recipe.as_dict()!r})\n"
         f"out = Path({str(tmp_path / 'cut')!r})\n"
         "going = (out / 'state.pt').exists()\n"
@@ -287,7 +287,7 @@ def test_a_full_disk_has_a_clear_word_and_leaves_what_was_before(tmp_path: Path)
     data = photos(tmp_path)
     code = (
         "import resource, signal, sys, torch; torch.set_num_threads(1)\n"
-        "from clearsight.training import training; from clearsight.training.recipe import Recipe\n"
+        "from clearsight.training import loop; from clearsight.training.recipe import Recipe\n"
         "from clearsight.errors import Refused\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         f"going = loop.train({str(data)!r}, Recipe(**{QUICK.as_dict()!r}), {str(tmp_path / 'run')!r})\n"

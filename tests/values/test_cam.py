@@ -335,7 +335,7 @@ def test_a_method_may_state_its_name():
     def of_a_file() -> None: ...
 
     assert method(paper="control", name="a+b")(of_a_file).name == "a+b"
-    assert method(paper="control")(of_a_file).name == "test-values-cam"
+    assert method(paper="control")(of_a_file).name == "test-cam"
 
 
 @pytest.mark.parametrize("name", ["grad-cam++", "layer-cam", "xgrad-cam", "hires-cam"], ids=file)

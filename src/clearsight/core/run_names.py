@@ -20,12 +20,14 @@ def new_run(kind: str, out: Path | None, *, holds: str = "") -> Iterator[Path]:
 
 @contextmanager
 def unless_empty(folder: Path) -> Iterator[Path]:
-    """A folder that is gone afterwards if it is empty then."""
+    """A folder that is gone afterwards if it is empty then, and so is clearsight-runs around it."""
     try:
         yield folder
     finally:
         with suppress(OSError):  # it holds something, or is gone already
             folder.rmdir()
+            if folder.parent == HOME:
+                HOME.rmdir()
 
 
 def new_folder(kind: str, out: Path | None, *, holds: str = "") -> Path:
