@@ -60,7 +60,7 @@ CORE = [
     ("explainers/_complete.py", "change.abs(), LEAST * size", "change.abs(), 0 * size", "rounding_no_large_share"),
     ("explainers/_complete.py", "g.abs().sum(1) * rows.abs().amax(1)", "0 * g.abs().sum(1)", "size_of_scores"),
     (
-        "explainers/_relevance.py",
+        "explainers/_lrp_rules.py",
         "flatten(1).sum(1)) / whole",
         "flatten(1).sum(1)) / found.abs().flatten(1).sum(1)",
         "not_against_the_map",

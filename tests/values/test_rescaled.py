@@ -12,7 +12,7 @@ from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.diagnostics import SHARE
 from clearsight.core.targets import ClassScore, Margin
 from clearsight.errors import Refused
-from clearsight.explainers import _relevance, _rescale_rules
+from clearsight.explainers import _lrp_rules, _rescale_rules
 from clearsight.explainers._complete import LEAST, size_of
 from clearsight.explainers.deep_lift import deep_lift
 from clearsight.runner.run import explain
@@ -377,16 +377,16 @@ def test_relevance_is_held_against_the_target_and_not_against_the_map(monkeypatc
     """A rule that adds as much as it takes away, a thousand times the logit, and loses a tenth of it."""
     net = made(lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 6 * 4, 3)))
     model, x = wrapped(net), pictures()
-    right = _relevance.positive
+    right = _lrp_rules.positive
 
-    def wild(op: _relevance.Linear, r: Tensor) -> tuple[Tensor, Tensor]:
+    def wild(op: _lrp_rules.Linear, r: Tensor) -> tuple[Tensor, Tensor]:
         share, handed = right(op, r)
         turns = torch.ones_like(share)
         turns[..., ::2] = -1
         size = share.flatten(1).abs().sum(1).view(-1, *[1] * (share.dim() - 1))
         return 0.9 * share + 1000 * size * turns, handed
 
-    monkeypatch.setattr(_relevance, "positive", wild)
+    monkeypatch.setattr(_lrp_rules, "positive", wild)
     with pytest.raises(Refused, match="relevance was lost"):
         explain(model, x, "lrp(composite=plus)", ClassScore(0))
 

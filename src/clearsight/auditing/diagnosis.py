@@ -11,7 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from clearsight.core import rng
 from clearsight.core.classifier import Classifier, Preprocess
-from clearsight.core.labelling import first_name
+from clearsight.core.label_names import first_name
 from clearsight.errors import Refused
 from clearsight.internals import traceability
 from clearsight.internals.target_layer import early, layer_and_later

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from clearsight.auditing.case import Case
 from clearsight.auditing.evidence import bounds, points, share, table, unlabelled
 from clearsight.core.catalogue import method
-from clearsight.core.labelling import first_name
+from clearsight.core.label_names import first_name
 from clearsight.core.statistics import Interval, Judgement, apart, wilson
 from clearsight.core.text import counted
 from clearsight.errors import Refused, nearest

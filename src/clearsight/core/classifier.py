@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from clearsight.core import passes
 from clearsight.core.forwards import COARSE, coarse_type, mended, too_coarse
 from clearsight.core.guard import able, guarded
-from clearsight.core.labelling import finder, first_name, is_number, label_numbers, names, position
-from clearsight.core.labelling import plain as plain
+from clearsight.core.label_names import finder, first_name, is_number, label_numbers, names, position
+from clearsight.core.label_names import plain as plain
 from clearsight.core.outputs import pick
 from clearsight.errors import Notice, Refused, TooCoarse, nearest
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from clearsight.core.classifier import Classifier
-from clearsight.core.labelling import finder, first_name, is_number, label_numbers, names, plain, position
+from clearsight.core.label_names import finder, first_name, is_number, label_numbers, names, plain, position
 from clearsight.data.records import Pictures
 from clearsight.errors import Refused, nearest
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from clearsight.core.labelling import is_number, plain
+from clearsight.core.label_names import is_number, plain
 from clearsight.data.split_words import KNOWN
 from clearsight.errors import Refused, nearest
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from clearsight.core.classifier import Classifier
-from clearsight.core.labelling import first_name
+from clearsight.core.label_names import first_name
 from clearsight.data.annotations import Region, read_boxes
 from clearsight.data.class_words import Classes, meanings
 from clearsight.data.class_words import truth as truth

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clearsight.core.classifier import plain
-from clearsight.core.labelling import is_number
+from clearsight.core.label_names import is_number
 from clearsight.data.lists import Listed, listed
 from clearsight.data.records import Picture, Pictures
 from clearsight.data.split_words import part_of

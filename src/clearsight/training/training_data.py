@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from clearsight.core.labelling import position
+from clearsight.core.label_names import position
 from clearsight.core.text import counted
 from clearsight.data.datasets import Picture, Pictures, part_of
 from clearsight.data.duplicates import Likeness, Seen

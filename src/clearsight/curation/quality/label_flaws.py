@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from clearsight.auditing.case import Case
 from clearsight.auditing.evidence import share
 from clearsight.core.classifier import Classifier
-from clearsight.core.labelling import first_name
+from clearsight.core.label_names import first_name
 from clearsight.core.progress import Progress
 from clearsight.core.text import counted
 from clearsight.curation.quality.confident_learning import label_errors

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from clearsight.core.labelling import is_number, plain
+from clearsight.core.label_names import is_number, plain
 from clearsight.core.tables import read_table
 from clearsight.data.annotation_formats.regions import Region
 from clearsight.data.annotation_formats.sheets import EXPECTED, Found, Sheet, named, number, numbers, shown

@@ -2,6 +2,7 @@
 
 Formats: https://www.mediawiki.org/wiki/API:Search, API:Imageinfo, API:Continue, and CommonsMetadata for extmetadata,
 whose values are HTML.  It asks for a User-Agent that tells how to reach whoever asks.
+Here files are found; `collect.py` fetches and keeps them.
 """
 
 from __future__ import annotations
