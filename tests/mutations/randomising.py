@@ -41,20 +41,8 @@ CORE = [
     ),
     ("internals/randomisation.py", "if name in self.drawn and any(", "if False and any(", "stay_the_same"),
     ("internals/randomisation.py", "if self.changed and bool(still.any())", "if False", "stay_the_same or one_picture"),
-    (
-        "internals/randomisation.py",
-        "self.changed and bool(still.any()):",
-        "self.changed and bool(still.all()):",
-        "one_picture",
-    ),
-    ("internals/randomisation.py", "        if bool(still.any()):\n            return False\n", "", "nobody_trained"),
-    ("internals/randomisation.py", "self.trusted.add(frozenset(self.drawn))", "pass", "five_random_networks"),
-    (
-        "internals/randomisation.py",
-        "return frozenset(names) in self.trusted",
-        "return bool(self.trusted)",
-        "five_random_networks",
-    ),
+    ("internals/randomisation.py", "bool(still.any()):", "bool(still.all()):", "one_picture"),
+    ("internals/randomisation.py", "        return not bool(still.any())", "        return True", "nobody_trained"),
     ("internals/randomisation.py", "(p.dim() > 1 and torch.equal(p, was[name]))", "False", "made_up_for"),
     (
         "internals/randomisation.py",

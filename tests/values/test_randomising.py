@@ -23,7 +23,6 @@ from clearsight.core.copying import copied, plain
 from clearsight.core.targets import ClassScore
 from clearsight.data.datasets import folder
 from clearsight.errors import Refused
-from clearsight.internals import randomisation
 from clearsight.internals.randomisation import again_from, fresh, reinitialise, unlearnt, uses
 from clearsight.runner.run import explain, measure
 
@@ -304,23 +303,6 @@ def test_what_a_pass_does_with_the_weights_is_asked_once_and_again_when_they_cha
         m.net.held.kernel.mul_(2)
     assert unlearnt(m, x).before.weights != first.before.weights
     assert len(asked) == 2
-
-
-def test_what_layers_change_together_is_asked_once_for_five_random_networks(monkeypatch):
-    m, x, asked = model(built(Functional)), pictures(), []
-    maps = explain(m, x, "gradient-x-input", ClassScore(0)).maps
-    watched = randomisation._watched
-    monkeypatch.setattr(randomisation, "_watched", lambda *a: asked.append(len(a[1])) or watched(*a))
-
-    def alike(call: str, seed: int) -> torch.Tensor:
-        return measure(m, x, maps, call, ClassScore(0), method="gradient-x-input", seed=seed)
-
-    first, again = (alike("parameter-randomisation(stages=1)", 0) for _ in range(2))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, alike("parameter-randomisation(stages=1)", 1))
-    assert asked == [1, len(x)]  # the network as it was, and with all of it drawn anew
-    alike("parameter-randomisation(stages=2)", 0)
-    assert asked == [1, len(x), len(x)]  # one layer alone was not asked before
 
 
 def test_uses_of_a_pass():

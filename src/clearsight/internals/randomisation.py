@@ -137,20 +137,14 @@ class Unlearnt:
 
     model: the copy, with every weight as its layer uses it.  layers: the modules that hold parameters, statistics or
     buffers that act as weights, from the output to the input by where each is last used; those that are never run
-    stand at the end.  trusted: layers that, drawn anew together, were seen to use their new weights and to change all
-    scores; shared by all copies of one network.
+    stand at the end.
     """
 
     model: Classifier
     layers: list[str]
     before: Uses
-    trusted: set[frozenset[str]]
     drawn: set[str] = field(default_factory=set)
     changed: bool = False
-
-    def trusts(self, names: Sequence[str]) -> bool:
-        """Whether these layers, drawn anew together, were seen to change all scores since the weights last changed."""
-        return frozenset(names) in self.trusted
 
     def draw(self, names: Sequence[str]) -> None:
         """Draw some layers anew, from the global generator."""
@@ -161,17 +155,12 @@ class Unlearnt:
             self.changed |= any(not torch.equal(a, b) for a, b in zip(was, _own(layer), strict=True))
         self.drawn |= set(names)
 
-    def check(self, x: Tensor, logits: Tensor | None) -> bool:
+    def check(self, x: Tensor, logits: Tensor) -> bool:
         """Whether the scores of pictures x (B, C, *S) are others than logits (B, K); False where nothing was to draw.
-
-        logits: None where these layers are trusted, which is not asked again.
 
         Refused: where a layer that was drawn still uses its old weights, and where the weights are others and the
         scores of a picture are not, because what is found by such a network says nothing.
         """
-        if self.trusts(list(self.drawn)):
-            return True
-        assert logits is not None
         after, now = _watched(self.model, x)
         for name in self.layers:
             same = self.before.weights.get(name, set()) & after.weights.get(name, set())
@@ -186,13 +175,10 @@ class Unlearnt:
                 f"with {len(self.drawn)} of {len(self.layers)} layers drawn anew the scores of {int(still.sum())} of "
                 f"{len(x)} pictures stay as they were, so no random network can be made of this one"
             )
-        if bool(still.any()):
-            return False
-        self.trusted.add(frozenset(self.drawn))
-        return True
+        return not bool(still.any())
 
 
-_begun: weakref.WeakKeyDictionary[Known, tuple[Uses, list[str], set[frozenset[str]]]] = weakref.WeakKeyDictionary()
+_begun: weakref.WeakKeyDictionary[Known, tuple[Uses, list[str]]] = weakref.WeakKeyDictionary()
 
 
 def unlearnt(model: Classifier, x: Tensor) -> Unlearnt:
@@ -205,12 +191,12 @@ def unlearnt(model: Classifier, x: Tensor) -> Unlearnt:
     inherit(model, copy.net)  # of a random network nothing is asked that is known of this one
     if entry not in _begun:
         found = uses(copy, x)
-        begun = found, _in_order(copy.net, found), set[frozenset[str]]()
+        begun = found, _in_order(copy.net, found)
         if entry.state is None:  # which nobody asks whether it still holds
-            return Unlearnt(copy, begun[1], found, begun[2])
+            return Unlearnt(copy, begun[1], found)
         _begun[entry] = begun
-    found, layers, trusted = _begun[entry]
-    return Unlearnt(copy, list(layers), found, trusted)
+    found, layers = _begun[entry]
+    return Unlearnt(copy, list(layers), found)
 
 
 def from_output_to_input(model: Classifier, x: Tensor) -> list[str]:
@@ -278,7 +264,7 @@ def again_from(start: Unlearnt) -> Unlearnt:
     """The copy as it was before anything was drawn, given one of which nothing is."""
     model = dataclasses.replace(start.model, net=copied(start.model.net))
     inherit(start.model, model.net)
-    return Unlearnt(model, start.layers, start.before, start.trusted)
+    return Unlearnt(model, start.layers, start.before)
 
 
 def fresh(seed: int, stage: int) -> int:

@@ -54,10 +54,8 @@ def parameter_randomisation(
     if stages < 1:
         raise Refused(f"stages={stages}: at least one")
     start = unlearnt(model, x[:1])
-    layers = start.layers
+    layers, logits = start.layers, scores_now(start.model, x)
     chosen = cuts(len(layers), stages) if order == "cascading" else _apart(len(layers), stages)
-    drawn = [layers[:cut] if order == "cascading" else layers[cut - 1 : cut] for cut in chosen]
-    logits = None if all(map(start.trusts, drawn)) else scores_now(start.model, x)
     found, last, taken = [], 0, start
     for cut in chosen:
         if order == "independent":
