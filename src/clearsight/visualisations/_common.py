@@ -49,12 +49,3 @@ def at_least(**options: int) -> None:
     for name, value in options.items():
         if value < 1:
             raise Refused(f"{name}={value}: at least 1")
-
-
-def counted(n: int, thing: str) -> str:
-    """How many, with the plural where there are several.
-
-    >>> counted(1, "picture"), counted(2, "picture")
-    ('1 picture', '2 pictures')
-    """
-    return f"{n} {thing if n == 1 else thing + 's'}"

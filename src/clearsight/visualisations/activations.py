@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from clearsight.core.catalogue import method
+from clearsight.core.text import counted
 from clearsight.drawing.heatmaps import photo
 from clearsight.errors import Refused
 from clearsight.feature_report.report import Inside
 from clearsight.reporting.figures import figure
 from clearsight.reporting.findings import Cell
 from clearsight.reporting.pages import Block, Page, Shown, layer_page, unit_page
-from clearsight.visualisations._common import MAP_SCALE, at_least, counted, over, small
+from clearsight.visualisations._common import MAP_SCALE, at_least, over, small
 
 
 @method(paper="arXiv:1311.2901", order=1)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from clearsight.core.catalogue import method
 from clearsight.core.classifier import plain
+from clearsight.core.text import counted
 from clearsight.data.annotations import region_mask
 from clearsight.data.images import open_picture
 from clearsight.drawing.heatmaps import photo, strip
@@ -20,7 +21,7 @@ from clearsight.feature_report.report import Inside
 from clearsight.reporting.figures import figure
 from clearsight.reporting.findings import Cell, Table
 from clearsight.reporting.pages import Block, Page, Shown, layer_page, unit_page
-from clearsight.visualisations._common import at_least, counted, small
+from clearsight.visualisations._common import at_least, small
 
 _UNITS = 64  # maps enlarged at a time
 _DRAWN = 6

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from clearsight.core.catalogue import method
+from clearsight.core.text import counted
 from clearsight.drawing.charts import KINDS, Group, scatter
 from clearsight.drawing.heatmaps import photo
 from clearsight.errors import Refused
@@ -20,7 +21,7 @@ from clearsight.feature_report.report import Inside
 from clearsight.reporting.figures import figure
 from clearsight.reporting.findings import Cell, Figure, Table
 from clearsight.reporting.pages import INDEX, Block, Page
-from clearsight.visualisations._common import at_least, counted, small
+from clearsight.visualisations._common import at_least, small
 
 _THUMBS = 40  # more pictures than this are points
 _SIDE, _BOARD = 72, 900  # of a thumbnail, of the plane, in pixels

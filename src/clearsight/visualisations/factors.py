@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clearsight.core.catalogue import method
+from clearsight.core.text import counted
 from clearsight.drawing.heatmaps import full_ink, photo, strip
 from clearsight.errors import Refused
 from clearsight.feature_report.report import Inside
@@ -20,7 +21,7 @@ from clearsight.internals.target_layer import everything_passes
 from clearsight.reporting.figures import figure
 from clearsight.reporting.findings import Cell, Table
 from clearsight.reporting.pages import Block, Page, Shown, layer_page
-from clearsight.visualisations._common import ROW_SCALE, at_least, counted, over, small
+from clearsight.visualisations._common import ROW_SCALE, at_least, over, small
 
 _FINEST = 28  # places along a side; larger maps are averaged down to this
 

@@ -10,13 +10,14 @@ from torch import Tensor
 from clearsight.core.catalogue import method
 from clearsight.core.classifier import plain
 from clearsight.core.statistics import wilson
+from clearsight.core.text import counted
 from clearsight.drawing.heatmaps import photo, strip
 from clearsight.errors import Refused
 from clearsight.feature_report.report import Inside
 from clearsight.reporting.figures import figure
 from clearsight.reporting.findings import Cell
 from clearsight.reporting.pages import INDEX, Block, Page, Shown
-from clearsight.visualisations._common import at_least, counted, small
+from clearsight.visualisations._common import at_least, small
 
 
 @method(paper="doi:10.1145/3065386", order=4)

@@ -9,13 +9,14 @@ from PIL import Image
 from torch import Tensor
 
 from clearsight.core.catalogue import method
+from clearsight.core.text import counted
 from clearsight.drawing.heatmaps import strip
 from clearsight.feature_report.report import Inside
 from clearsight.internals.capture import Field, receptive_fields
 from clearsight.reporting.figures import figure
 from clearsight.reporting.findings import Cell
 from clearsight.reporting.pages import Block, Page, Shown, layer_page, unit_page
-from clearsight.visualisations._common import at_least, counted, cut, lit
+from clearsight.visualisations._common import at_least, cut, lit
 
 Place = tuple[float, int, int, int]  # activation, row of the picture, row and column in the layer
 
