@@ -152,7 +152,9 @@ CORE = [
     ("perturbation/removal.py", "nothing[rows], x[rows])", "nothing[rows], x[: len(rows)])", "stands_in"),
     ("perturbation/removal.py", "nothing[rows], x[rows])", "nothing[: len(rows)], x[rows])", "stands_in"),
     ("perturbation/removal.py", '0.0 if fill == "black" else None', "None", "stands_in"),
-    ("core/similarity.py", "pearson(rankdata(a), rankdata(b))", "pearson(a, b)", "share_ties"),
+    ("core/similarity.py", "pearson(average_ranks(a), average_ranks(b))", "pearson(a, b)", "share_ties"),
+    ("core/similarity.py", "2 * last - counts + 1", "2 * last", "average_ranks"),
+    ("core/similarity.py", "np.where(np.isnan(flat), np.nan, ranks)", "ranks", "average_ranks"),
     ("core/similarity.py", "if size else 0.0", 'if size else float("nan")', "share_ties"),
     (
         "core/similarity.py",

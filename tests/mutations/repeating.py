@@ -8,7 +8,7 @@ CORE = [
     ("reporting/spread.py", "ordered[j - 1], ordered[-j]", "ordered[j], ordered[-j - 1]", "interval_of_a_median"),
     ("reporting/spread.py", "binom.ppf(0.025", "binom.ppf(0.05", "interval_of_a_median"),
     ("comparing/map_agreement.py", "- squares) /", "- k) /", "mean_over_all_pairs"),
-    ("comparing/map_agreement.py", "rankdata(m)", "m.astype(float)", "mean_over_all_pairs"),
+    ("comparing/map_agreement.py", "average_ranks(m)", "m.astype(float)", "mean_over_all_pairs"),
     (
         "comparing/map_agreement.py",
         "kept = first.right if first.labelled else",

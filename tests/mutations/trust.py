@@ -62,7 +62,7 @@ CORE = [
         "np.where(False, np.nan, (a > b)",
         "by_hand",
     ),
-    ("auditing/tournament.py", "rankdata(-self.oriented()", "rankdata(self.oriented()", "agreement_by_hand"),
+    ("auditing/tournament.py", "-self.oriented()", "self.oriented()", "agreement_by_hand"),
     ("auditing/tournament.py", "if both.sum() > 2 else np.nan", "", "agreement_by_hand"),
     ("auditing/tournament.py", "np.nanmean(self.oriented(), axis=2)", "self.oriented()[:, :, 0]", "agreement_by_hand"),
     ("auditing/tournament.py", "for a, b in pairs] or [1.0]", "for a, b in pairs[:1]] or [1.0]", "all_pairs"),

@@ -12,13 +12,13 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 from torch import Tensor, nn
 
 from clearsight.core import rng
 from clearsight.core.catalogue import parse
 from clearsight.core.classifier import Classifier, Preprocess
-from clearsight.core.similarity import alike, spearman, ssim
+from clearsight.core.similarity import alike, average_ranks, spearman, ssim
 from clearsight.core.targets import ClassScore
 from clearsight.errors import Notice, Refused
 from clearsight.internals.randomisation import cuts, fresh, from_output_to_input, reinitialise
@@ -473,6 +473,14 @@ def test_ranks_share_ties_and_a_constant_has_none() -> None:
     assert float(likeness(one, -one, "spearman", True)) == pytest.approx(1)
     rank, magnitude, _ = alike(np.array([[0.0, -1.0, 2.0, 3.0]]), np.array([[0.0, 1.0, 2.0, 3.0]]))
     assert (rank, magnitude) == pytest.approx((0.8, 1.0))
+
+
+@pytest.mark.parametrize("shape", [(1,), (40,), (7, 9), (0,)])
+def test_average_ranks_are_those_of_scipy_and_nan_has_none(shape: tuple[int, ...]) -> None:
+    values = np.random.default_rng(0).integers(-3, 4, shape).astype(float)
+    assert average_ranks(values).tolist() == rankdata(values).tolist()
+    values[values == 2] = np.nan
+    np.testing.assert_array_equal(average_ranks(values), rankdata(values, axis=None, nan_policy="omit").ravel())
 
 
 def test_structure_in_a_small_window() -> None:

@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 
 from clearsight.auditing.case import Case
 from clearsight.core.catalogue import Call, catalogue
 from clearsight.core.classifier import Classifier
-from clearsight.core.similarity import spearman
+from clearsight.core.similarity import average_ranks, spearman
 from clearsight.core.statistics import Interval, bootstrap
 from clearsight.core.targets import ClassScore
 from clearsight.errors import Refused
@@ -70,8 +69,9 @@ class Tournament:
 
     def rank(self, metrics: Sequence[int]) -> Values:
         """(players, n): each player's place on each picture, 1 the best, the mean over these metrics; ties share."""
-        found = np.array([rankdata(-self.oriented()[:, m], axis=0, nan_policy="omit") for m in metrics])
-        places: Values = np.nanmean(found, axis=0)
+        values = -self.oriented()
+        ranks = np.array([[average_ranks(values[:, m, i]) for i in range(values.shape[2])] for m in metrics])
+        places: Values = np.nanmean(ranks, axis=0).T
         return places
 
     def agreement(self) -> Values:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import rankdata
 
 from clearsight.auditing.case import Case
 from clearsight.auditing.evidence import bounds, fewer, sampled, span, table
 from clearsight.core import rng
 from clearsight.core.catalogue import method
-from clearsight.core.similarity import Map, alike, constant, pearson
+from clearsight.core.similarity import Map, alike, average_ranks, constant, pearson
 from clearsight.core.statistics import bootstrap, judge
 from clearsight.core.targets import ClassScore
 from clearsight.core.text import counted
@@ -56,7 +55,7 @@ def sanity(case: Case, *, pictures: int = 50, stages: int = 5, ceiling: float = 
         there = [i for i in part if not constant(before[i])]
         if not there:
             continue
-        ranks += [rankdata(before[i]) for i in there]
+        ranks += [average_ranks(before[i]) for i in there]
         pixels, target = x[[part.index(i) for i in there]], ClassScore(case.predicted[there])
         taken = unlearnt(case.model, x[:1])
         logits = scores_now(taken.model, pixels)

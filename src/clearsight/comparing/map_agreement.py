@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 
 from clearsight.auditing.case import Case
 from clearsight.auditing.evidence import maps_of, sampled, shown, span, table
 from clearsight.core.classifier import Classifier
 from clearsight.core.progress import Progress
+from clearsight.core.similarity import average_ranks
 from clearsight.core.statistics import bootstrap
 from clearsight.core.text import counted
 from clearsight.data.datasets import Pictures
@@ -77,7 +77,7 @@ def ranks(m: Values) -> Values:
 
     The product of two is Spearman's correlation as ``resemblance.spearman`` gives it.
     """
-    r: Values = rankdata(m)
+    r: Values = average_ranks(m)
     r -= r.mean()
     size = float(np.sqrt((r * r).sum()))
     return r / size if size else r

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 from skimage.metrics import structural_similarity
 
 Map = npt.NDArray[np.float64]
@@ -28,7 +27,22 @@ def constant(m: Map) -> bool:
 
 def spearman(a: Map, b: Map) -> float:
     """Ties share their mean rank; 0 where one of the two is constant."""
-    return pearson(rankdata(a), rankdata(b))
+    return pearson(average_ranks(a), average_ranks(b))
+
+
+def average_ranks(values: Map) -> Map:
+    """The ranks (N,) of all values (*S), from 1, where ties share their mean rank and nan has none: nan.
+
+    As ``scipy.stats.rankdata``, whose import alone takes as long as a hundred maps.
+
+    >>> average_ranks(np.array([3.0, 1.0, 3.0, np.nan]))
+    array([2.5, 1. , 2.5, nan])
+    """
+    flat = values.ravel()
+    _, place, counts = np.unique(flat, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    ranks: Map = ((2 * last - counts + 1) / 2)[place.ravel()]
+    return np.where(np.isnan(flat), np.nan, ranks)
 
 
 def pearson(a: Map, b: Map) -> float:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from scipy.stats import rankdata
 from torch import Tensor, fx
 from torch.nn.functional import softplus
 
@@ -23,7 +22,7 @@ from clearsight.core.catalogue import Call, parse, write_value
 from clearsight.core.classifier import Classifier
 from clearsight.core.norms import USUAL, Norm, clip, like, steepest, within
 from clearsight.core.passes import counted
-from clearsight.core.similarity import spearman
+from clearsight.core.similarity import average_ranks, spearman
 from clearsight.core.targets import ClassScore, Margin
 from clearsight.core.validation import check_pixels, top_class
 from clearsight.errors import Refused
@@ -205,7 +204,7 @@ def _moved(
 
 def _ranks(maps: Tensor) -> Tensor:
     """The ranks of each map's places (B, *S), their mean taken off, of length 1; 0 where the map is constant."""
-    found = torch.stack([torch.from_numpy(rankdata(m.cpu().double().numpy(), axis=None)) for m in maps])
+    found = torch.stack([torch.from_numpy(average_ranks(m.cpu().double().numpy())) for m in maps])
     found = found - found.mean(1, keepdim=True)
     unit: Tensor = found / found.norm(dim=1, keepdim=True).clamp_min(1e-12)
     return unit.view(maps.shape)
