@@ -25,7 +25,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from clearsight.core.statistics import wilson
-from clearsight.training.fine_tuning import Start, begin
+from clearsight.training.fine_tuning import TrainableNetwork, build_for_training
 from clearsight.training.loop import train
 from clearsight.training.recipe import Recipe, read_recipe
 from clearsight.training.run_folder import METRICS, RECIPE, SPLIT
@@ -111,9 +111,11 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def begun(recipe: Recipe, classes: int) -> Start:
+def begun(recipe: Recipe, classes: int) -> TrainableNetwork:
     """The network as ours began with it, in the order of memory that is the faster one for all."""
-    start = begin(recipe.arch, recipe.weights, classes, size=recipe.size, grey=bool(recipe.grey), seed=recipe.seed)
+    start = build_for_training(
+        recipe.arch, recipe.weights, classes, size=recipe.size, grey=bool(recipe.grey), seed=recipe.seed
+    )
     start.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return start
 

@@ -24,7 +24,7 @@ import clearsight as cs
 from clearsight.data.datasets import folder as open_folder
 from clearsight.data.images import open_mask, open_picture, picture_size
 from clearsight.errors import Refused
-from clearsight.models.model_folder import lessons
+from clearsight.models.model_folder import train_pictures
 from clearsight.reporting.report import Report
 
 LONGEST, MOST = 10.0, 2**21  # seconds, and kilobytes of this process
@@ -345,7 +345,7 @@ def run_faults(folder: Path, texts: dict[str, bytes], x: torch.Tensor) -> Iterat
         yield from [fault] if fault else []
         _, _, fault = tried(lambda f: cs.save(model, f / "again"), folder)
         yield from [fault] if fault else []
-    _, _, fault = tried(lambda f: lessons(str(f)), folder)
+    _, _, fault = tried(lambda f: train_pictures(str(f)), folder)
     yield from [fault] if fault else []
     _, _, fault = tried(lambda f: open_folder(f / "split.csv"), folder)
     yield from [fault] if fault else []

@@ -86,13 +86,13 @@ def of_network(name: str, folder: Path) -> dict[str, Numbers]:
         return cs.explain(model, x, networks.spelled(m, folder), target).maps
 
     def attacked(m: str) -> Tensor:
-        wants = cs.catalogue("attacks")[m].given
+        wants = cs.catalogue("attacks")[m].injected
         extra = {"other": other, "lessons": (x, goal), "starts": starts}
         extra = {k: v for k, v in extra.items() if k in wants}
         return cs.attack(model, x, goal, short("attacks", m), eps=budget(m), **extra).x
 
     def measured(m: str) -> Tensor:
-        wants = cs.catalogue("metrics")[m].given
+        wants = cs.catalogue("metrics")[m].injected
         extra = {"other": other} if "other" in wants else {}
         words = short("metrics", m)
         return cs.measure(model, x, maps, words, target, regions=regions, method="gradient-x-input", **extra)

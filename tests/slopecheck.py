@@ -152,4 +152,4 @@ def residual_off(model: Classifier, x: Tensor, steps: int) -> float:
         scores = double(torch.cat([x, torch.zeros_like(x)]).double())
     change = TARGET(scores[:1]) - TARGET(scores[1:])
     missing = found.maps.double().sum() - change
-    return float((found.receipts["completeness residual"] - missing).abs() / scores.abs().max())
+    return float((found.diagnostics["completeness residual"] - missing).abs() / scores.abs().max())

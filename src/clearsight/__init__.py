@@ -14,7 +14,7 @@ from clearsight._version import __version__ as __version__
 if TYPE_CHECKING:
     from clearsight.auditing.audit import audit
     from clearsight.auditing.case import Case
-    from clearsight.auditing.map_tests import Examined, examine
+    from clearsight.auditing.map_tests import MapTest, examine
     from clearsight.core.catalogue import catalogue, method
     from clearsight.core.classifier import Classifier, Preprocess, wrap
     from clearsight.core.targets import Become, ClassScore, Margin, Misclassify
@@ -44,7 +44,7 @@ _HOME = {
     "runner.run": ("Attacked", "Explanation", "attack", "explain", "measure"),
     "feature_report.report": ("features",),
     "core.targets": ("Become", "ClassScore", "Margin", "Misclassify"),
-    "auditing.map_tests": ("Examined", "examine"),
+    "auditing.map_tests": ("MapTest", "examine"),
     "training.loop": ("train",),
     "training.tune": ("tune",),
 }
@@ -55,9 +55,9 @@ __all__ = [
     "Case",
     "ClassScore",
     "Classifier",
-    "Examined",
     "Explanation",
     "Finding",
+    "MapTest",
     "Margin",
     "Misclassify",
     "Preprocess",

@@ -65,7 +65,7 @@ def test_audit_writes_a_report_and_a_sheet(workshop, run):
     assert not [f["headline"] for f in by.values() if f["verdict"] == "error"]
     assert by["accuracy"]["value"] == pytest.approx(11 / 12)
     assert "green/red0.png" in json.dumps(by["accuracy"]["tables"])  # the wrong picture, by name
-    assert by["looks-at-the-object"]["value"] > 0.9
+    assert by["localisation"]["value"] > 0.9
     for f in by.values():
         for g in f["figures"] + [e["figure"] for e in f["evidence"]]:
             assert (folder / g["file"]).stat().st_size > 0

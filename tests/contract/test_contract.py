@@ -338,8 +338,8 @@ def test_signature(kind, name):
     assert plain == (["box", "x"] if "black-box" in m.claims else FIRST[kind].split())
     assert not any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in signature.parameters.values())
     assert signature.return_annotation is Tensor
-    assert m.given <= {"eps", "regions", "again", "other", "lessons", "starts"}
-    assert ("eps" in m.given) == (kind == "attacks")
+    assert m.injected <= {"eps", "regions", "again", "other", "lessons", "starts"}
+    assert ("eps" in m.injected) == (kind == "attacks")
     for option in m.options.values():
         for t in parts(option.annotation):
             assert t in (int, float, bool, str, types.NoneType) or get_origin(t) is Literal, option
@@ -359,7 +359,7 @@ def test_documented(kind, name):
     assert "(B, C, *S)" in doc
     if kind != "attacks":
         assert "(B, *S)" in doc
-    for option in (*m.options, *m.given - {"regions", "again"}):
+    for option in (*m.options, *m.injected - {"regions", "again"}):
         assert re.search(rf"\b{option}\b", doc), f"{name} does not say what {option} is"
     assert re.fullmatch(r"arXiv:\d{4}\.\d{4,5}|doi:10\.\d+/\S+|control", m.paper), m.paper
     assert m.paper == "control" or m.paper in importlib.import_module(m.fn.__module__).__doc__
@@ -558,7 +558,7 @@ def test_who_is_wrong_already_is_not_fooled(name, taught):
 @in_norms
 def test_without_a_limit_no_more_than_chance_is_left(name, norm, taught):
     m = catalogue("attacks")[name]
-    if "lessons" in m.given and "unbounded" in m.claims:
+    if "lessons" in m.injected and "unbounded" in m.claims:
         pytest.skip("it covers a part of the picture alone")
     model, x, y = taught
     a = attack(model, x, y, asked(name, norm), eps=full(norm, x), other=model)
@@ -594,7 +594,7 @@ def test_pixels_at_the_border_can_move(name, norm, taught):
 @in_norms
 def test_become(name, norm, taught):
     m = catalogue("attacks")[name]
-    if "lessons" in m.given and "unbounded" in m.claims:
+    if "lessons" in m.injected and "unbounded" in m.claims:
         pytest.skip("it covers a part of the picture alone")
     model, x, y = taught
     goal = Become((y + 1) % 3)
@@ -618,7 +618,7 @@ def test_become_on_a_linear_model_always_succeeds(name, norm):
 @in_norms
 def test_several_acceptable_classes(name, norm, taught):
     m = catalogue("attacks")[name]
-    if "lessons" in m.given and "unbounded" in m.claims:
+    if "lessons" in m.injected and "unbounded" in m.claims:
         pytest.skip("it covers a part of the picture alone")
     model, x, _ = taught
     right = torch.zeros(len(x), 3, dtype=torch.bool).scatter(1, outputs(model, x).topk(2).indices, True)

@@ -133,7 +133,7 @@ def test_signature_and_documentation(name: str) -> None:
     signature = inspect.signature(m.fn, eval_str=True)
     assert [p.name for p in signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD] == ["x"]
     assert signature.return_annotation is Tensor
-    assert not m.given
+    assert not m.injected
     assert m.options["severity"].default == 3
     assert all(p.annotation in (int, float, bool, str) for p in m.options.values())
     assert re.fullmatch(r"[A-Z].*[.]", m.summary)

@@ -17,7 +17,7 @@ from clearsight.core import guard, surroundings
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.undoing import undone
 from clearsight.errors import Refused
-from clearsight.internals.capture import catch
+from clearsight.internals.capture import capture
 
 # nets of the traps add a residual by hand, so that everything passes through their first layer and no later one
 pytestmark = pytest.mark.filterwarnings("ignore:the layer that is read is first. :clearsight.errors.Notice")
@@ -403,7 +403,7 @@ def test_a_layer_in_torchscript_is_refused_by_name_wherever_one_can_be_named(lay
         with pytest.raises(Refused, match="its part part is TorchScript"):
             cs.explain(model, x, f"{name}(layer={layer})", cs.ClassScore(0))
     with model.undisturbed(), pytest.raises(Refused, match="its part part is TorchScript"):
-        catch(model, x, layer)
+        capture(model, x, layer)
 
 
 @pytest.mark.parametrize("tool", [torch.jit.freeze, lambda net: torch.jit.optimize_for_inference(net)])

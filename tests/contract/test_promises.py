@@ -448,7 +448,7 @@ def test_nothing_of_yours_is_moved_or_changed(mine: Path, run: Callable[..., Any
     one = str(mine / "photos" / "red" / "red1.png")
     for words in (
         ("inspect", run_folder, photos_),
-        ("audit", run_folder, photos_, *boxes, "--only", "accuracy, looks-at-the-object", "-m", "saliency"),
+        ("audit", run_folder, photos_, *boxes, "--only", "accuracy, localisation", "-m", "saliency"),
         ("explain", run_folder, one, "-m", "saliency", "--no-tests"),
         ("attack", run_folder, photos_, "-a", "fgsm"),
         ("data", "check", photos_),

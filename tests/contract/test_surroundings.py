@@ -23,7 +23,7 @@ from clearsight.auditing.diagnosis import inspect
 from clearsight.core.catalogue import parse
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.errors import Refused
-from clearsight.internals.capture import catch, receptive_fields
+from clearsight.internals.capture import capture, receptive_fields
 from clearsight.internals.probe import probed
 from clearsight.internals.target_layer import target_layer
 from trapnets import ATTACKS, EXPLAINERS, NEEDS_A_LINEAR_HEAD, Net, model, pictures, spelled, untouched
@@ -109,8 +109,8 @@ def test_what_stands_inside_is_that_without_checkpointing(how: dict[str, Any]) -
             with m.undisturbed():
                 z = x.clone().requires_grad_()
                 with torch.enable_grad():
-                    caught = catch(m, z, layer)
-                    (g,) = torch.autograd.grad(caught.drive.sum(), z)
+                    caught = capture(m, z, layer)
+                    (g,) = torch.autograd.grad(caught.preactivation.sum(), z)
                 got.append((caught.out.detach(), g, receptive_fields(m, layer, [(2, 3), (0, 0)])))
         torch.testing.assert_close(got[0][:2], got[1][:2])
         assert got[0][2] == got[1][2]

@@ -1,7 +1,7 @@
 """How the attack command, its report and the check masking are broken: (file, old text, new text, pytest's -k)."""
 
 METHODS = {
-    "checks/masking.py": [
+    "checks/gradient_masking.py": [
         ('"warn" if doubts or n < FEWEST else "pass"', '"pass"'),
         ("    if failed:\n        verdict = ", "    if failed:\n        _ = "),
         ("value=len(missed) / n,", "value=0.0,"),

@@ -29,5 +29,5 @@ CORE = [
     ("core/norms.py", "rng.uniform(x, rows)\n", "0.5\n", "pgd"),
     ("core/norms.py", "rng.uniform(x, rows)\n", "torch.rand_like(x)\n", "pgd"),
     ("core/norms.py", "(x - eps).clamp(min=0)", "(x - eps)", "pgd"),
-    ("core/norms.py", "/ like(size(g, norm).clamp_min(0.5), g)", "", "pgd or fgsm"),
+    ("core/norms.py", "/ per_picture(perturbation_norm(g, norm).clamp_min(0.5), g)", "", "pgd or fgsm"),
 ]

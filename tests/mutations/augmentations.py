@@ -132,7 +132,7 @@ CORE = [
     ("runner/augment.py", "mixes(call) - resizes(call)", "mixes(call) + resizes(call)", "resizing_first"),
     ("runner/augment.py", "if len(resizing) > 1:", "if False:", "resizing_first"),
     ("runner/augment.py", "if resizes(call) and mixes(call):", "if False:", "ones_own"),
-    ("runner/augment.py", 'call.method.given - {"size"}', "set()", "ones_own"),
+    ("runner/augment.py", 'call.method.injected - {"size"}', "set()", "ones_own"),
     ("runner/augment.py", 'f"{call} at place {place}"', 'f"{call}"', "another_place"),
     ("runner/augment.py", "y = y.detach().clone()", "y = y.detach()", "callers_tensors"),
     ("runner/augment.py", "torch.float32, copy=True)", "torch.float32)", "callers_tensors"),

@@ -52,7 +52,7 @@ CORE = [
         ("x.new_full((len(rows),), 2 * eps)", "x.new_full((len(rows),), eps)"),
         ("falls = falls + (f < last)", "falls = falls + (f > last)"),
         ("max(period - shorter, least)", "period"),
-        ("/ like(size(way, norm).clamp_min(1e-12), x)", ""),
+        ("/ per_picture(perturbation_norm(way, norm).clamp_min(1e-12), x)", ""),
         ("first - (second + third) / 2", "first - third"),
         ("first - (third + fourth) / 2", "first - third"),
         ("right.scatter(1, own, False)", "right & ~right"),

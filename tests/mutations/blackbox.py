@@ -4,7 +4,7 @@ METHODS = {
     "attacks/boundary.py": [
         ("torch.where(met, 1.1, 1 / 1.1)", "torch.where(met, 1.0, 1.0)"),
         ("torch.where(met, 1.1**3, 1 / 1.1)", "torch.where(met, 1 / 1.1, 1.1)"),
-        ("like(1 - towards[on], x)", "like(1 + towards[on], x)"),
+        ("per_picture(1 - towards[on], x)", "per_picture(1 + towards[on], x)"),
         ("u = u - move * ", "u = u - 0 * move * "),
         ("+ steepest(there", "+ 1.1 * steepest(there"),
         ("        z[on] = tried[met]", "        z[rows] = tried"),
@@ -80,8 +80,8 @@ CORE = [
     ("core/blackbox.py", "eps + 1e-6 * max(eps, 1) * (eps > 0)", "eps", "blackbox"),
     (
         "core/blackbox.py",
-        "clip(self.found if raw is None else raw,",
-        "clip(self.clean if raw is None else raw,",
+        "project(self.found if raw is None else raw,",
+        "project(self.clean if raw is None else raw,",
         "blackbox",
     ),
     ("core/blackbox.py", "self._lowest, proposed)", "proposed, proposed)", "blackbox"),

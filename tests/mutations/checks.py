@@ -12,7 +12,7 @@ METHODS = {
         ("np.ceil(sure * bins).astype(np.int64) - 1", "np.floor(sure * bins).astype(np.int64)"),
         ('"fail" if value > most', '"fail" if value > ceiling'),
     ],
-    "checks/looks_at_the_object.py": [
+    "checks/localisation.py": [
         ("s.right is not False and not math.isnan(s.mass)]", "not math.isnan(s.mass)]"),
         ("return self.mass - self.area", "return self.area - self.mass"),
         ("gain[1] <= 0", "gain[1] <= -1"),
@@ -29,7 +29,7 @@ METHODS = {
         ("if not constant(before[i])]", "]"),
         ("judge(interval, ceiling=ceiling)", "judge(interval, floor=ceiling)"),
     ],
-    "checks/believe.py": [("    n = len(played.rows)\n", "    n = len(case.pictures) + 1\n")],
+    "checks/explainer_ranking.py": [("    n = len(played.rows)\n", "    n = len(case.pictures) + 1\n")],
     "checks/groups.py": [("n = worst.n + worst.rest_n", "n = worst.n")],
     "checks/trustworthiness.py": [('wilson(counts["acceptable"], n)', 'wilson(counts["rejectable"], n)')],
     "checks/robustness.py": [

@@ -123,7 +123,7 @@ METHODS = {
         ("cos, sin / long, -sin * long, cos", "cos, -sin / long, sin * long, cos"),
         ("rows = (~best.met).nonzero()[:, 0]", "rows = torch.arange(len(x))"),
         ("[None] * tries", "[None]"),
-        ('clip(moved(x[rows], rotation * share[:, 0], translation * share[:, 1:]), x[rows], eps, "linf")',
+        ('project(moved(x[rows], rotation * share[:, 0], translation * share[:, 1:]), x[rows], eps, "linf")',
          "moved(x[rows], rotation * share[:, 0], translation * share[:, 1:])"),
         ("rng.uniform(like, rows)", "torch.rand_like(like)"),
         ("product(turns, steps, steps)", "product(turns, steps, [0.0])"),

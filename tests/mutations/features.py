@@ -2,7 +2,7 @@
 
 METHODS = {
     "visualisations/activations.py": [
-        ("caught.drive.flatten(2).amax(2)", "caught.drive.flatten(2).mean(2)"),
+        ("caught.preactivation.flatten(2).amax(2)", "caught.preactivation.flatten(2).mean(2)"),
         ("argsort(descending=True, stable=True)[:channels]", "argsort(stable=True)[:channels]"),
         ("a = caught.out[i, u]", "a = caught.out[0, u]"),
     ],

@@ -87,7 +87,7 @@ CORE = [
     ("explainers/_path.py", "target[rows])", "target)", "integrated_gradients or integrated-gradients"),
     ("explainers/_path.py", "target(here) -", "target(here) +", "residual"),
     ("explainers/_path.py", "if not diagnostics.wanted():", "if False:", "residual"),
-    ("explainers/_inner.py", "rng.of(rows, numbers)", "rng.of(rows)", "smooth_grad"),
+    ("explainers/_inner.py", "rng.for_versions(rows, numbers)", "rng.for_versions(rows)", "smooth_grad"),
     ("explainers/_inner.py", ", diagnostics.silent()", "", "residual"),
     ("explainers/_inner.py", "target[rows]", "target", "smooth_grad"),
     ("explainers/_inner.py", "flat.amax(1) - flat.amin(1)", "flat.amax(1) - 0 * flat.amin(1)", "smooth_grad"),

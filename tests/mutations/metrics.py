@@ -124,7 +124,7 @@ CORE = [
     ("metrics/_harmonic.py", "torch.where(size > 0, (a * b).sum(1) / size, 0)", "(a * b).sum(1) / size", "adcc"),
     ("metrics/_harmonic.py", "outer - outer.mean(1, keepdim=True)", "outer", "adcc"),
     ("metrics/_harmonic.py", "(len(parts) / inverse)", "(1 / inverse)", "adcc"),
-    ("metrics/_harmonic.py", "seen_through(model, x, soft)", "x", "adcc"),
+    ("metrics/_harmonic.py", "mask_by_map(model, x, soft)", "x", "adcc"),
     ("metrics/_resembling.py", "(abs(a), abs(b)) if magnitude", "(a, b) if magnitude", "share_ties"),
     ("metrics/_resembling.py", 'found.append(float("nan"))', "found.append(0.0)", "likeness"),
     ("metrics/_resembling.py", "elif constant(b):", "elif False:", "likeness"),
@@ -200,6 +200,6 @@ CORE = [
         "explain(model, x, maker, seed=seed).maps",
         "again",
     ),
-    ("runner/run.py", 'if "again" in call.method.given and method is None:', "if False:", "has_to_be_given"),
-    ("runner/run.py", 'if "other" in call.method.given and other is None:', "if False:", "has_to_be_given"),
+    ("runner/run.py", 'if "again" in call.method.injected and method is None:', "if False:", "has_to_be_given"),
+    ("runner/run.py", 'if "other" in call.method.injected and other is None:', "if False:", "has_to_be_given"),
 ]

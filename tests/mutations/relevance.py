@@ -69,7 +69,7 @@ CORE = (
             ("op.bias.clamp(min=0), op.bias.clamp(max=0)) * size + op.bias", "op.bias, op.bias) * 0 + op.bias"),
             ("signed_parts(op, more_down, more_up)", "signed_parts(op, more_up, more_down)"),
             ("[(torch.ones_like(op.x), torch.ones_like)]", "[(op.x.abs(), torch.ones_like)]"),
-            ("(op.x - op.high, downs)", "(op.x - op.low, downs)"),
+            ("(op.x - op.high, negative_part)", "(op.x - op.low, negative_part)"),
             ("op.x.abs(), torch.abs)", "op.x.abs(), ups)"),
             ("for level in (0.0, 1.0))", "for level in (-1.0, 1.0))"),
             ("((level - mean) / std)", "(level - mean)"),
@@ -80,7 +80,7 @@ CORE = (
             ("if walk.rules.by_sign:", "if True:"),
             ("if walk.rules.by_sign and bool((x < 0).any())", "if bool((x < 0).any())"),
             ("if walk.rules.by_sign and bool((x < 0).any()) and bool((x > 0).any()):", "if False:"),
-            ("    walk.keep(r, s * z)\n", "    walk.keep(r, r)\n    s = s * 0.5\n"),
+            ("    walk.absorb(r, s * z)\n", "    walk.absorb(r, r)\n    s = s * 0.5\n"),
             ("if ranks[0] > ranks[1] else", "if ranks[0] < ranks[1] else"),
         )
     ]
@@ -89,7 +89,7 @@ CORE = (
         for old, new in (
             ("Rules(box, relative", "Rules(relative, relative"),
             ("last=lambda _rule: influence", "last=None"),
-            ("signed_parts(o, ups, downs)", "signed_parts(o, ups, ups)"),
+            ("signed_parts(o, positive_part, negative_part)", "signed_parts(o, positive_part, positive_part)"),
             ("stable(z + total(against, hindering))", "stable(total(against, hindering))"),
             ("r / stable(z))\n    share +=", "0 * r / stable(z))\n    share +="),
             ("there * (missing / number.clamp_min(1))", "missing / each.shape[1]"),

@@ -99,7 +99,7 @@ CORE = [
     ("training/auto_settings.py", "FEW = 10", "FEW = 2", "settled_says"),
     ("training/recipe.py", "abs(train + val + test - 1) > 1e-6", "False", "refuse_nonsense"),
     ("training/fine_tuning.py", "own.mean[:1] * 3", "own.mean[:1]", "takes_colours"),
-    ("training/loop.py", "        vet(asked, device)\n", "", "refused_before_anything"),
+    ("training/loop.py", "        validate(asked, device)\n", "", "refused_before_anything"),
     ("training/loop.py", "if resume and stopped(folder):", "if resume:", "begins_again"),
     ("training/loop.py", "if start.channels_last else z)", "if False else z)", "order_of_memory"),
     (

@@ -16,7 +16,7 @@ CORE = [
         "drawn_twice",
     ),
     ("training/search_space.py", "        if name in FIXED:\n", "        if False:\n", "no_recipe_takes"),
-    ("training/search_space.py", "        vet(Recipe(**settings), ", "        dict(settings, ", "no_recipe_takes"),
+    ("training/search_space.py", "        validate(Recipe(**settings), ", "        dict(settings, ", "no_recipe_takes"),
     (
         "training/tune.py",
         "settings = grid(asked) if search",

@@ -55,7 +55,7 @@ CORE = [
                 ("way = momentum * way + even(g)", "way = momentum * way + g"),
                 ("way = momentum * way + even(g)", "way = momentum * (way + even(g))"),
                 ("way = momentum * way + even(g)", "way = even(g)"),
-                ("clip(z.detach() - step", "clip(x[rows] - step"),
+                ("project(z.detach() - step", "project(x[rows] - step"),
                 ("rows, z, way = rows[~met], z[~met], way[~met]", "pass"),
                 ("best.see(rows, z, loss, met)", "best.see(rows, z, -i * torch.ones_like(loss), met)"),
                 ("range(steps + 1)", "range(steps)"),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from clearsight.core.blackbox import BlackBox, OutOfQueries
 from clearsight.core.classifier import Classifier, Preprocess
-from clearsight.core.norms import clip, size
+from clearsight.core.norms import perturbation_norm, project
 from clearsight.core.targets import Become, Misclassify, margin
 from clearsight.errors import Refused
 from clearsight.runner.run import attack
@@ -257,7 +257,7 @@ def test_what_is_cut_to_the_budget_is_within_it(norm, eps):
     x = torch.rand(50, 1, 1, 3000, generator=torch.Generator().manual_seed(0))
     model = linear([[0.0] * 3000, [0.0] * 3000], [0.0, 1.0])
     box = BlackBox(model, x, Misclassify(torch.zeros(50, dtype=torch.long)), eps=eps, norm=norm)
-    z = clip(torch.rand(x.shape, generator=torch.Generator().manual_seed(1)) * 3 - 1, x, eps, norm)
+    z = project(torch.rand(x.shape, generator=torch.Generator().manual_seed(1)) * 3 - 1, x, eps, norm)
     seen = watched(box)
     assert box.met(z, torch.arange(50)).all()
     assert (box.first == 1).all()
@@ -282,7 +282,7 @@ def test_what_lies_beyond_the_budget_by_rounding_is_cut_before_it_is_asked_about
         assert (sent[:2] < z[:2]).any(3).all()
         assert box.first.tolist() == [1, 1, 0, 0]
         best = box.best(None if ask == "met" else z)
-        assert size(best - x, norm).max() <= eps + 3e-8
+        assert perturbation_norm(best - x, norm).max() <= eps + 3e-8
         assert torch.equal(best[:2], sent[:2])
 
 

@@ -104,7 +104,7 @@ def test_contract(check: str, tmp_path: Path) -> None:
 def test_options_are_typed_and_documented(check: str) -> None:
     m = catalogue("checks")[check]
     assert m.paper
-    assert not m.given
+    assert not m.injected
     kinds = [p.annotation for p in m.options.values()]
     assert all(kind in (int, float, str, bool) or get_origin(kind) is Literal for kind in kinds)
     for name in m.options:
@@ -137,7 +137,7 @@ def test_without_labels_and_boxes(check: str, tmp_path: Path) -> None:
     if check in ("accuracy", "calibration", "robustness", "corruptions", "groups"):
         assert (f.verdict, f.n) == ("note", 0)
         assert "label" in f.headline
-    elif check in ("looks-at-the-object", "trustworthiness"):
+    elif check in ("localisation", "trustworthiness"):
         assert (f.verdict, f.n) == ("note", 0)
         assert "--boxes" in f.headline
         assert "--masks" in f.headline
@@ -157,7 +157,7 @@ def test_a_broken_picture_is_left_out(check: str, tmp_path: Path) -> None:
     assert [name for name, _ in case.broken] == ["03.png"]
 
 
-@pytest.mark.parametrize("check", ["faithfulness", "sanity", "robustness", "corruptions", "looks-at-the-object"])
+@pytest.mark.parametrize("check", ["faithfulness", "sanity", "robustness", "corruptions", "localisation"])
 def test_a_tiny_budget_does_some_and_says_so(check: str, tmp_path: Path) -> None:
     case = Case(model(Halves()), halves(tmp_path, 20, region="left"), budget=1e-3)
     f = found(case, check)
@@ -272,38 +272,36 @@ def test_calibration_is_undecided_within_chance_and_fails_beyond(tmp_path: Path)
 
 
 @pytest.mark.parametrize("method", ["integrated-gradients(steps=4)", "saliency"])
-def test_looks_at_the_object(method: str, tmp_path: Path) -> None:
+def test_localisation(method: str, tmp_path: Path) -> None:
     """The network sees the left half alone; with the boxes on the right it is right for the wrong reason."""
     good = found(
         Case(model(Halves()), halves(tmp_path, 16, region="left", left=(200, 120)), method=method),
-        "looks-at-the-object",
+        "localisation",
     )
     assert good.verdict == "pass"
     assert good.value == pytest.approx(1.0)
     assert good.chance == pytest.approx(0.5)
     net, right_boxes = model(Halves()), halves(tmp_path, 16, region="right", left=(200, 120))
-    bad = found(Case(net, right_boxes, method=method), "looks-at-the-object")
+    bad = found(Case(net, right_boxes, method=method), "localisation")
     assert bad.verdict == "fail"
     assert bad.value == pytest.approx(0.0)
-    assert found(Case(net, right_boxes, method=method), "looks-at-the-object(floor=0)").verdict == "fail"
+    assert found(Case(net, right_boxes, method=method), "localisation(floor=0)").verdict == "fail"
     assert "right for the wrong reason" in bad.headline
     right = [r for r in rows(bad, "By picture") if r["answer"] == "right" and r["on the object"] is not None]
     assert len(right) == bad.n
     assert all(r["remark"] == "right for the wrong reason" for r in right)
 
 
-def test_looks_at_the_object_counts_only_right_answers(tmp_path: Path) -> None:
+def test_localisation_counts_only_right_answers(tmp_path: Path) -> None:
     data = halves(tmp_path, region="left")
     swapped = (dataclasses.replace(data.pictures[0], labels=("dark",)), *data.pictures[1:])
-    f = found(
-        Case(model(Halves()), dataclasses.replace(data, pictures=swapped), method="saliency"), "looks-at-the-object"
-    )
+    f = found(Case(model(Halves()), dataclasses.replace(data, pictures=swapped), method="saliency"), "localisation")
     assert f.n == 7
     assert rows(f, "By picture")[-1]["answer"] == "wrong"
     assert any("1 picture is answered wrong" in n for n in f.notes)
 
 
-def test_looks_at_the_object_leaves_out_what_cannot_tell(tmp_path: Path) -> None:
+def test_localisation_leaves_out_what_cannot_tell(tmp_path: Path) -> None:
     """An object that is cut away, one that fills the view, and a mask that cannot be read."""
     data = halves(tmp_path, region="left")
     broken = tmp_path / "mask.txt"
@@ -315,7 +313,7 @@ def test_looks_at_the_object_leaves_out_what_cannot_tell(tmp_path: Path) -> None
     )
     pictures = [dataclasses.replace(p, regions=(r,)) for p, r in zip(data.pictures, odd, strict=False)]
     data = dataclasses.replace(data, pictures=(*pictures, *data.pictures[3:]))
-    f = found(Case(model(Halves()), data, method="saliency"), "looks-at-the-object")
+    f = found(Case(model(Halves()), data, method="saliency"), "localisation")
     assert f.n == 5
     notes = " ".join(f.notes)
     assert "00.png is left out: its object lies outside" in notes
@@ -323,10 +321,10 @@ def test_looks_at_the_object_leaves_out_what_cannot_tell(tmp_path: Path) -> None
     assert "02.png is left out" in notes
 
 
-def test_looks_at_the_object_counts_empty_maps(tmp_path: Path) -> None:
+def test_localisation_counts_empty_maps(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("def nothing(model, x, target):\n    return -x[:, 0] * 0\n")
     case = Case(model(Halves()), halves(tmp_path, region="left"), method=f"{tmp_path}/mine.py:nothing")
-    f = found(case, "looks-at-the-object")
+    f = found(case, "localisation")
     assert (f.verdict, f.n) == ("note", 0)
     assert any("8 maps hold nothing positive" in n for n in f.notes)
 

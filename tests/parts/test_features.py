@@ -24,8 +24,8 @@ from clearsight.data.annotations import Region
 from clearsight.data.datasets import Picture, Pictures, folder
 from clearsight.errors import Refused
 from clearsight.feature_report.html import render
-from clearsight.feature_report.report import Atlas, Inside, features, look, see
-from clearsight.internals.capture import catch, receptive_fields
+from clearsight.feature_report.report import FeatureContext, FeatureReport, features, look, see
+from clearsight.internals.capture import capture, receptive_fields
 from clearsight.reporting.pages import layer_page, unit_page
 from clearsight.visualisations import dissection, embedding, factors, neighbours, patches, visualise
 from workshop import ColourNet, factory
@@ -37,7 +37,7 @@ SHARED = Path(__file__).parents[3] / "shared" / "data" / "coco_masks"
 every = pytest.mark.parametrize("name", EVERY)
 
 
-def htmls(found: Atlas) -> dict[str, str]:
+def htmls(found: FeatureReport) -> dict[str, str]:
     return render(found.pages, found.facts, found.left_out)
 
 
@@ -62,7 +62,7 @@ def write(root: Path, pictures: dict[str, Tensor]) -> Pictures:
     return folder(root)
 
 
-def shown(atlas: Atlas, address: str, title: str) -> list[dict[str, object]]:
+def shown(atlas: FeatureReport, address: str, title: str) -> list[dict[str, object]]:
     page = next(p for p in atlas.as_dict()["pages"] if p["address"] == address)
     return next(b["shown"] for b in page["blocks"] if b["title"].startswith(title))
 
@@ -89,7 +89,7 @@ def photos(workshop: Path) -> Pictures:
 
 
 @pytest.fixture
-def colours(photos: Pictures) -> Inside:
+def colours(photos: Pictures) -> FeatureContext:
     return look(factory(), photos, ("features",))
 
 
@@ -138,7 +138,7 @@ def test_the_model_comes_back_as_it_was(name, broken, photos, monkeypatch):
             raise Refused("on purpose")
 
         monkeypatch.setattr("clearsight.auditing.case.Case.sample", fail)
-        monkeypatch.setattr("clearsight.feature_report.report.Inside.best", fail)
+        monkeypatch.setattr("clearsight.feature_report.report.FeatureContext.best", fail)
         with pytest.raises(Refused, match="on purpose"):
             features(model, photos, layer="features", methods=spelled(name))
     else:
@@ -175,7 +175,7 @@ def test_the_folder_of_the_catalogue_does_not_hide_the_verb(photos):
     import clearsight.visualisations  # noqa: F401
 
     assert callable(cs.features)
-    assert isinstance(cs.features(factory(), photos, methods="neighbours"), Atlas)
+    assert isinstance(cs.features(factory(), photos, methods="neighbours"), FeatureReport)
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
@@ -233,8 +233,8 @@ def test_without_feature_maps_the_rest_is_done_and_that_is_said(photos):
 def test_reprs_are_a_short_line(photos):
     found = features(factory(), photos, layer="features", units=[0], methods=["patches(top=2)", "neighbours"])
     model = found.facts["model"]
-    assert repr(found) == f"<Atlas of {model}, 3 pages on 12 pictures: neighbours, patches(top=2)>"
-    assert "1 page on 0 pictures" in repr(Atlas(found.pages[:1], {}))
+    assert repr(found) == f"<FeatureReport of {model}, 3 pages on 12 pictures: neighbours, patches(top=2)>"
+    assert "1 page on 0 pictures" in repr(FeatureReport(found.pages[:1], {}))
 
 
 @pytest.mark.parametrize(
@@ -302,11 +302,11 @@ def test_what_a_layer_is_driven_by_is_not_cut_off():
     net = Headed(nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.ReLU6(inplace=True)), 1, 1)
     net.body[0].weight.data.fill_(20.0)
     model = cs.Classifier(net, cs.Preprocess((1, 2), (0.0,), (1.0,)), ("a",))
-    found = catch(model, torch.tensor([[[[0.25, 1.0]]]]), "body")
+    found = capture(model, torch.tensor([[[[0.25, 1.0]]]]), "body")
     assert found.out.flatten().tolist() == [5.0, 6.0]
-    assert found.drive.flatten().tolist() == [5.0, 20.0]
-    inner = catch(model, torch.tensor([[[[0.25, 1.0]]]]), "body.0")  # the ReLU behind it works in place
-    assert inner.out.flatten().tolist() == inner.drive.flatten().tolist() == [5.0, 20.0]
+    assert found.preactivation.flatten().tolist() == [5.0, 20.0]
+    inner = capture(model, torch.tensor([[[[0.25, 1.0]]]]), "body.0")  # the ReLU behind it works in place
+    assert inner.out.flatten().tolist() == inner.preactivation.flatten().tolist() == [5.0, 20.0]
 
 
 def test_receptive_fields_by_theory():
@@ -401,7 +401,7 @@ def test_best_of_many_batches_is_best_of_all(workshop, photos):
     inside = look(factory(), photos, ("features",))
     inside.case.batches = lambda rows: (([r], inside.case.pixels([r])) for r in rows)  # type: ignore[method-assign,misc]
     found = inside.best("features", 5)
-    whole = torch.stack([c.drive[0].flatten(1).amax(1) for _, _, c in inside.passes("features")])
+    whole = torch.stack([c.preactivation[0].flatten(1).amax(1) for _, _, c in inside.passes("features")])
     torch.testing.assert_close(found.values, whole.topk(5, 0).values.T)
     assert torch.equal(whole.gather(0, found.rows.T), found.values.T)
     assert found.n == 12

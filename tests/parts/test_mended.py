@@ -142,7 +142,7 @@ def test_where_boxes_have_names_only_those_of_the_class_count(workshop):
 def test_quoted_commands_keep_options_and_spaces(workshop, run):
     (workshop / "photos").rename(workshop / "my photos")
     words = ("audit", "net.py:factory", "my photos", "--boxes", "boxes.json", "-m", "saliency", "--seed", "4", "--json")
-    report = json.loads(run(*words, "--only", "looks-at-the-object").out)
+    report = json.loads(run(*words, "--only", "localisation").out)
     (finding,) = report["findings"]
     program, *again = shlex.split(finding["command"])
     assert program == "clearsight"
@@ -280,11 +280,11 @@ def test_a_map_far_from_complete_is_called_so(workshop, run, small, x):
     with torch.no_grad():
         small.net.eval()
         gap = (small(x) - small(torch.zeros_like(x)))[:, 0].abs()
-    share = e.receipts[SHARE]
-    torch.testing.assert_close(share * gap, e.receipts["completeness residual"])
+    share = e.diagnostics[SHARE]
+    torch.testing.assert_close(share * gap, e.diagnostics["completeness residual"])
     words = ("explain", "net.py:factory", "photos/red/red1.png", "-m", "integrated-gradients(steps=1)")
     (told,) = json.loads(run(*words, "--json").out)["pictures"][0]["maps"]
-    assert abs(told["receipts"][SHARE][0]) > FAR
+    assert abs(told["diagnostics"][SHARE][0]) > FAR
     assert "(far from complete)" in run(*words).out
     assert _far(SHARE, torch.tensor([0.05, -0.09])) == ""
     assert _far(SHARE, torch.tensor([0.05, -0.11])) == " (far from complete)"

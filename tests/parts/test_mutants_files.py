@@ -19,7 +19,7 @@ from clearsight.auditing.gate import read_gate
 from clearsight.curation.quality.label_flaws import _learned
 from clearsight.data.datasets import folder as open_folder
 from clearsight.errors import Refused
-from clearsight.models.model_folder import lessons
+from clearsight.models.model_folder import train_pictures
 from clearsight.reporting.report import Report
 
 HERE = Path(__file__).parents[1]  # tests
@@ -180,7 +180,7 @@ def test_a_damaged_table_of_a_run_is_told(run: Path, tmp_path: Path, table: str,
     folder = copied(run, tmp_path)
     (folder / "split.csv").write_text(table)
     with pytest.raises(Refused, match=said):
-        lessons(str(folder))
+        train_pictures(str(folder))
     case = Case(cs.load(folder), pictures)
     assert case.learned[0].startswith("Whether the model was trained on some of these pictures is not known: ")
     assert said in case.learned[0]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import clearsight as cs
 from clearsight.auditing.audit import chosen, run_checks
 from clearsight.auditing.case import Case
-from clearsight.auditing.interventions import Example, Kind, Trial, _partners
+from clearsight.auditing.interventions import Example, Intervention, Kind, _partners
 from clearsight.auditing.spray import area, clusters, cores, elsewhere, hotspot, overlap, place_words, pooled
 from clearsight.checks.shortcuts import _judged
 from clearsight.core.classifier import Classifier, Preprocess
@@ -312,7 +312,7 @@ def test_partners_are_of_another_answer_and_fellows_of_the_same(tmp_path: Path) 
 def test_what_is_carried_along_is_judged_by_its_kind(kind: Kind, carried: int, control: int, status: str) -> None:
     nothing = torch.zeros(1, SIDE, SIDE)
     example = Example(0, 0, nothing, 0, nothing, 0)
-    trial = Trial(kind, tuple(range(40)), 0, 0, 0, carried, control, None, example)
+    trial = Intervention(kind, tuple(range(40)), 0, 0, 0, carried, control, None, example)
     case = Case.__new__(Case)  # asked for places alone
     assert _judged(case, trial, (), (0.5, 0.1), 1.96).status == status
 

@@ -22,9 +22,9 @@ from torch import nn
 import clearsight as cs
 from clearsight.data.datasets import open_data
 from clearsight.training import loop
-from clearsight.training.auto_settings import settled
+from clearsight.training.auto_settings import resolve_auto
 from clearsight.training.checkpoints import STATE
-from clearsight.training.fine_tuning import adopt, begin, blocks, groups, thaw, trained
+from clearsight.training.fine_tuning import adopt, blocks, build_for_training, groups, trained, unfreeze
 from clearsight.training.loop import train
 from clearsight.training.recipe import ABOUT, Recipe, read_recipe
 from clearsight.training.run_folder import RECIPE
@@ -520,10 +520,10 @@ def test_another_seed_is_another_network_and_nobody_elses_numbers_change(tmp_pat
     ],
 )
 def test_strategies_train_what_they_say(strategy, progress, open_) -> None:
-    start = begin("demo", None, 4)
+    start = build_for_training("demo", None, 4)
     names = trained(start.net, start.head, strategy, progress)
     assert start.head == {"classifier.weight", "classifier.bias"}
-    thaw(start.net, names, pretrained=False)
+    unfreeze(start.net, names, pretrained=False)
     grads = {n.rpartition(".")[0] for n, p in start.net.named_parameters() if p.requires_grad}
     if strategy == "last-blocks":
         assert "blocks.6.0.conv_pw" in grads
@@ -533,19 +533,19 @@ def test_strategies_train_what_they_say(strategy, progress, open_) -> None:
     frozen = strategy == "linear" or (strategy == "gradual" and progress == 0)
     assert ("conv_stem" in grads) == (strategy == "full" or progress > 0.9)
     assert start.net.bn1.training != (frozen or strategy == "last-blocks")
-    thaw(start.net, names, pretrained=True)
+    unfreeze(start.net, names, pretrained=True)
     assert not any(m.training for m in start.net.modules() if isinstance(m, nn.BatchNorm2d))
     assert start.net.training
 
 
 def test_pretrained_weights_are_the_embedded_ones_but_for_the_head() -> None:
-    start, demo = begin("demo", None, 4), cs.load("demo")
+    start, demo = build_for_training("demo", None, 4), cs.load("demo")
     own, theirs = start.net.state_dict(), demo.net.state_dict()
     assert all(torch.equal(own[k], theirs[k]) for k in own.keys() - start.head)
     assert own["classifier.weight"].shape == (4, 1280)
     assert float(own["classifier.weight"].std()) == pytest.approx(0.01, rel=0.1)
     assert float(own["classifier.bias"].abs().max()) == 0
-    again, other = begin("demo", None, 4), begin("demo", None, 4, seed=1)
+    again, other = build_for_training("demo", None, 4), build_for_training("demo", None, 4, seed=1)
     assert torch.equal(again.net.classifier.weight, own["classifier.weight"])
     assert not torch.equal(other.net.classifier.weight, own["classifier.weight"])
     with pytest.raises(cs.Refused, match="do not fit the network"):
@@ -553,7 +553,7 @@ def test_pretrained_weights_are_the_embedded_ones_but_for_the_head() -> None:
 
 
 def test_blocks_go_from_the_input_to_the_output() -> None:
-    names = [n for n, _ in blocks(begin("timm:resnet18", "none", 3).net)]
+    names = [n for n, _ in blocks(build_for_training("timm:resnet18", "none", 3).net)]
     assert names[0] == "conv1"
     assert names[-1] == "fc"
     assert names.index("layer1.0") < names.index("layer4.1")
@@ -577,7 +577,7 @@ class Outer(nn.Module):
 
 
 def test_groups_have_their_rates_and_only_weights_decay() -> None:
-    start = begin("timm:resnet18", "none", 3)
+    start = build_for_training("timm:resnet18", "none", 3)
     found = groups(start.net, start.head, lr=0.1, body=0.2, decay=0.3, pretrained=True)
     of = {id(p): g for g in found for p in g["params"]}
     assert of[id(start.net.fc.weight)]["lr"] == 0.1
@@ -602,19 +602,19 @@ def test_settled_says_why() -> None:
     from clearsight.data.duplicates import Seen
 
     small, large = Seen((28, 28), "L", True, (), ""), Seen((640, 480), "RGB", False, (), "")
-    recipe, why = settled(Recipe(), [small] * 50, {"a": 25, "b": 25})
+    recipe, why = resolve_auto(Recipe(), [small] * 50, {"a": 25, "b": 25})
     assert recipe.arch.startswith("clearsight:plain-cnn")
     assert (recipe.size, recipe.grey, recipe.strategy) == (28, True, "full")
     assert (recipe.epochs, recipe.lr) == (20, "0.003")
     coloured = Seen((28, 28), "RGB", False, (), "")
-    assert settled(Recipe(), [small, coloured], {"a": 25, "b": 25})[0].grey is False
-    assert settled(Recipe(grey=False), [small] * 50, {"a": 25, "b": 25})[0].grey is False
-    assert settled(Recipe(), [small] * 9 + [large] * 20, {"a": 25, "b": 25})[0].grey is False
-    recipe, why = settled(Recipe(), [large] * 50, {"a": 9, "b": 9})
+    assert resolve_auto(Recipe(), [small, coloured], {"a": 25, "b": 25})[0].grey is False
+    assert resolve_auto(Recipe(grey=False), [small] * 50, {"a": 25, "b": 25})[0].grey is False
+    assert resolve_auto(Recipe(), [small] * 9 + [large] * 20, {"a": 25, "b": 25})[0].grey is False
+    recipe, why = resolve_auto(Recipe(), [large] * 50, {"a": 9, "b": 9})
     assert (recipe.arch, recipe.strategy, recipe.lr) == ("demo", "linear", "0.003")
-    recipe, _ = settled(Recipe(), [large] * 50, {"a": 10, "b": 10})
+    recipe, _ = resolve_auto(Recipe(), [large] * 50, {"a": 10, "b": 10})
     assert (recipe.strategy, recipe.lr, recipe.body) == ("full", "0.001", 0.1)
-    assert settled(Recipe(), [large], {"a": 5000, "b": 5000})[0].epochs == 5
+    assert resolve_auto(Recipe(), [large], {"a": 5000, "b": 5000})[0].epochs == 5
     assert all(any(w.startswith(f) for w in why) for f in ("arch", "strategy", "epochs", "augment", "lr"))
     asked = Recipe(arch="timm:resnet18", strategy="full", epochs=2, augment="none", lr="0.1")
-    assert settled(asked, [large], {"a": 5, "b": 5}) == (replace(asked, grey=False), [])
+    assert resolve_auto(asked, [large], {"a": 5, "b": 5}) == (replace(asked, grey=False), [])

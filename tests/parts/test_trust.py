@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from clearsight.auditing.audit import chosen, run_checks
 from clearsight.auditing.case import Case
-from clearsight.auditing.tournament import Tournament, mean, play
-from clearsight.checks.believe import _asked, _hopeless, _judged, _votes
+from clearsight.auditing.tournament import Tournament, mean, run_tournament
+from clearsight.checks.explainer_ranking import _asked, _hopeless, _judged, _votes
 from clearsight.core.catalogue import catalogue, parse
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.statistics import apart
@@ -355,7 +355,8 @@ def test_the_tournament_believes_what_looks_at_the_network(taught: tuple[Classif
     case = Case(*taught)
     f = found(
         case,
-        f"believe(methods='occlusion(window=4, stride=2), {tmp_path}/mine.py:lazy', metrics='{JUDGES}', pictures=24)",
+        f"explainer-ranking(methods='occlusion(window=4, stride=2), {tmp_path}/mine.py:lazy', metrics='{JUDGES}', "
+        "pictures=24)",
     )
     by = {str(r["explainer"]).partition("(")[0]: r for r in rows(f, "Explainers")}
     assert f.verdict == "pass", f.headline
@@ -370,7 +371,9 @@ def test_the_tournament_believes_what_looks_at_the_network(taught: tuple[Classif
 
 def test_where_nothing_can_be_believed_it_says_so(taught: tuple[Classifier, Pictures]) -> None:
     case = Case(*taught)
-    f = found(case, f"believe(methods='occlusion(window=4, stride=2)', metrics='{JUDGES}', ceiling=-1, pictures=24)")
+    f = found(
+        case, f"explainer-ranking(methods='occlusion(window=4, stride=2)', metrics='{JUDGES}', ceiling=-1, pictures=24)"
+    )
     assert f.verdict == "fail"
     assert "No explainer can be believed" in f.headline
     assert str(case.method).startswith("grad-cam")  # as before
@@ -378,7 +381,7 @@ def test_where_nothing_can_be_believed_it_says_so(taught: tuple[Classifier, Pict
 
 def test_a_method_that_was_asked_for_is_kept(taught: tuple[Classifier, Pictures]) -> None:
     case = Case(*taught, method="saliency")
-    f = found(case, f"believe(methods='occlusion(window=4, stride=2)', metrics='{JUDGES}', pictures=24)")
+    f = found(case, f"explainer-ranking(methods='occlusion(window=4, stride=2)', metrics='{JUDGES}', pictures=24)")
     assert f.verdict == "pass", f.headline
     assert str(case.method) == "saliency"
     assert not any("checks below use" in note for note in f.notes)
@@ -399,7 +402,7 @@ def played(taught: tuple[Classifier, Pictures]) -> Tournament:
     metrics = [
         parse(m, "metrics") for m in ("insertion(steps=1)", "deletion(steps=1)", "parameter-randomisation(stages=1)")
     ]
-    return play(case, methods, metrics, range(8))
+    return run_tournament(case, methods, metrics, range(8))
 
 
 def of_eight(*rows: tuple[float, float, float]) -> np.ndarray:
@@ -434,9 +437,9 @@ def test_duels_places_and_agreement_by_hand(played: Tournament) -> None:
     deletion = [[0.1, 0.2], [0.2, 0.1], [0.5, 0.2], [0.6, 0.3], [0.7, 0.4]]
     values = np.stack([insertion, deletion, np.full((5, 2), nan)], axis=1)
     t = dataclasses.replace(played, rows=(0, 1), values=values)
-    assert t.duels([0, 1], 0, 1).tolist() == [1.0, 0.25]
-    assert t.duels([0, 1], 1, 0).tolist() == [0.0, 0.75]
-    assert t.duels([0, 1], 0, 3).tolist() == [1.0, 1.0]
+    assert t.pairwise_wins([0, 1], 0, 1).tolist() == [1.0, 0.25]
+    assert t.pairwise_wins([0, 1], 1, 0).tolist() == [0.0, 0.75]
+    assert t.pairwise_wins([0, 1], 0, 3).tolist() == [1.0, 1.0]
     assert t.rank([0, 1]).T.tolist() == [[1, 2, 4, 4, 4], [2.5, 1.75, 1.75, 4, 4.5]]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # the third metric says nothing of anybody
@@ -478,8 +481,10 @@ def test_an_explainer_is_judged_by_the_control_that_does_best(played: Tournament
 def judged_as(monkeypatch: pytest.MonkeyPatch, case: Case, played: Tournament, values: np.ndarray) -> Finding:
     """What the check makes of a tournament with these values."""
     told = dataclasses.replace(played, values=values)
-    monkeypatch.setattr(importlib.import_module("clearsight.checks.believe"), "play", lambda *_, **__: told)
-    return found(case, "believe")
+    monkeypatch.setattr(
+        importlib.import_module("clearsight.checks.explainer_ranking"), "run_tournament", lambda *_, **__: told
+    )
+    return found(case, "explainer-ranking")
 
 
 CONTROLS = ((0.1, 0.9, 0.9), (0.2, 0.8, 0.9), (0.3, 0.7, 0.9))

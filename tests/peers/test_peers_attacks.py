@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from clearsight.core.classifier import Classifier
-from clearsight.core.norms import size
+from clearsight.core.norms import perturbation_norm
 from clearsight.core.targets import Become, Misclassify
 from clearsight.runner.run import attack
 from workshop import Whole, smooth
@@ -79,7 +79,7 @@ def test_deepfool_takes_the_same_first_step(model, x, y):
 def test_deepfool_ends_no_farther_away(model, x, y):
     """It overshoots at every step, we (and the authors) the whole move once; and we cut it to what is needed."""
     torchattacks = pytest.importorskip("torchattacks")
-    theirs = size(torchattacks.DeepFool(Whole(model), steps=50, overshoot=0.02)(x, y) - x, "l2")
+    theirs = perturbation_norm(torchattacks.DeepFool(Whole(model), steps=50, overshoot=0.02)(x, y) - x, "l2")
     plain, cut = (attack(model, x, y, f"deepfool(back={n})", eps=INF) for n in (0, 10))
     assert cut.fooled.all()
     torch.testing.assert_close(plain.distance, theirs, rtol=0.05, atol=0)
@@ -109,7 +109,7 @@ def test_carlini_wagner_finds_no_more_than_it_for_its_best_c(model, x, y):
         theirs = torchattacks.CW(Whole(model), c=c, steps=300, lr=0.01)(inside, y)
         with torch.no_grad():
             fooled = model(theirs).argmax(1) != y
-        best = torch.where(fooled, torch.minimum(best, size(theirs - inside, "l2")), best)
+        best = torch.where(fooled, torch.minimum(best, perturbation_norm(theirs - inside, "l2")), best)
     ours = attack(model, inside, y, "carlini-wagner", eps=INF)
     assert ours.fooled.all()
     assert best.isfinite().float().mean() > 0.7

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from clearsight.attacks.spatial import moved
 from clearsight.core.classifier import Classifier, Preprocess
-from clearsight.core.norms import Norm, size
+from clearsight.core.norms import Norm, perturbation_norm
 from clearsight.core.targets import Become, Misclassify
 from clearsight.runner.run import attack
 from clearsight.testing import linear
@@ -145,7 +145,7 @@ def test_deepfool_takes_the_same_steps(foolbox, learned, norm):
         theirs = kind(steps=steps).run(shown(foolbox, model), middle, y) - middle
         found = attack(model, middle, y, f"deepfool(steps={steps}, back=0, norm={norm})", eps=INF)
         ours, fooled[steps] = found.x - middle, int(found.fooled.sum())
-        unit = ours.sign() if norm == "linf" else ours / size(ours, "l2").view(-1, 1, 1, 1)
+        unit = ours.sign() if norm == "linf" else ours / perturbation_norm(ours, "l2").view(-1, 1, 1, 1)
         torch.testing.assert_close(ours + EXTRA * unit, theirs, rtol=0, atol=close)
     assert fooled[1] < fooled[50] == 24  # or there would be no second step
 
@@ -158,7 +158,7 @@ def test_deepfool_ends_no_farther_away(foolbox, learned, norm):
     assert (answers(model, theirs) != y).all()
     ours = attack(model, x, y, f"deepfool(norm={norm})", eps=INF)
     assert ours.fooled.all()
-    ratio = ours.distance / size(theirs - x, norm)
+    ratio = ours.distance / perturbation_norm(theirs - x, norm)
     assert ratio.max() < 1.002
     assert ratio.median() < 1
     assert ratio.min() < 0.95
@@ -184,7 +184,7 @@ def test_carlini_wagner_finds_no_more_than_it(foolbox, learned):
         theirs = foolbox.attacks.L2CarliniWagnerAttack(searches, steps, rate, initial_const=0.1)
         found = theirs.run(shown(foolbox, model), x, y)
         assert (answers(model, found) != y).all()
-        ratio = ours.distance / size(found - x, "l2")
+        ratio = ours.distance / perturbation_norm(found - x, "l2")
         assert ratio.max() < most
         assert ratio.median() < median
         assert ratio.min() > 0.9  # both look for the same
@@ -211,7 +211,7 @@ def test_its_carlini_wagner_calls_a_black_picture_a_success(foolbox, learned):
     assert not found.any()
     assert success.float().mean() > 0.5
     ours = attack(model, x, y, "carlini-wagner(searches=1, steps=5, rate=0.001, c=1e-6)", eps=INF)
-    assert size(ours.x - x, "linf").max() < 0.01
+    assert perturbation_norm(ours.x - x, "linf").max() < 0.01
     assert not ours.fooled.any()
 
 
@@ -220,7 +220,7 @@ def test_fab_ends_as_near_as_its_ddn(foolbox, learned):
     model, x, y = learned
     theirs = foolbox.attacks.DDNAttack(init_epsilon=0.5, steps=100).run(shown(foolbox, model), x, y)
     assert (answers(model, theirs) != y).all()
-    ratio = attack(model, x, y, "fab(norm=l2)", eps=INF).distance / size(theirs - x, "l2")
+    ratio = attack(model, x, y, "fab(norm=l2)", eps=INF).distance / perturbation_norm(theirs - x, "l2")
     assert ratio.median() == pytest.approx(1, abs=0.003)
     assert (ratio < 1.003).float().mean() > 0.9
 
@@ -247,7 +247,7 @@ class Asked(nn.Module):
         if len(self.nearest) > self.queries:
             raise Spent
         out: Tensor = self.whole(z)
-        far = torch.where(out.argmax(1) != self.y, size(z - self.x, self.norm), INF)
+        far = torch.where(out.argmax(1) != self.y, perturbation_norm(z - self.x, self.norm), INF)
         self.nearest.append(torch.minimum(self.nearest[-1], far))
         return out
 
@@ -302,7 +302,7 @@ def test_its_hop_skip_jump_takes_shorter_steps_in_larger_batches(foolbox, learne
         torch.manual_seed(0)
         for n in 1, 4, 16:
             way = feel(lambda z: z.mean((1, 2, 3)) > 0.5, ep.astensor(x[:n]), 20, ep.astensor(torch.ones(n))).raw
-            assert size(way, "l2").mean() == pytest.approx(n**-0.5, rel=0.1)
+            assert perturbation_norm(way, "l2").mean() == pytest.approx(n**-0.5, rel=0.1)
 
 
 def test_it_gives_up_all_pictures_where_one_has_no_start(foolbox):

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from clearsight.attacks._iterated import even
 from clearsight.core import rng
 from clearsight.core.classifier import Classifier, Preprocess
-from clearsight.core.norms import size, within
+from clearsight.core.norms import perturbation_norm, within
 from clearsight.core.targets import Become, Misclassify
 from clearsight.errors import Refused
 from clearsight.runner.run import attack
@@ -139,8 +139,8 @@ def test_where_pgd_starts_is_inside(boxed, norm):
         z = within(x, 0.3, norm)
     assert (z >= 0).all()
     assert (z <= 1).all()
-    assert (size(z - x, norm) <= 0.3 + 1e-6).all()
-    assert (size(z - x, norm) > 0.1).all()
+    assert (perturbation_norm(z - x, norm) <= 0.3 + 1e-6).all()
+    assert (perturbation_norm(z - x, norm) > 0.1).all()
 
 
 @pytest.mark.parametrize("goal", ["misclassify", "become"])
@@ -148,7 +148,7 @@ def test_fgsm_in_l2_goes_along_the_gradient(two, goal):
     model, x, y = two
     w = slopes(model)
     towards = w[1 - y] - w[y]
-    wanted = x + 0.1 * towards / size(towards, "l2").view(-1, 1, 1, 1)
+    wanted = x + 0.1 * towards / perturbation_norm(towards, "l2").view(-1, 1, 1, 1)
     found = attack(model, x, y if goal == "misclassify" else Become(1 - y), "fgsm(norm=l2)", eps=0.1)
     torch.testing.assert_close(found.x, wanted)
     torch.testing.assert_close(found.distance, torch.full((8,), 0.1))
@@ -309,7 +309,7 @@ def in_the_box(model: Classifier, x: Tensor, y: Tensor, norm: str) -> Tensor:
             return float((w * (z + t * way).clamp(0, 1)).sum()) + b
 
         t = scipy.optimize.brentq(gap, 0, 1e3, xtol=1e-12)
-        found.append(size(((z + t * way).clamp(0, 1) - z)[None], norm))
+        found.append(perturbation_norm(((z + t * way).clamp(0, 1) - z)[None], norm))
     return torch.cat(found).float()
 
 

@@ -79,7 +79,7 @@ def run(spelling: str, x: Tensor, y: Tensor | None = None, seed: int = 0, size: 
     """The method itself with its random numbers seeded, without the runner's checks."""
     call = parse(spelling, "augmentations")
     y = torch.eye(len(x)) if y is None else y
-    given = {"size": size} if "size" in call.method.given else {}
+    given = {"size": size} if "size" in call.method.injected else {}
     with rng.seeded(seed, x, str(call)):
         return call.method(x, y, **call.options, **given)
 
@@ -178,8 +178,8 @@ def test_options_are_typed_documented_and_refused(name):
     assert m.paper in importlib.import_module(m.fn.__module__).__doc__
     assert re.fullmatch(r"arXiv:\d{4}\.\d{4,5}|doi:10\.\d+/\S+", m.paper)
     assert m.claims <= {"mixes", "resizes"}
-    assert ("resizes" in m.claims) == ("size" in m.given)
-    assert m.given <= {"size"}
+    assert ("resizes" in m.claims) == ("size" in m.injected)
+    assert m.injected <= {"size"}
     for option, about in m.options.items():
         assert re.search(rf"\b{option}\b", doc), option
         assert about.annotation in (int, float) or get_origin(about.annotation) is Literal
@@ -193,7 +193,7 @@ def test_options_are_typed_documented_and_refused(name):
         if about.annotation is float:
             call = parse(name, "augmentations").with_options(**{option: math.nan})
             with pytest.raises(Refused, match=option):
-                call.method(pictures(), torch.eye(5), **call.options, **({"size": SIZE} if m.given else {}))
+                call.method(pictures(), torch.eye(5), **call.options, **({"size": SIZE} if m.injected else {}))
 
 
 @every

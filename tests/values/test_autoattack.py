@@ -16,7 +16,7 @@ from clearsight.attacks._rivals import NONE, gap, rivals
 from clearsight.attacks.square import HALVED, _hill, _placed, _sides, share
 from clearsight.core import rng
 from clearsight.core.classifier import Classifier, Preprocess
-from clearsight.core.norms import size
+from clearsight.core.norms import perturbation_norm
 from clearsight.core.targets import Become, Misclassify
 from clearsight.errors import NoGradient, Notice, Refused
 from clearsight.runner.run import attack, explain
@@ -674,4 +674,4 @@ def test_square_in_auto_attack_keeps_the_budget(trained):
         a = attack(model, x, y, f"auto-attack(part=square, queries=40, norm={norm})", eps=eps)
         assert a.queries <= 41
         assert a.overstep < 1e-6
-        assert float(size(a.x - x, norm).max()) <= eps + 1e-6
+        assert float(perturbation_norm(a.x - x, norm).max()) <= eps + 1e-6

@@ -16,7 +16,7 @@ from clearsight.core import rng
 from clearsight.core.blackbox import BlackBox
 from clearsight.core.catalogue import catalogue
 from clearsight.core.classifier import Classifier, Preprocess
-from clearsight.core.norms import Norm, size
+from clearsight.core.norms import Norm, perturbation_norm
 from clearsight.core.targets import Become, Misclassify
 from clearsight.errors import Refused
 from clearsight.runner.run import attack
@@ -175,7 +175,7 @@ def test_deciding_attacks_halve_the_way_back_to_the_tolerance(norm, separable):
     near = _deciding.nearer(box, x, z, torch.arange(1, 6), norm, 0.01)
     assert torch.equal(near[0], z[0])
     assert box.used.tolist() == [0, 7, 7, 7, 7, 7]  # 2 ** -7 is the first below 0.01
-    far, here = size(z - x, norm)[1:], size(near - x, norm)[1:]
+    far, here = perturbation_norm(z - x, norm)[1:], perturbation_norm(near - x, norm)[1:]
     with torch.no_grad():
         assert (model(near[1:]).argmax(1) != y[1:]).all()
         for i in range(5):
@@ -500,10 +500,10 @@ def test_transfer_refuses_what_cannot_be(options, words, striped, tmp_path, monk
         ((9, 9), "abc", r"other takes \(1, 9, 9\), not pictures of \(1, 6, 9\)"),
     ],
 )
-def test_transfer_wants_the_same_classes_and_pictures(size, labels, words, striped):
+def test_transfer_wants_the_same_classes_and_pictures(perturbation_norm, labels, words, striped):
     model, x, y = striped
-    net = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(size), len(labels)))
-    other = Classifier(net, Preprocess(size, (0.0,), (1.0,)), tuple(labels))
+    net = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(perturbation_norm), len(labels)))
+    other = Classifier(net, Preprocess(perturbation_norm, (0.0,), (1.0,)), tuple(labels))
     with pytest.raises(Refused, match=words):
         attack(model, x, y, "transfer", eps=0.1, other=other)
 
@@ -549,8 +549,8 @@ def test_first_is_the_query_that_an_onlooker_counts(name, at, striped):
     sent, out = (
         torch.cat(parts)[-n - 1 : -1] for parts in zip(*seen, strict=True)
     )  # the last is the runner's own look
-    fools = (out.argmax(1) != y) & (size(sent - x, norm) <= eps + 1e-6)
+    fools = (out.argmax(1) != y) & (perturbation_norm(sent - x, norm) <= eps + 1e-6)
     assert int(a.first) == (int(fools.long().argmax()) + 1 if fools.any() else 0)
     assert bool(a.fooled) == bool(fools.any())
     if bool(fools.any()):
-        assert float(a.distance) == pytest.approx(float(size(sent - x, norm)[fools].min()), abs=1e-6)
+        assert float(a.distance) == pytest.approx(float(perturbation_norm(sent - x, norm)[fools].min()), abs=1e-6)

@@ -142,7 +142,7 @@ def test_extremal_perturbation_finds_a_planted_object(rows, columns):
     assert found.maps.max() <= 1
     for m in found.maps > 0.5:
         assert float((m & where).sum() / (m | where).sum()) > 0.6
-    assert (found.receipts["kept"] > 0.7).all()
+    assert (found.diagnostics["kept"] > 0.7).all()
     other = explain(model, x, f"extremal-perturbation(area={share}, iterations=60)", ClassScore(1)).maps
     assert (other[:, where].mean(1) < 0.2 * found.maps[:, where].mean(1)).all()
 
@@ -167,8 +167,8 @@ def test_extremal_perturbation_never_keeps_less_than_the_best_disc(bent, picture
 def test_extremal_perturbation_keeps_to_its_area_and_keeps_more_than_others_of_that_area(bent, pictures, area):
     target = ClassScore([2, 0, 1])
     found = explain(bent, pictures, f"extremal-perturbation(area={area}, iterations=80)", target)
-    torch.testing.assert_close(found.receipts["area"], found.maps.mean((1, 2)))
-    torch.testing.assert_close(found.receipts["area"], torch.full((3,), area), rtol=0.2, atol=0.02)
+    torch.testing.assert_close(found.diagnostics["area"], found.maps.mean((1, 2)))
+    torch.testing.assert_close(found.diagnostics["area"], torch.full((3,), area), rtol=0.2, atol=0.02)
 
     levels = [pictures] + [blurred(pictures, 20 / 224 * 24 * i / 7) for i in range(1, 8)]
 
@@ -179,13 +179,13 @@ def test_extremal_perturbation_keeps_to_its_area_and_keeps_more_than_others_of_t
     ours = kept(found.maps)
     with torch.no_grad():
         blur, whole = target(bent(levels[-1])), target(bent(pictures))
-    torch.testing.assert_close(found.receipts["kept"], (ours - blur) / (whole - blur))
+    torch.testing.assert_close(found.diagnostics["kept"], (ours - blur) / (whole - blur))
     distance = torch.stack(torch.meshgrid(torch.arange(16) - 7.5, torch.arange(24) - 11.5, indexing="ij")).norm(dim=0)
     others = [distance] + [blurred(torch.rand(1, 1, 16, 24, generator=seeded(k)), 1.5)[0, 0] for k in range(20)]
     beaten = []
     for other in others:  # the area of ours, to the pixel
         least = other.flatten().sort().values
-        masks = torch.stack([(other < least[round(float(a) * 384)]).float() for a in found.receipts["area"]])
+        masks = torch.stack([(other < least[round(float(a) * 384)]).float() for a in found.diagnostics["area"]])
         beaten.append(ours > kept(masks))
     assert beaten[0].all()  # the middle
     assert (torch.stack(beaten).float().mean(0) > 0.9).all()  # of 20 random ones, chance may have one

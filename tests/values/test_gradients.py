@@ -136,7 +136,7 @@ def test_integrated_gradients_keep_their_residual(bent, pictures):
     sizes = []
     for steps in (1, 50):
         e = explain(bent, pictures, f"integrated-gradients(steps={steps}, baseline=0.2)", ClassScore(2), batch=2)
-        residual = e.receipts["completeness residual"]
+        residual = e.diagnostics["completeness residual"]
         torch.testing.assert_close(residual, e.maps.sum((1, 2)) - gap, rtol=1e-3, atol=1e-5)
         sizes.append(float(residual.abs().max()))
     assert sizes[1] < sizes[0] / 20
@@ -151,7 +151,7 @@ def test_integrated_gradients_refuse(bent, pictures, steps):
 def test_a_residual_that_nobody_reads_costs_no_passes(bent, pictures):
     e = explain(bent, pictures, "smooth-grad(inner=integrated-gradients(steps=3), samples=4)", ClassScore(0))
     assert (e.forwards, e.backwards) == (12, 12)
-    assert not e.receipts
+    assert not e.diagnostics
     assert not diagnostics.wanted()
 
 
@@ -335,17 +335,17 @@ def test_calls_inside_calls_need_no_quotes():
 def test_draws_of_versions_do_not_depend_on_their_order(pictures):
     rows, numbers = torch.tensor([1, 1, 0]), torch.tensor([4, 5, 4])
     with rng.seeded(3, pictures):
-        with rng.of(rows, numbers):
+        with rng.for_versions(rows, numbers):
             first, second = rng.uniform(pictures[rows]), rng.normal(pictures[rows])
         rng.uniform(pictures)
-        with rng.of(rows.flip(0), numbers.flip(0)):
+        with rng.for_versions(rows.flip(0), numbers.flip(0)):
             again, more = rng.uniform(pictures[rows.flip(0)]), rng.normal(pictures[rows.flip(0)])
-        with rng.of(rows):  # without numbers, they share what belongs to their picture
+        with rng.for_versions(rows):  # without numbers, they share what belongs to their picture
             shared = rng.uniform(pictures[rows])
     assert torch.equal(first, again.flip(0))
     assert torch.equal(second, more.flip(0))
     assert len({float(v) for v in [*first[:, 0, 0, 0], *shared[:, 0, 0, 0]]}) == 6
-    with rng.seeded(4, pictures), rng.of(rows, numbers):
+    with rng.seeded(4, pictures), rng.for_versions(rows, numbers):
         assert not torch.equal(rng.uniform(pictures[rows]), first)
 
 
@@ -420,7 +420,7 @@ def test_guided_integrated_gradients_keep_their_residual(bent, pictures):
     sizes = []
     for steps in (3, 100):
         e = explain(bent, pictures, f"guided-integrated-gradients(steps={steps}, baseline=0.1)", ClassScore(2))
-        residual = e.receipts["completeness residual"]
+        residual = e.diagnostics["completeness residual"]
         torch.testing.assert_close(residual, e.maps.sum((1, 2)) - gap, rtol=1e-3, atol=1e-5)
         sizes.append(float(residual.abs().max()))
     assert sizes[1] < sizes[0] / 10

@@ -113,7 +113,7 @@ def test_example_in_the_docstring(name: str) -> None:
 def test_manners_of_its_file(name: str) -> None:
     m = catalogue("networks")[name]
     assert list(inspect.signature(m.fn).parameters)[:2] == ["classes", "shape"]
-    assert not m.given
+    assert not m.injected
     assert m.paper
     assert "Refused" in (inspect.getdoc(m.fn) or "") or name in FLAT | {"se-resnet"}
     assert name in TINY, "a new network: say in TINY how small it can be"

@@ -24,9 +24,9 @@ from clearsight.perturbation.map_thresholds import (
     best_level,
     calibrated,
     chances,
+    mask_by_map,
     measures,
     rises_through,
-    seen_through,
     stretched,
     without_lowest,
     worth_keeping,
@@ -160,7 +160,7 @@ def test_libra_cam_replica(model, pictures, folder, k, filtering, threshold):
         wanted, told = slow_libra(model, x, k, them, 6, 0.9, filtering, threshold)
         torch.testing.assert_close(e.maps[i], wanted, rtol=1e-4, atol=1e-5)
         for name, value in told.items():
-            assert float(e.receipts[name][i]) == pytest.approx(value, abs=1e-4), name
+            assert float(e.diagnostics[name][i]) == pytest.approx(value, abs=1e-4), name
 
 
 def test_libra_cam_filters_both_ways_in_the_replicas_pictures(model, pictures, folder):
@@ -169,8 +169,8 @@ def test_libra_cam_filters_both_ways_in_the_replicas_pictures(model, pictures, f
     for k in range(3):
         call = f"libra-cam(references={folder}, count=6, most=0.9, layer=1)"
         e = explain(model, pictures, call, ClassScore(k))
-        kept += e.receipts["references kept"].tolist()
-        levels += e.receipts["threshold"].tolist()
+        kept += e.diagnostics["references kept"].tolist()
+        levels += e.diagnostics["threshold"].tolist()
     assert len(set(kept)) >= 3
     assert len(set(levels)) >= 3
 
@@ -184,8 +184,8 @@ def test_libra_cam_most_and_count(model, pictures, folder):
         call = f"libra-cam(references={folder}, count={count}, most={bound}, filtering=false, layer=1)"
         e = explain(model, pictures, call, ClassScore(1))
         n = min(count, 5)
-        assert e.receipts["references"].tolist() == [n] * 4
-        assert float(e.receipts["probability in references"][0]) == pytest.approx(float(p.sort().values[:n].mean()))
+        assert e.diagnostics["references"].tolist() == [n] * 4
+        assert float(e.diagnostics["probability in references"][0]) == pytest.approx(float(p.sort().values[:n].mean()))
     with pytest.raises(Refused, match=r"none of the 12 references in photos is below most=1e-09 for 'logit of b'"):
         explain(model, pictures, f"libra-cam(references={folder}, most=1e-9, layer=1)", ClassScore(1))
 
@@ -221,7 +221,7 @@ def test_libra_cam_without_references_has_the_picture_out_of_order(model, pictur
                 wanted, told = slow_libra(model, x, k, them, 30, most, True, None)
             torch.testing.assert_close(e.maps[i], wanted, rtol=1e-4, atol=1e-5)
             for name, value in told.items():
-                assert float(e.receipts[name][i]) == pytest.approx(value, abs=1e-4), name
+                assert float(e.diagnostics[name][i]) == pytest.approx(value, abs=1e-4), name
             numbers.add(told["references"])
 
     assert len(numbers) > 2  # some have many, some few
@@ -235,8 +235,8 @@ def test_libra_cam_with_one_reference(model, pictures, folder, tmp_path):
         without = explain(model, pictures, f"libra-cam(layer=1, most=1e-12{options})", ClassScore(2))
         with_it = explain(model, pictures, f"libra-cam(references=one, most=1.0, layer=1{options})", ClassScore(2))
         torch.testing.assert_close(without.maps, with_it.maps, rtol=1e-3, atol=1e-4)
-        assert without.receipts["references kept"].tolist() == [1.0] * 4
-        torch.testing.assert_close(without.receipts, with_it.receipts, rtol=1e-3, atol=1e-4)
+        assert without.diagnostics["references kept"].tolist() == [1.0] * 4
+        torch.testing.assert_close(without.diagnostics, with_it.diagnostics, rtol=1e-3, atol=1e-4)
 
 
 def test_libra_cams_maps_are_complete_where_the_network_is_linear_behind_the_layer(pictures, folder):
@@ -244,9 +244,9 @@ def test_libra_cams_maps_are_complete_where_the_network_is_linear_behind_the_lay
     straight = Classifier(net, Preprocess((8, 12), MEAN, STD), tuple("abc"))
     for target in ClassScore([0, 1, 2, 0]), Margin(1, 2):
         e = explain(straight, pictures, f"libra-cam(references={folder}, most=1.0, layer=1)", target)
-        assert e.receipts["completeness residual"].abs().max() < 1e-4
+        assert e.diagnostics["completeness residual"].abs().max() < 1e-4
     bent = explain(network(), pictures, f"libra-cam(references={folder}, most=1.0, layer=1)", ClassScore(1))
-    assert bent.receipts["completeness residual"].abs().max() > 0.1
+    assert bent.diagnostics["completeness residual"].abs().max() > 0.1
 
 
 def test_libra_cam_of_a_margin_asks_about_the_first_of_the_two(model, pictures, folder):
@@ -332,7 +332,7 @@ def test_libra_cams_calibration_returns_the_map_that_was_scored():
     scored = float(rises[0, 9])
     assert scored == float(rises.max())
     with torch.no_grad():
-        after, before = (chances(model, ClassScore(0), model(p)) for p in (seen_through(model, x, found), x))
+        after, before = (chances(model, ClassScore(0), model(p)) for p in (mask_by_map(model, x, found), x))
     assert float(after - before) == pytest.approx(scored)
     for t in range(10):  # by hand: the soft mask times the weights of what is left
         left = [0.0 if i < t else (i + 1) / 10 for i in range(10)]
@@ -354,11 +354,11 @@ def test_libra_cams_calibration_takes_nothing_away_where_nothing_helps():
 
 def test_what_is_muted_has_the_mean_colour(pictures):
     model = network()
-    found = seen_through(model, pictures, torch.zeros(4, 8, 12))
+    found = mask_by_map(model, pictures, torch.zeros(4, 8, 12))
     torch.testing.assert_close(found, torch.tensor(MEAN).view(1, 3, 1, 1).expand_as(pictures))
     masks = torch.rand(4, 8, 12, generator=seeded(3))
     wanted = model.normalised(pictures) * masks[:, None]
-    torch.testing.assert_close(model.normalised(seen_through(model, pictures, masks)), wanted)
+    torch.testing.assert_close(model.normalised(mask_by_map(model, pictures, masks)), wanted)
 
 
 def test_stretched():

@@ -73,9 +73,9 @@ def test_what_biases_keep_by_hand():
     ):
         e = explain(model, PIXELS, f"lrp(composite={name})", ClassScore(0))
         torch.testing.assert_close(e.maps.flatten(), torch.tensor(wanted), rtol=1e-5, atol=1e-5)
-        assert e.receipts["kept by biases"].item() == pytest.approx(kept, abs=1e-5)
+        assert e.diagnostics["kept by biases"].item() == pytest.approx(kept, abs=1e-5)
     e = explain(model, PIXELS, "lrp(composite=epsilon)", ClassScore(1))  # the logit is -1: the bias has -1 of it
-    assert e.receipts["kept by biases"].item() == pytest.approx(-1, abs=1e-5)
+    assert e.diagnostics["kept by biases"].item() == pytest.approx(-1, abs=1e-5)
 
 
 def test_epsilon_fades_weak_outputs():
@@ -141,9 +141,9 @@ def test_map_and_what_biases_keep_are_the_logit(name, composite):
     with torch.no_grad():
         logit = model(x).gather(1, classes[:, None])[:, 0].float()
     mass = torch.maximum(logit.abs(), e.maps.flatten(1).abs().sum(1))
-    sums = e.maps.flatten(1).sum(1) + e.receipts["kept by biases"] * logit
+    sums = e.maps.flatten(1).sum(1) + e.diagnostics["kept by biases"] * logit
     assert ((sums - logit) / mass).abs().max() < 1e-4
-    assert e.receipts["conservation residual"].abs().max() < 1e-4
+    assert e.diagnostics["conservation residual"].abs().max() < 1e-4
     assert e.maps.abs().amax() > 1e-3
 
 
@@ -154,7 +154,7 @@ def test_where_nothing_is_kept_the_map_is_the_logit():
     for composite in ("epsilon-plus-flat", "flat", "plus", "epsilon-gamma-box"):
         e = explain(model, x, f"lrp(composite={composite})", ClassScore(1))
         torch.testing.assert_close(e.maps.flatten(1).sum(1), logit.float(), rtol=1e-3, atol=1e-4)
-        assert e.receipts["kept by biases"].abs().max() < 1e-3
+        assert e.diagnostics["kept by biases"].abs().max() < 1e-3
 
 
 @every_composite
@@ -207,8 +207,8 @@ def test_no_more_pictures_go_back_together_than_memory_holds(monkeypatch):
     assert at_once[1:] == [2, 1]
     assert some.backwards == every.backwards == 1
     torch.testing.assert_close(some.maps, every.maps)
-    for name, values in every.receipts.items():
-        torch.testing.assert_close(some.receipts[name], values)
+    for name, values in every.diagnostics.items():
+        torch.testing.assert_close(some.diagnostics[name], values)
 
 
 def test_weights_may_be_multiplied():
@@ -253,7 +253,7 @@ def test_other_targets_are_made_of_classes(composite):
     torch.testing.assert_close(found / scale, wanted / scale, rtol=1e-3, atol=1e-5)
 
 
-def test_called_by_itself_it_notes_its_receipts():
+def test_called_by_itself_it_notes_its_diagnostics():
     model, x = built("silu")
     with diagnostics.collected() as book, model.undisturbed():
         catalogue("explainers")["lrp"](model, x, ClassScore(0))

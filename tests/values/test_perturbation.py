@@ -287,7 +287,7 @@ def test_kernel_shap_shares_out_the_whole(bent, pictures, samples):
         pieces = [e.maps[i][labels[i] == k] for k in range(int(labels[i].max()) + 1)]
         assert all((p == p[0]).all() for p in pieces)
         torch.testing.assert_close(torch.stack([p[0] for p in pieces]).sum(), gap[i], rtol=1e-4, atol=1e-4)
-    assert e.receipts["completeness residual"].abs().max() < 1e-6
+    assert e.diagnostics["completeness residual"].abs().max() < 1e-6
 
 
 def test_kernel_shap_fits_under_the_constraint():
@@ -358,7 +358,7 @@ def test_partition_shap_shares_out_the_whole(bent, pictures, samples):
     with torch.no_grad():
         gap = (bent(pictures) - bent(cover)).gather(1, torch.tensor([[1], [2], [0]]))[:, 0]
     torch.testing.assert_close(e.maps.sum((1, 2)), gap, rtol=1e-4, atol=1e-4)
-    assert e.receipts["completeness residual"].abs().max() < 1e-5
+    assert e.diagnostics["completeness residual"].abs().max() < 1e-5
 
 
 def test_partition_shap_looks_where_the_value_is():

@@ -11,7 +11,7 @@ from clearsight.core.catalogue import catalogue
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.targets import ClassScore
 from clearsight.errors import Notice, Refused
-from clearsight.internals.forward_from_layer import tail
+from clearsight.internals.forward_from_layer import forward_from
 from clearsight.internals.layers import activations_and_gradients
 from clearsight.internals.places import Layout, Response, as_maps, entering, layouts
 from clearsight.internals.probe import probed
@@ -173,7 +173,7 @@ def test_grad_cam_of_a_transformer_replica(vit, x):
 
 def test_the_rest_of_a_transformer_is_run_from_its_maps(vit, x):
     with vit.undisturbed():
-        a, rest = tail(vit, x, "blocks.1")
+        a, rest = forward_from(vit, x, "blocks.1")
         torch.testing.assert_close(rest(torch.tensor([1, 0]), a[[1, 0]]), vit(x)[[1, 0]].detach(), rtol=1e-3, atol=1e-5)
         assert not torch.allclose(rest(torch.tensor([0]), a[[0]] * 0), vit(x)[[0]].detach())
 
@@ -193,7 +193,7 @@ def test_ablation_cam_of_a_transformer_by_hooks(vit, x):
             handle = vit.net.blocks[1].register_forward_hook(hook)
             falls.append(whole - vit(x)[:, 1])
             handle.remove()
-        a, rest = tail(vit, x, "blocks.1")
+        a, rest = forward_from(vit, x, "blocks.1")
         for k, fall in enumerate(falls):
             changed = a.clone()
             changed[:, k] = 0

@@ -152,7 +152,9 @@ def test_deep_lift_sums_to_the_difference_in_any_network(everything, pictures, t
     gap = target(logits(everything, pictures)) - target(before)
     best_of_others = isinstance(target, Margin) and target.b is None  # which other is best may change on the way
     assert ((e.maps.flatten(1).sum(1) - gap).abs() <= (5e-3 if best_of_others else 1e-4) * gap.abs() + 1e-5).all()
-    torch.testing.assert_close(e.receipts["completeness residual"], e.maps.flatten(1).sum(1) - gap, rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        e.diagnostics["completeness residual"], e.maps.flatten(1).sum(1) - gap, rtol=0, atol=1e-5
+    )
     assert (gap.abs() > 1e-3).any()
 
 
@@ -192,8 +194,8 @@ def test_deep_lift_of_few_pictures_at_a_time_is_the_same(everything, pictures, m
     monkeypatch.setattr("clearsight.internals.graph.BYTES", 1)
     alone = explain(everything, pictures, "deep-lift", target)
     torch.testing.assert_close(alone.maps, whole.maps, rtol=1e-4, atol=1e-6)
-    for name, values in whole.receipts.items():
-        torch.testing.assert_close(alone.receipts[name], values, rtol=1e-3, atol=1e-5)
+    for name, values in whole.diagnostics.items():
+        torch.testing.assert_close(alone.diagnostics[name], values, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "densenet121", "shufflenet_v2_x1_0"])

@@ -171,8 +171,8 @@ def test_rap_sums_to_the_logit(name):
         logit = model(x).diagonal().float()
     mass = e.maps.flatten(1).abs().sum(1)
     assert ((e.maps.flatten(1).sum(1) - logit) / mass).abs().max() < 1e-4
-    assert e.receipts["conservation residual"].abs().max() < 1e-4
-    assert e.receipts["kept by biases"].abs().max() < 1e-3
+    assert e.diagnostics["conservation residual"].abs().max() < 1e-4
+    assert e.diagnostics["kept by biases"].abs().max() < 1e-3
 
 
 def test_rap_keeps_what_dead_units_cannot_take():
@@ -184,7 +184,7 @@ def test_rap_keeps_what_dead_units_cannot_take():
     for method in ("rap", "lrp", "contrastive-lrp"):
         assert (explain(model, torch.rand(2, 1, 1, 2), method, ClassScore(0)).maps == 0).all()
     e = explain(model, torch.rand(2, 1, 1, 2), "rap", ClassScore(0))
-    assert e.receipts["kept by biases"].tolist() == pytest.approx([1, 1], abs=1e-4)
+    assert e.diagnostics["kept by biases"].tolist() == pytest.approx([1, 1], abs=1e-4)
 
 
 # --- Relevance-CAM ----------------------------------------------------------------------------------------------------

@@ -288,8 +288,10 @@ def test_whole_networks_sum_to_the_targets_change(build, baseline, target):
     e = explain(model, x, f"deep-lift(baseline={baseline})", target)
     sharp = isinstance(target, Margin) and target.b is None  # which other is best may change on the way
     torch.testing.assert_close(e.maps.flatten(1).sum(1), due, rtol=5e-3 if sharp else 1e-4, atol=1e-4)
-    torch.testing.assert_close(e.receipts["completeness residual"], e.maps.flatten(1).sum(1) - due, rtol=0, atol=1e-4)
-    assert (e.receipts[SHARE].abs() < 0.01).all()
+    torch.testing.assert_close(
+        e.diagnostics["completeness residual"], e.maps.flatten(1).sum(1) - due, rtol=0, atol=1e-4
+    )
+    assert (e.diagnostics[SHARE].abs() < 0.01).all()
 
 
 @pytest.mark.slow
@@ -400,7 +402,7 @@ def test_shapley_values_that_do_not_sum_are_refused(monkeypatch):
         ("partition-shap", "partition-shap(samples=20)"),
     ):
         e = explain(model, x, call, ClassScore(0))
-        assert (e.receipts[SHARE].abs() < 1e-3).all(), name
+        assert (e.diagnostics[SHARE].abs() < 1e-3).all(), name
     fit, owen = kernel_shap._fit, partition_shap._owen
     monkeypatch.setattr(kernel_shap, "_fit", lambda z, w, y: 1.05 * fit(z, w, y))
     with pytest.raises(Refused, match="kernel-shap misses the target's change"):
@@ -429,8 +431,8 @@ def test_gradient_shap_notes_what_its_sum_lacks(background):
             there = [model(torch.full_like(p[None], 0.3 if background else g))[0, i] for g in greys]
             due = model(p[None])[0, i] - torch.stack(there).mean()
         missing = e.maps[i].sum() - due
-        torch.testing.assert_close(e.receipts["completeness residual"][i], missing, rtol=1e-3, atol=1e-5)
-        torch.testing.assert_close(e.receipts[SHARE][i], missing / due.abs(), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(e.diagnostics["completeness residual"][i], missing, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(e.diagnostics[SHARE][i], missing / due.abs(), rtol=1e-3, atol=1e-4)
 
 
 def test_the_size_of_scores_is_what_a_difference_is_rounded_against():
@@ -447,6 +449,6 @@ def test_a_change_of_nothing_makes_rounding_no_large_share():
     x = torch.rand(2, 1, 1, 6, generator=torch.Generator().manual_seed(0))
     for call in ("integrated-gradients", "deep-lift", "gradient-shap(baseline=0.5)"):
         e = explain(model, x, call, ClassScore(0))
-        assert (e.receipts[SHARE].abs() < 1e-3).all(), call
-        large = e.receipts["completeness residual"] / (LEAST * 1000)
-        torch.testing.assert_close(e.receipts[SHARE], large, rtol=1e-2, atol=1e-9)
+        assert (e.diagnostics[SHARE].abs() < 1e-3).all(), call
+        large = e.diagnostics["completeness residual"] / (LEAST * 1000)
+        torch.testing.assert_close(e.diagnostics[SHARE], large, rtol=1e-2, atol=1e-9)

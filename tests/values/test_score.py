@@ -11,7 +11,7 @@ from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.passes import counted
 from clearsight.core.targets import ClassScore, Margin
 from clearsight.errors import Refused
-from clearsight.internals.forward_from_layer import tail, whole
+from clearsight.internals.forward_from_layer import forward_from, whole
 from clearsight.internals.graph import Unrecordable
 from clearsight.runner.run import explain
 
@@ -212,7 +212,7 @@ def trained(net: nn.Module) -> nn.Module:
 def test_ablation_cams_tail_is_the_whole_with_the_layers_output_replaced(net, pictures):
     model = classifier(trained(net()))
     with model.undisturbed(), counted(model.net) as passes:
-        a, rest = tail(model, pictures, "layer")
+        a, rest = forward_from(model, pictures, "layer")
         before = passes.forwards
         rows = torch.tensor([2, 0, 0, 1, 2])
         values = a[rows] * torch.rand(a[rows].shape, generator=seeded(2))

@@ -14,7 +14,7 @@ import clearsight as cs
 from clearsight.core.classifier import Preprocess
 from clearsight.training import loop
 from clearsight.training.batches import Store, order
-from clearsight.training.fine_tuning import Start, preprocessed
+from clearsight.training.fine_tuning import TrainableNetwork, preprocessed
 from clearsight.training.optimisers import optimiser, pace, range_test
 from clearsight.training.recipe import ABOUT, Recipe, differs, options, said
 from clearsight.training.temperature_scaling import divide, nll, temperature
@@ -164,7 +164,7 @@ def test_losses_weigh_classes_smooth_labels_and_add_auxiliary_heads() -> None:
     p = 1 / (1 + math.e)  # of the first class
 
     def loss(net: nn.Module, weights: torch.Tensor = even, smoothing: float = 0.0) -> float:
-        return float(loop._loss(net, Start(net, "", {}, pre, frozenset(), ""), x, y, weights, smoothing))
+        return float(loop._loss(net, TrainableNetwork(net, "", {}, pre, frozenset(), ""), x, y, weights, smoothing))
 
     flat = nn.Flatten()
     assert loss(flat) == pytest.approx(-math.log(1 - p))
@@ -178,7 +178,10 @@ def test_the_embedded_network_is_trained_in_the_faster_order_of_memory() -> None
     net = nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     net[0].register_forward_pre_hook(lambda m, a: seen.append(a[0].is_contiguous(memory_format=torch.channels_last)))
     pre, x, y = Preprocess((4, 4), (0.5,) * 3, (0.5,) * 3), torch.rand(2, 3, 4, 4), torch.eye(2)
-    losses = [loop._loss(net, Start(net, "", {}, pre, frozenset(), of), x, y, torch.ones(2), 0) for of in ("", "demo")]
+    losses = [
+        loop._loss(net, TrainableNetwork(net, "", {}, pre, frozenset(), of), x, y, torch.ones(2), 0)
+        for of in ("", "demo")
+    ]
     assert seen == [False, True]
     assert losses[0].item() == pytest.approx(losses[1].item(), abs=1e-6)
 

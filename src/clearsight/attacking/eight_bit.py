@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from clearsight.core.norms import Norm, size
+from clearsight.core.norms import Norm, perturbation_norm
 
 
 def rounded(z: Tensor, clean: Tensor, eps: float, norm: Norm) -> Tensor:
@@ -29,7 +29,7 @@ def rounded(z: Tensor, clean: Tensor, eps: float, norm: Norm) -> Tensor:
         near = torch.where(low <= high, torch.maximum(torch.minimum(near, high), low), near)
     else:
         towards = torch.where(clean * 255 >= steps, steps.ceil(), steps.floor())
-        far = size(near / 255 - clean, norm) > eps
+        far = perturbation_norm(near / 255 - clean, norm) > eps
         near = torch.where(far.view(-1, *[1] * (z.dim() - 1)), towards, near)
     return (near / 255).clamp(0, 1)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from clearsight.attacking.sweep import Strike, strike
+from clearsight.attacking.sweep import AttackSweep, strike
 from clearsight.attacks.patch import learned_patch, printable
 from clearsight.auditing.assemble import make
 from clearsight.auditing.case import Case
@@ -22,7 +22,7 @@ from clearsight.core.blackbox import classes_told
 from clearsight.core.catalogue import Call, parse
 from clearsight.core.classifier import Classifier
 from clearsight.core.norms import Norm, norm_of, word
-from clearsight.core.norms import size as distance
+from clearsight.core.norms import perturbation_norm as distance
 from clearsight.core.progress import Progress
 from clearsight.core.similarity import spearman
 from clearsight.core.statistics import judge, wilson
@@ -162,7 +162,7 @@ def attack_pictures(
     return AttackReport(whole.facts, whole.findings)
 
 
-def _print(case: Case, want: Asked, found: Strike, folder: Path) -> None:
+def _print(case: Case, want: Asked, found: AttackSweep, folder: Path) -> None:
     """Write a patch by itself, to be printed: it is learned once more, and comes out as it was."""
     if want.call.method.name != "patch" or not found.taught:
         return
@@ -184,7 +184,7 @@ def apart(data: Pictures) -> Pictures:
 # In numbers -----------------------------------------------------------------------------------------------------------
 
 
-def _finding(case: Case, want: Asked, found: Strike, planned: int, floor: float, command: str) -> Finding:
+def _finding(case: Case, want: Asked, found: AttackSweep, planned: int, floor: float, command: str) -> Finding:
     n = len(found.rows)
     evidence, drawn = _evidence(case, want, found, command)
     blank = sum(not bool(case.truth[i].any()) for i in found.rows)
@@ -230,7 +230,7 @@ def _finding(case: Case, want: Asked, found: Strike, planned: int, floor: float,
     )
 
 
-def _notes(case: Case, want: Asked, found: Strike, floor: float, blank: int) -> tuple[str, ...]:
+def _notes(case: Case, want: Asked, found: AttackSweep, floor: float, blank: int) -> tuple[str, ...]:
     fell = found.fooled(want.eps)
     stored = [found.fallen[i] for i in fell if found.fallen[i].file is not None]
     kept, opened = sum(bool(f.bits) for f in stored), sum(bool(f.opened) for f in stored)
@@ -280,14 +280,14 @@ def _notes(case: Case, want: Asked, found: Strike, floor: float, blank: int) -> 
     return tuple(notes)
 
 
-def _short(found: Strike, planned: int) -> tuple[str, ...]:
+def _short(found: AttackSweep, planned: int) -> tuple[str, ...]:
     done = len(found.rows) + (len({*found.taught} - {*found.rows}))
     return (
         () if done >= planned else (f"The budget of time was used up after {done} of {counted(planned, 'picture')}.",)
     )
 
 
-def _over_budgets(want: Asked, found: Strike) -> tuple[Table, ...]:
+def _over_budgets(want: Asked, found: AttackSweep) -> tuple[Table, ...]:
     levels = want.levels
     if len(levels) < 2:
         return ()
@@ -299,7 +299,7 @@ def _over_budgets(want: Asked, found: Strike) -> tuple[Table, ...]:
     return table("By budget", rows)
 
 
-def _curve(want: Asked, found: Strike) -> tuple[Figure, ...]:
+def _curve(want: Asked, found: AttackSweep) -> tuple[Figure, ...]:
     """The share that is not fooled, by budget; of an attack for the smallest change it steps where a picture falls."""
     levels = list(want.levels)
     minimal = "minimal" in want.call.method.claims
@@ -326,18 +326,18 @@ def _curve(want: Asked, found: Strike) -> tuple[Figure, ...]:
     return (Figure("attack-curve.svg", data, caption, f"The share falls with the budget: {told}."),)
 
 
-def _marks(found: Strike) -> list[int]:
+def _marks(found: AttackSweep) -> list[int]:
     """Numbers of queries at which success is told: 1, 2, 5, 10, ... and the last one paid."""
     most = max(found.spent.values(), default=0)
     steps = [k * 10**e for e in range(7) for k in (1, 2, 5)]
     return [s for s in steps if s < most] + ([most] if most else [])
 
 
-def _by(found: Strike, queries: int) -> int:
+def _by(found: AttackSweep, queries: int) -> int:
     return sum(0 < f <= queries for f in found.first.values())
 
 
-def _over_queries(found: Strike) -> tuple[Table, ...]:
+def _over_queries(found: AttackSweep) -> tuple[Table, ...]:
     n = len(found.spent)
     return table(
         "Success by queries",
@@ -354,7 +354,7 @@ def _over_queries(found: Strike) -> tuple[Table, ...]:
     )
 
 
-def _query_curve(found: Strike) -> tuple[Figure, ...]:
+def _query_curve(found: AttackSweep) -> tuple[Figure, ...]:
     marks, n = _marks(found), len(found.spent)
     if len(marks) < 2:
         return ()
@@ -373,7 +373,7 @@ def _query_curve(found: Strike) -> tuple[Figure, ...]:
     )
 
 
-def _by_class(case: Case, want: Asked, found: Strike) -> list[dict[str, Cell]]:
+def _by_class(case: Case, want: Asked, found: AttackSweep) -> list[dict[str, Cell]]:
     """By what is right of each picture: its first acceptable class."""
     kind = {i: int(acceptable(case, [i])[0].float().argmax()) for i in found.rows}
     left = {*found.standing(want.eps)}
@@ -394,14 +394,14 @@ def _by_class(case: Case, want: Asked, found: Strike) -> list[dict[str, Cell]]:
     return sorted(rows, key=lambda r: (float(r["share"] or 0), str(r["class"])))
 
 
-def _order(case: Case, found: Strike) -> list[int]:
+def _order(case: Case, found: AttackSweep) -> list[int]:
     """Fooled by the smallest change first, then those that stand, then those that met the goal before."""
     fell = sorted(found.fallen, key=lambda i: (found.fallen[i].eps, found.fallen[i].distance, i))
     rest = [i for i in found.rows if i not in found.fallen]
     return [*fell, *sorted(rest, key=lambda i: (i in found.already, case.pictures[i].name))]
 
 
-def _row(case: Case, want: Asked, found: Strike, i: int) -> dict[str, Cell]:
+def _row(case: Case, want: Asked, found: AttackSweep, i: int) -> dict[str, Cell]:
     f = found.fallen.get(i)
     state = "fooled" if i in found.fooled(want.eps) else "stands"
     if i in found.already:
@@ -424,7 +424,7 @@ def _row(case: Case, want: Asked, found: Strike, i: int) -> dict[str, Cell]:
 # In pictures ----------------------------------------------------------------------------------------------------------
 
 
-def _evidence(case: Case, want: Asked, found: Strike, command: str) -> tuple[tuple[Evidence, ...], str]:
+def _evidence(case: Case, want: Asked, found: AttackSweep, command: str) -> tuple[tuple[Evidence, ...], str]:
     """The pictures that fell first, before and after, and a note on the maps beside them."""
     drawn = f"Maps before and after: {case.method}, for the top class of each; none of them was tested."
     rows = [i for i in _order(case, found) if i in found.fooled(want.eps)][:EVIDENCE]
@@ -447,7 +447,7 @@ def _evidence(case: Case, want: Asked, found: Strike, command: str) -> tuple[tup
 def _shown(
     case: Case,
     want: Asked,
-    found: Strike,
+    found: AttackSweep,
     i: int,
     k: int,
     clean: Tensor,

@@ -15,7 +15,7 @@ from clearsight.auditing.case import Case
 from clearsight.auditing.goals import goal_of
 from clearsight.core.catalogue import Call
 from clearsight.core.classifier import Classifier
-from clearsight.core.norms import Norm, clip, norm_of, size
+from clearsight.core.norms import Norm, norm_of, perturbation_norm, project
 from clearsight.core.output import write_whole
 from clearsight.core.targets import Goal
 from clearsight.data.datasets import Picture
@@ -31,7 +31,7 @@ STRETCHES = (1.1, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)  # of a change that roundi
 
 
 @dataclass(frozen=True, eq=False)
-class Fallen:
+class AdversarialPicture:
     """A picture that an attack fooled: by how much, what it looks like, and whether it outlives a file.
 
     eps: the smallest budget tried that was enough; of an attack that looks for the smallest change the size of that.
@@ -51,7 +51,7 @@ class Fallen:
 
 
 @dataclass
-class Strike:
+class AttackSweep:
     """What an attack came to.
 
     rows: the pictures that were looked at; already: those that met the goal before; at: for each budget of its own run
@@ -66,7 +66,7 @@ class Strike:
     rows: list[int] = field(default_factory=list)
     already: set[int] = field(default_factory=set)
     at: dict[float, set[int]] = field(default_factory=dict)
-    fallen: dict[int, Fallen] = field(default_factory=dict)
+    fallen: dict[int, AdversarialPicture] = field(default_factory=dict)
     made: dict[int, Tensor] = field(default_factory=dict)
     spent: dict[int, int] = field(default_factory=dict)
     first: dict[int, int] = field(default_factory=dict)
@@ -100,7 +100,7 @@ def strike(
     digits: int | None = None,
     folder: Path | None = None,
     keep: bool = False,
-) -> Strike:
+) -> AttackSweep:
     """Attack the pictures at the main budget eps and at each of the levels, each by itself, from the smallest on.
 
     An attack that looks for the smallest change is run once, without a budget where it sees the model's inside, a black
@@ -109,16 +109,16 @@ def strike(
 
     folder: where the pictures that were fooled are written as PNG; keep: remember what every picture was made.
     """
-    learned = "lessons" in call.method.given
+    learned = "lessons" in call.method.injected
     taught, judged = _divided(rows) if learned else ((), list(rows))
     lessons = (case.pixels(taught).to(case.model.device), goal_of(case, taught, target)) if taught else None
-    begun = _starts(case, target) if "starts" in call.method.given else ()
+    begun = _starts(case, target) if "starts" in call.method.injected else ()
     starts = case.pixels(begun).to(case.model.device) if begun else None
     budgets = sorted({eps, *levels})
     minimal, most = "minimal" in call.method.claims, budgets[-1]
     if minimal:
         budgets = [most if "black-box" in call.method.claims else math.inf]
-    found = Strike(taught=tuple(taught), begun=begun, at={} if minimal else {b: set() for b in budgets})
+    found = AttackSweep(taught=tuple(taught), begun=begun, at={} if minimal else {b: set() for b in budgets})
     stems = dict(zip(judged, _stems([case.pictures[i] for i in judged]), strict=True))
     for part, x in case.lots(judged, TOGETHER) if learned else case.batches(judged):
         found.rows += part
@@ -151,7 +151,7 @@ def strike(
                     where = folder if near else None
                     _fell(case, found, i, got.x[k], clean[k], reach, limit, call, goal[k : k + 1], where, stems[i])
                 if main and keep:
-                    found.made[i] = clip(got.x[k : k + 1], clean[k : k + 1], most, norm_of(call))[0]
+                    found.made[i] = project(got.x[k : k + 1], clean[k : k + 1], most, norm_of(call))[0]
     return found
 
 
@@ -177,7 +177,7 @@ def _stems(pictures: Sequence[Picture]) -> Iterator[str]:
 
 def _fell(
     case: Case,
-    found: Strike,
+    found: AttackSweep,
     row: int,
     z: Tensor,
     clean: Tensor,
@@ -194,10 +194,12 @@ def _fell(
         return
     minimal = "minimal" in call.method.claims
 
-    def made(x: Tensor, bits: bool | None = None, opened: bool | None = None, file: Path | None = None) -> Fallen:
-        moved = float(size((x - clean)[None], norm))
+    def made(
+        x: Tensor, bits: bool | None = None, opened: bool | None = None, file: Path | None = None
+    ) -> AdversarialPicture:
+        moved = float(perturbation_norm((x - clean)[None], norm))
         shown = moved if minimal else budget
-        return Fallen(
+        return AdversarialPicture(
             before.eps if before else reach, shown, moved, x, scores_of(model, x[None])[0], bits, opened, file
         )
 
@@ -222,14 +224,14 @@ def _outliving(
 
     Where rounding undoes a change it is made longer, by as little as does it, within eps (none: it is left as it is).
     """
-    moved = float(size((z - clean)[None], norm))
+    moved = float(perturbation_norm((z - clean)[None], norm))
     first = rounded(z[None], clean[None], max(eps or 0, moved), norm)
     fools = bool(goal.met(scores_of(model, first))[0])
     if fools or eps is None:
         return first[0], fools
     longer = torch.stack([clean + s * (z - clean) for s in STRETCHES])
     same = clean.expand_as(longer)
-    tried = rounded(clip(longer, same, eps, norm), same, eps, norm)
+    tried = rounded(project(longer, same, eps, norm), same, eps, norm)
     logits = scores_of(model, tried)
     for k, out in enumerate(logits):
         if bool(goal.met(out[None])[0]):

@@ -81,7 +81,7 @@ def transfer_matrix(
     models of different classes; a targeted attack; an attack that asks another model itself; more than one budget.
     """
     began = time.monotonic()
-    if want.target is not None or "other" in want.call.method.given:
+    if want.target is not None or "other" in want.call.method.injected:
         raise Refused(
             "a transfer matrix is of untargeted attacks on each model itself: leave --target and transfer out"
         )

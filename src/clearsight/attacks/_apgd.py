@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from clearsight.attacks._rivals import NONE, gap, left, rivals
 from clearsight.core import rng
-from clearsight.core.best_so_far import Best
+from clearsight.core.best_so_far import BestSoFar
 from clearsight.core.classifier import Classifier
-from clearsight.core.norms import Norm, clip, like, size, steepest
+from clearsight.core.norms import Norm, per_picture, perturbation_norm, project, steepest
 from clearsight.core.targets import Become, Goal, margin
 from clearsight.errors import Refused
 from clearsight.internals.layers import gradients
@@ -37,7 +37,7 @@ def restarted(
     """The best of all iterates of several runs from random points, for each picture x (B, C, *S)."""
     if steps < 1 or restarts < 1 or not 0 <= rho <= 1:
         raise Refused(f"steps={steps}, restarts={restarts}, rho={rho:g}: the first two from 1, rho from 0 to 1")
-    best = Best(x)
+    best = BestSoFar(x)
     for _ in range(restarts):
         rows = (~best.met).nonzero()[:, 0] if early_stop else torch.arange(len(x), device=x.device)
         descend(model, x, goal, loss, best, rows, eps=eps, steps=steps, rho=rho, early_stop=early_stop, norm=norm)
@@ -53,7 +53,7 @@ def towards_each(
     """
     with torch.no_grad():
         to = rivals(goal, model(x), classes)
-    best = Best(x)
+    best = BestSoFar(x)
     for column in to.T:
         rows = (~best.met & (column != NONE)).nonzero()[:, 0]
         loss = _dlr_towards(column)
@@ -71,7 +71,7 @@ def descend(
     x: Tensor,
     goal: Goal,
     loss: Loss,
-    best: Best,
+    best: BestSoFar,
     rows: Tensor,
     *,
     eps: float,
@@ -113,9 +113,9 @@ def descend(
         on = ~met if early_stop else torch.ones_like(met)
         state = tuple(t[on] for t in (top, slope, low, last, mark, falls, halved))
         rows, z, g, before, step = (t[on] for t in (rows, z, g, before, step))
-        ahead = clip(z - like(step, z) * steepest(g, norm), x[rows], eps, norm)
+        ahead = project(z - per_picture(step, z) * steepest(g, norm), x[rows], eps, norm)
         new = MOMENTUM if i else 1.0
-        z, before = clip(z + new * (ahead - z) + (1 - new) * (z - before), x[rows], eps, norm), z
+        z, before = project(z + new * (ahead - z) + (1 - new) * (z - before), x[rows], eps, norm), z
 
 
 def checkpoints(steps: int) -> dict[int, int]:
@@ -186,8 +186,8 @@ def _look(model: Classifier, z: Tensor, goal: Goal, loss: Loss, rows: Tensor) ->
 def _edge(x: Tensor, eps: float, norm: Norm, rows: Tensor) -> Tensor:
     """Where a run starts: a random change of the full size eps, cut off at [0, 1]."""
     way = rng.normal(x, rows) if norm == "l2" else 2 * rng.uniform(x, rows) - 1
-    return clip(x + eps * way / like(size(way, norm).clamp_min(1e-12), x), x, eps, norm)
+    return project(x + eps * way / per_picture(perturbation_norm(way, norm).clamp_min(1e-12), x), x, eps, norm)
 
 
 def where(which: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    return torch.where(like(which, a), a, b)
+    return torch.where(per_picture(which, a), a, b)

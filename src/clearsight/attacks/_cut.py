@@ -7,14 +7,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from clearsight.core.best_so_far import Best
+from clearsight.core.best_so_far import BestSoFar
 from clearsight.core.classifier import Classifier
-from clearsight.core.norms import Norm, clip
+from clearsight.core.norms import Norm, project
 
 
 def cut(
     model: Classifier,
-    best: Best,
+    best: BestSoFar,
     judge: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
     norm: Norm,
     halvings: int,
@@ -29,7 +29,7 @@ def cut(
     found, x = best.x[rows], best.clean[rows]
     for _ in range(halvings if len(rows) else 0):
         middle = (low + high) / 2
-        z = clip(found, x, middle, norm)
+        z = project(found, x, middle, norm)
         with torch.no_grad():
             loss, met = judge(rows, model(z))
         best.see(rows, z, loss, met)

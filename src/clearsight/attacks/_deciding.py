@@ -7,7 +7,7 @@ from torch import Tensor
 
 from clearsight.core import rng
 from clearsight.core.blackbox import BlackBox
-from clearsight.core.norms import Norm, clip, size
+from clearsight.core.norms import Norm, perturbation_norm, project
 
 CELLS = (0, 2, 1, 4, 3, 8)  # along each axis of the patterns that are tried one after another; 0: noise
 
@@ -61,7 +61,7 @@ def nearer(box: BlackBox, x: Tensor, z: Tensor, rows: Tensor, norm: Norm, tolera
     """
     z, rows = z.clone(), rows.clone()
     far = z[rows]
-    high = size(far - x[rows], norm)
+    high = perturbation_norm(far - x[rows], norm)
     low, close = torch.zeros_like(high), high * tolerance
     while True:
         on = (high - low > close) & (box.left(rows) > 0).to(x.device)
@@ -69,7 +69,7 @@ def nearer(box: BlackBox, x: Tensor, z: Tensor, rows: Tensor, norm: Norm, tolera
         if not len(rows):
             return z
         middle = (low + high) / 2
-        tried = clip(far, x[rows], middle, norm)
+        tried = project(far, x[rows], middle, norm)
         met = box.met(tried, rows)
         z[rows[met]] = tried[met]
         low, high = torch.where(met, low, middle), torch.where(met, middle, high)

@@ -8,9 +8,9 @@ from torch import Tensor
 from clearsight.attacks._apgd import where
 from clearsight.attacks._rivals import NONE, gap, rivals
 from clearsight.core import rng
-from clearsight.core.best_so_far import Best
+from clearsight.core.best_so_far import BestSoFar
 from clearsight.core.classifier import Classifier
-from clearsight.core.norms import Norm, like, size, steepest
+from clearsight.core.norms import Norm, per_picture, perturbation_norm, steepest
 from clearsight.core.targets import Goal, margin
 from clearsight.internals.layers import flowing
 
@@ -33,11 +33,11 @@ def nearest(
     targeted: bool,
     norm: Norm,
     enough: float = -1.0,
-) -> Best:
+) -> BestSoFar:
     """The nearest version of each picture x (B, C, *S) that meets the goal; not searched further once within enough."""
     with torch.no_grad():
         to = rivals(goal, model(x), classes)
-    best = Best(x, norm)
+    best = BestSoFar(x, norm)
     for part in torch.split(to, 1, dim=1) if targeted else (to,):
         rows = (part != NONE).any(1).nonzero()[:, 0]
         for restart in range(restarts):
@@ -57,7 +57,7 @@ def _approach(
     model: Classifier,
     x: Tensor,
     goal: Goal,
-    best: Best,
+    best: BestSoFar,
     rows: Tensor,
     to: Tensor,
     *,
@@ -81,8 +81,8 @@ def _approach(
         value, slope = _boundary(model, z, goal[rows.cpu()], to[rows], norm)
         level = (slope * z).flatten(1).double().sum(1) - value
         here, there = (project(p, slope, level, norm) for p in (z, clean))
-        far, farther = (size(move, norm).clamp_min(1e-8) for move in (here, there))
-        bias = like((far / (far + farther)).clamp_max(BIAS), z)
+        far, farther = (perturbation_norm(move, norm).clamp_min(1e-8) for move in (here, there))
+        bias = per_picture((far / (far + farther)).clamp_max(BIAS), z)
         z = ((1 - bias) * (z + OVER * here) + bias * (clean + OVER * there)).clamp(0, 1)
         met = _see(model, z, goal, best, rows)[1]
         z = where(met, clean + BACK * (z - clean), z)
@@ -142,7 +142,7 @@ def project(z: Tensor, slope: Tensor, level: Tensor, norm: Norm) -> Tensor:
     return move.to(z.dtype).view_as(z)
 
 
-def _search(model: Classifier, x: Tensor, goal: Goal, best: Best, enough: float) -> None:
+def _search(model: Classifier, x: Tensor, goal: Goal, best: BestSoFar, enough: float) -> None:
     """Look between each picture and what was found, where a straight line through the two margins crosses 0."""
     rows = (best.met & (_reached(best) > enough)).nonzero()[:, 0]
     if not len(rows):
@@ -155,12 +155,12 @@ def _search(model: Classifier, x: Tensor, goal: Goal, best: Best, enough: float)
     for _ in range(SEARCH):
         cross = (above / (above - below).clamp_min(1e-12)).clamp(0, 1)
         at = low + (high - low) * (cross + BEYOND).clamp_max(1)
-        value, met = _see(model, clean + like(at, clean) * (found - clean), goal, best, rows)
+        value, met = _see(model, clean + per_picture(at, clean) * (found - clean), goal, best, rows)
         low, above = torch.where(met, low, at), torch.where(met, above, value)
         high, below = torch.where(met, at, high), torch.where(met, value, below)
 
 
-def _see(model: Classifier, z: Tensor, goal: Goal, best: Best, rows: Tensor) -> tuple[Tensor, Tensor]:
+def _see(model: Classifier, z: Tensor, goal: Goal, best: BestSoFar, rows: Tensor) -> tuple[Tensor, Tensor]:
     with torch.no_grad():
         out = model(z)
     value, met = margin(goal[rows.cpu()], out), goal[rows.cpu()].met(out).to(z.device)
@@ -168,13 +168,13 @@ def _see(model: Classifier, z: Tensor, goal: Goal, best: Best, rows: Tensor) -> 
     return value, met
 
 
-def _reached(best: Best) -> Tensor:
+def _reached(best: BestSoFar) -> Tensor:
     """How far away what meets the goal is, (B,); infinite where nothing does."""
     return torch.where(best.met, best.distance, torch.inf)
 
 
-def _around(x: Tensor, best: Best, rows: Tensor, norm: Norm) -> Tensor:
+def _around(x: Tensor, best: BestSoFar, rows: Tensor, norm: Norm) -> Tensor:
     """A random point half as far away as the best that was found, or as START where that is nearer."""
     way = rng.normal(x, rows) if norm == "l2" else 2 * rng.uniform(x, rows) - 1
-    way = steepest(way, "l2") if norm == "l2" else way / like(size(way, norm), way)
-    return (x + like(_reached(best)[rows].clamp_max(START[norm]) / 2, x) * way).clamp(0, 1)
+    way = steepest(way, "l2") if norm == "l2" else way / per_picture(perturbation_norm(way, norm), way)
+    return (x + per_picture(_reached(best)[rows].clamp_max(START[norm]) / 2, x) * way).clamp(0, 1)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from clearsight.core.best_so_far import Best
+from clearsight.core.best_so_far import BestSoFar
 from clearsight.core.classifier import Classifier
-from clearsight.core.norms import Norm, clip, like, steepest
+from clearsight.core.norms import Norm, per_picture, project, steepest
 from clearsight.core.targets import Goal
 from clearsight.internals.layers import gradients
 
@@ -28,7 +28,7 @@ def descend(
 
     Each gradient counts in units of its own mean absolute value, all that came before momentum times at every step.
     """
-    best = Best(x)
+    best = BestSoFar(x)
     rows, z, way = torch.arange(len(x), device=x.device), x, torch.zeros_like(x)
     for i in range(steps + 1):
         if not len(rows):
@@ -43,7 +43,7 @@ def descend(
             break
         (g,) = gradients(loss, z)
         way = momentum * way + even(g)
-        z = clip(z.detach() - step * steepest(way, norm), x[rows], eps, norm)
+        z = project(z.detach() - step * steepest(way, norm), x[rows], eps, norm)
         if early_stop:
             rows, z, way = rows[~met], z[~met], way[~met]
     return best.x
@@ -57,5 +57,5 @@ def even(g: Tensor) -> Tensor:
             [ 0.0000,  0.0000]])
     """
     g = steepest(g, "l2")  # of length 1 first: a sum of very small numbers may be nothing
-    mean = like(g.flatten(1).abs().mean(1), g)
+    mean = per_picture(g.flatten(1).abs().mean(1), g)
     return g / mean.clamp_min(torch.finfo(g.dtype).tiny)

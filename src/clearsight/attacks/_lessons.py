@@ -81,7 +81,7 @@ def _worth(model: Classifier, x: Tensor, goal: Goal, thing: Tensor, wear: Wear) 
     """How many lessons meet the goal with it, and the mean of -loss; the same draws each time."""
     met, loss = 0, 0.0
     for rows, _ in pairs(len(x), 1):
-        with torch.no_grad(), rng.of(torch.arange(len(x)), torch.zeros(len(x), dtype=torch.long)):
+        with torch.no_grad(), rng.for_versions(torch.arange(len(x)), torch.zeros(len(x), dtype=torch.long)):
             out = model(wear(x[rows.to(x.device)], thing, rows).clamp(0, 1))
             met += int(goal[rows].met(out).sum())
             loss += float(goal[rows].loss(out).double().clamp_min(-CLIP).sum())

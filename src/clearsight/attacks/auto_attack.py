@@ -13,7 +13,7 @@ from clearsight.attacks._fab import within
 from clearsight.attacks.apgd_ce import apgd_ce
 from clearsight.attacks.square import square
 from clearsight.core import rng
-from clearsight.core.best_so_far import Best
+from clearsight.core.best_so_far import BestSoFar
 from clearsight.core.blackbox import BlackBox
 from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
@@ -59,14 +59,14 @@ def auto_attack(
     >>> bool(3 * found[..., 0] < 2 * found[..., 1])
     True
     """
-    best = Best(x)
+    best = BestSoFar(x)
     for number, name in enumerate(PARTS):
         rows = (~best.met).nonzero()[:, 0]
         if part not in ("all", name) or not len(rows):
             continue
         mine = goal[rows.cpu()]
         try:
-            with rng.of(rows, torch.full((len(rows),), number)):  # each of the four has draws of its own
+            with rng.for_versions(rows, torch.full((len(rows),), number)):  # each of the four has draws of its own
                 found = _run(name, model, x[rows], mine, eps, steps, classes, queries, norm)
         except NoGradient as e:
             if part != "all":

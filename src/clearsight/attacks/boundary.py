@@ -7,7 +7,7 @@ from clearsight.attacks._deciding import nearer, start
 from clearsight.core import rng
 from clearsight.core.blackbox import BlackBox
 from clearsight.core.catalogue import method
-from clearsight.core.norms import like, size, steepest
+from clearsight.core.norms import per_picture, perturbation_norm, steepest
 
 
 @method(paper="arXiv:1712.04248", claims="l2 stochastic black-box minimal")
@@ -46,7 +46,7 @@ def boundary(box: BlackBox, x: Tensor, *, eps: float, starts: Tensor | None, que
         on = on[(box.left(on) > 0).to(x.device)]
         if not len(on):
             continue
-        tried = x[on] + (z[on] - x[on]) * like(1 - towards[on], x)
+        tried = x[on] + (z[on] - x[on]) * per_picture(1 - towards[on], x)
         met = box.met(tried, on)
         towards[on] *= torch.where(met, 1.1**3, 1 / 1.1)
         towards.clamp_(1e-6, 0.5)
@@ -56,8 +56,8 @@ def boundary(box: BlackBox, x: Tensor, *, eps: float, starts: Tensor | None, que
 def _round(x: Tensor, z: Tensor, share: Tensor, rows: Tensor) -> Tensor:
     """A point as far from x (n, C, *S) as z is, in a random direction from z, about a share (n,) of that away."""
     move = z - x
-    far = like(size(move, "l2"), x)
+    far = per_picture(perturbation_norm(move, "l2"), x)
     u = rng.normal(x, rows)
-    u = u - move * (like((u * move).flatten(1).sum(1), x) / far.square().clamp_min(torch.finfo(far.dtype).tiny))
-    there = move + steepest(u, "l2") * far * like(share, x)
+    u = u - move * (per_picture((u * move).flatten(1).sum(1), x) / far.square().clamp_min(torch.finfo(far.dtype).tiny))
+    there = move + steepest(u, "l2") * far * per_picture(share, x)
     return (x + steepest(there, "l2") * far).clamp(0, 1)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from clearsight.attacks._cut import cut
-from clearsight.core.best_so_far import Best
+from clearsight.core.best_so_far import BestSoFar
 from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Become, Goal, Misclassify
@@ -70,7 +70,7 @@ def carlini_wagner(
         return short, goal[rows.cpu()].met(out) & (short == 0)
 
     rate = min(15 / max(steps, 1), 0.5) if rate is None else rate
-    best = Best(x, "l2")
+    best = BestSoFar(x, "l2")
     weight = torch.full((len(x),), c, device=x.device)
     low, high = torch.zeros_like(weight), torch.full_like(weight, torch.inf)
     for _ in range(searches):
@@ -84,7 +84,7 @@ def carlini_wagner(
 def _search(
     model: Classifier,
     x: Tensor,
-    best: Best,
+    best: BestSoFar,
     judge: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
     weight: Tensor,
     steps: int,

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from clearsight.attacks._cut import cut
-from clearsight.core.best_so_far import Best
+from clearsight.core.best_so_far import BestSoFar
 from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
-from clearsight.core.norms import Norm, like, steepest
+from clearsight.core.norms import Norm, per_picture, steepest
 from clearsight.core.targets import Become, Goal, Misclassify
 from clearsight.errors import Refused
 from clearsight.internals.layers import flowing
@@ -58,7 +58,7 @@ def deepfool(
     def judge(rows: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
         return goal[rows.cpu()].loss(out), goal[rows.cpu()].met(out)
 
-    best = Best(x, norm)
+    best = BestSoFar(x, norm)
     rows, near = torch.arange(len(x), device=x.device), x  # near: where they would be without the overshoot
     for i in range(steps + 1):
         z = (x[rows] + (1 + overshoot) * (near - x[rows])).clamp(0, 1)
@@ -88,8 +88,8 @@ def _move(model: Classifier, z: Tensor, goal: Misclassify | Become, classes: int
         far = gap / steep
         better = far.isfinite() & ((far > chosen) if farthest else (far < chosen))
         chosen = torch.where(better, far, chosen)
-        length = like(far.clamp_min(LEAST[norm]).nan_to_num(), z)
-        move = torch.where(like(better, z), length * way, move)
+        length = per_picture(far.clamp_min(LEAST[norm]).nan_to_num(), z)
+        move = torch.where(per_picture(better, z), length * way, move)
     return move.detach()
 
 

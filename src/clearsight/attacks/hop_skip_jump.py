@@ -8,7 +8,7 @@ from clearsight.core import rng
 from clearsight.core.batching import SIZE
 from clearsight.core.blackbox import BlackBox
 from clearsight.core.catalogue import method
-from clearsight.core.norms import Norm, like, size, steepest
+from clearsight.core.norms import Norm, per_picture, perturbation_norm, steepest
 from clearsight.errors import Refused
 
 HALVINGS = 25  # of one step, until it ends on the far side
@@ -74,7 +74,7 @@ def _inwards(box: BlackBox, x: Tensor, z: Tensor, row: Tensor, count: int) -> Te
         point = (z + radius * u).clamp(0, 1)
         u = point - z  # what is left of it inside [0, 1]
         yes = box.met(point, of).to(z)
-        moves += (u * like(yes, u)).sum(0)
+        moves += (u * per_picture(yes, u)).sum(0)
         total, met, asked = total + u.sum(0), met + float(yes.sum()), asked + len(of)
     if met in (0, count):  # all on one side
         return total if met else -total
@@ -83,14 +83,14 @@ def _inwards(box: BlackBox, x: Tensor, z: Tensor, row: Tensor, count: int) -> Te
 
 def _across(box: BlackBox, x: Tensor, z: Tensor, rows: Tensor, way: Tensor, norm: Norm, turn: int) -> Tensor:
     """Move z (B, C, *S), in place, by the longest step that still meets the goal -> which pictures of rows moved."""
-    step = size(z[rows] - x[rows], norm) / turn**0.5
+    step = perturbation_norm(z[rows] - x[rows], norm) / turn**0.5
     moved = []
     for _ in range(HALVINGS):
         on = (box.left(rows) > 0).to(x.device)
         rows, way, step = rows[on], way[on], step[on]
         if not len(rows):
             break
-        tried = (z[rows] + like(step, x) * way).clamp(0, 1)
+        tried = (z[rows] + per_picture(step, x) * way).clamp(0, 1)
         met = box.met(tried, rows)
         z[rows[met]] = tried[met]
         moved.append(rows[met])

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from clearsight.core.best_so_far import Best
+from clearsight.core.best_so_far import BestSoFar
 from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
-from clearsight.core.norms import Norm, clip, steepest, within
+from clearsight.core.norms import Norm, project, steepest, within
 from clearsight.core.targets import Goal
 from clearsight.errors import Refused
 from clearsight.internals.layers import gradients
@@ -44,7 +44,7 @@ def pgd(
     if steps < 0 or restarts < 1:
         raise Refused(f"pgd(steps={steps}, restarts={restarts}): steps from 0, restarts from 1")
     size = max(eps / 4, 2.5 * eps / max(steps, 1)) if step is None else step
-    best = Best(x)
+    best = BestSoFar(x)
     for restart in range(restarts):
         rows = (~best.met).nonzero()[:, 0] if early_stop else torch.arange(len(x), device=x.device)
         z = x[rows]
@@ -62,7 +62,7 @@ def pgd(
             if i == steps:
                 break
             (g,) = gradients(loss, z)
-            z = clip(z.detach() - size * steepest(g, norm), x[rows], eps, norm)
+            z = project(z.detach() - size * steepest(g, norm), x[rows], eps, norm)
             if early_stop:
                 rows, z = rows[~met], z[~met]
     return best.x

@@ -9,7 +9,7 @@ from torch import Tensor
 from clearsight.core import rng
 from clearsight.core.blackbox import BlackBox
 from clearsight.core.catalogue import method
-from clearsight.core.norms import clip, like
+from clearsight.core.norms import per_picture, project
 from clearsight.errors import Refused
 
 LEAST = 8  # frequencies along each axis, where there are so many
@@ -60,8 +60,8 @@ def simba(
         anew = rows[(number[rows] % order.shape[1] == 0) & (back[rows] == 0)]
         order[anew] = rng.uniform(x.new_empty(len(anew), order.shape[1]), anew).argsort(1)
         which = order[rows, number[rows] % order.shape[1]]
-        way = _directions(which, sides, x, basis) * like(step * (1 - 2 * back[rows]), x)
-        tried = clip(z[rows] + way, x[rows], eps, "l2")
+        way = _directions(which, sides, x, basis) * per_picture(step * (1 - 2 * back[rows]), x)
+        tried = project(z[rows] + way, x[rows], eps, "l2")
         can = (tried != z[rows]).flatten(1).any(1)
         helps = torch.zeros_like(can)
         asked, here = rows[can], tried[can]

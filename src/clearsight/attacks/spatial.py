@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from clearsight.core import rng
-from clearsight.core.best_so_far import Best
+from clearsight.core.best_so_far import BestSoFar
 from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
-from clearsight.core.norms import clip
+from clearsight.core.norms import project
 from clearsight.core.targets import Goal
 from clearsight.errors import Refused
 
@@ -54,7 +54,7 @@ def spatial(
         raise Refused(f"spatial(rotation={rotation:g}, translation={translation:g}): degrees to 180 and a share to 1")
     if min(tries, angles, shifts) < 1:
         raise Refused(f"spatial(tries={tries}, angles={angles}, shifts={shifts}): each at least 1")
-    best = Best(x)
+    best = BestSoFar(x)
     lattice = even(angles, shifts) if search == "grid" else [None] * tries
     for point in lattice:
         rows = (~best.met).nonzero()[:, 0]
@@ -62,7 +62,7 @@ def spatial(
             break
         like = x.new_empty(len(rows), 3)
         share = 2 * rng.uniform(like, rows) - 1 if point is None else like.new_tensor(point).expand_as(like)
-        z = clip(moved(x[rows], rotation * share[:, 0], translation * share[:, 1:]), x[rows], eps, "linf")
+        z = project(moved(x[rows], rotation * share[:, 0], translation * share[:, 1:]), x[rows], eps, "linf")
         with torch.no_grad():
             out = model(z)
         asked = goal[rows.cpu()]

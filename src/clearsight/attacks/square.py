@@ -11,7 +11,7 @@ from torch import Tensor
 from clearsight.core import rng
 from clearsight.core.blackbox import BlackBox
 from clearsight.core.catalogue import method
-from clearsight.core.norms import Norm, like, size
+from clearsight.core.norms import Norm, per_picture, perturbation_norm
 from clearsight.errors import Refused
 
 HALVED = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # after which of 10000 queries the share p is halved
@@ -129,7 +129,7 @@ def _moved(x: Tensor, best: Tensor, eps: float, sides: list[int], rows: Tensor) 
     second, _ = _placed(x.shape[2:], sides, u[:, axes : 2 * axes])
     first, second = first[:, None], second[:, None]
     move = best - x
-    unused = (eps**2 - size(move, "l2") ** 2).clamp_min(0)[:, None] / channels
+    unused = (eps**2 - perturbation_norm(move, "l2") ** 2).clamp_min(0)[:, None] / channels
     free = (unused + _squares(move * (first | second))).sqrt()
     hills = _hills(x, sides, u[:, 2 * axes]).flatten(1).gather(1, index.flatten(1)).view_as(index)[:, None]
     stood = move * first
@@ -140,7 +140,7 @@ def _moved(x: Tensor, best: Tensor, eps: float, sides: list[int], rows: Tensor) 
 
 def _grown(x: Tensor, move: Tensor, eps: float) -> Tensor:
     """The picture with the move, of size eps."""
-    flat = like(size(move, "l2").clamp_min(1e-12), x)
+    flat = per_picture(perturbation_norm(move, "l2").clamp_min(1e-12), x)
     return (x + move / flat * eps).clamp(0, 1)
 
 

@@ -8,7 +8,7 @@ from clearsight.core.batching import bounded
 from clearsight.core.blackbox import BlackBox
 from clearsight.core.catalogue import Call, method, parse
 from clearsight.core.classifier import Classifier
-from clearsight.core.norms import Norm, clip, norm_of
+from clearsight.core.norms import Norm, norm_of, project
 from clearsight.errors import Refused
 
 
@@ -86,7 +86,7 @@ def _alike(other: Classifier, box: BlackBox, x: Tensor) -> None:
 def _inner(spelling: str, norm: Norm) -> Call:
     """The call of the inner attack in this norm, or a refusal."""
     call = parse(spelling, "attacks")
-    if "black-box" in call.method.claims or "unbounded" in call.method.claims or call.method.given != {"eps"}:
+    if "black-box" in call.method.claims or "unbounded" in call.method.claims or call.method.injected != {"eps"}:
         raise Refused(
             f"transfer(inner={call}): an attack that sees the inside of a model and keeps a budget, as pgd does"
         )
@@ -108,7 +108,7 @@ def _made(
     out = []
     with other.undisturbed(), bounded(other, x[:1].to(other.device), len(rows)) as size:
         for some in torch.split(rows, size):
-            with rng.of(some.cpu(), torch.full((len(some),), turn)):
+            with rng.for_versions(some.cpu(), torch.full((len(some),), turn)):
                 raw = call.method(other, x[some].to(other.device), box.goal[some.cpu()], eps=eps, **call.options)
-            out.append(clip(raw.detach().to(x), x[some], eps, norm))
+            out.append(project(raw.detach().to(x), x[some], eps, norm))
     return torch.cat(out)

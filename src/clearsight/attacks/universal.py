@@ -6,7 +6,7 @@ from torch import Tensor
 from clearsight.attacks._lessons import learned, sorted_lessons
 from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
-from clearsight.core.norms import Norm, clip, steepest
+from clearsight.core.norms import Norm, project, steepest
 from clearsight.core.targets import Goal
 from clearsight.errors import Refused
 
@@ -55,7 +55,7 @@ def universal(
         return _within(moved, eps, norm)
 
     change = learned(model, (pictures, wanted), torch.zeros_like(x[0]), wear, shifted, steps=steps)
-    return clip(x + change, x, eps, norm)
+    return project(x + change, x, eps, norm)
 
 
 def _within(change: Tensor, eps: float, norm: Norm) -> Tensor:

@@ -106,8 +106,8 @@ def _ready(case: Case, call: Call) -> None:
     options = {name: p.default for name, p in call.method.options.items()} | call.options
     if options.get("pictures", 1) < 1:
         raise Refused(f"{call}: pictures is how many are looked at, at least 1")
-    if call.method.ready is not None:
-        call.method.ready(case, **options)
+    if call.method.validate is not None:
+        call.method.validate(case, **options)
 
 
 def _numbered(found: Finding, nth: int) -> Finding:

@@ -32,7 +32,7 @@ class Example:
 
 
 @dataclass(frozen=True, eq=False)
-class Trial:
+class Intervention:
     """What became of the answers of n pictures, the donors, and of others on which a part of them was put.
 
     changed: without the part the donor gets another answer; changed_control: without as much elsewhere, or with the
@@ -70,7 +70,7 @@ class _Batch:
 
 def place(
     case: Case, donors: Sequence[int], among: Sequence[int], box: Box, own: Mapping[int, Tensor], fill: Removal
-) -> Trial | None:
+) -> Intervention | None:
     """A box of each donor goes, at its own place, on a picture of another answer, whose own places are erased first.
 
     among: the rows that may receive; own: bool (H, W), where the reasons of some of them lie.  The control is a box of
@@ -91,7 +91,7 @@ def place(
     return _trial(case, "place", batches(), box)
 
 
-def colour(case: Case, rows: Sequence[int]) -> Trial | None:
+def colour(case: Case, rows: Sequence[int]) -> Intervention | None:
     """A picture of another answer gets the colours of each donor; the control: those of one of its own answer.
 
     Without the part: in grey; the control: in the colours of a picture of the same answer.
@@ -106,7 +106,7 @@ def colour(case: Case, rows: Sequence[int]) -> Trial | None:
     return _trial(case, "colour", batches())
 
 
-def surroundings(case: Case, rows: Sequence[int], fill: Removal) -> Trial | None:
+def surroundings(case: Case, rows: Sequence[int], fill: Removal) -> Intervention | None:
     """The object of a picture of another answer goes into the surroundings of each donor, whose object is erased.
 
     rows: annotated pictures.  The control: into the surroundings of a picture of its own answer.  Without the part: the
@@ -132,7 +132,7 @@ def surroundings(case: Case, rows: Sequence[int], fill: Removal) -> Trial | None
     return _trial(case, "surroundings", batches())
 
 
-def _trial(case: Case, kind: Kind, batches: Iterator[_Batch], box: Box | None = None) -> Trial | None:
+def _trial(case: Case, kind: Kind, batches: Iterator[_Batch], box: Box | None = None) -> Intervention | None:
     rows: list[int] = []
     counts = torch.zeros(5, dtype=torch.long)
     examples: list[tuple[bool, Example]] = []
@@ -153,7 +153,9 @@ def _trial(case: Case, kind: Kind, batches: Iterator[_Batch], box: Box | None = 
         return None
     changed, changed_control, felt, carried, carried_control = counts.tolist()
     example = next((e for hit, e in examples if hit), examples[0][1])
-    return Trial(kind, tuple(rows), changed, changed_control, felt, carried, carried_control, box=box, example=example)
+    return Intervention(
+        kind, tuple(rows), changed, changed_control, felt, carried, carried_control, box=box, example=example
+    )
 
 
 def _odds(logits: Tensor, wanted: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clearsight.auditing.tournament import Player, Tournament
+from clearsight.auditing.tournament import Entrant, Tournament
 from clearsight.core.catalogue import Call, catalogue, parse, split_calls
 from clearsight.core.classifier import Classifier
 from clearsight.core.diagnostics import SHARE
@@ -30,20 +30,20 @@ FEW = 10  # passes through the network, forward and back: what costs more meets 
 
 
 @dataclass(frozen=True)
-class Examined:
+class MapTest:
     """What the tests of one map came to, on one picture.
 
-    duels: by how many of the metrics, so many in all, the map is better than each control, a tie counting half; empty
-    where that was not asked.  kept: the mean |rank correlation| with the maps of so many networks with random
+    pairwise_wins: by how many of the metrics, so many in all, the map is better than each control, a tie counting half;
+    empty where that was not asked.  kept: the mean |rank correlation| with the maps of so many networks with random
     parameters.  residual: what the map's sum lacks of the target's difference, or has too much, as a share of it.
     agreement: the mean rank correlation with other methods' maps.  None: not asked.  blank: the same everywhere.
     left_out: what does not apply, and why.
 
-    >>> Examined({"centre": 1.5, "edge": 3.0}, 3, kept=0.25, networks=5, residual=None, agreement=None).failed
+    >>> MapTest({"centre": 1.5, "edge": 3.0}, 3, kept=0.25, networks=5, residual=None, agreement=None).failed
     ('wins only 1.5 of 3 against centre, 3 against edge',)
     """
 
-    duels: dict[str, float]
+    pairwise_wins: dict[str, float]
     metrics: int
     kept: float | None
     networks: int
@@ -67,7 +67,7 @@ class Examined:
     def held(self) -> tuple[str, ...]:
         """The tests that it passes, in words."""
         return (
-            *((f"wins {self._won()}",) if self.duels and not self._loses() else ()),
+            *((f"wins {self._won()}",) if self.pairwise_wins and not self._loses() else ()),
             *((self._likeness(),) if self.kept is not None and not self._stays() else ()),
             *((f"{self._gap()} from complete",) if self.residual is not None and not self._far() else ()),
         )
@@ -84,16 +84,21 @@ class Examined:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as they stand in the JSON of ``clearsight explain``."""
-        numbers = {"duels": dict(self.duels), "metrics": self.metrics, "kept": self.kept, "networks": self.networks}
+        numbers = {
+            "pairwise_wins": dict(self.pairwise_wins),
+            "metrics": self.metrics,
+            "kept": self.kept,
+            "networks": self.networks,
+        }
         numbers |= {"residual": self.residual, "agreement": self.agreement}
         words = {"failed": list(self.failed), "passed": list(self.held), "left_out": list(self.left_out)}
         return {**numbers, **words}
 
     def _loses(self) -> bool:
-        return any(not won > self.metrics / 2 for won in self.duels.values())
+        return any(not won > self.metrics / 2 for won in self.pairwise_wins.values())
 
     def _won(self) -> str:
-        return _won(self.duels, self.metrics, worst_first=self._loses())
+        return _won(self.pairwise_wins, self.metrics, worst_first=self._loses())
 
     def _stays(self) -> bool:
         return self.kept is not None and self.kept > CEILING
@@ -109,23 +114,23 @@ class Examined:
         return _share(self.residual or 0.0)
 
 
-def examine(model: Classifier, found: Sequence[Explanation]) -> list[tuple[Examined, ...]]:
+def examine(model: Classifier, found: Sequence[Explanation]) -> list[tuple[MapTest, ...]]:
     """Test the maps of one or several explainers, of the same pictures and question: found (M) -> M times (B,).
 
     A map fails on its picture where by road, insertion and deletion (few steps) it does not win more than half against
     each control map; where its rank correlation with the maps of five networks with random parameters is above 0.5 on
     average (of an explainer that costs more than ten passes one is enough, if that map is not alike); where a map that
     should be complete misses more than a tenth of the target's difference; and where it is the same everywhere.  One
-    picture is a small sample: the check `believe` asks the same of several.  Metrics ask for the probability of the
-    target's class, for "a rather than b" for the margin, of a regressor for its value.  Sources: arXiv:1806.07421,
-    arXiv:2202.00449, arXiv:1810.03292.
+    picture is a small sample: the check `explainer-ranking` asks the same of several.  Metrics ask for the probability
+    of the target's class, for "a rather than b" for the margin, of a regressor for its value.  Sources:
+    arXiv:1806.07421, arXiv:2202.00449, arXiv:1810.03292.
 
     Where all hangs on the last pixel, a map that marks it is better by each metric than one that marks the centre:
 
     >>> from clearsight.testing import linear
     >>> model, x = linear([[0.0, 0.0, 0.0, 8.0], [0.0] * 4]), torch.tensor([[[[1.0, 0.0, 0.5, 1.0]]]])
     >>> ((told,),) = examine(model, [explain(model, x, "occlusion(window=1, stride=1)", ClassScore(0))])
-    >>> told.duels["centre"], told.metrics
+    >>> told.pairwise_wins["centre"], told.metrics
     (3.0, 3)
 
     Refused: explanations of another model, of different pictures, questions or seeds.
@@ -143,12 +148,12 @@ def examine(model: Classifier, found: Sequence[Explanation]) -> list[tuple[Exami
         for b, m in enumerate(e.maps):
             blank = bool(m.min() == m.max())
             rows.append(
-                Examined(
-                    duels={} if blank or why or unsigned else {c: won[i, b].item() for c, won in duels.items()},
+                MapTest(
+                    pairwise_wins={} if blank or why or unsigned else {c: won[i, b].item() for c, won in duels.items()},
                     metrics=len(split_calls(FAITHFUL)),
                     kept=float(np.mean(kept[b])) if kept[b] and not blank else None,
                     networks=0 if blank else len(kept[b]),
-                    residual=e.receipts[SHARE][b].abs().item() if SHARE in e.receipts else None,
+                    residual=e.diagnostics[SHARE][b].abs().item() if SHARE in e.diagnostics else None,
                     agreement=alike[b],
                     blank=blank,
                     left_out=gone,
@@ -190,13 +195,15 @@ def _duels(model: Classifier, found: Sequence[Explanation]) -> tuple[dict[str, T
     for i, e in enumerate(every):  # a control that was asked for ties with itself, however batches are rounded
         same = next(k for k, other in enumerate(every) if torch.equal(other.maps, e.maps))
         table[i] = table[same]
-    players = tuple(Player(parse(e.method, "explainers"), e.maps, e.forwards + e.backwards) for e in every)
+    players = tuple(Entrant(parse(e.method, "explainers"), e.maps, e.forwards + e.backwards) for e in every)
     if not np.isfinite(table).all():
         return {}, "against controls: the network's scores of altered pictures are not finite"
     played = Tournament(tuple(range(n)), players, tuple(metrics), table, ())
     which = range(len(metrics))
     return {
-        c.method.name: torch.tensor(np.array([played.duels(which, i, len(found) + k) for i in range(len(found))]))
+        c.method.name: torch.tensor(
+            np.array([played.pairwise_wins(which, i, len(found) + k) for i in range(len(found))])
+        )
         * len(metrics)
         for k, c in enumerate(calls)
     }, ""

@@ -35,5 +35,5 @@ def earlier(folder: Path, case: Case) -> tuple[dict[str, Finding], float]:
         raise Refused(f"{folder} holds a stopped audit of another {other}: name a new folder with -o")
     if case.asked == "auto" and old.facts["method"]:
         case.use(parse(old.facts["method"], "explainers"))  # what that audit chose
-    case.doubted = next((doubt(case, f) for f in old.findings if f.name == "believe"), "")
+    case.doubted = next((doubt(case, f) for f in old.findings if f.name == "explainer-ranking"), "")
     return {f.check: f for f in old.findings if f.verdict != "error"}, float(old.facts["seconds"])

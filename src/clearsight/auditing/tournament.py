@@ -24,7 +24,7 @@ Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Player:
+class Entrant:
     """One explainer: its maps (n, *S) of the pictures, and passes through the network, both ways, for one of them."""
 
     call: Call
@@ -46,7 +46,7 @@ class Tournament:
     """
 
     rows: tuple[int, ...]
-    players: tuple[Player, ...]
+    players: tuple[Entrant, ...]
     metrics: tuple[Call, ...]
     values: Values
     out: tuple[tuple[str, str], ...]
@@ -60,7 +60,7 @@ class Tournament:
         turned: Values = self.values * low[None, :, None]
         return turned
 
-    def duels(self, metrics: Sequence[int], one: int, other: int) -> Values:
+    def pairwise_wins(self, metrics: Sequence[int], one: int, other: int) -> Values:
         """(n,) the share of these metrics by which one is better than the other on each picture; a tie is half."""
         a, b = (self.oriented()[i][list(metrics)] for i in (one, other))
         won: Values = np.where(np.isnan(a) | np.isnan(b), np.nan, (a > b) + 0.5 * (a == b))
@@ -99,7 +99,7 @@ class Tournament:
         )
 
 
-def play(
+def run_tournament(
     case: Case,
     methods: Sequence[Call],
     metrics: Sequence[Call],
@@ -124,7 +124,7 @@ def play(
             calls.append(resolve(case.model, x, call))
         except Refused as e:
             out.append((str(call), str(e)))
-    metrics = [m for m in metrics if "regions" not in m.method.given or all(case.pictures[i].regions for i in rows)]
+    metrics = [m for m in metrics if "regions" not in m.method.injected or all(case.pictures[i].regions for i in rows)]
     maps: dict[str, list[Tensor]] = {str(c): [] for c in calls}
     values: dict[str, list[Values]] = {str(c): [] for c in calls}
     thresholds: dict[str, float] = {}
@@ -139,7 +139,7 @@ def play(
     same: dict[str, set[str]] = {str(c): {str(o) for o in calls[:i]} for i, c in enumerate(calls)}
     for part, pixels in case.batches(rows):
         seen: dict[str, Tensor] = {}
-        regions = case.regions(part) if any("regions" in m.method.given for m in metrics) else None
+        regions = case.regions(part) if any("regions" in m.method.injected for m in metrics) else None
         for k, call in enumerate(list(calls)):
             case.progress(case.doing, len(done) + len(part) * k // len(calls), len(rows))  # a batch takes minutes
             try:
@@ -160,7 +160,7 @@ def play(
                 out.append((str(call), str(e)))
                 calls.remove(call)
         done += part
-    players = tuple(Player(c, torch.cat(maps[str(c)]), passes[str(c)] / len(done)) for c in calls)
+    players = tuple(Entrant(c, torch.cat(maps[str(c)]), passes[str(c)] / len(done)) for c in calls)
     if all(p.control for p in players):
         raise Refused(
             f"none of the explainers runs on this network: {out[0][0]}: {out[0][1]}" if out else "no explainer"
@@ -188,7 +188,7 @@ def _measured(
     for metric in metrics:
         same = "judges-the-explainer" in metric.method.claims  # what the maps explain; others ask for the probability
         target = ClassScore(case.predicted[list(part)], of="logit" if same else "prob")
-        given = regions if "regions" in metric.method.given else None
+        given = regions if "regions" in metric.method.injected else None
         told = measure(
             case.model, pixels, maps, metric, target, regions=given, method=call, other=other, seed=case.seed
         )

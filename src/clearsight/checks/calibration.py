@@ -18,12 +18,12 @@ Numbers = npt.NDArray[np.float64]
 _DRAWS = 1000
 
 
-def _ready(case: Case, *, bins: int, **others: object) -> None:
+def _validate(case: Case, *, bins: int, **others: object) -> None:
     if bins < 1:
         raise Refused(f"calibration(bins={bins}): at least one bin")
 
 
-@method(paper="arXiv:1706.04599", order=2, ready=_ready)
+@method(paper="arXiv:1706.04599", order=2, validate=_validate)
 def calibration(case: Case, *, bins: int = 15, ceiling: float = 0.1) -> Finding:
     """When the model says that it is 80 % sure, is it right 80 % of the time?
 

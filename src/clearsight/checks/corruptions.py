@@ -50,13 +50,13 @@ class _Found:
         return np.array(list(self.right.values())).mean(0).tolist()  # type: ignore[no-any-return]
 
 
-def _ready(case: Case, *, which: str, severities: str, floor: float, **others: object) -> None:
+def _validate(case: Case, *, which: str, severities: str, floor: float, **others: object) -> None:
     _calls(which, _severities(severities))
     if not 0 <= floor <= 1:
         raise Refused(f"corruptions(floor={floor:g}): a share from 0 to 1")
 
 
-@method(paper="arXiv:1903.12261", order=7, ready=_ready)
+@method(paper="arXiv:1903.12261", order=7, validate=_validate)
 def corruptions(
     case: Case, *, floor: float = 0.5, pictures: int = 100, severities: str = "1, 3, 5", which: str = "quick"
 ) -> Finding:

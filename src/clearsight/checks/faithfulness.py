@@ -49,12 +49,12 @@ class _Curves:
         return (insertion - deletion) - (control_insertion - control_deletion)
 
 
-def _ready(case: Case, *, steps: int, **others: object) -> None:
+def _validate(case: Case, *, steps: int, **others: object) -> None:
     if steps < 1:
         raise Refused(f"faithfulness(steps={steps}): at least one step")
 
 
-@method(paper="arXiv:1806.07421", order=4, ready=_ready)
+@method(paper="arXiv:1806.07421", order=4, validate=_validate)
 def faithfulness(case: Case, *, pictures: int = 100, steps: int = 10) -> Finding:
     """Do the places that the map marks matter to the model more than places drawn at random?
 

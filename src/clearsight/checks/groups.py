@@ -41,7 +41,7 @@ class _Rate:
         return apart((self.k, self.n), (self.rest_k, self.rest_n))
 
 
-def _ready(case: Case, *, gap: float, fewest: int, column: str, **others: object) -> None:
+def _validate(case: Case, *, gap: float, fewest: int, column: str, **others: object) -> None:
     if not 0 < gap < 1 or fewest < 1:
         raise Refused(f"gap={gap:g}, fewest={fewest}: a share between 0 and 1, and at least one picture")
     words = {word for p in case.data.pictures for word in p.columns}
@@ -52,7 +52,7 @@ def _ready(case: Case, *, gap: float, fewest: int, column: str, **others: object
             )
 
 
-@method(paper="arXiv:1610.02413", order=2, ready=_ready)
+@method(paper="arXiv:1610.02413", order=2, validate=_validate)
 def groups(case: Case, *, column: str = "", gap: float = 0.1, fewest: int = 3) -> Finding:
     """Is the model wrong more often for some groups of pictures than for the others?
 

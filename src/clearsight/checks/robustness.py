@@ -36,12 +36,12 @@ class _Found:
     pixels: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)  # clean and attacked
 
 
-def _ready(case: Case, *, eps: float, **others: object) -> None:
+def _validate(case: Case, *, eps: float, **others: object) -> None:
     if not 0 < eps <= 1:
         raise Refused(f"robustness(eps={eps:g}): a budget above 0 and at most 1, in pixels in [0, 1] (4/255)")
 
 
-@method(paper="arXiv:1706.06083", order=6, ready=_ready)
+@method(paper="arXiv:1706.06083", order=6, validate=_validate)
 def robustness(
     case: Case, *, eps: float = 4 / 255, floor: float = 0.3, steps: int = 10, restarts: int = 1, pictures: int = 100
 ) -> Finding:

@@ -22,12 +22,12 @@ from clearsight.runner.run import explain
 _KINDS = ("|rank correlation|", "|rank correlation| of |map|", "SSIM")
 
 
-def _ready(case: Case, *, stages: int, **others: object) -> None:
+def _validate(case: Case, *, stages: int, **others: object) -> None:
     if stages < 1:
         raise Refused(f"sanity(stages={stages}): at least one stage")
 
 
-@method(paper="arXiv:1810.03292", order=5, ready=_ready)
+@method(paper="arXiv:1810.03292", order=5, validate=_validate)
 def sanity(case: Case, *, pictures: int = 50, stages: int = 5, ceiling: float = 0.5) -> Finding:
     """Does the map change when what the network has learnt is taken from it?
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from clearsight.auditing import interventions
 from clearsight.auditing.case import Case
 from clearsight.auditing.evidence import drawn, fewer, maps_of, sampled, share, shown, span, table
-from clearsight.auditing.interventions import Trial
+from clearsight.auditing.interventions import Intervention
 from clearsight.auditing.spray import Box, area, clusters, cores, hotspot, inside, overlap, place_words, pooled
 from clearsight.core.catalogue import method
 from clearsight.core.statistics import Interval, Judgement, apart, wilson
@@ -24,7 +24,7 @@ from clearsight.data.images import open_picture, to_pixels
 from clearsight.drawing.heatmaps import photo, strip
 from clearsight.errors import Refused
 from clearsight.internals.scores import scores
-from clearsight.models.model_folder import lessons
+from clearsight.models.model_folder import train_pictures
 from clearsight.perturbation.removal import Removal
 from clearsight.reporting.findings import Cell, Evidence, Finding
 
@@ -67,7 +67,7 @@ class _Place:
 class _Suspect:
     """Something that was tried, what came of it, and the places of clusters behind it, if it is one."""
 
-    trial: Trial
+    trial: Intervention
     places: tuple[_Place, ...]
     follow: (
         float  # the share of answers that go with it: of a place those that change without it, else those carried along
@@ -78,7 +78,7 @@ class _Suspect:
     erased: bool  # whether that share is of those that change without it
 
 
-def _ready(case: Case, *, largest: float, bar: float, background: float, places: int, **others: object) -> None:
+def _validate(case: Case, *, largest: float, bar: float, background: float, places: int, **others: object) -> None:
     if not 0 < largest <= 0.5 or not 0 < bar < 1 or not 0 < background < 1 or places < 1:
         raise Refused(
             f"largest={largest:g}, bar={bar:g}, background={background:g}, places={places}: shares, largest at most "
@@ -86,7 +86,7 @@ def _ready(case: Case, *, largest: float, bar: float, background: float, places:
         )
 
 
-@method(paper="doi:10.1038/s41467-019-08987-4", order=4, ready=_ready)
+@method(paper="doi:10.1038/s41467-019-08987-4", order=4, validate=_validate)
 def shortcuts(
     case: Case,
     *,
@@ -222,7 +222,7 @@ def _tried(
     own: dict[int, Tensor] = {}
     for p in spots:
         own |= {i: own.get(i, torch.zeros(size, dtype=torch.bool)) | inside(p.box, size) for i in p.cluster.rows}
-    trials: list[tuple[Trial | None, tuple[_Place, ...]]] = []
+    trials: list[tuple[Intervention | None, tuple[_Place, ...]]] = []
     for group in same[:places]:
         donors = case.sample([i for p in group for i in p.cluster.rows], _DONORS)
         trials.append((interventions.place(case, donors, done, group[0].box, own, fill), group))
@@ -283,7 +283,7 @@ def _core(group: tuple[_Place, ...]) -> bool:
     return bool(group) and group[0].core
 
 
-def _judged(case: Case, t: Trial, group: tuple[_Place, ...], bars: tuple[float, float], z: float) -> _Suspect:
+def _judged(case: Case, t: Intervention, group: tuple[_Place, ...], bars: tuple[float, float], z: float) -> _Suspect:
     bar, background = bars
     carried, changed = (t.carried, t.carried_control), (t.changed, t.changed_control)
     whole = t.kind == "place" and not _core(group)
@@ -307,7 +307,7 @@ def _judged(case: Case, t: Trial, group: tuple[_Place, ...], bars: tuple[float, 
     return _Suspect(t, group, k / t.n, control / t.n, interval, status, erased)
 
 
-def _on_objects(case: Case, t: Trial) -> bool:
+def _on_objects(case: Case, t: Intervention) -> bool:
     """Whether a place lies mostly on the annotated objects of the pictures that it was taken from."""
     if t.box is None:
         return False
@@ -414,7 +414,7 @@ def _evidence(case: Case, suspects: list[_Suspect], found: list[_Cluster]) -> tu
 def _taught(source: str) -> list[tuple[Path, str]]:
     """What trained the model; nothing where its table does not say it, of which the report's notes tell."""
     try:
-        return lessons(source)
+        return train_pictures(source)
     except Refused:
         return []
 

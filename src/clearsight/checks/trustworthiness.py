@@ -41,14 +41,14 @@ class _Judged:
     region: Tensor
 
 
-def _ready(case: Case, *, acceptable: float, rejectable: float, **others: object) -> None:
+def _validate(case: Case, *, acceptable: float, rejectable: float, **others: object) -> None:
     if not 0 <= rejectable <= acceptable <= 1:
         raise Refused(
             f"acceptable={acceptable:g}, rejectable={rejectable:g}: two shares, the second not above the first"
         )
 
 
-@method(paper="arXiv:1602.04938", order=3, ready=_ready)
+@method(paper="arXiv:1602.04938", order=3, validate=_validate)
 def trustworthiness(
     case: Case,
     *,

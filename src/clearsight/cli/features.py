@@ -13,7 +13,7 @@ from clearsight.cli.output import tell
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from clearsight.feature_report.report import Atlas
+    from clearsight.feature_report.report import FeatureReport
 
 
 @grouped
@@ -61,7 +61,7 @@ def features(
     _show(atlas, index, folder, run)
 
 
-def _show(atlas: Atlas, index: Path, folder: Path, run: RunOptions) -> None:
+def _show(atlas: FeatureReport, index: Path, folder: Path, run: RunOptions) -> None:
     told = atlas.as_dict()
     left = [f"left out {m}: {why}" for m, why in atlas.left_out]
     left += [f"left out {b['file']}: {b['reason']}" for b in told["broken"]]

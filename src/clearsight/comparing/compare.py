@@ -15,7 +15,7 @@ from clearsight.auditing.assemble import make
 from clearsight.auditing.audit import chosen, noted, run_checks
 from clearsight.auditing.case import Case
 from clearsight.comparing.map_agreement import DRAWN, SUMMARY, Answers, agree
-from clearsight.comparing.sources import Comparand, opened, own_pictures
+from clearsight.comparing.sources import RunToCompare, opened, own_pictures
 from clearsight.comparing.summary import Found, Reports, by_check, known_by, over, said, side_by_side
 from clearsight.core.catalogue import Call
 from clearsight.core.classifier import Classifier
@@ -122,7 +122,7 @@ def _part(tell: Progress, k: int, of: int) -> Progress:
 
 
 def _audited(
-    run: Comparand, pictures: Pictures, calls: Sequence[Call], method: str, seed: int, tell: Progress
+    run: RunToCompare, pictures: Pictures, calls: Sequence[Call], method: str, seed: int, tell: Progress
 ) -> tuple[Report, Answers]:
     assert run.load is not None
     began = time.monotonic()
@@ -135,7 +135,7 @@ def _audited(
     return report, Answers(run.name, run.load, said, right, bool(case.labelled), (model.labels, model.preprocess))
 
 
-def _asked(run: Comparand, calls: Sequence[Call] | None) -> Report:
+def _asked(run: RunToCompare, calls: Sequence[Call] | None) -> Report:
     """An audit, with the findings that were asked for."""
     assert run.report is not None
     names = {c.method.name for c in calls} if calls is not None else {f.name for f in run.report.findings}

@@ -25,7 +25,7 @@ FORMS = "the folder of a model, of an audit, or of clearsight train --repeat"
 
 
 @dataclass(frozen=True)
-class Comparand:
+class RunToCompare:
     """One run.
 
     name: short, and no other's.  words: as it was named.  load: gives its model, anew each time, so that not all of
@@ -40,18 +40,18 @@ class Comparand:
 
 def opened(
     runs: Sequence[str | Path | Classifier | Report], *, device: str, trust: bool
-) -> tuple[list[Comparand], list[str]]:
+) -> tuple[list[RunToCompare], list[str]]:
     """The runs that these words, models and reports are, and sentences on what was left out.
 
     Refused: words that name no run, a run named twice, and fewer than two.
     """
-    found: list[Comparand] = []
+    found: list[RunToCompare] = []
     notes: list[str] = []
     for run in runs:
         if isinstance(run, Classifier):
-            found.append(Comparand("", run.source, partial(_itself, run)))
+            found.append(RunToCompare("", run.source, partial(_itself, run)))
         elif isinstance(run, Report):
-            found.append(Comparand("", str(run.facts["model"]["source"]), report=run))
+            found.append(RunToCompare("", str(run.facts["model"]["source"]), report=run))
         else:
             places, left = _places(str(run))
             notes += left
@@ -69,10 +69,10 @@ def _itself(model: Classifier) -> Classifier:
     return model
 
 
-def _opened(place: str, device: str, trust: bool) -> Comparand:
+def _opened(place: str, device: str, trust: bool) -> RunToCompare:
     if Path(place).is_dir() and not is_run(Path(place)):
-        return Comparand("", place, report=Report.read(place))
-    return Comparand("", place, partial(load, place, device=device, trust=trust))
+        return RunToCompare("", place, report=Report.read(place))
+    return RunToCompare("", place, partial(load, place, device=device, trust=trust))
 
 
 def _places(words: str) -> tuple[list[str], list[str]]:
@@ -102,7 +102,7 @@ def _names(words: Sequence[str]) -> list[str]:
 
 
 def own_pictures(
-    runs: Sequence[Comparand],
+    runs: Sequence[RunToCompare],
     *,
     boxes: str | Path | None = None,
     masks: str | Path | None = None,

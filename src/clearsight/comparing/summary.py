@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 
 from clearsight.auditing.evidence import bounds, share
-from clearsight.comparing.sources import Comparand
+from clearsight.comparing.sources import RunToCompare
 from clearsight.core.statistics import wilson
 from clearsight.core.text import counted
 from clearsight.data.splits import named
@@ -119,7 +119,7 @@ def _row(name: str, f: Finding, value: float) -> dict[str, Cell]:
 
 
 def side_by_side(
-    found: Sequence[Comparand],
+    found: Sequence[RunToCompare],
     reports: Reports,
     by: Mapping[str, Found],
     alike: Finding,
@@ -179,7 +179,7 @@ def _lie(known: Known) -> str:
     return between([v for _, _, v in known], "share")
 
 
-def _common(found: Sequence[Comparand], reports: Reports) -> list[dict[str, Cell]]:
+def _common(found: Sequence[RunToCompare], reports: Reports) -> list[dict[str, Cell]]:
     """What is the same in all runs, and what is not."""
     facts = [r.facts for _, r in reports]
     rows = [
@@ -202,7 +202,7 @@ def _alike(values: Sequence[str]) -> str:
     return f"differ: {named(there)}" if len(there) < len(values) else f"all {len(values)} differ"
 
 
-def _recipes(found: Sequence[Comparand]) -> list[dict[str, Cell]]:
+def _recipes(found: Sequence[RunToCompare]) -> list[dict[str, Cell]]:
     """What the recipes of training runs, and their splits, have in common."""
     files = [Path(r.words) / RECIPE for r in found if r.words and (Path(r.words) / RECIPE).is_file()]
     if len(files) < len(found):

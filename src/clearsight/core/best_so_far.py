@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from clearsight.core.norms import Norm, size
+from clearsight.core.norms import Norm, perturbation_norm
 
 
-class Best:
+class BestSoFar:
     """What an attack has tried that serves its goal best, for each of the pictures x (B, ...) in [0, 1].
 
     A version that meets the goal is better than any that does not.  Of those that do, the one with the lower loss is
@@ -29,7 +29,7 @@ class Best:
         """Take note of versions z (n, ...) of the pictures rows (n,), each picture at most once -> which are better."""
         loss, met = loss.detach().to(self.loss), met.to(self.met.device)
         rows = rows.to(self.met.device)
-        far = size(z.detach() - self.clean[rows], self.nearest or "linf")
+        far = perturbation_norm(z.detach() - self.clean[rows], self.nearest or "linf")
         less = loss < self.loss[rows]
         if self.nearest:
             less = torch.where(met, far < self.distance[rows], less)

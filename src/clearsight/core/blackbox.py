@@ -9,7 +9,7 @@ from torch import Tensor
 
 from clearsight.core.batching import SIZE
 from clearsight.core.classifier import Classifier
-from clearsight.core.norms import Norm, clip, like, size
+from clearsight.core.norms import Norm, per_picture, perturbation_norm, project
 from clearsight.core.targets import Goal, margin
 from clearsight.errors import Refused
 
@@ -123,9 +123,9 @@ class BlackBox:
     def _sendable(self, z: Tensor, of: Tensor) -> Tensor:
         """Versions z (n, C, *S) of the pictures of (n,) cut to [0, 1], and to a budget that only rounding exceeds."""
         z, clean = z.clamp(0, 1), self.clean[of.to(z.device)]
-        far = size(z - clean, self.norm)
+        far = perturbation_norm(z - clean, self.norm)
         over = (far > self.eps) & (far <= self._limit)
-        return torch.where(like(over, z), clip(z, clean, self.eps, self.norm), z) if bool(over.any()) else z
+        return torch.where(per_picture(over, z), project(z, clean, self.eps, self.norm), z) if bool(over.any()) else z
 
     def _sure(self, goal: Goal, out: Tensor, of: Tensor) -> Tensor:
         """Whether outputs (n, K) lie further beyond the goal's border than rounding leads: (n,) bool.
@@ -153,7 +153,7 @@ class BlackBox:
 
     def _note(self, sent: Tensor, of: Tensor, number: Tensor, loss: Tensor, met: Tensor) -> None:
         """Remember, of versions sent (n, C, *S) of the pictures of (n,), what is better than all before."""
-        far = size(sent - self.clean[of.to(sent.device)], self.norm).cpu()
+        far = perturbation_norm(sent - self.clean[of.to(sent.device)], self.norm).cpu()
         inside = far <= self._limit
         k = _least(number, of, met & inside & (self.first[of] == 0))
         self.first[of[k]] = number[k]
@@ -169,10 +169,10 @@ class BlackBox:
         scores were asked for, what the attack proposed (B, C, *S), cut to the budget.  An attack that was stopped
         (None) proposes what it found outside the budget.
         """
-        proposed = clip(self.found if raw is None else raw, self.clean, self.eps, self.norm)
+        proposed = project(self.found if raw is None else raw, self.clean, self.eps, self.norm)
         scored, within = self._loss < torch.inf, self.meets & (self._distance <= self._limit)
-        known = torch.where(like(scored.to(proposed.device), proposed), self._lowest, proposed)
-        return torch.where(like(within.to(proposed.device), proposed), self.found, known)
+        known = torch.where(per_picture(scored.to(proposed.device), proposed), self._lowest, proposed)
+        return torch.where(per_picture(within.to(proposed.device), proposed), self.found, known)
 
 
 def _least(value: Tensor, of: Tensor, among: Tensor) -> Tensor:

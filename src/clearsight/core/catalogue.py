@@ -34,7 +34,7 @@ class Method:
     claims: frozenset[str] = frozenset()
     name: str = ""
     order: int = 100
-    ready: Callable[..., None] | None = None
+    validate: Callable[..., None] | None = None
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -55,7 +55,7 @@ class Method:
         return {n: p for n, p in self._keywords.items() if p.default is not p.empty}
 
     @property
-    def given(self) -> frozenset[str]:
+    def injected(self) -> frozenset[str]:
         """What the runner gives: the keyword-only parameters without a default (eps, regions)."""
         return frozenset(n for n, p in self._keywords.items() if p.default is p.empty)
 
@@ -64,15 +64,15 @@ class Method:
 
 
 def method(
-    *, paper: str, claims: str = "", order: int = 100, name: str = "", ready: Callable[..., None] | None = None
+    *, paper: str, claims: str = "", order: int = 100, name: str = "", validate: Callable[..., None] | None = None
 ) -> Callable[[Callable[..., Any]], Method]:
     """Mark the one function of a file as its method.
 
     paper: where it comes from; claims: what the contract tests; order: its place among its kind, before the alphabet;
-    name: its spelling, where that cannot be the name of its file (grad-cam++); ready: of a check, what refuses values
-    of its options that cannot be, given the case and all of them, before anything is read.
+    name: its spelling, where that cannot be the name of its file (grad-cam++); validate: of a check, what refuses
+    values of its options that cannot be, given the case and all of them, before anything is read.
     """
-    return lambda fn: Method(fn, paper, frozenset(claims.split()), name, order, ready)
+    return lambda fn: Method(fn, paper, frozenset(claims.split()), name, order, validate)
 
 
 @functools.cache

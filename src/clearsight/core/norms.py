@@ -37,34 +37,34 @@ def norm_of(call: Call) -> Norm:
     return "l2" if "l2" in call.method.claims else "linf"
 
 
-def size(move: Tensor, norm: Norm) -> Tensor:
+def perturbation_norm(move: Tensor, norm: Norm) -> Tensor:
     """The size of each change: (B, ...) -> (B,).
 
-    >>> size(torch.tensor([[3.0, -4.0]]), "l2"), size(torch.tensor([[3.0, -4.0]]), "linf")
+    >>> perturbation_norm(torch.tensor([[3.0, -4.0]]), "l2"), perturbation_norm(torch.tensor([[3.0, -4.0]]), "linf")
     (tensor([5.]), tensor([4.]))
     """
     flat = move.flatten(1)
     return flat.norm(dim=1) if norm == "l2" else flat.abs().amax(1)
 
 
-def like(values: Tensor, pictures: Tensor) -> Tensor:
+def per_picture(values: Tensor, pictures: Tensor) -> Tensor:
     """One value for each picture, (n,), in a shape that goes with pictures (n, ...).
 
-    >>> like(torch.tensor([1.0, 2.0]), torch.zeros(2, 3, 8, 8)).shape
+    >>> per_picture(torch.tensor([1.0, 2.0]), torch.zeros(2, 3, 8, 8)).shape
     torch.Size([2, 1, 1, 1])
     """
     return values.view(-1, *[1] * (pictures.dim() - 1))
 
 
-def clip(raw: Tensor, x: Tensor, eps: float | Tensor, norm: Norm) -> Tensor:
+def project(raw: Tensor, x: Tensor, eps: float | Tensor, norm: Norm) -> Tensor:
     """A picture (B, ...) within eps of x and in [0, 1]: of Linf the nearest to raw; of L2 the move is made shorter.
 
     eps: one for all, or (B,); it may be infinite.
     """
-    limit = like(torch.as_tensor(eps, dtype=x.dtype, device=x.device).expand(len(x)), x)
+    limit = per_picture(torch.as_tensor(eps, dtype=x.dtype, device=x.device).expand(len(x)), x)
     if norm == "l2":
         move = raw - x
-        length = like(size(move, norm), x).clamp_min(torch.finfo(x.dtype).tiny)
+        length = per_picture(perturbation_norm(move, norm), x).clamp_min(torch.finfo(x.dtype).tiny)
         raw = torch.where(length > limit, x + move * (limit / length), raw)
     else:
         raw = torch.maximum(torch.minimum(raw, x + limit), x - limit)
@@ -79,9 +79,9 @@ def steepest(g: Tensor, norm: Norm) -> Tensor:
     """
     if norm == "linf":
         return g.sign()
-    top = like(g.flatten(1).abs().amax(1), g)  # its squares may be too small to hold
+    top = per_picture(g.flatten(1).abs().amax(1), g)  # its squares may be too small to hold
     g = torch.where(top > 0, g / top.clamp_min(torch.finfo(g.dtype).tiny), 0.0)
-    return g / like(size(g, norm).clamp_min(0.5), g)
+    return g / per_picture(perturbation_norm(g, norm).clamp_min(0.5), g)
 
 
 def within(x: Tensor, eps: float, norm: Norm, rows: Tensor | None = None) -> Tensor:
@@ -94,4 +94,4 @@ def within(x: Tensor, eps: float, norm: Norm, rows: Tensor | None = None) -> Ten
         return low + (high - low) * rng.uniform(x, rows)
     way = steepest(rng.normal(x, rows), norm)
     radius = rng.uniform(x.flatten(1)[:, :1], rows).pow(1 / x[0].numel())
-    return clip(x + eps * like(radius, x) * way, x, eps, norm)
+    return project(x + eps * per_picture(radius, x) * way, x, eps, norm)

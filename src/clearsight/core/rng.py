@@ -63,7 +63,7 @@ def normal(like: Tensor, rows: Tensor | None = None) -> Tensor:
 
 
 @contextmanager
-def of(rows: Tensor, versions: Tensor | None = None) -> Iterator[None]:
+def for_versions(rows: Tensor, versions: Tensor | None = None) -> Iterator[None]:
     """For a method that runs another one on versions of its pictures: rows (n,) says of which picture each one is.
 
     versions (n,): their numbers.  Each then has a generator of its own, so that what is drawn for it does not depend on

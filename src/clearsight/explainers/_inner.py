@@ -23,7 +23,7 @@ def run(call: Call, model: Classifier, versions: Tensor, target: Target, rows: T
     numbers (n,): which version of its picture each is.  What the inner method draws belongs to the version, and what it
     notes about its maps is not kept.
     """
-    with rng.of(rows, numbers), diagnostics.silent():
+    with rng.for_versions(rows, numbers), diagnostics.silent():
         found = call.method(model, versions.detach().clone(), target[rows], **call.options)
     if not isinstance(found, Tensor) or found.shape != versions[:, 0].shape:
         raise Refused(f"{call.method.name}, run inside another method, gave no map for each picture")

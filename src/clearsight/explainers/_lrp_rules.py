@@ -36,11 +36,11 @@ def as_is(w: Tensor) -> Tensor:
     return w
 
 
-def ups(w: Tensor) -> Tensor:
+def positive_part(w: Tensor) -> Tensor:
     return w.clamp(min=0)
 
 
-def downs(w: Tensor) -> Tensor:
+def negative_part(w: Tensor) -> Tensor:
     return w.clamp(max=0)
 
 
@@ -93,16 +93,16 @@ class Walk:
     kept: Tensor = field(default_factory=lambda: torch.zeros(()))
     stop: fx.Node | None = None  # where the walk ends, if not at the picture
 
-    def give(self, node: Any, share: Tensor) -> None:
+    def add_relevance(self, node: Any, share: Tensor) -> None:
         if node in self.graph.moving:
             so_far = self.relevance.get(node)
             self.relevance[node] = share if so_far is None else so_far + share
 
-    def keep(self, r: Tensor, handed: Tensor) -> None:
+    def absorb(self, r: Tensor, handed: Tensor) -> None:
         """What of r was not handed on.  Added up at the outputs, so that it says nothing of what the inputs got."""
         self.kept = self.kept + self._each(r) - self._each(handed)
 
-    def beside(self) -> Tensor:
+    def bypassing(self) -> Tensor:
         """What is still on its way when a walk stops at a layer: it went past that by other branches, (B,)."""
         goal = self.stop or self.graph.start
         left = [self._each(r) for node, r in self.relevance.items() if node is not goal]
@@ -127,7 +127,7 @@ def relevance(
     """The relevance of what the network is given, or of a layer's output, (B, C, *s), and those values themselves.
 
     start: target, logits (B, K) -> their relevance (B, K); by default each logit's part in the target, logit times
-    gradient, which for a logit or a margin sums to the target.  Notes the receipts "conservation residual" (what is
+    gradient, which for a logit or a margin sums to the target.  Notes the diagnostics "conservation residual" (what is
     missing of the sum, as a share of it) and, without a start of its own, "kept by biases" (the share of the relevance
     that biases and stabilisers took).
 
@@ -159,11 +159,11 @@ def _some(
         begin = parts_of(target, logits) if start is None else start(target, logits)
         walk = Walk(graph, values, rules, len(x), (model.preprocess.mean, model.preprocess.std))
         walk.stop = graph.marked if layer else None
-        walk.give(graph.end, begin.to(values[graph.end].dtype))
+        walk.add_relevance(graph.end, begin.to(values[graph.end].dtype))
         found = back_to(walk)
     passes.note(0, len(x))
     whole = begin.abs().sum(1).clamp_min(1e-12)
-    residual = (begin.sum(1) - walk.kept - walk.beside() - found.flatten(1).sum(1)) / whole
+    residual = (begin.sum(1) - walk.kept - walk.bypassing() - found.flatten(1).sum(1)) / whole
     if not bool((residual.abs() <= LOST).all()):
         raise Refused(
             f"{100 * float(residual.abs().max()):.2g} % of the relevance was lost in {model.source or 'the network'}: "
@@ -222,9 +222,9 @@ def _step(walk: Walk, node: fx.Node, r: Tensor, is_first: bool) -> None:
     elif name in ("add", "sub"):
         _sum(walk, node, args, kwargs, r)
     elif name in ("mul", "div"):
-        walk.give(_signal(walk, node), _like(r, walk.values[_signal(walk, node)]))
+        walk.add_relevance(_signal(walk, node), _like(r, walk.values[_signal(walk, node)]))
     elif name in _UNTOUCHED or (name in _FINAL and node is walk.graph.end):
-        walk.give(node.args[0], r)
+        walk.add_relevance(node.args[0], r)
     elif name in _AVERAGES:
         _average(walk, node, args, kwargs, r)
     elif name == "cat":
@@ -232,12 +232,12 @@ def _step(walk: Walk, node: fx.Node, r: Tensor, is_first: bool) -> None:
         sizes = [part.shape[dim] for part in args[0]]
         nodes: Any = node.args[0]
         for part, share in zip(nodes, torch.split(r, sizes, dim), strict=True):
-            walk.give(part, share)
+            walk.add_relevance(part, share)
     elif name == "getitem":
         _item(walk, node, args, r)
     elif name in _MOVES:
         (share,) = _vjp(lambda v: node.target(v, *args[1:], **kwargs), args[0], r)  # type: ignore[operator]
-        walk.give(node.args[0], share)
+        walk.add_relevance(node.args[0], share)
     else:
         raise Refused(
             f"relevance propagation has no rule for {name!r}, which this network runs: use a gradient, "
@@ -297,10 +297,10 @@ def negated(op: Linear) -> Linear:
 
 def positive(op: Linear, r: Tensor) -> Shares:
     """The rule z+."""
-    parts = signed_parts(op, ups, downs)
+    parts = signed_parts(op, positive_part, negative_part)
     z = total(op, parts)
     s = r / stable(z + op.bias.clamp(min=0))
-    return handed_back(op, parts, s), z.mul_(s)
+    return redistribute(op, parts, s), z.mul_(s)
 
 
 Parts = list[tuple[Tensor, Change]]  # inputs, and what becomes of the weights that they meet
@@ -321,7 +321,7 @@ def total(op: Linear, parts: Parts) -> Tensor:
     return z
 
 
-def handed_back(op: Linear, parts: Parts, s: Tensor) -> Tensor:
+def redistribute(op: Linear, parts: Parts, s: Tensor) -> Tensor:
     """The inputs' shares, where each output hands back s times what each part gave to it."""
     (x, change), *others = parts
     share = op.back(s, change).mul_(x)
@@ -334,7 +334,7 @@ def gamma(size: float) -> Rule:
     """LRP-gamma: parts of the sign of z count 1 + gamma times, so that they outweigh the others (any sign of input)."""
 
     def rule(op: Linear, r: Tensor) -> Shares:
-        favoured = total(op, signed_parts(op, ups, downs))
+        favoured = total(op, signed_parts(op, positive_part, negative_part))
         plain = op.z - op.bias
         is_positive = op.z >= 0
         z = torch.where(is_positive, plain + size * favoured, plain + size * (plain - favoured))
@@ -342,13 +342,13 @@ def gamma(size: float) -> Rule:
         s = r / stable(z + bias)
 
         def more_up(w: Tensor) -> Tensor:
-            return w + size * ups(w)
+            return w + size * positive_part(w)
 
         def more_down(w: Tensor) -> Tensor:
-            return w + size * downs(w)
+            return w + size * negative_part(w)
 
-        share = handed_back(op, signed_parts(op, more_up, more_down), torch.where(is_positive, s, 0.0))
-        share = share + handed_back(op, signed_parts(op, more_down, more_up), torch.where(is_positive, 0.0, s))
+        share = redistribute(op, signed_parts(op, more_up, more_down), torch.where(is_positive, s, 0.0))
+        share = share + redistribute(op, signed_parts(op, more_down, more_up), torch.where(is_positive, 0.0, s))
         return share, z.mul_(s)
 
     return rule
@@ -359,7 +359,7 @@ def influence(op: Linear, r: Tensor) -> Shares:
     parts: Parts = [(op.x.abs(), torch.abs)]
     z = total(op, parts)
     s = r / stable(z)
-    return handed_back(op, parts, s), z.mul_(s)
+    return redistribute(op, parts, s), z.mul_(s)
 
 
 def flat(op: Linear, r: Tensor) -> Shares:
@@ -367,17 +367,17 @@ def flat(op: Linear, r: Tensor) -> Shares:
     parts: Parts = [(torch.ones_like(op.x), torch.ones_like)]
     z = total(op, parts)
     s = r / stable(z)
-    return handed_back(op, parts, s), z.mul_(s)
+    return redistribute(op, parts, s), z.mul_(s)
 
 
 def box(op: Linear, r: Tensor) -> Shares:
     """LRP-zB: for pixels between black and white, in proportion to x w - low w+ - high w-."""
     assert op.low is not None
     assert op.high is not None
-    parts: Parts = [(op.x - op.low, ups), (op.x - op.high, downs)]
+    parts: Parts = [(op.x - op.low, positive_part), (op.x - op.high, negative_part)]
     z = total(op, parts)
     s = r / stable(z)
-    return handed_back(op, parts, s), z.mul_(s)
+    return redistribute(op, parts, s), z.mul_(s)
 
 
 # --- what the operations are ------------------------------------------------------------------------------------------
@@ -421,8 +421,8 @@ def _linear(walk: Walk, node: fx.Node, args: Any, kwargs: Any, r: Tensor, is_fir
     if rules.last is not None and node in _last_layers(walk.graph):
         rule = rules.last(rule)
     share, handed = rule(op, r)
-    walk.keep(r, handed)
-    walk.give(source, share)
+    walk.absorb(r, handed)
+    walk.add_relevance(source, share)
 
 
 def _as_linear(walk: Walk, node: fx.Node, args: Any, kwargs: Any) -> tuple[Linear, fx.Node]:
@@ -542,7 +542,7 @@ def _sum(walk: Walk, node: fx.Node, args: Any, kwargs: Any, r: Tensor) -> None:
     a, b = node.args[:2]
     moving = [n for n in (a, b) if n in walk.graph.moving]
     if len(moving) == 1:
-        walk.give(moving[0], _like(r, walk.values[_node(moving[0])]))
+        walk.add_relevance(moving[0], _like(r, walk.values[_node(moving[0])]))
         return
     sign = (-1 if word(node) == "sub" else 1) * kwargs.get("alpha", 1)
     first, second = args[0].expand_as(r), (sign * args[1]).expand_as(r)
@@ -552,9 +552,9 @@ def _sum(walk: Walk, node: fx.Node, args: Any, kwargs: Any, r: Tensor) -> None:
         first, second = (torch.where(positive, t.clamp(min=0), t.clamp(max=0)) for t in (first, second))
         z = first + second
     s = r / stable(z)
-    walk.keep(r, s * z)
-    walk.give(a, _like(s * first, args[0]))
-    walk.give(b, _like(s * second, args[1]))
+    walk.absorb(r, s * z)
+    walk.add_relevance(a, _like(s * first, args[0]))
+    walk.add_relevance(b, _like(s * second, args[1]))
 
 
 def _average(walk: Walk, node: fx.Node, args: Any, kwargs: Any, r: Tensor) -> None:
@@ -574,8 +574,8 @@ def _average(walk: Walk, node: fx.Node, args: Any, kwargs: Any, r: Tensor) -> No
         out = run(part)
         s = here / stable(out)
         share = share + part * _vjp(run, part, s)[0]
-        walk.keep(here, s * out)
-    walk.give(node.args[0], share)
+        walk.absorb(here, s * out)
+    walk.add_relevance(node.args[0], share)
 
 
 def _signal(walk: Walk, node: fx.Node) -> fx.Node:
@@ -617,10 +617,10 @@ def _item(walk: Walk, node: fx.Node, args: Any, r: Tensor) -> None:
     inner, kwargs = walk.graph.arguments(parts, walk.values, walk.pictures)
     name = word(parts)
     if name in _UNTOUCHED and number == 0:
-        walk.give(parts.args[0], r)
+        walk.add_relevance(parts.args[0], r)
     elif name in _PARTS or name in ("split", "split_with_sizes", "unbind", "chunk", "unsafe_split"):
         (share,) = _vjp(lambda v: parts.target(v, *inner[1:], **kwargs)[number], inner[0], r)  # type: ignore[operator]
-        walk.give(parts.args[0], share)
+        walk.add_relevance(parts.args[0], share)
     else:
         raise Refused(
             f"relevance propagation has no rule for {name!r}, which this network runs: use a gradient, "

@@ -7,7 +7,7 @@ from clearsight.core.batching import pairs
 from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
-from clearsight.internals.forward_from_layer import tail
+from clearsight.internals.forward_from_layer import forward_from
 from clearsight.internals.layers import enlarge, find_layer
 
 
@@ -31,7 +31,7 @@ def ablation_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "
     [[[0.0, 2.0]]]
     """
     layer = find_layer(model, x, layer)
-    a, rest = tail(model, x, layer)
+    a, rest = forward_from(model, x, layer)
     with torch.no_grad():
         every = torch.arange(len(x))
         before = target(rest(every, a))

@@ -20,7 +20,7 @@ def deep_lift(model: Classifier, x: Tensor, target: Target, *, baseline: float =
     """What each pixel's difference from a flat picture adds to the target, by the rescale rule.
 
     x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target: the map sums to target(x) - target(baseline);
-    what is missing is the receipt "completeness residual".  baseline: the flat picture's pixel value (0 is black).
+    what is missing is the diagnostic "completeness residual".  baseline: the flat picture's pixel value (0 is black).
 
     An activation hands on change out over change in.  Beyond the paper: a product (squeeze-and-excitation, attention)
     is shared half and half, as the Shapley value of its two factors; a quotient by that rule turned round; a max-pool

@@ -34,8 +34,8 @@ def extremal_perturbation(
     """The part of the picture, of a given area, that keeps the target highest when the rest is blurred.
 
     x (B, C, *S) in [0, 1] -> (B, *S), >= 0: 1 where the picture stays and 0 where it is blurred, without a unit; the
-    receipt "area" is the mean of the map, and "kept" is what stays of the target: 1 is the picture's own, 0 the blur's.
-    area: the part of the picture that should stay (the paper adds up the masks of several; here there is one).
+    diagnostic "area" is the mean of the map, and "kept" is what stays of the target: 1 is the picture's own, 0 the
+    blur's. area: the part of the picture that should stay (the paper adds up the masks of several; here it is one).
     iterations: steps of Adam, forth and back through the network (the paper takes 800 of its own).  cells: places of
     the mask along each side of a picture; a sequence or a clip has cells^2 in all.  Before the first step there are 66
     passes forth, and one after the last.

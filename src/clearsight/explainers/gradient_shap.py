@@ -31,12 +31,11 @@ def gradient_shap(
 
     x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target: an estimate, from so many samples, of SHAP values
     against a background.  It sums to about target(x) less the mean target of the background pictures that were drawn;
-    what is missing is the receipt "completeness residual", which no bound refuses, because it falls with more samples.
-    The background is one flat picture of the pixel value baseline (0 is black), or the pictures that references names
-    (a folder, a CSV, "demo"; of more than 64 an even spread), such as the training data; where both are none, flat
-    pictures, each of a random grey.
-    noise: the standard deviation of Gaussian noise on the end of each path, as a share of the picture's own range;
-    noisy copies are not cut to [0, 1].
+    what is missing is the diagnostic "completeness residual", which no bound refuses, because it falls with more
+    samples. The background is one flat picture of the pixel value baseline (0 is black), or the pictures that
+    references names (a folder, a CSV, "demo"; of more than 64 an even spread), such as the training data; where both
+    are none, flat pictures, each of a random grey. noise: the standard deviation of Gaussian noise on the end of each
+    path, as a share of the picture's own range; noisy copies are not cut to [0, 1].
 
     The gradient of a linear model is the same on all paths:
 

@@ -28,8 +28,8 @@ def guided_integrated_gradients(
     """Integrated gradients on a path of its own, which changes first what the target depends on least.
 
     x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target.  With ever more steps the map sums to target(x) -
-    target(baseline); how far it is from that is kept as the receipt "completeness residual".  It can be larger than the
-    sum itself: what moves at once moves far, and its gradient is taken before.  steps: gradients on the path;
+    target(baseline); how far it is from that is kept as the diagnostic "completeness residual".  It can be larger than
+    the sum itself: what moves at once moves far, and its gradient is taken before.  steps: gradients on the path;
     fraction: the share of a picture's values, those of least gradient, that may move at once; max_dist: how far, as a
     share of its own way, a value may be ahead of or behind the straight path (0 is the straight path, walked with the
     gradient at the beginning of each step); baseline: the pixel value where the path begins (0 is black).

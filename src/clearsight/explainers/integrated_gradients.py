@@ -17,7 +17,7 @@ def integrated_gradients(
     """The gradient averaged over the straight path from a flat picture, times the path.
 
     x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target: the map sums to target(x) - target(baseline),
-    up to the error of the midpoint rule with so many steps, which is kept as the receipt "completeness residual".
+    up to the error of the midpoint rule with so many steps, which is kept as the diagnostic "completeness residual".
     baseline: the pixel value where the path begins (0 is black); what has exactly this value gets no relevance.
 
     >>> from clearsight.testing import linear

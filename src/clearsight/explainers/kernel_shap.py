@@ -30,12 +30,12 @@ def kernel_shap(
 
     x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target: each pixel has the value of its whole piece, as
     in lime and occlusion.  Over the pieces (not the pixels) the values sum to target(x) - target(fill everywhere); the
-    receipt "completeness residual" is what is missing.  The fit holds to that sum however few the samples are, so a map
-    is refused that misses more than 1 % of it and 0.0001 of the size of the target.  samples: sets of pieces that are
-    tried, drawn by the Shapley kernel in pairs of a set and its complement; where there are no more sets than samples
-    (eight pieces for 256), all of them are tried and the values are exact.  cells: about so many pieces along each
-    side.  pieces: superpixels of similar colour, or blocks (always so in sequences and clips).  fill: the pixel value
-    of hidden pieces; none is the mean of the preprocessing.
+    diagnostic "completeness residual" is what is missing.  The fit holds to that sum however few the samples are, so a
+    map is refused that misses more than 1 % of it and 0.0001 of the size of the target.  samples: sets of pieces that
+    are tried, drawn by the Shapley kernel in pairs of a set and its complement; where there are no more sets than
+    samples (eight pieces for 256), all of them are tried and the values are exact.  cells: about so many pieces along
+    each side.  pieces: superpixels of similar colour, or blocks (always so in sequences and clips).  fill: the pixel
+    value of hidden pieces; none is the mean of the preprocessing.
 
     >>> from clearsight.testing import linear
     >>> from clearsight.core.targets import ClassScore

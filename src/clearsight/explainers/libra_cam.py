@@ -16,7 +16,7 @@ from clearsight.perturbation.map_thresholds import (
     calibrated,
     chances,
     check_threshold,
-    seen_through,
+    mask_by_map,
     stretched,
     without_lowest,
     worth_keeping,
@@ -111,7 +111,7 @@ def _kept(model: Classifier, x: Tensor, target: Target, maps: Tensor, owner: Ten
     rises = before.new_empty(len(maps))
     for k, _ in pairs(len(maps), 1):
         rows = owner[k]
-        masked = seen_through(model, x[rows], enlarge(maps[k], x.shape[2:]).to(x))
+        masked = mask_by_map(model, x[rows], enlarge(maps[k], x.shape[2:]).to(x))
         rises[k] = chances(model, target[rows], model(masked)) - before[rows]
     return torch.cat([worth_keeping(rises[owner == i]) for i in range(len(x))]).cpu()
 

@@ -30,9 +30,9 @@ def lrp(
     """Layer-wise relevance propagation: the target's value, shared out layer by layer down to the pixels.
 
     x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target, to which the map sums up to what biases keep.
-    That share and what is missing of the sum are the receipts "kept by biases" and "conservation residual"; a map that
-    loses more than 1 % of the target, not of the map, is refused.  In deep networks with BatchNorm, whose biases are
-    large, they may keep nearly all: then the map's scale says nothing, and its shape is what there is to see.
+    That share and what is missing of the sum are the diagnostics "kept by biases" and "conservation residual"; a map
+    that loses more than 1 % of the target, not of the map, is refused.  In deep networks with BatchNorm, whose biases
+    are large, they may keep nearly all: then the map's scale says nothing, and its shape is what there is to see.
 
     composite: the rules for dense layers, for convolutions, and for the layer that sees the pixels (box is zB, between
     black and white; plus is alpha-beta with alpha 1); a single name is one rule for all.  epsilon: fades weak parts of

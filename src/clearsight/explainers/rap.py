@@ -10,15 +10,15 @@ from clearsight.explainers._lrp_rules import (
     Rules,
     Shares,
     box,
-    downs,
-    handed_back,
     influence,
     negated,
+    negative_part,
+    positive_part,
+    redistribute,
     relevance,
     signed_parts,
     stable,
     total,
-    ups,
 )
 
 
@@ -27,7 +27,7 @@ def rap(model: Classifier, x: Tensor, target: Target) -> Tensor:
     """Relative attributing propagation: units of much influence, of either sign, against units of little.
 
     x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target, to which the map sums up; what is missing is the
-    receipt "conservation residual".
+    diagnostic "conservation residual".
 
     The last layer shares out the logit by the size of each input's part in it, whichever its sign.  Every layer before
     hands all relevance R on along the positive parts (their sum is P), and again R N / (P + N) along the negative ones
@@ -53,10 +53,10 @@ def rap(model: Classifier, x: Tensor, target: Target) -> Tensor:
 def relative(op: Linear, r: Tensor) -> Shares:
     """All along the positive parts, in part along the negative ones too; then shifted to the sum that came in."""
     against = negated(op)
-    helping, hindering = (signed_parts(o, ups, downs) for o in (op, against))
+    helping, hindering = (signed_parts(o, positive_part, negative_part) for o in (op, against))
     z = total(op, helping)
-    share = handed_back(op, helping, r / stable(z))
-    share += handed_back(against, hindering, r / stable(z + total(against, hindering)))
+    share = redistribute(op, helping, r / stable(z))
+    share += redistribute(against, hindering, r / stable(z + total(against, hindering)))
     return shifted(share, r, op.pictures)
 
 

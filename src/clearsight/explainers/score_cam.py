@@ -10,7 +10,7 @@ from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
 from clearsight.internals.layers import activations, enlarge, find_layer
-from clearsight.perturbation.map_thresholds import chances, seen_through, stretched
+from clearsight.perturbation.map_thresholds import chances, mask_by_map, stretched
 from clearsight.perturbation.removal import flat
 
 
@@ -69,5 +69,5 @@ def _weights(model: Classifier, x: Tensor, target: Target, a: Tensor, *, of_the_
     for i, _ in pairs(len(todo), 1):
         rows, k = todo[i].T
         masks = stretched(enlarge(a[rows, k].to(x), x.shape[2:]))
-        found[rows, k] = score(target[rows], model(seen_through(model, x[rows], masks)))
+        found[rows, k] = score(target[rows], model(mask_by_map(model, x[rows], masks)))
     return found.softmax(1) if paper else found

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clearsight.auditing.map_tests import FAR, Examined, examine
+from clearsight.auditing.map_tests import FAR, MapTest, examine
 from clearsight.core.catalogue import Call, parse
 from clearsight.core.classifier import Classifier
 from clearsight.core.diagnostics import SHARE
@@ -87,7 +87,7 @@ def explain_pictures(
                 "forwards": e.forwards,
                 "backwards": e.backwards,
                 "seconds": round(e.seconds, 3),
-                "receipts": {k: v.tolist() for k, v in e.receipts.items()},
+                "diagnostics": {k: v.tolist() for k, v in e.diagnostics.items()},
                 "tests": [t.as_dict() for t in told_by] if tests else None,
             }
             for n, e, told_by in zip(
@@ -98,7 +98,7 @@ def explain_pictures(
         told.append({"picture": picture.name, "sheet": str(sheet), "answers": answers, "maps": maps})
         said = ", ".join(map(_say, answers))
         lines += [f"{picture.name}: {said}", *(f"  left out: {r}" for r in refused)]
-        lines += [f"  {e.method}: {name} {_list(v)}{_far(name, v)}" for e in found for name, v in e.receipts.items()]
+        lines += [f"  {e.method}: {name} {_list(v)}{_far(name, v)}" for e in found for name, v in e.diagnostics.items()]
         lines += [line for e, each in zip(found, tested, strict=False) for line in _tests(e, each)]
         lines.append(f"  {sheet}")
     progress("explaining", total, total)
@@ -164,7 +164,7 @@ def _far(name: str, values: Tensor) -> str:
     return " (far from complete)" if name == SHARE and bool((values.abs() > FAR).any()) else ""
 
 
-def _tests(e: Explanation, tests: Sequence[Examined]) -> list[str]:
+def _tests(e: Explanation, tests: Sequence[MapTest]) -> list[str]:
     """A line for each question: what the map's tests on this picture came to."""
     asked = [f"{e.method}, {q}" for q in e.questions()] if len(tests) > 1 else [e.method]
     return [f"  {a}: {'; '.join(t.lines())}" for a, t in zip(asked, tests, strict=True)]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from PIL import Image
 from torch import Tensor
 
-from clearsight.auditing.map_tests import Examined
+from clearsight.auditing.map_tests import MapTest
 from clearsight.drawing.heatmaps import BESIDE, SCALE_WORDS, TESTED, Tile, overlay, photo, sheet
 from clearsight.errors import Refused
 from clearsight.runner.results import Explanation, caption
@@ -19,7 +19,7 @@ def explanation_sheet(
     names: Sequence[str] = (),
     probabilities: Sequence[float] | Tensor | None = None,
     regions: Tensor | None = None,
-    tests: Sequence[Sequence[Examined]] = (),
+    tests: Sequence[Sequence[MapTest]] = (),
     title: str = "",
 ) -> Image.Image:
     """The picture and what each method makes of it, side by side; a row for each picture and target.
@@ -40,7 +40,7 @@ def explanation_sheet(
         name = names[i] if names else f"picture {i + 1}"
         seen = f"{name}\n{' × '.join(map(str, reversed(x.shape[1:])))} pixels as the model sees it"
         picture: Tile = (photo(x, region), seen)
-        told: list[Examined | None] = [each[i] for each in tests] or [None] * len(found)
+        told: list[MapTest | None] = [each[i] for each in tests] or [None] * len(found)
         tiles = [
             (
                 overlay(x, e.maps[i], signed=e.signed, region=region, grey=bool(t and t.failed)),

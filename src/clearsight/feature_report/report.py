@@ -21,7 +21,7 @@ from clearsight.core.classifier import Classifier, plain
 from clearsight.core.progress import Progress
 from clearsight.data.datasets import Picture, Pictures, open_data, truth
 from clearsight.errors import Refused
-from clearsight.internals.capture import Caught, catch, embedded, last_linear
+from clearsight.internals.capture import Captured, capture, embedded, last_linear
 from clearsight.internals.layers import find_layer
 from clearsight.reporting.pages import INDEX, Page, joined
 
@@ -31,8 +31,8 @@ KEPT = 16  # pictures remembered for each unit
 
 
 @dataclass(frozen=True)
-class Best:
-    """For each unit the pictures with its highest activation: values (K, k) of its drive and rows (K, k), best first.
+class TopPictures:
+    """For each unit the pictures with its highest activation: values (K, k) and rows (K, k), best first.
 
     n: pictures looked at; shape: (K, h, w) of the layer; maps: whether it has places.
     """
@@ -45,7 +45,7 @@ class Best:
 
 
 @dataclass(eq=False)
-class Inside:
+class FeatureContext:
     """One model, its pictures and what of its inside is asked for: what all features share.
 
     case: the pictures that can be read, a few at a time.  layers: names, checked; where there are none, no_layer says
@@ -59,7 +59,7 @@ class Inside:
     asked: tuple[int, ...] = ()
     classes: tuple[int, ...] = ()
     words: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    _best: dict[str, Best] = field(default_factory=dict)
+    _best: dict[str, TopPictures] = field(default_factory=dict)
 
     @property
     def model(self) -> Classifier:
@@ -88,14 +88,14 @@ class Inside:
         said = self.case.label(row)
         return f"{is_}, said {said}" if is_ and plain(is_) != plain(said) else f"said {said}"
 
-    def passes(self, layer: str, rows: Sequence[int] | None = None) -> Iterator[tuple[list[int], Tensor, Caught]]:
+    def passes(self, layer: str, rows: Sequence[int] | None = None) -> Iterator[tuple[list[int], Tensor, Captured]]:
         """(rows, pixels, what stands at the layer) of the pictures, a few at a time, while the budget lasts."""
         for part, x in self.case.batches(range(len(self.pictures)) if rows is None else rows):
             x = x.to(self.model.device)
             with torch.no_grad():
-                yield part, x, catch(self.model, x, layer)
+                yield part, x, capture(self.model, x, layer)
 
-    def best(self, layer: str, most: int = KEPT) -> Best:
+    def best(self, layer: str, most: int = KEPT) -> TopPictures:
         """For each unit of a layer the pictures with its highest activation, by one pass over all pictures."""
         known = self._best.get(layer)
         if known is not None and (known.values.shape[1] >= most or known.values.shape[1] == known.n):
@@ -103,15 +103,15 @@ class Inside:
         values = rows = torch.empty(0)
         n = 0
         for part, _, caught in self.passes(layer):
-            peak = caught.drive.flatten(2).amax(2).float().cpu()
+            peak = caught.preactivation.flatten(2).amax(2).float().cpu()
             own = torch.tensor(part)[:, None].expand(peak.shape)
             values = torch.cat([values, peak]) if n else peak
             rows = torch.cat([rows, own]) if n else own
             values, order = values.sort(dim=0, descending=True, stable=True)
             values, rows = values[:most], rows.gather(0, order[:most])
             n += len(part)
-            shape, maps = tuple(caught.drive.shape[1:]), caught.maps
-        self._best[layer] = Best(values.T, rows.T, n, shape, maps)
+            shape, maps = tuple(caught.preactivation.shape[1:]), caught.maps
+        self._best[layer] = TopPictures(values.T, rows.T, n, shape, maps)
         return self._best[layer]
 
     def units(self, layer: str) -> tuple[int, ...]:
@@ -156,7 +156,7 @@ class Inside:
 
 
 @dataclass(frozen=True)
-class Atlas:
+class FeatureReport:
     """All pages of one run.  facts: model, data, seed; left_out: (method, why) of those that could not be."""
 
     pages: tuple[Page, ...]
@@ -167,7 +167,7 @@ class Atlas:
         methods = ", ".join(dict.fromkeys(b.method for p in self.pages for b in p.blocks))
         read, pages = self.facts.get("read", 0), len(self.pages)
         seen = f"{pages} page{'s' if pages != 1 else ''} on {read} picture{'s' if read != 1 else ''}"
-        return f"<Atlas of {self.facts.get('model', 'a model')}, {seen}: {methods}>"
+        return f"<FeatureReport of {self.facts.get('model', 'a model')}, {seen}: {methods}>"
 
     def save(self, folder: str | Path) -> Path:
         """Write index.html, layers/ and units/ into a folder; returns the index."""
@@ -214,8 +214,8 @@ def features(
     progress: Progress | None = None,
     model_words: Sequence[str] = (),
     data_words: Sequence[str] = (),
-) -> Atlas:
-    """What is inside a network, by every feature method that applies or by those named -> an Atlas of pages.
+) -> FeatureReport:
+    """What is inside a network, by every feature method that applies or by those named -> a FeatureReport of pages.
 
     data: what ``folder`` gives, or the words of the command line.  layer: one or several, "auto" for the last feature
     maps; units: of each layer, without them the few with the highest activations; methods: spellings such as
@@ -253,7 +253,7 @@ def look(
     progress: Progress | None = None,
     model_words: Sequence[str] = (),
     data_words: Sequence[str] = (),
-) -> Inside:
+) -> FeatureContext:
     """What all features share, with every word of the question checked before any work."""
     if len(model.preprocess.size) != 2:
         raise Refused(f"features are shown for pictures (H, W), and this model takes {model.preprocess.size}")
@@ -282,8 +282,8 @@ def look(
             raise Refused(why)
         for name in found if units else ():
             with torch.no_grad():
-                _check(units, catch(model, x, name).drive.shape[1], name)
-    return Inside(case, tuple(dict.fromkeys(found)), why, tuple(dict.fromkeys(units)), chosen, words)
+                _check(units, capture(model, x, name).preactivation.shape[1], name)
+    return FeatureContext(case, tuple(dict.fromkeys(found)), why, tuple(dict.fromkeys(units)), chosen, words)
 
 
 def _check(units: Sequence[int], there: int, layer: str) -> None:
@@ -292,7 +292,7 @@ def _check(units: Sequence[int], there: int, layer: str) -> None:
             raise Refused(f"layer {layer} has no unit {u}: its units are 0 to {there - 1}")
 
 
-def see(inside: Inside, calls: Sequence[Call] = ()) -> Atlas:
+def see(inside: FeatureContext, calls: Sequence[Call] = ()) -> FeatureReport:
     """Run the methods, all that apply where none is named, and join their pages."""
     case, began = inside.case, time.monotonic()
     todo = list(calls) or [Call(m) for m in catalogue("visualisations").values()]
@@ -319,10 +319,10 @@ def see(inside: Inside, calls: Sequence[Call] = ()) -> Atlas:
     pages = list(joined(parts))
     if pages[0].address != INDEX:
         pages.insert(0, Page(INDEX, "", ()))
-    return Atlas(tuple(pages), _facts(inside, time.monotonic() - began), tuple(left))
+    return FeatureReport(tuple(pages), _facts(inside, time.monotonic() - began), tuple(left))
 
 
-def _filled(inside: Inside, page: Page, call: Call, seconds: float) -> Page:
+def _filled(inside: FeatureContext, page: Page, call: Call, seconds: float) -> Page:
     m = call.method
     blocks = tuple(
         replace(
@@ -338,7 +338,7 @@ def _filled(inside: Inside, page: Page, call: Call, seconds: float) -> Page:
     return replace(page, blocks=blocks)
 
 
-def _facts(inside: Inside, seconds: float) -> dict[str, Any]:
+def _facts(inside: FeatureContext, seconds: float) -> dict[str, Any]:
     case = inside.case
     return {
         "clearsight": __version__,

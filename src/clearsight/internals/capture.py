@@ -21,21 +21,21 @@ Field = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the m
 
 
 @dataclass(frozen=True)
-class Caught:
-    """One forward pass: logits (B, classes), and of the layer out (B, K, h, w) and drive (B, K, h, w).
+class Captured:
+    """One forward pass: logits (B, classes), and of the layer out (B, K, h, w) and preactivation (B, K, h, w).
 
-    drive is what goes into the layer's last squashing (ReLU, ReLU6, sigmoid), where that is a module of its own: in the
-    same order as out, but neither cut off above nor without a gradient below.  Elsewhere it is out.
+    preactivation is what goes into the layer's last squashing (ReLU, ReLU6, sigmoid), where that is a module of its
+    own: in the same order as out, but neither cut off above nor without a gradient below.  Elsewhere it is out.
     maps: False for a layer (B, K) without places, which has one here.
     """
 
     logits: Tensor
     out: Tensor
-    drive: Tensor
+    preactivation: Tensor
     maps: bool
 
 
-def catch(model: Classifier, x: Tensor, layer: str) -> Caught:
+def capture(model: Classifier, x: Tensor, layer: str) -> Captured:
     """One forward pass of x (B, C, H, W), with what stands at a layer.  Gradients flow where they are enabled."""
     module = module_at(model, layer)
     last: list[tuple[Any, Tensor]] = []
@@ -68,12 +68,12 @@ def catch(model: Classifier, x: Tensor, layer: str) -> Caught:
             h.remove()
     if not found:
         raise Refused(f"layer {layer} is not run in a forward pass: name another with --layer")
-    out, drive = found[0]
+    out, preactivation = found[0]
     if out.dim() not in (2, 4) or len(out) != len(x) or not out.is_floating_point():
         raise Refused(f"layer {layer} gives {tuple(out.shape)}, which are not feature maps: name another with --layer")
     if out.dim() == 2:
-        return Caught(logits, out[..., None, None], drive[..., None, None], maps=False)
-    return Caught(logits, out, drive, maps=True)
+        return Captured(logits, out[..., None, None], preactivation[..., None, None], maps=False)
+    return Captured(logits, out, preactivation, maps=True)
 
 
 def receptive_fields(model: Classifier, layer: str, places: Sequence[tuple[int, int]]) -> list[Field]:
@@ -90,9 +90,11 @@ def receptive_fields(model: Classifier, layer: str, places: Sequence[tuple[int, 
         part = places[start : start + step]
         z = noise.repeat(len(part), 1, 1, 1).requires_grad_()
         with torch.enable_grad():
-            drive = catch(model, z, layer).drive
-            signs = torch.rand(drive.shape[1], generator=generator).to(drive) + 0.5
-            seen = sum((drive[i * _PROBES : (i + 1) * _PROBES, :, y, x] * signs).sum() for i, (y, x) in enumerate(part))
+            preactivation = capture(model, z, layer).preactivation
+            signs = torch.rand(preactivation.shape[1], generator=generator).to(preactivation) + 0.5
+            seen = sum(
+                (preactivation[i * _PROBES : (i + 1) * _PROBES, :, y, x] * signs).sum() for i, (y, x) in enumerate(part)
+            )
         (g,) = gradients(torch.as_tensor(seen), z, f"layer {layer}")
         support = (g != 0).any(1).view(len(part), _PROBES, *size).any(1)
         found += [_box(s, size) for s in support]

@@ -17,7 +17,7 @@ from clearsight.internals.places import as_maps
 Rest = Callable[[Tensor, Tensor], Tensor]
 
 
-def tail(model: Classifier, x: Tensor, layer: str) -> tuple[Tensor, Rest]:
+def forward_from(model: Classifier, x: Tensor, layer: str) -> tuple[Tensor, Rest]:
     """What stands at a layer, (B, K, *s), and a function of what might stand there, for pictures x (B, C, *S).
 
     The function takes rows (n,), which say of which picture each value is, and values (n, K, *s), and gives logits

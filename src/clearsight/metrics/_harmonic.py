@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from clearsight.core.classifier import Classifier
-from clearsight.perturbation.map_thresholds import seen_through, stretched
+from clearsight.perturbation.map_thresholds import mask_by_map, stretched
 
 
 def coherency(model: Classifier, x: Tensor, soft: Tensor, again: Callable[[Classifier, Tensor], Tensor]) -> Tensor:
     """(r + 1) / 2 of Pearson's r between the map and that of the picture seen through it, (B,); 1/2 if one is flat."""
-    inner = stretched(again(model, seen_through(model, x, soft).clamp(0, 1))).flatten(1).double()
+    inner = stretched(again(model, mask_by_map(model, x, soft).clamp(0, 1))).flatten(1).double()
     outer = soft.flatten(1).double()
     a, b = outer - outer.mean(1, keepdim=True), inner - inner.mean(1, keepdim=True)
     size = a.norm(dim=1) * b.norm(dim=1)

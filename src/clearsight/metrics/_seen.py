@@ -14,7 +14,7 @@ from clearsight.perturbation.removal import Fill
 
 FLATTERS = (
     "threshold=none chooses each map's threshold by the very number that is then reported, which flatters: calibrate "
-    "on other pictures, believe(calibrate=8, metrics=...), or give one threshold for all"
+    "on other pictures, explainer-ranking(calibrate=8, metrics=...), or give one threshold for all"
 )
 
 

@@ -191,11 +191,11 @@ def trained_on(source: str, files: Sequence[Path]) -> list[int]:
 
     Refused where the table is there and does not say it.
     """
-    known = {os.path.realpath(file) for file, _ in lessons(source)}
+    known = {os.path.realpath(file) for file, _ in train_pictures(source)}
     return [i for i, file in enumerate(files) if os.path.realpath(file) in known]
 
 
-def lessons(source: str) -> list[tuple[Path, str]]:
+def train_pictures(source: str) -> list[tuple[Path, str]]:
     """(file, label) of what trained the model of a run folder, by its table; none where source is no such folder.
 
     Refused where the table is there and does not say it.

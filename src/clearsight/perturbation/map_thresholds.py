@@ -51,7 +51,7 @@ def stretched(maps: Tensor) -> Tensor:
     return ((rows - low) / (high - low).clamp_min(torch.finfo(maps.dtype).tiny)).view(maps.shape)
 
 
-def seen_through(model: Classifier, x: Tensor, masks: Tensor, fill: Fill = "mean") -> Tensor:
+def mask_by_map(model: Classifier, x: Tensor, masks: Tensor, fill: Fill = "mean") -> Tensor:
     """Pictures x (B, C, *S) times masks (B, *S) in [0, 1], after normalisation: what is muted has the mean colour.
 
     Or another fill instead of the mean.
@@ -126,7 +126,7 @@ def rises_through(
     with torch.no_grad():
         before = chances(model, target, model(x)) if before is None else before
         for rows, k in pairs(len(x), len(share)):
-            masked = seen_through(model, x[rows], without_lowest(maps[rows], share[k]), fill)
+            masked = mask_by_map(model, x[rows], without_lowest(maps[rows], share[k]), fill)
             found[rows, k] = chances(model, target[rows], model(masked)) - before[rows]
     return found
 

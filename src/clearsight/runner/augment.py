@@ -44,7 +44,7 @@ def read(words: str) -> tuple[Call, ...]:
         return ()
     calls = [parse(part, "augmentations") for part in split_calls(words)]
     for call in calls:
-        if more := call.method.given - {"size"}:
+        if more := call.method.injected - {"size"}:
             raise Refused(
                 f"{call.method.name} asks for {', '.join(sorted(more))}: give every option but size a default"
             )
@@ -57,7 +57,7 @@ def read(words: str) -> tuple[Call, ...]:
 
 
 def resizes(call: Call) -> bool:
-    return "size" in call.method.given
+    return "size" in call.method.injected
 
 
 def mixes(call: Call) -> bool:

@@ -19,12 +19,12 @@ from clearsight.models.dry_run import reason
 
 
 @contextmanager
-def blamed(model: Classifier, call: Call, x: Tensor) -> Iterator[None]:
+def explain_failure(model: Classifier, call: Call, x: Tensor) -> Iterator[None]:
     """Errors inside are refused, in words, where they come from a method's own file or from the network.
 
     x (B, C, *S): where a method fails, the network is tried alone on it.  Others are defects of ours and go on.
     """
-    attacks = "eps" in call.method.given
+    attacks = "eps" in call.method.injected
     instead = "attack without gradients, by square or hop-skip-jump"
     if not attacks:
         instead = "use a perturbation method such as occlusion"

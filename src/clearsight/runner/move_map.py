@@ -17,10 +17,10 @@ from torch.nn.functional import softplus
 
 from clearsight.core import rng
 from clearsight.core.batching import SIZE, bounded
-from clearsight.core.best_so_far import Best
+from clearsight.core.best_so_far import BestSoFar
 from clearsight.core.catalogue import Call, parse, write_value
 from clearsight.core.classifier import Classifier
-from clearsight.core.norms import USUAL, Norm, clip, like, steepest, within
+from clearsight.core.norms import USUAL, Norm, per_picture, project, steepest, within
 from clearsight.core.passes import counted
 from clearsight.core.similarity import average_ranks, spearman
 from clearsight.core.targets import ClassScore, Margin
@@ -125,7 +125,7 @@ def move_map(
                     moved.append(
                         _moved(model, part, target[slice(start, start + most)], followed, eps, steps, step, norm, beta)
                     )
-        z = clip(torch.cat(moved), x, eps, norm)
+        z = project(torch.cat(moved), x, eps, norm)
         kept = scores(model, z, batch).argmax(1) == logits.argmax(1)
     before, after = (explain(model, p, wanted, target, seed=seed, batch=batch) for p in (x, z))
     alike = [float(_alike(b, a)) for b, a in zip(before.maps, after.maps, strict=True)]
@@ -183,7 +183,7 @@ def _moved(
     first, clean = (v.detach() for v in _map(model, graph, x, target, call, {}))
     ranks = _ranks(clean).to(x)
     margin = lead(first)
-    best = Best(x)
+    best = BestSoFar(x)
     best.see(rows, x, torch.ones(len(x)), torch.ones(len(x), dtype=torch.bool))
     z = within(x, eps, norm)
     for i in range(steps + 1):
@@ -196,9 +196,9 @@ def _moved(
         tight = lead(out) < _TIGHT * margin
         if bool(tight.any()):
             back = steepest(_rising(model, z, lead), norm)
-            way = torch.where(like(tight, x), way - 2 * back, way)
+            way = torch.where(per_picture(tight, x), way - 2 * back, way)
             way = steepest(way, norm)
-        z = clip(z - length * way, x, eps, norm)
+        z = project(z - length * way, x, eps, norm)
     raise AssertionError("the last iterate is returned above")
 
 
@@ -276,7 +276,7 @@ def _smooth(beta: float) -> dict[str, Rule]:
             return run(*args, **kwargs)
         a: Tensor = args[0]
         usual = a.detach().flatten(1).abs().mean(1).clamp_min(torch.finfo(a.dtype).tiny)
-        b = like(beta / usual, a)
+        b = per_picture(beta / usual, a)
         _, high = open_between  # from 0 on
         soft = softplus(a * b) / b
         return soft - softplus((a - high) * b) / b if high < torch.inf else soft

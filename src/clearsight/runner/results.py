@@ -12,7 +12,7 @@ from torch import Tensor
 
 from clearsight.core.catalogue import write_value
 from clearsight.core.norms import Norm
-from clearsight.core.norms import size as distance
+from clearsight.core.norms import perturbation_norm as distance
 from clearsight.core.output import write_whole
 from clearsight.core.targets import Target
 from clearsight.core.text import counted
@@ -25,7 +25,7 @@ class Explanation:
     """Maps as the method gave them, and everything needed to make them again.
 
     maps (B, *S) float32, signed and unscaled; x (B, C, *S) the pictures; method is spelled with the layer that was
-    used; forwards and backwards are passes per picture; receipts are the method's own numbers about its maps, each
+    used; forwards and backwards are passes per picture; diagnostics are the method's own numbers about its maps, each
     (B,), such as the residual of a map that should sum to the target; signed: the method claims that its maps hold
     negative values, or one of these does.
     """
@@ -42,7 +42,7 @@ class Explanation:
     fingerprint: str
     labels: tuple[str, ...]
     signed: bool
-    receipts: dict[str, Tensor] = field(default_factory=dict)
+    diagnostics: dict[str, Tensor] = field(default_factory=dict)
 
     def questions(self) -> list[str]:
         """What was asked, in words, for each picture."""
@@ -57,7 +57,7 @@ class Explanation:
         words = {"method": self.method, "model": self.model, "fingerprint": self.fingerprint}
         arrays = {"maps": self.maps.numpy(), "target": np.array(self.questions()), "seed": np.array(self.seed)}
         arrays |= {k: np.array(v) for k, v in words.items()}
-        arrays |= {k: v.numpy() for k, v in self.receipts.items()}
+        arrays |= {k: v.numpy() for k, v in self.diagnostics.items()}
         return write_whole(Path(path).with_suffix(".npz"), lambda f: np.savez_compressed(f, **arrays))  # type: ignore[arg-type]
 
     def _repr_html_(self) -> str:

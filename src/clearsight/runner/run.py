@@ -14,7 +14,7 @@ from clearsight.core.batching import SIZE, bounded
 from clearsight.core.blackbox import BlackBox, OutOfQueries
 from clearsight.core.catalogue import Call, parse
 from clearsight.core.classifier import Classifier
-from clearsight.core.norms import USUAL, clip, norm_of
+from clearsight.core.norms import USUAL, norm_of, project
 from clearsight.core.passes import counted
 from clearsight.core.targets import Become, Goal, Misclassify, Target, as_goal
 from clearsight.core.validation import check_pixels, check_result, check_rows, check_target, top_class
@@ -23,7 +23,7 @@ from clearsight.internals.layers import find_layer
 from clearsight.internals.probe import settled
 from clearsight.internals.scores import scores
 from clearsight.internals.soundness import alone, caution, must_flow, must_repeat
-from clearsight.runner.failures import blamed
+from clearsight.runner.failures import explain_failure
 from clearsight.runner.results import Attacked, Explanation
 
 
@@ -64,7 +64,7 @@ def explain(
         ):
             for start in range(0, len(x), size):
                 part = x[start : start + size]
-                with blamed(model, call, part), rng.seeded(seed, part, call.method.name):
+                with explain_failure(model, call, part), rng.seeded(seed, part, call.method.name):
                     found = call.method(model, part.clone(), target[slice(start, start + size)], **call.options)
                 maps.append(check_result(found, (len(part), *part.shape[2:]), call))
                 rectifies = "needs-relu" in call.method.claims  # and so goes back to the pixels, by what was recorded
@@ -85,7 +85,7 @@ def explain(
         fingerprint=model.fingerprint(),
         labels=model.labels,
         signed="signed" in call.method.claims or bool((joined < 0).any()),  # options can make a method signed
-        receipts=diagnostics.joined(book),
+        diagnostics=diagnostics.joined(book),
     )
 
 
@@ -138,7 +138,7 @@ def attack(
             f"the model's outputs are {model.scores}, of which no class can be the answer: give a Goal of yours"
         )
     needs_other(call, other)
-    if starts is not None and "starts" not in call.method.given:
+    if starts is not None and "starts" not in call.method.injected:
         raise Refused(f"{call.method.name} begins at the picture itself: starts are for boundary and hop-skip-jump")
     if "black-box" not in call.method.claims and (access != "logits" or digits is not None):
         raise Refused(f"{call.method.name} sees the inside of the model: access and digits are for black-box attacks")
@@ -155,7 +155,7 @@ def attack(
         given: dict[str, Any] = {"eps": eps, "other": other}
         given["starts"] = None if starts is None else check_pixels(model, starts)
         with settled(model), bounded(model, x[:1], batch) as size, counted(model.net) as passes:
-            if "lessons" in call.method.given:
+            if "lessons" in call.method.injected:
                 size = max(len(todo), 1)  # learned once; the method itself goes through the pictures a few at a time
                 given["lessons"] = lessons or (x[todo.to(x.device)], goal[todo])
             for rows in torch.split(todo, size) if len(todo) else ():
@@ -163,16 +163,16 @@ def attack(
                 box = None
                 if "black-box" in call.method.claims:
                     box = _gate(model, part, goal[rows], call, eps=eps, access=access, digits=digits)
-                asked = {k: v for k, v in given.items() if k in call.method.given}
-                with blamed(model, call, part), rng.seeded(seed, part, call.method.name):
+                asked = {k: v for k, v in given.items() if k in call.method.injected}
+                with explain_failure(model, call, part), rng.seeded(seed, part, call.method.name):
                     raw = _proposed(call, model, box, part, goal[rows], asked)
                 if box is not None:
                     spent[rows], first[rows] = box.used, box.first
                 if raw is not None:
                     raw = check_result(raw, tuple(part.shape), call, keep=True)
-                    overstep = max(overstep, float((raw - clip(raw, part, eps, norm)).abs().max()))
+                    overstep = max(overstep, float((raw - project(raw, part, eps, norm)).abs().max()))
                 if box is None:
-                    z[rows.to(x.device)] = clip(part if raw is None else raw, part, eps, norm)
+                    z[rows.to(x.device)] = project(part if raw is None else raw, part, eps, norm)
                 else:
                     z[rows.to(x.device)] = box.best(raw)
         if passes.through:
@@ -201,7 +201,7 @@ def attack(
 
 def needs_other(call: Call, other: Classifier | None) -> None:
     """Refuse an attack on another model where none is given."""
-    if other is None and "other" in call.method.given:
+    if other is None and "other" in call.method.injected:
         raise Refused(
             f"{call.method.name} needs other: a second model, of the same classes, that is attacked instead (on the "
             "command line --other MODEL)"
@@ -253,11 +253,11 @@ def measure(
     if maps.shape != (len(x), *x.shape[2:]):
         raise Refused(f"maps {tuple(maps.shape)} do not fit pictures {tuple(x.shape)}")
     fits = regions is not None and regions.shape == maps.shape and regions.dtype == torch.bool
-    if "regions" in call.method.given and not fits:
+    if "regions" in call.method.injected and not fits:
         raise Refused(f"{call.method.name} needs regions: a bool tensor {tuple(maps.shape)}, true on the object")
-    if "again" in call.method.given and method is None:
+    if "again" in call.method.injected and method is None:
         raise Refused(f"{call.method.name} runs the explainer again: say which made the maps, method=...")
-    if "other" in call.method.given and other is None:
+    if "other" in call.method.injected and other is None:
         raise Refused(f"{call.method.name} needs other: a second model, of the same classes")
     maker = None if method is None else resolve(model, x[:1], parse(method, "explainers"))
     maps = maps.to(x)
@@ -272,8 +272,8 @@ def measure(
             rows = slice(start, start + batch)
             able: dict[str, Any] = {"regions": None if regions is None else regions[rows].to(x.device), "other": other}
             able["again"] = maker and _again(maker, target[rows], seed)
-            given = {k: v for k, v in able.items() if k in call.method.given}
-            with blamed(model, call, x[rows]), rng.seeded(seed, x[rows], call.method.name):
+            given = {k: v for k, v in able.items() if k in call.method.injected}
+            with explain_failure(model, call, x[rows]), rng.seeded(seed, x[rows], call.method.name):
                 found = call.method(model, x[rows].clone(), target[rows], maps[rows].clone(), **given, **call.options)
             values.append(check_result(found, (len(x[rows]),), call, finite=False))
     return torch.cat(values)

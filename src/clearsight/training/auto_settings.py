@@ -17,7 +17,7 @@ STEPS = 400  # what training should come to
 EPOCHS = (5, 20)
 
 
-def settled(recipe: Recipe, seen: Sequence[Seen], classes: Mapping[str, int]) -> tuple[Recipe, list[str]]:
+def resolve_auto(recipe: Recipe, seen: Sequence[Seen], classes: Mapping[str, int]) -> tuple[Recipe, list[str]]:
     """The recipe without anything automatic, and why.
 
     seen: the training pictures from outside; classes: how many training pictures each has.

@@ -20,7 +20,7 @@ from clearsight.errors import Refused
 from clearsight.training.history import Epoch
 from clearsight.training.recipe import Recipe
 from clearsight.training.run_folder import command
-from clearsight.training.several_runs import One, accuracies, each, in_turn
+from clearsight.training.several_runs import TrainingJob, accuracies, each, run_jobs
 
 FOLDS = "folds.json"
 
@@ -51,14 +51,14 @@ def cross_validate(
     fold = dict(zip(rows, folds(labels, groups, k, seed=recipe.divides()), strict=True))
     own = alike.of(rows)
 
-    def one(number: int) -> One:
+    def one(number: int) -> TrainingJob:
         parts = ["test" if fold[i] == number else "train" for i in rows]
         pictures = [replace(data.pictures[i], split=part) for i, part in zip(rows, parts, strict=True)]
         called = f"fold {number + 1} of {k}"
         note = f"{called}: its test pictures train the models of the other folds"
-        return One(called, replace(data, pictures=tuple(pictures), notes=(*data.notes, note)), recipe)
+        return TrainingJob(called, replace(data, pictures=tuple(pictures), notes=(*data.notes, note)), recipe)
 
-    yield from in_turn(
+    yield from run_jobs(
         map(one, range(k)),
         folder,
         "fold",

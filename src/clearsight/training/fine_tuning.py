@@ -23,7 +23,7 @@ LAST = 3  # "last-blocks" trains one in so many of them
 
 
 @dataclass(frozen=True, eq=False)
-class Start:
+class TrainableNetwork:
     """A network before training.
 
     architecture, options: how it is built again.  head: its parameters whose shape follows from the classes.
@@ -43,7 +43,7 @@ class Start:
         return self.pretrained == "demo"
 
 
-def begin(
+def build_for_training(
     arch: str,
     weights: str | None,
     outputs: int,
@@ -53,7 +53,7 @@ def begin(
     dropout: float | None = None,
     seed: int = 0,
     say: Callable[[str], None] = lambda line: None,
-) -> Start:
+) -> TrainableNetwork:
     """The network of that name for so many outputs, with pretrained weights everywhere but in its head.
 
     arch: demo, timm:NAME, torchvision:NAME or clearsight:NAME.  weights: a file, "none" for random ones, or nothing for
@@ -69,7 +69,7 @@ def begin(
     net = architectures.build(spelling, outputs, pre, options, seed=seed)
     head = head_of(spelling, outputs, pre, options, net)
     if weights == "none" or (weights is None and arch.startswith("clearsight:")):
-        return Start(net, spelling, options, pre, head, "")
+        return TrainableNetwork(net, spelling, options, pre, head, "")
     if arch == "demo":
         adopt(net, load("demo").net.state_dict(), head, "demo")
     elif weights is not None:
@@ -78,7 +78,7 @@ def begin(
         whole = architectures.build(arch, len(architectures.default_labels(arch)), own, options, fetch=say)
         adopt(net, whole.state_dict(), head, arch)
     _quiet(net, head, seed)
-    return Start(net, spelling, options, pre, head, weights or arch)
+    return TrainableNetwork(net, spelling, options, pre, head, weights or arch)
 
 
 def check_name(arch: str, weights: str | None) -> None:
@@ -177,7 +177,7 @@ def trained(net: nn.Module, head: frozenset[str], strategy: str, progress: float
     return (head & every) | frozenset(f"{name}.{n}" for name, m in open_ for n, _ in m.named_parameters())
 
 
-def thaw(net: nn.Module, names: frozenset[str], *, pretrained: bool) -> None:
+def unfreeze(net: nn.Module, names: frozenset[str], *, pretrained: bool) -> None:
     """Train mode and gradients for these parameters; modules none of whose parameters is trained are in eval mode.
 
     So a frozen block has no dropout.  pretrained: BatchNorm keeps the statistics that it came with everywhere, even

@@ -28,10 +28,10 @@ from clearsight.models.loading import device_of
 from clearsight.models.model_folder import RECIPE
 from clearsight.runner.augment import read, resizes
 from clearsight.training.arithmetic import computing, goes_on
-from clearsight.training.auto_settings import settled
+from clearsight.training.auto_settings import resolve_auto
 from clearsight.training.batches import Batches, Store, order
 from clearsight.training.checkpoints import forget, keep, recall, stopped
-from clearsight.training.fine_tuning import Start, begin, counted, groups, thaw, trained
+from clearsight.training.fine_tuning import TrainableNetwork, build_for_training, counted, groups, trained, unfreeze
 from clearsight.training.history import Epoch
 from clearsight.training.optimisers import Pace, optimiser, pace, range_test
 from clearsight.training.recipe import Recipe, read_recipe, said
@@ -46,8 +46,8 @@ from clearsight.training.run_folder import (
     same_recipe,
 )
 from clearsight.training.temperature_scaling import Scaled, divide, nll, temperature
-from clearsight.training.training_data import Portions, at_random, portions
-from clearsight.training.validate_recipe import vet
+from clearsight.training.training_data import TrainingData, at_random, portions
+from clearsight.training.validate_recipe import validate
 
 KEEP = 120.0  # seconds between two states of a run that are kept within an epoch
 
@@ -61,8 +61,8 @@ class Run:
     """
 
     recipe: Recipe
-    data: Portions
-    start: Start
+    data: TrainingData
+    start: TrainableNetwork
     accelerator: Any
     net: nn.Module
     opt: Any
@@ -116,7 +116,7 @@ def train(
     pictures = data if isinstance(data, Pictures) else open_data(data, split=split)
     folder = place(out, resume)
     try:
-        vet(asked, device)
+        validate(asked, device)
         found, recipe, why = _opened(
             folder, pictures, asked, alike or likenesses(pictures.pictures, progress=tell), resume
         )
@@ -162,7 +162,7 @@ def _epoch(run: Run, store: Store, judged: Store, folder: Path, workers: int, te
     r, acc = run.recipe, run.accelerator
     rows = run.data.rows("train")
     names = trained(run.start.net, run.start.head, r.strategy, run.epoch / _epochs(r))
-    thaw(run.start.net, names, pretrained=bool(run.start.pretrained))
+    unfreeze(run.start.net, names, pretrained=bool(run.start.pretrained))
     batches = Batches(
         store, run.data.y, order(rows, r.batch, _seed(r.seed, run.epoch)), read(r.augment), _seed(r.seed, run.epoch)
     )
@@ -235,7 +235,7 @@ def logits_of(model: Classifier, store: Store, rows: Sequence[int], batch: int =
         return torch.cat([scores(model, store.pixels(part).to(model.device)) for part in parts])
 
 
-def _loss(net: nn.Module, start: Start, x: Tensor, y: Tensor, weights: Tensor, smoothing: float) -> Tensor:
+def _loss(net: nn.Module, start: TrainableNetwork, x: Tensor, y: Tensor, weights: Tensor, smoothing: float) -> Tensor:
     """The mean cross entropy; a network with auxiliary outputs in training (a tuple) adds theirs at a weight of 0.3,
     as GoogLeNet does (Szegedy et al. 2015, arXiv:1409.4842)."""
     z = normalised(start.preprocess, x)
@@ -255,7 +255,7 @@ def _class_weights(run: Run) -> Tensor:
 
 def _opened(
     folder: Path, pictures: Pictures, recipe: Recipe, alike: Likeness, resume: bool
-) -> tuple[Portions, Recipe, list[str]]:
+) -> tuple[TrainingData, Recipe, list[str]]:
     """The pictures in their parts and the settled recipe; that of the run in the folder, where it goes on."""
     before, why = recipe, list[str]()
     if resume:
@@ -266,11 +266,11 @@ def _opened(
     if resume:
         same_data(folder, found)
         return found, before, why
-    now, why = settled(recipe, [found.seen[i] for i in found.rows("train")], found.counts("train"))
+    now, why = resolve_auto(recipe, [found.seen[i] for i in found.rows("train")], found.counts("train"))
     return found, now, why
 
 
-def _begun(data: Portions, recipe: Recipe, device: str, say: Callable[[str], None]) -> Run:
+def _begun(data: TrainingData, recipe: Recipe, device: str, say: Callable[[str], None]) -> Run:
     """The network, its optimiser and all that goes with it, before the first step."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
@@ -282,7 +282,7 @@ def _begun(data: Portions, recipe: Recipe, device: str, say: Callable[[str], Non
         torch.cuda.set_device(where)
     AcceleratorState._reset_state(reset_partial_state=os.environ.get("WORLD_SIZE", "1") == "1")  # of a run before it
     acc: Any = Accelerator(cpu=where.type == "cpu", mixed_precision="bf16" if r.precision == "bf16" else "no")
-    start = begin(
+    start = build_for_training(
         r.arch, r.weights, len(data.labels), size=r.size, grey=bool(r.grey), dropout=r.dropout, seed=r.seed, say=say
     )
     start.net.to(acc.device)
@@ -294,19 +294,21 @@ def _begun(data: Portions, recipe: Recipe, device: str, say: Callable[[str], Non
     return Run(r, data, start, acc, acc.prepare_model(start.net), acc.prepare_optimizer(opt), rhythm, shadow, average)
 
 
-def _optimiser(r: Recipe, start: Start, net: nn.Module, lr: float) -> torch.optim.Optimizer:
+def _optimiser(r: Recipe, start: TrainableNetwork, net: nn.Module, lr: float) -> torch.optim.Optimizer:
     own = groups(net, start.head, lr=lr, body=r.body, decay=r.decay, pretrained=bool(start.pretrained))
     return optimiser(r.optimiser, own, lr=lr, momentum=r.momentum)
 
 
-def find_rate(recipe: Recipe, data: Portions, say: Callable[[str], None]) -> tuple[float, list[tuple[float, float]]]:
+def find_rate(
+    recipe: Recipe, data: TrainingData, say: Callable[[str], None]
+) -> tuple[float, list[tuple[float, float]]]:
     """The learning rate of ``range_test`` for a recipe whose lr is "find", and the curve behind it."""
     run = _begun(data, replace(recipe, lr="1"), "cpu", say)
     rows, first = data.rows("train"), _seed(recipe.seed, 0)
     store = Store(data.pictures, run.start.preprocess, any(map(resizes, read(recipe.augment))))
     batches = Batches(store, data.y, order(rows, recipe.batch, first), read(recipe.augment), first)
     names = trained(run.start.net, run.start.head, recipe.strategy, 0.0)
-    thaw(run.start.net, names, pretrained=bool(run.start.pretrained))
+    unfreeze(run.start.net, names, pretrained=bool(run.start.pretrained))
     weights = _class_weights(run)
 
     def loss(net: nn.Module, n: int) -> Tensor:

@@ -12,16 +12,16 @@ from clearsight.core.classifier import Classifier
 from clearsight.core.text import counted
 from clearsight.data.splits import PARTS
 from clearsight.models.model_folder import AT_RANDOM
-from clearsight.training.fine_tuning import Start
+from clearsight.training.fine_tuning import TrainableNetwork
 from clearsight.training.recipe import Recipe
-from clearsight.training.training_data import Portions
+from clearsight.training.training_data import TrainingData
 
 
 def card(
     folder: Path,
     model: Classifier,
-    start: Start,
-    data: Portions,
+    start: TrainableNetwork,
+    data: TrainingData,
     recipe: Recipe,
     why: Sequence[str],
     metrics: Mapping[str, Any],
@@ -89,7 +89,7 @@ def _interval(measure: Mapping[str, Any]) -> str:
     return f"{share(low)} to {share(high)}"
 
 
-def _counts(data: Portions) -> list[str]:
+def _counts(data: TrainingData) -> list[str]:
     columns = [data.counts(part) for part in PARTS]
     rows = [f"| {label} | {' | '.join(str(c[label]) for c in columns)} |" for label in data.labels[:200]]
     more = [f"| and {len(data.labels) - 200} more classes | | | |"] if len(data.labels) > 200 else []

@@ -20,7 +20,7 @@ from clearsight.reporting.spread import between, deviation
 from clearsight.training.history import Epoch
 from clearsight.training.recipe import Recipe, read_recipe
 from clearsight.training.run_folder import METRICS, command, same_data
-from clearsight.training.several_runs import One, accuracies, each, in_turn
+from clearsight.training.several_runs import TrainingJob, accuracies, each, run_jobs
 from clearsight.training.training_data import portions
 
 REPEAT = "repeat.json"
@@ -51,8 +51,8 @@ def repeat(
     found = portions(data, alike, recipe.parts(), recipe.divides())
     for here in _begun(folder):
         same_data(here, found)
-    yield from in_turn(
-        (One(f"run {i} of {k}, seed {r.seed}", data, r) for i, r in enumerate(recipes, 1)),
+    yield from run_jobs(
+        (TrainingJob(f"run {i} of {k}, seed {r.seed}", data, r) for i, r in enumerate(recipes, 1)),
         folder,
         "run",
         alike=alike,

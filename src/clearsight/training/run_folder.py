@@ -32,11 +32,11 @@ from clearsight.reporting.findings import Cell, Figure, Finding, Table
 from clearsight.reporting.report import Report
 from clearsight.training.arithmetic import COMPUTED, words
 from clearsight.training.checkpoints import stopped
-from clearsight.training.fine_tuning import Start
+from clearsight.training.fine_tuning import TrainableNetwork
 from clearsight.training.model_card import card
 from clearsight.training.recipe import Recipe, differs, read_recipe, said
 from clearsight.training.temperature_scaling import Scaled
-from clearsight.training.training_data import Portions
+from clearsight.training.training_data import TrainingData
 
 if TYPE_CHECKING:
     from clearsight.training.history import Epoch
@@ -74,7 +74,7 @@ def place(out: str | Path | None, resume: bool) -> Path:
 
 def begin_folder(
     folder: Path,
-    data: Portions,
+    data: TrainingData,
     recipe: Recipe,
     why: Sequence[str],
     asked: Recipe,
@@ -101,7 +101,7 @@ def same_recipe(folder: Path, given: Mapping[str, Any]) -> None:
         raise Refused(f"{folder} was begun with other settings: leave {names} out, or begin in a new folder")
 
 
-def same_data(folder: Path, data: Portions) -> None:
+def same_data(folder: Path, data: TrainingData) -> None:
     """Refuse to go on with other pictures than the run was begun with."""
     if json.loads((folder / RECIPE).read_text(encoding="utf-8"))["data"] != data.digest:
         raise Refused(
@@ -122,8 +122,8 @@ def command(data: Pictures, recipe: Recipe, folder: Path) -> str:
 def finish_folder(
     folder: Path,
     model: Classifier,
-    start: Start,
-    data: Portions,
+    start: TrainableNetwork,
+    data: TrainingData,
     recipe: Recipe,
     history: Sequence[Epoch],
     scaled: Scaled,
@@ -153,7 +153,7 @@ def finish_folder(
 def _training(
     history: Sequence[Epoch],
     best: Epoch,
-    data: Portions,
+    data: TrainingData,
     recipe: Recipe,
     why: Sequence[str],
     scaled: Scaled,
@@ -187,7 +187,7 @@ def _training(
     )
 
 
-def _judges(data: Portions, recipe: Recipe) -> str:
+def _judges(data: TrainingData, recipe: Recipe) -> str:
     """What the pictures that judge the model have had to do with it."""
     if recipe.random_labels:
         judged = "test have their own" if data.rows("test") else "val, which the checks below are on, are random too"
@@ -254,7 +254,7 @@ def draw_rates(folder: Path, curve: Sequence[tuple[float, float]], rate: float) 
 
 
 def _metrics(
-    report: Report, history: Sequence[Epoch], best: Epoch, data: Portions, judged: str, scaled: Scaled
+    report: Report, history: Sequence[Epoch], best: Epoch, data: TrainingData, judged: str, scaled: Scaled
 ) -> dict[str, Any]:
     """The numbers of a run, for programs."""
     found = {f.name: f for f in report.findings}

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 from clearsight.core.catalogue import number
 from clearsight.errors import Refused, nearest
 from clearsight.training.recipe import Recipe, options
-from clearsight.training.validate_recipe import vet
+from clearsight.training.validate_recipe import validate
 
 Value = str | float | int | bool | None
 Kind = Literal["choice", "uniform", "log", "int"]
@@ -197,7 +197,7 @@ def _checked(name: str, word: str, kinds: tuple[type, ...]) -> Value:
         raise Refused(f"{name} in the space cannot be {text!r}: it is {_thing(kinds)}") from None
     settings: dict[str, object] = {name: value}
     try:
-        vet(Recipe(**settings), device="cpu")  # type: ignore[arg-type]
+        validate(Recipe(**settings), device="cpu")  # type: ignore[arg-type]
     except Refused as e:
         raise Refused(f"{name} in the space: {e}") from e
     return value

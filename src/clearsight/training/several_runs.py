@@ -21,7 +21,7 @@ from clearsight.training.run_folder import METRICS
 
 
 @dataclass(frozen=True)
-class One:
+class TrainingJob:
     """One training of several: what it is called while it goes on, its pictures and its recipe."""
 
     called: str
@@ -29,8 +29,8 @@ class One:
     recipe: Recipe
 
 
-def in_turn(
-    several: Iterable[One],
+def run_jobs(
+    several: Iterable[TrainingJob],
     folder: Path,
     kind: str,
     *,

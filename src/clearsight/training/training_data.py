@@ -23,7 +23,7 @@ _LARGEST = 10**9  # above it a number orders as a word
 
 
 @dataclass(frozen=True, eq=False)
-class Portions:
+class TrainingData:
     """Labelled pictures that can be read, and the part of each: "train", "val" or "test".
 
     labels: the classes, sorted; y (N, K): the share of each class; a picture of several has them in equal parts.
@@ -53,7 +53,7 @@ class Portions:
         return hashlib.sha256(repr(said).encode(errors="backslashreplace")).hexdigest()[:16]
 
 
-def portions(data: Pictures, alike: Likeness, shares: tuple[float, float, float], seed: int) -> Portions:
+def portions(data: Pictures, alike: Likeness, shares: tuple[float, float, float], seed: int) -> TrainingData:
     """Divide pictures into train, val and test: as their folders say, else by class, near-duplicates kept together.
 
     alike: what was found about data.pictures when they were read.  Where folders give no val, a part of train is taken
@@ -95,14 +95,14 @@ def portions(data: Pictures, alike: Likeness, shares: tuple[float, float, float]
         for label in p.labels:
             row[index[label]] = 1 / len(p.labels)
     seen = tuple(s for i in known if (s := alike.seen[i]) is not None)
-    found = Portions(data, pictures, seen, labels, y, parts, (*notes, *alike.notes, *more))
+    found = TrainingData(data, pictures, seen, labels, y, parts, (*notes, *alike.notes, *more))
     for part in ("train", "val"):
         if not found.rows(part):
             raise Refused(f"no picture of {data.root} is left for {part}: give more pictures, or other --shares")
     return found
 
 
-def at_random(found: Portions, seed: int) -> Portions:
+def at_random(found: TrainingData, seed: int) -> TrainingData:
     """The same with the labels of train and of val drawn anew among the pictures of each; those of test stay.
 
     Only y changes, so that each class is as frequent as before (Adebayo et al. 2018, arXiv:1810.03292, section 5).

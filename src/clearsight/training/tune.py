@@ -38,7 +38,7 @@ from clearsight.data.datasets import ALL, Pictures, open_data
 from clearsight.data.duplicates import Likeness, likenesses
 from clearsight.errors import Refused, nearest
 from clearsight.models.model_folder import RECIPE, SPLIT
-from clearsight.training.auto_settings import settled
+from clearsight.training.auto_settings import resolve_auto
 from clearsight.training.checkpoints import recall, stopped
 from clearsight.training.history import Epoch
 from clearsight.training.loop import train
@@ -196,7 +196,7 @@ def tune(
     alike = likenesses(pictures.pictures, progress=tell)
     found = portions(pictures, alike, recipe.parts(), recipe.divides())
     seen, classes = [found.seen[i] for i in found.rows("train")], found.counts("train")
-    epochs = max(settled(_with(recipe, one), seen, classes)[0].epochs or 1 for one in settings)
+    epochs = max(resolve_auto(_with(recipe, one), seen, classes)[0].epochs or 1 for one in settings)
     plan = {
         "schema": 1, "search": search, "space": str(asked), "recipe": recipe.as_dict(), "data": found.digest
     }  # fmt: skip

@@ -17,7 +17,7 @@ from clearsight.training.recipe import Recipe
 SIDE = 16  # pixels of the noise on which augmentations are tried
 
 
-def vet(recipe: Recipe, device: str = "auto") -> None:
+def validate(recipe: Recipe, device: str = "auto") -> None:
     """Refuse names and options of networks, optimisers, augmentations and devices, and weights, that are not there."""
     device_of(device)
     if recipe.arch != "auto":

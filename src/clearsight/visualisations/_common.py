@@ -30,9 +30,9 @@ def over(x: Tensor, heat: Tensor, full: float | None = None) -> Image.Image:
     return small(overlay(x.cpu(), heat, signed=bool((heat < 0).any()), full=full))
 
 
-def lit(drive: Tensor, size: torch.Size, share: float = 0.5) -> Tensor:
+def lit(preactivation: Tensor, size: torch.Size, share: float = 0.5) -> Tensor:
     """bool (H, W): where a unit's map (h, w) is above a share of the way from its mean to its peak in this picture."""
-    heat = enlarge(drive[None].float().cpu(), size)[0]
+    heat = enlarge(preactivation[None].float().cpu(), size)[0]
     low, high = float(heat.mean()), float(heat.max())
     return heat > low + share * (high - low) if high > low else torch.zeros(size, dtype=torch.bool)
 

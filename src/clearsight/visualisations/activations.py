@@ -9,7 +9,7 @@ from clearsight.core.catalogue import method
 from clearsight.core.text import counted
 from clearsight.drawing.heatmaps import photo
 from clearsight.errors import Refused
-from clearsight.feature_report.report import Inside
+from clearsight.feature_report.report import FeatureContext
 from clearsight.reporting.figures import figure
 from clearsight.reporting.findings import Cell
 from clearsight.reporting.pages import Block, Page, Shown, layer_page, unit_page
@@ -17,7 +17,7 @@ from clearsight.visualisations._common import MAP_SCALE, at_least, over, small
 
 
 @method(paper="arXiv:1311.2901", order=1)
-def activations(inside: Inside, *, pictures: int = 3, channels: int = 6) -> Iterator[Page]:
+def activations(inside: FeatureContext, *, pictures: int = 3, channels: int = 6) -> Iterator[Page]:
     """The strongest channels of a layer for some pictures, each as a small map on its own scale.
 
     pictures: how many, by a seeded draw; channels: how many of each picture, by their highest activation there (before
@@ -31,7 +31,7 @@ def activations(inside: Inside, *, pictures: int = 3, channels: int = 6) -> Iter
         for part, x, caught in inside.passes(layer, rows):
             if not caught.maps:
                 raise Refused(f"layer {layer} has no places: activations are drawn for feature maps")
-            peaks = caught.drive.flatten(2).amax(2).float().cpu()
+            peaks = caught.preactivation.flatten(2).amax(2).float().cpu()
             for i, row in enumerate(part):
                 units = peaks[i].argsort(descending=True, stable=True)[:channels].tolist()
                 name = inside.name(row)

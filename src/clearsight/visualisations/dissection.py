@@ -17,7 +17,7 @@ from clearsight.data.annotations import region_mask
 from clearsight.data.images import open_picture
 from clearsight.drawing.heatmaps import photo, strip
 from clearsight.errors import Refused
-from clearsight.feature_report.report import Inside
+from clearsight.feature_report.report import FeatureContext
 from clearsight.reporting.figures import figure
 from clearsight.reporting.findings import Cell, Table
 from clearsight.reporting.pages import Block, Page, Shown, layer_page, unit_page
@@ -28,7 +28,9 @@ _DRAWN = 6
 
 
 @method(paper="arXiv:1704.05796", order=7)
-def dissection(inside: Inside, *, quantile: float = 0.005, iou: float = 0.04, pictures: int = 1000) -> Iterator[Page]:
+def dissection(
+    inside: FeatureContext, *, quantile: float = 0.005, iou: float = 0.04, pictures: int = 1000
+) -> Iterator[Page]:
     """Which units find which of the annotated objects: the overlap of where each is high with the objects' masks.
 
     A unit is high where its map, enlarged to the picture, reaches what only the top of all its places in all pictures
@@ -63,7 +65,7 @@ class Overlaps:
         return names, torch.stack(columns, 1)
 
 
-def _page(inside: Inside, layer: str, rows: list[int], quantile: float, iou: float) -> Page:
+def _page(inside: FeatureContext, layer: str, rows: list[int], quantile: float, iou: float) -> Page:
     used, level = levels(inside, layer, rows, quantile)
     found, control = overlaps(inside, layer, used, level)
     names, table = found.iou()
@@ -100,7 +102,7 @@ def _page(inside: Inside, layer: str, rows: list[int], quantile: float, iou: flo
     return Page(layer_page(layer), layer, (block,))
 
 
-def levels(inside: Inside, layer: str, rows: list[int], quantile: float) -> tuple[list[int], Tensor]:
+def levels(inside: FeatureContext, layer: str, rows: list[int], quantile: float) -> tuple[list[int], Tensor]:
     """The rows there was time for, and for each unit the value (K,) that the top quantile of its places reach.
 
     Only the highest values of each unit are kept.
@@ -110,16 +112,16 @@ def levels(inside: Inside, layer: str, rows: list[int], quantile: float) -> tupl
     for part, _, caught in inside.passes(layer, rows):
         if not caught.maps:
             raise Refused(f"layer {layer} has no places: dissection compares feature maps with masks")
-        drive = caught.drive.flatten(2).transpose(0, 1).flatten(1).float().cpu()
-        places = caught.drive.shape[2] * caught.drive.shape[3]
+        preactivation = caught.preactivation.flatten(2).transpose(0, 1).flatten(1).float().cpu()
+        places = caught.preactivation.shape[2] * caught.preactivation.shape[3]
         keep = max(1, math.ceil(quantile * places * len(rows)))
         used += part
-        top = torch.cat([top, drive], 1) if len(top) else drive
+        top = torch.cat([top, preactivation], 1) if len(top) else preactivation
         top = top.topk(min(keep, top.shape[1]), dim=1).values
     return used, top[:, min(top.shape[1], max(1, round(quantile * places * len(used)))) - 1]
 
 
-def overlaps(inside: Inside, layer: str, rows: list[int], level: Tensor) -> tuple[Overlaps, Overlaps]:
+def overlaps(inside: FeatureContext, layer: str, rows: list[int], level: Tensor) -> tuple[Overlaps, Overlaps]:
     """What units and concepts share; and, as a control, each picture with the masks of the next one."""
     found, control = _nothing(len(level)), _nothing(len(level))
     masks = {i: _masks(inside, row) for i, row in enumerate(rows[:1])}
@@ -129,7 +131,7 @@ def overlaps(inside: Inside, layer: str, rows: list[int], level: Tensor) -> tupl
             last = n + 1 == len(rows)
             here = masks.pop(n) if n else masks[0]
             masks[n + 1] = masks[0] if last else _masks(inside, rows[n + 1])
-            _count(caught.drive[i].float().cpu(), level, x.shape[2:], here, found, masks[n + 1], control)
+            _count(caught.preactivation[i].float().cpu(), level, x.shape[2:], here, found, masks[n + 1], control)
             n += 1
     found.n = n
     return found, control if n > 1 else _nothing(len(level))
@@ -143,7 +145,7 @@ def _nothing(units: int) -> Overlaps:
 
 
 def _count(
-    drive: Tensor,
+    preactivation: Tensor,
     level: Tensor,
     size: torch.Size,
     here: dict[str, Tensor],
@@ -151,9 +153,9 @@ def _count(
     other: dict[str, Tensor],
     control: Overlaps,
 ) -> None:
-    for start in range(0, len(drive), _UNITS):
+    for start in range(0, len(preactivation), _UNITS):
         part = slice(start, start + _UNITS)
-        high = high_at(drive[part], level[part], size).flatten(1).float()
+        high = high_at(preactivation[part], level[part], size).flatten(1).float()
         for masks, into in ((here, found), (other, control)):
             into.high[part] += high.sum(1).double()
             for name, mask in masks.items():
@@ -164,13 +166,13 @@ def _count(
             into.pictures[name] += 1
 
 
-def high_at(drive: Tensor, level: Tensor, size: torch.Size) -> Tensor:
+def high_at(preactivation: Tensor, level: Tensor, size: torch.Size) -> Tensor:
     """bool (K, H, W): where maps (K, h, w), enlarged bilinearly, are at or above their level (K,)."""
-    large = torch.nn.functional.interpolate(drive[None], tuple(size), mode="bilinear", align_corners=False)[0]
+    large = torch.nn.functional.interpolate(preactivation[None], tuple(size), mode="bilinear", align_corners=False)[0]
     return large >= level[:, None, None]
 
 
-def _masks(inside: Inside, row: int) -> dict[str, Tensor]:
+def _masks(inside: FeatureContext, row: int) -> dict[str, Tensor]:
     """Each concept's mask (H, W) in the picture as the model sees it; those that were cut away are left out."""
     p = inside.pictures[row]
     size = open_picture(p.path).size
@@ -181,27 +183,29 @@ def _masks(inside: Inside, row: int) -> dict[str, Tensor]:
     return {name: mask for name, mask in masks.items() if bool(mask.any())}
 
 
-def _shown(inside: Inside, layer: str, rows: list[int], unit: int, level: Tensor, concept: str, iou: float) -> Shown:
+def _shown(
+    inside: FeatureContext, layer: str, rows: list[int], unit: int, level: Tensor, concept: str, iou: float
+) -> Shown:
     """The annotated picture with the concept in which the unit is highest: where it is high, and the mask."""
-    peak, row, x, drive = -math.inf, rows[0], None, None
+    peak, row, x, preactivation = -math.inf, rows[0], None, None
     having = [
         r
         for r in rows
         if any((plain(g.label) if g.label else "object") == concept for g in inside.pictures[r].regions or ())
     ]
     for part, pixels, caught in inside.passes(layer, having):
-        peaks = caught.drive[:, unit].flatten(1).amax(1)
+        peaks = caught.preactivation[:, unit].flatten(1).amax(1)
         i = int(peaks.argmax())
         if float(peaks[i]) > peak:
-            peak, row, x, drive = (
+            peak, row, x, preactivation = (
                 float(peaks[i]),
                 part[i],
                 pixels[i].cpu(),
-                caught.drive[i, unit : unit + 1].float().cpu(),
+                caught.preactivation[i, unit : unit + 1].float().cpu(),
             )
     assert x is not None
-    assert drive is not None
-    high = high_at(drive, level[None], x.shape[1:])[0]
+    assert preactivation is not None
+    high = high_at(preactivation, level[None], x.shape[1:])[0]
     image = strip([small(photo(x, high)), small(photo(x, _masks(inside, row).get(concept)))])
     name = inside.name(row)
     drawn = figure(f"{layer}-{unit}-{concept}", image, f"Unit {unit} and the mask of {concept} in {name}")

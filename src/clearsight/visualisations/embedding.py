@@ -17,7 +17,7 @@ from clearsight.core.text import counted
 from clearsight.drawing.charts import KINDS, Group, scatter
 from clearsight.drawing.heatmaps import photo
 from clearsight.errors import Refused
-from clearsight.feature_report.report import Inside
+from clearsight.feature_report.report import FeatureContext
 from clearsight.reporting.figures import figure
 from clearsight.reporting.findings import Cell, Figure, Table
 from clearsight.reporting.pages import INDEX, Block, Page
@@ -29,7 +29,7 @@ _SIDE, _BOARD = 72, 900  # of a thumbnail, of the plane, in pixels
 
 @method(paper="doi:10.1109/TIT.1982.1056489", claims="stochastic", order=5)
 def embedding(
-    inside: Inside, *, clusters: int | None = None, perplexity: float | None = None, pictures: int = 2000
+    inside: FeatureContext, *, clusters: int | None = None, perplexity: float | None = None, pictures: int = 2000
 ) -> Iterator[Page]:
     """All pictures in a plane, the more alike to the model the nearer, and in clusters.
 
@@ -89,7 +89,7 @@ def kmeans(e: Tensor, k: int, seed: int) -> list[int]:
     return [rank[c] for c in found]
 
 
-def _clusters(inside: Inside, rows: list[int], labels: list[str], group: list[int]) -> tuple[Table, str]:
+def _clusters(inside: FeatureContext, rows: list[int], labels: list[str], group: list[int]) -> tuple[Table, str]:
     """What each cluster holds, and the purity over all labelled pictures in words."""
     members: dict[int, list[int]] = defaultdict(list)
     for i, c in enumerate(group):
@@ -138,7 +138,7 @@ def _points(labels: list[str], plane: NDArray[np.float64], group: list[int]) -> 
     )
 
 
-def _thumbs(inside: Inside, rows: list[int], plane: NDArray[np.float64], group: list[int]) -> Figure:
+def _thumbs(inside: FeatureContext, rows: list[int], plane: NDArray[np.float64], group: list[int]) -> Figure:
     """The pictures in the plane with their cluster's number, pushed apart where they would lie on each other."""
     places = apart(plane * (_BOARD - _SIDE) * np.array([1, 0.6]), _SIDE + 6)
     places -= places.min(0)

@@ -15,7 +15,7 @@ from clearsight.core.catalogue import method
 from clearsight.core.text import counted
 from clearsight.drawing.heatmaps import full_ink, photo, strip
 from clearsight.errors import Refused
-from clearsight.feature_report.report import Inside
+from clearsight.feature_report.report import FeatureContext
 from clearsight.internals.capture import answers
 from clearsight.internals.target_layer import everything_passes
 from clearsight.reporting.figures import figure
@@ -40,7 +40,7 @@ class Factors:
 
 
 @method(paper="arXiv:1806.10206", order=6)
-def factors(inside: Inside, *, factors: int = 5, pictures: int = 8) -> Iterator[Page]:
+def factors(inside: FeatureContext, *, factors: int = 5, pictures: int = 8) -> Iterator[Page]:
     """A layer's activations in some pictures as a sum of a few concepts: where each is, and what it speaks for.
 
     Non-negative matrix factorisation (from a singular value decomposition, so the same every time) of what the layer
@@ -54,7 +54,7 @@ def factors(inside: Inside, *, factors: int = 5, pictures: int = 8) -> Iterator[
         yield _page(inside, layer, rows, factors)
 
 
-def _page(inside: Inside, layer: str, rows: list[int], count: int) -> Page:
+def _page(inside: FeatureContext, layer: str, rows: list[int], count: int) -> Page:
     parts, pixels, used = [], [], []
     places: tuple[int, ...] = ()
     for part, x, caught in inside.passes(layer, rows):
@@ -143,7 +143,9 @@ def factorise(a: Tensor, count: int) -> Factors:
     )
 
 
-def _classes(inside: Inside, layer: str, x: Tensor, found: Factors, places: tuple[int, ...]) -> tuple[list[str], str]:
+def _classes(
+    inside: FeatureContext, layer: str, x: Tensor, found: Factors, places: tuple[int, ...]
+) -> tuple[list[str], str]:
     """What the model answers to each concept alone, in words; or why that cannot be asked."""
     model = inside.model
     x = x.to(model.device)

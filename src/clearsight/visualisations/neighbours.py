@@ -13,7 +13,7 @@ from clearsight.core.statistics import wilson
 from clearsight.core.text import counted
 from clearsight.drawing.heatmaps import photo, strip
 from clearsight.errors import Refused
-from clearsight.feature_report.report import Inside
+from clearsight.feature_report.report import FeatureContext
 from clearsight.reporting.figures import figure
 from clearsight.reporting.findings import Cell
 from clearsight.reporting.pages import INDEX, Block, Page, Shown
@@ -21,7 +21,7 @@ from clearsight.visualisations._common import at_least, small
 
 
 @method(paper="doi:10.1145/3065386", order=4)
-def neighbours(inside: Inside, *, pictures: int = 6, nearest: int = 4) -> Iterator[Page]:
+def neighbours(inside: FeatureContext, *, pictures: int = 6, nearest: int = 4) -> Iterator[Page]:
     """For some pictures, those that the model finds most like them.
 
     Likeness is the cosine between embeddings: what enters the last linear layer.  pictures: how many, by a seeded draw;
@@ -65,7 +65,7 @@ def closest(e: Tensor, i: int, k: int) -> tuple[list[int], list[float]]:
     return order.tolist(), likeness[order].clamp(-1, 1).tolist()
 
 
-def _agreement(inside: Inside, rows: list[int], e: Tensor) -> str:
+def _agreement(inside: FeatureContext, rows: list[int], e: Tensor) -> str:
     known = [i for i, r in enumerate(rows) if inside.label(r)]
     if len(known) < 2:
         return f"The embedding is the input of {inside.linear}, {e.shape[1]} numbers for each picture."

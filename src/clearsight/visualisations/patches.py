@@ -11,7 +11,7 @@ from torch import Tensor
 from clearsight.core.catalogue import method
 from clearsight.core.text import counted
 from clearsight.drawing.heatmaps import strip
-from clearsight.feature_report.report import Inside
+from clearsight.feature_report.report import FeatureContext
 from clearsight.internals.capture import Field, receptive_fields
 from clearsight.reporting.figures import figure
 from clearsight.reporting.findings import Cell
@@ -22,7 +22,7 @@ Place = tuple[float, int, int, int]  # activation, row of the picture, row and c
 
 
 @method(paper="arXiv:1412.6856", order=2)
-def patches(inside: Inside, *, top: int = 9, overlap: float = 0.5) -> Iterator[Page]:
+def patches(inside: FeatureContext, *, top: int = 9, overlap: float = 0.5) -> Iterator[Page]:
     """What units respond to most: their strongest places in all pictures, cut out by what such a place can see.
 
     top: places of each unit, as far as it is above zero there; overlap: two places of one picture are both shown only
@@ -68,7 +68,7 @@ def patches(inside: Inside, *, top: int = 9, overlap: float = 0.5) -> Iterator[P
 
 
 def _patches(
-    inside: Inside, layer: str, unit: int, top: int, overlap: float
+    inside: FeatureContext, layer: str, unit: int, top: int, overlap: float
 ) -> tuple[list[Place], list[Field], list[tuple[Shown, Image.Image]]]:
     """The unit's strongest places that are not the same, what they see, and their pictures."""
     best = inside.best(layer, top)
@@ -78,7 +78,7 @@ def _patches(
     maps: dict[int, Tensor] = {}
     pixels: dict[int, Tensor] = {}
     for part, x, caught in inside.passes(layer, rows):
-        maps |= {r: caught.drive[i, unit].float().cpu() for i, r in enumerate(part)}
+        maps |= {r: caught.preactivation[i, unit].float().cpu() for i, r in enumerate(part)}
         pixels |= {r: x[i].cpu() for i, r in enumerate(part)}
     found, fields = _strongest(inside, layer, maps, top, overlap)
     shown = []
@@ -97,7 +97,7 @@ def _patches(
 
 
 def _strongest(
-    inside: Inside, layer: str, maps: dict[int, Tensor], top: int, overlap: float
+    inside: FeatureContext, layer: str, maps: dict[int, Tensor], top: int, overlap: float
 ) -> tuple[list[Place], list[Field]]:
     """The highest places of all maps {row: (h, w)}, none whose field is mostly another's of the same picture."""
     rows = list(maps)
@@ -140,6 +140,6 @@ def shared(a: Field, b: Field) -> float:
     return max(wide, 0) * max(high, 0) / smaller
 
 
-def _much(inside: Inside) -> float:
+def _much(inside: FeatureContext) -> float:
     height, width = inside.model.preprocess.size
     return 0.25 * height * width

@@ -13,8 +13,8 @@ from clearsight.core import rng
 from clearsight.core.catalogue import method
 from clearsight.drawing.heatmaps import photo
 from clearsight.errors import Refused
-from clearsight.feature_report.report import Inside
-from clearsight.internals.capture import Caught, catch
+from clearsight.feature_report.report import FeatureContext
+from clearsight.internals.capture import Captured, capture
 from clearsight.internals.layers import gradients
 from clearsight.reporting.figures import figure
 from clearsight.reporting.findings import Cell
@@ -35,7 +35,7 @@ _WORDS = {
 
 @method(paper="doi:10.23915/distill.00007", claims="stochastic", order=3)
 def visualise(
-    inside: Inside,
+    inside: FeatureContext,
     *,
     steps: int = 128,
     step: float = 0.04,
@@ -63,13 +63,13 @@ def visualise(
         yield from _classes(inside, how)
 
 
-def _units(inside: Inside, how: _Ascent) -> Iterator[Page]:
+def _units(inside: FeatureContext, how: _Ascent) -> Iterator[Page]:
     for layer in inside.every_layer():
         tiles = []
         for unit in inside.units(layer):
 
             def height(x: Tensor, layer: str = layer, unit: int = unit) -> Tensor:
-                return _unit(catch(inside.model, x, layer), unit)
+                return _unit(capture(inside.model, x, layer), unit)
 
             made = how.climb(height, f"{layer} {unit}")
             best = inside.best(layer)
@@ -98,7 +98,7 @@ def _units(inside: Inside, how: _Ascent) -> Iterator[Page]:
         )
 
 
-def _classes(inside: Inside, how: _Ascent) -> Iterator[Page]:
+def _classes(inside: FeatureContext, how: _Ascent) -> Iterator[Page]:
     classes = inside.shown_classes()
     thing, score, chosen = _WORDS.get(inside.model.scores, _CLASS)
     tiles = []
@@ -139,7 +139,7 @@ class _Ascent:
     """How pictures are made; the same seed gives the same picture whatever else is made."""
 
     def __init__(
-        self, inside: Inside, steps: int, step: float, decay: float, jitter: float, turn: float, zoom: float
+        self, inside: FeatureContext, steps: int, step: float, decay: float, jitter: float, turn: float, zoom: float
     ) -> None:
         self.inside, self.steps, self.step = inside, steps, step
         self.jitter, self.turn, self.zoom = jitter, turn, zoom
@@ -206,5 +206,5 @@ def picture(waves: Tensor, scale: Tensor, size: tuple[int, ...]) -> Tensor:
     return inside
 
 
-def _unit(caught: Caught, unit: int) -> Tensor:
-    return caught.drive[:, unit].mean((1, 2))
+def _unit(caught: Captured, unit: int) -> Tensor:
+    return caught.preactivation[:, unit].mean((1, 2))

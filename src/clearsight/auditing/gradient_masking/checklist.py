@@ -33,7 +33,7 @@ class Point:
 
 
 @dataclass
-class Tried:
+class AttackTrials:
     """What broke which of the right answers (rows).
 
     broke: for each thing tried within eps, the attacked pictures by row.  asked: the rows on which it was tried.
@@ -76,9 +76,9 @@ class Tried:
         ]
 
 
-def joined(parts: Sequence[Tried]) -> Tried:
+def joined(parts: Sequence[AttackTrials]) -> AttackTrials:
     """What was tried on several batches, as one."""
-    whole = Tried(parts[0].eps)
+    whole = AttackTrials(parts[0].eps)
     for part in parts:
         whole.rows += part.rows
         for name, found in part.broke.items():

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.gradient_masking.checklist import Point, Status, Tried, pictures
+from clearsight.auditing.gradient_masking.checklist import AttackTrials, Point, Status, pictures
 
 NO_GRADIENT = "no gradient flows back to the pixels, without which it finds nothing"
 
 
-def points(case: Case, found: Tried, noise: int, asked_other: bool) -> list[Point]:
+def points(case: Case, found: AttackTrials, noise: int, asked_other: bool) -> list[Point]:
     """What came of everything tried; noise: how many random points of each cube were."""
     stranger = "is it at least as strong as pictures carried over from another model?"
     seen = 100 * (1 - 0.05 ** (1 / noise))  # of a cube: smaller parts escape so many points more than once in twenty
@@ -52,12 +52,20 @@ def allowed(n: int) -> int:
     return max(1, n // 100)
 
 
-def _besides(found: Tried, name: str) -> tuple[int, ...]:
+def _besides(found: AttackTrials, name: str) -> tuple[int, ...]:
     return tuple(sorted(found.fooled(name) - found.fooled("pgd")))
 
 
 def _against(
-    found: Tried, number: int, question: str, name: str, says: str, next_: str, more: str = "", *, weaker: bool = False
+    found: AttackTrials,
+    number: int,
+    question: str,
+    name: str,
+    says: str,
+    next_: str,
+    more: str = "",
+    *,
+    weaker: bool = False,
 ) -> Point:
     """Does what was tried under a name break what PGD leaves?
 
@@ -80,7 +88,7 @@ def _chance(rows: tuple[int, ...], n: int) -> str:
     return f"; {allowed(n)} of {n} may be chance" if 0 < len(rows) <= allowed(n) else ""
 
 
-def _larger(found: Tried) -> Point:
+def _larger(found: AttackTrials) -> Point:
     question = "does a larger budget break all that a smaller one breaks?"
     if "pgd" in found.blind:
         return Point(4, question, "not asked", NO_GRADIENT)
@@ -92,7 +100,7 @@ def _larger(found: Tried) -> Point:
     return Point(4, question, "fail" if back else "pass", told, says, next_, back)
 
 
-def _without_limit(found: Tried, chance: float) -> Point:
+def _without_limit(found: AttackTrials, chance: float) -> Point:
     still = tuple(sorted({*found.rows} - found.by_budget.get(1.0, set())))
     bad = len(still) > chance
     told = f"at eps 1 {len(still)} of {pictures(len(found.rows))} stand, chance is {chance:.2g}"
@@ -102,7 +110,7 @@ def _without_limit(found: Tried, chance: float) -> Point:
     return Point(5, question, "fail" if bad else "pass", told, says, next_, still if bad else ())
 
 
-def _black_box(found: Tried) -> Point:
+def _black_box(found: AttackTrials) -> Point:
     question = "does a black box find nothing that gradients miss?"
     names = [name for name in ("square", "hop-skip-jump") if name in found.asked]
     if not names:
@@ -115,7 +123,7 @@ def _black_box(found: Tried) -> Point:
     return Point(7, question, "fail" if every else "pass", told, says, next_, every)
 
 
-def _union(found: Tried) -> Point:
+def _union(found: AttackTrials) -> Point:
     whole, n = found.union(), len(found.rows)
     best = max(found.broke, key=lambda name: len(found.fooled(name)))
     rows = tuple(sorted(whole - found.fooled(best)))

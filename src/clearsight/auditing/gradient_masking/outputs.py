@@ -10,7 +10,7 @@ from torch import nn
 
 from clearsight.auditing.case import Case
 from clearsight.auditing.goals import acceptable
-from clearsight.auditing.gradient_masking.checklist import Point, Tried, pictures
+from clearsight.auditing.gradient_masking.checklist import AttackTrials, Point, pictures
 from clearsight.auditing.gradient_masking.gradients import Slopes
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.targets import Misclassify
@@ -21,7 +21,7 @@ from clearsight.runner.run import attack
 NATURAL = ("gaussian-noise(severity=1)", "brightness(severity=1)", "rotation(severity=1)")
 
 
-def points(case: Case, rows: Sequence[int], found: Tried, slopes: Slopes, eps: float) -> list[Point]:
+def points(case: Case, rows: Sequence[int], found: AttackTrials, slopes: Slopes, eps: float) -> list[Point]:
     """Of the right answers rows."""
     return [_scale(case, rows, slopes), _chance(case, rows), _twin(case, rows, eps), _natural(case, rows, found)]
 
@@ -97,7 +97,7 @@ def _plain(case: Case) -> Preprocess:
     return replace(p, mean=(0.0,) * p.channels, std=(1.0,) * p.channels)
 
 
-def _natural(case: Case, rows: Sequence[int], found: Tried) -> Point:
+def _natural(case: Case, rows: Sequence[int], found: AttackTrials) -> Point:
     question = "does mild natural damage break nothing that PGD leaves standing?"
     if len(case.model.preprocess.size) != 2:
         return Point(16, question, "not asked", "the damage is that of pictures, and these are none")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from clearsight.auditing.case import Case
 from clearsight.auditing.goals import acceptable
-from clearsight.auditing.gradient_masking.checklist import Tried
+from clearsight.auditing.gradient_masking.checklist import AttackTrials
 from clearsight.core import rng
 from clearsight.core.classifier import Classifier
 from clearsight.core.norms import within
@@ -49,13 +49,13 @@ def tried(
     queries: int,
     noise: int,
     other: Classifier | None,
-) -> Tried:
+) -> AttackTrials:
     """Everything on the right answers rows, x (B, C, *S): FGSM and PGD on all, the rest on what PGD leaves standing.
 
     What needs a gradient finds nothing where none flows back to the pixels: that is no reason to stop, but the very
     thing that is looked for.
     """
-    found = Tried(eps, list(rows))
+    found = AttackTrials(eps, list(rows))
     right = acceptable(case, rows)
     goal = Misclassify(right)
 

@@ -20,7 +20,7 @@ import clearsight as cs
 from clearsight.auditing import map_tests
 from clearsight.auditing.case import Case
 from clearsight.auditing.doubt import doubt
-from clearsight.auditing.map_tests import CEILING, NETWORKS, Examined, examine
+from clearsight.auditing.map_tests import CEILING, NETWORKS, MapTest, examine
 from clearsight.data.datasets import folder
 from clearsight.drawing import heatmaps
 from clearsight.explaining import sheet as explaining_sheet
@@ -86,15 +86,15 @@ def test_what_marks_the_corner_passes_and_what_marks_elsewhere_fails() -> None:
     bad = replace(good, maps=far().expand(3, -1, -1))
     passed, failed = examine(model, [good, bad])
     for told in passed:
-        assert told.duels == dict.fromkeys(CONTROLS, 3.0)
+        assert told.pairwise_wins == dict.fromkeys(CONTROLS, 3.0)
         assert told.kept is not None
         assert told.kept < 0.2
         assert told.failed == ()
         assert told.held[0] == "wins 3 of 3 against centre, edge and random"
         assert told.lines()[0] == "passes: wins 3 of 3 against centre, edge and random"
     for told in failed:
-        assert all(won < 1.5 for won in told.duels.values())
-        assert told.duels["random"] == 0
+        assert all(won < 1.5 for won in told.pairwise_wins.values())
+        assert told.pairwise_wins["random"] == 0
         assert told.failed[0].startswith("wins only 0 of 3 against ")
         assert told.lines()[0].startswith("fails: wins only 0 of 3")
 
@@ -122,21 +122,21 @@ def test_the_numbers_are_those_of_the_metrics_one_by_one(
                 for m in METRICS:
                     a, b = (float(cs.measure(small, x, maps, m, asked, seed=5)[i]) for maps in (e.maps, control))
                     won += 0.5 if a == b else float((a < b) if m in LOW else (a > b))
-                assert told.duels[c] == won, (e.method, i, c)
+                assert told.pairwise_wins[c] == won, (e.method, i, c)
             assert told.networks == NETWORKS == 5
             assert told.kept == pytest.approx(float(torch.stack(kept)[:, i].mean()))
             others = [spearmanr(e.maps[i].flatten(), o.maps[i].flatten()).statistic for o in found if o is not e]
             assert told.agreement == pytest.approx(np.mean(others), abs=1e-6)
     alone = examine(small, [cs.explain(small, x[1:2], "grad-cam", question[torch.tensor([1])], seed=5)])[0][0]
     among = examine(small, found)[2][1]
-    assert (alone.duels, alone.networks) == (among.duels, among.networks)
+    assert (alone.pairwise_wins, alone.networks) == (among.pairwise_wins, among.networks)
     assert alone.kept == pytest.approx(among.kept, abs=1e-5)
 
 
 def test_an_edge_detector_keeps_its_map_and_ties_with_itself(small: cs.Classifier, x: Tensor) -> None:
     for told in examine(small, [cs.explain(small, x, "edge", cs.ClassScore(0))])[0]:
         assert told.kept == pytest.approx(1)
-        assert told.duels["edge"] == 1.5
+        assert told.pairwise_wins["edge"] == 1.5
         assert f"rank correlation 1.00 with 5 random networks, at most {CEILING:g} asked for" in told.failed
         assert told.agreement is None
 
@@ -165,11 +165,11 @@ def test_a_map_far_from_complete_fails_and_one_close_to_it_passes() -> None:
     model, x = corner(), lit()
     e = cs.explain(model, x, "integrated-gradients", cs.ClassScore(0))
     for residual, word in ((-0.25, "fails: 25 % from complete, at most 10 % asked for"), (0.05, "5 % from complete")):
-        told = examine(model, [replace(e, receipts={map_tests.SHARE: torch.tensor([residual])})])[0][0]
+        told = examine(model, [replace(e, diagnostics={map_tests.SHARE: torch.tensor([residual])})])[0][0]
         assert told.residual == pytest.approx(abs(residual))
         assert any(line.endswith(word) for line in told.lines())
         assert bool(told.failed) is (residual < 0)
-    assert examine(model, [replace(e, receipts={})])[0][0].residual is None
+    assert examine(model, [replace(e, diagnostics={})])[0][0].residual is None
 
 
 def test_an_empty_map_fails_whatever_chance_says() -> None:
@@ -178,7 +178,7 @@ def test_an_empty_map_fails_whatever_chance_says() -> None:
     blank = replace(e, maps=e.maps * torch.tensor([0.0, 1.0])[:, None, None])
     empty, whole = examine(model, [blank, e])[0]
     assert empty.failed == ("the same everywhere, so it says nothing",)
-    assert (empty.duels, empty.kept, empty.networks, empty.agreement) == ({}, None, 0, None)
+    assert (empty.pairwise_wins, empty.kept, empty.networks, empty.agreement) == ({}, None, 0, None)
     assert whole.failed == ()
     assert whole.agreement == pytest.approx(1)
     assert examine(model, [blank, e])[1][0].agreement is None  # with nothing there is no agreement
@@ -190,12 +190,12 @@ def test_of_values_only_maps_with_a_sign_meet_the_controls() -> None:
     (unsigned,), (signed,) = examine(
         model, [cs.explain(model, x, m, question) for m in ("saliency", "gradient-x-input")]
     )
-    assert unsigned.duels == {}
+    assert unsigned.pairwise_wins == {}
     assert unsigned.left_out == ("against controls: of a value, a map without a sign may speak either way",)
     assert unsigned.lines()[-1] == f"not tested: {unsigned.left_out[0]}"
     assert unsigned.kept is not None
     assert unsigned.failed == ()
-    assert signed.duels == dict.fromkeys(CONTROLS, 3.0)
+    assert signed.pairwise_wins == dict.fromkeys(CONTROLS, 3.0)
     assert signed.left_out == ()
 
 
@@ -203,7 +203,7 @@ def test_labels_that_stand_by_themselves_are_asked_by_their_own_probability() ->
     model, x = corner("multi-label"), lit()
     e = cs.explain(model, x, "saliency", cs.ClassScore(0))
     assert map_tests._metrics_ask(model, e.target)(torch.tensor([[0.0, 3.0]])).item() == 0.5
-    assert examine(model, [e])[0][0].duels == dict.fromkeys(CONTROLS, 3.0)
+    assert examine(model, [e])[0][0].pairwise_wins == dict.fromkeys(CONTROLS, 3.0)
 
 
 def test_what_cannot_be_asked_is_left_out_with_the_reason(tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def test_what_cannot_be_asked_is_left_out_with_the_reason(tmp_path: Path) -> Non
     )
     told = examine(corner(), [cs.explain(corner(), x, f"{tmp_path}/shy.py:shy", cs.ClassScore(0))])[0][0]
     assert told.left_out == ("with a random network: I do not know this one",)
-    assert told.duels
+    assert told.pairwise_wins
 
 
 def test_scores_that_are_not_finite_are_no_duels(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +244,7 @@ def test_scores_that_are_not_finite_are_no_duels(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(map_tests, "measure", measured)
     told = examine(model, [e])[0][0]
     assert told.left_out == ("against controls: the network's scores of altered pictures are not finite",)
-    assert (told.duels, told.failed) == ({}, ())
+    assert (told.pairwise_wins, told.failed) == ({}, ())
 
 
 def test_what_does_not_belong_together_is_refused(small: cs.Classifier) -> None:
@@ -263,7 +263,7 @@ def test_what_does_not_belong_together_is_refused(small: cs.Classifier) -> None:
 
 
 def test_words_and_plain_values() -> None:
-    told = Examined({"centre": 0.5, "edge": 3.0, "random": 0.5}, 3, 0.75, 1, 0.2, -0.001, left_out=("so",))
+    told = MapTest({"centre": 0.5, "edge": 3.0, "random": 0.5}, 3, 0.75, 1, 0.2, -0.001, left_out=("so",))
     assert told.lines() == [
         "fails: wins only 0.5 of 3 against centre and random, 3 against edge",
         "fails: rank correlation 0.75 with a random network, at most 0.5 asked for",
@@ -272,12 +272,12 @@ def test_words_and_plain_values() -> None:
         "not tested: so",
     ]
     plain = json.loads(json.dumps(told.as_dict()))
-    assert plain["duels"] == {"centre": 0.5, "edge": 3.0, "random": 0.5}
+    assert plain["pairwise_wins"] == {"centre": 0.5, "edge": 3.0, "random": 0.5}
     assert (plain["kept"], plain["networks"], plain["residual"], plain["agreement"]) == (0.75, 1, 0.2, -0.001)
     assert (len(plain["failed"]), plain["passed"], plain["left_out"]) == (3, [], ["so"])
     for won, fails in ((1.0, True), (1.5, True), (2.0, False)):  # half is what chance gives
-        assert bool(replace(told, duels={"edge": won}, kept=None, residual=None).failed) is fails
-    fine = Examined({"centre": 2.0, "random": 3.0}, 3, 0.5, 5, 0.1, -0.5)
+        assert bool(replace(told, pairwise_wins={"edge": won}, kept=None, residual=None).failed) is fails
+    fine = MapTest({"centre": 2.0, "random": 3.0}, 3, 0.5, 5, 0.1, -0.5)
     assert fine.failed == ()
     assert fine.lines() == [
         "passes: wins 3 of 3 against random, 2 against centre",
@@ -315,8 +315,8 @@ def test_a_sheet_says_what_the_tests_came_to_and_greys_what_fails(monkeypatch: p
     model, x = corner(), lit(2)
     good = cs.explain(model, x, "gradient-x-input", cs.ClassScore(0))
     other = replace(good, method="other", signed=False)
-    fine = Examined(dict.fromkeys(CONTROLS, 3.0), 3, 0.1, 5, None, None)
-    poor = replace(fine, duels=dict.fromkeys(CONTROLS, 0.0))
+    fine = MapTest(dict.fromkeys(CONTROLS, 3.0), 3, 0.1, 5, None, None)
+    poor = replace(fine, pairwise_wins=dict.fromkeys(CONTROLS, 0.0))
     told: list[tuple[Sequence[Sequence[heatmaps.Tile]], dict[str, object]]] = []
     monkeypatch.setattr(explaining_sheet, "sheet", lambda rows, **how: told.append((rows, how)))
     explaining_sheet.explanation_sheet([good, other], tests=[(fine, poor), (poor, poor)])
@@ -354,9 +354,9 @@ def test_a_sheet_has_room_for_both_scales() -> None:
 def cornered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a network, a picture and an explainer that marks what is far from the corner."""
     Image.fromarray((lit()[0, 0].numpy() * 255).round().astype(np.uint8)).save(tmp_path / "lit.png")
-    (tmp_path / "net.py").write_text("from test_testimony import corner as factory\n")
+    (tmp_path / "net.py").write_text("from test_map_tests import corner as factory\n")
     (tmp_path / "mine.py").write_text(
-        "from test_testimony import far\n\n\n"
+        "from test_map_tests import far\n\n\n"
         "def elsewhere(model, x, target):\n"
         '    """What is far from the corner, (B, C, *S) -> (B, *S)."""\n'
         "    return far().expand(len(x), -1, -1)\n"
@@ -371,7 +371,7 @@ def test_explain_shows_the_tests_and_greys_what_fails(cornered: Path, run: Calla
     good, bad = (m["tests"] for m in told["maps"])
     assert len(good) == len(bad) == 1
     assert good[0]["failed"] == []
-    assert good[0]["duels"] == dict.fromkeys(CONTROLS, 3.0)
+    assert good[0]["pairwise_wins"] == dict.fromkeys(CONTROLS, 3.0)
     assert len(bad[0]["failed"]) == 2
     with Image.open("a/lit.png") as sheet:
         columns = [hues(sheet.crop((40 + 476 * k, 0, 488 + 476 * k, 488))).max() for k in range(3)]
@@ -400,18 +400,19 @@ def test_explain_tests_each_of_several_questions(cornered: Path, run: Callable[.
     versus = json.loads(
         run("explain", "net.py:factory", "lit.png", "--target", "on rather than off", "-m", "saliency", "--json").out
     )
-    assert versus["pictures"][0]["maps"][0]["tests"][0]["duels"] == dict.fromkeys(CONTROLS, 3.0)
+    assert versus["pictures"][0]["maps"][0]["tests"][0]["pairwise_wins"] == dict.fromkeys(CONTROLS, 3.0)
 
 
 # The audit ------------------------------------------------------------------------------------------------------------
 
-BELIEVE = (
-    "believe(methods=saliency, metrics='deletion(steps=6), parameter-randomisation(stages=1)', pictures=12, ceiling={})"
+RANKING = (
+    "explainer-ranking(methods=saliency, metrics='deletion(steps=6), parameter-randomisation(stages=1)', pictures=12, "
+    "ceiling={})"
 )
 
 
 def test_where_no_explainer_is_believed_later_maps_are_grey(workshop: Path, run: Callable[..., Ran]) -> None:
-    checks = f"accuracy, {BELIEVE.format(-1)}, faithfulness(pictures=3), robustness(eps=0.5, steps=2, pictures=3)"
+    checks = f"accuracy, {RANKING.format(-1)}, faithfulness(pictures=3), robustness(eps=0.5, steps=2, pictures=3)"
     words = ("audit", "net.py:factory", "photos", "--quiet", "--only", checks)
     assert run(*words, "-o", "whole").status == 0
     report = Report.read("whole")
@@ -452,7 +453,7 @@ def test_where_no_explainer_is_believed_later_maps_are_grey(workshop: Path, run:
 def test_the_explainer_that_was_chosen_stands_in_the_commands_of_what_used_it(
     workshop: Path, run: Callable[..., Ran]
 ) -> None:
-    checks = f"accuracy, {BELIEVE.format(1.01)}, faithfulness(pictures=3), calibration"
+    checks = f"accuracy, {RANKING.format(1.01)}, faithfulness(pictures=3), calibration"
     assert run("audit", "net.py:factory", "photos", "--quiet", "--only", checks, "-o", "a").status == 0
     accuracy, believe, faithfulness, calibration = Report.read("a").findings
     assert believe.verdict == "pass"
@@ -468,7 +469,7 @@ def test_the_explainer_that_was_chosen_stands_in_the_commands_of_what_used_it(
 
 def test_only_what_was_judged_is_doubted(workshop: Path) -> None:
     table = Table("Explainers", ({"explainer": "saliency", "believed": "no"},))
-    found = Finding("fail", "No explainer can be believed.", tables=(table,), check="believe")
+    found = Finding("fail", "No explainer can be believed.", tables=(table,), check="explainer-ranking")
     for method, doubted in (("auto", True), ("saliency", True), ("rise", False)):
         case = Case(factory(), folder("photos"), method=method)
         assert bool(doubt(case, found)) is doubted, method
@@ -485,5 +486,5 @@ def test_an_explanation_is_what_it_was(small: cs.Classifier, x: Tensor) -> None:
         before = torch.random.get_rng_state()
         ((a, *_),) = cs.examine(small, [e])
         assert torch.equal(torch.random.get_rng_state(), before)
-    assert isinstance(a, cs.Examined)
+    assert isinstance(a, cs.MapTest)
     assert small.net.training

@@ -11,7 +11,7 @@ from typing import Any
 from clearsight.auditing.case import Case
 from clearsight.auditing.evidence import sampled, share, shown, span, table
 from clearsight.auditing.gradient_masking import comparisons, gradients, outputs, trials
-from clearsight.auditing.gradient_masking.checklist import Point, Tried, joined
+from clearsight.auditing.gradient_masking.checklist import AttackTrials, Point, joined
 from clearsight.core.catalogue import Call, method, number, write_value
 from clearsight.core.norms import word
 from clearsight.core.statistics import FEWEST, Judgement, wilson
@@ -25,18 +25,18 @@ from clearsight.reporting.findings import Cell, Evidence, Finding
 _EVIDENCE = 8
 
 
-def _ready(case: Case, *, eps: float, steps: int, queries: int, noise: int, other: str, **others: object) -> None:
+def _validate(case: Case, *, eps: float, steps: int, queries: int, noise: int, other: str, **others: object) -> None:
     if not 0 < eps <= 1 or min(steps, queries, noise) < 1:
         raise Refused(
-            f"masking(eps={eps:g}, steps={steps}, queries={queries}, noise={noise}): a budget above 0 and at most 1, "
-            "in pixels in [0, 1] (4/255), and at least one of each"
+            f"gradient-masking(eps={eps:g}, steps={steps}, queries={queries}, noise={noise}): a budget above 0 "
+            "and at most 1, in pixels in [0, 1] (4/255), and at least one of each"
         )
     if other and load(other).labels != case.model.labels:
-        raise Refused(f"masking(other={other}): a model of the same classes as {case.model.source} is needed")
+        raise Refused(f"gradient-masking(other={other}): a model of the same classes as {case.model.source} is needed")
 
 
-@method(paper="arXiv:1902.06705", order=7, ready=_ready)
-def masking(
+@method(paper="arXiv:1902.06705", order=7, validate=_validate)
+def gradient_masking(
     case: Case,
     *,
     eps: float = 4 / 255,
@@ -70,7 +70,7 @@ def masking(
         return Finding("note", f"None of {counted(len(rows), 'picture')} is answered right: there is nothing to break.")
     second = load(other) if other else None
     done: list[int] = []
-    tried: list[Tried] = []
+    tried: list[AttackTrials] = []
     for part, x in case.batches(right):
         tried.append(trials.tried(case, part, x, eps, steps, queries, noise, second))
         done += part
@@ -159,7 +159,7 @@ def _row(case: Case, p: Point) -> dict[str, Cell]:
     }
 
 
-def _evidence(case: Case, points: Sequence[Point], whole: Tried, given: dict[str, Any]) -> tuple[Evidence, ...]:
+def _evidence(case: Case, points: Sequence[Point], whole: AttackTrials, given: dict[str, Any]) -> tuple[Evidence, ...]:
     """The pictures that PGD missed, as what broke them made them."""
     out: list[Evidence] = []
     for i, name, z in whole.besides()[:_EVIDENCE]:
@@ -177,17 +177,17 @@ def _evidence(case: Case, points: Sequence[Point], whole: Tried, given: dict[str
         }
         caption = f"{case.label(i)}: PGD leaves it, {name} makes it {now}; to the right the change, {times:.0f} times"
         command = _again(case, i, name, whole, given)
-        out.append(shown(case, i, f"masking-{len(out) + 1}", image, caption, facts, command))
+        out.append(shown(case, i, f"gradient-masking-{len(out) + 1}", image, caption, facts, command))
     return tuple(out)
 
 
-def _again(case: Case, row: int, name: str, whole: Tried, given: dict[str, Any]) -> str:
+def _again(case: Case, row: int, name: str, whole: AttackTrials, given: dict[str, Any]) -> str:
     """The command that breaks the picture once more: the attack that did it, or this check where none did it alone."""
     spelled = trials.spelled(name, given["steps"], given["queries"])
     aimed = whole.aimed.get(row)
     by_chance = name == "a target" and aimed is None  # it became another class than the one that was aimed at
     if not spelled or by_chance:
-        own = Call(masking, {k: v for k, v in given.items() if v != masking.options[k].default})
+        own = Call(gradient_masking, {k: v for k, v in given.items() if v != gradient_masking.options[k].default})
         return case.command("audit", case.place(row), "--only", str(own), *case.model_words)
     words = ["-a", spelled, "--eps", _exactly(whole.eps)]
     if name == "a target" and aimed is not None:

@@ -12,7 +12,7 @@ from PIL import Image
 import clearsight as cs
 from clearsight.auditing.audit import chosen, run_checks
 from clearsight.auditing.case import Case
-from clearsight.auditing.tournament import play
+from clearsight.auditing.tournament import run_tournament
 from clearsight.core.catalogue import parse
 from clearsight.core.statistics import bootstrap
 from clearsight.core.targets import ClassScore
@@ -38,7 +38,7 @@ def pictures(tmp_path: Path) -> Pictures:
 
 
 def believe(case: Case, options: str) -> Finding:
-    (found,) = run_checks(case, chosen(f"believe({options})"))
+    (found,) = run_checks(case, chosen(f"explainer-ranking({options})"))
     assert found.verdict != "error", found.headline
     return found
 
@@ -54,7 +54,9 @@ def test_every_explainer_gets_the_threshold_that_is_best_for_it_on_other_picture
     case = Case(classifier(), pictures)
     order = case.sample(range(16), 16)
     calls = [parse(m, "explainers") for m in ("saliency", "gradient-x-input")]
-    played = play(case, calls, [parse(m, "metrics") for m in SEEN.split(", ")], order[6:], calibrate=order[:6])
+    played = run_tournament(
+        case, calls, [parse(m, "metrics") for m in SEEN.split(", ")], order[6:], calibrate=order[:6]
+    )
     x, top = case.pixels(order[:6]), ClassScore(case.predicted[order[:6]])
     for i, call in enumerate(calls):
         maps = explain(case.model, x, call, top).maps
@@ -88,10 +90,10 @@ def test_a_threshold_for_nothing_is_refused(pictures: Pictures) -> None:
 @pytest.mark.parametrize(
     ("check", "why"),
     [
-        ("believe(methods=grad-kam)", "grad-cam"),
-        ("believe(other=nowhere)", "nowhere"),
-        ("believe(metrics=complexity)", "none of them says"),
-        ("accuracy, believe(pictures=0)", "at least 1"),
+        ("explainer-ranking(methods=grad-kam)", "grad-cam"),
+        ("explainer-ranking(other=nowhere)", "nowhere"),
+        ("explainer-ranking(metrics=complexity)", "none of them says"),
+        ("accuracy, explainer-ranking(pictures=0)", "at least 1"),
         ("shortcuts(pictures=-1)", "at least 1"),
         ("sanity(stages=0)", "at least one stage"),
     ],
@@ -133,7 +135,7 @@ def test_maps_that_are_those_of_a_network_of_random_labels_are_not_believed(pict
 def test_equal_maps_are_measured_once_and_it_is_said(pictures: Pictures) -> None:
     case = Case(classifier(), pictures)
     calls = [parse(m, "explainers") for m in ("hires-cam", "saliency", "grad-cam(layer=features)")]
-    played = play(case, calls, [parse("insertion(steps=4)", "metrics")], case.sample(range(16), 8))
+    played = run_tournament(case, calls, [parse("insertion(steps=4)", "metrics")], case.sample(range(16), 8))
     names = [str(p.call) for p in played.players]
     cam, grad = (next(i for i, n in enumerate(names) if n.startswith(w)) for w in ("hires-cam", "grad-cam"))
     assert (names[grad], names[cam]) in played.same
@@ -171,16 +173,18 @@ def test_the_difference_to_the_winner_is_paired(pictures: Pictures) -> None:
 
 def test_agreement_is_drawn_and_told(pictures: Pictures) -> None:
     found = believe(Case(classifier(), pictures), "methods='saliency', metrics='insertion(steps=4), complexity'")
-    assert [g.name for g in found.figures] == ["believe-duels.svg", "believe-agreement.svg"]
+    assert [g.name for g in found.figures] == ["explainer-ranking-wins.svg", "explainer-ranking-agreement.svg"]
     assert rows(found, "Do the metrics agree")[0]["insertion"] == 1.0
 
 
 def test_a_tournament_tells_how_far_it_is_within_a_batch(pictures: Pictures) -> None:
     told: list[tuple[str, int, int]] = []
     case = Case(classifier(), pictures, progress=lambda *words: told.append(words))
-    case.doing = "believe"
-    play(case, [parse("grad-cam", "explainers")], [parse("insertion(steps=4)", "metrics")], case.sample(range(16), 8))
-    done = [n for what, n, total in told if what == "believe" and total == 8]
+    case.doing = "explainer-ranking"
+    run_tournament(
+        case, [parse("grad-cam", "explainers")], [parse("insertion(steps=4)", "metrics")], case.sample(range(16), 8)
+    )
+    done = [n for what, n, total in told if what == "explainer-ranking" and total == 8]
     assert done == sorted(done)
     assert done[0] == 0
     assert done[-1] == 8

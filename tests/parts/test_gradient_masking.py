@@ -1,4 +1,4 @@
-"""The check masking: an honest model passes, masked twins are flagged, and a black box still breaks them."""
+"""The check gradient-masking: an honest model passes, masked twins are flagged, and a black box still breaks them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from clearsight.attacking.eight_bit import as_png, from_png
 from clearsight.auditing.audit import chosen, run_checks
 from clearsight.auditing.case import Case
 from clearsight.auditing.gradient_masking import comparisons, outputs, trials
-from clearsight.auditing.gradient_masking.checklist import Point, Tried
-from clearsight.checks.masking import _again
+from clearsight.auditing.gradient_masking.checklist import AttackTrials, Point
+from clearsight.checks.gradient_masking import _again
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.data.datasets import Picture, Pictures
 from clearsight.errors import Refused
@@ -108,7 +108,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Picture
 
 def found(net: nn.Module, pictures: Pictures, options: str = f"eps={EPS}") -> Finding:
     model = Classifier(net, Preprocess((SIDE, SIDE), (0.0,) * 3, (1.0,) * 3), ("left", "right"), "taught")
-    (finding,) = run_checks(Case(model, pictures, method="saliency"), chosen(f"masking({options})"))
+    (finding,) = run_checks(Case(model, pictures, method="saliency"), chosen(f"gradient-masking({options})"))
     assert finding.verdict != "error", finding.headline
     return finding
 
@@ -189,7 +189,7 @@ def test_what_was_attacked_in_time_is_looked_at_whole(
     assert len(case.pictures) == 12
     late = iter([False])  # time for a second batch, and for no more
     monkeypatch.setattr(Case, "_late", lambda self, last: next(late, True))
-    (f,) = run_checks(case, chosen(f"masking(eps={EPS}, queries=20, noise=5)"))
+    (f,) = run_checks(case, chosen(f"gradient-masking(eps={EPS}, queries=20, noise=5)"))
     assert f.n == 5
     assert str(points(f)[9]["found"]).startswith("of 5 pictures 5 have a gradient of nothing")
 
@@ -290,7 +290,7 @@ def compare(case: Case, n: int, **broke: int) -> dict[int, Point]:
     """The points where PGD breaks nothing of n right answers, and others so many (twice_the_steps=2)."""
     z = torch.zeros(3, SIDE, SIDE)
     names = {name: dict.fromkeys(range(broke.get(name.replace(" ", "_"), 0)), z) for name in trials.SPELLED}
-    whole = Tried(0.1, list(range(n)), names, {name: set(range(n)) for name in names})
+    whole = AttackTrials(0.1, list(range(n)), names, {name: set(range(n)) for name in names})
     whole.by_budget = {1.0: set(range(n))}
     return {p.number: p for p in comparisons.points(case, whole, 100, True)}
 
@@ -318,7 +318,7 @@ def test_what_all_find_together_may_be_a_percentage_point_more() -> None:
     z = torch.zeros(3, SIDE, SIDE)
     for n, besides, status in ((20, 1, "pass"), (20, 2, "flag"), (300, 3, "pass"), (300, 4, "flag")):
         broke = {"pgd": dict.fromkeys(range(5), z), "square": dict.fromkeys(range(5, 5 + besides), z)}
-        point = comparisons._union(Tried(0.1, list(range(n)), broke))
+        point = comparisons._union(AttackTrials(0.1, list(range(n)), broke))
         assert point.status == status
         assert f"together break {5 + besides} of {n}, the best one alone (pgd) 5" in point.told
         assert len(point.rows) == besides
@@ -417,7 +417,7 @@ def test_the_command_shows_the_break_again(
     pictures = taught[1]
     if name == "walled":
         pictures = Pictures(pictures.root, tuple(Picture(p.path, p.name, ("left",)) for p in pictures.pictures))
-    (f,) = run_checks(Case(model, pictures, method="saliency"), chosen(f"masking({options})"))
+    (f,) = run_checks(Case(model, pictures, method="saliency"), chosen(f"gradient-masking({options})"))
     assert by <= {e.facts["broken by"] for e in f.evidence}, f.headline
     for k, e in enumerate([e for e in f.evidence if e.facts["broken by"] in by][:2]):
         out = tmp_path / f"again{k}"
@@ -437,6 +437,6 @@ def test_the_command_shows_the_break_again(
 def test_who_missed_his_aim_is_shown_by_the_check(nets: str, taught: tuple[nn.Module, Pictures]) -> None:
     case = Case(cs.load(f"{nets}:walled"), Pictures(taught[1].root, taught[1].pictures[:1]), method="saliency")
     given = {"eps": 0.1, "steps": 20, "queries": 300, "noise": 100, "other": ""}
-    aimed, missed = Tried(0.1, [0], aimed={0: 2}), Tried(0.1, [0])
+    aimed, missed = AttackTrials(0.1, [0], aimed={0: 2}), AttackTrials(0.1, [0])
     assert "--target up" in _again(case, 0, "a target", aimed, given)
-    assert "--only 'masking(eps=0.1)'" in _again(case, 0, "a target", missed, given)
+    assert "--only 'gradient-masking(eps=0.1)'" in _again(case, 0, "a target", missed, given)

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from clearsight.auditing.audit import chosen, run_checks
 from clearsight.auditing.case import Case
-from clearsight.checks import drift
-from clearsight.checks.drift import auc, auc_interval, likeness, overlap, roc, smoothed
+from clearsight.checks import map_stability
+from clearsight.checks.map_stability import auc, auc_interval, likeness, overlap, roc, smoothed
 from clearsight.core.catalogue import parse
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.targets import ClassScore
@@ -339,7 +339,7 @@ def case(folder: Path, model: Classifier, x: Tensor, method: str) -> Case:
 
 def test_drift_of_a_network_whose_maps_move(taught, tmp_path):
     model, x = taught
-    (f,) = run_checks(case(tmp_path, model, x, "saliency"), chosen("drift(eps=0.2, floor=0.9, pictures=12)"))
+    (f,) = run_checks(case(tmp_path, model, x, "saliency"), chosen("map-stability(eps=0.2, floor=0.9, pictures=12)"))
     assert f.verdict == "fail", f.headline
     pixels = (x * 255).round() / 255
     a = move_map(model, pixels, "saliency", eps=0.2, steps=10)
@@ -357,8 +357,8 @@ def test_drift_of_a_network_whose_maps_move(taught, tmp_path):
     copies = explain(model, smoothed(pixels), "saliency", a.target).maps
     wanted = [1 - rank(p, q) for p, q in zip(a.before, copies, strict=True)]
     assert sorted(clean) == pytest.approx(sorted(wanted), abs=1e-4)
-    assert [e.figure.name for e in f.evidence] == [f"drift-{k}.png" for k in range(1, 7)]
-    assert [g.name for g in f.figures] == ["drift-roc.svg"]
+    assert [e.figure.name for e in f.evidence] == [f"map-stability-{k}.png" for k in range(1, 7)]
+    assert [g.name for g in f.figures] == ["map-stability-roc.svg"]
 
 
 def test_drift_passes_where_no_map_can_move_and_is_undecided_in_between(tmp_path):
@@ -368,22 +368,24 @@ def test_drift_passes_where_no_map_can_move_and_is_undecided_in_between(tmp_path
         layer.weight.copy_(torch.randn(layer.weight.shape, generator=chance(0)))
     model = Classifier(nn.Sequential(layer, nn.Flatten()), Preprocess((8, 12), (0.0,) * 3, (1.0,) * 3), ("a", "b"))
     x = torch.rand(8, 3, 8, 12, generator=chance(1))
-    (f,) = run_checks(case(tmp_path, model, x, "saliency"), chosen("drift"))
+    (f,) = run_checks(case(tmp_path, model, x, "saliency"), chosen("map-stability"))
     assert (f.verdict, f.value, f.interval, f.n) == ("pass", 1.0, (1.0, 1.0), 8)
     areas = [r["area under the ROC curve"] for r in f.tables[1].rows]
     assert areas == [0.5] * len(areas)  # nothing drifts, so drift tells nothing
-    (f,) = run_checks(case(tmp_path, model, x, "gradient-x-input"), chosen("drift(eps=0.2)"))
+    (f,) = run_checks(case(tmp_path, model, x, "gradient-x-input"), chosen("map-stability(eps=0.2)"))
     low, high = f.interval
     assert -1 < low < f.value < high < 1
     for floor, verdict in ((low + high) / 2, "warn"), (low - 0.01, "pass"), (high + 0.01, "fail"):
-        (g,) = run_checks(case(tmp_path, model, x, "gradient-x-input"), chosen(f"drift(eps=0.2, floor={floor})"))
+        (g,) = run_checks(
+            case(tmp_path, model, x, "gradient-x-input"), chosen(f"map-stability(eps=0.2, floor={floor})")
+        )
         assert g.verdict == verdict
 
 
 def test_drift_leaves_out_what_is_answered_otherwise_after_all(taught, tmp_path, monkeypatch):
     """Their maps tell nothing; without any other picture nothing does."""
     model, x = taught
-    check = chosen("drift(eps=0.2, pictures=12)")
+    check = chosen("map-stability(eps=0.2, pictures=12)")
     (whole,) = run_checks(case(tmp_path, model, x, "saliency"), check)
     turned: list[int] = []
 
@@ -391,7 +393,7 @@ def test_drift_leaves_out_what_is_answered_otherwise_after_all(taught, tmp_path,
         found = move_map(*args, **options)
         return replace(found, kept=torch.arange(12) >= len(turned))
 
-    monkeypatch.setattr(drift, "move_map", move)
+    monkeypatch.setattr(map_stability, "move_map", move)
     turned += [0, 1, 2]
     (f,) = run_checks(case(tmp_path, model, x, "saliency"), check)
     assert f.n == 9
@@ -417,7 +419,7 @@ def test_drift_refuses_before_a_picture_is_read(taught, tmp_path):
     (tmp_path / "00.png").unlink()
     for words in "eps=0", "eps=2", "floor=1.5", "steps=0":
         with pytest.raises(Refused, match=words.partition("=")[0]):
-            next(run_checks(here, chosen(f"drift({words})")))
+            next(run_checks(here, chosen(f"map-stability({words})")))
 
 
 def test_the_one_who_was_best_is_kept(taught):

@@ -46,7 +46,7 @@ class _Seen:
 
 
 @method(paper="arXiv:1910.01279", order=3)
-def looks_at_the_object(case: Case, *, floor: float = 0.3, pictures: int = 200) -> Finding:
+def localisation(case: Case, *, floor: float = 0.3, pictures: int = 200) -> Finding:
     """Does what speaks for the answer lie on the object, or beside it?
 
     Value: the mean share of the map's positive relevance that lies inside the annotated boxes or masks (metric
@@ -202,7 +202,7 @@ def _evidence(case: Case, order: list[_Seen]) -> tuple[Evidence, ...]:
         if s.remark:
             remark = f"; {s.remark}"
         caption = f"{facts['said']}: {said}{remark}"
-        out.append(shown(case, s.row, f"looks-at-the-object-{k}", image, caption, facts, maps=maps_of(case)))
+        out.append(shown(case, s.row, f"localisation-{k}", image, caption, facts, maps=maps_of(case)))
     return tuple(out)
 
 
@@ -220,7 +220,7 @@ def _figure(case: Case, order: list[_Seen]) -> tuple[Figure, ...]:
     below = sum(s.gain < 0 for s in there)
     caption = f"How much of what speaks for the answer lies on the object, the worst first{more}."
     alt = f"A dot for each picture beside its chance level; {below} of {len(there)} lie below."
-    return (Figure("looks-at-the-object-dots.svg", data, caption, alt),)
+    return (Figure("localisation-dots.svg", data, caption, alt),)
 
 
 def _mean(values: list[float]) -> float:

@@ -1,4 +1,5 @@
-"""Which explanation to believe, after Adebayo et al. 2018, arXiv:1810.03292: maps are evidence if they pass tests."""
+"""Which explainer is evidence on this model, after Adebayo et al. 2018, arXiv:1810.03292: maps are evidence if they
+pass tests."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from clearsight.auditing.case import Case
 from clearsight.auditing.doubt import doubt
 from clearsight.auditing.evidence import bounds, fewer, left_out, sampled, share, shown, span, table
 from clearsight.auditing.map_tests import CEILING, FAITHFUL, RANDOMISED
-from clearsight.auditing.tournament import Tournament, mean, play
+from clearsight.auditing.tournament import Tournament, mean, run_tournament
 from clearsight.core.catalogue import Call, catalogue, method, parse, split_calls
 from clearsight.core.classifier import Classifier
 from clearsight.core.statistics import FEWEST, Interval, Judgement
@@ -45,23 +46,25 @@ class _Judged:
         return self.interval is not None and self.interval[0] > 0.5
 
 
-def _ready(case: Case, *, methods: str, metrics: str, calibrate: int, other: str, **others: object) -> None:
+def _validate(case: Case, *, methods: str, metrics: str, calibrate: int, other: str, **others: object) -> None:
     _asked(methods)
     judges = [parse(m, "metrics") for m in split_calls(metrics)]
     if not any(_votes(m) for m in judges):
-        raise Refused(f"believe(metrics={metrics}): none of them says how much the marked places matter to the network")
+        raise Refused(
+            f"explainer-ranking(metrics={metrics}): none of them says how much the marked places matter to the network"
+        )
     if calibrate < 0:
-        raise Refused(f"believe(calibrate={calibrate}): a number of pictures, 0 for none")
+        raise Refused(f"explainer-ranking(calibrate={calibrate}): a number of pictures, 0 for none")
     if calibrate and not any("threshold" in m.method.options for m in judges):
         raise Refused(
-            f"believe(calibrate={calibrate}): none of the metrics has a threshold; add one to metrics, such as "
-            "average-probability-increase"
+            f"explainer-ranking(calibrate={calibrate}): none of the metrics has a threshold; add one to "
+            "metrics, such as average-probability-increase"
         )
     _second(case, other)
 
 
-@method(paper="arXiv:1810.03292", order=0, ready=_ready)
-def believe(
+@method(paper="arXiv:1810.03292", order=0, validate=_validate)
+def explainer_ranking(
     case: Case,
     *,
     methods: str = "few-passes",
@@ -91,7 +94,7 @@ def believe(
     if second and "label-randomisation" not in {m.method.name for m in judges}:
         judges.append(parse("label-randomisation", "metrics"))
     rows, learn = _divided(case.sample(range(len(case.pictures)), pictures + calibrate), calibrate)
-    played = play(case, calls, judges, rows, other=second, calibrate=learn)
+    played = run_tournament(case, calls, judges, rows, other=second, calibrate=learn)
     voting = [i for i, m in enumerate(played.metrics) if _votes(m)]
     judged = sorted(_judged(played, voting, case.seed), key=lambda j: j.rank)
     sane = [j for j in judged if not j.kept > ceiling]
@@ -176,7 +179,9 @@ def _second(case: Case, words: str) -> Classifier | None:
         return None
     found = load(words)
     if found.labels != case.model.labels or found.preprocess.size != case.model.preprocess.size:
-        raise Refused(f"believe(other={words}): a model of the same classes and input as {case.model.source} is needed")
+        raise Refused(
+            f"explainer-ranking(other={words}): a model of the same classes and input as {case.model.source} is needed"
+        )
     return found
 
 
@@ -229,12 +234,12 @@ def _matrix(played: Tournament) -> tuple[Figure, ...]:
     names = [m.method.name for m in played.metrics]
     data = charts.correlations(names, played.agreement().tolist())
     caption = "Do the metrics agree? Rank correlation of what two metrics say of the explainers, better being higher."
-    return (Figure("believe-agreement.svg", data, caption, f"Rank correlations of {len(names)} metrics"),)
+    return (Figure("explainer-ranking-agreement.svg", data, caption, f"Rank correlations of {len(names)} metrics"),)
 
 
 def _votes(metric: Call) -> bool:
     """Whether a metric asks how much the marked places matter to the network."""
-    return "regions" not in metric.method.given and not any(c.startswith("judges") for c in metric.method.claims)
+    return "regions" not in metric.method.injected and not any(c.startswith("judges") for c in metric.method.claims)
 
 
 def _judged(played: Tournament, voting: list[int], seed: int) -> list[_Judged]:
@@ -245,7 +250,7 @@ def _judged(played: Tournament, voting: list[int], seed: int) -> list[_Judged]:
     for i, player in enumerate(played.players):
         if player.control:
             continue
-        duels = {c: mean(played.duels(voting, i, c), seed) for c in controls}
+        duels = {c: mean(played.pairwise_wins(voting, i, c), seed) for c in controls}
         hardest = min(duels, key=lambda c: duels[c][0])
         kept = max((float(np.nanmean(played.values[i, k])) for k in random), default=float("nan"))
         name = played.players[hardest].call.method.name
@@ -335,7 +340,12 @@ def _figure(played: Tournament, judged: list[_Judged], ceiling: float) -> tuple[
     caption = f"Duels won against the strongest control, {counted(len(played.rows), 'picture')}; best mean place first."
     top = played.players[judged[0].player].call
     return (
-        Figure("believe-duels.svg", data, caption, f"Duels won by {len(dots)} explainers; {top} has the best place."),
+        Figure(
+            "explainer-ranking-wins.svg",
+            data,
+            caption,
+            f"Duels won by {len(dots)} explainers; {top} has the best place.",
+        ),
     )
 
 
@@ -358,7 +368,7 @@ def _evidence(case: Case, played: Tournament, judged: list[_Judged]) -> tuple[Ev
         caption = f"{case.label(row)}: {', '.join(names)}; alike at {show(float(alike[i]), '')}"
         words = [w for p in among for w in ("-m", str(played.players[p].call))]
         command = case.command("explain", case.place(row), *words, *case.model_words)
-        out.append(shown(case, row, f"believe-{k}", image, caption, facts, command, "colour"))
+        out.append(shown(case, row, f"explainer-ranking-{k}", image, caption, facts, command, "colour"))
     return tuple(out)
 
 

@@ -52,17 +52,19 @@ class _Seen:
         return self.alike[_MOVED][0]
 
 
-def _ready(case: Case, *, eps: float, floor: float, steps: int, **others: object) -> None:
+def _validate(case: Case, *, eps: float, floor: float, steps: int, **others: object) -> None:
     if not 0 < eps <= 1:
-        raise Refused(f"drift(eps={eps:g}): a budget above 0 and at most 1, in pixels in [0, 1] (4/255)")
+        raise Refused(f"map-stability(eps={eps:g}): a budget above 0 and at most 1, in pixels in [0, 1] (4/255)")
     if not -1 <= floor <= 1:
-        raise Refused(f"drift(floor={floor:g}): a rank correlation, from -1 to 1")
+        raise Refused(f"map-stability(floor={floor:g}): a rank correlation, from -1 to 1")
     if steps < 1:
-        raise Refused(f"drift(steps={steps}): at least one step")
+        raise Refused(f"map-stability(steps={steps}): at least one step")
 
 
-@method(paper="arXiv:1710.10547", order=7, ready=_ready)
-def drift(case: Case, *, eps: float = 4 / 255, floor: float = 0.5, steps: int = 10, pictures: int = 10) -> Finding:
+@method(paper="arXiv:1710.10547", order=7, validate=_validate)
+def map_stability(
+    case: Case, *, eps: float = 4 / 255, floor: float = 0.5, steps: int = 10, pictures: int = 10
+) -> Finding:
     """How far do the maps move when the pixels change a little and the answer stays?
 
     Value: the mean Spearman rank correlation between the map of a picture and that of the picture as ``move_map``
@@ -317,7 +319,9 @@ def _figure(found: list[_Seen]) -> tuple[Figure, ...]:
         xticks=[(v / 4, f"{25 * v} %") for v in range(5)],
     )
     caption = f"Map drift as a detector, {counted(len(found), 'clean picture')}."
-    return (Figure("drift-roc.svg", data, caption, f"ROC curves; the area under them is {' and '.join(told)}."),)
+    return (
+        Figure("map-stability-roc.svg", data, caption, f"ROC curves; the area under them is {' and '.join(told)}."),
+    )
 
 
 def _evidence(case: Case, found: list[_Seen], eps: float) -> tuple[Evidence, ...]:
@@ -343,5 +347,5 @@ def _evidence(case: Case, found: list[_Seen], eps: float) -> tuple[Evidence, ...
             f"the picture and its map, the picture moved by at most {write_value(eps)} and its map: still "
             f"{case.label(s.row)} ({share(before)}, then {share(after)}), rank correlation {show(s.rank, '')}"
         )
-        out.append(shown(case, s.row, f"drift-{k + 1}", image, caption, facts, maps=maps_of(case)))
+        out.append(shown(case, s.row, f"map-stability-{k + 1}", image, caption, facts, maps=maps_of(case)))
     return tuple(out)

@@ -13,14 +13,19 @@ CORE = [
     ("auditing/tournament.py", "torch.allclose(known, shape, atol=1e-5)", "True", "equal_maps"),
     ("auditing/tournament.py", "other=other, seed", "other=None, seed", "random_labels_are_not"),
     (
-        "checks/believe.py",
+        "checks/explainer_ranking.py",
         "(rows[calibrate:], rows[:calibrate]) if len(rows) > calibrate",
         "(rows, rows[:calibrate]) if len(rows) > calibrate",
         "thresholds_say",
     ),
-    ("checks/believe.py", "same = bool({*played.learned} & {*played.rows})", "same = False", "thresholds_say"),
-    ("checks/believe.py", "found.labels != case.model.labels or", "", "random_labels_are_not"),
-    ("checks/believe.py", "max((float(np.nanmean", "min((float(np.nanmean", "random_labels_are_not"),
+    (
+        "checks/explainer_ranking.py",
+        "same = bool({*played.learned} & {*played.rows})",
+        "same = False",
+        "thresholds_say",
+    ),
+    ("checks/explainer_ranking.py", "found.labels != case.model.labels or", "", "random_labels_are_not"),
+    ("checks/explainer_ranking.py", "max((float(np.nanmean", "min((float(np.nanmean", "random_labels_are_not"),
     ("metrics/_seen.py", "warnings.warn(FLATTERS, Notice, stacklevel=2)", "pass", "same_calibration"),
     (
         "drawing/charts.py",
