@@ -500,10 +500,10 @@ def test_transfer_refuses_what_cannot_be(options, words, striped, tmp_path, monk
         ((9, 9), "abc", r"other takes \(1, 9, 9\), not pictures of \(1, 6, 9\)"),
     ],
 )
-def test_transfer_wants_the_same_classes_and_pictures(perturbation_norm, labels, words, striped):
+def test_transfer_wants_the_same_classes_and_pictures(size, labels, words, striped):
     model, x, y = striped
-    net = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(perturbation_norm), len(labels)))
-    other = Classifier(net, Preprocess(perturbation_norm, (0.0,), (1.0,)), tuple(labels))
+    net = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(size), len(labels)))
+    other = Classifier(net, Preprocess(size, (0.0,), (1.0,)), tuple(labels))
     with pytest.raises(Refused, match=words):
         attack(model, x, y, "transfer", eps=0.1, other=other)
 
