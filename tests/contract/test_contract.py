@@ -565,7 +565,17 @@ def test_without_a_limit_no_more_than_chance_is_left(name, norm, taught):
     assert a.fooled.float().mean() >= 1 - 1 / 3
 
 
-@in_norms
+MANY_QUERIES = {"simba", "square", "boundary", "auto-attack", "hop-skip-jump", "carlini-wagner"}
+
+
+@pytest.mark.parametrize(
+    ("name", "norm"),
+    [
+        pytest.param(n, p, marks=pytest.mark.slow if n in MANY_QUERIES else ())
+        for n in catalogue("attacks")
+        for p in norms(n)
+    ],
+)
 def test_more_budget_fools_no_fewer(name, norm, taught):
     if "unbounded" in catalogue("attacks")[name].claims:
         pytest.skip("it keeps no budget in pixels")

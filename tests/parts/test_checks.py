@@ -30,6 +30,7 @@ from clearsight.drawing import charts
 from clearsight.errors import Refused
 from clearsight.internals.randomisation import reinitialise
 from clearsight.runner.run import explain, measure
+from thinning import with_slow
 from twohalves import HEIGHT, WIDTH, Halves, found, model, rows, written
 
 CHECKS = tuple(catalogue("checks"))
@@ -111,7 +112,7 @@ def test_options_are_typed_and_documented(check: str) -> None:
         assert re.search(rf"\b{name}\b", m.fn.__doc__ or ""), f"{check} does not say what {name} is"
 
 
-@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("check", with_slow(CHECKS, "explainer-ranking"))
 def test_same_seed_same_finding(check: str, tmp_path: Path) -> None:
     data = halves(tmp_path, region="left")
     findings = [found(Case(model(Halves()), data, seed=3), check) for _ in range(2)]
@@ -129,7 +130,7 @@ def test_a_single_picture_is_never_enough(check: str, tmp_path: Path) -> None:
     assert f.n == 1
 
 
-@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("check", with_slow(CHECKS, "explainer-ranking"))
 def test_without_labels_and_boxes(check: str, tmp_path: Path) -> None:
     data = halves(tmp_path)
     bare = dataclasses.replace(data, pictures=tuple(dataclasses.replace(p, labels=()) for p in data.pictures))
@@ -148,7 +149,7 @@ def test_without_labels_and_boxes(check: str, tmp_path: Path) -> None:
         assert f.n == 8
 
 
-@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("check", with_slow(CHECKS, "explainer-ranking"))
 def test_a_broken_picture_is_left_out(check: str, tmp_path: Path) -> None:
     data = halves(tmp_path, region="left")
     data.pictures[3].path.write_bytes(b"\xff\xd8\xff nothing more")

@@ -850,6 +850,7 @@ def test_nothing_from_the_data_is_markup(tmp_path):
 
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.slow
 def test_pages_in_a_browser(width, tmp_path):
     sync_api = pytest.importorskip("playwright.sync_api", reason="the extra `test` brings playwright")
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -102,6 +102,7 @@ def test_what_is_found_at_the_border_is_found_again_in_another_batch(name):
 
 
 @pytest.mark.parametrize("name", DECIDING)
+@pytest.mark.slow
 def test_more_queries_are_never_worse(name, separable, striped):
     for model, x, y in (separable[:3], striped):
         budgets = [1, 10, 40, 100, 250, 400]
@@ -291,6 +292,7 @@ def test_hop_skip_jump_asks_more_in_later_rounds(separable, monkeypatch):
 
 
 @pytest.mark.parametrize(("how", "share"), [("scaled", 1.1), ("output", 1.3), ("input", 3.0)])
+@pytest.mark.slow
 def test_deciding_attacks_break_masked_twins(how, share, striped):
     """Where pgd finds nothing, and by little more than without the mask; eight levels need longer steps."""
     plain, x, _ = striped
@@ -363,6 +365,7 @@ def test_simba_leaves_out_what_cannot_move():
     assert nothing.spent.item() == 1
 
 
+@pytest.mark.slow
 def test_simba_keeps_its_budget_and_goes_on_inside():
     """At most the share that the ball allows; along it, what weighs more displaces what weighs less."""
     weight = torch.linspace(0.1, 1, 10)

@@ -402,6 +402,7 @@ def test_vgg_sizes_and_activations() -> None:
     assert numbers == 15_237_608  # 61 MB; the 24 M and 96 MB that are often told are not the sum of their own table
 
 
+@pytest.mark.slow
 def test_googlenet_layer_by_layer() -> None:
     """Table 1: sizes, and parameters of each block."""
     net = planned("googlenet")
@@ -630,7 +631,7 @@ def peer(library: str, name: str) -> nn.Module:
     [
         ("resnet(depth=18)", "torchvision", "resnet18", 64),
         ("resnet(depth=50, version=1.5)", "torchvision", "resnet50", 64),
-        ("vgg(depth=16)", "torchvision", "vgg16", 224),
+        pytest.param("vgg(depth=16)", "torchvision", "vgg16", 224, marks=pytest.mark.slow),
         ("densenet(depth=121)", "torchvision", "densenet121", 64),
         ("se-resnet(depth=50, version=1.5)", "timm", "seresnet50", 64),
     ],
@@ -735,6 +736,7 @@ def test_one_output_is_a_value() -> None:
     assert model(pictures((3, 66, 200), 2)).shape == (2, 1)
 
 
+@pytest.mark.slow
 def test_inspected_on_the_command_line(run: Callable[..., Any]) -> None:
     told = run("inspect", "clearsight:lenet5", "--weights", "none")
     assert told.status == 0
