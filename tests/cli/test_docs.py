@@ -124,7 +124,7 @@ def test_a_method_in_five_minutes(tmp_path):
     (copy / "clearsight" / "explainers" / "gradient_power.py").write_text(code)
     tests = tmp_path / "tests"
     tests.mkdir()
-    for name in ("conftest.py", "workshop.py", "contract/test_contract.py"):
+    for name in ("conftest.py", "workshop.py", "argsblock.py", "contract/test_contract.py"):
         shutil.copy(ROOT / "tests" / name, tests)
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(copy), str(tests)])}
     code = "from clearsight.cli.app import main; main()"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_origin
@@ -15,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from argsblock import check_args_block
 from clearsight.auditing.audit import chosen
 from clearsight.auditing.case import Case
 from clearsight.checks.calibration import ece
@@ -108,8 +108,7 @@ def test_options_are_typed_and_documented(check: str) -> None:
     assert not m.injected
     kinds = [p.annotation for p in m.options.values()]
     assert all(kind in (int, float, str, bool) or get_origin(kind) is Literal for kind in kinds)
-    for name in m.options:
-        assert re.search(rf"\b{name}\b", m.fn.__doc__ or ""), f"{check} does not say what {name} is"
+    check_args_block(m)
 
 
 @pytest.mark.parametrize("check", with_slow(CHECKS, "explainer-ranking"))

@@ -20,6 +20,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from argsblock import check_args_block
 from clearsight.core.catalogue import catalogue, parse
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.targets import ClassScore
@@ -116,6 +117,7 @@ def test_manners_of_its_file(name: str) -> None:
     assert not m.injected
     assert m.paper
     assert "Refused" in (inspect.getdoc(m.fn) or "") or name in FLAT | {"se-resnet"}
+    check_args_block(m)
     assert name in TINY, "a new network: say in TINY how small it can be"
 
 

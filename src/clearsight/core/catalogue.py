@@ -44,6 +44,17 @@ class Method:
     def summary(self) -> str:
         return (inspect.getdoc(self.fn) or "").partition("\n")[0]
 
+    @property
+    def prose(self) -> str:
+        """The docstring without its ``Args:`` block."""
+        return split_args(inspect.getdoc(self.fn) or "")[0]
+
+    @property
+    def option_help(self) -> dict[str, str]:
+        """What the ``Args:`` block of the docstring says of each option, on one line; empty where it says nothing."""
+        entries = dict(split_args(inspect.getdoc(self.fn) or "")[1])
+        return {name: entries.get(name, "") for name in self.options}
+
     @functools.cached_property
     def _keywords(self) -> dict[str, inspect.Parameter]:
         parameters = inspect.signature(self.fn, eval_str=True).parameters.values()
@@ -73,6 +84,31 @@ def method(
     values of its options that cannot be, given the case and all of them, before anything is read.
     """
     return lambda fn: Method(fn, paper, frozenset(claims.split()), name, order, validate)
+
+
+def split_args(doc: str) -> tuple[str, list[tuple[str, str]]]:
+    r"""A docstring without its ``Args:`` block, and the entries of the block: (name, text on one line).
+
+    The block begins at the line ``Args:`` and ends at the first blank line.  An entry is ``name: text``, indented by
+    four spaces; lines that are indented by more belong to the entry above them.
+
+    >>> split_args("A mean.\n\nArgs:\n    k: number of\n        samples.\n\nRefused: k of 0.")
+    ('A mean.\n\nRefused: k of 0.', [('k', 'number of samples.')])
+    """
+    lines = doc.split("\n")
+    if "Args:" not in lines:
+        return doc, []
+    start = lines.index("Args:")
+    end = next((i for i in range(start, len(lines)) if not lines[i].strip()), len(lines))
+    entries: list[str] = []
+    for line in lines[start + 1 : end]:
+        if entries and line.startswith(" " * 5):
+            entries[-1] += f" {line}"
+        else:
+            entries.append(line)
+    halves = [entry.partition(":") for entry in entries]
+    prose = "\n".join([*lines[:start], *lines[end + 1 :]]).strip()
+    return prose, [(name.strip(), " ".join(text.split())) for name, _, text in halves]
 
 
 @functools.cache
