@@ -12,14 +12,20 @@ from clearsight.core.norms import per_picture, perturbation_norm, steepest
 
 @method(paper="arXiv:1712.04248", claims="l2 stochastic black-box minimal")
 def boundary(box: BlackBox, x: Tensor, *, eps: float, starts: Tensor | None, queries: int = 5000) -> Tensor:
-    """A random walk along the border between two answers, by labels alone, that comes ever nearer to the picture.
+    """A random walk along the decision boundary that comes ever nearer to the picture and sees labels alone.
 
-    x (B, C, *S) in [0, 1] -> the same shape, the nearest found in L2; eps in pixels plays no part in the search.  A
-    step goes round the picture at the same distance; where it still meets the goal, a second one goes straight towards
-    the picture.  After each answer the length of such a step is changed, so that about a half of the first kind and a
-    quarter of the second succeed.  starts (N, C, *S): pictures from which it may begin, such as some of the class to
-    become; without them noise and patterns are tried.  queries: per picture.  A picture for which no start is found is
-    left as it is.
+    x (B, C, *S) in [0, 1] -> the same shape: the nearest version found, in L2.  eps, in pixels, plays no part in the
+    search.  starts (N, C, *S): pictures from which the walk may begin, such as some of the class to become; without
+    them noise and patterns are tried.  A picture for which no start is found is returned unchanged.
+
+    Each step goes round the picture at the same distance.  Where the result still meets the goal, a second step goes
+    straight towards the picture.  After each answer the length of that kind of step is changed, so that about a half of
+    the first kind and a quarter of the second succeed.
+
+    Args:
+        queries: number of labels that may be asked for about each picture.
+
+    Source: Brendel, Rauber & Bethge 2018, algorithm 1.
 
     The border x1 = x2 is 0.2 / sqrt(2) away:
 

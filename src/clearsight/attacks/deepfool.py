@@ -30,14 +30,26 @@ def deepfool(
     back: int = 10,
     norm: Norm = "l2",
 ) -> Tensor:
-    """The shortest way over the nearest boundary, as if the model were linear; again from there until it is crossed.
+    """The shortest way across the nearest boundary of the linearised model, repeated until the boundary is crossed.
 
-    x (B, C, *S) in [0, 1] -> the same shape.  eps, in pixels, is for the runner alone: what is found is the smallest
-    change in the norm (l2 or linf), whatever it is.  steps: at most so many.  overshoot: how much further the
-    whole move goes than to the boundary.  classes: how many are looked at, the right one and the best of the others.
-    back: how many halvings find the smallest ball to which the result can be cut and meet the goal still; 0 leaves the
-    paper's own result.  Pixels that would leave [0, 1] are held, and the others bear their part.  Of several acceptable
-    classes the best is left; to become a class is to cross the farthest of the boundaries in between.
+    x (B, C, *S) in [0, 1] -> the same shape.  eps, in pixels, is used by the runner alone: the smallest change that is
+    found is returned, whatever its size.
+
+    A pixel that would leave [0, 1] is held at the border, and the other pixels take over its part of the move.  Where
+    several classes are right, the attack leaves the one with the highest output.  For Become it crosses the farthest of
+    the boundaries between the picture and that class.
+
+    Args:
+        steps: maximum number of steps, from 0.
+        overshoot: share by which the whole move goes further than to the boundary, from 0.
+        classes: number of classes that are looked at, from 2: the right one and the best of the others.
+        back: number of halvings that find the smallest ball to which the result can be cut and still meets the goal; 0
+            leaves the paper's own result.
+        norm: norm in which the change is smallest, l2 or linf.
+
+    Refused: a goal that is neither Misclassify nor Become.
+
+    Source: Moosavi-Dezfooli, Fawzi & Frossard 2016, algorithm 2 and section 3.3.
 
     The boundary is where 3 a - 4 b = 0, and (0.5, 0) lies 1.5 / 5 from it:
 

@@ -25,17 +25,26 @@ def hop_skip_jump(
     evaluations: int = 100,
     norm: Norm = "linf",
 ) -> Tensor:
-    """Steps along the border between two answers, whose direction is felt out by asking for labels alone.
+    """Steps along the decision boundary, whose direction is estimated by asking for labels alone.
 
-    x (B, C, *S) in [0, 1] -> the same shape, the nearest found; eps in pixels plays no part in the search.  Each round
-    asks about random points around the present one (evaluations times the root of the round's number), steps across the
-    border along their mean (its sign for norm linf), and goes back to the border on the way to the picture.  starts
-    (N, C, *S): pictures from which it may begin, such as some of the class to become; without them noise and patterns
-    are tried.  queries: per picture; a round that the rest of them cannot pay for is not begun.  A picture for which no
-    start is found is left as it is.
+    x (B, C, *S) in [0, 1] -> the same shape: the nearest version found.  eps, in pixels, plays no part in the search.
+    starts (N, C, *S): pictures from which the search may begin, such as some of the class to become; without them noise
+    and patterns are tried.  A picture for which no start is found is returned unchanged.
 
-    The random points lie a share of the distance to the picture away, one over the root of the number of values.  The
-    paper divides by the number itself: on MNIST no better without rounding, and twice as far off behind 8 bits.
+    Each round asks about random points around the present one and estimates from the answers the direction in which the
+    goal is met.  It steps across the border along this direction (its sign for norm linf), and goes back to the border
+    on the way to the picture.  A round that the remaining queries cannot pay for is not begun.
+
+    The distance of the random points is the distance to the picture divided by the root of the number of values.  The
+    paper divides by the number itself: on MNIST this is no better without rounding, and ends twice as far away where
+    pixels are rounded to 8 bits.
+
+    Args:
+        queries: number of labels that may be asked for about each picture.
+        evaluations: number of random points in the first round, from 1; it grows with the root of the round's number.
+        norm: norm in which the distance is smallest, linf or l2.
+
+    Source: Chen, Jordan & Wainwright 2020, algorithm 2.
 
     The border x1 = x2 is 0.1 away in Linf:
 

@@ -37,15 +37,26 @@ def patch(
     steps: int = 20,
     step: float = 0.1,
 ) -> Tensor:
-    """A patch to stick into any picture, learned from other pictures, and pasted at a random place of these.
+    """A patch to stick into any picture, learned from other pictures and pasted at a random place of these.
 
-    x (B, C, *S) in [0, 1], pictures alone -> the same shape; eps plays no part: all that the patch covers is the
-    patch's, and nothing else changes.  lessons: pictures (N, C, *S) and their goal, of which it is learned; nothing is
-    learned of x.  share: of the picture's area, at most, covered by a disc or a square (shape); rotation: in degrees,
-    either way; scale: by how much of its side it may be smaller.  Place, turn and size are drawn for every picture
-    and, while it is learned, anew each time a lesson is seen.  steps: how often all lessons are gone through, two
-    passes forward and one back for each of them; step: the first change of a pixel of the patch, which falls to
-    nothing.  With Become it is a patch for one class.
+    x (B, C, *S) in [0, 1], pictures alone -> the same shape.  eps plays no part: the patch replaces all pixels that it
+    covers, and no other pixel changes.  lessons: pictures (N, C, *S) and their goal, from which the patch is learned;
+    nothing is learned from x.
+
+    Place, rotation and size are drawn for every picture and, during learning, anew each time a lesson is seen.  With
+    Become it is a patch for one class.
+
+    Args:
+        share: share of the picture's area that the patch covers where it is largest, above 0.
+        shape: disc or square.
+        rotation: maximum rotation in degrees, either way, from 0 to 180.
+        scale: share of its side by which the patch may be smaller, from 0 (always as large) to below 1.
+        steps: number of passes through all lessons, from 1; each costs two passes forward and one back for each lesson.
+        step: change of a pixel of the patch in the first step, above 0 and up to 1; it falls linearly to 0.
+
+    Refused: inputs without height and width, and a patch too large to lie within the picture.
+
+    Source: Brown et al. 2017; the transformations are those of Athalye et al., arXiv:1707.07397.
 
     On a model of brightness a square that covers all of the picture is black:
 

@@ -26,13 +26,20 @@ def simba(
     basis: Literal["pixel", "dct"] = "dct",
     low: float = 0.125,
 ) -> Tensor:
-    """A step forward or back along one direction after another, kept where the scores say that it helps.
+    """SimBA: steps forward or back along one direction after another, kept where the scores show that they help.
 
-    x (B, C, *S) in [0, 1] -> the same shape; eps in pixels, the length of the whole change in L2.  basis: pixel takes
-    single values for directions, dct cosines over one channel, of which the share low of the frequencies along each
-    axis are used (at least 8, where there are so many).  step: the length of each step; none is 0.2 as in the
-    paper, and eps / 8 where that is more.  Each picture takes the directions in a random order of its own, without
-    repeating one before all had their turn, until its goal is met.  queries: per picture.
+    x (B, C, *S) in [0, 1] -> the same shape; eps, in pixels, is the length of the whole change in L2.  Each picture
+    takes the directions in a random order of its own until its goal is met.  No direction is repeated before all were
+    tried.
+
+    Args:
+        queries: number of scores that may be asked for about each picture.
+        step: length of each step in L2; none is 0.2 as in the paper, or eps / 8 where that is more.
+        basis: pixel takes single values as directions, dct takes cosines over one channel.
+        low: share of the frequencies along each axis that dct uses, the lowest ones, above 0 and up to 1; at least 8,
+            where there are so many.
+
+    Source: Guo et al. 2019, algorithm 1.
 
     Less of the first pixel helps, and more of the second:
 

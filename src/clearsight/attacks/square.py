@@ -28,15 +28,23 @@ def square(
     rescale: bool = True,
     norm: Norm = "linf",
 ) -> Tensor:
-    """Random squares, kept where they bring the goal nearer: no gradient is needed, scores are.
+    """Random squares, kept where they bring the goal nearer: it needs scores, but no gradient.
 
-    x (B, C, *S) in [0, 1] -> the same shape; eps in pixels, norm: linf or l2.  queries: how many answers each picture
-    has.  p: the share of the picture that the first squares cover; it is halved after 10, 50, 200, 500, 1000, 2000,
-    4000, 6000 and 8000 queries of 10000.  rescale: after these shares of its queries, else after these numbers of them.
+    x (B, C, *S) in [0, 1] -> the same shape; eps in pixels.  A version is kept where its margin is smaller.  Sequences
+    have intervals for squares, clips have cubes.
 
-    linf: stripes of +-eps to begin with, then in a square each channel is set to x + eps or x - eps.  l2: a square gets
-    the share of the budget that is unused or stood there and in a second one, in the shape of a hill beside a valley.
-    A version is kept where its margin is smaller.  Sequences have intervals for squares, clips have cubes.
+    In linf the attack begins with stripes of +-eps; then each channel inside a square is set to x + eps or x - eps.  In
+    l2 a square gets the share of the budget that is unused, or that stood there and in a second square, in the shape of
+    a hill beside a valley.
+
+    Args:
+        queries: number of scores that may be asked for about each picture, from 1.
+        p: share of the picture that the first squares cover, above 0 and up to 1; it is halved after 10, 50, 200, 500,
+            1000, 2000, 4000, 6000 and 8000 queries of 10000.
+        rescale: halve p after these shares of the queries; otherwise after these numbers of queries.
+        norm: norm of the budget, linf or l2.
+
+    Source: Andriushchenko et al. 2020, algorithms 1 to 3.
 
     One pixel is its own square, set to 0.25 or 0.75; the goal is met at the lower:
 

@@ -23,14 +23,22 @@ def transfer(
     queries: int = 1,
     norm: Norm = "linf",
 ) -> Tensor:
-    """Pictures made against another model, of which all is known, and then shown to this one.
+    """Adversarial pictures made against another model, which is fully known, and then shown to this one.
 
-    x (B, C, *S) in [0, 1] -> the same shape; eps in pixels.  other: the model that is attacked instead, of the same
-    classes in the same order, and one that takes pictures of the same size.  inner: the attack on it, one that sees the
-    inside of a model and keeps a budget in pixels; what stops at that model's border seldom crosses this one's.  norm:
-    that of the budget, and of inner, to which it is handed where inner has such an option; an inner attack of the other
-    norm is refused.  queries: how often the model may be asked about each picture; a second and further ones see what
-    inner makes with other random numbers, and are not used where it makes the same again.
+    x (B, C, *S) in [0, 1] -> the same shape; eps in pixels.  other: the model that is attacked instead, with the same
+    classes in the same order, which takes pictures of the same size.
+
+    Args:
+        inner: the attack on the other model; it sees the inside of a model and keeps a budget in pixels.  The default
+            does not stop early, because what stops at that model's border seldom crosses this one's.
+        queries: how often the model may be asked about each picture.  The second query and later ones ask about what
+            inner makes with other random numbers, and are not used where it makes the same again.
+        norm: norm of the budget, linf or l2; it is handed to inner where inner has such an option.
+
+    Refused: an inner attack of the other norm, one without a budget, a black-box one, and one that states its own eps;
+    an other model whose classes differ or stand in another order, or that does not take pictures of this size.
+
+    Source: Papernot, McDaniel & Goodfellow 2016; Liu, Chen, Liu & Song 2017.
 
     Two models that weigh both pixels alike are fooled alike:
 

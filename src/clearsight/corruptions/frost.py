@@ -23,12 +23,18 @@ _TINT = (0.86, 0.95, 1.0)  # a little blue
 def frost(x: Tensor, *, severity: int = 3) -> Tensor:
     """Frost on the lens: feathers of ice crystals over the picture.
 
-    x (B, C, H, W) in [0, 1] -> the same shape.  severity: 1 to 5, how much of the picture and of the frost is added: 1
-    and 0.4 to 0.6 and 0.75 (ImageNet-C), or 1 and 0.2 to 0.75 and 0.45 where the shorter side is below 84 pixels
-    (CIFAR-10-C).  The paper lays photographs of frost over the picture, which are not part of this package: here the
-    crystals are drawn, as feathers around 74 places, thicker where a plasma fractal is high and towards the border.
-    Its numbers are therefore not those of the paper's frost.  The same frost at each severity; as less of the picture
-    is kept, the two can come nearer in brightness.
+    x (B, C, H, W) in [0, 1] -> the same shape.  The frost is the same at each severity.  Because less of the picture is
+    kept, the two can come nearer in brightness.
+
+    The paper lays photographs of frost over the picture, which are not part of this package.  Here the crystals are
+    drawn as feathers around 74 places, thicker where a plasma fractal is high and towards the border.  The numbers are
+    therefore not those of the paper's frost.
+
+    Args:
+        severity: 1 to 5; the weights of the picture and of the frost, 1 and 0.4 to 0.6 and 0.75 (ImageNet-C), or 1 and
+            0.2 to 0.75 and 0.45 where the shorter side is below 84 pixels (CIFAR-10-C).
+
+    Source: Hendrycks & Dietterich 2019, section 3.1, with crystals that are drawn here.
 
     Frost on black is the frost itself, with its weight:
 

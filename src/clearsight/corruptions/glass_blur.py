@@ -17,10 +17,15 @@ _ROUNDS = 3
 def glass_blur(x: Tensor, *, severity: int = 3) -> Tensor:
     """Frosted glass: neighbouring pixels change places, with a little blur before and after.
 
-    x (B, C, H, W) in [0, 1] -> the same shape.  severity: 1 to 5; pixels swap with others up to 1 to 4 pixels away for
-    a shorter side of 224 (ImageNet-C), or 1 for one of 32 (CIFAR-10-C, where it is below 84), grown with the side.  In
-    that set the severities are not in order of how much changes.  Pixels are swapped, as the paper has it; its program
-    writes one of the two over the other.  Only swaps that lie within the picture are made.
+    x (B, C, H, W) in [0, 1] -> the same shape.  Pixels are swapped, as the paper has it; its program writes one of the
+    two over the other.  Only swaps that lie within the picture are made.
+
+    Args:
+        severity: 1 to 5; pixels swap with others up to 1 to 4 pixels away for a shorter side of 224 (ImageNet-C), or 1
+            for one of 32 (CIFAR-10-C, where it is below 84); they grow with the side.  In CIFAR-10-C the severities are
+            not in order of how much changes.
+
+    Source: Hendrycks & Dietterich 2019, section 3.1.
 
     One colour stays as it is:
 

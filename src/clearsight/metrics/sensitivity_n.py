@@ -23,11 +23,19 @@ def sensitivity_n(
     samples: int = 100,
     fill: Removal = "mean",
 ) -> Tensor:
-    """Does the relevance of places drawn at random go with what the target loses without them?  -1 to 1.
+    """Correlation of the relevance of places drawn at random with what the target loses without them: -1 to 1.
 
-    x (B, C, *S) in [0, 1], maps (B, *S) -> (B,): Pearson's correlation over samples seeded draws of share of the places
-    between the sum of the map over them and the target's loss when they become the fill; nan where one of the two is
-    the same for every draw.
+    x (B, C, *S) in [0, 1], maps (B, *S) -> (B,): Pearson's correlation, over seeded draws of places, of the sum of the
+    map over the places and the target's loss when they become the fill; nan where one of the two is the same for every
+    draw.
+
+    Args:
+        share: share of the places in each draw, between 0 and 1.
+        samples: number of draws, from 3.
+        fill: what a removed pixel becomes: mean (of the preprocessing), black, blur (a strong one), or inpaint (solved
+            from the pixels that are left).
+
+    Source: Ancona et al. 2018, section 4.
 
     >>> from clearsight.testing import linear
     >>> from clearsight.core.targets import ClassScore
