@@ -77,8 +77,8 @@ def auto_attack(
             continue
         mine = goal[rows.cpu()]
         try:
-            with rng.for_versions(rows, torch.full((len(rows),), number)):  # each of the four has draws of its own
-                found = _run(name, model, x[rows], mine, eps, steps, classes, queries, norm)
+            with rng.for_versions(rows, torch.full((len(rows),), number)):  # each of the four has its own draws
+                x_adv = _run(name, model, x[rows], mine, eps, steps, classes, queries, norm)
         except NoGradient as e:
             if part != "all":
                 raise
@@ -86,8 +86,8 @@ def auto_attack(
             warnings.warn(f"auto-attack: {why}; Square alone attacks, which needs none", Notice, stacklevel=2)
             continue
         with torch.no_grad():
-            out = model(found)
-        best.see(rows, found, mine.loss(out), mine.met(out))
+            out = model(x_adv)
+        best.see(rows, x_adv, mine.loss(out), mine.met(out))
     return best.x
 
 

@@ -13,11 +13,11 @@ from clearsight.core.targets import Become, Goal, Misclassify
 from clearsight.errors import Refused
 from clearsight.internals.layers import gradients
 
-INSIDE = 0.999999  # pixels of 0 and 1 are taken this far inside, where tanh still has a slope
-SLOW, SLOWER = 0.9, 0.999  # how much Adam keeps of the gradients before, and of their squares
-TINY = 1e-12  # what it adds to their root: the gradients of pixels at 0 and 1 are a millionth of the others
-WORTH = 0.9999  # a search goes on while every tenth of it brings the loss below this part of what it was
-PATIENCE = 40  # steps, at least, before that is asked: pixels at 0 and 1 take as many to show that they move
+INSIDE = 0.999999  # pixels of 0 and 1 are moved this far inside, where tanh still has a slope
+SLOW, SLOWER = 0.9, 0.999  # Adam's decay of the mean gradient and of the mean squared gradient
+TINY = 1e-12  # Adam's epsilon; it is small, because gradients of pixels at 0 and 1 are a millionth of the others
+WORTH = 0.9999  # a search goes on while each tenth of its steps brings the loss to at most this share of the last
+PATIENCE = 40  # minimum number of steps between these checks; pixels at 0 and 1 need as many to move visibly
 
 
 @method(paper="arXiv:1608.04644", claims="l2 minimal")
@@ -102,23 +102,23 @@ def _search(
     steps: int,
     rate: float,
 ) -> Tensor:
-    """One descent for each picture, with its own c in weight (B,) -> which were fooled in its last part (B,)."""
+    """Run one search for each picture, with its c in weight (B,); return which were fooled in its last part, (B,)."""
     found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     rows = torch.arange(len(x), device=x.device)
     w = ((2 * x - 1) * INSIDE).atanh()
     start, mean, square = _pixels(w), torch.zeros_like(w), torch.zeros_like(w)
     before = torch.full((len(x),), torch.inf, device=x.device)
     for i in range(steps + 1):
-        z = _pixels(w).requires_grad_(i < steps)
+        x_adv = _pixels(w).requires_grad_(i < steps)
         with torch.set_grad_enabled(i < steps):
-            short, met = judge(rows, model(z))
+            short, met = judge(rows, model(x_adv))
             push = weight[rows] * short
-        best.see(rows, z, short, met)
+        best.see(rows, x_adv, short, met)
         found[rows] |= met.to(x.device)
         if i == steps:
             break
-        (g,) = gradients(push, z)  # of this part alone: the other has a gradient whatever the network lets through
-        move = z.detach() - start
+        (g,) = gradients(push, x_adv)  # of the margin alone, so that a network without a gradient is noticed
+        move = x_adv.detach() - start
         loss = move.square().flatten(1).sum(1) + push.detach()
         g = (2 * move + g) * (1 - w.tanh().square()) / 2
         mean, square = SLOW * mean + (1 - SLOW) * g, SLOWER * square + (1 - SLOWER) * g.square()
@@ -128,7 +128,7 @@ def _search(
             on = loss <= WORTH * before[rows]
             before[rows] = loss
             rows, w, start, mean, square = rows[on], w[on], start[on], mean[on], square[on]
-            found[rows] = False  # large first steps fool whatever c is: what counts is where it comes to rest
+            found[rows] = False  # large first steps fool with any c, so only the last part counts
             if not len(rows):
                 break
     return found

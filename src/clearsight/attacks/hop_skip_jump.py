@@ -11,7 +11,7 @@ from clearsight.core.catalogue import method
 from clearsight.core.norms import Norm, per_picture, perturbation_norm, steepest
 from clearsight.errors import Refused
 
-HALVINGS = 25  # of one step, until it ends on the far side
+HALVINGS = 25  # maximum number of times that a step is halved until its end meets the goal
 
 
 @method(paper="arXiv:1904.02144", claims="linf l2 stochastic black-box minimal")
@@ -59,8 +59,8 @@ def hop_skip_jump(
         raise Refused(f"hop-skip-jump(evaluations={evaluations}): at least 1")
     values = x[0].numel()
     tolerance = max(0.1 / values, 1e-6)
-    z, rows = start(box, x, starts)
-    z = nearer(box, x, z, rows, norm, tolerance)
+    x_adv, rows = start(box, x, starts)
+    x_adv = nearer(box, x, x_adv, rows, norm, tolerance)
     turn = 0
     while True:
         turn += 1
@@ -68,40 +68,43 @@ def hop_skip_jump(
         rows = rows[(box.left(rows) > count + 1).to(x.device)]
         if not len(rows):
             return box.found
-        way = torch.stack([_inwards(box, x[i], z[i], i, count) for i in rows])
-        moved = _across(box, x, z, rows, steepest(way, norm), norm, turn)
-        z = nearer(box, x, z, moved, norm, tolerance)
+        way = torch.stack([_inwards(box, x[i], x_adv[i], i, count) for i in rows])
+        moved = _across(box, x, x_adv, rows, steepest(way, norm), norm, turn)
+        x_adv = nearer(box, x, x_adv, moved, norm, tolerance)
 
 
-def _inwards(box: BlackBox, x: Tensor, z: Tensor, row: Tensor, count: int) -> Tensor:
-    """Where answers that meet the goal lie, seen from z (C, *S), a version of the picture x (C, *S), number row."""
-    radius = (z - x).norm() / x.numel() ** 0.5
-    moves, total, met, asked = torch.zeros_like(z), torch.zeros_like(z), 0.0, 0
+def _inwards(box: BlackBox, x: Tensor, x_adv: Tensor, row: Tensor, count: int) -> Tensor:
+    """Estimate the direction, at x_adv (C, *S), in which the goal is met.
+
+    x (C, *S): the picture of which x_adv is a version; row: its number; count: how many random points are asked about.
+    """
+    radius = (x_adv - x).norm() / x.numel() ** 0.5
+    moves, total, met, asked = torch.zeros_like(x_adv), torch.zeros_like(x_adv), 0.0, 0
     while asked < count:
         of = row.expand(min(SIZE, count - asked))
-        u = steepest(rng.normal(z.expand(len(of), *z.shape), of), "l2")
-        point = (z + radius * u).clamp(0, 1)
-        u = point - z  # what is left of it inside [0, 1]
-        yes = box.met(point, of).to(z)
+        u = steepest(rng.normal(x_adv.expand(len(of), *x_adv.shape), of), "l2")
+        point = (x_adv + radius * u).clamp(0, 1)
+        u = point - x_adv  # the move that remains inside [0, 1]
+        yes = box.met(point, of).to(x_adv)
         moves += (u * per_picture(yes, u)).sum(0)
         total, met, asked = total + u.sum(0), met + float(yes.sum()), asked + len(of)
-    if met in (0, count):  # all on one side
+    if met in (0, count):  # all answers agree
         return total if met else -total
     return 2 * (moves - total * (met / count))
 
 
-def _across(box: BlackBox, x: Tensor, z: Tensor, rows: Tensor, way: Tensor, norm: Norm, turn: int) -> Tensor:
-    """Move z (B, C, *S), in place, by the longest step that still meets the goal -> which pictures of rows moved."""
-    step = perturbation_norm(z[rows] - x[rows], norm) / turn**0.5
+def _across(box: BlackBox, x: Tensor, x_adv: Tensor, rows: Tensor, way: Tensor, norm: Norm, turn: int) -> Tensor:
+    """Move x_adv (B, C, *S), in place, by the longest step that still meets the goal; return the rows that moved."""
+    step = perturbation_norm(x_adv[rows] - x[rows], norm) / turn**0.5
     moved = []
     for _ in range(HALVINGS):
         on = (box.left(rows) > 0).to(x.device)
         rows, way, step = rows[on], way[on], step[on]
         if not len(rows):
             break
-        tried = (z[rows] + per_picture(step, x) * way).clamp(0, 1)
+        tried = (x_adv[rows] + per_picture(step, x) * way).clamp(0, 1)
         met = box.met(tried, rows)
-        z[rows[met]] = tried[met]
+        x_adv[rows[met]] = tried[met]
         moved.append(rows[met])
         rows, way, step = rows[~met], way[~met], step[~met] / 2
     return torch.cat([rows[:0], *moved]).sort().values

@@ -87,9 +87,9 @@ def learned_patch(
     step: float = 0.1,
     seed: int = 0,
 ) -> Tensor:
-    """The patch itself, (C, p, p) in [0, 1], that the attack of the same options learns of lessons x (N, C, H, W).
+    """Return the patch (C, p, p) in [0, 1] that the attack with the same options learns from lessons x (N, C, H, W).
 
-    goal: right classes (N,), or a Goal.  ``printable`` writes it down.
+    goal: right classes (N,), or a Goal.  ``printable`` writes the patch to a file.
     """
     x = check_pixels(model, x)
     of = _outline(model, x, share, shape, rotation, scale, steps, step)
@@ -101,7 +101,7 @@ def learned_patch(
 def printable(patch: Tensor, path: str | Path, *, cm: float = 10.0, shape: Shape = "disc") -> Path:
     """Write a patch (C, p, p) of one or three channels as a PNG that prints ``cm`` wide, at 300 dots per inch.
 
-    Outside the shape it is transparent, which prints as paper.  At 2.54 cm it is 300 dots wide:
+    Outside the shape the PNG is transparent, which prints as paper.  At 2.54 cm it is 300 dots wide:
 
     >>> from tempfile import mkdtemp
     >>> with Image.open(printable(torch.rand(3, 7, 7), Path(mkdtemp()) / "patch.png", cm=2.54)) as image:
@@ -147,7 +147,7 @@ def _learned(
     step: float,
     seed: int,
 ) -> Tensor:
-    """From mid-grey, along the sign of the mean gradient of all that was seen, the latest counting most."""
+    """Learn the patch from mid-grey, along the sign of a running mean of the gradients with decay 0.9."""
     mean = torch.zeros(lessons[0].shape[1], of.pixels, of.pixels, device=lessons[0].device)
 
     def wear(z: Tensor, thing: Tensor, rows: Tensor) -> Tensor:
@@ -163,5 +163,5 @@ def _learned(
 
 
 def _chance(x: Tensor, rows: Tensor | None = None) -> Tensor:
-    """Four numbers in [0, 1) for each picture, see pasted."""
+    """Four random numbers in [0, 1) for each picture, for ``pasted``."""
     return rng.uniform(x.flatten(1)[:, :4] if x[0].numel() >= 4 else x.new_empty(len(x), 4), rows)

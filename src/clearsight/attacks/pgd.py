@@ -55,22 +55,22 @@ def pgd(
     best = BestSoFar(x)
     for restart in range(restarts):
         rows = (~best.met).nonzero()[:, 0] if early_stop else torch.arange(len(x), device=x.device)
-        z = x[rows]
+        x_adv = x[rows]
         if restart:
-            z = within(z, eps, norm, rows)
+            x_adv = within(x_adv, eps, norm, rows)
         for i in range(steps + 1):
             if not len(rows):
                 return best.x
-            z = z.detach().requires_grad_(i < steps)
+            x_adv = x_adv.detach().requires_grad_(i < steps)
             with torch.set_grad_enabled(i < steps):
-                out = model(z)
+                out = model(x_adv)
                 loss = goal[rows.cpu()].loss(out)
             met = goal[rows.cpu()].met(out.detach()).to(x.device)
-            best.see(rows, z, loss, met)
+            best.see(rows, x_adv, loss, met)
             if i == steps:
                 break
-            (g,) = gradients(loss, z)
-            z = project(z.detach() - size * steepest(g, norm), x[rows], eps, norm)
+            (g,) = gradients(loss, x_adv)
+            x_adv = project(x_adv.detach() - size * steepest(g, norm), x[rows], eps, norm)
             if early_stop:
-                rows, z = rows[~met], z[~met]
+                rows, x_adv = rows[~met], x_adv[~met]
     return best.x

@@ -75,16 +75,16 @@ def spatial(
             break
         like = x.new_empty(len(rows), 3)
         share = 2 * rng.uniform(like, rows) - 1 if point is None else like.new_tensor(point).expand_as(like)
-        z = project(moved(x[rows], rotation * share[:, 0], translation * share[:, 1:]), x[rows], eps, "linf")
+        x_adv = project(moved(x[rows], rotation * share[:, 0], translation * share[:, 1:]), x[rows], eps, "linf")
         with torch.no_grad():
-            out = model(z)
+            out = model(x_adv)
         asked = goal[rows.cpu()]
-        best.see(rows, z, asked.loss(out), asked.met(out))
+        best.see(rows, x_adv, asked.loss(out), asked.met(out))
     return best.x
 
 
 def even(angles: int, shifts: int) -> list[tuple[float, ...]]:
-    """(angle, right, down) in [-1, 1], evenly spaced, 0 where there is one of a kind; the smallest first.
+    """All (angle, right, down) in [-1, 1], evenly spaced, the smallest first; a count of one gives 0.
 
     >>> even(1, 3)[:2], len(even(31, 5))
     ([(0.0, 0.0, 0.0), (0.0, -1.0, 0.0)], 775)
@@ -94,9 +94,9 @@ def even(angles: int, shifts: int) -> list[tuple[float, ...]]:
 
 
 def moved(x: Tensor, degrees: Tensor, share: Tensor) -> Tensor:
-    """Pictures (B, C, H, W) turned clockwise about their centres, degrees (B,), and then moved to the right and down.
+    """Turn pictures (B, C, H, W) clockwise about their centres by degrees (B,), then move them to the right and down.
 
-    share (B, 2): of the width and of the height.  Bilinear; black comes in.
+    share (B, 2): shift as a share of the width and of the height.  Interpolation is bilinear; black comes in.
     """
     long = x.shape[3] / x.shape[2]
     cos, sin = torch.cos(degrees * math.pi / 180), torch.sin(degrees * math.pi / 180)

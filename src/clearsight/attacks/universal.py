@@ -67,7 +67,7 @@ def universal(
 
 
 def _within(change: Tensor, eps: float, norm: Norm) -> Tensor:
-    """A change (C, *S) made smaller until it is within eps."""
+    """Project a change (C, *S) into the ball of radius eps."""
     if norm == "linf":
         return change.clamp(-eps, eps)
     length = change.norm()
