@@ -8,7 +8,7 @@ from torch import Tensor
 from clearsight.core.catalogue import method
 from clearsight.corruptions._common import bell, constants, filtered
 
-# the disk's radius in pixels, and the Gaussian that smooths its edge
+# radius of the disk, and standard deviation of the Gaussian that smooths its edge, in pixels
 _SMALL = ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1.0, 0.2), (1.5, 0.1))
 _LARGE = ((3.0, 0.1), (4.0, 0.5), (6.0, 0.5), (8.0, 0.5), (10.0, 0.5))
 
@@ -35,7 +35,7 @@ def defocus_blur(x: Tensor, *, severity: int = 3) -> Tensor:
 
 
 def disk(radius: float, edge: float) -> Tensor:
-    """An even disk (k, k) on pixels, k odd, its edge smoothed by a Gaussian of so many pixels; it sums to 1.
+    """A uniform disk (k, k), k odd, its edge smoothed by a Gaussian of edge pixels; it sums to 1.
 
     >>> disk(1.0, 0.0).tolist()[2]
     [0.0, 0.2, 0.2, 0.2, 0.0]

@@ -9,7 +9,7 @@ from clearsight.core import rng
 from clearsight.core.catalogue import method
 from clearsight.corruptions._common import Floats, constants, grid, sampled
 
-# how far pixels ripple, how smoothly, and how far corners move, in pixels; 244 is as published, for a side of 224
+# height and smoothness of the ripples and movement of the corners, in pixels; 244 is as published, for a side of 224
 _SMALL = tuple(
     (32 * far, 32 * smooth, 32 * corners)
     for far, smooth, corners in (
@@ -67,7 +67,7 @@ def elastic_transform(x: Tensor, *, severity: int = 3) -> Tensor:
 
 
 def _back(high: int, wide: int, moves: Floats) -> Floats:
-    """The affine map (2, 3) from a place (row, column, 1) to where it came from, when three corners moved, (3, 2)."""
+    """The affine map (2, 3) from a place (row, column, 1) to its origin, where three corners moved by moves (3, 2)."""
     middle, reach = np.array([high // 2, wide // 2]), max(1, min(high, wide) // 3)
     corners = middle + reach * np.array([[1, 1], [1, -1], [-1, -1]])
     moved = np.concatenate([corners + moves, np.ones((3, 1))], 1)

@@ -7,7 +7,7 @@ from clearsight.core import rng
 from clearsight.core.catalogue import method
 from clearsight.corruptions._common import constants, plasma, power_of_two
 
-# how much fog is added, and how fast its finer structure becomes weaker
+# height of the fog, and decay of its finer structure
 _SMALL = ((0.2, 3.0), (0.5, 3.0), (0.75, 2.5), (1.0, 2.0), (1.5, 1.75))
 _LARGE = ((1.5, 2.0), (2.0, 2.0), (2.5, 1.7), (2.5, 1.5), (3.0, 1.4))
 

@@ -42,7 +42,7 @@ def poisson(mean: Tensor, chance: Tensor) -> Tensor:
     """
     term = torch.exp(-mean)
     total, count = term.clone(), torch.zeros_like(mean)
-    most = mean + 12 * mean.sqrt() + 20  # beyond it lies less than rounding
+    most = mean + 12 * mean.sqrt() + 20  # the probability beyond it is below rounding error
     for k in range(1, int(most.max()) + 1 if mean.numel() else 1):
         more = (chance >= total) & (k <= most)
         if not bool(more.any()):

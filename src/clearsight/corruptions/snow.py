@@ -7,7 +7,7 @@ from clearsight.core import rng
 from clearsight.core.catalogue import method
 from clearsight.corruptions._common import constants, dragged, trail, zoomed
 
-# mean and spread of the flakes, their size, the height from which there is one, their trail, the weight of the picture
+# mean and deviation of the flakes, their zoom, their threshold, radius and sigma of their trail, weight of the picture
 _SMALL = (
     (0.1, 0.2, 1.0, 0.6, 8.0, 3.0, 0.95),
     (0.1, 0.2, 1.0, 0.5, 10.0, 4.0, 0.9),

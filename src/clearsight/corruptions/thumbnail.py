@@ -8,7 +8,7 @@ from clearsight.core.catalogue import method
 from clearsight.corruptions._common import graded, resized, through_jpeg
 
 _SHARES = (0.7, 0.5, 0.35, 0.25, 0.18)
-_QUALITY = 75  # Pillow's own
+_QUALITY = 75  # Pillow's default
 
 
 @method(paper="CIPA DC-008")

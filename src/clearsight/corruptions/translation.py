@@ -30,7 +30,7 @@ def translation(x: Tensor, *, severity: int = 3) -> Tensor:
     [0.5, 0.5, 0.5, 0.5]
     """
     high, wide = x.shape[2:]
-    far = max(math.sqrt(2) / 2, graded(severity, _SHARES) * min(high, wide))  # of which one part rounds to 1
+    far = max(math.sqrt(2) / 2, graded(severity, _SHARES) * min(high, wide))  # at least one component then rounds to 1
     way = 2 * math.pi * rng.uniform(x.new_empty(len(x), 1, dtype=torch.float64))[:, 0]
     n = math.ceil(far)
     around = surrounded(x, n)

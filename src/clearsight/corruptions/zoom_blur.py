@@ -5,7 +5,7 @@ from torch import Tensor
 from clearsight.core.catalogue import method
 from clearsight.corruptions._common import constants, zoomed
 
-# the step from one zoom to the next, and how many there are, from 1 on
+# step between zoom factors, and their number, beginning at 1
 _SMALL = ((0.01, 6), (0.01, 11), (0.01, 16), (0.01, 21), (0.01, 26))
 _LARGE = ((0.01, 11), (0.01, 16), (0.02, 11), (0.02, 13), (0.03, 11))
 

@@ -63,7 +63,7 @@ def infidelity(
 
 
 def _squares(x: Tensor, samples: int, side: float) -> Tensor:
-    """(B, samples, *S) bool: one square each, inside the picture, its place a seeded draw."""
+    """Masks (B, samples, *S) bool of one square each, inside the picture, at a place from a seeded draw."""
     axes = x.shape[2:]
     chance = rng.uniform(x.new_empty(len(x), samples, len(axes)))
     gone = torch.ones(len(x), samples, *axes, dtype=torch.bool, device=x.device)

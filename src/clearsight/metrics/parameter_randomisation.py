@@ -82,7 +82,7 @@ def parameter_randomisation(
 
 
 def _apart(layers: int, stages: int) -> list[int]:
-    """The numbers, from 1, of so many layers in equal distances, the first among them.
+    """The numbers, counted from 1, of layers at equal distances, one for each stage; the first is among them.
 
     >>> _apart(9, 3), _apart(2, 4)
     ([1, 5, 9], [1, 2])

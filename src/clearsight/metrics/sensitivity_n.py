@@ -52,7 +52,7 @@ def sensitivity_n(
     with torch.no_grad():
         whole = target(model(x))
         for k in range(samples):
-            gone = ranks(torch.zeros_like(maps)) < n  # ties everywhere: a seeded draw of n places
+            gone = ranks(torch.zeros_like(maps)) < n  # all places tie, so this is a seeded draw of n places
             sums[:, k] = (maps * gone).flatten(1).sum(1)
             for rows, _ in pairs(len(x), 1):
                 lost[rows, k] = whole[rows] - target[rows](model(taken(x, gone[rows], nothing, rows)))
@@ -60,7 +60,7 @@ def sensitivity_n(
 
 
 def _pearson(a: Tensor, b: Tensor) -> Tensor:
-    """Correlation of the rows of (B, n), nan where one is constant."""
+    """Pearson's correlation of each row of a (B, n) with that of b: (B,); nan where one of the two is constant."""
     a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
     size = a.norm(dim=1) * b.norm(dim=1)
     return torch.where(size > 0, (a * b).sum(1) / size, torch.nan)
