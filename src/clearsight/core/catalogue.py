@@ -79,9 +79,13 @@ def method(
 ) -> Callable[[Callable[..., Any]], Method]:
     """Mark the one function of a file as its method.
 
-    paper: where it comes from; claims: what the contract tests; order: its place among its kind, before the alphabet;
-    name: its spelling, where that cannot be the name of its file (grad-cam++); validate: of a check, what refuses
-    values of its options that cannot be, given the case and all of them, before anything is read.
+    Args:
+        paper: where the method comes from, "arXiv:1610.02391" or "doi:10.1145/3065386".
+        claims: words with blanks between them, each of which the contract tests, such as "signed few-passes".
+        order: place among the methods of its kind, before the alphabet.
+        name: spelling of the method, if that cannot be the name of its file (grad-cam++).
+        validate: of a check, a function that refuses impossible values of its options.  It gets the case and all
+            options before anything is read.
     """
     return lambda fn: Method(fn, paper, frozenset(claims.split()), name, order, validate)
 
@@ -113,7 +117,14 @@ def split_args(doc: str) -> tuple[str, list[tuple[str, str]]]:
 
 @functools.cache
 def catalogue(folder: str) -> dict[str, Method]:
-    """All methods of one kind ("explainers", "attacks", ..., see FOLDERS), by name.  Exactly one to a file."""
+    """All methods of one kind, by name.  Each file of the kind's folder holds exactly one.
+
+    Args:
+        folder: the kind: "explainers", "attacks", "metrics", "checks", "visualisations", "augmentations", "corruptions"
+            or "networks".
+
+    Refused: another kind.
+    """
     if folder not in FOLDERS:
         raise Refused(f"no catalogue {folder!r}: {nearest(folder, FOLDERS)}")
     package = importlib.import_module(f"clearsight.{folder}")
