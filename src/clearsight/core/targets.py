@@ -31,7 +31,10 @@ class Target(Protocol):
 
 
 class Goal(Protocol):
-    """What is attacked for.  The loss falls as the goal comes nearer."""
+    """What an attack is for.
+
+    The loss falls as the goal comes nearer.
+    """
 
     def loss(self, outputs: Tensor) -> Tensor:
         """(B, K) -> (B,)."""

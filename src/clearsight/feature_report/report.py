@@ -157,7 +157,13 @@ class FeatureContext:
 
 @dataclass(frozen=True)
 class FeatureReport:
-    """All pages of one run.  facts: model, data, seed; left_out: (method, why) of those that could not be."""
+    """All pages of one run of ``features``.
+
+    Args:
+        pages: the pages, in their order.
+        facts: what was looked at: model, data, seed and how much was read.
+        left_out: (method, why) of the visualisations that do not apply.
+    """
 
     pages: tuple[Page, ...]
     facts: dict[str, Any]
