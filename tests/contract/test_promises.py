@@ -117,7 +117,6 @@ PARTIAL: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {
 @promise("Works, or is refused by name; never a silently wrong map.")
 @pytest.mark.filterwarnings("ignore:the layer that is read:clearsight.errors.Notice")
 @pytest.mark.parametrize("kind", PARTIAL)
-@pytest.mark.slow
 def test_no_map_is_silently_wrong(kind: str) -> None:
     partial, whole = (wrapped(build()) for build in PARTIAL[kind])
     x, target = pictures(2), cs.ClassScore(torch.tensor([0, 1]))

@@ -9,7 +9,7 @@ CORE = [
     ("core/guard.py", 'and not hasattr(m, "training")', "and False", "frozen_torchscript"),
     ("core/guard.py", "        p.data = was\n", "        pass\n", "data_that_was_exchanged"),
     ("core/surroundings.py", "torch.set_default_dtype(torch.float32)", "pass", "stands_around and pgd"),
-    ("core/surroundings.py", "if torch.is_autocast_enabled(kind):", "if False:", "stands_around and layer-cam"),
+    ("core/surroundings.py", "if torch.is_autocast_enabled(kind):", "if False:", "stands_around"),
     (
         "core/surroundings.py",
         "function(*args) if _is_inside() else apply",
@@ -20,7 +20,7 @@ CORE = [
         "core/surroundings.py",
         "setattr(checkpoint, name, _plain(generator))",
         "pass",
-        "without_checkpointing and stages2",
+        "without_checkpointing",
     ),
     (
         "core/surroundings.py",
@@ -40,7 +40,7 @@ CORE = [
     ("core/classifier.py", "            out.register_hook(refuse_small)", "            pass", "slope_that"),
     ("core/classifier.py", 'name.replace("_orig_mod.", "")', "name", "compiled_before"),
     ("internals/graph.py", "wanted = model.logits(z.clone())", "wanted = model.logits(z)", "write_into"),
-    ("internals/graph.py", "    if coarse is not None:\n", "    if False:\n", "every_type and lrp"),
+    ("internals/graph.py", "    if coarse is not None:\n", "    if False:\n", "every_type"),
     ("internals/layers.py", "    why = in_script(model.net, layer)\n", "    why = None\n", "layer_in_torchscript"),
     ("core/outputs.py", "    own = _part(out, output)\n", "    own: list[Any] = []\n", "as_if_it_were_all"),
     ("core/outputs.py", "if len({id(part) for part in found}) > 1:", "if False:", "several_parts"),

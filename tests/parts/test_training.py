@@ -145,7 +145,6 @@ def test_stopped_between_epochs_it_ends_bit_for_bit_the_same(tmp_path: Path, mor
     assert not (tmp_path / "cut" / STATE).exists()
 
 
-@pytest.mark.slow
 def test_the_rate_of_plateau_falls_as_if_it_had_never_been_stopped(tmp_path: Path) -> None:
     data = photos(tmp_path, 6)
     still = replace(QUICK, arch=TINY.replace("batch", "none"), epochs=7, lr="1e-6", schedule="plateau", warmup=0.0)
@@ -284,7 +283,6 @@ def test_it_does_not_go_on_with_other_pictures_or_another_recipe(tmp_path: Path)
         next(train(data, QUICK, tmp_path / "run"))
 
 
-@pytest.mark.slow
 def test_a_full_disk_has_a_clear_word_and_leaves_what_was_before(tmp_path: Path) -> None:
     """The system refuses to write larger files, as a full disk does."""
     data = photos(tmp_path)

@@ -454,7 +454,6 @@ def test_carlini_wagner_moves_pixels_of_0_and_1(digits):
     assert found.fooled.all()
 
 
-@pytest.mark.slow
 def test_carlini_wagner_with_confidence(two):
     """(gap + confidence) / |w|: the margin that is asked for is there, and not much more."""
     model, x, y = two
@@ -467,7 +466,6 @@ def test_carlini_wagner_with_confidence(two):
         torch.testing.assert_close(found.distance, plain + confidence / w, rtol=0.01, atol=0)
 
 
-@pytest.mark.slow
 def test_carlini_wagner_seeks_c_for_each_picture(two):
     """Whichever c it begins with, and whatever the outputs are measured in."""
     model, x, y = two

@@ -165,7 +165,6 @@ def test_extremal_perturbation_never_keeps_less_than_the_best_disc(bent, picture
 
 
 @pytest.mark.parametrize("area", [0.1, 0.25, 0.5])
-@pytest.mark.slow
 def test_extremal_perturbation_keeps_to_its_area_and_keeps_more_than_others_of_that_area(bent, pictures, area):
     target = ClassScore([2, 0, 1])
     found = explain(bent, pictures, f"extremal-perturbation(area={area}, iterations=80)", target)

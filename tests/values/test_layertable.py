@@ -413,7 +413,6 @@ def test_the_model_comes_back_as_it_was_and_a_refusal_says_why(small: Classifier
     assert layer_table(wrapped(Two())).total_macs == 2 * 900 * 27  # no matter which output holds the scores
 
 
-@pytest.mark.slow
 def test_long_networks_are_folded_and_nothing_is_lost_in_the_sums() -> None:
     table = layer_table(wrapped(torchvision.models.resnet152(weights=None), 32))
     for most in (10, 25, 60):
@@ -441,7 +440,6 @@ def test_parallel_layers_that_are_alike_become_one_row() -> None:
     assert len(folded(layer_table(wrapped(same)), 40)) == 4  # one after another they see ever more
 
 
-@pytest.mark.slow
 def test_the_drawing_says_every_row_and_is_the_same_twice() -> None:
     table = layer_table(wrapped(torchvision.models.resnet18(weights=None), 64))
     svg = layer_drawing(table)

@@ -496,7 +496,6 @@ def test_meaningful_perturbation_refuses_nonsense(bent, pictures):
 # --- xrai -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_xrai_replica(bent, pictures):
     """Algorithm 1 of the paper, with every gain counted anew each round, from the regions that the method cuts."""
     from clearsight.explainers.xrai import _regions
@@ -554,7 +553,6 @@ def test_xrai_takes_the_regions_by_the_mean_of_what_is_new():
     assert rest[30:50, 50].all()
 
 
-@pytest.mark.slow
 def test_xrai_regions_are_felzenszwalbs_grown_by_a_disk():
     """At 224 pixels, and so they are for a picture of twice the size."""
     from skimage.morphology import dilation, disk
