@@ -52,7 +52,7 @@ class Finding:
     verdict: pass, fail, warn (too few pictures to say, or in between), note (nothing to judge), error.
     headline: one sentence with the numbers in it.  quantity: what `value` is, in two or three words.
     unit: "share" (0 to 1, shown as per cent) or "" (a plain number).  interval: 95 %; n: pictures the value rests on.
-    The rest is filled in by the audit: check (its spelling), command, seconds, planned.
+    The rest is filled in by the audit: check (its spelling), summary, paper, advice, command, seconds.
     """
 
     verdict: Verdict
@@ -71,6 +71,7 @@ class Finding:
     check: str = ""
     summary: str = ""
     paper: str = ""
+    advice: str = ""  # what to do first where the check fails
     command: str = ""
     seconds: float = 0.0
 
