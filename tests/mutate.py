@@ -1,13 +1,15 @@
-"""Break every method on purpose and see the tests catch it: ``python tests/mutate.py [WORD]``, a few minutes.
+"""Break every method on purpose and see the tests catch it: ``python tests/mutate.py [WORD]``.
 
-The tables are in tests/mutations.  Each mutation is made in a copy of the tree, never in the tree itself.  Exit code 1
-where one survives, or where a method of the catalogue is broken nowhere in the tables.
+The tables are in tests/mutations.  Each mutation is made in a copy of the tree, never in the tree itself.  The tests of
+the default run are asked first, and the slow ones where those pass.  Exit code 1 where a mutation survives or is caught
+by a slow test alone, or where a method of the catalogue is broken nowhere in the tables.
 WORD: only the mutations whose file or text has it.
 """
 
 import importlib
 import multiprocessing
 import os
+import re
 import runpy
 import shutil
 import signal
@@ -32,6 +34,7 @@ FILES = [f for folder in FOLDERS for f in sorted((ROOT / "tests" / folder).glob(
 TESTS = [str(f.relative_to(ROOT)) for f in FILES if f.stem not in LEFT_OUT]
 # whose every method must be in the tables
 KINDS = ("explainers", "attacks", "metrics", "checks", "visualisations", "augmentations", "corruptions", "networks")
+Files = dict[str, list[str]]  # of the default run, and slow ones
 LIMIT = 180  # seconds; what takes longer hangs, and is caught
 
 
@@ -55,8 +58,44 @@ def table() -> list[tuple[str, str, str, str]]:
     return found + CORE
 
 
-def run(words: str, change: tuple[str, str, str] | None) -> tuple[int, float]:
-    """What pytest gives for the tests that words select, in a copy with the change made; and the seconds taken."""
+class Collected:
+    """A plugin that notes of every test the file, whether it is slow, and the names by which -k knows it."""
+
+    def __init__(self) -> None:
+        self.tests: list[tuple[str, bool, str]] = []
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        for item in items:
+            chain = [n.name for n in item.listchain() if not isinstance(n, pytest.Session | pytest.Directory)]
+            names = [*chain, *item.listextrakeywords(), *(m.name for m in item.iter_markers())]
+            slow = item.get_closest_marker("slow") is not None
+            self.tests.append((str(item.path.relative_to(ROOT)), slow, "\n".join(names).lower()))
+
+
+def collected() -> list[tuple[str, bool, str]]:
+    """Every test: its file, whether it is slow, its names."""
+    found = Collected()
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        code = pytest.main(["--collect-only", "-q", "-o", "addopts=", "-p", "no:cacheprovider", *TESTS], [found])
+    if code != 0:
+        raise RuntimeError("the tests cannot be collected: run pytest --collect-only")
+    return found.tests
+
+
+def files_of(words: str, tests: list[tuple[str, bool, str]]) -> Files:
+    """The files with tests that words, an expression of -k, select: those of the default run, and the slow ones."""
+    parts = re.findall(r"[()]|[^\s()]+", words)
+
+    def chosen(names: str) -> bool:
+        known = {"and", "or", "not", "(", ")"}
+        return bool(eval(" ".join(p if p in known else str(p.lower() in names) for p in parts)))
+
+    there = [(file, slow) for file, slow, names in tests if chosen(names)]
+    return {kind: sorted({f for f, slow in there if slow == (kind == "slow")}) for kind in ("not slow", "slow")}
+
+
+def run(words: str, files: Files, change: tuple[str, str, str] | None) -> tuple[str, float]:
+    """What becomes of the tests that words select, in a copy with the change made; and the seconds taken."""
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder).resolve()
@@ -73,13 +112,23 @@ def run(words: str, change: tuple[str, str, str] | None) -> tuple[int, float]:
         os.chdir(copy)
         sys.path.insert(0, str(copy / "src"))
         os.environ["PYTHONPATH"] = str(copy / "src")  # for processes that the tests start
-        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-            code = pytest.main(["-x", "-q", "-o", "addopts=", "-p", "no:cacheprovider", *TESTS, "-k", words])
+        code = asked("not slow", words, files["not slow"])
+        verdict = {0: "SURVIVED", 1: "caught", 5: "NO TESTS"}.get(code, f"pytest {code}")
+        if change and code in (0, 5) and asked("slow", words, files["slow"]) == 1:
+            verdict = "SLOW ALONE"
         signal.alarm(0)
-        if not Path(importlib.import_module("clearsight").__file__).is_relative_to(copy):
+        if code != 5 and not Path(importlib.import_module("clearsight").__file__).is_relative_to(copy):
             raise RuntimeError("the tests did not run the copy")
         os.chdir(ROOT)
-    return int(code), time.perf_counter() - began
+    return verdict, time.perf_counter() - began
+
+
+def asked(kind: str, words: str, files: list[str]) -> int:
+    """The exit code of pytest for the tests of a kind in these files that words select; 5 where there are none."""
+    if not files:
+        return 5
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        return int(pytest.main(["-xq", "-o", "addopts=", "-p", "no:cacheprovider", *files, "-k", words, "-m", kind]))
 
 
 def too_long(*_: object) -> None:
@@ -101,17 +150,20 @@ def main() -> int:
         if (ROOT / "src" / "clearsight" / file).read_text().count(old) != 1:
             print(f"{file} does not hold {old!r} exactly once: mend the table")
             return 1
+    if not chosen:
+        print(f"no mutation has {word!r} in its file or text")
+        return 1
     bad = 0
     every_test = " or ".join(dict.fromkeys(f"({m[3]})" for m in chosen))
     with multiprocessing.get_context("fork").Pool(2, maxtasksperchild=1) as pool:  # torch is imported once, here
-        whole = pool.apply_async(run, (every_test, None))
-        results = [pool.apply_async(run, (words, (file, old, new))) for file, old, new, words in chosen]
+        tests = pool.apply(collected)
+        whole = pool.apply_async(run, (every_test, files_of(every_test, tests), None))
+        results = [pool.apply_async(run, (m[3], files_of(m[3], tests), m[:3])) for m in chosen]
         for (file, old, new, _), result in zip(chosen, results, strict=True):
-            code, seconds = result.get()
-            verdict = {0: "SURVIVED", 1: "caught", 5: "NO TESTS"}.get(code, f"pytest {code}")
-            bad += code != 1
+            verdict, seconds = result.get()
+            bad += verdict != "caught"
             print(f"{verdict:8}  {seconds:5.1f} s  {file}: {old}  ->  {new}", flush=True)
-        if whole.get()[0] != 0:
+        if whole.get()[0] != "SURVIVED":
             print("the tests fail without any mutation: nothing above means anything")
             return 1
     missing = without_mutation()

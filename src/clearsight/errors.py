@@ -10,8 +10,11 @@ from typing import ClassVar
 class Refused(ValueError):  # noqa: N818 (it reads as what happened: raise Refused)
     """The work cannot be done as asked.
 
-    what: what was wrong.  fix: what to do about it, or "" where `what` says that too.  str joins them with a colon, so
-    that nobody who needs one of the two has to look for it in the sentence.
+    str joins what and fix with a colon, so that nobody who needs one of the two has to look for it in the sentence.
+
+    Args:
+        what: what was wrong.
+        fix: what to do about it; "" if what says that too.
 
     >>> str(Refused("the network has no layer 'x'", "there are a, b"))
     "the network has no layer 'x': there are a, b"

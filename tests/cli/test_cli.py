@@ -77,6 +77,7 @@ def test_audit_writes_a_report_and_a_sheet(workshop, run):
     assert not again.err
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_findings(workshop, run):
     words = ("audit", "net.py:factory", "photos", "--boxes", "boxes.json", "--json", "--seed", "5")
     one, two = (json.loads(run(*words).out)["findings"] for _ in range(2))
@@ -85,6 +86,7 @@ def test_the_same_seed_gives_the_same_findings(workshop, run):
     assert one == two
 
 
+@pytest.mark.slow
 def test_evidence_commands_show_the_evidence(workshop, run):
     """The commands that a report quotes are run as they stand."""
     import shlex
@@ -177,6 +179,7 @@ def test_an_empty_picture_named_among_others_is_left_out(workshop, run):
         assert not (workshop / "none").exists()
 
 
+@pytest.mark.slow
 def test_pictures_are_counted_alike_everywhere(workshop, run):
     red = workshop / "photos" / "red"
     (red / "empty.jpg").touch()
@@ -321,6 +324,7 @@ def test_wrong_input_is_one_line_that_names_it(words, told, workshop, run):
     assert not list((workshop / "photos").glob("report*"))
 
 
+@pytest.mark.slow
 def test_a_stopped_audit_goes_on_where_it_ended(workshop):
     """A real process is interrupted after its first finding; the second run takes that finding over."""
     env = {**os.environ, "PYTHONPATH": f"{Path(__file__).parents[1]}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}

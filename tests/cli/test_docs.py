@@ -65,6 +65,7 @@ ELSEWHERE = {"clearsight demo shortcut"}  # test_shortcuts runs it, and looks at
 
 
 @pytest.mark.parametrize("command", [c for c in commands() if c not in ELSEWHERE])
+@pytest.mark.slow
 def test_commands_of_the_readme(command, husky, run):
     if "runs/mine/" in command:  # what the command above it leaves
         (before,) = [c for c in commands() if c.startswith("clearsight train ")]
@@ -74,6 +75,7 @@ def test_commands_of_the_readme(command, husky, run):
     assert ran.status in allowed, ran.err
 
 
+@pytest.mark.slow
 def test_python_of_the_readme(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (code,) = blocks(README, "python")
@@ -113,6 +115,7 @@ def test_the_report_fields_that_the_docs_name_exist():
     assert set(fields) <= set(schema["properties"])
 
 
+@pytest.mark.slow
 def test_a_method_in_five_minutes(tmp_path):
     """The example of CONTRIBUTING, added to a copy of the package: everything finds it, and the contract holds it."""
     (code,) = blocks((ROOT / "CONTRIBUTING.md").read_text(), "python")
@@ -121,7 +124,7 @@ def test_a_method_in_five_minutes(tmp_path):
     (copy / "clearsight" / "explainers" / "gradient_power.py").write_text(code)
     tests = tmp_path / "tests"
     tests.mkdir()
-    for name in ("conftest.py", "workshop.py", "contract/test_contract.py"):
+    for name in ("conftest.py", "workshop.py", "argsblock.py", "contract/test_contract.py"):
         shutil.copy(ROOT / "tests" / name, tests)
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(copy), str(tests)])}
     code = "from clearsight.cli.app import main; main()"

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 import clearsight
+from argsblock import check_args_block
 from clearsight.core import rng
 from clearsight.core.catalogue import Method, catalogue, parse
 from clearsight.core.classifier import Classifier, Preprocess
@@ -359,8 +360,9 @@ def test_documented(kind, name):
     assert "(B, C, *S)" in doc
     if kind != "attacks":
         assert "(B, *S)" in doc
-    for option in (*m.options, *m.injected - {"regions", "again"}):
-        assert re.search(rf"\b{option}\b", doc), f"{name} does not say what {option} is"
+    check_args_block(m)
+    for given in m.injected - {"regions", "again"}:
+        assert re.search(rf"\b{given}\b", doc), f"{name} does not say what {given} is"
     assert re.fullmatch(r"arXiv:\d{4}\.\d{4,5}|doi:10\.\d+/\S+|control", m.paper), m.paper
     assert m.paper == "control" or m.paper in importlib.import_module(m.fn.__module__).__doc__
     assert (m.paper == "control") == ("control" in m.claims)
@@ -565,7 +567,17 @@ def test_without_a_limit_no_more_than_chance_is_left(name, norm, taught):
     assert a.fooled.float().mean() >= 1 - 1 / 3
 
 
-@in_norms
+MANY_QUERIES = {"simba", "square", "boundary", "auto-attack", "hop-skip-jump", "carlini-wagner"}
+
+
+@pytest.mark.parametrize(
+    ("name", "norm"),
+    [
+        pytest.param(n, p, marks=pytest.mark.slow if n in MANY_QUERIES else ())
+        for n in catalogue("attacks")
+        for p in norms(n)
+    ],
+)
 def test_more_budget_fools_no_fewer(name, norm, taught):
     if "unbounded" in catalogue("attacks")[name].claims:
         pytest.skip("it keeps no budget in pixels")

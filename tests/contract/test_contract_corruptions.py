@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from argsblock import check_args_block
 from clearsight.core.catalogue import catalogue, parse
 from clearsight.data.datasets import open_data
 from clearsight.data.images import open_picture
@@ -140,7 +141,8 @@ def test_signature_and_documentation(name: str) -> None:
     assert len(m.summary) <= 112
     doc = inspect.getdoc(m.fn) or ""
     assert "x (B, C, H, W) in [0, 1]" in doc
-    assert "severity: 1 to 5" in doc or "severity: 1 Display" in doc
+    check_args_block(m)
+    assert re.search(r"\b1 (to 5|Display)\b", m.option_help["severity"])
     assert re.fullmatch(r"arXiv:\d{4}\.\d{4,5}|CIPA DC-\d+|IEC [\d-]+|TIFF \d\.\d", m.paper)
     assert m.paper in (importlib.import_module(m.fn.__module__).__doc__ or "")
     assert m.claims <= CLAIMS

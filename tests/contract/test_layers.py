@@ -168,7 +168,7 @@ def test_the_imports_are_seen() -> None:
     """All of them: at the top of a file, in a function, for type checkers; and no module is left out."""
     assert len(modules(SRC)) == len(list(SRC.rglob("*.py")))
     assert Import("core.norms", "core.rng", "") in imports(SRC)
-    assert {one.module for one in imports(SRC) if one.by == ""} >= {"training.loop", "errors", "_version"}
+    assert not [one for one in imports(SRC) if one.by == ""], "import clearsight costs nothing: see __init__.pyi"
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ def test_the_page_holds_every_method_and_network():
 
 
 @pytest.mark.parametrize("name", QUICK)
+@pytest.mark.slow
 def test_the_page_is_true_of(name, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     model, folder, said = networks.network(name), networks.references(tmp_path / "refs"), cells()

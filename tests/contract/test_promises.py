@@ -117,6 +117,7 @@ PARTIAL: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {
 @promise("Works, or is refused by name; never a silently wrong map.")
 @pytest.mark.filterwarnings("ignore:the layer that is read:clearsight.errors.Notice")
 @pytest.mark.parametrize("kind", PARTIAL)
+@pytest.mark.slow
 def test_no_map_is_silently_wrong(kind: str) -> None:
     partial, whole = (wrapped(build()) for build in PARTIAL[kind])
     x, target = pictures(2), cs.ClassScore(torch.tensor([0, 1]))
@@ -269,6 +270,7 @@ def test_same_seed_same_result() -> None:
     "Trained weights agree to the bit for the same number, on a CPU; where a run goes on with another, it says so.",
 )
 @pytest.mark.usefixtures("threads")
+@pytest.mark.slow
 def test_threads_show_in_rounding_alone_and_in_training_it_is_said(tmp_path: Path) -> None:
     net, x = model(Net()), pictures()
     data, short = photos(tmp_path, 6), replace(QUICK, epochs=2)
@@ -443,6 +445,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @promise("Nothing of yours is moved, changed, uploaded or unpickled.")
 @pytest.mark.filterwarnings("ignore::clearsight.errors.Notice")
+@pytest.mark.slow
 def test_nothing_of_yours_is_moved_or_changed(mine: Path, run: Callable[..., Any]) -> None:
     run_folder, photos_, boxes = str(mine / "model"), str(mine / "photos"), ("--boxes", str(mine / "boxes.json"))
     one = str(mine / "photos" / "red" / "red1.png")
@@ -527,6 +530,7 @@ def traps(root: Path, mark: Path) -> list[tuple[str, ...]]:
 
 @promise("Nothing of yours is moved, changed, uploaded or unpickled.")
 @pytest.mark.filterwarnings("ignore::clearsight.errors.Notice")
+@pytest.mark.slow
 def test_nothing_of_yours_is_unpickled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Callable[..., Any]
 ) -> None:
@@ -590,6 +594,7 @@ def cut_off(here: Path, commands: list[list[str]]) -> tuple[subprocess.Completed
 
 
 @promise("Nothing of yours is moved, changed, uploaded or unpickled.", "No telemetry.")
+@pytest.mark.slow
 def test_nothing_is_sent_anywhere(tmp_path: Path) -> None:
     lay_out(tmp_path)
     commands = [

@@ -26,6 +26,7 @@ from clearsight.errors import Refused
 from clearsight.internals.capture import capture, receptive_fields
 from clearsight.internals.probe import probed
 from clearsight.internals.target_layer import target_layer
+from thinning import paired
 from trapnets import ATTACKS, EXPLAINERS, NEEDS_A_LINEAR_HEAD, Net, model, pictures, spelled, untouched
 
 # nets of the traps add a residual by hand, so that everything passes through their first layer and no later one
@@ -72,8 +73,10 @@ KINDS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("stages", [(0,), (1,), (2,), (3,), (1, 2), (0, 1, 2, 3), "sequential", "module"])
+STAGES = [(0,), (1,), (2,), (3,), (1, 2), (0, 1, 2, 3), "sequential", "module"]
+
+
+@pytest.mark.parametrize(("kind", "stages"), paired([*KINDS], STAGES))
 def test_maps_are_those_without_checkpointing(kind: str, stages: Any) -> None:
     how = KINDS[kind]
     if stages == "sequential":
@@ -120,6 +123,7 @@ def test_what_stands_inside_is_that_without_checkpointing(how: dict[str, Any]) -
 
 
 @pytest.mark.parametrize("name", ["resnet10t", "test_vit"])
+@pytest.mark.slow
 def test_timms_grad_checkpointing(name: str) -> None:
     torch.manual_seed(0)
     net = timm.create_model(name, pretrained=False, num_classes=3, **({"img_size": 64} if "vit" in name else {}))
@@ -134,6 +138,7 @@ def test_timms_grad_checkpointing(name: str) -> None:
         assert bool(right.maps.any())
 
 
+@pytest.mark.slow
 def test_torchvisions_memory_efficient_densenet() -> None:
     maps = []
     for efficient in (False, True):
@@ -219,8 +224,10 @@ AT_LAYERS = {  # what takes gradients, if any, no further back than to a layer
 BLIND = {n for n in ATTACKS if "black-box" in cs.catalogue("attacks")[n].claims} | {"spatial"}
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("name", EXPLAINERS)
+TYPES = [torch.float64, torch.float16, torch.bfloat16]
+
+
+@pytest.mark.parametrize(("name", "dtype"), paired(EXPLAINERS, TYPES))
 def test_explainers_of_networks_of_every_type_are_right_or_refused(dtype: torch.dtype, name: str) -> None:
     made, right, x = model(Net().to(dtype)), model(Net()), pictures()
     target = cs.ClassScore([0, 1, 2])
@@ -254,8 +261,7 @@ def test_explainers_of_networks_of_every_type_are_right_or_refused(dtype: torch.
     torch.testing.assert_close(found.maps, wanted, rtol=0.0, atol=4 * torch.finfo(dtype).eps * max(height, 1.0))
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize(("name", "dtype"), paired(ATTACKS, TYPES))
 @pytest.mark.filterwarnings("ignore:auto-attack:clearsight.errors.Notice")
 def test_attacks_on_networks_of_every_type_are_right_or_refused(dtype: torch.dtype, name: str) -> None:
     made, right, x = model(Net().to(dtype)), model(Net()), pictures()
@@ -346,8 +352,7 @@ AROUND: dict[str, Callable[[], Any]] = {
 }
 
 
-@pytest.mark.parametrize("around", AROUND)
-@pytest.mark.parametrize("name", [*EXPLAINERS, *ATTACKS])
+@pytest.mark.parametrize(("name", "around"), paired([*EXPLAINERS, *ATTACKS], [*AROUND]))
 def test_what_stands_around_the_call_does_not_show_in_its_result(around: str, name: str) -> None:
     trap, x = model(Net()), pictures()
     y = torch.tensor([0, 1, 2])

@@ -32,6 +32,7 @@ def written(out: Path) -> list[dict]:
     return json.loads((out / RECIPE).read_text())[COMPUTED]
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_with_another_number_of_threads_says_so_in_a_line_and_in_the_card(tmp_path: Path) -> None:
     data, out = photos(tmp_path, 6), tmp_path / "run"
     cut(data, out)
@@ -50,6 +51,7 @@ def test_a_run_that_goes_on_with_another_number_of_threads_says_so_in_a_line_and
     assert "not to the bit those of a run that was never stopped" in card
 
 
+@pytest.mark.slow
 def test_with_as_many_threads_as_before_it_ends_bit_for_bit_the_same(tmp_path: Path) -> None:
     torch.set_num_threads(2)
     data = photos(tmp_path, 6)

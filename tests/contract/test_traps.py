@@ -15,6 +15,7 @@ from clearsight.core.catalogue import Call, Method, parse
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.errors import Refused
 from clearsight.runner.run import resolve
+from thinning import paired
 from trapnets import (
     ATTACKS,
     EXPLAINERS,
@@ -53,14 +54,14 @@ class Half(Net):
         return self.act(self.second(x))
 
 
-@pytest.fixture(params=TRAPS)
+@pytest.fixture
 def pair(request: pytest.FixtureRequest) -> tuple[Classifier, Classifier]:
     trap, clean, options = TRAPS[request.param]
     scores = "probabilities" if request.param == "probabilities" else "logits"
     return model(trap(), scores=scores, **options), model(clean())
 
 
-@pytest.mark.parametrize("name", EXPLAINERS)
+@pytest.mark.parametrize(("name", "pair"), paired(EXPLAINERS, [*TRAPS], 3), indirect=["pair"])
 def test_the_map_is_that_of_the_same_network_without_the_trap(
     pair: tuple[Classifier, Classifier], name: str, request: pytest.FixtureRequest
 ) -> None:
@@ -87,7 +88,7 @@ def test_the_map_is_that_of_the_same_network_without_the_trap(
         torch.testing.assert_close(found.maps, right.maps, rtol=1e-4, atol=5e-3 if learned else 1e-6)
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize(("name", "pair"), paired(ATTACKS, [*TRAPS], 3), indirect=["pair"])
 def test_the_attack_is_that_on_the_same_network_without_the_trap(
     pair: tuple[Classifier, Classifier], name: str
 ) -> None:

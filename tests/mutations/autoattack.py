@@ -48,7 +48,7 @@ CORE = [
         ("MOMENTUM = 0.75", "MOMENTUM = 1.0"),
         ("worn = (falls <= rho * ends[i]) | (~halved & (low >= mark))", "worn = torch.zeros_like(halved)"),
         ("falls <= rho", "falls < rho"),
-        ("z, g = where(worn, top, z), where(worn, slope, g)", "pass"),
+        ("x_adv, g = where(worn, x_best, x_adv), where(worn, slope, g)", "pass"),
         ("x.new_full((len(rows),), 2 * eps)", "x.new_full((len(rows),), eps)"),
         ("falls = falls + (f < last)", "falls = falls + (f > last)"),
         ("max(period - shorter, least)", "period"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_origin
@@ -15,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from argsblock import check_args_block
 from clearsight.auditing.audit import chosen
 from clearsight.auditing.case import Case
 from clearsight.checks.calibration import ece
@@ -30,6 +30,7 @@ from clearsight.drawing import charts
 from clearsight.errors import Refused
 from clearsight.internals.randomisation import reinitialise
 from clearsight.runner.run import explain, measure
+from thinning import with_slow
 from twohalves import HEIGHT, WIDTH, Halves, found, model, rows, written
 
 CHECKS = tuple(catalogue("checks"))
@@ -107,11 +108,10 @@ def test_options_are_typed_and_documented(check: str) -> None:
     assert not m.injected
     kinds = [p.annotation for p in m.options.values()]
     assert all(kind in (int, float, str, bool) or get_origin(kind) is Literal for kind in kinds)
-    for name in m.options:
-        assert re.search(rf"\b{name}\b", m.fn.__doc__ or ""), f"{check} does not say what {name} is"
+    check_args_block(m)
 
 
-@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("check", with_slow(CHECKS, "explainer-ranking"))
 def test_same_seed_same_finding(check: str, tmp_path: Path) -> None:
     data = halves(tmp_path, region="left")
     findings = [found(Case(model(Halves()), data, seed=3), check) for _ in range(2)]
@@ -129,7 +129,7 @@ def test_a_single_picture_is_never_enough(check: str, tmp_path: Path) -> None:
     assert f.n == 1
 
 
-@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("check", with_slow(CHECKS, "explainer-ranking"))
 def test_without_labels_and_boxes(check: str, tmp_path: Path) -> None:
     data = halves(tmp_path)
     bare = dataclasses.replace(data, pictures=tuple(dataclasses.replace(p, labels=()) for p in data.pictures))
@@ -148,7 +148,7 @@ def test_without_labels_and_boxes(check: str, tmp_path: Path) -> None:
         assert f.n == 8
 
 
-@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("check", with_slow(CHECKS, "explainer-ranking"))
 def test_a_broken_picture_is_left_out(check: str, tmp_path: Path) -> None:
     data = halves(tmp_path, region="left")
     data.pictures[3].path.write_bytes(b"\xff\xd8\xff nothing more")

@@ -105,6 +105,7 @@ def test_values_that_cannot_be_are_refused_before_a_picture_is_read(pictures: Pi
     assert "_read" not in vars(case)
 
 
+@pytest.mark.slow
 def test_maps_that_are_those_of_a_network_of_random_labels_are_not_believed(pictures: Pictures, tmp_path: Path) -> None:
     """The same network in the place of the one that learned nothing: every map keeps all of itself."""
     (tmp_path / "nets.py").write_text(

@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import clearsight as cs
+from argsblock import check_args_block
 from clearsight.core.catalogue import catalogue, parse
 from clearsight.data.annotations import Region
 from clearsight.data.datasets import Picture, Pictures, folder
@@ -99,14 +100,13 @@ def colours(photos: Pictures) -> FeatureContext:
 @every
 def test_docstring_paper_and_options(name):
     m = catalogue("visualisations")[name]
-    doc = inspect.getdoc(m.fn) or ""
     assert m.summary.endswith(".")
     assert len(m.summary) <= 112
     assert re.match(r"(arXiv:\d{4}\.\d{4,5}|doi:10\.)", m.paper)
     assert m.paper in (inspect.getmodule(m.fn).__doc__ or "")
     assert next(iter(inspect.signature(m.fn).parameters)) == "inside"
+    check_args_block(m)
     for option in m.options:
-        assert re.search(rf"\b{option}:", doc), option
         assert str(parse(f"{name}({option}={1})" if option != "of" else f"{name}(of=units)", "visualisations"))
 
 
@@ -850,6 +850,7 @@ def test_nothing_from_the_data_is_markup(tmp_path):
 
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.slow
 def test_pages_in_a_browser(width, tmp_path):
     sync_api = pytest.importorskip("playwright.sync_api", reason="the extra `test` brings playwright")
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -195,6 +195,7 @@ def test_what_was_attacked_in_time_is_looked_at_whole(
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["a detached input", "all under no_grad"])
+@pytest.mark.slow
 def test_where_no_gradient_flows_black_boxes_go_on(taught: tuple[nn.Module, Pictures], whole: bool) -> None:
     """The same as where it is zero: it is the very thing that is looked for, and no error."""
     net, pictures = taught

@@ -342,6 +342,7 @@ def test_pictures_are_counted_and_words_that_the_model_does_not_know_named() -> 
     assert "pictures     4" in found.lines()
 
 
+@pytest.mark.slow
 def test_the_demo_is_sound_but_for_the_crane() -> None:
     from clearsight.models.loading import load
 

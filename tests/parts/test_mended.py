@@ -309,6 +309,7 @@ def test_what_a_network_prints_is_no_part_of_the_result(workshop, run):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="such names exist on Linux alone")
+@pytest.mark.slow
 def test_file_names_that_are_no_text_are_told(workshop, run):
     name = os.fsencode(workshop / "photos" / "red") + b"/b\xff.png"
     os.rename(workshop / "photos" / "red" / "red1.png", name)
@@ -347,6 +348,7 @@ def test_nonsense_options_are_refused(words, told, workshop, run):
     assert told in ran.err
 
 
+@pytest.mark.slow
 def test_a_model_that_is_off_by_what_is_allowed_rarely_fails_calibration():
     """The bar is 0.1, and so is the true gap: calling that a failure must be rare, and holding it must be rarer."""
     rng, verdicts = np.random.default_rng(0), []

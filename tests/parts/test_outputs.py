@@ -189,6 +189,7 @@ def test_paths_are_kept_by_run_folders(tmp_path: Path) -> None:
     save_file(dict(model.net.state_dict()), folder / "other.safetensors")
 
 
+@pytest.mark.slow
 def test_paths_are_taken_by_the_command_line_and_told_in_the_commands_of_a_report(
     workshop: Path, run: Callable[..., Any]
 ) -> None:

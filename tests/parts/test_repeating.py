@@ -177,6 +177,7 @@ def test_equal_answers_unequal_reasons(tmp_path: Path) -> None:
     assert width == 3 * 13 * SIDE + 2 * 8  # the photo and two maps, each place 13 pixels wide
 
 
+@pytest.mark.slow
 def test_runs_that_are_one_have_maps_that_are_one(tmp_path: Path) -> None:
     pictures = scenes(tmp_path, 12)
     same = compare([looking("object", name) for name in "abc"], pictures, method="saliency")

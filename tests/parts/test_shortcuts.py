@@ -333,6 +333,7 @@ def test_the_same_seed_finds_the_same(tmp_path: Path) -> None:
 # What is there is found: trained networks -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_demonstration_needs_no_data_and_finds_the_mark(tmp_path: Path, run: Any) -> None:
     """README's command, with a folder."""
     ran = run("demo", "shortcut", "-o", tmp_path / "demo", "--json")
@@ -441,6 +442,7 @@ def test_coloured_digits_right_for_the_wrong_reason_fail_and_the_same_without_co
     assert g.verdict == "pass", g.headline
 
 
+@pytest.mark.slow
 def test_nothing_is_called_a_shortcut_of_the_embedded_model() -> None:
     f = found(cs.load("demo"), demo_pictures())
     assert f.verdict == "pass"

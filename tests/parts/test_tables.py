@@ -253,6 +253,7 @@ def coloured(root: Path, header: str, numbers: Sequence[int], each: int = 8) -> 
         ("file,category", (2, 0, 1)),
     ],
 )
+@pytest.mark.slow
 def test_one_column_means_one_thing_when_a_model_is_trained_and_audited(
     tmp_path: Path, header: str, numbers: tuple[int, int, int]
 ) -> None:
@@ -657,6 +658,7 @@ def test_labels_json_that_says_nothing_clear_is_refused(tmp_path: Path, told: st
 # The same from every verb ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_verb_reads_a_table_in_the_same_way(tmp_path: Path, run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     coloured(tmp_path / "set", "file_name,class_index", (1, 2, 3)).rename(tmp_path / "set/metadata.csv")
@@ -680,6 +682,7 @@ def test_truth_of_no_words_is_empty(tmp_path: Path) -> None:
     assert torch.equal(truth(folder(fill(tmp_path, "a.png")), model("x", "y")), torch.zeros(1, 2, dtype=torch.bool))
 
 
+@pytest.mark.slow
 def test_an_audit_says_at_the_terminal_which_columns_it_read(tmp_path: Path, run: Callable[..., Any]) -> None:
     fill(tmp_path, "a.png", "b.png")
     table = write(tmp_path / "t.csv", "Index,File,Class\n1,a.png,espresso\n2,b.png,cup\n")

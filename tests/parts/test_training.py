@@ -145,6 +145,7 @@ def test_stopped_between_epochs_it_ends_bit_for_bit_the_same(tmp_path: Path, mor
     assert not (tmp_path / "cut" / STATE).exists()
 
 
+@pytest.mark.slow
 def test_the_rate_of_plateau_falls_as_if_it_had_never_been_stopped(tmp_path: Path) -> None:
     data = photos(tmp_path, 6)
     still = replace(QUICK, arch=TINY.replace("batch", "none"), epochs=7, lr="1e-6", schedule="plateau", warmup=0.0)
@@ -179,6 +180,7 @@ def test_stopped_within_an_epoch_it_ends_bit_for_bit_the_same(tmp_path: Path, mo
     assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on(tmp_path: Path) -> None:
     """SIGKILL to a process, wherever it is, again and again until it comes to its end."""
     data = photos(tmp_path)
@@ -282,6 +284,7 @@ def test_it_does_not_go_on_with_other_pictures_or_another_recipe(tmp_path: Path)
         next(train(data, QUICK, tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_a_full_disk_has_a_clear_word_and_leaves_what_was_before(tmp_path: Path) -> None:
     """The system refuses to write larger files, as a full disk does."""
     data = photos(tmp_path)
@@ -458,6 +461,7 @@ def test_workers_do_not_show(tmp_path: Path) -> None:
     assert weights(tmp_path / "run0") == weights(tmp_path / "run2")
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_would(tmp_path: Path) -> None:
     """Each takes every second picture of a batch; without BatchNorm their mean gradient is that of the batch."""
     data = photos(tmp_path)
@@ -488,6 +492,7 @@ def test_two_processes_train_what_one_would(tmp_path: Path) -> None:
     assert epochs[1] == pytest.approx(epochs[0], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_bf16_is_another_computation_of_the_same(tmp_path: Path) -> None:
     data = photos(tmp_path, 6)
     losses = [

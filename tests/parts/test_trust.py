@@ -62,6 +62,7 @@ class Bright(nn.Module):
         return torch.stack([-z, z], 1)
 
 
+@pytest.mark.slow
 def test_the_published_rates_of_compas(tmp_path: Path) -> None:
     """23.5 and 44.9 % of those who did not re-offend were flagged, 47.7 and 28.0 % of those who did were not."""
     for flagged in (False, True):
@@ -490,6 +491,7 @@ def judged_as(monkeypatch: pytest.MonkeyPatch, case: Case, played: Tournament, v
 CONTROLS = ((0.1, 0.9, 0.9), (0.2, 0.8, 0.9), (0.3, 0.7, 0.9))
 
 
+@pytest.mark.slow
 def test_the_best_that_changes_with_the_network_is_used(
     monkeypatch: pytest.MonkeyPatch, taught: tuple[Classifier, Pictures], played: Tournament
 ) -> None:

@@ -209,6 +209,7 @@ def table(found: Tuned) -> list[dict[str, str]]:
 
 
 @ray_needed
+@pytest.mark.slow
 def test_the_best_has_the_least_val_loss_in_the_table(random: Tuned) -> None:
     rows = table(random)
     losses = {row["trial"]: float(row["val loss"]) for row in rows if row["val loss"]}
@@ -259,6 +260,7 @@ def test_a_search_that_is_over_is_not_run_again(random: Tuned, data: Path, monke
 
 
 @ray_needed
+@pytest.mark.slow
 def test_a_grid_is_run_whole_and_equals_training_by_hand(data: Path, rayed: None) -> None:
     found = tune(data, BASE, "lr=0.02|0.05; batch=6|9", data.parent / "grid", search="grid", trials=4)
     assert [(t.settings["lr"], t.settings["batch"]) for t in found.trials] == [
@@ -285,6 +287,7 @@ tune(sys.argv[1], recipe, "lr=log(1e-6, 0.3)", sys.argv[2], search="asha", trial
 
 
 @ray_needed
+@pytest.mark.slow
 def test_asha_ends_bad_trials_early_and_killed_it_goes_on_to_the_same_end(data: Path, rayed: None) -> None:
     """Rungs at 1 and 3 of 3 epochs: whoever is worse there than two thirds of those before ends there."""
     how = {"search": "asha", "trials": 4}

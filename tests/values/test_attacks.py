@@ -427,6 +427,7 @@ def test_what_deepfool_found_is_cut_to_what_is_needed(digits):
         assert (answers(model, inner).argmax(1) == y).float().mean() > 0.9
 
 
+@pytest.mark.slow
 def test_carlini_wagner_is_no_farther_than_deepfool(digits):
     """To the same class; to which class it goes untargeted, the margin decides, and not the distance."""
     model, x, y = digits
@@ -453,6 +454,7 @@ def test_carlini_wagner_moves_pixels_of_0_and_1(digits):
     assert found.fooled.all()
 
 
+@pytest.mark.slow
 def test_carlini_wagner_with_confidence(two):
     """(gap + confidence) / |w|: the margin that is asked for is there, and not much more."""
     model, x, y = two
@@ -465,6 +467,7 @@ def test_carlini_wagner_with_confidence(two):
         torch.testing.assert_close(found.distance, plain + confidence / w, rtol=0.01, atol=0)
 
 
+@pytest.mark.slow
 def test_carlini_wagner_seeks_c_for_each_picture(two):
     """Whichever c it begins with, and whatever the outputs are measured in."""
     model, x, y = two

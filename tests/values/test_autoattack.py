@@ -505,6 +505,7 @@ class Coarse(nn.Module):
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.slow
 def test_square_and_auto_attack_break_what_hides_its_gradients(trained, norm):
     model, x, y = trained
     masked = Classifier(Coarse(model.net), model.preprocess, model.labels)
@@ -532,6 +533,7 @@ class Unseen(nn.Module):
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["a detached input", "all under no_grad"])
+@pytest.mark.slow
 def test_auto_attack_goes_on_with_square_where_no_gradient_flows(trained, whole):
     """It comes to what Square comes to, and says that the others had nothing to go by; one of them alone is refused."""
     model, x, y = trained

@@ -102,6 +102,7 @@ def test_what_is_found_at_the_border_is_found_again_in_another_batch(name):
 
 
 @pytest.mark.parametrize("name", DECIDING)
+@pytest.mark.slow
 def test_more_queries_are_never_worse(name, separable, striped):
     for model, x, y in (separable[:3], striped):
         budgets = [1, 10, 40, 100, 250, 400]
@@ -291,6 +292,7 @@ def test_hop_skip_jump_asks_more_in_later_rounds(separable, monkeypatch):
 
 
 @pytest.mark.parametrize(("how", "share"), [("scaled", 1.1), ("output", 1.3), ("input", 3.0)])
+@pytest.mark.slow
 def test_deciding_attacks_break_masked_twins(how, share, striped):
     """Where pgd finds nothing, and by little more than without the mask; eight levels need longer steps."""
     plain, x, _ = striped
@@ -363,6 +365,7 @@ def test_simba_leaves_out_what_cannot_move():
     assert nothing.spent.item() == 1
 
 
+@pytest.mark.slow
 def test_simba_keeps_its_budget_and_goes_on_inside():
     """At most the share that the ball allows; along it, what weighs more displaces what weighs less."""
     weight = torch.linspace(0.1, 1, 10)
@@ -500,10 +503,10 @@ def test_transfer_refuses_what_cannot_be(options, words, striped, tmp_path, monk
         ((9, 9), "abc", r"other takes \(1, 9, 9\), not pictures of \(1, 6, 9\)"),
     ],
 )
-def test_transfer_wants_the_same_classes_and_pictures(perturbation_norm, labels, words, striped):
+def test_transfer_wants_the_same_classes_and_pictures(size, labels, words, striped):
     model, x, y = striped
-    net = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(perturbation_norm), len(labels)))
-    other = Classifier(net, Preprocess(perturbation_norm, (0.0,), (1.0,)), tuple(labels))
+    net = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(size), len(labels)))
+    other = Classifier(net, Preprocess(size, (0.0,), (1.0,)), tuple(labels))
     with pytest.raises(Refused, match=words):
         attack(model, x, y, "transfer", eps=0.1, other=other)
 

@@ -529,6 +529,7 @@ def test_rotation_is_scipys() -> None:
         assert len(set(sides)) == 2
 
 
+@pytest.mark.slow
 def test_translation_moves_by_its_share_in_every_direction() -> None:
     x = torch.rand(32, 1, 60, 40, generator=torch.Generator().manual_seed(0))
     for share, z in zip((0.05, 0.1, 0.15, 0.2, 0.25), by_severity("translation", x), strict=True):
@@ -630,6 +631,7 @@ def flat_case(folder: Path, values: Sequence[float], labels: Sequence[str], **mo
 BOTH = 'corruptions(which="contrast, brightness", floor={})'
 
 
+@pytest.mark.slow
 def test_check_of_corruptions_by_hand(tmp_path: Path) -> None:
     """Small pictures become brighter by 0.05, 0.15 and 0.3; less contrast changes nothing that is flat."""
     values = [0.1, 0.1, 0.3, 0.3, 0.4, 0.4, 0.47, 0.47, 0.3]

@@ -131,6 +131,7 @@ def middle(size: tuple[int, int], rows: slice, columns: slice) -> Tensor:
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(slice(6, 18), slice(24, 38)), (slice(18, 32), slice(0, 12))])
+@pytest.mark.slow
 def test_extremal_perturbation_finds_a_planted_object(rows, columns):
     """A network that reads one part of a picture of noise: the mask of that area lies on the part."""
     where = middle((32, 40), rows, columns)
@@ -164,6 +165,7 @@ def test_extremal_perturbation_never_keeps_less_than_the_best_disc(bent, picture
 
 
 @pytest.mark.parametrize("area", [0.1, 0.25, 0.5])
+@pytest.mark.slow
 def test_extremal_perturbation_keeps_to_its_area_and_keeps_more_than_others_of_that_area(bent, pictures, area):
     target = ClassScore([2, 0, 1])
     found = explain(bent, pictures, f"extremal-perturbation(area={area}, iterations=80)", target)

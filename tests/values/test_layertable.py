@@ -29,6 +29,7 @@ from clearsight.inspecting.layer_drawing import layer_drawing
 from clearsight.inspecting.layer_table import Field, Row, folded, layer_table
 from clearsight.networks.alexnet import alexnet
 from clearsight.networks.lenet5 import lenet5
+from thinning import with_slow
 
 
 def wrapped(net: nn.Module, size: int | tuple[int, ...] = 32, channels: int = 3, source: str = "net") -> Classifier:
@@ -187,6 +188,7 @@ def test_lenet_and_alexnet() -> None:
 
 
 # The table of Araujo, Norris & Sim 2019, doi:10.23915/distill.00021
+@pytest.mark.slow
 def test_the_article_s_table() -> None:
     vgg = blocks(torchvision.models.vgg16(weights=None), 32)
     assert saw(vgg["features.28"]) == (196, 16)
@@ -196,6 +198,7 @@ def test_the_article_s_table() -> None:
 
 
 @pytest.mark.parametrize(("name", "first", "now"), [("resnet50", 483, 427), ("resnet101", 1027, 971)])
+@pytest.mark.slow
 def test_where_a_resnet_strides_changes_what_it_sees(name: str, first: int, now: int) -> None:
     """The article's ResNets stride in another layer than torchvision's, whose 3x3 does: by hand 8 + 16 + 32 less."""
     net = torchvision.models.get_model(name, weights=None)
@@ -337,14 +340,16 @@ class Upwards(nn.Module):
         return torch.einsum("bchw,cd->bd", self.up(x), torch.ones(4, 2))
 
 
+COUNTED = [
+    "torchvision:densenet121", "torchvision:swin_t", "torchvision:vit_b_16", "torchvision:shufflenet_v2_x1_0",
+    "torchvision:googlenet", "timm:convnext_atto", "timm:efficientnet_b0", "timm:vit_tiny_patch16_224",
+    "timm:mixer_s32_224", "timm:coat_lite_tiny", "upwards",
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    "name",
-    [
-        "torchvision:densenet121", "torchvision:swin_t", "torchvision:vit_b_16", "torchvision:shufflenet_v2_x1_0",
-        "torchvision:googlenet", "timm:convnext_atto", "timm:efficientnet_b0", "timm:vit_tiny_patch16_224",
-        "timm:mixer_s32_224", "timm:coat_lite_tiny", "upwards",
-    ],
-)  # fmt: skip
+    "name", with_slow(COUNTED, "torchvision:vit_b_16", "torchvision:swin_t", "timm:coat_lite_tiny")
+)
 def test_multiply_adds_are_those_that_torch_counts(name: str) -> None:
     library, _, word = name.partition(":")
     given = {"init_weights": False} if word == "googlenet" else {}
@@ -408,6 +413,7 @@ def test_the_model_comes_back_as_it_was_and_a_refusal_says_why(small: Classifier
     assert layer_table(wrapped(Two())).total_macs == 2 * 900 * 27  # no matter which output holds the scores
 
 
+@pytest.mark.slow
 def test_long_networks_are_folded_and_nothing_is_lost_in_the_sums() -> None:
     table = layer_table(wrapped(torchvision.models.resnet152(weights=None), 32))
     for most in (10, 25, 60):
@@ -435,6 +441,7 @@ def test_parallel_layers_that_are_alike_become_one_row() -> None:
     assert len(folded(layer_table(wrapped(same)), 40)) == 4  # one after another they see ever more
 
 
+@pytest.mark.slow
 def test_the_drawing_says_every_row_and_is_the_same_twice() -> None:
     table = layer_table(wrapped(torchvision.models.resnet18(weights=None), 64))
     svg = layer_drawing(table)

@@ -20,6 +20,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from argsblock import check_args_block
 from clearsight.core.catalogue import catalogue, parse
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.targets import ClassScore
@@ -116,6 +117,7 @@ def test_manners_of_its_file(name: str) -> None:
     assert not m.injected
     assert m.paper
     assert "Refused" in (inspect.getdoc(m.fn) or "") or name in FLAT | {"se-resnet"}
+    check_args_block(m)
     assert name in TINY, "a new network: say in TINY how small it can be"
 
 
@@ -402,6 +404,7 @@ def test_vgg_sizes_and_activations() -> None:
     assert numbers == 15_237_608  # 61 MB; the 24 M and 96 MB that are often told are not the sum of their own table
 
 
+@pytest.mark.slow
 def test_googlenet_layer_by_layer() -> None:
     """Table 1: sizes, and parameters of each block."""
     net = planned("googlenet")
@@ -630,7 +633,7 @@ def peer(library: str, name: str) -> nn.Module:
     [
         ("resnet(depth=18)", "torchvision", "resnet18", 64),
         ("resnet(depth=50, version=1.5)", "torchvision", "resnet50", 64),
-        ("vgg(depth=16)", "torchvision", "vgg16", 224),
+        pytest.param("vgg(depth=16)", "torchvision", "vgg16", 224, marks=pytest.mark.slow),
         ("densenet(depth=121)", "torchvision", "densenet121", 64),
         ("se-resnet(depth=50, version=1.5)", "timm", "seresnet50", 64),
     ],
@@ -735,6 +738,7 @@ def test_one_output_is_a_value() -> None:
     assert model(pictures((3, 66, 200), 2)).shape == (2, 1)
 
 
+@pytest.mark.slow
 def test_inspected_on_the_command_line(run: Callable[..., Any]) -> None:
     told = run("inspect", "clearsight:lenet5", "--weights", "none")
     assert told.status == 0

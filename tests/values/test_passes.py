@@ -1,5 +1,6 @@
 """How many pictures go through the network at once, and how they are counted."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -36,6 +37,7 @@ def test_no_more_pictures_are_bounded_together_than_memory_holds():
     assert max(len(rows) for rows, _ in pairs(3, 20, backward=True)) == 16
 
 
+@pytest.mark.slow
 def test_bounded_pictures_are_explained_like_others():
     model = wide(4096)
     x = torch.rand(9, 1, 64, 64)

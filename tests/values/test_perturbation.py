@@ -155,6 +155,7 @@ def test_rise_replica(bent, pictures, centre):
         torch.testing.assert_close(found[i].double(), torch.from_numpy(total), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_rise_comes_to_its_expectation():
     """Over all grids of two cells and both shifts of a row of four pixels, each as likely as the other."""
     weight = torch.tensor([3.0, -2.0, 1.0, 0.5])
@@ -495,6 +496,7 @@ def test_meaningful_perturbation_refuses_nonsense(bent, pictures):
 # --- xrai -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_xrai_replica(bent, pictures):
     """Algorithm 1 of the paper, with every gain counted anew each round, from the regions that the method cuts."""
     from clearsight.explainers.xrai import _regions
@@ -552,6 +554,7 @@ def test_xrai_takes_the_regions_by_the_mean_of_what_is_new():
     assert rest[30:50, 50].all()
 
 
+@pytest.mark.slow
 def test_xrai_regions_are_felzenszwalbs_grown_by_a_disk():
     """At 224 pixels, and so they are for a picture of twice the size."""
     from skimage.morphology import dilation, disk

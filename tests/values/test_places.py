@@ -74,6 +74,7 @@ def test_tokens_in_no_order_of_places_are_refused_and_an_earlier_layer_is_not_re
     assert found.method == "grad-cam(layer=cut)"
 
 
+@pytest.mark.slow
 def test_a_layout_that_no_grid_divides_gives_the_map_of_the_paper():
     """Swin at 260 pixels: 9 x 9 places of 768 channels, channels last."""
     model = made("swin_t", (260, 260))
@@ -133,8 +134,8 @@ def test_a_sequence_of_tokens_is_not_read_as_channels():
 @pytest.mark.parametrize(
     ("name", "layer", "sides"),
     [
-        ("vit_b_16", "encoder.layers.encoder_layer_10", (4, 4)),
-        ("swin_t", "norm", (2, 2)),
+        pytest.param("vit_b_16", "encoder.layers.encoder_layer_10", (4, 4), marks=pytest.mark.slow),
+        pytest.param("swin_t", "norm", (2, 2), marks=pytest.mark.slow),
         ("timm:vit_tiny_patch16_224", "blocks.1", (4, 4)),  # of three: the last one's places matter no more
         ("timm:mixer_s16_224", "norm", (4, 4)),
     ],
@@ -171,6 +172,7 @@ def test_grad_cam_of_a_transformer_replica(vit, x):
     torch.testing.assert_close(explain(vit, x, "grad-cam", ClassScore(2)).maps, wanted, rtol=1e-3, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_the_rest_of_a_transformer_is_run_from_its_maps(vit, x):
     with vit.undisturbed():
         a, rest = forward_from(vit, x, "blocks.1")

@@ -11,6 +11,7 @@ from clearsight.core.targets import ClassScore, Margin
 from clearsight.errors import Refused
 from clearsight.runner.run import explain
 from clearsight.testing import linear
+from thinning import with_slow
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.5)
 
@@ -198,7 +199,9 @@ def test_deep_lift_of_few_pictures_at_a_time_is_the_same(everything, pictures, m
         torch.testing.assert_close(alone.diagnostics[name], values, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["efficientnet_b0", "densenet121", "shufflenet_v2_x1_0"])
+@pytest.mark.parametrize(
+    "name", with_slow(["efficientnet_b0", "densenet121", "shufflenet_v2_x1_0"], "efficientnet_b0", "densenet121")
+)
 def test_deep_lift_is_complete_in_networks_of_the_field(name):
     with torch.random.fork_rng():
         torch.manual_seed(0)

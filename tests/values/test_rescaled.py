@@ -278,9 +278,12 @@ class Gated(nn.Module):
         return out
 
 
-@pytest.mark.parametrize("target", [ClassScore([0, 1, 2]), ClassScore([3, 1, 0], of="prob"), Margin(0, 2), Margin(1)])
+TARGETS = [ClassScore([0, 1, 2]), ClassScore([3, 1, 0], of="prob"), Margin(0, 2), Margin(1)]
+
+
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("baseline", [0.0, 0.5])
-@pytest.mark.parametrize("build", [Cosine, Vision, Gated])
+@pytest.mark.parametrize("build", [Cosine, pytest.param(Vision, marks=pytest.mark.slow), Gated])
 def test_whole_networks_sum_to_the_targets_change(build, baseline, target):
     model, x = wrapped(made(build), (16, 16), classes=4), pictures(3, (16, 16))
     due = change(model, x, baseline, target)

@@ -122,6 +122,7 @@ def test_the_kind_survives_a_run_folder(kind, n, x, tmp_path):
         torch.testing.assert_close(scores(again, x), scores(model, x))
 
 
+@pytest.mark.slow
 def test_every_explainer_takes_every_kind_of_output(x):
     """Where what is asked is a number, how it came about is nothing to a method."""
     kinds = [

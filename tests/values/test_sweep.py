@@ -125,6 +125,7 @@ def test_the_page_says_what_was_checked_of_every_network_and_size():
 
 
 @pytest.mark.parametrize("name", QUICK)
+@pytest.mark.slow
 def test_what_was_checked_holds(name):
     size = networks.sizes(name)[2]
     found = swept(name, size, fold=False)  # recording takes longer than all the rest
@@ -134,6 +135,7 @@ def test_what_was_checked_holds(name):
     assert sum(map(int, said[5:9])) == sum(found.places[v] for v in ("right", "untold", "wrong", "not read"))
 
 
+@pytest.mark.slow
 def test_half_precision_is_right_or_refused():
     halved(QUICK[1], torch.bfloat16, halves.AT_PIXELS)
 
@@ -193,6 +195,7 @@ def test_a_spot_that_every_place_sees_says_nothing(small):
         assert spots.verdict(z, Layout(tuple(out.shape[2:]), first=True), points) == "untold"
 
 
+@pytest.mark.slow
 def test_finite_differences_catch_a_gradient_that_is_a_twentieth_off(small):
     model, x = small
     handles = []

@@ -585,6 +585,11 @@ LAYERS = [  # the last feature maps before pooling
 ]
 
 
+SLOW = {
+    "inception_v3", "vgg11_bn", "shufflenet_v2_x0_5", "resnetv2_50", "convnext_tiny", "resnet50", "googlenet",
+}  # fmt: skip
+
+
 def network(home: str, name: str, size: int) -> tuple[Classifier, Tensor]:
     extra = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     if home == "timm":
@@ -595,7 +600,8 @@ def network(home: str, name: str, size: int) -> tuple[Classifier, Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("home", "name", "size", "layer", "shape"), LAYERS, ids=[f"{c[0]}:{c[1]}@{c[2]}" for c in LAYERS]
+    ("home", "name", "size", "layer", "shape"),
+    [pytest.param(*c, marks=pytest.mark.slow if c[1] in SLOW else (), id=f"{c[0]}:{c[1]}@{c[2]}") for c in LAYERS],
 )
 def test_target_layer(home, name, size, layer, shape):
     model, x = network(home, name, size)

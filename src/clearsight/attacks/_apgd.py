@@ -1,4 +1,4 @@
-"""Auto-PGD: steepest steps whose size is halved where they no longer help (Croce & Hein 2020, arXiv:2003.01690)."""
+"""Auto-PGD: steepest steps whose size is halved where they stop helping (Croce & Hein 2020, arXiv:2003.01690)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from clearsight.core.targets import Become, Goal, margin
 from clearsight.errors import Refused
 from clearsight.internals.layers import gradients
 
-MOMENTUM = 0.75  # the share of the new step; the rest is the one before (equation 2 of the paper)
+MOMENTUM = 0.75  # weight of the new step; the step before has the rest (equation 2 of the paper)
 
-Loss = Callable[[Goal, Tensor, Tensor], Tensor]  # goal of n pictures, outputs (n, K), rows (n,) -> (n,), to be made low
+Loss = Callable[
+    [Goal, Tensor, Tensor], Tensor
+]  # goal of n pictures, outputs (n, K), rows (n,) -> (n,), to be minimised
 
 
 def restarted(
@@ -34,7 +36,7 @@ def restarted(
     early_stop: bool,
     norm: Norm,
 ) -> Tensor:
-    """The best of all iterates of several runs from random points, for each picture x (B, C, *S)."""
+    """Return, for each picture x (B, C, *S), the best of all iterates of several runs from random points."""
     if steps < 1 or restarts < 1 or not 0 <= rho <= 1:
         raise Refused(f"steps={steps}, restarts={restarts}, rho={rho:g}: the first two from 1, rho from 0 to 1")
     best = BestSoFar(x)
@@ -47,9 +49,9 @@ def restarted(
 def towards_each(
     model: Classifier, x: Tensor, goal: Goal, *, eps: float, steps: int, classes: int, norm: Norm
 ) -> Tensor:
-    """APGD-T: towards each of the most likely other classes in turn, as long as the goal is not met.
+    """APGD-T: attack towards each of the most likely other classes in turn, as long as the goal is not met.
 
-    The loss is the targeted DLR (section 4 and appendix of the paper); the order is that of the clean outputs.
+    The loss is the targeted DLR (section 4 and appendix of the paper).  The classes are ordered by the clean outputs.
     """
     with torch.no_grad():
         to = rivals(goal, model(x), classes)
@@ -58,7 +60,7 @@ def towards_each(
         rows = (~best.met & (column != NONE)).nonzero()[:, 0]
         loss = _dlr_towards(column)
         descend(model, x, goal, loss, best, rows, eps=eps, steps=steps, rho=0.75, early_stop=True, norm=norm)
-        best.loss[~best.met] = torch.inf  # what counts towards one class says nothing of the next
+        best.loss[~best.met] = torch.inf  # losses towards different classes cannot be compared
     return best.x
 
 
@@ -80,48 +82,49 @@ def descend(
     early_stop: bool,
     norm: Norm,
 ) -> None:
-    """One run from random points for the pictures rows (n,) of x, algorithm 1 of the paper; best sees all iterates.
+    """Run algorithm 1 of the paper once, from random points, for the pictures rows (n,) of x; best sees all iterates.
 
-    The first step has the size 2 eps.  At a checkpoint it is halved, and the run goes on from its lowest point, where
-    no more than rho of the steps since the last one went down (the paper says fewer, its authors' program no more, and
-    it is that which published figures come from), or where the lowest point is still the old one though the step was
-    not halved then.
+    The first step has the size 2 eps.  At a checkpoint the step is halved, and the run goes on from its best point, in
+    two cases: no more than a share rho of the steps since the last checkpoint lowered the loss; or the best point has
+    not changed since the last checkpoint, and the step was not halved there.  In the first case the paper says "fewer"
+    and its authors' program "no more"; published figures come from the program.
     """
-    z = before = _edge(x[rows], eps, norm, rows)
+    x_adv = before = _edge(x[rows], eps, norm, rows)
     step = x.new_full((len(rows),), 2 * eps)
     ends = checkpoints(steps)
     state: tuple[Tensor, ...] = ()
     for i in range(steps + 1):
         if not len(rows):
             return
-        f, g, met = _look(model, z, goal, loss, rows)
-        best.see(rows, z, f, met)
+        f, g, met = _look(model, x_adv, goal, loss, rows)
+        best.see(rows, x_adv, f, met)
         if i == steps:
             return
         if i == 0:
-            state = z, g, f, f, f, torch.zeros_like(f), torch.ones_like(met)
-        top, slope, low, last, mark, falls, halved = state
+            state = x_adv, g, f, f, f, torch.zeros_like(f), torch.ones_like(met)
+        x_best, slope, low, last, mark, falls, halved = state
         falls = falls + (f < last)
         lower = f < low
-        top, slope, low = where(lower, z, top), where(lower, g, slope), torch.where(lower, f, low)
+        x_best, slope, low = where(lower, x_adv, x_best), where(lower, g, slope), torch.where(lower, f, low)
         last = f
         if i in ends:
             worn = (falls <= rho * ends[i]) | (~halved & (low >= mark))
             step = torch.where(worn, step / 2, step)
-            z, g = where(worn, top, z), where(worn, slope, g)
+            x_adv, g = where(worn, x_best, x_adv), where(worn, slope, g)
             halved, mark, falls = worn, low, torch.zeros_like(falls)
         on = ~met if early_stop else torch.ones_like(met)
-        state = tuple(t[on] for t in (top, slope, low, last, mark, falls, halved))
-        rows, z, g, before, step = (t[on] for t in (rows, z, g, before, step))
-        ahead = project(z - per_picture(step, z) * steepest(g, norm), x[rows], eps, norm)
+        state = tuple(t[on] for t in (x_best, slope, low, last, mark, falls, halved))
+        rows, x_adv, g, before, step = (t[on] for t in (rows, x_adv, g, before, step))
+        ahead = project(x_adv - per_picture(step, x_adv) * steepest(g, norm), x[rows], eps, norm)
         new = MOMENTUM if i else 1.0
-        z, before = project(z + new * (ahead - z) + (1 - new) * (z - before), x[rows], eps, norm), z
+        x_adv, before = project(x_adv + new * (ahead - x_adv) + (1 - new) * (x_adv - before), x[rows], eps, norm), x_adv
 
 
 def checkpoints(steps: int) -> dict[int, int]:
-    """After how many steps the size of the step is looked at, and how many came since the time before.
+    """Map each checkpoint, counted in steps, to the number of steps since the one before.
 
-    The first after 22 % of all steps, each next interval 3 % shorter, but never below 6 % (section 3 of the paper).
+    The first checkpoint comes after 22 % of all steps.  Each following interval is 3 % of all steps shorter, but at
+    least 6 % (section 3 of the paper).
 
     >>> checkpoints(100)
     {22: 22, 41: 19, 57: 16, 70: 13, 80: 10, 87: 7, 93: 6, 99: 6}
@@ -136,13 +139,15 @@ def checkpoints(steps: int) -> dict[int, int]:
 
 
 def dlr(goal: Goal, outputs: Tensor, to: Tensor | None = None) -> Tensor:
-    """The difference of logits ratio, (B,): how far outputs (B, K) are from the goal, whatever they are multiplied by.
+    """The difference of logits ratio (B,) of outputs (B, K): a distance from the goal that no scaling of them changes.
 
-    z_1, z_2, ... are the outputs in falling order.  Equation 6 of the paper for Misclassify: z_y less the best other,
-    over z_1 - z_3; equation 7 for Become, and towards classes to (B,): z_y - z_t over z_1 - (z_3 + z_4) / 2, where for
-    Become z_y is the best of the others.  Of several right classes only the best one stands among the outputs.  With
-    three outputs the targeted one has (z_2 + z_3) / 2 there, or it would not change where t is the last.  With two
-    there is nothing to divide by that would not make it 1 everywhere: it is the difference alone.
+    z_1, z_2, ... are the outputs in falling order.  Misclassify takes equation 6 of the paper, z_y less the best other
+    output, divided by z_1 - z_3.  Become, and classes to (B,), take equation 7, z_y - z_t divided by
+    z_1 - (z_3 + z_4) / 2; for Become z_y is the best of the other outputs.  Of several right classes only the best one
+    is kept among the outputs.
+
+    With three outputs the targeted ratio subtracts (z_2 + z_3) / 2 instead; otherwise it would be constant where t is
+    the last.  With two outputs every such divisor would make the ratio 1 everywhere, so it is the difference alone.
 
     >>> from clearsight.core.targets import Misclassify
     >>> dlr(Misclassify(torch.tensor([0])), torch.tensor([[5.0, 1.0, 3.0]]))
@@ -165,7 +170,7 @@ def dlr(goal: Goal, outputs: Tensor, to: Tensor | None = None) -> Tensor:
 
 
 def _one_of_the_right(goal: Goal, outputs: Tensor) -> Tensor:
-    """The outputs (B, K), of several right classes only the best; the others are -inf."""
+    """The outputs (B, K) in which every right class but the best one is set to -inf."""
     right = left(goal, outputs)
     if isinstance(goal, Become):
         return outputs
@@ -173,18 +178,18 @@ def _one_of_the_right(goal: Goal, outputs: Tensor) -> Tensor:
     return outputs.masked_fill(right.scatter(1, own, False), -torch.inf)
 
 
-def _look(model: Classifier, z: Tensor, goal: Goal, loss: Loss, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The loss at z (n, ...), its gradient, and whether the goal is met."""
-    z = z.detach().requires_grad_()
+def _look(model: Classifier, x_adv: Tensor, goal: Goal, loss: Loss, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The loss at x_adv (n, ...), its gradient, and whether the goal is met."""
+    x_adv = x_adv.detach().requires_grad_()
     with torch.enable_grad():
-        out = model(z)
+        out = model(x_adv)
         f = loss(goal[rows.cpu()], out, rows)
-    (g,) = gradients(f, z)
-    return f.detach(), g, goal[rows.cpu()].met(out.detach()).to(z.device)
+    (g,) = gradients(f, x_adv)
+    return f.detach(), g, goal[rows.cpu()].met(out.detach()).to(x_adv.device)
 
 
 def _edge(x: Tensor, eps: float, norm: Norm, rows: Tensor) -> Tensor:
-    """Where a run starts: a random change of the full size eps, cut off at [0, 1]."""
+    """The start of a run: x with a random change of the full size eps, clipped to [0, 1]."""
     way = rng.normal(x, rows) if norm == "l2" else 2 * rng.uniform(x, rows) - 1
     return project(x + eps * way / per_picture(perturbation_norm(way, norm).clamp_min(1e-12), x), x, eps, norm)
 

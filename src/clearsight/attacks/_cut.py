@@ -1,4 +1,4 @@
-"""What an attack found, cut to the smallest change that still does it."""
+"""Shrink the result of an attack to the smallest change that still meets the goal."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ def cut(
     norm: Norm,
     halvings: int,
 ) -> Tensor:
-    """The best version of each picture, clipped to the smallest ball in which it is still met; by bisection.
+    """Project the best version of each picture into the smallest ball in which it still meets the goal, by bisection.
 
-    judge: rows (n,) and their outputs (n, K) -> loss and met, each (n,).  A picture that was not met stays as it is.
-    It costs a pass forward for each halving.
+    judge: rows (n,) and their outputs (n, K) -> loss and met, each (n,).  A picture whose best version does not meet
+    the goal stays as it is.  Each of the halvings costs one forward pass.
     """
     rows = best.met.nonzero()[:, 0]
     low, high = torch.zeros_like(best.distance[rows]), best.distance[rows]
-    found, x = best.x[rows], best.clean[rows]
+    x_best, x = best.x[rows], best.clean[rows]
     for _ in range(halvings if len(rows) else 0):
         middle = (low + high) / 2
-        z = project(found, x, middle, norm)
+        x_adv = project(x_best, x, middle, norm)
         with torch.no_grad():
-            loss, met = judge(rows, model(z))
-        best.see(rows, z, loss, met)
+            loss, met = judge(rows, model(x_adv))
+        best.see(rows, x_adv, loss, met)
         met = met.to(low.device)
         low, high = torch.where(met, low, middle), torch.where(met, middle, high)
     return best.x

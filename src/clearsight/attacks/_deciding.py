@@ -1,4 +1,4 @@
-"""What attacks that see only the answer have in common: where they start, and how they go back to the picture."""
+"""What attacks by labels alone share: how they find a start, and how they go back towards the picture."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from clearsight.core import rng
 from clearsight.core.blackbox import BlackBox
 from clearsight.core.norms import Norm, perturbation_norm, project
 
-CELLS = (0, 2, 1, 4, 3, 8)  # along each axis of the patterns that are tried one after another; 0: noise
+CELLS = (0, 2, 1, 4, 3, 8)  # blocks along each axis of the patterns that are tried in turn; 0: noise
 
 
 def start(box: BlackBox, x: Tensor, starts: Tensor | None) -> tuple[Tensor, Tensor]:
-    """A version of each picture x (B, C, *S) that meets the goal -> these (B, C, *S), and which have one (n,).
+    """Find a version of each picture x (B, C, *S) that meets the goal.
 
-    Asked about in turn: the pictures starts (N, C, *S) of the attacker's own, the nearest first; even noise; patterns
-    of 0 and 1 in blocks of several sizes; and, every second round, the same laid over a random part of the picture.
-    Half of the queries at most, at least one, go into it.
+    Returns the versions (B, C, *S), and the rows (n,) of the pictures for which one was found.  In turn it asks about
+    the attacker's own pictures starts (N, C, *S), the nearest first; uniform noise; patterns of 0 and 1 in blocks of
+    several sizes; and, every second round, such patterns laid over a random part of the picture.  This takes at least
+    one query and at most half of them.
     """
-    z, rows, have = x.clone(), torch.arange(len(x), device=x.device), torch.zeros(len(x), dtype=torch.bool)
+    x_adv, rows, have = x.clone(), torch.arange(len(x), device=x.device), torch.zeros(len(x), dtype=torch.bool)
     own = x[:0] if starts is None else starts
     far = torch.cdist(x.flatten(1), own.flatten(1), compute_mode="donot_use_mm_for_euclid_dist")
     order = far.argsort(dim=1, stable=True)
@@ -30,11 +31,11 @@ def start(box: BlackBox, x: Tensor, starts: Tensor | None) -> tuple[Tensor, Tens
         else:
             tried = _pattern(x[rows], rows, CELLS[j % len(CELLS)], over=bool(j // len(CELLS) % 2))
         met = box.met(tried, rows)
-        z[rows[met]], have[rows[met].cpu()] = tried[met], True
+        x_adv[rows[met]], have[rows[met].cpu()] = tried[met], True
         rows = rows[~met]
         if not len(rows):
             break
-    return z, have.nonzero()[:, 0].to(x.device)
+    return x_adv, have.nonzero()[:, 0].to(x.device)
 
 
 def _pattern(x: Tensor, rows: Tensor, cells: int, *, over: bool) -> Tensor:
@@ -45,7 +46,7 @@ def _pattern(x: Tensor, rows: Tensor, cells: int, *, over: bool) -> Tensor:
 
 
 def _blocks(x: Tensor, rows: Tensor, cells: int) -> Tensor:
-    """0 or 1 by chance in each of the cells, so many along each axis: (n, C, *S), as x."""
+    """Blocks of 0 or 1 at random, this many cells along each axis: (n, C, *S), as x."""
     sides = [min(cells, n) for n in x.shape[2:]]
     z = rng.uniform(x.new_empty(len(x), x.shape[1], *sides), rows).round()
     for axis, (few, many) in enumerate(zip(sides, x.shape[2:], strict=True), 2):
@@ -53,23 +54,23 @@ def _blocks(x: Tensor, rows: Tensor, cells: int) -> Tensor:
     return z
 
 
-def nearer(box: BlackBox, x: Tensor, z: Tensor, rows: Tensor, norm: Norm, tolerance: float) -> Tensor:
-    """Versions z (B, C, *S) that meet the goal, for the pictures rows (n,) brought near to where they no longer do.
+def nearer(box: BlackBox, x: Tensor, x_adv: Tensor, rows: Tensor, norm: Norm, tolerance: float) -> Tensor:
+    """Bring versions x_adv (B, C, *S) that meet the goal, in rows (n,), close to the decision boundary by bisection.
 
-    The way from z to x is halved until the distance is known to this share of it: of L2 along the straight line, of
-    Linf by cutting z to ever smaller cubes around x.
+    The bisection between x_adv and x ends when the distance is known to the share tolerance of what it was.  In L2 it
+    runs along the straight line, in Linf it clips x_adv to ever smaller cubes around x.
     """
-    z, rows = z.clone(), rows.clone()
-    far = z[rows]
+    x_adv, rows = x_adv.clone(), rows.clone()
+    far = x_adv[rows]
     high = perturbation_norm(far - x[rows], norm)
     low, close = torch.zeros_like(high), high * tolerance
     while True:
         on = (high - low > close) & (box.left(rows) > 0).to(x.device)
         rows, far, low, high, close = rows[on], far[on], low[on], high[on], close[on]
         if not len(rows):
-            return z
+            return x_adv
         middle = (low + high) / 2
         tried = project(far, x[rows], middle, norm)
         met = box.met(tried, rows)
-        z[rows[met]] = tried[met]
+        x_adv[rows[met]] = tried[met]
         low, high = torch.where(met, low, middle), torch.where(met, middle, high)

@@ -1,4 +1,4 @@
-"""Fast adaptive boundary attack: along the boundary to its nearest point (Croce & Hein 2020, arXiv:1907.02044)."""
+"""Fast adaptive boundary attack: search the nearest boundary point (Croce & Hein 2020, arXiv:1907.02044)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from clearsight.core.norms import Norm, per_picture, perturbation_norm, steepest
 from clearsight.core.targets import Goal, margin
 from clearsight.internals.layers import flowing
 
-BIAS = 0.1  # how much of a step may begin at the picture itself (alpha_max of the paper)
-OVER = 1.05  # how far a step goes, in ways to the boundary (eta)
-BACK = 0.9  # where on the way from the picture what met the goal goes on (beta)
-SEARCH = 3  # steps of the last search between the picture and what was found
-BEYOND = 1e-4  # how far beyond the supposed boundary that search looks, in parts of the way
-START: dict[Norm, float] = {"linf": 0.3, "l2": 1.0}  # no start is more than half of this away, nor of what was found
+BIAS = 0.1  # largest share of a step that begins at the picture itself (alpha_max of the paper)
+OVER = 1.05  # length of a step, in distances to the linearised boundary (eta)
+BACK = 0.9  # an iterate that meets the goal goes back to this share of its way from the picture (beta)
+SEARCH = 3  # steps of the final search between the picture and the best version
+BEYOND = 1e-4  # how far beyond the estimated boundary that search looks, as a share of the way
+START: dict[Norm, float] = {"linf": 0.3, "l2": 1.0}  # a random start is at most half of this away
 
 
 def nearest(
@@ -34,7 +34,7 @@ def nearest(
     norm: Norm,
     enough: float = -1.0,
 ) -> BestSoFar:
-    """The nearest version of each picture x (B, C, *S) that meets the goal; not searched further once within enough."""
+    """Find the nearest version of each picture x (B, C, *S) that meets the goal; stop for those within enough."""
     with torch.no_grad():
         to = rivals(goal, model(x), classes)
     best = BestSoFar(x, norm)
@@ -48,7 +48,7 @@ def nearest(
 
 
 def within(model: Classifier, x: Tensor, goal: Goal, *, eps: float, steps: int, classes: int, norm: Norm) -> Tensor:
-    """FAB-T as part of auto-attack: what is within eps, and the picture itself where nothing is."""
+    """FAB-T as part of auto-attack: the nearest version where it is within eps, else the picture itself."""
     best = nearest(model, x, goal, steps=steps, restarts=1, classes=classes, targeted=True, norm=norm, enough=eps)
     return where(_reached(best) <= eps, best.x, x)
 
@@ -66,38 +66,38 @@ def _approach(
     near: bool,
     enough: float,
 ) -> None:
-    """One run for the pictures rows (n,) of x over the nearest of the boundaries to classes (B, m); best sees it all.
+    """Run FAB once for the pictures rows (n,) of x, across the nearest boundary to the classes to (B, m).
 
-    near: it begins at the picture itself, else at a random point around it.  Pictures for which something within enough
-    was found are left alone.
+    best sees all iterates.  near: begin at the picture itself, else at a random point around it.  A picture is left
+    alone once a version within enough was found.
     """
-    z = x[rows] if near else _around(x[rows], best, rows, norm)
+    x_adv = x[rows] if near else _around(x[rows], best, rows, norm)
     for _ in range(steps):
         on = _reached(best)[rows] > enough
-        rows, z = rows[on], z[on]
+        rows, x_adv = rows[on], x_adv[on]
         if not len(rows):
             return
         clean = x[rows]
-        value, slope = _boundary(model, z, goal[rows.cpu()], to[rows], norm)
-        level = (slope * z).flatten(1).double().sum(1) - value
-        here, there = (project(p, slope, level, norm) for p in (z, clean))
+        value, slope = _boundary(model, x_adv, goal[rows.cpu()], to[rows], norm)
+        level = (slope * x_adv).flatten(1).double().sum(1) - value
+        here, there = (project(p, slope, level, norm) for p in (x_adv, clean))
         far, farther = (perturbation_norm(move, norm).clamp_min(1e-8) for move in (here, there))
-        bias = per_picture((far / (far + farther)).clamp_max(BIAS), z)
-        z = ((1 - bias) * (z + OVER * here) + bias * (clean + OVER * there)).clamp(0, 1)
-        met = _see(model, z, goal, best, rows)[1]
-        z = where(met, clean + BACK * (z - clean), z)
+        bias = per_picture((far / (far + farther)).clamp_max(BIAS), x_adv)
+        x_adv = ((1 - bias) * (x_adv + OVER * here) + bias * (clean + OVER * there)).clamp(0, 1)
+        met = _see(model, x_adv, goal, best, rows)[1]
+        x_adv = where(met, clean + BACK * (x_adv - clean), x_adv)
 
 
-def _boundary(model: Classifier, z: Tensor, goal: Goal, to: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
-    """Of the boundaries to classes to (n, m) that which seems nearest: the gap (n,) and its gradient (n, C, *S)."""
-    z = z.detach().requires_grad_()
+def _boundary(model: Classifier, x_adv: Tensor, goal: Goal, to: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
+    """The gap (n,), and its gradient (n, C, *S), of the nearest linearised boundary to the classes to (n, m)."""
+    x_adv = x_adv.detach().requires_grad_()
     with torch.enable_grad():
-        out = model(z)
+        out = model(x_adv)
         gaps = [flowing(gap(goal, out, column.clamp_min(0))) for column in to.T]
     nearest = torch.full_like(gaps[0].detach(), torch.inf)
-    value, slope = torch.zeros_like(nearest), torch.zeros_like(z)
+    value, slope = torch.zeros_like(nearest), torch.zeros_like(x_adv)
     for j, one in enumerate(gaps):
-        (g,) = torch.autograd.grad(one, z, torch.ones_like(one), retain_graph=j + 1 < len(gaps), allow_unused=True)
+        (g,) = torch.autograd.grad(one, x_adv, torch.ones_like(one), retain_graph=j + 1 < len(gaps), allow_unused=True)
         if g is None:
             continue
         steep = g.flatten(1).norm(dim=1) if norm == "l2" else g.flatten(1).abs().sum(1)
@@ -111,10 +111,10 @@ def _boundary(model: Classifier, z: Tensor, goal: Goal, to: Tensor, norm: Norm) 
 def project(z: Tensor, slope: Tensor, level: Tensor, norm: Norm) -> Tensor:
     """The smallest move (n, ...) of points z in [0, 1] onto the plane sum(slope * z) = level (n,), within [0, 1].
 
-    Where the plane does not cut the box it leads to the corner that is nearest to it.
+    Where the plane does not cut the box, the move leads to the corner that is nearest to the plane.
 
-    All pixels go at once, each towards its border and no further: by t in linf, by t |slope| in l2.  The sum that they
-    bring rises with t in straight pieces, so t is found exactly, by sorting the borders.
+    All pixels move at once, each towards its border and no further: by t in linf, by t |slope| in l2.  The sum changes
+    piecewise linearly with t, so t is found exactly, by sorting the values of t at which pixels reach their borders.
 
     >>> point, slope = torch.tensor([[0.5, 0.9]]), torch.tensor([[1.0, 2.0]])
     >>> project(point, slope, torch.tensor([2.8]), "linf"), project(point, slope, torch.tensor([2.8]), "l2")
@@ -127,12 +127,14 @@ def project(z: Tensor, slope: Tensor, level: Tensor, norm: Norm) -> Tensor:
     way = w.sign() * lack.sign()[:, None]
     room = torch.where(way > 0, 1 - p, p).clamp_min(0)
     pace = w.abs() if norm == "l2" else torch.ones_like(w)
-    end = torch.where(way == 0, torch.inf, room / pace)  # at which t a pixel is at its border
+    end = torch.where(way == 0, torch.inf, room / pace)  # the t at which a pixel reaches its border
     brings = w.abs() * pace * (way != 0)
     ends, order = end.sort(1)
     brings = brings.gather(1, order)
-    full = torch.nan_to_num(brings * ends, nan=0.0).cumsum(1)  # what the pixels bring that have come to their border
-    rest = brings.flip(1).cumsum(1).flip(1)  # what those bring, at each t, that have not
+    full = torch.nan_to_num(brings * ends, nan=0.0).cumsum(
+        1
+    )  # change of the sum by pixels that have reached their border
+    rest = brings.flip(1).cumsum(1).flip(1)  # rate at which the other pixels change the sum
     before = full - torch.nan_to_num(brings * ends, nan=0.0)
     enough = (before + rest * ends).nan_to_num(nan=torch.inf) >= lack.abs()[:, None]
     first = enough.int().argmax(1, keepdim=True)
@@ -143,38 +145,38 @@ def project(z: Tensor, slope: Tensor, level: Tensor, norm: Norm) -> Tensor:
 
 
 def _search(model: Classifier, x: Tensor, goal: Goal, best: BestSoFar, enough: float) -> None:
-    """Look between each picture and what was found, where a straight line through the two margins crosses 0."""
+    """Search between each picture and its best version, where a line through their two margins crosses 0."""
     rows = (best.met & (_reached(best) > enough)).nonzero()[:, 0]
     if not len(rows):
         return
-    clean, found = x[rows], best.x[rows]
+    clean, x_best = x[rows], best.x[rows]
     of = goal[rows.cpu()]
     low, high = x.new_zeros(len(rows)), x.new_ones(len(rows))
     with torch.no_grad():
-        above, below = margin(of, model(clean)), margin(of, model(found))
+        above, below = margin(of, model(clean)), margin(of, model(x_best))
     for _ in range(SEARCH):
         cross = (above / (above - below).clamp_min(1e-12)).clamp(0, 1)
         at = low + (high - low) * (cross + BEYOND).clamp_max(1)
-        value, met = _see(model, clean + per_picture(at, clean) * (found - clean), goal, best, rows)
+        value, met = _see(model, clean + per_picture(at, clean) * (x_best - clean), goal, best, rows)
         low, above = torch.where(met, low, at), torch.where(met, above, value)
         high, below = torch.where(met, at, high), torch.where(met, value, below)
 
 
-def _see(model: Classifier, z: Tensor, goal: Goal, best: BestSoFar, rows: Tensor) -> tuple[Tensor, Tensor]:
+def _see(model: Classifier, x_adv: Tensor, goal: Goal, best: BestSoFar, rows: Tensor) -> tuple[Tensor, Tensor]:
     with torch.no_grad():
-        out = model(z)
-    value, met = margin(goal[rows.cpu()], out), goal[rows.cpu()].met(out).to(z.device)
-    best.see(rows, z, value, met)
+        out = model(x_adv)
+    value, met = margin(goal[rows.cpu()], out), goal[rows.cpu()].met(out).to(x_adv.device)
+    best.see(rows, x_adv, value, met)
     return value, met
 
 
 def _reached(best: BestSoFar) -> Tensor:
-    """How far away what meets the goal is, (B,); infinite where nothing does."""
+    """Distance of the best version that meets the goal, (B,); infinite where none does."""
     return torch.where(best.met, best.distance, torch.inf)
 
 
 def _around(x: Tensor, best: BestSoFar, rows: Tensor, norm: Norm) -> Tensor:
-    """A random point half as far away as the best that was found, or as START where that is nearer."""
+    """A random point around x, at half the distance of the best version, or at half of START where that is less."""
     way = rng.normal(x, rows) if norm == "l2" else 2 * rng.uniform(x, rows) - 1
     way = steepest(way, "l2") if norm == "l2" else way / per_picture(perturbation_norm(way, norm), way)
     return (x + per_picture(_reached(best)[rows].clamp_max(START[norm]) / 2, x) * way).clamp(0, 1)

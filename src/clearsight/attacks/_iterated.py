@@ -1,4 +1,4 @@
-"""Many small steps from the picture itself: what bim and mi-fgsm do, with and without momentum."""
+"""Many small steps from the picture itself, as bim takes them without momentum and mi-fgsm with it."""
 
 from __future__ import annotations
 
@@ -24,38 +24,39 @@ def descend(
     norm: Norm,
     early_stop: bool,
 ) -> Tensor:
-    """The best iterate of each picture x (B, C, *S): steepest steps along the gradients summed up so far.
+    """Return the best iterate of each picture x (B, C, *S), from steepest steps along the accumulated gradients.
 
-    Each gradient counts in units of its own mean absolute value, all that came before momentum times at every step.
+    Each gradient is divided by its mean absolute value.  At every step the sum so far is multiplied by momentum and the
+    new gradient is added.
     """
     best = BestSoFar(x)
-    rows, z, way = torch.arange(len(x), device=x.device), x, torch.zeros_like(x)
+    rows, x_adv, way = torch.arange(len(x), device=x.device), x, torch.zeros_like(x)
     for i in range(steps + 1):
         if not len(rows):
             break
-        z = z.detach().requires_grad_(i < steps)
+        x_adv = x_adv.detach().requires_grad_(i < steps)
         with torch.set_grad_enabled(i < steps):
-            out = model(z)
+            out = model(x_adv)
             loss = goal[rows.cpu()].loss(out)
         met = goal[rows.cpu()].met(out.detach()).to(x.device)
-        best.see(rows, z, loss, met)
+        best.see(rows, x_adv, loss, met)
         if i == steps:
             break
-        (g,) = gradients(loss, z)
+        (g,) = gradients(loss, x_adv)
         way = momentum * way + even(g)
-        z = project(z.detach() - step * steepest(way, norm), x[rows], eps, norm)
+        x_adv = project(x_adv.detach() - step * steepest(way, norm), x[rows], eps, norm)
         if early_stop:
-            rows, z, way = rows[~met], z[~met], way[~met]
+            rows, x_adv, way = rows[~met], x_adv[~met], way[~met]
     return best.x
 
 
 def even(g: Tensor) -> Tensor:
-    """Each gradient (B, ...) in units of its mean absolute value; nothing where it is nothing.
+    """Divide each gradient (B, ...) by its mean absolute value; a gradient of 0 stays 0.
 
     >>> even(torch.tensor([[1.0, -3.0], [0.0, 0.0]]))
     tensor([[ 0.5000, -1.5000],
             [ 0.0000,  0.0000]])
     """
-    g = steepest(g, "l2")  # of length 1 first: a sum of very small numbers may be nothing
+    g = steepest(g, "l2")  # to length 1 first: a sum of very small numbers may underflow to 0
     mean = per_picture(g.flatten(1).abs().mean(1), g)
     return g / mean.clamp_min(torch.finfo(g.dtype).tiny)

@@ -1,4 +1,4 @@
-"""One change learned from many pictures, a few at a time; after Shafahi et al. 2020, arXiv:1811.11304, section 4."""
+"""Learn one change from many pictures, a batch at a time; after Shafahi et al. 2020, arXiv:1811.11304, section 4."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from clearsight.core.validation import check_pixels
 from clearsight.errors import Refused
 from clearsight.internals.layers import gradients
 
-CLIP = 9.0  # log-odds by which a lesson may be wrong before it is left alone, so that no single one leads all others
+CLIP = 9.0  # log-odds beyond its goal from which a lesson is left alone, so that none dominates the others
 
-Wear = Callable[[Tensor, Tensor, Tensor], Tensor]  # pictures (n, C, *S), what is learned, rows (n,) -> pictures with it
-Change = Callable[[Tensor, Tensor, float], Tensor]  # what is learned, its gradient, how far along (0 to 1) -> the next
+Wear = Callable[[Tensor, Tensor, Tensor], Tensor]  # pictures (n, C, *S), the change, rows (n,) -> changed pictures
+Change = Callable[[Tensor, Tensor, float], Tensor]  # the change, its gradient, progress (0 to 1) -> the next change
 
 
 def sorted_lessons(model: Classifier, lessons: tuple[Tensor, Goal], x: Tensor, name: str) -> tuple[Tensor, Goal]:
-    """Lessons checked, on the model's device, and in an order of their own, whatever the one they came in.
+    """Check the lessons, move them to the model's device, and put them in an order that depends on their pixels alone.
 
-    Refused: pixels that are none, pictures of another shape than x (B, C, *S), goals for another number of pictures.
+    Refused: values that are not pixels, pictures of another shape than x (B, C, *S), and a goal for another number of
+    pictures.
     """
     pictures, goal = lessons
     pictures = check_pixels(model, pictures)
@@ -50,11 +51,12 @@ def learned(
     steps: int,
     seed: int = 0,
 ) -> Tensor:
-    """What leads the most lessons to their goal, of all that was reached at the end of a walk through them.
+    """Learn a change; of those after each pass through the lessons, keep the one with which most meet their goal.
 
-    lessons: as sorted_lessons gives them.  first: where it begins; steps: how often all lessons are gone through,
-    sixteen to a change, in an order that is drawn anew each time; each costs two passes forward and one back a lesson.
-    Of two that lead equally many lessons to their goal, that with the lower loss is kept.
+    lessons: as sorted_lessons returns them.  first: the change to begin with.  steps: number of passes through all
+    lessons, in batches of sixteen, in an order that is drawn anew for each pass; each costs two forward passes and one
+    backward pass for each lesson.  Of two changes with which equally many lessons meet their goal, the one with the
+    lower loss is kept.
     """
     x, goal = lessons
     every = torch.arange(len(x))
@@ -73,12 +75,12 @@ def learned(
 
 
 def _shuffled(x: Tensor) -> Tensor:
-    """The rows of x in an order that follows from the pictures and the seed."""
+    """The rows of x in a random order that the pictures and the seed determine."""
     return rng.uniform(x.flatten(1)[:, :1]).cpu()[:, 0].argsort(stable=True)
 
 
 def _worth(model: Classifier, x: Tensor, goal: Goal, thing: Tensor, wear: Wear) -> tuple[int, float]:
-    """How many lessons meet the goal with it, and the mean of -loss; the same draws each time."""
+    """How many lessons meet the goal with thing, and the mean of -loss; the draws are the same for every thing."""
     met, loss = 0, 0.0
     for rows, _ in pairs(len(x), 1):
         with torch.no_grad(), rng.for_versions(torch.arange(len(x)), torch.zeros(len(x), dtype=torch.long)):
@@ -89,9 +91,9 @@ def _worth(model: Classifier, x: Tensor, goal: Goal, thing: Tensor, wear: Wear) 
 
 
 def _slope(model: Classifier, x: Tensor, goal: Goal, thing: Tensor, wear: Wear, rows: Tensor) -> Tensor:
-    """The gradient of the lessons' losses, each weighted as urge says, up to a factor.
+    """The gradient of the lessons' losses, weighted by urge, up to a factor.
 
-    Where a pixel is cut off at 0 or 1, the gradient is that at the cut, so that it can come back.
+    Clipping to [0, 1] passes the gradient on unchanged, so that a pixel beyond 0 or 1 can come back.
     """
     total, most = torch.zeros_like(thing), torch.tensor(-torch.inf, device=x.device)
     for k, _ in pairs(len(rows), 1, backward=True):
@@ -111,10 +113,10 @@ def _slope(model: Classifier, x: Tensor, goal: Goal, thing: Tensor, wear: Wear, 
 
 
 def urge(loss: Tensor) -> Tensor:
-    """The logarithm of how much a lesson counts, by its loss (n,): the nearer to its goal the more.
+    """The logarithm of a lesson's weight, by its loss (n,): the nearer to its goal, the larger.
 
-    What is at its goal or beyond counts 1, up to CLIP, from where on it is left alone.  Were all to count alike, goals
-    that pull apart would cancel each other out; this way the side that is ahead wins.
+    A lesson that meets its goal has the weight 1, or 0 once it is more than CLIP beyond it.  With equal weights,
+    lessons that pull in opposite directions would cancel each other out; with these the side that is ahead wins.
 
     >>> urge(torch.tensor([3.0, 0.0, -3.0, -9.5])).exp().tolist()
     [0.75, 1.0, 1.0, 0.0]

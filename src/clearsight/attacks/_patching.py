@@ -1,4 +1,4 @@
-"""A patch pasted into pictures: how large it is, where it lies, how it is turned."""
+"""Paste a patch into pictures, with a given size, place and rotation."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ Shape = Literal["disc", "square"]
 
 @dataclass(frozen=True)
 class Cut:
-    """A patch's outline.  half: its radius, or half of its side, in pixels, where it is largest."""
+    """A patch's outline.  half: the radius of a disc, or half the side of a square, in pixels, at full scale."""
 
     shape: Shape
     half: float
 
     @property
     def pixels(self) -> int:
-        """The side of the tensor that holds it, one of its pixels to one of the picture's."""
+        """The side of the tensor that holds the patch, in pixels of the picture."""
         return max(1, math.ceil(2 * self.half))
 
 
 def cut(share: float, shape: Shape, size: tuple[int, ...]) -> Cut:
-    """The outline that covers a share of a picture of size (H, W) and lies within it; refused where none does.
+    """The outline that covers a share of a picture of size (H, W); refused where it does not fit into the picture.
 
     >>> cut(0.25, "square", (40, 40)).half
     10.0
@@ -44,10 +44,10 @@ def cut(share: float, shape: Shape, size: tuple[int, ...]) -> Cut:
 
 
 def pasted(x: Tensor, patch: Tensor, of: Cut, chance: Tensor, *, rotation: float, scale: float) -> Tensor:
-    """Pictures x (n, C, H, W) with the patch (C, p, p) on each; all other pixels are exactly as they were.
+    """Paste the patch (C, p, p) into each picture x (n, C, H, W); all other pixels stay exactly as they were.
 
-    chance (n, 4), in [0, 1): how far it is turned, of ``rotation`` degrees either way, how much smaller it is, of the
-    share ``scale`` of its side, and how far down and right it lies of what keeps it inside the picture.
+    chance (n, 4), in [0, 1), gives for each picture the rotation, up to ``rotation`` degrees either way; the reduction,
+    up to the share ``scale`` of the side; and the vertical and the horizontal place inside the picture.
     """
     turn = (2 * chance[:, 0] - 1) * math.radians(rotation)
     half = of.half * (1 - scale * chance[:, 1])

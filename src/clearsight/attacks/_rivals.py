@@ -1,4 +1,4 @@
-"""Towards which class: for attacks that go from one class to another."""
+"""The classes that an attack starts from and aims at, for attacks that go from one class to another."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from clearsight.core.targets import Become, Goal, Misclassify
 from clearsight.errors import Refused
 
-NONE = -1  # of a class: there is no such
+NONE = -1  # stands for no class
 
 
 def left(goal: Goal, outputs: Tensor) -> Tensor:
-    """The classes that must not win, as a mask (B, K): the right ones, or all but the one that is to be become.
+    """The classes that must not win, as a mask (B, K): the right ones for Misclassify, all but the target for Become.
 
-    Refused for a goal of the user's own, which says nothing of classes.
+    Refused for any other goal, because it names no classes.
     """
     if isinstance(goal, Misclassify):
         return goal.right(outputs)
@@ -27,9 +27,9 @@ def left(goal: Goal, outputs: Tensor) -> Tensor:
 
 
 def rivals(goal: Goal, outputs: Tensor, classes: int) -> Tensor:
-    """Where to: the most likely of the classes that may win, best first, (B, m) with m <= classes.
+    """The most likely of the classes that may win, best first, (B, m) with m <= classes.
 
-    Where a picture has fewer of them than others the row is filled with NONE.
+    Where a picture has fewer of them than other pictures, its row is filled up with NONE.
 
     >>> rivals(Misclassify(torch.tensor([0])), torch.tensor([[5.0, 1.0, 3.0]]), 9)
     tensor([[2, 1]])
@@ -42,7 +42,7 @@ def rivals(goal: Goal, outputs: Tensor, classes: int) -> Tensor:
 
 
 def gap(goal: Goal, outputs: Tensor, to: Tensor) -> Tensor:
-    """The best output of the classes that must not win less that of class to (B,): below 0 where the latter is ahead.
+    """The best output of the classes that must not win, less that of the class to (B,): below 0 where to is ahead.
 
     >>> gap(Misclassify(torch.tensor([0])), torch.tensor([[5.0, 1.0, 3.0]]), torch.tensor([1]))
     tensor([4.])

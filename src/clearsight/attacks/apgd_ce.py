@@ -22,15 +22,23 @@ def apgd_ce(
     early_stop: bool = True,
     norm: Norm = "linf",
 ) -> Tensor:
-    """Auto-PGD on the cross-entropy: steps with momentum that are halved, for each picture, where they stop helping.
+    """Auto-PGD on the cross-entropy: momentum steps whose size is halved for each picture where they stop helping.
 
-    x (B, C, *S) in [0, 1] -> the same shape; eps in pixels, norm: linf or l2.  steps: of each of the restarts, all of
-    which begin at random points.  rho: the share of steps that must have lowered the loss for the size to be kept.  Of
-    all iterates the best is kept: one that meets the goal, and among those (or where there is none) the one with the
-    lowest loss.  early_stop: a picture that meets the goal is left alone.
+    x (B, C, *S) in [0, 1] -> the same shape; eps in pixels.  The best of all iterates is returned: one that meets the
+    goal, and among those (or where there is none) the one with the lowest loss.
 
-    The loss is that of the goal, log-odds, whose order and whose steepest steps are those of the cross-entropy, but
-    whose gradient is not lost where a probability rounds to 1.
+    The loss is that of the goal, in log-odds.  It orders points and chooses the steepest step as the cross-entropy
+    does, but its gradient does not vanish where a probability rounds to 1.
+
+    Args:
+        steps: gradient steps of each restart, from 1.
+        restarts: number of runs, from 1; each begins at a random point.
+        rho: share from 0 to 1; at a checkpoint the step size is halved where no more than this share of the steps since
+            the last checkpoint lowered the loss.
+        early_stop: leave a picture alone once it meets the goal.
+        norm: norm of the budget and of the steps, linf or l2.
+
+    Source: Croce & Hein 2020, algorithm 1.
 
     A linear model ends in the worst corner of the cube:
 

@@ -24,13 +24,24 @@ def apgd_dlr(
 ) -> Tensor:
     """Auto-PGD on the difference of logits ratio, which no multiplication of the outputs changes.
 
-    x (B, C, *S) in [0, 1] -> the same shape; eps in pixels, norm: linf or l2.  steps: of each of the restarts, all of
-    which begin at random points.  rho: the share of steps that must have lowered the loss for the size to be kept.
-    early_stop: a picture that meets the goal is left alone.  The best iterate is kept, as by apgd-ce.
+    x (B, C, *S) in [0, 1] -> the same shape; eps in pixels.  The best of all iterates is returned, as by apgd-ce.
 
-    Misclassify takes the untargeted ratio, Become the targeted one, whose y is the best of the other classes.  The
-    ratios are made for three classes, the targeted one for four.  With three this one divides by what is left of its
-    formula; with two the loss is the difference of the outputs alone.  Refused for a goal that names no classes.
+    Misclassify takes the untargeted ratio.  Become takes the targeted one, where y is the best of the other classes.
+    The untargeted ratio is defined for three classes or more, the targeted one for four or more.  With three classes
+    the targeted ratio divides by what is left of its formula.  With two classes the loss is the difference of the
+    outputs alone.
+
+    Args:
+        steps: gradient steps of each restart, from 1.
+        restarts: number of runs, from 1; each begins at a random point.
+        rho: share from 0 to 1; at a checkpoint the step size is halved where no more than this share of the steps since
+            the last checkpoint lowered the loss.
+        early_stop: leave a picture alone once it meets the goal.
+        norm: norm of the budget and of the steps, linf or l2.
+
+    Refused: a goal that names no classes.
+
+    Source: Croce & Hein 2020, algorithm 1, with the loss of section 4.
 
     A linear model ends in the worst corner of the cube:
 

@@ -38,17 +38,28 @@ def auto_attack(
     part: Part = "all",
     norm: Norm = "linf",
 ) -> Tensor:
-    """Four attacks one after the other, each on the pictures that the ones before left: what is reported as robust.
+    """AutoAttack: four attacks one after the other, each on the pictures that withstood the ones before.
 
-    x (B, C, *S) in [0, 1] -> the same shape; eps in pixels, norm: linf or l2.  The four: APGD on the cross-entropy;
-    APGD on the targeted DLR, and FAB, towards each of the most likely other classes; Square, which needs no gradients.
-    steps: of the first three; classes: the number of those others, or all there are; queries: of Square, whose share p
-    is not rescaled to them, as in the authors' program.  part: one of the four alone, which finds what it would find
-    among the others.  Where no gradient flows back to the pixels the first three find nothing, which a Notice says, and
-    Square goes on; one of them alone is refused there.
+    x (B, C, *S) in [0, 1] -> the same shape; eps in pixels.  The four attacks are APGD on the cross-entropy; APGD on
+    the targeted DLR and FAB, each towards the most likely other classes in turn; and Square, which needs no gradients.
 
     With its defaults it is the standard version, whose robust accuracy is the number in most publications.  Become is
     attacked by the same four, towards its own class.
+
+    Where no gradient flows back to the pixels, the first three attacks find nothing.  A Notice says so, and Square
+    attacks alone.
+
+    Args:
+        steps: gradient steps of each of the first three attacks.
+        classes: number of other classes that the targeted attacks aim at, or all there are.
+        queries: queries of Square for each picture; its share p is not rescaled to them, as in the authors' program.
+        part: all, or one of the four alone: apgd-ce, apgd-t, fab-t or square.  One alone finds what it would find among
+            the others.
+        norm: norm of the budget, linf or l2.
+
+    Refused: one of the first three attacks alone where no gradient flows back to the pixels.
+
+    Source: Croce & Hein 2020, section 5.
 
     A linear model is left in the worst corner of the cube, or, as here, where the first attack has met the goal:
 
@@ -66,8 +77,8 @@ def auto_attack(
             continue
         mine = goal[rows.cpu()]
         try:
-            with rng.for_versions(rows, torch.full((len(rows),), number)):  # each of the four has draws of its own
-                found = _run(name, model, x[rows], mine, eps, steps, classes, queries, norm)
+            with rng.for_versions(rows, torch.full((len(rows),), number)):  # each of the four has its own draws
+                x_adv = _run(name, model, x[rows], mine, eps, steps, classes, queries, norm)
         except NoGradient as e:
             if part != "all":
                 raise
@@ -75,8 +86,8 @@ def auto_attack(
             warnings.warn(f"auto-attack: {why}; Square alone attacks, which needs none", Notice, stacklevel=2)
             continue
         with torch.no_grad():
-            out = model(found)
-        best.see(rows, found, mine.loss(out), mine.met(out))
+            out = model(x_adv)
+        best.see(rows, x_adv, mine.loss(out), mine.met(out))
     return best.x
 
 

@@ -22,12 +22,22 @@ def bim(
     norm: Norm = "linf",
     early_stop: bool = True,
 ) -> Tensor:
-    """FGSM again and again in small steps, each from where the last one led, clipped to the eps-ball.
+    """Basic iterative method: FGSM in small steps, each from the previous iterate, clipped to the eps-ball.
 
-    x (B, C, *S) in [0, 1] -> the same shape; eps in pixels, in the norm linf or l2.  step: the size of one step; none
-    is 1.25 eps / steps, which for the paper's 8/255 and its 10 steps is its one grey level.  It begins at the picture
-    itself, without chance.  The best iterate is kept: one that meets the goal, and among those (or where there is none)
-    the one with the lowest loss.  early_stop: a picture that meets the goal is left alone.
+    x (B, C, *S) in [0, 1] -> the same shape; eps in pixels.  It begins at the picture itself and draws no random
+    numbers.  The best iterate is returned: one that meets the goal, and among those (or where there is none) the one
+    with the lowest loss.
+
+    Args:
+        steps: number of steps, from 1.
+        step: size of one step in pixels; none is 1.25 eps / steps, which for the paper's eps of 8/255 and its 10 steps
+            is its one grey level.
+        norm: norm of the budget and of the steps, linf or l2.
+        early_stop: leave a picture alone once it meets the goal.
+
+    Source: Kurakin, Goodfellow & Bengio 2016, section 2.2.
+
+    Two steps of 1/16 lower the first pixel and raise the second by 1/8:
 
     >>> import torch
     >>> from clearsight.testing import linear

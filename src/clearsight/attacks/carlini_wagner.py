@@ -13,11 +13,11 @@ from clearsight.core.targets import Become, Goal, Misclassify
 from clearsight.errors import Refused
 from clearsight.internals.layers import gradients
 
-INSIDE = 0.999999  # pixels of 0 and 1 are taken this far inside, where tanh still has a slope
-SLOW, SLOWER = 0.9, 0.999  # how much Adam keeps of the gradients before, and of their squares
-TINY = 1e-12  # what it adds to their root: the gradients of pixels at 0 and 1 are a millionth of the others
-WORTH = 0.9999  # a search goes on while every tenth of it brings the loss below this part of what it was
-PATIENCE = 40  # steps, at least, before that is asked: pixels at 0 and 1 take as many to show that they move
+INSIDE = 0.999999  # pixels of 0 and 1 are moved this far inside, where tanh still has a slope
+SLOW, SLOWER = 0.9, 0.999  # Adam's decay of the mean gradient and of the mean squared gradient
+TINY = 1e-12  # Adam's epsilon; it is small, because gradients of pixels at 0 and 1 are a millionth of the others
+WORTH = 0.9999  # a search goes on while each tenth of its steps brings the loss to at most this share of the last
+PATIENCE = 40  # minimum number of steps between these checks; pixels at 0 and 1 need as many to move visibly
 
 
 @method(paper="arXiv:1608.04644", claims="l2 minimal")
@@ -34,19 +34,31 @@ def carlini_wagner(
     confidence: float = 0.0,
     back: int = 10,
 ) -> Tensor:
-    """The smallest change that fools, by gradient descent on its squared length plus c times the margin left.
+    """The smallest change that fools, by gradient descent on its squared length plus c times the remaining margin.
 
-    x (B, C, *S) in [0, 1] -> the same shape.  eps, in pixels, is for the runner alone: what is found is the smallest
-    L2 change, whatever it is.  searches: for each picture the smallest c that does it is sought, beginning with the c
-    given: ten times more while nothing is found, a tenth while it is, and once both are known half-way between them (of
-    their logarithms).  Each search is at most steps of Adam over arctanh(2 x - 1), and ends sooner for a picture that
-    no longer gains.  rate: of Adam, at the beginning; unlike the paper's it falls to 0 in a straight line, so that few
-    steps end close to the boundary; none is 15 / steps, at most 0.5, with which a pixel of 0 or 1 can come to the
-    middle.  confidence: by how much the output of the wrong class must exceed the right one's.  back: how many halvings
-    find the smallest ball to which the result can be cut and does it still; 0 leaves the result as it was.
+    x (B, C, *S) in [0, 1] -> the same shape.  eps, in pixels, is used by the runner alone: the smallest L2 change that
+    is found is returned, whatever its size.
 
-    The cost is up to searches x steps passes forward and back: by default 1400, and a ResNet-20 on CIFAR-10 took 1360
-    (a sixth less with 6 searches, for which the mean distance grew by 1 %).
+    For each picture the smallest c that succeeds is searched for.  c is multiplied by ten while no search succeeds and
+    divided by ten while all do; once both are known it is half-way between them, on the scale of their logarithms.
+    Each search runs Adam over arctanh(2 x - 1), and ends sooner for a picture that no longer gains.
+
+    The cost is up to searches x steps passes forward and back: 1400 by default, of which a ResNet-20 on CIFAR-10 took
+    1360.  With 6 searches it took a sixth less, and the mean distance grew by 1 %.
+
+    Args:
+        steps: maximum number of Adam steps in each search.
+        rate: learning rate of Adam at the beginning.  Unlike the paper's it falls linearly to 0, so that few steps end
+            close to the boundary.  none is 15 / steps, at most 0.5, with which a pixel of 0 or 1 can reach the middle.
+        searches: number of values of c that are tried for each picture, from 1.
+        c: the first value of c, above 0.
+        confidence: how far the output of the wrong class must exceed the right one's, from 0.
+        back: number of halvings that find the smallest ball to which the result can be cut and still succeeds; 0 leaves
+            the result as it is.
+
+    Refused: a goal that is neither Misclassify nor Become.
+
+    Source: Carlini & Wagner 2017, section VI.A.
 
     The boundary is where a = b, and (0.75, 0.25) lies 0.5 / sqrt(2) from it:
 
@@ -90,23 +102,23 @@ def _search(
     steps: int,
     rate: float,
 ) -> Tensor:
-    """One descent for each picture, with its own c in weight (B,) -> which were fooled in its last part (B,)."""
+    """Run one search for each picture, with its c in weight (B,); return which were fooled in its last part, (B,)."""
     found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     rows = torch.arange(len(x), device=x.device)
     w = ((2 * x - 1) * INSIDE).atanh()
     start, mean, square = _pixels(w), torch.zeros_like(w), torch.zeros_like(w)
     before = torch.full((len(x),), torch.inf, device=x.device)
     for i in range(steps + 1):
-        z = _pixels(w).requires_grad_(i < steps)
+        x_adv = _pixels(w).requires_grad_(i < steps)
         with torch.set_grad_enabled(i < steps):
-            short, met = judge(rows, model(z))
+            short, met = judge(rows, model(x_adv))
             push = weight[rows] * short
-        best.see(rows, z, short, met)
+        best.see(rows, x_adv, short, met)
         found[rows] |= met.to(x.device)
         if i == steps:
             break
-        (g,) = gradients(push, z)  # of this part alone: the other has a gradient whatever the network lets through
-        move = z.detach() - start
+        (g,) = gradients(push, x_adv)  # of the margin alone, so that a network without a gradient is noticed
+        move = x_adv.detach() - start
         loss = move.square().flatten(1).sum(1) + push.detach()
         g = (2 * move + g) * (1 - w.tanh().square()) / 2
         mean, square = SLOW * mean + (1 - SLOW) * g, SLOWER * square + (1 - SLOWER) * g.square()
@@ -116,7 +128,7 @@ def _search(
             on = loss <= WORTH * before[rows]
             before[rows] = loss
             rows, w, start, mean, square = rows[on], w[on], start[on], mean[on], square[on]
-            found[rows] = False  # large first steps fool whatever c is: what counts is where it comes to rest
+            found[rows] = False  # large first steps fool with any c, so only the last part counts
             if not len(rows):
                 break
     return found

@@ -23,16 +23,26 @@ def fab(
     targeted: bool = False,
     norm: Norm = "linf",
 ) -> Tensor:
-    """The nearest point of the boundary: onto it, as if it were flat, and along it towards the picture.
+    """Fast adaptive boundary attack: steps onto the linearised boundary, and along it towards the picture.
 
-    x (B, C, *S) in [0, 1] -> the same shape.  eps, in pixels, is for the runner alone: what is found is the smallest
-    change in the norm (linf or l2), whatever it is.  classes: the most likely other classes, to which boundaries are
-    looked for; each is one pass back at every step.  targeted: to one after the other, the whole attack for each,
-    instead of the nearest at each step.  restarts: the first begins at the picture, the others at random points around.
+    x (B, C, *S) in [0, 1] -> the same shape.  eps, in pixels, is used by the runner alone: the smallest change that is
+    found is returned, whatever its size.
 
-    Steps go 1.05 times as far as a linear model says, by a part of at most 0.1 from the picture itself, and what meets
-    the goal goes back to 0.9 of its way.  In the end 3 steps look between the picture and what was found.  Refused for
-    a goal that names no classes.
+    Each step goes 1.05 times as far as the linear model says.  A share of it, at most 0.1, starts from the picture
+    itself instead of from the iterate.  An iterate that meets the goal goes back to 0.9 of its way from the picture.
+    At the end 3 steps search between the picture and the best point found.
+
+    Args:
+        steps: number of steps of each run, from 1.
+        restarts: number of runs, from 1; the first begins at the picture, the others at random points around it.
+        classes: number of the most likely other classes to which boundaries are looked for; each costs one backward
+            pass at every step.
+        targeted: run the whole attack towards one class after the other, instead of towards the nearest at each step.
+        norm: norm in which the change is smallest, linf or l2.
+
+    Refused: a goal that names no classes.
+
+    Source: Croce & Hein 2020, arXiv:1907.02044, algorithm 1; its targeted version is that of arXiv:2003.01690.
 
     The boundary is where 3 a = 2 b; from (0.5, 0.5) both move by 0.5 / 5:
 

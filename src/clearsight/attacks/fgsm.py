@@ -12,10 +12,15 @@ from clearsight.internals.layers import gradients
 
 @method(paper="arXiv:1412.6572", claims="linf l2")
 def fgsm(model: Classifier, x: Tensor, goal: Goal, *, eps: float, norm: Norm = "linf") -> Tensor:
-    """One step of size eps towards the goal, in the direction in which the gradient falls most.
+    """Fast gradient sign method: one step of size eps in the direction in which the loss of the goal falls most.
 
-    x (B, C, *S) in [0, 1] -> the same shape; eps in pixels.  norm: linf, where the step is eps at every pixel along the
-    sign of the gradient, or l2, where it is along the gradient itself.
+    x (B, C, *S) in [0, 1] -> the same shape; eps in pixels.
+
+    Args:
+        norm: linf takes a step of eps at every pixel, along the sign of the gradient; l2 takes a step of length eps
+            along the gradient itself.
+
+    Source: Goodfellow, Shlens & Szegedy 2015, section 4; in L2 Dong et al. 2018.
 
     On a linear model the step is the best one there is: down where the weight of the right class is larger.
 

@@ -11,7 +11,7 @@ from clearsight.core.catalogue import method
 from clearsight.core.norms import Norm, per_picture, perturbation_norm, steepest
 from clearsight.errors import Refused
 
-HALVINGS = 25  # of one step, until it ends on the far side
+HALVINGS = 25  # maximum number of times that a step is halved until its end meets the goal
 
 
 @method(paper="arXiv:1904.02144", claims="linf l2 stochastic black-box minimal")
@@ -25,17 +25,26 @@ def hop_skip_jump(
     evaluations: int = 100,
     norm: Norm = "linf",
 ) -> Tensor:
-    """Steps along the border between two answers, whose direction is felt out by asking for labels alone.
+    """Steps along the decision boundary, whose direction is estimated by asking for labels alone.
 
-    x (B, C, *S) in [0, 1] -> the same shape, the nearest found; eps in pixels plays no part in the search.  Each round
-    asks about random points around the present one (evaluations times the root of the round's number), steps across the
-    border along their mean (its sign for norm linf), and goes back to the border on the way to the picture.  starts
-    (N, C, *S): pictures from which it may begin, such as some of the class to become; without them noise and patterns
-    are tried.  queries: per picture; a round that the rest of them cannot pay for is not begun.  A picture for which no
-    start is found is left as it is.
+    x (B, C, *S) in [0, 1] -> the same shape: the nearest version found.  eps, in pixels, plays no part in the search.
+    starts (N, C, *S): pictures from which the search may begin, such as some of the class to become; without them noise
+    and patterns are tried.  A picture for which no start is found is returned unchanged.
 
-    The random points lie a share of the distance to the picture away, one over the root of the number of values.  The
-    paper divides by the number itself: on MNIST no better without rounding, and twice as far off behind 8 bits.
+    Each round asks about random points around the present one and estimates from the answers the direction in which the
+    goal is met.  It steps across the border along this direction (its sign for norm linf), and goes back to the border
+    on the way to the picture.  A round that the remaining queries cannot pay for is not begun.
+
+    The distance of the random points is the distance to the picture divided by the root of the number of values.  The
+    paper divides by the number itself: on MNIST this is no better without rounding, and ends twice as far away where
+    pixels are rounded to 8 bits.
+
+    Args:
+        queries: number of labels that may be asked for about each picture.
+        evaluations: number of random points in the first round, from 1; it grows with the root of the round's number.
+        norm: norm in which the distance is smallest, linf or l2.
+
+    Source: Chen, Jordan & Wainwright 2020, algorithm 2.
 
     The border x1 = x2 is 0.1 away in Linf:
 
@@ -50,8 +59,8 @@ def hop_skip_jump(
         raise Refused(f"hop-skip-jump(evaluations={evaluations}): at least 1")
     values = x[0].numel()
     tolerance = max(0.1 / values, 1e-6)
-    z, rows = start(box, x, starts)
-    z = nearer(box, x, z, rows, norm, tolerance)
+    x_adv, rows = start(box, x, starts)
+    x_adv = nearer(box, x, x_adv, rows, norm, tolerance)
     turn = 0
     while True:
         turn += 1
@@ -59,40 +68,43 @@ def hop_skip_jump(
         rows = rows[(box.left(rows) > count + 1).to(x.device)]
         if not len(rows):
             return box.found
-        way = torch.stack([_inwards(box, x[i], z[i], i, count) for i in rows])
-        moved = _across(box, x, z, rows, steepest(way, norm), norm, turn)
-        z = nearer(box, x, z, moved, norm, tolerance)
+        way = torch.stack([_inwards(box, x[i], x_adv[i], i, count) for i in rows])
+        moved = _across(box, x, x_adv, rows, steepest(way, norm), norm, turn)
+        x_adv = nearer(box, x, x_adv, moved, norm, tolerance)
 
 
-def _inwards(box: BlackBox, x: Tensor, z: Tensor, row: Tensor, count: int) -> Tensor:
-    """Where answers that meet the goal lie, seen from z (C, *S), a version of the picture x (C, *S), number row."""
-    radius = (z - x).norm() / x.numel() ** 0.5
-    moves, total, met, asked = torch.zeros_like(z), torch.zeros_like(z), 0.0, 0
+def _inwards(box: BlackBox, x: Tensor, x_adv: Tensor, row: Tensor, count: int) -> Tensor:
+    """Estimate the direction, at x_adv (C, *S), in which the goal is met.
+
+    x (C, *S): the picture of which x_adv is a version; row: its number; count: how many random points are asked about.
+    """
+    radius = (x_adv - x).norm() / x.numel() ** 0.5
+    moves, total, met, asked = torch.zeros_like(x_adv), torch.zeros_like(x_adv), 0.0, 0
     while asked < count:
         of = row.expand(min(SIZE, count - asked))
-        u = steepest(rng.normal(z.expand(len(of), *z.shape), of), "l2")
-        point = (z + radius * u).clamp(0, 1)
-        u = point - z  # what is left of it inside [0, 1]
-        yes = box.met(point, of).to(z)
+        u = steepest(rng.normal(x_adv.expand(len(of), *x_adv.shape), of), "l2")
+        point = (x_adv + radius * u).clamp(0, 1)
+        u = point - x_adv  # the move that remains inside [0, 1]
+        yes = box.met(point, of).to(x_adv)
         moves += (u * per_picture(yes, u)).sum(0)
         total, met, asked = total + u.sum(0), met + float(yes.sum()), asked + len(of)
-    if met in (0, count):  # all on one side
+    if met in (0, count):  # all answers agree
         return total if met else -total
     return 2 * (moves - total * (met / count))
 
 
-def _across(box: BlackBox, x: Tensor, z: Tensor, rows: Tensor, way: Tensor, norm: Norm, turn: int) -> Tensor:
-    """Move z (B, C, *S), in place, by the longest step that still meets the goal -> which pictures of rows moved."""
-    step = perturbation_norm(z[rows] - x[rows], norm) / turn**0.5
+def _across(box: BlackBox, x: Tensor, x_adv: Tensor, rows: Tensor, way: Tensor, norm: Norm, turn: int) -> Tensor:
+    """Move x_adv (B, C, *S), in place, by the longest step that still meets the goal; return the rows that moved."""
+    step = perturbation_norm(x_adv[rows] - x[rows], norm) / turn**0.5
     moved = []
     for _ in range(HALVINGS):
         on = (box.left(rows) > 0).to(x.device)
         rows, way, step = rows[on], way[on], step[on]
         if not len(rows):
             break
-        tried = (z[rows] + per_picture(step, x) * way).clamp(0, 1)
+        tried = (x_adv[rows] + per_picture(step, x) * way).clamp(0, 1)
         met = box.met(tried, rows)
-        z[rows[met]] = tried[met]
+        x_adv[rows[met]] = tried[met]
         moved.append(rows[met])
         rows, way, step = rows[~met], way[~met], step[~met] / 2
     return torch.cat([rows[:0], *moved]).sort().values

@@ -23,13 +23,21 @@ def mi_fgsm(
     norm: Norm = "linf",
     early_stop: bool = False,
 ) -> Tensor:
-    """Steps along the gradients of all steps so far, so that what it finds fools other models too.
+    """Steps along the accumulated gradients of all steps so far, so that the result fools other models too.
 
-    x (B, C, *S) in [0, 1] -> the same shape; eps in pixels, in the norm linf or l2.  step: the size of one step; none
-    is eps / steps.  momentum: how much of the direction is kept from step to step; the new gradient is added in units
-    of its mean absolute value.  The best iterate is kept: one that meets the goal, and among those (or where there is
-    none) the one with the lowest loss.  early_stop: a picture that meets the goal is left alone; what is to fool other
-    models must go on.
+    x (B, C, *S) in [0, 1] -> the same shape; eps in pixels.  The best iterate is returned: one that meets the goal, and
+    among those (or where there is none) the one with the lowest loss.
+
+    Args:
+        steps: number of steps, from 1.
+        step: size of one step in pixels; none is eps / steps.
+        momentum: share of the direction that is kept from step to step, from 0.  Each new gradient is added in units of
+            its mean absolute value.
+        norm: norm of the budget and of the steps, linf or l2.
+        early_stop: leave a picture alone once it meets the goal.  It is off by default, because a picture that is to
+            fool other models must go on.
+
+    Source: Dong et al. 2018, algorithm 1; in L2 section 3.3.
 
     On a linear model all gradients agree:
 

@@ -37,15 +37,26 @@ def patch(
     steps: int = 20,
     step: float = 0.1,
 ) -> Tensor:
-    """A patch to stick into any picture, learned from other pictures, and pasted at a random place of these.
+    """A patch to stick into any picture, learned from other pictures and pasted at a random place of these.
 
-    x (B, C, *S) in [0, 1], pictures alone -> the same shape; eps plays no part: all that the patch covers is the
-    patch's, and nothing else changes.  lessons: pictures (N, C, *S) and their goal, of which it is learned; nothing is
-    learned of x.  share: of the picture's area, at most, covered by a disc or a square (shape); rotation: in degrees,
-    either way; scale: by how much of its side it may be smaller.  Place, turn and size are drawn for every picture
-    and, while it is learned, anew each time a lesson is seen.  steps: how often all lessons are gone through, two
-    passes forward and one back for each of them; step: the first change of a pixel of the patch, which falls to
-    nothing.  With Become it is a patch for one class.
+    x (B, C, *S) in [0, 1], pictures alone -> the same shape.  eps plays no part: the patch replaces all pixels that it
+    covers, and no other pixel changes.  lessons: pictures (N, C, *S) and their goal, from which the patch is learned;
+    nothing is learned from x.
+
+    Place, rotation and size are drawn for every picture and, during learning, anew each time a lesson is seen.  With
+    Become it is a patch for one class.
+
+    Args:
+        share: share of the picture's area that the patch covers where it is largest, above 0.
+        shape: disc or square.
+        rotation: maximum rotation in degrees, either way, from 0 to 180.
+        scale: share of its side by which the patch may be smaller, from 0 (always as large) to below 1.
+        steps: number of passes through all lessons, from 1; each costs two passes forward and one back for each lesson.
+        step: change of a pixel of the patch in the first step, above 0 and up to 1; it falls linearly to 0.
+
+    Refused: inputs without height and width, and a patch too large to lie within the picture.
+
+    Source: Brown et al. 2017; the transformations are those of Athalye et al., arXiv:1707.07397.
 
     On a model of brightness a square that covers all of the picture is black:
 
@@ -76,9 +87,9 @@ def learned_patch(
     step: float = 0.1,
     seed: int = 0,
 ) -> Tensor:
-    """The patch itself, (C, p, p) in [0, 1], that the attack of the same options learns of lessons x (N, C, H, W).
+    """Return the patch (C, p, p) in [0, 1] that the attack with the same options learns from lessons x (N, C, H, W).
 
-    goal: right classes (N,), or a Goal.  ``printable`` writes it down.
+    goal: right classes (N,), or a Goal.  ``printable`` writes the patch to a file.
     """
     x = check_pixels(model, x)
     of = _outline(model, x, share, shape, rotation, scale, steps, step)
@@ -90,7 +101,7 @@ def learned_patch(
 def printable(patch: Tensor, path: str | Path, *, cm: float = 10.0, shape: Shape = "disc") -> Path:
     """Write a patch (C, p, p) of one or three channels as a PNG that prints ``cm`` wide, at 300 dots per inch.
 
-    Outside the shape it is transparent, which prints as paper.  At 2.54 cm it is 300 dots wide:
+    Outside the shape the PNG is transparent, which prints as paper.  At 2.54 cm it is 300 dots wide:
 
     >>> from tempfile import mkdtemp
     >>> with Image.open(printable(torch.rand(3, 7, 7), Path(mkdtemp()) / "patch.png", cm=2.54)) as image:
@@ -136,7 +147,7 @@ def _learned(
     step: float,
     seed: int,
 ) -> Tensor:
-    """From mid-grey, along the sign of the mean gradient of all that was seen, the latest counting most."""
+    """Learn the patch from mid-grey, along the sign of a running mean of the gradients with decay 0.9."""
     mean = torch.zeros(lessons[0].shape[1], of.pixels, of.pixels, device=lessons[0].device)
 
     def wear(z: Tensor, thing: Tensor, rows: Tensor) -> Tensor:
@@ -152,5 +163,5 @@ def _learned(
 
 
 def _chance(x: Tensor, rows: Tensor | None = None) -> Tensor:
-    """Four numbers in [0, 1) for each picture, see pasted."""
+    """Four random numbers in [0, 1) for each picture, for ``pasted``."""
     return rng.uniform(x.flatten(1)[:, :4] if x[0].numel() >= 4 else x.new_empty(len(x), 4), rows)

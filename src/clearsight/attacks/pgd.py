@@ -27,11 +27,19 @@ def pgd(
 ) -> Tensor:
     """Steepest steps towards the goal, projected into the eps-ball, with restarts.
 
-    x (B, C, *S) in [0, 1] -> the same shape; eps in pixels.  norm: linf, whose steepest step is the gradient's sign, or
-    l2, where it is the gradient over its length.  step: the size of one step; none is eps / 4, but never below
-    2.5 eps / steps.  Of all iterates of all restarts the best is kept for each picture: one that meets the goal,
-    and among those (or where there is none) the one with the lowest loss.  The first start is the picture itself, the
-    other restarts begin at random points of the ball.  early_stop: a picture that meets the goal is left alone.
+    x (B, C, *S) in [0, 1] -> the same shape; eps in pixels.  Of all iterates of all restarts the best is returned for
+    each picture: one that meets the goal, and among those (or where there is none) the one with the lowest loss.
+
+    Args:
+        steps: gradient steps of each restart, from 0.
+        step: size of one step in pixels; none is eps / 4, but at least 2.5 eps / steps.
+        restarts: number of runs, from 1; the first begins at the picture itself, the others at random points of the
+            ball.
+        early_stop: leave a picture alone once it meets the goal.
+        norm: norm of the budget and of the steps.  The steepest step of linf is the gradient's sign, that of l2 the
+            gradient divided by its length.
+
+    Source: Madry et al. 2018, section 2.1.
 
     With two steps of half the budget and more, a linear model ends in the worst corner of the cube:
 
@@ -47,22 +55,22 @@ def pgd(
     best = BestSoFar(x)
     for restart in range(restarts):
         rows = (~best.met).nonzero()[:, 0] if early_stop else torch.arange(len(x), device=x.device)
-        z = x[rows]
+        x_adv = x[rows]
         if restart:
-            z = within(z, eps, norm, rows)
+            x_adv = within(x_adv, eps, norm, rows)
         for i in range(steps + 1):
             if not len(rows):
                 return best.x
-            z = z.detach().requires_grad_(i < steps)
+            x_adv = x_adv.detach().requires_grad_(i < steps)
             with torch.set_grad_enabled(i < steps):
-                out = model(z)
+                out = model(x_adv)
                 loss = goal[rows.cpu()].loss(out)
             met = goal[rows.cpu()].met(out.detach()).to(x.device)
-            best.see(rows, z, loss, met)
+            best.see(rows, x_adv, loss, met)
             if i == steps:
                 break
-            (g,) = gradients(loss, z)
-            z = project(z.detach() - size * steepest(g, norm), x[rows], eps, norm)
+            (g,) = gradients(loss, x_adv)
+            x_adv = project(x_adv.detach() - size * steepest(g, norm), x[rows], eps, norm)
             if early_stop:
-                rows, z = rows[~met], z[~met]
+                rows, x_adv = rows[~met], x_adv[~met]
     return best.x

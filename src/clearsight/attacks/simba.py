@@ -12,7 +12,7 @@ from clearsight.core.catalogue import method
 from clearsight.core.norms import per_picture, project
 from clearsight.errors import Refused
 
-LEAST = 8  # frequencies along each axis, where there are so many
+LEAST = 8  # minimum number of frequencies along each axis, where there are so many
 
 
 @method(paper="arXiv:1905.07121", claims="l2 stochastic black-box")
@@ -26,13 +26,20 @@ def simba(
     basis: Literal["pixel", "dct"] = "dct",
     low: float = 0.125,
 ) -> Tensor:
-    """A step forward or back along one direction after another, kept where the scores say that it helps.
+    """SimBA: steps forward or back along one direction after another, kept where the scores show that they help.
 
-    x (B, C, *S) in [0, 1] -> the same shape; eps in pixels, the length of the whole change in L2.  basis: pixel takes
-    single values for directions, dct cosines over one channel, of which the share low of the frequencies along each
-    axis are used (at least 8, where there are so many).  step: the length of each step; none is 0.2 as in the
-    paper, and eps / 8 where that is more.  Each picture takes the directions in a random order of its own, without
-    repeating one before all had their turn, until its goal is met.  queries: per picture.
+    x (B, C, *S) in [0, 1] -> the same shape; eps, in pixels, is the length of the whole change in L2.  Each picture
+    takes the directions in a random order of its own until its goal is met.  No direction is repeated before all were
+    tried.
+
+    Args:
+        queries: number of scores that may be asked for about each picture.
+        step: length of each step in L2; none is 0.2 as in the paper, or eps / 8 where that is more.
+        basis: pixel takes single values as directions, dct takes cosines over one channel.
+        low: share of the frequencies along each axis that dct uses, the lowest ones, above 0 and up to 1; at least 8,
+            where there are so many.
+
+    Source: Guo et al. 2019, algorithm 1.
 
     Less of the first pixel helps, and more of the second:
 
@@ -47,27 +54,27 @@ def simba(
         raise Refused(f"simba(step={step:g}, low={low:g}): a step above 0, and a share above 0 and up to 1")
     used = [n if basis == "pixel" else min(n, max(LEAST, math.ceil(low * n))) for n in x.shape[2:]]
     sides = [x.shape[1], *used]
-    z, rows = x.clone(), torch.arange(len(x), device=x.device)
-    loss, met = box.ask(z, rows)
-    number = torch.zeros(len(x), dtype=torch.long, device=x.device)  # of the direction
-    back = torch.zeros_like(number)  # 1 on the second way along it
+    x_adv, rows = x.clone(), torch.arange(len(x), device=x.device)
+    loss, met = box.ask(x_adv, rows)
+    number = torch.zeros(len(x), dtype=torch.long, device=x.device)  # how many directions the picture is done with
+    back = torch.zeros_like(number)  # 1 where the step back along the direction comes next
     order = torch.zeros(len(x), math.prod(sides), dtype=torch.long, device=x.device)
-    idle = torch.zeros_like(number)  # directions since the last along which the picture can move
+    idle = torch.zeros_like(number)  # directions in a row along which the picture could not move
     while True:
         rows = rows[~met[rows] & (idle[rows] < order.shape[1]) & (box.left(rows) > 0).to(x.device)]
         if not len(rows):
-            return z
+            return x_adv
         anew = rows[(number[rows] % order.shape[1] == 0) & (back[rows] == 0)]
         order[anew] = rng.uniform(x.new_empty(len(anew), order.shape[1]), anew).argsort(1)
         which = order[rows, number[rows] % order.shape[1]]
         way = _directions(which, sides, x, basis) * per_picture(step * (1 - 2 * back[rows]), x)
-        tried = project(z[rows] + way, x[rows], eps, "l2")
-        can = (tried != z[rows]).flatten(1).any(1)
+        tried = project(x_adv[rows] + way, x[rows], eps, "l2")
+        can = (tried != x_adv[rows]).flatten(1).any(1)
         helps = torch.zeros_like(can)
         asked, here = rows[can], tried[can]
         less, met[asked] = box.ask(here, asked)
         better = (less < loss[asked]) | met[asked]
-        z[asked[better]], loss[asked[better]] = here[better], less[better]
+        x_adv[asked[better]], loss[asked[better]] = here[better], less[better]
         helps[can] = better
         done = helps | (back[rows] == 1)
         idle[rows] = torch.where(can, 0, idle[rows] + done.long())
@@ -76,7 +83,7 @@ def simba(
 
 
 def _directions(which: Tensor, sides: list[int], x: Tensor, basis: str) -> Tensor:
-    """The directions which (n,), counted through sides (C, *frequencies), of length 1: (n, C, *S)."""
+    """The directions of length 1 with the numbers which (n,), counted through sides (C, *frequencies): (n, C, *S)."""
     at = torch.unravel_index(which, sides)
     lines = [torch.nn.functional.one_hot(at[0], x.shape[1]).to(x.dtype)]
     for k, n in zip(at[1:], x.shape[2:], strict=True):
@@ -88,7 +95,7 @@ def _directions(which: Tensor, sides: list[int], x: Tensor, basis: str) -> Tenso
 
 
 def _cosine(k: Tensor, n: int) -> Tensor:
-    """The functions number k (m,) of the discrete cosine transform (DCT-II) over n places, of length 1: (m, n).
+    """The basis functions k (m,) of the discrete cosine transform (DCT-II) over n places, of length 1: (m, n).
 
     >>> _cosine(torch.tensor([0, 1]), 2)
     tensor([[ 0.7071,  0.7071],

@@ -32,12 +32,25 @@ def spatial(
 ) -> Tensor:
     """The worst of several rotations and translations of the whole picture.
 
-    x (B, C, *S) with *S = (H, W), in [0, 1] -> the same shape.  rotation: at most so many degrees about the centre, to
-    either side; translation: at most this share of the height and of the width, after that.  search: random, the worst
-    of so many tries, or grid, of all combinations of so many angles and shifts along either axis, evenly spaced and
-    with the smallest first (as published: 31 and 5, which is 775 passes).  A picture that meets the goal is left alone.
-    Bilinear; what comes in from outside is black.  It keeps no budget in pixels: eps, if it is below 1, holds every
-    pixel within it all the same, and what meets the goal meets it so held.
+    x (B, C, *S) with *S = (H, W), in [0, 1] -> the same shape.  Pixels are interpolated bilinearly, and what comes in
+    from outside is black.  A picture that meets the goal is left alone.
+
+    The attack keeps no budget in pixels.  An eps below 1 limits the change of every pixel all the same, and whether the
+    goal is met is asked of the picture so limited.
+
+    Args:
+        rotation: maximum rotation about the centre in degrees, to either side, from 0 to 180.
+        translation: maximum shift after the rotation, as a share of the height and of the width, from 0 to 1.
+        search: random takes the worst of random combinations; grid takes the worst of all combinations of evenly spaced
+            angles and shifts, and tries the smallest first.
+        tries: number of combinations of the random search, from 1.
+        angles: number of angles of the grid, from 1; 31 as published.
+        shifts: number of shifts of the grid along either axis, from 1; 5 as published, which with 31 angles costs 775
+            passes.
+
+    Refused: inputs that are not pictures (B, C, H, W).
+
+    Source: Engstrom et al. 2019, section 3.
 
     A light on the left, moved by half of the width:
 
@@ -62,16 +75,16 @@ def spatial(
             break
         like = x.new_empty(len(rows), 3)
         share = 2 * rng.uniform(like, rows) - 1 if point is None else like.new_tensor(point).expand_as(like)
-        z = project(moved(x[rows], rotation * share[:, 0], translation * share[:, 1:]), x[rows], eps, "linf")
+        x_adv = project(moved(x[rows], rotation * share[:, 0], translation * share[:, 1:]), x[rows], eps, "linf")
         with torch.no_grad():
-            out = model(z)
+            out = model(x_adv)
         asked = goal[rows.cpu()]
-        best.see(rows, z, asked.loss(out), asked.met(out))
+        best.see(rows, x_adv, asked.loss(out), asked.met(out))
     return best.x
 
 
 def even(angles: int, shifts: int) -> list[tuple[float, ...]]:
-    """(angle, right, down) in [-1, 1], evenly spaced, 0 where there is one of a kind; the smallest first.
+    """All (angle, right, down) in [-1, 1], evenly spaced, the smallest first; a count of one gives 0.
 
     >>> even(1, 3)[:2], len(even(31, 5))
     ([(0.0, 0.0, 0.0), (0.0, -1.0, 0.0)], 775)
@@ -81,9 +94,9 @@ def even(angles: int, shifts: int) -> list[tuple[float, ...]]:
 
 
 def moved(x: Tensor, degrees: Tensor, share: Tensor) -> Tensor:
-    """Pictures (B, C, H, W) turned clockwise about their centres, degrees (B,), and then moved to the right and down.
+    """Turn pictures (B, C, H, W) clockwise about their centres by degrees (B,), then move them to the right and down.
 
-    share (B, 2): of the width and of the height.  Bilinear; black comes in.
+    share (B, 2): shift as a share of the width and of the height.  Interpolation is bilinear; black comes in.
     """
     long = x.shape[3] / x.shape[2]
     cos, sin = torch.cos(degrees * math.pi / 180), torch.sin(degrees * math.pi / 180)

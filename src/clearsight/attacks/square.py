@@ -28,15 +28,23 @@ def square(
     rescale: bool = True,
     norm: Norm = "linf",
 ) -> Tensor:
-    """Random squares, kept where they bring the goal nearer: no gradient is needed, scores are.
+    """Random squares, kept where they bring the goal nearer: it needs scores, but no gradient.
 
-    x (B, C, *S) in [0, 1] -> the same shape; eps in pixels, norm: linf or l2.  queries: how many answers each picture
-    has.  p: the share of the picture that the first squares cover; it is halved after 10, 50, 200, 500, 1000, 2000,
-    4000, 6000 and 8000 queries of 10000.  rescale: after these shares of its queries, else after these numbers of them.
+    x (B, C, *S) in [0, 1] -> the same shape; eps in pixels.  A version is kept where its margin is smaller.  Sequences
+    have intervals for squares, clips have cubes.
 
-    linf: stripes of +-eps to begin with, then in a square each channel is set to x + eps or x - eps.  l2: a square gets
-    the share of the budget that is unused or stood there and in a second one, in the shape of a hill beside a valley.
-    A version is kept where its margin is smaller.  Sequences have intervals for squares, clips have cubes.
+    In linf the attack begins with stripes of +-eps; then each channel inside a square is set to x + eps or x - eps.  In
+    l2 a square gets the share of the budget that is unused, or that stood there and in a second square, in the shape of
+    a hill beside a valley.
+
+    Args:
+        queries: number of scores that may be asked for about each picture, from 1.
+        p: share of the picture that the first squares cover, above 0 and up to 1; it is halved after 10, 50, 200, 500,
+            1000, 2000, 4000, 6000 and 8000 queries of 10000.
+        rescale: halve p after these shares of the queries; otherwise after these numbers of queries.
+        norm: norm of the budget, linf or l2.
+
+    Source: Andriushchenko et al. 2020, algorithms 1 to 3.
 
     One pixel is its own square, set to 0.25 or 0.75; the goal is met at the lower:
 
@@ -69,7 +77,7 @@ def square(
 
 
 def share(p: float, asked: int, queries: int) -> float:
-    """The share of the picture that a square covers after so many of all queries.
+    """The share of the picture that a square covers after asked of all queries.
 
     >>> [share(0.8, k, 10000) for k in (10, 11, 51, 8001)]
     [0.8, 0.4, 0.2, 0.0015625]
@@ -80,7 +88,7 @@ def share(p: float, asked: int, queries: int) -> float:
 
 
 def _sides(shape: torch.Size, part: float, norm: Norm) -> list[int]:
-    """The sides of a square of such a share of the picture; as long as the picture where that is shorter."""
+    """The sides of a square that covers the share part of the picture, each at most as long as the picture."""
     side = round((part * math.prod(shape)) ** (1 / len(shape)))
     side = max(side, 3) // 2 * 2 + 1 if norm == "l2" else max(side, 1)
     return [min(side, n) for n in shape]
@@ -91,14 +99,14 @@ def _signs(u: Tensor) -> Tensor:
 
 
 def _stripes(x: Tensor, eps: float, rows: Tensor) -> Tensor:
-    """Each picture with +-eps at every place of its last axis, alike along the others."""
+    """Add +-eps to each picture, drawn for each place of the last axis and the same along the other axes."""
     axes = x.dim() - 3
     u = rng.uniform(x[(slice(None), slice(None), *[slice(1)] * axes)], rows)
     return (x + eps * _signs(u)).clamp(0, 1)
 
 
 def _painted(x: Tensor, best: Tensor, eps: float, sides: list[int], rows: Tensor) -> Tensor:
-    """Each channel set to x + eps or x - eps in one square (n, C, *S)."""
+    """Set each channel to x + eps or x - eps inside one square: (n, C, *S)."""
     axes, channels = len(sides), x.shape[1]
     u = rng.uniform(x.new_empty(len(x), axes + channels), rows)
     inside, _ = _placed(x.shape[2:], sides, u[:, :axes])
@@ -107,7 +115,7 @@ def _painted(x: Tensor, best: Tensor, eps: float, sides: list[int], rows: Tensor
 
 
 def _tiles(x: Tensor, eps: float, rows: Tensor) -> Tensor:
-    """Each picture with hills and valleys in tiles a fifth as wide as it is, of size eps together."""
+    """Add hills and valleys of total size eps to each picture, in tiles a fifth as wide as it is."""
     shape, axes, channels = x.shape[2:], x.dim() - 2, x.shape[1]
     sides = [max(n // 5, 1) for n in shape]
     counts = [n // s for n, s in zip(shape, sides, strict=True)]
@@ -122,7 +130,7 @@ def _tiles(x: Tensor, eps: float, rows: Tensor) -> Tensor:
 
 
 def _moved(x: Tensor, best: Tensor, eps: float, sides: list[int], rows: Tensor) -> Tensor:
-    """What stands in a second square, and what is unused, is moved to a first one (algorithm 3 of the paper)."""
+    """Move the change in a second square, and the unused budget, into a first square (algorithm 3 of the paper)."""
     axes, channels = len(sides), x.shape[1]
     u = rng.uniform(x.new_empty(len(x), 2 * axes + 1 + channels), rows)
     first, index = _placed(x.shape[2:], sides, u[:, :axes])
@@ -139,13 +147,13 @@ def _moved(x: Tensor, best: Tensor, eps: float, sides: list[int], rows: Tensor) 
 
 
 def _grown(x: Tensor, move: Tensor, eps: float) -> Tensor:
-    """The picture with the move, of size eps."""
+    """Add the move, scaled to size eps, to the picture."""
     flat = per_picture(perturbation_norm(move, "l2").clamp_min(1e-12), x)
     return (x + move / flat * eps).clamp(0, 1)
 
 
 def _hills(x: Tensor, sides: list[int], u: Tensor) -> Tensor:
-    """For each picture a hill beside a valley (n, *sides), of size 1, along an axis that u (n,) chooses."""
+    """A hill beside a valley for each picture, (n, *sides), of size 1, along the axis that u (n,) chooses."""
     every = torch.stack([_hill(tuple(sides), axis).to(x) for axis in range(len(sides))])
     return every[(u * len(sides)).long()]
 
@@ -165,7 +173,7 @@ def _hill(sides: tuple[int, ...], axis: int) -> Tensor:
 
 
 def _pyramid(sides: list[int]) -> Tensor:
-    """At each place the sum of 1 / k**2 from its ring on outwards, of size 1; rings are counted from the centre."""
+    """The sum of 1 / k**2 from each place's ring outwards, scaled to size 1; rings are counted from the centre."""
     if 0 in sides:
         return torch.zeros(sides)
     last = max(sides) // 2 + 1
@@ -177,7 +185,7 @@ def _pyramid(sides: list[int]) -> Tensor:
 
 
 def _placed(shape: torch.Size, sides: list[int], u: Tensor) -> tuple[Tensor, Tensor]:
-    """A square at a place that u (n, axes) chooses: where it is, bool (n, *S), and which of its places stands there."""
+    """Place a square as u (n, axes) chooses: its mask, bool (n, *S), and the index in the square of each place."""
     inside = torch.ones(len(u), *[1] * len(sides), dtype=torch.bool, device=u.device)
     index = torch.zeros(inside.shape, dtype=torch.long, device=u.device)
     for a, (n, side) in enumerate(zip(shape, sides, strict=True)):
@@ -191,12 +199,12 @@ def _placed(shape: torch.Size, sides: list[int], u: Tensor) -> tuple[Tensor, Ten
 
 
 def _squares(t: Tensor) -> Tensor:
-    """(n, C, *S) -> the sum of squares of each channel (n, C)."""
+    """The sum of squares of each channel: (n, C, *S) -> (n, C)."""
     return (t**2).flatten(2).sum(2)
 
 
 def _over(t: Tensor) -> Tensor:
-    """One over the size of each channel, (n, C)."""
+    """The inverse of the L2 norm of each channel: (n, C, *S) -> (n, C)."""
     return 1 / _squares(t).sqrt().clamp_min(1e-12)
 
 

@@ -23,14 +23,22 @@ def transfer(
     queries: int = 1,
     norm: Norm = "linf",
 ) -> Tensor:
-    """Pictures made against another model, of which all is known, and then shown to this one.
+    """Adversarial pictures made against another model, which is fully known, and then shown to this one.
 
-    x (B, C, *S) in [0, 1] -> the same shape; eps in pixels.  other: the model that is attacked instead, of the same
-    classes in the same order, and one that takes pictures of the same size.  inner: the attack on it, one that sees the
-    inside of a model and keeps a budget in pixels; what stops at that model's border seldom crosses this one's.  norm:
-    that of the budget, and of inner, to which it is handed where inner has such an option; an inner attack of the other
-    norm is refused.  queries: how often the model may be asked about each picture; a second and further ones see what
-    inner makes with other random numbers, and are not used where it makes the same again.
+    x (B, C, *S) in [0, 1] -> the same shape; eps in pixels.  other: the model that is attacked instead, with the same
+    classes in the same order, which takes pictures of the same size.
+
+    Args:
+        inner: the attack on the other model; it sees the inside of a model and keeps a budget in pixels.  The default
+            does not stop early, because what stops at that model's border seldom crosses this one's.
+        queries: how often the model may be asked about each picture.  The second query and later ones ask about what
+            inner makes with other random numbers, and are not used where it makes the same again.
+        norm: norm of the budget, linf or l2; it is handed to inner where inner has such an option.
+
+    Refused: an inner attack of the other norm, one without a budget, a black-box one, and one that states its own eps;
+    and other where its classes differ or stand in another order, or where it does not take pictures of this size.
+
+    Source: Papernot, McDaniel & Goodfellow 2016; Liu, Chen, Liu & Song 2017.
 
     Two models that weigh both pixels alike are fooled alike:
 
@@ -43,7 +51,7 @@ def transfer(
     """
     call = _inner(inner, norm)
     _alike(other, box, x)
-    z, rows, before = x.clone(), torch.arange(len(x), device=x.device), None
+    x_adv, rows, before = x.clone(), torch.arange(len(x), device=x.device), None
     for turn in range(queries):
         made = _made(call, other, box, x, rows, eps, norm, turn)
         fresh = torch.ones(len(rows), dtype=torch.bool, device=x.device)
@@ -54,16 +62,16 @@ def transfer(
             break
         met = box.met(made, rows)
         if not turn:
-            z = made.clone()
-        z[rows[met]] = made[met]
+            x_adv = made.clone()
+        x_adv[rows[met]] = made[met]
         rows, before = rows[~met], made[~met]
         if not len(rows):
             break
-    return z
+    return x_adv
 
 
 def _alike(other: Classifier, box: BlackBox, x: Tensor) -> None:
-    """Refuse a model of other classes, or of the same in another order, and one that does not take these pictures."""
+    """Refuse a model whose classes differ or stand in another order, and one that does not take these pictures."""
     if len(other.labels) != len(box.labels):
         raise Refused(
             f"transfer: other has {len(other.labels)} classes, the model {len(box.labels)}: they must be the same"
@@ -75,7 +83,7 @@ def _alike(other: Classifier, box: BlackBox, x: Tensor) -> None:
                 "same order"
             )
     wanted = (other.preprocess.channels, *other.preprocess.size)
-    if wanted != x.shape[1:]:  # many networks take other sizes too; resized back, a change would not keep its budget
+    if wanted != x.shape[1:]:  # many networks take other sizes too; resizing would break the budget
         try:
             with other.undisturbed(), torch.no_grad():
                 other(x[:1].to(other.device))
@@ -84,7 +92,7 @@ def _alike(other: Classifier, box: BlackBox, x: Tensor) -> None:
 
 
 def _inner(spelling: str, norm: Norm) -> Call:
-    """The call of the inner attack in this norm, or a refusal."""
+    """Parse the inner attack and set its norm; refuse one that does not fit."""
     call = parse(spelling, "attacks")
     if "black-box" in call.method.claims or "unbounded" in call.method.claims or call.method.injected != {"eps"}:
         raise Refused(
@@ -104,7 +112,7 @@ def _inner(spelling: str, norm: Norm) -> Call:
 def _made(
     call: Call, other: Classifier, box: BlackBox, x: Tensor, rows: Tensor, eps: float, norm: Norm, turn: int
 ) -> Tensor:
-    """What the inner attack comes to for the pictures rows (n,) with the draws of this turn: (n, C, *S)."""
+    """Run the inner attack on the pictures rows (n,) with the random numbers of this turn: (n, C, *S)."""
     out = []
     with other.undisturbed(), bounded(other, x[:1].to(other.device), len(rows)) as size:
         for some in torch.split(rows, size):

@@ -25,12 +25,20 @@ def universal(
 ) -> Tensor:
     """One change for all pictures, learned from other pictures and then added to these.
 
-    x (B, C, *S) in [0, 1] -> the same shape; eps in pixels.  lessons: pictures (N, C, *S) and their goal, of which the
-    change is learned; nothing is learned of x.  It begins at nothing and goes the steepest way of the lessons' mean
-    clipped cross-entropy, sixteen of them at a time, projected into the eps-ball of the norm, linf or l2.  steps: how
-    often all lessons are gone through, two passes forward and one back for each of them; after each time it is counted
-    how many lessons meet their goal, and the change with the most is kept.  step: the size of one change, by default
-    eps / 10, but never so small that the border of the ball is out of reach.  The lessons' order does not matter.
+    x (B, C, *S) in [0, 1] -> the same shape; eps in pixels.  lessons: pictures (N, C, *S) and their goal, from which
+    the change is learned; nothing is learned from x, and the order of the lessons does not matter.
+
+    The change begins at 0 and follows the steepest descent of the mean clipped cross-entropy of sixteen lessons at a
+    time, projected into the eps-ball.  After each pass through the lessons those that meet their goal are counted, and
+    the change with the most of them is kept.
+
+    Args:
+        steps: number of passes through all lessons, from 1; each costs two passes forward and one back for each lesson.
+        step: size of one step in pixels; none is eps / 10, but never so small that the border of the ball is out of
+            reach.
+        norm: norm of the budget and of the steps, linf or l2.
+
+    Source: Moosavi-Dezfooli et al. 2017; learned by gradients as by Shafahi et al. 2020.
 
     What a linear model of two classes is fooled by most is the corner of the cube along its weights:
 
@@ -59,7 +67,7 @@ def universal(
 
 
 def _within(change: Tensor, eps: float, norm: Norm) -> Tensor:
-    """A change (C, *S) made smaller until it is within eps."""
+    """Project a change (C, *S) into the ball of radius eps."""
     if norm == "linf":
         return change.clamp(-eps, eps)
     length = change.norm()

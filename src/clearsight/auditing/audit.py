@@ -142,15 +142,26 @@ def audit(
     folder: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Every check, or those named in ``only`` ("accuracy, robustness(steps=40)"), on the pictures -> a Report.
+    """Audit a classifier: run every check, or those named, on pictures -> a Report.
 
-    data: what ``folder`` gives, or the words that the command line takes ("demo", "photos/").  method: the explainer
-    that the checks use; budget: seconds; progress: called with what is done, done, total.
+    Args:
+        model: the classifier.
+        data: pictures from `folder`, or the words that the command line takes ("demo", "photos/").
+        only: checks with their options, as in "accuracy, robustness(steps=40)", or a list of such; None for all checks.
+        method: name of the explainer that the checks use; "auto" for grad-cam if the network has feature maps for it,
+            else integrated-gradients, until the check explainer-ranking chooses one.
+        seed: start of all randomness.
+        budget: time for the whole audit in seconds, above 0; None without a limit.
+        gate: TOML or JSON file of bars that must hold, see `read_gate`.  The Report then says which do, and its status
+            is 1 if one does not.
+        folder: new or empty folder for the report, as `Report.save` writes it.  After each check its report.json holds
+            what was found so far.  An audit that was stopped goes on from it if it is called again with the same
+            folder, model, pictures, method, seed and budget.
+        progress: called with what is done, the number done and the total.
 
-    gate: a file of bars that must hold (TOML or JSON, see ``read_gate``); the Report then says which do, and its status
-    is 1 where one does not.  folder: a new or empty one for the report, as ``Report.save`` writes it.  After each check
-    report.json there holds what was found so far, and an audit that was stopped goes on from it when it is called again
-    with the same folder, model, pictures, method, seed and budget.  Refused: a folder with anything else in it.
+    Refused: unknown checks and explainers, options outside their ranges, a bar for a check that is not run, models that
+    are not one-of-many classifiers, probabilities taken for logits or logits for probabilities, pictures of which none
+    can be read, and a folder with anything else in it.
     """
     calls = chosen(only)
     bars = bars_for(gate, calls)

@@ -37,13 +37,23 @@ from clearsight.runner.run import explain, resolve
 class Case:
     """One model and one set of pictures, as the checks see them.
 
-    data: the pictures; rows below count only those that could be read.  seed: all randomness follows from it.
-    budget: seconds for the whole audit, None without a limit.  method: the explainer that the checks use; "auto" is
-    grad-cam where the network has feature maps for it, else integrated-gradients.  model_words, data_words: the options
-    with which the command line loaded the model and the data, for the commands that a report quotes.
+    The rows of a case count only the pictures that could be read.  Checks leave three things for others: doubted, why
+    the maps are no evidence; chosen, the explainer that one of them chose; mapped, for each check that asked for maps
+    what was chosen by then.
 
-    What checks leave for others: doubted, why the maps are no evidence; chosen, the explainer that one of them chose;
-    mapped, for each check that asked for maps what was chosen by then.
+    Args:
+        model: the classifier.
+        data: the pictures.
+        seed: start of all randomness.
+        budget: time for the whole audit in seconds, above 0; None without a limit.
+        method: name of the explainer that the checks use; "auto" for grad-cam if the network has feature maps for it,
+            else integrated-gradients.
+        progress: called with what is done, the number done and the total.
+        model_words: options with which the command line loaded the model, for the commands that a report quotes.
+        data_words: options with which the command line loaded the data, for the same commands.
+
+    Refused: data without a picture that can be read, a budget of 0 or less, unknown explainers, and classes of the data
+    that the model does not know.
     """
 
     def __init__(

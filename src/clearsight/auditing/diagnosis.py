@@ -84,10 +84,17 @@ class Inspection:
 
 
 def inspect(model: Classifier, pictures: Pictures | None = None, *, apart: bool = True) -> Inspection:
-    """Look at a model, and run it a few times on noise.  Never fails: what fails is named in the problems.
+    """Look at a model, and run it a few times on noise -> an Inspection.
 
-    The model comes back as it was.  pictures: also say how many they are and which of their classes it does not know.
-    apart: also try to take it apart into its operations, which takes seconds.
+    It never fails: what fails is named in the problems.  The model comes back as it was.
+
+    Args:
+        model: the classifier to look at.
+        pictures: pictures from ``folder``; with them it also says how many they are and which of their classes the
+            model does not know.
+        apart: whether it also tries to take the network apart into its operations, which takes seconds.
+
+    Refused: nothing; what other functions would refuse stands among the problems.
     """
     net = model.net
     problems = [*_labels(model), *_weights(net)]

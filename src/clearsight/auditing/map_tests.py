@@ -33,11 +33,18 @@ FEW = 10  # passes through the network, forward and back: what costs more meets 
 class MapTest:
     """What the tests of one map came to, on one picture.
 
-    pairwise_wins: by how many of the metrics, so many in all, the map is better than each control, a tie counting half;
-    empty where that was not asked.  kept: the mean |rank correlation| with the maps of so many networks with random
-    parameters.  residual: what the map's sum lacks of the target's difference, or has too much, as a share of it.
-    agreement: the mean rank correlation with other methods' maps.  None: not asked.  blank: the same everywhere.
-    left_out: what does not apply, and why.
+    None means that it was not asked.
+
+    Args:
+        pairwise_wins: for each control the number of metrics by which the map is better, a tie counting half; empty if
+            it was not asked.
+        metrics: number of metrics in all.
+        kept: mean |rank correlation|, 0 to 1, with the maps of networks with random parameters.
+        networks: number of such networks.
+        residual: what the map's sum lacks of the target's difference, or has too much, as a share of it.
+        agreement: mean rank correlation, -1 to 1, with other methods' maps.
+        blank: whether the map is the same everywhere.
+        left_out: what does not apply, and why.
 
     >>> MapTest({"centre": 1.5, "edge": 3.0}, 3, kept=0.25, networks=5, residual=None, agreement=None).failed
     ('wins only 1.5 of 3 against centre, 3 against edge',)
@@ -115,15 +122,25 @@ class MapTest:
 
 
 def examine(model: Classifier, found: Sequence[Explanation]) -> list[tuple[MapTest, ...]]:
-    """Test the maps of one or several explainers, of the same pictures and question: found (M) -> M times (B,).
+    """Test the maps of explainers, all of the same pictures and question: M explanations -> M times (B,) tests.
 
-    A map fails on its picture where by road, insertion and deletion (few steps) it does not win more than half against
-    each control map; where its rank correlation with the maps of five networks with random parameters is above 0.5 on
-    average (of an explainer that costs more than ten passes one is enough, if that map is not alike); where a map that
-    should be complete misses more than a tenth of the target's difference; and where it is the same everywhere.  One
-    picture is a small sample: the check `explainer-ranking` asks the same of several.  Metrics ask for the probability
-    of the target's class, for "a rather than b" for the margin, of a regressor for its value.  Sources:
-    arXiv:1806.07421, arXiv:2202.00449, arXiv:1810.03292.
+    A map fails on its picture in four cases.  First, by road, insertion and deletion (few steps), it does not win more
+    than half against each control map.  Second, its rank correlation with the maps of five networks with random
+    parameters is above 0.5 on average (for an explainer that costs more than ten passes one network is enough, if that
+    map is not alike).  Third, a map that should be complete misses more than a tenth of the target's difference.
+    Fourth, it is the same everywhere.
+
+    One picture is a small sample: the check `explainer-ranking` asks the same of several.  Metrics ask for the
+    probability of the target's class, for the margin if the question is "a rather than b", and for the value of a
+    regressor.
+
+    Args:
+        model: the classifier that the maps explain.
+        found: explanations (M) of the same pictures x (B, C, *S), with the same question and seed.
+
+    Refused: no explanations at all, and explanations of another model, of different pictures, questions or seeds.
+
+    Sources: arXiv:1806.07421, arXiv:2202.00449, arXiv:1810.03292.
 
     Where all hangs on the last pixel, a map that marks it is better by each metric than one that marks the centre:
 
@@ -132,8 +149,6 @@ def examine(model: Classifier, found: Sequence[Explanation]) -> list[tuple[MapTe
     >>> ((told,),) = examine(model, [explain(model, x, "occlusion(window=1, stride=1)", ClassScore(0))])
     >>> told.pairwise_wins["centre"], told.metrics
     (3.0, 3)
-
-    Refused: explanations of another model, of different pictures, questions or seeds.
     """
     _same(model, found)
     wins, why = _wins(model, found)

@@ -17,12 +17,21 @@ def affine(
     scale: float = 0.1,
     shear: float = 5.0,
 ) -> tuple[Tensor, Tensor]:
-    """Each picture is turned, moved, scaled and sheared a little about its centre.
+    """Rotate, translate, scale and shear each picture a little about its centre.
 
-    x (B, C, H, W) in [0, 1], y (B, K) shares of the classes -> the same shapes; y stays.  Each is uniform between minus
-    and plus what the option says, and 0 leaves it out: rotation in degrees, translation as a share of the width and of
-    the height, shear in degrees along either axis; the logarithm of the factor of scale is uniform between those of
-    1 / (1 + scale) and 1 + scale.  Bilinear; what comes in from outside is the picture's mean colour.
+    x (B, C, H, W) in [0, 1], y (B, K) shares of the classes -> the same shapes; y does not change.
+
+    Each change is drawn for each picture, uniform between minus and plus its option; 0 leaves it out.  The factor of
+    the scaling is log-uniform.  The result is resampled bilinearly; what comes in from outside the picture gets the
+    picture's mean colour.
+
+    Args:
+        rotation: largest angle in degrees, 0 to 180.
+        translation: largest shift, as a share of the width and of the height, 0 to 1.
+        scale: the factor is log-uniform between 1 / (1 + scale) and 1 + scale; 0 to 10.
+        shear: largest angle in degrees along either axis, 0 to 60.
+
+    Refused: options outside their ranges.
 
     >>> x = torch.tensor([[[[0.0, 0.5], [0.5, 1.0]]]])
     >>> affine(x, torch.ones(1, 1), rotation=0.0, translation=0.0, scale=0.0, shear=0.0)[0].tolist()

@@ -14,11 +14,18 @@ LEAST = 0.1  # pixels of standard deviation: hardly to be seen
 
 @method(paper="arXiv:2002.05709")
 def blur(x: Tensor, y: Tensor, *, sigma: float = 2.0, chance: float = 0.5) -> tuple[Tensor, Tensor]:
-    """Each picture is smoothed by a Gaussian, or left as it is.
+    """Smooth each picture with a Gaussian, or leave it as it is.
 
-    x (B, C, H, W) in [0, 1], y (B, K) shares of the classes -> the same shapes; y stays.  The standard deviation is
-    uniform in [0.1, sigma], in pixels; the Gaussian ends after four of them, or at the picture's own size, and the
-    picture goes on beyond its border as in a mirror.  chance: how often.
+    x (B, C, H, W) in [0, 1], y (B, K) shares of the classes -> the same shapes; y does not change.
+
+    The standard deviation is drawn for each picture, uniform in [0.1, sigma].  The Gaussian ends after four standard
+    deviations, or at the picture's own size.  Beyond its border the picture is mirrored.
+
+    Args:
+        sigma: largest standard deviation in pixels, 0.1 to 100.
+        chance: probability that a picture is smoothed, 0 to 1.
+
+    Refused: options outside their ranges.
 
     One colour stays as it is:
 

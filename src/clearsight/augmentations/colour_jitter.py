@@ -18,12 +18,20 @@ def colour_jitter(
     saturation: float = 0.2,
     hue: float = 0.02,
 ) -> tuple[Tensor, Tensor]:
-    """Brightness, contrast, saturation and hue are changed a little, in any order.
+    """Change brightness, contrast, saturation and hue a little, in random order.
 
-    x (B, C, H, W) in [0, 1], y (B, K) shares of the classes -> the same shapes; y stays.  The order is drawn for each
-    picture.  The factors of brightness, contrast and saturation are uniform in [1 - option, 1 + option]; the hue moves
-    by a share of the circle, uniform in [-hue, hue].  0 leaves one out.  Contrast changes about the picture's mean
-    grey.  Grey pictures (C = 1) have neither saturation nor hue.
+    x (B, C, H, W) in [0, 1], y (B, K) shares of the classes -> the same shapes; y does not change.
+
+    The order and the strengths are drawn for each picture.  Contrast changes about the picture's mean grey.  Grey
+    pictures (C = 1) have neither saturation nor hue, so these two do nothing to them.
+
+    Args:
+        brightness: the factor is uniform in [1 - brightness, 1 + brightness]; 0 to 1, where 0 leaves it out.
+        contrast: the factor is uniform in [1 - contrast, 1 + contrast]; 0 to 1, where 0 leaves it out.
+        saturation: the factor is uniform in [1 - saturation, 1 + saturation]; 0 to 1, where 0 leaves it out.
+        hue: the shift is uniform in [-hue, hue], as a share of the colour circle; 0 to 0.5, where 0 leaves it out.
+
+    Refused: options outside their ranges.
 
     A picture of one grey has no contrast, no saturation and no hue:
 

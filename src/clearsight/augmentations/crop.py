@@ -12,12 +12,19 @@ from clearsight.core.catalogue import method
 def crop(
     x: Tensor, y: Tensor, *, size: tuple[int, int], scale: float = 0.35, ratio: float = 3 / 4
 ) -> tuple[Tensor, Tensor]:
-    """A random part of each picture, resized to the size of the network's input.
+    """Cut out a random part of each picture and resize it to the network's input.
 
-    x (B, C, H, W) in [0, 1], y (B, K) shares of the classes -> (B, C, *size), and y as it was.  scale: the part has at
-    least this share of the picture's area, uniform up to all of it; ratio: its width / height is log-uniform in
-    [ratio, 1 / ratio].  Bilinear and antialiased.  The paper's 0.08 is for a million pictures; where few are learned
-    from, the part should still show the object.
+    x (B, C, H, W) in [0, 1], y (B, K) shares of the classes -> (B, C, *size), and y as it was.  size: (height, width)
+    of the network's input in pixels, given by whoever runs the augmentation.
+
+    Resizing is bilinear and antialiased.  The paper's least share of the area, 0.08, is for a million pictures; with
+    few training pictures the part should still show the object.
+
+    Args:
+        scale: least share of the picture's area; the share is uniform in [scale, 1].  From 0.001 to 1.
+        ratio: the part's width / height is log-uniform in [ratio, 1 / ratio].  From 0.1 to 1.
+
+    Refused: options outside their ranges.
 
     All of a square picture, its four pixels made one:
 

@@ -10,13 +10,19 @@ from clearsight.core.catalogue import method
 
 @method(paper="arXiv:1905.04899", claims="mixes")
 def cutmix(x: Tensor, y: Tensor, *, alpha: float = 1.0) -> tuple[Tensor, Tensor]:
-    """A rectangle of another picture is laid over each; labels go by the area.
+    """Paste a rectangle of another picture over each; labels are shared by area.
 
-    x (B, C, H, W) in [0, 1], y (B, K) shares of the classes -> the same shapes.  The other picture is one of the batch,
-    and the rectangle lies at the same place in both.  The share to be kept is drawn from the Beta distribution with
-    both parameters alpha; the rectangle has the picture's proportions, its centre is uniform in the picture, and what
-    sticks out is cut off.  The label's own share is that of the pixels that were really kept.  Every picture is the
-    partner of one other; a picture alone stays as it is.
+    x (B, C, H, W) in [0, 1], y (B, K) shares of the classes -> the same shapes.
+
+    The other picture is one of the batch, and the rectangle lies at the same place in both.  The rectangle has the
+    picture's proportions, its centre is uniform in the picture, and what sticks out is cut off.  The label keeps the
+    share of the pixels that were really kept.  Every picture is the partner of one other; in a batch of one the picture
+    stays as it is.
+
+    Args:
+        alpha: both parameters of the Beta distribution from which the share to keep is drawn, 0.001 to 1000.
+
+    Refused: options outside their ranges.
 
     However the rectangle falls, the mean pixel and the label have the same shares:
 

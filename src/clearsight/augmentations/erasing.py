@@ -22,12 +22,20 @@ def erasing(
     ratio: float = 0.3,
     value: Literal["noise", "mean", "black"] = "noise",
 ) -> tuple[Tensor, Tensor]:
-    """One rectangle of each picture is erased, or none.
+    """Erase one rectangle of each picture, or none.
 
-    x (B, C, H, W) in [0, 1], y (B, K) shares of the classes -> the same shapes; y stays.  chance: how often.  The
-    rectangle's share of the area is uniform in [least, most], its width / height log-uniform in [ratio, 1 / ratio] of
-    those that fit, its place uniform.  value: what stands there afterwards: uniform noise, the picture's mean colour,
-    or black.
+    x (B, C, H, W) in [0, 1], y (B, K) shares of the classes -> the same shapes; y does not change.
+
+    The place of the rectangle is uniform among those where it fits.
+
+    Args:
+        chance: probability that a rectangle is erased, 0 to 1.
+        least: least share of the picture's area, 0 to 1; the share is uniform in [least, most].
+        most: largest share of the picture's area, 0 to 1.
+        ratio: the rectangle's width / height is log-uniform in [ratio, 1 / ratio], of those that fit; 0.01 to 1.
+        value: what stands in the rectangle: "noise" (uniform), "mean" (the picture's mean colour) or "black".
+
+    Refused: options outside their ranges, and least above most.
 
     >>> x = torch.ones(1, 1, 2, 2)
     >>> erasing(x, torch.ones(1, 1), chance=1.0, least=1.0, most=1.0, ratio=1.0, value="black")[0].tolist()

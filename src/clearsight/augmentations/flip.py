@@ -14,11 +14,17 @@ from clearsight.core.catalogue import method
 def flip(
     x: Tensor, y: Tensor, *, direction: Literal["horizontal", "vertical"] = "horizontal", chance: float = 0.5
 ) -> tuple[Tensor, Tensor]:
-    """Each picture is mirrored, or left as it is.
+    """Mirror each picture, or leave it as it is.
 
-    x (B, C, H, W) in [0, 1], y (B, K) shares of the classes -> the same shapes; y stays.  direction: horizontal swaps
-    left and right, vertical top and bottom.  chance: how often.  Not for classes that differ by their side (letters,
-    the left and the right lung).
+    x (B, C, H, W) in [0, 1], y (B, K) shares of the classes -> the same shapes; y does not change.
+
+    Do not use it for classes that differ by their side, such as letters, or the left and the right lung.
+
+    Args:
+        direction: "horizontal" swaps left and right, "vertical" swaps top and bottom.
+        chance: probability that a picture is mirrored, 0 to 1.
+
+    Refused: options outside their ranges.
 
     >>> flip(torch.tensor([[[[0.0, 0.5, 1.0]]]]), torch.ones(1, 1), chance=1.0)[0].tolist()
     [[[[1.0, 0.5, 0.0]]]]

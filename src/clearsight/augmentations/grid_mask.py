@@ -21,12 +21,21 @@ def grid_mask(
     most: float = 1.0,
     value: Literal["black", "mean"] = "black",
 ) -> tuple[Tensor, Tensor]:
-    """Squares on a regular grid are erased from each picture, or none.
+    """Erase squares on a regular grid from each picture, or none.
 
-    x (B, C, H, W) in [0, 1], y (B, K) shares of the classes -> the same shapes; y stays.  chance: how often.  The
-    period is uniform in [least, most], as a share of the picture's short side, and the grid's place is uniform; in each
-    period a square is erased whose side is 1 - ratio of it, so that 1 - (1 - ratio)^2 of the area is kept: 84 % with
-    the paper's 0.6.  value: what stands in the squares, black or the picture's mean colour.
+    x (B, C, H, W) in [0, 1], y (B, K) shares of the classes -> the same shapes; y does not change.
+
+    In each period of the grid one square is erased, whose side is 1 - ratio of the period.  So 1 - (1 - ratio)^2 of the
+    area is kept, 84 % with the paper's ratio of 0.6.  The place of the grid is uniform.
+
+    Args:
+        chance: probability that squares are erased, 0 to 1.
+        ratio: share of the period's side that is kept, 0 to 1.
+        least: least period, as a share of the picture's short side, 0.01 to 1; it is uniform in [least, most].
+        most: largest period, as a share of the picture's short side, 0.01 to 1.
+        value: what stands in the squares: "black" or "mean" (the picture's mean colour).
+
+    Refused: options outside their ranges, and least above most.
 
     >>> x = torch.ones(1, 1, 4, 4)
     >>> float(grid_mask(x, torch.ones(1, 1), chance=1.0, ratio=0.5, least=1.0)[0].mean())

@@ -13,12 +13,18 @@ VECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.
 
 @method(paper="doi:10.1145/3065386")
 def lighting(x: Tensor, y: Tensor, *, std: float = 0.1) -> tuple[Tensor, Tensor]:
-    """One colour is added to all of a picture, along the main axes of colour.
+    """Add one colour to all of a picture, drawn along the main axes of colour.
 
-    x (B, C, H, W) in [0, 1], y (B, K) shares of the classes -> the same shapes; y stays.  Along each of the three
-    eigenvectors of the colours of ImageNet (not of the batch: a picture's result does not depend on its neighbours) its
-    eigenvalue is added, times a normal number of standard deviation std.  Pixels are held within [0, 1].  To grey
-    pictures (C = 1) the mean of the three channels is added.
+    x (B, C, H, W) in [0, 1], y (B, K) shares of the classes -> the same shapes; y does not change.
+
+    Along each of the three eigenvectors of the colours of ImageNet its eigenvalue is added, times a normal number.  The
+    eigenvectors are not those of the batch, so a picture's result does not depend on its neighbours.  Pixels are
+    clipped to [0, 1].  Grey pictures (C = 1) get the mean of the three channels.
+
+    Args:
+        std: standard deviation of the normal numbers, 0 to 10; 0 changes nothing.
+
+    Refused: options outside their ranges.
 
     >>> import torch
     >>> lighting(torch.full((1, 3, 1, 1), 0.5), torch.ones(1, 1), std=0.0)[0].flatten().tolist()

@@ -8,12 +8,18 @@ from clearsight.core.catalogue import method
 
 @method(paper="arXiv:1710.09412", claims="mixes")
 def mixup(x: Tensor, y: Tensor, *, alpha: float = 0.2) -> tuple[Tensor, Tensor]:
-    """Each picture is blended with another one, and so is its label.
+    """Blend each picture and its label with those of another picture.
 
-    x (B, C, H, W) in [0, 1], y (B, K) shares of the classes -> the same shapes.  The other one is of the same batch.
-    The picture's own share is drawn from the Beta distribution with both parameters alpha, for each picture by itself:
-    with 0.2 it is mostly near 0 or 1, with 1 anything is as likely.  Every picture is the partner of one other; a
-    picture alone stays as it is.
+    x (B, C, H, W) in [0, 1], y (B, K) shares of the classes -> the same shapes.
+
+    The other picture is one of the same batch.  The picture's own share is drawn for each picture.  Every picture is
+    the partner of one other; in a batch of one the picture stays as it is.
+
+    Args:
+        alpha: both parameters of the Beta distribution from which the share is drawn, 0.001 to 1000.  With 0.2 the
+            share is mostly near 0 or 1; with 1 it is uniform.
+
+    Refused: options outside their ranges.
 
     However the shares fall, pixels and labels have the same:
 

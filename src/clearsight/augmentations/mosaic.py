@@ -9,13 +9,19 @@ from clearsight.core.catalogue import method
 
 @method(paper="arXiv:2004.10934", claims="mixes")
 def mosaic(x: Tensor, y: Tensor, *, margin: float = 0.3, chance: float = 0.5) -> tuple[Tensor, Tensor]:
-    """Four pictures around a random centre; labels go by the area.
+    """Join four pictures around a random centre; labels are shared by area.
 
-    x (B, C, H, W) in [0, 1], y (B, K) shares of the classes -> the same shapes.  The picture itself fills the top left,
-    three others of the batch the rest.  Each is made smaller, in its own proportions, until it just covers its part,
-    and its middle is shown (bilinear, antialiased).  margin: the centre is uniform between this share of each side and
-    one minus it.  chance: how often; other pictures stay whole.  In a batch of less than four a picture stands there
-    more than once.
+    x (B, C, H, W) in [0, 1], y (B, K) shares of the classes -> the same shapes.
+
+    The picture itself fills the top left, three others of the batch fill the rest.  Each picture is made smaller, in
+    its own proportions, until it just covers its part, and its middle is shown (bilinear, antialiased).  In a batch of
+    less than four a picture is used more than once.
+
+    Args:
+        margin: the centre is uniform between this share of each side and one minus it; 0 to 0.5.
+        chance: probability of a mosaic, 0 to 1; other pictures stay whole.
+
+    Refused: options outside their ranges.
 
     In the exact middle each has a quarter:
 

@@ -52,14 +52,22 @@ OPERATIONS = {
 
 @method(paper="arXiv:1909.13719")
 def rand_augment(x: Tensor, y: Tensor, *, operations: int = 2, magnitude: int = 9) -> tuple[Tensor, Tensor]:
-    """Some of fourteen operations, one after the other, all of one magnitude.
+    """Apply a few of fourteen operations one after the other, with one magnitude.
 
-    x (B, C, H, W) in [0, 1], y (B, K) shares of the classes -> the same shapes; y stays.  operations: how many are
-    drawn for each picture, any of them more than once.  magnitude: from 0, where only auto-contrast and equalize change
-    anything, to 30: shears by 0.3 pixels per pixel, moves by 150/331 of the side, turns by 30 degrees, factors of 0.1
-    or 1.9 of brightness, colour, contrast and sharpness, 4 bits per channel, everything solarized; in between in
-    proportion.  What has two directions goes either way.  Bilinear; what comes in from outside is the picture's mean
-    colour.
+    x (B, C, H, W) in [0, 1], y (B, K) shares of the classes -> the same shapes; y does not change.
+
+    The operations are drawn for each picture, and one may be drawn more than once.  The sign of an operation that has
+    two directions is random.  The result is resampled bilinearly; what comes in from outside the picture gets the
+    picture's mean colour.
+
+    Args:
+        operations: number of operations drawn for each picture, 0 to 100.
+        magnitude: strength from 0 to 30, and in proportion in between.  At 0 only auto-contrast and equalize change
+            anything.  At 30: shears by 0.3 pixels per pixel, translations by 150/331 of the side, rotations by 30
+            degrees, factors of 0.1 or 1.9 of brightness, colour, contrast and sharpness, 4 bits per channel, everything
+            solarized.
+
+    Refused: options outside their ranges.
 
     Without operations nothing happens:
 

@@ -26,9 +26,16 @@ _EVIDENCE = 12
 def accuracy(case: Case, *, floor: float = 0.8) -> Finding:
     """How often is the first guess right, and on which pictures is it wrong?
 
-    Value: the share of labelled pictures whose top class is acceptable, with the Wilson interval; of several acceptable
-    classes any will do.  Top-5 stands beside it where there are more than five classes.  pass: the whole interval lies
-    at or above ``floor``; fail: all of it below; warn: the pictures are too few to say.  chance: guessing blindly.
+    Value: the share of labelled pictures whose top class is acceptable, 0 to 1, with the Wilson interval.  Where a
+    picture has several acceptable classes, any of them is right.  Top-5 accuracy stands beside it if there are more
+    than five classes.  Chance: guessing blindly.
+
+    pass: the whole interval lies at or above floor.  fail: all of it lies below.  warn: the pictures are too few to
+    say.
+
+    Args:
+        floor: share of right answers that is asked for, 0 to 1.
+
     Source: the score interval of Wilson 1927.
     """
     rows = case.labelled

@@ -32,13 +32,23 @@ def _validate(case: Case, *, bins: int, **others: object) -> None:
 def calibration(case: Case, *, bins: int = 15, ceiling: float = 0.1) -> Finding:
     """When the model says that it is 80 % sure, is it right 80 % of the time?
 
-    Value: the expected calibration error (ECE), the gap between the probability of the top class and how often it is
-    right, averaged over ``bins`` bins of equal width, weighted by their pictures; the interval is a bootstrap over
-    pictures.  With few pictures it is too large even for a perfect model, so beside it stands, as chance, what a
-    perfectly calibrated model with the same probabilities would show (simulated, mean and 95 % quantile).
-    pass: the whole interval lies at or below ``ceiling``; fail: the value is beyond the 97.5 % quantile of what a model
-    would show whose confidence is off by just ``ceiling``; else warn: undecided with these pictures.  The interval is
-    the basic bootstrap's, which turns the bias around, and is approximate.  Source: Guo et al. 2017.
+    Value: the expected calibration error (ECE), 0 to 1, which is the gap between the probability of the top class and
+    how often it is right, averaged over bins of equal width and weighted by their pictures.  The interval is a
+    bootstrap over pictures.  It is the basic bootstrap's, which turns the bias around, and is approximate.
+
+    With few pictures the ECE is too large even for a perfect model.  So beside it stands, as chance, what a perfectly
+    calibrated model with the same probabilities would show (simulated, mean and 95 % quantile).
+
+    pass: the whole interval lies at or below ceiling.  fail: the value is beyond the 97.5 % quantile of what a model
+    would show whose confidence is off by just ceiling.  warn: else, undecided with these pictures.
+
+    Args:
+        bins: number of bins of equal width, at least 1.
+        ceiling: largest calibration error that is accepted, 0 to 1.
+
+    Refused: fewer than one bin.
+
+    Source: Guo et al. 2017.
     """
     rows = case.labelled
     if not rows:

@@ -67,13 +67,25 @@ def corruptions(
 ) -> Finding:
     """How many answers stay right under noise, blur, weather and what files suffer?
 
-    Value: the mean share of right answers over all damage and severities, of labelled pictures, with an interval from
-    drawing from the pictures; one less it is the mean corruption error.  It is not the mCE of the paper, which divides
-    each error by that of AlexNet on ImageNet: there is no such number for these pictures.  Beside it stands the drop
-    relative to the right answers on the untouched pictures.  pass: the whole interval lies at or above ``floor``; fail:
-    all of it below; else warn.  which: quick (ten of the paper's), common (all 15), all (with those beyond the paper),
-    or names, as in "fog, snow"; see ``clearsight methods``.  severities: of 1 to 5.  pictures: at most so many, a
-    seeded draw.  Each damage of each severity is one pass for each picture.  Source: Hendrycks & Dietterich 2019.
+    Value: the mean share of right answers over all corruptions and severities, of labelled pictures, 0 to 1, with an
+    interval from drawing from the pictures.  One less the value is the mean corruption error.  It is not the mCE of the
+    paper, which divides each error by that of AlexNet on ImageNet: there is no such number for these pictures.  Beside
+    it stands the drop relative to the right answers on the untouched pictures.  Each corruption of each severity costs
+    one pass for each picture.
+
+    pass: the whole interval lies at or above floor.  fail: all of it lies below.  warn: else.
+
+    Args:
+        floor: mean share of right answers that is asked for, 0 to 1.
+        pictures: maximum number of pictures, drawn by seed; at least 1.
+        severities: severities with commas between them, whole numbers from 1 to 5.
+        which: "quick" (ten of the paper's), "common" (all 15), "all" (with those beyond the paper), or names, as in
+            "fog, snow"; `clearsight methods` lists them.
+
+    Refused: unknown corruptions, one that is named twice, other severities, a floor outside its range, and fewer than
+    one picture.
+
+    Source: Hendrycks & Dietterich 2019.
     """
     if not case.labelled:
         return unlabelled(case)

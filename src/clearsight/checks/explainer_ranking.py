@@ -81,18 +81,30 @@ def explainer_ranking(
 ) -> Finding:
     """Which explainer is to be believed on this model?
 
-    A tournament of methods by metrics, with the three controls among them.  An explainer is believed if it wins against
-    each control and changes with the network.  Comparisons: on each picture, for each metric of how much the marked
-    places matter to the network (all but those that judge the explainer, the map alone or a region), the better map
-    wins;
-    value: the share that the winner wins against the control that does best against it, with a bootstrap interval over
-    pictures; chance is a half.  Of those believed the one with the best mean place wins, and is what the other checks
-    use where no method was asked for.  pass: one is believed; fail: none can be, and later checks draw their maps in
-    grey; else warn.  methods: explainers with commas between them, few-passes for those that cost little, or all;
-    metrics: likewise.  ceiling: the highest mean likeness that a map may keep to that of a network with random
-    parameters, or of ``other``.  pictures: at most so many, a seeded draw.  calibrate: more pictures, on which every
-    explainer's threshold is chosen by one search, for the metrics that see a picture through its map.  other: a model
-    trained on random labels (clearsight train --random-labels), for label randomisation.
+    A tournament of explainers by metrics, with the three controls among them.  An explainer is believed if it wins
+    against each control and changes with the network.  In a comparison, on one picture and by one metric, the
+    better map wins.  The metrics of the comparisons are those of how much the marked places matter to the network: all
+    but those that judge the explainer, the map alone or a region.
+
+    Value: the share of comparisons that the winner wins against the control that does best against it, 0 to 1, with a
+    bootstrap interval over pictures.  Chance: a half.  The winner is the believed explainer with the best mean place.
+    The other checks use it if no method was asked for.
+
+    pass: an explainer is believed.  fail: none can be, and later checks draw their maps in grey.  warn: else.
+
+    Args:
+        methods: explainers with commas between them, "few-passes" for those that cost little, or "all".
+        metrics: metrics with commas between them.
+        pictures: maximum number of pictures that judge, drawn by seed; at least 1.
+        ceiling: largest mean rank correlation that a map may keep with that of a network with random parameters, or of
+            other.
+        calibrate: number of further pictures, on which every explainer's threshold is chosen by one search, for the
+            metrics that see a picture through its map; 0 for none.
+        other: words of a model trained on random labels (`clearsight train --random-labels`), for label randomisation;
+            "" has none.
+
+    Refused: metrics of which none says how much the marked places matter, a calibration without a metric that has a
+    threshold, and a second model of other classes or another input size.
     """
     calls = _asked(methods)
     judges = [parse(m, "metrics") for m in split_calls(metrics)]

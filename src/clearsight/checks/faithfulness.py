@@ -63,12 +63,20 @@ def _validate(case: Case, *, steps: int, **others: object) -> None:
 def faithfulness(case: Case, *, pictures: int = 100, steps: int = 10) -> Finding:
     """Do the places that the map marks matter to the model more than places drawn at random?
 
-    Value: the insertion area less the deletion area, less the same of a random order, paired by picture; a plain
-    number from -2 to 2 in units of the top class's probability, with a bootstrap interval over pictures.  Taken
-    pixels become the mean of the preprocessing (deletion), and a strong blur stands before pixels are put back
-    (insertion).  pass: the whole interval lies above zero; fail: none of it does; else warn.  pictures: at most so
-    many, a seeded draw; steps: equal portions in which pixels are taken away or put back.  Source: Petsiuk et al. 2018;
-    the control is the explainer random.
+    Value: the insertion area less the deletion area, less the same for a random order (the explainer random), paired by
+    picture.  It is a plain number from -2 to 2, in units of the top class's probability, with a bootstrap interval over
+    pictures.  In deletion the pixels taken away become the mean of the preprocessing; in insertion a strong blur stands
+    before pixels are put back.
+
+    pass: the whole interval lies above zero.  fail: none of it does.  warn: else.
+
+    Args:
+        pictures: maximum number of pictures, drawn by seed; at least 1.
+        steps: number of equal portions in which pixels are taken away or put back, at least 1.
+
+    Refused: fewer than one step, and fewer than one picture.
+
+    Source: Petsiuk et al. 2018.
     """
     rows = case.sample(range(len(case.pictures)), pictures)
     found: list[_Curves] = []

@@ -53,21 +53,29 @@ def gradient_masking(
 ) -> Finding:
     """Is an attack by gradients to be believed on this model, or does it miss what other attacks find?
 
-    Seventeen points, each of which passes, is flagged (gradients may be masked, or PGD is too weak) or fails (another
-    attack found what PGD missed), names the pictures that show it and says what to try next.  Value: the share of right
-    answers that PGD leaves standing and anything else here breaks, with its interval.  fail: a point fails; warn: one
-    is flagged, or there are fewer than seven pictures; pass: none.  Point 16, natural damage, says nothing of
-    gradients: it is told, and counts for no verdict.
+    Each of seventeen points passes, is flagged (gradients may be masked, or PGD is too weak) or fails (another attack
+    found what PGD missed).  A point names the pictures that show it and says what to try next.  Value: the share of
+    right answers that PGD leaves standing and anything else here breaks, 0 to 1, with its interval.
 
-    Points 1 to 8, 10, 14 and 17 compare what attacks find at ``eps`` in Linf, picture by picture; what costs much is
-    tried on pictures that PGD leaves standing alone, for only these can have been missed.  One picture that something
-    weaker breaks fails PGD; what is stronger and of its own kind (points 2, 3, 10, 14, 17) flags it by more than one
-    percentage point, as the list says, and by two pictures at least.  What needs a gradient where none flows back to
-    the pixels finds nothing, and those points are not asked.
+    fail: a point fails.  warn: a point is flagged, or there are fewer than seven pictures.  pass: else.  Point 16,
+    natural damage, says nothing of gradients: it is reported, and counts for no verdict.
 
-    steps: of PGD; queries: of each black box; noise: random points of each cube, of which the list wants 10000: 100
-    find, 95 times in 100, what holds in 3 % of a cube; other: a model whose attacked pictures are carried over;
-    pictures: at most so many, a seeded draw.
+    Points 1 to 8, 10, 14 and 17 compare what attacks find within eps in Linf, picture by picture.  What costs much is
+    tried only on pictures that PGD leaves standing, because only these can have been missed.  One picture that a weaker
+    attack breaks fails PGD.  Attacks that are stronger and of its own kind (points 2, 3, 10, 14, 17) flag it if they
+    break more than one percentage point more, as the list says, and at least two pictures.  Where no gradient flows
+    back to the pixels, attacks that need one find nothing, and those points are not asked.
+
+    Args:
+        eps: largest change of a pixel, in pixels in [0, 1]; above 0 and at most 1.
+        steps: number of steps of PGD, at least 1.
+        queries: number of queries of each black-box attack for each picture, at least 1.
+        noise: number of random points of each cube, at least 1.  The list wants 10000; 100 find, 95 times in 100, what
+            holds in 3 % of a cube.
+        other: words of a second model of the same classes, whose attacked pictures are carried over; "" has none.
+        pictures: maximum number of pictures, drawn by seed; at least 1.
+
+    Refused: options outside their ranges, and a second model of other classes.
     """
     rows = case.sample(range(len(case.pictures)), pictures)
     right = [i for i in rows if bool(case.right[i]) or not bool(case.truth[i].any())]

@@ -61,12 +61,21 @@ def _validate(case: Case, *, gap: float, fewest: int, column: str, **others: obj
 def groups(case: Case, *, column: str = "", gap: float = 0.1, fewest: int = 3) -> Finding:
     """Is the model wrong more often for some groups of pictures than for the others?
 
-    Groups are the words in a column of the CSV, such as sex or hospital; column: its name, several with commas, or
-    every column with 2 to 12 different words.  For each group: how often it is wrong; of two classes, and of each class
-    against the others, how often a class is said where it is not (false) and not said where it is (missed), with the
-    interval of each.  Value: the largest gap between a group and all others in one of these rates; interval: Newcombe's
-    of the difference.  pass: that interval ends at or below ``gap``; fail: it lies above; else warn.  fewest: pictures
-    behind a rate, below which it is not judged.  The worst of many gaps is large by chance, too.
+    Groups are the words in a column of the CSV, such as sex or hospital.  Each group has an error rate.  With two
+    classes, and for each class against the others, it also has the rate at which the class is said where it is not
+    (false) and not said where it is (missed).  Each rate has its interval.
+
+    Value: the largest gap between a group and all others in one of these rates, 0 to 1, with Newcombe's interval of the
+    difference.  The worst of many gaps is large by chance, too.
+
+    pass: that interval ends at or below gap.  fail: it lies above.  warn: else.
+
+    Args:
+        column: name of the column, or several with commas; "" takes every column with 2 to 12 different words.
+        gap: largest gap that is accepted, above 0 and below 1.
+        fewest: number of pictures behind a rate, below which it is shown but not judged; at least 1.
+
+    Refused: unknown columns, and options outside their ranges.
     """
     if not case.labelled:
         return unlabelled(case)

@@ -53,13 +53,21 @@ class _Seen:
 def localisation(case: Case, *, floor: float = 0.3, pictures: int = 200) -> Finding:
     """Does what speaks for the answer lie on the object, or beside it?
 
-    Value: the mean share of the map's positive relevance that lies inside the annotated boxes or masks (metric
-    relevance-mass), over the annotated pictures that are answered right or have no label, with a bootstrap interval;
-    chance is the mean share of the area.  The pointing game (is the highest point inside?) stands beside it.
-    pass: the interval of the value lies at or above ``floor``, and that of the paired difference from chance above
-    zero; fail: the one lies wholly below ``floor``, or the other wholly at or below zero; else warn.  A right answer
-    with less on the object than chance is called right for the wrong reason.  pictures: at most so many, a seeded
-    draw.  Source: the energy-based pointing game of Wang et al. 2020; the pointing game of Zhang et al. 2018.
+    Value: the mean share of the map's positive relevance inside the annotated boxes or masks (metric relevance-mass), 0
+    to 1, with a bootstrap interval.  It counts the annotated pictures that are answered right or have no label.
+    Chance: the mean share of the area.  The pointing game (is the highest point inside?) stands beside it.  A right
+    answer with less relevance on the object than chance is called right for the wrong reason.
+
+    pass: the interval of the value lies at or above floor, and that of the paired difference from chance lies above
+    zero.  fail: the first lies wholly below floor, or the second wholly at or below zero.  warn: else.
+
+    Args:
+        floor: mean share of the relevance on the object that is asked for, 0 to 1.
+        pictures: maximum number of pictures, drawn by seed; at least 1.
+
+    Refused: fewer than one picture.
+
+    Source: the energy-based pointing game of Wang et al. 2020; the pointing game of Zhang et al. 2018.
     """
     if not case.annotated:
         return _unannotated(case)

@@ -72,18 +72,27 @@ def map_stability(
 ) -> Finding:
     """How far do the maps move when the pixels change a little and the answer stays?
 
-    Value: the mean Spearman rank correlation between the map of a picture and that of the picture as ``move_map``
-    changes it, by at most ``eps`` at every pixel (in pixels in [0, 1]; 4/255 is hardly visible), the top class being
-    the same (a picture that is answered otherwise is left out); with a bootstrap interval over pictures.  Beside it
-    SSIM and the share in common of the tenth of the places marked most, and the same under noise of that size (each
-    pixel up or down by eps, at random) and under PGD that changes the answer (the map is then that of the new answer).
-    pass: the whole interval lies at or above ``floor``; fail: all of it below; else warn.  steps: of both attacks; few
-    of them give an upper bound on how steady the maps are.  pictures: at most so many, a seeded draw.
+    Value: the mean Spearman rank correlation, -1 to 1, between the map of a picture and that of the picture as
+    `move_map` changes it within eps, with a bootstrap interval over pictures.  The top class is the same; a picture
+    that is answered otherwise is left out.  Beside it stand SSIM and the share in common of the tenth of the places
+    marked most.  The same numbers stand there under noise of that size (each pixel up or down by eps, at random) and
+    under PGD that changes the answer, where the map is that of the new answer.
 
-    Map drift as a detector: for a picture as it comes, one less the rank correlation of its map with that of its copy
-    smoothed by the weights 1, 2, 1 along each axis, for the same class; with the area under the ROC curve of attacked
-    pictures against clean ones, which is 0.5 where drift tells nothing.  Source: Ghorbani et al. 2019; PGD is Madry et
-    al. 2018.
+    pass: the whole interval lies at or above floor.  fail: all of it lies below.  warn: else.
+
+    Map drift as a detector: for each picture as it comes, one less the rank correlation of its map with that of its
+    copy smoothed by the weights 1, 2, 1 along each axis, for the same class.  With it stands the area under the ROC
+    curve of attacked pictures against clean ones, which is 0.5 if drift tells nothing.
+
+    Args:
+        eps: largest change of a pixel, in pixels in [0, 1]; above 0 and at most 1.  4/255 is hardly visible.
+        floor: mean rank correlation that is asked for, -1 to 1.
+        steps: number of steps of both attacks, at least 1.  Few steps give an upper bound on how steady the maps are.
+        pictures: maximum number of pictures, drawn by seed; at least 1.
+
+    Refused: options outside their ranges.
+
+    Source: Ghorbani et al. 2019; PGD is Madry et al. 2018.
     """
     rows = case.sample(range(len(case.pictures)), pictures)
     found: list[_Seen] = []

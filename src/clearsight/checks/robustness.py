@@ -52,12 +52,23 @@ def robustness(
 ) -> Finding:
     """How many answers stay right when every pixel may change a little, in the worst direction found?
 
-    Value: the share of labelled pictures that are right and stay so under FGSM and PGD with changes of at most ``eps``
-    (in pixels in [0, 1]; 4/255 is hardly visible), with the Wilson interval; a picture is lost if either attack fools
-    it.  The same at 0, 1/255, 2/255, 4/255 and 8/255.  FGSM goes first, PGD only on what is left; a picture fooled at
-    a smaller eps stays fooled at a larger one, because the smaller change is allowed there too.  pass: the whole
-    interval lies at or above ``floor``; fail: all of it below; else warn.  steps, restarts: of PGD; few of them give an
-    upper bound on robustness.  pictures: at most so many, a seeded draw.  Source: Madry et al. 2018.
+    Value: the share of labelled pictures that are right and stay right under FGSM and PGD with changes of at most eps,
+    0 to 1, with the Wilson interval.  A picture is lost if either attack fools it.  The same is told at 0, 1/255,
+    2/255, 4/255 and 8/255.  FGSM goes first, and PGD attacks only what is left.  A picture fooled at a smaller eps
+    stays fooled at a larger one, because the smaller change is allowed there too.
+
+    pass: the whole interval lies at or above floor.  fail: all of it lies below.  warn: else.
+
+    Args:
+        eps: largest change of a pixel, in pixels in [0, 1]; above 0 and at most 1.  4/255 is hardly visible.
+        floor: share of right answers under attack that is asked for, 0 to 1.
+        steps: number of steps of PGD.  Few steps and restarts give an upper bound on robustness.
+        restarts: number of restarts of PGD.
+        pictures: maximum number of pictures, drawn by seed; at least 1.
+
+    Refused: an eps outside its range, and fewer than one picture.
+
+    Source: Madry et al. 2018.
     """
     if not case.labelled:
         return unlabelled(case)

@@ -36,17 +36,29 @@ def _validate(case: Case, *, stages: int, **others: object) -> None:
 def sanity(case: Case, *, pictures: int = 50, stages: int = 5, ceiling: float = 0.5) -> Finding:
     """Does the map change when what the network has learnt is taken from it?
 
-    A copy of the network is re-initialised from the output layer to the input, in ``stages`` steps (the first is the
-    output layer alone), and its maps are compared with the trained network's for the same class and layer.  Value: the
-    mean absolute Spearman rank correlation of the two maps when all is random, 0 to 1, with a bootstrap interval over
-    pictures; rank correlation of the maps' magnitudes and SSIM (each map over its largest magnitude, data range from
-    both) stand beside it.  An empty or constant map of a random network is not alike: 0, and counted.  chance: the maps
-    of different pictures.  pass: the whole interval lies at or below ``ceiling``; fail: all of it above; else warn, as
-    where more than a third of the maps are empty.  pictures: at most so many, a seeded draw.  Source: the cascading
-    randomisation of Adebayo et al. 2018; layers without a reset of their own are drawn from a normal of the trained
-    root mean square, and weights that are computed from others (weight_norm, spectral_norm) are drawn as plain ones.
+    A copy of the network is re-initialised from the output layer to the input.  After each stage its maps are compared
+    with the trained network's, for the same class and layer.
+
+    Value: the mean absolute Spearman rank correlation of the two maps when all layers are random, 0 to 1, with a
+    bootstrap interval over pictures.  Beside it stand the rank correlation of the maps' magnitudes and SSIM (each map
+    over its largest magnitude, data range from both).  An empty or constant map of a random network counts as not
+    alike, 0, and is reported.  Chance: the maps of different pictures.
+
+    pass: the whole interval lies at or below ceiling.  fail: all of it lies above.  warn: else, and if more than a
+    third of the maps are empty.
+
+    Layers without a reset of their own are drawn from a normal of the trained root mean square.  Weights that are
+    computed from others (weight_norm, spectral_norm) are drawn as plain ones.
+
+    Args:
+        pictures: maximum number of pictures, drawn by seed; at least 1.
+        stages: number of steps from the output layer alone to all layers, at least 1.
+        ceiling: largest mean rank correlation that is accepted, 0 to 1.
+
     Refused: networks that cannot be copied or hold quantised weights, and those in which a layer uses its old weights
-    after they were drawn, or whose scores for a picture stay the same.
+    after they were drawn, or whose scores for a picture stay the same; fewer than one stage or picture.
+
+    Source: the cascading randomisation of Adebayo et al. 2018.
     """
     rows = case.sample(range(len(case.pictures)), pictures)
     call = case.method  # its layer is named, so that the randomised network is asked about the same one

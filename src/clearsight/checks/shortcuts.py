@@ -104,19 +104,39 @@ def shortcuts(
 ) -> Finding:
     """Does the model take a shortcut: a mark in a corner, a colour, the surroundings in the place of the object?
 
-    The maps of each answer are clustered (SpRAy); where those of a cluster come together in a box of at most
-    ``largest`` of the area, that place is a suspect, else the box of that size that holds the most of them and the one
-    that does so off that place; and so are colour and, where objects are annotated, what surrounds them.  Suspects are
-    tried by what the model does.  A place is a shortcut if the answer's odds fall further when it is erased than when
-    as much is at a random place, on surely more than half of the pictures, and if this, or putting it on pictures of
-    other answers, moves surely more than ``bar`` of the answers; of the part of a larger place only the latter counts,
-    for the object is missed where a part of it is erased.  Colours are one if they bring their answer along to surely
-    more than ``bar`` of the pictures of other answers to which they are given, and surely more than the colours of a
-    picture's own answer do; surroundings if they do so to surely more, and by at least ``background`` more.  Places
-    that lie mostly on annotated objects are none.  Value: the largest of these shares; the interval allows for how many
-    were tried, parts of larger places apart.  fail: there is a shortcut; pass: none; warn: one may be.  Where the whole
-    object is so small and always in one place it looks the same: look at it, or give boxes.  fill: what erased pixels
-    become; places: at most so many are tried; pictures: at most so many, a seeded draw.
+    The maps of each answer are clustered (SpRAy), which gives suspects.  If the maps of a cluster come together in a
+    small box, that place is a suspect.  Else the box of the largest size that holds the most of them is one, and the
+    box that does so off that place.  Colour is a suspect, too, and so are the surroundings of annotated objects.  Each
+    suspect is tried by what the model does.
+
+    A place is a shortcut if both hold.  First, the answer's odds fall further when the place is erased than when as
+    much is erased at a random place, on surely more than half of the pictures.  Second, erasing it, or putting it on
+    pictures of other answers, moves surely more than bar of the answers.  Of a part of a larger place only putting it
+    on others counts, because the object is missed where a part of it is erased.  Places that lie mostly on annotated
+    objects are no shortcuts.
+
+    Colours are a shortcut if they bring their answer along to surely more than bar of the pictures of other answers to
+    which they are given, and surely more often than the colours of a picture's own answer do.  Surroundings are a
+    shortcut if they bring it along surely more often than those of a picture's own answer, and by at least background
+    more.
+
+    Value: the largest of these shares, 0 to 1.  The interval allows for how many suspects were tried; parts of larger
+    places are counted apart.  A whole object that is so small and always in one place looks the same: look at it, or
+    give boxes.
+
+    fail: there is a shortcut.  pass: there is none.  warn: there may be one.
+
+    Args:
+        largest: largest area of a place, as a share of the picture, above 0 and at most 0.5.
+        bar: share of the answers that a shortcut moves at least, above 0 and below 1.
+        background: how much more often surroundings bring their answer along than their control does, above 0 and below
+            1.
+        places: maximum number of places that are tried, at least 1.
+        fill: what erased pixels become: "mean" (of the preprocessing), "black", "blur", or "inpaint" (solved from what
+            is left).
+        pictures: maximum number of pictures, drawn by seed; at least 1.
+
+    Refused: options outside their ranges.
     """
     rows = case.sample(range(len(case.pictures)), pictures)
     found, done = _clustered(case, rows, fill)

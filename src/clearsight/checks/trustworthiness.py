@@ -65,13 +65,24 @@ def trustworthiness(
 ) -> Finding:
     """How many right answers are given for a reason that lies on the annotated region?
 
-    Of each annotated picture that is answered right, the focus is the share of the map's positive relevance inside the
-    region: acceptable from ``acceptable`` on, rejectable below ``rejectable``, suspicious in between.  Value: the share
-    of acceptable ones, with its interval; chance: the share of pictures whose region is so large that a map of one
-    value would pass.  pass: the whole interval lies at or above ``floor``; fail: all of it below; else warn.  Beside it
-    stands what the model does: how often its answer changes when the region is erased, how often it stays when all
-    else is erased, and how often it comes along when the region is put on the picture of another class.  fill: what
-    erased pixels become.  pictures: at most so many, a seeded draw.
+    For each annotated picture that is answered right, the focus is the share of the map's positive relevance inside the
+    region.  A reason is acceptable, suspicious or rejectable by its focus.  Value: the share of acceptable reasons, 0
+    to 1, with its interval.  Chance: the share of pictures whose region is so large that a map of one value would pass.
+
+    Beside it stands what the model does: how often its answer changes if the region is erased, how often it stays if
+    all else is erased, and how often it comes along if the region is put on the picture of another class.
+
+    pass: the whole interval lies at or above floor.  fail: all of it lies below.  warn: else.
+
+    Args:
+        acceptable: focus from which on a reason is acceptable, 0 to 1.
+        rejectable: focus below which a reason is rejectable, 0 to acceptable; in between it is suspicious.
+        floor: share of acceptable reasons that is asked for, 0 to 1.
+        fill: what erased pixels become: "mean" (of the preprocessing), "black", "blur", or "inpaint" (solved from what
+            is left).
+        pictures: maximum number of pictures, drawn by seed; at least 1.
+
+    Refused: acceptable and rejectable outside 0 to 1, rejectable above acceptable, and fewer than one picture.
     """
     rows = [i for i in case.annotated if bool(case.truth[i].any())]
     if not rows:

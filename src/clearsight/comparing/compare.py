@@ -66,12 +66,28 @@ def compare(
     command: str = "",
     progress: Progress | None = None,
 ) -> Comparison:
-    """How the accuracy and the reasons of several runs lie -> a Report.
+    """Compare the accuracy, the reasons and the maps of several runs -> a Comparison, which is a Report.
 
-    runs: model folders, folders of ``train --repeat``, audits' folders, models, Reports.  Models are audited by
-    ``only`` on data, without which on the pictures that their own split.csv kept from all of them; of audits the
-    findings are taken as they are.  boxes to voc_base: as in ``folder``.  Refused: fewer than two runs, and runs that
-    were not seen on the same pictures.
+    Models are audited by ``only`` on the data; of audits the findings are taken as they are.
+
+    Args:
+        runs: two or more of: model folders, folders of ``train --repeat``, folders of audits, Classifiers, Reports.
+        data: pictures from ``folder``, or a path; without it the pictures that the runs' own split.csv kept from all.
+        boxes: boxes of objects, as in ``folder``.
+        masks: masks of objects, as in ``folder``.
+        split: part of the pictures, as in ``folder``.
+        label_column: column with the labels, as in ``folder``.
+        classes: file with the words of classes, as in ``folder``.
+        voc_base: number from which pixels of boxes are counted, as in ``folder``.
+        only: checks to run, with options as in "robustness(eps=8/255)"; by default accuracy and those about reasons.
+        method: explainer of all checks; "auto" for the one that a check chooses.
+        seed: start of all randomness.
+        device: "cpu", "cuda", "mps".
+        trust: whether code of model folders that are no plain weights may be run.
+        command: the command that makes this comparison, for the report to quote.
+        progress: called with what is done, the number done and the total.
+
+    Refused: fewer than two runs, and runs that were not seen on the same pictures.
     """
     began = time.monotonic()
     found, notes = opened(runs, device=device, trust=trust)

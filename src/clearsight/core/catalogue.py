@@ -45,6 +45,17 @@ class Method:
     def summary(self) -> str:
         return (inspect.getdoc(self.fn) or "").partition("\n")[0]
 
+    @property
+    def prose(self) -> str:
+        """The docstring without its ``Args:`` block."""
+        return split_args(inspect.getdoc(self.fn) or "")[0]
+
+    @property
+    def option_help(self) -> dict[str, str]:
+        """What the ``Args:`` block of the docstring says of each option, on one line; empty where it says nothing."""
+        entries = dict(split_args(inspect.getdoc(self.fn) or "")[1])
+        return {name: entries.get(name, "") for name in self.options}
+
     @functools.cached_property
     def _keywords(self) -> dict[str, inspect.Parameter]:
         parameters = inspect.signature(self.fn, eval_str=True).parameters.values()
@@ -75,17 +86,53 @@ def method(
 ) -> Callable[[Callable[..., Any]], Method]:
     """Mark the one function of a file as its method.
 
-    paper: where it comes from; claims: what the contract tests; order: its place among its kind, before the alphabet;
-    name: its spelling, where that cannot be the name of its file (grad-cam++); validate: of a check, what refuses
-    values of its options that cannot be, given the case and all of them, before anything is read; advice: of a check,
-    what to do first where it fails, as it ends a sentence ("look at the wrong pictures").
+    Args:
+        paper: where the method comes from, "arXiv:1610.02391" or "doi:10.1145/3065386".
+        claims: words with blanks between them, each of which the contract tests, such as "signed few-passes".
+        order: place among the methods of its kind, before the alphabet.
+        name: spelling of the method, if that cannot be the name of its file (grad-cam++).
+        validate: of a check, a function that refuses impossible values of its options.  It gets the case and all
+            options before anything is read.
+        advice: of a check, what to do first if it fails, as it ends a sentence ("look at the wrong pictures").
     """
     return lambda fn: Method(fn, paper, frozenset(claims.split()), name, order, validate, advice)
 
 
+def split_args(doc: str) -> tuple[str, list[tuple[str, str]]]:
+    r"""A docstring without its ``Args:`` block, and the entries of the block: (name, text on one line).
+
+    The block begins at the line ``Args:`` and ends at the first blank line.  An entry is ``name: text``, indented by
+    four spaces; lines that are indented by more belong to the entry above them.
+
+    >>> split_args("A mean.\n\nArgs:\n    k: number of\n        samples.\n\nRefused: k of 0.")
+    ('A mean.\n\nRefused: k of 0.', [('k', 'number of samples.')])
+    """
+    lines = doc.split("\n")
+    if "Args:" not in lines:
+        return doc, []
+    start = lines.index("Args:")
+    end = next((i for i in range(start, len(lines)) if not lines[i].strip()), len(lines))
+    entries: list[str] = []
+    for line in lines[start + 1 : end]:
+        if entries and line.startswith(" " * 5):
+            entries[-1] += f" {line}"
+        else:
+            entries.append(line)
+    halves = [entry.partition(":") for entry in entries]
+    prose = "\n".join([*lines[:start], *lines[end + 1 :]]).strip()
+    return prose, [(name.strip(), " ".join(text.split())) for name, _, text in halves]
+
+
 @functools.cache
 def catalogue(folder: str) -> dict[str, Method]:
-    """All methods of one kind ("explainers", "attacks", ..., see FOLDERS), by name.  Exactly one to a file."""
+    """All methods of one kind, by name.  Each file of the kind's folder holds exactly one.
+
+    Args:
+        folder: the kind: "explainers", "attacks", "metrics", "checks", "visualisations", "augmentations", "corruptions"
+            or "networks".
+
+    Refused: another kind.
+    """
     if folder not in FOLDERS:
         raise Refused(f"no catalogue {folder!r}: {nearest(folder, FOLDERS)}")
     package = importlib.import_module(f"clearsight.{folder}")

@@ -37,10 +37,16 @@ def outputs_for(labels: Sequence[str], scores: Scores) -> int:
 class Preprocess:
     """How a picture file becomes pixels in [0, 1], and what is subtracted and divided inside the model.
 
-    size: (height, width) of the network's input in pixels; an int is a square, (L,) a sequence.
-    mean, std: one number per channel, in units of pixels in [0, 1]; their length says grey (1) or RGB (3).
-    resize: the shorter side is first resized to this many pixels, then the centre of `size` is cut out;
-        None squeezes the whole picture to `size`, whatever its proportions.
+    Args:
+        size: (height, width) of the network's input in pixels; an int is a square, (L,) a sequence.
+        mean: one number per channel, in units of pixels in [0, 1]; the number of them says grey (1) or RGB (3).
+        std: one number per channel, above 0, in units of pixels in [0, 1].
+        interpolation: how pictures are resized: "nearest", "bilinear" or "bicubic".
+        resize: the shorter side is first resized to this many pixels, then the centre of size is cut out; None squeezes
+            the whole picture to size, whatever its proportions.
+
+    Refused: sides below 1 pixel, mean and std of different lengths or not finite, a std of 0 or less, another
+    interpolation, and a resize below the size.
     """
 
     size: tuple[int, ...]
@@ -78,14 +84,22 @@ class Preprocess:
 class Classifier:
     """A network, its preprocessing and its labels.  Everything outside sees pixels in [0, 1] and logits.
 
-    source: the words that load it again ("demo", "timm:resnet18", a folder).
-    output: which part of a tuple or dict that the network returns holds the scores: its number or name, or a path of
-        them, "out.logits" (see outputs.py).
-    scores: what the network returns.  "probabilities" are turned into logits by their logarithm; "one-logit" is one
-        number z per picture, for the second of two labels against the first, which become the logits -z/2 and z/2;
-        "multi-label" is a logit for each label by itself; "values" are numbers as they are (regression).
-    channels_last: hand pictures over in that order of memory, in which convolutions are faster; not for networks that
-        call .view() on feature maps.
+    Called with pixels (B, C, *S) in [0, 1] it returns logits (B, K).  `wrap` makes one of a network of yours, `load` of
+    words.
+
+    Args:
+        net: the network, from normalised pictures (B, C, *S) to scores.
+        preprocess: how a picture file becomes what the network takes.
+        labels: names of the K classes, in the order of the scores.
+        source: words that load it again ("demo", "timm:resnet18", a folder).
+        output: which part of a tuple or dict that the network returns holds the scores: its number or name, or a path
+            of them, "out.logits" (see outputs.py).
+        scores: what the network returns.  "logits" are taken as they are.  "probabilities" are turned into logits by
+            their logarithm.  "one-logit" is one number z per picture, for the second of two labels against the first,
+            which become the logits -z/2 and z/2.  "multi-label" is a logit for each label by itself.  "values" are
+            numbers as they are (regression).
+        channels_last: pass pictures in that memory order, in which convolutions are faster; not for networks that call
+            .view() on feature maps.
     """
 
     net: nn.Module
@@ -278,15 +292,26 @@ def wrap(
     scores: Scores = "logits",
     source: str = "",
 ) -> Classifier:
-    """A Classifier from a network of yours.  Nothing is guessed: preprocessing and labels must be given.
+    """Make a Classifier of a network of yours.
 
-    output: which part of what the network returns holds the scores, such as 1, "logits" or "out.logits".
+    Nothing is guessed: preprocessing and labels must be given.  A network that torch.compile, nn.DataParallel or
+    DistributedDataParallel has wrapped is taken as it was before: compiled code ignores hooks, and copies on other
+    devices do not give theirs back.  TorchScript (torch.jit), what torch.export gives (.module()) and torch.fx graphs
+    are taken; of TorchScript no layer can be read.
 
-    A network that torch.compile, nn.DataParallel or DistributedDataParallel has wrapped is taken as it was before:
-    compiled code ignores hooks, and copies on other devices do not give theirs back.  TorchScript (torch.jit), what
-    torch.export gives (.module()) and torch.fx graphs are taken; of TorchScript no layer can be read.
+    Args:
+        net: the network, from normalised pictures (B, C, *S) to scores (B, K).
+        preprocess: how a picture file becomes what the network takes.
+        labels: names of the K classes, in the order of the scores; at least two, or one for labels by themselves and
+            values.
+        output: which part of what the network returns holds the scores, such as 1, "logits" or "out.logits"; None if it
+            returns nothing else.
+        scores: what the network returns: "logits", "probabilities", "one-logit", "multi-label" or "values", see
+            Classifier.
+        source: words that load the model again, such as "timm:resnet18"; "" if there are none.
 
-    Refused: what is no network; networks frozen by torch.jit.freeze, or recorded in training mode.
+    Refused: what is no network, networks frozen by torch.jit.freeze or recorded in training mode, what is no
+    Preprocess, other scores, and too few labels.
     """
     net = _unwrapped(net)
     if not isinstance(net, nn.Module):

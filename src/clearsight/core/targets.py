@@ -31,7 +31,10 @@ class Target(Protocol):
 
 
 class Goal(Protocol):
-    """What is attacked for.  The loss falls as the goal comes nearer."""
+    """What an attack is for.
+
+    The loss falls as the goal comes nearer.
+    """
 
     def loss(self, outputs: Tensor) -> Tensor:
         """(B, K) -> (B,)."""
@@ -77,10 +80,14 @@ def _some(index: Tensor, rows: Rows) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class ClassScore:
-    """The score of one class: its logit ("logit"), or its probability after softmax ("prob").
+    """The score of one class as a target: outputs (B, K) -> (B,).
 
-    Where labels stand by themselves (multi-label) the probability is that after "sigmoid"; a regressor's output is a
-    "value".
+    Args:
+        index: number of the class, 0 to K - 1, or one for each picture (B,).
+        of: which score: "logit", "prob" (the probability after softmax), "sigmoid" (the probability of a label by
+            itself, for multi-label models) or "value" (an output of a regressor).
+
+    Refused: classes that are no whole numbers, and another score.
 
     >>> ClassScore(1)(torch.tensor([[1.0, 3.0]])).item()
     3.0
@@ -110,7 +117,13 @@ class ClassScore:
 
 @dataclass(frozen=True, eq=False)
 class Margin:
-    """Why a rather than b: the logit of a less the logit of b; without b, less the best other logit.
+    """Why a rather than b, as a target: the logit of a less the logit of b, outputs (B, K) -> (B,).
+
+    Args:
+        a: number of the class, 0 to K - 1, or one for each picture (B,).
+        b: number of the other class, or one for each picture (B,); None for the best other class of each picture.
+
+    Refused: classes that are no whole numbers, and one class rather than itself.
 
     >>> Margin(0)(torch.tensor([[5.0, 1.0, 3.0]])).item()
     2.0
@@ -145,11 +158,16 @@ class Margin:
 
 @dataclass(frozen=True, eq=False)
 class Misclassify:
-    """Any answer that is not right.  y is (B,) class numbers, or (B, K) bool where several classes are acceptable.
+    """The goal of an attack that any answer is not right.
 
     loss: the log-odds of the right classes against all others.  Its order is that of their log-probability, but its
-    gradient does not vanish where the model is so sure that the probability rounds to 1.  margin: the best output of a
-    right class less the best of all others, below 0 where the goal is met.
+    gradient does not vanish if the model is so sure that the probability rounds to 1.  margin: the best output of a
+    right class less the best of all others, below 0 if the goal is met.
+
+    Args:
+        y: right classes (B,), or bool (B, K) if several classes are acceptable.
+
+    Refused: classes that are no whole numbers, and a bool tensor of another shape.
     """
 
     y: Tensor
@@ -189,9 +207,14 @@ class Misclassify:
 
 @dataclass(frozen=True, eq=False)
 class Become:
-    """One class of the attacker's choice: t (B,) class numbers.
+    """The goal of an attack that the answer is one class of the attacker's choice.
 
-    loss: the log-odds of all others against it; margin: the best output of another class less its own.
+    loss: the log-odds of all others against it.  margin: the best output of another class less its own.
+
+    Args:
+        t: wanted classes (B,), 0 to K - 1.
+
+    Refused: classes that are no whole numbers.
     """
 
     t: Tensor

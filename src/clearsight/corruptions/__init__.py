@@ -1,1 +1,1 @@
-"""What happens to pictures by themselves, one kind per file: corruption(x, *, severity) -> x."""
+"""Damage that pictures suffer without an attacker, one kind per file: corruption(x, *, severity) -> x."""

@@ -1,4 +1,4 @@
-"""What several corruptions share: the constants of a severity, a picture's surroundings, and moved pixels."""
+"""What several corruptions share: the constants of a severity, padding, filters, and resampling."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from clearsight.errors import Refused
 T = TypeVar("T")
 Floats = NDArray[np.float64]
 SMALL, LARGE = 32, 224  # the shorter sides, in pixels, for which the two published sets of constants are meant
-BETWEEN = math.sqrt(SMALL * LARGE)  # 84.7: below it a picture is nearer to the small ones, by factors
+BETWEEN = math.sqrt(SMALL * LARGE)  # 84.7: a shorter side below it is nearer to SMALL, by ratio
 SEVERITIES = (1, 2, 3, 4, 5)
 
 
 def graded(severity: int, five: Sequence[T]) -> T:
-    """The constants of one severity, of five; Refused where there is no such severity.
+    """Choose the constants of one severity out of five; a severity that does not exist is refused.
 
     >>> graded(5, [10, 20, 30, 40, 50])
     50
@@ -38,9 +38,9 @@ def graded(severity: int, five: Sequence[T]) -> T:
 def constants(x: Tensor, severity: int, small: Sequence[T], large: Sequence[T]) -> tuple[T, float]:
     """The constants of one severity for pictures x (B, C, H, W), and the factor by which their lengths grow.
 
-    small: of CIFAR-10-C, for pictures whose shorter side is below 84 pixels; large: of ImageNet-C, for all others.
-    Lengths are in pixels of sides of 32 and 224, and the factor is the shorter side divided by these, but at least 1
-    for the small ones, whose lengths are hardly a pixel.
+    small: those of CIFAR-10-C, for pictures whose shorter side is below 84 pixels; large: those of ImageNet-C, for all
+    others.  Lengths are in pixels for a shorter side of 32 or 224, and the factor is the shorter side divided by that.
+    For small pictures the factor is at least 1, because their lengths are hardly a pixel.
 
     >>> constants(torch.zeros(1, 3, 64, 80), 1, [3.0] * 5, [9.0] * 5)
     (3.0, 2.0)
@@ -52,7 +52,7 @@ def constants(x: Tensor, severity: int, small: Sequence[T], large: Sequence[T]) 
 
 
 def surrounded(x: Tensor, n: int, *, mirror: bool = True) -> Tensor:
-    """x (..., H, W) with n more pixels on each side: as in a mirror on the border pixels, or these repeated.
+    """Pad x (..., H, W) by n pixels on each side: mirrored at the border pixels, or with these repeated.
 
     >>> surrounded(torch.tensor([[[1.0, 2.0, 3.0]]]), 2)[0, 0].tolist()
     [3.0, 2.0, 1.0, 2.0, 3.0, 2.0, 1.0]
@@ -63,20 +63,20 @@ def surrounded(x: Tensor, n: int, *, mirror: bool = True) -> Tensor:
 
 
 def filtered(x: Tensor, kernel: Tensor) -> Tensor:
-    """Every channel of x (B, C, H, W) under one kernel (k, k) with k odd, the border as in a mirror."""
+    """Filter every channel of x (B, C, H, W) with one kernel (k, k), k odd; the border is mirrored."""
     wide = surrounded(x, kernel.shape[0] // 2).flatten(0, 1)[:, None]
     return torch.nn.functional.conv2d(wide, kernel.to(x)[None, None]).view_as(x)
 
 
 def bell(n: int, sigma: float) -> Tensor:
-    """A Gaussian at the whole numbers from -n to n, which sums to 1: (2n + 1,)."""
+    """A Gaussian at the integers from -n to n, which sums to 1: (2n + 1,)."""
     at = torch.arange(-n, n + 1, dtype=torch.float64)
     weight = torch.exp(-at.square() / (2 * sigma * sigma)) if sigma else (at == 0).double()
     return weight / weight.sum()
 
 
 def smoothed(x: Tensor, sigma: float, *, truncate: float = 4.0) -> Tensor:
-    """x (B, C, H, W) under a Gaussian of so many pixels, which ends after ``truncate`` of them; the border repeated."""
+    """Filter x (B, C, H, W) with a Gaussian of sigma pixels, cut off at ``truncate`` sigmas; the border is repeated."""
     n = int(truncate * sigma + 0.5)
     if not n:
         return x
@@ -87,7 +87,7 @@ def smoothed(x: Tensor, sigma: float, *, truncate: float = 4.0) -> Tensor:
 
 
 def trail(radius: float, sigma: float) -> Tensor:
-    """What a moving camera leaves at 0, 1, 2, ... pixels behind a point: half a Gaussian, which sums to 1.
+    """The weights of the trail at 0, 1, 2, ... pixels behind a point: half a Gaussian, which sums to 1.
 
     >>> trail(1, 1e9).tolist() == [1 / 3] * 3
     True
@@ -98,9 +98,9 @@ def trail(radius: float, sigma: float) -> Tensor:
 
 
 def dragged(x: Tensor, weight: Tensor, angle: Tensor) -> Tensor:
-    """x (B, C, H, W) as if moved while exposed: weight (n,) behind each pixel, along each picture's angle (B,).
+    """Blur x (B, C, H, W) along each picture's angle (B,), as if it moved while exposed: weight (n,) behind each pixel.
 
-    angle: in degrees, 0 to the right and 90 down; the pixels taken are the nearest on that line, the border repeated.
+    angle: in degrees, 0 to the right and 90 down.  The nearest pixels on that line are taken; the border is repeated.
     """
     high, wide = x.shape[2:]
     reach = len(weight) - 1
@@ -115,14 +115,14 @@ def dragged(x: Tensor, weight: Tensor, angle: Tensor) -> Tensor:
 
 
 def zoomed(x: Tensor, factor: float) -> Tensor:
-    """x (B, C, H, W) seen larger by a factor of at least 1, about its centre; bilinear."""
+    """Enlarge x (B, C, H, W) about its centre by a factor of at least 1, and crop it to its size; bilinear."""
     rows = x.new_tensor([[[1 / factor, 0, 0], [0, 1 / factor, 0]]]).expand(len(x), -1, -1)
     grid = torch.nn.functional.affine_grid(rows, list(x.shape), align_corners=False)
     return torch.nn.functional.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def sampled(x: Tensor, rows: Floats, columns: Floats) -> Tensor:
-    """One picture (C, H, W) read at other places, rows and columns (H, W); bilinear, beyond the border as in a mirror.
+    """Sample one picture (C, H, W) at rows and columns (H, W); bilinear, beyond the border as in a mirror.
 
     >>> picture = torch.tensor([[[0.0, 1.0]]])
     >>> sampled(picture, np.array([[0.0, 0.0]]), np.array([[0.25, -1.0]])).tolist()
@@ -140,13 +140,13 @@ def grid(x: Tensor) -> tuple[Floats, Floats]:
 
 
 def resized(x: Tensor, size: tuple[int, int], how: Image.Resampling) -> Tensor:
-    """One picture (C, H, W) in another size (height, width), by Pillow, without rounding to 8 bits."""
+    """Resize one picture (C, H, W) to a size (height, width) with Pillow, without rounding to 8 bits."""
     each = [Image.fromarray(channel).resize(size[::-1], how) for channel in x.float().numpy()]
     return torch.from_numpy(np.stack([np.asarray(channel) for channel in each]))
 
 
 def through_jpeg(x: Tensor, quality: int) -> Tensor:
-    """One picture (C, H, W) in [0, 1] saved as a JPEG by Pillow and read again."""
+    """Save one picture (C, H, W) in [0, 1] as a JPEG with Pillow, and read it again."""
     file = io.BytesIO()
     F.to_pil_image((x * 255).round().to(torch.uint8)).save(file, "JPEG", quality=quality)
     with Image.open(file) as image:
@@ -157,9 +157,9 @@ def through_jpeg(x: Tensor, quality: int) -> Tensor:
 def plasma(chance: Tensor, decay: float) -> Tensor:
     """Clouds by diamond-square (Fournier, Fussell & Carpenter 1982, doi:10.1145/358523.358553), on a torus.
 
-    chance (B, n, n), n a power of 2: a number in [0, 1) for each point -> (B, n, n) from 0 to 1 in each picture.  The
-    heights that are added become smaller by the square of ``decay`` from each grid to the next, which is twice as fine:
-    so they do in the published program, which multiplies by its amplitude twice.
+    chance (B, n, n), n a power of 2: a number in [0, 1) for each point -> (B, n, n) from 0 to 1 in each picture.  Each
+    grid is twice as fine as the one before, and the heights that it adds are smaller by the square of ``decay``.  It is
+    the square because the published program multiplies by its amplitude twice.
     """
     n = chance.shape[1]
     high = torch.zeros_like(chance)

@@ -10,10 +10,15 @@ _BITS = (15, 14, 13, 12, 10)
 
 @method(paper="TIFF 6.0")
 def bit_depth(x: Tensor, *, severity: int = 3) -> Tensor:
-    """A camera's few bits in a file of 16, divided as if they were 16: a dark picture of few shades.
+    """Few bits of a camera in a file of 16, read as if they were 16: a dark picture of few shades.
 
-    x (B, C, H, W) in [0, 1] -> the same shape.  severity: 1 to 5; the camera has 15, 14, 13, 12 or 10 bits, which stand
-    in the file as they are and are divided by 65535, so that white becomes 1/2 to 1/64; then rounded to 8 bits.
+    x (B, C, H, W) in [0, 1] -> the same shape.  The camera's values stand in the file as they are and are divided by
+    65535; then they are rounded to 8 bits.
+
+    Args:
+        severity: 1 to 5; the camera has 15, 14, 13, 12 or 10 bits, so that white becomes 1/2 to 1/64.
+
+    Source: TIFF 6.0, section 4.
 
     >>> import torch
     >>> x = torch.tensor([1.0, 0.5, 0.1]).view(1, 3, 1, 1)

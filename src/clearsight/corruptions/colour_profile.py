@@ -21,10 +21,15 @@ _ROMM = ((0.7347, 0.2653), (0.1596, 0.8404), (0.0366, 0.0001))
 def colour_profile(x: Tensor, *, severity: int = 3) -> Tensor:
     """A file whose colour profile is ignored: its numbers are of another colour space, and are read as sRGB.
 
-    x (B, C, H, W) in [0, 1], taken to be sRGB -> the same shape, the same colours in the numbers of severity: 1 Display
-    P3 (phones), 2 Adobe RGB 1998 (cameras), 3 Rec.  2020 (films), 4 ProPhoto RGB and 5 ProPhoto RGB of linear light
-    (raw converters).  Wide spaces have smaller numbers for the same colour: read as sRGB they are pale, and linear ones
-    dark.  Grey stays grey, so that of one channel only the space's curve is seen, which Display P3 shares with sRGB.
+    x (B, C, H, W) in [0, 1], taken to be sRGB -> the same shape: the same colours in the numbers of another space.
+    Wide spaces have smaller numbers for the same colour: read as sRGB they are pale, and linear ones dark.  Grey stays
+    grey, so that pictures of one channel show only the curve of the space, which Display P3 shares with sRGB.
+
+    Args:
+        severity: 1 Display P3 (phones), 2 Adobe RGB 1998 (cameras), 3 Rec. 2020 (films), 4 ProPhoto RGB and 5 ProPhoto
+            RGB of linear light (both of raw converters).
+
+    Source: IEC 61966-2-1 (sRGB); SMPTE EG 432-1, Adobe RGB (1998), ITU-R BT.2020 and ISO 22028-2 (the others).
 
     Pure red of sRGB in Display P3 is (0.92, 0.20, 0.14):
 

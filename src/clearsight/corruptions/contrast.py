@@ -13,8 +13,13 @@ _LARGE = (0.4, 0.3, 0.2, 0.1, 0.05)
 def contrast(x: Tensor, *, severity: int = 3) -> Tensor:
     """A flat picture: every pixel comes nearer to the mean of its channel.
 
-    x (B, C, H, W) in [0, 1] -> the same shape.  severity: 1 to 5; 0.4 to 0.05 of the contrast is left (ImageNet-C), or
-    0.75 to 0.15 where the shorter side is below 84 pixels (CIFAR-10-C).
+    x (B, C, H, W) in [0, 1] -> the same shape.
+
+    Args:
+        severity: 1 to 5; 0.4 to 0.05 of the contrast is left (ImageNet-C), or 0.75 to 0.15 where the shorter side is
+            below 84 pixels (CIFAR-10-C).
+
+    Source: Hendrycks & Dietterich 2019, section 3.1.
 
     >>> import torch
     >>> contrast(torch.tensor([[[[0.0, 1.0]]]]), severity=2).tolist()

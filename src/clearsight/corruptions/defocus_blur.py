@@ -8,7 +8,7 @@ from torch import Tensor
 from clearsight.core.catalogue import method
 from clearsight.corruptions._common import bell, constants, filtered
 
-# the disk's radius in pixels, and the Gaussian that smooths its edge
+# radius of the disk, and standard deviation of the Gaussian that smooths its edge, in pixels
 _SMALL = ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1.0, 0.2), (1.5, 0.1))
 _LARGE = ((3.0, 0.1), (4.0, 0.5), (6.0, 0.5), (8.0, 0.5), (10.0, 0.5))
 
@@ -17,9 +17,13 @@ _LARGE = ((3.0, 0.1), (4.0, 0.5), (6.0, 0.5), (8.0, 0.5), (10.0, 0.5))
 def defocus_blur(x: Tensor, *, severity: int = 3) -> Tensor:
     """A picture out of focus: each point becomes a disk.
 
-    x (B, C, H, W) in [0, 1] -> the same shape.  severity: 1 to 5; disks of radius 3 to 10 pixels for a shorter side of
-    224 (ImageNet-C), or 0.3 to 1.5 for one of 32 (CIFAR-10-C, where it is below 84), grown with the side.  The picture
-    goes on beyond its border as in a mirror.
+    x (B, C, H, W) in [0, 1] -> the same shape.  The picture goes on beyond its border as in a mirror.
+
+    Args:
+        severity: 1 to 5; disks of radius 3 to 10 pixels for a shorter side of 224 (ImageNet-C), or 0.3 to 1.5 for one
+            of 32 (CIFAR-10-C, where it is below 84); they grow with the side.
+
+    Source: Hendrycks & Dietterich 2019, section 3.1.
 
     One colour stays as it is:
 
@@ -31,7 +35,7 @@ def defocus_blur(x: Tensor, *, severity: int = 3) -> Tensor:
 
 
 def disk(radius: float, edge: float) -> Tensor:
-    """An even disk (k, k) on pixels, k odd, its edge smoothed by a Gaussian of so many pixels; it sums to 1.
+    """A uniform disk (k, k), k odd, its edge smoothed by a Gaussian of edge pixels; it sums to 1.
 
     >>> disk(1.0, 0.0).tolist()[2]
     [0.0, 0.2, 0.2, 0.2, 0.0]

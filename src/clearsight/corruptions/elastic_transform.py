@@ -9,7 +9,7 @@ from clearsight.core import rng
 from clearsight.core.catalogue import method
 from clearsight.corruptions._common import Floats, constants, grid, sampled
 
-# how far pixels ripple, how smoothly, and how far corners move, in pixels; 244 is as published, for a side of 224
+# height and smoothness of the ripples and movement of the corners, in pixels; 244 is as published, for a side of 224
 _SMALL = tuple(
     (32 * far, 32 * smooth, 32 * corners)
     for far, smooth, corners in (
@@ -36,10 +36,15 @@ _LARGE = tuple(
 def elastic_transform(x: Tensor, *, severity: int = 3) -> Tensor:
     """A picture on rubber: sheared and stretched as a whole, and rippled in small regions.
 
-    x (B, C, H, W) in [0, 1] -> the same shape.  severity: 1 to 5, the constants of ImageNet-C for a shorter side of
-    224, or of CIFAR-10-C for one of 32 (where it is below 84), grown with the side.  The published severities 1 and 2
-    stretch the whole, 3 to 5 ripple it: they are not in order of how far pixels move.  Both are done in one bilinear
-    reading, the published program reads twice; beyond the border is a mirror.
+    x (B, C, H, W) in [0, 1] -> the same shape.  Both are done in one bilinear reading, where the published program
+    reads twice.  The picture goes on beyond its border as in a mirror.
+
+    Args:
+        severity: 1 to 5; the constants of ImageNet-C for a shorter side of 224, or of CIFAR-10-C for one of 32 (where
+            it is below 84); they grow with the side.  The published severities 1 and 2 stretch the whole picture and 3
+            to 5 ripple it, so they are not in order of how far pixels move.
+
+    Source: Hendrycks & Dietterich 2019, section 3.1, after Simard, Steinkraus & Platt 2003.
 
     One colour stays as it is:
 
@@ -62,7 +67,7 @@ def elastic_transform(x: Tensor, *, severity: int = 3) -> Tensor:
 
 
 def _back(high: int, wide: int, moves: Floats) -> Floats:
-    """The affine map (2, 3) from a place (row, column, 1) to where it came from, when three corners moved, (3, 2)."""
+    """The affine map (2, 3) from a place (row, column, 1) to its origin, where three corners moved by moves (3, 2)."""
     middle, reach = np.array([high // 2, wide // 2]), max(1, min(high, wide) // 3)
     corners = middle + reach * np.array([[1, 1], [1, -1], [-1, -1]])
     moved = np.concatenate([corners + moves, np.ones((3, 1))], 1)

@@ -14,8 +14,8 @@ from clearsight.corruptions._common import Floats, constants, plasma, power_of_t
 # the weights of the picture and of the frost
 _SMALL = ((1.0, 0.2), (1.0, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45))
 _LARGE = ((1.0, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75))
-_LAYERS, _WEIGHTS = (14, 60), (0.7, 0.5)  # crystals, large and small
-_FINEST = 96  # pixels of the longer side that its branches need
+_LAYERS, _WEIGHTS = (14, 60), (0.7, 0.5)  # number of large and of small crystals, and their weights
+_FINEST = 96  # minimum pixels of the longer side for the branches of the crystals to show
 _TINT = (0.86, 0.95, 1.0)  # a little blue
 
 
@@ -23,12 +23,18 @@ _TINT = (0.86, 0.95, 1.0)  # a little blue
 def frost(x: Tensor, *, severity: int = 3) -> Tensor:
     """Frost on the lens: feathers of ice crystals over the picture.
 
-    x (B, C, H, W) in [0, 1] -> the same shape.  severity: 1 to 5, how much of the picture and of the frost is added: 1
-    and 0.4 to 0.6 and 0.75 (ImageNet-C), or 1 and 0.2 to 0.75 and 0.45 where the shorter side is below 84 pixels
-    (CIFAR-10-C).  The paper lays photographs of frost over the picture, which are not part of this package: here the
-    crystals are drawn, as feathers around 74 places, thicker where a plasma fractal is high and towards the border.
-    Its numbers are therefore not those of the paper's frost.  The same frost at each severity; as less of the picture
-    is kept, the two can come nearer in brightness.
+    x (B, C, H, W) in [0, 1] -> the same shape.  The frost is the same at each severity.  Because less of the picture is
+    kept, the two can come nearer in brightness.
+
+    The paper lays photographs of frost over the picture, which are not part of this package.  Here the crystals are
+    drawn as feathers around 74 places, thicker where a plasma fractal is high and towards the border.  The numbers are
+    therefore not those of the paper's frost.
+
+    Args:
+        severity: 1 to 5; the weights of the picture and of the frost, 1 and 0.4 to 0.6 and 0.75 (ImageNet-C), or 1 and
+            0.2 to 0.75 and 0.45 where the shorter side is below 84 pixels (CIFAR-10-C).
+
+    Source: Hendrycks & Dietterich 2019, section 3.1, with crystals that are drawn here.
 
     Frost on black is the frost itself, with its weight:
 
@@ -36,7 +42,7 @@ def frost(x: Tensor, *, severity: int = 3) -> Tensor:
     True
     """
     (kept, much), _ = constants(x, severity, _SMALL, _LARGE)
-    k = math.ceil(_FINEST / max(x.shape[2:]))  # drawn so much larger, and averaged
+    k = math.ceil(_FINEST / max(x.shape[2:]))  # frost is drawn this many times larger, and averaged
     high, wide = (k * side for side in x.shape[2:])
     n = power_of_two(max(high, wide))
     clouds = plasma(rng.uniform(x.new_empty(len(x), n, n, dtype=torch.float64)), 1.6)[:, :high, :wide].numpy()
@@ -48,11 +54,11 @@ def frost(x: Tensor, *, severity: int = 3) -> Tensor:
 
 
 def crystals(chance: Floats, clouds: Floats) -> Floats:
-    """Ice (H, W) from 0 to 1: chance (n, 4): where each crystal is, how it is turned, how fine; clouds (H, W)."""
+    """Ice (H, W) from 0 to 1, for clouds (H, W); chance (n, 4): place (2), rotation and fineness of each crystal."""
     high, wide = clouds.shape
     side = max(high, wide)
     rows, columns = (np.indices((high, wide)) + 0.5) / side
-    bent = 0.08 * (clouds - 0.5)  # no crystal grows quite straight
+    bent = 0.08 * (clouds - 0.5)  # crystals are slightly bent
     ice = np.zeros((high, wide))
     for some, weight in zip(np.split(chance, np.cumsum(_LAYERS)[:-1]), _WEIGHTS, strict=True):
         places = some[:, :2] * [high / side, wide / side]
@@ -68,9 +74,9 @@ def crystals(chance: Floats, clouds: Floats) -> Floats:
 
 
 def feather(down: Floats, right: Floats, turned: Floats, fine: Floats) -> Floats:
-    """How much ice lies at a place beside a crystal's centre: six stems, and branches that leave them at 60 degrees.
+    """The amount of ice at places down and right of a crystal's centre: six stems, with branches at 60 degrees.
 
-    turned: by how much of 60 degrees, in [0, 1); fine: the larger, the narrower.  On a stem there is most:
+    turned: rotation as a share of 60 degrees, in [0, 1); fine: the larger, the narrower.  A stem has the most ice:
 
     >>> zero = np.zeros(1)
     >>> round(float(feather(zero, zero + 0.1, zero, zero + 5.0)[0]), 6)

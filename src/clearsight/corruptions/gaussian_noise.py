@@ -14,8 +14,13 @@ _LARGE = (0.08, 0.12, 0.18, 0.26, 0.38)
 def gaussian_noise(x: Tensor, *, severity: int = 3) -> Tensor:
     """Noise as in low light: a normal number is added to every pixel.
 
-    x (B, C, H, W) in [0, 1] -> the same shape.  severity: 1 to 5, of standard deviation 0.08 to 0.38 (ImageNet-C), or
-    0.04 to 0.10 where the shorter side is below 84 pixels (CIFAR-10-C); the same draws at each.
+    x (B, C, H, W) in [0, 1] -> the same shape.  The draws are the same at each severity.
+
+    Args:
+        severity: 1 to 5; a standard deviation of 0.08 to 0.38 (ImageNet-C), or 0.04 to 0.10 where the shorter side is
+            below 84 pixels (CIFAR-10-C).
+
+    Source: Hendrycks & Dietterich 2019, section 3.1.
 
     >>> import torch
     >>> x = torch.full((1, 1, 99, 99), 0.5)

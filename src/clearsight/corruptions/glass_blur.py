@@ -7,7 +7,7 @@ from clearsight.core import rng
 from clearsight.core.catalogue import method
 from clearsight.corruptions._common import constants, smoothed
 
-# the Gaussian before and after, how far pixels change places, and how often
+# sigma of the Gaussian before and after, maximum distance of a swap in pixels, number of rounds of swaps
 _SMALL = ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2))
 _LARGE = ((0.7, 1, 2), (0.9, 2, 1), (1.0, 2, 3), (1.1, 3, 2), (1.5, 4, 2))
 _ROUNDS = 3
@@ -17,10 +17,15 @@ _ROUNDS = 3
 def glass_blur(x: Tensor, *, severity: int = 3) -> Tensor:
     """Frosted glass: neighbouring pixels change places, with a little blur before and after.
 
-    x (B, C, H, W) in [0, 1] -> the same shape.  severity: 1 to 5; pixels swap with others up to 1 to 4 pixels away for
-    a shorter side of 224 (ImageNet-C), or 1 for one of 32 (CIFAR-10-C, where it is below 84), grown with the side.  In
-    that set the severities are not in order of how much changes.  Pixels are swapped, as the paper has it; its program
-    writes one of the two over the other.  Only swaps that lie within the picture are made.
+    x (B, C, H, W) in [0, 1] -> the same shape.  Pixels are swapped, as the paper has it; its program writes one of the
+    two over the other.  Only swaps that lie within the picture are made.
+
+    Args:
+        severity: 1 to 5; pixels swap with others up to 1 to 4 pixels away for a shorter side of 224 (ImageNet-C), or 1
+            for one of 32 (CIFAR-10-C, where it is below 84); they grow with the side.  In CIFAR-10-C the severities are
+            not in order of how much changes.
+
+    Source: Hendrycks & Dietterich 2019, section 3.1.
 
     One colour stays as it is:
 
@@ -37,7 +42,7 @@ def glass_blur(x: Tensor, *, severity: int = 3) -> Tensor:
 
 
 def shuffled(chance: Tensor, reach: int) -> Tensor:
-    """From where each pixel is taken, (H * W,), after rounds of swaps; chance (rounds, 2, H, W) in [0, 1).
+    """The source index of each pixel, (H * W,), after rounds of swaps; chance (rounds, 2, H, W) in [0, 1).
 
     >>> shuffled(torch.tensor([[[[0.5, 0.5, 0.5]] * 3, [[0.5, 0.99, 0.5]] * 3]]), 1).tolist()
     [0, 1, 2, 3, 5, 4, 6, 7, 8]

@@ -15,9 +15,14 @@ _LARGE = (0.03, 0.06, 0.09, 0.17, 0.27)
 def impulse_noise(x: Tensor, *, severity: int = 3) -> Tensor:
     """Salt and pepper: some values are set to 0 or to 1, as by broken bits.
 
-    x (B, C, H, W) in [0, 1] -> the same shape.  severity: 1 to 5; a share of 0.03 to 0.27 of the values (ImageNet-C),
-    or 0.01 to 0.07 where the shorter side is below 84 pixels (CIFAR-10-C), half of them to 0.  Each channel by itself.
-    What is hit at one severity is hit at all higher ones.
+    x (B, C, H, W) in [0, 1] -> the same shape.  Each channel is drawn by itself.  A value that is hit at one severity
+    is hit at all higher ones.
+
+    Args:
+        severity: 1 to 5; a share of 0.03 to 0.27 of the values (ImageNet-C), or 0.01 to 0.07 where the shorter side is
+            below 84 pixels (CIFAR-10-C), half of them set to 0.
+
+    Source: Hendrycks & Dietterich 2019, section 3.1.
 
     >>> found = impulse_noise(torch.full((1, 1, 99, 99), 0.5), severity=5)
     >>> sorted(set(found.flatten().tolist()))

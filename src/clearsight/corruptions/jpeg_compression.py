@@ -14,8 +14,13 @@ _LARGE = (25, 18, 15, 10, 7)
 def jpeg_compression(x: Tensor, *, severity: int = 3) -> Tensor:
     """A picture saved as a JPEG of low quality.
 
-    x (B, C, H, W) in [0, 1] -> the same shape.  severity: 1 to 5; quality 25 to 7 of 100 (ImageNet-C), or 80 to 40
-    where the shorter side is below 84 pixels (CIFAR-10-C), by Pillow, which stores colour at half the resolution.
+    x (B, C, H, W) in [0, 1] -> the same shape.  It is saved by Pillow, which stores colour at half the resolution.
+
+    Args:
+        severity: 1 to 5; quality 25 to 7 of 100 (ImageNet-C), or 80 to 40 where the shorter side is below 84 pixels
+            (CIFAR-10-C).
+
+    Source: Hendrycks & Dietterich 2019, section 3.1.
 
     A grey picture of one value is kept but for rounding to 255ths:
 

@@ -16,10 +16,15 @@ _LARGE = ((10.0, 3.0), (15.0, 5.0), (15.0, 8.0), (15.0, 12.0), (20.0, 15.0))
 def motion_blur(x: Tensor, *, severity: int = 3) -> Tensor:
     """A camera that moves while it exposes: each point leaves a fading trail along one line.
 
-    x (B, C, H, W) in [0, 1] -> the same shape.  severity: 1 to 5; the trail is half a Gaussian, of standard deviation 3
-    to 15 pixels for a shorter side of 224 (ImageNet-C), or 1 to 2.5 for one of 32 (CIFAR-10-C, where it is below 84),
-    grown with the side, and ends after twice the radius.  Its angle is drawn within 45 degrees of the horizontal for
-    each picture, the same at every severity.  The border is repeated.
+    x (B, C, H, W) in [0, 1] -> the same shape.  The trail is half a Gaussian.  Its angle is drawn within 45 degrees of
+    the horizontal for each picture, the same at every severity.  The border is repeated.
+
+    Args:
+        severity: 1 to 5; the trail's standard deviation is 3 to 15 pixels for a shorter side of 224 (ImageNet-C), or 1
+            to 2.5 for one of 32 (CIFAR-10-C, where it is below 84); they grow with the side, and the trail ends after
+            twice the radius.
+
+    Source: Hendrycks & Dietterich 2019, section 3.1.
 
     One colour stays as it is:
 

@@ -13,9 +13,13 @@ from clearsight.corruptions._common import graded, resized
 def orientation(x: Tensor, *, severity: int = 3) -> Tensor:
     """A phone's picture whose orientation tag is ignored: turned by 90 degrees, to the left or to the right.
 
-    x (B, C, H, W) in [0, 1] -> the same shape.  Which side is drawn for each picture.  severity: 1 to 5, all the same:
-    a tag is read or it is not.  A picture that is not square is then made large enough, by Pillow's bilinear filter,
-    and its middle is cut out.
+    x (B, C, H, W) in [0, 1] -> the same shape.  The direction is drawn for each picture.  A picture that is not square
+    is then enlarged by Pillow's bilinear filter, and its middle is cut out.
+
+    Args:
+        severity: 1 to 5; all the same: a tag is read or it is not.
+
+    Source: CIPA DC-008 (Exif), the tag Orientation.
 
     >>> torch.manual_seed(0)  # doctest: +ELLIPSIS
     <...>

@@ -15,9 +15,14 @@ _LARGE = (0.6, 0.5, 0.4, 0.3, 0.25)
 def pixelate(x: Tensor, *, severity: int = 3) -> Tensor:
     """A picture of few pixels, enlarged: large squares of one colour.
 
-    x (B, C, H, W) in [0, 1] -> the same shape.  severity: 1 to 5; it is made smaller, to 0.6 to 0.25 of its sides
-    (ImageNet-C), or 0.95 to 0.65 where the shorter side is below 84 pixels (CIFAR-10-C), and large again, by Pillow's
-    box filter both times.
+    x (B, C, H, W) in [0, 1] -> the same shape.  The picture is made smaller and large again, by Pillow's box filter
+    both times.
+
+    Args:
+        severity: 1 to 5; it is made smaller to 0.6 to 0.25 of its sides (ImageNet-C), or 0.95 to 0.65 where the shorter
+            side is below 84 pixels (CIFAR-10-C).
+
+    Source: Hendrycks & Dietterich 2019, section 3.1.
 
     >>> x = torch.eye(100).repeat(2, 1)[None, None]  # a diagonal, twice
     >>> pixelate(x, severity=5)[0, 0, :1, :5].tolist()

@@ -16,9 +16,13 @@ _DEGREES = (4.0, 8.0, 15.0, 22.0, 30.0)
 def rotation(x: Tensor, *, severity: int = 3) -> Tensor:
     """A camera held askew: the picture is turned about its centre, to the left or to the right.
 
-    x (B, C, H, W) in [0, 1] -> the same shape.  severity: 1 to 5; by 4, 8, 15, 22 or 30 degrees (ours), to the side
-    that is drawn for each picture.  Bilinear; beyond its border the picture goes on as in a mirror, for no camera has
-    black corners.
+    x (B, C, H, W) in [0, 1] -> the same shape.  The direction is drawn for each picture.  Pixels are interpolated
+    bilinearly.  Beyond its border the picture goes on as in a mirror, because no camera has black corners.
+
+    Args:
+        severity: 1 to 5; 4, 8, 15, 22 or 30 degrees, which are this package's own numbers.
+
+    Source: Hendrycks & Dietterich 2019, section 3.2, where ImageNet-P turns pictures step by step.
 
     One colour stays as it is:
 

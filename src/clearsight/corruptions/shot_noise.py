@@ -15,9 +15,14 @@ _LARGE = (60.0, 25.0, 12.0, 5.0, 3.0)
 def shot_noise(x: Tensor, *, severity: int = 3) -> Tensor:
     """Noise of light itself: each pixel is a count of so few photons that chance shows.
 
-    x (B, C, H, W) in [0, 1] -> the same shape.  severity: 1 to 5; white is 60 to 3 photons (ImageNet-C), or 500 to 50
-    where the shorter side is below 84 pixels (CIFAR-10-C).  Counts are Poisson, those of all severities from the same
+    x (B, C, H, W) in [0, 1] -> the same shape.  Counts are Poisson, and those of all severities come from the same
     draws.
+
+    Args:
+        severity: 1 to 5; white is 60 to 3 photons (ImageNet-C), or 500 to 50 where the shorter side is below 84 pixels
+            (CIFAR-10-C).
+
+    Source: Hendrycks & Dietterich 2019, section 3.1.
 
     Of a white of 500 photons the standard deviation is the square root of 500, in 500ths:
 
@@ -37,7 +42,7 @@ def poisson(mean: Tensor, chance: Tensor) -> Tensor:
     """
     term = torch.exp(-mean)
     total, count = term.clone(), torch.zeros_like(mean)
-    most = mean + 12 * mean.sqrt() + 20  # beyond it lies less than rounding
+    most = mean + 12 * mean.sqrt() + 20  # the probability beyond it is below rounding error
     for k in range(1, int(most.max()) + 1 if mean.numel() else 1):
         more = (chance >= total) & (k <= most)
         if not bool(more.any()):

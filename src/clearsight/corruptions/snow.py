@@ -7,7 +7,7 @@ from clearsight.core import rng
 from clearsight.core.catalogue import method
 from clearsight.corruptions._common import constants, dragged, trail, zoomed
 
-# mean and spread of the flakes, their size, the height from which there is one, their trail, the weight of the picture
+# mean and deviation of the flakes, their zoom, their threshold, radius and sigma of their trail, weight of the picture
 _SMALL = (
     (0.1, 0.2, 1.0, 0.6, 8.0, 3.0, 0.95),
     (0.1, 0.2, 1.0, 0.5, 10.0, 4.0, 0.9),
@@ -29,9 +29,14 @@ _GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 def snow(x: Tensor, *, severity: int = 3) -> Tensor:
     """Falling snow: streaks of flakes over a picture that is bleached towards grey.
 
-    x (B, C, H, W) in [0, 1] -> the same shape.  severity: 1 to 5, the constants of ImageNet-C for a shorter side of
-    224, or of CIFAR-10-C for one of 32 (where it is below 84); the size and the trails of flakes grow with the side.
-    The flakes fall within 45 degrees of straight down, as one layer and as the same turned by 180 degrees.
+    x (B, C, H, W) in [0, 1] -> the same shape.  The flakes fall within 45 degrees of straight down, as one layer and as
+    the same layer turned by 180 degrees.
+
+    Args:
+        severity: 1 to 5; the constants of ImageNet-C for a shorter side of 224, or of CIFAR-10-C for one of 32 (where
+            it is below 84); the size and the trails of flakes grow with the side.
+
+    Source: Hendrycks & Dietterich 2019, section 3.1.
 
     What is white stays white:
 

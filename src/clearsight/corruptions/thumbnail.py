@@ -8,16 +8,21 @@ from clearsight.core.catalogue import method
 from clearsight.corruptions._common import graded, resized, through_jpeg
 
 _SHARES = (0.7, 0.5, 0.35, 0.25, 0.18)
-_QUALITY = 75  # Pillow's own
+_QUALITY = 75  # Pillow's default
 
 
 @method(paper="CIPA DC-008")
 def thumbnail(x: Tensor, *, severity: int = 3) -> Tensor:
     """The small preview instead of the picture: made smaller, saved as a JPEG, and enlarged again.
 
-    x (B, C, H, W) in [0, 1] -> the same shape.  severity: 1 to 5; the preview has 0.7 to 0.18 of the picture's sides
-    (ours; an Exif preview of 160 pixels is 0.7 of 224), at least 1 pixel.  Made smaller by Lanczos' filter, as a JPEG
-    of quality 75, enlarged by a bicubic one, both Pillow's.
+    x (B, C, H, W) in [0, 1] -> the same shape.  It is made smaller by a Lanczos filter, saved as a JPEG of quality 75,
+    and enlarged by a bicubic filter, both filters Pillow's.
+
+    Args:
+        severity: 1 to 5; the preview has 0.7 to 0.18 of the picture's sides, at least 1 pixel.  The shares are this
+            package's own; an Exif preview of 160 pixels is 0.7 of 224.
+
+    Source: CIPA DC-008 (Exif), section 4.5.
 
     One shade of grey stays what it is, but for rounding to 255ths:
 

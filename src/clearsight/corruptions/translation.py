@@ -16,9 +16,13 @@ _SHARES = (0.05, 0.1, 0.15, 0.2, 0.25)
 def translation(x: Tensor, *, severity: int = 3) -> Tensor:
     """A camera aimed beside the thing: the picture is moved, in any direction.
 
-    x (B, C, H, W) in [0, 1] -> the same shape.  severity: 1 to 5; by 0.05 to 0.25 of the shorter side (ours), at least
-    1 pixel, in the direction that is drawn for each picture; rounded to whole pixels, so that nothing is blurred.
-    Beyond its border the picture goes on as in a mirror.
+    x (B, C, H, W) in [0, 1] -> the same shape.  The direction is drawn for each picture.  The move is rounded to whole
+    pixels, so that nothing is blurred.  Beyond its border the picture goes on as in a mirror.
+
+    Args:
+        severity: 1 to 5; 0.05 to 0.25 of the shorter side, at least 1 pixel; these are this package's own numbers.
+
+    Source: Hendrycks & Dietterich 2019, section 3.2, where ImageNet-P moves pictures step by step.
 
     One colour stays as it is:
 
@@ -26,7 +30,7 @@ def translation(x: Tensor, *, severity: int = 3) -> Tensor:
     [0.5, 0.5, 0.5, 0.5]
     """
     high, wide = x.shape[2:]
-    far = max(math.sqrt(2) / 2, graded(severity, _SHARES) * min(high, wide))  # of which one part rounds to 1
+    far = max(math.sqrt(2) / 2, graded(severity, _SHARES) * min(high, wide))  # at least one component then rounds to 1
     way = 2 * math.pi * rng.uniform(x.new_empty(len(x), 1, dtype=torch.float64))[:, 0]
     n = math.ceil(far)
     around = surrounded(x, n)

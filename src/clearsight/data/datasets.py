@@ -134,13 +134,21 @@ def folder(
     classes: Classes | str | Path | None = None,
     voc_base: int | None = None,
 ) -> Pictures:
-    """The pictures in a folder (class/x.jpg, split/class/x.jpg, flat), of a CSV (file, label, ...), or one picture.
+    """Find the pictures of a folder or a table, or take one picture.
 
-    boxes, masks: annotations in any format that `read_boxes` knows.  split: which one, "all" for every one, else test
-    before val before train.  label_column: the CSV's, else `label` or the only one that ends in "index".  classes: the
-    data's words in the labels of the model, {"cat": ["tabby", "tiger cat"]}, or a JSON file of it.  voc_base: as in
-    `read_boxes`.
-    Raises Refused for a path without pictures, an unknown split or column, and annotations that fit nothing.
+    A folder is class/x.jpg, split/class/x.jpg or flat.  A table (.csv, .tsv, .jsonl, .parquet) names files and labels.
+
+    Args:
+        path: the folder, the table or the picture.
+        boxes: file or folder of annotated boxes, in any format that `read_boxes` knows.
+        masks: file or folder of annotated masks, in any format that `read_boxes` knows.
+        split: name of the split, "all" for every one; None for test before val before train.
+        label_column: column of the table that holds the labels; None for `label`, or the only one that ends in "index".
+        classes: the data's words in the labels of the model, {"cat": ["tabby", "tiger cat"]}, or a JSON file of it.
+        voc_base: what Pascal VOC calls the first pixel, 0 or 1; None decides it from all of its files.
+
+    Refused: a path without pictures, an unknown split or column, boxes together with masks, a label_column without a
+    table, a voc_base without boxes, and annotations that fit nothing.
     """
     path = Path(path)
     if boxes is not None and masks is not None:
@@ -202,7 +210,14 @@ def demo_pictures() -> Pictures:
 
 
 def pixels(model: Classifier, *sources: str | Path | Pictures) -> Tensor:
-    """(B, C, H, W) float32 in [0, 1], as the model takes them; sources as in `open_data`.  Refused if one is broken."""
+    """Read pictures as the model takes them: (B, C, H, W) float32 in [0, 1].
+
+    Args:
+        model: the classifier, whose preprocessing is used.
+        sources: paths, words of the command line such as "demo:coffee", or pictures from `folder`.
+
+    Refused: a picture that is broken, and no picture at all.
+    """
     batch = []
     for source in sources:
         for picture in (source if isinstance(source, Pictures) else open_data(source)).pictures:

@@ -15,13 +15,15 @@ from clearsight.internals.layers import enlarge, find_layer
 def ablation_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
     """The channels of one layer, each weighted by how much the target falls without it, summed and rectified.
 
-    x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in units of the target times activation.  A channel is taken away by
-    setting it to 0 at all places.  The paper divides by the target of the whole picture, which changes nothing inside
-    a map, but turns it upside down where that is negative, and is left out here.  layer: the name of a module that
-    gives feature maps; "auto" is the last one before pooling.
+    x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in units of the target times activation.  A channel is removed by setting
+    it to 0 at all places.  The paper divides the fall by the target of the whole picture.  This division is left out
+    here: it changes nothing within a map, but it inverts the map where the target is negative.
 
-    Only what comes behind the layer is run again, once for each channel that is not 0 already; these runs are not
-    counted as passes.  Where the network cannot be recorded, they are whole passes, and are.
+    Only what follows the layer runs again, once for each channel that is not 0 already; these runs do not count as
+    passes.  Where the network cannot be recorded, they are whole passes and count as such.
+
+    Args:
+        layer: name of the module whose feature maps are read; "auto" takes the last one before pooling.
 
     Behind one averaged channel, [0, 1] and weight 4, the target falls from 2 to 0:
 

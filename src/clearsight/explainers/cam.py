@@ -16,11 +16,15 @@ _CLOSE = 1e-3  # two weights are the same up to this share of the largest
 def cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
     """The channels of the last layer before pooling, weighted by the dense layer's weights for the class, and summed.
 
-    x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target: before it is enlarged, the map's mean is the
-    target less the dense layer's bias.  Only for networks whose scores are linear in the layer's channels, as behind
-    average pooling and one dense layer; that is measured, on the picture and on its negative, and others are refused,
-    and so are targets that are not linear in the scores, such as probabilities.  layer: the name of a module that gives
-    feature maps; "auto" is the last one before pooling.
+    x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target: before the map is enlarged, its mean is the
+    target minus the dense layer's bias.
+
+    Args:
+        layer: name of the module whose feature maps are read; "auto" takes the last one before pooling.
+
+    Refused: networks whose scores are not linear in the layer's channels, as they are behind average pooling and one
+    dense layer (this is measured on the picture and on its negative); targets that are not linear in the scores, such
+    as probabilities.
 
     Behind one averaged channel the map is that channel times its weight:
 

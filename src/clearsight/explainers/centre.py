@@ -13,10 +13,12 @@ from clearsight.errors import Refused
 def centre(model: Classifier, x: Tensor, target: Target, *, sigma: float = 0.25) -> Tensor:
     """A Gaussian in the middle of the picture: a control map that knows neither the model nor the picture.
 
-    x (B, C, *S) in [0, 1] -> (B, *S), in (0, 1], without a unit; the same for all pictures of one size.  sigma: its
-    standard deviation along each axis, as a share of that side.
+    x (B, C, *S) in [0, 1] -> (B, *S), in (0, 1], without a unit; the same for all pictures of one size.
 
-    Two pixels lie a quarter of the side from the middle, so one sigma away, where a Gaussian is exp(-1/2):
+    Args:
+        sigma: standard deviation of the Gaussian along each axis, as a share of that side; above 0.
+
+    Two pixels lie a quarter of the side from the middle, which is one sigma, where a Gaussian is exp(-1/2):
 
     >>> centre(None, torch.zeros(1, 3, 1, 2), None).tolist()
     [[[0.6065306663513184, 0.6065306663513184]]]

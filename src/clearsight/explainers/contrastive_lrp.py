@@ -16,17 +16,22 @@ from clearsight.explainers._lrp_rules import Linear, Rule, Rules, Shares, box, n
 def contrastive_lrp(
     model: Classifier, x: Tensor, target: Target, *, kind: Literal["clrp1", "clrp2"] = "clrp1"
 ) -> Tensor:
-    """Relevance for the class less the relevance for its opposite, where that is above zero.
+    """Relevance for the class minus the relevance for its opposite, where the difference is above zero.
 
-    x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in units of the logit.  kind: the opposite is all other classes, each with
-    an equal part of the relevance (clrp1), or the class with the weights of its last layer negated (clrp2).
+    x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in units of the logit.
 
-    Both start with the size of the class's logit, |f|: the class has |f|, and in clrp1 each of the K - 1 others has
-    -|f| / (K - 1), for the rules are linear and one way back gives the difference.  The class is the one whose logit
-    raises the target most.  The pixels' layer shares out by zB, between black and white, all others by z+.  Networks
-    are taken as by lrp.
+    Both sides start with the size of the class's logit, |f|: the class has |f|, and in clrp1 each of the K - 1 other
+    classes has -|f| / (K - 1).  The rules are linear, so one backward pass gives the difference.  The class is the one
+    whose logit raises the target most.  The layer that sees the pixels follows the rule zB, between black and white;
+    all other layers follow z+.
 
-    Of a linear layer with one picture, of which each class sees another pixel, the class's own pixel is left:
+    Args:
+        kind: the opposite of the class.  "clrp1" takes all other classes, each with an equal part of the relevance;
+            "clrp2" takes the class itself with the weights of its last layer negated.
+
+    Refused: models with a single output, and the networks that lrp refuses.
+
+    In a linear layer with one picture, where each class sees another pixel, only the class's own pixel remains:
 
     >>> import torch
     >>> from clearsight.testing import linear

@@ -10,13 +10,14 @@ from clearsight.explainers._rectified import rectified_gradient
 
 @method(paper="arXiv:1311.2901", claims="signed class-sensitive needs-relu few-passes")
 def deconvnet(model: Classifier, x: Tensor, target: Target) -> Tensor:
-    """The gradient, but every ReLU lets only positive gradients back, wherever it was open or closed.
+    """The gradient, except that every ReLU passes only positive gradients back, whether it was open or closed.
 
     x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target per unit of pixel value, summed over channels.
-    Known to show the picture's edges rather than the decision (see the check `sanity`).  Refused for networks with
-    activations other than ReLU and ReLU6 (gates may be sigmoids).
+    The method is known to show the picture's edges rather than the decision (see the check `sanity`).
 
-    A unit that is closed, and one that speaks against the class:
+    Refused: networks without a ReLU, and networks with activations other than ReLU and ReLU6 (gates may be sigmoids).
+
+    One unit is closed, and one speaks against the class:
 
     >>> import torch
     >>> from clearsight.testing import rectified

@@ -19,16 +19,20 @@ from clearsight.internals.graph import Graph, graph_of
 def deep_lift(model: Classifier, x: Tensor, target: Target, *, baseline: float = 0.0) -> Tensor:
     """What each pixel's difference from a flat picture adds to the target, by the rescale rule.
 
-    x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target: the map sums to target(x) - target(baseline);
-    what is missing is the diagnostic "completeness residual".  baseline: the flat picture's pixel value (0 is black).
+    x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target: the map sums to target(x) - target(baseline).
+    The diagnostic "completeness residual" is the sum's error.  Every rule is exact, so only rounding may be missing.
 
-    An activation hands on change out over change in.  Beyond the paper: a product (squeeze-and-excitation, attention)
-    is shared half and half, as the Shapley value of its two factors; a quotient by that rule turned round; a max-pool
-    as in DeepSHAP; normalisation and softmax are taken apart into such steps.  A probability, or any other target, is
-    followed along the straight line between the logits of the two pictures.
+    An activation's multiplier is its change of output over its change of input.  Beyond the paper: a product
+    (squeeze-and-excitation, attention) is shared half and half, as the Shapley value of its two factors; a quotient
+    follows the same rule inverted; a max-pool is treated as in DeepSHAP; normalisation and softmax are split into such
+    steps.  A probability, or any other target, is followed along the straight line between the logits of the two
+    pictures.
 
-    Every rule is exact, so nothing but rounding may be missing.  Refused: a network with an operation that has no rule,
-    by its name, and a map that misses more than 1 % of the target's own change and 0.0001 of the size of the scores.
+    Args:
+        baseline: pixel value of the flat picture (0 is black).
+
+    Refused: a network with an operation that has no rule (the message names it), and a map that misses more than 1 % of
+    the target's own change plus 0.0001 of the size of the scores.
 
     A ReLU that opens on the way from black gets the slope from there:
 

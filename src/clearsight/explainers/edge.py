@@ -10,7 +10,7 @@ from clearsight.core.targets import Target
 
 @method(paper="control", claims="control")
 def edge(model: Classifier, x: Tensor, target: Target) -> Tensor:
-    """How strong the picture's edges are, by Sobel's filters: a control map that knows nothing of the model.
+    """How strong the picture's edges are, by Sobel's filters: a control map that does not use the model.
 
     x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in pixel values: the length of the gradient that the filters [-1, 0, 1]
     along one axis and [1, 2, 1] along all others find in the mean of the channels.  Borders are repeated.

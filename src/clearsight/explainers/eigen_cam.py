@@ -15,13 +15,17 @@ FLAT = 1e-3  # of what the channels would add up to without their signs: a sum t
 def eigen_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
     """The first principal component of one layer's channels: what stands out in the picture, whatever the class.
 
-    x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in units of the layer's activations.  The channels' means over the places
-    are taken off first; of the component's two signs the one is taken with which the channels' sum grows, or, where
-    that sum is flat but for rounding, as behind a LayerNorm, the one in which the few places that stand out are above
-    0; what is below the picture's average is 0.  layer: the name of a module that gives feature maps; "auto" is the
-    last one before pooling.
+    x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in units of the layer's activations.  Each channel's mean over the places
+    is subtracted first, and values below the picture's average become 0.
 
-    One channel is its own component, less its mean:
+    A principal component has no sign of its own.  The sign is the one with which the sum of the channels grows.  Where
+    that sum is flat except for rounding, as behind a LayerNorm, the sign is the one that puts the few places that stand
+    out above 0.
+
+    Args:
+        layer: name of the module whose feature maps are read; "auto" takes the last one before pooling.
+
+    One channel is its own component, minus its mean:
 
     >>> from clearsight.testing import pooled
     >>> from clearsight.core.targets import ClassScore

@@ -33,24 +33,29 @@ def extremal_perturbation(
 ) -> Tensor:
     """The part of the picture, of a given area, that keeps the target highest when the rest is blurred.
 
-    x (B, C, *S) in [0, 1] -> (B, *S), >= 0: 1 where the picture stays and 0 where it is blurred, without a unit; the
-    diagnostic "area" is the mean of the map, and "kept" is what stays of the target: 1 is the picture's own, 0 the
-    blur's. area: the part of the picture that should stay (the paper adds up the masks of several; here it is one).
-    iterations: steps of Adam, forth and back through the network (the paper takes 800 of its own).  cells: places of
-    the mask along each side of a picture; a sequence or a clip has cells^2 in all.  Before the first step there are 66
-    passes forth, and one after the last.
+    x (B, C, *S) in [0, 1] -> (B, *S), >= 0: 1 where the picture stays and 0 where it is blurred, without a unit.  The
+    diagnostic "area" is the mean of the map.  The diagnostic "kept" is what remains of the target: 1 is the picture's
+    own value, 0 the blur's.  Before the first step there are 66 forward passes, and one after the last.
 
-    The mask is the paper's: a smooth maximum over the places around, which are felt from as far beyond the border as
-    from inside it (else the corners, which feel fewer places, stand out from the first step on and stay); its area is
-    that inside the picture.  The optimiser is NOT the paper's.  That one (descent of rate 0.01 from masks of 1/2, the
-    area weighing 300 times a target in its own units; 120 steps, with the growth of 800) kept -0.06 and 0.20 of the
-    target on the demo's cat and coffee, random masks -0.06 and 0.09 on average, the best of the discs 0.60 and 0.43.
-    So discs of the area are tried all over the picture, and the mask starts from what they
-    keep, 1 where the best one lies; the target is divided by its range over these, the picture and its blur, and
-    the area weighs 1 in the first step, and 300 in the last.  No mirrored copies: a network that reads places would
-    be asked something else.  Where the mask comes to keep less than the best disc did, that disc is the map.
+    The mask is the paper's: a smooth maximum over the surrounding places, which count from as far beyond the border as
+    from inside it.  Otherwise the corners, which have fewer places around them, stand out from the first step on and
+    remain.  The mask's area is measured inside the picture.
 
-    Of two pixels, of which half may stay, the one that the class hangs on stays:
+    The optimiser is not the paper's.  The paper's optimiser (descent at rate 0.01 from masks of 1/2, where the area
+    weighs 300 times a target in its own units; 120 steps, with the growth of 800) kept -0.06 and 0.20 of the target on
+    the demo's cat and coffee.  Random masks kept -0.06 and 0.09 on average, and the best of the discs 0.60 and 0.43.
+    Therefore discs of the area are tried all over the picture, and the mask starts from what they keep, with 1 at the
+    best disc.  The target is divided by its range over these discs, the picture and its blur.  The area weighs 1 in the
+    first step and 300 in the last.  Mirrored copies are not used: a network that reads places would be asked a
+    different question.  Where the mask finally keeps less than the best disc, that disc is the map.
+
+    Args:
+        area: share of the picture that should stay, between 0 and 1.  The paper adds up the masks of several areas;
+            here there is one.
+        iterations: steps of Adam, each one forward and one backward pass (the paper takes 800 of its own).
+        cells: places of the mask along each side of a picture; a sequence or a clip has cells^2 in all.
+
+    Of two pixels, half of which may stay, the one that determines the class stays:
 
     >>> from clearsight.testing import linear
     >>> from clearsight.core.targets import ClassScore

@@ -14,7 +14,9 @@ def grad_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto
     """The channels of one layer, weighted by their mean gradient, summed, rectified and enlarged.
 
     x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in units of the target (divided by the number of places of the layer).
-    layer: the name of a module that gives feature maps; "auto" is the last one before pooling.
+
+    Args:
+        layer: name of the module whose feature maps are read; "auto" takes the last one before pooling.
 
     Behind one averaged channel the map is that channel, times its weight, over its number of places:
 

@@ -18,9 +18,11 @@ def grad_cam_plus_plus(model: Classifier, x: Tensor, target: Target, *, layer: s
     """The channels of one layer, weighted by their positive gradients, rare ones more, summed, rectified and enlarged.
 
     x (B, C, *S) in [0, 1] -> (B, *S), >= 0.  A channel's weight is the sum over places of alpha times the positive
-    gradient, alpha = g^2 / (2 g^2 + g^3 times the sum of the channel), for the target's exponential, whose own factor
-    scales the map and is left out; so units mean little.  layer: the name of a module that gives feature maps; "auto"
-    is the last one before pooling.
+    gradient, with alpha = g^2 / (2 g^2 + g^3 times the sum of the channel).  This alpha belongs to the target's
+    exponential, whose own factor only scales the map and is left out; the map's unit therefore means little.
+
+    Args:
+        layer: name of the module whose feature maps are read; "auto" takes the last one before pooling.
 
     Refused: divisors of alpha that cancel, where channels sum to less than 0, to what rounding decides.
 

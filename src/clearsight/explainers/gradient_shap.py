@@ -29,13 +29,24 @@ def gradient_shap(
 ) -> Tensor:
     """Gradients at random places on paths from random background pictures, times the paths, averaged.
 
-    x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target: an estimate, from so many samples, of SHAP values
-    against a background.  It sums to about target(x) less the mean target of the background pictures that were drawn;
-    what is missing is the diagnostic "completeness residual", which no bound refuses, because it falls with more
-    samples. The background is one flat picture of the pixel value baseline (0 is black), or the pictures that
-    references names (a folder, a CSV, "demo"; of more than 64 an even spread), such as the training data; where both
-    are none, flat pictures, each of a random grey. noise: the standard deviation of Gaussian noise on the end of each
-    path, as a share of the picture's own range; noisy copies are not cut to [0, 1].
+    x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target: an estimate, from a number of samples, of SHAP
+    values against a background.  The map sums to about target(x) minus the mean target of the background pictures that
+    were drawn.  The diagnostic "completeness residual" is the sum's error.  No error is refused, because it falls with
+    more samples.
+
+    The background is one flat picture (baseline) or pictures of the user (references).  Where both are none, it is flat
+    pictures, each of a random grey.
+
+    Args:
+        samples: gradients that are averaged for each picture, each at a random place on the path from a random
+            background picture.
+        baseline: pixel value of the flat background picture (0 is black); none takes references, or random greys.
+        references: pictures that are the background, such as the training data: a folder, a CSV or "demo"; of more than
+            64 pictures an even spread is taken.
+        noise: standard deviation of Gaussian noise on the end of each path, as a share of the picture's own range; 0 is
+            no noise.  Noisy copies are not cut to [0, 1].
+
+    Refused: a baseline together with references.
 
     The gradient of a linear model is the same on all paths:
 

@@ -12,7 +12,10 @@ from clearsight.explainers._gradient import pixel_gradients
 def gradient_x_input(model: Classifier, x: Tensor, target: Target, *, reference: float = 0.0) -> Tensor:
     """The gradient at each pixel, times the pixel's distance from a reference value.
 
-    x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target.  reference: the pixel value that gets nothing.
+    x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target.
+
+    Args:
+        reference: pixel value that gets no relevance (0 is black).
 
     >>> from clearsight.testing import linear
     >>> from clearsight.core.targets import ClassScore

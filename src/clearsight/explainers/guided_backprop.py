@@ -10,13 +10,14 @@ from clearsight.explainers._rectified import rectified_gradient
 
 @method(paper="arXiv:1412.6806", claims="signed class-sensitive needs-relu few-passes")
 def guided_backprop(model: Classifier, x: Tensor, target: Target) -> Tensor:
-    """The gradient, but every ReLU lets only positive gradients back, and only where it was open.
+    """The gradient, except that every ReLU passes only positive gradients back, and only where it was open.
 
     x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target per unit of pixel value, summed over channels.
-    Known to look alike for different classes and weights (see the check `sanity`).  Refused for networks with
-    activations other than ReLU and ReLU6 (gates may be sigmoids).
+    The maps are known to look alike for different classes and weights (see the check `sanity`).
 
-    Two ReLU units, of which one is closed, and one speaks against the class:
+    Refused: networks without a ReLU, and networks with activations other than ReLU and ReLU6 (gates may be sigmoids).
+
+    Of two ReLU units one is closed, and one speaks against the class:
 
     >>> import torch
     >>> from clearsight.testing import rectified

@@ -13,9 +13,12 @@ from clearsight.explainers.guided_backprop import guided_backprop
 def guided_grad_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
     """Guided backpropagation, times Grad-CAM: fine lines where the class is seen.
 
-    x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target squared per unit of pixel value.  layer: the name
-    of a module that gives feature maps, for Grad-CAM; "auto" is the last one before pooling.  Refused for networks with
-    activations other than ReLU and ReLU6 (gates may be sigmoids).
+    x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target squared per unit of pixel value.
+
+    Args:
+        layer: name of the module whose feature maps Grad-CAM reads; "auto" takes the last one before pooling.
+
+    Refused: networks without a ReLU, and networks with activations other than ReLU and ReLU6 (gates may be sigmoids).
 
     Two channels, each under a ReLU and averaged, with weights 4 and -2: Grad-CAM is (0, 0.5), since half of the first
     one's places are closed, and guided backpropagation is 4 / 2 where the first one is open:

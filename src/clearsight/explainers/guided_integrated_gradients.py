@@ -25,14 +25,19 @@ def guided_integrated_gradients(
     max_dist: float = 0.02,
     baseline: float = 0.0,
 ) -> Tensor:
-    """Integrated gradients on a path of its own, which changes first what the target depends on least.
+    """Integrated gradients on an adaptive path, which first changes the values that the target depends on least.
 
-    x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target.  With ever more steps the map sums to target(x) -
-    target(baseline); how far it is from that is kept as the diagnostic "completeness residual".  It can be larger than
-    the sum itself: what moves at once moves far, and its gradient is taken before.  steps: gradients on the path;
-    fraction: the share of a picture's values, those of least gradient, that may move at once; max_dist: how far, as a
-    share of its own way, a value may be ahead of or behind the straight path (0 is the straight path, walked with the
-    gradient at the beginning of each step); baseline: the pixel value where the path begins (0 is black).
+    x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target.  With more and more steps the map sums to
+    target(x) - target(baseline).  The diagnostic "completeness residual" is the sum's error.  It can be larger than the
+    sum itself: values that move together move far, and their gradient is taken before the move.
+
+    Args:
+        steps: number of gradients on the path.
+        fraction: share of a picture's values, those with the smallest gradient, that may move at once; above 0 and up
+            to 1.
+        max_dist: how far a value may be ahead of or behind the straight path, as a share of its own way, from 0 to 1; 0
+            is the straight path, with the gradient taken at the beginning of each step.
+        baseline: pixel value of the flat picture that the path starts from (0 is black).
 
     >>> from clearsight.testing import linear
     >>> from clearsight.core.targets import ClassScore

@@ -12,9 +12,11 @@ from clearsight.internals.layers import activations_and_gradients, enlarge
 def hires_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
     """The channels of one layer times their own gradient at each place, summed, rectified and enlarged.
 
-    x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in units of the target.  Nothing is averaged over places, so where the rest
-    of the network is linear the map shows what each place adds to the target.  layer: the name of a module that gives
-    feature maps; "auto" is the last one before pooling.
+    x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in units of the target.  Nothing is averaged over places: where the rest of
+    the network is linear, the map shows what each place adds to the target.
+
+    Args:
+        layer: name of the module whose feature maps are read; "auto" takes the last one before pooling.
 
     Behind one averaged channel of two places the gradient is half the weight:
 

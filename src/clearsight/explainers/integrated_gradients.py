@@ -16,9 +16,13 @@ def integrated_gradients(
 ) -> Tensor:
     """The gradient averaged over the straight path from a flat picture, times the path.
 
-    x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target: the map sums to target(x) - target(baseline),
-    up to the error of the midpoint rule with so many steps, which is kept as the diagnostic "completeness residual".
-    baseline: the pixel value where the path begins (0 is black); what has exactly this value gets no relevance.
+    x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target: the map sums to target(x) - target(baseline), up
+    to the error of the midpoint rule with this number of steps.  The diagnostic "completeness residual" is that error.
+
+    Args:
+        steps: number of gradients on the path; more steps reduce the sum's error.
+        baseline: pixel value of the flat picture that the path starts from (0 is black).  Pixels of exactly this value
+            get no relevance.
 
     >>> from clearsight.testing import linear
     >>> from clearsight.core.targets import ClassScore

@@ -29,13 +29,19 @@ def kernel_shap(
     """Shapley values of the pieces of the picture, by a weighted least-squares fit over sets of them.
 
     x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target: each pixel has the value of its whole piece, as
-    in lime and occlusion.  Over the pieces (not the pixels) the values sum to target(x) - target(fill everywhere); the
-    diagnostic "completeness residual" is what is missing.  The fit holds to that sum however few the samples are, so a
-    map is refused that misses more than 1 % of it and 0.0001 of the size of the target.  samples: sets of pieces that
-    are tried, drawn by the Shapley kernel in pairs of a set and its complement; where there are no more sets than
-    samples (eight pieces for 256), all of them are tried and the values are exact.  cells: about so many pieces along
-    each side.  pieces: superpixels of similar colour, or blocks (always so in sequences and clips).  fill: the pixel
-    value of hidden pieces; none is the mean of the preprocessing.
+    in lime and occlusion.  Over the pieces (not the pixels) the values sum to target(x) - target(fill everywhere),
+    however few the samples are.  The diagnostic "completeness residual" is the sum's error.
+
+    Args:
+        samples: sets of pieces that are tried, at least 4; they are drawn by the Shapley kernel in pairs of a set and
+            its complement.  Where there are no more sets than samples (eight pieces for 256), all are tried and the
+            values are exact.
+        cells: approximate number of pieces along each side.
+        pieces: "superpixels" of similar colour, or "blocks"; sequences and clips are always cut into blocks.
+        fill: pixel value of hidden pieces; none is the mean of the preprocessing.
+
+    Refused: a map whose sum misses more than 1 % of target(x) - target(fill everywhere) plus 0.0001 of the size of the
+    target.
 
     >>> from clearsight.testing import linear
     >>> from clearsight.core.targets import ClassScore

@@ -12,8 +12,11 @@ from clearsight.internals.layers import activations_and_gradients, enlarge
 def layer_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
     """The channels of one layer times their gradient where it is positive, summed, rectified and enlarged.
 
-    x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in units of the target.  It also reads early layers, whose maps are finer.
-    layer: the name of a module that gives feature maps; "auto" is the last one before pooling.
+    x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in units of the target.  The method also reads early layers, whose maps are
+    finer.
+
+    Args:
+        layer: name of the module whose feature maps are read; "auto" takes the last one before pooling.
 
     Behind two averaged channels, of which one speaks against the class, only the other is seen; its gradient at each of
     two places is half its weight:

@@ -38,33 +38,42 @@ def libra_cam(
 ) -> Tensor:
     """How one layer's channels differ from those of pictures without the class, times the target's gradient there.
 
-    x (B, C, *S) in [0, 1] -> (B, *S), from 0 to 1, without a unit.  To first order the target's difference from a
-    reference is the sum over the layer of gradient times difference of activations; summed over the channels alone it
-    is a map, stretched from 0 to 1; of the references' maps those are averaged through which the picture is best seen.
+    x (B, C, *S) in [0, 1] -> (B, *S), from 0 to 1, without a unit.  To first order, the target's difference from a
+    reference is the sum over the layer of gradient times difference of activations.  Summed over the channels alone,
+    this is a map for each reference, stretched from 0 to 1.  The result is the mean of the maps through which the
+    picture is seen best.
 
-    references: a folder of pictures, as the model's training data (a CSV and "demo" are taken too; of splits, train).
-    For each class those are taken that the model finds least probable to show it.  Without a folder there are
-    stand-ins, which are ours and not the paper's: the mean colour alone, and the picture itself cut into 2, 3, 4, 6, 8,
-    12 and 16 pieces along each side, in another order.  For the demo model they do as well by the paper's measures (see
-    benchmarks/libra_table.md), but they compare the picture with itself, not with other pictures.  count: how many
-    references for each picture.  most: only references to which the model gives the class a probability below it (if
-    no stand-in has one, the mean colour remains).  filtering: keep only maps that make the class more probable where
-    the picture is seen through them, and are not much worse than the mean of these (see calibrating.worth_keeping);
-    false keeps all.  threshold: per cent of the places, the lowest, that are set to 0; none tries 0, 10, ... 90 for
-    each picture and takes the one under which the class's probability rises most.  layer: the name of a module that
-    gives feature maps; "auto" is the last one before pooling.
+    Without references there are stand-ins, which are ours and not the paper's: the mean colour alone, and the picture
+    itself cut into 2, 3, 4, 6, 8, 12 and 16 pieces along each side, in another order.  For the demo model they do as
+    well by the paper's measures (see benchmarks/libra_table.md), but they compare the picture with itself, not with
+    other pictures.
 
     What is seen through a map is mixed with the mean colour (0 after normalisation).  The probability is that of the
-    target's class, also where the target is its logit; for "a rather than b" it is that of a among the two.  Costs two
-    forwards, a backward from the layer, one forward for each reference (two for a stand-in), and ten for the
-    threshold.  The library of references is built once for a network, and kept in the user's cache folder, at most
-    256 MB of it: from a larger folder an even spread is taken.
+    target's class, also where the target is its logit; for "a rather than b" it is that of a among the two.
 
-    Receipts: "references" (that were taken), "references kept", "probability in references" (the mean, of the kept),
-    "threshold" (per cent) and "completeness residual" (mean of the kept: the map before stretching, summed, less the
-    target's difference from the reference; it is 0 where the network is linear behind the layer).
+    The method costs two forward passes, a backward pass from the layer, one forward pass for each reference (two for a
+    stand-in), and ten for the threshold.  The library of references is built once for a network and kept in the user's
+    cache folder, at most 256 MB of it: from a larger folder an even spread is taken.
 
-    Behind one averaged channel the map is that channel, less the black of the mean colour; no other order of these
+    Diagnostics: "references" (those that were taken), "references kept", "probability in references" (the mean over
+    those kept), "threshold" (per cent) and "completeness residual" (mean over those kept: the map before stretching,
+    summed, minus the target's difference from the reference; 0 where the network is linear behind the layer).
+
+    Args:
+        references: folder of pictures, such as the model's training data (a CSV and "demo" are taken too; of splits,
+            train).  For each class those are taken that the model finds least probable to show it.  Empty takes the
+            stand-ins.
+        count: number of references for each picture, at least 1.
+        most: probability of the class below which a picture counts as a reference, above 0 and up to 1; where no
+            stand-in is below it, the mean colour remains.
+        filtering: keep only maps that make the class more probable where the picture is seen through them, and that are
+            not more than a standard deviation below the mean of these (see map_thresholds.worth_keeping); false keeps
+            all.
+        threshold: per cent of the places, the lowest, that are set to 0, from 0 to 90; none tries 0, 10, ... 90 for
+            each picture and takes the one under which the class's probability rises most.
+        layer: name of the module whose feature maps are read; "auto" takes the last one before pooling.
+
+    Behind one averaged channel the map is that channel, minus the black of the mean colour; no other order of these
     pieces makes the class improbable enough:
 
     >>> from clearsight.testing import pooled

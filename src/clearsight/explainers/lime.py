@@ -27,13 +27,20 @@ def lime(
 ) -> Tensor:
     """The weights of a linear model of which pieces of the picture are visible, fitted near the picture.
 
-    x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target: each pixel has the weight of its whole piece, the
-    rise of the target when that piece is shown.  samples: versions of the picture, itself first; in the others each
-    piece is visible by a coin.  cells: about so many pieces along each side.  pieces: superpixels of similar colour, or
-    blocks (always so in sequences and clips).  width: of the kernel exp(-d^2 / (2 width^2)) that weighs a version by
-    its cosine distance d from the picture.  ridge: the penalty on the squared weights (the paper selects a few pieces
-    instead; its code fits them so).  fill: the pixel value of hidden pieces; none is the mean of the preprocessing (the
-    authors' code takes each piece's mean colour).
+    x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target: each pixel has the weight of its whole piece,
+    which is the rise of the target when that piece is shown.
+
+    Args:
+        samples: versions of the picture that are scored, the picture itself first; in the others each piece is visible
+            with probability 1/2.
+        cells: approximate number of pieces along each side.
+        pieces: "superpixels" of similar colour, or "blocks"; sequences and clips are always cut into blocks.
+        width: width of the kernel exp(-d^2 / (2 width^2)), which weighs a version by its cosine distance d from the
+            picture; above 0.
+        ridge: penalty on the squared weights, 0 or more.  The paper selects a few pieces instead; its code fits them
+            with this penalty.
+        fill: pixel value of hidden pieces; none is the mean of the preprocessing (the authors' code takes each piece's
+            mean colour).
 
     >>> from clearsight.testing import linear
     >>> from clearsight.core.targets import ClassScore

@@ -27,22 +27,30 @@ def lrp(
     gamma: float = 0.25,
     alpha: float = 2.0,
 ) -> Tensor:
-    """Layer-wise relevance propagation: the target's value, shared out layer by layer down to the pixels.
+    """Layer-wise relevance propagation: the target's value, distributed layer by layer down to the pixels.
 
-    x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target, to which the map sums up to what biases keep.
-    That share and what is missing of the sum are the diagnostics "kept by biases" and "conservation residual"; a map
-    that loses more than 1 % of the target, not of the map, is refused.  In deep networks with BatchNorm, whose biases
-    are large, they may keep nearly all: then the map's scale says nothing, and its shape is what there is to see.
+    x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target.  The map sums to the target minus the share that
+    the biases keep.  The diagnostics are "kept by biases" (that share) and "conservation residual" (the sum's error).
+    In deep networks with BatchNorm, whose biases are large, the biases may keep nearly all: then only the map's shape
+    has a meaning, and its scale has none.
 
-    composite: the rules for dense layers, for convolutions, and for the layer that sees the pixels (box is zB, between
-    black and white; plus is alpha-beta with alpha 1); a single name is one rule for all.  epsilon: fades weak parts of
-    dense layers, as a share of the root mean square of what the layer gives.  gamma: how much more the parts of the
-    sum's own sign count.  alpha: the weight of positive parts; negative ones have beta = alpha - 1.
+    BatchNorm is folded into the convolution before it.  Sums of branches and averages are linear layers too: relevance
+    is distributed among the terms of the sum's own sign (in proportion to the values for a single epsilon).  In a
+    product with a gate, as in squeeze-and-excitation, the signal takes all.  Activations and normalisation of layers
+    pass on what they get.
 
-    BatchNorm is folded into the convolution before it.  Sums of branches and averages are linear layers too: they are
-    shared among the terms of the sum's own sign (in proportion to the values for a single epsilon).  Of a product with
-    a gate, as in squeeze-and-excitation, the signal takes all.  Activations and normalisation of layers hand on what
-    they get.  Networks with attention are refused: these rules say nothing of it.
+    Args:
+        composite: rules for dense layers, for convolutions, and for the layer that sees the pixels, in this order; a
+            single name is one rule for all.  box is zB, between black and white; plus is alpha-beta with alpha 1; flat
+            gives every input the same.
+        epsilon: for the rule epsilon, what is added to the size of a denominator, as a share of the root mean square of
+            the layer's output, 0 or more; larger values let weak parts fade.
+        gamma: for the rule gamma, the extra weight of parts of the sum's own sign, which count 1 + gamma times; 0 or
+            more.
+        alpha: for the rule alpha-beta, the weight of positive parts, at least 1; negative parts have beta = alpha - 1.
+
+    Refused: networks with attention, for which these rules say nothing; a map that loses more than 1 % of the target
+    (not of the map).
 
     A linear layer is explained by weight times pixel:
 

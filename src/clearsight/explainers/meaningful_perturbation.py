@@ -32,14 +32,23 @@ def meaningful_perturbation(
     """The smallest smooth blur that makes the target fall, found by gradient descent.
 
     x (B, C, *S) in [0, 1] -> (B, *S), >= 0: 0 where the picture may stay, 1 where it is blurred away, without a unit.
-    A mask m of cells places along each side, enlarged to the picture, minimises l1 * mean|1 - m| + tv * sum|difference
-    of neighbours|^3 + the target of m x + (1 - m) blur(x); the map is 1 - m.  So that l1 and tv, which the paper means
-    for probabilities, hold for any target, it is divided by |target(x) - target(blur(x))|; their defaults are the
-    paper's (1e-4 on a sum over 28 x 28 places is 0.08 on the mean).  iterations: steps of Adam, forth and back through
-    the network.  noise: the spread of what is added to the picture at each step, in units of the preprocessing's std.
-    sigma: of the blur, in pixels.
 
-    Where the target rises with the light of one pixel, that pixel goes, and the other stays:
+    A mask m, enlarged to the picture, minimises l1 * mean|1 - m| + tv * sum|difference of neighbours|^3 + the target of
+    m x + (1 - m) blur(x); the map is 1 - m.  The paper means l1 and tv for probabilities.  To hold for any target, the
+    target is divided by |target(x) - target(blur(x))|.
+
+    Args:
+        iterations: steps of Adam, each one forward and one backward pass.
+        cells: places of the mask along each side.
+        l1: weight of the mean of the map, which keeps it small; the default is the paper's (1e-4 on a sum over 28 x 28
+            places is 0.08 on the mean).
+        tv: weight of the cubed differences of neighbouring places, which keeps the mask smooth; the default is the
+            paper's.
+        noise: standard deviation of what is added to the picture at each step, in units of the preprocessing's std; 0
+            is no noise.
+        sigma: standard deviation of the blur in pixels, above 0.
+
+    Where the target rises with the light of one pixel, that pixel is blurred, and the other stays:
 
     >>> from clearsight.testing import linear
     >>> from clearsight.core.targets import ClassScore

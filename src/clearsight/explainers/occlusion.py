@@ -25,9 +25,15 @@ def occlusion(
 ) -> Tensor:
     """How much the target falls when a window is covered, averaged over the windows that cover a pixel.
 
-    x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target.  window, stride: in pixels; a stride of none is
-    half the window; a window larger than the picture is cut to it, and the last of a row ends at the border.  fill: the
-    pixel value of the cover; none is the mean of the model's preprocessing (0 after normalisation).
+    x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target.
+
+    Args:
+        window: side of the window in pixels; a window larger than the picture is cut to it.
+        stride: distance between windows in pixels, from 1 to the window; none is half the window.  The last window of a
+            row ends at the border.
+        fill: pixel value of the cover; none is the mean of the model's preprocessing (0 after normalisation).
+
+    Refused: a stride larger than the window, which would leave gaps.
 
     >>> from clearsight.testing import linear
     >>> from clearsight.core.targets import ClassScore

@@ -31,12 +31,18 @@ def partition_shap(
     """Owen values: Shapley values of a picture halved again and again, finest where most of the value lies.
 
     x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target; the map sums to target(x) - target(fill
-    everywhere), and the diagnostic "completeness residual" is what is missing: rounding, or the map is refused (above 1
-    % of that difference and 0.0001 of the size of the target).  A box is halved across its longest side; its value is
-    the mean of what it adds when its sister is hidden and when it is seen.  The eight boxes with the largest |value|
-    are halved next, until the budget is spent; what is left whole spreads its value evenly over its pixels.  samples:
-    the budget, versions of each picture that are seen.  fill: the pixel value of what is hidden; none is the mean of
-    the preprocessing.
+    everywhere).  The diagnostic "completeness residual" is the sum's error, which is only rounding.
+
+    A box is halved across its longest side; its value is the mean of what it adds when its sibling is hidden and when
+    it is seen.  The eight boxes with the largest |value| are halved next, until the budget is spent.  A box that
+    remains whole spreads its value evenly over its pixels.
+
+    Args:
+        samples: the budget, which is how many versions of each picture are scored; at least 2.
+        fill: pixel value of what is hidden; none is the mean of the preprocessing.
+
+    Refused: a map whose sum misses more than 1 % of target(x) - target(fill everywhere) plus 0.0001 of the size of the
+    target.
 
     >>> from clearsight.testing import linear
     >>> from clearsight.core.targets import ClassScore

@@ -10,7 +10,7 @@ from clearsight.core.targets import Target
 
 @method(paper="control", claims="control stochastic")
 def random(model: Classifier, x: Tensor, target: Target) -> Tensor:
-    """Independent uniform noise: a control map that knows nothing of the model.
+    """Independent uniform noise: a control map that does not use the model.
 
     x (B, C, *S) in [0, 1] -> (B, *S), in [0, 1), without a unit.
     """

@@ -26,18 +26,21 @@ from clearsight.explainers._lrp_rules import (
 def rap(model: Classifier, x: Tensor, target: Target) -> Tensor:
     """Relative attributing propagation: units of much influence, of either sign, against units of little.
 
-    x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target, to which the map sums up; what is missing is the
-    diagnostic "conservation residual".
+    x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target, to which the map sums.  The diagnostic
+    "conservation residual" is the sum's error.
 
-    The last layer shares out the logit by the size of each input's part in it, whichever its sign.  Every layer before
-    hands all relevance R on along the positive parts (their sum is P), and again R N / (P + N) along the negative ones
-    (of size N).  What that is too much is taken off all units that have any, the same off each, so that units of little
-    influence become negative.  The pixels' layer shares out by zB, between black and white.
+    The last layer distributes the logit by the size of each input's part in it, whatever the sign.  Every layer before
+    it passes all relevance R along the positive parts (their sum is P), and a further R N / (P + N) along the negative
+    ones (of size N).  The excess is subtracted from all units that have any relevance, the same from each, so that
+    units of little influence become negative.  The layer that sees the pixels follows the rule zB, between black and
+    white.
 
     Biases get nothing.  Where a layer sees values of both signs, as after SiLU, parts are positive or negative by the
-    sign of value times weight.  Sums of branches, averages and gates are as in lrp, and so are the networks taken.
+    sign of value times weight.  Sums of branches, averages and gates are treated as in lrp.
 
-    A linear layer with parts 1.5 and -0.5 has a logit of 1, shared out 3 to 1:
+    Refused: the networks that lrp refuses.
+
+    A linear layer with parts 1.5 and -0.5 has a logit of 1, distributed 3 to 1:
 
     >>> import torch
     >>> from clearsight.testing import linear

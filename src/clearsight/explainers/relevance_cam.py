@@ -17,12 +17,16 @@ def relevance_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = 
     """The channels of one layer, weighted by their mean relevance for the class against all others, enlarged.
 
     x (B, C, *S) in [0, 1] -> (B, *S), signed (negative: for other classes), in units of the layer's values.
-    layer: the name of a module that gives feature maps, also in the middle of the network, where gradients are too
-    noisy for such maps; "auto" is the last one before pooling.
 
     Relevance starts with 1 at the class and -1 / K at each of the other K - 1; the class is the one whose logit raises
-    the target most.  Every linear layer hands it on by z+ (alpha 1, beta 0), sums of branches and averages in
-    proportion to their terms.  Networks are taken as by lrp.
+    the target most.  Every linear layer passes it on by z+ (alpha 1, beta 0), sums of branches and averages in
+    proportion to their terms.
+
+    Args:
+        layer: name of the module whose feature maps are read, also in the middle of the network, where gradients are
+            too noisy for such maps; "auto" takes the last one before pooling.
+
+    Refused: the networks that lrp refuses.
 
     The relevance 1 of class 0 is all the first channel's, 1 / 2 a place; -1 / 2 of class 1 is the second's:
 

@@ -30,13 +30,19 @@ def rise(
     """The mean of random masks, each times the target of the picture that is seen through it.
 
     x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target: an estimate of the target's mean while a pixel is
-    visible, less its mean over all masks.  masks: how many (the paper takes 4000 to 8000; the error falls as their
-    root).  cells: along each side of the coarse grid whose cells are kept by chance; it is enlarged and shifted by a
-    part of a cell.  keep: the chance.  centre: false leaves out "less its mean", as the paper does.  fill: the pixel
-    value behind the masks; none is the mean of the preprocessing, as in the paper.
+    visible, minus its mean over all masks.
 
-    The paper scores probabilities (ClassScore(of="prob")).  A logit's mean would stand as a constant over the whole map
-    and, times the uneven cover of so few masks, drown it; taking it away changes no order among the pixels but this.
+    The paper scores probabilities (ClassScore(of="prob")) and does not subtract the mean.  A logit's mean would stand
+    as a constant over the whole map and, times the uneven cover of so few masks, hide it.  Subtracting it changes the
+    order of the pixels only by this uneven cover.
+
+    Args:
+        masks: number of masks (the paper takes 4000 to 8000); the error falls with their square root.
+        cells: cells along each side of the coarse grid, each kept at random; the grid is enlarged and shifted by a part
+            of a cell.
+        keep: probability that a cell is kept, above 0 and up to 1.
+        centre: whether the target's mean over all masks is subtracted; false keeps it, as the paper does.
+        fill: pixel value behind the masks; none is the mean of the preprocessing, as in the paper.
 
     With all cells kept, the target itself stands everywhere:
 

@@ -12,8 +12,11 @@ from clearsight.explainers._gradient import pixel_gradients
 def saliency(model: Classifier, x: Tensor, target: Target, *, absolute: bool = True) -> Tensor:
     """How steep the target is at each pixel: the largest |gradient| over the channels.
 
-    x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in units of the target per unit of pixel value.  absolute: false gives the
-    gradient with its sign, summed over the channels, as methods need it that average gradients.
+    x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in units of the target per unit of pixel value.
+
+    Args:
+        absolute: take the largest absolute gradient over the channels; false gives the gradient with its sign, summed
+            over the channels, which methods that average gradients need.
 
     A network with one weight per pixel is explained by its weights:
 

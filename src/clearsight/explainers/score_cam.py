@@ -27,16 +27,18 @@ def score_cam(
     """The channels of one layer, each weighted by the score of the picture seen through it, summed and rectified.
 
     x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in units of the layer's activations (in mode reference, times a
-    probability).  Each channel is enlarged first, and then stretched from 0 to 1, to be a mask; what it mutes becomes
-    the mean colour (0 after normalisation).  One forward for each channel that is not the same everywhere.
+    probability).  Each channel is enlarged and then stretched from 0 to 1 to be a mask; what it hides becomes the mean
+    colour (0 after normalisation).  The method costs one forward pass for each channel that is not the same everywhere.
 
-    mode: "paper" takes the softmax of the scores over the channels as weights (a baseline's score, the paper's
-    f(X_b), would change nothing in it); a channel that is the same everywhere shows nothing but the mean colour, and
-    has its score.  "reference" is what the authors' code does: the scores themselves are the weights, and channels that
-    are the same everywhere are left out.  scores: "probability" is that of the target's class, also where the target is
-    its logit; their softmax is nearly even, so that the map comes close to the channels' mean, whatever the class.
-    "target" takes the target as it is: the softmax of logits is nearly one channel alone.  layer: the name of a module
-    that gives feature maps; "auto" is the last one before pooling.
+    Args:
+        mode: "paper" takes the softmax of the scores over the channels as weights; a channel that is the same
+            everywhere shows only the mean colour and has its score, and the paper's baseline f(X_b) is left out because
+            it would change nothing.  "reference" is the authors' code: the scores themselves are the weights, and
+            channels that are the same everywhere are left out.
+        scores: "probability" scores by the probability of the target's class, also where the target is its logit; the
+            softmax of probabilities is nearly even, so the map is close to the channels' mean, whatever the class.
+            "target" scores by the target as it is; the softmax of logits is nearly one channel alone.
+        layer: name of the module whose feature maps are read; "auto" takes the last one before pooling.
 
     One channel alone has all the weight:
 

@@ -23,10 +23,14 @@ def smooth_grad(
 ) -> Tensor:
     """Another method's maps, averaged over copies of the picture under noise.
 
-    x (B, C, *S) in [0, 1] -> (B, *S), signed where the inner method's maps are, in their units.  inner: the method that
-    is smoothed, by default the gradient with its sign; samples: copies per picture; noise: the standard deviation of
-    the Gaussian noise, as a share of the picture's own range (its largest value less its smallest).  As in the paper,
-    noisy copies are not cut to [0, 1].
+    x (B, C, *S) in [0, 1] -> (B, *S), signed where the inner method's maps are, in their units.  As in the paper, noisy
+    copies are not cut to [0, 1].
+
+    Args:
+        inner: spelling of the method whose maps are averaged; the default is the gradient with its sign.
+        samples: noisy copies of each picture, at least 1.
+        noise: standard deviation of the Gaussian noise, as a share of the picture's own range (its largest value minus
+            its smallest), 0 or more.
 
     The gradient of a linear model is the same everywhere, so noise changes nothing:
 

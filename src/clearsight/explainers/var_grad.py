@@ -23,11 +23,14 @@ def var_grad(
 ) -> Tensor:
     """How much another method's map varies at each pixel over copies of the picture under noise.
 
-    x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in units of the inner method's maps, squared.  It is the unbiased variance
-    (divided by samples - 1), so that it does not grow with more samples.  inner: the method whose maps vary, by default
-    the gradient with its sign; samples: copies per picture, two or more; noise: the standard deviation of the Gaussian
-    noise, as a share of the picture's own range (its largest value less its smallest); noisy copies are not cut to
-    [0, 1].
+    x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in units of the inner method's maps, squared.  The map is the unbiased
+    variance (divided by samples - 1), so that it does not grow with more samples.  Noisy copies are not cut to [0, 1].
+
+    Args:
+        inner: spelling of the method whose maps vary; the default is the gradient with its sign.
+        samples: noisy copies of each picture, at least 2.
+        noise: standard deviation of the Gaussian noise, as a share of the picture's own range (its largest value minus
+            its smallest), 0 or more.
 
     The gradient of a linear model is the same everywhere and does not vary:
 

@@ -15,8 +15,10 @@ def xgrad_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "aut
     """The channels of one layer, weighted by their gradient where they are active, summed, rectified and enlarged.
 
     x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in units of the target.  A channel's weight is its gradient averaged over
-    the places, each counted by the channel's share of activation there; a channel without activation has none.
-    layer: the name of a module that gives feature maps; "auto" is the last one before pooling.
+    the places, each counted by the channel's share of activation there; a channel without activation has no weight.
+
+    Args:
+        layer: name of the module whose feature maps are read; "auto" takes the last one before pooling.
 
     Refused: activations of a channel that cancel, as in half precision behind a BatchNorm, to what rounding decides.
 

@@ -24,10 +24,16 @@ def xrai(model: Classifier, x: Tensor, target: Target, *, steps: int = 50) -> Te
     """Regions of the picture, taken in the order of their mean integrated gradients.
 
     x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target per pixel: each pixel has the mean attribution of
-    what was new in the region that brought it in; what no region brings in has its own mean.  The attribution is that
-    of integrated gradients, the largest over the channels, the mean over two flat baselines: the picture's darkest and
-    its lightest value.  steps: of each of the two paths.  Regions are Felzenszwalb's at six scales, grown by 5 pixels
-    at 224.
+    the pixels that were new in the region that brought it in.  The pixels that no region brings in have the mean of
+    their own.
+
+    The attribution is that of integrated gradients, the largest over the channels, the mean over two flat baselines:
+    the picture's darkest and its lightest value.  Regions are Felzenszwalb's at six scales, grown by 5 pixels at 224.
+
+    Args:
+        steps: number of gradients on each of the two paths.
+
+    Refused: sequences and clips, which are not cut into regions.
 
     Two halves, two regions; the left one is against the class, beside its lightest value:
 

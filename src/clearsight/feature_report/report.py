@@ -157,7 +157,13 @@ class FeatureContext:
 
 @dataclass(frozen=True)
 class FeatureReport:
-    """All pages of one run.  facts: model, data, seed; left_out: (method, why) of those that could not be."""
+    """All pages of one run of ``features``.
+
+    Args:
+        pages: the pages, in their order.
+        facts: what was looked at: model, data, seed and how much was read.
+        left_out: (method, why) of the visualisations that do not apply.
+    """
 
     pages: tuple[Page, ...]
     facts: dict[str, Any]
@@ -215,12 +221,25 @@ def features(
     model_words: Sequence[str] = (),
     data_words: Sequence[str] = (),
 ) -> FeatureReport:
-    """What is inside a network, by every feature method that applies or by those named -> a FeatureReport of pages.
+    """Show what is inside a network, by every visualisation that applies or by those named -> a FeatureReport of pages.
 
-    data: what ``folder`` gives, or the words of the command line.  layer: one or several, "auto" for the last feature
-    maps; units: of each layer, without them the few with the highest activations; methods: spellings such as
-    "visualise(steps=200)"; target: classes to visualise; budget: seconds.  The model comes back as it was.
-    Refused: unknown layers, units, classes and methods; pictures of which none can be read.
+    The model comes back as it was.
+
+    Args:
+        model: the classifier of pictures (H, W).
+        data: pictures from `folder`, or the words of the command line.
+        layer: name of a layer, or several; "auto" for the last feature maps.
+        units: numbers of units of each layer, counted from 0; without them the few with the highest activations.
+        methods: names of visualisations, with options as in "visualise(steps=200)"; without them all that apply.
+        target: classes to visualise, by label or number; without them those said of most pictures.
+        seed: start of all randomness.
+        budget: time in seconds, above 0; None without a limit.
+        progress: called with what is done, the number done and the total.
+        model_words: options with which the command line loaded the model, for the commands that a page quotes.
+        data_words: options with which the command line loaded the data, for the same commands.
+
+    Refused: unknown layers, units, classes and methods, pictures of which none can be read, and models that do not take
+    pictures.
     """
     if not isinstance(data, Pictures | str | Path):
         raise Refused(f"features are shown of pictures in files, not of a {type(data).__name__}: give a path")

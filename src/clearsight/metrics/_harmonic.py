@@ -1,4 +1,4 @@
-"""What ADCC and ARCC are made of: coherency and complexity of a map from 0 to 1, and the harmonic mean."""
+"""The parts that ADCC and ARCC share: the coherency of a map that is scaled to 0 to 1, and the harmonic mean."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from clearsight.perturbation.map_thresholds import mask_by_map, stretched
 
 
 def coherency(model: Classifier, x: Tensor, soft: Tensor, again: Callable[[Classifier, Tensor], Tensor]) -> Tensor:
-    """(r + 1) / 2 of Pearson's r between the map and that of the picture seen through it, (B,); 1/2 if one is flat."""
+    """(r + 1) / 2 for Pearson's r of the map and that of the picture seen through it, (B,); 1/2 if one is constant."""
     inner = stretched(again(model, mask_by_map(model, x, soft).clamp(0, 1))).flatten(1).double()
     outer = soft.flatten(1).double()
     a, b = outer - outer.mean(1, keepdim=True), inner - inner.mean(1, keepdim=True)

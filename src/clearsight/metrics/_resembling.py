@@ -1,4 +1,4 @@
-"""How alike maps are to others of the same pictures, in the words that the options of two metrics share."""
+"""The likeness of maps to other maps of the same pictures, for two metrics that share its options."""
 
 from typing import Literal
 
@@ -11,9 +11,10 @@ Likeness = Literal["spearman", "ssim"]
 
 
 def likeness(maps: Tensor, others: Tensor, by: Likeness, magnitude: bool) -> Tensor:
-    """(B,): rank correlation, -1 to 1, or SSIM of maps (B, *S), each over its largest magnitude.
+    """Spearman's rank correlation, -1 to 1, or SSIM of maps (B, *S) and others (B, *S): (B,).
 
-    magnitude: of |map|.  nan where the map is constant, 0 where only the other one is.
+    For SSIM each map is divided by its largest magnitude.  magnitude: compare |map| instead of the map.  The likeness
+    is nan where the map is constant, and 0 where only the other one is.
     """
     found = []
     for a, b in zip(maps.double().cpu().numpy(), others.double().cpu().numpy(), strict=True):

@@ -1,4 +1,4 @@
-"""How probable the class is when a picture is seen through its map, as Libra-CAM's measures ask."""
+"""The probability of the class when a picture is seen through its map, for the measures of Libra-CAM."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ FLATTERS = (
 def through(
     model: Classifier, x: Tensor, target: Target, maps: Tensor, threshold: float | None, fill: Fill
 ) -> tuple[Tensor, Tensor]:
-    """The chance of the class for whole pictures x (B, C, *S) and for those seen through maps (B, *S): (B,) each.
+    """The probability of the class for whole pictures x (B, C, *S) and for those seen through maps (B, *S): (B,) each.
 
-    Each map runs from 0 at its lowest to 1 at its highest place, and what it mutes becomes the fill.  threshold: per
-    cent of the lowest places that are muted altogether, or None for the one of 0, 10, ... 90 under which the chance
-    rises most, picture by picture: the same calibration for every method, which has seen what it is judged by.
+    Each map is scaled from 0 at its lowest to 1 at its highest place, and what it mutes becomes the fill.  threshold:
+    percentage of the lowest places that are muted altogether.  None chooses, for each picture, the one of 0, 10, ... 90
+    under which the probability rises most.  This calibration is the same for every method, but it uses the number that
+    is then reported.
     """
     if threshold is not None and not 0 <= threshold <= LEVELS[-1]:
         raise Refused(f"threshold={threshold:g}: none, or per cent of the places from 0 to {LEVELS[-1]}")

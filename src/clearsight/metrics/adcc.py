@@ -23,10 +23,15 @@ def adcc(
 ) -> Tensor:
     """Average drop, coherency and complexity in one number from 0 to 1, their harmonic mean: high is good.
 
-    x (B, C, *S) in [0, 1], maps (B, *S) -> (B,).  With the map from 0 at its lowest to 1 at its highest place: what is
-    kept of the class's probability seen through it (1 - average drop); how well it agrees with the map of the picture
-    seen through it (coherency); how little of it there is (1 - its mean).  The paper combines the means over pictures;
-    here the three of each picture are combined, so that a picture has a number and an interval can be drawn.
+    x (B, C, *S) in [0, 1], maps (B, *S) -> (B,).  The map is scaled from 0 at its lowest to 1 at its highest place.
+    The three parts are the share of the class's probability that is kept when the picture is seen through the map (1 -
+    average drop); how well the map agrees with the map of the picture seen through it (coherency); and how little of
+    the map there is (1 - its mean).
+
+    The paper combines the means over all pictures.  Here the three parts of each picture are combined, so that each
+    picture has a number and an interval can be drawn.
+
+    Source: Poppi et al. 2021, section 3.
 
     >>> import torch
     >>> from clearsight.testing import linear

@@ -24,8 +24,13 @@ def arcc(
 ) -> Tensor:
     """ROAD, coherency and complexity in one number from 0 to 1, their harmonic mean: high is good.
 
-    x (B, C, *S) in [0, 1], maps (B, *S) -> (B,): as adcc, with twice the ROAD of the target's probability, cut to 0 to
-    1, in the place of what is kept of the probability.  steps: of ROAD.
+    x (B, C, *S) in [0, 1], maps (B, *S) -> (B,).  It is computed as adcc is, but the share of the probability that is
+    kept is replaced by twice the ROAD of the target's probability, clipped to 0 to 1.
+
+    Args:
+        steps: number of portions of places that ROAD removes, from 1.
+
+    Source: arXiv:2605.14641.
 
     >>> import torch
     >>> from clearsight.testing import linear

@@ -13,11 +13,18 @@ from clearsight.perturbation.removal import Fill
 def average_drop(
     model: Classifier, x: Tensor, target: Target, maps: Tensor, *, threshold: float | None = 0.0, fill: Fill = "mean"
 ) -> Tensor:
-    """The share of the class's probability that is lost seen through the map: max(0, p - p') / p.
+    """Relative drop of the class's probability, seen through the map: max(0, p - p') / p.
 
-    x (B, C, *S) in [0, 1], maps (B, *S) -> (B,).  The map runs from 0 at its lowest to 1 at its highest place.
-    threshold: per cent of its lowest places that are muted altogether; none: for each picture the one that is best for
-    it, which flatters.  fill: what a muted pixel becomes, the mean of the preprocessing, black, or a strong blur.
+    x (B, C, *S) in [0, 1], maps (B, *S) -> (B,).  The map is scaled from 0 at its lowest to 1 at its highest place, and
+    the picture is seen through it.  p is the class's probability for the whole picture, p' for the picture seen through
+    the map.
+
+    Args:
+        threshold: percentage of the map's lowest places that are muted altogether, from 0 to 90.  none chooses the best
+            one for each picture by the number that is then reported, so the result is optimistic.
+        fill: what a muted pixel becomes: mean (of the preprocessing), black, or blur (a strong one).
+
+    Source: Chattopadhay et al. 2018 (Grad-CAM++), section 4.1.1.
 
     Of two pixels that speak for it one is left.
 

@@ -13,11 +13,18 @@ from clearsight.perturbation.removal import Fill
 def average_probability_drop(
     model: Classifier, x: Tensor, target: Target, maps: Tensor, *, threshold: float | None = 0.0, fill: Fill = "mean"
 ) -> Tensor:
-    """How much less probable the class is seen through the map, where it is less probable (APD): max(0, p - p').
+    """Drop of the class's probability, seen through the map (APD): max(0, p - p').
 
-    x (B, C, *S) in [0, 1], maps (B, *S) -> (B,).  The map runs from 0 at its lowest to 1 at its highest place.
-    threshold: per cent of its lowest places that are muted altogether; none: for each picture the one that is best for
-    it, which flatters.  fill: what a muted pixel becomes, the mean of the preprocessing, black, or a strong blur.
+    x (B, C, *S) in [0, 1], maps (B, *S) -> (B,).  The map is scaled from 0 at its lowest to 1 at its highest place, and
+    the picture is seen through it.  p is the class's probability for the whole picture, p' for the picture seen through
+    the map.
+
+    Args:
+        threshold: percentage of the map's lowest places that are muted altogether, from 0 to 90.  none chooses the best
+            one for each picture by the number that is then reported, so the result is optimistic.
+        fill: what a muted pixel becomes: mean (of the preprocessing), black, or blur (a strong one).
+
+    Source: Lee & Han 2022 (Libra-CAM).
 
     Of two pixels that speak for it one is left: from the sigmoid of 2 to that of 1.
 

@@ -20,12 +20,17 @@ def completeness(
     *,
     against: Literal["mean", "black", "blur", "nothing"] = "mean",
 ) -> Tensor:
-    """How far the sum of a map is from what it should sum to, as a share of that: 0 is complete.
+    """How far the sum of a map is from the value it should have, as a share of that value: 0 is complete.
 
-    x (B, C, *S) in [0, 1], maps (B, *S) -> (B,).  A map should sum to the target less the target of a picture without
-    anything: against, its pixels the mean of the preprocessing, black or a strong blur; "nothing": to the target itself
-    (conservation, of layer-wise relevance).  nan where that is 0.  Only maps in the units of the target can be
-    complete: ask with the target that they explain.
+    x (B, C, *S) in [0, 1], maps (B, *S) -> (B,); nan where that value is 0.  Only maps in the units of the target can
+    be complete: measure with the target that the maps explain.
+
+    Args:
+        against: what the sum should be.  mean, black and blur: the target less the target of a picture without
+            anything, whose pixels are the mean of the preprocessing, black, or a strong blur.  nothing: the target
+            itself (conservation, of layer-wise relevance).
+
+    Source: Sundararajan, Taly & Yan 2017, section 3; conservation: Bach et al. 2015.
 
     >>> from clearsight.testing import linear
     >>> from clearsight.core.targets import ClassScore

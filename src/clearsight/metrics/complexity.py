@@ -13,7 +13,9 @@ def complexity(model: Classifier, x: Tensor, target: Target, maps: Tensor) -> Te
     """How widely the map is spread: the entropy of its magnitudes, 0 for one place to log(places): low is simple.
 
     x (B, C, *S) in [0, 1], maps (B, *S) -> (B,) in nats; nan where the map is 0 everywhere.  A simple map need not be
-    a true one.
+    true to the network.
+
+    Source: Bhatt, Weller & Moura 2020, section 3.3.
 
     >>> from clearsight.testing import linear
     >>> from clearsight.core.targets import ClassScore

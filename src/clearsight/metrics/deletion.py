@@ -13,11 +13,17 @@ from clearsight.perturbation.removal_order import area, curve
 def deletion(
     model: Classifier, x: Tensor, target: Target, maps: Tensor, *, steps: int = 20, fill: Removal = "mean"
 ) -> Tensor:
-    """The area under the target while the most relevant places are taken away first: low is good.
+    """Area under the curve of the target while the most relevant places are removed first: low is good.
 
-    x (B, C, *S) in [0, 1], maps (B, *S) -> (B,), in units of the target (a probability by default).  steps: how many
-    equal portions; fill: what a taken pixel becomes, the mean of the preprocessing, black, a strong blur, or inpainted:
-    solved from what is left.  Ties are broken by a seeded draw.
+    x (B, C, *S) in [0, 1], maps (B, *S) -> (B,), in units of the target (a probability by default).  Ties are broken by
+    a seeded draw.
+
+    Args:
+        steps: number of equal portions in which places are removed.
+        fill: what a removed pixel becomes: mean (of the preprocessing), black, blur (a strong one), or inpaint (solved
+            from the pixels that are left).
+
+    Source: Petsiuk, Das & Saenko 2018, section 3.3.
 
     Of 3 and 1, the 3 goes first, then the 1: 4, 1, 0 leaves an area of 1.5.
 

@@ -13,11 +13,17 @@ from clearsight.perturbation.removal import Fill
 def increase_rate(
     model: Classifier, x: Tensor, target: Target, maps: Tensor, *, threshold: float | None = 0.0, fill: Fill = "mean"
 ) -> Tensor:
-    """Is the class more probable seen through the map (IR)?  1 where it is, 0 where it is not or stays as it was.
+    """Increase rate (IR): 1 where the class is more probable seen through the map, 0 otherwise.
 
-    x (B, C, *S) in [0, 1], maps (B, *S) -> (B,).  The map runs from 0 at its lowest to 1 at its highest place.
-    threshold: per cent of its lowest places that are muted altogether; none: for each picture the one that is best for
-    it, which flatters.  fill: what a muted pixel becomes, the mean of the preprocessing, black, or a strong blur.
+    x (B, C, *S) in [0, 1], maps (B, *S) -> (B,).  The map is scaled from 0 at its lowest to 1 at its highest place, and
+    the picture is seen through it.  Where the class's probability stays as it was, the number is 0.
+
+    Args:
+        threshold: percentage of the map's lowest places that are muted altogether, from 0 to 90.  none chooses the best
+            one for each picture by the number that is then reported, so the result is optimistic.
+        fill: what a muted pixel becomes: mean (of the preprocessing), black, or blur (a strong one).
+
+    Source: Lee & Han 2022 (Libra-CAM).
 
     >>> import torch
     >>> from clearsight.testing import linear

@@ -24,13 +24,20 @@ def infidelity(
     fill: Removal = "mean",
     scaled: bool = True,
 ) -> Tensor:
-    """How far the relevance inside a square is from what the target loses without it, squared: low is good.
+    """Squared difference of the relevance inside a square and what the target loses without it: low is good.
 
-    x (B, C, *S) in [0, 1], maps (B, *S) -> (B,), in units of the target squared: the mean over samples squares, seeded
-    draws of places, of (sum of the map inside - (target before - target without the square))^2.  side: of a square, as
-    a share of the picture's sides; fill: what its pixels become.  scaled: each map is first multiplied by the number
-    that suits it best, so that maps in units of their own can be compared; without it, only maps that should sum to
-    the target can be right.
+    x (B, C, *S) in [0, 1], maps (B, *S) -> (B,), in units of the target squared: the mean over squares at places from a
+    seeded draw of (sum of the map inside - (target before - target without the square))^2.
+
+    Args:
+        samples: number of squares for each picture, from 1.
+        side: side of a square as a share of the picture's sides, above 0 and up to 1.
+        fill: what the pixels of a square become: mean (of the preprocessing), black, blur (a strong one), or inpaint
+            (solved from the pixels that are left).
+        scaled: multiply each map first by the number that suits it best, so that maps in units of their own can be
+            compared.  Without it only maps that should sum to the target can be right.
+
+    Source: Yeh et al. 2019, definition 2.1, with the square removal of section 2.2.
 
     A linear model's own terms are never wrong:
 
@@ -56,7 +63,7 @@ def infidelity(
 
 
 def _squares(x: Tensor, samples: int, side: float) -> Tensor:
-    """(B, samples, *S) bool: one square each, inside the picture, its place a seeded draw."""
+    """Masks (B, samples, *S) bool of one square each, inside the picture, at a place from a seeded draw."""
     axes = x.shape[2:]
     chance = rng.uniform(x.new_empty(len(x), samples, len(axes)))
     gone = torch.ones(len(x), samples, *axes, dtype=torch.bool, device=x.device)

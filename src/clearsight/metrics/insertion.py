@@ -13,11 +13,17 @@ from clearsight.perturbation.removal_order import area, curve
 def insertion(
     model: Classifier, x: Tensor, target: Target, maps: Tensor, *, steps: int = 20, fill: Removal = "blur"
 ) -> Tensor:
-    """The area under the target while the most relevant places are put back first: high is good.
+    """Area under the curve of the target while the most relevant places are put back first: high is good.
 
-    x (B, C, *S) in [0, 1], maps (B, *S) -> (B,), in units of the target (a probability by default).  steps: how many
-    equal portions; fill: what stands there before, the mean of the preprocessing, black, a strong blur, or inpainted:
-    solved from what is there.  Ties are broken by a seeded draw.
+    x (B, C, *S) in [0, 1], maps (B, *S) -> (B,), in units of the target (a probability by default).  Ties are broken by
+    a seeded draw.
+
+    Args:
+        steps: number of equal portions in which places are put back.
+        fill: what a pixel is before it is put back: mean (of the preprocessing), black, blur (a strong one), or inpaint
+            (solved from the pixels that are there).
+
+    Source: Petsiuk, Das & Saenko 2018, section 3.3.
 
     Of 3 and 1, the 3 comes first, then the 1: 0, 3, 4 leaves an area of 2.5.
 

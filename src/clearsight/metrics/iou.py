@@ -12,11 +12,17 @@ from clearsight.errors import Refused
 def iou(
     model: Classifier, x: Tensor, target: Target, maps: Tensor, *, regions: Tensor, threshold: float = 0.2
 ) -> Tensor:
-    """How well the places above a share of the map's highest value cover the region, and nothing else: 0 to 1.
+    """Intersection over union of the region and the places above a share of the map's highest value: 0 to 1.
 
-    x (B, C, *S) in [0, 1], maps (B, *S), regions (B, *S) bool -> (B,): the area inside both over the area inside any of
-    the two.  threshold: the share, 0.2 as in the paper.  A map with nothing positive covers nothing: 0; nan where there
-    is no region either.
+    x (B, C, *S) in [0, 1], maps (B, *S), regions (B, *S) bool -> (B,): the area inside both divided by the area inside
+    at least one of the two.  A map with nothing positive covers nothing and gets 0, or nan where there is no region
+    either.
+
+    Args:
+        threshold: share of the map's highest value from which on a place is covered, from 0 to below 1; 0.2 as in the
+            paper.
+
+    Source: Zhou et al. 2016 (CAM), section 3.2.
 
     >>> import torch
     >>> from clearsight.testing import linear

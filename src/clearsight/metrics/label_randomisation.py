@@ -22,11 +22,18 @@ def label_randomisation(
     by: Likeness = "spearman",
     magnitude: bool = False,
 ) -> Tensor:
-    """How alike the map is to that of a network which was trained on labels drawn at random: low is good.
+    """Likeness of the map to that of a network which was trained on labels drawn at random: low is good.
 
     x (B, C, *S) in [0, 1], maps (B, *S) -> (B,).  other: a network of the same kind, trained in the same way on the
-    same pictures with their labels shuffled, which knows nothing of their classes.  by: |Spearman| of the places'
-    ranks, or |SSIM|.  magnitude: of |map|.  0 for a constant map of the other network, nan where this one's is.
+    same pictures with their labels shuffled, which knows nothing of their classes.  The number is 0 where the map of
+    the other network is constant, and nan where the map itself is.
+
+    Args:
+        by: how likeness is measured: spearman, the magnitude of the correlation of the places' ranks, or ssim, the
+            magnitude of SSIM.
+        magnitude: compare |map| instead of the map.
+
+    Source: Adebayo et al. 2018, section 5.
 
     >>> import torch
     >>> from clearsight.testing import linear

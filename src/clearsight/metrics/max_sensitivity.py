@@ -25,9 +25,15 @@ def max_sensitivity(
 ) -> Tensor:
     """How far the map moves, at most, when pixels move a little: low is good.
 
-    x (B, C, *S) in [0, 1], maps (B, *S) -> (B,): the largest norm of the change of the map over samples pictures with
-    uniform noise of at most radius in each pixel, as a share of the norm of the map; nan where the map is 0
-    everywhere.  A constant map never moves: it is good by this measure and says nothing.
+    x (B, C, *S) in [0, 1], maps (B, *S) -> (B,): the largest norm of the change of the map over several noisy copies of
+    the picture, as a share of the norm of the map; nan where the map is 0 everywhere.  A constant map never moves: it
+    is good by this measure and says nothing.
+
+    Args:
+        radius: maximum of the uniform noise that is added to each pixel (in [0, 1]), above 0.
+        samples: number of noisy copies, from 1.
+
+    Source: Yeh et al. 2019, definition 3.1.
 
     >>> from clearsight.testing import linear
     >>> from clearsight.core.targets import ClassScore

@@ -28,18 +28,28 @@ def parameter_randomisation(
     magnitude: bool = False,
     stages: int = 4,
 ) -> Tensor:
-    """How alike the map stays when what the network has learnt is taken from it: low is good.
+    """Likeness of the map to those of networks whose layers were drawn anew at random: low is good.
 
     x (B, C, *S) in [0, 1], maps (B, *S) -> (B,): the mean over stages of the likeness to the map of a network in which
-    layers are drawn anew, BatchNorm and its statistics among them, and weights that are computed from others
-    (weight_norm, spectral_norm) as plain ones.  order: cascading, from the output to the input,
-    until all are random; independent: one layer at a time, stages of them in equal distances, all others as learnt.
-    by: |Spearman| of the places' ranks, or |SSIM|.  magnitude: of |map|.  A map that becomes constant is not alike: 0;
-    nan where it was constant before.  Layers that are as a fresh network has them, such as a BatchNorm that was never
-    trained, change nothing when they are drawn; such a stage is left out of the mean.
+    layers are drawn anew.  BatchNorm and its statistics are drawn too, and weights that are computed from others
+    (weight_norm, spectral_norm) are drawn as plain ones.  A map that becomes constant is not alike and counts 0; nan
+    where it was constant before.
+
+    Layers that are as a fresh network has them, such as a BatchNorm that was never trained, change nothing when they
+    are drawn; such a stage is left out of the mean.
+
+    Args:
+        order: cascading draws the layers from the output to the input, until all are random; independent draws one
+            layer at a time, at equal distances, and leaves all others as learnt.
+        by: how likeness is measured: spearman, the magnitude of the correlation of the places' ranks, or ssim, the
+            magnitude of SSIM.
+        magnitude: compare |map| instead of the map.
+        stages: number of networks with random layers, from 1.
 
     Refused: networks that cannot be copied or hold quantised weights, and those in which a layer uses its old weights
-    after they were drawn, or whose scores for a picture stay the same: what they give is no random network's map.
+    after they were drawn, or whose scores for a picture stay the same: their maps are not those of a random network.
+
+    Source: Adebayo et al. 2018, section 4.
 
     An edge detector does not look at the network:
 
@@ -72,7 +82,7 @@ def parameter_randomisation(
 
 
 def _apart(layers: int, stages: int) -> list[int]:
-    """The numbers, from 1, of so many layers in equal distances, the first among them.
+    """The numbers, counted from 1, of layers at equal distances, one for each stage; the first is among them.
 
     >>> _apart(9, 3), _apart(2, 4)
     ([1, 5, 9], [1, 2])

@@ -20,9 +20,15 @@ def pixel_flipping(
     """How fast the target falls while squares of pixels, the most relevant first, become noise (AOPC): high is good.
 
     x (B, C, *S) in [0, 1], maps (B, *S) -> (B,), in units of the target: the mean over 0, 1, ... steps of the target
-    before less the target after that many squares.  patch: the squares' side; squares at the border may be smaller, and
-    are ranked by their mean relevance.  steps: how many squares, as many as there are at most.  Noise is uniform in
-    [0, 1], from a seeded draw, the same for every map of a picture; so are ties broken.
+    before less the target after that many squares.  Noise is uniform in [0, 1], from a seeded draw that is the same for
+    every map of a picture.  Ties are broken by a seeded draw too.
+
+    Args:
+        patch: side of the squares in pixels, from 1.  Squares at the border may be smaller, and are ranked by their
+            mean relevance.
+        steps: number of squares that become noise, from 1 to as many as there are.
+
+    Source: Bach et al. 2015, doi:10.1371/journal.pone.0130140, and Samek et al. 2017, section 3.
 
     >>> from clearsight.testing import linear
     >>> from clearsight.core.targets import ClassScore

@@ -12,11 +12,16 @@ from clearsight.core.targets import Target
 def pointing_game(
     model: Classifier, x: Tensor, target: Target, maps: Tensor, *, regions: Tensor, tolerance: int = 0
 ) -> Tensor:
-    """Does the map's highest point lie inside the region?  Chance is the region's share of the area.
+    """Whether the map's highest point lies inside the region; chance is the region's share of the area.
 
-    x (B, C, *S) in [0, 1], maps (B, *S), regions (B, *S) bool -> (B,): 1 for a hit, 0 for a miss; where several places
-    share the highest value, the share of them inside, so that a flat map scores chance.  tolerance: pixels by which the
-    region is widened to all sides (the paper allows 15 in a photo's own resolution).
+    x (B, C, *S) in [0, 1], maps (B, *S), regions (B, *S) bool -> (B,): 1 for a hit, 0 for a miss.  Where several places
+    share the highest value it is the share of them inside, so that a flat map scores chance.
+
+    Args:
+        tolerance: number of pixels by which the region is widened to all sides; 0 leaves it as it is (the paper allows
+            15 in a photo's own resolution).
+
+    Source: Zhang et al. 2018, section 4.1.
 
     >>> import torch
     >>> from clearsight.testing import linear

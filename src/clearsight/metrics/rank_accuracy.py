@@ -10,10 +10,12 @@ from clearsight.perturbation.removal_order import ranks
 
 @method(paper="arXiv:2003.07258", claims="higher-is-better stochastic")
 def rank_accuracy(model: Classifier, x: Tensor, target: Target, maps: Tensor, *, regions: Tensor) -> Tensor:
-    """Of as many places as the region has, the most relevant ones: the share that lies inside; chance is its area.
+    """Share of the most relevant places, as many as the region has, lying inside it; chance is its share of the area.
 
     x (B, C, *S) in [0, 1], maps (B, *S), regions (B, *S) bool -> (B,) in [0, 1]; nan without a region.  Ties are broken
     by a seeded draw.
+
+    Source: Arras, Osman & Samek 2022, equation 3.
 
     >>> import torch
     >>> from clearsight.testing import linear

@@ -9,9 +9,11 @@ from clearsight.core.targets import Target
 
 @method(paper="arXiv:1910.01279", claims="higher-is-better")
 def relevance_mass(model: Classifier, x: Tensor, target: Target, maps: Tensor, *, regions: Tensor) -> Tensor:
-    """The share of the positive relevance that lies inside the region; chance is the region's share of the area.
+    """Share of the positive relevance that lies inside the region; chance is the region's share of the area.
 
     x (B, C, *S) in [0, 1], maps (B, *S), regions (B, *S) bool -> (B,) in [0, 1]; nan where a map has nothing positive.
+
+    Source: Wang et al. 2020 (energy-based pointing game), section 4.3; Arras et al. 2022 (relevance mass).
 
     >>> import torch
     >>> from clearsight.testing import linear

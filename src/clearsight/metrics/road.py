@@ -14,12 +14,17 @@ from clearsight.perturbation.removal_order import ranks
 
 @method(paper="arXiv:2202.00449", claims="higher-is-better stochastic")
 def road(model: Classifier, x: Tensor, target: Target, maps: Tensor, *, steps: int = 4) -> Tensor:
-    """How much more of the target stays without the least relevant places than without the most relevant: halved.
+    """Half of how much more of the target stays without the least relevant places than without the most relevant.
 
-    x (B, C, *S) in [0, 1], maps (B, *S) -> (B,), in units of the target.  The mean over equal portions, 1/(steps+1),
-    ... steps/(steps+1) of the places, each an exact count with ties broken by a seeded draw, of (target without the
-    least relevant - target without the most relevant) / 2.  Taken places are solved from those around them, with a
-    little noise, so that the mask itself tells the network nothing.
+    x (B, C, *S) in [0, 1], maps (B, *S) -> (B,), in units of the target: the mean over portions of the places of
+    (target without the least relevant - target without the most relevant) / 2.  Each portion is an exact count, with
+    ties broken by a seeded draw.  Removed places are solved from those around them, with a little noise, so that the
+    mask itself tells the network nothing.
+
+    Args:
+        steps: number of portions, from 1: 1/(steps+1), ... steps/(steps+1) of the places.
+
+    Source: Rong et al. 2022.
 
     Of three pixels whose middle one counts, the middle becomes the mean of the others; without either end it stays:
 

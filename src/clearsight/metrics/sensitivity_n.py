@@ -23,11 +23,19 @@ def sensitivity_n(
     samples: int = 100,
     fill: Removal = "mean",
 ) -> Tensor:
-    """Does the relevance of places drawn at random go with what the target loses without them?  -1 to 1.
+    """Correlation of the relevance of places drawn at random with what the target loses without them: -1 to 1.
 
-    x (B, C, *S) in [0, 1], maps (B, *S) -> (B,): Pearson's correlation over samples seeded draws of share of the places
-    between the sum of the map over them and the target's loss when they become the fill; nan where one of the two is
-    the same for every draw.
+    x (B, C, *S) in [0, 1], maps (B, *S) -> (B,): Pearson's correlation, over seeded draws of places, of the sum of the
+    map over the places and the target's loss when they become the fill; nan where one of the two is the same for every
+    draw.
+
+    Args:
+        share: share of the places in each draw, between 0 and 1.
+        samples: number of draws, from 3.
+        fill: what a removed pixel becomes: mean (of the preprocessing), black, blur (a strong one), or inpaint (solved
+            from the pixels that are left).
+
+    Source: Ancona et al. 2018, section 4.
 
     >>> from clearsight.testing import linear
     >>> from clearsight.core.targets import ClassScore
@@ -44,7 +52,7 @@ def sensitivity_n(
     with torch.no_grad():
         whole = target(model(x))
         for k in range(samples):
-            gone = ranks(torch.zeros_like(maps)) < n  # ties everywhere: a seeded draw of n places
+            gone = ranks(torch.zeros_like(maps)) < n  # all places tie, so this is a seeded draw of n places
             sums[:, k] = (maps * gone).flatten(1).sum(1)
             for rows, _ in pairs(len(x), 1):
                 lost[rows, k] = whole[rows] - target[rows](model(taken(x, gone[rows], nothing, rows)))
@@ -52,7 +60,7 @@ def sensitivity_n(
 
 
 def _pearson(a: Tensor, b: Tensor) -> Tensor:
-    """Correlation of the rows of (B, n), nan where one is constant."""
+    """Pearson's correlation of each row of a (B, n) with that of b: (B,); nan where one of the two is constant."""
     a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
     size = a.norm(dim=1) * b.norm(dim=1)
     return torch.where(size > 0, (a * b).sum(1) / size, torch.nan)

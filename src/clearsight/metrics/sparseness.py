@@ -10,10 +10,12 @@ from clearsight.core.targets import Target
 
 @method(paper="arXiv:1810.06583", claims="higher-is-better judges-the-map-alone")
 def sparseness(model: Classifier, x: Tensor, target: Target, maps: Tensor) -> Tensor:
-    """How few places hold most of the map: the Gini index of its magnitudes, 0 where all are equal, near 1 for one.
+    """Gini index of the map's magnitudes: 0 where all places are equal, near 1 where one place holds everything.
 
     x (B, C, *S) in [0, 1], maps (B, *S) -> (B,); nan where the map is 0 everywhere.  One place of n gives 1 - 1/n.  A
-    sparse map need not be a true one.
+    sparse map need not be true to the network.
+
+    Source: Chalasani et al. 2020, section 4; the index in the form of Hurley & Rickard 2009.
 
     >>> from clearsight.testing import linear
     >>> from clearsight.core.targets import ClassScore

@@ -49,13 +49,22 @@ def load(
     device: str = "cpu",
     say: Callable[[str], None] = _to_stderr,
 ) -> Classifier:
-    """The model that the words name: demo, a library's (timm:, torchvision:, clearsight:), a run folder or a factory.
+    """Load the model that words name.
 
-    weights: a file (.safetensors, or a state dict of torch.save), "none" for random ones (always the same), or nothing
-    for the model's own; timm and torchvision then fetch theirs, and ``say`` is told before.  labels: the class names in
-    the order of the scores, or a file of them, one to a line or a JSON list; preprocess, output, scores: instead of
-    what the model says of itself.  trust: let a run folder name code of its own and run it.  device: cpu, cuda,
-    cuda:1, mps, or auto.  Refused: whatever is unknown, does not fit, or would have to be guessed.
+    Args:
+        words: "demo", a library's network (timm:NAME, torchvision:NAME, clearsight:NAME), a model folder, or a factory
+            ("./file.py:factory").
+        weights: file of weights (.safetensors, or a state dict of torch.save), "none" for random ones, always the same;
+            None for the model's own.  timm and torchvision then fetch theirs, and say is told before.
+        labels: class names in the order of the scores, or a file of them, one to a line or a JSON list.
+        preprocess: preprocessing instead of what the model says of itself.
+        output: which part of what the network returns holds the scores, instead of what the model says of itself.
+        scores: what the network returns, see Classifier; "logits" leaves what the model says of itself.
+        trust: let a model folder name code of its own and run it.
+        device: "cpu", "cuda", "cuda:1", "mps", or "auto" for the fastest that is there.
+        say: called with a line before anything is fetched; by default it prints to stderr.
+
+    Refused: whatever is unknown, does not fit, or would have to be guessed.
     """
     words = str(words)
     where = device_of(device)

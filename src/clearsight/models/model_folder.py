@@ -137,11 +137,16 @@ def save(
     architecture: str | None = None,
     architecture_options: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write a run folder that ``load`` reads back to the same outputs, bit by bit; returns the folder.
+    """Write a model folder that `load` reads back to the same outputs, bit by bit; returns the folder.
 
-    architecture: how the network is built, "timm:resnet18", "torchvision:resnet18" or "./file.py:factory" (relative to
-    the folder; such a one is only loaded with trust); by default what the model was loaded from.  Refused: an unknown
-    architecture, one that this network is not, and names that are no tensors.
+    Args:
+        model: the classifier.
+        folder: where to write.
+        architecture: how the network is built, "timm:resnet18", "torchvision:resnet18" or "./file.py:factory" (relative
+            to the folder, and only loaded with trust); None for what the model was loaded from.
+        architecture_options: keyword options of the architecture; None for those that the model was loaded with.
+
+    Refused: an unknown architecture, one that this network is not, and a state that holds more than tensors.
     """
     folder = Path(folder)
     if architecture is None:

@@ -20,11 +20,19 @@ def alexnet(
     dense: int = 4096,
     dropout: float = 0.5,
 ) -> nn.Module:
-    """Five convolutions with ReLU and overlapping pooling, and three dense layers: it won ImageNet in 2012.
+    """Five convolutions with ReLU and overlapping pooling, then three dense layers; the winner of ImageNet in 2012.
 
-    (B, *shape) -> scores (B, classes).  groups: 2 lets the second, fourth and fifth convolution read only their half
-    of the maps, as on the paper's two GPUs.  dense: the units of the hidden dense layers; dropout: the share of them
-    left out in training.  Responses are normalised before pooling, as in the paper.  Refused: less than 67 × 67.
+    (B, *shape) -> scores (B, classes).
+
+    Responses are normalised across maps before pooling, as in the paper.
+
+    Args:
+        groups: 2 lets the second, fourth and fifth convolution read only their half of the maps, as on the paper's two
+            GPUs.
+        dense: number of units of each hidden dense layer, at least 1.
+        dropout: share of the hidden dense units left out in training, at least 0 and below 1.
+
+    Refused: pictures of less than 67 × 67 pixels, fewer than one class, and options outside their ranges.
 
     >>> import torch
     >>> from clearsight.networks._blocks import count

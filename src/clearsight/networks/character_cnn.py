@@ -20,13 +20,21 @@ def character_cnn(
     width: int = 256,
     dropout: float = 0.0,
 ) -> nn.Module:
-    """Convolutions along a text, whose characters are written as one 1 among zeros: CNN-2, CNN-4 and CNN-8.
+    """Convolutions along a text whose characters are one-hot vectors: CNN-2, CNN-4 and CNN-8.
 
-    (B, letters of the alphabet, length) -> scores (B, classes).  depth: how many convolutions; the first two see seven
-    characters or places, the others three, and after the first, second and sixth the largest of three places is kept,
-    if a convolution follows.  width: their maps.  The ends are padded, so that places stay where they are, and the
-    scores read each map's average, so that class-activation methods work.  dropout: before the scores, in training.
-    Refused: texts of less than 3 (depth 2), 9 (4) or 27 (8) characters.
+    (B, letters of the alphabet, length) -> scores (B, classes).
+
+    The first two convolutions have kernels of 7 places, the others of 3.  After the first, second and sixth
+    convolution, if another one follows, the maximum of three places is kept.  The ends are padded, so that places stay
+    where they are.  The scores read the average of each map, so that class-activation methods work.
+
+    Args:
+        depth: number of convolutions.
+        width: number of maps of each convolution, at least 1.
+        dropout: share of the averages left out before the scores in training, at least 0 and below 1.
+
+    Refused: texts of less than 3 (depth 2), 9 (4) or 27 (8) characters, fewer than one class, and options outside their
+    ranges.
 
     Two convolutions of seven places, 95 × 7 × 256 + 256 and 256 × 7 × 256 + 256, and 257 for each of two scores:
 

@@ -22,11 +22,18 @@ def densenet(
     depth: Literal[121, 161, 169, 201] = 121,
     growth: int = 32,
 ) -> nn.Module:
-    """Layers that read the maps of all layers before them in their block, one after the other, and add a few.
+    """Dense blocks, in which each layer reads the maps of all layers before it and adds a few.
 
-    (B, *shape) -> scores (B, classes).  growth: how many maps each layer adds (161 was published with 48); the first
-    convolution has twice as many, the 1 × 1 before each 3 × 3 four times, between blocks maps and places are halved.
-    Refused: less than 29 × 29.
+    (B, *shape) -> scores (B, classes).
+
+    The first convolution has twice as many maps as one layer adds, and the 1 × 1 convolution before each 3 × 3 four
+    times as many.  Between blocks the number of maps and both sides are halved.
+
+    Args:
+        depth: number of layers with weights.
+        growth: number of maps that each layer adds, at least 1.  Depth 161 was published with 48.
+
+    Refused: pictures of less than 29 × 29 pixels, fewer than one class, and a growth below 1.
 
     >>> from clearsight.networks._blocks import count
     >>> with torch.device("meta"):

@@ -36,12 +36,18 @@ def googlenet(
     norm: Literal["none", "batch"] = "none",
     dropout: float = 0.4,
 ) -> nn.Module:
-    """Nine inception blocks, each of four paths side by side: 1 × 1, 3 × 3 and 5 × 5 after 1 × 1, and pooling.
+    """Nine inception blocks of four parallel paths: 1 × 1, 3 × 3 and 5 × 5 after 1 × 1, and pooling.
 
-    (B, *shape) -> scores (B, classes); in training mode, with aux, three of them: (scores, aux1, aux2), where those of
-    the auxiliary heads on 4a and 4d count 0.3 each in the paper's loss.  norm: batch normalisation after each
-    convolution, which the paper has not.  dropout: before the last layer; the auxiliary heads have 0.7.  Refused: less
-    than 65 × 65 with the auxiliary heads, 17 × 17 without.
+    (B, *shape) -> scores (B, classes).  In training mode with aux it returns (scores, aux1, aux2), where aux1 and aux2
+    come from the auxiliary heads on 4a and 4d and count 0.3 each in the paper's loss.
+
+    Args:
+        aux: whether the network has the two auxiliary heads.
+        norm: "batch" adds batch normalisation after each convolution, which the paper has not; "none" does not.
+        dropout: share of the units left out before the last layer in training; the auxiliary heads have 0.7.
+
+    Refused: pictures of less than 65 × 65 pixels with the auxiliary heads, or 17 × 17 without, and fewer than one
+    class.
 
     Without and with the auxiliary heads:
 

@@ -30,12 +30,18 @@ def lenet5(
     c3: Literal["sparse", "full"] = "sparse",
     form: Literal["1998", "modern"] = "1998",
 ) -> nn.Module:
-    """Two convolutions, each followed by a subsampling, a third one, and dense layers: it read the digits on cheques.
+    """Two convolutions, each followed by subsampling, a third convolution and dense layers, for handwritten digits.
 
-    (B, *shape) -> scores (B, classes).  c3: the third layer joins the maps before it by the paper's table, or all with
-    all.  form: "1998" subsamples by a sum with a trained factor and bias, squashes by 1.7159 tanh(2a/3), and scores a
-    class by minus the squared distance to its code of 84 signs (drawn once and fixed, which the paper allows; it drew
-    letters); "modern" has max pooling, ReLU and a dense layer of scores.  Refused: pictures of less than 32 × 32.
+    (B, *shape) -> scores (B, classes).
+
+    Args:
+        c3: how the second convolution reads the maps before it: "sparse" by the paper's table, "full" all of them for
+            each map.
+        form: "1998" subsamples by a sum with a trained factor and bias, has the activation 1.7159 tanh(2a/3), and
+            scores a class by minus the squared distance to its code of 84 signs.  The code is drawn once and fixed,
+            which the paper allows; the paper drew letters.  "modern" has max pooling, ReLU and a dense layer of scores.
+
+    Refused: pictures of less than 32 × 32 pixels, and fewer than one class.
 
     The paper counts 60,000 trained parameters, and the usual modern form has 61,706:
 

@@ -21,9 +21,16 @@ def mlp(
 ) -> nn.Module:
     """Dense layers with an activation between them.
 
-    (B, *shape) -> scores (B, classes).  hidden: how many units each hidden layer has, such as "64,128"; with none it is
-    the perceptron.  activation: leaky-relu falls by 0.1; a maxout unit is the larger of two sums, which doubles the
-    weights of its layer.  dropout: the share of hidden units that is left out in training.
+    (B, *shape) -> scores (B, classes).
+
+    Args:
+        hidden: number of units of each hidden layer, such as "64,128", each at least 1; "" has no hidden layer, which
+            is the perceptron.
+        activation: the function after each hidden layer.  leaky-relu has a slope of 0.1 below zero.  A maxout unit is
+            the larger of two sums, which doubles the weights of its layer.
+        dropout: share of the hidden units left out in training, at least 0 and below 1.
+
+    Refused: fewer than one class, and options outside their ranges.
 
     Two hidden units tell XOR: (2 + 1) weights and biases for each, and for each of two scores:
 

@@ -11,9 +11,13 @@ from clearsight.networks._blocks import takes
 
 @method(paper="doi:10.1037/h0042519")
 def perceptron(classes: int = 10, shape: tuple[int, ...] = (1, 28, 28)) -> nn.Module:
-    """One dense layer: each score is a weighted sum of all pixels and a bias.
+    """One dense layer: each score is a weighted sum of all pixels plus a bias.
 
-    (B, *shape) -> scores (B, classes).  It draws straight borders only: XOR is beyond it.
+    (B, *shape) -> scores (B, classes).
+
+    Its decision borders are straight, so it cannot learn XOR.
+
+    Refused: fewer than one class.
 
     A digit of 28 × 28 pixels has 784 weights and a bias for each of ten classes:
 

@@ -12,10 +12,13 @@ _LAYERS = ((5, 2, 0), (5, 2, 0), (5, 2, 0), (3, 1, 0), (3, 1, 0))
 
 @method(paper="arXiv:1604.07316")
 def pilotnet(classes: int = 1, shape: tuple[int, ...] = (3, 66, 200)) -> nn.Module:
-    """Five convolutions and four dense layers from a camera's picture to an angle of steering.
+    """Five convolutions and four dense layers, from the picture of a car's camera to a steering angle.
 
-    (B, *shape) -> values (B, classes).  classes: the number of outputs, one for steering alone.  The paper names no
-    activation; this one has ReLU.  Refused: less than 61 × 61.
+    (B, *shape) -> values (B, classes).  classes is the number of outputs, 1 for steering alone.
+
+    The paper names no activation; this network has ReLU.
+
+    Refused: pictures of less than 61 × 61 pixels, and fewer than one output.
 
     >>> from clearsight.networks._blocks import count
     >>> count(pilotnet())

@@ -29,11 +29,25 @@ def plain_cnn(
 ) -> nn.Module:
     """Convolutions in a row, each with ReLU, then dense layers: a small network whose every part is an option.
 
-    (B, *shape) -> scores (B, classes).  widths: the maps of each convolution; strides, padding and pools (max pooling
-    after it; 1 is none): one number for all, or one for each.  norm: between convolution and ReLU, over the batch or
-    over each picture's layer ("layer").  head: all values in a row, or each map's average.  dense: the units of each
-    hidden dense layer; "" is none.  dropout: before the scores, in training.  Refused: pictures on which a layer does
-    not fit, by the least size that would do; lists of another length.
+    (B, *shape) -> scores (B, classes).
+
+    widths sets the number of convolutions.  strides, padding and pools hold one number for all convolutions, or one for
+    each of them.
+
+    Args:
+        widths: number of maps of each convolution, such as "8,16,16", each at least 1.
+        kernel: side of every convolution's kernel in pixels, at least 1.
+        strides: stride of the convolutions in pixels, each at least 1.
+        padding: pixels of zeros added on every side before a convolution, each at least 0.
+        pools: side of the max pooling after a convolution in pixels, each at least 1; 1 is no pooling.
+        norm: normalisation between convolution and ReLU: "batch" over the batch, "layer" over each picture's layer,
+            "none".
+        head: what the dense layers read: "flatten" all values in a row, "average" the average of each map.
+        dense: number of units of each hidden dense layer, such as "64", each at least 1; "" has none.
+        dropout: share of the units left out before the scores in training, at least 0 and below 1.
+
+    Refused: pictures on which a layer does not fit (the message names the least size that does), lists of another
+    length than widths, fewer than one class, and options outside their ranges.
 
     >>> [p.numel() for p in plain_cnn().parameters()]
     [72, 8, 1152, 16, 2304, 16, 16384, 64, 640, 10]

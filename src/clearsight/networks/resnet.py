@@ -15,13 +15,21 @@ def resnet(
     stem: Stem = "imagenet",
     version: Version = "1",
 ) -> nn.Module:
-    """Blocks that add to their input instead of replacing it, so that depth does no harm.
+    """Residual blocks, which add to their input instead of replacing it, so that very deep networks can be trained.
 
-    (B, *shape) -> scores (B, classes).  depth: 18 and 34 have blocks of two 3 × 3 convolutions, 50, 101 and 152 have
-    bottlenecks of 1 × 1, 3 × 3 and 1 × 1; 20, 32, 44, 56 and 110 are the paper's small ones for CIFAR, of three stages,
-    whose shortcuts have no weights.  stem: 7 × 7 at stride 2 and pooling, or for small pictures ("cifar") 3 × 3 at
-    stride 1.  version: a bottleneck that halves the maps does so in its first 1 × 1 convolution ("1", the paper), or in
-    its 3 × 3 one ("1.5", torchvision's).  Refused: less than 17 × 17 (stem=cifar: 5 × 5, or 3 × 3 with three stages).
+    (B, *shape) -> scores (B, classes).
+
+    Args:
+        depth: number of layers with weights.  18 and 34 have blocks of two 3 × 3 convolutions; 50, 101 and 152 have
+            bottlenecks of 1 × 1, 3 × 3 and 1 × 1; 20, 32, 44, 56 and 110 are the paper's small networks for CIFAR, with
+            three stages and shortcuts without weights.
+        stem: first layers: "imagenet" is a 7 × 7 convolution at stride 2 and pooling, "cifar" is a 3 × 3 convolution at
+            stride 1, for small pictures.
+        version: where a bottleneck halves the maps: "1" in its first 1 × 1 convolution, as in the paper, "1.5" in its
+            3 × 3 convolution, as in torchvision.
+
+    Refused: pictures of less than 17 × 17 pixels (with stem=cifar 5 × 5, or 3 × 3 with three stages), the depths for
+    CIFAR without stem=cifar, and fewer than one class.
 
     >>> import torch
     >>> from clearsight.networks._blocks import count

@@ -17,10 +17,17 @@ def se_resnet(
     stem: Stem = "imagenet",
     version: Version = "1",
 ) -> nn.Module:
-    """A residual network whose branches weigh their maps by what all of them show on average.
+    """A residual network with squeeze and excitation: each block weighs its maps by the averages of all of them.
 
-    (B, *shape) -> scores (B, classes).  ratio: how many times fewer units the layer between has than there are maps.
-    depth, stem and version are those of resnet, and so is what is refused.
+    (B, *shape) -> scores (B, classes).
+
+    Args:
+        depth: number of layers with weights, as in resnet.
+        ratio: how many times fewer units the hidden layer of each gate has than there are maps, at least 1.
+        stem: first layers, "imagenet" or "cifar", as in resnet.
+        version: where a bottleneck halves the maps, "1" or "1.5", as in resnet.
+
+    Refused: what resnet refuses, and a ratio below 1 or above the number of maps of a stage.
 
     >>> import torch
     >>> from clearsight.networks._blocks import count

@@ -28,12 +28,21 @@ def vgg(
     dense: int = 4096,
     dropout: float = 0.5,
 ) -> nn.Module:
-    """Nothing but 3 × 3 convolutions, doubled in width and halved in size five times, and three dense layers.
+    """Five stages of 3 × 3 convolutions, each followed by pooling that halves the sides, then three dense layers.
 
-    (B, *shape) -> scores (B, classes).  depth: layers with weights: 11, 13, 16 and 19 are the paper's columns A, B, D
-    and E, and "16C" is C, where the last convolution of the deeper stages is 1 × 1.  norm: batch normalisation after
-    each convolution, which the paper has not.  dense: the units of the hidden dense layers; dropout: the share of them
-    left out in training.  He's initialisation stands for the paper's training of A first.  Refused: less than 32 × 32.
+    (B, *shape) -> scores (B, classes).
+
+    The stages have 64, 128, 256, 512 and 512 maps.  He's initialisation replaces the paper's training of column A
+    first.
+
+    Args:
+        depth: number of layers with weights.  11, 13, 16 and 19 are the paper's columns A, B, D and E; "16C" is C,
+            where the last convolution of the deeper stages is 1 × 1.
+        norm: "batch" adds batch normalisation after each convolution, which the paper has not; "none" does not.
+        dense: number of units of each hidden dense layer, at least 1.
+        dropout: share of the hidden dense units left out in training, at least 0 and below 1.
+
+    Refused: pictures of less than 32 × 32 pixels, fewer than one class, and options outside their ranges.
 
     >>> import torch
     >>> from clearsight.networks._blocks import count

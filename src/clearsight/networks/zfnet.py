@@ -20,11 +20,18 @@ def zfnet(
     dense: int = 4096,
     dropout: float = 0.5,
 ) -> nn.Module:
-    """AlexNet with a finer first layer, 7 × 7 at stride 2, chosen by looking inside with deconvnets.
+    """AlexNet with a finer first layer, 7 × 7 at stride 2, chosen by looking at features with deconvnets.
 
-    (B, *shape) -> scores (B, classes).  wide: 512, 1024 and 512 maps in the last three convolutions, in place of 384,
-    384 and 256.  dense: the units of the hidden dense layers; dropout: the share of them left out in training.  The
-    contrast normalisation is AlexNet's.  Refused: less than 53 × 53.
+    (B, *shape) -> scores (B, classes).
+
+    The contrast normalisation is AlexNet's.
+
+    Args:
+        wide: 512, 1024 and 512 maps in the last three convolutions instead of 384, 384 and 256.
+        dense: number of units of each hidden dense layer, at least 1.
+        dropout: share of the hidden dense units left out in training, at least 0 and below 1.
+
+    Refused: pictures of less than 53 × 53 pixels, fewer than one class, and options outside their ranges.
 
     >>> import torch
     >>> from clearsight.networks._blocks import count

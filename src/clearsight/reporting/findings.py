@@ -49,10 +49,26 @@ class Evidence:
 class Finding:
     """What one check found.
 
-    verdict: pass, fail, warn (too few pictures to say, or in between), note (nothing to judge), error.
-    headline: one sentence with the numbers in it.  quantity: what `value` is, in two or three words.
-    unit: "share" (0 to 1, shown as per cent) or "" (a plain number).  interval: 95 %; n: pictures the value rests on.
-    The rest is filled in by the audit: check (its spelling), summary, paper, advice, command, seconds.
+    Args:
+        verdict: "pass", "fail", "warn" (too few pictures to say, or in between), "note" (nothing to judge) or "error".
+        headline: one sentence with the numbers in it.
+        quantity: what value is, in two or three words.
+        value: the number; None if there is nothing to judge.
+        interval: 95 % interval of the value.
+        n: number of pictures that the value rests on.
+        unit: "share" (0 to 1, shown as per cent) or "" (a plain number).
+        chance: what the value would be without any skill.
+        notes: sentences that belong to it.
+        has_bar: whether the first of the notes says what the value was held against.
+        tables: its tables.
+        figures: its charts.
+        evidence: pictures of the data with what was found on them.
+        check: spelling of the check; filled in by the audit, as what follows.
+        summary: first line of the check.
+        paper: paper of the check.
+        advice: what to do first if the check fails.
+        command: command that runs the check again.
+        seconds: time that it took.
     """
 
     verdict: Verdict

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from typing import Any
+import textwrap
+from typing import Any, Literal, get_args, get_origin
 
 from rich.console import Console
 from rich.table import Table
@@ -23,6 +24,8 @@ QUESTIONS = {
     "networks": "what can be trained from random weights",
 }
 
+WIDTH = 112  # of what is printed of an option, as of the docstrings around it
+
 
 def options(method: Method) -> dict[str, str]:
     """Each option with its type and its default, as they are spelled."""
@@ -36,7 +39,13 @@ def listing(name: str | None = None) -> dict[str, Any]:
     """The whole catalogue (or the one method of that name) as plain data."""
     found = {
         folder: {
-            n: {"summary": m.summary, "paper": m.paper, "claims": sorted(m.claims), "options": options(m)}
+            n: {
+                "summary": m.summary,
+                "paper": m.paper,
+                "claims": sorted(m.claims),
+                "options": options(m),
+                "option_help": m.option_help,
+            }
             for n, m in catalogue(folder).items()
             if name in (None, n)
         }
@@ -58,10 +67,36 @@ def find(name: str) -> tuple[str, Method]:
 def one(name: str) -> str:
     """One method in full: what it does, its options, where it comes from."""
     folder, m = find(name)
-    lines = [f"{m.name}, one of the {folder} ({QUESTIONS[folder]})", "", _told(inspect.getdoc(m.fn) or ""), ""]
-    lines += [f"  {k}: {v}" for k, v in options(m).items()]
+    lines = [f"{m.name}, one of the {folder} ({QUESTIONS[folder]})", "", _told(m.prose), ""]
+    if m.options:
+        lines += ["options:", *(line for option in m.options for line in _option(m, option)), ""]
+    lines += [f"source: {_source(m)}"] if _source(m) else []
     lines += [f"paper: {paper_link(m.paper) or m.paper}"]
     return "\n".join(lines)
+
+
+def _option(m: Method, name: str) -> list[str]:
+    """An option as `methods NAME` prints it: its type and default, and below them what it does."""
+    annotation = m.options[name].annotation
+    if get_origin(annotation) is not Literal:
+        return [f"  {name}: {options(m)[name]}", *_indented(m.option_help[name])]
+    choices = f"One of {', '.join(map(str, get_args(annotation)))}."
+    default = write_value(m.options[name].default)
+    return [f"  {name}: choice = {default}", *_indented(m.option_help[name]), *_indented(choices)]
+
+
+def _indented(text: str) -> list[str]:
+    indent = " " * 6
+    return textwrap.wrap(
+        text, WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
+    )
+
+
+def _source(m: Method) -> str:
+    """What the file of a method says of its source; an empty string where the method's own docstring says it."""
+    module = inspect.getmodule(m.fn)
+    told = re.search(r"\bSource:\s", m.prose) is not None or module is None
+    return "" if told else " ".join((module.__doc__ or "").split())
 
 
 def _told(doc: str) -> str:
@@ -108,18 +143,23 @@ def _page(folder: str) -> str:
     lines = [f"# {folder.capitalize()}: {QUESTIONS[folder]}", "", "| name | what it does | paper |", "|---|---|---|"]
     for n, m in catalogue(folder).items():
         cells = (f"[`{n}`](#{_anchor(m)})", m.summary, _cite(m))
-        lines.append(f"| {' | '.join(c.replace('|', chr(92) + '|') for c in cells)} |")
+        lines.append(f"| {' | '.join(map(_cell, cells))} |")
     for n, m in catalogue(folder).items():
         if n != _anchor(m):  # a heading's own anchor drops its signs: grad-cam++ would be a second grad-cam
             lines += ["", f'<a id="{_anchor(m)}"></a>']
-        lines += ["", f"## {n}", "", _markdown(inspect.getdoc(m.fn) or "")]
+        lines += ["", f"## {n}", "", _markdown(m.prose)]
         if m.options:
-            lines += ["", "| option | type and default |", "|---|---|"]
-            lines += [f"| `{k}` | `{v}` |" for k, v in options(m).items()]
+            lines += ["", "| option | type and default | what it does |", "|---|---|---|"]
+            lines += [f"| `{k}` | `{v}` | {_cell(m.option_help[k])} |" for k, v in options(m).items()]
         claims = f" Claims that the tests hold it to: {', '.join(sorted(m.claims))}." if m.claims else ""
-        source = (inspect.getmodule(m.fn).__doc__ or "").strip()
-        lines += ["", f"Source: {source}{claims}"]
+        source = f"Source: {_source(m)}" if _source(m) else ""
+        lines += ["", f"{source}{claims}".strip()]
     return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    """Text in a table of Markdown."""
+    return text.replace("|", "\\|")
 
 
 def _anchor(m: Method) -> str:

@@ -21,7 +21,12 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Report:
-    """facts: everything but the findings, as it stands in report.json (model, data, seed, environment, ...)."""
+    """The findings of an audit and where they came from.
+
+    Args:
+        facts: everything but the findings, as it stands in report.json (model, data, seed, environment, ...).
+        findings: one for each check, in the order in which they ran.
+    """
 
     facts: dict[str, Any]
     findings: tuple[Finding, ...]

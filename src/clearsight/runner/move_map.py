@@ -86,19 +86,31 @@ def move_map(
     seed: int = 0,
     batch: int = SIZE,
 ) -> MovedMap:
-    """Change pictures x (B, C, *S) in [0, 1] so that an explainer's map is as unlike as can be and the answer stays.
+    """Change pictures so that the map of an explainer becomes as unlike as possible while the answer stays.
 
-    eps: in pixels, of the norm (linf or l2), by default 8/255 or 0.5.  From a random point within it, steepest steps of
-    size ``step`` (by default eps / 5) down the correlation of the map with the ranks of the clean one; where the answer
-    comes to lose more than four fifths of its lead, it is looked after too.  Of all iterates with the same top class,
-    the clean picture among them, that with the least rank correlation is kept for each picture.  beta: how sharp the
-    softplus is that stands for a ReLU while the slope is taken, in units of one over the layer's mean magnitude; the
-    maps themselves are always the network's own.  through: whose map is followed, where ``method`` is none of
-    saliency, gradient-x-input and grad-cam: by default gradient-x-input.
+    From a random point within eps, steepest descent goes down the correlation of the map with the ranks of the clean
+    one.  Where the answer comes to lose more than four fifths of its lead, the lead is looked after too.  Of all
+    iterates with the same top class, the clean picture among them, the one with the least rank correlation is kept for
+    each picture.  A step costs two passes forward, one back, and the way back of that, which takes about as long as all
+    before.  A seed gives the same result for any batch and order.
 
-    A step costs two passes forward, one back, and the way back of that, which takes about as long as all before.
-    A seed gives the same result for any batch and order.
-    Refused: networks that cannot be taken apart into their operations.
+    Args:
+        model: the classifier whose maps are moved.
+        x: pictures (B, C, *S) in [0, 1].
+        method: the explainer whose map is to change.
+        eps: the budget in pixels, of the norm; by default 8/255 for linf and 0.5 for l2.
+        steps: number of steps.
+        step: size of one step; by default eps / 5.
+        norm: "linf" or "l2".
+        beta: sharpness of the softplus that stands for a ReLU while the slope is taken, in units of one over the
+            layer's mean magnitude; the maps themselves are always the network's own.
+        through: whose map is followed where ``method`` is none of saliency, gradient-x-input and grad-cam; by default
+            gradient-x-input.
+        seed: start of all randomness.
+        batch: number of pictures that go through the network at a time.
+
+    Refused: networks that cannot be taken apart into their operations, budgets outside of [0, 1] in linf, and models
+    whose outputs are no classes of which one is the answer.
     """
     eps = USUAL[norm] if eps is None else eps
     if not 0 <= eps < float("inf") or (eps > 1 and norm == "linf"):

@@ -24,10 +24,21 @@ from clearsight.drawing.notebook import block, figure
 class Explanation:
     """Maps as the method gave them, and everything needed to make them again.
 
-    maps (B, *S) float32, signed and unscaled; x (B, C, *S) the pictures; method is spelled with the layer that was
-    used; forwards and backwards are passes per picture; diagnostics are the method's own numbers about its maps, each
-    (B,), such as the residual of a map that should sum to the target; signed: the method claims that its maps hold
-    negative values, or one of these does.
+    Args:
+        maps: maps (B, *S) float32, signed and unscaled.
+        x: the pictures (B, C, *S) in [0, 1].
+        method: spelling of the method with the layer that was used.
+        target: what was explained.
+        forwards: forward passes per picture.
+        backwards: backward passes per picture.
+        seconds: time that it took.
+        seed: seed of the randomness.
+        model: words that load the model, "" if there are none.
+        fingerprint: 16 hex digits of a hash over the model's weights.
+        labels: names of the model's classes.
+        signed: whether the method claims that its maps hold negative values, or one of these does.
+        diagnostics: the method's own numbers about its maps, each (B,), such as the residual of a map that should sum
+            to the target.
     """
 
     maps: Tensor
@@ -70,11 +81,22 @@ class Explanation:
 class Attacked:
     """What an attack found, recounted by the runner.
 
-    x (B, C, *S) inside the budget, whatever the method returned; fooled (B,) bool: the goal is met and was not met by
-    the clean picture; already (B,) bool: met before any attack; overstep: how far the method left the budget before it
-    was clipped; queries, backwards: passes per picture that was attacked.  norm: in which eps is meant.  Of a black-box
-    attack, each (B,): spent, the queries paid for, and first, the one that met the goal within the budget, 0 where the
-    recount says that none did, and spent where it alone says that the goal is met.
+    Args:
+        x: attacked pictures (B, C, *S) in [0, 1], inside the budget, whatever the method returned.
+        fooled: bool (B,), whether the goal is met and was not met by the clean picture.
+        already: bool (B,), whether the goal was met before any attack.
+        overstep: how far the method left the budget before it was clipped, in pixels in [0, 1].
+        queries: forward passes per picture that was attacked.
+        backwards: backward passes per picture that was attacked.
+        seconds: time that it took.
+        method: spelling of the attack.
+        eps: the budget, in pixels in [0, 1].
+        seed: seed of the randomness.
+        clean: the pictures (B, C, *S) before the attack.
+        norm: norm in which eps is meant, "linf" or "l2".
+        spent: of a black-box attack, (B,) queries paid for; None of others.
+        first: of a black-box attack, (B,) the query that met the goal within the budget; 0 if the recount says that
+            none did, and spent if the recount alone says that the goal is met; None of others.
     """
 
     x: Tensor

@@ -36,11 +36,23 @@ def explain(
     seed: int = 0,
     batch: int = SIZE,
 ) -> Explanation:
-    """Run one explainer, spelled like ``integrated-gradients(steps=50)``, on pictures x (B, C, *S) in [0, 1].
+    """Run one explainer on pictures.
 
-    target: what is explained; by default the logit of each picture's top class.  seed: same seed, same maps, whatever
-    the batch size, the order or the neighbours.  Refused: unknown methods and options, networks that the method cannot
-    explain, maps that are not finite or of the wrong shape.
+    The maps are (B, *S) float32, one for each picture x (B, C, *S), as the method gave them, neither scaled nor
+    clipped.
+
+    Args:
+        model: the classifier.
+        x: pictures (B, C, *S) in [0, 1], as the model takes them; `pixels` makes them of files.
+        method: name of the explainer, with options as in "integrated-gradients(steps=50)".
+        target: what is explained, such as ClassScore(3) or Margin(3, 5); None for the logit of each picture's top
+            class.
+        seed: start of all randomness.  The same seed gives the same maps, whatever the batch size, the order or the
+            neighbours.
+        batch: maximum number of pictures that go through the network at once.
+
+    Refused: unknown methods and options, targets that do not fit the model or the pictures, networks that the method
+    cannot explain, and maps that are not finite or of the wrong shape.
     """
     call = parse(method, "explainers")
     x = check_pixels(model, x)
@@ -119,16 +131,30 @@ def attack(
     seed: int = 0,
     batch: int = SIZE,
 ) -> Attacked:
-    """Run one attack, spelled like ``pgd(steps=20)``, on pictures x (B, C, *S) in [0, 1].
+    """Run one attack on pictures.
 
-    goal: right classes (B,), which means Misclassify, or a Goal.  eps: the budget in pixels in [0, 1], in the norm that
-    the attack claims; where neither it nor the spelling says another it is 8/255 for Linf, 0.5 for L2, and all there is
-    for attacks that keep no such budget; attacks that look for the smallest change take math.inf.  Pictures that meet
-    the goal already are left as they are.
+    The result is recounted: the attacked pictures (B, C, *S) are clipped to the budget, whatever the method returned,
+    and the model is asked again.  Pictures that meet the goal already are left as they are.
 
-    other: a second model of the same classes, for transfer.  lessons: pictures and their goal, of which a universal
-    attack learns; without them those that it attacks.  starts (N, C, *S): pictures from which an attack by labels alone
-    may begin.  access, digits: what a black-box attack is told, see BlackBox.
+    Args:
+        model: the classifier.
+        x: pictures (B, C, *S) in [0, 1], as the model takes them.
+        goal: right classes (B,), which means Misclassify, or a Goal such as Become.
+        method: name of the attack, with options as in "pgd(steps=20)".
+        eps: budget in pixels in [0, 1], in the norm that the attack claims.  None takes that of the spelling; else
+            8/255 for Linf, 0.5 for L2, and all there is for attacks that keep no such budget.  Attacks that look for
+            the smallest change take math.inf.
+        other: a second model of the same classes, for transfer attacks.
+        lessons: (pictures, goal) from which a universal attack learns; None for the pictures that it attacks.
+        starts: pictures (N, C, *S) from which an attack by labels alone may begin.
+        access: what a black-box attack is told: "logits", "probs", "top-5" (or another number) or "label".
+        digits: decimals to which the probabilities that a black-box attack is told are rounded; None for no rounding.
+        seed: start of all randomness.
+        batch: maximum number of pictures that go through the network at once.
+
+    Refused: unknown methods and options, a budget outside its range or stated twice with two values, goals that do not
+    fit the model or the pictures, an attack on another model without other, and starts, access or digits for attacks
+    that do not use them.
     """
     call, eps = budgeted(parse(method, "attacks"), eps)
     goal = as_goal(goal)
@@ -242,11 +268,22 @@ def measure(
     seed: int = 0,
     batch: int = SIZE,
 ) -> Tensor:
-    """One number (B,) per picture about its map, by a metric spelled like ``deletion(steps=20)``.
+    """Measure maps of pictures by one metric: one number (B,) per picture.
 
-    maps (B, *S); target: by default the probability of each picture's top class; regions (B, *S) bool, for metrics that
-    ask whether the map lies inside; method: the explainer that made the maps, for metrics that run it again; other: a
-    second model of the same classes, for metrics that compare its maps with these.
+    Args:
+        model: the classifier.
+        x: pictures (B, C, *S) in [0, 1], as the model takes them.
+        maps: maps (B, *S) of the pictures.
+        metric: name of the metric, with options as in "deletion(steps=20)".
+        target: what the maps explain; None for the probability of each picture's top class.
+        regions: bool (B, *S), true on the object, for metrics that ask whether the map lies inside.
+        method: name of the explainer that made the maps, with its options, for metrics that run it again.
+        other: a second model of the same classes, for metrics that compare its maps with these.
+        seed: start of all randomness.
+        batch: maximum number of pictures that go through the network at once.
+
+    Refused: unknown metrics and options, maps and targets that do not fit the pictures, and a metric without the
+    regions, the method or the second model that it needs.
     """
     call = parse(metric, "metrics")
     x = check_pixels(model, x)

@@ -100,15 +100,22 @@ def train(
     progress: Progress | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Epoch]:
-    """Train a classifier on pictures, and leave it in a folder that ``load`` reads; yields each epoch as it ends.
+    """Train a classifier on pictures and write it to a folder that `load` reads; yields each epoch as it ends.
 
-    data: as in ``folder``, of every split.  out: the folder, by default the next clearsight-runs/train-N.  resume: go
-    on with the run in that folder: on a CPU it ends bit for bit as if it had never been stopped, given as many threads
-    as before; a Notice says where the threads, the device or PyTorch are others.  alike: the duplicates among
-    data.pictures, where they are known.  told: the command that the folder names, where it is not that of this call
-    alone.  workers: processes that read pictures, whose number does not show in the result.  say is told what was
-    chosen, and why.
-    Refused: whatever cannot be trained, and a loss that is not finite.
+    Args:
+        data: pictures from `folder`, or a path for it; every split is used.
+        recipe: how the classifier is trained; None for Recipe().
+        out: folder of the run; None for the next clearsight-runs/train-N.
+        resume: go on with the run in out.  On a CPU it ends bit for bit as if it had never been stopped, given as many
+            threads as before; a Notice says if the threads, the device or PyTorch are others.
+        alike: the duplicates among data.pictures, if they are known; None finds them.
+        told: command that the folder names, if it is not that of this call alone.
+        device: "cpu", "cuda", "cuda:1", "mps", or "auto" for the fastest that is there.
+        workers: number of processes that read pictures, which does not show in the result; 0 reads them in this one.
+        progress: called with what is done, the number done and the total.
+        say: called with each line on what was chosen, and why.
+
+    Refused: whatever cannot be trained, a folder that holds another run, and a loss that is not finite.
     """
     tell: Progress = progress or (lambda what, done, total: None)
     asked = recipe or Recipe()

@@ -47,9 +47,41 @@ ABOUT = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a classifier is trained.  What is "auto", or none where a number is due, is settled by the data.
+    """How a classifier is trained.  What is "auto", or None where a number is due, is settled by the data.
 
-    ABOUT says what each field is, and is the help of its option.  Raises Refused for values out of range.
+    ABOUT says the same of each field in short, as the help of its option.
+
+    Args:
+        arch: "auto", "demo", timm:NAME, torchvision:NAME, or a small network, clearsight:NAME.
+        weights: file of weights to begin with, or "none" for random ones; None for the library's own, which are then
+            fetched (clearsight's networks have none).
+        strategy: what is trained of pretrained weights: "linear", "last-blocks", "gradual", "full" or "auto".
+        size: side of the network's input in pixels, 8 to 4096; None for its own.
+        grey: whether there is one channel or three; None for one channel if all pictures are grey and weights are
+            random.
+        augment: augmentations with commas between them, "crop(scale=0.5), flip, mixup", "none" or "auto".
+        epochs: how often every picture is seen, at least 1.
+        batch: number of pictures in a step, at least 1.
+        optimiser: "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", or one of timm's.
+        lr: learning rate above 0; "find" for a range test before training, or "auto".
+        body: learning rate of pretrained layers, as a share of the head's, 0 to 1000.
+        momentum: momentum of optimisers that have one, 0 to 0.9999.
+        decay: weight decay, 0 to 10.
+        schedule: "cosine", "one-cycle", "step", "exponential", "plateau" or "constant".
+        warmup: share of the steps in which the learning rate rises, 0 to 0.9.
+        clip: longest gradient of a step; 0 for any.
+        smoothing: label smoothing, the share of a label that is spread over all classes, 0 to 0.99.
+        dropout: dropout of the network's head if it has one, 0 to 0.99; None for its own.
+        ema: decay of an average over the weights of past steps, such as 0.99, below 1; 0 for none.
+        class_weights: weigh rare classes up.
+        patience: number of epochs without a better validation loss after which training stops; 0 never stops early.
+        shares: shares of train, val and test, which sum to 1, if the data has no splits of its own.
+        precision: "fp32" or "bf16".
+        seed: start of all randomness.
+        split_seed: seed of the split alone; None for the seed of everything.
+        random_labels: learn labels drawn at random in train and val, for a network to test explanations with.
+
+    Refused: values out of range, and words that are none of those named here.
     """
 
     arch: str = "auto"

@@ -167,22 +167,36 @@ def tune(
     progress: Progress | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Tuned:
-    """Train with several settings, and the best of them, by its loss on val, to its end.
+    """Train with several settings, and then the best of them, by its loss on val, to its end.
 
-    recipe: what all trials share; its seed also draws the settings, so that trial 3 of a seed is the same whatever ran
-    before and however many follow.  space: see ``read_space``.  search: "random", "grid" (ranges at both ends and in
-    the middle), or "asha": random settings of which a trial ends early that is not among the best third at a ninth (at
-    least one), a third, ... of the epochs, of those that came so far before it (Li et al. 2018, arXiv:1810.05934).
-    trials: at most so many.  at_once: trials side by side, which share the processors and GPUs alike.  With one at a
-    time the search is repeatable; with more, what ASHA compares depends on which trial is first.  resume: go on with
-    the search in out; trials that ended are not run again, also those that failed, and trials may be more than before.
+    Trials are compared on val alone; nothing but the best trial is ever judged on test.  The others keep their state,
+    and `train(resume=True)` goes on with each.  A trial that is Refused, as one whose loss is not finite, stands in the
+    table as failed.
 
     Where RAY_ADDRESS names a cluster the trials run there, and data and out must be on storage that all of its machines
     share.  Otherwise Ray runs here, listens on this machine alone, and is ended at the end.
 
-    Trials are compared on val alone; nothing but the best trial is ever judged on test.  The others keep their state,
-    and ``train(resume=True)`` goes on with each.  A trial that is Refused, as one whose loss is not finite, stands in
-    the table as failed.  Refused: without Ray, for a space that the recipe does not allow, and where every trial fails.
+    Args:
+        data: pictures from `folder`, or a path for it; every split is used.
+        recipe: what all trials share.  Its seed also draws the settings, so that trial 3 of a seed is the same whatever
+            ran before and however many follow.
+        space: settings to try, see `read_space`.
+        out: folder of the search; None for the next clearsight-runs/tune-N.
+        search: "random", "grid" (ranges at both ends and in the middle), or "asha": random settings of which a trial
+            ends early that is not among the best third at a ninth (at least one), a third, ... of the epochs, of those
+            that came so far before it (Li et al. 2018, arXiv:1810.05934).
+        trials: maximum number of trials, at least 1.
+        at_once: number of trials side by side, at least 1, which share the processors and GPUs alike.  With one at a
+            time the search is repeatable; with more, what ASHA compares depends on which trial is first.
+        resume: go on with the search in out.  Trials that ended are not run again, also those that failed, and trials
+            may be more than before.
+        device: "cpu", "cuda", "cuda:1", "mps", or "auto" for the fastest that is there.
+        workers: number of processes that read pictures, for each trial.
+        progress: called with what is done, the number done and the total.
+        say: called with each line on what the search does.
+
+    Refused: a missing Ray, a space that the recipe does not allow, a grid of more trials than trials, a folder that
+    holds another search, and a search in which every trial fails.
     """
     tell: Progress = progress or (lambda what, done, total: None)
     asked = _asked(read_space(space), recipe, search, trials, at_once)

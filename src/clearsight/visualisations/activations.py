@@ -20,9 +20,14 @@ from clearsight.visualisations._common import MAP_SCALE, at_least, over, small
 def activations(inside: FeatureContext, *, pictures: int = 3, channels: int = 6) -> Iterator[Page]:
     """The strongest channels of a layer for some pictures, each as a small map on its own scale.
 
-    pictures: how many, by a seeded draw; channels: how many of each picture, by their highest activation there (before
-    the layer's last squashing, so that a ReLU6 that is full does not hide the order).  The maps are what the layer
-    gives.
+    The maps show what the layer gives, (h, w) for each channel, enlarged to the picture.  Channels are ordered by their
+    highest activation before the layer's last squashing, so that a ReLU6 that is full does not hide the order.
+
+    Args:
+        pictures: number of pictures, drawn by seed; at least 1.
+        channels: number of channels of each picture, those with the highest activation in it; at least 1.
+
+    Refused: layers without places, and options below 1.
     """
     at_least(pictures=pictures, channels=channels)
     rows = inside.case.sample(range(len(inside.pictures)), pictures)

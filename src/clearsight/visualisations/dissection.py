@@ -31,12 +31,19 @@ _DRAWN = 6
 def dissection(
     inside: FeatureContext, *, quantile: float = 0.005, iou: float = 0.04, pictures: int = 1000
 ) -> Iterator[Page]:
-    """Which units find which of the annotated objects: the overlap of where each is high with the objects' masks.
+    """Which units detect which of the annotated objects, by the overlap of each unit's map with the objects' masks.
 
-    A unit is high where its map, enlarged to the picture, reaches what only the top of all its places in all pictures
-    do.  IoU is over the whole set: pixels that are both, in all annotated pictures together, by pixels that are either.
-    As a control every picture is also paired with the masks of the next one.  quantile: the top part of the places;
-    iou: a unit detects the concept of its highest IoU where that is above; pictures: at most so many annotated ones.
+    A unit is high where its map, enlarged to the picture (H, W), reaches the value that only the top of all its places
+    in all pictures reach.  IoU is over the whole set: the pixels that are both high and in the mask, in all annotated
+    pictures together, divided by those that are either.  As a control each picture is also paired with the masks of the
+    next one.
+
+    Args:
+        quantile: share of a unit's places that count as high, above 0 and below 1.
+        iou: a unit detects the concept of its highest IoU if that is above this number; at least 0 and below 1.
+        pictures: maximum number of annotated pictures, drawn by seed; at least 1.
+
+    Refused: pictures without masks or boxes, layers without places, and options outside their ranges.
     """
     at_least(pictures=pictures)
     if not 0 < quantile < 1 or not 0 <= iou < 1:

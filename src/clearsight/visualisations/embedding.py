@@ -31,13 +31,20 @@ _SIDE, _BOARD = 72, 900  # of a thumbnail, of the plane, in pixels
 def embedding(
     inside: FeatureContext, *, clusters: int | None = None, perplexity: float | None = None, pictures: int = 2000
 ) -> Iterator[Page]:
-    """All pictures in a plane, the more alike to the model the nearer, and in clusters.
+    """All pictures in a plane, where those that are alike to the model lie near each other, and in clusters.
 
-    t-SNE (from the principal components, so the same every time) and k-means of the embedding, what enters the last
-    linear layer, each vector of length 1.  clusters: none for as many as there are labels, at
-    most 12 and a third of the pictures; perplexity: about
-    how many neighbours count, below the number of pictures; none for 30 or a third of them.  pictures: at most so many,
-    by a seeded draw.  Distances between far groups, and the axes, mean nothing.
+    t-SNE lays out the embedding and k-means clusters it.  The embedding is the input of the last linear layer, each
+    vector scaled to length 1.  t-SNE starts from the principal components, so the result is the same every time.
+    Distances between far groups, and the axes, mean nothing.
+
+    Args:
+        clusters: number of clusters, at least 1; none for as many as there are labels, at most 12 and a third of the
+            pictures.
+        perplexity: about how many neighbours count, above 0 and below the number of pictures; none for 30, or a third
+            of the pictures if that is less.
+        pictures: maximum number of pictures, drawn by seed; at least 1.
+
+    Refused: fewer than four pictures, pictures whose embeddings are all the same, and options outside their ranges.
     """
     at_least(pictures=pictures)
     rows, e = inside.embedding

@@ -43,10 +43,16 @@ class Factors:
 def factors(inside: FeatureContext, *, factors: int = 5, pictures: int = 8) -> Iterator[Page]:
     """A layer's activations in some pictures as a sum of a few concepts: where each is, and what it speaks for.
 
-    Non-negative matrix factorisation (from a singular value decomposition, so the same every time) of what the layer
-    gives at all places of all pictures together; what is negative is taken for nothing, and that is said.  A concept's
-    share is its part of the sum; its classes are the model's answers where the concept alone stands everywhere in the
-    layer, as strongly as at its strongest places.  factors: concepts; pictures: how many, by a seeded draw.
+    Non-negative matrix factorisation of what the layer gives, at all places of all pictures together.  It starts from a
+    singular value decomposition, so the result is the same every time.  Negative activations count as zero, and the
+    page says how much they are.  A concept's share is its part of the sum.  Its classes are the model's answers if the
+    concept alone stands everywhere in the layer, as strongly as at its strongest places.
+
+    Args:
+        factors: number of concepts, at least 1.
+        pictures: number of pictures, drawn by seed; at least 1.
+
+    Refused: layers without places, and options below 1.
     """
     at_least(factors=factors, pictures=pictures)
     rows = inside.case.sample(range(len(inside.pictures)), pictures)

@@ -24,8 +24,14 @@ from clearsight.visualisations._common import at_least, small
 def neighbours(inside: FeatureContext, *, pictures: int = 6, nearest: int = 4) -> Iterator[Page]:
     """For some pictures, those that the model finds most like them.
 
-    Likeness is the cosine between embeddings: what enters the last linear layer.  pictures: how many, by a seeded draw;
-    nearest: neighbours of each.  Where labels are known, it is told how often the nearest other picture has the same.
+    Likeness is the cosine between embeddings, -1 to 1; the embedding is the input of the last linear layer.  If labels
+    are known, the page says how often the nearest other picture has the same label.
+
+    Args:
+        pictures: number of pictures, drawn by seed; at least 1.
+        nearest: number of neighbours of each picture, at least 1.
+
+    Refused: fewer than two pictures, and options below 1.
     """
     at_least(pictures=pictures, nearest=nearest)
     rows, e = inside.embedding

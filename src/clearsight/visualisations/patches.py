@@ -23,12 +23,17 @@ Place = tuple[float, int, int, int]  # activation, row of the picture, row and c
 
 @method(paper="arXiv:1412.6856", order=2)
 def patches(inside: FeatureContext, *, top: int = 9, overlap: float = 0.5) -> Iterator[Page]:
-    """What units respond to most: their strongest places in all pictures, cut out by what such a place can see.
+    """The strongest places of each unit in all pictures, cut out by what such a place can see.
 
-    top: places of each unit, as far as it is above zero there; overlap: two places of one picture are both shown only
-    where their receptive fields share no more than this part of the smaller one, so the same is never shown twice.  The
-    field is measured by gradients of noise pictures and cut off at the edge; where it is much of the picture, a double
-    line runs around where the unit is above half of its height.
+    The receptive field of a place is measured by gradients of noise pictures and cut off at the edge of the picture.
+    If it is much of the picture, a double line runs around where the unit is above half of its height.
+
+    Args:
+        top: number of places of each unit, as far as it is above zero there; at least 1.
+        overlap: two places of one picture are both shown only if their receptive fields share at most this part of the
+            smaller one, so that the same thing is not shown twice.
+
+    Refused: a top below 1.
     """
     at_least(top=top)
     for layer in inside.every_layer():

@@ -47,11 +47,20 @@ def visualise(
 ) -> Iterator[Page]:
     """Pictures made by gradient ascent that a unit, a class or another output responds to most.
 
-    A picture is the sigmoid of a sum of waves in colours that vary as those of photos do.  For a unit the mean of its
-    map before the squashing is raised, for a class its logit, for a value the value.  steps: how many of Adam; step:
-    their size; decay: finer waves are fainter by 1 / frequency ** decay.  So that nothing but robust structure pays, at
-    each step the picture is moved, turned and zoomed by chance.  jitter: up to which part of its side; turn: up to how
-    many degrees; zoom: up to which part of its size.  of: what pictures are made for.
+    A picture is the sigmoid of a sum of waves, in colours that vary as those of photos do.  The ascent raises the mean
+    of a unit's map before the squashing, the logit of a class, or an output that is a value.  At each step the picture
+    is moved, rotated and zoomed at random, so that only robust structure pays.
+
+    Args:
+        steps: number of steps of Adam, at least 1.
+        step: step size of Adam, above 0.
+        decay: finer waves are fainter by 1 / frequency ** decay; at least 0.
+        jitter: largest move at a step, as a share of the picture's side; at least 0.
+        turn: largest rotation at a step in degrees, at least 0.
+        zoom: largest zoom at a step, as a share of the picture's size; at least 0 and below 1.
+        of: what pictures are made for: "units", "classes" or "both".
+
+    Refused: options outside their ranges.
     """
     at_least(steps=steps)
     if step <= 0 or min(decay, jitter, turn, zoom) < 0 or zoom >= 1:
