@@ -77,6 +77,7 @@ def by_hand() -> Report:
             evidence=shown,
             check="localisation",
             summary="Does what speaks for the class lie on the object?",
+            advice="look at the maps beside the object",
             command=f"{again} localisation --seed 7",
             seconds=12.0,
         ),

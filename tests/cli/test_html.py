@@ -73,7 +73,7 @@ def test_nothing_is_fetched(page: str) -> None:
 
 def test_everything_found_is_told(page: str, report: Report) -> None:
     text = " ".join(Seen(page).text.split())
-    assert report.verdict in text
+    assert " ".join(report.opening) in text
     for f in report.findings:
         assert f.headline in text
         assert f.command in text
@@ -156,7 +156,11 @@ def test_what_an_audit_writes_keeps_the_schema(small: Classifier, tmp_path: Path
 def test_the_schema_knows_every_field_of_a_finding() -> None:
     schema = json.loads((resources.files("clearsight.reporting") / "report.schema.json").read_text())
     fields = {f.name for f in dataclasses.fields(Finding)} | {"name"}
-    assert set(schema["$defs"]["finding"]["properties"]) == fields == set(schema["$defs"]["finding"]["required"])
+    finding = schema["$defs"]["finding"]
+    assert set(finding["properties"]) == fields
+    later = {name: f["default"] for name, f in finding["properties"].items() if "default" in f}
+    assert fields - set(finding["required"]) == set(later)
+    assert later == {f.name: f.default for f in dataclasses.fields(Finding) if f.name in later}
 
 
 def test_a_report_of_nothing_can_be_drawn(report: Report) -> None:
@@ -206,14 +210,14 @@ def test_the_terminal_sheet(report: Report, monkeypatch: pytest.MonkeyPatch) -> 
     whole = " ".join(text.split())
     assert "\x1b" not in text
     assert lines[-1] == "clearsight-runs/audit-1/report.html"
-    assert report.verdict in whole
+    assert whole.startswith(" ".join(report.opening))
     for f in report.findings:
         assert f.headline in whole
         assert f"{' ' * 11}$ {f.command}" in lines  # on a line of its own, whole
         assert WORDS[f.verdict] in whole
     assert "holds      accuracy                91.2 %     87.0 to 94.0 %     250" in lines
     assert f"1 of 262 files are left out: {HOSTILE}: truncated after 12 bytes" in whole
-    assert "Gate: 1 of 2 bars missed. held: accuracy at least 90.0 %, it is 91.2 % missed: looks" in whole
+    assert "Gate: 1 of 2 bars missed. held: accuracy at least 90.0 %, it is 91.2 % missed: localisation" in whole
     assert "stopped early" in whole
     assert all(len(line) <= 80 for line in lines if "$ " not in line)
 
@@ -224,6 +228,27 @@ def test_the_terminal_sheet_says_the_same_in_colour_and_when_narrow(report: Repo
     assert re.sub(r"\x1b\[[\d;]*m", "", coloured) == printed(report, width=80, force_terminal=False)
     narrow = printed(report, width=45)
     assert all(f.command in narrow for f in report.findings)
+
+
+ORDER = ("accuracy", "accuracy", "localisation", "sanity", "calibration(bins=15)", "faithfulness")
+
+
+def test_the_page_the_terminal_and_a_notebook_begin_alike(report: Report, page: str) -> None:
+    """Two sentences, then accuracy, what fails, what could not be done, what is undecided, and notes."""
+    first, second = report.opening
+    assert first == "1 of 6 checks fails: localisation; 1 could not be done: sanity; 1 is undecided."
+    assert second == "Start with localisation: look at the maps beside the object."
+    rows = [line[11:].split("  ")[0] for line in printed(report, width=80).splitlines() if line[9:11] == "  "]
+    assert tuple(w for w in rows if w in ORDER) == ORDER
+    assert tuple(re.findall(r'<th role="rowheader"[^>]*><a[^>]*>([^<]*)</a>', page)) == ORDER
+    assert tuple(re.findall(r'class="check" id="([a-z0-9-]+)"', page)) == (
+        "accuracy", "accuracy-2", "localisation", "sanity", "calibration", "faithfulness",
+    )  # fmt: skip
+    note = report._repr_html_()
+    assert re.findall(r"<b>([^<]*)</b>", note)[:2] == [first, second]
+    assert tuple(re.findall(r"</b></td><td>([^<]*)</td>", note)) == ORDER
+    asked = [f["check"] for f in json.loads(report.json())["findings"]]
+    assert asked == [f.check for f in report.findings] != list(ORDER)
 
 
 def test_a_file_name_cannot_steer_the_terminal(report: Report) -> None:

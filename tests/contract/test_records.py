@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from copy import copy
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
+import jsonschema
 import pytest
 import torch
 from torch import nn
@@ -16,13 +19,15 @@ from clearsight.auditing.audit import audit, noted
 from clearsight.auditing.diagnosis import inspect
 from clearsight.auditing.gate import Bar
 from clearsight.comparing.summary import over
+from clearsight.core.catalogue import catalogue
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.outputs import pick
 from clearsight.data.class_words import truth
 from clearsight.data.datasets import Picture, Pictures
 from clearsight.errors import NoGradient, Refused
-from clearsight.reporting.findings import Evidence, Figure, Finding
+from clearsight.reporting.findings import Evidence, Figure, Finding, Verdict
 from clearsight.reporting.html_report import has_maps, in_grey
+from clearsight.reporting.opening import opening, sheet_order
 from clearsight.reporting.report import Report, verdict
 from workshop import ColourNet, factory
 
@@ -130,14 +135,20 @@ def test_an_audit_says_which_evidence_holds_maps(workshop: Path, run) -> None:
     whole = json.loads(Path("told/report.json").read_text())
     for f in whole["findings"]:
         assert f.pop("has_bar")
+        assert f.pop("advice")
         for e in f["evidence"]:
             del e["maps"]
+    schema = json.loads((resources.files("clearsight.reporting") / "report.schema.json").read_text())
+    check = jsonschema.Draft202012Validator(schema)
+    check.validate(whole)
+    assert schema["$defs"]["finding"]["properties"]["evidence"]["items"]["properties"]["maps"]["default"] == "none"
     Path("told/report.json").write_text(json.dumps(whole))
     before = Report.read("told").findings
     assert not any(f.has_bar for f in before)
     assert {e.maps for f in before for e in f.evidence} == {"none"}
     assert [f.headline for f in before] == [f.headline for f in (accuracy, faithfulness, robustness)]
     whole["findings"][0]["evidence"][0]["maps"] = "mauve"
+    assert not check.is_valid(whole)
     Path("told/report.json").write_text(json.dumps(whole))
     with pytest.raises(Refused, match=r"not as it was written: .*mauve"):
         Report.read("told")
@@ -183,6 +194,62 @@ def test_the_verdict_counts_findings_and_reads_no_sentence() -> None:
     holds = Finding("pass", "", check="b")
     assert verdict([fails]) == "The one check fails: {top} 1 50.0 % (n = 4)."
     assert verdict([fails, holds, holds]) == "Of 3 checks 1 fails: {top} 1 50.0 % (n = 4), and 2 hold: b; b."
+
+
+def test_the_first_lines_say_what_fails_and_what_to_do_first() -> None:
+    few = Finding("warn", "", "top-1", 0.5, (0.2, 0.8), 10, has_bar=True, check="accuracy", advice="no")
+    bad = Finding("fail", "", check="robustness(eps=8/255)", advice="train on attacked pictures")
+    own = Finding("fail", "", check="./mine.py:odd")
+    dead = Finding("error", "RuntimeError: no layer.", check="sanity")
+    flags = Finding("warn", "", n=9, interval=(0.0, 0.3), check="gradient-masking", advice="try a black box")
+    assert opening([bad]) == (
+        "The one check that was asked fails: robustness(eps=8/255).",
+        "Start with robustness: train on attacked pictures.",
+    )
+    assert opening([own, few, dead, bad]) == (
+        "2 of 4 checks fail: robustness(eps=8/255), ./mine.py:odd; 1 could not be done: sanity; 1 is undecided.",
+        "Start with robustness: train on attacked pictures.",
+    )
+    assert opening([own, few])[1] == "Start with ./mine.py:odd: look at its evidence."
+    assert opening([few, dead, flags]) == (
+        "None of 3 checks fails; 1 could not be done: sanity; 2 are undecided: accuracy, gradient-masking.",
+        "Start with sanity: RuntimeError: no layer.",
+    )
+    assert (
+        opening([flags, few])[1]
+        == "Start with more pictures: accuracy rests on 10 pictures (95 % interval 20.0 to 80.0 %)."
+    )
+    assert opening([replace(few, interval=None, n=1)])[1] == "Start with more pictures: accuracy rests on 1 picture."
+    assert opening([flags])[1] == "Start with gradient-masking: try a black box."
+
+
+def test_where_all_checks_hold_the_first_lines_say_what_was_not_asked() -> None:
+    every = [Finding("pass", "", check=name) for name in catalogue("checks")]
+    assert opening(every) == (f"All {len(every)} checks hold.", "Every check of the catalogue was asked.")
+    rest = ", ".join(f.name for f in every[2:])
+    assert opening(every[:2]) == ("All 2 checks hold.", f"Not asked: {rest}.")
+    blank = [replace(f, verdict="note") for f in every[-2:]]
+    assert opening([*every[:-2], *blank]) == (
+        f"{len(every) - 2} checks hold, and none fails.",
+        f"Every check of the catalogue was asked; nothing to judge for {blank[0].name}, {blank[1].name}.",
+    )
+    assert opening(blank)[0] == "None of 2 checks had anything to judge."
+    assert opening([])[0] == "No check was asked."
+
+
+def test_the_sheet_begins_with_accuracy_and_ends_with_notes() -> None:
+    verdicts: tuple[Verdict, ...] = ("note", "pass", "warn", "error", "fail")
+    names = ("./mine.py:odd", "robustness", "explainer-ranking")
+    found = [Finding(v, "", check=name) for v in verdicts for name in names] + [Finding("note", "", check="accuracy")]
+    order = [(f.verdict, f.name) for f in sheet_order(found)]
+    assert order[0] == ("note", "accuracy")
+    ranked = ("explainer-ranking", "robustness", "./mine.py:odd")
+    assert order[1:] == [(v, name) for v in ("fail", "error", "warn", "pass", "note") for name in ranked]
+
+
+def test_every_check_says_what_to_do_first() -> None:
+    for m in catalogue("checks").values():
+        assert re.fullmatch(r"[a-z].*[^.]", m.advice), m.name
 
 
 def test_a_class_is_called_by_the_first_of_its_names() -> None:

@@ -50,6 +50,14 @@ class AttackReport(Report):
     def verdict(self) -> str:
         return self.findings[0].headline
 
+    @property
+    def opening(self) -> tuple[str, ...]:
+        return (self.verdict,)
+
+    @property
+    def sheet(self) -> tuple[Finding, ...]:
+        return self.findings
+
 
 @dataclass(frozen=True)
 class Asked:

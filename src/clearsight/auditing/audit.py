@@ -97,6 +97,7 @@ def run_checks(case: Case, calls: Sequence[Call], done: Mapping[str, Finding] | 
             check=str(call),
             summary=call.method.summary,
             paper=call.method.paper,
+            advice=call.method.advice,
             seconds=round(time.monotonic() - began, 3),
         )
 

@@ -160,8 +160,8 @@ class Case:
         if not own:
             return ()
         return (
-            f"The model was trained on {own} of these {len(self.pictures)} pictures, which flatters it: those that "
-            f"it has not seen are {Path(self.model.source) / SPLIT} with --split test.",
+            f"The model was trained on {own} of these {len(self.pictures)} pictures, so these numbers are "
+            f"optimistic: the pictures that it has not seen are {Path(self.model.source) / SPLIT} with --split test.",
         )
 
     @property

@@ -151,20 +151,20 @@ def examine(model: Classifier, found: Sequence[Explanation]) -> list[tuple[MapTe
     (3.0, 3)
     """
     _same(model, found)
-    duels, why = _duels(model, found)
+    wins, why = _wins(model, found)
     told = []
     for i, e in enumerate(found):
         kept, unlike = _kept(model, e)
         alike = _agreement(e, [*found[:i], *found[i + 1 :]])
         unsigned = model.scores == "values" and not e.signed
-        sign = "against controls: of a value, a map without a sign may speak either way"
+        sign = "against controls: a map without a sign does not say whether a place raises or lowers a value"
         gone = tuple(w for w in (why or (sign if unsigned else ""), unlike) if w)
         rows = []
         for b, m in enumerate(e.maps):
             blank = bool(m.min() == m.max())
             rows.append(
                 MapTest(
-                    pairwise_wins={} if blank or why or unsigned else {c: won[i, b].item() for c, won in duels.items()},
+                    pairwise_wins={} if blank or why or unsigned else {c: won[i, b].item() for c, won in wins.items()},
                     metrics=len(split_calls(FAITHFUL)),
                     kept=float(np.mean(kept[b])) if kept[b] and not blank else None,
                     networks=0 if blank else len(kept[b]),
@@ -191,7 +191,7 @@ def _same(model: Classifier, found: Sequence[Explanation]) -> None:
         raise Refused("the maps are of different pictures: test them one by one")
 
 
-def _duels(model: Classifier, found: Sequence[Explanation]) -> tuple[dict[str, Tensor], str]:
+def _wins(model: Classifier, found: Sequence[Explanation]) -> tuple[dict[str, Tensor], str]:
     """By control, how many metrics each map wins on each picture, (M, B); or why that cannot be asked.
 
     All maps of a picture, and the controls', go through the network side by side.
@@ -268,17 +268,17 @@ def _agreement(e: Explanation, others: Sequence[Explanation]) -> list[float | No
     return out
 
 
-def _won(duels: dict[str, float], metrics: int, worst_first: bool) -> str:
+def _won(wins: dict[str, float], metrics: int, worst_first: bool) -> str:
     """How many were won against whom, in words.
 
     >>> _won({"centre": 2.0, "edge": 3.0, "random": 2.0}, 3, worst_first=False)
     '3 of 3 against edge, 2 against centre and random'
     """
-    counts = sorted(set(duels.values()), reverse=not worst_first)
+    counts = sorted(set(wins.values()), reverse=not worst_first)
     parts: list[str] = []
     for n in counts:
         of = "" if parts else f" of {metrics}"
-        parts.append(f"{n:g}{of} against {_listed([c for c, won in duels.items() if won == n])}")
+        parts.append(f"{n:g}{of} against {_listed([c for c, won in wins.items() if won == n])}")
     return ", ".join(parts)
 
 

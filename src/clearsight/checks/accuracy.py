@@ -18,7 +18,11 @@ _CLASSES = 20  # a confusion matrix of more classes cannot be read
 _EVIDENCE = 12
 
 
-@method(paper="doi:10.1080/01621459.1927.10502953", order=1)
+@method(
+    paper="doi:10.1080/01621459.1927.10502953",
+    order=1,
+    advice="look at the wrong pictures, the most confident first, and whether their labels are right",
+)
 def accuracy(case: Case, *, floor: float = 0.8) -> Finding:
     """How often is the first guess right, and on which pictures is it wrong?
 
@@ -69,7 +73,7 @@ def accuracy(case: Case, *, floor: float = 0.8) -> Finding:
             *table("How often it is right", measures),
             *table("Wrong pictures, the most confident first", [_wrong(case, i) for i in wrong]),
             *table("By class, the worst first", _by_class(case, rows)),
-            *table("What is taken for what, the most frequent first", _pairs(case, wrong)),
+            *table("Confusions, the most frequent first", _pairs(case, wrong)),
         ),
         figures=_matrix(case, rows),
         evidence=evidence,
@@ -134,8 +138,10 @@ def _matrix(case: Case, rows: list[int]) -> tuple[Figure, ...]:
         counts[classes.index(shown_[i])][classes.index(said[i])] += 1
     labels = [case.model.name(k) for k in classes]
     several = bool((case.truth[rows].sum(1) > 1).any())
-    words = " A picture with several acceptable classes stands in the row of what was said, or of its first if wrong."
-    caption = f"What was shown and what was said, {counted(len(rows), 'picture')}.{words if several else ''}"
+    words = (
+        " A picture with several acceptable classes stands in the row of the predicted one, or of its first if wrong."
+    )
+    caption = f"Acceptable and predicted classes, {counted(len(rows), 'picture')}.{words if several else ''}"
     off = sum(map(sum, counts)) - sum(counts[k][k] for k in range(len(classes)))
     alt = f"A confusion matrix of {len(classes)} classes: {off} of {counted(len(rows), 'picture')} off the diagonal."
     return (Figure("accuracy-confusion.svg", charts.confusion(labels, counts), caption, alt),)

@@ -23,7 +23,12 @@ def _validate(case: Case, *, bins: int, **others: object) -> None:
         raise Refused(f"calibration(bins={bins}): at least one bin")
 
 
-@method(paper="arXiv:1706.04599", order=2, validate=_validate)
+@method(
+    paper="arXiv:1706.04599",
+    order=2,
+    validate=_validate,
+    advice="fit a temperature on held-out pictures before its probabilities are used",
+)
 def calibration(case: Case, *, bins: int = 15, ceiling: float = 0.1) -> Finding:
     """When the model says that it is 80 % sure, is it right 80 % of the time?
 

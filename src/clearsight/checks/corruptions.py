@@ -56,7 +56,12 @@ def _validate(case: Case, *, which: str, severities: str, floor: float, **others
         raise Refused(f"corruptions(floor={floor:g}): a share from 0 to 1")
 
 
-@method(paper="arXiv:1903.12261", order=7, validate=_validate)
+@method(
+    paper="arXiv:1903.12261",
+    order=7,
+    validate=_validate,
+    advice="train with the damage that costs the most right answers, the first row of its table",
+)
 def corruptions(
     case: Case, *, floor: float = 0.5, pictures: int = 100, severities: str = "1, 3, 5", which: str = "quick"
 ) -> Finding:
@@ -100,8 +105,8 @@ def corruptions(
     kinds = counted(len(names), "kind")
     return Finding(
         judge(interval, floor=floor),
-        f"Under {kinds} of damage {share(value)} of the answers are right ({span(interval, n)}), of {share(clean)} "
-        f"untouched; the worst is {names[0]} with {share(worst)}.",
+        f"Under {kinds} of damage {share(value)} of the answers are right ({span(interval, n)}), of the "
+        f"untouched pictures {share(clean)}; the worst is {names[0]} with {share(worst)}.",
         quantity="accuracy under damage",
         value=value,
         interval=interval,
@@ -109,7 +114,7 @@ def corruptions(
         has_bar=True,
         notes=(
             f"Asked for: at least {share(floor)} (option floor) at the severities {_told(levels)} of 1 to 5.",
-            f"The mean corruption error is {share(1 - value)}, of {share(1 - clean)} untouched.",
+            f"The mean corruption error is {share(1 - value)}, on the untouched pictures {share(1 - clean)}.",
             _in_words(drop, about),
             "It is the plain mean, not the paper's mCE, which divides by the errors of AlexNet.",
             *_frost(names),
@@ -154,7 +159,7 @@ def _calls(which: str, levels: Sequence[int]) -> list[Call]:
         raise Refused(f'corruptions(which="{which}"): quick, common, all, or names, each once, such as "fog, snow"')
     for call in asked:
         if "severity" in call.options:
-            raise Refused(f'corruptions(which="{which}"): severities are said apart, as in severities="1, 3, 5"')
+            raise Refused(f'corruptions(which="{which}"): give severities by themselves, as in severities="1, 3, 5"')
     return [call.with_options(severity=level) for call in asked for level in levels]
 
 
@@ -213,9 +218,9 @@ def _drop(clean: Sequence[bool], each: Sequence[float], seed: int, draws: int = 
 
 def _in_words(drop: float, about: Interval | None) -> str:
     if drop != drop:
-        return "None is right untouched, so there is no drop to tell."
+        return "No untouched picture is answered right, so there is no relative drop."
     words = f" (95 % {points(about[0])} to {share(about[1])})" if about else ""
-    return f"Relative to the right answers untouched there are {share(drop)} fewer{words}."
+    return f"Relative to the untouched pictures there are {share(drop)} fewer right answers{words}."
 
 
 def _told(levels: Sequence[int]) -> str:
@@ -223,7 +228,7 @@ def _told(levels: Sequence[int]) -> str:
 
 
 def _frost(names: Sequence[str]) -> tuple[str, ...]:
-    return ("The frost is drawn, not the paper's photographs.",) if "frost" in names else ()
+    return ("The frost is generated; the paper overlays photographs of frost.",) if "frost" in names else ()
 
 
 def _of(calls: Sequence[Call], name: str) -> list[Call]:

@@ -32,7 +32,7 @@ _RANDOMISED = ("parameter-randomisation", "label-randomisation")
 
 @dataclass(frozen=True)
 class _Judged:
-    """One explainer before the bars: duels won against its strongest control, and what it keeps of a random network."""
+    """One explainer before the bars: what it wins against its strongest control, what it keeps on a random network."""
 
     player: int
     won: float
@@ -63,7 +63,12 @@ def _validate(case: Case, *, methods: str, metrics: str, calibrate: int, other: 
     _second(case, other)
 
 
-@method(paper="arXiv:1810.03292", order=0, validate=_validate)
+@method(
+    paper="arXiv:1810.03292",
+    order=0,
+    validate=_validate,
+    advice="take no map of this report as evidence, and try other explainers (option methods)",
+)
 def explainer_ranking(
     case: Case,
     *,
@@ -77,11 +82,11 @@ def explainer_ranking(
     """Which explainer is to be believed on this model?
 
     A tournament of explainers by metrics, with the three controls among them.  An explainer is believed if it wins
-    against each control and changes with the network.  In a duel, on one picture and by one metric, the better map
-    wins.  The metrics of the duels are those of how much the marked places matter to the network: all but those that
-    judge the explainer, the map alone or a region.
+    against each control and changes with the network.  In a comparison, on one picture and by one metric, the
+    better map wins.  The metrics of the comparisons are those of how much the marked places matter to the network: all
+    but those that judge the explainer, the map alone or a region.
 
-    Value: the share of duels that the winner wins against the control that does best against it, 0 to 1, with a
+    Value: the share of comparisons that the winner wins against the control that does best against it, 0 to 1, with a
     bootstrap interval over pictures.  Chance: a half.  The winner is the believed explainer with the best mean place.
     The other checks use it if no method was asked for.
 
@@ -124,7 +129,7 @@ def explainer_ranking(
     found = Finding(
         verdict,
         _headline(played, best, believed, ceiling, n),
-        quantity=f"duels won by {call.method.name}",
+        quantity=f"comparisons won by {call.method.name}",
         value=best.won,
         interval=best.interval,
         n=n,
@@ -133,13 +138,9 @@ def explainer_ranking(
         notes=(
             "Asked for: an interval above 50 % against each control, and maps that keep a rank correlation of at most "
             f"{ceiling:g} with those of a random network (option ceiling).",
-            *(
-                (f"Behind it: {_names(played, believed[1:4])}, by their mean place in the duels.",)
-                if believed[1:]
-                else ()
-            ),
+            *((f"Next by mean place in these comparisons: {_names(played, believed[1:4])}.",) if believed[1:] else ()),
             *([f"The checks below use {call}."] if believed and case.asked == "auto" else []),
-            *(f"{name} gives the same maps as {twin} here, and was measured with it." for name, twin in played.same),
+            *(f"{name} gives the same maps as {twin} here, and is measured with it." for name, twin in played.same),
             *left_out(played.out),
             *_beside_other(played, judged, ceiling, other),
             *_calibration(played),
@@ -208,11 +209,17 @@ def _divided(rows: list[int], calibrate: int) -> tuple[list[int], list[int]]:
 def _calibration(played: Tournament) -> tuple[str, ...]:
     """Where thresholds come from, with a warning where they have seen what they are judged by."""
     flattered = [str(m) for m in played.metrics if m.options.get("threshold", 0.0) is None]
-    notes = [f"{m} chooses each map's threshold by the number that it then reports, which flatters." for m in flattered]
+    notes = [
+        f"{m} chooses each map's threshold by the number that it then reports, so it is optimistic." for m in flattered
+    ]
     if played.learned:
         chosen = ", ".join(f"{name} {t:g} %" for name, t in played.thresholds.items())
         same = bool({*played.learned} & {*played.rows})
-        where = "on the very pictures that judge, too few for others: this flatters" if same else "on other pictures"
+        where = (
+            "on the pictures that are judged, too few for others, so these numbers are optimistic"
+            if same
+            else "on other pictures"
+        )
         notes.append(f"Thresholds, calibrated on {counted(len(played.learned), 'picture')}, {where}: {chosen}.")
     return tuple(notes)
 
@@ -246,7 +253,9 @@ def _matrix(played: Tournament) -> tuple[Figure, ...]:
         return ()
     names = [m.method.name for m in played.metrics]
     data = charts.correlations(names, played.agreement().tolist())
-    caption = "Do the metrics agree? Rank correlation of what two metrics say of the explainers, better being higher."
+    caption = (
+        "Do the metrics agree? Rank correlation over explainers of two metrics, each signed so that higher is better."
+    )
     return (Figure("explainer-ranking-agreement.svg", data, caption, f"Rank correlations of {len(names)} metrics"),)
 
 
@@ -263,11 +272,11 @@ def _judged(played: Tournament, voting: list[int], seed: int) -> list[_Judged]:
     for i, player in enumerate(played.players):
         if player.control:
             continue
-        duels = {c: mean(played.pairwise_wins(voting, i, c), seed) for c in controls}
-        hardest = min(duels, key=lambda c: duels[c][0])
+        wins = {c: mean(played.pairwise_wins(voting, i, c), seed) for c in controls}
+        hardest = min(wins, key=lambda c: wins[c][0])
         kept = max((float(np.nanmean(played.values[i, k])) for k in random), default=float("nan"))
         name = played.players[hardest].call.method.name
-        found.append(_Judged(i, *duels[hardest], name, kept, float(places[i])))
+        found.append(_Judged(i, *wins[hardest], name, kept, float(places[i])))
     return found
 
 
@@ -278,12 +287,13 @@ def _hopeless(j: _Judged, ceiling: float) -> bool:
 def _headline(played: Tournament, best: _Judged, believed: list[_Judged], ceiling: float, n: int) -> str:
     call = played.players[best.player].call
     won = (
-        f"it wins {share(best.won)} of its duels with {best.control}, the strongest control ({span(best.interval, n)})"
+        f"it wins {share(best.won)} of its comparisons with {best.control}, the strongest control map "
+        f"({span(best.interval, n)})"
     )
     kept = (
         ""
         if np.isnan(best.kept)
-        else f", and its maps keep a rank correlation of {show(best.kept, '')} with a random network's"
+        else f", and its maps keep a rank correlation of {show(best.kept, '')} with those of a random network"
     )
     if believed:
         others = len(believed) - 1
@@ -294,7 +304,11 @@ def _headline(played: Tournament, best: _Judged, believed: list[_Judged], ceilin
             f"{counted(n, 'picture')} are too few to say which explainer can be believed, give at least {FEWEST}. "
             f"The best was {call}: {won}{kept}."
         )
-    why = "it does not change with the network" if best.kept > ceiling else "none is surely better than the controls"
+    why = (
+        "its maps do not change when the network is random"
+        if best.kept > ceiling
+        else "none is surely better than the controls"
+    )
     return f"No explainer can be believed on this model: {why}. The best was {call}: {won}{kept}."
 
 
@@ -311,7 +325,7 @@ def _row(played: Tournament, j: _Judged, ceiling: float) -> dict[str, Cell]:
     return {
         "explainer": str(player.call),
         "believed": f"no: {', '.join(bad)}" if bad else "yes",
-        "duels won": j.won,
+        "comparisons won": j.won,
         **bounds(j.interval),
         "against": j.control,
         "kept": _number(j.kept),
@@ -348,16 +362,23 @@ def _figure(played: Tournament, judged: list[_Judged], ceiling: float) -> tuple[
         for j in judged
     ]
     data = charts.dots(
-        dots, xlabel="duels won against the strongest control", value="believed", chance="chance", hollow="not believed"
+        dots,
+        xlabel="comparisons won against the strongest control",
+        value="believed",
+        chance="chance",
+        hollow="not believed",
     )
-    caption = f"Duels won against the strongest control, {counted(len(played.rows), 'picture')}; best mean place first."
+    caption = (
+        f"Comparisons won against the strongest control map, {counted(len(played.rows), 'picture')}; "
+        "best mean place first."
+    )
     top = played.players[judged[0].player].call
     return (
         Figure(
             "explainer-ranking-wins.svg",
             data,
             caption,
-            f"Duels won by {len(dots)} explainers; {top} has the best place.",
+            f"Comparisons won by {len(dots)} explainers; {top} has the best place.",
         ),
     )
 

@@ -54,7 +54,12 @@ def _validate(case: Case, *, steps: int, **others: object) -> None:
         raise Refused(f"faithfulness(steps={steps}): at least one step")
 
 
-@method(paper="arXiv:1806.07421", order=4, validate=_validate)
+@method(
+    paper="arXiv:1806.07421",
+    order=4,
+    validate=_validate,
+    advice="do not take these maps as reasons, and choose another explainer with -m",
+)
 def faithfulness(case: Case, *, pictures: int = 100, steps: int = 10) -> Finding:
     """Do the places that the map marks matter to the model more than places drawn at random?
 
@@ -87,7 +92,7 @@ def faithfulness(case: Case, *, pictures: int = 100, steps: int = 10) -> Finding
     mean = ", ".join(f"{m:g}" for m in case.model.preprocess.mean)
     return Finding(
         _verdict(interval),
-        f"In the map's order insertion less deletion is {show(value, '')} above that of a random order "
+        f"Insertion less deletion in the map's order is {show(value, '')} above that in a random order "
         f"({span(interval, n, shares=False)}): deletion {show(deletion, '')} against {show(control_deletion, '')}, "
         f"insertion {show(insertion, '')} against {show(control_insertion, '')}, better on {better} of "
         f"{counted(n, 'picture')}.",
@@ -101,8 +106,8 @@ def faithfulness(case: Case, *, pictures: int = 100, steps: int = 10) -> Finding
         notes=(
             "Asked for: an interval above 0, which is what a random order gives.",
             f"Maps: {case.method}, for the probability of the top class, in {counted(steps, 'step')}.",
-            f"Fill: deletion leaves the mean of the preprocessing ({mean}), insertion begins with a blur of sigma "
-            f"{max(case.model.preprocess.size) / 10:g} pixels.",
+            f"Fill: deleted pixels become the mean of the preprocessing ({mean}); insertion starts from a blur of "
+            f"sigma {max(case.model.preprocess.size) / 10:g} pixels.",
             *sampled(len(rows), len(case.pictures)),
             *fewer(n, len(rows)),
         ),

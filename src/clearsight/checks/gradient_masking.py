@@ -35,7 +35,12 @@ def _validate(case: Case, *, eps: float, steps: int, queries: int, noise: int, o
         raise Refused(f"gradient-masking(other={other}): a model of the same classes as {case.model.source} is needed")
 
 
-@method(paper="arXiv:1902.06705", order=7, validate=_validate)
+@method(
+    paper="arXiv:1902.06705",
+    order=7,
+    validate=_validate,
+    advice="report no accuracy under PGD alone, and try what its failed points name",
+)
 def gradient_masking(
     case: Case,
     *,
@@ -75,7 +80,9 @@ def gradient_masking(
     rows = case.sample(range(len(case.pictures)), pictures)
     right = [i for i in rows if bool(case.right[i]) or not bool(case.truth[i].any())]
     if not right:
-        return Finding("note", f"None of {counted(len(rows), 'picture')} is answered right: there is nothing to break.")
+        return Finding(
+            "note", f"None of {counted(len(rows), 'picture')} is answered right: there is nothing to attack."
+        )
     second = load(other) if other else None
     done: list[int] = []
     tried: list[AttackTrials] = []
@@ -124,13 +131,13 @@ def _headline(points: Sequence[Point], missed: int, n: int, eps: str) -> str:
     flagged = [p for p in points if p.status == "flag"]
     masked, weak, damage = ([p.says for p in flagged if p.about == a] for a in ("gradients", "strength", "nature"))
     if failed:
-        head = f"PGD is not to be believed on this model: {_listed(failed)}"
+        head = f"PGD overestimates the robustness of this model: {_listed(failed)}"
     elif masked:
         head = f"Gradients may be masked: {_listed(masked)}"
     elif weak:
         head = f"PGD alone is too weak here: {_listed(weak)}"
     else:
-        few = f", but that is of too few pictures to say so, give at least {FEWEST}" if n < FEWEST else ""
+        few = f", but {counted(n, 'picture')} are too few to tell, give at least {FEWEST}" if n < FEWEST else ""
         head = f"No sign of masked gradients{few}"
     asked = sum(p.status != "not asked" for p in points)
     return (
@@ -183,7 +190,7 @@ def _evidence(case: Case, points: Sequence[Point], whole: AttackTrials, given: d
             "broken by": name,
             "points": ", ".join(map(str, at)) or None,
         }
-        caption = f"{case.label(i)}: PGD leaves it, {name} makes it {now}; to the right the change, {times:.0f} times"
+        caption = f"{case.label(i)}: PGD leaves it so, {name} makes it {now}; right: the change, {times:.0f} times"
         command = _again(case, i, name, whole, given)
         out.append(shown(case, i, f"gradient-masking-{len(out) + 1}", image, caption, facts, command))
     return tuple(out)

@@ -52,7 +52,12 @@ def _validate(case: Case, *, gap: float, fewest: int, column: str, **others: obj
             )
 
 
-@method(paper="arXiv:1610.02413", order=2, validate=_validate)
+@method(
+    paper="arXiv:1610.02413",
+    order=2,
+    validate=_validate,
+    advice="look at the errors of the group with the largest gap, and collect more pictures of it",
+)
 def groups(case: Case, *, column: str = "", gap: float = 0.1, fewest: int = 3) -> Finding:
     """Is the model wrong more often for some groups of pictures than for the others?
 
@@ -85,7 +90,7 @@ def groups(case: Case, *, column: str = "", gap: float = 0.1, fewest: int = 3) -
     if not judged:
         return Finding(
             "note",
-            f"No group in {', '.join(columns)} has {counted(fewest, 'picture')} behind a rate, as its others do.",
+            f"In {', '.join(columns)} no rate rests on {counted(fewest, 'picture')} of a group and as many others.",
             tables=table("Rates of each group", [_row(r) for r in rates]),
         )
     worst = max(judged, key=lambda r: (r.gap, r.interval[0]))
@@ -105,7 +110,7 @@ def groups(case: Case, *, column: str = "", gap: float = 0.1, fewest: int = 3) -
         notes=(
             f"Asked for: an interval that ends at or below {points(gap)} percentage points (option gap).",
             f"Columns: {', '.join(columns)}. Rates of fewer than {fewest} pictures on a side are shown, not judged.",
-            "The largest of many gaps is large by chance, too: what one finds here wants other pictures to confirm it.",
+            "The largest of many gaps is large by chance, too: confirm it on other pictures.",
         ),
         tables=table(
             "Rates of each group, the largest gap first", [_row(r) for r in sorted(rates, key=lambda r: -r.gap)]

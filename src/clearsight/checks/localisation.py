@@ -45,7 +45,11 @@ class _Seen:
         return _WRONG_REASON if self.right and self.gain < 0 else ""
 
 
-@method(paper="arXiv:1910.01279", order=3)
+@method(
+    paper="arXiv:1910.01279",
+    order=3,
+    advice="look at the maps with the least relevance on the object, which come first in its evidence",
+)
 def localisation(case: Case, *, floor: float = 0.3, pictures: int = 200) -> Finding:
     """Does what speaks for the answer lie on the object, or beside it?
 
@@ -77,8 +81,8 @@ def localisation(case: Case, *, floor: float = 0.3, pictures: int = 200) -> Find
     if not counted_in:
         return Finding(
             "note",
-            f"Of {counted(done, 'annotated picture')} none is answered right with its object in part of the view and a "
-            "map that holds something positive, so there is nothing to judge.",
+            f"None of {counted(done, 'annotated picture')} can be judged: the answer is wrong, the object fills the "
+            "view or lies outside it, or the map has no positive relevance.",
             has_bar=True,
             notes=notes,
             tables=tables,
@@ -182,7 +186,9 @@ def _notes(case: Case, seen: list[_Seen], lost: list[tuple[str, str]], floor: fl
         )
     if bare:
         names = ", ".join(bare[:5])
-        out.append(f"{counted(len(bare), 'map holds', 'maps hold')} nothing positive and cannot be measured: {names}.")
+        out.append(
+            f"{counted(len(bare), 'map has', 'maps have')} no positive relevance and cannot be measured: {names}."
+        )
     out += [f"{name} is left out: {why}." for name, why in lost]
     return tuple(out)
 
@@ -196,7 +202,7 @@ def _row(case: Case, s: _Seen) -> dict[str, Cell]:
         "on the object": None if bare else s.mass,
         "chance": s.area,
         "highest point on it": None if bare else s.hit,
-        "remark": "the map holds nothing positive" if bare else s.remark,
+        "remark": "the map has no positive relevance" if bare else s.remark,
     }
 
 
@@ -205,7 +211,9 @@ def _evidence(case: Case, order: list[_Seen]) -> tuple[Evidence, ...]:
     for k, s in enumerate(order[:_EVIDENCE], 1):
         image = drawn(case, s.x, s.map, s.region)
         facts = _row(case, s)
-        said = "nothing positive" if math.isnan(s.mass) else f"{share(s.mass)} on the object, chance {share(s.area)}"
+        said = (
+            "no positive relevance" if math.isnan(s.mass) else f"{share(s.mass)} on the object, chance {share(s.area)}"
+        )
         remark = f"; the answer is {facts['answer']}" if s.right is False else ""
         if s.remark:
             remark = f"; {s.remark}"

@@ -61,7 +61,12 @@ def _validate(case: Case, *, eps: float, floor: float, steps: int, **others: obj
         raise Refused(f"map-stability(steps={steps}): at least one step")
 
 
-@method(paper="arXiv:1710.10547", order=7, validate=_validate)
+@method(
+    paper="arXiv:1710.10547",
+    order=7,
+    validate=_validate,
+    advice="do not show these maps where somebody else can change the pictures",
+)
 def map_stability(
     case: Case, *, eps: float = 4 / 255, floor: float = 0.5, steps: int = 10, pictures: int = 10
 ) -> Finding:
@@ -104,9 +109,9 @@ def map_stability(
     found = [s for s in found if not np.isnan(s.rank)]  # of the others nothing can be said: the answer did not stay
     n, lost = len(found), whole - len(found)
     if not whole:
-        return Finding("note", f"All maps are constant ({counted(done, 'picture')}): nothing can move.")
+        return Finding("note", f"All maps are constant ({counted(done, 'picture')}): nothing can change.")
     if not n:
-        return Finding("note", f"No answer stayed ({counted(lost, 'picture')}), so no map can be compared.")
+        return Finding("note", f"No answer stays the same ({counted(lost, 'picture')}), so no map can be compared.")
     kept = [s.rank for s in found]
     value, interval = float(np.mean(kept)), bootstrap(kept, case.seed)
     noise = float(np.mean([s.alike[_NOISE][0] for s in found]))
@@ -114,7 +119,8 @@ def map_stability(
     return Finding(
         judge(interval, floor=floor),
         f"With pixels changed by at most {word} and the answer kept, the maps keep a rank correlation of "
-        f"{show(value, '')} ({span(interval, n, shares=False)}); random changes of that size leave {show(noise, '')}.",
+        f"{show(value, '')} ({span(interval, n, shares=False)}); under random noise of that size "
+        f"{show(noise, '')}.",
         quantity=f"map kept under attack at {word}",
         value=value,
         interval=interval,
@@ -123,9 +129,9 @@ def map_stability(
         has_bar=True,
         notes=(
             f"Asked for: a rank correlation of at least {show(floor, '')} (option floor) at eps {word} (option eps).",
-            f"Maps: {case.method}, for the top class; what is moved is the map of {through}.",
+            f"Maps: {case.method}, for the top class; move_map follows the map of {through}.",
             f"move_map and pgd with {counted(steps, 'step')} may miss changes that exist: the maps are at most as "
-            "steady as this, and more steps may move them further.",
+            "stable as this, and more steps may change them further.",
             *_notes(found, bare, lost, noise, floor),
             f"It took {passes.forwards} passes forward and {passes.backwards} back, "
             f"{(passes.forwards + passes.backwards) / whole:.0f} a picture.",
@@ -263,13 +269,16 @@ def _notes(found: list[_Seen], bare: int, lost: int, noise: float, floor: float)
         f"PGD changed {fooled} of {counted(n, 'answer')}; noise changed {sum(not s.same_answer for s in found)}."
     )
     if noise < floor:
-        out.append("Noise alone moves the maps below what is asked for: they are unsteady without any attacker.")
+        out.append(
+            "Under noise alone the rank correlation is below what is asked for: "
+            "the maps are unstable without any attacker."
+        )
     if bare:
         out.append(f"{counted(bare, 'picture is', 'pictures are')} left out: the map is constant.")
     if lost:
         out.append(
-            f"{counted(lost, 'picture is', 'pictures are')} left out: the answer to the moved picture is another one "
-            "when it is counted again."
+            f"{counted(lost, 'picture is', 'pictures are')} left out: the answer to the moved picture differs when the "
+            "network is run once more."
         )
     return out
 

@@ -41,7 +41,12 @@ def _validate(case: Case, *, eps: float, **others: object) -> None:
         raise Refused(f"robustness(eps={eps:g}): a budget above 0 and at most 1, in pixels in [0, 1] (4/255)")
 
 
-@method(paper="arXiv:1706.06083", order=6, validate=_validate)
+@method(
+    paper="arXiv:1706.06083",
+    order=6,
+    validate=_validate,
+    advice="do not rely on the answers where somebody else can change the pixels, and train on attacked pictures",
+)
 def robustness(
     case: Case, *, eps: float = 4 / 255, floor: float = 0.3, steps: int = 10, restarts: int = 1, pictures: int = 100
 ) -> Finding:
@@ -82,7 +87,7 @@ def robustness(
     return Finding(
         judge(interval, floor=floor),
         f"With pixels changed by at most {word}, {kept} of {counted(n, 'picture')} stay right, {share(value)} "
-        f"({span(interval, n)}), of {share(len(right) / n)} that are right untouched.",
+        f"({span(interval, n)}), of {share(len(right) / n)} that are right without an attack.",
         quantity=f"accuracy under attack at {word}",
         value=value,
         interval=interval,
@@ -222,7 +227,7 @@ def _evidence(case: Case, found: _Found) -> tuple[Evidence, ...]:
         command = case.command("attack", case.place(i), *options)
         caption = (
             f"{case.label(i)} ({share(before)}) becomes {now} ({share(sure)}) at {write_value(eps)} "
-            f"by {call.method.name}; to the right the change, {times:.0f} times"
+            f"by {call.method.name}; right: the change, {times:.0f} times"
         )
         out.append(shown(case, i, f"robustness-{k + 1}", image, caption, facts, command))
     return tuple(out)

@@ -27,7 +27,12 @@ def _validate(case: Case, *, stages: int, **others: object) -> None:
         raise Refused(f"sanity(stages={stages}): at least one stage")
 
 
-@method(paper="arXiv:1810.03292", order=5, validate=_validate)
+@method(
+    paper="arXiv:1810.03292",
+    order=5,
+    validate=_validate,
+    advice="do not take these maps as reasons, and choose an explainer that depends on the weights with -m",
+)
 def sanity(case: Case, *, pictures: int = 50, stages: int = 5, ceiling: float = 0.5) -> Finding:
     """Does the map change when what the network has learnt is taken from it?
 
@@ -77,7 +82,9 @@ def sanity(case: Case, *, pictures: int = 50, stages: int = 5, ceiling: float = 
                 taken.draw(taken.layers[last:cut])
             last = cut
             if not taken.check(pixels, logits) and stage == stages - 1:
-                raise Refused("no layer of this network changes anything when it is drawn anew: it has learnt nothing")
+                raise Refused(
+                    "the scores stay the same when all layers of this network are random: it has learnt nothing"
+                )
             after = explain(taken.model, pixels, call, target, seed=case.seed).maps.double().numpy()
             for i, m in zip(there, after, strict=True):
                 empty[stage] += constant(m)
@@ -146,7 +153,9 @@ def _notes(values: Map, empty: int, bare: int, ceiling: float) -> list[str]:
     if bare:
         out.append(f"{counted(bare, 'picture is', 'pictures are')} left out: the trained network's map is constant.")
     if values[:, -1, 1].mean() > ceiling >= values[:, -1, 0].mean():
-        out.append("By magnitude alone the maps stay alike: where they mark is not learnt, only with which sign.")
+        out.append(
+            "By magnitude alone the maps stay alike: the weights decide the sign of the relevance, not where it lies."
+        )
     return out
 
 

@@ -86,7 +86,12 @@ def _validate(case: Case, *, largest: float, bar: float, background: float, plac
         )
 
 
-@method(paper="doi:10.1038/s41467-019-08987-4", order=4, validate=_validate)
+@method(
+    paper="doi:10.1038/s41467-019-08987-4",
+    order=4,
+    validate=_validate,
+    advice="look at the pictures that were changed, and remove the shortcut from the training pictures",
+)
 def shortcuts(
     case: Case,
     *,
@@ -140,7 +145,7 @@ def shortcuts(
         f"Maps: {case.method}, for the top class. Asked of a shortcut: that surely more than {share(bar)} of the "
         "answers go with it (option bar) and surely more than with its control; of surroundings, that surely more do "
         f"than with their control, by at least {share(background)} (option background).",
-        f"Erased pixels are {'solved from what is left' if fill == 'inpaint' else f'filled with: {fill}'}.",
+        f"Erased pixels are {'inpainted from what is left' if fill == 'inpaint' else f'filled with: {fill}'}.",
         *undone,
         *_too_large(case, found, largest),
         *sampled(len(rows), len(case.pictures)),
@@ -152,8 +157,8 @@ def shortcuts(
     )
     evidence = _evidence(case, suspects, found)
     if not suspects:
-        none = f"In no cluster do the maps come together in {share(largest)} of the picture"
-        few = f"No answer was given to {_FEWEST} pictures, too few to cluster their maps"
+        none = f"No cluster of maps comes together in {share(largest)} of the picture"
+        few = f"No class is the answer to {_FEWEST} pictures, too few to cluster their maps"
         return Finding(
             "pass" if found else "note",
             f"{none if found else few}, and there are no colours or annotated objects to try.",
@@ -366,11 +371,11 @@ def _headline(case: Case, suspects: list[_Suspect]) -> str:
         }[t.kind]
     if s.status == "yes":
         more = sum(o.status == "yes" for o in suspects) - 1
-        rest = f" There {counted(more, 'is', 'are')} more." if more else ""
+        rest = f" {counted(more, 'more is', 'more are')} found." if more else ""
         return f"The model takes a shortcut, {_name(case, s)}: {says}.{rest}"
     if s.status == "open":
-        return f"Undecided is {_name(case, s)}: {says}."
-    return f"No shortcut among {counted(len(suspects), 'suspect')}. The most was for {_name(case, s)}: {says}."
+        return f"The model may take a shortcut, {_name(case, s)}: {says}."
+    return f"No shortcut among {counted(len(suspects), 'suspect')}. The nearest to one is {_name(case, s)}: {says}."
 
 
 def _answers(case: Case, rows: Sequence[int]) -> str:

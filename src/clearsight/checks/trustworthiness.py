@@ -48,7 +48,12 @@ def _validate(case: Case, *, acceptable: float, rejectable: float, **others: obj
         )
 
 
-@method(paper="arXiv:1602.04938", order=3, validate=_validate)
+@method(
+    paper="arXiv:1602.04938",
+    order=3,
+    validate=_validate,
+    advice="look at the rejectable answers, which come first in its evidence",
+)
 def trustworthiness(
     case: Case,
     *,
@@ -81,7 +86,7 @@ def trustworthiness(
     """
     rows = [i for i in case.annotated if bool(case.truth[i].any())]
     if not rows:
-        what = "says where it should be looked at: give --boxes FILE or --masks FOLDER"
+        what = "says which region should decide: give --boxes FILE or --masks FOLDER"
         what = "has a label beside its region" if case.annotated else what
         return Finding("note", f"None of the {counted(len(case.pictures), 'picture')} {what}.")
     right = [i for i in rows if bool(case.right[i])]
@@ -101,7 +106,7 @@ def trustworthiness(
         judge(interval, floor=floor),
         f"Of {counted(n, 'right answer')} {share(value)} have an acceptable reason ({span(interval, n)}), "
         f"{counts['suspicious']} are suspicious and {counts['rejectable']} rejectable: less than {share(rejectable)} "
-        "of what speaks for them lies on the region.",
+        "of their positive relevance lies on the region.",
         quantity="acceptable reasons",
         value=value,
         interval=interval,
@@ -112,7 +117,7 @@ def trustworthiness(
             f"Asked for: at least {share(floor)} (option floor). Acceptable: from {share(acceptable)} of the positive "
             f"relevance inside the region on; rejectable: below {share(rejectable)}.",
             f"Maps: {case.method}, for the top class.",
-            f"Erased pixels are {'solved from what is left' if fill == 'inpaint' else f'filled with: {fill}'}.",
+            f"Erased pixels are {'inpainted from what is left' if fill == 'inpaint' else f'filled with: {fill}'}.",
             *_says(behaved),
             *(f"{name} is left out: {why}." for name, why in lost),
             *sampled(len(chosen), len(right)),
@@ -209,7 +214,7 @@ def _behaviour(case: Case, found: list[_Judged]) -> list[dict[str, Cell]]:
 def _says(behaved: list[dict[str, Cell]]) -> tuple[str, ...]:
     changes, stays = float(behaved[0]["share"] or 0), float(behaved[1]["share"] or 0)
     if changes < 0.5 and stays < 0.5:
-        return ("Behaviour: the answers hang on what is not annotated more than on the regions.",)
+        return ("Behaviour: the answers depend more on what is not annotated than on the regions.",)
     return ()
 
 

@@ -39,6 +39,14 @@ class Comparison(Report):
     def verdict(self) -> str:
         return self.findings[0].headline
 
+    @property
+    def opening(self) -> tuple[str, ...]:
+        return (self.verdict,)
+
+    @property
+    def sheet(self) -> tuple[Finding, ...]:
+        return self.findings
+
 
 def compare(
     runs: Sequence[str | Path | Classifier | Report],

@@ -35,6 +35,7 @@ class Method:
     name: str = ""
     order: int = 100
     validate: Callable[..., None] | None = None
+    advice: str = ""
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -75,7 +76,13 @@ class Method:
 
 
 def method(
-    *, paper: str, claims: str = "", order: int = 100, name: str = "", validate: Callable[..., None] | None = None
+    *,
+    paper: str,
+    claims: str = "",
+    order: int = 100,
+    name: str = "",
+    validate: Callable[..., None] | None = None,
+    advice: str = "",
 ) -> Callable[[Callable[..., Any]], Method]:
     """Mark the one function of a file as its method.
 
@@ -86,8 +93,9 @@ def method(
         name: spelling of the method, if that cannot be the name of its file (grad-cam++).
         validate: of a check, a function that refuses impossible values of its options.  It gets the case and all
             options before anything is read.
+        advice: of a check, what to do first if it fails, as it ends a sentence ("look at the wrong pictures").
     """
-    return lambda fn: Method(fn, paper, frozenset(claims.split()), name, order, validate)
+    return lambda fn: Method(fn, paper, frozenset(claims.split()), name, order, validate, advice)
 
 
 def split_args(doc: str) -> tuple[str, list[tuple[str, str]]]:
@@ -319,7 +327,7 @@ def _from_file(spelling: str) -> Method:
         raise Refused(f"{path} cannot be run: {type(e).__name__}: {e}") from e
     found = getattr(module, name, None)
     if isinstance(found, Method):
-        return Method(found.fn, found.paper, found.claims, spelling)
+        return Method(found.fn, found.paper, found.claims, spelling, advice=found.advice)
     if callable(found):
         return Method(found, name=spelling)
     functions = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]

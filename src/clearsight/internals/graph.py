@@ -208,12 +208,14 @@ def record(model: Classifier, z: Tensor, layer: str, *, fold: bool) -> Graph:
     """Record a run of two pictures and one of three: sizes that differ between them grow with their number."""
     two, three = (_recorded(model, z, layer, n) for n in (2, 3))
     if len(two.graph.nodes) != len(three.graph.nodes):
-        raise Unrecordable("the network does other things for three pictures than for two: it cannot be taken apart")
+        raise Unrecordable(
+            "the forward pass depends on the batch size, so it cannot be taken apart into its operations"
+        )
     twins = dict(zip(three.graph.nodes, two.graph.nodes, strict=True))
     for there, here in twins.items():
         if here.op != there.op or (here.op == "call_function" and here.target != there.target):
             raise Unrecordable(
-                "the network does other things for three pictures than for two: it cannot be taken apart"
+                "the forward pass depends on the batch size, so it cannot be taken apart into its operations"
             )
         if here.op == "get_attr":
             _same_constant(getattr(two, str(here.target)), getattr(three, str(there.target)))
@@ -271,7 +273,7 @@ def _marking(model: Classifier, z: Tensor, layer: str) -> Iterator[None]:
 def _same_constant(a: Any, b: Any) -> None:
     if isinstance(a, Tensor) and a.data_ptr() != b.data_ptr() and not torch.equal(a, b):
         raise Unrecordable(
-            "the network draws on other numbers in every run: it cannot be taken apart into its operations"
+            "the forward pass uses different constants in each run, so it cannot be taken apart into its operations"
         )
 
 

@@ -66,6 +66,7 @@ class Finding:
         check: spelling of the check; filled in by the audit, as what follows.
         summary: first line of the check.
         paper: paper of the check.
+        advice: what to do first if the check fails.
         command: command that runs the check again.
         seconds: time that it took.
     """
@@ -86,6 +87,7 @@ class Finding:
     check: str = ""
     summary: str = ""
     paper: str = ""
+    advice: str = ""  # what to do first where the check fails
     command: str = ""
     seconds: float = 0.0
 

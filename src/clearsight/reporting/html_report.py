@@ -22,15 +22,18 @@ ROWS = 12  # of a long table are shown before it is opened
 
 MEANING = {
     "pass": "the whole 95 % interval keeps the bar",
-    "warn": "the pictures are too few to say, or it lies in between",
+    "warn": "the pictures are too few to decide, or the check says why in its notes",
     "fail": "the whole 95 % interval misses the bar",
-    "note": "told, with nothing to judge",
+    "note": "there was nothing to judge",
     "error": "the check could not be done",
 }
 
 
-def render(kind: str, verdict: str, facts: Mapping[str, Any], findings: Sequence[Finding]) -> str:
-    """The whole report as one HTML file: styles inside, pictures as data URIs, everything from the data escaped."""
+def render(kind: str, opening: Sequence[str], facts: Mapping[str, Any], findings: Sequence[Finding]) -> str:
+    """The whole report as one HTML file: styles inside, pictures as data URIs, everything from the data escaped.
+
+    opening: the sentences that stand first; findings: in the order in which they are to be read.
+    """
     env = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     env.filters |= {"cell": cell, "plain": plain, "tight": tight, "linked": linked, "uri": uri, "size": size}
     ids = anchors([f.name for f in findings])
@@ -40,7 +43,7 @@ def render(kind: str, verdict: str, facts: Mapping[str, Any], findings: Sequence
         kind=kind,
         facts=facts,
         findings=list(zip(ids, findings, strict=True)),
-        verdict=verdict,
+        opening=opening,
         style=Markup(style),
         digest=digest,
         words=WORDS,
@@ -61,8 +64,8 @@ def render(kind: str, verdict: str, facts: Mapping[str, Any], findings: Sequence
     return page.strip() + "\n"
 
 
-def summary(verdict: str, findings: Sequence[Finding]) -> str:
-    """The verdict and the sheet alone, for a notebook."""
+def summary(opening: Sequence[str], findings: Sequence[Finding]) -> str:
+    """The first sentences and the sheet alone, for a notebook."""
     cells = []
     for f in findings:
         numbers = (show(f.value, f.unit), show_interval(f), str(f.n or "–"))
@@ -71,7 +74,8 @@ def summary(verdict: str, findings: Sequence[Finding]) -> str:
         cells.append(f'<tr>{words}{right}<td style="text-align:left">{html.escape(f.headline)}</td></tr>')
     head = "".join(f'<th scope="col">{h}</th>' for h in ("verdict", "check", "value", "95 % interval", "n", "in words"))
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(cells)}</tbody></table>"
-    return f"<div><p><b>{html.escape(verdict)}</b></p>{table}</div>"
+    first = "<br>".join(f"<b>{html.escape(sentence)}</b>" for sentence in opening)
+    return f"<div><p>{first}</p>{table}</div>"
 
 
 def interval_bar(f: Finding) -> Markup:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, cast, get_args
 from clearsight.core.output import write_whole
 from clearsight.errors import Refused
 from clearsight.reporting.findings import Evidence, Figure, Finding, Maps, Table
+from clearsight.reporting.opening import opening, sheet_order
 from clearsight.reporting.wording import show, show_interval
 
 SCHEMA = 1
@@ -37,6 +38,16 @@ class Report:
         return verdict(self.findings)
 
     @property
+    def opening(self) -> tuple[str, ...]:
+        """The first lines of the sheet and of report.html: what fails, and what to do first."""
+        return opening(self.findings)
+
+    @property
+    def sheet(self) -> tuple[Finding, ...]:
+        """The findings in the order in which people read them; report.json keeps that in which the checks ran."""
+        return tuple(sheet_order(self.findings))
+
+    @property
     def status(self) -> int:
         """The exit status: 2 where some of the work could not be done, 1 where a bar of the gate failed, else 0."""
         if any(f.verdict == "error" for f in self.findings):
@@ -55,7 +66,7 @@ class Report:
         """One file that opens from disk, with no request to anywhere."""
         from clearsight.reporting.html_report import render
 
-        return render(self.kind, self.verdict, self.facts, self.findings)
+        return render(self.kind, self.opening, self.facts, self.sheet)
 
     def save(self, folder: str | Path, *, html: bool = True) -> Path:
         """Write report.html, report.json and figures/ into a folder; each file whole or not at all."""
@@ -95,7 +106,7 @@ class Report:
     def _repr_html_(self) -> str:
         from clearsight.reporting.html_report import summary
 
-        return summary(self.verdict, self.findings)
+        return summary(self.opening, self.sheet)
 
 
 def verdict(findings: Sequence[Finding]) -> str:

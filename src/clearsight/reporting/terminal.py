@@ -1,9 +1,9 @@
-"""The terminal sheet: the verdict, then for each check its numbers and the command that shows the evidence."""
+"""The terminal sheet: the opening, then for each check its numbers and the command that shows the evidence."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -24,14 +24,15 @@ def print_sheet(report: Report, console: Console, folder: Path) -> None:
 
     Nothing depends on colour or on the width: prose is wrapped, commands and paths stand whole on lines of their own.
     """
-    _prose(console, report.verdict, style="bold")
+    for sentence in report.opening:
+        _prose(console, sentence, style="bold")
     if not report.facts.get("complete", True):
         _prose(console, "The audit was stopped early: not every check was run.")
     console.print()
     wide = max([19, *(len(_clean(f.check)) for f in report.findings)]) if console.width > 70 else 19
     _line(console, f"{'':9}  {'check':{wide}}  {'value':>8}  {'95 % interval':>17}  {'n':>6}".rstrip(), "dim")
-    for f in report.findings:
-        _finding(console, f, wide, said=report.verdict)
+    for f in report.sheet:
+        _finding(console, f, wide, said=report.opening)
     if report.kind == "attack":
         _table(console, report.findings[0])
     _broken(console, report)
@@ -40,13 +41,13 @@ def print_sheet(report: Report, console: Console, folder: Path) -> None:
     _line(console, str(folder / "report.html"))
 
 
-def _finding(console: Console, f: Finding, wide: int, said: str) -> None:
+def _finding(console: Console, f: Finding, wide: int, said: Sequence[str]) -> None:
     row = Text(f"{WORDS[f.verdict]:9}", _STYLE[f.verdict])
     n = str(f.n) if f.n else "–"
     numbers = f"{show(f.value, f.unit):>8}  {show_interval(f):>17}  {n:>6}" if f.verdict != "error" else ""
     row.append(f"  {_clean(f.check):{wide}}  {numbers}".rstrip(), "default not bold not dim")
     console.print(row, soft_wrap=True, highlight=False)
-    if f.headline != said:
+    if f.headline not in said:
         _prose(console, f.headline, indent=11)
     if f.command:
         _line(console, f"{'':11}$ {_clean(f.command)}", "dim")

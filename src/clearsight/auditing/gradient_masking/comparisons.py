@@ -5,7 +5,7 @@ from __future__ import annotations
 from clearsight.auditing.case import Case
 from clearsight.auditing.gradient_masking.checklist import AttackTrials, Point, Status, pictures
 
-NO_GRADIENT = "no gradient flows back to the pixels, without which it finds nothing"
+NO_GRADIENT = "this attack needs a gradient, and none flows back to the pixels"
 
 
 def points(case: Case, found: AttackTrials, noise: int, asked_other: bool) -> list[Point]:
@@ -23,19 +23,19 @@ def points(case: Case, found: AttackTrials, noise: int, asked_other: bool) -> li
         _larger(found),
         _without_limit(found, len(found.rows) / len(case.model.labels)),
         _against(found, 6, stranger, "transfer", "pictures made against another model find what it misses",
-                 "gradients of the model are worse than a stranger's: attack a copy without the defence", weaker=True)
+                 "another model's gradients are better than its own: attack a copy without the defence", weaker=True)
         if asked_other
         else Point(6, stranger, "not asked", "no second model was named; give other=MODEL"),
         _black_box(found),
         _against(found, 8, "do random points of the cube find nothing that it misses?", "random noise",
                  "random points find what it misses",
-                 "gradients point away from what is everywhere around: square, and a look at the gradients",
+                 "gradients do not lead to the wrong answers all around: try square, and look at the gradients",
                  f"; {noise} points find, 95 times in 100, what holds in {seen:.2g} % of a cube", weaker=True),
         _against(found, 10, "does another loss (DLR) find no more than cross-entropy?", "another loss",
                  "another loss finds more", "the loss saturates: attack with the margin (apgd-dlr, auto-attack)"),
         _against(found, 14, "does aiming at one class find no more than aiming at any?", "a target",
                  "aiming at one class finds more",
-                 "targets lead where no target does not: auto-attack, which aims at nine"),
+                 "the untargeted loss gets stuck where aimed ones do not: auto-attack, which aims at nine"),
         _union(found),
     ]  # fmt: skip
 
@@ -75,7 +75,7 @@ def _against(
     if name in found.blind:
         return Point(number, question, "not asked", NO_GRADIENT)
     if name not in found.asked:
-        return Point(number, question, "pass", "PGD leaves nothing standing that it could have missed")
+        return Point(number, question, "pass", "PGD leaves no picture standing, so it misses none")
     rows, n = _besides(found, name), len(found.rows)
     told = f"breaks {pictures(len(rows))} that PGD misses, of {len(found.asked[name])} tried"
     if weaker:
@@ -103,9 +103,9 @@ def _larger(found: AttackTrials) -> Point:
 def _without_limit(found: AttackTrials, chance: float) -> Point:
     still = tuple(sorted({*found.rows} - found.by_budget.get(1.0, set())))
     bad = len(still) > chance
-    told = f"at eps 1 {len(still)} of {pictures(len(found.rows))} stand, chance is {chance:.2g}"
-    says = f"a budget without limit leaves {len(still)} of {len(found.rows)}"
-    next_ = "gradients lead nowhere: a black box (square, hop-skip-jump), and BPDA or EOT in the model's place"
+    told = f"at eps 1 {len(still)} of {pictures(len(found.rows))} stay right, chance is {chance:.2g}"
+    says = f"under a budget without limit right answers stay, {len(still)} of {len(found.rows)}"
+    next_ = "the gradients do not lead to a wrong answer: try a black box (square, hop-skip-jump), BPDA or EOT"
     question = "does a budget without limit leave no more than chance?"
     return Point(5, question, "fail" if bad else "pass", told, says, next_, still if bad else ())
 
@@ -114,7 +114,7 @@ def _black_box(found: AttackTrials) -> Point:
     question = "does a black box find nothing that gradients miss?"
     names = [name for name in ("square", "hop-skip-jump") if name in found.asked]
     if not names:
-        return Point(7, question, "pass", "PGD leaves nothing standing that they could have found")
+        return Point(7, question, "pass", "PGD leaves no picture standing, so they can find none")
     rows = {name: _besides(found, name) for name in names}
     every = tuple(sorted({i for r in rows.values() for i in r}))
     told = "; ".join(f"{name} breaks {pictures(len(r))} that PGD misses" for name, r in rows.items())

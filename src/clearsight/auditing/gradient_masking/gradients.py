@@ -74,7 +74,7 @@ def points(slopes: Slopes, n: int) -> list[Point]:
     return [
         Point(
             9, "has the cross-entropy a gradient?", "flag" if bad else "pass",
-            f"of {pictures(n)} {len(slopes.nothing)} have a gradient of nothing and {len(slopes.broken)} one that is "
+            f"of {pictures(n)} {len(slopes.nothing)} have a gradient of zero and {len(slopes.broken)} one that is "
             "not finite",
             f"the cross-entropy has no gradient on {len(bad)} of {pictures(n)}",
             "the loss saturates or an operation has no derivative: attack logits or the margin, or put a smooth "
@@ -82,10 +82,10 @@ def points(slopes: Slopes, n: int) -> list[Point]:
         ),
         Point(
             13, "does the loss fall along its own gradient?", "flag" if wrong else "pass",
-            f"of {pictures(n)} {len(slopes.uphill)} have a gradient along which nothing falls, and {len(slopes.blind)} "
-            "none although the answer moves with the picture",
+            f"of {pictures(n)} {len(slopes.uphill)} have a gradient along which the loss does not fall, and "
+            f"{len(slopes.blind)} have none although the loss changes with the picture",
             f"on {len(wrong)} of {pictures(n)} the loss does not fall along its gradient",
-            "an operation that cannot be derived, or noise: BPDA, EOT, or a black box", wrong,
+            "an operation that cannot be differentiated, or noise: BPDA, EOT, or a black box", wrong,
         ),
     ]  # fmt: skip
 

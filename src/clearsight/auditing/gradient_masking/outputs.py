@@ -28,7 +28,7 @@ def points(case: Case, rows: Sequence[int], found: AttackTrials, slopes: Slopes,
 
 def _scale(case: Case, rows: Sequence[int], slopes: Slopes) -> Point:
     """Flagged where it costs an attack something: an honest network is sure of a picture too, and has its gradient."""
-    question = "are the outputs logits, and not so large that the cross-entropy loses its way?"
+    question = "are the outputs logits, and not so large that the cross-entropy loses its gradient?"
     out = case.logits[list(rows)]
     sums = bool(((out.sum(1) - 1).abs() < 1e-3).all()) and float(out.min()) >= 0
     told = (
@@ -39,7 +39,7 @@ def _scale(case: Case, rows: Sequence[int], slopes: Slopes) -> Point:
     says = "the outputs are probabilities already"
     if not sums:
         says = f"outputs so large that the probability rounds to 1 mislead the cross-entropy on {len(slopes.spoilt)}"
-    next_ = "attack the logits before any softmax, divided by a temperature, or with a loss that does not mind (dlr)"
+    next_ = "attack the logits before any softmax, divided by a temperature, or with a scale-invariant loss (dlr)"
     return Point(11, question, "flag" if sums or slopes.spoilt else "pass", told, says, next_, tuple(slopes.spoilt))
 
 
@@ -50,11 +50,11 @@ def _chance(case: Case, rows: Sequence[int]) -> Point:
             one, two = (case.model(x.to(case.model.device)).float().cpu() for _ in range(2))
         far = (one - two).abs().amax(1) > 1e-4 * one.abs().amax(1).clamp_min(1e-3)
         moved += [part[k] for k in far.nonzero()[:, 0].tolist()]
-    told = f"asked twice, {len(moved)} of {pictures(len(rows))} get other scores"
+    told = f"asked twice, {len(moved)} of {pictures(len(rows))} get different scores"
     next_ = "average gradients and answers over many draws (EOT)"
     return Point(
         12, "does the same picture get the same answer twice?", "flag" if moved else "pass", told,
-        f"asked twice, {pictures(len(moved))} of {len(rows)} get other scores", next_, tuple(moved),
+        f"asked twice, {pictures(len(moved))} of {len(rows)} get different scores", next_, tuple(moved),
     )  # fmt: skip
 
 
@@ -100,10 +100,10 @@ def _plain(case: Case) -> Preprocess:
 def _natural(case: Case, rows: Sequence[int], found: AttackTrials) -> Point:
     question = "does mild natural damage break nothing that PGD leaves standing?"
     if len(case.model.preprocess.size) != 2:
-        return Point(16, question, "not asked", "the damage is that of pictures, and these are none")
+        return Point(16, question, "not asked", "natural damage is defined for pictures, and these inputs are none")
     left = [i for i in rows if i not in found.fooled("pgd")]
     if not left:
-        return Point(16, question, "pass", "PGD leaves nothing standing")
+        return Point(16, question, "pass", "PGD leaves no picture standing")
     broken: dict[str, list[int]] = {}
     for words in NATURAL:
         for part, x in case.lots(left):
@@ -116,6 +116,8 @@ def _natural(case: Case, rows: Sequence[int], found: AttackTrials) -> Point:
     told = (
         ", ".join(f"{name} breaks {len(hits)}" for name, hits in broken.items()) + f" of {len(left)} that PGD does not"
     )
-    next_ = "robust in a cube around the picture alone: say so, and test rotations and corruptions (check corruptions)"
+    next_ = (
+        "robust to small changes of pixels alone: state this, and test rotations and corruptions (check corruptions)"
+    )
     says = f"mild natural damage breaks {len(every)} of {len(left)} that PGD leaves standing"
     return Point(16, question, "flag" if every else "pass", told, says, next_, every, about="nature")
