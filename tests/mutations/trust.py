@@ -74,7 +74,7 @@ CORE = [
     ("auditing/tournament.py", '*(Call(m) for m in catalogue("explainers").values() if _control(m))', "", "tournament"),
     ("checks/explainer_ranking.py", "self.interval[0] > 0.5", "self.interval[0] >= 0.5", "does_best"),
     ("checks/explainer_ranking.py", "self.interval is not None and self", "self.interval is None or self", "does_best"),
-    ("checks/explainer_ranking.py", "hardest = min(duels", "hardest = max(duels", "does_best"),
+    ("checks/explainer_ranking.py", "hardest = min(wins", "hardest = max(wins", "does_best"),
     ("checks/explainer_ranking.py", "j.interval[1] <= 0.5", "j.interval[1] < 0.5", "does_best"),
     ("checks/explainer_ranking.py", "return j.kept > ceiling or", "return", "does_best"),
     ("checks/explainer_ranking.py", '"regions" not in metric.method.injected and not', "not", "does_best"),

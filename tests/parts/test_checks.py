@@ -191,7 +191,7 @@ def test_accuracy_by_hand(tmp_path: Path) -> None:
     assert wrong[0]["probability"] == pytest.approx(np.exp(2) / (np.exp(2) + 2), abs=1e-6)
     assert [e.picture for e in f.evidence] == ["03.png", "02.png"]
     assert [(r["class"], r["right"], r["n"]) for r in rows(f, "By class")] == [("a", 1, 2), ("a or b", 1, 2)]
-    assert [tuple(r.values()) for r in rows(f, "What is taken")] == [("a", "b", 1), ("a or b", "c", 1)]
+    assert [tuple(r.values()) for r in rows(f, "Confusions")] == [("a", "b", 1), ("a or b", "c", 1)]
     assert "1 picture has no label" in " ".join(f.notes)
     assert "top-5" not in str(f.tables)
 
@@ -326,7 +326,7 @@ def test_localisation_counts_empty_maps(tmp_path: Path) -> None:
     case = Case(model(Halves()), halves(tmp_path, region="left"), method=f"{tmp_path}/mine.py:nothing")
     f = found(case, "localisation")
     assert (f.verdict, f.n) == ("note", 0)
-    assert any("8 maps hold nothing positive" in n for n in f.notes)
+    assert any("8 maps have no positive relevance" in n for n in f.notes)
 
 
 # Faithfulness -------------------------------------------------------------------------------------------------------
@@ -508,7 +508,7 @@ def test_robustness_counts_wrong_answers_and_all_acceptable_classes(tmp_path: Pa
     case = Case(model(Halves()), dataclasses.replace(data, pictures=pictures))
     f = found(case, "robustness(eps=0.5)")
     assert (f.value, f.n) == (0.5, 4)
-    assert "75.0 % that are right untouched" in f.headline
+    assert "75.0 % that are right without an attack" in f.headline
     (wrong,) = (case.pictures[i].name for i in range(4) if not case.right[i])
     assert wrong not in {r["picture"] for r in rows(f, "By picture")} | {e.picture for e in f.evidence}
 

@@ -409,7 +409,7 @@ def test_drift_leaves_out_what_is_answered_otherwise_after_all(taught, tmp_path,
     assert (f.verdict, f.value, f.headline) == (
         "note",
         None,
-        "No answer stayed (12 pictures), so no map can be compared.",
+        "No answer stays the same (12 pictures), so no map can be compared.",
     )
 
 

@@ -191,7 +191,9 @@ def test_of_values_only_maps_with_a_sign_meet_the_controls() -> None:
         model, [cs.explain(model, x, m, question) for m in ("saliency", "gradient-x-input")]
     )
     assert unsigned.pairwise_wins == {}
-    assert unsigned.left_out == ("against controls: of a value, a map without a sign may speak either way",)
+    assert unsigned.left_out == (
+        "against controls: a map without a sign does not say whether a place raises or lowers a value",
+    )
     assert unsigned.lines()[-1] == f"not tested: {unsigned.left_out[0]}"
     assert unsigned.kept is not None
     assert unsigned.failed == ()

@@ -214,7 +214,9 @@ def test_equal_accuracy_unequal_reasons(tmp_path: Path, side: str, verdict: str,
     did = {r["what"]: r["share"] for r in rows(f, "What the model does")}
     erased = (0.5, 1.0, 1.0) if side == "left" else (0.0, 0.5, 0.0)  # erased is black, which says dark
     assert tuple(did.values()) == erased
-    assert not any("hang on what is not annotated" in note for note in f.notes)  # of the right half one half stays
+    assert not any(
+        "depend more on what is not annotated" in note for note in f.notes
+    )  # of the right half one half stays
     assert f.evidence[0].facts["reason"] == word
 
 
@@ -277,7 +279,7 @@ def test_behaviour_that_hangs_on_what_is_not_annotated_is_said(tmp_path: Path) -
     f = found(Case(looking("right"), Pictures(tmp_path, mostly), method="saliency"), "trustworthiness(fill=black)")
     did = [r["share"] for r in rows(f, "What the model does")]
     assert did == [0.0, 0.25, 0.0]
-    assert any("hang on what is not annotated" in note for note in f.notes)
+    assert any("depend more on what is not annotated" in note for note in f.notes)
     bright = tuple(p for i, p in enumerate(data.pictures) if i % 2)
     f = found(Case(looking("left"), Pictures(tmp_path, bright), method="saliency"), "trustworthiness(fill=black)")
     assert [r["share"] for r in rows(f, "What the model does")] == [1.0, 1.0]  # there is no picture of another class
@@ -285,7 +287,7 @@ def test_behaviour_that_hangs_on_what_is_not_annotated_is_said(tmp_path: Path) -
     both.net.mask.fill_(1.0)  # it needs both halves: without either it says dark
     f = found(Case(both, Pictures(tmp_path, bright), method="saliency"), "trustworthiness(fill=black)")
     assert [r["share"] for r in rows(f, "What the model does")] == [1.0, 0.0]
-    assert not any("hang on what is not annotated" in note for note in f.notes)
+    assert not any("depend more on what is not annotated" in note for note in f.notes)
 
 
 def test_a_region_stays_whole_where_all_else_is_solved(tmp_path: Path) -> None:
@@ -497,7 +499,7 @@ def test_the_best_that_changes_with_the_network_is_used(
     case = Case(*taught)
     values = of_eight((0.6, 0.3, 0.2), (0.8, 0.1, 0.6), *CONTROLS)
     f = judged_as(monkeypatch, case, played, values)
-    assert (f.verdict, f.value, f.quantity) == ("pass", 1.0, "duels won by saliency")
+    assert (f.verdict, f.value, f.quantity) == ("pass", 1.0, "comparisons won by saliency")
     assert [(r["explainer"], r["mean place"]) for r in rows(f, "Explainers")] == [
         ("gradient-x-input", 1),
         ("saliency", 2),

@@ -960,7 +960,7 @@ def test_sheets_show_what_augment_gives(few, tmp_path, monkeypatch):
     (flips, mixed), words = seen[0]
     name = few.pictures[0].labels[0]
     assert words["title"] == few.pictures[0].name
-    assert flips[0][1].startswith("flip(chance=1.0)\nEach picture is mirrored")
+    assert flips[0][1].startswith("flip(chance=1.0)\nMirror each picture")
     own = np.asarray(flips[0][0])
     assert len(flips) == 4
     for tile, caption in flips[1:]:
