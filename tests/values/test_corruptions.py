@@ -651,7 +651,7 @@ def test_check_of_corruptions_by_hand(tmp_path: Path) -> None:
     assert f.interval == pytest.approx(bootstrap([each[i] for i in order], 0))
     assert (f.n, f.verdict) == (9, "pass")
     assert "68.5 % of the answers are right" in f.headline
-    assert "of 88.9 % untouched; the worst is brightness with 48.1 %" in f.headline
+    assert "of the untouched pictures 88.9 %; the worst is brightness with 48.1 %" in f.headline
     table = rows(f, "Right answers by damage")
     assert [r["damage"] for r in table] == ["brightness", "contrast"]
     assert [table[0][f"severity {s}"] for s in (1, 3, 5)] == pytest.approx([6 / 9, 4 / 9, 3 / 9])
@@ -684,7 +684,7 @@ def test_check_of_corruptions_right_everywhere_is_not_certain(tmp_path: Path) ->
     assert not f.evidence
     none = found(flat_case(tmp_path, [0.1] * 8, ["bright"] * 8), "corruptions(which=contrast)")
     assert (none.value, none.interval, none.verdict) == (0.0, wilson(0, 8), "fail")
-    assert "None is right untouched" in " ".join(none.notes)
+    assert "No untouched picture is answered right" in " ".join(none.notes)
 
 
 def test_check_of_corruptions_draws_with_the_seed_of_the_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -723,7 +723,7 @@ def test_which_corruptions_the_check_asks_for() -> None:
         ("which=fogg", "did you mean.*fog"),
         ('which=""', "quick, common, all, or names"),
         ('which="fog, fog"', "each once"),
-        ("which=fog(severity=2)", "severities are said apart"),
+        ("which=fog(severity=2)", "give severities by themselves"),
         ("floor=2", "a share from 0 to 1"),
         ("pictures=0", "at least 1"),
     ],
