@@ -28,6 +28,7 @@ from clearsight.core.targets import Become, ClassScore, Misclassify
 from clearsight.errors import Refused
 from clearsight.runner.run import attack, explain, measure
 from clearsight.testing import linear
+from thinning import with_slow
 
 KINDS = ("explainers", "attacks", "metrics")
 EVERY = [(kind, name) for kind in KINDS for name in catalogue(kind)]
@@ -482,7 +483,7 @@ in_norms = pytest.mark.parametrize(("name", "norm"), [(n, p) for n in catalogue(
 
 
 @in_norms
-@pytest.mark.parametrize("eps", [1 / 255, 8 / 255, 0.3, 1.0])
+@pytest.mark.parametrize("eps", with_slow([1 / 255, 8 / 255, 0.3, 1.0], 1 / 255, 0.3))
 def test_attack_stays_within_its_budget(name, norm, eps, taught):
     model, x, y = taught
     claims = catalogue("attacks")[name].claims

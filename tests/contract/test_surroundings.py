@@ -417,9 +417,14 @@ class Repeats(Shares):
         self.third.weight = nn.Parameter(self.second.weight.detach().clone())
 
 
-@pytest.mark.parametrize(("trap", "clean"), [(WritesIntoItsInput, TakesCare), (Shares, Repeats)])
-@pytest.mark.parametrize("name", [n for n in EXPLAINERS if n not in ("centre", "edge", "random")])
-def test_networks_that_write_into_their_input_or_share_parameters(trap: type[Net], clean: type[Net], name: str) -> None:
+TWINS = {"writes into its input": (WritesIntoItsInput, TakesCare), "shares parameters": (Shares, Repeats)}
+
+
+@pytest.mark.parametrize(
+    ("name", "twins"), paired([n for n in EXPLAINERS if n not in ("centre", "edge", "random")], [*TWINS])
+)
+def test_networks_that_write_into_their_input_or_share_parameters(name: str, twins: str) -> None:
+    trap, clean = TWINS[twins]
     torch.manual_seed(3)
     made = model(trap())
     torch.manual_seed(3)

@@ -135,8 +135,7 @@ def run(trap: Classifier, x: Tensor, name: str, **more: str) -> Tensor:
 
 
 @pytest.mark.filterwarnings("ignore:auto-attack. no gradient flows back:clearsight.errors.Notice")
-@pytest.mark.parametrize("net", [Blind, Half])
-@pytest.mark.parametrize("name", [*EXPLAINERS, *ATTACKS])
+@pytest.mark.parametrize(("name", "net"), paired([*EXPLAINERS, *ATTACKS], [Blind, Half]))
 def test_where_no_gradient_flows_it_is_right_or_refused_by_name(net: type[Net], name: str) -> None:
     blind, clean = model(net()), model(Plain() if net is Half else Net())
     x = pictures()
@@ -184,13 +183,13 @@ def grey() -> nn.Module:
     )
 
 
-@pytest.mark.parametrize("name", [*EXPLAINERS, *ATTACKS])
 @pytest.mark.parametrize(
-    ("net", "shape"), [(grey, (1, 12, 12)), (grey, (1, 7, 21)), (line, (2, 40))], ids=["grey", "not square", "sequence"]
+    ("name", "kind"), paired([*EXPLAINERS, *ATTACKS], [(grey, (1, 12, 12)), (grey, (1, 7, 21)), (line, (2, 40))])
 )
 def test_grey_long_and_one_dimensional_inputs_with_two_classes(
-    net: Callable[[], nn.Module], shape: tuple[int, ...], name: str
+    kind: tuple[Callable[[], nn.Module], tuple[int, ...]], name: str
 ) -> None:
+    net, shape = kind
     pre = Preprocess(shape[1:], (0.5,) * shape[0], (0.25,) * shape[0])
     trap = model(net(), labels=("no", "yes"), preprocess=pre)
     x = pictures(3, shape)

@@ -69,7 +69,7 @@ def table_case(
 # Manners -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("check", with_slow(CHECKS, "explainer-ranking"))
 def test_contract(check: str, tmp_path: Path) -> None:
     net = Halves(classes=7)
     labels = ("bright", "dark", *"cdefg")

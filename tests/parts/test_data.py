@@ -394,6 +394,7 @@ def test_open_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert truth(meaning, model("dahlia", "rose")).tolist() == [[True, False]]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data is not here")
 def test_shared_data() -> None:
     photos = folder(SHARED / "imagenet200")

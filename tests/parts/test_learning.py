@@ -67,6 +67,7 @@ def learned(name: str, side: int, epochs: int, lr: str, digits: Path, out: Path)
     return float(told["accuracy"]["value"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
 def test_small_networks_learn_digits(name: str, digits: Path, tmp_path: Path) -> None:
     side, epochs, lr, least = QUICK[name]

@@ -407,6 +407,7 @@ def pooling() -> nn.Module:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_decoy_digits_right_for_the_wrong_reason_fail_and_the_same_without_decoys_pass(tmp_path: Path) -> None:
     """Ross et al. 2017, arXiv:1703.03717: 784-50-30-10, 64 epochs; theirs is right on 51.6 % with random decoys."""
     a = arrays("decoy")

@@ -209,6 +209,7 @@ def table(found: Tuned) -> list[dict[str, str]]:
 
 
 @ray_needed
+@pytest.mark.slow
 def test_the_best_has_the_least_val_loss_in_the_table(random: Tuned) -> None:
     rows = table(random)
     losses = {row["trial"]: float(row["val loss"]) for row in rows if row["val loss"]}
@@ -259,6 +260,7 @@ def test_a_search_that_is_over_is_not_run_again(random: Tuned, data: Path, monke
 
 
 @ray_needed
+@pytest.mark.slow
 def test_a_grid_is_run_whole_and_equals_training_by_hand(data: Path, rayed: None) -> None:
     found = tune(data, BASE, "lr=0.02|0.05; batch=6|9", data.parent / "grid", search="grid", trials=4)
     assert [(t.settings["lr"], t.settings["batch"]) for t in found.trials] == [

@@ -72,9 +72,9 @@ def striped() -> tuple[Classifier, Tensor, Tensor]:
     [
         ("boundary", "l2", 1000, 1.005),
         ("hop-skip-jump(norm=l2)", "l2", 1000, 1.15),
-        ("hop-skip-jump(norm=l2)", "l2", 3000, 1.03),
+        pytest.param("hop-skip-jump(norm=l2)", "l2", 3000, 1.03, marks=pytest.mark.slow),
         ("hop-skip-jump(norm=linf)", "linf", 1000, 1.15),
-        ("hop-skip-jump(norm=linf)", "linf", 3000, 1.05),
+        pytest.param("hop-skip-jump(norm=linf)", "linf", 3000, 1.05, marks=pytest.mark.slow),
     ],
 )
 def test_deciding_attacks_come_to_the_border_of_a_linear_model(name, norm, queries, share, separable):

@@ -658,8 +658,8 @@ def test_check_of_corruptions_by_hand(tmp_path: Path) -> None:
     assert [table[1][f"severity {s}"] for s in (1, 3, 5)] == pytest.approx([8 / 9] * 3)
     assert [r["lost"] for r in rows(f, "By picture")] == [3, 3, 2, 2, 1, 1, 0, 0]
     notes = " ".join(f.notes)
-    assert "The mean corruption error is 31.5 %, of 11.1 % untouched." in notes
-    assert "Relative to the right answers untouched there are 22.9 % fewer (95 % " in notes
+    assert "The mean corruption error is 31.5 %, on the untouched pictures 11.1 %." in notes
+    assert "Relative to the untouched pictures there are 22.9 % fewer right answers (95 % " in notes
     assert "AlexNet" in notes
     assert [e.facts["damage"] for e in f.evidence] == [f"brightness(severity={s})" for s in (1, 1, 3, 3, 5, 5)]
     assert {e.picture for e in f.evidence[:2]} == {"06.png", "07.png"}

@@ -16,6 +16,7 @@ from clearsight.explainers import _lrp_rules, _rescale_rules
 from clearsight.explainers._complete import LEAST, size_of
 from clearsight.explainers.deep_lift import deep_lift
 from clearsight.runner.run import explain
+from thinning import paired
 
 Fn = Callable[[Tensor], Tensor]
 
@@ -132,8 +133,7 @@ def _written(h: Tensor) -> Tensor:
     return h
 
 
-@pytest.mark.parametrize("baseline", [0.0, 0.5])
-@pytest.mark.parametrize("name", [*MODULES, *FUNCTIONS])
+@pytest.mark.parametrize(("name", "baseline"), paired([*MODULES, *FUNCTIONS], [0.0, 0.5]))
 def test_each_rule_is_complete_to_rounding(name, baseline):
     model = wrapped(made(lambda: Run(MODULES[name]() if name in MODULES else FUNCTIONS[name])))
     x, target = pictures(), ClassScore([0, 1, 2])
