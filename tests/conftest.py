@@ -29,22 +29,32 @@ class Ran(NamedTuple):
     err: str
 
 
+@pytest.fixture(scope="session")
+def new_small() -> Callable[[], Classifier]:
+    """Makes a convolutional network with BatchNorm, in training mode, its parameters wanting gradients."""
+
+    def make() -> Classifier:
+        torch.manual_seed(0)
+        net = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(8, 8, 3, padding=1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(),
+            nn.Linear(32, 5),
+        )
+        return Classifier(net.train(), Preprocess((16, 24), (0.5,) * 3, (0.25,) * 3), tuple("abcde"), "small")
+
+    return make
+
+
 @pytest.fixture
-def small() -> Classifier:
-    """A convolutional network with BatchNorm, in training mode, its parameters wanting gradients."""
-    torch.manual_seed(0)
-    net = nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1),
-        nn.BatchNorm2d(8),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(8, 8, 3, padding=1),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(2),
-        nn.Flatten(),
-        nn.Linear(32, 5),
-    )
-    return Classifier(net.train(), Preprocess((16, 24), (0.5,) * 3, (0.25,) * 3), tuple("abcde"), "small")
+def small(new_small: Callable[[], Classifier]) -> Classifier:
+    """Such a network of a test's own."""
+    return new_small()
 
 
 @pytest.fixture

@@ -5,12 +5,14 @@ Whether the numbers are right is asked in tests/values.
 
 import copy
 import doctest
+import functools
 import importlib
 import inspect
 import pkgutil
 import random
 import re
 import types
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, Union, get_args, get_origin
 
 import numpy as np
@@ -106,6 +108,22 @@ def outputs(model: Classifier, x: Tensor) -> Tensor:
 
 
 @pytest.fixture(scope="module")
+def shared(new_small) -> Iterator[Classifier]:
+    """One network for many tests: what is measured once for a network is measured once, and none leaves a mark on it."""
+    model = new_small()
+    before = state(model.net)
+    yield model
+    assert same(before, state(model.net))
+
+
+@pytest.fixture(scope="module")
+def plain(shared) -> Callable[[str, str], Tensor]:
+    """What a method gives for the shared network and the pictures x, run once."""
+    x = torch.rand(4, 3, 16, 24, generator=torch.Generator().manual_seed(1))
+    return functools.cache(lambda kind, name: run(kind, spelled(kind, name), shared, x))
+
+
+@pytest.fixture(scope="module")
 def taught() -> tuple[Classifier, Tensor, Tensor]:
     """A network that has learned in which third of the picture the light is, with 24 pictures and their classes."""
     with torch.random.fork_rng():
@@ -132,8 +150,8 @@ def taught() -> tuple[Classifier, Tensor, Tensor]:
 
 
 @every
-def test_shape_type_and_finite(kind, name, small, x):
-    out = run(kind, spelled(kind, name), small, x)
+def test_shape_type_and_finite(kind, name, plain, x):
+    out = plain(kind, name)
     assert tuple(out.shape) == sides(kind, x)
     assert out.dtype == torch.float32
     assert out.isfinite().all()
@@ -141,11 +159,12 @@ def test_shape_type_and_finite(kind, name, small, x):
 
 
 @every
-def test_says_something(kind, name, small, x):
+def test_says_something(kind, name, shared, plain, x):
     """What is the same for every picture and everywhere would pass most of the other tests."""
     if kind == "metrics":  # each picture with each class
-        x = x.repeat(5, 1, 1, 1)
-    out = run(kind, spelled(kind, name), small, x)
+        out = run(kind, spelled(kind, name), shared, x.repeat(5, 1, 1, 1))
+    else:
+        out = plain(kind, name)
     if kind == "attacks":
         assert ((out - x).flatten(1).abs().amax(1) > 0).any()
     else:
@@ -155,16 +174,15 @@ def test_says_something(kind, name, small, x):
 
 
 @every
-def test_a_batch_is_its_pictures(kind, name, small, x):
+def test_a_batch_is_its_pictures(kind, name, shared, plain, x):
     for options in {}, LOUD if kind == "attacks" else {}:
         call = spelled(kind, name, **options)
-        whole = run(kind, call, small, x)
-        alone = torch.cat([run(kind, call, small, x, slice(i, i + 1)) for i in range(len(x))])
+        whole = run(kind, call, shared, x) if options else plain(kind, name)
+        for i in 0, 3:
+            torch.testing.assert_close(run(kind, call, shared, x, [i]), whole[[i]], rtol=1e-4, atol=1e-5)
         order = torch.tensor([2, 0, 3, 1])
-        permuted = torch.empty_like(whole)
-        permuted[order] = run(kind, call, small, x, order)
-        for other in alone, permuted, run(kind, call, small, x, batch=3):
-            torch.testing.assert_close(other, whole, rtol=1e-4, atol=1e-5)
+        for other in run(kind, call, shared, x, order), run(kind, call, shared, x, order, batch=3):
+            torch.testing.assert_close(other, whole[order], rtol=1e-4, atol=1e-5)
 
 
 @every
@@ -185,14 +203,14 @@ def test_other_dimensions(kind, name, size):
 
 
 @every
-def test_seed(kind, name, small, x):
+def test_seed(kind, name, shared, x):
     call = spelled(kind, name, **(LOUD if kind == "attacks" else {}))
     if kind == "metrics":  # each picture with each class
         x = x.repeat(5, 1, 1, 1)
-    first = run(kind, call, small, x)
+    first = run(kind, call, shared, x)
     torch.rand(3)  # what the caller draws in between cannot show
-    torch.testing.assert_close(run(kind, call, small, x), first, rtol=0, atol=0)
-    other = run(kind, call, small, x, seed=1)
+    torch.testing.assert_close(run(kind, call, shared, x), first, rtol=0, atol=0)
+    other = run(kind, call, shared, x, seed=1)
     if "stochastic" in catalogue(kind)[name].claims:
         assert not torch.equal(other, first)
     else:
@@ -200,13 +218,12 @@ def test_seed(kind, name, small, x):
 
 
 @every
-def test_a_caller_without_gradients(kind, name, small, x):
+def test_a_caller_without_gradients(kind, name, shared, plain, x):
     call = spelled(kind, name)
-    wanted = run(kind, call, small, x)
     with torch.no_grad():
-        torch.testing.assert_close(run(kind, call, small, x), wanted)
+        torch.testing.assert_close(run(kind, call, shared, x), plain(kind, name))
     with torch.inference_mode(), pytest.raises(Refused, match="inference_mode"):
-        run(kind, call, small, x)
+        run(kind, call, shared, x)
 
 
 def test_tensors_made_in_inference_mode(small, x):
@@ -407,8 +424,8 @@ def test_claims_are_known(kind, name):
 
 
 @each("explainers")
-def test_class_sensitive(name, small, x):
-    a, b = (explain(small, x, spelled("explainers", name), ClassScore(k)).maps for k in (0, 1))
+def test_class_sensitive(name, shared, x):
+    a, b = (explain(shared, x, spelled("explainers", name), ClassScore(k)).maps for k in (0, 1))
     claims = catalogue("explainers")[name].claims
     if "class-sensitive" in claims:
         assert all(not torch.allclose(a[i], b[i]) for i in range(len(x)))
@@ -436,10 +453,10 @@ def test_signed(name, taught):
 @pytest.mark.parametrize(
     "name", [n for n, m in catalogue("explainers").items() if {"few-passes", "control"} & {*m.claims}]
 )
-def test_few_passes(name, small, x):
+def test_few_passes(name, shared, x):
     """At most five, forward and back, for a picture by those that claim it; none by the controls."""
     claims = catalogue("explainers")[name].claims
-    e = explain(small, x, name, ClassScore(torch.arange(len(x)) % 3))
+    e = explain(shared, x, name, ClassScore(torch.arange(len(x)) % 3))
     if "control" in claims:
         assert "few-passes" not in claims
         assert (e.forwards, e.backwards) == (0, 0)
