@@ -20,6 +20,7 @@ from PIL import Image
 
 import clearsight as cs
 from clearsight.cli.app import app, verbs
+from thinning import with_slow
 from workshop import SIDE, factory
 
 VERBS = verbs()
@@ -54,14 +55,18 @@ def test_module_is_the_command():
     assert done.stdout == f"clearsight {cs.__version__}\n"
 
 
-def test_audit_writes_a_report_and_a_sheet(workshop, run):
-    ran = run("audit", "net.py:factory", "photos", "--boxes", "boxes.json")
+SOME = "accuracy, calibration, localisation, robustness, sanity"
+
+
+@pytest.mark.parametrize("only", with_slow([SOME, None], None), ids=["some", "every"])
+def test_audit_writes_a_report_and_a_sheet(workshop, run, only):
+    ran = run("audit", "net.py:factory", "photos", "--boxes", "boxes.json", *(["--only", only] if only else []))
     assert ran.status == 0, ran.err
     folder = workshop / "clearsight-runs" / "audit-1"
     report = json.loads((folder / "report.json").read_text())
     assert (folder / "report.html").read_text().startswith("<!doctype html>")
     by = {f["name"]: f for f in report["findings"]}
-    assert set(by) == set(cs.catalogue("checks"))
+    assert set(by) == set(only.split(", ") if only else cs.catalogue("checks"))
     assert not [f["headline"] for f in by.values() if f["verdict"] == "error"]
     assert by["accuracy"]["value"] == pytest.approx(11 / 12)
     assert "green/red0.png" in json.dumps(by["accuracy"]["tables"])  # the wrong picture, by name
