@@ -109,7 +109,7 @@ def outputs(model: Classifier, x: Tensor) -> Tensor:
 
 @pytest.fixture(scope="module")
 def shared(new_small) -> Iterator[Classifier]:
-    """One network for many tests: what is measured once for a network is measured once, and none leaves a mark on it."""
+    """One network for many tests: what is measured once for a network is measured once; none leaves a mark on it."""
     model = new_small()
     before = state(model.net)
     yield model
@@ -161,10 +161,8 @@ def test_shape_type_and_finite(kind, name, plain, x):
 @every
 def test_says_something(kind, name, shared, plain, x):
     """What is the same for every picture and everywhere would pass most of the other tests."""
-    if kind == "metrics":  # each picture with each class
-        out = run(kind, spelled(kind, name), shared, x.repeat(5, 1, 1, 1))
-    else:
-        out = plain(kind, name)
+    many = x.repeat(5, 1, 1, 1)  # each picture with each class
+    out = run(kind, spelled(kind, name), shared, many) if kind == "metrics" else plain(kind, name)
     if kind == "attacks":
         assert ((out - x).flatten(1).abs().amax(1) > 0).any()
     else:
