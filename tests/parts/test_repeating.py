@@ -402,7 +402,7 @@ def test_a_larger_number_adds_runs(copy: Path) -> None:
     data = open_data(copy / "photos", split="all")
     assert {i for i, _ in repeat(data, QUICK, 3, copy / "runs")} == {3}
     assert len(json.loads((copy / "runs" / "repeat.json").read_text())["runs"]) == 3
-    with pytest.raises(cs.Refused, match="holds 3 runs: --repeat 3 or more"):
+    with pytest.raises(cs.Refused, match="holds 3 runs: give --repeat 3 or more"):
         next(repeat(data, QUICK, 2, copy / "runs"))
 
 
@@ -412,8 +412,8 @@ def test_a_larger_number_adds_runs(copy: Path) -> None:
         (("--repeat", "1"), "--repeat"),
         (("--repeat", "2", "--folds", "2"), "repeats the same; leave one of them out"),
         (("--repeat", "2", "--resume"), "goes on by itself"),
-        (("--repeat", "2", "--lr", "0.5"), "was begun with other settings"),
-        (("--repeat", "2", "--seed", "1"), "was begun with other settings"),
+        (("--repeat", "2", "--lr", "0.5"), "was started with other settings"),
+        (("--repeat", "2", "--seed", "1"), "was started with other settings"),
     ],
 )
 def test_what_repeating_refuses(made: Path, run, words, told) -> None:
@@ -425,9 +425,9 @@ def test_what_repeating_refuses(made: Path, run, words, told) -> None:
 
 def test_other_pictures_are_refused(copy: Path) -> None:
     (copy / "photos" / "red" / "red0.png").unlink()
-    with pytest.raises(cs.Refused, match=r"not those that the run in .* was begun with"):
+    with pytest.raises(cs.Refused, match=r"not those that the run in .* was started with"):
         next(repeat(open_data(copy / "photos", split="all"), QUICK, 3, copy / "runs"))
-    with pytest.raises(cs.Refused, match="at least 2 runs"):
+    with pytest.raises(cs.Refused, match="give at least 2"):
         next(repeat(open_data(copy / "photos", split="all"), QUICK, 1, copy / "runs"))
 
 
@@ -533,7 +533,7 @@ def test_a_network_of_random_labels_says_so_everywhere(made: Path, run, tmp_path
     assert weights(tmp_path / "r") != weights(made / "runs" / "run-1")
     assert split_of(tmp_path / "r").count(",test") == split_of(made / "runs" / "run-1").count(",test")
     training = by_name(Report.read(tmp_path / "r"))["training"]
-    assert "the last, for val's labels are random too" in training.headline
+    assert "the last one, because val's labels are random too" in training.headline
     assert json.loads((tmp_path / "r" / "metrics.json").read_text())["epoch"] == 2
     split = str(tmp_path / "r" / "split.csv")
     audit = ("audit", str(tmp_path / "r"), split, "--split", "test", "--only", "accuracy", "--json")
