@@ -95,7 +95,7 @@ def test_the_report_holds_curves_confusion_wrong_pictures_and_calibration(made: 
     assert any("confusion" in f.name for f in by["accuracy"].figures)
     assert "clearsight train" in by["training"].command
     page = (made / "report.html").read_text()
-    assert "number" in by["training"].headline
+    assert "is kept" in by["training"].headline
     assert by["training"].headline.partition(":")[0] in page
 
 
