@@ -4,14 +4,14 @@
 CORE = [
     ("internals/randomisation.py", "if entry not in _uses_of:", "if True:", "asked_once"),
     ("internals/randomisation.py", "t.sum(dtype=torch.float64)", "t.abs().sum(dtype=torch.float64)", "uses_of_a_pass"),
-    ("core/copying.py", "return copy.deepcopy(net, made)", "return copy.deepcopy(net)", "hook_computed"),
+    ("core/copying.py", "return copy.deepcopy(net, memo)", "return copy.deepcopy(net)", "hook_computed"),
     (
         "core/copying.py",
         "(TypeError, RuntimeError, AttributeError, NotImplementedError)",
         "ZeroDivisionError",
         "be_copied",
     ),
-    ("core/copying.py", "            _of_its_own_class(m)\n", "", "plain_copy"),
+    ("core/copying.py", "            _unshare_class(m)\n", "", "plain_copy"),
     ("core/copying.py", "weight.data.contiguous()", "weight.data", "plain_twin and orthogonal"),
     ("core/copying.py", "            p.requires_grad_()  #", "            pass  #", "plain_copy or plain_twin"),
     ("core/copying.py", "copied(net).eval()", "copied(net)", "plain_copy and spectral"),
