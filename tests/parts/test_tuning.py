@@ -153,8 +153,8 @@ def test_a_grid_is_every_combination_with_ranges_at_their_ends_and_middle() -> N
         ({"search": "asah"}, "did you mean asha"),
         ({"trials": 0}, "--trials 0"),
         ({"at_once": 0}, "--at-once 0"),
-        ({"search": "grid", "trials": 5}, "6 trials, more than 5: --trials 6"),
-        ({"space": "batch=6|9", "resume": True}, "no search to go on with"),
+        ({"search": "grid", "trials": 5}, "6 trials, more than 5: give --trials 6"),
+        ({"space": "batch=6|9", "resume": True}, "no search to resume"),
         ({"space": "epochs=2|3"}, "epochs is given as a setting and in the space as well"),
     ],
 )

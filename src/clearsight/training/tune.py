@@ -275,8 +275,9 @@ def _search_folder(out: Path | None, plan: dict[str, Any], resume: bool) -> Path
     """The folder of a search: a new one, or that of the search to resume, which must have the same plan."""
     begun = out is not None and (out / PLAN).is_file()
     if resume and not begun:
-        what = f"{out} holds no search to resume" if out else "--resume needs the folder of a search"
-        raise Refused(f"{what}: name it with -o DIR")
+        if out is None:
+            raise Refused("--resume needs the folder of a search: name it with -o DIR")
+        raise Refused(f"{out} holds no search to resume: name the folder of one with -o DIR")
     if begun and not resume:
         raise Refused(f"{out} holds a search: --resume goes on with it; name a new folder with -o for another one")
     folder = new_folder("tune", out, holds=PLAN)
