@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from clearsight.core.classifier import Classifier
 from clearsight.internals.places import Layout, as_maps
-from clearsight.internals.probe import Seen
+from clearsight.internals.probe import ModuleRun
 
 POINTS = 5  # along each axis
 CLEAR = 0.5  # rank correlation of the centre of gravity with the spot from which on it is said to follow
@@ -111,7 +111,7 @@ def _elsewhere(out: Tensor, points: Tensor) -> bool:
     return any(follows(maps, points) >= CLEAR for maps in otherwise(out))
 
 
-def verdicts(model: Classifier, x: Tensor, seen: Sequence[Seen], reader: Reader = read) -> list[str | None]:
+def verdicts(model: Classifier, x: Tensor, seen: Sequence[ModuleRun], reader: Reader = read) -> list[str | None]:
     """What a picture x (1, C, H, W) says of each module run; None where it gives no values for each picture.
 
     seen: the runs with their layouts, as the package tells them, in the order in which modules finish.

@@ -134,9 +134,9 @@ OPERATIONS: dict[str, tuple[Any, str, str]] = {
     "a buffer is compared": (torch, "equal", ""),
     "a buffer is put back": (guard, "_refill", ""),
     "a dictionary is put back": (guard, "_put_back", ""),
-    "hooks are put back": (guard, "_without_new", ""),
-    "data is put back": (guard, "_pointed_back", ""),
-    "a compiled part": (guard, "_as_written", ""),
+    "hooks are put back": (guard, "_remove_new_hooks", ""),
+    "data is put back": (guard, "_restore_data", ""),
+    "a compiled part": (guard, "_uncompile", ""),
     "surroundings": (surroundings, "enter", ""),
     "of the process, in": (surroundings, "_enter_process", ""),
     "of the process, out": (surroundings, "_leave_process", ""),
@@ -144,7 +144,7 @@ OPERATIONS: dict[str, tuple[Any, str, str]] = {
     "the default type": (torch, "set_default_dtype", ""),
     "the default type is looked at": (surroundings, "_float32", ""),
     "compiled code": (surroundings, "_as_written", ""),
-    "checkpointing": (surroundings, "_kept", ""),
+    "checkpointing": (surroundings, "_without_checkpointing", ""),
 }
 ONLY_IN = {
     "a buffer is cloned", "a compiled part", "surroundings", "of the process, in", "the default type is looked at",

@@ -287,7 +287,7 @@ def test_threads_show_in_rounding_alone_and_in_training_it_is_said(tmp_path: Pat
     next(going := train(data, short, tmp_path / "cut"))
     going.close()
     torch.set_num_threads(1)
-    with pytest.warns(Notice, match="2 threads on .*, and goes on with 1 thread on .*: it will not end bit for bit"):
+    with pytest.warns(Notice, match="2 threads on .*, and resumes with 1 thread on .*: .* not be bit for bit"):
         list(train(data, None, tmp_path / "cut", resume=True))
     assert "from epoch 2 on with 1 thread" in (tmp_path / "cut" / "card.md").read_text()
 

@@ -18,7 +18,7 @@ from torch import nn
 from clearsight.auditing.audit import audit, noted
 from clearsight.auditing.diagnosis import inspect
 from clearsight.auditing.gate import Bar
-from clearsight.comparing.summary import over
+from clearsight.comparing.summary import summarise_check
 from clearsight.core.catalogue import catalogue
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.outputs import pick
@@ -173,7 +173,7 @@ def test_pictures_without_a_map_are_no_maps(workshop: Path) -> None:
 def test_what_a_check_asks_for_is_told_of_all_runs_by_a_field(bar: bool) -> None:
     first = "Asked for: much." if not bar else "At least 0.5 is wanted."
     f = Finding("pass", "", "top-1", 0.75, (0.5, 0.9), 20, notes=(first, "Another."), has_bar=bar, check="accuracy")
-    notes = over("accuracy", [("run-1", f), ("run-2", f)]).notes
+    notes = summarise_check("accuracy", [("run-1", f), ("run-2", f)]).notes
     assert (first in notes) is bar
     assert "Another." not in notes
 

@@ -118,7 +118,7 @@ def test_what_stands_inside_is_that_without_checkpointing(how: dict[str, Any]) -
         torch.testing.assert_close(got[0][:2], got[1][:2])
         assert got[0][2] == got[1][2]
     with made.undisturbed(), right.undisturbed():
-        assert [(s.name, s.shape) for s in probed(made, x).seen] == [(s.name, s.shape) for s in probed(right, x).seen]
+        assert [(s.name, s.shape) for s in probed(made, x).runs] == [(s.name, s.shape) for s in probed(right, x).runs]
         assert target_layer(made, x) == target_layer(right, x) == "last.1"
 
 

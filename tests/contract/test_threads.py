@@ -12,7 +12,7 @@ import torch
 
 import clearsight as cs
 from clearsight.errors import Notice
-from clearsight.training.arithmetic import COMPUTED, computing, goes_on, words
+from clearsight.training.arithmetic import COMPUTED, card_sentences, current_arithmetic, record_resume
 from clearsight.training.checkpoints import STATE
 from clearsight.training.loop import train
 from clearsight.training.run_folder import CARD, RECIPE
@@ -38,7 +38,7 @@ def test_a_run_that_goes_on_with_another_number_of_threads_says_so_in_a_line_and
     assert [(c["epoch"], c["step"], c["threads"]) for c in written(out)] == [(1, 1, 1)]
     torch.set_num_threads(2)
     with pytest.warns(
-        Notice, match=r"computed with 1 thread on cpu .*, and goes on with 2 threads on cpu .*bit for bit"
+        Notice, match=r"computed with 1 thread on cpu .*, and resumes with 2 threads on cpu .*bit for bit"
     ):
         next(going := train(data, None, out, resume=True))
     going.close()
@@ -47,7 +47,7 @@ def test_a_run_that_goes_on_with_another_number_of_threads_says_so_in_a_line_and
     assert len(written(out)) == 2
     card = (out / CARD).read_text()
     assert "from epoch 2 on with 2 threads" in card
-    assert "not to the bit those of a run that was never stopped" in card
+    assert "not bit for bit those of an uninterrupted run" in card
 
 
 def test_with_as_many_threads_as_before_it_ends_bit_for_bit_the_same(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_with_as_many_threads_as_before_it_ends_bit_for_bit_the_same(tmp_path: P
     assert [c["threads"] for c in written(tmp_path / "cut")] == [2]
     card = (tmp_path / "cut" / CARD).read_text()
     assert "- computed with 2 threads on cpu" in card
-    assert "the same command gives the same weights to the bit" in card
+    assert "the same command gives the same weights bit for bit" in card
 
 
 def test_where_nothing_was_kept_there_is_nothing_to_differ_from(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_on_the_command_line_it_is_a_line_on_standard_error(tmp_path: Path, run)
     torch.set_num_threads(2)
     done = run("train", str(data), "-o", str(out), "--resume", "--quiet")
     assert done.status == 0
-    assert "it will not end bit for bit" in done.err
+    assert "will not be bit for bit" in done.err
     assert "OMP_NUM_THREADS" in done.err
 
 
@@ -92,32 +92,32 @@ def test_on_the_command_line_it_is_a_line_on_standard_error(tmp_path: Path, run)
     ],
 )
 def test_whatever_sums_are_rounded_by_is_compared(tmp_path: Path, other: dict, says: str) -> None:
-    now = computing(torch.device("cpu"), 3, 0)
+    now = current_arithmetic(torch.device("cpu"), 3, 0)
     (tmp_path / RECIPE).write_text(json.dumps({COMPUTED: [now | other | {"epoch": 1}]}))
     with pytest.warns(Notice, match=says):
-        goes_on(tmp_path, now)
+        record_resume(tmp_path, now)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        goes_on(tmp_path, now | {"epoch": 5})
+        record_resume(tmp_path, now | {"epoch": 5})
     assert written(tmp_path)[1:] == [now]
 
 
 def test_a_run_that_did_not_write_it_down_is_not_taken_for_the_same(tmp_path: Path) -> None:
     (tmp_path / RECIPE).write_text("{}")
-    with pytest.warns(Notice, match="a number of threads that it did not write down"):
-        goes_on(tmp_path, computing(torch.device("cpu"), 1, 4))
+    with pytest.warns(Notice, match="an unrecorded number of threads"):
+        record_resume(tmp_path, current_arithmetic(torch.device("cpu"), 1, 4))
     assert [(c["epoch"], c["step"]) for c in written(tmp_path)] == [(2, 5)]
-    assert "not written down" in words([])[0]
+    assert "not recorded" in card_sentences([])[0]
 
 
 def test_a_gpu_is_promised_nothing_to_the_bit() -> None:
-    one = computing(torch.device("cpu")) | {"device": "cuda (A)", "threads": 8, "torch": "2.9"}
-    assert words([one]) == [
-        "computed with 8 threads on cuda (A), PyTorch 2.9: that the same command gives the same weights to the bit is "
-        "promised on a CPU alone"
+    one = current_arithmetic(torch.device("cpu")) | {"device": "cuda (A)", "threads": 8, "torch": "2.9"}
+    assert card_sentences([one]) == [
+        "computed with 8 threads on cuda (A), PyTorch 2.9: the same command is promised to give the same weights bit "
+        "for bit on a CPU only"
     ]
     within = one | {"epoch": 2, "step": 5}
-    assert "from epoch 2, step 5, on with" in words([one, within])[0]
+    assert "from epoch 2, step 5, on with" in card_sentences([one, within])[0]
 
 
 def test_maps_and_attacks_are_the_same_to_rounding_for_any_number_of_threads(small, x) -> None:

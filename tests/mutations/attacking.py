@@ -21,7 +21,7 @@ CORE = [
     ("core/norms.py", "    return raw.clamp(0, 1)", "    return raw", "greedy or stays_within or border"),
     (
         "core/best_so_far.py",
-        "less = torch.where(met, far < self.distance[rows], less)",
+        "less = torch.where(met, distance < self.distance[rows], less)",
         "pass",
         "smallest_change or deepfool",
     ),

@@ -53,8 +53,13 @@ METHODS = {
 }
 
 CORE = [
-    ("internals/capture.py", "last[0][1] if last and last[0][0] is out else kept", "kept", "driven"),
-    ("internals/capture.py", "kept = out.clone()", "kept = out", "driven"),
+    (
+        "internals/capture.py",
+        "last_squashing[0][1] if last_squashing and last_squashing[0][0] is out else copy",
+        "copy",
+        "driven",
+    ),
+    ("internals/capture.py", "copy = out.clone()", "copy = out", "driven"),
     ("internals/capture.py", "columns[-1] + 1", "columns[-1]", "receptive"),
     (
         "feature_report/report.py",

@@ -119,7 +119,7 @@ CORE = [
     ("internals/forward_from_layer.py", "except Unrecordable:", "except ZeroDivisionError:", "ablation"),
     ("internals/forward_from_layer.py", "value[rows] for node", "value[rows * 0] for node", "ablation"),
     ("internals/forward_from_layer.py", "values.to(out)", "out", "ablation"),
-    ("internals/forward_from_layer.py", "if node in graph.moving and node not in changed:", "if False:", "ablation"),
+    ("internals/forward_from_layer.py", "if node in graph.moving and node not in dependent:", "if False:", "ablation"),
     (
         "internals/graph.py",
         "if last[used] is node and used not in (wanted or ()):",
@@ -128,9 +128,9 @@ CORE = [
     ),
     (
         "internals/layers.py",
-        "    if found is None:\n",
+        "    if layout is None:\n",
         "    if False:\n",
         "test_cam or feature_maps or runs_once",
     ),
-    ("internals/layers.py", "    if not caught:\n", "    if False:\n", "not_run or layer"),
+    ("internals/layers.py", "    if not maps_of_layer:\n", "    if False:\n", "not_run or layer"),
 ]

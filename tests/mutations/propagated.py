@@ -66,6 +66,6 @@ CORE = [
         "not_against_the_map",
     ),
     ("explainers/gradient_shap.py", "there.mean(1)", "there[:, 0]", "gradient_shap_notes"),
-    ("internals/graph.py", "            node.target = _anew(node.target)\n", "", "each_rule and cosine"),
+    ("internals/graph.py", "            node.target = _out_of_place(node.target)\n", "", "each_rule and cosine"),
     ("internals/graph.py", "if word(node) in _FILLED:", "if False:", "transformers_of_torchvision"),
 ]

@@ -2,16 +2,16 @@
 
 # what the methods stand on: (file, old text, new text, pytest's -k)
 CORE = [
-    ("internals/randomisation.py", "if entry not in _begun:", "if True:", "asked_once"),
+    ("internals/randomisation.py", "if entry not in _uses_of:", "if True:", "asked_once"),
     ("internals/randomisation.py", "t.sum(dtype=torch.float64)", "t.abs().sum(dtype=torch.float64)", "uses_of_a_pass"),
-    ("core/copying.py", "return copy.deepcopy(net, made)", "return copy.deepcopy(net)", "hook_computed"),
+    ("core/copying.py", "return copy.deepcopy(net, memo)", "return copy.deepcopy(net)", "hook_computed"),
     (
         "core/copying.py",
         "(TypeError, RuntimeError, AttributeError, NotImplementedError)",
         "ZeroDivisionError",
         "be_copied",
     ),
-    ("core/copying.py", "            _of_its_own_class(m)\n", "", "plain_copy"),
+    ("core/copying.py", "            _unshare_class(m)\n", "", "plain_copy"),
     ("core/copying.py", "weight.data.contiguous()", "weight.data", "plain_twin and orthogonal"),
     ("core/copying.py", "            p.requires_grad_()  #", "            pass  #", "plain_copy or plain_twin"),
     ("core/copying.py", "copied(net).eval()", "copied(net)", "plain_copy and spectral"),
@@ -28,11 +28,11 @@ CORE = [
     ("internals/randomisation.py", "if None not in sources:  #", "if False:  #", "uses_of_a_pass"),
     (
         "internals/randomisation.py",
-        "(-found.last.get(name, -1), -place[name])",
-        "-found.last.get(name, -1)",
+        "(-network_uses.last.get(name, -1), -place[name])",
+        "-network_uses.last.get(name, -1)",
         "output_to_the_input",
     ),
-    ("internals/randomisation.py", "or name in acting]", "]", "output_to_the_input or uses"),
+    ("internals/randomisation.py", "or name in with_buffers]", "]", "output_to_the_input or uses"),
     (
         "internals/randomisation.py",
         "for at, b in self.before.buffers if at == name",
@@ -40,10 +40,20 @@ CORE = [
         "output_to_the_input",
     ),
     ("internals/randomisation.py", "if name in self.drawn and any(", "if False and any(", "stay_the_same"),
-    ("internals/randomisation.py", "if self.changed and bool(still.any())", "if False", "stay_the_same or one_picture"),
-    ("internals/randomisation.py", "bool(still.any()):", "bool(still.all()):", "one_picture"),
-    ("internals/randomisation.py", "        return not bool(still.any())", "        return True", "nobody_trained"),
-    ("internals/randomisation.py", "(p.dim() > 1 and torch.equal(p, was[name]))", "False", "made_up_for"),
+    (
+        "internals/randomisation.py",
+        "if self.changed and bool(same_scores.any())",
+        "if False",
+        "stay_the_same or one_picture",
+    ),
+    ("internals/randomisation.py", "bool(same_scores.any()):", "bool(same_scores.all()):", "one_picture"),
+    (
+        "internals/randomisation.py",
+        "        return not bool(same_scores.any())",
+        "        return True",
+        "nobody_trained",
+    ),
+    ("internals/randomisation.py", "(p.dim() > 1 and torch.equal(p, before[name]))", "False", "made_up_for"),
     (
         "internals/randomisation.py",
         "    except TypeError:\n        return False",

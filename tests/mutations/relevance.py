@@ -100,23 +100,26 @@ CORE = (
     + [
         ("internals/graph.py", old, new, _GRAPH)
         for old, new in (
-            ("graph is None or of != weights or not _agree(graph, z, wanted)", "graph is None"),
-            ("graph is None or of != weights or not _agree(graph, z, wanted)", "graph is None or of != weights"),
-            ("graph is None or of != weights or not _agree", "graph is None or not _agree"),
-            ("graph is None or of != weights or not _agree(graph, z, wanted)", "True"),
-            ("known[key] = graph, weights", "pass"),
-            ("for at, t in here.items() if at not in seen)", "for at, t in here.items())"),
-            ("copies * held + work * new", "held + work * new"),
-            ("copies * held + work * new", "copies * held"),
+            ("graph is None or recorded_weights != weights or not _same_logits(graph, z, wanted)", "graph is None"),
+            (
+                "graph is None or recorded_weights != weights or not _same_logits(graph, z, wanted)",
+                "graph is None or recorded_weights != weights",
+            ),
+            ("graph is None or recorded_weights != weights or not _same_logits", "graph is None or not _same_logits"),
+            ("graph is None or recorded_weights != weights or not _same_logits(graph, z, wanted)", "True"),
+            ("graphs[key] = graph, weights", "pass"),
+            ("for at, t in storages.items() if at not in counted)", "for at, t in storages.items())"),
+            ("copies * total + work * new", "total + work * new"),
+            ("copies * total + work * new", "copies * total"),
             ("key = (tuple(x.shape[1:]), x.device, layer,", "key = (tuple(x.shape[1:]), x.device,"),
             ("x.device, layer, fold,", "x.device, layer,"),
-            ("            if not _agree(graph, z, wanted):\n", "            if False:\n"),
+            ("            if not _same_logits(graph, z, wanted):\n", "            if False:\n"),
             ("(*net.parameters(), *net.buffers())", "(*net.parameters(),)"),
             ("return self.fixed + self.each * pictures", "return self.fixed + self.each * 2"),
             ("if torch.Tag.nondeterministic_seeded in", "if torch.Tag.core in () and"),
             ("if target is aten.copy.default:", "if False:"),
             ("if len(marked) > 1:", "if False:"),
-            ('if "tracing tensor" in said or "data-dependent" in said:', "if False:"),
+            ('if "tracing tensor" in message or "data-dependent" in message:', "if False:"),
             (
                 'if word(node) != "convolution" or len(node.users) != 1 or node.args[6]:',
                 'if word(node) != "convolution" or node.args[6]:',
@@ -133,7 +136,7 @@ CORE = (
             ("not torch.equal(a, b)", "False"),
             ("if end not in moving:", "if False:"),
             ("if len(two.graph.nodes) != len(three.graph.nodes):", "if False:"),
-            ("node not in moving and not _grows(node)", "node not in moving"),
+            ("node not in moving and not _grows_with_batch(node)", "node not in moving"),
         )
     ]
 )

@@ -21,7 +21,7 @@ CORE = [
     ("core/label_names.py", "return exact.get(word) or exact.get(text) or", "return", "test_tables and mean_one_class"),
     ("data/columns.py", "if not counts_rows(row[c] for row in rows)]", "]", "test_tables and counter"),
     ("data/columns.py", "chosen = label if len(label) == 1 else could", "chosen = could[:1]", "test_tables and asked"),
-    ("training/training_data.py", 'named = {word: f"{data.column} {word}" for word in words}', "return pictures, []",
+    ("training/training_data.py", 'names = {word: f"{data.column} {word}" for word in words}', "return pictures, []",
      "test_tables and gaps"),
     ("training/training_data.py", "key=lambda w: (int(w), w)", "key=int", "test_tables and one_order"),
     ("data/metadata.py", "if not apart:", "if True:", "test_tables and go_together"),

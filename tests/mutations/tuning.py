@@ -11,16 +11,16 @@ CORE = [
     ("training/search_space.py", "repr((seed, draw, name))", "repr((seed, draw))", "drawn_twice"),
     (
         "training/search_space.py",
-        "found.setdefault(repr(sorted(one.items())), one)",
-        "found[repr(draw)] = one",
+        "distinct.setdefault(repr(sorted(settings.items())), settings)",
+        "distinct[repr(draw)] = settings",
         "drawn_twice",
     ),
     ("training/search_space.py", "        if name in FIXED:\n", "        if False:\n", "no_recipe_takes"),
     ("training/search_space.py", "        validate(Recipe(**settings), ", "        dict(settings, ", "no_recipe_takes"),
     (
         "training/tune.py",
-        "settings = grid(asked) if search",
-        "settings = drawn(asked, trials, 0) if search",
+        "settings = grid(chosen_space) if search",
+        "settings = drawn(chosen_space, trials, 0) if search",
         "test_tuning",
     ),
     (

@@ -303,7 +303,7 @@ def test_a_network_quantised_by_the_range_of_the_batch_is_refused_by_that_cause(
 
 def test_a_forward_that_wants_more_is_refused_with_what_it_wants(x: Tensor) -> None:
     model = cs.wrap(WantsMore(), PRE, list("abc"))
-    with pytest.raises(Refused, match=r"forward takes \(x, lengths\), and gets one tensor of pictures: wrap it"):
+    with pytest.raises(Refused, match=r"forward takes \(x, lengths\), but gets one tensor of pictures: wrap it"):
         cs.explain(model, x, "saliency")
     assert "lengths" in " ".join(p.mend for p in inspect(model).problems)
 

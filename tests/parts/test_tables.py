@@ -284,7 +284,7 @@ def test_class_numbers_that_leave_gaps_are_called_by_their_column(tmp_path: Path
         pass
     trained = cs.load(tmp_path / "run")
     assert sorted(trained.labels) == ["class_index 17", "class_index 281", "class_index 3"]
-    assert any("column class_index holds other numbers than 0 to 2: classes are called like 'class_index 3'" in s
+    assert any("column class_index holds other numbers than 0 to 2: classes are named such as 'class_index 3'" in s
                for s in said)  # fmt: skip
     other = folder(write(table.with_name("other.csv"), "file,class_index\nred0.png,0\nred1.png,1\n"))
     with pytest.raises(Refused, match="made with other numbers of class_index"):
@@ -296,7 +296,7 @@ def test_class_numbers_that_leave_gaps_are_called_by_their_column(tmp_path: Path
 @pytest.mark.parametrize("word", ["a|b", "cat "])
 def test_a_class_that_no_table_can_hold_is_refused(tmp_path: Path, word: str) -> None:
     fill(tmp_path, f"{word}/a.png", "dog/b.png")
-    with pytest.raises(Refused, match="cannot hold: call it otherwise"):
+    with pytest.raises(Refused, match="cannot hold: rename it"):
         next(train(folder(tmp_path), QUICK, tmp_path / "run"))
 
 

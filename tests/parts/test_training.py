@@ -95,7 +95,7 @@ def test_the_report_holds_curves_confusion_wrong_pictures_and_calibration(made: 
     assert any("confusion" in f.name for f in by["accuracy"].figures)
     assert "clearsight train" in by["training"].command
     page = (made / "report.html").read_text()
-    assert "number" in by["training"].headline
+    assert "is kept" in by["training"].headline
     assert by["training"].headline.partition(":")[0] in page
 
 
@@ -217,14 +217,14 @@ def test_killed_at_any_moment_it_goes_on(tmp_path: Path) -> None:
 def test_on_the_command_line_a_stop_says_how_to_go_on(tmp_path: Path, monkeypatch, run) -> None:
     data = photos(tmp_path)
     words = ("train", str(data), "-o", str(tmp_path / "run"), "--arch", TINY, "--size", "16", "--epochs", "2")
-    honest = loop._judged
-    monkeypatch.setattr(loop, "_judged", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    honest = loop._evaluate
+    monkeypatch.setattr(loop, "_evaluate", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
     stopped = run(*words)
     assert stopped.status == 2
     assert f"-o {tmp_path / 'run'} --resume goes on" in stopped.err
-    monkeypatch.setattr(loop, "_judged", honest)
+    monkeypatch.setattr(loop, "_evaluate", honest)
     assert "holds a training run: --resume goes on with it" in run(*words).err
-    assert "begun with other settings: leave --epochs out" in run(*words[:-1], "5", "--resume").err
+    assert "started with other settings: leave --epochs out" in run(*words[:-1], "5", "--resume").err
     assert "leave --batch out" in run(*words, "--resume", "--batch", "16").err
     assert run(*words, "--resume", "--batch", "32", "--quiet").status == 0
     assert "training run that is complete" in run(*words).err
@@ -272,12 +272,12 @@ def test_it_does_not_go_on_with_other_pictures_or_another_recipe(tmp_path: Path)
     going = train(data, QUICK, tmp_path / "run")
     next(going)
     going.close()
-    with pytest.raises(cs.Refused, match="begun with other settings: leave --batch, --lr out"):
+    with pytest.raises(cs.Refused, match="started with other settings: leave --batch, --lr out"):
         next(train(data, replace(QUICK, batch=5, lr="1"), tmp_path / "run", resume=True))
     (data / "red" / "0.png").unlink()
     with pytest.raises(cs.Refused, match="not those that the run"):
         next(train(data, QUICK, tmp_path / "run", resume=True))
-    with pytest.raises(cs.Refused, match="no training run to go on with"):
+    with pytest.raises(cs.Refused, match="no training run to resume"):
         next(train(data, QUICK, tmp_path / "nothing", resume=True))
     with pytest.raises(cs.Refused, match="holds a training run"):
         next(train(data, QUICK, tmp_path / "run"))
@@ -388,7 +388,7 @@ def test_splits_of_the_data_are_kept(tmp_path: Path) -> None:
         (("train", "photos", "--weights", "no.pth", "--arch", "timm:resnet18"), "no.pth"),
         (("train", "photos", "--folds", "50", "-o", "fifty"), "fold"),
         (("train", "photos", "--weights", "x.pth", "--arch", "demo"), "brings its own weights"),
-        (("train", "photos", "--resume"), "no training run"),
+        (("train", "photos", "--resume"), "needs the folder of a training run"),
         (("train", "nowhere"), "no pictures at nowhere"),
     ],
 )

@@ -77,15 +77,15 @@ def test_whatever_a_choice_is_it_comes_back(value: str, tmp_path: Path, monkeypa
         ("optimiser=adam|sdg", "did you mean sgd or sgdw"),
         ("arch=timm:resnet1888", "resnet18"),
         ("decay=log(0, 1)", "above 0"),
-        ("lr=log(0.1, 0.01)", "the first number is the lesser"),
+        ("lr=log(0.1, 0.01)", "the first number must be the lower"),
         ("lr=log(0.1, 0.2, 0.3)", "a range has two numbers"),
         ("lr=log(auto, 0.2)", "a range has two numbers"),
         ("batch=log(8, 64)", "batch is a whole number: batch=int"),
         ("lr=int(1, 2)", "lr=uniform"),
         ("arch=int(1, 2)", "name its values"),
         ("grey=maybe", "true or false"),
-        ("shares=0.6,0.2,0.2|0.7,0.2,0.1", "which pictures are in val"),
-        ("seed=1|2", "which pictures are in val"),
+        ("shares=0.6,0.2,0.2|0.7,0.2,0.1", "it decides the pictures or labels of val"),
+        ("seed=1|2", "it decides the pictures or labels of val"),
         ("lr", "write name=a|b"),
         ("lr=0.1; lr=0.2", "twice"),
         (" ; ", "the space is empty"),
@@ -153,8 +153,8 @@ def test_a_grid_is_every_combination_with_ranges_at_their_ends_and_middle() -> N
         ({"search": "asah"}, "did you mean asha"),
         ({"trials": 0}, "--trials 0"),
         ({"at_once": 0}, "--at-once 0"),
-        ({"search": "grid", "trials": 5}, "6 trials, more than 5: --trials 6"),
-        ({"space": "batch=6|9", "resume": True}, "no search to go on with"),
+        ({"search": "grid", "trials": 5}, "6 trials, more than 5: give --trials 6"),
+        ({"space": "batch=6|9", "resume": True}, "no search to resume"),
         ({"space": "epochs=2|3"}, "epochs is given as a setting and in the space as well"),
     ],
 )
@@ -183,10 +183,10 @@ def rayed() -> Iterator[None]:
 
     Its workers compute with one thread, as these tests do: sums in another order come out differently.
     """
-    tuning._ray_is_there()
+    tuning._require_ray()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
-        with tuning._ray(1):
+        with tuning._ray_session(1):
             yield
 
 
@@ -233,7 +233,7 @@ def test_a_trial_that_diverges_is_in_the_table_and_ends_nothing(random: Tuned) -
     assert [row["ended"] for lr, row in rows.items() if lr != "1e30"] == ["its last epoch"] * 3
     assert "1e30" in random.lines()[3]  # the last of the trials
     assert "failed: " in random.lines()[3]
-    assert "best of 3 on val: flatters" in random.warning()
+    assert "best of 3 on val, so optimistic" in random.warning()
     assert f"clearsight audit {random.best}" in random.warning()
 
 
@@ -247,13 +247,13 @@ def test_only_the_best_is_judged_on_test(random: Tuned) -> None:
 @ray_needed
 def test_a_search_that_is_over_is_not_run_again(random: Tuned, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "train", None)
-    monkeypatch.setattr(tuning, "_ray", None)
+    monkeypatch.setattr(tuning, "_ray_session", None)
     how = {"search": "random", "trials": 4, "resume": True}
     again = tune(data, BASE, "lr=1e30|0.02|0.05|0.001; optimiser=sgd", random.folder, **how)
     assert again == random
-    with pytest.raises(Refused, match="begun with another space"):
+    with pytest.raises(Refused, match="started with another space"):
         tune(data, BASE, "lr=0.02|0.05", random.folder, **how)
-    with pytest.raises(Refused, match="begun with another data"):
+    with pytest.raises(Refused, match="started with another data"):
         tune(photos(random.folder.parent / "more", 11), BASE, random.space, random.folder, **how)
     with pytest.raises(Refused, match="--resume goes on with it"):
         tune(data, BASE, random.space, random.folder)

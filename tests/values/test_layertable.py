@@ -526,7 +526,7 @@ def test_runs_are_taken_in_turn_and_divided_by_the_batch(monkeypatch: pytest.Mon
         ran.append((model.source, len(x)))
         return next(spent)
 
-    monkeypatch.setattr(comparing, "_once", once)
+    monkeypatch.setattr(comparing, "_time_once", once)
     pre = Preprocess(4, (0.5,) * 3, (0.5,) * 3)
     pair = [Classifier(Bright(), pre, ("a", "b"), s) for s in ("one", "two")]
     first, second = compare_models(pair, None, seconds=1e-9).models

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from clearsight.core import passes
-from clearsight.core.batching import BYTES, bounded, kept, pairs
+from clearsight.core.batching import BYTES, bounded, bytes_kept, pairs
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.targets import ClassScore
 from clearsight.runner.run import explain
@@ -21,7 +21,7 @@ def wide(channels: int) -> Classifier:
 def test_what_a_pass_keeps_is_counted_in_bytes():
     model = wide(32)
     here = 4 * 64 * 64 * 32
-    assert here <= kept(model, torch.rand(1, 1, 64, 64)) <= 1.1 * here + 4 * 64 * 64 * 2
+    assert here <= bytes_kept(model, torch.rand(1, 1, 64, 64)) <= 1.1 * here + 4 * 64 * 64 * 2
 
 
 def test_no_more_pictures_are_bounded_together_than_memory_holds():
@@ -30,7 +30,7 @@ def test_no_more_pictures_are_bounded_together_than_memory_holds():
         assert size == 16
     big = wide(4096)  # 64 MB for each picture
     with bounded(big, x, 16) as size:
-        assert size == BYTES // kept(big, x)
+        assert size == BYTES // bytes_kept(big, x)
         assert 5 <= size <= 8
         assert max(len(rows) for rows, _ in pairs(3, 20, backward=True)) == size
         assert max(len(rows) for rows, _ in pairs(3, 20)) == 16

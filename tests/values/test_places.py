@@ -44,7 +44,7 @@ def test_maps_are_put_back_as_they_were():
 def test_extra_tokens_are_found_by_what_the_network_does(size, before, after):
     model = laid(size, before, after)
     with model.undisturbed():
-        found = {s.name: s.layout for s in probed(model, torch.rand(1, 3, *size)).seen}
+        found = {s.name: s.layout for s in probed(model, torch.rand(1, 3, *size)).runs}
     sides = (size[0] // 4, size[1] // 4)
     assert found["mixed"] == found["last"] == Layout(sides, before=before, after=after, row=True)
     assert found["cut"] == Layout(sides, first=True)
@@ -57,7 +57,7 @@ def test_a_last_patch_that_is_filled_up_is_a_place_too():
 
     model = Classifier(Padded(1, 0).eval(), Preprocess((33, 30), (0.5,) * 3, (0.5,) * 3), tuple("abcd"), "padded")
     with model.undisturbed():
-        found = {s.name: s.layout for s in probed(model, torch.rand(1, 3, 33, 30)).seen}
+        found = {s.name: s.layout for s in probed(model, torch.rand(1, 3, 33, 30)).runs}
     assert found["last"] == Layout((9, 8), before=1, row=True)
 
 
@@ -292,7 +292,7 @@ def test_maps_that_do_not_lie_as_the_picture_does_are_not_read(way, tokens, size
 
     x = torch.rand(1, 3, *size)
     assert explain(laid_out("as it was"), x, "grad-cam").method == "grad-cam(layer=mixed)"
-    with pytest.raises(Refused, match=r"layer mixed gives .*, which are not feature maps whose places can be told"):
+    with pytest.raises(Refused, match=r"layer mixed gives .*, which are not feature maps whose places can be located"):
         explain(laid_out(way), x, "grad-cam(layer=mixed)")
     with pytest.warns(Notice, match=r"read is cut: mixed, which comes later \(.*\), gives no places"):
         assert explain(laid_out(way), x, "grad-cam").method == "grad-cam(layer=cut)"
@@ -306,7 +306,7 @@ def test_a_picture_that_is_turned_before_all_else_is_not_read_with_channels_for_
 
     model = Classifier(Before("as it was").eval(), Preprocess(size, (0.5,) * 3, (0.5,) * 3), tuple("abcd"), "net")
     with model.undisturbed():
-        assert not any(s.layout for s in probed(model, torch.rand(1, 3, *size)).seen)
+        assert not any(s.layout for s in probed(model, torch.rand(1, 3, *size)).runs)
     with pytest.raises(Refused, match="net has no convolution with more than one place"):
         explain(model, torch.rand(1, 3, *size), "grad-cam")
 
@@ -326,7 +326,7 @@ class Paired(Elsewhere):
 def test_places_need_not_be_square():
     model = Classifier(Paired().eval(), Preprocess((24, 32), (0.5,) * 3, (0.5,) * 3), tuple("abcd"), "net")
     with model.undisturbed():
-        found = {s.name: s.layout for s in probed(model, torch.rand(1, 3, 24, 32)).seen}
+        found = {s.name: s.layout for s in probed(model, torch.rand(1, 3, 24, 32)).runs}
     assert found["mixed"] == Layout((6, 8), row=True)
     assert found["merged"] == Layout((6, 4), row=True)
 
@@ -342,7 +342,7 @@ def test_tokens_that_fit_are_all_places():
             nn.init.uniform_(p, 0.2, 0.8, generator=generator)
     model = Classifier(net, Preprocess((64, 96), (0.5,) * 3, (0.5,) * 3), tuple("abcdefghij"), "net")
     with model.undisturbed():
-        seen = probed(model, torch.rand(1, 3, 64, 96)).seen
+        seen = probed(model, torch.rand(1, 3, 64, 96)).runs
     rows = [s for s in seen if s.layout and s.layout.row]
     assert {s.layout.sides for s in rows if s.shape[1] == 24} == {(4, 6)}
     assert {s.layout.sides for s in rows if s.shape[1] == 6} <= {(2, 3)}
@@ -391,7 +391,7 @@ def test_a_norm_that_turns_the_axes_inside_is_read_as_its_maps_lie():
     net = torchvision.models.get_model("convnext_tiny", weights=None, num_classes=4).eval()
     model = Classifier(net, Preprocess((64, 64), (0.5,) * 3, (0.5,) * 3), tuple("abcd"), "net")
     with model.undisturbed():
-        seen = {s.name: s for s in probed(model, torch.rand(1, 3, 64, 64)).seen}
+        seen = {s.name: s for s in probed(model, torch.rand(1, 3, 64, 64)).runs}
     for name in ("features.0.1", "features.2.0", "features.6.0"):
         assert seen[name].kind == "LayerNorm2d"
         assert seen[name].layout == Layout(seen[name].shape[2:], first=True)

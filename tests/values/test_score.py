@@ -11,7 +11,7 @@ from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.passes import counted
 from clearsight.core.targets import ClassScore, Margin
 from clearsight.errors import Refused
-from clearsight.internals.forward_from_layer import forward_from, whole
+from clearsight.internals.forward_from_layer import forward_from, forward_whole
 from clearsight.internals.graph import Unrecordable
 from clearsight.runner.run import explain
 
@@ -218,7 +218,7 @@ def test_ablation_cams_tail_is_the_whole_with_the_layers_output_replaced(net, pi
         values = a[rows] * torch.rand(a[rows].shape, generator=seeded(2))
         found = rest(rows, values)
         runs = passes.forwards - before
-        wanted = whole(model, pictures, "layer")(rows, values)
+        wanted = forward_whole(model, pictures, "layer")(rows, values)
         with torch.no_grad():
             torch.testing.assert_close(rest(torch.arange(3), a), model(pictures), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)

@@ -17,7 +17,7 @@ from clearsight.auditing.diagnosis import inspect
 from clearsight.core.classifier import Classifier
 from clearsight.core.passes import counted
 from clearsight.errors import Notice, Refused
-from clearsight.internals.finite_differences import Slopes, closer
+from clearsight.internals.finite_differences import Slopes, look_closer
 from clearsight.internals.probe import probed
 from unsoundnets import SIZE, Detached, Doubled, Dropped, Frozen, Numpied, Together, body, wrapped
 
@@ -55,7 +55,7 @@ def test_a_gradient_that_is_not_whole_is_refused_said_and_named(name: str) -> No
         with pytest.raises(Refused, match=PARTIAL):
             cs.explain(model, x, method, cs.ClassScore(0))
     assert any(PARTIAL in p.what for p in inspect(model).problems)
-    with pytest.warns(Notice, match=f"{PARTIAL}.*what this attack does not find says little"):
+    with pytest.warns(Notice, match=f"{PARTIAL}.*an attack by gradients that fails proves little"):
         cs.attack(model, x, torch.tensor([0, 1, 2]), "pgd(steps=2)")
     assert cs.explain(model, x, "occlusion(window=4, stride=4)", cs.ClassScore(0)).maps.any()
     cs.attack(model, x, torch.tensor([0, 1, 2]), "square(queries=5)")  # asks for none
@@ -103,7 +103,7 @@ def test_a_few_pixels_in_the_middle_of_their_steps_are_looked_at_by_steps_of_pix
         return (z + ((z * 255).round() / 255 - z).detach()).double() @ weights
 
     start = torch.tensor([[10.0, 100.0, 200.0]]) / 255
-    assert closer(score, start, score, torch.float32).flows == "right"
+    assert look_closer(score, start, score, torch.float32).flows == "right"
 
 
 class Louder(torch.autograd.Function):
@@ -319,7 +319,7 @@ def test_what_arithmetic_rounds_is_no_wrong_gradient(net: nn.Module) -> None:
     with model.undisturbed():  # the longer look, at its own
         start, mix = pictures(1), torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
         twin = wrapped(copy.deepcopy(net).double())
-        found = closer(lambda z: model(z).double() @ mix, start, lambda z: twin(z).double() @ mix, torch.float32)
+        found = look_closer(lambda z: model(z).double() @ mix, start, lambda z: twin(z).double() @ mix, torch.float32)
         assert found.flows in ("right", "unknown"), found
 
 
@@ -327,7 +327,7 @@ def test_what_arithmetic_rounds_is_no_wrong_gradient(net: nn.Module) -> None:
 def test_kinks_alone_cost_no_longer_look(act: type[nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
     """A deep network with a ReLU behind every layer: a step short enough to pass few kinks."""
     looks: list[None] = []
-    monkeypatch.setattr("clearsight.internals.probe.closer", lambda *_: looks.append(None) or Slopes("right"))
+    monkeypatch.setattr("clearsight.internals.probe.look_closer", lambda *_: looks.append(None) or Slopes("right"))
     for seed in range(6):
         torch.manual_seed(seed)
         norms = [nn.BatchNorm2d(8, momentum=None) for _ in range(12)]

@@ -68,12 +68,12 @@ def swept(name: str, size: tuple[int, int], fold: bool = True) -> Found:
         warnings.simplefilter("always")
         probe = probed(model, x)
         layer = target_layer(model, x)
-        said_of = spots.verdicts(model, x, probe.seen)
+        said_of = spots.verdicts(model, x, probe.runs)
     read = (layer, middle(probe))
     if "wrong" in said_of:
         again = redrawn(name, size)
         said_of = [b if a == "wrong" else a for a, b in zip(said_of, again, strict=True)]
-    wrong = [f"{s.name} {s.shape} read as {s.layout}" for s, v in zip(probe.seen, said_of, strict=True) if v == "wrong"]
+    wrong = [f"{s.name} {s.shape} read as {s.layout}" for s, v in zip(probe.runs, said_of, strict=True) if v == "wrong"]
     places = Counter(v for v in said_of if v is not None)
     layers = max(slopecheck.at_layer(model, x, at) for at in read)
     pixels, residual = slopecheck.at_pixels(model, x, fold), slopecheck.residual_off(model, x, 8)
@@ -87,13 +87,13 @@ def redrawn(name: str, size: tuple[int, int]) -> list[str | None]:
     model = networks.network(name, size, seed=1)
     x = networks.pictures(model)[:1]
     with model.undisturbed():
-        return spots.verdicts(model, x, probed(model, x).seen)
+        return spots.verdicts(model, x, probed(model, x).runs)
 
 
 def middle(probe: Probe) -> str:
     """A layer in the middle of the network with places, that runs once."""
-    runs = Counter(s.name for s in probe.seen)
-    behind = probe.seen[len(probe.seen) // 2 :]
+    runs = Counter(s.name for s in probe.runs)
+    behind = probe.runs[len(probe.runs) // 2 :]
     return next(s.name for s in behind if s.layout is not None and s.layout.spatial and runs[s.name] == 1)
 
 

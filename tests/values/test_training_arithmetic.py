@@ -16,7 +16,7 @@ from clearsight.training import loop
 from clearsight.training.batches import Store, order
 from clearsight.training.fine_tuning import TrainableNetwork, preprocessed
 from clearsight.training.optimisers import optimiser, pace, range_test
-from clearsight.training.recipe import ABOUT, Recipe, differs, options, said
+from clearsight.training.recipe import ABOUT, Recipe, differs, non_default, options
 from clearsight.training.temperature_scaling import divide, nll, temperature
 
 
@@ -240,7 +240,7 @@ def test_recipes_refuse_nonsense_and_are_options_of_the_command_line() -> None:
     assert options().keys() == Recipe().as_dict().keys() == ABOUT.keys()
     assert options()["strategy"][0] is str
     asked, made = Recipe(batch=4, lr="find"), Recipe(batch=4, lr="0.01", epochs=3)
-    assert said(asked) == {"batch": 4, "lr": "find"}
+    assert non_default(asked) == {"batch": 4, "lr": "find"}
     assert differs({"batch": 4, "epochs": 2, "lr": "find"}, asked, made) == ["epochs"]
     assert differs({"batch": 32, "epochs": 3, "lr": "0.01"}, asked, made) == ["batch"]
     assert differs({}, asked, made) == []

@@ -606,7 +606,7 @@ def network(home: str, name: str, size: int) -> tuple[Classifier, Tensor]:
 def test_target_layer(home, name, size, layer, shape):
     model, x = network(home, name, size)
     assert target_layer(model, x) == layer
-    assert [s.shape for s in probed(model, x).seen if s.name == layer] == [(1, *shape)]
+    assert [s.shape for s in probed(model, x).runs if s.name == layer] == [(1, *shape)]
     e = explain(model, x, "grad-cam", ClassScore(0))
     assert e.method == f"grad-cam(layer={layer})"
     assert e.maps.shape == (1, size, size)

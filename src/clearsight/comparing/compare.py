@@ -1,4 +1,4 @@
-"""What equal accuracy hides: how the accuracy and the trust of several runs lie, and how alike their maps are."""
+"""Comparison of several runs: the spread of their accuracy and trust, and how similar their maps are."""
 
 from __future__ import annotations
 
@@ -14,9 +14,17 @@ from typing import Any
 from clearsight.auditing.assemble import make
 from clearsight.auditing.audit import chosen, noted, run_checks
 from clearsight.auditing.case import Case
-from clearsight.comparing.map_agreement import DRAWN, SUMMARY, Answers, agree
+from clearsight.comparing.map_agreement import DRAWN, SUMMARY, Answers, compare_maps
 from clearsight.comparing.sources import RunToCompare, opened, own_pictures
-from clearsight.comparing.summary import Found, Reports, by_check, known_by, over, said, side_by_side
+from clearsight.comparing.summary import (
+    CheckFindings,
+    Reports,
+    audit_notes,
+    by_check,
+    side_by_side,
+    summarise_check,
+    values_of_check,
+)
 from clearsight.core.catalogue import Call
 from clearsight.core.classifier import Classifier
 from clearsight.core.progress import Progress
@@ -31,7 +39,7 @@ CHECKS = "accuracy, trustworthiness"
 
 @dataclass(frozen=True)
 class Comparison(Report):
-    """A Report on several runs: its sentence is the first finding's, which stands over all of them."""
+    """A Report on several runs; its sentence is that of its first finding, which is about all of them."""
 
     kind = "comparison"
 
@@ -85,21 +93,19 @@ def compare(
         device: "cpu", "cuda", "mps".
         trust: whether code of model folders that are no plain weights may be run.
         command: the command that makes this comparison, for the report to quote.
-        progress: called with what is done, the number done and the total.
+        progress: called with the name of the step, the number of pictures done and the total.
 
-    Refused: fewer than two runs, and runs that were not seen on the same pictures.
+    Refused: fewer than two runs, and audits that did not use the same pictures.
     """
     began = time.monotonic()
-    found, notes = opened(runs, device=device, trust=trust)
+    compared, notes = opened(runs, device=device, trust=trust)
     calls = chosen(CHECKS if only is None else only)
-    models = [r for r in found if r.report is None]
-    told = any(option is not None for option in (boxes, masks, split, label_column, classes, voc_base))
-    if told and isinstance(data, Pictures):
-        raise Refused("the pictures are given, with all that is known of them: leave boxes, masks and the like out")
-    if not models and (data is not None or told):
-        raise Refused(
-            "audits bring their findings, and no pictures are looked at again: leave data and its options out"
-        )
+    models = [r for r in compared if r.report is None]
+    data_options = any(option is not None for option in (boxes, masks, split, label_column, classes, voc_base))
+    if data_options and isinstance(data, Pictures):
+        raise Refused("data is a Pictures object, which holds its annotations: leave boxes, masks and the like out")
+    if not models and (data is not None or data_options):
+        raise Refused("audits bring their own findings, and no pictures are read again: leave data and its options out")
     pictures: Pictures | None = data if isinstance(data, Pictures) else None
     if models and isinstance(data, str | Path):
         pictures = open_data(
@@ -113,39 +119,43 @@ def compare(
         )
     elif models and data is None:
         if label_column is not None:
-            raise Refused("--label-column is for pictures that --data names: a model's own split.csv has its labels")
+            raise Refused(
+                "--label-column is for pictures that --data names, and a split.csv has its labels: leave it out"
+            )
         pictures = own_pictures(models, boxes=boxes, masks=masks, split=split, classes=classes, voc_base=voc_base)
     tell: Progress = progress or (lambda what, done, total: None)
     reports: list[tuple[str, Report]] = []
     answers: list[Answers] = []
-    for run in found:
+    for run in compared:
         if run.report is not None or pictures is None:
-            reports.append((run.name, _asked(run, calls if only is not None else None)))
+            reports.append((run.name, _select_findings(run, calls if only is not None else None)))
             continue
-        k = len(answers)
-        report, said = _audited(run, pictures, calls, method, seed, _part(tell, k, len(models)))
+        done = len(answers)
+        report, model_answers = _audit(run, pictures, calls, method, seed, _progress_of_run(tell, done, len(models)))
         reports.append((run.name, report))
-        answers.append(said)
+        answers.append(model_answers)
     _same_pictures(reports)
-    by = by_check(reports)
-    judged = [over(spelled, runs) for spelled, runs in by.items()]
-    if pictures is not None and len(answers) == len(found):
-        alike = agree(answers, pictures, _extremes(by, answers), method=method, seed=seed, tell=tell)
+    findings_by_check = by_check(reports)
+    over_runs = [summarise_check(spelled, runs) for spelled, runs in findings_by_check.items()]
+    if pictures is not None and len(answers) == len(compared):
+        alike = compare_maps(
+            answers, pictures, _extremes(findings_by_check, answers), method=method, seed=seed, tell=tell
+        )
     else:
-        why = "An audit keeps no maps of all pictures, so these cannot be compared: name the folders of the models."
+        why = "Audits do not keep the maps of all pictures, so maps were not compared: name the folders of the models."
         alike = Finding("note", why, check="likeness", summary=SUMMARY)
-    first = side_by_side(found, reports, by, alike, notes)
-    findings = (first, *judged, alike)
-    facts = _facts(_words(runs), reports, command, round(time.monotonic() - began, 2))
+    first = side_by_side(compared, reports, findings_by_check, alike, notes)
+    findings = (first, *over_runs, alike)
+    facts = _facts(_source_words(runs), reports, command, round(time.monotonic() - began, 2))
     return Comparison(facts, tuple(replace(f, command=command) for f in findings))
 
 
-def _part(tell: Progress, k: int, of: int) -> Progress:
+def _progress_of_run(tell: Progress, k: int, of: int) -> Progress:
     """The progress of one run as a part of that of all."""
     return lambda what, done, total: tell(what, k * total + done, of * total)
 
 
-def _audited(
+def _audit(
     run: RunToCompare, pictures: Pictures, calls: Sequence[Call], method: str, seed: int, tell: Progress
 ) -> tuple[Report, Answers]:
     assert run.load is not None
@@ -154,19 +164,23 @@ def _audited(
     case = Case(model, noted(pictures, model), seed=seed, method=method, progress=tell)
     report = make(case, list(run_checks(case, calls)), seconds=time.monotonic() - began)
     names = [p.name for p in case.pictures]
-    said = {name: model.labels[int(c)] for name, c in zip(names, case.predicted, strict=True)}
+    predictions = {name: model.labels[int(c)] for name, c in zip(names, case.predicted, strict=True)}
     right = frozenset(names[i] for i in case.labelled if case.right[i])
-    return report, Answers(run.name, run.load, said, right, bool(case.labelled), (model.labels, model.preprocess))
+    return report, Answers(
+        run.name, run.load, predictions, right, bool(case.labelled), (model.labels, model.preprocess)
+    )
 
 
-def _asked(run: RunToCompare, calls: Sequence[Call] | None) -> Report:
-    """An audit, with the findings that were asked for."""
+def _select_findings(run: RunToCompare, calls: Sequence[Call] | None) -> Report:
+    """An audit with the findings of the given checks only; Refused if it has none of them."""
     assert run.report is not None
     names = {c.method.name for c in calls} if calls is not None else {f.name for f in run.report.findings}
-    kept = tuple(f for f in run.report.findings if f.name in names)
-    if not kept:
-        raise Refused(f"{run.name} has none of the checks {', '.join(sorted(names))}: audit it with --only and these")
-    return replace(run.report, findings=kept)
+    findings = tuple(f for f in run.report.findings if f.name in names)
+    if not findings:
+        raise Refused(
+            f"{run.name} has none of the checks {', '.join(sorted(names))}: audit it again with --only and their names"
+        )
+    return replace(run.report, findings=findings)
 
 
 def _same_pictures(reports: Reports) -> None:
@@ -175,27 +189,27 @@ def _same_pictures(reports: Reports) -> None:
     other = [name for name, digest in digests.items() if digest != digests[first]]
     if other:
         raise Refused(
-            f"{named(other)} saw other pictures, labels or annotations than {first}: audit all on the same, or name "
-            "the models with --data DATA"
+            f"{named(other)} used other pictures, labels or annotations than {first}: audit all on the same data, or "
+            "name the models with --data DATA"
         )
 
 
-def _extremes(by: Mapping[str, Found], answers: Sequence[Answers]) -> list[str]:
+def _extremes(findings_by_check: Mapping[str, CheckFindings], answers: Sequence[Answers]) -> list[str]:
     """The runs whose maps are drawn: the lowest, the middle and the highest by trust, else by accuracy."""
-    known = known_by(by, "trustworthiness") or known_by(by, "accuracy")
-    order = [name for name, _, _ in sorted(known, key=lambda k: k[2])]
+    values = values_of_check(findings_by_check, "trustworthiness") or values_of_check(findings_by_check, "accuracy")
+    order = [name for name, _, _ in sorted(values, key=lambda k: k[2])]
     order += [a.name for a in answers if a.name not in order]
     last = len(order) - 1
     return list(dict.fromkeys(order[round(last * i / (DRAWN - 1))] for i in range(DRAWN)))
 
 
 def _facts(words: str, reports: Reports, command: str, seconds: float) -> dict[str, Any]:
-    """The first run's, with what is told of all runs in its place."""
+    """The facts of the first run, with those that are about all runs in place of its own."""
     facts = [r.facts for _, r in reports]
-    one = facts[0]
+    first = facts[0]
     methods = {f["method"] for f in facts}
     model = {"source": words, "fingerprint": _hash([f["model"]["fingerprint"] for f in facts])}
-    return one | {
+    return first | {
         "complete": all(f["complete"] for f in facts),
         "command": command,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -203,14 +217,14 @@ def _facts(words: str, reports: Reports, command: str, seconds: float) -> dict[s
         "case": _hash([f["case"] for f in facts]),
         "method": methods.pop() if len(methods) == 1 else "",
         "signed": any(f["signed"] for f in facts),
-        "model": one["model"] | model,
-        "data": one["data"] | {"notes": said(reports)},
+        "model": first["model"] | model,
+        "data": first["data"] | {"notes": audit_notes(reports)},
         "gate": None,
     }
 
 
-def _words(runs: Sequence[str | Path | Classifier | Report]) -> str:
-    """What the runs were named by."""
+def _source_words(runs: Sequence[str | Path | Classifier | Report]) -> str:
+    """The words that named the runs, as on a command line."""
     sources = [r.source if isinstance(r, Classifier) else r for r in runs]
     plain = [str(s.facts["model"]["source"]) if isinstance(s, Report) else str(s) for s in sources]
     return " ".join(shlex.quote(word) if word else "model" for word in plain)

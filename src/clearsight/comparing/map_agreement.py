@@ -1,4 +1,4 @@
-"""How alike the reasons of several models are where their answers are the same: no annotation is needed for that."""
+"""How similar the maps of several models are where their answers agree; no annotation is needed."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ Values = npt.NDArray[np.float64]
 MOST = 50  # pictures whose maps are compared, a seeded draw
 DRAWN = 3  # runs whose maps are drawn side by side
 EVIDENCE = 6
-SUMMARY = "Do runs that give the same answer give it for the same reason?"
+SUMMARY = "Do runs that give the same answer have the same reasons for it?"
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What a model said of the pictures that could be read.
+    """The answers of a model for the pictures that could be read.
 
-    said: picture -> class.  right: those that are answered right.  labelled: whether any has a label.  sees: its
-    classes and how it sees a picture, without which no two maps can be compared.
+    predictions: picture -> class.  right: the pictures that are answered right.  labelled: whether any has a label.
+    preprocessing: classes and Preprocess, which must be equal for maps to be compared.
     """
 
     name: str
     load: Callable[[], Classifier]
-    said: dict[str, str]
+    predictions: dict[str, str]
     right: frozenset[str]
     labelled: bool
-    sees: tuple[object, ...]
+    preprocessing: tuple[object, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +68,8 @@ def mean_correlation(total: Values, squares: Values, k: int) -> Values:
     >>> mean_correlation(a + b, np.array([2.0]), 2).round(9).tolist()
     [0.6]
     """
-    found: Values = ((total * total).sum(1) - squares) / (k * (k - 1))
-    return found
+    mean: Values = ((total * total).sum(1) - squares) / (k * (k - 1))
+    return mean
 
 
 def ranks(m: Values) -> Values:
@@ -83,70 +83,78 @@ def ranks(m: Values) -> Values:
     return r / size if size else r
 
 
-def agree(
+def compare_maps(
     answers: Sequence[Answers], pictures: Pictures, shown_runs: Sequence[str], *, method: str, seed: int, tell: Progress
 ) -> Finding:
     """The mean rank correlation of the maps of two runs, over the pictures that all runs answer alike and right."""
     first = answers[0]
-    if any(a.sees != first.sees for a in answers):
-        return _none(
-            "The runs differ in their classes or in how they see a picture: no map can be laid on another one's."
+    if any(a.preprocessing != first.preprocessing for a in answers):
+        return _not_compared(
+            "The runs differ in their classes or in their preprocessing, so their maps cannot be compared."
         )
-    kept = first.right if first.labelled else frozenset(first.said)
-    same = [name for name in first.said if name in kept and len({a.said.get(name) for a in answers}) == 1]
-    which = "alike and right" if first.labelled else "alike"
+    candidates = first.right if first.labelled else frozenset(first.predictions)
+    same = [
+        name
+        for name in first.predictions
+        if name in candidates and len({a.predictions.get(name) for a in answers}) == 1
+    ]
+    agreement = "alike and right" if first.labelled else "alike"
     if not same:
-        return _none(
-            f"There is no picture that all {len(answers)} runs answer {which}, so there is nothing to compare."
+        return _not_compared(
+            f"There is no picture that all {len(answers)} runs answer {agreement}, so no maps were compared."
         )
     chosen = [same[i] for i in torch.randperm(len(same), generator=torch.Generator().manual_seed(seed))][:MOST]
-    only = replace(pictures, pictures=tuple(p for p in pictures.pictures if p.name in {*chosen}), broken=(), notes=())
-    maps = _maps(answers, only, shown_runs, method, seed, tell)
+    drawn_pictures = replace(
+        pictures, pictures=tuple(p for p in pictures.pictures if p.name in {*chosen}), broken=(), notes=()
+    )
+    maps = _maps(answers, drawn_pictures, shown_runs, method, seed, tell)
     if maps is None:
-        return _none("The runs' networks allow different explainers: name one for all, -m integrated-gradients.")
+        return _not_compared(
+            "The networks of the runs need different explainers: name one for all, such as -m integrated-gradients."
+        )
     n, value = len(maps.alike), float(maps.alike.mean())
     interval = bootstrap(maps.alike.tolist(), seed)
     order = [int(i) for i in np.argsort(maps.alike, kind="stable")]
     low, high = show(float(maps.alike.min()), ""), show(float(maps.alike.max()), "")
-    over = f" From picture to picture it goes from {low} to {high}." if n > 1 else ""
+    spread = f" It ranges from {low} to {high} over the pictures." if n > 1 else ""
     return Finding(
         "note",
-        f"On {counted(n, 'picture')} that all {len(answers)} runs answer {which}, the maps of two runs have a rank "
-        f"correlation of {show(value, '')} on average ({span(interval, n, shares=False)}).{over}",
+        f"On {counted(n, 'picture')} that all {len(answers)} runs answer {agreement}, the maps of two runs have a rank "
+        f"correlation of {show(value, '')} on average ({span(interval, n, shares=False)}).{spread}",
         quantity="rank correlation of two runs' maps",
         value=value,
         interval=interval,
         n=n,
         unit="",
         notes=(
-            "1: the same places in the same order; 0: nothing in common. Maps of any two networks have something in "
-            "common where objects stand in the middle, so it is its distance from 1 that counts.",
-            f"Maps: {maps.method}, for the answer that all give; the mean over all pairs of runs, its interval over "
-            "pictures.",
-            f"Drawn, in this order: {', '.join(maps.drawn)}, from the run with the fewest acceptable reasons to that "
-            "with the most; where these are not known, from the least accurate one.",
+            "1 means the same places in the same order, 0 nothing in common. Maps of any two networks correlate where "
+            "objects are in the middle, so the distance from 1 is what counts.",
+            f"Maps: {maps.method}, for the answer that all runs give. The value is the mean over all pairs of runs, "
+            "its interval is over pictures.",
+            f"Drawn, in this order: {', '.join(maps.drawn)}, from the run with the fewest acceptable reasons to the "
+            "run with the most; where these are not known, from the least accurate run on.",
             *sampled(n, len(same)),
         ),
-        tables=table("By picture, the least alike first", [_row(maps, i) for i in order]),
+        tables=table("By picture, the lowest correlation first", [_row(maps, i) for i in order]),
         evidence=tuple(_evidence(maps, k, i) for k, i in enumerate(order[:EVIDENCE], 1)),
         check="likeness",
         summary=SUMMARY,
     )
 
 
-def _none(why: str) -> Finding:
+def _not_compared(why: str) -> Finding:
     return Finding("note", why, check="likeness", summary=SUMMARY)
 
 
 def _maps(
     answers: Sequence[Answers], pictures: Pictures, shown_runs: Sequence[str], method: str, seed: int, tell: Progress
 ) -> Maps | None:
-    """One model after the other, of which only the sum of the ranks is kept; None where their explainers differ."""
+    """The maps of one model after the other, keeping only the sum of their ranks; None if the explainers differ."""
     total: Values | float = 0.0
     squares: Values | float = 0.0
     drawn: dict[str, Tensor] = {}
     methods: set[str] = set()
-    kept: list[Case] = []
+    first_case: list[Case] = []
     for k, a in enumerate(answers, 1):
         case = Case(a.load(), pictures, seed=seed, method=method)
         methods.add(case.method.method.name)
@@ -154,13 +162,13 @@ def _maps(
             return None
         rows = list(range(len(case.pictures)))
         maps = torch.cat([case.maps(part, x) for part, x in case.batches(rows)])
-        own = np.stack([ranks(m.double().numpy().ravel()) for m in maps])
-        total, squares = total + own, squares + (own * own).sum(1)
+        rank_vectors = np.stack([ranks(m.double().numpy().ravel()) for m in maps])
+        total, squares = total + rank_vectors, squares + (rank_vectors * rank_vectors).sum(1)
         drawn |= {a.name: maps} if a.name in shown_runs else {}
-        kept += [case] if a.name == shown_runs[0] else []
+        first_case += [case] if a.name == shown_runs[0] else []
         tell("comparing maps", k * len(rows), len(answers) * len(rows))
     alike = mean_correlation(np.asarray(total), np.asarray(squares), len(answers))
-    return Maps(kept[0], alike, {name: drawn[name] for name in shown_runs}, *methods)
+    return Maps(first_case[0], alike, {name: drawn[name] for name in shown_runs}, *methods)
 
 
 def _row(maps: Maps, i: int) -> dict[str, Cell]:

@@ -1,4 +1,4 @@
-"""What is compared: models, audits, and the folders of training runs, by the words that name them."""
+"""The runs to compare: models, audits and folders of training runs, by the words that name them."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ FORMS = "the folder of a model, of an audit, or of clearsight train --repeat"
 class RunToCompare:
     """One run.
 
-    name: short, and no other's.  words: as it was named.  load: gives its model, anew each time, so that not all of
-    them are in memory at once; None for an audit, which has its report.
+    name: a short name that no other run has.  words: as the caller named it.  load: loads its model, each time anew, so
+    that not all models are in memory at once; None for an audit, which has its report.
     """
 
     name: str
@@ -41,31 +41,31 @@ class RunToCompare:
 def opened(
     runs: Sequence[str | Path | Classifier | Report], *, device: str, trust: bool
 ) -> tuple[list[RunToCompare], list[str]]:
-    """The runs that these words, models and reports are, and sentences on what was left out.
+    """The runs that these words, models and reports name, and sentences on what was left out.
 
     Refused: words that name no run, a run named twice, and fewer than two.
     """
-    found: list[RunToCompare] = []
+    compared: list[RunToCompare] = []
     notes: list[str] = []
     for run in runs:
         if isinstance(run, Classifier):
-            found.append(RunToCompare("", run.source, partial(_itself, run)))
+            compared.append(RunToCompare("", run.source, partial(_return_model, run)))
         elif isinstance(run, Report):
-            found.append(RunToCompare("", str(run.facts["model"]["source"]), report=run))
+            compared.append(RunToCompare("", str(run.facts["model"]["source"]), report=run))
         else:
-            places, left = _places(str(run))
-            notes += left
-            found += [_opened(place, device, trust) for place in places]
-    folders = [os.path.realpath(r.words) for r in found if Path(r.words).is_dir()]
+            places, left_out = _runs_named(str(run))
+            notes += left_out
+            compared += [_opened(place, device, trust) for place in places]
+    folders = [os.path.realpath(r.words) for r in compared if Path(r.words).is_dir()]
     for folder in folders:
         if folders.count(folder) > 1:
-            raise Refused(f"{folder} is named twice: name every run once")
-    if len(found) < 2:
-        raise Refused(f"{found[0].words if found else 'nothing'} alone: name two runs or more, or {FORMS}")
-    return [replace(r, name=name) for r, name in zip(found, _names([r.words for r in found]), strict=True)], notes
+            raise Refused(f"{folder} is named twice: name each run once")
+    if len(compared) < 2:
+        raise Refused(f"{compared[0].words if compared else 'nothing'} alone: name two runs or more, or {FORMS}")
+    return [replace(r, name=name) for r, name in zip(compared, _names([r.words for r in compared]), strict=True)], notes
 
 
-def _itself(model: Classifier) -> Classifier:
+def _return_model(model: Classifier) -> Classifier:
     return model
 
 
@@ -75,7 +75,7 @@ def _opened(place: str, device: str, trust: bool) -> RunToCompare:
     return RunToCompare("", place, partial(load, place, device=device, trust=trust))
 
 
-def _places(words: str) -> tuple[list[str], list[str]]:
+def _runs_named(words: str) -> tuple[list[str], list[str]]:
     """The runs that one word of the command line stands for."""
     folder = Path(words)
     if not folder.is_dir():
@@ -86,19 +86,21 @@ def _places(words: str) -> tuple[list[str], list[str]]:
         return [words], []
     inside = [p for p in folder.iterdir() if re.fullmatch(r"(run|fold)-\d+", p.name)]
     inside.sort(key=lambda p: int(p.name.partition("-")[2]))
-    whole = [p for p in inside if is_run(p) and complete(p)]
-    if not whole:
-        told = ": none of its runs has come to its end; the command that made it goes on" if inside else ""
-        raise Refused(f"{words} holds no run{told or f': name {FORMS}'}")
-    left = [p.name for p in inside if p not in whole]
-    return [str(p) for p in whole], [f"{named(left)} of {words} not complete, and left out"] if left else []
+    complete_runs = [p for p in inside if is_run(p) and complete(p)]
+    if not complete_runs:
+        reason = ": none of its runs is complete; run the command that made it again to go on" if inside else ""
+        raise Refused(f"{words} holds no run{reason or f': name {FORMS}'}")
+    incomplete = [p.name for p in inside if p not in complete_runs]
+    return [str(p) for p in complete_runs], [
+        f"{named(incomplete)} of {words}: not complete, so left out"
+    ] if incomplete else []
 
 
 def _names(words: Sequence[str]) -> list[str]:
-    """Something short for each, by which it is told from the others."""
+    """A short and unique name for each run."""
     short = [Path(w).name if Path(w).is_dir() else w for w in words]
-    told = short if len({*short}) == len(short) else list(words)
-    return [w if w and told.count(w) == 1 else f"{w or 'model'} ({i})" for i, w in enumerate(told, 1)]
+    names = short if len({*short}) == len(short) else list(words)
+    return [w if w and names.count(w) == 1 else f"{w or 'model'} ({i})" for i, w in enumerate(names, 1)]
 
 
 def own_pictures(
@@ -110,45 +112,48 @@ def own_pictures(
     classes: str | Path | None = None,
     voc_base: int | None = None,
 ) -> Pictures:
-    """The pictures that were kept from all of these models: the test part of their own split.csv, val where none is.
+    """The pictures that none of these models was trained on: the test part of their split.csv, val where it has none.
 
-    They are called by their path below the folder that holds them all, so that annotations find them.  Refused: a model
-    that has no split.csv, and parts that differ.
+    Each is named by its path below the folder that holds them all, so that annotations find them.
+
+    Refused: a model that has no split.csv, and parts that differ.
     """
     tables = [Path(r.words) / SPLIT for r in runs]
     for run, table in zip(runs, tables, strict=True):
         if not run.words or not table.is_file():
             raise Refused(
-                f"{run.name} has no {SPLIT} that says which pictures were kept from it: name some, --data DATA"
+                f"{run.name} has no {SPLIT} that names pictures it was not trained on: name pictures with --data DATA"
             )
     part, notes = split or "test", list[str]()
     if split is None and not _part(tables[0], part):
-        part, notes = "val", ["no test pictures were kept: val chose the epoch, so its numbers flatter"]
-    kept = [_part(table, part) for table in tables]
-    other = [r.name for r, own in zip(runs, kept, strict=True) if own != kept[0]]
+        part, notes = "val", ["the runs have no test pictures: val chose the epoch, so its numbers are optimistic"]
+    parts = [_part(table, part) for table in tables]
+    other = [r.name for r, files_of_run in zip(runs, parts, strict=True) if files_of_run != parts[0]]
     if other:
         raise Refused(
-            f"the {part} pictures of {named(other)} are not those of {runs[0].name}: name pictures for all, --data DATA"
+            f"the {part} pictures of {named(other)} are not those of {runs[0].name}: name some for all with --data DATA"
         )
-    if not kept[0]:
-        raise Refused(f"no picture of {tables[0]} is in {part}: name another --split, or pictures, --data DATA")
-    found = open_data(tables[0], split=part, classes=classes)
-    every = [os.path.normpath(tables[0].parent / row["file"]) for row in read_table(tables[0])[1]]
-    home = os.path.commonpath([os.path.dirname(file) for file in every])
-    below = {file: Path(os.path.relpath(file, home)).as_posix() for file in every}
-    files = [os.path.normpath(p.path) for p in found.pictures]
-    pictures = [replace(p, path=Path(file), name=below[file]) for p, file in zip(found.pictures, files, strict=True)]
-    found = replace(found, notes=(*found.notes, *notes), pictures=tuple(sorted(pictures, key=lambda p: p.name)))
+    if not parts[0]:
+        raise Refused(
+            f"no picture of {tables[0]} is in {part}: name another part with --split, or pictures with --data DATA"
+        )
+    data = open_data(tables[0], split=part, classes=classes)
+    all_files = [os.path.normpath(tables[0].parent / row["file"]) for row in read_table(tables[0])[1]]
+    common_folder = os.path.commonpath([os.path.dirname(file) for file in all_files])
+    relative = {file: Path(os.path.relpath(file, common_folder)).as_posix() for file in all_files}
+    files = [os.path.normpath(p.path) for p in data.pictures]
+    pictures = [replace(p, path=Path(file), name=relative[file]) for p, file in zip(data.pictures, files, strict=True)]
+    data = replace(data, notes=(*data.notes, *notes), pictures=tuple(sorted(pictures, key=lambda p: p.name)))
     source = boxes if boxes is not None else masks
     if voc_base is not None and boxes is None:
         raise Refused("voc_base is for boxes of Pascal VOC: give boxes too, or leave it out")
     if source is None:
-        return found
-    named_files = {name: Path(file) for file, name in below.items()}
-    marked = read_boxes(source, named_files, {p.name for p in pictures}, voc_base=voc_base)
-    told = f"{marked.form} annotations for {len(marked.regions)} of {len(pictures)} pictures"
-    regions = tuple(replace(p, regions=marked.regions.get(p.name)) for p in found.pictures)
-    return replace(found, pictures=regions, notes=(*found.notes, told, *marked.notes))
+        return data
+    named_files = {name: Path(file) for file, name in relative.items()}
+    annotations = read_boxes(source, named_files, {p.name for p in pictures}, voc_base=voc_base)
+    note = f"{annotations.form} annotations for {len(annotations.regions)} of {len(pictures)} pictures"
+    regions = tuple(replace(p, regions=annotations.regions.get(p.name)) for p in data.pictures)
+    return replace(data, pictures=regions, notes=(*data.notes, note, *annotations.notes))
 
 
 def _part(table: Path, part: str) -> dict[str, str]:

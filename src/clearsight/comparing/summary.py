@@ -1,4 +1,4 @@
-"""What the findings of several runs come to: each check over all runs, and all checks run by run."""
+"""Tables over several runs: each check over all runs, and all checks run by run."""
 
 from __future__ import annotations
 
@@ -23,54 +23,57 @@ from clearsight.reporting.wording import WORDS, show, show_interval
 from clearsight.training.recipe import read_recipe
 
 LEVEL = 0.05  # of the test: below it the spread is called larger than chance allows
-Found = Sequence[tuple[str, Finding]]  # the run's name, and what one check found of it
-Known = Sequence[tuple[str, Finding, float]]  # those that have a value
+CheckFindings = Sequence[tuple[str, Finding]]  # the run's name, and what one check found of it
+Values = Sequence[tuple[str, Finding, float]]  # those that have a value
 Reports = Sequence[tuple[str, Report]]  # the run's name, and its audit
 
 
-def by_check(reports: Reports) -> dict[str, Found]:
+def by_check(reports: Reports) -> dict[str, CheckFindings]:
     """The findings of all runs by the check's spelling, in the order in which they first come."""
     spelled = dict.fromkeys(f.check for _, r in reports for f in r.findings)
     return {check: [(name, f) for name, r in reports for f in r.findings if f.check == check] for check in spelled}
 
 
-def _known(found: Found) -> Known:
-    return [(name, f, f.value) for name, f in found if f.value is not None and f.verdict != "error"]
+def _with_value(findings: CheckFindings) -> Values:
+    return [(name, f, f.value) for name, f in findings if f.value is not None and f.verdict != "error"]
 
 
-def known_by(by: Mapping[str, Found], name: str) -> Known:
-    """What the runs have for the first check of this name, whatever its options."""
-    return next((_known(found) for spelled, found in by.items() if spelled.partition("(")[0] == name), [])
+def values_of_check(findings_by_check: Mapping[str, CheckFindings], name: str) -> Values:
+    """The values of all runs for the first check of this name, whatever its options."""
+    return next(
+        (_with_value(findings) for spelled, findings in findings_by_check.items() if spelled.partition("(")[0] == name),
+        [],
+    )
 
 
-def over(spelled: str, found: Found) -> Finding:
-    """How the values of one check lie over the runs, and whether they differ by more than chance allows."""
-    known, first = _known(found), found[0][1]
-    failed = any(f.verdict == "error" for _, f in found)
-    if not known:
+def summarise_check(spelled: str, findings: CheckFindings) -> Finding:
+    """The spread of one check's values over the runs, and whether it is larger than chance allows."""
+    values, first = _with_value(findings), findings[0][1]
+    failed = any(f.verdict == "error" for _, f in findings)
+    if not values:
         return replace(first, verdict="error" if failed else "note", evidence=(), figures=(), tables=())
-    values, unit = [v for _, _, v in known], first.unit
-    lie = [between(values, unit), show(median(values), unit), show(deviation(values), unit)]
+    numbers, unit = [v for _, _, v in values], first.unit
+    spread = [between(numbers, unit), show(median(numbers), unit), show(deviation(numbers), unit)]
     quantity = first.quantity or first.name
-    tested, notes = _tested(known)
+    tested, notes = _test_spread(values)
     return Finding(
         "error" if failed else "note",
-        f"{quantity[0].upper()}{quantity[1:]} of {counted(len(known), 'run')}: {lie[0]}, median {lie[1]}, standard "
-        f"deviation {lie[2]}. {tested}",
+        f"{quantity[0].upper()}{quantity[1:]} of {counted(len(numbers), 'run')}: {spread[0]}, median {spread[1]}, "
+        f"standard deviation {spread[2]}. {tested}",
         quantity=f"median: {quantity}",
-        value=median(values),
-        interval=median_interval(values),
-        n=len(known),
+        value=median(numbers),
+        interval=median_interval(numbers),
+        n=len(values),
         unit=unit,
-        chance=median(c) if (c := [f.chance for _, f, _ in known if f.chance is not None]) else None,
+        chance=median(c) if (c := [f.chance for _, f, _ in values if f.chance is not None]) else None,
         notes=(
-            *(f"{name} is left out: {f.headline}" for name, f in found if f.value is None or f.verdict == "error"),
-            "The value is the median over runs and n is how many; its interval, from six runs on, is bounded by two of "
-            "them and says where the median of endless such runs lies.",
+            *(f"{name} is left out: {f.headline}" for name, f in findings if f.value is None or f.verdict == "error"),
+            "The value is the median over runs, and n is their number. Its interval, from six runs on, is bounded by "
+            "two of the values and says where the median of infinitely many such runs lies.",
             *notes,
             *_first_notes(first),
         ),
-        tables=(Table("By run, the lowest first", tuple(_row(*k) for k in sorted(known, key=lambda k: k[2]))),),
+        tables=(Table("By run, the lowest first", tuple(_row(*k) for k in sorted(values, key=lambda k: k[2]))),),
         check=spelled,
         summary=first.summary,
         paper=first.paper,
@@ -78,34 +81,37 @@ def over(spelled: str, found: Found) -> Finding:
 
 
 def _first_notes(f: Finding) -> tuple[str, ...]:
-    """What a check says of how it judges, which holds for all runs: its first sentence."""
+    """The first note of a check, which says how it judges and holds for all runs."""
     return f.notes[:1] if f.has_bar else ()
 
 
-def _tested(known: Known) -> tuple[str, tuple[str, ...]]:
+def _test_spread(values: Values) -> tuple[str, tuple[str, ...]]:
     """Whether the spread is larger than chance allows, where the values are shares of pictures."""
-    counts = [_count(f) for _, f, _ in known]
-    if len(known) < 2 or any(k is None for k in counts):
-        return "Whether that is more than chance is not tested: the values are no shares of pictures.", ()
-    right, n = [k for k in counts if k is not None], [f.n for _, f, _ in known]
+    counts = [_share_count(f) for _, f, _ in values]
+    if len(values) < 2 or any(k is None for k in counts):
+        return (
+            "Whether that is more than chance allows was not tested, because the values are no shares of pictures.",
+            (),
+        )
+    right, n = [k for k in counts if k is not None], [f.n for _, f, _ in values]
     h = homogeneity(right, n)
     per = f"{min(n)}" if min(n) == max(n) else f"{min(n)} to {max(n)}"
-    word = "more than chance allows" if h.p < LEVEL else "no more than chance allows"
+    verdict = "more than chance allows" if h.p < LEVEL else "no more than chance allows"
     notes = [
-        "All runs see the same pictures, some of which are hard for every run, so that chance moves them less than the "
-        "test supposes: it is conservative, and a spread that it finds is there."
+        "All runs see the same pictures, some of which are hard for every run, so chance moves the values less than "
+        "the test assumes. It is conservative: a spread that it finds is real."
     ]
     if 0 < h.expected < EXPECTED:
         notes.append(f"In a run {h.expected:.1f} pictures of one kind are expected, fewer than 5: p is a rough guide.")
-    told = f"chi-square {h.statistic:.3g} at {counted(h.freedom, 'degree')} of freedom, p {_p(h.p)}"
-    return f"The runs differ by {word} for {per} pictures each ({told}).", tuple(notes)
+    test = f"chi-square {h.statistic:.3g} at {counted(h.freedom, 'degree')} of freedom, p {_p(h.p)}"
+    return f"The runs differ by {verdict} for {per} pictures each ({test}).", tuple(notes)
 
 
 def _p(p: float) -> str:
     return "below 0.0001" if p < 0.0001 else f"= {p:.2g}"
 
 
-def _count(f: Finding) -> int | None:
+def _share_count(f: Finding) -> int | None:
     """How many of its n pictures a value is the share of; None where it is none: only a share has Wilson's interval."""
     if f.value is None or f.interval is None or not f.n:
         return None
@@ -119,67 +125,68 @@ def _row(name: str, f: Finding, value: float) -> dict[str, Cell]:
 
 
 def side_by_side(
-    found: Sequence[RunToCompare],
+    compared: Sequence[RunToCompare],
     reports: Reports,
-    by: Mapping[str, Found],
+    findings_by_check: Mapping[str, CheckFindings],
     alike: Finding,
     notes: Sequence[str],
 ) -> Finding:
-    """The runs side by side, what they have in common, and the sentence over all."""
+    """The first finding: the runs side by side, what they have in common, and a sentence on all of them."""
     return Finding(
         "note",
-        _sentence(len(found), by, alike),
-        notes=(*notes, *said(reports), *_explained(reports)),
+        _sentence(len(compared), findings_by_check, alike),
+        notes=(*notes, *audit_notes(reports), *_explainer_notes(reports)),
         tables=(
-            Table("What the runs have in common", tuple(_common(found, reports))),
-            Table("By run", tuple(_beside(name, by) for name, _ in reports)),
+            Table("What the runs have in common", tuple(_common_rows(compared, reports))),
+            Table("By run", tuple(_run_row(name, findings_by_check) for name, _ in reports)),
         ),
-        figures=_plane(by),
+        figures=_accuracy_trust_plot(findings_by_check),
         check="runs",
-        summary="What have the runs in common, and how far do they lie apart?",
+        summary="What do the runs have in common, and how much do they differ?",
         seconds=round(sum(float(r.facts["seconds"]) for _, r in reports), 3),
     )
 
 
-def _sentence(k: int, by: Mapping[str, Found], alike: Finding) -> str:
-    right, trusted = known_by(by, "accuracy"), known_by(by, "trustworthiness")
+def _sentence(k: int, findings_by_check: Mapping[str, CheckFindings], alike: Finding) -> str:
+    right, trusted = (
+        values_of_check(findings_by_check, "accuracy"),
+        values_of_check(findings_by_check, "trustworthiness"),
+    )
     if right:
         n = max(f.n for _, f, _ in right)
-        told = f"{k} runs are right on {_lie(right)} of {counted(n, 'picture')}"
+        accuracy = f"{k} runs are right on {_range(right)} of {counted(n, 'picture')}"
     else:
-        told = f"Of {k} runs it is not known how often they are right"
+        accuracy = f"The accuracy of {k} runs is not known"
     if trusted:
-        return f"{told}, and {_lie(trusted)} of their right answers have an acceptable reason."
+        return f"{accuracy}, and {_range(trusted)} of their right answers have an acceptable reason."
     if alike.value is None:
-        return f"{told}; nothing says for which reasons."
-    return f"{told}, and the maps of two of them have a rank correlation of {show(alike.value, '')} on average."
+        return f"{accuracy}; their reasons were not compared."
+    return f"{accuracy}, and the maps of two of them have a rank correlation of {show(alike.value, '')} on average."
 
 
-def said(reports: Reports) -> list[str]:
-    """What every audit says of its pictures and its model; with the run's name where it is not said of all."""
+def audit_notes(reports: Reports) -> list[str]:
+    """The notes of all audits on their pictures and models; with the run's name where not all have the same note."""
     notes: dict[str, list[str]] = {}
     for name, report in reports:
         for note in report.facts["data"]["notes"]:
             notes.setdefault(note, []).append(name)
     stopped = [name for name, r in reports if not r.facts["complete"]]
-    told = [note if len(who) == len(reports) else f"{named(who)}: {note}" for note, who in notes.items()]
-    return [*([f"The audit of {named(stopped)} was stopped before its end."] if stopped else []), *told]
+    sentences = [note if len(names) == len(reports) else f"{named(names)}: {note}" for note, names in notes.items()]
+    return [*([f"The audit of {named(stopped)} was stopped before it was complete."] if stopped else []), *sentences]
 
 
-def _explained(reports: Reports) -> list[str]:
+def _explainer_notes(reports: Reports) -> list[str]:
     methods = {str(r.facts["method"]).partition("(")[0] for _, r in reports} - {""}
     if len(methods) < 2:
         return []
-    return [
-        f"The runs were explained by {', '.join(sorted(methods))}: what these say of reasons is not the same thing."
-    ]
+    return [f"The runs were explained by {', '.join(sorted(methods))}, whose maps are not comparable with each other."]
 
 
-def _lie(known: Known) -> str:
-    return between([v for _, _, v in known], "share")
+def _range(values: Values) -> str:
+    return between([v for _, _, v in values], "share")
 
 
-def _common(found: Sequence[RunToCompare], reports: Reports) -> list[dict[str, Cell]]:
+def _common_rows(compared: Sequence[RunToCompare], reports: Reports) -> list[dict[str, Cell]]:
     """What is the same in all runs, and what is not."""
     facts = [r.facts for _, r in reports]
     rows = [
@@ -191,21 +198,21 @@ def _common(found: Sequence[RunToCompare], reports: Reports) -> list[dict[str, C
         ("maps by", [f["method"] or "none" for f in facts]),
         ("seed of the checks", [str(f["seed"]) for f in facts]),
     ]
-    told: list[dict[str, Cell]] = [{"what": what, "in the runs": _alike(values)} for what, values in rows]
-    return told + _recipes(found)
+    common: list[dict[str, Cell]] = [{"what": what, "in the runs": _agreement(values)} for what, values in rows]
+    return common + _recipe_rows(compared)
 
 
-def _alike(values: Sequence[str]) -> str:
-    there = list(dict.fromkeys(values))
-    if len(there) == 1:
-        return there[0]
-    return f"differ: {named(there)}" if len(there) < len(values) else f"all {len(values)} differ"
+def _agreement(values: Sequence[str]) -> str:
+    distinct = list(dict.fromkeys(values))
+    if len(distinct) == 1:
+        return distinct[0]
+    return f"differ: {named(distinct)}" if len(distinct) < len(values) else f"all {len(values)} differ"
 
 
-def _recipes(found: Sequence[RunToCompare]) -> list[dict[str, Cell]]:
+def _recipe_rows(compared: Sequence[RunToCompare]) -> list[dict[str, Cell]]:
     """What the recipes of training runs, and their splits, have in common."""
-    files = [Path(r.words) / RECIPE for r in found if r.words and (Path(r.words) / RECIPE).is_file()]
-    if len(files) < len(found):
+    files = [Path(r.words) / RECIPE for r in compared if r.words and (Path(r.words) / RECIPE).is_file()]
+    if len(files) < len(compared):
         return []
     recipes = [read_recipe(file)[2].as_dict() for file in files]
     splits = {json.loads(file.read_text(encoding="utf-8"))["data"] for file in files}
@@ -216,24 +223,24 @@ def _recipes(found: Sequence[RunToCompare]) -> list[dict[str, Cell]]:
     ]
 
 
-def _beside(name: str, by: Mapping[str, Found]) -> dict[str, Cell]:
+def _run_row(name: str, findings_by_check: Mapping[str, CheckFindings]) -> dict[str, Cell]:
     """One run: the value of every check; of accuracy and trust the interval and n as well."""
     row: dict[str, Cell] = {"run": name}
-    for spelled, found in by.items():
-        f = dict(found).get(name)
-        what = next((g.quantity for _, g in found if g.quantity), "") or spelled
-        what = spelled if what in row else what
-        row[what] = f.value if f is not None and f.verdict != "error" else None
+    for spelled, findings in findings_by_check.items():
+        f = dict(findings).get(name)
+        column = next((g.quantity for _, g in findings if g.quantity), "") or spelled
+        column = spelled if column in row else column
+        row[column] = f.value if f is not None and f.verdict != "error" else None
         if spelled.partition("(")[0] in ("accuracy", "trustworthiness"):
             row[f"95 % of {spelled}"] = show_interval(f) if f is not None else "–"
             row[f"n of {spelled}"] = f.n if f is not None else None
     return row
 
 
-def _plane(by: Mapping[str, Found]) -> tuple[Figure, ...]:
+def _accuracy_trust_plot(findings_by_check: Mapping[str, CheckFindings]) -> tuple[Figure, ...]:
     """Accuracy against trust, a dot for each run that has both."""
-    right = {name: f for name, f, _ in known_by(by, "accuracy")}
-    trusted = {name: f for name, f, _ in known_by(by, "trustworthiness")}
+    right = {name: f for name, f, _ in values_of_check(findings_by_check, "accuracy")}
+    trusted = {name: f for name, f, _ in values_of_check(findings_by_check, "trustworthiness")}
     both = [(right[name], trusted[name]) for name in right if name in trusted]
     dots = [
         Cross(a.value, t.value, a.interval, t.interval)
@@ -249,7 +256,7 @@ def _plane(by: Mapping[str, Found]) -> tuple[Figure, ...]:
             "runs.svg",
             charts.plane(dots, xlabel="right answers", ylabel="of these, for an acceptable reason"),
             "One dot for each run: how often it is right, and how often for an acceptable reason. Both axes have the "
-            "same scale: runs that stand above one another are as accurate, and not as trustworthy.",
+            "same scale: runs above one another are equally accurate, but not equally trustworthy.",
             f"{counted(len(dots), 'run')}: accuracy spans {wide}, acceptable reasons {high}.",
         ),
     )

@@ -18,7 +18,7 @@ SIZE = 16  # pictures in one pass through the network: the fastest on the proces
 BYTES = 500 * 2**20  # what a pass may keep for its way back; what it works in comes on top, and stays below 1 GB
 
 _size: ContextVar[int] = ContextVar("size", default=SIZE)
-_known: weakref.WeakKeyDictionary[nn.Module, dict[tuple[int, ...], int]] = weakref.WeakKeyDictionary()
+_bytes_kept: weakref.WeakKeyDictionary[nn.Module, dict[tuple[int, ...], int]] = weakref.WeakKeyDictionary()
 
 
 def pairs(pictures: int, versions: int, size: int = SIZE, *, backward: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
@@ -42,12 +42,12 @@ def bounded(model: Classifier, x: Tensor, size: int) -> Iterator[int]:
 
     x (1, C, *S) is run once for each network and size of picture, to see what it keeps.
     """
-    known = _known.setdefault(model.net, {})
+    by_shape = _bytes_kept.setdefault(model.net, {})
     shape = tuple(x.shape[1:])
-    if shape not in known:
+    if shape not in by_shape:
         with uncounted():
-            known[shape] = kept(model, x[:1])
-    size = max(1, min(size, BYTES // max(known[shape], 1)))
+            by_shape[shape] = bytes_kept(model, x[:1])
+    size = max(1, min(size, BYTES // max(by_shape[shape], 1)))
     token = _size.set(size)
     try:
         yield size
@@ -55,15 +55,15 @@ def bounded(model: Classifier, x: Tensor, size: int) -> Iterator[int]:
         _size.reset(token)
 
 
-def kept(model: Classifier, x: Tensor) -> int:
+def bytes_kept(model: Classifier, x: Tensor) -> int:
     """Bytes that a forward pass of x keeps for its way back, parameters and buffers apart."""
-    own = {p.untyped_storage().data_ptr() for p in (*model.net.parameters(), *model.net.buffers())}
-    seen: dict[int, int] = {}
+    weights = {p.untyped_storage().data_ptr() for p in (*model.net.parameters(), *model.net.buffers())}
+    storages: dict[int, int] = {}
 
     def pack(t: Tensor) -> Tensor:
         storage = t.untyped_storage()
-        if storage.data_ptr() not in own:
-            seen[storage.data_ptr()] = storage.nbytes()
+        if storage.data_ptr() not in weights:
+            storages[storage.data_ptr()] = storage.nbytes()
         return t
 
     def unpack(t: Any) -> Any:
@@ -73,4 +73,4 @@ def kept(model: Classifier, x: Tensor) -> int:
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, unpack):
         out = model(z)
     del out
-    return sum(seen.values())
+    return sum(storages.values())

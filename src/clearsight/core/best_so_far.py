@@ -9,7 +9,7 @@ from clearsight.core.norms import Norm, perturbation_norm
 
 
 class BestSoFar:
-    """What an attack has tried that serves its goal best, for each of the pictures x (B, ...) in [0, 1].
+    """The best version that an attack has tried, for each of the pictures x (B, ...) in [0, 1].
 
     A version that meets the goal is better than any that does not.  Of those that do, the one with the lower loss is
     better, or, where ``nearest`` names a norm, the one nearer to the picture; of those that do not, that with the lower
@@ -29,12 +29,12 @@ class BestSoFar:
         """Take note of versions z (n, ...) of the pictures rows (n,), each picture at most once -> which are better."""
         loss, met = loss.detach().to(self.loss), met.to(self.met.device)
         rows = rows.to(self.met.device)
-        far = perturbation_norm(z.detach() - self.clean[rows], self.nearest or "linf")
+        distance = perturbation_norm(z.detach() - self.clean[rows], self.nearest or "linf")
         less = loss < self.loss[rows]
         if self.nearest:
-            less = torch.where(met, far < self.distance[rows], less)
+            less = torch.where(met, distance < self.distance[rows], less)
         better = (met & ~self.met[rows]) | ((met == self.met[rows]) & less)
-        here = rows[better]
-        self.x[here], self.loss[here], self.met[here] = z.detach()[better], loss[better], met[better]
-        self.distance[here] = far[better]
+        improved = rows[better]
+        self.x[improved], self.loss[improved], self.met[improved] = z.detach()[better], loss[better], met[better]
+        self.distance[improved] = distance[better]
         return better

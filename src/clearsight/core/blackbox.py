@@ -1,4 +1,4 @@
-"""The one gate through which an attacker asks a model whose inside he does not see."""
+"""Black-box access to a model: the only way in which black-box attacks query it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class OutOfQueries(Exception):  # noqa: N818 (it is how every attack ends that g
 
 
 class BlackBox:
-    """A model as one meets it behind a service: it answers about pictures, and each answer is paid for.
+    """A model behind a service: it answers queries about pictures, and counts them.
 
     x (B, C, *S): the clean pictures; goal: what is attacked for; queries: how many answers each picture has, a hard
     stop.  access: what an answer holds: "logits"; "probs" after softmax; "top-5", or another number, of them, the rest
@@ -48,7 +48,7 @@ class BlackBox:
         digits: int | None = None,
     ) -> None:
         if queries < 1:
-            raise Refused(f"queries={queries}: an attacker who may not ask finds nothing; give at least 1")
+            raise Refused(f"queries={queries}: an attack needs queries; give at least 1")
         self.top = classes_told(access, digits)
         if not model.one_of_many and access not in ("logits", "label"):
             raise Refused(
@@ -68,8 +68,8 @@ class BlackBox:
 
     def left(self, rows: Tensor | None = None) -> Tensor:
         """How many queries the pictures have left: (n,), on the CPU."""
-        rest = self.queries - self.used
-        return rest if rows is None else rest[rows.cpu()]
+        remaining = self.queries - self.used
+        return remaining if rows is None else remaining[rows.cpu()]
 
     def loss(self, z: Tensor, rows: Tensor) -> Tensor:
         """How far from the goal versions z (n, C, *S) of the pictures rows (n,) are, by what the scores say: (n,).
@@ -94,30 +94,30 @@ class BlackBox:
     def _ask(self, z: Tensor, rows: Tensor, *, label: bool = False) -> tuple[Tensor, Tensor]:
         if self.access == "label" and not label:
             raise Refused(
-                "this attack needs scores, and the model answers with labels alone (access label): take boundary or "
+                "this attack needs scores, and the model answers with labels alone (access label): use boundary or "
                 "hop-skip-jump"
             )
         if len(z) != len(rows):
             raise ValueError(f"{len(z)} versions of {len(rows)} pictures: one row for each version")
         rows = rows.cpu()
-        number = self.used[rows] + _nth(rows)  # of the query about its picture, from 1 on
-        paid = (number <= self.queries).nonzero()[:, 0]
+        query = self.used[rows] + _nth(rows)  # of the query about its picture, from 1 on
+        paid = (query <= self.queries).nonzero()[:, 0]
         if len(rows) and not len(paid):
             raise OutOfQueries
         loss = torch.full((len(rows),), torch.inf)
         met = torch.zeros(len(rows), dtype=torch.bool)
         if len(paid):
-            of = rows[paid]
-            sent = self._sendable(z.detach()[paid.to(z.device)], of)
+            picture = rows[paid]
+            sent = self._sendable(z.detach()[paid.to(z.device)], picture)
             with torch.no_grad():
                 out = torch.cat([self._model(part).float().cpu() for part in torch.split(sent, SIZE)])
-            goal = self.goal[of]
-            self._largest.scatter_reduce_(0, of, out.abs().amax(1), "amax")
-            met[paid] = goal.met(out) & self._sure(goal, out, of)
+            goal = self.goal[picture]
+            self._largest.scatter_reduce_(0, picture, out.abs().amax(1), "amax")
+            met[paid] = goal.met(out) & self._sure(goal, out, picture)
             if not label:
                 loss[paid] = margin(goal, self._answer(out))
-            self.used += torch.bincount(of, minlength=len(self.used))
-            self._note(sent, of, number[paid], loss[paid], met[paid])
+            self.used += torch.bincount(picture, minlength=len(self.used))
+            self._note(sent, picture, query[paid], loss[paid], met[paid])
         return loss.to(z.device), met.to(z.device)
 
     def _sendable(self, z: Tensor, of: Tensor) -> Tensor:
@@ -145,10 +145,10 @@ class BlackBox:
             p = p.round(decimals=self.digits)
         if self.top is not None and self.top < p.shape[1]:
             best = out.topk(self.top).indices
-            told = torch.zeros_like(p, dtype=torch.bool).scatter(1, best, True)
-            rest = (1 - (p * told).sum(1)).clamp_min(0) / (p.shape[1] - self.top)  # in equal shares, as nothing is told
-            rest = torch.minimum(rest, p.gather(1, best).amin(1))  # but of none more than of the least that is told
-            p = torch.where(told, p, rest[:, None])
+            shown = torch.zeros_like(p, dtype=torch.bool).scatter(1, best, True)
+            hidden = (1 - (p * shown).sum(1)).clamp_min(0) / (p.shape[1] - self.top)  # the rest, in equal shares
+            hidden = torch.minimum(hidden, p.gather(1, best).amin(1))  # but none more than the least that is shown
+            p = torch.where(shown, p, hidden[:, None])
         return p.clamp_min(1e-12).log().float()
 
     def _note(self, sent: Tensor, of: Tensor, number: Tensor, loss: Tensor, met: Tensor) -> None:
@@ -171,8 +171,8 @@ class BlackBox:
         """
         proposed = project(self.found if raw is None else raw, self.clean, self.eps, self.norm)
         scored, within = self._loss < torch.inf, self.meets & (self._distance <= self._limit)
-        known = torch.where(per_picture(scored.to(proposed.device), proposed), self._lowest, proposed)
-        return torch.where(per_picture(within.to(proposed.device), proposed), self.found, known)
+        best_scored = torch.where(per_picture(scored.to(proposed.device), proposed), self._lowest, proposed)
+        return torch.where(per_picture(within.to(proposed.device), proposed), self.found, best_scored)
 
 
 def _least(value: Tensor, of: Tensor, among: Tensor) -> Tensor:
@@ -195,12 +195,12 @@ def classes_told(access: str, digits: int | None) -> int | None:
     >>> classes_told("top-5", 2), classes_told("probs", None)
     (5, None)
     """
-    found = re.fullmatch(r"top-([1-9]\d*)", access)
-    if not found and access not in ("logits", "probs", "label"):
+    match = re.fullmatch(r"top-([1-9]\d*)", access)
+    if not match and access not in ("logits", "probs", "label"):
         raise Refused(f"access {access!r}: what the model answers with is logits, probs, label or top-5")
     if digits is not None and (digits < 1 or access in ("logits", "label")):
         raise Refused(f"digits={digits}: at least one, and of probabilities (access probs or top-5)")
-    return int(found[1]) if found else None
+    return int(match[1]) if match else None
 
 
 def _nth(rows: Tensor) -> Tensor:
@@ -209,9 +209,9 @@ def _nth(rows: Tensor) -> Tensor:
     >>> _nth(torch.tensor([0, 1, 0, 0])).tolist()
     [1, 1, 2, 3]
     """
-    seen: dict[int, int] = {}
+    counts: dict[int, int] = {}
     out = []
     for i in rows.tolist():
-        seen[i] = seen.get(i, 0) + 1
-        out.append(seen[i])
+        counts[i] = counts.get(i, 0) + 1
+        out.append(counts[i])
     return torch.tensor(out, dtype=torch.long)

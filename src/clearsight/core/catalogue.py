@@ -136,16 +136,16 @@ def catalogue(folder: str) -> dict[str, Method]:
     if folder not in FOLDERS:
         raise Refused(f"no catalogue {folder!r}: {nearest(folder, FOLDERS)}")
     package = importlib.import_module(f"clearsight.{folder}")
-    found = {}
+    methods = {}
     for info in pkgutil.iter_modules(package.__path__):
         if info.name.startswith("_"):
             continue
         module = importlib.import_module(f"{package.__name__}.{info.name}")
-        mine = [v for v in vars(module).values() if isinstance(v, Method) and v.fn.__module__ == module.__name__]
-        if len(mine) != 1:
-            raise TypeError(f"{module.__name__} must hold exactly one method, has {len(mine)}")
-        found[mine[0].name] = mine[0]
-    return dict(sorted(found.items(), key=lambda item: (item[1].order, item[0])))
+        in_module = [v for v in vars(module).values() if isinstance(v, Method) and v.fn.__module__ == module.__name__]
+        if len(in_module) != 1:
+            raise TypeError(f"{module.__name__} must hold exactly one method, has {len(in_module)}")
+        methods[in_module[0].name] = in_module[0]
+    return dict(sorted(methods.items(), key=lambda item: (item[1].order, item[0])))
 
 
 @dataclass(frozen=True)
@@ -174,26 +174,26 @@ def parse(spelling: str | Call, folder: str) -> Call:
     """
     if isinstance(spelling, Call):
         return spelling
-    name, bracket, rest = spelling.strip().partition("(")
+    name, bracket, arguments = spelling.strip().partition("(")
     name = name.strip()
-    if bracket and not rest.rstrip().endswith(")"):
+    if bracket and not arguments.rstrip().endswith(")"):
         raise Refused(f"{spelling!r}: a bracket is not closed; a call is spelled name(option=value, ...)")
-    found = _from_file(name) if ".py:" in name else catalogue(folder).get(name.lower().replace("_", "-"))
-    if found is None:
+    chosen = _from_file(name) if ".py:" in name else catalogue(folder).get(name.lower().replace("_", "-"))
+    if chosen is None:
         raise Refused(f"no method {name!r} among the {folder}: {nearest(name.replace('_', '-'), catalogue(folder))}")
     options: dict[str, Any] = {}
-    allowed = {n: p for n, p in found._keywords.items() if n in found.options or n in _SPELLED}
-    for part in split_calls(rest.rstrip()[:-1]):
+    allowed = {n: p for n, p in chosen._keywords.items() if n in chosen.options or n in _SPELLED}
+    for part in split_calls(arguments.rstrip()[:-1]):
         key, equals, text = part.partition("=")
         key = key.strip().replace("-", "_")
         if not equals:
             raise Refused(f"{part.strip()!r} in {spelling!r}: options are written option=value")
         if key not in allowed:
-            raise Refused(f"{found.name} has no option {key!r}: {_instead(found, key, allowed)}")
+            raise Refused(f"{chosen.name} has no option {key!r}: {_instead(chosen, key, allowed)}")
         if key in options:
-            raise Refused(f"{found.name} is given {key!r} twice")
-        options[key] = _read(text.strip(), allowed[key].annotation, f"{found.name}({key}=...)")
-    return Call(found, options)
+            raise Refused(f"{chosen.name} is given {key!r} twice")
+        options[key] = _read(text.strip(), allowed[key].annotation, f"{chosen.name}({key}=...)")
+    return Call(chosen, options)
 
 
 def _instead(found: Method, key: str, allowed: Collection[str]) -> str:
@@ -293,11 +293,11 @@ def write_value(value: Any) -> str:
 
 def _is_a_call(text: str) -> bool:
     """Whether text reads as name(...), which needs no quotes inside another call, however deep."""
-    name, bracket, rest = text.partition("(")
-    if not bracket or not rest.endswith(")") or set(name) & set(" )[],'\"="):
+    name, bracket, arguments = text.partition("(")
+    if not bracket or not arguments.endswith(")") or set(name) & set(" )[],'\"="):
         return False
     try:
-        split_calls(rest[:-1])
+        split_calls(arguments[:-1])
     except Refused:
         return False
     return True
@@ -325,10 +325,10 @@ def _from_file(spelling: str) -> Method:
         module = module_of(file)
     except Exception as e:
         raise Refused(f"{path} cannot be run: {type(e).__name__}: {e}") from e
-    found = getattr(module, name, None)
-    if isinstance(found, Method):
-        return Method(found.fn, found.paper, found.claims, spelling, advice=found.advice)
-    if callable(found):
-        return Method(found, name=spelling)
+    value = getattr(module, name, None)
+    if isinstance(value, Method):
+        return Method(value.fn, value.paper, value.claims, spelling, advice=value.advice)
+    if callable(value):
+        return Method(value, name=spelling)
     functions = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
     raise Refused(f"{path} has no function {name!r}: {nearest(name, functions)}")

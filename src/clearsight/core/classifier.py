@@ -156,10 +156,10 @@ class Classifier:
         except (Refused, torch.OutOfMemoryError):
             raise
         except Exception as e:
-            said = str(e).strip().partition("\n")[0]
+            message = str(e).strip().partition("\n")[0]
+            fix = mended(e, self.net) or "clearsight inspect MODEL says what it takes"
             raise Refused(
-                f"the network failed on an input of shape {tuple(z.shape)}",
-                f"{type(e).__name__}: {said}; {mended(e, self.net) or 'clearsight inspect MODEL says what it takes'}",
+                f"the network failed on an input of shape {tuple(z.shape)}", f"{type(e).__name__}: {message}; {fix}"
             ) from e
         return out
 
@@ -224,26 +224,26 @@ class Classifier:
         Notice says so where the class of that number would be another.
         """
         text = str(label).strip()
-        found = finder(self.labels)(str(label))
-        place = position(text, len(self.labels))
-        if len(found) == 1:
-            if place is not None and place != found[0]:
+        matches = finder(self.labels)(str(label))
+        number = position(text, len(self.labels))
+        if len(matches) == 1:
+            if number is not None and number != matches[0]:
                 warnings.warn(
-                    f"class {text} is the one labelled {text}, number {found[0]} of the model counted from 0, and not "
-                    f"its number {text}, {self.labels[place]!r}: labels go before numbers",
+                    f"class {text} is the one labelled {text}, number {matches[0]} of the model counted from 0, and "
+                    f"not its number {text}, {self.labels[number]!r}: labels go before numbers",
                     Notice,
                     stacklevel=2,
                 )
-            return found[0]
-        if found:
-            raise Refused(f"class {text!r} names several classes: write the number, {' or '.join(map(str, found))}")
+            return matches[0]
+        if matches:
+            raise Refused(f"class {text!r} names several classes: write the number, {' or '.join(map(str, matches))}")
         if is_number(text) and (numbers := label_numbers(self.labels)):
             raise Refused(
                 f"the model has no class {text!r}: its labels have numbers of their own, "
                 f"{', '.join(self.labels[i] for i in list(numbers.values())[:12])}: write one of the labels"
             )
-        if place is not None:
-            return place
+        if number is not None:
+            return number
         if is_number(text):
             raise Refused(f"class {shorten(text, 40)}: this model has classes 0 to {len(self.labels) - 1}")
         raise Refused(f"the model has no class {text!r}: {nearest(plain(text), names(self.labels))}")

@@ -17,18 +17,19 @@ def copied(net: nn.Module) -> nn.Module:
 
     Refused: a network that holds something that cannot be copied, such as a lock or an open file.
     """
-    made = {
+    memo = {
         id(v): v.detach().clone()
         for m in net.modules()
         for v in vars(m).values()
         if isinstance(v, Tensor) and not v.is_leaf
     }
     try:
-        return copy.deepcopy(net, made)
+        return copy.deepcopy(net, memo)
     except (TypeError, RuntimeError, AttributeError, NotImplementedError) as e:
-        said = str(e).partition("\n")[0]
+        message = str(e).partition("\n")[0]
         raise Refused(
-            f"the network cannot be copied ({type(e).__name__}: {said}): keep what cannot be copied outside its modules"
+            f"the network cannot be copied ({type(e).__name__}: {message}): keep what cannot be copied outside its "
+            "modules"
         ) from e
 
 
@@ -44,7 +45,7 @@ def plain(net: nn.Module) -> nn.Module:
             p.requires_grad_()  # what is computed from frozen weights would become a buffer
     for m in list(net.modules()):
         if parametrize.is_parametrized(m):
-            _of_its_own_class(m)
+            _unshare_class(m)
             for name in list(m.parametrizations):  # type: ignore[arg-type]
                 parametrize.remove_parametrizations(m, name, leave_parametrized=True)
                 weight = m.get_parameter(name)
@@ -61,8 +62,8 @@ def plain(net: nn.Module) -> nn.Module:
     return net
 
 
-def _of_its_own_class(m: nn.Module) -> None:
+def _unshare_class(m: nn.Module) -> None:
     """PyTorch takes a parametrization off the class that a module shares with its copies: give this one its own."""
     shared = type(m)
-    own = {k: v for k, v in vars(shared).items() if k not in ("__dict__", "__weakref__")}
-    m.__class__ = type(shared.__name__, shared.__bases__, own)
+    attributes = {k: v for k, v in vars(shared).items() if k not in ("__dict__", "__weakref__")}
+    m.__class__ = type(shared.__name__, shared.__bases__, attributes)

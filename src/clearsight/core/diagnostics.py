@@ -22,7 +22,7 @@ def note(name: str, values: Tensor) -> None:
 
 
 def wanted() -> bool:
-    """Whether anybody keeps what is noted: where noting costs passes, they are saved if nobody does."""
+    """Whether notes are kept; methods skip notes that cost passes if they are not."""
     return _book.get() is not None
 
 

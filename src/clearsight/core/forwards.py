@@ -71,33 +71,33 @@ def unseen(net: nn.Module) -> tuple[str, str] | None:
 
 def mended(e: Exception, net: nn.Module) -> str:
     """What to do about an error from inside a network's forward; "" where its kind is not known."""
-    said = str(e)
-    if isinstance(e, TypeError) and ("required positional argument" in said or "missing a required" in said):
+    message = str(e)
+    if isinstance(e, TypeError) and ("required positional argument" in message or "missing a required" in message):
         return (
-            f"its forward takes {_arguments(net)}, and gets one tensor of pictures: wrap it in a module whose "
-            "forward(x) gives it the rest"
+            f"its forward takes {_arguments_of_forward(net)}, but gets one tensor of pictures: wrap it in a module "
+            "whose forward(x) passes it the other arguments"
         )
-    if "call numpy() on Tensor that requires grad" in said:
+    if "call numpy() on Tensor that requires grad" in message:
         return (
             "its forward goes through NumPy, where no gradient flows: write that part in torch, or, where forward says "
             "x.detach().numpy(), use a method that only asks for scores, such as occlusion"
         )
-    if "Inference tensors cannot be saved for backward" in said:
+    if "Inference tensors cannot be saved for backward" in message:
         return "part of its forward runs under torch.inference_mode(), where no gradient flows: leave that out"
-    if "Guard failed" in said and "size()[0]" in said:
+    if "Guard failed" in message and "size()[0]" in message:
         return (
             "torch.export recorded it for that one number of pictures: export it with a batch of any size, "
             "dynamic_shapes=({0: torch.export.Dim('batch', min=1)},)"
         )
     types = sorted({str(p.dtype).removeprefix("torch.") for p in net.parameters() if p.is_floating_point()})
-    if len(types) > 1 and ("dtype" in said or "type" in said):
+    if len(types) > 1 and ("dtype" in message or "type" in message):
         return f"its parameters are {' and '.join(types)}, and what one part gives does not fit the next: net.float()"
-    if "on the same device" in said or "Expected all tensors to be on" in said:
+    if "on the same device" in message or "Expected all tensors to be on" in message:
         return "its parts lie on several devices: net.to('cpu'), or to one other"
     return ""
 
 
-def _arguments(net: nn.Module) -> str:
+def _arguments_of_forward(net: nn.Module) -> str:
     try:
         return f"({', '.join(inspect.signature(net.forward).parameters)})"
     except (TypeError, ValueError):

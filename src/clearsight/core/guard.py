@@ -39,7 +39,7 @@ def _lock(net: nn.Module) -> threading.RLock:
 
 
 @dataclass
-class _Left:
+class _LeftBehind:
     """What the work inside left behind: how many hooks, and which parameters whose .data it exchanged."""
 
     hooks: int = 0
@@ -57,9 +57,9 @@ def guarded(net: nn.Module) -> Iterator[None]:
     _initialised(net)
     with _lock(net):
         undo: Undo = []
-        left = _Left()
+        left_behind = _LeftBehind()
         try:
-            params = _held(net, undo, left)
+            params = _hold(net, undo, left_behind)
             surroundings.enter(undo)
             yield
         except BaseException as e:
@@ -68,9 +68,9 @@ def guarded(net: nn.Module) -> Iterator[None]:
             raise
         for failed in undone(undo):
             raise failed
-        if left.hooks:
-            raise RuntimeError(f"{left.hooks} hook(s) were left on the network (and are now removed)")
-        changed = [name for name, p, version in params if p._version != version or name in left.moved]
+        if left_behind.hooks:
+            raise RuntimeError(f"{left_behind.hooks} hook(s) were left on the network (and are now removed)")
+        changed = [name for name, p, version in params if p._version != version or name in left_behind.moved]
         if changed:
             raise RuntimeError(f"parameters were changed: {', '.join(changed[:3])}; work on a copy.deepcopy")
 
@@ -80,30 +80,30 @@ def able(net: nn.Module) -> None:
     for name, m in net.named_modules():
         if isinstance(m, torch.jit.ScriptModule) and not hasattr(m, "training"):
             raise Refused(
-                f"{_called(name)} was frozen by torch.jit.freeze (or optimize_for_inference), and its weights "
+                f"{_part_name(name)} was frozen by torch.jit.freeze (or optimize_for_inference), and its weights "
                 "are no longer to be seen: wrap what was frozen, or the nn.Module that it was made from"
             )
-        if _trains_for_good(m):
+        if _stays_in_training(m):
             raise Refused(
-                f"{_called(name)} was recorded by torch.jit or torch.export in training mode, and stays in it: "
+                f"{_part_name(name)} was recorded by torch.jit or torch.export in training mode, and stays in it: "
                 "call net.eval() first, and record it then"
             )
 
 
 def _initialised(net: nn.Module) -> None:
-    held = (*net.parameters(), *net.buffers())
-    if any(is_lazy(t) for t in held) or any(p.is_inference() for p in net.parameters()):
+    tensors = (*net.parameters(), *net.buffers())
+    if any(is_lazy(t) for t in tensors) or any(p.is_inference() for p in net.parameters()):
         raise Refused(
             "the network has parameters that were made in inference mode, or are not initialised: build it outside "
             "torch.inference_mode() and run it once"
         )
 
 
-def _called(name: str) -> str:
+def _part_name(name: str) -> str:
     return f"the network's part {name}" if name else "the network"
 
 
-def _trains_for_good(m: nn.Module) -> bool:
+def _stays_in_training(m: nn.Module) -> bool:
     """Whether batch norm or dropout in training mode is written into what torch.jit or torch.export recorded."""
     if isinstance(m, torch.jit.ScriptModule):
         try:
@@ -119,27 +119,27 @@ def _trains_for_good(m: nn.Module) -> bool:
     return any(n.args[at[n.target]] is True for n in m.graph.nodes if n.target in at and len(n.args) > at[n.target])
 
 
-def _held(net: nn.Module, undo: Undo, left: _Left) -> list[tuple[str, nn.Parameter, int]]:
+def _hold(net: nn.Module, undo: Undo, left_behind: _LeftBehind) -> list[tuple[str, nn.Parameter, int]]:
     """Put the network into eval mode and freeze it, a step back for each step; its parameters as they are now."""
     modules = list(net.modules())
-    nothing: list[Any] = []  # what holds nothing, most of it: no step of its own, for a network is held many times
+    empty: list[Any] = []  # what holds nothing, most of it: no step of its own, for a network is held many times
     for m in modules:
         for kind in ("_parameters", "_buffers", "_modules"):
-            held = getattr(m, kind)
-            if len(held):
-                undo.append(partial(_put_back, held, dict(held.items())))
+            mapping = getattr(m, kind)
+            if len(mapping):
+                undo.append(partial(_put_back, mapping, dict(mapping.items())))
             else:
-                nothing.append(held)
-    undo.append(partial(_emptied, nothing, lambda held: _put_back(held, {})))
+                empty.append(mapping)
+    undo.append(partial(_undo_new, empty, lambda mapping: _put_back(mapping, {})))
     unhooked: list[Any] = []
     for m in modules:
         for kind in _HOOKS:
             hooks = getattr(m, kind, None)
             if isinstance(hooks, dict) and hooks:
-                undo.append(partial(_without_new, hooks, dict(hooks), left))
+                undo.append(partial(_remove_new_hooks, hooks, dict(hooks), left_behind))
             elif isinstance(hooks, dict):
                 unhooked.append(hooks)
-    undo.append(partial(_emptied, unhooked, lambda hooks: _without_new(hooks, {}, left)))
+    undo.append(partial(_undo_new, unhooked, lambda hooks: _remove_new_hooks(hooks, {}, left_behind)))
     for b in net.buffers():
         undo.append(partial(_refill, b, b.detach().clone()))
     params = []
@@ -147,16 +147,16 @@ def _held(net: nn.Module, undo: Undo, left: _Left) -> list[tuple[str, nn.Paramet
         params.append((name, p, p._version))
         undo.append(partial(setattr, p, "grad", p.grad))
         undo.append(partial(p.requires_grad_, p.requires_grad))
-        undo.append(partial(_pointed_back, name, p, p.data, left))
+        undo.append(partial(_restore_data, name, p, p.data, left_behind))
         p.requires_grad_(False)
     for m in modules:
         undo.append(partial(setattr, m, "training", m.training))
         m.training = False
-        _as_written(m, undo)
+        _uncompile(m, undo)
     return params
 
 
-def _as_written(m: nn.Module, undo: Undo) -> None:
+def _uncompile(m: nn.Module, undo: Undo) -> None:
     """What torch.compile wrapped is run as it was before: compiled code ignores hooks, and cannot be recorded."""
     if isinstance(m, torch.jit.ScriptModule):
         return
@@ -169,39 +169,39 @@ def _as_written(m: nn.Module, undo: Undo) -> None:
         m._compiled_call_impl = None
 
 
-def _emptied(every: Sequence[Any], step: Callable[[Any], None]) -> None:
+def _undo_new(mappings: Sequence[Any], step: Callable[[Any], None]) -> None:
     """Take the step for each that holds something now, whatever becomes of the others."""
-    for failed in undone([partial(step, held) for held in every if len(held)]):
+    for failed in undone([partial(step, mapping) for mapping in mappings if len(mapping)]):
         raise failed
 
 
-def _put_back(held: Any, was: dict[str, Any]) -> None:
+def _put_back(mapping: Any, before: dict[str, Any]) -> None:
     """A module's own dictionary as it was; TorchScript's take no new names, and give none up."""
-    if [(k, id(v)) for k, v in held.items()] == [(k, id(v)) for k, v in was.items()]:
+    if [(k, id(v)) for k, v in mapping.items()] == [(k, id(v)) for k, v in before.items()]:
         return
-    if isinstance(held, dict):
-        held.clear()
-        held.update(was)
+    if isinstance(mapping, dict):
+        mapping.clear()
+        mapping.update(before)
         return
-    for name, value in was.items():
-        if held[name] is not value:
-            held[name] = value
+    for name, value in before.items():
+        if mapping[name] is not value:
+            mapping[name] = value
 
 
-def _without_new(hooks: dict[int, Any], was: dict[int, Any], left: _Left) -> None:
-    if dict(hooks) != was:
-        left.hooks += len(hooks.keys() - was.keys())
+def _remove_new_hooks(hooks: dict[int, Any], before: dict[int, Any], left_behind: _LeftBehind) -> None:
+    if dict(hooks) != before:
+        left_behind.hooks += len(hooks.keys() - before.keys())
         hooks.clear()
-        hooks.update(was)
+        hooks.update(before)
 
 
-def _refill(buffer: Tensor, was: Tensor) -> None:
-    if not torch.equal(buffer, was):
+def _refill(buffer: Tensor, before: Tensor) -> None:
+    if not torch.equal(buffer, before):
         with torch.no_grad():
-            buffer.copy_(was)
+            buffer.copy_(before)
 
 
-def _pointed_back(name: str, p: nn.Parameter, was: Tensor, left: _Left) -> None:
-    if p.data_ptr() != was.data_ptr():
-        left.moved.append(name)
-        p.data = was
+def _restore_data(name: str, p: nn.Parameter, before: Tensor, left_behind: _LeftBehind) -> None:
+    if p.data_ptr() != before.data_ptr():
+        left_behind.moved.append(name)
+        p.data = before

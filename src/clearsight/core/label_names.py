@@ -1,4 +1,4 @@
-"""What a word means among the labels of a model: a name, a number that is a name, or the place of a class."""
+"""Which class of a model a word means: by a name, by a number that is a name, or by the place of the class."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def finder(labels: Sequence[str]) -> Callable[[str], tuple[int, ...]]:
         for part in {p.strip() for p in label.split(",")}:
             if is_number(part):
                 numbers[part] = (*numbers.get(part, ()), i)
-    known = names(labels)
+    by_name = names(labels)
 
     def find(word: str) -> tuple[int, ...]:
         text = word.strip()
-        near = numbers if is_number(text) else known
-        return exact.get(word) or exact.get(text) or near.get(text if is_number(text) else plain(text), ())
+        candidates = numbers if is_number(text) else by_name
+        return exact.get(word) or exact.get(text) or candidates.get(text if is_number(text) else plain(text), ())
 
     return find
 
@@ -94,9 +94,9 @@ def label_numbers(labels: Sequence[str]) -> dict[str, int]:
     ({'1': 0, '2': 1}, {'1': 0, '2': 1}, {})
     """
     whole = {part.strip(): i for i, label in enumerate(labels) for part in label.split(",") if is_number(part.strip())}
-    found = [_DIGITS.findall(label) for label in labels]
-    if whole or not all(len(numbers) == 1 for numbers in found):
+    digits = [_DIGITS.findall(label) for label in labels]
+    if whole or not all(len(numbers) == 1 for numbers in digits):
         return whole
-    held = {numbers[0].lstrip("0") or "0": i for i, numbers in enumerate(found)}
-    ordered = all(number == str(i) for number, i in held.items())
-    return {} if ordered or len(held) < len(labels) else held
+    by_number = {numbers[0].lstrip("0") or "0": i for i, numbers in enumerate(digits)}
+    ordered = all(number == str(i) for number, i in by_number.items())
+    return {} if ordered or len(by_number) < len(labels) else by_number

@@ -1,4 +1,4 @@
-"""How far a picture may be changed, how far it was, and which way is the steepest: in pixels in [0, 1], by norm."""
+"""Norms of perturbations: budgets, distances, projections and steepest directions, of pixels in [0, 1]."""
 
 from __future__ import annotations
 

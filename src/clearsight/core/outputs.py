@@ -26,18 +26,18 @@ def pick(out: Any, output: str | int | None) -> Tensor:
     if output is not None:
         if isinstance(out, Tensor):
             raise Refused(f"the network's output is {shape_of(out)} by itself: leave output={output!r} out")
-        found = _found(out, output)
-        if not found:
+        parts = _parts_at(out, output)
+        if not parts:
             raise Refused(f"the network's output has no part {output!r}: it is {shape_of(out)}", _advice(out))
-        if len({id(part) for part in found}) > 1:
+        if len({id(part) for part in parts}) > 1:
             raise Refused(
                 f"output={output!r} means several parts of what the network returns, {shape_of(out)}",
                 "let forward use names without dots",
             )
-        if not isinstance(found[0], Tensor):
-            what = shape_of(found[0])
+        if not isinstance(parts[0], Tensor):
+            what = shape_of(parts[0])
             raise Refused(f"part {output!r} of the network's output is {what}, not a tensor", _advice(out))
-        return found[0]
+        return parts[0]
     if not isinstance(out, Tensor):
         raise Refused(f"the network returns {shape_of(out)}, not a tensor", _advice(out))
     return out
@@ -47,22 +47,22 @@ def paths(out: Any) -> list[tuple[str | int, Tensor]]:
     """What output= can be, each with the tensor that it picks; parts that no word picks alone are left out."""
     if isinstance(out, Tensor):
         return []
-    told: list[tuple[str | int, Tensor]] = []
+    choices: list[tuple[str | int, Tensor]] = []
     for words, t in _tensors(out, ()):
         path = words[0] if len(words) == 1 and isinstance(words[0], int) else ".".join(map(str, words))
-        found = _found(out, path)
-        if found and all(part is t for part in found):
-            told.append((path, t))
-    return told
+        parts = _parts_at(out, path)
+        if parts and all(part is t for part in parts):
+            choices.append((path, t))
+    return choices
 
 
 def _advice(out: Any) -> str:
     """What to do about a refusal: the line that picks the scores, rows of them before anything else."""
-    known = paths(out)
-    if not known:
+    choices = paths(out)
+    if not choices:
         return "let forward return one tensor (B, K), a row of scores for each picture"
-    rows = [path for path, t in known if t.dim() == 2]
-    return f"say where the scores are, output={rows[0] if rows else known[0][0]!r}"
+    rows = [path for path, t in choices if t.dim() == 2]
+    return f"say where the scores are, output={rows[0] if rows else choices[0][0]!r}"
 
 
 def _tensors(out: Any, words: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], Tensor]]:
@@ -88,17 +88,17 @@ def _parts(out: Any) -> dict[Any, Any]:
     return {name: part for name, part in vars(out).items() if not name.startswith("_")}
 
 
-def _found(out: Any, output: str | int) -> list[Any]:
+def _parts_at(out: Any, output: str | int) -> list[Any]:
     """What a name or a path may mean: what has that very name, or else all that the path leads to."""
-    own = _part(out, output)
-    if own or isinstance(output, int):
-        return own
-    found = []
+    exact = _part(out, output)
+    if exact or isinstance(output, int):
+        return exact
+    parts = []
     for i, letter in enumerate(output):
         if letter == ".":
             for part in _part(out, output[:i]):
-                found += _found(part, output[i + 1 :])
-    return found
+                parts += _parts_at(part, output[i + 1 :])
+    return parts
 
 
 def _part(out: Any, word: str | int) -> list[Any]:
@@ -136,5 +136,5 @@ def shape_of(out: Any, deep: int = 0) -> str:
     if not parts or deep == _DEEP:
         return f"a {kind}"
     joint = "with" if isinstance(out, Mapping) else "of"
-    told = ", ".join(f"{k!r}: {shape_of(v, deep + 1)}" for k, v in list(parts.items())[:12])
-    return f"a {kind} {joint} {told}{', ...' if len(parts) > 12 else ''}"
+    entries = ", ".join(f"{k!r}: {shape_of(v, deep + 1)}" for k, v in list(parts.items())[:12])
+    return f"a {kind} {joint} {entries}{', ...' if len(parts) > 12 else ''}"

@@ -49,12 +49,12 @@ def note_of(net: nn.Module, out: Tensor, forwards: int = 0) -> None:
     for passes in _open.get():
         if passes.of is net:
             passes.forwards += forwards
-            _wait_for_its_way_back(passes, out, own=True)
+            _count_backward(passes, out, through_network=True)
 
 
 @contextmanager
 def uncounted() -> Iterator[None]:
-    """What is run inside is no pass: one that is recorded, or measured once for all."""
+    """Passes inside are not counted: those that record the network or measure it once."""
     token = _open.set(())
     try:
         yield
@@ -72,14 +72,14 @@ def note(forwards: int, backwards: int = 0) -> None:
 def await_back(out: Tensor) -> None:
     """Count pictures when a gradient comes back to out (B, ...)."""
     for passes in _open.get():
-        _wait_for_its_way_back(passes, out)
+        _count_backward(passes, out)
 
 
-def _wait_for_its_way_back(passes: Passes, out: Tensor, *, own: bool = False) -> None:
+def _count_backward(passes: Passes, out: Tensor, *, through_network: bool = False) -> None:
     if out.requires_grad:
-        out.register_hook(lambda g: _back(passes, len(g), own))  # type: ignore[no-untyped-call]
+        out.register_hook(lambda g: _add_backward(passes, len(g), through_network))  # type: ignore[no-untyped-call]
 
 
-def _back(passes: Passes, n: int, own: bool) -> None:
+def _add_backward(passes: Passes, n: int, through_network: bool) -> None:
     passes.backwards += n
-    passes.through += n * own
+    passes.through += n * through_network

@@ -1,7 +1,7 @@
-"""How work says how far it is."""
+"""The type of progress callbacks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-Progress = Callable[[str, int, int], None]  # what is being done, how many pictures of how many
+Progress = Callable[[str, int, int], None]  # name of the step, number of pictures done, total

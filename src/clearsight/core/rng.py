@@ -33,7 +33,7 @@ def seeded(seed: int, x: Tensor, what: str = "") -> Iterator[None]:
     what: for whom is drawn, so that what two methods draw for one picture has nothing to do with each other.
     """
     if not 0 <= seed < 2**63:
-        raise Refused(f"seed {seed}: a whole number from 0 to 2**63 - 1")
+        raise Refused(f"seed {seed}: give a whole number from 0 to 2**63 - 1")
     purpose = hashlib.blake2b(what.encode(), digest_size=8).digest()
     pictures = x.detach().cpu().numpy()
     keys = [hashlib.blake2b(p.tobytes(), digest_size=7, key=purpose).digest() for p in pictures]
@@ -70,10 +70,10 @@ def for_versions(rows: Tensor, versions: Tensor | None = None) -> Iterator[None]
     how many versions are run at a time, nor on what is drawn in between; the same number gives the same draws again.
     """
     generators = _generators.get()
-    own = None if generators is None else [generators[i] for i in rows.tolist()]
-    if own is not None and versions is not None:
-        own = [_version(g, k) for g, k in zip(own, versions.tolist(), strict=True)]
-    token = _generators.set(own)
+    of_versions = None if generators is None else [generators[i] for i in rows.tolist()]
+    if of_versions is not None and versions is not None:
+        of_versions = [_version(g, k) for g, k in zip(of_versions, versions.tolist(), strict=True)]
+    token = _generators.set(of_versions)
     try:
         yield
     finally:
@@ -95,5 +95,5 @@ def _draw(like: Tensor, rows: Tensor | None, *, normal: bool) -> Tensor:
     which = range(len(like)) if rows is None else rows.tolist()
     if rows is None and len(like) != len(generators):
         raise ValueError(f"a draw for {len(like)} rows of a batch of {len(generators)}: say which with rows=")
-    drawn = [draw(like.shape[1:], dtype=like.dtype, generator=generators[i]) for i in which]
-    return torch.stack(drawn).to(like.device) if drawn else torch.empty_like(like)
+    draws = [draw(like.shape[1:], dtype=like.dtype, generator=generators[i]) for i in which]
+    return torch.stack(draws).to(like.device) if draws else torch.empty_like(like)

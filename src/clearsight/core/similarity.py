@@ -1,4 +1,4 @@
-"""How alike two maps are: by the ranks of their places, and by structure."""
+"""Similarity of two maps: rank correlation, and structural similarity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Intervals: every number in a report has one."""
+"""Confidence intervals, and judgements of an interval against a bound."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def _enter_process() -> None:
     with _lock:
         if _inside == 0:
             try:
-                for set_ in (_float32, _as_written, _kept, _in_order):
+                for set_ in (_float32, _as_written, _without_checkpointing, _contiguous_norms):
                     set_(_process)
             except BaseException:
                 undone(_process)
@@ -80,7 +80,7 @@ def _as_written(undo: Undo) -> None:
         undo.append(lambda: stance.__exit__(None, None, None))
 
 
-def _kept(undo: Undo) -> None:
+def _without_checkpointing(undo: Undo) -> None:
     """Both kinds of checkpointing run the function as it is, in threads that are inside."""
     apply = checkpoint.CheckpointFunction.apply
 
@@ -94,10 +94,10 @@ def _kept(undo: Undo) -> None:
         generator = getattr(checkpoint, name, None)
         if generator is not None:
             undo.append(lambda name=name, was=generator: setattr(checkpoint, name, was))  # type: ignore[misc]
-            setattr(checkpoint, name, _plain(generator))
+            setattr(checkpoint, name, _unless_inside(generator))
 
 
-def _in_order(undo: Undo) -> None:
+def _contiguous_norms(undo: Undo) -> None:
     """One picture goes through batch and instance norm in the usual order of memory, and so does its gradient.
 
     PyTorch (2.14.1, on the CPU) takes the values of a single picture in another order for those in the usual one, as
@@ -122,7 +122,7 @@ def _ordered(norm: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return ordered
 
 
-def _plain(generator: Callable[..., Iterator[None]]) -> Callable[..., Iterator[None]]:
+def _unless_inside(generator: Callable[..., Iterator[None]]) -> Callable[..., Iterator[None]]:
     def around(*args: Any, **kwargs: Any) -> Iterator[None]:
         if _is_inside():
             yield

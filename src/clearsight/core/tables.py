@@ -1,4 +1,4 @@
-"""A CSV of the user's."""
+"""Reading the user's CSV files."""
 
 from __future__ import annotations
 

@@ -68,10 +68,10 @@ def _column(outputs: Tensor, index: Tensor) -> Tensor:
 
 def _log_odds(outputs: Tensor, chosen: Tensor) -> Tensor:
     """log p(chosen) - log p(others), (B,), from outputs and a mask (B, K); 0 where all are chosen."""
-    for_them = outputs.masked_fill(~chosen, -torch.inf).logsumexp(1)
-    left_out = chosen & ~chosen.all(1, keepdim=True)  # where there are no others, all stand against all
-    against = outputs.masked_fill(left_out, -torch.inf).logsumexp(1)
-    return for_them - against
+    chosen_sum = outputs.masked_fill(~chosen, -torch.inf).logsumexp(1)
+    excluded = chosen & ~chosen.all(1, keepdim=True)  # where there are no others, all stand against all
+    others_sum = outputs.masked_fill(excluded, -torch.inf).logsumexp(1)
+    return chosen_sum - others_sum
 
 
 def _some(index: Tensor, rows: Rows) -> Tensor:
@@ -111,8 +111,8 @@ class ClassScore:
         return ClassScore(_some(self.index, rows), self.of)
 
     def words(self, labels: tuple[str, ...]) -> list[str]:
-        said = "prob" if self.of == "sigmoid" else self.of
-        return [f"{said} of {labels[i]}" for i in self.index.reshape(-1).tolist()]
+        score = "prob" if self.of == "sigmoid" else self.of
+        return [f"{score} of {labels[i]}" for i in self.index.reshape(-1).tolist()]
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,14 +137,14 @@ class Margin:
         object.__setattr__(self, "b", None if b is None else _classes(b))
         # of one picture among others it may be asked, or what is refused would depend on how they are split
         if self.b is not None and not self.a.dim() and not self.b.dim() and int(self.a) == int(self.b):
-            raise Refused(f"why class {int(self.a)} rather than itself is no question: name another")
+            raise Refused(f"class {int(self.a)} rather than itself is no question: name another class")
 
     def __call__(self, outputs: Tensor) -> Tensor:
         if self.b is not None:
             return _column(outputs, self.a) - _column(outputs, self.b)
-        here = _column(outputs, self.a)
+        own_logit = _column(outputs, self.a)
         index = self.a.to(outputs.device).expand(len(outputs))[:, None]
-        return here - outputs.scatter(1, index, -torch.inf).amax(1)
+        return own_logit - outputs.scatter(1, index, -torch.inf).amax(1)
 
     def __getitem__(self, rows: Rows) -> Margin:
         return Margin(_some(self.a, rows), None if self.b is None else _some(self.b, rows))
@@ -239,16 +239,16 @@ class Become:
 
 def _top(outputs: Tensor, among: Tensor) -> Tensor:
     """The best output among some classes; where there are none, the worst of all: (B, K), bool (B, K) -> (B,)."""
-    some = among.any(1)
+    present = among.any(1)
     best = outputs.masked_fill(~among, -torch.inf).amax(1)
-    return torch.where(some, best, outputs.amin(1))
+    return torch.where(present, best, outputs.amin(1))
 
 
 def margin(goal: Goal, outputs: Tensor) -> Tensor:
     """How far outputs (B, K) are from the goal, (B,): its own margin, or its loss where it has none."""
-    own = getattr(goal, "margin", None)
-    found: Tensor = goal.loss(outputs) if own is None else own(outputs)
-    return found
+    margin_of_goal = getattr(goal, "margin", None)
+    loss: Tensor = goal.loss(outputs) if margin_of_goal is None else margin_of_goal(outputs)
+    return loss
 
 
 def as_goal(goal: Tensor | Goal) -> Goal:

@@ -1,4 +1,4 @@
-"""What is asked of pictures, targets and what methods return, before anything is run or trusted."""
+"""Checks of pictures, targets and results of methods, before they are run or used."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ def check_rows(question: Target | Goal, n: int) -> None:
             raise Refused(f"the target names classes for {len(value)} pictures, but there are {n}")
 
 
-def check_result(found: Any, shape: tuple[int, ...], call: Call, *, finite: bool = True, keep: bool = False) -> Tensor:
+def check_result(result: Any, shape: tuple[int, ...], call: Call, *, finite: bool = True, keep: bool = False) -> Tensor:
     """What a method returned, or an error that names the method: shape and finiteness are not taken on trust."""
-    if not isinstance(found, Tensor) or tuple(found.shape) != shape:
-        what = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    if not isinstance(result, Tensor) or tuple(result.shape) != shape:
+        what = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
         raise Refused(f"{call.method.name} gave {what}, not a tensor {shape}")
-    if finite and not bool(found.isfinite().all()):
+    if finite and not bool(result.isfinite().all()):
         raise Refused(f"{call.method.name} gave values that are not finite")
-    plain: Tensor = found.detach().float()
-    return plain if keep else plain.cpu()
+    values: Tensor = result.detach().float()
+    return values if keep else values.cpu()

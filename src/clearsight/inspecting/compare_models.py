@@ -19,7 +19,7 @@ from clearsight.core.classifier import Classifier
 from clearsight.core.progress import Progress
 from clearsight.core.statistics import Interval, wilson
 from clearsight.errors import Refused
-from clearsight.inspecting.layer_table import LayerTable, layer_table, memory, short
+from clearsight.inspecting.layer_table import LayerTable, layer_table, memory, short_number
 from clearsight.models.dry_run import probes, reason
 
 if TYPE_CHECKING:
@@ -41,11 +41,11 @@ class Speed:
 
 @dataclass(frozen=True)
 class Compared:
-    """One model.  macs and kept (bytes of all outputs, float32) are for one picture; None where it does not run.
+    """The measurements of one model.  macs and kept (bytes of all outputs, float32): for one picture, None if it fails.
 
     size: bytes of a file with its weights and buffers as float32.  accuracy: the share of ``labelled`` pictures whose
     top class is acceptable, with its 95 % interval; None without.  unknown: some of its multiply-adds are not known,
-    and not counted.  trouble: why something of this is missing, a sentence each.
+    and not counted.  trouble: a sentence on each measurement that is missing.
     """
 
     source: str
@@ -74,26 +74,26 @@ class Comparison:
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """The same for the terminal: a column of numbers for each question, a row for each model."""
-        judged = any(m.accuracy is not None for m in self.models)
+        """The table for the terminal: a row for each model, a column for each measurement."""
+        with_accuracy = any(m.accuracy is not None for m in self.models)
         head = ["model", "parameters", "on disk", "multiply-adds", "memory", *(f"ms at {b}" for b in BATCHES)]
-        rows = [head + (["top-1", "95 %", "n"] if judged else [])]
+        rows = [head + (["top-1", "95 %", "n"] if with_accuracy else [])]
         for m in self.models:
             speeds = {s.batch: s for s in m.speeds}
             row = [m.source or "model", f"{m.parameters:,}", f"{m.size / 1e6:.1f} MB"]
-            over = "over " if m.unknown else ""
-            row += ["-" if m.macs is None else over + short(m.macs)]
+            at_least = "over " if m.unknown else ""
+            row += ["-" if m.macs is None else at_least + short_number(m.macs)]
             row += ["-" if m.kept is None else memory(m.kept)]
             row += [_speed(speeds[b]) if b in speeds else "-" for b in BATCHES]
-            rows.append(row + (_accuracy(m) if judged else []))
-        wide = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        told = [
-            "  ".join(v.ljust(w) if i == 0 else v.rjust(w) for i, (v, w) in enumerate(zip(row, wide, strict=True)))
+            rows.append(row + (_accuracy(m) if with_accuracy else []))
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        lines = [
+            "  ".join(v.ljust(w) if i == 0 else v.rjust(w) for i, (v, w) in enumerate(zip(row, widths, strict=True)))
             for row in rows
         ]
-        told.insert(1, "-" * max(map(len, told)))
-        told += ["", f"ms per picture, median (quartiles) of runs taken in turn; {self.measured}"]
-        return [*told, *(f"{m.source or 'model'}: {t}" for m in self.models for t in m.trouble)]
+        lines.insert(1, "-" * max(map(len, lines)))
+        lines += ["", f"ms per picture, median (quartiles) of runs taken in turn; {self.measured}"]
+        return [*lines, *(f"{m.source or 'model'}: {t}" for m in self.models for t in m.trouble)]
 
 
 def compare_models(
@@ -103,7 +103,7 @@ def compare_models(
     seconds: float = 10.0,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Measure models beside one another.  What one of them cannot do is said of it, and the others go on.
+    """Measure models side by side.  What fails for one of them becomes a note on it, and the others go on.
 
     Each model is judged by its own labels: a picture counts as right where the top class is one that its label means.
     Speed: the models take turns, batch by batch, for so many seconds together and at least three rounds, so that what
@@ -112,7 +112,7 @@ def compare_models(
     if not models:
         raise Refused("no models to compare: name two or more")
     if not seconds > 0:
-        raise Refused(f"seconds={seconds:g}: timing takes more than none")
+        raise Refused(f"seconds={seconds:g}: give a time above 0")
     tell: Progress = progress or (lambda what, done, total: None)
     trouble: list[list[str]] = [[] for _ in models]
     tables: list[LayerTable | None] = []
@@ -121,19 +121,19 @@ def compare_models(
             tables.append(layer_table(model))
         except (Refused, RuntimeError) as e:
             tables.append(None)
-            troubles.append(_sentence(e))
+            troubles.append(_error_sentence(e))
     running = [i for i, t in enumerate(tables) if t is not None]
-    speeds = _timed({i: models[i] for i in running}, seconds, trouble)
-    found = []
+    speeds = _measure_speed({i: models[i] for i in running}, seconds, trouble)
+    compared = []
     for i, (model, table) in enumerate(zip(models, tables, strict=True)):
-        right, labelled, shown = 0, 0, 0
+        correct, labelled, readable = 0, 0, 0
         if pictures is not None and table is not None:
             try:
-                right, labelled, shown, learned = _judged(model, pictures, tell)
-                trouble[i] += learned
+                correct, labelled, readable, notes = _measure_accuracy(model, pictures, tell)
+                trouble[i] += notes
             except (Refused, RuntimeError) as e:
-                trouble[i].append(_sentence(e))
-        found.append(
+                trouble[i].append(_error_sentence(e))
+        compared.append(
             Compared(
                 source=model.source,
                 parameters=sum(p.numel() for p in model.net.parameters() if not is_lazy(p)),
@@ -142,80 +142,82 @@ def compare_models(
                 unknown=table is not None and bool(table.unknown),
                 kept=None if table is None else table.total_kept,
                 speeds=speeds.get(i, ()),
-                accuracy=right / labelled if labelled else None,
-                interval=wilson(right, labelled) if labelled else None,
+                accuracy=correct / labelled if labelled else None,
+                interval=wilson(correct, labelled) if labelled else None,
                 labelled=labelled,
-                pictures=shown,
+                pictures=readable,
                 trouble=tuple(trouble[i]),
             )
         )
-    return Comparison(tuple(found), _where(models))
+    return Comparison(tuple(compared), _measured_on(models))
 
 
-def _sentence(e: Exception) -> str:
+def _error_sentence(e: Exception) -> str:
     return shorten(str(e), 300, placeholder=" ...") if isinstance(e, Refused) else reason(e)
 
 
 def _size(model: Classifier) -> int:
     """Bytes of a file with all weights and buffers; what two layers share is written once, floats as float32."""
-    held = [t for t in (*model.net.parameters(), *model.net.buffers()) if not is_lazy(t)]  # each of them once
-    return sum(t.numel() * (4 if t.is_floating_point() else t.itemsize) for t in held)
+    tensors = [t for t in (*model.net.parameters(), *model.net.buffers()) if not is_lazy(t)]  # each of them once
+    return sum(t.numel() * (4 if t.is_floating_point() else t.itemsize) for t in tensors)
 
 
-def _judged(model: Classifier, pictures: Pictures, tell: Progress) -> tuple[int, int, int, tuple[str, ...]]:
-    """How many labelled pictures are right, how many are labelled, how many could be read; and what flatters it."""
+def _measure_accuracy(model: Classifier, pictures: Pictures, tell: Progress) -> tuple[int, int, int, tuple[str, ...]]:
+    """Numbers of pictures that are right, labelled and readable; and notes if the model was trained on some."""
     if not model.one_of_many:
-        raise Refused(f"its scores are {model.scores}, so it has no top class to be right or wrong")
+        raise Refused(f"its scores are {model.scores}, so it has no top class and no accuracy")
     case = Case(model, pictures, progress=tell)
     if not case.labelled:
-        raise Refused("none of the pictures has a label: accuracy needs some")
+        raise Refused("none of the pictures has a label: give labelled pictures to measure accuracy")
     return int(case.right[case.labelled].sum()), len(case.labelled), len(case.pictures), case.learned
 
 
-def _timed(models: dict[int, Classifier], seconds: float, trouble: list[list[str]]) -> dict[int, tuple[Speed, ...]]:
-    """Rounds in which every model runs once at every batch size; the first round only warms up."""
-    todo = {
+def _measure_speed(
+    models: dict[int, Classifier], seconds: float, trouble: list[list[str]]
+) -> dict[int, tuple[Speed, ...]]:
+    """Time rounds in which every model runs once at every batch size; the first round only warms up."""
+    inputs = {
         (i, b): probes(m)[:1].repeat(b, *[1] * (1 + len(m.preprocess.size))) for i, m in models.items() for b in BATCHES
     }
-    taken: dict[tuple[int, int], list[float]] = {key: [] for key in todo}
+    times: dict[tuple[int, int], list[float]] = {key: [] for key in inputs}
     began, rounds = time.perf_counter(), 0
-    while todo and (rounds <= FEWEST or (time.perf_counter() - began < seconds and rounds <= ENOUGH)):
-        for (i, b), x in list(todo.items()):
+    while inputs and (rounds <= FEWEST or (time.perf_counter() - began < seconds and rounds <= ENOUGH)):
+        for (i, b), x in list(inputs.items()):
             try:
-                spent = _once(models[i], x)
+                duration = _time_once(models[i], x)
             except (Refused, RuntimeError) as e:
-                trouble[i].append(f"at batch {b}: {_sentence(e)}")
-                del todo[i, b]
+                trouble[i].append(f"at batch {b}: {_error_sentence(e)}")
+                del inputs[i, b]
                 continue
             if rounds:
-                taken[i, b].append(1000 * spent / b)
+                times[i, b].append(1000 * duration / b)
         rounds += 1
-    found: dict[int, list[Speed]] = {i: [] for i in models}
-    for (i, b), values in taken.items():
-        if values and (i, b) in todo:
+    speeds: dict[int, list[Speed]] = {i: [] for i in models}
+    for (i, b), values in times.items():
+        if values and (i, b) in inputs:
             low, high = np.percentile(values, (25, 75))
-            found[i].append(Speed(b, statistics.median(values), (float(low), float(high)), len(values)))
-    return {i: tuple(s) for i, s in found.items()}
+            speeds[i].append(Speed(b, statistics.median(values), (float(low), float(high)), len(values)))
+    return {i: tuple(s) for i, s in speeds.items()}
 
 
-def _once(model: Classifier, x: Tensor) -> float:
+def _time_once(model: Classifier, x: Tensor) -> float:
     """Seconds for one run, with what a GPU still has to do."""
     with model.undisturbed(), torch.no_grad():
-        _finish(x)
+        _synchronise(x)
         began = time.perf_counter()
         model(x)
-        _finish(x)
+        _synchronise(x)
         return time.perf_counter() - began
 
 
-def _finish(x: Tensor) -> None:
+def _synchronise(x: Tensor) -> None:
     if x.is_cuda:
         torch.cuda.synchronize(x.device)
     elif x.device.type == "mps":
         torch.mps.synchronize()
 
 
-def _where(models: Sequence[Classifier]) -> str:
+def _measured_on(models: Sequence[Classifier]) -> str:
     devices = sorted({str(m.device) for m in models})
     threads = torch.get_num_threads()
     return f"on {' and '.join(devices)}, {threads} {'thread' if threads == 1 else 'threads'}"

@@ -1,4 +1,4 @@
-"""Where in a network its parameters, its multiply-adds and its memory lie, as one drawing."""
+"""A drawing of the parameters, multiply-adds and memory of each layer of a network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from clearsight.core.output import write_whole
 from clearsight.drawing.charts import ACCENT, GREY, svg
 from clearsight.errors import Refused
-from clearsight.inspecting.layer_table import LayerTable, Row, by, folded, memory, seen, short
+from clearsight.inspecting.layer_table import LayerTable, Row, field_text, folded, memory, shape_text, short_number
 
 MOST = 32  # rows that can be read at a glance
 
@@ -20,7 +20,7 @@ MOST = 32  # rows that can be read at a glance
 class _Panel:
     title: str
     value: Callable[[Row], int]
-    say: Callable[[int], str]
+    format: Callable[[int], str]
     total: int
 
 
@@ -41,11 +41,11 @@ def layer_drawing(table: LayerTable, *, title: str = "", most: int = MOST) -> by
     into blocks and stages.
     """
     if most < 1:
-        raise Refused(f"most={most}: a drawing has at least one row")
-    rows = _within(folded(table, most, alike=False), most)
+        raise Refused(f"most={most}: a drawing has at least one row, give 1 or more")
+    rows = _limit_rows(folded(table, most, alike=False), most)
     panels = (
-        _Panel("parameters", lambda r: r.parameters, short, table.total_parameters),
-        _Panel("multiply-adds", lambda r: r.macs or 0, short, table.total_macs),
+        _Panel("parameters", lambda r: r.parameters, short_number, table.total_parameters),
+        _Panel("multiply-adds", lambda r: r.macs or 0, short_number, table.total_macs),
         _Panel("memory of outputs", lambda r: r.kept, memory, table.total_kept),
     )
 
@@ -70,37 +70,37 @@ def layer_drawing(table: LayerTable, *, title: str = "", most: int = MOST) -> by
     return svg(draw, 12.5, 0.8 + 0.27 * len(rows))
 
 
-def _within(rows: list[Row], most: int) -> list[Row]:
+def _limit_rows(rows: list[Row], most: int) -> list[Row]:
     """Where even the stages are too many, the last row stands for the rest."""
     if len(rows) <= most:
         return rows
-    rest = rows[most - 1 :]
-    macs = None if any(r.macs is None for r in rest) else sum(r.macs or 0 for r in rest)
-    last = Row(
-        f"{rest[0].name} to {rest[-1].name}",
-        f"{len(rest)} more",
-        rest[-1].shape,
-        sum(r.parameters for r in rest),
+    hidden = rows[most - 1 :]
+    macs = None if any(r.macs is None for r in hidden) else sum(r.macs or 0 for r in hidden)
+    summary = Row(
+        f"{hidden[0].name} to {hidden[-1].name}",
+        f"{len(hidden)} more",
+        hidden[-1].shape,
+        sum(r.parameters for r in hidden),
         macs,
-        sum(r.kept for r in rest),
-        rest[-1].field,
+        sum(r.kept for r in hidden),
+        hidden[-1].field,
         1,
-        sum(r.layers for r in rest),
+        sum(r.layers for r in hidden),
     )
-    return [*rows[: most - 1], last]
+    return [*rows[: most - 1], summary]
 
 
 def _names(ax: Axes, rows: list[Row], title: str) -> None:
     """Which layer, what it gives, and what it sees: three columns of words."""
     for y, row in enumerate(rows):
-        for x, said, side in (
+        for x, text, side in (
             (0.0, _label(row), "left"),
-            (0.72, by(row.shape), "right"),
-            (1.0, seen(row.field), "right"),
+            (0.72, shape_text(row.shape), "right"),
+            (1.0, field_text(row.field), "right"),
         ):
-            ax.text(x, y, said.replace(" x ", "×"), ha=side, va="center", fontsize=9, color=GREY)
-    for x, said, side in ((0.0, title, "left"), (0.72, "output", "right"), (1.0, "sees / step", "right")):
-        ax.text(x, -0.8, said, ha=side, va="bottom", fontsize=11, color=GREY)
+            ax.text(x, y, text.replace(" x ", "×"), ha=side, va="center", fontsize=9, color=GREY)
+    for x, text, side in ((0.0, title, "left"), (0.72, "output", "right"), (1.0, "sees / step", "right")):
+        ax.text(x, -0.8, text, ha=side, va="bottom", fontsize=11, color=GREY)
     ax.set_xlim(0, 1)
     ax.set_axis_off()
 
@@ -110,10 +110,10 @@ def _bars(ax: Axes, rows: list[Row], panel: _Panel) -> None:
     widest = max((*values, 1))
     ax.barh(range(len(rows)), values, height=0.72, color=ACCENT, alpha=0.75, linewidth=0)
     for y, (row, value) in enumerate(zip(rows, values, strict=True)):
-        said = "not known" if panel.title == "multiply-adds" and row.macs is None else ""
-        said = said or (panel.say(value) if value * 100 >= panel.total > 0 else "")
-        ax.text(value + widest * 0.02, y, said, va="center", ha="left", fontsize=9, color=GREY)
-    ax.text(0, -0.8, f"{panel.title}: {panel.say(panel.total)}", ha="left", va="bottom", fontsize=11, color=GREY)
+        text = "not known" if panel.title == "multiply-adds" and row.macs is None else ""
+        text = text or (panel.format(value) if value * 100 >= panel.total > 0 else "")
+        ax.text(value + widest * 0.02, y, text, va="center", ha="left", fontsize=9, color=GREY)
+    ax.text(0, -0.8, f"{panel.title}: {panel.format(panel.total)}", ha="left", va="bottom", fontsize=11, color=GREY)
     ax.set_xlim(0, widest * 1.32)
     ax.set_ylim(len(rows) - 0.4, -1.6)
     ax.tick_params(axis="y", length=0, labelleft=False)

@@ -1,4 +1,4 @@
-"""A network layer by layer: sizes, parameters, multiply-adds, memory, and how much of the picture each layer sees."""
+"""The table of a network's layers: sizes, parameters, multiply-adds, memory and receptive fields."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FOLDED = 40  # rows that a terminal shows unless all are asked for
 
 @dataclass(frozen=True)
 class Field:
-    """What one place of a layer sees, along each axis of the picture.
+    """The receptive field of one place of a layer, along each axis of the picture.
 
     size: in pixels, by the arithmetic of the layers (it may be larger than the picture); step: how many pixels the
     next place is away.  None where the layer has no places along that axis any more.  whole: besides that window, it
@@ -88,18 +88,26 @@ class LayerTable:
         rows = self.rows if all else folded(self, FOLDED)
         head = ("layer", "what", "output", "parameters", "multiply-adds", "memory", "sees / step")
         cells = [head, *(_cells(r) for r in rows)]
-        total = ("total", "", "", f"{self.total_parameters:,}", short(self.total_macs), memory(self.total_kept), "")
-        wide = [max(len(row[i]) for row in (*cells, total)) for i in range(len(head))]
-        told = ["  ".join(_placed(v, wide[i], i) for i, v in enumerate(row)).rstrip() for row in (*cells, total)]
-        told.insert(1, "-" * max(len(line) for line in told))
-        told.insert(-1, told[1])
+        total = (
+            "total",
+            "",
+            "",
+            f"{self.total_parameters:,}",
+            short_number(self.total_macs),
+            memory(self.total_kept),
+            "",
+        )
+        widths = [max(len(row[i]) for row in (*cells, total)) for i in range(len(head))]
+        lines = ["  ".join(_pad(v, widths[i], i) for i, v in enumerate(row)).rstrip() for row in (*cells, total)]
+        lines.insert(1, "-" * max(len(line) for line in lines))
+        lines.insert(-1, lines[1])
         folds = sum(r.layers for r in rows) - len(rows)
         notes = [f"{len(self.rows)} layers in {len(rows)} rows"] if folds else []
-        return [*told, *(f"note: {n}" for n in (*notes, *self.notes))]
+        return [*lines, *(f"note: {n}" for n in (*notes, *self.notes))]
 
 
 def layer_table(model: Classifier) -> LayerTable:
-    """Run the model once on noise, and say of each layer what it gives, holds, computes and sees.
+    """Run the model once on noise and tabulate each layer's output, parameters, multiply-adds and receptive field.
 
     Multiply-adds are those of convolutions and matrix products, attention's among them, wherever they are called;
     biases, activations, normalisation, pooling, resampling and additions count 0, as in the literature's tables
@@ -114,7 +122,7 @@ def layer_table(model: Classifier) -> LayerTable:
     x = probes(model)[:1]
     names = {m: n for n, m in model.net.named_modules()}
     run = _Run(names)
-    with model.undisturbed(), rng.seeded(0, x), torch.no_grad(), _plain(), _hooked(run, model.net):
+    with model.undisturbed(), rng.seeded(0, x), torch.no_grad(), _attention_as_products(), _hooked(run, model.net):
         z = model.normalised(x).to(model.dtype)
         run.views[z] = receptive_fields.start(z)
         try:
@@ -140,8 +148,8 @@ def layer_tables(models: Sequence[Classifier]) -> tuple[list[tuple[str, LayerTab
 
 
 @contextmanager
-def _plain() -> Iterator[None]:
-    """Attention as the matrix products it consists of."""
+def _attention_as_products() -> Iterator[None]:
+    """Inside, attention runs as the matrix products that it consists of."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -152,8 +160,8 @@ def _plain() -> Iterator[None]:
 
 
 @dataclass
-class _Ran:
-    """What is known of one module after the run."""
+class _ModuleRun:
+    """The measurements of one module after the run."""
 
     shape: tuple[int, ...] = ()
     kept: int = 0
@@ -163,7 +171,8 @@ class _Ran:
     repeats: int = 0
 
 
-Known = tuple[bool, receptive_fields.View | None]  # whether a tensor depends on the picture, and what it sees of it
+# whether a tensor depends on the picture, and what it sees of it
+Dependence = tuple[bool, receptive_fields.View | None]
 
 
 class _Run(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -172,73 +181,73 @@ class _Run(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, names: Mapping[nn.Module, str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.names = names
-        self.weights = {_at(p) for m in names for p in m.parameters(recurse=False)}
+        self.weights = {_storage(p) for m in names for p in m.parameters(recurse=False)}
         self.readers: dict[int, str] = {}  # where a parameter is, and the layer that first computed with it
-        self.held: list[list[Tensor]] = [[]]  # outputs that were counted, for each module that still runs
-        self.inside: list[str] = [""]
-        self.ran: dict[str, _Ran] = {}
+        self.counted_outputs: list[list[Tensor]] = [[]]  # outputs that were counted, for each module that still runs
+        self.open_modules: list[str] = [""]
+        self.modules: dict[str, _ModuleRun] = {}
         self.order: list[str] = []  # as they first ended
         self.views: Any = WeakTensorKeyDictionary()  # a View, or None where it is lost
-        self.torn: set[int] = set()  # storages that were written to in part, so that views of them may be stale
+        self.stale: set[int] = set()  # storages that were written to in part, so that views of them may be stale
         self.lost: dict[str, str] = {}  # the layer that lost the receptive field first, and at what
 
-    def of(self, name: str) -> _Ran:
-        return self.ran.setdefault(name, _Ran())
+    def of(self, name: str) -> _ModuleRun:
+        return self.modules.setdefault(name, _ModuleRun())
 
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        given = receptive_fields.tensors((*args, *kwargs.values()))
-        known = [self._view(t) for t in given]  # before the operation, which may work in place
+        inputs = receptive_fields.tensors((*args, *kwargs.values()))
+        dependences = [self._view(t) for t in inputs]  # before the operation, which may work in place
         out = op(*args, **kwargs)
-        here = self.of(self.inside[-1])
-        for at in self.weights.intersection(_at(t) for t in given):
-            self.readers.setdefault(at, self.inside[-1])
+        module = self.of(self.open_modules[-1])
+        for storage in self.weights.intersection(_storage(t) for t in inputs):
+            self.readers.setdefault(storage, self.open_modules[-1])
         macs = multiply_adds(op, args, out)
-        here.macs += macs or 0
-        here.unknown |= macs is None
-        if any(depends for depends, _ in known):
-            self._follow(op, args, kwargs, out, known)
+        module.macs += macs or 0
+        module.unknown |= macs is None
+        if any(depends for depends, _ in dependences):
+            self._follow(op, args, kwargs, out, dependences)
         return out
 
-    def _view(self, t: Tensor) -> Known:
-        if _at(t) in self.torn:
+    def _view(self, t: Tensor) -> Dependence:
+        if _storage(t) in self.stale:
             return True, None
         return t in self.views, self.views.get(t)
 
-    def _follow(self, op: Any, args: Any, kwargs: Any, out: Any, known: list[Known]) -> None:
+    def _follow(self, op: Any, args: Any, kwargs: Any, out: Any, dependences: list[Dependence]) -> None:
         outs = receptive_fields.tensors(out)
-        found = None
-        if outs and all(view is not None for depends, view in known if depends):
+        view = None
+        if outs and all(view is not None for depends, view in dependences if depends):
             try:
-                found = receptive_fields.sees(op, [view for _, view in known], args, kwargs, outs[0])
+                view = receptive_fields.sees(op, [view for _, view in dependences], args, kwargs, outs[0])
             except receptive_fields.UnknownViewError as e:
-                self.lost.setdefault(self.inside[-1] or OUTSIDE, str(e))
-        if op._schema.is_mutable and outs and known[0] != (True, found) and _part(outs[0]):
-            self.torn.add(_at(outs[0]))
+                self.lost.setdefault(self.open_modules[-1] or OUTSIDE, str(e))
+        if op._schema.is_mutable and outs and dependences[0] != (True, view) and _is_partial(outs[0]):
+            self.stale.add(_storage(outs[0]))
         for t in outs:
-            self.views[t] = found
+            self.views[t] = view
 
     def enter(self, module: nn.Module, _args: Any) -> None:
-        self.inside.append(self.names[module])
-        self.held.append([])
+        self.open_modules.append(self.names[module])
+        self.counted_outputs.append([])
 
     def leave(self, module: nn.Module, args: Any, out: Any) -> None:
-        name = self.inside.pop()
-        ran = self.of(name)
-        if not ran.repeats:
+        name = self.open_modules.pop()
+        module_run = self.of(name)
+        if not module_run.repeats:
             self.order.append(name)
-        ran.repeats += 1
-        given = {_at(t) for t in receptive_fields.tensors(args)}
-        counted = {_at(t) for t in self.held.pop()}
+        module_run.repeats += 1
+        inputs = {_storage(t) for t in receptive_fields.tensors(args)}
+        counted = {_storage(t) for t in self.counted_outputs.pop()}
         outs = receptive_fields.tensors(list(out.values()) if isinstance(out, Mapping) else out)
-        new = {_at(t): t for t in outs if _at(t) not in given}
-        ran.kept += sum(4 * t.numel() for at, t in new.items() if at not in counted)
-        self.held[-1] += new.values()
+        fresh = {_storage(t): t for t in outs if _storage(t) not in inputs}
+        module_run.kept += sum(4 * t.numel() for storage, t in fresh.items() if storage not in counted)
+        self.counted_outputs[-1] += fresh.values()
         if outs:
             first = outs[0]
-            ran.shape = tuple(first.shape[1:] if first.dim() > 1 and first.shape[0] == 1 else first.shape)
+            module_run.shape = tuple(first.shape[1:] if first.dim() > 1 and first.shape[0] == 1 else first.shape)
             depends, view = self._view(first)
-            ran.field = _field(view) if depends and view is not None else None
+            module_run.field = _field(view) if depends and view is not None else None
 
 
 @contextmanager
@@ -253,11 +262,11 @@ def _hooked(run: _Run, net: nn.Module) -> Iterator[None]:
             h.remove()
 
 
-def _at(t: Tensor) -> int:
+def _storage(t: Tensor) -> int:
     return t.untyped_storage().data_ptr()
 
 
-def _part(t: Tensor) -> bool:
+def _is_partial(t: Tensor) -> bool:
     """Whether a tensor shows only a part of what is stored."""
     return t.numel() * t.itemsize < t.untyped_storage().nbytes()
 
@@ -273,19 +282,19 @@ def _field(view: receptive_fields.View) -> Field:
 # What an operation computes -----------------------------------------------------------------------------------------
 
 
-def _convolved(args: Sequence[Any], out: Any) -> int:
+def _convolution_macs(args: Sequence[Any], out: Any) -> int:
     x, weight, transposed = args[0], args[1], bool(args[6])
     return int((x if transposed else out).numel() * prod(weight.shape[1:]))
 
 
-def _recurrent(args: Sequence[Any], out: Any) -> int:
+def _recurrent_macs(args: Sequence[Any], out: Any) -> int:
     """One direction of one layer: each step meets both matrices once; x (steps, B, features)."""
     x, to_hidden, in_hidden = args[:3]
     return int(x.shape[0] * x.shape[1] * (to_hidden.numel() + in_hidden.numel()))
 
 
 COMPUTES: dict[str, Callable[[Sequence[Any], Any], int]] = {
-    "convolution": _convolved,
+    "convolution": _convolution_macs,
     "mm": lambda args, out: int(out.numel() * args[0].shape[-1]),
     "bmm": lambda args, out: int(out.numel() * args[0].shape[-1]),
     "mv": lambda args, out: int(args[0].numel()),
@@ -293,7 +302,7 @@ COMPUTES: dict[str, Callable[[Sequence[Any], Any], int]] = {
     "addmm": lambda args, out: int(out.numel() * args[1].shape[-1]),
     "baddbmm": lambda args, out: int(out.numel() * args[1].shape[-1]),
     "addmv": lambda args, out: int(args[1].numel()),
-    "mkldnn_rnn_layer": _recurrent,
+    "mkldnn_rnn_layer": _recurrent_macs,
 }
 _OPAQUE = (
     "_fft", "linalg_", "_linalg", "_scaled_dot_product", "_cudnn", "miopen", "quantized", "mkldnn", "_cdist", "addbmm",
@@ -303,13 +312,13 @@ _OPAQUE = (
 
 def multiply_adds(op: Any, args: Sequence[Any], out: Any) -> int | None:
     """Multiply-adds of one operation; None for one that may well compute products in a way that is not known."""
-    word = str(op.overloadpacket.__name__)
-    known = COMPUTES.get(word) or COMPUTES.get(word.removesuffix("_"))
-    if known:
-        return known(args, out)
+    name = str(op.overloadpacket.__name__)
+    count = COMPUTES.get(name) or COMPUTES.get(name.removesuffix("_"))
+    if count:
+        return count(args, out)
     if op.namespace not in ("aten", "prim", "prims", "clearsight"):
         return None
-    return None if word.startswith(_OPAQUE) and word != "linalg_vector_norm" else 0
+    return None if name.startswith(_OPAQUE) and name != "linalg_vector_norm" else 0
 
 
 # From the run to rows -----------------------------------------------------------------------------------------------
@@ -317,18 +326,33 @@ def multiply_adds(op: Any, args: Sequence[Any], out: Any) -> int | None:
 
 def _table(net: nn.Module, run: _Run) -> LayerTable:
     modules = dict(net.named_modules())
-    own = _own_parameters(net, run)
-    idle = [n for n in modules if n and n not in run.order and own[n]]
+    own_parameters = _own_parameters(net, run)
+    unused = [n for n in modules if n and n not in run.order and own_parameters[n]]
     rows = []
-    for name in [*run.order, *idle]:
-        ran, module = run.of(name), modules[name]
+    for name in [*run.order, *unused]:
+        module_run, module = run.of(name), modules[name]
         leaf = bool(name) and not any(module.children())
-        if "parametrizations" in name.split(".") or not (leaf or ran.macs or ran.unknown or ran.kept or own[name]):
+        if "parametrizations" in name.split(".") or not (
+            leaf or module_run.macs or module_run.unknown or module_run.kept or own_parameters[name]
+        ):
             continue
-        macs = None if ran.unknown else ran.macs
-        around = any(n.startswith(f"{name}." if name else "") and own[n] for n in own if n != name)
-        words = kind(module) + (" itself" if around else "")
-        rows.append(Row(name or OUTSIDE, words, ran.shape, own[name], macs, ran.kept, ran.field, ran.repeats))
+        macs = None if module_run.unknown else module_run.macs
+        has_parts = any(
+            n.startswith(f"{name}." if name else "") and own_parameters[n] for n in own_parameters if n != name
+        )
+        words = kind(module) + (" itself" if has_parts else "")
+        rows.append(
+            Row(
+                name or OUTSIDE,
+                words,
+                module_run.shape,
+                own_parameters[name],
+                macs,
+                module_run.kept,
+                module_run.field,
+                module_run.repeats,
+            )
+        )
     blocks = [_block(n, modules[n], run, rows) for n in run.order if n and any(modules[n].children())]
     unknown = tuple(r.name for r in rows if r.macs is None)
     return LayerTable(
@@ -347,30 +371,37 @@ def _own_parameters(net: nn.Module, run: _Run) -> dict[str, int]:
 
     Those of a module that is not called, but that another one reads in its own forward, count as that other's.
     """
-    seen: set[int] = set()
-    own = dict.fromkeys((name for name, _ in net.named_modules()), 0)
+    counted_ids: set[int] = set()
+    counts = dict.fromkeys((name for name, _ in net.named_modules()), 0)
     for name, module in net.named_modules():
         inner = name not in run.order or "parametrizations" in name.split(".")
         for p in module.parameters(recurse=False):
-            if id(p) not in seen:
-                seen.add(id(p))
-                own[_holder(name, _at(p), run) if inner else name] += p.numel()
-    return own
+            if id(p) not in counted_ids:
+                counted_ids.add(id(p))
+                counts[_owner_of_parameter(name, _storage(p), run) if inner else name] += p.numel()
+    return counts
 
 
-def _holder(name: str, at: int, run: _Run) -> str:
+def _owner_of_parameter(name: str, storage: int, run: _Run) -> str:
     parts = name.split(".")
     if "parametrizations" in parts:
         return ".".join(parts[: parts.index("parametrizations")])
-    return run.readers.get(at, name)
+    return run.readers.get(storage, name)
 
 
 def _block(name: str, module: nn.Module, run: _Run, rows: Sequence[Row]) -> Row | None:
     inside = [r for r in rows if r.name == name or r.name.startswith(f"{name}.")]
     if not inside:
         return None
-    ran, total = run.of(name), _sum(inside)
-    return replace(total, name=name, kind=type(module).__name__, shape=ran.shape, field=ran.field, repeats=ran.repeats)
+    module_run, total = run.of(name), _sum(inside)
+    return replace(
+        total,
+        name=name,
+        kind=type(module).__name__,
+        shape=module_run.shape,
+        field=module_run.field,
+        repeats=module_run.repeats,
+    )
 
 
 def _sum(rows: Sequence[Row]) -> Row:
@@ -388,20 +419,20 @@ def _sum(rows: Sequence[Row]) -> Row:
 def _notes(rows: Sequence[Row], unknown: Sequence[str], run: _Run) -> list[str]:
     notes = []
     if unknown:
-        notes.append(f"multiply-adds are not known, and left out of the total, for {_few(unknown)}")
-    idle = [r.name for r in rows if not r.repeats and r.parameters]
-    if idle:
-        notes.append(f"not used in a forward pass: {_few(idle)}")
-    again = [r.name for r in rows if r.repeats > 1 and (r.parameters or r.macs)]
-    if again:
-        notes.append(f"run several times, with the same parameters: {_few(again)}")
+        notes.append(f"multiply-adds are not known and not in the total for {_first_names(unknown)}")
+    unused = [r.name for r in rows if not r.repeats and r.parameters]
+    if unused:
+        notes.append(f"not used in a forward pass: {_first_names(unused)}")
+    repeated = [r.name for r in rows if r.repeats > 1 and (r.parameters or r.macs)]
+    if repeated:
+        notes.append(f"run several times, with the same parameters: {_first_names(repeated)}")
     if run.lost:
         name, word = next(iter(run.lost.items()))
         notes.append(f"receptive fields are not followed through {word}, as in {name}")
     return notes
 
 
-def _few(names: Sequence[str]) -> str:
+def _first_names(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
@@ -418,21 +449,21 @@ def kind(module: nn.Module) -> str:
     if not isinstance(size, int | tuple):
         return words
     axes = next((int(c) for c in "123" if f"{c}d" in words), 1)
-    k, s, d = (_each(getattr(module, a, 1), axes) for a in ("kernel_size", "stride", "dilation"))
+    k, s, d = (_per_axis(getattr(module, a, 1), axes) for a in ("kernel_size", "stride", "dilation"))
     parts = [f"{words} {'x'.join(map(str, k))}"]
-    parts += [f"stride {_once(s)}"] if set(s) != {1} else []
-    parts += [f"dilation {_once(d)}"] if set(d) != {1} else []
+    parts += [f"stride {_joined_sizes(s)}"] if set(s) != {1} else []
+    parts += [f"dilation {_joined_sizes(d)}"] if set(d) != {1} else []
     if isinstance(module, _ConvNd) and module.groups > 1:
         deep = module.groups == module.in_channels
         parts.append("depthwise" if deep else f"{module.groups} groups")
     return ", ".join(parts)
 
 
-def _each(value: Any, axes: int) -> tuple[int, ...]:
+def _per_axis(value: Any, axes: int) -> tuple[int, ...]:
     return tuple(value) if isinstance(value, tuple | list) else (int(value),) * axes
 
 
-def _once(values: Sequence[int]) -> str:
+def _joined_sizes(values: Sequence[int]) -> str:
     return str(values[0]) if len(set(values)) == 1 else "x".join(map(str, values))
 
 
@@ -445,85 +476,93 @@ def folded(table: LayerTable, most: int, *, alike: bool = True) -> list[Row]:
     What only passes its input on (Identity, Dropout, a view, what works in place) is left out.  alike: blocks in a row
     that are alike but for what they see become one row too; otherwise they do only where they have to.
     """
-    rows = _branches([r for r in table.rows if r.parameters or r.macs is None or r.macs or r.kept])
+    rows = _join_branches([r for r in table.rows if r.parameters or r.macs is None or r.macs or r.kept])
     if len(rows) <= most:
         return rows
     blocks = {b.name: b for b in table.blocks}
-    found = rows
+    result = rows
     for depth in range(max(r.name.count(".") for r in rows) + 1, 0, -1):
-        cut = _cut(rows, blocks, depth)
-        found = _alike(cut)
+        cut = _cut_to_depth(rows, blocks, depth)
+        result = _join_neighbours(cut)
         if len(cut) <= most and not alike:
             return cut
-        if len(found) <= most:
+        if len(result) <= most:
             break
-    return found
+    return result
 
 
-def _branches(rows: Sequence[Row]) -> list[Row]:
+def _join_branches(rows: Sequence[Row]) -> list[Row]:
     """Three or more layers of one module that are alike, also in what they see: they work side by side."""
-    found = []
+    result = []
     for _, group in groupby(rows, lambda r: replace(r, name=r.name.rpartition(".")[0])):
         same = list(group)
-        found += same if len(same) < 3 or not same[0].macs else [_joined(same)]
-    return found
+        result += same if len(same) < 3 or not same[0].macs else [_join_rows(same)]
+    return result
 
 
-def _joined(same: Sequence[Row]) -> Row:
+def _join_rows(same: Sequence[Row]) -> Row:
     both = f"{same[0].name} to {same[-1].name.rpartition('.')[2]}"
     return replace(_sum(same), name=both, kind=f"{len(same)} x {same[0].kind}")
 
 
-def _cut(rows: Sequence[Row], blocks: Mapping[str, Row], depth: int) -> list[Row]:
-    found = []
+def _cut_to_depth(rows: Sequence[Row], blocks: Mapping[str, Row], depth: int) -> list[Row]:
+    result = []
     for name, group in groupby(rows, lambda r: ".".join(r.name.split(".")[:depth])):
         inside = list(group)
         if len(inside) == 1:
-            found += inside
+            result += inside
             continue
         block = blocks.get(name)
         total = _sum(inside)
-        found.append(total if block is None else replace(total, kind=block.kind, shape=block.shape, field=block.field))
-        found[-1] = replace(found[-1], name=name)
-    return found
+        result.append(total if block is None else replace(total, kind=block.kind, shape=block.shape, field=block.field))
+        result[-1] = replace(result[-1], name=name)
+    return result
 
 
-def _alike(rows: Sequence[Row]) -> list[Row]:
+def _join_neighbours(rows: Sequence[Row]) -> list[Row]:
     """Neighbours that are alike in all but the name and what they see become one row."""
-    found = []
+    result = []
     for (_, layers), group in groupby(rows, lambda r: ((r.kind, r.shape, r.parameters, r.macs, r.kept), r.layers)):
         same = list(group)
         if layers == 1 or len(same) == 1:
-            found += same
+            result += same
             continue
-        found.append(_joined(same))
-    return found
+        result.append(_join_rows(same))
+    return result
 
 
 # For people ---------------------------------------------------------------------------------------------------------
 
 
 def _cells(r: Row) -> tuple[str, ...]:
-    again = "" if r.repeats else " (did not run)"
+    runs = "" if r.repeats else " (did not run)"
     if r.repeats > 1:
-        again = f" (ran {r.repeats} times)"
-    macs = short(r.macs) if r.macs else ""
+        runs = f" (ran {r.repeats} times)"
+    macs = short_number(r.macs) if r.macs else ""
     if r.macs is None:
         macs = "not known"
-    held = f"{r.parameters:,}" if r.parameters else ""
-    return (r.name, r.kind + again, by(r.shape), held, macs, memory(r.kept) if r.kept else "", seen(r.field))
+    parameters = f"{r.parameters:,}" if r.parameters else ""
+    return (
+        r.name,
+        r.kind + runs,
+        shape_text(r.shape),
+        parameters,
+        macs,
+        memory(r.kept) if r.kept else "",
+        field_text(r.field),
+    )
 
 
-def _placed(value: str, wide: int, column: int) -> str:
+def _pad(value: str, wide: int, column: int) -> str:
     return value.rjust(wide) if column in (3, 4, 5, 6) else value.ljust(wide)
 
 
-def by(shape: Sequence[int]) -> str:
+def shape_text(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape))
 
 
-def seen(f: Field | None) -> str:
-    """A receptive field as the table says it.
+def field_text(f: Field | None) -> str:
+    """A receptive field as the table shows it.
 
     >>> seen(Field((11, 11), (4, 4), False)), seen(Field((None, None), (None, None), True)), seen(None)
     ('11 / 4', 'whole', '?')
@@ -533,10 +572,10 @@ def seen(f: Field | None) -> str:
     sizes, steps = ([v for v in values if v is not None] for values in (f.size, f.step))
     if not sizes:
         return "whole"
-    return f"{_once(sizes)} / {_once(steps)}" + (" + whole" if f.whole else "")
+    return f"{_joined_sizes(sizes)} / {_joined_sizes(steps)}" + (" + whole" if f.whole else "")
 
 
-def short(n: float) -> str:
+def short_number(n: float) -> str:
     """A large number in three figures.
 
     >>> short(1_814_073_344), short(118_013_952), short(999)
@@ -553,9 +592,9 @@ def short(n: float) -> str:
 
 
 def memory(n: int) -> str:
-    """Bytes.
+    """A number of bytes in words.
 
     >>> memory(3_211_264), memory(40)
     ('3.21 MB', '40 B')
     """
-    return f"{short(n)}B" if n >= 1000 else f"{n} B"
+    return f"{short_number(n)}B" if n >= 1000 else f"{n} B"

@@ -41,7 +41,7 @@ Rule = Callable[[list[View | None], Sequence[Any], dict[str, Any], Tensor], View
 
 
 class UnknownViewError(Exception):
-    """What a tensor sees cannot be said."""
+    """The receptive field of a tensor is not known."""
 
 
 def start(z: Tensor) -> View:
@@ -55,14 +55,14 @@ def sees(op: Any, views: list[View | None], args: Sequence[Any], kwargs: dict[st
     views: of its tensors, in the order of ``tensors``; None for those that do not depend on the picture.
     Raises UnknownViewError where that is not known.
     """
-    word = str(op.overloadpacket.__name__)
-    rule = RULES.get(word) or RULES.get(word.removesuffix("_"))
+    name = str(op.overloadpacket.__name__)
+    rule = RULES.get(name) or RULES.get(name.removesuffix("_"))
     if rule is None and torch.Tag.pointwise in op.tags:
         rule = _pointwise
-    found = rule(views, args, kwargs, out) if rule else None
-    if found is None:
-        raise UnknownViewError(word.strip("_"))
-    return found
+    view = rule(views, args, kwargs, out) if rule else None
+    if view is None:
+        raise UnknownViewError(name.strip("_"))
+    return view
 
 
 def tensors(args: Any) -> list[Tensor]:
@@ -72,38 +72,38 @@ def tensors(args: Any) -> list[Tensor]:
     return [t for a in args for t in tensors(a)] if isinstance(args, list | tuple) else []
 
 
-def together(views: Sequence[View]) -> View | None:
+def union(views: Sequence[View]) -> View | None:
     """The box around what several tensors of one shape see."""
-    first, *rest = views
-    for other in rest:
-        met = [_met(a, b) for a, b in zip(first, other, strict=True)]
-        if any(m is None for m in met):
+    first, *others = views
+    for other in others:
+        axes = [_union(a, b) for a, b in zip(first, other, strict=True)]
+        if any(m is None for m in axes):
             return None
-        first = tuple(m for m in met if m is not None)
+        first = tuple(m for m in axes if m is not None)
     return first
 
 
-def _met(a: Axis, b: Axis) -> Axis | None:
+def _union(a: Axis, b: Axis) -> Axis | None:
     if a.dim is None or b.dim is None:
-        kept = b if a.dim is None else a
-        return replace(kept, whole=True)
+        axis = b if a.dim is None else a
+        return replace(axis, whole=True)
     if a.dim != b.dim:
-        return _gone(a)
+        return _seen_whole(a)
     if a.step != b.step:
         return None
     box = replace(a, low=min(a.low, b.low), high=max(a.high, b.high), whole=a.whole or b.whole)
-    return box if (a.merged, a.inner, a.size) == (b.merged, b.inner, b.size) else _torn(box)
+    return box if (a.merged, a.inner, a.size) == (b.merged, b.inner, b.size) else _scattered(box)
 
 
-def _torn(a: Axis) -> Axis:
+def _scattered(a: Axis) -> Axis:
     return replace(a, merged=True, inner=1, size=0)
 
 
-def _gone(a: Axis) -> Axis:
+def _seen_whole(a: Axis) -> Axis:
     return replace(a, dim=None, whole=True)
 
 
-def _moved(a: Axis, places: int) -> Axis:
+def _shifted(a: Axis, places: int) -> Axis:
     return replace(a, low=a.low + places * a.step, high=a.high + places * a.step)
 
 
@@ -117,27 +117,27 @@ def _windowed(
 ) -> View | None:
     k, p, d = (_tuple(v, n) for v in (kernel, padding, dilation))
     s = _tuple(stride, n) if stride not in ((), []) else k
-    found = []
+    axes = []
     for a in view:
         j = None if a.dim is None else a.dim - (x.dim() - n)
         if j is None or j < -1 or (j == -1 and not mixes_channels):
-            found.append(a)
+            axes.append(a)
         elif j == -1:
-            found.append(_gone(a))
+            axes.append(_seen_whole(a))
         elif a.merged and k[j] > 1:
             return None  # neighbours in the row need not be neighbours in the picture
         else:
             reach = d[j] * (k[j] - 1) - p[j]
-            found.append(replace(a, low=a.low - p[j] * a.step, high=a.high + reach * a.step, step=a.step * s[j]))
-    return tuple(found)
+            axes.append(replace(a, low=a.low - p[j] * a.step, high=a.high + reach * a.step, step=a.step * s[j]))
+    return tuple(axes)
 
 
-def _one(views: list[View | None]) -> View:
+def _only_view(views: list[View | None]) -> View:
     """The only tensor here that depends on the picture."""
-    found = [v for v in views if v is not None]
-    if len(found) != 1:
+    known_views = [v for v in views if v is not None]
+    if len(known_views) != 1:
         raise UnknownViewError("an operation on two results")
-    return found[0]
+    return known_views[0]
 
 
 def _convolution(views: list[View | None], args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> View | None:
@@ -145,49 +145,51 @@ def _convolution(views: list[View | None], args: Sequence[Any], kwargs: dict[str
     if transposed:
         return None
     n = weight.dim() - 2
-    return _windowed(_one(views), x, weight.shape[2:], stride, padding, dilation, n, True)
+    return _windowed(_only_view(views), x, weight.shape[2:], stride, padding, dilation, n, True)
 
 
 def _pool(n: int, dilated: bool) -> Rule:
     def rule(views: list[View | None], args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> View | None:
-        given = dict(enumerate(args))
-        stride, padding = given.get(2, ()), given.get(3, 0)
-        return _windowed(_one(views), args[0], args[1], stride, padding, given.get(4, 1) if dilated else 1, n, False)
+        positional = dict(enumerate(args))
+        stride, padding = positional.get(2, ()), positional.get(3, 0)
+        return _windowed(
+            _only_view(views), args[0], args[1], stride, padding, positional.get(4, 1) if dilated else 1, n, False
+        )
 
     return rule
 
 
 def _adaptive(views: list[View | None], args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> View | None:
-    x, view, n = args[0], _one(views), len(args[1])
-    found = []
+    x, view, n = args[0], _only_view(views), len(args[1])
+    axes = []
     for a in view:
         if a.dim is None or a.dim < x.dim() - n:
-            found.append(a)
+            axes.append(a)
             continue
         size, wanted = x.shape[a.dim], out.shape[a.dim]
         if wanted == 1 and size > 1:
-            found.append(_gone(a))
+            axes.append(_seen_whole(a))
         elif size % wanted or (a.merged and size > wanted):
             return None  # the windows are of several sizes
         else:
             k = size // wanted
-            found.append(replace(a, high=a.high + (k - 1) * a.step, step=a.step * k))
-    return tuple(found)
+            axes.append(replace(a, high=a.high + (k - 1) * a.step, step=a.step * k))
+    return tuple(axes)
 
 
 def _pointwise(views: list[View | None], args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> View | None:
-    given = []
+    expanded = []
     for view, t in zip(views, tensors((*args, *kwargs.values())), strict=True):
         if view is not None:
             shift = out.dim() - t.dim()
             moved = [a if a.dim is None else replace(a, dim=a.dim + shift) for a in view]
             spread = [a.dim is not None and t.shape[a.dim - shift] != out.shape[a.dim] for a in moved]
-            given.append(tuple(_gone(a) if s else a for a, s in zip(moved, spread, strict=True)))
-    return together(given)
+            expanded.append(tuple(_seen_whole(a) if s else a for a, s in zip(moved, spread, strict=True)))
+    return union(expanded)
 
 
 def _same(views: list[View | None], args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> View | None:
-    return together([v for v in views if v is not None])
+    return union([v for v in views if v is not None])
 
 
 def _mixed(view: View, dims: Sequence[int]) -> View:
@@ -195,79 +197,81 @@ def _mixed(view: View, dims: Sequence[int]) -> View:
 
 
 def _batch_norm(views: list[View | None], args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> View | None:
-    own = args[5] is True or args[3] is None if len(args) > 7 else False  # statistics of the picture itself
-    return _mixed(_one(views), range(args[0].dim())) if own else _one(views)
+    own_statistics = args[5] is True or args[3] is None if len(args) > 7 else False  # statistics of the picture itself
+    return _mixed(_only_view(views), range(args[0].dim())) if own_statistics else _only_view(views)
 
 
 def _group_norm(views: list[View | None], args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> View | None:
-    return _mixed(_one(views), range(args[0].dim()))
+    return _mixed(_only_view(views), range(args[0].dim()))
 
 
 def _layer_norm(views: list[View | None], args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> View | None:
-    return _mixed(_one(views), range(args[0].dim() - len(args[1]), args[0].dim()))
+    return _mixed(_only_view(views), range(args[0].dim() - len(args[1]), args[0].dim()))
 
 
 def _along(views: list[View | None], args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> View | None:
-    return _mixed(_one(views), [int(args[1]) % args[0].dim()])
+    return _mixed(_only_view(views), [int(args[1]) % args[0].dim()])
 
 
 def _reduced(views: list[View | None], args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> View | None:
-    x, view = args[0], _one(views)
-    given = next((a for a in (*args[1:], kwargs.get("dim")) if isinstance(a, list | tuple) and a), None)
-    one = args[1:2] if len(args) > 1 and isinstance(args[1], int) else range(x.dim())
-    dims: Sequence[int] = one if given is None else given
-    return _without(tuple(_gone(a) if a.dim in {d % x.dim() for d in dims} else a for a in view), x, dims, out)
+    x, view = args[0], _only_view(views)
+    named_dims = next((a for a in (*args[1:], kwargs.get("dim")) if isinstance(a, list | tuple) and a), None)
+    default_dims = args[1:2] if len(args) > 1 and isinstance(args[1], int) else range(x.dim())
+    dims: Sequence[int] = default_dims if named_dims is None else named_dims
+    return _without(tuple(_seen_whole(a) if a.dim in {d % x.dim() for d in dims} else a for a in view), x, dims, out)
 
 
 def _without(view: View, x: Tensor, dims: Sequence[int], out: Tensor) -> View:
     """The axes' numbers after some were taken out, where they were."""
     if out.dim() == x.dim():
         return view
-    gone = {d % x.dim() for d in dims}
-    return tuple(a if a.dim is None else replace(a, dim=a.dim - sum(d < a.dim for d in gone)) for a in view)
+    removed = {d % x.dim() for d in dims}
+    return tuple(a if a.dim is None else replace(a, dim=a.dim - sum(d < a.dim for d in removed)) for a in view)
 
 
 def _select(views: list[View | None], args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> View | None:
     x, dim = args[0], (args[1] if len(args) > 1 else 0) % args[0].dim()
-    return _without(tuple(_gone(a) if a.dim == dim else a for a in _one(views)), x, [dim], out)
+    return _without(tuple(_seen_whole(a) if a.dim == dim else a for a in _only_view(views)), x, [dim], out)
 
 
 def _slice(views: list[View | None], args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> View | None:
-    given = (*args, *(0, None, None, 1)[len(args) - 1 :])
-    x, dim, first, by = given[0], given[1], given[2], given[4]
+    arguments = (*args, *(0, None, None, 1)[len(args) - 1 :])
+    x, dim, first, by = arguments[0], arguments[1], arguments[2], arguments[4]
     first = first or 0
     if first < 0:
         first += x.shape[dim]
-    if any(a.merged and a.dim == dim % x.dim() for a in _one(views)):
+    if any(a.merged and a.dim == dim % x.dim() for a in _only_view(views)):
         if by != 1:
             return None
-        return tuple(_torn(a) if a.dim == dim % x.dim() else a for a in _one(views))
-    return tuple(replace(_moved(a, first), step=a.step * by) if a.dim == dim % x.dim() else a for a in _one(views))
+        return tuple(_scattered(a) if a.dim == dim % x.dim() else a for a in _only_view(views))
+    return tuple(
+        replace(_shifted(a, first), step=a.step * by) if a.dim == dim % x.dim() else a for a in _only_view(views)
+    )
 
 
 def _split(views: list[View | None], args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> View | None:
     dim = (args[2] if len(args) > 2 else kwargs.get("dim", 0)) % args[0].dim()
-    view = _one(views)
+    view = _only_view(views)
     return None if any(a.dim == dim for a in view) else view  # its parts would begin at different pixels
 
 
 def _cat(views: list[View | None], args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> View | None:
-    given = [v for v in views if v is not None]
+    known_views = [v for v in views if v is not None]
     dim = (args[1] if len(args) > 1 else kwargs.get("dim", 0)) % out.dim()
-    if len(given) > 1 and any(a.dim == dim for v in given for a in v):
+    if len(known_views) > 1 and any(a.dim == dim for v in known_views for a in v):
         return None
     before = 0
     for view, t in zip(views, tensors(args), strict=True):
-        if view is not None and len(given) == 1:
-            moved = (_torn(a) if a.merged else _moved(a, -before) for a in view)
+        if view is not None and len(known_views) == 1:
+            moved = (_scattered(a) if a.merged else _shifted(a, -before) for a in view)
             return tuple(m if a.dim == dim else a for a, m in zip(view, moved, strict=True))
         before += t.shape[dim]
-    return together(given)
+    return union(known_views)
 
 
 def _picked(views: list[View | None], args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> View | None:
     """Some channels by their numbers: x[:, [0, 2]]."""
-    view, numbers = _one(views), args[1]
+    view, numbers = _only_view(views), args[1]
     chosen = [d for d, index in enumerate(numbers) if index is not None]
     if len(chosen) != 1 or numbers[chosen[0]].dim() != 1 or any(a.dim == chosen[0] for a in view):
         return None
@@ -279,9 +283,9 @@ def _copy(views: list[View | None], args: Sequence[Any], kwargs: dict[str, Any],
 
 
 def _stack(views: list[View | None], args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> View | None:
-    met = together([v for v in views if v is not None])
+    view = union([v for v in views if v is not None])
     dim = (args[1] if len(args) > 1 else kwargs.get("dim", 0)) % out.dim()
-    return None if met is None else _inserted(met, dim)
+    return None if view is None else _inserted(view, dim)
 
 
 def _inserted(view: View, dim: int) -> View:
@@ -289,7 +293,7 @@ def _inserted(view: View, dim: int) -> View:
 
 
 def _unsqueeze(views: list[View | None], args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> View | None:
-    return _inserted(_one(views), args[1] % out.dim())
+    return _inserted(_only_view(views), args[1] % out.dim())
 
 
 def _expand(views: list[View | None], args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> View | None:
@@ -298,45 +302,45 @@ def _expand(views: list[View | None], args: Sequence[Any], kwargs: dict[str, Any
 
 def _permute(views: list[View | None], args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> View | None:
     order = [d % out.dim() for d in args[1]]
-    return tuple(a if a.dim is None else replace(a, dim=order.index(a.dim)) for a in _one(views))
+    return tuple(a if a.dim is None else replace(a, dim=order.index(a.dim)) for a in _only_view(views))
 
 
 def _transpose(views: list[View | None], args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> View | None:
     i, j = (d % out.dim() for d in (args[1:] or (0, out.dim() - 1)))
     swap = {i: j, j: i}
-    return tuple(a if a.dim is None else replace(a, dim=swap.get(a.dim, a.dim)) for a in _one(views))
+    return tuple(a if a.dim is None else replace(a, dim=swap.get(a.dim, a.dim)) for a in _only_view(views))
 
 
 def _reshaped(views: list[View | None], args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> View | None:
     """Each axis lies where its places lie in the row of all numbers: alone, or with others along a longer axis."""
     x = args[0]
-    found = []
-    for a in _one(views):
+    axes = []
+    for a in _only_view(views):
         if a.dim is None:
-            found.append(a)
+            axes.append(a)
             continue
         size = a.size or x.shape[a.dim]
-        apart = a.inner * prod(x.shape[a.dim + 1 :])
-        at = next((d for d in range(out.dim()) if _holds(out, d, apart, size)), None)
-        if at is None:
+        stride = a.inner * prod(x.shape[a.dim + 1 :])
+        dim = next((d for d in range(out.dim()) if _holds(out, d, stride, size)), None)
+        if dim is None:
             return None
         torn = a.merged and not a.size
-        inner = apart // prod(out.shape[at + 1 :])
-        alone = out.shape[at] == size and not torn
-        found.append(
-            replace(a, dim=at, merged=not alone, inner=1 if torn else inner, size=0 if alone or torn else size)
+        inner = stride // prod(out.shape[dim + 1 :])
+        alone = out.shape[dim] == size and not torn
+        axes.append(
+            replace(a, dim=dim, merged=not alone, inner=1 if torn else inner, size=0 if alone or torn else size)
         )
-    return tuple(found)
+    return tuple(axes)
 
 
-def _holds(out: Tensor, d: int, apart: int, size: int) -> bool:
+def _holds(out: Tensor, d: int, stride: int, size: int) -> bool:
     """Whether places that are so many numbers apart lie along axis d, all of them."""
-    own = prod(out.shape[d + 1 :])
-    return own > 0 and apart % own == 0 and (own * out.shape[d]) % (apart * size) == 0
+    inner = prod(out.shape[d + 1 :])
+    return inner > 0 and stride % inner == 0 and (inner * out.shape[d]) % (stride * size) == 0
 
 
 def _as_strided(views: list[View | None], args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> View | None:
-    view = _one(views)
+    view = _only_view(views)
     return view if all(a.dim is None for a in view) else None
 
 
@@ -345,33 +349,33 @@ def _squeeze(views: list[View | None], args: Sequence[Any], kwargs: dict[str, An
     dims = args[1] if len(args) > 1 else range(x.dim())
     dims = [dims] if isinstance(dims, int) else dims
     dims = [d % x.dim() for d in dims if x.shape[d] == 1]
-    return _without(tuple(_gone(a) if a.dim in dims else a for a in _one(views)), x, dims, out)
+    return _without(tuple(_seen_whole(a) if a.dim in dims else a for a in _only_view(views)), x, dims, out)
 
 
 def _padded(views: list[View | None], args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> View | None:
     x, pads = args[:2]
-    found = []
-    for a in _one(views):
+    axes = []
+    for a in _only_view(views):
         i = None if a.dim is None else 2 * (x.dim() - 1 - a.dim)
-        left = pads[i] if i is not None and i < len(pads) else 0
-        if a.merged and left:
+        padding = pads[i] if i is not None and i < len(pads) else 0
+        if a.merged and padding:
             return None
-        found.append(_moved(a, -left))
-    return tuple(found)
+        axes.append(_shifted(a, -padding))
+    return tuple(axes)
 
 
 def _product(views: list[View | None], args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> View | None:
     """Matrix products: what is summed over is seen whole; rows come from the first, columns from the second."""
-    given = []
+    products = []
     factors = [t for t in tensors(args) if t.dim() >= 1][-2:]
     if any(v is not None for v in views[:-2]):
         return None  # what is added depends on the picture as well
     for which, (view, t) in enumerate(zip(views[-2:], factors, strict=True)):
         if view is not None:
             last, summed = t.dim() - 1, t.dim() - 1 if which == 0 or t.dim() == 1 else t.dim() - 2
-            kept = [replace(a, dim=out.dim() - 1) if which and a.dim == last else a for a in view]
-            given.append(tuple(_gone(a) if a.dim == summed else k for a, k in zip(view, kept, strict=True)))
-    return together(given)
+            placed = [replace(a, dim=out.dim() - 1) if which and a.dim == last else a for a in view]
+            products.append(tuple(_seen_whole(a) if a.dim == summed else k for a, k in zip(view, placed, strict=True)))
+    return union(products)
 
 
 RULES: dict[str, Rule] = {

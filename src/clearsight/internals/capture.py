@@ -1,4 +1,4 @@
-"""What stands inside a network: at a layer, before its squashing, in the embedding, and what a place there can see."""
+"""Values inside a network: a layer's output and preactivation, the embedding, and receptive fields."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Captured:
 
     preactivation is what goes into the layer's last squashing (ReLU, ReLU6, sigmoid), where that is a module of its
     own: in the same order as out, but neither cut off above nor without a gradient below.  Elsewhere it is out.
-    maps: False for a layer (B, K) without places, which has one here.
+    maps: False for a layer (B, K) without places, whose output is given one place here.
     """
 
     logits: Tensor
@@ -36,10 +36,10 @@ class Captured:
 
 
 def capture(model: Classifier, x: Tensor, layer: str) -> Captured:
-    """One forward pass of x (B, C, H, W), with what stands at a layer.  Gradients flow where they are enabled."""
+    """One forward pass of x (B, C, H, W), with the output of a layer.  Gradients flow where they are enabled."""
     module = module_at(model, layer)
-    last: list[tuple[Any, Tensor]] = []
-    found: list[tuple[Tensor, Tensor]] = []
+    last_squashing: list[tuple[Any, Tensor]] = []
+    outputs: list[tuple[Tensor, Tensor]] = []
     entering: dict[nn.Module, Tensor] = {}
 
     def enter(act: nn.Module, args: tuple[Any, ...]) -> None:
@@ -48,27 +48,27 @@ def capture(model: Classifier, x: Tensor, layer: str) -> Captured:
 
     def leave(act: nn.Module, _args: Any, out: Any) -> None:
         if act in entering:
-            last[:] = [(out, entering.pop(act))]
+            last_squashing[:] = [(out, entering.pop(act))]
 
     def end(_module: nn.Module, _args: Any, out: Any) -> None:
         if not isinstance(out, Tensor):
             raise Refused(f"layer {layer} gives a {type(out).__name__}, not a tensor: name another with --layer")
-        if found:
+        if outputs:
             raise Refused(f"layer {layer} runs more than once in a forward pass: name another with --layer")
-        kept = out.clone()  # what follows may work in place
-        found.append((kept, last[0][1] if last and last[0][0] is out else kept))
+        copy = out.clone()  # what follows may work in place
+        outputs.append((copy, last_squashing[0][1] if last_squashing and last_squashing[0][0] is out else copy))
 
-    acts = [m for m in module.modules() if isinstance(m, _SQUASHING)]
-    handles = [h for m in acts for h in (m.register_forward_pre_hook(enter), m.register_forward_hook(leave))]
+    squashings = [m for m in module.modules() if isinstance(m, _SQUASHING)]
+    handles = [h for m in squashings for h in (m.register_forward_pre_hook(enter), m.register_forward_hook(leave))]
     handles.append(module.register_forward_hook(end))
     try:
         logits = model(x)
     finally:
         for h in handles:
             h.remove()
-    if not found:
+    if not outputs:
         raise Refused(f"layer {layer} is not run in a forward pass: name another with --layer")
-    out, preactivation = found[0]
+    out, preactivation = outputs[0]
     if out.dim() not in (2, 4) or len(out) != len(x) or not out.is_floating_point():
         raise Refused(f"layer {layer} gives {tuple(out.shape)}, which are not feature maps: name another with --layer")
     if out.dim() == 2:
@@ -77,28 +77,29 @@ def capture(model: Classifier, x: Tensor, layer: str) -> Captured:
 
 
 def receptive_fields(model: Classifier, layer: str, places: Sequence[tuple[int, int]]) -> list[Field]:
-    """What each place (row, column) of a layer can see of the picture, its field cut off at the picture's edge.
+    """The receptive field of each place (row, column) of a layer, cut off at the picture's edge.
 
     Measured: the smallest box around all pixels of noise pictures with a gradient to any unit at the place.
     """
     size = model.preprocess.size
-    found: list[Field] = []
+    fields: list[Field] = []
     generator = torch.Generator().manual_seed(0)
     noise = torch.rand(_PROBES, model.preprocess.channels, *size, generator=generator).to(model.device)
     step = max(1, SIZE // _PROBES)
     for start in range(0, len(places), step):
-        part = places[start : start + step]
-        z = noise.repeat(len(part), 1, 1, 1).requires_grad_()
+        batch = places[start : start + step]
+        z = noise.repeat(len(batch), 1, 1, 1).requires_grad_()
         with torch.enable_grad():
             preactivation = capture(model, z, layer).preactivation
             signs = torch.rand(preactivation.shape[1], generator=generator).to(preactivation) + 0.5
-            seen = sum(
-                (preactivation[i * _PROBES : (i + 1) * _PROBES, :, y, x] * signs).sum() for i, (y, x) in enumerate(part)
+            score = sum(
+                (preactivation[i * _PROBES : (i + 1) * _PROBES, :, y, x] * signs).sum()
+                for i, (y, x) in enumerate(batch)
             )
-        (g,) = gradients(torch.as_tensor(seen), z, f"layer {layer}")
-        support = (g != 0).any(1).view(len(part), _PROBES, *size).any(1)
-        found += [_box(s, size) for s in support]
-    return found
+        (g,) = gradients(torch.as_tensor(score), z, f"layer {layer}")
+        support = (g != 0).any(1).view(len(batch), _PROBES, *size).any(1)
+        fields += [_box(s, size) for s in support]
+    return fields
 
 
 def _box(support: Tensor, size: tuple[int, ...]) -> Field:
@@ -110,11 +111,11 @@ def _box(support: Tensor, size: tuple[int, ...]) -> Field:
 
 def last_linear(model: Classifier, x: Tensor) -> str:
     """The last linear layer of a forward pass of x that takes one vector per picture."""
-    ran: list[str] = []
+    called: list[str] = []
 
     def note(name: str, args: tuple[Any, ...]) -> None:
         if args and isinstance(args[0], Tensor) and args[0].dim() == 2 and len(args[0]) == len(x):
-            ran.append(name)
+            called.append(name)
 
     handles = [
         m.register_forward_pre_hook(lambda _m, args, name=n: note(name, args))
@@ -127,28 +128,30 @@ def last_linear(model: Classifier, x: Tensor) -> str:
     finally:
         for h in handles:
             h.remove()
-    if not ran:
+    if not called:
         raise Refused(
             f"{model.source or 'the network'} has no linear layer that takes one vector per picture, so there is no "
-            "embedding before it: leave out neighbours and embedding with -m"
+            "embedding: leave neighbours and embedding out of -m"
         )
-    return ran[-1]
+    return called[-1]
 
 
 def embedded(model: Classifier, x: Tensor, linear: str) -> Tensor:
     """(B, D): what enters the linear layer of that name in a forward pass of x."""
-    found: list[Tensor] = []
-    handle = module_at(model, linear).register_forward_pre_hook(lambda _m, args: found.append(args[0].detach().clone()))
+    inputs: list[Tensor] = []
+    handle = module_at(model, linear).register_forward_pre_hook(
+        lambda _m, args: inputs.append(args[0].detach().clone())
+    )
     try:
         with torch.no_grad():
             model(x)
     finally:
         handle.remove()
-    return found[-1]
+    return inputs[-1]
 
 
 def answers(model: Classifier, x: Tensor, layer: str, values: Tensor) -> Tensor:
-    """Logits (n, classes) where the layer gives values (n, K, h, w) in the place of what it made of x (1, C, H, W)."""
+    """Logits (n, classes) of x (1, C, H, W) with the layer's output replaced by values (n, K, h, w)."""
     handle = module_at(model, layer).register_forward_hook(lambda _m, _a, out: values.to(out))
     try:
         with torch.no_grad():

@@ -1,7 +1,7 @@
-"""Whether a gradient is that of the scores: autograd's held against finite differences along a few directions.
+"""Whether a gradient is that of the scores: autograd's compared with finite differences along a few directions.
 
-A gradient may be there and yet lack what ran under ``torch.no_grad()``, behind ``detach`` or through NumPy.  Along a
-random direction the scores then change by something else than the gradient says.
+A gradient may exist and yet lack what ran under ``torch.no_grad()``, behind ``detach`` or through NumPy.  Along a
+random direction the scores then change by another amount than the gradient says.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 Flows = Literal["right", "wrong", "none", "unknown"]
 Score = Callable[[Tensor], Tensor]  # points (n, ...) -> (n,) float64, differentiable
 
-DOUBT = 0.25  # of the slopes: a difference from which a gradient is looked at once more
+DOUBT = 0.25  # of the slopes: from this difference on a gradient is measured again, more closely
 _EXACT = 0.05  # a difference at which it is wrong, in double precision, where steps are as small as one likes
 _WRONG = 0.5  # the same where they are not
 _MORE = 8  # directions of the longer look
@@ -33,7 +33,7 @@ _LARGE = (1 / 255, 4 / 255)  # steps for networks that round their input
 
 @dataclass(frozen=True)
 class Slopes:
-    """What came of it: none, where no gradient comes back; unknown, where the scores do not change.
+    """The result: "none" if no gradient comes back, "unknown" if the scores do not change.
 
     off: the share of the slopes, as finite differences measure them, by which the gradient is wrong.
     """
@@ -44,7 +44,7 @@ class Slopes:
 
 @dataclass(frozen=True)
 class Change:
-    """By how much the score changed along a direction, by how much by its gradient, and what is usual by its length."""
+    """The measured change of the score along a direction, that by its gradient, and the usual one for its length."""
 
     change: float
     expected: float
@@ -65,14 +65,14 @@ def gradient(score: Score, at: Tensor) -> tuple[Tensor, Tensor | None]:
     return value.detach(), None if g is None else g.double()
 
 
-def step_of(slope: Tensor, apart: float) -> float:
-    """How far to go along directions of +-1 so that rounding, which moves the score by `apart`, does not matter."""
+def step_length(slope: Tensor, apart: float) -> float:
+    """The step along directions of +-1 at which rounding, which moves the score by `apart`, does not matter."""
     if not bool(slope.any()):
         return _SMALLEST
     return min(_LARGEST, _FAR * apart / float(slope.norm()))
 
 
-def held_against(
+def measure_changes(
     score: Score, start: Tensor, slope: Tensor, values: Tensor, directions: Tensor, apart: float
 ) -> list[Change]:
     """The changes of the score along directions (n, ...), by finite differences and by the gradient.
@@ -81,7 +81,7 @@ def held_against(
     directions but the last.  Along the last, and along the gradient with it, two gradients are compared, that at the
     start and that one step away: their mean is the slope between, in networks with kinks too.
     """
-    step = step_of(slope, apart)
+    step = step_length(slope, apart)
     changes = [
         _change(v - values[0], slope[0], step * d) for v, d in zip(values[1:], directions[:-1].double(), strict=True)
     ]
@@ -97,10 +97,10 @@ def _change(change: Tensor, slope: Tensor, way: Tensor) -> Change:
     return Change(float(change), float(parts.sum()), float(parts.norm()))
 
 
-def off(changes: Sequence[Change], apart: float) -> float | None:
+def gradient_error(changes: Sequence[Change], apart: float) -> float | None:
     """The difference between measured and expected changes, as a share of them; None where all is rounding.
 
-    Two changes that both happen to be small are held against what is usual for a gradient of that length.
+    Two changes that both happen to be small are compared with the usual change for a gradient of that length.
     """
     size = max(_size([c.change for c in changes]), _size([c.expected for c in changes]))
     if not size > 3 * apart:
@@ -108,8 +108,8 @@ def off(changes: Sequence[Change], apart: float) -> float | None:
     return _size([c.change - c.expected for c in changes]) / max(size, _size([c.usual for c in changes]) / 2)
 
 
-def closer(score: Score, start: Tensor, double: Score | None, dtype: torch.dtype) -> Slopes:
-    """The longer look, along more directions; double: the score of the same network in double precision, if there is.
+def look_closer(score: Score, start: Tensor, double: Score | None, dtype: torch.dtype) -> Slopes:
+    """Measure again along more directions; double: the score by the same network in double precision, if possible.
 
     Where steps, however small, change nothing that the gradient says they should, the network rounds what it is given;
     steps of whole pixel values then decide.
@@ -117,21 +117,21 @@ def closer(score: Score, start: Tensor, double: Score | None, dtype: torch.dtype
     generator = torch.Generator().manual_seed(1)
     signs = torch.randint(0, 2, (_MORE, *start.shape[1:]), generator=generator).to(start) * 2 - 1
     if double is not None:
-        exact = _in_double(double, start.double(), signs[:_EXACTLY].double())
+        exact = _look_in_double(double, start.double(), signs[:_EXACTLY].double())
         if exact is not None:
             return exact
     best: float | None = None
     for step in (0.0, *_LARGE):
-        found = _look(score, start, signs, dtype, step).off
-        best = found if best is None or (found is not None and found < best) else best
+        error = _measure(score, start, signs, dtype, step).off
+        best = error if best is None or (error is not None and error < best) else best
     if best is None:
         return Slopes("unknown")
     return Slopes("wrong" if best > _WRONG else "right", best)
 
 
 @dataclass(frozen=True)
-class _Looked:
-    """By how much the gradient is off, the slopes as measured, and by steps of which length.
+class _Look:
+    """One measurement: the error of the gradient (off), the measured slopes, and the length of the steps.
 
     blind: whether next to nothing changed that should have.
     """
@@ -142,13 +142,13 @@ class _Looked:
     blind: bool
 
 
-def _in_double(score: Score, start: Tensor, signs: Tensor) -> Slopes | None:
-    """What steps next to nothing say in double precision; None where they say nothing.
+def _look_in_double(score: Score, start: Tensor, signs: Tensor) -> Slopes | None:
+    """Measure with tiny steps in double precision; None where these prove nothing.
 
     A network may cast to single precision inside, or its scores depend on the picture by less than it rounds.  Then
     longer steps measure other slopes, and neither these nor those are proof.
     """
-    near = _look(score, start, signs, torch.float64, 0.0)
+    near = _measure(score, start, signs, torch.float64, 0.0)
     if near.off is None:
         return Slopes("unknown")
     if near.blind or near.step > _TINY:
@@ -158,20 +158,20 @@ def _in_double(score: Score, start: Tensor, signs: Tensor) -> Slopes | None:
     value, slope = gradient(score, start)
     if slope is None:
         return Slopes("wrong", near.off)
-    far = _look(score, start, signs, torch.float64, step_of(slope, rounding(value, torch.float32)))
+    far = _measure(score, start, signs, torch.float64, step_length(slope, rounding(value, torch.float32)))
     if far.off is not None and far.off <= _EXACT:
         return Slopes("right", far.off)
     apart = _size([a - b for a, b in zip(near.slopes, far.slopes, strict=True)])
     return Slopes("wrong", near.off) if apart <= DOUBT * max(_size(near.slopes), _size(far.slopes)) else None
 
 
-def _look(score: Score, start: Tensor, signs: Tensor, dtype: torch.dtype, step: float) -> _Looked:
+def _measure(score: Score, start: Tensor, signs: Tensor, dtype: torch.dtype, step: float) -> _Look:
     """Central differences along directions, one step (0: as long as rounding asks for) to both sides."""
     value, slope = gradient(score, start)
     if slope is None:
-        return _Looked(1.0, [], 0.0, False)
+        return _Look(1.0, [], 0.0, False)
     apart = rounding(value, dtype)
-    step = step or step_of(slope, apart * (_SHARP if dtype == torch.float64 else 1))
+    step = step or step_length(slope, apart * (_SHARP if dtype == torch.float64 else 1))
     changes = []
     for d in signs:
         with torch.no_grad():
@@ -179,7 +179,7 @@ def _look(score: Score, start: Tensor, signs: Tensor, dtype: torch.dtype, step: 
         changes.append(_change(ends[0] - ends[1], slope[0], 2 * step * d.double()))
     measured, expected = _size([c.change for c in changes]), _size([c.expected for c in changes])
     blind = measured < _BLIND * expected
-    return _Looked(off(changes, apart), [c.change / (2 * step) for c in changes], step, blind)
+    return _Look(gradient_error(changes, apart), [c.change / (2 * step) for c in changes], step, blind)
 
 
 def _size(values: Sequence[float]) -> float:

@@ -1,4 +1,4 @@
-"""What comes behind a layer, run by itself: for methods that change the layer's output again and again."""
+"""The part of a network after a layer, run alone: for methods that change the layer's output many times."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from clearsight.internals.graph import Graph, Unrecordable, Values, graph_of
 from clearsight.internals.layers import activations, layout_of, module_at
 from clearsight.internals.places import as_maps
 
-Rest = Callable[[Tensor, Tensor], Tensor]
+ForwardFrom = Callable[[Tensor, Tensor], Tensor]
 
 
-def forward_from(model: Classifier, x: Tensor, layer: str) -> tuple[Tensor, Rest]:
-    """What stands at a layer, (B, K, *s), and a function of what might stand there, for pictures x (B, C, *S).
+def forward_from(model: Classifier, x: Tensor, layer: str) -> tuple[Tensor, ForwardFrom]:
+    """The output of a layer, (B, K, *s), and a function from other outputs to logits, for pictures x (B, C, *S).
 
     The function takes rows (n,), which say of which picture each value is, and values (n, K, *s), and gives logits
     (n, classes).  Of a network that can be recorded it runs no more than what reads the layer's output, and that is not
@@ -30,11 +30,13 @@ def forward_from(model: Classifier, x: Tensor, layer: str) -> tuple[Tensor, Rest
     try:
         graph = graph_of(model, x[:1], layer)
     except Unrecordable:
-        return a, whole(model, x, layer)
-    return a, whole(model, x, layer) if graph.marked is None else recorded(graph, model.normalised(x).to(model.dtype))
+        return a, forward_whole(model, x, layer)
+    if graph.marked is None:
+        return a, forward_whole(model, x, layer)
+    return a, forward_recorded(graph, model.normalised(x).to(model.dtype))
 
 
-def whole(model: Classifier, x: Tensor, layer: str) -> Rest:
+def forward_whole(model: Classifier, x: Tensor, layer: str) -> ForwardFrom:
     """By passes through all of the network, in which the layer's output is replaced."""
     places = layout_of(model, x, layer)
 
@@ -52,48 +54,50 @@ def whole(model: Classifier, x: Tensor, layer: str) -> Rest:
     return run
 
 
-def recorded(graph: Graph, z: Tensor) -> Rest:
+def forward_recorded(graph: Graph, z: Tensor) -> ForwardFrom:
     """By what was recorded of the network behind the marked layer, for normalised pictures z (B, C, *S)."""
-    order, beside = _behind(graph)
-    known = _values(graph, z, beside) if beside else {}
+    order, bypassing = _nodes_after(graph)
+    fixed_values = _values_of(graph, z, bypassing) if bypassing else {}
 
     def run(rows: Tensor, values: Tensor) -> Tensor:
         assert graph.marked is not None
-        found: Values = {graph.marked: values.to(z)} | {node: value[rows] for node, value in known.items()}
+        values_of_nodes: Values = {graph.marked: values.to(z)} | {
+            node: value[rows] for node, value in fixed_values.items()
+        }
         with torch.no_grad():
-            out: Tensor = graph.follow(order, found, len(rows), wanted={graph.end})[graph.end]
+            out: Tensor = graph.follow(order, values_of_nodes, len(rows), wanted={graph.end})[graph.end]
         return out.float()
 
     return run
 
 
-def _behind(graph: Graph) -> tuple[list[fx.Node], set[fx.Node]]:
+def _nodes_after(graph: Graph) -> tuple[list[fx.Node], set[fx.Node]]:
     """The nodes that the logits need and that read the layer, in order; and what those read that does not."""
-    changed = {graph.marked}
+    dependent = {graph.marked}
     for node in graph.nodes:
-        if any(used in changed for used in node.all_input_nodes):
-            changed.add(node)
+        if any(used in dependent for used in node.all_input_nodes):
+            dependent.add(node)
     order: list[fx.Node] = []
-    beside: set[fx.Node] = set()
-    waiting, seen = [graph.end], {graph.marked}
-    while waiting:
-        node = waiting.pop()
-        if node in seen:
+    bypassing: set[fx.Node] = set()
+    to_visit, visited = [graph.end], {graph.marked}
+    while to_visit:
+        node = to_visit.pop()
+        if node in visited:
             continue
-        seen.add(node)
-        if node in graph.moving and node not in changed:
-            beside.add(node)
+        visited.add(node)
+        if node in graph.moving and node not in dependent:
+            bypassing.add(node)
         elif node not in graph.constants:
             order.append(node)
-            waiting += node.all_input_nodes
+            to_visit += node.all_input_nodes
     place = {node: i for i, node in enumerate(graph.nodes)}
-    return sorted(order, key=place.__getitem__), beside
+    return sorted(order, key=place.__getitem__), bypassing
 
 
-def _values(graph: Graph, z: Tensor, wanted: set[fx.Node]) -> Values:
+def _values_of(graph: Graph, z: Tensor, wanted: set[fx.Node]) -> Values:
     """Some nodes' values for normalised pictures z, and no others kept longer than they are needed."""
     passes.note(len(z))
     end = 1 + max((i for i, node in enumerate(graph.nodes) if node in wanted), default=-1)
     with torch.no_grad():
-        found = graph.follow(graph.nodes[:end], {graph.start: z}, len(z), wanted=wanted)
-    return {node: found[node] for node in wanted}
+        values = graph.follow(graph.nodes[:end], {graph.start: z}, len(z), wanted=wanted)
+    return {node: values[node] for node in wanted}

@@ -35,12 +35,12 @@ BYTES = 300 * 2**20  # of values that are kept together; the recording and folde
 
 
 class Unrecordable(Refused):
-    """The network runs, but cannot be taken apart into its operations."""
+    """Raised for a network that runs, but that cannot be taken apart into its operations."""
 
 
 @torch.library.custom_op("clearsight::mark", mutates_args=())
 def mark(x: Tensor) -> Tensor:
-    """Stands in a recorded run where a layer's output is: the same values."""
+    """Marks a layer's output in a recorded run; returns the same values."""
     return x.clone()
 
 
@@ -98,19 +98,19 @@ class Graph:
         if not self.sizes:
             with torch.no_grad(), passes.uncounted():
                 values = self.values(z)
-            seen: set[int] = set()
+            counted: set[int] = set()
             for node in self.nodes:
                 parts = values[node] if isinstance(values[node], list | tuple) else [values[node]]
-                here = {t.untyped_storage().data_ptr(): t for t in parts if isinstance(t, Tensor)}
-                self.sizes.append(sum(t.untyped_storage().nbytes() for at, t in here.items() if at not in seen))
-                seen |= here.keys()
-        most = max(copies * held + work * new for held, new in zip(accumulate(self.sizes), self.sizes, strict=True))
+                storages = {t.untyped_storage().data_ptr(): t for t in parts if isinstance(t, Tensor)}
+                self.sizes.append(sum(t.untyped_storage().nbytes() for at, t in storages.items() if at not in counted))
+                counted |= storages.keys()
+        most = max(copies * total + work * new for total, new in zip(accumulate(self.sizes), self.sizes, strict=True))
         return max(1, BYTES // max(most, 1))
 
     def follow(
         self,
         order: list[fx.Node],
-        found: Values,
+        values: Values,
         pictures: int,
         *,
         rules: Mapping[str, Rule] | None = None,
@@ -122,14 +122,14 @@ class Graph:
         """
         last = {} if wanted is None else {used: node for node in order for used in node.all_input_nodes}
         for node in order:
-            found[node] = self.run(node, found, pictures, rules)
+            values[node] = self.run(node, values, pictures, rules)
             for used in node.all_input_nodes if wanted is not None else ():
                 if last[used] is node and used not in (wanted or ()):
-                    found.pop(used, None)
-        return found
+                    values.pop(used, None)
+        return values
 
     def arguments(self, node: fx.Node, values: Values, pictures: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """What a node's operation is called with."""
+        """The arguments of a node's operation."""
 
         def look(a: Any) -> Any:
             if isinstance(a, fx.Node):
@@ -141,7 +141,7 @@ class Graph:
         return args, kwargs
 
     def run(self, node: fx.Node, values: Values, pictures: int, rules: Mapping[str, Rule] | None = None) -> Any:
-        """One operation on values that are there."""
+        """Run one operation on values that were computed before."""
         args, kwargs = self.arguments(node, values, pictures)
         assert callable(node.target)
         rule = rules.get(word(node)) if rules else None
@@ -156,9 +156,9 @@ def word(node: fx.Node) -> str:
     return target if isinstance(target, str) else target.__name__
 
 
-_known: weakref.WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], tuple[Graph, list[tuple[int, int]]]]] = (
+_graphs: weakref.WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], tuple[Graph, list[tuple[int, int]]]]] = (
     weakref.WeakKeyDictionary()
-)  # the graph, and which weights it was recorded with
+)  # the graph, and the weights that it was recorded with
 
 
 def graph_of(model: Classifier, x: Tensor, layer: str = "", *, fold: bool = True) -> Graph:
@@ -167,39 +167,39 @@ def graph_of(model: Classifier, x: Tensor, layer: str = "", *, fold: bool = True
     It is recorded once for each network, and again when weights have changed or it no longer gives what the network
     gives, as after a change of what its forward does.
 
-    Refused: networks that cannot be recorded, that draw random numbers, or do different things for different pictures.
+    Refused: networks that cannot be recorded, that draw random numbers, or whose operations depend on the picture.
     """
-    why = in_script(model.net)
-    if why is not None:
-        raise Unrecordable(*why)
+    in_script_reason = in_script(model.net)
+    if in_script_reason is not None:
+        raise Unrecordable(*in_script_reason)
     coarse = coarse_type(model.net)
     if coarse is not None:
         raise Unrecordable(*too_coarse(coarse, "the shares of its operations"))
     key = (tuple(x.shape[1:]), x.device, layer, fold, model.output, model.scores)
     weights = _weights(model.net)
-    known = _known.setdefault(model.net, {})
+    graphs = _graphs.setdefault(model.net, {})
     with passes.uncounted(), torch.no_grad():
         z = model.normalised(x[:1])
         wanted = model.logits(z.clone())  # forward may write into what it is given
-        graph, of = known.get(key, (None, None))
-        if graph is None or of != weights or not _agree(graph, z, wanted):
+        graph, recorded_weights = graphs.get(key, (None, None))
+        if graph is None or recorded_weights != weights or not _same_logits(graph, z, wanted):
             graph = record(model, z, layer, fold=fold)
-            if not _agree(graph, z, wanted):
+            if not _same_logits(graph, z, wanted):
                 raise Unrecordable(
                     "the network does not run in the same way every time, so it cannot be taken apart into its "
                     "operations: use a gradient, class-activation or perturbation method"
                 )
-            known[key] = graph, weights
+            graphs[key] = graph, weights
     return graph
 
 
 def _weights(net: nn.Module) -> list[tuple[int, int]]:
     """Where every weight and buffer lies, and how often it was written to."""
-    held = (*net.parameters(), *net.buffers())
-    return [(t.data_ptr(), -1 if t.is_inference() else t._version) for t in held]
+    tensors = (*net.parameters(), *net.buffers())
+    return [(t.data_ptr(), -1 if t.is_inference() else t._version) for t in tensors]
 
 
-def _agree(graph: Graph, z: Tensor, wanted: Tensor) -> bool:
+def _same_logits(graph: Graph, z: Tensor, wanted: Tensor) -> bool:
     out = graph(z)
     return out.shape == wanted.shape and torch.allclose(out, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max()))
 
@@ -212,15 +212,17 @@ def record(model: Classifier, z: Tensor, layer: str, *, fold: bool) -> Graph:
             "the forward pass depends on the batch size, so it cannot be taken apart into its operations"
         )
     twins = dict(zip(three.graph.nodes, two.graph.nodes, strict=True))
-    for there, here in twins.items():
-        if here.op != there.op or (here.op == "call_function" and here.target != there.target):
+    for node_of_three, node_of_two in twins.items():
+        if node_of_two.op != node_of_three.op or (
+            node_of_two.op == "call_function" and node_of_two.target != node_of_three.target
+        ):
             raise Unrecordable(
                 "the forward pass depends on the batch size, so it cannot be taken apart into its operations"
             )
-        if here.op == "get_attr":
-            _same_constant(getattr(two, str(here.target)), getattr(three, str(there.target)))
-        here.args = tuple(_sized(a, b) for a, b in zip(here.args, there.args, strict=True))
-        here.kwargs = {k: _sized(v, there.kwargs[k]) for k, v in here.kwargs.items()}
+        if node_of_two.op == "get_attr":
+            _same_constant(getattr(two, str(node_of_two.target)), getattr(three, str(node_of_three.target)))
+        node_of_two.args = tuple(_sized(a, b) for a, b in zip(node_of_two.args, node_of_three.args, strict=True))
+        node_of_two.kwargs = {k: _sized(v, node_of_three.kwargs[k]) for k, v in node_of_two.kwargs.items()}
     return _prepared(two, fold=fold)
 
 
@@ -234,17 +236,17 @@ def _recorded(model: Classifier, z: Tensor, layer: str, pictures: int) -> fx.Gra
         try:
             recorded: fx.GraphModule = make_fx(functionalize(run, remove="mutations_and_views"))(many)
         except Refused as e:
-            said = str(e.__cause__)  # by torch
-            if "tracing tensor" in said or "data-dependent" in said:
+            message = str(e.__cause__)  # by torch
+            if "tracing tensor" in message or "data-dependent" in message:
                 raise Unrecordable(
                     "the network looks at values of the picture to decide what to do, so it cannot be taken apart into "
                     "its operations: use a gradient, class-activation or perturbation method"
                 ) from e
             raise Unrecordable(f"the network cannot be taken apart into its operations: {e}") from e
         except (RuntimeError, TypeError, ValueError, AttributeError) as e:
-            said = str(e).partition("\n")[0]
+            message = str(e).partition("\n")[0]
             raise Unrecordable(
-                f"the network cannot be taken apart into its operations: {type(e).__name__}: {said}"
+                f"the network cannot be taken apart into its operations: {type(e).__name__}: {message}"
             ) from e
     recorded.graph.eliminate_dead_code()
     return recorded
@@ -303,11 +305,11 @@ def _prepared(recorded: fx.GraphModule, *, fold: bool) -> Graph:
                 )
             node.target = _as_view(node.target)
             if word(node) in _FILLED:  # of the shape that it names, whatever the picture is
-                node.target, node.kwargs = _filled(node)
+                node.target, node.kwargs = _as_constant(node)
                 node.args = node.args[1:]
             if word(node) == "as_strided_":  # pooling of channels_last pictures; where it is more, graph_of sees it
                 node.target, node.args = aten.reshape.default, node.args[:2]
-            node.target = _anew(node.target)
+            node.target = _out_of_place(node.target)
     for node in reversed(list(g.nodes)):  # what forward wrote into its input is written back at the end: not into ours
         if node.op == "call_function" and node.target is aten.copy_.default and not node.users:
             g.erase_node(node)
@@ -321,7 +323,7 @@ def _prepared(recorded: fx.GraphModule, *, fold: bool) -> Graph:
         raise Refused("the network's scores do not depend on the picture")
     graph = Graph([], constants, moving, start, end, None, recorded)
     for node in g.nodes:
-        if node.op == "call_function" and node not in moving and not _grows(node):
+        if node.op == "call_function" and node not in moving and not _grows_with_batch(node):
             constants[node] = graph.run(node, {}, 0)
     if fold:
         _without_batch_norm(graph)
@@ -351,13 +353,13 @@ def _as_view(target: Any) -> Any:
 _FILLED = {"new_zeros": aten.zeros.default, "new_ones": aten.ones.default, "new_full": aten.full.default}
 
 
-def _filled(node: fx.Node) -> tuple[Any, dict[str, Any]]:
+def _as_constant(node: fx.Node) -> tuple[Any, dict[str, Any]]:
     """x.new_zeros(shape) -> zeros(shape) of the same type: such a mask does not depend on the picture."""
-    made: Tensor = node.meta["val"]
-    return _FILLED[word(node)], {"dtype": made.dtype, "device": made.device}
+    value: Tensor = node.meta["val"]
+    return _FILLED[word(node)], {"dtype": value.dtype, "device": value.device}
 
 
-def _anew(target: Any) -> Any:
+def _out_of_place(target: Any) -> Any:
     """aten.add_ -> aten.add: what PyTorch's own functions do in place in their own copies; it is read by its result."""
     if not isinstance(target, torch._ops.OpOverload):
         return target
@@ -368,11 +370,11 @@ def _anew(target: Any) -> Any:
     return target if packet is None else getattr(packet, target._overloadname, target)
 
 
-def _grows(node: fx.Node) -> bool:
+def _grows_with_batch(node: fx.Node) -> bool:
     """Whether a constant operation has a size that depends on the number of pictures."""
-    found: list[Sized] = []
-    fx.node.map_aggregate((node.args, node.kwargs), lambda a: found.append(a) if isinstance(a, Sized) else a)
-    return bool(found) or any(_grows(n) for n in node.all_input_nodes)
+    sized: list[Sized] = []
+    fx.node.map_aggregate((node.args, node.kwargs), lambda a: sized.append(a) if isinstance(a, Sized) else a)
+    return bool(sized) or any(_grows_with_batch(n) for n in node.all_input_nodes)
 
 
 def copied(into: Tensor, source: Tensor) -> Tensor:

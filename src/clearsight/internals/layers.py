@@ -1,4 +1,4 @@
-"""Layers inside the network: what stands and flows there."""
+"""Layers inside the network: their outputs and the gradients there."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from clearsight.errors import NoGradient, Refused, nearest
 from clearsight.internals.finite_differences import (
     DOUBT,
     Slopes,
-    closer,
     gradient,
-    held_against,
-    off,
+    gradient_error,
+    look_closer,
+    measure_changes,
     rounding,
-    step_of,
+    step_length,
 )
 from clearsight.internals.places import Layout, as_maps
-from clearsight.internals.probe import known, probed
+from clearsight.internals.probe import network_facts, probed
 from clearsight.internals.target_layer import target_layer
 
 _ANOTHER = "name another with layer="
@@ -50,63 +50,63 @@ def find_layer(model: Classifier, x: Tensor, layer: str) -> str:
 
 
 def layout_of(model: Classifier, x: Tensor, layer: str) -> Layout:
-    """Where the output of a layer holds its.places, for pictures shaped like x (B, C, *S).
+    """How the output of a layer holds its places, for pictures shaped like x (B, C, *S).
 
     Refused: a layer that gives no feature maps, that runs more than once inside, or not at all.
     """
     module_at(model, layer)
-    runs = [s for s in probed(model, x).seen if s.name == layer]
+    runs = [s for s in probed(model, x).runs if s.name == layer]
     if not runs:
         raise Refused(f"layer {layer} is not run in a forward pass", _ANOTHER)
     if len(runs) > 1:
         raise Refused(f"layer {layer} runs more than once in a forward pass", _ANOTHER)
-    shape, found = runs[0].shape, runs[0].layout
+    shape, layout = runs[0].shape, runs[0].layout
     if shape is None:
         raise Refused(f"layer {layer} gives a tuple or a dict, not a tensor", _ANOTHER)
-    if found is None:
-        raise Refused(f"layer {layer} gives {shape}, which are not feature maps whose places can be told", _ANOTHER)
-    return found
+    if layout is None:
+        raise Refused(f"layer {layer} gives {shape}, which are not feature maps whose places can be located", _ANOTHER)
+    return layout
 
 
 @contextmanager
 def cut_at(model: Classifier, x: Tensor, layer: str, *, grad: bool) -> Iterator[list[Tensor]]:
-    """Catch what the layer gives, as feature maps, in the list that is yielded.  With grad, the graph begins there.
+    """Capture the layer's output as feature maps in the list that is yielded; with grad, the graph begins there.
 
     x (B, C, *S): pictures shaped like those that go through inside.  What runs after the layer works on a copy, so that
-    an in-place ReLU behind it cannot change what was caught.
+    an in-place ReLU behind it cannot change what was captured.
 
     Refused: as in ``layout_of``.
     """
-    caught: list[Tensor] = []
+    maps_of_layer: list[Tensor] = []
     places = layout_of(model, x, layer)
 
     def hook(_module: nn.Module, _inputs: Any, out: Any) -> Tensor:
         if not isinstance(out, Tensor):
             raise Refused(f"layer {layer} gives a {type(out).__name__}, not a tensor", _ANOTHER)
-        if caught:
+        if maps_of_layer:
             raise Refused(f"layer {layer} runs more than once in a forward pass", _ANOTHER)
         maps, back = as_maps(out.detach(), places)
-        caught.append(maps.requires_grad_(grad))
-        return back(caught[0].clone())
+        maps_of_layer.append(maps.requires_grad_(grad))
+        return back(maps_of_layer[0].clone())
 
     handle = module_at(model, layer).register_forward_hook(hook)
     try:
-        yield caught
+        yield maps_of_layer
     finally:
         handle.remove()
-    if not caught:
+    if not maps_of_layer:
         raise Refused(f"layer {layer} is not run in a forward pass", _ANOTHER)
 
 
 def activations(model: Classifier, x: Tensor, layer: str) -> tuple[Tensor, Tensor]:
-    """What stands at a layer, A (B, K, *s), and the logits (B, classes), without a graph."""
+    """The output of a layer, A (B, K, *s), and the logits (B, classes), without a graph."""
     with torch.no_grad(), cut_at(model, x, layer, grad=False) as caught:
         logits = model(x)
     return caught[0], logits
 
 
 def activations_and_gradients(model: Classifier, x: Tensor, target: Target, layer: str) -> tuple[Tensor, Tensor]:
-    """What stands at a layer, A (B, K, *s), and how the target changes with it, G = d target / d A, of the same shape.
+    """The output of a layer, A (B, K, *s), and the target's gradient there, G = d target / d A, of the same shape.
 
     The graph is cut at the layer: below it nothing is kept, so frozen networks work and it costs little over a forward.
     """
@@ -119,24 +119,24 @@ def activations_and_gradients(model: Classifier, x: Tensor, target: Target, laye
 
 
 def flowing(score: Tensor, where: str = "the pixels") -> Tensor:
-    """The score itself; NoGradient where none flows back from it."""
+    """The score itself.  Raises NoGradient if no gradient flows back from it."""
     if not score.requires_grad:
         raise NoGradient(
             f"no gradient flows back to {where}",
             "part of the network's forward runs under torch.no_grad(), detaches or goes through NumPy",
-            "let it flow, name a later layer with layer=, or use a perturbation method such as occlusion",
+            "remove that, name a later layer with layer=, or use a perturbation method such as occlusion",
         )
     return score
 
 
 def gradients(score: Tensor, at: Tensor, where: str = "the pixels") -> tuple[Tensor]:
-    """d (sum of score) / d at; NoGradient, which says why, where there is none."""
+    """d (sum of score) / d at.  Raises NoGradient, with the reason, if there is none."""
     (g,) = torch.autograd.grad(flowing(score, where), at, torch.ones_like(score), allow_unused=True)
     if g is None:
         raise NoGradient(
             f"the target does not depend on {where}",
-            "nothing in the forward leads from there to it, or only an operation that has no way back (a quantised "
-            "layer, rounding to integers)",
+            "the forward uses no value from there, or only through an operation without a gradient (a quantised layer, "
+            "rounding to integers)",
             "use another layer or method",
         )
     return (g,)
@@ -154,7 +154,7 @@ def layer_slopes(model: Classifier, x: Tensor, layer: str) -> Slopes:
     For a network whose gradient at the pixels is not: what runs behind the layer may be whole.  Measured once for each
     layer, on noise, along directions of +-1 times the root mean square of what stands there.
     """
-    entry = known(model, x)
+    entry = network_facts(model, x)
     if layer not in entry.layers:
         with passes.uncounted(), rng.seeded(0, x[:1]):
             entry.layers[layer] = _layer_slopes(model, x, layer)
@@ -179,15 +179,17 @@ def _layer_slopes(model: Classifier, x: Tensor, layer: str) -> Slopes:
         finally:
             handle.remove()
 
-    here = maps / unit
-    directions = (torch.randint(0, 2, (3, *maps.shape[1:]), generator=generator) * 2 - 1).to(here)
-    value, slope = gradient(score, here)
+    start_maps = maps / unit
+    directions = (torch.randint(0, 2, (3, *maps.shape[1:]), generator=generator) * 2 - 1).to(start_maps)
+    value, slope = gradient(score, start_maps)
     if slope is None:
         return Slopes("none")
-    apart = rounding(scores, model.dtype) * float(mix.norm())
+    rounding_error = rounding(scores, model.dtype) * float(mix.norm())
     with torch.no_grad():
-        values = torch.cat([value, score(here + step_of(slope, apart) * directions[:2])])
-    share = off(held_against(score, here, slope, values, directions, apart), apart)
-    if share is not None and share <= DOUBT:
-        return Slopes("right", share)
-    return closer(score, here, None, model.dtype)
+        values = torch.cat([value, score(start_maps + step_length(slope, rounding_error) * directions[:2])])
+    error = gradient_error(
+        measure_changes(score, start_maps, slope, values, directions, rounding_error), rounding_error
+    )
+    if error is not None and error <= DOUBT:
+        return Slopes("right", error)
+    return look_closer(score, start_maps, None, model.dtype)

@@ -1,4 +1,4 @@
-"""Where the output of a layer holds its places: channels first, channels last, or tokens in a row.
+"""The layout of a layer's output: channels first, channels last, or tokens in a row.
 
 A shape does not say it: (B, 9, 9, 768) may be 9 channels of 9 x 768 places or 768 channels of 9 x 9.  What the layer
 does says it.  Two disturbances are laid on a picture, one growing down its rows, one along its columns; how much more
@@ -99,7 +99,7 @@ def _centres(n: int) -> Tensor:
 
 
 def response(module: nn.Module, out: Tensor) -> Response:
-    """What a layer that gives out (3, ...) makes of a picture, and of the same picture with each disturbance."""
+    """The response of a layer whose output is out (3, ...): of a picture, and of it with each disturbance."""
     if out.dim() < 3 or not out.is_floating_point():
         return entering(module, out)
     change = (out[1:] - out[:1]).detach().float().square()
@@ -107,7 +107,7 @@ def response(module: nn.Module, out: Tensor) -> Response:
 
 
 def entering(module: nn.Module, value: Tensor, strength: Response | None = None) -> Response:
-    """What the type of a module says of a value that it takes or gives; strength: its response, if known."""
+    """What the type of a module tells about its input or output value; strength: its response, if known."""
     first, last = (None, None) if strength is None else (strength.first, strength.last)
     return Response(tuple(value.shape), first, last, isinstance(module, _FIRST), _channels_last(module, value))
 
@@ -119,24 +119,26 @@ def _channels_last(module: nn.Module, value: Tensor) -> bool:
     return isinstance(module, nn.Linear)
 
 
-def layouts(found: Sequence[Response | None], taken: Sequence[Response], size: tuple[int, ...]) -> list[Layout | None]:
+def layouts(
+    responses: Sequence[Response | None], inputs: Sequence[Response], size: tuple[int, ...]
+) -> list[Layout | None]:
     """The layout of every layer of one run, in its order; None where it has no places, or none that can be told.
 
-    found: the layers' responses.  taken: what went into modules, of which the type of some says where channels are.
+    responses: those of the layers.  inputs: of modules, of which the type of some says where channels are.
     size: of the picture.  A response that is clear decides.  Where it is not, as deep in a network whose every value
     sees the whole picture, the type of the module does (a convolution's channels come first, a Linear's last), or that
     of a module that gives or takes the same shape.  Tokens are read as all layers with as many of them say together.
     """
-    told: dict[tuple[int, ...], set[bool]] = defaultdict(set)
-    for r in (*found, *taken):
+    by_shape: dict[tuple[int, ...], set[bool]] = defaultdict(set)
+    for r in (*responses, *inputs):
         if r is not None and (r.channels_first or r.channels_last):
-            told[r.shape[1:]].add(r.channels_first)
-    rows = _rows([r for r in found if r is not None and len(r.shape) == 3], size)
-    return [None if r is None else _layout(r, told, rows, size) for r in found]
+            by_shape[r.shape[1:]].add(r.channels_first)
+    rows = _rows([r for r in responses if r is not None and len(r.shape) == 3], size)
+    return [None if r is None else _layout(r, by_shape, rows, size) for r in responses]
 
 
 def _layout(
-    r: Response, told: dict[tuple[int, ...], set[bool]], rows: dict[int, Layout], size: tuple[int, ...]
+    r: Response, by_shape: dict[tuple[int, ...], set[bool]], rows: dict[int, Layout], size: tuple[int, ...]
 ) -> Layout | None:
     dims = len(r.shape)
     row = rows.get(r.shape[1]) if dims == 3 else None
@@ -146,8 +148,8 @@ def _layout(
     ahead = _score(r.first, first.sides) if first.spatial else -1.0
     behind = _score(r.last, last.sides) if dims > 3 and last.spatial else -1.0
     if row:
-        behind = _of_row(r, row)
-    by_type = _by_type(r, told)
+        behind = _row_score(r, row)
+    by_type = _by_type(r, by_shape)
     if max(ahead, behind) >= _CLEAR and abs(ahead - behind) >= _APART:
         if ahead > behind:
             return first
@@ -160,15 +162,15 @@ def _layout(
     if by_type is None or _distorted((first if by_type else last).sides, size):
         return None
     if by_type:
-        return None if _turned(r.first, first.sides) else first
-    return None if dims > 3 and _turned(r.last, last.sides) else _placed(last, row, dims)
+        return None if _lies_otherwise(r.first, first.sides) else first
+    return None if dims > 3 and _lies_otherwise(r.last, last.sides) else _channels_last_layout(last, row, dims)
 
 
-def _by_type(r: Response, told: dict[tuple[int, ...], set[bool]]) -> bool | None:
+def _by_type(r: Response, by_shape: dict[tuple[int, ...], set[bool]]) -> bool | None:
     """Whether channels come first as the type of the module, or of others with that shape, says; None if none does."""
     if r.channels_first != r.channels_last:
         return r.channels_first
-    alike = told.get(r.shape[1:], set())
+    alike = by_shape.get(r.shape[1:], set())
     return True in alike if len(alike) == 1 else None
 
 
@@ -178,25 +180,25 @@ def _distorted(sides: tuple[int, ...], size: tuple[int, ...]) -> bool:
     return max(shares[-2:]) > _LONG * min(shares[-2:])
 
 
-def _placed(last: Layout, row: Layout | None, dims: int) -> Layout | None:
+def _channels_last_layout(last: Layout, row: Layout | None, dims: int) -> Layout | None:
     """Channels last as the type of a module says; of rows of tokens only where the places were found."""
     return row if dims == 3 else last
 
 
 def _score(strength: Tensor | None, sides: tuple[int, ...]) -> float:
     """The correlation of a response (2, *sides) with that of places that look at their own part of the picture."""
-    seen = None if strength is None or tuple(strength.shape[1:]) != sides else _compared(strength)
-    if seen is None:
+    log_ratio = None if strength is None or tuple(strength.shape[1:]) != sides else _log_ratio(strength)
+    if log_ratio is None:
         return 0.0
-    one, two = _ramps(sides)
-    wanted = (one.log() - two.log()).expand(sides)
-    a, b = (t.flatten() - t.mean() for t in (seen, wanted))
+    ramp_down, ramp_across = _ramps(sides)
+    wanted = (ramp_down.log() - ramp_across.log()).expand(sides)
+    a, b = (t.flatten() - t.mean() for t in (log_ratio, wanted))
     size = float(a.norm() * b.norm())
-    sure = 1.0 if len(a) > _FEW else 0.5  # two points always lie on a line
-    return sure * float(a @ b) / size if size > 1e-9 else 0.0
+    confidence = 1.0 if len(a) > _FEW else 0.5  # two points always lie on a line
+    return confidence * float(a @ b) / size if size > 1e-9 else 0.0
 
 
-def _compared(strength: Tensor) -> Tensor | None:
+def _log_ratio(strength: Tensor) -> Tensor | None:
     """How much more the first disturbance arrives at each place than the second, as a logarithm; None if unknown."""
     if not bool(strength.isfinite().all()):
         return None
@@ -206,48 +208,50 @@ def _compared(strength: Tensor) -> Tensor | None:
     return (strength[0].double() + 1e-9 * top).log() - (strength[1].double() + 1e-9 * top).log()
 
 
-def _turned(strength: Tensor | None, sides: tuple[int, ...]) -> bool:
+def _lies_otherwise(strength: Tensor | None, sides: tuple[int, ...]) -> bool:
     """Whether places clearly see their own part of the picture, but do not lie as it does: mirrored, say, or turned.
 
     What is compared then falls along one axis where it should grow.
     """
-    seen = None if strength is None or tuple(strength.shape[1:]) != sides else _compared(strength)
-    if seen is None or min(sides[0], sides[-1]) < 2 or seen.numel() < _MANY:
+    log_ratio = None if strength is None or tuple(strength.shape[1:]) != sides else _log_ratio(strength)
+    if log_ratio is None or min(sides[0], sides[-1]) < 2 or log_ratio.numel() < _MANY:
         return False
-    seen = (seen - seen.mean()).flatten()
+    log_ratio = (log_ratio - log_ratio.mean()).flatten()
     one, two = (t.log().expand(sides).flatten() for t in _ramps(sides))
     axes = (one - two,) if len(sides) == 1 else (one, -two)
     along = torch.stack([a - a.mean() for a in axes])
     sizes = along.square().sum(1)
-    slopes = (along @ seen) / sizes
-    explained = float((slopes.square() * sizes).sum() / seen.square().sum().clamp_min(1e-30))
+    slopes = (along @ log_ratio) / sizes
+    explained = float((slopes.square() * sizes).sum() / log_ratio.square().sum().clamp_min(1e-30))
     steep, least = float(slopes.abs().max()), float(slopes.min())
     return explained >= _MOST and steep >= _HALF and least < -_AGAINST * steep
 
 
-def _rows(found: list[Response], size: tuple[int, ...]) -> dict[int, Layout]:
+def _rows(responses: list[Response], size: tuple[int, ...]) -> dict[int, Layout]:
     """Number of tokens -> where their places are, for numbers of which it can be told."""
     alike: dict[int, list[Response]] = defaultdict(list)
-    for r in found:
+    for r in responses:
         alike[r.shape[1]].append(r)
     square = set(_grids(size))
     best = {}
-    for n, responses in alike.items():
-        seen = [_compared(r.last) for r in responses if r.last is not None]
-        known = torch.stack([t for t in seen if t is not None]) if any(t is not None for t in seen) else None
-        if known is None:
+    for n, of_tokens in alike.items():
+        log_ratios = [_log_ratio(r.last) for r in of_tokens if r.last is not None]
+        ratios = (
+            torch.stack([t for t in log_ratios if t is not None]) if any(t is not None for t in log_ratios) else None
+        )
+        if ratios is None:
             continue
-        blind = torch.zeros(len(responses) - len(known))
+        unknown = torch.zeros(len(of_tokens) - len(ratios))
         scores = {}
         for row in _candidates(n, size, square):
-            scores[row] = float(torch.cat([_explained(known, row), blind]).quantile(0.5))
-        charged = {row: score - _charge(row, square) for row, score in scores.items()}
-        if charged and max(charged.values()) >= _TOGETHER:
-            best[n] = max(charged, key=charged.__getitem__)
+            scores[row] = float(torch.cat([_share_explained(ratios, row), unknown]).quantile(0.5))
+        penalised = {row: score - _penalty(row, square) for row, score in scores.items()}
+        if penalised and max(penalised.values()) >= _TOGETHER:
+            best[n] = max(penalised, key=penalised.__getitem__)
     return best
 
 
-def _explained(seen: Tensor, row: Layout) -> Tensor:
+def _share_explained(ratios: Tensor, row: Layout) -> Tensor:
     """The share of what the places of R layers (R, N) differ by that a reading explains, (R,).
 
     Places lie along the ramps, and extra tokens, which see the whole picture, are all alike: by what they are not, the
@@ -256,10 +260,10 @@ def _explained(seen: Tensor, row: Layout) -> Tensor:
     end = row.before + math.prod(row.sides)
     one, two = (t.log().expand(row.sides).flatten() for t in _ramps(row.sides))
     wanted = one - two - (one - two).mean()
-    places, extra = seen[:, row.before : end], torch.cat([seen[:, : row.before], seen[:, end:]], 1)
+    places, extra = ratios[:, row.before : end], torch.cat([ratios[:, : row.before], ratios[:, end:]], 1)
     slope = places @ wanted / wanted.square().sum()
-    left = _spread(places - slope[:, None] * wanted) + _spread(extra)
-    share = 1 - left / _spread(places).clamp_min(1e-30)
+    unexplained = _spread(places - slope[:, None] * wanted) + _spread(extra)
+    share = 1 - unexplained / _spread(places).clamp_min(1e-30)
     return share.where(slope > 0, -share.abs())
 
 
@@ -268,15 +272,15 @@ def _spread(values: Tensor) -> Tensor:
     return (values - values.mean(1, keepdim=True)).square().sum(1) if values.shape[1] else values.new_zeros(len(values))
 
 
-def _charge(row: Layout, square: set[tuple[int, ...]]) -> float:
+def _penalty(row: Layout, square: set[tuple[int, ...]]) -> float:
     """How much more a reading must explain than one with all tokens for square places."""
     extra = row.before + row.after
-    charge = _EXTRAS if extra else 0.0
-    charge += _LUCK if extra and math.prod(row.sides) < _MANY / 2 else 0.0
-    return charge + (0.0 if row.sides in square else _ODD)
+    penalty = _EXTRAS if extra else 0.0
+    penalty += _LUCK if extra and math.prod(row.sides) < _MANY / 2 else 0.0
+    return penalty + (0.0 if row.sides in square else _ODD)
 
 
-def _of_row(r: Response, row: Layout | None) -> float:
+def _row_score(r: Response, row: Layout | None) -> float:
     if row is None or r.last is None:
         return 0.0
     places = r.last[:, row.before : row.before + math.prod(row.sides)]
@@ -288,7 +292,7 @@ def _candidates(tokens: int, size: tuple[int, ...], square: set[tuple[int, ...]]
 
     In patches of any proportions, or in square ones with a few tokens that are extra.
     """
-    for sides in sorted(square | set(_whole(tokens, size))):
+    for sides in sorted(square | set(_exact_grids(tokens, size))):
         extra = tokens - math.prod(sides)
         if not 0 <= extra <= min(_EXTRA, math.prod(sides) - 1) or max(sides) == 1:
             continue
@@ -296,7 +300,7 @@ def _candidates(tokens: int, size: tuple[int, ...], square: set[tuple[int, ...]]
             yield Layout(sides, before=before, after=extra - before, row=True)
 
 
-def _whole(tokens: int, size: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+def _exact_grids(tokens: int, size: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
     """Rows and columns of a picture of which there are so many tokens."""
     if len(size) == 2:
         for rows in range(2, size[0] + 1):

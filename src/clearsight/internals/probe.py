@@ -1,9 +1,9 @@
-"""What a network does, measured on noise once: whether it repeats itself, whether its gradient is that of its scores,
-and where each of its layers holds its places.
+"""What is measured of a network on noise: whether its scores repeat, whether its gradient is that of its scores, and
+where each of its layers holds its places.
 
 Methods take all three for granted.  Three pictures go forward and two forward and back, for each network and size of
-picture, and again when its weights have changed.  Only where that look is in doubt a longer one follows.  Of the three
-one is hardly changed, for finite differences, and one far, so that it is a neighbour that would be noticed.
+picture, and again when its weights have changed.  Only a doubtful result is measured again, more closely.  Of the
+three pictures one is hardly changed, for finite differences, and one much, to be a noticeable neighbour.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from clearsight.internals.finite_differences import (
     DOUBT,
     Score,
     Slopes,
-    closer,
     gradient,
-    held_against,
-    off,
+    gradient_error,
+    look_closer,
+    measure_changes,
     rounding,
-    step_of,
+    step_length,
 )
 from clearsight.internals.places import Layout, Response, disturbances, entering, layouts, response
 
@@ -45,7 +45,7 @@ Repeats = Literal["yes", "never", "by neighbours"]
 
 
 @dataclass(frozen=True)
-class Seen:
+class ModuleRun:
     """One run of one module in a forward pass.
 
     shape: of its output for one picture, (1, ...); None where that is not a tensor.  layout: where its places are; None
@@ -63,21 +63,21 @@ class Seen:
 
 @dataclass(frozen=True)
 class Probe:
-    """What was found.
+    """The results of probing a network.
 
-    seen: every module run, in the order in which they finish.  repeats: whether a picture always gets the same scores,
+    runs: every module run, in the order in which they finish.  repeats: whether a picture always gets the same scores,
     never, or only among the same neighbours; apart: by how much they differ.  slopes: whether the gradient at the
     pixels is that of the scores.
     """
 
-    seen: tuple[Seen, ...]
+    runs: tuple[ModuleRun, ...]
     repeats: Repeats
     apart: float
     slopes: Slopes
 
 
 @dataclass(eq=False)
-class Known:
+class NetworkFacts:
     """What is known of a network for pictures of one size.
 
     state: that of the network then; None for one that takes over what is known of another.  layers: whether the
@@ -107,40 +107,42 @@ class State:
 
 
 class Unprobed(Refused):
-    """The network fails on noise, so that nothing can be found out about it; it may run on pictures all the same."""
+    """The network fails on noise, so that it cannot be probed; it may still run on pictures."""
 
 
-_known: weakref.WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], Known]] = weakref.WeakKeyDictionary()
+_facts: weakref.WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], NetworkFacts]] = weakref.WeakKeyDictionary()
 _settled: ContextVar[nn.Module | None] = ContextVar("settled", default=None)
 
 
 def probed(model: Classifier, x: Tensor) -> Probe:
     """What a network does with pictures shaped like x (B, C, *S); measured once, on noise, inside ``undisturbed``."""
-    return known(model, x).probe
+    return network_facts(model, x).probe
 
 
-def known(model: Classifier, x: Tensor) -> Known:
-    """The same, with all that was found out about its layers since."""
+def network_facts(model: Classifier, x: Tensor) -> NetworkFacts:
+    """The probe of a network, with all that was measured of its layers since."""
     key = _key(model, x)
-    entries = _known.setdefault(model.net, {})
+    entries = _facts.setdefault(model.net, {})
     entry = entries.get(key)
     fresh = entry is not None and (_settled.get() is model.net or entry.state is None or entry.state.holds(model.net))
     if entry is None or not fresh:
         with passes.uncounted(), rng.seeded(0, x[:1]):
-            before = _settings(model.net)
+            settings_before = _settings(model.net)
             try:
                 probe = _probe(model, x)
             except Refused as e:
                 raise Unprobed(e.what, e.fix) from e.__cause__
-            after = _settings(model.net)
-        state = State(weights_of(model.net), {k: v for k, v in after.items() if before.get(k, v) == v})
-        entry = entries[key] = Known(state, probe)
+            settings_after = _settings(model.net)
+        state = State(
+            weights_of(model.net), {k: v for k, v in settings_after.items() if settings_before.get(k, v) == v}
+        )
+        entry = entries[key] = NetworkFacts(state, probe)
     return entry
 
 
-def last_known(model: Classifier, x: Tensor) -> Probe | None:
-    """What was found when the network was last looked at; None where it never was, for pictures shaped like x."""
-    entry = _known.get(model.net, {}).get(_key(model, x))
+def last_probe(model: Classifier, x: Tensor) -> Probe | None:
+    """The last probe of the network for pictures shaped like x; None if there was none."""
+    entry = _facts.get(model.net, {}).get(_key(model, x))
     return None if entry is None else entry.probe
 
 
@@ -160,10 +162,10 @@ def settled(model: Classifier) -> Iterator[None]:
 
 def weights_of(net: nn.Module) -> list[tuple[int, int]]:
     """Where every weight and buffer lies, and how often it was written to."""
-    return [(t.data_ptr(), _written(t)) for t in (*net.parameters(), *net.buffers())]
+    return [(t.data_ptr(), _version(t)) for t in (*net.parameters(), *net.buffers())]
 
 
-def _written(t: Tensor) -> int:
+def _version(t: Tensor) -> int:
     """How often a tensor was written to; -1 where that is not counted."""
     return -1 if t.is_inference() else t._version
 
@@ -179,8 +181,8 @@ def _settings(net: nn.Module) -> dict[tuple[int, str], object]:
 
 
 def inherit(model: Classifier, other: nn.Module) -> None:
-    """Take for another network, the same but for its weights, what is known of this one."""
-    _known[other] = {key: replace(entry, state=None) for key, entry in _known.get(model.net, {}).items()}
+    """Take over the facts of this network for another one that differs in its weights only."""
+    _facts[other] = {key: replace(entry, state=None) for key, entry in _facts.get(model.net, {}).items()}
 
 
 def _probe(model: Classifier, x: Tensor) -> Probe:
@@ -200,69 +202,71 @@ def _measured(model: Classifier, x: Tensor) -> Probe:
     last = torch.randint(0, 2, shape, generator=generator) * 2.0 - 1
     directions = torch.stack([near, last.double()]).to(x)
     mix = torch.randn(len(model.labels), generator=generator, dtype=torch.float64).to(x.device)
-    alone, slope = _alone(model, start, mix)
-    equal = rounding(alone, model.dtype)
-    apart = equal * float(mix.norm())
-    step = step_of(directions[:1] if slope is None else slope, apart)
-    seen, scores = _walk(model, torch.cat([start, start + step * directions[:1], start + _APART * far.to(x)]))
+    alone, slope = _score_one(model, start, mix)
+    score_rounding = rounding(alone, model.dtype)
+    rounding_error = score_rounding * float(mix.norm())
+    step = step_length(directions[:1] if slope is None else slope, rounding_error)
+    runs, scores = _run_modules(model, torch.cat([start, start + step * directions[:1], start + _APART * far.to(x)]))
     change = float((alone[0] - scores[0]).abs().max())
     if not bool(torch.cat([alone, scores]).isfinite().all()):
-        return Probe(seen, "yes", 0.0, Slopes("unknown"))
-    if change > max(_REPEAT * float(alone.abs().max()), equal):
-        return Probe(seen, _why(model, start, equal), change, Slopes("unknown"))
+        return Probe(runs, "yes", 0.0, Slopes("unknown"))
+    if change > max(_REPEAT * float(alone.abs().max()), score_rounding):
+        return Probe(runs, _how_it_repeats(model, start, score_rounding), change, Slopes("unknown"))
     if slope is None:
-        return Probe(seen, "yes", change, Slopes("none"))
+        return Probe(runs, "yes", change, Slopes("none"))
 
     def score(z: Tensor) -> Tensor:
         return model(z).double() @ mix
 
-    found = off(held_against(score, start, slope, scores[:2].double() @ mix, directions, apart), apart)
-    if found is not None and found <= DOUBT:
-        return Probe(seen, "yes", change, Slopes("right", found))
-    return Probe(seen, "yes", change, closer(score, start, _in_double(model, mix), model.dtype))
+    error = gradient_error(
+        measure_changes(score, start, slope, scores[:2].double() @ mix, directions, rounding_error), rounding_error
+    )
+    if error is not None and error <= DOUBT:
+        return Probe(runs, "yes", change, Slopes("right", error))
+    return Probe(runs, "yes", change, look_closer(score, start, _in_double(model, mix), model.dtype))
 
 
-def _alone(model: Classifier, start: Tensor, mix: Tensor) -> tuple[Tensor, Tensor | None]:
+def _score_one(model: Classifier, start: Tensor, mix: Tensor) -> tuple[Tensor, Tensor | None]:
     """The scores of one picture, and the gradient of their mix; None where none comes back."""
-    kept: list[Tensor] = []
+    scores: list[Tensor] = []
 
     def score(z: Tensor) -> Tensor:
-        kept[:] = [model(z)]
-        return kept[0].double() @ mix
+        scores[:] = [model(z)]
+        return scores[0].double() @ mix
 
     try:
         _, slope = gradient(score, start)
-        return kept[0].detach(), slope if slope is not None and bool(slope.isfinite().all()) else None
+        return scores[0].detach(), slope if slope is not None and bool(slope.isfinite().all()) else None
     except Exception:  # a way back that fails is told by whoever needs it
         with torch.no_grad():
             return model(start), None
 
 
-def _walk(model: Classifier, x: Tensor) -> tuple[tuple[Seen, ...], Tensor]:
+def _run_modules(model: Classifier, x: Tensor) -> tuple[tuple[ModuleRun, ...], Tensor]:
     """Every module run in one forward pass of x (3, C, *S): a picture, and the same disturbed; and the scores."""
-    ran: list[tuple[Seen, Response | None]] = []
-    taken: list[Response] = []
+    responses: list[tuple[ModuleRun, Response | None]] = []
+    inputs: list[Response] = []
     last: list[tuple[Tensor, int, Response]] = []  # what was given last: many modules only hand it on
 
     def note(name: str, module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
         if args and isinstance(args[0], Tensor):
-            taken.append(entering(module, args[0]))
+            inputs.append(entering(module, args[0]))
         whole = isinstance(out, Tensor) and out.dim() > 0 and len(out) == len(x)
         shape = tuple(out.shape) if isinstance(out, Tensor) else None
         if whole:
             shape = (1, *out.shape[1:])
         leaf = next(module.children(), None) is None and next(module.parameters(), None) is not None
         kinds = isinstance(module, _ConvNd), isinstance(module, _POOLS), leaf
-        seen = Seen(name, type(module).__name__, shape, *kinds)
+        module_run = ModuleRun(name, type(module).__name__, shape, *kinds)
         if not whole:
-            ran.append((seen, None))
+            responses.append((module_run, None))
             return
-        if last and last[0][0] is out and last[0][1] == _written(out):
-            found = entering(module, out, last[0][2])
+        if last and last[0][0] is out and last[0][1] == _version(out):
+            response_found = entering(module, out, last[0][2])
         else:
-            found = response(module, out)
-        last[:] = [(out, _written(out), found)]
-        ran.append((seen, found))
+            response_found = response(module, out)
+        last[:] = [(out, _version(out), response_found)]
+        responses.append((module_run, response_found))
 
     handles = [
         m.register_forward_hook(lambda module, args, out, name=n: note(name, module, args, out))
@@ -275,12 +279,12 @@ def _walk(model: Classifier, x: Tensor) -> tuple[tuple[Seen, ...], Tensor]:
     finally:
         for h in handles:
             h.remove()
-    found = layouts([r for _, r in ran], taken, tuple(x.shape[2:]))
-    return tuple(replace(s, layout=at) for (s, _), at in zip(ran, found, strict=True)), scores
+    response_found = layouts([r for _, r in responses], inputs, tuple(x.shape[2:]))
+    return tuple(replace(s, layout=at) for (s, _), at in zip(responses, response_found, strict=True)), scores
 
 
-def _why(model: Classifier, start: Tensor, equal: float) -> Repeats:
-    """Why scores differ: the picture alone, twice, tells."""
+def _how_it_repeats(model: Classifier, start: Tensor, equal: float) -> Repeats:
+    """Whether scores never repeat, or depend on the neighbours: the same picture alone, twice, decides."""
     with torch.no_grad():
         once, again = model(start), model(start)
     differ = float((once - again).abs().max()) > max(_REPEAT * float(once.abs().max()), equal)

@@ -1,4 +1,4 @@
-"""Taking from a network what it has learnt, layer by layer (Adebayo et al. 2018, arXiv:1810.03292)."""
+"""Randomisation of a network's weights, layer by layer (Adebayo et al. 2018, arXiv:1810.03292)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from clearsight.core import passes
 from clearsight.core.classifier import Classifier
 from clearsight.core.copying import copied, plain
 from clearsight.errors import Refused
-from clearsight.internals.probe import Known, inherit, known
+from clearsight.internals.probe import NetworkFacts, inherit, network_facts
 
 # operations that multiply what they are given by weights, and at which positions weights may stand
 _WEIGHS = {
@@ -31,7 +31,7 @@ Name = tuple[str, str]  # a module's, and that of its parameter or buffer
 
 @dataclass
 class Uses:
-    """What one forward pass does with a network's parameters and buffers.
+    """How one forward pass uses a network's parameters and buffers.
 
     last: for each module the number of the last operation that reads one of its own.  weights: for each module what
     enters products and convolutions as a weight, computed from its own, each as a sum and a norm.  buffers: those that
@@ -43,32 +43,32 @@ class Uses:
     buffers: set[Name] = field(default_factory=set)
 
 
-class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sees every operation of a pass, and which of its arguments come from the network alone."""
+class _WatchOperations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Records every operation of a pass, and which of its arguments come from the network alone."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.uses, self.number = Uses(), 0
-        self.kept: list[Tensor] = []  # so that no storage is given away twice
-        self.known: dict[int, frozenset[Name]] = {}
+        self.alive: list[Tensor] = []  # so that no storage is given away twice
+        self.sources: dict[int, frozenset[Name]] = {}
         self.buffers: set[Name] = set()
         for at, m in net.named_modules(remove_duplicate=False):
             for name, t in (*m._parameters.items(), *m._buffers.items()):
                 if t is not None:
                     where = t.untyped_storage().data_ptr()
-                    self.known[where] = self.known.get(where, frozenset()) | {(at, name)}
+                    self.sources[where] = self.sources.get(where, frozenset()) | {(at, name)}
             self.buffers |= {(at, name) for name in m._buffers}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func.namespace == "quantized":
             raise _quantised(f"the operation {func.overloadpacket.__name__}")
-        given = _tensors((args, kwargs))
-        sources = [self.known.get(t.untyped_storage().data_ptr()) for t in given]
-        found = [s for s in sources if s is not None]
+        tensors = _tensors((args, kwargs))
+        sources = [self.sources.get(t.untyped_storage().data_ptr()) for t in tensors]
+        known_sources = [s for s in sources if s is not None]
         self.number += 1
         if None in sources:
-            for at, _ in {n for s in found for n in s}:
+            for at, _ in {n for s in known_sources for n in s}:
                 self.uses.last[at] = self.number
             for place in _WEIGHS.get(func.overloadpacket.__name__, ()):
                 for t in _tensors(args[place] if place < len(args) else None):
@@ -76,24 +76,24 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         out = func(*args, **kwargs)
         if None not in sources:  # computed from the network's own: a weight on its way
             for t in _tensors(out):
-                self.kept.append(t)
+                self.alive.append(t)
                 where = t.untyped_storage().data_ptr()
-                self.known[where] = frozenset().union(*found, self.known.get(where, ()))
+                self.sources[where] = frozenset().union(*known_sources, self.sources.get(where, ()))
         return out
 
     def _weight(self, t: Tensor) -> None:
-        names = self.known.get(t.untyped_storage().data_ptr(), frozenset())
+        names = self.sources.get(t.untyped_storage().data_ptr(), frozenset())
         if not names or not (t.is_floating_point() or t.is_complex()):
             return
-        told = _told(t.detach())
+        fingerprint = _fingerprint(t.detach())
         for at, name in names:
-            self.uses.weights.setdefault(at, set()).add(told)
+            self.uses.weights.setdefault(at, set()).add(fingerprint)
             if (at, name) in self.buffers:
                 self.uses.buffers.add((at, name))
 
 
-def _told(t: Tensor) -> tuple[float, float]:
-    """The sum of a weight, and its norm: by these it is known again."""
+def _fingerprint(t: Tensor) -> tuple[float, float]:
+    """The sum of a weight and its norm, by which it is recognised."""
     t = torch.view_as_real(t.resolve_conj()) if t.is_complex() else t
     return float(t.sum(dtype=torch.float64)), float(torch.linalg.vector_norm(t, dtype=torch.float64))
 
@@ -111,15 +111,15 @@ def uses(model: Classifier, x: Tensor) -> Uses:
 
     Refused: networks with quantised weights, which are packed and cannot be drawn anew.
     """
-    return _watched(model, x)[0]
+    return _watch_pass(model, x)[0]
 
 
-def _watched(model: Classifier, x: Tensor) -> tuple[Uses, Tensor]:
+def _watch_pass(model: Classifier, x: Tensor) -> tuple[Uses, Tensor]:
     """The same, and the logits (B, K) of that pass."""
     for name, m in model.net.named_modules():
         if type(m).__module__.startswith("torch.ao.nn") and "quantized" in type(m).__module__:
             raise _quantised(f"layer {name}")
-    watch = _Watch(model.net)
+    watch = _WatchOperations(model.net)
     with model.undisturbed(), passes.uncounted(), torch.no_grad(), watch:
         logits = model(x.to(model.device))
     return watch.uses, logits.float().cpu()
@@ -127,7 +127,7 @@ def _watched(model: Classifier, x: Tensor) -> tuple[Uses, Tensor]:
 
 def _quantised(where: str) -> Refused:
     return Refused(
-        f"the network holds quantised weights ({where}), which cannot be drawn anew: give it as it was before"
+        f"the network holds quantised weights ({where}), which cannot be drawn anew: give it before quantisation"
     )
 
 
@@ -150,9 +150,9 @@ class Unlearnt:
         """Draw some layers anew, from the global generator."""
         for name in names:
             layer = self.model.net.get_submodule(name)
-            was = [t.detach().clone() for t in _own(layer)]
+            before = [t.detach().clone() for t in _tensors_of(layer)]
             reinitialise(layer, [b for at, b in self.before.buffers if at == name])
-            self.changed |= any(not torch.equal(a, b) for a, b in zip(was, _own(layer), strict=True))
+            self.changed |= any(not torch.equal(a, b) for a, b in zip(before, _tensors_of(layer), strict=True))
         self.drawn |= set(names)
 
     def check(self, x: Tensor, logits: Tensor) -> bool:
@@ -161,24 +161,24 @@ class Unlearnt:
         Refused: where a layer that was drawn still uses its old weights, and where the weights are others and the
         scores of a picture are not, because what is found by such a network says nothing.
         """
-        after, now = _watched(self.model, x)
+        after, scores = _watch_pass(self.model, x)
         for name in self.layers:
-            same = self.before.weights.get(name, set()) & after.weights.get(name, set())
-            if name in self.drawn and any(norm > 0 for _, norm in same):
+            old_weights = self.before.weights.get(name, set()) & after.weights.get(name, set())
+            if name in self.drawn and any(norm > 0 for _, norm in old_weights):
                 raise Refused(
                     f"layer {name or 'of the network itself'} uses the same weights after they were drawn anew (a hook "
                     "or its own code puts them back), so no random network can be made of this one"
                 )
-        still = unchanged(logits, now)
-        if self.changed and bool(still.any()):
+        same_scores = unchanged(logits, scores)
+        if self.changed and bool(same_scores.any()):
             raise Refused(
-                f"with {len(self.drawn)} of {len(self.layers)} layers drawn anew the scores of {int(still.sum())} of "
-                f"{len(x)} pictures stay as they were, so no random network can be made of this one"
+                f"with {len(self.drawn)} of {len(self.layers)} layers drawn anew the scores of "
+                f"{int(same_scores.sum())} of {len(x)} pictures stay as they were, so this network cannot be randomised"
             )
-        return not bool(still.any())
+        return not bool(same_scores.any())
 
 
-_begun: weakref.WeakKeyDictionary[Known, tuple[Uses, list[str]]] = weakref.WeakKeyDictionary()
+_uses_of: weakref.WeakKeyDictionary[NetworkFacts, tuple[Uses, list[str]]] = weakref.WeakKeyDictionary()
 
 
 def unlearnt(model: Classifier, x: Tensor) -> Unlearnt:
@@ -186,35 +186,35 @@ def unlearnt(model: Classifier, x: Tensor) -> Unlearnt:
 
     What the pass that shows it does with the weights is found once, and asked again when they have changed.
     """
-    entry = _known(model, x)
+    entry = _facts_of(model, x)
     copy = dataclasses.replace(model, net=plain(model.net))
     inherit(model, copy.net)  # of a random network nothing is asked that is known of this one
-    if entry not in _begun:
-        found = uses(copy, x)
-        begun = found, _in_order(copy.net, found)
+    if entry not in _uses_of:
+        network_uses = uses(copy, x)
+        uses_and_layers = network_uses, _output_to_input(copy.net, network_uses)
         if entry.state is None:  # which nobody asks whether it still holds
-            return Unlearnt(copy, begun[1], found)
-        _begun[entry] = begun
-    found, layers = _begun[entry]
-    return Unlearnt(copy, list(layers), found)
+            return Unlearnt(copy, uses_and_layers[1], network_uses)
+        _uses_of[entry] = uses_and_layers
+    network_uses, layers = _uses_of[entry]
+    return Unlearnt(copy, list(layers), network_uses)
 
 
 def from_output_to_input(model: Classifier, x: Tensor) -> list[str]:
     """The modules whose parameters can be drawn anew, the last to be used first; those never run stand at the end."""
-    entry = _known(model, x)
-    return list(_begun[entry][1]) if entry in _begun else unlearnt(model, x).layers
+    entry = _facts_of(model, x)
+    return list(_uses_of[entry][1]) if entry in _uses_of else unlearnt(model, x).layers
 
 
-def _known(model: Classifier, x: Tensor) -> Known:
+def _facts_of(model: Classifier, x: Tensor) -> NetworkFacts:
     with model.undisturbed():
-        return known(model, x.to(model.device))
+        return network_facts(model, x.to(model.device))
 
 
-def _in_order(net: nn.Module, found: Uses) -> list[str]:
-    acting = {at for at, _ in found.buffers}
-    own = [name for name, m in net.named_modules() if _learns(m) or name in acting]
-    place = {name: i for i, name in enumerate(own)}  # of what one operation reads, the last comes last
-    return sorted(own, key=lambda name: (-found.last.get(name, -1), -place[name]))
+def _output_to_input(net: nn.Module, network_uses: Uses) -> list[str]:
+    with_buffers = {at for at, _ in network_uses.buffers}
+    layers = [name for name, m in net.named_modules() if _learns(m) or name in with_buffers]
+    place = {name: i for i, name in enumerate(layers)}  # of what one operation reads, the last comes last
+    return sorted(layers, key=lambda name: (-network_uses.last.get(name, -1), -place[name]))
 
 
 def scores_now(model: Classifier, x: Tensor) -> Tensor:
@@ -234,18 +234,18 @@ def reinitialise(layer: nn.Module, buffers: Collection[str] = ()) -> None:
     buffers: names of those that act as weights, and are drawn like parameters without a reset of their own: from a
     normal of their root mean square.  So are weights (of two and more axes) that a reset leaves as they were.
     """
-    was = {name: p.detach().clone() for name, p in layer.named_parameters(recurse=False)}
+    before = {name: p.detach().clone() for name, p in layer.named_parameters(recurse=False)}
     reset = getattr(layer, "reset_parameters", None)
     with torch.no_grad():
-        done = callable(reset) and _could(reset)
+        done = callable(reset) and _reset_ran(reset)
         for name, p in layer.named_parameters(recurse=False):
-            if not done or (p.dim() > 1 and torch.equal(p, was[name])):
+            if not done or (p.dim() > 1 and torch.equal(p, before[name])):
                 _normal(p)
         for name in buffers:
             _normal(layer.get_buffer(name))
 
 
-def _could(reset: Any) -> bool:
+def _reset_ran(reset: Any) -> bool:
     """Whether a reset without arguments ran."""
     try:
         reset()
@@ -272,7 +272,7 @@ def fresh(seed: int, stage: int) -> int:
     return int.from_bytes(hashlib.sha256(f"sanity {seed} {stage}".encode()).digest()[:7], "big")
 
 
-def _own(m: nn.Module) -> list[Tensor]:
+def _tensors_of(m: nn.Module) -> list[Tensor]:
     return [t for t in (*m._parameters.values(), *m._buffers.values()) if t is not None]
 
 

@@ -1,4 +1,4 @@
-"""The scores of pictures, from a network as it is."""
+"""The scores of pictures by a network that may draw random numbers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from clearsight.core import rng
 from clearsight.core.batching import SIZE
 from clearsight.core.classifier import Classifier
 from clearsight.errors import Refused
-from clearsight.internals.probe import last_known
+from clearsight.internals.probe import last_probe
 
 
 def scores(model: Classifier, x: Tensor, batch: int = SIZE) -> Tensor:
@@ -19,12 +19,12 @@ def scores(model: Classifier, x: Tensor, batch: int = SIZE) -> Tensor:
 
     A network that is known to draw random numbers is asked about each picture alone, from the same seed.
     """
-    found = last_known(model, x)
-    chancy = found is not None and found.repeats == "never"
+    probe = last_probe(model, x)
+    random = probe is not None and probe.repeats == "never"
     parts = []
     with torch.no_grad():
-        for part in torch.split(x, 1 if chancy else batch):
-            with rng.seeded(0, part) if chancy else nullcontext():
+        for part in torch.split(x, 1 if random else batch):
+            with rng.seeded(0, part) if random else nullcontext():
                 parts.append(model(part).float().cpu())
     out = torch.cat(parts)
     if not bool(out.isfinite().all()):
@@ -33,6 +33,6 @@ def scores(model: Classifier, x: Tensor, batch: int = SIZE) -> Tensor:
 
 
 def scores_of(model: Classifier, x: Tensor) -> Tensor:
-    """The scores (B, K) of pictures on whatever device, from the model undisturbed."""
+    """The scores (B, K) of pictures on any device, with the model guarded by ``undisturbed``."""
     with model.undisturbed():
         return scores(model, x.to(model.device))

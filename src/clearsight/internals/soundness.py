@@ -1,6 +1,6 @@
-"""What is said of a network whose scores or gradients are not what methods take them for, and who must not go on.
+"""Refusals and Notices for networks whose scores do not repeat or whose gradients are not those of the scores.
 
-Explainers are refused: their maps would be wrong.  Attacks go on with a Notice: how far they come is what is asked.
+Explainers are refused, because their maps would be wrong.  Attacks go on with a Notice.
 """
 
 from __future__ import annotations
@@ -20,29 +20,30 @@ Trouble = tuple[str, str]  # what is wrong, and what to do about it
 
 
 def of_scores(model: Classifier, probe: Probe) -> Trouble | None:
-    """Why one picture gets different scores, where it does."""
+    """Why one picture gets different scores; None if it does not."""
     if probe.repeats == "never":
         return (
             f"the same pictures twice get scores that differ by up to {probe.apart:.2g}, in eval mode",
-            "randomness in forward must stop in eval mode: F.dropout(x, training=self.training), no torch.rand",
+            "remove randomness from forward in eval mode: F.dropout(x, training=self.training), no torch.rand",
         )
     if probe.repeats == "by neighbours":
-        return f"a picture's scores depend on its neighbours in the batch, by {probe.apart:.2g}", _looks_around(model)
+        what = f"a picture's scores depend on its neighbours in the batch, by {probe.apart:.2g}"
+        return what, _advice_on_batch(model)
     return None
 
 
-def _looks_around(model: Classifier) -> str:
+def _advice_on_batch(model: Classifier) -> str:
     """What to do about a network that looks at the whole batch."""
     for name, m in model.net.named_modules():
         if isinstance(m, _BatchNorm) and m.running_mean is None:
             return f"{name} normalises by the batch: BatchNorm with track_running_stats=True, or GroupNorm"
         if ".quantized." in f"{type(m).__module__}.":
             return f"{name} is quantised by the range of the whole batch: take the network as it was before, in float32"
-    return "let forward look at each picture alone: no statistics over the batch in eval mode"
+    return "let forward use each picture alone: no statistics over the batch in eval mode"
 
 
 def of_gradient(slopes: Slopes, where: str = "the pixels") -> Trouble | None:
-    """Why a gradient is not that of the scores, where it is not."""
+    """Why a gradient is not that of the scores; None if it is."""
     if slopes.flows != "wrong":
         return None
     return (
@@ -91,8 +92,8 @@ def caution(model: Classifier, x: Tensor) -> None:
     """A Notice for an attack by gradients on a network whose gradient at the pixels is not that of its scores."""
     trouble = of_gradient(probed(model, x).slopes)
     if trouble is not None:
-        what = f"{trouble[0]}, so that what this attack does not find says little"
-        warnings.warn(f"{what}; attack without gradients too, by square or hop-skip-jump", Notice, stacklevel=3)
+        what = f"{trouble[0]}, so an attack by gradients that fails proves little"
+        warnings.warn(f"{what}; attack without gradients too, with square or hop-skip-jump", Notice, stacklevel=3)
 
 
 def _refuse(model: Classifier, trouble: Trouble | None) -> None:

@@ -1,4 +1,4 @@
-"""Which layer the class-activation methods read where none is named: the last that holds places and all evidence."""
+"""The default layer of class-activation methods: the last that holds places and through which everything passes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from clearsight.core.classifier import Classifier
 from clearsight.core.forwards import unseen
 from clearsight.errors import Notice, Refused
 from clearsight.internals.places import as_maps
-from clearsight.internals.probe import Seen, known
+from clearsight.internals.probe import ModuleRun, network_facts
 
 _SAME = 0.01  # of the difference between the scores of two pictures: as good as none
 
@@ -44,11 +44,11 @@ def layer_and_later(model: Classifier, x: Tensor) -> tuple[str, str]:
     why = unseen(model.net)
     if why is not None:
         raise Refused(*why)
-    entry = known(model, x)
+    entry = network_facts(model, x)
     if entry.target is None:
         with passes.uncounted(), rng.seeded(0, x[:1]), torch.no_grad():
             try:
-                entry.target = _found(model, x, entry.probe.seen)
+                entry.target = _search_layer(model, x, entry.probe.runs)
             except Refused as e:
                 entry.target = e
     if isinstance(entry.target, Refused):
@@ -71,13 +71,13 @@ def early(layer: str, later: str) -> str:
     return f"the layer that is read is {layer}: {later}; name another with layer="
 
 
-def _found(model: Classifier, x: Tensor, seen: Sequence[Seen]) -> tuple[str, str]:
-    """The layer to read, and why a later one is not."""
-    last = max((i for i, s in enumerate(seen) if s.convolves and _spatial(s)), default=None)
-    search = _Search(model, x, seen)
-    behind = seen[last or 0 :]
-    if any(_attends(s) for s in behind) or any(_spatial(s) and s.layout and s.layout.row for s in behind):
-        layer = search.last(range(last or 0, len(seen)), lambda s: s.layout is not None and not s.layout.first)
+def _search_layer(model: Classifier, x: Tensor, runs: Sequence[ModuleRun]) -> tuple[str, str]:
+    """The layer to read, and why a later one is not read."""
+    last = max((i for i, s in enumerate(runs) if s.convolves and _spatial(s)), default=None)
+    search = _Search(model, x, runs)
+    after = runs[last or 0 :]
+    if any(_attends(s) for s in after) or any(_spatial(s) and s.layout and s.layout.row for s in after):
+        layer = search.last(range(last or 0, len(runs)), lambda s: s.layout is not None and not s.layout.first)
         if layer:
             return layer, search.later
         search.later = ""  # a module around it may be the one that is read
@@ -87,23 +87,23 @@ def _found(model: Classifier, x: Tensor, seen: Sequence[Seen]) -> tuple[str, str
             "class-activation methods need feature maps; name a layer that has them with layer=, or use a gradient or "
             "perturbation method",
         )
-    if any(_attends(s) for s in seen[last + 1 :]):
+    if any(_attends(s) for s in runs[last + 1 :]):
         raise Refused(
-            f"after its last convolution ({seen[last].name}) {model.source or 'the network'} goes on with attention",
+            f"after its last convolution ({runs[last].name}) {model.source or 'the network'} goes on with attention",
             "name a layer with feature maps with layer=, or use a gradient or perturbation method",
         )
-    found = seen[last].layout
-    sides = found.sides if found else ()
-    same = [i for i, s in enumerate(seen) if i < last or s.layout is None or s.layout.sides == sides]
+    layout = runs[last].layout
+    sides = layout.sides if layout else ()
+    same = [i for i, s in enumerate(runs) if i < last or s.layout is None or s.layout.sides == sides]
     layer = search.last(same, lambda s: True)
-    return (layer, search.later) if layer else (seen[last].name, "part of what the scores use goes past every layer")
+    return (layer, search.later) if layer else (runs[last].name, "part of what the scores use goes past every layer")
 
 
-def _spatial(s: Seen) -> bool:
+def _spatial(s: ModuleRun) -> bool:
     return s.layout is not None and s.layout.spatial
 
 
-def _attends(s: Seen) -> bool:
+def _attends(s: ModuleRun) -> bool:
     return "attention" in s.kind.lower()
 
 
@@ -118,9 +118,9 @@ class _Search:
     around it answers for it.
     """
 
-    def __init__(self, model: Classifier, x: Tensor, seen: Sequence[Seen]) -> None:
-        self.model, self.seen, self.later = model, seen, ""
-        self.runs = Counter(s.name for s in seen)
+    def __init__(self, model: Classifier, x: Tensor, runs: Sequence[ModuleRun]) -> None:
+        self.model, self.runs, self.later = model, runs, ""
+        self.run_counts = Counter(s.name for s in runs)
         self.passing: dict[str, bool] = {}
         noise = torch.rand((2, *x.shape[1:]), generator=torch.Generator().manual_seed(3))
         coarse = nn.functional.adaptive_avg_pool2d(noise[1:], 3) if x.dim() == 4 else noise[1:].mean(-1, keepdim=True)
@@ -128,28 +128,28 @@ class _Search:
         self.pair = noise.to(x)
         self.scores = model(self.pair)
 
-    def last(self, places: Iterable[int], wanted: Callable[[Seen], bool]) -> str:
+    def last(self, places: Iterable[int], wanted: Callable[[ModuleRun], bool]) -> str:
         """The last of these layers that can be read; "" where none can."""
-        for s in (self.seen[i] for i in sorted(places, reverse=True)):
+        for s in (self.runs[i] for i in sorted(places, reverse=True)):
             if s.pools or not s.shape or len(s.shape) < 3 or (s.layout and not s.layout.spatial):
                 continue
             if s.layout is None and sum(n > 1 for n in s.shape[1:]) < 2:  # pooled to one token
                 continue
             if s.shape[0] != 1:
-                if not self.later and self._parted(s):
-                    self._pass_over(s, "gives no places that can be told", whole=True)
-            elif self.runs[s.name] > 1:
+                if not self.later and self._passes_in_parts(s):
+                    self._pass_over(s, "gives no places that can be located", whole=True)
+            elif self.run_counts[s.name] > 1:
                 self._pass_over(s, "runs several times")
             elif s.layout is None:
                 if not self.later and self.everything_passes(s.name):
-                    self._pass_over(s, "gives no places that can be told", whole=True)
+                    self._pass_over(s, "gives no places that can be located", whole=True)
             elif wanted(s) and self.everything_passes(s.name) and self._places_matter(s):
                 return s.name
             elif not self.everything_passes(s.name):
                 self._pass_over(s, "is one way of several to the scores")
         return ""
 
-    def _pass_over(self, s: Seen, why: str, *, whole: bool = False) -> None:
+    def _pass_over(self, s: ModuleRun, why: str, *, whole: bool = False) -> None:
         """Note it, unless it learns nothing, or a module around it answers for it: one through which everything passes.
 
         whole: everything passes through this one, so that no other answers for it.
@@ -162,12 +162,12 @@ class _Search:
             of = "" if axes[0] == 1 else " for three pictures"
             self.later = f"{s.name}, which comes later ({s.kind}, {shape}{of}), {why}"
 
-    def _answered_for(self, s: Seen) -> bool:
+    def _answered_for(self, s: ModuleRun) -> bool:
         parts = s.name.split(".")
-        around = [name for k in range(1, len(parts)) if self.runs[name := ".".join(parts[:k])] == 1]
+        around = [name for k in range(1, len(parts)) if self.run_counts[name := ".".join(parts[:k])] == 1]
         return any(self.everything_passes(name) for name in around)
 
-    def _parted(self, s: Seen) -> bool:
+    def _passes_in_parts(self, s: ModuleRun) -> bool:
         """Whether everything passes through a layer whose first axis is not that of the pictures.
 
         They are in another one, as in (N, B, C), or each of them is in several parts, as windows are.
@@ -176,7 +176,7 @@ class _Search:
         ways: list[Swap] = [lambda out, axis=i: out.flip(axis) for i, n in enumerate(three) if n == 3]  # type: ignore[misc]
         if three[0] % 3 == 0:
             ways.append(lambda out: out.reshape(two, -1, *out.shape[1:]).flip(0).flatten(0, 1))
-        return self.runs[s.name] == 1 and any(self._alike(self._swapped(s.name, way).flip(0)) for way in ways)
+        return self.run_counts[s.name] == 1 and any(self._alike(self._swapped(s.name, way).flip(0)) for way in ways)
 
     def everything_passes(self, layer: str) -> bool:
         """Whether the scores depend on the picture through this layer alone: its values, swapped, swap the scores."""
@@ -184,7 +184,7 @@ class _Search:
             self.passing[layer] = self._alike(self._swapped(layer, lambda out: out.flip(0)).flip(0))
         return self.passing[layer]
 
-    def _places_matter(self, s: Seen) -> bool:
+    def _places_matter(self, s: ModuleRun) -> bool:
         """Whether what stands at the places changes the scores, not only what stands at extra tokens."""
         layout = s.layout
         if layout is None or not layout.before + layout.after:

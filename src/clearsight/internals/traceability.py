@@ -16,15 +16,15 @@ SMOOTH = frozenset(
 
 
 def notes(model: Classifier, x: Tensor) -> list[str]:
-    """What keeps the methods that go through the network operation by operation from this one; x (B, C, *S)."""
+    """Why methods that go through the network operation by operation are refused for it; x (B, C, *S)."""
     try:
         graph = graph_of(model, x[:1])
     except Refused as e:
-        return [f"{e}; those of relevance propagation, DeepLIFT and guided gradients are refused"]
-    found = sorted({word(n).strip("_") for n in graph.nodes if n in graph.moving and word(n) in SMOOTH})
-    if not found:
+        return [f"{e}; relevance propagation, DeepLIFT and guided gradients are refused"]
+    smooth = sorted({word(n).strip("_") for n in graph.nodes if n in graph.moving and word(n) in SMOOTH})
+    if not smooth:
         return []
     return [
-        f"its activations are {', '.join(found)}: guided-backprop, deconvnet and guided-grad-cam, which are defined "
+        f"its activations are {', '.join(smooth)}: guided-backprop, deconvnet and guided-grad-cam, which are defined "
         "for ReLU, are refused"
     ]

@@ -279,7 +279,7 @@ def _candidates(model: Classifier, x: Tensor) -> tuple[Layer, ...]:
     """The last layer at each resolution; what runs more than once cannot be read, and inside attention are no maps."""
     if unseen(model.net) is not None:
         return ()
-    seen = probed(model, x).seen
+    seen = probed(model, x).runs
     runs = Counter(s.name for s in seen)
     attention = tuple(f"{n}." for n, m in model.net.named_modules() if n and "attention" in type(m).__name__.lower())
     last: dict[tuple[int, ...], Layer] = {}

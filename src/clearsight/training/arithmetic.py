@@ -1,7 +1,7 @@
-"""On what a training run computes: to the last bit its weights depend on that, too.
+"""Device, threads and PyTorch version of a training run, on which its weights depend to the last bit.
 
 Sums are rounded in the order in which they are added up, and that order follows from the number of threads, the device
-and the version of PyTorch.  So these are written down when a run begins, and held against those with which it goes on.
+and the version of PyTorch.  So a run records these when it starts, and compares them when it resumes.
 """
 
 from __future__ import annotations
@@ -22,64 +22,64 @@ from clearsight.models.model_folder import RECIPE
 COMPUTED = "computed"  # the field of recipe.json
 
 
-def computing(device: torch.device, epoch: int = 0, step: int = 0) -> dict[str, Any]:
-    """What the steps from here on are computed with; epoch, step: how many of them were done before."""
+def current_arithmetic(device: torch.device, epoch: int = 0, step: int = 0) -> dict[str, Any]:
+    """Device, threads and PyTorch version of the steps from here on; epoch, step: how many of them were done before."""
     return {
         "epoch": epoch + 1,
         "step": step + 1,
-        "device": _named(device),
+        "device": _device_name(device),
         "threads": torch.get_num_threads(),
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
         "torch": torch.__version__,
     }
 
 
-def goes_on(folder: Path, now: Mapping[str, Any]) -> None:
-    """Write down with what a run goes on; a Notice says where its last steps were computed with something else."""
-    says = json.loads((folder / RECIPE).read_text(encoding="utf-8"))
-    before = says.get(COMPUTED) or []
-    if now["epoch"] == now["step"] == 1:
-        says[COMPUTED] = [dict(now)]  # nothing was kept of what was done before
-    elif before and _with(before[-1]) == _with(now):
+def record_resume(folder: Path, current: Mapping[str, Any]) -> None:
+    """Record with what a run resumes; a Notice says if its last steps were computed with something else."""
+    record = json.loads((folder / RECIPE).read_text(encoding="utf-8"))
+    before = record.get(COMPUTED) or []
+    if current["epoch"] == current["step"] == 1:
+        record[COMPUTED] = [dict(current)]  # nothing was kept of what was done before
+    elif before and _describe(before[-1]) == _describe(current):
         return
     else:
-        was = _with(before[-1]) if before else "a number of threads that it did not write down"
+        earlier = _describe(before[-1]) if before else "an unrecorded number of threads"
         warnings.warn(
-            f"the run in {folder} was computed with {was}, and goes on with {_with(now)}: it will not end bit for bit "
-            "as if it had never been stopped (OMP_NUM_THREADS sets the number of threads)",
+            f"the run in {folder} was computed with {earlier}, and resumes with {_describe(current)}: its weights will "
+            "not be bit for bit those of an uninterrupted run (OMP_NUM_THREADS sets the number of threads)",
             Notice,
             stacklevel=3,
         )
-        says[COMPUTED] = [*before, dict(now)]
-    write_whole(folder / RECIPE, json.dumps(says, indent=1) + "\n")
+        record[COMPUTED] = [*before, dict(current)]
+    write_whole(folder / RECIPE, json.dumps(record, indent=1) + "\n")
 
 
-def words(computed: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Sentences for the card: with what the weights were computed, and for what they are the same to the bit."""
+def card_sentences(computed: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Sentences for the card: with what the weights were computed, and when the same command gives the same bits."""
     if not computed:
-        return ["with what it was computed was not written down: its weights may differ from those of a run like it"]
+        return ["device, threads and PyTorch version were not recorded: the same command may give other weights"]
     first, *later = computed
-    told = [f"computed with {_with(first)}", *(f"from {_at(c)} on with {_with(c)}" for c in later)]
+    parts = [f"computed with {_describe(first)}", *(f"from {_position(c)} on with {_describe(c)}" for c in later)]
     if later:
-        how = "so its weights are not to the bit those of a run that was never stopped"
+        how = "so its weights are not bit for bit those of an uninterrupted run"
     elif first["device"].startswith("cpu"):
-        how = "with these the same command gives the same weights to the bit, with others it need not"
+        how = "with these the same command gives the same weights bit for bit, with others it may not"
     else:
-        how = "that the same command gives the same weights to the bit is promised on a CPU alone"
-    return [f"{'; '.join(told)}: {how}"]
+        how = "the same command is promised to give the same weights bit for bit on a CPU only"
+    return [f"{'; '.join(parts)}: {how}"]
 
 
-def _named(device: torch.device) -> str:
+def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)})"
     return f"cpu ({torch.backends.cpu.get_cpu_capability()})" if device.type == "cpu" else device.type
 
 
-def _with(c: Mapping[str, Any]) -> str:
+def _describe(c: Mapping[str, Any]) -> str:
     threads = f"{c['threads']} thread{'s' if c['threads'] != 1 else ''}"
     several = f" in each of {c['processes']} processes" if c["processes"] != 1 else ""
     return f"{threads}{several} on {c['device']}, PyTorch {c['torch']}"
 
 
-def _at(c: Mapping[str, Any]) -> str:
+def _position(c: Mapping[str, Any]) -> str:
     return f"epoch {c['epoch']}" + (f", step {c['step']}," if c["step"] != 1 else "")

@@ -1,4 +1,4 @@
-"""What a recipe leaves open is settled by the data, with a sentence for each choice."""
+"""The automatic values of a recipe, chosen from the data, with a sentence for each choice."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ STEPS = 400  # what training should come to
 EPOCHS = (5, 20)
 
 
-def resolve_auto(recipe: Recipe, seen: Sequence[Seen], classes: Mapping[str, int]) -> tuple[Recipe, list[str]]:
-    """The recipe without anything automatic, and why.
+def resolve_auto(recipe: Recipe, pictures: Sequence[Seen], classes: Mapping[str, int]) -> tuple[Recipe, list[str]]:
+    """The recipe without anything automatic, and a sentence on each value that was chosen.
 
-    seen: the training pictures from outside; classes: how many training pictures each has.
+    pictures: size and colour of each training picture; classes: how many training pictures each class has.
     """
     why: list[str] = []
-    n, side = sum(classes.values()), median(max(s.size) for s in seen)
+    n, side = sum(classes.values()), median(max(s.size) for s in pictures)
     small = side <= SMALL
     if recipe.arch == "auto":
         recipe = replace(recipe, arch=PLAIN if small else "demo")
@@ -33,18 +33,22 @@ def resolve_auto(recipe: Recipe, seen: Sequence[Seen], classes: Mapping[str, int
         )
         if small and recipe.size is None:
             recipe = replace(recipe, size=max(round(side), LEAST))
-            why.append(f"size {recipe.size}: that of the pictures")
-    random = recipe.weights == "none" or (recipe.arch.startswith("clearsight:") and recipe.weights is None)
+            why.append(f"size {recipe.size}: the size of the pictures")
+    random_weights = recipe.weights == "none" or (recipe.arch.startswith("clearsight:") and recipe.weights is None)
     if recipe.grey is None:
-        recipe = replace(recipe, grey=random and all(s.grey for s in seen))
-        if random:
+        recipe = replace(recipe, grey=random_weights and all(s.grey for s in pictures))
+        if random_weights:
             why.append("grey: no picture has a colour" if recipe.grey else "no grey: there are pictures with colours")
     if recipe.strategy == "auto":
-        each = n / len(classes)
-        recipe = replace(recipe, strategy="full" if random or each >= FEW else "linear")
+        per_class = n / len(classes)
+        recipe = replace(recipe, strategy="full" if random_weights or per_class >= FEW else "linear")
         why.append(
             f"strategy {recipe.strategy}: "
-            + ("the weights are random" if random else f"{each:.0f} training pictures for each class on average")
+            + (
+                "the weights are random"
+                if random_weights
+                else f"{per_class:.0f} training pictures for each class on average"
+            )
         )
     if recipe.epochs is None:
         epochs = min(max(round(STEPS * recipe.batch / n), EPOCHS[0]), EPOCHS[1])
@@ -52,16 +56,18 @@ def resolve_auto(recipe: Recipe, seen: Sequence[Seen], classes: Mapping[str, int
         why.append(f"epochs {epochs}: about {STEPS} steps of {recipe.batch} pictures, from {EPOCHS[0]} to {EPOCHS[1]}")
     if recipe.augment == "auto":
         recipe = replace(recipe, augment="affine" if small else "crop, flip")
-        why.append(f"augment {recipe.augment}: " + ("small pictures may be signs, which a mirror changes" if small else
-                   "photographs are the same thing from nearer and in a mirror"))  # fmt: skip
+        why.append(f"augment {recipe.augment}: " + ("small pictures may be signs, which mirroring changes" if small else
+                   "a photograph shows the same thing when it is cropped or mirrored"))  # fmt: skip
     if recipe.lr == "auto":
-        tuning = not random and recipe.strategy != "linear"
-        recipe = replace(recipe, lr=_rate(recipe.optimiser, tuning))
-        why.append(f"lr {recipe.lr}: usual for {recipe.optimiser}{' on pretrained layers' if tuning else ''}")
+        fine_tuning = not random_weights and recipe.strategy != "linear"
+        recipe = replace(recipe, lr=_rate(recipe.optimiser, fine_tuning))
+        why.append(
+            f"lr {recipe.lr}: the usual rate for {recipe.optimiser}{' on pretrained layers' if fine_tuning else ''}"
+        )
     return recipe, why
 
 
-def _rate(optimiser: str, tuning: bool) -> str:
+def _rate(optimiser: str, fine_tuning: bool) -> str:
     """A usual learning rate of the head; tuning: pretrained layers learn too, at a share of it."""
     plain = {"sgd": "0.05", "momentum": "0.01", "nesterov": "0.01", "adagrad": "0.01"}
-    return plain.get(optimiser, "0.001" if tuning else "0.003")
+    return plain.get(optimiser, "0.001" if fine_tuning else "0.003")

@@ -1,4 +1,4 @@
-"""Pictures as training sees them: read once where memory allows, and varied anew for every epoch."""
+"""The batches of an epoch: pictures are decoded once where memory allows, and augmented anew for every epoch."""
 
 from __future__ import annotations
 
@@ -17,42 +17,42 @@ from clearsight.data.datasets import Picture
 from clearsight.data.images import eight_bit, of_bytes, open_picture, shown
 from clearsight.runner.augment import augment
 
-KEPT = 2 * 2**30  # bytes of decoded pictures in memory
+CACHE_BYTES = 2 * 2**30  # bytes of decoded pictures in memory
 SPARE = 1.25  # a picture that is going to be cropped is kept so many times larger than the network's input
 LONG = 4  # its longer side, at most so many times the shorter one
 
 
 @dataclass(eq=False)
 class Store:
-    """The pixels of pictures, uint8: the network's own input, or a larger picture for crops; kept while they fit.
+    """The pixels of pictures, uint8: the network's input, or a larger picture for crops; cached up to CACHE_BYTES.
 
-    whole: pictures are going to be cropped.
+    whole: pictures are going to be cropped, so that more than the network's input is needed.
     """
 
     pictures: Sequence[Picture]
     preprocess: Preprocess
     whole: bool
-    _kept: dict[int, Tensor] = field(default_factory=dict)
+    _cache: dict[int, Tensor] = field(default_factory=dict)
     _bytes: int = 0
 
     def __getitem__(self, i: int) -> Tensor:
         """(C, h, w) uint8.  Raises Refused where the picture cannot be read."""
-        if i in self._kept:
-            return self._kept[i]
+        if i in self._cache:
+            return self._cache[i]
         image = open_picture(self.pictures[i].path)
         pixels = _large(image, self.preprocess) if self.whole else F.pil_to_tensor(shown(image, self.preprocess))
-        if self._bytes + pixels.numel() <= KEPT:
-            self._kept[i] = pixels
+        if self._bytes + pixels.numel() <= CACHE_BYTES:
+            self._cache[i] = pixels
             self._bytes += pixels.numel()
         return pixels
 
     def pixels(self, rows: Sequence[int]) -> Tensor:
-        """(B, C, H, W) float32 in [0, 1], of pictures that are the network's own input."""
+        """(B, C, H, W) float32 in [0, 1], of pictures that have the size of the network's input."""
         return of_bytes(torch.stack([self[i] for i in rows]))
 
 
 def _large(image: Image.Image, preprocess: Preprocess) -> Tensor:
-    """The whole picture, not much larger than the network's input, of a very long one the middle."""
+    """The whole picture, resized to little more than the network's input; of a very long picture the middle."""
     image = eight_bit(image).convert("L" if preprocess.channels == 1 else "RGB")
     short = min(image.size)
     image = F.center_crop(image, [min(image.height, LONG * short), min(image.width, LONG * short)])
@@ -66,7 +66,7 @@ def _large(image: Image.Image, preprocess: Preprocess) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Batches(Dataset[tuple[Tensor, Tensor]]):
-    """The batches of one epoch: each follows from the seed, the epoch and its number alone, whoever asks for it.
+    """The batches of one epoch: each follows from the seed and its number alone, whatever process loads it.
 
     rows: numbers of pictures of the store, one list for each batch; y (N, K): the shares of the classes.
     """
@@ -83,14 +83,14 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, n: int) -> tuple[Tensor, Tensor]:
         """Batch n: x (B, C, H, W) float32 in [0, 1] and y (B, K)."""
         size = self.store.preprocess.size
-        own = list(self.rows[n])
+        rows = list(self.rows[n])
         return augment(
-            [self.store[i] for i in own], self.y[own], self.calls, (size[0], size[1]), seed=self.seed + 7919 * n
+            [self.store[i] for i in rows], self.y[rows], self.calls, (size[0], size[1]), seed=self.seed + 7919 * n
         )
 
 
 def order(rows: Sequence[int], batch: int, seed: int) -> list[list[int]]:
-    """The pictures in a random order, in batches of nearly the same size, none larger than asked for.
+    """The pictures in a random order, in batches of nearly the same size, none larger than ``batch``.
 
     >>> [len(b) for b in order(range(65), 32, 0)]
     [22, 22, 21]

@@ -1,4 +1,4 @@
-"""Where a training run stands: written whole, read without unpickling anything but numbers."""
+"""The state of a training run on disk: written whole, read without unpickling anything but plain values."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from clearsight.errors import Refused
 STATE = "state.pt"
 
 
-def keep(folder: Path, state: dict[str, Any]) -> Path:
+def save_state(folder: Path, state: dict[str, Any]) -> Path:
     """Write the state of a run: tensors, numbers, words, and lists and dicts of them.  Refused where it cannot be."""
 
     def write(f: BinaryIO) -> None:
         try:
             torch.save(state, f)
-        except RuntimeError as e:  # torch hides the system's word behind one of its own
+        except RuntimeError as e:  # torch hides the operating system's error behind its own
             raise e.__context__ if isinstance(e.__context__, OSError) else e from None
 
     return write_whole(folder / STATE, write)
 
 
-def stopped(folder: Path) -> bool:
-    """Whether a run in this folder came far enough to leave a state."""
+def has_state(folder: Path) -> bool:
+    """Whether the folder holds the state of a run that was stopped."""
     return (folder / STATE).is_file()
 
 
-def recall(folder: Path) -> dict[str, Any]:
-    """The state of a run that was stopped; Refused where it is broken."""
+def load_state(folder: Path) -> dict[str, Any]:
+    """The state of a run that was stopped.  Refused: a file that cannot be read."""
     path = folder / STATE
     try:
-        found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e:
-        raise Refused(f"{path} cannot be read ({type(e).__name__}): begin anew in another folder") from e
-    return found
+        raise Refused(f"{path} cannot be read ({type(e).__name__}): start again in another folder") from e
+    return state
 
 
-def forget(folder: Path) -> None:
-    """A run that came to its end needs its state no more."""
+def delete_state(folder: Path) -> None:
+    """Delete the state of a run that is complete."""
     (folder / STATE).unlink(missing_ok=True)

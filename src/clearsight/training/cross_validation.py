@@ -19,7 +19,7 @@ from clearsight.data.splits import folds
 from clearsight.errors import Refused
 from clearsight.training.history import Epoch
 from clearsight.training.recipe import Recipe
-from clearsight.training.run_folder import command
+from clearsight.training.run_folder import training_command
 from clearsight.training.several_runs import TrainingJob, accuracies, each, run_jobs
 
 FOLDS = "folds.json"
@@ -38,32 +38,34 @@ def cross_validate(
 ) -> Iterator[tuple[int, Epoch]]:
     """Train k models, each on all but one fold, in folder/fold-1 to fold-k; yields (fold, epoch), writes folds.json.
 
-    Each class is equally often in every fold, near-duplicates in one.  Of the other folds a part chooses the epoch.
-    A test split of the data's own is left out altogether.  The same call goes on where a stopped one ended.  Refused: a
-    k for which the rarest class is too rare.
+    Each class is equally frequent in every fold, and near-duplicates are in one fold.  A part of the other folds is
+    val, which chooses the epoch.  Pictures in a test split of the data are left out.  The same call goes on where a
+    stopped one ended.
+
+    Refused: data without labels, and a k for which the rarest class is too rare.
     """
     alike = likenesses(data.pictures, progress=progress)
     broken = {name for name, _ in alike.broken}
     rows = [i for i, p in enumerate(data.pictures) if p.labels and p.name not in broken and part_of(p.split) != "test"]
     if not rows:
-        raise Refused(f"no picture of {data.root} has a class: folds are made of labelled pictures")
+        raise Refused(f"no picture of {data.root} has a class: cross-validation needs labelled pictures")
     labels, groups = [data.pictures[i].labels[0] for i in rows], [alike.groups[i] for i in rows]
     fold = dict(zip(rows, folds(labels, groups, k, seed=recipe.divides()), strict=True))
-    own = alike.of(rows)
+    labelled_alike = alike.of(rows)
 
-    def one(number: int) -> TrainingJob:
+    def job(number: int) -> TrainingJob:
         parts = ["test" if fold[i] == number else "train" for i in rows]
         pictures = [replace(data.pictures[i], split=part) for i, part in zip(rows, parts, strict=True)]
-        called = f"fold {number + 1} of {k}"
-        note = f"{called}: its test pictures train the models of the other folds"
-        return TrainingJob(called, replace(data, pictures=tuple(pictures), notes=(*data.notes, note)), recipe)
+        name = f"fold {number + 1} of {k}"
+        note = f"{name}: its test pictures train the models of the other folds"
+        return TrainingJob(name, replace(data, pictures=tuple(pictures), notes=(*data.notes, note)), recipe)
 
     yield from run_jobs(
-        map(one, range(k)),
+        map(job, range(k)),
         folder,
         "fold",
-        alike=own,
-        told=f"{command(data, recipe, folder)} --folds {k}",
+        alike=labelled_alike,
+        command_line=f"{training_command(data, recipe, folder)} --folds {k}",
         device=device,
         workers=workers,
         progress=progress,
@@ -73,20 +75,26 @@ def cross_validate(
 
 
 def summary(folder: Path, k: int) -> dict[str, Any]:
-    """What k finished folds come to: each one's accuracy, and that over all pictures with its interval."""
-    found = accuracies(folder, "fold", k)
-    n = sum(f["n"] for f in found)
-    right = sum(round(f["accuracy"] * f["n"]) for f in found)
+    """The results of k finished folds: the accuracy of each, and that over all pictures with its interval."""
+    measures = accuracies(folder, "fold", k)
+    n = sum(f["n"] for f in measures)
+    right = sum(round(f["accuracy"] * f["n"]) for f in measures)
     return {
         "schema": 1,
-        "folds": found,
+        "folds": measures,
         "accuracy": {"value": right / n, "interval": wilson(right, n), "n": n},
-        "spread": pstdev([f["accuracy"] for f in found]),
+        "spread": pstdev([f["accuracy"] for f in measures]),
     }
 
 
-def lines(told: dict[str, Any], folder: Path) -> list[str]:
+def lines(result: dict[str, Any], folder: Path) -> list[str]:
     """The same for the terminal."""
-    whole = told["accuracy"]
-    over = f"over all: {share(whole['value'])} right ({span(whole['interval'], whole['n'])}), folds differ by "
-    return [*each("fold", told["folds"]), f"{over}{share(told['spread'])} (standard deviation)", str(folder / FOLDS)]
+    accuracy = result["accuracy"]
+    total = (
+        f"over all: {share(accuracy['value'])} right ({span(accuracy['interval'], accuracy['n'])}), folds differ by "
+    )
+    return [
+        *each("fold", result["folds"]),
+        f"{total}{share(result['spread'])} (standard deviation)",
+        str(folder / FOLDS),
+    ]

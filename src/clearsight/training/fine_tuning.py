@@ -1,4 +1,4 @@
-"""A network to be trained: built, given pretrained weights but for its head, and thawed from the head downward."""
+"""A network to be trained: built, given pretrained weights except in its head, and unfrozen from the head downward."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from clearsight.models.loading import load
 from clearsight.models.weights import read_weights
 
 DEMO = "timm:tf_efficientnet_lite0"
-QUIET = 0.01  # standard deviation of a new head's weights
+HEAD_STD = 0.01  # standard deviation of a new head's weights
 LAST = 3  # "last-blocks" trains one in so many of them
 
 
@@ -39,7 +39,7 @@ class TrainableNetwork:
 
     @property
     def channels_last(self) -> bool:
-        """Whether pictures are handed over in the order of memory in which its convolutions are faster."""
+        """Whether pictures are passed in channels_last memory order, in which its convolutions are faster."""
         return self.pretrained == "demo"
 
 
@@ -56,16 +56,18 @@ def build_for_training(
 ) -> TrainableNetwork:
     """The network of that name for so many outputs, with pretrained weights everywhere but in its head.
 
-    arch: demo, timm:NAME, torchvision:NAME or clearsight:NAME.  weights: a file, "none" for random ones, or nothing for
-    the library's own, which are then fetched; demo's are there, clearsight's networks have none.  Random weights follow
-    from the seed.  Refused: an unknown name, and weights that do not fit.
+    arch: demo, timm:NAME, torchvision:NAME or clearsight:NAME.  weights: a file, "none" for random ones, or None for
+    the library's own, which are then downloaded; demo brings its own, clearsight's networks have none.  Random weights
+    follow from the seed.
+
+    Refused: an unknown name, and weights that do not fit.
     """
     check_name(arch, weights)
     spelling = DEMO if arch == "demo" else arch
-    own = load("demo").preprocess if arch == "demo" else architectures.default_preprocess(arch)
-    pre = preprocessed(own, size, grey, whole=arch.startswith("clearsight:"))
-    called = "drop_rate" if spelling.startswith("timm:") else "dropout"
-    options = {} if dropout is None else {called: dropout}
+    default = load("demo").preprocess if arch == "demo" else architectures.default_preprocess(arch)
+    pre = preprocessed(default, size, grey, whole=arch.startswith("clearsight:"))
+    option = "drop_rate" if spelling.startswith("timm:") else "dropout"
+    options = {} if dropout is None else {option: dropout}
     net = architectures.build(spelling, outputs, pre, options, seed=seed)
     head = head_of(spelling, outputs, pre, options, net)
     if weights == "none" or (weights is None and arch.startswith("clearsight:")):
@@ -75,37 +77,37 @@ def build_for_training(
     elif weights is not None:
         adopt(net, read_weights(Path(weights)), head, weights)
     else:
-        whole = architectures.build(arch, len(architectures.default_labels(arch)), own, options, fetch=say)
+        whole = architectures.build(arch, len(architectures.default_labels(arch)), default, options, fetch=say)
         adopt(net, whole.state_dict(), head, arch)
-    _quiet(net, head, seed)
+    _shrink_head(net, head, seed)
     return TrainableNetwork(net, spelling, options, pre, head, weights or arch)
 
 
 def check_name(arch: str, weights: str | None) -> None:
-    """Refuse what is no spelling of a network, and weights beside those that a network brings."""
+    """Refuse an arch that names no network, and weights for demo, which has its own."""
     if arch == "demo" and weights is not None:
-        raise Refused(f"demo brings its own weights: for others, --arch {DEMO} --weights {weights}")
+        raise Refused(f"demo brings its own weights: to start from others, give --arch {DEMO} --weights {weights}")
     if arch != "demo" and not arch.startswith(architectures.LIBRARIES):
-        known = ["demo", *(f"{name}NAME" for name in architectures.LIBRARIES)]
-        raise Refused(f"arch {arch!r}: a network is named {', '.join(known[:-1])} or {known[-1]}, such as {DEMO}")
+        choices = ["demo", *(f"{name}NAME" for name in architectures.LIBRARIES)]
+        raise Refused(f"arch {arch!r}: a network is named {', '.join(choices[:-1])} or {choices[-1]}, such as {DEMO}")
 
 
-def preprocessed(own: Preprocess, size: int | None, grey: bool, *, whole: bool) -> Preprocess:
+def preprocessed(default: Preprocess, size: int | None, grey: bool, *, whole: bool) -> Preprocess:
     """The same for a square input of another side, with as much cut off around it, and for grey pictures.
 
     whole: the network is not trained yet, so its channels follow from the pictures alone, and nothing is known of what
     to cut off: a square input is the middle of the picture, in its own proportions.
     """
     if size is not None:
-        resize = None if own.resize is None else round(own.resize * size / min(own.size))
-        own = replace(own, size=(size, size), resize=resize)
-    if whole and len(set(own.size)) == 1 and len(own.size) == 2:
-        own = replace(own, resize=own.size[0])
+        resize = None if default.resize is None else round(default.resize * size / min(default.size))
+        default = replace(default, size=(size, size), resize=resize)
+    if whole and len(set(default.size)) == 1 and len(default.size) == 2:
+        default = replace(default, resize=default.size[0])
     if whole:
-        own = replace(own, mean=own.mean[:1] * 3, std=own.std[:1] * 3)
+        default = replace(default, mean=default.mean[:1] * 3, std=default.std[:1] * 3)
     if grey:
-        own = replace(own, mean=own.mean[:1], std=own.std[:1])
-    return own
+        default = replace(default, mean=default.mean[:1], std=default.std[:1])
+    return default
 
 
 def head_of(
@@ -122,18 +124,20 @@ def adopt(net: nn.Module, state: Mapping[str, Tensor], head: frozenset[str], sou
     lacking = [k for k in wanted if k not in state and not k.endswith("num_batches_tracked")]
     other = [k for k in wanted if k in state and state[k].shape != wanted[k].shape]
     if lacking or other:
-        what = f"lacks {lacking[0]}" if lacking else f"has {other[0]} in another shape, {tuple(state[other[0]].shape)}"
-        raise Refused(f"the weights of {source} do not fit the network: it {what}; is it another architecture or size?")
+        what = f"lack {lacking[0]}" if lacking else f"have {other[0]} in another shape, {tuple(state[other[0]].shape)}"
+        raise Refused(
+            f"the weights of {source} do not fit the network: they {what}; give those of the same architecture and size"
+        )
     net.load_state_dict({k: state[k] for k in wanted if k in state}, strict=False)
 
 
-def _quiet(net: nn.Module, head: frozenset[str], seed: int) -> None:
-    """A new head begins near nothing, so that it says of each picture that every class is as likely."""
+def _shrink_head(net: nn.Module, head: frozenset[str], seed: int) -> None:
+    """Give a new head weights near 0, so that every class is about equally likely for each picture."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, p in net.named_parameters():
             if name in head:
-                p.copy_(torch.randn(p.shape, generator=generator) * QUIET if p.dim() > 1 else torch.zeros_like(p))
+                p.copy_(torch.randn(p.shape, generator=generator) * HEAD_STD if p.dim() > 1 else torch.zeros_like(p))
 
 
 def blocks(net: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -141,21 +145,21 @@ def blocks(net: nn.Module) -> list[tuple[str, nn.Module]]:
 
     Sequences and lists of modules are opened, other modules are not, so that a residual block is one part.
     """
-    found: list[tuple[str, nn.Module]] = []
-    _walk("", net, found)
-    while len(found) == 1 and list(found[0][1].children()):
-        name, only = found.pop()
-        _walk(name, only, found)
-    return found
+    parts: list[tuple[str, nn.Module]] = []
+    _collect_blocks("", net, parts)
+    while len(parts) == 1 and list(parts[0][1].children()):
+        name, only = parts.pop()
+        _collect_blocks(name, only, parts)
+    return parts
 
 
-def _walk(name: str, module: nn.Module, found: list[tuple[str, nn.Module]]) -> None:
+def _collect_blocks(name: str, module: nn.Module, parts: list[tuple[str, nn.Module]]) -> None:
     for part, child in module.named_children():
         full = f"{name}.{part}".lstrip(".")
         if isinstance(child, nn.Sequential | nn.ModuleList | nn.ModuleDict):
-            _walk(full, child, found)
+            _collect_blocks(full, child, parts)
         elif any(True for _ in child.parameters()):
-            found.append((full, child))
+            parts.append((full, child))
 
 
 def trained(net: nn.Module, head: frozenset[str], strategy: str, progress: float) -> frozenset[str]:
@@ -165,16 +169,16 @@ def trained(net: nn.Module, head: frozenset[str], strategy: str, progress: float
     first third of the epochs, then the last third of the blocks, in the last third of the epochs all (Howard & Ruder
     2018, arXiv:1801.06146).
     """
-    every = frozenset(n for n, _ in net.named_parameters())
+    all_names = frozenset(n for n, _ in net.named_parameters())
     if strategy == "gradual":
         strategy = ("linear", "last-blocks", "full")[min(int(progress * 3 + 1e-9), 2)]
     if strategy == "full":
-        return every
+        return all_names
     if strategy == "linear":
-        return head & every
+        return head & all_names
     parts = blocks(net)
-    open_ = parts[-max(1, -(-len(parts) // LAST)) :]
-    return (head & every) | frozenset(f"{name}.{n}" for name, m in open_ for n, _ in m.named_parameters())
+    unfrozen = parts[-max(1, -(-len(parts) // LAST)) :]
+    return (head & all_names) | frozenset(f"{name}.{n}" for name, m in unfrozen for n, _ in m.named_parameters())
 
 
 def unfreeze(net: nn.Module, names: frozenset[str], *, pretrained: bool) -> None:
@@ -187,8 +191,8 @@ def unfreeze(net: nn.Module, names: frozenset[str], *, pretrained: bool) -> None
         p.requires_grad_(n in names)
     net.train()
     for name, module in net.named_modules():
-        own = [f"{name}.{n}".lstrip(".") for n, _ in module.named_parameters()]
-        if (own and names.isdisjoint(own)) or (pretrained and isinstance(module, _BatchNorm)):
+        inside = [f"{name}.{n}".lstrip(".") for n, _ in module.named_parameters()]
+        if (inside and names.isdisjoint(inside)) or (pretrained and isinstance(module, _BatchNorm)):
             module.eval()
 
 
@@ -196,14 +200,14 @@ def groups(
     net: nn.Module, head: frozenset[str], *, lr: float, body: float, decay: float, pretrained: bool
 ) -> list[dict[str, Any]]:
     """Parameter groups for an optimiser: pretrained layers learn at body times lr; biases and norms do not decay."""
-    found: dict[tuple[float, float], list[Tensor]] = {}
+    by_setting: dict[tuple[float, float], list[Tensor]] = {}
     for name, p in net.named_parameters():
         rate = lr * body if pretrained and name not in head else lr
-        found.setdefault((rate, decay if p.dim() > 1 else 0.0), []).append(p)
-    return [{"params": ps, "lr": rate, "weight_decay": d} for (rate, d), ps in found.items() if rate > 0]
+        by_setting.setdefault((rate, decay if p.dim() > 1 else 0.0), []).append(p)
+    return [{"params": ps, "lr": rate, "weight_decay": d} for (rate, d), ps in by_setting.items() if rate > 0]
 
 
-def counted(net: nn.Module, names: Sequence[str] | frozenset[str]) -> int:
-    """How many numbers the named parameters hold."""
-    of = dict(net.named_parameters())
-    return sum(of[n].numel() for n in names)
+def count_parameters(net: nn.Module, names: Sequence[str] | frozenset[str]) -> int:
+    """How many numbers the named parameters hold together."""
+    parameters = dict(net.named_parameters())
+    return sum(parameters[n].numel() for n in names)

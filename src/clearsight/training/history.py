@@ -1,4 +1,4 @@
-"""What one epoch of training came to."""
+"""The result of one epoch of training."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch came to.
+    """The result of one epoch.
 
-    number: from 1.  loss: the mean over the training pictures, as they were varied.  val_loss: the negative
+    number: from 1.  loss: the mean over the training pictures, as they were augmented.  val_loss: the negative
     log-likelihood on val, in nats; val_right of val_n pictures are right.  rate: the head's last learning rate.
     best: no epoch before had a lower val_loss, so its weights are kept.  trained: how many parameters.
     """

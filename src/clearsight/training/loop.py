@@ -1,4 +1,4 @@
-"""The training loop, plain: pictures and a recipe in, a model folder out, an Epoch at a time."""
+"""The training loop: pictures and a recipe in, a model folder out, one Epoch at a time."""
 
 from __future__ import annotations
 
@@ -27,37 +27,44 @@ from clearsight.internals.scores import scores
 from clearsight.models.loading import device_of
 from clearsight.models.model_folder import RECIPE
 from clearsight.runner.augment import read, resizes
-from clearsight.training.arithmetic import computing, goes_on
+from clearsight.training.arithmetic import current_arithmetic, record_resume
 from clearsight.training.auto_settings import resolve_auto
 from clearsight.training.batches import Batches, Store, order
-from clearsight.training.checkpoints import forget, keep, recall, stopped
-from clearsight.training.fine_tuning import TrainableNetwork, build_for_training, counted, groups, trained, unfreeze
+from clearsight.training.checkpoints import delete_state, has_state, load_state, save_state
+from clearsight.training.fine_tuning import (
+    TrainableNetwork,
+    build_for_training,
+    count_parameters,
+    groups,
+    trained,
+    unfreeze,
+)
 from clearsight.training.history import Epoch
 from clearsight.training.optimisers import Pace, optimiser, pace, range_test
-from clearsight.training.recipe import Recipe, read_recipe, said
+from clearsight.training.recipe import Recipe, non_default, read_recipe
 from clearsight.training.run_folder import (
     begin_folder,
-    command,
     draw_rates,
     finish_folder,
     first,
     place,
     same_data,
     same_recipe,
+    training_command,
 )
 from clearsight.training.temperature_scaling import Scaled, divide, nll, temperature
 from clearsight.training.training_data import TrainingData, at_random, portions
 from clearsight.training.validate_recipe import validate
 
-KEEP = 120.0  # seconds between two states of a run that are kept within an epoch
+KEEP = 120.0  # seconds after which the state of a run is saved within an epoch
 
 
 @dataclass(eq=False)
 class Run:
     """A training run between two steps: everything that a later step depends on.
 
-    shadow: what is judged and kept, the average over steps where there is one.  epoch, batch: what comes next; total:
-    the summed loss of the epoch so far; spent: its seconds; best: the weights of the epoch that is kept.
+    shadow: the network that is evaluated and kept, the average over steps where there is one.  epoch, batch: the next
+    ones; total: the summed loss of the epoch so far; spent: its seconds; best: the weights of the epoch that is kept.
     """
 
     recipe: Recipe
@@ -77,13 +84,13 @@ class Run:
     history: list[Epoch] = field(default_factory=list)
 
     @property
-    def over(self) -> bool:
+    def finished(self) -> bool:
         """Whether all epochs are done, or none was better than those before for long enough."""
         late = len(self.history) - 1 - max((i for i, e in enumerate(self.history) if e.best), default=0)
         return self.epoch >= _epochs(self.recipe) or 0 < self.recipe.patience <= late
 
     def classifier(self) -> Classifier:
-        """What is judged, as everybody else sees it."""
+        """The network that is evaluated, as a Classifier."""
         return Classifier(self.shadow, self.start.preprocess, self.data.labels, channels_last=self.start.channels_last)
 
 
@@ -94,7 +101,7 @@ def train(
     *,
     resume: bool = False,
     alike: Likeness | None = None,
-    told: str = "",
+    command_line: str = "",
     device: str = "auto",
     workers: int = 0,
     progress: Progress | None = None,
@@ -109,63 +116,71 @@ def train(
         resume: go on with the run in out.  On a CPU it ends bit for bit as if it had never been stopped, given as many
             threads as before; a Notice says if the threads, the device or PyTorch are others.
         alike: the duplicates among data.pictures, if they are known; None finds them.
-        told: command that the folder names, if it is not that of this call alone.
-        device: "cpu", "cuda", "cuda:1", "mps", or "auto" for the fastest that is there.
-        workers: number of processes that read pictures, which does not show in the result; 0 reads them in this one.
-        progress: called with what is done, the number done and the total.
-        say: called with each line on what was chosen, and why.
+        command_line: command that the folder records, if it is not that of this call alone.
+        device: "cpu", "cuda", "cuda:1", "mps", or "auto" for the fastest that is available.
+        workers: number of processes that read pictures, which does not change the result; 0 reads them in this process.
+        progress: called with the name of the step, the number of pictures done and the total.
+        say: called with each sentence on what was chosen, and why.
 
-    Refused: whatever cannot be trained, a folder that holds another run, and a loss that is not finite.
+    Refused: data or a recipe that cannot be trained, a folder that holds another run, and a loss that is not finite.
     """
     tell: Progress = progress or (lambda what, done, total: None)
-    asked = recipe or Recipe()
+    requested = recipe or Recipe()
     split = None if str(data) == "demo" else ALL
     pictures = data if isinstance(data, Pictures) else open_data(data, split=split)
     folder = place(out, resume)
     try:
-        validate(asked, device)
-        found, recipe, why = _opened(
-            folder, pictures, asked, alike or likenesses(pictures.pictures, progress=tell), resume
+        validate(requested, device)
+        training_data, recipe, why = _prepare_data(
+            folder, pictures, requested, alike or likenesses(pictures.pictures, progress=tell), resume
         )
-        for line in (*found.notes, *why):
+        for line in (*training_data.notes, *why):
             say(line)
         if recipe.lr == "find":
-            rate, curve = find_rate(recipe, found, say)
+            rate, curve = find_rate(recipe, training_data, say)
             if first():
                 draw_rates(folder, curve, rate)
             recipe, why = (
                 replace(recipe, lr=f"{rate:.2g}"),
-                [*why, f"lr {rate:.2g}: by a range test, figures/rates.svg"],
+                [*why, f"lr {rate:.2g}: chosen by a range test, figures/rates.svg"],
             )
             say(why[-1])
         whole = any(map(resizes, read(recipe.augment)))
-        run = _begun(found, recipe, device, say)
+        run = _build_run(training_data, recipe, device, say)
     except Refused:
         with suppress(OSError):  # it is empty, or it stays
             folder.rmdir()
         raise
-    if resume and stopped(folder):
-        _restore(run, recall(folder))
-    now = computing(run.accelerator.device, run.epoch, run.batch)
+    if resume and has_state(folder):
+        _restore(run, load_state(folder))
+    arithmetic = current_arithmetic(run.accelerator.device, run.epoch, run.batch)
     if resume and first():
-        goes_on(folder, now)
+        record_resume(folder, arithmetic)
     elif first():
-        begin_folder(folder, found, recipe, why, asked, told or command(pictures, asked, folder), now)
-    store = Store(found.pictures, run.start.preprocess, whole)
-    judged = Store(found.pictures, run.start.preprocess, False)
-    while not run.over:
+        begin_folder(
+            folder,
+            training_data,
+            recipe,
+            why,
+            requested,
+            command_line or training_command(pictures, requested, folder),
+            arithmetic,
+        )
+    store = Store(training_data.pictures, run.start.preprocess, whole)
+    eval_store = Store(training_data.pictures, run.start.preprocess, False)
+    while not run.finished:
         with torch.random.fork_rng(devices=rng.gpus()):
-            epoch = _epoch(run, store, judged, folder, workers, tell)
+            epoch = _train_epoch(run, store, eval_store, folder, workers, tell)
         yield epoch
     run.shadow.load_state_dict(run.best)
     if first():
-        scaled = _calibrated(run, judged)
-        finish_folder(folder, run.classifier(), run.start, found, recipe, run.history, scaled, tell)
-        forget(folder)
+        scaled = _calibrate(run, eval_store)
+        finish_folder(folder, run.classifier(), run.start, training_data, recipe, run.history, scaled, tell)
+        delete_state(folder)
 
 
-def _epoch(run: Run, store: Store, judged: Store, folder: Path, workers: int, tell: Progress) -> Epoch:
-    """Train one epoch, or what is left of it, and judge it."""
+def _train_epoch(run: Run, store: Store, eval_store: Store, folder: Path, workers: int, tell: Progress) -> Epoch:
+    """Train one epoch, or the rest of one that was stopped, and evaluate it on val."""
     r, acc = run.recipe, run.accelerator
     rows = run.data.rows("train")
     names = trained(run.start.net, run.start.head, r.strategy, run.epoch / _epochs(r))
@@ -174,15 +189,15 @@ def _epoch(run: Run, store: Store, judged: Store, folder: Path, workers: int, te
         store, run.data.y, order(rows, r.batch, _seed(r.seed, run.epoch)), read(r.augment), _seed(r.seed, run.epoch)
     )
     weights = _class_weights(run).to(acc.device)
-    began = kept = time.monotonic()
+    began = saved = time.monotonic()
     loader = DataLoader(batches, batch_size=None, sampler=range(run.batch, len(batches)), num_workers=workers)
     for x, y in loader:
         torch.manual_seed(_seed(r.seed, run.epoch, run.batch))  # dropout
         run.pace.step(run.epoch * len(batches) + run.batch)
-        x, y = _own(x, acc), _own(y, acc)
+        x, y = _process_share(x, acc), _process_share(y, acc)
         loss = _loss(run.net, run.start, x, y, weights, r.smoothing)
         if not bool(torch.isfinite(loss)):
-            raise Refused(_diverged(run, folder))
+            raise Refused(_divergence_message(run, folder))
         run.opt.zero_grad()
         acc.backward(loss)
         if r.clip:
@@ -194,25 +209,27 @@ def _epoch(run: Run, store: Store, judged: Store, folder: Path, workers: int, te
         run.total += float(acc.reduce(loss.detach(), "mean")) * len(batches.rows[run.batch - 1])
         done = run.epoch * len(rows) + sum(map(len, batches.rows[: run.batch]))
         tell("training", done, _epochs(r) * len(rows))
-        if time.monotonic() - kept > KEEP and run.batch < len(batches):
-            kept = time.monotonic()
-            _keep(run, folder, kept - began)
-    epoch = _judged(run, judged, len(rows), counted(run.start.net, names), run.spent + time.monotonic() - began)
+        if time.monotonic() - saved > KEEP and run.batch < len(batches):
+            saved = time.monotonic()
+            _save_run(run, folder, saved - began)
+    epoch = _evaluate(
+        run, eval_store, len(rows), count_parameters(run.start.net, names), run.spent + time.monotonic() - began
+    )
     run.history.append(epoch)
     run.epoch, run.batch, run.total, run.spent = run.epoch + 1, 0, 0.0, 0.0
-    _keep(run, folder, 0.0)
+    _save_run(run, folder, 0.0)
     return epoch
 
 
-def _judged(run: Run, judged: Store, n: int, parameters: int, seconds: float) -> Epoch:
-    """How the weights of this epoch do on val; they are kept where no others did better.
+def _evaluate(run: Run, eval_store: Store, n: int, parameters: int, seconds: float) -> Epoch:
+    """Evaluate the weights of this epoch on val; they are kept if no earlier ones had a lower loss.
 
-    Of labels drawn at random val knows nothing, and what is asked for is a network that has learnt them: the last one.
+    With labels drawn at random val says nothing about learning, so the last epoch is kept, which has learnt them best.
     """
     if run.average is None:
         run.shadow.load_state_dict(run.start.net.state_dict())
     rows = run.data.rows("val")
-    logits, y = logits_of(run.classifier(), judged, rows), run.data.y[rows]
+    logits, y = logits_of(run.classifier(), eval_store, rows), run.data.y[rows]
     loss = nll(logits, y)
     right = int((y.gather(1, logits.argmax(1, keepdim=True)) > 0).sum())
     best = run.recipe.random_labels or not run.history or loss < min(e.val_loss for e in run.history)
@@ -225,18 +242,18 @@ def _judged(run: Run, judged: Store, n: int, parameters: int, seconds: float) ->
     )
 
 
-def _calibrated(run: Run, judged: Store) -> Scaled:
-    """Divide the kept network by the temperature that suits val, where it can be divided."""
+def _calibrate(run: Run, eval_store: Store) -> Scaled:
+    """Fit a temperature on val and divide the logits of the kept network by it, where that is possible."""
     model, rows = run.classifier(), run.data.rows("val")
-    logits, y = logits_of(model, judged, rows), run.data.y[rows]
+    logits, y = logits_of(model, eval_store, rows), run.data.y[rows]
     t = temperature(logits, y)
-    x = model.normalised(judged.pixels(rows[:8]).to(model.device))
-    done = divide(model.net.eval(), run.start.head, x, t)
-    return Scaled(t, nll(logits, y), nll(logits / t, y), len(rows), done)
+    x = model.normalised(eval_store.pixels(rows[:8]).to(model.device))
+    divided = divide(model.net.eval(), run.start.head, x, t)
+    return Scaled(t, nll(logits, y), nll(logits / t, y), len(rows), divided)
 
 
 def logits_of(model: Classifier, store: Store, rows: Sequence[int], batch: int = 32) -> Tensor:
-    """(N, K) on the CPU: what the model says of these pictures of the store."""
+    """The logits of these pictures of the store: (N, K), on the CPU."""
     parts = [rows[start : start + batch] for start in range(0, len(rows), batch)]
     with model.undisturbed():
         return torch.cat([scores(model, store.pixels(part).to(model.device)) for part in parts])
@@ -253,32 +270,32 @@ def _loss(net: nn.Module, start: TrainableNetwork, x: Tensor, y: Tensor, weights
 
 
 def _class_weights(run: Run) -> Tensor:
-    """(K,) ones, or the inverse of how often each class stands in train, 1 on average over the pictures."""
+    """(K,) ones, or the inverse frequency of each class in train, 1 on average over the pictures."""
     shares = run.data.y[run.data.rows("train")].sum(0)
     if not run.recipe.class_weights:
         return torch.ones_like(shares)
     return shares.sum() / (shares.clamp_min(1) * (shares > 0).sum())
 
 
-def _opened(
+def _prepare_data(
     folder: Path, pictures: Pictures, recipe: Recipe, alike: Likeness, resume: bool
 ) -> tuple[TrainingData, Recipe, list[str]]:
-    """The pictures in their parts and the settled recipe; that of the run in the folder, where it goes on."""
-    before, why = recipe, list[str]()
+    """The divided pictures, and the recipe without automatic values: that of the run in the folder if it resumes."""
+    run_recipe, why = recipe, list[str]()
     if resume:
-        same_recipe(folder, said(recipe))
-        before, why, _ = read_recipe(folder / RECIPE)
-    found = portions(pictures, alike, before.parts(), before.divides())
-    found = at_random(found, before.divides()) if before.random_labels else found
+        same_recipe(folder, non_default(recipe))
+        run_recipe, why, _ = read_recipe(folder / RECIPE)
+    data = portions(pictures, alike, run_recipe.parts(), run_recipe.divides())
+    data = at_random(data, run_recipe.divides()) if run_recipe.random_labels else data
     if resume:
-        same_data(folder, found)
-        return found, before, why
-    now, why = resolve_auto(recipe, [found.seen[i] for i in found.rows("train")], found.counts("train"))
-    return found, now, why
+        same_data(folder, data)
+        return data, run_recipe, why
+    settled, why = resolve_auto(recipe, [data.seen[i] for i in data.rows("train")], data.counts("train"))
+    return data, settled, why
 
 
-def _begun(data: TrainingData, recipe: Recipe, device: str, say: Callable[[str], None]) -> Run:
-    """The network, its optimiser and all that goes with it, before the first step."""
+def _build_run(data: TrainingData, recipe: Recipe, device: str, say: Callable[[str], None]) -> Run:
+    """The network, its optimiser, schedule and average, before the first step."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
     from timm.utils import ModelEmaV3
@@ -302,18 +319,18 @@ def _begun(data: TrainingData, recipe: Recipe, device: str, say: Callable[[str],
 
 
 def _optimiser(r: Recipe, start: TrainableNetwork, net: nn.Module, lr: float) -> torch.optim.Optimizer:
-    own = groups(net, start.head, lr=lr, body=r.body, decay=r.decay, pretrained=bool(start.pretrained))
-    return optimiser(r.optimiser, own, lr=lr, momentum=r.momentum)
+    parameter_groups = groups(net, start.head, lr=lr, body=r.body, decay=r.decay, pretrained=bool(start.pretrained))
+    return optimiser(r.optimiser, parameter_groups, lr=lr, momentum=r.momentum)
 
 
 def find_rate(
     recipe: Recipe, data: TrainingData, say: Callable[[str], None]
 ) -> tuple[float, list[tuple[float, float]]]:
     """The learning rate of ``range_test`` for a recipe whose lr is "find", and the curve behind it."""
-    run = _begun(data, replace(recipe, lr="1"), "cpu", say)
-    rows, first = data.rows("train"), _seed(recipe.seed, 0)
+    run = _build_run(data, replace(recipe, lr="1"), "cpu", say)
+    rows, epoch_seed = data.rows("train"), _seed(recipe.seed, 0)
     store = Store(data.pictures, run.start.preprocess, any(map(resizes, read(recipe.augment))))
-    batches = Batches(store, data.y, order(rows, recipe.batch, first), read(recipe.augment), first)
+    batches = Batches(store, data.y, order(rows, recipe.batch, epoch_seed), read(recipe.augment), epoch_seed)
     names = trained(run.start.net, run.start.head, recipe.strategy, 0.0)
     unfreeze(run.start.net, names, pretrained=bool(run.start.pretrained))
     weights = _class_weights(run)
@@ -323,14 +340,14 @@ def find_rate(
         return _loss(net, run.start, x, y, weights, recipe.smoothing)
 
     with torch.random.fork_rng(devices=rng.gpus()):
-        torch.manual_seed(first)
+        torch.manual_seed(epoch_seed)
         return range_test(run.start.net, loss, lambda net, lr: _optimiser(recipe, run.start, net, lr))
 
 
-def _keep(run: Run, folder: Path, spent: float) -> None:
-    """Write down where the run stands, once for all processes."""
+def _save_run(run: Run, folder: Path, spent: float) -> None:
+    """Save the state of the run, in the first process only."""
     if first():
-        keep(folder, _state(run, spent))
+        save_state(folder, _state(run, spent))
 
 
 def _state(run: Run, spent: float) -> dict[str, Any]:
@@ -350,7 +367,7 @@ def _state(run: Run, spent: float) -> dict[str, Any]:
 
 
 def _restore(run: Run, state: dict[str, Any]) -> None:
-    """Put a run where its state says that it stood."""
+    """Restore a run from its saved state."""
     run.start.net.load_state_dict(state["net"])
     run.opt.load_state_dict(state["opt"])
     if run.pace.plateau:
@@ -363,8 +380,8 @@ def _restore(run: Run, state: dict[str, Any]) -> None:
     run.history = [Epoch(**e) for e in state["history"]]
 
 
-def _own(t: Tensor, acc: Any) -> Tensor:
-    """This process's part of a batch: of several, each takes every so many-th picture."""
+def _process_share(t: Tensor, acc: Any) -> Tensor:
+    """This process's part of a batch: of n processes each takes every n-th picture."""
     return t[acc.process_index :: acc.num_processes].to(acc.device)
 
 
@@ -379,9 +396,9 @@ def _epochs(recipe: Recipe) -> int:
     return recipe.epochs
 
 
-def _diverged(run: Run, folder: Path) -> str:
+def _divergence_message(run: Run, folder: Path) -> str:
     rate = max(g["lr"] for g in run.opt.param_groups)
     return (
         f"the loss is not finite in epoch {run.epoch + 1}, step {run.batch + 1}, at a learning rate of {rate:.2g}: "
-        f"begin in a new folder with a smaller one, --lr {rate / 10:.1g}, or --lr find ({folder} keeps what was before)"
+        f"start in a new folder with a smaller one, --lr {rate / 10:.1g}, or --lr find ({folder} keeps the last state)"
     )

@@ -1,4 +1,4 @@
-"""The model card: what a model is, what it was trained on, how good it is, and what nobody has looked at yet."""
+"""The model card: what a model is, how accurate it is, what it was trained on, and what was not evaluated."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def card(
     """The card as Markdown (after Mitchell et al. 2019, arXiv:1810.03993)."""
     right, sure = metrics["accuracy"], metrics["calibration_error"]
     judged = metrics["judged_on"]
-    begun = f"weights of {start.pretrained}" if start.pretrained else "random weights"
+    initial = f"weights of {start.pretrained}" if start.pretrained else "random weights"
     parameters = sum(p.numel() for p in model.net.parameters())
     size = " x ".join(map(str, model.preprocess.size))
     split = shlex.quote(str(folder / "split.csv"))
@@ -38,20 +38,22 @@ def card(
         f"# {folder.name}: {counted(len(data.labels), 'class', 'classes')} by {start.architecture.partition('(')[0]}",
         "",
         *([f"**This model was {AT_RANDOM}.**", ""] if recipe.random_labels else []),
-        f"- Network: {start.architecture}, {parameters:,} parameters, begun with {begun}",
-        f"- Input: {model.preprocess.channels} x {size} pixels; what is done to a picture stands in config.json",
+        f"- Network: {start.architecture}, {parameters:,} parameters, initialised with {initial}",
+        f"- Input: {model.preprocess.channels} x {size} pixels; config.json holds the preprocessing",
         f"- Classes: {', '.join(data.labels[:30])}{', ...' if len(data.labels) > 30 else ''}",
         f"- Weights: {model.fingerprint()}; pictures: {data.digest}",
         "",
-        f"## How good it is, on {judged}",
+        f"## Accuracy and calibration, on {judged}",
         "",
         "| measure | value | 95 % interval | n |",
         "|---|---:|---:|---:|",
         f"| accuracy | {share(right['value'])} | {_interval(right)} | {right['n']} |",
         f"| calibration error (ECE) | {share(sure['value'])} | {_interval(sure)} | {sure['n']} |",
         "",
-        "Test pictures chose nothing." if judged == "test" else "Val chose the epoch too: these numbers flatter.",
-        "The wrong pictures, the confusion and the curves stand in report.html.",
+        "Test pictures were used for no choice."
+        if judged == "test"
+        else "Val also chose the epoch, so these numbers are optimistic.",
+        "report.html shows the misclassified pictures, the confusion matrix and the curves.",
         "",
         "## What it was trained on",
         "",
@@ -61,23 +63,23 @@ def card(
         "",
         *(f"- {note}" for note in data.notes),
         "",
-        "## How",
+        "## How it was trained",
         "",
         *(f"- {name}: {_word(value)}" for name, value in recipe.as_dict().items()),
         "",
         *(f"- {word}" for word in why),
         f"- epoch {metrics['epoch']} of {len(metrics['epochs'])} is kept; training took {metrics['seconds']:.0f} s",
         "",
-        "## What nobody has looked at yet",
+        "## What was not evaluated",
         "",
-        "Whether it is right for the right reason, how little it takes to change its mind, and how it does on other",
-        "pictures than these. The first two are what an audit is for:",
+        "Whether it is right for an acceptable reason, how small a change of the input changes its answer, and how",
+        "accurate it is on pictures of another kind. An audit measures the first two:",
         "",
         "```console",
         f"clearsight audit {run} {split} --split {judged}",
         "```",
         "",
-        "Licences of the pictures and of the weights it began with are not known here, and go with the model.",
+        "The licences of the pictures and of the initial weights are not known here; they apply to the model too.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -97,7 +99,7 @@ def _counts(data: TrainingData) -> list[str]:
 
 
 def _word(value: Any) -> str:
-    """A setting as it is read: nothing is the network's own."""
+    """A setting in words; None is the network's own value."""
     if value is None:
-        return "its own"
+        return "the network's own"
     return str(value).lower() if isinstance(value, bool) else str(value)

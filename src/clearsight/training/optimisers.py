@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules: timm's, under the names that the field knows them by."""
+"""Optimisers and learning-rate schedules: those of timm, under their usual names."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ def optimiser(name: str, groups: list[dict[str, Any]], *, lr: float, momentum: f
     """
     from timm.optim import create_optimizer_v2, list_optimizers
 
-    known = [str(n) for n in list_optimizers()]
-    if name not in known and name not in _OURS:
-        raise Refused(f"optimiser {name!r}: {nearest(name, [*_OURS, *known])}")
+    timm_names = [str(n) for n in list_optimizers()]
+    if name not in timm_names and name not in _OURS:
+        raise Refused(f"optimiser {name!r}: {nearest(name, [*_OURS, *timm_names])}")
     if name == "nesterov" and momentum == 0:
-        raise Refused("optimiser nesterov needs a momentum above 0: 0.9, say")
+        raise Refused("optimiser nesterov needs a momentum above 0: give momentum, such as 0.9")
     try:
-        made: Optimizer = create_optimizer_v2(
+        result: Optimizer = create_optimizer_v2(
             groups, opt=_OURS.get(name, name), lr=lr, momentum=0.0 if name == "sgd" else momentum
         )
     except Exception as e:  # some need packages of their own
-        raise Refused(f"optimiser {name} cannot be made here: {type(e).__name__}: {e}") from e
-    return made
+        raise Refused(f"optimiser {name} cannot be built here: {type(e).__name__}: {e}") from e
+    return result
 
 
 @dataclass(frozen=True)
 class Pace:
-    """A learning-rate schedule: step(n) before step n (counted from 0), epoch(loss) behind an epoch.
+    """A learning-rate schedule: call step(n) before step n (counted from 0) and epoch(val_loss) after each epoch.
 
-    plateau: what has a memory, to be kept with the optimiser; None where the rate follows from n alone.
+    plateau: the schedule whose state must be saved with the optimiser; None where the rate follows from n alone.
     """
 
     step: Callable[[int], None]
@@ -55,16 +55,16 @@ class Pace:
 
 
 def pace(name: str, opt: Optimizer, *, steps: int, per_epoch: int, warmup: float) -> Pace:
-    """How the learning rates of an optimiser go over so many steps.
+    """The schedule of an optimiser's learning rates over so many steps.
 
-    After a linear rise over the share ``warmup`` of the steps: cosine falls to nothing; one-cycle rises over a quarter
-    from a 25th (the schedule of Smith & Topin 2018, arXiv:1708.07120, momentum left as it is) and falls to nothing;
+    After a linear rise over the share ``warmup`` of the steps: cosine falls to 0; one-cycle rises over a quarter
+    from a 25th (the schedule of Smith & Topin 2018, arXiv:1708.07120, momentum left as it is) and falls to 0;
     step falls to a tenth at each third; exponential by 5 % an epoch; plateau to 0.3 whenever the validation loss has
     not fallen for more than three epochs; constant stays.
     """
     from timm.scheduler import CosineLRScheduler, StepLRScheduler
 
-    def still(loss: float) -> None:
+    def ignore(loss: float) -> None:
         pass
 
     rise = round(warmup * steps)
@@ -73,24 +73,24 @@ def pace(name: str, opt: Optimizer, *, steps: int, per_epoch: int, warmup: float
         if name == "one-cycle":
             early |= {"warmup_t": max(1, steps // 4), "warmup_lr_init": max(g["lr"] for g in opt.param_groups) / 25}
         early |= {"warmup_prefix": True}
-        chosen: Any = CosineLRScheduler(opt, t_initial=max(1, steps - early["warmup_t"]), **early)
-        return Pace(lambda n: chosen.step_update(n + 0.5), still)  # halves: neither end is without a rate
+        scheduler: Any = CosineLRScheduler(opt, t_initial=max(1, steps - early["warmup_t"]), **early)
+        return Pace(lambda n: scheduler.step_update(n + 0.5), ignore)  # halves: neither end is without a rate
     if name in ("step", "exponential"):
-        every, rate = (max(1, math.ceil(steps / _STEPS)), _STEP) if name == "step" else (per_epoch, _DECAY)
-        chosen = StepLRScheduler(opt, decay_t=every, decay_rate=rate, **early)
-        return Pace(lambda n: chosen.step_update(n + 0.5), still)
-    first = [g["lr"] for g in opt.param_groups]
+        decay_every, rate = (max(1, math.ceil(steps / _STEPS)), _STEP) if name == "step" else (per_epoch, _DECAY)
+        scheduler = StepLRScheduler(opt, decay_t=decay_every, decay_rate=rate, **early)
+        return Pace(lambda n: scheduler.step_update(n + 0.5), ignore)
+    start_rates = [g["lr"] for g in opt.param_groups]
     plateau = ReduceLROnPlateau(opt, factor=_FALL, patience=_WAIT) if name == "plateau" else None
 
-    def risen(n: int) -> None:
+    def warm_up(n: int) -> None:
         if n < rise:
-            for g, lr in zip(opt.param_groups, first, strict=True):
+            for g, lr in zip(opt.param_groups, start_rates, strict=True):
                 g["lr"] = lr * (n + 1) / rise
         elif n == rise:
-            for g, lr in zip(opt.param_groups, first, strict=True):
+            for g, lr in zip(opt.param_groups, start_rates, strict=True):
                 g["lr"] = lr
 
-    return Pace(risen, plateau.step if plateau else still, plateau)
+    return Pace(warm_up, plateau.step if plateau else ignore, plateau)
 
 
 def range_test(
@@ -129,5 +129,7 @@ def range_test(
         value.backward()  # type: ignore[no-untyped-call]
         opt.step()
     if not curve:
-        raise Refused("the learning-rate finder met a loss that is not finite in its first step: give --lr a number")
+        raise Refused(
+            "the learning-rate range test has a loss that is not finite in its first step: give --lr a number"
+        )
     return min(curve, key=lambda c: c[1])[0] / 10, curve

@@ -169,20 +169,20 @@ def options() -> dict[str, tuple[Any, Any, str]]:
 def read_recipe(path: Path) -> tuple[Recipe, list[str], Recipe]:
     """The recipe that a run folder was made by, why its automatic values are what they are, and what was asked for."""
     try:
-        says = json.loads(path.read_text(encoding="utf-8"))
-        known = {f.name for f in fields(Recipe)}
-        wrong = (says["recipe"].keys() ^ known) | (says["asked"].keys() ^ known)
+        record = json.loads(path.read_text(encoding="utf-8"))
+        field_names = {f.name for f in fields(Recipe)}
+        wrong = (record["recipe"].keys() ^ field_names) | (record["asked"].keys() ^ field_names)
         if wrong:
             raise Refused(f"{path} is of another version: it differs in {', '.join(sorted(wrong))}")
-        return Recipe(**says["recipe"]), list(says["why"]), Recipe(**says["asked"])
+        return Recipe(**record["recipe"]), list(record["why"]), Recipe(**record["asked"])
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as e:
         raise Refused(f"{path} is no recipe of a training run: {type(e).__name__}: {e}") from e
 
 
-def said(recipe: Recipe) -> dict[str, Any]:
+def non_default(recipe: Recipe) -> dict[str, Any]:
     """The fields of a recipe that are not what they are by default."""
-    open_ = Recipe()
-    return {k: v for k, v in recipe.as_dict().items() if v != getattr(open_, k)}
+    default = Recipe()
+    return {k: v for k, v in recipe.as_dict().items() if v != getattr(default, k)}
 
 
 def differs(given: Mapping[str, Any], asked: Recipe, settled: Recipe) -> list[str]:

@@ -1,4 +1,4 @@
-"""The same recipe many times: only the seed of what training draws differs, never the pictures."""
+"""Repeated training of one recipe: only the seed of training differs, never the pictures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from clearsight.models.model_folder import RECIPE
 from clearsight.reporting.spread import between, deviation
 from clearsight.training.history import Epoch
 from clearsight.training.recipe import Recipe, read_recipe
-from clearsight.training.run_folder import METRICS, command, same_data
+from clearsight.training.run_folder import METRICS, same_data, training_command
 from clearsight.training.several_runs import TrainingJob, accuracies, each, run_jobs
 from clearsight.training.training_data import portions
 
@@ -44,19 +44,19 @@ def repeat(
     k below 2 or below the runs that are there, and runs of other settings or pictures in the folder.
     """
     if k < 2:
-        raise Refused(f"--repeat {k}: at least 2 runs, for one alone shows no difference")
+        raise Refused(f"--repeat {k}: give at least 2; one run alone shows no spread")
     recipes = [replace(recipe, seed=recipe.seed + i, split_seed=recipe.divides()) for i in range(k)]
     _same_settings(folder, recipes)
     alike = likenesses(data.pictures, progress=progress)
-    found = portions(data, alike, recipe.parts(), recipe.divides())
-    for here in _begun(folder):
-        same_data(here, found)
+    training_data = portions(data, alike, recipe.parts(), recipe.divides())
+    for run_folder in _existing_runs(folder):
+        same_data(run_folder, training_data)
     yield from run_jobs(
         (TrainingJob(f"run {i} of {k}, seed {r.seed}", data, r) for i, r in enumerate(recipes, 1)),
         folder,
         "run",
         alike=alike,
-        told=f"{command(data, recipe, folder)} --repeat {k}",
+        command_line=f"{training_command(data, recipe, folder)} --repeat {k}",
         device=device,
         workers=workers,
         progress=progress,
@@ -65,38 +65,44 @@ def repeat(
     write_whole(folder / REPEAT, json.dumps(summary(folder, k), indent=1) + "\n")
 
 
-def _begun(folder: Path) -> list[Path]:
-    """The runs that are there, complete or not."""
+def _existing_runs(folder: Path) -> list[Path]:
+    """The folders of the runs that were started, complete or not."""
     return [path.parent for path in folder.glob(f"run-*/{RECIPE}") if path.parent.name[4:].isdecimal()]
 
 
 def _same_settings(folder: Path, recipes: list[Recipe]) -> None:
-    """Refuse to add to runs of another recipe, and to leave some of them out."""
+    """Refuse to add runs to those of another recipe, and to leave out runs that exist."""
     wanted = {f"run-{i}": recipe for i, recipe in enumerate(recipes, 1)}
-    for here in _begun(folder):
-        if here.name not in wanted:
-            there = max(int(run.name.partition("-")[2]) for run in _begun(folder))
-            raise Refused(f"{folder} holds {there} runs: --repeat {there} or more, or begin in a new folder with -o")
-        if read_recipe(here / RECIPE)[2] != wanted[here.name]:
-            raise Refused(f"{here} was begun with other settings: give the same ones, or begin in a new folder with -o")
+    for run_folder in _existing_runs(folder):
+        if run_folder.name not in wanted:
+            existing = max(int(run.name.partition("-")[2]) for run in _existing_runs(folder))
+            raise Refused(
+                f"{folder} holds {existing} runs: give --repeat {existing} or more, or start in a new folder with -o"
+            )
+        if read_recipe(run_folder / RECIPE)[2] != wanted[run_folder.name]:
+            raise Refused(
+                f"{run_folder} was started with other settings: give the same ones, or start in a new folder with -o"
+            )
 
 
 def summary(folder: Path, k: int) -> dict[str, Any]:
-    """What k finished runs come to: each one's seed, folder and accuracy, and how these lie."""
+    """The results of k finished runs: seed, folder and accuracy of each, and the spread of the accuracies."""
     runs = []
-    for i, found in enumerate(accuracies(folder, "run", k), 1):
+    for i, measures in enumerate(accuracies(folder, "run", k), 1):
         seed = read_recipe(folder / f"run-{i}" / RECIPE)[2].seed
-        runs.append({"folder": f"run-{i}", "seed": seed, **found})
+        runs.append({"folder": f"run-{i}", "seed": seed, **measures})
     values = [float(r["accuracy"]) for r in runs]
     judged = json.loads((folder / "run-1" / METRICS).read_text(encoding="utf-8"))["judged_on"]
-    lie = {"lowest": min(values), "median": median(values), "highest": max(values)}
-    return {"schema": 1, "judged_on": judged, "runs": runs, "accuracy": lie, "spread": deviation(values)}
+    spread = {"lowest": min(values), "median": median(values), "highest": max(values)}
+    return {"schema": 1, "judged_on": judged, "runs": runs, "accuracy": spread, "spread": deviation(values)}
 
 
-def lines(told: dict[str, Any], folder: Path) -> list[str]:
+def lines(result: dict[str, Any], folder: Path) -> list[str]:
     """The same for the terminal."""
-    lie, runs = told["accuracy"], told["runs"]
-    over = f"{len(runs)} runs are right on {between([r['accuracy'] for r in runs], 'share')} of {told['judged_on']}, "
-    over += f"median {share(lie['median'])}, standard deviation {share(told['spread'])}"
-    ask = f"whether their reasons are as alike: clearsight compare {folder}"
-    return [*each("run", runs), over, ask, str(folder / REPEAT)]
+    spread, runs = result["accuracy"], result["runs"]
+    accuracy = (
+        f"{len(runs)} runs are right on {between([r['accuracy'] for r in runs], 'share')} of {result['judged_on']}, "
+    )
+    accuracy += f"median {share(spread['median'])}, standard deviation {share(result['spread'])}"
+    ask = f"to compare their reasons too: clearsight compare {folder}"
+    return [*each("run", runs), accuracy, ask, str(folder / REPEAT)]

@@ -21,7 +21,6 @@ from clearsight.core.output import write_whole
 from clearsight.core.progress import Progress
 from clearsight.core.run_names import new_folder
 from clearsight.core.statistics import wilson
-from clearsight.core.text import counted
 from clearsight.data.datasets import Pictures
 from clearsight.drawing import charts
 from clearsight.drawing.charts import Line
@@ -30,11 +29,11 @@ from clearsight.models.loading import load
 from clearsight.models.model_folder import RECIPE, SPLIT, save
 from clearsight.reporting.findings import Cell, Figure, Finding, Table
 from clearsight.reporting.report import Report
-from clearsight.training.arithmetic import COMPUTED, words
-from clearsight.training.checkpoints import stopped
+from clearsight.training.arithmetic import COMPUTED, card_sentences
+from clearsight.training.checkpoints import has_state
 from clearsight.training.fine_tuning import TrainableNetwork
 from clearsight.training.model_card import card
-from clearsight.training.recipe import Recipe, differs, read_recipe, said
+from clearsight.training.recipe import Recipe, differs, non_default, read_recipe
 from clearsight.training.temperature_scaling import Scaled
 from clearsight.training.training_data import TrainingData
 
@@ -51,24 +50,28 @@ def first() -> bool:
 
 
 def place(out: str | Path | None, resume: bool) -> Path:
-    """The folder of a run: a new one, or that of the run to go on with.  Refused where that is not what it holds.
+    """The folder of a run: a new one, or that of the run to resume.
 
-    Of several processes the first one makes it, and the others have to be told which.
+    With several processes the first one makes it, and all must be given its name.
+
+    Refused: a folder that holds another run, or none where one is to be resumed.
     """
     folder = None if out is None else Path(out)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and folder is None:
-        raise Refused("several processes train into one folder: name it with -o DIR")
+        raise Refused("several processes train into the same folder: name it with -o DIR")
     if folder is not None and not first():
         return folder
     begun = folder is not None and (folder / RECIPE).is_file()
     if resume and folder is None:
-        raise Refused("no training run is named to go on with: name its folder with -o DIR")
+        raise Refused("--resume needs the folder of a training run: name it with -o DIR")
     if resume and not begun:
-        raise Refused(f"there is no training run to go on with in {folder}: name its folder with -o DIR")
-    if folder is not None and begun and (folder / METRICS).is_file() and not stopped(folder):
-        raise Refused(f"{folder} holds a training run that is complete: for another one name a new folder with -o")
+        raise Refused(f"{folder} holds no training run to resume: name the folder of one with -o DIR")
+    if folder is not None and begun and (folder / METRICS).is_file() and not has_state(folder):
+        raise Refused(f"{folder} holds a training run that is complete: name a new folder with -o for another one")
     if begun and not resume:
-        raise Refused(f"{folder} holds a training run: --resume goes on with it; for another name a new folder with -o")
+        raise Refused(
+            f"{folder} holds a training run: --resume goes on with it; name a new folder with -o for another one"
+        )
     return new_folder("train", folder, holds=RECIPE)
 
 
@@ -77,42 +80,42 @@ def begin_folder(
     data: TrainingData,
     recipe: Recipe,
     why: Sequence[str],
-    asked: Recipe,
+    requested: Recipe,
     command: str,
-    now: Mapping[str, Any],
+    arithmetic: Mapping[str, Any],
 ) -> None:
-    """Write down what is going to be done, on which pictures; now: with what it is computed."""
+    """Write the recipe and the split of a run; arithmetic: device, threads and PyTorch version."""
     rows = io.StringIO()
     table = csv.writer(rows, lineterminator="\n")
     table.writerow(_COLUMNS)
     for p, part in zip(data.pictures, data.parts, strict=True):
         table.writerow((Path(os.path.relpath(p.path, folder)).as_posix(), "|".join(p.labels), part))
     write_whole(folder / SPLIT, rows.getvalue())
-    says = {"schema": 1, "recipe": recipe.as_dict(), "why": list(why), "asked": asked.as_dict()}
-    says |= {"data": data.digest, "command": command, COMPUTED: [dict(now)]}
-    write_whole(folder / RECIPE, json.dumps(says, indent=1) + "\n")
+    record = {"schema": 1, "recipe": recipe.as_dict(), "why": list(why), "asked": requested.as_dict()}
+    record |= {"data": data.digest, "command": command, COMPUTED: [dict(arithmetic)]}
+    write_whole(folder / RECIPE, json.dumps(record, indent=1) + "\n")
 
 
 def same_recipe(folder: Path, given: Mapping[str, Any]) -> None:
-    """Refuse to go on with other settings than the run was begun with."""
+    """Refuse to resume with other settings than the run was started with."""
     settled, _, asked = read_recipe(folder / RECIPE)
     if other := differs(given, asked, settled):
         names = ", ".join(f"--{name.replace('_', '-')}" for name in other)
-        raise Refused(f"{folder} was begun with other settings: leave {names} out, or begin in a new folder")
+        raise Refused(f"{folder} was started with other settings: leave {names} out, or start in a new folder")
 
 
 def same_data(folder: Path, data: TrainingData) -> None:
-    """Refuse to go on with other pictures than the run was begun with."""
+    """Refuse to resume with other pictures than the run was started with."""
     if json.loads((folder / RECIPE).read_text(encoding="utf-8"))["data"] != data.digest:
         raise Refused(
-            f"the pictures are not those that the run in {folder} was begun with: begin anew in another folder"
+            f"the pictures are not those that the run in {folder} was started with: give those, or name a new folder"
         )
 
 
-def command(data: Pictures, recipe: Recipe, folder: Path) -> str:
-    """The command that trains like this."""
+def training_command(data: Pictures, recipe: Recipe, folder: Path) -> str:
+    """The command line that trains with this recipe."""
     words = ["clearsight", "train", str(data.root)]
-    for name, value in said(recipe).items():
+    for name, value in non_default(recipe).items():
         name = name.replace("_", "-")
         words += [f"--no-{name}" if value is False else f"--{name}"]
         words += [] if isinstance(value, bool) else [str(value)]
@@ -129,23 +132,23 @@ def finish_folder(
     scaled: Scaled,
     progress: Progress,
 ) -> Report:
-    """Write the model, what it does on the pictures that were kept from it, and its card.
+    """Write the model, its report on the pictures that it was not trained on, its metrics and its card.
 
-    The judges are the audit's own checks, accuracy and calibration, on test, or on val where there is no test.
+    It is evaluated by two checks of the audit, accuracy and calibration, on test, or on val where there is no test.
     """
     save(model, folder, architecture=start.architecture, architecture_options=start.options)
-    says = json.loads((folder / RECIPE).read_text(encoding="utf-8"))
+    record = json.loads((folder / RECIPE).read_text(encoding="utf-8"))
     judged = "test" if data.rows("test") else "val"
-    own = Pictures(folder / SPLIT, tuple(data.pictures[i] for i in data.rows(judged)), notes=())
-    case = Case(load(folder), own, seed=recipe.seed, progress=progress, data_words=("--split", judged))
+    judged_pictures = Pictures(folder / SPLIT, tuple(data.pictures[i] for i in data.rows(judged)), notes=())
+    case = Case(load(folder), judged_pictures, seed=recipe.seed, progress=progress, data_words=("--split", judged))
     best = max((e for e in history if e.best), key=lambda e: e.number)
-    told = _training(history, best, data, recipe, says["why"], scaled, says["command"])
-    findings = [told, *run_checks(case, chosen("accuracy, calibration"))]
-    report = make(case, findings, seconds=sum(e.seconds for e in history), command=says["command"])
+    how_trained = _training(history, best, data, recipe, record["why"], scaled, record["command"])
+    findings = [how_trained, *run_checks(case, chosen("accuracy, calibration"))]
+    report = make(case, findings, seconds=sum(e.seconds for e in history), command=record["command"])
     report.save(folder)
     metrics = _metrics(report, history, best, data, judged, scaled)
     write_whole(folder / METRICS, json.dumps(metrics, indent=1) + "\n")
-    why = [*says["why"], *words(says.get(COMPUTED) or [])]
+    why = [*record["why"], *card_sentences(record.get(COMPUTED) or [])]
     write_whole(folder / CARD, card(folder, case.model, start, data, recipe, why, metrics))
     return report
 
@@ -157,23 +160,25 @@ def _training(
     recipe: Recipe,
     why: Sequence[str],
     scaled: Scaled,
-    told: str,
+    command: str,
 ) -> Finding:
-    """The run itself as the first finding of its report: the curves, and what was chosen."""
+    """The first finding of the report, on the run itself: the curves, and what was chosen."""
     n, right = best.val_n, best.val_right
-    kept = (
-        "where the loss on val was least" if not recipe.random_labels else "the last, for val's labels are random too"
+    why_kept = (
+        "the one with the lowest loss on val"
+        if not recipe.random_labels
+        else "the last one, because val's labels are random too"
     )
     return Finding(
         "note",
-        f"Of {counted(len(history), 'epoch')} number {best.number} is kept, {kept}: "
+        f"Epoch {best.number} of {len(history)} is kept, {why_kept}: "
         f"{best.val_loss:.3f} nats, {share(right / n)} right ({span(wilson(right, n), n)}).",
         quantity="accuracy on val",
         value=right / n,
         interval=wilson(right, n),
         n=n,
         notes=(
-            _judges(data, recipe),
+            _part_of_judges(data, recipe),
             *(f"{word[0].upper()}{word[1:]}." for word in data.notes),
             *(f"{word}." for word in why),
             scaled.words(),
@@ -182,19 +187,19 @@ def _training(
         figures=curves(history),
         check="training",
         summary="How it was trained, and which epoch is kept.",
-        command=told,
+        command=command,
         seconds=round(sum(e.seconds for e in history), 3),
     )
 
 
-def _judges(data: TrainingData, recipe: Recipe) -> str:
-    """What the pictures that judge the model have had to do with it."""
+def _part_of_judges(data: TrainingData, recipe: Recipe) -> str:
+    """What the pictures that evaluate the model were used for before."""
     if recipe.random_labels:
-        judged = "test have their own" if data.rows("test") else "val, which the checks below are on, are random too"
-        return f"The labels of train were drawn at random, among its pictures; those of {judged}."
+        judged = "test are its own" if data.rows("test") else "val, which the checks below use, are random too"
+        return f"The labels of train were drawn at random among its pictures; those of {judged}."
     if data.rows("test"):
-        return "Val chose the epoch, so its numbers flatter; the checks below are on pictures that chose nothing."
-    return "Val chose the epoch, and the checks below are on val too: all of these numbers flatter the model."
+        return "Val chose the epoch, so its numbers are optimistic; the checks below use test, which chose nothing."
+    return "Val chose the epoch, and the checks below use val too, so all of these numbers are optimistic."
 
 
 def _row(e: Epoch) -> dict[str, Cell]:
@@ -211,7 +216,7 @@ def _row(e: Epoch) -> dict[str, Cell]:
 
 
 def curves(history: Sequence[Epoch]) -> tuple[Figure, ...]:
-    """Loss and accuracy over the epochs; of a single epoch there is no curve."""
+    """The curves of loss and accuracy over the epochs; none for a single epoch."""
     if len(history) < 2:
         return ()
     x = [float(e.number) for e in history]
@@ -231,12 +236,12 @@ def curves(history: Sequence[Epoch]) -> tuple[Figure, ...]:
         Figure(
             "training-loss.svg",
             charts.curves(x, losses, xlabel="epoch", ylabel="loss, nats", xticks=ticks, shares=False),
-            "Loss on train (as its pictures are varied, with dropout) and on val.",
+            "Loss on train (with augmentation and dropout) and on val.",
             f"Loss over {len(x)} epochs: on val from {first.val_loss:.2f} to {last.val_loss:.2f}.",
         ),
         Figure(
             "training-accuracy.svg",
-            charts.curves(x, rights, xlabel="epoch", ylabel="right on val", xticks=ticks),
+            charts.curves(x, rights, xlabel="epoch", ylabel="accuracy on val", xticks=ticks),
             "Accuracy on val with its 95 % interval.",
             f"Accuracy on val over {len(x)} epochs: from {share(first.val_right / first.val_n)} to "
             f"{share(last.val_right / last.val_n)}.",
@@ -248,7 +253,7 @@ def draw_rates(folder: Path, curve: Sequence[tuple[float, float]], rate: float) 
     """The chart of a learning-rate range test."""
     x = [float(i) for i in range(len(curve))]
     ticks = [(float(i), f"{curve[i][0]:.0e}") for i in range(0, len(curve), max(1, len(curve) // 6))]
-    line = Line(f"loss; taken: {rate:.2g}", [v for _, v in curve])
+    line = Line(f"loss; rate taken: {rate:.2g}", [v for _, v in curve])
     chart = charts.curves(x, [line], xlabel="learning rate", ylabel="loss, smoothed", xticks=ticks, shares=False)
     return write_whole(folder / "figures" / "rates.svg", chart)
 
@@ -257,10 +262,10 @@ def _metrics(
     report: Report, history: Sequence[Epoch], best: Epoch, data: TrainingData, judged: str, scaled: Scaled
 ) -> dict[str, Any]:
     """The numbers of a run, for programs."""
-    found = {f.name: f for f in report.findings}
+    by_name = {f.name: f for f in report.findings}
 
     def of(name: str) -> dict[str, Any]:
-        f = found[name]
+        f = by_name[name]
         return {"value": f.value, "interval": f.interval, "n": f.n}
 
     return {

@@ -20,14 +20,14 @@ Kind = Literal["choice", "uniform", "log", "int"]
 DEFAULT = "lr=log(3e-4, 1e-2); body=0.03|0.1|0.3; augment=auto|none|'crop, flip, colour-jitter'; smoothing=0|0.1"
 POINTS = 3  # of a range in a grid
 DIGITS = 3  # of a number that is drawn
-ENOUGH = 100  # draws for each trial, after which there is hardly anything left that was not drawn
+ENOUGH = 100  # draws for each trial, after which hardly any settings remain that were not drawn
 FIXED = ("shares", "seed", "split_seed", "random_labels")
 _RANGE = re.compile(r"(uniform|log|int)\s*\((.*)\)", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Dimension:
-    """One setting of a Recipe and what it may be: of the values of a choice, or from the first to the second."""
+    """One setting of a Recipe and its possible values: those of a choice, or the range from the first to the second."""
 
     name: str
     kind: Kind
@@ -39,7 +39,7 @@ class Dimension:
         return f"{self.name}={self.kind}({', '.join(map(str, self.values))})"
 
     def at(self, u: float) -> Value:
-        """The value that lies at u, from 0 to 1, of the way; of a number that is not whole three digits are kept.
+        """The value at the share u, from 0 to 1, of the range; a number that is not whole is rounded to three digits.
 
         >>> Dimension("lr", "log", (1e-4, 1e-2)).at(0.5), Dimension("batch", "choice", (16, 32, 64)).at(0.5)
         ('0.001', 32)
@@ -50,11 +50,11 @@ class Dimension:
         if self.kind == "int":
             return min(int(low) + int(u * (high - low + 1)), int(high))
         exact = low * (high / low) ** u if self.kind == "log" else low + u * (high - low)
-        found = min(max(float(f"{exact:.{DIGITS}g}"), low), high)
-        return f"{found:g}" if self.name == "lr" else found
+        value = min(max(float(f"{exact:.{DIGITS}g}"), low), high)
+        return f"{value:g}" if self.name == "lr" else value
 
     def points(self) -> list[Value]:
-        """What a grid tries of it: every choice; of a range both ends and the middle."""
+        """The values that a grid tries: every choice; of a range both ends and the middle."""
         if self.kind == "choice":
             return list(self.values)
         return list(dict.fromkeys(self.at(i / (POINTS - 1)) for i in range(POINTS)))
@@ -62,7 +62,7 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Space:
-    """What a search may choose from; ``str`` gives the spelling that ``read_space`` reads back."""
+    """All settings that a search may try; ``str`` gives the spelling that ``read_space`` reads back."""
 
     dimensions: tuple[Dimension, ...]
 
@@ -81,32 +81,33 @@ Settings = dict[str, Value]
 def read_space(words: str | Space) -> Space:
     """name=a|b|c, name=uniform(low, high), name=log(low, high), name=int(low, high), with ; between them.
 
-    A name is a field of Recipe, and a value is one that Recipe takes; one with | or ; in it stands in quotes.  Refused:
-    all else, and the fields that say what is in val, as trials could then not be compared.
+    A name is a field of Recipe, and a value is one that Recipe takes; a value with | or ; in it is quoted.
+
+    Refused: other spellings and values, and the fields that decide what is in val, as trials could not be compared.
 
     >>> str(read_space("lr=log(1e-4, 1e-1); augment='crop, flip'|none; batch = 16 | 32"))
     'lr=log(0.0001, 0.1); augment=crop, flip|none; batch=16|32'
     """
     if isinstance(words, Space):
         return words
-    found: dict[str, Dimension] = {}
+    dimensions: dict[str, Dimension] = {}
     for part in _split(words, ";"):
         name, equals, text = part.partition("=")
         name = name.strip().replace("-", "_")
         if not equals or not text.strip():
             raise Refused(f"{part!r} in the space: write name=a|b, or name=log(low, high), with ; between them")
         if name not in options():
-            raise Refused(f"the space has {name!r}, which is no setting of a recipe: {nearest(name, options())}")
+            raise Refused(f"the space has {name!r}, which is no field of a recipe: {nearest(name, options())}")
         if name in FIXED:
             raise Refused(
-                f"{name} in the space: it decides which pictures are in val, and as what: trials could not be compared"
+                f"{name} cannot be searched: it decides the pictures or labels of val, so trials could not be compared"
             )
-        if name in found:
+        if name in dimensions:
             raise Refused(f"the space has {name} twice: name its values together, {name}=a|b")
-        found[name] = _dimension(name, text.strip())
-    if not found:
+        dimensions[name] = _read_dimension(name, text.strip())
+    if not dimensions:
         raise Refused(f"the space is empty: name what to try, such as {DEFAULT!r}")
-    return Space(tuple(found.values()))
+    return Space(tuple(dimensions.values()))
 
 
 def drawn(space: Space, trials: int, seed: int) -> list[Settings]:
@@ -115,13 +116,13 @@ def drawn(space: Space, trials: int, seed: int) -> list[Settings]:
     The number behind a value is a hash of the seed, of the draw and of the name of the setting.  So the first trials
     are the same however many follow, on every machine, and the order of the names does not matter.
     """
-    found: dict[str, Settings] = {}
+    distinct: dict[str, Settings] = {}
     for draw in range(ENOUGH * trials):
-        if len(found) >= min(trials, space.size):
+        if len(distinct) >= min(trials, space.size):
             break
-        one = {d.name: d.at(_share(seed, draw, d.name)) for d in space.dimensions}
-        found.setdefault(repr(sorted(one.items())), one)
-    return list(found.values())
+        settings = {d.name: d.at(_share(seed, draw, d.name)) for d in space.dimensions}
+        distinct.setdefault(repr(sorted(settings.items())), settings)
+    return list(distinct.values())
 
 
 def grid(space: Space) -> list[Settings]:
@@ -145,7 +146,7 @@ def _count(d: Dimension) -> float:
     return 1 if d.values[0] == d.values[1] else math.inf
 
 
-def _dimension(name: str, text: str) -> Dimension:
+def _read_dimension(name: str, text: str) -> Dimension:
     kinds = _kinds(name)
     allowed: tuple[str, ...] = ()
     if int in kinds:
@@ -156,17 +157,19 @@ def _dimension(name: str, text: str) -> Dimension:
     if allowed and "(" in text and not _RANGE.fullmatch(text):
         raise Refused(f"{name}={text} in the space is neither a value nor a range: {instead}")
     if not (m := _RANGE.fullmatch(text)):
-        return Dimension(name, "choice", tuple(_checked(name, word, kinds) for word in _split(text, "|")))
+        return Dimension(name, "choice", tuple(_read_value(name, word, kinds) for word in _split(text, "|")))
     kind: Kind = next(k for k in get_args(Kind) if k == m[1])
     if kind not in allowed:
-        raise Refused(f"{name}={text} in the space: {name} is {_thing(kinds)}: {instead}")
-    ends = [_checked(name, word, kinds) for word in _split(m[2], ",")]
+        raise Refused(f"{name}={text} in the space: {name} is {_type_words(kinds)}: {instead}")
+    ends = [_read_value(name, word, kinds) for word in _split(m[2], ",")]
     try:
         low, high = (float(str(v)) for v in ends)
     except ValueError:
         raise Refused(f"{name}={text} in the space: a range has two numbers, {name}={kind}(low, high)") from None
     if low > high or (kind == "log" and low <= 0):
-        raise Refused(f"{name}={text} in the space: the first number is the lesser one{', above 0' * (kind == 'log')}")
+        raise Refused(
+            f"{name}={text} in the space: the first number must be the lower one{', and above 0' * (kind == 'log')}"
+        )
     return Dimension(name, kind, (int(low), int(high)) if kind == "int" else (low, high))
 
 
@@ -175,13 +178,13 @@ def _kinds(name: str) -> tuple[type, ...]:
     return get_args(kind) or (kind,)
 
 
-def _thing(kinds: tuple[type, ...]) -> str:
+def _type_words(kinds: tuple[type, ...]) -> str:
     names = {bool: "true or false", int: "a whole number", float: "a number"}
     return next((words for kind, words in names.items() if kind in kinds), "a word")
 
 
-def _checked(name: str, word: str, kinds: tuple[type, ...]) -> Value:
-    """The value that a word stands for, which Recipe takes."""
+def _read_value(name: str, word: str, kinds: tuple[type, ...]) -> Value:
+    """The value that a word spells.  Refused: one that Recipe does not take."""
     text = word[1:-1] if len(word) > 1 and word[0] in "'\"" and word[-1] == word[0] else word
     value: Value = text
     try:
@@ -194,7 +197,7 @@ def _checked(name: str, word: str, kinds: tuple[type, ...]) -> Value:
         elif float in kinds:
             value = number(text)
     except (ValueError, KeyError, ZeroDivisionError):
-        raise Refused(f"{name} in the space cannot be {text!r}: it is {_thing(kinds)}") from None
+        raise Refused(f"{name} in the space cannot be {text!r}: it is {_type_words(kinds)}") from None
     settings: dict[str, object] = {name: value}
     try:
         validate(Recipe(**settings), device="cpu")  # type: ignore[arg-type]
@@ -204,7 +207,7 @@ def _checked(name: str, word: str, kinds: tuple[type, ...]) -> Value:
 
 
 def _write(value: Value) -> str:
-    """A choice as it is spelled: as it is, or in quotes where it would be read as something else."""
+    """The spelling of a choice: as it is, or in quotes where it would be read as something else."""
     text = str(value).lower() if value is None or isinstance(value, bool) else str(value)
     try:
         bare = _split(text, "|") == [text] == _split(text, ";") and text[0] not in "'\"" and not _RANGE.fullmatch(text)

@@ -13,7 +13,7 @@ from clearsight.core.progress import Progress
 from clearsight.data.datasets import Pictures
 from clearsight.data.duplicates import Likeness
 from clearsight.models.model_folder import RECIPE
-from clearsight.training.checkpoints import stopped
+from clearsight.training.checkpoints import has_state
 from clearsight.training.history import Epoch
 from clearsight.training.loop import train
 from clearsight.training.recipe import Recipe
@@ -22,20 +22,20 @@ from clearsight.training.run_folder import METRICS
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """One training of several: what it is called while it goes on, its pictures and its recipe."""
+    """One training of several: its name in the progress output, its pictures and its recipe."""
 
-    called: str
+    name: str
     data: Pictures
     recipe: Recipe
 
 
 def run_jobs(
-    several: Iterable[TrainingJob],
+    jobs: Iterable[TrainingJob],
     folder: Path,
     kind: str,
     *,
     alike: Likeness,
-    told: str,
+    command_line: str,
     device: str,
     workers: int,
     progress: Progress | None,
@@ -43,44 +43,46 @@ def run_jobs(
 ) -> Iterator[tuple[int, Epoch]]:
     """Train each in folder/KIND-1, folder/KIND-2, ...; yields (number, epoch).
 
-    What is complete is left as it is, what was stopped goes on.  alike: the duplicates among the pictures, the same
-    ones in all.  told: the command that makes all of them.  Of what is chosen, say is told by the first alone.
+    A complete training is left as it is, a stopped one is resumed.  alike: the duplicates among the pictures, the same
+    ones in all.  command_line: the command that trains all of them.  Only the first training says what it chose.
     """
-    for number, one in enumerate(several, 1):
-        here = folder / f"{kind}-{number}"
-        if complete(here):
+    for number, job in enumerate(jobs, 1):
+        job_folder = folder / f"{kind}-{number}"
+        if complete(job_folder):
             continue
-        say(one.called)
-        begun = (here / RECIPE).is_file()
-        going = train(
-            one.data,
-            None if begun else one.recipe,
-            here,
+        say(job.name)
+        begun = (job_folder / RECIPE).is_file()
+        epochs = train(
+            job.data,
+            None if begun else job.recipe,
+            job_folder,
             resume=begun,
             alike=alike,
-            told=told,
+            command_line=command_line,
             device=device,
             workers=workers,
             progress=progress,
             say=say if number == 1 else lambda line: None,
         )
-        for epoch in going:
+        for epoch in epochs:
             yield number, epoch
 
 
 def complete(folder: Path) -> bool:
-    """Whether a training in this folder has come to its end."""
-    return (folder / METRICS).is_file() and not stopped(folder)
+    """Whether the training in this folder is complete."""
+    return (folder / METRICS).is_file() and not has_state(folder)
 
 
 def accuracies(folder: Path, kind: str, k: int) -> list[dict[str, Any]]:
-    """accuracy, interval and n of folder/KIND-1 to KIND-k, each on the pictures that were kept from it."""
-    found = [
+    """accuracy, interval and n of folder/KIND-1 to KIND-k, each on the pictures that it was not trained on."""
+    measures = [
         json.loads((folder / f"{kind}-{i + 1}" / METRICS).read_text(encoding="utf-8"))["accuracy"] for i in range(k)
     ]
-    return [{"accuracy": f["value"], "interval": f["interval"], "n": f["n"]} for f in found]
+    return [{"accuracy": f["value"], "interval": f["interval"], "n": f["n"]} for f in measures]
 
 
-def each(kind: str, found: Sequence[dict[str, Any]]) -> list[str]:
-    """The same for the terminal, a line each."""
-    return [f"{kind} {i}: {share(f['accuracy'])} right ({span(f['interval'], f['n'])})" for i, f in enumerate(found, 1)]
+def each(kind: str, measures: Sequence[dict[str, Any]]) -> list[str]:
+    """The accuracies for the terminal, a line each."""
+    return [
+        f"{kind} {i}: {share(f['accuracy'])} right ({span(f['interval'], f['n'])})" for i, f in enumerate(measures, 1)
+    ]

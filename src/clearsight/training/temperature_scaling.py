@@ -1,4 +1,4 @@
-"""One number that makes a classifier as sure as it is right (Guo, Pleiss, Sun & Weinberger 2017, arXiv:1706.04599)."""
+"""Temperature scaling, which calibrates a classifier (Guo, Pleiss, Sun & Weinberger 2017, arXiv:1706.04599)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LEAST, MOST = 0.05, 20.0
 
 @dataclass(frozen=True)
 class Scaled:
-    """What temperature scaling came to: T, the loss on val before and after, and whether the network was divided."""
+    """The result of temperature scaling: T, the loss on val before and after, and whether the network was divided."""
 
     temperature: float
     before: float
@@ -23,12 +23,12 @@ class Scaled:
     done: bool
 
     def words(self) -> str:
-        """The same as a sentence."""
-        told = f"temperature {self.temperature:.2f}, which takes the loss on {self.n} pictures of val from "
-        told += f"{self.before:.3f} to {self.after:.3f} nats"
+        """The result as a sentence."""
+        change = f"temperature {self.temperature:.2f}, which changes the loss on {self.n} pictures of val from "
+        change += f"{self.before:.3f} to {self.after:.3f} nats"
         if self.done:
-            return f"Calibrated by {told}: the head's weights are divided by it."
-        return f"Not calibrated ({told}): the network does not end in one linear layer whose weights it could divide."
+            return f"Calibrated by {change}: the head's weights are divided by it."
+        return f"Not calibrated ({change}): the network does not end in one linear layer whose weights it could divide."
 
 
 def temperature(logits: Tensor, y: Tensor) -> float:
@@ -42,13 +42,13 @@ def temperature(logits: Tensor, y: Tensor) -> float:
     >>> round(temperature(torch.tensor([[2.0, 0.0]] * 4), shares), 3)
     1.82
     """
-    found = minimize_scalar(
+    optimum = minimize_scalar(
         lambda log_t: nll(logits / math.exp(log_t), y),
         bounds=(math.log(LEAST), math.log(MOST)),
         method="bounded",
         options={"xatol": 1e-6},
     )
-    return math.exp(float(found.x))
+    return math.exp(float(optimum.x))
 
 
 def nll(logits: Tensor, y: Tensor) -> float:
@@ -57,22 +57,22 @@ def nll(logits: Tensor, y: Tensor) -> float:
 
 
 def divide(net: nn.Module, head: frozenset[str], x: Tensor, t: float) -> bool:
-    """Divide the head's weights by t, so that the network itself gives logits / t; False where that does not hold.
+    """Divide the head's weights by t, so that the network itself gives logits / t; False where it would not.
 
     x (B, C, *S), normalised, is run before and after.  Only a network whose head is one linear layer, or one
     convolution, at its very end can be divided; any other is left as it was.
     """
-    own = {n: p for n, p in net.named_parameters() if n in head}
-    if len({n.rpartition(".")[0] for n in own}) != 1:
+    head_parameters = {n: p for n, p in net.named_parameters() if n in head}
+    if len({n.rpartition(".")[0] for n in head_parameters}) != 1:
         return False
-    kept = {n: p.detach().clone() for n, p in own.items()}
+    original = {n: p.detach().clone() for n, p in head_parameters.items()}
     with torch.no_grad():
         before = net(x)
-        for p in own.values():
+        for p in head_parameters.values():
             p.div_(t)
         after = net(x)
         if isinstance(after, Tensor) and torch.allclose(after * t, before, rtol=1e-3, atol=1e-3):
             return True
-        for n, p in own.items():
-            p.copy_(kept[n])
+        for n, p in head_parameters.items():
+            p.copy_(original[n])
     return False

@@ -1,4 +1,4 @@
-"""The pictures of a training run: which are there, what they are, and which of them train, choose and test."""
+"""The data of a training run: its labelled pictures, their classes, and their division into train, val and test."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class TrainingData:
     """Labelled pictures that can be read, and the part of each: "train", "val" or "test".
 
     labels: the classes, sorted; y (N, K): the share of each class; a picture of several has them in equal parts.
-    notes: what was chosen and left out, broken files among it.
+    notes: what was chosen and what was left out, such as broken files.
     """
 
     data: Pictures
@@ -42,77 +42,79 @@ class TrainingData:
         return [i for i, p in enumerate(self.parts) if p == part]
 
     def counts(self, part: str = "") -> dict[str, int]:
-        """How many pictures of each class stand in a part, or in all; one of several classes counts for its first."""
-        found = Counter(p.labels[0] for i, p in enumerate(self.pictures) if part in ("", self.parts[i]))
-        return {label: found[label] for label in self.labels}
+        """How many pictures of each class are in a part, or in all; one with several classes counts for its first."""
+        counts = Counter(p.labels[0] for i, p in enumerate(self.pictures) if part in ("", self.parts[i]))
+        return {label: counts[label] for label in self.labels}
 
     @property
     def digest(self) -> str:
         """16 hex digits over the pictures' names, classes and parts."""
-        said = [(p.name, p.labels, part) for p, part in zip(self.pictures, self.parts, strict=True)]
-        return hashlib.sha256(repr(said).encode(errors="backslashreplace")).hexdigest()[:16]
+        entries = [(p.name, p.labels, part) for p, part in zip(self.pictures, self.parts, strict=True)]
+        return hashlib.sha256(repr(entries).encode(errors="backslashreplace")).hexdigest()[:16]
 
 
 def portions(data: Pictures, alike: Likeness, shares: tuple[float, float, float], seed: int) -> TrainingData:
     """Divide pictures into train, val and test: as their folders say, else by class, near-duplicates kept together.
 
-    alike: what was found about data.pictures when they were read.  Where folders give no val, a part of train is taken
-    for it; where they give no test, there is none.  Refused: fewer than two classes, and no pictures to train with.
+    alike: the duplicates, sizes and broken files among data.pictures.  Where folders give no val, a part of train is
+    taken for it; where they give no test, there is none.
+
+    Refused: fewer than two classes, labels that are measurements, and no pictures to train with.
     """
     names = dict(alike.broken)
-    there = [i for i, p in enumerate(data.pictures) if p.name not in names]
-    inside = [i for i in there if part_of(data.pictures[i].split)] or there
-    known = [i for i in inside if data.pictures[i].labels]
+    readable = [i for i, p in enumerate(data.pictures) if p.name not in names]
+    in_split = [i for i in readable if part_of(data.pictures[i].split)] or readable
+    labelled = [i for i in in_split if data.pictures[i].labels]
     notes = list(data.notes)
     broken = tuple(sorted({*data.broken, *alike.broken}))
     if broken:
         shown = "; ".join(f"{name} ({reason})" for name, reason in broken[:NAMED])
-        rest = f" and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
-        left = "is left out" if len(broken) == 1 else "are left out"
-        of = f" of {len(broken) + len(there)} files" if len(broken) > len(there) else ""
-        notes.append(f"{counted(len(broken), 'broken file')}{of} {left}: {shown}{rest}")
-    if len(inside) < len(there):
-        notes.append(f"{len(there) - len(inside)} pictures in no split are left out")
-    if len(known) < len(inside):
-        notes.append(f"{len(inside) - len(known)} pictures have no class and are left out")
-    pictures, told = _named(tuple(data.pictures[i] for i in known), data)
-    notes += told
+        others = f" and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
+        verb = "is left out" if len(broken) == 1 else "are left out"
+        total = f" of {len(broken) + len(readable)} files" if len(broken) > len(readable) else ""
+        notes.append(f"{counted(len(broken), 'broken file')}{total} {verb}: {shown}{others}")
+    if len(in_split) < len(readable):
+        notes.append(f"{len(readable) - len(in_split)} pictures in no split are left out")
+    if len(labelled) < len(in_split):
+        notes.append(f"{len(in_split) - len(labelled)} pictures have no class and are left out")
+    pictures, naming_notes = _name_numbered(tuple(data.pictures[i] for i in labelled), data)
+    notes += naming_notes
     labels = classes(pictures)
     if len(labels) < 2:
         what = f"all pictures are of one class, {labels[0]}" if labels else "no picture has a class"
         raise Refused(f"{what}: a classifier needs two or more, such as folders cat/ and dog/ in {data.root}")
-    if _measured(labels, len(pictures)):
+    if _are_measurements(labels, len(pictures)):
         raise Refused(
-            f"the labels of {data.root} are {len(labels)} numbers such as {labels[0]}, hardly any of them twice: a "
+            f"the labels of {data.root} are {len(labels)} numbers such as {labels[0]}, nearly all different: a "
             "classifier learns classes, not values; put them in ranges, such as left, straight and right"
         )
-    groups = [alike.groups[i] for i in known]
+    groups = [alike.groups[i] for i in labelled]
     first = [p.labels[0] for p in pictures]
-    parts, more = _parts(pictures, first, groups, shares, seed)
+    parts, part_notes = _assign_parts(pictures, first, groups, shares, seed)
     index = {label: k for k, label in enumerate(labels)}
     y = torch.zeros(len(pictures), len(labels))
     for row, p in zip(y, pictures, strict=True):
         for label in p.labels:
             row[index[label]] = 1 / len(p.labels)
-    seen = tuple(s for i in known if (s := alike.seen[i]) is not None)
-    found = TrainingData(data, pictures, seen, labels, y, parts, (*notes, *alike.notes, *more))
+    seen = tuple(s for i in labelled if (s := alike.seen[i]) is not None)
+    prepared = TrainingData(data, pictures, seen, labels, y, parts, (*notes, *alike.notes, *part_notes))
     for part in ("train", "val"):
-        if not found.rows(part):
+        if not prepared.rows(part):
             raise Refused(f"no picture of {data.root} is left for {part}: give more pictures, or other --shares")
-    return found
+    return prepared
 
 
-def at_random(found: TrainingData, seed: int) -> TrainingData:
-    """The same with the labels of train and of val drawn anew among the pictures of each; those of test stay.
+def at_random(data: TrainingData, seed: int) -> TrainingData:
+    """The data with the labels of train and of val permuted within each part; those of test stay.
 
     Only y changes, so that each class is as frequent as before (Adebayo et al. 2018, arXiv:1810.03292, section 5).
     """
-    y = found.y.clone()
+    y = data.y.clone()
     for number, part in enumerate(("train", "val")):
-        rows = torch.tensor(found.rows(part))
+        rows = torch.tensor(data.rows(part))
         drawn = torch.randperm(len(rows), generator=torch.Generator().manual_seed(2 * (seed % 2**62) + number))
-        y[rows] = found.y[rows[drawn]]
-    return replace(found, y=y, notes=(AT_RANDOM, *found.notes))
+        y[rows] = data.y[rows[drawn]]
+    return replace(data, y=y, notes=(AT_RANDOM, *data.notes))
 
 
 def classes(pictures: Sequence[Picture]) -> tuple[str, ...]:
@@ -123,27 +125,26 @@ def classes(pictures: Sequence[Picture]) -> tuple[str, ...]:
     return tuple(sorted(words))
 
 
-def _named(pictures: tuple[Picture, ...], data: Pictures) -> tuple[tuple[Picture, ...], list[str]]:
-    """Pictures whose classes a table can name, and a note; class numbers other than 0, 1, 2, ... are named as such.
+def _name_numbered(pictures: tuple[Picture, ...], data: Pictures) -> tuple[tuple[Picture, ...], list[str]]:
+    """Pictures whose class names a table can hold, and a note; class numbers other than 0, 1, 2, ... become names.
 
     A number that is not the place of its class among the labels would be read as another class later.
     """
     words = {label for p in pictures for label in p.labels}
     if odd := [word for word in sorted(words) if "|" in word or word != word.strip()]:
         raise Refused(
-            f"the class {odd[0]!r} has a | in its name, or a blank at its ends, which a table cannot hold: call it "
-            "otherwise"
+            f"the class {odd[0]!r} has a | in its name, or a blank at an end, which a table cannot hold: rename it"
         )
     numbered = data.numbered and len(words) > 1
     if not numbered or {str(i) for i in range(len(words))} == words:
         return pictures, []
-    named = {word: f"{data.column} {word}" for word in words}
-    first = named[min(words, key=lambda word: (len(word), word))]
-    note = f"column {data.column} holds other numbers than 0 to {len(words) - 1}: classes are called like {first!r}"
-    return tuple(replace(p, labels=tuple(named[word] for word in p.labels)) for p in pictures), [note]
+    names = {word: f"{data.column} {word}" for word in words}
+    first = names[min(words, key=lambda word: (len(word), word))]
+    note = f"column {data.column} holds other numbers than 0 to {len(words) - 1}: classes are named such as {first!r}"
+    return tuple(replace(p, labels=tuple(names[word] for word in p.labels)) for p in pictures), [note]
 
 
-def _measured(labels: Sequence[str], pictures: int) -> bool:
+def _are_measurements(labels: Sequence[str], pictures: int) -> bool:
     """Whether the classes are measurements: fractions, nearly one for each picture."""
     try:
         numbers = [float(label) for label in labels]
@@ -152,7 +153,7 @@ def _measured(labels: Sequence[str], pictures: int) -> bool:
     return any(not v.is_integer() for v in numbers) and 2 * len(labels) > pictures
 
 
-def _parts(
+def _assign_parts(
     pictures: Sequence[Picture],
     labels: Sequence[str],
     groups: Sequence[int],
@@ -160,35 +161,37 @@ def _parts(
     seed: int,
 ) -> tuple[tuple[str, ...], list[str]]:
     """The part of each picture, and sentences about it."""
-    given = [part_of(p.split) for p in pictures]
-    if not any(given):
-        parts = split(labels, groups, shares, seed=seed)
-        told = ", ".join(f"{parts.count(p)} {p}" for p in PARTS)
-        return parts, [
-            f"divided by class, near-duplicates together: {told} pictures",
-            *split_notes(labels, groups, parts),
+    parts = [part_of(p.split) for p in pictures]
+    if not any(parts):
+        divided = split(labels, groups, shares, seed=seed)
+        counts = ", ".join(f"{divided.count(p)} {p}" for p in PARTS)
+        return divided, [
+            f"divided by class, near-duplicates together: {counts} pictures",
+            *split_notes(labels, groups, divided),
         ]
     notes = []
-    if "train" not in given:
-        raise Refused(f"the data has splits ({', '.join(sorted({g for g in given if g}))}) but no train: name one so")
-    if "val" not in given:
-        train = [i for i, g in enumerate(given) if g == "train"]
-        part = shares[1] / (shares[0] + shares[1])
-        again = split([labels[i] for i in train], [groups[i] for i in train], (1 - part, part, 0.0), seed=seed)
-        for i, word in zip(train, again, strict=True):
-            given[i] = word
-        notes.append(f"no val among the splits: {given.count('val')} pictures of train, by class, choose the epoch")
-    if "test" not in given:
-        notes.append("no test among the splits: val chose the epoch, so its numbers flatter the model")
-    across = _across(given, groups)
-    if across:
-        notes.append(
-            f"{across} pictures of val and test have a near-duplicate in train: their numbers flatter the model"
+    if "train" not in parts:
+        raise Refused(
+            f"the data has splits ({', '.join(sorted({g for g in parts if g}))}) but no train: name one of them train"
         )
-    return tuple(given), notes
+    if "val" not in parts:
+        train = [i for i, g in enumerate(parts) if g == "train"]
+        part = shares[1] / (shares[0] + shares[1])
+        redivided = split([labels[i] for i in train], [groups[i] for i in train], (1 - part, part, 0.0), seed=seed)
+        for i, word in zip(train, redivided, strict=True):
+            parts[i] = word
+        notes.append(f"no val among the splits: {parts.count('val')} pictures of train, by class, choose the epoch")
+    if "test" not in parts:
+        notes.append("no test among the splits: val chose the epoch, so its numbers are optimistic")
+    leaked = _count_leaked(parts, groups)
+    if leaked:
+        notes.append(
+            f"{leaked} pictures of val and test have a near-duplicate in train, so their numbers are optimistic"
+        )
+    return tuple(parts), notes
 
 
-def _across(parts: Sequence[str], groups: Sequence[int]) -> int:
-    """How many pictures outside train have one like them inside."""
-    trained = {g for g, part in zip(groups, parts, strict=True) if part == "train"}
-    return sum(g in trained for g, part in zip(groups, parts, strict=True) if part in ("val", "test"))
+def _count_leaked(parts: Sequence[str], groups: Sequence[int]) -> int:
+    """How many pictures of val and test have a near-duplicate in train."""
+    train_groups = {g for g, part in zip(groups, parts, strict=True) if part == "train"}
+    return sum(g in train_groups for g, part in zip(groups, parts, strict=True) if part in ("val", "test"))

@@ -1,6 +1,6 @@
-"""A search over training settings with Ray Tune: on one machine or on a cluster, and it goes on where it was stopped.
+"""A search over training settings with Ray Tune, on one machine or on a cluster, that can be stopped and resumed.
 
-Each trial is ``train`` itself in a folder of its own, and what it came to stands there, in trial.json.  Ray places the
+Each trial is ``train`` itself in a folder of its own, and its results are there, in trial.json.  Ray places the
 trials and ASHA stops the bad ones; nothing that Ray writes is kept.  ``Tuner.restore`` is not used: it begins a trial
 again that has no checkpoint in Ray's own form, where train's own state goes on bit for bit, and it runs trials again
 whose end it had not yet written down.  A search that goes on tells Ray again what each trial reported before, so that
@@ -39,7 +39,7 @@ from clearsight.data.duplicates import Likeness, likenesses
 from clearsight.errors import Refused, nearest
 from clearsight.models.model_folder import RECIPE, SPLIT
 from clearsight.training.auto_settings import resolve_auto
-from clearsight.training.checkpoints import recall, stopped
+from clearsight.training.checkpoints import has_state, load_state
 from clearsight.training.history import Epoch
 from clearsight.training.loop import train
 from clearsight.training.recipe import Recipe
@@ -50,10 +50,10 @@ from clearsight.training.training_data import portions
 Search = Literal["random", "grid", "asha"]
 
 PLAN, TABLE, BEST, TRIAL = "search.json", "tune", "best.json", "trial.json"
-KEPT = 3  # ASHA goes on with one of so many trials at each rung
+REDUCTION = 3  # ASHA goes on with one of so many trials at each rung
 RUNGS = 9  # the first rung is at this part of the epochs
 STORE = 2**28  # bytes of memory in which Ray hands the list of pictures to its workers
-HERE = "127.0.0.1"
+LOCALHOST = "127.0.0.1"
 _EXTRA = "tune needs Ray, which is not installed: pip install 'clearsight[ray]'"
 _EARLY = "stopped early by ASHA"
 
@@ -98,7 +98,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What a search found.  best: the folder of the best trial, trained to its end; judged_on: test, or val."""
+    """The result of a search.  best: the folder of the best trial, trained to its end; judged_on: test, or val."""
 
     folder: Path
     best: Path
@@ -112,17 +112,17 @@ class Tuned:
         return next(t for t in self.trials if _folder(self.folder, t.number) == self.best)
 
     def warning(self) -> str:
-        """What the best number is not."""
+        """That the best number is optimistic, and how to judge the model instead."""
         n = sum(t.best is not None for t in self.trials)
         judge = f"clearsight audit {self.best} {self.best / SPLIT} --split {self.judged_on}"
         if self.judged_on == "test":
-            return f"best of {n} on val: flatters; judge it on test, which the search never looked at: {judge}"
-        return f"best of {n} on val: flatters, and there is no test: judge it on pictures that are none of these"
+            return f"best of {n} on val, so optimistic: judge it on test, which the search never used: {judge}"
+        return f"best of {n} on val, so optimistic, and there is no test: judge it on other pictures"
 
     def lines(self) -> list[str]:
         """For the terminal: the trials with the best first, then what to do with it."""
-        told = [_line(t) for t in sorted(self.trials, key=_rank)]
-        return [*told, f"best: trial {self.winner.number}, {_spelled(self.winner.settings)}", self.warning(),
+        lines = [_line(t) for t in sorted(self.trials, key=_rank)]
+        return [*lines, f"best: trial {self.winner.number}, {_spell(self.winner.settings)}", self.warning(),
                 str(self.best)]  # fmt: skip
 
     def as_dict(self) -> dict[str, Any]:
@@ -140,14 +140,14 @@ class Tuned:
 
 @dataclass(frozen=True)
 class _Job:
-    """What every trial is given."""
+    """What all trials share."""
 
     data: Pictures
     alike: Likeness
     recipe: Recipe
     settings: tuple[Settings, ...]
     out: Path
-    here: Path
+    cwd: Path
     device: str = "auto"
     workers: int = 0
 
@@ -190,53 +190,56 @@ def tune(
             time the search is repeatable; with more, what ASHA compares depends on which trial is first.
         resume: go on with the search in out.  Trials that ended are not run again, also those that failed, and trials
             may be more than before.
-        device: "cpu", "cuda", "cuda:1", "mps", or "auto" for the fastest that is there.
+        device: "cpu", "cuda", "cuda:1", "mps", or "auto" for the fastest that is available.
         workers: number of processes that read pictures, for each trial.
-        progress: called with what is done, the number done and the total.
-        say: called with each line on what the search does.
+        progress: called with the name of the step, the number of pictures done and the total.
+        say: called with each sentence on what the search does.
 
     Refused: a missing Ray, a space that the recipe does not allow, a grid of more trials than trials, a folder that
     holds another search, and a search in which every trial fails.
     """
     tell: Progress = progress or (lambda what, done, total: None)
-    asked = _asked(read_space(space), recipe, search, trials, at_once)
-    settings = grid(asked) if search == "grid" else drawn(asked, trials, recipe.seed)
-    for one in settings:
-        _with(recipe, one)
-    _ray_is_there()
+    chosen_space = _check_search(read_space(space), recipe, search, trials, at_once)
+    settings = grid(chosen_space) if search == "grid" else drawn(chosen_space, trials, recipe.seed)
+    for values in settings:
+        _apply(recipe, values)
+    _require_ray()
     split = None if str(data) == "demo" else ALL
     pictures = data if isinstance(data, Pictures) else open_data(data, split=split)
     pictures = replace(pictures, pictures=tuple(replace(p, path=p.path.absolute()) for p in pictures.pictures))
     alike = likenesses(pictures.pictures, progress=tell)
-    found = portions(pictures, alike, recipe.parts(), recipe.divides())
-    seen, classes = [found.seen[i] for i in found.rows("train")], found.counts("train")
-    epochs = max(resolve_auto(_with(recipe, one), seen, classes)[0].epochs or 1 for one in settings)
+    training_data = portions(pictures, alike, recipe.parts(), recipe.divides())
+    seen, classes = [training_data.seen[i] for i in training_data.rows("train")], training_data.counts("train")
+    epochs = max(resolve_auto(_apply(recipe, values), seen, classes)[0].epochs or 1 for values in settings)
     plan = {
-        "schema": 1, "search": search, "space": str(asked), "recipe": recipe.as_dict(), "data": found.digest
+        "schema": 1, "search": search, "space": str(chosen_space), "recipe": recipe.as_dict(),
+        "data": training_data.digest,
     }  # fmt: skip
-    folder = _place(None if out is None else Path(out), plan, resume).resolve()
+    folder = _search_folder(None if out is None else Path(out), plan, resume).resolve()
     job = _Job(pictures, alike, recipe, tuple(settings), folder, Path.cwd(), device, workers)
-    say(f"{counted(len(settings), 'trial')}: {asked}")
+    say(f"{counted(len(settings), 'trial')}: {chosen_space}")
     errors: dict[int, str] = {}
-    if any(not _read(folder, n, one).ended for n, one in enumerate(settings, 1)):
-        with _ray(at_once) as ray:
-            errors = _searched(ray, job, search, epochs, at_once, say)
-    done = tuple(_ended(_read(folder, n, one), errors.get(n)) for n, one in enumerate(settings, 1))
+    if any(not _read(folder, n, values).ended for n, values in enumerate(settings, 1)):
+        with _ray_session(at_once) as ray:
+            errors = _run_ray(ray, job, search, epochs, at_once, say)
+    done = tuple(_final_trial(_read(folder, n, values), errors.get(n)) for n, values in enumerate(settings, 1))
     for t in done:
         if t.number not in errors:  # what broke is run again by a search that goes on
             _write(folder, t)
-    return _finished(job, done, search, asked, "test" if found.rows("test") else "val", tell, say)
+    return _write_results(job, done, search, chosen_space, "test" if training_data.rows("test") else "val", tell, say)
 
 
-def _asked(space: Space, recipe: Recipe, search: str, trials: int, at_once: int) -> Space:
-    """The space, where this search can be made of it."""
+def _check_search(space: Space, recipe: Recipe, search: str, trials: int, at_once: int) -> Space:
+    """The space, if this search can be made in it; Refused otherwise."""
     if search not in get_args(Search):
         raise Refused(f"search {search!r}: {nearest(search, get_args(Search))}")
     for name, value in (("trials", trials), ("at-once", at_once)):
         if value < 1:
-            raise Refused(f"--{name} {value}: a whole number of at least 1")
+            raise Refused(f"--{name} {value}: give a whole number of at least 1")
     if search == "grid" and (n := len(grid(space))) > trials:
-        raise Refused(f"the grid of this space has {n} trials, more than {trials}: --trials {n}, or --search random")
+        raise Refused(
+            f"the grid of this space has {n} trials, more than {trials}: give --trials {n}, or --search random"
+        )
     default = Recipe()
     for d in space.dimensions:
         if getattr(recipe, d.name) != getattr(default, d.name):
@@ -244,13 +247,13 @@ def _asked(space: Space, recipe: Recipe, search: str, trials: int, at_once: int)
     return space
 
 
-def _with(recipe: Recipe, settings: Settings) -> Recipe:
+def _apply(recipe: Recipe, settings: Settings) -> Recipe:
     changed: dict[str, Any] = dict(settings)
     return replace(recipe, **changed)
 
 
-def _ray_is_there() -> None:
-    """Refuse without Ray.  What it asks for is written down before it is loaded, as it is only read then."""
+def _require_ray() -> None:
+    """Refuse if Ray is missing.  Its environment variables are set first, because Ray reads them on import."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     if not os.environ.get("RAY_ADDRESS"):
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # what makes Ray keep to 127.0.0.1, on Linux too
@@ -268,22 +271,26 @@ def _module(name: str) -> Any:
     return importlib.import_module(name)
 
 
-def _place(out: Path | None, plan: dict[str, Any], resume: bool) -> Path:
-    """The folder of a search: a new one, or that of the search to go on with, which must be the same one."""
+def _search_folder(out: Path | None, plan: dict[str, Any], resume: bool) -> Path:
+    """The folder of a search: a new one, or that of the search to resume, which must have the same plan."""
     begun = out is not None and (out / PLAN).is_file()
     if resume and not begun:
-        raise Refused(f"there is no search to go on with in {out or 'nowhere'}: name its folder with -o DIR")
+        if out is None:
+            raise Refused("--resume needs the folder of a search: name it with -o DIR")
+        raise Refused(f"{out} holds no search to resume: name the folder of one with -o DIR")
     if begun and not resume:
-        raise Refused(f"{out} holds a search: --resume goes on with it; for another name a new folder with -o")
+        raise Refused(f"{out} holds a search: --resume goes on with it; name a new folder with -o for another one")
     folder = new_folder("tune", out, holds=PLAN)
     if begun:
         try:
             before = json.loads((folder / PLAN).read_text(encoding="utf-8"))
             other = [k for k in plan if before[k] != plan[k]]
         except (OSError, ValueError, KeyError, TypeError) as e:
-            raise Refused(f"{folder / PLAN} is no plan of a search: begin in a new folder") from e
+            raise Refused(f"{folder / PLAN} is no plan of a search: start in a new folder") from e
         if other:
-            raise Refused(f"{folder} was begun with another {', '.join(other)}: leave that, or begin in a new folder")
+            raise Refused(
+                f"{folder} was started with another {', '.join(other)}: give the same, or start in a new folder"
+            )
     else:
         write_whole(folder / PLAN, json.dumps(plan, indent=1) + "\n")
     return folder
@@ -293,35 +300,35 @@ def _place(out: Path | None, plan: dict[str, Any], resume: bool) -> Path:
 
 
 def _trial(config: dict[str, Any], *, job: _Job) -> None:
-    """Train one trial, told to Ray an epoch at a time.  It is written down before it is told: Ray may end it there."""
+    """Train one trial and report each epoch to Ray; it is written to disk first, as Ray may end the trial there."""
     ray_tune = _module("ray.tune")
     t = _read(job.out, config["number"], job.settings[config["number"] - 1])
 
-    def told(e: Epoch, new: bool) -> None:
+    def report_epoch(e: Epoch, new: bool) -> None:
         shown = {"number": t.number, "new": new, "line": e.line()}
         ray_tune.report({"val_loss": e.val_loss, "accuracy": e.val_right / e.val_n, "epoch": e.number, **shown})
 
     for e in t.epochs:
-        told(e, False)
+        report_epoch(e, False)
     if t.ended:
         return
-    with contextlib.chdir(job.here if job.here.is_dir() else Path.cwd()):
-        for now in _going(job, t):
-            if len(now.epochs) > len(t.epochs) and not now.failed:
-                told(now.epochs[-1], True)
+    with contextlib.chdir(job.cwd if job.cwd.is_dir() else Path.cwd()):
+        for latest in _train_trial(job, t):
+            if len(latest.epochs) > len(t.epochs) and not latest.failed:
+                report_epoch(latest.epochs[-1], True)
 
 
-def _going(job: _Job, t: Trial) -> Iterator[Trial]:
-    """Train a trial from where it stands to its last epoch, and yield it after each, written down.
+def _train_trial(job: _Job, t: Trial) -> Iterator[Trial]:
+    """Train a trial from its last state to its last epoch; yields it after each epoch, written to disk.
 
     It ends before ``train`` judges the model: test pictures are for the best trial alone.
     """
     folder = _folder(job.out, t.number)
-    recipe = _with(job.recipe, t.settings)
-    resume = stopped(folder)
+    recipe = _apply(job.recipe, t.settings)
+    resume = has_state(folder)
     if folder.is_dir() and not resume:
         shutil.rmtree(folder)  # stopped before its first state: there is nothing to go on with
-    if why := _over(t.epochs, recipe.patience):
+    if why := _why_over(t.epochs, recipe.patience):
         yield _write(job.out, replace(t, ended=why))
         return
     try:
@@ -330,7 +337,7 @@ def _going(job: _Job, t: Trial) -> Iterator[Trial]:
             alike=job.alike, device=job.device, workers=job.workers,
         ):  # fmt: skip
             t = replace(t, epochs=(*t.epochs, epoch))
-            t = replace(t, ended=_over(t.epochs, recipe.patience))
+            t = replace(t, ended=_why_over(t.epochs, recipe.patience))
             yield _write(job.out, t)
             if t.ended:
                 return
@@ -338,8 +345,8 @@ def _going(job: _Job, t: Trial) -> Iterator[Trial]:
         yield _write(job.out, replace(t, ended=str(e), failed=True))
 
 
-def _over(epochs: Sequence[Epoch], patience: int) -> str:
-    """Why a run has no next epoch, or "" where it has one."""
+def _why_over(epochs: Sequence[Epoch], patience: int) -> str:
+    """Why a run has no further epoch; "" where it has one."""
     late = len(epochs) - 1 - max((i for i, e in enumerate(epochs) if e.best), default=0)
     if epochs and epochs[-1].number == epochs[-1].of:
         return "its last epoch"
@@ -351,57 +358,59 @@ def _folder(out: Path, number: int) -> Path:
 
 
 def _read(out: Path, number: int, settings: Settings) -> Trial:
-    """What a trial came to so far, by its own folder."""
+    """The trial as its folder records it."""
     folder = _folder(out, number)
     try:
-        says = json.loads((folder / TRIAL).read_text(encoding="utf-8"))
-        known = Trial(number, settings, tuple(Epoch(**e) for e in says["epochs"]), says["ended"], says["failed"])
+        record = json.loads((folder / TRIAL).read_text(encoding="utf-8"))
+        trial = Trial(number, settings, tuple(Epoch(**e) for e in record["epochs"]), record["ended"], record["failed"])
     except FileNotFoundError:
-        known = Trial(number, settings)
+        trial = Trial(number, settings)
     except (OSError, ValueError, KeyError, TypeError) as e:
-        raise Refused(f"{folder / TRIAL} cannot be read ({type(e).__name__}): remove {folder} to run it anew") from e
-    if not known.ended and stopped(folder):  # it may be an epoch ahead of what was written down
-        known = replace(known, epochs=tuple(Epoch(**e) for e in recall(folder)["history"]))
-    return known
+        raise Refused(f"{folder / TRIAL} cannot be read ({type(e).__name__}): remove {folder} to run it again") from e
+    if not trial.ended and has_state(folder):  # it may be an epoch ahead of what was written down
+        trial = replace(trial, epochs=tuple(Epoch(**e) for e in load_state(folder)["history"]))
+    return trial
 
 
 def _write(out: Path, t: Trial) -> Trial:
-    says = {"epochs": [asdict(e) for e in t.epochs], "ended": t.ended, "failed": t.failed}
-    write_whole(_folder(out, t.number) / TRIAL, json.dumps({"schema": 1, "settings": t.settings, **says}) + "\n")
+    record = {"epochs": [asdict(e) for e in t.epochs], "ended": t.ended, "failed": t.failed}
+    write_whole(_folder(out, t.number) / TRIAL, json.dumps({"schema": 1, "settings": t.settings, **record}) + "\n")
     return t
 
 
 # Ray ------------------------------------------------------------------------------------------------------------------
 
 
-def _searched(
+def _run_ray(
     ray: Any, job: _Job, search: Search, epochs: int, at_once: int, say: Callable[[str], None]
 ) -> dict[int, str]:
-    """Run all trials to where the search ends them; returns what broke, by the number of the trial."""
+    """Run all trials until the search ends them; returns the errors by the number of the trial."""
     ray_tune, schedulers = _module("ray.tune"), _module("ray.tune.schedulers")
 
-    told: set[tuple[Any, Any]] = set()
+    announced: set[tuple[Any, Any]] = set()
 
-    def heard(_: str, result: dict[str, Any]) -> bool:
-        """Asked by Ray after every epoch whether to end the trial: no, but this is where it can be told."""
+    def announce(_: str, result: dict[str, Any]) -> bool:
+        """Announce an epoch; Ray calls this after each to ask whether to end the trial, and the answer is no."""
         at = (result.get("number"), result.get("epoch"))
-        if result.get("new") and at not in told:  # Ray repeats the last one
-            told.add(at)
+        if result.get("new") and at not in announced:  # Ray repeats the last one
+            announced.add(at)
             say(f"trial {result['number']}: {result['line']}")
         return False
 
     first = max(1, epochs // RUNGS)
-    asha = schedulers.ASHAScheduler(max_t=epochs, grace_period=first, reduction_factor=KEPT, stop_last_trials=False)
+    asha = schedulers.ASHAScheduler(
+        max_t=epochs, grace_period=first, reduction_factor=REDUCTION, stop_last_trials=False
+    )
     store = Path(tempfile.mkdtemp(prefix=".ray-", dir=job.out))
     try:
         tuner = ray_tune.Tuner(
-            ray_tune.with_resources(ray_tune.with_parameters(_trial, job=job), _part(ray, at_once, job.device)),
+            ray_tune.with_resources(ray_tune.with_parameters(_trial, job=job), _resources(ray, at_once, job.device)),
             param_space={"number": ray_tune.grid_search(list(range(1, len(job.settings) + 1)))},
             tune_config=ray_tune.TuneConfig(
                 metric="val_loss", mode="min", scheduler=asha if search == "asha" else schedulers.FIFOScheduler(),
                 max_concurrent_trials=at_once, reuse_actors=True,
             ),
-            run_config=ray_tune.RunConfig(name="tune", storage_path=str(store), stop=heard, verbose=0),
+            run_config=ray_tune.RunConfig(name="tune", storage_path=str(store), stop=announce, verbose=0),
         )  # fmt: skip
         results = list(tuner.fit())
     finally:
@@ -411,8 +420,8 @@ def _searched(
     }
 
 
-def _part(ray: Any, at_once: int, device: str) -> dict[str, float]:
-    """What one trial is given: an equal share, of processors no more than one machine has."""
+def _resources(ray: Any, at_once: int, device: str) -> dict[str, float]:
+    """The resources of one trial: an equal share, and no more processors than one machine has."""
     all_ = ray.cluster_resources()
     most = max(n["Resources"].get("CPU", 0) for n in ray.nodes() if n["Alive"])
     part = {"cpu": max(1.0, min(all_.get("CPU", 1) // at_once, most))}
@@ -422,7 +431,7 @@ def _part(ray: Any, at_once: int, device: str) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def _ray(at_once: int) -> Iterator[Any]:
+def _ray_session(at_once: int) -> Iterator[Any]:
     """Ray, silent: the caller's where it runs, the cluster of RAY_ADDRESS, or one for this search on this machine."""
     ray = _module("ray")
     quiet = {
@@ -448,7 +457,7 @@ def _ray(at_once: int) -> Iterator[Any]:
             warnings.filterwarnings("ignore", module=r"ray\.")
             warnings.filterwarnings("ignore", message=r".*[Rr]ay", category=FutureWarning)
             if started:
-                _begin(ray, address, place, at_once)
+                _start_ray(ray, address, place, at_once)
             logging.getLogger("ray").setLevel(logging.CRITICAL)
             yield ray
     finally:
@@ -462,31 +471,33 @@ def _ray(at_once: int) -> Iterator[Any]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _begin(ray: Any, address: str | None, place: Path, at_once: int) -> None:
+def _start_ray(ray: Any, address: str | None, place: Path, at_once: int) -> None:
     """Connect to the cluster, or start Ray on this machine, where nobody else can reach it."""
     silent: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     try:
         if address:
             ray.init(address=address, **silent)
             return
-        own = {"include_dashboard": False, "object_store_memory": STORE, "_temp_dir": str(place)}
+        local = {"include_dashboard": False, "object_store_memory": STORE, "_temp_dir": str(place)}
         cpus = max(at_once, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-        ray.init(address="local", num_cpus=cpus, _node_ip_address=HERE, **own, **silent)
+        ray.init(address="local", num_cpus=cpus, _node_ip_address=LOCALHOST, **local, **silent)
     except (ConnectionError, RuntimeError, ValueError, OSError) as e:
         where = f"the cluster of RAY_ADDRESS {address}" if address else "this machine"
         raise Refused(f"Ray does not start on {where}: {str(e).strip().splitlines()[0]}") from e
-    if (found := ray.nodes()[0]["NodeManagerAddress"]) != HERE:
+    if (address_of_node := ray.nodes()[0]["NodeManagerAddress"]) != LOCALHOST:
         ray.shutdown()
-        raise Refused(f"Ray was loaded before and would listen on {found}: set RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0")
+        raise Refused(
+            f"Ray was loaded before and would listen on {address_of_node}: set RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0"
+        )
 
 
 # The end --------------------------------------------------------------------------------------------------------------
 
 
-def _ended(t: Trial, error: str | None) -> Trial:
-    """A trial after the search: one that has not ended by itself was ended by ASHA, or broke."""
+def _final_trial(t: Trial, error: str | None) -> Trial:
+    """A trial after the search: one that did not end by itself was stopped by ASHA, or failed."""
     if error is not None:
-        return replace(t, ended=f"broke: {error}", failed=True)
+        return replace(t, ended=f"failed: {error}", failed=True)
     of = t.epochs[-1].of if t.epochs else 0
     return t if t.ended else replace(t, ended=f"{_EARLY} after epoch {len(t.epochs)} of {of}")
 
@@ -496,7 +507,7 @@ def _rank(t: Trial) -> tuple[bool, float, int]:
     return t.failed or t.best is None, t.best.val_loss if t.best else math.inf, t.number
 
 
-def _finished(
+def _write_results(
     job: _Job,
     trials: tuple[Trial, ...],
     search: Search,
@@ -505,34 +516,36 @@ def _finished(
     tell: Progress,
     say: Callable[[str], None],
 ) -> Tuned:
-    """Train the best trial to its end, and write down what the search found; one that fails there gives way."""
+    """Train the best trial to its end and write the results; if it fails there, the next best takes its place."""
     while True:
         best = min(trials, key=_rank)
         if best.failed or best.best is None:
-            raise Refused(f"all of the {counted(len(trials), 'trial')} failed, the first so: {trials[0].ended}")
-        last = _last(job, best, tell, say)
+            raise Refused(
+                f"none of {counted(len(trials), 'trial')} succeeded; the first failed with: {trials[0].ended}"
+            )
+        last = _finish_best(job, best, tell, say)
         trials = tuple(last if t.number == last.number else t for t in trials)
         if not last.failed:
             break
-    found = Tuned(job.out, _folder(job.out, best.number), search, space, trials, judged_on)
+    tuned = Tuned(job.out, _folder(job.out, best.number), search, space, trials, judged_on)
     rows = io.StringIO()
     table = csv.DictWriter(rows, list(trials[0].row()), lineterminator="\n")
     table.writeheader()
     table.writerows(t.row() for t in trials)
-    told = found.as_dict()
-    recipe = json.loads((found.best / RECIPE).read_text(encoding="utf-8"))["recipe"]
+    result = tuned.as_dict()
+    recipe = json.loads((tuned.best / RECIPE).read_text(encoding="utf-8"))["recipe"]
     write_whole(job.out / f"{TABLE}.csv", rows.getvalue())
-    write_whole(job.out / f"{TABLE}.json", json.dumps(told, indent=1) + "\n")
-    says = {k: told[k] for k in ("schema", "best", "compared", "compared_on", "warning")}
-    write_whole(job.out / BEST, json.dumps({**says, "recipe": recipe}, indent=1) + "\n")
-    return found
+    write_whole(job.out / f"{TABLE}.json", json.dumps(result, indent=1) + "\n")
+    best_fields = {k: result[k] for k in ("schema", "best", "compared", "compared_on", "warning")}
+    write_whole(job.out / BEST, json.dumps({**best_fields, "recipe": recipe}, indent=1) + "\n")
+    return tuned
 
 
-def _last(job: _Job, t: Trial, tell: Progress, say: Callable[[str], None]) -> Trial:
-    """The best trial, trained on where it was ended early, calibrated, and judged."""
+def _finish_best(job: _Job, t: Trial, tell: Progress, say: Callable[[str], None]) -> Trial:
+    """The best trial, resumed where it was ended early, calibrated, and evaluated."""
     folder = _folder(job.out, t.number)
     how: dict[str, Any] = {"alike": job.alike, "device": job.device, "workers": job.workers, "progress": tell}
-    if stopped(folder):
+    if has_state(folder):
         try:
             for epoch in train(job.data, None, folder, resume=True, **how):
                 say(f"trial {t.number}, the best, goes on: {epoch.line()}")
@@ -540,18 +553,22 @@ def _last(job: _Job, t: Trial, tell: Progress, say: Callable[[str], None]) -> Tr
             return _write(job.out, replace(t, ended=str(e), failed=True))
     epochs = tuple(Epoch(**e) for e in json.loads((folder / METRICS).read_text(encoding="utf-8"))["epochs"])
     if len(epochs) > len(t.epochs):
-        t = replace(t, epochs=epochs, ended=f"{t.ended}; as the best, trained on: {_over(epochs, job.recipe.patience)}")
+        t = replace(
+            t, epochs=epochs, ended=f"{t.ended}; as the best, trained on: {_why_over(epochs, job.recipe.patience)}"
+        )
     return _write(job.out, t)
 
 
 def _line(t: Trial) -> str:
     e = t.best
-    told = f"trial {t.number}, {_spelled(t.settings)}: "
+    prefix = f"trial {t.number}, {_spell(t.settings)}: "
     if t.failed or e is None:
-        return f"{told}failed: {t.ended}"
+        return f"{prefix}failed: {t.ended}"
     right = f"{share(e.val_right / e.val_n)} right ({span(wilson(e.val_right, e.val_n), e.val_n)})"
-    return f"{told}val loss {e.val_loss:.3f}, {right}, {counted(len(t.epochs), 'epoch')}, {t.seconds:.0f} s, {t.ended}"
+    return (
+        f"{prefix}val loss {e.val_loss:.3f}, {right}, {counted(len(t.epochs), 'epoch')}, {t.seconds:.0f} s, {t.ended}"
+    )
 
 
-def _spelled(settings: dict[str, Value]) -> str:
+def _spell(settings: dict[str, Value]) -> str:
     return ", ".join(f"{k}={v}" for k, v in settings.items())

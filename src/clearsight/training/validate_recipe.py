@@ -1,4 +1,4 @@
-"""What is wrong with a recipe whatever the pictures: told before any of them is read."""
+"""Checks of a recipe that need no pictures, made before any picture is read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIDE = 16  # pixels of the noise on which augmentations are tried
 
 
 def validate(recipe: Recipe, device: str = "auto") -> None:
-    """Refuse names and options of networks, optimisers, augmentations and devices, and weights, that are not there."""
+    """Refuse networks, optimisers, augmentations, devices or options that do not exist."""
     device_of(device)
     if recipe.arch != "auto":
         check_name(recipe.arch, recipe.weights)
