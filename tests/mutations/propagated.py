@@ -67,5 +67,5 @@ CORE = [
     ),
     ("explainers/gradient_shap.py", "there.mean(1)", "there[:, 0]", "gradient_shap_notes"),
     ("internals/graph.py", "            node.target = _out_of_place(node.target)\n", "", "each_rule and cosine"),
-    ("internals/graph.py", "if word(node) in _FILLED:", "if False:", "transformers_of_torchvision"),
+    ("internals/graph.py", "if word(node) in _FILLED:", "if False:", "masks_of_one_value"),
 ]

@@ -30,7 +30,6 @@ METHODS = {
         ("(a * r.mean(tuple(range(2, r.dim())), keepdim=True))", "(a * r)"),
         ("(a * r.mean(", "(a.relu() * r.mean("),
         ("by_sign=False", "by_sign=True"),
-        ("if a.dim() != x.dim():", "if False:"),
         ("return enlarge(cam, x.shape[2:])", "return enlarge(cam.relu(), x.shape[2:])"),
     ],
 }

@@ -65,7 +65,7 @@ CORE = [
         "auditing/interventions.py",
         "greyed(x), recoloured(x, alike), recoloured(there, x)",
         "greyed(x), recoloured(x, alike), recoloured(x, there)",
-        "coloured_digits",
+        "coloured_pictures",
     ),
     ("auditing/interventions.py", "(case.seed + 1) * 1_000_003 + row", "torch.seed()", "same_seed_finds"),
     ("auditing/interventions.py", "if case.predicted[r] != case.predicted[i]])", "])", "partners_are"),
@@ -78,7 +78,7 @@ CORE = [
     ("checks/shortcuts.py", 'if t.kind == "surroundings":', "if False:", "judged_by_its_kind"),
     ("checks/shortcuts.py", "sure &= wilson(t.felt, t.n)[0] > 0.5", "pass", "not_felt"),
     ("checks/shortcuts.py", '"pass" if found else "note"', '"pass"', "too_few_pictures"),
-    ("checks/shortcuts.py", "if label == answer]", "if label != answer]", "demonstration_needs"),
+    ("checks/shortcuts.py", "if label == answer]", "if label != answer]", "taught_are_of_its_answer"),
     (
         "checks/shortcuts.py",
         "y = interventions.erased(case, x, inside(box, size).expand(len(x), *size), muted)",
@@ -89,6 +89,6 @@ CORE = [
         "demos/decoy_digits.py",
         'if mark == "own" else int(slots[i])',
         'if mark != "own" else int(slots[i])',
-        "demonstration_needs",
+        "marks_of_the_demonstration",
     ),
 ]

@@ -308,6 +308,18 @@ def test_nothing_wrong(tmp_path: Path) -> None:
     assert repr(found) == f"<DataCheck of {tmp_path}: nothing wrong>"
 
 
+def test_uneven_classes_by_hand(tmp_path: Path) -> None:
+    """Of 6, 3 and 3 pictures the entropy is 1.5 bits: as uneven as 2^1.5 equal classes."""
+    for n in range(12):
+        path = tmp_path / "aaaaaabbbccc"[n] / f"{n}.png"
+        path.parent.mkdir(exist_ok=True)
+        scene(n).save(path)
+    line = flaw(check(tmp_path), "classes")
+    assert line.startswith(
+        "3 classes, from 6 pictures (a) to 3 (c), 2.0 times as many; they are as uneven as 2.8 equal"
+    )
+
+
 def test_pictures_beside_the_splits(tmp_path: Path) -> None:
     for n, name in enumerate(("train/a/0", "train/b/1", "test/a/2", "test/b/3", "more/4")):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -371,6 +371,13 @@ def test_activations_of_the_strongest_channels_by_their_peak(tmp_path):
     assert "of 3 units" in next(b.words for p in found.pages for b in p.blocks)
 
 
+def test_pages_of_layers_have_addresses_of_their_own():
+    """A slash is the character 2f: it is not the hyphen of another layer."""
+    assert layer_page("a/b") == "layers/a~2f~b.html"
+    assert unit_page("a b", 3) == "units/a~20~b/3.html"
+    assert layer_page("a-b") == "layers/a-b.html"
+
+
 def test_boxes_of_patches_share():
     assert patches.shared((0, 0, 4, 4), (0, 0, 4, 4)) == 1
     assert patches.shared((0, 0, 4, 4), (4, 0, 8, 4)) == 0

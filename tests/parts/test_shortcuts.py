@@ -15,12 +15,13 @@ from torch import Tensor, nn
 import clearsight as cs
 from clearsight.auditing.audit import chosen, run_checks
 from clearsight.auditing.case import Case
-from clearsight.auditing.interventions import Example, Intervention, Kind, _partners
+from clearsight.auditing.interventions import Example, Intervention, Kind, _partners, colour
 from clearsight.auditing.spray import area, clusters, cores, elsewhere, hotspot, overlap, place_words, pooled
-from clearsight.checks.shortcuts import _judged
+from clearsight.checks.shortcuts import _judged, _nearest
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.data.annotations import Region
 from clearsight.data.datasets import Picture, Pictures, demo_pictures
+from clearsight.demos.decoy_digits import Mark, write_digits
 from clearsight.perturbation.recolouring import recoloured
 from clearsight.reporting.findings import Finding
 from clearsight.reporting.report import Report
@@ -297,6 +298,38 @@ def test_partners_are_of_another_answer_and_fellows_of_the_same(tmp_path: Path) 
     assert len({r for _, r, _ in pairs}) > 10  # not always the same one
 
 
+class Reddish(nn.Module):
+    """Says class 1 where there is more red than green, else class 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(20.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.gain * (x[:, 0] - x[:, 1]).mean((1, 2))
+        return torch.stack([-z, z], 1)
+
+
+def test_coloured_pictures_give_their_answer_to_others_along_with_their_colours(tmp_path: Path) -> None:
+    """Red or green noise: any picture in the colours of the other class gets its answer, and in its own class's not."""
+    light = torch.rand(12, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    tint = torch.tensor([[0.2, 0.8, 0.1]] * 6 + [[0.8, 0.2, 0.1]] * 6).view(12, 3, 1, 1)
+    model = Classifier(Reddish(), Preprocess((SIDE, SIDE), (0.0,) * 3, (1.0,) * 3), ("0", "1"), "known")
+    case = Case(model, written(tmp_path, light * tint, ["0"] * 6 + ["1"] * 6), method="saliency")
+    found = colour(case, range(12))
+    assert found is not None
+    assert (found.n, found.carried, found.carried_control) == (12, 12, 0)
+    assert found.changed_control == 0  # in the colours of another picture of the same answer
+
+
+def test_the_nearest_of_those_taught_are_of_its_answer(tmp_path: Path) -> None:
+    """Row 0 says class 0: of two lessons just like it the one of class 1 is not shown."""
+    case = Case(grey(Corner()), corners(tmp_path / "shown"), method="saliency")
+    taught = corners(tmp_path / "taught", 4).pictures
+    _, names = _nearest(case, 0, None, [(p.path, p.labels[0]) for p in taught])
+    assert sorted(name.partition(" ")[0] for name in names) == ["taught/0000.png", "taught/0001.png"]
+
+
 @pytest.mark.parametrize(
     ("kind", "carried", "control", "status"),
     [
@@ -331,6 +364,18 @@ def test_the_same_seed_finds_the_same(tmp_path: Path) -> None:
 
 
 # What is there is found: trained networks -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("mark", "least", "most"), [("own", 1.0, 1.0), ("random", 0.05, 0.15)])
+def test_marks_of_the_demonstration_tell_the_class_or_nothing(tmp_path: Path, mark: Mark, least: float, most: float):
+    """A mark's place is its left edge, 1 + 3 times the class; at random one in ten is right."""
+    files = list(write_digits(tmp_path, mark).rglob("*.png"))
+    told = []
+    for path in files[::10]:
+        row = np.asarray(Image.open(path))[0]
+        told.append((row == 255).nonzero()[0].tolist() == [1 + 3 * int(path.parent.name) + k for k in range(3)])
+    assert len(files) == 1797
+    assert least <= np.mean(told) <= most
 
 
 @pytest.mark.slow

@@ -115,7 +115,11 @@ def test_the_recipe_is_written_settled_with_its_reasons(made: Path) -> None:
     assert set(ABOUT) == set(recipe.as_dict())
 
 
-def test_the_kept_epoch_is_the_one_with_the_least_loss_on_val(made: Path) -> None:
+def test_the_kept_epoch_is_the_one_with_the_least_loss_on_val(tmp_path: Path) -> None:
+    """With so large a rate the second epoch does worse than the first."""
+    made = tmp_path / "run"
+    first, second = train(photos(tmp_path), replace(QUICK, lr="1", schedule="constant", epochs=2, seed=2), made)
+    assert second.val_loss > 2 * first.val_loss
     metrics = json.loads((made / "metrics.json").read_text())
     least = min(metrics["epochs"], key=lambda e: e["val_loss"])
     assert metrics["epoch"] == least["number"]
@@ -403,6 +407,13 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     assert not [*tmp_path.glob("clearsight-runs/*"), *tmp_path.glob("fifty")]
     if {"--augment", "--arch", "--device", "--optimiser"} & set(words):
         assert "reading" not in ran.err
+
+
+def test_a_folder_that_was_made_before_anything_was_refused_is_removed(tmp_path: Path) -> None:
+    data = photos(tmp_path, 4) / "red"
+    with pytest.raises(cs.Refused, match="two or more"):
+        next(train(data, QUICK, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

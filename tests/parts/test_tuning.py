@@ -18,9 +18,10 @@ import pytest
 
 from clearsight.errors import Refused
 from clearsight.training import tune as tuning
+from clearsight.training.history import Epoch
 from clearsight.training.recipe import Recipe, read_recipe
 from clearsight.training.search_space import DEFAULT, Dimension, Space, drawn, grid, read_space
-from clearsight.training.tune import Tuned, tune
+from clearsight.training.tune import Trial, Tuned, tune
 from quickruns import BASE, OWN, photos
 
 SPACE = "lr=log(1e-3, 1e-1); batch=6|9"
@@ -174,6 +175,29 @@ def test_without_ray_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest
     assert not (tmp_path / "out").exists()
 
 
+def test_a_grid_tries_every_pair_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def noted(recipe: Recipe, settings: dict) -> Recipe:
+        tried.append((settings["lr"], settings["batch"]))
+        return recipe
+
+    monkeypatch.setattr(tuning, "_with", noted)
+    monkeypatch.setitem(sys.modules, "ray", None)  # it ends where Ray is asked for
+    with pytest.raises(Refused, match="pip install"):
+        tune(tmp_path, BASE, "lr=0.02|0.05; batch=6|9", tmp_path / "out", search="grid", trials=9)
+    assert tried == [("0.02", 6), ("0.02", 9), ("0.05", 6), ("0.05", 9)]
+
+
+def test_trials_are_ranked_by_their_least_loss_and_those_that_failed_come_last() -> None:
+    def trial(number: int, *losses: float, failed: bool = False) -> Trial:
+        told = [Epoch(k + 1, 2, 1.0, v, 1, 2, 0.1, 9, 0.0, True) for k, v in enumerate(losses)]
+        return Trial(number, {}, tuple(told), failed=failed)
+
+    trials = [trial(1, 0.5, 0.9), trial(2, 0.7, 0.4), trial(3), trial(4, 0.1, failed=True), trial(5, 0.4)]
+    assert [t.number for t in sorted(trials, key=tuning._rank)] == [2, 5, 1, 4, 3]
+
+
 # A search -------------------------------------------------------------------------------------------------------------
 
 
@@ -209,7 +233,6 @@ def table(found: Tuned) -> list[dict[str, str]]:
 
 
 @ray_needed
-@pytest.mark.slow
 def test_the_best_has_the_least_val_loss_in_the_table(random: Tuned) -> None:
     rows = table(random)
     losses = {row["trial"]: float(row["val loss"]) for row in rows if row["val loss"]}

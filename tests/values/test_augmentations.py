@@ -30,10 +30,10 @@ from clearsight.augmentations.rand_augment import GREATEST, OPERATIONS
 from clearsight.core import rng
 from clearsight.core.catalogue import Call, catalogue, parse
 from clearsight.core.classifier import Preprocess
-from clearsight.data.datasets import Pictures, demo_pictures, folder
+from clearsight.data.datasets import Picture, Pictures, demo_pictures, folder
 from clearsight.data.images import open_picture, to_pixels
 from clearsight.errors import Refused
-from clearsight.runner.augment import augment, augment_pictures, read
+from clearsight.runner.augment import _versions, augment, augment_pictures, read
 
 EVERY = catalogue("augmentations")
 SIZE = (33, 47)
@@ -972,6 +972,20 @@ def test_sheets_show_what_augment_gives(few, tmp_path, monkeypatch):
         shares = [float(s) for s in re.findall(r"\d\.\d\d", caption)]
         assert sum(shares) == pytest.approx(1, abs=0.011)
         assert shares == sorted(shares, reverse=True)
+
+
+def test_augment_gives_no_picture_itself_to_be_mixed_with(tmp_path):
+    """Of two pictures, black and white, every mixed version is as grey as the share of white says."""
+    images = []
+    for name, value in ("black", 0), ("white", 255):
+        image = Image.new("L", (20, 20), value)
+        image.save(tmp_path / f"{name}.png")
+        images.append((Picture(tmp_path / f"{name}.png", f"{name}.png", (name,)), image))
+    for own in images:
+        for x, words in _versions(*own, read("mixup(alpha=1)"), images, Preprocess((20, 20), (0.5,), (0.5,)), 6, 0):
+            shares = dict(part.split() for part in words.split(", "))
+            assert set(shares) == {"black", "white"}
+            assert x.mean().item() == pytest.approx(float(shares["white"]), abs=0.006)
 
 
 def test_one_picture_alone_is_not_mixed(few, tmp_path):

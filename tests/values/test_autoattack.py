@@ -11,10 +11,11 @@ from scipy.optimize import linprog, minimize
 from torch import Tensor, nn
 
 from clearsight.attacks._apgd import checkpoints, dlr, towards_each
-from clearsight.attacks._fab import project
+from clearsight.attacks._fab import _boundary, _reached, project
 from clearsight.attacks._rivals import NONE, gap, rivals
-from clearsight.attacks.square import HALVED, _hill, _placed, _sides, share
+from clearsight.attacks.square import HALVED, _hill, _moved, _placed, _sides, share
 from clearsight.core import rng
+from clearsight.core.best_so_far import BestSoFar
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.norms import perturbation_norm
 from clearsight.core.targets import Become, Misclassify
@@ -100,6 +101,15 @@ def test_apgd_ends_in_the_best_point_of_a_linear_model(plane, name):
     torch.testing.assert_close(found, x + 0.3 * down / down.flatten(1).norm(dim=1).view(-1, 1, 1, 1), atol=2e-4, rtol=0)
 
 
+def test_apgd_dlr_keeps_the_third_output_low():
+    """The pixel moves the third output alone: lower, it makes (3 - 1) / (3 - z) smaller; higher, the log-odds."""
+    model, x = linear([[0.0], [0.0], [1.0]], [3.0, 1.0, -1.0]), torch.full((2, 1, 1, 1), 0.5)
+    x[1] = 0.6
+    for name, way in ("apgd-dlr", -1), ("apgd-ce", 1):
+        found = attack(model, x, torch.zeros(2, dtype=torch.long), f"{name}(steps=5)", eps=0.1)
+        torch.testing.assert_close(found.x, x + way * 0.1)
+
+
 def test_checkpoints_are_those_of_the_paper():
     """p_0 = 0, p_1 = 0.22, p_j+1 = p_j + max(p_j - p_j-1 - 0.03, 0.06); at ceil(p_j N)."""
     shares = [0.0, 0.22]
@@ -182,7 +192,7 @@ def test_apgd_is_not_weaker_than_pgd_of_as_many_steps(trained, norm):
     assert loss["apgd-ce"].mean() < loss["pgd"].mean() + 1e-3
 
 
-def test_more_restarts_are_never_worse(trained):
+def test_more_restarts_of_apgd_ce_are_never_worse(trained):
     model, x, y = trained
     loss = []
     for restarts in 1, 3:
@@ -193,7 +203,7 @@ def test_more_restarts_are_never_worse(trained):
     assert (loss[1] < loss[0] - 1e-5).any()
 
 
-def test_apgd_early_stop_saves_passes(plane):
+def test_early_stop_of_apgd_ce_saves_passes(plane):
     model, x, y, smallest = plane
     eps = float(smallest["linf"].max()) * 1.5
     stop, on = (attack(model, x, y, f"apgd-ce(steps=30, early_stop={s})", eps=eps) for s in ("true", "false"))
@@ -267,6 +277,7 @@ def test_rivals_and_gaps():
     assert rivals(Become(torch.tensor([1, 0])), z, 9).tolist() == [[1], [0]]
     assert gap(goal, z, torch.tensor([1, 3])).tolist() == [6.0, 1.0]
     assert gap(Become(torch.tensor([1, 0])), z, torch.tensor([1, 0])).tolist() == [6.0, 3.0]
+    assert gap(Misclassify(torch.tensor([3, 0])), z, torch.tensor([0, 1])).tolist() == [-5.0, -3.0]  # wrong already
     with pytest.raises(Refused, match="at least 1"):
         rivals(goal, z, 0)
 
@@ -354,6 +365,23 @@ def test_fab_finds_the_exact_distance_on_linear_models(plane, many, call, norm):
     torch.testing.assert_close(attack(model, x, y, call, eps=float("inf")).distance, exact, rtol=2e-3, atol=0)
 
 
+@pytest.mark.parametrize(("norm", "value", "slope"), [("l2", 0.9, [1.5, 0, 0, 0]), ("linf", 1.4, [1, 1, 1, 1])])
+def test_fab_goes_to_the_boundary_that_is_nearest_in_its_norm(norm, value, slope):
+    """1.4 / 2 and 0.9 / 1.5 away in l2, 1.4 / 4 and 0.9 / 1.5 in linf."""
+    model = linear([[0.0] * 4, [1.0] * 4, [1.5, 0.0, 0.0, 0.0]], [0.0, -3.4, -1.65])
+    x, to = torch.full((1, 1, 1, 4), 0.5), torch.tensor([[1, 2]])
+    found = _boundary(model, x, Misclassify(torch.tensor([0])), to, norm)
+    torch.testing.assert_close(found[0], torch.tensor([value]))
+    torch.testing.assert_close(found[1].flatten(), -torch.tensor(slope, dtype=torch.float32))
+
+
+def test_fab_has_reached_nothing_where_the_goal_is_not_met():
+    x = torch.zeros(2, 1, 1, 3)
+    best = BestSoFar(x, "linf")
+    best.see(torch.arange(2), x + 0.25, torch.zeros(2), torch.tensor([True, False]))
+    assert _reached(best).tolist() == [0.25, float("inf")]
+
+
 def test_fab_in_the_corner_of_the_box():
     """From (0, 0.6) the plane 3 a = b + 0.1 ... a cannot fall: with a = 0 nothing but b can go, down to 0.3."""
     model = linear([[-1.0, 1.0], [0.0, 0.0]], [-0.3, 0.0])
@@ -437,7 +465,7 @@ def test_squares_are_everywhere_alike_and_whole():
         assert float(share_) == pytest.approx(1 / 16, abs=0.015)  # of 4 x 4 places one
 
 
-def test_the_hill_beside_the_valley():
+def test_the_hill_of_square_beside_its_valley():
     """Written out from section 3.4 for a 5 x 5 square: rings of 1 + 1/4 (+ 1/9) around the centres of the halves."""
     found = _hill((5, 5), 0)
     assert float(found.norm()) == pytest.approx(1)
@@ -449,6 +477,19 @@ def test_the_hill_beside_the_valley():
     assert float(up[1, 2] / up[1, 1]) == pytest.approx(values[0] / values[1])
     assert float(up[1, 2] / up[1, 0]) == pytest.approx(values[0] / values[2])
     assert torch.equal(_hill((5, 5), 1), found.T)
+
+
+def test_square_adds_its_hill_to_what_stood_there():
+    """A square as large as the picture, on a change of the whole budget: (change / its size +- hill), of size eps."""
+    x, eps = torch.full((40, 1, 3), 0.5) + torch.linspace(-0.1, 0.1, 40).view(40, 1, 1), 0.1  # each has its own draws
+    move = torch.tensor([0.0, 0.6, 0.8]) * eps
+    with rng.seeded(0, x, "square"):
+        found = _moved(x, x + move, eps, [3], torch.arange(40)) - x
+    either = [move / eps + sign * _hill((3,), 0) for sign in (1, -1)]
+    wanted = torch.stack([eps * e / e.norm() for e in either])
+    nearest = (found - wanted).norm(dim=2).argmin(1)
+    torch.testing.assert_close(found[:, 0], wanted[nearest], rtol=1e-4, atol=1e-6)
+    assert 8 < int(nearest.sum()) < 32  # either sign is as likely
 
 
 def test_square_linf_is_made_of_eps_alone(trained):
@@ -531,6 +572,7 @@ class Unseen(nn.Module):
             return self.net(((x * 8).round() / 8).detach())
 
 
+@pytest.mark.filterwarnings("ignore::clearsight.errors.Notice")  # a Notice, made an error, is no refusal
 @pytest.mark.parametrize("whole", [False, True], ids=["a detached input", "all under no_grad"])
 def test_auto_attack_goes_on_with_square_where_no_gradient_flows(trained, whole):
     """It comes to what Square comes to, and says that the others had nothing to go by; one of them alone is refused."""

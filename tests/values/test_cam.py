@@ -222,6 +222,27 @@ def test_cam_and_eigen_cam_refuse_a_layer_that_does_not_run(pictures, name):
         explain(model, pictures, f"{name}(layer=spare)", ClassScore(0))
 
 
+class Early(nn.Module):
+    """A network with an early exit: white pictures never come to its second layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = self.first(x).relu()
+        return (maps if x.min() == 1 else self.second(maps)).mean((2, 3))
+
+
+def test_a_layer_that_is_not_run_for_these_pictures_is_refused():
+    model = Classifier(Early().eval(), Preprocess((8, 9), (0.0,) * 3, (1.0,) * 3), tuple("abcd"), "early")
+    grey, white = torch.full((2, 3, 8, 9), 0.5), torch.ones(2, 3, 8, 9)
+    assert explain(model, grey, "grad-cam(layer=second)", ClassScore(0)).maps.shape == (2, 8, 9)
+    with pytest.raises(Refused, match="layer second is not run in a forward pass"):
+        explain(model, white, "grad-cam(layer=second)", ClassScore(0))
+
+
 def test_grad_cam_plus_plus_where_gradients_are_tiny(bent, pictures):
     """g^2 of 1e-46 is 0 in float32, but alpha is 1/2 then."""
     for p in bent.net[6].parameters():

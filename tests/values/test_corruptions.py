@@ -20,7 +20,7 @@ from torch import Tensor
 
 from clearsight.attacks.spatial import even, moved
 from clearsight.auditing.case import Case
-from clearsight.checks.corruptions import _calls, _drop
+from clearsight.checks.corruptions import _calls, _drop, _Found, _worst_first
 from clearsight.core import rng
 from clearsight.core.catalogue import Call, catalogue
 from clearsight.core.classifier import Classifier, Preprocess
@@ -697,6 +697,14 @@ def test_check_of_corruptions_draws_with_the_seed_of_the_case(tmp_path: Path, mo
     monkeypatch.setattr(sys.modules["clearsight.checks.corruptions"], "corrupt", noted)
     found(flat_case(tmp_path, [0.1] * 8, ["dark"] * 8, seed=7), "corruptions(severities=2)")
     assert seeds == [7] * 10
+
+
+def test_the_worst_of_the_corruptions_comes_first() -> None:
+    """By the mean over the severities, and by name where two are alike."""
+    calls = _calls("brightness, contrast, fog", [1, 5])
+    right = [[True, True], [True, True], [True, True], [False, False], [True, False], [False, True]]
+    found = _Found(right={str(c): r for c, r in zip(calls, right, strict=True)})
+    assert _worst_first(found, calls) == ["contrast", "fog", "brightness"]
 
 
 def test_relative_drop_under_corruptions() -> None:

@@ -245,6 +245,29 @@ def test_layers_that_cannot_be_marked():
         graph_of(model, pictures(1), "inner")
 
 
+class Again(nn.Module):
+    """How often its layer is run is an attribute that is not in the way it is written down."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.times = conv(2, 2), [1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(self.times[0]):
+            x = self.layer(x)
+        return F.pad(x.mean((2, 3)), (0, 1))
+
+
+def test_a_layer_that_is_run_more_often_than_when_it_was_looked_at_is_not_marked():
+    net = Again()
+    model, x = wrapped(net), pictures(1)
+    with model.undisturbed():
+        assert graph_of(model, x, "layer").marked is not None
+        net.times[0] = 2
+        with pytest.raises(Refused, match="runs more than once"):
+            graph_of(model, x, "layer")
+
+
 # --- what is kept from one call to the next ---------------------------------------------------------------------------
 
 

@@ -11,8 +11,8 @@ from clearsight.core.catalogue import catalogue
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.targets import ClassScore
 from clearsight.errors import Notice, Refused
-from clearsight.internals.forward_from_layer import forward_from
-from clearsight.internals.layers import activations_and_gradients
+from clearsight.internals.forward_from_layer import forward_from, whole
+from clearsight.internals.layers import activations, activations_and_gradients
 from clearsight.internals.places import Layout, Response, as_maps, entering, layouts
 from clearsight.internals.probe import probed
 from clearsight.internals.target_layer import target_layer
@@ -178,6 +178,16 @@ def test_the_rest_of_a_transformer_is_run_from_its_maps(vit, x):
         a, rest = forward_from(vit, x, "blocks.1")
         torch.testing.assert_close(rest(torch.tensor([1, 0]), a[[1, 0]]), vit(x)[[1, 0]].detach(), rtol=1e-3, atol=1e-5)
         assert not torch.allclose(rest(torch.tensor([0]), a[[0]] * 0), vit(x)[[0]].detach())
+
+
+def test_forward_from_layer_by_whole_passes_puts_the_maps_back_among_the_tokens():
+    model, x = laid((20, 28), 2, 1), torch.rand(3, 3, 20, 28, generator=torch.Generator().manual_seed(2))
+    rows = torch.tensor([2, 0])
+    with model.undisturbed():
+        a, _ = activations(model, x, "mixed")
+        rest = whole(model, x, "mixed")
+        torch.testing.assert_close(rest(rows, a[rows]), model(x)[rows].detach())
+        assert not torch.allclose(rest(rows, a[rows] * 0), model(x)[rows].detach())
 
 
 def test_ablation_cam_of_a_transformer_by_hooks(vit, x):

@@ -15,6 +15,7 @@ from clearsight.errors import Refused
 from clearsight.explainers import _lrp_rules, _rescale_rules
 from clearsight.explainers._complete import LEAST, size_of
 from clearsight.explainers.deep_lift import deep_lift
+from clearsight.internals.graph import graph_of, word
 from clearsight.runner.run import explain
 from thinning import paired
 
@@ -295,6 +296,29 @@ def test_whole_networks_sum_to_the_targets_change(build, baseline, target):
         e.diagnostics["completeness residual"], e.maps.flatten(1).sum(1) - due, rtol=0, atol=1e-4
     )
     assert (e.diagnostics[SHARE].abs() < 0.01).all()
+
+
+class Masked(nn.Module):
+    """A mask made from the shape and the type of the maps alone, as shifted windows have it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.head = nn.Conv2d(3, 3, 3), nn.Linear(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x)
+        shape = (1, 3, *h.shape[2:])
+        mask = h.new_zeros(shape) + h.new_ones(shape) * h.new_full(shape, 0.5)
+        out: Tensor = self.head((h * mask).relu().mean((2, 3)))
+        return out
+
+
+def test_masks_of_one_value_do_not_depend_on_the_picture():
+    model, x = wrapped(made(Masked), (8, 6), classes=4), pictures(3, (8, 6))
+    e = explain(model, x, "deep-lift", ClassScore(1))
+    torch.testing.assert_close(e.maps.flatten(1).sum(1), change(model, x, 0.0, ClassScore(1)), rtol=1e-4, atol=1e-5)
+    graph = graph_of(model, x[:1])
+    assert not [word(node) for node in graph.moving if word(node) in ("zeros", "ones", "full", "new_zeros", "new_ones")]
 
 
 @pytest.mark.slow

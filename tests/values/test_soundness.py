@@ -19,6 +19,7 @@ from clearsight.core.passes import counted
 from clearsight.errors import Notice, Refused
 from clearsight.internals.finite_differences import Slopes, look_closer
 from clearsight.internals.probe import probed
+from clearsight.internals.scores import scores_of
 from unsoundnets import SIZE, Detached, Doubled, Dropped, Frozen, Numpied, Together, body, wrapped
 
 PARTIAL = "the gradient at the pixels is not that of the scores"
@@ -184,7 +185,7 @@ def test_randomness_in_eval_mode_is_refused_by_explain_and_measure_and_said_by_a
         cs.explain(model, x, "saliency")
     with pytest.raises(Refused, match="the same pictures twice"):
         cs.measure(model, x, torch.rand(3, *SIZE), "deletion(steps=2)")
-    y = torch.tensor([0, 1, 2])
+    y = scores_of(model, x).argmax(1)  # what each is taken for, asked alone
     with pytest.warns(Notice, match="each picture is asked alone, from the same seed"):
         together = cs.attack(model, x, y, "pgd(steps=3)", eps=0.1)
     with pytest.warns(Notice, match="the same pictures twice"):
@@ -195,6 +196,15 @@ def test_randomness_in_eval_mode_is_refused_by_explain_and_measure_and_said_by_a
     with pytest.warns(Notice):
         again = cs.attack(model, x.flip(0), y.flip(0), "pgd(steps=3)", eps=0.1, batch=2)
     assert torch.equal(again.x.flip(0), together.x)
+
+
+def test_scores_of_a_network_that_draws_are_those_of_each_picture_alone() -> None:
+    model, x = wrapped(Dropped()), pictures()
+    with model.undisturbed():
+        assert probed(model, x).repeats == "never"
+    single = torch.cat([scores_of(model, one) for one in x.split(1)])
+    assert torch.equal(scores_of(model, x), single)
+    assert torch.equal(scores_of(model, x.flip(0)), single.flip(0))
 
 
 def test_neighbours_that_matter_are_refused_everywhere() -> None:

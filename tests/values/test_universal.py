@@ -223,6 +223,18 @@ def test_a_patch_on_a_model_of_brightness_is_black_or_white():
         assert int(attack(model, x, y, call, eps=1.0, lessons=taught).fooled.sum()) == fooled
 
 
+def test_a_patch_is_learned_at_more_places_than_one():
+    """Only the last of eight columns speaks for the class: a square of four columns learns where it covers that one."""
+    weight = torch.zeros(2, 8, 8)
+    weight[0, :, 7] = 1
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 2, bias=False))
+    net[1].weight.data = weight.flatten(1)
+    model = Classifier(net, Preprocess((8, 8), (0.0,), (1.0,)), ("a", "b"))
+    options = {"share": 0.25, "shape": "square", "rotation": 0.0, "scale": 0.0, "steps": 3}
+    found = learned_patch(model, torch.rand(16, 1, 8, 8, generator=chance(15)), torch.zeros(16).long(), **options)
+    assert (found[..., 3] < 0.5).all()  # its own last column is the one that comes to lie there
+
+
 def test_the_attack_pastes_the_patch_that_is_learned():
     model, lessons = bright(), torch.rand(6, 1, 40, 60, generator=chance(11)) * 0.2 + 0.5
     x, goal = torch.rand(3, 1, 40, 60, generator=chance(12)) * 0.2 + 0.6, Misclassify(torch.zeros(6).long())

@@ -637,6 +637,22 @@ def test_target_layer_is_not_a_pool_nor_a_dropout():
         assert target_layer(model, torch.rand(1, 3, 8, 12)) == "1"
 
 
+class Down(nn.Module):
+    """A block that ends in one place; its first convolution still has several, and is one way of two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.beside = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 2), nn.Conv2d(4, 4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.a(x)) + self.beside(x)
+
+
+def test_target_layer_says_nothing_of_a_part_of_a_block_that_all_passes_through():
+    net = nn.Sequential(nn.Conv2d(3, 4, 7), Down(), nn.Flatten(), nn.Linear(4, 3))
+    assert target_layer(classifier(net.eval(), (8, 8), 3), torch.rand(1, 3, 8, 8)) == "0"  # a Notice would be an error
+
+
 def test_target_layer_is_one_that_runs_once_and_that_all_passes_through():
     net = Own()
     model, x = classifier(net, (8, 12), 3), torch.rand(2, 3, 8, 12)
