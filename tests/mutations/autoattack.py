@@ -43,7 +43,7 @@ METHODS = {
 
 # (file, old text, new text, the tests that must notice)
 CORE = [
-    ("attacks/_apgd.py", old, new, "autoattack and (apgd or dlr or checkpoints or restarts)")
+    ("attacks/common/apgd.py", old, new, "autoattack and (apgd or dlr or checkpoints or restarts)")
     for old, new in (
         ("MOMENTUM = 0.75", "MOMENTUM = 1.0"),
         ("worn = (falls <= rho * ends[i]) | (~halved & (low >= mark))", "worn = torch.zeros_like(halved)"),
@@ -59,7 +59,7 @@ CORE = [
         ("for column in to.T", "for column in to.T[:1]"),
     )
 ] + [
-    ("attacks/_fab.py", old, new, "autoattack and (fab or projection or box or left)")
+    ("attacks/common/fab.py", old, new, "autoattack and (fab or projection or box or left)")
     for old, new in (
         ("BACK = 0.9", "BACK = 1.0"),
         ("OVER = 1.05", "OVER = 0.9"),
@@ -74,6 +74,11 @@ CORE = [
     )
 ]
 CORE += [
-    ("attacks/_rivals.py", ".masked_fill(shut.gather(1, found), NONE)", "", "autoattack and rivals"),
-    ("attacks/_rivals.py", "best - outputs.gather", "outputs.amax(1) - outputs.gather", "autoattack and rivals"),
+    ("attacks/common/rival_classes.py", ".masked_fill(shut.gather(1, found), NONE)", "", "autoattack and rivals"),
+    (
+        "attacks/common/rival_classes.py",
+        "best - outputs.gather",
+        "outputs.amax(1) - outputs.gather",
+        "autoattack and rivals",
+    ),
 ]

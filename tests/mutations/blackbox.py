@@ -49,19 +49,19 @@ METHODS = {
 
 # (file, old, new, the tests that must catch it)
 CORE = [
-    ("attacks/_deciding.py", "rows = rows[~met]\n        if not", "if not", "deciding"),
-    ("attacks/_deciding.py", "CELLS = (0, 2, 1, 4, 3, 8)", "CELLS = (0,)", "deciding"),
-    ("attacks/_deciding.py", "own[order[rows, k]]", "own[k].expand_as(x[rows])", "deciding"),
-    ("attacks/_deciding.py", "j = k - len(own)", "j = k", "deciding"),
-    ("attacks/_deciding.py", "box.queries // 2", "box.queries", "deciding"),
-    ("attacks/_deciding.py", "torch.where(met, low, middle)", "torch.where(met, middle, low)", "deciding"),
+    ("attacks/common/decision_based.py", "rows = rows[~met]\n        if not", "if not", "deciding"),
+    ("attacks/common/decision_based.py", "CELLS = (0, 2, 1, 4, 3, 8)", "CELLS = (0,)", "deciding"),
+    ("attacks/common/decision_based.py", "own[order[rows, k]]", "own[k].expand_as(x[rows])", "deciding"),
+    ("attacks/common/decision_based.py", "j = k - len(own)", "j = k", "deciding"),
+    ("attacks/common/decision_based.py", "box.queries // 2", "box.queries", "deciding"),
+    ("attacks/common/decision_based.py", "torch.where(met, low, middle)", "torch.where(met, middle, low)", "deciding"),
     (
-        "attacks/_deciding.py",
+        "attacks/common/decision_based.py",
         "x_adv[rows[met]] = tried[met]\n        low",
         "x_adv[rows] = tried\n        low",
         "deciding",
     ),
-    ("attacks/_deciding.py", "x[rows], middle, norm)", 'x[rows], middle, "l2")', "deciding"),
+    ("attacks/common/decision_based.py", "x[rows], middle, norm)", 'x[rows], middle, "l2")', "deciding"),
     ("core/blackbox.py", "(number <= self.queries)", "(number <= self.queries + 1)", "blackbox"),
     ("core/blackbox.py", "number = self.used[rows] + _nth(rows)", "number = self.used[rows] + 1", "blackbox"),
     ("core/blackbox.py", "+= torch.bincount(of,", "+= torch.bincount(rows,", "blackbox"),

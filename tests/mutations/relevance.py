@@ -41,7 +41,7 @@ _RAP = "test_relevance and rap"
 # what the methods stand on: (file, old text, new text, pytest's -k)
 CORE = (
     [
-        ("explainers/_lrp_rules.py", old, new, _RULES)
+        ("explainers/common/lrp_rules.py", old, new, _RULES)
         for old, new in (
             ("self.kept + self._each(r) - self._each(handed)", "self.kept"),
             ("not bool((residual.abs() <= LOST).all())", "False"),

@@ -49,7 +49,7 @@ CORE = [
     (f"attacks/{file}", old, new, words)
     for file, words, changes in [
         (
-            "_iterated.py",
+            "common/small_steps.py",
             "small_steps or bim_and_mi_fgsm or momentum_shows or momentum_sums or default_step or goes_on or costs",
             [
                 ("way = momentum * way + even(g)", "way = momentum * way + g"),
@@ -62,7 +62,7 @@ CORE = [
             ],
         ),
         (
-            "_cut.py",
+            "common/bisection.py",
             "cut_to_what or linear_model and deepfool",
             [
                 ("torch.where(met, low, middle), torch.where(met, middle, high)", "low, middle"),

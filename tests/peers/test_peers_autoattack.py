@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clearsight.attacks._apgd import dlr
-from clearsight.attacks._fab import project
+from clearsight.attacks.common.apgd import dlr
+from clearsight.attacks.common.fab import project
 from clearsight.attacks.square import _hill
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.targets import Misclassify

@@ -22,8 +22,9 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from argsblock import check_args_block
-from clearsight.augmentations import _common
-from clearsight.augmentations._common import box, moved, partners
+from clearsight.augmentations.common import draws
+from clearsight.augmentations.common.draws import box, partners
+from clearsight.augmentations.common.geometry import moved
 from clearsight.augmentations.lighting import VALUES, VECTORS
 from clearsight.augmentations.mosaic import covering
 from clearsight.augmentations.rand_augment import GREATEST, OPERATIONS
@@ -210,7 +211,7 @@ def test_examples_are_true(name):
 
 
 def test_examples_beside_the_augmentations_are_true():
-    assert doctest.testmod(_common) == (0, 3)
+    assert doctest.testmod(draws) == (0, 3)
 
 
 # --- what they share --------------------------------------------------------------------------------------------------

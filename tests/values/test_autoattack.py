@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from scipy.optimize import linprog, minimize
 from torch import Tensor, nn
 
-from clearsight.attacks._apgd import checkpoints, dlr, towards_each
-from clearsight.attacks._fab import project
-from clearsight.attacks._rivals import NONE, gap, rivals
+from clearsight.attacks.common.apgd import checkpoints, dlr, towards_each
+from clearsight.attacks.common.fab import project
+from clearsight.attacks.common.rival_classes import NONE, gap, rivals
 from clearsight.attacks.square import HALVED, _hill, _placed, _sides, share
 from clearsight.core import rng
 from clearsight.core.classifier import Classifier, Preprocess

@@ -8,8 +8,9 @@ import scipy.fft
 import torch
 from torch import Tensor, nn
 
-from clearsight.attacks import _deciding, hop_skip_jump
+from clearsight.attacks import hop_skip_jump
 from clearsight.attacks.boundary import _round
+from clearsight.attacks.common import decision_based
 from clearsight.attacks.hop_skip_jump import _across, _inwards
 from clearsight.attacks.simba import _directions
 from clearsight.core import rng
@@ -120,7 +121,7 @@ def test_hop_skip_jump_feels_out_where_the_goal_lies(striped):
     asked: list[Tensor] = []
     handle = model.net.register_forward_hook(lambda _m, args, _out: asked.append(args[0]))
     with rng.seeded(0, x):
-        z = _deciding.nearer(box, x, other, torch.arange(12), "l2", 1e-4)
+        z = decision_based.nearer(box, x, other, torch.arange(12), "l2", 1e-4)
         asked.clear()
         found = _inwards(box, x[2], z[2], torch.tensor(2), 200)
     handle.remove()
@@ -173,7 +174,7 @@ def test_deciding_attacks_halve_the_way_back_to_the_tolerance(norm, separable):
         w = (model.net[1].weight[1] - model.net[1].weight[0]).sign().view(1, 1, 1, 20)
     z = (x + 0.5 * torch.where(y.view(-1, 1, 1, 1) == 0, w, -w) * torch.linspace(0.4, 1, 20)).clamp(0, 1)
     box = BlackBox(model, x, Misclassify(y), eps=FREE, norm=norm, queries=100)
-    near = _deciding.nearer(box, x, z, torch.arange(1, 6), norm, 0.01)
+    near = decision_based.nearer(box, x, z, torch.arange(1, 6), norm, 0.01)
     assert torch.equal(near[0], z[0])
     assert box.used.tolist() == [0, 7, 7, 7, 7, 7]  # 2 ** -7 is the first below 0.01
     far, here = perturbation_norm(z - x, norm)[1:], perturbation_norm(near - x, norm)[1:]
@@ -234,7 +235,7 @@ def test_deciding_attacks_begin_at_the_nearest_of_the_given_pictures_that_does_i
     starts = torch.cat([torch.full_like(corner, 0.5), corner, corner * 0.96 + 0.02])
     y = torch.zeros(3, dtype=torch.long)
     box = BlackBox(model, x, Misclassify(y), eps=FREE, queries=10)
-    z, rows = _deciding.start(box, x, starts)
+    z, rows = decision_based.start(box, x, starts)
     assert torch.equal(z, starts[[2, 2, 2]])
     assert rows.tolist() == [0, 1, 2]
     assert box.used.tolist() == [2, 2, 2]  # what is nearest of all has class 0

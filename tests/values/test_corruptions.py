@@ -26,7 +26,10 @@ from clearsight.core.catalogue import Call, catalogue
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.statistics import bootstrap, wilson
 from clearsight.core.targets import Misclassify
-from clearsight.corruptions._common import bell, constants, dragged, plasma, smoothed, surrounded, trail, zoomed
+from clearsight.corruptions.common.clouds import plasma
+from clearsight.corruptions.common.filters import bell, dragged, smoothed, surrounded, trail
+from clearsight.corruptions.common.resampling import zoomed
+from clearsight.corruptions.common.severity import constants
 from clearsight.corruptions.defocus_blur import disk
 from clearsight.corruptions.elastic_transform import _back
 from clearsight.corruptions.frost import crystals, feather, frost

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from clearsight.attacks._lessons import CLIP, sorted_lessons, urge
-from clearsight.attacks._patching import cut, pasted
+from clearsight.attacks.common.lessons import CLIP, sorted_lessons, urge
+from clearsight.attacks.common.pasting import cut, pasted
 from clearsight.attacks.patch import learned_patch, printable
 from clearsight.core import rng
 from clearsight.core.classifier import Classifier, Preprocess

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from clearsight.attacks._deciding import nearer, start
+from clearsight.attacks.common.decision_based import nearer, start
 from clearsight.core import rng
 from clearsight.core.blackbox import BlackBox
 from clearsight.core.catalogue import method

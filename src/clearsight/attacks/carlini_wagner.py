@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from clearsight.attacks._cut import cut
+from clearsight.attacks.common.bisection import cut
 from clearsight.core.best_so_far import BestSoFar
 from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier

@@ -9,8 +9,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from clearsight.attacks._lessons import learned, sorted_lessons
-from clearsight.attacks._patching import Cut, Shape, cut, pasted
+from clearsight.attacks.common.lessons import learned, sorted_lessons
+from clearsight.attacks.common.pasting import Cut, Shape, cut, pasted
 from clearsight.core import rng
 from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier

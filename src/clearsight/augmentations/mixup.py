@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from clearsight.augmentations._common import beta, chances, partners, within
+from clearsight.augmentations.common.draws import beta, chances, partners, within
 from clearsight.core.catalogue import method
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.corruptions._common import graded
+from clearsight.corruptions.common.severity import graded
 
 _D65, _D50 = (0.3127, 0.3290), (0.3457, 0.3585)
 _BRADFORD = ((0.8951, 0.2664, -0.1614), (-0.7502, 1.7135, 0.0367), (0.0389, -0.0685, 1.0296))  # ICC.1:2010, annex E

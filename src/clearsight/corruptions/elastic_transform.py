@@ -7,7 +7,8 @@ from torch import Tensor
 
 from clearsight.core import rng
 from clearsight.core.catalogue import method
-from clearsight.corruptions._common import Floats, constants, grid, sampled
+from clearsight.corruptions.common.resampling import Floats, grid, sampled
+from clearsight.corruptions.common.severity import constants
 
 # height and smoothness of the ripples and movement of the corners, in pixels; 244 is as published, for a side of 224
 _SMALL = tuple(

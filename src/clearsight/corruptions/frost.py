@@ -9,7 +9,9 @@ from torch import Tensor
 
 from clearsight.core import rng
 from clearsight.core.catalogue import method
-from clearsight.corruptions._common import Floats, constants, plasma, power_of_two
+from clearsight.corruptions.common.clouds import plasma, power_of_two
+from clearsight.corruptions.common.resampling import Floats
+from clearsight.corruptions.common.severity import constants
 
 # the weights of the picture and of the frost
 _SMALL = ((1.0, 0.2), (1.0, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45))

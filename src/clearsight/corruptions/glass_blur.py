@@ -5,7 +5,8 @@ from torch import Tensor
 
 from clearsight.core import rng
 from clearsight.core.catalogue import method
-from clearsight.corruptions._common import constants, smoothed
+from clearsight.corruptions.common.filters import smoothed
+from clearsight.corruptions.common.severity import constants
 
 # sigma of the Gaussian before and after, maximum distance of a swap in pixels, number of rounds of swaps
 _SMALL = ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2))

@@ -9,7 +9,17 @@ from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.explainers._lrp_rules import Linear, Rule, Rules, Shares, box, negated, plus, raised_class, relevance
+from clearsight.explainers.common.lrp_rules import (
+    Linear,
+    Rule,
+    Rules,
+    Shares,
+    box,
+    negated,
+    plus,
+    raised_class,
+    relevance,
+)
 
 
 @method(paper="arXiv:1812.02100", claims="class-sensitive few-passes")

@@ -9,9 +9,9 @@ from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.explainers._complete import note_or_refuse, size_of
-from clearsight.explainers._rescale_rules import rules
-from clearsight.explainers._rescaled import slope
+from clearsight.explainers.common.completeness import note_or_refuse, size_of
+from clearsight.explainers.common.rescale import slope
+from clearsight.explainers.common.rescale_rules import rules
 from clearsight.internals.graph import Graph, graph_of
 
 

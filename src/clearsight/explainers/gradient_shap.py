@@ -11,9 +11,9 @@ from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.explainers._background import background
-from clearsight.explainers._complete import note_missing, size_of
-from clearsight.explainers._gradient import many_passes, pixel_gradients
+from clearsight.explainers.common.background import background
+from clearsight.explainers.common.completeness import note_missing, size_of
+from clearsight.explainers.common.gradient import many_passes, pixel_gradients
 
 
 @method(paper="arXiv:1705.07874", claims="signed class-sensitive stochastic")

@@ -10,8 +10,8 @@ from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.explainers._gradient import pixel_gradients
-from clearsight.explainers._path import note_residual
+from clearsight.explainers.common.gradient import pixel_gradients
+from clearsight.explainers.common.path import note_residual
 
 
 @method(paper="arXiv:2106.09788", claims="signed class-sensitive")

@@ -10,7 +10,7 @@ from clearsight.core.classifier import Classifier
 from clearsight.core.forwards import coarse_type, too_coarse
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.explainers._libra import References, references_for
+from clearsight.explainers.common.libra import References, references_for
 from clearsight.internals.layers import activations_and_gradients, enlarge, find_layer
 from clearsight.perturbation.map_thresholds import (
     calibrated,

@@ -8,7 +8,7 @@ from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.explainers._lrp_rules import Rules, alpha_beta, box, epsilon, flat, gamma, plus, relevance
+from clearsight.explainers.common.lrp_rules import Rules, alpha_beta, box, epsilon, flat, gamma, plus, relevance
 
 Composite = Literal[
     "epsilon-plus-flat", "epsilon-plus-box", "epsilon-alpha-beta-flat", "epsilon-alpha-beta-box", "epsilon-gamma-box",

@@ -17,7 +17,7 @@ from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.explainers._complete import note_or_refuse
+from clearsight.explainers.common.completeness import note_or_refuse
 from clearsight.perturbation.removal import flat
 
 Box = tuple[slice, ...]

@@ -5,7 +5,7 @@ from torch import Tensor
 from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
-from clearsight.explainers._lrp_rules import (
+from clearsight.explainers.common.lrp_rules import (
     Linear,
     Rules,
     Shares,

@@ -10,7 +10,7 @@ from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.explainers._path import path_gradients
+from clearsight.explainers.common.path import path_gradients
 
 SIDE = 224  # larger pictures are cut into regions at this size, for which the numbers below are meant
 SCALES = (50, 100, 150, 250, 500, 1200)  # of Felzenszwalb's method: larger ones give larger regions

@@ -12,7 +12,7 @@ from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.internals.randomisation import again_from, cuts, fresh, scores_now, unlearnt
-from clearsight.metrics._resembling import Likeness, likeness
+from clearsight.metrics.common.likeness import Likeness, likeness
 
 
 @method(paper="arXiv:1810.03292", claims="lower-is-better stochastic judges-the-explainer")

@@ -9,7 +9,7 @@ from torch import nn
 
 from clearsight.core.catalogue import method
 from clearsight.errors import Refused
-from clearsight.networks._blocks import Norm, conv, numbers, positive, share, takes
+from clearsight.networks.common.blocks import Norm, conv, numbers, positive, share, takes
 
 
 @method(paper="doi:10.1109/5.726791")

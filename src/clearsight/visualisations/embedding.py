@@ -21,7 +21,8 @@ from clearsight.feature_report.report import FeatureContext
 from clearsight.reporting.figures import figure
 from clearsight.reporting.findings import Cell, Figure, Table
 from clearsight.reporting.pages import INDEX, Block, Page
-from clearsight.visualisations._common import at_least, small
+from clearsight.visualisations.common.counts import at_least
+from clearsight.visualisations.common.thumbnails import small
 
 _THUMBS = 40  # more pictures than this are points
 _SIDE, _BOARD = 72, 900  # of a thumbnail, of the plane, in pixels

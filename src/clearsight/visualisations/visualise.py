@@ -19,7 +19,7 @@ from clearsight.internals.layers import gradients
 from clearsight.reporting.figures import figure
 from clearsight.reporting.findings import Cell
 from clearsight.reporting.pages import INDEX, Block, Page, Shown, layer_page, unit_page
-from clearsight.visualisations._common import at_least
+from clearsight.visualisations.common.counts import at_least
 
 # Columns: what 200 ImageNet photos (every fifth class) vary in, and how far; lightness, blue to yellow, green to purple
 _COLOURS = ((0.562, 0.201, 0.055), (0.581, 0.002, -0.111), (0.589, -0.193, 0.056))

@@ -7,8 +7,8 @@ from clearsight.core import diagnostics
 from clearsight.core.batching import pairs
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
-from clearsight.explainers._complete import note_missing, size_of
-from clearsight.explainers._gradient import many_passes, pixel_gradients
+from clearsight.explainers.common.completeness import note_missing, size_of
+from clearsight.explainers.common.gradient import many_passes, pixel_gradients
 
 
 def path_gradients(model: Classifier, x: Tensor, target: Target, baseline: Tensor, steps: int) -> Tensor:

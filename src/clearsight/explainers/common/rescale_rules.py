@@ -13,7 +13,7 @@ from torch import Tensor, fx
 from torch.nn import functional as F
 
 from clearsight.errors import Refused
-from clearsight.explainers._rescaled import (
+from clearsight.explainers.common.rescale import (
     curve,
     highest,
     length,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from clearsight.attacks._rivals import NONE, gap, left, rivals
+from clearsight.attacks.common.rival_classes import NONE, gap, left, rivals
 from clearsight.core import rng
 from clearsight.core.best_so_far import BestSoFar
 from clearsight.core.classifier import Classifier

@@ -8,7 +8,7 @@ from torch import Tensor
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.explainers._references import library
+from clearsight.explainers.common.references import library
 from clearsight.internals.layers import activations
 from clearsight.perturbation.map_thresholds import chances
 from clearsight.perturbation.removal import flat

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from clearsight.attacks._apgd import where
-from clearsight.attacks._rivals import NONE, gap, rivals
+from clearsight.attacks.common.apgd import where
+from clearsight.attacks.common.rival_classes import NONE, gap, rivals
 from clearsight.core import rng
 from clearsight.core.best_so_far import BestSoFar
 from clearsight.core.classifier import Classifier
