@@ -183,10 +183,10 @@ def rayed() -> Iterator[None]:
 
     Its workers compute with one thread, as these tests do: sums in another order come out differently.
     """
-    tuning._ray_is_there()
+    tuning.require_ray()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
-        with tuning._ray(1):
+        with tuning.ray_cluster(1):
             yield
 
 
@@ -247,7 +247,7 @@ def test_only_the_best_is_judged_on_test(random: Tuned) -> None:
 @ray_needed
 def test_a_search_that_is_over_is_not_run_again(random: Tuned, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "train", None)
-    monkeypatch.setattr(tuning, "_ray", None)
+    monkeypatch.setattr(tuning, "ray_cluster", None)
     how = {"search": "random", "trials": 4, "resume": True}
     again = tune(data, BASE, "lr=1e30|0.02|0.05|0.001; optimiser=sgd", random.folder, **how)
     assert again == random

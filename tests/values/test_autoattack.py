@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from clearsight.attacks.common.apgd import checkpoints, dlr, towards_each
 from clearsight.attacks.common.fab import project
 from clearsight.attacks.common.rival_classes import NONE, gap, rivals
-from clearsight.attacks.square import HALVED, _hill, _placed, _sides, share
+from clearsight.attacks.square import HALVED, hill_and_valley, place_square, share, square_sides
 from clearsight.core import rng
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.norms import perturbation_norm
@@ -419,17 +419,17 @@ def test_the_share_of_the_squares():
     assert share(0.8, 6, 5000) == 0.4  # 6 of 5000 are 12 of 10000
     assert share(0.8, 5, 5000) == 0.8
     assert len(HALVED) == 9
-    assert _sides(torch.Size((28, 28)), 0.8, "linf") == [25, 25]
-    assert _sides(torch.Size((28, 28)), 0.8, "l2") == [25, 25]
-    assert _sides(torch.Size((28, 28)), 0.0016, "linf") == [1, 1]
-    assert _sides(torch.Size((28, 28)), 0.0016, "l2") == [3, 3]
-    assert _sides(torch.Size((1, 20)), 0.8, "linf") == [1, 4]
-    assert _sides(torch.Size((20,)), 0.5, "linf") == [10]
+    assert square_sides(torch.Size((28, 28)), 0.8, "linf") == [25, 25]
+    assert square_sides(torch.Size((28, 28)), 0.8, "l2") == [25, 25]
+    assert square_sides(torch.Size((28, 28)), 0.0016, "linf") == [1, 1]
+    assert square_sides(torch.Size((28, 28)), 0.0016, "l2") == [3, 3]
+    assert square_sides(torch.Size((1, 20)), 0.8, "linf") == [1, 4]
+    assert square_sides(torch.Size((20,)), 0.5, "linf") == [10]
 
 
 def test_squares_are_everywhere_alike_and_whole():
     u = torch.rand(4000, 2, generator=seeded(0))
-    inside, index = _placed(torch.Size((5, 6)), [2, 3], u)
+    inside, index = place_square(torch.Size((5, 6)), [2, 3], u)
     assert (inside.flatten(1).sum(1) == 6).all()
     assert torch.equal(index[inside].view(-1, 6), torch.arange(6).expand(4000, 6))
     corner = inside[:, 0, 0].float().mean(), inside[:, -1, -1].float().mean()
@@ -439,7 +439,7 @@ def test_squares_are_everywhere_alike_and_whole():
 
 def test_the_hill_beside_the_valley():
     """Written out from section 3.4 for a 5 x 5 square: rings of 1 + 1/4 (+ 1/9) around the centres of the halves."""
-    found = _hill((5, 5), 0)
+    found = hill_and_valley((5, 5), 0)
     assert float(found.norm()) == pytest.approx(1)
     up, down = found[:2], found[2:]
     for part, sign in ((up, 1), (down, -1)):
@@ -448,7 +448,7 @@ def test_the_hill_beside_the_valley():
     values = (1 + 1 / 4 + 1 / 9, 1 / 4 + 1 / 9, 1 / 9)
     assert float(up[1, 2] / up[1, 1]) == pytest.approx(values[0] / values[1])
     assert float(up[1, 2] / up[1, 0]) == pytest.approx(values[0] / values[2])
-    assert torch.equal(_hill((5, 5), 1), found.T)
+    assert torch.equal(hill_and_valley((5, 5), 1), found.T)
 
 
 def test_square_linf_is_made_of_eps_alone(trained):

@@ -411,13 +411,13 @@ def test_measures_are_absolute_and_strict():
 def built(monkeypatch) -> list[str]:
     """The layers for which a library was built, in that order."""
     found: list[str] = []
-    real = references._built
+    real = references.build_library
 
     def count(model, pictures, layer):
         found.append(layer)
         return real(model, pictures, layer)
 
-    monkeypatch.setattr(references, "_built", count)
+    monkeypatch.setattr(references, "build_library", count)
     return found
 
 

@@ -406,8 +406,8 @@ def test_shapley_values_that_do_not_sum_are_refused(monkeypatch):
     ):
         e = explain(model, x, call, ClassScore(0))
         assert (e.diagnostics[SHARE].abs() < 1e-3).all(), name
-    fit, owen = kernel_shap._fit, partition_shap._owen
-    monkeypatch.setattr(kernel_shap, "_fit", lambda z, w, y: 1.05 * fit(z, w, y))
+    fit, owen = kernel_shap.constrained_fit, partition_shap.owen_values
+    monkeypatch.setattr(kernel_shap, "constrained_fit", lambda z, w, y: 1.05 * fit(z, w, y))
     with pytest.raises(Refused, match="kernel-shap misses the target's change"):
         explain(model, x, "kernel-shap(samples=40, cells=3)", ClassScore(0))
 
@@ -415,7 +415,7 @@ def test_shapley_values_that_do_not_sum_are_refused(monkeypatch):
         values, empty, full = owen(*args)
         return 1.05 * values, empty, full
 
-    monkeypatch.setattr(partition_shap, "_owen", too_much)
+    monkeypatch.setattr(partition_shap, "owen_values", too_much)
     with pytest.raises(Refused, match="partition-shap misses the target's change"):
         explain(model, x, "partition-shap(samples=20)", ClassScore(0))
 

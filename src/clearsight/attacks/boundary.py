@@ -43,7 +43,7 @@ def boundary(box: BlackBox, x: Tensor, *, eps: float, starts: Tensor | None, que
         rows = rows[(box.left(rows) > 0).to(x.device)]
         if not len(rows):
             return box.found
-        tried = _round(x[rows], x_adv[rows], around[rows], rows)
+        tried = orthogonal_step(x[rows], x_adv[rows], around[rows], rows)
         met = box.met(tried, rows)
         around[rows] *= torch.where(met, 1.1, 1 / 1.1)
         around.clamp_(1e-6, 1.0)
@@ -59,7 +59,7 @@ def boundary(box: BlackBox, x: Tensor, *, eps: float, starts: Tensor | None, que
         x_adv[on[met]] = tried[met]
 
 
-def _round(x: Tensor, x_adv: Tensor, share: Tensor, rows: Tensor) -> Tensor:
+def orthogonal_step(x: Tensor, x_adv: Tensor, share: Tensor, rows: Tensor) -> Tensor:
     """A point as far from x (n, C, *S) as x_adv is, in a random direction, a share (n,) of that distance from x_adv."""
     move = x_adv - x
     far = per_picture(perturbation_norm(move, "l2"), x)

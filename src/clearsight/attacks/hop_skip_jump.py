@@ -68,12 +68,12 @@ def hop_skip_jump(
         rows = rows[(box.left(rows) > count + 1).to(x.device)]
         if not len(rows):
             return box.found
-        way = torch.stack([_inwards(box, x[i], x_adv[i], i, count) for i in rows])
-        moved = _across(box, x, x_adv, rows, steepest(way, norm), norm, turn)
+        way = torch.stack([estimate_direction(box, x[i], x_adv[i], i, count) for i in rows])
+        moved = geometric_step(box, x, x_adv, rows, steepest(way, norm), norm, turn)
         x_adv = nearer(box, x, x_adv, moved, norm, tolerance)
 
 
-def _inwards(box: BlackBox, x: Tensor, x_adv: Tensor, row: Tensor, count: int) -> Tensor:
+def estimate_direction(box: BlackBox, x: Tensor, x_adv: Tensor, row: Tensor, count: int) -> Tensor:
     """Estimate the direction, at x_adv (C, *S), in which the goal is met.
 
     x (C, *S): the picture of which x_adv is a version; row: its number; count: how many random points are asked about.
@@ -93,7 +93,7 @@ def _inwards(box: BlackBox, x: Tensor, x_adv: Tensor, row: Tensor, count: int) -
     return 2 * (moves - total * (met / count))
 
 
-def _across(box: BlackBox, x: Tensor, x_adv: Tensor, rows: Tensor, way: Tensor, norm: Norm, turn: int) -> Tensor:
+def geometric_step(box: BlackBox, x: Tensor, x_adv: Tensor, rows: Tensor, way: Tensor, norm: Norm, turn: int) -> Tensor:
     """Move x_adv (B, C, *S), in place, by the longest step that still meets the goal; return the rows that moved."""
     step = perturbation_norm(x_adv[rows] - x[rows], norm) / turn**0.5
     moved = []

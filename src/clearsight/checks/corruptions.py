@@ -51,7 +51,7 @@ class _Found:
 
 
 def _validate(case: Case, *, which: str, severities: str, floor: float, **others: object) -> None:
-    _calls(which, _severities(severities))
+    corruption_calls(which, _severities(severities))
     if not 0 <= floor <= 1:
         raise Refused(f"corruptions(floor={floor:g}): a share from 0 to 1")
 
@@ -90,7 +90,7 @@ def corruptions(
     if not case.labelled:
         return unlabelled(case)
     levels = _severities(severities)
-    calls = _calls(which, levels)
+    calls = corruption_calls(which, levels)
     rows = case.sample(case.labelled, pictures)
     found = _Found()
     with case.model.undisturbed():
@@ -99,7 +99,7 @@ def corruptions(
     n, each = len(found.rows), found.each()
     value, clean = float(np.mean(each)), float(np.mean(found.clean))
     interval = _interval(each, case.seed)
-    drop, about = _drop(found.clean, each, case.seed)
+    drop, about = accuracy_drop(found.clean, each, case.seed)
     names = _worst_first(found, calls)
     worst = _mean(found, calls, names[0])
     kinds = counted(len(names), "kind")
@@ -146,7 +146,7 @@ def _severities(words: str) -> list[int]:
     return levels
 
 
-def _calls(which: str, levels: Sequence[int]) -> list[Call]:
+def corruption_calls(which: str, levels: Sequence[int]) -> list[Call]:
     """Every corruption asked for, at every severity."""
     every = catalogue("corruptions")
     groups = {"quick": "quick", "common": "common", "all": ""}
@@ -196,10 +196,12 @@ def _interval(each: Sequence[float], seed: int) -> Interval | None:
     return bootstrap(each, seed)
 
 
-def _drop(clean: Sequence[bool], each: Sequence[float], seed: int, draws: int = 2000) -> tuple[float, Interval | None]:
+def accuracy_drop(
+    clean: Sequence[bool], each: Sequence[float], seed: int, draws: int = 2000
+) -> tuple[float, Interval | None]:
     """By how much of the clean accuracy it falls, and the 95 % interval from drawing from the pictures.
 
-    >>> _drop([True, True, False, True], [1.0, 0.5, 0.0, 0.0], 0)
+    >>> accuracy_drop([True, True, False, True], [1.0, 0.5, 0.0, 0.0], 0)
     (0.5, None)
     """
     was, left = np.asarray(clean, dtype=np.float64), np.asarray(each)

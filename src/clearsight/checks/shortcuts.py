@@ -259,7 +259,7 @@ def _tried(
     tried = [(t, group) for t, group in trials if t is not None]
     parts = sum(_core(group) for _, group in tried)  # looked at besides: they take nothing from the certainty of others
     z = {core: float(norm.isf(0.025 / max(m, 1))) for core, m in ((True, parts), (False, len(tried) - parts))}
-    suspects = [_judged(case, t, group, bars, z[_core(group)]) for t, group in tried]
+    suspects = [judge_group(case, t, group, bars, z[_core(group)]) for t, group in tried]
     first = {"yes": 0, "open": 1, "no": 2, "on the object": 3}
     return sorted(suspects, key=lambda s: (first[s.status], s.control - s.follow, -s.trial.changed / s.trial.n)), undone
 
@@ -308,7 +308,10 @@ def _core(group: tuple[_Place, ...]) -> bool:
     return bool(group) and group[0].core
 
 
-def _judged(case: Case, t: Intervention, group: tuple[_Place, ...], bars: tuple[float, float], z: float) -> _Suspect:
+def judge_group(
+    case: Case, t: Intervention, group: tuple[_Place, ...], bars: tuple[float, float], z: float
+) -> _Suspect:
+    """Whether an intervention on this group carries or changes answers more often than its control."""
     bar, background = bars
     carried, changed = (t.carried, t.carried_control), (t.changed, t.changed_control)
     whole = t.kind == "place" and not _core(group)

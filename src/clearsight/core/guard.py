@@ -141,7 +141,7 @@ def _held(net: nn.Module, undo: Undo, left: _Left) -> list[tuple[str, nn.Paramet
                 unhooked.append(hooks)
     undo.append(partial(_emptied, unhooked, lambda hooks: _without_new(hooks, {}, left)))
     for b in net.buffers():
-        undo.append(partial(_refill, b, b.detach().clone()))
+        undo.append(partial(refill, b, b.detach().clone()))
     params = []
     for name, p in net.named_parameters():
         params.append((name, p, p._version))
@@ -195,7 +195,8 @@ def _without_new(hooks: dict[int, Any], was: dict[int, Any], left: _Left) -> Non
         hooks.update(was)
 
 
-def _refill(buffer: Tensor, was: Tensor) -> None:
+def refill(buffer: Tensor, was: Tensor) -> None:
+    """Put a buffer's values back, where they changed."""
     if not torch.equal(buffer, was):
         with torch.no_grad():
             buffer.copy_(was)

@@ -60,14 +60,14 @@ def elastic_transform(x: Tensor, *, severity: int = 3) -> Tensor:
     for picture, three, waves in zip(x, chance.numpy(), ripple.numpy(), strict=True):
         rows, columns = grid(x)
         down, right = (far * gaussian_filter(w, smooth, mode="reflect", truncate=3) for w in waves)
-        back = _back(x.shape[2], x.shape[3], corners * three)
+        back = inverse_affine(x.shape[2], x.shape[3], corners * three)
         rows, columns = rows + down, columns + right
         to = back @ np.stack([rows.ravel(), columns.ravel(), np.ones(rows.size)])
         out.append(sampled(picture, to[0].reshape(rows.shape), to[1].reshape(rows.shape)))
     return torch.stack(out).clamp(0, 1)
 
 
-def _back(high: int, wide: int, moves: Floats) -> Floats:
+def inverse_affine(high: int, wide: int, moves: Floats) -> Floats:
     """The affine map (2, 3) from a place (row, column, 1) to its origin, where three corners moved by moves (3, 2)."""
     middle, reach = np.array([high // 2, wide // 2]), max(1, min(high, wide) // 3)
     corners = middle + reach * np.array([[1, 1], [1, -1], [-1, -1]])

@@ -54,7 +54,9 @@ def partition_shap(
         raise Refused(f"partition-shap(samples={samples}): at least 2, the picture and the fill")
     maps, missing, change, size = [], [], [], []
     for i in range(len(x)):
-        values, empty, full = _owen(model, x[i : i + 1], target[torch.tensor([i])], flat(model, x[:1], fill), samples)
+        values, empty, full = owen_values(
+            model, x[i : i + 1], target[torch.tensor([i])], flat(model, x[:1], fill), samples
+        )
         maps.append(values.float().to(x.device))
         change.append(full - empty)
         missing.append(float(maps[-1].double().sum()) - change[-1])
@@ -80,7 +82,9 @@ class _Node(NamedTuple):
         return self.share * (self.with_it - self.without)
 
 
-def _owen(model: Classifier, x: Tensor, target: Target, cover: Tensor, samples: int) -> tuple[Tensor, float, float]:
+def owen_values(
+    model: Classifier, x: Tensor, target: Target, cover: Tensor, samples: int
+) -> tuple[Tensor, float, float]:
     """One picture x (1, C, *S) -> its values (*S) float64, target(cover) and target(x)."""
 
     def ask(seen: list[Tensor]) -> list[float]:

@@ -50,11 +50,14 @@ def xrai(model: Classifier, x: Tensor, target: Target, *, steps: int = 50) -> Te
     ends = [x.flatten(1).amin(1), x.flatten(1).amax(1)]
     paths = [path_gradients(model, x, target, end.view(-1, 1, 1, 1), steps) for end in ends]
     density = ((paths[0] + paths[1]) / 2).amax(1)
-    maps = [_ranked(d.cpu().double().numpy(), _regions(picture)) for d, picture in zip(density, x.cpu(), strict=True)]
+    maps = [
+        rank_regions(d.cpu().double().numpy(), overlapping_regions(picture))
+        for d, picture in zip(density, x.cpu(), strict=True)
+    ]
     return torch.from_numpy(np.stack(maps)).to(x.device, torch.float32)
 
 
-def _regions(picture: Tensor) -> NDArray[np.bool_]:
+def overlapping_regions(picture: Tensor) -> NDArray[np.bool_]:
     """picture (C, H, W) -> overlapping regions (n, H * W).
 
     A picture smaller than SIDE is not enlarged for it; areas are then meant as parts of the picture.
@@ -81,7 +84,7 @@ def _regions(picture: Tensor) -> NDArray[np.bool_]:
     return np.stack(found)
 
 
-def _ranked(density: NDArray[np.float64], regions: NDArray[np.bool_]) -> NDArray[np.float64]:
+def rank_regions(density: NDArray[np.float64], regions: NDArray[np.bool_]) -> NDArray[np.float64]:
     """density (H, W), regions (n, H * W) -> (H, W): again and again the region whose new pixels have the highest mean.
 
     What each region would add is kept as a sum and a number of pixels, from which what is taken is subtracted: every

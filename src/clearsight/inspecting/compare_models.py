@@ -137,7 +137,7 @@ def compare_models(
             Compared(
                 source=model.source,
                 parameters=sum(p.numel() for p in model.net.parameters() if not is_lazy(p)),
-                size=_size(model),
+                size=size_on_disk(model),
                 macs=None if table is None else table.total_macs,
                 unknown=table is not None and bool(table.unknown),
                 kept=None if table is None else table.total_kept,
@@ -156,7 +156,7 @@ def _sentence(e: Exception) -> str:
     return shorten(str(e), 300, placeholder=" ...") if isinstance(e, Refused) else reason(e)
 
 
-def _size(model: Classifier) -> int:
+def size_on_disk(model: Classifier) -> int:
     """Bytes of a file with all weights and buffers; what two layers share is written once, floats as float32."""
     held = [t for t in (*model.net.parameters(), *model.net.buffers()) if not is_lazy(t)]  # each of them once
     return sum(t.numel() * (4 if t.is_floating_point() else t.itemsize) for t in held)
@@ -182,7 +182,7 @@ def _timed(models: dict[int, Classifier], seconds: float, trouble: list[list[str
     while todo and (rounds <= FEWEST or (time.perf_counter() - began < seconds and rounds <= ENOUGH)):
         for (i, b), x in list(todo.items()):
             try:
-                spent = _once(models[i], x)
+                spent = time_once(models[i], x)
             except (Refused, RuntimeError) as e:
                 trouble[i].append(f"at batch {b}: {_sentence(e)}")
                 del todo[i, b]
@@ -198,7 +198,7 @@ def _timed(models: dict[int, Classifier], seconds: float, trouble: list[list[str
     return {i: tuple(s) for i, s in found.items()}
 
 
-def _once(model: Classifier, x: Tensor) -> float:
+def time_once(model: Classifier, x: Tensor) -> float:
     """Seconds for one run, with what a GPU still has to do."""
     with model.undisturbed(), torch.no_grad():
         _finish(x)

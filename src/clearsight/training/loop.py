@@ -173,14 +173,14 @@ def _epoch(run: Run, store: Store, judged: Store, folder: Path, workers: int, te
     batches = Batches(
         store, run.data.y, order(rows, r.batch, _seed(r.seed, run.epoch)), read(r.augment), _seed(r.seed, run.epoch)
     )
-    weights = _class_weights(run).to(acc.device)
+    weights = class_weights_of(run).to(acc.device)
     began = kept = time.monotonic()
     loader = DataLoader(batches, batch_size=None, sampler=range(run.batch, len(batches)), num_workers=workers)
     for x, y in loader:
         torch.manual_seed(_seed(r.seed, run.epoch, run.batch))  # dropout
         run.pace.step(run.epoch * len(batches) + run.batch)
         x, y = _own(x, acc), _own(y, acc)
-        loss = _loss(run.net, run.start, x, y, weights, r.smoothing)
+        loss = training_loss(run.net, run.start, x, y, weights, r.smoothing)
         if not bool(torch.isfinite(loss)):
             raise Refused(_diverged(run, folder))
         run.opt.zero_grad()
@@ -197,14 +197,14 @@ def _epoch(run: Run, store: Store, judged: Store, folder: Path, workers: int, te
         if time.monotonic() - kept > KEEP and run.batch < len(batches):
             kept = time.monotonic()
             _keep(run, folder, kept - began)
-    epoch = _judged(run, judged, len(rows), counted(run.start.net, names), run.spent + time.monotonic() - began)
+    epoch = judge_epoch(run, judged, len(rows), counted(run.start.net, names), run.spent + time.monotonic() - began)
     run.history.append(epoch)
     run.epoch, run.batch, run.total, run.spent = run.epoch + 1, 0, 0.0, 0.0
     _keep(run, folder, 0.0)
     return epoch
 
 
-def _judged(run: Run, judged: Store, n: int, parameters: int, seconds: float) -> Epoch:
+def judge_epoch(run: Run, judged: Store, n: int, parameters: int, seconds: float) -> Epoch:
     """How the weights of this epoch do on val; they are kept where no others did better.
 
     Of labels drawn at random val knows nothing, and what is asked for is a network that has learnt them: the last one.
@@ -242,7 +242,9 @@ def logits_of(model: Classifier, store: Store, rows: Sequence[int], batch: int =
         return torch.cat([scores(model, store.pixels(part).to(model.device)) for part in parts])
 
 
-def _loss(net: nn.Module, start: TrainableNetwork, x: Tensor, y: Tensor, weights: Tensor, smoothing: float) -> Tensor:
+def training_loss(
+    net: nn.Module, start: TrainableNetwork, x: Tensor, y: Tensor, weights: Tensor, smoothing: float
+) -> Tensor:
     """The mean cross entropy; a network with auxiliary outputs in training (a tuple) adds theirs at a weight of 0.3,
     as GoogLeNet does (Szegedy et al. 2015, arXiv:1409.4842)."""
     z = normalised(start.preprocess, x)
@@ -252,7 +254,7 @@ def _loss(net: nn.Module, start: TrainableNetwork, x: Tensor, y: Tensor, weights
     return losses[0] + 0.3 * sum(losses[1:], losses[0].new_zeros(()))
 
 
-def _class_weights(run: Run) -> Tensor:
+def class_weights_of(run: Run) -> Tensor:
     """(K,) ones, or the inverse of how often each class stands in train, 1 on average over the pictures."""
     shares = run.data.y[run.data.rows("train")].sum(0)
     if not run.recipe.class_weights:
@@ -316,11 +318,11 @@ def find_rate(
     batches = Batches(store, data.y, order(rows, recipe.batch, first), read(recipe.augment), first)
     names = trained(run.start.net, run.start.head, recipe.strategy, 0.0)
     unfreeze(run.start.net, names, pretrained=bool(run.start.pretrained))
-    weights = _class_weights(run)
+    weights = class_weights_of(run)
 
     def loss(net: nn.Module, n: int) -> Tensor:
         x, y = batches[n % len(batches)]
-        return _loss(net, run.start, x, y, weights, recipe.smoothing)
+        return training_loss(net, run.start, x, y, weights, recipe.smoothing)
 
     with torch.random.fork_rng(devices=rng.gpus()):
         torch.manual_seed(first)

@@ -75,7 +75,7 @@ def portions(data: Pictures, alike: Likeness, shares: tuple[float, float, float]
         notes.append(f"{len(there) - len(inside)} pictures in no split are left out")
     if len(known) < len(inside):
         notes.append(f"{len(inside) - len(known)} pictures have no class and are left out")
-    pictures, told = _named(tuple(data.pictures[i] for i in known), data)
+    pictures, told = with_nameable_classes(tuple(data.pictures[i] for i in known), data)
     notes += told
     labels = classes(pictures)
     if len(labels) < 2:
@@ -123,7 +123,7 @@ def classes(pictures: Sequence[Picture]) -> tuple[str, ...]:
     return tuple(sorted(words))
 
 
-def _named(pictures: tuple[Picture, ...], data: Pictures) -> tuple[tuple[Picture, ...], list[str]]:
+def with_nameable_classes(pictures: tuple[Picture, ...], data: Pictures) -> tuple[tuple[Picture, ...], list[str]]:
     """Pictures whose classes a table can name, and a note; class numbers other than 0, 1, 2, ... are named as such.
 
     A number that is not the place of its class among the labels would be read as another class later.

@@ -203,7 +203,7 @@ def tune(
     settings = grid(asked) if search == "grid" else drawn(asked, trials, recipe.seed)
     for one in settings:
         _with(recipe, one)
-    _ray_is_there()
+    require_ray()
     split = None if str(data) == "demo" else ALL
     pictures = data if isinstance(data, Pictures) else open_data(data, split=split)
     pictures = replace(pictures, pictures=tuple(replace(p, path=p.path.absolute()) for p in pictures.pictures))
@@ -219,7 +219,7 @@ def tune(
     say(f"{counted(len(settings), 'trial')}: {asked}")
     errors: dict[int, str] = {}
     if any(not _read(folder, n, one).ended for n, one in enumerate(settings, 1)):
-        with _ray(at_once) as ray:
+        with ray_cluster(at_once) as ray:
             errors = _searched(ray, job, search, epochs, at_once, say)
     done = tuple(_ended(_read(folder, n, one), errors.get(n)) for n, one in enumerate(settings, 1))
     for t in done:
@@ -249,7 +249,7 @@ def _with(recipe: Recipe, settings: Settings) -> Recipe:
     return replace(recipe, **changed)
 
 
-def _ray_is_there() -> None:
+def require_ray() -> None:
     """Refuse without Ray.  What it asks for is written down before it is loaded, as it is only read then."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     if not os.environ.get("RAY_ADDRESS"):
@@ -422,7 +422,7 @@ def _part(ray: Any, at_once: int, device: str) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def _ray(at_once: int) -> Iterator[Any]:
+def ray_cluster(at_once: int) -> Iterator[Any]:
     """Ray, silent: the caller's where it runs, the cluster of RAY_ADDRESS, or one for this search on this machine."""
     ray = _module("ray")
     quiet = {

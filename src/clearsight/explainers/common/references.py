@@ -74,7 +74,7 @@ def library(model: Classifier, words: str, layer: str) -> Library:
     with uncounted(), torch.no_grad():
         made = _read(path)
         if made is None or not _still_true(model, found, layer, made):
-            made = _built(model, found, layer)
+            made = build_library(model, found, layer)
             made = _written(path, made)
     if made.broken:
         listed = ", ".join(f"{name} ({why})" for name, why in made.broken[:NAMED])
@@ -107,7 +107,8 @@ def _pictures(words: str) -> Pictures:
         return open_data(words)
 
 
-def _built(model: Classifier, found: Pictures, layer: str) -> Library:
+def build_library(model: Classifier, found: Pictures, layer: str) -> Library:
+    """Run the model on the pictures that fit into BYTES, and keep its outputs and the layer's activations."""
     blank = torch.zeros(1, model.preprocess.channels, *model.preprocess.size, device=model.device)
     _, one = _run(model, blank, layer)
     most = max(1, BYTES // (one.numel() * one.element_size()))
