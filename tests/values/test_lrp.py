@@ -272,14 +272,14 @@ def test_a_rule_that_loses_relevance_is_refused(monkeypatch):
         share, handed = whole(op, r)
         return share * torch.linspace(0.9, 1, share.shape[-1]), handed
 
-    monkeypatch.setattr(lrp_rules, "positive", leaky)
+    monkeypatch.setattr("clearsight.explainers.lrp.positive", leaky)
     with pytest.raises(Refused, match="relevance was lost"):
         lrp(model, x, ClassScore(0), "plus")
 
     def nothing(op, r):
         return torch.full_like(op.x, torch.nan), r
 
-    monkeypatch.setattr(lrp_rules, "positive", nothing)
+    monkeypatch.setattr("clearsight.explainers.lrp.positive", nothing)
     with pytest.raises(Refused, match="relevance was lost"):
         lrp(model, x, ClassScore(0), "plus")
 

@@ -391,7 +391,7 @@ def test_relevance_is_held_against_the_target_and_not_against_the_map(monkeypatc
         size = share.flatten(1).abs().sum(1).view(-1, *[1] * (share.dim() - 1))
         return 0.9 * share + 1000 * size * turns, handed
 
-    monkeypatch.setattr(lrp_rules, "positive", wild)
+    monkeypatch.setattr("clearsight.explainers.lrp.positive", wild)
     with pytest.raises(Refused, match="relevance was lost"):
         explain(model, x, "lrp(composite=plus)", ClassScore(0))
 

@@ -16,7 +16,7 @@ from clearsight.explainers.common.lrp_rules import (
     Shares,
     box,
     negated,
-    plus,
+    positive,
     raised_class,
     relevance,
 )
@@ -59,7 +59,7 @@ def contrastive_lrp(
         others = (1 - chosen) / (logits.shape[1] - 1) if kind == "clrp1" else 0
         return (chosen - others) * size
 
-    rules = Rules(box, plus, plus, last=against_itself if kind == "clrp2" else None)
+    rules = Rules(box, positive, positive, last=against_itself if kind == "clrp2" else None)
     r, _ = relevance(model, x, target, rules, start=start)
     return r.sum(1).relu()
 

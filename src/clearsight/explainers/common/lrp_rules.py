@@ -266,11 +266,6 @@ def epsilon(size: float = TINY) -> Rule:
     return rule
 
 
-def plus(op: Linear, r: Tensor) -> Shares:
-    """LRP-z+ (alpha 1, beta 0): in proportion to the positive parts alone."""
-    return positive(op, r)
-
-
 def alpha_beta(alpha: float) -> Rule:
     """LRP-alpha-beta: alpha times the positive parts, less alpha - 1 times the negative ones."""
 
@@ -296,7 +291,7 @@ def negated(op: Linear) -> Linear:
 
 
 def positive(op: Linear, r: Tensor) -> Shares:
-    """The rule z+."""
+    """LRP-z+ (alpha 1, beta 0): in proportion to the positive parts alone."""
     parts = signed_parts(op, positive_part, negative_part)
     z = total(op, parts)
     s = r / stable(z + op.bias.clamp(min=0))
