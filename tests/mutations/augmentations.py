@@ -71,7 +71,7 @@ METHODS = {
     ],
     "augmentations/mixup.py": [
         ("(1 - b) * y[", "(1 - b) * y.roll(1, 0)["),
-        ("own.to(y)", "own.sqrt().to(y)"),
+        ("weight.to(y)", "weight.sqrt().to(y)"),
         ("beta(drawn[:, 0], alpha)", "drawn[:, 0]"),
         ("beta(drawn[:, 0], alpha)", "beta(drawn[:, 0], 2 * alpha)"),
         ("beta(drawn[:, 0], alpha)", "beta(drawn[:1, 0], alpha).expand(len(x))"),
@@ -128,7 +128,7 @@ CORE = [
     ("augmentations/common/draws.py", "int(down * (height - h + 1))", "int(down * (height - h))", "boxes"),
     ("augmentations/common/draws.py", "int(right * (width - w + 1))", "int(right * (width - w))", "boxes"),
     ("augmentations/common/draws.py", "order.roll(-1)", "order", "partners"),
-    ("augmentations/common/draws.py", "found[order] = order.roll(-1)", "found[:] = order.roll(-1)", "partners"),
+    ("augmentations/common/draws.py", "partner[order] = order.roll(-1)", "partner[:] = order.roll(-1)", "partners"),
     ("augmentations/common/geometry.py", "return out + ground", "return out", "moves_in"),
     ("augmentations/common/geometry.py", "mean_colour(x)\n    out", "0 * mean_colour(x)\n    out", "moves_in"),
     ("augmentations/common/geometry.py", "InterpolationMode.BILINEAR", "InterpolationMode.NEAREST", "moves_in"),

@@ -22,7 +22,7 @@ METHODS = {
         ("(loss < low[rows]) | meets", "(loss < torch.inf) | meets"),
         ("rows = rows[~met[rows]]", "rows = rows"),
         ("queries if rescale else 10000", "10000"),
-        ("sum(asked > k for k in HALVED)", "sum(asked >= k for k in HALVED)"),
+        ("sum(used > k for k in HALVED)", "sum(used >= k for k in HALVED)"),
         ("n - side + 1", "n - side"),
         ("+ _beside(_over(stood), axes) * stood", ""),
         ("move / flat * eps", "move / flat * eps / 2"),
@@ -55,7 +55,7 @@ CORE = [
         ("/ per_picture(perturbation_norm(way, norm).clamp_min(1e-12), x)", ""),
         ("first - (second + third) / 2", "first - third"),
         ("first - (third + fourth) / 2", "first - third"),
-        ("right.scatter(1, own, False)", "right & ~right"),
+        ("right.scatter(1, highest, False)", "right & ~right"),
         ("for column in to.T", "for column in to.T[:1]"),
     )
 ] + [
@@ -74,7 +74,7 @@ CORE = [
     )
 ]
 CORE += [
-    ("attacks/common/rival_classes.py", ".masked_fill(shut.gather(1, found), NONE)", "", "autoattack and rivals"),
+    ("attacks/common/rival_classes.py", ".masked_fill(shut.gather(1, ranked), NONE)", "", "autoattack and rivals"),
     (
         "attacks/common/rival_classes.py",
         "best - outputs.gather",

@@ -6,7 +6,7 @@ METHODS = {
         ("torch.where(met, 1.1**3, 1 / 1.1)", "torch.where(met, 1 / 1.1, 1.1)"),
         ("per_picture(1 - towards[on], x)", "per_picture(1 + towards[on], x)"),
         ("u = u - move * ", "u = u - 0 * move * "),
-        ("+ steepest(there", "+ 1.1 * steepest(there"),
+        ("+ steepest(moved", "+ 1.1 * steepest(moved"),
         ("        x_adv[on] = tried[met]", "        x_adv[rows] = tried"),
         ("return box.found", "return x"),
     ],
@@ -23,7 +23,7 @@ METHODS = {
         ("return box.found", "return x"),
     ],
     "attacks/simba.py": [
-        ("(less < loss[asked]) | met[asked]", "(less > loss[asked]) | met[asked]"),
+        ("(less < loss[queried]) | met[queried]", "(less > loss[queried]) | met[queried]"),
         ("(1 - 2 * back[rows])", "(1 - 0 * back[rows])"),
         (".argsort(1)", ".sort(1).indices * 0"),
         ('rows], eps, "l2")', 'rows], 2 * eps, "l2")'),
@@ -33,7 +33,7 @@ METHODS = {
         ("helps = torch.zeros_like(can)", "helps = torch.ones_like(can)"),
         ("(1 / n) ** 0.5", "(2 / n) ** 0.5"),
         ("rows[~met[rows] & ", "rows["),
-        ("asked, here = rows[can], tried[can]", "asked, here, can = rows, tried, torch.ones_like(can)"),
+        ("queried, candidates = rows[can], tried[can]", "queried, candidates, can = rows, tried, torch.ones_like(can)"),
     ],
     "attacks/transfer.py": [
         ("call.method(other,", "call.method(box._model,"),
@@ -51,8 +51,8 @@ METHODS = {
 CORE = [
     ("attacks/common/decision_based.py", "rows = rows[~met]\n        if not", "if not", "deciding"),
     ("attacks/common/decision_based.py", "CELLS = (0, 2, 1, 4, 3, 8)", "CELLS = (0,)", "deciding"),
-    ("attacks/common/decision_based.py", "own[order[rows, k]]", "own[k].expand_as(x[rows])", "deciding"),
-    ("attacks/common/decision_based.py", "j = k - len(own)", "j = k", "deciding"),
+    ("attacks/common/decision_based.py", "candidates[order[rows, k]]", "candidates[k].expand_as(x[rows])", "deciding"),
+    ("attacks/common/decision_based.py", "j = k - len(candidates)", "j = k", "deciding"),
     ("attacks/common/decision_based.py", "box.queries // 2", "box.queries", "deciding"),
     ("attacks/common/decision_based.py", "torch.where(met, low, middle)", "torch.where(met, middle, low)", "deciding"),
     (

@@ -44,10 +44,10 @@ METHODS = {
         ("a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)", "pass"),
     ],
     "metrics/max_sensitivity.py": [
-        ("torch.maximum(found, ", "torch.minimum(found + 1, "),
+        ("torch.maximum(largest, ", "torch.minimum(largest + 1, "),
         ("2 * rng.uniform(x) - 1", "rng.uniform(x)"),
         (".clamp(0, 1))", ")"),
-        ("return found / size", "return found"),
+        ("return largest / size", "return largest"),
     ],
     "metrics/completeness.py": [
         ("/ due.abs())", "/ due)"),
@@ -62,7 +62,7 @@ METHODS = {
         ("by, magnitude).abs()", "by, magnitude)"),
         ("x), by, magnitude)", 'x), "spearman", magnitude)'),
         ("x), by, magnitude)", "x), by, False)"),
-        ("torch.stack(found).mean(0)", "torch.stack(found).amax(0)"),
+        ("torch.stack(likenesses).mean(0)", "torch.stack(likenesses).amax(0)"),
         ("        last = cut\n", ""),
     ],
     "metrics/label_randomisation.py": [
@@ -131,7 +131,7 @@ CORE = [
     ("metrics/common/harmonic.py", "(len(parts) / inverse)", "(1 / inverse)", "adcc"),
     ("metrics/common/harmonic.py", "mask_by_map(model, x, soft)", "x", "adcc"),
     ("metrics/common/likeness.py", "(abs(a), abs(b)) if magnitude", "(a, b) if magnitude", "share_ties"),
-    ("metrics/common/likeness.py", 'found.append(float("nan"))', "found.append(0.0)", "likeness"),
+    ("metrics/common/likeness.py", 'values.append(float("nan"))', "values.append(0.0)", "likeness"),
     ("metrics/common/likeness.py", "elif constant(b):", "elif False:", "likeness"),
     ("metrics/common/likeness.py", 'by == "spearman"', "True", "by_structure"),
     ("metrics/common/likeness.py", "ssim(a / abs(a).max(), b / abs(b).max())", "ssim(a, b)", "by_structure"),

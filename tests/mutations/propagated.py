@@ -18,7 +18,7 @@ METHODS = {
         ("(x - baseline)).sum(1)", "x).sum(1)"),
         ("torch.full_like(x, baseline)", "torch.zeros_like(x)"),
         ("note_or_refuse(", "(lambda *_: None)("),
-        ("slope(target, here, there)", "slope(target, here, here)"),
+        ("slope(target, logits, baseline_logits)", "slope(target, logits, logits)"),
     ],
 }
 
@@ -26,7 +26,7 @@ CORE = [
     ("explainers/common/rectifiers.py", "(x > low) & (x < high)", "(x > low)", "by_hand and backprop"),
     ("explainers/common/rectifiers.py", "if others or not relus:", "if not relus:", "other_activations"),
     ("explainers/common/rectifiers.py", "if others or not relus:", "if others:", "needs_convolutions"),
-    ("explainers/common/rescale.py", "torch.where(still, own, rise)", "own", "deep_lift or each_rule"),
+    ("explainers/common/rescale.py", "torch.where(still, derivative, rise)", "derivative", "deep_lift or each_rule"),
     (
         "explainers/common/rescale.py",
         "1e-6 * torch.maximum(x.abs(), was.abs())",
@@ -102,10 +102,10 @@ CORE = [
     (
         "explainers/common/lrp_rules.py",
         "flatten(1).sum(1)) / whole",
-        "flatten(1).sum(1)) / found.abs().flatten(1).sum(1)",
+        "flatten(1).sum(1)) / shares.abs().flatten(1).sum(1)",
         "not_against_the_map",
     ),
-    ("explainers/gradient_shap.py", "there.mean(1)", "there[:, 0]", "gradient_shap_notes"),
+    ("explainers/gradient_shap.py", "baseline_scores.mean(1)", "baseline_scores[:, 0]", "gradient_shap_notes"),
     ("internals/graph.py", "            node.target = _anew(node.target)\n", "", "each_rule and cosine"),
     ("internals/graph.py", "if word(node) in _FILLED:", "if False:", "transformers_of_torchvision"),
 ]

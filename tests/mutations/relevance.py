@@ -58,7 +58,7 @@ CORE = (
             ("        bias=-op.bias,\n", ""),
             ("z += op.forward(*part)", "pass"),
             ("share.addcmul_(op.back(s, change), x)", "pass"),
-            ("share += part @ here(block, change).mT", "pass"),
+            ("share += part @ changed(block, change).mT", "pass"),
             ("return change(block if times == 1 else block * times)", "return change(block)"),
             ("s = r / stable(z + op.bias.clamp(min=0))", "s = r / stable(z)"),
             ("s = r / stable(z + op.bias.clamp(min=0))", "s = r / stable(z + op.bias)"),
@@ -92,8 +92,8 @@ CORE = (
             ("signed_parts(o, positive_part, negative_part)", "signed_parts(o, positive_part, positive_part)"),
             ("stable(z + total(against, hindering))", "stable(total(against, hindering))"),
             ("r / stable(z))\n    share +=", "0 * r / stable(z))\n    share +="),
-            ("there * (missing / number.clamp_min(1))", "missing / each.shape[1]"),
-            ("each + there * (missing / number.clamp_min(1))", "each"),
+            ("nonzero * (missing / number.clamp_min(1))", "missing / each.shape[1]"),
+            ("each + nonzero * (missing / number.clamp_min(1))", "each"),
             ("* (number > 0)", "* 1"),
         )
     ]

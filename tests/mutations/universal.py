@@ -12,7 +12,10 @@ METHODS = {
     "attacks/patch.py": [
         ("thing - step * (1 - done) * mean.sign()", "thing + step * (1 - done) * mean.sign()"),
         ("_chance(z, rows), rotation", "_chance(z, rows) * 0, rotation"),
-        ("return pasted(x, found, of, _chance(x), rotation", "return pasted(x, found, of, _chance(x) * 0, rotation"),
+        (
+            "return pasted(x, learned_patch, of, _chance(x), rotation",
+            "return pasted(x, learned_patch, of, _chance(x) * 0, rotation",
+        ),
         ("round(cm / 2.54 * DPI)", "round(cm * DPI)"),
         ("dpi=(DPI, DPI)", "dpi=(72, 72)"),
         ("(away[:, None] ** 2 + away**2 <= 1)", "(away[:, None].abs() + away.abs() <= 1)"),

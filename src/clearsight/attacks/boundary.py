@@ -65,5 +65,5 @@ def orthogonal_step(x: Tensor, x_adv: Tensor, share: Tensor, rows: Tensor) -> Te
     far = per_picture(perturbation_norm(move, "l2"), x)
     u = rng.normal(x, rows)
     u = u - move * (per_picture((u * move).flatten(1).sum(1), x) / far.square().clamp_min(torch.finfo(far.dtype).tiny))
-    there = move + steepest(u, "l2") * far * per_picture(share, x)
-    return (x + steepest(there, "l2") * far).clamp(0, 1)
+    moved = move + steepest(u, "l2") * far * per_picture(share, x)
+    return (x + steepest(moved, "l2") * far).clamp(0, 1)

@@ -79,15 +79,15 @@ def estimate_direction(box: BlackBox, x: Tensor, x_adv: Tensor, row: Tensor, cou
     x (C, *S): the picture of which x_adv is a version; row: its number; count: how many random points are asked about.
     """
     radius = (x_adv - x).norm() / x.numel() ** 0.5
-    moves, total, met, asked = torch.zeros_like(x_adv), torch.zeros_like(x_adv), 0.0, 0
-    while asked < count:
-        of = row.expand(min(SIZE, count - asked))
+    moves, total, met, sampled = torch.zeros_like(x_adv), torch.zeros_like(x_adv), 0.0, 0
+    while sampled < count:
+        of = row.expand(min(SIZE, count - sampled))
         u = steepest(rng.normal(x_adv.expand(len(of), *x_adv.shape), of), "l2")
         point = (x_adv + radius * u).clamp(0, 1)
         u = point - x_adv  # the move that remains inside [0, 1]
         yes = box.met(point, of).to(x_adv)
         moves += (u * per_picture(yes, u)).sum(0)
-        total, met, asked = total + u.sum(0), met + float(yes.sum()), asked + len(of)
+        total, met, sampled = total + u.sum(0), met + float(yes.sum()), sampled + len(of)
     if met in (0, count):  # all answers agree
         return total if met else -total
     return 2 * (moves - total * (met / count))

@@ -70,8 +70,8 @@ def patch(
     """
     of = _outline(model, x, share, shape, rotation, scale, steps, step)
     pictures = sorted_lessons(model, lessons, x, "patch")
-    found = _learned(model, pictures, of, rotation, scale, steps, step, torch.initial_seed())
-    return pasted(x, found, of, _chance(x), rotation=rotation, scale=scale)
+    learned_patch = _learned(model, pictures, of, rotation, scale, steps, step, torch.initial_seed())
+    return pasted(x, learned_patch, of, _chance(x), rotation=rotation, scale=scale)
 
 
 def learned_patch(

@@ -71,10 +71,10 @@ def simba(
         tried = project(x_adv[rows] + way, x[rows], eps, "l2")
         can = (tried != x_adv[rows]).flatten(1).any(1)
         helps = torch.zeros_like(can)
-        asked, here = rows[can], tried[can]
-        less, met[asked] = box.ask(here, asked)
-        better = (less < loss[asked]) | met[asked]
-        x_adv[asked[better]], loss[asked[better]] = here[better], less[better]
+        queried, candidates = rows[can], tried[can]
+        less, met[queried] = box.ask(candidates, queried)
+        better = (less < loss[queried]) | met[queried]
+        x_adv[queried[better]], loss[queried[better]] = candidates[better], less[better]
         helps[can] = better
         done = helps | (back[rows] == 1)
         idle[rows] = torch.where(can, 0, idle[rows] + done.long())

@@ -62,28 +62,28 @@ def square(
     begin, change = (_tiles, _moved) if norm == "l2" else (_stripes, _painted)
     best = begin(x, eps, rows)
     low, met = box.ask(best, rows)
-    for asked in range(1, queries):
+    for used in range(1, queries):
         rows = rows[~met[rows]]
         rows = rows[(box.left(rows) > 0).to(rows.device)]
         if not len(rows):
             break
-        sides = square_sides(x.shape[2:], share(p, asked - 1, queries if rescale else 10000), norm)
+        sides = square_sides(x.shape[2:], share(p, used - 1, queries if rescale else 10000), norm)
         new = change(x[rows], best[rows], eps, sides, rows)
         loss, meets = box.ask(new, rows)
         better = (loss < low[rows]) | meets
-        here = rows[better]
-        best[here], low[here], met[here] = new[better], loss[better], meets[better]
+        improved = rows[better]
+        best[improved], low[improved], met[improved] = new[better], loss[better], meets[better]
     return best
 
 
-def share(p: float, asked: int, queries: int) -> float:
-    """The share of the picture that a square covers after asked of all queries.
+def share(p: float, used: int, queries: int) -> float:
+    """The share of the picture that a square covers after a number of used queries.
 
     >>> [share(0.8, k, 10000) for k in (10, 11, 51, 8001)]
     [0.8, 0.4, 0.2, 0.0015625]
     """
-    asked = asked * 10000 // queries
-    halvings = sum(asked > k for k in HALVED)
+    used = used * 10000 // queries
+    halvings = sum(used > k for k in HALVED)
     return p / float(2**halvings)
 
 
@@ -180,8 +180,8 @@ def _pyramid(sides: list[int]) -> Tensor:
     rings = [(torch.arange(s) - s // 2).abs() for s in sides]
     ring = torch.stack(torch.meshgrid(*rings, indexing="ij")).amax(0)
     heights = (1 / torch.arange(1, last + 1) ** 2).flip(0).cumsum(0).flip(0)
-    found = heights[ring]
-    return found / found.square().sum().sqrt()
+    pyramid = heights[ring]
+    return pyramid / pyramid.square().sum().sqrt()
 
 
 def place_square(shape: torch.Size, sides: list[int], u: Tensor) -> tuple[Tensor, Tensor]:

@@ -72,5 +72,5 @@ def inverse_affine(high: int, wide: int, moves: Floats) -> Floats:
     middle, reach = np.array([high // 2, wide // 2]), max(1, min(high, wide) // 3)
     corners = middle + reach * np.array([[1, 1], [1, -1], [-1, -1]])
     moved = np.concatenate([corners + moves, np.ones((3, 1))], 1)
-    found: Floats = np.linalg.solve(moved, corners.astype(np.float64)).T
-    return found
+    affine: Floats = np.linalg.solve(moved, corners.astype(np.float64)).T
+    return affine

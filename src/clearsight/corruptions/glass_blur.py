@@ -53,7 +53,7 @@ def shuffled(chance: Tensor, reach: int) -> Tensor:
     inner = torch.arange(high * wide).view(high, wide)[reach : high - reach, reach : wide - reach].flatten().flip(0)
     moves = (chance * (2 * reach + 1)).long() - reach
     for down, right in moves.flatten(2):
-        there = inner + down[inner] * wide + right[inner]
-        for i, j in zip(inner.tolist(), there.tolist(), strict=True):
+        partner = inner + down[inner] * wide + right[inner]
+        for i, j in zip(inner.tolist(), partner.tolist(), strict=True):
             order[i], order[j] = order[j], order[i]
     return torch.tensor(order)

@@ -85,13 +85,13 @@ def extremal_perturbation(
         places.grad = torch.zeros_like(places)
         weight = WEIGHT * (LAST_WEIGHT / WEIGHT) ** (i / max(1, iterations - 1))
         for rows, _ in pairs(len(x), 1, FEW, backward=True):
-            here = rows.to(x.device)
+            index = rows.to(x.device)
             with torch.enable_grad():
-                mask = smooth_max(near, beyond, places[here])
-                seen = blur_between([level[here] for level in levels], 1 - enlarge(mask, sides))
+                mask = smooth_max(near, beyond, places[index])
+                seen = blur_between([level[index] for level in levels], 1 - enlarge(mask, sides))
                 flat = mask.flatten(1)
                 loss = weight * (flat - value_at_rank(flat.detach(), wanted)).square().mean(1)
-                loss = loss - flowing(target[rows](model(seen))) / unit[here]
+                loss = loss - flowing(target[rows](model(seen))) / unit[index]
             (g,) = gradients(loss, places)
             places.grad += g
         adam.step()
@@ -115,9 +115,9 @@ def _tried(model: Classifier, levels: list[Tensor], target: Target, discs: Tenso
     discs = discs.flatten(0, len(looks) - 1)
     kept = x.new_empty(len(x), len(discs))
     for rows, versions in pairs(len(x), len(discs)):
-        here, which = rows.to(x.device), versions.to(x.device)
+        index, which = rows.to(x.device), versions.to(x.device)
         blur = 1 - enlarge(discs[which], x.shape[2:])
-        kept[here, which] = target[rows](model(blur_between([level[here] for level in levels], blur)))
+        kept[index, which] = target[rows](model(blur_between([level[index] for level in levels], blur)))
     return kept.view(-1, *looks)
 
 

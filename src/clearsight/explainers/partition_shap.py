@@ -88,12 +88,12 @@ def owen_values(
     """One picture x (1, C, *S) -> its values (*S) float64, target(cover) and target(x)."""
 
     def ask(seen: list[Tensor]) -> list[float]:
-        found: list[float] = []
+        scores: list[float] = []
         with torch.no_grad():
             for rows, k in pairs(1, len(seen)):
                 mask = torch.stack([seen[j] for j in k.tolist()])[:, None].to(x.device)
-                found += target[rows](model(torch.where(mask, x, cover))).double().tolist()
-        return found
+                scores += target[rows](model(torch.where(mask, x, cover))).double().tolist()
+        return scores
 
     nothing = torch.zeros(x.shape[2:], dtype=torch.bool)
     values = torch.zeros(x.shape[2:], dtype=torch.float64)

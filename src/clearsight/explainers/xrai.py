@@ -72,7 +72,7 @@ def overlapping_regions(picture: Tensor) -> NDArray[np.bool_]:
     pixels = (seen.permute(1, 2, 0) * 2 - 1).double().numpy()
     at = [((np.arange(s) + 0.5) * c / s).astype(int) for s, c in zip(size, canvas, strict=True)]
     radius = round(RADIUS * part**0.5)
-    found = []
+    regions = []
     for scale in SCALES:
         smallest = max(1, round(SMALLEST * part))
         labels = felzenszwalb(pixels, scale=scale * part, sigma=SIGMA, min_size=smallest, channel_axis=-1)
@@ -80,8 +80,8 @@ def overlapping_regions(picture: Tensor) -> NDArray[np.bool_]:
             around = tuple(slice(max(s.start - radius, 0), s.stop + radius) for s in box)
             grown = np.zeros(canvas, dtype=bool)
             grown[around] = distance_transform_edt(labels[around] != i) <= radius
-            found.append(grown[np.ix_(*at)].ravel())
-    return np.stack(found)
+            regions.append(grown[np.ix_(*at)].ravel())
+    return np.stack(regions)
 
 
 def rank_regions(density: NDArray[np.float64], regions: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -94,15 +94,15 @@ def rank_regions(density: NDArray[np.float64], regions: NDArray[np.bool_]) -> ND
     fewest = FEWEST * flat.size / SIDE**2
     fresh = np.ones(flat.size, dtype=bool)
     sums, counts = regions @ flat, regions.sum(1).astype(float)
-    found = np.zeros_like(flat)
+    ranked = np.zeros_like(flat)
     while (able := (counts >= fewest) & (counts > 0)).any():
         gains = np.where(able, sums / np.maximum(counts, 1), -np.inf)
         best = int(gains.argmax())
         new = np.flatnonzero(regions[best] & fresh)
-        found[new] = gains[best]
+        ranked[new] = gains[best]
         fresh[new] = False
         sums -= regions[:, new] @ flat[new]
         counts -= regions[:, new].sum(1)
     if fresh.any():
-        found[fresh] = flat[fresh].mean()
-    return found.reshape(density.shape)
+        ranked[fresh] = flat[fresh].mean()
+    return ranked.reshape(density.shape)

@@ -80,10 +80,10 @@ def _approach(
         clean = x[rows]
         value, slope = _boundary(model, x_adv, goal[rows.cpu()], to[rows], norm)
         level = (slope * x_adv).flatten(1).double().sum(1) - value
-        here, there = (project(p, slope, level, norm) for p in (x_adv, clean))
-        far, farther = (perturbation_norm(move, norm).clamp_min(1e-8) for move in (here, there))
+        delta, delta_clean = (project(p, slope, level, norm) for p in (x_adv, clean))
+        far, farther = (perturbation_norm(move, norm).clamp_min(1e-8) for move in (delta, delta_clean))
         bias = per_picture((far / (far + farther)).clamp_max(BIAS), x_adv)
-        x_adv = ((1 - bias) * (x_adv + OVER * here) + bias * (clean + OVER * there)).clamp(0, 1)
+        x_adv = ((1 - bias) * (x_adv + OVER * delta) + bias * (clean + OVER * delta_clean)).clamp(0, 1)
         met = _see(model, x_adv, goal, best, rows)[1]
         x_adv = where(met, clean + BACK * (x_adv - clean), x_adv)
 

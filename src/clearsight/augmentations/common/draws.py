@@ -72,6 +72,6 @@ def partners(key: Tensor) -> Tensor:
     [2, 0, 1]
     """
     order = key.argsort(stable=True)
-    found = torch.empty_like(order)
-    found[order] = order.roll(-1)
-    return found
+    partner = torch.empty_like(order)
+    partner[order] = order.roll(-1)
+    return partner

@@ -37,6 +37,6 @@ def note_residual(model: Classifier, x: Tensor, target: Target, baseline: Tensor
     if not diagnostics.wanted():
         return
     with torch.no_grad():
-        here, there = model(x).float(), model(baseline.to(x).expand_as(x)).float()
-        change = target(here) - target(there)
-    note_missing(maps.flatten(1).sum(1) - change, change, size_of(target, here, there))
+        logits, baseline_logits = model(x).float(), model(baseline.to(x).expand_as(x)).float()
+        change = target(logits) - target(baseline_logits)
+    note_missing(maps.flatten(1).sum(1) - change, change, size_of(target, logits, baseline_logits))
