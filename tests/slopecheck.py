@@ -17,7 +17,7 @@ from torch import Tensor
 
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import ClassScore
-from clearsight.explainers._gradient import many_passes, pixel_gradients
+from clearsight.explainers.common.gradient import many_passes, pixel_gradients
 from clearsight.internals.layers import activations_and_gradients, layout_of
 from clearsight.internals.places import as_maps
 from clearsight.runner.run import explain

@@ -70,8 +70,8 @@ def state(net: nn.Module) -> dict[str, Any]:
         "grad mode": torch.is_grad_enabled(),
         "autocast": torch.is_autocast_enabled("cpu"),
         "checkpoint": torch.utils.checkpoint.CheckpointFunction.apply,
-        "depth": getattr(surroundings._here, "depth", 0),
-        "inside": surroundings._inside,
+        "depth": getattr(surroundings.this_thread, "depth", 0),
+        "inside": surroundings.inside_count,
     }
     for name, m in net.named_modules():
         found[f"mode of {name}"] = m.training
@@ -122,8 +122,8 @@ class Failing:
 
 def outside() -> None:
     """What a step that was made to fail has left of the process's settings is set back."""
-    surroundings._inside, surroundings._here.depth = 0, 0
-    assert undone(surroundings._process) == []
+    surroundings.inside_count, surroundings.this_thread.depth = 0, 0
+    assert undone(surroundings.process_undo) == []
 
 
 OPERATIONS: dict[str, tuple[Any, str, str]] = {
@@ -132,7 +132,7 @@ OPERATIONS: dict[str, tuple[Any, str, str]] = {
     "a buffer is cloned": (Tensor, "clone", ""),
     "a buffer is filled": (Tensor, "copy_", ""),
     "a buffer is compared": (torch, "equal", ""),
-    "a buffer is put back": (guard, "_refill", ""),
+    "a buffer is put back": (guard, "refill", ""),
     "a dictionary is put back": (guard, "_put_back", ""),
     "hooks are put back": (guard, "_remove_new_hooks", ""),
     "data is put back": (guard, "_restore_data", ""),
@@ -254,14 +254,14 @@ def test_a_module_that_refuses_its_mode_is_reported_and_the_rest_is_put_back() -
 
 def test_a_keyboard_interrupt_while_it_is_put_back_still_puts_back_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     net = used()
-    was, right = state(net), guard._refill
+    was, right = state(net), guard.refill
 
     def interrupted(buffer: Tensor, value: Tensor) -> None:
         if buffer.dim() == 0:
             raise KeyboardInterrupt
         right(buffer, value)
 
-    monkeypatch.setattr(guard, "_refill", interrupted)
+    monkeypatch.setattr(guard, "refill", interrupted)
     with pytest.raises(KeyboardInterrupt):
         leave(net, Failing(monkeypatch, guard, "able", "", 0), None)
     assert differing(was, state(net)) == ["value of body.1.num_batches_tracked"]

@@ -1,13 +1,17 @@
 """The layers of the package: every import points down, no files import in a circle, and what is private stays private.
 
-Imports inside functions and those for type checkers count like all others.  There are no exceptions.
+Imports inside functions and those for type checkers count like all others.  There are no exceptions.  Tests, benchmarks
+and the code in the documentation use public names alone.
 """
 
 from __future__ import annotations
 
 import ast
+import re
+from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from textwrap import dedent
 from typing import NamedTuple
 
 import pytest
@@ -15,6 +19,7 @@ import pytest
 import clearsight as cs
 
 SRC = Path(cs.__file__).parent
+ROOT = Path(__file__).parents[2]
 # from the lowest to the highest; what stands on one line does not import each other
 LEVELS = (
     "errors _version",
@@ -137,10 +142,71 @@ def private_and_elsewhere(src: Path) -> list[str]:
     found = []
     for one in imports(src):
         path = f"{one.module}.{one.name}".strip(".").split(".")
-        private = [part for part in path[1:] if part.startswith("_") and not part.endswith("__")]
-        if private and top(one.by) != path[0]:
+        if any(is_private(part) for part in path[1:]) and top(one.by) != path[0]:
             found.append(str(one))
     return found
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("__")
+
+
+def private_names(code: str) -> set[str]:
+    """The private names of clearsight that code outside of it uses: modules, functions, classes, constants and methods.
+
+    They are found in imports, in attributes of what was imported, and in strings that say what ``setattr`` and the like
+    are to change.
+    """
+    nodes = list(ast.walk(ast.parse(code)))
+    ours: dict[str, str] = {}  # a name in this code -> what it stands for
+    used = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if _is_ours(alias.name):
+                    used.add(alias.name)
+                    ours[alias.asname or "clearsight"] = alias.name if alias.asname else "clearsight"
+        elif isinstance(node, ast.ImportFrom) and not node.level and _is_ours(node.module or ""):
+            whole = {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+            used.update(whole.values())
+            ours |= whole
+    for node in nodes:
+        if isinstance(node, ast.Attribute):
+            used.add(_dotted(node, ours))
+        elif isinstance(node, ast.Call) and _last(node.func) in ("setattr", "delattr", "getattr", "hasattr"):
+            used.update(_named_in_words(node.args, ours))
+    return {path for path in used if any(is_private(part) for part in path.split("."))}
+
+
+def _dotted(node: ast.AST, ours: dict[str, str]) -> str:
+    """``guard.put_back`` -> "clearsight.core.guard.put_back"; "" for what does not begin with a name of ours."""
+    if isinstance(node, ast.Name):
+        return ours.get(node.id, "")
+    if isinstance(node, ast.Attribute):
+        owner = _dotted(node.value, ours)
+        return owner and f"{owner}.{node.attr}"
+    return ""
+
+
+def _last(node: ast.AST) -> str:
+    """``monkeypatch.setattr`` and ``setattr`` -> "setattr"."""
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+
+
+def _named_in_words(args: list[ast.expr], ours: dict[str, str]) -> Iterator[str]:
+    """What ``setattr(guard, "put_back", ...)`` and ``setattr("clearsight.core.guard.put_back", ...)`` change."""
+    words = [arg.value for arg in args[:2] if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
+    for word in words:
+        owner = _dotted(args[0], ours)
+        if owner:
+            yield f"{owner}.{word}"
+        elif _is_ours(word):
+            yield word
+
+
+def code_of_a_page(text: str) -> Iterator[str]:
+    """The Python in a page of documentation: what stands between ```python and ```."""
+    yield from re.findall(r"^ *```python\n(.*?)^ *```", text, flags=re.DOTALL | re.MULTILINE)
 
 
 def test_every_package_has_a_level() -> None:
@@ -162,6 +228,55 @@ def test_no_package_or_module_has_a_public_name() -> None:
 
 def test_nothing_private_is_imported_by_another_package() -> None:
     assert not private_and_elsewhere(SRC)
+
+
+@pytest.mark.parametrize("folder", ["tests", "benchmarks"])
+def test_code_outside_uses_public_names_alone(folder: str) -> None:
+    files = sorted((ROOT / folder).rglob("*.py"))
+    assert files
+    private = {str(file.relative_to(ROOT)): private_names(file.read_text(encoding="utf-8")) for file in files}
+    assert not {file: names for file, names in private.items() if names}
+
+
+def test_documentation_uses_public_names_alone() -> None:
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    blocks = [(page.name, code) for page in pages for code in code_of_a_page(page.read_text(encoding="utf-8"))]
+    assert {"README.md", "CONTRIBUTING.md"} <= {page for page, _ in blocks}
+    assert not [(page, names) for page, code in blocks if (names := private_names(dedent(code)))]
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        ("from clearsight.core.guard import _f", "clearsight.core.guard._f"),
+        ("from clearsight.core._guard import f", "clearsight.core._guard.f"),
+        ("from clearsight.core import _guard", "clearsight.core._guard"),
+        ("import clearsight.core._guard", "clearsight.core._guard"),
+        ("def f():\n    from clearsight.core import guard as g\n    return g._f(1)", "clearsight.core.guard._f"),
+        ("import clearsight\nclearsight.core.guard._f", "clearsight.core.guard._f"),
+        ("import clearsight.core.guard\nclearsight.core.guard._f", "clearsight.core.guard._f"),
+        ("import clearsight as cs\ncs.Map._f", "clearsight.Map._f"),
+        ("from clearsight.core import guard\npatch.setattr(guard, '_f', 1)", "clearsight.core.guard._f"),
+        ("from clearsight.core.guard import Map\ngetattr(Map, '_f')", "clearsight.core.guard.Map._f"),
+        ("patch.setattr('clearsight.core.guard._f', 1)", "clearsight.core.guard._f"),
+    ],
+)
+def test_a_private_name_outside_is_seen(code: str, name: str) -> None:
+    assert private_names(code) == {name}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from clearsight.core import guard\nguard.f.__name__",
+        "from clearsight import __version__",
+        "import torch\ntorch._C",
+        "net._modules",
+        "setattr(net, '_f', 1)",
+    ],
+)
+def test_a_public_name_and_what_is_not_ours_may_be_used(code: str) -> None:
+    assert not private_names(code)
 
 
 def test_the_imports_are_seen() -> None:

@@ -22,7 +22,7 @@ METHODS = {
         ("(loss < low[rows]) | meets", "(loss < torch.inf) | meets"),
         ("rows = rows[~met[rows]]", "rows = rows"),
         ("queries if rescale else 10000", "10000"),
-        ("sum(asked > k for k in HALVED)", "sum(asked >= k for k in HALVED)"),
+        ("sum(used > k for k in HALVED)", "sum(used >= k for k in HALVED)"),
         ("n - side + 1", "n - side"),
         ("+ _beside(_over(stood), axes) * stood", ""),
         ("move / flat * eps", "move / flat * eps / 2"),
@@ -43,7 +43,7 @@ METHODS = {
 
 # (file, old text, new text, the tests that must notice)
 CORE = [
-    ("attacks/_apgd.py", old, new, "autoattack and (apgd or dlr or checkpoints or restarts)")
+    ("attacks/common/apgd.py", old, new, "autoattack and (apgd or dlr or checkpoints or restarts)")
     for old, new in (
         ("MOMENTUM = 0.75", "MOMENTUM = 1.0"),
         ("worn = (falls <= rho * ends[i]) | (~halved & (low >= mark))", "worn = torch.zeros_like(halved)"),
@@ -55,11 +55,11 @@ CORE = [
         ("/ per_picture(perturbation_norm(way, norm).clamp_min(1e-12), x)", ""),
         ("first - (second + third) / 2", "first - third"),
         ("first - (third + fourth) / 2", "first - third"),
-        ("right.scatter(1, own, False)", "right & ~right"),
+        ("right.scatter(1, highest, False)", "right & ~right"),
         ("for column in to.T", "for column in to.T[:1]"),
     )
 ] + [
-    ("attacks/_fab.py", old, new, "autoattack and (fab or projection or box or left)")
+    ("attacks/common/fab.py", old, new, "autoattack and (fab or projection or box or left)")
     for old, new in (
         ("BACK = 0.9", "BACK = 1.0"),
         ("OVER = 1.05", "OVER = 0.9"),
@@ -69,11 +69,16 @@ CORE = [
         ("- before.gather(1, first)) /", ") /"),
         ("torch.minimum(t * pace, room)", "t.clamp_max(9) * pace"),
         ("closer = (far < nearest)", "closer = (far > nearest)"),
-        ("on = _reached(best)[rows] > enough", "on = _reached(best)[rows] > -1"),
+        ("on = reached_distance(best)[rows] > enough", "on = reached_distance(best)[rows] > -1"),
         ("torch.where(best.met, best.distance, torch.inf)", "best.distance"),
     )
 ]
 CORE += [
-    ("attacks/_rivals.py", ".masked_fill(shut.gather(1, found), NONE)", "", "autoattack and rivals"),
-    ("attacks/_rivals.py", "best - outputs.gather", "outputs.amax(1) - outputs.gather", "autoattack and rivals"),
+    ("attacks/common/rival_classes.py", ".masked_fill(shut.gather(1, ranked), NONE)", "", "autoattack and rivals"),
+    (
+        "attacks/common/rival_classes.py",
+        "best - outputs.gather",
+        "outputs.amax(1) - outputs.gather",
+        "autoattack and rivals",
+    ),
 ]

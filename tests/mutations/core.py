@@ -16,7 +16,7 @@ CORE = [
     ("core/targets.py", "and int(self.a) == int(self.b)", "and False", "rather_than_itself"),
     ("explaining/explain_pictures.py", "bool((values.abs() > FAR).any())", "True", "far_from_complete"),
     (
-        "explainers/_complete.py",
+        "explainers/common/completeness.py",
         "missing / torch.maximum(change.abs(), LEAST * size).clamp_min(1e-30)",
         "missing",
         "far_from_complete",

@@ -26,7 +26,12 @@ CORE = [
     ),
     ("checks/explainer_ranking.py", "found.labels != case.model.labels or", "", "random_labels_are_not"),
     ("checks/explainer_ranking.py", "max((float(np.nanmean", "min((float(np.nanmean", "random_labels_are_not"),
-    ("metrics/_seen.py", "warnings.warn(FLATTERS, Notice, stacklevel=2)", "pass", "same_calibration"),
+    (
+        "metrics/common/masked_probability.py",
+        "warnings.warn(FLATTERS, Notice, stacklevel=2)",
+        "pass",
+        "same_calibration",
+    ),
     (
         "drawing/charts.py",
         "np.ma.masked_invalid(values), cmap=_BOTH",

@@ -64,20 +64,25 @@ METHODS = {
 
 # what they stand on: (file, old text, new text, pytest's -k)
 CORE = [
-    ("networks/_blocks.py", "- kernel + 2 * padding) // stride + 1", "- kernel + padding) // stride + 1", "lectures"),
-    ("networks/_blocks.py", "min(stride, 2))", "1)", "lectures"),
-    ("networks/_blocks.py", "nn.GroupNorm(1, maps)", "nn.GroupNorm(maps, maps)", "plain_cnn"),
-    ("networks/_blocks.py", 'nonlinearity="relu"', 'nonlinearity="linear"', "begin_as_he"),
-    ("networks/_blocks.py", "if classes < 1:", "if False:", "refuses_what_it_cannot_be"),
-    ("networks/_residual.py", 'if version == "1" else', 'if version != "1" else', "resnet"),
     (
-        "networks/_residual.py",
+        "networks/common/blocks.py",
+        "- kernel + 2 * padding) // stride + 1",
+        "- kernel + padding) // stride + 1",
+        "lectures",
+    ),
+    ("networks/common/blocks.py", "min(stride, 2))", "1)", "lectures"),
+    ("networks/common/blocks.py", "nn.GroupNorm(1, maps)", "nn.GroupNorm(maps, maps)", "plain_cnn"),
+    ("networks/common/blocks.py", 'nonlinearity="relu"', 'nonlinearity="linear"', "begin_as_he"),
+    ("networks/common/blocks.py", "if classes < 1:", "if False:", "refuses_what_it_cannot_be"),
+    ("networks/common/residual.py", 'if version == "1" else', 'if version != "1" else', "resnet"),
+    (
+        "networks/common/residual.py",
         "self.relu(self.branch(x) + self.shortcut(x))",
         "self.branch(x) + self.shortcut(x)",
         "resnet",
     ),
-    ("networks/_residual.py", "nn.AvgPool2d(1, stride)", "nn.AvgPool2d(stride, stride)", "resnet"),
-    ("networks/_residual.py", "sigmoid=nn.Sigmoid()", "sigmoid=nn.Hardsigmoid()", "se_resnet"),
+    ("networks/common/residual.py", "nn.AvgPool2d(1, stride)", "nn.AvgPool2d(stride, stride)", "resnet"),
+    ("networks/common/residual.py", "sigmoid=nn.Sigmoid()", "sigmoid=nn.Hardsigmoid()", "se_resnet"),
     ("models/architectures.py", "with_options(**options)", "with_options()", "options_beside_the_spelling"),
     (
         "models/architectures.py",

@@ -7,11 +7,11 @@ METHODS = {
         ("if size < 0 or strength < 0 or alpha < 1:", "if False:"),
         ("dense = epsilon(max(size, 1e-9))", "dense = epsilon()"),
         ("mixed = alpha_beta(alpha)", "mixed = alpha_beta(2.0)"),
-        ('"epsilon-plus-flat": Rules(flat, plus, dense)', '"epsilon-plus-flat": Rules(flat, plus, plus)'),
-        ('"epsilon-plus-box": Rules(box, plus, dense)', '"epsilon-plus-box": Rules(flat, plus, dense)'),
+        ('"epsilon-plus-flat": Rules(flat, positive, dense)', '"epsilon-plus-flat": Rules(flat, positive, positive)'),
+        ('"epsilon-plus-box": Rules(box, positive, dense)', '"epsilon-plus-box": Rules(flat, positive, dense)'),
         ("Rules(box, gamma(strength), dense)", "Rules(box, gamma(0.25), dense)"),
         ("Rules(dense, dense, dense, by_sign=False)", "Rules(dense, dense, dense)"),
-        ('"plus": Rules(plus, plus, plus)', '"plus": Rules(plus, plus, plus, by_sign=False)'),
+        ('"plus": Rules(positive, positive, positive)', '"plus": Rules(positive, positive, positive, by_sign=False)'),
     ],
     "explainers/contrastive_lrp.py": [
         ("return r.sum(1).relu()", "return r.sum(1)"),
@@ -20,7 +20,7 @@ METHODS = {
         ("/ (logits.shape[1] - 1)", "/ logits.shape[1]"),
         ('if kind == "clrp1" else 0', 'if kind == "clrp2" else 0'),
         ('against_itself if kind == "clrp2" else None', "None"),
-        ("Rules(box, plus, plus,", "Rules(plus, plus, plus,"),
+        ("Rules(box, positive, positive,", "Rules(positive, positive, positive,"),
         ("return share - opposite", "return share + opposite"),
     ],
     "explainers/rap.py": [("return r.sum(1)", "return r.mean(1)")],  # the others below: "rap" is in many a word
@@ -40,7 +40,7 @@ _RAP = "test_relevance and rap"
 # what the methods stand on: (file, old text, new text, pytest's -k)
 CORE = (
     [
-        ("explainers/_lrp_rules.py", old, new, _RULES)
+        ("explainers/common/lrp_rules.py", old, new, _RULES)
         for old, new in (
             ("self.kept + self._each(r) - self._each(handed)", "self.kept"),
             ("not bool((residual.abs() <= LOST).all())", "False"),
@@ -57,7 +57,7 @@ CORE = (
             ("        bias=-op.bias,\n", ""),
             ("z += op.forward(*part)", "pass"),
             ("share.addcmul_(op.back(s, change), x)", "pass"),
-            ("share += part @ here(block, change).mT", "pass"),
+            ("share += part @ changed(block, change).mT", "pass"),
             ("return change(block if times == 1 else block * times)", "return change(block)"),
             ("s = r / stable(z + op.bias.clamp(min=0))", "s = r / stable(z)"),
             ("s = r / stable(z + op.bias.clamp(min=0))", "s = r / stable(z + op.bias)"),
@@ -91,8 +91,8 @@ CORE = (
             ("signed_parts(o, positive_part, negative_part)", "signed_parts(o, positive_part, positive_part)"),
             ("stable(z + total(against, hindering))", "stable(total(against, hindering))"),
             ("r / stable(z))\n    share +=", "0 * r / stable(z))\n    share +="),
-            ("there * (missing / number.clamp_min(1))", "missing / each.shape[1]"),
-            ("each + there * (missing / number.clamp_min(1))", "each"),
+            ("nonzero * (missing / number.clamp_min(1))", "missing / each.shape[1]"),
+            ("each + nonzero * (missing / number.clamp_min(1))", "each"),
             ("* (number > 0)", "* 1"),
         )
     ]

@@ -94,6 +94,6 @@ CORE = [
         'if case.asked == "auto":',
         "nothing_can_be",
     ),
-    ("checks/explainer_ranking.py", '"fail" if all(_hop', '"fail" if not all(_hop', "no_better"),
+    ("checks/explainer_ranking.py", '"fail" if all(is_hop', '"fail" if not all(is_hop', "no_better"),
     ("checks/explainer_ranking.py", 'methods == "all" or "few-passes" in m.claims', "True", "explainers_play"),
 ]

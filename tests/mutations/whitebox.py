@@ -29,12 +29,15 @@ METHODS = {
         ("INSIDE = 0.999999", "INSIDE = 1.0"),
         ("TINY = 1e-12", "TINY = 1e-3"),
         ("(1 - i / steps) * ", ""),
-        ("            found[rows] = False", "            pass"),
+        ("            fooled[rows] = False", "            pass"),
         ("weight * 10", "weight"),
         ("(low * high).sqrt()", "high"),
         ("weight / 10", "weight / 2"),
         ("low > 0", "low > -1"),
-        ("torch.where(found, low, weight), torch.where(found, weight, high)", "low, torch.where(found, weight, high)"),
+        (
+            "torch.where(fooled, low, weight), torch.where(fooled, weight, high)",
+            "low, torch.where(fooled, weight, high)",
+        ),
         ("+ confidence).clamp(min=0)", ").clamp(min=0)"),
         ("+ confidence).clamp(min=0)", "+ confidence)"),
         ("if i and i % max(steps // 10, PATIENCE) == 0", "if i % max(steps // 10, PATIENCE) == 0"),
@@ -49,7 +52,7 @@ CORE = [
     (f"attacks/{file}", old, new, words)
     for file, words, changes in [
         (
-            "_iterated.py",
+            "common/small_steps.py",
             "small_steps or bim_and_mi_fgsm or momentum_shows or momentum_sums or default_step or goes_on or costs",
             [
                 ("way = momentum * way + even(g)", "way = momentum * way + g"),
@@ -62,7 +65,7 @@ CORE = [
             ],
         ),
         (
-            "_cut.py",
+            "common/bisection.py",
             "cut_to_what or linear_model and deepfool",
             [
                 ("torch.where(met, low, middle), torch.where(met, middle, high)", "low, middle"),

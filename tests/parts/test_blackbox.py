@@ -28,18 +28,18 @@ def clean() -> Tensor:
     return torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]]).view(3, 1, 1, 2)
 
 
-def gate(queries: int = 10, eps: float = 1.0, **options: Any) -> BlackBox:
-    return BlackBox(scale(), clean(), Misclassify(RIGHT), queries=queries, eps=eps, **options)
+def gate(queries: int = 10, eps: float = 1.0, model: Classifier | None = None, **options: Any) -> BlackBox:
+    return BlackBox(model or scale(), clean(), Misclassify(RIGHT), queries=queries, eps=eps, **options)
 
 
 def pixels(*pairs: tuple[float, float]) -> Tensor:
     return torch.tensor(pairs).view(-1, 1, 1, 2)
 
 
-def watched(box: BlackBox) -> list[Tensor]:
+def watched(model: Classifier) -> list[Tensor]:
     """All that goes into the network from now on."""
     seen: list[Tensor] = []
-    box._model.net.register_forward_hook(lambda _m, args, _out: seen.append(args[0].clone()))
+    model.net.register_forward_hook(lambda _m, args, _out: seen.append(args[0].clone()))
     return seen
 
 
@@ -51,8 +51,8 @@ def rows(*numbers: int) -> Tensor:
 
 
 def test_the_stop_is_hard_and_to_the_query():
-    box = gate(queries=3)
-    seen = watched(box)
+    model = scale()
+    box, seen = gate(queries=3, model=model), watched(model)
     loss, met = box.ask(pixels(*[(0.5 - k / 10, 0.25) for k in range(5)]), rows(1, 1, 1, 1, 1))
     assert [len(s) for s in seen] == [3]
     torch.testing.assert_close(loss, torch.tensor([0.5, 0.3, 0.1, torch.inf, torch.inf]))  # 2 x1 - 2 x2
@@ -67,9 +67,10 @@ def test_the_stop_is_hard_and_to_the_query():
 
 
 def test_who_has_queries_left_is_answered_beside_who_has_none():
-    box = gate(queries=2)
+    model = scale()
+    box = gate(queries=2, model=model)
     box.met(pixels((0.9, 0.1), (0.9, 0.1)), rows(0, 0))
-    seen = watched(box)
+    seen = watched(model)
     loss, met = box.ask(pixels((0.1, 0.9), (0.2, 0.9), (0.1, 0.9), (0.1, 0.8), (0.3, 0.9)), rows(0, 2, 0, 2, 2))
     assert met.tolist() == [False, True, False, True, False]
     torch.testing.assert_close(loss, torch.tensor([torch.inf, -1.4, torch.inf, -1.4, torch.inf]))
@@ -168,8 +169,8 @@ def test_a_goal_without_a_margin_is_asked_for_its_loss():
 
 
 def test_only_pixels_can_be_sent():
-    box = gate()
-    seen = watched(box)
+    model = scale()
+    box, seen = gate(model=model), watched(model)
     loss = box.loss(pixels((1.5, -0.5), (-3.0, 2.0)), rows(0, 0))
     assert seen[0].flatten().tolist() == [1, 0, 0, 1]
     assert loss.tolist() == [2, -2]
@@ -258,7 +259,7 @@ def test_what_is_cut_to_the_budget_is_within_it(norm, eps):
     model = linear([[0.0] * 3000, [0.0] * 3000], [0.0, 1.0])
     box = BlackBox(model, x, Misclassify(torch.zeros(50, dtype=torch.long)), eps=eps, norm=norm)
     z = project(torch.rand(x.shape, generator=torch.Generator().manual_seed(1)) * 3 - 1, x, eps, norm)
-    seen = watched(box)
+    seen = watched(model)
     assert box.met(z, torch.arange(50)).all()
     assert (box.first == 1).all()
     assert torch.equal(box.best(None), torch.cat(seen))
@@ -275,7 +276,7 @@ def test_what_lies_beyond_the_budget_by_rounding_is_cut_before_it_is_asked_about
     model = linear([[-1.0, 0.0], [0.0, 0.0]], [float(x[0, 0, 0, 0]) + eps * 0.9, 0.0])
     for ask in "met", "loss":
         box = BlackBox(model, x, Misclassify(torch.zeros(4, dtype=torch.long)), eps=eps, norm=norm, queries=1)
-        seen = watched(box)
+        seen = watched(model)
         getattr(box, ask)(z, torch.arange(4))
         sent = torch.cat(seen)
         assert torch.equal(sent[2:], z[2:])

@@ -18,7 +18,7 @@ from argsblock import check_args_block
 from clearsight.auditing.audit import chosen
 from clearsight.auditing.case import Case
 from clearsight.checks.calibration import ece
-from clearsight.checks.faithfulness import _verdict as faithful
+from clearsight.checks.faithfulness import verdict_of as faithful
 from clearsight.checks.sanity import alike
 from clearsight.core.catalogue import catalogue
 from clearsight.core.classifier import Classifier

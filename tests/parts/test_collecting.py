@@ -356,7 +356,7 @@ def test_at_most_twelve_pages_are_asked_for(site: Site, tmp_path: Path) -> None:
     site.openverse = [openverse(site, n) for n in range(1, 270)]
     site.openverse[1:] = [item | {"license": "by-nc"} for item in site.openverse[1:]]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(collecting, "_MISSES", 10_000)
+        patch.setattr(collecting, "MISSES", 10_000)
         found = gather(site, tmp_path, sources=["openverse"])
     assert (len(site.paths("/v1/")), found.notes) == (12, ())
 
@@ -676,7 +676,7 @@ def test_pictures_that_cannot_be_kept_are_named(site: Site, tmp_path: Path, monk
 def test_the_content_names_the_kind(form: str) -> None:
     out = io.BytesIO()
     Image.new("RGB", (4, 4), "red").save(out, form)
-    suffix = collecting._suffix(out.getvalue())
+    suffix = collecting.suffix_of(out.getvalue())
     assert suffix == {"JPEG": ".jpg", "TIFF": ".tif"}.get(form, f".{form.lower()}")
     assert suffix in SUFFIXES
 
@@ -685,7 +685,7 @@ def test_other_kinds_are_not_kept() -> None:
     out = io.BytesIO()
     Image.new("RGB", (4, 4), "red").save(out, "PPM")
     with pytest.raises(Refused, match="a kind that is not kept"):
-        collecting._suffix(out.getvalue())
+        collecting.suffix_of(out.getvalue())
 
 
 def test_slow_answers_end(site: Site) -> None:
@@ -790,7 +790,7 @@ def test_wikimedia_that_lags_is_asked_later(site: Site, tmp_path: Path, clock: C
 
 
 def test_a_source_of_nothing_but_misses_is_left(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collecting, "_MISSES", 4)
+    monkeypatch.setattr(collecting, "MISSES", 4)
     site.openverse = [openverse(site, n, license="by" if n % 4 == 0 else "by-nc") for n in range(1, 11)]
     site.openverse += [openverse(site, n, license="by-nc") for n in range(11, 40)]
     found = gather(site, tmp_path)

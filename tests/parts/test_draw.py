@@ -207,7 +207,7 @@ def test_png_is_a_png_without_metadata() -> None:
 
 
 def test_captions_are_wrapped_and_never_wider_than_asked() -> None:
-    font = heatmaps._font(20)
+    font = heatmaps.truetype_font(20)
     for text in (
         "a short one",
         "word " * 60,

@@ -460,7 +460,7 @@ def test_visualise_waves_are_a_picture_between_0_and_1():
 
 
 def test_visualise_has_the_colours_of_photos():
-    colours = torch.tensor(visualise._COLOURS)
+    colours = torch.tensor(visualise.COLOURS)
     lightness, blue_yellow, green_purple = colours.T
     assert lightness.std() < 0.05 * lightness.mean()
     assert blue_yellow[0] > 0 > blue_yellow[2]
@@ -529,7 +529,7 @@ def test_embedding_thumbnails_do_not_lie_on_each_other():
 
 
 def test_embedding_of_many_pictures_is_points(colours, monkeypatch):
-    monkeypatch.setattr(embedding, "_THUMBS", 3)
+    monkeypatch.setattr(embedding, "THUMBS", 3)
     found = see(colours, [parse("embedding", "visualisations")])
     drawn = found.pages[0].blocks[0].figures[0]
     assert drawn.name.endswith(".svg")

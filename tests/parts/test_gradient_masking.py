@@ -19,7 +19,7 @@ from clearsight.auditing.audit import chosen, run_checks
 from clearsight.auditing.case import Case
 from clearsight.auditing.gradient_masking import comparisons, outputs, trials
 from clearsight.auditing.gradient_masking.checklist import AttackTrials, Point
-from clearsight.checks.gradient_masking import _again
+from clearsight.checks.gradient_masking import reproducing_command
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.data.datasets import Picture, Pictures
 from clearsight.errors import Refused
@@ -188,7 +188,7 @@ def test_what_was_attacked_in_time_is_looked_at_whole(
     case = Case(model, pictures, method="saliency", budget=1000)
     assert len(case.pictures) == 12
     late = iter([False])  # time for a second batch, and for no more
-    monkeypatch.setattr(Case, "_late", lambda self, last: next(late, True))
+    monkeypatch.setattr(Case, "would_be_late", lambda self, last: next(late, True))
     (f,) = run_checks(case, chosen(f"gradient-masking(eps={EPS}, queries=20, noise=5)"))
     assert f.n == 5
     assert str(points(f)[9]["found"]).startswith("of 5 pictures 5 have a gradient of zero")
@@ -321,7 +321,7 @@ def test_what_all_find_together_may_be_a_percentage_point_more() -> None:
     z = torch.zeros(3, SIDE, SIDE)
     for n, besides, status in ((20, 1, "pass"), (20, 2, "flag"), (300, 3, "pass"), (300, 4, "flag")):
         broke = {"pgd": dict.fromkeys(range(5), z), "square": dict.fromkeys(range(5, 5 + besides), z)}
-        point = comparisons._union(AttackTrials(0.1, list(range(n)), broke))
+        point = comparisons.union_of_attacks(AttackTrials(0.1, list(range(n)), broke))
         assert point.status == status
         assert f"together break {5 + besides} of {n}, the best one alone (pgd) 5" in point.told
         assert len(point.rows) == besides
@@ -341,7 +341,7 @@ def test_what_only_stronger_attacks_find_is_not_called_masked(
     monkeypatch.setitem(trials.SPELLED, "fgsm", "pgd(steps=1, step=0.0001)")
     monkeypatch.setitem(trials.SPELLED, "pgd", "pgd(steps=1, step=0.0001)")
     monkeypatch.setattr(trials, "MORE", {k: trials.MORE[k] for k in ("twice the steps", "another loss")})
-    monkeypatch.setattr(comparisons, "_without_limit", lambda *_: Point(5, "", "pass", ""))
+    monkeypatch.setattr(comparisons, "without_limit", lambda *_: Point(5, "", "pass", ""))
     f = found(net, pictures, f"eps={EPS}, steps=4, noise=1")
     assert f.verdict == "warn"
     assert f.headline.startswith("PGD alone is too weak here: twice the steps find more, another loss finds more, and ")
@@ -441,5 +441,5 @@ def test_who_missed_his_aim_is_shown_by_the_check(nets: str, taught: tuple[nn.Mo
     case = Case(cs.load(f"{nets}:walled"), Pictures(taught[1].root, taught[1].pictures[:1]), method="saliency")
     given = {"eps": 0.1, "steps": 20, "queries": 300, "noise": 100, "other": ""}
     aimed, missed = AttackTrials(0.1, [0], aimed={0: 2}), AttackTrials(0.1, [0])
-    assert "--target up" in _again(case, 0, "a target", aimed, given)
-    assert "--only 'gradient-masking(eps=0.1)'" in _again(case, 0, "a target", missed, given)
+    assert "--target up" in reproducing_command(case, 0, "a target", aimed, given)
+    assert "--only 'gradient-masking(eps=0.1)'" in reproducing_command(case, 0, "a target", missed, given)

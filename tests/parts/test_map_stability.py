@@ -25,7 +25,16 @@ from clearsight.data.datasets import Picture, Pictures
 from clearsight.errors import Refused
 from clearsight.internals.graph import graph_of
 from clearsight.internals.relu import open_range
-from clearsight.runner.move_map import THROUGH, MovedMap, _downhill, _map, _moved, _ranks, _smooth, move_map
+from clearsight.runner.move_map import (
+    THROUGH,
+    MovedMap,
+    centred_ranks,
+    correlation_gradient,
+    differentiable_map,
+    move_map,
+    moved_pictures,
+    softplus_rules,
+)
 from clearsight.runner.run import explain
 from clearsight.testing import linear, rectified
 
@@ -195,7 +204,7 @@ def test_the_maps_that_are_followed_are_the_explainers_own(taught, call):
     with model.undisturbed():
         asked = parse(e.method, "explainers")
         graph = graph_of(model, x[:1], asked.options.get("layer", ""))
-        out, maps = _map(model, graph, x, ClassScore(torch.arange(12) % 3), asked, {})
+        out, maps = differentiable_map(model, graph, x, ClassScore(torch.arange(12) % 3), asked, {})
     torch.testing.assert_close(maps.detach(), e.maps, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(out.detach(), model(x).detach(), rtol=1e-4, atol=1e-5)
 
@@ -225,7 +234,7 @@ def test_the_way_down_is_the_slope_of_the_correlation():
     with model.undisturbed():
         graph = graph_of(model, x)
         usual = (model.net[1].weight @ x.flatten() + model.net[1].bias).abs().mean()
-        g = _downhill(model, graph, x, target, call, ranks, 10.0)
+        g = correlation_gradient(model, graph, x, target, call, ranks, 10.0)
         middling = soft(x, usual).abs().mean()
         for i in range(4):
             step = torch.zeros_like(x)
@@ -241,14 +250,14 @@ def test_the_softplus_comes_to_the_relu_and_has_a_second_slope(taught):
         graph = graph_of(model, x[:1])
         assert sum(open_range(n) is not None for n in graph.nodes) == 2
         z = model.normalised(x)
-        sharp, soft = (graph(z, _smooth(b)) for b in (1e4, 1.0))
+        sharp, soft = (graph(z, softplus_rules(b)) for b in (1e4, 1.0))
         torch.testing.assert_close(sharp, graph(z), rtol=1e-3, atol=1e-3)
         assert (model.net[:4](30 * z) > 6).any()  # where the ReLU6 is cut off above as well
-        torch.testing.assert_close(graph(30 * z, _smooth(1e4)), graph(30 * z), rtol=1e-3, atol=1e-2)
+        torch.testing.assert_close(graph(30 * z, softplus_rules(1e4)), graph(30 * z), rtol=1e-3, atol=1e-2)
         assert (soft - graph(z)).abs().max() > 0.1
-        ranks = _ranks(explain(model, x, "saliency", ClassScore(0)).maps)
+        ranks = centred_ranks(explain(model, x, "saliency", ClassScore(0)).maps)
         ways = [
-            _downhill(model, graph, x, ClassScore(0), parse("saliency", "explainers"), ranks, beta)
+            correlation_gradient(model, graph, x, ClassScore(0), parse("saliency", "explainers"), ranks, beta)
             for beta in (10.0, 1e12)
         ]
     assert bool((ways[0].flatten(1).abs().amax(1) > 0).all())
@@ -432,7 +441,7 @@ def test_the_one_who_was_best_is_kept(taught):
         for steps in range(1, 8):
             with torch.random.fork_rng():
                 torch.manual_seed(0)
-                z = _moved(model, x[:4], target, call, 0.05, steps, 0.04, "linf", 10.0)
+                z = moved_pictures(model, x[:4], target, call, 0.05, steps, 0.04, "linf", 10.0)
             maps = explain(model, z, call, target).maps
             clean = explain(model, x[:4], call, target).maps
             seen.append([rank(p, q) for p, q in zip(clean, maps, strict=True)])

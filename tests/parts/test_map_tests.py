@@ -204,7 +204,7 @@ def test_of_values_only_maps_with_a_sign_meet_the_controls() -> None:
 def test_labels_that_stand_by_themselves_are_asked_by_their_own_probability() -> None:
     model, x = corner("multi-label"), lit()
     e = cs.explain(model, x, "saliency", cs.ClassScore(0))
-    assert map_tests._metrics_ask(model, e.target)(torch.tensor([[0.0, 3.0]])).item() == 0.5
+    assert map_tests.metric_target(model, e.target)(torch.tensor([[0.0, 3.0]])).item() == 0.5
     assert examine(model, [e])[0][0].pairwise_wins == dict.fromkeys(CONTROLS, 3.0)
 
 

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 import clearsight as cs
 from clearsight.auditing.case import Case
-from clearsight.checks.calibration import _interval, _just_allowed, _verdict, ece
+from clearsight.checks.calibration import allowed_ece, ece, ece_interval, verdict_of
 from clearsight.core.diagnostics import SHARE
 from clearsight.data.annotations import Region
 from clearsight.data.datasets import folder
-from clearsight.explaining.explain_pictures import FAR, _far
+from clearsight.explaining.explain_pictures import FAR, far_from_complete
 from workshop import ColourNet, factory
 
 
@@ -286,9 +286,9 @@ def test_a_map_far_from_complete_is_called_so(workshop, run, small, x):
     (told,) = json.loads(run(*words, "--json").out)["pictures"][0]["maps"]
     assert abs(told["diagnostics"][SHARE][0]) > FAR
     assert "(far from complete)" in run(*words).out
-    assert _far(SHARE, torch.tensor([0.05, -0.09])) == ""
-    assert _far(SHARE, torch.tensor([0.05, -0.11])) == " (far from complete)"
-    assert _far("area", torch.tensor([0.5])) == ""
+    assert far_from_complete(SHARE, torch.tensor([0.05, -0.09])) == ""
+    assert far_from_complete(SHARE, torch.tensor([0.05, -0.11])) == " (far from complete)"
+    assert far_from_complete("area", torch.tensor([0.5])) == ""
 
 
 def test_what_a_network_prints_is_no_part_of_the_result(workshop, run):
@@ -356,11 +356,11 @@ def test_a_model_that_is_off_by_what_is_allowed_rarely_fails_calibration():
         sure = rng.uniform(0.6, 0.95, 100)
         right = (rng.random(100) < sure - 0.1).astype(np.float64)
         value = ece(sure, right, 15)
-        interval = _interval(sure, right, 15, value, k)
-        verdicts.append(_verdict(value, interval, _just_allowed(sure, right, 15, 0.1, k), 0.1))
+        interval = ece_interval(sure, right, 15, value, k)
+        verdicts.append(verdict_of(value, interval, allowed_ece(sure, right, 15, 0.1, k), 0.1))
     assert verdicts.count("fail") <= 5
     assert verdicts.count("pass") <= 5
     far = (rng.random(400) < 0.3).astype(np.float64)
     sure = np.full(400, 0.9)
     value = ece(sure, far, 15)
-    assert _verdict(value, _interval(sure, far, 15, value, 0), _just_allowed(sure, far, 15, 0.1, 0), 0.1) == "fail"
+    assert verdict_of(value, ece_interval(sure, far, 15, value, 0), allowed_ece(sure, far, 15, 0.1, 0), 0.1) == "fail"

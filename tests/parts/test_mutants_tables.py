@@ -28,7 +28,7 @@ from clearsight.data.class_words import understood
 from clearsight.data.datasets import ALL, Pictures, folder
 from clearsight.data.images import SUFFIXES
 from clearsight.errors import Refused
-from clearsight.training.training_data import _name_numbered, classes
+from clearsight.training.training_data import classes, with_nameable_classes
 
 SECONDS = 10
 WORDS = ("cat", "dog", "cow")
@@ -340,7 +340,7 @@ def hold(root: Path, number: int) -> str:
         for labels in MODELS:
             one_way(read, wrap(nn.Linear(1, 1), Preprocess(4, (0.5,) * 3, (0.5,) * 3), labels))
         try:
-            pictures, _ = _name_numbered(tuple(p for p in read.pictures if p.labels), read)
+            pictures, _ = with_nameable_classes(tuple(p for p in read.pictures if p.labels), read)
             labels = classes(pictures)
         except Refused:
             return "read"

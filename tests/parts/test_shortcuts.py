@@ -15,9 +15,9 @@ from torch import Tensor, nn
 import clearsight as cs
 from clearsight.auditing.audit import chosen, run_checks
 from clearsight.auditing.case import Case
-from clearsight.auditing.interventions import Example, Intervention, Kind, _partners, colour
+from clearsight.auditing.interventions import Example, Intervention, Kind, colour, seeded_partners
 from clearsight.auditing.spray import area, clusters, cores, elsewhere, hotspot, overlap, place_words, pooled
-from clearsight.checks.shortcuts import _judged, _nearest
+from clearsight.checks.shortcuts import judge_group, nearest_taught
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.data.annotations import Region
 from clearsight.data.datasets import Picture, Pictures, demo_pictures
@@ -289,7 +289,7 @@ def test_partners_are_of_another_answer_and_fellows_of_the_same(tmp_path: Path) 
     rows = list(range(40))
     pairs = [
         (i, r, f)
-        for part, _, other, same in _partners(case, rows, rows)
+        for part, _, other, same in seeded_partners(case, rows, rows)
         for i, r, f in zip(part, other, same, strict=True)
     ]
     assert [i for i, _, _ in pairs] == rows
@@ -326,7 +326,7 @@ def test_the_nearest_of_those_taught_are_of_its_answer(tmp_path: Path) -> None:
     """Row 0 says class 0: of two lessons just like it the one of class 1 is not shown."""
     case = Case(grey(Corner()), corners(tmp_path / "shown"), method="saliency")
     taught = corners(tmp_path / "taught", 4).pictures
-    _, names = _nearest(case, 0, None, [(p.path, p.labels[0]) for p in taught])
+    _, names = nearest_taught(case, 0, None, [(p.path, p.labels[0]) for p in taught])
     assert sorted(name.partition(" ")[0] for name in names) == ["taught/0000.png", "taught/0001.png"]
 
 
@@ -347,7 +347,7 @@ def test_what_is_carried_along_is_judged_by_its_kind(kind: Kind, carried: int, c
     example = Example(0, 0, nothing, 0, nothing, 0)
     trial = Intervention(kind, tuple(range(40)), 0, 0, 0, carried, control, None, example)
     case = Case.__new__(Case)  # asked for places alone
-    assert _judged(case, trial, (), (0.5, 0.1), 1.96).status == status
+    assert judge_group(case, trial, (), (0.5, 0.1), 1.96).status == status
 
 
 def test_too_few_pictures_are_not_called_a_pass(tmp_path: Path) -> None:

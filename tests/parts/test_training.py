@@ -221,12 +221,12 @@ def test_killed_at_any_moment_it_goes_on(tmp_path: Path) -> None:
 def test_on_the_command_line_a_stop_says_how_to_go_on(tmp_path: Path, monkeypatch, run) -> None:
     data = photos(tmp_path)
     words = ("train", str(data), "-o", str(tmp_path / "run"), "--arch", TINY, "--size", "16", "--epochs", "2")
-    honest = loop._evaluate
-    monkeypatch.setattr(loop, "_evaluate", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    honest = loop.evaluate_epoch
+    monkeypatch.setattr(loop, "evaluate_epoch", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
     stopped = run(*words)
     assert stopped.status == 2
     assert f"-o {tmp_path / 'run'} --resume goes on" in stopped.err
-    monkeypatch.setattr(loop, "_evaluate", honest)
+    monkeypatch.setattr(loop, "evaluate_epoch", honest)
     assert "holds a training run: --resume goes on with it" in run(*words).err
     assert "started with other settings: leave --epochs out" in run(*words[:-1], "5", "--resume").err
     assert "leave --batch out" in run(*words, "--resume", "--batch", "16").err

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from clearsight.auditing.audit import chosen, run_checks
 from clearsight.auditing.case import Case
 from clearsight.auditing.tournament import Tournament, mean, run_tournament
-from clearsight.checks.explainer_ranking import _asked, _hopeless, _judged, _votes
+from clearsight.checks.explainer_ranking import chosen_explainers, is_hopeless, is_voter, judge_explainers
 from clearsight.core.catalogue import catalogue, parse
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.statistics import apart
@@ -390,10 +390,10 @@ def test_a_method_that_was_asked_for_is_kept(taught: tuple[Classifier, Pictures]
 
 
 def test_which_explainers_play() -> None:
-    few = {c.method.name for c in _asked("few-passes")}
+    few = {c.method.name for c in chosen_explainers("few-passes")}
     assert few == {n for n, m in catalogue("explainers").items() if "few-passes" in m.claims}
-    assert {c.method.name for c in _asked("all")} == set(catalogue("explainers"))
-    assert [str(c) for c in _asked("occlusion(window=4), saliency")] == ["occlusion(window=4)", "saliency"]
+    assert {c.method.name for c in chosen_explainers("all")} == set(catalogue("explainers"))
+    assert [str(c) for c in chosen_explainers("occlusion(window=4), saliency")] == ["occlusion(window=4)", "saliency"]
 
 
 @pytest.fixture(scope="module")
@@ -467,17 +467,17 @@ def test_an_explainer_is_judged_by_the_control_that_does_best(played: Tournament
     """The first loses insertion to the random map and wins deletion: half; the second wins all, but stays the same."""
     values = of_eight((0.6, 0.3, 0.2), (0.8, 0.1, 0.6), (0.1, 0.9, 0.9), (0.2, 0.8, 0.9), (0.7, 0.5, 0.9))
     t = dataclasses.replace(played, values=values)
-    assert [_votes(m) for m in t.metrics] == [True, True, False]
-    assert not any(_votes(parse(m, "metrics")) for m in ("complexity", "relevance-mass", "max-sensitivity", "iou"))
-    first, second = _judged(t, [0, 1], 0)
+    assert [is_voter(m) for m in t.metrics] == [True, True, False]
+    assert not any(is_voter(parse(m, "metrics")) for m in ("complexity", "relevance-mass", "max-sensitivity", "iou"))
+    first, second = judge_explainers(t, [0, 1], 0)
     assert (first.player, first.won, first.interval, first.control) == (0, 0.5, (0.5, 0.5), "random")
     assert (second.player, second.won, second.interval) == (1, 1.0, (1.0, 1.0))
     assert (first.kept, second.kept) == pytest.approx((0.2, 0.6))
     assert (first.rank, second.rank) == (2.5, 1.0)
     assert (first.faithful, second.faithful) == (False, True)  # a half is chance
-    assert [_hopeless(first, 0.5), _hopeless(second, 0.5), _hopeless(second, 0.7)] == [True, True, False]
-    few = _judged(dataclasses.replace(t, rows=(0, 1), values=values[:, :, :2]), [0, 1], 0)[1]
-    assert (few.faithful, _hopeless(few, 0.7)) == (False, False)  # two pictures are too few to say
+    assert [is_hopeless(first, 0.5), is_hopeless(second, 0.5), is_hopeless(second, 0.7)] == [True, True, False]
+    few = judge_explainers(dataclasses.replace(t, rows=(0, 1), values=values[:, :, :2]), [0, 1], 0)[1]
+    assert (few.faithful, is_hopeless(few, 0.7)) == (False, False)  # two pictures are too few to say
 
 
 def judged_as(monkeypatch: pytest.MonkeyPatch, case: Case, played: Tournament, values: np.ndarray) -> Finding:

@@ -182,7 +182,7 @@ def test_a_grid_tries_every_pair_in_order(tmp_path: Path, monkeypatch: pytest.Mo
         tried.append((settings["lr"], settings["batch"]))
         return recipe
 
-    monkeypatch.setattr(tuning, "_with", noted)
+    monkeypatch.setattr(tuning, "apply_settings", noted)
     monkeypatch.setitem(sys.modules, "ray", None)  # it ends where Ray is asked for
     with pytest.raises(Refused, match="pip install"):
         tune(tmp_path, BASE, "lr=0.02|0.05; batch=6|9", tmp_path / "out", search="grid", trials=9)
@@ -195,7 +195,7 @@ def test_trials_are_ranked_by_their_least_loss_and_those_that_failed_come_last()
         return Trial(number, {}, tuple(told), failed=failed)
 
     trials = [trial(1, 0.5, 0.9), trial(2, 0.7, 0.4), trial(3), trial(4, 0.1, failed=True), trial(5, 0.4)]
-    assert [t.number for t in sorted(trials, key=tuning._rank)] == [2, 5, 1, 4, 3]
+    assert [t.number for t in sorted(trials, key=tuning.trial_rank)] == [2, 5, 1, 4, 3]
 
 
 # A search -------------------------------------------------------------------------------------------------------------
@@ -207,10 +207,10 @@ def rayed() -> Iterator[None]:
 
     Its workers compute with one thread, as these tests do: sums in another order come out differently.
     """
-    tuning._require_ray()
+    tuning.require_ray()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
-        with tuning._ray_session(1):
+        with tuning.ray_cluster(1):
             yield
 
 
@@ -270,7 +270,7 @@ def test_only_the_best_is_judged_on_test(random: Tuned) -> None:
 @ray_needed
 def test_a_search_that_is_over_is_not_run_again(random: Tuned, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "train", None)
-    monkeypatch.setattr(tuning, "_ray_session", None)
+    monkeypatch.setattr(tuning, "ray_cluster", None)
     how = {"search": "random", "trials": 4, "resume": True}
     again = tune(data, BASE, "lr=1e30|0.02|0.05|0.001; optimiser=sgd", random.folder, **how)
     assert again == random

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clearsight.attacks._apgd import dlr
-from clearsight.attacks._fab import project
-from clearsight.attacks.square import _hill
+from clearsight.attacks.common.apgd import dlr
+from clearsight.attacks.common.fab import project
+from clearsight.attacks.square import hill_and_valley
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.targets import Misclassify
 from clearsight.runner.run import attack
@@ -141,4 +141,4 @@ def test_the_pieces_are_the_authors():
     with torch.random.fork_rng():
         for side in 3, 5, 6, 11:
             theirs = square.eta(side)
-            assert any(torch.allclose(_hill((side, side), axis), theirs, atol=1e-6) for axis in (0, 1))
+            assert any(torch.allclose(hill_and_valley((side, side), axis), theirs, atol=1e-6) for axis in (0, 1))

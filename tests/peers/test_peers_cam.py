@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.targets import ClassScore
-from clearsight.explainers.eigen_cam import _first_component
+from clearsight.explainers.eigen_cam import first_component
 from clearsight.internals.layers import cut_at, enlarge
 from clearsight.runner.run import explain
 from workshop import Whole
@@ -73,7 +73,7 @@ def test_eigen_cam_is_grad_cams_up_to_the_sign(resnet, photos, layer):
     with torch.no_grad(), cut_at(resnet, photos, layer, grad=False) as caught:
         resnet(photos)
     (a,) = caught
-    component = _first_component(a.flatten(2).double()).view(-1, *a.shape[2:])
+    component = first_component(a.flatten(2).double()).view(-1, *a.shape[2:])
     both = [stretched(enlarge((sign * component).relu(), photos.shape[2:])).float() for sign in (1, -1)]
     ours = stretched(explain(resnet, photos, f"eigen-cam(layer={layer})", ClassScore(CLASSES)).maps)
     torch.testing.assert_close(ours, both[0], rtol=0, atol=1e-4)

@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clearsight.attacks._iterated import even
+from clearsight.attacks.common.small_steps import even
 from clearsight.core import rng
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.norms import perturbation_norm, within

@@ -22,8 +22,9 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from argsblock import check_args_block
-from clearsight.augmentations import _common
-from clearsight.augmentations._common import box, moved, partners
+from clearsight.augmentations.common import draws
+from clearsight.augmentations.common.draws import box, partners
+from clearsight.augmentations.common.geometry import moved
 from clearsight.augmentations.lighting import VALUES, VECTORS
 from clearsight.augmentations.mosaic import covering
 from clearsight.augmentations.rand_augment import GREATEST, OPERATIONS
@@ -33,7 +34,7 @@ from clearsight.core.classifier import Preprocess
 from clearsight.data.datasets import Picture, Pictures, demo_pictures, folder
 from clearsight.data.images import open_picture, to_pixels
 from clearsight.errors import Refused
-from clearsight.runner.augment import _versions, augment, augment_pictures, read
+from clearsight.runner.augment import augment, augment_pictures, augmented_versions, read
 
 EVERY = catalogue("augmentations")
 SIZE = (33, 47)
@@ -210,7 +211,7 @@ def test_examples_are_true(name):
 
 
 def test_examples_beside_the_augmentations_are_true():
-    assert doctest.testmod(_common) == (0, 3)
+    assert doctest.testmod(draws) == (0, 3)
 
 
 # --- what they share --------------------------------------------------------------------------------------------------
@@ -982,7 +983,9 @@ def test_augment_gives_no_picture_itself_to_be_mixed_with(tmp_path):
         image.save(tmp_path / f"{name}.png")
         images.append((Picture(tmp_path / f"{name}.png", f"{name}.png", (name,)), image))
     for own in images:
-        for x, words in _versions(*own, read("mixup(alpha=1)"), images, Preprocess((20, 20), (0.5,), (0.5,)), 6, 0):
+        for x, words in augmented_versions(
+            *own, read("mixup(alpha=1)"), images, Preprocess((20, 20), (0.5,), (0.5,)), 6, 0
+        ):
             shares = dict(part.split() for part in words.split(", "))
             assert set(shares) == {"black", "white"}
             assert x.mean().item() == pytest.approx(float(shares["white"]), abs=0.006)

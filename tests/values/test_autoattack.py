@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from scipy.optimize import linprog, minimize
 from torch import Tensor, nn
 
-from clearsight.attacks._apgd import checkpoints, dlr, towards_each
-from clearsight.attacks._fab import _boundary, _reached, project
-from clearsight.attacks._rivals import NONE, gap, rivals
-from clearsight.attacks.square import HALVED, _hill, _moved, _placed, _sides, share
+from clearsight.attacks.common.apgd import checkpoints, dlr, towards_each
+from clearsight.attacks.common.fab import decision_boundary, project, reached_distance
+from clearsight.attacks.common.rival_classes import NONE, gap, rivals
+from clearsight.attacks.square import HALVED, add_hills, hill_and_valley, place_square, share, square_sides
 from clearsight.core import rng
 from clearsight.core.best_so_far import BestSoFar
 from clearsight.core.classifier import Classifier, Preprocess
@@ -370,7 +370,7 @@ def test_fab_goes_to_the_boundary_that_is_nearest_in_its_norm(norm, value, slope
     """1.4 / 2 and 0.9 / 1.5 away in l2, 1.4 / 4 and 0.9 / 1.5 in linf."""
     model = linear([[0.0] * 4, [1.0] * 4, [1.5, 0.0, 0.0, 0.0]], [0.0, -3.4, -1.65])
     x, to = torch.full((1, 1, 1, 4), 0.5), torch.tensor([[1, 2]])
-    found = _boundary(model, x, Misclassify(torch.tensor([0])), to, norm)
+    found = decision_boundary(model, x, Misclassify(torch.tensor([0])), to, norm)
     torch.testing.assert_close(found[0], torch.tensor([value]))
     torch.testing.assert_close(found[1].flatten(), -torch.tensor(slope, dtype=torch.float32))
 
@@ -379,7 +379,7 @@ def test_fab_has_reached_nothing_where_the_goal_is_not_met():
     x = torch.zeros(2, 1, 1, 3)
     best = BestSoFar(x, "linf")
     best.see(torch.arange(2), x + 0.25, torch.zeros(2), torch.tensor([True, False]))
-    assert _reached(best).tolist() == [0.25, float("inf")]
+    assert reached_distance(best).tolist() == [0.25, float("inf")]
 
 
 def test_fab_in_the_corner_of_the_box():
@@ -447,17 +447,17 @@ def test_the_share_of_the_squares():
     assert share(0.8, 6, 5000) == 0.4  # 6 of 5000 are 12 of 10000
     assert share(0.8, 5, 5000) == 0.8
     assert len(HALVED) == 9
-    assert _sides(torch.Size((28, 28)), 0.8, "linf") == [25, 25]
-    assert _sides(torch.Size((28, 28)), 0.8, "l2") == [25, 25]
-    assert _sides(torch.Size((28, 28)), 0.0016, "linf") == [1, 1]
-    assert _sides(torch.Size((28, 28)), 0.0016, "l2") == [3, 3]
-    assert _sides(torch.Size((1, 20)), 0.8, "linf") == [1, 4]
-    assert _sides(torch.Size((20,)), 0.5, "linf") == [10]
+    assert square_sides(torch.Size((28, 28)), 0.8, "linf") == [25, 25]
+    assert square_sides(torch.Size((28, 28)), 0.8, "l2") == [25, 25]
+    assert square_sides(torch.Size((28, 28)), 0.0016, "linf") == [1, 1]
+    assert square_sides(torch.Size((28, 28)), 0.0016, "l2") == [3, 3]
+    assert square_sides(torch.Size((1, 20)), 0.8, "linf") == [1, 4]
+    assert square_sides(torch.Size((20,)), 0.5, "linf") == [10]
 
 
 def test_squares_are_everywhere_alike_and_whole():
     u = torch.rand(4000, 2, generator=seeded(0))
-    inside, index = _placed(torch.Size((5, 6)), [2, 3], u)
+    inside, index = place_square(torch.Size((5, 6)), [2, 3], u)
     assert (inside.flatten(1).sum(1) == 6).all()
     assert torch.equal(index[inside].view(-1, 6), torch.arange(6).expand(4000, 6))
     corner = inside[:, 0, 0].float().mean(), inside[:, -1, -1].float().mean()
@@ -467,7 +467,7 @@ def test_squares_are_everywhere_alike_and_whole():
 
 def test_the_hill_of_square_beside_its_valley():
     """Written out from section 3.4 for a 5 x 5 square: rings of 1 + 1/4 (+ 1/9) around the centres of the halves."""
-    found = _hill((5, 5), 0)
+    found = hill_and_valley((5, 5), 0)
     assert float(found.norm()) == pytest.approx(1)
     up, down = found[:2], found[2:]
     for part, sign in ((up, 1), (down, -1)):
@@ -476,7 +476,7 @@ def test_the_hill_of_square_beside_its_valley():
     values = (1 + 1 / 4 + 1 / 9, 1 / 4 + 1 / 9, 1 / 9)
     assert float(up[1, 2] / up[1, 1]) == pytest.approx(values[0] / values[1])
     assert float(up[1, 2] / up[1, 0]) == pytest.approx(values[0] / values[2])
-    assert torch.equal(_hill((5, 5), 1), found.T)
+    assert torch.equal(hill_and_valley((5, 5), 1), found.T)
 
 
 def test_square_adds_its_hill_to_what_stood_there():
@@ -484,8 +484,8 @@ def test_square_adds_its_hill_to_what_stood_there():
     x, eps = torch.full((40, 1, 3), 0.5) + torch.linspace(-0.1, 0.1, 40).view(40, 1, 1), 0.1  # each has its own draws
     move = torch.tensor([0.0, 0.6, 0.8]) * eps
     with rng.seeded(0, x, "square"):
-        found = _moved(x, x + move, eps, [3], torch.arange(40)) - x
-    either = [move / eps + sign * _hill((3,), 0) for sign in (1, -1)]
+        found = add_hills(x, x + move, eps, [3], torch.arange(40)) - x
+    either = [move / eps + sign * hill_and_valley((3,), 0) for sign in (1, -1)]
     wanted = torch.stack([eps * e / e.norm() for e in either])
     nearest = (found - wanted).norm(dim=2).argmin(1)
     torch.testing.assert_close(found[:, 0], wanted[nearest], rtol=1e-4, atol=1e-6)

@@ -8,10 +8,11 @@ import scipy.fft
 import torch
 from torch import Tensor, nn
 
-from clearsight.attacks import _deciding, hop_skip_jump
-from clearsight.attacks.boundary import _round
-from clearsight.attacks.hop_skip_jump import _across, _inwards
-from clearsight.attacks.simba import _directions
+from clearsight.attacks import hop_skip_jump
+from clearsight.attacks.boundary import orthogonal_step
+from clearsight.attacks.common import decision_based
+from clearsight.attacks.hop_skip_jump import estimate_direction, geometric_step
+from clearsight.attacks.simba import basis_directions
 from clearsight.core import rng
 from clearsight.core.blackbox import BlackBox
 from clearsight.core.catalogue import catalogue
@@ -120,9 +121,9 @@ def test_hop_skip_jump_feels_out_where_the_goal_lies(striped):
     asked: list[Tensor] = []
     handle = model.net.register_forward_hook(lambda _m, args, _out: asked.append(args[0]))
     with rng.seeded(0, x):
-        z = _deciding.nearer(box, x, other, torch.arange(12), "l2", 1e-4)
+        z = decision_based.nearer(box, x, other, torch.arange(12), "l2", 1e-4)
         asked.clear()
-        found = _inwards(box, x[2], z[2], torch.tensor(2), 200)
+        found = estimate_direction(box, x[2], z[2], torch.tensor(2), 200)
     handle.remove()
     points = torch.cat(asked)
     assert len(points) == 200
@@ -148,7 +149,7 @@ def test_hop_skip_jump_takes_the_mean_where_all_points_are_on_one_side():
         seen: list[Tensor] = []
         model.net.register_forward_hook(lambda _m, args, _out, seen=seen: seen.append(args[0]))
         with rng.seeded(0, x):
-            found = _inwards(box, x[0], z[0], torch.tensor(0), 40)
+            found = estimate_direction(box, x[0], z[0], torch.tensor(0), 40)
         torch.testing.assert_close(found, sign * (torch.cat(seen) - z).sum(0))
 
 
@@ -160,7 +161,7 @@ def test_hop_skip_jump_halves_a_step_until_it_meets_the_goal():
     model = Classifier(net, Preprocess((1, 1), (0.0,), (1.0,)), ("far", "near"))
     x, z = torch.full((1, 1, 1, 1), 0.9), torch.full((1, 1, 1, 1), 0.5)
     box = BlackBox(model, x, Misclassify(torch.tensor([0])), eps=FREE)
-    moved = _across(box, x, z, torch.tensor([0]), torch.ones(1, 1, 1, 1), "linf", 4)
+    moved = geometric_step(box, x, z, torch.tensor([0]), torch.ones(1, 1, 1, 1), "linf", 4)
     assert moved.tolist() == [0]
     assert float(z) == pytest.approx(0.55)
     assert box.used.tolist() == [3]
@@ -173,7 +174,7 @@ def test_deciding_attacks_halve_the_way_back_to_the_tolerance(norm, separable):
         w = (model.net[1].weight[1] - model.net[1].weight[0]).sign().view(1, 1, 1, 20)
     z = (x + 0.5 * torch.where(y.view(-1, 1, 1, 1) == 0, w, -w) * torch.linspace(0.4, 1, 20)).clamp(0, 1)
     box = BlackBox(model, x, Misclassify(y), eps=FREE, norm=norm, queries=100)
-    near = _deciding.nearer(box, x, z, torch.arange(1, 6), norm, 0.01)
+    near = decision_based.nearer(box, x, z, torch.arange(1, 6), norm, 0.01)
     assert torch.equal(near[0], z[0])
     assert box.used.tolist() == [0, 7, 7, 7, 7, 7]  # 2 ** -7 is the first below 0.01
     far, here = perturbation_norm(z - x, norm)[1:], perturbation_norm(near - x, norm)[1:]
@@ -191,7 +192,7 @@ def test_boundary_steps_go_round_the_picture():
     z = x + 0.1 * torch.randn(x.shape, generator=seeded(1)).clamp(-2, 2)
     share = torch.linspace(0.01, 0.3, 40)
     with rng.seeded(0, x):
-        found = _round(x, z, share, torch.arange(40))
+        found = orthogonal_step(x, z, share, torch.arange(40))
     far = (z - x).flatten(1).norm(dim=1)
     torch.testing.assert_close((found - x).flatten(1).norm(dim=1), far)
     angle = torch.nn.functional.cosine_similarity((z - x).flatten(1), (found - x).flatten(1)).acos()
@@ -234,7 +235,7 @@ def test_deciding_attacks_begin_at_the_nearest_of_the_given_pictures_that_does_i
     starts = torch.cat([torch.full_like(corner, 0.5), corner, corner * 0.96 + 0.02])
     y = torch.zeros(3, dtype=torch.long)
     box = BlackBox(model, x, Misclassify(y), eps=FREE, queries=10)
-    z, rows = _deciding.start(box, x, starts)
+    z, rows = decision_based.start(box, x, starts)
     assert torch.equal(z, starts[[2, 2, 2]])
     assert rows.tolist() == [0, 1, 2]
     assert box.used.tolist() == [2, 2, 2]  # what is nearest of all has class 0
@@ -284,9 +285,9 @@ def test_hop_skip_jump_asks_more_in_later_rounds(separable, monkeypatch):
 
     def counted(box: BlackBox, x: Tensor, z: Tensor, row: Tensor, count: int) -> Tensor:
         asked.append(count)
-        return _inwards(box, x, z, row, count)
+        return estimate_direction(box, x, z, row, count)
 
-    monkeypatch.setattr(hop_skip_jump, "_inwards", counted)
+    monkeypatch.setattr(hop_skip_jump, "estimate_direction", counted)
     attack(model, x[:1], y[:1], "hop-skip-jump(queries=400, evaluations=60)", eps=FREE)
     assert asked == [60, 85, 104]  # 60 times the roots of 1, 2, 3
 
@@ -380,16 +381,16 @@ def test_simba_keeps_its_budget_and_goes_on_inside():
 def test_simba_cosines_are_those_of_scipy(shape):
     x = torch.zeros(1, *shape)
     n = math.prod(shape)
-    found = _directions(torch.arange(n), list(shape), x, "dct")
+    found = basis_directions(torch.arange(n), list(shape), x, "dct")
     unit = torch.eye(n).view(n, *shape).numpy()
     wanted = torch.from_numpy(scipy.fft.idctn(unit, axes=range(2, len(shape) + 1), norm="ortho"))
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
-    assert torch.equal(_directions(torch.arange(n), list(shape), x, "pixel"), torch.eye(n).view(n, *shape))
+    assert torch.equal(basis_directions(torch.arange(n), list(shape), x, "pixel"), torch.eye(n).view(n, *shape))
 
 
 def test_simba_in_cosines_moves_along_low_frequencies():
     """A model that weighs one cosine of a picture is changed along it alone."""
-    wave = _directions(torch.tensor([5]), [1, 8], torch.zeros(1, 1, 64), "dct")[0]
+    wave = basis_directions(torch.tensor([5]), [1, 8], torch.zeros(1, 1, 64), "dct")[0]
     model = linear([(3 * wave).flatten().tolist(), [0.0] * 64], [99.0, 0.0])
     x = torch.rand(3, 1, 1, 64, generator=seeded(0)) * 0.4 + 0.3
     x = torch.cat([x, 1 - x])
@@ -402,7 +403,7 @@ def test_simba_in_cosines_moves_along_low_frequencies():
     y = torch.zeros(6, dtype=torch.long)
     a = attack(line, x[:, :, 0], y, "simba(queries=17, step=0.3)", eps=9)
     torch.testing.assert_close(a.x, x[:, :, 0] - 0.3 * wave)
-    fine = _directions(torch.tensor([50]), [1, 64], torch.zeros(1, 1, 64), "dct")[0]
+    fine = basis_directions(torch.tensor([50]), [1, 64], torch.zeros(1, 1, 64), "dct")[0]
     model.net[1].weight.data[0] = 3 * fine.flatten()
     torch.testing.assert_close(attack(line, x[:, :, 0], y, "simba(queries=40)", eps=1).x, x[:, :, 0])
     assert (attack(line, x[:, :, 0], y, "simba(queries=129, low=1)", eps=1).x != x[:, :, 0]).flatten(1).any(1).all()

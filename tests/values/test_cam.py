@@ -15,7 +15,7 @@ from clearsight.core.catalogue import catalogue, method, parse
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.targets import ClassScore, Margin
 from clearsight.errors import Refused
-from clearsight.explaining.explain_pictures import _file_names
+from clearsight.explaining.explain_pictures import file_names
 from clearsight.reporting.method_pages import pages
 from clearsight.runner.run import explain
 from clearsight.testing import pooled
@@ -337,7 +337,7 @@ def test_grad_cam_plus_plus_is_spelled_with_its_signs():
     assert str(inside) == "smooth-grad(inner=grad-cam++(layer=2), samples=2)"
     with pytest.raises(Refused, match=r"did you mean .*grad-cam\+\+"):
         parse("grad-cam-plus-plus", "explainers")
-    assert list(_file_names(["grad-cam", "grad-cam++(layer=a)", "grad-cam"])) == [
+    assert list(file_names(["grad-cam", "grad-cam++(layer=a)", "grad-cam"])) == [
         "grad-cam",
         "grad-cam++",
         "grad-cam-2",

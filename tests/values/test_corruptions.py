@@ -20,15 +20,18 @@ from torch import Tensor
 
 from clearsight.attacks.spatial import even, moved
 from clearsight.auditing.case import Case
-from clearsight.checks.corruptions import _calls, _drop, _Found, _worst_first
+from clearsight.checks.corruptions import CorruptedAnswers, accuracy_drop, corruption_calls, worst_first
 from clearsight.core import rng
 from clearsight.core.catalogue import Call, catalogue
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.statistics import bootstrap, wilson
 from clearsight.core.targets import Misclassify
-from clearsight.corruptions._common import bell, constants, dragged, plasma, smoothed, surrounded, trail, zoomed
+from clearsight.corruptions.common.clouds import plasma
+from clearsight.corruptions.common.filters import bell, dragged, smoothed, surrounded, trail
+from clearsight.corruptions.common.resampling import zoomed
+from clearsight.corruptions.common.severity import constants
 from clearsight.corruptions.defocus_blur import disk
-from clearsight.corruptions.elastic_transform import _back
+from clearsight.corruptions.elastic_transform import inverse_affine
 from clearsight.corruptions.frost import crystals, feather, frost
 from clearsight.corruptions.glass_blur import shuffled
 from clearsight.corruptions.shot_noise import poisson
@@ -379,10 +382,10 @@ def test_contrast_shrinks_about_the_mean_of_each_channel() -> None:
 
 def test_elastic_transform_moves_three_corners() -> None:
     moves = np.array([[1.0, -2.0], [0.5, 3.0], [-1.5, 0.25]])
-    back = _back(33, 33, moves)
+    back = inverse_affine(33, 33, moves)
     corners = np.array([[27, 27], [27, 5], [5, 5]])
     np.testing.assert_allclose(back @ np.concatenate([corners + moves, np.ones((3, 1))], 1).T, corners.T, atol=1e-9)
-    np.testing.assert_allclose(_back(9, 9, np.zeros((3, 2))), [[1, 0, 0], [0, 1, 0]], atol=1e-12)
+    np.testing.assert_allclose(inverse_affine(9, 9, np.zeros((3, 2))), [[1, 0, 0], [0, 1, 0]], atol=1e-12)
 
 
 def test_elastic_transform_is_its_replica() -> None:
@@ -396,7 +399,7 @@ def test_elastic_transform_is_its_replica() -> None:
                 three = 2 * rng.uniform(torch.empty(1, 3, 2, dtype=torch.float64))[0].numpy() - 1
                 waves = 2 * rng.uniform(torch.empty(1, 2, side, side, dtype=torch.float64))[0].numpy() - 1
             down, right = (scipy.ndimage.gaussian_filter(w, smooth, truncate=3) * far for w in waves)
-            back = _back(side, side, corners * three)
+            back = inverse_affine(side, side, corners * three)
             rows_, columns = np.indices((side, side))
             at = (
                 np.einsum("ij,jhw->ihw", back[:, :2], np.stack([rows_ + down, columns + right]))
@@ -701,23 +704,23 @@ def test_check_of_corruptions_draws_with_the_seed_of_the_case(tmp_path: Path, mo
 
 def test_the_worst_of_the_corruptions_comes_first() -> None:
     """By the mean over the severities, and by name where two are alike."""
-    calls = _calls("brightness, contrast, fog", [1, 5])
+    calls = corruption_calls("brightness, contrast, fog", [1, 5])
     right = [[True, True], [True, True], [True, True], [False, False], [True, False], [False, True]]
-    found = _Found(right={str(c): r for c, r in zip(calls, right, strict=True)})
-    assert _worst_first(found, calls) == ["contrast", "fog", "brightness"]
+    found = CorruptedAnswers(right={str(c): r for c, r in zip(calls, right, strict=True)})
+    assert worst_first(found, calls) == ["contrast", "fog", "brightness"]
 
 
 def test_relative_drop_under_corruptions() -> None:
     """Where every right picture is kept half of the time, any draw of pictures has lost half."""
-    drop, interval = _drop([True] * 5 + [False] * 5, [0.5] * 5 + [0.0] * 5, 0)
+    drop, interval = accuracy_drop([True] * 5 + [False] * 5, [0.5] * 5 + [0.0] * 5, 0)
     assert drop == 0.5
     assert interval == pytest.approx((0.5, 0.5))
 
 
 def test_which_corruptions_the_check_asks_for() -> None:
-    assert [len(_calls(which, [1, 3, 5])) for which in ("quick", "common")] == [30, 45]
-    assert len(_calls("all", [2])) == len(catalogue("corruptions")) >= 21
-    assert [str(c) for c in _calls("fog, snow", [1, 5])] == [
+    assert [len(corruption_calls(which, [1, 3, 5])) for which in ("quick", "common")] == [30, 45]
+    assert len(corruption_calls("all", [2])) == len(catalogue("corruptions")) >= 21
+    assert [str(c) for c in corruption_calls("fog, snow", [1, 5])] == [
         f"{n}(severity={s})" for n in ("fog", "snow") for s in (1, 5)
     ]
 

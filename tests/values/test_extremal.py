@@ -12,7 +12,14 @@ from clearsight.core.catalogue import catalogue
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.targets import ClassScore
 from clearsight.errors import Refused
-from clearsight.explainers.extremal_perturbation import _between, _discs, _nearness, _ranked, _smooth_max, _wanted
+from clearsight.explainers.extremal_perturbation import (
+    area_template,
+    blur_between,
+    disc_masks,
+    nearness,
+    smooth_max,
+    value_at_rank,
+)
 from clearsight.perturbation.removal import blurred
 from clearsight.runner.run import explain
 
@@ -70,9 +77,9 @@ class Texture(nn.Module):
 @pytest.mark.parametrize(("grid", "sides"), [([6, 5], (24, 20)), ([9], (36,)), ([6, 8, 4], (12, 16, 20))])
 def test_extremal_perturbation_smooth_max_replica(grid, sides):
     """Section 3.2 of the paper: each place of the mask looks at all places, also at those beyond the border."""
-    near, beyond = _nearness(grid, torch.Size(sides))
+    near, beyond = nearness(grid, torch.Size(sides))
     places = torch.rand(2, *[n + 2 * b for n, b in zip(grid, beyond, strict=True)], generator=seeded(0))
-    found = _smooth_max(near, beyond, places)
+    found = smooth_max(near, beyond, places)
     assert found.shape == (2, *grid)
     assert max(beyond) > 0
     steps = [side / n for side, n in zip(sides, grid, strict=True)]
@@ -91,34 +98,34 @@ def test_extremal_perturbation_smooth_max_replica(grid, sides):
 
 
 def test_extremal_perturbation_favours_no_place_for_its_distance_from_the_border():
-    near, beyond = _nearness([32, 32], torch.Size((224, 224)))
+    near, beyond = nearness([32, 32], torch.Size((224, 224)))
     assert beyond == [6, 6]
     for value in 1.0, 0.5:
-        mask = _smooth_max(near, beyond, torch.full((1, 44, 44), value))
+        mask = smooth_max(near, beyond, torch.full((1, 44, 44), value))
         assert float(mask.max() - mask.min()) < 1e-6
         assert 0.95 * value < float(mask.max()) <= value
     alone = torch.zeros(1, 44, 44)
     alone[0, 22, 22] = 1  # a disc, of a value near 1 to half a spread, and of nearly none from two spreads on
-    mask = _smooth_max(near, beyond, alone)[0]
+    mask = smooth_max(near, beyond, alone)[0]
     assert mask[16, 15:18].min() > 0.99
     assert mask[16, 19] == pytest.approx(math.exp(-0.5 * (1 / 1) ** 2 * 4 * 0.25), abs=0.02)
     assert mask[16, 23] == 0
 
 
 def test_extremal_perturbation_ranks():
-    assert _wanted(0.25, 8).tolist() == [0, 0, 0, 0, 0, 0, 1, 1]
-    assert _wanted(0.3, 5).tolist() == pytest.approx([0, 0, 0, 0.5, 1])
+    assert area_template(0.25, 8).tolist() == [0, 0, 0, 0, 0, 0, 1, 1]
+    assert area_template(0.3, 5).tolist() == pytest.approx([0, 0, 0, 0.5, 1])
     for area, n in (0.1, 7), (0.1, 1024), (0.97, 3):
-        assert float(_wanted(area, n).sum()) == pytest.approx(area * n)
+        assert float(area_template(area, n).sum()) == pytest.approx(area * n)
     mask = torch.tensor([[0.3, 0.9, 0.1, 0.30001, 0.2], [0.5] * 5])
     wanted = torch.tensor([0.0, 0.1, 0.2, 0.6, 1.0])
-    torch.testing.assert_close(_ranked(mask, wanted), torch.tensor([[0.4, 1.0, 0.0, 0.4, 0.1], [0.38] * 5]))
+    torch.testing.assert_close(value_at_rank(mask, wanted), torch.tensor([[0.4, 1.0, 0.0, 0.4, 0.1], [0.38] * 5]))
 
 
 def test_extremal_perturbation_blurs_between_the_levels():
     levels = [torch.full((1, 2, 3), float(v)) for v in (0, 10, 40)]
     blur = torch.tensor([[0.0, 0.25, 0.75]])
-    torch.testing.assert_close(_between(levels, blur), torch.tensor([[0.0, 5.0, 25.0]]).expand(1, 2, 3))
+    torch.testing.assert_close(blur_between(levels, blur), torch.tensor([[0.0, 5.0, 25.0]]).expand(1, 2, 3))
 
 
 # --- the whole --------------------------------------------------------------------------------------------------------
@@ -151,17 +158,17 @@ def test_extremal_perturbation_finds_a_planted_object(rows, columns):
 def test_extremal_perturbation_never_keeps_less_than_the_best_disc(bent, pictures):
     """One step from the start, where the mask is far from its area and may keep anything."""
     target = ClassScore([2, 0, 1])
-    discs = _discs(0.1, [16, 24], torch.Size((16, 24)))
+    discs = disc_masks(0.1, [16, 24], torch.Size((16, 24)))
     assert discs.shape == (8, 8, 16, 24)
     assert (discs.sum((2, 3)) == 38).all()
     levels = [pictures] + [blurred(pictures, 20 / 224 * 24 * i / 7) for i in range(1, 8)]
     with torch.no_grad():
         best = torch.stack(
-            [target(bent(_between(levels, (1 - d).expand(3, 16, 24)))) for d in discs.view(64, 16, 24)]
+            [target(bent(blur_between(levels, (1 - d).expand(3, 16, 24)))) for d in discs.view(64, 16, 24)]
         ).amax(0)
         for iterations in 1, 80:
             maps = explain(bent, pictures, f"extremal-perturbation(iterations={iterations})", target).maps
-            assert (target(bent(_between(levels, 1 - maps))) >= best - 1e-5).all()
+            assert (target(bent(blur_between(levels, 1 - maps))) >= best - 1e-5).all()
 
 
 @pytest.mark.parametrize("area", [0.1, 0.25, 0.5])
@@ -175,7 +182,7 @@ def test_extremal_perturbation_keeps_to_its_area_and_keeps_more_than_others_of_t
 
     def kept(masks: Tensor) -> Tensor:
         with torch.no_grad():
-            return target(bent(_between(levels, 1 - masks)))
+            return target(bent(blur_between(levels, 1 - masks)))
 
     ours = kept(found.maps)
     with torch.no_grad():
@@ -203,7 +210,7 @@ def test_extremal_perturbation_replica(scale):
     pictures = torch.rand(2, 3, 12, 18, generator=seeded(0))
     call = "extremal-perturbation(area=0.3, iterations=4, cells=6)"
     found = explain(model, pictures, call, ClassScore([2, 0])).maps
-    near, beyond = _nearness([6, 6], torch.Size((12, 18)))
+    near, beyond = nearness([6, 6], torch.Size((12, 18)))
     assert beyond == [int(2 * 21 / 224 * 18 / step) for step in (2, 3)]
     for x, c, ours in zip(pictures, [2, 0], found, strict=True):
         levels = [x] + [blurred(x[None], 20 / 224 * 18 * i / 7)[0] for i in range(1, 8)]
@@ -233,7 +240,7 @@ def test_extremal_perturbation_replica(scale):
         first, second = torch.zeros_like(p), torch.zeros_like(p)
         for step in range(1, 5):
             z = p.clone().requires_grad_()
-            mask = _smooth_max(near, beyond, z[None])[0]
+            mask = smooth_max(near, beyond, z[None])[0]
             rank = mask.detach().flatten().argsort().argsort()
             target = torch.tensor([min(max(k + 1 - 0.7 * 36, 0.0), 1.0) for k in rank.tolist()])
             level = (mask.detach().flatten() / 1e-4).round()
@@ -244,7 +251,7 @@ def test_extremal_perturbation_replica(scale):
             second = 0.999 * second + 0.001 * z.grad**2
             move = first / (1 - 0.9**step) / ((second / (1 - 0.999**step)).sqrt() + 1e-8)
             p = (p - 0.02 * move).clamp(0, 1)
-        mask = _smooth_max(near, beyond, p[None])[0]
+        mask = smooth_max(near, beyond, p[None])[0]
         with torch.no_grad():
             assert float(score(mask)) > max(tried)  # it is the mask that is compared, not the best disc
         wanted = nn.functional.interpolate(mask[None, None], (12, 18), mode="bilinear")[0, 0]

@@ -18,7 +18,7 @@ from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.targets import ClassScore
 from clearsight.data.datasets import folder
 from clearsight.errors import Refused
-from clearsight.explainers._path import path_gradients
+from clearsight.explainers.common.path import path_gradients
 from clearsight.explaining.sheet import explanation_sheet
 from clearsight.runner.run import explain
 from clearsight.testing import linear
@@ -525,19 +525,19 @@ def test_gradient_shap_against_pictures_replica(bent, pictures, shades):
 
 
 def test_gradient_shap_takes_an_even_spread_of_many_pictures(bent, pictures, shades, monkeypatch):
-    from clearsight.explainers import _background
+    from clearsight.explainers.common import background
 
-    monkeypatch.setattr(_background, "MOST", 2)
-    them = _background.background(bent, pictures, "shades")
+    monkeypatch.setattr(background, "MOST", 2)
+    them = background.background(bent, pictures, "shades")
     torch.testing.assert_close(them, torch.stack(shades[:2]))
     Image.fromarray(np.zeros((8, 12, 3), np.uint8)).save("shades/0.png")  # files are read again when they change
     Image.fromarray(np.zeros((8, 12, 3), np.uint8)).save("shades/3.png")
     os.utime("shades/0.png", (1, 1))
-    them = _background.background(bent, pictures, "shades")
+    them = background.background(bent, pictures, "shades")
     torch.testing.assert_close(them, torch.stack([torch.zeros(3, 8, 12), shades[2]]))
     Image.fromarray(np.full((8, 12, 3), 255, np.uint8)).save("shades/0.png")
     os.utime("shades/0.png", (2, 2))
-    them = _background.background(bent, pictures, "shades")
+    them = background.background(bent, pictures, "shades")
     torch.testing.assert_close(them, torch.stack([torch.ones(3, 8, 12), shades[2]]))
 
 

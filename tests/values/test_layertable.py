@@ -526,7 +526,7 @@ def test_runs_are_taken_in_turn_and_divided_by_the_batch(monkeypatch: pytest.Mon
         ran.append((model.source, len(x)))
         return next(spent)
 
-    monkeypatch.setattr(comparing, "_time_once", once)
+    monkeypatch.setattr(comparing, "time_once", once)
     pre = Preprocess(4, (0.5,) * 3, (0.5,) * 3)
     pair = [Classifier(Bright(), pre, ("a", "b"), s) for s in ("one", "two")]
     first, second = compare_models(pair, None, seconds=1e-9).models
@@ -540,4 +540,4 @@ def test_the_size_of_a_file_counts_a_shared_weight_once_and_buffers_too() -> Non
     net = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False), nn.BatchNorm1d(3)).half()
     net[1].weight = net[0].weight
     model = Classifier(nn.Sequential(nn.Flatten(), net), Preprocess((1,), (0.5,) * 3, (0.5,) * 3), ("a", "b", "c"))
-    assert comparing._size(model) == 4 * 9 + 4 * 12 + 8  # num_batches_tracked is one int64
+    assert comparing.size_on_disk(model) == 4 * 9 + 4 * 12 + 8  # num_batches_tracked is one int64

@@ -27,7 +27,7 @@ from clearsight.core.targets import ClassScore
 from clearsight.errors import Refused
 from clearsight.models.architectures import build, default_labels, default_preprocess, names
 from clearsight.models.loading import load, save
-from clearsight.networks._blocks import count
+from clearsight.networks.common.blocks import count
 from clearsight.networks.lenet5 import C3
 from clearsight.runner.run import explain
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clearsight.networks._blocks import count, least, side
+from clearsight.networks.common.blocks import count, least, side
 
 NINE = torch.arange(9.0).view(1, 1, 3, 3)
 TWO = torch.arange(4.0).view(1, 1, 2, 2)

@@ -17,8 +17,8 @@ from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.targets import ClassScore, Margin
 from clearsight.data.datasets import open_data, pixels
 from clearsight.errors import Notice, Refused
-from clearsight.explainers import _references
-from clearsight.explainers._references import cache_folder, library
+from clearsight.explainers.common import references
+from clearsight.explainers.common.references import cache_folder, library
 from clearsight.perturbation.map_thresholds import (
     LEVELS,
     best_level,
@@ -411,13 +411,13 @@ def test_measures_are_absolute_and_strict():
 def built(monkeypatch) -> list[str]:
     """The layers for which a library was built, in that order."""
     found: list[str] = []
-    real = _references._built
+    real = references.build_library
 
     def count(model, pictures, layer):
         found.append(layer)
         return real(model, pictures, layer)
 
-    monkeypatch.setattr(_references, "_built", count)
+    monkeypatch.setattr(references, "build_library", count)
     return found
 
 
@@ -510,7 +510,7 @@ def test_the_references_that_are_named_are_those_that_are_there_now(model, folde
 
 
 def test_no_more_references_are_kept_than_fit(model, folder, monkeypatch):
-    monkeypatch.setattr(_references, "BYTES", 5 * 6 * 4 * 6 * 4 + 3)  # five times 6 channels, 4 × 6 places, 4 bytes
+    monkeypatch.setattr(references, "BYTES", 5 * 6 * 4 * 6 * 4 + 3)  # five times 6 channels, 4 × 6 places, 4 bytes
     known = library(model, folder, "1")
     assert known.names == ("00.png", "02.png", "04.png", "07.png", "09.png")  # an even spread
     assert known.left_out == 7
@@ -520,7 +520,7 @@ def test_no_more_references_are_kept_than_fit(model, folder, monkeypatch):
 def test_no_more_libraries_are_kept_than_there_is_room_for(folder, monkeypatch):
     library(again(1), folder, "1")
     (first,) = cache_folder().iterdir()
-    monkeypatch.setattr(_references, "DISK", int(first.stat().st_size * 2.5))
+    monkeypatch.setattr(references, "DISK", int(first.stat().st_size * 2.5))
     library(again(2), folder, "1")
     second = next(f for f in cache_folder().iterdir() if f != first)
     os.utime(first, ns=(1, 1))

@@ -13,7 +13,7 @@ from clearsight.core.catalogue import catalogue
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.targets import ClassScore, Margin
 from clearsight.errors import Refused
-from clearsight.explainers import _lrp_rules
+from clearsight.explainers.common import lrp_rules
 from clearsight.runner.run import explain
 from clearsight.testing import linear
 from relevancenets import NETS, Run, bent, built, made, rule, stages, way_back
@@ -183,7 +183,7 @@ def test_channels_last_changes_nothing():
 def test_large_weights_are_taken_in_blocks(composite, monkeypatch):
     model, x = made(NETS["biases"][2])
     whole = lrp(model, x, ClassScore([0, 1, 2]), composite)
-    monkeypatch.setattr(_lrp_rules, "BLOCK", 100)  # of 48 x 9 weights, two outputs at once; of 9 x 3, all
+    monkeypatch.setattr(lrp_rules, "BLOCK", 100)  # of 48 x 9 weights, two outputs at once; of 9 x 3, all
     torch.testing.assert_close(lrp(model, x, ClassScore([0, 1, 2]), composite), whole, rtol=1e-4, atol=1e-6)
 
 
@@ -191,17 +191,17 @@ def test_no_more_pictures_go_back_together_than_memory_holds(monkeypatch):
     """The values of every operation are kept on the way, and some more of the size of the one at work."""
     model, x = made(NETS["biases"][2])
     at_once: list[int] = []
-    back_to = _lrp_rules.back_to
+    back_to = lrp_rules.back_to
 
     def watched(walk):
         at_once.append(walk.pictures)
         return back_to(walk)
 
-    monkeypatch.setattr(_lrp_rules, "back_to", watched)
+    monkeypatch.setattr(lrp_rules, "back_to", watched)
     every = explain(model, x, "lrp", ClassScore([0, 1, 2]))
     assert at_once == [3]
     # 4 x 7 x 8 values before and after a ReLU, a fourth of each after pooling, few others; 8 bytes each
-    held = 8 * 4 * 7 * 8 * (2 + 0.25 + 0.25 + _lrp_rules.WORK)
+    held = 8 * 4 * 7 * 8 * (2 + 0.25 + 0.25 + lrp_rules.WORK)
     monkeypatch.setattr("clearsight.internals.graph.BYTES", int(2.2 * held))
     some = explain(model, x, "lrp", ClassScore([0, 1, 2]))
     assert at_once[1:] == [2, 1]
@@ -266,20 +266,20 @@ def test_called_by_itself_it_notes_its_diagnostics():
 
 def test_a_rule_that_loses_relevance_is_refused(monkeypatch):
     model, x = built("biases")
-    whole = _lrp_rules.positive
+    whole = lrp_rules.positive
 
     def leaky(op, r):
         share, handed = whole(op, r)
         return share * torch.linspace(0.9, 1, share.shape[-1]), handed
 
-    monkeypatch.setattr(_lrp_rules, "positive", leaky)
+    monkeypatch.setattr("clearsight.explainers.lrp.positive", leaky)
     with pytest.raises(Refused, match="relevance was lost"):
         lrp(model, x, ClassScore(0), "plus")
 
     def nothing(op, r):
         return torch.full_like(op.x, torch.nan), r
 
-    monkeypatch.setattr(_lrp_rules, "positive", nothing)
+    monkeypatch.setattr("clearsight.explainers.lrp.positive", nothing)
     with pytest.raises(Refused, match="relevance was lost"):
         lrp(model, x, ClassScore(0), "plus")
 

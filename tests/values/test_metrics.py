@@ -22,8 +22,8 @@ from clearsight.core.similarity import alike, average_ranks, spearman, ssim
 from clearsight.core.targets import ClassScore
 from clearsight.errors import Notice, Refused
 from clearsight.internals.randomisation import cuts, fresh, from_output_to_input, reinitialise
-from clearsight.metrics._harmonic import coherency
-from clearsight.metrics._resembling import likeness
+from clearsight.metrics.common.harmonic import coherency
+from clearsight.metrics.common.likeness import likeness
 from clearsight.perturbation.inpainting import inpainted
 from clearsight.perturbation.map_thresholds import stretched
 from clearsight.perturbation.removal import blurred, instead, taken

@@ -14,8 +14,8 @@ from clearsight.core.catalogue import catalogue
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.targets import ClassScore
 from clearsight.errors import Refused
-from clearsight.explainers._segments import segments
-from clearsight.explainers.kernel_shap import _sets
+from clearsight.explainers.common.segments import segments
+from clearsight.explainers.kernel_shap import coalitions
 from clearsight.runner.run import explain
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.5)
@@ -293,9 +293,9 @@ def test_kernel_shap_shares_out_the_whole(bent, pictures, samples):
 
 def test_kernel_shap_fits_under_the_constraint():
     """The answer of the normal equations with a Lagrange multiplier, where they have one."""
-    from clearsight.explainers.kernel_shap import _fit
+    from clearsight.explainers.kernel_shap import constrained_fit
 
-    z, weight = _sets(61, 6, 0)  # the last one without its complement
+    z, weight = coalitions(61, 6, 0)  # the last one without its complement
     assert len(z) == 61
     y = torch.randn(61, generator=seeded(0), dtype=torch.float64)
     a = torch.zeros(7, 7, dtype=torch.float64)
@@ -303,16 +303,16 @@ def test_kernel_shap_fits_under_the_constraint():
     a[:6, :6] = inner.T @ inner
     a[6, :6] = a[:6, 6] = 1
     right = torch.cat([inner.T @ (y[2:] - y[1]), (y[0] - y[1]).view(1)])
-    torch.testing.assert_close(_fit(z.double(), weight, y), torch.linalg.solve(a, right)[:6])
+    torch.testing.assert_close(constrained_fit(z.double(), weight, y), torch.linalg.solve(a, right)[:6])
 
 
 def test_kernel_shap_draws_by_the_shapley_kernel():
     m = 6
-    z, weight = _sets(63, m, 0)  # one fewer than all sets: drawn
+    z, weight = coalitions(63, m, 0)  # one fewer than all sets: drawn
     assert (weight == 1).all()
     assert z[0].all()
     assert not z[1].any()
-    drawn = torch.cat([_sets(63, m, 0)[0][2:] for _ in range(200)])
+    drawn = torch.cat([coalitions(63, m, 0)[0][2:] for _ in range(200)])
     pairs = drawn[: len(drawn) // 61 * 61].view(-1, 61, m)[:, :60].reshape(-1, 2, m)
     assert (pairs[:, 0] ^ pairs[:, 1]).all()
     first = pairs[:, 0]
@@ -498,7 +498,7 @@ def test_meaningful_perturbation_refuses_nonsense(bent, pictures):
 
 def test_xrai_replica(bent, pictures):
     """Algorithm 1 of the paper, with every gain counted anew each round, from the regions that the method cuts."""
-    from clearsight.explainers.xrai import _regions
+    from clearsight.explainers.xrai import overlapping_regions
 
     steps = 4
     found = explain(bent, pictures, f"xrai(steps={steps})", ClassScore([2, 0, 1])).maps
@@ -510,7 +510,7 @@ def test_xrai_replica(bent, pictures):
                 bent(p[None])[0, [2, 0, 1][i]].backward()
                 merged += (x - end) * p.grad / steps / 2
         density = merged.amax(0).double().numpy()
-        left = [set(np.flatnonzero(region)) for region in _regions(x)]
+        left = [set(np.flatnonzero(region)) for region in overlapping_regions(x)]
         taken: set[int] = set()
         wanted = np.full(96, np.nan)
         while True:
@@ -528,7 +528,7 @@ def test_xrai_replica(bent, pictures):
 
 
 def test_xrai_takes_the_regions_by_the_mean_of_what_is_new():
-    from clearsight.explainers.xrai import SIDE, _ranked
+    from clearsight.explainers.xrai import SIDE, rank_regions
 
     density = np.zeros((SIDE, SIDE))
     density[:10, :10] = 3.0
@@ -542,7 +542,7 @@ def test_xrai_takes_the_regions_by_the_mean_of_what_is_new():
     regions[2, 30:50, 30:50] = True
     regions[3, 30:50, 30:51] = True  # adds 20 pixels to the one before: too few
     regions[4, 200:, :] = True
-    found = _ranked(density, regions.reshape(5, -1))
+    found = rank_regions(density, regions.reshape(5, -1))
     assert (found[:10, :10] == 3).all()
     assert np.allclose(found[:10, 10:20], 1)
     assert (found[30:50, 30:50] == 2).all()
@@ -558,7 +558,7 @@ def test_xrai_regions_are_felzenszwalbs_grown_by_a_disk():
     from skimage.morphology import dilation, disk
     from skimage.segmentation import felzenszwalb
 
-    from clearsight.explainers.xrai import _regions
+    from clearsight.explainers.xrai import overlapping_regions
 
     speckled = torch.rand(3, 224, 224, generator=seeded(0)) * 0.05
     speckled[:, 60:100, 60:100] += 0.5
@@ -567,9 +567,9 @@ def test_xrai_regions_are_felzenszwalbs_grown_by_a_disk():
     for scale in (50, 100, 150, 250, 500, 1200):
         labels = felzenszwalb(pixels, scale=scale, sigma=0.8, min_size=150)
         wanted += [dilation(labels == i, disk(5)) for i in range(labels.max() + 1)]
-    assert (_regions(speckled).reshape(-1, 224, 224) == np.stack(wanted)).all()
+    assert (overlapping_regions(speckled).reshape(-1, 224, 224) == np.stack(wanted)).all()
     assert 6 < len(wanted) < 400
-    large = _regions(speckled.repeat_interleave(2, 1).repeat_interleave(2, 2)).reshape(-1, 448, 448)
+    large = overlapping_regions(speckled.repeat_interleave(2, 1).repeat_interleave(2, 2)).reshape(-1, 448, 448)
     assert (large[:, ::2, ::2].mean(0) - np.stack(wanted).mean(0)).std() < 0.1
 
 

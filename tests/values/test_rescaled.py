@@ -12,8 +12,8 @@ from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.diagnostics import SHARE
 from clearsight.core.targets import ClassScore, Margin
 from clearsight.errors import Refused
-from clearsight.explainers import _lrp_rules, _rescale_rules
-from clearsight.explainers._complete import LEAST, size_of
+from clearsight.explainers.common import lrp_rules, rescale_rules
+from clearsight.explainers.common.completeness import LEAST, size_of
 from clearsight.explainers.deep_lift import deep_lift
 from clearsight.internals.graph import graph_of, word
 from clearsight.runner.run import explain
@@ -390,14 +390,14 @@ def test_a_flat_picture_without_scores_is_refused():
 def test_a_rule_that_makes_the_map_large_is_refused(monkeypatch):
     """Slopes of a million, up and down, that miss half of the change: a tiny part of the map, and all of the answer."""
     model, x = wrapped(made(Cosine), (16, 16), classes=4), pictures(3, (16, 16))
-    right = _rescale_rules.quotient
+    right = rescale_rules.quotient
 
     def wild(a: Tensor, was_a: Tensor, b: Tensor, was_b: Tensor) -> Tensor:
         out = right(a, was_a, b, was_b)
         swing = 1e6 * (a - a.flip(1)) + 0.5 * a
         return out + (swing - swing.detach())
 
-    monkeypatch.setattr(_rescale_rules, "quotient", wild)
+    monkeypatch.setattr(rescale_rules, "quotient", wild)
     with pytest.raises(Refused, match=r"misses the target's change.*sums to .* and the change is"):
         explain(model, x, "deep-lift(baseline=0.5)", ClassScore(0))
 
@@ -406,16 +406,16 @@ def test_relevance_is_held_against_the_target_and_not_against_the_map(monkeypatc
     """A rule that adds as much as it takes away, a thousand times the logit, and loses a tenth of it."""
     net = made(lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 6 * 4, 3)))
     model, x = wrapped(net), pictures()
-    right = _lrp_rules.positive
+    right = lrp_rules.positive
 
-    def wild(op: _lrp_rules.Linear, r: Tensor) -> tuple[Tensor, Tensor]:
+    def wild(op: lrp_rules.Linear, r: Tensor) -> tuple[Tensor, Tensor]:
         share, handed = right(op, r)
         turns = torch.ones_like(share)
         turns[..., ::2] = -1
         size = share.flatten(1).abs().sum(1).view(-1, *[1] * (share.dim() - 1))
         return 0.9 * share + 1000 * size * turns, handed
 
-    monkeypatch.setattr(_lrp_rules, "positive", wild)
+    monkeypatch.setattr("clearsight.explainers.lrp.positive", wild)
     with pytest.raises(Refused, match="relevance was lost"):
         explain(model, x, "lrp(composite=plus)", ClassScore(0))
 
@@ -430,8 +430,8 @@ def test_shapley_values_that_do_not_sum_are_refused(monkeypatch):
     ):
         e = explain(model, x, call, ClassScore(0))
         assert (e.diagnostics[SHARE].abs() < 1e-3).all(), name
-    fit, owen = kernel_shap._fit, partition_shap._owen
-    monkeypatch.setattr(kernel_shap, "_fit", lambda z, w, y: 1.05 * fit(z, w, y))
+    fit, owen = kernel_shap.constrained_fit, partition_shap.owen_values
+    monkeypatch.setattr(kernel_shap, "constrained_fit", lambda z, w, y: 1.05 * fit(z, w, y))
     with pytest.raises(Refused, match="kernel-shap misses the target's change"):
         explain(model, x, "kernel-shap(samples=40, cells=3)", ClassScore(0))
 
@@ -439,7 +439,7 @@ def test_shapley_values_that_do_not_sum_are_refused(monkeypatch):
         values, empty, full = owen(*args)
         return 1.05 * values, empty, full
 
-    monkeypatch.setattr(partition_shap, "_owen", too_much)
+    monkeypatch.setattr(partition_shap, "owen_values", too_much)
     with pytest.raises(Refused, match="partition-shap misses the target's change"):
         explain(model, x, "partition-shap(samples=20)", ClassScore(0))
 

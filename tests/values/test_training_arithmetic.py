@@ -164,7 +164,9 @@ def test_losses_weigh_classes_smooth_labels_and_add_auxiliary_heads() -> None:
     p = 1 / (1 + math.e)  # of the first class
 
     def loss(net: nn.Module, weights: torch.Tensor = even, smoothing: float = 0.0) -> float:
-        return float(loop._loss(net, TrainableNetwork(net, "", {}, pre, frozenset(), ""), x, y, weights, smoothing))
+        return float(
+            loop.training_loss(net, TrainableNetwork(net, "", {}, pre, frozenset(), ""), x, y, weights, smoothing)
+        )
 
     flat = nn.Flatten()
     assert loss(flat) == pytest.approx(-math.log(1 - p))
@@ -179,7 +181,7 @@ def test_the_embedded_network_is_trained_in_the_faster_order_of_memory() -> None
     net[0].register_forward_pre_hook(lambda m, a: seen.append(a[0].is_contiguous(memory_format=torch.channels_last)))
     pre, x, y = Preprocess((4, 4), (0.5,) * 3, (0.5,) * 3), torch.rand(2, 3, 4, 4), torch.eye(2)
     losses = [
-        loop._loss(net, TrainableNetwork(net, "", {}, pre, frozenset(), of), x, y, torch.ones(2), 0)
+        loop.training_loss(net, TrainableNetwork(net, "", {}, pre, frozenset(), of), x, y, torch.ones(2), 0)
         for of in ("", "demo")
     ]
     assert seen == [False, True]
@@ -189,10 +191,10 @@ def test_the_embedded_network_is_trained_in_the_faster_order_of_memory() -> None
 def test_class_weights_are_the_inverse_of_how_often_and_one_on_average() -> None:
     y = nn.functional.one_hot(torch.tensor([0, 0, 0, 1, 2, 2]), 3).float()
     data = SimpleNamespace(y=y, rows=lambda part: range(6))
-    found = loop._class_weights(SimpleNamespace(data=data, recipe=Recipe(class_weights=True)))
+    found = loop.class_weights_of(SimpleNamespace(data=data, recipe=Recipe(class_weights=True)))
     assert found.tolist() == pytest.approx([6 / 9, 6 / 3, 6 / 6])
     assert float((y @ found).mean()) == pytest.approx(1)
-    assert loop._class_weights(SimpleNamespace(data=data, recipe=Recipe())).tolist() == [1, 1, 1]
+    assert loop.class_weights_of(SimpleNamespace(data=data, recipe=Recipe())).tolist() == [1, 1, 1]
 
 
 def test_batches_hold_every_picture_once_and_none_is_tiny() -> None:

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from clearsight.attacks._lessons import CLIP, sorted_lessons, urge
-from clearsight.attacks._patching import cut, pasted
+from clearsight.attacks.common.lessons import CLIP, lesson_weight, sorted_lessons
+from clearsight.attacks.common.pasting import cut, pasted
 from clearsight.attacks.patch import learned_patch, printable
 from clearsight.core import rng
 from clearsight.core.classifier import Classifier, Preprocess
@@ -121,7 +121,7 @@ def test_a_later_change_that_fools_fewer_is_not_kept():
 
 
 def test_how_much_a_lesson_counts():
-    counts = urge(torch.tensor([-CLIP - 0.1, -CLIP + 0.1, 0.0, CLIP, 3 * CLIP])).exp()
+    counts = lesson_weight(torch.tensor([-CLIP - 0.1, -CLIP + 0.1, 0.0, CLIP, 3 * CLIP])).exp()
     torch.testing.assert_close(counts, torch.tensor([0.0, 1.0, 1.0, 0.5, 0.25]))
 
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from clearsight.attacks._apgd import restarted
+from clearsight.attacks.common.apgd import restarted
 from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.norms import Norm

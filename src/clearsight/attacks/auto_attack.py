@@ -8,9 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from clearsight.attacks._apgd import towards_each
-from clearsight.attacks._fab import within
 from clearsight.attacks.apgd_ce import apgd_ce
+from clearsight.attacks.common.apgd import towards_each
+from clearsight.attacks.common.fab import within
 from clearsight.attacks.square import square
 from clearsight.core import rng
 from clearsight.core.best_so_far import BestSoFar

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from clearsight.attacks._iterated import descend
+from clearsight.attacks.common.small_steps import descend
 from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.norms import Norm

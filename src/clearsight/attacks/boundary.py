@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from clearsight.attacks._deciding import nearer, start
+from clearsight.attacks.common.decision_based import nearer, start
 from clearsight.core import rng
 from clearsight.core.blackbox import BlackBox
 from clearsight.core.catalogue import method
@@ -43,7 +43,7 @@ def boundary(box: BlackBox, x: Tensor, *, eps: float, starts: Tensor | None, que
         rows = rows[(box.left(rows) > 0).to(x.device)]
         if not len(rows):
             return box.found
-        tried = _round(x[rows], x_adv[rows], around[rows], rows)
+        tried = orthogonal_step(x[rows], x_adv[rows], around[rows], rows)
         met = box.met(tried, rows)
         around[rows] *= torch.where(met, 1.1, 1 / 1.1)
         around.clamp_(1e-6, 1.0)
@@ -59,11 +59,11 @@ def boundary(box: BlackBox, x: Tensor, *, eps: float, starts: Tensor | None, que
         x_adv[on[met]] = tried[met]
 
 
-def _round(x: Tensor, x_adv: Tensor, share: Tensor, rows: Tensor) -> Tensor:
+def orthogonal_step(x: Tensor, x_adv: Tensor, share: Tensor, rows: Tensor) -> Tensor:
     """A point as far from x (n, C, *S) as x_adv is, in a random direction, a share (n,) of that distance from x_adv."""
     move = x_adv - x
     far = per_picture(perturbation_norm(move, "l2"), x)
     u = rng.normal(x, rows)
     u = u - move * (per_picture((u * move).flatten(1).sum(1), x) / far.square().clamp_min(torch.finfo(far.dtype).tiny))
-    there = move + steepest(u, "l2") * far * per_picture(share, x)
-    return (x + steepest(there, "l2") * far).clamp(0, 1)
+    moved = move + steepest(u, "l2") * far * per_picture(share, x)
+    return (x + steepest(moved, "l2") * far).clamp(0, 1)

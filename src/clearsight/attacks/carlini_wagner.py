@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from clearsight.attacks._cut import cut
+from clearsight.attacks.common.bisection import cut
 from clearsight.core.best_so_far import BestSoFar
 from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
@@ -86,8 +86,8 @@ def carlini_wagner(
     weight = torch.full((len(x),), c, device=x.device)
     low, high = torch.zeros_like(weight), torch.full_like(weight, torch.inf)
     for _ in range(searches):
-        found = _search(model, x, best, judge, weight, steps, rate)
-        low, high = torch.where(found, low, weight), torch.where(found, weight, high)
+        fooled = _search(model, x, best, judge, weight, steps, rate)
+        low, high = torch.where(fooled, low, weight), torch.where(fooled, weight, high)
         between = torch.where(low > 0, (low * high).sqrt(), weight / 10)
         weight = torch.where(high.isinf(), weight * 10, between)
     return cut(model, best, judge, "l2", back)
@@ -103,7 +103,7 @@ def _search(
     rate: float,
 ) -> Tensor:
     """Run one search for each picture, with its c in weight (B,); return which were fooled in its last part, (B,)."""
-    found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    fooled = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     rows = torch.arange(len(x), device=x.device)
     w = ((2 * x - 1) * INSIDE).atanh()
     start, mean, square = _pixels(w), torch.zeros_like(w), torch.zeros_like(w)
@@ -114,7 +114,7 @@ def _search(
             short, met = judge(rows, model(x_adv))
             push = weight[rows] * short
         best.see(rows, x_adv, short, met)
-        found[rows] |= met.to(x.device)
+        fooled[rows] |= met.to(x.device)
         if i == steps:
             break
         (g,) = gradients(push, x_adv)  # of the margin alone, so that a network without a gradient is noticed
@@ -128,10 +128,10 @@ def _search(
             on = loss <= WORTH * before[rows]
             before[rows] = loss
             rows, w, start, mean, square = rows[on], w[on], start[on], mean[on], square[on]
-            found[rows] = False  # large first steps fool with any c, so only the last part counts
+            fooled[rows] = False  # large first steps fool with any c, so only the last part counts
             if not len(rows):
                 break
-    return found
+    return fooled
 
 
 def _pixels(w: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from clearsight.attacks._cut import cut
+from clearsight.attacks.common.bisection import cut
 from clearsight.core.best_so_far import BestSoFar
 from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
@@ -115,12 +115,12 @@ def _boundaries(
         one = nn.functional.one_hot(goal.t.to(out.device), out.shape[1]).bool()
     else:
         one = goal.right(outputs)
-    own = outputs.masked_fill(~one, -torch.inf).argmax(1, keepdim=True)
+    current = outputs.masked_fill(~one, -torch.inf).argmax(1, keepdim=True)
     others = outputs.masked_fill(one, -torch.inf).topk(min(classes, out.shape[1]) - 1, dim=1)
     sign = -1.0 if becomes else 1.0
-    mine = _slope(out, own, x_adv)
+    mine = _slope(out, current, x_adv)
     for value, index in zip(others.values.T, others.indices.T, strict=True):
-        gap = sign * (outputs.gather(1, own)[:, 0] - value)
+        gap = sign * (outputs.gather(1, current)[:, 0] - value)
         yield gap, sign * (_slope(out, index[:, None], x_adv) - mine)
 
 

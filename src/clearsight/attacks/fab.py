@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from clearsight.attacks._fab import nearest
+from clearsight.attacks.common.fab import nearest
 from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.norms import Norm

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from clearsight.attacks._deciding import nearer, start
+from clearsight.attacks.common.decision_based import nearer, start
 from clearsight.core import rng
 from clearsight.core.batching import SIZE
 from clearsight.core.blackbox import BlackBox
@@ -68,32 +68,32 @@ def hop_skip_jump(
         rows = rows[(box.left(rows) > count + 1).to(x.device)]
         if not len(rows):
             return box.found
-        way = torch.stack([_inwards(box, x[i], x_adv[i], i, count) for i in rows])
-        moved = _across(box, x, x_adv, rows, steepest(way, norm), norm, turn)
+        way = torch.stack([estimate_direction(box, x[i], x_adv[i], i, count) for i in rows])
+        moved = geometric_step(box, x, x_adv, rows, steepest(way, norm), norm, turn)
         x_adv = nearer(box, x, x_adv, moved, norm, tolerance)
 
 
-def _inwards(box: BlackBox, x: Tensor, x_adv: Tensor, row: Tensor, count: int) -> Tensor:
+def estimate_direction(box: BlackBox, x: Tensor, x_adv: Tensor, row: Tensor, count: int) -> Tensor:
     """Estimate the direction, at x_adv (C, *S), in which the goal is met.
 
     x (C, *S): the picture of which x_adv is a version; row: its number; count: how many random points are asked about.
     """
     radius = (x_adv - x).norm() / x.numel() ** 0.5
-    moves, total, met, asked = torch.zeros_like(x_adv), torch.zeros_like(x_adv), 0.0, 0
-    while asked < count:
-        of = row.expand(min(SIZE, count - asked))
+    moves, total, met, sampled = torch.zeros_like(x_adv), torch.zeros_like(x_adv), 0.0, 0
+    while sampled < count:
+        of = row.expand(min(SIZE, count - sampled))
         u = steepest(rng.normal(x_adv.expand(len(of), *x_adv.shape), of), "l2")
         point = (x_adv + radius * u).clamp(0, 1)
         u = point - x_adv  # the move that remains inside [0, 1]
         yes = box.met(point, of).to(x_adv)
         moves += (u * per_picture(yes, u)).sum(0)
-        total, met, asked = total + u.sum(0), met + float(yes.sum()), asked + len(of)
+        total, met, sampled = total + u.sum(0), met + float(yes.sum()), sampled + len(of)
     if met in (0, count):  # all answers agree
         return total if met else -total
     return 2 * (moves - total * (met / count))
 
 
-def _across(box: BlackBox, x: Tensor, x_adv: Tensor, rows: Tensor, way: Tensor, norm: Norm, turn: int) -> Tensor:
+def geometric_step(box: BlackBox, x: Tensor, x_adv: Tensor, rows: Tensor, way: Tensor, norm: Norm, turn: int) -> Tensor:
     """Move x_adv (B, C, *S), in place, by the longest step that still meets the goal; return the rows that moved."""
     step = perturbation_norm(x_adv[rows] - x[rows], norm) / turn**0.5
     moved = []

@@ -9,8 +9,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from clearsight.attacks._lessons import learned, sorted_lessons
-from clearsight.attacks._patching import Cut, Shape, cut, pasted
+from clearsight.attacks.common.lessons import learned, sorted_lessons
+from clearsight.attacks.common.pasting import Cut, Shape, cut, pasted
 from clearsight.core import rng
 from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
@@ -70,8 +70,8 @@ def patch(
     """
     of = _outline(model, x, share, shape, rotation, scale, steps, step)
     pictures = sorted_lessons(model, lessons, x, "patch")
-    found = _learned(model, pictures, of, rotation, scale, steps, step, torch.initial_seed())
-    return pasted(x, found, of, _chance(x), rotation=rotation, scale=scale)
+    learned_patch = _learned(model, pictures, of, rotation, scale, steps, step, torch.initial_seed())
+    return pasted(x, learned_patch, of, _chance(x), rotation=rotation, scale=scale)
 
 
 def learned_patch(

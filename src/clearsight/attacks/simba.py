@@ -67,14 +67,14 @@ def simba(
         anew = rows[(number[rows] % order.shape[1] == 0) & (back[rows] == 0)]
         order[anew] = rng.uniform(x.new_empty(len(anew), order.shape[1]), anew).argsort(1)
         which = order[rows, number[rows] % order.shape[1]]
-        way = _directions(which, sides, x, basis) * per_picture(step * (1 - 2 * back[rows]), x)
+        way = basis_directions(which, sides, x, basis) * per_picture(step * (1 - 2 * back[rows]), x)
         tried = project(x_adv[rows] + way, x[rows], eps, "l2")
         can = (tried != x_adv[rows]).flatten(1).any(1)
         helps = torch.zeros_like(can)
-        asked, here = rows[can], tried[can]
-        less, met[asked] = box.ask(here, asked)
-        better = (less < loss[asked]) | met[asked]
-        x_adv[asked[better]], loss[asked[better]] = here[better], less[better]
+        queried, candidates = rows[can], tried[can]
+        less, met[queried] = box.ask(candidates, queried)
+        better = (less < loss[queried]) | met[queried]
+        x_adv[queried[better]], loss[queried[better]] = candidates[better], less[better]
         helps[can] = better
         done = helps | (back[rows] == 1)
         idle[rows] = torch.where(can, 0, idle[rows] + done.long())
@@ -82,7 +82,7 @@ def simba(
         back[rows] = (~done).long()
 
 
-def _directions(which: Tensor, sides: list[int], x: Tensor, basis: str) -> Tensor:
+def basis_directions(which: Tensor, sides: list[int], x: Tensor, basis: str) -> Tensor:
     """The directions of length 1 with the numbers which (n,), counted through sides (C, *frequencies): (n, C, *S)."""
     at = torch.unravel_index(which, sides)
     lines = [torch.nn.functional.one_hot(at[0], x.shape[1]).to(x.dtype)]

@@ -78,8 +78,8 @@ def spatial(
         x_adv = project(moved(x[rows], rotation * share[:, 0], translation * share[:, 1:]), x[rows], eps, "linf")
         with torch.no_grad():
             out = model(x_adv)
-        asked = goal[rows.cpu()]
-        best.see(rows, x_adv, asked.loss(out), asked.met(out))
+        goals = goal[rows.cpu()]
+        best.see(rows, x_adv, goals.loss(out), goals.met(out))
     return best.x
 
 

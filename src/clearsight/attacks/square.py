@@ -59,35 +59,35 @@ def square(
             f"square(p={p:g}, queries={queries}): p is a share of the picture, above 0 and up to 1; queries from 1"
         )
     rows = torch.arange(len(x), device=x.device)
-    begin, change = (_tiles, _moved) if norm == "l2" else (_stripes, _painted)
+    begin, change = (_tiles, add_hills) if norm == "l2" else (_stripes, _painted)
     best = begin(x, eps, rows)
     low, met = box.ask(best, rows)
-    for asked in range(1, queries):
+    for used in range(1, queries):
         rows = rows[~met[rows]]
         rows = rows[(box.left(rows) > 0).to(rows.device)]
         if not len(rows):
             break
-        sides = _sides(x.shape[2:], share(p, asked - 1, queries if rescale else 10000), norm)
+        sides = square_sides(x.shape[2:], share(p, used - 1, queries if rescale else 10000), norm)
         new = change(x[rows], best[rows], eps, sides, rows)
         loss, meets = box.ask(new, rows)
         better = (loss < low[rows]) | meets
-        here = rows[better]
-        best[here], low[here], met[here] = new[better], loss[better], meets[better]
+        improved = rows[better]
+        best[improved], low[improved], met[improved] = new[better], loss[better], meets[better]
     return best
 
 
-def share(p: float, asked: int, queries: int) -> float:
-    """The share of the picture that a square covers after asked of all queries.
+def share(p: float, used: int, queries: int) -> float:
+    """The share of the picture that a square covers after a number of used queries.
 
     >>> [share(0.8, k, 10000) for k in (10, 11, 51, 8001)]
     [0.8, 0.4, 0.2, 0.0015625]
     """
-    asked = asked * 10000 // queries
-    halvings = sum(asked > k for k in HALVED)
+    used = used * 10000 // queries
+    halvings = sum(used > k for k in HALVED)
     return p / float(2**halvings)
 
 
-def _sides(shape: torch.Size, part: float, norm: Norm) -> list[int]:
+def square_sides(shape: torch.Size, part: float, norm: Norm) -> list[int]:
     """The sides of a square that covers the share part of the picture, each at most as long as the picture."""
     side = round((part * math.prod(shape)) ** (1 / len(shape)))
     side = max(side, 3) // 2 * 2 + 1 if norm == "l2" else max(side, 1)
@@ -109,7 +109,7 @@ def _painted(x: Tensor, best: Tensor, eps: float, sides: list[int], rows: Tensor
     """Set each channel to x + eps or x - eps inside one square: (n, C, *S)."""
     axes, channels = len(sides), x.shape[1]
     u = rng.uniform(x.new_empty(len(x), axes + channels), rows)
-    inside, _ = _placed(x.shape[2:], sides, u[:, :axes])
+    inside, _ = place_square(x.shape[2:], sides, u[:, :axes])
     colour = _signs(u[:, axes:]).view(len(x), channels, *[1] * axes)
     return torch.where(inside[:, None], (x + eps * colour).clamp(0, 1), best)
 
@@ -129,12 +129,12 @@ def _tiles(x: Tensor, eps: float, rows: Tensor) -> Tensor:
     return _grown(x, move, eps)
 
 
-def _moved(x: Tensor, best: Tensor, eps: float, sides: list[int], rows: Tensor) -> Tensor:
+def add_hills(x: Tensor, best: Tensor, eps: float, sides: list[int], rows: Tensor) -> Tensor:
     """Move the change in a second square, and the unused budget, into a first square (algorithm 3 of the paper)."""
     axes, channels = len(sides), x.shape[1]
     u = rng.uniform(x.new_empty(len(x), 2 * axes + 1 + channels), rows)
-    first, index = _placed(x.shape[2:], sides, u[:, :axes])
-    second, _ = _placed(x.shape[2:], sides, u[:, axes : 2 * axes])
+    first, index = place_square(x.shape[2:], sides, u[:, :axes])
+    second, _ = place_square(x.shape[2:], sides, u[:, axes : 2 * axes])
     first, second = first[:, None], second[:, None]
     move = best - x
     unused = (eps**2 - perturbation_norm(move, "l2") ** 2).clamp_min(0)[:, None] / channels
@@ -154,15 +154,15 @@ def _grown(x: Tensor, move: Tensor, eps: float) -> Tensor:
 
 def _hills(x: Tensor, sides: list[int], u: Tensor) -> Tensor:
     """A hill beside a valley for each picture, (n, *sides), of size 1, along the axis that u (n,) chooses."""
-    every = torch.stack([_hill(tuple(sides), axis).to(x) for axis in range(len(sides))])
+    every = torch.stack([hill_and_valley(tuple(sides), axis).to(x) for axis in range(len(sides))])
     return every[(u * len(sides)).long()]
 
 
 @functools.lru_cache(256)
-def _hill(sides: tuple[int, ...], axis: int) -> Tensor:
+def hill_and_valley(sides: tuple[int, ...], axis: int) -> Tensor:
     """A hill in the first half along an axis and a valley in the second, of size 1 together (section 3.4 of the paper).
 
-    >>> _hill((2,), 0), _hill((1, 3), 1)
+    >>> hill_and_valley((2,), 0), hill_and_valley((1, 3), 1)
     (tensor([ 0.7071, -0.7071]), tensor([[ 0.7071, -0.1387, -0.6934]]))
     """
     half = [s // 2 if a == axis else s for a, s in enumerate(sides)]
@@ -180,11 +180,11 @@ def _pyramid(sides: list[int]) -> Tensor:
     rings = [(torch.arange(s) - s // 2).abs() for s in sides]
     ring = torch.stack(torch.meshgrid(*rings, indexing="ij")).amax(0)
     heights = (1 / torch.arange(1, last + 1) ** 2).flip(0).cumsum(0).flip(0)
-    found = heights[ring]
-    return found / found.square().sum().sqrt()
+    pyramid = heights[ring]
+    return pyramid / pyramid.square().sum().sqrt()
 
 
-def _placed(shape: torch.Size, sides: list[int], u: Tensor) -> tuple[Tensor, Tensor]:
+def place_square(shape: torch.Size, sides: list[int], u: Tensor) -> tuple[Tensor, Tensor]:
     """Place a square as u (n, axes) chooses: its mask, bool (n, *S), and the index in the square of each place."""
     inside = torch.ones(len(u), *[1] * len(sides), dtype=torch.bool, device=u.device)
     index = torch.zeros(inside.shape, dtype=torch.long, device=u.device)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from clearsight.attacks._lessons import learned, sorted_lessons
+from clearsight.attacks.common.lessons import learned, sorted_lessons
 from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.norms import Norm, project, steepest

@@ -127,7 +127,7 @@ class Case:
                             alone(self.model, pixels)
                     logits.append(scores(self.model, pixels))
                 self.progress("reading", empty + tried, empty + len(order))
-                if self._late(time.monotonic() - began):
+                if self.would_be_late(time.monotonic() - began):
                     break
         if not good:
             first = f" ({broken[0][0]}: {broken[0][1]})" if broken else ""
@@ -242,7 +242,7 @@ class Case:
             yield part, self.pixels(part)
             start += len(part)
             self.progress(self.doing, start, len(rows))
-            if self._late((time.monotonic() - began) / len(part) * then):
+            if self.would_be_late((time.monotonic() - began) / len(part) * then):
                 return
 
     def lots(self, rows: Sequence[int], size: int = SIZE) -> Iterator[tuple[list[int], Tensor]]:
@@ -357,6 +357,6 @@ class Case:
     def _order(self, n: int) -> list[int]:
         return [int(i) for i in torch.randperm(n, generator=torch.Generator().manual_seed(self.seed))]
 
-    def _late(self, last: float) -> bool:
+    def would_be_late(self, last: float) -> bool:
         """Would another batch like the last one end after the deadline?"""
         return self.deadline is not None and time.monotonic() + last > self.deadline

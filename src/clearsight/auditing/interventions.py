@@ -80,7 +80,7 @@ def place(
     nothing = torch.zeros(size, dtype=torch.bool)
 
     def batches() -> Iterator[_Batch]:
-        for part, x, receivers, _ in _partners(case, donors, among):
+        for part, x, receivers, _ in seeded_partners(case, donors, among):
             here = inside(box, size).expand(len(part), *size)
             there = torch.stack([inside(elsewhere(box, size, _generator(case, i)), size) for i in part])
             gone = torch.stack([own.get(r, nothing) for r in receivers])
@@ -98,7 +98,7 @@ def colour(case: Case, rows: Sequence[int]) -> Intervention | None:
     """
 
     def batches() -> Iterator[_Batch]:
-        for part, x, receivers, fellows in _partners(case, rows, rows):
+        for part, x, receivers, fellows in seeded_partners(case, rows, rows):
             there, alike = case.pixels(receivers), case.pixels(fellows)
             own = case.pixels([_fellow(case, r, rows) for r in receivers])
             yield _Batch(part, receivers, greyed(x), recoloured(x, alike), recoloured(there, x), recoloured(there, own))
@@ -114,7 +114,7 @@ def surroundings(case: Case, rows: Sequence[int], fill: Removal) -> Intervention
     """
 
     def batches() -> Iterator[_Batch]:
-        for part, x, receivers, _ in _partners(case, rows, rows):
+        for part, x, receivers, _ in seeded_partners(case, rows, rows):
             own = [_fellow(case, r, rows) for r in receivers]
             region, objects = case.regions(part), case.regions(receivers)[:, None]
             there = case.pixels(receivers)
@@ -164,7 +164,7 @@ def _odds(logits: Tensor, wanted: Tensor) -> Tensor:
     return logits[one] - logits.masked_fill(one, -torch.inf).logsumexp(1)
 
 
-def _partners(
+def seeded_partners(
     case: Case, donors: Sequence[int], among: Sequence[int]
 ) -> Iterator[tuple[list[int], Tensor, list[int], list[int]]]:
     """Batches of donors: rows, pixels, and for each a row of another answer and one of the same; all seeded draws."""

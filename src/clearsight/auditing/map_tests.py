@@ -201,7 +201,7 @@ def _wins(model: Classifier, found: Sequence[Explanation]) -> tuple[dict[str, Te
     every = [*found, *(explain(model, first.x, c, first.target, seed=first.seed) for c in calls)]
     n = len(first.x)
     rows = torch.arange(n).repeat(len(every))
-    maps, target = torch.cat([e.maps for e in every]), _metrics_ask(model, first.target)[rows]
+    maps, target = torch.cat([e.maps for e in every]), metric_target(model, first.target)[rows]
     try:
         values = [measure(model, first.x[rows], maps, m, target, seed=first.seed) for m in metrics]
     except Refused as refused:
@@ -224,7 +224,7 @@ def _wins(model: Classifier, found: Sequence[Explanation]) -> tuple[dict[str, Te
     }, ""
 
 
-def _metrics_ask(model: Classifier, target: Target) -> Target:
+def metric_target(model: Classifier, target: Target) -> Target:
     """What maps explain as metrics ask for it: of a class its probability; all else, and a regressor's value, as is."""
     if isinstance(target, ClassScore) and model.scores != "values":
         of: Of = "prob" if model.one_of_many else "sigmoid"

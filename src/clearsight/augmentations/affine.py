@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from clearsight.augmentations._common import between, chances, moved, within
+from clearsight.augmentations.common.draws import between, chances, within
+from clearsight.augmentations.common.geometry import moved
 from clearsight.core.catalogue import method
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from clearsight.augmentations._common import between, chances, within
+from clearsight.augmentations.common.draws import between, chances, within
 from clearsight.core.catalogue import method
 
 LEAST = 0.1  # pixels of standard deviation: hardly to be seen

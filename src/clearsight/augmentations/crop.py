@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from clearsight.augmentations._common import box, chances, within
+from clearsight.augmentations.common.draws import box, chances, within
 from clearsight.core.catalogue import method
 
 

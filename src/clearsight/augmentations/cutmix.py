@@ -4,7 +4,7 @@ import math
 
 from torch import Tensor
 
-from clearsight.augmentations._common import beta, chances, partners, within
+from clearsight.augmentations.common.draws import beta, chances, partners, within
 from clearsight.core.catalogue import method
 
 

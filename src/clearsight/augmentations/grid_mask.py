@@ -5,7 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from clearsight.augmentations._common import between, chances, mean_colour, within
+from clearsight.augmentations.common.draws import between, chances, within
+from clearsight.augmentations.common.geometry import mean_colour
 from clearsight.core.catalogue import method
 from clearsight.errors import Refused
 

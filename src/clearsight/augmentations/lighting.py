@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from clearsight.augmentations._common import within
+from clearsight.augmentations.common.draws import within
 from clearsight.core import rng
 from clearsight.core.catalogue import method
 

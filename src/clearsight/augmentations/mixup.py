@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from clearsight.augmentations._common import beta, chances, partners, within
+from clearsight.augmentations.common.draws import beta, chances, partners, within
 from clearsight.core.catalogue import method
 
 
@@ -30,7 +30,7 @@ def mixup(x: Tensor, y: Tensor, *, alpha: float = 0.2) -> tuple[Tensor, Tensor]:
     """
     within(0.001, 1000, alpha=alpha)
     drawn = chances(x, 2)
-    own = beta(drawn[:, 0], alpha)
+    weight = beta(drawn[:, 0], alpha)
     other = partners(drawn[:, 1])
-    a, b = own.to(x)[:, None, None, None], own.to(y)[:, None]
+    a, b = weight.to(x)[:, None, None, None], weight.to(y)[:, None]
     return a * x + (1 - a) * x[other.to(x.device)], b * y + (1 - b) * y[other.to(y.device)]

@@ -3,7 +3,7 @@
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from clearsight.augmentations._common import between, chances, partners, within
+from clearsight.augmentations.common.draws import between, chances, partners, within
 from clearsight.core.catalogue import method
 
 

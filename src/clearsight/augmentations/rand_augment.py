@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from clearsight.augmentations._common import chances, moved, within
+from clearsight.augmentations.common.draws import chances, within
+from clearsight.augmentations.common.geometry import moved
 from clearsight.core.catalogue import method
 
 GREATEST = 30  # magnitude

@@ -56,9 +56,9 @@ def calibration(case: Case, *, bins: int = 15, ceiling: float = 0.1) -> Finding:
     p = case.logits[rows].double().softmax(1)
     sure, right = p.amax(1).numpy(), case.right[rows].numpy().astype(np.float64)
     n, value = len(rows), ece(sure, right, bins)
-    interval = _interval(sure, right, bins, value, case.seed)
+    interval = ece_interval(sure, right, bins, value, case.seed)
     perfect, most = _perfect(sure, bins, case.seed)
-    verdict = _verdict(value, interval, _just_allowed(sure, right, bins, ceiling, case.seed), ceiling)
+    verdict = verdict_of(value, interval, allowed_ece(sure, right, bins, ceiling, case.seed), ceiling)
     brier = (sure - right) ** 2
     acceptable = (p * case.truth[rows]).sum(1).clamp_min(1e-12).log().numpy()
     measures = [
@@ -109,7 +109,7 @@ def _bin(sure: Numbers, bins: int) -> npt.NDArray[np.int64]:
     return np.clip(np.ceil(sure * bins).astype(np.int64) - 1, 0, bins - 1)
 
 
-def _interval(sure: Numbers, right: Numbers, bins: int, value: float, seed: int) -> Interval | None:
+def ece_interval(sure: Numbers, right: Numbers, bins: int, value: float, seed: int) -> Interval | None:
     """The basic bootstrap: every draw is biased upwards as the value is, so the tails are turned around the value."""
     n, rng = len(sure), np.random.default_rng(seed)
     if n < FEWEST:
@@ -122,7 +122,7 @@ def _interval(sure: Numbers, right: Numbers, bins: int, value: float, seed: int)
     return (min(max(0.0, 2 * value - float(high)), value), min(1.0, max(2 * value - float(low), value)))
 
 
-def _just_allowed(sure: Numbers, right: Numbers, bins: int, ceiling: float, seed: int) -> float:
+def allowed_ece(sure: Numbers, right: Numbers, bins: int, ceiling: float, seed: int) -> float:
     """The 97.5 % quantile of the ECE of a model that is off by ``ceiling`` everywhere, to the side that this one is."""
     lean = ceiling if right.mean() > sure.mean() else -ceiling
     rng, chance = np.random.default_rng(seed), np.clip(sure + lean, 0, 1)
@@ -130,7 +130,8 @@ def _just_allowed(sure: Numbers, right: Numbers, bins: int, ceiling: float, seed
     return float(np.percentile(found, 97.5))
 
 
-def _verdict(value: float, interval: Interval | None, most: float, ceiling: float) -> Judgement:
+def verdict_of(value: float, interval: Interval | None, most: float, ceiling: float) -> Judgement:
+    """Pass where the interval's upper bound is within the ceiling; fail where the ECE is above ``most``."""
     if interval is None:
         return "warn"
     if interval[1] <= ceiling:

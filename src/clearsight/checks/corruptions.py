@@ -36,7 +36,7 @@ class _Turned:
 
 
 @dataclass
-class _Found:
+class CorruptedAnswers:
     """Who was right: clean (n,), and under each call (n,), in the order of rows.  turned: by row, the most telling."""
 
     rows: list[int] = field(default_factory=list)
@@ -51,7 +51,7 @@ class _Found:
 
 
 def _validate(case: Case, *, which: str, severities: str, floor: float, **others: object) -> None:
-    _calls(which, _severities(severities))
+    corruption_calls(which, _severities(severities))
     if not 0 <= floor <= 1:
         raise Refused(f"corruptions(floor={floor:g}): a share from 0 to 1")
 
@@ -90,17 +90,17 @@ def corruptions(
     if not case.labelled:
         return unlabelled(case)
     levels = _severities(severities)
-    calls = _calls(which, levels)
+    calls = corruption_calls(which, levels)
     rows = case.sample(case.labelled, pictures)
-    found = _Found()
+    found = CorruptedAnswers()
     with case.model.undisturbed():
         for part, x in case.batches(rows):
             _damage(case, part, x, calls, found)
     n, each = len(found.rows), found.each()
     value, clean = float(np.mean(each)), float(np.mean(found.clean))
     interval = _interval(each, case.seed)
-    drop, about = _drop(found.clean, each, case.seed)
-    names = _worst_first(found, calls)
+    drop, about = accuracy_drop(found.clean, each, case.seed)
+    names = worst_first(found, calls)
     worst = _mean(found, calls, names[0])
     kinds = counted(len(names), "kind")
     return Finding(
@@ -146,7 +146,7 @@ def _severities(words: str) -> list[int]:
     return levels
 
 
-def _calls(which: str, levels: Sequence[int]) -> list[Call]:
+def corruption_calls(which: str, levels: Sequence[int]) -> list[Call]:
     """Every corruption asked for, at every severity."""
     every = catalogue("corruptions")
     groups = {"quick": "quick", "common": "common", "all": ""}
@@ -163,7 +163,7 @@ def _calls(which: str, levels: Sequence[int]) -> list[Call]:
     return [call.with_options(severity=level) for call in asked for level in levels]
 
 
-def _damage(case: Case, rows: list[int], x: Tensor, calls: Sequence[Call], found: _Found) -> None:
+def _damage(case: Case, rows: list[int], x: Tensor, calls: Sequence[Call], found: CorruptedAnswers) -> None:
     """Take note of who is right under each damage; x (B, C, H, W) are the pictures of the rows."""
     found.rows += rows
     found.clean += case.right[rows].tolist()
@@ -184,7 +184,7 @@ def _damage(case: Case, rows: list[int], x: Tensor, calls: Sequence[Call], found
         found.turned.pop(i)
 
 
-def _telling(found: _Found) -> list[int]:
+def _telling(found: CorruptedAnswers) -> list[int]:
     """Lost at the mildest severity first, and among those the surest of the wrong answer."""
     return sorted(found.turned, key=lambda i: (found.turned[i].key, i))
 
@@ -196,10 +196,12 @@ def _interval(each: Sequence[float], seed: int) -> Interval | None:
     return bootstrap(each, seed)
 
 
-def _drop(clean: Sequence[bool], each: Sequence[float], seed: int, draws: int = 2000) -> tuple[float, Interval | None]:
+def accuracy_drop(
+    clean: Sequence[bool], each: Sequence[float], seed: int, draws: int = 2000
+) -> tuple[float, Interval | None]:
     """By how much of the clean accuracy it falls, and the 95 % interval from drawing from the pictures.
 
-    >>> _drop([True, True, False, True], [1.0, 0.5, 0.0, 0.0], 0)
+    >>> accuracy_drop([True, True, False, True], [1.0, 0.5, 0.0, 0.0], 0)
     (0.5, None)
     """
     was, left = np.asarray(clean, dtype=np.float64), np.asarray(each)
@@ -240,17 +242,17 @@ def _name(call: Call) -> str:
     return str(Call(call.method, {k: v for k, v in call.options.items() if k != "severity"}))
 
 
-def _mean(found: _Found, calls: Sequence[Call], name: str) -> float:
+def _mean(found: CorruptedAnswers, calls: Sequence[Call], name: str) -> float:
     return float(np.mean([found.right[str(c)] for c in _of(calls, name)]))
 
 
-def _worst_first(found: _Found, calls: Sequence[Call]) -> list[str]:
+def worst_first(found: CorruptedAnswers, calls: Sequence[Call]) -> list[str]:
     names = list(dict.fromkeys(map(_name, calls)))
     return sorted(names, key=lambda name: (_mean(found, calls, name), name))
 
 
 def _by_kind(
-    found: _Found, calls: Sequence[Call], names: Sequence[str], levels: Sequence[int]
+    found: CorruptedAnswers, calls: Sequence[Call], names: Sequence[str], levels: Sequence[int]
 ) -> list[dict[str, Cell]]:
     n = len(found.rows)
     rows: list[dict[str, Cell]] = []
@@ -262,7 +264,7 @@ def _by_kind(
     return rows
 
 
-def _by_picture(case: Case, found: _Found, calls: int) -> list[dict[str, Cell]]:
+def _by_picture(case: Case, found: CorruptedAnswers, calls: int) -> list[dict[str, Cell]]:
     right = [i for i, ok in zip(found.rows, found.clean, strict=True) if ok]
     order = sorted(right, key=lambda i: (-found.lost.get(i, 0), case.pictures[i].name))
     return [
@@ -271,7 +273,9 @@ def _by_picture(case: Case, found: _Found, calls: int) -> list[dict[str, Cell]]:
     ]
 
 
-def _figure(found: _Found, calls: Sequence[Call], names: Sequence[str], levels: Sequence[int], clean: float) -> Figure:
+def _figure(
+    found: CorruptedAnswers, calls: Sequence[Call], names: Sequence[str], levels: Sequence[int], clean: float
+) -> Figure:
     dots = [charts.Dot(name, _mean(found, calls, name), clean) for name in names]
     data = charts.dots(
         dots,
@@ -284,7 +288,7 @@ def _figure(found: _Found, calls: Sequence[Call], names: Sequence[str], levels: 
     return Figure("corruptions.svg", data, caption, f"Of {share(clean)} untouched there are left: {told}.")
 
 
-def _evidence(case: Case, found: _Found) -> tuple[Evidence, ...]:
+def _evidence(case: Case, found: CorruptedAnswers) -> tuple[Evidence, ...]:
     out = []
     for k, i in enumerate(_telling(found)[:_EVIDENCE]):
         t = found.turned[i]

@@ -47,9 +47,9 @@ class _Judged:
 
 
 def _validate(case: Case, *, methods: str, metrics: str, calibrate: int, other: str, **others: object) -> None:
-    _asked(methods)
+    chosen_explainers(methods)
     judges = [parse(m, "metrics") for m in split_calls(metrics)]
-    if not any(_votes(m) for m in judges):
+    if not any(is_voter(m) for m in judges):
         raise Refused(
             f"explainer-ranking(metrics={metrics}): none of them says how much the marked places matter to the network"
         )
@@ -106,15 +106,15 @@ def explainer_ranking(
     Refused: metrics of which none says how much the marked places matter, a calibration without a metric that has a
     threshold, and a second model of other classes or another input size.
     """
-    calls = _asked(methods)
+    calls = chosen_explainers(methods)
     judges = [parse(m, "metrics") for m in split_calls(metrics)]
     second = _second(case, other)
     if second and "label-randomisation" not in {m.method.name for m in judges}:
         judges.append(parse("label-randomisation", "metrics"))
     rows, learn = _divided(case.sample(range(len(case.pictures)), pictures + calibrate), calibrate)
     played = run_tournament(case, calls, judges, rows, other=second, calibrate=learn)
-    voting = [i for i, m in enumerate(played.metrics) if _votes(m)]
-    judged = sorted(_judged(played, voting, case.seed), key=lambda j: j.rank)
+    voting = [i for i, m in enumerate(played.metrics) if is_voter(m)]
+    judged = sorted(judge_explainers(played, voting, case.seed), key=lambda j: j.rank)
     sane = [j for j in judged if not j.kept > ceiling]
     believed = [j for j in sane if j.faithful]
     best = (believed or sane or judged)[0]
@@ -123,7 +123,7 @@ def explainer_ranking(
         case.use(call)
     n = len(played.rows)
     controls = [i for i, p in enumerate(played.players) if p.control]
-    verdict: Judgement = "fail" if all(_hopeless(j, ceiling) for j in judged) else "warn"
+    verdict: Judgement = "fail" if all(is_hopeless(j, ceiling) for j in judged) else "warn"
     if believed:
         verdict = "pass"
     found = Finding(
@@ -179,7 +179,7 @@ def _beside_other(played: Tournament, judged: list[_Judged], ceiling: float, oth
     )
 
 
-def _asked(methods: str) -> list[Call]:
+def chosen_explainers(methods: str) -> list[Call]:
     """The explainers in words; the controls play in any case."""
     if methods in ("few-passes", "all"):
         every = catalogue("explainers").values()
@@ -259,12 +259,13 @@ def _matrix(played: Tournament) -> tuple[Figure, ...]:
     return (Figure("explainer-ranking-agreement.svg", data, caption, f"Rank correlations of {len(names)} metrics"),)
 
 
-def _votes(metric: Call) -> bool:
+def is_voter(metric: Call) -> bool:
     """Whether a metric asks how much the marked places matter to the network."""
     return "regions" not in metric.method.injected and not any(c.startswith("judges") for c in metric.method.claims)
 
 
-def _judged(played: Tournament, voting: list[int], seed: int) -> list[_Judged]:
+def judge_explainers(played: Tournament, voting: list[int], seed: int) -> list[_Judged]:
+    """Each explainer against the control that is hardest to beat, by the metrics in ``voting``."""
     controls = [i for i, p in enumerate(played.players) if p.control]
     places = np.nanmean(played.rank(voting), axis=1)
     random = [i for i, m in enumerate(played.metrics) if m.method.name in _RANDOMISED]
@@ -280,7 +281,8 @@ def _judged(played: Tournament, voting: list[int], seed: int) -> list[_Judged]:
     return found
 
 
-def _hopeless(j: _Judged, ceiling: float) -> bool:
+def is_hopeless(j: _Judged, ceiling: float) -> bool:
+    """Whether an explainer ignores what the network has learned, or does not beat a control."""
     return j.kept > ceiling or (j.interval is not None and j.interval[1] <= 0.5)
 
 

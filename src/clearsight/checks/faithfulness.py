@@ -91,7 +91,7 @@ def faithfulness(case: Case, *, pictures: int = 100, steps: int = 10) -> Finding
     better = sum(g > 0 for g in gains)
     mean = ", ".join(f"{m:g}" for m in case.model.preprocess.mean)
     return Finding(
-        _verdict(interval),
+        verdict_of(interval),
         f"Insertion less deletion in the map's order is {show(value, '')} above that in a random order "
         f"({span(interval, n, shares=False)}): deletion {show(deletion, '')} against {show(control_deletion, '')}, "
         f"insertion {show(insertion, '')} against {show(control_insertion, '')}, better on {better} of "
@@ -138,7 +138,7 @@ def _measure(case: Case, rows: list[int], x: Tensor, steps: int) -> list[_Curves
     return [_Curves(i, x[j], maps[j], *(f[j] for f in found)) for j, i in enumerate(rows)]
 
 
-def _verdict(interval: Interval | None) -> Judgement:
+def verdict_of(interval: Interval | None) -> Judgement:
     """Zero is what chance gives, so it is not good enough: the bound is strict."""
     if interval is None:
         return "warn"

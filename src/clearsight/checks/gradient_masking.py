@@ -191,12 +191,12 @@ def _evidence(case: Case, points: Sequence[Point], whole: AttackTrials, given: d
             "points": ", ".join(map(str, at)) or None,
         }
         caption = f"{case.label(i)}: PGD leaves it so, {name} makes it {now}; right: the change, {times:.0f} times"
-        command = _again(case, i, name, whole, given)
+        command = reproducing_command(case, i, name, whole, given)
         out.append(shown(case, i, f"gradient-masking-{len(out) + 1}", image, caption, facts, command))
     return tuple(out)
 
 
-def _again(case: Case, row: int, name: str, whole: AttackTrials, given: dict[str, Any]) -> str:
+def reproducing_command(case: Case, row: int, name: str, whole: AttackTrials, given: dict[str, Any]) -> str:
     """The command that breaks the picture once more: the attack that did it, or this check where none did it alone."""
     spelled = trials.spelled(name, given["steps"], given["queries"])
     aimed = whole.aimed.get(row)

@@ -259,7 +259,7 @@ def _tried(
     tried = [(t, group) for t, group in trials if t is not None]
     parts = sum(_core(group) for _, group in tried)  # looked at besides: they take nothing from the certainty of others
     z = {core: float(norm.isf(0.025 / max(m, 1))) for core, m in ((True, parts), (False, len(tried) - parts))}
-    suspects = [_judged(case, t, group, bars, z[_core(group)]) for t, group in tried]
+    suspects = [judge_group(case, t, group, bars, z[_core(group)]) for t, group in tried]
     first = {"yes": 0, "open": 1, "no": 2, "on the object": 3}
     return sorted(suspects, key=lambda s: (first[s.status], s.control - s.follow, -s.trial.changed / s.trial.n)), undone
 
@@ -308,7 +308,10 @@ def _core(group: tuple[_Place, ...]) -> bool:
     return bool(group) and group[0].core
 
 
-def _judged(case: Case, t: Intervention, group: tuple[_Place, ...], bars: tuple[float, float], z: float) -> _Suspect:
+def judge_group(
+    case: Case, t: Intervention, group: tuple[_Place, ...], bars: tuple[float, float], z: float
+) -> _Suspect:
+    """Whether an intervention on this group carries or changes answers more often than its control."""
     bar, background = bars
     carried, changed = (t.carried, t.carried_control), (t.changed, t.changed_control)
     whole = t.kind == "place" and not _core(group)
@@ -449,7 +452,7 @@ def _transplant(case: Case, s: _Suspect, c: _Cluster | None, taught: list[tuple[
     mask = inside(box, _size(case)) if box else None
     said, lost, came = (case.model.name(i) for i in (int(case.predicted[e.donor]), e.without_said, e.made_said))
     donor, receiver = case.pixels([e.donor])[0], case.pixels([e.receiver])[0]
-    nearest, names = _nearest(case, e.donor, box, taught) if c is not None else ([], [])
+    nearest, names = nearest_taught(case, e.donor, box, taught) if c is not None else ([], [])
     pictures = [
         *([_mean(case, c, box)] if c is not None and box else []),
         drawn(case, donor, case.maps([e.donor], donor[None])[0], mask),
@@ -481,7 +484,7 @@ def _only_cluster(case: Case, c: _Cluster, taught: list[tuple[Path, str]], k: in
     row = _typical(case, c)
     mask = inside(c.box, _size(case))
     x = case.pixels([row])[0]
-    nearest, names = _nearest(case, row, c.box, taught)
+    nearest, names = nearest_taught(case, row, c.box, taught)
     own = drawn(case, x, case.maps([row], x[None])[0], mask)
     pictures = [_mean(case, c, c.box), own, *(photo(n, mask) for n in nearest)]
     told = _told(case, c)
@@ -510,7 +513,7 @@ def _typical(case: Case, c: _Cluster) -> int:
     return rows[int((maps - maps.mean(0)).square().sum((1, 2)).argmin())]
 
 
-def _nearest(
+def nearest_taught(
     case: Case, row: int, box: Box | None, taught: list[tuple[Path, str]], most: int = 3
 ) -> tuple[list[Tensor], list[str]]:
     """The training pictures of a picture's answer that are most like it inside the box, and their names."""

@@ -125,7 +125,7 @@ def split_args(doc: str) -> tuple[str, list[tuple[str, str]]]:
 
 @functools.cache
 def catalogue(folder: str) -> dict[str, Method]:
-    """All methods of one kind, by name.  Each file of the kind's folder holds exactly one.
+    """All methods of one kind, by name.  Each file of the kind's folder holds exactly one; subpackages hold none.
 
     Args:
         folder: the kind: "explainers", "attacks", "metrics", "checks", "visualisations", "augmentations", "corruptions"
@@ -138,7 +138,7 @@ def catalogue(folder: str) -> dict[str, Method]:
     package = importlib.import_module(f"clearsight.{folder}")
     methods = {}
     for info in pkgutil.iter_modules(package.__path__):
-        if info.name.startswith("_"):
+        if info.ispkg:  # common/, what several methods of the kind share
             continue
         module = importlib.import_module(f"{package.__name__}.{info.name}")
         in_module = [v for v in vars(module).values() if isinstance(v, Method) and v.fn.__module__ == module.__name__]

@@ -141,7 +141,7 @@ def _hold(net: nn.Module, undo: Undo, left_behind: _LeftBehind) -> list[tuple[st
                 unhooked.append(hooks)
     undo.append(partial(_undo_new, unhooked, lambda hooks: _remove_new_hooks(hooks, {}, left_behind)))
     for b in net.buffers():
-        undo.append(partial(_refill, b, b.detach().clone()))
+        undo.append(partial(refill, b, b.detach().clone()))
     params = []
     for name, p in net.named_parameters():
         params.append((name, p, p._version))
@@ -195,7 +195,7 @@ def _remove_new_hooks(hooks: dict[int, Any], before: dict[int, Any], left_behind
         hooks.update(before)
 
 
-def _refill(buffer: Tensor, before: Tensor) -> None:
+def refill(buffer: Tensor, before: Tensor) -> None:
     if not torch.equal(buffer, before):
         with torch.no_grad():
             buffer.copy_(before)

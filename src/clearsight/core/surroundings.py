@@ -17,9 +17,9 @@ from torch.utils import checkpoint
 from clearsight.core.undoing import Undo, undone
 
 _lock = threading.Lock()
-_process: Undo = []  # how what was set for the whole process is set back, while anybody is inside
-_inside = 0  # how many are
-_here = threading.local()  # .depth: how many of them are this thread's
+process_undo: Undo = []  # how what was set for the whole process is set back, while anybody is inside
+inside_count = 0  # how many are
+this_thread = threading.local()  # .depth: how many of them are this thread's
 
 
 def enter(undo: Undo) -> None:
@@ -37,32 +37,32 @@ def enter(undo: Undo) -> None:
             undo.append(lambda off=off: off.__exit__(None, None, None))  # type: ignore[misc]
     _enter_process()
     undo.append(_leave_process)
-    _here.depth = getattr(_here, "depth", 0) + 1
+    this_thread.depth = getattr(this_thread, "depth", 0) + 1
     undo.append(_one_less)
 
 
 def _one_less() -> None:
-    _here.depth -= 1
+    this_thread.depth -= 1
 
 
 def _enter_process() -> None:
-    global _inside
+    global inside_count
     with _lock:
-        if _inside == 0:
+        if inside_count == 0:
             try:
                 for set_ in (_float32, _as_written, _without_checkpointing, _contiguous_norms):
-                    set_(_process)
+                    set_(process_undo)
             except BaseException:
-                undone(_process)
+                undone(process_undo)
                 raise
-        _inside += 1
+        inside_count += 1
 
 
 def _leave_process() -> None:
-    global _inside
+    global inside_count
     with _lock:
-        _inside -= 1
-        failed = undone(_process) if _inside == 0 else []
+        inside_count -= 1
+        failed = undone(process_undo) if inside_count == 0 else []
     if failed:
         raise failed[0]
 
@@ -133,4 +133,4 @@ def _unless_inside(generator: Callable[..., Iterator[None]]) -> Callable[..., It
 
 
 def _is_inside() -> bool:
-    return getattr(_here, "depth", 0) > 0
+    return getattr(this_thread, "depth", 0) > 0

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.corruptions._common import graded
+from clearsight.corruptions.common.severity import graded
 
 _BITS = (15, 14, 13, 12, 10)
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.corruptions._common import constants
+from clearsight.corruptions.common.severity import constants
 
 _SMALL = (0.05, 0.1, 0.15, 0.2, 0.3)
 _LARGE = (0.1, 0.2, 0.3, 0.4, 0.5)

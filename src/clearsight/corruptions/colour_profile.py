@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.corruptions._common import graded
+from clearsight.corruptions.common.severity import graded
 
 _D65, _D50 = (0.3127, 0.3290), (0.3457, 0.3585)
 _BRADFORD = ((0.8951, 0.2664, -0.1614), (-0.7502, 1.7135, 0.0367), (0.0389, -0.0685, 1.0296))  # ICC.1:2010, annex E
@@ -48,8 +48,8 @@ def colour_profile(x: Tensor, *, severity: int = 3) -> Tensor:
     low = x.double()
     light = torch.where(low <= 0.04045, low / 12.92, ((low + 0.055) / 1.055).pow(2.4)).expand(-1, 3, -1, -1)
     other = torch.linalg.inv(_to_d50(primaries, white)) @ _to_d50(_SRGB, _D65)
-    there: Tensor = torch.einsum("ij,bjhw->bihw", other, light).clamp(0, 1)
-    read: Tensor = curve(there)[:, : x.shape[1]].clamp(0, 1).to(x.dtype)
+    encoded: Tensor = torch.einsum("ij,bjhw->bihw", other, light).clamp(0, 1)
+    read: Tensor = curve(encoded)[:, : x.shape[1]].clamp(0, 1).to(x.dtype)
     return read
 
 
@@ -59,8 +59,8 @@ def _to_d50(primaries: tuple[tuple[float, float], ...], white: tuple[float, floa
     rgb_to_xyz = columns * torch.linalg.solve(columns, _xyz(*white))
     cones = torch.tensor(_BRADFORD, dtype=torch.float64)
     gain = (cones @ _xyz(*_D50)) / (cones @ _xyz(*white))
-    found: Tensor = torch.linalg.inv(cones) @ (gain[:, None] * cones) @ rgb_to_xyz
-    return found
+    matrix: Tensor = torch.linalg.inv(cones) @ (gain[:, None] * cones) @ rgb_to_xyz
+    return matrix
 
 
 def _xyz(x: float, y: float) -> Tensor:

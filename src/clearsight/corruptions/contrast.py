@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.corruptions._common import constants
+from clearsight.corruptions.common.severity import constants
 
 _SMALL = (0.75, 0.5, 0.4, 0.3, 0.15)
 _LARGE = (0.4, 0.3, 0.2, 0.1, 0.05)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.corruptions._common import bell, constants, filtered
+from clearsight.corruptions.common.filters import bell, filtered
+from clearsight.corruptions.common.severity import constants
 
 # radius of the disk, and standard deviation of the Gaussian that smooths its edge, in pixels
 _SMALL = ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1.0, 0.2), (1.5, 0.1))

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from clearsight.core import rng
 from clearsight.core.catalogue import method
-from clearsight.corruptions._common import Floats, constants, grid, sampled
+from clearsight.corruptions.common.resampling import Floats, grid, sampled
+from clearsight.corruptions.common.severity import constants
 
 # height and smoothness of the ripples and movement of the corners, in pixels; 244 is as published, for a side of 224
 _SMALL = tuple(
@@ -59,17 +60,17 @@ def elastic_transform(x: Tensor, *, severity: int = 3) -> Tensor:
     for picture, three, waves in zip(x, chance.numpy(), ripple.numpy(), strict=True):
         rows, columns = grid(x)
         down, right = (far * gaussian_filter(w, smooth, mode="reflect", truncate=3) for w in waves)
-        back = _back(x.shape[2], x.shape[3], corners * three)
+        back = inverse_affine(x.shape[2], x.shape[3], corners * three)
         rows, columns = rows + down, columns + right
         to = back @ np.stack([rows.ravel(), columns.ravel(), np.ones(rows.size)])
         out.append(sampled(picture, to[0].reshape(rows.shape), to[1].reshape(rows.shape)))
     return torch.stack(out).clamp(0, 1)
 
 
-def _back(high: int, wide: int, moves: Floats) -> Floats:
+def inverse_affine(high: int, wide: int, moves: Floats) -> Floats:
     """The affine map (2, 3) from a place (row, column, 1) to its origin, where three corners moved by moves (3, 2)."""
     middle, reach = np.array([high // 2, wide // 2]), max(1, min(high, wide) // 3)
     corners = middle + reach * np.array([[1, 1], [1, -1], [-1, -1]])
     moved = np.concatenate([corners + moves, np.ones((3, 1))], 1)
-    found: Floats = np.linalg.solve(moved, corners.astype(np.float64)).T
-    return found
+    affine: Floats = np.linalg.solve(moved, corners.astype(np.float64)).T
+    return affine

@@ -5,7 +5,8 @@ from torch import Tensor
 
 from clearsight.core import rng
 from clearsight.core.catalogue import method
-from clearsight.corruptions._common import constants, plasma, power_of_two
+from clearsight.corruptions.common.clouds import plasma, power_of_two
+from clearsight.corruptions.common.severity import constants
 
 # height of the fog, and decay of its finer structure
 _SMALL = ((0.2, 3.0), (0.5, 3.0), (0.75, 2.5), (1.0, 2.0), (1.5, 1.75))

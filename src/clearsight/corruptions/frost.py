@@ -9,7 +9,9 @@ from torch import Tensor
 
 from clearsight.core import rng
 from clearsight.core.catalogue import method
-from clearsight.corruptions._common import Floats, constants, plasma, power_of_two
+from clearsight.corruptions.common.clouds import plasma, power_of_two
+from clearsight.corruptions.common.resampling import Floats
+from clearsight.corruptions.common.severity import constants
 
 # the weights of the picture and of the frost
 _SMALL = ((1.0, 0.2), (1.0, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45))
@@ -62,15 +64,15 @@ def crystals(chance: Floats, clouds: Floats) -> Floats:
     ice = np.zeros((high, wide))
     for some, weight in zip(np.split(chance, np.cumsum(_LAYERS)[:-1]), _WEIGHTS, strict=True):
         places = some[:, :2] * [high / side, wide / side]
-        here = np.stack([rows + bent, columns - bent], -1)
-        near = cKDTree(places).query(here.reshape(-1, 2))[1].reshape(high, wide)
-        down, right = np.moveaxis(here - places[near], -1, 0)
+        points = np.stack([rows + bent, columns - bent], -1)
+        near = cKDTree(places).query(points.reshape(-1, 2))[1].reshape(high, wide)
+        down, right = np.moveaxis(points - places[near], -1, 0)
         turned, fine = some[near, 2], 1 + some[near, 3]
         ice += weight * feather(down, right, turned, fine * len(some) ** 0.5)
     middle = np.maximum(np.abs(rows * side / high - 0.5), np.abs(columns * side / wide - 0.5))  # 0 to 0.5 at the border
     ice = ice * np.clip(0.2 + 1.1 * clouds + 0.6 * middle, 0, 1) + 0.5 * clouds * middle
-    found: Floats = ice / max(float(ice.max()), 1e-12)
-    return found**0.8
+    scaled: Floats = ice / max(float(ice.max()), 1e-12)
+    return scaled**0.8
 
 
 def feather(down: Floats, right: Floats, turned: Floats, fine: Floats) -> Floats:
@@ -87,5 +89,5 @@ def feather(down: Floats, right: Floats, turned: Floats, fine: Floats) -> Floats
     along, beside = radius * np.cos(off), radius * np.sin(off)
     stem = np.exp(-60 * fine / 4 * beside)
     branch = np.abs(np.cos(8 * math.pi * fine * (along - beside / math.sqrt(3)))) ** 3 * np.exp(-3 * fine * beside)
-    found: Floats = np.maximum(stem, 0.8 * branch)
-    return found
+    combined: Floats = np.maximum(stem, 0.8 * branch)
+    return combined

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from clearsight.core import rng
 from clearsight.core.catalogue import method
-from clearsight.corruptions._common import constants
+from clearsight.corruptions.common.severity import constants
 
 _SMALL = (0.04, 0.06, 0.08, 0.09, 0.10)
 _LARGE = (0.08, 0.12, 0.18, 0.26, 0.38)

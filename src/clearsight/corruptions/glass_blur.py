@@ -5,7 +5,8 @@ from torch import Tensor
 
 from clearsight.core import rng
 from clearsight.core.catalogue import method
-from clearsight.corruptions._common import constants, smoothed
+from clearsight.corruptions.common.filters import smoothed
+from clearsight.corruptions.common.severity import constants
 
 # sigma of the Gaussian before and after, maximum distance of a swap in pixels, number of rounds of swaps
 _SMALL = ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2))
@@ -52,7 +53,7 @@ def shuffled(chance: Tensor, reach: int) -> Tensor:
     inner = torch.arange(high * wide).view(high, wide)[reach : high - reach, reach : wide - reach].flatten().flip(0)
     moves = (chance * (2 * reach + 1)).long() - reach
     for down, right in moves.flatten(2):
-        there = inner + down[inner] * wide + right[inner]
-        for i, j in zip(inner.tolist(), there.tolist(), strict=True):
+        partner = inner + down[inner] * wide + right[inner]
+        for i, j in zip(inner.tolist(), partner.tolist(), strict=True):
             order[i], order[j] = order[j], order[i]
     return torch.tensor(order)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from clearsight.core import rng
 from clearsight.core.catalogue import method
-from clearsight.corruptions._common import constants
+from clearsight.corruptions.common.severity import constants
 
 _SMALL = (0.01, 0.02, 0.03, 0.05, 0.07)
 _LARGE = (0.03, 0.06, 0.09, 0.17, 0.27)

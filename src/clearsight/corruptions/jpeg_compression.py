@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.corruptions._common import constants, through_jpeg
+from clearsight.corruptions.common.resampling import through_jpeg
+from clearsight.corruptions.common.severity import constants
 
 _SMALL = (80, 65, 58, 50, 40)
 _LARGE = (25, 18, 15, 10, 7)

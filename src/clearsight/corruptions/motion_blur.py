@@ -5,7 +5,8 @@ from torch import Tensor
 
 from clearsight.core import rng
 from clearsight.core.catalogue import method
-from clearsight.corruptions._common import constants, dragged, trail
+from clearsight.corruptions.common.filters import dragged, trail
+from clearsight.corruptions.common.severity import constants
 
 # radius and standard deviation in pixels
 _SMALL = ((6.0, 1.0), (6.0, 1.5), (6.0, 2.0), (8.0, 2.0), (9.0, 2.5))

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from clearsight.core import rng
 from clearsight.core.catalogue import method
-from clearsight.corruptions._common import graded, resized
+from clearsight.corruptions.common.resampling import resized
+from clearsight.corruptions.common.severity import graded
 
 
 @method(paper="CIPA DC-008", claims="stochastic even")

@@ -5,7 +5,8 @@ from PIL import Image
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.corruptions._common import constants, resized
+from clearsight.corruptions.common.resampling import resized
+from clearsight.corruptions.common.severity import constants
 
 _SMALL = (0.95, 0.9, 0.85, 0.75, 0.65)
 _LARGE = (0.6, 0.5, 0.4, 0.3, 0.25)

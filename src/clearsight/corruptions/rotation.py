@@ -7,7 +7,8 @@ from torch import Tensor
 
 from clearsight.core import rng
 from clearsight.core.catalogue import method
-from clearsight.corruptions._common import graded, grid, sampled
+from clearsight.corruptions.common.resampling import grid, sampled
+from clearsight.corruptions.common.severity import graded
 
 _DEGREES = (4.0, 8.0, 15.0, 22.0, 30.0)
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from clearsight.core import rng
 from clearsight.core.catalogue import method
-from clearsight.corruptions._common import constants
+from clearsight.corruptions.common.severity import constants
 
 _SMALL = (500.0, 250.0, 100.0, 75.0, 50.0)
 _LARGE = (60.0, 25.0, 12.0, 5.0, 3.0)

@@ -5,7 +5,9 @@ from torch import Tensor
 
 from clearsight.core import rng
 from clearsight.core.catalogue import method
-from clearsight.corruptions._common import constants, dragged, trail, zoomed
+from clearsight.corruptions.common.filters import dragged, trail
+from clearsight.corruptions.common.resampling import zoomed
+from clearsight.corruptions.common.severity import constants
 
 # mean and deviation of the flakes, their zoom, their threshold, radius and sigma of their trail, weight of the picture
 _SMALL = (

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from clearsight.core import rng
 from clearsight.core.catalogue import method
-from clearsight.corruptions._common import graded, surrounded
+from clearsight.corruptions.common.filters import surrounded
+from clearsight.corruptions.common.severity import graded
 
 _SHARES = (0.05, 0.1, 0.15, 0.2, 0.25)
 

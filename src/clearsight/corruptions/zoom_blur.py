@@ -3,7 +3,8 @@
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.corruptions._common import constants, zoomed
+from clearsight.corruptions.common.resampling import zoomed
+from clearsight.corruptions.common.severity import constants
 
 # step between zoom factors, and their number, beginning at 1
 _SMALL = ((0.01, 6), (0.01, 11), (0.01, 16), (0.01, 21), (0.01, 26))

@@ -233,7 +233,8 @@ _TEXT, _SMALL = 20, 18  # a sheet is drawn at twice the size at which it is look
 
 
 @cache
-def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+def truetype_font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, the font of all captions, in a size in pixels."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     path = Path(mpl.get_data_path()) / "fonts" / "ttf" / name
     return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
@@ -271,7 +272,7 @@ def scale_bar(signed: bool, width: int = 520, *, grey: bool = False) -> Image.Im
 
     grey: of maps that fail a test; where signed, they show how strong, not which way.
     """
-    pad, tall, font = 8, 22, _font(_SMALL)
+    pad, tall, font = 8, 22, truetype_font(_SMALL)
     image = Image.new("RGB", (width + 2 * pad, 56), "white")
     two = signed and not grey
     strength = np.tile(np.linspace(-1 if two else 0, 1, width), (tall, 1))
@@ -311,17 +312,17 @@ def sheet(
     words = [[_caption(caption, wide[c]) for c, (_, caption) in enumerate(row)] for row in grid]
     high = [max([0, *(image.height for image, _ in row if image)]) for row in grid]
     deep = [line * max(map(len, row)) + 12 for row in words]
-    heading = wrapped(title, _font(30, True), width - 2 * margin)
+    heading = wrapped(title, truetype_font(30, True), width - 2 * margin)
     bars = [scale_bar(sign, grey=is_grey) for sign, is_grey in ((signed, False), (grey, True)) if sign is not None]
     room = width - 2 * margin - (580 if bars and width > 1100 else 0)
-    notes = wrapped(note, _font(_SMALL), room, most=6)
+    notes = wrapped(note, truetype_font(_SMALL), room, most=6)
     beside, tall = room < width - 2 * margin, 64 * len(bars)
     foot = max(tall, 26 * len(notes)) if beside else tall + 26 * len(notes)
     top = margin + 44 * len(heading)
     image = Image.new("RGB", (width, top + sum(high) + sum(deep) + gap * len(grid) + foot + margin), "white")
     pen = ImageDraw.Draw(image)
     for i, text in enumerate(heading):
-        pen.text((margin, margin + 44 * i - 10), text, fill="black", font=_font(30, True))
+        pen.text((margin, margin + 44 * i - 10), text, fill="black", font=truetype_font(30, True))
     y = top
     for row, texts, height, depth in zip(grid, words, high, deep, strict=True):
         left = margin
@@ -329,19 +330,21 @@ def sheet(
             if picture:
                 image.paste(picture, (left, y))
             for i, (text, bold) in enumerate(lines):
-                pen.text((left, y + height + 10 + line * i), text, fill="#111111", font=_font(_TEXT, bold))
+                pen.text((left, y + height + 10 + line * i), text, fill="#111111", font=truetype_font(_TEXT, bold))
             left += wide[c] + gap
         y += height + depth + gap
     for i, bar in enumerate(bars):
         image.paste(bar, (margin - 8, y + 64 * i))
     for i, text in enumerate(notes):
         at = (margin + 580 if beside else margin, y + 26 * i + (0 if beside else tall))
-        pen.text(at, text, fill="#444444", font=_font(_SMALL))
+        pen.text(at, text, fill="#444444", font=truetype_font(_SMALL))
     return image
 
 
 def _caption(caption: str, width: int) -> list[tuple[str, bool]]:
     """(line, is it bold) of a caption, wrapped to a width."""
     return [
-        (w, i == 0) for i, part in enumerate(caption.split("\n")) for w in wrapped(part, _font(_TEXT, i == 0), width)
+        (w, i == 0)
+        for i, part in enumerate(caption.split("\n"))
+        for w in wrapped(part, truetype_font(_TEXT, i == 0), width)
     ]

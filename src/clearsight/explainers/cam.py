@@ -51,10 +51,10 @@ def _linear_in_scores(target: Target, logits: Tensor) -> Tensor:
     """How much of each score the target is made of, (B, classes); refused where it is no such sum."""
     with torch.enable_grad():
         z = logits.detach().requires_grad_()
-        asked = target(z)
-        (mix,) = gradients(asked, z, "the scores")
+        score = target(z)
+        (mix,) = gradients(score, z, "the scores")
     parts = mix * z.detach()
-    if bool(((parts.sum(1) - asked.detach()).abs() > _CLOSE * parts.abs().sum(1) + 1e-6).any()):
+    if bool(((parts.sum(1) - score.detach()).abs() > _CLOSE * parts.abs().sum(1) + 1e-6).any()):
         raise Refused(
             "cam: the target is not a sum of scores: ask about a logit or a margin, or use grad-cam or hires-cam"
         )

@@ -9,7 +9,17 @@ from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.explainers._lrp_rules import Linear, Rule, Rules, Shares, box, negated, plus, raised_class, relevance
+from clearsight.explainers.common.lrp_rules import (
+    Linear,
+    Rule,
+    Rules,
+    Shares,
+    box,
+    negated,
+    positive,
+    raised_class,
+    relevance,
+)
 
 
 @method(paper="arXiv:1812.02100", claims="class-sensitive few-passes")
@@ -49,7 +59,7 @@ def contrastive_lrp(
         others = (1 - chosen) / (logits.shape[1] - 1) if kind == "clrp1" else 0
         return (chosen - others) * size
 
-    rules = Rules(box, plus, plus, last=against_itself if kind == "clrp2" else None)
+    rules = Rules(box, positive, positive, last=against_itself if kind == "clrp2" else None)
     r, _ = relevance(model, x, target, rules, start=start)
     return r.sum(1).relu()
 

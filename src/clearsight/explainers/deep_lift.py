@@ -9,9 +9,9 @@ from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.explainers._complete import note_or_refuse, size_of
-from clearsight.explainers._rescale_rules import rules
-from clearsight.explainers._rescaled import slope
+from clearsight.explainers.common.completeness import note_or_refuse, size_of
+from clearsight.explainers.common.rescale import slope
+from clearsight.explainers.common.rescale_rules import rules
 from clearsight.internals.graph import Graph, graph_of
 
 
@@ -58,12 +58,12 @@ def _some(model: Classifier, graph: Graph, x: Tensor, target: Target, baseline: 
     p = x.detach().requires_grad_()
     with torch.enable_grad():
         out = graph(model.normalised(p).to(model.dtype), rules(graph, before, len(x)))
-    here, there = out.detach().float(), before[graph.end].float()
-    (g,) = torch.autograd.grad(out, p, slope(target, here, there).to(out.dtype))
+    logits, baseline_logits = out.detach().float(), before[graph.end].float()
+    (g,) = torch.autograd.grad(out, p, slope(target, logits, baseline_logits).to(out.dtype))
     maps = (g * (x - baseline)).sum(1)
     with torch.no_grad():
-        change = target(here) - target(there)
+        change = target(logits) - target(baseline_logits)
         missing = maps.flatten(1).sum(1, dtype=torch.float64) - change
-    size = size_of(target, here, there)
+    size = size_of(target, logits, baseline_logits)
     note_or_refuse("deep-lift", missing, change, size, "use integrated-gradients, or another baseline=")
     return maps

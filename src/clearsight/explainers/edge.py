@@ -25,8 +25,8 @@ def edge(model: Classifier, x: Tensor, target: Target) -> Tensor:
     for axis in range(1, grey.dim()):
         slope = grey
         for other in range(1, grey.dim()):
-            before, here, after = _neighbours(slope, other)
-            slope = after - before if other == axis else before + 2 * here + after
+            before, middle, after = _neighbours(slope, other)
+            slope = after - before if other == axis else before + 2 * middle + after
         squares += slope.square()
     return squares.sqrt()
 

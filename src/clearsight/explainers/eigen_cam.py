@@ -34,11 +34,11 @@ def eigen_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "aut
     """
     layer = find_layer(model, x, layer)
     a, _ = activations(model, x, layer)
-    component = _first_component(a.flatten(2).double())
+    component = first_component(a.flatten(2).double())
     return enlarge(component.view(len(a), *a.shape[2:]).relu(), x.shape[2:]).float()
 
 
-def _first_component(a: Tensor) -> Tensor:
+def first_component(a: Tensor) -> Tensor:
     """What each of the places of a (B, K, P) is worth along the direction in which they differ most: (B, P)."""
     a = a - a.mean(2, keepdim=True)
     if a.shape[1] < a.shape[2]:  # the smaller of the two Gram matrices has the same eigenvalues

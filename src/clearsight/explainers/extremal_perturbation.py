@@ -67,13 +67,13 @@ def extremal_perturbation(
         raise Refused(f"extremal-perturbation(area={area}): area between 0 and 1; iterations and cells from 1")
     sides = x.shape[2:]
     grid = [min(side, max(1, round(cells ** (2 / len(sides))))) for side in sides]
-    near, beyond = _nearness(grid, sides)
+    near, beyond = nearness(grid, sides)
     near = near.to(x)
-    wanted = _wanted(area, math.prod(grid)).to(x)
+    wanted = area_template(area, math.prod(grid)).to(x)
     levels = [x, *(blurred(x, max(1.0, BLUR * max(sides)) * i / (LEVELS - 1)) for i in range(1, LEVELS))]
     with torch.no_grad():
         whole, blur = target(model(x)), target(model(levels[-1]))
-        discs = _discs(area, grid, sides).to(x)
+        discs = disc_masks(area, grid, sides).to(x)
         tried = _tried(model, levels, target, discs)
         every = torch.cat([tried.flatten(1), whole[:, None], blur[:, None]], 1)
         unit = (every.amax(1) - every.amin(1)).clamp_min(1e-6)
@@ -85,21 +85,21 @@ def extremal_perturbation(
         places.grad = torch.zeros_like(places)
         weight = WEIGHT * (LAST_WEIGHT / WEIGHT) ** (i / max(1, iterations - 1))
         for rows, _ in pairs(len(x), 1, FEW, backward=True):
-            here = rows.to(x.device)
+            index = rows.to(x.device)
             with torch.enable_grad():
-                mask = _smooth_max(near, beyond, places[here])
-                seen = _between([level[here] for level in levels], 1 - enlarge(mask, sides))
+                mask = smooth_max(near, beyond, places[index])
+                seen = blur_between([level[index] for level in levels], 1 - enlarge(mask, sides))
                 flat = mask.flatten(1)
-                loss = weight * (flat - _ranked(flat.detach(), wanted)).square().mean(1)
-                loss = loss - flowing(target[rows](model(seen))) / unit[here]
+                loss = weight * (flat - value_at_rank(flat.detach(), wanted)).square().mean(1)
+                loss = loss - flowing(target[rows](model(seen))) / unit[index]
             (g,) = gradients(loss, places)
             places.grad += g
         adam.step()
         with torch.no_grad():
             places.clamp_(0, 1)
     with torch.no_grad():
-        maps = torch.cat([enlarge(_smooth_max(near, beyond, p[None]), sides) for p in places])
-        ended = target(model(_between(levels, 1 - maps)))
+        maps = torch.cat([enlarge(smooth_max(near, beyond, p[None]), sides) for p in places])
+        ended = target(model(blur_between(levels, 1 - maps)))
         best, which = tried.flatten(1).max(1)
         worse = (best > ended).view(-1, *[1] * len(sides))
         maps = torch.where(worse, enlarge(discs.flatten(0, len(sides) - 1)[which], sides), maps)
@@ -115,9 +115,9 @@ def _tried(model: Classifier, levels: list[Tensor], target: Target, discs: Tenso
     discs = discs.flatten(0, len(looks) - 1)
     kept = x.new_empty(len(x), len(discs))
     for rows, versions in pairs(len(x), len(discs)):
-        here, which = rows.to(x.device), versions.to(x.device)
+        index, which = rows.to(x.device), versions.to(x.device)
         blur = 1 - enlarge(discs[which], x.shape[2:])
-        kept[here, which] = target[rows](model(_between([level[here] for level in levels], blur)))
+        kept[index, which] = target[rows](model(blur_between([level[index] for level in levels], blur)))
     return kept.view(-1, *looks)
 
 
@@ -128,7 +128,7 @@ def _to_one(values: Tensor) -> Tensor:
     return (values - low) / (values.amax(axes, keepdim=True) - low).clamp_min(1e-6)
 
 
-def _discs(area: float, grid: list[int], sides: torch.Size) -> Tensor:
+def disc_masks(area: float, grid: list[int], sides: torch.Size) -> Tensor:
     """Masks (*looks, *grid) of ones at the places nearest to points that are spread evenly over the picture."""
     looks = [min(n, max(1, round(LOOKS ** (1 / len(grid))))) for n in grid]
 
@@ -141,7 +141,7 @@ def _discs(area: float, grid: list[int], sides: torch.Size) -> Tensor:
     return (rank < max(1, round(area * math.prod(grid)))).float().view(*looks, *grid)
 
 
-def _nearness(grid: list[int], sides: torch.Size) -> tuple[Tensor, list[int]]:
+def nearness(grid: list[int], sides: torch.Size) -> tuple[Tensor, list[int]]:
     """How much of a place's value reaches those around it (k,), and how many of these there are to each side.
 
     1 within half a spread, then falling.
@@ -154,7 +154,7 @@ def _nearness(grid: list[int], sides: torch.Size) -> tuple[Tensor, list[int]]:
     return torch.exp(-2 * (far - 0.5).clamp_min(0) ** 2), beyond
 
 
-def _smooth_max(near: Tensor, beyond: list[int], places: Tensor) -> Tensor:
+def smooth_max(near: Tensor, beyond: list[int], places: Tensor) -> Tensor:
     """places (B, *s + 2 beyond) -> the mask (B, *s): nearly the largest of the values that reach each place."""
     for axis, b in enumerate(beyond, 1):
         places = places.unfold(axis, 2 * b + 1, 1)
@@ -162,12 +162,12 @@ def _smooth_max(near: Tensor, beyond: list[int], places: Tensor) -> Tensor:
     return (reach * F.softmax(SHARPNESS * reach, -1)).sum(-1)
 
 
-def _wanted(area: float, n: int) -> Tensor:
+def area_template(area: float, n: int) -> Tensor:
     """The values of a mask (n,) of that area, rising: zeros, one value between, ones."""
     return (torch.arange(1, n + 1, dtype=torch.float64) - (1 - area) * n).clamp(0, 1)
 
 
-def _ranked(mask: Tensor, wanted: Tensor) -> Tensor:
+def value_at_rank(mask: Tensor, wanted: Tensor) -> Tensor:
     """For each value of mask (B, n), what stands at its rank in wanted (n,), rising; ties share theirs."""
     shared = torch.empty_like(mask)
     for row, values in enumerate((mask / TIE).round()):
@@ -178,7 +178,7 @@ def _ranked(mask: Tensor, wanted: Tensor) -> Tensor:
     return shared
 
 
-def _between(levels: list[Tensor], blur: Tensor) -> Tensor:
+def blur_between(levels: list[Tensor], blur: Tensor) -> Tensor:
     """The picture blurred more or less: blur (B, *S) from 0 to 1 runs through the levels (B, C, *S)."""
     at = blur[:, None] * (len(levels) - 1)
     total = torch.zeros_like(levels[0])

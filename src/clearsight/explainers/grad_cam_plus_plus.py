@@ -9,7 +9,7 @@ from torch import Tensor
 from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
-from clearsight.explainers._cancelling import must_not_cancel
+from clearsight.explainers.common.cancellation import must_not_cancel
 from clearsight.internals.layers import activations_and_gradients, enlarge
 
 

@@ -11,9 +11,9 @@ from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.explainers._background import background
-from clearsight.explainers._complete import note_missing, size_of
-from clearsight.explainers._gradient import many_passes, pixel_gradients
+from clearsight.explainers.common.background import background
+from clearsight.explainers.common.completeness import note_missing, size_of
+from clearsight.explainers.common.gradient import many_passes, pixel_gradients
 
 
 @method(paper="arXiv:1705.07874", claims="signed class-sensitive stochastic")
@@ -75,11 +75,11 @@ def gradient_shap(
     total = torch.zeros_like(x)
     with many_passes(model, x, len(x) * samples):
         for rows, k in pairs(len(x), samples, backward=True):
-            part, there, end = chance[rows, k, 0].view(-1, *along), begin(rows, k), x[rows]
+            part, start, end = chance[rows, k, 0].view(-1, *along), begin(rows, k), x[rows]
             if noise:
                 end = end + sigma[rows] * rng.normal(end, rows)
-            g = pixel_gradients(model, there + part * (end - there), target[rows])
-            total.index_add_(0, rows.to(x.device), g * (end - there))
+            g = pixel_gradients(model, start + part * (end - start), target[rows])
+            total.index_add_(0, rows.to(x.device), g * (end - start))
     maps = (total / samples).sum(1)
     _note_residual(model, x, target, maps, begin, samples if baseline is None else 1)
     return maps
@@ -101,11 +101,11 @@ def _note_residual(
     if not diagnostics.wanted():
         return
     with torch.no_grad():
-        here = model(x).float()
-        there, sizes = (torch.zeros(len(x), different, device=x.device) for _ in range(2))
+        clean_logits = model(x).float()
+        baseline_scores, sizes = (torch.zeros(len(x), different, device=x.device) for _ in range(2))
         for rows, k in pairs(len(x), different):
             logits = model(begin(rows, k).expand(-1, *x.shape[1:])).float()
-            there[rows, k] = target[rows](logits)
+            baseline_scores[rows, k] = target[rows](logits)
             sizes[rows, k] = size_of(target[rows], logits)
-        change = target(here) - there.mean(1)
-    note_missing(maps.flatten(1).sum(1) - change, change, torch.maximum(sizes.amax(1), size_of(target, here)))
+        change = target(clean_logits) - baseline_scores.mean(1)
+    note_missing(maps.flatten(1).sum(1) - change, change, torch.maximum(sizes.amax(1), size_of(target, clean_logits)))

@@ -5,7 +5,7 @@ from torch import Tensor
 from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
-from clearsight.explainers._rectified import rectified_gradient
+from clearsight.explainers.common.rectifiers import rectified_gradient
 
 
 @method(paper="arXiv:1412.6806", claims="signed class-sensitive needs-relu few-passes")

@@ -30,5 +30,5 @@ def guided_grad_cam(model: Classifier, x: Tensor, target: Target, *, layer: str 
     >>> guided_grad_cam(pooled([[4.0, -2.0], [0.0, 0.0]], relu=True), x, ClassScore(0), layer="features").tolist()
     [[[0.0, 1.0]]]
     """
-    found: Tensor = guided_backprop(model, x, target) * grad_cam(model, x, target, layer=layer)
-    return found
+    maps: Tensor = guided_backprop(model, x, target) * grad_cam(model, x, target, layer=layer)
+    return maps

@@ -10,8 +10,8 @@ from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.explainers._gradient import pixel_gradients
-from clearsight.explainers._path import note_residual
+from clearsight.explainers.common.gradient import pixel_gradients
+from clearsight.explainers.common.path import note_residual
 
 
 @method(paper="arXiv:2106.09788", claims="signed class-sensitive")
@@ -52,19 +52,19 @@ def guided_integrated_gradients(
         )
     end = x.flatten(1).double()  # 200 small steps must add up, and a value must know when it has arrived
     begin = torch.full_like(x.flatten(1), baseline).double()
-    here, total = begin.clone(), torch.zeros_like(end)
+    point, total = begin.clone(), torch.zeros_like(end)
     for step in range(steps):  # BatchNorm is not folded: values are chosen by rank, which rounding would change
-        g = pixel_gradients(model, here.to(x).view_as(x), target).flatten(1).double()
-        before = here
-        here = _advance(here, g.abs(), begin, end, (step + 1) / steps, fraction, max_dist)
-        total += (here - before) * g
+        g = pixel_gradients(model, point.to(x).view_as(x), target).flatten(1).double()
+        before = point
+        point = _advance(point, g.abs(), begin, end, (step + 1) / steps, fraction, max_dist)
+        total += (point - before) * g
     maps = total.view_as(x).sum(1).to(torch.float32)
     note_residual(model, x, target, torch.tensor(baseline), maps)
     return maps
 
 
 def _advance(
-    here: Tensor, size: Tensor, begin: Tensor, end: Tensor, part: float, fraction: float, max_dist: float
+    point: Tensor, size: Tensor, begin: Tensor, end: Tensor, part: float, fraction: float, max_dist: float
 ) -> Tensor:
     """One step of the path: on from here (B, N), until no more than 1 - part of the way to the end is left.
 
@@ -72,13 +72,13 @@ def _advance(
     """
     way = (end - begin).abs()
     low, high = (begin + (end - begin) * min(max(part + d, 0.0), 1.0) for d in (-max_dist, max_dist))
-    late = (here - begin).abs() < (low - begin).abs()
-    here = torch.where(late, low, here)
+    late = (point - begin).abs() < (low - begin).abs()
+    point = torch.where(late, low, point)
     wanted = way.sum(1) * (1 - part)
     rank = int(fraction * (size.shape[1] - 1)) + 1
-    going = torch.arange(len(here), device=here.device)
+    going = torch.arange(len(point), device=point.device)
     while len(going):
-        h, top = here[going], high[going]
+        h, top = point[going], high[going]
         excess = (end[going] - h).abs().sum(1) - wanted[going]
         room = (top - h).abs()
         ranked = size[going].masked_fill(room == 0, torch.inf)
@@ -87,6 +87,6 @@ def _advance(
         on = (excess > 1e-9 * way[going].sum(1)) & (able > 0)
         gamma = (excess / able.where(on, torch.ones_like(able))).clamp(max=1)
         moved = torch.where(gamma[:, None] < 1, h + gamma[:, None] * (top - h), top)
-        here[going[on]] = torch.where(least, moved, h)[on]
+        point[going[on]] = torch.where(least, moved, h)[on]
         going = going[on & (gamma == 1)]
-    return here
+    return point

@@ -7,7 +7,7 @@ from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.explainers._path import note_residual, path_gradients
+from clearsight.explainers.common.path import note_residual, path_gradients
 
 
 @method(paper="arXiv:1703.01365", claims="complete signed class-sensitive")

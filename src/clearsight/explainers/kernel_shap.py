@@ -10,8 +10,8 @@ from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.explainers._complete import note_or_refuse
-from clearsight.explainers._segments import Pieces, least_squares, painted, scores_of_subsets, segments
+from clearsight.explainers.common.completeness import note_or_refuse
+from clearsight.explainers.common.segments import Pieces, least_squares, painted, scores_of_subsets, segments
 from clearsight.perturbation.removal import flat
 
 
@@ -52,10 +52,10 @@ def kernel_shap(
     if samples < 4:
         raise Refused(f"kernel-shap(samples={samples}): at least 4: the picture, the fill, a set and its complement")
     labels = segments(x, cells, pieces)
-    chosen = [_sets(samples, int(piece.max()) + 1, i) for i, piece in enumerate(labels)]
+    chosen = [coalitions(samples, int(piece.max()) + 1, i) for i, piece in enumerate(labels)]
     subsets = [z for z, _ in chosen]
     scores = scores_of_subsets(model, x, target, labels, subsets, flat(model, x[:1], fill))
-    values = [_fit(z.double(), w, y) for (z, w), y in zip(chosen, scores, strict=True)]
+    values = [constrained_fit(z.double(), w, y) for (z, w), y in zip(chosen, scores, strict=True)]
     gap = [y[0] - y[1] for y in scores]
     missing = torch.stack([v.sum() - g for v, g in zip(values, gap, strict=True)])
     size = torch.stack([y[:2].abs().max() for y in scores])
@@ -63,7 +63,7 @@ def kernel_shap(
     return painted(labels, values)
 
 
-def _sets(samples: int, m: int, row: int) -> tuple[Tensor, Tensor]:
+def coalitions(samples: int, m: int, row: int) -> tuple[Tensor, Tensor]:
     """Sets of m pieces (n, m) bool, the full and the empty one first, and how much each weighs in the fit (n,)."""
     ends = torch.tensor([[True], [False]]).expand(2, m)
     if 2**m <= samples:
@@ -80,7 +80,7 @@ def _sets(samples: int, m: int, row: int) -> tuple[Tensor, Tensor]:
     return torch.cat([ends, z]), torch.ones(len(z) + 2, dtype=torch.float64)
 
 
-def _fit(z: Tensor, weight: Tensor, y: Tensor) -> Tensor:
+def constrained_fit(z: Tensor, weight: Tensor, y: Tensor) -> Tensor:
     """The values whose sums over the sets z (n, m) come nearest to y (n,), among those that sum to y[0] - y[1].
 
     An equal share of the whole, and on top the shortest deviation: it sums to 0, because every row of the fit does.

@@ -10,7 +10,7 @@ from clearsight.core.classifier import Classifier
 from clearsight.core.forwards import coarse_type, too_coarse
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.explainers._libra import References, references_for
+from clearsight.explainers.common.libra import References, references_for
 from clearsight.internals.layers import activations_and_gradients, enlarge, find_layer
 from clearsight.perturbation.map_thresholds import (
     calibrated,
@@ -100,14 +100,14 @@ def libra_cam(
         maps = stretched(base)
         keep = _kept(model, x, target, maps, owner, before) if filtering and len(owner) > len(x) else owner >= 0
         mean = torch.stack([maps[keep & (owner == i)].mean(0) for i in range(len(x))])
-        found = enlarge(mean, x.shape[2:]).float()
+        cam = enlarge(mean, x.shape[2:]).float()
         if threshold is None:
-            found, chosen = calibrated(model, x, target, found, before)
+            cam, chosen = calibrated(model, x, target, cam, before)
         else:
-            found, chosen = without_lowest(found, threshold), found.new_full((len(x),), threshold)
+            cam, chosen = without_lowest(cam, threshold), cam.new_full((len(x),), threshold)
         diagnostics.note("threshold", chosen)
         _note(model, target, logits, them, base, owner, keep)
-    return found
+    return cam
 
 
 def _base_maps(a: Tensor, g: Tensor, references: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.explainers._lrp_rules import Rules, alpha_beta, box, epsilon, flat, gamma, plus, relevance
+from clearsight.explainers.common.lrp_rules import Rules, alpha_beta, box, epsilon, flat, gamma, positive, relevance
 
 Composite = Literal[
     "epsilon-plus-flat", "epsilon-plus-box", "epsilon-alpha-beta-flat", "epsilon-alpha-beta-box", "epsilon-gamma-box",
@@ -73,14 +73,14 @@ def rules_of(composite: Composite, size: float, strength: float, alpha: float) -
     dense = epsilon(max(size, 1e-9))
     mixed = alpha_beta(alpha)
     return {
-        "epsilon-plus-flat": Rules(flat, plus, dense),
-        "epsilon-plus-box": Rules(box, plus, dense),
+        "epsilon-plus-flat": Rules(flat, positive, dense),
+        "epsilon-plus-box": Rules(box, positive, dense),
         "epsilon-alpha-beta-flat": Rules(flat, mixed, dense),
         "epsilon-alpha-beta-box": Rules(box, mixed, dense),
         "epsilon-gamma-box": Rules(box, gamma(strength), dense),
         "epsilon": Rules(dense, dense, dense, by_sign=False),
         "gamma": Rules(gamma(strength), gamma(strength), gamma(strength)),
         "alpha-beta": Rules(mixed, mixed, mixed),
-        "plus": Rules(plus, plus, plus),
+        "plus": Rules(positive, positive, positive),
         "flat": Rules(flat, flat, flat),
     }[composite]

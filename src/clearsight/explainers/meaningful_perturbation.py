@@ -67,13 +67,13 @@ def meaningful_perturbation(
     for _ in range(iterations):
         mask.grad = torch.zeros_like(mask)
         for rows, _ in pairs(len(x), 1, backward=True):
-            here = rows.to(x.device)
+            index = rows.to(x.device)
             with torch.enable_grad():
-                m = mask[here]
+                m = mask[index]
                 large = enlarge(m, x.shape[2:])[:, None]
-                seen = large * x[here] + (1 - large) * blur[here]
-                seen = seen + noise * std * rng.normal(x[here], rows)
-                loss = flowing(target[rows](model(seen))) / unit[here] + l1 * (1 - m).abs().flatten(1).mean(1)
+                seen = large * x[index] + (1 - large) * blur[index]
+                seen = seen + noise * std * rng.normal(x[index], rows)
+                loss = flowing(target[rows](model(seen))) / unit[index] + l1 * (1 - m).abs().flatten(1).mean(1)
                 loss = loss + tv * _roughness(m)
             (g,) = gradients(loss, mask)
             mask.grad += g

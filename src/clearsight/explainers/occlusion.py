@@ -53,8 +53,8 @@ def occlusion(
         for rows, k in pairs(len(x), len(windows)):
             covered = x[rows].clone()
             for i, w in enumerate(k.tolist()):
-                here = (slice(None), *_slices(windows[w], window))
-                covered[i][here] = cover[0][here]
+                place = (slice(None), *_slices(windows[w], window))
+                covered[i][place] = cover[0][place]
             fall = whole[rows] - target[rows](model(covered))
             for i, (row, w) in enumerate(zip(rows.tolist(), k.tolist(), strict=True)):
                 total[row][_slices(windows[w], window)] += fall[i]

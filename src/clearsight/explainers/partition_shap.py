@@ -17,7 +17,7 @@ from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.explainers._complete import note_or_refuse
+from clearsight.explainers.common.completeness import note_or_refuse
 from clearsight.perturbation.removal import flat
 
 Box = tuple[slice, ...]
@@ -54,7 +54,9 @@ def partition_shap(
         raise Refused(f"partition-shap(samples={samples}): at least 2, the picture and the fill")
     maps, missing, change, size = [], [], [], []
     for i in range(len(x)):
-        values, empty, full = _owen(model, x[i : i + 1], target[torch.tensor([i])], flat(model, x[:1], fill), samples)
+        values, empty, full = owen_values(
+            model, x[i : i + 1], target[torch.tensor([i])], flat(model, x[:1], fill), samples
+        )
         maps.append(values.float().to(x.device))
         change.append(full - empty)
         missing.append(float(maps[-1].double().sum()) - change[-1])
@@ -80,16 +82,18 @@ class _Node(NamedTuple):
         return self.share * (self.with_it - self.without)
 
 
-def _owen(model: Classifier, x: Tensor, target: Target, cover: Tensor, samples: int) -> tuple[Tensor, float, float]:
+def owen_values(
+    model: Classifier, x: Tensor, target: Target, cover: Tensor, samples: int
+) -> tuple[Tensor, float, float]:
     """One picture x (1, C, *S) -> its values (*S) float64, target(cover) and target(x)."""
 
     def ask(seen: list[Tensor]) -> list[float]:
-        found: list[float] = []
+        scores: list[float] = []
         with torch.no_grad():
             for rows, k in pairs(1, len(seen)):
                 mask = torch.stack([seen[j] for j in k.tolist()])[:, None].to(x.device)
-                found += target[rows](model(torch.where(mask, x, cover))).double().tolist()
-        return found
+                scores += target[rows](model(torch.where(mask, x, cover))).double().tolist()
+        return scores
 
     nothing = torch.zeros(x.shape[2:], dtype=torch.bool)
     values = torch.zeros(x.shape[2:], dtype=torch.float64)

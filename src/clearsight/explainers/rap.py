@@ -5,7 +5,7 @@ from torch import Tensor
 from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
-from clearsight.explainers._lrp_rules import (
+from clearsight.explainers.common.lrp_rules import (
     Linear,
     Rules,
     Shares,
@@ -66,8 +66,8 @@ def relative(op: Linear, r: Tensor) -> Shares:
 def shifted(share: Tensor, r: Tensor, pictures: int) -> Shares:
     """Shares with the same taken from each that is not 0, so that in every picture they sum to what r sums to."""
     each = share.reshape(pictures, -1)
-    there = each != 0
-    number = there.sum(1, keepdim=True)
+    nonzero = each != 0
+    number = nonzero.sum(1, keepdim=True)
     missing = r.reshape(pictures, -1).sum(1, keepdim=True) - each.sum(1, keepdim=True)
     handed = (r.reshape(pictures, -1) * (number > 0)).view(r.shape)
-    return (each + there * (missing / number.clamp_min(1))).view(share.shape), handed
+    return (each + nonzero * (missing / number.clamp_min(1))).view(share.shape), handed

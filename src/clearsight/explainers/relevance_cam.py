@@ -8,7 +8,7 @@ from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.explainers._lrp_rules import Rules, plus, raised_class, relevance
+from clearsight.explainers.common.lrp_rules import Rules, positive, raised_class, relevance
 from clearsight.internals.layers import enlarge, find_layer
 
 
@@ -44,7 +44,7 @@ def relevance_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = 
         chosen = one_hot(raised_class(target, logits), classes)
         return chosen - (1 - chosen) / classes
 
-    r, a = relevance(model, x, target, Rules(plus, plus, plus, by_sign=False), layer=layer, start=start)
+    r, a = relevance(model, x, target, Rules(positive, positive, positive, by_sign=False), layer=layer, start=start)
     if a.dim() != x.dim():
         raise Refused(f"layer {layer} gives {tuple(a.shape)}, which are not feature maps: name another with layer=")
     cam = (a * r.mean(tuple(range(2, r.dim())), keepdim=True)).sum(1)

@@ -5,7 +5,7 @@ from torch import Tensor
 from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
-from clearsight.explainers._gradient import pixel_gradients
+from clearsight.explainers.common.gradient import pixel_gradients
 
 
 @method(paper="arXiv:1312.6034", claims="class-sensitive few-passes")

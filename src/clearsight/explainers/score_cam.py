@@ -63,13 +63,13 @@ def _weights(model: Classifier, x: Tensor, target: Target, a: Tensor, *, of_the_
 
     values = a.flatten(2)
     says_something = values.amax(2) > values.amin(2)
-    found = x.new_zeros(a.shape[:2])
+    weights = x.new_zeros(a.shape[:2])
     if paper and not bool(says_something.all()):
         nothing = score(target, model(flat(model, x[:1])).expand(len(x), -1))
-        found += nothing[:, None]
+        weights += nothing[:, None]
     todo = says_something.nonzero()
     for i, _ in pairs(len(todo), 1):
         rows, k = todo[i].T
         masks = stretched(enlarge(a[rows, k].to(x), x.shape[2:]))
-        found[rows, k] = score(target[rows], model(mask_by_map(model, x[rows], masks)))
-    return found.softmax(1) if paper else found
+        weights[rows, k] = score(target[rows], model(mask_by_map(model, x[rows], masks)))
+    return weights.softmax(1) if paper else weights

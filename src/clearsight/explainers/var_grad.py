@@ -7,8 +7,8 @@ from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.explainers._gradient import many_passes
-from clearsight.explainers._inner import noisy_maps
+from clearsight.explainers.common.gradient import many_passes
+from clearsight.explainers.common.inner_method import noisy_maps
 
 
 @method(paper="arXiv:1810.03292", claims="class-sensitive stochastic")

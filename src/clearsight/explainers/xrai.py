@@ -10,7 +10,7 @@ from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.explainers._path import path_gradients
+from clearsight.explainers.common.path import path_gradients
 
 SIDE = 224  # larger pictures are cut into regions at this size, for which the numbers below are meant
 SCALES = (50, 100, 150, 250, 500, 1200)  # of Felzenszwalb's method: larger ones give larger regions
@@ -50,11 +50,14 @@ def xrai(model: Classifier, x: Tensor, target: Target, *, steps: int = 50) -> Te
     ends = [x.flatten(1).amin(1), x.flatten(1).amax(1)]
     paths = [path_gradients(model, x, target, end.view(-1, 1, 1, 1), steps) for end in ends]
     density = ((paths[0] + paths[1]) / 2).amax(1)
-    maps = [_ranked(d.cpu().double().numpy(), _regions(picture)) for d, picture in zip(density, x.cpu(), strict=True)]
+    maps = [
+        rank_regions(d.cpu().double().numpy(), overlapping_regions(picture))
+        for d, picture in zip(density, x.cpu(), strict=True)
+    ]
     return torch.from_numpy(np.stack(maps)).to(x.device, torch.float32)
 
 
-def _regions(picture: Tensor) -> NDArray[np.bool_]:
+def overlapping_regions(picture: Tensor) -> NDArray[np.bool_]:
     """picture (C, H, W) -> overlapping regions (n, H * W).
 
     A picture smaller than SIDE is not enlarged for it; areas are then meant as parts of the picture.
@@ -69,7 +72,7 @@ def _regions(picture: Tensor) -> NDArray[np.bool_]:
     pixels = (seen.permute(1, 2, 0) * 2 - 1).double().numpy()
     at = [((np.arange(s) + 0.5) * c / s).astype(int) for s, c in zip(size, canvas, strict=True)]
     radius = round(RADIUS * part**0.5)
-    found = []
+    regions = []
     for scale in SCALES:
         smallest = max(1, round(SMALLEST * part))
         labels = felzenszwalb(pixels, scale=scale * part, sigma=SIGMA, min_size=smallest, channel_axis=-1)
@@ -77,11 +80,11 @@ def _regions(picture: Tensor) -> NDArray[np.bool_]:
             around = tuple(slice(max(s.start - radius, 0), s.stop + radius) for s in box)
             grown = np.zeros(canvas, dtype=bool)
             grown[around] = distance_transform_edt(labels[around] != i) <= radius
-            found.append(grown[np.ix_(*at)].ravel())
-    return np.stack(found)
+            regions.append(grown[np.ix_(*at)].ravel())
+    return np.stack(regions)
 
 
-def _ranked(density: NDArray[np.float64], regions: NDArray[np.bool_]) -> NDArray[np.float64]:
+def rank_regions(density: NDArray[np.float64], regions: NDArray[np.bool_]) -> NDArray[np.float64]:
     """density (H, W), regions (n, H * W) -> (H, W): again and again the region whose new pixels have the highest mean.
 
     What each region would add is kept as a sum and a number of pixels, from which what is taken is subtracted: every
@@ -91,15 +94,15 @@ def _ranked(density: NDArray[np.float64], regions: NDArray[np.bool_]) -> NDArray
     fewest = FEWEST * flat.size / SIDE**2
     fresh = np.ones(flat.size, dtype=bool)
     sums, counts = regions @ flat, regions.sum(1).astype(float)
-    found = np.zeros_like(flat)
+    ranked = np.zeros_like(flat)
     while (able := (counts >= fewest) & (counts > 0)).any():
         gains = np.where(able, sums / np.maximum(counts, 1), -np.inf)
         best = int(gains.argmax())
         new = np.flatnonzero(regions[best] & fresh)
-        found[new] = gains[best]
+        ranked[new] = gains[best]
         fresh[new] = False
         sums -= regions[:, new] @ flat[new]
         counts -= regions[:, new].sum(1)
     if fresh.any():
-        found[fresh] = flat[fresh].mean()
-    return found.reshape(density.shape)
+        ranked[fresh] = flat[fresh].mean()
+    return ranked.reshape(density.shape)

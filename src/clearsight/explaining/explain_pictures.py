@@ -91,14 +91,18 @@ def explain_pictures(
                 "tests": [t.as_dict() for t in told_by] if tests else None,
             }
             for n, e, told_by in zip(
-                _file_names(e.method for e in found), found, tested or [()] * len(found), strict=True
+                file_names(e.method for e in found), found, tested or [()] * len(found), strict=True
             )
         ]
         answers = top(model, logits[0], 3)
         told.append({"picture": picture.name, "sheet": str(sheet), "answers": answers, "maps": maps})
         said = ", ".join(map(_say, answers))
         lines += [f"{picture.name}: {said}", *(f"  left out: {r}" for r in refused)]
-        lines += [f"  {e.method}: {name} {_list(v)}{_far(name, v)}" for e in found for name, v in e.diagnostics.items()]
+        lines += [
+            f"  {e.method}: {name} {_list(v)}{far_from_complete(name, v)}"
+            for e in found
+            for name, v in e.diagnostics.items()
+        ]
         lines += [line for e, each in zip(found, tested, strict=False) for line in _tests(e, each)]
         lines.append(f"  {sheet}")
     progress("explaining", total, total)
@@ -160,7 +164,8 @@ def _list(values: Tensor) -> str:
     return ", ".join(f"{v:.3g}" for v in values.tolist())
 
 
-def _far(name: str, values: Tensor) -> str:
+def far_from_complete(name: str, values: Tensor) -> str:
+    """What is said behind a share that is missing, where it is above FAR."""
     return " (far from complete)" if name == SHARE and bool((values.abs() > FAR).any()) else ""
 
 
@@ -170,7 +175,8 @@ def _tests(e: Explanation, tests: Sequence[MapTest]) -> list[str]:
     return [f"  {a}: {'; '.join(t.lines())}" for a, t in zip(asked, tests, strict=True)]
 
 
-def _file_names(methods: Iterable[str]) -> Iterator[str]:
+def file_names(methods: Iterable[str]) -> Iterator[str]:
+    """A file name for each method; a name that comes again gets a number."""
     taken: list[str] = []
     for m in methods:
         name = re.sub(r"[^\w+-]+", "_", m.partition("(")[0]).strip("_")

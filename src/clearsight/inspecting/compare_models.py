@@ -137,7 +137,7 @@ def compare_models(
             Compared(
                 source=model.source,
                 parameters=sum(p.numel() for p in model.net.parameters() if not is_lazy(p)),
-                size=_size(model),
+                size=size_on_disk(model),
                 macs=None if table is None else table.total_macs,
                 unknown=table is not None and bool(table.unknown),
                 kept=None if table is None else table.total_kept,
@@ -156,7 +156,7 @@ def _error_sentence(e: Exception) -> str:
     return shorten(str(e), 300, placeholder=" ...") if isinstance(e, Refused) else reason(e)
 
 
-def _size(model: Classifier) -> int:
+def size_on_disk(model: Classifier) -> int:
     """Bytes of a file with all weights and buffers; what two layers share is written once, floats as float32."""
     tensors = [t for t in (*model.net.parameters(), *model.net.buffers()) if not is_lazy(t)]  # each of them once
     return sum(t.numel() * (4 if t.is_floating_point() else t.itemsize) for t in tensors)
@@ -184,7 +184,7 @@ def _measure_speed(
     while inputs and (rounds <= FEWEST or (time.perf_counter() - began < seconds and rounds <= ENOUGH)):
         for (i, b), x in list(inputs.items()):
             try:
-                duration = _time_once(models[i], x)
+                duration = time_once(models[i], x)
             except (Refused, RuntimeError) as e:
                 trouble[i].append(f"at batch {b}: {_error_sentence(e)}")
                 del inputs[i, b]
@@ -200,7 +200,7 @@ def _measure_speed(
     return {i: tuple(s) for i, s in speeds.items()}
 
 
-def _time_once(model: Classifier, x: Tensor) -> float:
+def time_once(model: Classifier, x: Tensor) -> float:
     """Seconds for one run, with what a GPU still has to do."""
     with model.undisturbed(), torch.no_grad():
         _synchronise(x)

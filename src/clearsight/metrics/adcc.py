@@ -7,8 +7,8 @@ from torch import Tensor
 from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
-from clearsight.metrics._harmonic import coherency, harmonic
-from clearsight.metrics._seen import through
+from clearsight.metrics.common.harmonic import coherency, harmonic
+from clearsight.metrics.common.masked_probability import through
 from clearsight.perturbation.map_thresholds import stretched
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import ClassScore, Target
-from clearsight.metrics._harmonic import coherency, harmonic
+from clearsight.metrics.common.harmonic import coherency, harmonic
 from clearsight.metrics.road import road
 from clearsight.perturbation.map_thresholds import stretched
 

@@ -5,7 +5,7 @@ from torch import Tensor
 from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
-from clearsight.metrics._seen import through
+from clearsight.metrics.common.masked_probability import through
 from clearsight.perturbation.removal import Fill
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
-from clearsight.metrics._resembling import Likeness, likeness
+from clearsight.metrics.common.likeness import Likeness, likeness
 
 
 @method(paper="arXiv:1810.03292", claims="lower-is-better judges-the-explainer")

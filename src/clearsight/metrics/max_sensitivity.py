@@ -44,9 +44,9 @@ def max_sensitivity(
     """
     if samples < 1 or radius <= 0:
         raise Refused(f"samples={samples}, radius={radius:g}: at least one, and a radius above 0")
-    found = x.new_zeros(len(x))
+    largest = x.new_zeros(len(x))
     for _ in range(samples):
         moved = again(model, (x + radius * (2 * rng.uniform(x) - 1)).clamp(0, 1))
-        found = torch.maximum(found, (moved - maps).flatten(1).norm(dim=1))
+        largest = torch.maximum(largest, (moved - maps).flatten(1).norm(dim=1))
     size: Tensor = maps.flatten(1).norm(dim=1)
-    return found / size
+    return largest / size

@@ -12,7 +12,7 @@ from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.internals.randomisation import again_from, cuts, fresh, scores_now, unlearnt
-from clearsight.metrics._resembling import Likeness, likeness
+from clearsight.metrics.common.likeness import Likeness, likeness
 
 
 @method(paper="arXiv:1810.03292", claims="lower-is-better stochastic judges-the-explainer")
@@ -66,7 +66,7 @@ def parameter_randomisation(
     start = unlearnt(model, x[:1])
     layers, logits = start.layers, scores_now(start.model, x)
     chosen = cuts(len(layers), stages) if order == "cascading" else _apart(len(layers), stages)
-    found, last, taken = [], 0, start
+    likenesses, last, taken = [], 0, start
     for cut in chosen:
         if order == "independent":
             taken, last = again_from(start), cut - 1
@@ -75,10 +75,10 @@ def parameter_randomisation(
             taken.draw(layers[last:cut])
         last = cut
         if taken.check(x, logits):
-            found.append(likeness(maps, again(taken.model, x), by, magnitude).abs())
-    if not found:
+            likenesses.append(likeness(maps, again(taken.model, x), by, magnitude).abs())
+    if not likenesses:
         raise Refused("no layer of this network changes anything when it is drawn anew: it has learnt nothing")
-    return torch.stack(found).mean(0)
+    return torch.stack(likenesses).mean(0)
 
 
 def _apart(layers: int, stages: int) -> list[int]:

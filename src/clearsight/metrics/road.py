@@ -39,7 +39,7 @@ def road(model: Classifier, x: Tensor, target: Target, maps: Tensor, *, steps: i
     places = maps[0].numel()
     rank = ranks(maps)
     counts = torch.tensor([round(k * places / (steps + 1)) for k in range(1, steps + 1)], device=x.device)
-    found = x.new_zeros(len(x))
+    total = x.new_zeros(len(x))
     with torch.no_grad():
         for rows, k in pairs(len(x), 2 * steps):
             count, worst = counts[k % steps].view(-1, *[1] * (rank.dim() - 1)), (k < steps).to(x.device)
@@ -47,5 +47,5 @@ def road(model: Classifier, x: Tensor, target: Target, maps: Tensor, *, steps: i
             least = rank[rows] >= places - count
             gone = torch.where(worst.view(-1, *[1] * (rank.dim() - 1)), most, least)
             values = target[rows](model(inpainted(x[rows], gone, rows=rows)))
-            found.index_add_(0, rows.to(x.device), torch.where(worst, -values, values) / (2 * steps))
-    return found
+            total.index_add_(0, rows.to(x.device), torch.where(worst, -values, values) / (2 * steps))
+    return total

@@ -6,7 +6,7 @@ from typing import Literal
 from torch import nn
 
 from clearsight.core.catalogue import method
-from clearsight.networks._blocks import dense_head, positive, share, takes
+from clearsight.networks.common.blocks import dense_head, positive, share, takes
 
 _LAYERS = ((11, 4, 0), (3, 2, 0), (5, 1, 2), (3, 2, 0), (3, 1, 1), (3, 1, 1), (3, 1, 1), (3, 2, 0))
 
@@ -35,7 +35,7 @@ def alexnet(
     Refused: pictures of less than 67 × 67 pixels, fewer than one class, and options outside their ranges.
 
     >>> import torch
-    >>> from clearsight.networks._blocks import count
+    >>> from clearsight.networks.common.blocks import count
     >>> with torch.device("meta"):
     ...     count(alexnet()), count(alexnet(groups=2))
     (62378344, 60965224)

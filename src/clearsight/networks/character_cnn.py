@@ -6,7 +6,7 @@ from typing import Literal
 from torch import nn
 
 from clearsight.core.catalogue import method
-from clearsight.networks._blocks import positive, share, takes
+from clearsight.networks.common.blocks import positive, share, takes
 
 _POOLED = (1, 2, 6)  # the convolutions after which the paper pools
 
@@ -38,7 +38,7 @@ def character_cnn(
 
     Two convolutions of seven places, 95 × 7 × 256 + 256 and 256 × 7 × 256 + 256, and 257 for each of two scores:
 
-    >>> from clearsight.networks._blocks import count
+    >>> from clearsight.networks.common.blocks import count
     >>> count(character_cnn())
     630018
     """

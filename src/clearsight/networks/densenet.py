@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from clearsight.core.catalogue import method
-from clearsight.networks._blocks import conv, he, positive, takes
+from clearsight.networks.common.blocks import conv, he, positive, takes
 
 _LAYERS = {121: (6, 12, 24, 16), 161: (6, 12, 36, 24), 169: (6, 12, 32, 32), 201: (6, 12, 48, 32)}
 
@@ -35,7 +35,7 @@ def densenet(
 
     Refused: pictures of less than 29 × 29 pixels, fewer than one class, and a growth below 1.
 
-    >>> from clearsight.networks._blocks import count
+    >>> from clearsight.networks.common.blocks import count
     >>> with torch.device("meta"):
     ...     count(densenet()), count(densenet(depth=161, growth=48))
     (7978856, 28681000)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from clearsight.core.catalogue import method
-from clearsight.networks._blocks import Norm, conv, he, takes
 from clearsight.networks.alexnet import response_norm
+from clearsight.networks.common.blocks import Norm, conv, he, takes
 
 # table 1: maps of 1x1; of 1x1 before 3x3, of 3x3; of 1x1 before 5x5, of 5x5; of 1x1 after pooling
 WIDTHS = {
@@ -51,7 +51,7 @@ def googlenet(
 
     Without and with the auxiliary heads:
 
-    >>> from clearsight.networks._blocks import count
+    >>> from clearsight.networks.common.blocks import count
     >>> with torch.device("meta"):
     ...     count(googlenet(aux=False)), count(googlenet())
     (6998552, 13378280)

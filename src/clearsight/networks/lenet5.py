@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from clearsight.core.catalogue import method
-from clearsight.networks._blocks import takes
+from clearsight.networks.common.blocks import takes
 
 # table I: which of S2's six maps each of C3's sixteen reads
 C3 = (
@@ -45,7 +45,7 @@ def lenet5(
 
     The paper counts 60,000 trained parameters, and the usual modern form has 61,706:
 
-    >>> from clearsight.networks._blocks import count
+    >>> from clearsight.networks.common.blocks import count
     >>> count(lenet5()), count(lenet5(c3="full", form="modern"))
     (60000, 61706)
     """

@@ -7,7 +7,7 @@ from typing import Literal
 from torch import nn
 
 from clearsight.core.catalogue import method
-from clearsight.networks._blocks import numbers, share, takes
+from clearsight.networks.common.blocks import numbers, share, takes
 
 
 @method(paper="doi:10.1038/323533a0")
@@ -34,7 +34,7 @@ def mlp(
 
     Two hidden units tell XOR: (2 + 1) weights and biases for each, and for each of two scores:
 
-    >>> from clearsight.networks._blocks import count
+    >>> from clearsight.networks.common.blocks import count
     >>> count(mlp(2, (1, 1, 2), hidden="2"))
     12
     """

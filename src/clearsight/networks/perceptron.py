@@ -6,7 +6,7 @@ from collections import OrderedDict
 from torch import nn
 
 from clearsight.core.catalogue import method
-from clearsight.networks._blocks import takes
+from clearsight.networks.common.blocks import takes
 
 
 @method(paper="doi:10.1037/h0042519")
@@ -21,7 +21,7 @@ def perceptron(classes: int = 10, shape: tuple[int, ...] = (1, 28, 28)) -> nn.Mo
 
     A digit of 28 × 28 pixels has 784 weights and a bias for each of ten classes:
 
-    >>> from clearsight.networks._blocks import count
+    >>> from clearsight.networks.common.blocks import count
     >>> count(perceptron())
     7850
     """

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from torch import nn
 
 from clearsight.core.catalogue import method
-from clearsight.networks._blocks import conv, takes
+from clearsight.networks.common.blocks import conv, takes
 
 _LAYERS = ((5, 2, 0), (5, 2, 0), (5, 2, 0), (3, 1, 0), (3, 1, 0))
 
@@ -20,7 +20,7 @@ def pilotnet(classes: int = 1, shape: tuple[int, ...] = (3, 66, 200)) -> nn.Modu
 
     Refused: pictures of less than 61 × 61 pixels, and fewer than one output.
 
-    >>> from clearsight.networks._blocks import count
+    >>> from clearsight.networks.common.blocks import count
     >>> count(pilotnet())
     252219
     """

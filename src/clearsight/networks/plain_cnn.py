@@ -9,7 +9,7 @@ from torch import nn
 
 from clearsight.core.catalogue import method
 from clearsight.errors import Refused
-from clearsight.networks._blocks import Norm, conv, numbers, positive, share, takes
+from clearsight.networks.common.blocks import Norm, conv, numbers, positive, share, takes
 
 
 @method(paper="doi:10.1109/5.726791")
@@ -85,7 +85,7 @@ def plain_cnn(
 
 def _each(option: str, text: str, count: int, lowest: int) -> tuple[int, ...]:
     """One number for each of the convolutions."""
-    found = numbers("plain-cnn", option, text, lowest)
-    if len(found) not in (1, count):
+    values = numbers("plain-cnn", option, text, lowest)
+    if len(values) not in (1, count):
         raise Refused(f"plain-cnn({option}={text!r}): give one number, or {count}, one for each of the widths")
-    return found * count if len(found) == 1 else found
+    return values * count if len(values) == 1 else values

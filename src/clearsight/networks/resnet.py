@@ -3,7 +3,7 @@
 from torch import nn
 
 from clearsight.core.catalogue import method
-from clearsight.networks._residual import Depth, Stem, Version, residual
+from clearsight.networks.common.residual import Depth, Stem, Version, residual
 
 
 @method(paper="arXiv:1512.03385")
@@ -32,7 +32,7 @@ def resnet(
     CIFAR without stem=cifar, and fewer than one class.
 
     >>> import torch
-    >>> from clearsight.networks._blocks import count
+    >>> from clearsight.networks.common.blocks import count
     >>> with torch.device("meta"):
     ...     count(resnet()), count(resnet(10, (3, 32, 32), depth=20, stem="cifar"))
     (25557032, 269722)

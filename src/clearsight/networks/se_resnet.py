@@ -3,8 +3,8 @@
 from torch import nn
 
 from clearsight.core.catalogue import method
-from clearsight.networks._blocks import positive
-from clearsight.networks._residual import Depth, Stem, Version, residual
+from clearsight.networks.common.blocks import positive
+from clearsight.networks.common.residual import Depth, Stem, Version, residual
 
 
 @method(paper="arXiv:1709.01507")
@@ -30,7 +30,7 @@ def se_resnet(
     Refused: what resnet refuses, and a ratio below 1 or above the number of maps of a stage.
 
     >>> import torch
-    >>> from clearsight.networks._blocks import count
+    >>> from clearsight.networks.common.blocks import count
     >>> with torch.device("meta"):
     ...     count(se_resnet())
     28088024

@@ -6,7 +6,7 @@ from typing import Literal
 from torch import nn
 
 from clearsight.core.catalogue import method
-from clearsight.networks._blocks import conv, dense_head, he, positive, share, takes
+from clearsight.networks.common.blocks import conv, dense_head, he, positive, share, takes
 
 _WIDTHS = (64, 128, 256, 512, 512)
 _KERNELS = {  # of the convolutions of the five stages: the paper's columns A, B, C, D and E
@@ -45,7 +45,7 @@ def vgg(
     Refused: pictures of less than 32 × 32 pixels, fewer than one class, and options outside their ranges.
 
     >>> import torch
-    >>> from clearsight.networks._blocks import count
+    >>> from clearsight.networks.common.blocks import count
     >>> with torch.device("meta"):
     ...     count(vgg()), count(vgg(depth=11))
     (138357544, 132863336)

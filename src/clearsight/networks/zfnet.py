@@ -5,8 +5,8 @@ from collections import OrderedDict
 from torch import nn
 
 from clearsight.core.catalogue import method
-from clearsight.networks._blocks import dense_head, positive, share, takes
 from clearsight.networks.alexnet import response_norm
+from clearsight.networks.common.blocks import dense_head, positive, share, takes
 
 _LAYERS = ((7, 2, 1), (3, 2, 1), (5, 2, 0), (3, 2, 1), (3, 1, 1), (3, 1, 1), (3, 1, 1), (3, 2, 0))
 
@@ -34,7 +34,7 @@ def zfnet(
     Refused: pictures of less than 53 × 53 pixels, fewer than one class, and options outside their ranges.
 
     >>> import torch
-    >>> from clearsight.networks._blocks import count
+    >>> from clearsight.networks.common.blocks import count
     >>> with torch.device("meta"):
     ...     net = zfnet()
     >>> net.features.conv1.weight.numel(), count(net)

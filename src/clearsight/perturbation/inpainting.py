@@ -49,9 +49,9 @@ def _filled(x: NDArray[np.float64], gone: NDArray[np.bool_]) -> NDArray[np.float
     for step in itertools.product((-1, 0, 1), repeat=gone.ndim):
         if not (away := sum(map(abs, step))):
             continue
-        there = lost + step
-        inside = np.flatnonzero(((there >= 0) & (there < gone.shape)).all(1))
-        other, weight = tuple(there[inside].T), 1 / away
+        neighbours = lost + step
+        inside = np.flatnonzero(((neighbours >= 0) & (neighbours < gone.shape)).all(1))
+        other, weight = tuple(neighbours[inside].T), 1 / away
         degree[inside] += weight
         is_lost = gone[other]
         of = inside[~is_lost]
@@ -59,8 +59,8 @@ def _filled(x: NDArray[np.float64], gone: NDArray[np.bool_]) -> NDArray[np.float
         of = inside[is_lost]
         cells.append((np.full(len(of), -weight), of, number[other][is_lost]))
     every = np.arange(len(lost))
-    values, here, others = (np.concatenate(part) for part in zip(*cells, (degree, every, every), strict=True))
-    system = csc_array((values, (here, others)), shape=(len(lost), len(lost)))
+    values, places, others = (np.concatenate(part) for part in zip(*cells, (degree, every, every), strict=True))
+    system = csc_array((values, (places, others)), shape=(len(lost), len(lost)))
     factors = splu(system, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
     x[:, gone] = factors.solve(known).T
     return x

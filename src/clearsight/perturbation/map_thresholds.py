@@ -122,13 +122,13 @@ def rises_through(
     One forward for each picture and threshold, and one for its chance before, where that is not given.
     """
     share = x.new_tensor(levels)
-    found = x.new_empty(len(x), len(share))
+    rises = x.new_empty(len(x), len(share))
     with torch.no_grad():
         before = chances(model, target, model(x)) if before is None else before
         for rows, k in pairs(len(x), len(share)):
             masked = mask_by_map(model, x[rows], without_lowest(maps[rows], share[k]), fill)
-            found[rows, k] = chances(model, target[rows], model(masked)) - before[rows]
-    return found
+            rises[rows, k] = chances(model, target[rows], model(masked)) - before[rows]
+    return rises
 
 
 def worth_keeping(rises: Tensor) -> Tensor:

@@ -178,7 +178,7 @@ def augment_pictures(
         except Refused as e:
             broken.append({"file": picture.name, "reason": str(e)})
             continue
-        versions = [_versions(picture, image, calls, company, preprocess, samples, seed) for calls in rows]
+        versions = [augmented_versions(picture, image, calls, company, preprocess, samples, seed) for calls in rows]
         where = where or make_folder()
         drawn = _sheet(picture, to_pixels(image, preprocess), rows, versions, seed)
         file = write_whole(where / f"{stem}.png", partial(drawn.save, format="PNG"))
@@ -214,7 +214,7 @@ def _company(pictures: Sequence[Picture], preprocess: Preprocess) -> list[tuple[
     return found
 
 
-def _versions(
+def augmented_versions(
     picture: Picture,
     image: Image.Image,
     calls: Sequence[Call],

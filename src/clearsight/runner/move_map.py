@@ -135,7 +135,9 @@ def move_map(
                 part = x[start : start + most]
                 with rng.seeded(seed, part, "move-map"):
                     moved.append(
-                        _moved(model, part, target[slice(start, start + most)], followed, eps, steps, step, norm, beta)
+                        moved_pictures(
+                            model, part, target[slice(start, start + most)], followed, eps, steps, step, norm, beta
+                        )
                     )
         z = project(torch.cat(moved), x, eps, norm)
         kept = scores(model, z, batch).argmax(1) == logits.argmax(1)
@@ -176,7 +178,7 @@ def _alike(before: Tensor, after: Tensor) -> float:
     return spearman(before.double().numpy(), after.double().numpy())
 
 
-def _moved(
+def moved_pictures(
     model: Classifier,
     x: Tensor,
     target: ClassScore,
@@ -187,24 +189,25 @@ def _moved(
     norm: Norm,
     beta: float,
 ) -> Tensor:
+    """Pictures within eps of x whose maps are least like the clean ones, with the same answer; see ``move_map``."""
     layer = call.options.get("layer", "")
     graph = graph_of(model, x[:1], layer)
     lead = Margin(target.index)
     rows = torch.arange(len(x), device=x.device)
     length = eps / 5 if step is None else step
-    first, clean = (v.detach() for v in _map(model, graph, x, target, call, {}))
-    ranks = _ranks(clean).to(x)
+    first, clean = (v.detach() for v in differentiable_map(model, graph, x, target, call, {}))
+    ranks = centred_ranks(clean).to(x)
     margin = lead(first)
     best = BestSoFar(x)
     best.see(rows, x, torch.ones(len(x)), torch.ones(len(x), dtype=torch.bool))
     z = within(x, eps, norm)
     for i in range(steps + 1):
-        out, here = (v.detach() for v in _map(model, graph, z, target, call, {}))
+        out, here = (v.detach() for v in differentiable_map(model, graph, z, target, call, {}))
         loss = torch.tensor([_alike(a.cpu(), b.cpu()) for a, b in zip(clean, here, strict=True)])
         best.see(rows, z, loss, out.argmax(1) == target.index.to(out.device))
         if i == steps:
             return best.x
-        way = steepest(_downhill(model, graph, z, target, call, ranks, beta), norm)
+        way = steepest(correlation_gradient(model, graph, z, target, call, ranks, beta), norm)
         tight = lead(out) < _TIGHT * margin
         if bool(tight.any()):
             back = steepest(_rising(model, z, lead), norm)
@@ -214,7 +217,7 @@ def _moved(
     raise AssertionError("the last iterate is returned above")
 
 
-def _ranks(maps: Tensor) -> Tensor:
+def centred_ranks(maps: Tensor) -> Tensor:
     """The ranks of each map's places (B, *S), their mean taken off, of length 1; 0 where the map is constant."""
     found = torch.stack([torch.from_numpy(average_ranks(m.cpu().double().numpy())) for m in maps])
     found = found - found.mean(1, keepdim=True)
@@ -222,13 +225,13 @@ def _ranks(maps: Tensor) -> Tensor:
     return unit.view(maps.shape)
 
 
-def _downhill(
+def correlation_gradient(
     model: Classifier, graph: Graph, z: Tensor, target: ClassScore, call: Call, ranks: Tensor, beta: float
 ) -> Tensor:
     """The gradient, at pictures z (B, C, *S), of the map's correlation with the clean map's ranks."""
     p = z.detach().requires_grad_()
     with torch.enable_grad():
-        _, maps = _map(model, graph, p, target, call, _smooth(beta), again=True)
+        _, maps = differentiable_map(model, graph, p, target, call, softplus_rules(beta), again=True)
         flat = maps.flatten(1)
         usual = flat.detach().abs().mean(1, keepdim=True).clamp_min(torch.finfo(flat.dtype).tiny)
         even = flat / (flat.abs() + usual)  # near to ranks: one large value counts little more than a middling one
@@ -247,7 +250,7 @@ def _rising(model: Classifier, z: Tensor, lead: Margin) -> Tensor:
     return g
 
 
-def _map(
+def differentiable_map(
     model: Classifier,
     graph: Graph,
     z: Tensor,
@@ -278,7 +281,7 @@ def _map(
         return out, g.abs().amax(1) if call.options.get("absolute", True) else g.sum(1)
 
 
-def _smooth(beta: float) -> dict[str, Rule]:
+def softplus_rules(beta: float) -> dict[str, Rule]:
     """Every ReLU another way: a softplus, whose own slope has a slope."""
 
     def rule(_graph: Graph, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

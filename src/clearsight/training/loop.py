@@ -188,14 +188,14 @@ def _train_epoch(run: Run, store: Store, eval_store: Store, folder: Path, worker
     batches = Batches(
         store, run.data.y, order(rows, r.batch, _seed(r.seed, run.epoch)), read(r.augment), _seed(r.seed, run.epoch)
     )
-    weights = _class_weights(run).to(acc.device)
+    weights = class_weights_of(run).to(acc.device)
     began = saved = time.monotonic()
     loader = DataLoader(batches, batch_size=None, sampler=range(run.batch, len(batches)), num_workers=workers)
     for x, y in loader:
         torch.manual_seed(_seed(r.seed, run.epoch, run.batch))  # dropout
         run.pace.step(run.epoch * len(batches) + run.batch)
         x, y = _process_share(x, acc), _process_share(y, acc)
-        loss = _loss(run.net, run.start, x, y, weights, r.smoothing)
+        loss = training_loss(run.net, run.start, x, y, weights, r.smoothing)
         if not bool(torch.isfinite(loss)):
             raise Refused(_divergence_message(run, folder))
         run.opt.zero_grad()
@@ -212,7 +212,7 @@ def _train_epoch(run: Run, store: Store, eval_store: Store, folder: Path, worker
         if time.monotonic() - saved > KEEP and run.batch < len(batches):
             saved = time.monotonic()
             _save_run(run, folder, saved - began)
-    epoch = _evaluate(
+    epoch = evaluate_epoch(
         run, eval_store, len(rows), count_parameters(run.start.net, names), run.spent + time.monotonic() - began
     )
     run.history.append(epoch)
@@ -221,7 +221,7 @@ def _train_epoch(run: Run, store: Store, eval_store: Store, folder: Path, worker
     return epoch
 
 
-def _evaluate(run: Run, eval_store: Store, n: int, parameters: int, seconds: float) -> Epoch:
+def evaluate_epoch(run: Run, eval_store: Store, n: int, parameters: int, seconds: float) -> Epoch:
     """Evaluate the weights of this epoch on val; they are kept if no earlier ones had a lower loss.
 
     With labels drawn at random val says nothing about learning, so the last epoch is kept, which has learnt them best.
@@ -259,7 +259,9 @@ def logits_of(model: Classifier, store: Store, rows: Sequence[int], batch: int =
         return torch.cat([scores(model, store.pixels(part).to(model.device)) for part in parts])
 
 
-def _loss(net: nn.Module, start: TrainableNetwork, x: Tensor, y: Tensor, weights: Tensor, smoothing: float) -> Tensor:
+def training_loss(
+    net: nn.Module, start: TrainableNetwork, x: Tensor, y: Tensor, weights: Tensor, smoothing: float
+) -> Tensor:
     """The mean cross entropy; a network with auxiliary outputs in training (a tuple) adds theirs at a weight of 0.3,
     as GoogLeNet does (Szegedy et al. 2015, arXiv:1409.4842)."""
     z = normalised(start.preprocess, x)
@@ -269,7 +271,7 @@ def _loss(net: nn.Module, start: TrainableNetwork, x: Tensor, y: Tensor, weights
     return losses[0] + 0.3 * sum(losses[1:], losses[0].new_zeros(()))
 
 
-def _class_weights(run: Run) -> Tensor:
+def class_weights_of(run: Run) -> Tensor:
     """(K,) ones, or the inverse frequency of each class in train, 1 on average over the pictures."""
     shares = run.data.y[run.data.rows("train")].sum(0)
     if not run.recipe.class_weights:
@@ -333,11 +335,11 @@ def find_rate(
     batches = Batches(store, data.y, order(rows, recipe.batch, epoch_seed), read(recipe.augment), epoch_seed)
     names = trained(run.start.net, run.start.head, recipe.strategy, 0.0)
     unfreeze(run.start.net, names, pretrained=bool(run.start.pretrained))
-    weights = _class_weights(run)
+    weights = class_weights_of(run)
 
     def loss(net: nn.Module, n: int) -> Tensor:
         x, y = batches[n % len(batches)]
-        return _loss(net, run.start, x, y, weights, recipe.smoothing)
+        return training_loss(net, run.start, x, y, weights, recipe.smoothing)
 
     with torch.random.fork_rng(devices=rng.gpus()):
         torch.manual_seed(epoch_seed)

@@ -77,7 +77,7 @@ def portions(data: Pictures, alike: Likeness, shares: tuple[float, float, float]
         notes.append(f"{len(readable) - len(in_split)} pictures in no split are left out")
     if len(labelled) < len(in_split):
         notes.append(f"{len(in_split) - len(labelled)} pictures have no class and are left out")
-    pictures, naming_notes = _name_numbered(tuple(data.pictures[i] for i in labelled), data)
+    pictures, naming_notes = with_nameable_classes(tuple(data.pictures[i] for i in labelled), data)
     notes += naming_notes
     labels = classes(pictures)
     if len(labels) < 2:
@@ -125,7 +125,7 @@ def classes(pictures: Sequence[Picture]) -> tuple[str, ...]:
     return tuple(sorted(words))
 
 
-def _name_numbered(pictures: tuple[Picture, ...], data: Pictures) -> tuple[tuple[Picture, ...], list[str]]:
+def with_nameable_classes(pictures: tuple[Picture, ...], data: Pictures) -> tuple[tuple[Picture, ...], list[str]]:
     """Pictures whose class names a table can hold, and a note; class numbers other than 0, 1, 2, ... become names.
 
     A number that is not the place of its class among the labels would be read as another class later.

@@ -121,7 +121,7 @@ class Tuned:
 
     def lines(self) -> list[str]:
         """For the terminal: the trials with the best first, then what to do with it."""
-        lines = [_line(t) for t in sorted(self.trials, key=_rank)]
+        lines = [_line(t) for t in sorted(self.trials, key=trial_rank)]
         return [*lines, f"best: trial {self.winner.number}, {_spell(self.winner.settings)}", self.warning(),
                 str(self.best)]  # fmt: skip
 
@@ -202,15 +202,15 @@ def tune(
     chosen_space = _check_search(read_space(space), recipe, search, trials, at_once)
     settings = grid(chosen_space) if search == "grid" else drawn(chosen_space, trials, recipe.seed)
     for values in settings:
-        _apply(recipe, values)
-    _require_ray()
+        apply_settings(recipe, values)
+    require_ray()
     split = None if str(data) == "demo" else ALL
     pictures = data if isinstance(data, Pictures) else open_data(data, split=split)
     pictures = replace(pictures, pictures=tuple(replace(p, path=p.path.absolute()) for p in pictures.pictures))
     alike = likenesses(pictures.pictures, progress=tell)
     training_data = portions(pictures, alike, recipe.parts(), recipe.divides())
     seen, classes = [training_data.seen[i] for i in training_data.rows("train")], training_data.counts("train")
-    epochs = max(resolve_auto(_apply(recipe, values), seen, classes)[0].epochs or 1 for values in settings)
+    epochs = max(resolve_auto(apply_settings(recipe, values), seen, classes)[0].epochs or 1 for values in settings)
     plan = {
         "schema": 1, "search": search, "space": str(chosen_space), "recipe": recipe.as_dict(),
         "data": training_data.digest,
@@ -220,7 +220,7 @@ def tune(
     say(f"{counted(len(settings), 'trial')}: {chosen_space}")
     errors: dict[int, str] = {}
     if any(not _read(folder, n, values).ended for n, values in enumerate(settings, 1)):
-        with _ray_session(at_once) as ray:
+        with ray_cluster(at_once) as ray:
             errors = _run_ray(ray, job, search, epochs, at_once, say)
     done = tuple(_final_trial(_read(folder, n, values), errors.get(n)) for n, values in enumerate(settings, 1))
     for t in done:
@@ -247,12 +247,12 @@ def _check_search(space: Space, recipe: Recipe, search: str, trials: int, at_onc
     return space
 
 
-def _apply(recipe: Recipe, settings: Settings) -> Recipe:
+def apply_settings(recipe: Recipe, settings: Settings) -> Recipe:
     changed: dict[str, Any] = dict(settings)
     return replace(recipe, **changed)
 
 
-def _require_ray() -> None:
+def require_ray() -> None:
     """Refuse if Ray is missing.  Its environment variables are set first, because Ray reads them on import."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     if not os.environ.get("RAY_ADDRESS"):
@@ -324,7 +324,7 @@ def _train_trial(job: _Job, t: Trial) -> Iterator[Trial]:
     It ends before ``train`` judges the model: test pictures are for the best trial alone.
     """
     folder = _folder(job.out, t.number)
-    recipe = _apply(job.recipe, t.settings)
+    recipe = apply_settings(job.recipe, t.settings)
     resume = has_state(folder)
     if folder.is_dir() and not resume:
         shutil.rmtree(folder)  # stopped before its first state: there is nothing to go on with
@@ -431,7 +431,7 @@ def _resources(ray: Any, at_once: int, device: str) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def _ray_session(at_once: int) -> Iterator[Any]:
+def ray_cluster(at_once: int) -> Iterator[Any]:
     """Ray, silent: the caller's where it runs, the cluster of RAY_ADDRESS, or one for this search on this machine."""
     ray = _module("ray")
     quiet = {
@@ -502,7 +502,7 @@ def _final_trial(t: Trial, error: str | None) -> Trial:
     return t if t.ended else replace(t, ended=f"{_EARLY} after epoch {len(t.epochs)} of {of}")
 
 
-def _rank(t: Trial) -> tuple[bool, float, int]:
+def trial_rank(t: Trial) -> tuple[bool, float, int]:
     """Failed trials last, then by the least loss on val, then by number."""
     return t.failed or t.best is None, t.best.val_loss if t.best else math.inf, t.number
 
@@ -518,7 +518,7 @@ def _write_results(
 ) -> Tuned:
     """Train the best trial to its end and write the results; if it fails there, the next best takes its place."""
     while True:
-        best = min(trials, key=_rank)
+        best = min(trials, key=trial_rank)
         if best.failed or best.best is None:
             raise Refused(
                 f"none of {counted(len(trials), 'trial')} succeeded; the first failed with: {trials[0].ended}"

@@ -13,7 +13,8 @@ from clearsight.feature_report.report import FeatureContext
 from clearsight.reporting.figures import figure
 from clearsight.reporting.findings import Cell
 from clearsight.reporting.pages import Block, Page, Shown, layer_page, unit_page
-from clearsight.visualisations._common import MAP_SCALE, at_least, over, small
+from clearsight.visualisations.common.counts import at_least
+from clearsight.visualisations.common.thumbnails import MAP_SCALE, over, small
 
 
 @method(paper="arXiv:1311.2901", order=1)

@@ -21,7 +21,8 @@ from clearsight.feature_report.report import FeatureContext
 from clearsight.reporting.figures import figure
 from clearsight.reporting.findings import Cell, Table
 from clearsight.reporting.pages import Block, Page, Shown, layer_page, unit_page
-from clearsight.visualisations._common import at_least, small
+from clearsight.visualisations.common.counts import at_least
+from clearsight.visualisations.common.thumbnails import small
 
 _UNITS = 64  # maps enlarged at a time
 _DRAWN = 6

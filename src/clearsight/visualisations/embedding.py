@@ -21,9 +21,10 @@ from clearsight.feature_report.report import FeatureContext
 from clearsight.reporting.figures import figure
 from clearsight.reporting.findings import Cell, Figure, Table
 from clearsight.reporting.pages import INDEX, Block, Page
-from clearsight.visualisations._common import at_least, small
+from clearsight.visualisations.common.counts import at_least
+from clearsight.visualisations.common.thumbnails import small
 
-_THUMBS = 40  # more pictures than this are points
+THUMBS = 40  # more pictures than this are points
 _SIDE, _BOARD = 72, 900  # of a thumbnail, of the plane, in pixels
 
 
@@ -63,7 +64,7 @@ def embedding(
     plane = tsne(e, perplexity or max(1.0, min(30.0, (n - 1) / 3)), inside.case.seed)
     group = kmeans(e, k, inside.case.seed)
     table, purity = _clusters(inside, rows, labels, group)
-    drawn = _thumbs(inside, rows, plane, group) if n <= _THUMBS else _points(labels, plane, group)
+    drawn = _thumbs(inside, rows, plane, group) if n <= THUMBS else _points(labels, plane, group)
     how = f"{counted(n, 'picture')} by t-SNE, and {counted(len(table.rows), 'cluster')} by k-means"
     words = f"{how}, of {e.shape[1]} numbers each.{purity}"
     note = "Near is alike; distances between far groups, the sizes of groups and the axes mean nothing."

@@ -21,7 +21,8 @@ from clearsight.internals.target_layer import everything_passes
 from clearsight.reporting.figures import figure
 from clearsight.reporting.findings import Cell, Table
 from clearsight.reporting.pages import Block, Page, Shown, layer_page
-from clearsight.visualisations._common import ROW_SCALE, at_least, over, small
+from clearsight.visualisations.common.counts import at_least
+from clearsight.visualisations.common.thumbnails import ROW_SCALE, over, small
 
 _FINEST = 28  # places along a side; larger maps are averaged down to this
 

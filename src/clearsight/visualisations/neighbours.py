@@ -17,7 +17,8 @@ from clearsight.feature_report.report import FeatureContext
 from clearsight.reporting.figures import figure
 from clearsight.reporting.findings import Cell
 from clearsight.reporting.pages import INDEX, Block, Page, Shown
-from clearsight.visualisations._common import at_least, small
+from clearsight.visualisations.common.counts import at_least
+from clearsight.visualisations.common.thumbnails import small
 
 
 @method(paper="doi:10.1145/3065386", order=4)

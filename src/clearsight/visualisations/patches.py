@@ -16,7 +16,8 @@ from clearsight.internals.capture import Field, receptive_fields
 from clearsight.reporting.figures import figure
 from clearsight.reporting.findings import Cell
 from clearsight.reporting.pages import Block, Page, Shown, layer_page, unit_page
-from clearsight.visualisations._common import at_least, cut, lit
+from clearsight.visualisations.common.counts import at_least
+from clearsight.visualisations.common.thumbnails import cut, lit
 
 Place = tuple[float, int, int, int]  # activation, row of the picture, row and column in the layer
 

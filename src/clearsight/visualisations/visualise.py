@@ -19,10 +19,10 @@ from clearsight.internals.layers import gradients
 from clearsight.reporting.figures import figure
 from clearsight.reporting.findings import Cell
 from clearsight.reporting.pages import INDEX, Block, Page, Shown, layer_page, unit_page
-from clearsight.visualisations._common import at_least
+from clearsight.visualisations.common.counts import at_least
 
 # Columns: what 200 ImageNet photos (every fifth class) vary in, and how far; lightness, blue to yellow, green to purple
-_COLOURS = ((0.562, 0.201, 0.055), (0.581, 0.002, -0.111), (0.589, -0.193, 0.056))
+COLOURS = ((0.562, 0.201, 0.055), (0.581, 0.002, -0.111), (0.589, -0.193, 0.056))
 _NOISE = 8  # pictures of noise, for what a picture without any structure gives
 
 # What one of the model's outputs is called, what is raised of it, and which ones are shown where none is named
@@ -210,7 +210,7 @@ def picture(waves: Tensor, scale: Tensor, size: tuple[int, ...]) -> Tensor:
     """
     x = torch.fft.irfft2(torch.view_as_complex(waves) * scale.to(waves), s=size, norm="ortho")
     if x.shape[1] == 3:
-        x = torch.einsum("oc,bchw->bohw", torch.tensor(_COLOURS).to(x), x)
+        x = torch.einsum("oc,bchw->bohw", torch.tensor(COLOURS).to(x), x)
     inside: Tensor = x.sigmoid()
     return inside
 

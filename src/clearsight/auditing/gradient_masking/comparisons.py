@@ -21,7 +21,7 @@ def points(case: Case, found: AttackTrials, noise: int, asked_other: bool) -> li
         _against(found, 3, "do restarts find no more?", "three restarts", "restarts find more",
                  "the loss is rugged: more restarts, and auto-attack"),
         _larger(found),
-        _without_limit(found, len(found.rows) / len(case.model.labels)),
+        without_limit(found, len(found.rows) / len(case.model.labels)),
         _against(found, 6, stranger, "transfer", "pictures made against another model find what it misses",
                  "another model's gradients are better than its own: attack a copy without the defence", weaker=True)
         if asked_other
@@ -36,7 +36,7 @@ def points(case: Case, found: AttackTrials, noise: int, asked_other: bool) -> li
         _against(found, 14, "does aiming at one class find no more than aiming at any?", "a target",
                  "aiming at one class finds more",
                  "the untargeted loss gets stuck where aimed ones do not: auto-attack, which aims at nine"),
-        _union(found),
+        union_of_attacks(found),
     ]  # fmt: skip
 
 
@@ -100,7 +100,8 @@ def _larger(found: AttackTrials) -> Point:
     return Point(4, question, "fail" if back else "pass", told, says, next_, back)
 
 
-def _without_limit(found: AttackTrials, chance: float) -> Point:
+def without_limit(found: AttackTrials, chance: float) -> Point:
+    """Question 5: at a budget of 1 every picture can become any other, so no more than chance should stay right."""
     still = tuple(sorted({*found.rows} - found.by_budget.get(1.0, set())))
     bad = len(still) > chance
     told = f"at eps 1 {len(still)} of {pictures(len(found.rows))} stay right, chance is {chance:.2g}"
@@ -123,7 +124,8 @@ def _black_box(found: AttackTrials) -> Point:
     return Point(7, question, "fail" if every else "pass", told, says, next_, every)
 
 
-def _union(found: AttackTrials) -> Point:
+def union_of_attacks(found: AttackTrials) -> Point:
+    """Question 17: what all attacks break together, against the one that breaks most."""
     whole, n = found.union(), len(found.rows)
     best = max(found.broke, key=lambda name: len(found.fooled(name)))
     rows = tuple(sorted(whole - found.fooled(best)))

@@ -26,7 +26,7 @@ from clearsight.errors import Refused, nearest
 MOST = 30_000_000  # bytes of one picture
 MOST_PICTURES = 10_000
 PAUSE = 1.0  # seconds between two pictures of one host
-_MISSES = 100  # in a row: then a source is not asked for more
+MISSES = 100  # in a row: then a source is not asked for more
 _LONGEST_QUERY = 200  # characters; Openverse reads no more
 _KINDS = {
     b"\xff\xd8\xff": ".jpg",
@@ -135,8 +135,8 @@ def collect(
         picture = _next(name, found, notes)
         if picture is None:
             continue
-        if misses[name] == _MISSES:
-            notes.append(f"{name} was not asked to the end: {_MISSES} pictures in a row could not be kept")
+        if misses[name] == MISSES:
+            notes.append(f"{name} was not asked to the end: {MISSES} pictures in a row could not be kept")
             continue
         waiting.append((name, found))
         called = stem(picture)
@@ -250,7 +250,7 @@ def _taken(
     if digest in seen:
         raise Refused(f"the same as {seen[digest]}")
     row = {
-        "file": f"{word}/{stem(found)}{_suffix(data)}",
+        "file": f"{word}/{stem(found)}{suffix_of(data)}",
         "title": found.title,
         "creator": found.creator,
         "creator_url": found.creator_url,
@@ -279,7 +279,7 @@ def _against(found: Found, wanted: Sequence[str]) -> str:
     return f"not a picture of pixels but {kind}" if kind and kind not in _OF_PIXELS else ""
 
 
-def _suffix(data: bytes) -> str:
+def suffix_of(data: bytes) -> str:
     """The suffix for a picture's bytes, which are decoded whole to see that they are one."""
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "picture"

@@ -77,14 +77,14 @@ def suspects(
         tuple(f"{p.name} (filed under {words[given[r]]}, looks like {words[j]} {share(float(chances[r, j]))})"
               for p, r, j in zip(pictures, rows, looks, strict=True)),
         wrong=bool(n),
-        notes=(*_learned(model, case.pictures, right), *_rare(labelled, words)),
+        notes=(*training_warnings(model, case.pictures, right), *_rare(labelled, words)),
         tables=(Table("By class", table),) if table else (),
         shown=shown,
         paper=PAPER,
     )  # fmt: skip
 
 
-def _learned(model: Classifier, pictures: list[Picture], right: float) -> tuple[str, ...]:
+def training_warnings(model: Classifier, pictures: list[Picture], right: float) -> tuple[str, ...]:
     """Warnings where the model has learned from these pictures, or seems to."""
     tail = "it has learned their errors, and finds few of them: judge by a model that was trained on other pictures"
     try:

@@ -38,16 +38,16 @@ def many_passes(model: Classifier, x: Tensor, passes: int) -> Iterator[None]:
 
     The logits stay the same up to rounding, and the way back is about half as long again without it.
     """
-    here = _folded.get()
+    current = _folded.get()
     worth = passes >= WORTH and any(isinstance(m, _BatchNorm) for m in model.net.modules())
-    if not worth or (here is not None and here[0] is model.net):
+    if not worth or (current is not None and current[0] is model.net):
         yield
         return
     try:
-        found = (model.net, graph_of(model, x[:1]))
+        folded = (model.net, graph_of(model, x[:1]))
     except Unrecordable:  # it is run as it is
-        found = None
-    token = _folded.set(found)
+        folded = None
+    token = _folded.set(folded)
     try:
         yield
     finally:

@@ -91,7 +91,7 @@ def _worth(model: Classifier, x: Tensor, goal: Goal, thing: Tensor, wear: Wear) 
 
 
 def _slope(model: Classifier, x: Tensor, goal: Goal, thing: Tensor, wear: Wear, rows: Tensor) -> Tensor:
-    """The gradient of the lessons' losses, weighted by urge, up to a factor.
+    """The gradient of the lessons' losses, weighted by lesson_weight, up to a factor.
 
     Clipping to [0, 1] passes the gradient on unchanged, so that a pixel beyond 0 or 1 can come back.
     """
@@ -103,7 +103,7 @@ def _slope(model: Classifier, x: Tensor, goal: Goal, thing: Tensor, wear: Wear, 
             z = wear(x[part.to(x.device)], v, part)
             z = z + (z.clamp(0, 1) - z).detach()
             loss = goal[part].loss(model(z))
-            u = urge(loss.detach())
+            u = lesson_weight(loss.detach())
             top = torch.maximum(most, u.max())
             if not bool(top.isfinite()):
                 continue
@@ -112,13 +112,13 @@ def _slope(model: Classifier, x: Tensor, goal: Goal, thing: Tensor, wear: Wear, 
     return total
 
 
-def urge(loss: Tensor) -> Tensor:
+def lesson_weight(loss: Tensor) -> Tensor:
     """The logarithm of a lesson's weight, by its loss (n,): the nearer to its goal, the larger.
 
     A lesson that meets its goal has the weight 1, or 0 once it is more than CLIP beyond it.  With equal weights,
     lessons that pull in opposite directions would cancel each other out; with these the side that is ahead wins.
 
-    >>> urge(torch.tensor([3.0, 0.0, -3.0, -9.5])).exp().tolist()
+    >>> lesson_weight(torch.tensor([3.0, 0.0, -3.0, -9.5])).exp().tolist()
     [0.75, 1.0, 1.0, 0.0]
     """
     return -(loss.clamp_min(0) / CLIP).log1p().masked_fill(loss < -CLIP, torch.inf)

@@ -75,12 +75,12 @@ def numbers(name: str, option: str, text: str, lowest: int = 1) -> tuple[int, ..
     (64, 128)
     """
     try:
-        found = tuple(int(part) for part in text.split(",")) if text.strip() else ()
+        values = tuple(int(part) for part in text.split(",")) if text.strip() else ()
     except ValueError:
         raise Refused(f"{name}({option}={text!r}): give whole numbers such as '64,128'") from None
-    if any(n < lowest for n in found):
+    if any(n < lowest for n in values):
         raise Refused(f"{name}({option}={text!r}): each must be at least {lowest}")
-    return found
+    return values
 
 
 def count(net: nn.Module) -> int:

@@ -1,4 +1,4 @@
-"""What several augmentations share: numbers for each picture, boxes, partners, and what lies beside it."""
+"""Random numbers for each picture, what is drawn with them (boxes, partners), and the ranges of options."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from collections.abc import Sequence
 import torch
 from scipy.special import betaincinv
 from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as F
 
 from clearsight.core import rng
 from clearsight.errors import Refused
@@ -74,39 +72,6 @@ def partners(key: Tensor) -> Tensor:
     [2, 0, 1]
     """
     order = key.argsort(stable=True)
-    found = torch.empty_like(order)
-    found[order] = order.roll(-1)
-    return found
-
-
-def mean_colour(x: Tensor) -> Tensor:
-    """(..., C, H, W) -> (..., C, 1, 1)."""
-    return x.mean((-2, -1), keepdim=True)
-
-
-def moved(
-    x: Tensor,
-    *,
-    angle: float = 0.0,
-    right: float = 0.0,
-    down: float = 0.0,
-    scale: float = 1.0,
-    shear: tuple[float, float] = (0.0, 0.0),
-    corner: bool = False,
-) -> Tensor:
-    """One picture (C, H, W) turned (degrees, clockwise), moved (pixels), scaled and sheared (degrees) by itself.
-
-    Bilinear; about its centre, or about its top left corner.  What lies outside of it is its mean colour, which is
-    taken off before and added afterwards: torchvision's ``fill`` is weighed in twice where bilinear pixels straddle it.
-    """
-    ground = mean_colour(x)
-    out: Tensor = F.affine(
-        x - ground,
-        angle=angle,
-        translate=[right, down],
-        scale=scale,
-        shear=list(shear),
-        interpolation=InterpolationMode.BILINEAR,
-        center=[0.0, 0.0] if corner else None,
-    )
-    return out + ground
+    partner = torch.empty_like(order)
+    partner[order] = order.roll(-1)
+    return partner

@@ -13,7 +13,7 @@ from torch import Tensor, fx
 from torch.nn import functional as F
 
 from clearsight.errors import Refused
-from clearsight.explainers._rescaled import (
+from clearsight.explainers.common.rescale import (
     curve,
     highest,
     length,
@@ -92,9 +92,9 @@ def _all_numbers(value: Any) -> bool:
 def _moving(graph: Graph, node: fx.Node) -> Iterator[int]:
     """The positions of the arguments that depend on the picture; -1 for one that is given by name."""
     for i, a in enumerate(node.args):
-        found: list[fx.Node] = []
-        fx.node.map_arg(a, found.append)
-        if any(n in graph.moving for n in found):
+        nodes: list[fx.Node] = []
+        fx.node.map_arg(a, nodes.append)
+        if any(n in graph.moving for n in nodes):
             yield i
     named: list[fx.Node] = []
     fx.node.map_arg(node.kwargs, named.append)
@@ -123,11 +123,11 @@ def _by_itself(graph: Graph, node: fx.Node, args: Args, kwargs: Options, was: Ar
     """A function of each number."""
     (at,) = _moving(graph, node)
     run: Any = node.target
-    here, there = args[at], was[at]
+    value, baseline = args[at], was[at]
     for other in args:
-        if isinstance(other, Tensor) and other.dim() >= here.dim():  # a constant that makes it larger
-            here, there = (t + torch.zeros_like(other) for t in (here, there))
-    return curve(here, there, lambda v: run(*args[:at], v, *args[at + 1 :], **kwargs))
+        if isinstance(other, Tensor) and other.dim() >= value.dim():  # a constant that makes it larger
+            value, baseline = (t + torch.zeros_like(other) for t in (value, baseline))
+    return curve(value, baseline, lambda v: run(*args[:at], v, *args[at + 1 :], **kwargs))
 
 
 def _product(graph: Graph, node: fx.Node, args: Args, kwargs: Options, was: Args) -> Any:
@@ -206,8 +206,8 @@ def _axes(axes: Any) -> tuple[int, ...]:
 
 def _spares_pictures(x: Tensor, axes: Any) -> bool:
     """Whether a reduction names its axes, and not that of the pictures."""
-    found = {a % x.dim() for a in _axes(axes)} if axes is not None else set()
-    return bool(found) and 0 not in found
+    dims = {a % x.dim() for a in _axes(axes)} if axes is not None else set()
+    return bool(dims) and 0 not in dims
 
 
 def _norm(_graph: Graph, node: fx.Node, args: Args, kwargs: Options, was: Args) -> Any:

@@ -24,10 +24,10 @@ def run(call: Call, model: Classifier, versions: Tensor, target: Target, rows: T
     notes about its maps is not kept.
     """
     with rng.for_versions(rows, numbers), diagnostics.silent():
-        found = call.method(model, versions.detach().clone(), target[rows], **call.options)
-    if not isinstance(found, Tensor) or found.shape != versions[:, 0].shape:
+        maps = call.method(model, versions.detach().clone(), target[rows], **call.options)
+    if not isinstance(maps, Tensor) or maps.shape != versions[:, 0].shape:
         raise Refused(f"{call.method.name}, run inside another method, gave no map for each picture")
-    return found.detach().to(versions)
+    return maps.detach().to(versions)
 
 
 def noisy_maps(

@@ -65,16 +65,16 @@ def library(model: Classifier, words: str, layer: str) -> Library:
 
     Pictures that could not be read are named in a Notice; Refused where there is none that could.
     """
-    found = _pictures(words)
-    key = key_of(model, found, layer)
+    pictures = _pictures(words)
+    key = key_of(model, pictures, layer)
     known = _latest.get(model.net)
     if known is not None and known[0] == key:
         return known[1]
     path = cache_folder() / f"references-{key}.safetensors"
     with uncounted(), torch.no_grad():
         made = _read(path)
-        if made is None or not _still_true(model, found, layer, made):
-            made = _built(model, found, layer)
+        if made is None or not _still_true(model, pictures, layer, made):
+            made = build_library(model, pictures, layer)
             made = _written(path, made)
     if made.broken:
         listed = ", ".join(f"{name} ({why})" for name, why in made.broken[:NAMED])
@@ -84,12 +84,12 @@ def library(model: Classifier, words: str, layer: str) -> Library:
     return made
 
 
-def key_of(model: Classifier, found: Pictures, layer: str) -> str:
+def key_of(model: Classifier, pictures: Pictures, layer: str) -> str:
     """A hash of all that a library depends on: weights, preprocessing, layer, and the pictures' files.
 
     Also of the files that are none, so that those which a library names are those which are there.
     """
-    files = [*found.broken, *((p.name, str(p.path.resolve()), *_stamp(p.path)) for p in found.pictures)]
+    files = [*pictures.broken, *((p.name, str(p.path.resolve()), *_stamp(p.path)) for p in pictures.pictures)]
     about = (FORM, BYTES, model.fingerprint(), model.preprocess, model.output, model.scores, layer, files)
     return hashlib.sha256(repr(about).encode(errors="backslashreplace")).hexdigest()[:32]
 
@@ -107,14 +107,15 @@ def _pictures(words: str) -> Pictures:
         return open_data(words)
 
 
-def _built(model: Classifier, found: Pictures, layer: str) -> Library:
+def build_library(model: Classifier, pictures: Pictures, layer: str) -> Library:
+    """Run the model on the pictures that fit into BYTES, and keep its outputs and the layer's activations."""
     blank = torch.zeros(1, model.preprocess.channels, *model.preprocess.size, device=model.device)
     _, one = _run(model, blank, layer)
     most = max(1, BYTES // (one.numel() * one.element_size()))
-    n = len(found.pictures)
-    chosen = [found.pictures[i * n // most] for i in range(most)] if n > most else list(found.pictures)
+    n = len(pictures.pictures)
+    chosen = [pictures.pictures[i * n // most] for i in range(most)] if n > most else list(pictures.pictures)
     names: list[str] = []
-    broken = list(found.broken)
+    broken = list(pictures.broken)
     logits: list[Tensor] = []
     activations = torch.empty(len(chosen), *one.shape[1:])
     for part, x in _pixels(model, chosen, broken):
@@ -122,7 +123,7 @@ def _built(model: Classifier, found: Pictures, layer: str) -> Library:
         names += part
         logits.append(out)
     if not names:
-        raise Refused(f"none of the references in {found.root} can be read ({broken[0][0]}: {broken[0][1]})")
+        raise Refused(f"none of the references in {pictures.root} can be read ({broken[0][0]}: {broken[0][1]})")
     return Library(tuple(names), torch.cat(logits), activations[: len(names)], tuple(broken), n - len(chosen))
 
 
@@ -147,9 +148,9 @@ def _run(model: Classifier, x: Tensor, layer: str) -> tuple[Tensor, Tensor]:
     return logits.float().cpu(), a.float().cpu()
 
 
-def _still_true(model: Classifier, found: Pictures, layer: str, known: Library) -> bool:
+def _still_true(model: Classifier, pictures: Pictures, layer: str, known: Library) -> bool:
     """Whether the network still gives what is kept: its code may have changed while its weights have not."""
-    path = next((p.path for p in found.pictures if p.name == known.names[0]), None)
+    path = next((p.path for p in pictures.pictures if p.name == known.names[0]), None)
     if path is None:
         return False
     try:

@@ -26,12 +26,12 @@ def segments(x: Tensor, cells: int, pieces: Pieces) -> Tensor:
         return _blocks(x.shape[2:], cells).to(x.device).expand(len(x), *x.shape[2:])
     from skimage.segmentation import slic
 
-    found = []
+    each = []
     for picture in x.detach().cpu().double():
         wanted = min(cells, picture.shape[1]) * min(cells, picture.shape[2])
         labels = slic(picture.permute(1, 2, 0).numpy(), n_segments=wanted, slic_zero=True, channel_axis=-1)
-        found.append(torch.from_numpy(np.unique(labels, return_inverse=True)[1].reshape(labels.shape)))
-    return torch.stack(found).to(x.device)
+        each.append(torch.from_numpy(np.unique(labels, return_inverse=True)[1].reshape(labels.shape)))
+    return torch.stack(each).to(x.device)
 
 
 def _blocks(sides: torch.Size, cells: int) -> Tensor:
@@ -52,7 +52,7 @@ def scores_of_subsets(
     """
     rows_of_all = torch.repeat_interleave(torch.arange(len(x)), torch.tensor([len(s) for s in subsets]))
     number = torch.cat([torch.arange(len(s)) for s in subsets])
-    found = []
+    scores = []
     with torch.no_grad():
         for _, k in pairs(1, len(number)):
             rows = rows_of_all[k]
@@ -60,8 +60,8 @@ def scores_of_subsets(
                 subsets[i][n].to(x.device)[labels[i]] for i, n in zip(rows.tolist(), number[k].tolist(), strict=True)
             ]
             seen = torch.where(torch.stack(left)[:, None], x[rows.to(x.device)], cover)
-            found.append(target[rows](model(seen)).double().cpu())
-    return list(torch.split(torch.cat(found), [len(s) for s in subsets]))
+            scores.append(target[rows](model(seen)).double().cpu())
+    return list(torch.split(torch.cat(scores), [len(s) for s in subsets]))
 
 
 def painted(labels: Tensor, values: list[Tensor]) -> Tensor:

@@ -16,13 +16,13 @@ def likeness(maps: Tensor, others: Tensor, by: Likeness, magnitude: bool) -> Ten
     For SSIM each map is divided by its largest magnitude.  magnitude: compare |map| instead of the map.  The likeness
     is nan where the map is constant, and 0 where only the other one is.
     """
-    found = []
+    values = []
     for a, b in zip(maps.double().cpu().numpy(), others.double().cpu().numpy(), strict=True):
         a, b = (abs(a), abs(b)) if magnitude else (a, b)
         if constant(a):
-            found.append(float("nan"))
+            values.append(float("nan"))
         elif constant(b):
-            found.append(0.0)
+            values.append(0.0)
         else:
-            found.append(spearman(a, b) if by == "spearman" else ssim(a / abs(a).max(), b / abs(b).max()))
-    return torch.tensor(found, device=maps.device)
+            values.append(spearman(a, b) if by == "spearman" else ssim(a / abs(a).max(), b / abs(b).max()))
+    return torch.tensor(values, device=maps.device)

@@ -1,4 +1,4 @@
-"""What several features share: small pictures out of pixels and maps, and words for numbers."""
+"""Small pictures out of pixels and maps, and the captions of their scales."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from PIL import Image
 from torch import Tensor
 
 from clearsight.drawing.heatmaps import enlarged, overlay, photo
-from clearsight.errors import Refused
 from clearsight.internals.layers import enlarge
 
 SMALL = 144  # pixels of the short side of a small picture
@@ -42,10 +41,3 @@ def cut(x: Tensor, field: tuple[int, int, int, int], region: Tensor | None = Non
     left, top, right, bottom = field
     inner = None if region is None else region[top:bottom, left:right]
     return small(photo(x[:, top:bottom, left:right].cpu(), inner))
-
-
-def at_least(**options: int) -> None:
-    """Refuse counts below one."""
-    for name, value in options.items():
-        if value < 1:
-            raise Refused(f"{name}={value}: at least 1")

@@ -19,8 +19,8 @@ def background(model: Classifier, x: Tensor, words: str) -> Tensor:
 
     Refused where one of them cannot be read, and where x (B, C, *S) is not of the size of the model's preprocessing.
     """
-    found = open_data(words).pictures
-    chosen = found if len(found) <= MOST else tuple(found[i * len(found) // MOST] for i in range(MOST))
+    pictures = open_data(words).pictures
+    chosen = pictures if len(pictures) <= MOST else tuple(pictures[i * len(pictures) // MOST] for i in range(MOST))
     if not chosen:
         raise Refused(f"references={words!r}: there are no pictures")
     stamps = tuple((p.path, p.path.stat().st_mtime_ns) for p in chosen)
@@ -36,10 +36,10 @@ def background(model: Classifier, x: Tensor, words: str) -> Tensor:
 @functools.lru_cache(maxsize=1)
 def _read(files: tuple[tuple[Path, int], ...], preprocess: Preprocess) -> Tensor:
     """Read once for all batches; a file that was changed meanwhile is read again."""
-    found = []
+    pixels = []
     for path, _ in files:
         try:
-            found.append(to_pixels(open_picture(path), preprocess))
+            pixels.append(to_pixels(open_picture(path), preprocess))
         except Refused as e:
             raise Refused(f"references: {path}: {e}") from None
-    return torch.stack(found)
+    return torch.stack(pixels)

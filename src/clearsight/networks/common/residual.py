@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from clearsight.errors import Refused
-from clearsight.networks._blocks import conv, he, takes
+from clearsight.networks.common.blocks import conv, he, takes
 
 Depth = Literal[18, 20, 32, 34, 44, 50, 56, 101, 110, 152]
 Stem = Literal["imagenet", "cifar"]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from clearsight.attacks._rivals import NONE, gap, left, rivals
+from clearsight.attacks.common.rival_classes import NONE, gap, left, rivals
 from clearsight.core import rng
 from clearsight.core.best_so_far import BestSoFar
 from clearsight.core.classifier import Classifier
@@ -130,12 +130,12 @@ def checkpoints(steps: int) -> dict[int, int]:
     {22: 22, 41: 19, 57: 16, 70: 13, 80: 10, 87: 7, 93: 6, 99: 6}
     """
     period, shorter, least = (max(share * steps // 100, 1) for share in (22, 3, 6))
-    found, end = {}, period
+    periods, end = {}, period
     while end <= steps:
-        found[end] = period
+        periods[end] = period
         period = max(period - shorter, least)
         end += period
-    return found
+    return periods
 
 
 def dlr(goal: Goal, outputs: Tensor, to: Tensor | None = None) -> Tensor:
@@ -159,13 +159,13 @@ def dlr(goal: Goal, outputs: Tensor, to: Tensor | None = None) -> Tensor:
     above = margin(goal, outputs) if to is None else gap(goal, outputs, to)
     ranked = _one_of_the_right(goal, outputs).sort(1, descending=True).values
     ranked = nn.functional.pad(ranked, (0, max(0, 4 - ranked.shape[1])), value=-torch.inf)
-    there = ranked.isfinite()
-    first, second, third, fourth = ranked.masked_fill(~there, 0).T[:4]
+    is_finite = ranked.isfinite()
+    first, second, third, fourth = ranked.masked_fill(~is_finite, 0).T[:4]
     if untargeted:
-        scale = torch.where(there[:, 2], first - third, 1.0)
+        scale = torch.where(is_finite[:, 2], first - third, 1.0)
     else:
-        scale = torch.where(there[:, 2], first - (second + third) / 2, 1.0)
-        scale = torch.where(there[:, 3], first - (third + fourth) / 2, scale)
+        scale = torch.where(is_finite[:, 2], first - (second + third) / 2, 1.0)
+        scale = torch.where(is_finite[:, 3], first - (third + fourth) / 2, scale)
     return above / (scale + 1e-12)
 
 
@@ -174,8 +174,8 @@ def _one_of_the_right(goal: Goal, outputs: Tensor) -> Tensor:
     right = left(goal, outputs)
     if isinstance(goal, Become):
         return outputs
-    own = outputs.masked_fill(~right, -torch.inf).argmax(1, keepdim=True)
-    return outputs.masked_fill(right.scatter(1, own, False), -torch.inf)
+    highest = outputs.masked_fill(~right, -torch.inf).argmax(1, keepdim=True)
+    return outputs.masked_fill(right.scatter(1, highest, False), -torch.inf)
 
 
 def _look(model: Classifier, x_adv: Tensor, goal: Goal, loss: Loss, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:

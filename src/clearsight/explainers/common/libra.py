@@ -8,7 +8,7 @@ from torch import Tensor
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.explainers._references import library
+from clearsight.explainers.common.references import library
 from clearsight.internals.layers import activations
 from clearsight.perturbation.map_thresholds import chances
 from clearsight.perturbation.removal import flat
@@ -36,7 +36,7 @@ def references_for(
             f"but it is asked about {tuple(x.shape[2:])}: leave references= out"
         )
     known = library(model, words, layer)
-    found = []
+    references = []
     for i in range(len(x)):
         best = _least(model, known.logits, target[torch.full((len(known.logits),), i)], count, most)
         if not len(best):
@@ -45,8 +45,8 @@ def references_for(
                 f"none of the {len(known.logits)} references in {words} is below most={most:g} for {question!r}: "
                 "add pictures that do not show it, or allow more"
             )
-        found.append(References(known.logits[best], known.activations[best]))
-    return found
+        references.append(References(known.logits[best], known.activations[best]))
+    return references
 
 
 def _least(model: Classifier, logits: Tensor, target: Target, count: int, most: float) -> Tensor:
@@ -61,14 +61,14 @@ def _stand_ins(model: Classifier, x: Tensor, target: Target, layer: str, count: 
 
     Where none is below most, the mean colour alone.
     """
-    found = []
+    references = []
     for i in range(len(x)):
         versions = torch.cat([flat(model, x[:1]), *(out_of_order(x[i : i + 1], n) for n in PIECES)])
         a, logits = activations(model, versions, layer)
         best = _least(model, logits, target[torch.full((len(versions),), i)], count, most)
         best = best if len(best) else torch.zeros(1, dtype=torch.long)
-        found.append(References(logits[best], a[best]))
-    return found
+        references.append(References(logits[best], a[best]))
+    return references
 
 
 def out_of_order(x: Tensor, n: int) -> Tensor:

@@ -25,14 +25,14 @@ def size_of(target: Target, *logits: Tensor) -> Tensor:
     logits: rows (B, K), of the pictures and of what they are compared with.  The largest logit of a row, times the
     target's slopes, for logits are sums that are rounded together; or the target itself, where that is larger.
     """
-    found = []
+    sizes = []
     for rows in logits:
         at = rows.detach().clone().requires_grad_()
         with torch.enable_grad():
             score = target(at)
             (g,) = torch.autograd.grad(score.sum(), at)
-        found += [g.abs().sum(1) * rows.abs().amax(1), score.detach().abs()]
-    return torch.stack(found).amax(0)
+        sizes += [g.abs().sum(1) * rows.abs().amax(1), score.detach().abs()]
+    return torch.stack(sizes).amax(0)
 
 
 def note_missing(missing: Tensor, change: Tensor, size: Tensor) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from clearsight.attacks._apgd import where
-from clearsight.attacks._rivals import NONE, gap, rivals
+from clearsight.attacks.common.apgd import where
+from clearsight.attacks.common.rival_classes import NONE, gap, rivals
 from clearsight.core import rng
 from clearsight.core.best_so_far import BestSoFar
 from clearsight.core.classifier import Classifier
@@ -50,7 +50,7 @@ def nearest(
 def within(model: Classifier, x: Tensor, goal: Goal, *, eps: float, steps: int, classes: int, norm: Norm) -> Tensor:
     """FAB-T as part of auto-attack: the nearest version where it is within eps, else the picture itself."""
     best = nearest(model, x, goal, steps=steps, restarts=1, classes=classes, targeted=True, norm=norm, enough=eps)
-    return where(_reached(best) <= eps, best.x, x)
+    return where(reached_distance(best) <= eps, best.x, x)
 
 
 def _approach(
@@ -73,22 +73,22 @@ def _approach(
     """
     x_adv = x[rows] if near else _around(x[rows], best, rows, norm)
     for _ in range(steps):
-        on = _reached(best)[rows] > enough
+        on = reached_distance(best)[rows] > enough
         rows, x_adv = rows[on], x_adv[on]
         if not len(rows):
             return
         clean = x[rows]
-        value, slope = _boundary(model, x_adv, goal[rows.cpu()], to[rows], norm)
+        value, slope = decision_boundary(model, x_adv, goal[rows.cpu()], to[rows], norm)
         level = (slope * x_adv).flatten(1).double().sum(1) - value
-        here, there = (project(p, slope, level, norm) for p in (x_adv, clean))
-        far, farther = (perturbation_norm(move, norm).clamp_min(1e-8) for move in (here, there))
+        delta, delta_clean = (project(p, slope, level, norm) for p in (x_adv, clean))
+        far, farther = (perturbation_norm(move, norm).clamp_min(1e-8) for move in (delta, delta_clean))
         bias = per_picture((far / (far + farther)).clamp_max(BIAS), x_adv)
-        x_adv = ((1 - bias) * (x_adv + OVER * here) + bias * (clean + OVER * there)).clamp(0, 1)
+        x_adv = ((1 - bias) * (x_adv + OVER * delta) + bias * (clean + OVER * delta_clean)).clamp(0, 1)
         met = _see(model, x_adv, goal, best, rows)[1]
         x_adv = where(met, clean + BACK * (x_adv - clean), x_adv)
 
 
-def _boundary(model: Classifier, x_adv: Tensor, goal: Goal, to: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
+def decision_boundary(model: Classifier, x_adv: Tensor, goal: Goal, to: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
     """The gap (n,), and its gradient (n, C, *S), of the nearest linearised boundary to the classes to (n, m)."""
     x_adv = x_adv.detach().requires_grad_()
     with torch.enable_grad():
@@ -146,7 +146,7 @@ def project(z: Tensor, slope: Tensor, level: Tensor, norm: Norm) -> Tensor:
 
 def _search(model: Classifier, x: Tensor, goal: Goal, best: BestSoFar, enough: float) -> None:
     """Search between each picture and its best version, where a line through their two margins crosses 0."""
-    rows = (best.met & (_reached(best) > enough)).nonzero()[:, 0]
+    rows = (best.met & (reached_distance(best) > enough)).nonzero()[:, 0]
     if not len(rows):
         return
     clean, x_best = x[rows], best.x[rows]
@@ -170,7 +170,7 @@ def _see(model: Classifier, x_adv: Tensor, goal: Goal, best: BestSoFar, rows: Te
     return value, met
 
 
-def _reached(best: BestSoFar) -> Tensor:
+def reached_distance(best: BestSoFar) -> Tensor:
     """Distance of the best version that meets the goal, (B,); infinite where none does."""
     return torch.where(best.met, best.distance, torch.inf)
 
@@ -179,4 +179,4 @@ def _around(x: Tensor, best: BestSoFar, rows: Tensor, norm: Norm) -> Tensor:
     """A random point around x, at half the distance of the best version, or at half of START where that is less."""
     way = rng.normal(x, rows) if norm == "l2" else 2 * rng.uniform(x, rows) - 1
     way = steepest(way, "l2") if norm == "l2" else way / per_picture(perturbation_norm(way, norm), way)
-    return (x + per_picture(_reached(best)[rows].clamp_max(START[norm]) / 2, x) * way).clamp(0, 1)
+    return (x + per_picture(reached_distance(best)[rows].clamp_max(START[norm]) / 2, x) * way).clamp(0, 1)

@@ -37,8 +37,8 @@ def rivals(goal: Goal, outputs: Tensor, classes: int) -> Tensor:
     if classes < 1:
         raise Refused(f"classes={classes}: there must be at least 1 to go to")
     shut = left(goal, outputs)
-    found = outputs.masked_fill(shut, -torch.inf).topk(min(classes, int((~shut).sum(1).max())), dim=1).indices
-    return found.masked_fill(shut.gather(1, found), NONE)
+    ranked = outputs.masked_fill(shut, -torch.inf).topk(min(classes, int((~shut).sum(1).max())), dim=1).indices
+    return ranked.masked_fill(shut.gather(1, ranked), NONE)
 
 
 def gap(goal: Goal, outputs: Tensor, to: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ from clearsight.core import diagnostics
 from clearsight.core.batching import pairs
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
-from clearsight.explainers._complete import note_missing, size_of
-from clearsight.explainers._gradient import many_passes, pixel_gradients
+from clearsight.explainers.common.completeness import note_missing, size_of
+from clearsight.explainers.common.gradient import many_passes, pixel_gradients
 
 
 def path_gradients(model: Classifier, x: Tensor, target: Target, baseline: Tensor, steps: int) -> Tensor:
@@ -37,6 +37,6 @@ def note_residual(model: Classifier, x: Tensor, target: Target, baseline: Tensor
     if not diagnostics.wanted():
         return
     with torch.no_grad():
-        here, there = model(x).float(), model(baseline.to(x).expand_as(x)).float()
-        change = target(here) - target(there)
-    note_missing(maps.flatten(1).sum(1) - change, change, size_of(target, here, there))
+        logits, baseline_logits = model(x).float(), model(baseline.to(x).expand_as(x)).float()
+        change = target(logits) - target(baseline_logits)
+    note_missing(maps.flatten(1).sum(1) - change, change, size_of(target, logits, baseline_logits))

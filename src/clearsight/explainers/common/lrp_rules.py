@@ -136,11 +136,11 @@ def relevance(
     graph = graph_of(model, x[:1], layer)
     if layer and graph.marked is None:
         raise Refused(f"layer {layer} is not run in a forward pass: name another with layer=")
-    found = [
+    batches = [
         _some(model, graph, x[rows.to(x.device)], target[rows], rules, layer, start)
         for rows in torch.split(torch.arange(len(x)), graph.at_once(model.normalised(x[:1]).to(model.dtype), WORK))
     ]
-    shares, given = zip(*found, strict=True)
+    shares, given = zip(*batches, strict=True)
     return torch.cat(shares), torch.cat(given)
 
 
@@ -160,10 +160,10 @@ def _some(
         walk = Walk(graph, values, rules, len(x), (model.preprocess.mean, model.preprocess.std))
         walk.stop = graph.marked if layer else None
         walk.add_relevance(graph.end, begin.to(values[graph.end].dtype))
-        found = back_to(walk)
+        shares = back_to(walk)
     passes.note(0, len(x))
     whole = begin.abs().sum(1).clamp_min(1e-12)
-    residual = (begin.sum(1) - walk.kept - walk.bypassing() - found.flatten(1).sum(1)) / whole
+    residual = (begin.sum(1) - walk.kept - walk.bypassing() - shares.flatten(1).sum(1)) / whole
     if not bool((residual.abs() <= LOST).all()):
         raise Refused(
             f"{100 * float(residual.abs().max()):.2g} % of the relevance was lost in {model.source or 'the network'}: "
@@ -172,7 +172,7 @@ def _some(
     diagnostics.note("conservation residual", residual)
     if start is None:
         diagnostics.note("kept by biases", walk.kept / whole * begin.sum(1).sign())
-    return found, walk.values[walk.stop or graph.start].float()
+    return shares, walk.values[walk.stop or graph.start].float()
 
 
 def parts_of(target: Target, logits: Tensor) -> Tensor:
@@ -266,11 +266,6 @@ def epsilon(size: float = TINY) -> Rule:
     return rule
 
 
-def plus(op: Linear, r: Tensor) -> Shares:
-    """LRP-z+ (alpha 1, beta 0): in proportion to the positive parts alone."""
-    return positive(op, r)
-
-
 def alpha_beta(alpha: float) -> Rule:
     """LRP-alpha-beta: alpha times the positive parts, less alpha - 1 times the negative ones."""
 
@@ -296,7 +291,7 @@ def negated(op: Linear) -> Linear:
 
 
 def positive(op: Linear, r: Tensor) -> Shares:
-    """The rule z+."""
+    """LRP-z+ (alpha 1, beta 0): in proportion to the positive parts alone."""
     parts = signed_parts(op, positive_part, negative_part)
     z = total(op, parts)
     s = r / stable(z + op.bias.clamp(min=0))
@@ -470,17 +465,17 @@ def _times(
     width = max(1, BLOCK * weight.shape[-1] // max(weight.numel(), 1))
     blocks = torch.split(weight, width, -1)
 
-    def here(block: Tensor, change: Change) -> Tensor:
+    def changed(block: Tensor, change: Change) -> Tensor:
         return change(block if times == 1 else block * times)
 
     def forward(v: Tensor, change: Change) -> Tensor:
-        return torch.cat([v @ here(block, change) for block in blocks], -1)
+        return torch.cat([v @ changed(block, change) for block in blocks], -1)
 
     def back(s: Tensor, change: Change) -> Tensor:
         parts = torch.split(s, width, -1)
-        share = parts[0] @ here(blocks[0], change).mT
+        share = parts[0] @ changed(blocks[0], change).mT
         for part, block in zip(parts[1:], blocks[1:], strict=True):
-            share += part @ here(block, change).mT
+            share += part @ changed(block, change).mT
         return share
 
     return forward, back
@@ -570,11 +565,11 @@ def _average(walk: Walk, node: fx.Node, args: Any, kwargs: Any, r: Tensor) -> No
         parts = [x.clamp(min=0), x.clamp(max=0)]
     share = torch.zeros_like(x)
     for i, part in enumerate(parts):
-        here = r if len(parts) == 1 else torch.where((z >= 0) == (i == 0), r, 0.0)
+        r_part = r if len(parts) == 1 else torch.where((z >= 0) == (i == 0), r, 0.0)
         out = run(part)
-        s = here / stable(out)
+        s = r_part / stable(out)
         share = share + part * _vjp(run, part, s)[0]
-        walk.absorb(here, s * out)
+        walk.absorb(r_part, s * out)
     walk.add_relevance(node.args[0], share)
 
 

@@ -21,13 +21,13 @@ def start(box: BlackBox, x: Tensor, starts: Tensor | None) -> tuple[Tensor, Tens
     one query and at most half of them.
     """
     x_adv, rows, have = x.clone(), torch.arange(len(x), device=x.device), torch.zeros(len(x), dtype=torch.bool)
-    own = x[:0] if starts is None else starts
-    far = torch.cdist(x.flatten(1), own.flatten(1), compute_mode="donot_use_mm_for_euclid_dist")
+    candidates = x[:0] if starts is None else starts
+    far = torch.cdist(x.flatten(1), candidates.flatten(1), compute_mode="donot_use_mm_for_euclid_dist")
     order = far.argsort(dim=1, stable=True)
     for k in range(max(box.queries // 2, 1)):
-        j = k - len(own)
+        j = k - len(candidates)
         if j < 0:
-            tried = own[order[rows, k]]
+            tried = candidates[order[rows, k]]
         else:
             tried = _pattern(x[rows], rows, CELLS[j % len(CELLS)], over=bool(j // len(CELLS) % 2))
         met = box.met(tried, rows)

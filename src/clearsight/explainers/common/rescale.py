@@ -18,18 +18,18 @@ STEPS = 1024  # points on the line between the logits of a picture and of its ba
 AT_ONCE = 64  # of them
 
 
-def slope(target: Target, here: Tensor, there: Tensor) -> Tensor:
+def slope(target: Target, logits: Tensor, baseline_logits: Tensor) -> Tensor:
     """The target's mean gradient (B, K) on the straight line between two rows of logits, by the midpoint rule."""
-    total = torch.zeros_like(here)
-    rows = torch.arange(len(here)).repeat(AT_ONCE)
-    asked = target[rows]
+    total = torch.zeros_like(logits)
+    rows = torch.arange(len(logits)).repeat(AT_ONCE)
+    targets = target[rows]
     for first in range(0, STEPS, AT_ONCE):
-        k = torch.arange(first, first + AT_ONCE, device=here.device).repeat_interleave(len(here))
-        part = ((k + 0.5) / STEPS).to(here)[:, None]
-        at = (there[rows] + part * (here - there)[rows]).requires_grad_()
+        k = torch.arange(first, first + AT_ONCE, device=logits.device).repeat_interleave(len(logits))
+        part = ((k + 0.5) / STEPS).to(logits)[:, None]
+        at = (baseline_logits[rows] + part * (logits - baseline_logits)[rows]).requires_grad_()
         with torch.enable_grad():
-            score = asked(at).sum()
-        total += torch.autograd.grad(score, at)[0].view(AT_ONCE, *here.shape).sum(0)
+            score = targets(at).sum()
+        total += torch.autograd.grad(score, at)[0].view(AT_ONCE, *logits.shape).sum(0)
     return total / STEPS
 
 
@@ -48,12 +48,12 @@ class _Curve(torch.autograd.Function):
         with torch.enable_grad():
             free = x.detach().requires_grad_()
             out = ctx.fn(free)
-        (own,) = torch.autograd.grad(out, free, torch.ones_like(out))
+        (derivative,) = torch.autograd.grad(out, free, torch.ones_like(out))
         change = x - was
         still = change.abs() <= 1e-6 * torch.maximum(x.abs(), was.abs())
         rise = (out.detach() - ctx.fn(was)) / torch.where(still, 1.0, change)
-        own = torch.where(own.isfinite(), own, 0.0)  # a root at 0 that stays there
-        return grads[0] * torch.where(still, own, rise), None, None
+        derivative = torch.where(derivative.isfinite(), derivative, 0.0)  # a root at 0 that stays there
+        return grads[0] * torch.where(still, derivative, rise), None, None
 
 
 class _Peaks(torch.autograd.Function):
