@@ -322,17 +322,19 @@ def test_localisation_leaves_out_what_cannot_tell(tmp_path: Path) -> None:
 
 
 def test_localisation_measures_each_map_with_its_own_picture(tmp_path: Path) -> None:
-    """The map is the picture: of a left half of 60 or 180 beside 60 it holds 1/2 or 3/4.  The first is left out."""
+    """The map is the picture: of a left half of 60 k beside 60 it holds k / (k + 1).  Every other one is left out."""
     (tmp_path / "mine.py").write_text("def bright(model, x, target):\n    return x[:, 0]\n")
-    pictures = [np.full((HEIGHT, WIDTH), 60) for _ in range(3)]
-    pictures[2][:, : WIDTH // 2] = 180
-    data = written(tmp_path, pictures, [("dark",), ("dark",), ("bright",)], "left")
-    away = dataclasses.replace(data.pictures[0], regions=(Region(boxes=((-9.0, 0.0, -1.0, 5.0),)),))
-    data = dataclasses.replace(data, pictures=(away, *data.pictures[1:]))
+    pictures = [np.full((HEIGHT, WIDTH), 60) for _ in range(8)]
+    for i, a in enumerate(pictures):
+        a[:, : WIDTH // 2] *= 1 + i // 2
+    labels = [("dark",) if i < 4 else ("bright",) for i in range(8)]
+    data = written(tmp_path, pictures, labels, "left")
+    outside = (Region(boxes=((-9.0, 0.0, -1.0, 5.0),)),)
+    there = [dataclasses.replace(p, regions=outside) if i % 2 else p for i, p in enumerate(data.pictures)]
+    data = dataclasses.replace(data, pictures=tuple(there))
     f = found(Case(model(Halves()), data, method=f"{tmp_path}/mine.py:bright"), "localisation")
-    assert {r["picture"]: r["on the object"] for r in rows(f, "By picture")} == pytest.approx(
-        {"01.png": 0.5, "02.png": 0.75}
-    )
+    measured = {r["picture"]: r["on the object"] for r in rows(f, "By picture")}
+    assert measured == pytest.approx({f"{2 * k - 2:02}.png": k / (k + 1) for k in (1, 2, 3, 4)})
 
 
 def test_localisation_counts_empty_maps(tmp_path: Path) -> None:

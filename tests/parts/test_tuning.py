@@ -233,6 +233,7 @@ def table(found: Tuned) -> list[dict[str, str]]:
 
 
 @ray_needed
+@pytest.mark.slow
 def test_the_best_has_the_least_val_loss_in_the_table(random: Tuned) -> None:
     rows = table(random)
     losses = {row["trial"]: float(row["val loss"]) for row in rows if row["val loss"]}
