@@ -2,21 +2,21 @@
 
 CORE = [
     ("data/splits.py", "-round(lacking[p], 9)", "0.0", "test_splits"),
-    ("data/splits.py", "_first(len(free), len(free) < len(own), shares)", "()", "test_splits"),
+    ("data/splits.py", "_required_parts(len(free), len(free) < len(class_groups), shares)", "()", "test_splits"),
     ("data/splits.py", "part = dict.fromkeys(pinned, 0)", "pinned = set(); part = {}", "test_splits"),
     ("data/splits.py", 'f"{seed} {g}".encode()', 'f"{g}".encode()', "test_splits"),
     ("data/splits.py", "for p in (0, 2, 1)", "for p in (0, 1, 2)", "test_splits"),
     ("data/splits.py", "load[dealt[g.number]] += g.size", "pass", "test_splits"),
     (
         "data/splits.py",
-        "if (there := len(by_class.get(rarest, ()))) < k:",
-        "there = 0\n    if False:",
+        "if (count := len(by_class.get(rarest, ()))) < k:",
+        "count = 0\n    if False:",
         "test_splits",
     ),
     ("data/splits.py", "g in reversed(order[len(first) :])", "g in order[len(first) :]", "test_splits"),
     ("data/image_hash.py", "(-1.0) ** np.arange(8)", "(-1.0) ** np.arange(8)[:, None]", "test_datacheck"),
     ("data/image_hash.py", "if on_y.max() >= on_x.max():", "if False:", "test_datacheck"),
-    ("data/image_hash.py", "return away if away <= PLACE else None", "return away", "test_datacheck"),
+    ("data/image_hash.py", "return distance if distance <= PLACE else None", "return distance", "test_datacheck"),
     (
         "data/image_hash.py",
         "    x, y = ((z - z.mean()) / max(float(z.std()), 1e-6) for z in (x, y))\n",
@@ -27,7 +27,7 @@ CORE = [
     ("data/image_hash.py", "min(image.size) >= SMALLEST and", "", "test_datacheck"),
     ("data/image_hash.py", 'f"{image.size}".encode() + colour.tobytes()', 'f"{image.size}".encode()', "test_datacheck"),
     ("data/duplicates.py", "small[:, :, ::-1]", "small[:, ::-1]", "test_datacheck"),
-    ("data/duplicates.py", "if len(own) > CROWD:", "if False:", "test_datacheck"),
+    ("data/duplicates.py", "if len(group_rows) > CROWD:", "if False:", "test_datacheck"),
     (
         "data/duplicates.py",
         "yield from ((start + int(i), start + int(j)",

@@ -19,7 +19,7 @@ _CODESTREAM = b"\xff\x4f\xff\x51"
 def depth(path: Path, mode: str) -> int:
     """The bits of each band.  mode: what Pillow reads the file as; Refused where it would lose or misread bits."""
     with path.open("rb") as file:
-        codestream, defined = _find(file)
+        codestream, defined = _find_codestream(file)
         file.seek(codestream)
         start = file.read(42)
         if len(start) < 42 or start[:4] != _CODESTREAM:
@@ -42,7 +42,7 @@ def depth(path: Path, mode: str) -> int:
     return bits
 
 
-def _find(file: IO[bytes]) -> tuple[int, bool]:
+def _find_codestream(file: IO[bytes]) -> tuple[int, bool]:
     """Where the codestream begins, and whether the file says which band is transparency (the box cdef)."""
     if file.read(4) == _CODESTREAM:
         return 0, False
