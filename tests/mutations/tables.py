@@ -9,7 +9,7 @@ CORE = [
     ("core/tables.py", "key=outside.count", 'key=lambda c: c == ","', "test_data and separator"),
     (
         "data/annotation_formats/yolo.py",
-        "if _posed(rest, keypoints):",
+        "if _has_keypoints(values, keypoints):",
         "if False:",
         "test_annotation_formats and keypoints",
     ),

@@ -31,7 +31,7 @@ from clearsight.curation.collection import sources
 from clearsight.curation.collection import web as network
 from clearsight.curation.collection.collect import Collected, collect
 from clearsight.curation.collection.names import class_word, keys, stem
-from clearsight.curation.collection.sources import Found, licence, link, plain
+from clearsight.curation.collection.sources import SourcePicture, licence, link, plain
 from clearsight.curation.collection.table import COLUMNS, NAME, read_rows
 from clearsight.curation.collection.web import Web, fetch, public
 from clearsight.data.images import SUFFIXES
@@ -608,7 +608,11 @@ def test_files_have_safe_names(site: Site, tmp_path: Path, name: str, start: str
     (file,) = gather(site, tmp_path).kept
     assert file.startswith(f"cat/{start}")
     assert files(tmp_path) == [file]
-    assert stem(Found("openverse", "a/b")) != stem(Found("openverse", "a b")) != stem(Found("openverse", "a_b"))
+    assert (
+        stem(SourcePicture("openverse", "a/b"))
+        != stem(SourcePicture("openverse", "a b"))
+        != stem(SourcePicture("openverse", "a_b"))
+    )
 
 
 @pytest.mark.parametrize(
@@ -1098,5 +1102,5 @@ def test_rows_are_read_as_they_were_written(site: Site, tmp_path: Path) -> None:
     site.openverse = [openverse(site, 1, title='a "b", c; d\te')]
     gather(site, tmp_path)
     assert read_rows(tmp_path) == table(tmp_path)
-    assert keys(Found("openverse", "1", page="https://example.org/x/")) == {"openverse-1", "example.org/x"}
+    assert keys(SourcePicture("openverse", "1", page="https://example.org/x/")) == {"openverse-1", "example.org/x"}
     assert network.PATIENCE == 120

@@ -16,7 +16,7 @@ import clearsight as cs
 import filemutants as mutants
 from clearsight.auditing.case import Case
 from clearsight.auditing.gate import read_gate
-from clearsight.curation.quality.label_flaws import _learned
+from clearsight.curation.quality.label_flaws import _training_warnings
 from clearsight.data.datasets import folder as open_folder
 from clearsight.errors import Refused
 from clearsight.models.model_folder import train_pictures
@@ -184,7 +184,7 @@ def test_a_damaged_table_of_a_run_is_told(run: Path, tmp_path: Path, table: str,
     case = Case(cs.load(folder), pictures)
     assert case.learned[0].startswith("Whether the model was trained on some of these pictures is not known: ")
     assert said in case.learned[0]
-    assert said in _learned(case.model, case.pictures, 0.5)[0]
+    assert said in _training_warnings(case.model, case.pictures, 0.5)[0]
 
 
 @pytest.mark.parametrize(("field", "value"), [("interval", ["a", 1]), ("value", "x"), ("n", {}), ("tables", [3])])

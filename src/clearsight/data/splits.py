@@ -117,7 +117,7 @@ def split_notes(labels: Sequence[str], groups: Sequence[int], parts: Sequence[st
     notes = []
     for holding, classes in sorted(short.items(), key=lambda item: len(item[0])):
         missing = [p for p in present if p not in holding]
-        words = f"{len(classes)} {'class holding' if len(classes) == 1 else 'classes stand'}"
+        words = f"{len(classes)} {'class stands' if len(classes) == 1 else 'classes stand'}"
         words += f" in {' and '.join(holding)} alone ({named(classes)}): "
         if "test" in missing:
             words += f"no number can be told for {'it' if len(classes) == 1 else 'them'}"

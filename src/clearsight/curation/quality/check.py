@@ -36,8 +36,8 @@ class DataCheck:
     facts: dict[str, Any]
 
     def __repr__(self) -> str:
-        found = ", ".join(f"{f.name} {f.n}" for f in self.flaws if f.wrong) or "nothing wrong"
-        return f"<DataCheck of {self.facts['data']}: {found}>"
+        flaws = ", ".join(f"{f.name} {f.n}" for f in self.flaws if f.wrong) or "nothing wrong"
+        return f"<DataCheck of {self.facts['data']}: {flaws}>"
 
     @property
     def verdict(self) -> str:
@@ -53,7 +53,7 @@ class DataCheck:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything but the pictures, as plain data."""
-        found = [
+        flaws = [
             {
                 "name": f.name,
                 "n": f.n,
@@ -71,7 +71,7 @@ class DataCheck:
             {"first": rows[p.first], "second": rows[p.second], "kind": p.kind, "distance": p.distance}
             for p in self.alike.pairs
         ]
-        return {**self.facts, "verdict": self.verdict, "found": found, "pairs": pairs}
+        return {**self.facts, "verdict": self.verdict, "found": flaws, "pairs": pairs}
 
     def save(self, folder: str | Path) -> Path:
         """Write index.html and check.json into a folder; returns the page."""
@@ -103,7 +103,7 @@ def check_data(
     if len(alike.broken) == len(data.pictures):
         name, reason = alike.broken[0]
         raise Refused(f"none of the {len(data.pictures)} pictures in {data.root} can be read ({name}: {reason})")
-    found = tuple(_all(data, alike, model, seed, progress))
+    flaws = tuple(_find_flaws(data, alike, model, seed, progress))
     facts = {
         "clearsight": __version__,
         "data": str(data.root),
@@ -116,10 +116,10 @@ def check_data(
         "seconds": round(time.monotonic() - began, 3),
         "command": command,
     }
-    return DataCheck(data, alike, found, facts)
+    return DataCheck(data, alike, flaws, facts)
 
 
-def _all(
+def _find_flaws(
     data: Pictures, alike: Likeness, model: Classifier | None, seed: int, progress: Progress | None
 ) -> Iterator[Flaw]:
     """Everything that is found, the worst first."""

@@ -14,26 +14,26 @@ from clearsight.reporting.findings import Table
 
 
 def leaks(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
-    members = _members(alike)
-    found = []
+    members = _group_members(alike)
+    leaked = []
     for group in members.values():
         train = [i for i in group if part_of(data.pictures[i].split) == "train"]
-        held = [i for i in group if part_of(data.pictures[i].split) in ("val", "test")]
+        judging = [i for i in group if part_of(data.pictures[i].split) in ("val", "test")]
         if train:
-            found += [(i, train[0]) for i in held]
+            leaked += [(i, train[0]) for i in judging]
         else:
-            first = [i for i in held if part_of(data.pictures[i].split) == "val"]
-            found += [(i, first[0]) for i in held if first and part_of(data.pictures[i].split) == "test"]
-    if found:
-        whole = sum(part_of(p.split) in ("val", "test") for p in data.pictures)
+            first = [i for i in judging if part_of(data.pictures[i].split) == "val"]
+            leaked += [(i, first[0]) for i in judging if first and part_of(data.pictures[i].split) == "test"]
+    if leaked:
+        evaluated = sum(part_of(p.split) in ("val", "test") for p in data.pictures)
         yield Flaw(
             "leaks",
-            len(found),
-            f"{counted(len(found), 'picture')} of val and test {'has' if len(found) == 1 else 'have'} a duplicate in "
-            f"another part ({share(len(found) / whole)} of {whole})",
+            len(leaked),
+            f"{counted(len(leaked), 'picture')} of val and test {'has' if len(leaked) == 1 else 'have'} a duplicate in "
+            f"another part ({share(len(leaked) / evaluated)} of {evaluated})",
             "A model is judged on what it has learned by heart: take them out of train, or split anew.",
-            tuple(data.pictures[i].name for i, _ in found),
-            shown=tuple(beside(data, alike, j, i) for i, j in found),
+            tuple(data.pictures[i].name for i, _ in leaked),
+            shown=tuple(beside(data, alike, j, i) for i, j in leaked),
         )
 
 
@@ -74,7 +74,7 @@ def copies(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
             f"{counted(len(exact), 'picture')} {'is a copy' if len(exact) == 1 else 'are copies'} of another one "
             f"({kinds['same file']} the same file, {kinds['same pixels']} the same pixels)",
             "Keep one of each: a copy counts a picture twice.",
-            tuple(_of(data, p) for p in exact),
+            tuple(_pair_name(data, p) for p in exact),
             shown=tuple(beside(data, alike, p.first, p.second) for p in exact),
         )
     near = sorted((p for p in alike.pairs if p.kind in ("near", "mirrored")), key=lambda p: p.distance)
@@ -85,19 +85,19 @@ def copies(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
             f"{counted(len(near), 'pair')} of pictures {'looks' if len(near) == 1 else 'look'} like one made out of "
             f"the other, re-saved, resized, cut or lit ({kinds['mirrored']} of them mirrored)",
             "Look at them: of copies keep one; shots of one scene keep in the same part when splitting.",
-            tuple(_of(data, p) for p in near),
+            tuple(_pair_name(data, p) for p in near),
             shown=tuple(beside(data, alike, p.first, p.second) for p in near),
         )
 
 
-def _members(alike: Likeness) -> dict[int, list[int]]:
+def _group_members(alike: Likeness) -> dict[int, list[int]]:
     members: dict[int, list[int]] = defaultdict(list)
     for i, g in enumerate(alike.groups):
         members[g].append(i)
     return members
 
 
-def _of(data: Pictures, pair: Pair) -> str:
+def _pair_name(data: Pictures, pair: Pair) -> str:
     """Both names of a pair; which of the two was made out of the other cannot be known."""
     return f"{data.pictures[pair.second].name} (like {data.pictures[pair.first].name})"
 

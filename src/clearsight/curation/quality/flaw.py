@@ -41,8 +41,8 @@ class Flaw:
     @property
     def line(self) -> str:
         """The sentence with at most five names, and what to do."""
-        told = f"{self.words}: {named(self.names)}." if self.names else f"{self.words}."
-        return f"{told} {self.advice}".strip()
+        sentence = f"{self.words}: {named(self.names)}." if self.names else f"{self.words}."
+        return f"{sentence} {self.advice}".strip()
 
 
 def beside(data: Pictures, alike: Likeness, i: int, j: int) -> Beside:

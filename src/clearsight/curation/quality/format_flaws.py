@@ -30,32 +30,32 @@ def giveaway(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
     for i, s in enumerate(alike.seen):
         if s and data.pictures[i].labels:
             kinds[i] = (s.size, s.grey, data.pictures[i].path.suffix.lower())
-    said = {i: data.pictures[i].labels[0] for i in kinds}
-    whole = Counter(said.values())
-    if len(whole) < 2 or len(kinds) < FEWEST:
+    labels = {i: data.pictures[i].labels[0] for i in kinds}
+    by_class = Counter(labels.values())
+    if len(by_class) < 2 or len(kinds) < FEWEST:
         return
     by_kind: dict[tuple[tuple[int, int], bool, str], Counter[str]] = defaultdict(Counter)
     for i, kind in kinds.items():
-        by_kind[kind][said[i]] += 1
+        by_kind[kind][labels[i]] += 1
     right = 0
     for i, kind in kinds.items():
-        rest = by_kind[kind] - Counter([said[i]]) or whole - Counter([said[i]])
-        right += min(rest, key=lambda c: (-rest[c], c)) == said[i]
-    largest = max(whole.values()) / len(kinds)
+        others = by_kind[kind] - Counter([labels[i]]) or by_class - Counter([labels[i]])
+        right += min(others, key=lambda c: (-others[c], c)) == labels[i]
+    largest = max(by_class.values()) / len(kinds)
     interval = wilson(right, len(kinds))
     if interval[0] > largest + GIVEN:
         rows: list[dict[str, Cell]] = [
             {
-                "pictures": found.total(),
+                "pictures": of_kind.total(),
                 "width": size[0],
                 "height": size[1],
                 "grey": grey,
                 "file": suffix,
-                "most are": (top := min(found, key=lambda c: (-found[c], c))),
-                "share": found[top] / found.total(),
+                "most are": (top := min(of_kind, key=lambda c: (-of_kind[c], c))),
+                "share": of_kind[top] / of_kind.total(),
             }
-            for (size, grey, suffix), found in sorted(by_kind.items(), key=lambda kv: -kv[1].total())
-            if found.total() > 1
+            for (size, grey, suffix), of_kind in sorted(by_kind.items(), key=lambda kv: -kv[1].total())
+            if of_kind.total() > 1
         ]
         yield Flaw(
             "files tell the class",
@@ -68,8 +68,8 @@ def giveaway(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
 
 
 def counts(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
-    there = [p for p, s in zip(data.pictures, alike.seen, strict=True) if s]
-    counts = Counter(label for p in there for label in p.labels)
+    readable = [p for p, s in zip(data.pictures, alike.seen, strict=True) if s]
+    counts = Counter(label for p in readable for label in p.labels)
     if single := sorted(c for c, n in counts.items() if n == 1):
         yield Flaw(
             "single pictures",
@@ -78,7 +78,7 @@ def counts(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
             "It can be learned from or judged by, not both: add pictures, or leave the class out.",
             tuple(single),
         )
-    if bare := [p.name for p in there if not p.labels]:
+    if bare := [p.name for p in readable if not p.labels]:
         yield Flaw(
             "unlabelled",
             len(bare),
@@ -86,7 +86,7 @@ def counts(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
             "Put them in class folders, or list them in labels.csv.",
             tuple(bare),
         )
-    if any(p.split for p in there) and (outside := [p.name for p in there if not p.split]):
+    if any(p.split for p in readable) and (outside := [p.name for p in readable if not p.split]):
         yield Flaw(
             "in no split",
             len(outside),
@@ -100,19 +100,19 @@ def counts(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
     order = sorted(counts, key=lambda c: (-counts[c], c))
     ratio = counts[order[0]] / counts[order[-1]]
     even = math.exp(-sum(v / n * math.log(v / n) for v in counts.values()))
-    parts = list(dict.fromkeys(p.split for p in there if p.split))
-    found = Counter((c, p.split) for p in there for c in p.labels)
+    parts = list(dict.fromkeys(p.split for p in readable if p.split))
+    in_split = Counter((c, p.split) for p in readable for c in p.labels)
     rows: list[dict[str, Cell]] = [
         {
             "class": c,
-            **{s: found[c, s] for s in parts},
+            **{s: in_split[c, s] for s in parts},
             "all" if parts else "pictures": counts[c],
             "share": counts[c] / n,
         }
         for c in order
     ]
     uneven = ratio > UNEVEN
-    lack = {s: sorted(c for c in counts if not found[c, s]) for s in parts}
+    lack = {s: sorted(c for c in counts if not in_split[c, s]) for s in parts}
     notes = [f"none in {s}: {named(c)} ({counted(len(c), 'class', 'classes')})" for s, c in lack.items() if c]
     yield Flaw(
         "uneven classes" if uneven else "classes",
@@ -130,12 +130,12 @@ def counts(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
 
 
 def sizes(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
-    seen = [(i, s.size) for i, s in enumerate(alike.seen) if s]
-    if not seen:
+    readable = [(i, s.size) for i, s in enumerate(alike.seen) if s]
+    if not readable:
         return
-    short = np.array([min(size) for _, size in seen])
-    ratio = np.array([max(size) / min(size) for _, size in seen])
-    rows = np.array([i for i, _ in seen])
+    short = np.array([min(size) for _, size in readable])
+    ratio = np.array([max(size) / min(size) for _, size in readable])
+    rows = np.array([i for i, _ in readable])
     usual = float(np.median(short))
     small = rows[short * SMALL < usual][np.argsort(short[short * SMALL < usual], kind="stable")]
     if len(small):
@@ -148,8 +148,8 @@ def sizes(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
             _sized(data, alike, small.tolist()),
             shown=tuple(alone(data, alike, i) for i in small.tolist()),
         )
-    odd = (ratio > LONG) & (ratio > 2 * np.median(ratio))
-    long = rows[odd][np.argsort(-ratio[odd], kind="stable")]
+    is_long = (ratio > LONG) & (ratio > 2 * np.median(ratio))
+    long = rows[is_long][np.argsort(-ratio[is_long], kind="stable")]
     if len(long):
         yield Flaw(
             "long",
@@ -162,29 +162,29 @@ def sizes(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
 
 
 def colours(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
-    seen = [(i, s) for i, s in enumerate(alike.seen) if s]
-    grey = [i for i, s in seen if s.grey]
-    if 0 < len(grey) < len(seen):
-        few, what = (grey, "grey") if 2 * len(grey) <= len(seen) else ([i for i, s in seen if not s.grey], "in colour")
-        rest = "colour" if what == "grey" else "grey"
+    readable = [(i, s) for i, s in enumerate(alike.seen) if s]
+    grey = [i for i, s in readable if s.grey]
+    if 0 < len(grey) < len(readable):
+        few, shade = (
+            (grey, "grey") if 2 * len(grey) <= len(readable) else ([i for i, s in readable if not s.grey], "in colour")
+        )
+        others = "in colour" if shade == "grey" else "grey ones"
         classes = Counter(c for i in few for c in data.pictures[i].labels)
-        whole = Counter(c for i, _ in seen for c in data.pictures[i].labels)
+        whole = Counter(c for i, _ in readable for c in data.pictures[i].labels)
         table: tuple[dict[str, Cell], ...] = tuple(
-            {"class": c, what: n, "of": whole[c], "share": n / whole[c]} for c, n in classes.most_common()
+            {"class": c, shade: n, "of": whole[c], "share": n / whole[c]} for c, n in classes.most_common()
         )
         yield Flaw(
             "grey and colour",
             len(few),
-            f"{counted(len(few), 'picture is', 'pictures are')} {what} among {len(seen) - len(few)} in {rest}".replace(
-                "in grey", "grey ones"
-            ),
+            f"{counted(len(few), 'picture is', 'pictures are')} {shade} among {len(readable) - len(few)} {others}",
             "See that no class has more of them than others, or turn all of them grey.",
             tuple(data.pictures[i].name for i in few),
-            tables=(Table(f"Pictures {what}, by class", table),),
+            tables=(Table(f"Pictures {shade}, by class", table),),
             shown=tuple(alone(data, alike, i) for i in few),
         )
     done: dict[str, list[int]] = defaultdict(list)
-    for i, s in seen:
+    for i, s in readable:
         for word in s.done:
             done[word].append(i)
     for word, rows in sorted(done.items()):

@@ -31,7 +31,7 @@ _EMPTY = frozenset(["br", "hr", "img", "input", "link", "meta", "wbr"])  # eleme
 
 
 @dataclass(frozen=True)
-class Found:
+class SourcePicture:
     """What a source tells of one picture; "" where it tells nothing.  Text is plain, addresses are as they were given.
 
     id: its name in the source.  licence: in the words of the source.  page: where people see it, aliases: other
@@ -97,9 +97,9 @@ def link(value: object, base: str = "") -> str:
     if not isinstance(value, str):
         return ""
     links = _read(value)[1] if "<" in value else [value.strip()]
-    for found in links:
+    for address in links:
         try:
-            whole = urljoin(base, found)
+            whole = urljoin(base, address)
             if urlsplit(whole).scheme in ("http", "https") and urlsplit(whole).hostname and whole.isprintable():
                 return whole
         except ValueError:
@@ -127,14 +127,16 @@ class _Reader(HTMLParser):
         self.hidden = 0  # how many elements deep inside one that is not seen
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        told = dict(attrs)
-        unseen = tag in ("script", "style") or "display:none" in (told.get("style") or "").replace(" ", "").lower()
+        attributes = dict(attrs)
+        is_hidden = (
+            tag in ("script", "style") or "display:none" in (attributes.get("style") or "").replace(" ", "").lower()
+        )
         if tag in _EMPTY:
             self.text.append(" " * (tag == "br"))
-        elif self.hidden or unseen:
+        elif self.hidden or is_hidden:
             self.hidden += 1
-        elif tag == "a" and told.get("href"):
-            self.links.append(str(told["href"]).strip())
+        elif tag == "a" and attributes.get("href"):
+            self.links.append(str(attributes["href"]).strip())
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.text.append(" " * (tag == "br"))
