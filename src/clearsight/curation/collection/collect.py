@@ -1,4 +1,4 @@
-"""Pictures for a few words, from sources that say whose they are: a class folder, and a table of attribution."""
+"""Collect pictures for a query into a class folder, with a table of their authors and licences."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ _OF_PIXELS = frozenset(["jpg", "jpeg", "jpe", "jfif", "png", "gif", "webp", "tif
 
 @dataclass(frozen=True)
 class Collected:
-    """What came of it.
+    """The result of `collect`.
 
-    word: the class, which is the name of the pictures' folder below `folder`.  kept: the new files, below `folder`;
-    there: how many pictures the class has now.  skipped: (name, reason) of what was found and not kept.  notes:
-    sentences on sources that could not be asked to the end.
+    word: the class, which is the name of the pictures' folder below `folder`.  kept: the new files, below `folder`.
+    there: how many pictures the class has now.  skipped: (name, reason) of pictures that were not kept.  notes:
+    sentences on sources that were not read to the end.
     """
 
     folder: Path
@@ -58,12 +58,12 @@ class Collected:
     notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values only, for --json."""
+        """The result as plain values, for --json."""
         skipped = [{"name": name, "reason": reason} for name, reason in self.skipped]
         return asdict(self) | {"folder": str(self.folder), "skipped": skipped}
 
     def lines(self) -> list[str]:
-        """The same for the terminal: what was left out by its reason, the table of attribution last."""
+        """The result for the terminal: what was left out by reason, the table of attribution last."""
         left_out = [
             f"left out {n}: {reason}" for reason, n in Counter(reason for _, reason in self.skipped).most_common()
         ]
@@ -92,20 +92,20 @@ def collect(
     say: Callable[[str], None] = _to_stderr,
     web: Web | None = None,
 ) -> Collected:
-    """Pictures for a query, in folder/class/source-id.jpg, and whose they are, in folder/ATTRIBUTION.csv.
+    """Collect pictures for a query in folder/class/source-id.jpg, and their authors in folder/ATTRIBUTION.csv.
 
-    The same call again goes on until there are `count` pictures of the class.  The folder is then DATA for training;
-    another query adds another class.  Pictures are kept as they come: nothing in them is changed.
+    The same call again continues until the class has `count` pictures.  The folder is then DATA for training; another
+    query adds another class.  The files are saved unchanged.
 
-    label: the class, where it is not the query.  sources: asked in turn, one picture each.  licences: of `LICENCES`;
-    without them those that let everybody use and change a picture, for money too.  size: the longest side wished for;
-    Wikimedia Commons gives the widest copy kept ready that is not wider, Openverse knows originals only.  contact: how
-    a source can reach whoever asks, which Wikimedia wants.  endpoints: source -> address, for another server of the
-    same kind.  trusted: "address:port" of servers that may be asked although they are not public.  web: how the web is
-    asked; its agent, trusted and say are set here.
+    label: the class, where it is not the query.  sources: asked in turn, one picture each.  licences: some of
+    `LICENCES`; by default those that let everybody use and change a picture, also commercially.  size: the longest
+    side in pixels; Wikimedia Commons serves its widest prepared copy that is not wider, Openverse only originals.
+    contact: how a source can reach you, which Wikimedia asks for.  endpoints: source -> address, for another server of
+    the same kind.  trusted: "address:port" of servers that may be asked although they are not public.  web: settings of
+    requests; its agent, trusted and say are set here.
 
-    Nothing but the query (and the contact) leaves this machine; `say` is told before whom it goes to.  Raises Refused
-    where nothing could be collected, with the reasons, and where the folder holds other things.
+    Only the query and the contact leave this machine; `say` names the hosts before they are sent.  Refused: a query
+    without any picture, with the reasons, and a folder that holds other files.
     """
     words = " ".join(query.split())
     names = _check_sources(sources)
@@ -117,7 +117,9 @@ def collect(
     present = _count_present(rows, folder, word)
     report = progress or (lambda what, done, total: None)
     if present >= count:
-        return Collected(folder, words, word, (), present, notes=(f"{present} pictures of {word} were there already",))
+        return Collected(
+            folder, words, word, (), present, notes=(f"the folder already has {present} pictures of {word}",)
+        )
     web = replace(web or Web(""), agent=_user_agent(contact), trusted=frozenset(trusted), say=say)
     modules = known()
     places = {name: (endpoints or {}).get(name, modules[name].ENDPOINT) for name in names}
@@ -138,7 +140,7 @@ def collect(
         if picture is None:
             continue
         if misses[name] == _MISSES:
-            notes.append(f"{name} was not asked to the end: {_MISSES} pictures in a row could not be kept")
+            notes.append(f"{name} was not read to the end: {_MISSES} pictures in a row could not be kept")
             continue
         waiting.append((name, results))
         file_stem = stem(picture)
@@ -165,15 +167,15 @@ def collect(
 
 def _check(words: str, count: int, size: int, contact: str) -> None:
     if not words:
-        raise Refused('no words to look for: write them, such as "golden retriever"')
+        raise Refused('the query is empty: give words to search for, such as "golden retriever"')
     if len(words) > _LONGEST_QUERY or not words.isprintable():
-        raise Refused(f"the words to look for are at most {_LONGEST_QUERY} printable characters: use fewer")
+        raise Refused(f"the query must have at most {_LONGEST_QUERY} printable characters: use fewer words")
     if not 1 <= count <= MOST_PICTURES:
-        raise Refused(f"count {count}: a number of pictures from 1 to {MOST_PICTURES}")
+        raise Refused(f"count {count}: give a number of pictures from 1 to {MOST_PICTURES}")
     if not 32 <= size <= 10_000:
-        raise Refused(f"size {size}: the longest side in pixels, from 32 to 10000")
+        raise Refused(f"size {size}: give the longest side in pixels, from 32 to 10000")
     if not re.fullmatch(r"[ -~]{0,200}", contact):
-        raise Refused("the contact is an address in plain letters: an e-mail or the page of your project")
+        raise Refused("the contact must be an address in ASCII letters: an e-mail or the page of your project")
 
 
 def _check_sources(requested: Sequence[str]) -> list[str]:
@@ -182,7 +184,7 @@ def _check_sources(requested: Sequence[str]) -> list[str]:
         if name not in available:
             raise Refused(f"no source {name!r}: {nearest(name, available)}")
     if not requested:
-        raise Refused(f"no source is named: there are {', '.join(available)}")
+        raise Refused(f"no source is given: choose from {', '.join(available)}")
     return list(dict.fromkeys(requested))
 
 
@@ -190,7 +192,7 @@ def _check_licences(requested: Sequence[str]) -> tuple[str, ...]:
     wanted = tuple(dict.fromkeys(licence(words) for words in requested))
     if not wanted or "" in wanted:
         wrong = next((words for words in requested if not licence(words)), "")
-        raise Refused(f"no licence {wrong!r}: there are {', '.join(LICENCES)}")
+        raise Refused(f"no licence {wrong!r}: choose from {', '.join(LICENCES)}")
     return wanted
 
 
@@ -200,18 +202,18 @@ def _user_agent(contact: str) -> str:
 
 def _announcement(words: str, places: Mapping[str, str], contact: str) -> str:
     hosts = " and ".join(urlsplit(place).netloc for place in places.values())
-    line = f"asking {hosts} for {words!r}; the pictures are then fetched from the addresses that they name"
+    line = f"asking {hosts} for {words!r}; pictures are then downloaded from the addresses in the answers"
     missing = "wikimedia" in places and not contact.strip()
-    return line + "; Wikimedia wants to know how to reach you, and may answer less without: --contact" * missing
+    return line + "; Wikimedia may limit requests without a contact: give one with --contact" * missing
 
 
 def _read_earlier(folder: Path) -> list[dict[str, str]]:
-    """The rows that earlier runs left in a folder that is ours, empty or not there yet."""
+    """Read the rows that earlier runs wrote.  Refused: a folder with other files and no table of attribution."""
     try:
         if folder.exists() and not (folder / NAME).exists():
             other = [p.name for p in sorted(folder.iterdir()) if not p.name.startswith(".")]
             if other:
-                raise Refused(f"{folder} holds other things ({plain(other[0])}) and no {NAME}: name a new folder")
+                raise Refused(f"{folder} holds other files ({plain(other[0])}) and no {NAME}: give a new folder")
     except OSError as e:
         raise Refused(f"cannot use {folder} as a folder: {e.strerror}") from None
     return read_rows(folder)
@@ -222,7 +224,7 @@ def _count_present(rows: Sequence[dict[str, str]], folder: Path, word: str) -> i
 
 
 def _known_files(rows: Sequence[dict[str, str]], folder: Path) -> dict[str, str]:
-    """Whatever tells that two pictures are one (name, page, content) -> the file that there is."""
+    """Each key of a picture (name, page, content) -> its file: two pictures that share a key are the same."""
     files_by_key: dict[str, str] = {}
     for row in rows:
         if (folder / row["file"]).is_file():
@@ -235,14 +237,14 @@ def _next_result(name: str, results: Iterator[SourcePicture], notes: list[str]) 
     try:
         return next(results, None)
     except Refused as e:
-        notes.append(f"{name} was not asked to the end: {plain(str(e))}")
+        notes.append(f"{name} was not read to the end: {plain(str(e))}")
         return None
 
 
 def _fetch_picture(
     web: Web, picture: SourcePicture, word: str, query: str, wanted: Sequence[str], files_by_key: Mapping[str, str]
 ) -> tuple[dict[str, str], bytes]:
-    """A picture's row and its bytes; Refused with the reason where it cannot be kept."""
+    """Download a picture: its row and its bytes.  Refused, with the reason: a picture that cannot be kept."""
     if reason := _why_unwanted(picture, wanted):
         raise Refused(reason)
     if same := next((files_by_key[key] for key in sorted(keys(picture)) if key in files_by_key), None):
@@ -269,33 +271,33 @@ def _fetch_picture(
 
 
 def _why_unwanted(picture: SourcePicture, wanted: Sequence[str]) -> str:
-    """Why a picture is not even fetched; "" where it is."""
+    """Why a picture is not downloaded; "" where it is."""
     if missing := [name for name in ("id", "url", "page", "licence") if not getattr(picture, name)]:
-        return f"the source does not tell its {' and '.join(missing)}"
+        return f"the source does not give its {' and '.join(missing)}"
     allowed = licence(picture.licence)
     if allowed not in wanted:
-        return f"licence {picture.licence}" + ("" if allowed else ", which is not known")
+        return f"licence {picture.licence}" + ("" if allowed else ", which is unknown")
     if picture.sensitive:
         return "marked as sensitive"
     kind = picture.kind.removeprefix("image/")
-    return f"not a picture of pixels but {kind}" if kind and kind not in _OF_PIXELS else ""
+    return f"not a raster image but {kind}" if kind and kind not in _OF_PIXELS else ""
 
 
 def _suffix(data: bytes) -> str:
-    """The suffix for a picture's bytes, which are decoded whole to see that they are one."""
+    """The suffix for a picture's bytes, which are decoded first.  Refused: bytes that are not a picture."""
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "picture"
         path.write_bytes(data)
         open_picture(path)
     suffix = next((suffix for beginning, suffix in _KINDS.items() if data.startswith(beginning)), None)
     if suffix is None:
-        raise Refused("a picture of a kind that is not kept")
+        raise Refused("a picture of a format that is not kept")
     return suffix
 
 
 def _nothing_message(words: str, skipped: Sequence[tuple[str, str]], notes: Sequence[str]) -> str:
     if skipped:
         reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(r for _, r in skipped).most_common(5))
-        notes = [*notes, f"{len(skipped)} pictures were found and left out ({reasons})"]
-    why = "; ".join(notes) or "no source knows such a picture: use other words, or allow more licences"
+        notes = [*notes, f"{len(skipped)} pictures were left out ({reasons})"]
+    why = "; ".join(notes) or "no source has such a picture: use other words, or allow more licences"
     return f"nothing was collected for {words!r}: {why}"

@@ -1,4 +1,4 @@
-"""How what is collected is called: the folder of a class, the file of a picture, and what tells that two are one."""
+"""Names of collected pictures: the folder of a class, the file of a picture, and keys that reveal duplicates."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def class_word(words: str) -> str:
     if Path(word).suffix.lower() in SUFFIXES:  # a folder called like a picture
         word = "_".join(word.rsplit(".", 1))
     if not re.search(r"\w", word):
-        raise Refused(f"{words!r} gives no name for a class: give one with --label")
+        raise Refused(f"{words!r} has no letters for a class name: give one with --label")
     if part_of(word):
         raise Refused(f"a class folder called {word} would be read as a split: give another name with --label")
     return f"{word}_" if word.partition(".")[0].lower() in _RESERVED or word == "__MACOSX" else word
 
 
 def stem(picture: SourcePicture) -> str:
-    """source-id, in letters that every file system takes; what had to be changed is told apart by a checksum.
+    """source-id, in letters that every file system accepts, with a checksum where letters were replaced.
 
     >>> stem(SourcePicture("wikimedia", "34564")), stem(SourcePicture("openverse", "../x"))
     ('wikimedia-34564', 'openverse-_x-d6b96a97')
@@ -67,5 +67,5 @@ def page_key(address: str) -> str:
 
 
 def keys(picture: SourcePicture) -> set[str]:
-    """Whatever two findings of one picture may share."""
+    """The keys by which two results are the same picture."""
     return {stem(picture), *map(page_key, (picture.page, *picture.aliases))} - {""}

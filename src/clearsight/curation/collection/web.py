@@ -1,8 +1,8 @@
-"""Fetching from strangers: public addresses only, one request at a time, and never faster than a host likes.
+"""Fetch from unknown servers: public addresses only, one request at a time, never faster than a host allows.
 
-An address is looked up once, every answer of that look-up must be public, and the connection is made to the very
-address that was judged, so that a name cannot mean something else a moment later.  The certificate is still held
-against the name.  Each redirect is judged like a first address.  No proxy is used: it would look names up by itself.
+A name is looked up once, every address in the answer must be public, and the connection goes to the address that was
+checked, so the name cannot be resolved to another one in between.  The certificate is checked against the name.  Each
+redirect is checked like a first address.  No proxy is used, since it would look names up by itself.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Web:
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer's status, the host that gave it, what it holds (only where it is 200) and how long it asks to wait."""
+    """The status of an answer, its host, its body (only for status 200) and the seconds it asks to wait."""
 
     status: int
     host: str
@@ -74,19 +74,19 @@ class Reply:
 
 @dataclass(frozen=True)
 class Answer:
-    """JSON, and for how many seconds the host asks not to be asked."""
+    """A JSON value, and the seconds that the host asks to wait."""
 
     value: Any
     wait: float | None = None
 
 
 def read_json(web: Web, url: str, pause: float) -> Answer:
-    """What a host answers in JSON.  Refused as in `fetch`, and where it is none."""
+    """Fetch JSON.  Refused as in `fetch`, and an answer that is not JSON."""
     reply = fetch(web, url, most=_ANSWER, pause=pause, accept="application/json")
     try:
         return Answer(json.loads(reply.body), reply.wait)
     except (ValueError, RecursionError):
-        raise Refused(f"{reply.host} answers with something that is no JSON") from None
+        raise Refused(f"{reply.host} answers with something that is not JSON") from None
 
 
 def fetch(web: Web, url: str, *, most: int, pause: float, accept: str) -> Reply:
@@ -115,7 +115,7 @@ def fetch(web: Web, url: str, *, most: int, pause: float, accept: str) -> Reply:
 
 
 def wait_for(web: Web, url: str, seconds: float, why: str) -> None:
-    """Wait because a host asks for it, and say so."""
+    """Wait because a host asks for it, and report the wait."""
     web.say(f"{urlsplit(url).netloc} {why}: waiting {seconds:.0f} s")
     web.sleep(seconds)
 
@@ -169,11 +169,11 @@ def _join_url(url: str, moved: str) -> str:
     try:
         return urljoin(url, moved)
     except ValueError:
-        raise Refused("a redirect to something that is no address") from None
+        raise Refused("a redirect to something that is not an address") from None
 
 
 def _request(web: Web, url: str, most: int, pause: float, accept: str) -> Reply:
-    """One request to one host, after the pause that it is due."""
+    """Send one request to one host, after the pause between requests."""
     parts, host, port = _check_address(web, url)
     name = host if port == 443 else f"{host}:{port}"
     if name in web.shut:
@@ -240,15 +240,15 @@ def _body(response: http.client.HTTPResponse, most: int) -> bytes:
 
 
 def _check_address(web: Web, url: str) -> tuple[SplitResult, str, int]:
-    """The parts of an address that may be asked, as far as its words tell."""
+    """The parts, host and port of an address.  Refused: what is not an address, and all but https."""
     try:
         parts = urlsplit(url)
         host = (parts.hostname or "").encode("idna" if not (parts.hostname or "").isascii() else "ascii").decode()
         port = parts.port or (443 if parts.scheme == "https" else 80)
     except ValueError:
-        raise Refused("an address that is none") from None
+        raise Refused("not a valid address") from None
     if not re.fullmatch(r"[a-z0-9_.:-]{1,253}", host) or parts.username is not None:
-        raise Refused("an address that is none" if not host else "an address that is not fetched: a strange host")
+        raise Refused("an address with an invalid host" if host else "not a valid address")
     if parts.scheme != "https" and not (parts.scheme == "http" and f"{host}:{port}" in web.trusted):
         raise Refused(f"an address with {_scheme(parts.scheme)}: only https is fetched")
     return parts, host, port
@@ -260,14 +260,14 @@ def _scheme(word: str) -> str:
 
 @contextmanager
 def _connect(web: Web, host: str, port: int) -> Iterator[socket.socket]:
-    """A connection to an address of the host that was judged, with no second look-up."""
+    """Connect to a checked address of the host, without a second look-up."""
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        raise Refused(f"{host} is not found: there is no such host, or no network") from None
+        raise Refused(f"{host} is not found: check its name and the network") from None
     for *_, place in addresses:
         if not public(str(place[0])) and f"{place[0]}:{port}" not in web.trusted:
-            raise Refused(f"{host} is at {place[0]}, which is no public address")
+            raise Refused(f"{host} is at {place[0]}, which is not a public address")
     failure: OSError | None = None
     for family, kind, protocol, _, place in addresses:
         with socket.socket(family, kind, protocol) as sock:
@@ -289,7 +289,7 @@ def _wrap_tls(sock: socket.socket, host: str) -> ssl.SSLSocket:
 
 @contextmanager
 def _limit_time(web: Web, host: str, sock: socket.socket) -> Iterator[list[Any]]:
-    """End a request that takes too long, however steadily it drips: what lies in the list is shut down."""
+    """End a request that takes longer than web.whole: the socket in the list is shut down."""
     sockets, expired = [sock], threading.Event()
 
     def end() -> None:
@@ -317,7 +317,7 @@ def _describe_failure(host: str, e: Exception, web: Web) -> str:
     if isinstance(e, ssl.SSLCertVerificationError):
         return f"the certificate of {host} is not valid for it"
     if isinstance(e, TimeoutError):
-        return f"{host} said nothing for {web.timeout:g} s"
+        return f"{host} sent nothing for {web.timeout:g} s"
     if isinstance(e, http.client.IncompleteRead):
         return "truncated on the way"
     return f"cannot reach {host}: {getattr(e, 'strerror', None) or type(e).__name__}"

@@ -28,7 +28,7 @@ def search(web: Web, query: str, *, endpoint: str, licences: Sequence[str], size
         answer = read_json(web, f"{endpoint}?{urlencode(parameters)}", PAUSE).value
         results = answer.get("results") if isinstance(answer, dict) else None
         if not isinstance(results, list):
-            raise Refused("the answer is not what Openverse's documentation says: it holds no list of results")
+            raise Refused("the answer does not follow Openverse's documentation: it holds no list of results")
         yield from (_picture(item) for item in results if isinstance(item, dict))
         count = answer.get("page_count")
         pages = count if results and isinstance(count, int) else 0
@@ -54,5 +54,5 @@ def _picture(item: dict[str, Any]) -> SourcePicture:
 
 
 def _address(value: object) -> str:
-    """As it was given: whether it may be fetched is judged where it is fetched."""
+    """The address unchanged: `web.fetch` checks whether it may be fetched."""
     return value.strip() if isinstance(value, str) else ""

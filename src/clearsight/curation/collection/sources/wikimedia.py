@@ -60,24 +60,24 @@ def _ask(web: Web, url: str) -> dict[str, Any]:
         reply = read_json(web, url, PAUSE)
         error = reply.value.get("error") if isinstance(reply.value, dict) else None
         if not isinstance(reply.value, dict):
-            raise Refused("the answer is not what MediaWiki's documentation says: no JSON object")
+            raise Refused("the answer does not follow MediaWiki's documentation: it is not a JSON object")
         if not error:
             return reply.value
         code, info = (plain(error.get(word)) if isinstance(error, dict) else "" for word in ("code", "info"))
         if code != "maxlag":
-            raise Refused(f"it answers with an error: {code} {info}".strip())
+            raise Refused(f"the server answers with an error: {code} {info}".strip())
         wait = _LAG if reply.wait is None else reply.wait
         if turn == TRIES - 1 or wait > PATIENCE:
             break
         wait_for(web, url, wait, "is busy")
-    raise Refused("it is busy (maxlag): the same command goes on later")
+    raise Refused("the server is busy (maxlag): run the same command later to continue")
 
 
 def _pages_in(answer: dict[str, Any]) -> list[dict[str, Any]]:
     query = answer.get("query", {})  # missing where nothing is found
     pages = query.get("pages", []) if isinstance(query, dict) else None
     if not isinstance(pages, list):
-        raise Refused("the answer is not what MediaWiki's documentation says: it holds no list of pages")
+        raise Refused("the answer does not follow MediaWiki's documentation: it holds no list of pages")
     return [page for page in pages if isinstance(page, dict)]
 
 
