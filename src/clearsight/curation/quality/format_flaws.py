@@ -1,4 +1,4 @@
-"""What is odd about pictures as files: sizes, colours, how many there are of each class, and what files give away."""
+"""Flaws of pictures as files: sizes, colours, numbers per class, and files whose format reveals the class."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GIVEN = 0.1  # above the share of the largest class: what files may tell of the 
 
 
 def giveaway(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
-    """How often the class follows from size, colour or kind of file alone, by the other files of the same kind."""
+    """How often size, colour and kind of a file predict the class, from the other files of the same kind."""
     kinds: dict[int, tuple[tuple[int, int], bool, str]] = {}
     for i, s in enumerate(alike.seen):
         if s and data.pictures[i].labels:
@@ -62,12 +62,13 @@ def giveaway(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
             right,
             f"Size, colour and kind of the file alone tell the class of {share(right / len(kinds))} of the pictures "
             f"({span(interval, len(kinds))}); the largest class is {share(largest)}",
-            "A model may learn that instead of what is shown: resize and save all pictures in the same way.",
+            "A model may learn this instead of the content: resize and save all pictures in the same way.",
             tables=(Table("Kinds of files", tuple(rows[:50])),),
         )
 
 
 def counts(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
+    """Numbers of pictures: classes of one picture, unlabelled pictures, pictures in no split, uneven classes."""
     readable = [p for p, s in zip(data.pictures, alike.seen, strict=True) if s]
     counts = Counter(label for p in readable for label in p.labels)
     if single := sorted(c for c, n in counts.items() if n == 1):
@@ -75,7 +76,7 @@ def counts(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
             "single pictures",
             len(single),
             f"{counted(len(single), 'class has', 'classes have')} one picture",
-            "It can be learned from or judged by, not both: add pictures, or leave the class out.",
+            "One picture cannot be in train and in test: add pictures, or leave the class out.",
             tuple(single),
         )
     if bare := [p.name for p in readable if not p.labels]:
@@ -91,7 +92,7 @@ def counts(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
             "in no split",
             len(outside),
             f"{counted(len(outside), 'picture lies', 'pictures lie')} in no split, beside others that do",
-            "They neither train nor judge: move them into a split, or away.",
+            "They are used neither for training nor for testing: move them into a split, or remove them.",
             tuple(outside),
         )
     if not counts:
@@ -118,11 +119,11 @@ def counts(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
         "uneven classes" if uneven else "classes",
         len(counts),
         f"{counted(len(counts), 'class', 'classes')}, from {counts[order[0]]} pictures ({order[0]}) to "
-        f"{counts[order[-1]]} ({order[-1]}), {ratio:.1f} times as many; they are as uneven as {even:.1f} equal classes "
+        f"{counts[order[-1]]} ({order[-1]}), {ratio:.1f} times as many; the effective number of classes is {even:.1f} "
         "(the exponential of the entropy)"
         if ratio > 1
         else f"{counted(len(counts), 'class', 'classes')} of {counted(counts[order[0]], 'picture')} each",
-        "Judge by the accuracy of each class, and weigh or add pictures of the small ones." if uneven else "",
+        "Report the accuracy of each class, and weight the small classes or add pictures to them." if uneven else "",
         wrong=uneven,
         notes=tuple(notes),
         tables=(Table("Pictures of each class", tuple(rows)),),
@@ -130,6 +131,7 @@ def counts(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
 
 
 def sizes(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
+    """Pictures that are far smaller than the others, or far longer than wide."""
     readable = [(i, s.size) for i, s in enumerate(alike.seen) if s]
     if not readable:
         return
@@ -142,9 +144,9 @@ def sizes(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
         yield Flaw(
             "small",
             len(small),
-            f"{counted(len(small), 'picture is', 'pictures are')} far smaller than the rest, whose short side is "
-            f"{usual:.0f} pixels in the middle",
-            "Enlarged they are blurred, which a model can learn: find larger ones, or leave them out.",
+            f"{counted(len(small), 'picture is', 'pictures are')} far smaller than the others: the median short side "
+            f"is {usual:.0f} pixels",
+            "Enlarged pictures are blurred, which a model can learn: find larger ones, or leave them out.",
             _sized(data, alike, small.tolist()),
             shown=tuple(alone(data, alike, i) for i in small.tolist()),
         )
@@ -155,13 +157,14 @@ def sizes(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
             "long",
             len(long),
             f"{counted(len(long), 'picture is', 'pictures are')} more than {LONG:g} times as long as wide",
-            "Most of such a picture is cut off before a model sees it: cut out what matters.",
+            "Most of such a picture is cut off before a model sees it: crop it to the object.",
             _sized(data, alike, long.tolist()),
             shown=tuple(alone(data, alike, i) for i in long.tolist()),
         )
 
 
 def colours(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
+    """Grey pictures among colour ones, and pictures that were converted when they were read."""
     readable = [(i, s) for i, s in enumerate(alike.seen) if s]
     grey = [i for i, s in readable if s.grey]
     if 0 < len(grey) < len(readable):
@@ -178,7 +181,7 @@ def colours(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
             "grey and colour",
             len(few),
             f"{counted(len(few), 'picture is', 'pictures are')} {shade} among {len(readable) - len(few)} {others}",
-            "See that no class has more of them than others, or turn all of them grey.",
+            "Check that no class has more of them than the others, or convert all pictures to grey.",
             tuple(data.pictures[i].name for i in few),
             tables=(Table(f"Pictures {shade}, by class", table),),
             shown=tuple(alone(data, alike, i) for i in few),
@@ -191,7 +194,7 @@ def colours(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
         yield Flaw(
             word,
             len(rows),
-            f"{counted(len(rows), 'picture')} needed something done to be read: {word}",
+            f"{counted(len(rows), 'picture was', 'pictures were')} converted when read: {word}",
             names=tuple(data.pictures[i].name for i in rows),
             wrong=False,
             shown=tuple(alone(data, alike, i) for i in rows),

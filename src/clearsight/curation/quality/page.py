@@ -1,4 +1,4 @@
-"""The page of a data check: one file that opens from disk, with the pictures it is about side by side."""
+"""The page of a data check: one HTML file that opens from disk, with the pictures side by side."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def render(title: str, verdict: str, facts: Mapping[str, Any], flaws: Sequence[F
 
 
 def page(title: str, flaws: Sequence[Flaw]) -> Page:
-    """A block for each thing found, with its pictures; the first of many."""
+    """A block for each flaw, with its first pictures."""
     return Page(INDEX, title, tuple(_block(f) for f in flaws))
 
 
