@@ -382,7 +382,7 @@ def test_a_model_that_learned_these_pictures(tmp_path: Path, warm: Classifier) -
     (run / "split.csv").write_text("file,label,split\n../data/red/1.png,red,train\n../data/red/3.png,red,test\n")
     own = Classifier(warm.net, warm.preprocess, warm.labels, str(run))
     (errors,) = [f for f in check(root, model=own).flaws if f.name == "label errors"]
-    assert errors.notes[0].startswith("the model was trained on 1 of these 24 pictures: it has learned their label errors")
+    assert errors.notes[0].startswith("the model was trained on 1 of these 24 pictures: it has learned their label")
 
 
 def test_refused(tmp_path: Path, warm: Classifier) -> None:

@@ -35,10 +35,10 @@ BLOCK = 512
 
 @dataclass(frozen=True)
 class Seen:
-    """What one picture that can be read looks like from outside.
+    """The properties of a picture file that can be read.
 
-    size: (width, height) as people see it; mode: "L" or "RGB"; grey: no colour in it, whatever the mode; done: what had
-    to be done to read it, as `pictures.notes` says it; digest: the file's sha256, 64 hex digits.
+    size: (width, height) as people see it; mode: "L" or "RGB"; grey: no colour in it, whatever the mode; done: how it
+    was converted when read, as in `images.notes`; digest: the file's sha256, 64 hex digits.
     """
 
     size: tuple[int, int]

@@ -315,11 +315,11 @@ def _why_unreadable(e: Exception, path: Path, tags: tiff.TiffTags | None = None)
     words = str(e).partition("\n")[0]
     unread = any(sign in words.lower() for sign in _NOT_READ)
     if tags is not None and (unread or isinstance(e, UnidentifiedImageError)):
-        return f"{tiff.describe(tags)}, which is not read here: {tiff.SAVE}"
+        return f"{tiff.describe(tags)}, which is not supported: {tiff.SAVE}"
     if isinstance(e, UnidentifiedImageError):
         return _why_unidentified(path)
     if unread:
-        return f"of a kind that is not read here ({words}): save it as PNG"
+        return f"of a kind that is not supported ({words}): save it as PNG"
     if isinstance(e, Image.DecompressionBombError):
         return f"too large: more than {MOST_PIXELS / 1e6:.0f} million pixels"
     if isinstance(e, MemoryError):
@@ -336,13 +336,13 @@ def _why_unidentified(path: Path) -> str:
         start = file.read(16)
         bits = _jpeg_bits(file) if start.startswith(b"\xff\xd8") else 8
     if bits != 8:
-        return f"JPEG of {bits} bits, which is not read here: save it as PNG or with 8 bits"
+        return f"JPEG of {bits} bits, which is not supported: save it as PNG or with 8 bits"
     for beginning, name in _BEGINNINGS.items():
         if start.startswith(beginning):
             return f"truncated or damaged: it begins like a {name} file"
     if start[4:8] == b"ftyp":
         avif = start[8:12] in (b"avif", b"avis")
-        return "truncated or damaged AVIF" if avif else "HEIC, which is not read here: save it as JPEG or PNG"
+        return "truncated or damaged AVIF" if avif else "HEIC, which is not supported: save it as JPEG or PNG"
     return "not a picture"
 
 

@@ -33,7 +33,7 @@ def depth(path: Path, mode: str) -> int:
         raise Refused(f"JPEG 2000 whose bands have {' and '.join(map(str, sorted(depths)))} bits: {SAVE}")
     bits = depths.pop()
     if bits > 16 or (bits > 8 and not mode.startswith("I;16")) or (bits != 8 and mode in ("P", "PA")):
-        raise Refused(f"JPEG 2000 colour of {bits} bits, of which only 8 are read here: {SAVE}")
+        raise Refused(f"JPEG 2000 colour of {bits} bits, of which only 8 are supported: {SAVE}")
     if mode in ("LA", "RGBA", "PA") and not defined:
         raise Refused(
             f"JPEG 2000 of {bands} bands, and the file does not say what the last is: save those that the model was "

@@ -14,7 +14,7 @@ SPLITS = {  # in the order of preference where the user names none
     "val": ("val", "valid", "validation"),
     "train": ("train", "training"),
 }
-ALL = "all"  # every split at once
+ALL = "all"  # all splits together
 KNOWN = frozenset(word for words in SPLITS.values() for word in words)
 
 

@@ -54,7 +54,7 @@ def read_tags(file: IO[bytes]) -> TiffTags | None:
     """What the first picture states; none where the file is no TIFF.  Refused where that cannot be made out."""
     head = file.read(8)
     if head[:4] == _BIG_ENDIAN:
-        raise Refused("a big-endian BigTIFF, which is not read here: save it as TIFF")
+        raise Refused("a big-endian BigTIFF, which is not supported: save it as TIFF")
     if head[:4] not in _BEGINNINGS:
         return None
     try:
@@ -138,10 +138,10 @@ def refuse_unsupported(tags: TiffTags, mask: bool) -> None:
     if tags.preview:
         raise Refused("its first picture is a small preview of another (a camera's raw file?): save it as JPEG or PNG")
     if tags.photometric not in _BANDS:
-        raise Refused(f"{describe(tags)}, which is not read here: {SAVE}")
+        raise Refused(f"{describe(tags)}, which is not supported: {SAVE}")
     _check_bands(tags)
     if len(set(tags.bits)) > 1 or len(set(tags.formats)) > 1 or len(tags.bits) != tags.samples:
-        raise Refused(f"bands of different kinds ({describe(tags)}), which are not read here: {SAVE}")
+        raise Refused(f"bands of different kinds ({describe(tags)}), which are not supported: {SAVE}")
     deep, planar = tags.bits[0] > 8, tags.planar == 2 and tags.samples > 1
     unsupported = [
         planar and (deep or tags.fill == 2 or 1 in tags.extra or tags.photometric == 6),
@@ -154,9 +154,9 @@ def refuse_unsupported(tags: TiffTags, mask: bool) -> None:
     ]
     if any(unsupported):
         remark = ", as JPEG of before 1995" if tags.compression == _OLD_JPEG else ""
-        raise Refused(f"{describe(tags)}{remark}, which is not read here: {SAVE}")
+        raise Refused(f"{describe(tags)}{remark}, which is not supported: {SAVE}")
     if not tags.packed and deep:
-        raise Refused(f"{describe(tags)}, but its values lie in more bits each, which is not read here: {SAVE}")
+        raise Refused(f"{describe(tags)}, but its values lie in more bits each, which is not supported: {SAVE}")
     unknown = tags.formats[0] == 2 or (tags.formats[0] == 1 and tags.bits[0] > 16)
     if unknown and not mask:
         raise Refused(f"{describe(tags)}, whose white is not known: save it with 8 or 16 bits")
