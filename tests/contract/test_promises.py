@@ -347,12 +347,12 @@ def test_words_of_data_mean_one_thing(tmp_path: Path) -> None:
     assert told(["ant", "bee", "cow"], ["bee", "cow"], "labels") == [1, 2]
     assert told(["ant", "bee", "cow"], ["0", "2"], "numbers") == [0, 2]
     assert told(digits[::-1], digits, "names") == [9 - i for i in range(10)]
-    with pytest.raises(Refused, match=r"are numbers, and so are the model's labels.*Say what they mean: --classes"):
+    with pytest.raises(Refused, match=r"are numbers, and so are the model's labels.*Give their meaning with --classes"):
         told([str(i) for i in range(1, 11)], digits, "shifted")
     with pytest.raises(Refused, match=r"0 .*is a number among names"):
         told(["ant", "bee", "cow"], ["0", "bee"], "mixed")
     (tmp_path / "two.csv").write_text("file,species,class,target\na.png,ant,bee,cow\n")
-    with pytest.raises(Refused, match="class and target may hold the classes: say which, --label-column"):
+    with pytest.raises(Refused, match="class and target may hold the classes; choose with --label-column"):
         folder(tmp_path / "two.csv")
 
 

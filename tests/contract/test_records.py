@@ -82,9 +82,9 @@ def test_two_spaces_in_a_word_do_not_part_a_problem() -> None:
     path = Path("photos/odd.jpg")
     pictures = Pictures("photos", (Picture(path, "odd.jpg", ("dgo.  Or so",)),))
     found = next(p for p in inspect(flat(), pictures, apart=False).problems if p.code == "unknown-classes")
-    assert found.what.startswith("class words of the data that mean nothing to the model (1): dgo.  Or so (")
-    assert found.mend.startswith("Say what they mean: --classes FILE, with FILE a JSON such as ")
-    with pytest.raises(Refused, match=r"\(1\): dgo\.  Or so \(.*\)\.  Say what they mean: --classes FILE"):
+    assert found.what.startswith("class words of the data that the model does not have (1): dgo.  Or so (")
+    assert found.mend.startswith("Give their meaning with --classes FILE, a JSON such as ")
+    with pytest.raises(Refused, match=r"\(1\): dgo\.  Or so \(.*\)\.  Give their meaning with --classes FILE"):
         truth(pictures, flat())
 
 

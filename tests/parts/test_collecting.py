@@ -31,7 +31,7 @@ from clearsight.curation.collection import sources
 from clearsight.curation.collection import web as network
 from clearsight.curation.collection.collect import Collected, collect
 from clearsight.curation.collection.names import class_word, keys, stem
-from clearsight.curation.collection.sources import Found, licence, link, plain
+from clearsight.curation.collection.sources import SourcePicture, licence, link, plain
 from clearsight.curation.collection.table import COLUMNS, NAME, read_rows
 from clearsight.curation.collection.web import Web, fetch, public
 from clearsight.data.images import SUFFIXES
@@ -309,7 +309,7 @@ def test_what_is_asked_and_who_is_told(site: Site, tmp_path: Path) -> None:
     assert said == [
         (
             f"asking {site.address} and {site.address} for 'red cat'; "
-            "the pictures are then fetched from the addresses that they name",
+            "pictures are then downloaded from the addresses in the answers",
             0,  # before anything was asked
         )
     ]
@@ -448,7 +448,7 @@ def test_a_stopped_run_goes_on_where_it_was(site: Site, tmp_path: Path) -> None:
     asked = len(site.asked)
     more = gather(site, tmp_path, count=5)
     assert (more.kept, more.there, len(site.asked)) == ((), 5, asked)  # there is nothing to ask for
-    assert more.notes == ("5 pictures of cat were there already",)
+    assert more.notes == ("the folder already has 5 pictures of cat",)
 
 
 def test_there_is_never_a_picture_of_which_nobody_knows_whose_it_is(
@@ -507,9 +507,9 @@ def test_other_licences_are_left_out(site: Site, tmp_path: Path) -> None:
     assert reasons(found) == {
         "openverse-aaaa-0001": "licence CC BY-NC 2.0",
         "openverse-aaaa-0002": "licence CC BY-ND 2.0",
-        "openverse-aaaa-0003": "licence CC GPL 2.0, which is not known",
-        "openverse-aaaa-0004": "the source does not tell its licence",
-        "wikimedia-11": "licence GFDL, which is not known",
+        "openverse-aaaa-0003": "licence CC GPL 2.0, which is unknown",
+        "openverse-aaaa-0004": "the source does not give its licence",
+        "wikimedia-11": "licence GFDL, which is unknown",
         "wikimedia-12": "licence CC BY-NC 4.0",
     }
     assert site.paths("/pictures/") == ["/pictures/13.png"]  # the others are not even fetched
@@ -588,14 +588,14 @@ def test_missing_and_strange_fields(site: Site, tmp_path: Path) -> None:
     found = gather(site, tmp_path)
     assert found.kept == ("cat/openverse-aaaa-0006.png",)
     assert reasons(found) == {
-        "openverse-": "the source does not tell its id and url and page and licence",
-        "openverse-aaaa-0002": "the source does not tell its url",
-        "openverse-aaaa-0003": "the source does not tell its page",
+        "openverse-": "the source does not give its id and url and page and licence",
+        "openverse-aaaa-0002": "the source does not give its url",
+        "openverse-aaaa-0003": "the source does not give its page",
         "openverse-aaaa-0004": "marked as sensitive",
-        "openverse-aaaa-0005": "not a picture of pixels but svg",
-        "wikimedia-11": "the source does not tell its url and page and licence",
-        "wikimedia-12": "the source does not tell its licence",
-        "wikimedia-13": "not a picture of pixels but vnd.djvu",
+        "openverse-aaaa-0005": "not a raster image but svg",
+        "wikimedia-11": "the source does not give its url and page and licence",
+        "wikimedia-12": "the source does not give its licence",
+        "wikimedia-13": "not a raster image but vnd.djvu",
     }
 
 
@@ -608,7 +608,11 @@ def test_files_have_safe_names(site: Site, tmp_path: Path, name: str, start: str
     (file,) = gather(site, tmp_path).kept
     assert file.startswith(f"cat/{start}")
     assert files(tmp_path) == [file]
-    assert stem(Found("openverse", "a/b")) != stem(Found("openverse", "a b")) != stem(Found("openverse", "a_b"))
+    assert (
+        stem(SourcePicture("openverse", "a/b"))
+        != stem(SourcePicture("openverse", "a b"))
+        != stem(SourcePicture("openverse", "a_b"))
+    )
 
 
 @pytest.mark.parametrize(
@@ -684,7 +688,7 @@ def test_the_content_names_the_kind(form: str) -> None:
 def test_other_kinds_are_not_kept() -> None:
     out = io.BytesIO()
     Image.new("RGB", (4, 4), "red").save(out, "PPM")
-    with pytest.raises(Refused, match="a kind that is not kept"):
+    with pytest.raises(Refused, match="a format that is not kept"):
         collecting.suffix_of(out.getvalue())
 
 
@@ -710,7 +714,7 @@ def test_slow_answers_end(site: Site) -> None:
     site.answers |= {"/silent": [silent], "/drip": [drip], "/head": [drip_head]}
     quiet, steady = Web("x", frozenset([site.address]), 0.2, 60.0), Web("x", frozenset([site.address]), 20.0, 0.3)
     for web, path, word in (
-        (quiet, "/silent", r"said nothing for 0\.2 s"),
+        (quiet, "/silent", r"sent nothing for 0\.2 s"),
         (steady, "/drip", r"took longer than 0\.3 s"),
         (steady, "/head", r"took longer than 0\.3 s"),
     ):
@@ -761,7 +765,7 @@ def test_a_host_that_says_much_later_is_left_alone(
     places = {"openverse": other.url("/v1/images/"), "wikimedia": site.url("/w/api.php")}
     found = gather(site, tmp_path, endpoints=places, trusted=[site.address, other.address])
     why = f"{other.address} answers 429 Too Many Requests and asks to wait 86400 s"
-    assert found.notes == (f"openverse was not asked to the end: {why}",)
+    assert found.notes == (f"openverse was not read to the end: {why}",)
     assert found.kept == ("cat/wikimedia-11.png",)
     assert found.skipped == (("wikimedia-12", why),)
     assert len(other.asked) == 1  # never asked again, nor for pictures
@@ -782,10 +786,10 @@ def test_wikimedia_that_lags_is_asked_later(site: Site, tmp_path: Path, clock: C
     assert gather(site, tmp_path, sources=["wikimedia"]).there == 1
     assert clock.naps == [9.0, 5.0, 1.0]
     site.answers["/w/api.php"] = [as_json(lag)] * 9
-    with pytest.raises(Refused, match=r"it is busy \(maxlag\)"):
+    with pytest.raises(Refused, match=r"the server is busy \(maxlag\)"):
         gather(site, tmp_path / "new", sources=["wikimedia"])
     site.answers["/w/api.php"] = [as_json(lag, Retry_After="9000")]
-    with pytest.raises(Refused, match=r"it is busy \(maxlag\)"):
+    with pytest.raises(Refused, match=r"the server is busy \(maxlag\)"):
         gather(site, tmp_path / "new", sources=["wikimedia"])
 
 
@@ -794,7 +798,7 @@ def test_a_source_of_nothing_but_misses_is_left(site: Site, tmp_path: Path, monk
     site.openverse = [openverse(site, n, license="by" if n % 4 == 0 else "by-nc") for n in range(1, 11)]
     site.openverse += [openverse(site, n, license="by-nc") for n in range(11, 40)]
     found = gather(site, tmp_path)
-    assert found.notes == ("openverse was not asked to the end: 4 pictures in a row could not be kept",)
+    assert found.notes == ("openverse was not read to the end: 4 pictures in a row could not be kept",)
     assert (found.there, len(found.skipped)) == (2, 10)
 
 
@@ -844,30 +848,30 @@ def test_what_is_public(address: str, is_public: bool) -> None:
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("https://127.0.0.1/x", "is at 127.0.0.1, which is no public address"),
+        ("https://127.0.0.1/x", "is at 127.0.0.1, which is not a public address"),
         ("https://2130706433/x", "is at 127.0.0.1, which"),
         ("https://0x7f.1/x", "is at 127.0.0.1, which"),
         ("https://[::1]/x", "is at ::1, which"),
-        ("https://[::ffff:127.0.0.1]/x", "no public address"),
+        ("https://[::ffff:127.0.0.1]/x", "not a public address"),
         ("https://10.0.0.1/x", "is at 10.0.0.1, which"),
         ("https://169.254.169.254/latest/meta-data", "is at 169.254.169.254, which"),
         ("https://0.0.0.0/", "is at 0.0.0.0, which"),
         ("file:///etc/passwd", "file"),
         ("http://93.184.216.34/x", "with http:: only https is fetched"),
         ("ftp://93.184.216.34/x", "with ftp:: only https is fetched"),
-        ("data:image/png;base64,AAAA", "an address that is none"),
+        ("data:image/png;base64,AAAA", "not a valid address"),
         ("//example.org/x", "no scheme"),
-        ("https://user:word@93.184.216.34/x", "a strange host"),
-        ("https://a b/x", "a strange host"),
-        ("https://\x1b[31m/", "none|strange"),
-        ("https://[::1/", "an address that is none"),
-        ("https://93.184.216.34:99999/", "an address that is none"),
-        ("https://" + "é" * 400 + ".org/", "an address that is none"),
-        ("", "an address that is none"),
+        ("https://user:word@93.184.216.34/x", "an invalid host"),
+        ("https://a b/x", "an invalid host"),
+        ("https://\x1b[31m/", "not a valid address|an invalid host"),
+        ("https://[::1/", "not a valid address"),
+        ("https://93.184.216.34:99999/", "not a valid address"),
+        ("https://" + "é" * 400 + ".org/", "not a valid address"),
+        ("", "not a valid address"),
     ],
 )
 def test_addresses_that_are_not_fetched(url: str, reason: str) -> None:
-    with pytest.raises(Refused, match=reason if reason != "file" else "an address that is none|with file:"):
+    with pytest.raises(Refused, match=reason if reason != "file" else "not a valid address|with file:"):
         get(Web("x"), url)
 
 
@@ -882,9 +886,9 @@ def test_pictures_on_this_machine_are_refused_unless_it_is_said(
     assert found.kept == ("cat/openverse-aaaa-0009.png",)
     assert [reason for _, reason in found.skipped] == [
         "an address with http:: only https is fetched",
-        "127.0.0.1 is at 127.0.0.1, which is no public address",
-        "10.0.0.1 is at 10.0.0.1, which is no public address",
-        "an address that is none",
+        "127.0.0.1 is at 127.0.0.1, which is not a public address",
+        "10.0.0.1 is at 10.0.0.1, which is not a public address",
+        "not a valid address",
     ]
     assert other.asked == []
 
@@ -895,7 +899,7 @@ def test_a_source_on_this_machine_is_refused_unless_it_is_said(site: Site, tmp_p
     with pytest.raises(Refused, match="only https is fetched"):
         gather(site, tmp_path, trusted=["127.0.0.1:1", "127.0.0.1"])
     places = {"openverse": f"https://{site.address}/v1/images/"}
-    with pytest.raises(Refused, match="no public address"):
+    with pytest.raises(Refused, match="not a public address"):
         gather(site, tmp_path, endpoints=places, sources=["openverse"], trusted=[])
     assert site.asked == []
 
@@ -915,11 +919,11 @@ def test_redirects_are_judged_like_first_addresses(site: Site, open_site: Callab
     assert found.kept == ("cat/openverse-aaaa-0007.png",)  # a redirect within the source is followed
     assert [reason for _, reason in found.skipped] == [
         "an address with http:: only https is fetched",
-        "169.254.169.254 is at 169.254.169.254, which is no public address",
-        "::1 is at ::1, which is no public address",
-        "an address that is none",
+        "169.254.169.254 is at 169.254.169.254, which is not a public address",
+        "::1 is at ::1, which is not a public address",
+        "not a valid address",
         "an address with http:: only https is fetched",
-        "a redirect to something that is no address",
+        "a redirect to something that is not an address",
         f"{site.address} redirects more than 5 times",
     ]
     assert other.asked == []
@@ -929,7 +933,7 @@ def test_redirects_are_judged_like_first_addresses(site: Site, open_site: Callab
 @pytest.mark.parametrize("found", [["10.0.0.1"], ["93.184.216.34", "127.0.0.1"], ["::1"], ["93.184.216.34", "::1"]])
 def test_a_name_that_means_a_private_address(monkeypatch: pytest.MonkeyPatch, found: list[str]) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", addresses(*found))
-    with pytest.raises(Refused, match=r"pictures\.example is at .*, which is no public address"):
+    with pytest.raises(Refused, match=r"pictures\.example is at .*, which is not a public address"):
         get(Web("x"), "https://pictures.example/x")  # a connection would fail the test
 
 
@@ -986,9 +990,9 @@ def test_addresses_are_sent_as_they_must_be(site: Site) -> None:
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (send(200, b"{not json"), "answers with something that is no JSON"),
-        (send(200, b"[" * 100_000), "answers with something that is no JSON"),
-        (as_json([1]), "it holds no list of results|no JSON object"),
+        (send(200, b"{not json"), "answers with something that is not JSON"),
+        (send(200, b"[" * 100_000), "answers with something that is not JSON"),
+        (as_json([1]), "it holds no list of results|not a JSON object"),
         (as_json({"results": {}, "query": 7}), "it holds no list of"),
         (as_json({"query": {"pages": {"1": {}}}}), "it holds no list of"),
         (as_json({"error": {"code": "bad", "info": "no <b>such</b> thing"}}), "bad no such thing|list of results"),
@@ -1005,7 +1009,7 @@ def test_answers_that_are_none(site: Site, tmp_path: Path, answer: Answer, reaso
     for name, path in (("openverse", "/v1/images/"), ("wikimedia", "/w/api.php")):
         site.answers[path] = [answer] * 3
         with pytest.raises(
-            Refused, match=f"nothing was collected for 'cat': {name} was not asked to the end: .*({reason})"
+            Refused, match=f"nothing was collected for 'cat': {name} was not read to the end: .*({reason})"
         ):
             gather(site, tmp_path / "new", sources=[name])
     assert not (tmp_path / "new").exists()
@@ -1017,15 +1021,15 @@ def test_one_source_may_fail(site: Site, tmp_path: Path) -> None:
     found = gather(site, tmp_path)
     assert (found.there, found.notes) == (
         1,
-        (f"wikimedia was not asked to the end: {site.address} answers 403 Forbidden",),
+        (f"wikimedia was not read to the end: {site.address} answers 403 Forbidden",),
     )
 
 
 def test_no_picture_at_all(site: Site, tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="'cat': no source knows such a picture: use other words, or allow more licences"):
+    with pytest.raises(Refused, match="'cat': no source has such a picture: use other words, or allow more licences"):
         gather(site, tmp_path)
     site.openverse = [openverse(site, 1, license="by-nc"), openverse(site, 2, license="by-nc")]
-    with pytest.raises(Refused, match=r"2 pictures were found and left out \(2 licence CC BY-NC 2.0\)"):
+    with pytest.raises(Refused, match=r"2 pictures were left out \(2 licence CC BY-NC 2.0\)"):
         gather(site, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -1038,24 +1042,24 @@ def test_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Refused) as refused:
         collect("cat", tmp_path, say=lambda line: None)
     assert str(refused.value) == (
-        "nothing was collected for 'cat': openverse was not asked to the end: api.openverse.org is not found: "
-        "there is no such host, or no network; wikimedia was not asked to the end: commons.wikimedia.org is not found: "
-        "there is no such host, or no network"
+        "nothing was collected for 'cat': openverse was not read to the end: api.openverse.org is not found: "
+        "check its name and the network; wikimedia was not read to the end: commons.wikimedia.org is not found: "
+        "check its name and the network"
     )
 
 
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"query": " "}, "no words to look for"),
+        ({"query": " "}, "the query is empty"),
         ({"query": "x" * 201}, "at most 200"),
         ({"query": "a\x00b"}, "at most 200 printable"),
         ({"count": 0}, "count 0"),
         ({"count": 10**6}, "count 1000000"),
         ({"size": 1}, "size 1"),
         ({"sources": ["openvers"]}, "did you mean openverse"),
-        ({"sources": []}, "no source is named: there are openverse, wikimedia"),
-        ({"licences": ["GPL"]}, "no licence 'GPL': there are CC0, PDM, CC BY"),
+        ({"sources": []}, "no source is given: choose from openverse, wikimedia"),
+        ({"licences": ["GPL"]}, "no licence 'GPL': choose from CC0, PDM, CC BY"),
         ({"licences": []}, "no licence ''"),
         ({"contact": "a\r\nX-Evil: 1"}, "the contact"),
     ],
@@ -1069,7 +1073,7 @@ def test_what_is_asked_for_wrongly(tmp_path: Path, options: dict[str, Any], reas
 def test_folders_of_others_are_left_alone(site: Site, tmp_path: Path) -> None:
     site.openverse = [openverse(site, 1)]
     (tmp_path / "mine.txt").write_text("x")
-    with pytest.raises(Refused, match=r"holds other things \(mine.txt\) and no ATTRIBUTION.csv: name a new folder"):
+    with pytest.raises(Refused, match=r"holds other files \(mine.txt\) and no ATTRIBUTION.csv: give a new folder"):
         gather(site, tmp_path)
     with pytest.raises(Refused, match=r"cannot use .*mine\.txt as a folder"):
         gather(site, tmp_path / "mine.txt")
@@ -1098,5 +1102,5 @@ def test_rows_are_read_as_they_were_written(site: Site, tmp_path: Path) -> None:
     site.openverse = [openverse(site, 1, title='a "b", c; d\te')]
     gather(site, tmp_path)
     assert read_rows(tmp_path) == table(tmp_path)
-    assert keys(Found("openverse", "1", page="https://example.org/x/")) == {"openverse-1", "example.org/x"}
+    assert keys(SourcePicture("openverse", "1", page="https://example.org/x/")) == {"openverse-1", "example.org/x"}
     assert network.PATIENCE == 120

@@ -50,7 +50,7 @@ def test_class_folders(tmp_path: Path) -> None:
     assert all(p.path == tmp_path / p.name and p.regions is None and p.split == "" for p in read.pictures)
     assert (read.root, read.broken) == (tmp_path, ())
     assert read.notes[0] == "1 of 4 pictures lie in no class folder: unlabelled"
-    assert [n[:40] for n in read.notes[1:]] == ["pictures in cat/deep are of class cat: t"]
+    assert [n[:40] for n in read.notes[1:]] == ["pictures in cat/deep have class cat: the"]
 
 
 def test_flat_and_single(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_splits(tmp_path: Path) -> None:
     read = folder(tmp_path)
     assert found(read) == {"Validation/cat/c.png": ("cat",)}
     assert read.pictures[0].split == "Validation"
-    assert read.notes == ("split Validation is taken, of Validation 1, train 2 pictures: --split takes another",)
+    assert read.notes == ("split Validation is used, of Validation 1, train 2 pictures: choose another with --split",)
     assert found(folder(tmp_path, split="train")) == {"train/cat/a.png": ("cat",), "train/dog/b.png": ("dog",)}
     assert found(folder(tmp_path, split="val")) == found(read)
     with pytest.raises(Refused, match=r"split 'test': .* has Validation, train"):
@@ -74,7 +74,7 @@ def test_splits(tmp_path: Path) -> None:
     read = folder(tmp_path)
     assert found(read) == {"testing/cat/d.png": ("cat",)}
     assert any(n.startswith("1 pictures in no split are left out: ") for n in read.notes)
-    with pytest.raises(Refused, match="there are no splits in"):
+    with pytest.raises(Refused, match="has no splits"):
         folder(tmp_path / "train", split="test")
 
 
@@ -107,12 +107,12 @@ def test_csv_columns(tmp_path: Path) -> None:
     assert not folder(table(tmp_path, "file,label,imagenet_index\na.png,cat,7\n")).numbered
     for header in ("file,bird,place", "file,row_index,bird"):
         with pytest.raises(
-            Refused, match=f"labels.csv has the columns {header.replace(',', ', ')}: say .* --label-column"
+            Refused, match=f"labels.csv has the columns {header.replace(',', ', ')}: none is known .* --label-column"
         ):
             folder(table(tmp_path, f"{header}\na.png,x,y\n"))
-    with pytest.raises(Refused, match="has the columns picture, label: one must be called file"):
+    with pytest.raises(Refused, match="has the columns picture, label: none names the pictures; call that column file"):
         folder(table(tmp_path, "picture,label\na.png,cat\n"))
-    with pytest.raises(Refused, match=r"a.png is in rows 2 and 3: write its classes as one\|other"):
+    with pytest.raises(Refused, match=r"a.png is in rows 2 and 3: list it once, with its classes as one\|other"):
         folder(table(tmp_path, "file,label\na.png,cat\n./a.png,dog\n"))
 
 
@@ -122,7 +122,7 @@ def test_csv_with_splits_and_an_images_folder(tmp_path: Path) -> None:
     read = folder(tmp_path, label_column="bird")
     assert found(read) == {"images/b.png": ("water",)}
     assert read.pictures[0].columns == {"split": "test"}
-    assert read.notes[0] == "split test is taken, of fold3 1, test 1, train 1 pictures: --split takes another"
+    assert read.notes[0] == "split test is used, of fold3 1, test 1, train 1 pictures: choose another with --split"
     assert found(folder(tmp_path, label_column="bird", split="fold3")) == {"images/c.png": ("land",)}
 
 
@@ -181,7 +181,7 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
     (tmp_path / "set/self").symlink_to(tmp_path / "set/self")
     read = folder(tmp_path / "set")
     assert found(read) == {"cat/a.png": ("cat",), "dog/b.png": ("dog",)}
-    assert "3 links to folders that were read already skipped" in read.notes
+    assert "3 links skipped: their folders were already read" in read.notes
 
 
 def test_a_name_that_is_no_utf8(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_nothing_to_read_is_refused(tmp_path: Path) -> None:
         folder(tmp_path / "empty/a.txt")
     with pytest.raises(Refused, match="no pictures in"):
         folder(table(tmp_path, "file,label\n"))
-    with pytest.raises(Refused, match="label_column=x is for a CSV"):
+    with pytest.raises(Refused, match="label_column=x needs a table"):
         folder(tmp_path / "empty", label_column="x")
 
 
@@ -244,7 +244,7 @@ def test_boxes_of_a_folder(tmp_path: Path) -> None:
     images[0]["file_name"] = "a.png"  # in train and in test: not only where the split is looked at
     with pytest.raises(Refused, match=r"'a.png' fits"):
         folder(tmp_path / "set", boxes=table(tmp_path, json.dumps({"images": images, "annotations": []}), "coco.json"))
-    with pytest.raises(Refused, match="boxes and masks were both given"):
+    with pytest.raises(Refused, match="boxes and masks are both given"):
         folder(tmp_path / "set", boxes=boxes, masks=boxes)
 
 
@@ -280,9 +280,9 @@ def test_unknown_words_are_refused_once_with_the_mending(tmp_path: Path) -> None
     with pytest.raises(Refused) as refused:
         truth(folder(tmp_path), model("tabby", "tiger cat", "ant"))
     said = str(refused.value)
-    assert said.startswith("class words of the data that mean nothing to the model (2): cat, tabbi (")
+    assert said.startswith("class words of the data that the model does not have (2): cat, tabbi (")
     assert "did you mean tabby" in said
-    assert said.endswith('--classes FILE, with FILE a JSON such as {"cat": ["a label of the model", "another"]}')
+    assert said.endswith('--classes FILE, a JSON such as {"cat": ["a label of the model", "another"]}')
 
 
 def test_classes_say_what_words_mean(tmp_path: Path) -> None:
@@ -292,12 +292,12 @@ def test_classes_say_what_words_mean(tmp_path: Path) -> None:
     for classes in (meaning, file, str(file)):
         read = folder(tmp_path / "set", classes=classes)
         assert found(read) == {"ant/b.png": ("ant",), "cat/a.png": ("cat",)}  # in the words of the data
-        assert read.notes == ("words of classes that no picture has: cow",)
+        assert read.notes == ("words in classes that no picture has: cow",)
         assert truth(read, model("tabby", "tiger cat", "ant")).int().tolist() == [[0, 0, 1], [1, 1, 0]]
     for wrong in ("[]", '{"cat": []}', '{"cat": null}', '"cat"'):
-        with pytest.raises(Refused, match="classes give each word its labels"):
+        with pytest.raises(Refused, match="classes must give each word its labels"):
             folder(tmp_path / "set", classes=table(tmp_path, wrong, "classes.json"))
-    with pytest.raises(Refused, match="are no JSON"):
+    with pytest.raises(Refused, match="are not JSON"):
         folder(tmp_path / "set", classes=table(tmp_path, "{", "classes.json"))
     with pytest.raises(Refused, match="cannot read the classes in"):
         folder(tmp_path / "set", classes=tmp_path / "nowhere.json")
@@ -307,9 +307,9 @@ def test_folders_below_a_class_are_said(tmp_path: Path) -> None:
     """Whoever has a folder too many, or class/split/x.jpg, sees which folder was taken for the class."""
     fill(tmp_path / "set", "animal/cat/a.png", "animal/dog/b.png", "plant/c.png")
     (note,) = folder(tmp_path / "set").notes
-    assert note.startswith("pictures in animal/cat, animal/dog are of class animal: the first folder is the class")
+    assert note.startswith("pictures in animal/cat, animal/dog have class animal: the first folder is the class")
     fill(tmp_path / "split", "train/cat/a.png", "test/cat/deep/b.png", "test/dog/c.png")
-    assert any("pictures in test/cat/deep are of class cat" in n for n in folder(tmp_path / "split").notes)
+    assert any("pictures in test/cat/deep have class cat" in n for n in folder(tmp_path / "split").notes)
     fill(tmp_path / "plain", "cat/a.png", "dog/b.png")
     assert folder(tmp_path / "plain").notes == ()
 
@@ -321,7 +321,7 @@ def test_splits_of_unknown_names_are_said(tmp_path: Path) -> None:
     read = folder(listed)
     assert len(read.pictures) == 3
     assert read.notes[0] == (
-        "no split is called train, val or test, so all are taken, of 0 1, 1 2 pictures: --split takes one"
+        "no split is called train, val or test, so all are used (0 1, 1 2 pictures): choose one with --split"
     )
     assert len(folder(listed, split="1").pictures) == 2
 

@@ -289,7 +289,7 @@ def test_everything_wrong_is_named(messy: Path) -> None:
     assert flaw(found, "single pictures").startswith("1 class has one picture: owl.")
     assert flaw(found, "unlabelled").startswith("1 picture has no label: train/loose.png.")
     assert "3 classes, from 11 pictures (cat) to 1 (owl), 11.0 times as many" in flaw(found, "uneven classes")
-    assert "1 picture is far smaller than the rest" in flaw(found, "small")
+    assert "1 picture is far smaller than the others" in flaw(found, "small")
     assert "train/cat/tiny.png (24 × 24)" in flaw(found, "small")
     assert "train/cat/long.png (384 × 96)" in flaw(found, "long")
     assert "1 picture is grey among 23 in colour: train/cat/grey.png." in flaw(found, "grey and colour")
@@ -379,7 +379,7 @@ def test_label_errors_by_a_model(tmp_path: Path, warm: Classifier) -> None:
     assert {n.partition(" ")[0] for n in errors.names} == {"red/0.png", "red/2.png"}
     assert "(filed under red, looks like blue " in errors.names[0]
     assert errors.words == "2 pictures look surely like another class than their label, of 24 with one label"
-    assert errors.notes == ("this holds for pictures that the model was not trained on",)
+    assert errors.notes == ("this is valid only if the model was not trained on these pictures",)
     page = found.save(tmp_path / "out").read_text()
     assert "filed under red, looks like blue" in page
 
@@ -388,13 +388,13 @@ def test_a_model_that_learned_these_pictures(tmp_path: Path, warm: Classifier) -
     root = tinted(tmp_path / "data", 0)
     (errors,) = [f for f in check(root, model=warm).flaws if f.name == "label errors"]
     assert (errors.n, errors.wrong) == (0, False)
-    assert "the model is right on 100.0 % of the pictures, as on those it was trained on" in errors.notes[0]
+    assert "the model is right on 100.0 % of the pictures, as if it was trained on them" in errors.notes[0]
     run = tmp_path / "run"
     run.mkdir()
     (run / "split.csv").write_text("file,label,split\n../data/red/1.png,red,train\n../data/red/3.png,red,test\n")
     own = Classifier(warm.net, warm.preprocess, warm.labels, str(run))
     (errors,) = [f for f in check(root, model=own).flaws if f.name == "label errors"]
-    assert errors.notes[0].startswith("the model was trained on 1 of these 24 pictures: it has learned their errors")
+    assert errors.notes[0].startswith("the model was trained on 1 of these 24 pictures: it has learned their label")
 
 
 def test_refused(tmp_path: Path, warm: Classifier) -> None:
@@ -404,7 +404,7 @@ def test_refused(tmp_path: Path, warm: Classifier) -> None:
     with pytest.raises(Refused, match=r"none of the 1 pictures in .* can be read \(a.png: not a picture\)"):
         check_data(folder(tmp_path))
     several = wrap(Mean(), warm.preprocess, warm.labels, scores="multi-label")
-    with pytest.raises(Refused, match="by a model of one class for each picture"):
+    with pytest.raises(Refused, match="needs a model that gives one class per picture"):
         check(tinted(tmp_path / "b", 0), model=several)
 
 

@@ -108,7 +108,7 @@ def test_a_mask_needs_no_white(tmp_path: Path, bits: int, kind: int, order: str)
     numbers = np.array([[0, 1, 2], [100, 0, 127]])
     path = written(tmp_path, tiff(numbers[..., None], bits, 1, kind, order, tags={281: (3, [100])}))
     if (bits, kind, order) == (32, 1, ">"):
-        with pytest.raises(Refused, match=r"^grey of 32 bits, big-endian, which is not read"):
+        with pytest.raises(Refused, match=r"^grey of 32 bits, big-endian, which is not supported"):
             open_mask(path)
     else:
         assert np.array_equal(open_mask(path), numbers != 0)
@@ -181,7 +181,7 @@ def test_bands_besides_the_colours(tmp_path: Path, bits: int) -> None:
         path = written(tmp_path, tiff(grey * deep, bits, 1, extra=(kind,)))
         if bits == 16:
             with pytest.raises(
-                Refused, match=r"^grey of 16 bits, 2 bands, with .*alpha, which is not read here: save it"
+                Refused, match=r"^grey of 16 bits, 2 bands, with .*alpha, which is not supported: save it"
             ):
                 open_picture(path)
             continue
@@ -191,7 +191,7 @@ def test_bands_besides_the_colours(tmp_path: Path, bits: int) -> None:
     path = written(tmp_path, tiff(four * deep, bits, 2, extra=(1,)))
     if bits == 16:
         with pytest.raises(
-            Refused, match=r"^RGB of 16 bits, 4 bands, with premultiplied alpha, which is not read here"
+            Refused, match=r"^RGB of 16 bits, 4 bands, with premultiplied alpha, which is not supported"
         ):
             open_picture(path)
     else:
@@ -214,9 +214,9 @@ def test_premultiplied_black_is_no_mask(tmp_path: Path) -> None:
         ("the raw values of a camera's sensor of 16 bits", tiff(FEW[..., :1], 16, 32803)),
         ("a transparency mask of 1 bit", tiff(FEW[..., :1] % 2, 1, 4)),
         ("grey of 12 bits, but its values lie in more bits", tiff(FEW[..., :1], 16, 1, tags={258: (3, [12])})),
-        ("CMYK of 8 bits, which is not read", tiff(FEW[..., :4], 8, 5, tags={332: (3, [2])})),
-        ("YCbCr of 8 bits, which is not read", tiff(FEW[..., :3], 8, 6)),  # 2 x 2 pixels share their colour, by default
-        ("grey of 8 bits, compression 34712, which is not read", tiff(FEW[..., :1], 8, 1, tags={259: (3, [34712])})),
+        ("CMYK of 8 bits, which is not supported", tiff(FEW[..., :4], 8, 5, tags={332: (3, [2])})),
+        ("YCbCr of 8 bits, which is not supported", tiff(FEW[..., :3], 8, 6)),  # 2 x 2 pixels share a colour
+        ("grey of 8 bits, compression 34712, which is not", tiff(FEW[..., :1], 8, 1, tags={259: (3, [34712])})),
         ("YCbCr of 8 bits, as JPEG of before 1995", tiff(FEW[..., :3], 8, 6, tags={259: (3, [6])})),
         ("truncated or damaged (2 bands cannot be RGB)", tiff(FEW[..., :2], 8, 2)),
         ("7 bands per pixel", tiff(np.ones((2, 3, 7), int), 8, 2, extra=(0,) * 4)),
@@ -371,7 +371,7 @@ def test_bmp_of_16_bits(tmp_path: Path, sizes: tuple[int, int, int]) -> None:
     if sizes[1] == 5:
         path = written(tmp_path, bmp(values.reshape(2, 32), 16), "x.bmp")
         assert np.array_equal(np.asarray(open_picture(path)), seen.reshape(2, 32, 3))
-    with pytest.raises(Refused, match=r"^of a kind that is not read here \(Unsupported BMP .*\): save it as PNG$"):
+    with pytest.raises(Refused, match=r"^of a kind that is not supported \(Unsupported BMP .*\): save it as PNG$"):
         open_picture(written(tmp_path, bmp(values.reshape(2, 32), 16, (0xF00, 0xF0, 0xF)), "x.bmp"))
 
 
@@ -478,7 +478,7 @@ def test_jpeg_2000(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(open_picture(from_text(tmp_path, "grey4.jp2"))), four)
     assert np.array_equal(np.asarray(open_picture(from_text(tmp_path, "rgb4.jp2"))), np.stack([four] * 3, -1))
     for name, said in {
-        "rgb12.jp2": "JPEG 2000 colour of 12 bits, of which only 8 are read here: save it as PNG",
+        "rgb12.jp2": "JPEG 2000 colour of 12 bits, of which only 8 are supported: save it as PNG",
         "signed.jp2": "JPEG 2000 of signed values, whose white is not known: save it as PNG",
         "rgba8.jp2": "JPEG 2000 of 4 bands, and the file does not say what the last is: save those ...",
     }.items():
@@ -502,7 +502,7 @@ def test_avif_of_10_and_12_bits(tmp_path: Path) -> None:
 
 
 def test_jpeg_of_12_bits_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match=r"^JPEG of 12 bits, which is not read here: save it as PNG or with 8 bits$"):
+    with pytest.raises(Refused, match=r"^JPEG of 12 bits, which is not supported: save it as PNG or with 8 bits$"):
         open_picture(from_text(tmp_path, "jpeg12.jpg"))
 
 

@@ -251,8 +251,8 @@ def test_the_pictures_of_label_studio_find_the_users_files(tmp_path: Path) -> No
         studio(tmp_path, [task("/data/upload/1/abcd1234-a.jpg", box())], "one/a.jpg", "two/a.jpg")
     with pytest.raises(Refused, match=r"both fit a.jpg"):
         studio(tmp_path, [task(f"{n}bcd1234-a.jpg", box()) | {"id": n} for n in (1, 2)], "a.jpg")
-    assert label_studio_names.called("/data/local-files/?d=photos%2Fa%20b.jpg") == ("photos/a b.jpg",)
-    assert label_studio_names.called("12345678-12345678-a.jpg")[-1] == "12345678-a.jpg"
+    assert label_studio_names.file_names("/data/local-files/?d=photos%2Fa%20b.jpg") == ("photos/a b.jpg",)
+    assert label_studio_names.file_names("12345678-12345678-a.jpg")[-1] == "12345678-a.jpg"
 
 
 def test_what_is_no_area_is_named_and_all_are_counted(tmp_path: Path) -> None:

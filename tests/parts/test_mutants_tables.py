@@ -318,7 +318,7 @@ def one_way(read: Pictures, model: Classifier) -> None:
         if len(picture.labels) == 1:
             means[picture.labels[0]] = set(row.nonzero().flatten().tolist())
     shared = [w for w in means if any(w != v and means[w] & means[v] for v in means)]
-    assert not shared or "mean the same class" in " ".join(notes)
+    assert not shared or "for the same class" in " ".join(notes)
     if all(w.isascii() and w.isdecimal() for w in means) and not read.classes:
         by_place = {w for w in means if means[w] == {int(w)}}
         by_label = {w for w in means if model.labels[next(iter(means[w]))].endswith(w)}

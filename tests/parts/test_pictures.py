@@ -83,7 +83,7 @@ def broken(folder: Path) -> dict[str, tuple[Path, str]]:
         "program for Ghostscript": (written(folder / "x.jpg", b"%!PS-Adobe-3.0 EPSF-3.0\n%%EOF"), "not a picture"),
         "HEIC": (
             written(folder / "x.heic", b"\0\0\0\x18ftypheic\0\0\0\0heic"),
-            "HEIC, which is not read here: save it as JPEG or PNG",
+            "HEIC, which is not supported: save it as JPEG or PNG",
         ),
         "no pixels": (
             written(folder / "zero.png", png_header(0, 0)),

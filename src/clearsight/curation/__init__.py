@@ -1,1 +1,1 @@
-"""The verb data: pictures before a model."""
+"""The command data: check, collect and augment pictures before a model sees them."""

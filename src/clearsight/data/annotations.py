@@ -22,7 +22,7 @@ from clearsight.core.classifier import Preprocess, plain
 from clearsight.core.tables import read_table
 from clearsight.data.annotation_formats import csv_boxes, json_files, labelme_xml, mask_files, voc, yolo
 from clearsight.data.annotation_formats.regions import Mask, Polygon, Region, Size, mask_of, pixels_of
-from clearsight.data.annotation_formats.sheets import EXPECTED, Found, Sheet, by, files_below, named
+from clearsight.data.annotation_formats.sheets import EXPECTED, AnnotationSet, Sheet, by, files_below, named
 from clearsight.data.images import open_mask, picture_size, sources, to_model
 from clearsight.errors import Refused
 
@@ -74,14 +74,14 @@ def read_boxes(
     """
     path = Path(path)
     try:
-        found = _found(path, pictures, voc_base)
+        annotations = _read_path(path, pictures, voc_base)
     except OSError as e:
         raise Refused(f"cannot read {e.filename or path}: {e.strerror}") from None
-    form = found.form
-    sheets, unmatched, remarks = _matched(found, pictures, path)
+    form = annotations.form
+    sheets, unmatched, remarks = _match_pictures(annotations, pictures, path)
     regions: dict[str, tuple[Region, ...]] = {}
-    cut: list[str] = []
-    out: list[str] = []
+    clipped: list[str] = []
+    left_out: list[str] = []
     for name, read in sheets.items():
         if wanted is not None and name not in wanted:
             continue
@@ -93,71 +93,75 @@ def read_boxes(
             sheet = read()
         except OSError as e:
             sheet = Sheet(bad=(f"cannot read {e.filename}: {e.strerror}",))
-        kept, sticking, bad = _fitted(sheet, size)
-        cut += [name] * sticking
-        out += [f"{name} ({why})" for why in bad]
+        fitted, sticking, reasons = _fit_regions(sheet, size)
+        clipped += [name] * sticking
+        left_out += [f"{name} ({why})" for why in reasons]
         remarks += [f"{name} ({remark})" for remark in sheet.remarks]
-        if kept or not bad:
-            regions[name] = kept
-    if not sheets and (bad := _unusable(found)):
-        raise Refused(f"{form} annotations at {path} cannot be used: {named(bad)}")
+        if fitted or not reasons:
+            regions[name] = fitted
+    if not sheets and (reasons := _unreadable_files(annotations)):
+        raise Refused(f"{form} annotations at {path} cannot be used: {named(reasons)}")
     if not sheets:
-        called = f"it names {named(unmatched) or 'none'}; the pictures are {named(list(pictures)) or 'none'}"
-        raise Refused(f"{form} annotations at {path} fit no picture: {called}")
-    if out and not any(regions.values()):
-        raise Refused(f"{form} annotations at {path} cannot be used: {named(out)}")
+        both = f"it names {named(unmatched) or 'none'}; the pictures are {named(list(pictures)) or 'none'}"
+        raise Refused(f"{form} annotations at {path} fit no picture: {both}")
+    if left_out and not any(regions.values()):
+        raise Refused(f"{form} annotations at {path} cannot be used: {named(left_out)}")
     notes = [
-        *found.notes,
-        *_unnamed(regions, found),
+        *annotations.notes,
+        *_unnamed_classes_note(regions, annotations),
         *([f"{len(remarks)} remarks on {form} annotations: {named(remarks)}"] if remarks else []),
-        *([f"{len(cut)} {form} regions stick out of the picture, cut off at its edge: {named(cut)}"] if cut else []),
-        *([f"{len(out)} {form} regions left out: {named(out)}"] if out else []),
+        *(
+            [f"{len(clipped)} {form} regions stick out of the picture, cut off at its edge: {named(clipped)}"]
+            if clipped
+            else []
+        ),
+        *([f"{len(left_out)} {form} regions left out: {named(left_out)}"] if left_out else []),
         *([f"{len(unmatched)} {form} annotations fit no picture: {named(unmatched)}"] if unmatched else []),
     ]
-    return Annotations(regions, form, tuple(unmatched), tuple(notes), tuple(out))
+    return Annotations(regions, form, tuple(unmatched), tuple(notes), tuple(left_out))
 
 
-def _matched(
-    found: Found, pictures: Mapping[str, Path], path: Path
+def _match_pictures(
+    annotations: AnnotationSet, pictures: Mapping[str, Path], path: Path
 ) -> tuple[dict[str, Callable[[], Sheet]], list[str], list[str]]:
     """The sheet of each picture that the annotation speaks of, names that no picture has, and remarks."""
-    find = _finder(pictures)
+    find = _picture_finder(pictures)
     sheets: dict[str, Callable[[], Sheet]] = {}
-    spoken: dict[str, str] = {}
+    named_by: dict[str, str] = {}
     unmatched, remarks = [], []
-    for names, sheet in found.entries:
-        name = next((hit for called in names if (hit := find(called))), None)
+    for names, sheet in annotations.entries:
+        name = next((hit for written in names if (hit := find(written))), None)
         if name is None:
             unmatched.append(names[0])
             continue
-        if name in spoken:
-            raise Refused(f"{path}: {spoken[name]} and {names[0]} both fit {name}: name them as the pictures are")
-        spoken[name], sheets[name] = names[0], sheet
+        if name in named_by:
+            raise Refused(f"{path}: {named_by[name]} and {names[0]} both fit {name}: name them as the pictures are")
+        named_by[name], sheets[name] = names[0], sheet
         remarks += [f"{name} (its annotation also names {n})" for n in names if n in pictures and n != name]
     return sheets, unmatched, remarks
 
 
-def _unusable(found: Found) -> list[str]:
+def _unreadable_files(annotations: AnnotationSet) -> list[str]:
     """Why none of a few files whose names fit no picture could be used; nothing where any of them could."""
-    bad = []
-    for names, read in found.entries[:3]:
+    reasons = []
+    for names, read in annotations.entries[:3]:
         try:
             sheet = read()
         except OSError as e:
             sheet = Sheet(bad=(f"cannot read {e.filename}: {e.strerror}",))
         if sheet.regions or not sheet.bad:
             return []
-        bad.append(f"{names[0]} ({sheet.bad[0]})")
-    return bad
+        reasons.append(f"{names[0]} ({sheet.bad[0]})")
+    return reasons
 
 
-def _unnamed(regions: Mapping[str, tuple[Region, ...]], found: Found) -> list[str]:
+def _unnamed_classes_note(regions: Mapping[str, tuple[Region, ...]], annotations: AnnotationSet) -> list[str]:
     """A note on the classes that go by their numbers, where there are any."""
-    labels = {r.label for mine in regions.values() for r in mine if r.label is not None and r.numbered}
+    labels = {r.label for of_picture in regions.values() for r in of_picture if r.label is not None and r.numbered}
     classes = sorted(labels, key=lambda label: (len(label), label))
     if not classes:
         return []
-    return [f"{len(classes)} {found.form} classes go by their numbers ({named(classes)}): {found.nameless}"]
+    return [f"{len(classes)} {annotations.form} classes go by their numbers ({named(classes)}): {annotations.nameless}"]
 
 
 def region_mask(regions: Region | Iterable[Region], image_size: Size, preprocess: Preprocess) -> Tensor:
@@ -174,18 +178,18 @@ def region_mask(regions: Region | Iterable[Region], image_size: Size, preprocess
             inside[top:bottom, left:right] = True
         for polygon in region.polygons:
             points = to_model(torch.tensor(polygon, dtype=torch.float64), image_size, preprocess)
-            inside |= _filled(points.numpy(), inside.shape)
+            inside |= _fill_polygon(points.numpy(), inside.shape)
         if region.mask is not None:
-            mask = _mask(region.mask)
+            mask = _mask_pixels(region.mask)
             if mask.shape != image_size[::-1]:
-                called = f"mask {region.mask}" if isinstance(region.mask, Path) else "a mask"
-                raise Refused(f"{called} has {by(mask.shape[::-1])} pixels, its picture {by(image_size)}")
+                title = f"mask {region.mask}" if isinstance(region.mask, Path) else "a mask"
+                raise Refused(f"{title} has {by(mask.shape[::-1])} pixels, its picture {by(image_size)}")
             rows, columns = (index.numpy() for index in sources(image_size, preprocess))
             inside |= mask[np.ix_(rows, columns)]
     return torch.from_numpy(inside)
 
 
-def _mask(mask: Path | Mask) -> NDArray[np.bool_]:
+def _mask_pixels(mask: Path | Mask) -> NDArray[np.bool_]:
     if isinstance(mask, Mask):
         return pixels_of(mask)
     try:
@@ -202,23 +206,23 @@ def of_label(regions: Iterable[Region], words: Iterable[str]) -> tuple[Region, .
     >>> of_label((Region(label="Tiger_cat"), Region(label="dog"), Region()), ["tabby", "tiger cat, big tabby"])
     (Region(boxes=(), polygons=(), mask=None, label='Tiger_cat'),)
     """
-    known = {plain(part) for word in words for part in (word, *word.split(","))}
-    return tuple(r for r in regions if r.label is not None and not r.numbered and plain(r.label) in known)
+    accepted = {plain(part) for word in words for part in (word, *word.split(","))}
+    return tuple(r for r in regions if r.label is not None and not r.numbered and plain(r.label) in accepted)
 
 
-def _found(path: Path, pictures: Mapping[str, Path], voc_base: int | None) -> Found:
+def _read_path(path: Path, pictures: Mapping[str, Path], voc_base: int | None) -> AnnotationSet:
     """What the annotations at a path say, by the format of its files."""
     if voc_base not in (None, 0, 1):
         raise Refused(f"voc_base is {voc_base}, but a picture's first pixel is called 0 or 1")
     if not os.path.exists(path):
         raise Refused(f"no annotations at {path}: there is no such file or folder")
-    found = _in_folder(path, pictures, voc_base) if path.is_dir() else _in_file(path, pictures, voc_base)
-    if voc_base is not None and found.form != "Pascal VOC":
-        raise Refused(f"voc_base is for Pascal VOC, but {path} is {found.form}: leave it out")
-    return found
+    annotations = _read_folder(path, pictures, voc_base) if path.is_dir() else _read_file(path, pictures, voc_base)
+    if voc_base is not None and annotations.form != "Pascal VOC":
+        raise Refused(f"voc_base is for Pascal VOC, but {path} is {annotations.form}: leave it out")
+    return annotations
 
 
-def _in_file(path: Path, pictures: Mapping[str, Path], voc_base: int | None) -> Found:
+def _read_file(path: Path, pictures: Mapping[str, Path], voc_base: int | None) -> AnnotationSet:
     suffix = path.suffix.lower()
     if suffix == ".json":
         return json_files.read_file(path)
@@ -228,24 +232,26 @@ def _in_file(path: Path, pictures: Mapping[str, Path], voc_base: int | None) -> 
         return yolo.read_yaml(path, pictures)
     if suffix == ".txt" and yolo.lists_pictures(path):
         return yolo.read_list(path, pictures)
-    return _in_files([path], path.parent, pictures, voc_base)
+    return _read_files([path], path.parent, pictures, voc_base)
 
 
-def _in_folder(path: Path, pictures: Mapping[str, Path], voc_base: int | None) -> Found:
-    return _in_files(files_below(path), path, pictures, voc_base)
+def _read_folder(path: Path, pictures: Mapping[str, Path], voc_base: int | None) -> AnnotationSet:
+    return _read_files(files_below(path), path, pictures, voc_base)
 
 
-def _in_files(every: Sequence[Path], root: Path, pictures: Mapping[str, Path], voc_base: int | None) -> Found:
+def _read_files(
+    candidates: Sequence[Path], root: Path, pictures: Mapping[str, Path], voc_base: int | None
+) -> AnnotationSet:
     """What files of one format say, each of a picture, or JSON of many; pictures among them are no masks."""
-    path = every[0] if len(every) == 1 else root
-    own = set(pictures.values())
+    path = candidates[0] if len(candidates) == 1 else root
+    picture_files = set(pictures.values())
     files: dict[str, dict[Path, str]] = defaultdict(dict)  # form -> file -> its name below the root
-    for file in every:
+    for file in candidates:
         form = _SUFFIXES.get(file.suffix.lower())
-        if form and file not in own and file.name.lower() not in ("classes.txt", "readme.txt"):
+        if form and file not in picture_files and file.name.lower() not in ("classes.txt", "readme.txt"):
             files[form][file] = file.relative_to(root).with_suffix("").as_posix()
     in_json = json_files.read_folder(files.pop("JSON", {}))
-    text = [form for form in files if form != "masks"] + [found.form for found in in_json]
+    text = [form for form in files if form != "masks"] + [annotations.form for annotations in in_json]
     if len(text) > 1:
         raise Refused(f"{path} holds {' and '.join(text)} annotations: give the folder or file of one of them")
     if not files and not in_json:
@@ -261,7 +267,7 @@ def _in_files(every: Sequence[Path], root: Path, pictures: Mapping[str, Path], v
     return mask_files.read(files[form])
 
 
-def _finder(pictures: Mapping[str, Path]) -> Callable[[str], str | None]:
+def _picture_finder(pictures: Mapping[str, Path]) -> Callable[[str], str | None]:
     """A name in an annotation -> the picture's name, None where there is none; Refused where it fits several."""
     tables: list[dict[str, list[str]]] = [defaultdict(list) for _ in range(4)]
     for name in pictures:
@@ -269,13 +275,13 @@ def _finder(pictures: Mapping[str, Path]) -> Callable[[str], str | None]:
         for table, key in zip(tables, (name, bare.with_suffix("").as_posix(), bare.name, bare.stem), strict=True):
             table[key].append(name)
 
-    def find(called: str) -> str | None:
-        called = PurePosixPath(called.replace("\\", "/")).as_posix()
-        last = called.rpartition("/")[2]
-        for table, key in zip(tables, (called, called, last, last), strict=True):
+    def find(written: str) -> str | None:
+        written = PurePosixPath(written.replace("\\", "/")).as_posix()
+        last = written.rpartition("/")[2]
+        for table, key in zip(tables, (written, written, last, last), strict=True):
             hits = table.get(key, [])
             if len(hits) > 1:
-                raise Refused(f"annotation {called!r} fits {named(hits)}: name it with its folder, as they are")
+                raise Refused(f"annotation {written!r} fits {named(hits)}: name it with its folder, as they are")
             if hits:
                 return hits[0]
         return None
@@ -283,50 +289,50 @@ def _finder(pictures: Mapping[str, Path]) -> Callable[[str], str | None]:
     return find
 
 
-def _fitted(sheet: Sheet, size: Size) -> tuple[tuple[Region, ...], bool, list[str]]:
+def _fit_regions(sheet: Sheet, size: Size) -> tuple[tuple[Region, ...], bool, list[str]]:
     """The regions in a picture of this size, whether any stuck out, and why any were left out."""
     if sheet.size is not None and sheet.size != size:
         why = f"annotated at {by(sheet.size)} pixels, the picture as it is seen has {by(size)}"
         return (), False, [*sheet.bad, why]
     scale = size if sheet.fractions else (1, 1)
-    kept, bad, sticking = [], list(sheet.bad), False
+    fitted, left_out, sticking = [], list(sheet.bad), False
     for at, region in enumerate(sheet.regions):
-        inside, sticks, reasons = _region_in(region, size, scale)
+        inside, sticks, reasons = _clip_region(region, size, scale)
         sticking |= sticks
-        bad += [f"{sheet.called[at]}: {why}" if sheet.called else why for why in reasons]
+        left_out += [f"{sheet.names[at]}: {why}" if sheet.names else why for why in reasons]
         if inside is not None:
-            kept.append(inside)
-    return tuple(kept), sticking, bad
+            fitted.append(inside)
+    return tuple(fitted), sticking, left_out
 
 
-def _region_in(region: Region, size: Size, scale: Size) -> tuple[Region | None, bool, list[str]]:
+def _clip_region(region: Region, size: Size, scale: Size) -> tuple[Region | None, bool, list[str]]:
     """What of a region lies in a picture of this size, whether any stuck out, and why parts of it were left out."""
-    boxes, polygons, bad, sticking = [], [], [], False
+    boxes, polygons, left_out, sticking = [], [], [], False
     mask = region.mask
     for box in region.boxes:
         corners = ((box[0] * scale[0], box[1] * scale[1]), (box[2] * scale[0], box[3] * scale[1]))
-        if why := _wrong(corners, size):
-            bad.append(why)
+        if why := _why_invalid(corners, size):
+            left_out.append(why)
         else:
             (x0, y0), (x1, y1) = corners
             boxes.append((max(x0, 0.0), max(y0, 0.0), min(x1, float(size[0])), min(y1, float(size[1]))))
             sticking |= _sticks_out(corners, size)
     for polygon in region.polygons:
         polygon = tuple((x * scale[0], y * scale[1]) for x, y in polygon)
-        if why := _wrong(polygon, size):
-            bad.append(why)
+        if why := _why_invalid(polygon, size):
+            left_out.append(why)
         else:
             polygons.append(polygon)
             sticking |= _sticks_out(polygon, size)
     if isinstance(mask, Mask) and mask.size != size:
-        bad.append(f"a mask of {by(mask.size)} pixels, the picture as it is seen has {by(size)}")
+        left_out.append(f"a mask of {by(mask.size)} pixels, the picture as it is seen has {by(size)}")
         mask = None
     if not boxes and not polygons and mask is None:
-        return None, sticking, bad or ["it has no place in the picture"]
-    return replace(region, boxes=tuple(boxes), polygons=tuple(polygons), mask=mask), sticking, bad
+        return None, sticking, left_out or ["it has no place in the picture"]
+    return replace(region, boxes=tuple(boxes), polygons=tuple(polygons), mask=mask), sticking, left_out
 
 
-def _wrong(points: Polygon, size: Size) -> str:
+def _why_invalid(points: Polygon, size: Size) -> str:
     """Why these two corners of a box, or this polygon, are no region of the picture; "" where they are one."""
     xs, ys = zip(*points, strict=True)
     if not all(map(math.isfinite, (*xs, *ys))):
@@ -348,7 +354,7 @@ def _sticks_out(points: Polygon, size: Size) -> bool:
     return any(not -_SLACK <= x <= size[0] + _SLACK or not -_SLACK <= y <= size[1] + _SLACK for x, y in points)
 
 
-def _filled(corners: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+def _fill_polygon(corners: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """bool (H, W), True where a pixel's centre is inside the polygon (P, 2); on a left or upper edge is inside."""
     inside = np.zeros(shape, dtype=bool)
     ys, xs = (np.arange(n) + 0.5 for n in shape)

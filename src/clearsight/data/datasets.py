@@ -1,7 +1,6 @@
-"""The user's pictures: found in folders, CSV files and installed packages, with their classes and objects.
+"""Open the user's pictures in folders, tables and installed packages, with their classes and objects.
 
-Nothing is moved, written or guessed: what was chosen (a split, a file of labels) is said in the notes, what was left
-out stands in `broken`.
+Nothing is moved or written.  The notes name each choice (a split, a file of labels); `broken` lists what is left out.
 """
 
 from __future__ import annotations
@@ -23,16 +22,16 @@ from clearsight.core.label_names import first_name
 from clearsight.data.annotations import Region, read_boxes
 from clearsight.data.class_words import Classes, meanings
 from clearsight.data.class_words import truth as truth
-from clearsight.data.fiftyone import in_fiftyone
-from clearsight.data.folders import in_folder
+from clearsight.data.fiftyone import read_fiftyone
+from clearsight.data.folders import read_folder
 from clearsight.data.images import SUFFIXES, check_file, open_picture, to_pixels
-from clearsight.data.lists import in_table
+from clearsight.data.lists import read_picture_table
 from clearsight.data.records import Picture as Picture
 from clearsight.data.records import Pictures as Pictures
 from clearsight.data.rows import TABLES
 from clearsight.data.split_words import ALL as ALL
-from clearsight.data.split_words import of_split
 from clearsight.data.split_words import part_of as part_of
+from clearsight.data.split_words import take_split
 from clearsight.errors import Refused, nearest
 from clearsight.models.model_folder import CONFIG, WEIGHTS
 
@@ -52,8 +51,8 @@ def open_data(
     classes: Classes | str | Path | None = None,
     voc_base: int | None = None,
 ) -> Pictures:
-    """DATA of the command line: "demo", "demo:coffee,rocket", or a path for `folder` ("./demo" is a folder)."""
-    head, _, rest = str(words).partition(":")
+    """Open DATA of the command line: "demo", "demo:coffee,rocket", or a path for `folder` ("./demo" is a folder)."""
+    head, _, names = str(words).partition(":")
     if head != "demo" or isinstance(words, Path):
         return folder(
             words,
@@ -65,36 +64,39 @@ def open_data(
             voc_base=voc_base,
         )
     if boxes or masks or split or label_column or voc_base is not None:
-        raise Refused("the demo pictures have their own boxes and labels, and no splits: leave those options out")
-    found = demo_pictures()
-    known = {picture.name: picture for picture in found.pictures}
-    asked = [word.strip() for word in rest.split(",") if word.strip()] or list(known)
-    for word in asked:
-        if word not in known:
-            reason = dict(found.broken).get(word)
-            raise Refused(f"no demo picture {word!r}: {reason or nearest(word, known)}")
-    chosen = tuple(known[name] for name in sorted(set(asked)))
-    return replace(found, root=str(words), pictures=chosen, classes=meanings(classes))
+        raise Refused(
+            "the demo pictures have their own boxes and labels, and no splits: leave out boxes, masks, split, "
+            "label_column and voc_base"
+        )
+    demo = demo_pictures()
+    by_name = {picture.name: picture for picture in demo.pictures}
+    requested = [word.strip() for word in names.split(",") if word.strip()] or list(by_name)
+    for word in requested:
+        if word not in by_name:
+            reason = dict(demo.broken).get(word)
+            raise Refused(f"no demo picture {word!r}: {reason or nearest(word, by_name)}")
+    chosen = tuple(by_name[name] for name in sorted(set(requested)))
+    return replace(demo, root=str(words), pictures=chosen, classes=meanings(classes))
 
 
 def open_each(words: Sequence[str | Path], **options: Any) -> list[Pictures]:
-    """Several DATA, each with the options of `open_data`.
+    """Open several DATA, each with the options of `open_data`.
 
-    A picture file among them that is empty stands in `broken`, as in a folder; alone it is refused.
+    A picture file among them that is empty goes to `broken`, as in a folder; alone it is refused.
     """
     if len(words) == 1:
         return [open_data(words[0], **options)]
-    found = []
+    opened = []
     for word in words:
-        reason = _no_picture(Path(word))
-        found.append(Pictures(word, (), ((Path(word).name, reason),)) if reason else open_data(word, **options))
-    return found
+        reason = _why_no_picture(Path(word))
+        opened.append(Pictures(word, (), ((Path(word).name, reason),)) if reason else open_data(word, **options))
+    return opened
 
 
 def joined(sources: Sequence[Pictures]) -> Pictures:
-    """Several sets of pictures as one, in the order in which they were given.
+    """Join several sets of pictures, in the order in which they are given.
 
-    Refused: where the classes of some are class numbers and those of others are words, or numbers of another column.
+    Refused: class numbers in one set and words, or numbers of another column, in another.
     """
     first, *others = sources
     if not others:
@@ -102,7 +104,7 @@ def joined(sources: Sequence[Pictures]) -> Pictures:
     labelled = [s for s in sources if any(p.labels for p in s.pictures)]
     if len({(s.numbered, s.column if s.numbered else "") for s in labelled}) > 1:
         names = " and ".join(str(s.root) for s in labelled)
-        raise Refused(f"{names} do not all hold class numbers of one column: take them one after the other")
+        raise Refused(f"{names} do not hold class numbers of the same column: give each of them in a run of its own")
     return Pictures(
         " ".join(str(s.root) for s in sources),
         tuple(p for s in sources for p in s.pictures),
@@ -114,8 +116,8 @@ def joined(sources: Sequence[Pictures]) -> Pictures:
     )
 
 
-def _no_picture(path: Path) -> str:
-    """Why a file that is called like a picture cannot be one; "" for all else, which `folder` judges."""
+def _why_no_picture(path: Path) -> str:
+    """Why a file with a picture's suffix cannot be a picture; "" for all other files, which `folder` checks."""
     if path.suffix.lower() in SUFFIXES and os.path.exists(path) and not path.is_dir():
         try:
             check_file(path)
@@ -134,7 +136,7 @@ def folder(
     classes: Classes | str | Path | None = None,
     voc_base: int | None = None,
 ) -> Pictures:
-    """Find the pictures of a folder or a table, or take one picture.
+    """Open the pictures of a folder or a table, or one picture.
 
     A folder is class/x.jpg, split/class/x.jpg or flat.  A table (.csv, .tsv, .jsonl, .parquet) names files and labels.
 
@@ -152,42 +154,42 @@ def folder(
     """
     path = Path(path)
     if boxes is not None and masks is not None:
-        raise Refused("boxes and masks were both given: give one of them")
+        raise Refused("boxes and masks are both given: give one of them")
     if voc_base is not None and boxes is None:
         raise Refused("voc_base is for boxes of Pascal VOC: give boxes too, or leave it out")
-    meant = meanings(classes)
+    word_labels = meanings(classes)
     if not os.path.exists(path):
         raise Refused(f"no pictures at {path}: there is no such file or folder")
     if all((path / name).is_file() for name in (CONFIG, WEIGHTS)):
-        raise Refused(f"{path} is a model folder and holds no pictures to look at: name the model first, then DATA")
+        raise Refused(f"{path} is a model folder and holds no pictures: give the model first, then DATA")
     try:
-        found = _found(path, label_column)
+        data = _read_path(path, label_column)
     except OSError as e:
         raise Refused(f"cannot read {e.filename or path}: {e.strerror}") from None
-    every = {picture.name: picture.path for picture in found.pictures}
-    found = replace(_checked(of_split(found, split)), classes=meant)
-    if not found.pictures and (reason := _no_picture(path)):
+    paths = {picture.name: picture.path for picture in data.pictures}
+    data = replace(_check_files(take_split(data, split)), classes=word_labels)
+    if not data.pictures and (reason := _why_no_picture(path)):
         raise Refused(f"{path} is {reason}")
-    if not found.pictures:
-        broken = f"{len(found.broken)} broken ({', '.join(f'{n}: {r}' for n, r in found.broken[:3])})"
-        why = [broken] if found.broken else [*found.notes] or ["it is empty"]
-        raise Refused(f"no pictures in {path}: {'; '.join(why)}; expected {_LAYOUTS}")
-    if unused := sorted(meant.keys() - {word for picture in found.pictures for word in picture.labels}):
-        found = replace(found, notes=(*found.notes, f"words of classes that no picture has: {', '.join(unused)}"))
+    if not data.pictures:
+        broken = f"{len(data.broken)} broken ({', '.join(f'{n}: {r}' for n, r in data.broken[:3])})"
+        reasons = [broken] if data.broken else [*data.notes] or ["it is empty"]
+        raise Refused(f"no pictures in {path}: {'; '.join(reasons)}; expected {_LAYOUTS}")
+    if unused := sorted(word_labels.keys() - {word for picture in data.pictures for word in picture.labels}):
+        data = replace(data, notes=(*data.notes, f"words in classes that no picture has: {', '.join(unused)}"))
     source = boxes if boxes is not None else masks
     if source is None:
-        return found
-    marked = read_boxes(source, every, {picture.name for picture in found.pictures}, voc_base=voc_base)
-    pictures = tuple(replace(picture, regions=marked.regions.get(picture.name)) for picture in found.pictures)
+        return data
+    annotations = read_boxes(source, paths, {picture.name for picture in data.pictures}, voc_base=voc_base)
+    pictures = tuple(replace(picture, regions=annotations.regions.get(picture.name)) for picture in data.pictures)
     with_regions = sum(picture.regions is not None for picture in pictures)
-    note = f"{marked.form} annotations for {with_regions} of {len(pictures)} pictures"
-    return replace(found, pictures=pictures, notes=(*found.notes, note, *marked.notes))
+    note = f"{annotations.form} annotations for {with_regions} of {len(pictures)} pictures"
+    return replace(data, pictures=pictures, notes=(*data.notes, note, *annotations.notes))
 
 
 def demo_pictures() -> Pictures:
-    """Ten photographs out of installed packages, with acceptable ImageNet classes and boxes.
+    """Open ten photographs from installed packages, with acceptable ImageNet classes and boxes.
 
-    columns["note"] says where the classes are open to doubt.
+    columns["note"] holds a remark where the classes are open to doubt.
     """
     pictures, broken = [], []
     for entry in json.loads((files("clearsight.data") / "demo" / "pictures.json").read_text("utf-8"))["pictures"]:
@@ -205,7 +207,7 @@ def demo_pictures() -> Pictures:
         regions = tuple(Region((tuple(box["box"]),), label=box["what"]) for box in entry["boxes"])
         pictures.append(Picture(path, entry["name"], labels, regions, {"note": entry["note"]}))
     if not pictures:
-        raise Refused(f"none of the demo pictures is there: {', '.join(f'{n}: {r}' for n, r in broken)}")
+        raise Refused(f"no demo picture can be read: {', '.join(f'{n}: {r}' for n, r in broken)}")
     return Pictures("demo", tuple(sorted(pictures, key=lambda p: p.name)), tuple(sorted(broken)))
 
 
@@ -226,32 +228,32 @@ def pixels(model: Classifier, *sources: str | Path | Pictures) -> Tensor:
             except Refused as e:
                 raise Refused(f"{picture.path}: {e}") from None
     if not batch:
-        raise Refused("no picture is named: pixels(model, 'demo:coffee', 'photos/x.jpg')")
+        raise Refused("no picture is given: name one, as in pixels(model, 'demo:coffee', 'photos/x.jpg')")
     return torch.stack(batch)
 
 
-def _found(path: Path, label_column: str | None) -> Pictures:
-    """All pictures at a path, of every split, not looked at yet."""
+def _read_path(path: Path, label_column: str | None) -> Pictures:
+    """List all pictures at a path, of every split, before their files are checked."""
     if path.is_dir():
-        return in_folder(path, label_column)
+        return read_folder(path, label_column)
     if path.suffix.lower() in TABLES:
-        return in_table(path, label_column)
+        return read_picture_table(path, label_column)
     if label_column is not None:
-        raise Refused(f"label_column={label_column} is for a CSV or another table, and {path} is none")
+        raise Refused(f"label_column={label_column} needs a table, and {path} is not one: leave the option out")
     if path.suffix.lower() == ".json":
-        return in_fiftyone(path)
+        return read_fiftyone(path)
     if path.suffix.lower() not in SUFFIXES:
         raise Refused(f"{path} is neither a picture, a table nor a folder: expected {_LAYOUTS}")
     return Pictures(path, (Picture(path, path.name),))
 
 
-def _checked(found: Pictures) -> Pictures:
-    """The pictures by name, those that cannot be any among the broken."""
-    good, bad = [], list(found.broken)
-    for picture in sorted(found.pictures, key=lambda p: p.name):
+def _check_files(data: Pictures) -> Pictures:
+    """Sort the pictures by name; files that cannot be pictures go to `broken`."""
+    good, bad = [], list(data.broken)
+    for picture in sorted(data.pictures, key=lambda p: p.name):
         try:
             check_file(picture.path)
             good.append(picture)
         except Refused as e:
             bad.append((picture.name, str(e)))
-    return replace(found, pictures=tuple(good), broken=tuple(sorted(bad)))
+    return replace(data, pictures=tuple(good), broken=tuple(sorted(bad)))

@@ -22,21 +22,21 @@ from clearsight.errors import Refused
 Notes = tuple[str, ...]
 
 
-def loaded(image: ImageFile, path: Path, says: tiff.Stated | None, mask: bool) -> tuple[Image.Image, Notes]:
+def load(image: ImageFile, path: Path, tags: tiff.TiffTags | None, mask: bool) -> tuple[Image.Image, Notes]:
     """An opened picture, decoded, and what was done to its values.
 
-    says: what `tiff.stated` found, for a TIFF.  mask: all that matters is which values are zero, and none that is not
+    tags: what `tiff.stated` found, for a TIFF.  mask: all that matters is which values are zero, and none that is not
     becomes zero.  Refused where the white is not known, and where Pillow cannot give the values.
     """
-    if isinstance(image, TiffImageFile) and says is not None:
-        return _tiff(image, path, says, mask)
+    if isinstance(image, TiffImageFile) and tags is not None:
+        return _load_tiff(image, path, tags, mask)
     if image.format == "PNG":
-        return _png(image, path, mask)
+        return _load_png(image, path, mask)
     if image.format == "PPM":
-        return _netpbm(image, mask)
+        return _load_netpbm(image, mask)
     if image.format == "JPEG2000":
-        return _jpeg2000(image, path, mask)
-    fives = _raw(image) if image.format == "BMP" else ""
+        return _load_jpeg2000(image, path, mask)
+    fives = _raw_mode(image) if image.format == "BMP" else ""
     image.load()
     if fives in ("BGR;15", "BGR;16"):  # Pillow rounds down
         sizes = (31, 63 if fives == "BGR;16" else 31, 31)
@@ -54,18 +54,18 @@ def scaled(values: NDArray[Any], white: float, mask: bool) -> Image.Image:
     return Image.fromarray((values * (255 / white)).round().astype(np.uint8))
 
 
-def to_tell(bits: int) -> Notes:
+def depth_note(bits: int) -> Notes:
     """The note on grey or colour of more than 8 bits."""
     return (f"{bits} bits divided by {257 if bits == 16 else f'{(2**bits - 1) / 255:.4g}'}",)
 
 
-def _tiff(image: TiffImageFile, path: Path, says: tiff.Stated, mask: bool) -> tuple[Image.Image, Notes]:
-    done = tiff.seen(says)
-    tiff.correct(image, says)
-    if image.mode in ("RGB", "RGBA", "CMYK") and says.bits[0] == 16:
-        whole = _sixteen(image, path)
-        white, told = (1, ()) if mask else tiff.white(says, whole)
-        return _merged(whole, image.mode, white, mask), (*done, *(told or to_tell(16)))
+def _load_tiff(image: TiffImageFile, path: Path, tags: tiff.TiffTags, mask: bool) -> tuple[Image.Image, Notes]:
+    done = tiff.extra_bands_note(tags)
+    tiff.correct_raw_mode(image, tags)
+    if image.mode in ("RGB", "RGBA", "CMYK") and tags.bits[0] == 16:
+        whole = _read_16_bits(image, path)
+        white, notes = (1, ()) if mask else tiff.white_value(tags, whole)
+        return _merge_bands(whole, image.mode, white, mask), (*done, *(notes or depth_note(16)))
     image.load()
     if image.mode == "La" and not mask:
         grey, alpha = (np.asarray(band).astype(np.int64) for band in image.split())
@@ -75,13 +75,13 @@ def _tiff(image: TiffImageFile, path: Path, says: tiff.Stated, mask: bool) -> tu
     if image.mode[0] not in "IF":
         return image, done
     values = np.asarray(image)
-    if says.formats[0] == 3:
+    if tags.formats[0] == 3:
         _check_floats(values, mask)
-    white, told = (1.0, ()) if mask and says.photometric else tiff.white(says, values)
-    seen = white - values if says.photometric == 0 else values
-    if says.formats[0] == 3:
-        return scaled(seen, 1.0, mask), (*done, "floating point times 255")
-    return scaled(seen, white, mask), (*done, *(told or to_tell(says.bits[0])))
+    white, notes = (1.0, ()) if mask and tags.photometric else tiff.white_value(tags, values)
+    shown = white - values if tags.photometric == 0 else values
+    if tags.formats[0] == 3:
+        return scaled(shown, 1.0, mask), (*done, "floating point times 255")
+    return scaled(shown, white, mask), (*done, *(notes or depth_note(tags.bits[0])))
 
 
 def _check_floats(values: NDArray[Any], mask: bool) -> None:
@@ -91,16 +91,16 @@ def _check_floats(values: NDArray[Any], mask: bool) -> None:
         raise Refused("grey of floating point outside [0, 1], whose white is not known: save it with 8 or 16 bits")
 
 
-def _png(image: ImageFile, path: Path, mask: bool) -> tuple[Image.Image, Notes]:
+def _load_png(image: ImageFile, path: Path, mask: bool) -> tuple[Image.Image, Notes]:
     """PNG states the value that is clear in the bits of the file, and Pillow looks for it among those of 8 bits."""
     with path.open("rb") as file:
         bits = file.read(25)[24]
     clear = image.info.get("transparency")
     if bits == 16 and image.mode in ("RGB", "RGBA"):
-        mode = "LA" if _raw(image) == "LA;16B" else image.mode
-        whole = _sixteen(image, path)
-        both = _merged(whole, mode, 65535, mask)
-        return both if clear is None else _with_clear(both, (whole == np.array(clear)).all(-1)), to_tell(16)
+        mode = "LA" if _raw_mode(image) == "LA;16B" else image.mode
+        whole = _read_16_bits(image, path)
+        both = _merge_bands(whole, mode, 65535, mask)
+        return both if clear is None else _add_alpha(both, (whole == np.array(clear)).all(-1)), depth_note(16)
     image.load()
     if bits in (2, 4) and image.mode == "L" and isinstance(clear, int):
         image.info["transparency"] = clear * 255 // (2**bits - 1)
@@ -110,17 +110,17 @@ def _png(image: ImageFile, path: Path, mask: bool) -> tuple[Image.Image, Notes]:
         return image, ()
     values = np.asarray(image).astype(np.int64)
     grey = scaled(values, 65535, mask)
-    return _with_clear(grey, values == clear) if clear is not None else grey, to_tell(16)
+    return _add_alpha(grey, values == clear) if clear is not None else grey, depth_note(16)
 
 
-def _with_clear(image: Image.Image, clear: NDArray[np.bool_]) -> Image.Image:
+def _add_alpha(image: Image.Image, clear: NDArray[np.bool_]) -> Image.Image:
     alpha = Image.fromarray(np.where(clear, 0, 255).astype(np.uint8))
     return Image.merge(image.mode + "A", (*image.split(), alpha))
 
 
-def _sixteen(image: ImageFile, path: Path) -> NDArray[np.int64]:
+def _read_16_bits(image: ImageFile, path: Path) -> NDArray[np.int64]:
     """(H, W, bands) of 16 bits: Pillow keeps the high byte, and with the bytes the other way round the low one."""
-    raw = _raw(image)
+    raw = _raw_mode(image)
     if raw == "LA;16B":  # four bytes to a pixel: of the grey the high and the low, then of the alpha
         tiff.decode_as(image, "RGBA")
         image.load()
@@ -133,7 +133,7 @@ def _sixteen(image: ImageFile, path: Path) -> NDArray[np.int64]:
         return np.asarray(image, np.int64) * 256 + np.asarray(other, np.int64)
 
 
-def _merged(whole: NDArray[np.int64], mode: str, white: float, mask: bool) -> Image.Image:
+def _merge_bands(whole: NDArray[np.int64], mode: str, white: float, mask: bool) -> Image.Image:
     return Image.merge(mode, [scaled(whole[..., i], white, mask) for i in range(whole.shape[-1])])
 
 
@@ -143,13 +143,13 @@ def _other_order(raw: str) -> str:
     return f"{name};16{'B' if order.replace('N', native) == 'L' else 'L'}"
 
 
-def _raw(image: ImageFile) -> str:
+def _raw_mode(image: ImageFile) -> str:
     """The raw mode that Pillow would decode with."""
     args = image.tile[0].args if image.tile else ""
     return args if isinstance(args, str) else str((args or ("",))[0])
 
 
-def _netpbm(image: ImageFile, mask: bool) -> tuple[Image.Image, Notes]:
+def _load_netpbm(image: ImageFile, mask: bool) -> tuple[Image.Image, Notes]:
     """PGM and PPM state their white; of a PFM it is 1, or not known.
 
     Pillow's own way with a white that is not 255 is slow, rounds twice, and cuts off what is above that white.
@@ -158,7 +158,7 @@ def _netpbm(image: ImageFile, mask: bool) -> tuple[Image.Image, Notes]:
     args = tile.args if isinstance(tile.args, tuple) else ()
     if image.mode == "F":
         image.load()
-        return _floats(image, mask)
+        return _scale_floats(image, mask)
     white = int(args[1]) if tile.codec_name in ("ppm", "ppm_plain") and len(args) == 2 else 255
     if white == 255 and image.mode != "I":
         image.load()
@@ -167,29 +167,29 @@ def _netpbm(image: ImageFile, mask: bool) -> tuple[Image.Image, Notes]:
     assert image.fp is not None
     image.fp.seek(tile.offset)
     bands = 3 if image.mode == "RGB" else 1
-    whole = _numbers(image.fp, image.width * image.height * bands, plain, ">u2" if white > 255 else "u1")
+    whole = _read_numbers(image.fp, image.width * image.height * bands, plain, ">u2" if white > 255 else "u1")
     if whole.max() > white or whole.min() < 0:
         raise Refused(f"truncated or damaged (it says that white is {white}, and holds {whole.max()})")
     whole = whole.reshape(image.height, image.width, bands)
-    told = to_tell(16) if white == 65535 else (f"white is {white}, as the file says",)
-    return _merged(whole, "RGB" if bands == 3 else "L", white, mask), told
+    notes = depth_note(16) if white == 65535 else (f"white is {white}, as the file says",)
+    return _merge_bands(whole, "RGB" if bands == 3 else "L", white, mask), notes
 
 
-def _numbers(file: IO[bytes], count: int, plain: bool, kind: str) -> NDArray[np.int64]:
+def _read_numbers(file: IO[bytes], count: int, plain: bool, kind: str) -> NDArray[np.int64]:
     """So many numbers from here on, as text (with remarks after #) or in binary."""
     if plain:
         words = re.sub(rb"#[^\r\n]*", b" ", file.read()).split()[:count]
-        found = np.array([int(word) for word in words], np.int64)
+        numbers = np.array([int(word) for word in words], np.int64)
     else:
         size = np.dtype(kind).itemsize
         data = file.read(count * size)
-        found = np.frombuffer(data[: len(data) // size * size], kind).astype(np.int64)
-    if len(found) < count:
+        numbers = np.frombuffer(data[: len(data) // size * size], kind).astype(np.int64)
+    if len(numbers) < count:
         raise Refused("truncated")
-    return found
+    return numbers
 
 
-def _floats(image: ImageFile, mask: bool) -> tuple[Image.Image, Notes]:
+def _scale_floats(image: ImageFile, mask: bool) -> tuple[Image.Image, Notes]:
     if image.info.get("scale", 1) != 1 and not mask:
         raise Refused(
             f"a PFM whose scale is {image.info['scale']:g}, whose white is not known: save it with 8 or 16 bits"
@@ -199,12 +199,12 @@ def _floats(image: ImageFile, mask: bool) -> tuple[Image.Image, Notes]:
     return scaled(values, 1.0, mask), ("floating point times 255",)
 
 
-def _jpeg2000(image: ImageFile, path: Path, mask: bool) -> tuple[Image.Image, Notes]:
+def _load_jpeg2000(image: ImageFile, path: Path, mask: bool) -> tuple[Image.Image, Notes]:
     """Pillow shifts values to 8 or to 16 bits: shifted back, they are scaled."""
     bits = jpeg2000.depth(path, image.mode)
     image.load()
     if image.mode.startswith("I;16"):
-        return scaled(np.asarray(image) >> (16 - bits), 2**bits - 1, mask), to_tell(bits)
+        return scaled(np.asarray(image) >> (16 - bits), 2**bits - 1, mask), depth_note(bits)
     if bits < 8:
         white = 2**bits - 1
         return image.point([round(255 * (k >> (8 - bits)) / white) for k in range(256)] * len(image.getbands())), ()

@@ -35,10 +35,10 @@ BLOCK = 512
 
 @dataclass(frozen=True)
 class Seen:
-    """What one picture that can be read looks like from outside.
+    """The properties of a picture file that can be read.
 
-    size: (width, height) as people see it; mode: "L" or "RGB"; grey: no colour in it, whatever the mode; done: what had
-    to be done to read it, as `pictures.notes` says it; digest: the file's sha256, 64 hex digits.
+    size: (width, height) as people see it; mode: "L" or "RGB"; grey: no colour in it, whatever the mode; done: how it
+    was converted when read, as in `images.notes`; digest: the file's sha256, 64 hex digits.
     """
 
     size: tuple[int, int]
@@ -96,8 +96,8 @@ def likenesses(pictures: Sequence[Picture], *, progress: Progress | None = None)
     Reading takes nearly all the time.  Comparing n pictures costs two products of n vectors with each other and at most
     36 n comparisons in full, in 14 kB of memory for each picture.  What cannot be read is left out.
     """
-    tell = progress or (lambda what, done, total: None)
-    seen: list[Seen | None] = []
+    report = progress or (lambda what, done, total: None)
+    appearances: list[Seen | None] = []
     traces: dict[int, Trace] = {}
     broken = []
     for row, picture in enumerate(pictures):
@@ -107,34 +107,36 @@ def likenesses(pictures: Sequence[Picture], *, progress: Progress | None = None)
             image = open_picture(picture.path)
         except (Refused, OSError) as e:
             broken.append((picture.name, str(e) if isinstance(e, Refused) else str(e.strerror)))
-            seen.append(None)
+            appearances.append(None)
         else:
             traces[row] = trace(image)
             grey = image.mode == "L" or int(np.ptp(traces[row].colours, axis=2).max()) <= 4
-            seen.append(Seen(image.size, image.mode, grey, notes(image), digest))
-        tell("reading", row + 1, len(pictures))
-    pairs = _copies({row: s.digest for row, s in enumerate(seen) if s}, "same file")
+            appearances.append(Seen(image.size, image.mode, grey, notes(image), digest))
+        report("reading", row + 1, len(pictures))
+    pairs = _find_copies({row: s.digest for row, s in enumerate(appearances) if s}, "same file")
     firsts = traces.keys() - {p.second for p in pairs}
-    pairs += _copies({row: traces[row].pixels for row in sorted(firsts)}, "same pixels")
+    pairs += _find_copies({row: traces[row].pixels for row in sorted(firsts)}, "same pixels")
     firsts -= {p.second for p in pairs}
     rows = sorted(row for row in firsts if traces[row].telling)
-    near, crowded = _near(rows, [traces[row] for row in rows], tell)
-    found = tuple(sorted([*pairs, *near], key=lambda p: (p.first, p.second)))
-    said = []
+    near, crowded = _find_near(rows, [traces[row] for row in rows], report)
+    all_pairs = tuple(sorted([*pairs, *near], key=lambda p: (p.first, p.second)))
+    remarks = []
     if plain := len(firsts) - len(rows):
-        said.append(
+        remarks.append(
             f"of {plain} pictures smaller than {SMALLEST} pixels or of one colour only exact copies were looked for: "
             "near-duplicates cannot be told from other pictures of the same class there"
         )
     if crowded:
-        said.append(
+        remarks.append(
             f"of {crowded} pictures that are each like some others, which are not like each other, as digits and "
             "silhouettes are, only exact copies are listed"
         )
-    return Likeness(found, _connected(len(pictures), found), tuple(broken), tuple(seen), tuple(said))
+    return Likeness(
+        all_pairs, _group_connected(len(pictures), all_pairs), tuple(broken), tuple(appearances), tuple(remarks)
+    )
 
 
-def _copies(keys: dict[int, bytes] | dict[int, str], kind: Kind) -> list[Pair]:
+def _find_copies(keys: dict[int, bytes] | dict[int, str], kind: Kind) -> list[Pair]:
     """Each row with the first one of the same key."""
     rows: dict[object, list[int]] = defaultdict(list)
     for row, key in keys.items():
@@ -142,39 +144,45 @@ def _copies(keys: dict[int, bytes] | dict[int, str], kind: Kind) -> list[Pair]:
     return [Pair(first, other, kind) for first, *others in rows.values() for other in others]
 
 
-def _near(rows: Sequence[int], traces: Sequence[Trace], tell: Progress) -> tuple[list[Pair], int]:
+def _find_near(rows: Sequence[int], traces: Sequence[Trace], report: Progress) -> tuple[list[Pair], int]:
     """Pairs of rows made out of each other, and how many pictures lie in crowds that are no duplicates."""
     if len(rows) < 2:
         return [], 0
-    found: dict[tuple[int, int], tuple[Kind, float]] = {}
+    alike: dict[tuple[int, int], tuple[Kind, float]] = {}
     kinds: tuple[Kind, Kind] = ("near", "mirrored")
 
     @lru_cache(maxsize=256)
-    def laid(i: int, mirrored: bool) -> tuple[Floats, Floats]:
+    def prepare(i: int, mirrored: bool) -> tuple[Floats, Floats]:
         colours = traces[i].colours[:, ::-1] if mirrored else traces[i].colours
         return colours.astype(np.float32), versions(colours)
 
-    for i, j, mirrored in _candidates(traces, tell):
-        if (i, j) not in found:
-            away = difference(laid(i, False), laid(j, mirrored))
-            if away is not None:
-                found[i, j] = (kinds[mirrored], away)
-    group = _connected(len(rows), [Pair(i, j, "near") for i, j in found])
+    for i, j, mirrored in _candidates(traces, report):
+        if (i, j) not in alike:
+            distance = difference(prepare(i, False), prepare(j, mirrored))
+            if distance is not None:
+                alike[i, j] = (kinds[mirrored], distance)
+    group = _group_connected(len(rows), [Pair(i, j, "near") for i, j in alike])
     members: dict[int, list[int]] = defaultdict(list)
     for i, g in enumerate(group):
         members[g].append(i)
     crowds = set()
-    for g, own in members.items():
-        if len(own) > CROWD:  # do those that lie apart in the group look alike, too?
-            across = [(a, own[(k + len(own) // d) % len(own)]) for d in (2, 3) for k, a in enumerate(own)]
-            same = [any(difference(laid(a, False), laid(b, m)) is not None for m in (False, True)) for a, b in across]
+    for g, group_rows in members.items():
+        if len(group_rows) > CROWD:  # do those that lie apart in the group look alike, too?
+            across = [
+                (a, group_rows[(k + len(group_rows) // d) % len(group_rows)])
+                for d in (2, 3)
+                for k, a in enumerate(group_rows)
+            ]
+            same = [
+                any(difference(prepare(a, False), prepare(b, m)) is not None for m in (False, True)) for a, b in across
+            ]
             if 2 * sum(same) < len(same):
                 crowds.add(g)
-    pairs = [Pair(rows[i], rows[j], k, round(d, 4)) for (i, j), (k, d) in found.items() if group[i] not in crowds]
+    pairs = [Pair(rows[i], rows[j], k, round(d, 4)) for (i, j), (k, d) in alike.items() if group[i] not in crowds]
     return pairs, sum(len(members[g]) for g in crowds)
 
 
-def _candidates(traces: Sequence[Trace], tell: Progress) -> Iterator[tuple[int, int, bool]]:
+def _candidates(traces: Sequence[Trace], report: Progress) -> Iterator[tuple[int, int, bool]]:
     """(i, j, is j mirrored), i < j: what is roughly alike; of each picture the most alike, those as they are first."""
     bits = np.stack([t.bits for t in traces]).astype(np.float32)
     small = np.stack([rough(t.colours) for t in traces])
@@ -190,10 +198,10 @@ def _candidates(traces: Sequence[Trace], tell: Progress) -> Iterator[tuple[int, 
                 likely = np.flatnonzero(agree[i] >= ROUGHLY)
                 best = likely[np.argsort(-agree[i, likely], kind="stable")[:CLOSEST]]
                 yield from ((start + int(i), start + int(j), mirrored) for j in best)
-        tell("comparing", min(start + BLOCK, len(traces)), len(traces))
+        report("comparing", min(start + BLOCK, len(traces)), len(traces))
 
 
-def _connected(n: int, pairs: Sequence[Pair]) -> tuple[int, ...]:
+def _group_connected(n: int, pairs: Sequence[Pair]) -> tuple[int, ...]:
     """The number of the first row that each of n rows is connected with."""
     ends = np.array([(p.first, p.second) for p in pairs], dtype=np.int64).reshape(-1, 2)
     graph = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(n, n)) if n else None

@@ -78,15 +78,15 @@ def difference(a: tuple[Floats, Floats], b: tuple[Floats, Floats]) -> float | No
     (x, of_x), (y, of_y) = a, b
     on_y, on_x = of_x @ of_y[0], of_y @ of_x[0]
     if on_y.max() >= on_x.max():
-        x = _cut(x, int(on_y.argmax()))
+        x = _cut_version(x, int(on_y.argmax()))
     else:
-        y = _cut(y, int(on_x.argmax()))
+        y = _cut_version(y, int(on_x.argmax()))
     x, y = ((z - z.mean()) / max(float(z.std()), 1e-6) for z in (x, y))
     if float((x * y).mean()) < ALIKE:
         return None
     places = (x - y).reshape(ROUGH, SIDE // ROUGH, ROUGH, SIDE // ROUGH, 3).mean((1, 3))
-    away = float(np.abs(places).max())
-    return away if away <= PLACE else None
+    distance = float(np.abs(places).max())
+    return distance if distance <= PLACE else None
 
 
 def _windows(out: int) -> Floats:
@@ -105,11 +105,11 @@ _USED = [(0, 0)] + [(3 * c + y + 1, 3 * c + x + 1) for c in range(len(CUTS)) for
 def versions(colours: NDArray[np.uint8]) -> Floats:
     """(28, 576): the picture in grey, whole and cut, each of mean 0 and length 1."""
     grey = colours.mean(2, dtype=np.float32)
-    found = np.stack([_SMALL[y] @ grey @ _SMALL[x].T for y, x in _USED]).reshape(len(_USED), -1)
-    found -= found.mean(1, keepdims=True)
-    return np.asarray(found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-6), dtype=np.float32)
+    flat = np.stack([_SMALL[y] @ grey @ _SMALL[x].T for y, x in _USED]).reshape(len(_USED), -1)
+    flat -= flat.mean(1, keepdims=True)
+    return np.asarray(flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6), dtype=np.float32)
 
 
-def _cut(colours: Floats, version: int) -> Floats:
+def _cut_version(colours: Floats, version: int) -> Floats:
     y, x = _USED[version]
     return np.asarray(np.einsum("ij,jkc,lk->ilc", _WHOLE[y], colours, _WHOLE[x], optimize=True), dtype=np.float32)

@@ -78,7 +78,7 @@ def open_picture(path: str | Path) -> Image.Image:
     alone ("truncated"), for whoever calls knows which file it was; so too where the file does not state what is white
     or which of its bands are the colours.
     """
-    with _opened(Path(path), "picture") as (image, done):
+    with _open_image(Path(path), "picture") as (image, done):
         return eight_bit(image, done)
 
 
@@ -88,7 +88,7 @@ def open_mask(path: str | Path) -> NDArray[np.bool_]:
     Zero is black as people see it, so the largest value where the file says that 0 is white.  Turned as its EXIF says.
     Raises Refused as `open_picture` does, but need not know which value is white.
     """
-    return _inside(path)[0]
+    return _read_mask(path)[0]
 
 
 def mask_values(path: str | Path) -> list[tuple[int, ...]]:
@@ -98,15 +98,15 @@ def mask_values(path: str | Path) -> list[tuple[int, ...]]:
     more than 8 bits all that is told is what is not 0: 255.
     Raises Refused as `open_mask` does.
     """
-    inside, values = _inside(path)
+    inside, values = _read_mask(path)
     marked = values[inside]
     different = marked[:1] if (marked == marked[:1]).all() else np.unique(marked, axis=0)  # which sorts
     return [tuple(map(int, row)) for row in different]
 
 
-def _inside(path: str | Path) -> tuple[NDArray[np.bool_], NDArray[np.generic]]:
+def _read_mask(path: str | Path) -> tuple[NDArray[np.bool_], NDArray[np.generic]]:
     """(H, W) of `open_mask`, and the values (H, W, C) without what says how clear a pixel is."""
-    with _opened(Path(path), "mask") as (image, _):
+    with _open_image(Path(path), "mask") as (image, _):
         values = np.atleast_3d(np.asarray(image))
         clear = np.zeros(values.shape[:2], bool)
         if image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
@@ -121,7 +121,7 @@ def open_ids(path: str | Path) -> NDArray[np.uint32]:
 
     Turned as its EXIF says.  Raises Refused as `open_picture` does, and for a file whose pixels are not RGB.
     """
-    with _opened(Path(path), "picture") as (image, _):
+    with _open_image(Path(path), "picture") as (image, _):
         if image.mode != "RGB":
             raise Refused(f"its pixels are {image.mode}, not RGB, so they hold no ids")
         return np.asarray(image).astype(np.uint32) @ np.array([1, 256, 65536], np.uint32)
@@ -129,7 +129,7 @@ def open_ids(path: str | Path) -> NDArray[np.uint32]:
 
 def picture_size(path: str | Path) -> tuple[int, int]:
     """(width, height) of a picture as people see it, from the head of its file.  Refused as in `open_picture`."""
-    with _opened(Path(path), "size") as (image, _):
+    with _open_image(Path(path), "size") as (image, _):
         turned = image.format != "TIFF" and _orientation(image) in (5, 6, 7, 8)  # Pillow turns a TIFF by itself
         return (image.height, image.width) if turned else (image.width, image.height)
 
@@ -142,7 +142,7 @@ def notes(image: Image.Image) -> tuple[str, ...]:
 def check_file(path: Path) -> None:
     """Refuse what cannot hold a picture, without opening it: missing, empty, a folder, a pipe.  The reason alone."""
     try:
-        found = path.stat()
+        status = path.stat()
     except ValueError:  # a zero byte; Python words it differently from version to version
         raise Refused("a name that no file can have") from None
     except OSError as e:
@@ -150,12 +150,12 @@ def check_file(path: Path) -> None:
             raise Refused("a link to nothing") from None
         if e.errno == errno.ENAMETOOLONG:
             raise Refused("a name that is too long for this system") from None
-        raise Refused("missing" if isinstance(e, FileNotFoundError) else _reason(e, path)) from None
-    if stat.S_ISDIR(found.st_mode):
+        raise Refused("missing" if isinstance(e, FileNotFoundError) else _why_unreadable(e, path)) from None
+    if stat.S_ISDIR(status.st_mode):
         raise Refused("a folder, not a file")
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise Refused("not a file but a pipe, socket or device")
-    if not found.st_size:
+    if not status.st_size:
         raise Refused("empty (0 bytes)")
 
 
@@ -252,29 +252,29 @@ def _geometry(image_size: tuple[int, int], preprocess: Preprocess) -> tuple[int,
 
 
 @contextmanager
-def _opened(path: Path, want: Literal["picture", "mask", "size"]) -> Iterator[tuple[Image.Image, tuple[str, ...]]]:
+def _open_image(path: Path, want: Literal["picture", "mask", "size"]) -> Iterator[tuple[Image.Image, tuple[str, ...]]]:
     """A picture whose file is open, decoded and turned, with what was done; whatever goes wrong is Refused."""
     check_file(path)
-    says = None
+    tags = None
     with _turn, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             Image.init()
             with path.open("rb") as file:
-                says = tiff.stated(file)
-                if says is not None:
-                    tiff.refuse(says, want == "mask")
+                tags = tiff.read_tags(file)
+                if tags is not None:
+                    tiff.refuse_unsupported(tags, want == "mask")
                 file.seek(0)
                 with Image.open(file, formats=[f for f in FORMATS if f in Image.OPEN]) as image:
                     _check_size(image)
                     if want != "size" and image.format == "PNG":  # Pillow's decoder does not look at its checksums
-                        with path.open("rb") as again:
-                            Image.open(again, formats=["PNG"]).verify()
-                    yield (image, ()) if want == "size" else _decoded(image, path, says, want == "mask")
+                        with path.open("rb") as second:
+                            Image.open(second, formats=["PNG"]).verify()
+                    yield (image, ()) if want == "size" else _decode(image, path, tags, want == "mask")
         except Refused:
             raise
         except Exception as e:  # a damaged file makes Pillow raise nearly anything
-            raise Refused(_reason(e, path, says)) from None
+            raise Refused(_why_unreadable(e, path, tags)) from None
 
 
 def _check_size(image: Image.Image) -> None:
@@ -284,12 +284,14 @@ def _check_size(image: Image.Image) -> None:
         raise Refused(f"no pixels ({image.width} x {image.height})")
 
 
-def _decoded(image: ImageFile, path: Path, says: tiff.Stated | None, mask: bool) -> tuple[Image.Image, tuple[str, ...]]:
+def _decode(
+    image: ImageFile, path: Path, tags: tiff.TiffTags | None, mask: bool
+) -> tuple[Image.Image, tuple[str, ...]]:
     done: tuple[str, ...] = ()
     if getattr(image, "is_animated", False):
         done = ("first frame of several",)
     turned = 1 if image.format == "PNG" else _orientation(image)  # Pillow forgets a TIFF's as it decodes
-    whole, told = depths.loaded(image, path, says, mask)
+    whole, depth_notes = depths.load(image, path, tags, mask)
     turned = _orientation(image) if image.format == "PNG" else turned  # Pillow decodes a PNG to look for it
     if turned in _TURNED:
         done = (*done, "turned as its EXIF says")
@@ -297,7 +299,7 @@ def _decoded(image: ImageFile, path: Path, says: tiff.Stated | None, mask: bool)
             about = whole.info
             whole = whole.transpose(_TURNED[turned])
             whole.info = about
-    return whole, (*done, *told)
+    return whole, (*done, *depth_notes)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -309,15 +311,15 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) else 1
 
 
-def _reason(e: Exception, path: Path, says: tiff.Stated | None = None) -> str:
+def _why_unreadable(e: Exception, path: Path, tags: tiff.TiffTags | None = None) -> str:
     words = str(e).partition("\n")[0]
     unread = any(sign in words.lower() for sign in _NOT_READ)
-    if says is not None and (unread or isinstance(e, UnidentifiedImageError)):
-        return f"{tiff.named(says)}, which is not read here: {tiff.SAVE}"
+    if tags is not None and (unread or isinstance(e, UnidentifiedImageError)):
+        return f"{tiff.describe(tags)}, which is not supported: {tiff.SAVE}"
     if isinstance(e, UnidentifiedImageError):
-        return _unknown(path)
+        return _why_unidentified(path)
     if unread:
-        return f"of a kind that is not read here ({words}): save it as PNG"
+        return f"of a kind that is not supported ({words}): save it as PNG"
     if isinstance(e, Image.DecompressionBombError):
         return f"too large: more than {MOST_PIXELS / 1e6:.0f} million pixels"
     if isinstance(e, MemoryError):
@@ -329,18 +331,18 @@ def _reason(e: Exception, path: Path, says: tiff.Stated | None = None) -> str:
     return f"truncated or damaged ({getattr(e, 'strerror', None) or words or type(e).__name__})"
 
 
-def _unknown(path: Path) -> str:
+def _why_unidentified(path: Path) -> str:
     with path.open("rb") as file:
         start = file.read(16)
         bits = _jpeg_bits(file) if start.startswith(b"\xff\xd8") else 8
     if bits != 8:
-        return f"JPEG of {bits} bits, which is not read here: save it as PNG or with 8 bits"
+        return f"JPEG of {bits} bits, which is not supported: save it as PNG or with 8 bits"
     for beginning, name in _BEGINNINGS.items():
         if start.startswith(beginning):
             return f"truncated or damaged: it begins like a {name} file"
     if start[4:8] == b"ftyp":
         avif = start[8:12] in (b"avif", b"avis")
-        return "truncated or damaged AVIF" if avif else "HEIC, which is not read here: save it as JPEG or PNG"
+        return "truncated or damaged AVIF" if avif else "HEIC, which is not supported: save it as JPEG or PNG"
     return "not a picture"
 
 

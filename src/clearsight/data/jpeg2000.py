@@ -19,7 +19,7 @@ _CODESTREAM = b"\xff\x4f\xff\x51"
 def depth(path: Path, mode: str) -> int:
     """The bits of each band.  mode: what Pillow reads the file as; Refused where it would lose or misread bits."""
     with path.open("rb") as file:
-        codestream, defined = _find(file)
+        codestream, defined = _find_codestream(file)
         file.seek(codestream)
         start = file.read(42)
         if len(start) < 42 or start[:4] != _CODESTREAM:
@@ -33,7 +33,7 @@ def depth(path: Path, mode: str) -> int:
         raise Refused(f"JPEG 2000 whose bands have {' and '.join(map(str, sorted(depths)))} bits: {SAVE}")
     bits = depths.pop()
     if bits > 16 or (bits > 8 and not mode.startswith("I;16")) or (bits != 8 and mode in ("P", "PA")):
-        raise Refused(f"JPEG 2000 colour of {bits} bits, of which only 8 are read here: {SAVE}")
+        raise Refused(f"JPEG 2000 colour of {bits} bits, of which only 8 are supported: {SAVE}")
     if mode in ("LA", "RGBA", "PA") and not defined:
         raise Refused(
             f"JPEG 2000 of {bands} bands, and the file does not say what the last is: save those that the model was "
@@ -42,7 +42,7 @@ def depth(path: Path, mode: str) -> int:
     return bits
 
 
-def _find(file: IO[bytes]) -> tuple[int, bool]:
+def _find_codestream(file: IO[bytes]) -> tuple[int, bool]:
     """Where the codestream begins, and whether the file says which band is transparency (the box cdef)."""
     if file.read(4) == _CODESTREAM:
         return 0, False

@@ -1,4 +1,4 @@
-"""Which split of a set of pictures is taken."""
+"""Choose the split of a set of pictures."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from clearsight.data.records import Pictures
 from clearsight.data.walk import named
 from clearsight.errors import Refused
 
-SPLITS = {  # the split that is taken first where none is asked for stands first
+SPLITS = {  # in the order of preference where the user names none
     "test": ("test", "testing"),
     "val": ("val", "valid", "validation"),
     "train": ("train", "training"),
 }
-ALL = "all"  # every split at once
+ALL = "all"  # all splits together
 KNOWN = frozenset(word for words in SPLITS.values() for word in words)
 
 
 def part_of(split: str) -> str:
-    """What a split is for: "train", "val" or "test", whatever it is called; "" for none of these.
+    """The part that a split's name stands for: "train", "val" or "test"; "" for any other name.
 
     >>> part_of("Validation"), part_of("bird")
     ('val', '')
@@ -27,31 +27,32 @@ def part_of(split: str) -> str:
     return next((part for part, words in SPLITS.items() if split.lower() in words), "")
 
 
-def of_split(found: Pictures, asked: str | None) -> Pictures:
-    there = Counter(picture.split for picture in found.pictures if picture.split)
-    known = [word for word in there if word.lower() in KNOWN]
-    if asked is None and there and not known:
-        words = named([f"{word} {n}" for word, n in sorted(there.items())])
-        note = f"no split is called train, val or test, so all are taken, of {words} pictures: --split takes one"
-        return replace(found, notes=(note, *found.notes))
-    if asked == ALL or (asked is None and not known):
-        return found
-    if not there:
-        raise Refused(f"split {asked!r}: there are no splits in {found.root}")
+def take_split(data: Pictures, requested: str | None) -> Pictures:
+    """Keep the pictures of one split: the requested one, else test before val before train.  A note names it."""
+    counts = Counter(picture.split for picture in data.pictures if picture.split)
+    usual = [word for word in counts if word.lower() in KNOWN]
+    if requested is None and counts and not usual:
+        words = named([f"{word} {n}" for word, n in sorted(counts.items())])
+        note = f"no split is called train, val or test, so all are used ({words} pictures): choose one with --split"
+        return replace(data, notes=(note, *data.notes))
+    if requested == ALL or (requested is None and not usual):
+        return data
+    if not counts:
+        raise Refused(f"split {requested!r}: {data.root} has no splits; leave the option out")
     order = [word for words in SPLITS.values() for word in words]
-    if asked is None:
-        chosen = min(known, key=lambda word: (order.index(word.lower()), word))
-    elif asked in there:
-        chosen = asked
+    if requested is None:
+        chosen = min(usual, key=lambda word: (order.index(word.lower()), word))
+    elif requested in counts:
+        chosen = requested
     else:
-        same = next((words for words in SPLITS.values() if asked.lower() in words), (asked.lower(),))
-        fitting = [word for word in there if word.lower() in same]
-        if len(fitting) != 1:
-            raise Refused(f"split {asked!r}: {found.root} has {', '.join(sorted(there))}")
-        chosen = fitting[0]
-    shares = ", ".join(f"{word} {n}" for word, n in sorted(there.items()))
-    notes = [f"split {chosen} is taken, of {shares} pictures" + ("" if asked else ": --split takes another")]
-    if outside := [picture.name for picture in found.pictures if not picture.split]:
+        synonyms = next((words for words in SPLITS.values() if requested.lower() in words), (requested.lower(),))
+        matching = [word for word in counts if word.lower() in synonyms]
+        if len(matching) != 1:
+            raise Refused(f"split {requested!r}: {data.root} has {', '.join(sorted(counts))}")
+        chosen = matching[0]
+    shares = ", ".join(f"{word} {n}" for word, n in sorted(counts.items()))
+    notes = [f"split {chosen} is used, of {shares} pictures" + ("" if requested else ": choose another with --split")]
+    if outside := [picture.name for picture in data.pictures if not picture.split]:
         notes.append(f"{len(outside)} pictures in no split are left out: {named(outside)}")
-    pictures = tuple(picture for picture in found.pictures if picture.split == chosen)
-    return replace(found, pictures=pictures, notes=(*notes, *found.notes))
+    pictures = tuple(picture for picture in data.pictures if picture.split == chosen)
+    return replace(data, pictures=pictures, notes=(*notes, *data.notes))

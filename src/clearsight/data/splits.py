@@ -51,16 +51,16 @@ def split(
     >>> split(["a"] * 4 + ["b"] * 4, range(8), (0.5, 0.25, 0.25), seed=0).count("train")
     4
     """
-    _shares(shares)
-    found = _groups(labels, groups, seed)
-    pinned = _only_inside_others(found)
+    _check_shares(shares)
+    grouped = _make_groups(labels, groups, seed)
+    pinned = _minority_groups(grouped)
     part = dict.fromkeys(pinned, 0)
-    for own in _by_class(found).values():
-        free = [g for g in own if g.number not in pinned]
-        wanted = [share * sum(g.size for g in own) for share in shares]
-        for g in own:
-            wanted[0] -= g.size if g.number in pinned else 0
-        part |= _dealt(free, wanted, _first(len(free), len(free) < len(own), shares))
+    for class_groups in _by_class(grouped).values():
+        free = [g for g in class_groups if g.number not in pinned]
+        targets = [share * sum(g.size for g in class_groups) for share in shares]
+        for g in class_groups:
+            targets[0] -= g.size if g.number in pinned else 0
+        part |= _deal(free, targets, _required_parts(len(free), len(free) < len(class_groups), shares))
     return tuple(PARTS[part[g]] for g in groups)
 
 
@@ -75,20 +75,20 @@ def folds(labels: Sequence[str], groups: Sequence[int], k: int, *, seed: int) ->
     """
     if k < 2:
         raise Refused(f"k={k}: at least 2 folds")
-    found = _groups(labels, groups, seed)
-    by_class = _by_class(found)
+    grouped = _make_groups(labels, groups, seed)
+    by_class = _by_class(grouped)
     rarest = min(sorted({*labels}), key=lambda label: len(by_class.get(label, ())))
-    if (there := len(by_class.get(rarest, ()))) < k:
+    if (count := len(by_class.get(rarest, ()))) < k:
         raise Refused(
-            f"k={k}: class {rarest!r} has {there} pictures that are no duplicates of each other, and each fold needs "
+            f"k={k}: class {rarest!r} has {count} pictures that are no duplicates of each other, and each fold needs "
             "one: take a smaller k, add pictures, or leave the class out"
         )
     part: dict[int, int] = {}
     load = [0] * k
-    for own in by_class.values():
-        wanted = [sum(g.size for g in own) / k] * k
-        dealt = _dealt(own, wanted, (), load)
-        for g in own:
+    for class_groups in by_class.values():
+        targets = [sum(g.size for g in class_groups) / k] * k
+        dealt = _deal(class_groups, targets, (), load)
+        for g in class_groups:
             load[dealt[g.number]] += g.size
         part |= dealt
     return tuple(part[g] for g in groups)
@@ -102,9 +102,9 @@ def split_notes(labels: Sequence[str], groups: Sequence[int], parts: Sequence[st
     >>> split_notes(["a", "a", "a", "b"], [0, 1, 2, 3], ["train", "val", "test", "train"])[0][:45]
     '1 class stands in train alone (b): no number '
     """
-    _same_length(labels, groups, parts)
-    there = [p for p in PARTS if p in parts]
-    there += sorted({*parts} - {*PARTS})
+    _check_lengths(labels, groups, parts)
+    present = [p for p in PARTS if p in parts]
+    present += sorted({*parts} - {*PARTS})
     where: dict[str, set[str]] = defaultdict(set)
     mixed: dict[int, set[str]] = defaultdict(set)
     for label, group, part in zip(labels, groups, parts, strict=True):
@@ -112,19 +112,21 @@ def split_notes(labels: Sequence[str], groups: Sequence[int], parts: Sequence[st
         mixed[group].add(label)
     short: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for label in sorted(where):
-        if len(where[label]) < len(there):
-            short[tuple(p for p in there if p in where[label])].append(label)
+        if len(where[label]) < len(present):
+            short[tuple(p for p in present if p in where[label])].append(label)
     notes = []
-    for stands, classes in sorted(short.items(), key=lambda item: len(item[0])):
-        lacks = [p for p in there if p not in stands]
+    for holding, classes in sorted(short.items(), key=lambda item: len(item[0])):
+        missing = [p for p in present if p not in holding]
         words = f"{len(classes)} {'class stands' if len(classes) == 1 else 'classes stand'}"
-        words += f" in {' and '.join(stands)} alone ({named(classes)}): "
-        if "test" in lacks:
+        words += f" in {' and '.join(holding)} alone ({named(classes)}): "
+        if "test" in missing:
             words += f"no number can be told for {'it' if len(classes) == 1 else 'them'}"
         else:
-            words += f"none of them is in {' or '.join(lacks)}"
-        notes.append(f"{words}; add pictures until each has at least {len(there)} that are no duplicates of each other")
-    several = sum(len(found) > 1 for found in mixed.values())
+            words += f"none of them is in {' or '.join(missing)}"
+        notes.append(
+            f"{words}; add pictures until each has at least {len(present)} that are no duplicates of each other"
+        )
+    several = sum(len(group_labels) > 1 for group_labels in mixed.values())
     if several:
         notes.append(
             f"{several} {'group' if several == 1 else 'groups'} of duplicates with several labels, each kept whole in "
@@ -143,20 +145,20 @@ def named(names: Sequence[str], most: int = NAMED) -> str:
     return ", ".join(names[:most]) + more
 
 
-def _dealt(
-    groups: Sequence[_Group], wanted: Sequence[float], first: Sequence[int], load: Sequence[int] = ()
+def _deal(
+    groups: Sequence[_Group], targets: Sequence[float], first: Sequence[int], load: Sequence[int] = ()
 ) -> dict[int, int]:
     """Group -> part: the smallest groups to the parts named first, then each, the largest first, where most is lacking.
 
     load: pictures that the parts have already, which decides between parts that lack the same.
     """
-    lacking = list(wanted)
+    lacking = list(targets)
     part = {}
     order = sorted(groups, key=lambda g: (g.size, g.draw))
     for p, g in zip(first, order, strict=False):
         part[g.number] = p
         lacking[p] -= g.size
-    open_ = [p for p, n in enumerate(wanted) if n > 0] or [0]
+    open_ = [p for p, n in enumerate(targets) if n > 0] or [0]
     for g in reversed(order[len(first) :]):
         p = min(open_, key=lambda p: (-round(lacking[p], 9), load[p] if load else 0, p))
         part[g.number] = p
@@ -164,7 +166,7 @@ def _dealt(
     return part
 
 
-def _first(free: int, pinned: bool, shares: Sequence[float]) -> list[int]:
+def _required_parts(free: int, pinned: bool, shares: Sequence[float]) -> list[int]:
     """The parts that a class must stand in, as far as its groups go; the smallest share first gets the smallest group.
 
     free: its groups; pinned: it stands in train already.
@@ -173,25 +175,26 @@ def _first(free: int, pinned: bool, shares: Sequence[float]) -> list[int]:
     return sorted(needed[:free], key=lambda p: (shares[p], p))
 
 
-def _only_inside_others(groups: Sequence[_Group]) -> set[int]:
+def _minority_groups(groups: Sequence[_Group]) -> set[int]:
     """One group for each class that is the main one of no group: it goes to train, so that the class is learned."""
     main = {g.main for g in groups}
-    rest = sorted({label for g in groups for label in g.counts} - main)
+    minorities = sorted({label for g in groups for label in g.counts} - main)
     return {
-        min((g for g in groups if label in g.counts), key=lambda g: (-g.counts[label], g.draw)).number for label in rest
+        min((g for g in groups if label in g.counts), key=lambda g: (-g.counts[label], g.draw)).number
+        for label in minorities
     }
 
 
 def _by_class(groups: Sequence[_Group]) -> dict[str, list[_Group]]:
     """The groups of each class, the classes by name."""
-    found: dict[str, list[_Group]] = defaultdict(list)
+    by_class: dict[str, list[_Group]] = defaultdict(list)
     for g in groups:
-        found[g.main].append(g)
-    return {label: found[label] for label in sorted(found)}
+        by_class[g.main].append(g)
+    return {label: by_class[label] for label in sorted(by_class)}
 
 
-def _groups(labels: Sequence[str], groups: Sequence[int], seed: int) -> list[_Group]:
-    _same_length(labels, groups)
+def _make_groups(labels: Sequence[str], groups: Sequence[int], seed: int) -> list[_Group]:
+    _check_lengths(labels, groups)
     if not labels:
         raise Refused("no pictures to split: give at least one")
     if not 0 <= seed < 2**63:
@@ -202,17 +205,17 @@ def _groups(labels: Sequence[str], groups: Sequence[int], seed: int) -> list[_Gr
     return [_Group(g, counts[g], hashlib.blake2b(f"{seed} {g}".encode()).digest()) for g in sorted(counts)]
 
 
-def _same_length(labels: Sequence[str], *others: Sequence[object]) -> None:
+def _check_lengths(labels: Sequence[str], *others: Sequence[object]) -> None:
     for other in others:
         if len(other) != len(labels):
             raise Refused(f"{len(labels)} labels and {len(other)} groups or parts: give one of each per picture")
 
 
-def _shares(shares: Sequence[float]) -> None:
-    said = ", ".join(f"{s:g}" for s in shares)
+def _check_shares(shares: Sequence[float]) -> None:
+    shown = ", ".join(f"{s:g}" for s in shares)
     if len(shares) != 3 or not all(math.isfinite(s) and s >= 0 for s in shares):
-        raise Refused(f"shares ({said}): three numbers of at least 0, for train, val and test")
+        raise Refused(f"shares ({shown}): three numbers of at least 0, for train, val and test")
     if abs(sum(shares) - 1) > 1e-6:
-        raise Refused(f"shares ({said}) sum to {sum(shares):g}: they must sum to 1")
+        raise Refused(f"shares ({shown}) sum to {sum(shares):g}: they must sum to 1")
     if not shares[0]:
-        raise Refused(f"shares ({said}): nothing is left to train on")
+        raise Refused(f"shares ({shown}): nothing is left to train on")

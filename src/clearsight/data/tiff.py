@@ -30,7 +30,7 @@ _JPEG, _OLD_JPEG = 7, 6  # Compression
 
 
 @dataclass(frozen=True)
-class Stated:
+class TiffTags:
     """What the first picture of a TIFF states of its values: each field is the tag of that name."""
 
     little: bool
@@ -50,40 +50,40 @@ class Stated:
     plain: bool  # neither YCbCrCoefficients, ReferenceBlackWhite nor DotRange says that the values mean something else
 
 
-def stated(file: IO[bytes]) -> Stated | None:
+def read_tags(file: IO[bytes]) -> TiffTags | None:
     """What the first picture states; none where the file is no TIFF.  Refused where that cannot be made out."""
     head = file.read(8)
     if head[:4] == _BIG_ENDIAN:
-        raise Refused("a big-endian BigTIFF, which is not read here: save it as TIFF")
+        raise Refused("a big-endian BigTIFF, which is not supported: save it as TIFF")
     if head[:4] not in _BEGINNINGS:
         return None
     try:
-        tags = ImageFileDirectory_v2(head + file.read(8) if head[2:3] == b"+" else head)
-        file.seek(tags.next)
-        tags.load(file)
-        return _stated(dict(tags), head[:2] == b"II")
+        directory = ImageFileDirectory_v2(head + file.read(8) if head[2:3] == b"+" else head)
+        file.seek(directory.next)
+        directory.load(file)
+        return _collect_tags(dict(directory), head[:2] == b"II")
     except Exception as e:  # damaged tags make Pillow raise nearly anything
-        said = str(e).partition("\n")[0] or type(e).__name__
+        reason = str(e).partition("\n")[0] or type(e).__name__
         raise Refused(
-            f"truncated or damaged: it begins like a TIFF file, and its tags cannot be read ({said})"
+            f"truncated or damaged: it begins like a TIFF file, and its tags cannot be read ({reason})"
         ) from None
 
 
-def _stated(tags: dict[int, Any], little: bool) -> Stated:
+def _collect_tags(values: dict[int, Any], little: bool) -> TiffTags:
     def all_of(tag: int, *otherwise: int) -> tuple[int, ...]:
-        value = tags.get(tag, otherwise)
+        value = values.get(tag, otherwise)
         return tuple(int(v) for v in (value if isinstance(value, tuple) else (value,)))
 
     def one_of(tag: int, otherwise: int) -> int:
         return all_of(tag, otherwise)[0]
 
-    colour, reference = tags.get(262), tags.get(532)
+    colour, reference = values.get(262), values.get(532)
     samples, bits, formats = one_of(277, 1), all_of(258, 1), all_of(339, 1)
     largest = all_of(341) or all_of(281)
-    coefficients = tuple(round(float(v), 3) for v in tags.get(529, (0.299, 0.587, 0.114)))
+    coefficients = tuple(round(float(v), 3) for v in values.get(529, (0.299, 0.587, 0.114)))
     full = reference is None or tuple(map(float, reference)) in ((0, 255, 128, 255, 128, 255), (0, 255) * 3)
     dots = all_of(336, 0, 255)
-    return Stated(
+    return TiffTags(
         little,
         None if colour is None else int(colour),
         bits * samples if len(bits) == 1 else bits,
@@ -97,96 +97,96 @@ def _stated(tags: dict[int, Any], little: bool) -> Stated:
         bool(one_of(254, 0) & 1) or one_of(255, 1) == 2,
         all_of(530, 2, 2),
         one_of(332, 1),
-        _packed(tags, bits[0] * samples, one_of(259, 1)),
+        _is_packed(values, bits[0] * samples, one_of(259, 1)),
         coefficients == (0.299, 0.587, 0.114) and full and dots[:2] in ((0, 255), (0, 65535)),
     )
 
 
-def _packed(tags: dict[int, Any], bits: int, compression: int) -> bool:
+def _is_packed(values: dict[int, Any], bits: int, compression: int) -> bool:
     """Whether uncompressed values of 9 to 15 bits are stored in so many, and not in 16 each."""
-    if compression != 1 or bits % 8 == 0 or 279 not in tags:
+    if compression != 1 or bits % 8 == 0 or 279 not in values:
         return True
-    counts = tags[279] if isinstance(tags[279], tuple) else (tags[279],)
-    return sum(counts) <= int(tags[257]) * ((int(tags[256]) * bits + 7) // 8)
+    counts = values[279] if isinstance(values[279], tuple) else (values[279],)
+    return sum(counts) <= int(values[257]) * ((int(values[256]) * bits + 7) // 8)
 
 
-def named(says: Stated) -> str:
+def describe(tags: TiffTags) -> str:
     """ "grey of 10 bits, big-endian": what a refusal calls it."""
-    if says.photometric is None:
+    if tags.photometric is None:
         return "a TIFF that does not say what its values mean (PhotometricInterpretation)"
-    colour = _COLOURS.get(says.photometric) or _OTHERS.get(
-        says.photometric, f"colour of a kind that is not known (PhotometricInterpretation {says.photometric})"
+    colour = _COLOURS.get(tags.photometric) or _OTHERS.get(
+        tags.photometric, f"colour of a kind that is not known (PhotometricInterpretation {tags.photometric})"
     )
-    bits = " and ".join(str(b) for b in sorted(set(says.bits)))
+    bits = " and ".join(str(b) for b in sorted(set(tags.bits)))
     words = [f"{colour} of {bits} {'bit' if bits == '1' else 'bits'}"]
-    words += [_NUMBERS.get(f, f"SampleFormat {f}") for f in sorted(set(says.formats)) if f != 1]
-    words += [f"{says.samples} bands"] if says.extra else []
-    words += ["0 is white"] if says.photometric == 0 else []
-    words += [] if says.little else ["big-endian"]
-    words += ["bits in reverse order (FillOrder 2)"] if says.fill == 2 else []
-    words += ["bands one after the other (PlanarConfiguration 2)"] if says.planar == 2 else []
-    words += [f"with {_ALPHA[e]}" if e == 2 else f"with {_ALPHA[e]} alpha" for e in says.extra if e in _ALPHA]
-    words += [f"compression {says.compression}"] if says.compression not in COMPRESSION_INFO else []
+    words += [_NUMBERS.get(f, f"SampleFormat {f}") for f in sorted(set(tags.formats)) if f != 1]
+    words += [f"{tags.samples} bands"] if tags.extra else []
+    words += ["0 is white"] if tags.photometric == 0 else []
+    words += [] if tags.little else ["big-endian"]
+    words += ["bits in reverse order (FillOrder 2)"] if tags.fill == 2 else []
+    words += ["bands one after the other (PlanarConfiguration 2)"] if tags.planar == 2 else []
+    words += [f"with {_ALPHA[e]}" if e == 2 else f"with {_ALPHA[e]} alpha" for e in tags.extra if e in _ALPHA]
+    words += [f"compression {tags.compression}"] if tags.compression not in COMPRESSION_INFO else []
     return ", ".join(words)
 
 
-def refuse(says: Stated, mask: bool) -> None:
+def refuse_unsupported(tags: TiffTags, mask: bool) -> None:
     """Refuse, by its name, what Pillow reads as something else than it is, and what no colour is stated for.
 
     mask: only whether a value is zero is asked; then it need not be known how much of it is white.
     """
-    if says.preview:
+    if tags.preview:
         raise Refused("its first picture is a small preview of another (a camera's raw file?): save it as JPEG or PNG")
-    if says.photometric not in _BANDS:
-        raise Refused(f"{named(says)}, which is not read here: {SAVE}")
-    _bands(says)
-    if len(set(says.bits)) > 1 or len(set(says.formats)) > 1 or len(says.bits) != says.samples:
-        raise Refused(f"bands of different kinds ({named(says)}), which are not read here: {SAVE}")
-    deep, apart = says.bits[0] > 8, says.planar == 2 and says.samples > 1
-    odd = [
-        apart and (deep or says.fill == 2 or 1 in says.extra or says.photometric == 6),
-        deep and 1 in says.extra,
-        says.compression == _OLD_JPEG or (deep and says.compression == _JPEG),
-        says.photometric == 5 and (says.inks != 1 or not says.plain),
-        says.photometric == 6 and not says.plain,
-        says.photometric == 6 and says.compression == 1 and says.subsampling != (1, 1),
-        says.photometric == 6 and says.compression != _JPEG and says.samples != 3,
+    if tags.photometric not in _BANDS:
+        raise Refused(f"{describe(tags)}, which is not supported: {SAVE}")
+    _check_bands(tags)
+    if len(set(tags.bits)) > 1 or len(set(tags.formats)) > 1 or len(tags.bits) != tags.samples:
+        raise Refused(f"bands of different kinds ({describe(tags)}), which are not supported: {SAVE}")
+    deep, planar = tags.bits[0] > 8, tags.planar == 2 and tags.samples > 1
+    unsupported = [
+        planar and (deep or tags.fill == 2 or 1 in tags.extra or tags.photometric == 6),
+        deep and 1 in tags.extra,
+        tags.compression == _OLD_JPEG or (deep and tags.compression == _JPEG),
+        tags.photometric == 5 and (tags.inks != 1 or not tags.plain),
+        tags.photometric == 6 and not tags.plain,
+        tags.photometric == 6 and tags.compression == 1 and tags.subsampling != (1, 1),
+        tags.photometric == 6 and tags.compression != _JPEG and tags.samples != 3,
     ]
-    if any(odd):
-        why = ", as JPEG of before 1995" if says.compression == _OLD_JPEG else ""
-        raise Refused(f"{named(says)}{why}, which is not read here: {SAVE}")
-    if not says.packed and deep:
-        raise Refused(f"{named(says)}, but its values lie in more bits each, which is not read here: {SAVE}")
-    unknown = says.formats[0] == 2 or (says.formats[0] == 1 and says.bits[0] > 16)
+    if any(unsupported):
+        remark = ", as JPEG of before 1995" if tags.compression == _OLD_JPEG else ""
+        raise Refused(f"{describe(tags)}{remark}, which is not supported: {SAVE}")
+    if not tags.packed and deep:
+        raise Refused(f"{describe(tags)}, but its values lie in more bits each, which is not supported: {SAVE}")
+    unknown = tags.formats[0] == 2 or (tags.formats[0] == 1 and tags.bits[0] > 16)
     if unknown and not mask:
-        raise Refused(f"{named(says)}, whose white is not known: save it with 8 or 16 bits")
+        raise Refused(f"{describe(tags)}, whose white is not known: save it with 8 or 16 bits")
 
 
-def _bands(says: Stated) -> None:
+def _check_bands(tags: TiffTags) -> None:
     """Refuse where it is not stated what each band is."""
-    assert says.photometric is not None
-    more = says.samples - _BANDS[says.photometric]
-    grey = _BANDS[says.photometric] == 1
+    assert tags.photometric is not None
+    more = tags.samples - _BANDS[tags.photometric]
+    grey = _BANDS[tags.photometric] == 1
     if more < 0:
-        raise Refused(f"truncated or damaged ({says.samples} bands cannot be {_COLOURS[says.photometric]})")
-    left = more > 0 and (len(says.extra) != more or says.extra[0] not in _ALPHA)
-    if (left and (grey or len(says.extra) != more or says.extra[0] != 0)) or says.samples > _MOST:
+        raise Refused(f"truncated or damaged ({tags.samples} bands cannot be {_COLOURS[tags.photometric]})")
+    undefined = more > 0 and (len(tags.extra) != more or tags.extra[0] not in _ALPHA)
+    if (undefined and (grey or len(tags.extra) != more or tags.extra[0] != 0)) or tags.samples > _MOST:
         raise Refused(
-            f"{says.samples} bands per pixel, where a picture has 1 (grey) or 3 (RGB), and the file does not say which "
+            f"{tags.samples} bands per pixel, where a picture has 1 (grey) or 3 (RGB), and the file does not say which "
             "of them to see: save those that the model was trained on as a picture of their own"
         )
 
 
-def correct(image: ImageFile, says: Stated) -> None:
+def correct_raw_mode(image: ImageFile, tags: TiffTags) -> None:
     """Let Pillow decode with the raw mode that the file has, before it is loaded.
 
     Where the one band of a picture is said to lie apart, Pillow takes the first letter of the raw mode.  What libtiff
     gives is in this machine's order, and Pillow reads floats in the file's.
     """
-    if says.planar == 2 and says.samples == 1 and says.compression == 1:
-        order = b"II" if says.little else b"MM"
-        known: dict[Any, tuple[str, str]] = dict(OPEN_INFO)
-        decode_as(image, known[order, says.photometric, says.formats, says.fill, says.bits, ()][1])
+    if tags.planar == 2 and tags.samples == 1 and tags.compression == 1:
+        order = b"II" if tags.little else b"MM"
+        modes: dict[Any, tuple[str, str]] = dict(OPEN_INFO)
+        decode_as(image, modes[order, tags.photometric, tags.formats, tags.fill, tags.bits, ()][1])
     if image.mode == "F" and image.tile[0].codec_name == "libtiff":
         decode_as(image, "F;32NF")
 
@@ -196,15 +196,15 @@ def decode_as(image: ImageFile, raw: str) -> None:
     image.tile = [t._replace(args=raw if isinstance(t.args, str) else (raw, *(t.args or ())[1:])) for t in image.tile]
 
 
-def white(says: Stated, values: NDArray[Any]) -> tuple[float, tuple[str, ...]]:
+def white_value(tags: TiffTags, values: NDArray[Any]) -> tuple[float, tuple[str, ...]]:
     """The value that is white, by what is stated, and what to tell of it.  values: to refuse what contradicts it.
 
     MaxSampleValue is the largest value used, for statistics alone (TIFF 6.0, page 37), but where it is that of fewer
     bits than the container has (4095 of 65535), it is how cameras of 10, 12 and 14 bits state their depth.
     """
-    if says.formats[0] == 3:
+    if tags.formats[0] == 3:
         return 1.0, ()
-    full, largest = 2 ** says.bits[0] - 1, says.largest
+    full, largest = 2 ** tags.bits[0] - 1, tags.largest
     if largest is None or largest >= full:
         return full, ()
     if values.max() > largest:
@@ -214,10 +214,10 @@ def white(says: Stated, values: NDArray[Any]) -> tuple[float, tuple[str, ...]]:
     return full, (f"its largest value is said to be {largest} of {full}",)
 
 
-def seen(says: Stated) -> tuple[str, ...]:
+def extra_bands_note(tags: TiffTags) -> tuple[str, ...]:
     """The note on bands that are left out."""
-    known = _BANDS[says.photometric or 0] + (says.extra[0] in _ALPHA if says.extra else 0)
-    return (f"{says.samples} bands, of which the first {known} are seen",) if says.samples > known else ()
+    used = _BANDS[tags.photometric or 0] + (tags.extra[0] in _ALPHA if tags.extra else 0)
+    return (f"{tags.samples} bands, of which the first {used} are seen",) if tags.samples > used else ()
 
 
 def palette(image: TiffImageFile) -> list[int]:
@@ -225,5 +225,5 @@ def palette(image: TiffImageFile) -> list[int]:
     colours = np.array(image.tag_v2[320], np.int64)
     if 0 < colours.max() < 256:
         raise Refused(f"a palette of which it is not known whether its values have 8 bits or 16: {SAVE}")
-    found: list[int] = ((colours + 128) // 257).reshape(3, -1).T.ravel().tolist()
-    return found
+    flat: list[int] = ((colours + 128) // 257).reshape(3, -1).T.ravel().tolist()
+    return flat

@@ -1,4 +1,4 @@
-"""What lies in a folder and below it."""
+"""List the pictures, tables and other files in a folder and below it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ NAMED = 5  # names that a note gives
 
 
 @dataclass
-class Walked:
-    """All below a folder, by names with slashes: pictures, what could not be read and why, folders, and the rest.
+class FolderContent:
+    """The content of a folder, by names with slashes: pictures, broken entries with the reason, folders, other files.
 
-    tables: metadata.csv and its kin, which say what pictures are.  again: links to folders that were read already.
+    tables: metadata.csv, .jsonl and .parquet.  revisited: number of links to folders that were already read.
     """
 
     pictures: dict[str, Path] = field(default_factory=dict)
@@ -27,59 +27,59 @@ class Walked:
     tables: list[Path] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)
-    again: int = 0
+    revisited: int = 0
 
     def notes(self, used: Sequence[str] = ()) -> list[str]:
-        """What is skipped, in sentences.  used: names of other files that are not."""
+        """Notes on skipped files.  used: names of other files that were read."""
         others = [name for name in self.others if name not in used]
         kinds = Counter(Path(name).suffix.lower() or Path(name).name for name in others)
-        said = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common(5))
+        counts = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common(5))
         hidden = f"{files(len(self.hidden), 'hidden')} or folders skipped ({named(sorted(self.hidden))})"
         return [
-            *([f"{files(len(others), 'other')} skipped ({said})"] if others else []),
+            *([f"{files(len(others), 'other')} skipped ({counts})"] if others else []),
             *([hidden] if self.hidden else []),
-            *([f"{self.again} links to folders that were read already skipped"] if self.again else []),
+            *([f"{self.revisited} links skipped: their folders were already read"] if self.revisited else []),
         ]
 
 
-def walk(root: Path) -> Walked:
-    """All that has a picture's suffix, and the rest.  No folder is read twice."""
-    found = Walked()
-    seen: set[tuple[int, int]] = set()
+def walk(root: Path) -> FolderContent:
+    """List a folder and all folders below it.  No folder is read twice."""
+    folder = FolderContent()
+    visited: set[tuple[int, int]] = set()
     waiting = [root]
     while waiting:
-        here = waiting.pop()
+        current = waiting.pop()
         try:
-            about, entries = here.stat(), sorted(os.scandir(here), key=lambda e: e.name)
+            status, entries = current.stat(), sorted(os.scandir(current), key=lambda e: e.name)
         except OSError as e:
-            found.broken.append((name_of(here, root), f"a folder that cannot be read: {e.strerror}"))
+            folder.broken.append((name_of(current, root), f"the folder cannot be read: {e.strerror}"))
             continue
-        if (about.st_dev, about.st_ino) in seen:
-            found.again += 1
+        if (status.st_dev, status.st_ino) in visited:
+            folder.revisited += 1
             continue
-        seen.add((about.st_dev, about.st_ino))
-        if here != root:
-            found.folders.append(name_of(here, root))
+        visited.add((status.st_dev, status.st_ino))
+        if current != root:
+            folder.folders.append(name_of(current, root))
         linked: list[Path] = []
         for entry in entries:
             path, name = Path(entry.path), name_of(Path(entry.path), root)
             if entry.name.startswith(".") or entry.name == "__MACOSX":
-                found.hidden.append(name)
+                folder.hidden.append(name)
             elif path.suffix.lower() in SUFFIXES:
-                found.pictures[name] = path
+                folder.pictures[name] = path
             elif os.path.isdir(path):
                 (linked if entry.is_symlink() else waiting).append(path)
             elif entry.name.lower() in TABLES:
-                found.tables.append(path)
+                folder.tables.append(path)
             else:
-                found.others.append(name)
+                folder.others.append(name)
         waiting[:0] = linked  # real folders first, so that a link never takes their place
-    found.tables.sort()
-    return found
+    folder.tables.sort()
+    return folder
 
 
 def name_of(path: Path, root: Path) -> str:
-    """Below the root, with slashes; bytes of a file's name that are no UTF-8 written as \\x.."""
+    """The path below the root, with slashes; bytes of a file's name that are not UTF-8 are written as \\x.."""
     return os.fsencode(path.relative_to(root).as_posix()).decode("utf-8", "backslashreplace")
 
 

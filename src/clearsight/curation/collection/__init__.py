@@ -1,1 +1,1 @@
-"""Pictures from public sources, with their licences."""
+"""Collect pictures from public sources, with their licences."""

@@ -1,4 +1,4 @@
-"""Pictures for a few words, from sources that say whose they are: a class folder, and a table of attribution."""
+"""Collect pictures for a query into a class folder, with a table of their authors and licences."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from clearsight._version import __version__
 from clearsight.core.output import write_whole
 from clearsight.curation.collection.names import class_word, keys, page_key, stem
-from clearsight.curation.collection.sources import FREE, LICENCES, Found, known, licence, plain
+from clearsight.curation.collection.sources import FREE, LICENCES, SourcePicture, known, licence, plain
 from clearsight.curation.collection.table import NAME, read_rows, write_rows
 from clearsight.curation.collection.web import Web, fetch
 from clearsight.data.images import open_picture
@@ -42,11 +42,11 @@ _OF_PIXELS = frozenset(["jpg", "jpeg", "jpe", "jfif", "png", "gif", "webp", "tif
 
 @dataclass(frozen=True)
 class Collected:
-    """What came of it.
+    """The result of `collect`.
 
-    word: the class, which is the name of the pictures' folder below `folder`.  kept: the new files, below `folder`;
-    there: how many pictures the class has now.  skipped: (name, reason) of what was found and not kept.  notes:
-    sentences on sources that could not be asked to the end.
+    word: the class, which is the name of the pictures' folder below `folder`.  kept: the new files, below `folder`.
+    there: how many pictures the class has now.  skipped: (name, reason) of pictures that were not kept.  notes:
+    sentences on sources that were not read to the end.
     """
 
     folder: Path
@@ -58,16 +58,18 @@ class Collected:
     notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values only, for --json."""
+        """The result as plain values, for --json."""
         skipped = [{"name": name, "reason": reason} for name, reason in self.skipped]
         return asdict(self) | {"folder": str(self.folder), "skipped": skipped}
 
     def lines(self) -> list[str]:
-        """The same for the terminal: what was left out by its reason, the table of attribution last."""
-        left = [f"left out {n}: {reason}" for reason, n in Counter(reason for _, reason in self.skipped).most_common()]
+        """The result for the terminal: what was left out by reason, the table of attribution last."""
+        left_out = [
+            f"left out {n}: {reason}" for reason, n in Counter(reason for _, reason in self.skipped).most_common()
+        ]
         new = "1 new picture" if len(self.kept) == 1 else f"{len(self.kept)} new pictures"
-        kept = f"{new} of {self.word}, {self.there} in {self.folder / self.word}"
-        return [*left, *self.notes, kept, str(self.folder / NAME)]
+        summary = f"{new} of {self.word}, {self.there} in {self.folder / self.word}"
+        return [*left_out, *self.notes, summary, str(self.folder / NAME)]
 
 
 def _to_stderr(line: str) -> None:
@@ -90,175 +92,177 @@ def collect(
     say: Callable[[str], None] = _to_stderr,
     web: Web | None = None,
 ) -> Collected:
-    """Pictures for a query, in folder/class/source-id.jpg, and whose they are, in folder/ATTRIBUTION.csv.
+    """Collect pictures for a query in folder/class/source-id.jpg, and their authors in folder/ATTRIBUTION.csv.
 
-    The same call again goes on until there are `count` pictures of the class.  The folder is then DATA for training;
-    another query adds another class.  Pictures are kept as they come: nothing in them is changed.
+    The same call again continues until the class has `count` pictures.  The folder is then DATA for training; another
+    query adds another class.  The files are saved unchanged.
 
-    label: the class, where it is not the query.  sources: asked in turn, one picture each.  licences: of `LICENCES`;
-    without them those that let everybody use and change a picture, for money too.  size: the longest side wished for;
-    Wikimedia Commons gives the widest copy kept ready that is not wider, Openverse knows originals only.  contact: how
-    a source can reach whoever asks, which Wikimedia wants.  endpoints: source -> address, for another server of the
-    same kind.  trusted: "address:port" of servers that may be asked although they are not public.  web: how the web is
-    asked; its agent, trusted and say are set here.
+    label: the class, where it is not the query.  sources: asked in turn, one picture each.  licences: some of
+    `LICENCES`; by default those that let everybody use and change a picture, also commercially.  size: the longest
+    side in pixels; Wikimedia Commons serves its widest prepared copy that is not wider, Openverse only originals.
+    contact: how a source can reach you, which Wikimedia asks for.  endpoints: source -> address, for another server of
+    the same kind.  trusted: "address:port" of servers that may be asked although they are not public.  web: settings of
+    requests; its agent, trusted and say are set here.
 
-    Nothing but the query (and the contact) leaves this machine; `say` is told before whom it goes to.  Raises Refused
-    where nothing could be collected, with the reasons, and where the folder holds other things.
+    Only the query and the contact leave this machine; `say` names the hosts before they are sent.  Refused: a query
+    without any picture, with the reasons, and a folder that holds other files.
     """
     words = " ".join(query.split())
-    names = _sources(sources)
-    wanted = _licences(licences)
+    names = _check_sources(sources)
+    wanted = _check_licences(licences)
     word = class_word(words if label is None else label)
     _check(words, count, size, contact)
     folder = Path(folder)
-    rows = _earlier(folder)
-    here = _there(rows, folder, word)
-    tell = progress or (lambda what, done, total: None)
-    if here >= count:
-        return Collected(folder, words, word, (), here, notes=(f"{here} pictures of {word} were there already",))
-    web = replace(web or Web(""), agent=_agent(contact), trusted=frozenset(trusted), say=say)
+    rows = _read_earlier(folder)
+    present = _count_present(rows, folder, word)
+    report = progress or (lambda what, done, total: None)
+    if present >= count:
+        return Collected(
+            folder, words, word, (), present, notes=(f"the folder already has {present} pictures of {word}",)
+        )
+    web = replace(web or Web(""), agent=_user_agent(contact), trusted=frozenset(trusted), say=say)
     modules = known()
     places = {name: (endpoints or {}).get(name, modules[name].ENDPOINT) for name in names}
-    say(_announced(words, places, contact))
+    say(_announcement(words, places, contact))
     waiting = deque(
         (name, modules[name].search(web, words, endpoint=places[name], licences=wanted, size=size)) for name in names
     )
-    seen = _seen(rows, folder)
-    before = {name for name, file in seen.items() if file.startswith(f"{word}/") and Path(file).stem == name}
+    files_by_key = _known_files(rows, folder)
+    complete = {name for name, file in files_by_key.items() if file.startswith(f"{word}/") and Path(file).stem == name}
     misses = dict.fromkeys(names, 0)
-    kept: list[str] = []
+    new_files: list[str] = []
     skipped: list[tuple[str, str]] = []
     notes: list[str] = []
-    tell("collecting", here, count)
-    while waiting and here < count:
-        name, found = waiting.popleft()
-        picture = _next(name, found, notes)
+    report("collecting", present, count)
+    while waiting and present < count:
+        name, results = waiting.popleft()
+        picture = _next_result(name, results, notes)
         if picture is None:
             continue
         if misses[name] == MISSES:
-            notes.append(f"{name} was not asked to the end: {MISSES} pictures in a row could not be kept")
+            notes.append(f"{name} was not read to the end: {MISSES} pictures in a row could not be kept")
             continue
-        waiting.append((name, found))
-        called = stem(picture)
-        if called in before:
+        waiting.append((name, results))
+        file_stem = stem(picture)
+        if file_stem in complete:
             continue
         try:
-            row, data = _taken(web, picture, word, words, wanted, seen)
+            row, data = _fetch_picture(web, picture, word, words, wanted, files_by_key)
         except Refused as e:
-            skipped.append((called, plain(str(e))))
+            skipped.append((file_stem, plain(str(e))))
             misses[name] += 1
             continue
         misses[name] = 0
-        rows = [*(r for r in rows if Path(r["file"]).stem != called), row]
+        rows = [*(r for r in rows if Path(r["file"]).stem != file_stem), row]
         write_rows(folder, rows)  # before the picture, so that there is never one of which nobody knows whose it is
         write_whole(folder / row["file"], data)
-        seen |= dict.fromkeys(keys(picture) | {row["sha256"]}, row["file"])
-        kept.append(row["file"])
-        here += 1
-        tell("collecting", here, count)
-    if not here:
-        raise Refused(_nothing(words, skipped, notes))
-    return Collected(folder, words, word, tuple(kept), here, tuple(skipped), tuple(notes))
+        files_by_key |= dict.fromkeys(keys(picture) | {row["sha256"]}, row["file"])
+        new_files.append(row["file"])
+        present += 1
+        report("collecting", present, count)
+    if not present:
+        raise Refused(_nothing_message(words, skipped, notes))
+    return Collected(folder, words, word, tuple(new_files), present, tuple(skipped), tuple(notes))
 
 
 def _check(words: str, count: int, size: int, contact: str) -> None:
     if not words:
-        raise Refused('no words to look for: write them, such as "golden retriever"')
+        raise Refused('the query is empty: give words to search for, such as "golden retriever"')
     if len(words) > _LONGEST_QUERY or not words.isprintable():
-        raise Refused(f"the words to look for are at most {_LONGEST_QUERY} printable characters: use fewer")
+        raise Refused(f"the query must have at most {_LONGEST_QUERY} printable characters: use fewer words")
     if not 1 <= count <= MOST_PICTURES:
-        raise Refused(f"count {count}: a number of pictures from 1 to {MOST_PICTURES}")
+        raise Refused(f"count {count}: give a number of pictures from 1 to {MOST_PICTURES}")
     if not 32 <= size <= 10_000:
-        raise Refused(f"size {size}: the longest side in pixels, from 32 to 10000")
+        raise Refused(f"size {size}: give the longest side in pixels, from 32 to 10000")
     if not re.fullmatch(r"[ -~]{0,200}", contact):
-        raise Refused("the contact is an address in plain letters: an e-mail or the page of your project")
+        raise Refused("the contact must be an address in ASCII letters: an e-mail or the page of your project")
 
 
-def _sources(asked: Sequence[str]) -> list[str]:
-    there = known()
-    for name in asked:
-        if name not in there:
-            raise Refused(f"no source {name!r}: {nearest(name, there)}")
-    if not asked:
-        raise Refused(f"no source is named: there are {', '.join(there)}")
-    return list(dict.fromkeys(asked))
+def _check_sources(requested: Sequence[str]) -> list[str]:
+    available = known()
+    for name in requested:
+        if name not in available:
+            raise Refused(f"no source {name!r}: {nearest(name, available)}")
+    if not requested:
+        raise Refused(f"no source is given: choose from {', '.join(available)}")
+    return list(dict.fromkeys(requested))
 
 
-def _licences(asked: Sequence[str]) -> tuple[str, ...]:
-    wanted = tuple(dict.fromkeys(licence(words) for words in asked))
+def _check_licences(requested: Sequence[str]) -> tuple[str, ...]:
+    wanted = tuple(dict.fromkeys(licence(words) for words in requested))
     if not wanted or "" in wanted:
-        wrong = next((words for words in asked if not licence(words)), "")
-        raise Refused(f"no licence {wrong!r}: there are {', '.join(LICENCES)}")
+        wrong = next((words for words in requested if not licence(words)), "")
+        raise Refused(f"no licence {wrong!r}: choose from {', '.join(LICENCES)}")
     return wanted
 
 
-def _agent(contact: str) -> str:
+def _user_agent(contact: str) -> str:
     return f"clearsight/{__version__} (collects pictures; contact: {contact.strip() or 'none given'})"
 
 
-def _announced(words: str, places: Mapping[str, str], contact: str) -> str:
+def _announcement(words: str, places: Mapping[str, str], contact: str) -> str:
     hosts = " and ".join(urlsplit(place).netloc for place in places.values())
-    line = f"asking {hosts} for {words!r}; the pictures are then fetched from the addresses that they name"
+    line = f"asking {hosts} for {words!r}; pictures are then downloaded from the addresses in the answers"
     missing = "wikimedia" in places and not contact.strip()
-    return line + "; Wikimedia wants to know how to reach you, and may answer less without: --contact" * missing
+    return line + "; Wikimedia may limit requests without a contact: give one with --contact" * missing
 
 
-def _earlier(folder: Path) -> list[dict[str, str]]:
-    """The rows that earlier runs left in a folder that is ours, empty or not there yet."""
+def _read_earlier(folder: Path) -> list[dict[str, str]]:
+    """Read the rows that earlier runs wrote.  Refused: a folder with other files and no table of attribution."""
     try:
         if folder.exists() and not (folder / NAME).exists():
             other = [p.name for p in sorted(folder.iterdir()) if not p.name.startswith(".")]
             if other:
-                raise Refused(f"{folder} holds other things ({plain(other[0])}) and no {NAME}: name a new folder")
+                raise Refused(f"{folder} holds other files ({plain(other[0])}) and no {NAME}: give a new folder")
     except OSError as e:
         raise Refused(f"cannot use {folder} as a folder: {e.strerror}") from None
     return read_rows(folder)
 
 
-def _there(rows: Sequence[dict[str, str]], folder: Path, word: str) -> int:
+def _count_present(rows: Sequence[dict[str, str]], folder: Path, word: str) -> int:
     return sum(row["file"].startswith(f"{word}/") and (folder / row["file"]).is_file() for row in rows)
 
 
-def _seen(rows: Sequence[dict[str, str]], folder: Path) -> dict[str, str]:
-    """Whatever tells that two pictures are one (name, page, content) -> the file that there is."""
-    seen: dict[str, str] = {}
+def _known_files(rows: Sequence[dict[str, str]], folder: Path) -> dict[str, str]:
+    """Each key of a picture (name, page, content) -> its file: two pictures that share a key are the same."""
+    files_by_key: dict[str, str] = {}
     for row in rows:
         if (folder / row["file"]).is_file():
-            told = {Path(row["file"]).stem, row["sha256"], page_key(row["page"])}
-            seen |= dict.fromkeys(told - {""}, row["file"])
-    return seen
+            keys_of_row = {Path(row["file"]).stem, row["sha256"], page_key(row["page"])}
+            files_by_key |= dict.fromkeys(keys_of_row - {""}, row["file"])
+    return files_by_key
 
 
-def _next(name: str, found: Iterator[Found], notes: list[str]) -> Found | None:
+def _next_result(name: str, results: Iterator[SourcePicture], notes: list[str]) -> SourcePicture | None:
     try:
-        return next(found, None)
+        return next(results, None)
     except Refused as e:
-        notes.append(f"{name} was not asked to the end: {plain(str(e))}")
+        notes.append(f"{name} was not read to the end: {plain(str(e))}")
         return None
 
 
-def _taken(
-    web: Web, found: Found, word: str, query: str, wanted: Sequence[str], seen: Mapping[str, str]
+def _fetch_picture(
+    web: Web, picture: SourcePicture, word: str, query: str, wanted: Sequence[str], files_by_key: Mapping[str, str]
 ) -> tuple[dict[str, str], bytes]:
-    """A picture's row and its bytes; Refused with the reason where it cannot be kept."""
-    if reason := _against(found, wanted):
+    """Download a picture: its row and its bytes.  Refused, with the reason: a picture that cannot be kept."""
+    if reason := _why_unwanted(picture, wanted):
         raise Refused(reason)
-    if same := next((seen[key] for key in sorted(keys(found)) if key in seen), None):
+    if same := next((files_by_key[key] for key in sorted(keys(picture)) if key in files_by_key), None):
         raise Refused(f"the same as {same}")
-    data = fetch(web, found.url, most=MOST, pause=PAUSE, accept="image/*").body
+    data = fetch(web, picture.url, most=MOST, pause=PAUSE, accept="image/*").body
     digest = hashlib.sha256(data).hexdigest()
-    if digest in seen:
-        raise Refused(f"the same as {seen[digest]}")
+    if digest in files_by_key:
+        raise Refused(f"the same as {files_by_key[digest]}")
     row = {
-        "file": f"{word}/{stem(found)}{suffix_of(data)}",
-        "title": found.title,
-        "creator": found.creator,
-        "creator_url": found.creator_url,
-        "licence": found.licence,
-        "licence_url": found.licence_url,
-        "source": found.source,
-        "page": found.page,
-        "url": found.url,
+        "file": f"{word}/{stem(picture)}{suffix_of(data)}",
+        "title": picture.title,
+        "creator": picture.creator,
+        "creator_url": picture.creator_url,
+        "licence": picture.licence,
+        "licence_url": picture.licence_url,
+        "source": picture.source,
+        "page": picture.page,
+        "url": picture.url,
         "query": query,
         "sha256": digest,
         "date": datetime.now(UTC).date().isoformat(),
@@ -266,34 +270,34 @@ def _taken(
     return row, data
 
 
-def _against(found: Found, wanted: Sequence[str]) -> str:
-    """Why a picture is not even fetched; "" where it is."""
-    if missing := [name for name in ("id", "url", "page", "licence") if not getattr(found, name)]:
-        return f"the source does not tell its {' and '.join(missing)}"
-    allowed = licence(found.licence)
+def _why_unwanted(picture: SourcePicture, wanted: Sequence[str]) -> str:
+    """Why a picture is not downloaded; "" where it is."""
+    if missing := [name for name in ("id", "url", "page", "licence") if not getattr(picture, name)]:
+        return f"the source does not give its {' and '.join(missing)}"
+    allowed = licence(picture.licence)
     if allowed not in wanted:
-        return f"licence {found.licence}" + ("" if allowed else ", which is not known")
-    if found.sensitive:
+        return f"licence {picture.licence}" + ("" if allowed else ", which is unknown")
+    if picture.sensitive:
         return "marked as sensitive"
-    kind = found.kind.removeprefix("image/")
-    return f"not a picture of pixels but {kind}" if kind and kind not in _OF_PIXELS else ""
+    kind = picture.kind.removeprefix("image/")
+    return f"not a raster image but {kind}" if kind and kind not in _OF_PIXELS else ""
 
 
 def suffix_of(data: bytes) -> str:
-    """The suffix for a picture's bytes, which are decoded whole to see that they are one."""
+    """The suffix for a picture's bytes, which are decoded first.  Refused: bytes that are not a picture."""
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "picture"
         path.write_bytes(data)
         open_picture(path)
     suffix = next((suffix for beginning, suffix in _KINDS.items() if data.startswith(beginning)), None)
     if suffix is None:
-        raise Refused("a picture of a kind that is not kept")
+        raise Refused("a picture of a format that is not kept")
     return suffix
 
 
-def _nothing(words: str, skipped: Sequence[tuple[str, str]], notes: Sequence[str]) -> str:
+def _nothing_message(words: str, skipped: Sequence[tuple[str, str]], notes: Sequence[str]) -> str:
     if skipped:
         reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(r for _, r in skipped).most_common(5))
-        notes = [*notes, f"{len(skipped)} pictures were found and left out ({reasons})"]
-    why = "; ".join(notes) or "no source knows such a picture: use other words, or allow more licences"
+        notes = [*notes, f"{len(skipped)} pictures were left out ({reasons})"]
+    why = "; ".join(notes) or "no source has such a picture: use other words, or allow more licences"
     return f"nothing was collected for {words!r}: {why}"

@@ -1,4 +1,4 @@
-"""How what is collected is called: the folder of a class, the file of a picture, and what tells that two are one."""
+"""Names of collected pictures: the folder of a class, the file of a picture, and keys that reveal duplicates."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import unicodedata
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from clearsight.curation.collection.sources import Found
+from clearsight.curation.collection.sources import SourcePicture
 from clearsight.data.datasets import part_of
 from clearsight.data.images import SUFFIXES
 from clearsight.errors import Refused
@@ -28,22 +28,22 @@ def class_word(words: str) -> str:
     if Path(word).suffix.lower() in SUFFIXES:  # a folder called like a picture
         word = "_".join(word.rsplit(".", 1))
     if not re.search(r"\w", word):
-        raise Refused(f"{words!r} gives no name for a class: give one with --label")
+        raise Refused(f"{words!r} has no letters for a class name: give one with --label")
     if part_of(word):
         raise Refused(f"a class folder called {word} would be read as a split: give another name with --label")
     return f"{word}_" if word.partition(".")[0].lower() in _RESERVED or word == "__MACOSX" else word
 
 
-def stem(found: Found) -> str:
-    """source-id, in letters that every file system takes; what had to be changed is told apart by a checksum.
+def stem(picture: SourcePicture) -> str:
+    """source-id, in letters that every file system accepts, with a checksum where letters were replaced.
 
-    >>> stem(Found("wikimedia", "34564")), stem(Found("openverse", "../x"))
+    >>> stem(SourcePicture("wikimedia", "34564")), stem(SourcePicture("openverse", "../x"))
     ('wikimedia-34564', 'openverse-_x-d6b96a97')
     """
-    safe = re.sub(r"[^A-Za-z0-9_-]+", "_", found.id)[:60]
-    if safe != found.id:
-        safe += "-" + hashlib.sha256(found.id.encode(errors="replace")).hexdigest()[:8]
-    return f"{found.source}-{safe}"
+    safe = re.sub(r"[^A-Za-z0-9_-]+", "_", picture.id)[:60]
+    if safe != picture.id:
+        safe += "-" + hashlib.sha256(picture.id.encode(errors="replace")).hexdigest()[:8]
+    return f"{picture.source}-{safe}"
 
 
 def page_key(address: str) -> str:
@@ -66,6 +66,6 @@ def page_key(address: str) -> str:
     return f"{host}{unquote(parts.path).rstrip('/').replace(' ', '_')}{query}" if host else ""
 
 
-def keys(found: Found) -> set[str]:
-    """Whatever two findings of one picture may share."""
-    return {stem(found), *map(page_key, (found.page, *found.aliases))} - {""}
+def keys(picture: SourcePicture) -> set[str]:
+    """The keys by which two results are the same picture."""
+    return {stem(picture), *map(page_key, (picture.page, *picture.aliases))} - {""}

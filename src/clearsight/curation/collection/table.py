@@ -1,4 +1,4 @@
-"""ATTRIBUTION.csv: whose each collected picture is, under which licence, and where it came from."""
+"""ATTRIBUTION.csv: the author, licence and origin of each collected picture."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read_rows(folder: Path) -> list[dict[str, str]]:
         return []
     columns, rows = read_table(path)
     if missing := [column for column in COLUMNS if column not in columns]:
-        raise Refused(f"{path} lacks the columns {', '.join(missing)}: mend it, or name another folder with -o")
+        raise Refused(f"{path} lacks the columns {', '.join(missing)}: add them, or give another folder with -o")
     return rows
 
 

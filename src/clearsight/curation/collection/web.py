@@ -1,8 +1,8 @@
-"""Fetching from strangers: public addresses only, one request at a time, and never faster than a host likes.
+"""Fetch from unknown servers: public addresses only, one request at a time, never faster than a host allows.
 
-An address is looked up once, every answer of that look-up must be public, and the connection is made to the very
-address that was judged, so that a name cannot mean something else a moment later.  The certificate is still held
-against the name.  Each redirect is judged like a first address.  No proxy is used: it would look names up by itself.
+A name is looked up once, every address in the answer must be public, and the connection goes to the address that was
+checked, so the name cannot be resolved to another one in between.  The certificate is checked against the name.  Each
+redirect is checked like a first address.  No proxy is used, since it would look names up by itself.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ def _silent(line: str) -> None:
 
 @dataclass(frozen=True)
 class Web:
-    """How the web is asked, and what is remembered of its hosts.
+    """The settings of requests, and what is remembered of hosts.
 
-    agent: who we say we are.  trusted: "address:port" of servers that may be asked although they are not public, over
-    http.  timeout: seconds of silence, whole: seconds of one request.  asked: host -> when it last answered.  shut:
-    host -> why it is left alone from now on.
+    agent: the User-Agent header.  trusted: "address:port" of servers that may be asked over http although they are not
+    public.  timeout: seconds of silence; whole: seconds of one request.  last_answer: host -> when it last answered.
+    shut: host -> why it is not asked again.
     """
 
     agent: str
@@ -57,13 +57,13 @@ class Web:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     say: Callable[[str], None] = _silent
-    asked: dict[str, float] = field(default_factory=dict)
+    last_answer: dict[str, float] = field(default_factory=dict)
     shut: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer's status, the host that gave it, what it holds (only where it is 200) and how long it asks to wait."""
+    """The status of an answer, its host, its body (only for status 200) and the seconds it asks to wait."""
 
     status: int
     host: str
@@ -74,19 +74,19 @@ class Reply:
 
 @dataclass(frozen=True)
 class Answer:
-    """JSON, and for how many seconds the host asks not to be asked."""
+    """A JSON value, and the seconds that the host asks to wait."""
 
     value: Any
     wait: float | None = None
 
 
 def read_json(web: Web, url: str, pause: float) -> Answer:
-    """What a host answers in JSON.  Refused as in `fetch`, and where it is none."""
+    """Fetch JSON.  Refused as in `fetch`, and an answer that is not JSON."""
     reply = fetch(web, url, most=_ANSWER, pause=pause, accept="application/json")
     try:
         return Answer(json.loads(reply.body), reply.wait)
     except (ValueError, RecursionError):
-        raise Refused(f"{reply.host} answers with something that is no JSON") from None
+        raise Refused(f"{reply.host} answers with something that is not JSON") from None
 
 
 def fetch(web: Web, url: str, *, most: int, pause: float, accept: str) -> Reply:
@@ -96,7 +96,7 @@ def fetch(web: Web, url: str, *, most: int, pause: float, accept: str) -> Reply:
     the reason alone: not public, not found, moved in circles, too large, truncated, too slow, 403, ...
     """
     for turn in range(TRIES):
-        reply = _followed(web, url, most, pause, accept)
+        reply = _follow_redirects(web, url, most, pause, accept)
         if reply.status == 200:
             return reply
         word = http.client.responses.get(reply.status, "")
@@ -106,7 +106,7 @@ def fetch(web: Web, url: str, *, most: int, pause: float, accept: str) -> Reply:
         wait = _BACK_OFF * 2**turn if reply.wait is None else reply.wait
         if turn == TRIES - 1 or wait > PATIENCE:
             break
-        rest(web, url, wait, f"answers {reply.status}")
+        wait_for(web, url, wait, f"answers {reply.status}")
     if reply.wait is not None:
         reason += f" and asks to wait {reply.wait:.0f} s"
     if reply.status == 429 or wait > PATIENCE:
@@ -114,8 +114,8 @@ def fetch(web: Web, url: str, *, most: int, pause: float, accept: str) -> Reply:
     raise Refused(reason)
 
 
-def rest(web: Web, url: str, seconds: float, why: str) -> None:
-    """Wait because a host asks for it, and say so."""
+def wait_for(web: Web, url: str, seconds: float, why: str) -> None:
+    """Wait because a host asks for it, and report the wait."""
     web.say(f"{urlsplit(url).netloc} {why}: waiting {seconds:.0f} s")
     web.sleep(seconds)
 
@@ -149,36 +149,36 @@ def retry_after(text: str | None, now: datetime) -> float | None:
     if re.fullmatch(r"[0-9]{1,9}", text):
         return float(text)
     try:
-        then = parsedate_to_datetime(text)
+        date = parsedate_to_datetime(text)
     except ValueError:
         return None
-    then = then if then.tzinfo else then.replace(tzinfo=UTC)
-    return max(0.0, (then - now).total_seconds())
+    date = date if date.tzinfo else date.replace(tzinfo=UTC)
+    return max(0.0, (date - now).total_seconds())
 
 
-def _followed(web: Web, url: str, most: int, pause: float, accept: str) -> Reply:
+def _follow_redirects(web: Web, url: str, most: int, pause: float, accept: str) -> Reply:
     for _ in range(_REDIRECTS + 1):
-        reply = _asked(web, url, most, pause, accept)
+        reply = _request(web, url, most, pause, accept)
         if not reply.moved:
             return reply
-        url = _joined(url, reply.moved)
+        url = _join_url(url, reply.moved)
     raise Refused(f"{reply.host} redirects more than {_REDIRECTS} times")
 
 
-def _joined(url: str, moved: str) -> str:
+def _join_url(url: str, moved: str) -> str:
     try:
         return urljoin(url, moved)
     except ValueError:
-        raise Refused("a redirect to something that is no address") from None
+        raise Refused("a redirect to something that is not an address") from None
 
 
-def _asked(web: Web, url: str, most: int, pause: float, accept: str) -> Reply:
-    """One request to one host, after the pause that it is due."""
-    parts, host, port = _judged(web, url)
+def _request(web: Web, url: str, most: int, pause: float, accept: str) -> Reply:
+    """Send one request to one host, after the pause between requests."""
+    parts, host, port = _check_address(web, url)
     name = host if port == 443 else f"{host}:{port}"
     if name in web.shut:
         raise Refused(web.shut[name])
-    if name in web.asked and (wait := web.asked[name] + pause - web.clock()) > 0:
+    if name in web.last_answer and (wait := web.last_answer[name] + pause - web.clock()) > 0:
         web.sleep(wait)
     target = quote(parts.path or "/", safe=_SAFE) + f"?{quote(parts.query, safe=_SAFE)}" * bool(parts.query)
     bracketed = f"[{host}]" if ":" in host else host
@@ -190,18 +190,18 @@ def _asked(web: Web, url: str, most: int, pause: float, accept: str) -> Reply:
         "Connection": "close",
     }
     try:
-        with _connected(web, host, port) as sock, _watched(web, host, sock) as watched:
+        with _connect(web, host, port) as sock, _limit_time(web, host, sock) as sockets:
             if parts.scheme != "https":
                 return _exchange(sock, host, port, name, target, headers, most)
-            with _wrapped(sock, host) as watched[0]:
-                watched[0].do_handshake()
-                return _exchange(watched[0], host, port, name, target, headers, most)
+            with _wrap_tls(sock, host) as sockets[0]:
+                sockets[0].do_handshake()
+                return _exchange(sockets[0], host, port, name, target, headers, most)
     except Refused:
         raise
     except (OSError, http.client.HTTPException, ValueError) as e:
-        raise Refused(_trouble(name, e, web)) from None
+        raise Refused(_describe_failure(name, e, web)) from None
     finally:
-        web.asked[name] = web.clock()
+        web.last_answer[name] = web.clock()
 
 
 def _exchange(
@@ -224,31 +224,31 @@ def _exchange(
 
 
 def _body(response: http.client.HTTPResponse, most: int) -> bytes:
-    told = response.length
+    length = response.length
     parts, size = [], 0
-    while told is None or told <= most:
+    while length is None or length <= most:
         part = response.read1(1 << 16)
         size += len(part)
         if not part or size > most:
             break
         parts.append(part)
-    if size > most or (told is not None and told > most):
+    if size > most or (length is not None and length > most):
         raise Refused(f"larger than {most / 1e6:g} MB")
-    if told is not None and size < told:
+    if length is not None and size < length:
         raise Refused("truncated on the way")
     return b"".join(parts)
 
 
-def _judged(web: Web, url: str) -> tuple[SplitResult, str, int]:
-    """The parts of an address that may be asked, as far as its words tell."""
+def _check_address(web: Web, url: str) -> tuple[SplitResult, str, int]:
+    """The parts, host and port of an address.  Refused: what is not an address, and all but https."""
     try:
         parts = urlsplit(url)
         host = (parts.hostname or "").encode("idna" if not (parts.hostname or "").isascii() else "ascii").decode()
         port = parts.port or (443 if parts.scheme == "https" else 80)
     except ValueError:
-        raise Refused("an address that is none") from None
+        raise Refused("not a valid address") from None
     if not re.fullmatch(r"[a-z0-9_.:-]{1,253}", host) or parts.username is not None:
-        raise Refused("an address that is none" if not host else "an address that is not fetched: a strange host")
+        raise Refused("an address with an invalid host" if host else "not a valid address")
     if parts.scheme != "https" and not (parts.scheme == "http" and f"{host}:{port}" in web.trusted):
         raise Refused(f"an address with {_scheme(parts.scheme)}: only https is fetched")
     return parts, host, port
@@ -259,65 +259,65 @@ def _scheme(word: str) -> str:
 
 
 @contextmanager
-def _connected(web: Web, host: str, port: int) -> Iterator[socket.socket]:
-    """A connection to an address of the host that was judged, with no second look-up."""
+def _connect(web: Web, host: str, port: int) -> Iterator[socket.socket]:
+    """Connect to a checked address of the host, without a second look-up."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        raise Refused(f"{host} is not found: there is no such host, or no network") from None
-    for *_, place in found:
+        raise Refused(f"{host} is not found: check its name and the network") from None
+    for *_, place in addresses:
         if not public(str(place[0])) and f"{place[0]}:{port}" not in web.trusted:
-            raise Refused(f"{host} is at {place[0]}, which is no public address")
-    trouble: OSError | None = None
-    for family, kind, protocol, _, place in found:
+            raise Refused(f"{host} is at {place[0]}, which is not a public address")
+    failure: OSError | None = None
+    for family, kind, protocol, _, place in addresses:
         with socket.socket(family, kind, protocol) as sock:
             sock.settimeout(web.timeout)
             try:
                 sock.connect(place)
             except OSError as e:
-                trouble = e
+                failure = e
                 continue
             yield sock
             return
-    raise trouble or Refused(f"{host} is not found: it has no address")
+    raise failure or Refused(f"{host} is not found: it has no address")
 
 
-def _wrapped(sock: socket.socket, host: str) -> ssl.SSLSocket:
+def _wrap_tls(sock: socket.socket, host: str) -> ssl.SSLSocket:
     context = ssl.create_default_context()
     return context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
 
 
 @contextmanager
-def _watched(web: Web, host: str, sock: socket.socket) -> Iterator[list[Any]]:
-    """End a request that takes too long, however steadily it drips: what lies in the list is shut down."""
-    watched, late = [sock], threading.Event()
+def _limit_time(web: Web, host: str, sock: socket.socket) -> Iterator[list[Any]]:
+    """End a request that takes longer than web.whole: the socket in the list is shut down."""
+    sockets, expired = [sock], threading.Event()
 
     def end() -> None:
-        late.set()
+        expired.set()
         with suppress(OSError):
-            socket.socket.shutdown(watched[0], socket.SHUT_RDWR)
+            socket.socket.shutdown(sockets[0], socket.SHUT_RDWR)
 
     timer = threading.Timer(web.whole, end)
     timer.daemon = True
     timer.start()
-    slow = Refused(f"{host} took longer than {web.whole:g} s")
+    too_slow = Refused(f"{host} took longer than {web.whole:g} s")
     try:
-        yield watched
+        yield sockets
     except Exception:
-        if late.is_set():
-            raise slow from None
+        if expired.is_set():
+            raise too_slow from None
         raise
     finally:
         timer.cancel()
-    if late.is_set():
-        raise slow
+    if expired.is_set():
+        raise too_slow
 
 
-def _trouble(host: str, e: Exception, web: Web) -> str:
+def _describe_failure(host: str, e: Exception, web: Web) -> str:
     if isinstance(e, ssl.SSLCertVerificationError):
         return f"the certificate of {host} is not valid for it"
     if isinstance(e, TimeoutError):
-        return f"{host} said nothing for {web.timeout:g} s"
+        return f"{host} sent nothing for {web.timeout:g} s"
     if isinstance(e, http.client.IncompleteRead):
         return "truncated on the way"
     return f"cannot reach {host}: {getattr(e, 'strerror', None) or type(e).__name__}"

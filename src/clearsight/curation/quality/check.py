@@ -1,4 +1,4 @@
-"""data check: what is wrong with the pictures, before a model is trained or judged on them."""
+"""data check: find what is wrong with pictures before a model is trained or tested on them."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from clearsight.reporting.pages import INDEX
 
 @dataclass(frozen=True)
 class DataCheck:
-    """What was found in a data set.
+    """The result of `check_data`.
 
-    flaws: the worst first, those that are only told among them.  facts: data, pictures, read, model, seed, seconds.
+    flaws: the worst first, information included.  facts: data, pictures, read, model, seed, seconds.
     """
 
     data: Pictures
@@ -36,24 +36,24 @@ class DataCheck:
     facts: dict[str, Any]
 
     def __repr__(self) -> str:
-        found = ", ".join(f"{f.name} {f.n}" for f in self.flaws if f.wrong) or "nothing wrong"
-        return f"<DataCheck of {self.facts['data']}: {found}>"
+        flaws = ", ".join(f"{f.name} {f.n}" for f in self.flaws if f.wrong) or "nothing wrong"
+        return f"<DataCheck of {self.facts['data']}: {flaws}>"
 
     @property
     def verdict(self) -> str:
-        """One sentence over all that was found."""
+        """One sentence that sums up all flaws."""
         wrong = [f"{f.name} ({f.n})" for f in self.flaws if f.wrong]
         return f"To look at: {', '.join(wrong)}." if wrong else "Nothing wrong was found."
 
     def lines(self) -> list[str]:
-        """What a terminal shows: a line for each thing found, with at most five names."""
+        """The lines for a terminal: one for each flaw, with at most five names."""
         head = f"{self.facts['read']} of {self.facts['pictures']} pictures in {self.facts['data']} read"
         notes = [*self.facts["notes"], *(n for f in self.flaws if f.name == "label errors" for n in f.notes)]
         return [head, self.verdict, *(f.line for f in self.flaws), *(f"note: {n}" for n in notes)]
 
     def as_dict(self) -> dict[str, Any]:
         """Everything but the pictures, as plain data."""
-        found = [
+        flaws = [
             {
                 "name": f.name,
                 "n": f.n,
@@ -71,7 +71,7 @@ class DataCheck:
             {"first": rows[p.first], "second": rows[p.second], "kind": p.kind, "distance": p.distance}
             for p in self.alike.pairs
         ]
-        return {**self.facts, "verdict": self.verdict, "found": found, "pairs": pairs}
+        return {**self.facts, "verdict": self.verdict, "found": flaws, "pairs": pairs}
 
     def save(self, folder: str | Path) -> Path:
         """Write index.html and check.json into a folder; returns the page."""
@@ -90,20 +90,20 @@ def check_data(
     progress: Progress | None = None,
     command: str = "",
 ) -> DataCheck:
-    """Look for what is wrong with pictures: broken and double ones, leaks between splits, odd sizes, uneven classes.
+    """Check pictures for broken files, duplicates, leaks between splits, odd sizes and uneven classes.
 
-    data: of every split, ``open_data(words, split="all")``, else no leak can be seen.  model: finds likely label errors
-    too; it should not have been trained on these pictures.  No file is moved or changed, and each is read once; with a
-    model twice.  command: what was typed, for the page.  Refused: no pictures, none that can be read.
+    data: all splits, ``open_data(words, split="all")``; otherwise no leak can be found.  model: finds likely label
+    errors too; it should not have been trained on these pictures.  No file is moved or changed; each is read once, and
+    twice with a model.  command: the command line, for the page.  Refused: no pictures, and none that can be read.
     """
     if not data.pictures:
-        raise Refused(f"no pictures in {data.root}: a check needs at least one")
+        raise Refused(f"no pictures in {data.root}: give a folder with at least one")
     began = time.monotonic()
     alike = likenesses(data.pictures, progress=progress)
     if len(alike.broken) == len(data.pictures):
         name, reason = alike.broken[0]
         raise Refused(f"none of the {len(data.pictures)} pictures in {data.root} can be read ({name}: {reason})")
-    found = tuple(_all(data, alike, model, seed, progress))
+    flaws = tuple(_find_flaws(data, alike, model, seed, progress))
     facts = {
         "clearsight": __version__,
         "data": str(data.root),
@@ -116,13 +116,13 @@ def check_data(
         "seconds": round(time.monotonic() - began, 3),
         "command": command,
     }
-    return DataCheck(data, alike, found, facts)
+    return DataCheck(data, alike, flaws, facts)
 
 
-def _all(
+def _find_flaws(
     data: Pictures, alike: Likeness, model: Classifier | None, seed: int, progress: Progress | None
 ) -> Iterator[Flaw]:
-    """Everything that is found, the worst first."""
+    """All flaws, the worst first."""
     yield from leaks(data, alike)
     yield from conflicts(data, alike)
     if model is not None:

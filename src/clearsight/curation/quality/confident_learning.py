@@ -24,17 +24,17 @@ def label_errors(chances: ArrayLike, given: ArrayLike, *, fewest: int = 1) -> tu
     >>> [v.tolist() for v in label_errors(p, [0, 0, 0, 1, 1])]
     [[2], [1]]
     """
-    p, y = _checked(chances, given)
-    looks, every = _looks(p, y, fewest), np.arange(len(p))
-    rows = np.flatnonzero((looks >= 0) & (looks != y) & (p[every, looks] > p[every, y]))
-    own = p[rows, y[rows]]
+    p, y = _validate(chances, given)
+    likely, indices = _confident_classes(p, y, fewest), np.arange(len(p))
+    rows = np.flatnonzero((likely >= 0) & (likely != y) & (p[indices, likely] > p[indices, y]))
+    of_label = p[rows, y[rows]]
     others = p[rows].copy()
     others[np.arange(len(rows)), y[rows]] = -1
-    order = np.argsort(own - others.max(1), kind="stable") if len(rows) else np.arange(0)
-    return rows[order], looks[rows[order]]
+    order = np.argsort(of_label - others.max(1), kind="stable") if len(rows) else np.arange(0)
+    return rows[order], likely[rows[order]]
 
 
-def _looks(p: NDArray[np.float64], y: Whole, fewest: int) -> Whole:
+def _confident_classes(p: NDArray[np.float64], y: Whole, fewest: int) -> Whole:
     """(N,) the class that each picture confidently looks like, -1 for none."""
     classes = range(p.shape[1])
     bar = np.array([p[y == j, j].mean() if (y == j).sum() >= max(fewest, 1) else np.inf for j in classes])
@@ -42,7 +42,7 @@ def _looks(p: NDArray[np.float64], y: Whole, fewest: int) -> Whole:
     return np.where(sure.max(1) >= 0, sure.argmax(1), -1)
 
 
-def _checked(chances: ArrayLike, given: ArrayLike) -> tuple[NDArray[np.float64], Whole]:
+def _validate(chances: ArrayLike, given: ArrayLike) -> tuple[NDArray[np.float64], Whole]:
     p, y = np.asarray(chances, dtype=np.float64), np.asarray(given)
     if p.ndim != 2 or not len(p) or not np.isfinite(p).all() or p.min() < 0 or p.max() > 1 + 1e-6:
         raise Refused(

@@ -1,4 +1,4 @@
-"""Pictures that should not both be there, or not with these labels; and files that are none."""
+"""Flaws of duplicates: leaks between splits, label conflicts, copies; and files that cannot be read."""
 
 from __future__ import annotations
 
@@ -14,30 +14,32 @@ from clearsight.reporting.findings import Table
 
 
 def leaks(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
-    members = _members(alike)
-    found = []
+    """Pictures of val and test with a duplicate in train, or of test with a duplicate in val."""
+    members = _group_members(alike)
+    leaked = []
     for group in members.values():
         train = [i for i in group if part_of(data.pictures[i].split) == "train"]
-        held = [i for i in group if part_of(data.pictures[i].split) in ("val", "test")]
+        judging = [i for i in group if part_of(data.pictures[i].split) in ("val", "test")]
         if train:
-            found += [(i, train[0]) for i in held]
+            leaked += [(i, train[0]) for i in judging]
         else:
-            first = [i for i in held if part_of(data.pictures[i].split) == "val"]
-            found += [(i, first[0]) for i in held if first and part_of(data.pictures[i].split) == "test"]
-    if found:
-        whole = sum(part_of(p.split) in ("val", "test") for p in data.pictures)
+            first = [i for i in judging if part_of(data.pictures[i].split) == "val"]
+            leaked += [(i, first[0]) for i in judging if first and part_of(data.pictures[i].split) == "test"]
+    if leaked:
+        evaluated = sum(part_of(p.split) in ("val", "test") for p in data.pictures)
         yield Flaw(
             "leaks",
-            len(found),
-            f"{counted(len(found), 'picture')} of val and test {'has' if len(found) == 1 else 'have'} a duplicate in "
-            f"another part ({share(len(found) / whole)} of {whole})",
-            "A model is judged on what it has learned by heart: take them out of train, or split anew.",
-            tuple(data.pictures[i].name for i, _ in found),
-            shown=tuple(beside(data, alike, j, i) for i, j in found),
+            len(leaked),
+            f"{counted(len(leaked), 'picture')} of val and test {'has' if len(leaked) == 1 else 'have'} a duplicate in "
+            f"another part ({share(len(leaked) / evaluated)} of {evaluated})",
+            "A model is then tested on pictures that it was trained on: remove them from train, or split again.",
+            tuple(data.pictures[i].name for i, _ in leaked),
+            shown=tuple(beside(data, alike, j, i) for i, j in leaked),
         )
 
 
 def conflicts(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
+    """Pairs of duplicates with different labels."""
     pairs = [p for p in alike.pairs if _differ(data.pictures[p.first], data.pictures[p.second])]
     if pairs:
         rows = sorted({i for p in pairs for i in (p.first, p.second)})
@@ -45,26 +47,28 @@ def conflicts(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
             "label conflicts",
             len(pairs),
             f"{counted(len(pairs), 'pair')} of duplicates {'has' if len(pairs) == 1 else 'have'} different labels",
-            "One of the two is wrong: look at them and move it to its class, or take it out.",
+            "One of the two labels is wrong: look at both pictures, and correct the label or remove the picture.",
             tuple(data.pictures[i].name for i in rows),
             shown=tuple(beside(data, alike, p.first, p.second) for p in pairs),
         )
 
 
 def broken_files(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
+    """Files that cannot be read as pictures."""
     broken = sorted({*data.broken, *alike.broken})
     if broken:
         yield Flaw(
             "broken",
             len(broken),
             f"{counted(len(broken), 'file')} cannot be read as {'a picture' if len(broken) == 1 else 'pictures'}",
-            "Save them again from their source, or take them out.",
+            "Save them again from their source, or remove them.",
             tuple(f"{name} ({reason})" for name, reason in broken),
             tables=(Table("Files that cannot be read", tuple({"file": n, "reason": r} for n, r in broken)),),
         )
 
 
 def copies(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
+    """Exact copies, and near-duplicates."""
     kinds = Counter(p.kind for p in alike.pairs)
     exact = [p for p in alike.pairs if p.kind in ("same file", "same pixels")]
     if exact:
@@ -73,8 +77,8 @@ def copies(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
             len(exact),
             f"{counted(len(exact), 'picture')} {'is a copy' if len(exact) == 1 else 'are copies'} of another one "
             f"({kinds['same file']} the same file, {kinds['same pixels']} the same pixels)",
-            "Keep one of each: a copy counts a picture twice.",
-            tuple(_of(data, p) for p in exact),
+            "Keep one of each: a copy counts the picture twice.",
+            tuple(_pair_name(data, p) for p in exact),
             shown=tuple(beside(data, alike, p.first, p.second) for p in exact),
         )
     near = sorted((p for p in alike.pairs if p.kind in ("near", "mirrored")), key=lambda p: p.distance)
@@ -84,21 +88,21 @@ def copies(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
             len(near),
             f"{counted(len(near), 'pair')} of pictures {'looks' if len(near) == 1 else 'look'} like one made out of "
             f"the other, re-saved, resized, cut or lit ({kinds['mirrored']} of them mirrored)",
-            "Look at them: of copies keep one; shots of one scene keep in the same part when splitting.",
-            tuple(_of(data, p) for p in near),
+            "Look at them: keep one of the copies; keep shots of one scene in the same split.",
+            tuple(_pair_name(data, p) for p in near),
             shown=tuple(beside(data, alike, p.first, p.second) for p in near),
         )
 
 
-def _members(alike: Likeness) -> dict[int, list[int]]:
+def _group_members(alike: Likeness) -> dict[int, list[int]]:
     members: dict[int, list[int]] = defaultdict(list)
     for i, g in enumerate(alike.groups):
         members[g].append(i)
     return members
 
 
-def _of(data: Pictures, pair: Pair) -> str:
-    """Both names of a pair; which of the two was made out of the other cannot be known."""
+def _pair_name(data: Pictures, pair: Pair) -> str:
+    """Both names of a pair; which of the two is the original is unknown."""
     return f"{data.pictures[pair.second].name} (like {data.pictures[pair.first].name})"
 
 

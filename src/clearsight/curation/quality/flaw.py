@@ -1,4 +1,4 @@
-"""What was found wrong with the pictures of a data set, and how it is told."""
+"""A flaw of a data set, and the pictures shown with it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clearsight.reporting.findings import Cell, Table
 
 @dataclass(frozen=True)
 class Beside:
-    """Pictures that are shown side by side, and what is told of them."""
+    """Pictures shown side by side, with a caption and facts."""
 
     pictures: tuple[Picture, ...]
     words: str = ""
@@ -21,10 +21,10 @@ class Beside:
 
 @dataclass(frozen=True)
 class Flaw:
-    """One thing found.
+    """One finding of the data check.
 
-    name: one or two words; n: how many pictures, groups or classes it is about; words: a sentence with the number;
-    advice: what to do; names: of the pictures or classes, all of them; wrong: False where it is only told.
+    name: one or two words; n: number of pictures, groups or classes; words: a sentence with the number; advice: what to
+    do; names: all pictures or classes concerned; wrong: False where the finding is only information.
     """
 
     name: str
@@ -41,12 +41,12 @@ class Flaw:
     @property
     def line(self) -> str:
         """The sentence with at most five names, and what to do."""
-        told = f"{self.words}: {named(self.names)}." if self.names else f"{self.words}."
-        return f"{told} {self.advice}".strip()
+        sentence = f"{self.words}: {named(self.names)}." if self.names else f"{self.words}."
+        return f"{sentence} {self.advice}".strip()
 
 
 def beside(data: Pictures, alike: Likeness, i: int, j: int) -> Beside:
-    """Two pictures side by side, with how the one was made out of the other."""
+    """Two pictures side by side, with the kind of their likeness."""
     pair = next((p for p in alike.pairs if {p.first, p.second} == {i, j}), None)
     kind = pair.kind if pair else "through others"
     a, b = data.pictures[i], data.pictures[j]

@@ -1,4 +1,4 @@
-"""The page of a data check: one file that opens from disk, with the pictures it is about side by side."""
+"""The page of a data check: one HTML file that opens from disk, with the pictures side by side."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def render(title: str, verdict: str, facts: Mapping[str, Any], flaws: Sequence[F
     templates = resources.files("clearsight.reporting") / "templates"
     style = "".join((templates / f).read_text("utf-8") for f in ("report.css", "atlas.css"))
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    found = page(title, flaws)
+    content = page(title, flaws)
     template = (templates / "datacheck.html.j2").read_text("utf-8")
     whole = env.from_string(template).render(
-        page=found,
-        blocks=list(zip(anchors(b.title for b in found.blocks), flaws, found.blocks, strict=True)),
+        page=content,
+        blocks=list(zip(anchors(b.title for b in content.blocks), flaws, content.blocks, strict=True)),
         facts=facts,
         verdict=verdict,
         style=Markup(style),
@@ -51,7 +51,7 @@ def render(title: str, verdict: str, facts: Mapping[str, Any], flaws: Sequence[F
 
 
 def page(title: str, flaws: Sequence[Flaw]) -> Page:
-    """A block for each thing found, with its pictures; the first of many."""
+    """A block for each flaw, with its first pictures."""
     return Page(INDEX, title, tuple(_block(f) for f in flaws))
 
 
@@ -60,14 +60,14 @@ def _block(flaw: Flaw) -> Block:
     notes += flaw.notes
     if len(flaw.shown) > SHOWN:
         notes.append(f"the first {SHOWN} of {len(flaw.shown)} are shown; check.json names all of them")
-    shown = tuple(_shown(flaw.name, n, b) for n, b in enumerate(flaw.shown[:SHOWN]))
+    shown = tuple(_show(flaw.name, n, b) for n, b in enumerate(flaw.shown[:SHOWN]))
     pairs = any(len(b.pictures) > 1 for b in flaw.shown)
     words = flaw.words + ("." if flaw.shown or flaw.tables or not flaw.names else f": {', '.join(flaw.names[:NAMES])}.")
     title = flaw.name[:1].upper() + flaw.name[1:]
     return Block(title, words, shown, (), flaw.tables, tuple(notes), not pairs, paper=flaw.paper)
 
 
-def _shown(what: str, n: int, beside: Beside) -> Shown:
+def _show(what: str, n: int, beside: Beside) -> Shown:
     names = " and ".join(p.name for p in beside.pictures)
     image = strip([_thumbnail(p.path) for p in beside.pictures])
     alt = f"{names}: {beside.words}"

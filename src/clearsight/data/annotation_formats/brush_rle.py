@@ -44,7 +44,7 @@ def decode(rle: object, size: Size) -> NDArray[np.bool_]:
         ends.extend([at + length] if repeated else range(at + 1, at + length + 1))
         inside += bits.set_in(1 if repeated else length, word)
         at += length
-    if bits.rest():
+    if bits.has_data_left():
         raise Refused("its rle goes on after the last pixel")
     # values 3, 7, 11, ... are alpha: end // 4 of them lie before an end
     alphas = np.diff(np.frombuffer(ends, np.uint64).astype(np.int64) // 4)
@@ -78,7 +78,7 @@ class _Bits:
         single = np.unpackbits(np.frombuffer(self.data[start // 8 : (end + 7) // 8], np.uint8))
         return single[start % 8 : start % 8 + count * n].reshape(count, n).any(1).tobytes()
 
-    def rest(self) -> bool:
+    def has_data_left(self) -> bool:
         """Whether any bit that follows is set: the last byte is filled up with zeros, and one of zeros may follow."""
-        left = 8 * len(self.data) - self.at
-        return left > 16 or (left > 0 and self.read(left) != 0)
+        remaining = 8 * len(self.data) - self.at
+        return remaining > 16 or (remaining > 0 and self.read(remaining) != 0)

@@ -13,8 +13,8 @@ from clearsight.data.annotation_formats.regions import Polygon, Region
 from clearsight.data.annotation_formats.rle import mask_of_rle
 from clearsight.data.annotation_formats.sheets import (
     EXPECTED,
+    AnnotationSet,
     Entry,
-    Found,
     Sheet,
     clean,
     identity,
@@ -32,7 +32,7 @@ _NO_BOX = "bbox is not [x, y, width, height]"
 
 
 @dataclass(frozen=True)
-class Words:
+class Categories:
     """The names of categories by id, and why some may have none."""
 
     names: Mapping[str, str]
@@ -40,10 +40,10 @@ class Words:
 
     def label(self, category: object) -> tuple[str | None, bool]:
         """The label of an object, and whether it is only the number of a category without a name."""
-        known = identity(category)
-        if known is None:
+        key = identity(category)
+        if key is None:
             return None, False
-        return self.names.get(known, known), known not in self.names
+        return self.names.get(key, key), key not in self.names
 
 
 def recognises(data: object) -> bool:
@@ -53,54 +53,62 @@ def recognises(data: object) -> bool:
     return isinstance(data, dict) and "images" in data and "annotations" in data
 
 
-def read(data: object, path: Path, name: str) -> Found:
+def read(data: object, path: Path, name: str) -> AnnotationSet:
     """An entry for each image of the list, and one for each image_id that no image has."""
     if isinstance(data, list):
         raise Refused(f"{path} holds COCO's results, which name no pictures: give the JSON with images and annotations")
-    images, objects, words = lists(data, path)
-    of: dict[str | None, list[Json]] = defaultdict(list)
+    images, objects, categories = read_lists(data, path)
+    objects_of: dict[str | None, list[Json]] = defaultdict(list)
     for o in objects:
-        of[identity(o.get("image_id"))].append(o)
+        objects_of[identity(o.get("image_id"))].append(o)
     entries: list[Entry] = [
-        ((called,), partial(_sheet, mine, image, words, why)) for called, image, mine, why in by_image(images, of)
+        ((image_name,), partial(_sheet, image_objects, image, categories, problem))
+        for image_name, image, image_objects, problem in by_image(images, objects_of)
     ]
-    lost: list[Entry] = [((f"image_id {shown(key)} of {named(_titles(mine))}",), Sheet) for key, mine in of.items()]
-    return Found("COCO", entries + lost, words.nameless, _without_category(objects, words))
+    lost: list[Entry] = [
+        ((f"image_id {shown(key)} of {named(_title_all(image_objects))}",), Sheet)
+        for key, image_objects in objects_of.items()
+    ]
+    return AnnotationSet("COCO", entries + lost, categories.nameless, _uncategorised_note(objects, categories))
 
 
-def lists(data: object, path: Path) -> tuple[list[Json], list[Json], Words]:
+def read_lists(data: object, path: Path) -> tuple[list[Json], list[Json], Categories]:
     """The images, the annotations and the categories' names.  Refused where images or annotations are no lists."""
-    held = data if isinstance(data, dict) else {}
+    record = data if isinstance(data, dict) else {}
     for key in ("images", "annotations"):
-        if not isinstance(held.get(key), list):
+        if not isinstance(record.get(key), list):
             raise Refused(f"{path} is no COCO JSON with the lists images and annotations: {EXPECTED}")
-        odd = next((i for i, item in enumerate(held[key]) if not isinstance(item, dict)), None)
-        if odd is not None:
-            raise Refused(f"{path}: {key}[{odd}] is {shown(held[key][odd])}, which is no COCO: mend it or take it out")
-    return held["images"], held["annotations"], _words(held.get("categories"))
+        invalid = next((i for i, item in enumerate(record[key]) if not isinstance(item, dict)), None)
+        if invalid is not None:
+            raise Refused(
+                f"{path}: {key}[{invalid}] is {shown(record[key][invalid])}, which is no COCO: mend it or take it out"
+            )
+    return record["images"], record["annotations"], _read_categories(record.get("categories"))
 
 
-def by_image(images: Sequence[Json], of: dict[str | None, list[Json]]) -> list[tuple[str, Json, list[Json], str]]:
-    """For each image its name, itself, its objects out of `of`, and why none of them can be told to be its own.
+def by_image(
+    images: Sequence[Json], objects_of: dict[str | None, list[Json]]
+) -> list[tuple[str, Json, list[Json], str]]:
+    """For each image its name, itself, its objects out of `objects_of`, and why none of them can be told to be its own.
 
     An image that is listed twice in the same words is one.
     """
     holders: dict[str | None, list[Json]] = defaultdict(list)
     for image in images:
-        held = holders[identity(image.get("id"))]
-        if image not in held:
-            held.append(image)
-    found = []
+        images_of_id = holders[identity(image.get("id"))]
+        if image not in images_of_id:
+            images_of_id.append(image)
+    rows = []
     for key, same in holders.items():
-        mine = of.pop(key, [])
+        image_objects = objects_of.pop(key, [])
         names = [name_of(image) for image in same]
-        why = ""
+        problem = ""
         if len(same) > 1:
-            why = f"the id {shown(key)} belongs to {named(names)}" if key is not None else "images without an id"
-        elif key is None and mine:
-            why = "neither the image nor these have an id"
-        found += [(name, image, mine, why) for name, image in zip(names, same, strict=True)]
-    return found
+            problem = f"the id {shown(key)} belongs to {named(names)}" if key is not None else "images without an id"
+        elif key is None and image_objects:
+            problem = "neither the image nor these have an id"
+        rows += [(name, image, image_objects, problem) for name, image in zip(names, same, strict=True)]
+    return rows
 
 
 def name_of(image: Json) -> str:
@@ -120,57 +128,57 @@ def title(o: Json) -> str:
     return f"annotation {shown(o.get('id'))}"
 
 
-def _titles(objects: Sequence[Json]) -> list[str]:
+def _title_all(objects: Sequence[Json]) -> list[str]:
     return [title(o) for o in objects]
 
 
-def _words(listed: object) -> Words:
+def _read_categories(listed: object) -> Categories:
     """The names of the categories by their ids; two names for an id are none."""
     names: dict[str, str] = {}
     twice: set[str] = set()
     broken = 0
     for c in listed if isinstance(listed, list) else []:
-        known = identity(c.get("id")) if isinstance(c, dict) else None
+        key = identity(c.get("id")) if isinstance(c, dict) else None
         word = c.get("name") if isinstance(c, dict) else None
-        if known is None or not isinstance(word, str | int) or isinstance(word, bool) or not str(word).strip():
+        if key is None or not isinstance(word, str | int) or isinstance(word, bool) or not str(word).strip():
             broken += 1
-        elif names.setdefault(known, clean(str(word))) != clean(str(word)):
-            twice.add(known)
+        elif names.setdefault(key, clean(str(word))) != clean(str(word)):
+            twice.add(key)
     why = ["its categories give them no name"]
     why += [f"{broken} categories are not {{id, name}}"] if broken else []
     why += [f"two names for {named(sorted(twice))}"] if twice else []
-    return Words({known: word for known, word in names.items() if known not in twice}, "; ".join(why))
+    return Categories({key: word for key, word in names.items() if key not in twice}, "; ".join(why))
 
 
-def _without_category(objects: Sequence[Json], words: Words) -> tuple[str, ...]:
+def _uncategorised_note(objects: Sequence[Json], categories: Categories) -> tuple[str, ...]:
     bare = [title(o) for o in objects if identity(o.get("category_id")) is None]
-    return (f"{len(bare)} COCO objects have no category: {named(bare)}",) if bare and words.names else ()
+    return (f"{len(bare)} COCO objects have no category: {named(bare)}",) if bare and categories.names else ()
 
 
-def _sheet(objects: Sequence[Json], image: Json, words: Words, why: str) -> Sheet:
+def _sheet(objects: Sequence[Json], image: Json, categories: Categories, why: str) -> Sheet:
     if why:
         return Sheet(bad=tuple(f"{title(o)}: {why}" for o in objects) or (why,))
-    size, remarks = size_of(image.get("width"), image.get("height"))
-    regions, called, bad, said = [], [], [], [*remarks]
+    size, size_remarks = size_of(image.get("width"), image.get("height"))
+    regions, names, bad, remarks = [], [], [], [*size_remarks]
     for o in objects:
         try:
-            region, parts, remark = _region(o, words)
+            region, parts, remark = _region(o, categories)
         except Refused as e:
             bad.append(f"{title(o)}: {e}")
             continue
         regions.append(region)
-        called.append(title(o))
+        names.append(title(o))
         bad += [f"{title(o)}: {part}" for part in parts]
-        said += [f"{title(o)}: {remark}"] if remark else []
-    return Sheet(tuple(regions), size, bad=tuple(bad), called=tuple(called), remarks=tuple(said))
+        remarks += [f"{title(o)}: {remark}"] if remark else []
+    return Sheet(tuple(regions), size, bad=tuple(bad), names=tuple(names), remarks=tuple(remarks))
 
 
-def _region(o: Json, words: Words) -> tuple[Region, list[str], str]:
+def _region(o: Json, categories: Categories) -> tuple[Region, list[str], str]:
     """An object's region, why parts of it were left out, and a remark.  Refused, with the reason, where it has none.
 
     The segmentation counts, and the box only where there is none, or none that can be read.
     """
-    label, numbered = words.label(o.get("category_id"))
+    label, numbered = categories.label(o.get("category_id"))
     shape = o.get("segmentation")
     if shape is None or (isinstance(shape, list) and all(part == [] for part in shape)) or shape in ({}, ""):
         return Region((_box(o),), label=label, numbered=numbered), [], ""

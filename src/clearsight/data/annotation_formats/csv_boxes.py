@@ -10,37 +10,39 @@ from pathlib import Path
 from clearsight.core.label_names import is_number, plain
 from clearsight.core.tables import read_table
 from clearsight.data.annotation_formats.regions import Region
-from clearsight.data.annotation_formats.sheets import EXPECTED, Found, Sheet, named, number, numbers, shown
+from clearsight.data.annotation_formats.sheets import EXPECTED, AnnotationSet, Sheet, named, number, numbers, shown
 from clearsight.errors import Refused
 
 _CORNERS = ("box_x", "box_y", "box_w", "box_h")
 
 
-def read(path: Path) -> Found:
+def read(path: Path) -> AnnotationSet:
     """An entry for each file that a row names.  Refused without the columns."""
     columns, written = read_table(path)
     spelt = [plain(column).replace(" ", "_") for column in columns]
     if any(spelt.count(column) != 1 for column in ("file", *_CORNERS)) or spelt.count("label") > 1:
         raise Refused(f"{path} has the columns {', '.join(columns) or 'none'}: {EXPECTED}")
     rows = [dict(zip(spelt, row.values(), strict=True)) for row in written]
-    of: dict[str, list[tuple[int, Mapping[str, str]]]] = defaultdict(list)
+    rows_of: dict[str, list[tuple[int, Mapping[str, str]]]] = defaultdict(list)
     for at, row in enumerate(rows, 1):
-        of[row["file"]].append((at, row))
-    nobody = f"boxes without a file ({named([str(at) for at, _ in of.get('', [])])})"
-    return Found("CSV", [((name or nobody,), partial(_sheet, mine)) for name, mine in of.items()])
+        rows_of[row["file"]].append((at, row))
+    unnamed = f"boxes without a file ({named([str(at) for at, _ in rows_of.get('', [])])})"
+    return AnnotationSet(
+        "CSV", [((name or unnamed,), partial(_sheet, file_rows)) for name, file_rows in rows_of.items()]
+    )
 
 
 def _sheet(rows: Sequence[tuple[int, Mapping[str, str]]]) -> Sheet:
     """Boxes are called by their place in the table, from 1 on."""
-    regions, called, bad = [], [], []
+    regions, names, bad = [], [], []
     for at, row in rows:
         box = numbers([row[corner] for corner in _CORNERS])
         if box is None:
-            odd = [f"{corner} is {shown(row[corner])}" for corner in _CORNERS if number(row[corner]) is None]
-            bad.append(f"box {at}: {', '.join(odd)}, which is no number")
+            invalid = [f"{corner} is {shown(row[corner])}" for corner in _CORNERS if number(row[corner]) is None]
+            bad.append(f"box {at}: {', '.join(invalid)}, which is no number")
         else:
             place = (box[0], box[1], box[0] + box[2], box[1] + box[3])
             label = row.get("label") or None
             regions.append(Region((place,), label=label, numbered=label is not None and is_number(label)))
-            called.append(f"box {at}")
-    return Sheet(tuple(regions), bad=tuple(bad), called=tuple(called))
+            names.append(f"box {at}")
+    return Sheet(tuple(regions), bad=tuple(bad), names=tuple(names))

@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 
 from clearsight.data.annotation_formats import coco, label_studio, labelme, panoptic
-from clearsight.data.annotation_formats.sheets import EXPECTED, Entry, Found, Sheet
+from clearsight.data.annotation_formats.sheets import EXPECTED, AnnotationSet, Entry, Sheet
 from clearsight.errors import Refused
 
 Recognises = Callable[[object], bool]
-Reads = Callable[[object, Path, str], Found]
+Reads = Callable[[object, Path, str], AnnotationSet]
 
 # name; whether the JSON is of this format; what it says, given the JSON, its file, and the file's name below the folder
 # that was given, without suffix, which is the picture's where a format has one file for each picture
@@ -24,26 +24,26 @@ FORMATS: tuple[tuple[str, Recognises, Reads], ...] = (
 )
 
 
-def read_file(path: Path) -> Found:
+def read_file(path: Path) -> AnnotationSet:
     """What one JSON file says.  Refused where it is no JSON, and where no format knows it."""
     try:
         data = _parsed(path)
     except Refused as e:
         raise Refused(f"{path} {e}") from None
-    found = _found(data, path, path.stem)
-    if found is None:
+    annotations = _recognise(data, path, path.stem)
+    if annotations is None:
         names = ", ".join(name for name, _, _ in FORMATS)
         raise Refused(f"{path} is a JSON of no format that is known here ({names}): {EXPECTED}")
-    return found
+    return annotations
 
 
-def read_folder(files: dict[Path, str]) -> list[Found]:
+def read_folder(files: dict[Path, str]) -> list[AnnotationSet]:
     """What JSON files in a folder say (file -> its name below the folder), joined by format.
 
     A file that no format knows is none of an annotation, and skipped; one that is broken stands in each format's
     entries, since nobody knows whose it is.
     """
-    by_form: dict[str, Found] = {}
+    by_form: dict[str, AnnotationSet] = {}
     broken: list[Entry] = []
     for path, name in files.items():
         try:
@@ -51,31 +51,31 @@ def read_folder(files: dict[Path, str]) -> list[Found]:
         except Refused as e:
             broken.append(((name,), partial(Sheet, bad=(f"{path.name} {e}",))))
             continue
-        found = _found(data, path, name)
-        if found is not None:
-            so_far = by_form.get(found.form)
-            entries = [*(so_far.entries if so_far else []), *found.entries]
-            notes = tuple(dict.fromkeys([*(so_far.notes if so_far else ()), *found.notes]))
-            by_form[found.form] = Found(found.form, entries, found.nameless, notes)
+        annotations = _recognise(data, path, name)
+        if annotations is not None:
+            so_far = by_form.get(annotations.form)
+            entries = [*(so_far.entries if so_far else []), *annotations.entries]
+            notes = tuple(dict.fromkeys([*(so_far.notes if so_far else ()), *annotations.notes]))
+            by_form[annotations.form] = AnnotationSet(annotations.form, entries, annotations.nameless, notes)
     if broken and not by_form:
         raise Refused(f"{next(iter(files)).parent} holds no annotations: {broken[0][1]().bad[0]}")
-    return [Found(f.form, [*f.entries, *broken], f.nameless, f.notes) for f in by_form.values()]
+    return [AnnotationSet(f.form, [*f.entries, *broken], f.nameless, f.notes) for f in by_form.values()]
 
 
 def _parsed(path: Path) -> object:
     """What the file holds.  Refused, as the end of a sentence, for what is no JSON or says something twice."""
     try:
-        return json.loads(path.read_bytes(), object_pairs_hook=_once)
+        return json.loads(path.read_bytes(), object_pairs_hook=_unique_keys)
     except (ValueError, RecursionError) as e:
         raise Refused(f"is no JSON: {e or 'too many lists within lists'}") from None
 
 
-def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
         raise ValueError(f"it gives {[key for key, _ in pairs]} with a key twice")
-    return found
+    return record
 
 
-def _found(data: object, path: Path, name: str) -> Found | None:
+def _recognise(data: object, path: Path, name: str) -> AnnotationSet | None:
     return next((read(data, path, name) for _, recognises, read in FORMATS if recognises(data)), None)

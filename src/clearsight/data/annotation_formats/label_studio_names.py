@@ -13,16 +13,16 @@ from clearsight.data.images import SUFFIXES
 _UPLOADED = re.compile(r"(^|/)[0-9a-f]{8}-(?=[^/]+$)")  # Label Studio puts 8 random hex digits before a file's name
 
 
-def called(address: str) -> tuple[str, ...]:
+def file_names(address: str) -> tuple[str, ...]:
     """What the picture at this address may be called, the best name first.
 
     The digits that Label Studio adds at upload are dropped last, so only where nothing has the name as it is.
 
-    >>> called("abcd1234-cat.jpg")
+    >>> file_names("abcd1234-cat.jpg")
     ('abcd1234-cat.jpg', 'cat.jpg')
-    >>> called("/data/local-files/?d=photos%2Fa%20b.jpg")
+    >>> file_names("/data/local-files/?d=photos%2Fa%20b.jpg")
     ('photos/a b.jpg',)
-    >>> called("s3://bucket/photos/a.jpg?versionId=3")
+    >>> file_names("s3://bucket/photos/a.jpg?versionId=3")
     ('photos/a.jpg', 's3://bucket/photos/a.jpg?versionId=3')
     """
     address = clean(address)
@@ -45,9 +45,9 @@ def pictures_of(data: dict[str, Any]) -> dict[str, list[str]]:
     """The addresses of pictures in a task's data, by key: those that end as a picture does, else the only text."""
     texts = {k: [v] if isinstance(v, str) else v for k, v in data.items() if isinstance(v, (str, list)) and v}
     texts = {k: v for k, v in texts.items() if all(isinstance(a, str) and a and not a.startswith("data:") for a in v)}
-    found = {k: v for k, v in texts.items() if all(_is_picture(address) for address in v)}
-    return found or ({k: v for k, v in texts.items() if len(v) == 1} if len(texts) == 1 else {})
+    pictures = {k: v for k, v in texts.items() if all(_is_picture(address) for address in v)}
+    return pictures or ({k: v for k, v in texts.items() if len(v) == 1} if len(texts) == 1 else {})
 
 
 def _is_picture(address: str) -> bool:
-    return any(PurePosixPath(name).suffix.lower() in SUFFIXES for name in called(address))
+    return any(PurePosixPath(name).suffix.lower() in SUFFIXES for name in file_names(address))

@@ -62,14 +62,14 @@ def region(value: dict[str, Any], size: Size | None, label: str | None) -> Regio
     Raises Refused with the reason alone.
     """
     if "rle" in value:
-        pixels = decode(value["rle"], _known(size))
+        pixels = decode(value["rle"], _require_size(size))
         if not pixels.any():
             raise Refused("its rle has no pixel inside")
         return Region(mask=mask_of(pixels), label=label)
     if "imageDataURL" in value:  # black where inside, clear where not
         url = value["imageDataURL"]
         text = url.rpartition(",")[2] if isinstance(url, str) else url
-        return Region(mask=mask_of(png_pixels(text, _known(size), alpha=True)), label=label)
+        return Region(mask=mask_of(png_pixels(text, _require_size(size), alpha=True)), label=label)
     wide, high = size or (1, 1)
     if "points" in value:
         if value.get("closed") is False:
@@ -80,24 +80,24 @@ def region(value: dict[str, Any], size: Size | None, label: str | None) -> Regio
         return Region(polygons=(tuple((p[0] / 100 * wide, p[1] / 100 * high) for p in pairs if p),), label=label)
     sides = ("radiusX", "radiusY") if "radiusX" in value else ("width", "height")
     turn = value.get("rotation")
-    stated = numbers([value.get(key) for key in ("x", "y", *sides)] + [0 if turn is None else turn])
-    if stated is None:
+    values = numbers([value.get(key) for key in ("x", "y", *sides)] + [0 if turn is None else turn])
+    if values is None:
         raise Refused(f"x, y, {sides[0]}, {sides[1]} or rotation is no number")
-    x, y, a, b = (n / 100 * side for n, side in zip(stated, (wide, high, wide, high), strict=False))
+    x, y, a, b = (n / 100 * side for n, side in zip(values, (wide, high, wide, high), strict=False))
     if "radiusX" in value:
-        _known(size)
-        return Region(polygons=(ellipse((x, y), (a, b), stated[4]),), label=label)
-    if stated[4] % 360 == 0:
-        right, bottom = (stated[0] + stated[2]) / 100 * wide, (stated[1] + stated[3]) / 100 * high
+        _require_size(size)
+        return Region(polygons=(ellipse((x, y), (a, b), values[4]),), label=label)
+    if values[4] % 360 == 0:
+        right, bottom = (values[0] + values[2]) / 100 * wide, (values[1] + values[3]) / 100 * high
         return Region(((x, y, right, bottom),), label=label)
-    if not math.isfinite(stated[4]):
+    if not math.isfinite(values[4]):
         raise Refused("its rotation is no number")
-    if _known(size) and min(a, b) <= 0:
+    if _require_size(size) and min(a, b) <= 0:
         raise Refused(f"a box of {a:g} x {b:g} pixels")
-    return Region(polygons=(turned_box((x, y), (a, b), stated[4]),), label=label)
+    return Region(polygons=(turned_box((x, y), (a, b), values[4]),), label=label)
 
 
-def _known(size: Size | None) -> Size:
+def _require_size(size: Size | None) -> Size:
     if size is None:
         raise Refused("original_width and original_height are not stated, which its kind needs")
     return size

@@ -19,17 +19,17 @@ _MIN_KEYS = ("annotator", "annotation_id", "created_at", "updated_at", "lead_tim
 class Item:
     """One result: what kind it is of and its value.
 
-    key: the same for all results about one region.  stated: original_width and original_height.  of: the tag of its
-    picture.  at: which of several pictures of that tag, where it is said.
+    key: the same for all results about one region.  stated_size: original_width and original_height.  tag: that of its
+    picture.  index: which of several pictures of that tag, where it is said.
     rotation: of the picture in the tool's window.
     """
 
     kind: str
     value: dict[str, Any]
     key: object
-    stated: tuple[object, object] = (None, None)
-    of: str | None = None
-    at: object = None
+    stated_size: tuple[object, object] = (None, None)
+    tag: str | None = None
+    index: object = None
     rotation: object = 0
 
 
@@ -62,44 +62,44 @@ def tasks_of(data: object) -> tuple[list[Task], int]:
 
     An annotation that holds its task, as Label Studio syncs it to a storage, is turned inside out.
     """
-    listed = data if isinstance(data, list) else [data]
-    rows = [each for each in listed if isinstance(each, dict)]
+    entries = data if isinstance(data, list) else [data]
+    rows = [each for each in entries if isinstance(each, dict)]
     rows = [
         {**row["task"], "annotations": [row]} if "result" in row and isinstance(row.get("task"), dict) else row
         for row in rows
     ]
-    full = [_full(row, number) for number, row in enumerate(rows, 1) if isinstance(row.get("data"), dict)]
-    small = _small([row for row in rows if not isinstance(row.get("data"), dict)])
-    return [*full, *small], len(listed) - len(rows)
+    full = [_read_task(row, number) for number, row in enumerate(rows, 1) if isinstance(row.get("data"), dict)]
+    small = _read_min_rows([row for row in rows if not isinstance(row.get("data"), dict)])
+    return [*full, *small], len(entries) - len(rows)
 
 
 def _is_row(value: dict[str, Any]) -> bool:
     return "annotator" in value and ("annotation_id" in value or "lead_time" in value)
 
 
-def _full(task: dict[str, Any], number: int) -> Task:
+def _read_task(raw: dict[str, Any], number: int) -> Task:
     """A task of the export "JSON"."""
-    found = Task(f"task {shown(task.get('id', number))}", pictures_of(task["data"]))
-    listed = next((task[key] for key in _LISTS if key in task), None) or []
-    annotations = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
-    if not isinstance(listed, list) or len(annotations) < len(listed):
-        found.bad.append(f"{found.name}: its annotations are not written out")
+    task = Task(f"task {shown(raw.get('id', number))}", pictures_of(raw["data"]))
+    written = next((raw[key] for key in _LISTS if key in raw), None) or []
+    annotations = [each for each in written if isinstance(each, dict)] if isinstance(written, list) else []
+    if not isinstance(written, list) or len(annotations) < len(written):
+        task.bad.append(f"{task.name}: its annotations are not written out")
     valid = [each for each in annotations if not each.get("was_cancelled") and not each.get("skipped")]
     if not valid:
-        found.idle = _why_idle(annotations, task)
-        return found
+        task.idle = _why_idle(annotations, raw)
+        return task
     truth = [each for each in valid if each.get("ground_truth") is True]
-    used, found.several = max(truth or valid, key=_when), len(valid)
+    used, task.several = max(truth or valid, key=_when), len(valid)
     results = used.get("result")
     if not isinstance(results, list):
-        found.bad.append(f"{found.name}: its annotation has no list of results")
-        return found
+        task.bad.append(f"{task.name}: its annotation has no list of results")
+        return task
     for place, result in enumerate(results):
         if isinstance(result, dict) and isinstance(result.get("value", {}), dict):
-            found.items.append(_item(result, place))
+            task.items.append(_item(result, place))
         else:
-            found.bad.append(f"{found.name}: a result that is no object of JSON with a value")
-    return found
+            task.bad.append(f"{task.name}: a result that is no object of JSON with a value")
+    return task
 
 
 def _why_idle(cancelled: list[dict[str, Any]], task: dict[str, Any]) -> str:
@@ -131,26 +131,26 @@ def _item(result: dict[str, Any], place: int) -> Item:
     )
 
 
-def _small(rows: list[dict[str, Any]]) -> list[Task]:
+def _read_min_rows(rows: list[dict[str, Any]]) -> list[Task]:
     """The tasks of the export "JSON-MIN": a row for each annotation, without those that were cancelled."""
-    of: dict[tuple[str, object], list[dict[str, Any]]] = defaultdict(list)
+    rows_of: dict[tuple[str, object], list[dict[str, Any]]] = defaultdict(list)
     for place, row in enumerate(rows, 1):
-        own = row.get("id")
-        of[("task", own) if isinstance(own, (str, int)) else ("row", place)].append(row)
+        task_id = row.get("id")
+        rows_of[("task", task_id) if isinstance(task_id, (str, int)) else ("row", place)].append(row)
     tasks = []
-    for (word, number), mine in of.items():
-        row = max(mine, key=_when)
+    for (word, number), task_rows in rows_of.items():
+        row = max(task_rows, key=_when)
         pictures = pictures_of({key: value for key, value in row.items() if key not in _MIN_KEYS})
-        task = Task(f"{word} {shown(number)}", pictures, several=len(mine))
+        task = Task(f"{word} {shown(number)}", pictures, several=len(task_rows))
         if not _is_row(row) or row.get("annotation_id", 0) is None:
             task.idle = _why_idle([], {})
         else:
-            task.items = list(_small_items(row, pictures))
+            task.items = list(_min_items(row, pictures))
         tasks.append(task)
     return tasks
 
 
-def _small_items(row: dict[str, Any], pictures: Container[str]) -> Iterator[Item]:
+def _min_items(row: dict[str, Any], pictures: Container[str]) -> Iterator[Item]:
     """The results in a row.
 
     The keys between "id" and "annotator" are the tags'; those before are the task's data.  Where they are in another
@@ -162,13 +162,13 @@ def _small_items(row: dict[str, Any], pictures: Container[str]) -> Iterator[Item
     first, last = (first, last) if first < last else (-1, len(keys))
     for at, key in enumerate(keys):
         is_tag = first < at < last and key not in (*_MIN_KEYS, "id") and key not in pictures
-        value, seen = row[key], defaultdict[object, int](int)
+        value, counts = row[key], defaultdict[object, int](int)
         for each in value if isinstance(value, list) else [value]:
             if isinstance(each, dict) and (has_area(each) or is_tag):
-                same = mark(each) if has_area(each) else key
-                seen[same] += 1
+                region_key = mark(each) if has_area(each) else key
+                counts[region_key] += 1
                 sizes = (each.get("original_width"), each.get("original_height"))
-                yield Item(shown(_kind(each, key)), each, (same, seen[same]), sizes)
+                yield Item(shown(_kind(each, key)), each, (region_key, counts[region_key]), sizes)
             elif is_tag and each is not None:
                 yield Item(f"choices or text of {shown(key)}", {}, (key, str(each)))
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from clearsight.data.annotation_formats.outlines import ellipse, png_pixels, spanned
 from clearsight.data.annotation_formats.regions import Box, Polygon, Region, Size, mask_of
-from clearsight.data.annotation_formats.sheets import Found, Sheet, clean, numbers, shown, size_of
+from clearsight.data.annotation_formats.sheets import AnnotationSet, Sheet, clean, numbers, shown, size_of
 from clearsight.data.images import MOST_PIXELS
 from clearsight.errors import Refused
 
@@ -32,22 +32,22 @@ def recognises(data: object) -> bool:
     return isinstance(data, dict) and "shapes" in data and not {"imagePath", "imageData", "version"}.isdisjoint(data)
 
 
-def read(data: object, path: Path, name: str) -> Found:
+def read(data: object, path: Path, name: str) -> AnnotationSet:
     """One entry: the picture is the one of imagePath, else the one that is called as the file is."""
-    said = data if isinstance(data, dict) else {}
-    names, written = [name], said.get("imagePath")
+    record = data if isinstance(data, dict) else {}
+    names, written = [name], record.get("imagePath")
     if isinstance(written, str) and written.strip():
         below = posixpath.join(posixpath.dirname(name), written.strip().replace("\\", "/"))
         parts = [part for part in posixpath.normpath(below).split("/") if part != ".."]
         names.insert(0, clean("/".join(parts)))
-    shapes, size = said.get("shapes"), (said.get("imageWidth"), said.get("imageHeight"))
+    shapes, size = record.get("shapes"), (record.get("imageWidth"), record.get("imageHeight"))
     # imageData, which may be large, is not held on to
-    return Found("LabelMe", [(tuple(dict.fromkeys(names)), partial(_sheet, shapes, size, said.get("flags")))])
+    return AnnotationSet("LabelMe", [(tuple(dict.fromkeys(names)), partial(_sheet, shapes, size, record.get("flags")))])
 
 
-def _sheet(shapes: object, stated: tuple[object, object], flags: object) -> Sheet:
+def _sheet(shapes: object, stated_size: tuple[object, object], flags: object) -> Sheet:
     """The shapes as objects: those of one label and one group_id, which is not null, are one."""
-    size, remarks = size_of(*stated)
+    size, remarks = size_of(*stated_size)
     remarks = (*remarks, *_flags("the picture", flags))
     bad = []
     if not isinstance(shapes, list):
@@ -60,16 +60,16 @@ def _sheet(shapes: object, stated: tuple[object, object], flags: object) -> Shee
         group = shape.get("group_id")
         alone = group is None or isinstance(group, (list, dict))
         objects[number if alone else (str(shape.get("label")), group)].append((number, shape))
-    regions, called = [], []
+    regions, names = [], []
     for parts in objects.values():
         name = f"shape {' and '.join(str(number) for number, _ in parts)} ({shown(parts[0][1].get('label'))})"
-        remarks = (*remarks, *(said for _, shape in parts for said in _flags(name, shape.get("flags"))))
+        remarks = (*remarks, *(remark for _, shape in parts for remark in _flags(name, shape.get("flags"))))
         region, why = _region(parts, size)
         bad += why
         if region is not None:
             regions.append(region)
-            called.append(name)
-    return Sheet(tuple(regions), size, bad=tuple(bad), called=tuple(called), remarks=remarks)
+            names.append(name)
+    return Sheet(tuple(regions), size, bad=tuple(bad), names=tuple(names), remarks=remarks)
 
 
 def _flags(what: str, flags: object) -> list[str]:
@@ -87,7 +87,7 @@ def _region(shapes: list[tuple[int, dict[str, Any]]], size: Size | None) -> tupl
     label = shapes[0][1].get("label")
     for number, shape in shapes:
         try:
-            _add(shape, size, boxes, polygons, masks)
+            _add_shape(shape, size, boxes, polygons, masks)
         except Refused as e:
             bad.append(f"shape {number} ({shown(label)}): {e}")
     if not boxes and not polygons and not masks:
@@ -96,7 +96,7 @@ def _region(shapes: list[tuple[int, dict[str, Any]]], size: Size | None) -> tupl
     return Region(tuple(boxes), tuple(polygons), mask, None if label is None else clean(str(label))), bad
 
 
-def _add(
+def _add_shape(
     shape: dict[str, Any], size: Size | None, boxes: list[Box], polygons: list[Polygon], masks: list[NDArray[np.bool_]]
 ) -> None:
     """Put one shape where it belongs; Refused with the reason where it holds no area that can be read."""

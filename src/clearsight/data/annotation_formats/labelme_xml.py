@@ -14,7 +14,7 @@ from pathlib import Path
 
 from clearsight.data.annotation_formats.outlines import spanned
 from clearsight.data.annotation_formats.regions import Polygon, Region, Size
-from clearsight.data.annotation_formats.sheets import Entry, Found, Sheet, by, numbers, shown, size_of
+from clearsight.data.annotation_formats.sheets import AnnotationSet, Entry, Sheet, by, numbers, shown, size_of
 from clearsight.data.images import picture_size
 from clearsight.errors import Refused
 
@@ -22,15 +22,15 @@ from clearsight.errors import Refused
 def recognises(files: Iterable[Path]) -> bool:
     """Whether more of their objects are LabelMe's than are not; where there is none, whether a size is stated so."""
     roots = [root for file in files if (root := _root(file)) is not None and root.tag == "annotation"]
-    ours = [_is_ours(thing) for root in roots for thing in root.iter("object")]
-    if ours:
-        return 2 * sum(ours) > len(ours)
+    labelme_like = [_is_labelme(thing) for root in roots for thing in root.iter("object")]
+    if labelme_like:
+        return 2 * sum(labelme_like) > len(labelme_like)
     return any(root.find("imagesize") is not None for root in roots)
 
 
-def read(called: dict[Path, str]) -> Found:
-    """An entry for each file.  called: file -> its name below the folder, without suffix."""
-    return Found("LabelMe XML", [_entry(file, name) for file, name in called.items()])
+def read(names: dict[Path, str]) -> AnnotationSet:
+    """An entry for each file.  names: file -> its name below the folder, without suffix."""
+    return AnnotationSet("LabelMe XML", [_entry(file, name) for file, name in names.items()])
 
 
 def _entry(file: Path, name: str) -> Entry:
@@ -45,15 +45,15 @@ def _entry(file: Path, name: str) -> Entry:
 
 
 def _sheet(file: Path, things: list[ET.Element], size: Size | None, folder: str, remarks: tuple[str, ...]) -> Sheet:
-    regions, called, bad = [], [], []
+    regions, names, bad = [], [], []
     for number, thing in enumerate(things, 1):
         label = (thing.findtext("name") or "").strip() or None
         try:
             regions.append(_region(file, thing, size, folder, label))
-            called.append(f"object {number} ({shown(label)})")
+            names.append(f"object {number} ({shown(label)})")
         except Refused as e:
             bad.append(f"object {number} ({shown(label)}): {e}")
-    return Sheet(tuple(regions), size, bad=tuple(bad), called=tuple(called), remarks=remarks)
+    return Sheet(tuple(regions), size, bad=tuple(bad), names=tuple(names), remarks=remarks)
 
 
 def _region(file: Path, thing: ET.Element, size: Size | None, folder: str, label: str | None) -> Region:
@@ -84,15 +84,15 @@ def _mask(file: Path, name: str, size: Size | None, folder: str) -> Path:
     if not name or Path(name).name != name or Path(folder).name != folder:
         raise Refused("its mask is not named by a file name")
     above = next((up.parent / "Masks" / folder for up in file.parents if up.name == "Annotations"), file.parent)
-    found = next((place / name for place in (above, file.parent) if os.path.isfile(place / name)), None)
-    if found is None:
+    path = next((place / name for place in (above, file.parent) if os.path.isfile(place / name)), None)
+    if path is None:
         raise Refused(f"its mask {name} is not there")
-    if size is not None and (has := picture_size(found)) != size:
-        raise Refused(f"its mask {name} has {by(has)} pixels, not {by(size)}")
-    return found
+    if size is not None and (actual := picture_size(path)) != size:
+        raise Refused(f"its mask {name} has {by(actual)} pixels, not {by(size)}")
+    return path
 
 
-def _is_ours(thing: ET.Element) -> bool:
+def _is_labelme(thing: ET.Element) -> bool:
     outlined = thing.find("polygon/pt") is not None or thing.find("segm") is not None
     return outlined and thing.find("bndbox") is None
 

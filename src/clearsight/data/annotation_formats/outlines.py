@@ -72,9 +72,9 @@ def png_pixels(text: object, size: Size, alpha: bool = False) -> NDArray[np.bool
         raise Refused("it holds no PNG in base64") from None
     if not data.startswith(_HEAD) or len(data) < 24:
         raise Refused("it holds no PNG in base64")
-    stated = (int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"))
-    if stated != size or size[0] * size[1] > MOST_PIXELS:
-        raise Refused(f"its PNG has {by(stated)} pixels, not {by(size)}")
+    png_size = (int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"))
+    if png_size != size or size[0] * size[1] > MOST_PIXELS:
+        raise Refused(f"its PNG has {by(png_size)} pixels, not {by(size)}")
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             values = np.asarray(image.convert("RGBA").getchannel("A") if alpha else image)

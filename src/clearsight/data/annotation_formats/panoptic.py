@@ -12,9 +12,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from clearsight.data.annotation_formats.coco import Json, Words, by_image, lists
+from clearsight.data.annotation_formats.coco import Categories, Json, by_image, read_lists
 from clearsight.data.annotation_formats.regions import Mask, Region, mask_of, pixels_of
-from clearsight.data.annotation_formats.sheets import Entry, Found, Sheet, by, identity, named, shown, size_of, whole
+from clearsight.data.annotation_formats.sheets import (
+    AnnotationSet,
+    Entry,
+    Sheet,
+    by,
+    identity,
+    named,
+    shown,
+    size_of,
+    whole,
+)
 from clearsight.data.images import check_file, open_ids
 from clearsight.errors import Refused
 
@@ -25,47 +35,51 @@ def recognises(data: object) -> bool:
     return isinstance(objects, list) and any(isinstance(o, dict) and "segments_info" in o for o in objects)
 
 
-def read(data: object, path: Path, name: str) -> Found:
+def read(data: object, path: Path, name: str) -> AnnotationSet:
     """An entry for each image of the list, and one for each image_id that no image has."""
-    images, objects, words = lists(data, path)
-    of: dict[str | None, list[Json]] = defaultdict(list)
+    images, objects, categories = read_lists(data, path)
+    objects_of: dict[str | None, list[Json]] = defaultdict(list)
     for o in objects:
-        of[identity(o.get("image_id"))].append(o)
+        objects_of[identity(o.get("image_id"))].append(o)
     entries: list[Entry] = [
-        ((called,), partial(_sheet, path, mine, image, words, why)) for called, image, mine, why in by_image(images, of)
+        ((image_name,), partial(_sheet, path, image_objects, image, categories, problem))
+        for image_name, image, image_objects, problem in by_image(images, objects_of)
     ]
     lost: list[Entry] = [
-        ((f"image_id {shown(key)} of {named([_file(o) for o in mine])}",), Sheet) for key, mine in of.items()
+        ((f"image_id {shown(key)} of {named([_file_title(o) for o in image_objects])}",), Sheet)
+        for key, image_objects in objects_of.items()
     ]
-    return Found("COCO panoptic", entries + lost, words.nameless)
+    return AnnotationSet("COCO panoptic", entries + lost, categories.nameless)
 
 
-def _file(o: Json) -> str:
+def _file_title(o: Json) -> str:
     return shown(o.get("file_name"))
 
 
-def _sheet(path: Path, objects: list[Json], image: Json, words: Words, why: str) -> Sheet:
+def _sheet(path: Path, objects: list[Json], image: Json, categories: Categories, why: str) -> Sheet:
     if why or not objects:
-        return Sheet(bad=tuple(f"{_file(o)}: {why}" for o in objects) or (why or "no annotation names its segments",))
-    size, remarks = size_of(image.get("width"), image.get("height"))
-    regions, called, bad, said = [], [], [], [*remarks]
+        return Sheet(
+            bad=tuple(f"{_file_title(o)}: {why}" for o in objects) or (why or "no annotation names its segments",)
+        )
+    size, size_remarks = size_of(image.get("width"), image.get("height"))
+    regions, names, bad, remarks = [], [], [], [*size_remarks]
     for o in objects:
         try:
             ids = open_ids(_png(path, o.get("file_name")))
         except Refused as e:
-            bad.append(f"{_file(o)}: {e}")
+            bad.append(f"{_file_title(o)}: {e}")
             continue
-        real = (ids.shape[1], ids.shape[0])
-        if size is not None and size != real:
-            bad.append(f"{_file(o)} has {by(real)} pixels, its picture {by(size)}")
+        png_size = (ids.shape[1], ids.shape[0])
+        if size is not None and size != png_size:
+            bad.append(f"{_file_title(o)} has {by(png_size)} pixels, its picture {by(size)}")
             continue
-        size = real
+        size = png_size
         for segment, mask in _masks(o, ids, bad):
-            label, numbered = words.label(segment.get("category_id"))
+            label, numbered = categories.label(segment.get("category_id"))
             regions.append(Region(mask=mask, label=label, numbered=numbered))
-            called.append(f"segment {shown(segment.get('id'))}")
-            said += _area(segment, mask)
-    return Sheet(tuple(regions), size, bad=tuple(bad), called=tuple(called), remarks=tuple(said))
+            names.append(f"segment {shown(segment.get('id'))}")
+            remarks += _area(segment, mask)
+    return Sheet(tuple(regions), size, bad=tuple(bad), names=tuple(names), remarks=tuple(remarks))
 
 
 def _png(path: Path, name: object) -> Path:
@@ -86,23 +100,23 @@ def _png(path: Path, name: object) -> Path:
 def _masks(o: Json, ids: NDArray[np.uint32], bad: list[str]) -> list[tuple[Json, Mask]]:
     """The segments of an annotation with their pixels; what has none, and pixels that no segment names, go to bad."""
     segments = o.get("segments_info")
-    found: list[tuple[Json, Mask]] = []
-    known: set[int] = set()
+    masks: list[tuple[Json, Mask]] = []
+    used_ids: set[int] = set()
     for number, segment in enumerate(segments if isinstance(segments, list) else [], 1):
         key = whole(segment.get("id")) if isinstance(segment, dict) else None
         inside = ids == key if key is not None and 0 < key < 1 << 24 else np.zeros((1, 1), dtype=bool)
         if key is None or not inside.any():
-            called = shown(segment.get("id")) if isinstance(segment, dict) else f"number {number}"
-            bad.append(f"segment {called}: no pixel has its id")
-        elif key in known:
+            title = shown(segment.get("id")) if isinstance(segment, dict) else f"number {number}"
+            bad.append(f"segment {title}: no pixel has its id")
+        elif key in used_ids:
             bad.append(f"segment {key}: its id is that of another one too")
         else:
-            known.add(key)
-            found.append((segment, mask_of(inside)))
-    others = sorted({int(n) for n in np.unique(ids)} - known - {0})
+            used_ids.add(key)
+            masks.append((segment, mask_of(inside)))
+    others = sorted({int(n) for n in np.unique(ids)} - used_ids - {0})
     if others:
-        bad.append(f"{_file(o)} has pixels of ids that no segment has: {named([str(n) for n in others])}")
-    return found
+        bad.append(f"{_file_title(o)} has pixels of ids that no segment has: {named([str(n) for n in others])}")
+    return masks
 
 
 def _area(segment: Json, mask: Mask) -> list[str]:

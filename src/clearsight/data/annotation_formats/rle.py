@@ -36,9 +36,9 @@ def mask_of_rle(counts: object, size: object) -> Mask:
         if sum(runs[1::2]):
             return mask_of(_decoded(counts, wide, high))
     elif isinstance(counts, list):
-        found = [whole(n) for n in counts]
-        runs = [n for n in found if n is not None and n >= 0]
-        if len(runs) < len(found):
+        parsed = [whole(n) for n in counts]
+        runs = [n for n in parsed if n is not None and n >= 0]
+        if len(runs) < len(parsed):
             raise Refused("RLE counts that are not all whole numbers from 0 on")
         if sum(runs) != wide * high:
             raise Refused(UNFILLED)
@@ -77,7 +77,7 @@ def lengths(text: str, pixels: int) -> list[int]:
     [1, 3]
     """
     runs: list[int] = []
-    left, value, shift = pixels, 0, 0
+    remaining, value, shift = pixels, 0, 0
     for character in text:
         bits = ord(character) - ord("0")
         if not 0 <= bits < 64:
@@ -90,11 +90,11 @@ def lengths(text: str, pixels: int) -> list[int]:
             continue
         value -= (bits & 16) and 1 << shift
         value += runs[-2] if len(runs) > 2 else 0
-        left -= value
-        if value < 0 or left < 0:
+        remaining -= value
+        if value < 0 or remaining < 0:
             raise Refused(UNFILLED)
         runs.append(value)
         value, shift = 0, 0
-    if shift or left:
+    if shift or remaining:
         raise Refused("RLE counts that end in the middle of a number" if shift else UNFILLED)
     return runs

@@ -1,4 +1,4 @@
-"""What every reader of a format hands back, and how it reads numbers and names."""
+"""The result of every reader of a format, and helpers that parse numbers and names."""
 
 from __future__ import annotations
 
@@ -18,30 +18,29 @@ EXPECTED = (
 
 @dataclass(frozen=True)
 class Sheet:
-    """What an annotation says of one picture, before it is fitted to it.
+    """The annotation of one picture, before it is fitted to the picture.
 
-    size: the picture's, where stated.  fractions: coordinates in [0, 1].  bad: what could not be read, and why.
-    called: what each of the regions is called ("annotation 5", "line 3"), for what is said of it.  remarks: what was
-    read otherwise than it is written, or not used.
+    size: the picture's, where stated.  fractions: coordinates in [0, 1].  bad: what cannot be read, and why.
+    names: a name for each region in messages ("annotation 5", "line 3").  remarks: what was read otherwise than it
+    is written, or not used.
     """
 
     regions: tuple[Region, ...] = ()
     size: Size | None = None
     fractions: bool = False
     bad: tuple[str, ...] = ()
-    called: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
 
-Entry = tuple[tuple[str, ...], Callable[[], Sheet]]  # what the picture may be called, the best name first; its sheet
+Entry = tuple[tuple[str, ...], Callable[[], Sheet]]  # the picture's possible names, the best first; its sheet
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a reader found: an entry for each picture that the annotation speaks of.
+class AnnotationSet:
+    """The annotations of one format: an entry for each picture that they name.
 
-    form: the format's name.  nameless: why some classes go by their numbers, said where any does.  notes: what else
-    was assumed or left out.
+    form: the format's name.  nameless: why some classes have only a number.  notes: what else was assumed or left out.
     """
 
     form: str
@@ -51,7 +50,7 @@ class Found:
 
 
 def number(value: object) -> float | None:
-    """A number, also one written as text; NaN and infinity among them; None where it is none, which True is not.
+    """A number, also one written as text, NaN and infinity included; None for anything else, True included.
 
     >>> number("12.5"), number(3), number(True), number("1_0"), number(None)
     (12.5, 3.0, None, None, None)
@@ -67,44 +66,44 @@ def number(value: object) -> float | None:
 
 
 def whole(value: object) -> int | None:
-    """A whole number, also one written as text or with .0; None where it is none.
+    """A whole number, also one written as text or with .0; None for anything else.
 
     >>> whole(200.0), whole("200"), whole(200.5), whole("nan"), whole(True)
     (200, 200, None, None, None)
     """
-    found = number(value)
-    return int(found) if found is not None and found.is_integer() else None
+    parsed = number(value)
+    return int(parsed) if parsed is not None and parsed.is_integer() else None
 
 
 def numbers(values: object) -> tuple[float, ...] | None:
-    """A list of numbers; None where it is no list, or where any of it is no number.
+    """A list of numbers; None for anything else, and for a list with an item that is not a number.
 
     >>> numbers([1, "2.5"]), numbers("12"), numbers({1: 2}), numbers([1, None])
     ((1.0, 2.5), None, None, None)
     """
     if not isinstance(values, list | tuple):
         return None
-    found = [number(value) for value in values]
-    good = [value for value in found if value is not None]
-    return tuple(good) if len(good) == len(found) else None
+    parsed = [number(value) for value in values]
+    good = [value for value in parsed if value is not None]
+    return tuple(good) if len(good) == len(parsed) else None
 
 
 def identity(value: object) -> str | None:
-    """What an id is known by, so that 7, 7.0 and "7" are the same; None where it is neither a number nor a text.
+    """An id as text, so that 7, 7.0 and "7" are the same; None for what is neither a number nor a text.
 
     >>> identity(7.0), identity("7"), identity("007"), identity(None)
     ('7', '7', '007', None)
     """
     if isinstance(value, str):
         return value.strip()
-    known = whole(value)
-    if known is None and isinstance(value, float):
+    number_text = whole(value)
+    if number_text is None and isinstance(value, float):
         return str(value)
-    return None if known is None else str(known)
+    return None if number_text is None else str(number_text)
 
 
 def size_of(wide: object, high: object) -> tuple[Size | None, tuple[str, ...]]:
-    """The size of a picture that an annotation states, and a remark where it states none that a picture can have.
+    """The size of a picture that an annotation states, and a remark where no picture can have it.
 
     >>> size_of("200", 300.0), size_of(None, None)
     (((200, 300), ()), (None, ()))
@@ -114,11 +113,11 @@ def size_of(wide: object, high: object) -> tuple[Size | None, tuple[str, ...]]:
     width, height = whole(wide), whole(high)
     if width is not None and height is not None and width > 0 and height > 0:
         return (width, height), ()
-    return None, (f"its size is stated as {shown(wide)} x {shown(high)}, which is none and was not looked at",)
+    return None, (f"its size is stated as {shown(wide)} x {shown(high)}, which is not a size and is ignored",)
 
 
 def shown(value: object) -> str:
-    """A value of the annotation in a sentence, cut short."""
+    """A value of the annotation as it stands in a message, cut short."""
     return clean(value if isinstance(value, str) and 0 < len(value) <= 80 else reprlib.repr(value))
 
 

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from clearsight.data.annotation_formats.regions import Box, Polygon, Region, Size
-from clearsight.data.annotation_formats.sheets import Entry, Found, Sheet, named, number, points, shown, size_of
+from clearsight.data.annotation_formats.sheets import AnnotationSet, Entry, Sheet, named, number, points, shown, size_of
 from clearsight.errors import Refused
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -25,7 +25,7 @@ _WITHOUT_PLACE = ("part", "attributes", "actions", "point")  # parts lie within 
 class _Object:
     """An object as it is written.  corners: its numbers, for `base_of`.  region: what it is, given the base."""
 
-    called: str
+    name: str
     corners: tuple[float, ...]
     region: Callable[[int], Region]
     remarks: tuple[str, ...] = ()
@@ -47,20 +47,20 @@ class _File:
         return [n for o in self.objects for n in o.corners if math.isfinite(n)]
 
 
-def read(called: dict[Path, str], base: int | None = None) -> Found:
-    """An entry for each file.  called: file -> its name below the folder, without suffix.
+def read(names: dict[Path, str], base: int | None = None) -> AnnotationSet:
+    """An entry for each file.  names: file -> its name below the folder, without suffix.
 
     base: what the first pixel is called, 0 or 1; where it is None the set decides, and a note says how.
     """
-    files = [_file(path, name) for path, name in called.items()]
+    files = [_read_file(path, name) for path, name in names.items()]
     notes: tuple[str, ...] = ()
     if base is None:
-        base, notes = _base(files)
+        base, notes = _choose_base(files)
     entries: list[Entry] = [((f.name, f.written) if f.written else (f.name,), partial(_sheet, f, base)) for f in files]
-    return Found("Pascal VOC", entries, notes=notes)
+    return AnnotationSet("Pascal VOC", entries, notes=notes)
 
 
-def _base(files: Sequence[_File]) -> tuple[int, tuple[str, ...]]:
+def _choose_base(files: Sequence[_File]) -> tuple[int, tuple[str, ...]]:
     """What the first pixel is called in a set, and a note on why.
 
     A corner below 1 is possible only from 0.  Fractions are written by tools that count from 0, but VOC 2012 has some
@@ -71,40 +71,42 @@ def _base(files: Sequence[_File]) -> tuple[int, tuple[str, ...]]:
     files = [f for f in files if f.corners]
     if not files:
         return 1, ()
-    zero = [f for f in files if min(f.corners) < 1]
-    parts = [f for f in files if f not in zero and not all(n.is_integer() for n in f.corners)]
-    rest = [f for f in files if f not in zero and f not in parts]
-    one = [f.name for f in rest if min(f.corners) == 1]
-    ends = [f.name for f in rest if f.size and any(_ends(o.corners, f.size) for o in f.objects)]
-    if zero or len(parts) > len(one):
-        what = f"a corner below 1 in {_names(zero)}" if zero else f"fractions in {_names(parts)}"
-        if one:
-            what += f"; but {named(one)} may count from 1, and would lie a pixel off"
-        return 0, (f"Pascal VOC taken as counted from 0: {what} (voc_base=1, --voc-base 1 takes it from 1)",)
-    if parts:
-        what = f"more files have whole numbers that begin at 1 ({named(one)}) than fractions ({_names(parts)})"
+    from_zero = [f for f in files if min(f.corners) < 1]
+    fractional = [f for f in files if f not in from_zero and not all(n.is_integer() for n in f.corners)]
+    others = [f for f in files if f not in from_zero and f not in fractional]
+    from_one = [f.name for f in others if min(f.corners) == 1]
+    ends = [f.name for f in others if f.size and any(_touches_end(o.corners, f.size) for o in f.objects)]
+    if from_zero or len(fractional) > len(from_one):
+        reason = f"a corner below 1 in {_names(from_zero)}" if from_zero else f"fractions in {_names(fractional)}"
+        if from_one:
+            reason += f"; but {named(from_one)} may count from 1, and would lie a pixel off"
+        return 0, (f"Pascal VOC taken as counted from 0: {reason} (voc_base=1, --voc-base 1 takes it from 1)",)
+    if fractional:
+        reason = (
+            f"more files have whole numbers that begin at 1 ({named(from_one)}) than fractions ({_names(fractional)})"
+        )
     elif ends:
-        what = f"whole numbers, none 0, and boxes that end with the picture in {named(ends)}"
-        what += "; labelImg's files look so, but count from 0"
+        reason = f"whole numbers, none 0, and boxes that end with the picture in {named(ends)}"
+        reason += "; labelImg's files look so, but count from 0"
     else:
-        what = "nothing in it shows that, but the development kit does so"
-    return 1, (f"Pascal VOC taken as counted from 1: {what} (voc_base=0, --voc-base 0 takes it from 0)",)
+        reason = "nothing in it shows that, but the development kit does so"
+    return 1, (f"Pascal VOC taken as counted from 1: {reason} (voc_base=0, --voc-base 0 takes it from 0)",)
 
 
 def _names(files: Sequence[_File]) -> str:
     return named([f.name for f in files])
 
 
-def _ends(corners: Sequence[float], size: Size) -> bool:
+def _touches_end(corners: Sequence[float], size: Size) -> bool:
     return size[0] in corners[::2] or size[1] in corners[1::2]
 
 
 def _sheet(file: _File, base: int) -> Sheet:
     regions = tuple(o.region(base) for o in file.objects)
-    return Sheet(regions, file.size, False, file.bad, tuple(o.called for o in file.objects), file.remarks)
+    return Sheet(regions, file.size, False, file.bad, tuple(o.name for o in file.objects), file.remarks)
 
 
-def _file(path: Path, name: str) -> _File:
+def _read_file(path: Path, name: str) -> _File:
     try:
         root = ET.fromstring(path.read_bytes())
     except (ET.ParseError, ValueError, LookupError) as e:
@@ -114,21 +116,21 @@ def _file(path: Path, name: str) -> _File:
         return _File(name, bad=(f"{path.name} is {cvat}",))
     if root.tag != "annotation":
         return _File(name, bad=(f"{path.name} is no Pascal VOC: its root is {shown(root.tag)}, not annotation",))
-    size, remarks = size_of(_text(root, "size/width"), _text(root, "size/height"))
-    objects, bad, said = [], [], [*remarks]
+    size, size_remarks = size_of(_text(root, "size/width"), _text(root, "size/height"))
+    objects, bad, remarks = [], [], [*size_remarks]
     for at, thing in enumerate(root.iter("object"), 1):
         label = _text(thing, "name")
-        called = f"object {at}" + (f" ({shown(label)})" if label else "")
+        title = f"object {at}" + (f" ({shown(label)})" if label else "")
         try:
-            objects.append(_object(thing, called, label))
+            objects.append(_read_object(thing, title, label))
         except Refused as e:
-            bad.append(f"{called}: {e}")
+            bad.append(f"{title}: {e}")
             continue
-        said += [f"{called}: {remark}" for remark in (*objects[-1].remarks, *([] if label else ["it has no name"]))]
-    return _File(name, _text(root, "filename") or "", tuple(objects), size, tuple(bad), tuple(said))
+        remarks += [f"{title}: {remark}" for remark in (*objects[-1].remarks, *([] if label else ["it has no name"]))]
+    return _File(name, _text(root, "filename") or "", tuple(objects), size, tuple(bad), tuple(remarks))
 
 
-def _object(thing: ET.Element, called: str, label: str | None) -> _Object:
+def _read_object(thing: ET.Element, title: str, label: str | None) -> _Object:
     """Refused, with the reason, for an object without a place, and for one that is said to be deleted."""
     if (_text(thing, "deleted") or "0") not in ("0", "false", "no"):
         raise Refused("it is marked as deleted")
@@ -140,16 +142,16 @@ def _object(thing: ET.Element, called: str, label: str | None) -> _Object:
     if (turned := _only(thing, "robndbox")) is not None:
         x, y, w, h, angle = _numbers(turned, ("cx", "cy", "w", "h", "angle"))
         polygon = _turned((x - w / 2, y - h / 2, x + w / 2, y + h / 2), angle)
-        return _Object(called, (), lambda _: Region(polygons=(polygon,), label=label), remarks)
+        return _Object(title, (), lambda _: Region(polygons=(polygon,), label=label), remarks)
     drawn = _only(thing, "polygon")
     if drawn is not None and len(drawn):
         corners = _points(drawn)
-        return _Object(called, corners, partial(_polygon, corners, label), remarks)
+        return _Object(title, corners, partial(_polygon, corners, label), remarks)
     box = _only(thing, "bndbox")
     if box is None:
         raise Refused("neither a bndbox, a robndbox nor a polygon")
     place = _numbers(box, _CORNERS)
-    return _Object(called, place, partial(_box, place, _rotation(thing), label), remarks)
+    return _Object(title, place, partial(_box, place, _rotation(thing), label), remarks)
 
 
 def _box(place: Sequence[float], rotation: float, label: str | None, base: int) -> Region:
@@ -192,21 +194,21 @@ def _points(drawn: ET.Element) -> tuple[float, ...]:
 
 def _numbers(element: ET.Element, tags: Sequence[str]) -> tuple[float, ...]:
     """The numbers of these elements; Refused where one is missing, twice there, or no number."""
-    found = []
+    values = []
     for tag in tags:
         value = number(_text(element, tag)) if _only(element, tag) is not None else None
         if value is None:
             raise Refused(f"its {element.tag} has no number {tag}")
-        found.append(value)
-    return tuple(found)
+        values.append(value)
+    return tuple(values)
 
 
 def _only(element: ET.Element, tag: str) -> ET.Element | None:
     """The one child of this name; None where there is none, Refused where there are several."""
-    found = element.findall(tag)
-    if len(found) > 1:
+    children = element.findall(tag)
+    if len(children) > 1:
         raise Refused(f"more than one {tag} in {element.tag}")
-    return found[0] if found else None
+    return children[0] if children else None
 
 
 def _text(element: ET.Element, path: str) -> str | None:

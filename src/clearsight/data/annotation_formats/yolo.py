@@ -16,8 +16,8 @@ import yaml
 
 from clearsight.data.annotation_formats.regions import Region
 from clearsight.data.annotation_formats.sheets import (
+    AnnotationSet,
     Entry,
-    Found,
     Sheet,
     clean,
     files_below,
@@ -33,54 +33,54 @@ from clearsight.errors import Refused
 YAML = (".yaml", ".yml")
 _FIRST = ("classes.txt", "data.yaml", "dataset.yaml", "obj.names")  # where names are looked for before other YAML
 _FORMS = "neither class cx cy w h nor class x1 y1 x2 y2 x3 y3 ..., with or without a confidence"
-Words = Mapping[int, str]
+ClassNames = Mapping[int, str]
 
 
-def read(called: dict[Path, str], root: Path, pictures: Mapping[str, Path]) -> Found:
-    """An entry for each file that is no list of pictures.  called: file -> its name below root, without suffix.
+def read(names: dict[Path, str], root: Path, pictures: Mapping[str, Path]) -> AnnotationSet:
+    """An entry for each file that is no list of pictures.  names: file -> its name below root, without suffix.
 
     A text belongs to the picture for which ultralytics would look there (`text_of`), else to the one of its name.
     """
-    words, why = _words(root)
-    return Found("YOLO", _entries(called, pictures, words, _keypoints_at(root)), why)
+    class_names, why = _find_class_names(root)
+    return AnnotationSet("YOLO", _entries(names, pictures, class_names, _keypoints_at(root)), why)
 
 
-def read_yaml(path: Path, pictures: Mapping[str, Path]) -> Found:
+def read_yaml(path: Path, pictures: Mapping[str, Path]) -> AnnotationSet:
     """An entry for each text that the YAML of a dataset leads to: path, train, val and test, with their names.
 
     Each of these is a folder of pictures, a text that lists them, or several, below `path` or beside the YAML.
     Where they lead nowhere, the texts beside the YAML and below count, and a note says so.
     """
-    data = _loaded(path)
+    data = _load(path)
     if not isinstance(data, dict) or not data.keys() & {"names", "train", "val", "test"}:
         raise Refused(f"{path} is no YAML of a YOLO dataset: it has none of names, train, val and test")
     files: list[Path] = []
-    nowhere = []
+    missing = []
     for key in ("train", "val", "test"):
-        held = data.get(key)
-        for target in held if isinstance(held, list) else [held]:
+        value = data.get(key)
+        for target in value if isinstance(value, list) else [value]:
             place = _place(path.parent, data.get("path"), target)
             if place is not None:
                 files += _texts(place)
             elif target:
-                nowhere.append(f"{key}: {shown(target)}")
-    notes = [f"{path.name} leads to no file or folder by {named(nowhere)}"] if nowhere else []
+                missing.append(f"{key}: {shown(target)}")
+    notes = [f"{path.name} leads to no file or folder by {named(missing)}"] if missing else []
     if not files:
         files = [f for f in files_below(path.parent) if f.suffix.lower() == ".txt"]
         notes.append(f"the texts beside {path.name} were taken, since it leads to none")
-    called = {file: Path(os.path.relpath(file, path.parent)).with_suffix("").as_posix() for file in files}
-    words, odd = _names(data)
-    entries = _entries(called, pictures, words, _keypoints(data))
-    return Found("YOLO", entries, f"{path} has no names for them{odd}", tuple(notes))
+    names = {file: Path(os.path.relpath(file, path.parent)).with_suffix("").as_posix() for file in files}
+    class_names, remark = _read_class_names(data)
+    entries = _entries(names, pictures, class_names, _keypoints(data))
+    return AnnotationSet("YOLO", entries, f"{path} has no names for them{remark}", tuple(notes))
 
 
-def read_list(path: Path, pictures: Mapping[str, Path]) -> Found:
+def read_list(path: Path, pictures: Mapping[str, Path]) -> AnnotationSet:
     """An entry for the text of each picture that a text lists, where it is there."""
-    called = {file: Path(os.path.relpath(file, path.parent)).with_suffix("").as_posix() for file in _texts(path)}
-    if not called:
+    names = {file: Path(os.path.relpath(file, path.parent)).with_suffix("").as_posix() for file in _texts(path)}
+    if not names:
         raise Refused(f"{path} lists pictures, but none of them has a text such as {text_of(path.parent / 'x.jpg')}")
-    words, why = _words(path.parent)
-    return Found("YOLO", _entries(called, pictures, words, _keypoints_at(path.parent)), why)
+    class_names, why = _find_class_names(path.parent)
+    return AnnotationSet("YOLO", _entries(names, pictures, class_names, _keypoints_at(path.parent)), why)
 
 
 def text_of(picture: Path) -> str:
@@ -94,69 +94,75 @@ def text_of(picture: Path) -> str:
     return f"{before}{os.sep}labels{os.sep}{after}" if images else path
 
 
-def _entries(called: Mapping[Path, str], pictures: Mapping[str, Path], words: Words, keypoints: int) -> list[Entry]:
+def _entries(
+    names: Mapping[Path, str], pictures: Mapping[str, Path], class_names: ClassNames, keypoints: int
+) -> list[Entry]:
     """keypoints: how many numbers follow each box, 0 where that is not stated."""
     located: dict[str, list[str]] = defaultdict(list)
     for name, file in pictures.items():
         located[text_of(file)].append(name)
     entries: list[Entry] = []
-    for file, name in called.items():
+    for file, name in names.items():
         hits = located.get(os.path.abspath(file), [])
-        own = hits[0] if len(hits) == 1 else None  # x.jpg and x.png have the same text: then its name must tell
-        if own is not None or not lists_pictures(file):
-            entries.append(((own, name) if own else (name,), partial(_sheet, file, words, keypoints)))
+        picture = hits[0] if len(hits) == 1 else None  # x.jpg and x.png have the same text: then its name must tell
+        if picture is not None or not lists_pictures(file):
+            entries.append(((picture, name) if picture else (name,), partial(_sheet, file, class_names, keypoints)))
     return entries
 
 
-def _sheet(file: Path, words: Words, keypoints: int) -> Sheet:
-    regions, called, bad, sure, posed = [], [], [], list[str](), list[str]()
+def _sheet(file: Path, class_names: ClassNames, keypoints: int) -> Sheet:
+    regions, names, bad, confident, with_keypoints = [], [], [], list[str](), list[str]()
     for at, line in enumerate(_lines(file), 1):
         if not line.strip():
             continue
-        found = [number(word) for word in line.split()]
-        values = [n for n in found if n is not None]
-        if len(values) < len(found) or len(values) < 5 or not values[0].is_integer():
+        parsed = [number(word) for word in line.split()]
+        row = [n for n in parsed if n is not None]
+        if len(row) < len(parsed) or len(row) < 5 or not row[0].is_integer():
             bad.append(f"line {at}: {_FORMS}")
             continue
-        what, rest = int(values[0]), values[1:]
-        if _posed(rest, keypoints):
-            rest = rest[:4]
-            posed.append(str(at))
-        elif keypoints and len(rest) > 5:
-            bad.append(f"line {at}: {len(rest) - 4} numbers after the box, where kpt_shape asks for {keypoints}")
+        class_number, values = int(row[0]), row[1:]
+        if _has_keypoints(values, keypoints):
+            values = values[:4]
+            with_keypoints.append(str(at))
+        elif keypoints and len(values) > 5:
+            bad.append(f"line {at}: {len(values) - 4} numbers after the box, where kpt_shape asks for {keypoints}")
             continue
-        if len(rest) % 2:  # the last is a confidence
-            *rest, confidence = rest
+        if len(values) % 2:  # the last is a confidence
+            *values, confidence = values
             if not 0 <= confidence <= 1:
                 bad.append(f"line {at}: {_FORMS} from 0 to 1")
                 continue
-            sure.append(str(at))
-        if max(rest) > 1.5:
+            confident.append(str(at))
+        if max(values) > 1.5:
             bad.append(f"line {at}: not fractions of the picture, which YOLO takes")
             continue
-        region = partial(Region, label=words.get(what, str(what)), numbered=what not in words)
-        called.append(f"line {at}")
-        if len(rest) == 4:
-            x, y, w, h = rest
+        region = partial(
+            Region, label=class_names.get(class_number, str(class_number)), numbered=class_number not in class_names
+        )
+        names.append(f"line {at}")
+        if len(values) == 4:
+            x, y, w, h = values
             regions.append(region(((x - w / 2, y - h / 2, x + w / 2, y + h / 2),)))
         else:
-            regions.append(region(polygons=(points(rest),)))
-    remarks = [f"a confidence, as predictions have it, in lines {named(sure)}"] if sure else []
-    remarks += [f"keypoints, of which the box alone is read, in lines {named(posed)}"] if posed else []
-    return Sheet(tuple(regions), None, True, tuple(bad), tuple(called), tuple(remarks))
+            regions.append(region(polygons=(points(values),)))
+    remarks = [f"a confidence, as predictions have it, in lines {named(confident)}"] if confident else []
+    remarks += (
+        [f"keypoints, of which the box alone is read, in lines {named(with_keypoints)}"] if with_keypoints else []
+    )
+    return Sheet(tuple(regions), None, True, tuple(bad), tuple(names), tuple(remarks))
 
 
-def _posed(rest: Sequence[float], keypoints: int) -> bool:
+def _has_keypoints(values: Sequence[float], keypoints: int) -> bool:
     """Whether the numbers after the class are a box with keypoints, as ultralytics has them for poses.
 
     keypoints: how many numbers they are, where a YAML says so; one more is a confidence.  Else x, y and a flag of 0, 1
     or 2 for each show it, where a polygon has no such numbers: a coordinate of 2 never, three of 0 or 1 hardly.
     """
     if keypoints:
-        return len(rest) - 4 in (keypoints, keypoints + 1)
-    flags = rest[6::3]
-    seen = len(rest) > 4 and len(rest) % 3 == 1 and all(flag in (0, 1, 2) for flag in flags)
-    return seen and (2 in flags or len(flags) >= 3)
+        return len(values) - 4 in (keypoints, keypoints + 1)
+    flags = values[6::3]
+    looks_posed = len(values) > 4 and len(values) % 3 == 1 and all(flag in (0, 1, 2) for flag in flags)
+    return looks_posed and (2 in flags or len(flags) >= 3)
 
 
 def _lines(file: Path) -> list[str]:
@@ -178,8 +184,8 @@ def _place(home: Path, below: object, target: object) -> Path | None:
     if not isinstance(target, str) or not target.strip() or "\0" in target:
         return None
     homes = [home / below, home] if isinstance(below, str) and "\0" not in below else [home]
-    tried = [folder / part for folder in homes for part in (target, target.removeprefix("../"))]
-    return next((Path(os.path.normpath(place)) for place in tried if os.path.exists(place)), None)
+    places = [folder / part for folder in homes for part in (target, target.removeprefix("../"))]
+    return next((Path(os.path.normpath(place)) for place in places if os.path.exists(place)), None)
 
 
 def _texts(place: Path) -> list[Path]:
@@ -193,7 +199,7 @@ def _texts(place: Path) -> list[Path]:
     return [Path(text_of(file)) for file in listed if os.path.isfile(text_of(file))]
 
 
-def _words(root: Path) -> tuple[Words, str]:
+def _find_class_names(root: Path) -> tuple[ClassNames, str]:
     """The names of the class numbers in the folder or in the one above, and why some may have none.
 
     classes.txt, data.yaml, dataset.yaml or obj.names, else the only YAML with names, or several that agree.
@@ -201,15 +207,18 @@ def _words(root: Path) -> tuple[Words, str]:
     for folder in (root, Path(os.path.normpath(root / ".."))):
         for file in (folder / name for name in _FIRST):
             if file.is_file():
-                words, odd = _names(_loaded(file))
-                return words, f"{file} has no names for them{odd}"
-        others = [file for file in _sorted(folder) if file.suffix.lower() in YAML]
-        known = {file: words for file in others if (words := _names_if_any(file))}
-        if known:
-            first, *rest = known.values()
-            if any(words != first for words in rest):
-                return {}, f"{named([str(f) for f in known])} name them differently: keep one, or write classes.txt"
-            return first, f"{next(iter(known))} has no names for them"
+                class_names, remark = _read_class_names(_load(file))
+                return class_names, f"{file} has no names for them{remark}"
+        yaml_files = [file for file in _sorted(folder) if file.suffix.lower() in YAML]
+        named_files = {file: class_names for file in yaml_files if (class_names := _names_if_any(file))}
+        if named_files:
+            first, *others = named_files.values()
+            if any(class_names != first for class_names in others):
+                return (
+                    {},
+                    f"{named([str(f) for f in named_files])} name them differently: keep one, or write classes.txt",
+                )
+            return first, f"{next(iter(named_files))} has no names for them"
     return {}, f"there is no classes.txt or data.yaml with their names in {root} or in the folder above it"
 
 
@@ -218,7 +227,7 @@ def _keypoints_at(root: Path) -> int:
     for folder in (root, Path(os.path.normpath(root / ".."))):
         for file in (file for file in _sorted(folder) if file.suffix.lower() in YAML):
             try:
-                data = _loaded(file)
+                data = _load(file)
             except Refused:
                 continue  # a YAML that may be about anything
             if stated := _keypoints(data):
@@ -242,15 +251,15 @@ def _sorted(folder: Path) -> list[Path]:
         return []  # a folder that may not be listed
 
 
-def _names_if_any(file: Path) -> Words:
+def _names_if_any(file: Path) -> ClassNames:
     """The names in a YAML that may be about anything."""
     try:
-        return _names(_loaded(file))[0]
+        return _read_class_names(_load(file))[0]
     except Refused:
         return {}
 
 
-def _loaded(file: Path) -> object:
+def _load(file: Path) -> object:
     """What a YAML holds, or a text of one name on each line as a YAML would hold it."""
     try:
         text = file.read_bytes().decode("utf-8-sig")
@@ -261,18 +270,18 @@ def _loaded(file: Path) -> object:
         raise Refused(f"{file} cannot be read: {e}") from None
 
 
-def _names(data: object) -> tuple[Words, str]:
+def _read_class_names(data: object) -> tuple[ClassNames, str]:
     """The names by number, and a remark on what cannot be one."""
     listed = data.get("names") if isinstance(data, dict) else None
     pairs: Iterable[tuple[object, object]] = ()
     if isinstance(listed, list | dict):
         pairs = enumerate(listed) if isinstance(listed, list) else listed.items()
-    words: dict[int, str] = {}
-    odd = []
+    class_names: dict[int, str] = {}
+    invalid = []
     for key, word in pairs:
         at = whole(key)
         if at is None or isinstance(word, bool) or not isinstance(word, str | int | float):
-            odd.append(f"{shown(key)}: {shown(word)}")
+            invalid.append(f"{shown(key)}: {shown(word)}")
         elif str(word).strip():
-            words[at] = clean(str(word)).strip()
-    return words, f" ({named(odd)} is no number and text: put names in quotes)" if odd else ""
+            class_names[at] = clean(str(word)).strip()
+    return class_names, f" ({named(invalid)} is no number and text: put names in quotes)" if invalid else ""

@@ -1,11 +1,11 @@
-"""Where pictures with a licence are looked for: one file for each source; everything else finds it by looking.
+"""Sources of licensed pictures: one file for each source, found by its place in this folder.
 
-A source says where it is asked (ENDPOINT) and how many seconds lie between two questions (PAUSE), and has
+A source defines its address (ENDPOINT), the seconds between two requests (PAUSE), and
 
     search(web, query, *, endpoint, licences, size) -> Iterator[Found]
 
-which asks for the next page only when the pictures of the last one are used up, and raises Refused where it cannot go
-on.
+which requests the next page only when the pictures of the last one are used up.  Refused: an answer that it cannot
+read.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _EMPTY = frozenset(["br", "hr", "img", "input", "link", "meta", "wbr"])  # eleme
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a source tells of one picture; "" where it tells nothing.  Text is plain, addresses are as they were given.
+class SourcePicture:
+    """One picture as a source describes it; "" where a field is missing.  Text is plain, addresses are unchanged.
 
     id: its name in the source.  licence: in the words of the source.  page: where people see it, aliases: other
     addresses of that page.  kind: the file's type.  sensitive: the source marks it as not for everybody.
@@ -59,7 +59,7 @@ def known() -> dict[str, ModuleType]:
 
 
 def licence(words: str) -> str:
-    """One of LICENCES, whatever its version and country; "" for what is none of them.
+    """One of LICENCES, whatever its version and country; "" for any other licence.
 
     >>> licence("CC BY-SA 3.0 de"), licence("by-nc 2.0"), licence("Public domain"), licence("GFDL")
     ('CC BY-SA', 'CC BY-NC', 'PDM', '')
@@ -75,9 +75,9 @@ def licence(words: str) -> str:
 
 
 def plain(value: object) -> str:
-    """What people see of a text that may hold HTML, on one line; "" for what is neither text nor a number.
+    """The visible text of a value that may hold HTML, on one line; "" for what is neither text nor a number.
 
-    What is hidden, scripts and control characters are left out.  Text that a spreadsheet would take for a formula gets
+    Hidden elements, scripts and control characters are left out.  Text that a spreadsheet would read as a formula gets
     an apostrophe before it.
 
     >>> plain('<a href="//x.org">Ann</a>&amp;<script>x</script>Bo'), plain("=1+1"), plain(None)
@@ -97,9 +97,9 @@ def link(value: object, base: str = "") -> str:
     if not isinstance(value, str):
         return ""
     links = _read(value)[1] if "<" in value else [value.strip()]
-    for found in links:
+    for address in links:
         try:
-            whole = urljoin(base, found)
+            whole = urljoin(base, address)
             if urlsplit(whole).scheme in ("http", "https") and urlsplit(whole).hostname and whole.isprintable():
                 return whole
         except ValueError:
@@ -127,14 +127,16 @@ class _Reader(HTMLParser):
         self.hidden = 0  # how many elements deep inside one that is not seen
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        told = dict(attrs)
-        unseen = tag in ("script", "style") or "display:none" in (told.get("style") or "").replace(" ", "").lower()
+        attributes = dict(attrs)
+        is_hidden = (
+            tag in ("script", "style") or "display:none" in (attributes.get("style") or "").replace(" ", "").lower()
+        )
         if tag in _EMPTY:
             self.text.append(" " * (tag == "br"))
-        elif self.hidden or unseen:
+        elif self.hidden or is_hidden:
             self.hidden += 1
-        elif tag == "a" and told.get("href"):
-            self.links.append(str(told["href"]).strip())
+        elif tag == "a" and attributes.get("href"):
+            self.links.append(str(attributes["href"]).strip())
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.text.append(" " * (tag == "br"))

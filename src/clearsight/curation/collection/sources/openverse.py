@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-from clearsight.curation.collection.sources import Found, link, plain
+from clearsight.curation.collection.sources import SourcePicture, link, plain
 from clearsight.curation.collection.web import Web, read_json
 from clearsight.errors import Refused
 
@@ -19,26 +19,26 @@ _PAGE_SIZE = 20
 _PAGES = 12
 
 
-def search(web: Web, query: str, *, endpoint: str, licences: Sequence[str], size: int) -> Iterator[Found]:
+def search(web: Web, query: str, *, endpoint: str, licences: Sequence[str], size: int) -> Iterator[SourcePicture]:
     """The pictures for a query, most fitting first, page by page.  size is not used: Openverse names the originals."""
     codes = ",".join(words.removeprefix("CC ").lower() for words in licences)
     page = pages = 1
     while page <= min(pages, _PAGES):
-        asked = {"q": query, "page": page, "page_size": _PAGE_SIZE, "license": codes, "mature": "false"}
-        told = read_json(web, f"{endpoint}?{urlencode(asked)}", PAUSE).value
-        results = told.get("results") if isinstance(told, dict) else None
+        parameters = {"q": query, "page": page, "page_size": _PAGE_SIZE, "license": codes, "mature": "false"}
+        answer = read_json(web, f"{endpoint}?{urlencode(parameters)}", PAUSE).value
+        results = answer.get("results") if isinstance(answer, dict) else None
         if not isinstance(results, list):
-            raise Refused("the answer is not what Openverse's documentation says: it holds no list of results")
-        yield from (_found(item) for item in results if isinstance(item, dict))
-        count = told.get("page_count")
+            raise Refused("the answer does not follow Openverse's documentation: it holds no list of results")
+        yield from (_picture(item) for item in results if isinstance(item, dict))
+        count = answer.get("page_count")
         pages = count if results and isinstance(count, int) else 0
         page += 1
 
 
-def _found(item: dict[str, Any]) -> Found:
+def _picture(item: dict[str, Any]) -> SourcePicture:
     code, version = plain(item.get("license")).upper(), plain(item.get("license_version"))
     named = code if code in ("CC0", "PDM") else f"CC {code}"
-    return Found(
+    return SourcePicture(
         "openverse",
         plain(item.get("id")),
         plain(item.get("title")),
@@ -54,5 +54,5 @@ def _found(item: dict[str, Any]) -> Found:
 
 
 def _address(value: object) -> str:
-    """As it was given: whether it may be fetched is judged where it is fetched."""
+    """The address unchanged: `web.fetch` checks whether it may be fetched."""
     return value.strip() if isinstance(value, str) else ""
