@@ -105,8 +105,9 @@ def transfer_matrix(
         command=command,
     )
     whole = make(crafted[0].case, [finding], seconds=time.monotonic() - began, command=command)
-    whole.facts["model"] |= {"source": " ".join(m.source or "model" for m in models)}
-    return AttackReport(whole.facts, whole.findings)
+    sources = " ".join(m.source or "model" for m in models)
+    facts = replace(whole.facts, model=replace(whole.facts.model, source=sources))
+    return AttackReport(facts, whole.findings)
 
 
 def _craft(

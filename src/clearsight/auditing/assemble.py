@@ -8,9 +8,10 @@ import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import metadata
-from typing import Any
 
 from clearsight.auditing.case import Case
+from clearsight.core.classifier import Classifier
+from clearsight.reporting.facts import BarResult, BrokenFile, DataFacts, ModelFacts, RunFacts
 from clearsight.reporting.findings import Finding
 from clearsight.reporting.report import Report
 
@@ -21,48 +22,55 @@ def make(
     *,
     seconds: float,
     command: str = "",
-    gate: list[dict[str, Any]] | None = None,
+    gate: Sequence[BarResult] | None = None,
     complete: bool = True,
 ) -> Report:
     """Put the findings of a case together with what they were found on, by what, and how."""
-    model, p = case.model, case.model.preprocess
     method = str(case.method) if any(f.verdict != "error" for f in findings) else ""
     told = [dataclasses.replace(f, command=f.command or evidence_command(case, f)) for f in findings]
-    facts = {
-        "clearsight": metadata.version("clearsight"),
-        "complete": complete,
-        "command": command,
-        "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(seconds, 2),
-        "case": case.key,
-        "seed": case.seed,
-        "budget": case.budget,
-        "asked": case.wished if method else case.asked,
-        "method": method,
-        "signed": case.signed if method else False,
-        "model": {
-            "source": model.source,
-            "fingerprint": model.fingerprint(),
-            "network": type(model.net).__name__,
-            "parameters": sum(w.numel() for w in model.net.parameters()),
-            "classes": len(model.labels),
-            "preprocess": dataclasses.asdict(p),
-        },
-        "data": {
-            "source": str(case.data.root),
-            "digest": case.digest,
-            "pictures": len(case.data.pictures) + len(case.data.broken),
-            "tried": case.tried + len(case.data.broken),
-            "read": len(case.pictures),
-            "labelled": len(case.labelled),
-            "annotated": len(case.annotated),
-            "broken": [{"file": name, "reason": reason} for name, reason in case.broken],
-            "notes": list(case.notes),
-        },
-        "gate": gate,
-        "environment": environment(str(model.device)),
-    }
+    facts = RunFacts(
+        clearsight=metadata.version("clearsight"),
+        complete=complete,
+        command=command,
+        made=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=round(seconds, 2),
+        case=case.key,
+        seed=case.seed,
+        budget=case.budget,
+        asked=case.wished if method else case.asked,
+        method=method,
+        signed=case.signed if method else False,
+        model=_model_facts(case.model),
+        data=_data_facts(case),
+        gate=None if gate is None else tuple(gate),
+        environment=environment(str(case.model.device)),
+    )
     return Report(facts, tuple(told))
+
+
+def _model_facts(model: Classifier) -> ModelFacts:
+    return ModelFacts(
+        source=model.source,
+        fingerprint=model.fingerprint(),
+        network=type(model.net).__name__,
+        parameters=sum(w.numel() for w in model.net.parameters()),
+        classes=len(model.labels),
+        preprocess=model.preprocess,
+    )
+
+
+def _data_facts(case: Case) -> DataFacts:
+    return DataFacts(
+        source=str(case.data.root),
+        digest=case.digest,
+        pictures=len(case.data.pictures) + len(case.data.broken),
+        tried=case.tried + len(case.data.broken),
+        read=len(case.pictures),
+        labelled=len(case.labelled),
+        annotated=len(case.annotated),
+        broken=tuple(BrokenFile(name, reason) for name, reason in case.broken),
+        notes=case.notes,
+    )
 
 
 def evidence_command(case: Case, finding: Finding) -> str:

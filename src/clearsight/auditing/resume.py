@@ -21,19 +21,19 @@ def earlier(folder: Path, case: Case) -> tuple[dict[str, Finding], float]:
     if not (folder / "report.json").exists():
         return {}, 0.0
     old = Report.read(folder)
-    if old.facts["complete"]:
+    if old.facts.complete:
         raise Refused(f"{folder} holds a finished audit: name a new folder with -o")
     same = {
-        "model": old.facts["model"]["fingerprint"] == case.model.fingerprint(),
-        "data": old.facts["data"]["digest"] == case.digest,
-        "seed": old.facts["seed"] == case.seed,
-        "budget": old.facts["budget"] == case.budget,
-        "method": old.facts["asked"] == case.wished,
+        "model": old.facts.model.fingerprint == case.model.fingerprint(),
+        "data": old.facts.data.digest == case.digest,
+        "seed": old.facts.seed == case.seed,
+        "budget": old.facts.budget == case.budget,
+        "method": old.facts.asked == case.wished,
     }
-    if not all(same.values()) or old.facts["case"] != case.key:
+    if not all(same.values()) or old.facts.case != case.key:
         other = ", ".join(k for k, v in same.items() if not v) or "set of options, or by another version"
         raise Refused(f"{folder} holds a stopped audit of another {other}: name a new folder with -o")
-    if case.asked == "auto" and old.facts["method"]:
-        case.use(parse(old.facts["method"], "explainers"))  # what that audit chose
+    if case.asked == "auto" and old.facts.method:
+        case.use(parse(old.facts.method, "explainers"))  # what that audit chose
     case.doubted = next((doubt(case, f) for f in old.findings if f.name == "explainer-ranking"), "")
-    return {f.check: f for f in old.findings if f.verdict != "error"}, float(old.facts["seconds"])
+    return {f.check: f for f in old.findings if f.verdict != "error"}, old.facts.seconds

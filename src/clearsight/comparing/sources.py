@@ -51,7 +51,7 @@ def opened(
         if isinstance(run, Classifier):
             found.append(RunToCompare("", run.source, partial(_itself, run)))
         elif isinstance(run, Report):
-            found.append(RunToCompare("", str(run.facts["model"]["source"]), report=run))
+            found.append(RunToCompare("", run.facts.model.source, report=run))
         else:
             places, left = _places(str(run))
             notes += left

@@ -137,7 +137,7 @@ def side_by_side(
         figures=_plane(by),
         check="runs",
         summary="What have the runs in common, and how far do they lie apart?",
-        seconds=round(sum(float(r.facts["seconds"]) for _, r in reports), 3),
+        seconds=round(sum(r.facts.seconds for _, r in reports), 3),
     )
 
 
@@ -159,15 +159,15 @@ def said(reports: Reports) -> list[str]:
     """What every audit says of its pictures and its model; with the run's name where it is not said of all."""
     notes: dict[str, list[str]] = {}
     for name, report in reports:
-        for note in report.facts["data"]["notes"]:
+        for note in report.facts.data.notes:
             notes.setdefault(note, []).append(name)
-    stopped = [name for name, r in reports if not r.facts["complete"]]
+    stopped = [name for name, r in reports if not r.facts.complete]
     told = [note if len(who) == len(reports) else f"{named(who)}: {note}" for note, who in notes.items()]
     return [*([f"The audit of {named(stopped)} was stopped before its end."] if stopped else []), *told]
 
 
 def _explained(reports: Reports) -> list[str]:
-    methods = {str(r.facts["method"]).partition("(")[0] for _, r in reports} - {""}
+    methods = {r.facts.method.partition("(")[0] for _, r in reports} - {""}
     if len(methods) < 2:
         return []
     return [
@@ -183,13 +183,13 @@ def _common(found: Sequence[RunToCompare], reports: Reports) -> list[dict[str, C
     """What is the same in all runs, and what is not."""
     facts = [r.facts for _, r in reports]
     rows = [
-        ("network", [f"{f['model']['network']}, {f['model']['parameters']:,} parameters" for f in facts]),
-        ("classes", [str(f["model"]["classes"]) for f in facts]),
-        ("input", [" x ".join(map(str, f["model"]["preprocess"]["size"])) for f in facts]),
-        ("weights", [f["model"]["fingerprint"] for f in facts]),
-        ("pictures", [f"{f['data']['labelled']} labelled, {f['data']['annotated']} annotated" for f in facts]),
-        ("maps by", [f["method"] or "none" for f in facts]),
-        ("seed of the checks", [str(f["seed"]) for f in facts]),
+        ("network", [f"{f.model.network}, {f.model.parameters:,} parameters" for f in facts]),
+        ("classes", [str(f.model.classes) for f in facts]),
+        ("input", [" x ".join(map(str, f.model.preprocess.size)) for f in facts]),
+        ("weights", [f.model.fingerprint for f in facts]),
+        ("pictures", [f"{f.data.labelled} labelled, {f.data.annotated} annotated" for f in facts]),
+        ("maps by", [f.method or "none" for f in facts]),
+        ("seed of the checks", [str(f.seed) for f in facts]),
     ]
     told: list[dict[str, Cell]] = [{"what": what, "in the runs": _alike(values)} for what, values in rows]
     return told + _recipes(found)

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, cast, get_args
 
 from clearsight.core.output import write_whole
 from clearsight.errors import Refused
+from clearsight.reporting.facts import RunFacts, read_facts
 from clearsight.reporting.findings import Evidence, Figure, Finding, Maps, Table
 from clearsight.reporting.opening import opening, sheet_order
 from clearsight.reporting.wording import show, show_interval
@@ -24,11 +25,12 @@ class Report:
     """The findings of an audit and where they came from.
 
     Args:
-        facts: everything but the findings, as it stands in report.json (model, data, seed, environment, ...).
+        facts: the run, its model and its data (version, seed, environment, ...), with the fields of report.json;
+            `as_dict` has them as a dict.
         findings: one for each check, in the order in which they ran.
     """
 
-    facts: dict[str, Any]
+    facts: RunFacts
     findings: tuple[Finding, ...]
     kind: ClassVar[str] = "audit"
 
@@ -52,11 +54,11 @@ class Report:
         """The exit status: 2 where some of the work could not be done, 1 where a bar of the gate failed, else 0."""
         if any(f.verdict == "error" for f in self.findings):
             return 2
-        return int(any(not bar["held"] for bar in self.facts.get("gate") or ()))
+        return int(any(not bar.held for bar in self.facts.gate or ()))
 
     def as_dict(self) -> dict[str, Any]:
         """What report.json holds: figures by the name of their file, numbers that are not finite as null."""
-        whole = {"schema": SCHEMA, "verdict": self.verdict, "status": self.status, **self.facts}
+        whole = {"schema": SCHEMA, "verdict": self.verdict, "status": self.status, **self.facts.as_dict()}
         return _plain(whole | {"findings": [_finding(f) for f in self.findings]})  # type: ignore[no-any-return]
 
     def json(self) -> str:
@@ -88,16 +90,18 @@ class Report:
         """A report that ``save`` wrote."""
         folder = Path(folder)
         try:
-            facts = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+            whole = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as e:
             raise Refused(f"no report in {folder}: {e}") from None
-        if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
-            found = facts.get("schema") if isinstance(facts, dict) else None
-            raise Refused(f"{folder}/report.json is of schema {found!r}, this version reads {SCHEMA}")
+        if not isinstance(whole, dict) or whole.get("schema") != SCHEMA:
+            schema = whole.get("schema") if isinstance(whole, dict) else None
+            raise Refused(f"{folder}/report.json is of schema {schema!r}, this version reads {SCHEMA}")
         try:
-            findings = tuple(_read_finding(f, folder) for f in facts.pop("findings"))
-            derived = ("schema", "verdict", "status")
-            report = Report({k: v for k, v in facts.items() if k not in derived}, findings)
+            facts = read_facts(whole)
+        except Refused as e:
+            raise Refused(f"{folder}/report.json is not as it was written: {e}", "make the report again") from None
+        try:
+            report = Report(facts, tuple(_read_finding(f, folder) for f in whole["findings"]))
             report.as_dict()  # what it says can be told
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as e:
             raise Refused(f"{folder}/report.json is not as it was written: {type(e).__name__}: {e}") from None
