@@ -506,7 +506,8 @@ def test_the_best_that_changes_with_the_network_is_used(
     ]
     assert str(case.method) == "saliency"
     assert f.headline.startswith("Use saliency: it wins 100.0 %")
-    assert case.doubted == ""
+    assert (f.chosen_explainer, f.maps_unreliable) == ("saliency", False)
+    assert case.maps_unreliable_by == ""
     values[1, 2] = 0.5  # at the ceiling
     case = Case(*taught)
     assert judged_as(monkeypatch, case, played, values).verdict == "pass"
@@ -522,11 +523,25 @@ def test_who_is_no_better_than_a_control_is_not_believed(
     f = judged_as(monkeypatch, case, played, values)
     assert (f.verdict, f.value, f.interval) == ("fail", 0.5, (0.5, 0.5))
     assert str(case.method).startswith("grad-cam")
-    assert case.doubted
+    assert (f.chosen_explainer, f.maps_unreliable) == ("", True)
+    assert case.maps_unreliable_by == "explainer-ranking"
     values[0, 0, :5] = 0.8
     values[0, 1, 5:] = 0.6
     case = Case(*taught)
     f = judged_as(monkeypatch, case, played, values)
     assert (f.verdict, f.value) == ("warn", 5 / 8)
     assert str(case.method).startswith("grad-cam")
-    assert case.doubted == ""
+    assert (f.chosen_explainer, f.maps_unreliable) == ("", False)
+    assert case.maps_unreliable_by == ""
+
+
+def test_only_what_was_judged_is_doubted(
+    monkeypatch: pytest.MonkeyPatch, taught: tuple[Classifier, Pictures], played: Tournament
+) -> None:
+    """None of the explainers is better than chance: an explainer that was asked for may not be among them."""
+    values = of_eight((0.6, 0.3, 0.2), (0.6, 0.3, 0.2), *CONTROLS[:2], (0.7, 0.5, 0.9))
+    for method, unreliable in (("auto", True), ("saliency", True), ("integrated-gradients", False)):
+        case = Case(*taught, method=method)
+        f = judged_as(monkeypatch, case, played, values)
+        assert (f.verdict, f.maps_unreliable) == ("fail", unreliable), method
+        assert bool(case.maps_unreliable_by) is unreliable, method

@@ -27,7 +27,7 @@ def make(
 ) -> Report:
     """Put the findings of a case together with what they were found on, by what, and how."""
     method = str(case.method) if any(f.verdict != "error" for f in findings) else ""
-    told = [dataclasses.replace(f, command=f.command or evidence_command(case, f)) for f in findings]
+    told = [dataclasses.replace(f, command=f.command or evidence_command(case, f.check)) for f in findings]
     facts = RunFacts(
         clearsight=metadata.version("clearsight"),
         complete=complete,
@@ -73,18 +73,22 @@ def _data_facts(case: Case) -> DataFacts:
     )
 
 
-def evidence_command(case: Case, finding: Finding) -> str:
-    """The command that makes this finding again."""
+def evidence_command(case: Case, check: str) -> str:
+    """The command that runs this check again, with the options that it has.
+
+    It names the explainer, where one was asked for, or where the check drew maps by one that an earlier check chose.
+    """
     if (case.model.source, str(case.data.root), *case.model_words, *case.data_words) == ("demo", "demo"):
         seed = f" --seed {case.seed}" if case.seed else ""
-        return f"clearsight audit --only {shlex.quote(finding.check)}{seed}{_method(case, finding)}"
-    options = ("--only", finding.check, *case.model_words, *case.data_words)
-    return case.command("audit", str(case.data.root), *options) + _method(case, finding)
+        return f"clearsight audit --only {shlex.quote(check)}{seed}{_explainer(case)}"
+    options = ("--only", check, *case.model_words, *case.data_words)
+    return case.command("audit", str(case.data.root), *options) + _explainer(case)
 
 
-def _method(case: Case, finding: Finding) -> str:
-    """The explainer, where one was asked for or the check drew maps by one that an earlier check had chosen."""
-    used = case.mapped.get(finding.name, "") if case.asked == "auto" else str(case.method)
+def _explainer(case: Case) -> str:
+    used = str(case.method)
+    if case.asked == "auto":
+        used = case.chosen_explainer if case.maps_used else ""
     return f" -m {shlex.quote(used)}" if used else ""
 
 

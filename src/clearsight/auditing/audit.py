@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from clearsight.auditing.assemble import make
+from clearsight.auditing.assemble import evidence_command, make
 from clearsight.auditing.case import Case
 from clearsight.auditing.diagnosis import inspect
 from clearsight.auditing.gate import Bar, bars_for, hold
@@ -80,26 +80,44 @@ def run_checks(case: Case, calls: Sequence[Call], done: Mapping[str, Finding] | 
         _ = case.pictures
     for call in calls:
         if str(call) in done:
-            yield done[str(call)]
-            continue
-        _share(case, end, len(todo) - todo.index(call))
-        case.doing = call.method.name
-        began = time.monotonic()
-        try:
-            with rng.seeded(case.seed, torch.zeros(1, 1)):
-                found: Finding = call.method(case, **call.options)
-        except Exception as e:  # shown in the report and in the exit status, never swallowed
-            words = str(e) if isinstance(e, Refused) else f"{type(e).__name__}: {e}"
-            found = Finding("error", words.partition("\n")[0])
-        nth = 1 + [c.method.name for c in calls[: calls.index(call)]].count(call.method.name)
-        yield dataclasses.replace(
-            _numbered(found, nth),
-            check=str(call),
-            summary=call.method.summary,
-            paper=call.method.paper,
-            advice=call.method.advice,
-            seconds=round(time.monotonic() - began, 3),
-        )
+            finding = done[str(call)]
+        else:
+            _share(case, end, len(todo) - todo.index(call))
+            nth = 1 + [c.method.name for c in calls[: calls.index(call)]].count(call.method.name)
+            finding = _numbered(_run_check(case, call), nth)
+        _hand_on(case, finding)
+        yield finding
+
+
+def _run_check(case: Case, call: Call) -> Finding:
+    """The finding of one check, with the words of its method, the command that makes it again and its time."""
+    case.doing, case.maps_used = call.method.name, False
+    began = time.monotonic()
+    try:
+        with rng.seeded(case.seed, torch.zeros(1, 1)):
+            finding: Finding = call.method(case, **call.options)
+        if finding.chosen_explainer:
+            parse(finding.chosen_explainer, "explainers")  # refused here, it is an error of this check
+    except Exception as e:  # shown in the report and in the exit status, never swallowed
+        words = str(e) if isinstance(e, Refused) else f"{type(e).__name__}: {e}"
+        finding = Finding("error", words.partition("\n")[0])
+    return dataclasses.replace(
+        finding,
+        check=str(call),
+        summary=call.method.summary,
+        paper=call.method.paper,
+        advice=call.method.advice,
+        command=finding.command or evidence_command(case, str(call)),
+        seconds=round(time.monotonic() - began, 3),
+    )
+
+
+def _hand_on(case: Case, finding: Finding) -> None:
+    """What a finding says of explainers holds for the checks after it."""
+    if finding.chosen_explainer and case.asked == "auto":
+        case.use(parse(finding.chosen_explainer, "explainers"))
+    if finding.maps_unreliable is not None:
+        case.maps_unreliable_by = finding.name if finding.maps_unreliable else ""
 
 
 def _ready(case: Case, call: Call) -> None:

@@ -37,9 +37,8 @@ from clearsight.runner.run import explain, resolve
 class Case:
     """One model and one set of pictures, as the checks see them.
 
-    The rows of a case count only the pictures that could be read.  Checks leave three things for others: doubted, why
-    the maps are no evidence; chosen, the explainer that one of them chose; mapped, for each check that asked for maps
-    what was chosen by then.
+    The rows of a case count only the pictures that could be read.  A check only reads its case: what its finding says
+    of explainers, the loop over checks hands on to the checks after it.
 
     Args:
         model: the classifier.
@@ -83,9 +82,9 @@ class Case:
             pass
         self.model_words, self.data_words = tuple(model_words), tuple(data_words)
         self._truth, self._read_as = understood(data, model)  # an unknown class is refused at once
-        self.doubted = ""
-        self.chosen = ""
-        self.mapped: dict[str, str] = {}
+        self.chosen_explainer = ""  # by a check, if none was asked for
+        self.maps_unreliable_by = ""  # the check that found that no explainer can be believed
+        self.maps_used = False  # whether maps were asked for since the loop over checks last set it back
         self.doing = "reading"
         self.deadline: float | None = None
         self._cache: dict[int, Tensor] = {}
@@ -281,11 +280,11 @@ class Case:
 
     def use(self, call: Call) -> None:
         """From here on the checks use this explainer."""
-        self.method, self.chosen = call, str(call)
+        self.method, self.chosen_explainer = call, str(call)
 
     def maps(self, rows: Sequence[int], x: Tensor) -> Tensor:
         """Why the top class: the maps (B, *S) of the case's method for its logit; each is computed once."""
-        self.mapped[self.doing] = self.chosen
+        self.maps_used = True
         todo = [j for j, i in enumerate(rows) if (str(self.method), i) not in self._maps]
         if todo:
             top = ClassScore(self.predicted[[rows[j] for j in todo]])

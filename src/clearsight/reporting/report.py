@@ -18,6 +18,7 @@ from clearsight.reporting.opening import opening, sheet_order
 from clearsight.reporting.wording import show, show_interval
 
 SCHEMA = 1
+_SELDOM = ("chosen_explainer", "maps_unreliable")  # stand in report.json only where a check says something of them
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,8 @@ def _finding(f: Finding) -> dict[str, Any]:
         {"picture": e.picture, "facts": e.facts, "command": e.command, "maps": e.maps, "figure": _figure(e.figure)}
         for e in f.evidence
     ]
-    return {"name": f.name, **out}
+    said = {k: v for k, v in out.items() if k not in _SELDOM or v not in ("", None)}
+    return {"name": f.name, **said}
 
 
 def _figure(g: Figure) -> dict[str, str]:
@@ -172,6 +174,10 @@ def _read_finding(d: dict[str, Any], folder: Path) -> Finding:
     kept["evidence"] = tuple(
         Evidence(e["picture"], figure(e["figure"]), e["facts"], e["command"], _maps(e)) for e in d["evidence"]
     )
+    if not isinstance(d.get("chosen_explainer", ""), str):
+        raise TypeError(f"chosen_explainer is {d['chosen_explainer']!r}, not a text")
+    if not isinstance(d.get("maps_unreliable"), bool | None):
+        raise TypeError(f"maps_unreliable is {d['maps_unreliable']!r}, not true or false")
     return Finding(**kept)
 
 
