@@ -37,7 +37,7 @@ CORE = [
         "        table[i] = table[same] + (i != same)\n",
         "ties_with_itself",
     ),
-    ("auditing/map_tests.py", "not np.isfinite(table).all()", "False", "not_finite_are_no_duels"),
+    ("auditing/map_tests.py", "not np.isfinite(table).all()", "False", "not_finite_are_no_wins"),
     ("auditing/map_tests.py", "(e.seed + k) % 2**63", "e.seed", "one_by_one"),
     ("auditing/map_tests.py", "rows = rows[alike > CEILING]", "rows = rows[:0]", "what_costs_much"),
     ("auditing/map_tests.py", "if k == 0 and e.forwards + e.backwards > FEW", "if False", "what_costs_much"),

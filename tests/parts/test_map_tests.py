@@ -230,7 +230,7 @@ def test_what_cannot_be_asked_is_left_out_with_the_reason(tmp_path: Path) -> Non
     assert told.pairwise_wins
 
 
-def test_scores_that_are_not_finite_are_no_duels(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_that_are_not_finite_are_no_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = corner(), lit()
     e = cs.explain(model, x, "saliency", cs.ClassScore(0))
     real = cs.measure

@@ -150,7 +150,12 @@ def test_false_and_missed_of_three_classes_by_hand(tmp_path: Path) -> None:
     }  # fmt: skip
     assert f.value == pytest.approx(2 / 3)
     assert found(case, "groups(fewest=3)").value == 0.5  # of the rates with three pictures on both sides: the errors
-    assert found(case, "groups(fewest=4)").verdict == "note"
+    few = found(case, "groups(fewest=4)")
+    assert few.verdict == "note"
+    assert few.headline.startswith("No group can be judged: each group in the column")
+    assert few.headline.endswith(
+        " has fewer than 4 labelled pictures, or leaves fewer than 4 outside it (option fewest)."
+    )
 
 
 def test_the_difference_of_two_shares_by_newcombe() -> None:
@@ -432,7 +437,7 @@ def test_what_a_tournament_measures(taught: tuple[Classifier, Pictures], played:
             np.testing.assert_allclose(played.values[i, k], told.numpy(), atol=1e-6)
 
 
-def test_duels_places_and_agreement_by_hand(played: Tournament) -> None:
+def test_wins_places_and_agreement_by_hand(played: Tournament) -> None:
     """Insertion is high, deletion low where a map is good; a tie is half, and what is nan is left out."""
     nan = float("nan")
     insertion = [[0.9, 0.5], [0.4, 0.5], [0.1, 0.6], [0.2, nan], [0.3, 0.3]]
@@ -517,7 +522,7 @@ def test_the_best_that_changes_with_the_network_is_used(
 def test_who_is_no_better_than_a_control_is_not_believed(
     monkeypatch: pytest.MonkeyPatch, taught: tuple[Classifier, Pictures], played: Tournament
 ) -> None:
-    """Half of the duels with one control is chance: fail.  Five of eight may be luck: warn."""
+    """Half of the comparisons with one control is chance: fail.  Five of eight may be luck: warn."""
     case = Case(*taught)
     values = of_eight((0.6, 0.3, 0.2), (0.6, 0.3, 0.2), *CONTROLS[:2], (0.7, 0.5, 0.9))
     f = judged_as(monkeypatch, case, played, values)
