@@ -247,8 +247,9 @@ def _evidence(
                 f"attacked on {names[p.source]}, shown to {names[p.seen_by]}: {said} becomes {now} "
                 f"({share(float(logits.softmax(0).max()))})"
             )
-            words = ["-a", str(want.call), *(["--eps", word(want.eps)] if want.bounded else []), *target.model_words]
-            command = source.case.command("attack", target.model.source or "MODEL", target.place(i), *words)
+            words = ["-a", str(want.call), *(["--eps", word(want.eps)] if want.bounded else [])]
+            shown_to = (target.model.source or "MODEL", target.commands.place(target.pictures[i]))
+            command = source.case.commands.of("attack", *shown_to, *words, *target.commands.model_words)
             out.append(shown(target, i, f"transfer-{len(out) + 1}", image, caption, facts, command))
     return tuple(out)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import metadata
@@ -78,18 +77,10 @@ def evidence_command(case: Case, check: str) -> str:
 
     It names the explainer, where one was asked for, or where the check drew maps by one that an earlier check chose.
     """
-    if (case.model.source, str(case.data.root), *case.model_words, *case.data_words) == ("demo", "demo"):
-        seed = f" --seed {case.seed}" if case.seed else ""
-        return f"clearsight audit --only {shlex.quote(check)}{seed}{_explainer(case)}"
-    options = ("--only", check, *case.model_words, *case.data_words)
-    return case.command("audit", str(case.data.root), *options) + _explainer(case)
-
-
-def _explainer(case: Case) -> str:
-    used = str(case.method)
+    explainer = str(case.method)
     if case.asked == "auto":
-        used = case.chosen_explainer if case.maps_used else ""
-    return f" -m {shlex.quote(used)}" if used else ""
+        explainer = case.chosen_explainer if case.maps_used else ""
+    return case.commands.of_check(check, explainer)
 
 
 def environment(device: str) -> dict[str, str]:

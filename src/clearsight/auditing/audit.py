@@ -73,16 +73,16 @@ def run_checks(case: Case, calls: Sequence[Call], done: Mapping[str, Finding] | 
     done = done or {}
     for call in calls:
         _ready(case, call)
-    end = time.monotonic() + case.budget if case.budget else None
+    case.clock.start()
     todo = [c for c in calls if str(c) not in done]
     if todo:
-        _share(case, end, len(todo) + 1)
+        case.clock.share(len(todo) + 1)
         _ = case.pictures
     for call in calls:
         if str(call) in done:
             finding = done[str(call)]
         else:
-            _share(case, end, len(todo) - todo.index(call))
+            case.clock.share(len(todo) - todo.index(call))
             nth = 1 + [c.method.name for c in calls[: calls.index(call)]].count(call.method.name)
             finding = _numbered(_run_check(case, call), nth)
         _hand_on(case, finding)
@@ -139,13 +139,6 @@ def _numbered(found: Finding, nth: int) -> Finding:
 
     evidence = tuple(dataclasses.replace(e, figure=other(e.figure)) for e in found.evidence)
     return dataclasses.replace(found, figures=tuple(map(other, found.figures)), evidence=evidence)
-
-
-def _share(case: Case, end: float | None, parts: int) -> None:
-    """The time left is divided equally among the checks left."""
-    if end is not None:
-        now = time.monotonic()
-        case.deadline = now + max(end - now, 0) / parts
 
 
 def audit(

@@ -88,7 +88,8 @@ def shown(
         why = f"no explainer can be believed on this model (check {case.maps_unreliable_by})"
         caption = f"{caption}; {GREY_WORDS}, because {why}"
     figure = Figure(f"{name}.png", png(image), caption, f"{picture}: {caption}")
-    return Evidence(picture, figure, facts, command or case.show(row), maps)
+    command = command or case.commands.of_picture("explain", case.pictures[row], "-m", str(case.method))
+    return Evidence(picture, figure, facts, command, maps)
 
 
 def maps_of(case: Case) -> Maps:

@@ -404,7 +404,7 @@ def _evidence(case: Case, played: Tournament, judged: list[_Judged]) -> tuple[Ev
         }
         caption = f"{case.label(row)}: {', '.join(names)}; alike at {show(float(alike[i]), '')}"
         words = [w for p in among for w in ("-m", str(played.players[p].call))]
-        command = case.command("explain", case.place(row), *words, *case.model_words)
+        command = case.commands.of_picture("explain", case.pictures[row], *words)
         out.append(shown(case, row, f"explainer-ranking-{k}", image, caption, facts, command, "colour"))
     return tuple(out)
 
