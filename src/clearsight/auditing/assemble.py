@@ -26,7 +26,7 @@ def make(
 ) -> Report:
     """Put the findings of a case together with what they were found on, by what, and how."""
     method = str(case.method) if any(f.verdict != "error" for f in findings) else ""
-    told = [dataclasses.replace(f, command=f.command or evidence_command(case, f.check)) for f in findings]
+    quoted = [dataclasses.replace(f, command=f.command or evidence_command(case, f.check)) for f in findings]
     facts = RunFacts(
         clearsight=metadata.version("clearsight"),
         complete=complete,
@@ -44,7 +44,7 @@ def make(
         gate=None if gate is None else tuple(gate),
         environment=environment(str(case.model.device)),
     )
-    return Report(facts, tuple(told))
+    return Report(facts, tuple(quoted))
 
 
 def _model_facts(model: Classifier) -> ModelFacts:

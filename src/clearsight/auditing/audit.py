@@ -129,16 +129,16 @@ def _ready(case: Case, call: Call) -> None:
         call.method.validate(case, **options)
 
 
-def _numbered(found: Finding, nth: int) -> Finding:
+def _numbered(finding: Finding, nth: int) -> Finding:
     """The finding with other names for its figures, where the same check with other options was run before."""
     if nth == 1:
-        return found
+        return finding
 
     def other(g: Figure) -> Figure:
         return dataclasses.replace(g, name=f"{nth}-{g.name}")
 
-    evidence = tuple(dataclasses.replace(e, figure=other(e.figure)) for e in found.evidence)
-    return dataclasses.replace(found, figures=tuple(map(other, found.figures)), evidence=evidence)
+    evidence = tuple(dataclasses.replace(e, figure=other(e.figure)) for e in finding.evidence)
+    return dataclasses.replace(finding, figures=tuple(map(other, finding.figures)), evidence=evidence)
 
 
 def audit(
@@ -225,8 +225,8 @@ def run_audit(
         return make(case, findings, seconds=spent, command=command, gate=held, complete=complete)
 
     try:
-        for found in run_checks(case, calls, done):
-            findings.append(found)
+        for finding in run_checks(case, calls, done):
+            findings.append(finding)
             if folder and len(findings) < len(calls):
                 report(complete=False).save(folder, html=False)
     except KeyboardInterrupt:

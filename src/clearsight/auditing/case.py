@@ -157,13 +157,13 @@ class Case:
     def learned(self) -> tuple[str, ...]:
         """A sentence where the model's own folder says that it was trained on some of these pictures."""
         try:
-            own = len(trained_on(self.model.source, [p.path for p in self.pictures]))
+            known = len(trained_on(self.model.source, [p.path for p in self.pictures]))
         except Refused as e:
             return (f"Whether the model was trained on some of these pictures is not known: {e}.",)
-        if not own:
+        if not known:
             return ()
         return (
-            f"The model was trained on {own} of these {len(self.pictures)} pictures, so these numbers are "
+            f"The model was trained on {known} of these {len(self.pictures)} pictures, so these numbers are "
             f"optimistic: the pictures that it has not seen are {Path(self.model.source) / SPLIT} with --split test.",
         )
 
@@ -176,8 +176,8 @@ class Case:
     def key(self) -> str:
         """16 hex digits of a hash over all that findings depend on but the checks' own options and the budget."""
         m = self.model
-        said = (__version__, m.fingerprint(), m.labels, m.preprocess, m.output, m.scores, self.digest, self.seed)
-        h = hashlib.sha256(repr((said, self.wished)).encode())
+        identity = (__version__, m.fingerprint(), m.labels, m.preprocess, m.output, m.scores, self.digest, self.seed)
+        h = hashlib.sha256(repr((identity, self.wished)).encode())
         h.update(self.truth.numpy().tobytes())
         return h.hexdigest()[:16]
 
@@ -292,8 +292,8 @@ class Case:
         todo = [j for j, i in enumerate(rows) if (str(self.method), i) not in self._maps]
         if todo:
             top = ClassScore(self.predicted[[rows[j] for j in todo]])
-            found = explain(self.model, x[todo], self.method, top, seed=self.seed).maps
-            self._maps |= {(str(self.method), rows[j]): m for j, m in zip(todo, found, strict=True)}
+            maps = explain(self.model, x[todo], self.method, top, seed=self.seed).maps
+            self._maps |= {(str(self.method), rows[j]): m for j, m in zip(todo, maps, strict=True)}
         return torch.stack([self._maps[str(self.method), i] for i in rows])
 
     @property
@@ -314,8 +314,8 @@ class Case:
         p = self.pictures[row]
         words = {w for label in p.labels for w in (label, *self.data.classes.get(label, ()))}
         words |= {self.model.labels[int(k)] for k in self.truth[row].nonzero()[:, 0]}
-        own = of_label(p.regions or (), words)
-        return (own, True) if own else (p.regions or (), False)
+        of_class = of_label(p.regions or (), words)
+        return (of_class, True) if of_class else (p.regions or (), False)
 
     def regions(self, rows: Sequence[int]) -> Tensor:
         """(B, *S) bool: where the picture's object is, in the model's input."""

@@ -103,9 +103,9 @@ def hold(bars: Sequence[Bar], findings: Sequence[Finding]) -> list[BarResult]:
     """Every bar against its finding; a check that was not run keeps no bar."""
     results: list[BarResult] = []
     for bar in bars:
-        found = [f for f in findings if f.name == bar.check]
-        if not found:
+        judged = [f for f in findings if f.name == bar.check]
+        if not judged:
             results.append(BarResult(bar.check, "was to be run", "not run", held=False))
-        for f in found:
+        for f in judged:
             results.extend(bar.hold(f))
     return results

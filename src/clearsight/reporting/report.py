@@ -117,7 +117,7 @@ class Report:
 def verdict(findings: Sequence[Finding]) -> str:
     """One sentence over all findings: what fails, what the pictures are too few for, what holds."""
 
-    def told(f: Finding) -> str:
+    def in_words(f: Finding) -> str:
         if not f.n:
             return f.name
         interval = f", {show_interval(f)}" if f.interval else ""
@@ -132,7 +132,7 @@ def verdict(findings: Sequence[Finding]) -> str:
     }
     parts = []
     for kind, (one, many) in words.items():
-        of = [told(f) for f in findings if f.verdict == kind]
+        of = [in_words(f) for f in findings if f.verdict == kind]
         if len(findings) == len(of) == 1:
             return f"The one check {one}: {of[0]}."
         if of:
@@ -149,8 +149,8 @@ def _finding(f: Finding) -> dict[str, Any]:
         {"picture": e.picture, "facts": e.facts, "command": e.command, "maps": e.maps, "figure": _figure(e.figure)}
         for e in f.evidence
     ]
-    said = {k: v for k, v in out.items() if k not in _SELDOM or v not in ("", None)}
-    return {"name": f.name, **said}
+    written = {k: v for k, v in out.items() if k not in _SELDOM or v not in ("", None)}
+    return {"name": f.name, **written}
 
 
 def _figure(g: Figure) -> dict[str, str]:
@@ -183,10 +183,10 @@ def _read_finding(d: dict[str, Any], folder: Path) -> Finding:
 
 def _maps(evidence: dict[str, Any]) -> Maps:
     """How the evidence's figure draws maps: reports of before do not say it."""
-    said = evidence.get("maps", "none")
-    if said not in get_args(Maps):
-        raise ValueError(f"maps are {said!r}")
-    return cast(Maps, said)
+    maps = evidence.get("maps", "none")
+    if maps not in get_args(Maps):
+        raise ValueError(f"maps are {maps!r}")
+    return cast(Maps, maps)
 
 
 def _plain(value: Any) -> Any:
