@@ -3,6 +3,7 @@
 import torch
 
 from clearsight.drawing.heatmaps import overlay, png
+from clearsight.reporting.facts import read_facts
 from clearsight.reporting.findings import Evidence, Figure, Finding, Table
 from clearsight.reporting.report import Report
 
@@ -138,4 +139,4 @@ def by_hand() -> Report:
         ],
         "environment": {"python": "3.11.2", "system": "Linux x86_64", "device": "cpu", "torch": "2.15.0"},
     }
-    return Report(facts, findings)
+    return Report(read_facts(facts), findings)

@@ -16,6 +16,7 @@ from rich.console import Console
 from clearsight.auditing.audit import audit
 from clearsight.core.classifier import Classifier
 from clearsight.data.datasets import folder
+from clearsight.reporting.facts import BrokenFile
 from clearsight.reporting.findings import Figure, Finding
 from clearsight.reporting.html_report import anchors, cell, interval_bar, linked, size
 from clearsight.reporting.report import Report
@@ -164,8 +165,8 @@ def test_the_schema_knows_every_field_of_a_finding() -> None:
 
 
 def test_a_report_of_nothing_can_be_drawn(report: Report) -> None:
-    facts = report.facts | {"gate": None, "budget": None, "complete": True, "command": "", "method": ""}
-    facts["data"] = facts["data"] | {"broken": [], "notes": []}
+    data = dataclasses.replace(report.facts.data, broken=(), notes=())
+    facts = dataclasses.replace(report.facts, gate=None, budget=None, complete=True, command="", method="", data=data)
     page = Report(facts, (Finding("note", "Nothing.", check="./mine.py:odd(k=3)"),)).html()
     assert 'href="#mine-py-odd"' in page
     for gone in ("Left out", "Gate", "stopped early", "Evidence", "Shown again"):
@@ -252,8 +253,8 @@ def test_the_page_the_terminal_and_a_notebook_begin_alike(report: Report, page: 
 
 
 def test_a_file_name_cannot_steer_the_terminal(report: Report) -> None:
-    broken = [{"file": "\x1b[2J\rgone.jpg [bold]x[/bold]", "reason": "empty"} for _ in range(14)]
-    facts = report.facts | {"gate": None, "data": report.facts["data"] | {"broken": broken}}
+    broken = tuple(BrokenFile("\x1b[2J\rgone.jpg [bold]x[/bold]", "empty") for _ in range(14))
+    facts = dataclasses.replace(report.facts, gate=None, data=dataclasses.replace(report.facts.data, broken=broken))
     text = printed(Report(facts, report.findings), width=80)
     assert "\x1b" not in text
     assert "gone.jpg [bold]x[/bold]: empty" in text

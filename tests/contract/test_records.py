@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import pickle
 import re
+from collections.abc import Callable
 from copy import copy
-from dataclasses import replace
+from dataclasses import fields, replace
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -25,10 +27,12 @@ from clearsight.core.outputs import pick
 from clearsight.data.class_words import truth
 from clearsight.data.datasets import Picture, Pictures
 from clearsight.errors import NoGradient, Refused
+from clearsight.reporting.facts import BarResult, BrokenFile, DataFacts, ModelFacts, RunFacts
 from clearsight.reporting.findings import Evidence, Figure, Finding, Verdict
 from clearsight.reporting.html_report import has_maps, in_grey
 from clearsight.reporting.opening import opening, sheet_order
 from clearsight.reporting.report import Report, verdict
+from reportbyhand import by_hand
 from workshop import ColourNet, factory
 
 PRE = Preprocess((8, 8), (0.5,) * 3, (0.5,) * 3)
@@ -104,6 +108,71 @@ def test_probabilities_taken_for_logits_stop_an_audit_and_the_other_way_round() 
         with pytest.raises(Refused) as refused:
             noted(NONE, model)
         assert (refused.value.what, refused.value.fix) == (found.what, found.mend)
+
+
+# The facts of a report ----------------------------------------------------------------------------------------------
+
+
+def test_facts_are_what_report_json_holds() -> None:
+    schema = json.loads((resources.files("clearsight.reporting") / "report.schema.json").read_text())
+    properties = schema["properties"]
+    records = {
+        RunFacts: set(properties) - {"schema", "verdict", "status", "findings"},
+        ModelFacts: set(properties["model"]["properties"]),
+        DataFacts: set(properties["data"]["properties"]),
+        BrokenFile: set(properties["data"]["properties"]["broken"]["items"]["properties"]),
+        BarResult: set(properties["gate"]["items"]["properties"]),
+    }
+    for record, names in records.items():
+        assert {f.name for f in fields(record)} == names, record
+
+
+def written(folder: Path, changed: Callable[[dict[str, Any]], object]) -> Path:
+    """The report by hand, with report.json changed."""
+    by_hand().save(folder, html=False)
+    whole = json.loads((folder / "report.json").read_text())
+    changed(whole)
+    (folder / "report.json").write_text(json.dumps(whole))
+    return folder
+
+
+def test_a_report_without_the_newer_fields_is_read(tmp_path: Path) -> None:
+    newer = ("complete", "command", "case", "budget", "asked", "signed", "gate")
+    read = Report.read(written(tmp_path, lambda whole: [whole.pop(name) for name in newer])).facts
+    whole = by_hand().facts
+    assert [getattr(read, name) for name in newer] == [True, "", "", None, "", False, None]
+    assert replace(read, **{name: getattr(whole, name) for name in newer}) == whole
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "told"),
+    [
+        (("seed",), "7", "seed is '7', not a whole number"),
+        (("seed",), True, "seed is True, not a whole number"),
+        (("complete",), 1, "complete is 1, not true or false"),
+        (("budget",), [], r"budget is \[\], not a number or null"),
+        (("model",), "demo", "model is 'demo', not an object"),
+        (("model", "parameters"), 1.5, "model.parameters is 1.5, not a whole number"),
+        (("model", "preprocess", "size"), 224, "model.preprocess.size is 224, not a list"),
+        (("model", "preprocess", "mean"), ["0", 0, 0], r"model.preprocess.mean\[0\] is '0', not a number"),
+        (("model", "preprocess", "interpolation"), "cubic", "interpolation 'cubic': one of nearest"),
+        (("data", "notes"), "none", "data.notes is 'none', not a list"),
+        (("data", "broken"), [{"file": "a.jpg"}], r"data.broken\[0\].reason is missing"),
+        (("gate",), [{"check": "a", "bar": "b", "value": {}, "held": True}], r"gate\[0\].value is {}, not a text or"),
+        (("environment", "python"), None, "environment.python is None, not a text"),
+    ],
+)
+def test_a_field_of_a_wrong_type_is_refused_by_its_name(
+    tmp_path: Path, where: tuple[str, ...], value: object, told: str
+) -> None:
+    def changed(whole: dict[str, Any]) -> None:
+        *parents, name = where
+        for parent in parents:
+            whole = whole[parent]
+        whole[name] = value
+
+    with pytest.raises(Refused, match=f"not as it was written: {told}.*: make the report again"):
+        Report.read(written(tmp_path, changed))
 
 
 # Maps in the evidence -----------------------------------------------------------------------------------------------
@@ -182,7 +251,7 @@ def test_the_bars_of_a_gate_in_words() -> None:
     f = Finding("warn", "", "top-1", 0.75, (0.5, 0.9), 20)
     bar = Bar("accuracy", at_least=0.4, at_most=0.8, not_worse_than="warn", interval=True)
     of = " (its interval)"
-    assert [(r["bar"], r["held"]) for r in bar.hold(f)] == [
+    assert [(r.bar, r.held) for r in bar.hold(f)] == [
         (f"at least 40.0 %{of}", True),
         (f"at most 80.0 %{of}", False),
         ("not worse than warn", True),

@@ -87,13 +87,19 @@ CORE = [
     ("checks/explainer_ranking.py", "key=lambda j: j.rank", "key=lambda j: -j.rank", "best_that_changes"),
     ("checks/explainer_ranking.py", "[j for j in judged if not j.kept > ceiling]", "judged", "best_that_changes"),
     ("checks/explainer_ranking.py", "[j for j in sane if j.faithful]", "sane", "no_better"),
-    ("checks/explainer_ranking.py", 'if believed and case.asked == "auto":', "if believed:", "asked_for_is_kept"),
     (
         "checks/explainer_ranking.py",
-        'if believed and case.asked == "auto":',
-        'if case.asked == "auto":',
+        'if believed and case.asked == "auto" else',
+        "if believed else",
+        "asked_for_is_kept",
+    ),
+    (
+        "checks/explainer_ranking.py",
+        'if believed and case.asked == "auto" else',
+        'if case.asked == "auto" else',
         "nothing_can_be",
     ),
+    ("checks/explainer_ranking.py", 'return case.asked == "auto" or ', "return True or ", "only_what_was_judged"),
     ("checks/explainer_ranking.py", '"fail" if all(is_hop', '"fail" if not all(is_hop', "no_better"),
     ("checks/explainer_ranking.py", 'methods == "all" or "few-passes" in m.claims', "True", "explainers_play"),
 ]

@@ -13,6 +13,7 @@ import clearsight as cs
 from clearsight.auditing.audit import Stopped
 from clearsight.cli.options import Take, grouped
 from clearsight.core.run_names import new_run, unless_empty
+from clearsight.reporting.facts import BarResult
 from clearsight.reporting.report import Report
 from workshop import factory
 
@@ -30,10 +31,10 @@ def test_a_bar_that_fails_is_the_status(workshop: Path) -> None:
     gate.write_text("[accuracy]\nat_least = 0.9\n")
     held = cs.audit(factory(), "photos", only="accuracy", gate=gate)
     assert held.status == 0
-    assert held.facts["gate"] == [{"check": "accuracy", "bar": "at least 90.0 %", "value": "91.7 %", "held": True}]
+    assert held.facts.gate == (BarResult("accuracy", "at least 90.0 %", "91.7 %", held=True),)
     gate.write_text("[accuracy]\nat_least = 0.95\n")
     assert cs.audit(factory(), "photos", only="accuracy", gate=str(gate)).status == 1
-    assert cs.audit(factory(), "photos", only="accuracy").facts["gate"] is None
+    assert cs.audit(factory(), "photos", only="accuracy").facts.gate is None
     with pytest.raises(cs.Refused, match="the gate has a bar for accuracy, which --only leaves out"):
         cs.audit(factory(), "photos", only="calibration", gate=gate)
 
@@ -44,7 +45,7 @@ def test_a_stopped_audit_goes_on_in_its_folder(workshop: Path) -> None:
     assert (stopped.value.done, stopped.value.of, stopped.value.folder) == (1, 2, Path("kept"))
     part = Report.read("kept")
     assert [f.name for f in part.findings] == ["accuracy"]
-    assert part.facts["complete"] is False
+    assert part.facts.complete is False
     assert not Path("kept/report.html").exists()
     with pytest.raises(cs.Refused, match="a stopped audit of another seed"):
         cs.audit(factory(), "photos", only=CHECKS, folder="kept", seed=1)
@@ -53,7 +54,7 @@ def test_a_stopped_audit_goes_on_in_its_folder(workshop: Path) -> None:
     assert [f.name for f in whole.findings] == ["accuracy", "faithfulness"]
     assert "accuracy" not in seen
     assert whole.findings[0].seconds == part.findings[0].seconds
-    assert whole.facts["seconds"] == pytest.approx(sum(f.seconds for f in whole.findings), abs=0.011)
+    assert whole.facts.seconds == pytest.approx(sum(f.seconds for f in whole.findings), abs=0.011)
     assert Report.read("kept").as_dict() == whole.as_dict()
     assert Path("kept/report.html").exists()
     with pytest.raises(cs.Refused, match="kept holds a finished audit"):

@@ -158,14 +158,14 @@ def test_every_feature_of_a_real_net(small, photos):
 
 
 def test_a_budget_leaves_pictures_out_and_says_so(photos, monkeypatch):
-    import clearsight.auditing.case as case
+    import clearsight.auditing.clock as clock_of_audits
 
     clock = iter(range(10**6))
-    monkeypatch.setattr(case, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+    monkeypatch.setattr(clock_of_audits, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
     made = look(factory(), photos, ("features",), budget=1000.0)
-    made.case.deadline = None
+    made.case.clock.deadline = None
     _ = made.case.pictures
-    made.case.deadline = 0.0
+    made.case.clock.deadline = 0.0
     assert made.best("features").n == 1
     rows, e = made.embedding
     assert len(rows) == len(e) == 1

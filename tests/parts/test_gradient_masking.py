@@ -17,6 +17,7 @@ import clearsight as cs
 from clearsight.attacking.eight_bit import as_png, from_png
 from clearsight.auditing.audit import chosen, run_checks
 from clearsight.auditing.case import Case
+from clearsight.auditing.clock import Clock
 from clearsight.auditing.gradient_masking import comparisons, outputs, trials
 from clearsight.auditing.gradient_masking.checklist import AttackTrials, Point
 from clearsight.checks.gradient_masking import reproducing_command
@@ -188,7 +189,7 @@ def test_what_was_attacked_in_time_is_looked_at_whole(
     case = Case(model, pictures, method="saliency", budget=1000)
     assert len(case.pictures) == 12
     late = iter([False])  # time for a second batch, and for no more
-    monkeypatch.setattr(Case, "would_be_late", lambda self, last: next(late, True))
+    monkeypatch.setattr(Clock, "is_late", lambda self, last: next(late, True))
     (f,) = run_checks(case, chosen(f"gradient-masking(eps={EPS}, queries=20, noise=5)"))
     assert f.n == 5
     assert str(points(f)[9]["found"]).startswith("of 5 pictures 5 have a gradient of zero")

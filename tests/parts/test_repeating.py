@@ -324,12 +324,12 @@ def test_what_could_not_be_judged_is_an_error_and_said(tmp_path: Path) -> None:
     pictures = scenes(tmp_path, 12)
     whole = cs.audit(looking("object"), pictures, only="accuracy", method="saliency")
     broken = replace(whole.findings[0], verdict="error", headline="out of memory", value=None)
-    half = replace(whole, findings=(broken,), facts=whole.facts | {"complete": False})
+    half = replace(whole, findings=(broken,), facts=replace(whole.facts, complete=False))
     report = compare([whole, half])
     assert report.status == 2
     assert any("out of memory" in note for note in by_name(report)["accuracy"].notes)
     assert any("was stopped before it was complete" in note for note in by_name(report)["runs"].notes)
-    assert report.facts["complete"] is False
+    assert report.facts.complete is False
 
 
 # Training -------------------------------------------------------------------------------------------------------------

@@ -150,7 +150,12 @@ def test_false_and_missed_of_three_classes_by_hand(tmp_path: Path) -> None:
     }  # fmt: skip
     assert f.value == pytest.approx(2 / 3)
     assert found(case, "groups(fewest=3)").value == 0.5  # of the rates with three pictures on both sides: the errors
-    assert found(case, "groups(fewest=4)").verdict == "note"
+    few = found(case, "groups(fewest=4)")
+    assert few.verdict == "note"
+    assert few.headline.startswith("No group can be judged: each group in the column")
+    assert few.headline.endswith(
+        " has fewer than 4 labelled pictures, or leaves fewer than 4 outside it (option fewest)."
+    )
 
 
 def test_the_difference_of_two_shares_by_newcombe() -> None:
@@ -432,7 +437,7 @@ def test_what_a_tournament_measures(taught: tuple[Classifier, Pictures], played:
             np.testing.assert_allclose(played.values[i, k], told.numpy(), atol=1e-6)
 
 
-def test_duels_places_and_agreement_by_hand(played: Tournament) -> None:
+def test_wins_places_and_agreement_by_hand(played: Tournament) -> None:
     """Insertion is high, deletion low where a map is good; a tie is half, and what is nan is left out."""
     nan = float("nan")
     insertion = [[0.9, 0.5], [0.4, 0.5], [0.1, 0.6], [0.2, nan], [0.3, 0.3]]
@@ -506,7 +511,8 @@ def test_the_best_that_changes_with_the_network_is_used(
     ]
     assert str(case.method) == "saliency"
     assert f.headline.startswith("Use saliency: it wins 100.0 %")
-    assert case.doubted == ""
+    assert (f.chosen_explainer, f.maps_unreliable) == ("saliency", False)
+    assert case.maps_unreliable_by == ""
     values[1, 2] = 0.5  # at the ceiling
     case = Case(*taught)
     assert judged_as(monkeypatch, case, played, values).verdict == "pass"
@@ -516,17 +522,31 @@ def test_the_best_that_changes_with_the_network_is_used(
 def test_who_is_no_better_than_a_control_is_not_believed(
     monkeypatch: pytest.MonkeyPatch, taught: tuple[Classifier, Pictures], played: Tournament
 ) -> None:
-    """Half of the duels with one control is chance: fail.  Five of eight may be luck: warn."""
+    """Half of the comparisons with one control is chance: fail.  Five of eight may be luck: warn."""
     case = Case(*taught)
     values = of_eight((0.6, 0.3, 0.2), (0.6, 0.3, 0.2), *CONTROLS[:2], (0.7, 0.5, 0.9))
     f = judged_as(monkeypatch, case, played, values)
     assert (f.verdict, f.value, f.interval) == ("fail", 0.5, (0.5, 0.5))
     assert str(case.method).startswith("grad-cam")
-    assert case.doubted
+    assert (f.chosen_explainer, f.maps_unreliable) == ("", True)
+    assert case.maps_unreliable_by == "explainer-ranking"
     values[0, 0, :5] = 0.8
     values[0, 1, 5:] = 0.6
     case = Case(*taught)
     f = judged_as(monkeypatch, case, played, values)
     assert (f.verdict, f.value) == ("warn", 5 / 8)
     assert str(case.method).startswith("grad-cam")
-    assert case.doubted == ""
+    assert (f.chosen_explainer, f.maps_unreliable) == ("", False)
+    assert case.maps_unreliable_by == ""
+
+
+def test_only_what_was_judged_is_doubted(
+    monkeypatch: pytest.MonkeyPatch, taught: tuple[Classifier, Pictures], played: Tournament
+) -> None:
+    """None of the explainers is better than chance: an explainer that was asked for may not be among them."""
+    values = of_eight((0.6, 0.3, 0.2), (0.6, 0.3, 0.2), *CONTROLS[:2], (0.7, 0.5, 0.9))
+    for method, unreliable in (("auto", True), ("saliency", True), ("integrated-gradients", False)):
+        case = Case(*taught, method=method)
+        f = judged_as(monkeypatch, case, played, values)
+        assert (f.verdict, f.maps_unreliable) == ("fail", unreliable), method
+        assert bool(case.maps_unreliable_by) is unreliable, method

@@ -150,7 +150,7 @@ def attack_pictures(
     )  # fmt: skip
     case.doing = "attacking"
     if budget:
-        case.deadline = began + budget
+        case.clock.deadline = began + budget
     every = range(len(case.pictures))
     rows = case.sample(every, pictures or len(case.pictures))
     found = strike(
@@ -478,7 +478,7 @@ def _shown(
         images.append(overlay(f.x, after, signed=case.signed))
     image = strip([*images, magnified_difference(clean, f.x, times)])
     caption = "; ".join([*said, f"the change, {times:.0f} times"])
-    again = whole or case.command("attack", case.place(i), *_options(case, want))
+    again = whole or case.commands.of_picture("attack", case.pictures[i], *_options(case, want))
     return shown(case, i, f"attack-{k}", image, caption, facts, again, "none" if maps is None else "colour")
 
 
@@ -493,4 +493,4 @@ def _options(case: Case, want: Asked) -> list[str]:
         "--other": None if want.other is None else want.other.source,
         "-m": None if case.asked == "auto" else case.asked,
     }
-    return [w for option, value in said.items() if value is not None for w in (option, value)] + [*case.model_words]
+    return [w for option, value in said.items() if value is not None for w in (option, value)]

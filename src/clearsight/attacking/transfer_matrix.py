@@ -105,8 +105,9 @@ def transfer_matrix(
         command=command,
     )
     whole = make(crafted[0].case, [finding], seconds=time.monotonic() - began, command=command)
-    whole.facts["model"] |= {"source": " ".join(m.source or "model" for m in models)}
-    return AttackReport(whole.facts, whole.findings)
+    sources = " ".join(m.source or "model" for m in models)
+    facts = replace(whole.facts, model=replace(whole.facts.model, source=sources))
+    return AttackReport(facts, whole.findings)
 
 
 def _craft(
@@ -246,8 +247,9 @@ def _evidence(
                 f"attacked on {names[p.source]}, shown to {names[p.seen_by]}: {said} becomes {now} "
                 f"({share(float(logits.softmax(0).max()))})"
             )
-            words = ["-a", str(want.call), *(["--eps", word(want.eps)] if want.bounded else []), *target.model_words]
-            command = source.case.command("attack", target.model.source or "MODEL", target.place(i), *words)
+            words = ["-a", str(want.call), *(["--eps", word(want.eps)] if want.bounded else [])]
+            shown_to = (target.model.source or "MODEL", target.commands.place(target.pictures[i]))
+            command = source.case.commands.of("attack", *shown_to, *words, *target.commands.model_words)
             out.append(shown(target, i, f"transfer-{len(out) + 1}", image, caption, facts, command))
     return tuple(out)
 

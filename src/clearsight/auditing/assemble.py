@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import metadata
-from typing import Any
 
 from clearsight.auditing.case import Case
+from clearsight.core.classifier import Classifier
+from clearsight.reporting.facts import BarResult, BrokenFile, DataFacts, ModelFacts, RunFacts
 from clearsight.reporting.findings import Finding
 from clearsight.reporting.report import Report
 
@@ -21,63 +21,66 @@ def make(
     *,
     seconds: float,
     command: str = "",
-    gate: list[dict[str, Any]] | None = None,
+    gate: Sequence[BarResult] | None = None,
     complete: bool = True,
 ) -> Report:
     """Put the findings of a case together with what they were found on, by what, and how."""
-    model, p = case.model, case.model.preprocess
     method = str(case.method) if any(f.verdict != "error" for f in findings) else ""
-    told = [dataclasses.replace(f, command=f.command or evidence_command(case, f)) for f in findings]
-    facts = {
-        "clearsight": metadata.version("clearsight"),
-        "complete": complete,
-        "command": command,
-        "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(seconds, 2),
-        "case": case.key,
-        "seed": case.seed,
-        "budget": case.budget,
-        "asked": case.wished if method else case.asked,
-        "method": method,
-        "signed": case.signed if method else False,
-        "model": {
-            "source": model.source,
-            "fingerprint": model.fingerprint(),
-            "network": type(model.net).__name__,
-            "parameters": sum(w.numel() for w in model.net.parameters()),
-            "classes": len(model.labels),
-            "preprocess": dataclasses.asdict(p),
-        },
-        "data": {
-            "source": str(case.data.root),
-            "digest": case.digest,
-            "pictures": len(case.data.pictures) + len(case.data.broken),
-            "tried": case.tried + len(case.data.broken),
-            "read": len(case.pictures),
-            "labelled": len(case.labelled),
-            "annotated": len(case.annotated),
-            "broken": [{"file": name, "reason": reason} for name, reason in case.broken],
-            "notes": list(case.notes),
-        },
-        "gate": gate,
-        "environment": environment(str(model.device)),
-    }
-    return Report(facts, tuple(told))
+    quoted = [dataclasses.replace(f, command=f.command or evidence_command(case, f.check)) for f in findings]
+    facts = RunFacts(
+        clearsight=metadata.version("clearsight"),
+        complete=complete,
+        command=command,
+        made=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=round(seconds, 2),
+        case=case.key,
+        seed=case.seed,
+        budget=case.budget,
+        asked=case.wished if method else case.asked,
+        method=method,
+        signed=case.signed if method else False,
+        model=_model_facts(case.model),
+        data=_data_facts(case),
+        gate=None if gate is None else tuple(gate),
+        environment=environment(str(case.model.device)),
+    )
+    return Report(facts, tuple(quoted))
 
 
-def evidence_command(case: Case, finding: Finding) -> str:
-    """The command that makes this finding again."""
-    if (case.model.source, str(case.data.root), *case.model_words, *case.data_words) == ("demo", "demo"):
-        seed = f" --seed {case.seed}" if case.seed else ""
-        return f"clearsight audit --only {shlex.quote(finding.check)}{seed}{_method(case, finding)}"
-    options = ("--only", finding.check, *case.model_words, *case.data_words)
-    return case.command("audit", str(case.data.root), *options) + _method(case, finding)
+def _model_facts(model: Classifier) -> ModelFacts:
+    return ModelFacts(
+        source=model.source,
+        fingerprint=model.fingerprint(),
+        network=type(model.net).__name__,
+        parameters=sum(w.numel() for w in model.net.parameters()),
+        classes=len(model.labels),
+        preprocess=model.preprocess,
+    )
 
 
-def _method(case: Case, finding: Finding) -> str:
-    """The explainer, where one was asked for or the check drew maps by one that an earlier check had chosen."""
-    used = case.mapped.get(finding.name, "") if case.asked == "auto" else str(case.method)
-    return f" -m {shlex.quote(used)}" if used else ""
+def _data_facts(case: Case) -> DataFacts:
+    return DataFacts(
+        source=str(case.data.root),
+        digest=case.digest,
+        pictures=len(case.data.pictures) + len(case.data.broken),
+        tried=case.tried + len(case.data.broken),
+        read=len(case.pictures),
+        labelled=len(case.labelled),
+        annotated=len(case.annotated),
+        broken=tuple(BrokenFile(name, reason) for name, reason in case.broken),
+        notes=case.notes,
+    )
+
+
+def evidence_command(case: Case, check: str) -> str:
+    """The command that runs this check again, with the options that it has.
+
+    It names the explainer, where one was asked for, or where the check drew maps by one that an earlier check chose.
+    """
+    explainer = str(case.method)
+    if case.asked == "auto":
+        explainer = case.chosen_explainer if case.maps_used else ""
+    return case.commands.of_check(check, explainer)
 
 
 def environment(device: str) -> dict[str, str]:

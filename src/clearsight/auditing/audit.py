@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from clearsight.auditing.assemble import make
+from clearsight.auditing.assemble import evidence_command, make
 from clearsight.auditing.case import Case
 from clearsight.auditing.diagnosis import inspect
 from clearsight.auditing.gate import Bar, bars_for, hold
@@ -73,33 +73,51 @@ def run_checks(case: Case, calls: Sequence[Call], done: Mapping[str, Finding] | 
     done = done or {}
     for call in calls:
         _ready(case, call)
-    end = time.monotonic() + case.budget if case.budget else None
+    case.clock.start()
     todo = [c for c in calls if str(c) not in done]
     if todo:
-        _share(case, end, len(todo) + 1)
+        case.clock.share(len(todo) + 1)
         _ = case.pictures
     for call in calls:
         if str(call) in done:
-            yield done[str(call)]
-            continue
-        _share(case, end, len(todo) - todo.index(call))
-        case.doing = call.method.name
-        began = time.monotonic()
-        try:
-            with rng.seeded(case.seed, torch.zeros(1, 1)):
-                found: Finding = call.method(case, **call.options)
-        except Exception as e:  # shown in the report and in the exit status, never swallowed
-            words = str(e) if isinstance(e, Refused) else f"{type(e).__name__}: {e}"
-            found = Finding("error", words.partition("\n")[0])
-        nth = 1 + [c.method.name for c in calls[: calls.index(call)]].count(call.method.name)
-        yield dataclasses.replace(
-            _numbered(found, nth),
-            check=str(call),
-            summary=call.method.summary,
-            paper=call.method.paper,
-            advice=call.method.advice,
-            seconds=round(time.monotonic() - began, 3),
-        )
+            finding = done[str(call)]
+        else:
+            case.clock.share(len(todo) - todo.index(call))
+            nth = 1 + [c.method.name for c in calls[: calls.index(call)]].count(call.method.name)
+            finding = _numbered(_run_check(case, call), nth)
+        _hand_on(case, finding)
+        yield finding
+
+
+def _run_check(case: Case, call: Call) -> Finding:
+    """The finding of one check, with the words of its method, the command that makes it again and its time."""
+    case.doing, case.maps_used = call.method.name, False
+    began = time.monotonic()
+    try:
+        with rng.seeded(case.seed, torch.zeros(1, 1)):
+            finding: Finding = call.method(case, **call.options)
+        if finding.chosen_explainer:
+            parse(finding.chosen_explainer, "explainers")  # refused here, it is an error of this check
+    except Exception as e:  # shown in the report and in the exit status, never swallowed
+        words = str(e) if isinstance(e, Refused) else f"{type(e).__name__}: {e}"
+        finding = Finding("error", words.partition("\n")[0])
+    return dataclasses.replace(
+        finding,
+        check=str(call),
+        summary=call.method.summary,
+        paper=call.method.paper,
+        advice=call.method.advice,
+        command=finding.command or evidence_command(case, str(call)),
+        seconds=round(time.monotonic() - began, 3),
+    )
+
+
+def _hand_on(case: Case, finding: Finding) -> None:
+    """What a finding says of explainers holds for the checks after it."""
+    if finding.chosen_explainer and case.asked == "auto":
+        case.use(parse(finding.chosen_explainer, "explainers"))
+    if finding.maps_unreliable is not None:
+        case.maps_unreliable_by = finding.name if finding.maps_unreliable else ""
 
 
 def _ready(case: Case, call: Call) -> None:
@@ -111,23 +129,16 @@ def _ready(case: Case, call: Call) -> None:
         call.method.validate(case, **options)
 
 
-def _numbered(found: Finding, nth: int) -> Finding:
+def _numbered(finding: Finding, nth: int) -> Finding:
     """The finding with other names for its figures, where the same check with other options was run before."""
     if nth == 1:
-        return found
+        return finding
 
     def other(g: Figure) -> Figure:
         return dataclasses.replace(g, name=f"{nth}-{g.name}")
 
-    evidence = tuple(dataclasses.replace(e, figure=other(e.figure)) for e in found.evidence)
-    return dataclasses.replace(found, figures=tuple(map(other, found.figures)), evidence=evidence)
-
-
-def _share(case: Case, end: float | None, parts: int) -> None:
-    """The time left is divided equally among the checks left."""
-    if end is not None:
-        now = time.monotonic()
-        case.deadline = now + max(end - now, 0) / parts
+    evidence = tuple(dataclasses.replace(e, figure=other(e.figure)) for e in finding.evidence)
+    return dataclasses.replace(finding, figures=tuple(map(other, finding.figures)), evidence=evidence)
 
 
 def audit(
@@ -214,8 +225,8 @@ def run_audit(
         return make(case, findings, seconds=spent, command=command, gate=held, complete=complete)
 
     try:
-        for found in run_checks(case, calls, done):
-            findings.append(found)
+        for finding in run_checks(case, calls, done):
+            findings.append(finding)
             if folder and len(findings) < len(calls):
                 report(complete=False).save(folder, html=False)
     except KeyboardInterrupt:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shlex
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -15,6 +13,8 @@ import torch
 from torch import Tensor
 
 from clearsight._version import __version__
+from clearsight.auditing.clock import Clock
+from clearsight.auditing.commands import Commands
 from clearsight.core import rng
 from clearsight.core.batching import SIZE
 from clearsight.core.catalogue import Call, parse
@@ -37,9 +37,12 @@ from clearsight.runner.run import explain, resolve
 class Case:
     """One model and one set of pictures, as the checks see them.
 
-    The rows of a case count only the pictures that could be read.  Checks leave three things for others: doubted, why
-    the maps are no evidence; chosen, the explainer that one of them chose; mapped, for each check that asked for maps
-    what was chosen by then.
+    The rows of a case count only the pictures that could be read.  A check only reads its case: what its finding says
+    of explainers, the loop over checks hands on to the checks after it.  ``clock`` says how much time is left, and
+    ``commands`` writes the commands that a report quotes.
+
+    For checks of your own: model, data, seed, pictures, logits, truth, labelled, predicted, right, sample, batches,
+    pixels, maps, regions and objects stay as they are.
 
     Args:
         model: the classifier.
@@ -81,13 +84,13 @@ class Case:
         parse("grad-cam" if method == "auto" else method, "explainers")  # refused at once, not check by check
         with rng.seeded(seed, torch.zeros(1, 1)):
             pass
-        self.model_words, self.data_words = tuple(model_words), tuple(data_words)
+        self.commands = Commands(model.source, str(data.root), seed, tuple(model_words), tuple(data_words))
         self._truth, self._read_as = understood(data, model)  # an unknown class is refused at once
-        self.doubted = ""
-        self.chosen = ""
-        self.mapped: dict[str, str] = {}
+        self.chosen_explainer = ""  # by a check, if none was asked for
+        self.maps_unreliable_by = ""  # the check that found that no explainer can be believed
+        self.maps_used = False  # whether maps were asked for since the loop over checks last set it back
         self.doing = "reading"
-        self.deadline: float | None = None
+        self.clock = Clock(budget)
         self._cache: dict[int, Tensor] = {}
         self._done: dict[str, list[str]] = {}
         self._maps: dict[tuple[str, int], Tensor] = {}
@@ -107,7 +110,7 @@ class Case:
         tried, empty = 0, len(self.data.broken)
         with self.model.undisturbed():
             for start in range(0, len(order), SIZE):
-                began = time.monotonic()
+                began = self.clock.now()
                 x = []
                 for i in order[start : start + SIZE]:
                     tried += 1
@@ -127,7 +130,7 @@ class Case:
                             alone(self.model, pixels)
                     logits.append(scores(self.model, pixels))
                 self.progress("reading", empty + tried, empty + len(order))
-                if self.would_be_late(time.monotonic() - began):
+                if self.clock.is_late(self.clock.now() - began):
                     break
         if not good:
             first = f" ({broken[0][0]}: {broken[0][1]})" if broken else ""
@@ -154,13 +157,13 @@ class Case:
     def learned(self) -> tuple[str, ...]:
         """A sentence where the model's own folder says that it was trained on some of these pictures."""
         try:
-            own = len(trained_on(self.model.source, [p.path for p in self.pictures]))
+            known = len(trained_on(self.model.source, [p.path for p in self.pictures]))
         except Refused as e:
             return (f"Whether the model was trained on some of these pictures is not known: {e}.",)
-        if not own:
+        if not known:
             return ()
         return (
-            f"The model was trained on {own} of these {len(self.pictures)} pictures, so these numbers are "
+            f"The model was trained on {known} of these {len(self.pictures)} pictures, so these numbers are "
             f"optimistic: the pictures that it has not seen are {Path(self.model.source) / SPLIT} with --split test.",
         )
 
@@ -173,8 +176,8 @@ class Case:
     def key(self) -> str:
         """16 hex digits of a hash over all that findings depend on but the checks' own options and the budget."""
         m = self.model
-        said = (__version__, m.fingerprint(), m.labels, m.preprocess, m.output, m.scores, self.digest, self.seed)
-        h = hashlib.sha256(repr((said, self.wished)).encode())
+        identity = (__version__, m.fingerprint(), m.labels, m.preprocess, m.output, m.scores, self.digest, self.seed)
+        h = hashlib.sha256(repr((identity, self.wished)).encode())
         h.update(self.truth.numpy().tobytes())
         return h.hexdigest()[:16]
 
@@ -237,12 +240,12 @@ class Case:
         first, then = (1, min(size, 4)) if self.budget else (size, size)  # a budget may allow no more than one
         start = 0
         while start < len(rows):
-            began = time.monotonic()
+            began = self.clock.now()
             part = list(rows[start : start + (then if start else first)])
             yield part, self.pixels(part)
             start += len(part)
             self.progress(self.doing, start, len(rows))
-            if self.would_be_late((time.monotonic() - began) / len(part) * then):
+            if self.clock.is_late((self.clock.now() - began) / len(part) * then):
                 return
 
     def lots(self, rows: Sequence[int], size: int = SIZE) -> Iterator[tuple[list[int], Tensor]]:
@@ -281,16 +284,16 @@ class Case:
 
     def use(self, call: Call) -> None:
         """From here on the checks use this explainer."""
-        self.method, self.chosen = call, str(call)
+        self.method, self.chosen_explainer = call, str(call)
 
     def maps(self, rows: Sequence[int], x: Tensor) -> Tensor:
         """Why the top class: the maps (B, *S) of the case's method for its logit; each is computed once."""
-        self.mapped[self.doing] = self.chosen
+        self.maps_used = True
         todo = [j for j, i in enumerate(rows) if (str(self.method), i) not in self._maps]
         if todo:
             top = ClassScore(self.predicted[[rows[j] for j in todo]])
-            found = explain(self.model, x[todo], self.method, top, seed=self.seed).maps
-            self._maps |= {(str(self.method), rows[j]): m for j, m in zip(todo, found, strict=True)}
+            maps = explain(self.model, x[todo], self.method, top, seed=self.seed).maps
+            self._maps |= {(str(self.method), rows[j]): m for j, m in zip(todo, maps, strict=True)}
         return torch.stack([self._maps[str(self.method), i] for i in rows])
 
     @property
@@ -311,8 +314,8 @@ class Case:
         p = self.pictures[row]
         words = {w for label in p.labels for w in (label, *self.data.classes.get(label, ()))}
         words |= {self.model.labels[int(k)] for k in self.truth[row].nonzero()[:, 0]}
-        own = of_label(p.regions or (), words)
-        return (own, True) if own else (p.regions or (), False)
+        of_class = of_label(p.regions or (), words)
+        return (of_class, True) if of_class else (p.regions or (), False)
 
     def regions(self, rows: Sequence[int]) -> Tensor:
         """(B, *S) bool: where the picture's object is, in the model's input."""
@@ -340,23 +343,5 @@ class Case:
                 lost.append((self.pictures[i].name, f"its object {where} of what the model sees"))
         return seen, regions, lost
 
-    def show(self, row: int) -> str:
-        """The command that draws this picture's map again."""
-        return self.command("explain", self.place(row), "-m", str(self.method), *self.model_words)
-
-    def command(self, verb: str, *words: str) -> str:
-        """A command about this case's model as it is typed, with the seed where it is not 0."""
-        seed = ("--seed", str(self.seed)) if self.seed else ()
-        return shlex.join(["clearsight", verb, self.model.source or "MODEL", *words, *seed])
-
-    def place(self, row: int) -> str:
-        """How the command line names a picture."""
-        p = self.pictures[row]
-        return f"demo:{p.name}" if str(self.data.root).partition(":")[0] == "demo" else str(p.path)
-
     def _order(self, n: int) -> list[int]:
         return [int(i) for i in torch.randperm(n, generator=torch.Generator().manual_seed(self.seed))]
-
-    def would_be_late(self, last: float) -> bool:
-        """Would another batch like the last one end after the deadline?"""
-        return self.deadline is not None and time.monotonic() + last > self.deadline

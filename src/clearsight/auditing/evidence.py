@@ -85,14 +85,16 @@ def shown(
     """
     picture = case.pictures[row].name
     if maps == "grey":
-        caption = f"{caption}; {GREY_WORDS}, because {case.doubted}"
+        why = f"no explainer can be believed on this model (check {case.maps_unreliable_by})"
+        caption = f"{caption}; {GREY_WORDS}, because {why}"
     figure = Figure(f"{name}.png", png(image), caption, f"{picture}: {caption}")
-    return Evidence(picture, figure, facts, command or case.show(row), maps)
+    command = command or case.commands.of_picture("explain", case.pictures[row], "-m", str(case.method))
+    return Evidence(picture, figure, facts, command, maps)
 
 
 def maps_of(case: Case) -> Maps:
     """How maps of the case's explainer are drawn: in grey where it is not to be believed."""
-    return "grey" if case.doubted else "colour"
+    return "grey" if case.maps_unreliable_by else "colour"
 
 
 def drawn(case: Case, x: Tensor, heat: Tensor, region: Tensor | None = None) -> Image.Image:

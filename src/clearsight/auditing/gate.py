@@ -11,6 +11,7 @@ from typing import Any
 
 from clearsight.core.catalogue import Call, catalogue
 from clearsight.errors import Refused, nearest
+from clearsight.reporting.facts import BarResult
 from clearsight.reporting.findings import Finding
 from clearsight.reporting.wording import show
 
@@ -32,28 +33,25 @@ class Bar:
     not_worse_than: str | None = None
     interval: bool = False
 
-    def hold(self, finding: Finding) -> list[dict[str, Any]]:
+    def hold(self, finding: Finding) -> list[BarResult]:
         """Each bound, in words, with what it was held against and whether it was kept."""
         low = high = finding.value
         if self.interval:
             low, high = finding.interval or (None, None)
         of = " (its interval)" if self.interval else ""
-        rows = []
+        results = []
         if self.at_least is not None:
             kept = low is not None and low >= self.at_least
             bar = f"at least {show(self.at_least, finding.unit)}{of}"
-            rows.append(self._row(bar, show(low, finding.unit), kept))
+            results.append(BarResult(self.check, bar, show(low, finding.unit), kept))
         if self.at_most is not None:
             kept = high is not None and high <= self.at_most
             bar = f"at most {show(self.at_most, finding.unit)}{of}"
-            rows.append(self._row(bar, show(high, finding.unit), kept))
+            results.append(BarResult(self.check, bar, show(high, finding.unit), kept))
         if self.not_worse_than is not None:
             kept = _RANK[finding.verdict] <= _RANK[self.not_worse_than]
-            rows.append(self._row(f"not worse than {self.not_worse_than}", finding.verdict, kept))
-        return rows
-
-    def _row(self, bar: str, value: str, held: bool) -> dict[str, Any]:
-        return {"check": self.check, "bar": bar, "value": value, "held": held}
+            results.append(BarResult(self.check, f"not worse than {self.not_worse_than}", finding.verdict, kept))
+        return results
 
 
 def bars_for(gate: str | Path | None, calls: Sequence[Call]) -> tuple[Bar, ...]:
@@ -101,13 +99,13 @@ def _bar(name: str, section: Any, path: str | Path) -> Bar:
     return Bar(name, **section)
 
 
-def hold(bars: Sequence[Bar], findings: Sequence[Finding]) -> list[dict[str, Any]]:
+def hold(bars: Sequence[Bar], findings: Sequence[Finding]) -> list[BarResult]:
     """Every bar against its finding; a check that was not run keeps no bar."""
-    rows: list[dict[str, Any]] = []
+    results: list[BarResult] = []
     for bar in bars:
-        found = [f for f in findings if f.name == bar.check]
-        if not found:
-            rows.append({"check": bar.check, "bar": "was to be run", "value": "not run", "held": False})
-        for f in found:
-            rows.extend(bar.hold(f))
-    return rows
+        judged = [f for f in findings if f.name == bar.check]
+        if not judged:
+            results.append(BarResult(bar.check, "was to be run", "not run", held=False))
+        for f in judged:
+            results.extend(bar.hold(f))
+    return results

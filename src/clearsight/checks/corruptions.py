@@ -304,11 +304,10 @@ def _evidence(case: Case, found: CorruptedAnswers) -> tuple[Evidence, ...]:
         }
         check = Call(catalogue("checks")["corruptions"], {"severities": str(level), "which": _name(t.call)})
         check = check.with_options(pictures=len(found.rows))
-        words = ("--only", str(check), *case.model_words, *case.data_words)
         caption = (
             f"{case.label(i)} ({share(before)}) becomes {now} ({share(t.sure)}) under {_name(t.call)}, severity {level}"
         )
         image = strip([photo(t.clean), photo(t.damaged)])
-        command = case.command("audit", str(case.data.root), *words)
+        command = case.commands.of_data("audit", "--only", str(check))
         out.append(shown(case, i, f"corruptions-{k + 1}", image, caption, facts, command))
     return tuple(out)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.doubt import doubt
 from clearsight.auditing.evidence import bounds, fewer, left_out, sampled, share, shown, span, table
 from clearsight.auditing.map_tests import CEILING, FAITHFUL, RANDOMISED
 from clearsight.auditing.tournament import Tournament, mean, run_tournament
@@ -119,14 +118,13 @@ def explainer_ranking(
     believed = [j for j in sane if j.faithful]
     best = (believed or sane or judged)[0]
     call = played.players[best.player].call
-    if believed and case.asked == "auto":
-        case.use(call)
+    chosen = str(call) if believed and case.asked == "auto" else ""
     n = len(played.rows)
     controls = [i for i, p in enumerate(played.players) if p.control]
     verdict: Judgement = "fail" if all(is_hopeless(j, ceiling) for j in judged) else "warn"
     if believed:
         verdict = "pass"
-    found = Finding(
+    return Finding(
         verdict,
         _headline(played, best, believed, ceiling, n),
         quantity=f"comparisons won by {call.method.name}",
@@ -139,7 +137,7 @@ def explainer_ranking(
             "Asked for: an interval above 50 % against each control, and maps that keep a rank correlation of at most "
             f"{ceiling:g} with those of a random network (option ceiling).",
             *((f"Next by mean place in these comparisons: {_names(played, believed[1:4])}.",) if believed[1:] else ()),
-            *([f"The checks below use {call}."] if believed and case.asked == "auto" else []),
+            *([f"The checks below use {chosen}."] if chosen else []),
             *(f"{name} gives the same maps as {twin} here, and is measured with it." for name, twin in played.same),
             *left_out(played.out),
             *_beside_other(played, judged, ceiling, other),
@@ -159,9 +157,14 @@ def explainer_ranking(
         ),
         figures=(*_figure(played, judged, ceiling), *_matrix(played)),
         evidence=_evidence(case, played, [*believed, *(j for j in judged if j not in believed)]),
+        chosen_explainer=chosen,
+        maps_unreliable=verdict == "fail" and _is_judged(case, played, judged),
     )
-    case.doubted = doubt(case, found)
-    return found
+
+
+def _is_judged(case: Case, played: Tournament, judged: list[_Judged]) -> bool:
+    """Whether the explainer of the later checks is among those judged: one that was asked for need not be."""
+    return case.asked == "auto" or str(case.method) in {str(played.players[j.player].call) for j in judged}
 
 
 def _beside_other(played: Tournament, judged: list[_Judged], ceiling: float, other: str) -> tuple[str, ...]:
@@ -403,7 +406,7 @@ def _evidence(case: Case, played: Tournament, judged: list[_Judged]) -> tuple[Ev
         }
         caption = f"{case.label(row)}: {', '.join(names)}; alike at {show(float(alike[i]), '')}"
         words = [w for p in among for w in ("-m", str(played.players[p].call))]
-        command = case.command("explain", case.place(row), *words, *case.model_words)
+        command = case.commands.of_picture("explain", case.pictures[row], *words)
         out.append(shown(case, row, f"explainer-ranking-{k}", image, caption, facts, command, "colour"))
     return tuple(out)
 

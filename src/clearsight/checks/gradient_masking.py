@@ -203,13 +203,13 @@ def reproducing_command(case: Case, row: int, name: str, whole: AttackTrials, gi
     by_chance = name == "a target" and aimed is None  # it became another class than the one that was aimed at
     if not spelled or by_chance:
         own = Call(gradient_masking, {k: v for k, v in given.items() if v != gradient_masking.options[k].default})
-        return case.command("audit", case.place(row), "--only", str(own), *case.model_words)
+        return case.commands.of_picture("audit", case.pictures[row], "--only", str(own))
     words = ["-a", spelled, "--eps", _exactly(whole.eps)]
     if name == "a target" and aimed is not None:
         words += ["--target", case.model.name(aimed)]
     if name == "transfer":
         words += ["--other", given["other"]]
-    return case.command("attack", case.place(row), *words, *case.model_words)
+    return case.commands.of_picture("attack", case.pictures[row], *words)
 
 
 def _exactly(eps: float) -> str:

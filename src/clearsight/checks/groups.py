@@ -90,7 +90,8 @@ def groups(case: Case, *, column: str = "", gap: float = 0.1, fewest: int = 3) -
     if not judged:
         return Finding(
             "note",
-            f"In {', '.join(columns)} no rate rests on {counted(fewest, 'picture')} of a group and as many others.",
+            f"No group can be judged: each group in {_words(columns)} has fewer than "
+            f"{counted(fewest, 'labelled picture')}, or leaves fewer than {fewest} outside it (option fewest).",
             tables=table("Rates of each group", [_row(r) for r in rates]),
         )
     worst = max(judged, key=lambda r: (r.gap, r.interval[0]))
@@ -116,6 +117,10 @@ def groups(case: Case, *, column: str = "", gap: float = 0.1, fewest: int = 3) -
             "Rates of each group, the largest gap first", [_row(r) for r in sorted(rates, key=lambda r: -r.gap)]
         ),
     )
+
+
+def _words(columns: list[str]) -> str:
+    return f"the column{'s' if columns[1:] else ''} {', '.join(columns)}"
 
 
 def _named_columns(asked: str) -> list[str]:

@@ -223,8 +223,8 @@ def _evidence(case: Case, found: _Found) -> tuple[Evidence, ...]:
             "eps": write_value(eps),
             "attack": str(call),
         }
-        options = ("-a", str(call), "--eps", write_value(eps), *case.model_words)
-        command = case.command("attack", case.place(i), *options)
+        options = ("-a", str(call), "--eps", write_value(eps))
+        command = case.commands.of_picture("attack", case.pictures[i], *options)
         caption = (
             f"{case.label(i)} ({share(before)}) becomes {now} ({share(sure)}) at {write_value(eps)} "
             f"by {call.method.name}; right: the change, {times:.0f} times"

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from clearsight.auditing.assemble import make
 from clearsight.auditing.audit import chosen, noted, run_checks
@@ -31,6 +30,7 @@ from clearsight.core.progress import Progress
 from clearsight.data.datasets import Pictures, open_data
 from clearsight.data.splits import named
 from clearsight.errors import Refused
+from clearsight.reporting.facts import RunFacts
 from clearsight.reporting.findings import Finding
 from clearsight.reporting.report import Report
 
@@ -184,7 +184,7 @@ def _select_findings(run: RunToCompare, calls: Sequence[Call] | None) -> Report:
 
 
 def _same_pictures(reports: Reports) -> None:
-    digests = {name: r.facts["data"]["digest"] for name, r in reports}
+    digests = {name: r.facts.data.digest for name, r in reports}
     first, *_ = digests
     other = [name for name, digest in digests.items() if digest != digests[first]]
     if other:
@@ -203,30 +203,30 @@ def _extremes(findings_by_check: Mapping[str, CheckFindings], answers: Sequence[
     return list(dict.fromkeys(order[round(last * i / (DRAWN - 1))] for i in range(DRAWN)))
 
 
-def _facts(words: str, reports: Reports, command: str, seconds: float) -> dict[str, Any]:
+def _facts(words: str, reports: Reports, command: str, seconds: float) -> RunFacts:
     """The facts of the first run, with those that are about all runs in place of its own."""
     facts = [r.facts for _, r in reports]
     first = facts[0]
-    methods = {f["method"] for f in facts}
-    model = {"source": words, "fingerprint": _hash([f["model"]["fingerprint"] for f in facts])}
-    return first | {
-        "complete": all(f["complete"] for f in facts),
-        "command": command,
-        "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": seconds,
-        "case": _hash([f["case"] for f in facts]),
-        "method": methods.pop() if len(methods) == 1 else "",
-        "signed": any(f["signed"] for f in facts),
-        "model": first["model"] | model,
-        "data": first["data"] | {"notes": audit_notes(reports)},
-        "gate": None,
-    }
+    methods = {f.method for f in facts}
+    return replace(
+        first,
+        complete=all(f.complete for f in facts),
+        command=command,
+        made=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=seconds,
+        case=_hash([f.case for f in facts]),
+        method=methods.pop() if len(methods) == 1 else "",
+        signed=any(f.signed for f in facts),
+        model=replace(first.model, source=words, fingerprint=_hash([f.model.fingerprint for f in facts])),
+        data=replace(first.data, notes=tuple(audit_notes(reports))),
+        gate=None,
+    )
 
 
 def _source_words(runs: Sequence[str | Path | Classifier | Report]) -> str:
     """The words that named the runs, as on a command line."""
     sources = [r.source if isinstance(r, Classifier) else r for r in runs]
-    plain = [str(s.facts["model"]["source"]) if isinstance(s, Report) else str(s) for s in sources]
+    plain = [s.facts.model.source if isinstance(s, Report) else str(s) for s in sources]
     return " ".join(shlex.quote(word) if word else "model" for word in plain)
 
 

@@ -51,7 +51,7 @@ def opened(
         if isinstance(run, Classifier):
             compared.append(RunToCompare("", run.source, partial(_return_model, run)))
         elif isinstance(run, Report):
-            compared.append(RunToCompare("", str(run.facts["model"]["source"]), report=run))
+            compared.append(RunToCompare("", run.facts.model.source, report=run))
         else:
             places, left_out = _runs_named(str(run))
             notes += left_out

@@ -143,7 +143,7 @@ def side_by_side(
         figures=_accuracy_trust_plot(findings_by_check),
         check="runs",
         summary="What do the runs have in common, and how much do they differ?",
-        seconds=round(sum(float(r.facts["seconds"]) for _, r in reports), 3),
+        seconds=round(sum(r.facts.seconds for _, r in reports), 3),
     )
 
 
@@ -168,15 +168,15 @@ def audit_notes(reports: Reports) -> list[str]:
     """The notes of all audits on their pictures and models; with the run's name where not all have the same note."""
     notes: dict[str, list[str]] = {}
     for name, report in reports:
-        for note in report.facts["data"]["notes"]:
+        for note in report.facts.data.notes:
             notes.setdefault(note, []).append(name)
-    stopped = [name for name, r in reports if not r.facts["complete"]]
+    stopped = [name for name, r in reports if not r.facts.complete]
     sentences = [note if len(names) == len(reports) else f"{named(names)}: {note}" for note, names in notes.items()]
     return [*([f"The audit of {named(stopped)} was stopped before it was complete."] if stopped else []), *sentences]
 
 
 def _explainer_notes(reports: Reports) -> list[str]:
-    methods = {str(r.facts["method"]).partition("(")[0] for _, r in reports} - {""}
+    methods = {r.facts.method.partition("(")[0] for _, r in reports} - {""}
     if len(methods) < 2:
         return []
     return [f"The runs were explained by {', '.join(sorted(methods))}, whose maps are not comparable with each other."]
@@ -190,13 +190,13 @@ def _common_rows(compared: Sequence[RunToCompare], reports: Reports) -> list[dic
     """What is the same in all runs, and what is not."""
     facts = [r.facts for _, r in reports]
     rows = [
-        ("network", [f"{f['model']['network']}, {f['model']['parameters']:,} parameters" for f in facts]),
-        ("classes", [str(f["model"]["classes"]) for f in facts]),
-        ("input", [" x ".join(map(str, f["model"]["preprocess"]["size"])) for f in facts]),
-        ("weights", [f["model"]["fingerprint"] for f in facts]),
-        ("pictures", [f"{f['data']['labelled']} labelled, {f['data']['annotated']} annotated" for f in facts]),
-        ("maps by", [f["method"] or "none" for f in facts]),
-        ("seed of the checks", [str(f["seed"]) for f in facts]),
+        ("network", [f"{f.model.network}, {f.model.parameters:,} parameters" for f in facts]),
+        ("classes", [str(f.model.classes) for f in facts]),
+        ("input", [" x ".join(map(str, f.model.preprocess.size)) for f in facts]),
+        ("weights", [f.model.fingerprint for f in facts]),
+        ("pictures", [f"{f.data.labelled} labelled, {f.data.annotated} annotated" for f in facts]),
+        ("maps by", [f.method or "none" for f in facts]),
+        ("seed of the checks", [str(f.seed) for f in facts]),
     ]
     common: list[dict[str, Cell]] = [{"what": what, "in the runs": _agreement(values)} for what, values in rows]
     return common + _recipe_rows(compared)

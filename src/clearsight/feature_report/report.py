@@ -151,8 +151,7 @@ class FeatureContext:
         words += ["--layer", layer] if layer else []
         words += [w for u in units for w in ("--unit", str(u))]
         words += [w for k in targets for w in ("--target", str(k))]
-        root = str(self.case.data.root)
-        return self.case.command("features", root, *words, *self.case.model_words, *self.case.data_words)
+        return self.case.commands.of_data("features", *words)
 
 
 @dataclass(frozen=True)
@@ -315,13 +314,12 @@ def see(inside: FeatureContext, calls: Sequence[Call] = ()) -> FeatureReport:
     """Run the methods, all that apply where none is named, and join their pages."""
     case, began = inside.case, time.monotonic()
     todo = list(calls) or [Call(m) for m in catalogue("visualisations").values()]
-    end = time.monotonic() + case.budget if case.budget else None
+    case.clock.start()
     parts: list[Page] = []
     left: list[tuple[str, str]] = []
     with case.model.undisturbed():
         for i, call in enumerate(todo):
-            if end is not None:  # what is left is shared among what is left, and reading counts as one
-                case.deadline = time.monotonic() + max(end - time.monotonic(), 0) / (len(todo) - i + (i == 0))
+            case.clock.share(len(todo) - i + (i == 0))  # reading counts as one
             if i == 0:
                 _ = case.pictures
             case.doing = call.method.name

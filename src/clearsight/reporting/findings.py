@@ -63,6 +63,9 @@ class Finding:
         tables: its tables.
         figures: its charts.
         evidence: pictures of the data with what was found on them.
+        chosen_explainer: explainer that the checks after this one use, if none was asked for; "" where it chose none.
+        maps_unreliable: whether the maps of the checks after this one are no evidence and are drawn in grey; None where
+            the check does not judge explainers.
         check: spelling of the check; filled in by the audit, as what follows.
         summary: first line of the check.
         paper: paper of the check.
@@ -84,6 +87,8 @@ class Finding:
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
     evidence: tuple[Evidence, ...] = ()
+    chosen_explainer: str = ""
+    maps_unreliable: bool | None = None
     check: str = ""
     summary: str = ""
     paper: str = ""

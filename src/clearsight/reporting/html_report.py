@@ -9,12 +9,12 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
-from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from clearsight.drawing.heatmaps import SCALE_WORDS, data_uri, scale_colours
+from clearsight.reporting.facts import BrokenFile, RunFacts
 from clearsight.reporting.findings import Cell, Figure, Finding, Table
 from clearsight.reporting.wording import WORDS, show, show_interval
 
@@ -29,7 +29,7 @@ MEANING = {
 }
 
 
-def render(kind: str, opening: Sequence[str], facts: Mapping[str, Any], findings: Sequence[Finding]) -> str:
+def render(kind: str, opening: Sequence[str], facts: RunFacts, findings: Sequence[Finding]) -> str:
     """The whole report as one HTML file: styles inside, pictures as data URIs, everything from the data escaped.
 
     opening: the sentences that stand first; findings: in the order in which they are to be read.
@@ -58,8 +58,8 @@ def render(kind: str, opening: Sequence[str], facts: Mapping[str, Any], findings
         in_grey=in_grey,
         any_grey=any(map(in_grey, findings)),
         columns=columns,
-        broken=broken_table(facts),
-        environment=", ".join(f"{k} {v}" for k, v in facts["environment"].items()),
+        broken=broken_table(facts.data.broken),
+        environment=", ".join(f"{k} {v}" for k, v in facts.environment.items()),
     )
     return page.strip() + "\n"
 
@@ -121,8 +121,8 @@ def columns(table: Table) -> list[tuple[str, bool]]:
     return [(k, all(isinstance(row.get(k), int | float | None) for row in table.rows)) for k in names]
 
 
-def broken_table(facts: Mapping[str, Any]) -> Table:
-    return Table("Files that are left out", tuple(dict(b) for b in facts["data"]["broken"]))
+def broken_table(files: Iterable[BrokenFile]) -> Table:
+    return Table("Files that are left out", tuple({"file": b.file, "reason": b.reason} for b in files))
 
 
 def cell(value: Cell) -> str:

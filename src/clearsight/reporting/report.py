@@ -12,11 +12,13 @@ from typing import Any, ClassVar, cast, get_args
 
 from clearsight.core.output import write_whole
 from clearsight.errors import Refused
+from clearsight.reporting.facts import RunFacts, read_facts
 from clearsight.reporting.findings import Evidence, Figure, Finding, Maps, Table
 from clearsight.reporting.opening import opening, sheet_order
 from clearsight.reporting.wording import show, show_interval
 
 SCHEMA = 1
+_SELDOM = ("chosen_explainer", "maps_unreliable")  # stand in report.json only where a check says something of them
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,12 @@ class Report:
     """The findings of an audit and where they came from.
 
     Args:
-        facts: everything but the findings, as it stands in report.json (model, data, seed, environment, ...).
+        facts: the run, its model and its data (version, seed, environment, ...), with the fields of report.json;
+            `as_dict` has them as a dict.
         findings: one for each check, in the order in which they ran.
     """
 
-    facts: dict[str, Any]
+    facts: RunFacts
     findings: tuple[Finding, ...]
     kind: ClassVar[str] = "audit"
 
@@ -52,11 +55,11 @@ class Report:
         """The exit status: 2 where some of the work could not be done, 1 where a bar of the gate failed, else 0."""
         if any(f.verdict == "error" for f in self.findings):
             return 2
-        return int(any(not bar["held"] for bar in self.facts.get("gate") or ()))
+        return int(any(not bar.held for bar in self.facts.gate or ()))
 
     def as_dict(self) -> dict[str, Any]:
         """What report.json holds: figures by the name of their file, numbers that are not finite as null."""
-        whole = {"schema": SCHEMA, "verdict": self.verdict, "status": self.status, **self.facts}
+        whole = {"schema": SCHEMA, "verdict": self.verdict, "status": self.status, **self.facts.as_dict()}
         return _plain(whole | {"findings": [_finding(f) for f in self.findings]})  # type: ignore[no-any-return]
 
     def json(self) -> str:
@@ -88,16 +91,18 @@ class Report:
         """A report that ``save`` wrote."""
         folder = Path(folder)
         try:
-            facts = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+            whole = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as e:
             raise Refused(f"no report in {folder}: {e}") from None
-        if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
-            found = facts.get("schema") if isinstance(facts, dict) else None
-            raise Refused(f"{folder}/report.json is of schema {found!r}, this version reads {SCHEMA}")
+        if not isinstance(whole, dict) or whole.get("schema") != SCHEMA:
+            schema = whole.get("schema") if isinstance(whole, dict) else None
+            raise Refused(f"{folder}/report.json is of schema {schema!r}, this version reads {SCHEMA}")
         try:
-            findings = tuple(_read_finding(f, folder) for f in facts.pop("findings"))
-            derived = ("schema", "verdict", "status")
-            report = Report({k: v for k, v in facts.items() if k not in derived}, findings)
+            facts = read_facts(whole)
+        except Refused as e:
+            raise Refused(f"{folder}/report.json is not as it was written: {e}", "make the report again") from None
+        try:
+            report = Report(facts, tuple(_read_finding(f, folder) for f in whole["findings"]))
             report.as_dict()  # what it says can be told
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as e:
             raise Refused(f"{folder}/report.json is not as it was written: {type(e).__name__}: {e}") from None
@@ -112,7 +117,7 @@ class Report:
 def verdict(findings: Sequence[Finding]) -> str:
     """One sentence over all findings: what fails, what the pictures are too few for, what holds."""
 
-    def told(f: Finding) -> str:
+    def in_words(f: Finding) -> str:
         if not f.n:
             return f.name
         interval = f", {show_interval(f)}" if f.interval else ""
@@ -127,7 +132,7 @@ def verdict(findings: Sequence[Finding]) -> str:
     }
     parts = []
     for kind, (one, many) in words.items():
-        of = [told(f) for f in findings if f.verdict == kind]
+        of = [in_words(f) for f in findings if f.verdict == kind]
         if len(findings) == len(of) == 1:
             return f"The one check {one}: {of[0]}."
         if of:
@@ -144,7 +149,8 @@ def _finding(f: Finding) -> dict[str, Any]:
         {"picture": e.picture, "facts": e.facts, "command": e.command, "maps": e.maps, "figure": _figure(e.figure)}
         for e in f.evidence
     ]
-    return {"name": f.name, **out}
+    written = {k: v for k, v in out.items() if k not in _SELDOM or v not in ("", None)}
+    return {"name": f.name, **written}
 
 
 def _figure(g: Figure) -> dict[str, str]:
@@ -168,15 +174,19 @@ def _read_finding(d: dict[str, Any], folder: Path) -> Finding:
     kept["evidence"] = tuple(
         Evidence(e["picture"], figure(e["figure"]), e["facts"], e["command"], _maps(e)) for e in d["evidence"]
     )
+    if not isinstance(d.get("chosen_explainer", ""), str):
+        raise TypeError(f"chosen_explainer is {d['chosen_explainer']!r}, not a text")
+    if not isinstance(d.get("maps_unreliable"), bool | None):
+        raise TypeError(f"maps_unreliable is {d['maps_unreliable']!r}, not true or false")
     return Finding(**kept)
 
 
 def _maps(evidence: dict[str, Any]) -> Maps:
     """How the evidence's figure draws maps: reports of before do not say it."""
-    said = evidence.get("maps", "none")
-    if said not in get_args(Maps):
-        raise ValueError(f"maps are {said!r}")
-    return cast(Maps, said)
+    maps = evidence.get("maps", "none")
+    if maps not in get_args(Maps):
+        raise ValueError(f"maps are {maps!r}")
+    return cast(Maps, maps)
 
 
 def _plain(value: Any) -> Any:

@@ -26,7 +26,7 @@ def print_sheet(report: Report, console: Console, folder: Path) -> None:
     """
     for sentence in report.opening:
         _prose(console, sentence, style="bold")
-    if not report.facts.get("complete", True):
+    if not report.facts.complete:
         _prose(console, "The audit was stopped early: not every check was run.")
     console.print()
     wide = max([19, *(len(_clean(f.check)) for f in report.findings)]) if console.width > 70 else 19
@@ -75,25 +75,25 @@ def _cell(value: Cell) -> str:
 
 
 def _broken(console: Console, report: Report) -> None:
-    broken = report.facts["data"]["broken"]
+    broken = report.facts.data.broken
     if broken:
         console.print()
-        _prose(console, f"{len(broken)} of {report.facts['data']['pictures']} files are left out:")
-        _list(console, (f"{b['file']}: {b['reason']}" for b in broken[:_SHOWN]))
+        _prose(console, f"{len(broken)} of {report.facts.data.pictures} files are left out:")
+        _list(console, (f"{b.file}: {b.reason}" for b in broken[:_SHOWN]))
         if len(broken) > _SHOWN:
             _prose(console, f"and {len(broken) - _SHOWN} more, all of them named in the report", indent=2)
 
 
 def _gate(console: Console, report: Report) -> None:
-    bars = report.facts.get("gate")
+    bars = report.facts.gate
     if bars:
         console.print()
-        missed = sum(not b["held"] for b in bars)
+        missed = sum(not b.held for b in bars)
         _prose(
             console, f"Gate: {missed} of {len(bars)} bars missed." if missed else f"Gate: all {len(bars)} bars held."
         )
         words = ("missed", "held")
-        _list(console, (f"{words[b['held']]}: {b['check']} {b['bar']}, it is {b['value']}" for b in bars))
+        _list(console, (f"{words[b.held]}: {b.check} {b.bar}, it is {b.value}" for b in bars))
 
 
 def _list(console: Console, lines: Iterable[str]) -> None:
