@@ -53,10 +53,10 @@ def data_check(
     is_demo = data.partition(":")[0] == "demo"
     pictures = open_pictures(data, replace(about_data, split=None if is_demo else ALL))
     with progress(run.silent) as told:
-        found = check_data(pictures, model=judge, seed=run.seed, progress=told)
+        checked = check_data(pictures, model=judge, seed=run.seed, progress=told)
         with new_run("check", out, holds="check.json") as folder:
-            page = found.save(folder)
-    tell({**found.as_dict(), "folder": str(page.parent), "lines": [*found.lines(), str(page)]}, run)
+            page = checked.save(folder)
+    tell({**checked.as_dict(), "folder": str(page.parent)}, [*checked.lines(), str(page)], run)
 
 
 @data_app.command("augment")
@@ -76,15 +76,15 @@ def data_augment(
     """Draw what augmentations make of pictures; without -a, all of them."""
     from clearsight.core.classifier import Preprocess
     from clearsight.core.run_names import new_folder
+    from clearsight.curation.augment_preview import augment_pictures
     from clearsight.data.datasets import joined, open_each
-    from clearsight.runner.augment import augment_pictures
 
     pictures = joined(open_each(data, label_column=label_column))
     pre = Preprocess((side, side), (0.5,) * 3, (0.5,) * 3, resize=side)
-    rows = augment_pictures(
+    sheets = augment_pictures(
         pictures, augment or [], pre, lambda: new_folder("augment", out), samples=samples, seed=run.seed
     )
-    tell(rows, run)
+    tell(sheets.as_dict(), sheets.lines(), run)
 
 
 @data_app.command("collect")
@@ -110,7 +110,7 @@ def data_collect(
     from clearsight.curation.collection.sources import FREE, known
 
     with progress(run.silent) as told:
-        found = collect(
+        collected = collect(
             query,
             out,
             count=count,
@@ -122,4 +122,4 @@ def data_collect(
             progress=told,
             say=sayer(run.silent),
         )
-    tell({**found.as_dict(), "lines": found.lines()}, run)
+    tell(collected.as_dict(), collected.lines(), run)

@@ -41,7 +41,7 @@ def explain(
     classifier = load_model(name, about_model, run)
     data = open_places(places, about_data)
     with progress(run.silent) as told:
-        rows = explain_pictures(
+        explained = explain_pictures(
             classifier,
             data,
             method or [],
@@ -51,4 +51,4 @@ def explain(
             tests=not no_tests,
             progress=told,
         )
-    tell(rows, run)
+    tell(explained.as_dict(), explained.lines(), run)

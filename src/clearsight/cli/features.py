@@ -44,7 +44,7 @@ def features(
     classifier = load_model(model, about_model, run)
     pictures = open_pictures(data, about_data)
     with new_run("features", out, holds="index.html") as folder, progress(run.silent) as told:
-        atlas = see(
+        report = see(
             classifier,
             pictures,
             layer=layer or "auto",
@@ -57,13 +57,13 @@ def features(
             model_words=typed(about_model),
             data_words=typed(about_data),
         )
-        index = atlas.save(folder)
-    _show(atlas, index, folder, run)
+        index = report.save(folder)
+    _show(report, index, folder, run)
 
 
-def _show(atlas: FeatureReport, index: Path, folder: Path, run: RunOptions) -> None:
-    told = atlas.as_dict()
-    left = [f"left out {m}: {why}" for m, why in atlas.left_out]
-    left += [f"left out {b['file']}: {b['reason']}" for b in told["broken"]]
-    lines = [f"{p.title or 'index'}: {p.address}" for p in atlas.pages]
-    tell({**told, "folder": str(folder), "lines": [*left, *lines, str(index)]}, run)
+def _show(report: FeatureReport, index: Path, folder: Path, run: RunOptions) -> None:
+    result = report.as_dict()
+    left_out = [f"left out {m}: {why}" for m, why in report.left_out]
+    left_out += [f"left out {b['file']}: {b['reason']}" for b in result["broken"]]
+    pages = [f"{p.title or 'index'}: {p.address}" for p in report.pages]
+    tell({**result, "folder": str(folder)}, [*left_out, *pages, str(index)], run)

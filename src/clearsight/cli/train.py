@@ -125,11 +125,11 @@ def _show(folder: Path, folds: int | None, repeat: int | None, run: RunOptions) 
     from clearsight.training.run_folder import METRICS
 
     if folds:
-        told = cross_validation.summary(folder, folds)
-        tell({**told, "lines": cross_validation.lines(told, folder)}, run)
+        summary = cross_validation.summary(folder, folds)
+        tell(summary, cross_validation.lines(summary, folder), run)
     elif repeat:
-        told = repeats.summary(folder, repeat)
-        tell({**told, "lines": repeats.lines(told, folder)}, run)
+        summary = repeats.summary(folder, repeat)
+        tell(summary, repeats.lines(summary, folder), run)
     elif run.json:
         print((folder / METRICS).read_text(encoding="utf-8"), end="")
     elif run.quiet:

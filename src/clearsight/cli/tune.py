@@ -42,7 +42,7 @@ def tune(
     pictures = training_pictures(data, label_column)
     with progress(run.silent) as told:
         try:
-            found = search_settings(
+            tuned = search_settings(
                 pictures,
                 recipe,
                 space or DEFAULT,
@@ -59,4 +59,4 @@ def tune(
         except KeyboardInterrupt:
             where = f"-o {out}" if out else "-o and its folder"
             raise Refused(f"stopped; the same command with {where} --resume goes on") from None
-    tell({**found.as_dict(), "lines": found.lines()}, run)
+    tell(tuned.as_dict(), tuned.lines(), run)
