@@ -27,15 +27,30 @@ VERBS = verbs()
 
 
 def test_help_loads_nothing_heavy():
+    """Neither ``clearsight --help`` nor that of any verb."""
     code = (
-        "import sys; from clearsight.cli.app import main; sys.argv[1:] = ['--help']\n"
-        "try: main()\nfinally: print(sorted(sys.modules))"
+        "import sys, typer; from clearsight.cli.app import app, verbs\n"
+        "command = typer.main.get_command(app)\n"
+        "for words in ((), ('data',), *verbs()):\n"
+        "    assert command.main([*words, '--help'], prog_name='clearsight', standalone_mode=False) == 0\n"
+        "print(sorted(sys.modules))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.count("Usage: clearsight") == 2 + len(VERBS)
     loaded = out.splitlines()[-1]
     assert "'clearsight.cli.app'" in loaded
-    for heavy in ("torch", "numpy", "PIL", "matplotlib", "timm"):
+    for heavy in ("torch", "torchvision", "numpy", "scipy", "sklearn", "PIL", "matplotlib", "timm", "rich", "jinja2"):
         assert f"'{heavy}'" not in loaded
+
+
+@pytest.mark.parametrize("group", [(), ("data",)])
+def test_help_shows_the_whole_summary_of_every_verb(group, run):
+    shown = " ".join(run(*group, "--help").out.split())
+    command = typer.main.get_command(app)
+    for word in group:
+        command = command.commands[word]
+    for verb in command.commands.values():
+        assert " ".join(verb.help.split("\n\n")[0].split()) in shown
 
 
 @pytest.mark.parametrize("verb", VERBS)

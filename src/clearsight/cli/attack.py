@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clearsight.cli.inputs import load_model, models_and_places, numbers, open_places, typed
+from clearsight.cli.inputs import load_model, models_and_places, numbers, open_places, seconds, typed
 from clearsight.cli.options import DATA, MODEL, ModelOptions, NamedData, Out, RunOptions, grouped
 from clearsight.cli.output import end, typed_command
 from clearsight.errors import Refused
@@ -41,7 +41,7 @@ def attack(
     """
     from clearsight.attacking.report import asked, attack_pictures
     from clearsight.attacking.transfer_matrix import transfer_matrix
-    from clearsight.cli.progress import progress, seconds
+    from clearsight.cli.progress import progress
     from clearsight.core.run_names import new_run
     from clearsight.data.datasets import joined
 

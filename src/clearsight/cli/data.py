@@ -20,14 +20,12 @@ from clearsight.cli.options import (
     Seeded,
     Take,
     Told,
+    first_paragraph,
     grouped,
 )  # fmt: skip
 from clearsight.cli.output import sayer, tell
 
-data_app = typer.Typer(no_args_is_help=True, help="Pictures before a model is trained: check, augment, collect.")
 
-
-@data_app.command("check")
 @grouped
 def data_check(
     data: Annotated[str, typer.Argument(metavar="DATA", help=DATA)],
@@ -59,7 +57,6 @@ def data_check(
     tell({**checked.as_dict(), "folder": str(page.parent)}, [*checked.lines(), str(page)], run)
 
 
-@data_app.command("augment")
 @grouped
 def data_augment(
     data: Annotated[list[str], typer.Argument(metavar="PICTURE...", help=DATA)],
@@ -87,7 +84,6 @@ def data_augment(
     tell(sheets.as_dict(), sheets.lines(), run)
 
 
-@data_app.command("collect")
 @grouped
 def data_collect(
     query: Annotated[str, typer.Argument(metavar="QUERY", help='What is searched for: "red apple".')],
@@ -123,3 +119,12 @@ def data_collect(
             say=sayer(run.silent),
         )
     tell(collected.as_dict(), collected.lines(), run)
+
+
+data_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Pictures before a model is trained: check, augment, collect.",
+)
+for name, verb in (("check", data_check), ("augment", data_augment), ("collect", data_collect)):
+    data_app.command(name, short_help=first_paragraph(verb))(verb)

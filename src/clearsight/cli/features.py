@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clearsight.cli.inputs import load_model, open_pictures, typed
+from clearsight.cli.inputs import load_model, open_pictures, seconds, typed
 from clearsight.cli.options import Data, DataOptions, Model, ModelOptions, Out, RunOptions, grouped
 from clearsight.cli.output import tell
 
@@ -36,7 +36,7 @@ def features(
     Without -m every method that applies is run: activations, patches, visualise, neighbours, embedding, factors and,
     where there are masks or boxes, dissection.
     """
-    from clearsight.cli.progress import progress, seconds
+    from clearsight.cli.progress import progress
     from clearsight.core.run_names import new_run
     from clearsight.feature_report.report import features as see
 

@@ -95,6 +95,11 @@ Placed = Annotated[RunOptions, Take("device", "json", "quiet")]
 Told = Annotated[RunOptions, Take("json", "quiet")]
 
 
+def first_paragraph(verb: Callable[..., None]) -> str:
+    """The summary of a verb, for the list of commands, which else cuts it off."""
+    return " ".join((verb.__doc__ or "").partition("\n\n")[0].split())
+
+
 def grouped(verb: Callable[..., None]) -> Callable[..., None]:
     """The verb with the options of each group in the place of the parameter that takes the group.
 

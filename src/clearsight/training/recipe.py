@@ -17,7 +17,7 @@ Precision = Literal["fp32", "bf16"]
 
 ABOUT = {
     "arch": "auto, demo, timm:NAME, torchvision:NAME, or a small network: clearsight:NAME.",
-    "weights": "RECIPE with weights to begin with, or none for random ones.",
+    "weights": "FILE with weights to begin with, or none for random ones.",
     "strategy": "What is trained of pretrained weights: linear, last-blocks, gradual, full.",
     "size": "Side of the network's input in pixels; by default its own.",
     "grey": "One channel or three; by default one where all pictures are grey and weights are random.",
