@@ -280,14 +280,12 @@ def ask(model: Classifier, words: str, logits: Tensor) -> tuple[Target, int, Ten
     if of == "value" and words.strip() == "top1" and len(model.labels) == 1:
         return asked(torch.tensor([0]))
     if of == "value" and re.fullmatch(r"top\d+", words.strip()):
-        raise Refused(
-            f"--target {words}: none of several values is the top one; name one, --target {model.labels[0]!r}"
-        )
+        raise Refused(f"target {words!r}: none of several values is the top one; name one, such as {model.labels[0]!r}")
     if m := re.fullmatch(r"top(\d+)", words.strip()):
         k = int(m[1])
         if not 1 <= k <= len(model.labels):
             raise Refused(
-                f"--target {words}: the model has {len(model.labels)} classes, top1 to top{len(model.labels)}"
+                f"target {words!r}: the model has {len(model.labels)} classes, top1 to top{len(model.labels)}"
             )
         return asked(logits[0].topk(k).indices)
     a, versus, b = words.partition(" rather than ")

@@ -35,6 +35,9 @@ class Captured:
     maps: bool
 
 
+OTHER = "name another, layer=NAME (--layer NAME)"
+
+
 def capture(model: Classifier, x: Tensor, layer: str) -> Captured:
     """One forward pass of x (B, C, H, W), with what stands at a layer.  Gradients flow where they are enabled."""
     module = module_at(model, layer)
@@ -52,9 +55,9 @@ def capture(model: Classifier, x: Tensor, layer: str) -> Captured:
 
     def end(_module: nn.Module, _args: Any, out: Any) -> None:
         if not isinstance(out, Tensor):
-            raise Refused(f"layer {layer} gives a {type(out).__name__}, not a tensor: name another with --layer")
+            raise Refused(f"layer {layer} gives a {type(out).__name__}, not a tensor: {OTHER}")
         if found:
-            raise Refused(f"layer {layer} runs more than once in a forward pass: name another with --layer")
+            raise Refused(f"layer {layer} runs more than once in a forward pass: {OTHER}")
         kept = out.clone()  # what follows may work in place
         found.append((kept, last[0][1] if last and last[0][0] is out else kept))
 
@@ -67,10 +70,10 @@ def capture(model: Classifier, x: Tensor, layer: str) -> Captured:
         for h in handles:
             h.remove()
     if not found:
-        raise Refused(f"layer {layer} is not run in a forward pass: name another with --layer")
+        raise Refused(f"layer {layer} is not run in a forward pass: {OTHER}")
     out, preactivation = found[0]
     if out.dim() not in (2, 4) or len(out) != len(x) or not out.is_floating_point():
-        raise Refused(f"layer {layer} gives {tuple(out.shape)}, which are not feature maps: name another with --layer")
+        raise Refused(f"layer {layer} gives {tuple(out.shape)}, which are not feature maps: {OTHER}")
     if out.dim() == 2:
         return Captured(logits, out[..., None, None], preactivation[..., None, None], maps=False)
     return Captured(logits, out, preactivation, maps=True)
@@ -130,7 +133,7 @@ def last_linear(model: Classifier, x: Tensor) -> str:
     if not ran:
         raise Refused(
             f"{model.source or 'the network'} has no linear layer that takes one vector per picture, so there is no "
-            "embedding before it: leave out neighbours and embedding with -m"
+            "embedding before it: name the methods without neighbours and embedding, methods=[...] (-m METHOD)"
         )
     return ran[-1]
 

@@ -199,8 +199,9 @@ def _agent(contact: str) -> str:
 def _announced(words: str, places: Mapping[str, str], contact: str) -> str:
     hosts = " and ".join(urlsplit(place).netloc for place in places.values())
     line = f"asking {hosts} for {words!r}; the pictures are then fetched from the addresses that they name"
-    missing = "wikimedia" in places and not contact.strip()
-    return line + "; Wikimedia wants to know how to reach you, and may answer less without: --contact" * missing
+    if "wikimedia" in places and not contact.strip():
+        line += "; Wikimedia asks for your address, and may answer less without: contact=ADDRESS (--contact ADDRESS)"
+    return line
 
 
 def _earlier(folder: Path) -> list[dict[str, str]]:
