@@ -30,7 +30,7 @@ from clearsight.cli.output import sayer, tell
 def data_check(
     data: Annotated[str, typer.Argument(metavar="DATA", help=DATA)],
     model: Annotated[
-        str | None, typer.Option(help=f"Also look for label errors, by what this model says: {MODEL}.")
+        str | None, typer.Option(help=f"Also look for label errors, with the predictions of this model: {MODEL}.")
     ] = None,
     out: Out = None,
     *,
@@ -40,7 +40,7 @@ def data_check(
 ) -> None:
     """Say what is wrong with pictures: broken, double, odd, unbalanced, leaking from split to split, mislabelled.
 
-    Every split is looked at. Nothing is moved or changed.
+    All splits are checked. No file is moved or changed.
     """
     from clearsight.cli.progress import progress
     from clearsight.core.run_names import new_run
@@ -61,9 +61,10 @@ def data_check(
 def data_augment(
     data: Annotated[list[str], typer.Argument(metavar="PICTURE...", help=DATA)],
     augment: Annotated[
-        list[str] | None, typer.Option("-a", "--augment", help='As in train: "crop, flip"; may be repeated.')
+        list[str] | None,
+        typer.Option("-a", "--augment", help='A row of the sheet, as in train: "crop, flip"; may be repeated.'),
     ] = None,
-    samples: Annotated[int, typer.Option(min=1, help="Random versions of each.")] = 5,
+    samples: Annotated[int, typer.Option(min=1, help="Number of random versions of each picture.")] = 5,
     side: Annotated[int, typer.Option("--size", min=8, help="Side of the versions in pixels.")] = 224,
     out: Out = None,
     label_column: LabelColumn = None,
@@ -88,18 +89,19 @@ def data_augment(
 def data_collect(
     query: Annotated[str, typer.Argument(metavar="QUERY", help='What is searched for: "red apple".')],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the data; each query adds a class.")],
-    count: Annotated[int, typer.Option(min=1, help="Pictures of this class.")] = 100,
-    label: Annotated[str | None, typer.Option(help="The class, where it is not the query.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="Number of pictures of this class.")] = 100,
+    label: Annotated[str | None, typer.Option(help="Name of the class, if it is not the query.")] = None,
     source: Annotated[list[str] | None, typer.Option(help="openverse, wikimedia; may be repeated.")] = None,
     licence: Annotated[list[str] | None, typer.Option(help="Such as cc0, by, by-sa; may be repeated.")] = None,
-    side: Annotated[int, typer.Option("--size", help="Longest side wished for, in pixels.")] = 1024,
-    contact: Annotated[str, typer.Option(help="Your address, for the sources, which want one.")] = "",
+    side: Annotated[int, typer.Option("--size", help="Longest side to ask for, in pixels.")] = 1024,
+    contact: Annotated[str, typer.Option(help="Your address, which the sources ask for.")] = "",
     *,
     run: Told,
 ) -> None:
     """Fetch pictures that everybody may use, with their licences, from Openverse and Wikimedia Commons.
 
-    The query goes to these; the same command again goes on where it ended. ATTRIBUTION.csv says whose they are.
+    The query is sent to both. The same command continues where a stopped one ended. ATTRIBUTION.csv names the authors
+    and licences.
     """
     from clearsight.cli.progress import progress
     from clearsight.curation.collection.collect import collect

@@ -20,9 +20,13 @@ if TYPE_CHECKING:
 def features(
     model: Model = "demo",
     data: Data = "demo",
-    layer: Annotated[list[str] | None, typer.Option(help="A layer; may be repeated. auto: the last maps.")] = None,
-    unit: Annotated[list[int] | None, typer.Option(help="A unit of the layer; may be repeated.")] = None,
-    method: Annotated[list[str] | None, typer.Option("-m", "--method", help="A feature; may be repeated.")] = None,
+    layer: Annotated[
+        list[str] | None, typer.Option(help="A layer; may be repeated. auto takes the last feature maps.")
+    ] = None,
+    unit: Annotated[list[int] | None, typer.Option(help="Number of a unit of the layer; may be repeated.")] = None,
+    method: Annotated[
+        list[str] | None, typer.Option("-m", "--method", help="A visualisation; may be repeated.")
+    ] = None,
     target: Annotated[list[str] | None, typer.Option(help="A class to visualise; may be repeated.")] = None,
     out: Out = None,
     budget: Annotated[str | None, typer.Option(help="Time, shared among the methods: 60s, 5m.")] = None,

@@ -66,7 +66,7 @@ def model_and_places(words: Sequence[str]) -> tuple[str, list[str]]:
     """One MODEL, then pictures."""
     models, places = models_and_places(words)
     if len(models) > 1:
-        raise Refused(f"{', '.join(models)} are several models, where one is wanted")
+        raise Refused(f"{', '.join(models)} are several models: name one")
     return models[0], places
 
 

@@ -17,14 +17,14 @@ def inspect(
     words: Annotated[
         list[str] | None, typer.Argument(metavar="[MODEL]... [DATA]", help=f"MODEL: {MODEL}. Then, perhaps, {DATA}.")
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every layer by itself, however many there are.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="List every layer by itself, however many there are.")] = False,
     out: Out = None,
     *,
     about_model: ModelOptions,
     about_data: NamedData,
     run: Placed,
 ) -> None:
-    """Say what a model is, layer by layer, what will not work with it, and the line that mends that.
+    """Describe a model layer by layer, what will not work with it, and the line that mends that.
 
     Several models stand side by side, with size, speed and, where pictures are given, accuracy. With -o the layers are
     drawn too. --weights goes to the networks that are named by a library.
