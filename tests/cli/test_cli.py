@@ -20,6 +20,7 @@ from PIL import Image
 
 import clearsight as cs
 from clearsight.cli.app import app, verbs
+from clearsight.explaining.explain_pictures import ExplainedPictures, explain_pictures
 from thinning import with_slow
 from workshop import SIDE, factory
 
@@ -27,15 +28,30 @@ VERBS = verbs()
 
 
 def test_help_loads_nothing_heavy():
+    """Neither ``clearsight --help`` nor that of any verb."""
     code = (
-        "import sys; from clearsight.cli.app import main; sys.argv[1:] = ['--help']\n"
-        "try: main()\nfinally: print(sorted(sys.modules))"
+        "import sys, typer; from clearsight.cli.app import app, verbs\n"
+        "command = typer.main.get_command(app)\n"
+        "for words in ((), ('data',), *verbs()):\n"
+        "    assert command.main([*words, '--help'], prog_name='clearsight', standalone_mode=False) == 0\n"
+        "print(sorted(sys.modules))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.count("Usage: clearsight") == 2 + len(VERBS)
     loaded = out.splitlines()[-1]
     assert "'clearsight.cli.app'" in loaded
-    for heavy in ("torch", "numpy", "PIL", "matplotlib", "timm"):
+    for heavy in ("torch", "torchvision", "numpy", "scipy", "sklearn", "PIL", "matplotlib", "timm", "rich", "jinja2"):
         assert f"'{heavy}'" not in loaded
+
+
+@pytest.mark.parametrize("group", [(), ("data",)])
+def test_help_shows_the_whole_summary_of_every_verb(group, run):
+    shown = " ".join(run(*group, "--help").out.split())
+    command = typer.main.get_command(app)
+    for word in group:
+        command = command.commands[word]
+    for verb in command.commands.values():
+        assert " ".join(verb.help.split("\n\n")[0].split()) in shown
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -275,6 +291,10 @@ def test_explain_leaves_out_default_methods_that_a_network_refuses(workshop, run
     ran = run("explain", "mlp.py:factory", "photos/red/red1.png")
     assert ran.status == 0
     assert "left out: grad-cam" in ran.out
+    (picture,) = json.loads(run("explain", "mlp.py:factory", "photos/red/red1.png", "--json").out)["pictures"]
+    (left_out,) = picture["left_out"]
+    assert left_out["method"] == "grad-cam"
+    assert "no convolution" in left_out["why"]
     refused = run("explain", "mlp.py:factory", "photos/red/red1.png", "-m", "grad-cam")
     assert refused.status == 2
     assert "no convolution" in refused.err
@@ -383,6 +403,46 @@ def test_several_models_stand_side_by_side(workshop, run):
     assert [len(t["rows"]) > 1 for t in told["layers"]] == [True, True]
     assert told["layers"][1]["total_parameters"] == 60_000
     assert "11 of 12" in run(*words[:-1]).out or "91.7 %" in run(*words[:-1]).out
+
+
+def test_the_lines_for_the_terminal_are_no_part_of_the_json(workshop, run):
+    picture = "photos/red/red1.png"
+    for words, keys in (
+        (("explain", "net.py:factory", picture, "--no-tests"), ["folder", "seed", "pictures", "broken", "notes"]),
+        (("data", "augment", picture, "-a", "flip"), ["folder", "seed", "pictures", "broken", "left_out"]),
+        (("inspect", "net.py:factory", "net.py:factory"), ["layers", "left_out", "models", "measured"]),
+    ):
+        ran = run(*words, "--json")
+        assert ran.status == 0, ran.err
+        assert list(json.loads(ran.out)) == keys
+    for words in (("features", "net.py:factory", "photos", "-m", "activations"), ("data", "check", "photos")):
+        told = json.loads(run(*words, "--json").out)
+        assert "lines" not in told
+        assert (workshop / told["folder"]).is_dir()
+
+
+def test_the_result_of_explain_pictures_is_a_record(workshop, tmp_path):
+    data = [cs.folder(workshop / "photos" / "red")]
+    model = factory()
+
+    def explain(tests: bool) -> ExplainedPictures:
+        methods = ["grad-cam", "saliency"]
+        return explain_pictures(model, data, methods, "top2", lambda: tmp_path, tests=tests, progress=lambda *a: None)
+
+    untested, tested = explain(False), explain(True)
+    n = len(data[0].pictures)
+    assert repr(untested) == f"<ExplainedPictures in {tmp_path}, {n} pictures: grad-cam(layer=features), saliency>"
+    assert [picture.picture for picture in untested.pictures] == [picture.name for picture in data[0].pictures]
+    cam, saliency = untested.pictures[0].maps
+    assert (cam.tests, len(cam.target), cam.file.parent) == (None, 2, tmp_path)
+    assert cam.test_lines() == []
+    assert json.loads(json.dumps(untested.as_dict()))["pictures"][0]["maps"][1] == saliency.as_dict()
+    for saved in tested.pictures[0].maps:
+        assert saved.tests is not None
+        assert len(saved.tests) == 2
+        for line, target, test in zip(saved.test_lines(), saved.target, saved.tests, strict=True):
+            assert line == f"  {saved.method}, {target}: {'; '.join(test.lines())}"
+    assert tested.pictures[0].lines()[-1].strip() == str(tested.pictures[0].sheet)
 
 
 def test_data_augment_draws_a_sheet(workshop, run):

@@ -118,13 +118,13 @@ def test_the_report_fields_that_the_docs_name_exist():
 @pytest.mark.slow
 def test_a_method_in_five_minutes(tmp_path):
     """The example of CONTRIBUTING, added to a copy of the package: everything finds it, and the contract holds it."""
-    (code,) = blocks((ROOT / "CONTRIBUTING.md").read_text(), "python")
+    code, _ = blocks((ROOT / "CONTRIBUTING.md").read_text(), "python")
     copy = tmp_path / "src"
     shutil.copytree(ROOT / "src" / "clearsight", copy / "clearsight", ignore=shutil.ignore_patterns("__pycache__"))
     (copy / "clearsight" / "explainers" / "gradient_power.py").write_text(code)
     tests = tmp_path / "tests"
     tests.mkdir()
-    for name in ("conftest.py", "workshop.py", "argsblock.py", "contract/test_contract.py"):
+    for name in ("conftest.py", "workshop.py", "argsblock.py", "thinning.py", "contract/test_contract.py"):
         shutil.copy(ROOT / "tests" / name, tests)
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(copy), str(tests)])}
     code = "from clearsight.cli.app import main; main()"

@@ -12,10 +12,11 @@ import torch
 
 import clearsight as cs
 from clearsight.errors import Notice
+from clearsight.models.model_folder import RECIPE
 from clearsight.training.arithmetic import COMPUTED, card_sentences, current_arithmetic, record_resume
 from clearsight.training.checkpoints import STATE
 from clearsight.training.loop import train
-from clearsight.training.run_folder import CARD, RECIPE
+from clearsight.training.run_folder import CARD
 from quickruns import QUICK, photos, weights
 
 pytestmark = pytest.mark.usefixtures("threads")

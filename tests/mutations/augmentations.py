@@ -155,8 +155,8 @@ CORE = [
     ("runner/augment.py", "of_bytes(picture)", "picture.float() / 256", "any_size"),
     ("runner/augment.py", "low >= 0 and high <= 1", "True", "wants_the_size"),
     ("runner/augment.py", "if shapes != {(len(each[0]), *size)}:", "if len(shapes) > 1:", "wants_the_size"),
-    ("runner/augment.py", "seed=(seed + k) % 2**63", "seed=seed", "augment_gives"),
-    ("runner/augment.py", "if p.name != picture.name", "if True", "alone_is_not or augment_gives"),
-    ("runner/augment.py", "key=lambda pair: -pair[0]", "key=lambda pair: pair[0]", "augment_gives"),
-    ("runner/augment.py", "if len(company) > 1 or not any(map(mixes, calls))", "if True", "alone"),
+    ("curation/augment_preview.py", "seed=(seed + k) % 2**63", "seed=seed", "augment_gives"),
+    ("curation/augment_preview.py", "if p.name != picture.name", "if True", "alone_is_not or augment_gives"),
+    ("curation/augment_preview.py", "key=lambda pair: -pair[0]", "key=lambda pair: pair[0]", "augment_gives"),
+    ("curation/augment_preview.py", "if len(company) > 1 or not any(map(mixes, calls))", "if True", "alone"),
 ]

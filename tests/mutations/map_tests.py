@@ -66,7 +66,7 @@ CORE = [
         "examine(model, found)",
         "explain_shows_the_tests",
     ),
-    ("explaining/explain_pictures.py", "            tests=tested,\n", "", "explain_shows_the_tests"),
+    ("explaining/explain_pictures.py", "        tests=tested,\n", "", "explain_shows_the_tests"),
     ("auditing/evidence.py", 'grey=maps_of(case) == "grey"', "grey=False", "later_maps_are_grey"),
     ("auditing/evidence.py", 'if maps == "grey":', "if case.maps_unreliable_by:", "later_maps_are_grey"),
     (

@@ -350,8 +350,8 @@ def test_pictures_of_one_name_are_kept_apart(workshop: Path, tmp_path: Path) -> 
     [
         ("pgd", {"eps": 2.0}, "a budget"),
         ("deepfool", {"eps": float("inf")}, "give one"),
-        ("spatial", {"curve": [0.1]}, "leave --curve out"),
-        ("boundary", {"eps": 1.0, "curve": [2.0]}, "as --eps"),
+        ("spatial", {"curve": [0.1]}, "leave curve out"),
+        ("boundary", {"eps": 1.0, "curve": [2.0]}, "of curve as eps"),
         ("pgd", {"eps": 0.0}, "above 0"),
         ("deepfool", {"eps": 0.0}, "above 0"),
         ("pgd", {"access": "label"}, "sees the inside"),

@@ -677,7 +677,10 @@ def test_dissection_maps_are_enlarged_between_the_centres():
 def test_without_masks_dissection_is_left_out_with_a_word(tmp_path):
     model, data = dissected(tmp_path, boxes=False)
     found = features(model, data, layer="body", methods=())
-    assert ("dissection", "the pictures have no masks or boxes: give --boxes or --masks") in found.left_out
+    assert (
+        "dissection",
+        "the pictures have no masks or boxes: give boxes=FILE (--boxes FILE) or masks=FOLDER (--masks FOLDER)",
+    ) in found.left_out
     with pytest.raises(Refused, match="--masks"):
         features(model, data, layer="body", methods="dissection")
 

@@ -399,6 +399,7 @@ def test_the_demonstration_needs_no_data_and_finds_the_mark(tmp_path: Path, run:
     assert all(n.startswith(f"{said}/") for said, names in near for n in names.split(", "))
     assert all(e.figure.data for e in evidence)
     assert Path(marked["report"]).exists()
+    assert list(told) == ["folder", "models"]
 
 
 def fitted(net: nn.Module, x: Tensor, y: Tensor, epochs: int, labels: int = 10) -> Classifier:

@@ -21,13 +21,13 @@ from torch import nn
 
 import clearsight as cs
 from clearsight.data.datasets import open_data
+from clearsight.models.model_folder import RECIPE
 from clearsight.training import loop
 from clearsight.training.auto_settings import resolve_auto
 from clearsight.training.checkpoints import STATE
 from clearsight.training.fine_tuning import adopt, blocks, build_for_training, groups, trained, unfreeze
 from clearsight.training.loop import train
 from clearsight.training.recipe import ABOUT, Recipe, read_recipe
-from clearsight.training.run_folder import RECIPE
 from quickruns import OWN, QUICK, TINY, photos, weights
 from workshop import COLOURS, square
 

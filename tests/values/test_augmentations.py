@@ -31,10 +31,12 @@ from clearsight.augmentations.rand_augment import GREATEST, OPERATIONS
 from clearsight.core import rng
 from clearsight.core.catalogue import Call, catalogue, parse
 from clearsight.core.classifier import Preprocess
+from clearsight.curation import augment_preview
+from clearsight.curation.augment_preview import augment_pictures, augmented_versions
 from clearsight.data.datasets import Picture, Pictures, demo_pictures, folder
 from clearsight.data.images import open_picture, to_pixels
 from clearsight.errors import Refused
-from clearsight.runner.augment import augment, augment_pictures, augmented_versions, read
+from clearsight.runner.augment import augment, read
 
 EVERY = catalogue("augmentations")
 SIZE = (33, 47)
@@ -928,13 +930,15 @@ PREPROCESS = Preprocess((48, 40), (0.5,) * 3, (0.5,) * 3, resize=48)
 
 
 def test_a_sheet_for_each_picture(few, tmp_path):
-    told = augment_pictures(few, ["flip(chance=1)", "crop, mixup"], PREPROCESS, lambda: tmp_path, samples=2, seed=4)
-    assert [t["picture"] for t in told["pictures"]] == [p.name for p in few.pictures]
-    assert told["pictures"][0]["augmentations"] == ["flip(chance=1.0)", "crop, mixup"]
-    assert told["seed"] == 4
-    assert told["lines"][-1] == told["folder"] == str(tmp_path)
+    sheets = augment_pictures(few, ["flip(chance=1)", "crop, mixup"], PREPROCESS, lambda: tmp_path, samples=2, seed=4)
+    assert [drawn.picture for drawn in sheets.pictures] == [p.name for p in few.pictures]
+    assert sheets.pictures[0].augmentations == ("flip(chance=1.0)", "crop, mixup")
+    assert sheets.seed == 4
+    assert sheets.folder == tmp_path
+    assert sheets.lines()[-1] == sheets.as_dict()["folder"] == str(tmp_path)
+    assert repr(sheets) == f"<AugmentedPictures in {tmp_path}, 3 pictures: flip(chance=1.0); crop, mixup>"
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(f"{p.path.stem}.png" for p in few.pictures)
-    with Image.open(told["pictures"][0]["sheet"]) as image:
+    with Image.open(sheets.pictures[0].sheet) as image:
         a = np.asarray(image)
     x = to_pixels(open_picture(few.pictures[0].path), PREPROCESS)
     own = (x * 255).round().byte().movedim(0, -1).repeat_interleave(12, 0).repeat_interleave(12, 1).numpy()
@@ -948,14 +952,12 @@ def test_a_sheet_for_each_picture(few, tmp_path):
 
 def test_sheets_show_what_augment_gives(few, tmp_path, monkeypatch):
     """The tiles of a row are the picture and its versions, and the label's shares stand below."""
-    import clearsight.drawing.heatmaps
-
     seen = []
-    real = clearsight.drawing.heatmaps.sheet
+    real = augment_preview.sheet
     monkeypatch.setattr(
-        clearsight.drawing.heatmaps, "sheet", lambda rows, **words: seen.append((rows, words)) or real(rows, **words)
+        augment_preview, "sheet", lambda rows, **words: seen.append((rows, words)) or real(rows, **words)
     )
-    monkeypatch.setattr(clearsight.drawing.heatmaps, "photo", lambda x: Image.fromarray((x[0] * 255).byte().numpy()))
+    monkeypatch.setattr(augment_preview, "photo", lambda x: Image.fromarray((x[0] * 255).byte().numpy()))
     augment_pictures(few, ["flip(chance=1)", "mixup(alpha=1)"], PREPROCESS, lambda: tmp_path, samples=3)
     assert len(seen) == 3
     (flips, mixed), words = seen[0]
@@ -993,16 +995,17 @@ def test_augment_gives_no_picture_itself_to_be_mixed_with(tmp_path):
 
 def test_one_picture_alone_is_not_mixed(few, tmp_path):
     single = replace(few, pictures=few.pictures[:1])
-    told = augment_pictures(single, ["flip", "cutmix"], PREPROCESS, lambda: tmp_path, samples=1)
-    assert "left out cutmix: it mixes pictures: give several" in told["lines"]
-    assert told["pictures"][0]["augmentations"] == ["flip"]
+    sheets = augment_pictures(single, ["flip", "cutmix"], PREPROCESS, lambda: tmp_path, samples=1)
+    assert "left out cutmix: it mixes pictures: give several" in sheets.lines()
+    assert sheets.as_dict()["left_out"] == [{"augmentations": "cutmix", "why": "it mixes pictures: give several"}]
+    assert sheets.pictures[0].augmentations == ("flip",)
     with pytest.raises(Refused, match="mixup: it mixes pictures: give several"):
         augment_pictures(single, ["mixup"], PREPROCESS, lambda: tmp_path, samples=1)
 
 
 def test_all_of_the_catalogue_where_nothing_is_asked_for(few, tmp_path):
-    told = augment_pictures(replace(few, pictures=few.pictures[:2]), [], PREPROCESS, lambda: tmp_path, samples=1)
-    assert told["pictures"][1]["augmentations"] == list(EVERY)
+    sheets = augment_pictures(replace(few, pictures=few.pictures[:2]), [], PREPROCESS, lambda: tmp_path, samples=1)
+    assert sheets.pictures[1].augmentations == tuple(EVERY)
 
 
 def test_broken_pictures_are_named_and_nothing_is_an_error(tmp_path):
@@ -1011,10 +1014,11 @@ def test_broken_pictures_are_named_and_nothing_is_an_error(tmp_path):
     (photos / "broken.png").write_bytes(b"\x89PNG nothing")
     Image.new("L", (50, 60), 90).save(photos / "grey.png")
     grey = Preprocess((20, 20), (0.5,), (0.5,))
-    told = augment_pictures(folder(photos), ["crop, flip"], grey, lambda: out, samples=1)
-    assert [b["file"] for b in told["broken"]] == ["broken.png"]
-    assert told["lines"][0].startswith("left out broken.png: ")
-    assert [t["picture"] for t in told["pictures"]] == ["grey.png"]
+    sheets = augment_pictures(folder(photos), ["crop, flip"], grey, lambda: out, samples=1)
+    assert [file for file, _ in sheets.broken] == ["broken.png"]
+    assert sheets.as_dict()["broken"][0]["file"] == "broken.png"
+    assert sheets.lines()[0].startswith("left out broken.png: ")
+    assert [drawn.picture for drawn in sheets.pictures] == ["grey.png"]
     (photos / "grey.png").unlink()
     for wrong, options, why in (
         (["flip"], {}, "none of the pictures can be read"),

@@ -729,7 +729,7 @@ def test_other_names_are_refused(words: str, says: str, tmp_path: Path, monkeypa
 
 
 def test_there_are_no_pretrained_weights() -> None:
-    with pytest.raises(Refused, match=r"clearsight:lenet5 has no pretrained weights: train it, or give --weights FILE"):
+    with pytest.raises(Refused, match=r"clearsight:lenet5 has no pretrained weights: train it, or give weights=FILE"):
         load("clearsight:lenet5", say=pytest.fail)
 
 

@@ -104,7 +104,7 @@ def test_of_several_values_one_must_be_named(x):
     model = wrap(net(3), PRE, ["left", "right", "speed"], scores="values")
     with pytest.raises(Refused, match="gives 3 values: say which"):
         explain(model, x, "saliency")
-    with pytest.raises(Refused, match=r"name one, --target 'left'"):
+    with pytest.raises(Refused, match=r"name one, such as 'left'"):
         ask(model, "top1", outputs(model, x)[:1])
     target, _, _ = ask(model, "speed", outputs(model, x)[:1])
     assert target.words(model.labels) == ["value of speed"]

@@ -109,11 +109,11 @@ def asked(
     levels = {eps, *(curve or ())}
     blind, free = "black-box" in call.method.claims, "unbounded" in call.method.claims
     if curve and free:
-        raise Refused(f"{call.method.name} has no curve over budgets: leave --curve out")
+        raise Refused(f"{call.method.name} has no curve over budgets: leave curve out (--curve)")
     if min(levels) == 0:
         raise Refused("eps 0: within it nothing can be changed; give a budget above 0, such as 8/255")
     if blind and "minimal" in call.method.claims and max(levels) > eps:
-        raise Refused(f"{call.method.name} asks once, within eps: give the largest budget of --curve as --eps")
+        raise Refused(f"{call.method.name} asks once, within eps: give the largest budget of curve as eps (--eps)")
     for level in levels:
         budgeted(call, level)
     if curve is None and not blind and not free:

@@ -83,7 +83,8 @@ def transfer_matrix(
     began = time.monotonic()
     if want.target is not None or "other" in want.call.method.injected:
         raise Refused(
-            "a transfer matrix is of untargeted attacks on each model itself: leave --target and transfer out"
+            "a transfer matrix is of untargeted attacks on each model itself: leave target out (--target), and take "
+            "another attack than transfer"
         )
     if "early_stop" in want.call.method.options and "early_stop" not in want.call.options:
         want = replace(want, call=want.call.with_options(early_stop=False))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
+from torch import Tensor
 
 from clearsight.auditing.case import Case
 from clearsight.auditing.evidence import bounds, fewer, sampled, span, table
@@ -14,7 +17,7 @@ from clearsight.core.targets import ClassScore
 from clearsight.core.text import counted
 from clearsight.drawing import charts
 from clearsight.errors import Refused
-from clearsight.internals.randomisation import cuts, fresh, scores_now, unlearnt
+from clearsight.internals.randomisation import Unlearnt, cuts, fresh, scores_now, unlearnt
 from clearsight.reporting.findings import Cell, Figure, Finding
 from clearsight.reporting.wording import show
 from clearsight.runner.run import explain
@@ -75,16 +78,8 @@ def sanity(case: Case, *, pictures: int = 50, stages: int = 5, ceiling: float = 
         ranks += [average_ranks(before[i]) for i in there]
         pixels, target = x[[part.index(i) for i in there]], ClassScore(case.predicted[there])
         taken = unlearnt(case.model, x[:1])
-        logits = scores_now(taken.model, pixels)
-        depths, last = cuts(len(taken.layers), stages), 0
-        for stage, cut in enumerate(depths):
-            with rng.seeded(fresh(case.seed, stage), x[:1]):
-                taken.draw(taken.layers[last:cut])
-            last = cut
-            if not taken.check(pixels, logits) and stage == stages - 1:
-                raise Refused(
-                    "the scores stay the same when all layers of this network are random: it has learnt nothing"
-                )
+        depths = cuts(len(taken.layers), stages)
+        for stage in _randomised(case, taken, depths, x, pixels):
             after = explain(taken.model, pixels, call, target, seed=case.seed).maps.double().numpy()
             for i, m in zip(there, after, strict=True):
                 empty[stage] += constant(m)
@@ -118,11 +113,7 @@ def sanity(case: Case, *, pictures: int = 50, stages: int = 5, ceiling: float = 
             f"Asked for: at most {ceiling:g} (option ceiling); 1 is a method that ignores what the network has learnt.",
             f"Maps: {call}, for the class that the trained network gives, held fixed.",
             *_notes(values, empty[-1], done - n, ceiling),
-            *(
-                (f"Chance: the trained network's maps of different pictures are alike at {show(between, '')}.",)
-                if n > 1
-                else ()
-            ),
+            *_chance(between),
             *sampled(len(rows), len(case.pictures)),
             *fewer(done, len(rows)),
         ),
@@ -134,11 +125,34 @@ def sanity(case: Case, *, pictures: int = 50, stages: int = 5, ceiling: float = 
     )
 
 
+def _randomised(case: Case, taken: Unlearnt, depths: list[int], x: Tensor, pixels: Tensor) -> Iterator[int]:
+    """Re-initialise the copy from the output layer down, and give the number of each stage when it is done.
+
+    depths: number of random layers after each stage.  x: the pictures by whose first one random numbers are seeded;
+    pixels (B, C, *S): those whose scores must change.
+    """
+    logits = scores_now(taken.model, pixels)
+    last = 0
+    for stage, cut in enumerate(depths):
+        with rng.seeded(fresh(case.seed, stage), x[:1]):
+            taken.draw(taken.layers[last:cut])
+        last = cut
+        if not taken.check(pixels, logits) and stage == len(depths) - 1:
+            raise Refused("the scores stay the same when all layers of this network are random: it has learnt nothing")
+        yield stage
+
+
 def _between(ranks: list[Map]) -> float | None:
     """How alike the trained network's maps of different pictures are: each with the next."""
     if len(ranks) < 2:
         return None
     return float(np.mean([abs(pearson(a, b)) for a, b in zip(ranks, [*ranks[1:], ranks[0]], strict=True)]))
+
+
+def _chance(between: float | None) -> list[str]:
+    if between is None:
+        return []
+    return [f"Chance: the trained network's maps of different pictures are alike at {show(between, '')}."]
 
 
 def _notes(values: Map, empty: int, bare: int, ceiling: float) -> list[str]:

@@ -20,6 +20,7 @@ from clearsight.cli.explain import explain
 from clearsight.cli.features import features
 from clearsight.cli.inspect import inspect
 from clearsight.cli.methods import methods
+from clearsight.cli.options import first_paragraph
 from clearsight.cli.output import printable
 from clearsight.cli.train import train
 from clearsight.cli.tune import tune
@@ -30,9 +31,10 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain text: with Rich --help takes nearly twice as long
 )
 for verb in (audit, explain, features, attack, inspect, train, compare, tune, demo, methods):  # as --help lists them
-    app.command()(verb)
+    app.command(short_help=first_paragraph(verb))(verb)
 app.add_typer(data_app, name="data")
 
 
@@ -46,7 +48,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def top(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
 ) -> None:
     """Can I trust this image classifier, and why does it decide so?"""
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clearsight.cli.inputs import load_model, models_and_places, numbers, open_places, typed
+from clearsight.cli.inputs import load_model, models_and_places, numbers, open_places, seconds, typed
 from clearsight.cli.options import DATA, MODEL, ModelOptions, NamedData, Out, RunOptions, grouped
 from clearsight.cli.output import end, typed_command
 from clearsight.errors import Refused
@@ -17,31 +17,39 @@ def attack(
     words: Annotated[list[str], typer.Argument(metavar="[MODEL]... DATA...", help=f"MODEL: {MODEL}. DATA: {DATA}.")],
     method: Annotated[str, typer.Option("-a", "--attack", help='The attack: fgsm, "pgd(steps=40)".')] = "pgd",
     eps: Annotated[str | None, typer.Option(help="The budget in pixels in [0, 1]: 8/255, and 0.5 for L2.")] = None,
-    target: Annotated[str | None, typer.Option(help="The class to become; without it any wrong one will do.")] = None,
-    curve: Annotated[str | None, typer.Option(help="Budgets to try besides: 1/255,2/255.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Class that the attack aims at; without it any wrong class counts.")
+    ] = None,
+    curve: Annotated[str | None, typer.Option(help="Further budgets of the curve: 1/255,2/255.")] = None,
     access: Annotated[
-        str, typer.Option(help="What a black box answers with: logits, probs, top-5, ..., or label.")
+        str, typer.Option(help="What a black-box attack is told: logits, probs, top-5, ..., or label.")
     ] = "logits",
-    digits: Annotated[int | None, typer.Option(min=1, help="Decimals of a black box's probabilities.")] = None,
-    other: Annotated[str | None, typer.Option(help="The model that transfer attacks instead.")] = None,
-    floor: Annotated[float, typer.Option(min=0, max=1, help="The share that should stay right.")] = 0.3,
-    pictures: Annotated[int, typer.Option(min=0, help="At most so many, a seeded draw; 0: all.")] = 0,
-    explainer: Annotated[str, typer.Option("-m", "--method", help="The explainer of the maps shown.")] = "auto",
+    digits: Annotated[
+        int | None, typer.Option(min=1, help="Decimals of the probabilities that a black-box attack is told.")
+    ] = None,
+    other: Annotated[str | None, typer.Option(help="Second model, which the attack transfer attacks instead.")] = None,
+    floor: Annotated[float, typer.Option(min=0, max=1, help="Smallest share of right answers that passes.")] = 0.3,
+    pictures: Annotated[int, typer.Option(min=0, help="Maximum number of pictures, drawn by seed; 0 takes all.")] = 0,
+    explainer: Annotated[
+        str, typer.Option("-m", "--method", help="Explainer of the maps that the report shows.")
+    ] = "auto",
     out: Out = None,
     *,
     about_data: NamedData,
     about_model: ModelOptions,
-    budget: Annotated[str | None, typer.Option(help="Time, after which no more pictures are begun: 60s, 5m.")] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Time after which no further picture is attacked: 60s, 5m.")
+    ] = None,
     run: RunOptions,
 ) -> None:
     """Attack pictures: how many stay right, the curve over budgets, and each picture before and after.
 
-    The attacked pictures are written as PNG, and judged again from there. Several models give the transfer matrix: on
-    which one was attacked, and which others are fooled by that.
+    The attacked pictures are saved as PNG and judged again from these files. Several models give the transfer matrix:
+    which models are fooled by pictures that attack another one.
     """
     from clearsight.attacking.report import asked, attack_pictures
     from clearsight.attacking.transfer_matrix import transfer_matrix
-    from clearsight.cli.progress import progress, seconds
+    from clearsight.cli.progress import progress
     from clearsight.core.run_names import new_run
     from clearsight.data.datasets import joined
 
@@ -77,4 +85,4 @@ def _refuse_of_a_matrix(**options: str | None) -> None:
     """Refuse options that only an attack of one model has."""
     given = [f"--{name}" for name, value in options.items() if value is not None]
     if given:
-        raise Refused(f"{', '.join(given)}: not of a transfer matrix; leave it out, or name one model")
+        raise Refused(f"{', '.join(given)}: a transfer matrix has no such option; leave it out, or name one model")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from clearsight.cli.inputs import load_model, open_pictures, typed
+from clearsight.cli.inputs import load_model, open_pictures, seconds, typed
 from clearsight.cli.options import Data, DataOptions, Method, Model, ModelOptions, Only, Out, RunOptions, grouped
 from clearsight.cli.output import end, sayer, typed_command
 from clearsight.errors import Refused
@@ -34,7 +34,7 @@ def audit(
     """
     from clearsight.auditing.audit import Stopped, chosen, run_audit
     from clearsight.auditing.gate import bars_for
-    from clearsight.cli.progress import progress, seconds
+    from clearsight.cli.progress import progress
     from clearsight.core.run_names import new_run
 
     calls = chosen(only)

@@ -20,19 +20,17 @@ from clearsight.cli.options import (
     Seeded,
     Take,
     Told,
+    first_paragraph,
     grouped,
 )  # fmt: skip
 from clearsight.cli.output import sayer, tell
 
-data_app = typer.Typer(no_args_is_help=True, help="Pictures before a model is trained: check, augment, collect.")
 
-
-@data_app.command("check")
 @grouped
 def data_check(
     data: Annotated[str, typer.Argument(metavar="DATA", help=DATA)],
     model: Annotated[
-        str | None, typer.Option(help=f"Also look for label errors, by what this model says: {MODEL}.")
+        str | None, typer.Option(help=f"Also look for label errors, with the predictions of this model: {MODEL}.")
     ] = None,
     out: Out = None,
     *,
@@ -42,7 +40,7 @@ def data_check(
 ) -> None:
     """Say what is wrong with pictures: broken, double, odd, unbalanced, leaking from split to split, mislabelled.
 
-    Every split is looked at. Nothing is moved or changed.
+    All splits are checked. No file is moved or changed.
     """
     from clearsight.cli.progress import progress
     from clearsight.core.run_names import new_run
@@ -53,20 +51,20 @@ def data_check(
     is_demo = data.partition(":")[0] == "demo"
     pictures = open_pictures(data, replace(about_data, split=None if is_demo else ALL))
     with progress(run.silent) as told:
-        found = check_data(pictures, model=judge, seed=run.seed, progress=told)
+        checked = check_data(pictures, model=judge, seed=run.seed, progress=told)
         with new_run("check", out, holds="check.json") as folder:
-            page = found.save(folder)
-    tell({**found.as_dict(), "folder": str(page.parent), "lines": [*found.lines(), str(page)]}, run)
+            page = checked.save(folder)
+    tell({**checked.as_dict(), "folder": str(page.parent)}, [*checked.lines(), str(page)], run)
 
 
-@data_app.command("augment")
 @grouped
 def data_augment(
     data: Annotated[list[str], typer.Argument(metavar="PICTURE...", help=DATA)],
     augment: Annotated[
-        list[str] | None, typer.Option("-a", "--augment", help='As in train: "crop, flip"; may be repeated.')
+        list[str] | None,
+        typer.Option("-a", "--augment", help='A row of the sheet, as in train: "crop, flip"; may be repeated.'),
     ] = None,
-    samples: Annotated[int, typer.Option(min=1, help="Random versions of each.")] = 5,
+    samples: Annotated[int, typer.Option(min=1, help="Number of random versions of each picture.")] = 5,
     side: Annotated[int, typer.Option("--size", min=8, help="Side of the versions in pixels.")] = 224,
     out: Out = None,
     label_column: LabelColumn = None,
@@ -76,41 +74,41 @@ def data_augment(
     """Draw what augmentations make of pictures; without -a, all of them."""
     from clearsight.core.classifier import Preprocess
     from clearsight.core.run_names import new_folder
+    from clearsight.curation.augment_preview import augment_pictures
     from clearsight.data.datasets import joined, open_each
-    from clearsight.runner.augment import augment_pictures
 
     pictures = joined(open_each(data, label_column=label_column))
     pre = Preprocess((side, side), (0.5,) * 3, (0.5,) * 3, resize=side)
-    rows = augment_pictures(
+    sheets = augment_pictures(
         pictures, augment or [], pre, lambda: new_folder("augment", out), samples=samples, seed=run.seed
     )
-    tell(rows, run)
+    tell(sheets.as_dict(), sheets.lines(), run)
 
 
-@data_app.command("collect")
 @grouped
 def data_collect(
     query: Annotated[str, typer.Argument(metavar="QUERY", help='What is searched for: "red apple".')],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the data; each query adds a class.")],
-    count: Annotated[int, typer.Option(min=1, help="Pictures of this class.")] = 100,
-    label: Annotated[str | None, typer.Option(help="The class, where it is not the query.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="Number of pictures of this class.")] = 100,
+    label: Annotated[str | None, typer.Option(help="Name of the class, if it is not the query.")] = None,
     source: Annotated[list[str] | None, typer.Option(help="openverse, wikimedia; may be repeated.")] = None,
     licence: Annotated[list[str] | None, typer.Option(help="Such as cc0, by, by-sa; may be repeated.")] = None,
-    side: Annotated[int, typer.Option("--size", help="Longest side wished for, in pixels.")] = 1024,
-    contact: Annotated[str, typer.Option(help="Your address, for the sources, which want one.")] = "",
+    side: Annotated[int, typer.Option("--size", help="Longest side to ask for, in pixels.")] = 1024,
+    contact: Annotated[str, typer.Option(help="Your address, which the sources ask for.")] = "",
     *,
     run: Told,
 ) -> None:
     """Fetch pictures that everybody may use, with their licences, from Openverse and Wikimedia Commons.
 
-    The query goes to these; the same command again goes on where it ended. ATTRIBUTION.csv says whose they are.
+    The query is sent to both. The same command continues where a stopped one ended. ATTRIBUTION.csv names the authors
+    and licences.
     """
     from clearsight.cli.progress import progress
     from clearsight.curation.collection.collect import collect
     from clearsight.curation.collection.sources import FREE, known
 
     with progress(run.silent) as told:
-        found = collect(
+        collected = collect(
             query,
             out,
             count=count,
@@ -122,4 +120,13 @@ def data_collect(
             progress=told,
             say=sayer(run.silent),
         )
-    tell({**found.as_dict(), "lines": found.lines()}, run)
+    tell(collected.as_dict(), collected.lines(), run)
+
+
+data_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Pictures before a model is trained: check, augment, collect.",
+)
+for name, verb in (("check", data_check), ("augment", data_augment), ("collect", data_collect)):
+    data_app.command(name, short_help=first_paragraph(verb))(verb)

@@ -31,5 +31,5 @@ def demo(
     if what != "shortcut":
         raise Refused(f"demo {what!r}: {nearest(what, ['shortcut'])}")
     with new_run("demo", out, holds="audit-marked") as folder, progress(run.silent) as told:
-        found = shortcut(folder, seed=run.seed, progress=told, say=sayer(run.silent))
-    tell(found, run)
+        story = shortcut(folder, seed=run.seed, progress=told, say=sayer(run.silent))
+    tell(story.as_dict(), story.lines(), run)

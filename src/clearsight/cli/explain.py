@@ -24,14 +24,16 @@ def explain(
     *,
     about_data: Annotated[DataOptions, Take("boxes", "voc_base", "masks", "split", "label_column")],
     about_model: ModelOptions,
-    no_tests: Annotated[bool, typer.Option("--no-tests", help="Only draw the maps, which is quicker.")] = False,
+    no_tests: Annotated[
+        bool, typer.Option("--no-tests", help="Draw the maps without testing them, which is quicker.")
+    ] = False,
     run: RunOptions,
 ) -> None:
     """Draw heatmaps side by side for pictures, test each, and save the raw maps as .npz.
 
-    A map that fails a test on its picture is drawn in grey: it must beat maps that know nothing of the model, change
-    with the network's parameters and, where it should, be complete. For that every explainer is run again, on a network
-    with random parameters: slow ones take twice as long, up to six times where that map is alike.
+    A map that fails a test on its picture is drawn in grey. It must beat maps that do not depend on the model, change
+    with the network's parameters and, where the method claims it, be complete. For this every explainer runs again on a
+    network with random parameters: slow ones take twice as long, and up to six times where that map is alike.
     """
     from clearsight.cli.progress import progress
     from clearsight.core.run_names import new_folder
@@ -41,7 +43,7 @@ def explain(
     classifier = load_model(name, about_model, run)
     data = open_places(places, about_data)
     with progress(run.silent) as told:
-        rows = explain_pictures(
+        explained = explain_pictures(
             classifier,
             data,
             method or [],
@@ -51,4 +53,4 @@ def explain(
             tests=not no_tests,
             progress=told,
         )
-    tell(rows, run)
+    tell(explained.as_dict(), explained.lines(), run)

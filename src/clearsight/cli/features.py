@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clearsight.cli.inputs import load_model, open_pictures, typed
+from clearsight.cli.inputs import load_model, open_pictures, seconds, typed
 from clearsight.cli.options import Data, DataOptions, Model, ModelOptions, Out, RunOptions, grouped
 from clearsight.cli.output import tell
 
@@ -20,9 +20,13 @@ if TYPE_CHECKING:
 def features(
     model: Model = "demo",
     data: Data = "demo",
-    layer: Annotated[list[str] | None, typer.Option(help="A layer; may be repeated. auto: the last maps.")] = None,
-    unit: Annotated[list[int] | None, typer.Option(help="A unit of the layer; may be repeated.")] = None,
-    method: Annotated[list[str] | None, typer.Option("-m", "--method", help="A feature; may be repeated.")] = None,
+    layer: Annotated[
+        list[str] | None, typer.Option(help="A layer; may be repeated. auto takes the last feature maps.")
+    ] = None,
+    unit: Annotated[list[int] | None, typer.Option(help="Number of a unit of the layer; may be repeated.")] = None,
+    method: Annotated[
+        list[str] | None, typer.Option("-m", "--method", help="A visualisation; may be repeated.")
+    ] = None,
     target: Annotated[list[str] | None, typer.Option(help="A class to visualise; may be repeated.")] = None,
     out: Out = None,
     budget: Annotated[str | None, typer.Option(help="Time, shared among the methods: 60s, 5m.")] = None,
@@ -36,7 +40,7 @@ def features(
     Without -m every method that applies is run: activations, patches, visualise, neighbours, embedding, factors and,
     where there are masks or boxes, dissection.
     """
-    from clearsight.cli.progress import progress, seconds
+    from clearsight.cli.progress import progress
     from clearsight.core.run_names import new_run
     from clearsight.feature_report.report import features as see
 
@@ -44,7 +48,7 @@ def features(
     classifier = load_model(model, about_model, run)
     pictures = open_pictures(data, about_data)
     with new_run("features", out, holds="index.html") as folder, progress(run.silent) as told:
-        atlas = see(
+        report = see(
             classifier,
             pictures,
             layer=layer or "auto",
@@ -57,13 +61,13 @@ def features(
             model_words=typed(about_model),
             data_words=typed(about_data),
         )
-        index = atlas.save(folder)
-    _show(atlas, index, folder, run)
+        index = report.save(folder)
+    _show(report, index, folder, run)
 
 
-def _show(atlas: FeatureReport, index: Path, folder: Path, run: RunOptions) -> None:
-    told = atlas.as_dict()
-    left = [f"left out {m}: {why}" for m, why in atlas.left_out]
-    left += [f"left out {b['file']}: {b['reason']}" for b in told["broken"]]
-    lines = [f"{p.title or 'index'}: {p.address}" for p in atlas.pages]
-    tell({**told, "folder": str(folder), "lines": [*left, *lines, str(index)]}, run)
+def _show(report: FeatureReport, index: Path, folder: Path, run: RunOptions) -> None:
+    result = report.as_dict()
+    left_out = [f"left out {m}: {why}" for m, why in report.left_out]
+    left_out += [f"left out {b['file']}: {b['reason']}" for b in result["broken"]]
+    pages = [f"{p.title or 'index'}: {p.address}" for p in report.pages]
+    tell({**result, "folder": str(folder)}, [*left_out, *pages, str(index)], run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -65,7 +66,7 @@ def model_and_places(words: Sequence[str]) -> tuple[str, list[str]]:
     """One MODEL, then pictures."""
     models, places = models_and_places(words)
     if len(models) > 1:
-        raise Refused(f"{', '.join(models)} are several models, where one is wanted")
+        raise Refused(f"{', '.join(models)} are several models: name one")
     return models[0], places
 
 
@@ -101,6 +102,20 @@ def numbers(text: str, option: str) -> list[float]:
         return [number(word.strip()) for word in text.split(",")]
     except (ValueError, ZeroDivisionError):
         raise Refused(f"{option} {text!r}: write a number such as 8/255 or 0.03") from None
+
+
+def seconds(text: str | None) -> float | None:
+    """A duration as it is typed, such as 5m, in seconds.
+
+    >>> seconds("5m"), seconds("60s"), seconds("90")
+    (300.0, 60.0, 90.0)
+    """
+    if text is None:
+        return None
+    m = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|min|h)?", text.strip().lower())
+    if not m or float(m[1]) == 0:
+        raise Refused(f"--budget {text!r}: write a time such as 60s, 5m or 1h")
+    return float(m[1]) * {"s": 1, "m": 60, "min": 60, "h": 3600, None: 1}[m[2]]
 
 
 def _is_model(word: str) -> bool:

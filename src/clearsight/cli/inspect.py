@@ -17,14 +17,14 @@ def inspect(
     words: Annotated[
         list[str] | None, typer.Argument(metavar="[MODEL]... [DATA]", help=f"MODEL: {MODEL}. Then, perhaps, {DATA}.")
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every layer by itself, however many there are.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="List every layer by itself, however many there are.")] = False,
     out: Out = None,
     *,
     about_model: ModelOptions,
     about_data: NamedData,
     run: Placed,
 ) -> None:
-    """Say what a model is, layer by layer, what will not work with it, and the line that mends that.
+    """Describe a model layer by layer, what will not work with it, and the line that mends that.
 
     Several models stand side by side, with size, speed and, where pictures are given, accuracy. With -o the layers are
     drawn too. --weights goes to the networks that are named by a library.
@@ -41,20 +41,22 @@ def inspect(
     bare = replace(about_model, weights=None)
     models = [load_model(n, about_model if n.startswith(LIBRARIES) or len(names) == 1 else bare, run) for n in names]
     pictures = open_pictures(data, about_data) if data else None
-    tables, notes = layer_tables(models)
+    tables, without_table = layer_tables(models)
     result: dict[str, Any] = {"layers": [t.as_dict() for _, t in tables]}
+    result["left_out"] = [{"model": source, "why": why} for source, why in without_table]
     if len(models) == 1:
-        found = look(models[0], pictures)
-        result |= found.as_dict()
-        lines = [*(line for _, t in tables for line in (*t.lines(all=every), "")), *found.lines()]
+        inspection = look(models[0], pictures)
+        result |= inspection.as_dict()
+        lines = [*(line for _, t in tables for line in (*t.lines(all=every), "")), *inspection.lines()]
     else:
         with progress(run.silent) as told:
-            beside = compare_models(models, pictures, progress=told)
-        result |= beside.as_dict()
-        lines = beside.lines()
+            comparison = compare_models(models, pictures, progress=told)
+        result |= comparison.as_dict()
+        lines = comparison.lines()
     if out and tables:
         with new_run("inspect", out, holds="layers-1.svg") as folder:
             drawn = [str(path) for path in draw_tables(tables, folder)]
         result["drawings"] = drawn
         lines += ["", *drawn]
-    tell({**result, "lines": [*lines, *notes]}, replace(run, quiet=False))
+    lines += [f"no table of the layers of {source}: {why}" for source, why in without_table]
+    tell(result, lines, replace(run, quiet=False))

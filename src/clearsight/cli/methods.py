@@ -12,7 +12,9 @@ from clearsight.cli.options import RunOptions, Take, grouped
 
 @grouped
 def methods(
-    name: Annotated[str | None, typer.Argument(metavar="[METHOD]", help="One of them, in full.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[METHOD]", help="Name of a method, which is then described in full.")
+    ] = None,
     *,
     run: Annotated[RunOptions, Take("json")],
 ) -> None:

@@ -22,8 +22,10 @@ Out = Annotated[Path | None, typer.Option("-o", "--out", help="Folder for the re
 Only = Annotated[str | None, typer.Option(help='Checks to run: "accuracy, robustness(steps=40)".')]
 Method = Annotated[str, typer.Option("-m", "--method", help="The explainer that the checks use.")]
 LabelColumn = Annotated[str | None, typer.Option(help="The column of the table that holds the class.")]
-Trust = Annotated[bool, typer.Option("--trust", help="Let a run folder name code that is run to build its network.")]
-Workers = Annotated[int, typer.Option(min=0, help="Processes that read pictures; 0: none but this one.")]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Allow a run folder to name code that is run to build its network.")
+]
+Workers = Annotated[int, typer.Option(min=0, help="Number of processes that read pictures; 0 reads in this one.")]
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,9 @@ class ModelOptions:
         str | None, typer.Option(help="FILE with weights for timm:, torchvision: and clearsight:, or none.")
     ] = None
     labels: Annotated[Path | None, typer.Option(help="Class names of the model: one per line, or a JSON list.")] = None
-    output: Annotated[str | None, typer.Option(help="Which part of a tuple or dict output holds the scores.")] = None
+    output: Annotated[str | None, typer.Option(help="The part of a tuple or dict output that holds the scores.")] = None
     scores: Annotated[
-        str | None, typer.Option(help="What it gives: logits, probabilities, one-logit, multi-label, values.")
+        str | None, typer.Option(help="What the outputs are: logits, probabilities, one-logit, multi-label, values.")
     ] = None
     trust: Trust = False
 
@@ -60,7 +62,7 @@ class DataOptions:
     masks: Annotated[
         Path | None, typer.Option(help="Folder of masks: a PNG for each picture, not 0 on the object.")
     ] = None
-    split: Annotated[str | None, typer.Option(help="Which split of the data: train, val, test.")] = None
+    split: Annotated[str | None, typer.Option(help="Split of the data: train, val, test.")] = None
     label_column: LabelColumn = None
     classes: Annotated[
         Path | None, typer.Option(help='JSON: the data\'s class words -> the model\'s, {"cat": ["tabby"]}.')
@@ -71,10 +73,10 @@ class DataOptions:
 class RunOptions:
     """How the work is done, and what is said of it."""
 
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="All randomness follows from it.")] = 0
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of all randomness.")] = 0
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto"
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")] = False
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no sheet; only where the result is.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only where the result is, and no progress.")] = False
 
     @property
     def silent(self) -> bool:
@@ -93,6 +95,11 @@ NamedData = Annotated[DataOptions, Take("split", "label_column", "classes")]
 Seeded = Annotated[RunOptions, Take("seed", "json", "quiet")]
 Placed = Annotated[RunOptions, Take("device", "json", "quiet")]
 Told = Annotated[RunOptions, Take("json", "quiet")]
+
+
+def first_paragraph(verb: Callable[..., None]) -> str:
+    """The summary of a verb, for the list of commands, which else cuts it off."""
+    return " ".join((verb.__doc__ or "").partition("\n\n")[0].split())
 
 
 def grouped(verb: Callable[..., None]) -> Callable[..., None]:

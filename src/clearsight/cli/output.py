@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -32,12 +32,12 @@ def sayer(silent: bool) -> Callable[[str], None]:
     return say
 
 
-def tell(rows: dict[str, Any], run: RunOptions) -> None:
-    """Print a result: all of it as JSON, its lines, or the last of these alone."""
+def tell(result: dict[str, Any], lines: Sequence[str], run: RunOptions) -> None:
+    """Print a result: as JSON with ``--json``, else its lines, of which ``--quiet`` leaves the last."""
     if run.json:
-        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        print(json.dumps(result, indent=1, ensure_ascii=False))
         return
-    for line in rows["lines"][-1:] if run.quiet else rows["lines"]:
+    for line in lines[-1:] if run.quiet else lines:
         print(printable(line))
 
 

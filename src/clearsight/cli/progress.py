@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Iterator
@@ -12,7 +11,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from clearsight.core.progress import Progress as Report
-from clearsight.errors import Refused
 
 
 @contextmanager
@@ -63,17 +61,3 @@ def _lines() -> Report:
         last[what] = done
 
     return tell
-
-
-def seconds(text: str | None) -> float | None:
-    """A budget as written on the command line.
-
-    >>> seconds("5m"), seconds("60s"), seconds("90")
-    (300.0, 60.0, 90.0)
-    """
-    if text is None:
-        return None
-    m = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|min|h)?", text.strip().lower())
-    if not m or float(m[1]) == 0:
-        raise Refused(f"--budget {text!r}: write a time such as 60s, 5m or 1h")
-    return float(m[1]) * {"s": 1, "m": 60, "min": 60, "h": 3600, None: 1}[m[2]]

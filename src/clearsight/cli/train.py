@@ -25,12 +25,12 @@ def train(
     context: typer.Context,
     data: TrainingData,
     out: Out = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in -o DIR.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in -o DIR.")] = False,
     folds: Annotated[
-        int | None, typer.Option(min=2, help="Cross-validate: so many models, each judged on a part.")
+        int | None, typer.Option(min=2, help="Number of models of a cross-validation, each judged on one part.")
     ] = None,
     repeat: Annotated[
-        int | None, typer.Option(min=2, help="The same recipe and split so many times, from other seeds.")
+        int | None, typer.Option(min=2, help="Number of runs of the same recipe and split, from other seeds.")
     ] = None,
     label_column: LabelColumn = None,
     workers: Workers = 0,
@@ -41,8 +41,8 @@ def train(
     """Train a classifier on a folder of pictures: a model folder that every other command takes.
 
     Without options a pretrained network is fine-tuned, or a small one is trained where the pictures are small; what is
-    chosen is said, with the reason. A run that was stopped goes on with --resume, on a CPU with as many threads as
-    before to the same weights bit for bit; folds and repeats go on by themselves.
+    chosen is printed with the reason. --resume continues a run that was stopped; on a CPU with as many threads as
+    before it ends with the same weights bit for bit. Folds and repeats continue by themselves.
     """
     from clearsight.cli.progress import progress
     from clearsight.core.run_names import unless_empty
@@ -125,11 +125,11 @@ def _show(folder: Path, folds: int | None, repeat: int | None, run: RunOptions) 
     from clearsight.training.run_folder import METRICS
 
     if folds:
-        told = cross_validation.summary(folder, folds)
-        tell({**told, "lines": cross_validation.lines(told, folder)}, run)
+        summary = cross_validation.summary(folder, folds)
+        tell(summary, cross_validation.lines(summary, folder), run)
     elif repeat:
-        told = repeats.summary(folder, repeat)
-        tell({**told, "lines": repeats.lines(told, folder)}, run)
+        summary = repeats.summary(folder, repeat)
+        tell(summary, repeats.lines(summary, folder), run)
     elif run.json:
         print((folder / METRICS).read_text(encoding="utf-8"), end="")
     elif run.quiet:

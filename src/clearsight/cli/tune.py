@@ -17,13 +17,13 @@ from clearsight.training.recipe import Recipe
 def tune(
     data: TrainingData,
     space: Annotated[
-        str | None, typer.Option(help='What is tried: "lr=log(1e-4, 1e-2); batch=16|32; decay=uniform(0, 0.1)".')
+        str | None, typer.Option(help='Settings to search: "lr=log(1e-4, 1e-2); batch=16|32; decay=uniform(0, 0.1)".')
     ] = None,
-    search: Annotated[str, typer.Option(help="random, grid, or asha, which ends bad trials early.")] = "asha",
-    trials: Annotated[int, typer.Option(min=1, help="At most so many.")] = 12,
-    at_once: Annotated[int, typer.Option(min=1, help="Trials side by side.")] = 1,
+    search: Annotated[str, typer.Option(help="random, grid, or asha, which stops bad trials early.")] = "asha",
+    trials: Annotated[int, typer.Option(min=1, help="Maximum number of trials.")] = 12,
+    at_once: Annotated[int, typer.Option(min=1, help="Number of trials that run at the same time.")] = 1,
     out: Out = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in -o DIR.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the search in -o DIR.")] = False,
     label_column: LabelColumn = None,
     workers: Workers = 0,
     *,
@@ -32,8 +32,8 @@ def tune(
 ) -> None:
     """Search for good settings of train with Ray Tune (extra ray), and train the best to its end.
 
-    Trials are compared on val; test is left for the best one. All options of train are what the trials share. On one
-    machine Ray runs by itself; where RAY_ADDRESS names a cluster, there.
+    Trials are compared on val; only the best one is judged on test. The options of train apply to every trial. Ray runs
+    on this machine, or on the cluster that RAY_ADDRESS names.
     """
     from clearsight.cli.progress import progress
     from clearsight.training.search_space import DEFAULT
@@ -42,7 +42,7 @@ def tune(
     pictures = training_pictures(data, label_column)
     with progress(run.silent) as told:
         try:
-            found = search_settings(
+            tuned = search_settings(
                 pictures,
                 recipe,
                 space or DEFAULT,
@@ -59,4 +59,4 @@ def tune(
         except KeyboardInterrupt:
             where = f"-o {out}" if out else "-o and its folder"
             raise Refused(f"stopped; the same command with {where} --resume goes on") from None
-    tell({**found.as_dict(), "lines": found.lines()}, run)
+    tell(tuned.as_dict(), tuned.lines(), run)

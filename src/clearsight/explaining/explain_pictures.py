@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from clearsight.auditing.map_tests import FAR, MapTest, examine
@@ -18,7 +21,7 @@ from clearsight.core.output import write_whole
 from clearsight.core.progress import Progress
 from clearsight.core.targets import ClassScore, Margin, Of, Target
 from clearsight.data.annotations import region_mask
-from clearsight.data.datasets import Pictures
+from clearsight.data.datasets import Picture, Pictures
 from clearsight.data.file_stems import named
 from clearsight.data.images import open_picture, to_pixels
 from clearsight.drawing.heatmaps import png
@@ -31,6 +34,137 @@ from clearsight.runner.run import explain
 DEFAULT = ("grad-cam", "integrated-gradients")
 
 
+@dataclass(frozen=True)
+class SavedMap:
+    """The map of one method on one picture, saved as .npz.
+
+    Args:
+        method: the call, with its options as far as they were given.
+        target: what each map answers, in words: n questions, one for each class of top3, say.
+        file: the .npz file with the raw maps (n, *S).
+        forwards: forward passes per map.
+        backwards: backward passes per map.
+        seconds: time that all n maps took.
+        diagnostics: what the method measures of itself; by name n values, in the method's own units.
+        tests: the tests of each of the n maps; None where none was asked for.
+    """
+
+    method: str
+    target: tuple[str, ...]
+    file: Path
+    forwards: float
+    backwards: float
+    seconds: float
+    diagnostics: dict[str, tuple[float, ...]]
+    tests: tuple[MapTest, ...] | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values only, for --json."""
+        return {
+            "method": self.method,
+            "target": list(self.target),
+            "file": str(self.file),
+            "forwards": self.forwards,
+            "backwards": self.backwards,
+            "seconds": self.seconds,
+            "diagnostics": {name: list(values) for name, values in self.diagnostics.items()},
+            "tests": None if self.tests is None else [test.as_dict() for test in self.tests],
+        }
+
+    def diagnostic_lines(self) -> list[str]:
+        """A line for each diagnostic: its values, and whether the map is far from complete."""
+        rows = [(name, torch.tensor(values)) for name, values in self.diagnostics.items()]
+        return [f"  {self.method}: {name} {_list(values)}{far_from_complete(name, values)}" for name, values in rows]
+
+    def test_lines(self) -> list[str]:
+        """A line for each target: the outcome of the map's tests on this picture."""
+        several = len(self.target) > 1
+        names = [f"{self.method}, {target}" if several else self.method for target in self.target]
+        return [f"  {name}: {'; '.join(test.lines())}" for name, test in zip(names, self.tests or (), strict=False)]
+
+
+@dataclass(frozen=True)
+class ExplainedPicture:
+    """One picture with its maps.
+
+    Args:
+        picture: name of the picture, as its data names it.
+        sheet: the PNG with the picture and its maps side by side.
+        answers: up to three classes that the model ranks first: class (number), label and probability in [0, 1]; of a
+            model that predicts values, value instead of probability.
+        maps: the maps, one record for each method.
+        left_out: (method, why) of the methods that cannot explain this network.
+    """
+
+    picture: str
+    sheet: Path
+    answers: tuple[dict[str, Any], ...]
+    maps: tuple[SavedMap, ...]
+    left_out: tuple[tuple[str, str], ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values only, for --json."""
+        return {
+            "picture": self.picture,
+            "sheet": str(self.sheet),
+            "answers": list(self.answers),
+            "maps": [saved.as_dict() for saved in self.maps],
+            "left_out": [{"method": method, "why": why} for method, why in self.left_out],
+        }
+
+    def lines(self) -> list[str]:
+        """The same for the terminal: the model's answers, the diagnostics, the tests, and where the sheet is."""
+        return [
+            f"{self.picture}: {', '.join(map(_say, self.answers))}",
+            *(f"  left out: {method}: {why}" for method, why in self.left_out),
+            *(line for saved in self.maps for line in saved.diagnostic_lines()),
+            *(line for saved in self.maps for line in saved.test_lines()),
+            f"  {self.sheet}",
+        ]
+
+
+@dataclass(frozen=True)
+class ExplainedPictures:
+    """All pictures that ``explain_pictures`` explained.
+
+    Args:
+        folder: the folder of the results.
+        seed: the seed of all randomness.
+        pictures: the explained pictures, in the order of the data.
+        broken: (file, reason) of the pictures that cannot be read.
+        notes: remarks on how the data was read.
+    """
+
+    folder: Path
+    seed: int
+    pictures: tuple[ExplainedPicture, ...]
+    broken: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        methods = ", ".join(dict.fromkeys(saved.method for picture in self.pictures for saved in picture.maps))
+        n = len(self.pictures)
+        return f"<ExplainedPictures in {self.folder}, {n} picture{'s' if n != 1 else ''}: {methods}>"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values only, for --json."""
+        return {
+            "folder": str(self.folder),
+            "seed": self.seed,
+            "pictures": [picture.as_dict() for picture in self.pictures],
+            "broken": [{"file": file, "reason": reason} for file, reason in self.broken],
+            "notes": list(self.notes),
+        }
+
+    def lines(self) -> list[str]:
+        """The same for the terminal: notes, pictures left out, then the lines of each picture."""
+        return [
+            *(f"note: {note}" for note in self.notes),
+            *(f"left out {file}: {reason}" for file, reason in self.broken),
+            *(line for picture in self.pictures for line in picture.lines()),
+        ]
+
+
 def explain_pictures(
     model: Classifier,
     data: Sequence[Pictures],
@@ -41,76 +175,93 @@ def explain_pictures(
     seed: int = 0,
     tests: bool = True,
     progress: Progress,
-) -> dict[str, Any]:
-    """Explain every picture by every method; results go into the folder that ``folder()`` makes when there is one.
+) -> ExplainedPictures:
+    """Explain every picture by every method -> ExplainedPictures; the files go into the folder that ``folder()`` makes.
 
-    target: a class, "top1", "top3", ..., or "a rather than b".  tests: each map is tested on its picture, and drawn in
-    grey where it fails (see testimony.examine).  Pictures that cannot be read are named and left out;
-    it is an error if that leaves none; so are methods that the network refuses.
+    ``folder()`` is called once, when the first picture is explained.  Pictures that cannot be read and methods that
+    the network refuses are named and left out.
+
+    Args:
+        model: the classifier.
+        data: the pictures, from one place or several.
+        methods: calls of explainers; without any, Grad-CAM and integrated gradients.
+        target: a class (label or number), "top1", "top3", ..., or "a rather than b".
+        folder: makes the folder of the results.
+        seed: start of all randomness.
+        tests: whether each map is tested on its picture (see `examine`), and drawn in grey where it fails.
+        progress: called with what is done, the number done and the total.
+
+    Refused: an unknown class, pictures of which none can be read, and methods that the network refuses if none is left.
     """
     calls = [parse(m, "explainers") for m in methods or DEFAULT]
     ask(model, target, torch.zeros(1, len(model.labels)))  # a class that does not exist is refused before any work
     pictures = [p for d in data for p in d.pictures]
-    broken = [{"file": name, "reason": reason} for d in data for name, reason in d.broken]
+    broken = [entry for d in data for entry in d.broken]
     total = len(pictures) + len(broken)
-    where: Path | None = None
-    lines: list[str] = []
-    told: list[dict[str, Any]] = []
+    place = cache(folder)
+    explained: list[ExplainedPicture] = []
     for i, (picture, stem) in enumerate(named(pictures), len(broken)):
         progress("explaining", i, total)
         try:
             image = open_picture(picture.path)
         except Refused as e:
-            broken.append({"file": picture.name, "reason": str(e)})
+            broken.append((picture.name, str(e)))
             continue
-        x = to_pixels(image, model.preprocess)[None].to(model.device)
-        with model.undisturbed():
-            logits = scores(model, x)
-        question, rows, chances = ask(model, target, logits)
-        found, refused = _run(model, x.expand(rows, *x.shape[1:]), calls, question, seed)
-        tested = examine(model, found) if tests else []
-        where = where or folder()
-        regions = region_mask(picture.regions, image.size, model.preprocess) if picture.regions else None
-        drawn = explanation_sheet(
-            found,
-            names=[picture.name] * rows,
-            probabilities=chances,
-            regions=None if regions is None else regions.expand(rows, *regions.shape),
-            tests=tested,
-        )
-        sheet = write_whole(where / f"{stem}.png", png(drawn))
-        maps = [
-            {
-                "method": e.method,
-                "target": e.questions(),
-                "file": str(e.save(where / f"{stem}-{n}.npz")),
-                "forwards": e.forwards,
-                "backwards": e.backwards,
-                "seconds": round(e.seconds, 3),
-                "diagnostics": {k: v.tolist() for k, v in e.diagnostics.items()},
-                "tests": [t.as_dict() for t in told_by] if tests else None,
-            }
-            for n, e, told_by in zip(
-                file_names(e.method for e in found), found, tested or [()] * len(found), strict=True
-            )
-        ]
-        answers = top(model, logits[0], 3)
-        told.append({"picture": picture.name, "sheet": str(sheet), "answers": answers, "maps": maps})
-        said = ", ".join(map(_say, answers))
-        lines += [f"{picture.name}: {said}", *(f"  left out: {r}" for r in refused)]
-        lines += [
-            f"  {e.method}: {name} {_list(v)}{far_from_complete(name, v)}"
-            for e in found
-            for name, v in e.diagnostics.items()
-        ]
-        lines += [line for e, each in zip(found, tested, strict=False) for line in _tests(e, each)]
-        lines.append(f"  {sheet}")
+        explained.append(_explain_picture(model, picture, image, stem, calls, target, place, seed=seed, tests=tests))
     progress("explaining", total, total)
-    notes = list(dict.fromkeys(note for d in data for note in d.notes))
-    lines = [*(f"note: {note}" for note in notes), *(f"left out {b['file']}: {b['reason']}" for b in broken), *lines]
-    if where is None:
-        raise Refused(f"none of the pictures can be read ({broken[0]['file']}: {broken[0]['reason']})")
-    return {"lines": lines, "folder": str(where), "seed": seed, "pictures": told, "broken": broken, "notes": notes}
+    if not explained:
+        raise Refused(f"none of the pictures can be read ({broken[0][0]}: {broken[0][1]})")
+    notes = tuple(dict.fromkeys(note for d in data for note in d.notes))
+    return ExplainedPictures(place(), seed, tuple(explained), tuple(broken), notes)
+
+
+def _explain_picture(
+    model: Classifier,
+    picture: Picture,
+    image: Image.Image,
+    stem: str,
+    calls: Sequence[Call],
+    target: str,
+    place: Callable[[], Path],
+    *,
+    seed: int,
+    tests: bool,
+) -> ExplainedPicture:
+    """Explain one picture by every method, test the maps, and write the sheet stem.png and the maps stem-METHOD.npz."""
+    x = to_pixels(image, model.preprocess)[None].to(model.device)
+    with model.undisturbed():
+        logits = scores(model, x)
+    question, rows, chances = ask(model, target, logits)
+    found, left_out = _run(model, x.expand(rows, *x.shape[1:]), calls, question, seed)
+    tested = examine(model, found) if tests else []
+    folder = place()
+    regions = region_mask(picture.regions, image.size, model.preprocess) if picture.regions else None
+    drawn = explanation_sheet(
+        found,
+        names=[picture.name] * rows,
+        probabilities=chances,
+        regions=None if regions is None else regions.expand(rows, *regions.shape),
+        tests=tested,
+    )
+    sheet = write_whole(folder / f"{stem}.png", png(drawn))
+    files = [folder / f"{stem}-{name}.npz" for name in file_names(e.method for e in found)]
+    each = tested if tests else [None] * len(found)
+    maps = tuple(_save(e, file, of_map) for e, file, of_map in zip(found, files, each, strict=True))
+    return ExplainedPicture(picture.name, sheet, tuple(top(model, logits[0], 3)), maps, left_out)
+
+
+def _save(e: Explanation, file: Path, tests: Sequence[MapTest] | None) -> SavedMap:
+    """Write the maps of one method, and record what is known of them."""
+    return SavedMap(
+        e.method,
+        tuple(e.questions()),
+        e.save(file),
+        e.forwards,
+        e.backwards,
+        round(e.seconds, 3),
+        {name: tuple(values.tolist()) for name, values in e.diagnostics.items()},
+        None if tests is None else tuple(tests),
+    )
 
 
 def ask(model: Classifier, words: str, logits: Tensor) -> tuple[Target, int, Tensor | None]:
@@ -129,14 +280,12 @@ def ask(model: Classifier, words: str, logits: Tensor) -> tuple[Target, int, Ten
     if of == "value" and words.strip() == "top1" and len(model.labels) == 1:
         return asked(torch.tensor([0]))
     if of == "value" and re.fullmatch(r"top\d+", words.strip()):
-        raise Refused(
-            f"--target {words}: none of several values is the top one; name one, --target {model.labels[0]!r}"
-        )
+        raise Refused(f"target {words!r}: none of several values is the top one; name one, such as {model.labels[0]!r}")
     if m := re.fullmatch(r"top(\d+)", words.strip()):
         k = int(m[1])
         if not 1 <= k <= len(model.labels):
             raise Refused(
-                f"--target {words}: the model has {len(model.labels)} classes, top1 to top{len(model.labels)}"
+                f"target {words!r}: the model has {len(model.labels)} classes, top1 to top{len(model.labels)}"
             )
         return asked(logits[0].topk(k).indices)
     a, versus, b = words.partition(" rather than ")
@@ -169,14 +318,7 @@ def far_from_complete(name: str, values: Tensor) -> str:
     return " (far from complete)" if name == SHARE and bool((values.abs() > FAR).any()) else ""
 
 
-def _tests(e: Explanation, tests: Sequence[MapTest]) -> list[str]:
-    """A line for each question: what the map's tests on this picture came to."""
-    asked = [f"{e.method}, {q}" for q in e.questions()] if len(tests) > 1 else [e.method]
-    return [f"  {a}: {'; '.join(t.lines())}" for a, t in zip(asked, tests, strict=True)]
-
-
 def file_names(methods: Iterable[str]) -> Iterator[str]:
-    """A file name for each method; a name that comes again gets a number."""
     taken: list[str] = []
     for m in methods:
         name = re.sub(r"[^\w+-]+", "_", m.partition("(")[0]).strip("_")
@@ -186,16 +328,16 @@ def file_names(methods: Iterable[str]) -> Iterator[str]:
 
 def _run(
     model: Classifier, x: Tensor, calls: Sequence[Call], target: Target, seed: int
-) -> tuple[list[Explanation], list[str]]:
-    """Each method's maps; those that the network refuses are left out and named, and refused where none is left."""
-    found: list[Explanation] = []
-    refused: list[tuple[Call, Refused]] = []
+) -> tuple[list[Explanation], tuple[tuple[str, str], ...]]:
+    """The maps of each method, and (method, why) of those that the network refuses; refused where none is left."""
+    explanations: list[Explanation] = []
+    refusals: list[tuple[str, str]] = []
     for call in calls:
         try:
-            found.append(explain(model, x, call, target, seed=seed))
+            explanations.append(explain(model, x, call, target, seed=seed))
         except Refused as e:
-            refused.append((call, e))
-    named = [f"{call}: {e}" for call, e in refused]
-    if not found:
-        raise Refused("; ".join(named) if len(named) > 1 else str(refused[0][1]))
-    return found, named
+            refusals.append((str(call), str(e)))
+    if not explanations:
+        several = len(refusals) > 1
+        raise Refused("; ".join(f"{call}: {why}" for call, why in refusals) if several else refusals[0][1])
+    return explanations, tuple(refusals)

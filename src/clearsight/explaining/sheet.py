@@ -32,7 +32,7 @@ def explanation_sheet(
     found; their words stand under the maps, and those that fail are drawn in grey.
     """
     if not found or any(e.maps.shape != found[0].maps.shape for e in found):
-        raise Refused("a sheet of explanations needs at least one, and all of the same pictures")
+        raise Refused("a sheet needs at least one explanation, and all of the same pictures")
     first = found[0]
     rows: list[list[Tile]] = []
     for i, x in enumerate(first.x):

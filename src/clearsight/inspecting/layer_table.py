@@ -136,15 +136,17 @@ def layer_table(model: Classifier) -> LayerTable:
     return _table(model.net, run)
 
 
-def layer_tables(models: Sequence[Classifier]) -> tuple[list[tuple[str, LayerTable]], list[str]]:
-    """(source, table) of each model that has one, and a sentence for each that has none."""
-    tables, notes = [], []
+def layer_tables(
+    models: Sequence[Classifier],
+) -> tuple[list[tuple[str, LayerTable]], list[tuple[str, str]]]:
+    """(source, table) of each model that has one, and (source, why) of each that has none."""
+    tables, refusals = [], []
     for model in models:
         try:
             tables.append((model.source, layer_table(model)))
         except Refused as e:
-            notes.append(f"no table of the layers of {model.source}: {e}")
-    return tables, notes
+            refusals.append((model.source, str(e)))
+    return tables, refusals
 
 
 @contextmanager

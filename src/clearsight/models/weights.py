@@ -77,7 +77,7 @@ def put_weights(net: nn.Module, state: Mapping[str, Tensor], source: str, classe
         if shape[1:] == shapes[k][1:] and shapes[k][:1] == (classes,):
             raise Refused(
                 f"{source} holds weights for {shape[0]} classes, but there are {classes} labels: give the {shape[0]} "
-                "names that it was trained with, --labels FILE (labels=[...])"
+                "names that it was trained with, labels=[...] (--labels FILE)"
             )
     wrong = {
         "lacks": sorted(shapes.keys() - state.keys() - counters),

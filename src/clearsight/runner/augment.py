@@ -1,4 +1,4 @@
-"""The runner of augmentations, which distrusts them, and what `clearsight data augment` does: sheets of versions.
+"""The runner of augmentations, which distrusts them.
 
 Random numbers belong to the picture, the call and its place among the calls: neighbours and batch size cannot show, but
 in what mixes pictures.
@@ -6,29 +6,18 @@ in what mixes pictures.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
-from pathlib import Path
-from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
 from clearsight.core import rng
-from clearsight.core.catalogue import Call, catalogue, parse, split_calls
-from clearsight.core.classifier import Preprocess
-from clearsight.core.output import write_whole
-from clearsight.data.datasets import Picture, Pictures
-from clearsight.data.file_stems import named
-from clearsight.data.images import eight_bit, of_bytes, open_picture, to_pixels
+from clearsight.core.catalogue import Call, parse, split_calls
+from clearsight.data.images import of_bytes
 from clearsight.errors import Refused
 
-PARTNERS = 8  # pictures that a sheet mixes
 ROUNDING = 1e-4  # by which the shares of a label may miss 1
-FEW = "it mixes pictures: give several"
 
 
 def read(words: str) -> tuple[Call, ...]:
@@ -138,141 +127,3 @@ def _named(call: Call) -> Iterator[None]:
         if ".py:" not in call.method.name:
             raise
         raise Refused(f"{call.method.name} failed: {type(e).__name__}: {e}") from e
-
-
-# Sheets ---------------------------------------------------------------------------------------------------------------
-
-
-def augment_pictures(
-    data: Pictures,
-    words: Sequence[str],
-    preprocess: Preprocess,
-    make_folder: Callable[[], Path],
-    *,
-    samples: int = 5,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """A sheet for each picture: a row for each augmentation, the picture itself and so many random versions of it.
-
-    words: a call, or several with commas that are done one after the other in one row; without any, the catalogue.
-    What resizes sees the whole picture, all else what the model is shown.  What mixes takes others of the pictures for
-    partners, and the shares of the classes stand below; with one picture alone it is left out.  Pictures that cannot be
-    read are named and left out; it is an error if nothing is left.
-    """
-    if samples < 1:
-        raise Refused(f"samples={samples}: at least 1")
-    asked = [read(word) for word in words] if words else [(Call(m),) for m in catalogue("augmentations").values()]
-    if not all(asked):
-        raise Refused("none leaves the pictures as they are: name an augmentation, such as -a flip")
-    broken = [{"file": name, "reason": reason} for name, reason in data.broken]
-    company = _company(data.pictures, preprocess)
-    rows = [calls for calls in asked if len(company) > 1 or not any(map(mixes, calls))]
-    left_out = [f"left out {_spelled(calls)}: {FEW}" for calls in asked if calls not in rows]
-    if not rows:
-        raise Refused(f"{_spelled(asked[0])}: {FEW}")
-    where: Path | None = None
-    told: list[dict[str, Any]] = []
-    for picture, stem in named(data.pictures):
-        try:
-            image = open_picture(picture.path)
-        except Refused as e:
-            broken.append({"file": picture.name, "reason": str(e)})
-            continue
-        versions = [augmented_versions(picture, image, calls, company, preprocess, samples, seed) for calls in rows]
-        where = where or make_folder()
-        drawn = _sheet(picture, to_pixels(image, preprocess), rows, versions, seed)
-        file = write_whole(where / f"{stem}.png", partial(drawn.save, format="PNG"))
-        told.append({"picture": picture.name, "sheet": str(file), "augmentations": [_spelled(c) for c in rows]})
-    if where is None:
-        reason = f" ({broken[0]['file']}: {broken[0]['reason']})" if broken else ""
-        raise Refused(f"none of the pictures can be read{reason}")
-    lines = [*(f"left out {b['file']}: {b['reason']}" for b in broken), *left_out]
-    return {
-        "lines": [*lines, *(f"{t['picture']}: {t['sheet']}" for t in told), str(where)],
-        "folder": str(where),
-        "seed": seed,
-        "pictures": told,
-        "broken": broken,
-    }
-
-
-def _spelled(calls: Sequence[Call]) -> str:
-    return ", ".join(map(str, calls))
-
-
-def _company(pictures: Sequence[Picture], preprocess: Preprocess) -> list[tuple[Picture, Image.Image]]:
-    """The first few pictures that can be read, one more than are mixed: whoever is asked about is taken out."""
-    found: list[tuple[Picture, Image.Image]] = []
-    for picture in pictures:
-        try:
-            image = open_picture(picture.path)
-        except Refused:
-            continue
-        found.append((picture, image))
-        if len(found) == PARTNERS:
-            break
-    return found
-
-
-def augmented_versions(
-    picture: Picture,
-    image: Image.Image,
-    calls: Sequence[Call],
-    company: Sequence[tuple[Picture, Image.Image]],
-    preprocess: Preprocess,
-    samples: int,
-    seed: int,
-) -> list[tuple[Tensor, str]]:
-    """So many (C, H, W) that the calls make of a picture, each with the shares of the classes where they are mixed."""
-    mixed = any(map(mixes, calls))
-    others = [(p, i) for p, i in company if p.name != picture.name][: PARTNERS - 1] if mixed else []
-    batch = [(picture, image), *others]
-    words = [_class(p) for p, _ in batch]
-    classes = list(dict.fromkeys(words))
-    y = torch.nn.functional.one_hot(torch.tensor([classes.index(w) for w in words]), len(classes)).float()
-    whole = resizes(calls[0])
-    pixels = [_whole(i, preprocess) if whole else to_pixels(i, preprocess) for _, i in batch]
-    height, width = preprocess.size
-    found = []
-    for k in range(samples):
-        x, shares = augment(pixels, y, calls, (height, width), seed=(seed + k) % 2**63)
-        found.append((x[0], _shares(shares[0], classes) if mixed else ""))
-    return found
-
-
-def _class(picture: Picture) -> str:
-    return picture.labels[0] if picture.labels else picture.path.stem
-
-
-def _shares(shares: Tensor, classes: Sequence[str]) -> str:
-    """The shares of the classes in words, the largest first: "cat 0.60, dog 0.40"."""
-    ranked = sorted(zip(shares.tolist(), classes, strict=True), key=lambda pair: -pair[0])
-    return ", ".join(f"{word} {share:.2f}" for share, word in ranked if share >= 0.005)
-
-
-def _whole(image: Image.Image, preprocess: Preprocess) -> Tensor:
-    """All of a picture, (C, h, w) uint8 in the channels of the model."""
-    if preprocess.channels not in (1, 3):
-        raise Refused(f"the model takes {preprocess.channels} channels; pictures have 1 (grey) or 3 (RGB)")
-    pixels: Tensor = F.pil_to_tensor(eight_bit(image).convert("L" if preprocess.channels == 1 else "RGB"))
-    return pixels
-
-
-def _sheet(
-    picture: Picture,
-    x: Tensor,
-    rows: Sequence[Sequence[Call]],
-    versions: Sequence[Sequence[tuple[Tensor, str]]],
-    seed: int,
-) -> Image.Image:
-    """A row for each augmentation; x (C, H, W) is the picture as the model is shown it."""
-    from clearsight.drawing.heatmaps import Tile, photo, sheet
-
-    tiles: list[list[Tile]] = []
-    for calls, found in zip(rows, versions, strict=True):
-        told = calls[0].method.summary if len(calls) == 1 else ""
-        tiles.append([(photo(x), f"{_spelled(calls)}\n{told}"), *((photo(v), words) for v, words in found)])
-    last = seed + len(versions[0]) - 1
-    note = f"The first of each row is the picture itself, {' × '.join(map(str, reversed(x.shape[1:])))} pixels as the "
-    note += f"model is shown it; the others are random versions of it, of the seeds {seed} to {last}."
-    return sheet(tiles, title=picture.name, note=note)

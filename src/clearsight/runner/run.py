@@ -159,15 +159,7 @@ def attack(
     call, eps = budgeted(parse(method, "attacks"), eps)
     goal = as_goal(goal)
     norm = norm_of(call)
-    if not model.one_of_many and isinstance(goal, Misclassify | Become):
-        raise Refused(
-            f"the model's outputs are {model.scores}, of which no class can be the answer: give a Goal of yours"
-        )
-    needs_other(call, other)
-    if starts is not None and "starts" not in call.method.injected:
-        raise Refused(f"{call.method.name} begins at the picture itself: starts are for boundary and hop-skip-jump")
-    if "black-box" not in call.method.claims and (access != "logits" or digits is not None):
-        raise Refused(f"{call.method.name} sees the inside of the model: access and digits are for black-box attacks")
+    _check_question(model, goal, call, other=other, starts=starts, limited=access != "logits" or digits is not None)
     x = check_pixels(model, x)
     check_rows(goal, len(x))
     began = time.perf_counter()
@@ -223,6 +215,24 @@ def attack(
         spent=spent if blind else None,
         first=first if blind else None,
     )
+
+
+def _check_question(
+    model: Classifier, goal: Goal, call: Call, *, other: Classifier | None, starts: Tensor | None, limited: bool
+) -> None:
+    """Refuse a goal that the model has no answer for, and arguments that the attack lacks or does not use.
+
+    limited: whether access or digits limit what the attack is told.
+    """
+    if not model.one_of_many and isinstance(goal, Misclassify | Become):
+        raise Refused(
+            f"the model's outputs are {model.scores}, of which no class can be the answer: give a Goal of yours"
+        )
+    needs_other(call, other)
+    if starts is not None and "starts" not in call.method.injected:
+        raise Refused(f"{call.method.name} begins at the picture itself: starts are for boundary and hop-skip-jump")
+    if limited and "black-box" not in call.method.claims:
+        raise Refused(f"{call.method.name} sees the inside of the model: access and digits are for black-box attacks")
 
 
 def needs_other(call: Call, other: Classifier | None) -> None:

@@ -40,7 +40,7 @@ from clearsight.training.training_data import TrainingData
 if TYPE_CHECKING:
     from clearsight.training.history import Epoch
 
-RECIPE, METRICS, CARD = RECIPE, "metrics.json", "card.md"
+METRICS, CARD = "metrics.json", "card.md"
 _COLUMNS = ("file", "label", "split")
 
 

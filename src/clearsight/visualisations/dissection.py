@@ -51,7 +51,9 @@ def dissection(
         raise Refused("quantile lies between 0 and 1, and iou from 0 to below 1")
     rows = inside.case.sample(inside.case.annotated, pictures) if inside.case.annotated else []
     if not rows:
-        raise Refused("the pictures have no masks or boxes: give --boxes or --masks")
+        raise Refused(
+            "the pictures have no masks or boxes: give boxes=FILE (--boxes FILE) or masks=FOLDER (--masks FOLDER)"
+        )
     for layer in inside.every_layer():
         yield _page(inside, layer, sorted(rows), quantile, iou)
 

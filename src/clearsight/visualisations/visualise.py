@@ -131,7 +131,7 @@ def _classes(inside: FeatureContext, how: _Ascent) -> Iterator[Page]:
         drawn = figure(f"class-{k}-made", photo(made.x), f"A picture that raises the {score} of {label}")
         tiles.append(Shown(label, drawn, facts))
     named = inside.classes or len(inside.model.labels) == 1
-    why = "" if named else f" These are the {chosen}; --target names others."
+    why = "" if named else f" These are the {chosen}; Others are named by target=CLASS (--target CLASS)."
     a = "an" if thing == "output" else "a"
     words = f"Pictures that raise the {score} of {a} {thing}. {how.words}{why}"
     yield Page(INDEX, "", (Block(f"Made for {a} {thing}", words, tuple(tiles), targets=inside.classes),))

@@ -203,8 +203,9 @@ def _user_agent(contact: str) -> str:
 def _announcement(words: str, places: Mapping[str, str], contact: str) -> str:
     hosts = " and ".join(urlsplit(place).netloc for place in places.values())
     line = f"asking {hosts} for {words!r}; pictures are then downloaded from the addresses in the answers"
-    missing = "wikimedia" in places and not contact.strip()
-    return line + "; Wikimedia may limit requests without a contact: give one with --contact" * missing
+    if "wikimedia" in places and not contact.strip():
+        line += "; Wikimedia may limit requests without a contact: give one, contact=ADDRESS (--contact ADDRESS)"
+    return line
 
 
 def _read_earlier(folder: Path) -> list[dict[str, str]]:

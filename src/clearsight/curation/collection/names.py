@@ -28,9 +28,11 @@ def class_word(words: str) -> str:
     if Path(word).suffix.lower() in SUFFIXES:  # a folder called like a picture
         word = "_".join(word.rsplit(".", 1))
     if not re.search(r"\w", word):
-        raise Refused(f"{words!r} has no letters for a class name: give one with --label")
+        raise Refused(f"{words!r} has no letters for a class name: give one, label=NAME (--label NAME)")
     if part_of(word):
-        raise Refused(f"a class folder called {word} would be read as a split: give another name with --label")
+        raise Refused(
+            f"a class folder called {word} would be read as a split: give another name, label=NAME (--label NAME)"
+        )
     return f"{word}_" if word.partition(".")[0].lower() in _RESERVED or word == "__MACOSX" else word
 
 

@@ -25,7 +25,9 @@ def read_rows(folder: Path) -> list[dict[str, str]]:
         return []
     columns, rows = read_table(path)
     if missing := [column for column in COLUMNS if column not in columns]:
-        raise Refused(f"{path} lacks the columns {', '.join(missing)}: add them, or give another folder with -o")
+        raise Refused(
+            f"{path} lacks the columns {', '.join(missing)}: add them, or give another folder, folder=DIR (-o DIR)"
+        )
     return rows
 
 
