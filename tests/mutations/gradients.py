@@ -92,6 +92,7 @@ CORE = [
     ("explainers/common/path.py", "target[rows])", "target)", "integrated_gradients or integrated-gradients"),
     ("explainers/common/path.py", "target(logits) -", "target(logits) +", "residual"),
     ("explainers/common/path.py", "if not diagnostics.wanted():", "if False:", "residual"),
+    ("core/rng.py", "torch.default_generator.manual_seed(seed)", "torch.manual_seed(seed)", "seeds_no_gpu"),
     ("explainers/common/inner_method.py", "rng.for_versions(rows, numbers)", "rng.for_versions(rows)", "smooth_grad"),
     ("explainers/common/inner_method.py", ", diagnostics.silent()", "", "residual"),
     ("explainers/common/inner_method.py", "target[rows]", "target", "smooth_grad"),

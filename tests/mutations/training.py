@@ -70,7 +70,7 @@ CORE = [
     ),
     (
         "training/loop.py",
-        "torch.manual_seed(_seed(r.seed, run.epoch, run.batch))  # dropout",
+        "rng.seed_torch(_seed(r.seed, run.epoch, run.batch))  # dropout",
         "pass",
         "between_epochs and more1",
     ),

@@ -316,7 +316,7 @@ def test_uneven_classes_by_hand(tmp_path: Path) -> None:
         scene(n).save(path)
     line = flaw(check(tmp_path), "classes")
     assert line.startswith(
-        "3 classes, from 6 pictures (a) to 3 (c), 2.0 times as many; they are as uneven as 2.8 equal"
+        "3 classes, from 6 pictures (a) to 3 (c), 2.0 times as many; the effective number of classes is 2.8 "
     )
 
 

@@ -332,6 +332,20 @@ def test_calls_inside_calls_need_no_quotes():
         split_calls("a), (b")
 
 
+def test_seeding_seeds_no_gpu_that_nobody_uses(pictures, monkeypatch):
+    """Its generator is given back by nobody: what is kept for it to begin with would be ours instead of the user's."""
+    seeds = []
+    for device in (torch.cuda, torch.cuda.random, torch.xpu, torch.xpu.random):
+        monkeypatch.setattr(device, "manual_seed_all", seeds.append)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    expected = torch.rand(3, generator=torch.Generator().manual_seed(5))
+    with rng.seeded(5, pictures):
+        assert torch.equal(torch.rand(3), expected)
+    assert not seeds
+    torch.manual_seed(5)
+    assert seeds, "torch.manual_seed has changed: it may serve again"
+
+
 def test_draws_of_versions_do_not_depend_on_their_order(pictures):
     rows, numbers = torch.tensor([1, 1, 0]), torch.tensor([4, 5, 4])
     with rng.seeded(3, pictures):

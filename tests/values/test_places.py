@@ -11,7 +11,7 @@ from clearsight.core.catalogue import catalogue
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.targets import ClassScore
 from clearsight.errors import Notice, Refused
-from clearsight.internals.forward_from_layer import forward_from, whole
+from clearsight.internals.forward_from_layer import forward_from, forward_whole
 from clearsight.internals.layers import activations, activations_and_gradients
 from clearsight.internals.places import Layout, Response, as_maps, entering, layouts
 from clearsight.internals.probe import probed
@@ -185,7 +185,7 @@ def test_forward_from_layer_by_whole_passes_puts_the_maps_back_among_the_tokens(
     rows = torch.tensor([2, 0])
     with model.undisturbed():
         a, _ = activations(model, x, "mixed")
-        rest = whole(model, x, "mixed")
+        rest = forward_whole(model, x, "mixed")
         torch.testing.assert_close(rest(rows, a[rows]), model(x)[rows].detach())
         assert not torch.allclose(rest(rows, a[rows] * 0), model(x)[rows].detach())
 

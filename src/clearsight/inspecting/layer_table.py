@@ -566,7 +566,8 @@ def shape_text(shape: Sequence[int]) -> str:
 def field_text(f: Field | None) -> str:
     """A receptive field as the table shows it.
 
-    >>> seen(Field((11, 11), (4, 4), False)), seen(Field((None, None), (None, None), True)), seen(None)
+    >>> whole = Field((None, None), (None, None), True)
+    >>> field_text(Field((11, 11), (4, 4), False)), field_text(whole), field_text(None)
     ('11 / 4', 'whole', '?')
     """
     if f is None:
@@ -580,7 +581,7 @@ def field_text(f: Field | None) -> str:
 def short_number(n: float) -> str:
     """A large number in three figures.
 
-    >>> short(1_814_073_344), short(118_013_952), short(999)
+    >>> short_number(1_814_073_344), short_number(118_013_952), short_number(999)
     ('1.81 G', '118 M', '999')
     """
     for unit, word in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):

@@ -71,7 +71,7 @@ def parameter_randomisation(
         if order == "independent":
             taken, last = again_from(start), cut - 1
         with torch.random.fork_rng(devices=rng.gpus()):
-            torch.manual_seed(fresh(torch.initial_seed(), cut))
+            rng.seed_torch(fresh(torch.initial_seed(), cut))
             taken.draw(layers[last:cut])
         last = cut
         if taken.check(x, logits):

@@ -12,7 +12,7 @@ from torch import nn
 
 from clearsight.core.catalogue import Call, catalogue, parse
 from clearsight.core.classifier import Preprocess
-from clearsight.core.rng import gpus
+from clearsight.core.rng import gpus, seed_torch
 from clearsight.errors import Refused, nearest
 
 LIBRARIES = ("timm:", "torchvision:", "clearsight:")
@@ -77,7 +77,7 @@ def build(
         raise Refused(f"architecture option {bad[0]!r} is not for a run folder to set: leave it out")
     make = _BUILD[spelling.partition(":")[0]]
     with torch.random.fork_rng(devices=gpus()):
-        torch.manual_seed(seed)
+        seed_torch(seed)
         try:
             return make(spelling, classes, preprocess, options, fetch).eval()
         except Refused:

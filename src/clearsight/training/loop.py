@@ -192,7 +192,7 @@ def _train_epoch(run: Run, store: Store, eval_store: Store, folder: Path, worker
     began = saved = time.monotonic()
     loader = DataLoader(batches, batch_size=None, sampler=range(run.batch, len(batches)), num_workers=workers)
     for x, y in loader:
-        torch.manual_seed(_seed(r.seed, run.epoch, run.batch))  # dropout
+        rng.seed_torch(_seed(r.seed, run.epoch, run.batch))  # dropout
         run.pace.step(run.epoch * len(batches) + run.batch)
         x, y = _process_share(x, acc), _process_share(y, acc)
         loss = training_loss(run.net, run.start, x, y, weights, r.smoothing)
@@ -342,7 +342,7 @@ def find_rate(
         return training_loss(net, run.start, x, y, weights, recipe.smoothing)
 
     with torch.random.fork_rng(devices=rng.gpus()):
-        torch.manual_seed(epoch_seed)
+        rng.seed_torch(epoch_seed)
         return range_test(run.start.net, loss, lambda net, lr: _optimiser(recipe, run.start, net, lr))
 
 
