@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -19,6 +20,12 @@ from workshop import lay_out
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # nothing is downloaded in tests
 torch.set_num_threads(1)  # the networks are tiny, and as many processes run as there are cores
+
+
+def pytest_collection_finish() -> None:
+    """What was loaded until now stays: nobody needs to look again and again whether it is garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 class Ran(NamedTuple):

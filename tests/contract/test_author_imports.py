@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from thinning import with_slow
+
 ROOT = Path(__file__).parents[2]
 SECTION = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("### What a method may import\n")[2]
 LINES = re.search(r"```python\n(.*?)```", SECTION, re.DOTALL)
@@ -29,7 +31,7 @@ def test_contributing_states_the_promised_lines():
     assert {module for module, _ in FUNCTIONS} == set(HOMES)  # the table names something of each module
 
 
-@pytest.mark.parametrize("line", PROMISED)
+@pytest.mark.parametrize("line", with_slow(PROMISED, *PROMISED[1:]))
 def test_each_line_works_in_a_fresh_process(line):
     subprocess.run([sys.executable, "-W", "error", "-c", line], check=True, capture_output=True, text=True)
 

@@ -7,6 +7,7 @@ and the code in the documentation use public names alone.
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
@@ -57,13 +58,18 @@ def modules(src: Path) -> dict[str, Path]:
     return found
 
 
+@functools.cache
+def _nodes(code: str) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(code)))
+
+
 def imports(src: Path) -> list[Import]:
     """Every import of the package by itself, wherever in a file it stands."""
     known = modules(src)
     found = []
     for by, file in known.items():
         home = by if file.name == "__init__.py" else by.rpartition(".")[0]
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        for node in _nodes(file.read_text(encoding="utf-8")):
             for module, name in _imported(node, home):
                 inner = f"{module}.{name}".strip(".")
                 found.append(Import(by, inner, "") if name and inner in known else Import(by, module, name))

@@ -25,6 +25,7 @@ from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.data.datasets import Picture, Pictures
 from clearsight.errors import Refused
 from clearsight.reporting.findings import Finding
+from thinning import with_slow
 
 # the attacks' own word on what the check is about, which says it itself
 pytestmark = [
@@ -195,7 +196,7 @@ def test_what_was_attacked_in_time_is_looked_at_whole(
     assert str(points(f)[9]["found"]).startswith("of 5 pictures 5 have a gradient of zero")
 
 
-@pytest.mark.parametrize("whole", [False, True], ids=["a detached input", "all under no_grad"])
+@pytest.mark.parametrize("whole", with_slow([False, True], True), ids=["a detached input", "all under no_grad"])
 def test_where_no_gradient_flows_black_boxes_go_on(taught: tuple[nn.Module, Pictures], whole: bool) -> None:
     """The same as where it is zero: it is the very thing that is looked for, and no error."""
     net, pictures = taught
@@ -410,7 +411,7 @@ AGAIN = {
 }
 
 
-@pytest.mark.parametrize("what", AGAIN)
+@pytest.mark.parametrize("what", with_slow([*AGAIN], "a stranger", "a target", "noise"))
 def test_the_command_shows_the_break_again(
     taught: tuple[nn.Module, Pictures], nets: str, run: Callable[..., Any], tmp_path: Path, what: str,
     monkeypatch: pytest.MonkeyPatch,

@@ -16,6 +16,7 @@ from clearsight.core.targets import Become, Misclassify
 from clearsight.errors import Refused
 from clearsight.runner.run import attack
 from clearsight.testing import linear, rectified
+from thinning import with_slow
 from workshop import smooth
 
 INF = float("inf")
@@ -313,7 +314,7 @@ def in_the_box(model: Classifier, x: Tensor, y: Tensor, norm: str) -> Tensor:
     return torch.cat(found).float()
 
 
-@pytest.mark.parametrize("name", MINIMAL)
+@pytest.mark.parametrize("name", with_slow(MINIMAL, "carlini-wagner"))
 def test_the_smallest_change_where_the_box_binds(boxed, name):
     model, x, y = boxed
     norm = "linf" if "linf" in name else "l2"
@@ -493,7 +494,11 @@ def test_carlini_wagner_ends_where_nothing_is_gained(two):
 
 
 @pytest.mark.parametrize(
-    "name", ["bim", "mi-fgsm(early_stop=true)", "deepfool", "carlini-wagner(steps=50, searches=3)"]
+    "name",
+    with_slow(
+        ["bim", "mi-fgsm(early_stop=true)", "deepfool", "carlini-wagner(steps=50, searches=3)"],
+        "carlini-wagner(steps=50, searches=3)",
+    ),
 )
 def test_a_picture_costs_what_it_costs_alone(bent, pictures, name):
     """Who is done costs nothing more while others go on."""

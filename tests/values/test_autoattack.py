@@ -22,6 +22,7 @@ from clearsight.core.targets import Become, Misclassify
 from clearsight.errors import NoGradient, Notice, Refused
 from clearsight.runner.run import attack, explain
 from clearsight.testing import linear
+from thinning import paired, with_slow
 
 
 def seeded(k: int) -> torch.Generator:
@@ -179,7 +180,7 @@ def test_apgd_is_a_replica_of_the_paper(trained, norm):
     assert ((ours - theirs).abs() < 1e-4)[met].float().mean() > 0.98
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", with_slow(["linf", "l2"], "linf"))
 def test_apgd_is_not_weaker_than_pgd_of_as_many_steps(trained, norm):
     """By the loss that both make small: in the mean, and for nearly every picture."""
     model, x, y = trained
@@ -346,8 +347,9 @@ def test_projection_on_box_and_plane_is_exact(norm):
             assert float(move[i].norm()) == pytest.approx(best.fun**0.5, abs=2e-5)
 
 
-@pytest.mark.parametrize("call", ["fab", "fab(targeted=true)", "fab(restarts=2, steps=30)"])
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize(
+    ("call", "norm"), paired(["fab", "fab(targeted=true)", "fab(restarts=2, steps=30)"], ["linf", "l2"])
+)
 def test_fab_finds_the_exact_distance_on_linear_models(plane, many, call, norm):
     call = f"{call[:-1]}, norm={norm})" if "(" in call else f"{call}(norm={norm})"
     model, x, y, smallest = plane
@@ -397,7 +399,7 @@ def test_fab_in_the_corner_of_the_box():
         torch.testing.assert_close(found.distance, torch.tensor([far]), rtol=1e-3, atol=0)
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", with_slow(["linf", "l2"], "l2"))
 def test_fab_is_near_where_apgd_begins_to_succeed(trained, norm):
     """No picture has a smaller change by much, as far as APGD knows; and what FAB found is one."""
     model, x, y = trained
@@ -573,7 +575,7 @@ class Unseen(nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore::clearsight.errors.Notice")  # a Notice, made an error, is no refusal
-@pytest.mark.parametrize("whole", [False, True], ids=["a detached input", "all under no_grad"])
+@pytest.mark.parametrize("whole", with_slow([False, True], True), ids=["a detached input", "all under no_grad"])
 def test_auto_attack_goes_on_with_square_where_no_gradient_flows(trained, whole):
     """It comes to what Square comes to, and says that the others had nothing to go by; one of them alone is refused."""
     model, x, y = trained

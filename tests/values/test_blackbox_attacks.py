@@ -22,6 +22,7 @@ from clearsight.core.targets import Become, Misclassify
 from clearsight.errors import Refused
 from clearsight.runner.run import attack
 from clearsight.testing import linear
+from thinning import with_slow
 
 FREE = float("inf")
 DECIDING = ["boundary", "hop-skip-jump(norm=l2)", "hop-skip-jump(norm=linf)"]
@@ -89,7 +90,7 @@ def test_deciding_attacks_come_to_the_border_of_a_linear_model(name, norm, queri
         assert ratio.max() < share
 
 
-@pytest.mark.parametrize("name", DECIDING)
+@pytest.mark.parametrize("name", with_slow(DECIDING, "boundary"))
 def test_what_is_found_at_the_border_is_found_again_in_another_batch(name):
     """However near the attack comes to it: sums of 40 values are rounded otherwise there."""
     model = linear(torch.randn(2, 40, generator=seeded(2)).tolist())

@@ -30,6 +30,7 @@ from clearsight.models.loading import load, save
 from clearsight.networks.common.blocks import count
 from clearsight.networks.lenet5 import C3
 from clearsight.runner.run import explain
+from thinning import with_slow
 
 EVERY = list(catalogue("networks"))
 TINY = {  # small enough to train a few steps, and the input that it is built for
@@ -121,7 +122,7 @@ def test_manners_of_its_file(name: str) -> None:
     assert name in TINY, "a new network: say in TINY how small it can be"
 
 
-@every
+@pytest.mark.parametrize("name", with_slow([*TINY], "googlenet", "vgg"))
 def test_learns_a_tiny_batch(name: str) -> None:
     spelling, shape = TINY[name]
     net, y = made(spelling, 3, shape).train(), torch.tensor([0, 1, 2, 0, 1, 2])

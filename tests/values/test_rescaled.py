@@ -282,8 +282,7 @@ class Gated(nn.Module):
 TARGETS = [ClassScore([0, 1, 2]), ClassScore([3, 1, 0], of="prob"), Margin(0, 2), Margin(1)]
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("baseline", [0.0, 0.5])
+@pytest.mark.parametrize(("target", "baseline"), paired(TARGETS, [0.0, 0.5]))
 @pytest.mark.parametrize("build", [Cosine, pytest.param(Vision, marks=pytest.mark.slow), Gated])
 def test_whole_networks_sum_to_the_targets_change(build, baseline, target):
     model, x = wrapped(made(build), (16, 16), classes=4), pictures(3, (16, 16))
