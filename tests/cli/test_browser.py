@@ -92,6 +92,7 @@ def test_all_text_can_be_read(browser: "sync_api.Browser", address: str, light: 
     page.close()
 
 
+@pytest.mark.slow
 def test_a_long_table_opens_without_a_script(browser: "sync_api.Browser", address: str) -> None:
     page = browser.new_page(java_script_enabled=False)
     page.goto(address)
@@ -102,6 +103,7 @@ def test_a_long_table_opens_without_a_script(browser: "sync_api.Browser", addres
     page.close()
 
 
+@pytest.mark.slow
 def test_it_prints_on_white(browser: "sync_api.Browser", address: str) -> None:
     page = browser.new_page(color_scheme="dark")
     page.goto(address)

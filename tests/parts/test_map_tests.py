@@ -95,7 +95,11 @@ def test_what_marks_the_corner_passes_and_what_marks_elsewhere_fails() -> None:
         assert told.lines()[0].startswith("fails: wins only 0 of 3")
 
 
-@pytest.mark.parametrize("question", [cs.ClassScore([0, 1, 2, 3]), cs.Margin(2, 4)], ids=["class", "margin"])
+@pytest.mark.parametrize(
+    "question",
+    [cs.ClassScore([0, 1, 2, 3]), pytest.param(cs.Margin(2, 4), marks=pytest.mark.slow)],
+    ids=["class", "margin"],
+)
 def test_the_numbers_are_those_of_the_metrics_one_by_one(
     small: cs.Classifier, x: Tensor, question: cs.ClassScore | cs.Margin
 ) -> None:
