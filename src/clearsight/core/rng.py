@@ -30,7 +30,7 @@ def seed_torch(seed: int) -> None:
     """Seed torch's global generators of the CPU and of the devices in use.
 
     ``torch.manual_seed`` seeds a GPU that nobody uses yet as well: it keeps the seed for later, where ``fork_rng`` does
-    not take it back, and writes down the whole call stack for it, which takes a millisecond (torch 2.11 to 2.14).
+    not take it back, and writes down the whole call stack for it, which takes up to a millisecond (torch 2.14).
     """
     torch.default_generator.manual_seed(seed)
     if gpus():
