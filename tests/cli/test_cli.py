@@ -54,6 +54,19 @@ def test_help_shows_the_whole_summary_of_every_verb(group, run):
         assert " ".join(verb.help.split("\n\n")[0].split()) in shown
 
 
+@pytest.mark.parametrize(
+    ("verb", "usage"),
+    [
+        ("audit", "[MODEL] [DATA]"),
+        ("explain", "[MODEL] PICTURE..."),
+        ("attack", "[MODEL]... DATA..."),
+        ("train", "DATA"),
+    ],
+)
+def test_the_usage_line_shows_the_words_as_they_are_typed(verb, usage, run):
+    assert run(verb, "--help").out.splitlines()[0] == f"Usage: clearsight {verb} [OPTIONS] {usage}"
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_names_every_option(verb, run):
     shown = run(*verb, "--help")

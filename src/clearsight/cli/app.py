@@ -24,6 +24,7 @@ from clearsight.cli.options import first_paragraph
 from clearsight.cli.output import printable
 from clearsight.cli.train import train
 from clearsight.cli.tune import tune
+from clearsight.cli.usage import Verb
 from clearsight.errors import Notice, Refused
 
 app = typer.Typer(
@@ -34,7 +35,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain text: with Rich --help takes nearly twice as long
 )
 for verb in (audit, explain, features, attack, inspect, train, compare, tune, demo, methods):  # as --help lists them
-    app.command(short_help=first_paragraph(verb))(verb)
+    app.command(cls=Verb, short_help=first_paragraph(verb))(verb)
 app.add_typer(data_app, name="data")
 
 

@@ -24,6 +24,7 @@ from clearsight.cli.options import (
     grouped,
 )  # fmt: skip
 from clearsight.cli.output import sayer, tell
+from clearsight.cli.usage import Verb
 
 
 @grouped
@@ -129,4 +130,4 @@ data_app = typer.Typer(
     help="Pictures before a model is trained: check, augment, collect.",
 )
 for name, verb in (("check", data_check), ("augment", data_augment), ("collect", data_collect)):
-    data_app.command(name, short_help=first_paragraph(verb))(verb)
+    data_app.command(name, cls=Verb, short_help=first_paragraph(verb))(verb)
