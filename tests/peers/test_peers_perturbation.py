@@ -7,7 +7,7 @@ from torch import Tensor
 from clearsight.core import rng
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import ClassScore
-from clearsight.explainers.common.segments import segments
+from clearsight.explainers.common.superpixels import segments
 from clearsight.runner.run import explain
 from workshop import Whole
 

@@ -14,7 +14,7 @@ from clearsight.core.catalogue import catalogue
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.targets import ClassScore
 from clearsight.errors import Refused
-from clearsight.explainers.common.segments import segments
+from clearsight.explainers.common.superpixels import segments
 from clearsight.explainers.kernel_shap import coalitions
 from clearsight.runner.run import explain
 

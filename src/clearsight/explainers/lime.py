@@ -8,7 +8,7 @@ from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.explainers.common.segments import Pieces, least_squares, painted, scores_of_subsets, segments
+from clearsight.explainers.common.superpixels import Pieces, least_squares, painted, scores_of_subsets, segments
 from clearsight.perturbation.removal import flat
 
 

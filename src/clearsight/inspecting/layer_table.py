@@ -112,7 +112,7 @@ def layer_table(model: Classifier) -> LayerTable:
     Multiply-adds are those of convolutions and matrix products, attention's among them, wherever they are called;
     biases, activations, normalisation, pooling, resampling and additions count 0, as in the literature's tables
     (ResNet-18: 1.8 G).  A transposed convolution counts one for each weight that each of its inputs meets.  Receptive
-    fields: see ``receptive``.  The model comes back as it was.
+    fields: see the module ``receptive_fields``.  The model comes back as it was.
 
     Refused: a network that has parameters without a shape yet, or that does not run on pictures of its size.
     """

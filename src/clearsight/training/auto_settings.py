@@ -68,6 +68,6 @@ def resolve_auto(recipe: Recipe, pictures: Sequence[Seen], classes: Mapping[str,
 
 
 def _rate(optimiser: str, fine_tuning: bool) -> str:
-    """A usual learning rate of the head; tuning: pretrained layers learn too, at a share of it."""
+    """A usual learning rate of the head; fine_tuning: pretrained layers learn too, at a share of it."""
     plain = {"sgd": "0.05", "momentum": "0.01", "nesterov": "0.01", "adagrad": "0.01"}
     return plain.get(optimiser, "0.001" if fine_tuning else "0.003")

@@ -1,4 +1,4 @@
-"""Pictures in pieces: superpixels and blocks, and what the target says when only some of the pieces are left."""
+"""Pictures in pieces, SLIC superpixels or blocks, and the target where only some are left.  XRAI cuts by itself."""
 
 from typing import Literal
 
