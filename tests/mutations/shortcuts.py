@@ -2,7 +2,7 @@
 
 METHODS = {
     "checks/shortcuts.py": [
-        ("if _on_objects(case, t):", "if False:"),
+        ("if _is_on_objects(case, t):", "if False:"),
     ],
 }
 
@@ -25,12 +25,12 @@ CORE = [
     ("auditing/spray.py", "and mass > area(box) / (height * width)", "", "cores_of"),
     (
         "checks/shortcuts.py",
-        "for box, mass in cores(c.mean, size, most, c.box)]",
+        "for box, mass in cores(c.mean, size, largest_area, c.box)]",
         "for box, mass in []]",
         "beside_a_larger",
     ),
-    ("checks/shortcuts.py", 'whole = t.kind == "place" and not _core(group)', 'whole = t.kind == "place"', "beside"),
-    ("checks/shortcuts.py", "still[muted] += int(", 'still["blur"] += int(', "beside_a_larger"),
+    ("checks/shortcuts.py", 'whole = t.kind == "place" and not _is_core(group)', 'whole = t.kind == "place"', "beside"),
+    ("checks/shortcuts.py", "right_by_fill[removal] += int(", 'right_by_fill["blur"] += int(', "beside_a_larger"),
     ("checks/shortcuts.py", "    perhaps &= k > control\n", "", "judged_by_its_kind"),
     ("auditing/audit.py", "        _ready(case, call)\n", "        pass\n", "before_a_picture_is_read"),
     ("checks/groups.py", "if word not in words:", "if False:", "groups_that_are_alike"),
@@ -71,17 +71,17 @@ CORE = [
     ("auditing/interventions.py", "if case.predicted[r] != case.predicted[i]])", "])", "partners_are"),
     (
         "checks/shortcuts.py",
-        "    if area(c.box) <= most:\n",
+        "    if area(c.box) <= largest_area:\n",
         "    if True:\n",
         "beside_a_larger",
     ),
     ("checks/shortcuts.py", 'if t.kind == "surroundings":', "if False:", "judged_by_its_kind"),
     ("checks/shortcuts.py", "sure &= wilson(t.felt, t.n)[0] > 0.5", "pass", "not_felt"),
-    ("checks/shortcuts.py", '"pass" if found else "note"', '"pass"', "too_few_pictures"),
+    ("checks/shortcuts.py", '"pass" if map_clusters else "note"', '"pass"', "too_few_pictures"),
     ("checks/shortcuts.py", "if label == answer]", "if label != answer]", "taught_are_of_its_answer"),
     (
         "checks/shortcuts.py",
-        "y = interventions.erased(case, x, inside(box, size).expand(len(x), *size), muted)",
+        "y = interventions.erased(case, x, inside(box, size).expand(len(x), *size), removal)",
         "y = x",
         "blurring_the_place",
     ),

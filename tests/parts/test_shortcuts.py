@@ -17,7 +17,7 @@ from clearsight.auditing.audit import chosen, run_checks
 from clearsight.auditing.case import Case
 from clearsight.auditing.interventions import Example, Intervention, Kind, colour, seeded_partners
 from clearsight.auditing.spray import area, clusters, cores, elsewhere, hotspot, overlap, place_words, pooled
-from clearsight.checks.shortcuts import judge_group, nearest_taught
+from clearsight.checks.shortcuts import judge_group, nearest_training_pictures
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.data.annotations import Region
 from clearsight.data.datasets import Picture, Pictures, demo_pictures
@@ -326,7 +326,7 @@ def test_the_nearest_of_those_taught_are_of_its_answer(tmp_path: Path) -> None:
     """Row 0 says class 0: of two lessons just like it the one of class 1 is not shown."""
     case = Case(grey(Corner()), corners(tmp_path / "shown"), method="saliency")
     taught = corners(tmp_path / "taught", 4).pictures
-    _, names = nearest_taught(case, 0, None, [(p.path, p.labels[0]) for p in taught])
+    _, names = nearest_training_pictures(case, 0, None, [(p.path, p.labels[0]) for p in taught])
     assert sorted(name.partition(" ")[0] for name in names) == ["taught/0000.png", "taught/0001.png"]
 
 

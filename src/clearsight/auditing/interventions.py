@@ -26,9 +26,9 @@ class Example:
     donor: int
     receiver: int
     without: Tensor
-    without_said: int
+    without_answer: int
     made: Tensor
-    made_said: int
+    made_answer: int
 
 
 @dataclass(frozen=True, eq=False)
