@@ -29,7 +29,7 @@ METHODS = {
         ("if not constant(before[i])]", "]"),
         ("judge(interval, ceiling=ceiling)", "judge(interval, floor=ceiling)"),
     ],
-    "checks/explainer_ranking.py": [("    n = len(played.rows)\n", "    n = len(case.pictures) + 1\n")],
+    "checks/explainer_ranking.py": [("    n = len(tournament.rows)\n", "    n = len(case.pictures) + 1\n")],
     "checks/groups.py": [("n = worst.n + worst.rest_n", "n = worst.n")],
     "checks/trustworthiness.py": [('wilson(counts["acceptable"], n)', 'wilson(counts["rejectable"], n)')],
     "checks/robustness.py": [

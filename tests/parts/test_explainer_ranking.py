@@ -138,8 +138,8 @@ def test_equal_maps_are_measured_once_and_it_is_said(pictures: Pictures) -> None
     played = run_tournament(case, calls, [parse("insertion(steps=4)", "metrics")], case.sample(range(16), 8))
     names = [str(p.call) for p in played.players]
     cam, grad = (next(i for i, n in enumerate(names) if n.startswith(w)) for w in ("hires-cam", "grad-cam"))
-    assert (names[grad], names[cam]) in played.same
-    assert len(played.same) == 1
+    assert (names[grad], names[cam]) in played.same_maps
+    assert len(played.same_maps) == 1
     np.testing.assert_array_equal(played.values[cam], played.values[grad])
     found = believe(case, "methods='hires-cam, saliency, grad-cam(layer=features)', metrics='insertion(steps=4)'")
     assert any("gives the same maps as" in n for n in found.notes)
