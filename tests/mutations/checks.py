@@ -16,7 +16,7 @@ METHODS = {
         ("s.right is not False and not math.isnan(s.mass)]", "not math.isnan(s.mass)]"),
         ("return self.mass - self.area", "return self.area - self.mass"),
         ("gain[1] <= 0", "gain[1] <= -1"),
-        ("x[[part.index(i) for i in here]]", "x[: len(here)]"),
+        ("x[[part.index(i) for i in in_view]]", "x[: len(in_view)]"),
     ],
     "checks/faithfulness.py": [
         ("(insertion - deletion) - (control_insertion - control_deletion)", "insertion - deletion"),
@@ -24,7 +24,7 @@ METHODS = {
         ('explain(case.model, x, "random"', 'explain(case.model, x, "saliency"'),
     ],
     "checks/sanity.py": [
-        ("taken.draw(taken.layers[last:cut])", "taken.draw([])"),
+        ("randomised.draw(randomised.layers[last:cut])", "randomised.draw([])"),
         ("empty[stage] += constant(m)", "pass"),
         ("if not constant(before[i])]", "]"),
         ("judge(interval, ceiling=ceiling)", "judge(interval, floor=ceiling)"),

@@ -67,5 +67,5 @@ CORE = [
         "    except OSError as refused:\n        return likenesses,",
         "quantised",
     ),
-    ("checks/sanity.py", "not taken.check(pixels, logits) and", "False and", "sanity_says_of_a_normed"),
+    ("checks/sanity.py", "not randomised.check(pixels, logits) and", "False and", "sanity_says_of_a_normed"),
 ]
