@@ -8,9 +8,9 @@ METHODS = {
         ("int(case.right[rows].sum())", "int((case.logits[rows].argmax(1) == case.truth[rows].int().argmax(1)).sum())"),
     ],
     "checks/calibration.py": [
-        ("sure - right, bins)).sum()", "sure, bins)).sum()"),
-        ("np.ceil(sure * bins).astype(np.int64) - 1", "np.floor(sure * bins).astype(np.int64)"),
-        ('"fail" if value > most', '"fail" if value > ceiling'),
+        ("confidence - right, bins)).sum()", "confidence, bins)).sum()"),
+        ("np.ceil(confidence * bins).astype(np.int64) - 1", "np.floor(confidence * bins).astype(np.int64)"),
+        ('"fail" if value > allowed', '"fail" if value > ceiling'),
     ],
     "checks/localisation.py": [
         ("s.right is not False and not math.isnan(s.mass)]", "not math.isnan(s.mass)]"),

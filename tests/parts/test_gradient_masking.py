@@ -313,7 +313,7 @@ def test_a_stronger_attack_may_find_a_percentage_point_more(case: Case, name: st
     for n, free in ((20, 1), (150, 1), (300, 3)):
         few, many = compare(case, n, **{name: free}), compare(case, n, **{name: free + 1})
         assert few[number].status == "pass"
-        assert f"{free} of {n} may be chance" in few[number].told
+        assert f"{free} of {n} may be chance" in few[number].result
         assert len(few[number].rows) == free
         assert many[number].status == "flag"
         assert {k for k, p in many.items() if p.status == "fail"} == set()
@@ -325,7 +325,7 @@ def test_what_all_find_together_may_be_a_percentage_point_more() -> None:
         broke = {"pgd": dict.fromkeys(range(5), z), "square": dict.fromkeys(range(5, 5 + besides), z)}
         point = comparisons.union_of_attacks(AttackTrials(0.1, list(range(n)), broke))
         assert point.status == status
-        assert f"together break {5 + besides} of {n}, the best one alone (pgd) 5" in point.told
+        assert f"together break {5 + besides} of {n}, the best one alone (pgd) 5" in point.result
         assert len(point.rows) == besides
 
 

@@ -43,14 +43,14 @@ def unlabelled(case: Case) -> Finding:
     )
 
 
-def fewer(done: int, planned: int) -> tuple[str, ...]:
+def note_on_budget(done: int, planned: int) -> tuple[str, ...]:
     """A note where the budget cut the work short."""
     if done >= planned:
         return ()
     return (f"The budget was used up after {done} of {counted(planned, 'picture')}, a seeded draw.",)
 
 
-def sampled(done: int, of: int) -> tuple[str, ...]:
+def note_on_sample(done: int, of: int) -> tuple[str, ...]:
     """A note where only a sample was planned."""
     return () if done >= of else (f"A seeded sample of {done} from {counted(of, 'picture')} (option pictures).",)
 
@@ -97,7 +97,7 @@ def maps_of(case: Case) -> Maps:
     return "grey" if case.maps_unreliable_by else "colour"
 
 
-def drawn(case: Case, x: Tensor, heat: Tensor, region: Tensor | None = None) -> Image.Image:
+def draw_map(case: Case, x: Tensor, heat: Tensor, region: Tensor | None = None) -> Image.Image:
     """A map (*S) of the case's method over its picture (C, *S), in grey where the method is not to be believed."""
     return overlay(x, heat, signed=case.signed, region=region, grey=maps_of(case) == "grey")
 

@@ -9,7 +9,17 @@ import numpy as np
 from torch import Tensor
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import bounds, fewer, points, sampled, share, shown, span, table, unlabelled
+from clearsight.auditing.evidence import (
+    bounds,
+    note_on_budget,
+    note_on_sample,
+    points,
+    share,
+    shown,
+    span,
+    table,
+    unlabelled,
+)
 from clearsight.core.catalogue import Call, catalogue, method, parse, split_calls
 from clearsight.core.statistics import FEWEST, Interval, bootstrap, judge, tails, wilson
 from clearsight.core.text import counted
@@ -126,8 +136,8 @@ def corruptions(
             "It is the plain mean, not the paper's mCE, which divides by the errors of AlexNet.",
             *_note_on_frost(names),
             f"It took {len(calls)} passes a picture.",
-            *sampled(len(rows), len(case.labelled)),
-            *fewer(n, len(rows)),
+            *note_on_sample(len(rows), len(case.labelled)),
+            *note_on_budget(n, len(rows)),
         ),
         tables=(
             *table("Right answers by damage and severity, the worst first", _by_kind(answers, calls, names, levels)),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import bounds, fewer, left_out, sampled, share, shown, span, table
+from clearsight.auditing.evidence import bounds, left_out, note_on_budget, note_on_sample, share, shown, span, table
 from clearsight.auditing.map_tests import CEILING, FAITHFUL, RANDOMISED
 from clearsight.auditing.tournament import Tournament, mean, run_tournament
 from clearsight.core.catalogue import Call, catalogue, method, parse, split_calls
@@ -149,8 +149,8 @@ def explainer_ranking(
             *left_out(tournament.left_out),
             *_note_on_label_randomisation(tournament, judged, ceiling, other),
             *_notes_on_thresholds(tournament),
-            *sampled(len(rows), len(case.pictures)),
-            *fewer(n, len(rows)),
+            *note_on_sample(len(rows), len(case.pictures)),
+            *note_on_budget(n, len(rows)),
         ),
         tables=(
             *table("Explainers, the best mean place first", [_explainer_row(tournament, j, ceiling) for j in judged]),

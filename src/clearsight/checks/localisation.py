@@ -9,7 +9,17 @@ import torch
 from torch import Tensor
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import bounds, drawn, fewer, maps_of, sampled, share, shown, span, table
+from clearsight.auditing.evidence import (
+    bounds,
+    draw_map,
+    maps_of,
+    note_on_budget,
+    note_on_sample,
+    share,
+    shown,
+    span,
+    table,
+)
 from clearsight.core.catalogue import method
 from clearsight.core.statistics import Interval, Judgement, bootstrap, judge, wilson
 from clearsight.core.targets import ClassScore
@@ -74,7 +84,7 @@ def localisation(case: Case, *, floor: float = 0.3, pictures: int = 200) -> Find
     rows = case.sample(case.annotated, pictures)
     measured, left_out, done = _measure_pictures(case, rows)
     judged = [s for s in measured if s.right is not False and not math.isnan(s.mass)]
-    notes = _notes(case, measured, left_out, floor, pictures) + fewer(done, len(rows))
+    notes = _notes(case, measured, left_out, floor, pictures) + note_on_budget(done, len(rows))
     order = sorted(measured, key=lambda s: (s.right is False, math.isnan(s.mass), s.gain, case.pictures[s.row].name))
     tables = table("By picture, the worst first", [_picture_row(case, s) for s in order])
     evidence = _evidence(case, order)
@@ -177,7 +187,7 @@ def _notes(
     notes = [
         f"Asked for: at least {share(floor)} on the object (option floor), and more than its share of the area.",
         f"Maps: {case.method}, for the top class.",
-        *sampled(min(pictures, len(case.annotated)), len(case.annotated)),
+        *note_on_sample(min(pictures, len(case.annotated)), len(case.annotated)),
     ]
     boxes_of_class = [case.objects(s.row)[1] for s in measured]
     if any(boxes_of_class) and not all(boxes_of_class):
@@ -217,7 +227,7 @@ def _picture_row(case: Case, s: _MeasuredPicture) -> dict[str, Cell]:
 def _evidence(case: Case, order: list[_MeasuredPicture]) -> tuple[Evidence, ...]:
     evidence = []
     for k, s in enumerate(order[:_EVIDENCE], 1):
-        image = drawn(case, s.x, s.map, s.region)
+        image = draw_map(case, s.x, s.map, s.region)
         facts = _picture_row(case, s)
         location = (
             "no positive relevance" if math.isnan(s.mass) else f"{share(s.mass)} on the object, chance {share(s.area)}"

@@ -9,7 +9,17 @@ import torch
 from torch import Tensor
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import bounds, drawn, fewer, maps_of, sampled, share, shown, span, table
+from clearsight.auditing.evidence import (
+    bounds,
+    draw_map,
+    maps_of,
+    note_on_budget,
+    note_on_sample,
+    share,
+    shown,
+    span,
+    table,
+)
 from clearsight.core import rng
 from clearsight.core.catalogue import method, parse, write_value
 from clearsight.core.passes import counted as passes_counted
@@ -140,8 +150,8 @@ def map_stability(
             *_notes(moved, constant_maps, changed_answers, noise, floor),
             f"It took {passes.forwards} passes forward and {passes.backwards} back, "
             f"{(passes.forwards + passes.backwards) / compared:.0f} a picture.",
-            *sampled(len(rows), len(case.pictures)),
-            *fewer(done, len(rows)),
+            *note_on_sample(len(rows), len(case.pictures)),
+            *note_on_budget(done, len(rows)),
         ),
         tables=(
             *table("How alike the maps stay", [_row(moved, kind, case.seed) for kind in (_NOISE, _FOOLED, _MOVED)]),
@@ -364,7 +374,7 @@ def _evidence(case: Case, pictures: list[_MovedPicture], eps: float) -> tuple[Ev
     evidence = []
     for k, s in enumerate(chosen):
         clean, moved = s.pixels
-        image = strip([photo(clean), drawn(case, clean, s.maps[0]), photo(moved), drawn(case, moved, s.maps[1])])
+        image = strip([photo(clean), draw_map(case, clean, s.maps[0]), photo(moved), draw_map(case, moved, s.maps[1])])
         before, after = float(case.logits[s.row].softmax(0).max()), float(p[k].max())
         similarities: dict[str, Cell] = {kind: _number(v) for kind, v in zip(_KINDS, s.alike[_MOVED], strict=True)}
         facts: dict[str, Cell] = {

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import bounds, fewer, sampled, share, shown, span, table, unlabelled
+from clearsight.auditing.evidence import bounds, note_on_budget, note_on_sample, share, shown, span, table, unlabelled
 from clearsight.core.catalogue import Call, method, parse, write_value
 from clearsight.core.passes import Passes
 from clearsight.core.passes import counted as passes_counted
@@ -98,8 +98,8 @@ def robustness(
             f"{attacks[1]} may miss changes that exist: robustness is at most this, and more steps may lower it.",
             "A picture fooled at a smaller eps counts as fooled at all larger ones; PGD attacks only what FGSM left.",
             _note_on_cost(passes, n),
-            *sampled(len(rows), len(case.labelled)),
-            *fewer(n, len(rows)),
+            *note_on_sample(len(rows), len(case.labelled)),
+            *note_on_budget(n, len(rows)),
         ),
         tables=(
             *table("Right answers under attack", _level_rows(changes, right, n, levels, attacks)),

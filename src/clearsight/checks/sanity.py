@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import bounds, fewer, sampled, span, table
+from clearsight.auditing.evidence import bounds, note_on_budget, note_on_sample, span, table
 from clearsight.core import rng
 from clearsight.core.catalogue import method
 from clearsight.core.similarity import Map, alike, average_ranks, constant, pearson
@@ -114,8 +114,8 @@ def sanity(case: Case, *, pictures: int = 50, stages: int = 5, ceiling: float = 
             f"Maps: {call}, for the class that the trained network gives, held fixed.",
             *_notes(values, empty[-1], done - n, ceiling),
             *_note_on_chance(between),
-            *sampled(len(rows), len(case.pictures)),
-            *fewer(done, len(rows)),
+            *note_on_sample(len(rows), len(case.pictures)),
+            *note_on_budget(done, len(rows)),
         ),
         tables=(
             *table("Likeness to the trained network's maps, by stage", _stage_rows(values, depths, empty, case.seed)),

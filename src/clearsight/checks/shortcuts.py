@@ -14,7 +14,7 @@ from torch import Tensor
 
 from clearsight.auditing import interventions
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import drawn, fewer, maps_of, sampled, share, shown, span, table
+from clearsight.auditing.evidence import draw_map, maps_of, note_on_budget, note_on_sample, share, shown, span, table
 from clearsight.auditing.interventions import Intervention
 from clearsight.auditing.spray import Box, area, clusters, cores, hotspot, inside, overlap, place_words, pooled
 from clearsight.core.catalogue import method
@@ -146,8 +146,8 @@ def shortcuts(
         f"Erased pixels are {'inpainted from what is left' if fill == 'inpaint' else f'filled with: {fill}'}.",
         *untried,
         *_note_on_large_places(case, map_clusters, largest),
-        *sampled(len(rows), len(case.pictures)),
-        *fewer(len(done), len(rows)),
+        *note_on_sample(len(rows), len(case.pictures)),
+        *note_on_budget(len(done), len(rows)),
     )
     tables = (
         *table("What was tried, shortcuts first", [_suspect_row(case, s) for s in suspects]),
@@ -480,7 +480,7 @@ def _suspect_evidence(case: Case, s: Suspect, c: _Cluster | None, training: list
     nearest, names = nearest_training_pictures(case, e.donor, box, training) if c is not None else ([], [])
     pictures = [
         *([_mean_map(case, c, box)] if c is not None and box else []),
-        drawn(case, donor, case.maps([e.donor], donor[None])[0], mask),
+        draw_map(case, donor, case.maps([e.donor], donor[None])[0], mask),
         photo(e.without, mask),
         photo(receiver, mask),
         photo(e.made, mask),
@@ -510,7 +510,7 @@ def _cluster_evidence(case: Case, c: _Cluster, training: list[tuple[Path, str]],
     mask = inside(c.box, _size(case))
     x = case.pixels([row])[0]
     nearest, names = nearest_training_pictures(case, row, c.box, training)
-    map_image = drawn(case, x, case.maps([row], x[None])[0], mask)
+    map_image = draw_map(case, x, case.maps([row], x[None])[0], mask)
     pictures = [_mean_map(case, c, c.box), map_image, *(photo(n, mask) for n in nearest)]
     cells = _cluster_row(case, c)
     facts: dict[str, Cell] = {
@@ -528,7 +528,7 @@ def _mean_map(case: Case, c: _Cluster, box: Box) -> Image.Image:
     """The mean of a cluster's maps over the mean of its pictures."""
     size = _size(case)
     whole = torch.nn.functional.interpolate(c.mean[None, None], size, mode="nearest")[0, 0]
-    return drawn(case, case.pixels(c.rows[:100]).mean(0), whole, inside(box, size))
+    return draw_map(case, case.pixels(c.rows[:100]).mean(0), whole, inside(box, size))
 
 
 def _typical_row(case: Case, c: _Cluster) -> int:

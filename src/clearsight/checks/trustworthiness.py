@@ -9,7 +9,17 @@ import torch
 from torch import Tensor
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import bounds, drawn, fewer, maps_of, sampled, share, shown, span, table
+from clearsight.auditing.evidence import (
+    bounds,
+    draw_map,
+    maps_of,
+    note_on_budget,
+    note_on_sample,
+    share,
+    shown,
+    span,
+    table,
+)
 from clearsight.core import rng
 from clearsight.core.catalogue import method
 from clearsight.core.statistics import judge, wilson
@@ -120,8 +130,8 @@ def trustworthiness(
             f"Erased pixels are {'inpainted from what is left' if fill == 'inpaint' else f'filled with: {fill}'}.",
             *_note_on_behaviour(behaviour),
             *(f"{name} is left out: {why}." for name, why in left_out),
-            *sampled(len(chosen), len(right)),
-            *fewer(done, len(chosen)),
+            *note_on_sample(len(chosen), len(right)),
+            *note_on_budget(done, len(chosen)),
         ),
         tables=(
             *table("Reasons", [_reason_row(word, k, n) for word, k in counts.items()]),
@@ -238,7 +248,7 @@ def _evidence(case: Case, order: list[_RightAnswer]) -> tuple[Evidence, ...]:
     evidence = []
     for k, f in enumerate(order[:_EVIDENCE], 1):
         facts = _picture_row(case, f)
-        image = drawn(case, f.x, f.map, f.region)
+        image = draw_map(case, f.x, f.map, f.region)
         caption = f"{facts['said']}, {f.word}: {share(f.focus)} on the region, chance {share(f.area)}"
         evidence.append(shown(case, f.row, f"trustworthiness-{k}", image, caption, facts, maps=maps_of(case)))
     return tuple(evidence)
