@@ -40,7 +40,7 @@ CORE = [
     ),
     ("attacking/eight_bit.py", "near = torch.where(far.view", "near = torch.where(~far.view", "rounding"),
     ("attacking/eight_bit.py", "a[..., 0] if a.shape[-1] == 1 else a", "a[..., 0]", "png_holds"),
-    ("auditing/goals.py", "right[blank] = own[blank]", "pass", "without_labels_stand"),
+    ("auditing/goals.py", "right[unlabelled] = predicted[unlabelled]", "pass", "without_labels_stand"),
     (
         "attacking/sweep.py",
         "reach = float(got.distance[k]) if minimal else budget",

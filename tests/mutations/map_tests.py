@@ -80,7 +80,7 @@ CORE = [
         "None",
         "later_maps_are_grey",
     ),
-    ("auditing/audit.py", "        _hand_on(case, finding)\n", "        pass\n", "later_maps_are_grey"),
+    ("auditing/audit.py", "        _apply_to_case(case, finding)\n", "        pass\n", "later_maps_are_grey"),
     (
         "auditing/audit.py",
         "            finding = done[str(call)]\n",
@@ -88,7 +88,7 @@ CORE = [
         "later_maps_are_grey",
     ),
     ("reporting/html_report.py", 'e.maps == "grey"', "e.maps", "later_maps_are_grey"),
-    ("auditing/resume.py", "and not _is_of_before(f)", "", "later_maps_are_grey"),
+    ("auditing/resume.py", "and not _lacks_maps_unreliable(f)", "", "later_maps_are_grey"),
     ("auditing/case.py", "self.maps_used = True", "pass", "stands_in_the_commands"),
     (
         "auditing/assemble.py",

@@ -1,4 +1,4 @@
-"""What several checks say in the same words."""
+"""Sentences, tables and pictures of evidence that several checks share."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def span(interval: Interval | None, n: int, *, shares: bool = True) -> str:
 
 
 def unlabelled(case: Case) -> Finding:
-    """Nothing to judge without labels, and what would give some."""
+    """The finding of a check that needs labels where there are none, and how to give some."""
     return Finding(
         "note",
         f"None of the {counted(len(case.pictures), 'picture')} has a label: put them in class folders "
@@ -55,12 +55,12 @@ def note_on_sample(done: int, of: int) -> tuple[str, ...]:
     return () if done >= of else (f"A seeded sample of {done} from {counted(of, 'picture')} (option pictures).",)
 
 
-def left_out(out: Sequence[tuple[str, str]]) -> tuple[str, ...]:
-    """Who is left out, those with the same reason in one sentence."""
+def left_out(excluded: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """Sentences on what is left out, (name, reason) each: one sentence for each reason."""
     names: dict[str, list[str]] = {}
-    for name, why in out:
-        names.setdefault(why, []).append(name)
-    return tuple(f"Left out: {', '.join(who)}: {why}." for why, who in names.items())
+    for name, reason in excluded:
+        names.setdefault(reason, []).append(name)
+    return tuple(f"Left out: {', '.join(who)}: {reason}." for reason, who in names.items())
 
 
 def bounds(interval: Interval | None) -> dict[str, Cell]:
@@ -85,8 +85,8 @@ def shown(
     """
     picture = case.pictures[row].name
     if maps == "grey":
-        why = f"no explainer can be believed on this model (check {case.maps_unreliable_by})"
-        caption = f"{caption}; {GREY_WORDS}, because {why}"
+        reason = f"no explainer can be believed on this model (check {case.maps_unreliable_by})"
+        caption = f"{caption}; {GREY_WORDS}, because {reason}"
     figure = Figure(f"{name}.png", png(image), caption, f"{picture}: {caption}")
     command = command or case.commands.of_picture("explain", case.pictures[row], "-m", str(case.method))
     return Evidence(picture, figure, facts, command, maps)
