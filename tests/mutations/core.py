@@ -225,7 +225,12 @@ CORE = [
     ("core/catalogue.py", 'if "Args:" not in lines:', 'if "Args:" not in doc:', "test_args_block"),
     ("core/catalogue.py", "*lines[end + 1 :]", "*lines[start:]", "test_args_block"),
     ("core/catalogue.py", 'entries.get(name, "")', "entries.get(name, name)", "test_args_block"),
-    ("reporting/method_pages.py", "_told(m.prose)", '_told(inspect.getdoc(m.fn) or "")', "test_args_block"),
+    (
+        "reporting/method_pages.py",
+        "_without_examples(m.prose)",
+        '_without_examples(inspect.getdoc(m.fn) or "")',
+        "test_args_block",
+    ),
     ("reporting/method_pages.py", "_markdown(m.prose)", '_markdown(inspect.getdoc(m.fn) or "")', "test_args_block"),
     ("reporting/method_pages.py", '"option_help": m.option_help', '"option_help": {}', "test_args_block"),
 ]

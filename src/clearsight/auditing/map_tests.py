@@ -280,7 +280,7 @@ def _agreement_with_others(e: Explanation, others: Sequence[Explanation]) -> lis
 def _list_wins(wins: dict[str, float], metrics: int, worst_first: bool) -> str:
     """How many were won against whom, in words.
 
-    >>> _won({"centre": 2.0, "edge": 3.0, "random": 2.0}, 3, worst_first=False)
+    >>> _list_wins({"centre": 2.0, "edge": 3.0, "random": 2.0}, 3, worst_first=False)
     '3 of 3 against edge, 2 against centre and random'
     """
     counts = sorted(set(wins.values()), reverse=not worst_first)
