@@ -38,7 +38,7 @@ def make(
         case=case.key,
         seed=case.seed,
         budget=case.budget,
-        asked=case.requested_method if method else case.asked,
+        asked=case.requested_method if method else case.method_words,
         method=method,
         signed=case.signed if method else False,
         model=_model_facts(case.model),
@@ -80,7 +80,7 @@ def evidence_command(case: Case, check: str) -> str:
     It names the explainer, where one was asked for, or where the check drew maps by one that an earlier check chose.
     """
     explainer = str(case.method)
-    if case.asked == "auto":
+    if case.method_words == "auto":
         explainer = case.chosen_explainer if case.maps_used else ""
     return case.commands.of_check(check, explainer)
 

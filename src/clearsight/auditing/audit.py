@@ -114,7 +114,7 @@ def _run_check(case: Case, call: Call) -> Finding:
 
 def _apply_to_case(case: Case, finding: Finding) -> None:
     """Apply what a finding says of explainers to the case, for the checks after it."""
-    if finding.chosen_explainer and case.asked == "auto":
+    if finding.chosen_explainer and case.method_words == "auto":
         case.use(parse(finding.chosen_explainer, "explainers"))
     if finding.maps_unreliable is not None:
         case.maps_unreliable_by = finding.name if finding.maps_unreliable else ""
@@ -182,8 +182,8 @@ def audit(
     )
     if folder is None:
         return run()
-    with new_run("audit", Path(folder), holds="report.json") as made:
-        return run(folder=made)
+    with new_run("audit", Path(folder), holds="report.json") as run_folder:
+        return run(folder=run_folder)
 
 
 def run_audit(

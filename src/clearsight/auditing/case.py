@@ -79,7 +79,7 @@ class Case:
         if budget is not None and budget <= 0:
             raise Refused(f"a budget of {budget:g} s: give more than nothing, such as 60s")
         self.model, self.data, self.seed, self.budget = model, data, seed, budget
-        self.asked = method
+        self.method_words = method
         self.progress: Progress = progress or (lambda what, done, total: None)
         parse("grad-cam" if method == "auto" else method, "explainers")  # refused at once, not check by check
         with rng.seeded(seed, torch.zeros(1, 1)):
@@ -103,8 +103,8 @@ class Case:
 
         Under a budget the order is a seeded draw, so that what was read in time stands for the rest.
         """
-        order = self._order(len(self.data.pictures)) if self.budget else list(range(len(self.data.pictures)))
-        good: list[int] = []
+        order = self._seeded_order(len(self.data.pictures)) if self.budget else list(range(len(self.data.pictures)))
+        readable: list[int] = []
         broken: list[tuple[str, str]] = []
         logits: list[Tensor] = []
         tried, empty = 0, len(self.data.broken)
@@ -118,7 +118,7 @@ class Case:
                     try:
                         image = open_picture(picture.path)
                         x.append(to_pixels(image, self.model.preprocess))
-                        good.append(i)
+                        readable.append(i)
                         for repair in picture_notes(image):
                             self._repairs.setdefault(repair, []).append(picture.name)
                     except Refused as e:
@@ -132,11 +132,11 @@ class Case:
                 self.progress("reading", empty + tried, empty + len(order))
                 if self.clock.is_late(self.clock.now() - started):
                     break
-        if not good:
+        if not readable:
             first = f" ({broken[0][0]}: {broken[0][1]})" if broken else ""
             raise Refused(f"none of the {tried} pictures in {self.data.root} can be read{first}")
-        rank = sorted(range(len(good)), key=good.__getitem__)
-        return [self.data.pictures[good[i]] for i in rank], torch.cat(logits)[rank], broken, tried
+        rank = sorted(range(len(readable)), key=readable.__getitem__)
+        return [self.data.pictures[readable[i]] for i in rank], torch.cat(logits)[rank], broken, tried
 
     @property
     def pictures(self) -> list[Picture]:
@@ -232,7 +232,7 @@ class Case:
         if most < 1:
             raise Refused(f"pictures={most}: at least one picture")
         keep = set(rows)
-        return [i for i in self._order(len(self.pictures)) if i in keep][:most]
+        return [i for i in self._seeded_order(len(self.pictures)) if i in keep][:most]
 
     def batches(self, rows: Sequence[int], size: int = SIZE) -> Iterator[tuple[list[int], Tensor]]:
         """(rows, pixels (B, C, *S)) a few at a time, until the check's share of the budget is used up.
@@ -272,17 +272,18 @@ class Case:
     def method(self) -> Call:
         """The explainer that the checks use, with its layer named."""
         x = self.pixels([0]).to(self.model.device)
+        words = "grad-cam" if self.method_words == "auto" else self.method_words
         try:
-            return resolve(self.model, x, parse("grad-cam" if self.asked == "auto" else self.asked, "explainers"))
+            return resolve(self.model, x, parse(words, "explainers"))
         except Refused:
-            if self.asked != "auto":
+            if self.method_words != "auto":
                 raise
             return parse("integrated-gradients", "explainers")
 
     @property
     def requested_method(self) -> str:
-        """The explainer that was asked for, with its layer named; "auto" where the audit chooses it."""
-        return "auto" if self.asked == "auto" else str(self.method)
+        """The explainer that was requested, with its layer named; "auto" where the audit chooses it."""
+        return "auto" if self.method_words == "auto" else str(self.method)
 
     def use(self, call: Call) -> None:
         """From here on the checks use this explainer."""
@@ -345,5 +346,5 @@ class Case:
                 left_out.append((self.pictures[i].name, f"its object {fault} of what the model sees"))
         return in_view, regions, left_out
 
-    def _order(self, n: int) -> list[int]:
+    def _seeded_order(self, n: int) -> list[int]:
         return [int(i) for i in torch.randperm(n, generator=torch.Generator().manual_seed(self.seed))]

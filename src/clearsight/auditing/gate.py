@@ -80,10 +80,10 @@ def read_gate(path: str | Path) -> tuple[Bar, ...]:
         raise Refused(f"the gate {path} cannot be read: {e}") from None
     if not sections:
         raise Refused(f"the gate {path} is empty: write a section for a check, such as [accuracy] with at_least = 0.8")
-    return tuple(_bar(name, section, path) for name, section in sections.items())
+    return tuple(_read_bar(name, section, path) for name, section in sections.items())
 
 
-def _bar(name: str, section: Any, path: str | Path) -> Bar:
+def _read_bar(name: str, section: Any, path: str | Path) -> Bar:
     if name not in catalogue("checks"):
         raise Refused(f"the gate {path} names no check with {name!r}: {nearest(name, catalogue('checks'))}")
     if not isinstance(section, dict) or not set(section) & set(_KEYS[:3]):

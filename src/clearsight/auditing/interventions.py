@@ -216,7 +216,7 @@ def _row_generator(case: Case, row: int) -> torch.Generator:
     return torch.Generator().manual_seed((case.seed + 1) * 1_000_003 + row)
 
 
-def erased(case: Case, x: Tensor, gone: Tensor, fill: Removal) -> Tensor:
+def erased(case: Case, x: Tensor, mask: Tensor, fill: Removal) -> Tensor:
     """Pictures (B, C, H, W) without the pixels of a mask (B, H, W)."""
     with rng.seeded(case.seed, x, "shortcuts"):
-        return taken(x, gone, instead(case.model, x, fill), torch.arange(len(x)))
+        return taken(x, mask, instead(case.model, x, fill), torch.arange(len(x)))

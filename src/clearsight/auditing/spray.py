@@ -51,8 +51,8 @@ def clusters(maps: Tensor, *, seed: int = 0, most_clusters: int = MOST_CLUSTERS)
     >>> left, right = torch.zeros(9, 4, 4), torch.zeros(9, 4, 4)
     >>> left[:, :, 0] = right[:, :, 3] = 0.25
     >>> noise = 0.01 * torch.rand(18, 4, 4, generator=torch.Generator().manual_seed(0))
-    >>> found = clusters(torch.cat([left, right]) + noise)
-    >>> sorted({*found[:9]}), sorted({*found[9:]})
+    >>> numbers = clusters(torch.cat([left, right]) + noise)
+    >>> sorted({*numbers[:9]}), sorted({*numbers[9:]})
     ([0], [1])
     """
     n = len(maps)

@@ -68,7 +68,7 @@ class CorruptedAnswers:
 
 
 def _validate(case: Case, *, which: str, severities: str, floor: float, **others: object) -> None:
-    corruption_calls(which, _severities(severities))
+    corruption_calls(which, _parse_severities(severities))
     if not 0 <= floor <= 1:
         raise Refused(f"corruptions(floor={floor:g}): a share from 0 to 1")
 
@@ -106,7 +106,7 @@ def corruptions(
     """
     if not case.labelled:
         return unlabelled(case)
-    levels = _severities(severities)
+    levels = _parse_severities(severities)
     calls = corruption_calls(which, levels)
     rows = case.sample(case.labelled, pictures)
     answers = CorruptedAnswers()
@@ -148,10 +148,10 @@ def corruptions(
     )
 
 
-def _severities(words: str) -> list[int]:
+def _parse_severities(words: str) -> list[int]:
     """ "1, 3, 5" -> [1, 3, 5], in order and each once.
 
-    >>> _severities("5, 1,3")
+    >>> _parse_severities("5, 1,3")
     [1, 3, 5]
     """
     try:

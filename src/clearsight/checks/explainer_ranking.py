@@ -1,5 +1,4 @@
-"""Which explainer is evidence on this model, after Adebayo et al. 2018, arXiv:1810.03292: maps are evidence if they
-pass tests."""
+"""Rank explainers by whether their maps are evidence on this model, after Adebayo et al. 2018, arXiv:1810.03292."""
 
 from __future__ import annotations
 
@@ -31,13 +30,13 @@ _RANDOMISED = ("parameter-randomisation", "label-randomisation")
 
 @dataclass(frozen=True)
 class RankedExplainer:
-    """One explainer before the bars: what it wins against its strongest control, what it keeps on a random network."""
+    """One explainer: its wins against its strongest control, and its maps' likeness to those of a random network."""
 
     player: int
     won: float
     interval: Interval | None
     control: str
-    kept: float
+    likeness: float
     rank: float
 
     @property
@@ -114,11 +113,11 @@ def explainer_ranking(
     tournament = run_tournament(case, calls, judges, rows, other=other_model, calibrate=calibration_rows)
     voting = [i for i, m in enumerate(tournament.metrics) if is_voter(m)]
     judged = sorted(judge_explainers(tournament, voting, case.seed), key=lambda j: j.rank)
-    sane = [j for j in judged if not j.kept > ceiling]
+    sane = [j for j in judged if not j.likeness > ceiling]
     believed = [j for j in sane if j.faithful]
     best = (believed or sane or judged)[0]
     call = tournament.players[best.player].call
-    chosen = str(call) if believed and case.asked == "auto" else ""
+    chosen = str(call) if believed and case.method_words == "auto" else ""
     n = len(tournament.rows)
     controls = [i for i, p in enumerate(tournament.players) if p.control]
     verdict: Judgement = "fail" if all(is_hopeless(j, ceiling) for j in judged) else "warn"
@@ -173,7 +172,7 @@ def explainer_ranking(
 
 def _is_judged(case: Case, tournament: Tournament, judged: list[RankedExplainer]) -> bool:
     """Whether the explainer of the later checks is among those judged: one that was asked for need not be."""
-    return case.asked == "auto" or str(case.method) in {str(tournament.players[j.player].call) for j in judged}
+    return case.method_words == "auto" or str(case.method) in {str(tournament.players[j.player].call) for j in judged}
 
 
 def _note_on_label_randomisation(
@@ -255,9 +254,9 @@ def _compare_by_metric(
                 {
                     "metric": str(metric),
                     "explainer": str(tournament.players[i].call),
-                    "mean": _number(value),
+                    "mean": _finite_or_none(value),
                     **bounds(interval),
-                    "the winner is better by": _number(gain) if i != best.player else None,
+                    "the winner is better by": _finite_or_none(gain) if i != best.player else None,
                     "at least": gain_interval[0] if gain_interval and i != best.player else None,
                     "at most": gain_interval[1] if gain_interval and i != best.player else None,
                 }
@@ -293,15 +292,15 @@ def judge_explainers(tournament: Tournament, voting: list[int], seed: int) -> li
             continue
         wins = {c: mean(tournament.pairwise_wins(voting, i, c), seed) for c in controls}
         hardest = min(wins, key=lambda c: wins[c][0])
-        kept = max((float(np.nanmean(tournament.values[i, k])) for k in random), default=float("nan"))
+        likeness = max((float(np.nanmean(tournament.values[i, k])) for k in random), default=float("nan"))
         name = tournament.players[hardest].call.method.name
-        ranked.append(RankedExplainer(i, *wins[hardest], name, kept, float(places[i])))
+        ranked.append(RankedExplainer(i, *wins[hardest], name, likeness, float(places[i])))
     return ranked
 
 
 def is_hopeless(j: RankedExplainer, ceiling: float) -> bool:
     """Whether an explainer ignores what the network has learned, or does not beat a control."""
-    return j.kept > ceiling or (j.interval is not None and j.interval[1] <= 0.5)
+    return j.likeness > ceiling or (j.interval is not None and j.interval[1] <= 0.5)
 
 
 def _headline(
@@ -314,8 +313,8 @@ def _headline(
     )
     likeness = (
         ""
-        if np.isnan(best.kept)
-        else f", and its maps keep a rank correlation of {show(best.kept, '')} with those of a random network"
+        if np.isnan(best.likeness)
+        else f", and its maps keep a rank correlation of {show(best.likeness, '')} with those of a random network"
     )
     if believed:
         others = len(believed) - 1
@@ -328,7 +327,7 @@ def _headline(
         )
     why = (
         "its maps do not change when the network is random"
-        if best.kept > ceiling
+        if best.likeness > ceiling
         else "none is surely better than the controls"
     )
     return f"No explainer can be believed on this model: {why}. The best was {call}: {wins}{likeness}."
@@ -341,7 +340,7 @@ def _explainer_names(tournament: Tournament, judged: list[RankedExplainer]) -> s
 def _explainer_row(tournament: Tournament, j: RankedExplainer, ceiling: float) -> dict[str, Cell]:
     player = tournament.players[j.player]
     reasons = [
-        *(["alike on a random network"] if j.kept > ceiling else []),
+        *(["alike on a random network"] if j.likeness > ceiling else []),
         *([] if j.faithful else [f"no better than {j.control}"]),
     ]
     return {
@@ -350,7 +349,7 @@ def _explainer_row(tournament: Tournament, j: RankedExplainer, ceiling: float) -
         "comparisons won": j.won,
         **bounds(j.interval),
         "against": j.control,
-        "kept": _number(j.kept),
+        "kept": _finite_or_none(j.likeness),
         "mean place": j.rank,
         "passes a picture": player.passes,
     }
@@ -363,7 +362,7 @@ def _means_by_metric(tournament: Tournament, order: list[int], voting: list[int]
         {
             "explainer": str(tournament.players[i].call),
             "mean place": float(places[i]),
-            **{str(m): _number(mean(tournament.values[i, k], 0)[0]) for k, m in enumerate(tournament.metrics)},
+            **{str(m): _finite_or_none(mean(tournament.values[i, k], 0)[0]) for k, m in enumerate(tournament.metrics)},
         }
         for i in order
     ]
@@ -373,14 +372,14 @@ def _agreement_rows(tournament: Tournament) -> list[dict[str, Cell]]:
     names = [m.method.name for m in tournament.metrics]
     rows = tournament.agreement()
     return [
-        {"metric": name, **dict(zip(names, map(_number, row), strict=True))}
+        {"metric": name, **dict(zip(names, map(_finite_or_none, row), strict=True))}
         for name, row in zip(names, rows, strict=True)
     ]
 
 
 def _wins_figure(tournament: Tournament, judged: list[RankedExplainer], ceiling: float) -> tuple[Figure, ...]:
     dots = [
-        charts.Dot(str(tournament.players[j.player].call), j.won, 0.5, hollow=not j.faithful or j.kept > ceiling)
+        charts.Dot(str(tournament.players[j.player].call), j.won, 0.5, hollow=not j.faithful or j.likeness > ceiling)
         for j in judged
     ]
     data = charts.dots(
@@ -409,7 +408,7 @@ def _evidence(case: Case, tournament: Tournament, judged: list[RankedExplainer])
     """The pictures on which the best explainers disagree most, their maps side by side."""
     players = _differing_players(tournament, [j.player for j in judged])
     likeness = tournament.disputed(players)
-    out = []
+    evidence = []
     for k, i in enumerate(np.argsort(likeness, kind="stable")[:_EVIDENCE], 1):
         row = tournament.rows[int(i)]
         x = case.pixels([row])[0]
@@ -424,8 +423,8 @@ def _evidence(case: Case, tournament: Tournament, judged: list[RankedExplainer])
         caption = f"{case.label(row)}: {', '.join(names)}; alike at {show(float(likeness[i]), '')}"
         words = [w for p in players for w in ("-m", str(tournament.players[p].call))]
         command = case.commands.of_picture("explain", case.pictures[row], *words)
-        out.append(shown(case, row, f"explainer-ranking-{k}", image, caption, facts, command, "colour"))
-    return tuple(out)
+        evidence.append(shown(case, row, f"explainer-ranking-{k}", image, caption, facts, command, "colour"))
+    return tuple(evidence)
 
 
 def _differing_players(tournament: Tournament, order: list[int], count: int = 3) -> list[int]:
@@ -437,5 +436,5 @@ def _differing_players(tournament: Tournament, order: list[int], count: int = 3)
     return chosen
 
 
-def _number(value: float) -> float | None:
+def _finite_or_none(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None

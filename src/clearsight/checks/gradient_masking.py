@@ -134,19 +134,19 @@ def _headline(points: Sequence[Point], missed: int, n: int, eps: str) -> str:
     flagged = [p for p in points if p.status == "flag"]
     masked, weak, damage = ([p.problem for p in flagged if p.about == a] for a in ("gradients", "strength", "nature"))
     if failed:
-        head = f"PGD overestimates the robustness of this model: {_join_problems(failed)}"
+        opening = f"PGD overestimates the robustness of this model: {_join_problems(failed)}"
     elif masked:
-        head = f"Gradients may be masked: {_join_problems(masked)}"
+        opening = f"Gradients may be masked: {_join_problems(masked)}"
     elif weak:
-        head = f"PGD alone is too weak here: {_join_problems(weak)}"
+        opening = f"PGD alone is too weak here: {_join_problems(weak)}"
     else:
         few = f", but {counted(n, 'picture')} are too few to tell, give at least {FEWEST}" if n < FEWEST else ""
-        head = f"No sign of masked gradients{few}"
-    asked = sum(p.status != "not asked" for p in points)
+        opening = f"No sign of masked gradients{few}"
+    asked_points = sum(p.status != "not asked" for p in points)
     return (
-        f"{head}. Other attacks break {missed} of {counted(n, 'right answer')} at {eps} that PGD leaves standing, "
-        f"{share(missed / n)} ({span(wilson(missed, n), n)}). {asked - len(failed) - len(flagged)} of {asked} points "
-        f"hold, {len(flagged)} {'is' if len(flagged) == 1 else 'are'} flagged and {len(failed)} "
+        f"{opening}. Other attacks break {missed} of {counted(n, 'right answer')} at {eps} that PGD leaves standing, "
+        f"{share(missed / n)} ({span(wilson(missed, n), n)}). {asked_points - len(failed) - len(flagged)} of "
+        f"{asked_points} points hold, {len(flagged)} {'is' if len(flagged) == 1 else 'are'} flagged and {len(failed)} "
         f"{'fails' if len(failed) == 1 else 'fail'}." + (f" Besides, {damage[0]} (point 16)." if damage else "")
     )
 

@@ -79,7 +79,7 @@ def groups(case: Case, *, column: str = "", gap: float = 0.1, fewest: int = 3) -
     """
     if not case.labelled:
         return unlabelled(case)
-    columns = _columns(case, column)
+    columns = _grouping_columns(case, column)
     if not columns:
         return Finding(
             "note",
@@ -127,7 +127,7 @@ def _split_columns(column: str) -> list[str]:
     return [name.strip() for name in column.split(",") if name.strip()]
 
 
-def _columns(case: Case, column: str) -> list[str]:
+def _grouping_columns(case: Case, column: str) -> list[str]:
     if column:
         return _split_columns(column)
     names = {name for p in case.pictures for name in p.columns}

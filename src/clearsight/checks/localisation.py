@@ -80,7 +80,7 @@ def localisation(case: Case, *, floor: float = 0.3, pictures: int = 200) -> Find
     Source: the energy-based pointing game of Wang et al. 2020; the pointing game of Zhang et al. 2018.
     """
     if not case.annotated:
-        return _unannotated(case)
+        return _finding_without_annotations(case)
     rows = case.sample(case.annotated, pictures)
     measured, left_out, done = _measure_pictures(case, rows)
     judged = [s for s in measured if s.right is not False and not math.isnan(s.mass)]
@@ -143,7 +143,7 @@ def _verdict(mass: Interval | None, gain: Interval | None, floor: float) -> Judg
     return "pass" if by_floor == "pass" and gain[0] > 0 else "warn"
 
 
-def _unannotated(case: Case) -> Finding:
+def _finding_without_annotations(case: Case) -> Finding:
     return Finding(
         "note",
         f"None of the {counted(len(case.pictures), 'picture')} says where its object is: give --boxes FILE (COCO, "

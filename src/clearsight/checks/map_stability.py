@@ -305,12 +305,12 @@ def _notes(
 def _row(pictures: list[_MovedPicture], kind: str, seed: int) -> dict[str, Cell]:
     values = np.array([s.alike[kind] for s in pictures if not np.isnan(s.alike[kind][0])]).reshape(-1, 3)
     n = len(values)
-    means: list[Cell] = [_number(float(v)) for v in values.mean(0)] if n else [None] * 3
+    means: list[Cell] = [_finite_or_none(float(v)) for v in values.mean(0)] if n else [None] * 3
     row = {"what was done": kind, _KINDS[0]: means[0], **bounds(bootstrap(values[:, 0].tolist(), seed))}
     return {**row, _KINDS[1]: means[1], _KINDS[2]: means[2], "n": n}
 
 
-def _number(value: float) -> float | None:
+def _finite_or_none(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
@@ -330,9 +330,13 @@ def _most_moved_first(case: Case, pictures: list[_MovedPicture]) -> list[_MovedP
 
 
 def _picture_row(case: Case, s: _MovedPicture) -> dict[str, Cell]:
-    others: dict[str, Cell] = {f"under {k}": _number(s.alike[k][0]) for k in (_NOISE, _FOOLED)}
+    others: dict[str, Cell] = {f"under {k}": _finite_or_none(s.alike[k][0]) for k in (_NOISE, _FOOLED)}
     row: dict[str, Cell] = {"picture": case.pictures[s.row].name, "said": case.label(s.row)}
-    correlations: dict[str, Cell] = {_MOVED: s.rank, "SSIM": _number(s.alike[_MOVED][1]), _KINDS[2]: s.alike[_MOVED][2]}
+    correlations: dict[str, Cell] = {
+        _MOVED: s.rank,
+        "SSIM": _finite_or_none(s.alike[_MOVED][1]),
+        _KINDS[2]: s.alike[_MOVED][2],
+    }
     return {
         **row,
         **correlations,
@@ -376,7 +380,9 @@ def _evidence(case: Case, pictures: list[_MovedPicture], eps: float) -> tuple[Ev
         clean, moved = s.pixels
         image = strip([photo(clean), draw_map(case, clean, s.maps[0]), photo(moved), draw_map(case, moved, s.maps[1])])
         before, after = float(case.logits[s.row].softmax(0).max()), float(p[k].max())
-        similarities: dict[str, Cell] = {kind: _number(v) for kind, v in zip(_KINDS, s.alike[_MOVED], strict=True)}
+        similarities: dict[str, Cell] = {
+            kind: _finite_or_none(v) for kind, v in zip(_KINDS, s.alike[_MOVED], strict=True)
+        }
         facts: dict[str, Cell] = {
             "picture": case.pictures[s.row].name,
             "said": case.label(s.row),

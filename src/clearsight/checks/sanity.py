@@ -180,7 +180,7 @@ def _notes(values: Map, empty: int, constant_maps: int, ceiling: float) -> list[
 def _stage_rows(values: Map, depths: list[int], empty: list[int], seed: int) -> list[dict[str, Cell]]:
     rows = []
     for k, depth in enumerate(depths):
-        means: dict[str, Cell] = {kind: _number(values[:, k, j].mean()) for j, kind in enumerate(_KINDS)}
+        means: dict[str, Cell] = {kind: _finite_or_none(values[:, k, j].mean()) for j, kind in enumerate(_KINDS)}
         interval = bootstrap(values[:, k, 0].tolist(), seed)
         row = {"random layers": f"{depth} of {depths[-1]}", _KINDS[0]: means.pop(_KINDS[0])}
         rows.append({**row, **bounds(interval), **means, "empty maps": empty[k], "n": len(values)})
@@ -189,13 +189,13 @@ def _stage_rows(values: Map, depths: list[int], empty: list[int], seed: int) -> 
 
 def _picture_rows(case: Case, rows: list[int], values: Map) -> list[dict[str, Cell]]:
     cells: list[dict[str, Cell]] = [
-        {"picture": case.pictures[i].name, **{kind: _number(v[-1, j]) for j, kind in enumerate(_KINDS)}}
+        {"picture": case.pictures[i].name, **{kind: _finite_or_none(v[-1, j]) for j, kind in enumerate(_KINDS)}}
         for i, v in zip(rows, values, strict=True)
     ]
     return sorted(cells, key=lambda r: (-float(r[_KINDS[0]] or 0), str(r["picture"])))
 
 
-def _number(value: float) -> float | None:
+def _finite_or_none(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 

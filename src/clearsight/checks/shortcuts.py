@@ -37,7 +37,7 @@ _EVIDENCE = 8
 
 
 @dataclass(frozen=True, eq=False)
-class _Cluster:
+class Cluster:
     """Pictures of one answer whose maps are alike, and the box in which most of the maps comes together."""
 
     answer: int
@@ -54,10 +54,10 @@ class _Cluster:
 
 
 @dataclass(frozen=True, eq=False)
-class _Place:
+class Place:
     """A box that is tried: where the maps of a cluster come together, or a core of it, where that is too large."""
 
-    cluster: _Cluster
+    cluster: Cluster
     box: Box
     mass: float
     core: bool
@@ -68,7 +68,7 @@ class Suspect:
     """A suspect: the intervention that tried it, the places of clusters behind it, and whether it is a shortcut."""
 
     trial: Intervention
-    places: tuple[_Place, ...]
+    places: tuple[Place, ...]
     follow: float  # share of answers that go with it: those that change without it (erased), else those carried along
     control: float
     interval: Interval
@@ -186,7 +186,7 @@ def shortcuts(
 # Where the model looks ------------------------------------------------------------------------------------------------
 
 
-def _cluster_maps(case: Case, rows: list[int], fill: Removal) -> tuple[list[_Cluster], list[int]]:
+def _cluster_maps(case: Case, rows: list[int], fill: Removal) -> tuple[list[Cluster], list[int]]:
     """The clusters of each answer that enough pictures got, and the rows that the budget allowed."""
     done: list[int] = []
     maps: list[Tensor] = []
@@ -212,9 +212,9 @@ def _cluster_maps(case: Case, rows: list[int], fill: Removal) -> tuple[list[_Clu
 
 def _describe_cluster(
     case: Case, answer: int, number: int, rows: list[int], of_answer: int, maps: Tensor, fill: Removal
-) -> _Cluster:
+) -> Cluster:
     """The place where a cluster's maps come together, and how often its pictures are right without that place."""
-    size = _size(case)
+    size = _picture_size(case)
     mean = maps.mean(0)
     box, mass = hotspot(mean, size)
     labelled = [i for i in rows if bool(case.truth[i].any())]
@@ -228,7 +228,7 @@ def _describe_cluster(
                 answers = scores(case.model, y.to(case.model.device)).argmax(1)
             right_by_fill[removal] += int(case.truth[part].gather(1, answers[:, None]).sum())
     right = int(case.right[labelled].sum())
-    return _Cluster(
+    return Cluster(
         answer,
         number,
         tuple(rows),
@@ -248,7 +248,7 @@ def _describe_cluster(
 
 def _try_suspects(
     case: Case,
-    map_clusters: list[_Cluster],
+    map_clusters: list[Cluster],
     done: list[int],
     largest: float,
     bars: tuple[float, float],
@@ -256,7 +256,7 @@ def _try_suspects(
     fill: Removal,
 ) -> tuple[list[Suspect], list[str]]:
     """The suspects, confirmed ones first, and a sentence on places that were not tried."""
-    size = _size(case)
+    size = _picture_size(case)
     candidates = [p for c in map_clusters for p in _places_to_try(c, size, largest)]
     groups = _group_places(candidates)
     untried = []
@@ -266,7 +266,7 @@ def _try_suspects(
     nowhere = torch.zeros(size, dtype=torch.bool)
     for p in candidates:
         reasons |= {i: reasons.get(i, nowhere) | inside(p.box, size) for i in p.cluster.rows}
-    trials: list[tuple[Intervention | None, tuple[_Place, ...]]] = []
+    trials: list[tuple[Intervention | None, tuple[Place, ...]]] = []
     for group in groups[:places]:
         donors = case.sample([i for p in group for i in p.cluster.rows], _DONORS)
         trials.append((interventions.place(case, donors, done, group[0].box, reasons, fill), group))
@@ -292,17 +292,17 @@ def _has_colours(case: Case, rows: list[int]) -> bool:
     return bool((x.amax(1) - x.amin(1)).max() > 2 / 255)
 
 
-def _places_to_try(c: _Cluster, size: tuple[int, int], largest: float) -> list[_Place]:
+def _places_to_try(c: Cluster, size: tuple[int, int], largest: float) -> list[Place]:
     """The places that are tried for a cluster: its own, or the cores of one that is too large."""
     largest_area = largest * size[0] * size[1]
     if area(c.box) <= largest_area:
-        return [_Place(c, c.box, c.mass, core=False)]
-    return [_Place(c, box, mass, core=True) for box, mass in cores(c.mean, size, largest_area, c.box)]
+        return [Place(c, c.box, c.mass, core=False)]
+    return [Place(c, box, mass, core=True) for box, mass in cores(c.mean, size, largest_area, c.box)]
 
 
-def _group_places(candidates: list[_Place]) -> list[tuple[_Place, ...]]:
+def _group_places(candidates: list[Place]) -> list[tuple[Place, ...]]:
     """Places that are nearly the same, together; those with the most mass for their area first, cores last."""
-    groups: list[list[_Place]] = []
+    groups: list[list[Place]] = []
     for p in sorted(candidates, key=lambda p: (p.core, -p.mass * len(p.cluster.rows) / area(p.box))):
         group = next((g for g in groups if g[0].core == p.core and overlap(g[0].box, p.box) > 0.5), None)
         if group is None:
@@ -313,9 +313,9 @@ def _group_places(candidates: list[_Place]) -> list[tuple[_Place, ...]]:
     return [tuple(g) for g in sorted(groups, key=lambda g: (g[0].core, -weight[id(g)]))]
 
 
-def _note_on_large_places(case: Case, map_clusters: list[_Cluster], largest: float) -> tuple[str, ...]:
+def _note_on_large_places(case: Case, map_clusters: list[Cluster], largest: float) -> tuple[str, ...]:
     """A note on the clusters whose place was not tried."""
-    height, width = _size(case)
+    height, width = _picture_size(case)
     shares = [s for c in map_clusters if (s := area(c.box) / (height * width)) > largest]
     if not shares:
         return ()
@@ -326,11 +326,11 @@ def _note_on_large_places(case: Case, map_clusters: list[_Cluster], largest: flo
     )
 
 
-def _is_core(group: tuple[_Place, ...]) -> bool:
+def _is_core(group: tuple[Place, ...]) -> bool:
     return bool(group) and group[0].core
 
 
-def judge_group(case: Case, t: Intervention, group: tuple[_Place, ...], bars: tuple[float, float], z: float) -> Suspect:
+def judge_group(case: Case, t: Intervention, group: tuple[Place, ...], bars: tuple[float, float], z: float) -> Suspect:
     """Whether an intervention on this group carries or changes answers more often than its control."""
     bar, background = bars
     carried, changed = (t.carried, t.carried_control), (t.changed, t.changed_control)
@@ -362,7 +362,7 @@ def _is_on_objects(case: Case, t: Intervention) -> bool:
     rows, regions, _ = case.in_view([i for i in t.rows if case.pictures[i].regions])
     if not rows:
         return False
-    covered = torch.stack(regions)[:, inside(t.box, _size(case))].float().mean()
+    covered = torch.stack(regions)[:, inside(t.box, _picture_size(case))].float().mean()
     return bool(covered > 0.5)
 
 
@@ -372,7 +372,7 @@ def _is_on_objects(case: Case, t: Intervention) -> bool:
 def _suspect_name(case: Case, s: Suspect) -> str:
     if s.trial.box is None:
         return "colour" if s.trial.kind == "colour" else "the surroundings of the object"
-    size = _size(case)
+    size = _picture_size(case)
     return f"{place_words(s.trial.box, size)}, {share(area(s.trial.box) / (size[0] * size[1]))} of the picture"
 
 
@@ -404,7 +404,7 @@ def _headline(case: Case, suspects: list[Suspect]) -> str:
     )
 
 
-def _answers(case: Case, rows: Sequence[int]) -> str:
+def _answers_in_words(case: Case, rows: Sequence[int]) -> str:
     names = list(dict.fromkeys(case.label(i) for i in sorted(rows, key=lambda i: int(case.predicted[i]))))
     return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
@@ -414,7 +414,7 @@ def _suspect_row(case: Case, s: Suspect) -> dict[str, Cell]:
     return {
         "suspect": _suspect_name(case, s),
         "shortcut": s.status,
-        "answers": _answers(case, t.rows),
+        "answers": _answers_in_words(case, t.rows),
         "n": t.n,
         "go with it": s.follow,
         "from": s.interval[0],
@@ -428,8 +428,8 @@ def _suspect_row(case: Case, s: Suspect) -> dict[str, Cell]:
     }
 
 
-def _cluster_row(case: Case, c: _Cluster) -> dict[str, Cell]:
-    size = _size(case)
+def _cluster_row(case: Case, c: Cluster) -> dict[str, Cell]:
+    size = _picture_size(case)
     return {
         "answer": case.model.name(c.answer),
         "cluster": c.number + 1,
@@ -444,22 +444,22 @@ def _cluster_row(case: Case, c: _Cluster) -> dict[str, Cell]:
     }
 
 
-def _evidence(case: Case, suspects: list[Suspect], map_clusters: list[_Cluster]) -> tuple[Evidence, ...]:
+def _evidence(case: Case, suspects: list[Suspect], map_clusters: list[Cluster]) -> tuple[Evidence, ...]:
     """The suspects, confirmed ones first, each with the largest cluster behind it; then the other clusters."""
-    out: list[Evidence] = []
+    evidence: list[Evidence] = []
     shown_clusters: set[int] = set()
     training = _training_pictures(case.model.source)
     for s in suspects[:_EVIDENCE]:
         c = max((p.cluster for p in s.places), key=lambda c: len(c.rows), default=None)
         if c is not None:
             shown_clusters.add(id(c))
-        out.append(_suspect_evidence(case, s, c, training, len(out) + 1))
+        evidence.append(_suspect_evidence(case, s, c, training, len(evidence) + 1))
     for c in sorted(map_clusters, key=lambda c: area(c.box)):
-        if len(out) >= _EVIDENCE:
+        if len(evidence) >= _EVIDENCE:
             break
         if id(c) not in shown_clusters:
-            out.append(_cluster_evidence(case, c, training, len(out) + 1))
-    return tuple(out)
+            evidence.append(_cluster_evidence(case, c, training, len(evidence) + 1))
+    return tuple(evidence)
 
 
 def _training_pictures(source: str) -> list[tuple[Path, str]]:
@@ -470,9 +470,9 @@ def _training_pictures(source: str) -> list[tuple[Path, str]]:
         return []
 
 
-def _suspect_evidence(case: Case, s: Suspect, c: _Cluster | None, training: list[tuple[Path, str]], k: int) -> Evidence:
+def _suspect_evidence(case: Case, s: Suspect, c: Cluster | None, training: list[tuple[Path, str]], k: int) -> Evidence:
     e, box = s.trial.example, s.trial.box
-    mask = inside(box, _size(case)) if box else None
+    mask = inside(box, _picture_size(case)) if box else None
     answer, answer_without, answer_made = map(
         case.model.name, (int(case.predicted[e.donor]), e.without_answer, e.made_answer)
     )
@@ -505,9 +505,9 @@ def _suspect_evidence(case: Case, s: Suspect, c: _Cluster | None, training: list
     return shown(case, e.donor, f"shortcuts-{k}", strip(pictures), caption, facts, maps=maps_of(case))
 
 
-def _cluster_evidence(case: Case, c: _Cluster, training: list[tuple[Path, str]], k: int) -> Evidence:
+def _cluster_evidence(case: Case, c: Cluster, training: list[tuple[Path, str]], k: int) -> Evidence:
     row = _typical_row(case, c)
-    mask = inside(c.box, _size(case))
+    mask = inside(c.box, _picture_size(case))
     x = case.pixels([row])[0]
     nearest, names = nearest_training_pictures(case, row, c.box, training)
     map_image = draw_map(case, x, case.maps([row], x[None])[0], mask)
@@ -524,14 +524,14 @@ def _cluster_evidence(case: Case, c: _Cluster, training: list[tuple[Path, str]],
     return shown(case, row, f"shortcuts-{k}", strip(pictures), caption, facts, maps=maps_of(case))
 
 
-def _mean_map(case: Case, c: _Cluster, box: Box) -> Image.Image:
+def _mean_map(case: Case, c: Cluster, box: Box) -> Image.Image:
     """The mean of a cluster's maps over the mean of its pictures."""
-    size = _size(case)
+    size = _picture_size(case)
     whole = torch.nn.functional.interpolate(c.mean[None, None], size, mode="nearest")[0, 0]
     return draw_map(case, case.pixels(c.rows[:100]).mean(0), whole, inside(box, size))
 
 
-def _typical_row(case: Case, c: _Cluster) -> int:
+def _typical_row(case: Case, c: Cluster) -> int:
     """The picture whose map is nearest to the cluster's mean."""
     rows = list(c.rows[:100])
     maps = pooled(case.maps(rows, case.pixels(rows)))
@@ -548,7 +548,7 @@ def nearest_training_pictures(
     files = [file for file in files if file.resolve() != own_file]
     order = torch.randperm(len(files), generator=torch.Generator().manual_seed(case.seed)).tolist()[:_TRAINING_PICTURES]
     pixels = case.pixels([row])[0]
-    mask = inside(box, _size(case)) if box else torch.ones(_size(case), dtype=torch.bool)
+    mask = inside(box, _picture_size(case)) if box else torch.ones(_picture_size(case), dtype=torch.bool)
     candidates: list[tuple[float, str, Tensor]] = []
     for i in order:
         try:
@@ -560,5 +560,5 @@ def nearest_training_pictures(
     return [x for _, _, x in candidates], [name for _, name, _ in candidates]
 
 
-def _size(case: Case) -> tuple[int, int]:
+def _picture_size(case: Case) -> tuple[int, int]:
     return case.model.preprocess.size[0], case.model.preprocess.size[1]

@@ -160,7 +160,7 @@ def _judge_answers(
         focus = measure(case.model, pixels, maps, "relevance-mass", target, regions=inside, seed=case.seed).nan_to_num(
             0
         )
-        without, rest, swapped = _answers_without(case, in_view, rows, pixels, inside, fill)
+        without_region, without_rest, swapped = _answers_without(case, in_view, rows, pixels, inside, fill)
         for j, i in enumerate(in_view):
             f = float(focus[j])
             word: Word = "rejectable" if f < rejectable else "suspicious"
@@ -172,8 +172,8 @@ def _judge_answers(
                     f,
                     float(inside[j].float().mean()),
                     word,
-                    without[j],
-                    rest[j],
+                    without_region[j],
+                    without_rest[j],
                     swapped[j],
                     pixels[j],
                     maps[j],
@@ -192,15 +192,15 @@ def _answers_without(
     indices = torch.arange(len(rows), device=pixels.device)
     with model.undisturbed(), rng.seeded(case.seed, pixels, "trustworthiness"):
         replacement = instead(model, pixels, fill)
-        without = scores(model, taken(pixels, inside, replacement, indices)).argmax(1)
-        rest = scores(model, taken(pixels, ~inside, replacement, indices)).argmax(1)
+        without_region = scores(model, taken(pixels, inside, replacement, indices)).argmax(1)
+        without_rest = scores(model, taken(pixels, ~inside, replacement, indices)).argmax(1)
         others = {j: o for j, row in enumerate(rows) if (o := _next_of_other_class(case, all_rows, row)) is not None}
         with_other = list(others)
         if with_other:
             on = case.pixels([others[j] for j in with_other]).to(pixels)
             mixed = torch.where(inside[with_other][:, None], pixels[with_other], on)
         answers = dict(zip(with_other, scores(model, mixed).argmax(1).tolist(), strict=True)) if with_other else {}
-    return without.tolist(), rest.tolist(), [answers.get(j) for j in range(len(rows))]
+    return without_region.tolist(), without_rest.tolist(), [answers.get(j) for j in range(len(rows))]
 
 
 def _next_of_other_class(case: Case, rows: list[int], row: int) -> int | None:

@@ -94,8 +94,8 @@ def _advice(f: Finding) -> str:
 
 def _what_was_not_asked(ordered: Sequence[Finding]) -> str:
     """Which checks of the catalogue were not asked, and which of those asked had nothing to judge."""
-    asked = {f.name for f in ordered}
-    missing = [name for name in catalogue("checks") if name not in asked]
+    names = {f.name for f in ordered}
+    missing = [name for name in catalogue("checks") if name not in names]
     parts = [f"Not asked: {', '.join(missing)}"] if missing else ["Every check of the catalogue was asked"]
     empty = _with_verdict(ordered, "note")
     if empty:

@@ -24,14 +24,14 @@ NATURAL = ("gaussian-noise(severity=1)", "brightness(severity=1)", "rotation(sev
 def points(case: Case, rows: Sequence[int], trials: AttackTrials, slopes: Slopes, eps: float) -> list[Point]:
     """Points 11, 12, 15 and 16, of the right answers rows."""
     return [
-        _scale(case, rows, slopes),
-        _repeat(case, rows),
+        _scale_of_outputs(case, rows, slopes),
+        _repeatability(case, rows),
         _linear_twin(case, rows, eps),
         _natural_damage(case, rows, trials),
     ]
 
 
-def _scale(case: Case, rows: Sequence[int], slopes: Slopes) -> Point:
+def _scale_of_outputs(case: Case, rows: Sequence[int], slopes: Slopes) -> Point:
     """Flagged where it costs an attack something: an honest network is sure of a picture too, and has its gradient."""
     question = "are the outputs logits, and not so large that the cross-entropy loses its gradient?"
     outputs = case.logits[list(rows)]
@@ -50,7 +50,7 @@ def _scale(case: Case, rows: Sequence[int], slopes: Slopes) -> Point:
     )
 
 
-def _repeat(case: Case, rows: Sequence[int]) -> Point:
+def _repeatability(case: Case, rows: Sequence[int]) -> Point:
     changed: list[int] = []
     for part, x in case.lots(rows):
         with case.model.undisturbed(), torch.no_grad():

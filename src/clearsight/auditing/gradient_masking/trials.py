@@ -67,7 +67,7 @@ def try_attacks(
         except NoGradient:
             trials.blind.add(name)
             attacked = clean
-        note(name, indices, attacked, ~_right(case.model, attacked, right[list(indices)]))
+        note(name, indices, attacked, ~_is_right(case.model, attacked, right[list(indices)]))
         return attacked
 
     def note(name: str, indices: Sequence[int], z: Tensor, wrong: Tensor) -> None:
@@ -99,7 +99,7 @@ def try_attacks(
     with rng.seeded(case.seed, z, "masking"):
         for _ in range(noise):
             attacked = within(z, eps, "linf")
-            note("random noise", standing, attacked.cpu(), ~_right(case.model, attacked, right[standing]))
+            note("random noise", standing, attacked.cpu(), ~_is_right(case.model, attacked, right[standing]))
     if other is not None:
         run("transfer", standing, goal_of_standing, second=other)
     return trials
@@ -113,5 +113,5 @@ def _rows_broken_by_pgd(case: Case, rows: Sequence[int], x: Tensor, goal: Goal, 
     return {rows[k] for k in attacked.fooled.nonzero()[:, 0].tolist()}
 
 
-def _right(model: Classifier, x: Tensor, right: Tensor) -> Tensor:
+def _is_right(model: Classifier, x: Tensor, right: Tensor) -> Tensor:
     return right.gather(1, scores_of(model, x).argmax(1, keepdim=True))[:, 0]
