@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import clearsight as cs
-from clearsight.auditing.audit import chosen, run_checks
+from clearsight.auditing.audit import parse_checks, run_checks
 from clearsight.auditing.case import Case
 from clearsight.auditing.tournament import run_tournament
 from clearsight.core.catalogue import parse
@@ -38,7 +38,7 @@ def pictures(tmp_path: Path) -> Pictures:
 
 
 def believe(case: Case, options: str) -> Finding:
-    (found,) = run_checks(case, chosen(f"explainer-ranking({options})"))
+    (found,) = run_checks(case, parse_checks(f"explainer-ranking({options})"))
     assert found.verdict != "error", found.headline
     return found
 
@@ -101,7 +101,7 @@ def test_a_threshold_for_nothing_is_refused(pictures: Pictures) -> None:
 def test_values_that_cannot_be_are_refused_before_a_picture_is_read(pictures: Pictures, check: str, why: str) -> None:
     case = Case(classifier(), pictures)
     with pytest.raises(cs.Refused, match=why):
-        list(run_checks(case, chosen(check)))
+        list(run_checks(case, parse_checks(check)))
     assert "_read" not in vars(case)
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import clearsight as cs
-from clearsight.auditing.audit import chosen, run_checks
+from clearsight.auditing.audit import parse_checks, run_checks
 from clearsight.auditing.case import Case
 from clearsight.auditing.interventions import Example, Intervention, Kind, colour, seeded_partners
 from clearsight.auditing.spray import area, clusters, cores, elsewhere, hotspot, overlap, place_words, pooled
@@ -31,7 +31,7 @@ SIDE = 32
 
 
 def found(model: Classifier, pictures: Pictures, check: str = "shortcuts", method: str = "auto") -> Finding:
-    (finding,) = run_checks(Case(model, pictures, method=method), chosen(check))
+    (finding,) = run_checks(Case(model, pictures, method=method), parse_checks(check))
     return finding
 
 
@@ -281,7 +281,7 @@ def test_options_out_of_range_are_refused_with_what_they_may_be(tmp_path: Path) 
     case = Case(grey(Corner()), corners(tmp_path), method="saliency")
     for check in ("shortcuts(largest=0.9)", "shortcuts(bar=1)", "shortcuts(places=0)", "shortcuts(background=0)"):
         with pytest.raises(cs.Refused, match="at least one place"):
-            list(run_checks(case, chosen(check)))
+            list(run_checks(case, parse_checks(check)))
 
 
 def test_partners_are_of_another_answer_and_fellows_of_the_same(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from clearsight.auditing.audit import chosen, run_checks
+from clearsight.auditing.audit import parse_checks, run_checks
 from clearsight.auditing.case import Case
 from clearsight.auditing.tournament import Tournament, mean, run_tournament
 from clearsight.checks.explainer_ranking import chosen_explainers, is_hopeless, is_voter, judge_explainers
@@ -32,7 +32,7 @@ SIDE = 16
 
 
 def found(case: Case, check: str) -> Finding:
-    (finding,) = run_checks(case, chosen(check))
+    (finding,) = run_checks(case, parse_checks(check))
     return finding
 
 

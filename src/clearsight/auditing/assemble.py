@@ -15,7 +15,7 @@ from clearsight.reporting.findings import Finding
 from clearsight.reporting.report import Report
 
 
-def make(
+def make_report(
     case: Case,
     findings: Sequence[Finding],
     *,

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import torch
 
-from clearsight.auditing.assemble import evidence_command, make
+from clearsight.auditing.assemble import evidence_command, make_report
 from clearsight.auditing.case import Case
 from clearsight.auditing.diagnosis import inspect
 from clearsight.auditing.gate import Bar, bars_for, hold
-from clearsight.auditing.resume import earlier
+from clearsight.auditing.resume import read_stopped_audit
 from clearsight.core import rng
 from clearsight.core.catalogue import Call, catalogue, parse, split_calls
 from clearsight.core.classifier import Classifier
@@ -35,8 +35,8 @@ class Stopped(KeyboardInterrupt):
         self.done, self.of, self.folder = done, of, folder
 
 
-def noted(pictures: Pictures, model: Classifier) -> Pictures:
-    """The pictures with a note of everything that a dry run of the model found; refused where numbers would be false.
+def with_model_notes(pictures: Pictures, model: Classifier) -> Pictures:
+    """The pictures with a note for each problem that a dry run of the model found.
 
     Refused: probabilities that are taken for logits, or logits for probabilities; multi-label models and regressors.
     """
@@ -54,8 +54,8 @@ def noted(pictures: Pictures, model: Classifier) -> Pictures:
     return dataclasses.replace(pictures, notes=(*pictures.notes, *notes))
 
 
-def chosen(only: str | Sequence[str] | None) -> list[Call]:
-    """The checks asked for; all of them, in the catalogue's order, where none is named."""
+def parse_checks(only: str | Sequence[str] | None) -> list[Call]:
+    """The checks that words name, with their options; all checks, in the catalogue's order, for None."""
     if only is None:
         return [Call(m) for m in catalogue("checks").values()]
     names = split_calls(only) if isinstance(only, str) else [w for part in only for w in split_calls(part)]
@@ -174,7 +174,7 @@ def audit(
     are not one-of-many classifiers, probabilities taken for logits or logits for probabilities, pictures of which none
     can be read, and a folder with anything else in it.
     """
-    calls = chosen(only)
+    calls = parse_checks(only)
     bars = bars_for(gate, calls)
     pictures = data if isinstance(data, Pictures) else open_data(data)
     run = partial(
@@ -204,11 +204,12 @@ def run_audit(
 ) -> Report:
     """Run an audit whose arguments have been read: what ``audit`` and the command line both do.
 
-    calls: what ``chosen`` gives; bars: what ``bars_for`` gives; folder: one that is there, for the report, or that of a
-    stopped audit to go on with.  command, model_words, data_words: what the report quotes.  say: is told each note on
-    the pictures before any check.  Raises Stopped where the user interrupts the checks of an audit with a folder.
+    calls: what ``parse_checks`` gives; bars: what ``bars_for`` gives; folder: an existing folder for the report, or
+    that of a stopped audit, which goes on.  command, model_words, data_words: what the report quotes.  say: called with
+    each note on the pictures before any check.  Raises Stopped where the user interrupts the checks of an audit with a
+    folder.
     """
-    pictures = noted(pictures, model)
+    pictures = with_model_notes(pictures, model)
     case = Case(
         model, pictures, seed=seed, budget=budget, method=method, progress=progress, model_words=model_words,
         data_words=data_words,
@@ -216,13 +217,13 @@ def run_audit(
     if say:
         for note in pictures.notes:
             say(note)
-    done, earlier_seconds = earlier(folder, case) if folder else ({}, 0.0)
+    done, earlier_seconds = read_stopped_audit(folder, case) if folder else ({}, 0.0)
     findings: list[Finding] = []
 
     def report(complete: bool) -> Report:
         bar_results = hold(bars, findings) if bars else None
         seconds = earlier_seconds + sum(f.seconds for f in findings if f.check not in done)
-        return make(case, findings, seconds=seconds, command=command, gate=bar_results, complete=complete)
+        return make_report(case, findings, seconds=seconds, command=command, gate=bar_results, complete=complete)
 
     try:
         for finding in run_checks(case, calls, done):

@@ -10,7 +10,7 @@ from clearsight.reporting.findings import Finding
 from clearsight.reporting.report import Report
 
 
-def earlier(folder: Path, case: Case) -> tuple[dict[str, Finding], float]:
+def read_stopped_audit(folder: Path, case: Case) -> tuple[dict[str, Finding], float]:
     """The findings that a stopped audit of the same case left in this folder; none where there was none.
 
     The findings by their check's spelling, without errors, and the seconds that they took.  What they say of explainers
