@@ -4,7 +4,7 @@ CORE = [
     ("auditing/tournament.py", "rises.clamp_min(0).mean(0", "rises.mean(0", "every_explainer_gets"),
     (
         "auditing/tournament.py",
-        "_with_threshold(m, thresholds.get(str(call)))",
+        "_with_threshold(m, thresholds.get(name))",
         "_with_threshold(m, None)",
         "every_explainer_gets",
     ),

@@ -119,26 +119,11 @@ def run_tournament(
     pictures on which every player's threshold is chosen, by one search, for metrics that have one and leave it open.
     Refused: no explainer that the network allows.
     """
-    calls_by_name = {
-        str(c): c for c in (*methods, *(Call(m) for m in catalogue("explainers").values() if _is_control(m)))
-    }
-    x = case.pixels([rows[0]]).to(case.model.device)
-    calls, left_out = [], []
-    for call in calls_by_name.values():
-        try:
-            calls.append(resolve(case.model, x, call))
-        except Refused as e:
-            left_out.append((str(call), str(e)))
+    calls, left_out = _resolve_explainers(case, methods, rows[0])
     metrics = [m for m in metrics if "regions" not in m.method.injected or all(case.pictures[i].regions for i in rows)]
+    thresholds = _calibrate_explainers(case, calls, calibrate, left_out) if calibrate else {}
     maps: dict[str, list[Tensor]] = {str(c): [] for c in calls}
     values: dict[str, list[Values]] = {str(c): [] for c in calls}
-    thresholds: dict[str, float] = {}
-    for call in list(calls) if calibrate else ():
-        try:
-            thresholds[str(call)] = _calibrate_threshold(case, call, calibrate)
-        except Refused as e:
-            left_out.append((str(call), str(e)))
-            calls.remove(call)
     passes = dict.fromkeys(maps, 0.0)
     done: list[int] = []
     twins_of: dict[str, set[str]] = {str(c): {str(o) for o in calls[:i]} for i, c in enumerate(calls)}
@@ -146,51 +131,72 @@ def run_tournament(
         unscaled: dict[str, Tensor] = {}
         regions = case.regions(part) if any("regions" in m.method.injected for m in metrics) else None
         for k, call in enumerate(list(calls)):
+            name = str(call)
             case.progress(case.doing, len(done) + len(part) * k // len(calls), len(rows))  # a batch takes minutes
             try:
                 explanation = explain(case.model, pixels, call, ClassScore(case.predicted[part]), seed=case.seed)
-                calls_of_metrics = [_with_threshold(m, thresholds.get(str(call))) for m in metrics]
+                calls_of_metrics = [_with_threshold(m, thresholds.get(name)) for m in metrics]
                 unscaled_maps = _unscaled(explanation.maps)
-                twins_of[str(call)] &= {
+                twins_of[name] &= {
                     o for o, earlier in unscaled.items() if torch.allclose(earlier, unscaled_maps, atol=1e-5)
                 }
-                twin = next(
-                    (
-                        o
-                        for o in unscaled
-                        if o in twins_of[str(call)] and thresholds.get(o) == thresholds.get(str(call))
-                    ),
-                    None,
-                )
-                values[str(call)].append(
+                equals = (o for o in unscaled if o in twins_of[name] and thresholds.get(o) == thresholds.get(name))
+                twin = next(equals, None)
+                values[name].append(
                     values[twin][-1]
                     if twin
                     else _measure_maps(case, call, calls_of_metrics, part, pixels, explanation.maps, regions, other)
                 )
-                unscaled[str(call)] = unscaled_maps
-                maps[str(call)].append(explanation.maps)
-                passes[str(call)] += (explanation.forwards + explanation.backwards) * len(part)
+                unscaled[name] = unscaled_maps
+                maps[name].append(explanation.maps)
+                passes[name] += (explanation.forwards + explanation.backwards) * len(part)
             except Refused as e:
-                left_out.append((str(call), str(e)))
+                left_out.append((name, str(e)))
                 calls.remove(call)
         done += part
     players = tuple(Entrant(c, torch.cat(maps[str(c)]), passes[str(c)] / len(done)) for c in calls)
     if all(p.control for p in players):
-        raise Refused(
-            f"none of the explainers runs on this network: {left_out[0][0]}: {left_out[0][1]}"
-            if left_out
-            else "no explainer"
-        )
+        why = f"none of the explainers runs on this network: {': '.join(left_out[0])}" if left_out else "no explainer"
+        raise Refused(why)
     all_values = np.stack([np.concatenate(values[str(c)], axis=1) for c in calls])
-    remaining = dict.fromkeys(map(str, calls))
-    same_maps = tuple(
-        (name, next(o for o in remaining if o in twins_of[name]))
-        for name in twins_of
-        if name in remaining and twins_of[name] & remaining.keys()
-    )
+    same_maps = _same_maps(twins_of, [str(c) for c in calls])
     return Tournament(
         tuple(done), players, tuple(metrics), all_values, tuple(left_out), thresholds, tuple(calibrate), same_maps
     )
+
+
+def _resolve_explainers(case: Case, methods: Sequence[Call], row: int) -> tuple[list[Call], list[tuple[str, str]]]:
+    """The explainers and all controls with their layers named, and (name, reason) of those that the network refuses."""
+    calls_by_name = {
+        str(c): c for c in (*methods, *(Call(m) for m in catalogue("explainers").values() if _is_control(m)))
+    }
+    x = case.pixels([row]).to(case.model.device)
+    calls, refused = [], []
+    for call in calls_by_name.values():
+        try:
+            calls.append(resolve(case.model, x, call))
+        except Refused as e:
+            refused.append((str(call), str(e)))
+    return calls, refused
+
+
+def _calibrate_explainers(
+    case: Case, calls: list[Call], rows: Sequence[int], left_out: list[tuple[str, str]]
+) -> dict[str, float]:
+    """By explainer, the threshold of its maps; explainers that refuse go from the calls to those left out."""
+    thresholds: dict[str, float] = {}
+    for call in list(calls):
+        try:
+            thresholds[str(call)] = _calibrate_threshold(case, call, rows)
+        except Refused as e:
+            left_out.append((str(call), str(e)))
+            calls.remove(call)
+    return thresholds
+
+
+def _same_maps(twins_of: dict[str, set[str]], names: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """(explainer, the first one with the same maps) of the explainers that took part."""
+    return tuple((name, next(o for o in names if o in twins_of[name])) for name in names if twins_of[name] & {*names})
 
 
 def _measure_maps(

@@ -18,7 +18,7 @@ from clearsight.drawing import charts
 from clearsight.drawing.heatmaps import overlay, photo, strip
 from clearsight.errors import Refused
 from clearsight.models.loading import load
-from clearsight.reporting.findings import Cell, Evidence, Figure, Finding
+from clearsight.reporting.findings import Cell, Evidence, Figure, Finding, Table
 from clearsight.reporting.wording import show
 
 METRICS = f"{FAITHFUL}, relevance-mass, pointing-game, {RANDOMISED}, max-sensitivity(samples=2), complexity"
@@ -119,7 +119,6 @@ def explainer_ranking(
     call = tournament.players[best.player].call
     chosen = str(call) if believed and case.method_words == "auto" else ""
     n = len(tournament.rows)
-    controls = [i for i, p in enumerate(tournament.players) if p.control]
     verdict: Judgement = "fail" if all(is_hopeless(j, ceiling) for j in judged) else "warn"
     if believed:
         verdict = "pass"
@@ -151,22 +150,32 @@ def explainer_ranking(
             *note_on_sample(len(rows), len(case.pictures)),
             *note_on_budget(n, len(rows)),
         ),
-        tables=(
-            *table("Explainers, the best mean place first", [_explainer_row(tournament, j, ceiling) for j in judged]),
-            *table(
-                f"By metric, beside {call.method.name}, picture by picture",
-                _compare_by_metric(tournament, judged, best, case.seed),
-            ),
-            *table(
-                "Means by metric, the controls last",
-                _means_by_metric(tournament, [*(j.player for j in judged), *controls], voting),
-            ),
-            *table("Do the metrics agree?  Rank correlation over explainers", _agreement_rows(tournament)),
-        ),
+        tables=_tables(tournament, judged, best, ceiling, voting, case.seed),
         figures=(*_wins_figure(tournament, judged, ceiling), *_agreement_figure(tournament)),
         evidence=_evidence(case, tournament, [*believed, *(j for j in judged if j not in believed)]),
         chosen_explainer=chosen,
         maps_unreliable=verdict == "fail" and _is_judged(case, tournament, judged),
+    )
+
+
+def _tables(
+    tournament: Tournament,
+    judged: list[RankedExplainer],
+    best: RankedExplainer,
+    ceiling: float,
+    voting: list[int],
+    seed: int,
+) -> tuple[Table, ...]:
+    winner = tournament.players[best.player].call.method.name
+    controls = [i for i, p in enumerate(tournament.players) if p.control]
+    players = [*(j.player for j in judged), *controls]
+    ranking = [_explainer_row(tournament, j, ceiling) for j in judged]
+    comparison = _compare_by_metric(tournament, judged, best, seed)
+    return (
+        *table("Explainers, the best mean place first", ranking),
+        *table(f"By metric, beside {winner}, picture by picture", comparison),
+        *table("Means by metric, the controls last", _means_by_metric(tournament, players, voting)),
+        *table("Do the metrics agree?  Rank correlation over explainers", _agreement_rows(tournament)),
     )
 
 

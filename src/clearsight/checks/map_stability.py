@@ -93,7 +93,7 @@ def map_stability(
 
     Map drift as a detector: for each picture as it comes, one less the rank correlation of its map with that of its
     copy smoothed by the weights 1, 2, 1 along each axis, for the same class.  With it stands the area under the ROC
-    curve of attacked pictures against clean ones, which is 0.5 if drift tells nothing.
+    curve of attacked pictures against clean ones, which is 0.5 by chance.
 
     Args:
         eps: largest change of a pixel, in pixels in [0, 1]; above 0 and at most 1.  4/255 is hardly visible.

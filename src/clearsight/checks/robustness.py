@@ -53,7 +53,7 @@ def robustness(
     """How many answers stay right when every pixel may change a little, in the worst direction found?
 
     Value: the share of labelled pictures that are right and stay right under FGSM and PGD with changes of at most eps,
-    0 to 1, with the Wilson interval.  A picture is lost if either attack fools it.  The same is told at 0, 1/255,
+    0 to 1, with the Wilson interval.  A picture is lost if either attack fools it.  The share is given at 0, 1/255,
     2/255, 4/255 and 8/255.  FGSM goes first, and PGD attacks only what is left.  A picture fooled at a smaller eps
     stays fooled at a larger one, because the smaller change is allowed there too.
 
