@@ -14,7 +14,7 @@ from torch import Tensor
 
 from clearsight.attacking.sweep import AttackSweep, strike
 from clearsight.attacks.patch import learned_patch, printable
-from clearsight.auditing.assemble import make_report
+from clearsight.auditing.assemble import make
 from clearsight.auditing.case import Case
 from clearsight.auditing.evidence import bounds, share, shown, span, table
 from clearsight.auditing.goals import acceptable, goal_of
@@ -166,7 +166,7 @@ def attack_pictures(
         seconds=round(time.monotonic() - began, 3),
         command=command,
     )
-    whole = make_report(case, [finding], seconds=time.monotonic() - began, command=command)
+    whole = make(case, [finding], seconds=time.monotonic() - began, command=command)
     return AttackReport(whole.facts, whole.findings)
 
 

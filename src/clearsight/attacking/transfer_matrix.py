@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from clearsight.attacking.report import FLOOR, Asked, AttackReport, apart
 from clearsight.attacking.sweep import strike
-from clearsight.auditing.assemble import make_report
+from clearsight.auditing.assemble import make
 from clearsight.auditing.case import Case
 from clearsight.auditing.evidence import bounds, share, shown, span, table
 from clearsight.auditing.goals import acceptable
@@ -105,7 +105,7 @@ def transfer_matrix(
         seconds=round(time.monotonic() - began, 3),
         command=command,
     )
-    whole = make_report(crafted[0].case, [finding], seconds=time.monotonic() - began, command=command)
+    whole = make(crafted[0].case, [finding], seconds=time.monotonic() - began, command=command)
     sources = " ".join(m.source or "model" for m in models)
     facts = replace(whole.facts, model=replace(whole.facts.model, source=sources))
     return AttackReport(facts, whole.findings)

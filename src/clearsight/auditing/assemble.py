@@ -15,7 +15,7 @@ from clearsight.reporting.findings import Finding
 from clearsight.reporting.report import Report
 
 
-def make_report(
+def make(
     case: Case,
     findings: Sequence[Finding],
     *,

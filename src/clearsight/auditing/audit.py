@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from clearsight.auditing.assemble import evidence_command, make_report
+from clearsight.auditing.assemble import evidence_command, make
 from clearsight.auditing.case import Case
 from clearsight.auditing.diagnosis import inspect
 from clearsight.auditing.gate import Bar, bars_for, hold
@@ -223,7 +223,7 @@ def run_audit(
     def report(complete: bool) -> Report:
         bar_results = hold(bars, findings) if bars else None
         seconds = earlier_seconds + sum(f.seconds for f in findings if f.check not in done)
-        return make_report(case, findings, seconds=seconds, command=command, gate=bar_results, complete=complete)
+        return make(case, findings, seconds=seconds, command=command, gate=bar_results, complete=complete)
 
     try:
         for finding in run_checks(case, calls, done):

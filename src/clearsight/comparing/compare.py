@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from clearsight.auditing.assemble import make_report
+from clearsight.auditing.assemble import make
 from clearsight.auditing.audit import parse_checks, run_checks, with_model_notes
 from clearsight.auditing.case import Case
 from clearsight.comparing.map_agreement import DRAWN, SUMMARY, Answers, compare_maps
@@ -162,7 +162,7 @@ def _audit(
     began = time.monotonic()
     model = run.load()
     case = Case(model, with_model_notes(pictures, model), seed=seed, method=method, progress=tell)
-    report = make_report(case, list(run_checks(case, calls)), seconds=time.monotonic() - began)
+    report = make(case, list(run_checks(case, calls)), seconds=time.monotonic() - began)
     names = [p.name for p in case.pictures]
     predictions = {name: model.labels[int(c)] for name, c in zip(names, case.predicted, strict=True)}
     right = frozenset(names[i] for i in case.labelled if case.right[i])

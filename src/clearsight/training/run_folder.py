@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clearsight.auditing.assemble import make_report
+from clearsight.auditing.assemble import make
 from clearsight.auditing.audit import parse_checks, run_checks
 from clearsight.auditing.case import Case
 from clearsight.auditing.evidence import share, span
@@ -144,7 +144,7 @@ def finish_folder(
     best = max((e for e in history if e.best), key=lambda e: e.number)
     how_trained = _training(history, best, data, recipe, record["why"], scaled, record["command"])
     findings = [how_trained, *run_checks(case, parse_checks("accuracy, calibration"))]
-    report = make_report(case, findings, seconds=sum(e.seconds for e in history), command=record["command"])
+    report = make(case, findings, seconds=sum(e.seconds for e in history), command=record["command"])
     report.save(folder)
     metrics = _metrics(report, history, best, data, judged, scaled)
     write_whole(folder / METRICS, json.dumps(metrics, indent=1) + "\n")
