@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from clearsight.auditing.audit import chosen, run_checks
+from clearsight.auditing.audit import parse_checks, run_checks
 from clearsight.auditing.case import Case
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.data.annotations import Region
@@ -61,7 +61,7 @@ def written(
 
 
 def found(case: Case, check: str) -> Finding:
-    (finding,) = run_checks(case, chosen(check))
+    (finding,) = run_checks(case, parse_checks(check))
     return finding
 
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import nn
 
-from clearsight.auditing.audit import audit, noted
+from clearsight.auditing.audit import audit, with_model_notes
 from clearsight.auditing.diagnosis import inspect
 from clearsight.auditing.gate import Bar
 from clearsight.comparing.summary import summarise_check
@@ -97,7 +97,7 @@ def test_two_spaces_in_a_word_do_not_part_a_problem() -> None:
 
 def test_a_label_that_is_a_word_of_a_problem_stops_no_audit() -> None:
     twice = flat(labels=("probabilities", "probabilities", "logits"))
-    (told,) = [n for n in noted(NONE, twice).notes if "name several classes" in n]
+    (told,) = [n for n in with_model_notes(NONE, twice).notes if "name several classes" in n]
     assert "'probabilities' is 0 and 1" in told
 
 
@@ -106,7 +106,7 @@ def test_probabilities_taken_for_logits_stop_an_audit_and_the_other_way_round() 
     for model, code in ((soft, "probabilities-as-logits"), (flat(scores="probabilities"), "logits-as-probabilities")):
         (found,) = [p for p in inspect(model, apart=False).problems if p.code == code]
         with pytest.raises(Refused) as refused:
-            noted(NONE, model)
+            with_model_notes(NONE, model)
         assert (refused.value.what, refused.value.fix) == (found.what, found.mend)
 
 

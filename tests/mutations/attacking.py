@@ -2,7 +2,7 @@
 
 METHODS = {
     "checks/gradient_masking.py": [
-        ('"warn" if doubts or n < FEWEST else "pass"', '"pass"'),
+        ('"warn" if flagged_for_pgd or n < FEWEST else "pass"', '"pass"'),
         ("    if failed:\n        verdict = ", "    if failed:\n        _ = "),
         ("value=len(missed) / n,", "value=0.0,"),
         ('if p.about != "nature"]', "]"),
@@ -40,7 +40,7 @@ CORE = [
     ),
     ("attacking/eight_bit.py", "near = torch.where(far.view", "near = torch.where(~far.view", "rounding"),
     ("attacking/eight_bit.py", "a[..., 0] if a.shape[-1] == 1 else a", "a[..., 0]", "png_holds"),
-    ("auditing/goals.py", "right[blank] = own[blank]", "pass", "without_labels_stand"),
+    ("auditing/goals.py", "right[unlabelled] = predicted[unlabelled]", "pass", "without_labels_stand"),
     (
         "attacking/sweep.py",
         "reach = float(got.distance[k]) if minimal else budget",
@@ -93,9 +93,14 @@ CORE = [
     ("attacking/transfer_matrix.py", "wrong = right & ~truth", "wrong = ~truth", "transfer_matrix_counts"),
     ("attacking/transfer_matrix.py", "return (moved * 255).round() / 255", "return moved", "carried_to_another_size"),
     ("runner/failures.py", "if attacks:", "if False:", "told_of_those"),
-    ("auditing/gradient_masking/trials.py", "found.blind.add(name)", "raise", "black_boxes_go_on"),
+    ("auditing/gradient_masking/trials.py", "trials.blind.add(name)", "raise", "black_boxes_go_on"),
     ("auditing/gradient_masking/trials.py", "        return set()\n", "        raise\n", "black_boxes_go_on"),
-    ("auditing/gradient_masking/trials.py", "there = to.met(", "there = ~to.met(", "shows_the_break_again"),
+    (
+        "auditing/gradient_masking/trials.py",
+        "reached = goal_of_class.met(",
+        "reached = ~goal_of_class.met(",
+        "shows_the_break_again",
+    ),
     (
         "auditing/gradient_masking/trials.py",
         '"transfer": "transfer(inner=pgd(steps={steps}))"',
@@ -104,11 +109,11 @@ CORE = [
     ),
     (
         "auditing/gradient_masking/comparisons.py",
-        'sorted(found.fooled(name) - found.fooled("pgd"))',
-        'sorted(found.fooled("pgd"))',
+        'sorted(trials.fooled(name) - trials.fooled("pgd"))',
+        'sorted(trials.fooled("pgd"))',
         "masking",
     ),
-    ("auditing/gradient_masking/comparisons.py", "bad = len(still) > chance", "bad = False", "quantised_input"),
+    ("auditing/gradient_masking/comparisons.py", "fails = len(standing) > chance", "fails = False", "quantised_input"),
     ("auditing/gradient_masking/comparisons.py", "return max(1, n // 100)", "return 0", "percentage_point"),
     (
         "auditing/gradient_masking/comparisons.py",
@@ -116,17 +121,27 @@ CORE = [
         "return max(1, n // 10)",
         "percentage_point",
     ),
-    ("auditing/gradient_masking/gradients.py", "if falls[k] and not serves[k]:", "if True:", "that_is_sure"),
-    ("auditing/gradient_masking/gradients.py", "if falls[k] and not serves[k]:", "if False:", "ten_thousand"),
+    (
+        "auditing/gradient_masking/gradients.py",
+        "if falls[k] and not falls_by_cross_entropy[k]:",
+        "if True:",
+        "that_is_sure",
+    ),
+    (
+        "auditing/gradient_masking/gradients.py",
+        "if falls[k] and not falls_by_cross_entropy[k]:",
+        "if False:",
+        "ten_thousand",
+    ),
     (
         "auditing/gradient_masking/outputs.py",
-        '"flag" if sums or slopes.spoilt',
-        '"flag" if slopes.spoilt',
+        '"flag" if sums or slopes.misled',
+        '"flag" if slopes.misled',
         "in_place_of_logits",
     ),
     (
         "auditing/gradient_masking/gradients.py",
-        "elif not bool(naive[k].any()):",
+        "elif not bool(of_cross_entropy[k].any()):",
         "elif False:",
         "ten_thousand or quantised",
     ),
@@ -134,20 +149,20 @@ CORE = [
     ("auditing/gradient_masking/gradients.py", "elif not falls[k]:", "elif falls[k]:", "honest_network"),
     (
         "auditing/gradient_masking/outputs.py",
-        "far = (one - two).abs().amax(1) > 1e-4",
-        "far = (one - two).abs().amax(1) > 1e9",
+        "differing = (first - second).abs().amax(1) > 1e-4",
+        "differing = (first - second).abs().amax(1) > 1e9",
         "every_time_is_flagged",
     ),
     (
         "auditing/gradient_masking/outputs.py",
-        "room = torch.where((own[:, None] * w) > 0,",
-        "room = torch.where((own[:, None] * w) < 0,",
+        "allowed = torch.where((signs[:, None] * w) > 0,",
+        "allowed = torch.where((signs[:, None] * w) < 0,",
         "honest or twin_is_broken",
     ),
     (
         "auditing/gradient_masking/outputs.py",
-        "worst = own * score - (room * w.abs()).sum(1)",
-        "worst = own * score",
+        "worst = signs * score - (allowed * w.abs()).sum(1)",
+        "worst = signs * score",
         "honest or twin_is_broken",
     ),
 ]

@@ -8,15 +8,15 @@ METHODS = {
         ("int(case.right[rows].sum())", "int((case.logits[rows].argmax(1) == case.truth[rows].int().argmax(1)).sum())"),
     ],
     "checks/calibration.py": [
-        ("sure - right, bins)).sum()", "sure, bins)).sum()"),
-        ("np.ceil(sure * bins).astype(np.int64) - 1", "np.floor(sure * bins).astype(np.int64)"),
-        ('"fail" if value > most', '"fail" if value > ceiling'),
+        ("confidence - right, bins)).sum()", "confidence, bins)).sum()"),
+        ("np.ceil(confidence * bins).astype(np.int64) - 1", "np.floor(confidence * bins).astype(np.int64)"),
+        ('"fail" if value > allowed', '"fail" if value > ceiling'),
     ],
     "checks/localisation.py": [
         ("s.right is not False and not math.isnan(s.mass)]", "not math.isnan(s.mass)]"),
         ("return self.mass - self.area", "return self.area - self.mass"),
         ("gain[1] <= 0", "gain[1] <= -1"),
-        ("x[[part.index(i) for i in here]]", "x[: len(here)]"),
+        ("x[[part.index(i) for i in in_view]]", "x[: len(in_view)]"),
     ],
     "checks/faithfulness.py": [
         ("(insertion - deletion) - (control_insertion - control_deletion)", "insertion - deletion"),
@@ -24,12 +24,12 @@ METHODS = {
         ('explain(case.model, x, "random"', 'explain(case.model, x, "saliency"'),
     ],
     "checks/sanity.py": [
-        ("taken.draw(taken.layers[last:cut])", "taken.draw([])"),
+        ("randomised.draw(randomised.layers[last:cut])", "randomised.draw([])"),
         ("empty[stage] += constant(m)", "pass"),
         ("if not constant(before[i])]", "]"),
         ("judge(interval, ceiling=ceiling)", "judge(interval, floor=ceiling)"),
     ],
-    "checks/explainer_ranking.py": [("    n = len(played.rows)\n", "    n = len(case.pictures) + 1\n")],
+    "checks/explainer_ranking.py": [("    n = len(tournament.rows)\n", "    n = len(case.pictures) + 1\n")],
     "checks/groups.py": [("n = worst.n + worst.rest_n", "n = worst.n")],
     "checks/trustworthiness.py": [('wilson(counts["acceptable"], n)', 'wilson(counts["rejectable"], n)')],
     "checks/robustness.py": [

@@ -4,7 +4,7 @@
 CORE = [
     ("runner/run.py", "if passes.through or rectifies:", "if passes.through:", "no_map_is_silently_wrong"),
     ("data/images.py", "values.float() / 255", "values.float() * (1 / 255)", "test_pictures and (bits or floats)"),
-    ("auditing/case.py", "of_bytes(torch.stack(out))", "torch.stack(out) * (1 / 255)", "test_pictures and bits"),
+    ("auditing/case.py", "of_bytes(torch.stack(images))", "torch.stack(images) * (1 / 255)", "test_pictures and bits"),
     ("runner/failures.py", "        if dotted:\n", "        if False:\n", "users_is_not_called_ours"),
     ("runner/failures.py", "        _try_alone(model, x[:2], instead)\n", "", "own_way_back"),
     (
@@ -225,7 +225,12 @@ CORE = [
     ("core/catalogue.py", 'if "Args:" not in lines:', 'if "Args:" not in doc:', "test_args_block"),
     ("core/catalogue.py", "*lines[end + 1 :]", "*lines[start:]", "test_args_block"),
     ("core/catalogue.py", 'entries.get(name, "")', "entries.get(name, name)", "test_args_block"),
-    ("reporting/method_pages.py", "_told(m.prose)", '_told(inspect.getdoc(m.fn) or "")', "test_args_block"),
+    (
+        "reporting/method_pages.py",
+        "_without_examples(m.prose)",
+        '_without_examples(inspect.getdoc(m.fn) or "")',
+        "test_args_block",
+    ),
     ("reporting/method_pages.py", "_markdown(m.prose)", '_markdown(inspect.getdoc(m.fn) or "")', "test_args_block"),
     ("reporting/method_pages.py", '"option_help": m.option_help', '"option_help": {}', "test_args_block"),
 ]

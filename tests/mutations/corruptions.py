@@ -130,16 +130,16 @@ METHODS = {
         ('padding_mode="zeros"', 'padding_mode="border"'),
     ],
     "checks/corruptions.py": [
-        ("found.clean += case.right[rows].tolist()", "found.clean += [True] * len(rows)"),
+        ("answers.clean += case.right[rows].tolist()", "answers.clean += [True] * len(rows)"),
         ("judge(interval, floor=floor)", "judge(interval, floor=0.5)"),
-        ("float(1 - left.mean() / was.mean())", "float(was.mean() - left.mean())"),
-        ("1 - left[k].mean() / was[k].mean()", "1 - left[k].mean()"),
-        ("return wilson(round(sum(each)), len(each))", "return bootstrap(each, seed)"),
+        ("float(1 - after.mean() / before.mean())", "float(before.mean() - after.mean())"),
+        ("1 - after[k].mean() / before[k].mean()", "1 - after[k].mean()"),
+        ("return wilson(round(sum(shares)), len(shares))", "return bootstrap(shares, seed)"),
         ("if not case.right[i] or right[k]:", "if right[k]:"),
-        ("key < found.turned[i].key", "key > found.turned[i].key"),
+        ("order < answers.lost_answers[i].order", "order > answers.lost_answers[i].order"),
         ('if not claim or claim in m.claims', "if m"),
         ("seed=case.seed)", "seed=0)"),
-        ("sorted(names, key=lambda name: (_mean(found, calls, name), name))", "sorted(names)"),
+        ("sorted(names, key=lambda name: (_mean_right(answers, calls, name), name))", "sorted(names)"),
     ],
 }  # fmt: skip
 

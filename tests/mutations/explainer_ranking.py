@@ -2,15 +2,20 @@
 
 CORE = [
     ("auditing/tournament.py", "rises.clamp_min(0).mean(0", "rises.mean(0", "every_explainer_gets"),
-    ("auditing/tournament.py", "_at(m, thresholds.get(str(call)))", "_at(m, None)", "every_explainer_gets"),
+    (
+        "auditing/tournament.py",
+        "_with_threshold(m, thresholds.get(name))",
+        "_with_threshold(m, None)",
+        "every_explainer_gets",
+    ),
     (
         "auditing/tournament.py",
         "self.oriented()[one, metric] - self",
         "self.oriented()[other, metric] - self",
         "paired",
     ),
-    ("auditing/tournament.py", "torch.allclose(known, shape, atol=1e-5)", "False", "equal_maps"),
-    ("auditing/tournament.py", "torch.allclose(known, shape, atol=1e-5)", "True", "equal_maps"),
+    ("auditing/tournament.py", "torch.allclose(earlier, unscaled_maps, atol=1e-5)", "False", "equal_maps"),
+    ("auditing/tournament.py", "torch.allclose(earlier, unscaled_maps, atol=1e-5)", "True", "equal_maps"),
     ("auditing/tournament.py", "other=other, seed", "other=None, seed", "random_labels_are_not"),
     (
         "checks/explainer_ranking.py",
@@ -20,11 +25,11 @@ CORE = [
     ),
     (
         "checks/explainer_ranking.py",
-        "same = bool({*played.learned} & {*played.rows})",
-        "same = False",
+        "on_judged = bool({*tournament.calibrated_on} & {*tournament.rows})",
+        "on_judged = False",
         "thresholds_say",
     ),
-    ("checks/explainer_ranking.py", "found.labels != case.model.labels or", "", "random_labels_are_not"),
+    ("checks/explainer_ranking.py", "model.labels != case.model.labels or", "", "random_labels_are_not"),
     ("checks/explainer_ranking.py", "max((float(np.nanmean", "min((float(np.nanmean", "random_labels_are_not"),
     (
         "metrics/common/masked_probability.py",

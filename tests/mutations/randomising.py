@@ -63,9 +63,9 @@ CORE = [
     ("internals/randomisation.py", "copied(start.model.net)", "start.model.net", "plain_twin or by_hand"),
     (
         "auditing/map_tests.py",
-        "    except Refused as refused:\n        return found,",
-        "    except OSError as refused:\n        return found,",
+        "    except Refused as refused:\n        return likenesses,",
+        "    except OSError as refused:\n        return likenesses,",
         "quantised",
     ),
-    ("checks/sanity.py", "not taken.check(pixels, logits) and", "False and", "sanity_says_of_a_normed"),
+    ("checks/sanity.py", "not randomised.check(pixels, logits) and", "False and", "sanity_says_of_a_normed"),
 ]

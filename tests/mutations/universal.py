@@ -22,8 +22,8 @@ METHODS = {
         ("torch.initial_seed())", "0)"),
     ],
     "checks/map_stability.py": [
-        ("found = [s for s in found if not np.isnan(s.rank)]", "pass"),
-        ("lost = len(found), whole - len(found)", "lost = whole, whole - len(found)"),
+        ("moved = [s for s in moved if not np.isnan(s.rank)]", "pass"),
+        ("changed_answers = len(moved), compared - len(moved)", "changed_answers = compared, compared - len(moved)"),
         ("k: 1 - likeness(m[j], s[j])[0]", "k: likeness(m[j], s[j])[0]"),
         ("((a > c) + 0.5 * (a == c)).mean()", "(a > c).mean()"),
         ("judge(interval, floor=floor)", "judge(interval, ceiling=floor)"),

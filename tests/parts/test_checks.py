@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from argsblock import check_args_block
-from clearsight.auditing.audit import chosen
+from clearsight.auditing.audit import parse_checks
 from clearsight.auditing.case import Case
 from clearsight.checks.calibration import ece
 from clearsight.checks.faithfulness import verdict_of as faithful
@@ -584,4 +584,4 @@ def test_charts_are_the_same_bytes_and_touch_nothing_global() -> None:
 
 def test_a_mask_of_refusals() -> None:
     with pytest.raises(Refused, match="did you mean robustness"):
-        chosen("robustnes")
+        parse_checks("robustnes")

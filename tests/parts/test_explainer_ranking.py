@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import clearsight as cs
-from clearsight.auditing.audit import chosen, run_checks
+from clearsight.auditing.audit import parse_checks, run_checks
 from clearsight.auditing.case import Case
 from clearsight.auditing.tournament import run_tournament
 from clearsight.core.catalogue import parse
@@ -38,7 +38,7 @@ def pictures(tmp_path: Path) -> Pictures:
 
 
 def believe(case: Case, options: str) -> Finding:
-    (found,) = run_checks(case, chosen(f"explainer-ranking({options})"))
+    (found,) = run_checks(case, parse_checks(f"explainer-ranking({options})"))
     assert found.verdict != "error", found.headline
     return found
 
@@ -101,7 +101,7 @@ def test_a_threshold_for_nothing_is_refused(pictures: Pictures) -> None:
 def test_values_that_cannot_be_are_refused_before_a_picture_is_read(pictures: Pictures, check: str, why: str) -> None:
     case = Case(classifier(), pictures)
     with pytest.raises(cs.Refused, match=why):
-        list(run_checks(case, chosen(check)))
+        list(run_checks(case, parse_checks(check)))
     assert "_read" not in vars(case)
 
 
@@ -138,8 +138,8 @@ def test_equal_maps_are_measured_once_and_it_is_said(pictures: Pictures) -> None
     played = run_tournament(case, calls, [parse("insertion(steps=4)", "metrics")], case.sample(range(16), 8))
     names = [str(p.call) for p in played.players]
     cam, grad = (next(i for i, n in enumerate(names) if n.startswith(w)) for w in ("hires-cam", "grad-cam"))
-    assert (names[grad], names[cam]) in played.same
-    assert len(played.same) == 1
+    assert (names[grad], names[cam]) in played.same_maps
+    assert len(played.same_maps) == 1
     np.testing.assert_array_equal(played.values[cam], played.values[grad])
     found = believe(case, "methods='hires-cam, saliency, grad-cam(layer=features)', metrics='insertion(steps=4)'")
     assert any("gives the same maps as" in n for n in found.notes)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import clearsight as cs
 from clearsight.attacking.eight_bit import as_png, from_png
-from clearsight.auditing.audit import chosen, run_checks
+from clearsight.auditing.audit import parse_checks, run_checks
 from clearsight.auditing.case import Case
 from clearsight.auditing.clock import Clock
 from clearsight.auditing.gradient_masking import comparisons, outputs, trials
@@ -110,7 +110,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Picture
 
 def found(net: nn.Module, pictures: Pictures, options: str = f"eps={EPS}") -> Finding:
     model = Classifier(net, Preprocess((SIDE, SIDE), (0.0,) * 3, (1.0,) * 3), ("left", "right"), "taught")
-    (finding,) = run_checks(Case(model, pictures, method="saliency"), chosen(f"gradient-masking({options})"))
+    (finding,) = run_checks(Case(model, pictures, method="saliency"), parse_checks(f"gradient-masking({options})"))
     assert finding.verdict != "error", finding.headline
     return finding
 
@@ -191,7 +191,7 @@ def test_what_was_attacked_in_time_is_looked_at_whole(
     assert len(case.pictures) == 12
     late = iter([False])  # time for a second batch, and for no more
     monkeypatch.setattr(Clock, "is_late", lambda self, last: next(late, True))
-    (f,) = run_checks(case, chosen(f"gradient-masking(eps={EPS}, queries=20, noise=5)"))
+    (f,) = run_checks(case, parse_checks(f"gradient-masking(eps={EPS}, queries=20, noise=5)"))
     assert f.n == 5
     assert str(points(f)[9]["found"]).startswith("of 5 pictures 5 have a gradient of zero")
 
@@ -313,7 +313,7 @@ def test_a_stronger_attack_may_find_a_percentage_point_more(case: Case, name: st
     for n, free in ((20, 1), (150, 1), (300, 3)):
         few, many = compare(case, n, **{name: free}), compare(case, n, **{name: free + 1})
         assert few[number].status == "pass"
-        assert f"{free} of {n} may be chance" in few[number].told
+        assert f"{free} of {n} may be chance" in few[number].result
         assert len(few[number].rows) == free
         assert many[number].status == "flag"
         assert {k for k, p in many.items() if p.status == "fail"} == set()
@@ -325,7 +325,7 @@ def test_what_all_find_together_may_be_a_percentage_point_more() -> None:
         broke = {"pgd": dict.fromkeys(range(5), z), "square": dict.fromkeys(range(5, 5 + besides), z)}
         point = comparisons.union_of_attacks(AttackTrials(0.1, list(range(n)), broke))
         assert point.status == status
-        assert f"together break {5 + besides} of {n}, the best one alone (pgd) 5" in point.told
+        assert f"together break {5 + besides} of {n}, the best one alone (pgd) 5" in point.result
         assert len(point.rows) == besides
 
 
@@ -422,7 +422,7 @@ def test_the_command_shows_the_break_again(
     pictures = taught[1]
     if name == "walled":
         pictures = Pictures(pictures.root, tuple(Picture(p.path, p.name, ("left",)) for p in pictures.pictures))
-    (f,) = run_checks(Case(model, pictures, method="saliency"), chosen(f"gradient-masking({options})"))
+    (f,) = run_checks(Case(model, pictures, method="saliency"), parse_checks(f"gradient-masking({options})"))
     assert by <= {e.facts["broken by"] for e in f.evidence}, f.headline
     for k, e in enumerate([e for e in f.evidence if e.facts["broken by"] in by][:2]):
         out = tmp_path / f"again{k}"

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from clearsight.auditing.audit import chosen, run_checks
+from clearsight.auditing.audit import parse_checks, run_checks
 from clearsight.auditing.case import Case
 from clearsight.checks import map_stability
 from clearsight.checks.map_stability import auc, auc_interval, likeness, overlap, roc, smoothed
@@ -348,7 +348,9 @@ def case(folder: Path, model: Classifier, x: Tensor, method: str) -> Case:
 
 def test_drift_of_a_network_whose_maps_move(taught, tmp_path):
     model, x = taught
-    (f,) = run_checks(case(tmp_path, model, x, "saliency"), chosen("map-stability(eps=0.2, floor=0.9, pictures=12)"))
+    (f,) = run_checks(
+        case(tmp_path, model, x, "saliency"), parse_checks("map-stability(eps=0.2, floor=0.9, pictures=12)")
+    )
     assert f.verdict == "fail", f.headline
     pixels = (x * 255).round() / 255
     a = move_map(model, pixels, "saliency", eps=0.2, steps=10)
@@ -377,16 +379,16 @@ def test_drift_passes_where_no_map_can_move_and_is_undecided_in_between(tmp_path
         layer.weight.copy_(torch.randn(layer.weight.shape, generator=chance(0)))
     model = Classifier(nn.Sequential(layer, nn.Flatten()), Preprocess((8, 12), (0.0,) * 3, (1.0,) * 3), ("a", "b"))
     x = torch.rand(8, 3, 8, 12, generator=chance(1))
-    (f,) = run_checks(case(tmp_path, model, x, "saliency"), chosen("map-stability"))
+    (f,) = run_checks(case(tmp_path, model, x, "saliency"), parse_checks("map-stability"))
     assert (f.verdict, f.value, f.interval, f.n) == ("pass", 1.0, (1.0, 1.0), 8)
     areas = [r["area under the ROC curve"] for r in f.tables[1].rows]
     assert areas == [0.5] * len(areas)  # nothing drifts, so drift tells nothing
-    (f,) = run_checks(case(tmp_path, model, x, "gradient-x-input"), chosen("map-stability(eps=0.2)"))
+    (f,) = run_checks(case(tmp_path, model, x, "gradient-x-input"), parse_checks("map-stability(eps=0.2)"))
     low, high = f.interval
     assert -1 < low < f.value < high < 1
     for floor, verdict in ((low + high) / 2, "warn"), (low - 0.01, "pass"), (high + 0.01, "fail"):
         (g,) = run_checks(
-            case(tmp_path, model, x, "gradient-x-input"), chosen(f"map-stability(eps=0.2, floor={floor})")
+            case(tmp_path, model, x, "gradient-x-input"), parse_checks(f"map-stability(eps=0.2, floor={floor})")
         )
         assert g.verdict == verdict
 
@@ -394,7 +396,7 @@ def test_drift_passes_where_no_map_can_move_and_is_undecided_in_between(tmp_path
 def test_drift_leaves_out_what_is_answered_otherwise_after_all(taught, tmp_path, monkeypatch):
     """Their maps tell nothing; without any other picture nothing does."""
     model, x = taught
-    check = chosen("map-stability(eps=0.2, pictures=12)")
+    check = parse_checks("map-stability(eps=0.2, pictures=12)")
     (whole,) = run_checks(case(tmp_path, model, x, "saliency"), check)
     turned: list[int] = []
 
@@ -428,7 +430,7 @@ def test_drift_refuses_before_a_picture_is_read(taught, tmp_path):
     (tmp_path / "00.png").unlink()
     for words in "eps=0", "eps=2", "floor=1.5", "steps=0":
         with pytest.raises(Refused, match=words.partition("=")[0]):
-            next(run_checks(here, chosen(f"map-stability({words})")))
+            next(run_checks(here, parse_checks(f"map-stability({words})")))
 
 
 def test_the_one_who_was_best_is_kept(taught):

@@ -86,7 +86,7 @@ def test_what_marks_the_corner_passes_and_what_marks_elsewhere_fails() -> None:
         assert told.kept is not None
         assert told.kept < 0.2
         assert told.failed == ()
-        assert told.held[0] == "wins 3 of 3 against centre, edge and random"
+        assert told.passed[0] == "wins 3 of 3 against centre, edge and random"
         assert told.lines()[0] == "passes: wins 3 of 3 against centre, edge and random"
     for told in failed:
         assert all(won < 1.5 for won in told.pairwise_wins.values())

@@ -13,11 +13,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 import clearsight as cs
-from clearsight.auditing.audit import chosen, run_checks
+from clearsight.auditing.audit import parse_checks, run_checks
 from clearsight.auditing.case import Case
 from clearsight.auditing.interventions import Example, Intervention, Kind, colour, seeded_partners
 from clearsight.auditing.spray import area, clusters, cores, elsewhere, hotspot, overlap, place_words, pooled
-from clearsight.checks.shortcuts import judge_group, nearest_taught
+from clearsight.checks.shortcuts import judge_group, nearest_training_pictures
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.data.annotations import Region
 from clearsight.data.datasets import Picture, Pictures, demo_pictures
@@ -31,7 +31,7 @@ SIDE = 32
 
 
 def found(model: Classifier, pictures: Pictures, check: str = "shortcuts", method: str = "auto") -> Finding:
-    (finding,) = run_checks(Case(model, pictures, method=method), chosen(check))
+    (finding,) = run_checks(Case(model, pictures, method=method), parse_checks(check))
     return finding
 
 
@@ -281,7 +281,7 @@ def test_options_out_of_range_are_refused_with_what_they_may_be(tmp_path: Path) 
     case = Case(grey(Corner()), corners(tmp_path), method="saliency")
     for check in ("shortcuts(largest=0.9)", "shortcuts(bar=1)", "shortcuts(places=0)", "shortcuts(background=0)"):
         with pytest.raises(cs.Refused, match="at least one place"):
-            list(run_checks(case, chosen(check)))
+            list(run_checks(case, parse_checks(check)))
 
 
 def test_partners_are_of_another_answer_and_fellows_of_the_same(tmp_path: Path) -> None:
@@ -326,7 +326,7 @@ def test_the_nearest_of_those_taught_are_of_its_answer(tmp_path: Path) -> None:
     """Row 0 says class 0: of two lessons just like it the one of class 1 is not shown."""
     case = Case(grey(Corner()), corners(tmp_path / "shown"), method="saliency")
     taught = corners(tmp_path / "taught", 4).pictures
-    _, names = nearest_taught(case, 0, None, [(p.path, p.labels[0]) for p in taught])
+    _, names = nearest_training_pictures(case, 0, None, [(p.path, p.labels[0]) for p in taught])
     assert sorted(name.partition(" ")[0] for name in names) == ["taught/0000.png", "taught/0001.png"]
 
 

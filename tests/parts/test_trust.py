@@ -14,7 +14,7 @@ from PIL import Image
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from clearsight.auditing.audit import chosen, run_checks
+from clearsight.auditing.audit import parse_checks, run_checks
 from clearsight.auditing.case import Case
 from clearsight.auditing.tournament import Tournament, mean, run_tournament
 from clearsight.checks.explainer_ranking import chosen_explainers, is_hopeless, is_voter, judge_explainers
@@ -32,7 +32,7 @@ SIDE = 16
 
 
 def found(case: Case, check: str) -> Finding:
-    (finding,) = run_checks(case, chosen(check))
+    (finding,) = run_checks(case, parse_checks(check))
     return finding
 
 
@@ -477,7 +477,7 @@ def test_an_explainer_is_judged_by_the_control_that_does_best(played: Tournament
     first, second = judge_explainers(t, [0, 1], 0)
     assert (first.player, first.won, first.interval, first.control) == (0, 0.5, (0.5, 0.5), "random")
     assert (second.player, second.won, second.interval) == (1, 1.0, (1.0, 1.0))
-    assert (first.kept, second.kept) == pytest.approx((0.2, 0.6))
+    assert (first.likeness, second.likeness) == pytest.approx((0.2, 0.6))
     assert (first.rank, second.rank) == (2.5, 1.0)
     assert (first.faithful, second.faithful) == (False, True)  # a half is chance
     assert [is_hopeless(first, 0.5), is_hopeless(second, 0.5), is_hopeless(second, 0.7)] == [True, True, False]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune
 
-from clearsight.auditing.audit import chosen, run_checks
+from clearsight.auditing.audit import parse_checks, run_checks
 from clearsight.auditing.case import Case
 from clearsight.auditing.map_tests import examine
 from clearsight.core.classifier import Classifier, Preprocess
@@ -479,11 +479,13 @@ def test_sanity_says_of_a_normed_network_what_it_says_of_its_twin(tmp_path):
     twin = model(built(Coloured), 3)
     net = copy.deepcopy(twin.net)
     net.first, net.head = old_weight_norm(net.first), old_weight_norm(net.head)
-    found, wanted = (next(run_checks(case(m, tmp_path), chosen("sanity(stages=2)"))) for m in (model(net, 3), twin))
+    found, wanted = (
+        next(run_checks(case(m, tmp_path), parse_checks("sanity(stages=2)"))) for m in (model(net, 3), twin)
+    )
     assert found.value == pytest.approx(wanted.value, abs=1e-4)
     assert found.value < 0.5
     puts = model(built(Coloured), 3)
     put_back(puts.net.head)
-    (told,) = run_checks(case(puts, tmp_path), chosen("sanity(stages=2)"))
+    (told,) = run_checks(case(puts, tmp_path), parse_checks("sanity(stages=2)"))
     assert told.value is None
     assert "layer head uses the same weights" in told.headline

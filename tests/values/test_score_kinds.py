@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from clearsight import attack, explain, save, wrap
-from clearsight.auditing.audit import noted
+from clearsight.auditing.audit import with_model_notes
 from clearsight.auditing.diagnosis import inspect
 from clearsight.core.catalogue import catalogue
 from clearsight.core.classifier import Classifier, Preprocess
@@ -76,7 +76,7 @@ def test_labels_that_stand_by_themselves(x):
         with pytest.raises(Refused, match="multi-label, of which no class can be the answer"):
             attack(model, x, goal)
     with pytest.raises(Refused, match="an audit asks which one class"):
-        noted(demo_pictures(), model)
+        with_model_notes(demo_pictures(), model)
     assert inspect(model).problems == ()
     assert [a["probability"] for a in top(model, z[0], 2)] == pytest.approx(
         sorted(z[0].sigmoid().tolist(), reverse=True)[:2], abs=1e-5

@@ -491,6 +491,6 @@ def _options(case: Case, want: Asked) -> list[str]:
         "--access": None if want.access == "logits" else want.access,
         "--digits": None if want.digits is None else str(want.digits),
         "--other": None if want.other is None else want.other.source,
-        "-m": None if case.asked == "auto" else case.asked,
+        "-m": None if case.method_words == "auto" else case.method_words,
     }
     return [w for option, value in said.items() if value is not None for w in (option, value)]

@@ -24,9 +24,11 @@ def make(
     gate: Sequence[BarResult] | None = None,
     complete: bool = True,
 ) -> Report:
-    """Put the findings of a case together with what they were found on, by what, and how."""
+    """The report of the findings of a case, with its model, its data and its run."""
     method = str(case.method) if any(f.verdict != "error" for f in findings) else ""
-    quoted = [dataclasses.replace(f, command=f.command or evidence_command(case, f.check)) for f in findings]
+    findings_with_commands = [
+        dataclasses.replace(f, command=f.command or evidence_command(case, f.check)) for f in findings
+    ]
     facts = RunFacts(
         clearsight=metadata.version("clearsight"),
         complete=complete,
@@ -36,7 +38,7 @@ def make(
         case=case.key,
         seed=case.seed,
         budget=case.budget,
-        asked=case.wished if method else case.asked,
+        asked=case.requested_method if method else case.method_words,
         method=method,
         signed=case.signed if method else False,
         model=_model_facts(case.model),
@@ -44,7 +46,7 @@ def make(
         gate=None if gate is None else tuple(gate),
         environment=environment(str(case.model.device)),
     )
-    return Report(facts, tuple(quoted))
+    return Report(facts, tuple(findings_with_commands))
 
 
 def _model_facts(model: Classifier) -> ModelFacts:
@@ -78,13 +80,13 @@ def evidence_command(case: Case, check: str) -> str:
     It names the explainer, where one was asked for, or where the check drew maps by one that an earlier check chose.
     """
     explainer = str(case.method)
-    if case.asked == "auto":
+    if case.method_words == "auto":
         explainer = case.chosen_explainer if case.maps_used else ""
     return case.commands.of_check(check, explainer)
 
 
 def environment(device: str) -> dict[str, str]:
-    """What it ran on."""
+    """Versions of Python and libraries, the system and the device."""
     names = ("torch", "torchvision", "timm", "numpy", "pillow")
     return {
         "python": platform.python_version(),

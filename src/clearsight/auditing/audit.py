@@ -14,7 +14,7 @@ from clearsight.auditing.assemble import evidence_command, make
 from clearsight.auditing.case import Case
 from clearsight.auditing.diagnosis import inspect
 from clearsight.auditing.gate import Bar, bars_for, hold
-from clearsight.auditing.resume import earlier
+from clearsight.auditing.resume import read_stopped_audit
 from clearsight.core import rng
 from clearsight.core.catalogue import Call, catalogue, parse, split_calls
 from clearsight.core.classifier import Classifier
@@ -35,8 +35,8 @@ class Stopped(KeyboardInterrupt):
         self.done, self.of, self.folder = done, of, folder
 
 
-def noted(pictures: Pictures, model: Classifier) -> Pictures:
-    """The pictures with a note of everything that a dry run of the model found; refused where numbers would be false.
+def with_model_notes(pictures: Pictures, model: Classifier) -> Pictures:
+    """The pictures with a note for each problem that a dry run of the model found.
 
     Refused: probabilities that are taken for logits, or logits for probabilities; multi-label models and regressors.
     """
@@ -54,14 +54,14 @@ def noted(pictures: Pictures, model: Classifier) -> Pictures:
     return dataclasses.replace(pictures, notes=(*pictures.notes, *notes))
 
 
-def chosen(only: str | Sequence[str] | None) -> list[Call]:
-    """The checks asked for; all of them, in the catalogue's order, where none is named."""
+def parse_checks(only: str | Sequence[str] | None) -> list[Call]:
+    """The checks that words name, with their options; all checks, in the catalogue's order, for None."""
     if only is None:
         return [Call(m) for m in catalogue("checks").values()]
-    words = split_calls(only) if isinstance(only, str) else [w for part in only for w in split_calls(part)]
-    if not words:
+    names = split_calls(only) if isinstance(only, str) else [w for part in only for w in split_calls(part)]
+    if not names:
         raise Refused(f"no check is named: {nearest('', catalogue('checks'))}")
-    return [parse(w, "checks") for w in words]
+    return [parse(w, "checks") for w in names]
 
 
 def run_checks(case: Case, calls: Sequence[Call], done: Mapping[str, Finding] | None = None) -> Iterator[Finding]:
@@ -72,35 +72,35 @@ def run_checks(case: Case, calls: Sequence[Call], done: Mapping[str, Finding] | 
     """
     done = done or {}
     for call in calls:
-        _ready(case, call)
+        _validate_call(case, call)
     case.clock.start()
-    todo = [c for c in calls if str(c) not in done]
-    if todo:
-        case.clock.share(len(todo) + 1)
+    waiting = [c for c in calls if str(c) not in done]
+    if waiting:
+        case.clock.share(len(waiting) + 1)
         _ = case.pictures
     for call in calls:
         if str(call) in done:
             finding = done[str(call)]
         else:
-            case.clock.share(len(todo) - todo.index(call))
-            nth = 1 + [c.method.name for c in calls[: calls.index(call)]].count(call.method.name)
-            finding = _numbered(_run_check(case, call), nth)
-        _hand_on(case, finding)
+            case.clock.share(len(waiting) - waiting.index(call))
+            number = 1 + [c.method.name for c in calls[: calls.index(call)]].count(call.method.name)
+            finding = _with_numbered_figures(_run_check(case, call), number)
+        _apply_to_case(case, finding)
         yield finding
 
 
 def _run_check(case: Case, call: Call) -> Finding:
     """The finding of one check, with the words of its method, the command that makes it again and its time."""
     case.doing, case.maps_used = call.method.name, False
-    began = time.monotonic()
+    started = time.monotonic()
     try:
         with rng.seeded(case.seed, torch.zeros(1, 1)):
             finding: Finding = call.method(case, **call.options)
         if finding.chosen_explainer:
             parse(finding.chosen_explainer, "explainers")  # refused here, it is an error of this check
     except Exception as e:  # shown in the report and in the exit status, never swallowed
-        words = str(e) if isinstance(e, Refused) else f"{type(e).__name__}: {e}"
-        finding = Finding("error", words.partition("\n")[0])
+        message = str(e) if isinstance(e, Refused) else f"{type(e).__name__}: {e}"
+        finding = Finding("error", message.partition("\n")[0])
     return dataclasses.replace(
         finding,
         check=str(call),
@@ -108,19 +108,19 @@ def _run_check(case: Case, call: Call) -> Finding:
         paper=call.method.paper,
         advice=call.method.advice,
         command=finding.command or evidence_command(case, str(call)),
-        seconds=round(time.monotonic() - began, 3),
+        seconds=round(time.monotonic() - started, 3),
     )
 
 
-def _hand_on(case: Case, finding: Finding) -> None:
-    """What a finding says of explainers holds for the checks after it."""
-    if finding.chosen_explainer and case.asked == "auto":
+def _apply_to_case(case: Case, finding: Finding) -> None:
+    """Apply what a finding says of explainers to the case, for the checks after it."""
+    if finding.chosen_explainer and case.method_words == "auto":
         case.use(parse(finding.chosen_explainer, "explainers"))
     if finding.maps_unreliable is not None:
         case.maps_unreliable_by = finding.name if finding.maps_unreliable else ""
 
 
-def _ready(case: Case, call: Call) -> None:
+def _validate_call(case: Case, call: Call) -> None:
     """Refuse values of options that cannot be, without reading a picture."""
     options = {name: p.default for name, p in call.method.options.items()} | call.options
     if options.get("pictures", 1) < 1:
@@ -129,16 +129,16 @@ def _ready(case: Case, call: Call) -> None:
         call.method.validate(case, **options)
 
 
-def _numbered(finding: Finding, nth: int) -> Finding:
+def _with_numbered_figures(finding: Finding, number: int) -> Finding:
     """The finding with other names for its figures, where the same check with other options was run before."""
-    if nth == 1:
+    if number == 1:
         return finding
 
-    def other(g: Figure) -> Figure:
-        return dataclasses.replace(g, name=f"{nth}-{g.name}")
+    def renamed(g: Figure) -> Figure:
+        return dataclasses.replace(g, name=f"{number}-{g.name}")
 
-    evidence = tuple(dataclasses.replace(e, figure=other(e.figure)) for e in finding.evidence)
-    return dataclasses.replace(finding, figures=tuple(map(other, finding.figures)), evidence=evidence)
+    evidence = tuple(dataclasses.replace(e, figure=renamed(e.figure)) for e in finding.evidence)
+    return dataclasses.replace(finding, figures=tuple(map(renamed, finding.figures)), evidence=evidence)
 
 
 def audit(
@@ -174,7 +174,7 @@ def audit(
     are not one-of-many classifiers, probabilities taken for logits or logits for probabilities, pictures of which none
     can be read, and a folder with anything else in it.
     """
-    calls = chosen(only)
+    calls = parse_checks(only)
     bars = bars_for(gate, calls)
     pictures = data if isinstance(data, Pictures) else open_data(data)
     run = partial(
@@ -182,8 +182,8 @@ def audit(
     )
     if folder is None:
         return run()
-    with new_run("audit", Path(folder), holds="report.json") as made:
-        return run(folder=made)
+    with new_run("audit", Path(folder), holds="report.json") as run_folder:
+        return run(folder=run_folder)
 
 
 def run_audit(
@@ -202,13 +202,14 @@ def run_audit(
     progress: Progress | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Report:
-    """An audit of which everything is read and made: what ``audit`` and the command line both do.
+    """Run an audit whose arguments have been read: what ``audit`` and the command line both do.
 
-    calls: what ``chosen`` gives; bars: what ``bars_for`` gives; folder: one that is there, for the report, or that of a
-    stopped audit to go on with.  command, model_words, data_words: what the report quotes.  say: is told each note on
-    the pictures before any check.  Raises Stopped where the user interrupts the checks of an audit with a folder.
+    calls: what ``parse_checks`` gives; bars: what ``bars_for`` gives; folder: an existing folder for the report, or
+    that of a stopped audit, which goes on.  command, model_words, data_words: what the report quotes.  say: called with
+    each note on the pictures before any check.  Raises Stopped where the user interrupts the checks of an audit with a
+    folder.
     """
-    pictures = noted(pictures, model)
+    pictures = with_model_notes(pictures, model)
     case = Case(
         model, pictures, seed=seed, budget=budget, method=method, progress=progress, model_words=model_words,
         data_words=data_words,
@@ -216,13 +217,13 @@ def run_audit(
     if say:
         for note in pictures.notes:
             say(note)
-    done, before = earlier(folder, case) if folder else ({}, 0.0)
+    done, earlier_seconds = read_stopped_audit(folder, case) if folder else ({}, 0.0)
     findings: list[Finding] = []
 
     def report(complete: bool) -> Report:
-        held = hold(bars, findings) if bars else None
-        spent = before + sum(f.seconds for f in findings if f.check not in done)
-        return make(case, findings, seconds=spent, command=command, gate=held, complete=complete)
+        bar_results = hold(bars, findings) if bars else None
+        seconds = earlier_seconds + sum(f.seconds for f in findings if f.check not in done)
+        return make(case, findings, seconds=seconds, command=command, gate=bar_results, complete=complete)
 
     try:
         for finding in run_checks(case, calls, done):
@@ -233,7 +234,7 @@ def run_audit(
         if not folder:
             raise
         raise Stopped(len(findings), len(calls), folder) from None
-    whole = report(complete=True)
+    complete_report = report(complete=True)
     if folder:
-        whole.save(folder)
-    return whole
+        complete_report.save(folder)
+    return complete_report

@@ -79,20 +79,20 @@ class Case:
         if budget is not None and budget <= 0:
             raise Refused(f"a budget of {budget:g} s: give more than nothing, such as 60s")
         self.model, self.data, self.seed, self.budget = model, data, seed, budget
-        self.asked = method
+        self.method_words = method
         self.progress: Progress = progress or (lambda what, done, total: None)
         parse("grad-cam" if method == "auto" else method, "explainers")  # refused at once, not check by check
         with rng.seeded(seed, torch.zeros(1, 1)):
             pass
         self.commands = Commands(model.source, str(data.root), seed, tuple(model_words), tuple(data_words))
-        self._truth, self._read_as = understood(data, model)  # an unknown class is refused at once
+        self._truth, self._class_notes = understood(data, model)  # an unknown class is refused at once
         self.chosen_explainer = ""  # by a check, if none was asked for
         self.maps_unreliable_by = ""  # the check that found that no explainer can be believed
         self.maps_used = False  # whether maps were asked for since the loop over checks last set it back
         self.doing = "reading"
         self.clock = Clock(budget)
         self._cache: dict[int, Tensor] = {}
-        self._done: dict[str, list[str]] = {}
+        self._repairs: dict[str, list[str]] = {}
         self._maps: dict[tuple[str, int], Tensor] = {}
 
     # What was read ------------------------------------------------------------------------------------------------
@@ -103,14 +103,14 @@ class Case:
 
         Under a budget the order is a seeded draw, so that what was read in time stands for the rest.
         """
-        order = self._order(len(self.data.pictures)) if self.budget else list(range(len(self.data.pictures)))
-        good: list[int] = []
+        order = self._seeded_order(len(self.data.pictures)) if self.budget else list(range(len(self.data.pictures)))
+        readable: list[int] = []
         broken: list[tuple[str, str]] = []
         logits: list[Tensor] = []
         tried, empty = 0, len(self.data.broken)
         with self.model.undisturbed():
             for start in range(0, len(order), SIZE):
-                began = self.clock.now()
+                started = self.clock.now()
                 x = []
                 for i in order[start : start + SIZE]:
                     tried += 1
@@ -118,9 +118,9 @@ class Case:
                     try:
                         image = open_picture(picture.path)
                         x.append(to_pixels(image, self.model.preprocess))
-                        good.append(i)
-                        for done in picture_notes(image):
-                            self._done.setdefault(done, []).append(picture.name)
+                        readable.append(i)
+                        for repair in picture_notes(image):
+                            self._repairs.setdefault(repair, []).append(picture.name)
                     except Refused as e:
                         broken.append((picture.name, str(e)))
                 if x:
@@ -130,13 +130,13 @@ class Case:
                             alone(self.model, pixels)
                     logits.append(scores(self.model, pixels))
                 self.progress("reading", empty + tried, empty + len(order))
-                if self.clock.is_late(self.clock.now() - began):
+                if self.clock.is_late(self.clock.now() - started):
                     break
-        if not good:
+        if not readable:
             first = f" ({broken[0][0]}: {broken[0][1]})" if broken else ""
             raise Refused(f"none of the {tried} pictures in {self.data.root} can be read{first}")
-        rank = sorted(range(len(good)), key=good.__getitem__)
-        return [self.data.pictures[good[i]] for i in rank], torch.cat(logits)[rank], broken, tried
+        rank = sorted(range(len(readable)), key=readable.__getitem__)
+        return [self.data.pictures[readable[i]] for i in rank], torch.cat(logits)[rank], broken, tried
 
     @property
     def pictures(self) -> list[Picture]:
@@ -149,21 +149,23 @@ class Case:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was chosen and skipped in the data, and what had to be done to pictures that are not plain ones."""
-        odd = [f"{done}: {len(names)} ({', '.join(names[:5])})" for done, names in sorted(self._done.items())]
-        return (*self.data.notes, *self._read_as, *odd, *self.learned)
+        """Notes on what was chosen and skipped in the data, and on pictures that had to be converted."""
+        repairs = [
+            f"{repair}: {len(names)} ({', '.join(names[:5])})" for repair, names in sorted(self._repairs.items())
+        ]
+        return (*self.data.notes, *self._class_notes, *repairs, *self.learned)
 
     @cached_property
     def learned(self) -> tuple[str, ...]:
         """A sentence where the model's own folder says that it was trained on some of these pictures."""
         try:
-            known = len(trained_on(self.model.source, [p.path for p in self.pictures]))
+            count = len(trained_on(self.model.source, [p.path for p in self.pictures]))
         except Refused as e:
             return (f"Whether the model was trained on some of these pictures is not known: {e}.",)
-        if not known:
+        if not count:
             return ()
         return (
-            f"The model was trained on {known} of these {len(self.pictures)} pictures, so these numbers are "
+            f"The model was trained on {count} of these {len(self.pictures)} pictures, so these numbers are "
             f"optimistic: the pictures that it has not seen are {Path(self.model.source) / SPLIT} with --split test.",
         )
 
@@ -177,7 +179,7 @@ class Case:
         """16 hex digits of a hash over all that findings depend on but the checks' own options and the budget."""
         m = self.model
         identity = (__version__, m.fingerprint(), m.labels, m.preprocess, m.output, m.scores, self.digest, self.seed)
-        h = hashlib.sha256(repr((identity, self.wished)).encode())
+        h = hashlib.sha256(repr((identity, self.requested_method)).encode())
         h.update(self.truth.numpy().tobytes())
         return h.hexdigest()[:16]
 
@@ -226,74 +228,75 @@ class Case:
     # What the checks work on --------------------------------------------------------------------------------------
 
     def sample(self, rows: Sequence[int], most: int) -> list[int]:
-        """At most so many of the rows, by a seeded draw; the same draw for every check."""
+        """A seeded draw of at most ``most`` of the rows; the same draw for every check."""
         if most < 1:
             raise Refused(f"pictures={most}: at least one picture")
         keep = set(rows)
-        return [i for i in self._order(len(self.pictures)) if i in keep][:most]
+        return [i for i in self._seeded_order(len(self.pictures)) if i in keep][:most]
 
     def batches(self, rows: Sequence[int], size: int = SIZE) -> Iterator[tuple[list[int], Tensor]]:
         """(rows, pixels (B, C, *S)) a few at a time, until the check's share of the budget is used up.
 
         At least one batch always comes.  A check counts what it got: that is its n.
         """
-        first, then = (1, min(size, 4)) if self.budget else (size, size)  # a budget may allow no more than one
+        first, later = (1, min(size, 4)) if self.budget else (size, size)  # a budget may allow no more than one
         start = 0
         while start < len(rows):
-            began = self.clock.now()
-            part = list(rows[start : start + (then if start else first)])
-            yield part, self.pixels(part)
-            start += len(part)
+            started = self.clock.now()
+            rows_of_batch = list(rows[start : start + (later if start else first)])
+            yield rows_of_batch, self.pixels(rows_of_batch)
+            start += len(rows_of_batch)
             self.progress(self.doing, start, len(rows))
-            if self.clock.is_late((self.clock.now() - began) / len(part) * then):
+            if self.clock.is_late((self.clock.now() - started) / len(rows_of_batch) * later):
                 return
 
     def lots(self, rows: Sequence[int], size: int = SIZE) -> Iterator[tuple[list[int], Tensor]]:
-        """Like batches, but all of the rows, however late it is: where a part of them would say something else."""
+        """Like batches, but always all of the rows, however late it is: for results that need every row."""
         for start in range(0, len(rows), size):
-            part = list(rows[start : start + size])
-            yield part, self.pixels(part)
+            rows_of_batch = list(rows[start : start + size])
+            yield rows_of_batch, self.pixels(rows_of_batch)
 
     def pixels(self, rows: Sequence[int]) -> Tensor:
         """(B, C, *S) in [0, 1].  The last gigabyte or so is kept, as bytes, which is what files hold."""
-        out = []
+        images = []
         for i in rows:
             if i not in self._cache:
                 if len(self._cache) * int(np.prod(self.model.preprocess.size)) * self.model.preprocess.channels > 5e8:
                     self._cache.pop(next(iter(self._cache)))
                 x = to_pixels(open_picture(self.pictures[i].path), self.model.preprocess)
                 self._cache[i] = (x * 255).round().to(torch.uint8)
-            out.append(self._cache[i])
-        return of_bytes(torch.stack(out))
+            images.append(self._cache[i])
+        return of_bytes(torch.stack(images))
 
     @cached_property
     def method(self) -> Call:
         """The explainer that the checks use, with its layer named."""
         x = self.pixels([0]).to(self.model.device)
+        words = "grad-cam" if self.method_words == "auto" else self.method_words
         try:
-            return resolve(self.model, x, parse("grad-cam" if self.asked == "auto" else self.asked, "explainers"))
+            return resolve(self.model, x, parse(words, "explainers"))
         except Refused:
-            if self.asked != "auto":
+            if self.method_words != "auto":
                 raise
             return parse("integrated-gradients", "explainers")
 
     @property
-    def wished(self) -> str:
-        """The explainer that was asked for, with its layer named; "auto" where the audit chooses it."""
-        return "auto" if self.asked == "auto" else str(self.method)
+    def requested_method(self) -> str:
+        """The explainer that was requested, with its layer named; "auto" where the audit chooses it."""
+        return "auto" if self.method_words == "auto" else str(self.method)
 
     def use(self, call: Call) -> None:
         """From here on the checks use this explainer."""
         self.method, self.chosen_explainer = call, str(call)
 
     def maps(self, rows: Sequence[int], x: Tensor) -> Tensor:
-        """Why the top class: the maps (B, *S) of the case's method for its logit; each is computed once."""
+        """Maps (B, *S) of the case's explainer for the logit of the top class; each is computed once."""
         self.maps_used = True
-        todo = [j for j, i in enumerate(rows) if (str(self.method), i) not in self._maps]
-        if todo:
-            top = ClassScore(self.predicted[[rows[j] for j in todo]])
-            maps = explain(self.model, x[todo], self.method, top, seed=self.seed).maps
-            self._maps |= {(str(self.method), rows[j]): m for j, m in zip(todo, maps, strict=True)}
+        missing = [j for j, i in enumerate(rows) if (str(self.method), i) not in self._maps]
+        if missing:
+            target = ClassScore(self.predicted[[rows[j] for j in missing]])
+            maps = explain(self.model, x[missing], self.method, target, seed=self.seed).maps
+            self._maps |= {(str(self.method), rows[j]): m for j, m in zip(missing, maps, strict=True)}
         return torch.stack([self._maps[str(self.method), i] for i in rows])
 
     @property
@@ -325,23 +328,23 @@ class Case:
         )
 
     def in_view(self, rows: Sequence[int]) -> tuple[list[int], list[Tensor], list[tuple[str, str]]]:
-        """Whose object is some of what the model sees, and not all: rows, regions (*S); and the others, with why."""
-        seen: list[int] = []
+        """The rows whose object covers part of the model's view; regions (*S); (name, reason) of the others."""
+        in_view: list[int] = []
         regions: list[Tensor] = []
-        lost: list[tuple[str, str]] = []
+        left_out: list[tuple[str, str]] = []
         for i in rows:
             try:
                 region = self.regions([i])[0]
             except Refused as e:
-                lost.append((self.pictures[i].name, str(e)))
+                left_out.append((self.pictures[i].name, str(e)))
                 continue
             if region.any() and not region.all():
-                seen.append(i)
+                in_view.append(i)
                 regions.append(region)
             else:
-                where = "fills all" if region.any() else "lies outside"
-                lost.append((self.pictures[i].name, f"its object {where} of what the model sees"))
-        return seen, regions, lost
+                fault = "fills all" if region.any() else "lies outside"
+                left_out.append((self.pictures[i].name, f"its object {fault} of what the model sees"))
+        return in_view, regions, left_out
 
-    def _order(self, n: int) -> list[int]:
+    def _seeded_order(self, n: int) -> list[int]:
         return [int(i) for i in torch.randperm(n, generator=torch.Generator().manual_seed(self.seed))]

@@ -1,4 +1,4 @@
-"""What a model is, what will not work with it, and the line that mends that."""
+"""Inspect a model: what it is, which problems stand in the way of explaining it, and how to mend them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found.  size in pixels; parameters and buffers count numbers; labels are the first and the last three.
+    """What a model is.  size in pixels; parameters and buffers count numbers; first and last are three labels each.
 
     layer: what class-activation methods read by default, or "" where there is none; candidates: the last layer at each
     resolution, any of which can be named with layer=; problems: what to mend; notes: what is as it may be.
@@ -56,31 +56,38 @@ class Inspection:
 
     def lines(self) -> list[str]:
         """The same for the terminal."""
-        pre = self.preprocess
-        cut = "squeezed to" if pre.resize is None else f"resized to {pre.resize} (shorter side), cut to"
-        trained = "" if not self.frozen else f", {self.frozen:,} of them frozen"
+        preprocess = self.preprocess
+        resizing = (
+            "squeezed to" if preprocess.resize is None else f"resized to {preprocess.resize} (shorter side), cut to"
+        )
+        frozen = "" if not self.frozen else f", {self.frozen:,} of them frozen"
         between = ", " if self.last else ""
         if self.classes > 6:
             between = " ... "
-        part = "" if self.output is None else f", part {self.output!r} of the output"
+        output = "" if self.output is None else f", part {self.output!r} of the output"
+        normalisation = f"mean {_numbers(preprocess.mean)}, std {_numbers(preprocess.std)}"
         rows = [
             ("model", f"{self.source}  {self.fingerprint}"),
-            ("input", f"{self.channels} x {_by(self.size)}, pixels in [0, 1]"),
-            ("preprocess", f"{cut} {_by(self.size)}, {pre.interpolation}; mean {_row(pre.mean)}, std {_row(pre.std)}"),
-            ("classes", f"{self.classes}: {_names(self.first)}{between}{_names(self.last)}"),
-            ("scores", f"{self.scores}{part}"),
-            ("weights", f"{self.parameters:,} parameters{trained}, {self.buffers:,} in buffers"),
+            ("input", f"{self.channels} x {_dimensions(self.size)}, pixels in [0, 1]"),
+            ("preprocess", f"{resizing} {_dimensions(self.size)}, {preprocess.interpolation}; {normalisation}"),
+            ("classes", f"{self.classes}: {_first_names(self.first)}{between}{_first_names(self.last)}"),
+            ("scores", f"{self.scores}{output}"),
+            ("weights", f"{self.parameters:,} parameters{frozen}, {self.buffers:,} in buffers"),
             ("kept as", f"{self.dtype} on {self.device}"),
             ("target layer", self.layer or "none found"),
-            *[("  or layer=", f"{c.name}  {c.kind}  {_by(c.shape)}") for c in self.candidates if c.name != self.layer],
+            *[
+                ("  or layer=", f"{c.name}  {c.kind}  {_dimensions(c.shape)}")
+                for c in self.candidates
+                if c.name != self.layer
+            ],
         ]
         rows += [] if self.pictures is None else [("pictures", f"{self.pictures}")]
-        told = [f"{name:<13}{value}" for name, value in rows]
-        told += ["", *(f"note: {n}" for n in self.notes)] if self.notes else []
+        lines = [f"{name:<13}{value}" for name, value in rows]
+        lines += ["", *(f"note: {n}" for n in self.notes)] if self.notes else []
         if not self.problems:
-            return [*told, "", "Nothing stands in the way of explaining or attacking this model."]
-        found = [line for p in self.problems for line in (f"- {p.what}", f"    {p.mend}")]
-        return [*told, "", f"{len(self.problems)} to mend:", *found]
+            return [*lines, "", "Nothing stands in the way of explaining or attacking this model."]
+        problem_lines = [line for p in self.problems for line in (f"- {p.what}", f"    {p.mend}")]
+        return [*lines, "", f"{len(self.problems)} to mend:", *problem_lines]
 
 
 def inspect(model: Classifier, pictures: Pictures | None = None, *, apart: bool = True) -> Inspection:
@@ -97,26 +104,26 @@ def inspect(model: Classifier, pictures: Pictures | None = None, *, apart: bool 
     Refused: nothing; what other functions would refuse stands among the problems.
     """
     net = model.net
-    problems = [*_labels(model), *_weights(net)]
-    notes = _manners(net)
+    problems = [*_repeated_labels(model), *_faulty_weights(net)]
+    notes = _notes_on_network(net)
     layer = ""
     candidates: tuple[Layer, ...] = ()
     try:
         x = probes(model)
         with model.undisturbed(), rng.seeded(0, x[:1]):
-            layer, candidates, found = dry_run(model, x)
-            problems += found
-            notes += _early(model, x) if layer and not problems else []
+            layer, candidates, layer_problems = dry_run(model, x)
+            problems += layer_problems
+            notes += _note_on_later_layers(model, x) if layer and not problems else []
             notes += traceability.notes(model, x) if apart and not problems else []
     except Exception as e:  # the guard itself complains, or there is no memory for one picture
-        what = f"running the network disturbs it: {reason(e)}"
-        problems.append(Problem(what, "forward must change nothing", "disturbs-itself"))
+        message = f"running the network disturbs it: {reason(e)}"
+        problems.append(Problem(message, "forward must change nothing", "disturbs-itself"))
     if pictures is not None:
         notes += pictures.notes
-        strange, read_as = _words(model, pictures)
-        problems += strange
-        notes += read_as
-    params = [p for p in net.parameters() if not is_lazy(p)]
+        unknown, class_notes = _unknown_classes(model, pictures)
+        problems += unknown
+        notes += class_notes
+    parameters = [p for p in net.parameters() if not is_lazy(p)]
     return Inspection(
         source=model.source,
         fingerprint=_fingerprint(model),
@@ -128,11 +135,11 @@ def inspect(model: Classifier, pictures: Pictures | None = None, *, apart: bool 
         classes=len(model.labels),
         first=model.labels[:3],
         last=model.labels[3:][-3:],
-        parameters=sum(p.numel() for p in params),
-        frozen=sum(p.numel() for p in params if not p.requires_grad),
+        parameters=sum(p.numel() for p in parameters),
+        frozen=sum(p.numel() for p in parameters if not p.requires_grad),
         buffers=sum(b.numel() for b in net.buffers() if not is_lazy(b)),
-        dtype=" and ".join(sorted({str(p.dtype).removeprefix("torch.") for p in params})) or "no parameters",
-        device=" and ".join(sorted({str(p.device) for p in params})) or "cpu",
+        dtype=" and ".join(sorted({str(p.dtype).removeprefix("torch.") for p in parameters})) or "no parameters",
+        device=" and ".join(sorted({str(p.device) for p in parameters})) or "cpu",
         layer=layer,
         candidates=candidates,
         problems=tuple(dict.fromkeys(problems)),
@@ -141,53 +148,55 @@ def inspect(model: Classifier, pictures: Pictures | None = None, *, apart: bool 
     )
 
 
-def _labels(model: Classifier) -> list[Problem]:
-    where: dict[str, list[int]] = {}
+def _repeated_labels(model: Classifier) -> list[Problem]:
+    indices_by_name: dict[str, list[int]] = {}
     for i, name in enumerate(model.labels):
-        where.setdefault(name, []).append(i)
-    twice = {name: at for name, at in where.items() if len(at) > 1}
-    if not twice:
+        indices_by_name.setdefault(name, []).append(i)
+    repeated = {name: indices for name, indices in indices_by_name.items() if len(indices) > 1}
+    if not repeated:
         return []
-    said = "; ".join(f"{name!r} is {' and '.join(map(str, at))}" for name, at in list(twice.items())[:3])
-    more = f" and {len(twice) - 3} more" if len(twice) > 3 else ""
+    examples = "; ".join(
+        f"{name!r} is {' and '.join(map(str, indices))}" for name, indices in list(repeated.items())[:3]
+    )
+    more = f" and {len(repeated) - 3} more" if len(repeated) > 3 else ""
     mend = "name those classes by number, or rename them"
-    return [Problem(f"labels name several classes: {said}{more}", mend, "labels-twice")]
+    return [Problem(f"labels name several classes: {examples}{more}", mend, "labels-twice")]
 
 
-def _weights(net: nn.Module) -> list[Problem]:
-    found = []
+def _faulty_weights(net: nn.Module) -> list[Problem]:
+    problems = []
     lazy = [n for n, p in net.named_parameters() if is_lazy(p)]
     if lazy:
         mend = "run one batch through it before wrapping it"
-        found.append(Problem(f"{lazy[0]} has no shape yet (a lazy layer)", mend, "weights-without-shape"))
-    params = {n: p for n, p in net.named_parameters() if not is_lazy(p)}
-    broken = [n for n, p in params.items() if not bool(p.isfinite().all())]
-    if broken:
+        problems.append(Problem(f"{lazy[0]} has no shape yet (a lazy layer)", mend, "weights-without-shape"))
+    parameters = {n: p for n, p in net.named_parameters() if not is_lazy(p)}
+    not_finite = [n for n, p in parameters.items() if not bool(p.isfinite().all())]
+    if not_finite:
         mend = "training went wrong or the file is damaged: load other weights"
-        found.append(Problem(f"{broken[0]} holds values that are not finite", mend, "weights-not-finite"))
-    if len({p.device for p in params.values()}) > 1:
+        problems.append(Problem(f"{not_finite[0]} holds values that are not finite", mend, "weights-not-finite"))
+    if len({p.device for p in parameters.values()}) > 1:
         mend = "net.to('cpu'), or to one other"
-        found.append(Problem("the parameters lie on several devices", mend, "weights-on-several-devices"))
-    return found
+        problems.append(Problem("the parameters lie on several devices", mend, "weights-on-several-devices"))
+    return problems
 
 
-def _early(model: Classifier, x: Tensor) -> list[str]:
-    """That a layer with places comes after the target layer, where one does."""
+def _note_on_later_layers(model: Classifier, x: Tensor) -> list[str]:
+    """A note that a layer with places comes after the target layer; none where none does."""
     layer, later = layer_and_later(model, x)
     return [early(layer, later)] if later else []
 
 
-def _manners(net: nn.Module) -> list[str]:
-    """What is as it may be, but worth knowing."""
+def _notes_on_network(net: nn.Module) -> list[str]:
+    """Notes on the network that are no problems but worth knowing."""
     notes = []
-    params = list(net.parameters())
-    frozen = sum(not p.requires_grad for p in params)
+    parameters = list(net.parameters())
+    frozen = sum(not p.requires_grad for p in parameters)
     if frozen:
-        which = "all" if frozen == len(params) else f"{frozen} of {len(params)}"
-        notes.append(f"{which} parameter tensors are frozen: fine, gradients are taken at the pixels and at layers")
+        quantity = "all" if frozen == len(parameters) else f"{frozen} of {len(parameters)}"
+        notes.append(f"{quantity} parameter tensors are frozen: fine, gradients are taken at the pixels and at layers")
     if any(m.training for m in net.modules()):
         notes.append("the network is in training mode: it is run in eval mode, and given back as it was")
-    dtype = next((p.dtype for p in params if p.is_floating_point()), torch.float32)
+    dtype = next((p.dtype for p in parameters if p.is_floating_point()), torch.float32)
     if dtype != torch.float32:
         notes.append(f"it computes in {str(dtype).removeprefix('torch.')}: pixels are converted, scores converted back")
     hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in net.modules())
@@ -196,8 +205,8 @@ def _manners(net: nn.Module) -> list[str]:
     return notes
 
 
-def _words(model: Classifier, pictures: Pictures) -> tuple[list[Problem], tuple[str, ...]]:
-    """The pictures' classes that the model does not know, all at once, else how they were read."""
+def _unknown_classes(model: Classifier, pictures: Pictures) -> tuple[list[Problem], tuple[str, ...]]:
+    """A problem with the pictures' classes that the model does not know, or else notes on how classes were read."""
     from clearsight.data.class_words import understood
 
     try:
@@ -213,13 +222,13 @@ def _fingerprint(model: Classifier) -> str:
         return ""
 
 
-def _names(labels: tuple[str, ...]) -> str:
+def _first_names(labels: tuple[str, ...]) -> str:
     return ", ".join(map(first_name, labels))
 
 
-def _by(shape: tuple[int, ...]) -> str:
+def _dimensions(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
 
 
-def _row(values: tuple[float, ...]) -> str:
+def _numbers(values: tuple[float, ...]) -> str:
     return " ".join(f"{v:g}" for v in values)

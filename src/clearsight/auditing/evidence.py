@@ -1,4 +1,4 @@
-"""What several checks say in the same words."""
+"""Sentences, tables and pictures of evidence that several checks share."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def span(interval: Interval | None, n: int, *, shares: bool = True) -> str:
 
 
 def unlabelled(case: Case) -> Finding:
-    """Nothing to judge without labels, and what would give some."""
+    """The finding of a check that needs labels where there are none, and how to give some."""
     return Finding(
         "note",
         f"None of the {counted(len(case.pictures), 'picture')} has a label: put them in class folders "
@@ -43,24 +43,24 @@ def unlabelled(case: Case) -> Finding:
     )
 
 
-def fewer(done: int, planned: int) -> tuple[str, ...]:
+def note_on_budget(done: int, planned: int) -> tuple[str, ...]:
     """A note where the budget cut the work short."""
     if done >= planned:
         return ()
     return (f"The budget was used up after {done} of {counted(planned, 'picture')}, a seeded draw.",)
 
 
-def sampled(done: int, of: int) -> tuple[str, ...]:
+def note_on_sample(done: int, of: int) -> tuple[str, ...]:
     """A note where only a sample was planned."""
     return () if done >= of else (f"A seeded sample of {done} from {counted(of, 'picture')} (option pictures).",)
 
 
-def left_out(out: Sequence[tuple[str, str]]) -> tuple[str, ...]:
-    """Who is left out, those with the same reason in one sentence."""
+def left_out(excluded: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """Sentences on what is left out, (name, reason) each: one sentence for each reason."""
     names: dict[str, list[str]] = {}
-    for name, why in out:
-        names.setdefault(why, []).append(name)
-    return tuple(f"Left out: {', '.join(who)}: {why}." for why, who in names.items())
+    for name, reason in excluded:
+        names.setdefault(reason, []).append(name)
+    return tuple(f"Left out: {', '.join(who)}: {reason}." for reason, who in names.items())
 
 
 def bounds(interval: Interval | None) -> dict[str, Cell]:
@@ -85,8 +85,8 @@ def shown(
     """
     picture = case.pictures[row].name
     if maps == "grey":
-        why = f"no explainer can be believed on this model (check {case.maps_unreliable_by})"
-        caption = f"{caption}; {GREY_WORDS}, because {why}"
+        reason = f"no explainer can be believed on this model (check {case.maps_unreliable_by})"
+        caption = f"{caption}; {GREY_WORDS}, because {reason}"
     figure = Figure(f"{name}.png", png(image), caption, f"{picture}: {caption}")
     command = command or case.commands.of_picture("explain", case.pictures[row], "-m", str(case.method))
     return Evidence(picture, figure, facts, command, maps)
@@ -97,7 +97,7 @@ def maps_of(case: Case) -> Maps:
     return "grey" if case.maps_unreliable_by else "colour"
 
 
-def drawn(case: Case, x: Tensor, heat: Tensor, region: Tensor | None = None) -> Image.Image:
+def draw_map(case: Case, x: Tensor, heat: Tensor, region: Tensor | None = None) -> Image.Image:
     """A map (*S) of the case's method over its picture (C, *S), in grey where the method is not to be believed."""
     return overlay(x, heat, signed=case.signed, region=region, grey=maps_of(case) == "grey")
 

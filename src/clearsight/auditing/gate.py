@@ -38,19 +38,19 @@ class Bar:
         low = high = finding.value
         if self.interval:
             low, high = finding.interval or (None, None)
-        of = " (its interval)" if self.interval else ""
+        of_interval = " (its interval)" if self.interval else ""
         results = []
         if self.at_least is not None:
-            kept = low is not None and low >= self.at_least
-            bar = f"at least {show(self.at_least, finding.unit)}{of}"
-            results.append(BarResult(self.check, bar, show(low, finding.unit), kept))
+            held = low is not None and low >= self.at_least
+            bar = f"at least {show(self.at_least, finding.unit)}{of_interval}"
+            results.append(BarResult(self.check, bar, show(low, finding.unit), held))
         if self.at_most is not None:
-            kept = high is not None and high <= self.at_most
-            bar = f"at most {show(self.at_most, finding.unit)}{of}"
-            results.append(BarResult(self.check, bar, show(high, finding.unit), kept))
+            held = high is not None and high <= self.at_most
+            bar = f"at most {show(self.at_most, finding.unit)}{of_interval}"
+            results.append(BarResult(self.check, bar, show(high, finding.unit), held))
         if self.not_worse_than is not None:
-            kept = _RANK[finding.verdict] <= _RANK[self.not_worse_than]
-            results.append(BarResult(self.check, f"not worse than {self.not_worse_than}", finding.verdict, kept))
+            held = _RANK[finding.verdict] <= _RANK[self.not_worse_than]
+            results.append(BarResult(self.check, f"not worse than {self.not_worse_than}", finding.verdict, held))
         return results
 
 
@@ -80,10 +80,10 @@ def read_gate(path: str | Path) -> tuple[Bar, ...]:
         raise Refused(f"the gate {path} cannot be read: {e}") from None
     if not sections:
         raise Refused(f"the gate {path} is empty: write a section for a check, such as [accuracy] with at_least = 0.8")
-    return tuple(_bar(name, section, path) for name, section in sections.items())
+    return tuple(_read_bar(name, section, path) for name, section in sections.items())
 
 
-def _bar(name: str, section: Any, path: str | Path) -> Bar:
+def _read_bar(name: str, section: Any, path: str | Path) -> Bar:
     if name not in catalogue("checks"):
         raise Refused(f"the gate {path} names no check with {name!r}: {nearest(name, catalogue('checks'))}")
     if not isinstance(section, dict) or not set(section) & set(_KEYS[:3]):
@@ -91,9 +91,9 @@ def _bar(name: str, section: Any, path: str | Path) -> Bar:
     for key, value in section.items():
         if key not in _KEYS:
             raise Refused(f"the gate's section [{name}] has {key!r}: {nearest(key, _KEYS)}")
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        good = {"not_worse_than": value in ("pass", "warn"), "interval": isinstance(value, bool)}.get(key, number)
-        if not good:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        valid = {"not_worse_than": value in ("pass", "warn"), "interval": isinstance(value, bool)}.get(key, is_number)
+        if not valid:
             kinds = {"not_worse_than": '"pass" or "warn"', "interval": "true or false"}
             raise Refused(f"the gate's [{name}] {key} = {value!r}: it is {kinds.get(key, 'a number')}")
     return Bar(name, **section)

@@ -1,4 +1,4 @@
-"""What an attack on the pictures of a case is to reach."""
+"""The goals of attacks on the pictures of a case."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from clearsight.core.targets import Become, Goal, Misclassify
 def acceptable(case: Case, rows: Sequence[int]) -> Tensor:
     """(n, K) bool: the classes that a picture's labels allow; where it has none, the model's own answer."""
     right = case.truth[list(rows)].clone()
-    blank = ~right.any(1)
-    own = torch.nn.functional.one_hot(case.predicted[list(rows)], right.shape[1]).bool()
-    right[blank] = own[blank]
+    unlabelled = ~right.any(1)
+    predicted = torch.nn.functional.one_hot(case.predicted[list(rows)], right.shape[1]).bool()
+    right[unlabelled] = predicted[unlabelled]
     return right
 
 

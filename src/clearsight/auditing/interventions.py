@@ -1,4 +1,4 @@
-"""Does an answer go with a part of the picture?  What confirms a shortcut, or clears a suspect."""
+"""Interventions: does the answer follow a part of the picture when that is erased or put on another picture?"""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ Kind = Literal["place", "colour", "surroundings"]
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """One transplant, pictures (C, H, W): the donor without the part, the receiver with it; what is said of each."""
+    """One transplant, pictures (C, H, W): the donor without the part, the receiver with it, and their top classes."""
 
     donor: int
     receiver: int
     without: Tensor
-    without_said: int
+    without_answer: int
     made: Tensor
-    made_said: int
+    made_answer: int
 
 
 @dataclass(frozen=True, eq=False)
 class Intervention:
-    """What became of the answers of n pictures, the donors, and of others on which a part of them was put.
+    """How many answers an intervention changed, of n pictures (donors) and of the receivers of a part of them.
 
     changed: without the part the donor gets another answer; changed_control: without as much elsewhere, or with the
     part of a picture of the same answer; felt: the answer's odds fall further without the part than with the control.
@@ -69,26 +69,29 @@ class _Batch:
 
 
 def place(
-    case: Case, donors: Sequence[int], among: Sequence[int], box: Box, own: Mapping[int, Tensor], fill: Removal
+    case: Case, donors: Sequence[int], among: Sequence[int], box: Box, reasons: Mapping[int, Tensor], fill: Removal
 ) -> Intervention | None:
     """A box of each donor goes, at its own place, on a picture of another answer, whose own places are erased first.
 
-    among: the rows that may receive; own: bool (H, W), where the reasons of some of them lie.  The control is a box of
-    the same size at a random place.  fill: what erased pixels become.  None where no two answers differ.
+    among: the rows that may receive; reasons: bool (H, W), by row, where the maps of some of them come together.  The
+    control is a box of the same size at a random place.  fill: what erased pixels become.  None where no two answers
+    differ.
     """
     size = (case.model.preprocess.size[0], case.model.preprocess.size[1])
-    nothing = torch.zeros(size, dtype=torch.bool)
+    nowhere = torch.zeros(size, dtype=torch.bool)
 
     def batches() -> Iterator[_Batch]:
         for part, x, receivers, _ in seeded_partners(case, donors, among):
-            here = inside(box, size).expand(len(part), *size)
-            there = torch.stack([inside(elsewhere(box, size, _generator(case, i)), size) for i in part])
-            gone = torch.stack([own.get(r, nothing) for r in receivers])
-            bare = erased(case, case.pixels(receivers), gone, fill)
-            made, control = (torch.where(mask[:, None], x, bare) for mask in (here, there))
-            yield _Batch(part, receivers, erased(case, x, here, fill), erased(case, x, there, fill), made, control)
+            masks = inside(box, size).expand(len(part), *size)
+            control_masks = torch.stack([inside(elsewhere(box, size, _row_generator(case, i)), size) for i in part])
+            erased_masks = torch.stack([reasons.get(r, nowhere) for r in receivers])
+            emptied = erased(case, case.pixels(receivers), erased_masks, fill)
+            made, control = (torch.where(mask[:, None], x, emptied) for mask in (masks, control_masks))
+            yield _Batch(
+                part, receivers, erased(case, x, masks, fill), erased(case, x, control_masks, fill), made, control
+            )
 
-    return _trial(case, "place", batches(), box)
+    return _run_intervention(case, "place", batches(), box)
 
 
 def colour(case: Case, rows: Sequence[int]) -> Intervention | None:
@@ -99,11 +102,18 @@ def colour(case: Case, rows: Sequence[int]) -> Intervention | None:
 
     def batches() -> Iterator[_Batch]:
         for part, x, receivers, fellows in seeded_partners(case, rows, rows):
-            there, alike = case.pixels(receivers), case.pixels(fellows)
-            own = case.pixels([_fellow(case, r, rows) for r in receivers])
-            yield _Batch(part, receivers, greyed(x), recoloured(x, alike), recoloured(there, x), recoloured(there, own))
+            received, same_answer = case.pixels(receivers), case.pixels(fellows)
+            own_answer = case.pixels([_draw_same_answer(case, r, rows) for r in receivers])
+            yield _Batch(
+                part,
+                receivers,
+                greyed(x),
+                recoloured(x, same_answer),
+                recoloured(received, x),
+                recoloured(received, own_answer),
+            )
 
-    return _trial(case, "colour", batches())
+    return _run_intervention(case, "colour", batches())
 
 
 def surroundings(case: Case, rows: Sequence[int], fill: Removal) -> Intervention | None:
@@ -115,40 +125,53 @@ def surroundings(case: Case, rows: Sequence[int], fill: Removal) -> Intervention
 
     def batches() -> Iterator[_Batch]:
         for part, x, receivers, _ in seeded_partners(case, rows, rows):
-            own = [_fellow(case, r, rows) for r in receivers]
+            own_rows = [_draw_same_answer(case, r, rows) for r in receivers]
             region, objects = case.regions(part), case.regions(receivers)[:, None]
-            there = case.pixels(receivers)
-            bare = erased(case, x, region, fill)
-            alike = erased(case, case.pixels(own), case.regions(own), fill)
+            received = case.pixels(receivers)
+            emptied = erased(case, x, region, fill)
+            own_emptied = erased(case, case.pixels(own_rows), case.regions(own_rows), fill)
             yield _Batch(
                 part,
                 receivers,
                 erased(case, x, ~region, fill),
-                bare,
-                torch.where(objects, there, bare),
-                torch.where(objects, there, alike),
+                emptied,
+                torch.where(objects, received, emptied),
+                torch.where(objects, received, own_emptied),
             )
 
-    return _trial(case, "surroundings", batches())
+    return _run_intervention(case, "surroundings", batches())
 
 
-def _trial(case: Case, kind: Kind, batches: Iterator[_Batch], box: Box | None = None) -> Intervention | None:
+def _run_intervention(case: Case, kind: Kind, batches: Iterator[_Batch], box: Box | None = None) -> Intervention | None:
     rows: list[int] = []
     counts = torch.zeros(5, dtype=torch.long)
     examples: list[tuple[bool, Example]] = []
     for b in batches:
-        wanted = case.predicted[list(b.rows)]
+        answers = case.predicted[list(b.rows)]
         with case.model.undisturbed():
             versions = (b.without, b.without_control, b.made, b.made_control)
-            without, control, made, other = (scores(case.model, x.to(case.model.device)) for x in versions)
-        less = _odds(without, wanted) < _odds(control, wanted)
-        said, came = without.argmax(1), made.argmax(1)
-        hits = (said != wanted, control.argmax(1) != wanted, less, came == wanted, other.argmax(1) == wanted)
+            without, control, made, made_control = (scores(case.model, x.to(case.model.device)) for x in versions)
+        fell_further = _log_odds(without, answers) < _log_odds(control, answers)
+        without_answers, made_answers = without.argmax(1), made.argmax(1)
+        hits = (
+            without_answers != answers,
+            control.argmax(1) != answers,
+            fell_further,
+            made_answers == answers,
+            made_control.argmax(1) == answers,
+        )
         counts += torch.stack([h.sum() for h in hits])
         rows += b.rows
         j = int(hits[3].int().argmax())
-        shown = Example(b.rows[j], b.receivers[j], b.without[j].cpu(), int(said[j]), b.made[j].cpu(), int(came[j]))
-        examples.append((bool(hits[3][j]), shown))
+        example = Example(
+            b.rows[j],
+            b.receivers[j],
+            b.without[j].cpu(),
+            int(without_answers[j]),
+            b.made[j].cpu(),
+            int(made_answers[j]),
+        )
+        examples.append((bool(hits[3][j]), example))
     if not rows:
         return None
     changed, changed_control, felt, carried, carried_control = counts.tolist()
@@ -158,37 +181,42 @@ def _trial(case: Case, kind: Kind, batches: Iterator[_Batch], box: Box | None = 
     )
 
 
-def _odds(logits: Tensor, wanted: Tensor) -> Tensor:
+def _log_odds(logits: Tensor, classes: Tensor) -> Tensor:
     """The logarithm of the odds of a class, which tells probabilities apart that round to 1: (B, K), (B,) -> (B,)."""
-    one = torch.nn.functional.one_hot(wanted, logits.shape[1]).bool()
-    return logits[one] - logits.masked_fill(one, -torch.inf).logsumexp(1)
+    of_class = torch.nn.functional.one_hot(classes, logits.shape[1]).bool()
+    return logits[of_class] - logits.masked_fill(of_class, -torch.inf).logsumexp(1)
 
 
 def seeded_partners(
     case: Case, donors: Sequence[int], among: Sequence[int]
 ) -> Iterator[tuple[list[int], Tensor, list[int], list[int]]]:
     """Batches of donors: rows, pixels, and for each a row of another answer and one of the same; all seeded draws."""
-    other = {i: _drawn(case, i, [r for r in among if case.predicted[r] != case.predicted[i]]) for i in donors}
-    for part, x in case.batches([i for i in donors if other[i] is not None]):
-        yield part, x, [r for i in part if (r := other[i]) is not None], [_fellow(case, i, among) for i in part]
+    partners = {i: _draw_row(case, i, [r for r in among if case.predicted[r] != case.predicted[i]]) for i in donors}
+    for part, x in case.batches([i for i in donors if partners[i] is not None]):
+        yield (
+            part,
+            x,
+            [r for i in part if (r := partners[i]) is not None],
+            [_draw_same_answer(case, i, among) for i in part],
+        )
 
 
-def _fellow(case: Case, row: int, among: Sequence[int]) -> int:
+def _draw_same_answer(case: Case, row: int, among: Sequence[int]) -> int:
     """Another picture of the same answer; the picture itself where there is none."""
-    found = _drawn(case, row, [r for r in among if r != row and case.predicted[r] == case.predicted[row]])
-    return row if found is None else found
+    partner = _draw_row(case, row, [r for r in among if r != row and case.predicted[r] == case.predicted[row]])
+    return row if partner is None else partner
 
 
-def _drawn(case: Case, row: int, among: Sequence[int]) -> int | None:
-    return among[int(torch.randint(len(among), (), generator=_generator(case, row)))] if among else None
+def _draw_row(case: Case, row: int, among: Sequence[int]) -> int | None:
+    return among[int(torch.randint(len(among), (), generator=_row_generator(case, row)))] if among else None
 
 
-def _generator(case: Case, row: int) -> torch.Generator:
+def _row_generator(case: Case, row: int) -> torch.Generator:
     """Randomness belongs to the picture: the same for a row whoever is in its batch."""
     return torch.Generator().manual_seed((case.seed + 1) * 1_000_003 + row)
 
 
-def erased(case: Case, x: Tensor, gone: Tensor, fill: Removal) -> Tensor:
+def erased(case: Case, x: Tensor, mask: Tensor, fill: Removal) -> Tensor:
     """Pictures (B, C, H, W) without the pixels of a mask (B, H, W)."""
     with rng.seeded(case.seed, x, "shortcuts"):
-        return taken(x, gone, instead(case.model, x, fill), torch.arange(len(x)))
+        return taken(x, mask, instead(case.model, x, fill), torch.arange(len(x)))

@@ -1,4 +1,4 @@
-"""Is a map evidence?  What it comes to on its own picture: against control maps, random networks and other methods."""
+"""Test whether a map is evidence on its own picture: against control maps, random networks and other methods."""
 
 from __future__ import annotations
 
@@ -31,13 +31,11 @@ FEW = 10  # passes through the network, forward and back: what costs more meets 
 
 @dataclass(frozen=True)
 class MapTest:
-    """What the tests of one map came to, on one picture.
-
-    None means that it was not asked.
+    """The results of the tests of one map, on one picture.  None means that a test was not made.
 
     Args:
         pairwise_wins: for each control the number of metrics by which the map is better, a tie counting half; empty if
-            it was not asked.
+            it was not tested.
         metrics: number of metrics in all.
         kept: mean |rank correlation|, 0 to 1, with the maps of networks with random parameters.
         networks: number of such networks.
@@ -61,30 +59,40 @@ class MapTest:
 
     @property
     def failed(self) -> tuple[str, ...]:
-        """The tests that the map fails, in words; none: it passes those that were asked."""
+        """The tests that the map fails, in words; empty if it passes all that were made."""
         if self.blank:
             return ("the same everywhere, so it says nothing",)
         return (
-            *((f"wins only {self._won()}",) if self._loses() else ()),
-            *((f"{self._likeness()}, at most {CEILING:g} asked for",) if self._stays() else ()),
-            *((f"{self._gap()} from complete, at most {_share(FAR)} asked for",) if self._far() else ()),
+            *((f"wins only {self._wins_in_words()}",) if self._loses_to_a_control() else ()),
+            *((f"{self._likeness_in_words()}, at most {CEILING:g} asked for",) if self._ignores_the_network() else ()),
+            *(
+                (f"{self._gap_in_words()} from complete, at most {_share(FAR)} asked for",)
+                if self._is_incomplete()
+                else ()
+            ),
         )
 
     @property
-    def held(self) -> tuple[str, ...]:
+    def passed(self) -> tuple[str, ...]:
         """The tests that it passes, in words."""
         return (
-            *((f"wins {self._won()}",) if self.pairwise_wins and not self._loses() else ()),
-            *((self._likeness(),) if self.kept is not None and not self._stays() else ()),
-            *((f"{self._gap()} from complete",) if self.residual is not None and not self._far() else ()),
+            *((f"wins {self._wins_in_words()}",) if self.pairwise_wins and not self._loses_to_a_control() else ()),
+            *((self._likeness_in_words(),) if self.kept is not None and not self._ignores_the_network() else ()),
+            *(
+                (f"{self._gap_in_words()} from complete",)
+                if self.residual is not None and not self._is_incomplete()
+                else ()
+            ),
         )
 
     def lines(self) -> list[str]:
-        """All of it in words: what fails first, then what holds, what other methods say, and what was not asked."""
-        alike = [] if self.agreement is None else [f"rank correlation {_plain(self.agreement)} with the other maps"]
+        """The results in words: failed tests, then passed ones, the agreement with other maps, and tests left out."""
+        alike = (
+            [] if self.agreement is None else [f"rank correlation {_two_decimals(self.agreement)} with the other maps"]
+        )
         return [
             *(f"fails: {words}" for words in self.failed),
-            *(f"passes: {words}" for words in self.held),
+            *(f"passes: {words}" for words in self.passed),
             *alike,
             *(f"not tested: {words}" for words in self.left_out),
         ]
@@ -98,30 +106,30 @@ class MapTest:
             "networks": self.networks,
         }
         numbers |= {"residual": self.residual, "agreement": self.agreement}
-        words = {"failed": list(self.failed), "passed": list(self.held), "left_out": list(self.left_out)}
+        words = {"failed": list(self.failed), "passed": list(self.passed), "left_out": list(self.left_out)}
         return {**numbers, **words}
 
-    def _loses(self) -> bool:
+    def _loses_to_a_control(self) -> bool:
         return any(not won > self.metrics / 2 for won in self.pairwise_wins.values())
 
-    def _won(self) -> str:
-        return _won(self.pairwise_wins, self.metrics, worst_first=self._loses())
+    def _wins_in_words(self) -> str:
+        return _list_wins(self.pairwise_wins, self.metrics, worst_first=self._loses_to_a_control())
 
-    def _stays(self) -> bool:
+    def _ignores_the_network(self) -> bool:
         return self.kept is not None and self.kept > CEILING
 
-    def _far(self) -> bool:
+    def _is_incomplete(self) -> bool:
         return self.residual is not None and self.residual > FAR
 
-    def _likeness(self) -> str:
+    def _likeness_in_words(self) -> str:
         networks = "a random network" if self.networks == 1 else f"{self.networks} random networks"
-        return f"rank correlation {_plain(self.kept or 0.0)} with {networks}"
+        return f"rank correlation {_two_decimals(self.kept or 0.0)} with {networks}"
 
-    def _gap(self) -> str:
+    def _gap_in_words(self) -> str:
         return _share(self.residual or 0.0)
 
 
-def examine(model: Classifier, found: Sequence[Explanation]) -> list[tuple[MapTest, ...]]:
+def examine(model: Classifier, explanations: Sequence[Explanation]) -> list[tuple[MapTest, ...]]:
     """Test the maps of explainers, all of the same pictures and question: M explanations -> M times (B,) tests.
 
     A map fails on its picture in four cases.  First, by road, insertion and deletion (few steps), it does not win more
@@ -136,7 +144,7 @@ def examine(model: Classifier, found: Sequence[Explanation]) -> list[tuple[MapTe
 
     Args:
         model: the classifier that the maps explain.
-        found: explanations (M) of the same pictures x (B, C, *S), with the same question and seed.
+        explanations: explanations (M) of the same pictures x (B, C, *S), with the same question and seed.
 
     Refused: no explanations at all, and explanations of another model, of different pictures, questions or seeds.
 
@@ -146,78 +154,79 @@ def examine(model: Classifier, found: Sequence[Explanation]) -> list[tuple[MapTe
 
     >>> from clearsight.testing import linear
     >>> model, x = linear([[0.0, 0.0, 0.0, 8.0], [0.0] * 4]), torch.tensor([[[[1.0, 0.0, 0.5, 1.0]]]])
-    >>> ((told,),) = examine(model, [explain(model, x, "occlusion(window=1, stride=1)", ClassScore(0))])
-    >>> told.pairwise_wins["centre"], told.metrics
+    >>> ((test,),) = examine(model, [explain(model, x, "occlusion(window=1, stride=1)", ClassScore(0))])
+    >>> test.pairwise_wins["centre"], test.metrics
     (3.0, 3)
     """
-    _same(model, found)
-    wins, why = _wins(model, found)
-    told = []
-    for i, e in enumerate(found):
-        kept, unlike = _kept(model, e)
-        alike = _agreement(e, [*found[:i], *found[i + 1 :]])
+    _refuse_unlike(model, explanations)
+    wins, no_wins = _count_wins(model, explanations)
+    tests = []
+    for i, e in enumerate(explanations):
+        likenesses, no_likeness = _likeness_to_random_networks(model, e)
+        agreement = _agreement_with_others(e, [*explanations[:i], *explanations[i + 1 :]])
         unsigned = model.scores == "values" and not e.signed
         sign = "against controls: a map without a sign does not say whether a place raises or lowers a value"
-        gone = tuple(w for w in (why or (sign if unsigned else ""), unlike) if w)
-        rows = []
+        left_out = tuple(w for w in (no_wins or (sign if unsigned else ""), no_likeness) if w)
+        of_explanation = []
         for b, m in enumerate(e.maps):
             blank = bool(m.min() == m.max())
-            rows.append(
+            compared = not (blank or no_wins or unsigned)
+            of_explanation.append(
                 MapTest(
-                    pairwise_wins={} if blank or why or unsigned else {c: won[i, b].item() for c, won in wins.items()},
+                    pairwise_wins={c: won[i, b].item() for c, won in wins.items()} if compared else {},
                     metrics=len(split_calls(FAITHFUL)),
-                    kept=float(np.mean(kept[b])) if kept[b] and not blank else None,
-                    networks=0 if blank else len(kept[b]),
+                    kept=float(np.mean(likenesses[b])) if likenesses[b] and not blank else None,
+                    networks=0 if blank else len(likenesses[b]),
                     residual=e.diagnostics[SHARE][b].abs().item() if SHARE in e.diagnostics else None,
-                    agreement=alike[b],
+                    agreement=agreement[b],
                     blank=blank,
-                    left_out=gone,
+                    left_out=left_out,
                 )
             )
-        told.append(tuple(rows))
-    return told
+        tests.append(tuple(of_explanation))
+    return tests
 
 
-def _same(model: Classifier, found: Sequence[Explanation]) -> None:
+def _refuse_unlike(model: Classifier, explanations: Sequence[Explanation]) -> None:
     """Refuse what cannot be tested together."""
-    if not found:
+    if not explanations:
         raise Refused("no explanation to test: give those of cs.explain")
-    first = found[0]
-    if any(e.fingerprint != model.fingerprint() for e in found):
+    first = explanations[0]
+    if any(e.fingerprint != model.fingerprint() for e in explanations):
         raise Refused("the maps are of a model with other weights: give the model that they explain")
-    if any(e.questions() != first.questions() or e.seed != first.seed for e in found):
+    if any(e.questions() != first.questions() or e.seed != first.seed for e in explanations):
         raise Refused("the maps answer different questions, or have different seeds: test them one by one")
-    if any(e.x.shape != first.x.shape or not torch.equal(e.x, first.x) for e in found):
+    if any(e.x.shape != first.x.shape or not torch.equal(e.x, first.x) for e in explanations):
         raise Refused("the maps are of different pictures: test them one by one")
 
 
-def _wins(model: Classifier, found: Sequence[Explanation]) -> tuple[dict[str, Tensor], str]:
-    """By control, how many metrics each map wins on each picture, (M, B); or why that cannot be asked.
+def _count_wins(model: Classifier, explanations: Sequence[Explanation]) -> tuple[dict[str, Tensor], str]:
+    """By control, how many metrics each map wins on each picture, (M, B); or why that cannot be tested.
 
     All maps of a picture, and the controls', go through the network side by side.
     """
-    first, metrics = found[0], [parse(m, "metrics") for m in split_calls(FAITHFUL)]
+    first, metrics = explanations[0], [parse(m, "metrics") for m in split_calls(FAITHFUL)]
     calls = [Call(m) for m in catalogue("explainers").values() if "control" in m.claims]
-    every = [*found, *(explain(model, first.x, c, first.target, seed=first.seed) for c in calls)]
+    compared = [*explanations, *(explain(model, first.x, c, first.target, seed=first.seed) for c in calls)]
     n = len(first.x)
-    rows = torch.arange(n).repeat(len(every))
-    maps, target = torch.cat([e.maps for e in every]), metric_target(model, first.target)[rows]
+    rows = torch.arange(n).repeat(len(compared))
+    maps, target = torch.cat([e.maps for e in compared]), metric_target(model, first.target)[rows]
     try:
         values = [measure(model, first.x[rows], maps, m, target, seed=first.seed) for m in metrics]
     except Refused as refused:
         return {}, f"against controls: {refused}"
-    table = np.stack([v.double().numpy().reshape(len(every), n) for v in values], 1)
-    for i, e in enumerate(every):  # a control that was asked for ties with itself, however batches are rounded
-        same = next(k for k, other in enumerate(every) if torch.equal(other.maps, e.maps))
-        table[i] = table[same]
-    players = tuple(Entrant(parse(e.method, "explainers"), e.maps, e.forwards + e.backwards) for e in every)
+    table = np.stack([v.double().numpy().reshape(len(compared), n) for v in values], 1)
+    for i, e in enumerate(compared):  # a control that was asked for ties with itself, however batches are rounded
+        first_alike = next(k for k, other in enumerate(compared) if torch.equal(other.maps, e.maps))
+        table[i] = table[first_alike]
+    players = tuple(Entrant(parse(e.method, "explainers"), e.maps, e.forwards + e.backwards) for e in compared)
     if not np.isfinite(table).all():
         return {}, "against controls: the network's scores of altered pictures are not finite"
-    played = Tournament(tuple(range(n)), players, tuple(metrics), table, ())
+    tournament = Tournament(tuple(range(n)), players, tuple(metrics), table, ())
     which = range(len(metrics))
     return {
         c.method.name: torch.tensor(
-            np.array([played.pairwise_wins(which, i, len(found) + k) for i in range(len(found))])
+            np.array([tournament.pairwise_wins(which, i, len(explanations) + k) for i in range(len(explanations))])
         )
         * len(metrics)
         for k, c in enumerate(calls)
@@ -232,61 +241,61 @@ def metric_target(model: Classifier, target: Target) -> Target:
     return target
 
 
-def _kept(model: Classifier, e: Explanation) -> tuple[list[list[float]], str]:
-    """For each picture |rank correlation| with the map of each random network; or why that cannot be asked."""
-    found: list[list[float]] = [[] for _ in e.x]
+def _likeness_to_random_networks(model: Classifier, e: Explanation) -> tuple[list[list[float]], str]:
+    """For each picture |rank correlation| with the map of each random network; or why that cannot be tested."""
+    likenesses: list[list[float]] = [[] for _ in e.x]
     if "references=" in e.method:
-        return found, "with a random network: all references would have to be run through that one too"
+        return likenesses, "with a random network: all references would have to be run through that one too"
     try:
         if not from_output_to_input(model, e.x[:1]):
-            return found, "with a random network: this one has no parameters"
+            return likenesses, "with a random network: this one has no parameters"
     except Refused as refused:
-        return found, f"with a random network: {refused}"
+        return likenesses, f"with a random network: {refused}"
     rows = torch.arange(len(e.x))
     for k in range(NETWORKS):
         x, maps, seed = e.x[rows], e.maps[rows], (e.seed + k) % 2**63
         try:
-            alike = measure(model, x, maps, RANDOMISED, e.target[rows], method=e.method, seed=seed)
+            values = measure(model, x, maps, RANDOMISED, e.target[rows], method=e.method, seed=seed)
         except Refused as refused:
             return [[] for _ in e.x], f"with a random network: {refused}"
-        for row, value in zip(rows.tolist(), alike.tolist(), strict=True):
-            found[row].append(value)
+        for row, value in zip(rows.tolist(), values.tolist(), strict=True):
+            likenesses[row].append(value)
         if k == 0 and e.forwards + e.backwards > FEW:
-            rows = rows[alike > CEILING]
+            rows = rows[values > CEILING]
         if not len(rows):
             break
-    return found, ""
+    return likenesses, ""
 
 
-def _agreement(e: Explanation, others: Sequence[Explanation]) -> list[float | None]:
+def _agreement_with_others(e: Explanation, others: Sequence[Explanation]) -> list[float | None]:
     """(B,) the mean rank correlation with the maps of others that are not the same everywhere; None without any."""
-    out: list[float | None] = []
+    agreement: list[float | None] = []
     for b, m in enumerate(e.maps.double().numpy()):
-        there = [o for other in others if not constant(o := other.maps[b].double().numpy())]
-        alike = [spearman(m, o) for o in there]
-        out.append(float(np.mean(alike)) if alike and not constant(m) else None)
-    return out
+        others_here = [o for other in others if not constant(o := other.maps[b].double().numpy())]
+        correlations = [spearman(m, o) for o in others_here]
+        agreement.append(float(np.mean(correlations)) if correlations and not constant(m) else None)
+    return agreement
 
 
-def _won(wins: dict[str, float], metrics: int, worst_first: bool) -> str:
+def _list_wins(wins: dict[str, float], metrics: int, worst_first: bool) -> str:
     """How many were won against whom, in words.
 
-    >>> _won({"centre": 2.0, "edge": 3.0, "random": 2.0}, 3, worst_first=False)
+    >>> _list_wins({"centre": 2.0, "edge": 3.0, "random": 2.0}, 3, worst_first=False)
     '3 of 3 against edge, 2 against centre and random'
     """
     counts = sorted(set(wins.values()), reverse=not worst_first)
     parts: list[str] = []
     for n in counts:
         of = "" if parts else f" of {metrics}"
-        parts.append(f"{n:g}{of} against {_listed([c for c, won in wins.items() if won == n])}")
+        parts.append(f"{n:g}{of} against {_join_names([c for c, won in wins.items() if won == n])}")
     return ", ".join(parts)
 
 
-def _listed(names: Sequence[str]) -> str:
+def _join_names(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
 
 
-def _plain(value: float) -> str:
+def _two_decimals(value: float) -> str:
     return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
 
 

@@ -10,8 +10,8 @@ from clearsight.reporting.findings import Finding
 from clearsight.reporting.report import Report
 
 
-def earlier(folder: Path, case: Case) -> tuple[dict[str, Finding], float]:
-    """What an audit of the same case, stopped before its end, left in this folder: nothing where there was none.
+def read_stopped_audit(folder: Path, case: Case) -> tuple[dict[str, Finding], float]:
+    """The findings that a stopped audit of the same case left in this folder; none where there was none.
 
     The findings by their check's spelling, without errors, and the seconds that they took.  What they say of explainers
     stands in them; an explainer-ranking of a report from before these fields is left out, so that it runs again.
@@ -19,23 +19,23 @@ def earlier(folder: Path, case: Case) -> tuple[dict[str, Finding], float]:
     """
     if not (folder / "report.json").exists():
         return {}, 0.0
-    old = Report.read(folder)
-    if old.facts.complete:
+    report = Report.read(folder)
+    if report.facts.complete:
         raise Refused(f"{folder} holds a finished audit: name a new folder with -o")
-    same = {
-        "model": old.facts.model.fingerprint == case.model.fingerprint(),
-        "data": old.facts.data.digest == case.digest,
-        "seed": old.facts.seed == case.seed,
-        "budget": old.facts.budget == case.budget,
-        "method": old.facts.asked == case.wished,
+    matches = {
+        "model": report.facts.model.fingerprint == case.model.fingerprint(),
+        "data": report.facts.data.digest == case.digest,
+        "seed": report.facts.seed == case.seed,
+        "budget": report.facts.budget == case.budget,
+        "method": report.facts.asked == case.requested_method,
     }
-    if not all(same.values()) or old.facts.case != case.key:
-        other = ", ".join(k for k, v in same.items() if not v) or "set of options, or by another version"
-        raise Refused(f"{folder} holds a stopped audit of another {other}: name a new folder with -o")
-    usable = [f for f in old.findings if f.verdict != "error" and not _is_of_before(f)]
-    return {f.check: f for f in usable}, old.facts.seconds
+    if not all(matches.values()) or report.facts.case != case.key:
+        differing = ", ".join(k for k, v in matches.items() if not v) or "set of options, or by another version"
+        raise Refused(f"{folder} holds a stopped audit of another {differing}: name a new folder with -o")
+    usable = [f for f in report.findings if f.verdict != "error" and not _lacks_maps_unreliable(f)]
+    return {f.check: f for f in usable}, report.facts.seconds
 
 
-def _is_of_before(finding: Finding) -> bool:
-    """Whether a ranking of explainers does not say what it means for the checks after it."""
+def _lacks_maps_unreliable(finding: Finding) -> bool:
+    """Whether a finding of explainer-ranking comes from a version that did not record maps_unreliable."""
     return finding.name == "explainer-ranking" and finding.maps_unreliable is None

@@ -20,7 +20,7 @@ Values = npt.NDArray[np.float64]
 Box = tuple[int, int, int, int]  # top, left, bottom, right: from the first row or column to before the last
 
 GRID = 16  # a map is compared by its means over at most so many parts along each side
-MOST = 8  # clusters in a class
+MOST_CLUSTERS = 8  # clusters in a class
 _TOUCHING = np.ones((3, 3))  # also at their corners
 
 
@@ -40,7 +40,7 @@ def pooled(maps: Tensor, grid: int = GRID) -> Tensor:
     return shares
 
 
-def clusters(maps: Tensor, *, seed: int = 0, most: int = MOST) -> list[int]:
+def clusters(maps: Tensor, *, seed: int = 0, most_clusters: int = MOST_CLUSTERS) -> list[int]:
     """The cluster, 0, 1, ..., of each of the pooled maps (n, h, w); the largest cluster is 0, of equal
     ones that with the first map.
 
@@ -51,8 +51,8 @@ def clusters(maps: Tensor, *, seed: int = 0, most: int = MOST) -> list[int]:
     >>> left, right = torch.zeros(9, 4, 4), torch.zeros(9, 4, 4)
     >>> left[:, :, 0] = right[:, :, 3] = 0.25
     >>> noise = 0.01 * torch.rand(18, 4, 4, generator=torch.Generator().manual_seed(0))
-    >>> found = clusters(torch.cat([left, right]) + noise)
-    >>> sorted({*found[:9]}), sorted({*found[9:]})
+    >>> numbers = clusters(torch.cat([left, right]) + noise)
+    >>> sorted({*numbers[:9]}), sorted({*numbers[9:]})
     ([0], [1])
     """
     n = len(maps)
@@ -60,27 +60,27 @@ def clusters(maps: Tensor, *, seed: int = 0, most: int = MOST) -> list[int]:
         return [0] * n
     places = maps.flatten(1).double().numpy()
     values, vectors = _spectrum(places, max(2, round(np.log2(n))))
-    most = min(most, n // 3)
-    k = int(np.argmax(np.diff(values[: most + 1]))) + 1
+    most_clusters = min(most_clusters, n // 3)
+    k = int(np.argmax(np.diff(values[: most_clusters + 1]))) + 1
     if k == 1:
         return [0] * n
     rows = vectors[:, :k]
     rows = rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12)
-    found = KMeans(k, n_init=10, random_state=seed % 2**32).fit_predict(rows)
-    members: list[list[int]] = [np.flatnonzero(found == j).tolist() for j in range(k)]
-    out = [0] * n
-    for number, rows_of in enumerate(sorted((m for m in members if m), key=lambda m: (-len(m), m))):
-        for i in rows_of:
-            out[i] = number
-    return out
+    assigned = KMeans(k, n_init=10, random_state=seed % 2**32).fit_predict(rows)
+    members: list[list[int]] = [np.flatnonzero(assigned == j).tolist() for j in range(k)]
+    numbers = [0] * n
+    for number, cluster in enumerate(sorted((m for m in members if m), key=lambda m: (-len(m), m))):
+        for i in cluster:
+            numbers[i] = number
+    return numbers
 
 
 def _spectrum(places: Values, neighbours: int) -> tuple[Values, Values]:
-    """Eigenvalues, the smallest first, and eigenvectors of the normalised Laplacian of who is near whom."""
-    near = kneighbors_graph(places, neighbours, mode="connectivity", include_self=False).toarray()
-    joined = np.maximum(near, near.T)
-    root = 1 / np.sqrt(joined.sum(1))
-    values, vectors = np.linalg.eigh(np.eye(len(places)) - root[:, None] * joined * root[None, :])
+    """Eigenvalues, the smallest first, and eigenvectors of the normalised Laplacian of the neighbour graph."""
+    neighbour_graph = kneighbors_graph(places, neighbours, mode="connectivity", include_self=False).toarray()
+    symmetric = np.maximum(neighbour_graph, neighbour_graph.T)
+    root = 1 / np.sqrt(symmetric.sum(1))
+    values, vectors = np.linalg.eigh(np.eye(len(places)) - root[:, None] * symmetric * root[None, :])
     return values, vectors
 
 
@@ -97,8 +97,8 @@ def hotspot(mean: Tensor, size: tuple[int, int], *, mass: float = 0.5) -> tuple[
     """
     values = mean.double().numpy()
     order = np.argsort(-values, axis=None, kind="stable")
-    enough = int(np.searchsorted(values.ravel()[order].cumsum(), mass - 1e-9))
-    weakest = values.ravel()[order[enough]]
+    last = int(np.searchsorted(values.ravel()[order].cumsum(), mass - 1e-9))
+    weakest = values.ravel()[order[last]]
     parts, _ = label(values >= weakest * (1 - 1e-6), structure=_TOUCHING)
     strongest = np.argmax(np.bincount(parts.ravel(), weights=values.ravel() * (parts.ravel() > 0)))
     rows, columns = np.nonzero(parts == strongest)
@@ -121,23 +121,23 @@ def cores(mean: Tensor, size: tuple[int, int], largest: float, place: Box) -> li
     [((0, 6, 2, 8), 0.75), ((4, 0, 6, 2), 0.25)]
     """
     (h, w), (height, width) = mean.shape, size
-    every: list[tuple[float, int, Box]] = []
+    candidates: list[tuple[float, int, Box]] = []
     for rows, columns in product(range(1, h + 1), range(1, w + 1)):
         if max(rows, columns) > 2 * min(rows, columns) or rows * columns * height * width > largest * h * w:
             continue
-        held = F.avg_pool2d(mean[None, None].double(), (rows, columns), stride=1)[0, 0] * (rows * columns)
-        for top, left in product(range(held.shape[0]), range(held.shape[1])):
+        masses = F.avg_pool2d(mean[None, None].double(), (rows, columns), stride=1)[0, 0] * (rows * columns)
+        for top, left in product(range(masses.shape[0]), range(masses.shape[1])):
             edges = (top * height // h, left * width // w)
             box = (*edges, -(-(top + rows) * height // h), -(-(left + columns) * width // w))
-            mass = float(held[top, left])
+            mass = float(masses[top, left])
             if area(box) <= largest and mass > area(box) / (height * width):
-                every.append((-round(mass, 9), area(box), box))
-    found: list[tuple[Box, float]] = []
-    for among in (every, [e for e in every if overlap(e[2], place) == 0]):
-        mass, _, box = min(among, default=(0.0, 0, place))
-        if mass and (box, -mass) not in found:
-            found.append((box, -mass))
-    return found
+                candidates.append((-round(mass, 9), area(box), box))
+    boxes: list[tuple[Box, float]] = []
+    for choices in (candidates, [e for e in candidates if overlap(e[2], place) == 0]):
+        mass, _, box = min(choices, default=(0.0, 0, place))
+        if mass and (box, -mass) not in boxes:
+            boxes.append((box, -mass))
+    return boxes
 
 
 def inside(box: Box, size: tuple[int, int]) -> Tensor:
@@ -164,12 +164,12 @@ def overlap(a: Box, b: Box) -> float:
 def elsewhere(box: Box, size: tuple[int, int], generator: torch.Generator) -> Box:
     """A box of the same size at another place, drawn at random: of eight draws the one that overlaps least."""
     height, width = box[2] - box[0], box[3] - box[1]
-    drawn = []
+    draws = []
     for _ in range(8):
         top = int(torch.randint(size[0] - height + 1, (), generator=generator))
         left = int(torch.randint(size[1] - width + 1, (), generator=generator))
-        drawn.append((top, left, top + height, left + width))
-    return min(drawn, key=lambda other: overlap(box, other))
+        draws.append((top, left, top + height, left + width))
+    return min(draws, key=lambda other: overlap(box, other))
 
 
 def place_words(box: Box, size: tuple[int, int]) -> str:
@@ -178,6 +178,6 @@ def place_words(box: Box, size: tuple[int, int]) -> str:
     >>> place_words((0, 0, 4, 4), (28, 28)), place_words((12, 12, 16, 16), (28, 28))
     ('top left', 'centre')
     """
-    down = ("top", "middle", "bottom")[min(int(3 * (box[0] + box[2]) / 2 / size[0]), 2)]
-    along = ("left", "centre", "right")[min(int(3 * (box[1] + box[3]) / 2 / size[1]), 2)]
-    return along if down == "middle" else f"{down} {along}"
+    vertical = ("top", "middle", "bottom")[min(int(3 * (box[0] + box[2]) / 2 / size[0]), 2)]
+    horizontal = ("left", "centre", "right")[min(int(3 * (box[1] + box[3]) / 2 / size[1]), 2)]
+    return horizontal if vertical == "middle" else f"{vertical} {horizontal}"

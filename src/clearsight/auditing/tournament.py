@@ -1,4 +1,4 @@
-"""Explainers against metrics on the same pictures, with the controls among them."""
+"""A tournament: explainers and control maps, measured by the same metrics on the same pictures."""
 
 from __future__ import annotations
 
@@ -38,21 +38,22 @@ class Entrant:
 
 @dataclass(frozen=True, eq=False)
 class Tournament:
-    """What every explainer came to by every metric on the same pictures.
+    """The values of every explainer by every metric on the same pictures.
 
-    rows: the pictures.  values (players, metrics, n): as measured, nan where a metric has nothing to say.  out: who
-    could not take part, and why.  thresholds: of each player's maps, in per cent of the places, where they were
-    calibrated, on the pictures learned.  same: players whose maps are another's, and whose, which were measured once.
+    rows: the pictures.  values (players, metrics, n): as measured, nan where a metric has no value.  left_out:
+    explainers that could not take part, and why.  thresholds: of each player's maps, in per cent of the places, where
+    they were calibrated, on the pictures calibrated_on.  same_maps: (player, the player with the same maps that was
+    measured for both).
     """
 
     rows: tuple[int, ...]
     players: tuple[Entrant, ...]
     metrics: tuple[Call, ...]
     values: Values
-    out: tuple[tuple[str, str], ...]
+    left_out: tuple[tuple[str, str], ...]
     thresholds: dict[str, float] = field(default_factory=dict)
-    learned: tuple[int, ...] = ()
-    same: tuple[tuple[str, str], ...] = ()
+    calibrated_on: tuple[int, ...] = ()
+    same_maps: tuple[tuple[str, str], ...] = ()
 
     def oriented(self) -> Values:
         """The values with their sign turned where low is good: high is good everywhere."""
@@ -78,17 +79,19 @@ class Tournament:
         """(metrics, metrics): rank correlation over the players of what two metrics say of them on average."""
         means = np.nanmean(self.oriented(), axis=2)
         n = len(self.metrics)
-        found = np.eye(n)
+        correlations = np.eye(n)
         for i in range(n):
             for j in range(i):
                 both = np.isfinite(means[:, i]) & np.isfinite(means[:, j])
-                found[i, j] = found[j, i] = spearman(means[both, i], means[both, j]) if both.sum() > 2 else np.nan
-        return found
+                correlations[i, j] = correlations[j, i] = (
+                    spearman(means[both, i], means[both, j]) if both.sum() > 2 else np.nan
+                )
+        return correlations
 
-    def beside(self, metric: int, one: int, other: int) -> Values:
+    def advantage(self, metric: int, one: int, other: int) -> Values:
         """(n,) by how much one is better than the other on each picture by a metric, in its units."""
-        by: Values = self.oriented()[one, metric] - self.oriented()[other, metric]
-        return by
+        difference: Values = self.oriented()[one, metric] - self.oriented()[other, metric]
+        return difference
 
     def disputed(self, among: Sequence[int]) -> Values:
         """(n,) how alike the maps of these players are on each picture: the mean rank correlation of all pairs."""
@@ -116,64 +119,87 @@ def run_tournament(
     pictures on which every player's threshold is chosen, by one search, for metrics that have one and leave it open.
     Refused: no explainer that the network allows.
     """
-    spelled = {str(c): c for c in (*methods, *(Call(m) for m in catalogue("explainers").values() if _control(m)))}
-    x = case.pixels([rows[0]]).to(case.model.device)
-    calls, out = [], []
-    for call in spelled.values():
-        try:
-            calls.append(resolve(case.model, x, call))
-        except Refused as e:
-            out.append((str(call), str(e)))
+    calls, left_out = _resolve_explainers(case, methods, rows[0])
     metrics = [m for m in metrics if "regions" not in m.method.injected or all(case.pictures[i].regions for i in rows)]
+    thresholds = _calibrate_explainers(case, calls, calibrate, left_out) if calibrate else {}
     maps: dict[str, list[Tensor]] = {str(c): [] for c in calls}
     values: dict[str, list[Values]] = {str(c): [] for c in calls}
-    thresholds: dict[str, float] = {}
-    for call in list(calls) if calibrate else ():
-        try:
-            thresholds[str(call)] = _threshold(case, call, calibrate)
-        except Refused as e:
-            out.append((str(call), str(e)))
-            calls.remove(call)
     passes = dict.fromkeys(maps, 0.0)
     done: list[int] = []
-    same: dict[str, set[str]] = {str(c): {str(o) for o in calls[:i]} for i, c in enumerate(calls)}
+    twins_of: dict[str, set[str]] = {str(c): {str(o) for o in calls[:i]} for i, c in enumerate(calls)}
     for part, pixels in case.batches(rows):
-        seen: dict[str, Tensor] = {}
+        unscaled: dict[str, Tensor] = {}
         regions = case.regions(part) if any("regions" in m.method.injected for m in metrics) else None
         for k, call in enumerate(list(calls)):
+            name = str(call)
             case.progress(case.doing, len(done) + len(part) * k // len(calls), len(rows))  # a batch takes minutes
             try:
-                made = explain(case.model, pixels, call, ClassScore(case.predicted[part]), seed=case.seed)
-                asked = [_at(m, thresholds.get(str(call))) for m in metrics]
-                shape = _shape(made.maps)
-                same[str(call)] &= {o for o, known in seen.items() if torch.allclose(known, shape, atol=1e-5)}
-                twin = next(
-                    (o for o in seen if o in same[str(call)] and thresholds.get(o) == thresholds.get(str(call))), None
+                explanation = explain(case.model, pixels, call, ClassScore(case.predicted[part]), seed=case.seed)
+                calls_of_metrics = [_with_threshold(m, thresholds.get(name)) for m in metrics]
+                unscaled_maps = _unscaled(explanation.maps)
+                twins_of[name] &= {
+                    o for o, earlier in unscaled.items() if torch.allclose(earlier, unscaled_maps, atol=1e-5)
+                }
+                equals = (o for o in unscaled if o in twins_of[name] and thresholds.get(o) == thresholds.get(name))
+                twin = next(equals, None)
+                values[name].append(
+                    values[twin][-1]
+                    if twin
+                    else _measure_maps(case, call, calls_of_metrics, part, pixels, explanation.maps, regions, other)
                 )
-                values[str(call)].append(
-                    values[twin][-1] if twin else _measured(case, call, asked, part, pixels, made.maps, regions, other)
-                )
-                seen[str(call)] = shape
-                maps[str(call)].append(made.maps)
-                passes[str(call)] += (made.forwards + made.backwards) * len(part)
+                unscaled[name] = unscaled_maps
+                maps[name].append(explanation.maps)
+                passes[name] += (explanation.forwards + explanation.backwards) * len(part)
             except Refused as e:
-                out.append((str(call), str(e)))
+                left_out.append((name, str(e)))
                 calls.remove(call)
         done += part
     players = tuple(Entrant(c, torch.cat(maps[str(c)]), passes[str(c)] / len(done)) for c in calls)
     if all(p.control for p in players):
-        raise Refused(
-            f"none of the explainers runs on this network: {out[0][0]}: {out[0][1]}" if out else "no explainer"
-        )
-    whole = np.stack([np.concatenate(values[str(c)], axis=1) for c in calls])
-    left = dict.fromkeys(map(str, calls))
-    twins = tuple(
-        (name, next(o for o in left if o in same[name])) for name in same if name in left and same[name] & left.keys()
+        why = f"none of the explainers runs on this network: {': '.join(left_out[0])}" if left_out else "no explainer"
+        raise Refused(why)
+    all_values = np.stack([np.concatenate(values[str(c)], axis=1) for c in calls])
+    same_maps = _same_maps(twins_of, [str(c) for c in calls])
+    return Tournament(
+        tuple(done), players, tuple(metrics), all_values, tuple(left_out), thresholds, tuple(calibrate), same_maps
     )
-    return Tournament(tuple(done), players, tuple(metrics), whole, tuple(out), thresholds, tuple(calibrate), twins)
 
 
-def _measured(
+def _resolve_explainers(case: Case, methods: Sequence[Call], row: int) -> tuple[list[Call], list[tuple[str, str]]]:
+    """The explainers and all controls with their layers named, and (name, reason) of those that the network refuses."""
+    calls_by_name = {
+        str(c): c for c in (*methods, *(Call(m) for m in catalogue("explainers").values() if _is_control(m)))
+    }
+    x = case.pixels([row]).to(case.model.device)
+    calls, refused = [], []
+    for call in calls_by_name.values():
+        try:
+            calls.append(resolve(case.model, x, call))
+        except Refused as e:
+            refused.append((str(call), str(e)))
+    return calls, refused
+
+
+def _calibrate_explainers(
+    case: Case, calls: list[Call], rows: Sequence[int], left_out: list[tuple[str, str]]
+) -> dict[str, float]:
+    """By explainer, the threshold of its maps; explainers that refuse go from the calls to those left out."""
+    thresholds: dict[str, float] = {}
+    for call in list(calls):
+        try:
+            thresholds[str(call)] = _calibrate_threshold(case, call, rows)
+        except Refused as e:
+            left_out.append((str(call), str(e)))
+            calls.remove(call)
+    return thresholds
+
+
+def _same_maps(twins_of: dict[str, set[str]], names: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """(explainer, the first one with the same maps) of the explainers that took part."""
+    return tuple((name, next(o for o in names if o in twins_of[name])) for name in names if twins_of[name] & {*names})
+
+
+def _measure_maps(
     case: Case,
     call: Call,
     metrics: Sequence[Call],
@@ -184,31 +210,33 @@ def _measured(
     other: Classifier | None,
 ) -> Values:
     """(metrics, B)"""
-    found = []
+    rows = []
     for metric in metrics:
-        same = "judges-the-explainer" in metric.method.claims  # what the maps explain; others ask for the probability
-        target = ClassScore(case.predicted[list(part)], of="logit" if same else "prob")
-        given = regions if "regions" in metric.method.injected else None
-        told = measure(
-            case.model, pixels, maps, metric, target, regions=given, method=call, other=other, seed=case.seed
+        of_the_explainer = (
+            "judges-the-explainer" in metric.method.claims
+        )  # what the maps explain; others ask for the probability
+        target = ClassScore(case.predicted[list(part)], of="logit" if of_the_explainer else "prob")
+        wanted_regions = regions if "regions" in metric.method.injected else None
+        values = measure(
+            case.model, pixels, maps, metric, target, regions=wanted_regions, method=call, other=other, seed=case.seed
         )
-        found.append(told.double().numpy())
-    return np.stack(found)
+        rows.append(values.double().numpy())
+    return np.stack(rows)
 
 
-def _shape(maps: Tensor) -> Tensor:
+def _unscaled(maps: Tensor) -> Tensor:
     """Maps (B, *S) without their scale, which no metric asks for."""
     top = maps.flatten(1).abs().amax(1).clamp_min(torch.finfo(maps.dtype).tiny)
     return maps / top.view(-1, *[1] * (maps.dim() - 1))
 
 
-def _at(metric: Call, threshold: float | None) -> Call:
+def _with_threshold(metric: Call, threshold: float | None) -> Call:
     """The metric with a threshold where it has one that was left open."""
-    open_ = threshold is not None and "threshold" in metric.method.options and "threshold" not in metric.options
-    return metric.with_options(threshold=threshold) if open_ else metric
+    is_open = threshold is not None and "threshold" in metric.method.options and "threshold" not in metric.options
+    return metric.with_options(threshold=threshold) if is_open else metric
 
 
-def _threshold(case: Case, call: Call, rows: Sequence[int]) -> float:
+def _calibrate_threshold(case: Case, call: Call, rows: Sequence[int]) -> float:
     """The share of the lowest places, in per cent, without which pictures gain the most chance through their maps.
 
     The mean gain over these pictures decides, as Lee & Han 2022 do it for one picture.
@@ -221,11 +249,11 @@ def _threshold(case: Case, call: Call, rows: Sequence[int]) -> float:
     return float(LEVELS[int(best_level(rises.clamp_min(0).mean(0, keepdim=True)))])
 
 
-def _control(method: object) -> bool:
+def _is_control(method: object) -> bool:
     return "control" in getattr(method, "claims", ())
 
 
 def mean(values: Values, seed: int) -> tuple[float, Interval | None]:
     """The mean of what is there, and its interval over pictures."""
-    there = values[np.isfinite(values)]
-    return (float(there.mean()), bootstrap(there.tolist(), seed)) if len(there) else (float("nan"), None)
+    finite = values[np.isfinite(values)]
+    return (float(finite.mean()), bootstrap(finite.tolist(), seed)) if len(finite) else (float("nan"), None)

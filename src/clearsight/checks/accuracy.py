@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import bounds, drawn, maps_of, share, shown, span, table, unlabelled
+from clearsight.auditing.evidence import bounds, draw_map, maps_of, share, shown, span, table, unlabelled
 from clearsight.core.catalogue import method
 from clearsight.core.statistics import judge, wilson
 from clearsight.core.text import counted
@@ -44,19 +44,20 @@ def accuracy(case: Case, *, floor: float = 0.8) -> Finding:
     n, right = len(rows), int(case.right[rows].sum())
     value, interval = right / n, wilson(right, n)
     classes = len(case.model.labels)
-    measures = [_measure("top-1", right, n)]
-    also = ""
+    measures = [_measure_row("top-1", right, n)]
+    top_five = ""
     if classes > 5:
         five = int(case.truth[rows].gather(1, case.logits[rows].topk(5, 1).indices).any(1).sum())
-        measures.append(_measure("top-5", five, n))
-        also = f"; one of its first five guesses is right on {share(five / n)}"
+        measures.append(_measure_row("top-5", five, n))
+        top_five = f"; one of its first five guesses is right on {share(five / n)}"
     wrong = [i for i in rows if not case.right[i]]
     p = case.logits.softmax(1)
     wrong.sort(key=lambda i: (-float(p[i].max()), case.pictures[i].name))
     evidence, notes = _evidence(case, wrong)
     return Finding(
         judge(interval, floor=floor),
-        f"The first guess is right on {right} of {counted(n, 'picture')}, {share(value)} ({span(interval, n)}){also}.",
+        f"The first guess is right on {right} of {counted(n, 'picture')}, {share(value)} ({span(interval, n)})"
+        f"{top_five}.",
         quantity="top-1 accuracy",
         value=value,
         interval=interval,
@@ -66,39 +67,42 @@ def accuracy(case: Case, *, floor: float = 0.8) -> Finding:
         notes=(
             f"Asked for: at least {share(floor)} (option floor).",
             *case.learned,
-            *_baseline(case, rows, right),
+            *_notes_on_baseline(case, rows, right),
             *notes,
         ),
         tables=(
             *table("How often it is right", measures),
-            *table("Wrong pictures, the most confident first", [_wrong(case, i) for i in wrong]),
-            *table("By class, the worst first", _by_class(case, rows)),
-            *table("Confusions, the most frequent first", _pairs(case, wrong)),
+            *table("Wrong pictures, the most confident first", [_wrong_row(case, i) for i in wrong]),
+            *table("By class, the worst first", _class_rows(case, rows)),
+            *table("Confusions, the most frequent first", _confusion_rows(case, wrong)),
         ),
-        figures=_matrix(case, rows),
+        figures=_confusion_figure(case, rows),
         evidence=evidence,
     )
 
 
-def _measure(name: str, right: int, n: int) -> dict[str, Cell]:
+def _measure_row(name: str, right: int, n: int) -> dict[str, Cell]:
     return {"measure": name, "right": right, "n": n, "share": right / n, **bounds(wilson(right, n))}
 
 
-def _baseline(case: Case, rows: list[int], right: int) -> tuple[str, ...]:
-    """What a constant answer would reach, and which labels are missing."""
-    hits = case.truth[rows].sum(0)
-    best, n = int(hits.argmax()), len(rows)
+def _notes_on_baseline(case: Case, rows: list[int], right: int) -> tuple[str, ...]:
+    """Notes on the accuracy of a constant answer, on pictures without a label, and on those not read."""
+    counts = case.truth[rows].sum(0)
+    best, n = int(counts.argmax()), len(rows)
     label = case.model.name(best)
-    says = f"Always answering {label} would be right on {share(int(hits[best]) / n)}"
-    worth = "" if right > int(hits[best]) else ", which the model does not exceed"
-    bare = len(case.pictures) - n
-    left = (f"{counted(bare, 'picture has', 'pictures have')} no label and cannot be judged.",) if bare else ()
+    baseline = f"Always answering {label} would be right on {share(int(counts[best]) / n)}"
+    comparison = "" if right > int(counts[best]) else ", which the model does not exceed"
+    notes = [f"{baseline}{comparison}."]
+    without_label = len(case.pictures) - n
+    if without_label:
+        notes.append(f"{counted(without_label, 'picture has', 'pictures have')} no label and cannot be judged.")
     unread = len(case.data.pictures) - case.tried
-    cut = (f"The budget was used up before {counted(unread, 'picture')} could be read.",) if unread > 0 else ()
-    return (f"{says}{worth}.", *left, *cut)
+    if unread > 0:
+        notes.append(f"The budget was used up before {counted(unread, 'picture')} could be read.")
+    return tuple(notes)
 
 
-def _wrong(case: Case, i: int) -> dict[str, Cell]:
+def _wrong_row(case: Case, i: int) -> dict[str, Cell]:
     p = case.logits[i].softmax(0)
     wanted = p[case.truth[i]]
     return {
@@ -111,57 +115,58 @@ def _wrong(case: Case, i: int) -> dict[str, Cell]:
     }
 
 
-def _by_class(case: Case, rows: list[int]) -> list[dict[str, Cell]]:
+def _class_rows(case: Case, rows: list[int]) -> list[dict[str, Cell]]:
     groups: dict[str, list[bool]] = defaultdict(list)
     for i in rows:
         groups[case.wanted(i)].append(bool(case.right[i]))
-    found: list[dict[str, Cell]] = [
+    return [
         {"class": name, "right": sum(r), "n": len(r), "share": sum(r) / len(r), **bounds(wilson(sum(r), len(r)))}
         for name, r in sorted(groups.items(), key=lambda g: (sum(g[1]) / len(g[1]), -len(g[1]), g[0]))
     ]
-    return found
 
 
-def _pairs(case: Case, wrong: list[int]) -> list[dict[str, Cell]]:
+def _confusion_rows(case: Case, wrong: list[int]) -> list[dict[str, Cell]]:
     pairs = Counter((case.wanted(i), case.label(i)) for i in wrong)
     return [{"shown": a, "said": b, "pictures": k} for (a, b), k in sorted(pairs.items(), key=lambda p: (-p[1], p[0]))]
 
 
-def _matrix(case: Case, rows: list[int]) -> tuple[Figure, ...]:
-    said = {i: int(case.predicted[i]) for i in rows}
-    shown_ = {i: said[i] if case.right[i] else int(case.truth[i].nonzero()[0, 0]) for i in rows}
-    classes = sorted({*said.values(), *shown_.values()})
+def _confusion_figure(case: Case, rows: list[int]) -> tuple[Figure, ...]:
+    predicted = {i: int(case.predicted[i]) for i in rows}
+    acceptable = {i: predicted[i] if case.right[i] else int(case.truth[i].nonzero()[0, 0]) for i in rows}
+    classes = sorted({*predicted.values(), *acceptable.values()})
     if not 2 <= len(classes) <= _CLASSES:
         return ()
     counts = [[0] * len(classes) for _ in classes]
     for i in rows:
-        counts[classes.index(shown_[i])][classes.index(said[i])] += 1
+        counts[classes.index(acceptable[i])][classes.index(predicted[i])] += 1
     labels = [case.model.name(k) for k in classes]
     several = bool((case.truth[rows].sum(1) > 1).any())
-    words = (
+    note = (
         " A picture with several acceptable classes stands in the row of the predicted one, or of its first if wrong."
     )
-    caption = f"Acceptable and predicted classes, {counted(len(rows), 'picture')}.{words if several else ''}"
-    off = sum(map(sum, counts)) - sum(counts[k][k] for k in range(len(classes)))
-    alt = f"A confusion matrix of {len(classes)} classes: {off} of {counted(len(rows), 'picture')} off the diagonal."
+    caption = f"Acceptable and predicted classes, {counted(len(rows), 'picture')}.{note if several else ''}"
+    confused = sum(map(sum, counts)) - sum(counts[k][k] for k in range(len(classes)))
+    alt = (
+        f"A confusion matrix of {len(classes)} classes: {confused} of {counted(len(rows), 'picture')} off the diagonal."
+    )
     return (Figure("accuracy-confusion.svg", charts.confusion(labels, counts), caption, alt),)
 
 
 def _evidence(case: Case, wrong: list[int]) -> tuple[tuple[Evidence, ...], tuple[str, ...]]:
-    """The wrong pictures with why, as far as the method can say why."""
-    out: list[Evidence] = []
-    why = f"why, by {case.method}"
+    """The wrong pictures with their maps, or without where the explainer refuses, and a note that says so."""
+    evidence: list[Evidence] = []
+    reason = f"why, by {case.method}"
     maps = maps_of(case)
     notes: tuple[str, ...] = ()
     for rows, x in case.batches(wrong[:_EVIDENCE]):
         try:
-            images = [drawn(case, x[j], m) for j, m in enumerate(case.maps(rows, x))]
+            images = [draw_map(case, x[j], m) for j, m in enumerate(case.maps(rows, x))]
         except Refused as e:
-            images, why, maps = [photo(p) for p in x], "the picture", "none"
+            images, reason, maps = [photo(p) for p in x], "the picture", "none"
             notes = (f"The wrong pictures are shown without a map: {e}.",)
         for i, image in zip(rows, images, strict=True):
-            facts = _wrong(case, i)
-            said = f"{facts['said']}, {share(float(facts['probability'] or 0))}"
-            caption = f"said {said}, not {facts['acceptable']}; {why}"
-            out.append(shown(case, i, f"accuracy-wrong-{len(out) + 1}", image, caption, facts, maps=maps))
-    return tuple(out), notes
+            facts = _wrong_row(case, i)
+            answer = f"{facts['said']}, {share(float(facts['probability'] or 0))}"
+            caption = f"said {answer}, not {facts['acceptable']}; {reason}"
+            evidence.append(shown(case, i, f"accuracy-wrong-{len(evidence) + 1}", image, caption, facts, maps=maps))
+    return tuple(evidence), notes

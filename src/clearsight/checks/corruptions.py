@@ -9,7 +9,17 @@ import numpy as np
 from torch import Tensor
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import bounds, fewer, points, sampled, share, shown, span, table, unlabelled
+from clearsight.auditing.evidence import (
+    bounds,
+    note_on_budget,
+    note_on_sample,
+    points,
+    share,
+    shown,
+    span,
+    table,
+    unlabelled,
+)
 from clearsight.core.catalogue import Call, catalogue, method, parse, split_calls
 from clearsight.core.statistics import FEWEST, Interval, bootstrap, judge, tails, wilson
 from clearsight.core.text import counted
@@ -24,34 +34,41 @@ _EVIDENCE = 8
 
 
 @dataclass(frozen=True)
-class _Turned:
-    """How a right answer was lost.  key: the smaller, the more telling; clean, damaged (C, H, W); now: its class."""
+class _LostAnswer:
+    """A right answer that damage changed.
 
-    key: tuple[int, float]
+    order: (severity, minus the confidence), the mildest first; clean, damaged (C, H, W); new_class and confidence: the
+    top class of the damaged picture and its probability.
+    """
+
+    order: tuple[int, float]
     call: Call
     clean: Tensor
     damaged: Tensor
-    now: int
-    sure: float
+    new_class: int
+    confidence: float
 
 
 @dataclass
 class CorruptedAnswers:
-    """Who was right: clean (n,), and under each call (n,), in the order of rows.  turned: by row, the most telling."""
+    """Which answers are right: clean (n,), and under each call (n,), in the order of rows.
+
+    lost_answers: by row, the one lost at the mildest severity; times_lost: by row, the number of calls that lost it.
+    """
 
     rows: list[int] = field(default_factory=list)
     clean: list[bool] = field(default_factory=list)
     right: dict[str, list[bool]] = field(default_factory=dict)
-    turned: dict[int, _Turned] = field(default_factory=dict)
-    lost: dict[int, int] = field(default_factory=dict)
+    lost_answers: dict[int, _LostAnswer] = field(default_factory=dict)
+    times_lost: dict[int, int] = field(default_factory=dict)
 
-    def each(self) -> list[float]:
-        """Of each picture, the share of all damage under which it is right."""
+    def shares(self) -> list[float]:
+        """(n,) the share of all damage under which each picture is right."""
         return np.array(list(self.right.values())).mean(0).tolist()  # type: ignore[no-any-return]
 
 
 def _validate(case: Case, *, which: str, severities: str, floor: float, **others: object) -> None:
-    corruption_calls(which, _severities(severities))
+    corruption_calls(which, _parse_severities(severities))
     if not 0 <= floor <= 1:
         raise Refused(f"corruptions(floor={floor:g}): a share from 0 to 1")
 
@@ -89,19 +106,19 @@ def corruptions(
     """
     if not case.labelled:
         return unlabelled(case)
-    levels = _severities(severities)
+    levels = _parse_severities(severities)
     calls = corruption_calls(which, levels)
     rows = case.sample(case.labelled, pictures)
-    found = CorruptedAnswers()
+    answers = CorruptedAnswers()
     with case.model.undisturbed():
         for part, x in case.batches(rows):
-            _damage(case, part, x, calls, found)
-    n, each = len(found.rows), found.each()
-    value, clean = float(np.mean(each)), float(np.mean(found.clean))
-    interval = _interval(each, case.seed)
-    drop, about = accuracy_drop(found.clean, each, case.seed)
-    names = worst_first(found, calls)
-    worst = _mean(found, calls, names[0])
+            _record_answers(case, part, x, calls, answers)
+    n, shares = len(answers.rows), answers.shares()
+    value, clean = float(np.mean(shares)), float(np.mean(answers.clean))
+    interval = _interval(shares, case.seed)
+    drop, drop_interval = accuracy_drop(answers.clean, shares, case.seed)
+    names = worst_first(answers, calls)
+    worst = _mean_right(answers, calls, names[0])
     kinds = counted(len(names), "kind")
     return Finding(
         judge(interval, floor=floor),
@@ -113,28 +130,28 @@ def corruptions(
         n=n,
         has_bar=True,
         notes=(
-            f"Asked for: at least {share(floor)} (option floor) at the severities {_told(levels)} of 1 to 5.",
+            f"Asked for: at least {share(floor)} (option floor) at the severities {_list_numbers(levels)} of 1 to 5.",
             f"The mean corruption error is {share(1 - value)}, on the untouched pictures {share(1 - clean)}.",
-            _in_words(drop, about),
+            _note_on_drop(drop, drop_interval),
             "It is the plain mean, not the paper's mCE, which divides by the errors of AlexNet.",
-            *_frost(names),
+            *_note_on_frost(names),
             f"It took {len(calls)} passes a picture.",
-            *sampled(len(rows), len(case.labelled)),
-            *fewer(n, len(rows)),
+            *note_on_sample(len(rows), len(case.labelled)),
+            *note_on_budget(n, len(rows)),
         ),
         tables=(
-            *table("Right answers by damage and severity, the worst first", _by_kind(found, calls, names, levels)),
-            *table("By picture, the most easily broken first", _by_picture(case, found, len(calls))),
+            *table("Right answers by damage and severity, the worst first", _by_kind(answers, calls, names, levels)),
+            *table("By picture, the most easily broken first", _by_picture(case, answers, len(calls))),
         ),
-        figures=(_figure(found, calls, names, levels, clean),),
-        evidence=_evidence(case, found),
+        figures=(_figure(answers, calls, names, levels, clean),),
+        evidence=_evidence(case, answers),
     )
 
 
-def _severities(words: str) -> list[int]:
+def _parse_severities(words: str) -> list[int]:
     """ "1, 3, 5" -> [1, 3, 5], in order and each once.
 
-    >>> _severities("5, 1,3")
+    >>> _parse_severities("5, 1,3")
     [1, 3, 5]
     """
     try:
@@ -148,92 +165,94 @@ def _severities(words: str) -> list[int]:
 
 def corruption_calls(which: str, levels: Sequence[int]) -> list[Call]:
     """Every corruption asked for, at every severity."""
-    every = catalogue("corruptions")
+    available = catalogue("corruptions")
     groups = {"quick": "quick", "common": "common", "all": ""}
     if which.strip() in groups:
         claim = groups[which.strip()]
-        asked = [Call(m) for m in every.values() if not claim or claim in m.claims]
+        calls = [Call(m) for m in available.values() if not claim or claim in m.claims]
     else:
-        asked = [parse(word, "corruptions") for word in split_calls(which)]
-    if not asked or len({str(c) for c in asked}) < len(asked):
+        calls = [parse(word, "corruptions") for word in split_calls(which)]
+    if not calls or len({str(c) for c in calls}) < len(calls):
         raise Refused(f'corruptions(which="{which}"): quick, common, all, or names, each once, such as "fog, snow"')
-    for call in asked:
+    for call in calls:
         if "severity" in call.options:
             raise Refused(f'corruptions(which="{which}"): give severities by themselves, as in severities="1, 3, 5"')
-    return [call.with_options(severity=level) for call in asked for level in levels]
+    return [call.with_options(severity=level) for call in calls for level in levels]
 
 
-def _damage(case: Case, rows: list[int], x: Tensor, calls: Sequence[Call], found: CorruptedAnswers) -> None:
-    """Take note of who is right under each damage; x (B, C, H, W) are the pictures of the rows."""
-    found.rows += rows
-    found.clean += case.right[rows].tolist()
+def _record_answers(case: Case, rows: list[int], x: Tensor, calls: Sequence[Call], answers: CorruptedAnswers) -> None:
+    """Record which answers are right under each damage; x (B, C, H, W) are the pictures of the rows."""
+    answers.rows += rows
+    answers.clean += case.right[rows].tolist()
     for call in calls:
         damaged = corrupt(x, call, seed=case.seed)
         p = scores(case.model, damaged.to(case.model.device)).softmax(1)
-        sure, now = p.max(1)
-        right = case.truth[rows].gather(1, now[:, None])[:, 0]
-        found.right.setdefault(str(call), []).extend(right.tolist())
+        confidence, new_classes = p.max(1)
+        right = case.truth[rows].gather(1, new_classes[:, None])[:, 0]
+        answers.right.setdefault(str(call), []).extend(right.tolist())
         for k, i in enumerate(rows):
             if not case.right[i] or right[k]:
                 continue
-            found.lost[i] = found.lost.get(i, 0) + 1
-            key = (int(call.options["severity"]), -float(sure[k]))
-            if i not in found.turned or key < found.turned[i].key:
-                found.turned[i] = _Turned(key, call, x[k], damaged[k], int(now[k]), float(sure[k]))
-    for i in _telling(found)[_EVIDENCE:]:
-        found.turned.pop(i)
+            answers.times_lost[i] = answers.times_lost.get(i, 0) + 1
+            order = (int(call.options["severity"]), -float(confidence[k]))
+            if i not in answers.lost_answers or order < answers.lost_answers[i].order:
+                answers.lost_answers[i] = _LostAnswer(
+                    order, call, x[k], damaged[k], int(new_classes[k]), float(confidence[k])
+                )
+    for i in _mildest_first(answers)[_EVIDENCE:]:
+        answers.lost_answers.pop(i)
 
 
-def _telling(found: CorruptedAnswers) -> list[int]:
+def _mildest_first(answers: CorruptedAnswers) -> list[int]:
     """Lost at the mildest severity first, and among those the surest of the wrong answer."""
-    return sorted(found.turned, key=lambda i: (found.turned[i].key, i))
+    return sorted(answers.lost_answers, key=lambda i: (answers.lost_answers[i].order, i))
 
 
-def _interval(each: Sequence[float], seed: int) -> Interval | None:
-    """Drawn from the pictures; where all of them are right, or wrong, under everything, that of so many coins."""
-    if len(each) >= FEWEST and min(each) == max(each) and each[0] in (0.0, 1.0):
-        return wilson(round(sum(each)), len(each))
-    return bootstrap(each, seed)
+def _interval(shares: Sequence[float], seed: int) -> Interval | None:
+    """The bootstrap interval over pictures; Wilson's where all of them are right, or wrong, under all damage."""
+    if len(shares) >= FEWEST and min(shares) == max(shares) and shares[0] in (0.0, 1.0):
+        return wilson(round(sum(shares)), len(shares))
+    return bootstrap(shares, seed)
 
 
 def accuracy_drop(
-    clean: Sequence[bool], each: Sequence[float], seed: int, draws: int = 2000
+    clean: Sequence[bool], shares: Sequence[float], seed: int, draws: int = 2000
 ) -> tuple[float, Interval | None]:
     """By how much of the clean accuracy it falls, and the 95 % interval from drawing from the pictures.
 
     >>> accuracy_drop([True, True, False, True], [1.0, 0.5, 0.0, 0.0], 0)
     (0.5, None)
     """
-    was, left = np.asarray(clean, dtype=np.float64), np.asarray(each)
-    n = len(was)
-    if not was.any():
+    before, after = np.asarray(clean, dtype=np.float64), np.asarray(shares)
+    n = len(before)
+    if not before.any():
         return float("nan"), None
-    drop = float(1 - left.mean() / was.mean())
+    drop = float(1 - after.mean() / before.mean())
     if n < FEWEST:
         return drop, None
     rng = np.random.default_rng(seed)
     drawn = [rng.integers(0, n, n) for _ in range(draws)]
-    drops = [1 - left[k].mean() / was[k].mean() for k in drawn if was[k].any()]
+    drops = [1 - after[k].mean() / before[k].mean() for k in drawn if before[k].any()]
     low, high = np.percentile(drops, tails(n))
     return drop, (float(low), float(high))
 
 
-def _in_words(drop: float, about: Interval | None) -> str:
+def _note_on_drop(drop: float, interval: Interval | None) -> str:
     if drop != drop:
         return "No untouched picture is answered right, so there is no relative drop."
-    words = f" (95 % {points(about[0])} to {share(about[1])})" if about else ""
+    words = f" (95 % {points(interval[0])} to {share(interval[1])})" if interval else ""
     return f"Relative to the untouched pictures there are {share(drop)} fewer right answers{words}."
 
 
-def _told(levels: Sequence[int]) -> str:
+def _list_numbers(levels: Sequence[int]) -> str:
     return ", ".join(map(str, levels))
 
 
-def _frost(names: Sequence[str]) -> tuple[str, ...]:
+def _note_on_frost(names: Sequence[str]) -> tuple[str, ...]:
     return ("The frost is generated; the paper overlays photographs of frost.",) if "frost" in names else ()
 
 
-def _of(calls: Sequence[Call], name: str) -> list[Call]:
+def _calls_of(calls: Sequence[Call], name: str) -> list[Call]:
     return [c for c in calls if _name(c) == name]
 
 
@@ -242,72 +261,75 @@ def _name(call: Call) -> str:
     return str(Call(call.method, {k: v for k, v in call.options.items() if k != "severity"}))
 
 
-def _mean(found: CorruptedAnswers, calls: Sequence[Call], name: str) -> float:
-    return float(np.mean([found.right[str(c)] for c in _of(calls, name)]))
+def _mean_right(answers: CorruptedAnswers, calls: Sequence[Call], name: str) -> float:
+    return float(np.mean([answers.right[str(c)] for c in _calls_of(calls, name)]))
 
 
-def worst_first(found: CorruptedAnswers, calls: Sequence[Call]) -> list[str]:
+def worst_first(answers: CorruptedAnswers, calls: Sequence[Call]) -> list[str]:
     names = list(dict.fromkeys(map(_name, calls)))
-    return sorted(names, key=lambda name: (_mean(found, calls, name), name))
+    return sorted(names, key=lambda name: (_mean_right(answers, calls, name), name))
 
 
 def _by_kind(
-    found: CorruptedAnswers, calls: Sequence[Call], names: Sequence[str], levels: Sequence[int]
+    answers: CorruptedAnswers, calls: Sequence[Call], names: Sequence[str], levels: Sequence[int]
 ) -> list[dict[str, Cell]]:
-    n = len(found.rows)
+    n = len(answers.rows)
     rows: list[dict[str, Cell]] = []
     for name in names:
-        mine = [found.right[str(c)] for c in _of(calls, name)]
-        each = np.mean(mine, axis=0).tolist()
-        by_level: dict[str, Cell] = {f"severity {s}": sum(r) / n for s, r in zip(levels, mine, strict=True)}
-        rows.append({"damage": name, **by_level, "mean": float(np.mean(mine)), **bounds(_interval(each, 0)), "n": n})
+        by_severity = [answers.right[str(c)] for c in _calls_of(calls, name)]
+        shares = np.mean(by_severity, axis=0).tolist()
+        by_level: dict[str, Cell] = {f"severity {s}": sum(r) / n for s, r in zip(levels, by_severity, strict=True)}
+        rows.append(
+            {"damage": name, **by_level, "mean": float(np.mean(by_severity)), **bounds(_interval(shares, 0)), "n": n}
+        )
     return rows
 
 
-def _by_picture(case: Case, found: CorruptedAnswers, calls: int) -> list[dict[str, Cell]]:
-    right = [i for i, ok in zip(found.rows, found.clean, strict=True) if ok]
-    order = sorted(right, key=lambda i: (-found.lost.get(i, 0), case.pictures[i].name))
+def _by_picture(case: Case, answers: CorruptedAnswers, calls: int) -> list[dict[str, Cell]]:
+    right = [i for i, ok in zip(answers.rows, answers.clean, strict=True) if ok]
+    order = sorted(right, key=lambda i: (-answers.times_lost.get(i, 0), case.pictures[i].name))
     return [
-        {"picture": case.pictures[i].name, "said": case.label(i), "lost": found.lost.get(i, 0), "of": calls}
+        {"picture": case.pictures[i].name, "said": case.label(i), "lost": answers.times_lost.get(i, 0), "of": calls}
         for i in order
     ]
 
 
 def _figure(
-    found: CorruptedAnswers, calls: Sequence[Call], names: Sequence[str], levels: Sequence[int], clean: float
+    answers: CorruptedAnswers, calls: Sequence[Call], names: Sequence[str], levels: Sequence[int], clean: float
 ) -> Figure:
-    dots = [charts.Dot(name, _mean(found, calls, name), clean) for name in names]
+    dots = [charts.Dot(name, _mean_right(answers, calls, name), clean) for name in names]
     data = charts.dots(
         dots,
-        xlabel=f"right answers, mean of the severities {_told(levels)}",
+        xlabel=f"right answers, mean of the severities {_list_numbers(levels)}",
         value="damaged",
         chance="untouched",
     )
-    told = ", ".join(f"{d.name} {share(d.value)}" for d in dots)
-    caption = f"Right answers under each damage, {counted(len(found.rows), 'picture')}, the worst first."
-    return Figure("corruptions.svg", data, caption, f"Of {share(clean)} untouched there are left: {told}.")
+    values = ", ".join(f"{d.name} {share(d.value)}" for d in dots)
+    caption = f"Right answers under each damage, {counted(len(answers.rows), 'picture')}, the worst first."
+    return Figure("corruptions.svg", data, caption, f"Of {share(clean)} untouched there are left: {values}.")
 
 
-def _evidence(case: Case, found: CorruptedAnswers) -> tuple[Evidence, ...]:
-    out = []
-    for k, i in enumerate(_telling(found)[:_EVIDENCE]):
-        t = found.turned[i]
-        now, before = case.model.name(t.now), float(case.logits[i].softmax(0).max())
-        level = int(t.call.options["severity"])
+def _evidence(case: Case, answers: CorruptedAnswers) -> tuple[Evidence, ...]:
+    evidence = []
+    for k, i in enumerate(_mildest_first(answers)[:_EVIDENCE]):
+        lost = answers.lost_answers[i]
+        new_label, before = case.model.name(lost.new_class), float(case.logits[i].softmax(0).max())
+        level = int(lost.call.options["severity"])
         facts: dict[str, Cell] = {
             "picture": case.pictures[i].name,
             "said": case.label(i),
             "probability": before,
-            "says now": now,
-            "its probability": t.sure,
-            "damage": str(t.call),
+            "says now": new_label,
+            "its probability": lost.confidence,
+            "damage": str(lost.call),
         }
-        check = Call(catalogue("checks")["corruptions"], {"severities": str(level), "which": _name(t.call)})
-        check = check.with_options(pictures=len(found.rows))
+        check = Call(catalogue("checks")["corruptions"], {"severities": str(level), "which": _name(lost.call)})
+        check = check.with_options(pictures=len(answers.rows))
         caption = (
-            f"{case.label(i)} ({share(before)}) becomes {now} ({share(t.sure)}) under {_name(t.call)}, severity {level}"
+            f"{case.label(i)} ({share(before)}) becomes {new_label} ({share(lost.confidence)}) "
+            f"under {_name(lost.call)}, severity {level}"
         )
-        image = strip([photo(t.clean), photo(t.damaged)])
+        image = strip([photo(lost.clean), photo(lost.damaged)])
         command = case.commands.of_data("audit", "--only", str(check))
-        out.append(shown(case, i, f"corruptions-{k + 1}", image, caption, facts, command))
-    return tuple(out)
+        evidence.append(shown(case, i, f"corruptions-{k + 1}", image, caption, facts, command))
+    return tuple(evidence)

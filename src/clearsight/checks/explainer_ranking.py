@@ -1,5 +1,4 @@
-"""Which explainer is evidence on this model, after Adebayo et al. 2018, arXiv:1810.03292: maps are evidence if they
-pass tests."""
+"""Rank explainers by whether their maps are evidence on this model, after Adebayo et al. 2018, arXiv:1810.03292."""
 
 from __future__ import annotations
 
@@ -8,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import bounds, fewer, left_out, sampled, share, shown, span, table
+from clearsight.auditing.evidence import bounds, left_out, note_on_budget, note_on_sample, share, shown, span, table
 from clearsight.auditing.map_tests import CEILING, FAITHFUL, RANDOMISED
 from clearsight.auditing.tournament import Tournament, mean, run_tournament
 from clearsight.core.catalogue import Call, catalogue, method, parse, split_calls
@@ -19,25 +18,25 @@ from clearsight.drawing import charts
 from clearsight.drawing.heatmaps import overlay, photo, strip
 from clearsight.errors import Refused
 from clearsight.models.loading import load
-from clearsight.reporting.findings import Cell, Evidence, Figure, Finding
+from clearsight.reporting.findings import Cell, Evidence, Figure, Finding, Table
 from clearsight.reporting.wording import show
 
 METRICS = f"{FAITHFUL}, relevance-mass, pointing-game, {RANDOMISED}, max-sensitivity(samples=2), complexity"
 _EVIDENCE = 4
 _SAME = 0.99  # rank correlation from which on two maps are not worth drawing side by side
-_BESIDE = 4  # explainers that are compared metric by metric
+_COMPARED = 4  # explainers that are compared metric by metric
 _RANDOMISED = ("parameter-randomisation", "label-randomisation")
 
 
 @dataclass(frozen=True)
-class _Judged:
-    """One explainer before the bars: what it wins against its strongest control, what it keeps on a random network."""
+class RankedExplainer:
+    """One explainer: its wins against its strongest control, and its maps' likeness to those of a random network."""
 
     player: int
     won: float
     interval: Interval | None
     control: str
-    kept: float
+    likeness: float
     rank: float
 
     @property
@@ -59,7 +58,7 @@ def _validate(case: Case, *, methods: str, metrics: str, calibrate: int, other: 
             f"explainer-ranking(calibrate={calibrate}): none of the metrics has a threshold; add one to "
             "metrics, such as average-probability-increase"
         )
-    _second(case, other)
+    _load_other(case, other)
 
 
 @method(
@@ -107,26 +106,25 @@ def explainer_ranking(
     """
     calls = chosen_explainers(methods)
     judges = [parse(m, "metrics") for m in split_calls(metrics)]
-    second = _second(case, other)
-    if second and "label-randomisation" not in {m.method.name for m in judges}:
+    other_model = _load_other(case, other)
+    if other_model and "label-randomisation" not in {m.method.name for m in judges}:
         judges.append(parse("label-randomisation", "metrics"))
-    rows, learn = _divided(case.sample(range(len(case.pictures)), pictures + calibrate), calibrate)
-    played = run_tournament(case, calls, judges, rows, other=second, calibrate=learn)
-    voting = [i for i, m in enumerate(played.metrics) if is_voter(m)]
-    judged = sorted(judge_explainers(played, voting, case.seed), key=lambda j: j.rank)
-    sane = [j for j in judged if not j.kept > ceiling]
+    rows, calibration_rows = _split_rows(case.sample(range(len(case.pictures)), pictures + calibrate), calibrate)
+    tournament = run_tournament(case, calls, judges, rows, other=other_model, calibrate=calibration_rows)
+    voting = [i for i, m in enumerate(tournament.metrics) if is_voter(m)]
+    judged = sorted(judge_explainers(tournament, voting, case.seed), key=lambda j: j.rank)
+    sane = [j for j in judged if not j.likeness > ceiling]
     believed = [j for j in sane if j.faithful]
     best = (believed or sane or judged)[0]
-    call = played.players[best.player].call
-    chosen = str(call) if believed and case.asked == "auto" else ""
-    n = len(played.rows)
-    controls = [i for i, p in enumerate(played.players) if p.control]
+    call = tournament.players[best.player].call
+    chosen = str(call) if believed and case.method_words == "auto" else ""
+    n = len(tournament.rows)
     verdict: Judgement = "fail" if all(is_hopeless(j, ceiling) for j in judged) else "warn"
     if believed:
         verdict = "pass"
     return Finding(
         verdict,
-        _headline(played, best, believed, ceiling, n),
+        _headline(tournament, best, believed, ceiling, n),
         quantity=f"comparisons won by {call.method.name}",
         value=best.won,
         interval=best.interval,
@@ -136,126 +134,151 @@ def explainer_ranking(
         notes=(
             "Asked for: an interval above 50 % against each control, and maps that keep a rank correlation of at most "
             f"{ceiling:g} with those of a random network (option ceiling).",
-            *((f"Next by mean place in these comparisons: {_names(played, believed[1:4])}.",) if believed[1:] else ()),
+            *(
+                (f"Next by mean place in these comparisons: {_explainer_names(tournament, believed[1:4])}.",)
+                if believed[1:]
+                else ()
+            ),
             *([f"The checks below use {chosen}."] if chosen else []),
-            *(f"{name} gives the same maps as {twin} here, and is measured with it." for name, twin in played.same),
-            *left_out(played.out),
-            *_beside_other(played, judged, ceiling, other),
-            *_calibration(played),
-            *sampled(len(rows), len(case.pictures)),
-            *fewer(n, len(rows)),
-        ),
-        tables=(
-            *table("Explainers, the best mean place first", [_row(played, j, ceiling) for j in judged]),
-            *table(
-                f"By metric, beside {call.method.name}, picture by picture", _paired(played, judged, best, case.seed)
+            *(
+                f"{name} gives the same maps as {twin} here, and is measured with it."
+                for name, twin in tournament.same_maps
             ),
-            *table(
-                "Means by metric, the controls last", _means(played, [*(j.player for j in judged), *controls], voting)
-            ),
-            *table("Do the metrics agree?  Rank correlation over explainers", _agreement(played)),
+            *left_out(tournament.left_out),
+            *_note_on_label_randomisation(tournament, judged, ceiling, other),
+            *_notes_on_thresholds(tournament),
+            *note_on_sample(len(rows), len(case.pictures)),
+            *note_on_budget(n, len(rows)),
         ),
-        figures=(*_figure(played, judged, ceiling), *_matrix(played)),
-        evidence=_evidence(case, played, [*believed, *(j for j in judged if j not in believed)]),
+        tables=_tables(tournament, judged, best, ceiling, voting, case.seed),
+        figures=(*_wins_figure(tournament, judged, ceiling), *_agreement_figure(tournament)),
+        evidence=_evidence(case, tournament, [*believed, *(j for j in judged if j not in believed)]),
         chosen_explainer=chosen,
-        maps_unreliable=verdict == "fail" and _is_judged(case, played, judged),
+        maps_unreliable=verdict == "fail" and _is_judged(case, tournament, judged),
     )
 
 
-def _is_judged(case: Case, played: Tournament, judged: list[_Judged]) -> bool:
-    """Whether the explainer of the later checks is among those judged: one that was asked for need not be."""
-    return case.asked == "auto" or str(case.method) in {str(played.players[j.player].call) for j in judged}
-
-
-def _beside_other(played: Tournament, judged: list[_Judged], ceiling: float, other: str) -> tuple[str, ...]:
-    """What label randomisation found, in a sentence."""
-    at = next((i for i, m in enumerate(played.metrics) if m.method.name == "label-randomisation"), None)
-    if at is None or not other:
-        return ()
-    kept = [float(np.nanmean(played.values[j.player, at])) for j in judged]
-    alike = [j for j, k in zip(judged, kept, strict=True) if k > ceiling]
-    least, most = (show(k, "") for k in (min(kept), max(kept)))
-    which = f": {_names(played, alike)}" if alike else ""
+def _tables(
+    tournament: Tournament,
+    judged: list[RankedExplainer],
+    best: RankedExplainer,
+    ceiling: float,
+    voting: list[int],
+    seed: int,
+) -> tuple[Table, ...]:
+    winner = tournament.players[best.player].call.method.name
+    controls = [i for i, p in enumerate(tournament.players) if p.control]
+    players = [*(j.player for j in judged), *controls]
+    ranking = [_explainer_row(tournament, j, ceiling) for j in judged]
+    comparison = _compare_by_metric(tournament, judged, best, seed)
     return (
-        f"Label randomisation: maps keep a rank correlation of {least} to {most} with those of {other}; "
-        f"{len(alike)} of {counted(len(judged), 'explainer')} more than {ceiling:g}{which}.",
+        *table("Explainers, the best mean place first", ranking),
+        *table(f"By metric, beside {winner}, picture by picture", comparison),
+        *table("Means by metric, the controls last", _means_by_metric(tournament, players, voting)),
+        *table("Do the metrics agree?  Rank correlation over explainers", _agreement_rows(tournament)),
+    )
+
+
+def _is_judged(case: Case, tournament: Tournament, judged: list[RankedExplainer]) -> bool:
+    """Whether the explainer of the later checks is among those judged: one that was asked for need not be."""
+    return case.method_words == "auto" or str(case.method) in {str(tournament.players[j.player].call) for j in judged}
+
+
+def _note_on_label_randomisation(
+    tournament: Tournament, judged: list[RankedExplainer], ceiling: float, other: str
+) -> tuple[str, ...]:
+    """A sentence on how alike the maps stay to those of the model trained on random labels."""
+    index = next((i for i, m in enumerate(tournament.metrics) if m.method.name == "label-randomisation"), None)
+    if index is None or not other:
+        return ()
+    likenesses = [float(np.nanmean(tournament.values[j.player, index])) for j in judged]
+    alike = [j for j, k in zip(judged, likenesses, strict=True) if k > ceiling]
+    lowest, highest = (show(k, "") for k in (min(likenesses), max(likenesses)))
+    names = f": {_explainer_names(tournament, alike)}" if alike else ""
+    return (
+        f"Label randomisation: maps keep a rank correlation of {lowest} to {highest} with those of {other}; "
+        f"{len(alike)} of {counted(len(judged), 'explainer')} more than {ceiling:g}{names}.",
     )
 
 
 def chosen_explainers(methods: str) -> list[Call]:
     """The explainers in words; the controls play in any case."""
     if methods in ("few-passes", "all"):
-        every = catalogue("explainers").values()
-        return [Call(m) for m in every if methods == "all" or "few-passes" in m.claims]
+        available = catalogue("explainers").values()
+        return [Call(m) for m in available if methods == "all" or "few-passes" in m.claims]
     return [parse(m, "explainers") for m in split_calls(methods)]
 
 
-def _second(case: Case, words: str) -> Classifier | None:
+def _load_other(case: Case, words: str) -> Classifier | None:
     """The model that was trained on random labels, where there is one; refused where it is one of other classes."""
     if not words:
         return None
-    found = load(words)
-    if found.labels != case.model.labels or found.preprocess.size != case.model.preprocess.size:
+    model = load(words)
+    if model.labels != case.model.labels or model.preprocess.size != case.model.preprocess.size:
         raise Refused(
             f"explainer-ranking(other={words}): a model of the same classes and input as {case.model.source} is needed"
         )
-    return found
+    return model
 
 
-def _divided(rows: list[int], calibrate: int) -> tuple[list[int], list[int]]:
-    """The pictures that judge, and those on which thresholds are chosen: others, where there are enough."""
+def _split_rows(rows: list[int], calibrate: int) -> tuple[list[int], list[int]]:
+    """The rows that judge, and the rows on which thresholds are chosen: others, where there are enough."""
     if not calibrate:
         return rows, []
     return (rows[calibrate:], rows[:calibrate]) if len(rows) > calibrate else (rows, rows)
 
 
-def _calibration(played: Tournament) -> tuple[str, ...]:
-    """Where thresholds come from, with a warning where they have seen what they are judged by."""
-    flattered = [str(m) for m in played.metrics if m.options.get("threshold", 0.0) is None]
+def _notes_on_thresholds(tournament: Tournament) -> tuple[str, ...]:
+    """Sentences on where thresholds come from, and on which numbers are optimistic for it."""
+    optimistic = [str(m) for m in tournament.metrics if m.options.get("threshold", 0.0) is None]
     notes = [
-        f"{m} chooses each map's threshold by the number that it then reports, so it is optimistic." for m in flattered
+        f"{m} chooses each map's threshold by the number that it then reports, so it is optimistic." for m in optimistic
     ]
-    if played.learned:
-        chosen = ", ".join(f"{name} {t:g} %" for name, t in played.thresholds.items())
-        same = bool({*played.learned} & {*played.rows})
+    if tournament.calibrated_on:
+        chosen = ", ".join(f"{name} {t:g} %" for name, t in tournament.thresholds.items())
+        on_judged = bool({*tournament.calibrated_on} & {*tournament.rows})
         where = (
             "on the pictures that are judged, too few for others, so these numbers are optimistic"
-            if same
+            if on_judged
             else "on other pictures"
         )
-        notes.append(f"Thresholds, calibrated on {counted(len(played.learned), 'picture')}, {where}: {chosen}.")
+        notes.append(
+            f"Thresholds, calibrated on {counted(len(tournament.calibrated_on), 'picture')}, {where}: {chosen}."
+        )
     return tuple(notes)
 
 
-def _paired(played: Tournament, judged: list[_Judged], best: _Judged, seed: int) -> list[dict[str, Cell]]:
-    """What the first explainers and the controls come to by each metric, and by how much the winner is better."""
-    shown = [best.player, *(j.player for j in judged if j is not best)][:_BESIDE]
-    shown += [i for i, p in enumerate(played.players) if p.control]
+def _compare_by_metric(
+    tournament: Tournament, judged: list[RankedExplainer], best: RankedExplainer, seed: int
+) -> list[dict[str, Cell]]:
+    """By metric, the means of the first explainers and the controls, and by how much the winner is better."""
+    compared = [best.player, *(j.player for j in judged if j is not best)][:_COMPARED]
+    compared += [i for i, p in enumerate(tournament.players) if p.control]
     rows = []
-    for k, metric in enumerate(played.metrics):
-        for i in shown:
-            value, interval = mean(played.values[i, k], seed)
-            by, span_ = mean(played.beside(k, best.player, i), seed)
+    for k, metric in enumerate(tournament.metrics):
+        for i in compared:
+            value, interval = mean(tournament.values[i, k], seed)
+            gain, gain_interval = mean(tournament.advantage(k, best.player, i), seed)
             rows.append(
                 {
                     "metric": str(metric),
-                    "explainer": str(played.players[i].call),
-                    "mean": _number(value),
+                    "explainer": str(tournament.players[i].call),
+                    "mean": _finite_or_none(value),
                     **bounds(interval),
-                    "the winner is better by": _number(by) if i != best.player else None,
-                    "at least": span_[0] if span_ and i != best.player else None,
-                    "at most": span_[1] if span_ and i != best.player else None,
+                    "the winner is better by": _finite_or_none(gain) if i != best.player else None,
+                    "at least": gain_interval[0] if gain_interval and i != best.player else None,
+                    "at most": gain_interval[1] if gain_interval and i != best.player else None,
                 }
             )
     return rows
 
 
-def _matrix(played: Tournament) -> tuple[Figure, ...]:
-    """Which metrics say the same of the explainers."""
-    if len(played.metrics) < 2:
+def _agreement_figure(tournament: Tournament) -> tuple[Figure, ...]:
+    """The figure of how far the metrics agree on the explainers."""
+    if len(tournament.metrics) < 2:
         return ()
-    names = [m.method.name for m in played.metrics]
-    data = charts.correlations(names, played.agreement().tolist())
+    names = [m.method.name for m in tournament.metrics]
+    data = charts.correlations(names, tournament.agreement().tolist())
     caption = (
         "Do the metrics agree? Rank correlation over explainers of two metrics, each signed so that higher is better."
     )
@@ -267,103 +290,105 @@ def is_voter(metric: Call) -> bool:
     return "regions" not in metric.method.injected and not any(c.startswith("judges") for c in metric.method.claims)
 
 
-def judge_explainers(played: Tournament, voting: list[int], seed: int) -> list[_Judged]:
+def judge_explainers(tournament: Tournament, voting: list[int], seed: int) -> list[RankedExplainer]:
     """Each explainer against the control that is hardest to beat, by the metrics in ``voting``."""
-    controls = [i for i, p in enumerate(played.players) if p.control]
-    places = np.nanmean(played.rank(voting), axis=1)
-    random = [i for i, m in enumerate(played.metrics) if m.method.name in _RANDOMISED]
-    found = []
-    for i, player in enumerate(played.players):
+    controls = [i for i, p in enumerate(tournament.players) if p.control]
+    places = np.nanmean(tournament.rank(voting), axis=1)
+    random = [i for i, m in enumerate(tournament.metrics) if m.method.name in _RANDOMISED]
+    ranked = []
+    for i, player in enumerate(tournament.players):
         if player.control:
             continue
-        wins = {c: mean(played.pairwise_wins(voting, i, c), seed) for c in controls}
+        wins = {c: mean(tournament.pairwise_wins(voting, i, c), seed) for c in controls}
         hardest = min(wins, key=lambda c: wins[c][0])
-        kept = max((float(np.nanmean(played.values[i, k])) for k in random), default=float("nan"))
-        name = played.players[hardest].call.method.name
-        found.append(_Judged(i, *wins[hardest], name, kept, float(places[i])))
-    return found
+        likeness = max((float(np.nanmean(tournament.values[i, k])) for k in random), default=float("nan"))
+        name = tournament.players[hardest].call.method.name
+        ranked.append(RankedExplainer(i, *wins[hardest], name, likeness, float(places[i])))
+    return ranked
 
 
-def is_hopeless(j: _Judged, ceiling: float) -> bool:
+def is_hopeless(j: RankedExplainer, ceiling: float) -> bool:
     """Whether an explainer ignores what the network has learned, or does not beat a control."""
-    return j.kept > ceiling or (j.interval is not None and j.interval[1] <= 0.5)
+    return j.likeness > ceiling or (j.interval is not None and j.interval[1] <= 0.5)
 
 
-def _headline(played: Tournament, best: _Judged, believed: list[_Judged], ceiling: float, n: int) -> str:
-    call = played.players[best.player].call
-    won = (
+def _headline(
+    tournament: Tournament, best: RankedExplainer, believed: list[RankedExplainer], ceiling: float, n: int
+) -> str:
+    call = tournament.players[best.player].call
+    wins = (
         f"it wins {share(best.won)} of its comparisons with {best.control}, the strongest control map "
         f"({span(best.interval, n)})"
     )
-    kept = (
+    likeness = (
         ""
-        if np.isnan(best.kept)
-        else f", and its maps keep a rank correlation of {show(best.kept, '')} with those of a random network"
+        if np.isnan(best.likeness)
+        else f", and its maps keep a rank correlation of {show(best.likeness, '')} with those of a random network"
     )
     if believed:
         others = len(believed) - 1
         more = f"; {counted(others, 'other explainer')} can be believed too" if others else "; no other can be believed"
-        return f"Use {call}: {won}{kept}{more}."
+        return f"Use {call}: {wins}{likeness}{more}."
     if n < FEWEST:
         return (
             f"{counted(n, 'picture')} are too few to say which explainer can be believed, give at least {FEWEST}. "
-            f"The best was {call}: {won}{kept}."
+            f"The best was {call}: {wins}{likeness}."
         )
     why = (
         "its maps do not change when the network is random"
-        if best.kept > ceiling
+        if best.likeness > ceiling
         else "none is surely better than the controls"
     )
-    return f"No explainer can be believed on this model: {why}. The best was {call}: {won}{kept}."
+    return f"No explainer can be believed on this model: {why}. The best was {call}: {wins}{likeness}."
 
 
-def _names(played: Tournament, judged: list[_Judged]) -> str:
-    return ", ".join(played.players[j.player].call.method.name for j in judged)
+def _explainer_names(tournament: Tournament, judged: list[RankedExplainer]) -> str:
+    return ", ".join(tournament.players[j.player].call.method.name for j in judged)
 
 
-def _row(played: Tournament, j: _Judged, ceiling: float) -> dict[str, Cell]:
-    player = played.players[j.player]
-    bad = [
-        *(["alike on a random network"] if j.kept > ceiling else []),
+def _explainer_row(tournament: Tournament, j: RankedExplainer, ceiling: float) -> dict[str, Cell]:
+    player = tournament.players[j.player]
+    reasons = [
+        *(["alike on a random network"] if j.likeness > ceiling else []),
         *([] if j.faithful else [f"no better than {j.control}"]),
     ]
     return {
         "explainer": str(player.call),
-        "believed": f"no: {', '.join(bad)}" if bad else "yes",
+        "believed": f"no: {', '.join(reasons)}" if reasons else "yes",
         "comparisons won": j.won,
         **bounds(j.interval),
         "against": j.control,
-        "kept": _number(j.kept),
+        "kept": _finite_or_none(j.likeness),
         "mean place": j.rank,
         "passes a picture": player.passes,
     }
 
 
-def _means(played: Tournament, order: list[int], voting: list[int]) -> list[dict[str, Cell]]:
-    """What every explainer and control comes to by every metric."""
-    places = np.nanmean(played.rank(voting), axis=1)
+def _means_by_metric(tournament: Tournament, order: list[int], voting: list[int]) -> list[dict[str, Cell]]:
+    """The mean of every explainer and control by every metric."""
+    places = np.nanmean(tournament.rank(voting), axis=1)
     return [
         {
-            "explainer": str(played.players[i].call),
+            "explainer": str(tournament.players[i].call),
             "mean place": float(places[i]),
-            **{str(m): _number(mean(played.values[i, k], 0)[0]) for k, m in enumerate(played.metrics)},
+            **{str(m): _finite_or_none(mean(tournament.values[i, k], 0)[0]) for k, m in enumerate(tournament.metrics)},
         }
         for i in order
     ]
 
 
-def _agreement(played: Tournament) -> list[dict[str, Cell]]:
-    names = [m.method.name for m in played.metrics]
-    rows = played.agreement()
+def _agreement_rows(tournament: Tournament) -> list[dict[str, Cell]]:
+    names = [m.method.name for m in tournament.metrics]
+    rows = tournament.agreement()
     return [
-        {"metric": name, **dict(zip(names, map(_number, row), strict=True))}
+        {"metric": name, **dict(zip(names, map(_finite_or_none, row), strict=True))}
         for name, row in zip(names, rows, strict=True)
     ]
 
 
-def _figure(played: Tournament, judged: list[_Judged], ceiling: float) -> tuple[Figure, ...]:
+def _wins_figure(tournament: Tournament, judged: list[RankedExplainer], ceiling: float) -> tuple[Figure, ...]:
     dots = [
-        charts.Dot(str(played.players[j.player].call), j.won, 0.5, hollow=not j.faithful or j.kept > ceiling)
+        charts.Dot(str(tournament.players[j.player].call), j.won, 0.5, hollow=not j.faithful or j.likeness > ceiling)
         for j in judged
     ]
     data = charts.dots(
@@ -374,10 +399,10 @@ def _figure(played: Tournament, judged: list[_Judged], ceiling: float) -> tuple[
         hollow="not believed",
     )
     caption = (
-        f"Comparisons won against the strongest control map, {counted(len(played.rows), 'picture')}; "
+        f"Comparisons won against the strongest control map, {counted(len(tournament.rows), 'picture')}; "
         "best mean place first."
     )
-    top = played.players[judged[0].player].call
+    top = tournament.players[judged[0].player].call
     return (
         Figure(
             "explainer-ranking-wins.svg",
@@ -388,37 +413,37 @@ def _figure(played: Tournament, judged: list[_Judged], ceiling: float) -> tuple[
     )
 
 
-def _evidence(case: Case, played: Tournament, judged: list[_Judged]) -> tuple[Evidence, ...]:
+def _evidence(case: Case, tournament: Tournament, judged: list[RankedExplainer]) -> tuple[Evidence, ...]:
     """The pictures on which the best explainers disagree most, their maps side by side."""
-    among = _unlike(played, [j.player for j in judged])
-    alike = played.disputed(among)
-    out = []
-    for k, i in enumerate(np.argsort(alike, kind="stable")[:_EVIDENCE], 1):
-        row = played.rows[int(i)]
+    players = _differing_players(tournament, [j.player for j in judged])
+    likeness = tournament.disputed(players)
+    evidence = []
+    for k, i in enumerate(np.argsort(likeness, kind="stable")[:_EVIDENCE], 1):
+        row = tournament.rows[int(i)]
         x = case.pixels([row])[0]
-        names = [played.players[p].call.method.name for p in among]
-        maps = [played.players[p].maps[int(i)] for p in among]
+        names = [tournament.players[p].call.method.name for p in players]
+        maps = [tournament.players[p].maps[int(i)] for p in players]
         image = strip([photo(x), *(overlay(x, m, signed=bool((m < 0).any())) for m in maps)])
         facts: dict[str, Cell] = {
             "picture": case.pictures[row].name,
             "said": case.label(row),
-            "rank correlation of the maps": float(alike[i]),
+            "rank correlation of the maps": float(likeness[i]),
         }
-        caption = f"{case.label(row)}: {', '.join(names)}; alike at {show(float(alike[i]), '')}"
-        words = [w for p in among for w in ("-m", str(played.players[p].call))]
+        caption = f"{case.label(row)}: {', '.join(names)}; alike at {show(float(likeness[i]), '')}"
+        words = [w for p in players for w in ("-m", str(tournament.players[p].call))]
         command = case.commands.of_picture("explain", case.pictures[row], *words)
-        out.append(shown(case, row, f"explainer-ranking-{k}", image, caption, facts, command, "colour"))
-    return tuple(out)
+        evidence.append(shown(case, row, f"explainer-ranking-{k}", image, caption, facts, command, "colour"))
+    return tuple(evidence)
 
 
-def _unlike(played: Tournament, order: list[int], most: int = 3) -> list[int]:
+def _differing_players(tournament: Tournament, order: list[int], count: int = 3) -> list[int]:
     """The first players whose maps are not the same as those of one before them."""
-    found: list[int] = []
+    chosen: list[int] = []
     for i in order:
-        if len(found) < most and all(played.disputed([i, other]).mean() < _SAME for other in found):
-            found.append(i)
-    return found
+        if len(chosen) < count and all(tournament.disputed([i, other]).mean() < _SAME for other in chosen):
+            chosen.append(i)
+    return chosen
 
 
-def _number(value: float) -> float | None:
+def _finite_or_none(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None

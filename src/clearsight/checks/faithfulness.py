@@ -9,7 +9,17 @@ import torch
 from torch import Tensor
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import bounds, drawn, fewer, maps_of, sampled, share, shown, span, table
+from clearsight.auditing.evidence import (
+    bounds,
+    draw_map,
+    maps_of,
+    note_on_budget,
+    note_on_sample,
+    share,
+    shown,
+    span,
+    table,
+)
 from clearsight.core import rng
 from clearsight.core.catalogue import method
 from clearsight.core.statistics import Interval, Judgement, bootstrap
@@ -79,14 +89,14 @@ def faithfulness(case: Case, *, pictures: int = 100, steps: int = 10) -> Finding
     Source: Petsiuk et al. 2018.
     """
     rows = case.sample(range(len(case.pictures)), pictures)
-    found: list[_Curves] = []
+    measured: list[_Curves] = []
     for part, x in case.batches(rows):
-        found += _measure(case, part, x, steps)
-    n = len(found)
-    gains = [c.gain for c in found]
+        measured += _measure_curves(case, part, x, steps)
+    n = len(measured)
+    gains = [c.gain for c in measured]
     value, interval = sum(gains) / n, bootstrap(gains, case.seed)
-    areas = np.array([c.areas() for c in found])
-    order = sorted(found, key=lambda c: (c.gain, case.pictures[c.row].name))
+    areas = np.array([c.areas() for c in measured])
+    order = sorted(measured, key=lambda c: (c.gain, case.pictures[c.row].name))
     deletion, insertion, control_deletion, control_insertion = areas.mean(0).tolist()
     better = sum(g > 0 for g in gains)
     mean = ", ".join(f"{m:g}" for m in case.model.preprocess.mean)
@@ -108,24 +118,24 @@ def faithfulness(case: Case, *, pictures: int = 100, steps: int = 10) -> Finding
             f"Maps: {case.method}, for the probability of the top class, in {counted(steps, 'step')}.",
             f"Fill: deleted pixels become the mean of the preprocessing ({mean}); insertion starts from a blur of "
             f"sigma {max(case.model.preprocess.size) / 10:g} pixels.",
-            *sampled(len(rows), len(case.pictures)),
-            *fewer(n, len(rows)),
+            *note_on_sample(len(rows), len(case.pictures)),
+            *note_on_budget(n, len(rows)),
         ),
         tables=(
-            *table("Areas under the curves", _measures(areas, case.seed)),
-            *table("By picture, the worst first", [_row(case, c) for c in order]),
+            *table("Areas under the curves", _area_rows(areas, case.seed)),
+            *table("By picture, the worst first", [_picture_row(case, c) for c in order]),
         ),
-        figures=_figures(found, steps),
+        figures=_figures(measured, steps),
         evidence=_evidence(case, order),
     )
 
 
-def _measure(case: Case, rows: list[int], x: Tensor, steps: int) -> list[_Curves]:
+def _measure_curves(case: Case, rows: list[int], x: Tensor, steps: int) -> list[_Curves]:
     maps = case.maps(rows, x)
     top = case.predicted[rows]
     control = explain(case.model, x, "random", ClassScore(top), seed=case.seed).maps
     target, pixels = ClassScore(top, of="prob"), x.to(case.model.device)
-    found = []
+    curves = []
     with case.model.undisturbed():
         for m in (maps, control):
             for insert in (False, True):
@@ -134,8 +144,8 @@ def _measure(case: Case, rows: list[int], x: Tensor, steps: int) -> list[_Curves
                     values = curve(
                         case.model, pixels, target, m.to(pixels), steps=steps, fill=fill, insert=insert  # type: ignore[arg-type]
                     )  # fmt: skip
-                found.append(values.cpu())
-    return [_Curves(i, x[j], maps[j], *(f[j] for f in found)) for j, i in enumerate(rows)]
+                curves.append(values.cpu())
+    return [_Curves(i, x[j], maps[j], *(f[j] for f in curves)) for j, i in enumerate(rows)]
 
 
 def verdict_of(interval: Interval | None) -> Judgement:
@@ -147,9 +157,9 @@ def verdict_of(interval: Interval | None) -> Judgement:
     return "fail" if interval[1] <= 0 else "warn"
 
 
-def _measures(areas: np.ndarray[tuple[int, int], np.dtype[np.float64]], seed: int) -> list[dict[str, Cell]]:
+def _area_rows(areas: np.ndarray[tuple[int, int], np.dtype[np.float64]], seed: int) -> list[dict[str, Cell]]:
     deletion, insertion, control_deletion, control_insertion = areas.T
-    named = {
+    gains_by_name = {
         "deletion, the map's order (low is good)": deletion,
         "deletion, a random order": control_deletion,
         "deletion gain, paired": control_deletion - deletion,
@@ -159,11 +169,11 @@ def _measures(areas: np.ndarray[tuple[int, int], np.dtype[np.float64]], seed: in
     }
     return [
         {"area": name, "mean": float(v.mean()), **bounds(bootstrap(v.tolist(), seed)), "n": len(v)}
-        for name, v in named.items()
+        for name, v in gains_by_name.items()
     ]
 
 
-def _row(case: Case, c: _Curves) -> dict[str, Cell]:
+def _picture_row(case: Case, c: _Curves) -> dict[str, Cell]:
     deletion, insertion, control_deletion, control_insertion = c.areas()
     return {
         "picture": case.pictures[c.row].name,
@@ -176,35 +186,35 @@ def _row(case: Case, c: _Curves) -> dict[str, Cell]:
     }
 
 
-def _figures(found: list[_Curves], steps: int) -> tuple[Figure, ...]:
+def _figures(measured: list[_Curves], steps: int) -> tuple[Figure, ...]:
     x = [k / steps for k in range(steps + 1)]
-    out = []
-    for kind, doing in (("deletion", "taken away"), ("insertion", "put back")):
+    figures = []
+    for kind, change in (("deletion", "taken away"), ("insertion", "put back")):
         lines = []
         for name, attribute, control in (("the map's order", kind, False), ("a random order", f"control_{kind}", True)):
-            values = torch.stack([getattr(c, attribute) for c in found]).double()
+            values = torch.stack([getattr(c, attribute) for c in measured]).double()
             bands = [bootstrap(values[:, k].tolist(), draws=500) for k in range(steps + 1)]
             low, high = ([b[side] for b in bands if b] or None for side in (0, 1))
             lines.append(charts.Line(name, values.mean(0).tolist(), low, high, control))
         data = charts.curves(
             x,
             lines,
-            xlabel=f"pixels {doing}, the most relevant first",
+            xlabel=f"pixels {change}, the most relevant first",
             ylabel="probability of the top class",
             xticks=[(k / 5, f"{20 * k} %") for k in range(6)],
         )
-        caption = f"{kind.capitalize()}: mean and 95 % interval over {counted(len(found), 'picture')}."
+        caption = f"{kind.capitalize()}: mean and 95 % interval over {counted(len(measured), 'picture')}."
         ends = [share(sum(line.values) / len(line.values)) for line in lines]
-        alt = f"Mean probability while pixels are {doing}: {ends[0]} in the map's order, {ends[1]} in a random one."
-        out.append(Figure(f"faithfulness-{kind}.svg", data, caption, alt))
-    return tuple(out)
+        alt = f"Mean probability while pixels are {change}: {ends[0]} in the map's order, {ends[1]} in a random one."
+        figures.append(Figure(f"faithfulness-{kind}.svg", data, caption, alt))
+    return tuple(figures)
 
 
 def _evidence(case: Case, order: list[_Curves]) -> tuple[Evidence, ...]:
-    out = []
+    evidence = []
     for k, c in enumerate(order[:_EVIDENCE], 1):
-        facts = _row(case, c)
+        facts = _picture_row(case, c)
         caption = f"{facts['said']}: gain {show(c.gain, '')} over a random order"
-        image = drawn(case, c.x, c.map)
-        out.append(shown(case, c.row, f"faithfulness-{k}", image, caption, facts, maps=maps_of(case)))
-    return tuple(out)
+        image = draw_map(case, c.x, c.map)
+        evidence.append(shown(case, c.row, f"faithfulness-{k}", image, caption, facts, maps=maps_of(case)))
+    return tuple(evidence)

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import sampled, share, shown, span, table
+from clearsight.auditing.evidence import note_on_sample, share, shown, span, table
 from clearsight.auditing.gradient_masking import comparisons, gradients, outputs, trials
-from clearsight.auditing.gradient_masking.checklist import AttackTrials, Point, joined
+from clearsight.auditing.gradient_masking.checklist import AttackTrials, Point, merge_trials
 from clearsight.core.catalogue import Call, method, number, write_value
 from clearsight.core.norms import word
 from clearsight.core.statistics import FEWEST, Judgement, wilson
@@ -83,27 +83,27 @@ def gradient_masking(
         return Finding(
             "note", f"None of {counted(len(rows), 'picture')} is answered right: there is nothing to attack."
         )
-    second = load(other) if other else None
+    other_model = load(other) if other else None
     done: list[int] = []
-    tried: list[AttackTrials] = []
+    batches: list[AttackTrials] = []
     for part, x in case.batches(right):
-        tried.append(trials.tried(case, part, x, eps, steps, queries, noise, second))
+        batches.append(trials.try_attacks(case, part, x, eps, steps, queries, noise, other_model))
         done += part
-    whole = joined(tried)
-    slopes = gradients.look(case, done, eps)
+    all_trials = merge_trials(batches)
+    slopes = gradients.inspect_gradients(case, done, eps)
     points = [
-        *comparisons.points(case, whole, noise, bool(other)),
+        *comparisons.points(case, all_trials, noise, bool(other)),
         *gradients.points(slopes, len(done)),
-        *outputs.points(case, done, whole, slopes, eps),
+        *outputs.points(case, done, all_trials, slopes, eps),
     ]
     points = sorted(points, key=lambda p: p.number)
-    missed, n = whole.missed(), len(done)
+    missed, n = all_trials.missed(), len(done)
     interval = wilson(len(missed), n)
     failed = [p for p in points if p.status == "fail"]
     flagged = [p for p in points if p.status == "flag"]
-    doubts = [p for p in flagged if p.about != "nature"]
-    given = {"eps": eps, "steps": steps, "queries": queries, "noise": noise, "other": other}
-    verdict: Judgement = "warn" if doubts or n < FEWEST else "pass"
+    flagged_for_pgd = [p for p in flagged if p.about != "nature"]
+    options = {"eps": eps, "steps": steps, "queries": queries, "noise": noise, "other": other}
+    verdict: Judgement = "warn" if flagged_for_pgd or n < FEWEST else "pass"
     if failed:
         verdict = "fail"
     return Finding(
@@ -115,103 +115,113 @@ def gradient_masking(
         n=n,
         notes=(
             f"At eps {word(eps)} (option eps), Linf, {counted(n, 'right answer')}: PGD of {counted(steps, 'step')} "
-            f"breaks {len(whole.fooled('pgd'))}, everything here together {len(whole.union())}.",
-            *(f"Point {p.number}: {p.next}." for p in [*failed, *flagged]),
-            *_not_asked(points),
-            *sampled(len(rows), len(case.pictures)),
+            f"breaks {len(all_trials.fooled('pgd'))}, everything here together {len(all_trials.union())}.",
+            *(f"Point {p.number}: {p.advice}." for p in [*failed, *flagged]),
+            *_notes_on_not_asked(points),
+            *note_on_sample(len(rows), len(case.pictures)),
             *((f"The budget was used up after {n} of {counted(len(right), 'picture')}.",) if n < len(right) else ()),
         ),
-        tables=(*table("The checklist", [_row(case, p) for p in points]), *table("What broke", whole.table())),
-        evidence=_evidence(case, [*failed, *flagged], whole, given),
+        tables=(
+            *table("The checklist", [_point_row(case, p) for p in points]),
+            *table("What broke", all_trials.table()),
+        ),
+        evidence=_evidence(case, [*failed, *flagged], all_trials, options),
     )
 
 
 def _headline(points: Sequence[Point], missed: int, n: int, eps: str) -> str:
-    failed = [p.says for p in points if p.status == "fail"]
+    failed = [p.problem for p in points if p.status == "fail"]
     flagged = [p for p in points if p.status == "flag"]
-    masked, weak, damage = ([p.says for p in flagged if p.about == a] for a in ("gradients", "strength", "nature"))
+    masked, weak, damage = ([p.problem for p in flagged if p.about == a] for a in ("gradients", "strength", "nature"))
     if failed:
-        head = f"PGD overestimates the robustness of this model: {_listed(failed)}"
+        opening = f"PGD overestimates the robustness of this model: {_join_problems(failed)}"
     elif masked:
-        head = f"Gradients may be masked: {_listed(masked)}"
+        opening = f"Gradients may be masked: {_join_problems(masked)}"
     elif weak:
-        head = f"PGD alone is too weak here: {_listed(weak)}"
+        opening = f"PGD alone is too weak here: {_join_problems(weak)}"
     else:
         few = f", but {counted(n, 'picture')} are too few to tell, give at least {FEWEST}" if n < FEWEST else ""
-        head = f"No sign of masked gradients{few}"
-    asked = sum(p.status != "not asked" for p in points)
+        opening = f"No sign of masked gradients{few}"
+    asked_points = sum(p.status != "not asked" for p in points)
     return (
-        f"{head}. Other attacks break {missed} of {counted(n, 'right answer')} at {eps} that PGD leaves standing, "
-        f"{share(missed / n)} ({span(wilson(missed, n), n)}). {asked - len(failed) - len(flagged)} of {asked} points "
-        f"hold, {len(flagged)} {'is' if len(flagged) == 1 else 'are'} flagged and {len(failed)} "
+        f"{opening}. Other attacks break {missed} of {counted(n, 'right answer')} at {eps} that PGD leaves standing, "
+        f"{share(missed / n)} ({span(wilson(missed, n), n)}). {asked_points - len(failed) - len(flagged)} of "
+        f"{asked_points} points hold, {len(flagged)} {'is' if len(flagged) == 1 else 'are'} flagged and {len(failed)} "
         f"{'fails' if len(failed) == 1 else 'fail'}." + (f" Besides, {damage[0]} (point 16)." if damage else "")
     )
 
 
-def _listed(says: Sequence[str]) -> str:
-    parts = [*says[:2], f"{counted(len(says) - 2, 'other point')}"] if len(says) > 2 else says
+def _join_problems(problems: Sequence[str]) -> str:
+    parts = [*problems[:2], f"{counted(len(problems) - 2, 'other point')}"] if len(problems) > 2 else problems
     return ", and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
-def _not_asked(points: Sequence[Point]) -> tuple[str, ...]:
-    """Which points were not asked, those for the same reason in one sentence."""
-    why: dict[str, list[str]] = {}
+def _notes_on_not_asked(points: Sequence[Point]) -> tuple[str, ...]:
+    """Sentences on the points that were not asked, one for each reason."""
+    numbers: dict[str, list[str]] = {}
     for p in points:
         if p.status == "not asked":
-            why.setdefault(p.told, []).append(str(p.number))
-    return tuple(f"Not asked: point{'s' * (len(of) > 1)} {', '.join(of)}: {told}." for told, of in why.items())
+            numbers.setdefault(p.result, []).append(str(p.number))
+    return tuple(
+        f"Not asked: point{'s' * (len(points_of) > 1)} {', '.join(points_of)}: {reason}."
+        for reason, points_of in numbers.items()
+    )
 
 
-def _row(case: Case, p: Point) -> dict[str, Cell]:
+def _point_row(case: Case, p: Point) -> dict[str, Cell]:
     names = [case.pictures[i].name for i in p.rows]
     return {
         "point": p.number,
         "asks": p.question,
         "result": p.status,
-        "found": p.told,
+        "found": p.result,
         "pictures": ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") or None,
-        "try next": p.next if p.status in ("flag", "fail") else None,
+        "try next": p.advice if p.status in ("flag", "fail") else None,
     }
 
 
-def _evidence(case: Case, points: Sequence[Point], whole: AttackTrials, given: dict[str, Any]) -> tuple[Evidence, ...]:
-    """The pictures that PGD missed, as what broke them made them."""
-    out: list[Evidence] = []
-    for i, name, z in whole.besides()[:_EVIDENCE]:
+def _evidence(
+    case: Case, points: Sequence[Point], all_trials: AttackTrials, options: dict[str, Any]
+) -> tuple[Evidence, ...]:
+    """The pictures that PGD missed, as the attack that broke them changed them."""
+    evidence: list[Evidence] = []
+    for i, name, z in all_trials.missed_pictures()[:_EVIDENCE]:
         clean = case.pixels([i])[0]
         times = min(0.5 / max(float((z - clean).abs().max()), 1e-6), 127.0)
-        now = case.model.name(int(scores_of(case.model, z[None]).argmax()))
-        at = [p.number for p in points if i in p.rows]
+        new_label = case.model.name(int(scores_of(case.model, z[None]).argmax()))
+        numbers = [p.number for p in points if i in p.rows]
         image = strip([photo(clean), photo(z), magnified_difference(clean, z, times)])
         facts: dict[str, Cell] = {
             "picture": case.pictures[i].name,
             "said": case.label(i),
-            "says now": now,
+            "says now": new_label,
             "broken by": name,
-            "points": ", ".join(map(str, at)) or None,
+            "points": ", ".join(map(str, numbers)) or None,
         }
-        caption = f"{case.label(i)}: PGD leaves it so, {name} makes it {now}; right: the change, {times:.0f} times"
-        command = reproducing_command(case, i, name, whole, given)
-        out.append(shown(case, i, f"gradient-masking-{len(out) + 1}", image, caption, facts, command))
-    return tuple(out)
+        caption = (
+            f"{case.label(i)}: PGD leaves it so, {name} makes it {new_label}; right: the change, {times:.0f} times"
+        )
+        command = reproducing_command(case, i, name, all_trials, options)
+        evidence.append(shown(case, i, f"gradient-masking-{len(evidence) + 1}", image, caption, facts, command))
+    return tuple(evidence)
 
 
-def reproducing_command(case: Case, row: int, name: str, whole: AttackTrials, given: dict[str, Any]) -> str:
+def reproducing_command(case: Case, row: int, name: str, all_trials: AttackTrials, options: dict[str, Any]) -> str:
     """The command that breaks the picture once more: the attack that did it, or this check where none did it alone."""
-    spelled = trials.spelled(name, given["steps"], given["queries"])
-    aimed = whole.aimed.get(row)
+    spelling = trials.spelling(name, options["steps"], options["queries"])
+    aimed = all_trials.aimed.get(row)
     by_chance = name == "a target" and aimed is None  # it became another class than the one that was aimed at
-    if not spelled or by_chance:
-        own = Call(gradient_masking, {k: v for k, v in given.items() if v != gradient_masking.options[k].default})
-        return case.commands.of_picture("audit", case.pictures[row], "--only", str(own))
-    words = ["-a", spelled, "--eps", _exactly(whole.eps)]
+    if not spelling or by_chance:
+        call = Call(gradient_masking, {k: v for k, v in options.items() if v != gradient_masking.options[k].default})
+        return case.commands.of_picture("audit", case.pictures[row], "--only", str(call))
+    words = ["-a", spelling, "--eps", _budget_in_words(all_trials.eps)]
     if name == "a target" and aimed is not None:
         words += ["--target", case.model.name(aimed)]
     if name == "transfer":
-        words += ["--other", given["other"]]
+        words += ["--other", options["other"]]
     return case.commands.of_picture("attack", case.pictures[row], *words)
 
 
-def _exactly(eps: float) -> str:
-    """As people write it, where that is the very same number."""
+def _budget_in_words(eps: float) -> str:
+    """A budget as people write it (4/255), where that is exactly the same number."""
     return word(eps) if number(word(eps)) == eps else write_value(eps)

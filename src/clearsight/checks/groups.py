@@ -14,7 +14,7 @@ from clearsight.core.text import counted
 from clearsight.errors import Refused, nearest
 from clearsight.reporting.findings import Cell, Finding
 
-MOST = 12  # different words in a column, above which it is no grouping
+MOST_WORDS = 12  # different words in a column, above which it is no grouping
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def _validate(case: Case, *, gap: float, fewest: int, column: str, **others: obj
     if not 0 < gap < 1 or fewest < 1:
         raise Refused(f"gap={gap:g}, fewest={fewest}: a share between 0 and 1, and at least one picture")
     words = {word for p in case.data.pictures for word in p.columns}
-    for word in _named_columns(column):
+    for word in _split_columns(column):
         if word not in words:
             raise Refused(
                 f"the data has no column {word!r}: {nearest(word, sorted(words)) if words else 'it has none'}"
@@ -79,27 +79,27 @@ def groups(case: Case, *, column: str = "", gap: float = 0.1, fewest: int = 3) -
     """
     if not case.labelled:
         return unlabelled(case)
-    columns = _columns(case, column)
+    columns = _grouping_columns(case, column)
     if not columns:
         return Finding(
             "note",
             "No column says which group a picture belongs to: give a CSV with one, such as file,label,hospital.",
         )
-    rates = [r for c in columns for r in _rates(case, c)]
+    rates = [r for c in columns for r in _rates_of_groups(case, c)]
     judged = [r for r in rates if min(r.n, r.rest_n) >= fewest]
     if not judged:
         return Finding(
             "note",
-            f"No group can be judged: each group in {_words(columns)} has fewer than "
+            f"No group can be judged: each group in {_columns_in_words(columns)} has fewer than "
             f"{counted(fewest, 'labelled picture')}, or leaves fewer than {fewest} outside it (option fewest).",
-            tables=table("Rates of each group", [_row(r) for r in rates]),
+            tables=table("Rates of each group", [_rate_row(r) for r in rates]),
         )
     worst = max(judged, key=lambda r: (r.gap, r.interval[0]))
     n = worst.n + worst.rest_n
     return Finding(
         _verdict(worst.interval, gap),
-        f"{_named(worst)}: {share(worst.k / worst.n)} (n = {worst.n}), all others {share(worst.rest_k / worst.rest_n)} "
-        f"(n = {worst.rest_n}); {points(worst.gap)} percentage points apart "
+        f"{_rate_in_words(worst)}: {share(worst.k / worst.n)} (n = {worst.n}), all others "
+        f"{share(worst.rest_k / worst.rest_n)} (n = {worst.rest_n}); {points(worst.gap)} percentage points apart "
         f"(95 % {points(worst.interval[0])} to {points(worst.interval[1])}, n = {n}), the largest of "
         f"{counted(len(judged), 'gap')} compared.",
         quantity="largest gap between groups",
@@ -114,48 +114,48 @@ def groups(case: Case, *, column: str = "", gap: float = 0.1, fewest: int = 3) -
             "The largest of many gaps is large by chance, too: confirm it on other pictures.",
         ),
         tables=table(
-            "Rates of each group, the largest gap first", [_row(r) for r in sorted(rates, key=lambda r: -r.gap)]
+            "Rates of each group, the largest gap first", [_rate_row(r) for r in sorted(rates, key=lambda r: -r.gap)]
         ),
     )
 
 
-def _words(columns: list[str]) -> str:
+def _columns_in_words(columns: list[str]) -> str:
     return f"the column{'s' if columns[1:] else ''} {', '.join(columns)}"
 
 
-def _named_columns(asked: str) -> list[str]:
-    return [name.strip() for name in asked.split(",") if name.strip()]
+def _split_columns(column: str) -> list[str]:
+    return [name.strip() for name in column.split(",") if name.strip()]
 
 
-def _columns(case: Case, asked: str) -> list[str]:
-    if asked:
-        return _named_columns(asked)
-    words = {name for p in case.pictures for name in p.columns}
-    kinds = {name: {p.columns.get(name, "") for p in case.pictures} - {""} for name in sorted(words)}
-    return [name for name, found in kinds.items() if 2 <= len(found) <= MOST]
+def _grouping_columns(case: Case, column: str) -> list[str]:
+    if column:
+        return _split_columns(column)
+    names = {name for p in case.pictures for name in p.columns}
+    words_by_column = {name: {p.columns.get(name, "") for p in case.pictures} - {""} for name in sorted(names)}
+    return [name for name, words_of_column in words_by_column.items() if 2 <= len(words_of_column) <= MOST_WORDS]
 
 
-def _rates(case: Case, column: str) -> list[_Rate]:
+def _rates_of_groups(case: Case, column: str) -> list[_Rate]:
     """Every kind of error for every group of a column; pictures without a word in it stand in no group."""
     rows = [i for i in case.labelled if case.pictures[i].columns.get(column)]
     group = {i: case.pictures[i].columns[column] for i in rows}
     labels = list(map(first_name, case.model.labels))
-    said = {i: int(case.predicted[i]) for i in rows}
-    kinds: dict[str, dict[int, bool]] = {"errors": {i: not bool(case.right[i]) for i in rows}}
+    answers = {i: int(case.predicted[i]) for i in rows}
+    wrong_by_kind: dict[str, dict[int, bool]] = {"errors": {i: not bool(case.right[i]) for i in rows}}
     shown = [k for k in range(len(labels)) if any(bool(case.truth[i, k]) for i in rows)]
     for k in shown[1:] if len(labels) == 2 else shown:
-        kinds[f"false {labels[k]}"] = {i: said[i] == k for i in rows if not bool(case.truth[i, k])}
-        kinds[f"missed {labels[k]}"] = {i: said[i] != k for i in rows if bool(case.truth[i, k])}
-    found = []
-    for kind, wrong in kinds.items():
-        of, all_of = Counter(group[i] for i in wrong), len(wrong)
-        bad, all_bad = Counter(group[i] for i, w in wrong.items() if w), sum(wrong.values())
-        found += [
-            _Rate(column, g, kind, bad[g], of[g], all_bad - bad[g], all_of - of[g])
-            for g in sorted(of)
-            if of[g] < all_of
+        wrong_by_kind[f"false {labels[k]}"] = {i: answers[i] == k for i in rows if not bool(case.truth[i, k])}
+        wrong_by_kind[f"missed {labels[k]}"] = {i: answers[i] != k for i in rows if bool(case.truth[i, k])}
+    rates = []
+    for kind, wrong in wrong_by_kind.items():
+        sizes, total = Counter(group[i] for i in wrong), len(wrong)
+        errors, all_errors = Counter(group[i] for i, w in wrong.items() if w), sum(wrong.values())
+        rates += [
+            _Rate(column, g, kind, errors[g], sizes[g], all_errors - errors[g], total - sizes[g])
+            for g in sorted(sizes)
+            if sizes[g] < total
         ]
-    return found
+    return rates
 
 
 def _verdict(interval: Interval, gap: float) -> Judgement:
@@ -164,11 +164,11 @@ def _verdict(interval: Interval, gap: float) -> Judgement:
     return "fail" if interval[0] > gap else "warn"
 
 
-def _named(r: _Rate) -> str:
+def _rate_in_words(r: _Rate) -> str:
     return f"{r.kind[0].upper()}{r.kind[1:]} in {r.column} {r.group}"
 
 
-def _row(r: _Rate) -> dict[str, Cell]:
+def _rate_row(r: _Rate) -> dict[str, Cell]:
     return {
         "column": r.column,
         "group": r.group,

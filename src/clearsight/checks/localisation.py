@@ -9,7 +9,17 @@ import torch
 from torch import Tensor
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import bounds, drawn, fewer, maps_of, sampled, share, shown, span, table
+from clearsight.auditing.evidence import (
+    bounds,
+    draw_map,
+    maps_of,
+    note_on_budget,
+    note_on_sample,
+    share,
+    shown,
+    span,
+    table,
+)
 from clearsight.core.catalogue import method
 from clearsight.core.statistics import Interval, Judgement, bootstrap, judge, wilson
 from clearsight.core.targets import ClassScore
@@ -24,8 +34,8 @@ _WRONG_REASON = "right for the wrong reason"
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """What was measured on one picture."""
+class _MeasuredPicture:
+    """The measures of one picture."""
 
     row: int
     mass: float  # nan where the map has nothing positive
@@ -70,15 +80,15 @@ def localisation(case: Case, *, floor: float = 0.3, pictures: int = 200) -> Find
     Source: the energy-based pointing game of Wang et al. 2020; the pointing game of Zhang et al. 2018.
     """
     if not case.annotated:
-        return _unannotated(case)
+        return _finding_without_annotations(case)
     rows = case.sample(case.annotated, pictures)
-    seen, lost, done = _measure(case, rows)
-    counted_in = [s for s in seen if s.right is not False and not math.isnan(s.mass)]
-    notes = _notes(case, seen, lost, floor, pictures) + fewer(done, len(rows))
-    order = sorted(seen, key=lambda s: (s.right is False, math.isnan(s.mass), s.gain, case.pictures[s.row].name))
-    tables = table("By picture, the worst first", [_row(case, s) for s in order])
+    measured, left_out, done = _measure_pictures(case, rows)
+    judged = [s for s in measured if s.right is not False and not math.isnan(s.mass)]
+    notes = _notes(case, measured, left_out, floor, pictures) + note_on_budget(done, len(rows))
+    order = sorted(measured, key=lambda s: (s.right is False, math.isnan(s.mass), s.gain, case.pictures[s.row].name))
+    tables = table("By picture, the worst first", [_picture_row(case, s) for s in order])
     evidence = _evidence(case, order)
-    if not counted_in:
+    if not judged:
         return Finding(
             "note",
             f"None of {counted(done, 'annotated picture')} can be judged: the answer is wrong, the object fills the "
@@ -88,12 +98,12 @@ def localisation(case: Case, *, floor: float = 0.3, pictures: int = 200) -> Find
             tables=tables,
             evidence=evidence,
         )
-    n = len(counted_in)
-    mass, area = [s.mass for s in counted_in], [s.area for s in counted_in]
-    gains, hits = [s.gain for s in counted_in], [s.hit for s in counted_in]
+    n = len(judged)
+    mass, area = [s.mass for s in judged], [s.area for s in judged]
+    gains, hits = [s.gain for s in judged], [s.hit for s in judged]
     interval, gain = bootstrap(mass, case.seed), bootstrap(gains, case.seed)
     value, chance, points = _mean(mass), _mean(area), _mean(hits)
-    wrong = sum(bool(s.remark) for s in counted_in)
+    wrong = sum(bool(s.remark) for s in judged)
     pointing = wilson(round(sum(hits)), n) if set(hits) <= {0.0, 1.0} else bootstrap(hits, case.seed)
     measures: list[dict[str, Cell]] = [
         {"measure": "relevance mass on the object", "mean": value, **bounds(interval), "n": n},
@@ -119,7 +129,7 @@ def localisation(case: Case, *, floor: float = 0.3, pictures: int = 200) -> Find
         has_bar=True,
         notes=notes,
         tables=(*table("On the object", measures), *tables),
-        figures=_figure(case, order),
+        figures=_dots_figure(case, order),
         evidence=evidence,
     )
 
@@ -127,13 +137,13 @@ def localisation(case: Case, *, floor: float = 0.3, pictures: int = 200) -> Find
 def _verdict(mass: Interval | None, gain: Interval | None, floor: float) -> Judgement:
     if mass is None or gain is None:
         return "warn"
-    kept = judge(mass, floor=floor)
-    if kept == "fail" or gain[1] <= 0:
+    by_floor = judge(mass, floor=floor)
+    if by_floor == "fail" or gain[1] <= 0:
         return "fail"
-    return "pass" if kept == "pass" and gain[0] > 0 else "warn"
+    return "pass" if by_floor == "pass" and gain[0] > 0 else "warn"
 
 
-def _unannotated(case: Case) -> Finding:
+def _finding_without_annotations(case: Case) -> Finding:
     return Finding(
         "note",
         f"None of the {counted(len(case.pictures), 'picture')} says where its object is: give --boxes FILE (COCO, "
@@ -141,90 +151,98 @@ def _unannotated(case: Case) -> Finding:
     )
 
 
-def _measure(case: Case, rows: list[int]) -> tuple[list[_Seen], list[tuple[str, str]], int]:
-    """What was seen, what was left out and why, and how many pictures were looked at."""
-    seen: list[_Seen] = []
-    lost: list[tuple[str, str]] = []
+def _measure_pictures(case: Case, rows: list[int]) -> tuple[list[_MeasuredPicture], list[tuple[str, str]], int]:
+    """The measured pictures, (name, reason) of those left out, and how many were tried."""
+    measured: list[_MeasuredPicture] = []
+    left_out: list[tuple[str, str]] = []
     done = 0
     for part, x in case.batches(rows):
         done += len(part)
-        here, regions, out = case.in_view(part)
-        lost += out
-        if not here:
+        in_view, regions, out_of_view = case.in_view(part)
+        left_out += out_of_view
+        if not in_view:
             continue
-        pixels = x[[part.index(i) for i in here]]
-        maps, inside = case.maps(here, pixels), torch.stack(regions)
-        target = ClassScore(case.predicted[here], of="prob")
+        pixels = x[[part.index(i) for i in in_view]]
+        maps, inside = case.maps(in_view, pixels), torch.stack(regions)
+        target = ClassScore(case.predicted[in_view], of="prob")
         mass = measure(case.model, pixels, maps, "relevance-mass", target, regions=inside, seed=case.seed)
         hit = measure(case.model, pixels, maps, "pointing-game", target, regions=inside, seed=case.seed)
         area = inside.flatten(1).float().mean(1)
-        known = case.truth[here].any(1)
-        for j, i in enumerate(here):
-            right = bool(case.right[i]) if known[j] else None
-            seen.append(_Seen(i, float(mass[j]), float(hit[j]), float(area[j]), right, pixels[j], maps[j], regions[j]))
-    return seen, lost, done
+        labelled = case.truth[in_view].any(1)
+        for j, i in enumerate(in_view):
+            right = bool(case.right[i]) if labelled[j] else None
+            measured.append(
+                _MeasuredPicture(
+                    i, float(mass[j]), float(hit[j]), float(area[j]), right, pixels[j], maps[j], regions[j]
+                )
+            )
+    return measured, left_out, done
 
 
-def _notes(case: Case, seen: list[_Seen], lost: list[tuple[str, str]], floor: float, pictures: int) -> tuple[str, ...]:
-    bare = [case.pictures[s.row].name for s in seen if math.isnan(s.mass)]
-    wrong = sum(s.right is False for s in seen)
-    out = [
+def _notes(
+    case: Case, measured: list[_MeasuredPicture], left_out: list[tuple[str, str]], floor: float, pictures: int
+) -> tuple[str, ...]:
+    without_relevance = [case.pictures[s.row].name for s in measured if math.isnan(s.mass)]
+    wrong = sum(s.right is False for s in measured)
+    notes = [
         f"Asked for: at least {share(floor)} on the object (option floor), and more than its share of the area.",
         f"Maps: {case.method}, for the top class.",
-        *sampled(min(pictures, len(case.annotated)), len(case.annotated)),
+        *note_on_sample(min(pictures, len(case.annotated)), len(case.annotated)),
     ]
-    named = [case.objects(s.row)[1] for s in seen]
-    if any(named) and not all(named):
-        out.append(
-            f"On {counted(named.count(False), 'picture')} no box names the picture's class: all its boxes count."
+    boxes_of_class = [case.objects(s.row)[1] for s in measured]
+    if any(boxes_of_class) and not all(boxes_of_class):
+        notes.append(
+            f"On {counted(boxes_of_class.count(False), 'picture')} no box names the picture's class: "
+            "all its boxes count."
         )
-    elif not any(named) and seen:
-        out.append("No box names its picture's class: all boxes of a picture count as its object.")
+    elif not any(boxes_of_class) and measured:
+        notes.append("No box names its picture's class: all boxes of a picture count as its object.")
     if wrong:
-        out.append(
+        notes.append(
             f"{counted(wrong, 'picture is', 'pictures are')} answered wrong: in the table, but not in the value."
         )
-    if bare:
-        names = ", ".join(bare[:5])
-        out.append(
-            f"{counted(len(bare), 'map has', 'maps have')} no positive relevance and cannot be measured: {names}."
+    if without_relevance:
+        names = ", ".join(without_relevance[:5])
+        notes.append(
+            f"{counted(len(without_relevance), 'map has', 'maps have')} no positive relevance and "
+            f"cannot be measured: {names}."
         )
-    out += [f"{name} is left out: {why}." for name, why in lost]
-    return tuple(out)
+    notes += [f"{name} is left out: {why}." for name, why in left_out]
+    return tuple(notes)
 
 
-def _row(case: Case, s: _Seen) -> dict[str, Cell]:
-    bare = math.isnan(s.mass)
+def _picture_row(case: Case, s: _MeasuredPicture) -> dict[str, Cell]:
+    without_relevance = math.isnan(s.mass)
     return {
         "picture": case.pictures[s.row].name,
         "said": case.label(s.row),
         "answer": {True: "right", False: "wrong", None: "unlabelled"}[s.right],
-        "on the object": None if bare else s.mass,
+        "on the object": None if without_relevance else s.mass,
         "chance": s.area,
-        "highest point on it": None if bare else s.hit,
-        "remark": "the map has no positive relevance" if bare else s.remark,
+        "highest point on it": None if without_relevance else s.hit,
+        "remark": "the map has no positive relevance" if without_relevance else s.remark,
     }
 
 
-def _evidence(case: Case, order: list[_Seen]) -> tuple[Evidence, ...]:
-    out = []
+def _evidence(case: Case, order: list[_MeasuredPicture]) -> tuple[Evidence, ...]:
+    evidence = []
     for k, s in enumerate(order[:_EVIDENCE], 1):
-        image = drawn(case, s.x, s.map, s.region)
-        facts = _row(case, s)
-        said = (
+        image = draw_map(case, s.x, s.map, s.region)
+        facts = _picture_row(case, s)
+        location = (
             "no positive relevance" if math.isnan(s.mass) else f"{share(s.mass)} on the object, chance {share(s.area)}"
         )
         remark = f"; the answer is {facts['answer']}" if s.right is False else ""
         if s.remark:
             remark = f"; {s.remark}"
-        caption = f"{facts['said']}: {said}{remark}"
-        out.append(shown(case, s.row, f"localisation-{k}", image, caption, facts, maps=maps_of(case)))
-    return tuple(out)
+        caption = f"{facts['said']}: {location}{remark}"
+        evidence.append(shown(case, s.row, f"localisation-{k}", image, caption, facts, maps=maps_of(case)))
+    return tuple(evidence)
 
 
-def _figure(case: Case, order: list[_Seen]) -> tuple[Figure, ...]:
-    there = sorted((s for s in order if not math.isnan(s.mass)), key=lambda s: s.gain)
-    rows = [charts.Dot(case.pictures[s.row].name, s.mass, s.area, s.right is False) for s in there[:_DOTS]]
+def _dots_figure(case: Case, order: list[_MeasuredPicture]) -> tuple[Figure, ...]:
+    ordered = sorted((s for s in order if not math.isnan(s.mass)), key=lambda s: s.gain)
+    rows = [charts.Dot(case.pictures[s.row].name, s.mass, s.area, s.right is False) for s in ordered[:_DOTS]]
     data = charts.dots(
         rows,
         xlabel="share of the positive relevance",
@@ -232,10 +250,10 @@ def _figure(case: Case, order: list[_Seen]) -> tuple[Figure, ...]:
         chance="chance: its share of the area",
         hollow="on the object, answer wrong",
     )
-    more = f", the worst {_DOTS} of {len(there)}" if len(there) > _DOTS else ""
-    below = sum(s.gain < 0 for s in there)
+    more = f", the worst {_DOTS} of {len(ordered)}" if len(ordered) > _DOTS else ""
+    below = sum(s.gain < 0 for s in ordered)
     caption = f"How much of what speaks for the answer lies on the object, the worst first{more}."
-    alt = f"A dot for each picture beside its chance level; {below} of {len(there)} lie below."
+    alt = f"A dot for each picture beside its chance level; {below} of {len(ordered)} lie below."
     return (Figure("localisation-dots.svg", data, caption, alt),)
 
 

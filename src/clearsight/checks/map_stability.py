@@ -9,7 +9,17 @@ import torch
 from torch import Tensor
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import bounds, drawn, fewer, maps_of, sampled, share, shown, span, table
+from clearsight.auditing.evidence import (
+    bounds,
+    draw_map,
+    maps_of,
+    note_on_budget,
+    note_on_sample,
+    share,
+    shown,
+    span,
+    table,
+)
 from clearsight.core import rng
 from clearsight.core.catalogue import method, parse, write_value
 from clearsight.core.passes import counted as passes_counted
@@ -33,9 +43,10 @@ _KINDS = ("rank correlation", "SSIM", "top 10 % in common")
 
 
 @dataclass
-class _Seen:
-    """What was done to one picture.  alike: by kind of change, how alike its maps stay, in the order of _KINDS.
+class _MovedPicture:
+    """A picture and the picture as `move_map` changes it.
 
+    alike: by kind of change, how alike its maps stay, in the order of _KINDS.
     drift: by kind of picture (clean, _FOOLED, _MOVED), how unlike its map and that of its smoothed copy are.
     """
 
@@ -82,7 +93,7 @@ def map_stability(
 
     Map drift as a detector: for each picture as it comes, one less the rank correlation of its map with that of its
     copy smoothed by the weights 1, 2, 1 along each axis, for the same class.  With it stands the area under the ROC
-    curve of attacked pictures against clean ones, which is 0.5 if drift tells nothing.
+    curve of attacked pictures against clean ones, which is 0.5 by chance.
 
     Args:
         eps: largest change of a pixel, in pixels in [0, 1]; above 0 and at most 1.  4/255 is hardly visible.
@@ -95,61 +106,67 @@ def map_stability(
     Source: Ghorbani et al. 2019; PGD is Madry et al. 2018.
     """
     rows = case.sample(range(len(case.pictures)), pictures)
-    found: list[_Seen] = []
+    moved: list[_MovedPicture] = []
     done, through = 0, ""
     with passes_counted(case.model.net) as passes:
         for part, x in case.batches(rows):
             done += len(part)
             maps = case.maps(part, x)
-            there = [j for j in range(len(part)) if not constant(maps[j].double().numpy())]
-            if there:
-                seen, through = _look(case, [part[j] for j in there], x[there], maps[there], eps, steps)
-                found += seen
-    bare, whole = done - len(found), len(found)
-    found = [s for s in found if not np.isnan(s.rank)]  # of the others nothing can be said: the answer did not stay
-    n, lost = len(found), whole - len(found)
-    if not whole:
+            varying = [j for j in range(len(part)) if not constant(maps[j].double().numpy())]
+            if varying:
+                of_batch, through = _change_pictures(
+                    case, [part[j] for j in varying], x[varying], maps[varying], eps, steps
+                )
+                moved += of_batch
+    constant_maps, compared = done - len(moved), len(moved)
+    moved = [s for s in moved if not np.isnan(s.rank)]  # the others cannot be compared: the answer did not stay
+    n, changed_answers = len(moved), compared - len(moved)
+    if not compared:
         return Finding("note", f"All maps are constant ({counted(done, 'picture')}): nothing can change.")
     if not n:
-        return Finding("note", f"No answer stays the same ({counted(lost, 'picture')}), so no map can be compared.")
-    kept = [s.rank for s in found]
-    value, interval = float(np.mean(kept)), bootstrap(kept, case.seed)
-    noise = float(np.mean([s.alike[_NOISE][0] for s in found]))
-    word = write_value(eps)
+        return Finding(
+            "note", f"No answer stays the same ({counted(changed_answers, 'picture')}), so no map can be compared."
+        )
+    correlations = [s.rank for s in moved]
+    value, interval = float(np.mean(correlations)), bootstrap(correlations, case.seed)
+    noise = float(np.mean([s.alike[_NOISE][0] for s in moved]))
+    budget = write_value(eps)
     return Finding(
         judge(interval, floor=floor),
-        f"With pixels changed by at most {word} and the answer kept, the maps keep a rank correlation of "
+        f"With pixels changed by at most {budget} and the answer kept, the maps keep a rank correlation of "
         f"{show(value, '')} ({span(interval, n, shares=False)}); under random noise of that size "
         f"{show(noise, '')}.",
-        quantity=f"map kept under attack at {word}",
+        quantity=f"map kept under attack at {budget}",
         value=value,
         interval=interval,
         n=n,
         unit="",
         has_bar=True,
         notes=(
-            f"Asked for: a rank correlation of at least {show(floor, '')} (option floor) at eps {word} (option eps).",
+            f"Asked for: a rank correlation of at least {show(floor, '')} (option floor) at eps {budget} (option eps).",
             f"Maps: {case.method}, for the top class; move_map follows the map of {through}.",
             f"move_map and pgd with {counted(steps, 'step')} may miss changes that exist: the maps are at most as "
             "stable as this, and more steps may change them further.",
-            *_notes(found, bare, lost, noise, floor),
+            *_notes(moved, constant_maps, changed_answers, noise, floor),
             f"It took {passes.forwards} passes forward and {passes.backwards} back, "
-            f"{(passes.forwards + passes.backwards) / whole:.0f} a picture.",
-            *sampled(len(rows), len(case.pictures)),
-            *fewer(done, len(rows)),
+            f"{(passes.forwards + passes.backwards) / compared:.0f} a picture.",
+            *note_on_sample(len(rows), len(case.pictures)),
+            *note_on_budget(done, len(rows)),
         ),
         tables=(
-            *table("How alike the maps stay", [_row(found, kind, case.seed) for kind in (_NOISE, _FOOLED, _MOVED)]),
-            *table("Map drift as a detector of attacked pictures", _detected(found, case.seed)),
-            *table("By picture, the most moved first", [_by_picture(case, s) for s in _worst(case, found)]),
+            *table("How alike the maps stay", [_row(moved, kind, case.seed) for kind in (_NOISE, _FOOLED, _MOVED)]),
+            *table("Map drift as a detector of attacked pictures", _detection_rows(moved, case.seed)),
+            *table("By picture, the most moved first", [_picture_row(case, s) for s in _most_moved_first(case, moved)]),
         ),
-        figures=_figure(found),
-        evidence=_evidence(case, found, eps),
+        figures=_roc_figure(moved),
+        evidence=_evidence(case, moved, eps),
     )
 
 
-def _look(case: Case, rows: list[int], x: Tensor, maps: Tensor, eps: float, steps: int) -> tuple[list[_Seen], str]:
-    """All that is done to some pictures, and whose map was followed to move theirs."""
+def _change_pictures(
+    case: Case, rows: list[int], x: Tensor, maps: Tensor, eps: float, steps: int
+) -> tuple[list[_MovedPicture], str]:
+    """Change pictures by noise, PGD and move_map, and compare their maps -> one record each, and the map followed."""
     model, call, seed, top = case.model, case.method, case.seed, ClassScore(case.predicted[rows])
     with rng.seeded(seed, x, "drift"):
         noisy = (x + eps * (rng.uniform(x) - 0.5).sign()).clamp(0, 1)
@@ -157,31 +174,31 @@ def _look(case: Case, rows: list[int], x: Tensor, maps: Tensor, eps: float, step
     fooled = attack(model, x, Misclassify(case.predicted[rows]), pgd, eps=eps, seed=seed)
     moved = move_map(model, x, call, eps=eps, steps=steps, seed=seed)
     with model.undisturbed():
-        at_random, new = (scores(model, v.to(model.device)).argmax(1) for v in (noisy, fooled.x))
+        noisy_classes, new_classes = (scores(model, v.to(model.device)).argmax(1) for v in (noisy, fooled.x))
     after = {
         _NOISE: explain(model, noisy, call, top, seed=seed).maps,
-        _FOOLED: explain(model, fooled.x, call, ClassScore(new), seed=seed).maps,
+        _FOOLED: explain(model, fooled.x, call, ClassScore(new_classes), seed=seed).maps,
         _MOVED: moved.after,
     }
     smooth = {
         "clean": (maps, explain(model, smoothed(x), call, top, seed=seed).maps),
-        _FOOLED: (after[_FOOLED], explain(model, smoothed(fooled.x), call, ClassScore(new), seed=seed).maps),
+        _FOOLED: (after[_FOOLED], explain(model, smoothed(fooled.x), call, ClassScore(new_classes), seed=seed).maps),
         _MOVED: (moved.after, explain(model, smoothed(moved.x), call, top, seed=seed).maps),
     }
-    seen = []
+    pictures = []
     for j, row in enumerate(rows):
-        able = {_NOISE: True, "clean": True, _FOOLED: bool(fooled.fooled[j]), _MOVED: bool(moved.kept[j])}
-        seen.append(
-            _Seen(
+        comparable = {_NOISE: True, "clean": True, _FOOLED: bool(fooled.fooled[j]), _MOVED: bool(moved.kept[j])}
+        pictures.append(
+            _MovedPicture(
                 row,
-                {k: likeness(maps[j], m[j]) if able[k] else (float("nan"),) * 3 for k, m in after.items()},
-                {k: 1 - likeness(m[j], s[j])[0] for k, (m, s) in smooth.items() if able[k]},
-                bool(at_random[j] == case.predicted[row]),
+                {k: likeness(maps[j], m[j]) if comparable[k] else (float("nan"),) * 3 for k, m in after.items()},
+                {k: 1 - likeness(m[j], s[j])[0] for k, (m, s) in smooth.items() if comparable[k]},
+                bool(noisy_classes[j] == case.predicted[row]),
                 (x[j], moved.x[j]),
                 (maps[j], moved.after[j]),
             )
         )
-    return seen, moved.through
+    return pictures, moved.through
 
 
 def smoothed(x: Tensor) -> Tensor:
@@ -240,10 +257,10 @@ def auc_interval(pairs: list[tuple[float, float | None]], seed: int, times: int 
     rng = np.random.default_rng(seed)
     areas: list[float] = []
     while len(areas) < times:
-        drawn_now = [pairs[i] for i in rng.integers(0, len(pairs), len(pairs))]
-        attacked = [a for _, a in drawn_now if a is not None]
+        draw = [pairs[i] for i in rng.integers(0, len(pairs), len(pairs))]
+        attacked = [a for _, a in draw if a is not None]
         if attacked:
-            areas.append(auc([c for c, _ in drawn_now], attacked))
+            areas.append(auc([c for c, _ in draw], attacked))
     low, high = np.percentile(areas, tails(n))
     return float(low), float(high)
 
@@ -258,76 +275,88 @@ def roc(clean: list[float], attacked: list[float]) -> list[float]:
     return [float(np.mean([a > bar for a in attacked])) for bar in bars]
 
 
-def _scores(found: list[_Seen], kind: str) -> tuple[list[float], list[float]]:
-    return [s.drift["clean"] for s in found], [s.drift[kind] for s in found if kind in s.drift]
+def _drifts(pictures: list[_MovedPicture], kind: str) -> tuple[list[float], list[float]]:
+    return [s.drift["clean"] for s in pictures], [s.drift[kind] for s in pictures if kind in s.drift]
 
 
-def _notes(found: list[_Seen], bare: int, lost: int, noise: float, floor: float) -> list[str]:
-    out = []
-    fooled, n = sum(_FOOLED in s.drift for s in found), len(found)
-    out.append(
-        f"PGD changed {fooled} of {counted(n, 'answer')}; noise changed {sum(not s.same_answer for s in found)}."
+def _notes(
+    pictures: list[_MovedPicture], constant_maps: int, changed_answers: int, noise: float, floor: float
+) -> list[str]:
+    notes = []
+    fooled, n = sum(_FOOLED in s.drift for s in pictures), len(pictures)
+    notes.append(
+        f"PGD changed {fooled} of {counted(n, 'answer')}; noise changed {sum(not s.same_answer for s in pictures)}."
     )
     if noise < floor:
-        out.append(
+        notes.append(
             "Under noise alone the rank correlation is below what is asked for: "
             "the maps are unstable without any attacker."
         )
-    if bare:
-        out.append(f"{counted(bare, 'picture is', 'pictures are')} left out: the map is constant.")
-    if lost:
-        out.append(
-            f"{counted(lost, 'picture is', 'pictures are')} left out: the answer to the moved picture differs when the "
-            "network is run once more."
+    if constant_maps:
+        notes.append(f"{counted(constant_maps, 'picture is', 'pictures are')} left out: the map is constant.")
+    if changed_answers:
+        notes.append(
+            f"{counted(changed_answers, 'picture is', 'pictures are')} left out: the answer to the moved picture "
+            "differs when the network is run once more."
         )
-    return out
+    return notes
 
 
-def _row(found: list[_Seen], kind: str, seed: int) -> dict[str, Cell]:
-    values = np.array([s.alike[kind] for s in found if not np.isnan(s.alike[kind][0])]).reshape(-1, 3)
+def _row(pictures: list[_MovedPicture], kind: str, seed: int) -> dict[str, Cell]:
+    values = np.array([s.alike[kind] for s in pictures if not np.isnan(s.alike[kind][0])]).reshape(-1, 3)
     n = len(values)
-    means: list[Cell] = [_number(float(v)) for v in values.mean(0)] if n else [None] * 3
-    first = {"what was done": kind, _KINDS[0]: means[0], **bounds(bootstrap(values[:, 0].tolist(), seed))}
-    return {**first, _KINDS[1]: means[1], _KINDS[2]: means[2], "n": n}
+    means: list[Cell] = [_finite_or_none(float(v)) for v in values.mean(0)] if n else [None] * 3
+    row = {"what was done": kind, _KINDS[0]: means[0], **bounds(bootstrap(values[:, 0].tolist(), seed))}
+    return {**row, _KINDS[1]: means[1], _KINDS[2]: means[2], "n": n}
 
 
-def _number(value: float) -> float | None:
+def _finite_or_none(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def _detected(found: list[_Seen], seed: int) -> list[dict[str, Cell]]:
+def _detection_rows(pictures: list[_MovedPicture], seed: int) -> list[dict[str, Cell]]:
     rows: list[dict[str, Cell]] = []
     for kind in (_FOOLED, _MOVED):
-        clean, attacked = _scores(found, kind)
+        clean, attacked = _drifts(pictures, kind)
         if attacked:
-            interval = auc_interval([(s.drift["clean"], s.drift.get(kind)) for s in found], seed)
-            area: dict[str, Cell] = {"pictures": kind, "area under the ROC curve": auc(clean, attacked)}
-            rows.append({**area, **bounds(interval), "attacked": len(attacked), "clean": len(clean)})
+            interval = auc_interval([(s.drift["clean"], s.drift.get(kind)) for s in pictures], seed)
+            row: dict[str, Cell] = {"pictures": kind, "area under the ROC curve": auc(clean, attacked)}
+            rows.append({**row, **bounds(interval), "attacked": len(attacked), "clean": len(clean)})
     return rows
 
 
-def _worst(case: Case, found: list[_Seen]) -> list[_Seen]:
-    return sorted(found, key=lambda s: (s.rank, case.pictures[s.row].name))
+def _most_moved_first(case: Case, pictures: list[_MovedPicture]) -> list[_MovedPicture]:
+    return sorted(pictures, key=lambda s: (s.rank, case.pictures[s.row].name))
 
 
-def _by_picture(case: Case, s: _Seen) -> dict[str, Cell]:
-    each: dict[str, Cell] = {f"under {k}": _number(s.alike[k][0]) for k in (_NOISE, _FOOLED)}
-    said: dict[str, Cell] = {"picture": case.pictures[s.row].name, "said": case.label(s.row)}
-    moved: dict[str, Cell] = {_MOVED: s.rank, "SSIM": _number(s.alike[_MOVED][1]), _KINDS[2]: s.alike[_MOVED][2]}
-    return {**said, **moved, **each, "drift when clean": s.drift["clean"], "drift when moved": s.drift.get(_MOVED)}
+def _picture_row(case: Case, s: _MovedPicture) -> dict[str, Cell]:
+    others: dict[str, Cell] = {f"under {k}": _finite_or_none(s.alike[k][0]) for k in (_NOISE, _FOOLED)}
+    row: dict[str, Cell] = {"picture": case.pictures[s.row].name, "said": case.label(s.row)}
+    correlations: dict[str, Cell] = {
+        _MOVED: s.rank,
+        "SSIM": _finite_or_none(s.alike[_MOVED][1]),
+        _KINDS[2]: s.alike[_MOVED][2],
+    }
+    return {
+        **row,
+        **correlations,
+        **others,
+        "drift when clean": s.drift["clean"],
+        "drift when moved": s.drift.get(_MOVED),
+    }
 
 
-def _figure(found: list[_Seen]) -> tuple[Figure, ...]:
+def _roc_figure(pictures: list[_MovedPicture]) -> tuple[Figure, ...]:
     lines: list[charts.Line] = []
-    told: list[str] = []
-    x = [k / len(found) for k in range(len(found) + 1)]
+    areas: list[str] = []
+    x = [k / len(pictures) for k in range(len(pictures) + 1)]
     for kind in (_MOVED, _FOOLED):
-        clean, attacked = _scores(found, kind)
+        clean, attacked = _drifts(pictures, kind)
         if attacked:
             lines.append(
                 charts.Line(f"{kind}, area {auc(clean, attacked):.2f}", roc(clean, attacked), control=bool(lines))
             )
-            told.append(f"{auc(clean, attacked):.2f} ({kind})")
+            areas.append(f"{auc(clean, attacked):.2f} ({kind})")
     lines.append(charts.Line("chance", x, control=True))
     data = charts.curves(
         x,
@@ -336,22 +365,24 @@ def _figure(found: list[_Seen]) -> tuple[Figure, ...]:
         ylabel="attacked pictures found",
         xticks=[(v / 4, f"{25 * v} %") for v in range(5)],
     )
-    caption = f"Map drift as a detector, {counted(len(found), 'clean picture')}."
+    caption = f"Map drift as a detector, {counted(len(pictures), 'clean picture')}."
     return (
-        Figure("map-stability-roc.svg", data, caption, f"ROC curves; the area under them is {' and '.join(told)}."),
+        Figure("map-stability-roc.svg", data, caption, f"ROC curves; the area under them is {' and '.join(areas)}."),
     )
 
 
-def _evidence(case: Case, found: list[_Seen], eps: float) -> tuple[Evidence, ...]:
-    chosen = _worst(case, found)[:_EVIDENCE]
+def _evidence(case: Case, pictures: list[_MovedPicture], eps: float) -> tuple[Evidence, ...]:
+    chosen = _most_moved_first(case, pictures)[:_EVIDENCE]
     with case.model.undisturbed():
         p = scores(case.model, torch.stack([s.pixels[1] for s in chosen]).to(case.model.device)).softmax(1)
-    out = []
+    evidence = []
     for k, s in enumerate(chosen):
         clean, moved = s.pixels
-        image = strip([photo(clean), drawn(case, clean, s.maps[0]), photo(moved), drawn(case, moved, s.maps[1])])
+        image = strip([photo(clean), draw_map(case, clean, s.maps[0]), photo(moved), draw_map(case, moved, s.maps[1])])
         before, after = float(case.logits[s.row].softmax(0).max()), float(p[k].max())
-        likes: dict[str, Cell] = {kind: _number(v) for kind, v in zip(_KINDS, s.alike[_MOVED], strict=True)}
+        similarities: dict[str, Cell] = {
+            kind: _finite_or_none(v) for kind, v in zip(_KINDS, s.alike[_MOVED], strict=True)
+        }
         facts: dict[str, Cell] = {
             "picture": case.pictures[s.row].name,
             "said": case.label(s.row),
@@ -359,11 +390,11 @@ def _evidence(case: Case, found: list[_Seen], eps: float) -> tuple[Evidence, ...
             "says now": case.model.name(int(p[k].argmax())),
             "its probability": after,
             "eps": write_value(eps),
-            **likes,
+            **similarities,
         }
         caption = (
             f"the picture and its map, the picture moved by at most {write_value(eps)} and its map: still "
             f"{case.label(s.row)} ({share(before)}, then {share(after)}), rank correlation {show(s.rank, '')}"
         )
-        out.append(shown(case, s.row, f"map-stability-{k + 1}", image, caption, facts, maps=maps_of(case)))
-    return tuple(out)
+        evidence.append(shown(case, s.row, f"map-stability-{k + 1}", image, caption, facts, maps=maps_of(case)))
+    return tuple(evidence)

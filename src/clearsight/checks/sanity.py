@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import bounds, fewer, sampled, span, table
+from clearsight.auditing.evidence import bounds, note_on_budget, note_on_sample, span, table
 from clearsight.core import rng
 from clearsight.core.catalogue import method
 from clearsight.core.similarity import Map, alike, average_ranks, constant, pearson
@@ -72,16 +72,16 @@ def sanity(case: Case, *, pictures: int = 50, stages: int = 5, ceiling: float = 
     for part, x in case.batches(rows):
         done += len(part)
         before = {i: m.double().numpy() for i, m in zip(part, case.maps(part, x), strict=True)}
-        there = [i for i in part if not constant(before[i])]
-        if not there:
+        varying = [i for i in part if not constant(before[i])]
+        if not varying:
             continue
-        ranks += [average_ranks(before[i]) for i in there]
-        pixels, target = x[[part.index(i) for i in there]], ClassScore(case.predicted[there])
-        taken = unlearnt(case.model, x[:1])
-        depths = cuts(len(taken.layers), stages)
-        for stage in _randomised(case, taken, depths, x, pixels):
-            after = explain(taken.model, pixels, call, target, seed=case.seed).maps.double().numpy()
-            for i, m in zip(there, after, strict=True):
+        ranks += [average_ranks(before[i]) for i in varying]
+        pixels, target = x[[part.index(i) for i in varying]], ClassScore(case.predicted[varying])
+        randomised = unlearnt(case.model, x[:1])
+        depths = cuts(len(randomised.layers), stages)
+        for stage in _randomise_in_stages(case, randomised, depths, x, pixels):
+            after = explain(randomised.model, pixels, call, target, seed=case.seed).maps.double().numpy()
+            for i, m in zip(varying, after, strict=True):
                 empty[stage] += constant(m)
                 likeness.setdefault(i, []).append(alike(before[i], m))
     if not likeness:
@@ -92,7 +92,7 @@ def sanity(case: Case, *, pictures: int = 50, stages: int = 5, ceiling: float = 
     values = np.array(list(likeness.values()))  # pictures, stages, kinds
     n, final = len(values), values[:, -1, 0].tolist()
     value, interval = float(np.mean(final)), bootstrap(final, case.seed)
-    between = _between(ranks)
+    between = _likeness_between_pictures(ranks)
     magnitude, ssim = (float(values[:, -1, kind].mean()) for kind in (1, 2))
     verdict = judge(interval, ceiling=ceiling)
     if empty[-1] > n / 3 and verdict == "pass":
@@ -113,89 +113,93 @@ def sanity(case: Case, *, pictures: int = 50, stages: int = 5, ceiling: float = 
             f"Asked for: at most {ceiling:g} (option ceiling); 1 is a method that ignores what the network has learnt.",
             f"Maps: {call}, for the class that the trained network gives, held fixed.",
             *_notes(values, empty[-1], done - n, ceiling),
-            *_chance(between),
-            *sampled(len(rows), len(case.pictures)),
-            *fewer(done, len(rows)),
+            *_note_on_chance(between),
+            *note_on_sample(len(rows), len(case.pictures)),
+            *note_on_budget(done, len(rows)),
         ),
         tables=(
-            *table("Likeness to the trained network's maps, by stage", _stages(values, depths, empty, case.seed)),
-            *table("By picture when all is random, the most alike first", _by_picture(case, list(likeness), values)),
+            *table("Likeness to the trained network's maps, by stage", _stage_rows(values, depths, empty, case.seed)),
+            *table("By picture when all is random, the most alike first", _picture_rows(case, list(likeness), values)),
         ),
-        figures=(_figure(values, depths),),
+        figures=(_stages_figure(values, depths),),
     )
 
 
-def _randomised(case: Case, taken: Unlearnt, depths: list[int], x: Tensor, pixels: Tensor) -> Iterator[int]:
+def _randomise_in_stages(
+    case: Case, randomised: Unlearnt, depths: list[int], x: Tensor, pixels: Tensor
+) -> Iterator[int]:
     """Re-initialise the copy from the output layer down, and give the number of each stage when it is done.
 
     depths: number of random layers after each stage.  x: the pictures by whose first one random numbers are seeded;
     pixels (B, C, *S): those whose scores must change.
     """
-    logits = scores_now(taken.model, pixels)
+    logits = scores_now(randomised.model, pixels)
     last = 0
     for stage, cut in enumerate(depths):
         with rng.seeded(fresh(case.seed, stage), x[:1]):
-            taken.draw(taken.layers[last:cut])
+            randomised.draw(randomised.layers[last:cut])
         last = cut
-        if not taken.check(pixels, logits) and stage == len(depths) - 1:
+        if not randomised.check(pixels, logits) and stage == len(depths) - 1:
             raise Refused("the scores stay the same when all layers of this network are random: it has learnt nothing")
         yield stage
 
 
-def _between(ranks: list[Map]) -> float | None:
+def _likeness_between_pictures(ranks: list[Map]) -> float | None:
     """How alike the trained network's maps of different pictures are: each with the next."""
     if len(ranks) < 2:
         return None
     return float(np.mean([abs(pearson(a, b)) for a, b in zip(ranks, [*ranks[1:], ranks[0]], strict=True)]))
 
 
-def _chance(between: float | None) -> list[str]:
+def _note_on_chance(between: float | None) -> list[str]:
     if between is None:
         return []
     return [f"Chance: the trained network's maps of different pictures are alike at {show(between, '')}."]
 
 
-def _notes(values: Map, empty: int, bare: int, ceiling: float) -> list[str]:
-    n, out = len(values), []
+def _notes(values: Map, empty: int, constant_maps: int, ceiling: float) -> list[str]:
+    n, notes = len(values), []
     if empty:
-        rest = values[values[:, -1, :].any(1), -1, 0]
-        others = f"; the others keep {show(float(rest.mean()), '')}" if len(rest) else ""
-        out.append(
+        remaining = values[values[:, -1, :].any(1), -1, 0]
+        others = f"; the others keep {show(float(remaining.mean()), '')}" if len(remaining) else ""
+        notes.append(
             f"{empty} of {counted(n, 'map')} {'is' if empty == 1 else 'are'} empty or constant when all is random, "
             f"counted as 0{others}."
         )
-    if bare:
-        out.append(f"{counted(bare, 'picture is', 'pictures are')} left out: the trained network's map is constant.")
+    if constant_maps:
+        notes.append(
+            f"{counted(constant_maps, 'picture is', 'pictures are')} left out: the trained network's map is constant."
+        )
     if values[:, -1, 1].mean() > ceiling >= values[:, -1, 0].mean():
-        out.append(
+        notes.append(
             "By magnitude alone the maps stay alike: the weights decide the sign of the relevance, not where it lies."
         )
-    return out
+    return notes
 
 
-def _stages(values: Map, depths: list[int], empty: list[int], seed: int) -> list[dict[str, Cell]]:
+def _stage_rows(values: Map, depths: list[int], empty: list[int], seed: int) -> list[dict[str, Cell]]:
     rows = []
     for k, depth in enumerate(depths):
-        means: dict[str, Cell] = {kind: _number(values[:, k, j].mean()) for j, kind in enumerate(_KINDS)}
+        means: dict[str, Cell] = {kind: _finite_or_none(values[:, k, j].mean()) for j, kind in enumerate(_KINDS)}
         interval = bootstrap(values[:, k, 0].tolist(), seed)
-        first = {"random layers": f"{depth} of {depths[-1]}", _KINDS[0]: means.pop(_KINDS[0])}
-        rows.append({**first, **bounds(interval), **means, "empty maps": empty[k], "n": len(values)})
+        row = {"random layers": f"{depth} of {depths[-1]}", _KINDS[0]: means.pop(_KINDS[0])}
+        rows.append({**row, **bounds(interval), **means, "empty maps": empty[k], "n": len(values)})
     return rows
 
 
-def _by_picture(case: Case, rows: list[int], values: Map) -> list[dict[str, Cell]]:
-    found: list[dict[str, Cell]] = [
-        {"picture": case.pictures[i].name, **{kind: _number(v[-1, j]) for j, kind in enumerate(_KINDS)}}
+def _picture_rows(case: Case, rows: list[int], values: Map) -> list[dict[str, Cell]]:
+    cells: list[dict[str, Cell]] = [
+        {"picture": case.pictures[i].name, **{kind: _finite_or_none(v[-1, j]) for j, kind in enumerate(_KINDS)}}
         for i, v in zip(rows, values, strict=True)
     ]
-    return sorted(found, key=lambda r: (-float(r[_KINDS[0]] or 0), str(r["picture"])))
+    return sorted(cells, key=lambda r: (-float(r[_KINDS[0]] or 0), str(r["picture"])))
 
 
-def _number(value: float) -> float | None:
+def _finite_or_none(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _figure(values: Map, depths: list[int]) -> Figure:
+def _stages_figure(values: Map, depths: list[int]) -> Figure:
     lines = []
     for j, kind in enumerate(_KINDS):
         v = values[:, :, j]

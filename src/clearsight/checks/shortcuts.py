@@ -14,7 +14,7 @@ from torch import Tensor
 
 from clearsight.auditing import interventions
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import drawn, fewer, maps_of, sampled, share, shown, span, table
+from clearsight.auditing.evidence import draw_map, maps_of, note_on_budget, note_on_sample, share, shown, span, table
 from clearsight.auditing.interventions import Intervention
 from clearsight.auditing.spray import Box, area, clusters, cores, hotspot, inside, overlap, place_words, pooled
 from clearsight.core.catalogue import method
@@ -30,20 +30,20 @@ from clearsight.reporting.findings import Cell, Evidence, Finding
 
 Status = Literal["yes", "open", "no", "on the object"]
 
-_FEWEST = 6  # pictures of a class from which on they are clustered
+_FEWEST_PICTURES = 6  # pictures of a class from which on they are clustered
 _DONORS = 48  # pictures whose part is put on another, for each suspect
-_LESSONS = 200  # training pictures that are looked through for each cluster shown
+_TRAINING_PICTURES = 200  # training pictures that are looked through for each cluster shown
 _EVIDENCE = 8
 
 
 @dataclass(frozen=True, eq=False)
-class _Cluster:
+class Cluster:
     """Pictures of one answer whose maps are alike, and the box in which most of the maps comes together."""
 
     answer: int
     number: int
     rows: tuple[int, ...]
-    of: int  # pictures of that answer
+    of_answer: int  # pictures of that answer
     mean: Tensor  # (h, w) of the pooled maps
     box: Box
     mass: float
@@ -54,28 +54,26 @@ class _Cluster:
 
 
 @dataclass(frozen=True, eq=False)
-class _Place:
+class Place:
     """A box that is tried: where the maps of a cluster come together, or a core of it, where that is too large."""
 
-    cluster: _Cluster
+    cluster: Cluster
     box: Box
     mass: float
     core: bool
 
 
 @dataclass(frozen=True, eq=False)
-class _Suspect:
-    """Something that was tried, what came of it, and the places of clusters behind it, if it is one."""
+class Suspect:
+    """A suspect: the intervention that tried it, the places of clusters behind it, and whether it is a shortcut."""
 
     trial: Intervention
-    places: tuple[_Place, ...]
-    follow: (
-        float  # the share of answers that go with it: of a place those that change without it, else those carried along
-    )
+    places: tuple[Place, ...]
+    follow: float  # share of answers that go with it: those that change without it (erased), else those carried along
     control: float
     interval: Interval
     status: Status
-    erased: bool  # whether that share is of those that change without it
+    erased: bool
 
 
 def _validate(case: Case, *, largest: float, bar: float, background: float, places: int, **others: object) -> None:
@@ -139,30 +137,30 @@ def shortcuts(
     Refused: options outside their ranges.
     """
     rows = case.sample(range(len(case.pictures)), pictures)
-    found, done = _clustered(case, rows, fill)
-    suspects, undone = _tried(case, found, done, largest, (bar, background), places, fill)
+    map_clusters, done = _cluster_maps(case, rows, fill)
+    suspects, untried = _try_suspects(case, map_clusters, done, largest, (bar, background), places, fill)
     notes = (
         f"Maps: {case.method}, for the top class. Asked of a shortcut: that surely more than {share(bar)} of the "
         "answers go with it (option bar) and surely more than with its control; of surroundings, that surely more do "
         f"than with their control, by at least {share(background)} (option background).",
         f"Erased pixels are {'inpainted from what is left' if fill == 'inpaint' else f'filled with: {fill}'}.",
-        *undone,
-        *_too_large(case, found, largest),
-        *sampled(len(rows), len(case.pictures)),
-        *fewer(len(done), len(rows)),
+        *untried,
+        *_note_on_large_places(case, map_clusters, largest),
+        *note_on_sample(len(rows), len(case.pictures)),
+        *note_on_budget(len(done), len(rows)),
     )
     tables = (
-        *table("What was tried, shortcuts first", [_row(case, s) for s in suspects]),
-        *table("Clusters of maps (SpRAy)", [_told(case, c) for c in found]),
+        *table("What was tried, shortcuts first", [_suspect_row(case, s) for s in suspects]),
+        *table("Clusters of maps (SpRAy)", [_cluster_row(case, c) for c in map_clusters]),
     )
-    evidence = _evidence(case, suspects, found)
+    evidence = _evidence(case, suspects, map_clusters)
     if not suspects:
-        none = f"No cluster of maps comes together in {share(largest)} of the picture"
-        few = f"No class is the answer to {_FEWEST} pictures, too few to cluster their maps"
+        no_place = f"No cluster of maps comes together in {share(largest)} of the picture"
+        too_few = f"No class is the answer to {_FEWEST_PICTURES} pictures, too few to cluster their maps"
         return Finding(
-            "pass" if found else "note",
-            f"{none if found else few}, and there are no colours or annotated objects to try.",
-            n=len(done) if found else 0,
+            "pass" if map_clusters else "note",
+            f"{no_place if map_clusters else too_few}, and there are no colours or annotated objects to try.",
+            n=len(done) if map_clusters else 0,
             notes=notes,
             tables=tables,
             evidence=evidence,
@@ -188,133 +186,155 @@ def shortcuts(
 # Where the model looks ------------------------------------------------------------------------------------------------
 
 
-def _clustered(case: Case, rows: list[int], fill: Removal) -> tuple[list[_Cluster], list[int]]:
+def _cluster_maps(case: Case, rows: list[int], fill: Removal) -> tuple[list[Cluster], list[int]]:
     """The clusters of each answer that enough pictures got, and the rows that the budget allowed."""
     done: list[int] = []
     maps: list[Tensor] = []
     for part, x in case.batches(rows):
         maps.append(pooled(case.maps(part, x)))
         done += part
-    every = torch.cat(maps)
+    all_maps = torch.cat(maps)
     answers = case.predicted[done]
-    found = []
+    map_clusters = []
     for answer in sorted({*answers.tolist()}):
-        mine = (answers == answer).nonzero()[:, 0].tolist()
-        if len(mine) < _FEWEST:
+        members = (answers == answer).nonzero()[:, 0].tolist()
+        if len(members) < _FEWEST_PICTURES:
             continue
-        number = clusters(every[mine], seed=case.seed)
-        for k in range(max(number) + 1):
-            own = [j for j, c in zip(mine, number, strict=True) if c == k]
-            found.append(_cluster(case, answer, k, [done[j] for j in own], len(mine), every[own], fill))
-    return found, done
+        numbers = clusters(all_maps[members], seed=case.seed)
+        for k in range(max(numbers) + 1):
+            in_cluster = [j for j, c in zip(members, numbers, strict=True) if c == k]
+            of_cluster = [done[j] for j in in_cluster]
+            map_clusters.append(
+                _describe_cluster(case, answer, k, of_cluster, len(members), all_maps[in_cluster], fill)
+            )
+    return map_clusters, done
 
 
-def _cluster(case: Case, answer: int, number: int, rows: list[int], of: int, maps: Tensor, fill: Removal) -> _Cluster:
-    size = _size(case)
+def _describe_cluster(
+    case: Case, answer: int, number: int, rows: list[int], of_answer: int, maps: Tensor, fill: Removal
+) -> Cluster:
+    """The place where a cluster's maps come together, and how often its pictures are right without that place."""
+    size = _picture_size(case)
     mean = maps.mean(0)
     box, mass = hotspot(mean, size)
-    known = [i for i in rows if bool(case.truth[i].any())]
-    still = {"blur": 0, fill: 0}
-    for start in range(0, len(known), 32):
-        part = known[start : start + 32]
+    labelled = [i for i in rows if bool(case.truth[i].any())]
+    right_by_fill = {"blur": 0, fill: 0}
+    for start in range(0, len(labelled), 32):
+        part = labelled[start : start + 32]
         x = case.pixels(part)
-        for muted in still:
-            y = interventions.erased(case, x, inside(box, size).expand(len(x), *size), muted)
+        for removal in right_by_fill:
+            y = interventions.erased(case, x, inside(box, size).expand(len(x), *size), removal)
             with case.model.undisturbed():
-                said = scores(case.model, y.to(case.model.device)).argmax(1)
-            still[muted] += int(case.truth[part].gather(1, said[:, None]).sum())
-    right = int(case.right[known].sum())
-    return _Cluster(answer, number, tuple(rows), of, mean, box, mass, right, still["blur"], still[fill], len(known))
+                answers = scores(case.model, y.to(case.model.device)).argmax(1)
+            right_by_fill[removal] += int(case.truth[part].gather(1, answers[:, None]).sum())
+    right = int(case.right[labelled].sum())
+    return Cluster(
+        answer,
+        number,
+        tuple(rows),
+        of_answer,
+        mean,
+        box,
+        mass,
+        right,
+        right_by_fill["blur"],
+        right_by_fill[fill],
+        len(labelled),
+    )
 
 
 # What the model does --------------------------------------------------------------------------------------------------
 
 
-def _tried(
+def _try_suspects(
     case: Case,
-    found: list[_Cluster],
+    map_clusters: list[Cluster],
     done: list[int],
     largest: float,
     bars: tuple[float, float],
     places: int,
     fill: Removal,
-) -> tuple[list[_Suspect], list[str]]:
-    """Every suspect with what came of it, what is confirmed first; and sentences on what was not tried."""
-    size = _size(case)
-    spots = [p for c in found for p in _spots(c, size, largest)]
-    same = _together(spots)
-    undone = [f"Of {len(same)} places the {places} with the most of the maps were tried."] if len(same) > places else []
-    own: dict[int, Tensor] = {}
-    for p in spots:
-        own |= {i: own.get(i, torch.zeros(size, dtype=torch.bool)) | inside(p.box, size) for i in p.cluster.rows}
-    trials: list[tuple[Intervention | None, tuple[_Place, ...]]] = []
-    for group in same[:places]:
+) -> tuple[list[Suspect], list[str]]:
+    """The suspects, confirmed ones first, and a sentence on places that were not tried."""
+    size = _picture_size(case)
+    candidates = [p for c in map_clusters for p in _places_to_try(c, size, largest)]
+    groups = _group_places(candidates)
+    untried = []
+    if len(groups) > places:
+        untried.append(f"Of {len(groups)} places the {places} with the most of the maps were tried.")
+    reasons: dict[int, Tensor] = {}  # by row, where its maps come together
+    nowhere = torch.zeros(size, dtype=torch.bool)
+    for p in candidates:
+        reasons |= {i: reasons.get(i, nowhere) | inside(p.box, size) for i in p.cluster.rows}
+    trials: list[tuple[Intervention | None, tuple[Place, ...]]] = []
+    for group in groups[:places]:
         donors = case.sample([i for p in group for i in p.cluster.rows], _DONORS)
-        trials.append((interventions.place(case, donors, done, group[0].box, own, fill), group))
-    if case.model.preprocess.channels == 3 and _coloured(case, done):
+        trials.append((interventions.place(case, donors, done, group[0].box, reasons, fill), group))
+    if case.model.preprocess.channels == 3 and _has_colours(case, done):
         trials.append((interventions.colour(case, done[: 2 * _DONORS]), ()))
-    seen = case.in_view(case.sample(case.annotated, 2 * _DONORS))[0] if case.annotated else []
-    if seen:
-        trials.append((interventions.surroundings(case, seen, fill), ()))
-    tried = [(t, group) for t, group in trials if t is not None]
-    parts = sum(_core(group) for _, group in tried)  # looked at besides: they take nothing from the certainty of others
-    z = {core: float(norm.isf(0.025 / max(m, 1))) for core, m in ((True, parts), (False, len(tried) - parts))}
-    suspects = [judge_group(case, t, group, bars, z[_core(group)]) for t, group in tried]
-    first = {"yes": 0, "open": 1, "no": 2, "on the object": 3}
-    return sorted(suspects, key=lambda s: (first[s.status], s.control - s.follow, -s.trial.changed / s.trial.n)), undone
+    annotated = case.in_view(case.sample(case.annotated, 2 * _DONORS))[0] if case.annotated else []
+    if annotated:
+        trials.append((interventions.surroundings(case, annotated, fill), ()))
+    possible = [(t, group) for t, group in trials if t is not None]
+    # cores are counted apart, so that they take nothing from the certainty of the others
+    parts = sum(_is_core(group) for _, group in possible)
+    z = {core: float(norm.isf(0.025 / max(m, 1))) for core, m in ((True, parts), (False, len(possible) - parts))}
+    suspects = [judge_group(case, t, group, bars, z[_is_core(group)]) for t, group in possible]
+    order = {"yes": 0, "open": 1, "no": 2, "on the object": 3}
+    return sorted(
+        suspects, key=lambda s: (order[s.status], s.control - s.follow, -s.trial.changed / s.trial.n)
+    ), untried
 
 
-def _coloured(case: Case, rows: list[int]) -> bool:
+def _has_colours(case: Case, rows: list[int]) -> bool:
     """Whether any of the first pictures has colours."""
     x = case.pixels(rows[:_DONORS])
     return bool((x.amax(1) - x.amin(1)).max() > 2 / 255)
 
 
-def _spots(c: _Cluster, size: tuple[int, int], largest: float) -> list[_Place]:
-    """What is tried of a cluster: its place, or the cores of one that is too large."""
-    most = largest * size[0] * size[1]
-    if area(c.box) <= most:
-        return [_Place(c, c.box, c.mass, core=False)]
-    return [_Place(c, box, mass, core=True) for box, mass in cores(c.mean, size, most, c.box)]
+def _places_to_try(c: Cluster, size: tuple[int, int], largest: float) -> list[Place]:
+    """The places that are tried for a cluster: its own, or the cores of one that is too large."""
+    largest_area = largest * size[0] * size[1]
+    if area(c.box) <= largest_area:
+        return [Place(c, c.box, c.mass, core=False)]
+    return [Place(c, box, mass, core=True) for box, mass in cores(c.mean, size, largest_area, c.box)]
 
 
-def _together(spots: list[_Place]) -> list[tuple[_Place, ...]]:
+def _group_places(candidates: list[Place]) -> list[tuple[Place, ...]]:
     """Places that are nearly the same, together; those with the most mass for their area first, cores last."""
-    groups: list[list[_Place]] = []
-    for p in sorted(spots, key=lambda p: (p.core, -p.mass * len(p.cluster.rows) / area(p.box))):
-        mine = next((g for g in groups if g[0].core == p.core and overlap(g[0].box, p.box) > 0.5), None)
-        if mine is None:
+    groups: list[list[Place]] = []
+    for p in sorted(candidates, key=lambda p: (p.core, -p.mass * len(p.cluster.rows) / area(p.box))):
+        group = next((g for g in groups if g[0].core == p.core and overlap(g[0].box, p.box) > 0.5), None)
+        if group is None:
             groups.append([p])
         else:
-            mine.append(p)
+            group.append(p)
     weight = {id(g): sum(p.mass * len(p.cluster.rows) for p in g) / area(g[0].box) for g in groups}
     return [tuple(g) for g in sorted(groups, key=lambda g: (g[0].core, -weight[id(g)]))]
 
 
-def _too_large(case: Case, found: list[_Cluster], largest: float) -> tuple[str, ...]:
+def _note_on_large_places(case: Case, map_clusters: list[Cluster], largest: float) -> tuple[str, ...]:
     """A note on the clusters whose place was not tried."""
-    height, width = _size(case)
-    beyond = [s for c in found if (s := area(c.box) / (height * width)) > largest]
-    if not beyond:
+    height, width = _picture_size(case)
+    shares = [s for c in map_clusters if (s := area(c.box) / (height * width)) > largest]
+    if not shares:
         return ()
     return (
-        f"The places of {len(beyond)} of {counted(len(found), 'cluster')} are {share(min(beyond))} of the picture and "
-        f"more, and may be the object itself: what is densest there and off it in at most {share(largest)} was tried "
-        "(option largest), and is called a shortcut only if it brings its answer along.",
+        f"The places of {len(shares)} of {counted(len(map_clusters), 'cluster')} are {share(min(shares))} of the "
+        f"picture and more, and may be the object itself: what is densest there and off it in at most {share(largest)} "
+        "was tried (option largest), and is called a shortcut only if it brings its answer along.",
     )
 
 
-def _core(group: tuple[_Place, ...]) -> bool:
+def _is_core(group: tuple[Place, ...]) -> bool:
     return bool(group) and group[0].core
 
 
-def judge_group(
-    case: Case, t: Intervention, group: tuple[_Place, ...], bars: tuple[float, float], z: float
-) -> _Suspect:
+def judge_group(case: Case, t: Intervention, group: tuple[Place, ...], bars: tuple[float, float], z: float) -> Suspect:
     """Whether an intervention on this group carries or changes answers more often than its control."""
     bar, background = bars
     carried, changed = (t.carried, t.carried_control), (t.changed, t.changed_control)
-    whole = t.kind == "place" and not _core(group)
+    whole = t.kind == "place" and not _is_core(group)
     erased = whole and changed[0] - changed[1] > carried[0] - carried[1]
     k, control = changed if erased else carried
     interval = wilson(k, t.n, z)
@@ -330,41 +350,41 @@ def judge_group(
     status: Status = "no"
     if perhaps:
         status = "yes" if sure else "open"
-        if _on_objects(case, t):
+        if _is_on_objects(case, t):
             status = "on the object"
-    return _Suspect(t, group, k / t.n, control / t.n, interval, status, erased)
+    return Suspect(t, group, k / t.n, control / t.n, interval, status, erased)
 
 
-def _on_objects(case: Case, t: Intervention) -> bool:
+def _is_on_objects(case: Case, t: Intervention) -> bool:
     """Whether a place lies mostly on the annotated objects of the pictures that it was taken from."""
     if t.box is None:
         return False
-    seen, regions, _ = case.in_view([i for i in t.rows if case.pictures[i].regions])
-    if not seen:
+    rows, regions, _ = case.in_view([i for i in t.rows if case.pictures[i].regions])
+    if not rows:
         return False
-    covered = torch.stack(regions)[:, inside(t.box, _size(case))].float().mean()
+    covered = torch.stack(regions)[:, inside(t.box, _picture_size(case))].float().mean()
     return bool(covered > 0.5)
 
 
 # In words and pictures ------------------------------------------------------------------------------------------------
 
 
-def _name(case: Case, s: _Suspect) -> str:
+def _suspect_name(case: Case, s: Suspect) -> str:
     if s.trial.box is None:
         return "colour" if s.trial.kind == "colour" else "the surroundings of the object"
-    size = _size(case)
+    size = _picture_size(case)
     return f"{place_words(s.trial.box, size)}, {share(area(s.trial.box) / (size[0] * size[1]))} of the picture"
 
 
-def _headline(case: Case, suspects: list[_Suspect]) -> str:
+def _headline(case: Case, suspects: list[Suspect]) -> str:
     s = suspects[0]
     t = s.trial
     numbers = f"{share(s.follow)} ({span(s.interval, t.n)})"
     control = share(s.control)
     if s.erased:
-        says = f"without it {numbers} of the answers change, without as much elsewhere {control}"
+        effect = f"without it {numbers} of the answers change, without as much elsewhere {control}"
     else:
-        says = {
+        effect = {
             "place": f"put on pictures of other answers it brings its answer along to {numbers}, as much from "
             f"elsewhere to {control}; without it {share(t.changed / t.n)} of the answers change",
             "colour": f"given to pictures of other answers, a picture's colours bring their answer along to {numbers}, "
@@ -374,24 +394,27 @@ def _headline(case: Case, suspects: list[_Suspect]) -> str:
         }[t.kind]
     if s.status == "yes":
         more = sum(o.status == "yes" for o in suspects) - 1
-        rest = f" {counted(more, 'more is', 'more are')} found." if more else ""
-        return f"The model takes a shortcut, {_name(case, s)}: {says}.{rest}"
+        others = f" {counted(more, 'more is', 'more are')} found." if more else ""
+        return f"The model takes a shortcut, {_suspect_name(case, s)}: {effect}.{others}"
     if s.status == "open":
-        return f"The model may take a shortcut, {_name(case, s)}: {says}."
-    return f"No shortcut among {counted(len(suspects), 'suspect')}. The nearest to one is {_name(case, s)}: {says}."
+        return f"The model may take a shortcut, {_suspect_name(case, s)}: {effect}."
+    return (
+        f"No shortcut among {counted(len(suspects), 'suspect')}. The nearest to one is {_suspect_name(case, s)}: "
+        f"{effect}."
+    )
 
 
-def _answers(case: Case, rows: Sequence[int]) -> str:
+def _answers_in_words(case: Case, rows: Sequence[int]) -> str:
     names = list(dict.fromkeys(case.label(i) for i in sorted(rows, key=lambda i: int(case.predicted[i]))))
     return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
-def _row(case: Case, s: _Suspect) -> dict[str, Cell]:
+def _suspect_row(case: Case, s: Suspect) -> dict[str, Cell]:
     t = s.trial
     return {
-        "suspect": _name(case, s),
+        "suspect": _suspect_name(case, s),
         "shortcut": s.status,
-        "answers": _answers(case, t.rows),
+        "answers": _answers_in_words(case, t.rows),
         "n": t.n,
         "go with it": s.follow,
         "from": s.interval[0],
@@ -405,13 +428,13 @@ def _row(case: Case, s: _Suspect) -> dict[str, Cell]:
     }
 
 
-def _told(case: Case, c: _Cluster) -> dict[str, Cell]:
-    size = _size(case)
+def _cluster_row(case: Case, c: Cluster) -> dict[str, Cell]:
+    size = _picture_size(case)
     return {
         "answer": case.model.name(c.answer),
         "cluster": c.number + 1,
         "pictures": len(c.rows),
-        "share of the answer": len(c.rows) / c.of,
+        "share of the answer": len(c.rows) / c.of_answer,
         "place": place_words(c.box, size),
         "area": area(c.box) / (size[0] * size[1]),
         "of the maps": c.mass,
@@ -421,41 +444,43 @@ def _told(case: Case, c: _Cluster) -> dict[str, Cell]:
     }
 
 
-def _evidence(case: Case, suspects: list[_Suspect], found: list[_Cluster]) -> tuple[Evidence, ...]:
-    """What was tried, confirmed first, with the largest cluster behind it; then the other clusters."""
-    out: list[Evidence] = []
+def _evidence(case: Case, suspects: list[Suspect], map_clusters: list[Cluster]) -> tuple[Evidence, ...]:
+    """The suspects, confirmed ones first, each with the largest cluster behind it; then the other clusters."""
+    evidence: list[Evidence] = []
     shown_clusters: set[int] = set()
-    taught = _taught(case.model.source)
+    training = _training_pictures(case.model.source)
     for s in suspects[:_EVIDENCE]:
         c = max((p.cluster for p in s.places), key=lambda c: len(c.rows), default=None)
         if c is not None:
             shown_clusters.add(id(c))
-        out.append(_transplant(case, s, c, taught, len(out) + 1))
-    for c in sorted(found, key=lambda c: area(c.box)):
-        if len(out) >= _EVIDENCE:
+        evidence.append(_suspect_evidence(case, s, c, training, len(evidence) + 1))
+    for c in sorted(map_clusters, key=lambda c: area(c.box)):
+        if len(evidence) >= _EVIDENCE:
             break
         if id(c) not in shown_clusters:
-            out.append(_only_cluster(case, c, taught, len(out) + 1))
-    return tuple(out)
+            evidence.append(_cluster_evidence(case, c, training, len(evidence) + 1))
+    return tuple(evidence)
 
 
-def _taught(source: str) -> list[tuple[Path, str]]:
-    """What trained the model; nothing where its table does not say it, of which the report's notes tell."""
+def _training_pictures(source: str) -> list[tuple[Path, str]]:
+    """The pictures that trained the model; none where its table cannot be read, which the report's notes say."""
     try:
         return train_pictures(source)
     except Refused:
         return []
 
 
-def _transplant(case: Case, s: _Suspect, c: _Cluster | None, taught: list[tuple[Path, str]], k: int) -> Evidence:
+def _suspect_evidence(case: Case, s: Suspect, c: Cluster | None, training: list[tuple[Path, str]], k: int) -> Evidence:
     e, box = s.trial.example, s.trial.box
-    mask = inside(box, _size(case)) if box else None
-    said, lost, came = (case.model.name(i) for i in (int(case.predicted[e.donor]), e.without_said, e.made_said))
+    mask = inside(box, _picture_size(case)) if box else None
+    answer, answer_without, answer_made = map(
+        case.model.name, (int(case.predicted[e.donor]), e.without_answer, e.made_answer)
+    )
     donor, receiver = case.pixels([e.donor])[0], case.pixels([e.receiver])[0]
-    nearest, names = nearest_taught(case, e.donor, box, taught) if c is not None else ([], [])
+    nearest, names = nearest_training_pictures(case, e.donor, box, training) if c is not None else ([], [])
     pictures = [
-        *([_mean(case, c, box)] if c is not None and box else []),
-        drawn(case, donor, case.maps([e.donor], donor[None])[0], mask),
+        *([_mean_map(case, c, box)] if c is not None and box else []),
+        draw_map(case, donor, case.maps([e.donor], donor[None])[0], mask),
         photo(e.without, mask),
         photo(receiver, mask),
         photo(e.made, mask),
@@ -465,75 +490,75 @@ def _transplant(case: Case, s: _Suspect, c: _Cluster | None, taught: list[tuple[
     gets = {"place": "with the place put on it", "colour": "in these colours", "surroundings": "in these surroundings"}
     facts: dict[str, Cell] = {
         "shortcut": s.status,
-        "said": said,
-        erased[s.trial.kind]: lost,
+        "said": answer,
+        erased[s.trial.kind]: answer_without,
         "another picture": case.label(e.receiver),
-        gets[s.trial.kind]: came,
+        gets[s.trial.kind]: answer_made,
         **({"nearest training pictures": ", ".join(names)} if names else {}),
     }
     first = "the cluster's mean map; " if c is not None else ""
     last = "; the training pictures most alike there" if names else ""
     caption = (
-        f"{_name(case, s)}: {first}a picture said to be {said}; {erased[s.trial.kind]}: {lost}; one said to be "
-        f"{case.label(e.receiver)}; {gets[s.trial.kind]}: {came}{last}"
+        f"{_suspect_name(case, s)}: {first}a picture said to be {answer}; {erased[s.trial.kind]}: {answer_without}; "
+        f"one said to be {case.label(e.receiver)}; {gets[s.trial.kind]}: {answer_made}{last}"
     )
     return shown(case, e.donor, f"shortcuts-{k}", strip(pictures), caption, facts, maps=maps_of(case))
 
 
-def _only_cluster(case: Case, c: _Cluster, taught: list[tuple[Path, str]], k: int) -> Evidence:
-    row = _typical(case, c)
-    mask = inside(c.box, _size(case))
+def _cluster_evidence(case: Case, c: Cluster, training: list[tuple[Path, str]], k: int) -> Evidence:
+    row = _typical_row(case, c)
+    mask = inside(c.box, _picture_size(case))
     x = case.pixels([row])[0]
-    nearest, names = nearest_taught(case, row, c.box, taught)
-    own = drawn(case, x, case.maps([row], x[None])[0], mask)
-    pictures = [_mean(case, c, c.box), own, *(photo(n, mask) for n in nearest)]
-    told = _told(case, c)
+    nearest, names = nearest_training_pictures(case, row, c.box, training)
+    map_image = draw_map(case, x, case.maps([row], x[None])[0], mask)
+    pictures = [_mean_map(case, c, c.box), map_image, *(photo(n, mask) for n in nearest)]
+    cells = _cluster_row(case, c)
     facts: dict[str, Cell] = {
-        "answer": told["answer"],
-        "cluster": told["cluster"],
+        "answer": cells["answer"],
+        "cluster": cells["cluster"],
         "pictures": len(c.rows),
         **({"nearest training pictures": ", ".join(names)} if names else {}),
     }
-    caption = f"{told['answer']}, cluster {told['cluster']} of {counted(len(c.rows), 'picture')}: mean map, one of them"
-    caption += ", training pictures" if names else ""
+    of_what = f"{cells['answer']}, cluster {cells['cluster']} of {counted(len(c.rows), 'picture')}"
+    caption = f"{of_what}: mean map, one of them{', training pictures' if names else ''}"
     return shown(case, row, f"shortcuts-{k}", strip(pictures), caption, facts, maps=maps_of(case))
 
 
-def _mean(case: Case, c: _Cluster, box: Box) -> Image.Image:
+def _mean_map(case: Case, c: Cluster, box: Box) -> Image.Image:
     """The mean of a cluster's maps over the mean of its pictures."""
-    size = _size(case)
+    size = _picture_size(case)
     whole = torch.nn.functional.interpolate(c.mean[None, None], size, mode="nearest")[0, 0]
-    return drawn(case, case.pixels(c.rows[:100]).mean(0), whole, inside(box, size))
+    return draw_map(case, case.pixels(c.rows[:100]).mean(0), whole, inside(box, size))
 
 
-def _typical(case: Case, c: _Cluster) -> int:
+def _typical_row(case: Case, c: Cluster) -> int:
     """The picture whose map is nearest to the cluster's mean."""
     rows = list(c.rows[:100])
     maps = pooled(case.maps(rows, case.pixels(rows)))
     return rows[int((maps - maps.mean(0)).square().sum((1, 2)).argmin())]
 
 
-def nearest_taught(
-    case: Case, row: int, box: Box | None, taught: list[tuple[Path, str]], most: int = 3
+def nearest_training_pictures(
+    case: Case, row: int, box: Box | None, training: list[tuple[Path, str]], count: int = 3
 ) -> tuple[list[Tensor], list[str]]:
     """The training pictures of a picture's answer that are most like it inside the box, and their names."""
     answer = case.model.labels[int(case.predicted[row])]
-    files = [file for file, label in taught if label == answer]
-    own = case.pictures[row].path.resolve()
-    files = [file for file in files if file.resolve() != own]
-    order = torch.randperm(len(files), generator=torch.Generator().manual_seed(case.seed)).tolist()[:_LESSONS]
-    here = case.pixels([row])[0]
-    mask = inside(box, _size(case)) if box else torch.ones(_size(case), dtype=torch.bool)
-    near: list[tuple[float, str, Tensor]] = []
+    files = [file for file, label in training if label == answer]
+    own_file = case.pictures[row].path.resolve()
+    files = [file for file in files if file.resolve() != own_file]
+    order = torch.randperm(len(files), generator=torch.Generator().manual_seed(case.seed)).tolist()[:_TRAINING_PICTURES]
+    pixels = case.pixels([row])[0]
+    mask = inside(box, _picture_size(case)) if box else torch.ones(_picture_size(case), dtype=torch.bool)
+    candidates: list[tuple[float, str, Tensor]] = []
     for i in order:
         try:
             x = to_pixels(open_picture(files[i]), case.model.preprocess)
         except Refused:
             continue
-        near.append((float((x - here)[:, mask].square().mean()), f"{files[i].parent.name}/{files[i].name}", x))
-    near = sorted(near, key=lambda n: n[:2])[:most]
-    return [x for _, _, x in near], [name for _, name, _ in near]
+        candidates.append((float((x - pixels)[:, mask].square().mean()), f"{files[i].parent.name}/{files[i].name}", x))
+    candidates = sorted(candidates, key=lambda n: n[:2])[:count]
+    return [x for _, _, x in candidates], [name for _, name, _ in candidates]
 
 
-def _size(case: Case) -> tuple[int, int]:
+def _picture_size(case: Case) -> tuple[int, int]:
     return case.model.preprocess.size[0], case.model.preprocess.size[1]

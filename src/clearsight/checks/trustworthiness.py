@@ -9,7 +9,17 @@ import torch
 from torch import Tensor
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import bounds, drawn, fewer, maps_of, sampled, share, shown, span, table
+from clearsight.auditing.evidence import (
+    bounds,
+    draw_map,
+    maps_of,
+    note_on_budget,
+    note_on_sample,
+    share,
+    shown,
+    span,
+    table,
+)
 from clearsight.core import rng
 from clearsight.core.catalogue import method
 from clearsight.core.statistics import judge, wilson
@@ -26,8 +36,8 @@ _EVIDENCE = 12
 
 
 @dataclass(frozen=True)
-class _Judged:
-    """One right answer: where its focus lies, and what the model says when the region, or all else, is gone."""
+class _RightAnswer:
+    """One right answer: its focus, and the top class without the region, without all else, and on another picture."""
 
     row: int
     focus: float  # share of the positive relevance inside the region; 0 for a map without any
@@ -35,7 +45,7 @@ class _Judged:
     word: Word
     without_region: int
     without_rest: int
-    swapped: int | None  # what is said of the region on another picture; None where there is no other
+    swapped: int | None  # the top class with the region on another picture; None where there is no other
     x: Tensor
     map: Tensor
     region: Tensor
@@ -86,22 +96,22 @@ def trustworthiness(
     """
     rows = [i for i in case.annotated if bool(case.truth[i].any())]
     if not rows:
-        what = "says which region should decide: give --boxes FILE or --masks FOLDER"
-        what = "has a label beside its region" if case.annotated else what
-        return Finding("note", f"None of the {counted(len(case.pictures), 'picture')} {what}.")
+        missing = "says which region should decide: give --boxes FILE or --masks FOLDER"
+        missing = "has a label beside its region" if case.annotated else missing
+        return Finding("note", f"None of the {counted(len(case.pictures), 'picture')} {missing}.")
     right = [i for i in rows if bool(case.right[i])]
     chosen = case.sample(right, pictures) if right else []
-    found, lost, done = _judge(case, chosen, acceptable, rejectable, fill)
-    if not found:
+    judged, left_out, done = _judge_answers(case, chosen, acceptable, rejectable, fill)
+    if not judged:
         return Finding(
             "note", f"None of {counted(len(rows), 'annotated picture')} is answered right with a region in view."
         )
-    n = len(found)
-    counts = {word: sum(f.word == word for f in found) for word in ("acceptable", "suspicious", "rejectable")}
+    n = len(judged)
+    counts = {word: sum(f.word == word for f in judged) for word in ("acceptable", "suspicious", "rejectable")}
     value, interval = counts["acceptable"] / n, wilson(counts["acceptable"], n)
-    chance = sum(f.area >= acceptable for f in found) / n
-    behaved = _behaviour(case, found)
-    order = sorted(found, key=lambda f: (f.focus, case.pictures[f.row].name))
+    chance = sum(f.area >= acceptable for f in judged) / n
+    behaviour = _behaviour_rows(case, judged)
+    order = sorted(judged, key=lambda f: (f.focus, case.pictures[f.row].name))
     return Finding(
         judge(interval, floor=floor),
         f"Of {counted(n, 'right answer')} {share(value)} have an acceptable reason ({span(interval, n)}), "
@@ -118,111 +128,111 @@ def trustworthiness(
             f"relevance inside the region on; rejectable: below {share(rejectable)}.",
             f"Maps: {case.method}, for the top class.",
             f"Erased pixels are {'inpainted from what is left' if fill == 'inpaint' else f'filled with: {fill}'}.",
-            *_says(behaved),
-            *(f"{name} is left out: {why}." for name, why in lost),
-            *sampled(len(chosen), len(right)),
-            *fewer(done, len(chosen)),
+            *_note_on_behaviour(behaviour),
+            *(f"{name} is left out: {why}." for name, why in left_out),
+            *note_on_sample(len(chosen), len(right)),
+            *note_on_budget(done, len(chosen)),
         ),
         tables=(
-            *table("Reasons", [_share(word, k, n) for word, k in counts.items()]),
-            *table("What the model does", behaved),
-            *table("By picture, the least focus first", [_row(case, f) for f in order]),
+            *table("Reasons", [_reason_row(word, k, n) for word, k in counts.items()]),
+            *table("What the model does", behaviour),
+            *table("By picture, the least focus first", [_picture_row(case, f) for f in order]),
         ),
         evidence=_evidence(case, order),
     )
 
 
-def _judge(
+def _judge_answers(
     case: Case, rows: list[int], acceptable: float, rejectable: float, fill: Removal
-) -> tuple[list[_Judged], list[tuple[str, str]], int]:
-    found: list[_Judged] = []
-    lost: list[tuple[str, str]] = []
+) -> tuple[list[_RightAnswer], list[tuple[str, str]], int]:
+    judged: list[_RightAnswer] = []
+    left_out: list[tuple[str, str]] = []
     done = 0
     for part, x in case.batches(rows):
         done += len(part)
-        here, regions, out = case.in_view(part)
-        lost += out
-        if not here:
+        in_view, regions, out_of_view = case.in_view(part)
+        left_out += out_of_view
+        if not in_view:
             continue
-        pixels, inside = x[[part.index(i) for i in here]], torch.stack(regions)
-        maps = case.maps(here, pixels)
-        target = ClassScore(case.predicted[here], of="prob")
+        pixels, inside = x[[part.index(i) for i in in_view]], torch.stack(regions)
+        maps = case.maps(in_view, pixels)
+        target = ClassScore(case.predicted[in_view], of="prob")
         focus = measure(case.model, pixels, maps, "relevance-mass", target, regions=inside, seed=case.seed).nan_to_num(
             0
         )
-        without, rest, swapped = _erased(case, here, rows, pixels, inside, fill)
-        for j, i in enumerate(here):
+        without_region, without_rest, swapped = _answers_without(case, in_view, rows, pixels, inside, fill)
+        for j, i in enumerate(in_view):
             f = float(focus[j])
             word: Word = "rejectable" if f < rejectable else "suspicious"
             if f >= acceptable:
                 word = "acceptable"
-            found.append(
-                _Judged(
+            judged.append(
+                _RightAnswer(
                     i,
                     f,
                     float(inside[j].float().mean()),
                     word,
-                    without[j],
-                    rest[j],
+                    without_region[j],
+                    without_rest[j],
                     swapped[j],
                     pixels[j],
                     maps[j],
                     inside[j],
                 )
             )
-    return found, lost, done
+    return judged, left_out, done
 
 
-def _erased(
-    case: Case, rows: list[int], every_row: list[int], x: Tensor, inside: Tensor, fill: Removal
+def _answers_without(
+    case: Case, rows: list[int], all_rows: list[int], x: Tensor, inside: Tensor, fill: Removal
 ) -> tuple[list[int], list[int], list[int | None]]:
     """The top class without the region, without the rest, and of the region on the next picture of another class."""
     model = case.model
     pixels, inside = x.to(model.device), inside.to(model.device)
-    every = torch.arange(len(rows), device=pixels.device)
+    indices = torch.arange(len(rows), device=pixels.device)
     with model.undisturbed(), rng.seeded(case.seed, pixels, "trustworthiness"):
-        nothing = instead(model, pixels, fill)
-        without = scores(model, taken(pixels, inside, nothing, every)).argmax(1)
-        rest = scores(model, taken(pixels, ~inside, nothing, every)).argmax(1)
-        others = {j: o for j, row in enumerate(rows) if (o := _next(case, every_row, row)) is not None}
-        known = list(others)
-        if known:
-            on = case.pixels([others[j] for j in known]).to(pixels)
-            mixed = torch.where(inside[known][:, None], pixels[known], on)
-        said = dict(zip(known, scores(model, mixed).argmax(1).tolist(), strict=True)) if known else {}
-    return without.tolist(), rest.tolist(), [said.get(j) for j in range(len(rows))]
+        replacement = instead(model, pixels, fill)
+        without_region = scores(model, taken(pixels, inside, replacement, indices)).argmax(1)
+        without_rest = scores(model, taken(pixels, ~inside, replacement, indices)).argmax(1)
+        others = {j: o for j, row in enumerate(rows) if (o := _next_of_other_class(case, all_rows, row)) is not None}
+        with_other = list(others)
+        if with_other:
+            on = case.pixels([others[j] for j in with_other]).to(pixels)
+            mixed = torch.where(inside[with_other][:, None], pixels[with_other], on)
+        answers = dict(zip(with_other, scores(model, mixed).argmax(1).tolist(), strict=True)) if with_other else {}
+    return without_region.tolist(), without_rest.tolist(), [answers.get(j) for j in range(len(rows))]
 
 
-def _next(case: Case, rows: list[int], row: int) -> int | None:
-    """The next of the pictures, after this one, about which the model says something else."""
-    at = rows.index(row)
-    around = [*rows[at + 1 :], *rows[:at]]
-    return next((r for r in around if case.predicted[r] != case.predicted[row]), None)
+def _next_of_other_class(case: Case, rows: list[int], row: int) -> int | None:
+    """The next row, after this one, with another top class; None where there is none."""
+    place = rows.index(row)
+    others = [*rows[place + 1 :], *rows[:place]]
+    return next((r for r in others if case.predicted[r] != case.predicted[row]), None)
 
 
-def _behaviour(case: Case, found: list[_Judged]) -> list[dict[str, Cell]]:
-    swapped = [f for f in found if f.swapped is not None]
-    said = {f.row: int(case.predicted[f.row]) for f in found}
+def _behaviour_rows(case: Case, judged: list[_RightAnswer]) -> list[dict[str, Cell]]:
+    swapped = [f for f in judged if f.swapped is not None]
+    answers = {f.row: int(case.predicted[f.row]) for f in judged}
     rows = [
-        ("the answer changes without the region", sum(f.without_region != said[f.row] for f in found), len(found)),
-        ("the answer stays without all else", sum(f.without_rest == said[f.row] for f in found), len(found)),
-        ("the answer comes along to another picture", sum(f.swapped == said[f.row] for f in swapped), len(swapped)),
+        ("the answer changes without the region", sum(f.without_region != answers[f.row] for f in judged), len(judged)),
+        ("the answer stays without all else", sum(f.without_rest == answers[f.row] for f in judged), len(judged)),
+        ("the answer comes along to another picture", sum(f.swapped == answers[f.row] for f in swapped), len(swapped)),
     ]
     return [{"what": word, "share": k / n, **bounds(wilson(k, n)), "n": n} for word, k, n in rows if n]
 
 
-def _says(behaved: list[dict[str, Cell]]) -> tuple[str, ...]:
-    changes, stays = float(behaved[0]["share"] or 0), float(behaved[1]["share"] or 0)
+def _note_on_behaviour(behaviour: list[dict[str, Cell]]) -> tuple[str, ...]:
+    changes, stays = float(behaviour[0]["share"] or 0), float(behaviour[1]["share"] or 0)
     if changes < 0.5 and stays < 0.5:
         return ("Behaviour: the answers depend more on what is not annotated than on the regions.",)
     return ()
 
 
-def _share(word: str, k: int, n: int) -> dict[str, Cell]:
+def _reason_row(word: str, k: int, n: int) -> dict[str, Cell]:
     return {"reason": word, "pictures": k, "share": k / n, **bounds(wilson(k, n))}
 
 
-def _row(case: Case, f: _Judged) -> dict[str, Cell]:
+def _picture_row(case: Case, f: _RightAnswer) -> dict[str, Cell]:
     return {
         "picture": case.pictures[f.row].name,
         "said": case.label(f.row),
@@ -234,11 +244,11 @@ def _row(case: Case, f: _Judged) -> dict[str, Cell]:
     }
 
 
-def _evidence(case: Case, order: list[_Judged]) -> tuple[Evidence, ...]:
-    out = []
+def _evidence(case: Case, order: list[_RightAnswer]) -> tuple[Evidence, ...]:
+    evidence = []
     for k, f in enumerate(order[:_EVIDENCE], 1):
-        facts = _row(case, f)
-        image = drawn(case, f.x, f.map, f.region)
+        facts = _picture_row(case, f)
+        image = draw_map(case, f.x, f.map, f.region)
         caption = f"{facts['said']}, {f.word}: {share(f.focus)} on the region, chance {share(f.area)}"
-        out.append(shown(case, f.row, f"trustworthiness-{k}", image, caption, facts, maps=maps_of(case)))
-    return tuple(out)
+        evidence.append(shown(case, f.row, f"trustworthiness-{k}", image, caption, facts, maps=maps_of(case)))
+    return tuple(evidence)

@@ -32,12 +32,12 @@ def audit(
     Without arguments the embedded EfficientNet-Lite0 is audited on ten real photos. Given the folder of an audit that
     was stopped (-o DIR), it goes on where that ended.
     """
-    from clearsight.auditing.audit import Stopped, chosen, run_audit
+    from clearsight.auditing.audit import Stopped, parse_checks, run_audit
     from clearsight.auditing.gate import bars_for
     from clearsight.cli.progress import progress
     from clearsight.core.run_names import new_run
 
-    calls = chosen(only)
+    calls = parse_checks(only)
     bars = bars_for(gate, calls)
     limit = seconds(budget)
     classifier = load_model(model, about_model, run)

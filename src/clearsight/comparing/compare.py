@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from clearsight.auditing.assemble import make
-from clearsight.auditing.audit import chosen, noted, run_checks
+from clearsight.auditing.audit import parse_checks, run_checks, with_model_notes
 from clearsight.auditing.case import Case
 from clearsight.comparing.map_agreement import DRAWN, SUMMARY, Answers, compare_maps
 from clearsight.comparing.sources import RunToCompare, opened, own_pictures
@@ -99,7 +99,7 @@ def compare(
     """
     began = time.monotonic()
     compared, notes = opened(runs, device=device, trust=trust)
-    calls = chosen(CHECKS if only is None else only)
+    calls = parse_checks(CHECKS if only is None else only)
     models = [r for r in compared if r.report is None]
     data_options = any(option is not None for option in (boxes, masks, split, label_column, classes, voc_base))
     if data_options and isinstance(data, Pictures):
@@ -161,7 +161,7 @@ def _audit(
     assert run.load is not None
     began = time.monotonic()
     model = run.load()
-    case = Case(model, noted(pictures, model), seed=seed, method=method, progress=tell)
+    case = Case(model, with_model_notes(pictures, model), seed=seed, method=method, progress=tell)
     report = make(case, list(run_checks(case, calls)), seconds=time.monotonic() - began)
     names = [p.name for p in case.pictures]
     predictions = {name: model.labels[int(c)] for name, c in zip(names, case.predicted, strict=True)}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import maps_of, sampled, shown, span, table
+from clearsight.auditing.evidence import maps_of, note_on_sample, shown, span, table
 from clearsight.core.classifier import Classifier
 from clearsight.core.progress import Progress
 from clearsight.core.similarity import average_ranks
@@ -133,7 +133,7 @@ def compare_maps(
             "its interval is over pictures.",
             f"Drawn, in this order: {', '.join(maps.drawn)}, from the run with the fewest acceptable reasons to the "
             "run with the most; where these are not known, from the least accurate run on.",
-            *sampled(n, len(same)),
+            *note_on_sample(n, len(same)),
         ),
         tables=table("By picture, the lowest correlation first", [_row(maps, i) for i in order]),
         evidence=tuple(_evidence(maps, k, i) for k, i in enumerate(order[:EVIDENCE], 1)),

@@ -134,56 +134,56 @@ def read_facts(fields: dict[str, Any]) -> RunFacts:
 
     Refused, by the field's name: a field that is missing and has no default, and one of a wrong type.
     """
-    return cast(RunFacts, _record(RunFacts, fields, ""))
+    return cast(RunFacts, _read_record(RunFacts, fields, ""))
 
 
-def _record(kind: Any, value: object, name: str) -> Any:
+def _read_record(kind: Any, value: object, name: str) -> Any:
     """A record of a kind, from the JSON object with this name ("" for the whole file)."""
     if not isinstance(value, dict):
-        raise _wrong(name, value, "an object")
+        raise _wrong_type(name, value, "an object")
     hints = get_type_hints(kind)
-    given = {}
+    values = {}
     for field in dataclasses.fields(kind):
         path = f"{name}.{field.name}" if name else field.name
         if field.name in value:
-            given[field.name] = _value(hints[field.name], value[field.name], path)
+            values[field.name] = _read_value(hints[field.name], value[field.name], path)
         elif field.default is MISSING:
             raise Refused(f"{path} is missing")
-    return kind(**given)
+    return kind(**values)
 
 
-def _value(hint: Any, value: object, name: str) -> Any:
+def _read_value(hint: Any, value: object, name: str) -> Any:
     """A JSON value as the type says: lists become tuples, objects become records."""
     origin, args = get_origin(hint), get_args(hint)
     if origin is UnionType:
-        return _one_of(args, value, name)
+        return _read_one_of(args, value, name)
     if origin is Literal:  # the record itself refuses other words
-        return _one_of((str,), value, name)
+        return _read_one_of((str,), value, name)
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise _wrong(name, value, "a list")
-        return tuple(_value(args[0], v, f"{name}[{i}]") for i, v in enumerate(value))
+            raise _wrong_type(name, value, "a list")
+        return tuple(_read_value(args[0], v, f"{name}[{i}]") for i, v in enumerate(value))
     if origin is dict:
         if not isinstance(value, dict):
-            raise _wrong(name, value, "an object")
-        return {k: _value(args[1], v, f"{name}.{k}") for k, v in value.items()}
+            raise _wrong_type(name, value, "an object")
+        return {k: _read_value(args[1], v, f"{name}.{k}") for k, v in value.items()}
     if dataclasses.is_dataclass(hint):
-        return _record(hint, value, name)
-    return _one_of((hint,), value, name)
+        return _read_record(hint, value, name)
+    return _read_one_of((hint,), value, name)
 
 
-def _one_of(kinds: tuple[Any, ...], value: object, name: str) -> Any:
+def _read_one_of(kinds: tuple[Any, ...], value: object, name: str) -> Any:
     """A JSON value that may be of several types."""
     if value is None and NoneType in kinds:
         return None
     for kind in kinds:
         if kind not in _KINDS:  # a list or an object, which are never one of several but for null
-            return _value(kind, value, name)
+            return _read_value(kind, value, name)
         if isinstance(value, _KINDS[kind][0]) and (kind is bool or not isinstance(value, bool)):
             return value
-    raise _wrong(name, value, " or ".join(_KINDS[kind][1] for kind in kinds))
+    raise _wrong_type(name, value, " or ".join(_KINDS[kind][1] for kind in kinds))
 
 
-def _wrong(name: str, value: object, kind: str) -> Refused:
-    shown = repr(value)
-    return Refused(f"{name or 'it'} is {shown if len(shown) <= 60 else shown[:57] + '...'}, not {kind}")
+def _wrong_type(name: str, value: object, kind: str) -> Refused:
+    text = repr(value)
+    return Refused(f"{name or 'it'} is {text if len(text) <= 60 else text[:57] + '...'}, not {kind}")

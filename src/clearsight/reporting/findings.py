@@ -1,4 +1,4 @@
-"""What a check finds: a number with its interval, what it rests on, and the evidence."""
+"""The finding of a check: a number with its interval, the pictures it rests on, and the evidence."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found.
+    """The result of one check.
 
     Args:
         verdict: "pass", "fail", "warn" (too few pictures to say, or in between), "note" (nothing to judge) or "error".

@@ -37,9 +37,9 @@ def render(kind: str, opening: Sequence[str], facts: RunFacts, findings: Sequenc
     env = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     env.filters |= {"cell": cell, "plain": plain, "tight": tight, "linked": linked, "uri": uri, "size": size}
     ids = anchors([f.name for f in findings])
-    style = _text("report.css") + scale_css()
+    style = _read_template("report.css") + scale_css()
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    page = env.from_string(_text("report.html.j2")).render(
+    page = env.from_string(_read_template("report.html.j2")).render(
         kind=kind,
         facts=facts,
         findings=list(zip(ids, findings, strict=True)),
@@ -69,40 +69,42 @@ def summary(opening: Sequence[str], findings: Sequence[Finding]) -> str:
     cells = []
     for f in findings:
         numbers = (show(f.value, f.unit), show_interval(f), str(f.n or "–"))
-        right = "".join(f'<td style="text-align:right;white-space:nowrap">{v}</td>' for v in numbers)
-        words = f"<td><b>{WORDS[f.verdict]}</b></td><td>{html.escape(f.check)}</td>"
-        cells.append(f'<tr>{words}{right}<td style="text-align:left">{html.escape(f.headline)}</td></tr>')
-    head = "".join(f'<th scope="col">{h}</th>' for h in ("verdict", "check", "value", "95 % interval", "n", "in words"))
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(cells)}</tbody></table>"
-    first = "<br>".join(f"<b>{html.escape(sentence)}</b>" for sentence in opening)
-    return f"<div><p>{first}</p>{table}</div>"
+        number_cells = "".join(f'<td style="text-align:right;white-space:nowrap">{v}</td>' for v in numbers)
+        word_cells = f"<td><b>{WORDS[f.verdict]}</b></td><td>{html.escape(f.check)}</td>"
+        cells.append(f'<tr>{word_cells}{number_cells}<td style="text-align:left">{html.escape(f.headline)}</td></tr>')
+    header = "".join(
+        f'<th scope="col">{h}</th>' for h in ("verdict", "check", "value", "95 % interval", "n", "in words")
+    )
+    table = f"<table><thead><tr>{header}</tr></thead><tbody>{''.join(cells)}</tbody></table>"
+    sentences = "<br>".join(f"<b>{html.escape(sentence)}</b>" for sentence in opening)
+    return f"<div><p>{sentences}</p>{table}</div>"
 
 
 def interval_bar(f: Finding) -> Markup:
     """A small drawing of value, interval and chance level on one line; the numbers stand beside it in the text."""
     if f.value is None or not math.isfinite(f.value):
         return Markup("")
-    known = [v for v in (f.value, f.chance, *(f.interval or ())) if v is not None and math.isfinite(v)]
-    low, high = (0.0, 1.0) if f.unit == "share" else (min(0.0, *known), max(0.0, *known))
+    finite = [v for v in (f.value, f.chance, *(f.interval or ())) if v is not None and math.isfinite(v)]
+    low, high = (0.0, 1.0) if f.unit == "share" else (min(0.0, *finite), max(0.0, *finite))
     low, high = (low, high) if high > low else (low, low + 1)
-    wide = 140
+    width = 140
 
-    def at(v: float | None) -> str:
+    def x_of(v: float | None) -> str:
         v = low if v is None or not math.isfinite(v) else min(max(v, low), high)
-        return f"{4 + (wide - 8) * (v - low) / (high - low):.1f}"
+        return f"{4 + (width - 8) * (v - low) / (high - low):.1f}"
 
-    parts = [f'<path class="axis" d="M4 8H{wide - 4}M4 5V11M{wide - 4} 5V11"/>']
+    parts = [f'<path class="axis" d="M4 8H{width - 4}M4 5V11M{width - 4} 5V11"/>']
     if f.interval is not None:
-        parts.append(f'<path class="range" d="M{at(f.interval[0])} 8H{at(f.interval[1])}"/>')
+        parts.append(f'<path class="range" d="M{x_of(f.interval[0])} 8H{x_of(f.interval[1])}"/>')
     if low < 0 < high:
-        parts.append(f'<path class="zero" d="M{at(0)} 3V13"/>')
+        parts.append(f'<path class="zero" d="M{x_of(0)} 3V13"/>')
     if f.chance is not None:
-        parts.append(f'<path class="chance" d="M{at(f.chance)} 10l3.5 6h-7z"/>')
-    parts.append(f'<path class="value" d="M{at(f.value)} 1.5V14.5"/>')
+        parts.append(f'<path class="chance" d="M{x_of(f.chance)} 10l3.5 6h-7z"/>')
+    parts.append(f'<path class="value" d="M{x_of(f.value)} 1.5V14.5"/>')
     chance = f", chance {show(f.chance, f.unit)}" if f.chance is not None else ""
     words = f"{show(f.value, f.unit)}, 95 % interval {show_interval(f)}{chance}, on a line from "
     words += f"{show(low, f.unit)} to {show(high, f.unit)}"
-    return Markup(f'<svg class="bar" viewBox="0 0 {wide} 16" role="img" aria-label="{words}">{"".join(parts)}</svg>')
+    return Markup(f'<svg class="bar" viewBox="0 0 {width} 16" role="img" aria-label="{words}">{"".join(parts)}</svg>')
 
 
 def has_maps(f: Finding) -> bool:
@@ -185,12 +187,12 @@ def anchors(names: Iterable[str]) -> list[str]:
     >>> anchors(["accuracy", "./mine.py:odd", "accuracy"])
     ['accuracy', 'mine-py-odd', 'accuracy-2']
     """
-    seen: dict[str, int] = {}
+    counts: dict[str, int] = {}
     ids = []
     for name in names:
-        word = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "check"
-        seen[word] = seen.get(word, 0) + 1
-        ids.append(word if seen[word] == 1 else f"{word}-{seen[word]}")
+        anchor = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "check"
+        counts[anchor] = counts.get(anchor, 0) + 1
+        ids.append(anchor if counts[anchor] == 1 else f"{anchor}-{counts[anchor]}")
     return ids
 
 
@@ -201,5 +203,5 @@ def scale_css() -> str:
     return "".join(f"\n.scale.{k} {{ background: linear-gradient(to right, {v}); }}" for k, v in stops.items()) + "\n"
 
 
-def _text(name: str) -> str:
+def _read_template(name: str) -> str:
     return (resources.files("clearsight.reporting") / "templates" / name).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What there is: the catalogue as text, as JSON and as the pages of the documentation."""
+"""The catalogue of methods as text, as JSON and as pages of the documentation."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ WIDTH = 112  # of what is printed of an option, as of the docstrings around it
 def options(method: Method) -> dict[str, str]:
     """Each option with its type and its default, as they are spelled."""
     return {
-        name: f"{_kind(p.annotation)} = {'none' if p.default is None else write_value(p.default)}"
+        name: f"{_type_in_words(p.annotation)} = {'none' if p.default is None else write_value(p.default)}"
         for name, p in method.options.items()
     }
 
 
 def listing(name: str | None = None) -> dict[str, Any]:
     """The whole catalogue (or the one method of that name) as plain data."""
-    found = {
+    methods_by_folder = {
         folder: {
             n: {
                 "summary": m.summary,
@@ -51,63 +51,63 @@ def listing(name: str | None = None) -> dict[str, Any]:
         }
         for folder in FOLDERS
     }
-    if name is not None and not any(found.values()):
+    if name is not None and not any(methods_by_folder.values()):
         find(name)
-    return {folder: methods for folder, methods in found.items() if methods}
+    return {folder: methods for folder, methods in methods_by_folder.items() if methods}
 
 
 def find(name: str) -> tuple[str, Method]:
     """The folder and the method of that name."""
-    everything = {n: (folder, m) for folder in FOLDERS for n, m in catalogue(folder).items()}
-    if name not in everything:
-        raise Refused(f"no method {name!r}: {nearest(name, everything)}")
-    return everything[name]
+    methods = {n: (folder, m) for folder in FOLDERS for n, m in catalogue(folder).items()}
+    if name not in methods:
+        raise Refused(f"no method {name!r}: {nearest(name, methods)}")
+    return methods[name]
 
 
 def one(name: str) -> str:
     """One method in full: what it does, its options, where it comes from."""
     folder, m = find(name)
-    lines = [f"{m.name}, one of the {folder} ({QUESTIONS[folder]})", "", _told(m.prose), ""]
+    lines = [f"{m.name}, one of the {folder} ({QUESTIONS[folder]})", "", _without_examples(m.prose), ""]
     if m.options:
-        lines += ["options:", *(line for option in m.options for line in _option(m, option)), ""]
-    lines += [f"source: {_source(m)}"] if _source(m) else []
+        lines += ["options:", *(line for option in m.options for line in _option_lines(m, option)), ""]
+    lines += [f"source: {_module_source(m)}"] if _module_source(m) else []
     lines += [f"paper: {paper_link(m.paper) or m.paper}"]
     return "\n".join(lines)
 
 
-def _option(m: Method, name: str) -> list[str]:
+def _option_lines(m: Method, name: str) -> list[str]:
     """An option as `methods NAME` prints it: its type and default, and below them what it does."""
     annotation = m.options[name].annotation
     if get_origin(annotation) is not Literal:
-        return [f"  {name}: {options(m)[name]}", *_indented(m.option_help[name])]
+        return [f"  {name}: {options(m)[name]}", *_wrap_indented(m.option_help[name])]
     choices = f"One of {', '.join(map(str, get_args(annotation)))}."
     default = write_value(m.options[name].default)
-    return [f"  {name}: choice = {default}", *_indented(m.option_help[name]), *_indented(choices)]
+    return [f"  {name}: choice = {default}", *_wrap_indented(m.option_help[name]), *_wrap_indented(choices)]
 
 
-def _indented(text: str) -> list[str]:
+def _wrap_indented(text: str) -> list[str]:
     indent = " " * 6
     return textwrap.wrap(
         text, WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
     )
 
 
-def _source(m: Method) -> str:
-    """What the file of a method says of its source; an empty string where the method's own docstring says it."""
+def _module_source(m: Method) -> str:
+    """The source that a method's file names; an empty string where the method's own docstring names it."""
     module = inspect.getmodule(m.fn)
-    told = re.search(r"\bSource:\s", m.prose) is not None or module is None
-    return "" if told else " ".join((module.__doc__ or "").split())
+    has_source = re.search(r"\bSource:\s", m.prose) is not None or module is None
+    return "" if has_source else " ".join((module.__doc__ or "").split())
 
 
-def _told(doc: str) -> str:
+def _without_examples(doc: str) -> str:
     """A docstring without its examples, and without the paragraph that leads up to them.
 
-    >>> _told("What it does.\\n\\nBehind one channel it is this:\\n\\n>>> 1\\n1")
+    >>> _without_examples("What it does.\\n\\nBehind one channel it is this:\\n\\n>>> 1\\n1")
     'What it does.'
     """
-    words, examples, _ = doc.partition("\n>>>")
-    rest, _, last = words.strip().rpartition("\n\n")
-    return rest if examples and rest and last.endswith(":") else words.strip()
+    text, examples, _ = doc.partition("\n>>>")
+    before, _, last = text.strip().rpartition("\n\n")
+    return before if examples and before and last.endswith(":") else text.strip()
 
 
 def paper_link(paper: str) -> str:
@@ -121,7 +121,7 @@ def paper_link(paper: str) -> str:
 
 
 def print_listing(console: Console) -> None:
-    """Everything, a line each."""
+    """Print the whole catalogue, one line for each method."""
     for folder in FOLDERS:
         table = Table(title=f"{folder}: {QUESTIONS[folder]}", title_justify="left", box=None, pad_edge=False)
         table.add_column("spelling", no_wrap=True)
@@ -142,22 +142,22 @@ def pages() -> dict[str, str]:
 def _page(folder: str) -> str:
     lines = [f"# {folder.capitalize()}: {QUESTIONS[folder]}", "", "| name | what it does | paper |", "|---|---|---|"]
     for n, m in catalogue(folder).items():
-        cells = (f"[`{n}`](#{_anchor(m)})", m.summary, _cite(m))
-        lines.append(f"| {' | '.join(map(_cell, cells))} |")
+        cells = (f"[`{n}`](#{_anchor(m)})", m.summary, _paper_cell(m))
+        lines.append(f"| {' | '.join(map(_escape_cell, cells))} |")
     for n, m in catalogue(folder).items():
         if n != _anchor(m):  # a heading's own anchor drops its signs: grad-cam++ would be a second grad-cam
             lines += ["", f'<a id="{_anchor(m)}"></a>']
         lines += ["", f"## {n}", "", _markdown(m.prose)]
         if m.options:
             lines += ["", "| option | type and default | what it does |", "|---|---|---|"]
-            lines += [f"| `{k}` | `{v}` | {_cell(m.option_help[k])} |" for k, v in options(m).items()]
+            lines += [f"| `{k}` | `{v}` | {_escape_cell(m.option_help[k])} |" for k, v in options(m).items()]
         claims = f" Claims that the tests hold it to: {', '.join(sorted(m.claims))}." if m.claims else ""
-        source = f"Source: {_source(m)}" if _source(m) else ""
+        source = f"Source: {_module_source(m)}" if _module_source(m) else ""
         lines += ["", f"{source}{claims}".strip()]
     return "\n".join(lines) + "\n"
 
 
-def _cell(text: str) -> str:
+def _escape_cell(text: str) -> str:
     """Text in a table of Markdown."""
     return text.replace("|", "\\|")
 
@@ -167,7 +167,7 @@ def _anchor(m: Method) -> str:
     return m.fn.__module__.rpartition(".")[2].replace("_", "-")
 
 
-def _cite(m: Method) -> str:
+def _paper_cell(m: Method) -> str:
     link = paper_link(m.paper)
     return f"[{m.paper}]({link})" if link else m.paper
 
@@ -179,7 +179,7 @@ def _markdown(doc: str) -> str:
     )
 
 
-def _kind(annotation: Any) -> str:
+def _type_in_words(annotation: Any) -> str:
     return (
         getattr(annotation, "__name__", str(annotation))
         if isinstance(annotation, type)

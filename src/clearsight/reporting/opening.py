@@ -52,22 +52,22 @@ def _what_fails(ordered: Sequence[Finding]) -> str:
         return "No check was asked."
     if n == 1:
         return f"The one check that was asked {_SINGLE[ordered[0].verdict]}: {ordered[0].check}."
-    failed, errors, unsure = (_of(ordered, v) for v in ("fail", "error", "warn"))
-    if not (failed or errors or unsure):
+    failed, errors, undecided = (_with_verdict(ordered, v) for v in ("fail", "error", "warn"))
+    if not (failed or errors or undecided):
         return _all_hold(ordered)
-    parts = [f"{len(failed)} of {n} checks {'fails' if len(failed) == 1 else 'fail'}: {_names(failed)}"]
+    parts = [f"{len(failed)} of {n} checks {'fails' if len(failed) == 1 else 'fail'}: {_list_checks(failed)}"]
     if not failed:
         parts = [f"None of {n} checks fails"]
     if errors:
-        parts.append(f"{len(errors)} could not be done: {_names(errors)}")
-    if unsure:
-        named = "" if failed else f": {_names(unsure)}"
-        parts.append(f"{len(unsure)} {'is' if len(unsure) == 1 else 'are'} undecided{named}")
+        parts.append(f"{len(errors)} could not be done: {_list_checks(errors)}")
+    if undecided:
+        names = "" if failed else f": {_list_checks(undecided)}"
+        parts.append(f"{len(undecided)} {'is' if len(undecided) == 1 else 'are'} undecided{names}")
     return f"{'; '.join(parts)}."
 
 
 def _all_hold(ordered: Sequence[Finding]) -> str:
-    passed = _of(ordered, "pass")
+    passed = _with_verdict(ordered, "pass")
     if len(passed) == len(ordered):
         return f"All {len(passed)} checks hold."
     if not passed:
@@ -78,9 +78,9 @@ def _all_hold(ordered: Sequence[Finding]) -> str:
 def _what_first(ordered: Sequence[Finding]) -> str:
     """What to do about the first check of the sheet that fails; else that could not be done; else that is undecided."""
     for verdict in ("fail", "error", "warn"):
-        for f in _of(ordered, verdict)[:1]:
+        for f in _with_verdict(ordered, verdict)[:1]:
             return _advice(f)
-    return _left_open(ordered)
+    return _what_was_not_asked(ordered)
 
 
 def _advice(f: Finding) -> str:
@@ -92,20 +92,20 @@ def _advice(f: Finding) -> str:
     return f"Start with {f.name}: {f.advice or _ADVICE}."
 
 
-def _left_open(ordered: Sequence[Finding]) -> str:
+def _what_was_not_asked(ordered: Sequence[Finding]) -> str:
     """Which checks of the catalogue were not asked, and which of those asked had nothing to judge."""
-    asked = {f.name for f in ordered}
-    missing = [name for name in catalogue("checks") if name not in asked]
+    names = {f.name for f in ordered}
+    missing = [name for name in catalogue("checks") if name not in names]
     parts = [f"Not asked: {', '.join(missing)}"] if missing else ["Every check of the catalogue was asked"]
-    empty = _of(ordered, "note")
+    empty = _with_verdict(ordered, "note")
     if empty:
-        parts.append(f"nothing to judge for {_names(empty)}")
+        parts.append(f"nothing to judge for {_list_checks(empty)}")
     return f"{'; '.join(parts)}."
 
 
-def _of(ordered: Sequence[Finding], verdict: str) -> list[Finding]:
+def _with_verdict(ordered: Sequence[Finding], verdict: str) -> list[Finding]:
     return [f for f in ordered if f.verdict == verdict]
 
 
-def _names(findings: Sequence[Finding]) -> str:
+def _list_checks(findings: Sequence[Finding]) -> str:
     return ", ".join(f.check for f in findings)

@@ -1,4 +1,4 @@
-"""What a feature shows: pages of blocks, each of pictures, tables and the command that shows it again."""
+"""Pages of blocks, each of pictures, tables and the command that shows it again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Block:
-    """What one method found about one thing.
+    """The result of one method on one thing, such as a unit.
 
     title: in few words; words: a sentence with the numbers.  small: its pictures are many and small.  links: words that
     stand in the first column of a table -> the page they lead to.  layer, units, targets: what the command that shows
@@ -63,7 +63,7 @@ def layer_page(layer: str) -> str:
     >>> layer_page("blocks.4"), layer_page("a/b")
     ('layers/blocks.4.html', 'layers/a~2f~b.html')
     """
-    return f"layers/{_file(layer)}.html"
+    return f"layers/{_file_name(layer)}.html"
 
 
 def unit_page(layer: str, unit: int) -> str:
@@ -72,18 +72,18 @@ def unit_page(layer: str, unit: int) -> str:
     >>> unit_page("blocks.4", 7)
     'units/blocks.4/7.html'
     """
-    return f"units/{_file(layer)}/{unit}.html"
+    return f"units/{_file_name(layer)}/{unit}.html"
 
 
 def joined(parts: Iterable[Page]) -> tuple[Page, ...]:
     """One page for each address, its blocks in the order in which they came; the index first."""
-    found: dict[str, Page] = {}
+    pages: dict[str, Page] = {}
     for part in parts:
-        before = found.get(part.address)
-        found[part.address] = replace(before, blocks=(*before.blocks, *part.blocks)) if before else part
-    return tuple(sorted(found.values(), key=lambda p: p.address != INDEX))
+        earlier = pages.get(part.address)
+        pages[part.address] = replace(earlier, blocks=(*earlier.blocks, *part.blocks)) if earlier else part
+    return tuple(sorted(pages.values(), key=lambda p: p.address != INDEX))
 
 
-def _file(layer: str) -> str:
+def _file_name(layer: str) -> str:
     """The layer's name as a file's, other characters by their number, so that no two layers share one."""
     return re.sub(r"[^A-Za-z0-9_.-]", lambda m: f"~{ord(m[0]):x}~", layer)

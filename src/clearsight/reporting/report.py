@@ -18,7 +18,8 @@ from clearsight.reporting.opening import opening, sheet_order
 from clearsight.reporting.wording import show, show_interval
 
 SCHEMA = 1
-_SELDOM = ("chosen_explainer", "maps_unreliable")  # stand in report.json only where a check says something of them
+# fields that stand in report.json only where a check says something of them
+_WRITTEN_IF_SET = ("chosen_explainer", "maps_unreliable")
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """What report.json holds: figures by the name of their file, numbers that are not finite as null."""
-        whole = {"schema": SCHEMA, "verdict": self.verdict, "status": self.status, **self.facts.as_dict()}
-        return _plain(whole | {"findings": [_finding(f) for f in self.findings]})  # type: ignore[no-any-return]
+        fields = {"schema": SCHEMA, "verdict": self.verdict, "status": self.status, **self.facts.as_dict()}
+        return _json_values(fields | {"findings": [_finding_fields(f) for f in self.findings]})  # type: ignore[no-any-return]
 
     def json(self) -> str:
         return json.dumps(self.as_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -91,19 +92,19 @@ class Report:
         """A report that ``save`` wrote."""
         folder = Path(folder)
         try:
-            whole = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+            fields = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as e:
             raise Refused(f"no report in {folder}: {e}") from None
-        if not isinstance(whole, dict) or whole.get("schema") != SCHEMA:
-            schema = whole.get("schema") if isinstance(whole, dict) else None
+        if not isinstance(fields, dict) or fields.get("schema") != SCHEMA:
+            schema = fields.get("schema") if isinstance(fields, dict) else None
             raise Refused(f"{folder}/report.json is of schema {schema!r}, this version reads {SCHEMA}")
         try:
-            facts = read_facts(whole)
+            facts = read_facts(fields)
         except Refused as e:
             raise Refused(f"{folder}/report.json is not as it was written: {e}", "make the report again") from None
         try:
-            report = Report(facts, tuple(_read_finding(f, folder) for f in whole["findings"]))
-            report.as_dict()  # what it says can be told
+            report = Report(facts, tuple(_read_finding(f, folder) for f in fields["findings"]))
+            report.as_dict()  # refuses what cannot be written again
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as e:
             raise Refused(f"{folder}/report.json is not as it was written: {type(e).__name__}: {e}") from None
         return report
@@ -132,28 +133,34 @@ def verdict(findings: Sequence[Finding]) -> str:
     }
     parts = []
     for kind, (one, many) in words.items():
-        of = [in_words(f) for f in findings if f.verdict == kind]
-        if len(findings) == len(of) == 1:
-            return f"The one check {one}: {of[0]}."
-        if of:
-            parts.append(f"{len(of)} {one if len(of) == 1 else many}: {'; '.join(of)}")
-    listed = ", and ".join(["; ".join(parts[:-1]), parts[-1]] if parts[1:] else parts)
-    return f"Of {len(findings)} checks {listed}."
+        of_kind = [in_words(f) for f in findings if f.verdict == kind]
+        if len(findings) == len(of_kind) == 1:
+            return f"The one check {one}: {of_kind[0]}."
+        if of_kind:
+            parts.append(f"{len(of_kind)} {one if len(of_kind) == 1 else many}: {'; '.join(of_kind)}")
+    sentence = ", and ".join(["; ".join(parts[:-1]), parts[-1]] if parts[1:] else parts)
+    return f"Of {len(findings)} checks {sentence}."
 
 
-def _finding(f: Finding) -> dict[str, Any]:
-    out = {k.name: getattr(f, k.name) for k in dataclasses.fields(f)}
-    out["tables"] = [{"caption": t.caption, "rows": list(t.rows)} for t in f.tables]
-    out["figures"] = [_figure(g) for g in f.figures]
-    out["evidence"] = [
-        {"picture": e.picture, "facts": e.facts, "command": e.command, "maps": e.maps, "figure": _figure(e.figure)}
+def _finding_fields(f: Finding) -> dict[str, Any]:
+    fields = {k.name: getattr(f, k.name) for k in dataclasses.fields(f)}
+    fields["tables"] = [{"caption": t.caption, "rows": list(t.rows)} for t in f.tables]
+    fields["figures"] = [_figure_fields(g) for g in f.figures]
+    fields["evidence"] = [
+        {
+            "picture": e.picture,
+            "facts": e.facts,
+            "command": e.command,
+            "maps": e.maps,
+            "figure": _figure_fields(e.figure),
+        }
         for e in f.evidence
     ]
-    written = {k: v for k, v in out.items() if k not in _SELDOM or v not in ("", None)}
+    written = {k: v for k, v in fields.items() if k not in _WRITTEN_IF_SET or v not in ("", None)}
     return {"name": f.name, **written}
 
 
-def _figure(g: Figure) -> dict[str, str]:
+def _figure_fields(g: Figure) -> dict[str, str]:
     return {"file": f"figures/{g.name}", "caption": g.caption, "alt": g.alt}
 
 
@@ -165,35 +172,35 @@ def _read_finding(d: dict[str, Any], folder: Path) -> Finding:
         except OSError as e:
             raise Refused(f"the report in {folder} lacks its figure {name}: {e.strerror}") from None
 
-    known = {f.name for f in dataclasses.fields(Finding)}
-    kept = {k: v for k, v in d.items() if k in known}
-    kept["interval"] = tuple(d["interval"]) if d["interval"] else None
-    kept["notes"] = tuple(d["notes"])
-    kept["tables"] = tuple(Table(t["caption"], tuple(t["rows"])) for t in d["tables"])
-    kept["figures"] = tuple(figure(g) for g in d["figures"])
-    kept["evidence"] = tuple(
-        Evidence(e["picture"], figure(e["figure"]), e["facts"], e["command"], _maps(e)) for e in d["evidence"]
+    names = {f.name for f in dataclasses.fields(Finding)}
+    values = {k: v for k, v in d.items() if k in names}
+    values["interval"] = tuple(d["interval"]) if d["interval"] else None
+    values["notes"] = tuple(d["notes"])
+    values["tables"] = tuple(Table(t["caption"], tuple(t["rows"])) for t in d["tables"])
+    values["figures"] = tuple(figure(g) for g in d["figures"])
+    values["evidence"] = tuple(
+        Evidence(e["picture"], figure(e["figure"]), e["facts"], e["command"], _read_maps(e)) for e in d["evidence"]
     )
     if not isinstance(d.get("chosen_explainer", ""), str):
         raise TypeError(f"chosen_explainer is {d['chosen_explainer']!r}, not a text")
     if not isinstance(d.get("maps_unreliable"), bool | None):
         raise TypeError(f"maps_unreliable is {d['maps_unreliable']!r}, not true or false")
-    return Finding(**kept)
+    return Finding(**values)
 
 
-def _maps(evidence: dict[str, Any]) -> Maps:
-    """How the evidence's figure draws maps: reports of before do not say it."""
+def _read_maps(evidence: dict[str, Any]) -> Maps:
+    """How the evidence's figure draws maps; "none" in reports of versions that did not record it."""
     maps = evidence.get("maps", "none")
     if maps not in get_args(Maps):
         raise ValueError(f"maps are {maps!r}")
     return cast(Maps, maps)
 
 
-def _plain(value: Any) -> Any:
+def _json_values(value: Any) -> Any:
     if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): _json_values(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [_json_values(v) for v in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value

@@ -1,4 +1,4 @@
-"""How values lie over runs, and whether they differ by more than chance allows."""
+"""Statistics over runs: the spread of values, and whether they differ by more than chance allows."""
 
 from __future__ import annotations
 
@@ -40,8 +40,10 @@ def homogeneity(right: Sequence[int], n: Sequence[int]) -> Homogeneity:
     table = np.array([right, [m - k for k, m in zip(right, n, strict=True)]])
     if not table.sum(1).all():
         return Homogeneity(0.0, len(n) - 1, 1.0, 0.0)
-    found = stats.chi2_contingency(table, correction=False)
-    return Homogeneity(float(found.statistic), int(found.dof), float(found.pvalue), float(found.expected_freq.min()))
+    result = stats.chi2_contingency(table, correction=False)
+    return Homogeneity(
+        float(result.statistic), int(result.dof), float(result.pvalue), float(result.expected_freq.min())
+    )
 
 
 def between(values: Sequence[float], unit: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clearsight.auditing.assemble import make
-from clearsight.auditing.audit import chosen, run_checks
+from clearsight.auditing.audit import parse_checks, run_checks
 from clearsight.auditing.case import Case
 from clearsight.auditing.evidence import share, span
 from clearsight.core.classifier import Classifier
@@ -143,7 +143,7 @@ def finish_folder(
     case = Case(load(folder), judged_pictures, seed=recipe.seed, progress=progress, data_words=("--split", judged))
     best = max((e for e in history if e.best), key=lambda e: e.number)
     how_trained = _training(history, best, data, recipe, record["why"], scaled, record["command"])
-    findings = [how_trained, *run_checks(case, chosen("accuracy, calibration"))]
+    findings = [how_trained, *run_checks(case, parse_checks("accuracy, calibration"))]
     report = make(case, findings, seconds=sum(e.seconds for e in history), command=record["command"])
     report.save(folder)
     metrics = _metrics(report, history, best, data, judged, scaled)

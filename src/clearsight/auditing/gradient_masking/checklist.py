@@ -1,4 +1,4 @@
-"""One point of the checklist, and what was tried on each picture."""
+"""The records of the checklist: one point, and the attacks that were tried on the right answers."""
 
 from __future__ import annotations
 
@@ -16,79 +16,82 @@ About = Literal["gradients", "strength", "nature"]
 
 @dataclass(frozen=True)
 class Point:
-    """What is asked, what came of it, the pictures that show it, and what to try next where it does not pass.
+    """One point of the checklist: its question, its status and result, and the rows of the pictures that show it.
 
-    says: in a few words what is wrong where it does not pass, for a sentence to quote.  about: what that speaks of, the
-    gradients themselves, the strength of PGD, or damage that no attack would do.
+    problem: where it does not pass, what is wrong in a few words, for a sentence to quote; advice: what to try then.
+    about: what the problem concerns, the gradients themselves, the strength of PGD, or damage that no attack would do.
     """
 
     number: int
     question: str
     status: Status
-    told: str
-    says: str = ""
-    next: str = ""
+    result: str
+    problem: str = ""
+    advice: str = ""
     rows: tuple[int, ...] = ()
     about: About = "gradients"
 
 
 @dataclass
 class AttackTrials:
-    """What broke which of the right answers (rows).
+    """The attacks that were tried on the right answers (rows), and the pictures that they broke.
 
-    broke: for each thing tried within eps, the attacked pictures by row.  asked: the rows on which it was tried.
-    by_budget: which rows PGD broke at other budgets, run anew for each.  blind: what needs a gradient and found none at
-    the pixels, and so broke nothing.  aimed: the class that a row was made to say by an attack that aimed at it.
+    broken: by attack within eps, the attacked pictures by row.  tried: by attack, the rows on which it was tried.
+    by_budget: the rows that PGD broke at other budgets, run anew for each.  blind: the attacks that need a gradient and
+    found none at the pixels, and so broke nothing.  aimed: by row, the class that an attack aimed at and reached.
     """
 
     eps: float
     rows: list[int] = field(default_factory=list)
-    broke: dict[str, dict[int, Tensor]] = field(default_factory=dict)
-    asked: dict[str, set[int]] = field(default_factory=dict)
+    broken: dict[str, dict[int, Tensor]] = field(default_factory=dict)
+    tried: dict[str, set[int]] = field(default_factory=dict)
     by_budget: dict[float, set[int]] = field(default_factory=dict)
     blind: set[str] = field(default_factory=set)
     aimed: dict[int, int] = field(default_factory=dict)
 
     def fooled(self, name: str) -> set[int]:
-        return {*self.broke.get(name, {})}
+        return {*self.broken.get(name, {})}
 
     def union(self) -> set[int]:
-        """Broken by anything within eps."""
-        return {i for found in self.broke.values() for i in found}
+        """The rows broken by any attack within eps."""
+        return {i for broken in self.broken.values() for i in broken}
 
     def missed(self) -> list[int]:
-        """Broken by something, and not by PGD."""
+        """The rows broken by some attack, and not by PGD."""
         return sorted(self.union() - self.fooled("pgd"))
 
-    def besides(self) -> list[tuple[int, str, Tensor]]:
-        """Each picture that PGD missed, with the first thing that broke it and what it made of it."""
-        return [next((i, name, found[i]) for name, found in self.broke.items() if i in found) for i in self.missed()]
+    def missed_pictures(self) -> list[tuple[int, str, Tensor]]:
+        """Each row that PGD missed, with the first attack that broke it and the attacked picture."""
+        return [
+            next((i, name, pictures_by_row[i]) for name, pictures_by_row in self.broken.items() if i in pictures_by_row)
+            for i in self.missed()
+        ]
 
     def table(self) -> list[dict[str, Cell]]:
         return [
             {
                 "attack": name,
-                "tried on": len(self.asked[name]),
-                "broke": len(found),
-                "that PGD missed": len({*found} - self.fooled("pgd")) if name != "pgd" else None,
+                "tried on": len(self.tried[name]),
+                "broke": len(broken),
+                "that PGD missed": len({*broken} - self.fooled("pgd")) if name != "pgd" else None,
             }
-            for name, found in self.broke.items()
+            for name, broken in self.broken.items()
         ]
 
 
-def joined(parts: Sequence[AttackTrials]) -> AttackTrials:
-    """What was tried on several batches, as one."""
-    whole = AttackTrials(parts[0].eps)
+def merge_trials(parts: Sequence[AttackTrials]) -> AttackTrials:
+    """The trials of several batches as one."""
+    merged = AttackTrials(parts[0].eps)
     for part in parts:
-        whole.rows += part.rows
-        for name, found in part.broke.items():
-            whole.broke.setdefault(name, {}).update(found)
-            whole.asked.setdefault(name, set()).update(part.asked[name])
+        merged.rows += part.rows
+        for name, broken in part.broken.items():
+            merged.broken.setdefault(name, {}).update(broken)
+            merged.tried.setdefault(name, set()).update(part.tried[name])
         for eps, rows in part.by_budget.items():
-            whole.by_budget.setdefault(eps, set()).update(rows)
-        whole.blind |= part.blind
-        whole.aimed |= part.aimed
-    return whole
+            merged.by_budget.setdefault(eps, set()).update(rows)
+        merged.blind |= part.blind
+        merged.aimed |= part.aimed
+    return merged
 
 
 def pictures(n: int) -> str:

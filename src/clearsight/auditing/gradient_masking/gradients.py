@@ -24,76 +24,78 @@ _TRIES = 8  # random steps, where there is no gradient
 
 @dataclass
 class Slopes:
-    """What became of the gradients at the pixels, by the rows to which it happened.
+    """The rows whose gradients at the pixels have a fault.
 
-    Of the cross-entropy: nothing, it is zero; broken, it is not finite.  Of the log-odds, which say the same and do not
-    saturate: uphill, nothing falls along it; blind, there is none although the answer moves with the picture.  sure:
-    the probability rounds to 1; spoilt: of these, the log-odds fall along their own gradient and not along that of the
-    cross-entropy.
+    Of the cross-entropy: zero, and not_finite.  Of the log-odds, which mean the same and do not saturate: uphill, where
+    the loss does not fall along the gradient; missing, where there is none although the answer moves with the picture.
+    saturated: the probability rounds to 1; misled: of these, the log-odds fall along their own gradient and not along
+    that of the cross-entropy.
     """
 
-    nothing: list[int] = field(default_factory=list)
-    broken: list[int] = field(default_factory=list)
+    zero: list[int] = field(default_factory=list)
+    not_finite: list[int] = field(default_factory=list)
     uphill: list[int] = field(default_factory=list)
-    blind: list[int] = field(default_factory=list)
-    sure: list[int] = field(default_factory=list)
-    spoilt: list[int] = field(default_factory=list)
+    missing: list[int] = field(default_factory=list)
+    saturated: list[int] = field(default_factory=list)
+    misled: list[int] = field(default_factory=list)
 
 
-def look(case: Case, rows: Sequence[int], eps: float) -> Slopes:
-    """Of the right answers rows."""
-    out = Slopes()
+def inspect_gradients(case: Case, rows: Sequence[int], eps: float) -> Slopes:
+    """The faults of the gradients on the right answers rows."""
+    slopes = Slopes()
     for part, x in case.lots(rows):
         z = x.to(case.model.device)
-        sure = (case.logits[part].softmax(1).amax(1) == 1).tolist()
+        saturated = (case.logits[part].softmax(1).amax(1) == 1).tolist()
         with case.model.undisturbed():
-            naive = _gradient(case, z, part, naive=True)
-            real = _gradient(case, z, part, naive=False)
-            falls, moves = _falls(case, z, real, part, eps), _moves(case, z, part, eps)
-            serves = _falls(case, z, naive, part, eps) if any(sure) else falls
+            of_cross_entropy = _gradient(case, z, part, naive=True)
+            of_log_odds = _gradient(case, z, part, naive=False)
+            falls, moves = _loss_falls(case, z, of_log_odds, part, eps), _loss_moves(case, z, part, eps)
+            falls_by_cross_entropy = _loss_falls(case, z, of_cross_entropy, part, eps) if any(saturated) else falls
         for k, i in enumerate(part):
-            if not bool(naive[k].isfinite().all()):
-                out.broken.append(i)
-            elif not bool(naive[k].any()):
-                out.nothing.append(i)
-            if not bool(real[k].isfinite().all()) or not bool(real[k].any()):
+            if not bool(of_cross_entropy[k].isfinite().all()):
+                slopes.not_finite.append(i)
+            elif not bool(of_cross_entropy[k].any()):
+                slopes.zero.append(i)
+            if not bool(of_log_odds[k].isfinite().all()) or not bool(of_log_odds[k].any()):
                 if moves[k]:
-                    out.blind.append(i)
+                    slopes.missing.append(i)
             elif not falls[k]:
-                out.uphill.append(i)
-            if sure[k]:
-                out.sure.append(i)
-                if falls[k] and not serves[k]:
-                    out.spoilt.append(i)
-    return out
+                slopes.uphill.append(i)
+            if saturated[k]:
+                slopes.saturated.append(i)
+                if falls[k] and not falls_by_cross_entropy[k]:
+                    slopes.misled.append(i)
+    return slopes
 
 
 def points(slopes: Slopes, n: int) -> list[Point]:
-    """Of n right answers."""
-    bad, wrong = (tuple(sorted({*a, *b})) for a, b in ((slopes.nothing, slopes.broken), (slopes.blind, slopes.uphill)))
+    """Points 9 and 13, of n right answers."""
+    without_gradient, misleading = (
+        tuple(sorted({*a, *b})) for a, b in ((slopes.zero, slopes.not_finite), (slopes.missing, slopes.uphill))
+    )
     return [
         Point(
-            9, "has the cross-entropy a gradient?", "flag" if bad else "pass",
-            f"of {pictures(n)} {len(slopes.nothing)} have a gradient of zero and {len(slopes.broken)} one that is "
+            9, "has the cross-entropy a gradient?", "flag" if without_gradient else "pass",
+            f"of {pictures(n)} {len(slopes.zero)} have a gradient of zero and {len(slopes.not_finite)} one that is "
             "not finite",
-            f"the cross-entropy has no gradient on {len(bad)} of {pictures(n)}",
+            f"the cross-entropy has no gradient on {len(without_gradient)} of {pictures(n)}",
             "the loss saturates or an operation has no derivative: attack logits or the margin, or put a smooth "
-            "operation in its place (BPDA)", bad,
+            "operation in its place (BPDA)", without_gradient,
         ),
         Point(
-            13, "does the loss fall along its own gradient?", "flag" if wrong else "pass",
+            13, "does the loss fall along its own gradient?", "flag" if misleading else "pass",
             f"of {pictures(n)} {len(slopes.uphill)} have a gradient along which the loss does not fall, and "
-            f"{len(slopes.blind)} have none although the loss changes with the picture",
-            f"on {len(wrong)} of {pictures(n)} the loss does not fall along its gradient",
-            "an operation that cannot be differentiated, or noise: BPDA, EOT, or a black box", wrong,
+            f"{len(slopes.missing)} have none although the loss changes with the picture",
+            f"on {len(misleading)} of {pictures(n)} the loss does not fall along its gradient",
+            "an operation that cannot be differentiated, or noise: BPDA, EOT, or a black box", misleading,
         ),
     ]  # fmt: skip
 
 
-def _loss(case: Case, out: Tensor, rows: Sequence[int], naive: bool) -> Tensor:
+def _loss(case: Case, outputs: Tensor, rows: Sequence[int], naive: bool) -> Tensor:
     if naive:
-        return F.cross_entropy(out, case.predicted[list(rows)].to(out.device), reduction="none").neg()
-    return Misclassify(acceptable(case, rows)).loss(out)
+        return F.cross_entropy(outputs, case.predicted[list(rows)].to(outputs.device), reduction="none").neg()
+    return Misclassify(acceptable(case, rows)).loss(outputs)
 
 
 def _gradient(case: Case, x: Tensor, rows: Sequence[int], *, naive: bool) -> Tensor:
@@ -107,24 +109,24 @@ def _gradient(case: Case, x: Tensor, rows: Sequence[int], *, naive: bool) -> Ten
     return g
 
 
-def _falls(case: Case, x: Tensor, g: Tensor, rows: Sequence[int], eps: float) -> Tensor:
+def _loss_falls(case: Case, x: Tensor, g: Tensor, rows: Sequence[int], eps: float) -> Tensor:
     """(B,) bool: some step against the sign of a gradient g (B, C, *S), of at most eps, makes the log-odds smaller."""
     before = _loss(case, scores(case.model, x), rows, naive=False)
-    found = torch.zeros(len(x), dtype=torch.bool)
-    way = g.sign().nan_to_num()
+    falls = torch.zeros(len(x), dtype=torch.bool)
+    signs = g.sign().nan_to_num()
     for part in _PARTS:
-        after = scores(case.model, (x - eps / part * way).clamp(0, 1))
-        found |= _loss(case, after, rows, naive=False) < before
-    return found
+        after = scores(case.model, (x - eps / part * signs).clamp(0, 1))
+        falls |= _loss(case, after, rows, naive=False) < before
+    return falls
 
 
-def _moves(case: Case, x: Tensor, rows: Sequence[int], eps: float) -> Tensor:
+def _loss_moves(case: Case, x: Tensor, rows: Sequence[int], eps: float) -> Tensor:
     """(B,) bool: random steps of eps change the loss."""
     before = _loss(case, scores(case.model, x), rows, naive=False)
-    found = torch.zeros(len(x), dtype=torch.bool)
+    moves = torch.zeros(len(x), dtype=torch.bool)
     with rng.seeded(case.seed, x, "masking, steps"):
         for _ in range(_TRIES):
             step = (rng.uniform(x) - 0.5).sign()
             after = scores(case.model, (x + eps * step).clamp(0, 1))
-            found |= (_loss(case, after, rows, naive=False) - before).abs() > 1e-6 * before.abs().clamp_min(1)
-    return found
+            moves |= (_loss(case, after, rows, naive=False) - before).abs() > 1e-6 * before.abs().clamp_min(1)
+    return moves

@@ -1,4 +1,4 @@
-"""What is tried on every right answer, for the points that ask whether anything finds what PGD misses."""
+"""The attacks on every right answer, for the points that ask whether another attack finds what PGD misses."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ SPELLED = {
 }
 
 
-def spelled(name: str, steps: int, queries: int) -> str:
+def spelling(name: str, steps: int, queries: int) -> str:
     """How the attack behind a name is spelled for the runner and the command line; "" where it is no attack."""
     return SPELLED.get(name, "").format(steps=steps, twice=2 * steps, queries=queries)
 
 
-def tried(
+def try_attacks(
     case: Case,
     rows: Sequence[int],
     x: Tensor,
@@ -50,66 +50,68 @@ def tried(
     noise: int,
     other: Classifier | None,
 ) -> AttackTrials:
-    """Everything on the right answers rows, x (B, C, *S): FGSM and PGD on all, the rest on what PGD leaves standing.
+    """Attack the right answers rows, x (B, C, *S): FGSM and PGD on all, the others on what PGD leaves standing.
 
-    What needs a gradient finds nothing where none flows back to the pixels: that is no reason to stop, but the very
-    thing that is looked for.
+    An attack that needs a gradient breaks nothing where none flows back to the pixels.  It is recorded as blind, and
+    the others go on.
     """
-    found = AttackTrials(eps, list(rows))
+    trials = AttackTrials(eps, list(rows))
     right = acceptable(case, rows)
     goal = Misclassify(right)
 
-    def run(name: str, left: Sequence[int], wanted: Goal, second: Classifier | None = None) -> Tensor:
-        """Note what it breaks of the pictures left, and give what they are made: (n, C, *S)."""
-        clean, call = x[list(left)], spelled(name, steps, queries)
+    def run(name: str, indices: Sequence[int], wanted: Goal, second: Classifier | None = None) -> Tensor:
+        """Attack the pictures of these indices, record which are broken, and return the attacked ones, (n, C, *S)."""
+        clean, call = x[list(indices)], spelling(name, steps, queries)
         try:
-            made = attack(case.model, clean, wanted, call, eps=eps, other=second, seed=case.seed).x
+            attacked = attack(case.model, clean, wanted, call, eps=eps, other=second, seed=case.seed).x
         except NoGradient:
-            found.blind.add(name)
-            made = clean
-        note(name, left, made, ~_right(case.model, made, right[list(left)]))
-        return made
+            trials.blind.add(name)
+            attacked = clean
+        note(name, indices, attacked, ~_is_right(case.model, attacked, right[list(indices)]))
+        return attacked
 
-    def note(name: str, left: Sequence[int], z: Tensor, wrong: Tensor) -> None:
-        found.asked.setdefault(name, set()).update(rows[j] for j in left)
-        broke = found.broke.setdefault(name, {})
-        broke.update({rows[left[k]]: z[k] for k in wrong.nonzero()[:, 0].tolist() if rows[left[k]] not in broke})
+    def note(name: str, indices: Sequence[int], z: Tensor, wrong: Tensor) -> None:
+        trials.tried.setdefault(name, set()).update(rows[j] for j in indices)
+        broken = trials.broken.setdefault(name, {})
+        broken.update(
+            {rows[indices[k]]: z[k] for k in wrong.nonzero()[:, 0].tolist() if rows[indices[k]] not in broken}
+        )
 
-    every = list(range(len(rows)))
-    run("fgsm", every, goal)
-    run("pgd", every, goal)
+    all_indices = list(range(len(rows)))
+    run("fgsm", all_indices, goal)
+    run("pgd", all_indices, goal)
     for budget in (eps / 4, eps / 2, 1.0):
-        found.by_budget[budget] = _by_pgd(case, rows, x, goal, steps, budget)
-    left = [j for j in every if rows[j] not in found.broke["pgd"]]
-    if not left:
-        return found
-    rest = goal[torch.tensor(left, dtype=torch.long)]
+        trials.by_budget[budget] = _rows_broken_by_pgd(case, rows, x, goal, steps, budget)
+    standing = [j for j in all_indices if rows[j] not in trials.broken["pgd"]]
+    if not standing:
+        return trials
+    goal_of_standing = goal[torch.tensor(standing, dtype=torch.long)]
     for name in MORE:
-        run(name, left, rest)
+        run(name, standing, goal_of_standing)
     order = case.logits[list(rows)].masked_fill(right, -torch.inf).argsort(1, descending=True)
     for k in range(min(TARGETS, order.shape[1] - 1)):
-        able = [j for j in left if not bool(right[j, order[j, k]])]
-        if able:
-            to = Become(order[able, k])
-            there = to.met(scores_of(case.model, run("a target", able, to)))
-            found.aimed |= {rows[able[m]]: int(to.t[m]) for m in there.nonzero()[:, 0].tolist()}
-    z = x[left].to(case.model.device)
+        possible = [j for j in standing if not bool(right[j, order[j, k]])]
+        if possible:
+            goal_of_class = Become(order[possible, k])
+            reached = goal_of_class.met(scores_of(case.model, run("a target", possible, goal_of_class)))
+            trials.aimed |= {rows[possible[m]]: int(goal_of_class.t[m]) for m in reached.nonzero()[:, 0].tolist()}
+    z = x[standing].to(case.model.device)
     with rng.seeded(case.seed, z, "masking"):
         for _ in range(noise):
-            made = within(z, eps, "linf")
-            note("random noise", left, made.cpu(), ~_right(case.model, made, right[left]))
+            attacked = within(z, eps, "linf")
+            note("random noise", standing, attacked.cpu(), ~_is_right(case.model, attacked, right[standing]))
     if other is not None:
-        run("transfer", left, rest, second=other)
-    return found
+        run("transfer", standing, goal_of_standing, second=other)
+    return trials
 
 
-def _by_pgd(case: Case, rows: Sequence[int], x: Tensor, goal: Goal, steps: int, eps: float) -> set[int]:
+def _rows_broken_by_pgd(case: Case, rows: Sequence[int], x: Tensor, goal: Goal, steps: int, eps: float) -> set[int]:
     try:
-        got = attack(case.model, x, goal, spelled("pgd", steps, 0), eps=eps, seed=case.seed)
+        attacked = attack(case.model, x, goal, spelling("pgd", steps, 0), eps=eps, seed=case.seed)
     except NoGradient:
         return set()
-    return {rows[k] for k in got.fooled.nonzero()[:, 0].tolist()}
+    return {rows[k] for k in attacked.fooled.nonzero()[:, 0].tolist()}
 
 
-def _right(model: Classifier, x: Tensor, right: Tensor) -> Tensor:
+def _is_right(model: Classifier, x: Tensor, right: Tensor) -> Tensor:
     return right.gather(1, scores_of(model, x).argmax(1, keepdim=True))[:, 0]
