@@ -42,7 +42,12 @@ CORE = [
     ("auditing/map_tests.py", "rows = rows[values > CEILING]", "rows = rows[:0]", "what_costs_much"),
     ("auditing/map_tests.py", "if k == 0 and e.forwards + e.backwards > FEW", "if False", "what_costs_much"),
     ("auditing/map_tests.py", "if k == 0 and e.forwards + e.backwards > FEW", "if k == 0", "one_by_one"),
-    ("auditing/map_tests.py", 'if "references=" in e.method', "if False", "left_out_with_the_reason"),
+    (
+        "auditing/map_tests.py",
+        'if "references" in parse(e.method, "explainers").options',
+        "if False",
+        "left_out_with_the_reason",
+    ),
     ("auditing/map_tests.py", "if not from_output_to_input(model, e.x[:1])", "if False", "left_out_with_the_reason"),
     (
         "auditing/map_tests.py",

@@ -12,7 +12,7 @@ from clearsight.core.statistics import Interval
 from clearsight.core.text import counted
 from clearsight.drawing.heatmaps import GREY_WORDS, overlay, png
 from clearsight.reporting.findings import Cell, Evidence, Figure, Finding, Maps, Table
-from clearsight.reporting.wording import show
+from clearsight.reporting.wording import number, show, show_range
 
 
 def share(value: float | None) -> str:
@@ -22,7 +22,7 @@ def share(value: float | None) -> str:
 
 def points(gap: float) -> str:
     """A difference of shares in percentage points, without their name: "4.5"."""
-    return share(gap).removesuffix(" %")
+    return number(gap, "share")
 
 
 def span(interval: Interval | None, n: int, *, shares: bool = True) -> str:
@@ -30,8 +30,7 @@ def span(interval: Interval | None, n: int, *, shares: bool = True) -> str:
     if interval is None:
         return f"n = {n}, too few for an interval"
     unit = "share" if shares else ""
-    low, high = (show(v, unit) for v in interval)
-    return f"95 % {low.removesuffix(' %')} to {high}, n = {n}"
+    return f"95 % {show_range(*interval, unit)}, n = {n}"
 
 
 def unlabelled(case: Case) -> Finding:

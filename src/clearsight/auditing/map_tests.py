@@ -244,7 +244,7 @@ def metric_target(model: Classifier, target: Target) -> Target:
 def _likeness_to_random_networks(model: Classifier, e: Explanation) -> tuple[list[list[float]], str]:
     """For each picture |rank correlation| with the map of each random network; or why that cannot be tested."""
     likenesses: list[list[float]] = [[] for _ in e.x]
-    if "references=" in e.method:
+    if "references" in parse(e.method, "explainers").options:
         return likenesses, "with a random network: all references would have to be run through that one too"
     try:
         if not from_output_to_input(model, e.x[:1]):

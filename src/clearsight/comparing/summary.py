@@ -10,6 +10,7 @@ from statistics import median
 
 from clearsight.auditing.evidence import bounds, share
 from clearsight.comparing.sources import RunToCompare
+from clearsight.core.catalogue import method_name
 from clearsight.core.statistics import wilson
 from clearsight.core.text import counted
 from clearsight.data.splits import named
@@ -41,7 +42,7 @@ def _with_value(findings: CheckFindings) -> Values:
 def values_of_check(findings_by_check: Mapping[str, CheckFindings], name: str) -> Values:
     """The values of all runs for the first check of this name, whatever its options."""
     return next(
-        (_with_value(findings) for spelled, findings in findings_by_check.items() if spelled.partition("(")[0] == name),
+        (_with_value(findings) for spelled, findings in findings_by_check.items() if method_name(spelled) == name),
         [],
     )
 
@@ -176,7 +177,7 @@ def audit_notes(reports: Reports) -> list[str]:
 
 
 def _explainer_notes(reports: Reports) -> list[str]:
-    methods = {r.facts.method.partition("(")[0] for _, r in reports} - {""}
+    methods = {method_name(r.facts.method) for _, r in reports} - {""}
     if len(methods) < 2:
         return []
     return [f"The runs were explained by {', '.join(sorted(methods))}, whose maps are not comparable with each other."]
@@ -231,7 +232,7 @@ def _run_row(name: str, findings_by_check: Mapping[str, CheckFindings]) -> dict[
         column = next((g.quantity for _, g in findings if g.quantity), "") or spelled
         column = spelled if column in row else column
         row[column] = f.value if f is not None and f.verdict != "error" else None
-        if spelled.partition("(")[0] in ("accuracy", "trustworthiness"):
+        if method_name(spelled) in ("accuracy", "trustworthiness"):
             row[f"95 % of {spelled}"] = show_interval(f) if f is not None else "–"
             row[f"n of {spelled}"] = f.n if f is not None else None
     return row

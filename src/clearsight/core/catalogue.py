@@ -163,6 +163,15 @@ class Call:
         return Call(self.method, {**self.options, **options})
 
 
+def method_name(spelling: str) -> str:
+    """The name of the method in its spelling.
+
+    >>> method_name("integrated-gradients(steps=50)")
+    'integrated-gradients'
+    """
+    return spelling.partition("(")[0].strip()
+
+
 def parse(spelling: str | Call, folder: str) -> Call:
     """``integrated-gradients(steps=50)`` -> the method and its options, typed by the function's own signature.
 

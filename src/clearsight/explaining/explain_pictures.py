@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from clearsight.auditing.map_tests import FAR, MapTest, examine
-from clearsight.core.catalogue import Call, parse
+from clearsight.core.catalogue import Call, method_name, parse
 from clearsight.core.classifier import Classifier
 from clearsight.core.diagnostics import SHARE
 from clearsight.core.output import write_whole
@@ -321,7 +321,7 @@ def far_from_complete(name: str, values: Tensor) -> str:
 def file_names(methods: Iterable[str]) -> Iterator[str]:
     taken: list[str] = []
     for m in methods:
-        name = re.sub(r"[^\w+-]+", "_", m.partition("(")[0]).strip("_")
+        name = re.sub(r"[^\w+-]+", "_", method_name(m)).strip("_")
         taken.append(name)
         yield name if taken.count(name) == 1 else f"{name}-{taken.count(name)}"
 

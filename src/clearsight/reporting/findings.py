@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from clearsight.core.catalogue import method_name
 from clearsight.core.statistics import Interval
 
 Verdict = Literal["pass", "warn", "fail", "note", "error"]
@@ -99,4 +100,4 @@ class Finding:
     @property
     def name(self) -> str:
         """The check without its options."""
-        return self.check.partition("(")[0]
+        return method_name(self.check)

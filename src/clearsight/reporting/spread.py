@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from clearsight.core.statistics import Interval
-from clearsight.reporting.wording import show
+from clearsight.reporting.wording import show, show_range
 
 EXPECTED = 5.0  # pictures of either kind in every run, from which on the chi-square approximation is trusted
 
@@ -53,7 +53,7 @@ def between(values: Sequence[float], unit: str) -> str:
     ('50.0 to 98.9 %', '2')
     """
     low, high = show(min(values), unit), show(max(values), unit)
-    return high if low == high else f"{low.removesuffix(' %')} to {high}"
+    return high if low == high else show_range(min(values), max(values), unit)
 
 
 def deviation(values: Sequence[float]) -> float:

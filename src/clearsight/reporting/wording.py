@@ -15,16 +15,33 @@ def show(value: float | None, unit: str) -> str:
     """
     if value is None or not math.isfinite(value):
         return "–"
-    text = f"{100 * value:.1f} %" if unit == "share" else f"{value:.3g}"
+    return f"{number(value, unit)} %" if unit == "share" else number(value, unit)
+
+
+def number(value: float, unit: str) -> str:
+    """The digits alone: a share as a percentage without its sign.
+
+    >>> number(0.125, "share"), number(-0.125, "")
+    ('12.5', '−0.125')
+    """
+    text = f"{100 * value:.1f}" if unit == "share" else f"{value:.3g}"
     return text.replace("-", "−", 1) if value < 0 else text
+
+
+def show_range(low: float, high: float, unit: str) -> str:
+    """From the lower number to the higher one.
+
+    >>> show_range(0.49, 0.943, "share")
+    '49.0 to 94.3 %'
+    """
+    return f"{number(low, unit) if math.isfinite(low) else '–'} to {show(high, unit)}"
 
 
 def show_interval(finding: Finding) -> str:
     """The 95 % interval of a finding's value, or a dash."""
     if finding.interval is None:
         return "–"
-    low, high = (show(v, finding.unit).removesuffix(" %") for v in finding.interval)
-    return f"{low} to {high}{' %' if finding.unit == 'share' else ''}"
+    return show_range(*finding.interval, finding.unit)
 
 
 WORDS = {"pass": "holds", "warn": "undecided", "fail": "fails", "note": "note", "error": "not done"}

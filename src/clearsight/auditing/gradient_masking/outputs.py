@@ -12,6 +12,7 @@ from clearsight.auditing.case import Case
 from clearsight.auditing.goals import acceptable
 from clearsight.auditing.gradient_masking.checklist import AttackTrials, Point, pictures
 from clearsight.auditing.gradient_masking.gradients import Slopes
+from clearsight.core.catalogue import method_name
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.targets import Misclassify
 from clearsight.internals.scores import scores
@@ -120,7 +121,7 @@ def _natural_damage(case: Case, rows: Sequence[int], trials: AttackTrials) -> Po
             with case.model.undisturbed():
                 answers = scores(case.model, z.to(case.model.device)).argmax(1)
             hit = ~acceptable(case, part).gather(1, answers[:, None])[:, 0]
-            broken.setdefault(words.partition("(")[0], []).extend(part[k] for k in hit.nonzero()[:, 0].tolist())
+            broken.setdefault(method_name(words), []).extend(part[k] for k in hit.nonzero()[:, 0].tolist())
     all_rows = tuple(sorted({i for hits in broken.values() for i in hits}))
     result = (
         ", ".join(f"{name} breaks {len(hits)}" for name, hits in broken.items())
