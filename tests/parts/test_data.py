@@ -406,7 +406,7 @@ def test_shared_data() -> None:
     boxes = folder(SHARED / "coco_masks/images", boxes=SHARED / "coco_masks/boxes_yolo")
     polygons = folder(SHARED / "coco_masks/images", boxes=SHARED / "coco_masks/polygons_yolo")
     assert len({region.label for p in boxes.pictures for region in p.regions or ()}) == 61  # no names lie beside them
-    assert any("61 YOLO classes go by their numbers" in note for note in boxes.notes)
+    assert any("61 YOLO classes are named by their numbers" in note for note in boxes.notes)
     masks = folder(SHARED / "coco_masks/images", masks=SHARED / "coco_masks/semantic")
     assert [len(s.pictures) for s in (boxes, polygons, masks)] == [53] * 3
     assert sum(p.regions is None for p in boxes.pictures) == 1  # SOURCE.txt: one image has no boxes
