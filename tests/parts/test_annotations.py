@@ -469,6 +469,6 @@ def test_tables(tmp_path: Path) -> None:
         read_table(put(tmp_path / "a.csv", "file,label\nx.jpg,cat,dog\n"))
     with pytest.raises(Refused, match="two columns of the same name"):
         read_table(put(tmp_path / "a.csv", "file,file\n"))
-    with pytest.raises(Refused, match="no CSV in UTF-8"):
+    with pytest.raises(Refused, match="not a CSV in UTF-8"):
         read_table(put(tmp_path / "a.csv", b"file,label\nx.jpg,\xff\n"))
     assert read_table(put(tmp_path / "a.csv", "")) == ((), [])

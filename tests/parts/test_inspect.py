@@ -226,11 +226,11 @@ BROKEN: dict[str, tuple[Any, list[str]]] = {
     "no gradient": (Blind, ["no gradient flows back to the pixels", "no_grad"]),
     "zero gradient": (Steps, ["the gradient is zero at every pixel", "occlusion"]),
     "overwritten": (Overwrites, ["the backward pass fails: RuntimeError"]),
-    "random": (Noisy, ["same pictures twice get scores that differ", "training=self.training"]),
+    "random": (Noisy, ["the same pictures give scores that differ", "training=self.training"]),
     "neighbours": (Crowd, ["depend on its neighbours"]),
     "batch statistics": (Batchwise, ["depend on its neighbours", "norm normalises by the batch"]),
     "drifts": (Drifts, ["parameters were changed: head.weight"]),
-    "attention": (Attention, ["goes on with attention", "use a gradient or perturbation method"]),
+    "attention": (Attention, ["continues with attention", "use a gradient or perturbation method"]),
     "no convolution": (
         lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 24, 3)),
         ["no convolution with more than one place", "use a gradient or perturbation method"],
