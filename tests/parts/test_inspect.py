@@ -207,7 +207,7 @@ BROKEN: dict[str, tuple[Any, list[str]]] = {
         ["cannot run on an input of (3, 16, 24)", "it runs on (1, 28, 28): Preprocess(size=(28, 28)"],
     ),
     "one picture at a time": (Single, ["runs on one picture but not on 3", "x.flatten(1)"]),
-    "fails later": (Once, ["ran, and then failed on the same pictures: KeyError: 'no cable'"]),
+    "fails later": (Once, ["ran once, but then failed on the same pictures: KeyError: 'no cable'"]),
     "tuple": (
         lambda: Returns(lambda z: (z.mean(), z)),
         ["returns a tuple of 0: a tensor (), 1: a tensor (3, 3)", "output=1"],
