@@ -167,7 +167,7 @@ def test_a_number_on_the_command_line_is_the_label_first_and_it_is_said() -> Non
         assert model(*TO_TEN).index("3") == 2
     assert model(*DIGITS).index("3") == 3
     assert model("ant", "bee").index("1") == 1
-    with pytest.raises(Refused, match="no class '0': its labels contain numbers themselves, 1, 2, 3"):
+    with pytest.raises(Refused, match="no class '0': its labels have numbers of their own, 1, 2, 3"):
         model(*TO_TEN).index("0")
 
 

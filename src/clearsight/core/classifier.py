@@ -239,7 +239,7 @@ class Classifier:
             raise Refused(f"class {text!r} names several classes: give the number, {' or '.join(map(str, matches))}")
         if is_number(text) and (numbers := label_numbers(self.labels)):
             raise Refused(
-                f"the model has no class {text!r}: its labels contain numbers themselves, "
+                f"the model has no class {text!r}: its labels have numbers of their own, "
                 f"{', '.join(self.labels[i] for i in list(numbers.values())[:12])}: give one of the labels"
             )
         if number is not None:

@@ -99,8 +99,8 @@ def split_notes(labels: Sequence[str], groups: Sequence[int], parts: Sequence[st
 
     parts: what ``split`` gave, or any other names of parts.
 
-    >>> split_notes(["a", "a", "a", "b"], [0, 1, 2, 3], ["train", "val", "test", "train"])[0][:45]
-    '1 class stands in train alone (b): no number '
+    >>> split_notes(["a", "a", "a", "b"], [0, 1, 2, 3], ["train", "val", "test", "train"])[0][:43]
+    '1 class stands in train alone (b): the test'
     """
     _check_lengths(labels, groups, parts)
     present = [p for p in PARTS if p in parts]
