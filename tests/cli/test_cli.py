@@ -146,7 +146,7 @@ def test_the_base_of_pascal_voc_is_asked_for_and_quoted(workshop, run):
     )
     words = ("audit", "net.py:factory", "photos", "--only", "accuracy", "--boxes", "voc", "--json")
     told = run(*words)
-    assert "taken as counted from 1: nothing in it shows that" in told.out
+    assert "taken as counted from 1: no corner shows how it counts" in told.out
     asked = run(*words, "--voc-base", "0")
     assert asked.status == 0
     assert "--boxes voc --voc-base 0" in json.loads(asked.out)["findings"][0]["command"]

@@ -409,7 +409,9 @@ def test_a_layer_in_torchscript_is_refused_by_name_wherever_one_can_be_named(lay
 @pytest.mark.parametrize("tool", [torch.jit.freeze, lambda net: torch.jit.optimize_for_inference(net)])
 def test_frozen_torchscript_is_refused_when_it_is_wrapped(tool: Callable[[Any], Any]) -> None:
     net = quietly(lambda: tool(traced(plain())))
-    with pytest.raises(Refused, match=r"the network was frozen by torch\.jit\.freeze.*wrap what was frozen"):
+    with pytest.raises(
+        Refused, match=r"the network was frozen by torch\.jit\.freeze.*wrap the network that was frozen"
+    ):
         cs.wrap(net, PRE, list("abc"))
     with pytest.raises(Refused, match=r"frozen by torch\.jit\.freeze"):
         cs.explain(Classifier(net, PRE, tuple("abc")), torch.rand(2, 3, 12, 16), "saliency")
@@ -426,7 +428,7 @@ def test_what_was_recorded_in_training_mode_is_refused_when_it_is_wrapped(record
     recorded = quietly(lambda: record(net) if record is exported else torch.jit.trace(
         net, torch.rand(2, 3, 12, 16), check_trace=False
     ))  # fmt: skip
-    with pytest.raises(Refused, match=r"in training mode, and stays in it: call net\.eval\(\) first"):
+    with pytest.raises(Refused, match=r"in training mode, and stays in it: call net\.eval\(\) and record"):
         cs.wrap(recorded, PRE, list("abc"))
 
 

@@ -54,7 +54,7 @@ CORE = [
     ("data/annotations.py", "return (), False, [*sheet.bad, why]", "return (), False, []", "a_size_that_is_not"),
     (
         "data/annotations.py",
-        'left_out or ["it has no place in the picture"]',
+        'left_out or ["it has neither box, polygon nor mask"]',
         "[]",
         "values_that_cannot or without_a_word",
     ),

@@ -41,7 +41,12 @@ CORE = [
         "goal.met(scores(model, z, batch))",
         "wrong_already",
     ),
-    ("runner/run.py", "part, goal[rows], asked)", "part, goal[rows - rows], asked)", "wrong_already or batch_is"),
+    (
+        "runner/run.py",
+        "part, goal[rows], given)",
+        "part, goal[rows - rows], given)",
+        "wrong_already or batch_is",
+    ),
     (
         "runner/run.py",
         "torch.split(todo, size) if len(todo) else ()",
@@ -50,8 +55,8 @@ CORE = [
     ),
     (
         "runner/run.py",
-        "found = call.method(model, part.clone(), target",
-        "found = call.method(model, part, target",
+        "part_maps = call.method(model, part.clone(), target",
+        "part_maps = call.method(model, part, target",
         "callers",
     ),
     ("runner/run.py", "maps[rows].clone()", "maps[rows]", "callers"),

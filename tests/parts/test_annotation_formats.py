@@ -105,17 +105,17 @@ def test_coco_values_of_another_kind_mean_the_same(pictures: dict[str, Path], ab
         ({"bbox": [5, 6, None, 20]}, "annotation 5: bbox is not"),
         ({"bbox": ["1_5", 6, 10, 20]}, "annotation 5: bbox is not"),
         ({"bbox": None}, "annotation 5: bbox is not"),
-        ({"bbox": [5, 6, -10, 20]}, "annotation 5: a box of -10 x 20 pixels"),
+        ({"bbox": [5, 6, -10, 20]}, "annotation 5: a box of -10 x 20 pixels has no area"),
         ({"bbox": [float("nan"), 6, 10, 20]}, "annotation 5: a coordinate that is not a number"),
         ({"bbox": [1e300, 6, 10, 20]}, "annotation 5: a coordinate far outside the picture"),
-        ({"bbox_mode": 0}, "annotation 5: bbox_mode 0, of which only 1"),
+        ({"bbox_mode": 0}, "annotation 5: bbox_mode 0 is not supported, only 1"),
         ({"id": None, "bbox": []}, "annotation None: bbox is not"),
         ({"bbox": None, "segmentation": "polygon"}, "annotation 5: a segmentation that is neither polygons nor an RLE"),
         ({"bbox": None, "segmentation": [[1, 2, 3, 4, 5, 6, 7]]}, "annotation 5: a polygon of 7 numbers"),
-        ({"bbox": None, "segmentation": [{"x": 1}]}, "annotation 5: a polygon that is no list of numbers"),
+        ({"bbox": None, "segmentation": [{"x": 1}]}, "annotation 5: a polygon that is not a list of numbers"),
         ({"bbox": None, "segmentation": {"counts": 5, "size": [40, 60]}}, "annotation 5: RLE counts that are neither"),
         ({"bbox": None, "segmentation": {"counts": [2400]}}, "annotation 5: an RLE whose size is not [height, width]"),
-        ({"bbox": None, "segmentation": {"counts": [2400], "size": [40, 60]}}, "annotation 5: an RLE without a pixel"),
+        ({"bbox": None, "segmentation": {"counts": [2400], "size": [40, 60]}}, "annotation 5: an RLE that marks"),
         (
             {"bbox": None, "segmentation": {"counts": [9.5, 1], "size": [40, 60]}},
             "annotation 5: RLE counts that are not",
@@ -136,7 +136,7 @@ def test_coco_values_that_cannot_be_used_are_named(pictures: dict[str, Path], ab
 def test_a_size_that_is_not_the_pictures_is_seen_whatever_its_kind(pictures: dict[str, Path]) -> None:
     for wide in (30, 30.0, "30"):
         read = coco(pictures, {}, width=wide, height=20)
-        assert read.left_out == ("a.png (annotated at 30 x 20 pixels, the picture as it is seen has 60 x 40)",)
+        assert read.left_out == ("a.png (annotated at 30 x 20 pixels, but the picture, upright, has 60 x 40)",)
     for wide in (0, -60, True, "60px", [60], 60.5, None, float("nan")):
         read = coco(pictures, {}, width=wide, height=40)
         assert np.array_equal(inside(read.regions["a.png"]), PLACE)
@@ -147,7 +147,7 @@ def test_a_segmentation_that_cannot_be_read_leaves_its_box_and_says_so(pictures:
     for shape in ("polygon", [[1, 2]], {"counts": "?" * 9, "size": [40, 60]}, {"counts": [1], "size": [40, 60]}, 7):
         read = coco(pictures, {"segmentation": shape})
         assert np.array_equal(inside(read.regions["a.png"]), PLACE)
-        assert "a.png (annotation 5: its box is taken, not its segmentation: " in read.notes[0], shape
+        assert "a.png (annotation 5: its box is used, because its segmentation cannot be read: " in read.notes[0], shape
     half = coco(pictures, {"segmentation": [[5, 6, 15, 6, 15, 26, 5, 26], [1, 2]]})
     assert np.array_equal(inside(half.regions["a.png"]), PLACE)
     assert half.left_out == ("a.png (annotation 5: a polygon of fewer than 3 points)",)
@@ -162,7 +162,8 @@ def test_coco_categories_of_every_kind(tmp_path: Path, pictures: dict[str, Path]
     said = read([{"id": "7", "name": "cat"}, {"id": 8.0, "name": "dog"}, {"id": 9}, "bird"], 7, "8", 9, 10)
     assert [r.label for r in said.regions["b.png"]] == ["cat", "dog", "9", "10"]
     assert said.notes == (
-        "2 COCO classes go by their numbers (9, 10): its categories give them no name; 2 categories are not {id, name}",
+        "2 COCO classes are named by their numbers (9, 10): its categories give them no name; "
+        "2 categories are not {id, name}",
     )
     twice = read([{"id": 7, "name": "cat"}, {"id": "7", "name": "dog"}], 7)
     assert [(r.label, r.numbered) for r in twice.regions["b.png"]] == [("7", True)]
@@ -184,10 +185,10 @@ def test_ids_that_several_images_have_belong_to_none(tmp_path: Path, pictures: d
     assert len(read(one, one, of=1).regions["a.png"]) == 1  # the same words twice are one image
     other = read(one, {"id": "1", "file_name": "c.png"}, of=1)
     assert set(other.regions) == {"b.png"}
-    why = "annotation 3: the id 1 belongs to a.png, c.png"
+    why = "annotation 3: several images have the id 1: a.png, c.png"
     assert other.left_out == (f"a.png ({why})", f"c.png ({why})")
     none = read({"file_name": "a.png"}, of=None)
-    assert none.left_out == ("a.png (annotation 3: neither the image nor these have an id)",)
+    assert none.left_out == ("a.png (annotation 3: neither the image nor its annotations have an id)",)
     lost = read(one, of=9)
     assert lost.unmatched == ("image_id 9 of annotation 3",)
 
@@ -195,12 +196,12 @@ def test_ids_that_several_images_have_belong_to_none(tmp_path: Path, pictures: d
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('{"images": [], "annotations": [5]}', r"annotations\[0\] is 5, which is no COCO"),
-        ('{"images": [null], "annotations": []}', r"images\[0\] is None, which is no COCO"),
-        ('{"images": {}, "annotations": []}', "is no COCO JSON with the lists images and annotations"),
-        ('[{"image_id": 1, "bbox": [1, 2, 3, 4]}]', "COCO's results, which name no pictures"),
+        ('{"images": [], "annotations": [5]}', r"annotations\[0\] is 5, not an object"),
+        ('{"images": [null], "annotations": []}', r"images\[0\] is None, not an object"),
+        ('{"images": {}, "annotations": []}', "is not a COCO JSON with the lists images and annotations"),
+        ('[{"image_id": 1, "bbox": [1, 2, 3, 4]}]', "COCO results, which do not name pictures"),
         ('{"images": [], "images": [], "annotations": []}', "with a key twice"),
-        ("[" * 100_000, "is no JSON"),
+        ("[" * 100_000, "is not JSON"),
     ],
 )
 def test_json_that_is_no_coco_is_refused(tmp_path: Path, pictures: dict[str, Path], text: str, said: str) -> None:
@@ -256,7 +257,7 @@ def test_damaged_run_lengths_are_refused_and_never_reach_c(pictures: dict[str, P
             mask_of_rle(text, [40, 60])
     with pytest.raises(Refused, match="do not fill"):
         mask_of_rle(good, [60, 41])
-    with pytest.raises(Refused, match="the character 's', which is none of theirs"):
+    with pytest.raises(Refused, match="the character 's', which an RLE does not use"):
         mask_of_rle("1s", [2, 2])  # "s" has the low bits of "3", and "13" would fill it
 
 
@@ -295,7 +296,7 @@ def test_panoptic_ids_are_red_and_green_and_blue(tmp_path: Path, pictures: dict[
     for region, box in zip(read.regions["a.png"], [(0, 0, 20, 40), (20, 0, 60, 10), (20, 30, 60, 40)], strict=True):
         assert np.array_equal(inside((region,)), filled(box))
     assert inside(read.regions["b.png"]).all()
-    assert read.notes == ("1 COCO panoptic classes go by their numbers (9): its categories give them no name",)
+    assert read.notes == ("1 COCO panoptic classes are named by their numbers (9): its categories give them no name",)
 
 
 def test_panoptic_losses_are_named(tmp_path: Path, pictures: dict[str, Path]) -> None:
@@ -306,17 +307,17 @@ def test_panoptic_losses_are_named(tmp_path: Path, pictures: dict[str, Path]) ->
     assert len(read.regions["a.png"]) == 1
     assert [why.removeprefix("a.png (").removesuffix(")") for why in read.left_out] == [
         "segment 8: no pixel has its id",
-        "segment 5: its id is that of another one too",
+        "segment 5: another segment has the same id",
         "segment number 4: no pixel has its id",
         "segment -1: no pixel has its id",
         "a.png has pixels of ids that no segment has: 6",
     ]
-    assert any("a.png (segment 5: its area is stated as 7, and it has 800 pixels)" in note for note in read.notes)
+    assert any("a.png (segment 5: its area is stated as 7, but it has 800 pixels)" in note for note in read.notes)
     for about, why in (
-        ({"file_name": "c.png"}, "a.png (c.png: no such PNG in x beside the JSON, beside it, or in panoptic"),
-        ({"file_name": None}, "a.png (None: no file_name of its PNG"),
+        ({"file_name": "c.png"}, "a.png (c.png: this PNG is neither beside the JSON nor in a folder x or panoptic"),
+        ({"file_name": None}, "a.png (None: its annotation has no file_name of a PNG"),
         ({"segments_info": None}, "a.png (a.png has pixels of ids that no segment has: 5, 6)"),
-        ({"image_id": 3}, "a.png (no annotation names its segments)"),
+        ({"image_id": 3}, "a.png (no annotation lists its segments)"),
     ):
         assert read_boxes(panoptic(tmp_path, ids, segments, **about), pictures).left_out[0].startswith(why)
     Image.new("L", (60, 40)).save(tmp_path / "x" / "a.png")
@@ -356,7 +357,7 @@ def test_yolo_lines_of_every_length(tmp_path: Path, pictures: dict[str, Path]) -
     for line in lines:
         read = read_boxes(put(tmp_path / "labels" / "a.txt", "\ufeff" + line).parent, pictures)
         assert np.array_equal(inside(read.regions["a.png"]), filled((6, 4, 24, 24))), line
-        said = [note for note in read.notes if "a confidence, as predictions have it, in lines 1" in note]
+        said = [note for note in read.notes if "lines 1 hold a confidence, as predictions do" in note]
         assert len(said) == line.endswith("0.87")
     mixed = read_boxes(put(tmp_path / "labels" / "a.txt", "\n".join(lines)).parent, pictures)
     assert len(mixed.regions["a.png"]) == 4  # ultralytics drops the whole picture
@@ -392,11 +393,11 @@ def test_yolo_keypoints_are_never_corners_of_a_polygon(tmp_path: Path, pictures:
         for path in [labels] + ([labels.parent / "data.yaml"] if yaml else []):
             told = read_boxes(path, pictures)
             assert (inside(told.regions["a.png"]) == filled((15, 10, 45, 30))).all()
-            assert any("a.png (keypoints, of which the box alone is read, in lines 1" in n for n in told.notes)
+            assert any("a.png (lines 1 hold keypoints, of which only the box is read" in n for n in told.notes)
     put(tmp_path / "odd" / "a.txt", f"{box}\n{box} 0.1 0.2 0.3 0.4")
     put(tmp_path / "odd" / "data.yaml", json.dumps(asked))
     (why,) = read_boxes(tmp_path / "odd", pictures).left_out
-    assert why == "a.png (line 2: 4 numbers after the box, where kpt_shape asks for 6)"
+    assert why == "a.png (line 2: 4 numbers after the box, but kpt_shape needs 6)"
     put(tmp_path / "polygon" / "a.txt", "0 0 0 1 0 1 1 0 1 0 0.5")  # five corners, most of them at the edge
     assert read_boxes(tmp_path / "polygon", pictures).regions["a.png"][0].polygons
 
@@ -437,7 +438,7 @@ def test_yolo_texts_are_found_by_the_last_images(tmp_path: Path) -> None:
 
 def test_a_yolo_text_of_two_pictures_is_refused(tmp_path: Path, pictures: dict[str, Path]) -> None:
     put(tmp_path / "photos" / "a.txt", "0 0.5 0.5 1 1")
-    with pytest.raises(Refused, match=r"annotation 'a' fits a.jpg, a.png: name it with its folder"):
+    with pytest.raises(Refused, match=r"annotation 'a' fits several pictures, a.jpg, a.png: write the whole"):
         read_boxes(tmp_path / "photos", {"a.jpg": tmp_path / "photos" / "a.jpg"} | pictures)
 
 
@@ -446,13 +447,16 @@ def test_a_yolo_yaml_that_leads_nowhere_is_said(tmp_path: Path, pictures: dict[s
     path = put(tmp_path / "set" / "data.yaml", "train: ../train/images\nval: [5, gone.txt]\nnames: [cat]")
     read = read_boxes(path, pictures)
     assert read.regions["a.png"][0].label == "cat"
-    assert read.notes[0] == "data.yaml leads to no file or folder by train: ../train/images, val: 5, val: gone.txt"
-    assert read.notes[1] == "the texts beside data.yaml were taken, since it leads to none"
+    assert (
+        read.notes[0]
+        == "data.yaml names files or folders that do not exist: train: ../train/images, val: 5, val: gone.txt"
+    )
+    assert read.notes[1] == "the label files beside data.yaml are used, since it names none that exist"
     put(tmp_path / "set" / "train" / "images" / "x.png", "")
     put(tmp_path / "set" / "train" / "labels" / "b.txt", "0 0.5 0.5 1 1")
     assert list(read_boxes(path, pictures).regions) == ["b.png"]  # ../ is forgiven, as ultralytics does
     for text in ("- a\n- b", "services: {}", "", "names: [:::", "!!int ''", "a: &a [*a]"):
-        with pytest.raises(Refused, match=r"is no YAML of a YOLO dataset|cannot be read"):
+        with pytest.raises(Refused, match=r"is not the YAML of a YOLO dataset|cannot be read"):
             read_boxes(put(tmp_path / "set" / "data.yaml", text), pictures)
 
 
@@ -478,7 +482,7 @@ def test_yolo_names_wherever_they_are(tmp_path: Path, pictures: dict[str, Path])
     assert [r.numbered for r in read.regions["a.png"]] == [True, True]
     assert "name them differently: keep one, or write classes.txt" in read.notes[0]
     put(where.parent / "data.yaml", "names: [cat, no]")
-    assert "(1: False is no number and text: put names in quotes)" in read_boxes(where, pictures).notes[0]
+    assert "(1: False is not a number and a name: put names in quotes)" in read_boxes(where, pictures).notes[0]
 
 
 # Pascal VOC -----------------------------------------------------------------------------------------------------------
@@ -497,7 +501,7 @@ def thing(*corners: object, more: str = "") -> str:
     return f"<object><name>cat</name><bndbox>{box}</bndbox>{more}</object>"
 
 
-LABELIMG = "; labelImg's files look so, but count from 0"
+LABELIMG = "; files of labelImg look the same, but count from 0"
 
 
 @pytest.mark.parametrize(
@@ -529,13 +533,13 @@ def test_voc_of_real_tools_is_counted_as_the_set_shows(
 @pytest.mark.parametrize(
     ("files", "base", "why"),
     [
-        ([thing(5, 5, 9, 9)], 1, "nothing in it shows that, but the development kit does so"),
+        ([thing(5, 5, 9, 9)], 1, "no corner shows how it counts, and VOC's development kit counts from 1"),
         ([thing(5, 5, 60, 9)], 1, "whole numbers, none 0, and boxes that end with the picture in a"),
         ([thing(5, 5, 60, 9), thing(0, 5, 9, 9)], 0, "a corner below 1 in b"),
         ([thing(5, 5, 60, 9), thing(5, 5.5, 9, 9)], 0, "fractions in b"),
-        ([thing(1, 5, 60, 9), thing(0, 5, 9, 9)], 0, "a corner below 1 in b; but a may count from 1, and would lie"),
+        ([thing(1, 5, 60, 9), thing(0, 5, 9, 9)], 0, "a corner below 1 in b; but a may count from 1, and would then"),
         ([thing(1, 5, 9, 9), thing(5, 5.5, 9, 9)], 1, "more files have whole numbers that begin at 1 (a)"),
-        ([thing(5, 5, 9, 9) + thing("nan", 5, 9, 9)], 1, "nothing in it shows that"),
+        ([thing(5, 5, 9, 9) + thing("nan", 5, 9, 9)], 1, "no corner shows how it counts"),
     ],
 )
 def test_voc_base_is_decided_from_the_whole_set(
@@ -552,7 +556,7 @@ def test_voc_base_is_an_option_everywhere(tmp_path: Path, pictures: dict[str, Pa
     for base in (0, 1):
         found = folder(tmp_path / "photos", boxes=where, voc_base=base)
         assert found.pictures[0].regions == (Region(((5 - base, 5 - base, 9, 9),), label="cat"),)
-    with pytest.raises(Refused, match="voc_base is 2, but a picture's first pixel is called 0 or 1"):
+    with pytest.raises(Refused, match="voc_base 2: give 0 or 1"):
         read_boxes(where, pictures, voc_base=2)
     with pytest.raises(Refused, match=r"voc_base is for Pascal VOC, but .* is YOLO: leave it out"):
         read_boxes(put(tmp_path / "yolo" / "a.txt", "0 0.5 0.5 1 1").parent, pictures, voc_base=0)
@@ -563,12 +567,12 @@ def test_voc_base_is_an_option_everywhere(tmp_path: Path, pictures: dict[str, Pa
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("<object><name>cat</name></object>", "object 1 (cat): neither a bndbox, a robndbox nor a polygon"),
+        ("<object><name>cat</name></object>", "object 1 (cat): it has neither bndbox, robndbox nor polygon"),
         (thing(5, 5, 9, "x"), "object 1 (cat): its bndbox has no number ymax"),
         (thing(5, 5, 9, "1_0"), "object 1 (cat): its bndbox has no number ymax"),
         (thing(5, 5, 9, ""), "object 1 (cat): its bndbox has no number ymax"),
         (thing("nan", 5, 9, 9), "object 1 (cat): a coordinate that is not a number"),
-        (thing(9, 5, 5, 9), "object 1 (cat): a box of -3 x 5 pixels"),
+        (thing(9, 5, 5, 9), "object 1 (cat): a box of -3 x 5 pixels has no area"),
         (thing(5, 5, 9, 9, more="<bndbox/>"), "object 1 (cat): more than one bndbox in object"),
         (thing(5, 5, 9, 9, more="<deleted>1</deleted>"), "object 1 (cat): it is marked as deleted"),
     ],
@@ -642,10 +646,10 @@ def test_csv_cells_that_cannot_be_used_are_named(tmp_path: Path, pictures: dict[
     assert np.array_equal(inside(read.regions["a.png"]), PLACE)
     assert read.unmatched == ("boxes without a file (5)",)
     assert read.left_out == (
-        "a.png (box 2: box_w is ten, box_h is '', which is no number)",
-        "a.png (box 3: a box of -1 x 2 pixels)",
+        "a.png (box 2: box_w is ten, box_h is '', which is not a number)",
+        "a.png (box 3: a box of -1 x 2 pixels has no area)",
         "a.png (box 4: a coordinate that is not a number)",
-        "b.png (box 6: box_x is 1_0, which is no number)",
+        "b.png (box 6: box_x is 1_0, which is not a number)",
     )
 
 
@@ -655,12 +659,12 @@ def test_one_file_that_is_of_another_format_says_so_not_that_its_name_fits_nothi
     cvat = '<annotations><image name="a.png"><box label="cat" xtl="1" ytl="1" xbr="9" ybr="9"/></image></annotations>'
     for name, text, why in (
         ("cvat.xml", cvat, "cvat.xml is CVAT for images, which is not read: export the task from CVAT as COCO"),
-        ("other.xml", "<page/>", "other.xml is no Pascal VOC: its root is page"),
+        ("other.xml", "<page/>", "other.xml is not Pascal VOC: its root is page"),
         ("gt.txt", "1,1,10,5,30,25,1,1,1", "gt .line 1: neither class cx cy w h"),
     ):
         with pytest.raises(Refused, match=f"cannot be used: .*{why}"):
             read_boxes(put(tmp_path / name, text), pictures)
-    with pytest.raises(Refused, match="fit no picture: it names c"):
+    with pytest.raises(Refused, match="fit no picture: they name c"):
         read_boxes(put(tmp_path / "c.txt", "0 .5 .5 .5 .5"), pictures)
 
 

@@ -25,7 +25,7 @@ BOXES = {
 }
 ENDS_1 = (
     "Pascal VOC taken as counted from 1: whole numbers, none 0, and boxes that end with the picture in {}; "
-    "labelImg's files look so, but count from 0 (voc_base=0, --voc-base 0 takes it from 0)"
+    "files of labelImg look the same, but count from 0 (voc_base=0, --voc-base 0 takes it from 0)"
 )
 SETTINGS = [
     Preprocess((40, 60), *HALF),
@@ -220,7 +220,7 @@ def test_a_mask_holds_its_pixels_exactly_and_in_little_memory(share: float) -> N
     assert np.array_equal(pixels_of(mask), drawn)
     assert hash(mask) == hash(mask_of(drawn.copy()))
     assert torch.equal(region_mask(Region(mask=mask), (31, 23), Preprocess((23, 31), *HALF)), torch.from_numpy(drawn))
-    with pytest.raises(Refused, match=r"a mask has 31 x 23 pixels, its picture 60 x 40"):
+    with pytest.raises(Refused, match=r"a mask has 31 x 23 pixels, but its picture has 60 x 40"):
         region_mask(Region(mask=mask), SIZE, SETTINGS[0])
     disc = np.hypot(*np.mgrid[-500:500, -500:500]) < 400
     assert len(mask_of(disc).runs) < 8_000
@@ -232,7 +232,7 @@ def test_a_folder_of_json_is_read_by_what_the_files_hold(tmp_path: Path, picture
     assert [len(regions) for regions in read_boxes(where, pictures).regions.values()] == [2, 1, 0]
     put(where / "d.json", "{")
     assert read_boxes(where, pictures).notes == (
-        "1 COCO regions left out: d.jpg (d.json is no JSON: Expecting property name enclosed in double quotes: "
+        "1 COCO regions left out: d.jpg (d.json is not JSON: Expecting property name enclosed in double quotes: "
         "line 1 column 2 (char 1))",
     )
     put(where / "a.xml", "<annotation/>")
@@ -266,8 +266,8 @@ NAN = float("nan")
 @pytest.mark.parametrize(
     ("about", "why"),
     [
-        ({"bbox": [5, 5, 0, 9]}, "annotation 5: a box of 0 x 9 pixels"),
-        ({"bbox": [5, 5, -3, 9]}, "annotation 5: a box of -3 x 9 pixels"),
+        ({"bbox": [5, 5, 0, 9]}, "annotation 5: a box of 0 x 9 pixels has no area"),
+        ({"bbox": [5, 5, -3, 9]}, "annotation 5: a box of -3 x 9 pixels has no area"),
         ({"bbox": [NAN, 5, 3, 9]}, "annotation 5: a coordinate that is not a number"),
         ({"bbox": [5, float("inf"), 3, 9]}, "annotation 5: a coordinate that is not a number"),
         ({"bbox": [60, 5, 3, 9]}, "annotation 5: outside the picture"),
@@ -304,7 +304,7 @@ def test_annotated_before_turning_is_left_out_by_name(tmp_path: Path, pictures: 
     read = read_boxes(coco(tmp_path), pictures)
     assert "a.jpg" not in read.regions
     assert read.notes == (
-        "1 COCO regions left out: a.jpg (annotated at 60 x 40 pixels, the picture as it is seen has 40 x 60)",
+        "1 COCO regions left out: a.jpg (annotated at 60 x 40 pixels, but the picture, upright, has 40 x 60)",
     )
 
 
@@ -313,7 +313,7 @@ def test_names_are_matched_by_path_then_by_unique_file_name(tmp_path: Path, pict
     assert set(read_boxes(coco(tmp_path), twice).regions) == set(BOXES)  # deep/b.jpg by its whole path
     flat = put(tmp_path / "flat" / "b.txt", "0 0.5 0.5 0.2 0.2")
     assert list(read_boxes(flat, pictures).regions) == ["deep/b.jpg"]
-    with pytest.raises(Refused, match=r"'b' fits deep/b.jpg, other/b.jpg: name it with its folder"):
+    with pytest.raises(Refused, match=r"'b' fits several pictures, deep/b.jpg, other/b.jpg: write the whole name"):
         read_boxes(flat, twice)
     put(tmp_path / "flat" / "sub" / "b.txt", "0 0.5 0.5 0.2 0.2")
     with pytest.raises(Refused, match=r"b and sub/b both fit deep/b.jpg"):
@@ -327,7 +327,7 @@ def test_names_without_a_picture_are_returned_and_counted(tmp_path: Path, pictur
     assert read.unmatched == ("stray",)
     assert read.notes == ("1 YOLO annotations fit no picture: stray",)
     with pytest.raises(
-        Refused, match=r"YOLO annotations at .* fit no picture: it names .*stray.*; the pictures are x.jpg"
+        Refused, match=r"YOLO annotations at .* fit no picture: they name .*stray.*; the pictures are x.jpg"
     ):
         read_boxes(where, {"x.jpg": pictures["d.jpg"]})
 
@@ -346,7 +346,7 @@ def test_lines_that_are_no_yolo_are_left_out_by_name(tmp_path: Path, pictures: d
     assert len(read.regions["a.jpg"]) == 1
     (note,) = read.notes
     assert note.startswith("4 YOLO regions left out: a.jpg (line 2: neither class cx cy w h")
-    assert "line 3: not fractions" in note
+    assert "line 3: coordinates above 1.5" in note
     assert "line 4: neither" in note
     assert "a.jpg (line 5: a coordinate that is not a number)" in note
 
@@ -358,8 +358,8 @@ def test_broken_and_misfitting_masks_are_left_out_by_name(tmp_path: Path, pictur
     read = read_boxes(where, pictures)
     assert set(read.regions) == {"deep/b.jpg"}
     assert "a.jpg (mask a.png: empty (0 bytes))" in read.notes[0]
-    assert "c.jpg (annotated at 30 x 20 pixels, the picture as it is seen has 60 x 40)" in read.notes[0]
-    with pytest.raises(Refused, match=r"has 30 x 20 pixels, its picture 60 x 40"):
+    assert "c.jpg (annotated at 30 x 20 pixels, but the picture, upright, has 60 x 40)" in read.notes[0]
+    with pytest.raises(Refused, match=r"has 30 x 20 pixels, but its picture has 60 x 40"):
         region_mask(Region(mask=where / "c.png"), SIZE, SETTINGS[0])
 
 
@@ -390,12 +390,12 @@ def test_pictures_beside_their_labels_are_no_masks(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("x.json", "[1, 2", "is no JSON"),
-        ("x.json", "[]", r"is a JSON of no format that is known here .COCO.*: expected the .json of COCO"),
-        ("x.json", '{"images": [], "annotations": 5}', "is no COCO JSON"),
+        ("x.json", "[1, 2", "is not JSON"),
+        ("x.json", "[]", r"is JSON of an unknown format, none of COCO.*: expected the .json of COCO"),
+        ("x.json", '{"images": [], "annotations": 5}', "is not a COCO JSON"),
         ("x.json", '{"images": [], "annotations": [{"segments_info": []}]}', "panoptic"),
-        ("a.xml", "<annotation><object>", "a.xml is no XML"),
-        ("a.xml", "<html></html>", "a.xml is no Pascal VOC: its root is html"),
+        ("a.xml", "<annotation><object>", "a.xml is not XML"),
+        ("a.xml", "<html></html>", "a.xml is not Pascal VOC: its root is html"),
         ("a.txt", "this is a letter\n", "cannot be used: a.jpg .line 1: neither"),
         ("x.csv", "file,label\na.jpg,cat\n", "has the columns file, label: expected the .json of COCO"),
         ("x.jpg", "?", "holds no annotations: expected the .json of COCO"),
@@ -423,7 +423,7 @@ def test_yolo_words_from_yaml(tmp_path: Path, pictures: dict[str, Path]) -> None
     read = read_boxes(where, pictures)
     assert [(region.label, region.numbered) for region in read.regions["a.jpg"]] == [("fox", False), ("4", True)]
     assert read.notes == (
-        f"1 YOLO classes go by their numbers (4): {tmp_path / 'set/data.yaml'} has no names for them",
+        f"1 YOLO classes are named by their numbers (4): {tmp_path / 'set/data.yaml'} has no names for them",
     )
     put(tmp_path / "set" / "data.yaml", "names: [:::")
     with pytest.raises(Refused, match=r"data.yaml cannot be read"):
@@ -438,7 +438,7 @@ def test_yolo_without_names_keeps_its_classes_apart_and_says_so(
     read = read_boxes(where, pictures)
     assert [region.label for region in read.regions["a.jpg"]] == ["43", "0", "43"]
     assert read.notes == (
-        "2 YOLO classes go by their numbers (0, 43): there is no classes.txt or data.yaml with their names in "
+        "2 YOLO classes are named by their numbers (0, 43): there is no classes.txt or data.yaml with their names in "
         f"{where} or in the folder above it",
     )
     put(where.parent / "classes.txt", "cat\n" + "\n" * 50)  # a line without a word is no name
@@ -447,7 +447,7 @@ def test_yolo_without_names_keeps_its_classes_apart_and_says_so(
         read = read_boxes(path, pictures)
         assert [region.label for region in read.regions["a.jpg"]] == ["43", "cat", "43"], path
         assert len(read.notes) == 1
-        assert "classes go by their numbers (43): " in read.notes[0]
+        assert "classes are named by their numbers (43): " in read.notes[0]
         assert "classes.txt has no names for them" in read.notes[0]
     put(where / "a.txt", "0 0.5 0.5 0.5 0.5")
     assert read_boxes(where, pictures).notes == ()
@@ -469,6 +469,6 @@ def test_tables(tmp_path: Path) -> None:
         read_table(put(tmp_path / "a.csv", "file,label\nx.jpg,cat,dog\n"))
     with pytest.raises(Refused, match="two columns of the same name"):
         read_table(put(tmp_path / "a.csv", "file,file\n"))
-    with pytest.raises(Refused, match="no CSV in UTF-8"):
+    with pytest.raises(Refused, match="not a CSV in UTF-8"):
         read_table(put(tmp_path / "a.csv", b"file,label\nx.jpg,\xff\n"))
     assert read_table(put(tmp_path / "a.csv", "")) == ((), [])

@@ -354,7 +354,7 @@ def test_pictures_of_one_name_are_kept_apart(workshop: Path, tmp_path: Path) -> 
         ("boundary", {"eps": 1.0, "curve": [2.0]}, "of curve as eps"),
         ("pgd", {"eps": 0.0}, "above 0"),
         ("deepfool", {"eps": 0.0}, "above 0"),
-        ("pgd", {"access": "label"}, "sees the inside"),
+        ("pgd", {"access": "label"}, "is not a black-box attack"),
         ("pgd", {"target": "purple"}, "purple"),
         ("pgd", {"curve": [-0.1]}, "a budget"),
         ("transfer", {}, "second model"),

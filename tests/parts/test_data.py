@@ -110,7 +110,9 @@ def test_csv_columns(tmp_path: Path) -> None:
             Refused, match=f"labels.csv has the columns {header.replace(',', ', ')}: none is known .* --label-column"
         ):
             folder(table(tmp_path, f"{header}\na.png,x,y\n"))
-    with pytest.raises(Refused, match="has the columns picture, label: none names the pictures; call that column file"):
+    with pytest.raises(
+        Refused, match="has the columns picture, label: none names the pictures; rename the one that does to file"
+    ):
         folder(table(tmp_path, "picture,label\na.png,cat\n"))
     with pytest.raises(Refused, match=r"a.png is in rows 2 and 3: list it once, with its classes as one\|other"):
         folder(table(tmp_path, "file,label\na.png,cat\n./a.png,dog\n"))
@@ -150,7 +152,7 @@ def test_what_cannot_be_a_picture_is_broken_and_named(tmp_path: Path) -> None:
     assert read.broken == (
         ("cat/empty.jpg", "empty (0 bytes)"),
         ("cat/folder.jpg", "a folder, not a file"),
-        ("cat/gone.jpg", "a link to nothing"),
+        ("cat/gone.jpg", "a link to a file that does not exist"),
         ("cat/pipe.jpg", "not a file but a pipe, socket or device"),
     )
 
@@ -331,7 +333,7 @@ def test_the_separator_of_a_csv_is_what_stands_most_often(tmp_path: Path) -> Non
     for text in ('file;label;"size, in cm"\na.png;cat;1,5\n', "file\tlabel\tscore, note; more\na.png\tcat\t1,5\n"):
         assert found(folder(table(tmp_path, text))) == {"a.png": ("cat",)}
     (tmp_path / "u.csv").write_bytes("file,label\na.png,cat\n".encode("utf-16"))
-    with pytest.raises(Refused, match=r"no CSV in UTF-8.*save it as UTF-8"):
+    with pytest.raises(Refused, match=r"not a CSV in UTF-8.*save it as UTF-8"):
         folder(tmp_path / "u.csv")
 
 
@@ -406,7 +408,7 @@ def test_shared_data() -> None:
     boxes = folder(SHARED / "coco_masks/images", boxes=SHARED / "coco_masks/boxes_yolo")
     polygons = folder(SHARED / "coco_masks/images", boxes=SHARED / "coco_masks/polygons_yolo")
     assert len({region.label for p in boxes.pictures for region in p.regions or ()}) == 61  # no names lie beside them
-    assert any("61 YOLO classes go by their numbers" in note for note in boxes.notes)
+    assert any("61 YOLO classes are named by their numbers" in note for note in boxes.notes)
     masks = folder(SHARED / "coco_masks/images", masks=SHARED / "coco_masks/semantic")
     assert [len(s.pictures) for s in (boxes, polygons, masks)] == [53] * 3
     assert sum(p.regions is None for p in boxes.pictures) == 1  # SOURCE.txt: one image has no boxes

@@ -128,7 +128,7 @@ def test_small_and_plain_pictures_are_compared_exactly(tmp_path: Path) -> None:
     images |= {f"blank{n}.png": Image.new("RGB", (64, 64), (200, 200, 200 + n)) for n in range(3)}
     found = alike(tmp_path, images)
     assert found.pairs == ()
-    assert found.notes[0].startswith("of 7 pictures smaller than 32 pixels or of one colour only exact copies")
+    assert found.notes[0].startswith("7 pictures smaller than 32 pixels or of one colour were searched for exact")
 
 
 def test_silhouettes_are_no_crowd_of_copies(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_silhouettes_are_no_crowd_of_copies(tmp_path: Path) -> None:
         discs[f"{n}.png"] = Image.fromarray((on * 220).astype(np.uint8))
     found = alike(tmp_path, discs)
     assert found.pairs == ()
-    assert "80 pictures that are each like some others" in found.notes[0]
+    assert "80 pictures are listed with exact copies only" in found.notes[0]
 
 
 def test_broken_ones_are_named_and_change_nothing_else(tmp_path: Path) -> None:

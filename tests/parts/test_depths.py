@@ -138,16 +138,16 @@ def test_the_white_that_a_tiff_states(tmp_path: Path, tag: int, white: int) -> N
 def test_what_a_tiff_says_of_its_white_is_not_believed_against_its_values(tmp_path: Path) -> None:
     values = np.array([[[0], [3000]]])
     image = open_picture(written(tmp_path, tiff(values, 16, 1, tags={281: (3, [3000])})))
-    assert (np.asarray(image).tolist(), notes(image)) == ([[0, 12]], ("its largest value is said to be 3000 of 65535",))
+    assert (np.asarray(image).tolist(), notes(image)) == ([[0, 12]], ("its largest value is stated as 3000 of 65535",))
     image = open_picture(written(tmp_path, tiff(values, 16, 1)))  # a camera's file without the tag: 16 bits, as it says
     assert (np.asarray(image).tolist(), notes(image)) == ([[0, 12]], ("16 bits divided by 257",))
-    with pytest.raises(Refused, match=r"^it says that its largest value is 1023, and holds 3000: save it"):
+    with pytest.raises(Refused, match=r"^its largest value is stated as 1023, but it holds 3000: save it"):
         open_picture(written(tmp_path, tiff(values, 16, 1, tags={281: (3, [1023])})))
 
 
 FEW = np.arange(1, 31).reshape(2, 3, 5) * 8
 BANDS_SAID = (
-    r"^{n} bands per pixel, where a picture has 1 \(grey\) or 3 \(RGB\), .* save those that the model was trained"
+    r"^{n} bands per pixel, but a picture has 1 \(grey\) or 3 \(RGB\), .* save those that the model was trained"
 )
 
 
@@ -171,7 +171,7 @@ def test_bands_besides_the_colours(tmp_path: Path, bits: int) -> None:
     four = FEW[..., :4]
     image = open_picture(written(tmp_path, tiff(four * deep, bits, 2, extra=(0,))))
     assert np.array_equal(np.asarray(image), four[..., :3])
-    assert notes(image)[0] == "4 bands, of which the first 3 are seen"
+    assert notes(image)[0] == "4 bands, of which the first 3 are used"
     opaque = four[..., 3:] / 255
     image = open_picture(written(tmp_path, tiff(four * deep, bits, 2, extra=(2,))))
     assert np.abs(np.asarray(image) - (four[..., :3] * opaque + 255 * (1 - opaque))).max() <= 1
@@ -209,11 +209,11 @@ def test_premultiplied_black_is_no_mask(tmp_path: Path) -> None:
         ("bands of different kinds (RGB of 5 and 6 bits)", tiff(FEW[..., :3], 8, 2, tags={258: (3, [5, 6, 5])})),
         ("bands of different kinds (RGB of 8 bits, signed)", tiff(FEW[..., :3], 8, 2, tags={339: (3, [1, 1, 2])})),
         ("a TIFF that does not say what its values mean", tiff(FEW[..., :1], 8, 1, without=(262,))),
-        ("its first picture is a small preview of another", tiff(FEW[..., :3], 8, 2, tags={254: (4, [1])})),
-        ("a palette of which it is not known", tiff(FEW[..., :1] % 4, 2, 3, tags={320: (3, [1, 2, 3, 4] * 3)})),
+        ("its first picture is a preview of another", tiff(FEW[..., :3], 8, 2, tags={254: (4, [1])})),
+        ("a palette whose values may have", tiff(FEW[..., :1] % 4, 2, 3, tags={320: (3, [1, 2, 3, 4] * 3)})),
         ("the raw values of a camera's sensor of 16 bits", tiff(FEW[..., :1], 16, 32803)),
         ("a transparency mask of 1 bit", tiff(FEW[..., :1] % 2, 1, 4)),
-        ("grey of 12 bits, but its values lie in more bits", tiff(FEW[..., :1], 16, 1, tags={258: (3, [12])})),
+        ("grey of 12 bits, but each value takes more bits", tiff(FEW[..., :1], 16, 1, tags={258: (3, [12])})),
         ("CMYK of 8 bits, which is not supported", tiff(FEW[..., :4], 8, 5, tags={332: (3, [2])})),
         ("YCbCr of 8 bits, which is not supported", tiff(FEW[..., :3], 8, 6)),  # 2 x 2 pixels share a colour
         ("grey of 8 bits, compression 34712, which is not", tiff(FEW[..., :1], 8, 1, tags={259: (3, [34712])})),
@@ -242,7 +242,7 @@ def test_a_palette_is_scaled_and_not_cut(tmp_path: Path) -> None:
 
 
 def test_a_floating_mask_of_nan_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="holds NaN, which is neither zero nor another number"):
+    with pytest.raises(Refused, match="with NaN, which is neither zero nor another number"):
         open_mask(written(tmp_path, tiff(np.array([[[0.0], [np.nan]]]), 32, 1, 3)))
 
 
@@ -336,7 +336,7 @@ def test_the_white_that_a_netpbm_file_states(tmp_path: Path, letter: bytes, whit
 
 @pytest.mark.parametrize("content", [b"P5 2 1 100\n\x03\x65", b"P6 1 1 1000\n\0\1\0\1\x04\0", b"P2 2 1 100\n3 101"])
 def test_more_than_white_is_damage(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(Refused, match=r"^truncated or damaged \(it says that white is 1000?, and holds 1\d\d\d?\)"):
+    with pytest.raises(Refused, match=r"^truncated or damaged \(its white is stated as 1000?, but it holds 1\d\d\d?\)"):
         open_picture(written(tmp_path, content, "x.pgm"))
 
 
@@ -355,7 +355,7 @@ def test_floating_point_maps(tmp_path: Path) -> None:
         path = written(tmp_path, data, "x.pfm")
         assert np.asarray(open_picture(path)).tolist() == [[0, 64, 128], [255, 191, 32]]
         assert np.array_equal(open_mask(path), values > 0)
-    with pytest.raises(Refused, match=r"^a PFM whose scale is 2.5, whose white is not known: save it"):
+    with pytest.raises(Refused, match=r"^a PFM whose scale is 2.5, so its white is unknown: save it"):
         open_picture(written(tmp_path, b"Pf\n1 1\n-2.5\n" + b"\0" * 4, "x.pfm"))
 
 
@@ -371,7 +371,9 @@ def test_bmp_of_16_bits(tmp_path: Path, sizes: tuple[int, int, int]) -> None:
     if sizes[1] == 5:
         path = written(tmp_path, bmp(values.reshape(2, 32), 16), "x.bmp")
         assert np.array_equal(np.asarray(open_picture(path)), seen.reshape(2, 32, 3))
-    with pytest.raises(Refused, match=r"^of a kind that is not supported \(Unsupported BMP .*\): save it as PNG$"):
+    with pytest.raises(
+        Refused, match=r"^in an unsupported variant of its format \(Unsupported BMP .*\): save it as PNG$"
+    ):
         open_picture(written(tmp_path, bmp(values.reshape(2, 32), 16, (0xF00, 0xF0, 0xF)), "x.bmp"))
 
 
@@ -479,8 +481,8 @@ def test_jpeg_2000(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(open_picture(from_text(tmp_path, "rgb4.jp2"))), np.stack([four] * 3, -1))
     for name, said in {
         "rgb12.jp2": "JPEG 2000 colour of 12 bits, of which only 8 are supported: save it as PNG",
-        "signed.jp2": "JPEG 2000 of signed values, whose white is not known: save it as PNG",
-        "rgba8.jp2": "JPEG 2000 of 4 bands, and the file does not say what the last is: save those ...",
+        "signed.jp2": "JPEG 2000 of signed values, whose white is unknown: save it as PNG",
+        "rgba8.jp2": "JPEG 2000 of 4 bands, and the file does not say what the last one is: save those ...",
     }.items():
         with pytest.raises(Refused) as refused:
             open_picture(from_text(tmp_path, name))

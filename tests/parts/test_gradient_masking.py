@@ -30,7 +30,7 @@ from thinning import with_slow
 # the attacks' own word on what the check is about, which says it itself
 pytestmark = [
     pytest.mark.filterwarnings("ignore:the gradient at the pixels is not that of the scores:clearsight.errors.Notice"),
-    pytest.mark.filterwarnings("ignore:the same pictures twice get scores:clearsight.errors.Notice"),
+    pytest.mark.filterwarnings("ignore:two passes over the same pictures give scores:clearsight.errors.Notice"),
 ]
 
 SIDE = 8

@@ -207,7 +207,7 @@ BROKEN: dict[str, tuple[Any, list[str]]] = {
         ["cannot run on an input of (3, 16, 24)", "it runs on (1, 28, 28): Preprocess(size=(28, 28)"],
     ),
     "one picture at a time": (Single, ["runs on one picture but not on 3", "x.flatten(1)"]),
-    "fails later": (Once, ["ran, and then failed on the same pictures: KeyError: 'no cable'"]),
+    "fails later": (Once, ["ran once, but then failed on the same pictures: KeyError: 'no cable'"]),
     "tuple": (
         lambda: Returns(lambda z: (z.mean(), z)),
         ["returns a tuple of 0: a tensor (), 1: a tensor (3, 3)", "output=1"],
@@ -226,11 +226,11 @@ BROKEN: dict[str, tuple[Any, list[str]]] = {
     "no gradient": (Blind, ["no gradient flows back to the pixels", "no_grad"]),
     "zero gradient": (Steps, ["the gradient is zero at every pixel", "occlusion"]),
     "overwritten": (Overwrites, ["the backward pass fails: RuntimeError"]),
-    "random": (Noisy, ["same pictures twice get scores that differ", "training=self.training"]),
+    "random": (Noisy, ["the same pictures give scores that differ", "training=self.training"]),
     "neighbours": (Crowd, ["depend on its neighbours"]),
     "batch statistics": (Batchwise, ["depend on its neighbours", "norm normalises by the batch"]),
     "drifts": (Drifts, ["parameters were changed: head.weight"]),
-    "attention": (Attention, ["goes on with attention", "use a gradient or perturbation method"]),
+    "attention": (Attention, ["continues with attention", "use a gradient or perturbation method"]),
     "no convolution": (
         lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 24, 3)),
         ["no convolution with more than one place", "use a gradient or perturbation method"],

@@ -82,9 +82,9 @@ def test_demo_is_written_and_read_back_bit_by_bit(demo: Classifier, tmp_path: Pa
 
 
 def test_demo_takes_no_other_weights_nor_other_classes() -> None:
-    with pytest.raises(Refused, match=r"timm:tf_efficientnet_lite0 with weights=FILE \(--weights"):
+    with pytest.raises(Refused, match=r"timm:tf_efficientnet_lite0, weights=FILE \(--weights"):
         load("demo", weights="x.pth")
-    with pytest.raises(Refused, match="knows 1000 classes, but 3"):
+    with pytest.raises(Refused, match="has 1000 classes, but 3"):
         load("demo", labels=LABELS)
 
 
@@ -157,7 +157,7 @@ def test_squashed_pictures_and_other_datasets_are_stated_rightly() -> None:
 
     assert default_preprocess("timm:convnext_base.fb_in22k_ft_in1k_384").resize is None
     assert default_preprocess("timm:vit_base_patch16_sapiens2.fb").size == (1024, 768)
-    with pytest.raises(Refused, match=r"by squash of 0\.9 .* is not known: state it: preprocess=Preprocess"):
+    with pytest.raises(Refused, match=r"by squash of 0\.9 .* is not supported: give preprocess=Preprocess"):
         default_preprocess("timm:dm_nfnet_f0.dm_in1k")
     assert len(default_labels("timm:mobilenetv3_large_100.miil_in21k")) == 11221
     with pytest.raises(Refused, match="gives features, not classes"):
@@ -183,11 +183,11 @@ def test_fetching_is_said_and_where_it_fails_the_way_out_too(library: str, monke
     said: list[str] = []
     with pytest.raises(Refused, match=r"Name or service.*--weights FILE.*--weights none"):
         load(library, say=said.append)
-    assert said == [f"fetching the pretrained weights of {library} from the network, where they are not kept already"]
+    assert said == [f"fetching the pretrained weights of {library} from the internet, unless they are cached"]
 
 
 def test_pretrained_weights_for_other_labels_are_not_fetched() -> None:
-    with pytest.raises(Refused, match="know 1000 classes, but there are 3 labels"):
+    with pytest.raises(Refused, match="have 1000 classes, but there are 3 labels"):
         load("timm:resnet18", labels=LABELS, say=pytest.fail)
 
 
@@ -198,7 +198,7 @@ def test_pretrained_weights_for_other_labels_are_not_fetched() -> None:
         ("timm:resnet18.nope", "resnet18.tv_in1k"),
         ("timm:hf-hub:somebody/net", "timm has no network"),
         ("torchvision:resnt18", "did you mean resnet18"),
-        ("torchvision:inception_v3", "take timm:inception_v3"),
+        ("torchvision:inception_v3", "use timm:inception_v3"),
         ("torchvision:googlenet", "more outputs in training"),
         ("torchvision:fasterrcnn_resnet50_fpn", "is for detection"),
         ("torchvision:fcn_resnet50", "is for segmentation"),
@@ -226,7 +226,7 @@ def test_unknown_words_are_refused_with_the_nearest(words: str, says: str) -> No
         ("net.pth", "--weights .*net.pth --labels FILE"),
         ("net.safetensors", "do not say what network"),
         ("net.pkl", "or a pickle"),
-        ("net.onnx", "no gradients to explain"),
+        ("net.onnx", "has no gradients: give"),
         ("net.keras", "reads PyTorch"),
         ("net.py", "net.py:factory"),
         ("cat.jpg", "is a file, not a model"),
@@ -372,9 +372,9 @@ def test_a_run_folder_is_read_back_bit_by_bit_and_can_be_written_again(run: Path
     assert again.preprocess == model.preprocess
     assert again.source == str(run)
     assert load(run, labels=["x", "y", "z"]).labels == ("x", "y", "z")
-    with pytest.raises(Refused, match="knows 3 classes, but 2"):
+    with pytest.raises(Refused, match="has 3 classes, but 2"):
         load(run, labels=["x", "y"])
-    with pytest.raises(Refused, match="brings its own weights"):
+    with pytest.raises(Refused, match="has its own weights"):
         load(run, weights="none")
 
 
@@ -414,11 +414,11 @@ def test_shared_tensors_are_written(tmp_path: Path) -> None:
 
 
 def test_what_a_network_is_built_of_must_be_known_and_true(small: Classifier, tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="how small is built is not known: say it with architecture="):
+    with pytest.raises(Refused, match="it is unknown how small is built: give architecture="):
         save(small, tmp_path)
     with pytest.raises(Refused, match="the network is not timm:test_resnet for 5 classes"):
         save(small, tmp_path, architecture="timm:test_resnet")
-    with pytest.raises(Refused, match="it is spelled like"):
+    with pytest.raises(Refused, match="give one like timm:resnet18"):
         save(small, tmp_path, architecture="resnet")
     assert not list(tmp_path.iterdir())
 

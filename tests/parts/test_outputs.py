@@ -294,7 +294,9 @@ def test_a_forward_without_a_way_back_is_refused_for_gradients_and_works_for_sco
 @pytest.mark.filterwarnings("ignore:quantized..linear_dynamic")
 def test_a_network_quantised_by_the_range_of_the_batch_is_refused_by_that_cause(x: Tensor) -> None:
     model = cs.wrap(dynamic(Returns()), PRE, list("abc"))
-    why = "depend on its neighbours in the batch.* is quantised by the range of the whole batch: take the network as it"
+    why = (
+        "depend on its neighbours in the batch.* is quantised by the range of the whole batch: give the network unquan"
+    )
     for name in ("saliency", "occlusion(window=6, stride=6)"):
         with pytest.raises(Refused, match=why):
             cs.explain(model, x, name, cs.ClassScore(0))

@@ -96,14 +96,14 @@ def broken(folder: Path) -> dict[str, tuple[Path, str]]:
         "nearly a bomb": (written(folder / "large.pgm", b"P5 12000 12000 255\n" + b"0" * 99), "truncated"),
         "folder": (folder / "folder.jpg", "a folder, not a file"),
         "missing": (folder / "missing.jpg", "missing"),
-        "link to nothing": (folder / "dangling.jpg", "a link to nothing"),
-        "link to itself": (folder / "round.jpg", "a link to nothing"),
+        "link to nothing": (folder / "dangling.jpg", "a link to a file that does not exist"),
+        "link to itself": (folder / "round.jpg", "a link to a file that does not exist"),
         "pipe": (folder / "pipe.jpg", "not a file but a pipe, socket or device"),
         "device": (Path("/dev/zero"), "not a file but a pipe, socket or device"),
-        "impossible name": (Path("a\0b.jpg"), "a name that no file can have"),
-        "float above 1": (big, "grey of floating point outside [0, 1], whose white is not known: ..."),
-        "float NaN": (nan, "grey of floating point outside [0, 1], whose white is not known: ..."),
-        "32 bits": (whole, "grey of 32 bits, signed, whose white is not known: save it with 8 or 16 bits"),
+        "impossible name": (Path("a\0b.jpg"), "not a valid file name"),
+        "float above 1": (big, "grey of floating point outside [0, 1], whose white is unknown: ..."),
+        "float NaN": (nan, "grey of floating point outside [0, 1], whose white is unknown: ..."),
+        "32 bits": (whole, "grey of 32 bits, signed, whose white is unknown: save it with 8 or 16 bits"),
     }
 
 

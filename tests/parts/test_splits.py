@@ -144,7 +144,7 @@ def test_notes_name_the_classes_and_what_to_do() -> None:
     labels = ["few", "pair", "pair", *["many"] * 6, "x", "y"]
     groups = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9]
     notes = split_notes(labels, groups, split(labels, groups, seed=0))
-    assert notes[0].startswith("3 classes stand in train alone (few, x, y): no number can be told for them; add ")
+    assert notes[0].startswith("3 classes stand in train alone (few, x, y): the test has no number for them; add ")
     assert notes[1].startswith("1 class stands in train and test alone (pair): none of them is in val; add pictures")
     assert notes[2].startswith("1 group of duplicates with several labels, each kept whole in one part")
     assert len(notes) == 3
@@ -157,10 +157,10 @@ def test_notes_name_the_classes_and_what_to_do() -> None:
 def test_refused() -> None:
     three = ["a", "a", "a"], [0, 1, 2]
     for shares, why in (
-        ((0.5, 0.2, 0.2), r"sum to 0\.9: they must sum to 1"),
+        ((0.5, 0.2, 0.2), r"sum to 0\.9: give three that sum to 1"),
         ((1.2, -0.1, -0.1), "at least 0, for train"),
         ((float("nan"), 0.5, 0.5), "at least 0"),
-        ((0.0, 0.5, 0.5), "nothing is left to train on"),
+        ((0.0, 0.5, 0.5), "leave nothing to train on"),
         ((0.5, 0.5), "three numbers"),
     ):
         with pytest.raises(Refused, match=why):
@@ -171,7 +171,7 @@ def test_refused() -> None:
         split([], [], seed=0)
     with pytest.raises(Refused, match="seed -1"):
         split(*three, seed=-1)
-    with pytest.raises(Refused, match="k=1: at least 2 folds"):
+    with pytest.raises(Refused, match="k=1: give at least 2 folds"):
         folds(*three, 1, seed=0)
-    with pytest.raises(Refused, match=r"k=3: class 'b' has 2 pictures that are no duplicates of each other"):
+    with pytest.raises(Refused, match=r"k=3: class 'b' has 2 pictures that are not duplicates of each other"):
         folds(["a"] * 4 + ["b"] * 4, [0, 1, 2, 3, 4, 4, 5, 5], 3, seed=0)

@@ -386,7 +386,7 @@ def test_a_name_that_no_file_can_have_is_broken(tmp_path: Path) -> None:
     assert found(told) == {"a.png": "x"}
     assert told.broken == (
         (long, "a name that is too long for this system"),
-        ("c\0.png", "a name that no file can have"),
+        ("c\0.png", "not a valid file name"),
     )
 
 
@@ -556,7 +556,7 @@ def test_metadata_by_itself_is_data(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "why"),
     [
-        ("metadata.csv", "picture,label\na.png,cat\n", "none names the pictures; call that column file"),
+        ("metadata.csv", "picture,label\na.png,cat\n", "none names the pictures; rename the one that does"),
         ("metadata.csv", "file_name,class,category\na.png,cat,dog\n", "class and category may hold the classes"),
         ("metadata.csv", "file_name,label\na.png,cat\n./a.png,dog\n", "a.png is in rows 2 and 3"),
         ("metadata.jsonl", "[]\n", "line 1 is not an object"),

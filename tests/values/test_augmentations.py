@@ -877,7 +877,7 @@ def test_a_file_of_ones_own(mine):
     assert (shares == 0.5).all()
     with pytest.raises(Refused, match="both resizes and mixes"):
         read(f"{mine}:everything")
-    with pytest.raises(Refused, match="asks for eps"):
+    with pytest.raises(Refused, match="needs eps"):
         read(f"{mine}:greedy")
 
 

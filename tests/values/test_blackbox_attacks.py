@@ -248,7 +248,7 @@ def test_deciding_attacks_begin_at_the_nearest_of_the_given_pictures_that_does_i
         torch.testing.assert_close(alone.x[0], a.x[1])
     with pytest.raises(Refused, match="not in"):
         attack(model, x, y, "boundary", eps=FREE, starts=starts * 3)
-    with pytest.raises(Refused, match="begins at the picture itself"):
+    with pytest.raises(Refused, match="starts from the picture itself"):
         attack(model, x, y, "pgd", starts=starts)
 
 

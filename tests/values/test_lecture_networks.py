@@ -703,7 +703,7 @@ def test_options_beside_the_spelling_are_checked_as_words(tmp_path: Path) -> Non
     for given, says in (
         ({"depht": 3}, "no option 'depht': did you mean depth"), ({"depth": 17}, "cannot be '17'"),
         ({"depth": "deep"}, "cannot be 'deep'"), ({"dropout": None}, "it is a number"),
-        ({"classes": 3}, "no option 'classes'"), ({"pretrained": True}, "is not for a run folder to set"),
+        ({"classes": 3}, "no option 'classes'"), ({"pretrained": True}, "cannot be set by a run folder"),
     ):  # fmt: skip
         with pytest.raises(Refused, match=says):
             build("clearsight:vgg", 3, Preprocess(32, (0.5,) * 3, (0.5,) * 3), given)

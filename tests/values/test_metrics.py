@@ -515,7 +515,7 @@ def test_layers_from_the_output_to_the_input() -> None:
 
 
 def test_what_the_runner_has_to_be_given(bent, pictures, maps) -> None:
-    with pytest.raises(Refused, match="say which made the maps"):
+    with pytest.raises(Refused, match="give the one that made the maps"):
         measure(bent, pictures, maps, "max-sensitivity")
     with pytest.raises(Refused, match="needs other"):
         measure(bent, pictures, maps, "label-randomisation", method="saliency")

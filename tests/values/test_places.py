@@ -64,10 +64,12 @@ def test_a_last_patch_that_is_filled_up_is_a_place_too():
 def test_tokens_in_no_order_of_places_are_refused_and_an_earlier_layer_is_not_read_in_silence():
     order = torch.randperm(64, generator=torch.Generator().manual_seed(0))
     x = torch.rand(1, 3, 32, 32)
-    with pytest.raises(Refused, match=r"after its last convolution \(cut\) laid goes on with attention: name a layer"):
+    with pytest.raises(
+        Refused, match=r"after its last convolution \(cut\) laid continues with attention: name a layer"
+    ):
         explain(laid((32, 32), 1, 0, order=order), x, "grad-cam")
     model = laid((32, 32), 1, 0, order=order, attends=False)
-    with pytest.raises(Refused, match=r"layer last gives \(1, 65, 12\), which are not feature maps"):
+    with pytest.raises(Refused, match=r"layer last gives \(1, 65, 12\), not feature maps"):
         explain(model, x, "grad-cam(layer=last)")
     with pytest.warns(Notice, match=r"read is cut: last, which comes later \(LayerNorm, 65 x 12\), gives no places"):
         found = explain(model, x, "grad-cam")
@@ -302,7 +304,7 @@ def test_maps_that_do_not_lie_as_the_picture_does_are_not_read(way, tokens, size
 
     x = torch.rand(1, 3, *size)
     assert explain(laid_out("as it was"), x, "grad-cam").method == "grad-cam(layer=mixed)"
-    with pytest.raises(Refused, match=r"layer mixed gives .*, which are not feature maps whose places can be located"):
+    with pytest.raises(Refused, match=r"layer mixed gives .*, not feature maps whose places can be located"):
         explain(laid_out(way), x, "grad-cam(layer=mixed)")
     with pytest.warns(Notice, match=r"read is cut: mixed, which comes later \(.*\), gives no places"):
         assert explain(laid_out(way), x, "grad-cam").method == "grad-cam(layer=cut)"
@@ -375,7 +377,7 @@ class InWindows(nn.Module):
 def test_windows_and_the_places_in_them_are_no_rows_and_columns():
     model = Classifier(InWindows().eval(), Preprocess((64, 64), (0.5,) * 3, (0.5,) * 3), tuple("abcd"), "net")
     x = torch.rand(1, 3, 64, 64)
-    with pytest.raises(Refused, match=r"layer mixed gives \(1, 4, 64, 12\), which are not feature maps"):
+    with pytest.raises(Refused, match=r"layer mixed gives \(1, 4, 64, 12\), not feature maps"):
         explain(model, x, "grad-cam(layer=mixed)")
     with pytest.warns(Notice, match=r"read is cut: mixed, which comes later"):
         explain(model, x, "grad-cam")

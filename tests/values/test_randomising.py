@@ -375,7 +375,7 @@ class Deaf(Plain):
     ("kind", "words"),
     [
         (PutsBack, "layer head uses the same weights after they were drawn anew"),
-        (Deaf, "3 of 3 pictures stay as they were"),
+        (Deaf, "3 of 3 pictures do not change"),
     ],
 )
 def test_networks_that_stay_the_same_are_refused(kind, words, tmp_path):
@@ -401,7 +401,7 @@ def test_one_picture_whose_scores_stay_is_enough_to_refuse():
     x[1, 0, 0, 0] = 0.1
     x[[0, 2], 0, 0, 0] = 0.9
     maps = torch.rand(3, SIDE, SIDE)
-    with pytest.raises(Refused, match="the scores of 1 of 3 pictures stay as they were"):
+    with pytest.raises(Refused, match="the scores of 1 of 3 pictures do not change"):
         measure(m, x, maps, "parameter-randomisation(stages=1)", ClassScore(0), method="edge")
 
 

@@ -56,7 +56,7 @@ def test_a_gradient_that_is_not_whole_is_refused_said_and_named(name: str) -> No
         with pytest.raises(Refused, match=PARTIAL):
             cs.explain(model, x, method, cs.ClassScore(0))
     assert any(PARTIAL in p.what for p in inspect(model).problems)
-    with pytest.warns(Notice, match=f"{PARTIAL}.*an attack by gradients that fails proves little"):
+    with pytest.warns(Notice, match=f"{PARTIAL}.*a gradient-based attack that fails proves little"):
         cs.attack(model, x, torch.tensor([0, 1, 2]), "pgd(steps=2)")
     assert cs.explain(model, x, "occlusion(window=4, stride=4)", cs.ClassScore(0)).maps.any()
     cs.attack(model, x, torch.tensor([0, 1, 2]), "square(queries=5)")  # asks for none
@@ -181,14 +181,16 @@ def test_at_a_layer_whose_gradient_is_not_whole_maps_are_refused_too() -> None:
 
 def test_randomness_in_eval_mode_is_refused_by_explain_and_measure_and_said_by_attack() -> None:
     model, x = wrapped(Dropped()), pictures()
-    with pytest.raises(Refused, match=r"the same pictures twice get scores that differ .*F\.dropout\(x, training="):
+    with pytest.raises(
+        Refused, match=r"two passes over the same pictures give scores that differ .*F\.dropout\(x, training="
+    ):
         cs.explain(model, x, "saliency")
-    with pytest.raises(Refused, match="the same pictures twice"):
+    with pytest.raises(Refused, match="two passes over the same pictures"):
         cs.measure(model, x, torch.rand(3, *SIZE), "deletion(steps=2)")
     y = scores_of(model, x).argmax(1)  # what each is taken for, asked alone
-    with pytest.warns(Notice, match="each picture is asked alone, from the same seed"):
+    with pytest.warns(Notice, match="each picture is run alone, from the same seed"):
         together = cs.attack(model, x, y, "pgd(steps=3)", eps=0.1)
-    with pytest.warns(Notice, match="the same pictures twice"):
+    with pytest.warns(Notice, match="two passes over the same pictures"):
         single = cs.attack(model, x[1:2], y[1:2], "pgd(steps=3)", eps=0.1)
     assert torch.equal(together.x[1:2], single.x)
     assert torch.equal(together.fooled[1:2], single.fooled)

@@ -48,11 +48,11 @@ class BlackBox:
         digits: int | None = None,
     ) -> None:
         if queries < 1:
-            raise Refused(f"queries={queries}: an attack needs queries; give at least 1")
+            raise Refused(f"queries={queries}: give at least 1")
         self.top = classes_told(access, digits)
         if not model.one_of_many and access not in ("logits", "label"):
             raise Refused(
-                f"access {access}: the model's outputs are {model.scores}, which no softmax makes probabilities"
+                f"access {access} needs probabilities, but the model's outputs are {model.scores}: give logits or label"
             )
         self.clean, self.goal, self.eps, self.norm = x, goal, eps, norm
         self.queries, self.access, self.digits = queries, access, digits
@@ -75,8 +75,8 @@ class BlackBox:
         """How far from the goal versions z (n, C, *S) of the pictures rows (n,) are, by what the scores say: (n,).
 
         It falls as the goal comes nearer; of Misclassify and Become it is below 0 where they are met, as far as the
-        scores that are told say so.  Infinite for versions without a query left.  Refused where the model answers with
-        labels alone.
+        scores that the model returns show it.  Infinite for versions without a query left.  Refused
+        where the model answers with labels alone.
         """
         return self._ask(z, rows)[0]
 
@@ -130,14 +130,14 @@ class BlackBox:
     def _sure(self, goal: Goal, out: Tensor, of: Tensor) -> Tensor:
         """Whether outputs (n, K) lie further beyond the goal's border than rounding leads: (n,) bool.
 
-        True for a goal that has no margin.
+        True for a goal without a margin.
         """
         if not hasattr(goal, "margin"):
             return torch.ones(len(out), dtype=torch.bool)
         return margin(goal, out) < -SURE * self._largest[of]
 
     def _answer(self, out: Tensor) -> Tensor:
-        """Outputs (n, K) as far as they are told, as logarithms of probabilities where these are."""
+        """The outputs (n, K) that the model returns, as logarithms where they are probabilities."""
         if self.access == "logits":
             return out
         p = out.double().softmax(1)
@@ -190,16 +190,16 @@ def _least(value: Tensor, of: Tensor, among: Tensor) -> Tensor:
 
 
 def classes_told(access: str, digits: int | None) -> int | None:
-    """How many of the classes an answer tells of, None for all; refused where there is no such access.
+    """How many of the classes the model's answer contains, None for all.  Refused: an unknown access, and its digits.
 
     >>> classes_told("top-5", 2), classes_told("probs", None)
     (5, None)
     """
     match = re.fullmatch(r"top-([1-9]\d*)", access)
     if not match and access not in ("logits", "probs", "label"):
-        raise Refused(f"access {access!r}: what the model answers with is logits, probs, label or top-5")
+        raise Refused(f"access {access!r}: give what the model returns, logits, probs, label or top-5")
     if digits is not None and (digits < 1 or access in ("logits", "label")):
-        raise Refused(f"digits={digits}: at least one, and of probabilities (access probs or top-5)")
+        raise Refused(f"digits={digits}: give at least 1, and only with probabilities (access probs or top-5)")
     return int(match[1]) if match else None
 
 

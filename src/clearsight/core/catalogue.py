@@ -52,7 +52,7 @@ class Method:
 
     @property
     def option_help(self) -> dict[str, str]:
-        """What the ``Args:`` block of the docstring says of each option, on one line; empty where it says nothing."""
+        """The text of each option in the ``Args:`` block of the docstring, on one line; empty where it has none."""
         entries = dict(split_args(inspect.getdoc(self.fn) or "")[1])
         return {name: entries.get(name, "") for name in self.options}
 
@@ -333,7 +333,7 @@ def _from_file(spelling: str) -> Method:
     try:
         module = module_of(file)
     except Exception as e:
-        raise Refused(f"{path} cannot be run: {type(e).__name__}: {e}") from e
+        raise Refused(f"{path} cannot be imported: {type(e).__name__}: {e}") from e
     value = getattr(module, name, None)
     if isinstance(value, Method):
         return Method(value.fn, value.paper, value.claims, spelling, advice=value.advice)

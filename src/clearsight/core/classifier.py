@@ -63,17 +63,17 @@ class Preprocess:
             value = (value,) if isinstance(value, int | float) else value
             object.__setattr__(self, name, tuple(float(v) for v in value))
         if not size or min(size) < 1:
-            raise Refused(f"preprocess size {size}: every side must be at least 1 pixel")
+            raise Refused(f"preprocess size {size}: give at least 1 pixel for every side")
         if len(self.mean) != len(self.std) or not self.mean:
             raise Refused(f"preprocess has {len(self.mean)} means, {len(self.std)} stds: give one of each per channel")
         if not all(map(math.isfinite, (*self.mean, *self.std))):
-            raise Refused(f"preprocess mean {self.mean}, std {self.std}: every one must be a finite number")
+            raise Refused(f"preprocess mean {self.mean}, std {self.std}: give finite numbers")
         if min(self.std) <= 0:
-            raise Refused(f"preprocess std {self.std}: every std must be above 0")
+            raise Refused(f"preprocess std {self.std}: give numbers above 0")
         if self.interpolation not in ("nearest", "bilinear", "bicubic"):
-            raise Refused(f"interpolation {self.interpolation!r}: one of nearest, bilinear, bicubic")
+            raise Refused(f"interpolation {self.interpolation!r}: give nearest, bilinear or bicubic")
         if self.resize is not None and self.resize < max(size):
-            raise Refused(f"preprocess resize {self.resize} is smaller than the size {size} cut out of it")
+            raise Refused(f"preprocess resize {self.resize} is smaller than the size {size}: give at least that")
 
     @property
     def channels(self) -> int:
@@ -236,11 +236,11 @@ class Classifier:
                 )
             return matches[0]
         if matches:
-            raise Refused(f"class {text!r} names several classes: write the number, {' or '.join(map(str, matches))}")
+            raise Refused(f"class {text!r} names several classes: give the number, {' or '.join(map(str, matches))}")
         if is_number(text) and (numbers := label_numbers(self.labels)):
             raise Refused(
                 f"the model has no class {text!r}: its labels have numbers of their own, "
-                f"{', '.join(self.labels[i] for i in list(numbers.values())[:12])}: write one of the labels"
+                f"{', '.join(self.labels[i] for i in list(numbers.values())[:12])}: give one of the labels"
             )
         if number is not None:
             return number
@@ -280,7 +280,7 @@ def fits(preprocess: Preprocess, x: Tensor) -> None:
     """Refuse pictures of another number of channels or axes than the model takes."""
     if x.dim() != 2 + len(preprocess.size) or x.shape[1] != preprocess.channels:
         wanted = ("B", preprocess.channels, *preprocess.size)
-        raise Refused(f"input of shape {tuple(x.shape)}", f"this model takes ({', '.join(map(str, wanted))})")
+        raise Refused(f"input of shape {tuple(x.shape)}", f"give inputs of shape ({', '.join(map(str, wanted))})")
 
 
 def wrap(
@@ -318,7 +318,7 @@ def wrap(
         raise Refused(f"a {type(net).__name__} is not a torch.nn.Module: wrap(net, preprocess, labels) takes a network")
     able(net)
     if not isinstance(preprocess, Preprocess):
-        raise Refused("preprocessing is unknown: preprocess=Preprocess(size=224, mean=(0.5,) * 3, std=(0.5,) * 3)")
+        raise Refused("preprocessing is unknown: give preprocess=Preprocess(size=224, mean=(0.5,) * 3, std=(0.5,) * 3)")
     if scores not in get_args(Scores):
         raise Refused(f"scores {scores!r}: {nearest(str(scores), get_args(Scores))}")
     several = scores not in ("multi-label", "values")

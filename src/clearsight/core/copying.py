@@ -28,8 +28,8 @@ def copied(net: nn.Module) -> nn.Module:
     except (TypeError, RuntimeError, AttributeError, NotImplementedError) as e:
         message = str(e).partition("\n")[0]
         raise Refused(
-            f"the network cannot be copied ({type(e).__name__}: {message}): keep what cannot be copied outside its "
-            "modules"
+            f"the network cannot be copied ({type(e).__name__}: {message}): keep objects that cannot be copied outside "
+            "its modules"
         ) from e
 
 

@@ -80,13 +80,13 @@ def able(net: nn.Module) -> None:
     for name, m in net.named_modules():
         if isinstance(m, torch.jit.ScriptModule) and not hasattr(m, "training"):
             raise Refused(
-                f"{_part_name(name)} was frozen by torch.jit.freeze (or optimize_for_inference), and its weights "
-                "are no longer to be seen: wrap what was frozen, or the nn.Module that it was made from"
+                f"{_part_name(name)} was frozen by torch.jit.freeze (or optimize_for_inference), which hides its "
+                "weights: wrap the network that was frozen, or the nn.Module that it was made from"
             )
         if _stays_in_training(m):
             raise Refused(
                 f"{_part_name(name)} was recorded by torch.jit or torch.export in training mode, and stays in it: "
-                "call net.eval() first, and record it then"
+                "call net.eval() and record it again"
             )
 
 
@@ -94,7 +94,7 @@ def _initialised(net: nn.Module) -> None:
     tensors = (*net.parameters(), *net.buffers())
     if any(is_lazy(t) for t in tensors) or any(p.is_inference() for p in net.parameters()):
         raise Refused(
-            "the network has parameters that were made in inference mode, or are not initialised: build it outside "
+            "the network has parameters made in inference mode, or not initialised yet: build it outside "
             "torch.inference_mode() and run it once"
         )
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from clearsight.errors import Refused
 
-_DEEP = 4  # levels of parts in parts that are looked through and told of
+_DEEP = 4  # levels of nested parts that are searched and listed
 
 
 def pick(out: Any, output: str | int | None) -> Tensor:
@@ -25,7 +25,7 @@ def pick(out: Any, output: str | int | None) -> Tensor:
     """
     if output is not None:
         if isinstance(out, Tensor):
-            raise Refused(f"the network's output is {shape_of(out)} by itself: leave output={output!r} out")
+            raise Refused(f"the network's output is {shape_of(out)}, without parts: leave output={output!r} out")
         parts = _parts_at(out, output)
         if not parts:
             raise Refused(f"the network's output has no part {output!r}: it is {shape_of(out)}", _advice(out))

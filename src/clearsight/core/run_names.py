@@ -43,13 +43,13 @@ def new_folder(kind: str, out: Path | None, *, holds: str = "") -> Path:
             except FileExistsError:
                 continue
             except OSError as e:
-                raise Refused(f"cannot make {folder}: {e.strerror}; say where to write, folder=DIR (-o DIR)") from None
+                raise Refused(f"cannot make {folder}: {e.strerror}; give another folder, folder=DIR (-o DIR)") from None
             return folder
-        raise Refused(f"{HOME} is full of runs: say where to write, folder=DIR (-o DIR)")
+        raise Refused(f"{HOME} has no free name for a run: give another folder, folder=DIR (-o DIR)")
     if out.exists() and not out.is_dir():
-        raise Refused(f"{out} is a file: name a folder")
+        raise Refused(f"{out} is a file: give a folder")
     if out.is_dir() and any(out.iterdir()) and not (holds and (out / holds).exists()):
-        raise Refused(f"{out} holds other things: name a new or empty folder")
+        raise Refused(f"{out} holds other files: give a new or an empty folder")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as e:

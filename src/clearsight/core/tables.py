@@ -19,12 +19,12 @@ def read_table(path: Path) -> tuple[tuple[str, ...], list[dict[str, str]]]:
     except OSError as e:
         raise Refused(f"cannot read {path}: {e.strerror}") from None
     except UnicodeDecodeError as e:
-        raise Refused(f"{path} is no CSV in UTF-8: {e}; save it as UTF-8 (in Excel: CSV UTF-8)") from None
+        raise Refused(f"{path} is not a CSV in UTF-8: {e}; save it as UTF-8 (in Excel: CSV UTF-8)") from None
     except csv.Error as e:
-        raise Refused(f"{path} is no CSV: {e}") from None
+        raise Refused(f"{path} is not a CSV: {e}") from None
     columns = tuple(cell.strip() for cell in rows[0]) if rows else ()
     if len(set(columns)) != len(columns):
-        raise Refused(f"{path} has two columns of the same name: {', '.join(columns)}")
+        raise Refused(f"{path} has two columns of the same name, among {', '.join(columns)}: rename one")
     for number, row in enumerate(rows[1:], 2):
         if len(row) != len(columns):
             raise Refused(f"{path}: row {number} has {len(row)} cells, but there are {len(columns)} columns")

@@ -51,9 +51,9 @@ def _classes(index: int | list[int] | Tensor) -> Tensor:
     try:
         classes = torch.as_tensor(index)
     except (TypeError, ValueError):
-        raise Refused(f"classes are whole numbers, not {index!r}: model.index(name) gives that of a label") from None
+        raise Refused(f"a class is a whole number, not {index!r}: model.index(name) gives that of a label") from None
     if classes.is_floating_point() or classes.dtype == torch.bool or classes.dim() > 1:
-        raise Refused(f"classes are whole numbers, one or one per picture, not {classes.dtype} {tuple(classes.shape)}")
+        raise Refused(f"classes are {classes.dtype} {tuple(classes.shape)}: give whole numbers, one or one per picture")
     return classes.long().clone()  # a copy may take part in a backward pass, also of what inference_mode made
 
 
@@ -87,7 +87,7 @@ class ClassScore:
         of: which score: "logit", "prob" (the probability after softmax), "sigmoid" (the probability of a label by
             itself, for multi-label models) or "value" (an output of a regressor).
 
-    Refused: classes that are no whole numbers, and another score.
+    Refused: classes that are not whole numbers, and an unknown score.
 
     >>> ClassScore(1)(torch.tensor([[1.0, 3.0]])).item()
     3.0
@@ -98,7 +98,7 @@ class ClassScore:
 
     def __init__(self, index: int | list[int] | Tensor, of: Of = "logit") -> None:
         if of not in get_args(Of):
-            raise Refused(f"ClassScore of {of!r}: one of {', '.join(get_args(Of))}")
+            raise Refused(f"ClassScore of {of!r}: give one of {', '.join(get_args(Of))}")
         object.__setattr__(self, "index", _classes(index))
         object.__setattr__(self, "of", of)
 
@@ -123,7 +123,7 @@ class Margin:
         a: number of the class, 0 to K - 1, or one for each picture (B,).
         b: number of the other class, or one for each picture (B,); None for the best other class of each picture.
 
-    Refused: classes that are no whole numbers, and one class rather than itself.
+    Refused: classes that are not whole numbers, and two equal classes.
 
     >>> Margin(0)(torch.tensor([[5.0, 1.0, 3.0]])).item()
     2.0
@@ -137,7 +137,7 @@ class Margin:
         object.__setattr__(self, "b", None if b is None else _classes(b))
         # of one picture among others it may be asked, or what is refused would depend on how they are split
         if self.b is not None and not self.a.dim() and not self.b.dim() and int(self.a) == int(self.b):
-            raise Refused(f"class {int(self.a)} rather than itself is no question: name another class")
+            raise Refused(f"a margin compares two classes, but both are class {int(self.a)}: give another one")
 
     def __call__(self, outputs: Tensor) -> Tensor:
         if self.b is not None:
@@ -167,7 +167,7 @@ class Misclassify:
     Args:
         y: right classes (B,), or bool (B, K) if several classes are acceptable.
 
-    Refused: classes that are no whole numbers, and a bool tensor of another shape.
+    Refused: classes that are not whole numbers, and a bool tensor of another shape.
     """
 
     y: Tensor
@@ -176,7 +176,7 @@ class Misclassify:
         if self.y.dtype != torch.bool:
             object.__setattr__(self, "y", _classes(self.y).reshape(-1))
         elif self.y.dim() != 2:
-            raise Refused(f"acceptable classes are a bool tensor (B, K), not {tuple(self.y.shape)}")
+            raise Refused(f"acceptable classes have shape {tuple(self.y.shape)}: give a bool tensor (B, K)")
         else:
             object.__setattr__(self, "y", self.y.clone())
 
@@ -184,10 +184,10 @@ class Misclassify:
         """The acceptable classes as a mask (B, K)."""
         if self.y.dtype == torch.bool:
             if self.y.shape != outputs.shape:
-                raise Refused(f"acceptable classes {tuple(self.y.shape)} do not fit outputs {tuple(outputs.shape)}")
+                raise Refused(f"acceptable classes {tuple(self.y.shape)} do not match outputs {tuple(outputs.shape)}")
             return self.y.to(outputs.device)
         if len(self.y) != len(outputs):
-            raise Refused(f"there are labels for {len(self.y)} pictures, but {len(outputs)} pictures")
+            raise Refused(f"there are {len(self.y)} classes, but {len(outputs)} pictures: give one class per picture")
         _column(outputs, self.y)
         return torch.zeros_like(outputs, dtype=torch.bool).scatter(1, self.y.to(outputs.device)[:, None], True)
 
@@ -214,7 +214,7 @@ class Become:
     Args:
         t: wanted classes (B,), 0 to K - 1.
 
-    Refused: classes that are no whole numbers.
+    Refused: classes that are not whole numbers.
     """
 
     t: Tensor

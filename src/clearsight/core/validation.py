@@ -16,7 +16,7 @@ from clearsight.errors import Refused
 def check_pixels(model: Classifier, x: Tensor) -> Tensor:
     """x as floats on the model's device, or a refusal: pixels are finite and in [0, 1]."""
     if not isinstance(x, Tensor) or x.dim() < 3 or len(x) == 0:
-        raise Refused("pictures are one tensor (B, C, *S) with pixels in [0, 1] and at least one picture")
+        raise Refused("give the pictures as one tensor (B, C, *S) of at least one, with pixels in [0, 1]")
     if not x.is_floating_point():
         raise Refused(f"pixels of type {x.dtype}: give floats in [0, 1] (x.float() / 255)")
     if not bool(x.isfinite().all()):
@@ -28,7 +28,7 @@ def check_pixels(model: Classifier, x: Tensor) -> Tensor:
         )
     fits(model.preprocess, x)
     if torch.is_inference_mode_enabled():
-        raise Refused("inside torch.inference_mode() there are no gradients: call outside of it (no_grad is fine)")
+        raise Refused("torch.inference_mode() allows no gradients: call outside of it (no_grad is fine)")
     return x.detach().clone().to(model.device, torch.float32)
 
 

@@ -1,7 +1,7 @@
 """Where the object is: boxes, polygons and masks from COCO, Pascal VOC, YOLO, CSV and mask files.
 
 Coordinates are (x, y) in pixels of the picture as people see it (turned as its EXIF says); a pixel's centre is at .5.
-A box that cannot be one is left out and named, one that sticks out is cut off and counted: nothing goes silently.
+A note names the invalid boxes, which are left out, and counts those that stick out of the picture, which are clipped.
 """
 
 from __future__ import annotations
@@ -38,13 +38,15 @@ _SUFFIXES = {
     ".tiff": "masks",
     ".gif": "masks",
 }
-_SLACK = 1.0  # pixels by which a box may stick out, from rounding, before a word is lost on it
-_FAR = 1e7  # pixels; what lies farther off is a damaged number, with which no polygon can be reckoned
+_SLACK = 1.0  # pixels by which a box may stick out, from rounding, before a note counts it
+_FAR = 1e7  # pixels; a coordinate beyond it is taken for damaged: no polygon can be computed with it
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """What an annotation says.  A picture it does not speak of is missing in regions; () says that nothing is there.
+    """The annotated objects of a set of pictures.
+
+    A picture without an annotation is missing in regions; () means that it is annotated and shows no object.
 
     regions: name of the picture -> its objects.  form: "COCO", "Pascal VOC", "YOLO", "CSV", "masks", ...  unmatched:
     names in the annotation that no picture has.  left_out: what is in no region, and why.  notes: what was assumed, cut
@@ -65,12 +67,12 @@ def read_boxes(
     *,
     voc_base: int | None = None,
 ) -> Annotations:
-    """The objects in each picture, from annotations whose format is told by suffix and content.
+    """Read the objects in each picture from annotations, whose format shows in their suffix and content.
 
     pictures: name -> file of all there are.  An annotation belongs to the picture of the same relative path (with or
     without suffix), else to the only picture of that file name.  wanted: the names to read; all unless given.
     voc_base: what Pascal VOC calls the first pixel, 0 or 1; decided from all of its files unless given.
-    Raises Refused for what is no annotation, for a name that fits two pictures, and where nothing can be used.
+    Raises Refused for a path without annotations, a name that fits two pictures, and where nothing can be used.
     """
     path = Path(path)
     try:
@@ -88,7 +90,7 @@ def read_boxes(
         try:
             size = picture_size(pictures[name])
         except Refused:
-            continue  # the picture is broken, which is said where it is read
+            continue  # the picture is broken, which is reported where it is read
         try:
             sheet = read()
         except OSError as e:
@@ -102,7 +104,7 @@ def read_boxes(
     if not sheets and (reasons := _unreadable_files(annotations)):
         raise Refused(f"{form} annotations at {path} cannot be used: {named(reasons)}")
     if not sheets:
-        both = f"it names {named(unmatched) or 'none'}; the pictures are {named(list(pictures)) or 'none'}"
+        both = f"they name {named(unmatched) or 'none'}; the pictures are {named(list(pictures)) or 'none'}"
         raise Refused(f"{form} annotations at {path} fit no picture: {both}")
     if left_out and not any(regions.values()):
         raise Refused(f"{form} annotations at {path} cannot be used: {named(left_out)}")
@@ -124,7 +126,7 @@ def read_boxes(
 def _match_pictures(
     annotations: AnnotationSet, pictures: Mapping[str, Path], path: Path
 ) -> tuple[dict[str, Callable[[], Sheet]], list[str], list[str]]:
-    """The sheet of each picture that the annotation speaks of, names that no picture has, and remarks."""
+    """The sheet of each annotated picture, the names that no picture has, and remarks."""
     find = _picture_finder(pictures)
     sheets: dict[str, Callable[[], Sheet]] = {}
     named_by: dict[str, str] = {}
@@ -135,14 +137,16 @@ def _match_pictures(
             unmatched.append(names[0])
             continue
         if name in named_by:
-            raise Refused(f"{path}: {named_by[name]} and {names[0]} both fit {name}: name them as the pictures are")
+            raise Refused(
+                f"{path}: {named_by[name]} and {names[0]} both fit {name}: give each the name of its own picture"
+            )
         named_by[name], sheets[name] = names[0], sheet
         remarks += [f"{name} (its annotation also names {n})" for n in names if n in pictures and n != name]
     return sheets, unmatched, remarks
 
 
 def _unreadable_files(annotations: AnnotationSet) -> list[str]:
-    """Why none of a few files whose names fit no picture could be used; nothing where any of them could."""
+    """Why the first files whose names fit no picture cannot be used; [] where any of them can."""
     reasons = []
     for names, read in annotations.entries[:3]:
         try:
@@ -156,12 +160,13 @@ def _unreadable_files(annotations: AnnotationSet) -> list[str]:
 
 
 def _unnamed_classes_note(regions: Mapping[str, tuple[Region, ...]], annotations: AnnotationSet) -> list[str]:
-    """A note on the classes that go by their numbers, where there are any."""
+    """A note on the classes without a name, which go by their numbers; [] where there are none."""
     labels = {r.label for of_picture in regions.values() for r in of_picture if r.label is not None and r.numbered}
     classes = sorted(labels, key=lambda label: (len(label), label))
     if not classes:
         return []
-    return [f"{len(classes)} {annotations.form} classes go by their numbers ({named(classes)}): {annotations.nameless}"]
+    numbers = f"{len(classes)} {annotations.form} classes are named by their numbers ({named(classes)})"
+    return [f"{numbers}: {annotations.nameless}"]
 
 
 def region_mask(regions: Region | Iterable[Region], image_size: Size, preprocess: Preprocess) -> Tensor:
@@ -183,7 +188,7 @@ def region_mask(regions: Region | Iterable[Region], image_size: Size, preprocess
             mask = _mask_pixels(region.mask)
             if mask.shape != image_size[::-1]:
                 title = f"mask {region.mask}" if isinstance(region.mask, Path) else "a mask"
-                raise Refused(f"{title} has {by(mask.shape[::-1])} pixels, its picture {by(image_size)}")
+                raise Refused(f"{title} has {by(mask.shape[::-1])} pixels, but its picture has {by(image_size)}")
             rows, columns = (index.numpy() for index in sources(image_size, preprocess))
             inside |= mask[np.ix_(rows, columns)]
     return torch.from_numpy(inside)
@@ -211,9 +216,9 @@ def of_label(regions: Iterable[Region], words: Iterable[str]) -> tuple[Region, .
 
 
 def _read_path(path: Path, pictures: Mapping[str, Path], voc_base: int | None) -> AnnotationSet:
-    """What the annotations at a path say, by the format of its files."""
+    """Read the annotations at a path by the format of its files."""
     if voc_base not in (None, 0, 1):
-        raise Refused(f"voc_base is {voc_base}, but a picture's first pixel is called 0 or 1")
+        raise Refused(f"voc_base {voc_base}: give 0 or 1, the number of a picture's first pixel")
     if not os.path.exists(path):
         raise Refused(f"no annotations at {path}: there is no such file or folder")
     annotations = _read_folder(path, pictures, voc_base) if path.is_dir() else _read_file(path, pictures, voc_base)
@@ -242,7 +247,7 @@ def _read_folder(path: Path, pictures: Mapping[str, Path], voc_base: int | None)
 def _read_files(
     candidates: Sequence[Path], root: Path, pictures: Mapping[str, Path], voc_base: int | None
 ) -> AnnotationSet:
-    """What files of one format say, each of a picture, or JSON of many; pictures among them are no masks."""
+    """Read files of one format, one for each picture, or JSON files of many; the pictures themselves are not masks."""
     path = candidates[0] if len(candidates) == 1 else root
     picture_files = set(pictures.values())
     files: dict[str, dict[Path, str]] = defaultdict(dict)  # form -> file -> its name below the root
@@ -268,7 +273,7 @@ def _read_files(
 
 
 def _picture_finder(pictures: Mapping[str, Path]) -> Callable[[str], str | None]:
-    """A name in an annotation -> the picture's name, None where there is none; Refused where it fits several."""
+    """A function from a name in an annotation to the picture's name, or None; Refused where it fits several."""
     tables: list[dict[str, list[str]]] = [defaultdict(list) for _ in range(4)]
     for name in pictures:
         bare = PurePosixPath(name)
@@ -281,7 +286,9 @@ def _picture_finder(pictures: Mapping[str, Path]) -> Callable[[str], str | None]
         for table, key in zip(tables, (written, written, last, last), strict=True):
             hits = table.get(key, [])
             if len(hits) > 1:
-                raise Refused(f"annotation {written!r} fits {named(hits)}: name it with its folder, as they are")
+                raise Refused(
+                    f"annotation {written!r} fits several pictures, {named(hits)}: write the whole name of its picture"
+                )
             if hits:
                 return hits[0]
         return None
@@ -292,7 +299,7 @@ def _picture_finder(pictures: Mapping[str, Path]) -> Callable[[str], str | None]
 def _fit_regions(sheet: Sheet, size: Size) -> tuple[tuple[Region, ...], bool, list[str]]:
     """The regions in a picture of this size, whether any stuck out, and why any were left out."""
     if sheet.size is not None and sheet.size != size:
-        why = f"annotated at {by(sheet.size)} pixels, the picture as it is seen has {by(size)}"
+        why = f"annotated at {by(sheet.size)} pixels, but the picture, upright, has {by(size)}"
         return (), False, [*sheet.bad, why]
     scale = size if sheet.fractions else (1, 1)
     fitted, left_out, sticking = [], list(sheet.bad), False
@@ -306,7 +313,7 @@ def _fit_regions(sheet: Sheet, size: Size) -> tuple[tuple[Region, ...], bool, li
 
 
 def _clip_region(region: Region, size: Size, scale: Size) -> tuple[Region | None, bool, list[str]]:
-    """What of a region lies in a picture of this size, whether any stuck out, and why parts of it were left out."""
+    """The part of a region inside a picture of this size, whether any stuck out, and why parts were left out."""
     boxes, polygons, left_out, sticking = [], [], [], False
     mask = region.mask
     for box in region.boxes:
@@ -325,15 +332,15 @@ def _clip_region(region: Region, size: Size, scale: Size) -> tuple[Region | None
             polygons.append(polygon)
             sticking |= _sticks_out(polygon, size)
     if isinstance(mask, Mask) and mask.size != size:
-        left_out.append(f"a mask of {by(mask.size)} pixels, the picture as it is seen has {by(size)}")
+        left_out.append(f"a mask of {by(mask.size)} pixels, but the picture, upright, has {by(size)}")
         mask = None
     if not boxes and not polygons and mask is None:
-        return None, sticking, left_out or ["it has no place in the picture"]
+        return None, sticking, left_out or ["it has neither box, polygon nor mask"]
     return replace(region, boxes=tuple(boxes), polygons=tuple(polygons), mask=mask), sticking, left_out
 
 
 def _why_invalid(points: Polygon, size: Size) -> str:
-    """Why these two corners of a box, or this polygon, are no region of the picture; "" where they are one."""
+    """Why these two corners of a box, or this polygon, are invalid in the picture; "" where they are valid."""
     xs, ys = zip(*points, strict=True)
     if not all(map(math.isfinite, (*xs, *ys))):
         return "a coordinate that is not a number"
@@ -342,7 +349,7 @@ def _why_invalid(points: Polygon, size: Size) -> str:
     if len(points) == 2:
         wide, high = xs[1] - xs[0], ys[1] - ys[0]
         if wide <= 0 or high <= 0:
-            return f"a box of {wide:g} x {high:g} pixels"
+            return f"a box of {wide:g} x {high:g} pixels has no area"
     elif not sum(x * v - u * y for (x, y), (u, v) in zip(points, (*points[1:], points[0]), strict=True)):
         return "a polygon without area"
     if max(xs) <= 0 or max(ys) <= 0 or min(xs) >= size[0] or min(ys) >= size[1]:

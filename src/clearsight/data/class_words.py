@@ -1,4 +1,4 @@
-"""Map the data's class words to classes of a model: all words are read in one way, which a note names."""
+"""Map the data's class words to classes of a model.  All words are read in one way, which a note names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from clearsight.errors import Refused, nearest
 
 
 class Unread(Refused):
-    """Class words without a meaning in the model, or with two: what is wrong, and what to do."""
+    """Class words that have no meaning in the model, or two."""
 
     between = ".  "
 
@@ -129,7 +129,7 @@ def _interpret(
 
 
 def _describe_clash(places: WordClasses, labels: Sequence[str]) -> tuple[str, str]:
-    """What is wrong where words and labels are numbers and the words are no labels; and what to do."""
+    """What is wrong, and what to do, where words and labels are numbers and the words are not labels."""
     example = {word: labels[place] for word, (place,) in list(places.items())[:3]}
     strange = next(word for word in places if len(finder(labels)(word)) != 1)
     return (

@@ -56,7 +56,7 @@ def file_columns(columns: Sequence[str], written: str) -> list[str]:
         return by_name or ending
     if ending:
         raise Refused(f"{written}: {' and '.join(ending)} may name the pictures; rename the right one to file_name")
-    raise Refused(f"{written}: none names the pictures; call that column file")
+    raise Refused(f"{written}: none names the pictures; rename the one that does to file")
 
 
 def label_column(
@@ -87,7 +87,7 @@ def label_column(
     if candidates:
         raise Refused(f"{written}: {' and '.join(candidates)} may hold the classes; choose with --label-column NAME")
     if need:
-        raise Refused(f"{written}: none is known to hold the classes; choose one with --label-column NAME")
+        raise Refused(f"{written}: none is known to hold the classes; choose with --label-column NAME")
     return "", ()
 
 

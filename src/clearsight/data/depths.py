@@ -1,6 +1,6 @@
-"""The 8 bits of a picture that are nearest to the values its file states, where Pillow cuts, shifts or does not invert.
+"""Scale the values of a picture to 8 bits where Pillow would truncate, shift or not invert them.
 
-A file states how many bits its values have and which value is white; that decides, never the values themselves.
+The bits and the white that the file states decide, never the values themselves.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ Notes = tuple[str, ...]
 def load(image: ImageFile, path: Path, tags: tiff.TiffTags | None, mask: bool) -> tuple[Image.Image, Notes]:
     """An opened picture, decoded, and what was done to its values.
 
-    tags: what `tiff.stated` found, for a TIFF.  mask: all that matters is which values are zero, and none that is not
-    becomes zero.  Refused where the white is not known, and where Pillow cannot give the values.
+    tags: those of `tiff.read_tags`, for a TIFF.  mask: only whether a value is zero matters, and no other value becomes
+    zero.  Refused where the white is unknown, and where Pillow cannot give the values.
     """
     if isinstance(image, TiffImageFile) and tags is not None:
         return _load_tiff(image, path, tags, mask)
@@ -86,13 +86,13 @@ def _load_tiff(image: TiffImageFile, path: Path, tags: tiff.TiffTags, mask: bool
 
 def _check_floats(values: NDArray[Any], mask: bool) -> None:
     if np.isnan(values).any() and mask:
-        raise Refused("floating point that holds NaN, which is neither zero nor another number")
+        raise Refused("floating point with NaN, which is neither zero nor another number: save it without")
     if not mask and not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
-        raise Refused("grey of floating point outside [0, 1], whose white is not known: save it with 8 or 16 bits")
+        raise Refused("grey of floating point outside [0, 1], whose white is unknown: save it with 8 or 16 bits")
 
 
 def _load_png(image: ImageFile, path: Path, mask: bool) -> tuple[Image.Image, Notes]:
-    """PNG states the value that is clear in the bits of the file, and Pillow looks for it among those of 8 bits."""
+    """PNG states its transparent value in the bits of the file, but Pillow compares it with values of 8 bits."""
     with path.open("rb") as file:
         bits = file.read(25)[24]
     clear = image.info.get("transparency")
@@ -119,7 +119,7 @@ def _add_alpha(image: Image.Image, clear: NDArray[np.bool_]) -> Image.Image:
 
 
 def _read_16_bits(image: ImageFile, path: Path) -> NDArray[np.int64]:
-    """(H, W, bands) of 16 bits: Pillow keeps the high byte, and with the bytes the other way round the low one."""
+    """(H, W, bands) of 16 bits: Pillow keeps the high byte, and with the other byte order the low one."""
     raw = _raw_mode(image)
     if raw == "LA;16B":  # four bytes to a pixel: of the grey the high and the low, then of the alpha
         tiff.decode_as(image, "RGBA")
@@ -150,9 +150,9 @@ def _raw_mode(image: ImageFile) -> str:
 
 
 def _load_netpbm(image: ImageFile, mask: bool) -> tuple[Image.Image, Notes]:
-    """PGM and PPM state their white; of a PFM it is 1, or not known.
+    """PGM and PPM state their white; that of a PFM is 1, or unknown.
 
-    Pillow's own way with a white that is not 255 is slow, rounds twice, and cuts off what is above that white.
+    Pillow's own scaling from a white other than 255 is slow, rounds twice, and clips what is above that white.
     """
     tile = image.tile[0]
     args = tile.args if isinstance(tile.args, tuple) else ()
@@ -169,14 +169,14 @@ def _load_netpbm(image: ImageFile, mask: bool) -> tuple[Image.Image, Notes]:
     bands = 3 if image.mode == "RGB" else 1
     whole = _read_numbers(image.fp, image.width * image.height * bands, plain, ">u2" if white > 255 else "u1")
     if whole.max() > white or whole.min() < 0:
-        raise Refused(f"truncated or damaged (it says that white is {white}, and holds {whole.max()})")
+        raise Refused(f"truncated or damaged (its white is stated as {white}, but it holds {whole.max()})")
     whole = whole.reshape(image.height, image.width, bands)
     notes = depth_note(16) if white == 65535 else (f"white is {white}, as the file says",)
     return _merge_bands(whole, "RGB" if bands == 3 else "L", white, mask), notes
 
 
 def _read_numbers(file: IO[bytes], count: int, plain: bool, kind: str) -> NDArray[np.int64]:
-    """So many numbers from here on, as text (with remarks after #) or in binary."""
+    """The next numbers of the file, as text (with comments after #) or in binary."""
     if plain:
         words = re.sub(rb"#[^\r\n]*", b" ", file.read()).split()[:count]
         numbers = np.array([int(word) for word in words], np.int64)
@@ -192,7 +192,7 @@ def _read_numbers(file: IO[bytes], count: int, plain: bool, kind: str) -> NDArra
 def _scale_floats(image: ImageFile, mask: bool) -> tuple[Image.Image, Notes]:
     if image.info.get("scale", 1) != 1 and not mask:
         raise Refused(
-            f"a PFM whose scale is {image.info['scale']:g}, whose white is not known: save it with 8 or 16 bits"
+            f"a PFM whose scale is {image.info['scale']:g}, so its white is unknown: save it with 8 or 16 bits"
         )
     values = np.asarray(image)
     _check_floats(values, mask)

@@ -1,8 +1,8 @@
-"""Duplicates among pictures: the same file, the same pixels, or one made out of another; also mirrored.
+"""Find duplicate pictures: the same file, the same pixels, or one made out of another, also mirrored.
 
 Each picture is read once and leaves a trace of 9 kB.  Two traces are compared only where a hash of 64 bits (the signs
 of low cosine frequencies, as in Zauner 2010, "Implementation and Benchmarking of Perceptual Image Hash Functions")
-and 8 x 8 colours agree roughly; then one is laid on the other, cut by up to 9 % as it fits best, and colours must agree
+and 8 x 8 colours agree roughly.  Then one is cropped by up to 9 % as it fits the other best, and colours must agree
 in every place, after brightness and contrast are made equal.
 """
 
@@ -65,9 +65,9 @@ class Pair:
 class Likeness:
     """Which pictures are duplicates.
 
-    pairs: each copy with the first of its kind, and near ones with each other.  groups: a number for each picture, that
-    of the first one which it is connected with through pairs.  broken: (name, reason) of those that cannot be read, and
-    that are None among `seen`.  notes: what was only compared exactly.
+    pairs: each copy with the first of its kind, and near ones with each other.  groups: for each picture the number of
+    the first one that pairs connect it with.  broken: (name, reason) of those that cannot be read, which are None in
+    `seen`.  notes: which pictures were only compared exactly.
     """
 
     pairs: tuple[Pair, ...]
@@ -123,13 +123,13 @@ def likenesses(pictures: Sequence[Picture], *, progress: Progress | None = None)
     remarks = []
     if plain := len(firsts) - len(rows):
         remarks.append(
-            f"of {plain} pictures smaller than {SMALLEST} pixels or of one colour only exact copies were looked for: "
-            "near-duplicates cannot be told from other pictures of the same class there"
+            f"{plain} pictures smaller than {SMALLEST} pixels or of one colour were searched for exact copies only: "
+            "their near-duplicates cannot be distinguished from other pictures of the same class"
         )
     if crowded:
         remarks.append(
-            f"of {crowded} pictures that are each like some others, which are not like each other, as digits and "
-            "silhouettes are, only exact copies are listed"
+            f"{crowded} pictures are listed with exact copies only: each resembles some that do not resemble each "
+            "other, as digits and silhouettes do"
         )
     return Likeness(
         all_pairs, _group_connected(len(pictures), all_pairs), tuple(broken), tuple(appearances), tuple(remarks)
@@ -137,7 +137,7 @@ def likenesses(pictures: Sequence[Picture], *, progress: Progress | None = None)
 
 
 def _find_copies(keys: dict[int, bytes] | dict[int, str], kind: Kind) -> list[Pair]:
-    """Each row with the first one of the same key."""
+    """Pair each row with the first one of the same key."""
     rows: dict[object, list[int]] = defaultdict(list)
     for row, key in keys.items():
         rows[key].append(row)
@@ -145,7 +145,7 @@ def _find_copies(keys: dict[int, bytes] | dict[int, str], kind: Kind) -> list[Pa
 
 
 def _find_near(rows: Sequence[int], traces: Sequence[Trace], report: Progress) -> tuple[list[Pair], int]:
-    """Pairs of rows made out of each other, and how many pictures lie in crowds that are no duplicates."""
+    """Pairs of rows made out of each other, and how many pictures lie in crowds that are not duplicates."""
     if len(rows) < 2:
         return [], 0
     alike: dict[tuple[int, int], tuple[Kind, float]] = {}
@@ -167,7 +167,7 @@ def _find_near(rows: Sequence[int], traces: Sequence[Trace], report: Progress) -
         members[g].append(i)
     crowds = set()
     for g, group_rows in members.items():
-        if len(group_rows) > CROWD:  # do those that lie apart in the group look alike, too?
+        if len(group_rows) > CROWD:  # pictures far apart in the group must look alike, too
             across = [
                 (a, group_rows[(k + len(group_rows) // d) % len(group_rows)])
                 for d in (2, 3)
@@ -183,7 +183,7 @@ def _find_near(rows: Sequence[int], traces: Sequence[Trace], report: Progress) -
 
 
 def _candidates(traces: Sequence[Trace], report: Progress) -> Iterator[tuple[int, int, bool]]:
-    """(i, j, is j mirrored), i < j: what is roughly alike; of each picture the most alike, those as they are first."""
+    """(i, j, is j mirrored), i < j, of roughly alike pictures: for each the most alike, the unmirrored ones first."""
     bits = np.stack([t.bits for t in traces]).astype(np.float32)
     small = np.stack([rough(t.colours) for t in traces])
     plain = small.reshape(len(traces), -1)

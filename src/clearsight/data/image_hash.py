@@ -1,4 +1,4 @@
-"""What one picture leaves behind to be compared with others, and how two of them are laid on each other."""
+"""The trace of a picture by which duplicates are found, and the difference of two traces."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CUTS = (0.03, 0.06, 0.09)
 
 @dataclass(frozen=True)
 class Trace:
-    """9 kB of a picture.
+    """The 9 kB of a picture that are compared with those of others.
 
     pixels: a digest of its size and all its colours.  bits (2, 64) of -1 and 1: its hash and that of its mirror image.
     colours (48, 48, 3): the whole picture made small.  telling: large and rich enough to be compared with others.
@@ -48,8 +48,8 @@ def trace(image: Image.Image) -> Trace:
 def phash(grey: NDArray[np.float64]) -> NDArray[np.int8]:
     """(32, 32) grey -> (2, 64) of -1 and 1: its low cosine frequencies against their median, and the mirror image's.
 
-    The mirror image has the same frequencies, the odd ones along its rows with the other sign.  The first says nothing,
-    for it is the mean.
+    The mirror image has the same frequencies, the odd ones along its rows with the other sign.  The first is the
+    mean, and counts as 1.
 
     >>> ramp = np.arange(32.0)[None] + np.zeros((32, 1))
     >>> phash(ramp)[:, :3].tolist(), int((phash(ramp)[1] == phash(ramp[:, ::-1])[0]).sum())
@@ -71,9 +71,9 @@ def rough(colours: NDArray[np.uint8]) -> Floats:
 
 
 def difference(a: tuple[Floats, Floats], b: tuple[Floats, Floats]) -> float | None:
-    """How far two pictures differ where they do most, in standard deviations; None where they are not made of another.
+    """The largest difference of two pictures in any place, in standard deviations; None where they are not duplicates.
 
-    a, b: colours (48, 48, 3) and their cut versions.  The one is cut as it fits the other best.
+    a, b: colours (48, 48, 3) and their cut versions.  One is cut as it fits the other best.
     """
     (x, of_x), (y, of_y) = a, b
     on_y, on_x = of_x @ of_y[0], of_y @ of_x[0]

@@ -1,4 +1,4 @@
-"""One picture file -> a picture of 8 bits -> pixels in [0, 1], and where a point of the one lies in the other.
+"""Read a picture file as 8 bits, then as pixels in [0, 1], and map points of the picture to the model's input.
 
 Coordinates are (x, y) in pixels, x to the right and y down, of the picture as people see it: turned as its EXIF says.
 The centre of the pixel in the top left corner is (0.5, 0.5).
@@ -75,7 +75,7 @@ def open_picture(path: str | Path) -> Image.Image:
     Values of other depths than 8 bits are scaled from the white that the file states to 255 and rounded (16 bits are
     divided by 257); floating point is taken where it lies in [0, 1].  Transparency is laid on white, of an animation
     the first frame is shown; the content decides, not the name.  Never hangs or warns.  Raises Refused with the reason
-    alone ("truncated"), for whoever calls knows which file it was; so too where the file does not state what is white
+    alone ("truncated"), since the caller knows which file it was; so too where the file does not state what is white
     or which of its bands are the colours.
     """
     with _open_image(Path(path), "picture") as (image, done):
@@ -86,7 +86,7 @@ def open_mask(path: str | Path) -> NDArray[np.bool_]:
     """(H, W), True where the file's picture is not zero: any channel, or the number in the palette; never where clear.
 
     Zero is black as people see it, so the largest value where the file says that 0 is white.  Turned as its EXIF says.
-    Raises Refused as `open_picture` does, but need not know which value is white.
+    Raises Refused as `open_picture` does, but not for a white that is unknown.
     """
     return _read_mask(path)[0]
 
@@ -94,8 +94,8 @@ def open_mask(path: str | Path) -> NDArray[np.bool_]:
 def mask_values(path: str | Path) -> list[tuple[int, ...]]:
     """The different values that a mask file holds where `open_mask` is True, a number for each channel, in order.
 
-    One says that the file marks one thing.  Several may be several objects, classes, or a border that is neither.  Of
-    more than 8 bits all that is told is what is not 0: 255.
+    One value means that the file marks one thing.  Several may be objects, classes, or a border that is neither.
+    Values of more than 8 bits are given as 255 where they are not 0.
     Raises Refused as `open_mask` does.
     """
     inside, values = _read_mask(path)
@@ -105,7 +105,7 @@ def mask_values(path: str | Path) -> list[tuple[int, ...]]:
 
 
 def _read_mask(path: str | Path) -> tuple[NDArray[np.bool_], NDArray[np.generic]]:
-    """(H, W) of `open_mask`, and the values (H, W, C) without what says how clear a pixel is."""
+    """(H, W) of `open_mask`, and the values (H, W, C) without the alpha channel."""
     with _open_image(Path(path), "mask") as (image, _):
         values = np.atleast_3d(np.asarray(image))
         clear = np.zeros(values.shape[:2], bool)
@@ -123,7 +123,7 @@ def open_ids(path: str | Path) -> NDArray[np.uint32]:
     """
     with _open_image(Path(path), "picture") as (image, _):
         if image.mode != "RGB":
-            raise Refused(f"its pixels are {image.mode}, not RGB, so they hold no ids")
+            raise Refused(f"its pixels are {image.mode}, and ids are colours of RGB")
         return np.asarray(image).astype(np.uint32) @ np.array([1, 256, 65536], np.uint32)
 
 
@@ -144,10 +144,10 @@ def check_file(path: Path) -> None:
     try:
         status = path.stat()
     except ValueError:  # a zero byte; Python words it differently from version to version
-        raise Refused("a name that no file can have") from None
+        raise Refused("not a valid file name") from None
     except OSError as e:
         if os.path.islink(path):  # unlike Path's, it takes a name that is too long
-            raise Refused("a link to nothing") from None
+            raise Refused("a link to a file that does not exist") from None
         if e.errno == errno.ENAMETOOLONG:
             raise Refused("a name that is too long for this system") from None
         raise Refused("missing" if isinstance(e, FileNotFoundError) else _why_unreadable(e, path)) from None
@@ -160,17 +160,17 @@ def check_file(path: Path) -> None:
 
 
 def eight_bit(image: Image.Image, done: tuple[str, ...] = ()) -> Image.Image:
-    """Any picture of Pillow's as "RGB" or "L" with 8 bits; Refused where it is not said how much of it is white."""
+    """Any picture of Pillow's as "RGB" or "L" with 8 bits; Refused where the value of white is unknown."""
     mode = image.mode
     if mode.startswith("I;16") or (mode == "I" and image.format in ("PNG", "PPM")):
         values = np.asarray(image).astype(np.int64).clip(0, 65535)
         new, done = Image.fromarray(((values + 128) // 257).astype(np.uint8)), (*done, "16 bits divided by 257")
     elif mode == "I":
-        raise Refused("grey of 32 bits, whose white is not known: save it with 8 or 16 bits")
+        raise Refused("grey of 32 bits, whose white is unknown: save it with 8 or 16 bits")
     elif mode == "F":
         values = np.asarray(image)
         if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
-            raise Refused("grey of floating point outside [0, 1], whose white is not known: save it with 8 or 16 bits")
+            raise Refused("grey of floating point outside [0, 1], whose white is unknown: save it with 8 or 16 bits")
         new, done = Image.fromarray((values * 255).round().astype(np.uint8)), (*done, "floating point times 255")
     elif "transparency" in image.info or mode in ("LA", "La", "PA", "RGBA", "RGBa"):
         clear = image.convert("RGBa").convert("RGBA") if mode in ("La", "RGBa") else image.convert("RGBA")
@@ -187,13 +187,13 @@ def eight_bit(image: Image.Image, done: tuple[str, ...] = ()) -> Image.Image:
 
 
 def shown(image: Image.Image, preprocess: Preprocess) -> Image.Image:
-    """What the model is shown, as people can see it: resized and cut to `size`, in mode "L" or "RGB" by the channels.
+    """The model's input as a picture: resized and cut to `size`, in mode "L" or "RGB" by the channels.
 
     The same as torchvision's Resize and CenterCrop on a Pillow image (antialiased).  Refused where the model takes no
     pictures, or where the picture is so long and thin that resizing its short side would make it enormous.
     """
     if preprocess.channels not in (1, 3):
-        raise Refused(f"the model takes {preprocess.channels} channels; pictures have 1 (grey) or 3 (RGB)")
+        raise Refused(f"the model takes {preprocess.channels} channels, but pictures have 1 (grey) or 3 (RGB)")
     image = eight_bit(image).convert("L" if preprocess.channels == 1 else "RGB")
     wide, high, left, top = _geometry(image.size, preprocess)
     if wide * high > MOST_PIXELS:
@@ -211,7 +211,7 @@ def to_pixels(image: Image.Image, preprocess: Preprocess) -> Tensor:
 def of_bytes(values: Tensor) -> Tensor:
     """Values of 8 bits, of any shape, as float32 in [0, 1]: the float nearest to each k / 255.
 
-    All that reads pictures comes here, for random numbers belong to a picture by its very bits (see `draws`).
+    Every reader of pictures calls it: random numbers are drawn from the exact bits of a picture (see `core.rng`).
     Torchvision multiplies by 1 / 255, which is rounded twice and gives another float for 126 of the 256.
 
     >>> of_bytes(torch.tensor([0, 51, 255], dtype=torch.uint8))
@@ -253,7 +253,7 @@ def _geometry(image_size: tuple[int, int], preprocess: Preprocess) -> tuple[int,
 
 @contextmanager
 def _open_image(path: Path, want: Literal["picture", "mask", "size"]) -> Iterator[tuple[Image.Image, tuple[str, ...]]]:
-    """A picture whose file is open, decoded and turned, with what was done; whatever goes wrong is Refused."""
+    """A picture whose file is open, decoded and turned, with what was done; every failure is Refused."""
     check_file(path)
     tags = None
     with _turn, warnings.catch_warnings():
@@ -281,7 +281,7 @@ def _check_size(image: Image.Image) -> None:
     if image.width * image.height > MOST_PIXELS:
         raise Image.DecompressionBombError
     if min(image.size) < 1:
-        raise Refused(f"no pixels ({image.width} x {image.height})")
+        raise Refused(f"it has no pixels ({image.width} x {image.height})")
 
 
 def _decode(
@@ -303,7 +303,7 @@ def _decode(
 
 
 def _orientation(image: Image.Image) -> int:
-    """1 to 8; a picture whose EXIF is damaged is still a picture."""
+    """The EXIF orientation, 1 to 8; 1 where the EXIF is damaged."""
     try:
         value: Any = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # as above
@@ -319,7 +319,7 @@ def _why_unreadable(e: Exception, path: Path, tags: tiff.TiffTags | None = None)
     if isinstance(e, UnidentifiedImageError):
         return _why_unidentified(path)
     if unread:
-        return f"of a kind that is not supported ({words}): save it as PNG"
+        return f"in an unsupported variant of its format ({words}): save it as PNG"
     if isinstance(e, Image.DecompressionBombError):
         return f"too large: more than {MOST_PIXELS / 1e6:.0f} million pixels"
     if isinstance(e, MemoryError):

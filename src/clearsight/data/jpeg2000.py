@@ -1,4 +1,4 @@
-"""How many bits a JPEG 2000 file says its values have: Pillow does not keep it.
+"""Read how many bits the values of a JPEG 2000 file have, which Pillow does not keep.
 
 Source: ITU-T T.800 (ISO/IEC 15444-1), A.5.1 (the marker SIZ) and annex I (boxes).
 """
@@ -28,7 +28,7 @@ def depth(path: Path, mode: str) -> int:
         parts = file.read(3 * bands)[::3]
     depths = {(part & 0x7F) + 1 for part in parts}
     if not parts or any(part & 0x80 for part in parts):
-        raise Refused(f"JPEG 2000 of signed values, whose white is not known: {SAVE}")
+        raise Refused(f"JPEG 2000 of signed values, whose white is unknown: {SAVE}")
     if len(depths) > 1:
         raise Refused(f"JPEG 2000 whose bands have {' and '.join(map(str, sorted(depths)))} bits: {SAVE}")
     bits = depths.pop()
@@ -36,8 +36,8 @@ def depth(path: Path, mode: str) -> int:
         raise Refused(f"JPEG 2000 colour of {bits} bits, of which only 8 are supported: {SAVE}")
     if mode in ("LA", "RGBA", "PA") and not defined:
         raise Refused(
-            f"JPEG 2000 of {bands} bands, and the file does not say what the last is: save those that the model was "
-            "trained on as a picture of their own"
+            f"JPEG 2000 of {bands} bands, and the file does not say what the last one is: save those that the model "
+            "was trained on as a picture of their own"
         )
     return bits
 

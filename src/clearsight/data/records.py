@@ -1,4 +1,4 @@
-"""A set of pictures: what is said of each, and what happened on the way to it."""
+"""A set of pictures with their labels and objects, and notes on how it was read."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from clearsight.data.annotations import Region
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture file that is there and not empty; whether it can be read shows when it is.
+    """One picture file that exists and is not empty; it is not opened yet, so it may be unreadable.
 
     name: its path below the root, with slashes.  labels: the acceptable classes in the words of the data, none where
-    it is unlabelled.  regions: its objects; () says there are none, None that it is not annotated.  columns: what else
-    the CSV says of it.  split: "test", "train", ... as written, "" where there are no splits.
+    it is unlabelled.  regions: its objects; () means none, None that it is not annotated.  columns: the other cells of
+    its row in the table.  split: "test", "train", ... as written, "" where there are no splits.
     """
 
     path: Path
@@ -27,11 +27,11 @@ class Picture:
 
 @dataclass(frozen=True)
 class Pictures:
-    """A set of pictures, sorted by name, and what happened on the way to it.
+    """A set of pictures, sorted by name, with notes on how it was read.
 
     root: the folder or file they came from, or "demo".  broken: (name, reason) of those that cannot be pictures.
-    notes: sentences on what was chosen, skipped or left out.  classes: what the data's words mean in labels of the
-    model, where the user said it.  numbered: the words of the data are class numbers.
+    notes: sentences on what was chosen, skipped or left out.  classes: the model's labels for the data's words,
+    where the user gives them.  numbered: the words of the data are class numbers.
     """
 
     root: Path | str

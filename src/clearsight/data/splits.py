@@ -1,4 +1,4 @@
-"""Which pictures a model learns from and which judge it: by class, and never two of a kind on both sides."""
+"""Split pictures into train, val and test or into folds: stratified by class, with duplicates in one part."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Group:
 
     @property
     def main(self) -> str:
-        """The class of most of them, the first by name where several are equally many."""
+        """The class of most of them; of equally frequent ones the first by name."""
         return min(self.counts, key=lambda label: (-self.counts[label], label))
 
 
@@ -43,10 +43,10 @@ def split(
 
     labels, groups (N,): the class of each picture, and a number that it shares with its duplicates.  A group counts as
     of the class of most of its pictures.  A class of three groups or more stands in every part with a share; one
-    of two in train and test, for what is told of a class must rest on pictures that chose nothing; one of a single
-    group in train alone.  Where each part is asked for at least as many pictures of a class as its largest group has,
-    the class gets them to within that group.  The seed, the labels and the groups decide, their order does not.
-    Refused: shares that are no shares, or none for train.
+    of two in train and test, since numbers for a class need pictures that chose nothing; one of a single group in train
+    alone.  Where a class has as many pictures to give to each part as its largest group holds, each part gets its
+    share to within that group.  The seed, the labels and the groups decide, their order does not.
+    Refused: shares that are negative or do not sum to 1, and none for train.
 
     >>> split(["a"] * 4 + ["b"] * 4, range(8), (0.5, 0.25, 0.25), seed=0).count("train")
     4
@@ -74,13 +74,13 @@ def folds(labels: Sequence[str], groups: Sequence[int], k: int, *, seed: int) ->
     2
     """
     if k < 2:
-        raise Refused(f"k={k}: at least 2 folds")
+        raise Refused(f"k={k}: give at least 2 folds")
     grouped = _make_groups(labels, groups, seed)
     by_class = _by_class(grouped)
     rarest = min(sorted({*labels}), key=lambda label: len(by_class.get(label, ())))
     if (count := len(by_class.get(rarest, ()))) < k:
         raise Refused(
-            f"k={k}: class {rarest!r} has {count} pictures that are no duplicates of each other, and each fold needs "
+            f"k={k}: class {rarest!r} has {count} pictures that are not duplicates of each other, and each fold needs "
             "one: take a smaller k, add pictures, or leave the class out"
         )
     part: dict[int, int] = {}
@@ -99,8 +99,8 @@ def split_notes(labels: Sequence[str], groups: Sequence[int], parts: Sequence[st
 
     parts: what ``split`` gave, or any other names of parts.
 
-    >>> split_notes(["a", "a", "a", "b"], [0, 1, 2, 3], ["train", "val", "test", "train"])[0][:45]
-    '1 class stands in train alone (b): no number '
+    >>> split_notes(["a", "a", "a", "b"], [0, 1, 2, 3], ["train", "val", "test", "train"])[0][:43]
+    '1 class stands in train alone (b): the test'
     """
     _check_lengths(labels, groups, parts)
     present = [p for p in PARTS if p in parts]
@@ -120,17 +120,17 @@ def split_notes(labels: Sequence[str], groups: Sequence[int], parts: Sequence[st
         words = f"{len(classes)} {'class stands' if len(classes) == 1 else 'classes stand'}"
         words += f" in {' and '.join(holding)} alone ({named(classes)}): "
         if "test" in missing:
-            words += f"no number can be told for {'it' if len(classes) == 1 else 'them'}"
+            words += f"the test has no number for {'it' if len(classes) == 1 else 'them'}"
         else:
             words += f"none of them is in {' or '.join(missing)}"
         notes.append(
-            f"{words}; add pictures until each has at least {len(present)} that are no duplicates of each other"
+            f"{words}; add pictures until each has at least {len(present)} that are not duplicates of each other"
         )
     several = sum(len(group_labels) > 1 for group_labels in mixed.values())
     if several:
         notes.append(
             f"{several} {'group' if several == 1 else 'groups'} of duplicates with several labels, each kept whole in "
-            "one part: see which label is right"
+            "one part: correct the wrong labels"
         )
     return tuple(notes)
 
@@ -148,7 +148,7 @@ def named(names: Sequence[str], most: int = NAMED) -> str:
 def _deal(
     groups: Sequence[_Group], targets: Sequence[float], first: Sequence[int], load: Sequence[int] = ()
 ) -> dict[int, int]:
-    """Group -> part: the smallest groups to the parts named first, then each, the largest first, where most is lacking.
+    """Group -> part: the smallest groups go to the parts in `first`, the others, largest first, where most is lacking.
 
     load: pictures that the parts have already, which decides between parts that lack the same.
     """
@@ -198,7 +198,7 @@ def _make_groups(labels: Sequence[str], groups: Sequence[int], seed: int) -> lis
     if not labels:
         raise Refused("no pictures to split: give at least one")
     if not 0 <= seed < 2**63:
-        raise Refused(f"seed {seed}: a whole number from 0 to 2**63 - 1")
+        raise Refused(f"seed {seed}: give a whole number from 0 to 2**63 - 1")
     counts: dict[int, Counter[str]] = defaultdict(Counter)
     for label, group in zip(labels, groups, strict=True):
         counts[group][label] += 1
@@ -214,8 +214,8 @@ def _check_lengths(labels: Sequence[str], *others: Sequence[object]) -> None:
 def _check_shares(shares: Sequence[float]) -> None:
     shown = ", ".join(f"{s:g}" for s in shares)
     if len(shares) != 3 or not all(math.isfinite(s) and s >= 0 for s in shares):
-        raise Refused(f"shares ({shown}): three numbers of at least 0, for train, val and test")
+        raise Refused(f"shares ({shown}): give three numbers of at least 0, for train, val and test")
     if abs(sum(shares) - 1) > 1e-6:
-        raise Refused(f"shares ({shown}) sum to {sum(shares):g}: they must sum to 1")
+        raise Refused(f"shares ({shown}) sum to {sum(shares):g}: give three that sum to 1")
     if not shares[0]:
-        raise Refused(f"shares ({shown}): nothing is left to train on")
+        raise Refused(f"shares ({shown}) leave nothing to train on: give train a share above 0")

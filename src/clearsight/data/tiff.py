@@ -1,4 +1,4 @@
-"""What a TIFF states of its values, and where Pillow reads them as something else: mended, or refused by name.
+"""Read the tags of a TIFF, and correct or refuse what Pillow would read as other values.
 
 Source: TIFF Revision 6.0 (Adobe, 1992), sections 3 to 8 and 16 to 23.  Pillow's table of what it reads is
 PIL.TiffImagePlugin.OPEN_INFO.
@@ -51,7 +51,7 @@ class TiffTags:
 
 
 def read_tags(file: IO[bytes]) -> TiffTags | None:
-    """What the first picture states; none where the file is no TIFF.  Refused where that cannot be made out."""
+    """The tags of the first picture; None where the file is not a TIFF.  Refused: tags that cannot be read."""
     head = file.read(8)
     if head[:4] == _BIG_ENDIAN:
         raise Refused("a big-endian BigTIFF, which is not supported: save it as TIFF")
@@ -111,11 +111,11 @@ def _is_packed(values: dict[int, Any], bits: int, compression: int) -> bool:
 
 
 def describe(tags: TiffTags) -> str:
-    """ "grey of 10 bits, big-endian": what a refusal calls it."""
+    """The kind of picture in an error message: "grey of 10 bits, big-endian"."""
     if tags.photometric is None:
         return "a TIFF that does not say what its values mean (PhotometricInterpretation)"
     colour = _COLOURS.get(tags.photometric) or _OTHERS.get(
-        tags.photometric, f"colour of a kind that is not known (PhotometricInterpretation {tags.photometric})"
+        tags.photometric, f"colour of an unknown kind (PhotometricInterpretation {tags.photometric})"
     )
     bits = " and ".join(str(b) for b in sorted(set(tags.bits)))
     words = [f"{colour} of {bits} {'bit' if bits == '1' else 'bits'}"]
@@ -131,12 +131,14 @@ def describe(tags: TiffTags) -> str:
 
 
 def refuse_unsupported(tags: TiffTags, mask: bool) -> None:
-    """Refuse, by its name, what Pillow reads as something else than it is, and what no colour is stated for.
+    """Refuse pictures that Pillow reads as other values, and those that do not state their colours.
 
-    mask: only whether a value is zero is asked; then it need not be known how much of it is white.
+    mask: only whether a value is zero matters, so a white that is unknown is allowed.
     """
     if tags.preview:
-        raise Refused("its first picture is a small preview of another (a camera's raw file?): save it as JPEG or PNG")
+        raise Refused(
+            "its first picture is a preview of another, as in the raw files of cameras: save it as JPEG or PNG"
+        )
     if tags.photometric not in _BANDS:
         raise Refused(f"{describe(tags)}, which is not supported: {SAVE}")
     _check_bands(tags)
@@ -156,14 +158,14 @@ def refuse_unsupported(tags: TiffTags, mask: bool) -> None:
         remark = ", as JPEG of before 1995" if tags.compression == _OLD_JPEG else ""
         raise Refused(f"{describe(tags)}{remark}, which is not supported: {SAVE}")
     if not tags.packed and deep:
-        raise Refused(f"{describe(tags)}, but its values lie in more bits each, which is not supported: {SAVE}")
+        raise Refused(f"{describe(tags)}, but each value takes more bits in the file, which is not supported: {SAVE}")
     unknown = tags.formats[0] == 2 or (tags.formats[0] == 1 and tags.bits[0] > 16)
     if unknown and not mask:
-        raise Refused(f"{describe(tags)}, whose white is not known: save it with 8 or 16 bits")
+        raise Refused(f"{describe(tags)}, whose white is unknown: save it with 8 or 16 bits")
 
 
 def _check_bands(tags: TiffTags) -> None:
-    """Refuse where it is not stated what each band is."""
+    """Refuse bands whose meaning is not stated."""
     assert tags.photometric is not None
     more = tags.samples - _BANDS[tags.photometric]
     grey = _BANDS[tags.photometric] == 1
@@ -172,16 +174,16 @@ def _check_bands(tags: TiffTags) -> None:
     undefined = more > 0 and (len(tags.extra) != more or tags.extra[0] not in _ALPHA)
     if (undefined and (grey or len(tags.extra) != more or tags.extra[0] != 0)) or tags.samples > _MOST:
         raise Refused(
-            f"{tags.samples} bands per pixel, where a picture has 1 (grey) or 3 (RGB), and the file does not say which "
-            "of them to see: save those that the model was trained on as a picture of their own"
+            f"{tags.samples} bands per pixel, but a picture has 1 (grey) or 3 (RGB), and the file does not say which "
+            "bands these are: save those that the model was trained on as a picture of their own"
         )
 
 
 def correct_raw_mode(image: ImageFile, tags: TiffTags) -> None:
     """Let Pillow decode with the raw mode that the file has, before it is loaded.
 
-    Where the one band of a picture is said to lie apart, Pillow takes the first letter of the raw mode.  What libtiff
-    gives is in this machine's order, and Pillow reads floats in the file's.
+    For one band in planes of their own (PlanarConfiguration 2) Pillow takes the first letter of the raw mode.  Libtiff
+    gives floats in this machine's byte order, and Pillow reads them in the file's.
     """
     if tags.planar == 2 and tags.samples == 1 and tags.compression == 1:
         order = b"II" if tags.little else b"MM"
@@ -197,7 +199,7 @@ def decode_as(image: ImageFile, raw: str) -> None:
 
 
 def white_value(tags: TiffTags, values: NDArray[Any]) -> tuple[float, tuple[str, ...]]:
-    """The value that is white, by what is stated, and what to tell of it.  values: to refuse what contradicts it.
+    """The value of white that the tags state, and a note on it.  values: refused where they contradict the tags.
 
     MaxSampleValue is the largest value used, for statistics alone (TIFF 6.0, page 37), but where it is that of fewer
     bits than the container has (4095 of 65535), it is how cameras of 10, 12 and 14 bits state their depth.
@@ -208,22 +210,22 @@ def white_value(tags: TiffTags, values: NDArray[Any]) -> tuple[float, tuple[str,
     if largest is None or largest >= full:
         return full, ()
     if values.max() > largest:
-        raise Refused(f"it says that its largest value is {largest}, and holds {values.max()}: {SAVE}")
+        raise Refused(f"its largest value is stated as {largest}, but it holds {values.max()}: {SAVE}")
     if largest >= 255 and (largest & (largest + 1)) == 0:
         return largest, (f"white is {largest}, as the file says",)
-    return full, (f"its largest value is said to be {largest} of {full}",)
+    return full, (f"its largest value is stated as {largest} of {full}",)
 
 
 def extra_bands_note(tags: TiffTags) -> tuple[str, ...]:
     """The note on bands that are left out."""
     used = _BANDS[tags.photometric or 0] + (tags.extra[0] in _ALPHA if tags.extra else 0)
-    return (f"{tags.samples} bands, of which the first {used} are seen",) if tags.samples > used else ()
+    return (f"{tags.samples} bands, of which the first {used} are used",) if tags.samples > used else ()
 
 
 def palette(image: TiffImageFile) -> list[int]:
-    """The colours of the palette, 3 numbers of 8 bits to each; Pillow cuts its 16 bits rather than to scale them."""
+    """The colours of the palette, 3 numbers of 8 bits each, scaled from 16 bits, which Pillow truncates."""
     colours = np.array(image.tag_v2[320], np.int64)
     if 0 < colours.max() < 256:
-        raise Refused(f"a palette of which it is not known whether its values have 8 bits or 16: {SAVE}")
+        raise Refused(f"a palette whose values may have 8 bits or 16: {SAVE}")
     flat: list[int] = ((colours + 128) // 257).reshape(3, -1).T.ravel().tolist()
     return flat

@@ -73,7 +73,7 @@ def capture(model: Classifier, x: Tensor, layer: str) -> Captured:
         raise Refused(f"layer {layer} is not run in a forward pass: {OTHER}")
     out, preactivation = outputs[0]
     if out.dim() not in (2, 4) or len(out) != len(x) or not out.is_floating_point():
-        raise Refused(f"layer {layer} gives {tuple(out.shape)}, which are not feature maps: {OTHER}")
+        raise Refused(f"layer {layer} gives {tuple(out.shape)}, not feature maps: {OTHER}")
     if out.dim() == 2:
         return Captured(logits, out[..., None, None], preactivation[..., None, None], maps=False)
     return Captured(logits, out, preactivation, maps=True)
@@ -134,7 +134,7 @@ def last_linear(model: Classifier, x: Tensor) -> str:
     if not called:
         raise Refused(
             f"{model.source or 'the network'} has no linear layer that takes one vector per picture, so there is no "
-            "embedding before it: name the methods without neighbours and embedding, methods=[...] (-m METHOD)"
+            "embedding before it: choose methods other than neighbours and embedding, methods=[...] (-m METHOD)"
         )
     return called[-1]
 

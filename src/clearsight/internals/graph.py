@@ -320,7 +320,7 @@ def _prepared(recorded: fx.GraphModule, *, fold: bool) -> Graph:
         if node.op == "call_function" and any(n in moving for n in node.all_input_nodes):
             moving.add(node)
     if end not in moving:
-        raise Refused("the network's scores do not depend on the picture")
+        raise Refused("the network's scores do not depend on the picture: let forward use its input")
     graph = Graph([], constants, moving, start, end, None, recorded)
     for node in g.nodes:
         if node.op == "call_function" and node not in moving and not _grows_with_batch(node):

@@ -64,7 +64,7 @@ def layout_of(model: Classifier, x: Tensor, layer: str) -> Layout:
     if shape is None:
         raise Refused(f"layer {layer} gives a tuple or a dict, not a tensor", _ANOTHER)
     if layout is None:
-        raise Refused(f"layer {layer} gives {shape}, which are not feature maps whose places can be located", _ANOTHER)
+        raise Refused(f"layer {layer} gives {shape}, not feature maps whose places can be located", _ANOTHER)
     return layout
 
 

@@ -126,9 +126,7 @@ def _watch_pass(model: Classifier, x: Tensor) -> tuple[Uses, Tensor]:
 
 
 def _quantised(where: str) -> Refused:
-    return Refused(
-        f"the network holds quantised weights ({where}), which cannot be drawn anew: give it before quantisation"
-    )
+    return Refused(f"the network holds quantised weights ({where}), which cannot be drawn anew: give it unquantised")
 
 
 @dataclass(eq=False)
@@ -159,7 +157,7 @@ class Unlearnt:
         """Whether the scores of pictures x (B, C, *S) are others than logits (B, K); False where nothing was to draw.
 
         Refused: where a layer that was drawn still uses its old weights, and where the weights are others and the
-        scores of a picture are not, because what is found by such a network says nothing.
+        scores of a picture are not, because a comparison with such a network means nothing.
         """
         after, scores = _watch_pass(self.model, x)
         for name in self.layers:
@@ -167,13 +165,13 @@ class Unlearnt:
             if name in self.drawn and any(norm > 0 for _, norm in old_weights):
                 raise Refused(
                     f"layer {name or 'of the network itself'} uses the same weights after they were drawn anew (a hook "
-                    "or its own code puts them back), so no random network can be made of this one"
+                    "or its own code restores them), so this network cannot be randomised"
                 )
         same_scores = unchanged(logits, scores)
         if self.changed and bool(same_scores.any()):
             raise Refused(
-                f"with {len(self.drawn)} of {len(self.layers)} layers drawn anew the scores of "
-                f"{int(same_scores.sum())} of {len(x)} pictures stay as they were, so this network cannot be randomised"
+                f"with {len(self.drawn)} of {len(self.layers)} layers randomised, the scores of "
+                f"{int(same_scores.sum())} of {len(x)} pictures do not change, so this network cannot be randomised"
             )
         return not bool(same_scores.any())
 

@@ -20,10 +20,10 @@ Trouble = tuple[str, str]  # what is wrong, and what to do about it
 
 
 def of_scores(model: Classifier, probe: Probe) -> Trouble | None:
-    """Why one picture gets different scores; None if it does not."""
+    """Why the scores of one picture differ between passes; None if they do not."""
     if probe.repeats == "never":
         return (
-            f"the same pictures twice get scores that differ by up to {probe.apart:.2g}, in eval mode",
+            f"two passes over the same pictures give scores that differ by up to {probe.apart:.2g}, in eval mode",
             "remove randomness from forward in eval mode: F.dropout(x, training=self.training), no torch.rand",
         )
     if probe.repeats == "by neighbours":
@@ -36,21 +36,21 @@ def _advice_on_batch(model: Classifier) -> str:
     """What to do about a network that looks at the whole batch."""
     for name, m in model.net.named_modules():
         if isinstance(m, _BatchNorm) and m.running_mean is None:
-            return f"{name} normalises by the batch: BatchNorm with track_running_stats=True, or GroupNorm"
+            return f"{name} normalises by the batch: use BatchNorm with track_running_stats=True, or GroupNorm"
         if ".quantized." in f"{type(m).__module__}.":
-            return f"{name} is quantised by the range of the whole batch: take the network as it was before, in float32"
-    return "let forward use each picture alone: no statistics over the batch in eval mode"
+            return f"{name} is quantised by the range of the whole batch: give the network unquantised, in float32"
+    return "let forward treat each picture alone, without statistics over the batch in eval mode"
 
 
 def of_gradient(slopes: Slopes, where: str = "the pixels") -> Trouble | None:
-    """Why a gradient is not that of the scores; None if it is."""
+    """Why a gradient is not that of the scores; None if it is or cannot be compared."""
     if slopes.flows != "wrong":
         return None
     return (
-        f"the gradient at {where} is not that of the scores: along random directions they change by other amounts than "
-        f"it says (the difference is {100 * slopes.off:.0f} % of the larger)",
-        "part of forward runs under torch.no_grad(), behind detach() or through NumPy, or a backward of its own gives "
-        "another gradient: let the whole forward be differentiated, or use a perturbation method such as occlusion",
+        f"the gradient at {where} is not that of the scores: finite differences along random directions differ "
+        f"from it by {100 * slopes.off:.0f} % of the larger",
+        "part of forward runs under torch.no_grad(), behind detach() or through NumPy, or a custom backward gives "
+        "another gradient: make the whole forward differentiable, or use a perturbation method such as occlusion",
     )
 
 
@@ -74,7 +74,7 @@ def must_flow(model: Classifier, x: Tensor, layer: str = "") -> None:
 
 
 def alone(model: Classifier, x: Tensor) -> bool:
-    """Whether each picture must be asked alone, from the same seed, for the same seed to mean the same result.
+    """Whether each picture must be run alone, from the same seed, for the same seed to give the same result.
 
     A Notice says so.  Refused where the scores of a picture depend on those beside it.
     """
@@ -84,20 +84,18 @@ def alone(model: Classifier, x: Tensor) -> bool:
         return False
     if probe.repeats != "never":
         _refuse(model, trouble)
-    warnings.warn(f"{trouble[0]}: each picture is asked alone, from the same seed; {trouble[1]}", Notice, stacklevel=3)
+    warnings.warn(f"{trouble[0]}: each picture is run alone, from the same seed; {trouble[1]}", Notice, stacklevel=3)
     return True
 
 
 def caution(model: Classifier, x: Tensor) -> None:
-    """A Notice for an attack by gradients on a network whose gradient at the pixels is not that of its scores."""
+    """Give a Notice for a gradient-based attack on a network whose gradient at the pixels is not that of its scores."""
     trouble = of_gradient(probed(model, x).slopes)
     if trouble is not None:
-        what = f"{trouble[0]}, so an attack by gradients that fails proves little"
+        what = f"{trouble[0]}, so a gradient-based attack that fails proves little"
         warnings.warn(f"{what}; attack without gradients too, with square or hop-skip-jump", Notice, stacklevel=3)
 
 
 def _refuse(model: Classifier, trouble: Trouble | None) -> None:
     if trouble is not None:
-        raise Refused(
-            f"{model.source or 'the network'} cannot be explained or attacked like this: {'; '.join(trouble)}"
-        )
+        raise Refused(f"{model.source or 'the network'} cannot be explained or attacked: {'; '.join(trouble)}")

@@ -26,9 +26,9 @@ def target_layer(model: Classifier, x: Tensor) -> str:
 
     x (B, C, *S).  It is looked for once, on noise: the last convolution whose output still has more than one place,
     then on through what follows at the same resolution (normalisation, activation, the block and the stage around
-    them).  One branch of a block is no answer, nor is a module that runs several times: everything must pass through
-    the layer.  A transformer, whose last convolution only cuts the picture into patches, is read where its tokens were
-    last mixed: at the last layer through which everything passes and whose places the scores still depend on.
+    them).  One branch of a block does not qualify, nor does a module that runs several times: everything must pass
+    through the layer.  A transformer, whose last convolution only cuts the picture into patches, is read where its
+    tokens were last mixed: at the last layer through which everything passes and on whose places the scores depend.
 
     A Notice says where a layer with places comes after the one that is read, and why that one is not.
     Refused for networks without any such layer.
@@ -84,19 +84,19 @@ def _search_layer(model: Classifier, x: Tensor, runs: Sequence[ModuleRun]) -> tu
     if last is None:
         raise Refused(
             f"{model.source or 'the network'} has no convolution with more than one place",
-            "class-activation methods need feature maps; name a layer that has them with layer=, or use a gradient or "
+            "class-activation methods need feature maps; name a layer that has them, layer=NAME, or use a gradient or "
             "perturbation method",
         )
     if any(_attends(s) for s in runs[last + 1 :]):
         raise Refused(
-            f"after its last convolution ({runs[last].name}) {model.source or 'the network'} goes on with attention",
-            "name a layer with feature maps with layer=, or use a gradient or perturbation method",
+            f"after its last convolution ({runs[last].name}) {model.source or 'the network'} continues with attention",
+            "name a layer with feature maps, layer=NAME, or use a gradient or perturbation method",
         )
     layout = runs[last].layout
     sides = layout.sides if layout else ()
     same = [i for i, s in enumerate(runs) if i < last or s.layout is None or s.layout.sides == sides]
     layer = search.last(same, lambda s: True)
-    return (layer, search.later) if layer else (runs[last].name, "part of what the scores use goes past every layer")
+    return (layer, search.later) if layer else (runs[last].name, "part of what the scores use bypasses every layer")
 
 
 def _spatial(s: ModuleRun) -> bool:

@@ -1,4 +1,4 @@
-"""The networks of timm, torchvision and our own by name: what is known of them offline, and how they are built."""
+"""Build the networks of timm, torchvision and clearsight by name, with the facts about them that need no internet."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from clearsight.errors import Refused, nearest
 LIBRARIES = ("timm:", "torchvision:", "clearsight:")
 GIVE_WEIGHTS = 'weights=FILE or weights="none" (--weights FILE or --weights none)'
 GIVE_LABELS = "labels=[...] (--labels FILE)"
-_OURS = ("num_classes", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
-_NOT_OPTIONS = frozenset({*_OURS, "weights", "weights_backbone", "progress"})
-_STATE_IT = "state it: preprocess=Preprocess(size=224, mean=(0.5,) * 3, std=(0.5,) * 3, resize=256)"
+_SET_HERE = ("num_classes", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
+_NOT_OPTIONS = frozenset({*_SET_HERE, "weights", "weights_backbone", "progress"})
+_STATE_IT = "give preprocess=Preprocess(size=224, mean=(0.5,) * 3, std=(0.5,) * 3, resize=256)"
 
 
 def names() -> list[str]:
@@ -28,15 +28,15 @@ def names() -> list[str]:
     import timm
     import torchvision
 
-    found = [f"clearsight:{n}" for n in catalogue("networks")]
-    found += [f"timm:{n}" for n in timm.list_models()]
-    return found + [f"torchvision:{n}" for n in torchvision.models.list_models() if not _unfit(n)]
+    spellings = [f"clearsight:{n}" for n in catalogue("networks")]
+    spellings += [f"timm:{n}" for n in timm.list_models()]
+    return spellings + [f"torchvision:{n}" for n in torchvision.models.list_models() if not _why_unusable(n)]
 
 
 def default_preprocess(spelling: str) -> Preprocess:
-    """What the default pretrained weights were trained with; refused where that cannot be said by a Preprocess.
+    """The preprocessing of the default pretrained weights; refused where no Preprocess can express it.
 
-    Of our own networks none was trained: theirs is the paper's size, and by convention pixels from -1 to 1.
+    Clearsight's own networks are not pretrained: they get the paper's size, and by convention pixels from -1 to 1.
     """
     if spelling.startswith("clearsight:"):
         channels, *size = _default(spelling, "shape")
@@ -47,7 +47,7 @@ def default_preprocess(spelling: str) -> Preprocess:
 def default_labels(spelling: str) -> tuple[str, ...]:
     """The names of the classes of the default pretrained weights; refused where the library does not know them.
 
-    Of our own networks: ImageNet's where the paper has a thousand, and else their numbers.
+    For clearsight's own networks: ImageNet's where the paper has a thousand, else their numbers.
     """
     if spelling.startswith("clearsight:"):
         classes = _default(spelling, "classes")
@@ -66,15 +66,15 @@ def build(
     fetch: Callable[[str], None] | None = None,
     seed: int = 0,
 ) -> nn.Module:
-    """The network for so many classes and for inputs as preprocessed, in eval mode, on the CPU.
+    """Build the network for a number of classes and for inputs as preprocessed, in eval mode, on the CPU.
 
-    options: more keyword arguments of the library's function.  Ours stand in the spelling, or here,
-    "clearsight:lenet5(c3=full)", and those here win.  The weights are random, follow from the seed and come without a
-    trace in the global generator; with fetch, which is told so first, they are the library's default ones.
+    options: more keyword arguments of the library's function.  Those of clearsight's networks stand in the spelling,
+    "clearsight:lenet5(c3=full)", or here, and those here win.  The weights are random, follow from the seed and leave
+    the global generator as it was; with fetch, which is called with a line first, they are the library's default ones.
     """
     options = dict(options or {})
     if bad := sorted(_NOT_OPTIONS & options.keys()):
-        raise Refused(f"architecture option {bad[0]!r} is not for a run folder to set: leave it out")
+        raise Refused(f"architecture option {bad[0]!r} cannot be set by a run folder: leave it out")
     make = _BUILD[spelling.partition(":")[0]]
     with torch.random.fork_rng(devices=gpus()):
         seed_torch(seed)
@@ -102,9 +102,12 @@ def _build_timm(
     if not cfg.has_weights:
         raise Refused(f"{spelling} has no pretrained weights: give {GIVE_WEIGHTS}")
     if preprocess.channels != channels:
-        raise Refused(f"the pretrained weights of {spelling} take {channels} channels, not {preprocess.channels}")
-    _known(classes, cfg.num_classes, spelling)
-    return _fetched(spelling, fetch, lambda: timm.create_model(_name(spelling), pretrained=True, **options))
+        raise Refused(
+            f"the pretrained weights of {spelling} take {channels} channels, not {preprocess.channels}: give "
+            f"{GIVE_WEIGHTS}"
+        )
+    _check_classes(classes, cfg.num_classes, spelling)
+    return _fetch(spelling, fetch, lambda: timm.create_model(_name(spelling), pretrained=True, **options))
 
 
 def _build_torchvision(
@@ -117,21 +120,21 @@ def _build_torchvision(
         raise Refused(f"{spelling} takes 3 channels, not {preprocess.channels}: timm's networks take any number")
     if fetch is None:
         return _module(get_model(_name(spelling), weights=None, num_classes=classes, **options))
-    _known(classes, len(weights.meta["categories"]), spelling)
-    return _fetched(spelling, fetch, lambda: get_model(_name(spelling), weights=weights, **options))
+    _check_classes(classes, len(weights.meta["categories"]), spelling)
+    return _fetch(spelling, fetch, lambda: get_model(_name(spelling), weights=weights, **options))
 
 
 def _build_clearsight(
     spelling: str, classes: int, preprocess: Preprocess, options: dict[str, Any], fetch: Callable[[str], None] | None
 ) -> nn.Module:
-    call = parse(str(_call(spelling).with_options(**options)), "networks")  # so that the options are checked as words
+    call = parse(str(_call(spelling).with_options(**options)), "networks")  # parsing the spelling checks the options
     if fetch is not None:
         raise Refused(f"{spelling} has no pretrained weights: train it, or give {GIVE_WEIGHTS}")
     return _module(call.method(classes, (preprocess.channels, *preprocess.size), **call.options))
 
 
 def _call(spelling: str) -> Call:
-    """Our own network and the options in its spelling, never code of a file: a run folder may come from a stranger."""
+    """Clearsight's network and the options in its spelling, never code of a file: a run folder may be a stranger's."""
     name, known = _name(spelling).partition("(")[0].strip(), catalogue("networks")
     if name.lower().replace("_", "-") not in known:
         raise Refused(f"clearsight has no network {name!r}: {nearest(name.replace('_', '-'), known)}")
@@ -145,24 +148,24 @@ def _default(spelling: str, parameter: str) -> Any:
 _BUILD = {"timm": _build_timm, "torchvision": _build_torchvision, "clearsight": _build_clearsight}
 
 
-def _known(classes: int, pretrained: int, spelling: str) -> None:
+def _check_classes(classes: int, pretrained: int, spelling: str) -> None:
     if classes != pretrained:
         raise Refused(
-            f"the pretrained weights of {spelling} know {pretrained} classes, but there are {classes} labels: the "
-            "layer that tells them apart would be random; give weights trained for these labels, weights=FILE "
+            f"the pretrained weights of {spelling} have {pretrained} classes, but there are {classes} labels: the "
+            "last layer would be random; give weights trained for these labels, weights=FILE "
             "(--weights FILE)"
         )
 
 
-def _fetched(spelling: str, say: Callable[[str], None], make: Callable[[], object]) -> nn.Module:
-    say(f"fetching the pretrained weights of {spelling} from the network, where they are not kept already")
+def _fetch(spelling: str, say: Callable[[str], None], make: Callable[[], object]) -> nn.Module:
+    say(f"fetching the pretrained weights of {spelling} from the internet, unless they are cached")
     try:
         return _module(make())
     except Exception as e:
         reason = (str(e).strip().splitlines() or [type(e).__name__])[0][:200]
         raise Refused(
-            f"the weights of {spelling} could not be fetched ({reason}): without the internet, give {GIVE_WEIGHTS}; a "
-            "file is .safetensors or .pth, none are random weights"
+            f"the weights of {spelling} could not be fetched ({reason}): without the internet, give {GIVE_WEIGHTS}; "
+            "FILE is .safetensors or .pth, none means random weights"
         ) from e
 
 
@@ -199,7 +202,7 @@ def _timm_preprocess(spelling: str) -> Preprocess:
     squeezed = mode == "squash" and crop == 1.0
     if not squeezed and (mode != "center" or len(set(size)) > 1):
         raise Refused(
-            f"{spelling} cuts its pictures out by {mode} of {crop:g} to {size}, which is not known: {_STATE_IT}"
+            f"{spelling} crops its pictures by {mode} of {crop:g} to {size}, which is not supported: {_STATE_IT}"
         )
     resize = None if squeezed else math.floor(size[0] / crop)
     return Preprocess(size, cfg.mean, cfg.std, cfg.interpolation, resize)
@@ -210,12 +213,12 @@ def _timm_labels(spelling: str) -> tuple[str, ...]:
 
     cfg = _timm_cfg(spelling)
     if not cfg.num_classes:
-        raise Refused(f"{spelling} gives features, not classes: take one that ends in in1k, or give {GIVE_LABELS}")
+        raise Refused(f"{spelling} gives features, not classes: use one that ends in in1k, or give {GIVE_LABELS}")
     subset = infer_imagenet_subset(cfg.to_dict())
     if cfg.label_names:
         return tuple(map(str, cfg.label_names))
     if subset is None:
-        raise Refused(f"the names of the {cfg.num_classes} classes of {spelling} are not known: give {GIVE_LABELS}")
+        raise Refused(f"the names of the {cfg.num_classes} classes of {spelling} are unknown: give {GIVE_LABELS}")
     return imagenet(subset)
 
 
@@ -227,18 +230,18 @@ def imagenet(subset: str = "imagenet-1k") -> tuple[str, ...]:
     return tuple(known.index_to_description(i) for i in range(known.num_classes()))
 
 
-def _unfit(name: str) -> str:
-    """Why a network of torchvision is none of ours, or nothing."""
+def _why_unusable(name: str) -> str:
+    """Why a network of torchvision cannot be used here; "" where it can."""
     from torchvision.models import get_model_builder, get_model_weights
 
     if name in ("googlenet", "inception_v3"):
-        return "has more outputs in training and another normalisation inside: take timm:inception_v3"
+        return "has more outputs in training and another normalisation inside: use timm:inception_v3"
     if name.startswith("quantized_"):
-        return "is quantized and has no gradients: take the one without quantized_"
+        return "is quantized and has no gradients: use the one without quantized_"
     kind = get_model_builder(name).__module__.removeprefix("torchvision.models.").partition(".")[0]
     if kind in ("detection", "segmentation", "optical_flow", "video"):
         return f"is for {kind.replace('_', ' ')}, not a classifier of pictures"
-    return "" if len(get_model_weights(name)) else "has no weights that say what it takes"
+    return "" if len(get_model_weights(name)) else "has no weights that state its preprocessing"
 
 
 def _torchvision_weights(spelling: str) -> Any:
@@ -247,7 +250,7 @@ def _torchvision_weights(spelling: str) -> Any:
     name, known = _name(spelling), list_models()
     if name not in known:
         raise Refused(f"torchvision has no network {name!r}: {nearest(name, known)}")
-    if why := _unfit(name):
+    if why := _why_unusable(name):
         raise Refused(f"torchvision's {name} {why}")
     return next(iter(get_model_weights(name))).DEFAULT
 

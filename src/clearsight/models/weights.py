@@ -1,4 +1,4 @@
-"""Weights from a file into a network, and nothing but weights: no code of a stranger's pickle is ever run."""
+"""Read weights from a file and copy them into a network, without running code from a pickle."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     before every name is taken off.  Refused: no such file, a broken file, and a pickle that holds more than tensors.
     """
     if not path.is_file():
-        raise Refused(f"no weights file {path}")
+        raise Refused(f"there is no weights file {path}")
     if path.suffix.lower() == ".safetensors":
         try:
             return load_file(path)
         except (SafetensorError, OSError) as e:
             raise Refused(f"{path} cannot be read as safetensors: {_first_line(e)}") from e
-    found = _unpickle(path)
+    loaded = _unpickle(path)
     for key in _WRAPPERS:
-        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
-            found = found[key]
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
+            loaded = loaded[key]
             break
-    if not isinstance(found, Mapping) or not any(isinstance(v, Tensor) for v in found.values()):
-        raise Refused(f"{path} holds a {type(found).__name__}, not a state dict: torch.save(net.state_dict(), ...)")
-    state = {str(k): v for k, v in found.items() if isinstance(v, Tensor)}
+    if not isinstance(loaded, Mapping) or not any(isinstance(v, Tensor) for v in loaded.values()):
+        raise Refused(f"{path} holds a {type(loaded).__name__}, not a state dict: torch.save(net.state_dict(), ...)")
+    state = {str(k): v for k, v in loaded.items() if isinstance(v, Tensor)}
     for prefix in _PREFIXES:
         if all(k.startswith(prefix) for k in state):
             state = {k.removeprefix(prefix): v for k, v in state.items()}
@@ -56,18 +56,18 @@ def _unpickle(path: Path) -> object:
         if more or "torchscript" in str(e).lower():
             raise Refused(
                 f"{path} holds more than weights (a whole network or other objects), and unpickling those runs code: "
-                "export it as safetensors where it was made, safetensors.torch.save_file(net.state_dict(), "
+                "export it as safetensors where it comes from, safetensors.torch.save_file(net.state_dict(), "
                 "'model.safetensors')"
             ) from e
-        raise Refused(f"{path} is no weights file, or is broken ({type(e).__name__}: {_first_line(e)})") from e
+        raise Refused(f"{path} is not a weights file, or is damaged ({type(e).__name__}: {_first_line(e)})") from e
 
 
 def put_weights(net: nn.Module, state: Mapping[str, Tensor], source: str, classes: int) -> None:
     """Copy every tensor of ``state`` into the network, in place; refused unless names and shapes agree one by one.
 
-    Refused too where numbers are not finite, or whole where the network's are not.
+    Refused too: numbers that are not finite, and whole numbers where the network has others.
 
-    source: where the weights come from, for the refusal; classes: how many labels the network was built for.
+    source: where the weights come from, for the message; classes: how many labels the network was built for.
     """
     wanted = net.state_dict()
     shapes = {k: tuple(v.shape) for k, v in wanted.items() if isinstance(v, Tensor)}
@@ -85,19 +85,19 @@ def put_weights(net: nn.Module, state: Mapping[str, Tensor], source: str, classe
         "has in another shape": sorted(f"{k} {s} instead of {shapes[k]}" for k, s in differ.items()),
     }
     if any(wrong.values()):
-        said = "; ".join(f"{what} {_few(names)}" for what, names in wrong.items() if names)
-        raise Refused(f"{source} does not fit the network: it {said}; is it another architecture?")
+        differences = "; ".join(f"{what} {_few(names)}" for what, names in wrong.items() if names)
+        raise Refused(f"{source} does not fit the network: it {differences}; check that the architecture is the same")
     _check_values(wanted, state, source)
     net.load_state_dict(dict(state), strict=False)
 
 
 def _check_values(wanted: Mapping[str, Any], state: Mapping[str, Tensor], source: str) -> None:
-    """Refuse numbers of another kind than the network's, which would be converted, and those that are not finite."""
+    """Refuse numbers of another type than the network's, which would be converted, and those that are not finite."""
     kinds = {k: (_kind(v), _kind(wanted[k])) for k, v in state.items() if isinstance(wanted[k], Tensor)}
     kinds = {k: pair for k, pair in kinds.items() if not k.endswith("num_batches_tracked")}  # which nothing depends on
-    other = sorted(f"{k} ({given} instead of {own})" for k, (given, own) in kinds.items() if given != own)
+    other = sorted(f"{k} ({given} instead of {needed})" for k, (given, needed) in kinds.items() if given != needed)
     if other:
-        raise Refused(f"{source} has numbers of another kind than the network: {_few(other)}; is it damaged?")
+        raise Refused(f"{source} has numbers of another type than the network: {_few(other)}; it may be damaged")
     lost = [k for k in kinds if not _finite(state[k].to(wanted[k].dtype)) and _finite(wanted[k])]
     if lost:
         raise Refused(

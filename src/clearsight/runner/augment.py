@@ -1,7 +1,7 @@
-"""The runner of augmentations, which distrusts them.
+"""Run augmentations, and check what they return.
 
-Random numbers belong to the picture, the call and its place among the calls: neighbours and batch size cannot show, but
-in what mixes pictures.
+Random numbers depend on the picture, the call and its place among the calls: neighbours and batch size matter only to
+augmentations that mix pictures.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ ROUNDING = 1e-4  # by which the shares of a label may miss 1
 
 
 def read(words: str) -> tuple[Call, ...]:
-    """The augmentations in words, in the order in which they are done; "none" and "" are no augmentation.
+    """Read the augmentations that words name, in the order in which they are run; "none" and "" are no augmentation.
 
-    What resizes is done first, while the picture has all its pixels, and what mixes pictures last.  Refused: unknown
-    names and options, two that resize, what asks for more than the runner gives.
+    Those that resize run first, while the picture has all its pixels, and those that mix pictures last.  Refused:
+    unknown names and options, two that resize, and one that needs more than the runner passes.
 
     >>> [str(call) for call in read("mixup, flip, crop(scale=0.5)")]
     ['crop(scale=0.5)', 'flip', 'mixup']
@@ -34,11 +34,11 @@ def read(words: str) -> tuple[Call, ...]:
     calls = [parse(part, "augmentations") for part in split_calls(words)]
     for call in calls:
         if more := call.method.injected - {"size"}:
-            raise Refused(
-                f"{call.method.name} asks for {', '.join(sorted(more))}: give every option but size a default"
-            )
+            raise Refused(f"{call.method.name} needs {', '.join(sorted(more))}: give every option but size a default")
         if resizes(call) and mixes(call):
-            raise Refused(f"{call.method.name} both resizes and mixes: pictures are resized one by one; make it two")
+            raise Refused(
+                f"{call.method.name} both resizes and mixes: write two, since pictures are resized one by one"
+            )
     resizing = [str(call) for call in calls if resizes(call)]
     if len(resizing) > 1:
         raise Refused(f"{' and '.join(resizing)} both resize: leave one of them out")
@@ -60,7 +60,7 @@ def augment(
 
     calls: as `read` gives them.  Where one of them resizes, the pictures may be of any size, else they are of `size`
     (ValueError).  Same seed, same result.  Refused, by name: a method that gives another shape, values that are not
-    finite, or shares that are negative or do not sum to 1; pixels beyond [0, 1] are set to its ends.
+    finite, or shares that are negative or do not sum to 1; pixels beyond [0, 1] are clipped.
     """
     if not len(pictures) or len(pictures) != len(y) or y.dim() != 2:
         raise ValueError(f"{len(pictures)} pictures and shares {tuple(y.shape)}: one row (K,) for each, at least one")
@@ -74,8 +74,8 @@ def augment(
             each, y = [x[0] for x, _ in done], torch.cat([row for _, row in done])
         shapes = {tuple(x.shape) for x in each}
         if shapes != {(len(each[0]), *size)}:
-            found = ", ".join(map(str, sorted(shapes)))
-            raise ValueError(f"pictures of shape {found}, not of size {tuple(size)}: resize them, or add crop")
+            listed = ", ".join(map(str, sorted(shapes)))
+            raise ValueError(f"pictures of shape {listed}, not of size {tuple(size)}: resize them, or add crop")
         x = torch.stack(each)
         for place, call in todo:
             x, y = _run(call, place, x, y, size, seed)
@@ -99,11 +99,11 @@ def _run(call: Call, place: int, x: Tensor, y: Tensor, size: tuple[int, int], se
     shape = (*x.shape[:2], *size) if resizes(call) else tuple(x.shape)
     options = {**call.options, "size": tuple(size)} if resizes(call) else call.options
     labels = y.shape
-    with _named(call), rng.seeded(seed, x, what=f"{call} at place {place}"):
-        found = call.method(x, y, **options)
-    if not isinstance(found, tuple) or len(found) != 2 or not all(isinstance(part, Tensor) for part in found):
-        raise Refused(f"{call.method.name} gave {type(found).__name__}, not two tensors: pictures and shares")
-    new, shares = found
+    with _refuse_by_name(call), rng.seeded(seed, x, what=f"{call} at place {place}"):
+        result = call.method(x, y, **options)
+    if not isinstance(result, tuple) or len(result) != 2 or not all(isinstance(part, Tensor) for part in result):
+        raise Refused(f"{call.method.name} gave {type(result).__name__}, not two tensors: pictures and shares")
+    new, shares = result
     if tuple(new.shape) != shape or shares.shape != labels:
         raise Refused(
             f"{call.method.name} gave pictures {tuple(new.shape)} and shares {tuple(shares.shape)}, not {shape} and "
@@ -117,8 +117,8 @@ def _run(call: Call, place: int, x: Tensor, y: Tensor, size: tuple[int, int], se
 
 
 @contextmanager
-def _named(call: Call) -> Iterator[None]:
-    """What goes wrong in a method of the user's own file is refused by its name; defects of ours go on."""
+def _refuse_by_name(call: Call) -> Iterator[None]:
+    """Refuse errors in a method of the user's own file by its name; others are clearsight's and are raised."""
     try:
         yield
     except Refused as e:

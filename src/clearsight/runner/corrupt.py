@@ -1,6 +1,6 @@
-"""The runner of corruptions, which distrusts them.
+"""Run corruptions, and check what they return.
 
-Random numbers belong to the picture and the kind of damage, not to its severity, its options or its neighbours.
+Random numbers depend on the picture and the corruption, not on its severity, its options or the picture's neighbours.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ def corrupt(x: Tensor, method: str | Call, *, seed: int = 0, batch: int = SIZE) 
     """Run one corruption, spelled like ``fog(severity=3)``, on pictures x (B, C, H, W) in [0, 1], C 1 or 3.
 
     -> the same shape on the same device, float32 in [0, 1].  Same seed, same damage, whatever the batch size, the order
-    or the neighbours; the severities of one picture share their draws.  Refused: unknown names and severities, pixels
-    that are no pictures, and what a method gives that is not finite or of another shape; values beyond [0, 1] are set
-    to its ends.
+    or the neighbours; the severities of one picture share their draws.  Refused: unknown names and severities,
+    tensors that are not pictures, and results that are not finite or of another shape; values beyond [0, 1] are
+    clipped.
 
     >>> corrupt(torch.tensor([[[[0.0, 1.0]]]]), "contrast(severity=1)").tolist() == [[[[0.125, 0.875]]]]
     True
     """
     call = parse(method, "corruptions")
-    pictures = _checked(x)
+    pictures = _check_pictures(x)
     out = []
     with torch.no_grad():
         for part in torch.split(pictures, batch):
@@ -35,11 +35,11 @@ def corrupt(x: Tensor, method: str | Call, *, seed: int = 0, batch: int = SIZE) 
     return torch.cat(out).to(x.device)
 
 
-def _checked(x: Tensor) -> Tensor:
+def _check_pictures(x: Tensor) -> Tensor:
     """x as float32 on the CPU, in memory of its own, or a refusal."""
     if not isinstance(x, Tensor) or x.dim() != 4 or not x.numel() or x.shape[1] not in (1, 3):
-        found = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-        raise Refused(f"pictures {found}: give one tensor (B, C, H, W) with 1 (grey) or 3 (RGB) channels")
+        what = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        raise Refused(f"pictures {what}: give one tensor (B, C, H, W) with 1 (grey) or 3 (RGB) channels")
     if not x.is_floating_point():
         raise Refused(f"pixels of type {x.dtype}: give floats in [0, 1] (x.float() / 255)")
     low, high = (float(v) for v in x.detach().aminmax())
@@ -49,19 +49,19 @@ def _checked(x: Tensor) -> Tensor:
 
 
 def _run(call: Call, x: Tensor) -> Tensor:
-    """One call on pictures (B, C, H, W), checked; what goes wrong in a method of the user's own is refused by name."""
+    """One call on pictures (B, C, H, W), checked; an error in a method of the user's own is refused by its name."""
     name = call.method.name
     try:
-        found = call.method(x.clone(), **call.options)
+        pictures = call.method(x.clone(), **call.options)
     except Refused as e:
         raise Refused(f"{name}: {e}") from e
     except Exception as e:
         if ".py:" not in name:
             raise
         raise Refused(f"{name} failed: {type(e).__name__}: {e}") from e
-    if not isinstance(found, Tensor) or found.shape != x.shape:
-        what = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    if not isinstance(pictures, Tensor) or pictures.shape != x.shape:
+        what = tuple(pictures.shape) if isinstance(pictures, Tensor) else type(pictures).__name__
         raise Refused(f"{name} gave {what}, not pictures {tuple(x.shape)}")
-    if not bool(found.isfinite().all()):
+    if not bool(pictures.isfinite().all()):
         raise Refused(f"{name} gave pixels that are not finite")
-    return found.detach().float().clamp(0, 1)
+    return pictures.detach().float().clamp(0, 1)

@@ -1,4 +1,4 @@
-"""Whose defect it is when a method fails: the user's own method, the network's own way back, or ours."""
+"""Attribute the failure of a method to the user's own method, to the network, or to clearsight."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from clearsight.models.dry_run import reason
 
 @contextmanager
 def explain_failure(model: Classifier, call: Call, x: Tensor) -> Iterator[None]:
-    """Errors inside are refused, in words, where they come from a method's own file or from the network.
+    """Turn errors inside into Refused where they come from a method's own file or from the network.
 
-    x (B, C, *S): where a method fails, the network is tried alone on it.  Others are defects of ours and go on.
+    x (B, C, *S): where a method fails, the network's backward pass is tried on it.  Other errors are clearsight's and
+    are raised.
     """
     attacks = "eps" in call.method.injected
     instead = "attack without gradients, by square or hop-skip-jump"
@@ -31,21 +32,22 @@ def explain_failure(model: Classifier, call: Call, x: Tensor) -> Iterator[None]:
     try:
         yield
     except NoGradient as e:
-        if attacks:  # layers and maps, of which the advice is, are no matter of an attack's
-            raise NoGradient(e.what, e.cause, f"let it flow, or {instead}") from e
+        if attacks:  # the advice about layers and maps does not apply to attacks
+            raise NoGradient(e.what, e.cause, f"let the gradient flow, or {instead}") from e
         raise
     except Refused:
         raise
     except Exception as e:
         file, dotted, _ = call.method.name.rpartition(".py:")
         if dotted:
-            own = [f for f in traceback.extract_tb(e.__traceback__) if Path(f.filename).name == Path(file).name + ".py"]
-            where = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+            frames = traceback.extract_tb(e.__traceback__)
+            in_method = [f for f in frames if Path(f.filename).name == Path(file).name + ".py"]
+            where = f" ({Path(in_method[-1].filename).name}, line {in_method[-1].lineno})" if in_method else ""
             raise Refused(f"{call.method.name} failed: {type(e).__name__}: {e}{where}") from e
         if isinstance(e, CheckpointError):
             raise Refused(
-                "the network works values out again on its way back (checkpointing), which the method cannot follow: "
-                f"switch that off (in timm net.set_grad_checkpointing(False)); {reason(e)}"
+                "the network recomputes values in its backward pass (checkpointing), which the method cannot follow: "
+                f"switch it off (in timm net.set_grad_checkpointing(False)); {reason(e)}"
             ) from e
         _try_alone(model, x[:2], instead)
         raise
@@ -60,6 +62,6 @@ def _try_alone(model: Classifier, x: Tensor, instead: str) -> None:
         raise
     except Exception as e:
         raise Refused(
-            f"the backward pass of {model.source or 'the network'} fails: {reason(e)}; mend forward so that "
+            f"the backward pass of {model.source or 'the network'} fails: {reason(e)}; change forward so that "
             f"out.sum().backward() works, or {instead}"
         ) from e

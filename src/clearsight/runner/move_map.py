@@ -1,7 +1,7 @@
-"""An attack on the explanation: the answer stays, the map moves.
+"""An attack on explanations: it changes the map and keeps the answer.
 
-Ghorbani, Abid & Zou 2019, arXiv:1710.10547; what a ReLU hides from second derivatives is shown to them by a softplus in
-its place, Dombrowski et al. 2019, arXiv:1906.07983, section 3.
+Ghorbani, Abid & Zou 2019, arXiv:1710.10547; a softplus in place of the ReLU, whose second
+derivative is zero, Dombrowski et al. 2019, arXiv:1906.07983, section 3.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from clearsight.runner.run import explain, resolve
 
 Through = Literal["saliency", "gradient-x-input", "grad-cam"]  # maps that we can differentiate once more
 THROUGH: tuple[Through, ...] = ("saliency", "gradient-x-input", "grad-cam")
-_TIGHT = 0.2  # share of its first lead below which the answer is looked after
+_TIGHT = 0.2  # share of its first lead below which steps also raise the lead
 
 
 @dataclass(frozen=True, eq=False)
 class MovedMap:
-    """Pictures whose map was moved, all of them answered as before.
+    """Pictures whose map was moved while the answer stayed.
 
     x, clean (B, C, *S): x within eps of clean in the norm; before, after (B, *S): the maps that ``method`` makes of
     them, for the top class of the clean picture; correlation (B,): Spearman's, of the two maps, 1 where nothing moved.
@@ -89,10 +89,10 @@ def move_map(
     """Change pictures so that the map of an explainer becomes as unlike as possible while the answer stays.
 
     From a random point within eps, steepest descent goes down the correlation of the map with the ranks of the clean
-    one.  Where the answer comes to lose more than four fifths of its lead, the lead is looked after too.  Of all
+    one.  Where the answer comes to lose more than four fifths of its lead, the steps also raise the lead.  Of all
     iterates with the same top class, the clean picture among them, the one with the least rank correlation is kept for
-    each picture.  A step costs two passes forward, one back, and the way back of that, which takes about as long as all
-    before.  A seed gives the same result for any batch and order.
+    each picture.  A step costs two forward passes, one backward pass and the backward pass of that, which takes about
+    as long as all before.  A seed gives the same result for any batch and order.
 
     Args:
         model: the classifier whose maps are moved.
@@ -104,30 +104,30 @@ def move_map(
         norm: "linf" or "l2".
         beta: sharpness of the softplus that stands for a ReLU while the slope is taken, in units of one over the
             layer's mean magnitude; the maps themselves are always the network's own.
-        through: whose map is followed where ``method`` is none of saliency, gradient-x-input and grad-cam; by default
+        through: whose map is followed where ``method`` is not saliency, gradient-x-input or grad-cam; by default
             gradient-x-input.
         seed: start of all randomness.
         batch: number of pictures that go through the network at a time.
 
     Refused: networks that cannot be taken apart into their operations, budgets outside of [0, 1] in linf, and models
-    whose outputs are no classes of which one is the answer.
+    whose answer is not one of several classes.
     """
     eps = USUAL[norm] if eps is None else eps
     if not 0 <= eps < float("inf") or (eps > 1 and norm == "linf"):
-        raise Refused(f"eps {eps:g}: a budget is a number from 0 to 1, in pixels in [0, 1] (8/255)")
+        raise Refused(f"eps {eps:g}: give a budget from 0 to 1, in pixels in [0, 1] (8/255)")
     if steps < 1 or (step is not None and not step > 0):
-        raise Refused(f"move_map(steps={steps}, step={step}): at least one step, of a size above 0")
+        raise Refused(f"move_map(steps={steps}, step={step}): give at least one step, of a size above 0")
     if not beta > 0:
-        raise Refused(f"beta={beta:g}: the sharpness of the softplus is above 0")
+        raise Refused(f"beta={beta:g}: give a sharpness of the softplus above 0")
     if not model.one_of_many:
-        raise Refused(f"the model's outputs are {model.scores}, of which no class is the answer that could stay")
+        raise Refused(f"the model's outputs are {model.scores}, without one class as the answer: use a classifier")
     wanted = parse(method, "explainers")
     x = check_pixels(model, x)
     began = time.perf_counter()
     with model.undisturbed(), rng.seeded(seed, x[:1]):
         logits = scores(model, x, batch)
         target = top_class(model, logits)
-        followed = resolve(model, x[:1], _followed(wanted, through))
+        followed = resolve(model, x[:1], _choose_followed(wanted, through))
         moved = []
         with counted(model.net) as passes, bounded(model, x[:1], batch) as most:
             most = max(1, most // 3)  # what a pass keeps is kept once more for each further derivative
@@ -142,13 +142,13 @@ def move_map(
         z = project(torch.cat(moved), x, eps, norm)
         kept = scores(model, z, batch).argmax(1) == logits.argmax(1)
     before, after = (explain(model, p, wanted, target, seed=seed, batch=batch) for p in (x, z))
-    alike = [float(_alike(b, a)) for b, a in zip(before.maps, after.maps, strict=True)]
+    correlations = [float(_rank_correlation(b, a)) for b, a in zip(before.maps, after.maps, strict=True)]
     return MovedMap(
         x=z.cpu(),
         clean=x.cpu(),
         before=before.maps,
         after=after.maps,
-        correlation=torch.tensor(alike),
+        correlation=torch.tensor(correlations),
         kept=kept,
         target=target,
         method=before.method,
@@ -163,15 +163,15 @@ def move_map(
     )
 
 
-def _followed(wanted: Call, through: Through | None) -> Call:
+def _choose_followed(wanted: Call, through: Through | None) -> Call:
     if through is not None and through not in THROUGH:
-        raise Refused(f"through={through}: one of {', '.join(THROUGH)}, whose maps can be differentiated")
+        raise Refused(f"through={through}: give one of {', '.join(THROUGH)}, whose maps can be differentiated")
     if wanted.method.name in THROUGH and through in (None, wanted.method.name):
         return wanted
     return parse(through or "gradient-x-input", "explainers")
 
 
-def _alike(before: Tensor, after: Tensor) -> float:
+def _rank_correlation(before: Tensor, after: Tensor) -> float:
     """Spearman's correlation of two maps (*S); 1 where they are the same, constant or not."""
     if torch.equal(before, after):
         return 1.0
@@ -202,15 +202,15 @@ def moved_pictures(
     best.see(rows, x, torch.ones(len(x)), torch.ones(len(x), dtype=torch.bool))
     z = within(x, eps, norm)
     for i in range(steps + 1):
-        out, here = (v.detach() for v in differentiable_map(model, graph, z, target, call, {}))
-        loss = torch.tensor([_alike(a.cpu(), b.cpu()) for a, b in zip(clean, here, strict=True)])
+        out, maps = (v.detach() for v in differentiable_map(model, graph, z, target, call, {}))
+        loss = torch.tensor([_rank_correlation(a.cpu(), b.cpu()) for a, b in zip(clean, maps, strict=True)])
         best.see(rows, z, loss, out.argmax(1) == target.index.to(out.device))
         if i == steps:
             return best.x
         way = steepest(correlation_gradient(model, graph, z, target, call, ranks, beta), norm)
         tight = lead(out) < _TIGHT * margin
         if bool(tight.any()):
-            back = steepest(_rising(model, z, lead), norm)
+            back = steepest(_lead_gradient(model, z, lead), norm)
             way = torch.where(per_picture(tight, x), way - 2 * back, way)
             way = steepest(way, norm)
         z = project(z - length * way, x, eps, norm)
@@ -219,9 +219,9 @@ def moved_pictures(
 
 def centred_ranks(maps: Tensor) -> Tensor:
     """The ranks of each map's places (B, *S), their mean taken off, of length 1; 0 where the map is constant."""
-    found = torch.stack([torch.from_numpy(average_ranks(m.cpu().double().numpy())) for m in maps])
-    found = found - found.mean(1, keepdim=True)
-    unit: Tensor = found / found.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    ranks = torch.stack([torch.from_numpy(average_ranks(m.cpu().double().numpy())) for m in maps])
+    ranks = ranks - ranks.mean(1, keepdim=True)
+    unit: Tensor = ranks / ranks.norm(dim=1, keepdim=True).clamp_min(1e-12)
     return unit.view(maps.shape)
 
 
@@ -243,7 +243,7 @@ def correlation_gradient(
     return torch.zeros_like(z) if g is None else g.nan_to_num(0)
 
 
-def _rising(model: Classifier, z: Tensor, lead: Margin) -> Tensor:
+def _lead_gradient(model: Classifier, z: Tensor, lead: Margin) -> Tensor:
     p = z.detach().requires_grad_()
     with torch.enable_grad():
         (g,) = torch.autograd.grad(lead(model(p)).sum(), p)
@@ -261,16 +261,16 @@ def differentiable_map(
     again: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Logits (B, K) and the maps (B, *S) of one of THROUGH, that can be differentiated ``again``."""
-    caught: list[Tensor] = []
+    captured: list[Tensor] = []
 
-    def catch(_graph: Graph, _node: fx.Node, args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Tensor:
-        caught.append(args[0])
-        return caught[0]
+    def capture(_graph: Graph, _node: fx.Node, args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Tensor:
+        captured.append(args[0])
+        return captured[0]
 
     p = z if again else z.detach().requires_grad_()
     with torch.enable_grad():
-        out = graph(model.normalised(p).to(model.dtype), {**rules, "mark": catch}).to(p.dtype)
-        at = caught[0] if caught else p
+        out = graph(model.normalised(p).to(model.dtype), {**rules, "mark": capture}).to(p.dtype)
+        at = captured[0] if captured else p
         score = target(out).sum()
         (g,) = torch.autograd.grad(score, at, create_graph=again)
         if call.method.name == "grad-cam":
@@ -282,7 +282,7 @@ def differentiable_map(
 
 
 def softplus_rules(beta: float) -> dict[str, Rule]:
-    """Every ReLU another way: a softplus, whose own slope has a slope."""
+    """A rule that replaces every ReLU by a softplus, whose second derivative is not zero."""
 
     def rule(_graph: Graph, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         open_between = open_range(node)

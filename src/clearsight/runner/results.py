@@ -1,4 +1,4 @@
-"""What explaining and attacking give, and how a notebook shows it."""
+"""The results of explaining and attacking, and their display in a notebook."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Explanation:
     diagnostics: dict[str, Tensor] = field(default_factory=dict)
 
     def questions(self) -> list[str]:
-        """What was asked, in words, for each picture."""
+        """The target of each picture, in words."""
         words = self.target.words(self.labels)
         return words * len(self.maps) if len(words) == 1 else words
 
@@ -79,7 +79,7 @@ class Explanation:
 
 @dataclass(frozen=True, eq=False)
 class Attacked:
-    """What an attack found, recounted by the runner.
+    """The result of an attack, recounted by the runner.
 
     Args:
         x: attacked pictures (B, C, *S) in [0, 1], inside the budget, whatever the method returned.
@@ -141,9 +141,9 @@ def _span(m: Tensor, signed: bool) -> str:
     return f"{float(m.min()):.3g} to {float(m.max()):.3g}".replace("-", "−")
 
 
-def magnification(found: Attacked) -> float:
+def magnification(attacked: Attacked) -> float:
     """The largest of 1, 2, 5, 10, 20, 50, ... by which the difference can be multiplied within half of the range."""
-    most = 0.25 / max(float((found.x - found.clean).abs().max()), 1e-4)
+    most = 0.25 / max(float((attacked.x - attacked.clean).abs().max()), 1e-4)
     tens = 10.0 ** math.floor(math.log10(max(most, 1)))
     return max(k * tens for k in (1, 2, 5) if k * tens <= max(most, 1) * 1.001)
 

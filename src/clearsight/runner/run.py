@@ -1,4 +1,4 @@
-"""The only place where methods are run.  It distrusts them: clones, clips, recounts, seeds, counts and checks."""
+"""Run explainers, attacks and metrics: seed them, count their passes, and clip, recount and check what they return."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def explain(
             for start in range(0, len(x), size):
                 part = x[start : start + size]
                 with explain_failure(model, call, part), rng.seeded(seed, part, call.method.name):
-                    found = call.method(model, part.clone(), target[slice(start, start + size)], **call.options)
-                maps.append(check_result(found, (len(part), *part.shape[2:]), call))
+                    part_maps = call.method(model, part.clone(), target[slice(start, start + size)], **call.options)
+                maps.append(check_result(part_maps, (len(part), *part.shape[2:]), call))
                 rectifies = "needs-relu" in call.method.claims  # and so goes back to the pixels, by what was recorded
                 if passes.through or rectifies:
                     must_flow(model, x[:1], "" if rectifies else call.options.get("layer", ""))
@@ -102,7 +102,7 @@ def explain(
 
 
 def resolve(model: Classifier, x: Tensor, call: Call) -> Call:
-    """The call with its layer named where it leaves that to be found: x (1, C, *S) is run once for it.
+    """The call with its layer named where it is "auto", for which x (1, C, *S) is run once.
 
     So is the layer of the method inside it, where it runs another one (``inner=``).
     """
@@ -134,7 +134,7 @@ def attack(
     """Run one attack on pictures.
 
     The result is recounted: the attacked pictures (B, C, *S) are clipped to the budget, whatever the method returned,
-    and the model is asked again.  Pictures that meet the goal already are left as they are.
+    and the model is run again.  Pictures that meet the goal already are left as they are.
 
     Args:
         model: the classifier.
@@ -147,8 +147,8 @@ def attack(
         other: a second model of the same classes, for transfer attacks.
         lessons: (pictures, goal) from which a universal attack learns; None for the pictures that it attacks.
         starts: pictures (N, C, *S) from which an attack by labels alone may begin.
-        access: what a black-box attack is told: "logits", "probs", "top-5" (or another number) or "label".
-        digits: decimals to which the probabilities that a black-box attack is told are rounded; None for no rounding.
+        access: what the model returns to a black-box attack: "logits", "probs", "top-5" (or another number) or "label".
+        digits: decimals to which the probabilities for a black-box attack are rounded; None for no rounding.
         seed: start of all randomness.
         batch: maximum number of pictures that go through the network at once.
 
@@ -159,7 +159,7 @@ def attack(
     call, eps = budgeted(parse(method, "attacks"), eps)
     goal = as_goal(goal)
     norm = norm_of(call)
-    _check_question(model, goal, call, other=other, starts=starts, limited=access != "logits" or digits is not None)
+    _check_arguments(model, goal, call, other=other, starts=starts, limited=access != "logits" or digits is not None)
     x = check_pixels(model, x)
     check_rows(goal, len(x))
     began = time.perf_counter()
@@ -170,20 +170,20 @@ def attack(
         batch = 1 if alone(model, x[:1]) else batch
         already = goal.met(scores(model, x, batch))
         todo = (~already).nonzero()[:, 0]
-        given: dict[str, Any] = {"eps": eps, "other": other}
-        given["starts"] = None if starts is None else check_pixels(model, starts)
+        extra: dict[str, Any] = {"eps": eps, "other": other}
+        extra["starts"] = None if starts is None else check_pixels(model, starts)
         with settled(model), bounded(model, x[:1], batch) as size, counted(model.net) as passes:
             if "lessons" in call.method.injected:
-                size = max(len(todo), 1)  # learned once; the method itself goes through the pictures a few at a time
-                given["lessons"] = lessons or (x[todo.to(x.device)], goal[todo])
+                size = max(len(todo), 1)  # learned once; the method itself takes the pictures a few at a time
+                extra["lessons"] = lessons or (x[todo.to(x.device)], goal[todo])
             for rows in torch.split(todo, size) if len(todo) else ():
                 part = x[rows.to(x.device)]
                 box = None
                 if "black-box" in call.method.claims:
-                    box = _gate(model, part, goal[rows], call, eps=eps, access=access, digits=digits)
-                asked = {k: v for k, v in given.items() if k in call.method.injected}
+                    box = _black_box(model, part, goal[rows], call, eps=eps, access=access, digits=digits)
+                given = {k: v for k, v in extra.items() if k in call.method.injected}
                 with explain_failure(model, call, part), rng.seeded(seed, part, call.method.name):
-                    raw = _proposed(call, model, box, part, goal[rows], asked)
+                    raw = _propose(call, model, box, part, goal[rows], given)
                 if box is not None:
                     spent[rows], first[rows] = box.used, box.first
                 if raw is not None:
@@ -217,46 +217,42 @@ def attack(
     )
 
 
-def _check_question(
+def _check_arguments(
     model: Classifier, goal: Goal, call: Call, *, other: Classifier | None, starts: Tensor | None, limited: bool
 ) -> None:
-    """Refuse a goal that the model has no answer for, and arguments that the attack lacks or does not use.
+    """Refuse a goal that does not fit the model, and arguments that the attack lacks or does not use.
 
-    limited: whether access or digits limit what the attack is told.
+    limited: whether access or digits limit what the model returns.
     """
     if not model.one_of_many and isinstance(goal, Misclassify | Become):
-        raise Refused(
-            f"the model's outputs are {model.scores}, of which no class can be the answer: give a Goal of yours"
-        )
+        raise Refused(f"the model's outputs are {model.scores}, without one class as the answer: write your own Goal")
     needs_other(call, other)
     if starts is not None and "starts" not in call.method.injected:
-        raise Refused(f"{call.method.name} begins at the picture itself: starts are for boundary and hop-skip-jump")
+        raise Refused(f"{call.method.name} starts from the picture itself: leave starts out")
     if limited and "black-box" not in call.method.claims:
-        raise Refused(f"{call.method.name} sees the inside of the model: access and digits are for black-box attacks")
+        raise Refused(f"{call.method.name} is not a black-box attack: leave access and digits out")
 
 
 def needs_other(call: Call, other: Classifier | None) -> None:
     """Refuse an attack on another model where none is given."""
     if other is None and "other" in call.method.injected:
         raise Refused(
-            f"{call.method.name} needs other: a second model, of the same classes, that is attacked instead (on the "
-            "command line --other MODEL)"
+            f"{call.method.name} needs other, a second model of the same classes that is attacked instead: give "
+            "other=MODEL (--other MODEL)"
         )
 
 
-def _gate(model: Classifier, x: Tensor, goal: Goal, call: Call, **limits: Any) -> BlackBox:
+def _black_box(model: Classifier, x: Tensor, goal: Goal, call: Call, **limits: Any) -> BlackBox:
     if "queries" not in call.method.options:
-        raise Refused(
-            f"{call.method.name} is a black-box attack and has no option queries: give it one, queries: int = 1000"
-        )
+        raise Refused(f"{call.method.name} is a black-box attack without the option queries: add queries: int = 1000")
     queries = call.options.get("queries", call.method.options["queries"].default)
     return BlackBox(model, x, goal, norm=norm_of(call), queries=queries, **limits)
 
 
-def _proposed(
+def _propose(
     call: Call, model: Classifier, box: BlackBox | None, x: Tensor, goal: Goal, given: dict[str, Any]
 ) -> Tensor | None:
-    """What the method proposes; None where its queries ended before."""
+    """The pictures that the method proposes; None where its queries ran out before."""
     if box is None:
         return call.method(model, x.clone(), goal, **given, **call.options)  # type: ignore[no-any-return]
     try:
@@ -298,14 +294,14 @@ def measure(
     call = parse(metric, "metrics")
     x = check_pixels(model, x)
     if maps.shape != (len(x), *x.shape[2:]):
-        raise Refused(f"maps {tuple(maps.shape)} do not fit pictures {tuple(x.shape)}")
+        raise Refused(f"maps {tuple(maps.shape)} do not fit pictures {tuple(x.shape)}: give one for each")
     fits = regions is not None and regions.shape == maps.shape and regions.dtype == torch.bool
     if "regions" in call.method.injected and not fits:
         raise Refused(f"{call.method.name} needs regions: a bool tensor {tuple(maps.shape)}, true on the object")
     if "again" in call.method.injected and method is None:
-        raise Refused(f"{call.method.name} runs the explainer again: say which made the maps, method=...")
+        raise Refused(f"{call.method.name} runs the explainer again: give the one that made the maps, method=...")
     if "other" in call.method.injected and other is None:
-        raise Refused(f"{call.method.name} needs other: a second model, of the same classes")
+        raise Refused(f"{call.method.name} needs other: give a second model of the same classes")
     maker = None if method is None else resolve(model, x[:1], parse(method, "explainers"))
     maps = maps.to(x)
     with model.undisturbed(), rng.seeded(seed, x[:1]), settled(model):
@@ -317,17 +313,17 @@ def measure(
         values = []
         for start in range(0, len(x), batch):
             rows = slice(start, start + batch)
-            able: dict[str, Any] = {"regions": None if regions is None else regions[rows].to(x.device), "other": other}
-            able["again"] = maker and _again(maker, target[rows], seed)
-            given = {k: v for k, v in able.items() if k in call.method.injected}
+            extra: dict[str, Any] = {"regions": None if regions is None else regions[rows].to(x.device), "other": other}
+            extra["again"] = maker and _again(maker, target[rows], seed)
+            given = {k: v for k, v in extra.items() if k in call.method.injected}
             with explain_failure(model, call, x[rows]), rng.seeded(seed, x[rows], call.method.name):
-                found = call.method(model, x[rows].clone(), target[rows], maps[rows].clone(), **given, **call.options)
-            values.append(check_result(found, (len(x[rows]),), call, finite=False))
+                result = call.method(model, x[rows].clone(), target[rows], maps[rows].clone(), **given, **call.options)
+            values.append(check_result(result, (len(x[rows]),), call, finite=False))
     return torch.cat(values)
 
 
 def _again(maker: Call, target: Target, seed: int) -> Callable[[Classifier, Tensor], Tensor]:
-    """The explainer once more, asked the same about versions of the pictures: (model, x) -> maps (B, *S)."""
+    """A function that runs the explainer again on versions of the pictures: (model, x) -> maps (B, *S)."""
 
     def again(model: Classifier, x: Tensor) -> Tensor:
         return explain(model, x, maker, target, seed=seed).maps.to(x)
@@ -336,10 +332,10 @@ def _again(maker: Call, target: Target, seed: int) -> Callable[[Classifier, Tens
 
 
 def budgeted(call: Call, eps: float | None) -> tuple[Call, float]:
-    """The call without its budget, and the budget, that of its norm where none is given; refused where it cannot be."""
+    """The call without its budget, and the budget, by default its norm's.  Refused: a budget outside its range."""
     spelled = call.options.get("eps")
     if spelled is not None and eps is not None and spelled != eps:
-        raise Refused(f"{call} says eps={spelled:g}, but eps={eps:g} is given too: say it once")
+        raise Refused(f"{call} has eps={spelled:g}, but eps={eps:g} is given too: give one of them")
     free, norm = "unbounded" in call.method.claims, norm_of(call)
     usual = 1.0 if free else USUAL[norm]
     if spelled is not None:
@@ -349,5 +345,5 @@ def budgeted(call: Call, eps: float | None) -> tuple[Call, float]:
     infinite = eps == float("inf") and "minimal" in call.method.claims
     if not infinite and (not 0 <= eps < float("inf") or (eps > 1 and norm == "linf")):
         least = ", or inf for an attack that looks for the smallest change" if "minimal" in call.method.claims else ""
-        raise Refused(f"eps {eps:g}: a budget is a number from 0 to 1, in pixels in [0, 1] (8/255){least}")
+        raise Refused(f"eps {eps:g}: give a budget from 0 to 1, in pixels in [0, 1] (8/255){least}")
     return Call(call.method, {k: v for k, v in call.options.items() if k != "eps"}), float(eps)

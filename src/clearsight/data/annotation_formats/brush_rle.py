@@ -22,15 +22,15 @@ def decode(rle: object, size: Size) -> NDArray[np.bool_]:
     """bool (H, W), True where alpha is not 0.  rle: bytes as a list of numbers.  size: (width, height) of the picture.
 
     Decodes at most four values of each pixel, however many the stream promises.  Raises Refused with the reason alone
-    for what is no such stream, ends early, goes on after its end or does not fill the picture.
+    for a stream that is invalid, ends early, goes on after its end or does not fill the picture.
     """
     try:
         data = bytes(rle if isinstance(rle, list) else [-1])
     except (TypeError, ValueError):
-        raise Refused("its rle is no list of bytes") from None
+        raise Refused("its rle is not a list of bytes") from None
     area = size[0] * size[1]
     if area > MOST_PIXELS:
-        raise Refused(f"{by(size)} pixels are too many")
+        raise Refused(f"a picture of {by(size)} pixels, more than {MOST_PIXELS / 1e6:.0f} million")
     bits = _Bits(data)
     count, word = bits.read(32), bits.read(5) + 1
     classes = [bits.read(4) + 1 for _ in range(4)]

@@ -33,7 +33,7 @@ _NO_BOX = "bbox is not [x, y, width, height]"
 
 @dataclass(frozen=True)
 class Categories:
-    """The names of categories by id, and why some may have none."""
+    """The names of categories by id, and why names may be missing."""
 
     names: Mapping[str, str]
     nameless: str = ""
@@ -56,7 +56,9 @@ def recognises(data: object) -> bool:
 def read(data: object, path: Path, name: str) -> AnnotationSet:
     """An entry for each image of the list, and one for each image_id that no image has."""
     if isinstance(data, list):
-        raise Refused(f"{path} holds COCO's results, which name no pictures: give the JSON with images and annotations")
+        raise Refused(
+            f"{path} holds COCO results, which do not name pictures: give the JSON with images and annotations"
+        )
     images, objects, categories = read_lists(data, path)
     objects_of: dict[str | None, list[Json]] = defaultdict(list)
     for o in objects:
@@ -73,15 +75,15 @@ def read(data: object, path: Path, name: str) -> AnnotationSet:
 
 
 def read_lists(data: object, path: Path) -> tuple[list[Json], list[Json], Categories]:
-    """The images, the annotations and the categories' names.  Refused where images or annotations are no lists."""
+    """The images, the annotations and the categories' names.  Refused: images or annotations that are not lists."""
     record = data if isinstance(data, dict) else {}
     for key in ("images", "annotations"):
         if not isinstance(record.get(key), list):
-            raise Refused(f"{path} is no COCO JSON with the lists images and annotations: {EXPECTED}")
+            raise Refused(f"{path} is not a COCO JSON with the lists images and annotations: {EXPECTED}")
         invalid = next((i for i, item in enumerate(record[key]) if not isinstance(item, dict)), None)
         if invalid is not None:
             raise Refused(
-                f"{path}: {key}[{invalid}] is {shown(record[key][invalid])}, which is no COCO: mend it or take it out"
+                f"{path}: {key}[{invalid}] is {shown(record[key][invalid])}, not an object {{...}}: mend or remove it"
             )
     return record["images"], record["annotations"], _read_categories(record.get("categories"))
 
@@ -89,7 +91,7 @@ def read_lists(data: object, path: Path) -> tuple[list[Json], list[Json], Catego
 def by_image(
     images: Sequence[Json], objects_of: dict[str | None, list[Json]]
 ) -> list[tuple[str, Json, list[Json], str]]:
-    """For each image its name, itself, its objects out of `objects_of`, and why none of them can be told to be its own.
+    """For each image its name, itself, its objects out of `objects_of`, and why none of them can be assigned to it.
 
     An image that is listed twice in the same words is one.
     """
@@ -104,9 +106,11 @@ def by_image(
         names = [name_of(image) for image in same]
         problem = ""
         if len(same) > 1:
-            problem = f"the id {shown(key)} belongs to {named(names)}" if key is not None else "images without an id"
+            problem = "images without an id"
+            if key is not None:
+                problem = f"several images have the id {shown(key)}: {named(names)}"
         elif key is None and image_objects:
-            problem = "neither the image nor these have an id"
+            problem = "neither the image nor its annotations have an id"
         rows += [(name, image, image_objects, problem) for name, image in zip(names, same, strict=True)]
     return rows
 
@@ -133,7 +137,7 @@ def _title_all(objects: Sequence[Json]) -> list[str]:
 
 
 def _read_categories(listed: object) -> Categories:
-    """The names of the categories by their ids; two names for an id are none."""
+    """The names of the categories by their ids; an id with two names has none."""
     names: dict[str, str] = {}
     twice: set[str] = set()
     broken = 0
@@ -191,7 +195,8 @@ def _region(o: Json, categories: Categories) -> tuple[Region, list[str], str]:
     except Refused as e:
         if o.get("bbox") is None:
             raise
-        return Region((_box(o),), label=label, numbered=numbered), [], f"its box is taken, not its segmentation: {e}"
+        remark = f"its box is used, because its segmentation cannot be read: {e}"
+        return Region((_box(o),), label=label, numbered=numbered), [], remark
 
 
 def _box(o: Json) -> tuple[float, float, float, float]:
@@ -200,7 +205,7 @@ def _box(o: Json) -> tuple[float, float, float, float]:
         raise Refused(_NO_BOX)
     mode = o.get("bbox_mode")
     if mode is not None and whole(mode) != 1:  # detectron2's BoxMode: 1 is COCO's own
-        raise Refused(f"bbox_mode {shown(mode)}, of which only 1 (x, y, width, height) is read here")
+        raise Refused(f"bbox_mode {shown(mode)} is not supported, only 1 (x, y, width, height)")
     return box[0], box[1], box[0] + box[2], box[1] + box[3]
 
 
@@ -213,9 +218,9 @@ def _polygons(shape: object) -> tuple[tuple[Polygon, ...], list[str]]:
     for part in parts:
         flat = numbers(part)
         if flat is None:
-            bad.append("a polygon that is no list of numbers")
+            bad.append("a polygon that is not a list of numbers")
         elif len(flat) % 2:
-            bad.append(f"a polygon of {len(flat)} numbers, which are no pairs x, y")
+            bad.append(f"a polygon of {len(flat)} numbers, which are not pairs x, y")
         elif len(flat) < 6:
             bad.append("a polygon of fewer than 3 points")
         else:

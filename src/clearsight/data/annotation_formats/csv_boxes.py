@@ -1,4 +1,4 @@
-"""A CSV with a row for each box: file, box_x, box_y, box_w, box_h, in pixels, and perhaps label, what it shows."""
+"""A CSV with a row for each box: file, box_x, box_y, box_w, box_h, in pixels, and perhaps label, the object's class."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _sheet(rows: Sequence[tuple[int, Mapping[str, str]]]) -> Sheet:
         box = numbers([row[corner] for corner in _CORNERS])
         if box is None:
             invalid = [f"{corner} is {shown(row[corner])}" for corner in _CORNERS if number(row[corner]) is None]
-            bad.append(f"box {at}: {', '.join(invalid)}, which is no number")
+            bad.append(f"box {at}: {', '.join(invalid)}, which is not a number")
         else:
             place = (box[0], box[1], box[0] + box[2], box[1] + box[3])
             label = row.get("label") or None

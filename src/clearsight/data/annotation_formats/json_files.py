@@ -25,7 +25,7 @@ FORMATS: tuple[tuple[str, Recognises, Reads], ...] = (
 
 
 def read_file(path: Path) -> AnnotationSet:
-    """What one JSON file says.  Refused where it is no JSON, and where no format knows it."""
+    """Read one JSON file.  Refused: a file that is not JSON, or not of a known format."""
     try:
         data = _parsed(path)
     except Refused as e:
@@ -33,15 +33,14 @@ def read_file(path: Path) -> AnnotationSet:
     annotations = _recognise(data, path, path.stem)
     if annotations is None:
         names = ", ".join(name for name, _, _ in FORMATS)
-        raise Refused(f"{path} is a JSON of no format that is known here ({names}): {EXPECTED}")
+        raise Refused(f"{path} is JSON of an unknown format, none of {names}: {EXPECTED}")
     return annotations
 
 
 def read_folder(files: dict[Path, str]) -> list[AnnotationSet]:
-    """What JSON files in a folder say (file -> its name below the folder), joined by format.
+    """Read the JSON files of a folder (file -> its name below the folder), joined by format.
 
-    A file that no format knows is none of an annotation, and skipped; one that is broken stands in each format's
-    entries, since nobody knows whose it is.
+    A file of an unknown format is skipped.  A broken file is an entry of every format, since its format is unknown.
     """
     by_form: dict[str, AnnotationSet] = {}
     broken: list[Entry] = []
@@ -63,11 +62,11 @@ def read_folder(files: dict[Path, str]) -> list[AnnotationSet]:
 
 
 def _parsed(path: Path) -> object:
-    """What the file holds.  Refused, as the end of a sentence, for what is no JSON or says something twice."""
+    """The content of the file.  Refused, with the end of a sentence: text that is not JSON, and a key given twice."""
     try:
         return json.loads(path.read_bytes(), object_pairs_hook=_unique_keys)
     except (ValueError, RecursionError) as e:
-        raise Refused(f"is no JSON: {e or 'too many lists within lists'}") from None
+        raise Refused(f"is not JSON: {e or 'too many lists within lists'}") from None
 
 
 def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:

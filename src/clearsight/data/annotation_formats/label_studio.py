@@ -1,10 +1,11 @@
 """Label Studio JSON: its export "JSON" (a list of tasks, or one) and its export "JSON-MIN".
 
 Of a task's several annotations one is used: of those that are not cancelled the one marked as ground truth, else the
-one that was changed last.  A task without one, with predictions or drafts only, says nothing about its picture; an
-annotation without any result says that nothing is there.  What is no area (a point, a label of the whole picture) is
-left out and named.  `image_rotation` says how the picture was turned in the window of the tool; coordinates are of the
-picture as it lies in its file (read in the source of Label Studio's front end), which is said where it is not 0.
+one that was changed last.  A task without one, with predictions or drafts only, leaves its picture unannotated; an
+annotation without any result marks a picture without objects.  Results without an area (a point, a label of the whole
+picture) are left out and named.  `image_rotation` is how the picture was turned in the window of the tool; coordinates
+are of the picture as it lies in its file (read in the source of Label Studio's front end).  A remark names it where it
+is not 0.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from clearsight.data.annotation_formats.sheets import AnnotationSet, Entry, Shee
 from clearsight.errors import Refused
 
 _DRAWN = ("rectangle", "polygon", "ellipse", "brush", "bitmask", "magicwand")
-_Asides = dict[str, list[str]]  # what is to be said beside the pictures' sheets -> whose
+_Asides = dict[str, list[str]]  # a note on tasks, beside the pictures' sheets -> the names of the tasks
 _Object = tuple[Item, tuple[str, ...]]  # the item that draws a region; the region's labels
 
 
@@ -42,7 +43,7 @@ def read(data: object, path: Path, name: str) -> AnnotationSet:
             "Label Studio", [((_task_title(task),), partial(Sheet, bad=(task.idle,))) for task in tasks]
         )
     notes = [
-        *([f"{strange} entries of the list are no Label Studio tasks"] if strange else []),
+        *([f"{strange} entries of the list are not Label Studio tasks"] if strange else []),
         *(f"{len(names)} Label Studio {message}: {named(names)}" for message, names in asides.items()),
     ]
     return AnnotationSet("Label Studio", entries, notes=tuple(notes))
@@ -57,12 +58,12 @@ def _entries(task: Task, tags: set[str | None], asides: _Asides) -> list[Entry]:
             _task_title(task)
         )
     if not task.bad and not task.items and len(pictures) > 1 and tags.isdisjoint(pictures):
-        task.idle = task.idle or "tasks have several pictures, and which of them were looked at is not said"
+        task.idle = task.idle or "tasks have several pictures, and do not say which of them were annotated"
     if task.idle and not task.bad:
         asides[task.idle].append(_task_title(task))
         return []
     if not places:
-        return [((task.name,), partial(Sheet, bad=("no address in its data ends as a picture's does",)))]
+        return [((task.name,), partial(Sheet, bad=("no address in its data ends in the suffix of a picture",)))]
     items_of: dict[tuple[str, int], list[Item]] = defaultdict(list)
     unplaced = list(task.bad)
     for item in task.items:
@@ -71,7 +72,7 @@ def _entries(task: Task, tags: set[str | None], asides: _Asides) -> list[Entry]:
         if isinstance(at, int) and (str(tag), at) in places:  # JSON-MIN does not say which of several
             items_of[str(tag), at].append(item)
         else:
-            unplaced.append(f"{item.kind} of {task.name}: which of its pictures it is in is not said")
+            unplaced.append(f"{item.kind} of {task.name}: it does not say which of the task's pictures it is in")
     entries: list[Entry] = []
     for place, address in places.items():
         objects, bad, remarks = _objects(items_of[place])
@@ -85,7 +86,7 @@ def _task_title(task: Task) -> str:
 
 
 def _objects(items: list[Item]) -> tuple[list[_Object], list[str], list[str]]:
-    """The items by region, why some are none, and what of the others is not read."""
+    """The items by region, why some have no area, and what of the others is not read."""
     items_of: dict[object, list[Item]] = defaultdict(list)
     for item in items:
         items_of[item.key].append(item)
@@ -103,9 +104,9 @@ def _objects(items: list[Item]) -> tuple[list[_Object], list[str], list[str]]:
             remarks.append(f"{region_items[0].kind}: of its labels {', '.join(labels)} the first is used")
         for item in region_items:
             if not item.kind.endswith("labels") and item.kind not in _DRAWN:
-                remarks.append(f"{item.kind}: it tells more of a region, and is not read")
+                remarks.append(f"{item.kind}: it describes a region further, and is not read")
             remarks += [
-                f"{item.kind}: its {shown(key)} is {shown(entry)}, no list" for key, entry in _non_lists(item.value)
+                f"{item.kind}: its {shown(key)} is {shown(entry)}, not a list" for key, entry in _non_lists(item.value)
             ]
     for turned in dict.fromkeys(shown(item.rotation) for item in items if item.rotation and has_area(item.value)):
         remarks.append(f"image_rotation {turned}, a turn in the tool's window: read as the picture lies in its file")
@@ -120,7 +121,7 @@ def _labels(value: dict[str, Any]) -> list[str]:
 
 
 def _non_lists(value: dict[str, Any]) -> list[tuple[str, object]]:
-    """What stands where labels do, and is no list."""
+    """The entries whose key is that of labels, and whose value is not a list."""
     return [(key, entry) for key, entry in value.items() if key.endswith("labels") and not isinstance(entry, list)]
 
 
@@ -135,7 +136,7 @@ def _sheet(objects: list[_Object], bad: tuple[str, ...], remarks: list[str]) -> 
         item_size = _size(item.stated_size)
         if item_size is None and item.stated_size != (None, None):
             left_out.append(
-                f"{item.kind}: original_width and original_height are {shown(item.stated_size)}, which is no size"
+                f"{item.kind}: original_width and original_height are {shown(item.stated_size)}, which is not a size"
             )
         elif item_size is not None and item_size != size:
             left_out.append(

@@ -17,18 +17,18 @@ from clearsight.data.annotation_formats.regions import Region, Size, mask_of
 from clearsight.data.annotation_formats.sheets import numbers
 from clearsight.errors import Refused
 
-# how the kinds of values that have an area are told, by keys of which all are there; a keypoint has no height
+# a value with all keys of one of these has an area; a keypoint has no height
 _AREAS = (("rle",), ("imageDataURL",), ("points",), ("x", "y", "radiusX", "radiusY"), ("x", "y", "width", "height"))
 _GEOMETRY = frozenset(("rle", "imageDataURL", "points", "x", "y", "radiusX", "radiusY", "width", "height", "rotation"))
 _WHOLE = ("choices", "taxonomy", "textarea", "text", "rating", "number", "datetime", "pairwise", "ranker")
 _OTHERS = {
     "keypoint": "a point has no area",
-    "vector": "a path of vertices is not read here",
-    "video": "it is of a video",
-    "timeseries": "it is of a time series",
-    "paragraph": "it is of a text",
-    "hypertext": "it is of a text",
-    "relation": "it joins two regions, and has no area of its own",
+    "vector": "a path of vertices is not supported",
+    "video": "it annotates a video",
+    "timeseries": "it annotates a time series",
+    "paragraph": "it annotates a text",
+    "hypertext": "it annotates a text",
+    "relation": "it relates two regions and has no area",
 }
 
 
@@ -38,7 +38,7 @@ def has_area(value: dict[str, Any]) -> bool:
 
 
 def mark(value: dict[str, Any]) -> object:
-    """What two values of the same area have in common."""
+    """A key that two values have in common exactly where their areas are the same."""
     area = {key: value[key] for key in sorted(_GEOMETRY & value.keys())}
     if isinstance(rle := area.get("rle"), list) and all(type(n) is int for n in rle):
         area["rle"] = hash(tuple(rle))  # many times as fast as its text
@@ -46,14 +46,14 @@ def mark(value: dict[str, Any]) -> object:
 
 
 def why_none(kind: str, value: dict[str, Any]) -> str:
-    """Why a value that covers no pixels does not."""
+    """Why a value covers no pixels."""
     if kind.startswith(_WHOLE):
-        return "it is about the whole picture, not a part of it"
+        return "it describes the whole picture, not a part of it"
     if "start" in value or "end" in value:
-        return "it is of a text or a sound"
+        return "it annotates a text or a sound"
     if "x" in value and "y" in value and "sequence" not in value:
         return _OTHERS["keypoint"] if kind.startswith("keypoint") else "its value is a point, or lacks its sides"
-    return next((why for start, why in _OTHERS.items() if kind.startswith(start)), "it holds no area that is read here")
+    return next((why for start, why in _OTHERS.items() if kind.startswith(start)), "its kind of area is not supported")
 
 
 def region(value: dict[str, Any], size: Size | None, label: str | None) -> Region:
@@ -64,7 +64,7 @@ def region(value: dict[str, Any], size: Size | None, label: str | None) -> Regio
     if "rle" in value:
         pixels = decode(value["rle"], _require_size(size))
         if not pixels.any():
-            raise Refused("its rle has no pixel inside")
+            raise Refused("its rle marks no pixel")
         return Region(mask=mask_of(pixels), label=label)
     if "imageDataURL" in value:  # black where inside, clear where not
         url = value["imageDataURL"]
@@ -82,7 +82,7 @@ def region(value: dict[str, Any], size: Size | None, label: str | None) -> Regio
     turn = value.get("rotation")
     values = numbers([value.get(key) for key in ("x", "y", *sides)] + [0 if turn is None else turn])
     if values is None:
-        raise Refused(f"x, y, {sides[0]}, {sides[1]} or rotation is no number")
+        raise Refused(f"x, y, {sides[0]}, {sides[1]} or rotation is not a number")
     x, y, a, b = (n / 100 * side for n, side in zip(values, (wide, high, wide, high), strict=False))
     if "radiusX" in value:
         _require_size(size)
@@ -91,15 +91,15 @@ def region(value: dict[str, Any], size: Size | None, label: str | None) -> Regio
         right, bottom = (values[0] + values[2]) / 100 * wide, (values[1] + values[3]) / 100 * high
         return Region(((x, y, right, bottom),), label=label)
     if not math.isfinite(values[4]):
-        raise Refused("its rotation is no number")
+        raise Refused("its rotation is not a number")
     if _require_size(size) and min(a, b) <= 0:
-        raise Refused(f"a box of {a:g} x {b:g} pixels")
+        raise Refused(f"a box of {a:g} x {b:g} pixels has no area")
     return Region(polygons=(turned_box((x, y), (a, b), values[4]),), label=label)
 
 
 def _require_size(size: Size | None) -> Size:
     if size is None:
-        raise Refused("original_width and original_height are not stated, which its kind needs")
+        raise Refused("original_width and original_height are missing, which its kind needs")
     return size
 
 

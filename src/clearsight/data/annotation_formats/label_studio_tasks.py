@@ -20,7 +20,7 @@ class Item:
     """One result: what kind it is of and its value.
 
     key: the same for all results about one region.  stated_size: original_width and original_height.  tag: that of its
-    picture.  index: which of several pictures of that tag, where it is said.
+    picture.  index: which of several pictures of that tag, where it is stated.
     rotation: of the picture in the tool's window.
     """
 
@@ -37,7 +37,7 @@ class Item:
 class Task:
     """A task: its pictures' addresses by their key in its data, and the results of the annotation that is used.
 
-    bad: what of it could not be read, and why.  idle: why it says nothing of its pictures.  several: how many
+    bad: what of it could not be read, and why.  idle: why it does not annotate its pictures.  several: how many
     annotations there are to choose from.
     """
 
@@ -83,7 +83,7 @@ def _read_task(raw: dict[str, Any], number: int) -> Task:
     written = next((raw[key] for key in _LISTS if key in raw), None) or []
     annotations = [each for each in written if isinstance(each, dict)] if isinstance(written, list) else []
     if not isinstance(written, list) or len(annotations) < len(written):
-        task.bad.append(f"{task.name}: its annotations are not written out")
+        task.bad.append(f"{task.name}: its annotations are not a list of objects")
     valid = [each for each in annotations if not each.get("was_cancelled") and not each.get("skipped")]
     if not valid:
         task.idle = _why_idle(annotations, raw)
@@ -98,20 +98,20 @@ def _read_task(raw: dict[str, Any], number: int) -> Task:
         if isinstance(result, dict) and isinstance(result.get("value", {}), dict):
             task.items.append(_item(result, place))
         else:
-            task.bad.append(f"{task.name}: a result that is no object of JSON with a value")
+            task.bad.append(f"{task.name}: a result that is not a JSON object with a value")
     return task
 
 
 def _why_idle(cancelled: list[dict[str, Any]], task: dict[str, Any]) -> str:
     if cancelled:
-        return "tasks were cancelled, and say nothing of their pictures"
+        return "tasks were cancelled, so their pictures count as not annotated"
     if task.get("predictions"):
-        return "tasks have predictions only, which nobody has confirmed, and say nothing of their pictures"
-    return "tasks are not annotated, and say nothing of their pictures"
+        return "tasks have only predictions, which nobody has confirmed, so their pictures count as not annotated"
+    return "tasks are not annotated"
 
 
 def _when(annotation: dict[str, Any]) -> tuple[str, float]:
-    """What sorts annotations by their last change: ISO 8601 in UTC, then the number that grows with each."""
+    """The key that sorts annotations by their last change: ISO 8601 in UTC, then the number that grows with each."""
     number = annotation.get("annotation_id", annotation.get("id"))
     changed = annotation.get("updated_at") or annotation.get("created_at") or ""
     return str(changed), float(number) if isinstance(number, int) and abs(number) < 2**63 else 0.0
@@ -154,8 +154,8 @@ def _min_items(row: dict[str, Any], pictures: Container[str]) -> Iterator[Item]:
     """The results in a row.
 
     The keys between "id" and "annotator" are the tags'; those before are the task's data.  Where they are in another
-    order, what is no area may be either, and is named.  The same place under two tags is one region: one tag drew it,
-    the other gave it its label.
+    order, a value without an area may be either, and is named.  The same place under two tags is one region: one tag
+    drew it, the other gave it its label.
     """
     keys = list(row)
     first, last = (keys.index(key) if key in keys else -1 for key in ("id", "annotator"))

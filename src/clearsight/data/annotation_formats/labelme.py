@@ -51,11 +51,11 @@ def _sheet(shapes: object, stated_size: tuple[object, object], flags: object) ->
     remarks = (*remarks, *_flags("the picture", flags))
     bad = []
     if not isinstance(shapes, list):
-        return Sheet(size=size, bad=("shapes is no list",), remarks=remarks)
+        return Sheet(size=size, bad=("shapes is not a list",), remarks=remarks)
     objects: dict[object, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
     for number, shape in enumerate(shapes, 1):
         if not isinstance(shape, dict):
-            bad.append(f"shape {number} is no object of JSON")
+            bad.append(f"shape {number} is not a JSON object")
             continue
         group = shape.get("group_id")
         alone = group is None or isinstance(group, (list, dict))
@@ -73,7 +73,7 @@ def _sheet(shapes: object, stated_size: tuple[object, object], flags: object) ->
 
 
 def _flags(what: str, flags: object) -> list[str]:
-    """What is said of flags that are raised, for they are not read."""
+    """A remark on each flag that is set, since flags are not read."""
     raised = [str(flag) for flag, on in flags.items() if on] if isinstance(flags, dict) else []
     return [f"the flag {shown(flag)} of {what} is not read" for flag in raised]
 
@@ -118,18 +118,18 @@ def _add_shape(
     elif kind in ("circle", "rectangle", "polygon", *_FOUR_CORNERS):
         raise Refused(f"a {kind} of {len(corners)} points")
     else:
-        raise Refused(f"its type {shown(kind)} is not read here")
+        raise Refused(f"its type {shown(kind)} is not supported")
 
 
 def _mask(corners: Polygon, png: object, size: Size | None) -> NDArray[np.bool_]:
     """bool (H, W) of the picture from the PNG of a part of it.  corners: its first and its last pixel."""
     if size is None or size[0] * size[1] > MOST_PIXELS:
-        raise Refused("a mask, but imageWidth and imageHeight are not stated")
+        raise Refused("a mask, but imageWidth and imageHeight are missing")
     if len(corners) != 2 or not np.isfinite(corners).all():
         raise Refused("a mask whose points are not its first and its last pixel")
     (x0, y0), (x1, y1) = ((int(x), int(y)) for x, y in corners)
     if not (0 <= x0 <= x1 < size[0] and 0 <= y0 <= y1 < size[1]):
-        raise Refused(f"a mask from ({x0}, {y0}) to ({x1}, {y1}), which reaches out of the picture")
+        raise Refused(f"a mask from ({x0}, {y0}) to ({x1}, {y1}), which sticks out of the picture")
     pixels = np.zeros(size[::-1], dtype=bool)
     pixels[y0 : y1 + 1, x0 : x1 + 1] = png_pixels(png, (x1 + 1 - x0, y1 + 1 - y0))
     return pixels

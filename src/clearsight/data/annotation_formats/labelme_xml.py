@@ -36,7 +36,7 @@ def read(names: dict[Path, str]) -> AnnotationSet:
 def _entry(file: Path, name: str) -> Entry:
     root = _root(file)
     if root is None or root.tag != "annotation":
-        return (name,), partial(Sheet, bad=(f"{file.name} is no LabelMe XML",))
+        return (name,), partial(Sheet, bad=(f"{file.name} is not LabelMe XML",))
     size, remarks = size_of(root.findtext("imagesize/ncols"), root.findtext("imagesize/nrows"))
     written = (root.findtext("filename") or "").strip()
     names = (name, written) if written else (name,)
@@ -82,11 +82,11 @@ def _corners(polygon: ET.Element) -> Polygon:
 def _mask(file: Path, name: str, size: Size | None, folder: str) -> Path:
     """The mask's file: below a folder Masks that lies beside Annotations, else beside the XML."""
     if not name or Path(name).name != name or Path(folder).name != folder:
-        raise Refused("its mask is not named by a file name")
+        raise Refused("its mask is not given as the name of a file")
     above = next((up.parent / "Masks" / folder for up in file.parents if up.name == "Annotations"), file.parent)
     path = next((place / name for place in (above, file.parent) if os.path.isfile(place / name)), None)
     if path is None:
-        raise Refused(f"its mask {name} is not there")
+        raise Refused(f"its mask {name} is missing")
     if size is not None and (actual := picture_size(path)) != size:
         raise Refused(f"its mask {name} has {by(actual)} pixels, not {by(size)}")
     return path

@@ -32,7 +32,7 @@ def ellipse(centre: tuple[float, float], radii: tuple[float, float], degrees: fl
     [(9, 5), (5, 7), (1, 5), (5, 3)]
     """
     if not all(map(math.isfinite, (*centre, *radii, degrees))) or min(radii) <= 0:
-        raise Refused(f"its radii are {radii[0]:g} and {radii[1]:g} pixels")
+        raise Refused(f"its radii are {radii[0]:g} and {radii[1]:g} pixels, not both above 0")
     n = 4 * math.ceil(min(max(1.25 * max(radii), 8.0), _MOST_CORNERS / 4))
     angles = 2 * np.pi * np.arange(n) / n
     x, y = radii[0] * np.cos(angles), radii[1] * np.sin(angles)
@@ -82,5 +82,5 @@ def png_pixels(text: object, size: Size, alpha: bool = False) -> NDArray[np.bool
         raise Refused("its PNG is damaged") from None
     inside = np.asarray((values != 0).any(-1) if values.ndim == 3 else values != 0)
     if not inside.any():
-        raise Refused("its PNG has no pixel inside")
+        raise Refused("its PNG marks no pixel")
     return inside

@@ -59,7 +59,7 @@ def _file_title(o: Json) -> str:
 def _sheet(path: Path, objects: list[Json], image: Json, categories: Categories, why: str) -> Sheet:
     if why or not objects:
         return Sheet(
-            bad=tuple(f"{_file_title(o)}: {why}" for o in objects) or (why or "no annotation names its segments",)
+            bad=tuple(f"{_file_title(o)}: {why}" for o in objects) or (why or "no annotation lists its segments",)
         )
     size, size_remarks = size_of(image.get("width"), image.get("height"))
     regions, names, bad, remarks = [], [], [], [*size_remarks]
@@ -71,7 +71,7 @@ def _sheet(path: Path, objects: list[Json], image: Json, categories: Categories,
             continue
         png_size = (ids.shape[1], ids.shape[0])
         if size is not None and size != png_size:
-            bad.append(f"{_file_title(o)} has {by(png_size)} pixels, its picture {by(size)}")
+            bad.append(f"{_file_title(o)} has {by(png_size)} pixels, but its picture has {by(size)}")
             continue
         size = png_size
         for segment, mask in _masks(o, ids, bad):
@@ -85,7 +85,7 @@ def _sheet(path: Path, objects: list[Json], image: Json, categories: Categories,
 def _png(path: Path, name: object) -> Path:
     """The PNG that an annotation names: in a folder called like the JSON, beside it, or in "panoptic" there."""
     if not isinstance(name, str) or not name.strip():
-        raise Refused("no file_name of its PNG")
+        raise Refused("its annotation has no file_name of a PNG")
     last = name.replace("\\", "/").rpartition("/")[2]
     places = [path.parent / path.stem, path.parent, path.parent / "panoptic"]
     for file in (folder / part for folder in places for part in (name, last)):
@@ -94,7 +94,7 @@ def _png(path: Path, name: object) -> Path:
         except Refused:
             continue
         return file
-    raise Refused(f"no such PNG in {path.stem} beside the JSON, beside it, or in panoptic beside it")
+    raise Refused(f"this PNG is neither beside the JSON nor in a folder {path.stem} or panoptic there")
 
 
 def _masks(o: Json, ids: NDArray[np.uint32], bad: list[str]) -> list[tuple[Json, Mask]]:
@@ -109,7 +109,7 @@ def _masks(o: Json, ids: NDArray[np.uint32], bad: list[str]) -> list[tuple[Json,
             title = shown(segment.get("id")) if isinstance(segment, dict) else f"number {number}"
             bad.append(f"segment {title}: no pixel has its id")
         elif key in used_ids:
-            bad.append(f"segment {key}: its id is that of another one too")
+            bad.append(f"segment {key}: another segment has the same id")
         else:
             used_ids.add(key)
             masks.append((segment, mask_of(inside)))
@@ -124,4 +124,4 @@ def _area(segment: Json, mask: Mask) -> list[str]:
     area, pixels = segment.get("area"), int(pixels_of(mask).sum())
     if area is None or whole(area) == pixels:
         return []
-    return [f"segment {shown(segment.get('id'))}: its area is stated as {shown(area)}, and it has {pixels} pixels"]
+    return [f"segment {shown(segment.get('id'))}: its area is stated as {shown(area)}, but it has {pixels} pixels"]

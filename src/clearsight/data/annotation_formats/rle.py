@@ -1,7 +1,7 @@
 """COCO's run lengths: pixels outside, inside, outside, ... down the columns; a list of numbers, or a text of them.
 
 The text is read by pycocotools (Lin & Dollár, BSD licence), the reader that COCO maintains.  Its C code believes what
-it is given, so the text is gone through here before.
+it is given, so the text is checked here before.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ UNFILLED = "RLE counts that do not fill its size"
 def mask_of_rle(counts: object, size: object) -> Mask:
     """The mask of an RLE.  counts: list of whole numbers, or COCO's text.  size: [height, width].
 
-    Refused, with the reason alone, for what is no RLE, does not fill its size or has no pixel inside.
+    Refused, with the reason alone, for an invalid RLE, one that does not fill its size, and one that marks no pixel.
 
     >>> mask_of_rle([1, 3], [2, 2]) == mask_of_rle("13", [2, 2])
     True
@@ -39,18 +39,18 @@ def mask_of_rle(counts: object, size: object) -> Mask:
         parsed = [whole(n) for n in counts]
         runs = [n for n in parsed if n is not None and n >= 0]
         if len(runs) < len(parsed):
-            raise Refused("RLE counts that are not all whole numbers from 0 on")
+            raise Refused("RLE counts that are not all whole numbers of at least 0")
         if sum(runs) != wide * high:
             raise Refused(UNFILLED)
         if sum(runs[1::2]):
             return Mask((wide, high), np.array(runs, "<u4").tobytes())
     else:
-        raise Refused(f"RLE counts that are neither a list nor a text: {shown(counts)}")
-    raise Refused("an RLE without a pixel inside")
+        raise Refused(f"RLE counts that are neither a list nor text: {shown(counts)}")
+    raise Refused("an RLE that marks no pixel")
 
 
 def _decoded(counts: str, wide: int, high: int) -> NDArray[np.bool_]:
-    """bool (H, W) of a text that `lengths` has gone through."""
+    """bool (H, W) of a text that `lengths` has checked."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # pycocotools 2.0.11 and the `copy` of NumPy 2
         return np.asarray(cocomask.decode({"size": [high, wide], "counts": counts.encode("ascii")})).astype(bool)
@@ -81,7 +81,7 @@ def lengths(text: str, pixels: int) -> list[int]:
     for character in text:
         bits = ord(character) - ord("0")
         if not 0 <= bits < 64:
-            raise Refused(f"RLE counts with the character {character!r}, which is none of theirs")
+            raise Refused(f"RLE counts with the character {character!r}, which an RLE does not use")
         value |= (bits & 31) << shift
         shift += 5
         if bits & 32:

@@ -136,7 +136,7 @@ def points(flat: Sequence[float]) -> Polygon:
 
 
 def by(size: Sequence[int]) -> str:
-    """A size in words: "60 x 40"."""
+    """A size as text: "60 x 40"."""
     return " x ".join(map(str, size))
 
 

@@ -1,7 +1,7 @@
 """Pascal VOC: an XML for each picture.  Everingham & Winn 2012, the development kit of the VOC challenge.
 
 The development kit counts pixels from 1, and a box holds its last ones: 1 to 1 is the first pixel.  Most tools of today
-write the same elements counted from 0, the last pixel left out: 0 to 1.  No file says which, so the whole set is asked.
+write the same elements counted from 0, the last pixel left out: 0 to 1.  No file says which, so the whole set decides.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from clearsight.data.annotation_formats.sheets import AnnotationSet, Entry, Shee
 from clearsight.errors import Refused
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
-_WITHOUT_PLACE = ("part", "attributes", "actions", "point")  # parts lie within their object, a point has no inside
+_WITHOUT_PLACE = ("part", "attributes", "actions", "point")  # parts lie within their object, a point has no area
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class _File:
 def read(names: dict[Path, str], base: int | None = None) -> AnnotationSet:
     """An entry for each file.  names: file -> its name below the folder, without suffix.
 
-    base: what the first pixel is called, 0 or 1; where it is None the set decides, and a note says how.
+    base: the number of the first pixel, 0 or 1; where it is None the set decides, and a note says how.
     """
     files = [_read_file(path, name) for path, name in names.items()]
     notes: tuple[str, ...] = ()
@@ -61,12 +61,12 @@ def read(names: dict[Path, str], base: int | None = None) -> AnnotationSet:
 
 
 def _choose_base(files: Sequence[_File]) -> tuple[int, tuple[str, ...]]:
-    """What the first pixel is called in a set, and a note on why.
+    """The number of the first pixel in a set, 0 or 1, and a note on why.
 
     A corner below 1 is possible only from 0.  Fractions are written by tools that count from 0, but VOC 2012 has some
     in a few files while it counts from 1: there more files have whole numbers that begin at 1.  Whole numbers of which
-    none is 0 and one is the picture's width or height count from 1.  So does, as in the development kit, what shows
-    nothing.
+    none is 0 and one is the picture's width or height count from 1.  A set without any such sign counts from 1, as in
+    the development kit.
     """
     files = [f for f in files if f.corners]
     if not files:
@@ -79,7 +79,7 @@ def _choose_base(files: Sequence[_File]) -> tuple[int, tuple[str, ...]]:
     if from_zero or len(fractional) > len(from_one):
         reason = f"a corner below 1 in {_names(from_zero)}" if from_zero else f"fractions in {_names(fractional)}"
         if from_one:
-            reason += f"; but {named(from_one)} may count from 1, and would lie a pixel off"
+            reason += f"; but {named(from_one)} may count from 1, and would then lie a pixel off"
         return 0, (f"Pascal VOC taken as counted from 0: {reason} (voc_base=1, --voc-base 1 takes it from 1)",)
     if fractional:
         reason = (
@@ -87,9 +87,9 @@ def _choose_base(files: Sequence[_File]) -> tuple[int, tuple[str, ...]]:
         )
     elif ends:
         reason = f"whole numbers, none 0, and boxes that end with the picture in {named(ends)}"
-        reason += "; labelImg's files look so, but count from 0"
+        reason += "; files of labelImg look the same, but count from 0"
     else:
-        reason = "nothing in it shows that, but the development kit does so"
+        reason = "no corner shows how it counts, and VOC's development kit counts from 1"
     return 1, (f"Pascal VOC taken as counted from 1: {reason} (voc_base=0, --voc-base 0 takes it from 0)",)
 
 
@@ -110,12 +110,12 @@ def _read_file(path: Path, name: str) -> _File:
     try:
         root = ET.fromstring(path.read_bytes())
     except (ET.ParseError, ValueError, LookupError) as e:
-        return _File(name, bad=(f"{path.name} is no XML: {e}",))
+        return _File(name, bad=(f"{path.name} is not XML: {e}",))
     if root.tag == "annotations" and root.find("image") is not None:
         cvat = "CVAT for images, which is not read: export the task from CVAT as COCO 1.0 or PASCAL VOC 1.1"
         return _File(name, bad=(f"{path.name} is {cvat}",))
     if root.tag != "annotation":
-        return _File(name, bad=(f"{path.name} is no Pascal VOC: its root is {shown(root.tag)}, not annotation",))
+        return _File(name, bad=(f"{path.name} is not Pascal VOC: its root is {shown(root.tag)}, not annotation",))
     size, size_remarks = size_of(_text(root, "size/width"), _text(root, "size/height"))
     objects, bad, remarks = [], [], [*size_remarks]
     for at, thing in enumerate(root.iter("object"), 1):
@@ -131,7 +131,7 @@ def _read_file(path: Path, name: str) -> _File:
 
 
 def _read_object(thing: ET.Element, title: str, label: str | None) -> _Object:
-    """Refused, with the reason, for an object without a place, and for one that is said to be deleted."""
+    """Read an object.  Refused, with the reason: one without a place, and one that is marked as deleted."""
     if (_text(thing, "deleted") or "0") not in ("0", "false", "no"):
         raise Refused("it is marked as deleted")
     remarks = tuple(
@@ -149,7 +149,7 @@ def _read_object(thing: ET.Element, title: str, label: str | None) -> _Object:
         return _Object(title, corners, partial(_polygon, corners, label), remarks)
     box = _only(thing, "bndbox")
     if box is None:
-        raise Refused("neither a bndbox, a robndbox nor a polygon")
+        raise Refused("it has neither bndbox, robndbox nor polygon")
     place = _numbers(box, _CORNERS)
     return _Object(title, place, partial(_box, place, _rotation(thing), label), remarks)
 
@@ -178,7 +178,7 @@ def _rotation(thing: ET.Element) -> float:
         if _text(attribute, "name") == "rotation":
             degrees = number(_text(attribute, "value"))
             if degrees is None or not math.isfinite(degrees):
-                raise Refused(f"its rotation is no number: {shown(_text(attribute, 'value'))}")
+                raise Refused(f"its rotation is not a number: {shown(_text(attribute, 'value'))}")
             return math.radians(degrees)
     return 0.0
 
@@ -193,7 +193,7 @@ def _points(drawn: ET.Element) -> tuple[float, ...]:
 
 
 def _numbers(element: ET.Element, tags: Sequence[str]) -> tuple[float, ...]:
-    """The numbers of these elements; Refused where one is missing, twice there, or no number."""
+    """The numbers of these elements; Refused where one is missing, given twice, or not a number."""
     values = []
     for tag in tags:
         value = number(_text(element, tag)) if _only(element, tag) is not None else None

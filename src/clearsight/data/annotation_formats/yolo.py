@@ -37,7 +37,7 @@ ClassNames = Mapping[int, str]
 
 
 def read(names: dict[Path, str], root: Path, pictures: Mapping[str, Path]) -> AnnotationSet:
-    """An entry for each file that is no list of pictures.  names: file -> its name below root, without suffix.
+    """An entry for each file that is not a list of pictures.  names: file -> its name below root, without suffix.
 
     A text belongs to the picture for which ultralytics would look there (`text_of`), else to the one of its name.
     """
@@ -53,7 +53,7 @@ def read_yaml(path: Path, pictures: Mapping[str, Path]) -> AnnotationSet:
     """
     data = _load(path)
     if not isinstance(data, dict) or not data.keys() & {"names", "train", "val", "test"}:
-        raise Refused(f"{path} is no YAML of a YOLO dataset: it has none of names, train, val and test")
+        raise Refused(f"{path} is not the YAML of a YOLO dataset: it has none of names, train, val and test")
     files: list[Path] = []
     missing = []
     for key in ("train", "val", "test"):
@@ -64,10 +64,10 @@ def read_yaml(path: Path, pictures: Mapping[str, Path]) -> AnnotationSet:
                 files += _texts(place)
             elif target:
                 missing.append(f"{key}: {shown(target)}")
-    notes = [f"{path.name} leads to no file or folder by {named(missing)}"] if missing else []
+    notes = [f"{path.name} names files or folders that do not exist: {named(missing)}"] if missing else []
     if not files:
         files = [f for f in files_below(path.parent) if f.suffix.lower() == ".txt"]
-        notes.append(f"the texts beside {path.name} were taken, since it leads to none")
+        notes.append(f"the label files beside {path.name} are used, since it names none that exist")
     names = {file: Path(os.path.relpath(file, path.parent)).with_suffix("").as_posix() for file in files}
     class_names, remark = _read_class_names(data)
     entries = _entries(names, pictures, class_names, _keypoints(data))
@@ -78,7 +78,9 @@ def read_list(path: Path, pictures: Mapping[str, Path]) -> AnnotationSet:
     """An entry for the text of each picture that a text lists, where it is there."""
     names = {file: Path(os.path.relpath(file, path.parent)).with_suffix("").as_posix() for file in _texts(path)}
     if not names:
-        raise Refused(f"{path} lists pictures, but none of them has a text such as {text_of(path.parent / 'x.jpg')}")
+        raise Refused(
+            f"{path} lists pictures, but none of them has a label file such as {text_of(path.parent / 'x.jpg')}"
+        )
     class_names, why = _find_class_names(path.parent)
     return AnnotationSet("YOLO", _entries(names, pictures, class_names, _keypoints_at(path.parent)), why)
 
@@ -125,7 +127,7 @@ def _sheet(file: Path, class_names: ClassNames, keypoints: int) -> Sheet:
             values = values[:4]
             with_keypoints.append(str(at))
         elif keypoints and len(values) > 5:
-            bad.append(f"line {at}: {len(values) - 4} numbers after the box, where kpt_shape asks for {keypoints}")
+            bad.append(f"line {at}: {len(values) - 4} numbers after the box, but kpt_shape needs {keypoints}")
             continue
         if len(values) % 2:  # the last is a confidence
             *values, confidence = values
@@ -134,7 +136,7 @@ def _sheet(file: Path, class_names: ClassNames, keypoints: int) -> Sheet:
                 continue
             confident.append(str(at))
         if max(values) > 1.5:
-            bad.append(f"line {at}: not fractions of the picture, which YOLO takes")
+            bad.append(f"line {at}: coordinates above 1.5, but YOLO takes fractions of the picture")
             continue
         region = partial(
             Region, label=class_names.get(class_number, str(class_number)), numbered=class_number not in class_names
@@ -145,9 +147,9 @@ def _sheet(file: Path, class_names: ClassNames, keypoints: int) -> Sheet:
             regions.append(region(((x - w / 2, y - h / 2, x + w / 2, y + h / 2),)))
         else:
             regions.append(region(polygons=(points(values),)))
-    remarks = [f"a confidence, as predictions have it, in lines {named(confident)}"] if confident else []
+    remarks = [f"lines {named(confident)} hold a confidence, as predictions do"] if confident else []
     remarks += (
-        [f"keypoints, of which the box alone is read, in lines {named(with_keypoints)}"] if with_keypoints else []
+        [f"lines {named(with_keypoints)} hold keypoints, of which only the box is read"] if with_keypoints else []
     )
     return Sheet(tuple(regions), None, True, tuple(bad), tuple(names), tuple(remarks))
 
@@ -156,7 +158,7 @@ def _has_keypoints(values: Sequence[float], keypoints: int) -> bool:
     """Whether the numbers after the class are a box with keypoints, as ultralytics has them for poses.
 
     keypoints: how many numbers they are, where a YAML says so; one more is a confidence.  Else x, y and a flag of 0, 1
-    or 2 for each show it, where a polygon has no such numbers: a coordinate of 2 never, three of 0 or 1 hardly.
+    or 2 for each show it: a polygon never has a coordinate of 2, and hardly three of 0 or 1.
     """
     if keypoints:
         return len(values) - 4 in (keypoints, keypoints + 1)
@@ -284,4 +286,4 @@ def _read_class_names(data: object) -> tuple[ClassNames, str]:
             invalid.append(f"{shown(key)}: {shown(word)}")
         elif str(word).strip():
             class_names[at] = clean(str(word)).strip()
-    return class_names, f" ({named(invalid)} is no number and text: put names in quotes)" if invalid else ""
+    return class_names, f" ({named(invalid)} is not a number and a name: put names in quotes)" if invalid else ""
