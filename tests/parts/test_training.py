@@ -386,7 +386,7 @@ def test_splits_of_the_data_are_kept(tmp_path: Path) -> None:
         (("train", "photos", "--strategy", "linar"), "linear"),
         (("train", "photos", "--shares", "0.5,0.5"), "three numbers"),
         (("train", "photos", "--augment", "flop"), "flip"),
-        (("train", "photos", "--augment", "crop(scale=5)"), "crop: scale=5"),
+        (("train", "photos", "--augment", "crop(scale=5)"), "crop: scale must be from 0.001 to 1, not 5"),
         (("train", "photos", "--arch", "timm:resnet1888"), "resnet18"),
         (("train", "photos", "--device", "gpu"), "cpu"),
         (("train", "photos", "--weights", "no.pth", "--arch", "timm:resnet18"), "no.pth"),

@@ -173,4 +173,6 @@ def measures(change: Tensor) -> Measures:
 def check_threshold(percent: float | None, name: str) -> None:
     """Refuse what is no threshold: none (calibrated), or per cent from 0 to 90."""
     if percent is not None and not 0 <= percent <= LEVELS[-1]:
-        raise Refused(f"{name}(threshold={percent:g}): none, or per cent of the places from 0 to {LEVELS[-1]}")
+        raise Refused(
+            f"{name}(threshold={percent:g}): threshold must be none, or from 0 to {LEVELS[-1]} per cent of the places"
+        )
