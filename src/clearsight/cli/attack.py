@@ -47,7 +47,7 @@ def attack(
     The attacked pictures are saved as PNG and judged again from these files. Several models give the transfer matrix:
     which models are fooled by pictures that attack another one.
     """
-    from clearsight.attacking.report import asked, attack_pictures
+    from clearsight.attacking.report import attack_pictures, attack_request
     from clearsight.attacking.transfer_matrix import transfer_matrix
     from clearsight.cli.progress import progress
     from clearsight.core.run_names import new_run
@@ -57,7 +57,7 @@ def attack(
     if len(names) > 1:
         _refuse_of_a_matrix(curve=curve, budget=budget, method=None if explainer == "auto" else explainer)
     models = [load_model(name, about_model, run) for name in names]
-    want = asked(
+    request = attack_request(
         models[0],
         method,
         eps=None if eps is None else numbers(eps, "--eps")[0],
@@ -73,10 +73,10 @@ def attack(
     with new_run("attack", out, holds="report.json") as folder, progress(run.silent) as told:
         common |= {"model_words": given, "progress": told}
         if len(models) > 1:
-            report = transfer_matrix(models, data, want, folder, **common)
+            report = transfer_matrix(models, data, request, folder, **common)
         else:
             common |= {"explainer": explainer, "budget": limit, "data_words": typed(about_data)}
-            report = attack_pictures(models[0], data, want, folder, **common)
+            report = attack_pictures(models[0], data, request, folder, **common)
         report.save(folder)
     end(report, folder, run)
 
