@@ -68,14 +68,14 @@ def attack(
         digits=digits,
     )
     data = joined(open_places(places, about_data))
-    limit, given = seconds(budget), typed(about_model)
+    time_limit, model_words = seconds(budget), typed(about_model)
     common: dict[str, Any] = {"floor": floor, "pictures": pictures, "seed": run.seed, "command": typed_command()}
-    with new_run("attack", out, holds="report.json") as folder, progress(run.silent) as told:
-        common |= {"model_words": given, "progress": told}
+    with new_run("attack", out, holds="report.json") as folder, progress(run.silent) as report_progress:
+        common |= {"model_words": model_words, "progress": report_progress}
         if len(models) > 1:
             report = transfer_matrix(models, data, request, folder, **common)
         else:
-            common |= {"explainer": explainer, "budget": limit, "data_words": typed(about_data)}
+            common |= {"explainer": explainer, "budget": time_limit, "data_words": typed(about_data)}
             report = attack_pictures(models[0], data, request, folder, **common)
         report.save(folder)
     end(report, folder, run)
@@ -85,4 +85,6 @@ def _refuse_of_a_matrix(**options: str | None) -> None:
     """Refuse options that only an attack of one model has."""
     given = [f"--{name}" for name, value in options.items() if value is not None]
     if given:
-        raise Refused(f"{', '.join(given)}: a transfer matrix has no such option; leave it out, or name one model")
+        raise Refused(
+            f"{', '.join(given)} does not apply to several models (transfer matrix): leave it out, or name one model"
+        )

@@ -1,4 +1,4 @@
-"""Taking pixels away, or putting them back, in the order of a map."""
+"""Removing pixels, or putting them back, in the order of a map."""
 
 from __future__ import annotations
 

@@ -55,7 +55,10 @@ def activations(inside: FeatureContext, *, pictures: int = 3, channels: int = 6)
                     f"{h} × {w} places."
                 )
                 blocks.append(Block(f"Strongest channels: {name}", words, tuple(shown), small=True, layer=layer))
-        scale = (MAP_SCALE, "Orange is active, purple below zero; nothing is drawn where the unit is silent.")
+        scale = (
+            MAP_SCALE,
+            "Orange is an activation above zero, purple one below zero; nothing is drawn where the unit is silent.",
+        )
         few = (f"The budget allowed {len(blocks)} of {len(rows)} pictures.",) if len(blocks) < len(rows) else ()
         blocks[0] = replace(blocks[0], notes=(*scale, *few))
         yield Page(layer_page(layer), layer, tuple(blocks))
