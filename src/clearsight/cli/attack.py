@@ -22,10 +22,10 @@ def attack(
     ] = None,
     curve: Annotated[str | None, typer.Option(help="Further budgets of the curve: 1/255,2/255.")] = None,
     access: Annotated[
-        str, typer.Option(help="What a black-box attack is told: logits, probs, top-5, ..., or label.")
+        str, typer.Option(help="What a black-box attack learns of the scores: logits, probs, top-5, ..., or label.")
     ] = "logits",
     digits: Annotated[
-        int | None, typer.Option(min=1, help="Decimals of the probabilities that a black-box attack is told.")
+        int | None, typer.Option(min=1, help="Decimals of the probabilities that a black-box attack gets.")
     ] = None,
     other: Annotated[str | None, typer.Option(help="Second model, which the attack transfer attacks instead.")] = None,
     floor: Annotated[float, typer.Option(min=0, max=1, help="Smallest share of right answers that passes.")] = 0.3,

@@ -1,4 +1,4 @@
-"""features: a model and pictures in, pages out: what layers and units respond to, and how the model groups pictures."""
+"""The function features: pages on what layers and units respond to, and how the model groups pictures."""
 
 from __future__ import annotations
 
@@ -46,17 +46,18 @@ class TopPictures:
 
 @dataclass(eq=False)
 class FeatureContext:
-    """One model, its pictures and what of its inside is asked for: what all features share.
+    """What all visualisations share: one model, its pictures, and the layers, units and classes to show.
 
-    case: the pictures that can be read, a few at a time.  layers: names, checked; where there are none, no_layer says
-    why.  asked: units, none for those with the highest activations.  classes: to be visualised, none for those said
-    most often.  words: the classes of each picture in the words of the data.  given: the options, for the commands.
+    case: the model and the pictures that can be read.  layers: checked names; if there are none, no_layer says why.
+    named_units: units that the user named; empty for those with the highest activations.  classes: classes to
+    visualise; empty for those that the model answers most often.  words: the classes of each picture as the data spells
+    them.
     """
 
     case: Case
     layers: tuple[str, ...]
     no_layer: str = ""
-    asked: tuple[int, ...] = ()
+    named_units: tuple[int, ...] = ()
     classes: tuple[int, ...] = ()
     words: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _best: dict[str, TopPictures] = field(default_factory=dict)
@@ -82,7 +83,7 @@ class FeatureContext:
         """The picture's first class in the words of the data, "" where it is unlabelled."""
         return next(iter(self.words.get(self.name(row), ())), "")
 
-    def told(self, row: int) -> str:
+    def describe(self, row: int) -> str:
         """The label of a picture and the answer of the model, in words."""
         label = self.label(row)
         answer = self.case.label(row)
@@ -117,9 +118,9 @@ class FeatureContext:
     def units(self, layer: str) -> tuple[int, ...]:
         """The units that the user named, checked; else the few with the highest activations."""
         best = self.best(layer)
-        if self.asked:
-            _check_units(self.asked, best.shape[0], layer)
-            return self.asked
+        if self.named_units:
+            _check_units(self.named_units, best.shape[0], layer)
+            return self.named_units
         order = best.values[:, 0].argsort(descending=True, stable=True)
         return tuple(int(u) for u in order[:UNITS])
 

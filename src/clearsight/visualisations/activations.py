@@ -51,7 +51,7 @@ def activations(inside: FeatureContext, *, pictures: int = 3, channels: int = 6)
                     shown.append(Shown(f"unit {u}", drawn, facts, unit_page(layer, u)))
                 k, h, w = caught.out.shape[1:]
                 words = (
-                    f"The {len(units)} strongest of {counted(k, 'unit')} in {name} ({inside.told(row)}), maps of "
+                    f"The {len(units)} strongest of {counted(k, 'unit')} in {name} ({inside.describe(row)}), maps of "
                     f"{h} × {w} places."
                 )
                 blocks.append(Block(f"Strongest channels: {name}", words, tuple(shown), small=True, layer=layer))

@@ -49,10 +49,10 @@ def neighbours(inside: FeatureContext, *, pictures: int = 6, nearest: int = 4) -
         image = strip([small(photo(p)) for p in x])
         name = inside.name(rows[i])
         facts: dict[str, Cell] = {
-            f"{nth + 1}. {inside.name(rows[j])} ({inside.told(rows[j])})": c
+            f"{nth + 1}. {inside.name(rows[j])} ({inside.describe(rows[j])})": c
             for nth, (j, c) in enumerate(zip(others, likeness, strict=True))
         }
-        drawn = figure(f"near-{name}", image, f"{name} and the pictures nearest to it", f"{inside.told(rows[i])}")
+        drawn = figure(f"near-{name}", image, f"{name} and the pictures nearest to it", f"{inside.describe(rows[i])}")
         shown.append(Shown(name, drawn, facts))
     words = (
         f"On the left {counted(len(chosen), 'picture')} of {n}, then the nearest, with the cosine of their embeddings."

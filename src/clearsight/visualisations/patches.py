@@ -70,7 +70,9 @@ def patches(inside: FeatureContext, *, top: int = 9, overlap: float = 0.5) -> It
             row = figure(f"{layer}-{unit}-strip", strip([im for _, im in shown[:3]]), f"Patches of unit {unit}")
             strips.append(Shown(f"unit {unit}", row, {"highest": places[0][0], "in": inside.name(places[0][1])}, page))
         words = f"{counted(len(strips), 'unit')} of {best.shape[0]}, each with its strongest patches."
-        yield Page(layer_page(layer), layer, (Block("Units", words, tuple(strips), layer=layer, units=inside.asked),))
+        yield Page(
+            layer_page(layer), layer, (Block("Units", words, tuple(strips), layer=layer, units=inside.named_units),)
+        )
 
 
 def _patches(
@@ -101,7 +103,7 @@ def _patches(
         facts: dict[str, Cell] = {"activation": value}
         if best.maps:
             facts["place"] = f"{y}, {x_}"
-        facts["picture"] = inside.told(row)
+        facts["picture"] = inside.describe(row)
         shown.append((Shown(name, drawn, facts), image))
     return places, fields, shown
 

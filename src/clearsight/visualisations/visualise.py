@@ -106,7 +106,7 @@ def _units(inside: FeatureContext, ascent: _Ascent) -> Iterator[Page]:
         yield Page(
             layer_page(layer),
             layer,
-            (Block("Made for these units", words, tuple(tiles), layer=layer, units=inside.asked),),
+            (Block("Made for these units", words, tuple(tiles), layer=layer, units=inside.named_units),),
         )
 
 
