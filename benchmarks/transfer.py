@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 import clearsight as cs
-from clearsight.attacking.report import asked
+from clearsight.attacking.report import attack_request
 from clearsight.attacking.transfer_matrix import transfer_matrix
 from clearsight.data.datasets import Picture, Pictures, folder
 from clearsight.models import architectures
@@ -53,7 +53,7 @@ def small(root: Path) -> Pictures:
 def table(models: list[cs.Classifier], data: Pictures, method: str, eps: float) -> str:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as where:
-        found = transfer_matrix(models, data, asked(models[0], method, eps=eps), Path(where)).findings[0]
+        found = transfer_matrix(models, data, attack_request(models[0], method, eps=eps), Path(where)).findings[0]
     (rows,) = [t.rows for t in found.tables if t.caption == "From model to model"]
     names = list(dict.fromkeys(str(r["attacked on"]) for r in rows))
     cells = {(r["attacked on"], r["shown to"]): f"{100 * float(r['share'] or 0):.0f} % of {r['n']}" for r in rows}

@@ -382,7 +382,7 @@ def test_a_stopped_audit_goes_on_where_it_ended(workshop):
     finally:
         going.kill()
     assert going.returncode == 2
-    assert "goes on" in err
+    assert "continues the audit" in err
     first = json.loads(report.read_text())
     assert first["complete"] is False
     assert [f["name"] for f in first["findings"]] == ["accuracy"]

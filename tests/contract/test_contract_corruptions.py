@@ -124,7 +124,9 @@ def test_input_and_chance_are_left_alone(name: str, photos: dict[int, Tensor]) -
 @pytest.mark.parametrize("severity", [0, 6, -1])
 def test_severities_that_are_none_are_refused(name: str, severity: int) -> None:
     for side in (8, 90):
-        with pytest.raises(Refused, match=rf"^{name}: severity={severity}: a whole number from 1 \(mild\) to 5"):
+        with pytest.raises(
+            Refused, match=rf"^{name}: severity must be a whole number from 1 \(mild\) to 5 \(severe\), not {severity}"
+        ):
             corrupt(torch.zeros(1, 3, side, side), f"{name}(severity={severity})")
 
 

@@ -10,6 +10,11 @@ CORE = [
     ("auditing/resume.py", "report.facts.seed == case.seed", "True", "goes_on_in_its_folder"),
     ("auditing/resume.py", "if report.facts.complete:", "if False:", "goes_on_in_its_folder"),
     ("core/run_names.py", "            folder.rmdir()\n", "            pass\n", "no_folder_is_left"),
-    ("cli/options.py", "[known[name] for name in names]", "[known[name] for name in names[::-1]]", "takes_of_a_group"),
+    (
+        "cli/options.py",
+        "[parameters[name] for name in names]",
+        "[parameters[name] for name in names[::-1]]",
+        "takes_of_a_group",
+    ),
     ("cli/options.py", "{n: words.pop(n) for n in names}", "{}", "takes_of_a_group"),
 ]

@@ -25,7 +25,7 @@ from clearsight.data.annotations import Region
 from clearsight.data.datasets import Picture, Pictures, folder
 from clearsight.errors import Refused
 from clearsight.feature_report.html import render
-from clearsight.feature_report.report import FeatureContext, FeatureReport, features, look, see
+from clearsight.feature_report.report import FeatureContext, FeatureReport, features, prepare, run_visualisations
 from clearsight.internals.capture import capture, receptive_fields
 from clearsight.reporting.pages import layer_page, unit_page
 from clearsight.visualisations import dissection, embedding, factors, neighbours, patches, visualise
@@ -91,7 +91,7 @@ def photos(workshop: Path) -> Pictures:
 
 @pytest.fixture
 def colours(photos: Pictures) -> FeatureContext:
-    return look(factory(), photos, ("features",))
+    return prepare(factory(), photos, ("features",))
 
 
 # --- manners ----------------------------------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ def test_a_budget_leaves_pictures_out_and_says_so(photos, monkeypatch):
 
     clock = iter(range(10**6))
     monkeypatch.setattr(clock_of_audits, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
-    made = look(factory(), photos, ("features",), budget=1000.0)
+    made = prepare(factory(), photos, ("features",), budget=1000.0)
     made.case.clock.deadline = None
     _ = made.case.pictures
     made.case.clock.deadline = 0.0
@@ -191,7 +191,7 @@ def test_the_folder_of_the_catalogue_does_not_hide_the_verb(photos):
         ({"methods": "patchs"}, "patches"),
         ({"methods": "patches(top=0)"}, "at least 1"),
         ({"methods": "visualise(zoom=1)"}, "zoom"),
-        ({"methods": "embedding(perplexity=12)"}, "below the number of pictures, 12"),
+        ({"methods": "embedding(perplexity=12)"}, "and below 12, the number of pictures"),
         ({"methods": "dissection(quantile=2)"}, "quantile"),
         ({"target": "mauve"}, "mauve"),
         ({"layer": "head", "methods": "factors"}, "no places"),
@@ -292,7 +292,7 @@ def test_labels_that_the_model_does_not_know_still_serve(workshop):
     (workshop / "photos" / "red").rename(workshop / "photos" / "scarlet")
     found = features(factory(), folder(workshop / "photos"), methods="embedding(clusters=3)")
     assert "scarlet" in json.dumps(found.as_dict())
-    assert any("serve as labels" in note for note in found.facts["notes"])
+    assert any("used as labels" in note for note in found.facts["notes"])
 
 
 # --- taps -------------------------------------------------------------------------------------------------------------
@@ -396,7 +396,7 @@ def test_patches_end_where_a_unit_is_silent(tmp_path):
 
 def test_the_units_are_those_with_the_highest_activation(tmp_path):
     model, x = spotted()
-    inside = look(model, write(tmp_path, x), ("body",))
+    inside = prepare(model, write(tmp_path, x), ("body",))
     best = inside.best("body")
     assert inside.units("body") == (0, 1)
     assert best.n == 3
@@ -405,7 +405,7 @@ def test_the_units_are_those_with_the_highest_activation(tmp_path):
 
 
 def test_best_of_many_batches_is_best_of_all(workshop, photos):
-    inside = look(factory(), photos, ("features",))
+    inside = prepare(factory(), photos, ("features",))
     inside.case.batches = lambda rows: (([r], inside.case.pixels([r])) for r in rows)  # type: ignore[method-assign,misc]
     found = inside.best("features", 5)
     whole = torch.stack([c.preactivation[0].flatten(1).amax(1) for _, _, c in inside.passes("features")])
@@ -418,7 +418,7 @@ def test_best_of_many_batches_is_best_of_all(workshop, photos):
 
 
 def test_visualise_rises_far_above_noise(colours):
-    found = see(colours, [parse("visualise(steps=300, of=units)", "visualisations")])
+    found = run_visualisations(colours, [parse("visualise(steps=300, of=units)", "visualisations")])
     for r in shown(found, "layers/features.html", "Made for these"):
         assert r["reached"] > 0.6 + r["8 noise pictures, best"] > 0
     assert len(shown(found, "layers/features.html", "Made for these")) == 3
@@ -479,7 +479,7 @@ def test_neighbours_are_by_angle():
 
 
 def test_neighbours_of_colours_have_their_colour(colours):
-    found = see(colours, [parse("neighbours(pictures=12, nearest=2)", "visualisations")])
+    found = run_visualisations(colours, [parse("neighbours(pictures=12, nearest=2)", "visualisations")])
     block = found.pages[0].blocks[0]
     assert "input of head, 3 numbers" in block.notes[0]
     for s in block.shown:
@@ -514,7 +514,7 @@ def test_embedding_finds_planted_clusters():
 
 
 def test_embedding_clusters_are_told_with_their_purity(colours):
-    found = see(colours, [parse("embedding(clusters=3)", "visualisations")])
+    found = run_visualisations(colours, [parse("embedding(clusters=3)", "visualisations")])
     block = found.pages[0].blocks[0]
     rows = block.tables[0].rows
     assert sum(int(r["pictures"] or 0) for r in rows) == 12
@@ -530,7 +530,7 @@ def test_embedding_thumbnails_do_not_lie_on_each_other():
 
 def test_embedding_of_many_pictures_is_points(colours, monkeypatch):
     monkeypatch.setattr(embedding, "THUMBS", 3)
-    found = see(colours, [parse("embedding", "visualisations")])
+    found = run_visualisations(colours, [parse("embedding", "visualisations")])
     drawn = found.pages[0].blocks[0].figures[0]
     assert drawn.name.endswith(".svg")
     assert all(f">{w}<".encode() in drawn.data for w in ("red", "green", "blue"))
@@ -559,12 +559,12 @@ def test_no_more_factors_than_the_rank():
     found = factors.factorise(a, 3)
     assert found.shares.tolist() == [1.0]
     assert found.explained == pytest.approx(1)
-    with pytest.raises(Refused, match="nothing above zero"):
+    with pytest.raises(Refused, match="no activation above zero"):
         factors.factorise(torch.zeros(4, 3), 2)
 
 
 def test_factors_speak_for_their_class(colours):
-    found = see(colours, [parse("factors(factors=3, pictures=12)", "visualisations")])
+    found = run_visualisations(colours, [parse("factors(factors=3, pictures=12)", "visualisations")])
     rows = found.as_dict()["pages"][1]["blocks"][0]["tables"][0]["rows"]
     said = [r["speaks for"].split()[0] for r in rows]
     assert sorted(said) == ["blue", "green", "red"]
@@ -575,7 +575,7 @@ def test_factors_speak_for_their_class(colours):
 
 def test_the_maps_of_a_concept_share_a_scale(colours):
     """A concept is drawn nearly as nothing where it nearly is not, not as strongly as where it is."""
-    found = see(colours, [parse("factors(factors=3, pictures=12)", "visualisations")])
+    found = run_visualisations(colours, [parse("factors(factors=3, pictures=12)", "visualisations")])
     for shown in found.pages[1].blocks[0].shown[1:]:
         strip = np.asarray(Image.open(io.BytesIO(shown.figure.data)).convert("RGB")).astype(int)
         reds = [(tile[..., 0] - tile[..., 2]).max() for tile in np.array_split(strip, 6, 1)]
@@ -635,7 +635,7 @@ def test_dissection_of_a_unit_that_is_the_mask_has_an_iou_of_1(tmp_path):
     assert first == {"unit": "unit 0", "concept": "bright box", "IoU": 1.0, "pictures with it": 6}
     assert len(block.tables[0].rows) == 1  # unit 1, high where it is dark, is no detector
     assert "on 6 annotated pictures" in block.words
-    assert "The best of 2 units × 1 concept stands here" in block.notes[0]
+    assert "The IoU is the best over 2 units × 1 concept" in block.notes[0]
 
 
 def test_dissection_iou_is_over_the_whole_set(tmp_path):
@@ -647,7 +647,7 @@ def test_dissection_iou_is_over_the_whole_set(tmp_path):
     boxes = {"a.png": ((0, 0, 2, 1),), "b.png": ((0, 0, 3, 2),)}
     data = Pictures(data.root, tuple(Picture(p.path, p.name, (), (Region(boxes[p.name]),)) for p in data.pictures))
     model = cs.Classifier(model.net, cs.Preprocess(4, (0.0,), (1.0,)), model.labels)
-    inside = look(model, data, ("body",))
+    inside = prepare(model, data, ("body",))
     found, control = dissection.overlaps(inside, "body", [0, 1], torch.tensor([0.5, 0.5]))
     names, iou = found.iou()
     assert names == ["object"]
@@ -660,7 +660,7 @@ def test_dissection_level_is_the_top_quantile_of_all_places(tmp_path):
     g = torch.Generator().manual_seed(3)
     x = {f"p{i}": torch.rand(1, 16, 16, generator=g) for i in range(5)}
     model, _ = dissected(tmp_path / "d")
-    inside = look(model, write(tmp_path / "x", x), ("body",))
+    inside = prepare(model, write(tmp_path / "x", x), ("body",))
     used, level = dissection.levels(inside, "body", [0, 1, 2, 3, 4], 0.05)
     every_ = inside.case.pixels(used).flatten().sort(descending=True).values
     assert level[0] == every_[round(0.05 * 5 * 256) - 1]
@@ -699,7 +699,7 @@ def test_dissection_of_real_photos(tmp_path):
     data = folder(tmp_path / "images", boxes=tmp_path / "labels")
     found = features(cs.load("demo"), data, layer="blocks.5", methods="dissection")
     block = found.pages[1].blocks[0]
-    n, by_chance = (int(re.search(w, block.words)[1]) for w in (r"^(\d+) unit", r"would be (\d+)"))  # type: ignore[index]
+    n, by_chance = (int(re.search(w, block.words)[1]) for w in (r"^(\d+) unit", r"number of units is (\d+)"))  # type: ignore[index]
     assert n > by_chance
 
 

@@ -225,9 +225,9 @@ def test_on_the_command_line_a_stop_says_how_to_go_on(tmp_path: Path, monkeypatc
     monkeypatch.setattr(loop, "evaluate_epoch", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
     stopped = run(*words)
     assert stopped.status == 2
-    assert f"-o {tmp_path / 'run'} --resume goes on" in stopped.err
+    assert f"-o {tmp_path / 'run'} --resume continues the training" in stopped.err
     monkeypatch.setattr(loop, "evaluate_epoch", honest)
-    assert "holds a training run: --resume goes on with it" in run(*words).err
+    assert "holds a training run: --resume continues the training with it" in run(*words).err
     assert "started with other settings: leave --epochs out" in run(*words[:-1], "5", "--resume").err
     assert "leave --batch out" in run(*words, "--resume", "--batch", "16").err
     assert run(*words, "--resume", "--batch", "32", "--quiet").status == 0
@@ -386,7 +386,7 @@ def test_splits_of_the_data_are_kept(tmp_path: Path) -> None:
         (("train", "photos", "--strategy", "linar"), "linear"),
         (("train", "photos", "--shares", "0.5,0.5"), "three numbers"),
         (("train", "photos", "--augment", "flop"), "flip"),
-        (("train", "photos", "--augment", "crop(scale=5)"), "crop: scale=5"),
+        (("train", "photos", "--augment", "crop(scale=5)"), "crop: scale must be from 0.001 to 1, not 5"),
         (("train", "photos", "--arch", "timm:resnet1888"), "resnet18"),
         (("train", "photos", "--device", "gpu"), "cpu"),
         (("train", "photos", "--weights", "no.pth", "--arch", "timm:resnet18"), "no.pth"),

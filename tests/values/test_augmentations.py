@@ -191,7 +191,7 @@ def test_options_are_typed_documented_and_refused(name):
             assert about.default in get_args(about.annotation)
     for wrong in WRONG[name]:
         option = wrong.partition("=")[0]
-        with pytest.raises(Refused, match=rf"\b{option}="):
+        with pytest.raises(Refused, match=rf"\b{option}\b.* must "):
             run(f"{name}({wrong})", pictures())
     for option, about in m.options.items():
         if about.annotation is float:
@@ -788,7 +788,7 @@ def test_augment_without_resizing_wants_the_size():
             augment(list(x), few, (), (20, 20), seed=0)
     with pytest.raises(ValueError, match="at least one"):
         augment([], torch.zeros(0, 2), (), (20, 20), seed=0)
-    with pytest.raises(Refused, match="flip: chance=3"):
+    with pytest.raises(Refused, match="flip: chance must be from 0 to 1, not 3"):
         augment(list(x), torch.eye(2), read("flip(chance=3)"), (20, 20), seed=0)
 
 

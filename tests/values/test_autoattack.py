@@ -298,7 +298,7 @@ def test_a_goal_that_names_no_classes_is_refused(plane):
 
     assert attack(model, x, Mine(), "apgd-ce(steps=2)", eps=0.1).x.isfinite().all()
     for name in "apgd-dlr", "fab", "auto-attack":
-        with pytest.raises(Refused, match="names none: give right classes"):
+        with pytest.raises(Refused, match="names no class: give right classes"):
             attack(model, x, Mine(), name, eps=0.1)
     for call in "apgd-ce(steps=0)", "apgd-dlr(rho=2.0)", "fab(steps=0)", "fab(classes=0)", "square(p=0.0)":
         with pytest.raises(Refused, match=r"from 1|at least 1"):

@@ -420,7 +420,7 @@ def test_simba_stops_where_the_goal_is_met(striped):
 
 def test_simba_refuses_what_cannot_be(striped):
     for options in "step=0", "low=0", "low=1.5":
-        with pytest.raises(Refused, match="step above 0"):
+        with pytest.raises(Refused, match="step must be above 0"):
             attack(*striped, f"simba({options})", eps=1)
 
 
@@ -479,12 +479,12 @@ def free(model, x, goal, *, eps: float):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ("inner=./only.py:only, norm=l2", "keeps its budget in linf"),
-        ("inner=./only.py:free", "keeps a budget"),
-        ("inner=pgd(norm=l2)", "norm=l2 of transfer"),
-        ("inner=transfer", "inside of a model"),
-        ("inner=simba, norm=l2", "inside of a model"),
-        ("inner=pgd(eps=0.1)", "give it there"),
+        ("inner=./only.py:only, norm=l2", "has a budget in linf: give norm=linf to transfer too"),
+        ("inner=./only.py:free", "inner must be a white-box attack with a budget"),
+        ("inner=pgd(norm=l2)", "norm=l2 to transfer"),
+        ("inner=transfer", "inner must be a white-box attack"),
+        ("inner=simba, norm=l2", "inner must be a white-box attack"),
+        ("inner=pgd(eps=0.1)", "give eps there"),
         ("inner=banana", "banana"),
     ],
 )
@@ -499,9 +499,9 @@ def test_transfer_refuses_what_cannot_be(options, words, striped, tmp_path, monk
 @pytest.mark.parametrize(
     ("size", "labels", "words"),
     [
-        ((6, 9), "abcd", "4 classes, the model 3"),
-        ((6, 9), "cba", "class 0 of other is 'c', of the model 'a'.*same order"),
-        ((6, 9), "acb", "class 1 of other is 'c', of the model 'b'.*same order"),
+        ((6, 9), "abcd", "4 classes, but the attacked model 3"),
+        ((6, 9), "cba", "class 0 of the model other is 'c', of the attacked model 'a'.*same order"),
+        ((6, 9), "acb", "class 1 of the model other is 'c', of the attacked model 'b'.*same order"),
         ((9, 9), "abc", r"other takes \(1, 9, 9\), not pictures of \(1, 6, 9\)"),
     ],
 )

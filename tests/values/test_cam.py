@@ -200,7 +200,7 @@ def test_cam_refuses_what_is_not_linear(pictures):
     with pytest.raises(Refused, match="not linear"):  # a ReLU follows
         explain(model, pictures, "cam(layer=features.0)", ClassScore(0))
     for bias in (True, False):
-        with pytest.raises(Refused, match=r"cam: the target is not a sum of scores: ask about a logit"):
+        with pytest.raises(Refused, match=r"cam: the target is not a weighted sum of scores: explain a class score"):
             explain(averaged(bias=bias), pictures, "cam", ClassScore(0, of="prob"))
     with pytest.raises(Refused, match="not feature maps"):
         explain(model, pictures, "cam(layer=dense)", ClassScore(0))
@@ -274,7 +274,9 @@ def test_divisors_that_cancel_are_refused_where_rounding_would_decide(name, weig
     model = Classifier(net.to(dtype), Preprocess((1, 2), (0.0,), (1.0,)), ("a", "b"))
     x = torch.tensor(pixels).view(1, 1, 1, 2)
     if dtype != torch.float32:
-        with pytest.raises(Refused, match=f"{re.escape(name)} divides by .* cancel here to what {dtype} rounds away"):
+        with pytest.raises(
+            Refused, match=f"{re.escape(name)} divides by .* parts cancel, and rounding in {dtype} decides"
+        ):
             explain(model, x, f"{name}(layer=0)", ClassScore(0))
         return
     times = 1 / 2 if name == "xgrad-cam" else 2 * 4 / (2 + 4 * (x - 0.5).sum())

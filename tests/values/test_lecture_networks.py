@@ -174,10 +174,10 @@ def test_explained(name: str) -> None:
 @every
 def test_refuses_what_it_cannot_be(name: str) -> None:
     spelling, shape = TINY[name]
-    with pytest.raises(Refused, match=rf"{name} for 0 classes: it needs at least 1"):
+    with pytest.raises(Refused, match=rf"{name} with 0 classes: it needs at least 1"):
         made(spelling, 0, shape)
     if name in FLAT:
-        with pytest.raises(Refused, match=r"takes an input \(channels, sides"):
+        with pytest.raises(Refused, match=r"takes inputs \(channels, sides"):
             made(spelling, 3, (7,))
         return
     with pytest.raises(Refused, match=rf"{name} takes (pictures|sequences) \(channels, "):
@@ -296,7 +296,7 @@ def test_se_resnet_weighs_its_maps_by_their_averages() -> None:
     assert w1.shape == (4, 16)
     by_hand = torch.stack([torch.sigmoid(w2 @ (w1 @ p.mean((1, 2))).relu()) for p in x])
     torch.testing.assert_close(gate(x), x * by_hand[:, :, None, None])
-    with pytest.raises(Refused, match=r"ratio=128 of 64 maps"):
+    with pytest.raises(Refused, match=r"ratio must be from 1 to 64, .*, not 128"):
         planned("se-resnet(depth=18, ratio=128)")
 
 
@@ -717,7 +717,7 @@ def test_options_beside_the_spelling_are_checked_as_words(tmp_path: Path) -> Non
         ("clearsight:lenet5(c3=ful)", "did you mean full"),
         ("clearsight:lenet5(c3=full", "a bracket is not closed"),
         ("clearsight:./evil.py:net", "clearsight has no network './evil.py:net'"),
-        ("clearsight:resnet(depth=20)", "say stem=cifar too"),
+        ("clearsight:resnet(depth=20)", "give stem=cifar too"),
         ("clearsight:", "clearsight has no network ''"),
     ],
 )

@@ -175,7 +175,7 @@ def test_rise_comes_to_its_expectation():
 
 def test_rise_refuses_nonsense(bent, pictures):
     for options in "masks=0", "cells=0", "keep=0", "keep=1.2":
-        with pytest.raises(Refused, match="keep in"):
+        with pytest.raises(Refused, match="keep above 0 and at most 1"):
             explain(bent, pictures, f"rise({options})")
 
 
@@ -223,7 +223,7 @@ def test_lime_refuses_nonsense(bent, pictures):
     for options in "samples=0", "width=0", "ridge=-1":
         with pytest.raises(Refused, match="lime"):
             explain(bent, pictures, f"lime({options})")
-    with pytest.raises(Refused, match="at least one piece"):
+    with pytest.raises(Refused, match="cells must be at least 1"):
         explain(bent, pictures, "lime(cells=0)")
 
 

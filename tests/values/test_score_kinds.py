@@ -137,7 +137,7 @@ def test_every_explainer_takes_every_kind_of_output(x):
         words = ", ".join(f"{k}={v}" for k, v in few.items() if k in method.options)
         for model in kinds:
             if name == "contrastive-lrp" and model.scores == "values":
-                with pytest.raises(Refused, match="sets a class against the others"):
+                with pytest.raises(Refused, match="compares a class with the others"):
                     explain(model, x, name)
                 continue
             assert explain(model, x[:2], f"{name}({words})").maps.isfinite().all(), (name, model.scores)

@@ -137,7 +137,7 @@ def test_passes_of_what_is_learned(line):
 def test_lessons_that_cannot_be(small, x):
     y = torch.arange(4)
     for lessons, goal, words in (
-        (torch.rand(4, 3, 16, 20), Misclassify(y), "do not fit pictures"),
+        (torch.rand(4, 3, 16, 20), Misclassify(y), "lessons have shape"),
         (torch.rand(5, 3, 16, 24), Misclassify(y), "5 lessons, but the goal is for 4"),
         (torch.rand(4, 3, 16, 24) * 2, Misclassify(y), "not in"),
     ):
@@ -272,5 +272,5 @@ def test_a_patch_is_printed_in_its_size(tmp_path: Path):
     assert square.getpixel((0, 0)) == (128, 128, 128, 255)
     with pytest.raises(Refused, match="cannot be printed"):
         printable(torch.rand(2, 4, 4), tmp_path / "x.png")
-    with pytest.raises(Refused, match="cm=0"):
+    with pytest.raises(Refused, match=r"a printed patch must be 0.01 to 84 cm wide, not 0"):
         printable(patch, tmp_path / "x.png", cm=0)

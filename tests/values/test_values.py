@@ -159,7 +159,7 @@ def test_occlusion_replica(bent, pictures, window, stride):
 
 def test_occlusion_refuses_gaps(bent, pictures):
     for options in "window=3, stride=4", "window=0", "stride=0":
-        with pytest.raises(Refused, match="no gap"):
+        with pytest.raises(Refused, match="stride must be from 1 to window"):
             explain(bent, pictures, f"occlusion({options})")
 
 

@@ -1,4 +1,4 @@
-"""Attacked pictures as files hold them: 8 bits for each value, still inside the budget, and read back from the file."""
+"""Adversarial pictures as 8-bit files: rounding inside the budget, writing PNG, and reading it back."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from clearsight.core.norms import Norm, perturbation_norm
 
 
 def rounded(z: Tensor, clean: Tensor, eps: float, norm: Norm) -> Tensor:
-    """z (B, ...) on the grid of 1/255, no further than eps from clean where the grid allows it.
+    """Round z (B, ...) to multiples of 1/255, no further than eps from clean where such multiples exist.
 
-    Each value goes to the nearest step; of Linf to the nearest within eps, of L2, where the whole is too far, towards
-    the clean picture.
+    Each value goes to the nearest multiple: in Linf to the nearest within eps; in L2, if the picture is then too far
+    from the clean one, towards the clean value.
 
     >>> rounded(torch.tensor([[0.5]]), torch.tensor([[0.496]]), 0.004, "linf") * 255
     tensor([[127.]])
@@ -35,7 +35,7 @@ def rounded(z: Tensor, clean: Tensor, eps: float, norm: Norm) -> Tensor:
 
 
 def as_png(x: Tensor) -> bytes:
-    """One picture (C, H, W) of such values as a PNG of just these, never enlarged."""
+    """Encode one rounded picture (C, H, W) as a PNG of exactly these values, never enlarged."""
     a = (x * 255).round().to(torch.uint8).movedim(0, -1).numpy()
     buffer = io.BytesIO()
     Image.fromarray(a[..., 0] if a.shape[-1] == 1 else a).save(buffer, "PNG")
@@ -43,8 +43,8 @@ def as_png(x: Tensor) -> bytes:
 
 
 def from_png(path: Path) -> Tensor:
-    """The values of a PNG as they stand in it: (C, H, W) in [0, 1]."""
+    """Read the values of a PNG as the file holds them: (C, H, W) in [0, 1]."""
     with Image.open(path) as image:
         a = np.asarray(image).copy()
-    found = torch.from_numpy(a).float() / 255
-    return found[None] if found.dim() == 2 else found.movedim(-1, 0)
+    pixels = torch.from_numpy(a).float() / 255
+    return pixels[None] if pixels.dim() == 2 else pixels.movedim(-1, 0)

@@ -1,4 +1,4 @@
-"""What `clearsight attack` does with one model: a report on what an attack came to, picture by picture."""
+"""`clearsight attack` on one model: robust accuracy within a budget, the curve over budgets, and each picture."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from clearsight.attacking.sweep import AttackSweep, strike
+from clearsight.attacking.sweep import AttackSweep, run_sweep
 from clearsight.attacks.patch import learned_patch, printable
 from clearsight.auditing.assemble import make
 from clearsight.auditing.case import Case
@@ -60,11 +60,12 @@ class AttackReport(Report):
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the user asks of an attack.
+class AttackRequest:
+    """What the user wants of an attack, checked.
 
-    call; eps; levels: the budgets of the curve, eps among them; target: the class to become, None for any wrong one;
-    queries are in the call.  access, digits: what a black box is told.
+    call: the attack with its options.  eps: the main budget; levels: the budgets of the curve, eps among them.  target:
+    the class that pictures should become, None for any wrong one.  access, digits: what a black-box attack learns of
+    the scores.  other: the model that the attack transfer attacks instead.
     """
 
     call: Call
@@ -84,8 +85,13 @@ class Asked:
         """Whether the attack keeps a budget in pixels."""
         return "unbounded" not in self.call.method.claims
 
+    @property
+    def in_words(self) -> str:
+        """The attack, with its budget if it keeps one: "pgd at eps 8/255"."""
+        return f"{self.call.method.name} at eps {word(self.eps)}" if self.bounded else self.call.method.name
 
-def asked(
+
+def attack_request(
     model: Classifier,
     method: str | Call,
     *,
@@ -95,37 +101,39 @@ def asked(
     other: Classifier | None = None,
     access: str = "logits",
     digits: int | None = None,
-) -> Asked:
-    """Everything that is asked, or a refusal before any work.
+) -> AttackRequest:
+    """Check everything that the user wants of an attack, before any work.
 
-    curve: budgets; none is an eighth, a quarter and a half of eps, for attacks that are run for each budget anew.  A
-    black box is asked at eps alone where none are given: its curve runs over queries.
+    curve: budgets.  None means an eighth, a quarter and a half of eps for attacks that run anew for each budget.  A
+    black box then runs at eps alone, because its curve is over queries.
     """
     call, eps = budgeted(parse(method, "attacks"), eps)
     needs_other(call, other)
     classes_told(access, digits)
     if eps == math.inf:
-        raise Refused(f"{call.method.name} at eps inf: an accuracy is that within a budget; give one, such as 8/255")
+        raise Refused(
+            f"{call.method.name} with eps inf: robust accuracy needs a finite budget; give one, such as 8/255"
+        )
     levels = {eps, *(curve or ())}
-    blind, free = "black-box" in call.method.claims, "unbounded" in call.method.claims
+    black_box, free = "black-box" in call.method.claims, "unbounded" in call.method.claims
     if curve and free:
-        raise Refused(f"{call.method.name} has no curve over budgets: leave curve out (--curve)")
+        raise Refused(f"{call.method.name} keeps no budget, so it has no curve: leave curve out (--curve)")
     if min(levels) == 0:
-        raise Refused("eps 0: within it nothing can be changed; give a budget above 0, such as 8/255")
-    if blind and "minimal" in call.method.claims and max(levels) > eps:
-        raise Refused(f"{call.method.name} asks once, within eps: give the largest budget of curve as eps (--eps)")
+        raise Refused("eps must be above 0, because within eps 0 nothing can be changed: give a budget such as 8/255")
+    if black_box and "minimal" in call.method.claims and max(levels) > eps:
+        raise Refused(f"{call.method.name} runs once, within eps: give the largest budget of curve as eps (--eps)")
     for level in levels:
         budgeted(call, level)
-    if curve is None and not blind and not free:
+    if curve is None and not black_box and not free:
         levels |= {eps / 8, eps / 4, eps / 2}
-    wanted = None if target is None else model.index(target)
-    return Asked(call, eps, tuple(sorted(levels)), wanted, access, digits, other)
+    target_class = None if target is None else model.index(target)
+    return AttackRequest(call, eps, tuple(sorted(levels)), target_class, access, digits, other)
 
 
 def attack_pictures(
     model: Classifier,
     data: Pictures,
-    want: Asked,
+    request: AttackRequest,
     folder: Path,
     *,
     floor: float = FLOOR,
@@ -138,31 +146,30 @@ def attack_pictures(
     data_words: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> AttackReport:
-    """Attack pictures and say what it came to -> a Report; each attacked picture is a PNG in folder/attacked.
+    """Attack pictures -> a Report of how many stay right; each adversarial picture is a PNG in folder/attacked.
 
-    floor: the share that should stay right; pictures: at most so many, a seeded draw, 0 for all; explainer: of the maps
-    before and after.
+    floor: the share that should stay right.  pictures: maximum number of pictures, drawn by seed; 0 for all.
+    explainer: the method of the maps before and after.  budget: time in seconds.
     """
     began = time.monotonic()
     case = Case(
-        model, apart(data), seed=seed, budget=budget, method=explainer, progress=progress, model_words=model_words,
-        data_words=data_words,
+        model, with_unique_names(data), seed=seed, budget=budget, method=explainer, progress=progress,
+        model_words=model_words, data_words=data_words,
     )  # fmt: skip
     case.doing = "attacking"
     if budget:
         case.clock.deadline = began + budget
-    every = range(len(case.pictures))
-    rows = case.sample(every, pictures or len(case.pictures))
-    found = strike(
-        case, want.call, want.eps, want.levels, rows=rows, target=want.target, other=want.other, access=want.access,
-        digits=want.digits, folder=folder,
+    rows = case.sample(range(len(case.pictures)), pictures or len(case.pictures))
+    sweep = run_sweep(
+        case, request.call, request.eps, request.levels, rows=rows, target=request.target, other=request.other,
+        access=request.access, digits=request.digits, folder=folder,
     )  # fmt: skip
-    _print(case, want, found, folder)
+    _write_patch(case, request, sweep, folder)
     finding = replace(
-        _finding(case, want, found, len(rows), floor, command),
-        check=str(want.call),
-        summary=want.call.method.summary,
-        paper=want.call.method.paper,
+        _finding(case, request, sweep, len(rows), floor, command),
+        check=str(request.call),
+        summary=request.call.method.summary,
+        paper=request.call.method.paper,
         seconds=round(time.monotonic() - began, 3),
         command=command,
     )
@@ -170,19 +177,19 @@ def attack_pictures(
     return AttackReport(whole.facts, whole.findings)
 
 
-def _print(case: Case, want: Asked, found: AttackSweep, folder: Path) -> None:
-    """Write a patch by itself, to be printed: it is learned once more, and comes out as it was."""
-    if want.call.method.name != "patch" or not found.taught:
+def _write_patch(case: Case, request: AttackRequest, sweep: AttackSweep, folder: Path) -> None:
+    """Write the patch as a file to print.  It is learned again, with the same result."""
+    if request.call.method.name != "patch" or not sweep.lesson_rows:
         return
-    lessons = case.pixels(found.taught)
-    goal = goal_of(case, found.taught, want.target)
-    patch = learned_patch(case.model, lessons, goal, seed=case.seed, **want.call.options)
-    shape = want.call.options.get("shape", want.call.method.options["shape"].default)
+    lessons = case.pixels(sweep.lesson_rows)
+    goal = goal_of(case, sweep.lesson_rows, request.target)
+    patch = learned_patch(case.model, lessons, goal, seed=case.seed, **request.call.options)
+    shape = request.call.options.get("shape", request.call.method.options["shape"].default)
     printable(patch, folder / "patch.png", shape=shape)
 
 
-def apart(data: Pictures) -> Pictures:
-    """The pictures, each with a name that no other has."""
+def with_unique_names(data: Pictures) -> Pictures:
+    """Give each picture a name that no other has."""
     names = [p.name for p in data.pictures]
     if len({*names}) == len(names):
         return data
@@ -192,181 +199,197 @@ def apart(data: Pictures) -> Pictures:
 # In numbers -----------------------------------------------------------------------------------------------------------
 
 
-def _finding(case: Case, want: Asked, found: AttackSweep, planned: int, floor: float, command: str) -> Finding:
-    n = len(found.rows)
-    evidence, drawn = _evidence(case, want, found, command)
-    blank = sum(not bool(case.truth[i].any()) for i in found.rows)
-    at = f"{want.call.method.name} at eps {word(want.eps)}" if want.bounded else want.call.method.name
-    before = n - len(found.already)
-    if want.target is None:
-        k, of, quantity = len(found.standing(want.eps)), n, "right answers under attack"
+def _finding(
+    case: Case, request: AttackRequest, sweep: AttackSweep, planned: int, floor: float, command: str
+) -> Finding:
+    n = len(sweep.rows)
+    evidence, maps_note = _evidence(case, request, sweep, command)
+    blank = sum(not bool(case.truth[i].any()) for i in sweep.rows)
+    before = n - len(sweep.already)
+    if request.target is None:
+        k, of, quantity = len(sweep.standing(request.eps)), n, "right answers under attack"
         interval = wilson(k, of)
         stay = f"{k} of {counted(n, 'picture')} {'stay' if n > 1 else 'stays'} right, {share(k / of)}"
         if not before:
-            return Finding("note", f"None of {counted(n, 'picture')} is right untouched: there is nothing to attack.")
-        said = f"Under {at}, {stay} ({span(interval, of)}), of {share(before / n)} that are right untouched."
-        if besides := [i for i in found.standing(want.eps) if i in found.fallen and found.fallen[i].eps < want.eps]:
-            said += f" {len(besides)} of these {'fall' if len(besides) > 1 else 'falls'} at a smaller budget."
+            return Finding(
+                "note", f"None of {counted(n, 'picture')} is right without an attack: there is nothing to attack."
+            )
+        headline = (
+            f"Under {request.in_words}, {stay} ({span(interval, of)}), of {share(before / n)} that are right without "
+            "an attack."
+        )
+        if fallen_earlier := [
+            i for i in sweep.standing(request.eps) if i in sweep.adversarial and sweep.adversarial[i].eps < request.eps
+        ]:
+            fall = "fall" if len(fallen_earlier) > 1 else "falls"
+            headline += f" {len(fallen_earlier)} of these {fall} at a smaller budget."
         verdict = judge(interval, floor=floor)
     else:
-        name = case.model.name(want.target)
+        name = case.model.name(request.target)
         if not before:
-            return Finding("note", f"All {counted(n, 'picture')} are said to be {name} already: nothing to attack.")
-        k, of, quantity = before - len(found.standing(want.eps)), before, f"made to say {name}"
+            return Finding(
+                "note",
+                f"The model classifies all {counted(n, 'picture')} as {name} without an attack: nothing to attack.",
+            )
+        k, of, quantity = before - len(sweep.standing(request.eps)), before, f"made to say {name}"
         interval = wilson(k, of)
-        said = (
-            f"By {at}, {k} of {counted(of, 'picture')} are made to say {name}, {share(k / of)} ({span(interval, of)})."
+        headline = (
+            f"Under {request.in_words}, the model classifies {k} of {counted(of, 'picture')} as {name}, "
+            f"{share(k / of)} ({span(interval, of)})."
         )
         verdict = judge(interval, ceiling=1 - floor)
     return Finding(
         verdict,
-        said,
+        headline,
         quantity=quantity,
         value=k / of,
         interval=interval,
         n=of,
         has_bar=True,
-        notes=(*_notes(case, want, found, floor, blank), drawn, *_short(found, planned)),
+        notes=(*_notes(case, request, sweep, floor, blank), maps_note, *_note_unfinished(sweep, planned)),
         tables=(
-            *_over_budgets(want, found),
-            *_over_queries(found),
-            *table("By class", _by_class(case, want, found) if want.target is None else []),
-            *table("By picture, the easiest first", [_row(case, want, found, i) for i in _order(case, found)]),
+            *_budget_table(request, sweep),
+            *_query_table(sweep),
+            *table("By class", _class_rows(case, request, sweep) if request.target is None else []),
+            *table(
+                "By picture, the easiest first",
+                [_picture_row(case, request, sweep, i) for i in _order_rows(case, sweep)],
+            ),
         ),
-        figures=(*_curve(want, found), *_query_curve(found)),
+        figures=(*_budget_curve(request, sweep), *_query_curve(sweep)),
         evidence=evidence,
     )
 
 
-def _notes(case: Case, want: Asked, found: AttackSweep, floor: float, blank: int) -> tuple[str, ...]:
-    fell = found.fooled(want.eps)
-    stored = [found.fallen[i] for i in fell if found.fallen[i].file is not None]
-    kept, opened = sum(bool(f.bits) for f in stored), sum(bool(f.opened) for f in stored)
-    tried = max(len(found.rows) - len(found.already), 1)
-    asked_for = (
-        f"at least {share(floor)} right" if want.target is None else f"at most {share(1 - floor)} made to say it"
-    )
-    notes = [
-        f"Asked for: {asked_for} (option floor). An attack that finds nothing proves nothing: others may find more."
-    ]
+def _notes(case: Case, request: AttackRequest, sweep: AttackSweep, floor: float, blank: int) -> tuple[str, ...]:
+    stored = [sweep.adversarial[i] for i in sweep.fooled(request.eps) if sweep.adversarial[i].file is not None]
+    survive, opened = sum(bool(f.bits) for f in stored), sum(bool(f.opened) for f in stored)
+    attempted = max(len(sweep.rows) - len(sweep.already), 1)
+    bar = f"at least {share(floor)} right" if request.target is None else f"at most {share(1 - floor)} made to say it"
+    notes = [f"Asked for: {bar} (option floor). A failed attack proves nothing: other attacks may find more."]
     if stored:
         notes.append(
-            f"Of {counted(len(stored), 'picture')} that were fooled {kept} still are as 8-bit PNG, read back from the "
-            f"file, and {opened} when that file is opened like any other picture, resized and cropped again."
+            f"{survive} of {counted(len(stored), 'adversarial picture')} still {'fools' if survive == 1 else 'fool'} "
+            f"the model as 8-bit PNG, read back from the file, and {opened} when that file is opened like any other "
+            "picture, resized and cropped again."
         )
-    if want.bounded:
-        if "minimal" in want.call.method.claims and found.fallen:
-            far = sorted(f.eps for f in found.fallen.values())
+    if request.bounded:
+        if "minimal" in request.call.method.claims and sweep.adversarial:
+            needed = sorted(f.eps for f in sweep.adversarial.values())
             notes.append(
-                f"The smallest change found has a median of {word(statistics.median(far))}, from {word(far[0])} to "
-                f"{word(far[-1])} ({counted(len(far), 'picture')})."
+                f"The smallest change found has a median of {word(statistics.median(needed))}, from {word(needed[0])} "
+                f"to {word(needed[-1])} ({counted(len(needed), 'picture')})."
             )
-        notes.append(f"Budgets are in {want.norm.upper() if want.norm == 'l2' else 'Linf'}, of pixels in [0, 1].")
-    if found.spent:
-        told = "" if want.access == "logits" else f", told {want.access}"
-        if told and want.digits:
-            told += f" of {want.digits} digits"
-        paid = sum(found.spent.values()) / len(found.spent)
-        notes.append(f"A black box{told}: {paid:.0f} queries paid for a picture, {max(found.spent.values())} at most.")
+        notes.append(f"Budgets are in {request.norm.upper() if request.norm == 'l2' else 'Linf'}, of pixels in [0, 1].")
+    if sweep.spent:
+        answers = "" if request.access == "logits" else f" that answers with {request.access}"
+        if answers and request.digits:
+            answers += f" of {request.digits} digits"
+        paid = sum(sweep.spent.values()) / len(sweep.spent)
+        notes.append(
+            f"A black box{answers}: the attack paid {paid:.0f} queries for a picture, "
+            f"{max(sweep.spent.values())} at most."
+        )
     else:
         notes.append(
-            f"It took {found.queries / tried:.0f} passes forward and {found.backwards / tried:.0f} back for each "
-            "picture that was attacked, over all budgets."
+            f"The attack took {sweep.queries / attempted:.0f} passes forward and {sweep.backwards / attempted:.0f} "
+            "back for each picture, over all budgets."
         )
-    if found.begun:
-        notes.append(f"It could begin at {counted(len(found.begun), 'picture')} of the data, the nearest first.")
-    if found.taught:
-        own = bool({*found.taught} & {*found.rows})
-        where = "the very pictures that are attacked, too few to divide" if own else "others than those attacked"
-        notes.append(f"It learned from {counted(len(found.taught), 'picture')}, {where}.")
-    if found.taught and want.call.method.name == "patch":
-        notes.append("The patch by itself is patch.png beside this report: 10 cm wide at 300 dots per inch, to print.")
+    if sweep.start_rows:
+        notes.append(
+            f"The attack could begin at {counted(len(sweep.start_rows), 'picture')} of the data, the nearest first."
+        )
+    if sweep.lesson_rows:
+        shared = bool({*sweep.lesson_rows} & {*sweep.rows})
+        which = "the attacked ones themselves, too few to divide" if shared else "others than the attacked ones"
+        notes.append(f"The attack learned from {counted(len(sweep.lesson_rows), 'picture')}, {which}.")
+    if sweep.lesson_rows and request.call.method.name == "patch":
+        notes.append("patch.png beside this report is the patch to print: 10 cm wide at 300 dots per inch.")
     if blank:
         notes.append(
-            f"{counted(blank, 'picture has', 'pictures have')} no label: the model's own answer is right there."
+            f"{counted(blank, 'picture has', 'pictures have')} no label: the model's own answer counts as right there."
         )
     return tuple(notes)
 
 
-def _short(found: AttackSweep, planned: int) -> tuple[str, ...]:
-    done = len(found.rows) + (len({*found.taught} - {*found.rows}))
-    return (
-        () if done >= planned else (f"The budget of time was used up after {done} of {counted(planned, 'picture')}.",)
-    )
+def _note_unfinished(sweep: AttackSweep, planned: int) -> tuple[str, ...]:
+    done = len(sweep.rows) + (len({*sweep.lesson_rows} - {*sweep.rows}))
+    return () if done >= planned else (f"The time budget was used up after {done} of {counted(planned, 'picture')}.",)
 
 
-def _over_budgets(want: Asked, found: AttackSweep) -> tuple[Table, ...]:
-    levels = want.levels
+def _budget_table(request: AttackRequest, sweep: AttackSweep) -> tuple[Table, ...]:
+    levels = request.levels
     if len(levels) < 2:
         return ()
-    n = len(found.rows)
+    n = len(sweep.rows)
     rows: list[dict[str, Cell]] = []
     for eps in [0.0, *levels]:
-        k = len(found.standing(eps))
+        k = len(sweep.standing(eps))
         rows.append({"eps": word(eps), "not fooled": k, "n": n, "share": k / n, **bounds(wilson(k, n))})
     return table("By budget", rows)
 
 
-def _curve(want: Asked, found: AttackSweep) -> tuple[Figure, ...]:
-    """The share that is not fooled, by budget; of an attack for the smallest change it steps where a picture falls."""
-    levels = list(want.levels)
-    minimal = "minimal" in want.call.method.claims
-    if not want.bounded or (len(levels) < 2 and not minimal):
+def _budget_curve(request: AttackRequest, sweep: AttackSweep) -> tuple[Figure, ...]:
+    """The share that is not fooled, by budget; for an attack that looks for the smallest change, a step per picture."""
+    levels = list(request.levels)
+    minimal = "minimal" in request.call.method.claims
+    if not request.bounded or (len(levels) < 2 and not minimal):
         return ()
-    n = len(found.rows)
+    n = len(sweep.rows)
     if minimal:
-        levels = sorted({*levels, *(f.eps for f in found.fallen.values() if f.eps <= max(levels))})
+        levels = sorted({*levels, *(f.eps for f in sweep.adversarial.values() if f.eps <= max(levels))})
     x = [0.0, *levels]
-    kept = [len(found.standing(e)) for e in x]
-    low, high = zip(*(wilson(k, n) for k in kept), strict=True)
-    ticks = [(e, word(e)) for e in [0.0, *want.levels] if e >= max(want.levels) / 4.5 or not e]
+    standing = [len(sweep.standing(e)) for e in x]
+    low, high = zip(*(wilson(k, n) for k in standing), strict=True)
+    ticks = [(e, word(e)) for e in [0.0, *request.levels] if e >= max(request.levels) / 4.5 or not e]
     if not minimal:  # a few budgets that double: as far apart as they are numbered
         ticks = [(k, word(e)) for k, e in enumerate(x)]
     data = charts.curves(
         x if minimal else list(range(len(x))),
-        [charts.Line("not fooled", [k / n for k in kept], low, high)],
-        xlabel="largest change of a pixel" if want.norm == "linf" else "length of the change (L2)",
-        ylabel="right answers" if want.target is None else "not fooled",
+        [charts.Line("not fooled", [k / n for k in standing], low, high)],
+        xlabel="largest change of a pixel" if request.norm == "linf" else "length of the change (L2)",
+        ylabel="right answers" if request.target is None else "not fooled",
         xticks=ticks,
     )
-    told = ", ".join(f"{share(len(found.standing(e)) / n)} at {word(e)}" for e in [0.0, *sorted(want.levels)])
+    shares = ", ".join(f"{share(len(sweep.standing(e)) / n)} at {word(e)}" for e in [0.0, *sorted(request.levels)])
     caption = f"Pictures that are not fooled, by budget, {counted(n, 'picture')}, with 95 % intervals."
-    return (Figure("attack-curve.svg", data, caption, f"The share falls with the budget: {told}."),)
+    return (Figure("attack-curve.svg", data, caption, f"The share falls with the budget: {shares}."),)
 
 
-def _marks(found: AttackSweep) -> list[int]:
-    """Numbers of queries at which success is told: 1, 2, 5, 10, ... and the last one paid."""
-    most = max(found.spent.values(), default=0)
+def _query_marks(sweep: AttackSweep) -> list[int]:
+    """Numbers of queries at which success is reported: 1, 2, 5, 10, ... and the last one paid."""
+    most = max(sweep.spent.values(), default=0)
     steps = [k * 10**e for e in range(7) for k in (1, 2, 5)]
     return [s for s in steps if s < most] + ([most] if most else [])
 
 
-def _by(found: AttackSweep, queries: int) -> int:
-    return sum(0 < f <= queries for f in found.first.values())
+def _fooled_by(sweep: AttackSweep, queries: int) -> int:
+    """How many pictures are fooled within so many queries."""
+    return sum(0 < f <= queries for f in sweep.first.values())
 
 
-def _over_queries(found: AttackSweep) -> tuple[Table, ...]:
-    n = len(found.spent)
+def _query_table(sweep: AttackSweep) -> tuple[Table, ...]:
+    n = len(sweep.spent)
     return table(
         "Success by queries",
         [
             {
                 "queries": q,
-                "fooled": _by(found, q),
+                "fooled": _fooled_by(sweep, q),
                 "n": n,
-                "share": _by(found, q) / n,
-                **bounds(wilson(_by(found, q), n)),
+                "share": _fooled_by(sweep, q) / n,
+                **bounds(wilson(_fooled_by(sweep, q), n)),
             }
-            for q in _marks(found)
+            for q in _query_marks(sweep)
         ],
     )
 
 
-def _query_curve(found: AttackSweep) -> tuple[Figure, ...]:
-    marks, n = _marks(found), len(found.spent)
+def _query_curve(sweep: AttackSweep) -> tuple[Figure, ...]:
+    marks, n = _query_marks(sweep), len(sweep.spent)
     if len(marks) < 2:
         return ()
-    hits = [_by(found, q) for q in marks]
+    hits = [_fooled_by(sweep, q) for q in marks]
     low, high = zip(*(wilson(k, n) for k in hits), strict=True)
     data = charts.curves(
         [math.log10(q) for q in marks],
@@ -375,44 +398,49 @@ def _query_curve(found: AttackSweep) -> tuple[Figure, ...]:
         ylabel="fooled within the budget",
         xticks=[(math.log10(q), str(q)) for q in marks if str(q)[0] == "1" or q == marks[-1]],
     )
-    told = ", ".join(f"{share(k / n)} by {q}" for k, q in zip(hits, marks, strict=True))
+    shares = ", ".join(f"{share(k / n)} by {q}" for k, q in zip(hits, marks, strict=True))
     return (
-        Figure("attack-queries.svg", data, f"Success against queries, {counted(n, 'picture')}.", f"It rises: {told}."),
+        Figure(
+            "attack-queries.svg",
+            data,
+            f"Success against queries, {counted(n, 'picture')}.",
+            f"The share rises: {shares}.",
+        ),
     )
 
 
-def _by_class(case: Case, want: Asked, found: AttackSweep) -> list[dict[str, Cell]]:
-    """By what is right of each picture: its first acceptable class."""
-    kind = {i: int(acceptable(case, [i])[0].float().argmax()) for i in found.rows}
-    left = {*found.standing(want.eps)}
+def _class_rows(case: Case, request: AttackRequest, sweep: AttackSweep) -> list[dict[str, Cell]]:
+    """A row for each class; the class of a picture is its first acceptable one."""
+    class_of = {i: int(acceptable(case, [i])[0].float().argmax()) for i in sweep.rows}
+    standing = {*sweep.standing(request.eps)}
     rows: list[dict[str, Cell]] = []
-    for k in sorted({*kind.values()}):
-        mine = [i for i in found.rows if kind[i] == k]
-        stay = sum(i in left for i in mine)
+    for k in sorted({*class_of.values()}):
+        of_class = [i for i in sweep.rows if class_of[i] == k]
+        stay = sum(i in standing for i in of_class)
         rows.append(
             {
                 "class": case.model.name(k),
-                "n": len(mine),
-                "right before": sum(i not in found.already for i in mine),
+                "n": len(of_class),
+                "right before": sum(i not in sweep.already for i in of_class),
                 "right under attack": stay,
-                "share": stay / len(mine),
-                **bounds(wilson(stay, len(mine))),
+                "share": stay / len(of_class),
+                **bounds(wilson(stay, len(of_class))),
             }
         )
     return sorted(rows, key=lambda r: (float(r["share"] or 0), str(r["class"])))
 
 
-def _order(case: Case, found: AttackSweep) -> list[int]:
-    """Fooled by the smallest change first, then those that stand, then those that met the goal before."""
-    fell = sorted(found.fallen, key=lambda i: (found.fallen[i].eps, found.fallen[i].distance, i))
-    rest = [i for i in found.rows if i not in found.fallen]
-    return [*fell, *sorted(rest, key=lambda i: (i in found.already, case.pictures[i].name))]
+def _order_rows(case: Case, sweep: AttackSweep) -> list[int]:
+    """Rows fooled by the smallest change first, then those that stand, then those that met the goal before."""
+    fooled = sorted(sweep.adversarial, key=lambda i: (sweep.adversarial[i].eps, sweep.adversarial[i].distance, i))
+    others = [i for i in sweep.rows if i not in sweep.adversarial]
+    return [*fooled, *sorted(others, key=lambda i: (i in sweep.already, case.pictures[i].name))]
 
 
-def _row(case: Case, want: Asked, found: AttackSweep, i: int) -> dict[str, Cell]:
-    f = found.fallen.get(i)
-    state = "fooled" if i in found.fooled(want.eps) else "stands"
-    if i in found.already:
+def _picture_row(case: Case, request: AttackRequest, sweep: AttackSweep, i: int) -> dict[str, Cell]:
+    f = sweep.adversarial.get(i)
+    state = "fooled" if i in sweep.fooled(request.eps) else "stands"
+    if i in sweep.already:
         state = "met before"
     row: dict[str, Cell] = {"picture": case.pictures[i].name, "said": case.label(i), "state": state}
     row["says now"] = None if f is None else case.model.name(int(f.logits.argmax()))
@@ -423,8 +451,8 @@ def _row(case: Case, want: Asked, found: AttackSweep, i: int) -> dict[str, Cell]
     fools = {None: None, True: "fools", False: "does not"}
     row["as 8 bits"] = None if f is None else fools[f.bits]
     row["opened as a file"] = None if f is None else fools[f.opened]
-    if found.spent:
-        row["queries"] = found.first.get(i) or None
+    if sweep.spent:
+        row["queries"] = sweep.first.get(i) or None
     row["file"] = None if f is None or f.file is None else f"attacked/{f.file.name}"
     return row
 
@@ -432,65 +460,70 @@ def _row(case: Case, want: Asked, found: AttackSweep, i: int) -> dict[str, Cell]
 # In pictures ----------------------------------------------------------------------------------------------------------
 
 
-def _evidence(case: Case, want: Asked, found: AttackSweep, command: str) -> tuple[tuple[Evidence, ...], str]:
+def _evidence(case: Case, request: AttackRequest, sweep: AttackSweep, command: str) -> tuple[tuple[Evidence, ...], str]:
     """The pictures that fell first, before and after, and a note on the maps beside them."""
-    drawn = f"Maps before and after: {case.method}, for the top class of each; none of them was tested."
-    rows = [i for i in _order(case, found) if i in found.fooled(want.eps)][:EVIDENCE]
+    note = f"Maps before and after: {case.method}, for the top class of each; no map was tested."
+    rows = [i for i in _order_rows(case, sweep) if i in sweep.fooled(request.eps)][:EVIDENCE]
     if not rows:
-        return (), drawn
-    attacked = torch.stack([found.fallen[i].x for i in rows])
+        return (), note
+    attacked = torch.stack([sweep.adversarial[i].x for i in rows])
     clean = case.pixels(rows)
-    now = torch.stack([found.fallen[i].logits for i in rows])
+    logits = torch.stack([sweep.adversarial[i].logits for i in rows])
     maps: list[tuple[Tensor, Tensor] | None]
     try:
-        after = explain(case.model, attacked, case.method, ClassScore(now.argmax(1)), seed=case.seed).maps
+        after = explain(case.model, attacked, case.method, ClassScore(logits.argmax(1)), seed=case.seed).maps
         maps = list(zip(case.maps(rows, clean), after, strict=True))
     except NoGradient as e:  # a black box needs none, and is shown without maps
-        maps, drawn = [None] * len(rows), f"No maps before and after: {e}."
-    whole = command if found.taught or found.begun else ""  # what rests on other pictures is not shown by one alone
-    pairs = [_shown(case, want, found, i, k + 1, clean[k], maps[k], whole) for k, i in enumerate(rows)]
-    return tuple(pairs), drawn
+        maps, note = [None] * len(rows), f"No maps before and after: {e}."
+    # An attack that rests on other pictures cannot be repeated on one alone: then the whole command is quoted
+    whole = command if sweep.lesson_rows or sweep.start_rows else ""
+    pairs = [_draw_pair(case, request, sweep, i, k + 1, clean[k], maps[k], whole) for k, i in enumerate(rows)]
+    return tuple(pairs), note
 
 
-def _shown(
+def _draw_pair(
     case: Case,
-    want: Asked,
-    found: AttackSweep,
+    request: AttackRequest,
+    sweep: AttackSweep,
     i: int,
     k: int,
     clean: Tensor,
     maps: tuple[Tensor, Tensor] | None,
     whole: str,
 ) -> Evidence:
-    f = found.fallen[i]
-    moved = float(distance((f.x - clean)[None], "linf"))
+    """Draw the picture before and after, with the two maps and the change magnified."""
+    adversarial = sweep.adversarial[i]
+    moved = float(distance((adversarial.x - clean)[None], "linf"))
     times = max(1.0, min(0.5 / max(moved, 1e-6), 127.0))
-    facts = _row(case, want, found, i) | {"probability before": float(case.logits[i].softmax(0).max())}
-    said = [f"{facts['said']} ({share(float(facts['probability before'] or 0))})"]
-    said += [f"attacked at {word(f.shown_eps)}, {facts['says now']} ({share(float(facts['probability'] or 0))})"]
-    images = [photo(clean), photo(f.x)]
+    facts = _picture_row(case, request, sweep, i) | {"probability before": float(case.logits[i].softmax(0).max())}
+    caption = [
+        f"{facts['said']} ({share(float(facts['probability before'] or 0))})",
+        f"attacked at {word(adversarial.shown_eps)}, {facts['says now']} ({share(float(facts['probability'] or 0))})",
+    ]
+    images = [photo(clean), photo(adversarial.x)]
     if maps is not None:
         before, after = maps
-        kept = spearman(before.double().numpy(), after.double().numpy())
-        facts["rank correlation of the maps"] = kept
-        said = [said[0] + " and its map", said[1] + f" and its map, alike at {show(kept, '')}"]
+        correlation = spearman(before.double().numpy(), after.double().numpy())
+        facts["rank correlation of the maps"] = correlation
+        caption = [caption[0] + " and its map", f"{caption[1]} and its map, rank correlation {show(correlation, '')}"]
         images.insert(1, overlay(clean, before, signed=case.signed))
-        images.append(overlay(f.x, after, signed=case.signed))
-    image = strip([*images, magnified_difference(clean, f.x, times)])
-    caption = "; ".join([*said, f"the change, {times:.0f} times"])
-    again = whole or case.commands.of_picture("attack", case.pictures[i], *_options(case, want))
-    return shown(case, i, f"attack-{k}", image, caption, facts, again, "none" if maps is None else "colour")
+        images.append(overlay(adversarial.x, after, signed=case.signed))
+    image = strip([*images, magnified_difference(clean, adversarial.x, times)])
+    caption.append(f"the change, {times:.0f} times")
+    again = whole or case.commands.of_picture("attack", case.pictures[i], *_command_options(case, request))
+    words = "; ".join(caption)
+    return shown(case, i, f"attack-{k}", image, words, facts, again, "none" if maps is None else "colour")
 
 
-def _options(case: Case, want: Asked) -> list[str]:
-    """What was asked for, as the command line says it."""
-    said = {
-        "-a": str(want.call),
-        "--eps": word(want.eps) if want.bounded else None,
-        "--target": None if want.target is None else case.model.name(want.target),
-        "--access": None if want.access == "logits" else want.access,
-        "--digits": None if want.digits is None else str(want.digits),
-        "--other": None if want.other is None else want.other.source,
+def _command_options(case: Case, request: AttackRequest) -> list[str]:
+    """The options that the user gave, as typed on the command line."""
+    values = {
+        "-a": str(request.call),
+        "--eps": word(request.eps) if request.bounded else None,
+        "--target": None if request.target is None else case.model.name(request.target),
+        "--access": None if request.access == "logits" else request.access,
+        "--digits": None if request.digits is None else str(request.digits),
+        "--other": None if request.other is None else request.other.source,
         "-m": None if case.method_words == "auto" else case.method_words,
     }
-    return [w for option, value in said.items() if value is not None for w in (option, value)]
+    return [w for option, value in values.items() if value is not None for w in (option, value)]

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clearsight.attacking.report import FLOOR, Asked, AttackReport, apart
-from clearsight.attacking.sweep import strike
+from clearsight.attacking.report import FLOOR, AttackReport, AttackRequest, with_unique_names
+from clearsight.attacking.sweep import run_sweep
 from clearsight.auditing.assemble import make
 from clearsight.auditing.case import Case
 from clearsight.auditing.evidence import bounds, share, shown, span, table
@@ -47,10 +47,10 @@ class Crafted:
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """Pictures attacked on one model, shown to another.
+    """Pictures attacked on the model number source, shown to the model number seen_by.
 
-    kept: carried over clean, they are right there as well as at their source, n of them; fooled: of these, wrong once
-    attacked.
+    n: the pictures that both models are right about while they are clean; fooled: how many of these the second model
+    gets wrong once they are attacked.
     """
 
     source: int
@@ -63,7 +63,7 @@ class Pair:
 def transfer_matrix(
     models: Sequence[Classifier],
     data: Pictures,
-    want: Asked,
+    request: AttackRequest,
     folder: Path,
     *,
     floor: float = FLOOR,
@@ -75,31 +75,33 @@ def transfer_matrix(
 ) -> AttackReport:
     """Attack the pictures on each model and show them to all -> a Report.
 
-    Shown are all attacked pictures, those that their own model withstood too; an attack that can go on where it has
-    fooled its own model does, for what stops there seldom fools another.  A picture counts for a pair if both models
-    are right about it before; carried from one input size to another it is saved as 8 bits and resized.  Refused:
-    models of different classes; a targeted attack; an attack that asks another model itself; more than one budget.
+    All attacked pictures are shown, also those that did not fool their own model.  An attack that can go on after it
+    has fooled its own model does so (`early_stop=False`), because a picture at that model's border seldom fools
+    another.  A picture counts for a pair if both models are right about the clean picture.  Pictures are rounded to 8
+    bits, and resized where the inputs of two models differ in size.
+
+    Refused: models of different classes; a targeted attack; an attack that asks another model itself.
     """
     began = time.monotonic()
-    if want.target is not None or "other" in want.call.method.injected:
+    if request.target is not None or "other" in request.call.method.injected:
         raise Refused(
-            "a transfer matrix is of untargeted attacks on each model itself: leave target out (--target), and take "
+            "a transfer matrix needs an untargeted attack on each model itself: leave target out (--target), and use "
             "another attack than transfer"
         )
-    if "early_stop" in want.call.method.options and "early_stop" not in want.call.options:
-        want = replace(want, call=want.call.with_options(early_stop=False))
+    if "early_stop" in request.call.method.options and "early_stop" not in request.call.options:
+        request = replace(request, call=request.call.with_options(early_stop=False))
     if any(m.labels != models[0].labels for m in models):
         raise Refused("a transfer matrix needs models of the same classes, in the same order")
     names = _names(models)
     crafted = [
-        _craft(m, data, want, folder / name, pictures, seed, model_words, progress)
+        _craft(m, data, request, folder / name, pictures, seed, model_words, progress)
         for m, name in zip(models, names, strict=True)
     ]
-    same = [i for i in crafted[0].rows if all(i in c.rows for c in crafted)]
-    pairs = [_shown_to(i, j, crafted, same) for i in range(len(models)) for j in range(len(models))]
+    common_rows = [i for i in crafted[0].rows if all(i in c.rows for c in crafted)]
+    pairs = [_transfer(i, j, crafted, common_rows) for i in range(len(models)) for j in range(len(models))]
     finding = replace(
-        _finding(names, crafted, pairs, want, floor),
-        check=str(want.call),
+        _finding(names, crafted, pairs, request, floor),
+        check=str(request.call),
         summary="Do pictures that were attacked on one model fool the others?",
         paper="arXiv:1605.07277",
         seconds=round(time.monotonic() - began, 3),
@@ -114,32 +116,43 @@ def transfer_matrix(
 def _craft(
     model: Classifier,
     data: Pictures,
-    want: Asked,
+    request: AttackRequest,
     folder: Path,
     pictures: int,
     seed: int,
     model_words: Sequence[str],
     progress: Progress | None,
 ) -> Crafted:
-    case = Case(model, apart(data), seed=seed, model_words=model_words, progress=progress)
+    case = Case(model, with_unique_names(data), seed=seed, model_words=model_words, progress=progress)
     case.doing = f"attacking {model.source}"
     rows = case.sample(range(len(case.pictures)), pictures or len(case.pictures))
-    found = strike(
-        case, want.call, want.eps, (), rows=rows, access=want.access, digits=want.digits, folder=folder, keep=True
+    sweep = run_sweep(
+        case,
+        request.call,
+        request.eps,
+        (),
+        rows=rows,
+        access=request.access,
+        digits=request.digits,
+        folder=folder,
+        keep=True,
     )
-    clean = case.pixels(found.rows)
-    made = found.made | {i: found.fallen[i].x for i in found.fooled(want.eps)}
-    attacked = torch.stack([made.get(i, x) for i, x in zip(found.rows, clean, strict=True)])  # wrong before: as it is
-    right = torch.tensor([i not in found.already for i in found.rows])
-    return Crafted(case, tuple(found.rows), (clean * 255).round() / 255, (attacked * 255).round() / 255, right)
+    clean = case.pixels(sweep.rows)
+    attacked_by_row = sweep.attacked | {i: sweep.adversarial[i].x for i in sweep.fooled(request.eps)}
+    attacked = torch.stack(
+        [attacked_by_row.get(i, x) for i, x in zip(sweep.rows, clean, strict=True)]
+    )  # wrong before: left as it is
+    right = torch.tensor([i not in sweep.already for i in sweep.rows])
+    return Crafted(case, tuple(sweep.rows), (clean * 255).round() / 255, (attacked * 255).round() / 255, right)
 
 
-def carried(x: Tensor, model: Classifier) -> Tensor:
-    """Pictures (n, C, H, W) as another model's input: resized where its size differs, on the grid of 8 bits."""
+def to_input_of(x: Tensor, model: Classifier) -> Tensor:
+    """Turn pictures (n, C, H, W) into the input of another model: resized where its size differs, rounded to 8 bits."""
     size = model.preprocess.size
     if x.shape[1] != model.preprocess.channels:
         raise Refused(
-            f"{model.source or 'a model'} wants {model.preprocess.channels} channels, the pictures have {x.shape[1]}"
+            f"{model.source or 'a model'} takes {model.preprocess.channels} channels, but the pictures have "
+            f"{x.shape[1]}: use models with the same number of channels"
         )
     if tuple(x.shape[2:]) == tuple(size):
         return x
@@ -147,61 +160,63 @@ def carried(x: Tensor, model: Classifier) -> Tensor:
     return (moved * 255).round() / 255
 
 
-def _shown_to(i: int, j: int, crafted: Sequence[Crafted], same: Sequence[int]) -> Pair:
+def _transfer(i: int, j: int, crafted: Sequence[Crafted], rows: Sequence[int]) -> Pair:
+    """Show the pictures attacked on model number i to model number j, and count the rows that fool it."""
     source, target = crafted[i], crafted[j].case.model
-    at = [source.rows.index(r) for r in same]
-    truth = acceptable(crafted[j].case, same)
-    clean, attacked = (scores_of(target, carried(x[at], target)).argmax(1) for x in (source.clean, source.attacked))
-    right = truth.gather(1, clean[:, None])[:, 0] & source.right[at]
+    places = [source.rows.index(r) for r in rows]
+    truth = acceptable(crafted[j].case, rows)
+    clean, attacked = (
+        scores_of(target, to_input_of(x[places], target)).argmax(1) for x in (source.clean, source.attacked)
+    )
+    right = truth.gather(1, clean[:, None])[:, 0] & source.right[places]
     wrong = right & ~truth.gather(1, attacked[:, None])[:, 0]
-    rows = tuple(same[k] for k in wrong.nonzero()[:, 0].tolist())
-    return Pair(i, j, int(right.sum()), int(wrong.sum()), rows)
+    fooling = tuple(rows[k] for k in wrong.nonzero()[:, 0].tolist())
+    return Pair(i, j, int(right.sum()), int(wrong.sum()), fooling)
 
 
 def _finding(
-    names: Sequence[str], crafted: Sequence[Crafted], pairs: Sequence[Pair], want: Asked, floor: float
+    names: Sequence[str], crafted: Sequence[Crafted], pairs: Sequence[Pair], request: AttackRequest, floor: float
 ) -> Finding:
     between = [p for p in pairs if p.source != p.seen_by and p.n]
-    at = f"{want.call.method.name} at eps {word(want.eps)}" if want.bounded else want.call.method.name
+    attack_words = request.in_words
     if not between:
-        return Finding(
-            "note", "There is no picture about which two of the models are right: nothing can be carried over."
-        )
+        return Finding("note", "No picture is right for two of the models: there is nothing to transfer.")
     worst = max(between, key=lambda p: (p.fooled / p.n, p.n))
-    left = worst.n - worst.fooled
-    interval = wilson(left, worst.n)
+    standing = worst.n - worst.fooled
+    interval = wilson(standing, worst.n)
     k = len(names)
     matrix = [[float("nan")] * k for _ in range(k)]
     for p in pairs:
         if p.n:
             matrix[p.source][p.seen_by] = p.fooled / p.n
     data = charts.shares(names, names, matrix, of="attacked on", to="shown to")
-    caption = f"Fooled by {at}, of pictures that both models are right about."
+    caption = f"Fooled by {attack_words}, of pictures that both models are right about."
     return Finding(
         judge(interval, floor=floor),
-        f"Attacked by {at} on {names[worst.source]}, {worst.fooled} of {counted(worst.n, 'picture')} fool "
-        f"{names[worst.seen_by]} too, the most of {len(between)} pairs; {share(left / worst.n)} stay right "
+        f"Attacked by {attack_words} on {names[worst.source]}, {worst.fooled} of {counted(worst.n, 'picture')} fool "
+        f"{names[worst.seen_by]} too, the most of {len(between)} pairs; {share(standing / worst.n)} stay right "
         f"({span(interval, worst.n)}).",
         quantity="right under the strongest transfer",
-        value=left / worst.n,
+        value=standing / worst.n,
         interval=interval,
         n=worst.n,
         has_bar=True,
         notes=(
-            f"Asked for: at least {share(floor)} right (option floor). Rows are attacked on, columns are shown it.",
-            "Carried over, pictures are on the grid of 8 bits and resized where inputs differ in size. A picture "
-            "counts where both models are right about it, the second about the clean one, carried over likewise.",
+            f"Asked for: at least {share(floor)} right (option floor). A row is the model that was attacked, a column "
+            "the model that is shown the pictures.",
+            "Pictures are rounded to 8 bits, and resized where the inputs of two models differ in size. A picture "
+            "counts where both models are right about the clean picture, rounded and resized likewise.",
         ),
         tables=(
-            *table("Fooled: attacked on (down), shown to (across)", _rows(names, pairs)),
-            *table("From model to model", [_row(names, p) for p in pairs]),
+            *table("Fooled: attacked on (down), shown to (across)", _matrix_rows(names, pairs)),
+            *table("From model to model", [_pair_row(names, p) for p in pairs]),
         ),
         figures=(Figure("transfer-matrix.svg", data, caption, f"Shares fooled between {k} models; {caption}"),),
-        evidence=_evidence(names, crafted, pairs, want),
+        evidence=_evidence(names, crafted, pairs, request),
     )
 
 
-def _rows(names: Sequence[str], pairs: Sequence[Pair]) -> list[dict[str, Cell]]:
+def _matrix_rows(names: Sequence[str], pairs: Sequence[Pair]) -> list[dict[str, Cell]]:
     """The matrix, a row for each model."""
     rows: list[dict[str, Cell]] = [{"attacked on": name} for name in names]
     for p in pairs:
@@ -209,7 +224,7 @@ def _rows(names: Sequence[str], pairs: Sequence[Pair]) -> list[dict[str, Cell]]:
     return rows
 
 
-def _row(names: Sequence[str], p: Pair) -> dict[str, Cell]:
+def _pair_row(names: Sequence[str], p: Pair) -> dict[str, Cell]:
     return {
         "attacked on": names[p.source],
         "shown to": names[p.seen_by],
@@ -221,7 +236,7 @@ def _row(names: Sequence[str], p: Pair) -> dict[str, Cell]:
 
 
 def _evidence(
-    names: Sequence[str], crafted: Sequence[Crafted], pairs: Sequence[Pair], want: Asked
+    names: Sequence[str], crafted: Sequence[Crafted], pairs: Sequence[Pair], request: AttackRequest
 ) -> tuple[Evidence, ...]:
     """Pictures that fool another model than the one they were made on, from each pair in turn."""
     out: list[Evidence] = []
@@ -233,22 +248,22 @@ def _evidence(
             source, target = crafted[p.source], crafted[p.seen_by].case
             i = p.rows[depth]
             at = source.rows.index(i)
-            x = torch.cat([carried(v[at : at + 1], target.model) for v in (source.clean, source.attacked)])
+            x = torch.cat([to_input_of(v[at : at + 1], target.model) for v in (source.clean, source.attacked)])
             before, logits = scores_of(target.model, x)
-            said, now = (target.model.name(int(v.argmax())) for v in (before, logits))
+            label_before, label_now = (target.model.name(int(v.argmax())) for v in (before, logits))
             image = strip([photo(x[0]), photo(x[1])])
             facts: dict[str, Cell] = {
                 "attacked on": names[p.source],
                 "shown to": names[p.seen_by],
-                "said": said,
-                "says now": now,
+                "said": label_before,
+                "says now": label_now,
                 "probability": float(logits.softmax(0).max()),
             }
             caption = (
-                f"attacked on {names[p.source]}, shown to {names[p.seen_by]}: {said} becomes {now} "
+                f"attacked on {names[p.source]}, shown to {names[p.seen_by]}: {label_before} becomes {label_now} "
                 f"({share(float(logits.softmax(0).max()))})"
             )
-            words = ["-a", str(want.call), *(["--eps", word(want.eps)] if want.bounded else [])]
+            words = ["-a", str(request.call), *(["--eps", word(request.eps)] if request.bounded else [])]
             shown_to = (target.model.source or "MODEL", target.commands.place(target.pictures[i]))
             command = source.case.commands.of("attack", *shown_to, *words, *target.commands.model_words)
             out.append(shown(target, i, f"transfer-{len(out) + 1}", image, caption, facts, command))
@@ -256,7 +271,7 @@ def _evidence(
 
 
 def _names(models: Sequence[Classifier]) -> list[str]:
-    """What each model is called, in a few words, no two alike."""
+    """A short name for each model; no two are alike."""
     short = [re.sub(r"[^\w.-]+", "-", Path(m.source).name) if m.source else "" for m in models]
     alone = len({*short}) == len(short) and all(short)
     if alone:

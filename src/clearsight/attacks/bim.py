@@ -47,6 +47,6 @@ def bim(
     [[[[0.375, 0.625]]]]
     """
     if steps < 1:
-        raise Refused(f"bim(steps={steps}): steps from 1")
+        raise Refused(f"bim(steps={steps}): steps must be at least 1")
     size = 1.25 * eps / steps if step is None else step
     return descend(model, x, goal, eps=eps, steps=steps, step=size, momentum=0.0, norm=norm, early_stop=early_stop)

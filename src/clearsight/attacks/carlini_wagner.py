@@ -70,11 +70,14 @@ def carlini_wagner(
     [0.5, 0.5]
     """
     if not isinstance(goal, Misclassify | Become):
-        raise Refused("carlini-wagner closes the margin between classes: give right classes, or Become")
+        raise Refused(
+            "carlini-wagner minimises the margin between classes, but the goal names no class: give right classes, "
+            "or Become"
+        )
     if searches < 1 or c <= 0 or min(steps, confidence, back) < 0 or (rate is not None and rate <= 0):
         raise Refused(
             f"carlini-wagner(steps={steps}, searches={searches}, c={c:g}, confidence={confidence:g}, back={back}, "
-            f"rate={rate}): searches from 1, c and rate above 0, the others from 0"
+            f"rate={rate}): searches must be at least 1, c and rate above 0, the others at least 0"
         )
 
     def judge(rows: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:

@@ -60,11 +60,13 @@ def deepfool(
     tensor([[[[0.3200, 0.2400]]]])
     """
     if not isinstance(goal, Misclassify | Become):
-        raise Refused("deepfool goes over boundaries between classes: give right classes, or Become")
+        raise Refused(
+            "deepfool crosses boundaries between classes, but the goal names no class: give right classes, or Become"
+        )
     if classes < 2 or min(steps, overshoot, back) < 0:
         raise Refused(
-            f"deepfool(classes={classes}, steps={steps}, overshoot={overshoot:g}, back={back}): "
-            "classes from 2, the others from 0"
+            f"deepfool(classes={classes}, steps={steps}, overshoot={overshoot:g}, back={back}): classes must be at "
+            "least 2, the others at least 0"
         )
 
     def judge(rows: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:

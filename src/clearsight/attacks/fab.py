@@ -54,5 +54,5 @@ def fab(
     tensor([[[[0.4000, 0.6000]]]])
     """
     if steps < 1 or restarts < 1:
-        raise Refused(f"fab(steps={steps}, restarts={restarts}): both from 1")
+        raise Refused(f"fab(steps={steps}, restarts={restarts}): steps and restarts must be at least 1")
     return nearest(model, x, goal, steps=steps, restarts=restarts, classes=classes, targeted=targeted, norm=norm).x

@@ -56,7 +56,7 @@ def hop_skip_jump(
     0.1
     """
     if evaluations < 1:
-        raise Refused(f"hop-skip-jump(evaluations={evaluations}): at least 1")
+        raise Refused(f"hop-skip-jump(evaluations={evaluations}): evaluations must be at least 1")
     values = x[0].numel()
     tolerance = max(0.1 / values, 1e-6)
     x_adv, rows = start(box, x, starts)

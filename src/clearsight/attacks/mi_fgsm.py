@@ -49,6 +49,6 @@ def mi_fgsm(
     [[[[0.25, 0.75]]]]
     """
     if steps < 1 or momentum < 0:
-        raise Refused(f"mi-fgsm(steps={steps}, momentum={momentum:g}): steps from 1, momentum from 0")
+        raise Refused(f"mi-fgsm(steps={steps}, momentum={momentum:g}): steps must be at least 1, momentum at least 0")
     size = eps / steps if step is None else step
     return descend(model, x, goal, eps=eps, steps=steps, step=size, momentum=momentum, norm=norm, early_stop=early_stop)

@@ -109,10 +109,12 @@ def printable(patch: Tensor, path: str | Path, *, cm: float = 10.0, shape: Shape
     (300, 300)
     """
     if patch.dim() != 3 or patch.shape[0] not in (1, 3) or patch.shape[1] != patch.shape[2]:
-        raise Refused(f"a patch {tuple(patch.shape)} cannot be printed: square, of one or three channels")
+        raise Refused(
+            f"a patch of shape {tuple(patch.shape)} cannot be printed: it must be square, with 1 or 3 channels"
+        )
     side = round(cm / 2.54 * DPI)
     if not 1 <= side <= 10000:
-        raise Refused(f"cm={cm:g}: a patch of 0.01 to 84 cm can be written")
+        raise Refused(f"a printed patch must be 0.01 to 84 cm wide, not {cm:g}")
     large = interpolate(patch.detach().cpu().float()[None], (side, side), mode="bilinear", align_corners=False)[0]
     away = (torch.arange(side) + 0.5) / side * 2 - 1
     inside = (away[:, None] ** 2 + away**2 <= 1) if shape == "disc" else torch.ones(side, side, dtype=torch.bool)
@@ -125,15 +127,13 @@ def _outline(
     model: Classifier, x: Tensor, share: float, shape: Shape, rotation: float, scale: float, steps: int, step: float
 ) -> Cut:
     if x.dim() != 4:
-        raise Refused("patch is for pictures: what has no height and width has no place for one")
+        raise Refused("patch needs pictures with height and width: it does not take sequences")
     if not 0 <= rotation <= 180:
-        raise Refused(f"patch(rotation={rotation:g}): degrees from 0 to 180, either way")
+        raise Refused(f"patch(rotation={rotation:g}): rotation must be from 0 to 180 degrees")
     if not 0 <= scale < 1:
-        raise Refused(f"patch(scale={scale:g}): from 0, always as large, to below 1")
+        raise Refused(f"patch(scale={scale:g}): scale must be at least 0 (always the same size) and below 1")
     if steps < 1 or not 0 < step <= 1:
-        raise Refused(
-            f"patch(steps={steps}, step={step:g}): at least one step, of a pixel's change above 0 and up to 1"
-        )
+        raise Refused(f"patch(steps={steps}, step={step:g}): steps must be at least 1, step above 0 and at most 1")
     return cut(share, shape, tuple(x.shape[2:]))
 
 

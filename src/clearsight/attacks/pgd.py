@@ -50,7 +50,7 @@ def pgd(
     [[[[0.25, 0.75]]]]
     """
     if steps < 0 or restarts < 1:
-        raise Refused(f"pgd(steps={steps}, restarts={restarts}): steps from 0, restarts from 1")
+        raise Refused(f"pgd(steps={steps}, restarts={restarts}): steps must be at least 0, restarts at least 1")
     size = max(eps / 4, 2.5 * eps / max(steps, 1)) if step is None else step
     best = BestSoFar(x)
     for restart in range(restarts):

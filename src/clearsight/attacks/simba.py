@@ -51,7 +51,7 @@ def simba(
     """
     step = max(0.2, eps / 8) if step is None else step
     if step <= 0 or not 0 < low <= 1:
-        raise Refused(f"simba(step={step:g}, low={low:g}): a step above 0, and a share above 0 and up to 1")
+        raise Refused(f"simba(step={step:g}, low={low:g}): step must be above 0, low above 0 and at most 1")
     used = [n if basis == "pixel" else min(n, max(LEAST, math.ceil(low * n))) for n in x.shape[2:]]
     sides = [x.shape[1], *used]
     x_adv, rows = x.clone(), torch.arange(len(x), device=x.device)

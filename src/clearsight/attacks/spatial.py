@@ -62,11 +62,16 @@ def spatial(
     [[[[0.0, 1.0]]]]
     """
     if x.dim() != 4:
-        raise Refused("spatial turns pictures (B, C, H, W): use it on pictures, not on sequences or clips")
+        raise Refused("spatial rotates and shifts pictures (B, C, H, W): it does not take sequences or clips")
     if not (0 <= rotation <= 180 and 0 <= translation <= 1):
-        raise Refused(f"spatial(rotation={rotation:g}, translation={translation:g}): degrees to 180 and a share to 1")
+        raise Refused(
+            f"spatial(rotation={rotation:g}, translation={translation:g}): rotation must be from 0 to 180 degrees, "
+            "translation from 0 to 1"
+        )
     if min(tries, angles, shifts) < 1:
-        raise Refused(f"spatial(tries={tries}, angles={angles}, shifts={shifts}): each at least 1")
+        raise Refused(
+            f"spatial(tries={tries}, angles={angles}, shifts={shifts}): tries, angles and shifts must be at least 1"
+        )
     best = BestSoFar(x)
     lattice = even(angles, shifts) if search == "grid" else [None] * tries
     for point in lattice:

@@ -55,9 +55,7 @@ def square(
     [[[[0.25]]]]
     """
     if not 0 < p <= 1 or queries < 1:
-        raise Refused(
-            f"square(p={p:g}, queries={queries}): p is a share of the picture, above 0 and up to 1; queries from 1"
-        )
+        raise Refused(f"square(p={p:g}, queries={queries}): p must be above 0 and at most 1, queries at least 1")
     rows = torch.arange(len(x), device=x.device)
     begin, change = (_tiles, add_hills) if norm == "l2" else (_stripes, _painted)
     best = begin(x, eps, rows)

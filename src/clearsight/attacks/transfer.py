@@ -74,13 +74,14 @@ def _alike(other: Classifier, box: BlackBox, x: Tensor) -> None:
     """Refuse a model whose classes differ or stand in another order, and one that does not take these pictures."""
     if len(other.labels) != len(box.labels):
         raise Refused(
-            f"transfer: other has {len(other.labels)} classes, the model {len(box.labels)}: they must be the same"
+            f"transfer: the model other has {len(other.labels)} classes, but the attacked model {len(box.labels)}: "
+            "both must have the same classes"
         )
     for k, (theirs, ours) in enumerate(zip(other.labels, box.labels, strict=True)):
         if theirs != ours:
             raise Refused(
-                f"transfer: class {k} of other is {theirs!r}, of the model {ours!r}: they must be the same, and in the "
-                "same order"
+                f"transfer: class {k} of the model other is {theirs!r}, of the attacked model {ours!r}: both must "
+                "have the same classes in the same order"
             )
     wanted = (other.preprocess.channels, *other.preprocess.size)
     if wanted != x.shape[1:]:  # many networks take other sizes too; resizing would break the budget
@@ -88,23 +89,23 @@ def _alike(other: Classifier, box: BlackBox, x: Tensor) -> None:
             with other.undisturbed(), torch.no_grad():
                 other(x[:1].to(other.device))
         except Refused as e:
-            raise Refused(f"transfer: other takes {wanted}, not pictures of {tuple(x.shape[1:])}: {e}") from None
+            raise Refused(
+                f"transfer: the model other takes {wanted}, not pictures of {tuple(x.shape[1:])}: {e}"
+            ) from None
 
 
 def _inner(spelling: str, norm: Norm) -> Call:
     """Parse the inner attack and set its norm; refuse one that does not fit."""
     call = parse(spelling, "attacks")
     if "black-box" in call.method.claims or "unbounded" in call.method.claims or call.method.injected != {"eps"}:
-        raise Refused(
-            f"transfer(inner={call}): an attack that sees the inside of a model and keeps a budget, as pgd does"
-        )
+        raise Refused(f"transfer(inner={call}): inner must be a white-box attack with a budget, such as pgd")
     if "eps" in call.options:
-        raise Refused(f"transfer(inner={call}): the budget is that of transfer, give it there")
+        raise Refused(f"transfer(inner={call}): inner takes its budget from transfer: give eps there")
     if "norm" in call.method.options and "norm" not in call.options:
         call = call.with_options(norm=norm)
     if norm_of(call) != norm:
         raise Refused(
-            f"transfer(inner={call}) keeps its budget in {norm_of(call)}: say norm={norm_of(call)} of transfer too"
+            f"transfer(inner={call}) has a budget in {norm_of(call)}: give norm={norm_of(call)} to transfer too"
         )
     return call
 

@@ -50,7 +50,7 @@ def universal(
     [[[[0.25, 0.375]]]]
     """
     if steps < 1:
-        raise Refused(f"universal(steps={steps}): go through the lessons at least once")
+        raise Refused(f"universal(steps={steps}): steps, the passes over the lessons, must be at least 1")
     pictures, wanted = sorted_lessons(model, lessons, x, "universal")
     changes = steps * -(-len(pictures) // 16)
     size = max(eps / 10, 2.5 * eps / changes) if step is None else step

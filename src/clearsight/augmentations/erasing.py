@@ -45,7 +45,7 @@ def erasing(
     within(0, 1, chance=chance, least=least, most=most)
     within(0.01, 1, ratio=ratio)
     if least > most:
-        raise Refused(f"least={least:g}, most={most:g}: the least share of the area is not above the most")
+        raise Refused(f"least={least:g}, most={most:g}: the share least must not be above the share most")
     out = x.clone()
     drawn = chances(x, 5)
     for i in (drawn[:, 0] < chance).nonzero()[:, 0].tolist():

@@ -45,7 +45,7 @@ def grid_mask(
     within(0, 1, chance=chance, ratio=ratio)
     within(0.01, 1, least=least, most=most)
     if least > most:
-        raise Refused(f"least={least:g}, most={most:g}: the least period is not above the most")
+        raise Refused(f"least={least:g}, most={most:g}: the period least must not be above the period most")
     out = []
     for picture, (often, long, down, right) in zip(x, chances(x, 4).tolist(), strict=True):
         if often >= chance:

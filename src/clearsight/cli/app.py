@@ -58,11 +58,11 @@ def top(
 
 def verbs() -> list[tuple[str, ...]]:
     """Every command as its words: ("audit",), ("data", "check"), ..."""
-    found: list[tuple[str, ...]] = [(c.name or c.callback.__name__,) for c in app.registered_commands if c.callback]
+    commands: list[tuple[str, ...]] = [(c.name or c.callback.__name__,) for c in app.registered_commands if c.callback]
     for group in app.registered_groups:
         inner = group.typer_instance.registered_commands if group.typer_instance else []
-        found += [(str(group.name), c.name or c.callback.__name__) for c in inner if c.callback]
-    return found
+        commands += [(str(group.name), c.name or c.callback.__name__) for c in inner if c.callback]
+    return commands
 
 
 def main() -> None:
@@ -93,15 +93,15 @@ def main() -> None:
 
 
 def _notices() -> None:
-    """Of all warnings only ours are shown, each once, as plain lines: libraries' are not the user's business."""
+    """Print each Notice once, as a plain line; hide the warnings of other libraries."""
     warnings.simplefilter("ignore")
     warnings.simplefilter("always", Notice)
-    said: set[str] = set()  # the filter "once" forgets whenever a library touches the filters
+    shown: set[str] = set()  # the filter "once" forgets whenever a library touches the filters
 
     def show(message: Warning | str, *about: Any, **more: Any) -> None:
         line = printable(str(message))
-        if isinstance(message, Notice) and line not in said:
-            said.add(line)
+        if isinstance(message, Notice) and line not in shown:
+            shown.add(line)
             print(line, file=sys.stderr)
 
     warnings.showwarning = show

@@ -22,10 +22,10 @@ def attack(
     ] = None,
     curve: Annotated[str | None, typer.Option(help="Further budgets of the curve: 1/255,2/255.")] = None,
     access: Annotated[
-        str, typer.Option(help="What a black-box attack is told: logits, probs, top-5, ..., or label.")
+        str, typer.Option(help="What a black-box attack learns of the scores: logits, probs, top-5, ..., or label.")
     ] = "logits",
     digits: Annotated[
-        int | None, typer.Option(min=1, help="Decimals of the probabilities that a black-box attack is told.")
+        int | None, typer.Option(min=1, help="Decimals of the probabilities that a black-box attack gets.")
     ] = None,
     other: Annotated[str | None, typer.Option(help="Second model, which the attack transfer attacks instead.")] = None,
     floor: Annotated[float, typer.Option(min=0, max=1, help="Smallest share of right answers that passes.")] = 0.3,
@@ -47,7 +47,7 @@ def attack(
     The attacked pictures are saved as PNG and judged again from these files. Several models give the transfer matrix:
     which models are fooled by pictures that attack another one.
     """
-    from clearsight.attacking.report import asked, attack_pictures
+    from clearsight.attacking.report import attack_pictures, attack_request
     from clearsight.attacking.transfer_matrix import transfer_matrix
     from clearsight.cli.progress import progress
     from clearsight.core.run_names import new_run
@@ -57,7 +57,7 @@ def attack(
     if len(names) > 1:
         _refuse_of_a_matrix(curve=curve, budget=budget, method=None if explainer == "auto" else explainer)
     models = [load_model(name, about_model, run) for name in names]
-    want = asked(
+    request = attack_request(
         models[0],
         method,
         eps=None if eps is None else numbers(eps, "--eps")[0],
@@ -68,15 +68,15 @@ def attack(
         digits=digits,
     )
     data = joined(open_places(places, about_data))
-    limit, given = seconds(budget), typed(about_model)
+    time_limit, model_words = seconds(budget), typed(about_model)
     common: dict[str, Any] = {"floor": floor, "pictures": pictures, "seed": run.seed, "command": typed_command()}
-    with new_run("attack", out, holds="report.json") as folder, progress(run.silent) as told:
-        common |= {"model_words": given, "progress": told}
+    with new_run("attack", out, holds="report.json") as folder, progress(run.silent) as report_progress:
+        common |= {"model_words": model_words, "progress": report_progress}
         if len(models) > 1:
-            report = transfer_matrix(models, data, want, folder, **common)
+            report = transfer_matrix(models, data, request, folder, **common)
         else:
-            common |= {"explainer": explainer, "budget": limit, "data_words": typed(about_data)}
-            report = attack_pictures(models[0], data, want, folder, **common)
+            common |= {"explainer": explainer, "budget": time_limit, "data_words": typed(about_data)}
+            report = attack_pictures(models[0], data, request, folder, **common)
         report.save(folder)
     end(report, folder, run)
 
@@ -85,4 +85,6 @@ def _refuse_of_a_matrix(**options: str | None) -> None:
     """Refuse options that only an attack of one model has."""
     given = [f"--{name}" for name, value in options.items() if value is not None]
     if given:
-        raise Refused(f"{', '.join(given)}: a transfer matrix has no such option; leave it out, or name one model")
+        raise Refused(
+            f"{', '.join(given)} does not apply to several models (transfer matrix): leave it out, or name one model"
+        )

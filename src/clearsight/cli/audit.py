@@ -42,7 +42,7 @@ def audit(
     limit = seconds(budget)
     classifier = load_model(model, about_model, run)
     pictures = open_pictures(data, about_data)
-    with new_run("audit", out, holds="report.json") as folder, progress(run.silent) as told:
+    with new_run("audit", out, holds="report.json") as folder, progress(run.silent) as report_progress:
         try:
             report = run_audit(
                 classifier,
@@ -56,11 +56,11 @@ def audit(
                 command=typed_command(),
                 model_words=typed(about_model),
                 data_words=typed(about_data),
-                progress=told,
+                progress=report_progress,
                 say=sayer(run.silent),
             )
         except Stopped as e:
             raise Refused(
-                f"stopped after {e.done} of {e.of} checks; the same command with -o {folder} goes on"
+                f"stopped after {e.done} of {e.of} checks; the same command with -o {folder} continues the audit"
             ) from None
     end(report, folder, run)

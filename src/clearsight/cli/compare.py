@@ -37,7 +37,7 @@ def compare(
     from clearsight.comparing.compare import compare as compare_runs
     from clearsight.core.run_names import new_run
 
-    with new_run("compare", out) as folder, progress(run.silent) as told:
+    with new_run("compare", out) as folder, progress(run.silent) as report_progress:
         report = compare_runs(
             words,
             data,
@@ -48,7 +48,7 @@ def compare(
             device=run.device,
             trust=trust,
             command=typed_command(),
-            progress=told,
+            progress=report_progress,
         )
         report.save(folder)
     end(report, folder, run)

@@ -51,8 +51,8 @@ def data_check(
     judge = load_model(model, about_model, run) if model else None
     is_demo = data.partition(":")[0] == "demo"
     pictures = open_pictures(data, replace(about_data, split=None if is_demo else ALL))
-    with progress(run.silent) as told:
-        checked = check_data(pictures, model=judge, seed=run.seed, progress=told)
+    with progress(run.silent) as report_progress:
+        checked = check_data(pictures, model=judge, seed=run.seed, progress=report_progress)
         with new_run("check", out, holds="check.json") as folder:
             page = checked.save(folder)
     tell({**checked.as_dict(), "folder": str(page.parent)}, [*checked.lines(), str(page)], run)
@@ -108,7 +108,7 @@ def data_collect(
     from clearsight.curation.collection.collect import collect
     from clearsight.curation.collection.sources import FREE, known
 
-    with progress(run.silent) as told:
+    with progress(run.silent) as report_progress:
         collected = collect(
             query,
             out,
@@ -118,7 +118,7 @@ def data_collect(
             licences=licence or FREE,
             size=side,
             contact=contact,
-            progress=told,
+            progress=report_progress,
             say=sayer(run.silent),
         )
     tell(collected.as_dict(), collected.lines(), run)

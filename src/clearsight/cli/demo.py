@@ -30,6 +30,6 @@ def demo(
 
     if what != "shortcut":
         raise Refused(f"demo {what!r}: {nearest(what, ['shortcut'])}")
-    with new_run("demo", out, holds="audit-marked") as folder, progress(run.silent) as told:
-        story = shortcut(folder, seed=run.seed, progress=told, say=sayer(run.silent))
+    with new_run("demo", out, holds="audit-marked") as folder, progress(run.silent) as report_progress:
+        story = shortcut(folder, seed=run.seed, progress=report_progress, say=sayer(run.silent))
     tell(story.as_dict(), story.lines(), run)

@@ -42,7 +42,7 @@ def explain(
     name, places = model_and_places(words)
     classifier = load_model(name, about_model, run)
     data = open_places(places, about_data)
-    with progress(run.silent) as told:
+    with progress(run.silent) as report_progress:
         explained = explain_pictures(
             classifier,
             data,
@@ -51,6 +51,6 @@ def explain(
             lambda: new_folder("explain", out),
             seed=run.seed,
             tests=not no_tests,
-            progress=told,
+            progress=report_progress,
         )
     tell(explained.as_dict(), explained.lines(), run)

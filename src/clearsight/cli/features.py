@@ -42,13 +42,13 @@ def features(
     """
     from clearsight.cli.progress import progress
     from clearsight.core.run_names import new_run
-    from clearsight.feature_report.report import features as see
+    from clearsight.feature_report.report import features as run_features
 
-    limit = seconds(budget)
+    time_limit = seconds(budget)
     classifier = load_model(model, about_model, run)
     pictures = open_pictures(data, about_data)
-    with new_run("features", out, holds="index.html") as folder, progress(run.silent) as told:
-        report = see(
+    with new_run("features", out, holds="index.html") as folder, progress(run.silent) as report_progress:
+        report = run_features(
             classifier,
             pictures,
             layer=layer or "auto",
@@ -56,8 +56,8 @@ def features(
             methods=method or (),
             target=target or (),
             seed=run.seed,
-            budget=limit,
-            progress=told,
+            budget=time_limit,
+            progress=report_progress,
             model_words=typed(about_model),
             data_words=typed(about_data),
         )

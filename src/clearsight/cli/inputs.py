@@ -66,7 +66,7 @@ def model_and_places(words: Sequence[str]) -> tuple[str, list[str]]:
     """One MODEL, then pictures."""
     models, places = models_and_places(words)
     if len(models) > 1:
-        raise Refused(f"{', '.join(models)} are several models: name one")
+        raise Refused(f"{', '.join(models)} are several models, and this command takes one: name one")
     return models[0], places
 
 
@@ -81,15 +81,15 @@ def models_and_places(words: Sequence[str]) -> tuple[list[str], list[str]]:
     if not places and models[-1] == "demo":  # the word is that of a model and of pictures
         return models[:-1] or ["demo"], ["demo"]
     if not places:
-        raise Refused(f"no picture is named after the model {models[-1]}: give a file, a folder, or demo:coffee")
+        raise Refused(f"{models[-1]} is a model, but no picture is given: add a file, a folder, or demo:coffee")
     return models, places
 
 
 def models_and_data(words: Sequence[str]) -> tuple[list[str], str | None]:
     """Models first; the last of several words is data where it is demo, or a path that is no run folder and no code."""
     last = words[-1]
-    there = Path(last).exists() and not (Path(last) / "config.json").exists() and Path(last).suffix != ".py"
-    if len(words) > 1 and (last == "demo" or last.startswith("demo:") or there):
+    is_data = Path(last).exists() and not (Path(last) / "config.json").exists() and Path(last).suffix != ".py"
+    if len(words) > 1 and (last == "demo" or last.startswith("demo:") or is_data):
         return list(words[:-1]), last
     return list(words), None
 
@@ -101,7 +101,7 @@ def numbers(text: str, option: str) -> list[float]:
     try:
         return [number(word.strip()) for word in text.split(",")]
     except (ValueError, ZeroDivisionError):
-        raise Refused(f"{option} {text!r}: write a number such as 8/255 or 0.03") from None
+        raise Refused(f"{option} {text!r} is not a number: write one such as 8/255 or 0.03") from None
 
 
 def seconds(text: str | None) -> float | None:
@@ -114,7 +114,7 @@ def seconds(text: str | None) -> float | None:
         return None
     m = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|min|h)?", text.strip().lower())
     if not m or float(m[1]) == 0:
-        raise Refused(f"--budget {text!r}: write a time such as 60s, 5m or 1h")
+        raise Refused(f"--budget {text!r} is not a time: write one such as 60s, 5m or 1h")
     return float(m[1]) * {"s": 1, "m": 60, "min": 60, "h": 3600, None: 1}[m[2]]
 
 

@@ -49,8 +49,8 @@ def inspect(
         result |= inspection.as_dict()
         lines = [*(line for _, t in tables for line in (*t.lines(all=every), "")), *inspection.lines()]
     else:
-        with progress(run.silent) as told:
-            comparison = compare_models(models, pictures, progress=told)
+        with progress(run.silent) as report_progress:
+            comparison = compare_models(models, pictures, progress=report_progress)
         result |= comparison.as_dict()
         lines = comparison.lines()
     if out and tables:

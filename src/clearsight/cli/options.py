@@ -114,15 +114,15 @@ def grouped(verb: Callable[..., None]) -> Callable[..., None]:
         if not (isinstance(group, type) and is_dataclass(group)):
             flat.append(p.replace(kind=p.KEYWORD_ONLY))
             continue
-        known = _options(group)
-        names = [name for take in takes for name in take.names] or list(known)
+        parameters = _options(group)
+        names = [name for take in takes for name in take.names] or list(parameters)
         groups[p.name] = (group, names)
-        flat += [known[name] for name in names]
+        flat += [parameters[name] for name in names]
 
     @functools.wraps(verb)
     def command(**words: Any) -> None:
-        made = {name: group(**{n: words.pop(n) for n in names}) for name, (group, names) in groups.items()}
-        verb(**words, **made)
+        groups_given = {name: group(**{n: words.pop(n) for n in names}) for name, (group, names) in groups.items()}
+        verb(**words, **groups_given)
 
     command.__signature__ = inspection.Signature(flat)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in flat}
@@ -132,14 +132,14 @@ def grouped(verb: Callable[..., None]) -> Callable[..., None]:
 def _options(group: Any) -> dict[str, inspection.Parameter]:
     """The fields of a group as parameters of a command."""
     if group is recipe.Recipe:  # it is of Python as much as of the command line: its help stands beside it
-        found = {
+        described = {
             name: (Annotated[kind, typer.Option(help=about, show_default=default is not None)], default)
             for name, (kind, default, about) in recipe.options().items()
         }
     else:
         hints = get_type_hints(group, include_extras=True)
-        found = {f.name: (hints[f.name], f.default) for f in fields(group)}
+        described = {f.name: (hints[f.name], f.default) for f in fields(group)}
     return {
         name: inspection.Parameter(name, inspection.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
-        for name, (kind, default) in found.items()
+        for name, (kind, default) in described.items()
     }

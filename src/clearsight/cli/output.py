@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def printable(line: str) -> str:
-    """The line with what a terminal might act on spelled out."""
+    """Escape the characters of a line that a terminal might act on."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
 def sayer(silent: bool) -> Callable[[str], None]:
-    """How a sentence reaches whoever waits."""
+    """A function that prints a sentence on standard error, unless silent."""
 
     def say(line: str) -> None:
         if not silent:

@@ -1,4 +1,4 @@
-"""What people see while they wait: progress with an estimate on standard error, plain lines where it is no terminal."""
+"""Progress with an estimate of the time left, on standard error; plain lines if that is not a terminal."""
 
 from __future__ import annotations
 
@@ -20,44 +20,44 @@ def progress(quiet: bool) -> Iterator[Report]:
     Inside, what a network prints goes to standard error, so that standard output is the result alone.
     """
     with redirect_stdout(sys.stderr):
-        yield from _telling(quiet)
+        yield from _choose_reporter(quiet)
 
 
-def _telling(quiet: bool) -> Iterator[Report]:
+def _choose_reporter(quiet: bool) -> Iterator[Report]:
     if quiet:
         yield lambda what, done, total: None
         return
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _lines()
+        yield _line_reporter()
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         tasks: dict[str, TaskID] = {}
 
-        def tell(what: str, done: int, total: int) -> None:
+        def report(what: str, done: int, total: int) -> None:
             if what not in tasks:
                 tasks[what] = bar.add_task(what, total=total)
             bar.update(tasks[what], completed=done, total=total)
 
-        yield tell
+        yield report
 
 
-def _lines() -> Report:
+def _line_reporter() -> Report:
     """One line when something begins, or begins again, and, for long work, one every ten seconds with an estimate."""
-    began: dict[str, float] = {}
-    said: dict[str, float] = {}
-    last: dict[str, int] = {}
+    began_at: dict[str, float] = {}
+    last_line_at: dict[str, float] = {}
+    last_done: dict[str, int] = {}
 
-    def tell(what: str, done: int, total: int) -> None:
+    def report(what: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if what not in began or (done < last[what] and now - said[what] > 10):
-            began[what] = said[what] = now
+        if what not in began_at or (done < last_done[what] and now - last_line_at[what] > 10):
+            began_at[what] = last_line_at[what] = now
             print(f"{what}: {total} {'picture' if total == 1 else 'pictures'}", file=sys.stderr, flush=True)
-        elif now - said[what] > 10 and done < total:
-            said[what] = now
-            left = (now - began[what]) / max(done, 1) * (total - done)
-            print(f"{what}: {done} of {total}, about {left:.0f} s left", file=sys.stderr, flush=True)
-        last[what] = done
+        elif now - last_line_at[what] > 10 and done < total:
+            last_line_at[what] = now
+            seconds_left = (now - began_at[what]) / max(done, 1) * (total - done)
+            print(f"{what}: {done} of {total}, about {seconds_left:.0f} s left", file=sys.stderr, flush=True)
+        last_done[what] = done
 
-    return tell
+    return report

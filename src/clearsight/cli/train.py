@@ -49,7 +49,7 @@ def train(
     from clearsight.training.run_folder import first, same_recipe
 
     if repeat and (folds or resume):
-        why = "folds are other pictures, repeats the same" if folds else "the same command goes on by itself"
+        why = "folds differ in their pictures, repeats do not" if folds else "the same command continues by itself"
         raise Refused(f"--repeat with {'--folds' if folds else '--resume'}: {why}; leave one of them out")
     pictures = training_pictures(data, label_column)
     several = bool(folds or repeat)
@@ -57,13 +57,13 @@ def train(
     if resume and not several:
         same_recipe(folder, {name: value for name, value in asdict(recipe).items() if _is_typed(context, name)})
     silent = run.silent or not first()
-    with unless_empty(folder), progress(silent) as told:
-        how = {"device": run.device, "workers": workers, "progress": told, "say": sayer(silent)}
+    with unless_empty(folder), progress(silent) as report_progress:
+        how = {"device": run.device, "workers": workers, "progress": report_progress, "say": sayer(silent)}
         try:
             _run(pictures, recipe, folder, folds, repeat, resume, how)
         except KeyboardInterrupt:
             on = f"-o {folder}{'' if several else ' --resume'}"
-            raise Refused(f"stopped; the same command with {on} goes on") from None
+            raise Refused(f"stopped; the same command with {on} continues the training") from None
     if first():
         _show(folder, folds, repeat, run)
 

@@ -40,7 +40,7 @@ def tune(
     from clearsight.training.tune import tune as search_settings
 
     pictures = training_pictures(data, label_column)
-    with progress(run.silent) as told:
+    with progress(run.silent) as report_progress:
         try:
             tuned = search_settings(
                 pictures,
@@ -53,10 +53,10 @@ def tune(
                 resume=resume,
                 device=run.device,
                 workers=workers,
-                progress=told,
+                progress=report_progress,
                 say=sayer(run.silent),
             )
         except KeyboardInterrupt:
             where = f"-o {out}" if out else "-o and its folder"
-            raise Refused(f"stopped; the same command with {where} --resume goes on") from None
+            raise Refused(f"stopped; the same command with {where} --resume continues the search") from None
     tell(tuned.as_dict(), tuned.lines(), run)

@@ -56,7 +56,8 @@ def _linear_in_scores(target: Target, logits: Tensor) -> Tensor:
     parts = mix * z.detach()
     if bool(((parts.sum(1) - score.detach()).abs() > _CLOSE * parts.abs().sum(1) + 1e-6).any()):
         raise Refused(
-            "cam: the target is not a sum of scores: ask about a logit or a margin, or use grad-cam or hires-cam"
+            "cam: the target is not a weighted sum of scores: explain a class score or a margin, or use grad-cam or "
+            "hires-cam"
         )
     return mix
 

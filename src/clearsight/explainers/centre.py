@@ -24,7 +24,9 @@ def centre(model: Classifier, x: Tensor, target: Target, *, sigma: float = 0.25)
     [[[0.6065306663513184, 0.6065306663513184]]]
     """
     if not sigma > 0:
-        raise Refused(f"centre(sigma={sigma:g}): a share of the side above 0 (0.25)")
+        raise Refused(
+            f"centre(sigma={sigma:g}): sigma is a share of the picture's side and must be above 0, such as 0.25"
+        )
     squares = torch.zeros_like(x[0, 0])
     for axis, side in enumerate(squares.shape):
         away = (torch.arange(side, dtype=x.dtype, device=x.device) + 0.5) / side - 0.5

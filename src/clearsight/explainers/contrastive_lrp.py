@@ -53,7 +53,7 @@ def contrastive_lrp(
 
     def start(target: Target, logits: Tensor) -> Tensor:
         if logits.shape[1] < 2:
-            raise Refused("contrastive-lrp sets a class against the others, and the model has one output: use lrp")
+            raise Refused("contrastive-lrp compares a class with the others, but the model has one output: use lrp")
         chosen = one_hot(raised_class(target, logits), logits.shape[1])
         size = (chosen * logits).sum(1, keepdim=True).abs()
         others = (1 - chosen) / (logits.shape[1] - 1) if kind == "clrp1" else 0

@@ -54,7 +54,10 @@ def _some(model: Classifier, graph: Graph, x: Tensor, target: Target, baseline: 
     with torch.no_grad():
         before = graph.values(model.normalised(base).to(model.dtype))
     if not bool(before[graph.end].isfinite().all()):
-        raise Refused(f"deep-lift: the scores of a flat picture of {baseline:g} are not finite: give another baseline=")
+        raise Refused(
+            f"deep-lift: the scores of the baseline, a flat picture of {baseline:g}, are not finite: give another "
+            "baseline="
+        )
     p = x.detach().requires_grad_()
     with torch.enable_grad():
         out = graph(model.normalised(p).to(model.dtype), rules(graph, before, len(x)))

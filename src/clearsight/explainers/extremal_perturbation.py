@@ -64,7 +64,9 @@ def extremal_perturbation(
     [[[1.0, 0.0]]]
     """
     if not 0 < area < 1 or iterations < 1 or cells < 1:
-        raise Refused(f"extremal-perturbation(area={area}): area between 0 and 1; iterations and cells from 1")
+        raise Refused(
+            f"extremal-perturbation(area={area}): area must be above 0 and below 1, iterations and cells at least 1"
+        )
     sides = x.shape[2:]
     grid = [min(side, max(1, round(cells ** (2 / len(sides))))) for side in sides]
     near, beyond = nearness(grid, sides)

@@ -57,9 +57,11 @@ def gradient_shap(
     [[[1.5, -2.0]]]
     """
     if samples < 1 or not 0 <= noise < float("inf"):
-        raise Refused(f"gradient-shap(samples={samples}, noise={noise:g}): at least one sample, noise 0 or more")
+        raise Refused(
+            f"gradient-shap(samples={samples}, noise={noise:g}): samples must be at least 1, noise at least 0"
+        )
     if baseline is not None and references is not None:
-        raise Refused("gradient-shap: baseline and references both name a background, give one of them")
+        raise Refused("gradient-shap: baseline and references both name a background: give one of them")
     along = [1] * (x.dim() - 1)
     flat = x.flatten(1)
     sigma = noise * (flat.amax(1) - flat.amin(1)).view(-1, *along)

@@ -47,8 +47,8 @@ def guided_integrated_gradients(
     """
     if steps < 1 or not 0 < fraction <= 1 or not 0 <= max_dist <= 1:
         raise Refused(
-            f"guided-integrated-gradients(steps={steps}, fraction={fraction:g}, max_dist={max_dist:g}): at least one "
-            "step, a fraction above 0 and up to 1, a max_dist from 0 to 1"
+            f"guided-integrated-gradients(steps={steps}, fraction={fraction:g}, max_dist={max_dist:g}): steps must be "
+            "at least 1, fraction above 0 and at most 1, max_dist from 0 to 1"
         )
     end = x.flatten(1).double()  # 200 small steps must add up, and a value must know when it has arrived
     begin = torch.full_like(x.flatten(1), baseline).double()

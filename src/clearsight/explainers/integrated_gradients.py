@@ -31,7 +31,7 @@ def integrated_gradients(
     [[[1.5, -2.0]]]
     """
     if steps < 1:
-        raise Refused(f"integrated-gradients(steps={steps}): at least one step")
+        raise Refused(f"integrated-gradients(steps={steps}): steps must be at least 1")
     begin = torch.tensor(baseline)
     maps = path_gradients(model, x, target, begin, steps).sum(1)
     note_residual(model, x, target, begin, maps)

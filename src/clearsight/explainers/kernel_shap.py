@@ -50,7 +50,10 @@ def kernel_shap(
     [[[1.5, -2.0]]]
     """
     if samples < 4:
-        raise Refused(f"kernel-shap(samples={samples}): at least 4: the picture, the fill, a set and its complement")
+        raise Refused(
+            f"kernel-shap(samples={samples}): samples must be at least 4: the picture, the fill, a subset and its "
+            "complement"
+        )
     labels = segments(x, cells, pieces)
     chosen = [coalitions(samples, int(piece.max()) + 1, i) for i, piece in enumerate(labels)]
     subsets = [z for z, _ in chosen]

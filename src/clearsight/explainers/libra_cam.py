@@ -83,9 +83,13 @@ def libra_cam(
     """
     check_threshold(threshold, "libra-cam")
     if count < 1 or not 0 < most <= 1:
-        raise Refused(f"libra-cam(count={count}, most={most:g}): at least one reference, and a probability above 0")
+        raise Refused(
+            f"libra-cam(count={count}, most={most:g}): count must be at least 1, and the probability most above 0"
+        )
     if model.scores == "values":
-        raise Refused("libra-cam asks how probable a class is, and the model gives values: use grad-cam")
+        raise Refused(
+            "libra-cam needs the probability of a class, but the model gives values (regression): use grad-cam"
+        )
     layer = find_layer(model, x, layer)
     coarse = coarse_type(model.net)
     if coarse is not None:  # the smallest difference decides which reference counts

@@ -49,7 +49,10 @@ def lime(
     [[[1.5, -2.0]]]
     """
     if samples < 1 or width <= 0 or ridge < 0:
-        raise Refused(f"lime(samples={samples}, width={width}, ridge={ridge}): samples, width above 0, ridge 0 or more")
+        raise Refused(
+            f"lime(samples={samples}, width={width}, ridge={ridge}): samples must be at least 1, width above 0, ridge "
+            "at least 0"
+        )
     labels = segments(x, cells, pieces)
     subsets = [_coins(samples, int(piece.max()) + 1, i) for i, piece in enumerate(labels)]
     scores = scores_of_subsets(model, x, target, labels, subsets, flat(model, x[:1], fill))

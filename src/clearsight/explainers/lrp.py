@@ -69,7 +69,10 @@ def lrp(
 def rules_of(composite: Composite, size: float, strength: float, alpha: float) -> Rules:
     """The rules that a composite's name stands for."""
     if size < 0 or strength < 0 or alpha < 1:
-        raise Refused(f"lrp(epsilon={size:g}, gamma={strength:g}, alpha={alpha:g}): not negative, and alpha at least 1")
+        raise Refused(
+            f"lrp(epsilon={size:g}, gamma={strength:g}, alpha={alpha:g}): epsilon and gamma must be at least 0, alpha "
+            "at least 1"
+        )
     dense = epsilon(max(size, 1e-9))
     mixed = alpha_beta(alpha)
     return {

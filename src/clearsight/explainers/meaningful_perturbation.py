@@ -57,7 +57,10 @@ def meaningful_perturbation(
     [[[1.0, 0.0]]]
     """
     if iterations < 1 or cells < 1 or min(l1, tv, noise) < 0 or sigma <= 0:
-        raise Refused("meaningful-perturbation: iterations and cells from 1, sigma above 0, the rest 0 or more")
+        raise Refused(
+            "meaningful-perturbation: iterations and cells must be at least 1, sigma above 0, the other options at "
+            "least 0"
+        )
     blur = blurred(x, sigma)
     std = x.new_tensor(model.preprocess.std).view(1, -1, *[1] * (x.dim() - 2))
     with torch.no_grad():

@@ -63,7 +63,10 @@ def occlusion(
 
 def _starts(side: int, window: int, stride: int) -> list[int]:
     if window < 1 or stride < 1 or stride > window:
-        raise Refused(f"window {window}, stride {stride}: strides from 1 to the window leave no gap")
+        raise Refused(
+            f"occlusion(window={window}, stride={stride}): stride must be from 1 to window, so that no place is left "
+            "out"
+        )
     free = max(side - window, 0)
     return [min(i * stride, free) for i in range(math.ceil(free / stride) + 1)]
 

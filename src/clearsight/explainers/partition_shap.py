@@ -51,7 +51,7 @@ def partition_shap(
     [[[1.5, -2.0]]]
     """
     if samples < 2:
-        raise Refused(f"partition-shap(samples={samples}): at least 2, the picture and the fill")
+        raise Refused(f"partition-shap(samples={samples}): samples must be at least 2: the picture and the fill")
     maps, missing, change, size = [], [], [], []
     for i in range(len(x)):
         values, empty, full = owen_values(

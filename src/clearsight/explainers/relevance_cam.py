@@ -46,6 +46,8 @@ def relevance_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = 
 
     r, a = relevance(model, x, target, Rules(positive, positive, positive, by_sign=False), layer=layer, start=start)
     if a.dim() != x.dim():
-        raise Refused(f"layer {layer} gives {tuple(a.shape)}, which are not feature maps: name another with layer=")
+        raise Refused(
+            f"layer {layer} gives {tuple(a.shape)}, which are not feature maps: name another layer with layer="
+        )
     cam = (a * r.mean(tuple(range(2, r.dim())), keepdim=True)).sum(1)
     return enlarge(cam, x.shape[2:]).to(torch.float32)

@@ -53,7 +53,10 @@ def rise(
     [[[-0.5, -0.5]]]
     """
     if masks < 1 or cells < 1 or not 0 < keep <= 1:
-        raise Refused(f"rise(masks={masks}, cells={cells}, keep={keep}): at least one of each, and keep in (0, 1]")
+        raise Refused(
+            f"rise(masks={masks}, cells={cells}, keep={keep}): masks and cells must be at least 1, keep above 0 and "
+            "at most 1"
+        )
     sides = x.shape[2:]
     grid = [min(cells, side) for side in sides]
     cell = [math.ceil(side / n) for side, n in zip(sides, grid, strict=True)]

@@ -40,7 +40,7 @@ def smooth_grad(
     [[[3.0, -2.0]]]
     """
     if samples < 1:
-        raise Refused(f"smooth-grad(samples={samples}): at least one noisy copy of each picture")
+        raise Refused(f"smooth-grad(samples={samples}): samples must be at least 1, noisy copies of each picture")
     total = torch.zeros_like(x[:, 0])
     with many_passes(model, x, len(x) * samples):
         for rows, _, maps in noisy_maps(model, x, target, inner, samples, noise):

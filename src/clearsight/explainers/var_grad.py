@@ -40,7 +40,9 @@ def var_grad(
     [[[0.0, 0.0]]]
     """
     if samples < 2:
-        raise Refused(f"var-grad(samples={samples}): a variance needs at least two noisy copies of each picture")
+        raise Refused(
+            f"var-grad(samples={samples}): samples must be at least 2, because a variance needs two noisy copies"
+        )
     mean, squares = torch.zeros_like(x[:, 0]), torch.zeros_like(x[:, 0])
     with many_passes(model, x, len(x) * samples):
         for rows, numbers, maps in noisy_maps(model, x, target, inner, samples, noise):

@@ -44,9 +44,9 @@ def xrai(model: Classifier, x: Tensor, target: Target, *, steps: int = 50) -> Te
     [[[-2.0, -2.0, 1.0, 1.0]]]
     """
     if x.dim() != 4:
-        raise Refused("xrai cuts pictures (B, C, H, W) into regions: use it on pictures, not on sequences or clips")
+        raise Refused("xrai divides pictures (B, C, H, W) into regions: it does not take sequences or clips")
     if steps < 1:
-        raise Refused(f"xrai(steps={steps}): at least one step")
+        raise Refused(f"xrai(steps={steps}): steps must be at least 1")
     ends = [x.flatten(1).amin(1), x.flatten(1).amax(1)]
     paths = [path_gradients(model, x, target, end.view(-1, 1, 1, 1), steps) for end in ends]
     density = ((paths[0] + paths[1]) / 2).amax(1)

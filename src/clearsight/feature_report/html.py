@@ -42,26 +42,26 @@ def render(pages: Sequence[Page], facts: Mapping[str, Any], left_out: Sequence[t
     style = _text("report.css") + scale_css() + _text("atlas.css")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     template = env.from_string(_text("atlas.html.j2"))
-    there = {p.address: p for p in pages}
-    found = {}
+    by_address = {p.address: p for p in pages}
+    rendered = {}
     for page in pages:
-        here = template.render(
+        html = template.render(
             page=page,
             index=page.address == INDEX,
             blocks=list(zip(anchors(b.title for b in page.blocks), page.blocks, strict=True)),
             facts=facts,
             left_out=left_out,
-            trail=_trail(page, there),
-            below=_below(page, there),
-            link=partial(_link, page, there),
+            trail=_trail(page, by_address),
+            below=_below(page, by_address),
+            link=partial(_link, page, by_address),
             style=Markup(style),
             digest=digest,
             rows=ROWS,
             columns=columns,
             cite=cite,
         )
-        found[page.address] = here.strip() + "\n"
-    return found
+        rendered[page.address] = html.strip() + "\n"
+    return rendered
 
 
 def cite(paper: str) -> Markup:
@@ -85,31 +85,33 @@ def broad(figure: Figure) -> bool:
     return wh is not None and wh[0] > 1.6 * wh[1]
 
 
-def _link(page: Page, there: Mapping[str, Page], address: str) -> str:
+def _link(page: Page, by_address: Mapping[str, Page], address: str) -> str:
     """The way from a page to another one, "" where there is no such page."""
-    return posixpath.relpath(address, posixpath.dirname(page.address) or ".") if address in there else ""
+    return posixpath.relpath(address, posixpath.dirname(page.address) or ".") if address in by_address else ""
 
 
-def _trail(page: Page, there: Mapping[str, Page]) -> list[Page]:
+def _trail(page: Page, by_address: Mapping[str, Page]) -> list[Page]:
     """The pages above: the index, and for a unit its layer."""
-    above = [there[INDEX]] if page.address != INDEX and INDEX in there else []
+    above = [by_address[INDEX]] if page.address != INDEX and INDEX in by_address else []
     if page.address.startswith("units/"):
-        layer = there.get(f"layers/{page.address.split('/')[1]}.html")
+        layer = by_address.get(f"layers/{page.address.split('/')[1]}.html")
         above += [layer] if layer else []
     return above
 
 
-def _below(page: Page, there: Mapping[str, Page]) -> list[Page]:
+def _below(page: Page, by_address: Mapping[str, Page]) -> list[Page]:
     """The pages below a page: layers of the index, units of a layer; units of the index too where no layer has them."""
     if page.address == INDEX:
-        layers = [p for p in there.values() if p.address.startswith("layers/")]
-        known = {p.address.removeprefix("layers/").removesuffix(".html") for p in layers}
+        layers = [p for p in by_address.values() if p.address.startswith("layers/")]
+        layer_names = {p.address.removeprefix("layers/").removesuffix(".html") for p in layers}
         return layers + [
-            p for p in there.values() if p.address.startswith("units/") and p.address.split("/")[1] not in known
+            p
+            for p in by_address.values()
+            if p.address.startswith("units/") and p.address.split("/")[1] not in layer_names
         ]
     if page.address.startswith("layers/"):
-        mine = f"units/{page.address.removeprefix('layers/').removesuffix('.html')}/"
-        return [p for p in there.values() if p.address.startswith(mine)]
+        prefix = f"units/{page.address.removeprefix('layers/').removesuffix('.html')}/"
+        return [p for p in by_address.values() if p.address.startswith(prefix)]
     return []
 
 

@@ -1,4 +1,4 @@
-"""features: a model and pictures in, pages out: what layers and units respond to, and how the model groups pictures."""
+"""The function features: pages on what layers and units respond to, and how the model groups pictures."""
 
 from __future__ import annotations
 
@@ -46,17 +46,18 @@ class TopPictures:
 
 @dataclass(eq=False)
 class FeatureContext:
-    """One model, its pictures and what of its inside is asked for: what all features share.
+    """What all visualisations share: one model, its pictures, and the layers, units and classes to show.
 
-    case: the pictures that can be read, a few at a time.  layers: names, checked; where there are none, no_layer says
-    why.  asked: units, none for those with the highest activations.  classes: to be visualised, none for those said
-    most often.  words: the classes of each picture in the words of the data.  given: the options, for the commands.
+    case: the model and the pictures that can be read.  layers: checked names; if there are none, no_layer says why.
+    named_units: units that the user named; empty for those with the highest activations.  classes: classes to
+    visualise; empty for those that the model answers most often.  words: the classes of each picture as the data spells
+    them.
     """
 
     case: Case
     layers: tuple[str, ...]
     no_layer: str = ""
-    asked: tuple[int, ...] = ()
+    named_units: tuple[int, ...] = ()
     classes: tuple[int, ...] = ()
     words: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _best: dict[str, TopPictures] = field(default_factory=dict)
@@ -82,11 +83,11 @@ class FeatureContext:
         """The picture's first class in the words of the data, "" where it is unlabelled."""
         return next(iter(self.words.get(self.name(row), ())), "")
 
-    def told(self, row: int) -> str:
-        """What a picture is and what the model says, in words."""
-        is_ = self.label(row)
-        said = self.case.label(row)
-        return f"{is_}, said {said}" if is_ and plain(is_) != plain(said) else f"said {said}"
+    def describe(self, row: int) -> str:
+        """The label of a picture and the answer of the model, in words."""
+        label = self.label(row)
+        answer = self.case.label(row)
+        return f"{label}, said {answer}" if label and plain(label) != plain(answer) else f"said {answer}"
 
     def passes(self, layer: str, rows: Sequence[int] | None = None) -> Iterator[tuple[list[int], Tensor, Captured]]:
         """(rows, pixels, what stands at the layer) of the pictures, a few at a time, while the budget lasts."""
@@ -97,16 +98,16 @@ class FeatureContext:
 
     def best(self, layer: str, most: int = KEPT) -> TopPictures:
         """For each unit of a layer the pictures with its highest activation, by one pass over all pictures."""
-        known = self._best.get(layer)
-        if known is not None and (known.values.shape[1] >= most or known.values.shape[1] == known.n):
-            return known
+        cached = self._best.get(layer)
+        if cached is not None and (cached.values.shape[1] >= most or cached.values.shape[1] == cached.n):
+            return cached
         values = rows = torch.empty(0)
         n = 0
         for part, _, caught in self.passes(layer):
             peak = caught.preactivation.flatten(2).amax(2).float().cpu()
-            own = torch.tensor(part)[:, None].expand(peak.shape)
+            row_of_peak = torch.tensor(part)[:, None].expand(peak.shape)
             values = torch.cat([values, peak]) if n else peak
-            rows = torch.cat([rows, own]) if n else own
+            rows = torch.cat([rows, row_of_peak]) if n else row_of_peak
             values, order = values.sort(dim=0, descending=True, stable=True)
             values, rows = values[:most], rows.gather(0, order[:most])
             n += len(part)
@@ -115,11 +116,11 @@ class FeatureContext:
         return self._best[layer]
 
     def units(self, layer: str) -> tuple[int, ...]:
-        """The units asked for, checked; else the few with the highest activations."""
+        """The units that the user named, checked; else the few with the highest activations."""
         best = self.best(layer)
-        if self.asked:
-            _check(self.asked, best.shape[0], layer)
-            return self.asked
+        if self.named_units:
+            _check_units(self.named_units, best.shape[0], layer)
+            return self.named_units
         order = best.values[:, 0].argsort(descending=True, stable=True)
         return tuple(int(u) for u in order[:UNITS])
 
@@ -139,14 +140,14 @@ class FeatureContext:
         return rows, torch.nn.functional.normalize(torch.cat(vectors), dim=1)
 
     def shown_classes(self) -> tuple[int, ...]:
-        """The classes asked for; else those that the model says of most pictures."""
+        """The classes that the user named; else those that the model answers for most pictures."""
         if self.classes:
             return self.classes
         counts = self.case.predicted.bincount(minlength=len(self.model.labels))
         return tuple(int(k) for k in counts.argsort(descending=True, stable=True)[:CLASSES] if counts[k])
 
     def again(self, call: Call, layer: str = "", units: Sequence[int] = (), targets: Sequence[int] = ()) -> str:
-        """The command that shows something again."""
+        """The command that makes a block of a page again."""
         words = ["-m", str(call)]
         words += ["--layer", layer] if layer else []
         words += [w for u in units for w in ("--unit", str(u))]
@@ -171,8 +172,8 @@ class FeatureReport:
     def __repr__(self) -> str:
         methods = ", ".join(dict.fromkeys(b.method for p in self.pages for b in p.blocks))
         read, pages = self.facts.get("read", 0), len(self.pages)
-        seen = f"{pages} page{'s' if pages != 1 else ''} on {read} picture{'s' if read != 1 else ''}"
-        return f"<FeatureReport of {self.facts.get('model', 'a model')}, {seen}: {methods}>"
+        size = f"{pages} page{'s' if pages != 1 else ''} on {read} picture{'s' if read != 1 else ''}"
+        return f"<FeatureReport of {self.facts.get('model', 'a model')}, {size}: {methods}>"
 
     def save(self, folder: str | Path) -> Path:
         """Write index.html, layers/ and units/ into a folder; returns the index."""
@@ -202,8 +203,8 @@ class FeatureReport:
             }
             for p in self.pages
         ]
-        left = [{"method": m, "why": why} for m, why in self.left_out]
-        return {**self.facts, "left_out": left, "pages": pages}
+        left_out = [{"method": m, "why": why} for m, why in self.left_out]
+        return {**self.facts, "left_out": left_out, "pages": pages}
 
 
 def features(
@@ -241,10 +242,10 @@ def features(
     pictures.
     """
     if not isinstance(data, Pictures | str | Path):
-        raise Refused(f"features are shown of pictures in files, not of a {type(data).__name__}: give a path")
+        raise Refused(f"features needs pictures in files, not a {type(data).__name__}: give a path")
     calls = [parse(m, "visualisations") for m in ([methods] if isinstance(methods, str) else methods)]
     pictures = data if isinstance(data, Pictures) else open_data(data)
-    inside = look(
+    inside = prepare(
         model,
         pictures,
         [layer] if isinstance(layer, str) else layer,
@@ -256,10 +257,10 @@ def features(
         model_words=model_words,
         data_words=data_words,
     )
-    return see(inside, calls)
+    return run_visualisations(inside, calls)
 
 
-def look(
+def prepare(
     model: Classifier,
     data: Pictures,
     layers: Sequence[str] = ("auto",),
@@ -272,51 +273,54 @@ def look(
     model_words: Sequence[str] = (),
     data_words: Sequence[str] = (),
 ) -> FeatureContext:
-    """What all features share, with every word of the question checked before any work."""
+    """Check the layers, units and classes before any work -> what all visualisations share."""
     if len(model.preprocess.size) != 2:
-        raise Refused(f"features are shown for pictures (H, W), and this model takes {model.preprocess.size}")
+        raise Refused(f"features needs a model of pictures (H, W), and this model takes {model.preprocess.size}")
     chosen = tuple(dict.fromkeys(model.index(c) for c in classes))
     words = {p.name: p.labels for p in data.pictures}
     try:
         truth(data, model)
     except Refused:  # the data's classes are only compared with each other here
-        notes = (*data.notes, "the model does not know the data's class words; they serve as labels all the same")
+        notes = (
+            *data.notes,
+            "the model does not know the class words of the data; they are used as labels in the pages only",
+        )
         data = replace(data, pictures=tuple(replace(p, labels=()) for p in data.pictures), notes=notes)
     case = Case(
         model, data, seed=seed, budget=budget, progress=progress, model_words=model_words, data_words=data_words
     )
     x = torch.zeros(1, model.preprocess.channels, *model.preprocess.size, device=model.device)
-    found: list[str] = []
+    layers_found: list[str] = []
     why = ""
     with model.undisturbed():
         for name in layers or ("auto",):
             try:
-                found.append(find_layer(model, x, name))
+                layers_found.append(find_layer(model, x, name))
             except Refused as e:
                 if name != "auto":
                     raise
                 why = f"no layer was found: {e}"
-        if units and not found:
+        if units and not layers_found:
             raise Refused(why)
-        for name in found if units else ():
+        for name in layers_found if units else ():
             with torch.no_grad():
-                _check(units, capture(model, x, name).preactivation.shape[1], name)
-    return FeatureContext(case, tuple(dict.fromkeys(found)), why, tuple(dict.fromkeys(units)), chosen, words)
+                _check_units(units, capture(model, x, name).preactivation.shape[1], name)
+    return FeatureContext(case, tuple(dict.fromkeys(layers_found)), why, tuple(dict.fromkeys(units)), chosen, words)
 
 
-def _check(units: Sequence[int], there: int, layer: str) -> None:
+def _check_units(units: Sequence[int], count: int, layer: str) -> None:
     for u in units:
-        if not 0 <= u < there:
-            raise Refused(f"layer {layer} has no unit {u}: its units are 0 to {there - 1}")
+        if not 0 <= u < count:
+            raise Refused(f"layer {layer} has no unit {u}: its units are 0 to {count - 1}")
 
 
-def see(inside: FeatureContext, calls: Sequence[Call] = ()) -> FeatureReport:
-    """Run the methods, all that apply where none is named, and join their pages."""
+def run_visualisations(inside: FeatureContext, calls: Sequence[Call] = ()) -> FeatureReport:
+    """Run the visualisations, all that apply if none is named, and join their pages."""
     case, began = inside.case, time.monotonic()
     todo = list(calls) or [Call(m) for m in catalogue("visualisations").values()]
     case.clock.start()
     parts: list[Page] = []
-    left: list[tuple[str, str]] = []
+    left_out: list[tuple[str, str]] = []
     with case.model.undisturbed():
         for i, call in enumerate(todo):
             case.clock.share(len(todo) - i + (i == 0))  # reading counts as one
@@ -326,20 +330,20 @@ def see(inside: FeatureContext, calls: Sequence[Call] = ()) -> FeatureReport:
             start = time.monotonic()
             try:
                 with rng.seeded(case.seed, torch.zeros(1, 1), call.method.name):
-                    found = list(call.method(inside, **call.options))
+                    pages_found = list(call.method(inside, **call.options))
             except Refused as e:
-                left.append((str(call), str(e)))
+                left_out.append((str(call), str(e)))
                 continue
-            parts += [_filled(inside, p, call, time.monotonic() - start) for p in found]
+            parts += [_add_origin(inside, p, call, time.monotonic() - start) for p in pages_found]
     if not parts:
-        raise Refused("; ".join(f"{m}: {why}" for m, why in left) if len(left) > 1 else left[0][1])
+        raise Refused("; ".join(f"{m}: {why}" for m, why in left_out) if len(left_out) > 1 else left_out[0][1])
     pages = list(joined(parts))
     if pages[0].address != INDEX:
         pages.insert(0, Page(INDEX, "", ()))
-    return FeatureReport(tuple(pages), _facts(inside, time.monotonic() - began), tuple(left))
+    return FeatureReport(tuple(pages), _facts(inside, time.monotonic() - began), tuple(left_out))
 
 
-def _filled(inside: FeatureContext, page: Page, call: Call, seconds: float) -> Page:
+def _add_origin(inside: FeatureContext, page: Page, call: Call, seconds: float) -> Page:
     m = call.method
     blocks = tuple(
         replace(

@@ -48,7 +48,7 @@ def infidelity(
     0.0
     """
     if samples < 1 or not 0 < side <= 1:
-        raise Refused(f"samples={samples}, side={side:g}: at least one square, of a side above 0 and up to 1")
+        raise Refused(f"samples={samples}, side={side:g}: samples must be at least 1, side above 0 and at most 1")
     gone = _squares(x, samples, side)
     nothing = instead(model, x, fill)
     lost = x.new_empty(len(x), samples)

@@ -32,7 +32,7 @@ def iou(
     0.3333
     """
     if not 0 <= threshold < 1:
-        raise Refused(f"threshold={threshold:g}: a share of the highest value, from 0 to below 1")
+        raise Refused(f"threshold, a share of the highest value, must be at least 0 and below 1, not {threshold:g}")
     flat, inside = maps.flatten(1), regions.flatten(1)
     bright = (flat >= threshold * flat.amax(1, keepdim=True)) & (flat > 0)
     return (bright & inside).sum(1).float() / (bright | inside).sum(1).float()

@@ -43,7 +43,7 @@ def max_sensitivity(
     0.0
     """
     if samples < 1 or radius <= 0:
-        raise Refused(f"samples={samples}, radius={radius:g}: at least one, and a radius above 0")
+        raise Refused(f"samples={samples}, radius={radius:g}: samples must be at least 1, radius above 0")
     largest = x.new_zeros(len(x))
     for _ in range(samples):
         moved = again(model, (x + radius * (2 * rng.uniform(x) - 1)).clamp(0, 1))

@@ -62,7 +62,7 @@ def parameter_randomisation(
     1.0
     """
     if stages < 1:
-        raise Refused(f"stages={stages}: at least one")
+        raise Refused(f"stages must be at least 1, not {stages}")
     start = unlearnt(model, x[:1])
     layers, logits = start.layers, scores_now(start.model, x)
     chosen = cuts(len(layers), stages) if order == "cascading" else _apart(len(layers), stages)
@@ -77,7 +77,10 @@ def parameter_randomisation(
         if taken.check(x, logits):
             likenesses.append(likeness(maps, again(taken.model, x), by, magnitude).abs())
     if not likenesses:
-        raise Refused("no layer of this network changes anything when it is drawn anew: it has learnt nothing")
+        raise Refused(
+            "no layer of this network changes the scores when its parameters are drawn at random: there is no random "
+            "network to compare it with"
+        )
     return torch.stack(likenesses).mean(0)
 
 

@@ -40,7 +40,7 @@ def pixel_flipping(
     True
     """
     if patch < 1 or steps < 1:
-        raise Refused(f"patch={patch}, steps={steps}: at least one of each")
+        raise Refused(f"patch={patch}, steps={steps}: patch and steps must be at least 1")
     noise = rng.uniform(x)
     pool = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}[x.dim() - 2]
     sides = tuple(min(patch, length) for length in maps.shape[1:])

@@ -35,7 +35,7 @@ def road(model: Classifier, x: Tensor, target: Target, maps: Tensor, *, steps: i
     0.4
     """
     if steps < 1:
-        raise Refused(f"steps={steps}: at least one step")
+        raise Refused(f"steps must be at least 1, not {steps}")
     places = maps[0].numel()
     rank = ranks(maps)
     counts = torch.tensor([round(k * places / (steps + 1)) for k in range(1, steps + 1)], device=x.device)

@@ -44,7 +44,7 @@ def sensitivity_n(
     1.0
     """
     if samples < 3 or not 0 < share < 1:
-        raise Refused(f"samples={samples}, share={share:g}: at least three draws, of a share between 0 and 1")
+        raise Refused(f"samples={samples}, share={share:g}: samples must be at least 3, share above 0 and below 1")
     places = maps[0].numel()
     n = min(max(1, round(share * places)), places - 1)
     nothing = instead(model, x, fill)

@@ -1,4 +1,4 @@
-"""What a taken pixel could have been: the weighted mean of its neighbours, solved for all of them at once.
+"""Inpainting: each removed pixel becomes the weighted mean of its neighbours, solved for all of them at once.
 
 The linear imputation of Rong et al. 2022 (ROAD, arXiv:2202.00449), section 4.2: what a mask leaves visible in the
 filled picture is then as little as possible.
@@ -44,23 +44,23 @@ def _filled(x: NDArray[np.float64], gone: NDArray[np.bool_]) -> NDArray[np.float
         return x
     number = np.full(gone.shape, -1)
     number[gone] = np.arange(len(lost))
-    degree, known = np.zeros(len(lost)), np.zeros((len(lost), len(x)))
+    degree, known_sum = np.zeros(len(lost)), np.zeros((len(lost), len(x)))
     cells: list[tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]] = []
     for step in itertools.product((-1, 0, 1), repeat=gone.ndim):
-        if not (away := sum(map(abs, step))):
+        if not (distance := sum(map(abs, step))):
             continue
         neighbours = lost + step
         inside = np.flatnonzero(((neighbours >= 0) & (neighbours < gone.shape)).all(1))
-        other, weight = tuple(neighbours[inside].T), 1 / away
+        other, weight = tuple(neighbours[inside].T), 1 / distance
         degree[inside] += weight
         is_lost = gone[other]
-        of = inside[~is_lost]
-        known[of] += weight * x[(slice(None), *(axis[~is_lost] for axis in other))].T
-        of = inside[is_lost]
-        cells.append((np.full(len(of), -weight), of, number[other][is_lost]))
-    every = np.arange(len(lost))
-    values, places, others = (np.concatenate(part) for part in zip(*cells, (degree, every, every), strict=True))
+        centres = inside[~is_lost]
+        known_sum[centres] += weight * x[(slice(None), *(axis[~is_lost] for axis in other))].T
+        centres = inside[is_lost]
+        cells.append((np.full(len(centres), -weight), centres, number[other][is_lost]))
+    diagonal = np.arange(len(lost))
+    values, places, others = (np.concatenate(part) for part in zip(*cells, (degree, diagonal, diagonal), strict=True))
     system = csc_array((values, (places, others)), shape=(len(lost), len(lost)))
     factors = splu(system, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
-    x[:, gone] = factors.solve(known).T
+    x[:, gone] = factors.solve(known_sum).T
     return x

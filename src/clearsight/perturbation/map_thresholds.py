@@ -1,8 +1,8 @@
-"""How a map is judged, and sharpened, by the picture that is seen through it: masks, filtering, thresholds, measures.
+"""Masking a picture by a map: masks, filtering, thresholds, and the measures API, APD, IR and DR.
 
-Lee & Han 2022 (Libra-CAM), doi:10.24963/ijcai.2022/442.  The same for every method's maps, so that all can be given the
-same treatment and be compared.  A threshold that was calibrated has seen the very number by which API and IR judge:
-report maps without it beside it.
+Lee & Han 2022 (Libra-CAM), doi:10.24963/ijcai.2022/442.  The same for the maps of every method, so that they can be
+compared.  Calibration chooses a threshold by the very number that API and IR report, so these are then optimistic: also
+report maps without a threshold.
 """
 
 from __future__ import annotations
@@ -173,4 +173,6 @@ def measures(change: Tensor) -> Measures:
 def check_threshold(percent: float | None, name: str) -> None:
     """Refuse what is no threshold: none (calibrated), or per cent from 0 to 90."""
     if percent is not None and not 0 <= percent <= LEVELS[-1]:
-        raise Refused(f"{name}(threshold={percent:g}): none, or per cent of the places from 0 to {LEVELS[-1]}")
+        raise Refused(
+            f"{name}(threshold={percent:g}): threshold must be none, or from 0 to {LEVELS[-1]} per cent of the places"
+        )

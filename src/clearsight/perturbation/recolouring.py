@@ -1,4 +1,4 @@
-"""One picture in the colours of another, to ask whether an answer hangs on colour."""
+"""Recolouring a picture with the colours of another, to test whether an answer depends on colour."""
 
 from __future__ import annotations
 
@@ -32,16 +32,18 @@ def recoloured(x: Tensor, donors: Tensor) -> Tensor:
     [[0.0, 0.0], [1.0, 0.0], [0.0, 0.0]]
     """
     axes = tuple(range(1, x.dim() - 1))
-    light, given = luma(x), luma(donors)
+    own_luma, donor_luma = luma(x), luma(donors)
 
     def centred(v: Tensor) -> tuple[Tensor, Tensor]:
         mean = v.mean(axes, keepdim=True)
         return mean, v - mean
 
-    (_, mine), (_, theirs) = centred(light), centred(given)
-    spread = mine.square().mean(axes, keepdim=True).sqrt().clamp_min(1e-6)
-    shape = mine / spread * theirs.square().mean(axes, keepdim=True).sqrt()
-    variance = theirs.square().mean(axes, keepdim=True).clamp_min(1e-12)
+    (_, own_light), (_, donor_light) = centred(own_luma), centred(donor_luma)
+    spread = own_light.square().mean(axes, keepdim=True).sqrt().clamp_min(1e-6)
+    shape = own_light / spread * donor_light.square().mean(axes, keepdim=True).sqrt()
+    variance = donor_light.square().mean(axes, keepdim=True).clamp_min(1e-12)
     middle = donors.mean(tuple(a + 1 for a in axes), keepdim=True)
-    slope = (theirs[:, None] * (donors - middle)).mean(tuple(a + 1 for a in axes), keepdim=True) / variance[:, None]
+    slope = (donor_light[:, None] * (donors - middle)).mean(tuple(a + 1 for a in axes), keepdim=True) / variance[
+        :, None
+    ]
     return (middle + slope * shape[:, None]).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""What a pixel becomes when it is taken away.  Every use says which."""
+"""Removing pixels: what a removed pixel is replaced by.  Every caller names the fill."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Taking pixels away, or putting them back, in the order of a map."""
+"""Removing pixels, or putting them back, in the order of a map."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def curve(
     x (B, C, *S), maps (B, *S).  Most relevant first; counts are exact.
     """
     if steps < 1:
-        raise Refused(f"steps={steps}: at least one step")
+        raise Refused(f"steps must be at least 1, not {steps}")
     rank, nothing = ranks(maps), instead(model, x, fill)
     places = rank[0].numel()
     counts = torch.tensor([round(k * places / steps) for k in range(steps + 1)], device=x.device)

@@ -51,11 +51,14 @@ def activations(inside: FeatureContext, *, pictures: int = 3, channels: int = 6)
                     shown.append(Shown(f"unit {u}", drawn, facts, unit_page(layer, u)))
                 k, h, w = caught.out.shape[1:]
                 words = (
-                    f"The {len(units)} strongest of {counted(k, 'unit')} in {name} ({inside.told(row)}), maps of "
+                    f"The {len(units)} strongest of {counted(k, 'unit')} in {name} ({inside.describe(row)}), maps of "
                     f"{h} × {w} places."
                 )
                 blocks.append(Block(f"Strongest channels: {name}", words, tuple(shown), small=True, layer=layer))
-        scale = (MAP_SCALE, "Orange is active, purple below zero; nothing is drawn where the unit is silent.")
+        scale = (
+            MAP_SCALE,
+            "Orange is an activation above zero, purple one below zero; nothing is drawn where the unit is silent.",
+        )
         few = (f"The budget allowed {len(blocks)} of {len(rows)} pictures.",) if len(blocks) < len(rows) else ()
         blocks[0] = replace(blocks[0], notes=(*scale, *few))
         yield Page(layer_page(layer), layer, tuple(blocks))

@@ -48,7 +48,7 @@ def dissection(
     """
     at_least(pictures=pictures)
     if not 0 < quantile < 1 or not 0 <= iou < 1:
-        raise Refused("quantile lies between 0 and 1, and iou from 0 to below 1")
+        raise Refused("quantile must be above 0 and below 1, iou at least 0 and below 1")
     rows = inside.case.sample(inside.case.annotated, pictures) if inside.case.annotated else []
     if not rows:
         raise Refused(
@@ -60,7 +60,10 @@ def dissection(
 
 @dataclass
 class Overlaps:
-    """Pixels of each unit (K,), of each concept, and of both (K,), summed over pictures; and in how many it is."""
+    """Pixels where each unit is high (K,), pixels of each concept, and of both (K,), summed over the pictures.
+
+    pictures: how many pictures have each concept; n: how many were read.
+    """
 
     high: Tensor
     concept: dict[str, int]
@@ -77,32 +80,35 @@ class Overlaps:
 
 def _page(inside: FeatureContext, layer: str, rows: list[int], quantile: float, iou: float) -> Page:
     used, level = levels(inside, layer, rows, quantile)
-    found, control = overlaps(inside, layer, used, level)
-    names, table = found.iou()
+    overlap, control = overlaps(inside, layer, used, level)
+    names, table = overlap.iou()
     best, which = table.max(1)
     detectors = [int(u) for u in best.argsort(descending=True, stable=True) if best[u] > iou]
     by_chance = int((control.iou()[1].max(1).values > iou).sum()) if control.concept else 0
     lines: list[dict[str, Cell]] = []
     for u in detectors:
         c = names[int(which[u])]
-        lines.append({"unit": f"unit {u}", "concept": c, "IoU": float(best[u]), "pictures with it": found.pictures[c]})
+        lines.append(
+            {"unit": f"unit {u}", "concept": c, "IoU": float(best[u]), "pictures with it": overlap.pictures[c]}
+        )
     concepts = {names[int(which[u])] for u in detectors}
     highest = "" if detectors else f" The highest IoU is {float(best.max()):.3g}."
     words = (
         f"{counted(len(detectors), 'unit')} of {len(best)} with an IoU above {iou:g}, for "
-        f"{counted(len(concepts), 'concept')} of {len(names)}, on {counted(found.n, 'annotated picture')}; with the "
-        f"masks of the next picture it would be {by_chance}.{highest}"
+        f"{counted(len(concepts), 'concept')} of {len(names)}, on {counted(overlap.n, 'annotated picture')}; with the "
+        f"masks of the next picture the number of units is {by_chance}.{highest}"
     )
     note = (
-        f"High is the top {100 * quantile:g} % of a unit's places. The best of {counted(len(best), 'unit')} × "
-        f"{counted(len(names), 'concept')} stands here, which on few pictures is high by luck too: "
-        "compare with the number for the next picture's masks, and look at how many pictures have the concept."
+        f"High is the top {100 * quantile:g} % of a unit's places. The IoU is the best over "
+        f"{counted(len(best), 'unit')} × {counted(len(names), 'concept')}, which on few pictures is high by chance: "
+        "compare it with the number for the next picture's masks, and look at how many pictures have the concept."
     )
     block = Block(
         "Detectors of annotated objects",
         words,
         tuple(
-            _shown(inside, layer, used, u, level[u], names[int(which[u])], float(best[u])) for u in detectors[:_DRAWN]
+            _draw_detector(inside, layer, used, u, level[u], names[int(which[u])], float(best[u]))
+            for u in detectors[:_DRAWN]
         ),
         tables=(Table("Units, the highest IoU first", tuple(lines)),) if lines else (),
         notes=(note,),
@@ -113,7 +119,7 @@ def _page(inside: FeatureContext, layer: str, rows: list[int], quantile: float, 
 
 
 def levels(inside: FeatureContext, layer: str, rows: list[int], quantile: float) -> tuple[list[int], Tensor]:
-    """The rows there was time for, and for each unit the value (K,) that the top quantile of its places reach.
+    """The rows that the budget allowed, and for each unit the value (K,) that the top quantile of its places reach.
 
     Only the highest values of each unit are kept.
     """
@@ -132,45 +138,47 @@ def levels(inside: FeatureContext, layer: str, rows: list[int], quantile: float)
 
 
 def overlaps(inside: FeatureContext, layer: str, rows: list[int], level: Tensor) -> tuple[Overlaps, Overlaps]:
-    """What units and concepts share; and, as a control, each picture with the masks of the next one."""
-    found, control = _nothing(len(level)), _nothing(len(level))
-    masks = {i: _masks(inside, row) for i, row in enumerate(rows[:1])}
+    """The overlap of units and concepts; and, as a control, that of each picture with the masks of the next one."""
+    overlap, control = _no_overlaps(len(level)), _no_overlaps(len(level))
+    masks = {i: _concept_masks(inside, row) for i, row in enumerate(rows[:1])}
     n = 0
     for part, x, caught in inside.passes(layer, rows):
         for i in range(len(part)):
             last = n + 1 == len(rows)
-            here = masks.pop(n) if n else masks[0]
-            masks[n + 1] = masks[0] if last else _masks(inside, rows[n + 1])
-            _count(caught.preactivation[i].float().cpu(), level, x.shape[2:], here, found, masks[n + 1], control)
+            own_masks = masks.pop(n) if n else masks[0]
+            masks[n + 1] = masks[0] if last else _concept_masks(inside, rows[n + 1])
+            _add_picture(
+                caught.preactivation[i].float().cpu(), level, x.shape[2:], own_masks, overlap, masks[n + 1], control
+            )
             n += 1
-    found.n = n
-    return found, control if n > 1 else _nothing(len(level))
+    overlap.n = n
+    return overlap, control if n > 1 else _no_overlaps(len(level))
 
 
-def _nothing(units: int) -> Overlaps:
+def _no_overlaps(units: int) -> Overlaps:
     def zeros() -> Tensor:
         return torch.zeros(units, dtype=torch.float64)
 
     return Overlaps(zeros(), defaultdict(int), defaultdict(zeros), defaultdict(int))
 
 
-def _count(
+def _add_picture(
     preactivation: Tensor,
     level: Tensor,
     size: torch.Size,
-    here: dict[str, Tensor],
-    found: Overlaps,
-    other: dict[str, Tensor],
+    own_masks: dict[str, Tensor],
+    overlap: Overlaps,
+    next_masks: dict[str, Tensor],
     control: Overlaps,
 ) -> None:
     for start in range(0, len(preactivation), _UNITS):
         part = slice(start, start + _UNITS)
         high = high_at(preactivation[part], level[part], size).flatten(1).float()
-        for masks, into in ((here, found), (other, control)):
+        for masks, into in ((own_masks, overlap), (next_masks, control)):
             into.high[part] += high.sum(1).double()
             for name, mask in masks.items():
                 into.both[name][part] += (high @ mask.flatten().float()).double()
-    for masks, into in ((here, found), (other, control)):
+    for masks, into in ((own_masks, overlap), (next_masks, control)):
         for name, mask in masks.items():
             into.concept[name] += int(mask.sum())
             into.pictures[name] += 1
@@ -182,7 +190,7 @@ def high_at(preactivation: Tensor, level: Tensor, size: torch.Size) -> Tensor:
     return large >= level[:, None, None]
 
 
-def _masks(inside: FeatureContext, row: int) -> dict[str, Tensor]:
+def _concept_masks(inside: FeatureContext, row: int) -> dict[str, Tensor]:
     """Each concept's mask (H, W) in the picture as the model sees it; those that were cut away are left out."""
     p = inside.pictures[row]
     size = open_picture(p.path).size
@@ -193,17 +201,17 @@ def _masks(inside: FeatureContext, row: int) -> dict[str, Tensor]:
     return {name: mask for name, mask in masks.items() if bool(mask.any())}
 
 
-def _shown(
+def _draw_detector(
     inside: FeatureContext, layer: str, rows: list[int], unit: int, level: Tensor, concept: str, iou: float
 ) -> Shown:
     """The annotated picture with the concept in which the unit is highest: where it is high, and the mask."""
     peak, row, x, preactivation = -math.inf, rows[0], None, None
-    having = [
+    rows_with_concept = [
         r
         for r in rows
         if any((plain(g.label) if g.label else "object") == concept for g in inside.pictures[r].regions or ())
     ]
-    for part, pixels, caught in inside.passes(layer, having):
+    for part, pixels, caught in inside.passes(layer, rows_with_concept):
         peaks = caught.preactivation[:, unit].flatten(1).amax(1)
         i = int(peaks.argmax())
         if float(peaks[i]) > peak:
@@ -216,7 +224,7 @@ def _shown(
     assert x is not None
     assert preactivation is not None
     high = high_at(preactivation, level[None], x.shape[1:])[0]
-    image = strip([small(photo(x, high)), small(photo(x, _masks(inside, row).get(concept)))])
+    image = strip([small(photo(x, high)), small(photo(x, _concept_masks(inside, row).get(concept)))])
     name = inside.name(row)
     drawn = figure(f"{layer}-{unit}-{concept}", image, f"Unit {unit} and the mask of {concept} in {name}")
     return Shown(f"unit {unit}: {concept}", drawn, {"IoU": iou, "in": name}, unit_page(layer, unit))

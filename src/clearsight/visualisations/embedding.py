@@ -54,20 +54,23 @@ def embedding(
     e = e[[at[r] for r in rows]]
     n = len(rows)
     if n < 4:
-        raise Refused(f"an embedding is drawn for at least 4 pictures, and there {'is' if n == 1 else 'are'} {n}")
+        raise Refused(f"an embedding needs at least 4 pictures, and there {'is' if n == 1 else 'are'} {n}")
     if perplexity is not None and not 0 < perplexity < n:
-        raise Refused(f"perplexity={perplexity:g}: it must be above 0 and below the number of pictures, {n}")
+        raise Refused(f"perplexity must be above 0 and below {n}, the number of pictures, not {perplexity:g}")
     labels = [inside.label(r) for r in rows]
     if clusters is not None:
         at_least(clusters=clusters)
     k = min(clusters or min(max(len(set(filter(None, labels))), 2), 12, max(n // 3, 2)), n)
     plane = tsne(e, perplexity or max(1.0, min(30.0, (n - 1) / 3)), inside.case.seed)
     group = kmeans(e, k, inside.case.seed)
-    table, purity = _clusters(inside, rows, labels, group)
-    drawn = _thumbs(inside, rows, plane, group) if n <= THUMBS else _points(labels, plane, group)
+    table, purity = _describe_clusters(inside, rows, labels, group)
+    drawn = _draw_thumbnails(inside, rows, plane, group) if n <= THUMBS else _draw_points(labels, plane, group)
     how = f"{counted(n, 'picture')} by t-SNE, and {counted(len(table.rows), 'cluster')} by k-means"
     words = f"{how}, of {e.shape[1]} numbers each.{purity}"
-    note = "Near is alike; distances between far groups, the sizes of groups and the axes mean nothing."
+    note = (
+        "Pictures that are near each other are similar; distances between far groups, the sizes of groups and the axes "
+        "mean nothing."
+    )
     yield Page(INDEX, "", (Block("The pictures as the model groups them", words, (), (drawn,), (table,), (note,)),))
 
 
@@ -76,11 +79,11 @@ def tsne(e: Tensor, perplexity: float, seed: int) -> NDArray[np.float64]:
     from sklearn.manifold import TSNE
 
     if float((e - e[0]).abs().max()) < 1e-6:
-        raise Refused("all embeddings are the same: there is nothing to lay out")
+        raise Refused("all pictures have the same embedding: there is nothing to lay out")
     wide = e if e.shape[1] > 1 else torch.cat([e, torch.zeros_like(e)], 1)
-    made = TSNE(init="pca", perplexity=perplexity, random_state=seed % 2**32, n_jobs=1).fit_transform(wide.numpy())
-    low, high = made.min(0), made.max(0)
-    points: NDArray[np.float64] = (made - low) / np.maximum(high - low, 1e-12)
+    layout = TSNE(init="pca", perplexity=perplexity, random_state=seed % 2**32, n_jobs=1).fit_transform(wide.numpy())
+    low, high = layout.min(0), layout.max(0)
+    points: NDArray[np.float64] = (layout - low) / np.maximum(high - low, 1e-12)
     return points
 
 
@@ -89,42 +92,48 @@ def kmeans(e: Tensor, k: int, seed: int) -> list[int]:
     from sklearn.cluster import KMeans
 
     k = min(k, len(torch.unique(e, dim=0)))
-    found = KMeans(k, n_init=10, random_state=seed % 2**32).fit_predict(e.double().numpy()).tolist()
+    labels = KMeans(k, n_init=10, random_state=seed % 2**32).fit_predict(e.double().numpy()).tolist()
     rank = {
         c: i
-        for i, (c, _) in enumerate(sorted(Counter(found).items(), key=lambda item: (-item[1], found.index(item[0]))))
+        for i, (c, _) in enumerate(sorted(Counter(labels).items(), key=lambda item: (-item[1], labels.index(item[0]))))
     }
-    return [rank[c] for c in found]
+    return [rank[c] for c in labels]
 
 
-def _clusters(inside: FeatureContext, rows: list[int], labels: list[str], group: list[int]) -> tuple[Table, str]:
+def _describe_clusters(
+    inside: FeatureContext, rows: list[int], labels: list[str], group: list[int]
+) -> tuple[Table, str]:
     """What each cluster holds, and the purity over all labelled pictures in words."""
     members: dict[int, list[int]] = defaultdict(list)
     for i, c in enumerate(group):
         members[c].append(i)
     out: list[dict[str, Cell]] = []
-    agree = known = 0
-    for c, mine in sorted(members.items()):
-        said, times = Counter(inside.case.label(rows[i]) for i in mine).most_common(1)[0]
+    agreeing = labelled = 0
+    for c, of_cluster in sorted(members.items()):
+        answer, times = Counter(inside.case.label(rows[i]) for i in of_cluster).most_common(1)[0]
         line: dict[str, Cell] = {
             "cluster": f"{c + 1}",
-            "pictures": len(mine),
-            "said most often": said,
+            "pictures": len(of_cluster),
+            "said most often": answer,
             "so often": times,
         }
-        is_ = Counter(labels[i] for i in mine if labels[i])
+        label_counts = Counter(labels[i] for i in of_cluster if labels[i])
         if any(labels):
-            word, count = is_.most_common(1)[0] if is_ else ("", 0)
-            line |= {"label": word, "purity": count / sum(is_.values()) if is_ else None}
-            agree, known = agree + count, known + sum(is_.values())
-        line["for instance"] = ", ".join(inside.name(rows[i]) for i in mine[:3])
+            word, count = label_counts.most_common(1)[0] if label_counts else ("", 0)
+            line |= {"label": word, "purity": count / sum(label_counts.values()) if label_counts else None}
+            agreeing, labelled = agreeing + count, labelled + sum(label_counts.values())
+        line["for instance"] = ", ".join(inside.name(rows[i]) for i in of_cluster[:3])
         out.append(line)
-    purity = f" Purity {100 * agree / known:.1f} % of {known} labelled pictures." if known else ""
-    few = " With so many clusters for so few pictures that is nearly given." if known and known < 3 * len(out) else ""
+    purity = f" Purity {100 * agreeing / labelled:.1f} % of {labelled} labelled pictures." if labelled else ""
+    few = (
+        " With so many clusters for so few pictures, a high purity is expected."
+        if labelled and labelled < 3 * len(out)
+        else ""
+    )
     return Table("Clusters, the largest first", tuple(out)), purity + few
 
 
-def _points(labels: list[str], plane: NDArray[np.float64], group: list[int]) -> Figure:
+def _draw_points(labels: list[str], plane: NDArray[np.float64], group: list[int]) -> Figure:
     """Points in the colours of the labels, or of the clusters where there are none."""
     words = labels if any(labels) else [f"cluster {c + 1}" for c in group]
     common = [w for w, _ in Counter(filter(None, words)).most_common(KINDS)]
@@ -146,7 +155,7 @@ def _points(labels: list[str], plane: NDArray[np.float64], group: list[int]) -> 
     )
 
 
-def _thumbs(inside: FeatureContext, rows: list[int], plane: NDArray[np.float64], group: list[int]) -> Figure:
+def _draw_thumbnails(inside: FeatureContext, rows: list[int], plane: NDArray[np.float64], group: list[int]) -> Figure:
     """The pictures in the plane with their cluster's number, pushed apart where they would lie on each other."""
     places = apart(plane * (_BOARD - _SIDE) * np.array([1, 0.6]), _SIDE + 6)
     places -= places.min(0)

@@ -62,7 +62,7 @@ def factors(inside: FeatureContext, *, factors: int = 5, pictures: int = 8) -> I
 
 
 def _page(inside: FeatureContext, layer: str, rows: list[int], count: int) -> Page:
-    parts, pixels, used = [], [], []
+    parts, pixels, rows_read = [], [], []
     places: tuple[int, ...] = ()
     for part, x, caught in inside.passes(layer, rows):
         if not caught.maps:
@@ -70,39 +70,39 @@ def _page(inside: FeatureContext, layer: str, rows: list[int], count: int) -> Pa
         places = tuple(caught.out.shape[2:])
         parts.append(coarse(caught.out.float()).cpu())
         pixels.append(x.cpu())
-        used += part
+        rows_read += part
     a = torch.cat(parts)
     below = float(a.clamp_max(0).abs().sum() / a.abs().sum().clamp_min(1e-12))
     n, k, h, w = a.shape
-    found = factorise(a.clamp_min(0).permute(0, 2, 3, 1).reshape(-1, k), count)
-    count = len(found.concepts)
-    maps = found.weights.T.reshape(count, n, h, w)
+    factorisation = factorise(a.clamp_min(0).permute(0, 2, 3, 1).reshape(-1, k), count)
+    count = len(factorisation.concepts)
+    maps = factorisation.weights.T.reshape(count, n, h, w)
     notes = [ROW_SCALE]
     if below > 0:
-        notes.append(f"{100 * below:.1f} % of the activations, by size, are negative and were taken for nothing.")
+        notes.append(f"{100 * below:.1f} % of the activations, by size, are negative and count as zero.")
     if (h, w) != places:
         notes.append(f"The maps of {places[0]} × {places[1]} places were averaged to {h} × {w}.")
-    words, why = _classes(inside, layer, pixels[0][:1], found, places)
-    notes += [why] if why else []
+    words, refusal = _answers_to_concepts(inside, layer, pixels[0][:1], factorisation, places)
+    notes += [refusal] if refusal else []
     x = torch.cat(pixels)
     shown = []
     table: list[dict[str, Cell]] = []
     for f in range(count):
         full = full_ink(maps[f, :6])
         image = strip([over(p, m, full) for p, m in zip(x[:6], maps[f, :6], strict=True)])
-        share = float(found.shares[f])
-        top = found.concepts[f].argsort(descending=True, stable=True)[:3].tolist()
+        share = float(factorisation.shares[f])
+        top = factorisation.concepts[f].argsort(descending=True, stable=True)[:3].tolist()
         units = ", ".join(str(u) for u in top)
         line: dict[str, Cell] = {"concept": f"{f + 1}", "share": share, "strongest units": units}
-        says = "gives" if inside.model.scores == "values" else "speaks for"
-        line |= {says: words[f]} if words else {}
+        column = "gives" if inside.model.scores == "values" else "speaks for"
+        line |= {column: words[f]} if words else {}
         table.append(line)
         drawn = figure(f"{layer}-factor-{f + 1}", image, f"Where concept {f + 1} is in the pictures")
         shown.append(Shown(f"concept {f + 1}", drawn, {k: v for k, v in line.items() if k != "concept"}))
     photos = strip([small(photo(p)) for p in x[:6]])
-    names = ", ".join(inside.name(r) for r in used[:6])
+    names = ", ".join(inside.name(r) for r in rows_read[:6])
     sentence = (
-        f"{counted(count, 'concept')} give {100 * found.explained:.1f} % of the squared activations of "
+        f"{counted(count, 'concept')} give {100 * factorisation.explained:.1f} % of the squared activations of "
         f"{counted(k, 'unit')} at {counted(n * h * w, 'place')} of {counted(n, 'picture')}. Shown: {names}."
     )
     block = Block(
@@ -129,7 +129,7 @@ def factorise(a: Tensor, count: int) -> Factors:
     from sklearn.utils.extmath import randomized_svd
 
     if not bool((a > 0).any()):
-        raise Refused("the layer gives nothing above zero for these pictures: there is nothing to factorise")
+        raise Refused("the layer has no activation above zero for these pictures: there is nothing to factorise")
     data: NDArray[np.float64] = a.double().numpy()
     _, sizes, _ = randomized_svd(data, min(count, *a.shape), random_state=0)
     count = int((sizes > 1e-6 * sizes[0]).sum())  # more than the rank would be made of nothing
@@ -141,28 +141,28 @@ def factorise(a: Tensor, count: int) -> Factors:
     mass = w.sum(0) * h.sum(1)
     order = np.argsort(-mass, kind="stable")
     order = order[mass[order] > 0]
-    rest = float(((data - w @ h) ** 2).sum() / (data**2).sum())
+    unexplained = float(((data - w @ h) ** 2).sum() / (data**2).sum())
     return Factors(
         torch.from_numpy(w[:, order]).float(),
         torch.from_numpy(h[order]).float(),
         torch.from_numpy(mass[order] / mass.sum()).float(),
-        1 - rest,
+        1 - unexplained,
     )
 
 
-def _classes(
-    inside: FeatureContext, layer: str, x: Tensor, found: Factors, places: tuple[int, ...]
+def _answers_to_concepts(
+    inside: FeatureContext, layer: str, x: Tensor, factorisation: Factors, places: tuple[int, ...]
 ) -> tuple[list[str], str]:
     """What the model answers to each concept alone, in words; or why that cannot be asked."""
     model = inside.model
     x = x.to(model.device)
     if not everything_passes(model, x, layer):
-        return [], f"What a concept speaks for is not told: the answer also depends on what goes past {layer}."
-    strong = torch.quantile(found.weights, 0.99, dim=0)
-    values = (strong[:, None] * found.concepts)[:, :, None, None].expand(-1, -1, *places)
+        return [], f"The classes of a concept are unknown, because the answer also depends on what goes past {layer}."
+    strong = torch.quantile(factorisation.weights, 0.99, dim=0)
+    values = (strong[:, None] * factorisation.concepts)[:, :, None, None].expand(-1, -1, *places)
     words = []
-    said = answers(model, x, layer, values.to(model.device).contiguous())
-    for p in model.chances(said).cpu():
+    logits = answers(model, x, layer, values.to(model.device).contiguous())
+    for p in model.chances(logits).cpu():
         best = p.topk(min(3, len(p)))
         words.append(
             ", ".join(

@@ -40,22 +40,22 @@ def neighbours(inside: FeatureContext, *, pictures: int = 6, nearest: int = 4) -
     if n < 2:
         raise Refused(f"neighbours need at least 2 pictures, and there is {n}")
     at = {row: i for i, row in enumerate(rows)}
-    asked = [at[r] for r in inside.case.sample(rows, pictures)]
+    chosen = [at[r] for r in inside.case.sample(rows, pictures)]
     near = min(nearest, n - 1)
     shown = []
-    for i in asked:
+    for i in chosen:
         others, likeness = closest(e, i, near)
         x = inside.case.pixels([rows[j] for j in (i, *others)])
         image = strip([small(photo(p)) for p in x])
         name = inside.name(rows[i])
         facts: dict[str, Cell] = {
-            f"{nth + 1}. {inside.name(rows[j])} ({inside.told(rows[j])})": c
+            f"{nth + 1}. {inside.name(rows[j])} ({inside.describe(rows[j])})": c
             for nth, (j, c) in enumerate(zip(others, likeness, strict=True))
         }
-        drawn = figure(f"near-{name}", image, f"{name} and the pictures nearest to it", f"{inside.told(rows[i])}")
+        drawn = figure(f"near-{name}", image, f"{name} and the pictures nearest to it", f"{inside.describe(rows[i])}")
         shown.append(Shown(name, drawn, facts))
     words = (
-        f"On the left {counted(len(asked), 'picture')} of {n}, then the nearest, with the cosine of their embeddings."
+        f"On the left {counted(len(chosen), 'picture')} of {n}, then the nearest, with the cosine of their embeddings."
     )
     yield Page(INDEX, "", (Block("Nearest neighbours", words, tuple(shown), notes=(_agreement(inside, rows, e),)),))
 
@@ -73,15 +73,15 @@ def closest(e: Tensor, i: int, k: int) -> tuple[list[int], list[float]]:
 
 
 def _agreement(inside: FeatureContext, rows: list[int], e: Tensor) -> str:
-    known = [i for i, r in enumerate(rows) if inside.label(r)]
-    if len(known) < 2:
+    labelled = [i for i, r in enumerate(rows) if inside.label(r)]
+    if len(labelled) < 2:
         return f"The embedding is the input of {inside.linear}, {e.shape[1]} numbers for each picture."
-    part = e[known]
-    label = [plain(inside.label(rows[i])) for i in known]
-    same = sum(label[closest(part, i, 1)[0][0]] == label[i] for i in range(len(known)))
-    low, high = wilson(same, len(known))
+    part = e[labelled]
+    label = [plain(inside.label(rows[i])) for i in labelled]
+    same = sum(label[closest(part, i, 1)[0][0]] == label[i] for i in range(len(labelled)))
+    low, high = wilson(same, len(labelled))
     return (
-        f"The embedding is the input of {inside.linear}, {e.shape[1]} numbers for each picture. Of {len(known)} "
-        f"labelled pictures {same} have the label of their nearest labelled neighbour, {100 * same / len(known):.1f} % "
-        f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %)."
+        f"The embedding is the input of {inside.linear}, {e.shape[1]} numbers for each picture. Of {len(labelled)} "
+        f"labelled pictures {same} have the label of their nearest labelled neighbour, "
+        f"{100 * same / len(labelled):.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f} %)."
     )

@@ -41,16 +41,16 @@ def patches(inside: FeatureContext, *, top: int = 9, overlap: float = 0.5) -> It
         strips = []
         best = inside.best(layer, top)
         for unit in inside.units(layer):
-            found, fields, shown = _patches(inside, layer, unit, top, overlap)
+            places, fields, shown = _patches(inside, layer, unit, top, overlap)
             page = unit_page(layer, unit)
             height, width = inside.model.preprocess.size
             area = max((f[2] - f[0]) * (f[3] - f[1]) for f in fields) / (height * width)
             of = sorted({f"{f[2] - f[0]} × {f[3] - f[1]}" for f in fields})
             see = "the whole picture" if area == 1 else f"{' or '.join(of[:3])} of {width} × {height} pixels"
-            down = f" down to {found[-1][0]:.3g}" if len(found) > 1 else ""
+            down = f" down to {places[-1][0]:.3g}" if len(places) > 1 else ""
             words = (
-                f"The {counted(len(found), 'place') if down else 'only place'} with the highest activation among "
-                f"{counted(best.n, 'picture')}: {found[0][0]:.3g}{down}. A place of "
+                f"The {counted(len(places), 'place') if down else 'only place'} with the highest activation among "
+                f"{counted(best.n, 'picture')}: {places[0][0]:.3g}{down}. A place of "
                 f"this layer can see {see}."
             )
             notes = ["The double line runs around where the unit is above half of its height there."] * (area > 0.25)
@@ -68,9 +68,11 @@ def patches(inside: FeatureContext, *, top: int = 9, overlap: float = 0.5) -> It
             )
             yield Page(page, f"{layer}, unit {unit}", (block,))
             row = figure(f"{layer}-{unit}-strip", strip([im for _, im in shown[:3]]), f"Patches of unit {unit}")
-            strips.append(Shown(f"unit {unit}", row, {"highest": found[0][0], "in": inside.name(found[0][1])}, page))
+            strips.append(Shown(f"unit {unit}", row, {"highest": places[0][0], "in": inside.name(places[0][1])}, page))
         words = f"{counted(len(strips), 'unit')} of {best.shape[0]}, each with its strongest patches."
-        yield Page(layer_page(layer), layer, (Block("Units", words, tuple(strips), layer=layer, units=inside.asked),))
+        yield Page(
+            layer_page(layer), layer, (Block("Units", words, tuple(strips), layer=layer, units=inside.named_units),)
+        )
 
 
 def _patches(
@@ -86,23 +88,27 @@ def _patches(
     for part, x, caught in inside.passes(layer, rows):
         maps |= {r: caught.preactivation[i, unit].float().cpu() for i, r in enumerate(part)}
         pixels |= {r: x[i].cpu() for i, r in enumerate(part)}
-    found, fields = _strongest(inside, layer, maps, top, overlap)
+    places, fields = _strongest_places(inside, layer, maps, top, overlap)
     shown = []
-    for (value, row, y, x_), field in zip(found, fields, strict=True):
-        left, over_, right, under = field
-        region = lit(maps[row], pixels[row].shape[1:]) if (right - left) * (under - over_) > _much(inside) else None
+    for (value, row, y, x_), field in zip(places, fields, strict=True):
+        left, upper, right, lower = field
+        region = (
+            lit(maps[row], pixels[row].shape[1:])
+            if (right - left) * (lower - upper) > _quarter_of_picture(inside)
+            else None
+        )
         image = cut(pixels[row], field, region)
         name = inside.name(row)
         drawn = figure(f"{layer}-{unit}-{name}-{y}-{x_}", image, f"Unit {unit} at {value:.3g} in {name}")
         facts: dict[str, Cell] = {"activation": value}
         if best.maps:
             facts["place"] = f"{y}, {x_}"
-        facts["picture"] = inside.told(row)
+        facts["picture"] = inside.describe(row)
         shown.append((Shown(name, drawn, facts), image))
-    return found, fields, shown
+    return places, fields, shown
 
 
-def _strongest(
+def _strongest_places(
     inside: FeatureContext, layer: str, maps: dict[int, Tensor], top: int, overlap: float
 ) -> tuple[list[Place], list[Field]]:
     """The highest places of all maps {row: (h, w)}, none whose field is mostly another's of the same picture."""
@@ -110,29 +116,29 @@ def _strongest(
     flat = torch.stack([maps[r].flatten() for r in rows])
     width = maps[rows[0]].shape[1]
     order = flat.flatten().argsort(descending=True, stable=True)
-    found: list[Place] = []
+    places: list[Place] = []
     fields: list[Field] = []
-    seen: dict[tuple[int, int], Field] = {}
+    field_at: dict[tuple[int, int], Field] = {}
     full: set[int] = set()  # pictures of which one field is the whole
     for at in order.tolist():
         i, place = divmod(at, flat.shape[1])
-        if found and flat[i, place] <= 0:
+        if places and flat[i, place] <= 0:
             break
         if i in full:
             continue
         y, x = divmod(place, width)
-        if (y, x) not in seen:
-            seen[y, x] = receptive_fields(inside.model, layer, [(y, x)])[0]
-        field = seen[y, x]
-        if any(r == rows[i] and shared(field, f) > overlap for (_, r, _, _), f in zip(found, fields, strict=True)):
+        if (y, x) not in field_at:
+            field_at[y, x] = receptive_fields(inside.model, layer, [(y, x)])[0]
+        field = field_at[y, x]
+        if any(r == rows[i] and shared(field, f) > overlap for (_, r, _, _), f in zip(places, fields, strict=True)):
             continue
-        found.append((float(flat[i, place]), rows[i], y, x))
+        places.append((float(flat[i, place]), rows[i], y, x))
         fields.append(field)
         if field == (0, 0, *reversed(inside.model.preprocess.size)):
             full.add(i)
-        if len(found) == top or len(full) == len(rows):
+        if len(places) == top or len(full) == len(rows):
             break
-    return found, fields
+    return places, fields
 
 
 def shared(a: Field, b: Field) -> float:
@@ -146,6 +152,6 @@ def shared(a: Field, b: Field) -> float:
     return max(wide, 0) * max(high, 0) / smaller
 
 
-def _much(inside: FeatureContext) -> float:
+def _quarter_of_picture(inside: FeatureContext) -> float:
     height, width = inside.model.preprocess.size
     return 0.25 * height * width

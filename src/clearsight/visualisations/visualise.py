@@ -64,111 +64,114 @@ def visualise(
     """
     at_least(steps=steps)
     if step <= 0 or min(decay, jitter, turn, zoom) < 0 or zoom >= 1:
-        raise Refused("step must be above 0, decay, jitter and turn at least 0, and zoom in [0, 1)")
-    how = _Ascent(inside, steps, step, decay, jitter, turn, zoom)
+        raise Refused("step must be above 0, decay, jitter and turn at least 0, zoom at least 0 and below 1")
+    ascent = _Ascent(inside, steps, step, decay, jitter, turn, zoom)
     if of != "classes" and (inside.layers or of == "units"):
-        yield from _units(inside, how)
+        yield from _units(inside, ascent)
     if of != "units":
-        yield from _classes(inside, how)
+        yield from _classes(inside, ascent)
 
 
-def _units(inside: FeatureContext, how: _Ascent) -> Iterator[Page]:
+def _units(inside: FeatureContext, ascent: _Ascent) -> Iterator[Page]:
     for layer in inside.every_layer():
         tiles = []
         for unit in inside.units(layer):
 
-            def height(x: Tensor, layer: str = layer, unit: int = unit) -> Tensor:
+            def response(x: Tensor, layer: str = layer, unit: int = unit) -> Tensor:
                 return _unit(capture(inside.model, x, layer), unit)
 
-            made = how.climb(height, f"{layer} {unit}")
+            optimised = ascent.climb(response, f"{layer} {unit}")
             best = inside.best(layer)
             row = int(best.rows[unit, 0])
             with torch.no_grad():
-                photo_ = float(height(inside.case.pixels([row]).to(inside.model.device)))
+                photo_value = float(response(inside.case.pixels([row]).to(inside.model.device)))
             facts: dict[str, Cell] = {
-                "reached": made.value,
-                "best photo": photo_,
-                f"{_NOISE} noise pictures, best": made.noise,
+                "reached": optimised.value,
+                "best photo": photo_value,
+                f"{_NOISE} noise pictures, best": optimised.noise,
             }
             words = (
-                f"The mean of its map is {made.value:.3g} here; {photo_:.3g} in the photo with its highest peak "
-                f"({inside.name(row)}), {made.noise:.3g} at most in {_NOISE} pictures of noise. {how.words}"
+                f"The mean of the unit's map is {optimised.value:.3g} for this picture, {photo_value:.3g} for the "
+                f"photo with its highest peak ({inside.name(row)}), and at most {optimised.noise:.3g} for {_NOISE} "
+                f"pictures of noise. {ascent.words}"
             )
-            drawn = figure(f"{layer}-{unit}-made", photo(made.x), f"A picture that unit {unit} of {layer} responds to")
+            drawn = figure(
+                f"{layer}-{unit}-made", photo(optimised.x), f"A picture that unit {unit} of {layer} responds to"
+            )
             shown = Shown(f"unit {unit}", drawn, facts, unit_page(layer, unit))
             block = Block("Made for this unit", words, (shown,), layer=layer, units=(unit,))
             yield Page(unit_page(layer, unit), f"{layer}, unit {unit}", (block,))
             tiles.append(shown)
-        words = f"What raises the mean of each unit's map. {how.words}"
+        words = f"What raises the mean of each unit's map. {ascent.words}"
         yield Page(
             layer_page(layer),
             layer,
-            (Block("Made for these units", words, tuple(tiles), layer=layer, units=inside.asked),),
+            (Block("Made for these units", words, tuple(tiles), layer=layer, units=inside.named_units),),
         )
 
 
-def _classes(inside: FeatureContext, how: _Ascent) -> Iterator[Page]:
+def _classes(inside: FeatureContext, ascent: _Ascent) -> Iterator[Page]:
     classes = inside.shown_classes()
     thing, score, chosen = _WORDS.get(inside.model.scores, _CLASS)
     tiles = []
     for k in classes:
 
-        def height(x: Tensor, k: int = k) -> Tensor:
+        def response(x: Tensor, k: int = k) -> Tensor:
             return inside.model(x)[:, k]
 
-        made = how.climb(height, f"{thing} {k}")
+        optimised = ascent.climb(response, f"{thing} {k}")
         with torch.no_grad():
-            p = inside.model.chances(inside.model(made.x[None].to(inside.model.device)).float())[0, k]
+            p = inside.model.chances(inside.model(optimised.x[None].to(inside.model.device)).float())[0, k]
         label = inside.model.name(k)
         of = inside.case.logits[:, k]
         best = inside.name(int(of.argmax()))
         facts: dict[str, Cell] = {
-            score: made.value,
+            score: optimised.value,
             **({} if score == "value" else {"probability": float(p)}),
             f"best photo ({best})": float(of.max()),
-            f"{_NOISE} noise pictures, best": made.noise,
+            f"{_NOISE} noise pictures, best": optimised.noise,
         }
-        drawn = figure(f"class-{k}-made", photo(made.x), f"A picture that raises the {score} of {label}")
+        drawn = figure(f"class-{k}-made", photo(optimised.x), f"A picture that raises the {score} of {label}")
         tiles.append(Shown(label, drawn, facts))
     named = inside.classes or len(inside.model.labels) == 1
-    why = "" if named else f" These are the {chosen}; Others are named by target=CLASS (--target CLASS)."
+    why = "" if named else f" These are the {chosen}; name others with target=CLASS (--target CLASS)."
     a = "an" if thing == "output" else "a"
-    words = f"Pictures that raise the {score} of {a} {thing}. {how.words}{why}"
+    words = f"Pictures that raise the {score} of {a} {thing}. {ascent.words}{why}"
     yield Page(INDEX, "", (Block(f"Made for {a} {thing}", words, tuple(tiles), targets=inside.classes),))
 
 
-class _Made:
-    """A picture (C, H, W), how high it stands untouched, and the best of some noise pictures."""
+class _Optimised:
+    """An optimised picture (C, H, W), the response to it without jitter, and the highest response to noise pictures."""
 
     def __init__(self, x: Tensor, value: float, noise: float) -> None:
         self.x, self.value, self.noise = x, value, noise
 
 
 class _Ascent:
-    """How pictures are made; the same seed gives the same picture whatever else is made."""
+    """Gradient ascent with its settings.  The same seed gives the same picture, whatever else is made."""
 
     def __init__(
         self, inside: FeatureContext, steps: int, step: float, decay: float, jitter: float, turn: float, zoom: float
     ) -> None:
         self.inside, self.steps, self.step = inside, steps, step
         self.jitter, self.turn, self.zoom = jitter, turn, zoom
-        height, width = inside.model.preprocess.size
-        fy, fx = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None]
-        lowest = 1 / max(height, width)
+        response, width = inside.model.preprocess.size
+        fy, fx = torch.fft.fftfreq(response)[:, None], torch.fft.rfftfreq(width)[None]
+        lowest = 1 / max(response, width)
         self.scale = 0.25 * (fx**2 + fy**2).sqrt().clamp_min(lowest) ** -decay
         self.words = f"{steps} steps of gradient ascent, seed {inside.case.seed}."
 
-    def climb(self, height: Callable[[Tensor], Tensor], what: str) -> _Made:
-        """The picture that raises height (B, C, H, W) -> (B,) the most."""
+    def climb(self, response: Callable[[Tensor], Tensor], what: str) -> _Optimised:
+        """Find a picture with a high response (B, C, H, W) -> (B,)."""
         model, case = self.inside.model, self.inside.case
         channels, size = model.preprocess.channels, model.preprocess.size
         with rng.seeded(case.seed, torch.zeros(1, 1), f"visualise {what}"):
             start = rng.normal(torch.zeros(1, channels, *self.scale.shape, 2)).to(model.device)
-            waves = self._awake(height, start)
+            waves = self._start_with_gradient(response, start)
             adam = torch.optim.Adam([waves], self.step)
             for i in range(self.steps):
                 with torch.enable_grad():
-                    (g,) = gradients(height(self._moved(picture(waves, self.scale, size))), waves, "the picture")
+                    (g,) = gradients(response(self._jittered(picture(waves, self.scale, size))), waves, "the picture")
                 waves.grad = -g
                 adam.step()
                 if i % 8 == 0:
@@ -177,20 +180,20 @@ class _Ascent:
         case.progress(f"visualise {what}", self.steps, self.steps)
         with torch.no_grad():
             x = picture(waves, self.scale, size)
-            return _Made(x[0].cpu(), float(height(x)), float(height(noise).max()))
+            return _Optimised(x[0].cpu(), float(response(x)), float(response(noise).max()))
 
-    def _awake(self, height: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
-        """The start as faint as it can be with a way up: on flat grey all units behind a ReLU may be silent."""
+    def _start_with_gradient(self, response: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
+        """The faintest start that has a gradient: on flat grey all units behind a ReLU may be silent."""
         for strength in (0.01, 0.1, 1.0, 10.0):
             waves = (strength * start).requires_grad_()
             with torch.enable_grad():
-                (g,) = gradients(height(picture(waves, self.scale, self.inside.model.preprocess.size)), waves)
+                (g,) = gradients(response(picture(waves, self.scale, self.inside.model.preprocess.size)), waves)
             if bool(g.any()):
                 break
         return waves
 
-    def _moved(self, x: Tensor) -> Tensor:
-        """x (1, C, H, W) turned, zoomed and moved by a draw, mirrored beyond its edges."""
+    def _jittered(self, x: Tensor) -> Tensor:
+        """Rotate, zoom and shift x (1, C, H, W) at random; beyond its edges it is mirrored."""
         angle, zoom, right, down = (2 * rng.uniform(torch.zeros(1, 4))[0] - 1).tolist()
         a, k = math.radians(self.turn * angle), 1 / (1 + self.zoom * zoom)
         ratio = x.shape[2] / x.shape[3]

@@ -38,7 +38,9 @@ def restarted(
 ) -> Tensor:
     """Return, for each picture x (B, C, *S), the best of all iterates of several runs from random points."""
     if steps < 1 or restarts < 1 or not 0 <= rho <= 1:
-        raise Refused(f"steps={steps}, restarts={restarts}, rho={rho:g}: the first two from 1, rho from 0 to 1")
+        raise Refused(
+            f"steps={steps}, restarts={restarts}, rho={rho:g}: steps and restarts must be at least 1, rho from 0 to 1"
+        )
     best = BestSoFar(x)
     for _ in range(restarts):
         rows = (~best.met).nonzero()[:, 0] if early_stop else torch.arange(len(x), device=x.device)

@@ -31,11 +31,15 @@ def sorted_lessons(model: Classifier, lessons: tuple[Tensor, Goal], x: Tensor, n
     pictures = check_pixels(model, pictures)
     if pictures.shape[1:] != x.shape[1:]:
         raise Refused(
-            f"{name}: lessons of shape {tuple(pictures.shape[1:])} do not fit pictures of shape {tuple(x.shape[1:])}"
+            f"{name}: lessons have shape {tuple(pictures.shape[1:])}, but the pictures have shape "
+            f"{tuple(x.shape[1:])}: give lessons of the same shape"
         )
     for value in vars(goal).values() if hasattr(goal, "__dict__") else ():
         if isinstance(value, Tensor) and value.dim() and len(value) != len(pictures):
-            raise Refused(f"{name}: {len(pictures)} lessons, but the goal is for {len(value)} pictures")
+            raise Refused(
+                f"{name}: there are {len(pictures)} lessons, but the goal is for {len(value)} pictures: give a goal "
+                "for each lesson"
+            )
     with rng.seeded(0, pictures, "order of lessons"):
         order = _shuffled(pictures)
     return pictures[order.to(pictures.device)], goal[order]

@@ -39,7 +39,10 @@ def cut(share: float, shape: Shape, size: tuple[int, ...]) -> Cut:
     if not 0 < share <= 1 or 2 * half > min(size) + 1e-6:
         full = math.pi / 4 if shape == "disc" else 1.0
         most = full * min(size) / max(size)
-        raise Refused(f"patch(share={share:g}): a {shape} covers more than 0 and at most {most:.3g} of these pictures")
+        raise Refused(
+            f"patch(share={share:g}): share must be above 0 and at most {most:.3g} for a {shape} on pictures of this "
+            "size"
+        )
     return Cut(shape, half)
 
 

@@ -21,8 +21,8 @@ def left(goal: Goal, outputs: Tensor) -> Tensor:
     if isinstance(goal, Become):
         return nn.functional.one_hot(goal.t.to(outputs.device), outputs.shape[1]) == 0
     raise Refused(
-        "this attack goes from one class to another, and the goal names none: give right classes or Become, or take "
-        "pgd or apgd-ce"
+        "this attack moves a picture from one class to another, but the goal names no class: give right classes or "
+        "Become, or use pgd or apgd-ce"
     )
 
 
@@ -35,7 +35,7 @@ def rivals(goal: Goal, outputs: Tensor, classes: int) -> Tensor:
     tensor([[2, 1]])
     """
     if classes < 1:
-        raise Refused(f"classes={classes}: there must be at least 1 to go to")
+        raise Refused(f"classes must be at least 1, not {classes}")
     shut = left(goal, outputs)
     ranked = outputs.masked_fill(shut, -torch.inf).topk(min(classes, int((~shut).sum(1).max())), dim=1).indices
     return ranked.masked_fill(shut.gather(1, ranked), NONE)

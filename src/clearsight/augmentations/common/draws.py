@@ -22,7 +22,7 @@ def within(low: float, high: float, **options: float) -> None:
     """Refuse options outside [low, high], and those that are no number."""
     for name, value in options.items():
         if not low <= value <= high:
-            raise Refused(f"{name}={value:g}: a number from {low:g} to {high:g}")
+            raise Refused(f"{name} must be from {low:g} to {high:g}, not {value:g}")
 
 
 def between(low: float, high: float, chance: float) -> float:

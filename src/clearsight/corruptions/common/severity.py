@@ -23,7 +23,7 @@ def graded(severity: int, five: Sequence[T]) -> T:
     50
     """
     if severity not in SEVERITIES:
-        raise Refused(f"severity={severity}: a whole number from 1 (mild) to 5 (severe)")
+        raise Refused(f"severity must be a whole number from 1 (mild) to 5 (severe), not {severity}")
     return five[severity - 1]
 
 

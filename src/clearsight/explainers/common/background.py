@@ -22,13 +22,13 @@ def background(model: Classifier, x: Tensor, words: str) -> Tensor:
     pictures = open_data(words).pictures
     chosen = pictures if len(pictures) <= MOST else tuple(pictures[i * len(pictures) // MOST] for i in range(MOST))
     if not chosen:
-        raise Refused(f"references={words!r}: there are no pictures")
+        raise Refused(f"references={words!r} holds no pictures: name a folder or a file with pictures")
     stamps = tuple((p.path, p.path.stat().st_mtime_ns) for p in chosen)
     them = _read(stamps, model.preprocess)
     if them.shape[1:] != x.shape[1:]:
         raise Refused(
-            f"references are pictures of {tuple(them.shape[1:])}, as the model's preprocessing makes them, but the "
-            f"pictures asked about are of {tuple(x.shape[1:])}: leave references= out"
+            f"the preprocessing makes references of shape {tuple(them.shape[1:])}, but the explained pictures have "
+            f"shape {tuple(x.shape[1:])}: leave references= out"
         )
     return them.to(x)
 
@@ -41,5 +41,5 @@ def _read(files: tuple[tuple[Path, int], ...], preprocess: Preprocess) -> Tensor
         try:
             pixels.append(to_pixels(open_picture(path), preprocess))
         except Refused as e:
-            raise Refused(f"references: {path}: {e}") from None
+            raise Refused(f"the reference {path} cannot be read: {e}") from None
     return torch.stack(pixels)

@@ -18,6 +18,7 @@ def must_not_cancel(model: Classifier, divisor: Tensor, size: Tensor, what: str)
     least = LEAST * max(torch.finfo(model.dtype).eps, torch.finfo(divisor.dtype).eps)
     if bool(((divisor.abs() <= least * size) & (size > 0)).any()):
         raise Refused(
-            f"{what}, whose parts of both signs cancel here to what {model.dtype} rounds away: name a layer behind a "
-            "ReLU with layer=, wrap net.float() where the network is in half precision, or use hires-cam"
+            f"{what}. Here positive and negative parts cancel, and rounding in {model.dtype} decides what is left: "
+            "name a layer behind a ReLU with layer=, wrap net.float() if the network is in half precision, or use "
+            "hires-cam"
         )

@@ -49,6 +49,6 @@ def note_or_refuse(name: str, missing: Tensor, change: Tensor, size: Tensor, ins
     if bool(bad.any()):
         i = int(bad.nonzero()[0])
         raise Refused(
-            f"{name} misses the target's change in this network: the map sums to {float(change[i] + missing[i]):.3g}, "
-            f"and the change is {float(change[i]):.3g}; {instead}"
+            f"{name} is not exact for this network: the map sums to {float(change[i] + missing[i]):.3g}, but the "
+            f"target changes by {float(change[i]):.3g}; {instead}"
         )

@@ -26,7 +26,7 @@ def run(call: Call, model: Classifier, versions: Tensor, target: Target, rows: T
     with rng.for_versions(rows, numbers), diagnostics.silent():
         maps = call.method(model, versions.detach().clone(), target[rows], **call.options)
     if not isinstance(maps, Tensor) or maps.shape != versions[:, 0].shape:
-        raise Refused(f"{call.method.name}, run inside another method, gave no map for each picture")
+        raise Refused(f"{call.method.name} as inner method must return one map (B, *S) for each picture")
     return maps.detach().to(versions)
 
 
@@ -39,7 +39,7 @@ def noisy_maps(
     standard deviation is a share of each picture's own range, and what the noise carries beyond [0, 1] stays there.
     """
     if not 0 <= noise < float("inf"):
-        raise Refused(f"noise={noise:g}: a share of the picture's range, 0 or more (0.15)")
+        raise Refused(f"noise, a share of the picture's range, must be at least 0, not {noise:g}")
     call = parse(inner)
     flat = x.flatten(1)
     sigma = noise * (flat.amax(1) - flat.amin(1)).view(-1, *[1] * (x.dim() - 1))

@@ -32,8 +32,8 @@ def references_for(
         return _stand_ins(model, x, target, layer, count, most)
     if len(model.preprocess.size) != 2 or x.shape[2:] != model.preprocess.size:
         raise Refused(
-            f"libra-cam's references are pictures of {model.preprocess.size}, as the model's preprocessing makes them, "
-            f"but it is asked about {tuple(x.shape[2:])}: leave references= out"
+            f"the preprocessing makes libra-cam's references of size {model.preprocess.size}, but the explained "
+            f"pictures have size {tuple(x.shape[2:])}: leave references= out"
         )
     known = library(model, words, layer)
     references = []
@@ -42,8 +42,8 @@ def references_for(
         if not len(best):
             (question, *_) = target[torch.tensor([i])].words(model.labels)
             raise Refused(
-                f"none of the {len(known.logits)} references in {words} is below most={most:g} for {question!r}: "
-                "add pictures that do not show it, or allow more"
+                f"none of the {len(known.logits)} references in {words} gives {question!r} a probability below "
+                f"most={most:g}: add pictures that do not show it, or raise most"
             )
         references.append(References(known.logits[best], known.activations[best]))
     return references

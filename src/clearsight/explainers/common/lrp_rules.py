@@ -166,8 +166,8 @@ def _some(
     residual = (begin.sum(1) - walk.kept - walk.bypassing() - shares.flatten(1).sum(1)) / whole
     if not bool((residual.abs() <= LOST).all()):
         raise Refused(
-            f"{100 * float(residual.abs().max()):.2g} % of the relevance was lost in {model.source or 'the network'}: "
-            "these rules are not stable in it; try lrp(composite=epsilon-plus-flat)"
+            f"{model.source or 'the network'} loses {100 * float(residual.abs().max()):.2g} % of the relevance: these "
+            "rules are not stable for it; try lrp(composite=epsilon-plus-flat)"
         )
     diagnostics.note("conservation residual", residual)
     if start is None:
@@ -426,7 +426,10 @@ def _as_linear(walk: Walk, node: fx.Node, args: Any, kwargs: Any) -> tuple[Linea
     if name == "convolution":
         x, weight, bias, *rest = args
         if node.args[0] not in walk.graph.moving:
-            raise Refused("relevance propagation has no rule for a convolution whose weights depend on the picture")
+            raise Refused(
+                "relevance propagation has no rule for a convolution whose weights depend on the picture: use a "
+                "gradient, class-activation or perturbation method"
+            )
 
         def forward(v: Tensor, change: Change) -> Tensor:
             out: Tensor = aten.convolution.default(v, change(weight), None, *rest)
@@ -585,8 +588,8 @@ def _signal(walk: Walk, node: fx.Node) -> fx.Node:
     if len(moving) == 2 and ranks[0] != ranks[1]:
         return _node(moving[0] if ranks[0] > ranks[1] else moving[1])
     raise Refused(
-        "relevance propagation has no rule for this network's product of two signals, neither of which is a gate: use "
-        "a gradient, class-activation or perturbation method"
+        "relevance propagation has no rule for a product of two signals of which neither is a gate, as this network "
+        "computes: use a gradient, class-activation or perturbation method"
     )
 
 

@@ -123,7 +123,7 @@ def build_library(model: Classifier, pictures: Pictures, layer: str) -> Library:
         names += part
         logits.append(out)
     if not names:
-        raise Refused(f"none of the references in {pictures.root} can be read ({broken[0][0]}: {broken[0][1]})")
+        raise Refused(f"no reference in {pictures.root} can be read; the first is {broken[0][0]}: {broken[0][1]}")
     return Library(tuple(names), torch.cat(logits), activations[: len(names)], tuple(broken), n - len(chosen))
 
 

@@ -62,8 +62,8 @@ def _knows(graph: Graph, node: fx.Node, before: Values, pictures: int) -> None:
         return
     if name in _BATCH and _over_the_batch(node, before, pictures):
         raise Refused(
-            f"deep-lift has no rule for {name!r} with the statistics of all pictures that are run together: "
-            "use integrated-gradients on one picture at a time"
+            f"deep-lift has no rule for {name!r} with statistics over the batch: use integrated-gradients on one "
+            "picture at a time"
         )
     known = name in _RULES or moving <= _LINEAR.get(name, frozenset())
     if not known and _pointwise(node) and name not in _LINEAR:

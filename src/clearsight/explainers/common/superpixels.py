@@ -21,7 +21,7 @@ def segments(x: Tensor, cells: int, pieces: Pieces) -> Tensor:
     variant SLICO, which needs no compactness), or blocks, as always in sequences and clips.
     """
     if cells < 1:
-        raise Refused(f"cells={cells}: at least one piece")
+        raise Refused(f"cells must be at least 1, not {cells}")
     if pieces == "blocks" or x.dim() != 4:
         return _blocks(x.shape[2:], cells).to(x.device).expand(len(x), *x.shape[2:])
     from skimage.segmentation import slic

@@ -29,7 +29,7 @@ def through(
     is then reported.
     """
     if threshold is not None and not 0 <= threshold <= LEVELS[-1]:
-        raise Refused(f"threshold={threshold:g}: none, or per cent of the places from 0 to {LEVELS[-1]}")
+        raise Refused(f"threshold must be none, or from 0 to {LEVELS[-1]} per cent of the places, not {threshold:g}")
     soft = stretched(maps)
     before = chances(model, target, model(x)).detach()
     if threshold is None:

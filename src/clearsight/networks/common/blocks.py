@@ -42,15 +42,15 @@ def takes(name: str, classes: int, shape: tuple[int, ...], *layers: Layer, axes:
     axes: how many S must have; None is any.  Refused: fewer than one class, other axes, and sides that are too short.
     """
     if classes < 1:
-        raise Refused(f"{name} for {classes} classes: it needs at least 1")
+        raise Refused(f"{name} with {classes} classes: it needs at least 1")
     if axes is not None and len(shape) != axes + 1:
         kinds = {1: "sequences (channels, length)", 2: "pictures (channels, height, width)"}
         raise Refused(f"{name} takes {kinds[axes]}, not an input of shape {shape}")
     if len(shape) < 2 or min(shape) < 1:
-        raise Refused(f"{name} takes an input (channels, sides ...), each at least 1, not one of shape {shape}")
+        raise Refused(f"{name} takes inputs (channels, sides ...) of at least 1 each, not one of shape {shape}")
     if min(shape[1:]) < (n := least(*layers)):
         wanted, given = " x ".join([str(n)] * len(shape[1:])), " x ".join(map(str, shape[1:]))
-        raise Refused(f"{name} is for inputs of at least {wanted}, not {given}: give larger ones, or another network")
+        raise Refused(f"{name} needs inputs of at least {wanted}, not {given}: use larger inputs, or another network")
     return tuple(side(s, *layers) for s in shape[1:])
 
 

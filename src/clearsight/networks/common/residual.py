@@ -27,7 +27,7 @@ def residual(
     blocks = _BLOCKS[depth]
     small = len(blocks) == 3
     if small and stem == "imagenet":
-        raise Refused(f"{name}(depth={depth}) is the paper's for pictures of 32 x 32: say stem=cifar too")
+        raise Refused(f"{name}(depth={depth}) is the paper's network for pictures of 32 x 32: give stem=cifar too")
     first = ((7, 2, 3), (3, 2, 1)) if stem == "imagenet" else ((3, 1, 1),)
     takes(name, classes, shape, *first, *[(3, 2, 1)] * (len(blocks) - 1))
     channels = 16 if small else 64
@@ -76,7 +76,7 @@ class Gate(nn.Module):
     def __init__(self, maps: int, ratio: int) -> None:
         super().__init__()
         if not 1 <= ratio <= maps:
-            raise Refused(f"ratio={ratio} of {maps} maps: give one from 1 to {maps}, such as 16")
+            raise Refused(f"ratio must be from 1 to {maps}, the number of maps, not {ratio}")
         self.weigh = nn.Sequential(
             OrderedDict(
                 squeeze=nn.AdaptiveAvgPool2d(1), dense1=nn.Conv2d(maps, maps // ratio, 1), relu=nn.ReLU(),

@@ -9,4 +9,4 @@ def at_least(**options: int) -> None:
     """Refuse counts below one."""
     for name, value in options.items():
         if value < 1:
-            raise Refused(f"{name}={value}: at least 1")
+            raise Refused(f"{name} must be at least 1, not {value}")
