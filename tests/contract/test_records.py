@@ -155,7 +155,7 @@ def test_a_report_without_the_newer_fields_is_read(tmp_path: Path) -> None:
         (("model", "parameters"), 1.5, "model.parameters is 1.5, not a whole number"),
         (("model", "preprocess", "size"), 224, "model.preprocess.size is 224, not a list"),
         (("model", "preprocess", "mean"), ["0", 0, 0], r"model.preprocess.mean\[0\] is '0', not a number"),
-        (("model", "preprocess", "interpolation"), "cubic", "interpolation 'cubic': one of nearest"),
+        (("model", "preprocess", "interpolation"), "cubic", "interpolation 'cubic': give nearest"),
         (("data", "notes"), "none", "data.notes is 'none', not a list"),
         (("data", "broken"), [{"file": "a.jpg"}], r"data.broken\[0\].reason is missing"),
         (("gate",), [{"check": "a", "bar": "b", "value": {}, "held": True}], r"gate\[0\].value is {}, not a text or"),

@@ -323,7 +323,7 @@ def test_panoptic_losses_are_named(tmp_path: Path, pictures: dict[str, Path]) ->
     Image.new("L", (60, 40)).save(tmp_path / "x" / "a.png")
     panoptic_file = panoptic(tmp_path / "other", ids, segments)
     Image.new("L", (60, 40)).save(panoptic_file.parent / "x" / "a.png")
-    assert "its pixels are L, not RGB" in read_boxes(panoptic_file, pictures).left_out[0]
+    assert "its pixels are L, and ids are colours of RGB" in read_boxes(panoptic_file, pictures).left_out[0]
     small = panoptic(tmp_path / "small", ids[:20], segments)
     assert "annotated at 60 x 20 pixels" in read_boxes(small, pictures).left_out[-1]
 

@@ -271,7 +271,7 @@ def test_names_are_no_classes_by_themselves():
 
 
 def test_features_of_pixels_are_refused(small, x):
-    with pytest.raises(cs.Refused, match="pictures in files, not of a Tensor"):
+    with pytest.raises(cs.Refused, match="pictures in files, not a Tensor"):
         cs.features(small, x)
 
 

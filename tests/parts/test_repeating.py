@@ -410,7 +410,7 @@ def test_a_larger_number_adds_runs(copy: Path) -> None:
     ("words", "told"),
     [
         (("--repeat", "1"), "--repeat"),
-        (("--repeat", "2", "--folds", "2"), "repeats the same; leave one of them out"),
+        (("--repeat", "2", "--folds", "2"), "repeats do not; leave one of them out"),
         (("--repeat", "2", "--resume"), "continues by itself"),
         (("--repeat", "2", "--lr", "0.5"), "was started with other settings"),
         (("--repeat", "2", "--seed", "1"), "was started with other settings"),

@@ -227,7 +227,7 @@ def test_on_the_command_line_a_stop_says_how_to_go_on(tmp_path: Path, monkeypatc
     assert stopped.status == 2
     assert f"-o {tmp_path / 'run'} --resume continues the training" in stopped.err
     monkeypatch.setattr(loop, "evaluate_epoch", honest)
-    assert "holds a training run: --resume continues the training with it" in run(*words).err
+    assert "holds a training run: --resume goes on with it" in run(*words).err
     assert "started with other settings: leave --epochs out" in run(*words[:-1], "5", "--resume").err
     assert "leave --batch out" in run(*words, "--resume", "--batch", "16").err
     assert run(*words, "--resume", "--batch", "32", "--quiet").status == 0
