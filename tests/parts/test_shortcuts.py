@@ -472,6 +472,7 @@ def test_decoy_digits_right_for_the_wrong_reason_fail_and_the_same_without_decoy
     assert g.verdict == "pass", g.headline
 
 
+@pytest.mark.slow
 def test_coloured_digits_right_for_the_wrong_reason_fail_and_the_same_without_colours_pass(tmp_path: Path) -> None:
     a = arrays("colored")
     x, y = a["x_train"], a["y_train"].long()
