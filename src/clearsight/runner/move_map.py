@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx
-from torch.nn.functional import softplus
 
 from clearsight.core import rng
 from clearsight.core.batching import SIZE, bounded
@@ -28,8 +27,8 @@ from clearsight.core.validation import check_pixels, top_class
 from clearsight.errors import Refused
 from clearsight.internals.graph import Graph, Rule, graph_of
 from clearsight.internals.layers import enlarge
-from clearsight.internals.relu import RELUS, open_range
 from clearsight.internals.scores import scores
+from clearsight.internals.second_order import second_order_rules
 from clearsight.runner.run import explain, resolve
 
 Through = Literal["saliency", "gradient-x-input", "grad-cam"]  # maps that we can differentiate once more
@@ -231,7 +230,7 @@ def correlation_gradient(
     """The gradient, at pictures z (B, C, *S), of the map's correlation with the clean map's ranks."""
     p = z.detach().requires_grad_()
     with torch.enable_grad():
-        _, maps = differentiable_map(model, graph, p, target, call, softplus_rules(beta), again=True)
+        _, maps = differentiable_map(model, graph, p, target, call, second_order_rules(beta), again=True)
         flat = maps.flatten(1)
         usual = flat.detach().abs().mean(1, keepdim=True).clamp_min(torch.finfo(flat.dtype).tiny)
         even = flat / (flat.abs() + usual)  # near to ranks: one large value counts little more than a middling one
@@ -279,21 +278,3 @@ def differentiable_map(
         if call.method.name == "gradient-x-input":
             return out, (g * (p - call.options.get("reference", 0.0))).sum(1)
         return out, g.abs().amax(1) if call.options.get("absolute", True) else g.sum(1)
-
-
-def softplus_rules(beta: float) -> dict[str, Rule]:
-    """A rule that replaces every ReLU by a softplus, whose second derivative is not zero."""
-
-    def rule(_graph: Graph, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        open_between = open_range(node)
-        if open_between is None:
-            run: Any = node.target
-            return run(*args, **kwargs)
-        a: Tensor = args[0]
-        usual = a.detach().flatten(1).abs().mean(1).clamp_min(torch.finfo(a.dtype).tiny)
-        b = per_picture(beta / usual, a)
-        _, high = open_between  # from 0 on
-        soft = softplus(a * b) / b
-        return soft - softplus((a - high) * b) / b if high < torch.inf else soft
-
-    return dict.fromkeys(RELUS, rule)
