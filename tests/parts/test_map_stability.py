@@ -23,7 +23,7 @@ from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.targets import ClassScore
 from clearsight.data.datasets import Picture, Pictures
 from clearsight.errors import Refused
-from clearsight.internals.graph import graph_of
+from clearsight.internals.recording import graph_of
 from clearsight.internals.relu import open_range
 from clearsight.internals.second_order import second_order_rules
 from clearsight.runner.move_map import (

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 import clearsight as cs
-from clearsight.internals.graph import graph_of
+from clearsight.internals.recording import graph_of
 from clearsight.internals.second_order import second_order_rules
 
 CONVOLUTIONS: dict[str, Callable[[], nn.Module]] = {

@@ -25,8 +25,9 @@ from clearsight.core.similarity import average_ranks, spearman
 from clearsight.core.targets import ClassScore, Margin
 from clearsight.core.validation import check_pixels, top_class
 from clearsight.errors import Refused
-from clearsight.internals.graph import Graph, Rule, graph_of
+from clearsight.internals.graph import Graph, Rule
 from clearsight.internals.layers import enlarge
+from clearsight.internals.recording import graph_of
 from clearsight.internals.scores import scores
 from clearsight.internals.second_order import second_order_rules
 from clearsight.runner.run import explain, resolve
