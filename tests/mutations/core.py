@@ -233,9 +233,9 @@ CORE = [
     (
         "reporting/method_pages.py",
         "_without_examples(m.prose)",
-        '_without_examples(inspect.getdoc(m.fn) or "")',
+        "_without_examples(m.doc)",
         "test_args_block",
     ),
-    ("reporting/method_pages.py", "_markdown(m.prose)", '_markdown(inspect.getdoc(m.fn) or "")', "test_args_block"),
+    ("reporting/method_pages.py", "_markdown(m.prose)", "_markdown(m.doc)", "test_args_block"),
     ("reporting/method_pages.py", '"option_help": m.option_help', '"option_help": {}', "test_args_block"),
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -142,7 +141,7 @@ def _call(spelling: str) -> Call:
 
 
 def _default(spelling: str, parameter: str) -> Any:
-    return inspect.signature(_call(spelling).method.fn).parameters[parameter].default
+    return _call(spelling).method.parameters[parameter].default
 
 
 _BUILD = {"timm": _build_timm, "torchvision": _build_torchvision, "clearsight": _build_clearsight}
