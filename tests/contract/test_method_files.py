@@ -44,7 +44,7 @@ def test_the_whole_catalogue_is_listed_without_torch():
 
 
 def test_a_file_that_says_more_than_can_be_read_is_imported(monkeypatch):
-    monkeypatch.setattr(method_files, "_READABLE", ())
+    monkeypatch.setattr(method_files, "READABLE", ())
     found = read_method("clearsight.attacks.pgd")
     assert type(found) is Method
     assert found.name == "pgd"

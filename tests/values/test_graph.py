@@ -305,7 +305,7 @@ def recorded(monkeypatch) -> list[int]:
     made: list[int] = []
     record = recording.record
     monkeypatch.setattr(recording, "record", lambda *a, **k: made.append(1) or record(*a, **k))
-    monkeypatch.setattr(recording, "_recordings", OrderedDict())
+    monkeypatch.setattr(recording, "recordings", OrderedDict())
     return made
 
 
@@ -378,7 +378,7 @@ def test_few_recordings_are_kept_and_no_weights_with_them(recorded):
             graph_of(model, x)
         held.append(weakref.ref(net[0].weight))
     assert len(recorded) == 12
-    assert len(recording._recordings) == 8
+    assert len(recording.recordings) == 8
     del net, model
     gc.collect()
     assert not [r for r in held if r() is not None]

@@ -19,7 +19,7 @@ from typing import Any
 from clearsight.core.methods import FiledMethod, Method, Parameters
 
 PACKAGE = Path(__file__).resolve().parent.parent
-_READABLE = (
+READABLE = (
     ast.Expression, ast.Constant, ast.Name, ast.Load, ast.Tuple, ast.List, ast.Dict, ast.Subscript, ast.Attribute,
     ast.UnaryOp, ast.USub, ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Pow, ast.BitOr, ast.JoinedStr,
     ast.FormattedValue,
@@ -68,7 +68,7 @@ class _Module:
     def evaluate(self, expression: ast.expr) -> Any:
         """The value of a plain expression in this module."""
         nodes = list(ast.walk(expression))
-        if not all(isinstance(n, _READABLE) for n in nodes):
+        if not all(isinstance(n, READABLE) for n in nodes):
             raise _UnreadableError
         names = {n.id: self._value(n.id) for n in nodes if isinstance(n, ast.Name)}
         text = compile(ast.Expression(expression), f"<{self.name}>", "eval")

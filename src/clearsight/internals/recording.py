@@ -64,7 +64,7 @@ class _Bound:
 
 
 _graphs: weakref.WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], _Bound]] = weakref.WeakKeyDictionary()
-_recordings: OrderedDict[tuple[Any, ...], Recording] = OrderedDict()
+recordings: OrderedDict[tuple[Any, ...], Recording] = OrderedDict()
 
 
 def graph_of(model: Classifier, x: Tensor, layer: str = "", *, fold: bool = True) -> Graph:
@@ -98,18 +98,18 @@ def graph_of(model: Classifier, x: Tensor, layer: str = "", *, fold: bool = True
 def _graph_of_recording(model: Classifier, z: Tensor, wanted: Tensor, run: tuple[Any, ...], *, fold: bool) -> Graph:
     """A graph that gives the logits that are wanted for z (1, C, *S), by a recording of earlier or by a new one."""
     key = (_architecture(model.net), *run)
-    if key in _recordings:
-        _recordings.move_to_end(key)
-        graph = prepared(_recordings[key].bound(model.net), fold=fold)
+    if key in recordings:
+        recordings.move_to_end(key)
+        graph = prepared(recordings[key].bound(model.net), fold=fold)
         if _same_logits(graph, z, wanted, _SAME_AGAIN):
             return graph
-    _recordings[key] = record(model, z, layer=run[2])
-    _recordings.move_to_end(key)
-    while len(_recordings) > _KEPT:
-        _recordings.popitem(last=False)
-    graph = prepared(_recordings[key].bound(model.net), fold=fold)
+    recordings[key] = record(model, z, layer=run[2])
+    recordings.move_to_end(key)
+    while len(recordings) > _KEPT:
+        recordings.popitem(last=False)
+    graph = prepared(recordings[key].bound(model.net), fold=fold)
     if not _same_logits(graph, z, wanted, _SAME):
-        del _recordings[key]
+        del recordings[key]
         raise Unrecordable(
             "the network does not run in the same way every time, so it cannot be taken apart into its "
             "operations: use a gradient, class-activation or perturbation method"

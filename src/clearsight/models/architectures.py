@@ -14,7 +14,6 @@ from clearsight.core.classifier import Preprocess
 from clearsight.core.rng import gpus, seed_torch
 from clearsight.errors import Refused, nearest
 
-LIBRARIES = ("timm:", "torchvision:", "clearsight:")
 GIVE_WEIGHTS = 'weights=FILE or weights="none" (--weights FILE or --weights none)'
 GIVE_LABELS = "labels=[...] (--labels FILE)"
 _SET_HERE = ("num_classes", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
