@@ -23,10 +23,9 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as F
 
 from clearsight.core.classifier import Preprocess
+from clearsight.core.torchvision_v2 import F, InterpolationMode
 from clearsight.data import depths, tiff
 from clearsight.errors import Refused
 
