@@ -14,7 +14,7 @@ from typing import Any, Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 
-from clearsight.core import passes
+from clearsight.core import first_pass, passes
 from clearsight.core.forwards import COARSE, coarse_type, mended, too_coarse
 from clearsight.core.guard import able, guarded
 from clearsight.core.label_names import finder, first_name, is_number, label_numbers, names, position
@@ -112,7 +112,9 @@ class Classifier:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits (B, K) of pixels x (B, C, *S) in [0, 1]; differentiable in x."""
-        return self.logits(self.normalised(x))
+        out = self.logits(self.normalised(x))
+        first_pass.note(self.net, x, out)
+        return out
 
     def normalised(self, x: Tensor) -> Tensor:
         """What the network is given for pixels x (B, C, *S) in [0, 1]: the mean taken off, divided by the std."""

@@ -26,10 +26,14 @@ def scores(model: Classifier, x: Tensor, batch: int = SIZE) -> Tensor:
         for part in torch.split(x, 1 if random else batch):
             with rng.seeded(0, part) if random else nullcontext():
                 parts.append(model(part).float().cpu())
-    out = torch.cat(parts)
-    if not bool(out.isfinite().all()):
+    return finite(model, torch.cat(parts))
+
+
+def finite(model: Classifier, logits: Tensor) -> Tensor:
+    """The logits themselves; refused where they are not finite."""
+    if not bool(logits.isfinite().all()):
         raise Refused(f"{model.source or 'the model'} gives scores that are not finite for some of the pictures")
-    return out
+    return logits
 
 
 def scores_of(model: Classifier, x: Tensor) -> Tensor:

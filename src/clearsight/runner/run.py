@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from clearsight.core.catalogue import Call, parse
 from clearsight.core.classifier import Classifier
 from clearsight.core.norms import USUAL, norm_of, project
 from clearsight.core.passes import counted
-from clearsight.core.targets import Become, Goal, Misclassify, Target, as_goal
+from clearsight.core.targets import Become, ClassScore, Goal, Misclassify, Target, as_goal
 from clearsight.core.validation import check_pixels, check_result, check_rows, check_target, top_class
 from clearsight.errors import Refused
 from clearsight.internals.layers import find_layer
@@ -25,6 +26,7 @@ from clearsight.internals.scores import scores
 from clearsight.internals.soundness import alone, caution, must_flow, must_repeat
 from clearsight.runner.failures import explain_failure
 from clearsight.runner.results import Attacked, Explanation
+from clearsight.runner.top_class import TopClass, top_class_of
 
 
 def explain(
@@ -60,14 +62,12 @@ def explain(
     with model.undisturbed(), rng.seeded(seed, x[:1]):
         if "control" not in call.method.claims:
             must_repeat(model, x[:1])
-        if target is None:
+        if target is None and model.scores == "values":
             target = top_class(model, scores(model, x, batch))
-        if not callable(target):
-            raise Refused(f"target {target!r}: give cs.ClassScore(model.index(name)) or cs.Margin(a, b)")
-        check_target(model, target)
-        check_rows(target, len(x))
+        if target is not None:
+            _check_question(model, target, len(x))
         call = resolve(model, x[:1], call)
-        maps = []
+        maps, classes = [], []
         with (
             settled(model),
             bounded(model, x[:1], batch) as size,
@@ -76,8 +76,11 @@ def explain(
         ):
             for start in range(0, len(x), size):
                 part = x[start : start + size]
-                with explain_failure(model, call, part), rng.seeded(seed, part, call.method.name):
-                    part_maps = call.method(model, part.clone(), target[slice(start, start + size)], **call.options)
+                with top_class_of(model, part) if target is None else nullcontext(target) as question:
+                    asked = question if target is None else question[slice(start, start + size)]
+                    with explain_failure(model, call, part), rng.seeded(seed, part, call.method.name):
+                        part_maps = call.method(model, part.clone(), asked, **call.options)
+                    classes += [asked.index] if isinstance(asked, TopClass) else []
                 maps.append(check_result(part_maps, (len(part), *part.shape[2:]), call))
                 rectifies = "needs-relu" in call.method.claims  # and so goes back to the pixels, by what was recorded
                 if passes.through or rectifies:
@@ -88,7 +91,7 @@ def explain(
         maps=joined,
         x=x.cpu(),
         method=str(call),
-        target=target,
+        target=ClassScore(torch.cat(classes)) if target is None else target,
         forwards=passes.forwards / n,
         backwards=passes.backwards / n,
         seconds=time.perf_counter() - began,
@@ -99,6 +102,14 @@ def explain(
         signed="signed" in call.method.claims or bool((joined < 0).any()),  # options can make a method signed
         diagnostics=diagnostics.joined(book),
     )
+
+
+def _check_question(model: Classifier, target: Target, n: int) -> None:
+    """Refuse what is no target, or does not fit the model or n pictures."""
+    if not callable(target):
+        raise Refused(f"target {target!r}: give cs.ClassScore(model.index(name)) or cs.Margin(a, b)")
+    check_target(model, target)
+    check_rows(target, n)
 
 
 def resolve(model: Classifier, x: Tensor, call: Call) -> Call:
