@@ -55,8 +55,8 @@ CORE = [
     ),
     (
         "runner/run.py",
-        "part_maps = call.method(model, part.clone(), target",
-        "part_maps = call.method(model, part, target",
+        "part_maps = call.method(model, part.clone(), asked",
+        "part_maps = call.method(model, part, asked",
         "callers",
     ),
     ("runner/run.py", "maps[rows].clone()", "maps[rows]", "callers"),
