@@ -43,4 +43,20 @@ CORE = [
         "values.missing, cmap=_BOTH",
         "agreement_is_drawn",
     ),
+    ("core/remembered.py", "if key not in known:", "if True:", "worked_out_once"),
+    (
+        "core/remembered.py",
+        "token = _memory.set(weakref.WeakKeyDictionary())",
+        "token = _memory.set(None)",
+        "worked_out_once",
+    ),
+    ("perturbation/removal_order.py", "digest(x)), lambda", "len(x)), lambda", "worked_out_once"),
+    ("metrics/parameter_randomisation.py", 'if stages == 1 and order == "cascading":', "if False:", "worked_out_once"),
+    ("perturbation/removal_order.py", "(steps, x if insert else nothing)", "(steps, nothing)", "insertion"),
+    (
+        "perturbation/removal_order.py",
+        "if nothing is None else torch.arange(1, steps)",
+        "if nothing is None else torch.arange(2, steps)",
+        "deletion",
+    ),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,13 @@ from PIL import Image
 import clearsight as cs
 from clearsight.auditing.audit import parse_checks, run_checks
 from clearsight.auditing.case import Case
+from clearsight.auditing.map_tests import RANDOMISED
 from clearsight.auditing.tournament import run_tournament
 from clearsight.core.catalogue import parse
 from clearsight.core.statistics import bootstrap
 from clearsight.core.targets import ClassScore
 from clearsight.data.datasets import Picture, Pictures
+from clearsight.internals import randomisation
 from clearsight.perturbation.map_thresholds import LEVELS, chances, rises_through, stretched
 from clearsight.reporting.findings import Finding
 from clearsight.runner.run import explain, measure
@@ -189,3 +192,27 @@ def test_a_tournament_tells_how_far_it_is_within_a_batch(pictures: Pictures) -> 
     assert done[0] == 0
     assert done[-1] == 8
     assert len(set(done)) >= 4  # an explainer and three controls
+
+
+def test_what_is_the_same_for_every_player_is_worked_out_once(pictures: Pictures, monkeypatch) -> None:
+    """The ends of the curves and the random network; the values are those of a tournament that remembers nothing."""
+    case = Case(classifier(), pictures)
+    calls = [parse(m, "explainers") for m in ("saliency", "gradient-x-input", "occlusion(window=4, stride=4)")]
+    metrics = [parse(m, "metrics") for m in ("deletion(steps=3)", "insertion(steps=3)", RANDOMISED)]
+    order = case.sample(range(16), 8)
+    passes = [0, 0]
+    drawn: list[int] = []
+    draw = randomisation.Unlearnt.draw
+    monkeypatch.setattr(randomisation.Unlearnt, "draw", lambda *a: drawn.append(1) or draw(*a))
+    played = []
+    for i in range(2):
+        case.model.net.register_forward_pre_hook(lambda _, x, i=i: passes.__setitem__(i, passes[i] + len(x[0])))
+        played.append(run_tournament(case, calls, metrics, order))
+        monkeypatch.setattr("clearsight.auditing.tournament.remembering", nullcontext)
+        case.model.net._forward_pre_hooks.clear()
+    np.testing.assert_allclose(played[0].values, played[1].values, rtol=1e-5, atol=1e-6)
+    players = len(played[0].players)
+    assert players == len(calls) + 3
+    assert len(drawn) == 1 + players
+    # of two curves four ends, of which two are the picture itself
+    assert passes[1] - passes[0] >= 8 * (4 * players - 2)

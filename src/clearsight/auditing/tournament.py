@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 from clearsight.auditing.case import Case
 from clearsight.core.catalogue import Call, catalogue
 from clearsight.core.classifier import Classifier
+from clearsight.core.remembered import remembering
 from clearsight.core.similarity import average_ranks, spearman
 from clearsight.core.statistics import Interval, bootstrap
 from clearsight.core.targets import ClassScore
@@ -21,6 +22,7 @@ from clearsight.perturbation.map_thresholds import LEVELS, best_level, rises_thr
 from clearsight.runner.run import explain, measure, resolve
 
 Values = npt.NDArray[np.float64]
+Batch = tuple[list[int], Tensor]  # rows, and their pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +129,7 @@ def run_tournament(
     passes = dict.fromkeys(maps, 0.0)
     done: list[int] = []
     twins_of: dict[str, set[str]] = {str(c): {str(o) for o in calls[:i]} for i, c in enumerate(calls)}
-    for part, pixels in case.batches(rows):
+    for part, pixels in _remembering_each(case.batches(rows)):
         unscaled: dict[str, Tensor] = {}
         regions = case.regions(part) if any("regions" in m.method.injected for m in metrics) else None
         for k, call in enumerate(list(calls)):
@@ -163,6 +165,13 @@ def run_tournament(
     return Tournament(
         tuple(done), players, tuple(metrics), all_values, tuple(left_out), thresholds, tuple(calibrate), same_maps
     )
+
+
+def _remembering_each(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The batches; what is worked out once for all players is kept while one of them is worked on."""
+    for batch in batches:
+        with remembering():
+            yield batch
 
 
 def _resolve_explainers(case: Case, methods: Sequence[Call], row: int) -> tuple[list[Call], list[tuple[str, str]]]:
