@@ -37,8 +37,8 @@ CORE = [
     ("core/norms.py", "move * (limit / length)", "move * limit", "greedy"),
     (
         "runner/run.py",
-        "goal.met(scores(model, z, batch)) & ~already",
-        "goal.met(scores(model, z, batch))",
+        "goal.met(scores(model, z, size)) & ~already",
+        "goal.met(scores(model, z, size))",
         "wrong_already",
     ),
     (
@@ -49,7 +49,7 @@ CORE = [
     ),
     (
         "runner/run.py",
-        "torch.split(todo, size) if len(todo) else ()",
+        "torch.split(todo, together) if len(todo) else ()",
         "torch.split(todo, size)",
         "batch_is and attacks",
     ),
@@ -154,7 +154,7 @@ CORE = [
     ),
     ("runner/run.py", "            must_repeat(model, x[:1])\n", "            pass\n", "soundness"),
     ("runner/run.py", "batch = 1 if alone(model, x[:1]) else batch", "alone(model, x[:1])", "soundness"),
-    ("internals/scores.py", "torch.split(x, 1 if random else batch)", "torch.split(x, batch)", "soundness"),
+    ("internals/scores.py", "torch.split(x, 1 if random else batch or SIZE)", "torch.split(x, batch or SIZE)", "soundness"),
     ("runner/run.py", "            caution(model, x[:1])\n", "            pass\n", "soundness"),
     (
         "internals/forward_from_layer.py",
@@ -163,7 +163,15 @@ CORE = [
         "forward_from_layer",
     ),
     ("core/batching.py", "storages[storage.data_ptr()] = storage.nbytes()", "pass", "bounded"),
-    ("core/batching.py", "BYTES // max(by_shape[shape], 1)", "size", "bounded"),
+    ("core/batching.py", "min(most, BYTES // kept)", "most", "bounded"),
+    (
+        "core/batching.py",
+        "max(SIZE, min(MOST, SMALL // kept)) if size is None",
+        "SIZE if size is None",
+        "small_network",
+    ),
+    ("core/batching.py", "_one_way.reset(token_one_way)", "pass", "small_network"),
+    ("core/blackbox.py", "torch.split(sent, at_once())", "torch.split(sent, 16)", "go_together"),
     ("core/passes.py", "_open.set((*_open.get(), passes))", "_open.set((passes,))", "nested"),
     (
         "core/guard.py",

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx
 
 from clearsight.core import rng
-from clearsight.core.batching import SIZE, bounded
+from clearsight.core.batching import bounded
 from clearsight.core.best_so_far import BestSoFar
 from clearsight.core.catalogue import Call, parse, write_value
 from clearsight.core.classifier import Classifier
@@ -84,7 +84,7 @@ def move_map(
     beta: float = 10.0,
     through: Through | None = None,
     seed: int = 0,
-    batch: int = SIZE,
+    batch: int | None = None,
 ) -> MovedMap:
     """Change pictures so that the map of an explainer becomes as unlike as possible while the answer stays.
 
@@ -107,7 +107,7 @@ def move_map(
         through: whose map is followed where ``method`` is not saliency, gradient-x-input or grad-cam; by default
             gradient-x-input.
         seed: start of all randomness.
-        batch: number of pictures that go through the network at a time.
+        batch: number of pictures that go through the network at a time; None as in `explain`.
 
     Refused: networks that cannot be taken apart into their operations, budgets outside of [0, 1] in linf, and models
     whose answer is not one of several classes.

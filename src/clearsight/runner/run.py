@@ -36,7 +36,7 @@ def explain(
     target: Target | None = None,
     *,
     seed: int = 0,
-    batch: int = SIZE,
+    batch: int | None = None,
 ) -> Explanation:
     """Run one explainer on pictures.
 
@@ -51,7 +51,8 @@ def explain(
             class.
         seed: start of all randomness.  The same seed gives the same maps, whatever the batch size, the order or the
             neighbours.
-        batch: maximum number of pictures that go through the network at once.
+        batch: maximum number of pictures that go through the network at once; None for 16, and more through a small
+            network.
 
     Refused: unknown methods and options, targets that do not fit the model or the pictures, networks that the method
     cannot explain, and maps that are not finite or of the wrong shape.
@@ -140,7 +141,7 @@ def attack(
     access: str = "logits",
     digits: int | None = None,
     seed: int = 0,
-    batch: int = SIZE,
+    batch: int | None = None,
 ) -> Attacked:
     """Run one attack on pictures.
 
@@ -161,7 +162,8 @@ def attack(
         access: what the model returns to a black-box attack: "logits", "probs", "top-5" (or another number) or "label".
         digits: decimals to which the probabilities for a black-box attack are rounded; None for no rounding.
         seed: start of all randomness.
-        batch: maximum number of pictures that go through the network at once.
+        batch: maximum number of pictures that go through the network at once; None for 16, and more through a small
+            network.
 
     Refused: unknown methods and options, a budget outside its range or stated twice with two values, goals that do not
     fit the model or the pictures, an attack on another model without other, and starts, access or digits for attacks
@@ -179,15 +181,16 @@ def attack(
     spent, first = torch.zeros(len(x), dtype=torch.long), torch.zeros(len(x), dtype=torch.long)
     with model.undisturbed(), rng.seeded(seed, x[:1]):
         batch = 1 if alone(model, x[:1]) else batch
-        already = goal.met(scores(model, x, batch))
+        with bounded(model, x[:1], batch) as size:
+            already = goal.met(scores(model, x, size))
         todo = (~already).nonzero()[:, 0]
         extra: dict[str, Any] = {"eps": eps, "other": other}
         extra["starts"] = None if starts is None else check_pixels(model, starts)
-        with settled(model), bounded(model, x[:1], batch) as size, counted(model.net) as passes:
+        with settled(model), bounded(model, x[:1], batch) as together, counted(model.net) as passes:
             if "lessons" in call.method.injected:
-                size = max(len(todo), 1)  # learned once; the method itself takes the pictures a few at a time
+                together = max(len(todo), 1)  # learned once; the method itself takes the pictures a few at a time
                 extra["lessons"] = lessons or (x[todo.to(x.device)], goal[todo])
-            for rows in torch.split(todo, size) if len(todo) else ():
+            for rows in torch.split(todo, together) if len(todo) else ():
                 part = x[rows.to(x.device)]
                 box = None
                 if "black-box" in call.method.claims:
@@ -206,7 +209,7 @@ def attack(
                     z[rows.to(x.device)] = box.best(raw)
         if passes.through:
             caution(model, x[:1])
-        fooled = goal.met(scores(model, z, batch)) & ~already
+        fooled = goal.met(scores(model, z, size)) & ~already
         first = torch.where(fooled, torch.where(first > 0, first, spent), 0)
     n = max(len(todo), 1)
     blind = "black-box" in call.method.claims
@@ -283,7 +286,7 @@ def measure(
     method: str | Call | None = None,
     other: Classifier | None = None,
     seed: int = 0,
-    batch: int = SIZE,
+    batch: int | None = None,
 ) -> Tensor:
     """Measure maps of pictures by one metric: one number (B,) per picture.
 
@@ -297,7 +300,8 @@ def measure(
         method: name of the explainer that made the maps, with its options, for metrics that run it again.
         other: a second model of the same classes, for metrics that compare its maps with these.
         seed: start of all randomness.
-        batch: maximum number of pictures that go through the network at once.
+        batch: maximum number of pictures that go through the network at once; None for 16, and more through a small
+            network.
 
     Refused: unknown metrics and options, maps and targets that do not fit the pictures, and a metric without the
     regions, the method or the second model that it needs.
@@ -322,8 +326,9 @@ def measure(
         check_target(model, target)
         check_rows(target, len(x))
         values = []
-        for start in range(0, len(x), batch):
-            rows = slice(start, start + batch)
+        size = batch or SIZE
+        for start in range(0, len(x), size):
+            rows = slice(start, start + size)
             extra: dict[str, Any] = {"regions": None if regions is None else regions[rows].to(x.device), "other": other}
             extra["again"] = maker and _again(maker, target[rows], seed)
             given = {k: v for k, v in extra.items() if k in call.method.injected}
