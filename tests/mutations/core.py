@@ -50,7 +50,7 @@ CORE = [
     (
         "runner/run.py",
         "torch.split(todo, together) if len(todo) else ()",
-        "torch.split(todo, size)",
+        "torch.split(todo, together)",
         "batch_is and attacks",
     ),
     (
