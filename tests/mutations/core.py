@@ -154,7 +154,12 @@ CORE = [
     ),
     ("runner/run.py", "            must_repeat(model, x[:1])\n", "            pass\n", "soundness"),
     ("runner/run.py", "batch = 1 if alone(model, x[:1]) else batch", "alone(model, x[:1])", "soundness"),
-    ("internals/scores.py", "torch.split(x, 1 if random else batch or SIZE)", "torch.split(x, batch or SIZE)", "soundness"),
+    (
+        "internals/scores.py",
+        "torch.split(x, 1 if random else batch or SIZE)",
+        "torch.split(x, batch or SIZE)",
+        "soundness",
+    ),
     ("runner/run.py", "            caution(model, x[:1])\n", "            pass\n", "soundness"),
     (
         "internals/forward_from_layer.py",

@@ -43,6 +43,10 @@ CORE = [
         "values.missing, cmap=_BOTH",
         "agreement_is_drawn",
     ),
+    ("auditing/tournament.py", "if not done and not _is_control(call.method) and", "if False and", "tiny_budget"),
+    ("auditing/tournament.py", '"layer" not in c.method.options)', "True)", "tiny_budget"),
+    ("auditing/audit.py", "if call is waiting[0] or not case.clock.is_over", "if True", "budget_leaves"),
+    ("auditing/clock.py", "self.now() >= self._end", "False", "budget_leaves"),
     ("core/remembered.py", "if key not in known:", "if True:", "worked_out_once"),
     (
         "core/remembered.py",

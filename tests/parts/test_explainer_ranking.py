@@ -194,6 +194,17 @@ def test_a_tournament_tells_how_far_it_is_within_a_batch(pictures: Pictures) -> 
     assert len(set(done)) >= 4  # an explainer and three controls
 
 
+def test_a_tiny_budget_tries_one_explainer_beside_the_controls(pictures: Pictures) -> None:
+    case = Case(classifier(), pictures, budget=1e-3)
+    _ = case.pictures
+    found = believe(case, "methods='saliency, grad-cam, gradient-x-input', metrics='insertion(steps=2)'")
+    table = rows(found, "Means by metric")
+    assert [str(r["explainer"]).partition("(")[0] for r in table] == ["grad-cam", "centre", "edge", "random"]
+    assert found.n == 1
+    assert "Left out: saliency, gradient-x-input: the budget left no time for it." in found.notes
+    assert found.headline.startswith("1 picture is too few")
+
+
 def test_what_is_the_same_for_every_player_is_worked_out_once(pictures: Pictures, monkeypatch) -> None:
     """The ends of the curves and the random network; the values are those of a tournament that remembers nothing."""
     case = Case(classifier(), pictures)

@@ -115,13 +115,16 @@ def run_tournament(
 ) -> Tournament:
     """Run every explainer on the pictures and every metric on its maps, all controls among them, batch by batch.
 
-    The case's share of the budget decides how many pictures there are; each has been through everything.  The question
+    The case's share of the budget decides how many pictures there are, and on the first of them how many explainers;
+    each picture has been through all of these.  The question
     is the top class's logit for the maps and its probability for the metrics.  Metrics that need annotated objects are
     asked where every picture has one.  other: a second model, for metrics that compare maps with its.  calibrate: the
     pictures on which every player's threshold is chosen, by one search, for metrics that have one and leave it open.
     Refused: no explainer that the network allows.
     """
     calls, left_out = _resolve_explainers(case, methods, rows[0])
+    if case.budget:  # controls first, without which nothing is judged, then those that cost least: of one layer
+        calls.sort(key=lambda c: (not _is_control(c.method), "layer" not in c.method.options))
     metrics = [m for m in metrics if "regions" not in m.method.injected or all(case.pictures[i].regions for i in rows)]
     thresholds = _calibrate_explainers(case, calls, calibrate, left_out) if calibrate else {}
     maps: dict[str, list[Tensor]] = {str(c): [] for c in calls}
@@ -132,8 +135,9 @@ def run_tournament(
     for part, pixels in _remembering_each(case.batches(rows)):
         unscaled: dict[str, Tensor] = {}
         regions = case.regions(part) if any("regions" in m.method.injected for m in metrics) else None
-        for k, call in enumerate(list(calls)):
-            name = str(call)
+        playing = list(calls)
+        for k, call in enumerate(playing):
+            name, started = str(call), case.clock.now()
             case.progress(case.doing, len(done) + len(part) * k // len(calls), len(rows))  # a batch takes minutes
             try:
                 explanation = explain(case.model, pixels, call, ClassScore(case.predicted[part]), seed=case.seed)
@@ -155,6 +159,10 @@ def run_tournament(
             except Refused as e:
                 left_out.append((name, str(e)))
                 calls.remove(call)
+            if not done and not _is_control(call.method) and case.clock.is_late(case.clock.now() - started):
+                left_out += [(str(c), "the budget left no time for it") for c in playing[k + 1 :]]
+                calls = [c for c in calls if c not in playing[k + 1 :]]
+                break
         done += part
     players = tuple(Entrant(c, torch.cat(maps[str(c)]), passes[str(c)] / len(done)) for c in calls)
     if all(p.control for p in players):

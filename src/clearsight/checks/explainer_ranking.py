@@ -331,7 +331,8 @@ def _headline(
         return f"Use {call}: {wins}{likeness}{more}."
     if n < FEWEST:
         return (
-            f"{counted(n, 'picture')} are too few to say which explainer can be believed, give at least {FEWEST}. "
+            f"{counted(n, 'picture is', 'pictures are')} too few to say which explainer can be believed, give at least "
+            f"{FEWEST}. "
             f"The best was {call}: {wins}{likeness}."
         )
     why = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import os
 import signal
 import sys
 import warnings
@@ -68,6 +69,7 @@ def verbs() -> list[tuple[str, ...]]:
 def main() -> None:
     """Run the command line.  Exit status: 0 done, 1 a bar of the gate failed, 2 it could not be done."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait would starve others on a busy machine
     gc.set_threshold(700, 10, 100)  # the libraries' half million objects stay: looking through all of them is time lost
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file's name may hold anything
