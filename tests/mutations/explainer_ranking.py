@@ -63,4 +63,14 @@ CORE = [
         "if nothing is None else torch.arange(2, steps)",
         "deletion",
     ),
+    ("core/ahead.py", "if len(waiting) > most:", "if len(waiting) > 1000:", "test_ahead"),
+    ("core/ahead.py", "cancel_futures=True", "wait=False", "test_ahead"),
+    (
+        "core/ahead.py",
+        "yield waiting.popleft().result()\n        while",
+        "yield waiting.pop().result()\n        while",
+        "test_ahead",
+    ),
+    ("auditing/case.py", "enumerate(rows) if (kept", "enumerate(readable) if (kept", "test_ahead"),
+    ("auditing/case.py", "[[place[i] for i in rows]]", "", "test_ahead"),
 ]

@@ -204,7 +204,13 @@ def shown(image: Image.Image, preprocess: Preprocess) -> Image.Image:
 
 def to_pixels(image: Image.Image, preprocess: Preprocess) -> Tensor:
     """A picture -> (C, H, W) float32 in [0, 1], resized and cut as `preprocess` says, not normalised.  See `shown`."""
-    return of_bytes(F.pil_to_tensor(shown(image, preprocess)))
+    return of_bytes(to_bytes(image, preprocess))
+
+
+def to_bytes(image: Image.Image, preprocess: Preprocess) -> Tensor:
+    """The same, (C, H, W) uint8 from 0 to 255: a quarter of the memory."""
+    values: Tensor = F.pil_to_tensor(shown(image, preprocess))
+    return values
 
 
 def of_bytes(values: Tensor) -> Tensor:
