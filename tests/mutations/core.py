@@ -180,8 +180,8 @@ CORE = [
     ("core/passes.py", "_open.set((*_open.get(), passes))", "_open.set((passes,))", "nested"),
     (
         "core/guard.py",
-        'partial(setattr, m, "training", m.training)',
-        'partial(setattr, m, "training", False)',
+        "        module.training = mode\n",
+        "        pass\n",
         "left_alone",
     ),
     ("core/guard.py", "p.requires_grad_, p.requires_grad)", "p.requires_grad_, False)", "left_alone"),
