@@ -20,6 +20,7 @@ from clearsight.core.guard import able, guarded
 from clearsight.core.label_names import finder, first_name, is_number, label_numbers, names, position
 from clearsight.core.label_names import plain as plain
 from clearsight.core.outputs import pick
+from clearsight.core.remembered import once
 from clearsight.errors import Notice, Refused, TooCoarse, nearest
 
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
@@ -209,6 +210,9 @@ class Classifier:
 
     def fingerprint(self) -> str:
         """16 hex digits of a hash over the names and values of all weights and buffers."""
+        return once(self.net, "fingerprint", self._hash)
+
+    def _hash(self) -> str:
         h = hashlib.sha256()
         for name, value in self.net.state_dict().items():
             h.update(name.replace("_orig_mod.", "").encode())  # compiled or not, it is the same network
