@@ -16,6 +16,7 @@ from clearsight.internals.randomisation import again_from, cuts, fresh, scores_n
 from clearsight.metrics.common.likeness import Likeness, likeness
 
 Order = Literal["cascading", "independent"]
+KEPT = 128 * 2**20  # bytes of a network's parameters up to which a random one is kept for the next explainer
 
 
 @method(paper="arXiv:1810.03292", claims="lower-is-better stochastic judges-the-explainer")
@@ -66,7 +67,7 @@ def parameter_randomisation(
     """
     if stages < 1:
         raise Refused(f"stages must be at least 1, not {stages}")
-    if stages == 1 and order == "cascading":  # one network, and the same for every explainer
+    if stages == 1 and order == "cascading" and _bytes(model) <= KEPT:  # one network, the same for every explainer
         seed = torch.initial_seed()
         networks: Iterable[Classifier] = once(
             model.net, ("random", seed, digest(x)), lambda: list(_random_networks(model, x, order, 1))
@@ -80,6 +81,10 @@ def parameter_randomisation(
             "network to compare it with"
         )
     return torch.stack(likenesses).mean(0)
+
+
+def _bytes(model: Classifier) -> int:
+    return sum(p.nbytes for p in model.net.parameters())
 
 
 def _random_networks(model: Classifier, x: Tensor, order: Order, stages: int) -> Iterator[Classifier]:
