@@ -14,7 +14,8 @@ import clearsight as cs
 from clearsight.auditing.audit import parse_checks, run_checks
 from clearsight.auditing.case import Case
 from clearsight.auditing.map_tests import RANDOMISED
-from clearsight.auditing.tournament import run_tournament
+from clearsight.auditing.tournament import measure_players, run_tournament
+from clearsight.checks import explainer_ranking
 from clearsight.core.catalogue import parse
 from clearsight.core.statistics import bootstrap
 from clearsight.core.targets import ClassScore
@@ -227,3 +228,55 @@ def test_what_is_the_same_for_every_player_is_worked_out_once(pictures: Pictures
     assert len(drawn) == 1 + players
     # of two curves four ends, of which two are the picture itself
     assert passes[1] - passes[0] >= 8 * (4 * players - 2)
+
+
+AGAIN = "insertion(steps=3), deletion(steps=3), parameter-randomisation(stages=1), max-sensitivity(samples=1)"
+FIVE = "saliency, gradient-x-input, occlusion(window=4, stride=4), grad-cam, deconvnet"
+
+
+def test_losers_are_not_run_again_and_nothing_else_changes(pictures: Pictures, monkeypatch) -> None:
+    runs: list[str] = []
+    run = explainer_ranking.measure_players
+    monkeypatch.setattr(
+        explainer_ranking,
+        "measure_players",
+        lambda case, t, which, *a, **k: (
+            runs.extend(str(t.players[i].call) for i in which) or run(case, t, which, *a, **k)
+        ),
+    )
+    options = f"methods='{FIVE}', metrics='{AGAIN}', pictures=16"
+    fast, whole = (believe(Case(classifier(), pictures), f"{options}, everything={v}") for v in ("false", "true"))
+    assert sorted(runs) == ["centre", "edge", "gradient-x-input", "occlusion(window=4, stride=4)", "random"]
+    assert (fast.headline, fast.verdict, fast.value, fast.interval) == (
+        whole.headline, whole.verdict, whole.value, whole.interval,
+    )  # fmt: skip
+    for caption in ("Explainers", "Means by metric"):
+        for a, b in zip(rows(fast, caption), rows(whole, caption), strict=True):
+            unknown = {k for k, v in a.items() if v is None}
+            assert {k: v for k, v in a.items() if k not in unknown} == {k: v for k, v in b.items() if k not in unknown}
+            assert (unknown == set()) == (str(a["explainer"]) in runs)
+    (note,) = [n for n in fast.notes if n.startswith("parameter-randomisation and max-sensitivity")]
+    assert "for the 2 of 5 explainers that win against each control" in note
+    assert not [n for n in whole.notes if "max-sensitivity" in n]
+
+
+def test_all_are_run_again_where_no_winner_is_believed(pictures: Pictures) -> None:
+    found = believe(Case(classifier(), pictures), f"methods='{FIVE}', metrics='{AGAIN}', pictures=16, ceiling=0.05")
+    assert found.verdict == "fail"
+    assert all(row["kept"] is not None for row in rows(found, "Explainers"))
+    assert not [n for n in found.notes if "option everything" in n]
+
+
+def test_equal_maps_are_run_again_once_for_both(pictures: Pictures) -> None:
+    case = Case(classifier(), pictures)
+    calls = [parse(m, "explainers") for m in ("grad-cam", "hires-cam")]
+    metrics = [parse("insertion(steps=3)", "metrics"), parse("parameter-randomisation(stages=1)", "metrics")]
+    later = explainer_ranking.reruns_explainer
+    order = case.sample(range(16), 8)
+    played = run_tournament(case, calls, metrics, order, later=later)
+    assert dict(played.same_maps) == {"hires-cam(layer=features)": "grad-cam(layer=features)"}
+    assert np.isnan(played.values[:, 1]).all()
+    whole = run_tournament(case, calls, metrics, order)
+    both = measure_players(case, played, [1], later)
+    np.testing.assert_allclose(both.values[[0, 1], 1], whole.values[[0, 1], 1])
+    assert np.isnan(both.values[2:, 1]).all()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -79,7 +79,7 @@ class Tournament:
 
     def agreement(self) -> Values:
         """(metrics, metrics): rank correlation over the players of what two metrics say of them on average."""
-        means = np.nanmean(self.oriented(), axis=2)
+        means = mean_of_known(self.oriented())
         n = len(self.metrics)
         correlations = np.eye(n)
         for i in range(n):
@@ -112,6 +112,7 @@ def run_tournament(
     *,
     other: Classifier | None = None,
     calibrate: Sequence[int] = (),
+    later: Callable[[Call], bool] = lambda _: False,
 ) -> Tournament:
     """Run every explainer on the pictures and every metric on its maps, all controls among them, batch by batch.
 
@@ -120,6 +121,7 @@ def run_tournament(
     is the top class's logit for the maps and its probability for the metrics.  Metrics that need annotated objects are
     asked where every picture has one.  other: a second model, for metrics that compare maps with its.  calibrate: the
     pictures on which every player's threshold is chosen, by one search, for metrics that have one and leave it open.
+    later: which metrics are left for `measure_players`; their values are nan until then.
     Refused: no explainer that the network allows.
     """
     calls, left_out = _resolve_explainers(case, methods, rows[0])
@@ -141,7 +143,7 @@ def run_tournament(
             case.progress(case.doing, len(done) + len(part) * k // len(calls), len(rows))  # a batch takes minutes
             try:
                 explanation = explain(case.model, pixels, call, ClassScore(case.predicted[part]), seed=case.seed)
-                calls_of_metrics = [_with_threshold(m, thresholds.get(name)) for m in metrics]
+                calls_of_metrics = [None if later(m) else _with_threshold(m, thresholds.get(name)) for m in metrics]
                 unscaled_maps = _unscaled(explanation.maps)
                 twins_of[name] &= {
                     o for o, earlier in unscaled.items() if torch.allclose(earlier, unscaled_maps, atol=1e-5)
@@ -173,6 +175,37 @@ def run_tournament(
     return Tournament(
         tuple(done), players, tuple(metrics), all_values, tuple(left_out), thresholds, tuple(calibrate), same_maps
     )
+
+
+def measure_players(
+    case: Case,
+    tournament: Tournament,
+    players: Collection[int],
+    later: Callable[[Call], bool],
+    *,
+    other: Classifier | None = None,
+) -> Tournament:
+    """The tournament with the values of these players by the metrics that were left for later.
+
+    Of players with the same maps the first is measured for all.
+    """
+    names = [str(p.call) for p in tournament.players]
+    first = {i: names.index(dict(tournament.same_maps).get(name, name)) for i, name in enumerate(names)}
+    metrics = [m if later(m) else None for m in tournament.metrics]
+    which = [k for k, m in enumerate(metrics) if m is not None]
+    values = tournament.values.copy()
+    done = 0
+    for part, pixels in _remembering_each(case.lots(tournament.rows)):
+        columns = slice(done, done + len(part))
+        for i in sorted({first[i] for i in players}):
+            player = tournament.players[i]
+            case.progress(case.doing, done, len(tournament.rows))
+            found = _measure_maps(case, player.call, metrics, part, pixels, player.maps[columns], None, other)
+            values[i, which, columns] = found[which]
+        done += len(part)
+    for i in players:
+        values[i, which] = values[first[i], which]
+    return replace(tournament, values=values)
 
 
 def _remembering_each(batches: Iterator[Batch]) -> Iterator[Batch]:
@@ -219,16 +252,19 @@ def _same_maps(twins_of: dict[str, set[str]], names: Sequence[str]) -> tuple[tup
 def _measure_maps(
     case: Case,
     call: Call,
-    metrics: Sequence[Call],
+    metrics: Sequence[Call | None],
     part: Sequence[int],
     pixels: Tensor,
     maps: Tensor,
     regions: Tensor | None,
     other: Classifier | None,
 ) -> Values:
-    """(metrics, B)"""
+    """(metrics, B); nan for None."""
     rows = []
     for metric in metrics:
+        if metric is None:
+            rows.append(np.full(len(part), np.nan))
+            continue
         of_the_explainer = (
             "judges-the-explainer" in metric.method.claims
         )  # what the maps explain; others ask for the probability
@@ -268,6 +304,14 @@ def _calibrate_threshold(case: Case, call: Call, rows: Sequence[int]) -> float:
 
 def _is_control(method: object) -> bool:
     return "control" in getattr(method, "claims", ())
+
+
+def mean_of_known(values: Values) -> Values:
+    """The means along the last axis of what is not nan; nan where all is."""
+    known = ~np.isnan(values)
+    count = known.sum(-1)
+    means: Values = np.where(count > 0, np.where(known, values, 0.0).sum(-1) / np.maximum(count, 1), np.nan)
+    return means
 
 
 def mean(values: Values, seed: int) -> tuple[float, Interval | None]:
