@@ -104,8 +104,15 @@ class _Module:
             given.arg,
             inspect.Parameter.KEYWORD_ONLY if keyword else inspect.Parameter.POSITIONAL_OR_KEYWORD,
             default=empty if default is None else self.evaluate(default),
-            annotation=self.evaluate(given.annotation) if spelled and given.annotation is not None else empty,
+            annotation=self.evaluate(_unquoted(given.annotation))
+            if spelled and given.annotation is not None
+            else empty,
         )
+
+
+def _unquoted(annotation: ast.expr) -> ast.expr:
+    quoted = isinstance(annotation, ast.Constant) and isinstance(annotation.value, str)
+    return ast.parse(ast.literal_eval(annotation), mode="eval").body if quoted else annotation
 
 
 _module = functools.cache(_Module)
