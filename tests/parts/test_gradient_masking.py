@@ -411,7 +411,7 @@ AGAIN = {
 }
 
 
-@pytest.mark.parametrize("what", with_slow([*AGAIN], "a stranger", "a target", "noise"))
+@pytest.mark.parametrize("what", with_slow([*AGAIN], "noise"))
 def test_the_command_shows_the_break_again(
     taught: tuple[nn.Module, Pictures], nets: str, run: Callable[..., Any], tmp_path: Path, what: str,
     monkeypatch: pytest.MonkeyPatch,
