@@ -99,9 +99,9 @@ def run(words: str, files: Files, change: tuple[str, str, str] | None) -> tuple[
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder).resolve()
-        for part in ("src", "tests"):
+        for part in ("src", "tests", "benchmarks", "docs"):
             shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-        for name in ("pyproject.toml", "README.md"):
+        for name in ("pyproject.toml", "README.md", "CONTRIBUTING.md"):
             shutil.copy(ROOT / name, copy)
         if change:
             file, old, new = change
