@@ -13,6 +13,7 @@ process.  MNIST: a folder with the four idx files; without it its network is lef
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
@@ -21,7 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +39,17 @@ COMMANDS: tuple[tuple[str, tuple[str, ...], int], ...] = (  # what it is, the wo
         3,
     ),
     ("the first picture judged", ("audit", "demo", "demo:coffee", "--only", "accuracy"), 5),
-    ("the ranking of explainers", ("audit", "--only", "explainer-ranking"), 2),
-    ("how steady maps are", ("audit", "--only", "map-stability", "-m", "cam(layer=bn2)"), 2),
     ("the whole audit", ("audit",), 2),
 )
 
 
 @dataclass(frozen=True)
 class Spent:
-    """Seconds of one turn, and the peak memory of its process in MB."""
+    """Seconds of one turn, the peak memory of its process in MB, and of an audit the seconds of each check."""
 
     seconds: float
     mb: float
+    checks: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,9 @@ def main() -> None:
     parser.add_argument("--before", help="a commit, whose build stands beside this one")
     parser.add_argument("--mnist", type=Path)
     parser.add_argument("--only", default="")
+    parser.add_argument(
+        "--networks", default="demo,torchvision:resnet50,mnist", help="of the calls, with commas between"
+    )
     parser.add_argument("--out", type=Path)
     parser.add_argument("--network", help=argparse.SUPPRESS)
     words = parser.parse_args()
@@ -102,8 +105,9 @@ def tables(words: argparse.Namespace) -> list[str]:
         head = ("command", f"{commit}, s", "this build, s", "ratio (range)", "turns", f"{commit}, MB", "MB", "words")
         rows = [row.line() for row in commands(words.before, words.only)]
         found += ["", "## Commands", "", *heads(head), *rows]
-    networks = ["demo", "torchvision:resnet50", *(["mnist"] if words.mnist else [])]
-    for network in networks:
+    for network in filter(None, words.networks.split(",")):
+        if network == "mnist" and not words.mnist:
+            continue
         command = [sys.executable, __file__, "--network", network, "--only", words.only]
         command += ["--mnist", str(words.mnist)] if words.mnist else []
         rows = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
@@ -134,7 +138,23 @@ def commands(before: str, only: str) -> list[Row]:
                 pairs = [[spent(command, tree, Path(folder)) for tree in (old, ROOT)] for _ in range(turns)]
                 rows.append(Row(name, [p[1] for p in pairs], [p[0] for p in pairs], f"`{' '.join(typed)}`"))
                 print(rows[-1].line(), file=sys.stderr, flush=True)
+                rows += by_check(rows[-1])
     return rows
+
+
+def by_check(whole: Row) -> list[Row]:
+    """The same of the checks of an audit that take a second or more, the slowest first."""
+    long = sorted((s, check) for check, s in whole.beside[0].checks.items() if s >= 1)[::-1]
+    if len(long) < 2:
+        return []
+    return [
+        Row(
+            f"of it {check}",
+            [Spent(s.checks[check], 0) for s in whole.now],
+            [Spent(s.checks[check], 0) for s in whole.beside],
+        )
+        for _, check in long
+    ]
 
 
 @contextmanager
@@ -156,7 +176,10 @@ def spent(command: Sequence[str], tree: Path, folder: Path) -> Spent:
             command, cwd=place, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         _, _, usage = os.wait4(process.pid, 0)
-        return Spent(time.perf_counter() - began, usage.ru_maxrss / 1024)
+        seconds = time.perf_counter() - began
+        report = Path(place) / "clearsight-runs" / "audit-1" / "report.json"
+        findings = json.loads(report.read_text("utf-8"))["findings"] if report.is_file() else []
+        return Spent(seconds, usage.ru_maxrss / 1024, {f["check"]: f["seconds"] for f in findings})
 
 
 def calls_of(network: str, only: str, mnist: Path | None) -> list[Row]:
