@@ -99,3 +99,20 @@ def test_the_compiler_itself_can_be_imported_meanwhile():
         print(json.dumps([ready, sys.modules["torch._dynamo.utils"].__file__ is not None]))
     """
     assert run(code) == [True, True]
+
+
+@pytest.mark.parametrize(("load", "policy"), [(0.0, ""), (1e3, "PASSIVE")])
+def test_threads_that_wait_sleep_where_others_keep_the_machine_busy(load, policy):
+    code = f"""if True:
+        import json, os, sys
+        os.environ.pop("OMP_WAIT_POLICY", None)
+        os.getloadavg = lambda: ({load}, 0.0, 0.0)
+        from clearsight.cli.app import main
+        sys.argv = ["clearsight", "--version"]
+        try:
+            main()
+        except SystemExit:
+            pass
+        print(json.dumps([os.environ.get("OMP_WAIT_POLICY", "")]))
+    """
+    assert run(code) == [policy]
