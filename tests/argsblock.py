@@ -2,7 +2,7 @@
 
 import inspect
 
-from clearsight.core.catalogue import Method, split_args
+from clearsight.core.methods import Method, split_args
 
 FEWEST = 3  # words that say what an option does
 

@@ -139,7 +139,7 @@ def without_mutation() -> list[str]:
     """The files of the catalogue that the table does not break."""
     from clearsight.core.catalogue import catalogue
 
-    methods = [(kind, m.fn.__module__.rpartition(".")[2]) for kind in KINDS for m in catalogue(kind).values()]
+    methods = [(kind, m.file) for kind in KINDS for m in catalogue(kind).values()]
     return [f"{kind}/{file}.py" for kind, file in methods if f"{kind}/{file}.py" not in METHODS]
 
 

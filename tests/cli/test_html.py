@@ -1,5 +1,6 @@
 """The report as a page and in the terminal: complete, escaped, the same after reading back, with nothing to fetch."""
 
+import base64
 import dataclasses
 import io
 import itertools
@@ -10,15 +11,19 @@ from importlib import resources
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 
+import clearsight as cs
 from clearsight.auditing.audit import audit
 from clearsight.core.classifier import Classifier
 from clearsight.data.datasets import folder
+from clearsight.drawing.heatmaps import photo, png, strip, webp
 from clearsight.reporting.facts import BrokenFile
 from clearsight.reporting.findings import Figure, Finding
-from clearsight.reporting.html_report import anchors, cell, interval_bar, linked, size
+from clearsight.reporting.html_report import anchors, cell, interval_bar, linked, size, uri
 from clearsight.reporting.report import Report
 from clearsight.reporting.terminal import print_sheet
 from clearsight.reporting.wording import WORDS
@@ -250,6 +255,23 @@ def test_the_page_the_terminal_and_a_notebook_begin_alike(report: Report, page: 
     assert tuple(re.findall(r"</b></td><td>([^<]*)</td>", note)) == ORDER
     asked = [f["check"] for f in json.loads(report.json())["findings"]]
     assert asked == [f.check for f in report.findings] != list(ORDER)
+
+
+def test_a_photo_lies_in_the_page_as_a_webp_that_looks_the_same() -> None:
+    x = cs.pixels(cs.load("demo"), "demo:coffee")[0]
+    photos = strip([photo(x), photo(x.flip(2))])
+    data = png(photos)
+    address = uri(Figure("a.png", data, "", ""))
+    assert address.startswith("data:image/webp;base64,")
+    assert len(address) < len(data) / 2
+    shown = Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))).convert("RGBA")
+    assert shown.size == photos.size
+    a, b = (np.asarray(i, float) for i in (shown, photos))
+    assert np.array_equal(a[..., 3], b[..., 3])  # the gap between them stays clear
+    assert np.abs(a - b)[..., :3][b[..., 3] > 0].mean() < 3
+    plain = png(Image.new("RGB", (2, 2)))
+    smallest = min(len(plain), len(webp(plain)))
+    assert len(base64.b64decode(uri(Figure("a.png", plain, "", "")).partition(",")[2])) == smallest
 
 
 def test_a_file_name_cannot_steer_the_terminal(report: Report) -> None:

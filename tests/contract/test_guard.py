@@ -233,7 +233,7 @@ class Stiff(nn.ReLU):
 
     @property
     def training(self) -> bool:
-        return True
+        return self.told != 2
 
     @training.setter
     def training(self, _mode: bool) -> None:

@@ -92,7 +92,7 @@ CORE = [
     ),
     ("models/architectures.py", "    if fetch is not None:\n", "    if False:\n", "no_pretrained_weights"),
     (
-        "models/architectures.py",
+        "models/model_words.py",
         '("timm:", "torchvision:", "clearsight:")',
         '("timm:", "torchvision:")',
         "loaded_by_name",

@@ -106,6 +106,11 @@ CORE = [
         "not_against_the_map",
     ),
     ("explainers/gradient_shap.py", "baseline_scores.mean(1)", "baseline_scores[:, 0]", "gradient_shap_notes"),
-    ("internals/graph.py", "            node.target = _out_of_place(node.target)\n", "", "each_rule and cosine"),
-    ("internals/graph.py", "if word(node) in _FILLED:", "if False:", "masks_of_one_value"),
+    (
+        "internals/graph_rewrites.py",
+        "            node.target = _out_of_place(node.target)\n",
+        "",
+        "each_rule and cosine",
+    ),
+    ("internals/graph_rewrites.py", "if word(node) in _FILLED:", "if False:", "masks_of_one_value"),
 ]

@@ -99,26 +99,40 @@ CORE = (
     + [
         ("internals/graph.py", old, new, _GRAPH)
         for old, new in (
-            ("graph is None or recorded_weights != weights or not _same_logits(graph, z, wanted)", "graph is None"),
-            (
-                "graph is None or recorded_weights != weights or not _same_logits(graph, z, wanted)",
-                "graph is None or recorded_weights != weights",
-            ),
-            ("graph is None or recorded_weights != weights or not _same_logits", "graph is None or not _same_logits"),
-            ("graph is None or recorded_weights != weights or not _same_logits(graph, z, wanted)", "True"),
-            ("graphs[key] = graph, weights", "pass"),
             ("for at, t in storages.items() if at not in counted)", "for at, t in storages.items())"),
             ("copies * total + work * new", "total + work * new"),
             ("copies * total + work * new", "copies * total"),
-            ("key = (tuple(x.shape[1:]), x.device, layer,", "key = (tuple(x.shape[1:]), x.device,"),
-            ("x.device, layer, fold,", "x.device, layer,"),
-            ("            if not _same_logits(graph, z, wanted):\n", "            if False:\n"),
-            ("(*net.parameters(), *net.buffers())", "(*net.parameters(),)"),
             ("return self.fixed + self.each * pictures", "return self.fixed + self.each * 2"),
+        )
+    ]
+    + [
+        ("internals/recording.py", old, new, _GRAPH)
+        for old, new in (
+            ("known is not None and known.weights == weights and", "known is not None and"),
+            ("known.weights == weights and _same_logits(known.graph, z, wanted, _SAME)", "known.weights == weights"),
+            ("if known is not None and known.weights", "if False and known.weights"),
+            ("graphs[(*run, fold)] = _Bound(graph, weights)", "pass"),
+            ("if key in recordings:", "if False:"),
+            ("if _same_logits(graph, z, wanted, _SAME_AGAIN):", "if True:"),
+            ("_SAME_AGAIN = 1e-4", "_SAME_AGAIN = 1e-1"),
+            ("while len(recordings) > _KEPT:", "while False:"),
+            ("if _place(tensor) in name_of:", "if False:"),
+            ("key = (_architecture(model.net), *run)", "key = run"),
+            ("x.device, layer, model.output, model.scores)", "x.device, '', model.output, model.scores)"),
+            ("(*run, fold)] =", "(*run, True)] ="),
+            ("    if not _same_logits(graph, z, wanted, _SAME):\n", "    if False:\n"),
+            ("(*net.parameters(), *net.buffers())", "(*net.parameters(),)"),
+            ('if "tracing tensor" in message or "data-dependent" in message:', "if False:"),
+            ("not torch.equal(a, b)", "False"),
+            ("if len(two.graph.nodes) != len(three.graph.nodes):", "if False:"),
+        )
+    ]
+    + [
+        ("internals/graph_rewrites.py", old, new, _GRAPH)
+        for old, new in (
             ("if torch.Tag.nondeterministic_seeded in", "if torch.Tag.core in () and"),
             ("if target is aten.copy.default:", "if False:"),
             ("if len(marked) > 1:", "if False:"),
-            ('if "tracing tensor" in message or "data-dependent" in message:', "if False:"),
             (
                 'if word(node) != "convolution" or len(node.users) != 1 or node.args[6]:',
                 'if word(node) != "convolution" or node.args[6]:',
@@ -132,11 +146,9 @@ CORE = (
             ("shift = -mean * scale + (0 if beta is None else beta)", "shift = -mean * scale"),
             ("shift if bias is None else bias * scale + shift", "shift if bias is None else bias + shift"),
             ("shift if bias is None else bias * scale + shift", "shift"),
-            ("not torch.equal(a, b)", "False"),
             ("if end not in moving:", "if False:"),
-            ("if len(two.graph.nodes) != len(three.graph.nodes):", "if False:"),
             ("node not in moving and not _grows_with_batch(node)", "node not in moving"),
         )
     ]
 )
-CORE += [("internals/graph.py", 'if word(node) == "as_strided_":', "if False:", "channels_last")]
+CORE += [("internals/graph_rewrites.py", 'if word(node) == "as_strided_":', "if False:", "channels_last")]

@@ -131,9 +131,9 @@ CORE = [
     ("training/auto_settings.py", "per_class >= FEW else", "per_class > FEW else", "settled_says"),
     ("models/model_folder.py", 'if row["split"] == "train"', "if True", "own_training_pictures"),
     (
-        "data/datasets.py",
-        "if all((path / name).is_file()",
-        "if any(() and (path / name).is_file()",
+        "data/data_words.py",
+        "if is_run(Path(words)):",
+        "if False:",
         "no_set_of_pictures",
     ),
     ("inspecting/receptive_fields.py", '("hardswish", "mish", "relu6")', '("mish", "relu6")', "activations_see"),

@@ -79,7 +79,7 @@ CORE = [
     ),
     ("auditing/tournament.py", "-self.oriented()", "self.oriented()", "agreement_by_hand"),
     ("auditing/tournament.py", "if both.sum() > 2 else np.nan", "", "agreement_by_hand"),
-    ("auditing/tournament.py", "np.nanmean(self.oriented(), axis=2)", "self.oriented()[:, :, 0]", "agreement_by_hand"),
+    ("auditing/tournament.py", "mean_of_known(self.oriented())", "self.oriented()[:, :, 0]", "agreement_by_hand"),
     ("auditing/tournament.py", "for a, b in pairs] or [1.0]", "for a, b in pairs[:1]] or [1.0]", "all_pairs"),
     ("auditing/tournament.py", "for a, b in pairs] or [1.0]", "for a, b in pairs] or [0.0]", "all_pairs"),
     ("auditing/tournament.py", "values[np.isfinite(values)]", "np.nan_to_num(values)", "agreement_by_hand"),

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from argsblock import check_args_block
-from clearsight.auditing.audit import parse_checks
+from clearsight.auditing.audit import parse_checks, run_checks
 from clearsight.auditing.case import Case
 from clearsight.checks.calibration import ece
 from clearsight.checks.faithfulness import verdict_of as faithful
@@ -164,6 +164,18 @@ def test_a_tiny_budget_does_some_and_says_so(check: str, tmp_path: Path) -> None
     assert 1 <= f.n < 20
     assert f.n < len(case.pictures)
     assert any("budget" in note for note in f.notes)
+
+
+def test_a_check_that_the_budget_leaves_no_time_for_is_undecided_and_says_so(tmp_path: Path) -> None:
+    case = Case(model(Halves()), halves(tmp_path, 20, region="left"), budget=1e-3)
+    first, second, third = run_checks(case, parse_checks("sanity, accuracy, robustness(steps=2)"))
+    assert first.n == 1  # the first one always gets its picture
+    for f in (second, third):
+        assert (f.verdict, f.value, f.seconds) == ("warn", None, 0)
+        assert f.headline == "It was not run: the checks before it used up the budget of 0.001 s."
+    assert third.check == "robustness(steps=2)"
+    assert "--only 'robustness(steps=2)'" in third.command
+    assert second.summary == catalogue("checks")["accuracy"].summary
 
 
 def test_a_check_that_raises_is_an_error(tmp_path: Path) -> None:

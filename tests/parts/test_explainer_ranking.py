@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,14 @@ from PIL import Image
 import clearsight as cs
 from clearsight.auditing.audit import parse_checks, run_checks
 from clearsight.auditing.case import Case
-from clearsight.auditing.tournament import run_tournament
+from clearsight.auditing.map_tests import RANDOMISED
+from clearsight.auditing.tournament import measure_players, run_tournament
+from clearsight.checks import explainer_ranking
 from clearsight.core.catalogue import parse
 from clearsight.core.statistics import bootstrap
 from clearsight.core.targets import ClassScore
 from clearsight.data.datasets import Picture, Pictures
+from clearsight.internals import randomisation
 from clearsight.perturbation.map_thresholds import LEVELS, chances, rises_through, stretched
 from clearsight.reporting.findings import Finding
 from clearsight.runner.run import explain, measure
@@ -189,3 +193,90 @@ def test_a_tournament_tells_how_far_it_is_within_a_batch(pictures: Pictures) -> 
     assert done[0] == 0
     assert done[-1] == 8
     assert len(set(done)) >= 4  # an explainer and three controls
+
+
+def test_a_tiny_budget_tries_one_explainer_beside_the_controls(pictures: Pictures) -> None:
+    case = Case(classifier(), pictures, budget=1e-3)
+    _ = case.pictures
+    found = believe(case, "methods='saliency, grad-cam, gradient-x-input', metrics='insertion(steps=2)'")
+    table = rows(found, "Means by metric")
+    assert [str(r["explainer"]).partition("(")[0] for r in table] == ["grad-cam", "centre", "edge", "random"]
+    assert found.n == 1
+    assert "Left out: saliency, gradient-x-input: the budget left no time for it." in found.notes
+    assert found.headline.startswith("1 picture is too few")
+
+
+def test_what_is_the_same_for_every_player_is_worked_out_once(pictures: Pictures, monkeypatch) -> None:
+    """The ends of the curves and the random network; the values are those of a tournament that remembers nothing."""
+    case = Case(classifier(), pictures)
+    calls = [parse(m, "explainers") for m in ("saliency", "gradient-x-input", "occlusion(window=4, stride=4)")]
+    metrics = [parse(m, "metrics") for m in ("deletion(steps=3)", "insertion(steps=3)", RANDOMISED)]
+    order = case.sample(range(16), 8)
+    passes = [0, 0]
+    drawn: list[int] = []
+    draw = randomisation.Unlearnt.draw
+    monkeypatch.setattr(randomisation.Unlearnt, "draw", lambda *a: drawn.append(1) or draw(*a))
+    played = []
+    for i in range(2):
+        case.model.net.register_forward_pre_hook(lambda _, x, i=i: passes.__setitem__(i, passes[i] + len(x[0])))
+        played.append(run_tournament(case, calls, metrics, order))
+        monkeypatch.setattr("clearsight.auditing.tournament.remembering", nullcontext)
+        case.model.net._forward_pre_hooks.clear()
+    np.testing.assert_allclose(played[0].values, played[1].values, rtol=1e-5, atol=1e-6)
+    players = len(played[0].players)
+    assert players == len(calls) + 3
+    assert len(drawn) == 1 + players
+    # of two curves four ends, of which two are the picture itself
+    assert passes[1] - passes[0] >= 8 * (4 * players - 2)
+
+
+AGAIN = "insertion(steps=3), deletion(steps=3), parameter-randomisation(stages=1), max-sensitivity(samples=1)"
+FIVE = "saliency, gradient-x-input, occlusion(window=4, stride=4), grad-cam, deconvnet"
+
+
+def test_losers_are_not_run_again_and_nothing_else_changes(pictures: Pictures, monkeypatch) -> None:
+    runs: list[str] = []
+    run = explainer_ranking.measure_players
+    monkeypatch.setattr(
+        explainer_ranking,
+        "measure_players",
+        lambda case, t, which, *a, **k: (
+            runs.extend(str(t.players[i].call) for i in which) or run(case, t, which, *a, **k)
+        ),
+    )
+    options = f"methods='{FIVE}', metrics='{AGAIN}', pictures=16"
+    fast, whole = (believe(Case(classifier(), pictures), f"{options}, everything={v}") for v in ("false", "true"))
+    assert sorted(runs) == ["centre", "edge", "gradient-x-input", "occlusion(window=4, stride=4)", "random"]
+    assert (fast.headline, fast.verdict, fast.value, fast.interval) == (
+        whole.headline, whole.verdict, whole.value, whole.interval,
+    )  # fmt: skip
+    for caption in ("Explainers", "Means by metric"):
+        for a, b in zip(rows(fast, caption), rows(whole, caption), strict=True):
+            unknown = {k for k, v in a.items() if v is None}
+            assert {k: v for k, v in a.items() if k not in unknown} == {k: v for k, v in b.items() if k not in unknown}
+            assert (unknown == set()) == (str(a["explainer"]) in runs)
+    (note,) = [n for n in fast.notes if n.startswith("parameter-randomisation and max-sensitivity")]
+    assert "for the 2 of 5 explainers that win against each control" in note
+    assert not [n for n in whole.notes if "max-sensitivity" in n]
+
+
+def test_all_are_run_again_where_no_winner_is_believed(pictures: Pictures) -> None:
+    found = believe(Case(classifier(), pictures), f"methods='{FIVE}', metrics='{AGAIN}', pictures=16, ceiling=0.05")
+    assert found.verdict == "fail"
+    assert all(row["kept"] is not None for row in rows(found, "Explainers"))
+    assert not [n for n in found.notes if "option everything" in n]
+
+
+def test_equal_maps_are_run_again_once_for_both(pictures: Pictures) -> None:
+    case = Case(classifier(), pictures)
+    calls = [parse(m, "explainers") for m in ("grad-cam", "hires-cam")]
+    metrics = [parse("insertion(steps=3)", "metrics"), parse("parameter-randomisation(stages=1)", "metrics")]
+    later = explainer_ranking.reruns_explainer
+    order = case.sample(range(16), 8)
+    played = run_tournament(case, calls, metrics, order, later=later)
+    assert dict(played.same_maps) == {"hires-cam(layer=features)": "grad-cam(layer=features)"}
+    assert np.isnan(played.values[:, 1]).all()
+    whole = run_tournament(case, calls, metrics, order)
+    both = measure_players(case, played, [1], later)
+    np.testing.assert_allclose(both.values[[0, 1], 1], whole.values[[0, 1], 1])
+    assert np.isnan(both.values[2:, 1]).all()

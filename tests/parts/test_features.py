@@ -743,7 +743,7 @@ def test_the_command_writes_pages_that_lead_to_each_other(workshop, run):
         assert "default-src 'none'; img-src data:; style-src 'sha256-" in page
         for tag, to in Links(page).found:
             if tag == "img":
-                assert to.startswith("data:image/png;base64,")
+                assert to.startswith(("data:image/png;base64,", "data:image/webp;base64,"))
             elif not to.startswith(("#", "https://arxiv.org/", "https://doi.org/")):
                 target = (root / address).parent / to
                 assert target.is_file(), (address, to)

@@ -23,8 +23,9 @@ from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.targets import ClassScore
 from clearsight.data.datasets import Picture, Pictures
 from clearsight.errors import Refused
-from clearsight.internals.graph import graph_of
+from clearsight.internals.recording import graph_of
 from clearsight.internals.relu import open_range
+from clearsight.internals.second_order import second_order_rules
 from clearsight.runner.move_map import (
     THROUGH,
     MovedMap,
@@ -33,7 +34,6 @@ from clearsight.runner.move_map import (
     differentiable_map,
     move_map,
     moved_pictures,
-    softplus_rules,
 )
 from clearsight.runner.run import explain
 from clearsight.testing import linear, rectified
@@ -250,10 +250,10 @@ def test_the_softplus_comes_to_the_relu_and_has_a_second_slope(taught):
         graph = graph_of(model, x[:1])
         assert sum(open_range(n) is not None for n in graph.nodes) == 2
         z = model.normalised(x)
-        sharp, soft = (graph(z, softplus_rules(b)) for b in (1e4, 1.0))
+        sharp, soft = (graph(z, second_order_rules(b)) for b in (1e4, 1.0))
         torch.testing.assert_close(sharp, graph(z), rtol=1e-3, atol=1e-3)
         assert (model.net[:4](30 * z) > 6).any()  # where the ReLU6 is cut off above as well
-        torch.testing.assert_close(graph(30 * z, softplus_rules(1e4)), graph(30 * z), rtol=1e-3, atol=1e-2)
+        torch.testing.assert_close(graph(30 * z, second_order_rules(1e4)), graph(30 * z), rtol=1e-3, atol=1e-2)
         assert (soft - graph(z)).abs().max() > 0.1
         ranks = centred_ranks(explain(model, x, "saliency", ClassScore(0)).maps)
         ways = [

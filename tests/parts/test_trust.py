@@ -488,9 +488,9 @@ def test_an_explainer_is_judged_by_the_control_that_does_best(played: Tournament
 def judged_as(monkeypatch: pytest.MonkeyPatch, case: Case, played: Tournament, values: np.ndarray) -> Finding:
     """What the check makes of a tournament with these values."""
     told = dataclasses.replace(played, values=values)
-    monkeypatch.setattr(
-        importlib.import_module("clearsight.checks.explainer_ranking"), "run_tournament", lambda *_, **__: told
-    )
+    check = importlib.import_module("clearsight.checks.explainer_ranking")
+    monkeypatch.setattr(check, "run_tournament", lambda *_, **__: told)
+    monkeypatch.setattr(check, "measure_players", lambda _case, tournament, *_, **__: tournament)  # all is measured
     return found(case, "explainer-ranking")
 
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from argsblock import check_args_block
-from clearsight.core.catalogue import FOLDERS, Method, catalogue, split_args
+from clearsight.core.catalogue import FOLDERS, catalogue
+from clearsight.core.methods import Method, split_args
 from clearsight.reporting.method_pages import listing, one, pages
 
 HEAD, END = "What it gives.\n\n(B, C, *S) -> (B, *S).\n\n", "\n\nRefused: k below 1.\n\n>>> 1\n1"

@@ -3,6 +3,8 @@
 import copy
 import gc
 import weakref
+from collections import OrderedDict
+from dataclasses import replace
 
 import pytest
 import timm
@@ -14,8 +16,9 @@ from torchvision.ops import SqueezeExcitation
 from clearsight.core import passes
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.errors import Refused
-from clearsight.internals import graph
-from clearsight.internals.graph import graph_of, word
+from clearsight.internals import recording
+from clearsight.internals.graph import word
+from clearsight.internals.recording import graph_of
 
 
 class Run(nn.Module):
@@ -296,11 +299,18 @@ def test_changed_weights_are_seen(change, which):
         torch.testing.assert_close(g(model.normalised(x)), model(x), rtol=1e-6, atol=1e-6)
 
 
-def test_one_recording_serves_until_something_changes(monkeypatch):
+@pytest.fixture
+def recorded(monkeypatch) -> list[int]:
+    """Grows by one with every recording that is made."""
+    made: list[int] = []
+    record = recording.record
+    monkeypatch.setattr(recording, "record", lambda *a, **k: made.append(1) or record(*a, **k))
+    monkeypatch.setattr(recording, "recordings", OrderedDict())
+    return made
+
+
+def test_one_recording_serves_until_something_changes(recorded):
     model, x = build("batch norm"), pictures(4)
-    recorded: list[int] = []
-    record = graph.record
-    monkeypatch.setattr(graph, "record", lambda *a, **k: recorded.append(1) or record(*a, **k))
     for _ in range(3):
         model.net.train()
         with model.undisturbed():
@@ -309,13 +319,69 @@ def test_one_recording_serves_until_something_changes(monkeypatch):
     with model.undisturbed():
         assert graph_of(model, x[1:2]) is first
         assert graph_of(model, x[:1], fold=False) is not first
+        assert len(recorded) == 1
         assert graph_of(model, x[:1], "0") is not first
         assert graph_of(model, torch.rand(1, 2, 8, 12)) is first
-    assert len(recorded) == 3
+    assert len(recorded) == 2
     model.net[2] = nn.Tanh()
     with model.undisturbed(), torch.no_grad():
         torch.testing.assert_close(graph_of(model, x[:1])(model.normalised(x)), model(x))
-    assert len(recorded) == 4
+    assert len(recorded) == 3
+
+
+@every_net
+def test_networks_that_differ_in_their_weights_share_a_recording(recorded, name):
+    model, x = build(name), pictures(4)
+    twin = replace(model, net=copy.deepcopy(model.net))
+    with torch.no_grad():
+        for p in twin.net.parameters():
+            p.mul_(0.8).add_(0.05 * torch.randn_like(p))
+    for one in (model, twin):
+        with one.undisturbed(), torch.no_grad():
+            scale = float(one(x).abs().max())
+            torch.testing.assert_close(graph_of(one, x[:1])(one.normalised(x)), one(x), rtol=1e-5, atol=1e-5 * scale)
+    assert len(recorded) == 1
+
+
+class Hidden(nn.Module):
+    """A factor that is no parameter: a number, a tensor, or one that is read from a parameter."""
+
+    def __init__(self, factor: float, kind: str) -> None:
+        super().__init__()
+        self.linear, self.kind = nn.Linear(192, 3), kind
+        self.factor = factor if kind == "number" else torch.tensor(factor)
+        if kind == "read":
+            self.factor = nn.Parameter(torch.tensor(factor))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x.flatten(1)) * (float(self.factor.item()) if self.kind == "read" else self.factor)
+
+
+@pytest.mark.parametrize("kind", ["number", "tensor", "read"])
+def test_what_is_no_weight_is_recorded_anew(recorded, kind):
+    x = pictures(4)
+    for factor in (1.0, 1.001, -2.0):
+        model = wrapped(Hidden(factor, kind))
+        with model.undisturbed(), torch.no_grad():
+            torch.testing.assert_close(graph_of(model, x[:1])(model.normalised(x)), model(x))
+    assert len(recorded) == 3
+
+
+def test_few_recordings_are_kept_and_no_weights_with_them(recorded):
+    x = pictures(1)
+    held = []
+    for width in range(2, 14):
+        net = nn.Sequential(nn.Conv2d(2, width, 3), nn.ReLU(), nn.Flatten(), nn.Linear(60 * width, 3))
+        model = wrapped(net)
+        with model.undisturbed(), torch.no_grad():
+            model(x)
+            graph_of(model, x)
+        held.append(weakref.ref(net[0].weight))
+    assert len(recorded) == 12
+    assert len(recording.recordings) == 8
+    del net, model
+    gc.collect()
+    assert not [r for r in held if r() is not None]
 
 
 def test_another_size_of_picture_is_another_recording():

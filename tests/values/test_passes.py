@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from clearsight.core import passes
-from clearsight.core.batching import BYTES, bounded, bytes_kept, pairs
+from clearsight.core.batching import BYTES, MOST, SMALL, at_once, bounded, bytes_kept, pairs
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.targets import ClassScore
-from clearsight.runner.run import explain
+from clearsight.runner.run import attack, explain
 
 
 def wide(channels: int) -> Classifier:
@@ -35,6 +35,46 @@ def test_no_more_pictures_are_bounded_together_than_memory_holds():
         assert max(len(rows) for rows, _ in pairs(3, 20, backward=True)) == size
         assert max(len(rows) for rows, _ in pairs(3, 20)) == 16
     assert max(len(rows) for rows, _ in pairs(3, 20, backward=True)) == 16
+
+
+def test_more_pictures_go_through_a_small_network_where_nobody_says_how_many():
+    small, middling, big = (wide(c).net for c in (4, 64, 4096))
+    found = []
+    for net in (small, middling, big):
+        model, x = Classifier(net, Preprocess(64, (0.5,), (0.5,)), ("a", "b")), torch.rand(1, 1, 64, 64)
+        with bounded(model, x, None) as size:
+            both = [max(len(rows) for rows, _ in pairs(3, 300, backward=back)) for back in (False, True)]
+            found.append((size, *both))
+    assert found[0] == (MOST, MOST, MOST)
+    assert found[1] == (SMALL // bytes_kept(Classifier(middling, model.preprocess, ("a", "b")), x),) * 3
+    assert 16 < found[1][0] < 64
+    assert found[2][1] == 16
+    assert found[2][0] == found[2][2] < 9
+    with bounded(Classifier(small, model.preprocess, ("a", "b")), x, 3) as size:
+        assert size == 3  # somebody says it
+        assert max(len(rows) for rows, _ in pairs(3, 20)) == 16
+    assert at_once() == 16
+
+
+@pytest.mark.parametrize("method", ["pgd(steps=3)", "square(queries=8)", "deepfool", "saliency", "rise(masks=40)"])
+def test_how_many_go_together_does_not_show(method):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(36, 3))
+    model = Classifier(net, Preprocess(8, (0.5,), (0.5,)), ("a", "b", "c"))
+    x = torch.rand(40, 1, 8, 8)
+    y = model(x).argmax(1)
+    sizes: list[int] = []
+    net.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    run = {"saliency": explain, "rise(masks=40)": explain}.get(method, attack)
+    results = []
+    for batch in (None, 16):
+        sizes.clear()
+        if run is explain:
+            results.append(explain(model, x, method, ClassScore(y), batch=batch).maps)
+        else:
+            results.append(attack(model, x, y, method, batch=batch).x)
+        assert (max(sizes) > 16) == (batch is None)
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -15,7 +15,8 @@ from clearsight.errors import Refused
 from clearsight.explainers.common import lrp_rules, rescale_rules
 from clearsight.explainers.common.completeness import LEAST, size_of
 from clearsight.explainers.deep_lift import deep_lift
-from clearsight.internals.graph import graph_of, word
+from clearsight.internals.graph import word
+from clearsight.internals.recording import graph_of
 from clearsight.runner.run import explain
 from thinning import paired
 

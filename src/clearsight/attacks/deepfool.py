@@ -129,6 +129,6 @@ def _boundaries(
 def _slope(out: Tensor, index: Tensor, x_adv: Tensor) -> Tensor:
     """How one output of each picture, index (B, 1), rises with its pixels x_adv."""
     with torch.enable_grad():
-        score = flowing(out.gather(1, index)[:, 0])
-    (g,) = torch.autograd.grad(score, x_adv, torch.ones_like(score), retain_graph=True, allow_unused=True)
+        score = flowing(out.gather(1, index)[:, 0]).sum()
+    (g,) = torch.autograd.grad(score, x_adv, retain_graph=True, allow_unused=True)
     return torch.zeros_like(x_adv) if g is None else g

@@ -83,8 +83,9 @@ def run_checks(case: Case, calls: Sequence[Call], done: Mapping[str, Finding] | 
             finding = done[str(call)]
         else:
             case.clock.share(len(waiting) - waiting.index(call))
+            run = _run_check if call is waiting[0] or not case.clock.is_over else _leave_out
             number = 1 + [c.method.name for c in calls[: calls.index(call)]].count(call.method.name)
-            finding = _with_numbered_figures(_run_check(case, call), number)
+            finding = _with_numbered_figures(run(case, call), number)
         _apply_to_case(case, finding)
         yield finding
 
@@ -101,6 +102,16 @@ def _run_check(case: Case, call: Call) -> Finding:
     except Exception as e:  # shown in the report and in the exit status, never swallowed
         message = str(e) if isinstance(e, Refused) else f"{type(e).__name__}: {e}"
         finding = Finding("error", message.partition("\n")[0])
+    return _described(case, call, finding, time.monotonic() - started)
+
+
+def _leave_out(case: Case, call: Call) -> Finding:
+    """The finding of a check for which the budget left no time."""
+    why = f"It was not run: the checks before it used up the budget of {case.budget:g} s."
+    return _described(case, call, Finding("warn", why), 0.0)
+
+
+def _described(case: Case, call: Call, finding: Finding, seconds: float) -> Finding:
     return dataclasses.replace(
         finding,
         check=str(call),
@@ -108,7 +119,7 @@ def _run_check(case: Case, call: Call) -> Finding:
         paper=call.method.paper,
         advice=call.method.advice,
         command=finding.command or evidence_command(case, str(call)),
-        seconds=round(time.monotonic() - started, 3),
+        seconds=round(seconds, 3),
     )
 
 

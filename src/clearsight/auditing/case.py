@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from clearsight._version import __version__
 from clearsight.auditing.clock import Clock
 from clearsight.auditing.commands import Commands
 from clearsight.core import rng
+from clearsight.core.ahead import ahead
 from clearsight.core.batching import SIZE
 from clearsight.core.catalogue import Call, parse
 from clearsight.core.classifier import Classifier
@@ -25,7 +26,7 @@ from clearsight.data.annotations import Region, of_label, region_mask
 from clearsight.data.class_words import understood
 from clearsight.data.datasets import Picture, Pictures
 from clearsight.data.images import notes as picture_notes
-from clearsight.data.images import of_bytes, open_picture, to_pixels
+from clearsight.data.images import of_bytes, open_picture, to_bytes
 from clearsight.errors import Refused
 from clearsight.internals.probe import Unprobed
 from clearsight.internals.scores import scores
@@ -104,27 +105,27 @@ class Case:
         Under a budget the order is a seeded draw, so that what was read in time stands for the rest.
         """
         order = self._seeded_order(len(self.data.pictures)) if self.budget else list(range(len(self.data.pictures)))
-        readable: list[int] = []
+        readable: dict[int, Tensor | None] = {}  # as bytes, as far as they are kept
         broken: list[tuple[str, str]] = []
         logits: list[Tensor] = []
         tried, empty = 0, len(self.data.broken)
-        with self.model.undisturbed():
+        with self.model.undisturbed(), closing(ahead(self._opened, order, most=2 * SIZE)) as opened:
             for start in range(0, len(order), SIZE):
                 started = self.clock.now()
-                x = []
-                for i in order[start : start + SIZE]:
+                x: list[Tensor] = []
+                for i, found in zip(order[start : start + SIZE], opened, strict=False):
                     tried += 1
-                    picture = self.data.pictures[i]
-                    try:
-                        image = open_picture(picture.path)
-                        x.append(to_pixels(image, self.model.preprocess))
-                        readable.append(i)
-                        for repair in picture_notes(image):
-                            self._repairs.setdefault(repair, []).append(picture.name)
-                    except Refused as e:
-                        broken.append((picture.name, str(e)))
+                    name = self.data.pictures[i].name
+                    if isinstance(found, Refused):
+                        broken.append((name, str(found)))
+                        continue
+                    values, repairs = found
+                    x.append(values)
+                    readable[i] = values if len(readable) < self._most_kept else None
+                    for repair in repairs:
+                        self._repairs.setdefault(repair, []).append(name)
                 if x:
-                    pixels = torch.stack(x).to(self.model.device)
+                    pixels = of_bytes(torch.stack(x)).to(self.model.device)
                     if not logits:
                         with suppress(Unprobed):  # what runs on pictures alone can be asked how often it is right
                             alone(self.model, pixels)
@@ -135,8 +136,23 @@ class Case:
         if not readable:
             first = f" ({broken[0][0]}: {broken[0][1]})" if broken else ""
             raise Refused(f"none of the {tried} pictures in {self.data.root} can be read{first}")
-        rank = sorted(range(len(readable)), key=readable.__getitem__)
-        return [self.data.pictures[readable[i]] for i in rank], torch.cat(logits)[rank], broken, tried
+        rows = sorted(readable)
+        self._cache = {row: kept for row, i in enumerate(rows) if (kept := readable[i]) is not None}
+        place = {i: n for n, i in enumerate(readable)}
+        return [self.data.pictures[i] for i in rows], torch.cat(logits)[[place[i] for i in rows]], broken, tried
+
+    def _opened(self, i: int) -> tuple[Tensor, tuple[str, ...]] | Refused:
+        """A picture of the data as bytes (C, *S), and what was mended in it; or why it cannot be read."""
+        try:
+            image = open_picture(self.data.pictures[i].path)
+            return to_bytes(image, self.model.preprocess), tuple(picture_notes(image))
+        except Refused as e:
+            return e
+
+    @property
+    def _most_kept(self) -> int:
+        """How many pictures are kept as bytes: half a gigabyte of them."""
+        return int(5e8 / (int(np.prod(self.model.preprocess.size)) * self.model.preprocess.channels))
 
     @property
     def pictures(self) -> list[Picture]:
@@ -257,14 +273,13 @@ class Case:
             yield rows_of_batch, self.pixels(rows_of_batch)
 
     def pixels(self, rows: Sequence[int]) -> Tensor:
-        """(B, C, *S) in [0, 1].  The last gigabyte or so is kept, as bytes, which is what files hold."""
+        """(B, C, *S) in [0, 1].  Half a gigabyte of them is kept, as bytes, which is what files hold."""
         images = []
         for i in rows:
             if i not in self._cache:
-                if len(self._cache) * int(np.prod(self.model.preprocess.size)) * self.model.preprocess.channels > 5e8:
+                if len(self._cache) > self._most_kept:
                     self._cache.pop(next(iter(self._cache)))
-                x = to_pixels(open_picture(self.pictures[i].path), self.model.preprocess)
-                self._cache[i] = (x * 255).round().to(torch.uint8)
+                self._cache[i] = to_bytes(open_picture(self.pictures[i].path), self.model.preprocess)
             images.append(self._cache[i])
         return of_bytes(torch.stack(images))
 

@@ -32,6 +32,11 @@ class Clock:
             now = self.now()
             self.deadline = now + max(self._end - now, 0) / parts
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the whole budget is used up."""
+        return self._end is not None and self.now() >= self._end
+
     def is_late(self, last: float) -> bool:
         """Whether another batch of as many seconds as the last one would end after the deadline."""
         return self.deadline is not None and self.now() + last > self.deadline

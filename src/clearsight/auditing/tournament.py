@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from torch import Tensor
 from clearsight.auditing.case import Case
 from clearsight.core.catalogue import Call, catalogue
 from clearsight.core.classifier import Classifier
+from clearsight.core.remembered import remembering
 from clearsight.core.similarity import average_ranks, spearman
 from clearsight.core.statistics import Interval, bootstrap
 from clearsight.core.targets import ClassScore
@@ -21,6 +22,7 @@ from clearsight.perturbation.map_thresholds import LEVELS, best_level, rises_thr
 from clearsight.runner.run import explain, measure, resolve
 
 Values = npt.NDArray[np.float64]
+Batch = tuple[list[int], Tensor]  # rows, and their pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +79,7 @@ class Tournament:
 
     def agreement(self) -> Values:
         """(metrics, metrics): rank correlation over the players of what two metrics say of them on average."""
-        means = np.nanmean(self.oriented(), axis=2)
+        means = mean_of_known(self.oriented())
         n = len(self.metrics)
         correlations = np.eye(n)
         for i in range(n):
@@ -110,16 +112,21 @@ def run_tournament(
     *,
     other: Classifier | None = None,
     calibrate: Sequence[int] = (),
+    later: Callable[[Call], bool] = lambda _: False,
 ) -> Tournament:
     """Run every explainer on the pictures and every metric on its maps, all controls among them, batch by batch.
 
-    The case's share of the budget decides how many pictures there are; each has been through everything.  The question
+    The case's share of the budget decides how many pictures there are, and on the first of them how many explainers;
+    each picture has been through all of these.  The question
     is the top class's logit for the maps and its probability for the metrics.  Metrics that need annotated objects are
     asked where every picture has one.  other: a second model, for metrics that compare maps with its.  calibrate: the
     pictures on which every player's threshold is chosen, by one search, for metrics that have one and leave it open.
+    later: which metrics are left for `measure_players`; their values are nan until then.
     Refused: no explainer that the network allows.
     """
     calls, left_out = _resolve_explainers(case, methods, rows[0])
+    if case.budget:  # controls first, without which nothing is judged, then those that cost least: of one layer
+        calls.sort(key=lambda c: (not _is_control(c.method), "layer" not in c.method.options))
     metrics = [m for m in metrics if "regions" not in m.method.injected or all(case.pictures[i].regions for i in rows)]
     thresholds = _calibrate_explainers(case, calls, calibrate, left_out) if calibrate else {}
     maps: dict[str, list[Tensor]] = {str(c): [] for c in calls}
@@ -127,15 +134,16 @@ def run_tournament(
     passes = dict.fromkeys(maps, 0.0)
     done: list[int] = []
     twins_of: dict[str, set[str]] = {str(c): {str(o) for o in calls[:i]} for i, c in enumerate(calls)}
-    for part, pixels in case.batches(rows):
+    for part, pixels in _remembering_each(case.batches(rows)):
         unscaled: dict[str, Tensor] = {}
         regions = case.regions(part) if any("regions" in m.method.injected for m in metrics) else None
-        for k, call in enumerate(list(calls)):
-            name = str(call)
+        playing = list(calls)
+        for k, call in enumerate(playing):
+            name, started = str(call), case.clock.now()
             case.progress(case.doing, len(done) + len(part) * k // len(calls), len(rows))  # a batch takes minutes
             try:
                 explanation = explain(case.model, pixels, call, ClassScore(case.predicted[part]), seed=case.seed)
-                calls_of_metrics = [_with_threshold(m, thresholds.get(name)) for m in metrics]
+                calls_of_metrics = [None if later(m) else _with_threshold(m, thresholds.get(name)) for m in metrics]
                 unscaled_maps = _unscaled(explanation.maps)
                 twins_of[name] &= {
                     o for o, earlier in unscaled.items() if torch.allclose(earlier, unscaled_maps, atol=1e-5)
@@ -153,6 +161,10 @@ def run_tournament(
             except Refused as e:
                 left_out.append((name, str(e)))
                 calls.remove(call)
+            if not done and not _is_control(call.method) and case.clock.is_late(case.clock.now() - started):
+                left_out += [(str(c), "the budget left no time for it") for c in playing[k + 1 :]]
+                calls = [c for c in calls if c not in playing[k + 1 :]]
+                break
         done += part
     players = tuple(Entrant(c, torch.cat(maps[str(c)]), passes[str(c)] / len(done)) for c in calls)
     if all(p.control for p in players):
@@ -163,6 +175,44 @@ def run_tournament(
     return Tournament(
         tuple(done), players, tuple(metrics), all_values, tuple(left_out), thresholds, tuple(calibrate), same_maps
     )
+
+
+def measure_players(
+    case: Case,
+    tournament: Tournament,
+    players: Collection[int],
+    later: Callable[[Call], bool],
+    *,
+    other: Classifier | None = None,
+) -> Tournament:
+    """The tournament with the values of these players by the metrics that were left for later.
+
+    Of players with the same maps the first is measured for all.
+    """
+    names = [str(p.call) for p in tournament.players]
+    first = {i: names.index(dict(tournament.same_maps).get(name, name)) for i, name in enumerate(names)}
+    metrics = [m if later(m) else None for m in tournament.metrics]
+    which = [k for k, m in enumerate(metrics) if m is not None]
+    values = tournament.values.copy()
+    done = 0
+    for part, pixels in _remembering_each(case.lots(tournament.rows)):
+        columns = slice(done, done + len(part))
+        for i in sorted({first[i] for i in players}):
+            player = tournament.players[i]
+            case.progress(case.doing, done, len(tournament.rows))
+            found = _measure_maps(case, player.call, metrics, part, pixels, player.maps[columns], None, other)
+            values[i, which, columns] = found[which]
+        done += len(part)
+    for i in players:
+        values[i, which] = values[first[i], which]
+    return replace(tournament, values=values)
+
+
+def _remembering_each(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The batches; what is worked out once for all players is kept while one of them is worked on."""
+    for batch in batches:
+        with remembering():
+            yield batch
 
 
 def _resolve_explainers(case: Case, methods: Sequence[Call], row: int) -> tuple[list[Call], list[tuple[str, str]]]:
@@ -202,16 +252,19 @@ def _same_maps(twins_of: dict[str, set[str]], names: Sequence[str]) -> tuple[tup
 def _measure_maps(
     case: Case,
     call: Call,
-    metrics: Sequence[Call],
+    metrics: Sequence[Call | None],
     part: Sequence[int],
     pixels: Tensor,
     maps: Tensor,
     regions: Tensor | None,
     other: Classifier | None,
 ) -> Values:
-    """(metrics, B)"""
+    """(metrics, B); nan for None."""
     rows = []
     for metric in metrics:
+        if metric is None:
+            rows.append(np.full(len(part), np.nan))
+            continue
         of_the_explainer = (
             "judges-the-explainer" in metric.method.claims
         )  # what the maps explain; others ask for the probability
@@ -251,6 +304,14 @@ def _calibrate_threshold(case: Case, call: Call, rows: Sequence[int]) -> float:
 
 def _is_control(method: object) -> bool:
     return "control" in getattr(method, "claims", ())
+
+
+def mean_of_known(values: Values) -> Values:
+    """The means along the last axis of what is not nan; nan where all is."""
+    known = ~np.isnan(values)
+    count = known.sum(-1)
+    means: Values = np.where(count > 0, np.where(known, values, 0.0).sum(-1) / np.maximum(count, 1), np.nan)
+    return means
 
 
 def mean(values: Values, seed: int) -> tuple[float, Interval | None]:

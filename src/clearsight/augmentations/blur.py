@@ -4,10 +4,10 @@ import math
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
 from clearsight.augmentations.common.draws import between, chances, within
 from clearsight.core.catalogue import method
+from clearsight.core.torchvision_v2 import F
 
 LEAST = 0.1  # pixels of standard deviation: hardly to be seen
 

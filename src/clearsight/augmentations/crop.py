@@ -2,10 +2,10 @@
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
 from clearsight.augmentations.common.draws import box, chances, within
 from clearsight.core.catalogue import method
+from clearsight.core.torchvision_v2 import F
 
 
 @method(paper="arXiv:1409.4842", claims="resizes")

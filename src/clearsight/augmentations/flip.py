@@ -4,10 +4,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
 from clearsight.augmentations.common.draws import chances, within
 from clearsight.core.catalogue import method
+from clearsight.core.torchvision_v2 import F
 
 
 @method(paper="doi:10.1145/3065386")

@@ -1,10 +1,10 @@
 """Bochkovskiy, Wang & Liao 2020, arXiv:2004.10934, section 3.3; labels by area are how Yun et al. 2019 share them."""
 
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
 from clearsight.augmentations.common.draws import between, chances, partners, within
 from clearsight.core.catalogue import method
+from clearsight.core.torchvision_v2 import F
 
 
 @method(paper="arXiv:2004.10934", claims="mixes")

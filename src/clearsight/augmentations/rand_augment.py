@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
 from clearsight.augmentations.common.draws import chances, within
 from clearsight.augmentations.common.geometry import moved
 from clearsight.core.catalogue import method
+from clearsight.core.torchvision_v2 import F
 
 GREATEST = 30  # magnitude
 

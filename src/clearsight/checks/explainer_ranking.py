@@ -9,7 +9,7 @@ import numpy as np
 from clearsight.auditing.case import Case
 from clearsight.auditing.evidence import bounds, left_out, note_on_budget, note_on_sample, share, shown, span, table
 from clearsight.auditing.map_tests import CEILING, FAITHFUL, RANDOMISED
-from clearsight.auditing.tournament import Tournament, mean, run_tournament
+from clearsight.auditing.tournament import Tournament, mean, mean_of_known, measure_players, run_tournament
 from clearsight.core.catalogue import Call, catalogue, method, parse, split_calls
 from clearsight.core.classifier import Classifier
 from clearsight.core.statistics import FEWEST, Interval, Judgement
@@ -76,6 +76,7 @@ def explainer_ranking(
     ceiling: float = CEILING,
     calibrate: int = 0,
     other: str = "",
+    everything: bool = False,
 ) -> Finding:
     """Which explainer is to be believed on this model?
 
@@ -100,6 +101,8 @@ def explainer_ranking(
             metrics that see a picture through its map; 0 for none.
         other: words of a model trained on random labels (`clearsight train --random-labels`), for label randomisation;
             "" has none.
+        everything: whether the metrics that run an explainer again are measured for all explainers.  By default they
+            are measured for those that win against each control, and for the others where none of these is believed.
 
     Refused: metrics of which none says how much the marked places matter, a calibration without a metric that has a
     threshold, and a second model of other classes or another input size.
@@ -110,8 +113,11 @@ def explainer_ranking(
     if other_model and "label-randomisation" not in {m.method.name for m in judges}:
         judges.append(parse("label-randomisation", "metrics"))
     rows, calibration_rows = _split_rows(case.sample(range(len(case.pictures)), pictures + calibrate), calibrate)
-    tournament = run_tournament(case, calls, judges, rows, other=other_model, calibrate=calibration_rows)
+    later = (lambda _: False) if everything else reruns_explainer
+    tournament = run_tournament(case, calls, judges, rows, other=other_model, calibrate=calibration_rows, later=later)
     voting = [i for i, m in enumerate(tournament.metrics) if is_voter(m)]
+    if not everything:
+        tournament = _measure_winners(case, tournament, voting, ceiling, other_model)
     judged = sorted(judge_explainers(tournament, voting, case.seed), key=lambda j: j.rank)
     sane = [j for j in judged if not j.likeness > ceiling]
     believed = [j for j in sane if j.faithful]
@@ -147,6 +153,7 @@ def explainer_ranking(
             *left_out(tournament.left_out),
             *_note_on_label_randomisation(tournament, judged, ceiling, other),
             *_notes_on_thresholds(tournament),
+            *_note_on_unmeasured(tournament),
             *note_on_sample(len(rows), len(case.pictures)),
             *note_on_budget(n, len(rows)),
         ),
@@ -156,6 +163,25 @@ def explainer_ranking(
         chosen_explainer=chosen,
         maps_unreliable=verdict == "fail" and _is_judged(case, tournament, judged),
     )
+
+
+def reruns_explainer(metric: Call) -> bool:
+    """Whether a metric runs the explainer again, which costs most, and says nothing about who wins."""
+    return "again" in metric.method.injected and not is_voter(metric)
+
+
+def _measure_winners(
+    case: Case, tournament: Tournament, voting: list[int], ceiling: float, other: Classifier | None
+) -> Tournament:
+    """Measure by the other metrics who wins against each control; and all, where none of the winners is believed."""
+    controls = {i for i, p in enumerate(tournament.players) if p.control}
+    winners = {j.player for j in judge_explainers(tournament, voting, case.seed) if j.faithful}
+    tournament = measure_players(case, tournament, winners | controls, reruns_explainer, other=other)
+    judged = [j for j in judge_explainers(tournament, voting, case.seed) if j.player in winners]
+    if any(not j.likeness > ceiling for j in judged):
+        return tournament
+    losers = {*range(len(tournament.players))} - winners - controls
+    return measure_players(case, tournament, losers, reruns_explainer, other=other)
 
 
 def _tables(
@@ -191,13 +217,28 @@ def _note_on_label_randomisation(
     index = next((i for i, m in enumerate(tournament.metrics) if m.method.name == "label-randomisation"), None)
     if index is None or not other:
         return ()
-    likenesses = [float(np.nanmean(tournament.values[j.player, index])) for j in judged]
+    judged = [j for j in judged if not np.isnan(tournament.values[j.player, index]).all()]
+    likenesses = [float(mean_of_known(tournament.values[j.player, index])) for j in judged]
     alike = [j for j, k in zip(judged, likenesses, strict=True) if k > ceiling]
     lowest, highest = (show(k, "") for k in (min(likenesses), max(likenesses)))
     names = f": {_explainer_names(tournament, alike)}" if alike else ""
     return (
         f"Label randomisation: maps keep a rank correlation of {lowest} to {highest} with those of {other}; "
         f"{len(alike)} of {counted(len(judged), 'explainer')} more than {ceiling:g}{names}.",
+    )
+
+
+def _note_on_unmeasured(tournament: Tournament) -> tuple[str, ...]:
+    """A sentence on the explainers that were not run again, where there are such."""
+    again = [k for k, m in enumerate(tournament.metrics) if reruns_explainer(m)]
+    explainers = [i for i, p in enumerate(tournament.players) if not p.control]
+    left = [i for i in explainers if again and np.isnan(tournament.values[i][again]).all()]
+    if not left:
+        return ()
+    names = " and ".join(tournament.metrics[k].method.name for k in again)
+    return (
+        f"{names} are measured for the {len(explainers) - len(left)} of {len(explainers)} explainers that win against "
+        "each control (option everything).",
     )
 
 
@@ -301,7 +342,7 @@ def judge_explainers(tournament: Tournament, voting: list[int], seed: int) -> li
             continue
         wins = {c: mean(tournament.pairwise_wins(voting, i, c), seed) for c in controls}
         hardest = min(wins, key=lambda c: wins[c][0])
-        likeness = max((float(np.nanmean(tournament.values[i, k])) for k in random), default=float("nan"))
+        likeness = max((float(mean_of_known(tournament.values[i, k])) for k in random), default=float("nan"))
         name = tournament.players[hardest].call.method.name
         ranked.append(RankedExplainer(i, *wins[hardest], name, likeness, float(places[i])))
     return ranked
@@ -331,7 +372,8 @@ def _headline(
         return f"Use {call}: {wins}{likeness}{more}."
     if n < FEWEST:
         return (
-            f"{counted(n, 'picture')} are too few to say which explainer can be believed, give at least {FEWEST}. "
+            f"{counted(n, 'picture is', 'pictures are')} too few to say which explainer can be believed, give at least "
+            f"{FEWEST}. "
             f"The best was {call}: {wins}{likeness}."
         )
     why = (

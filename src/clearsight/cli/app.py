@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import os
 import signal
 import sys
 import warnings
@@ -68,6 +69,8 @@ def verbs() -> list[tuple[str, ...]]:
 def main() -> None:
     """Run the command line.  Exit status: 0 done, 1 a bar of the gate failed, 2 it could not be done."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if _is_busy():  # threads that spin while they wait would take several times as long
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     gc.set_threshold(700, 10, 100)  # the libraries' half million objects stay: looking through all of them is time lost
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file's name may hold anything
@@ -90,6 +93,11 @@ def main() -> None:
             _fail(f"{usage()} (see clearsight --help)")
         _fail(f"{type(e).__name__}: {e} (this is a defect of Clearsight: please report the command and this line)")
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _is_busy() -> bool:
+    """Whether others have kept half of the machine or more busy for the last minute."""
+    return hasattr(os, "getloadavg") and os.getloadavg()[0] >= (os.cpu_count() or 1) / 2
 
 
 def _notices() -> None:

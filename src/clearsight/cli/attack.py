@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clearsight.cli.inputs import load_model, models_and_places, numbers, open_places, seconds, typed
+from clearsight.cli.inputs import load_model, look_first, models_and_places, numbers, open_places, seconds, typed
 from clearsight.cli.options import DATA, MODEL, ModelOptions, NamedData, Out, RunOptions, grouped
 from clearsight.cli.output import end, typed_command
 from clearsight.errors import Refused
@@ -47,13 +47,15 @@ def attack(
     The attacked pictures are saved as PNG and judged again from these files. Several models give the transfer matrix:
     which models are fooled by pictures that attack another one.
     """
+    names, places = models_and_places(words)
+    explainers = [] if explainer == "auto" else [explainer]
+    look_first([*names, *([] if other is None else [other])], places, attacks=[method], explainers=explainers)
     from clearsight.attacking.report import attack_pictures, attack_request
     from clearsight.attacking.transfer_matrix import transfer_matrix
     from clearsight.cli.progress import progress
     from clearsight.core.run_names import new_run
     from clearsight.data.datasets import joined
 
-    names, places = models_and_places(words)
     if len(names) > 1:
         _refuse_of_a_matrix(curve=curve, budget=budget, method=None if explainer == "auto" else explainer)
     models = [load_model(name, about_model, run) for name in names]

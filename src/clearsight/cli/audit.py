@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from clearsight.cli.inputs import load_model, open_pictures, seconds, typed
+from clearsight.cli.inputs import load_model, look_first, open_pictures, seconds, typed
 from clearsight.cli.options import Data, DataOptions, Method, Model, ModelOptions, Only, Out, RunOptions, grouped
 from clearsight.cli.output import end, sayer, typed_command
+from clearsight.core.catalogue import split_calls
 from clearsight.errors import Refused
 
 
@@ -32,6 +33,9 @@ def audit(
     Without arguments the embedded EfficientNet-Lite0 is audited on ten real photos. Given the folder of an audit that
     was stopped (-o DIR), it goes on where that ended.
     """
+    limit = seconds(budget)
+    explainers = [] if method == "auto" else [method]
+    look_first([model], [data], checks=split_calls(only or ""), explainers=explainers)
     from clearsight.auditing.audit import Stopped, parse_checks, run_audit
     from clearsight.auditing.gate import bars_for
     from clearsight.cli.progress import progress
@@ -39,7 +43,6 @@ def audit(
 
     calls = parse_checks(only)
     bars = bars_for(gate, calls)
-    limit = seconds(budget)
     classifier = load_model(model, about_model, run)
     pictures = open_pictures(data, about_data)
     with new_run("audit", out, holds="report.json") as folder, progress(run.silent) as report_progress:

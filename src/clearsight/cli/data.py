@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from clearsight.cli.inputs import load_model, open_pictures
+from clearsight.cli.inputs import load_model, look_first, open_pictures
 from clearsight.cli.options import (
     DATA,
     MODEL,
@@ -25,6 +25,7 @@ from clearsight.cli.options import (
 )  # fmt: skip
 from clearsight.cli.output import sayer, tell
 from clearsight.cli.usage import Verb
+from clearsight.core.catalogue import split_calls
 
 
 @grouped
@@ -43,6 +44,7 @@ def data_check(
 
     All splits are checked. No file is moved or changed.
     """
+    look_first([model] if model else [], [data])
     from clearsight.cli.progress import progress
     from clearsight.core.run_names import new_run
     from clearsight.curation.quality.check import check_data
@@ -73,6 +75,7 @@ def data_augment(
     run: Seeded,
 ) -> None:
     """Draw what augmentations make of pictures; without -a, all of them."""
+    look_first([], data, augmentations=[c for words in augment or [] for c in split_calls(words)])
     from clearsight.core.classifier import Preprocess
     from clearsight.core.run_names import new_folder
     from clearsight.curation.augment_preview import augment_pictures

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from clearsight.cli.inputs import load_model, model_and_places, open_places
+from clearsight.cli.inputs import load_model, look_first, model_and_places, open_places
 from clearsight.cli.options import MODEL, DataOptions, ModelOptions, Out, RunOptions, Take, grouped
 from clearsight.cli.output import tell
 
@@ -35,11 +35,12 @@ def explain(
     with the network's parameters and, where the method claims it, be complete. For this every explainer runs again on a
     network with random parameters: slow ones take twice as long, and up to six times where that map is alike.
     """
+    name, places = model_and_places(words)
+    look_first([name], places, explainers=method or [])
     from clearsight.cli.progress import progress
     from clearsight.core.run_names import new_folder
     from clearsight.explaining.explain_pictures import explain_pictures
 
-    name, places = model_and_places(words)
     classifier = load_model(name, about_model, run)
     data = open_places(places, about_data)
     with progress(run.silent) as report_progress:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clearsight.cli.inputs import load_model, open_pictures, seconds, typed
+from clearsight.cli.inputs import load_model, look_first, open_pictures, seconds, typed
 from clearsight.cli.options import Data, DataOptions, Model, ModelOptions, Out, RunOptions, grouped
 from clearsight.cli.output import tell
 
@@ -40,11 +40,12 @@ def features(
     Without -m every method that applies is run: activations, patches, visualise, neighbours, embedding, factors and,
     where there are masks or boxes, dissection.
     """
+    time_limit = seconds(budget)
+    look_first([model], [data], visualisations=method or [])
     from clearsight.cli.progress import progress
     from clearsight.core.run_names import new_run
     from clearsight.feature_report.report import features as run_features
 
-    time_limit = seconds(budget)
     classifier = load_model(model, about_model, run)
     pictures = open_pictures(data, about_data)
     with new_run("features", out, holds="index.html") as folder, progress(run.silent) as report_progress:

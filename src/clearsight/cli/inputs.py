@@ -13,11 +13,29 @@ from typing import TYPE_CHECKING, Any
 
 from clearsight.cli.options import DataOptions, ModelOptions, RunOptions
 from clearsight.cli.output import sayer
+from clearsight.core.catalogue import parse
+from clearsight.data.data_words import check_data_words
 from clearsight.errors import Refused
+from clearsight.models.model_words import check_model_words, names_model
 
 if TYPE_CHECKING:
     from clearsight.core.classifier import Classifier
     from clearsight.data.datasets import Pictures
+
+
+def look_first(models: Sequence[str], places: Sequence[str], **methods: Sequence[str]) -> None:
+    """Refuse what is seen to be wrong before anything is imported that takes seconds.
+
+    methods: by kind, spellings of methods; those of the user's own files are read later.
+    """
+    for words in models:
+        check_model_words(words)
+    for words in places:
+        check_data_words(words)
+    for kind, spellings in methods.items():
+        for spelling in spellings:
+            if ".py:" not in spelling:
+                parse(spelling, kind)
 
 
 def load_model(words: str, given: ModelOptions, run: RunOptions) -> Classifier:
@@ -72,7 +90,7 @@ def model_and_places(words: Sequence[str]) -> tuple[str, list[str]]:
 
 def models_and_places(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """MODEL comes first, one or several; where the first word can only be a picture, the model is the demo."""
-    models = list(itertools.takewhile(_is_model, words))
+    models = list(itertools.takewhile(names_model, words))
     places = list(words[len(models) :])
     if not models and len(words) > 1 and not Path(words[0]).exists() and not words[0].startswith("demo:"):
         return list(words[:1]), list(words[1:])  # neither a picture nor a model: the loader says what a model is
@@ -116,12 +134,3 @@ def seconds(text: str | None) -> float | None:
     if not m or float(m[1]) == 0:
         raise Refused(f"--budget {text!r} is not a time: write one such as 60s, 5m or 1h")
     return float(m[1]) * {"s": 1, "m": 60, "min": 60, "h": 3600, None: 1}[m[2]]
-
-
-def _is_model(word: str) -> bool:
-    from clearsight.models.architectures import LIBRARIES
-    from clearsight.models.loading import DEMOS
-
-    named = word in DEMOS or word.startswith(LIBRARIES) or (Path(word) / "config.json").exists()
-    factory = ":" in word and not word.startswith("demo:") and not Path(word).exists()
-    return named or factory

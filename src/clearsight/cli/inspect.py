@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clearsight.cli.inputs import load_model, models_and_data, open_pictures
+from clearsight.cli.inputs import load_model, look_first, models_and_data, open_pictures
 from clearsight.cli.options import DATA, MODEL, ModelOptions, NamedData, Out, Placed, grouped
 from clearsight.cli.output import tell
 
@@ -29,15 +29,16 @@ def inspect(
     Several models stand side by side, with size, speed and, where pictures are given, accuracy. With -o the layers are
     drawn too. --weights goes to the networks that are named by a library.
     """
+    names, data = models_and_data(words or ["demo"])
+    look_first(names, [data] if data else [])
     from clearsight.auditing.diagnosis import inspect as look
     from clearsight.cli.progress import progress
     from clearsight.core.run_names import new_run
     from clearsight.inspecting.compare_models import compare_models
     from clearsight.inspecting.layer_drawing import draw_tables
     from clearsight.inspecting.layer_table import layer_tables
-    from clearsight.models.architectures import LIBRARIES
+    from clearsight.models.model_words import LIBRARIES
 
-    names, data = models_and_data(words or ["demo"])
     bare = replace(about_model, weights=None)
     models = [load_model(n, about_model if n.startswith(LIBRARIES) or len(names) == 1 else bare, run) for n in names]
     pictures = open_pictures(data, about_data) if data else None

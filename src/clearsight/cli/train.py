@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from clearsight.cli.inputs import look_first
 from clearsight.cli.options import LabelColumn, Out, Placed, RunOptions, Workers, grouped
 from clearsight.cli.output import sayer, show_sheet, tell
 from clearsight.errors import Refused
@@ -44,6 +45,7 @@ def train(
     chosen is printed with the reason. --resume continues a run that was stopped; on a CPU with as many threads as
     before it ends with the same weights bit for bit. Folds and repeats continue by themselves.
     """
+    look_first([], [data])
     from clearsight.cli.progress import progress
     from clearsight.core.run_names import unless_empty
     from clearsight.training.run_folder import first, same_recipe

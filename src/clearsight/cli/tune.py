@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from clearsight.cli.inputs import look_first
 from clearsight.cli.options import LabelColumn, Out, Placed, Workers, grouped
 from clearsight.cli.output import sayer, tell
 from clearsight.cli.train import TrainingData, training_pictures
@@ -35,6 +36,7 @@ def tune(
     Trials are compared on val; only the best one is judged on test. The options of train apply to every trial. Ray runs
     on this machine, or on the cluster that RAY_ADDRESS names.
     """
+    look_first([], [data])
     from clearsight.cli.progress import progress
     from clearsight.training.search_space import DEFAULT
     from clearsight.training.tune import tune as search_settings

@@ -15,9 +15,9 @@ from clearsight.data.annotations import read_boxes
 from clearsight.data.datasets import Pictures, open_data
 from clearsight.data.splits import named
 from clearsight.errors import Refused
-from clearsight.models.architectures import LIBRARIES
 from clearsight.models.loading import load
-from clearsight.models.model_folder import SPLIT, is_run
+from clearsight.models.model_folder import SPLIT
+from clearsight.models.model_words import LIBRARIES, is_run
 from clearsight.reporting.report import Report
 from clearsight.training.several_runs import complete
 

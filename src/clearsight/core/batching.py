@@ -14,22 +14,33 @@ from torch import Tensor, nn
 from clearsight.core.classifier import Classifier
 from clearsight.core.passes import uncounted
 
-SIZE = 16  # pictures in one pass through the network: the fastest on the processors measured
+SIZE = 16  # pictures in one pass through a network of the usual size: the fastest on the processors measured
+MOST = 256  # the same through a small network, whose passes cost little beside the steps between them
+SMALL = 32 * 2**20  # bytes that the pictures of such a pass keep for its way back
 BYTES = 500 * 2**20  # what a pass may keep for its way back; what it works in comes on top, and stays below 1 GB
 
-_size: ContextVar[int] = ContextVar("size", default=SIZE)
+_size: ContextVar[int] = ContextVar("size", default=SIZE)  # with a way back
+_one_way: ContextVar[int] = ContextVar("one_way", default=SIZE)
 _bytes_kept: weakref.WeakKeyDictionary[nn.Module, dict[tuple[int, ...], int]] = weakref.WeakKeyDictionary()
 
 
-def pairs(pictures: int, versions: int, size: int = SIZE, *, backward: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
+def at_once() -> int:
+    """How many pictures go through the network that is worked on at once."""
+    return _one_way.get()
+
+
+def pairs(
+    pictures: int, versions: int, size: int | None = None, *, backward: bool = False
+) -> Iterator[tuple[Tensor, Tensor]]:
     """All (picture, version) pairs, at most ``size`` at a time, picture by picture.
 
-    backward: each pass is followed by its way back, for which the network's inner values are kept: fewer at a time,
-    where the network is so large that they would not fit.
+    size: None for as many as suit the network.  backward: each pass is followed by its way back, for which the
+    network's inner values are kept: fewer at a time, where the network is so large that they would not fit.
 
     >>> [(r.tolist(), v.tolist()) for r, v in pairs(2, 3, 4)]
     [([0, 0, 0, 1], [0, 1, 2, 0]), ([1, 1], [1, 2])]
     """
+    size = at_once() if size is None else size
     size = min(size, _size.get()) if backward else size
     for start in range(0, pictures * versions, size):
         k = torch.arange(start, min(start + size, pictures * versions))
@@ -37,22 +48,26 @@ def pairs(pictures: int, versions: int, size: int = SIZE, *, backward: bool = Fa
 
 
 @contextmanager
-def bounded(model: Classifier, x: Tensor, size: int) -> Iterator[int]:
+def bounded(model: Classifier, x: Tensor, size: int | None) -> Iterator[int]:
     """How many pictures, at most size, may go forward and back at once: as many as BYTES hold, at least one.
 
-    x (1, C, *S) is run once for each network and size of picture, to see what it keeps.
+    size: None for SIZE, or up to MOST where the network is so small that they keep no more than SMALL.  x (1, C, *S) is
+    run once for each network and size of picture, to see what it keeps.
     """
     by_shape = _bytes_kept.setdefault(model.net, {})
     shape = tuple(x.shape[1:])
     if shape not in by_shape:
         with uncounted():
             by_shape[shape] = bytes_kept(model, x[:1])
-    size = max(1, min(size, BYTES // max(by_shape[shape], 1)))
-    token = _size.set(size)
+    kept = max(by_shape[shape], 1)
+    most = max(SIZE, min(MOST, SMALL // kept)) if size is None else size
+    size = max(1, min(most, BYTES // kept))
+    token, token_one_way = _size.set(size), _one_way.set(max(SIZE, most))
     try:
         yield size
     finally:
         _size.reset(token)
+        _one_way.reset(token_one_way)
 
 
 def bytes_kept(model: Classifier, x: Tensor) -> int:

@@ -7,7 +7,7 @@ import re
 import torch
 from torch import Tensor
 
-from clearsight.core.batching import SIZE
+from clearsight.core.batching import at_once
 from clearsight.core.classifier import Classifier
 from clearsight.core.norms import Norm, per_picture, perturbation_norm, project
 from clearsight.core.targets import Goal, margin
@@ -110,7 +110,7 @@ class BlackBox:
             picture = rows[paid]
             sent = self._sendable(z.detach()[paid.to(z.device)], picture)
             with torch.no_grad():
-                out = torch.cat([self._model(part).float().cpu() for part in torch.split(sent, SIZE)])
+                out = torch.cat([self._model(part).float().cpu() for part in torch.split(sent, at_once())])
             goal = self.goal[picture]
             self._largest.scatter_reduce_(0, picture, out.abs().amax(1), "amax")
             met[paid] = goal.met(out) & self._sure(goal, out, picture)

@@ -8,124 +8,30 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib
 import importlib.util
 import inspect
 import math
 import pkgutil
 import sys
 import types
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
+from clearsight.core.method_files import PACKAGE, read_method
+from clearsight.core.methods import Method as Method
+from clearsight.core.methods import method as method
 from clearsight.errors import Refused, nearest
 
 FOLDERS = ("explainers", "attacks", "metrics", "checks", "visualisations", "augmentations", "corruptions", "networks")
 
 
-@dataclass(frozen=True)
-class Method:
-    """A function, with what the command line, the docs, the audit and the tests need to know of it."""
-
-    fn: Callable[..., Any]
-    paper: str = ""
-    claims: frozenset[str] = frozenset()
-    name: str = ""
-    order: int = 100
-    validate: Callable[..., None] | None = None
-    advice: str = ""
-
-    def __post_init__(self) -> None:
-        if not self.name:
-            object.__setattr__(self, "name", self.fn.__module__.rpartition(".")[2].replace("_", "-"))
-
-    @property
-    def summary(self) -> str:
-        return (inspect.getdoc(self.fn) or "").partition("\n")[0]
-
-    @property
-    def prose(self) -> str:
-        """The docstring without its ``Args:`` block."""
-        return split_args(inspect.getdoc(self.fn) or "")[0]
-
-    @property
-    def option_help(self) -> dict[str, str]:
-        """The text of each option in the ``Args:`` block of the docstring, on one line; empty where it has none."""
-        entries = dict(split_args(inspect.getdoc(self.fn) or "")[1])
-        return {name: entries.get(name, "") for name in self.options}
-
-    @functools.cached_property
-    def _keywords(self) -> dict[str, inspect.Parameter]:
-        parameters = inspect.signature(self.fn, eval_str=True).parameters.values()
-        return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
-
-    @property
-    def options(self) -> dict[str, inspect.Parameter]:
-        """What a caller may set: the keyword-only parameters with a default, all of them typed."""
-        return {n: p for n, p in self._keywords.items() if p.default is not p.empty}
-
-    @property
-    def injected(self) -> frozenset[str]:
-        """What the runner gives: the keyword-only parameters without a default (eps, regions)."""
-        return frozenset(n for n, p in self._keywords.items() if p.default is p.empty)
-
-    def __call__(self, *args: Any, **options: Any) -> Any:
-        return self.fn(*args, **options)
-
-
-def method(
-    *,
-    paper: str,
-    claims: str = "",
-    order: int = 100,
-    name: str = "",
-    validate: Callable[..., None] | None = None,
-    advice: str = "",
-) -> Callable[[Callable[..., Any]], Method]:
-    """Mark the one function of a file as its method.
-
-    Args:
-        paper: where the method comes from, "arXiv:1610.02391" or "doi:10.1145/3065386".
-        claims: words with blanks between them, each of which the contract tests, such as "signed few-passes".
-        order: place among the methods of its kind, before the alphabet.
-        name: spelling of the method, if that cannot be the name of its file (grad-cam++).
-        validate: of a check, a function that refuses impossible values of its options.  It gets the case and all
-            options before anything is read.
-        advice: of a check, what to do first if it fails, as it ends a sentence ("look at the wrong pictures").
-    """
-    return lambda fn: Method(fn, paper, frozenset(claims.split()), name, order, validate, advice)
-
-
-def split_args(doc: str) -> tuple[str, list[tuple[str, str]]]:
-    r"""A docstring without its ``Args:`` block, and the entries of the block: (name, text on one line).
-
-    The block begins at the line ``Args:`` and ends at the first blank line.  An entry is ``name: text``, indented by
-    four spaces; lines that are indented by more belong to the entry above them.
-
-    >>> split_args("A mean.\n\nArgs:\n    k: number of\n        samples.\n\nRefused: k of 0.")
-    ('A mean.\n\nRefused: k of 0.', [('k', 'number of samples.')])
-    """
-    lines = doc.split("\n")
-    if "Args:" not in lines:
-        return doc, []
-    start = lines.index("Args:")
-    end = next((i for i in range(start, len(lines)) if not lines[i].strip()), len(lines))
-    entries: list[str] = []
-    for line in lines[start + 1 : end]:
-        if entries and line.startswith(" " * 5):
-            entries[-1] += f" {line}"
-        else:
-            entries.append(line)
-    halves = [entry.partition(":") for entry in entries]
-    prose = "\n".join([*lines[:start], *lines[end + 1 :]]).strip()
-    return prose, [(name.strip(), " ".join(text.split())) for name, _, text in halves]
-
-
 @functools.cache
 def catalogue(folder: str) -> dict[str, Method]:
     """All methods of one kind, by name.  Each file of the kind's folder holds exactly one; subpackages hold none.
+
+    The files are read as text; a method's module is imported when its function is needed.
 
     Args:
         folder: the kind: "explainers", "attacks", "metrics", "checks", "visualisations", "augmentations", "corruptions"
@@ -135,16 +41,11 @@ def catalogue(folder: str) -> dict[str, Method]:
     """
     if folder not in FOLDERS:
         raise Refused(f"no catalogue {folder!r}: {nearest(folder, FOLDERS)}")
-    package = importlib.import_module(f"clearsight.{folder}")
     methods = {}
-    for info in pkgutil.iter_modules(package.__path__):
-        if info.ispkg:  # common/, what several methods of the kind share
-            continue
-        module = importlib.import_module(f"{package.__name__}.{info.name}")
-        in_module = [v for v in vars(module).values() if isinstance(v, Method) and v.fn.__module__ == module.__name__]
-        if len(in_module) != 1:
-            raise TypeError(f"{module.__name__} must hold exactly one method, has {len(in_module)}")
-        methods[in_module[0].name] = in_module[0]
+    for info in pkgutil.iter_modules([str(PACKAGE / folder)]):
+        if not info.ispkg:  # common/ is what several methods of the kind share
+            found = read_method(f"clearsight.{folder}.{info.name}")
+            methods[found.name] = found
     return dict(sorted(methods.items(), key=lambda item: (item[1].order, item[0])))
 
 
@@ -191,7 +92,7 @@ def parse(spelling: str | Call, folder: str) -> Call:
     if chosen is None:
         raise Refused(f"no method {name!r} among the {folder}: {nearest(name.replace('_', '-'), catalogue(folder))}")
     options: dict[str, Any] = {}
-    allowed = {n: p for n, p in chosen._keywords.items() if n in chosen.options or n in _SPELLED}
+    allowed = {n: p for n, p in chosen.parameters.items() if n in chosen.options or n in _SPELLED & chosen.injected}
     for part in split_calls(arguments.rstrip()[:-1]):
         key, equals, text = part.partition("=")
         key = key.strip().replace("-", "_")
@@ -207,8 +108,7 @@ def parse(spelling: str | Call, folder: str) -> Call:
 
 def _instead(found: Method, key: str, allowed: Collection[str]) -> str:
     """What to do about an option that is not there."""
-    parameters = inspect.signature(found.fn).parameters
-    if key in parameters and parameters[key].default is not inspect.Parameter.empty:
+    if key in found.parameters and found.parameters[key].default is not inspect.Parameter.empty:
         return f"options stand behind a * in the function's signature, as in (..., *, {key}=...)"
     return nearest(key, allowed) if allowed else "it has none"
 

@@ -14,12 +14,13 @@ from typing import Any, Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 
-from clearsight.core import passes
+from clearsight.core import first_pass, passes
 from clearsight.core.forwards import COARSE, coarse_type, mended, too_coarse
 from clearsight.core.guard import able, guarded
 from clearsight.core.label_names import finder, first_name, is_number, label_numbers, names, position
 from clearsight.core.label_names import plain as plain
 from clearsight.core.outputs import pick
+from clearsight.core.remembered import once
 from clearsight.errors import Notice, Refused, TooCoarse, nearest
 
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
@@ -112,7 +113,9 @@ class Classifier:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits (B, K) of pixels x (B, C, *S) in [0, 1]; differentiable in x."""
-        return self.logits(self.normalised(x))
+        out = self.logits(self.normalised(x))
+        first_pass.note(self.net, x, out)
+        return out
 
     def normalised(self, x: Tensor) -> Tensor:
         """What the network is given for pixels x (B, C, *S) in [0, 1]: the mean taken off, divided by the std."""
@@ -207,6 +210,9 @@ class Classifier:
 
     def fingerprint(self) -> str:
         """16 hex digits of a hash over the names and values of all weights and buffers."""
+        return once(self.net, "fingerprint", self._hash)
+
+    def _hash(self) -> str:
         h = hashlib.sha256()
         for name, value in self.net.state_dict().items():
             h.update(name.replace("_orig_mod.", "").encode())  # compiled or not, it is the same network

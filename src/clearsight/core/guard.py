@@ -90,9 +90,20 @@ def able(net: nn.Module) -> None:
             )
 
 
+def _named(modules: Sequence[tuple[str, nn.Module]], kind: str) -> list[tuple[str, Any]]:
+    """Each parameter, or buffer, of these modules once, as `named_parameters` gives them."""
+    found: dict[int, tuple[str, Any]] = {}
+    for prefix, m in modules:
+        for name, tensor in getattr(m, kind).items():
+            if tensor is not None:
+                found.setdefault(id(tensor), (f"{prefix}.{name}" if prefix else name, tensor))
+    return list(found.values())
+
+
 def _initialised(net: nn.Module) -> None:
-    tensors = (*net.parameters(), *net.buffers())
-    if any(is_lazy(t) for t in tensors) or any(p.is_inference() for p in net.parameters()):
+    modules = list(net.named_modules())
+    params, buffers = (_named(modules, kind) for kind in ("_parameters", "_buffers"))
+    if any(is_lazy(t) for _, t in (*params, *buffers)) or any(p.is_inference() for _, p in params):
         raise Refused(
             "the network has parameters made in inference mode, or not initialised yet: build it outside "
             "torch.inference_mode() and run it once"
@@ -121,7 +132,8 @@ def _stays_in_training(m: nn.Module) -> bool:
 
 def _hold(net: nn.Module, undo: Undo, left_behind: _LeftBehind) -> list[tuple[str, nn.Parameter, int]]:
     """Put the network into eval mode and freeze it, a step back for each step; its parameters as they are now."""
-    modules = list(net.modules())
+    named = list(net.named_modules())
+    modules = [m for _, m in named]
     empty: list[Any] = []  # what holds nothing, most of it: no step of its own, for a network is held many times
     for m in modules:
         for kind in ("_parameters", "_buffers", "_modules"):
@@ -140,18 +152,19 @@ def _hold(net: nn.Module, undo: Undo, left_behind: _LeftBehind) -> list[tuple[st
             elif isinstance(hooks, dict):
                 unhooked.append(hooks)
     undo.append(partial(_undo_new, unhooked, lambda hooks: _remove_new_hooks(hooks, {}, left_behind)))
-    for b in net.buffers():
+    for _, b in _named(named, "_buffers"):
         undo.append(partial(refill, b, b.detach().clone()))
     params = []
-    for name, p in net.named_parameters():
+    for name, p in _named(named, "_parameters"):
         params.append((name, p, p._version))
         undo.append(partial(setattr, p, "grad", p.grad))
         undo.append(partial(p.requires_grad_, p.requires_grad))
         undo.append(partial(_restore_data, name, p, p.data, left_behind))
         p.requires_grad_(False)
+    undo.append(partial(_undo_new, [(m, m.training) for m in modules], _put_mode_back))
     for m in modules:
-        undo.append(partial(setattr, m, "training", m.training))
-        m.training = False
+        if m.training:
+            m.training = False
         _uncompile(m, undo)
     return params
 
@@ -161,8 +174,9 @@ def _uncompile(m: nn.Module, undo: Undo) -> None:
     if isinstance(m, torch.jit.ScriptModule):
         return
     for name, part in list(m._modules.items()):
-        before = getattr(part, "_orig_mod", None)
-        if isinstance(before, nn.Module) and name != "_orig_mod":
+        inside = getattr(part, "_modules", None)
+        before = inside.get("_orig_mod") if isinstance(inside, dict) else None  # not of TorchScript
+        if before is not None and name != "_orig_mod":
             m._modules[name] = before
     if m.__dict__.get("_compiled_call_impl") is not None:
         undo.append(partial(setattr, m, "_compiled_call_impl", m._compiled_call_impl))
@@ -173,6 +187,12 @@ def _undo_new(mappings: Sequence[Any], step: Callable[[Any], None]) -> None:
     """Take the step for each that holds something now, whatever becomes of the others."""
     for failed in undone([partial(step, mapping) for mapping in mappings if len(mapping)]):
         raise failed
+
+
+def _put_mode_back(module_and_mode: tuple[nn.Module, bool]) -> None:
+    module, mode = module_and_mode
+    if module.training != mode:
+        module.training = mode
 
 
 def _put_back(mapping: Any, before: dict[str, Any]) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
 from clearsight.core.catalogue import Call, catalogue
 from clearsight.core.classifier import Preprocess
 from clearsight.core.output import write_whole
+from clearsight.core.torchvision_v2 import F
 from clearsight.data.datasets import Picture, Pictures
 from clearsight.data.file_stems import named
 from clearsight.data.images import eight_bit, open_picture, to_pixels

@@ -5,11 +5,9 @@ Nothing is moved or written.  The notes name each choice (a split, a file of lab
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from clearsight.core.label_names import first_name
 from clearsight.data.annotations import Region, read_boxes
 from clearsight.data.class_words import Classes, meanings
 from clearsight.data.class_words import truth as truth
+from clearsight.data.data_words import check_data_words, demo_entries, demo_names
 from clearsight.data.fiftyone import read_fiftyone
 from clearsight.data.folders import read_folder
 from clearsight.data.images import SUFFIXES, check_file, open_picture, to_pixels
@@ -33,7 +32,6 @@ from clearsight.data.split_words import ALL as ALL
 from clearsight.data.split_words import part_of as part_of
 from clearsight.data.split_words import take_split
 from clearsight.errors import Refused, nearest
-from clearsight.models.model_folder import CONFIG, WEIGHTS
 
 _LAYOUTS = (
     "pictures in class folders, split/class folders, flat beside a labels.csv, or flat and unlabelled; a table is "
@@ -70,7 +68,7 @@ def open_data(
         )
     demo = demo_pictures()
     by_name = {picture.name: picture for picture in demo.pictures}
-    requested = [word.strip() for word in names.split(",") if word.strip()] or list(by_name)
+    requested = demo_names(names) or list(by_name)
     for word in requested:
         if word not in by_name:
             reason = dict(demo.broken).get(word)
@@ -158,10 +156,7 @@ def folder(
     if voc_base is not None and boxes is None:
         raise Refused("voc_base is for boxes of Pascal VOC: give boxes too, or leave it out")
     word_labels = meanings(classes)
-    if not os.path.exists(path):
-        raise Refused(f"no pictures at {path}: there is no such file or folder")
-    if all((path / name).is_file() for name in (CONFIG, WEIGHTS)):
-        raise Refused(f"{path} is a model folder and holds no pictures: give the model first, then DATA")
+    check_data_words(path)
     try:
         data = _read_path(path, label_column)
     except OSError as e:
@@ -192,7 +187,7 @@ def demo_pictures() -> Pictures:
     columns["note"] holds a remark where the classes are open to doubt.
     """
     pictures, broken = [], []
-    for entry in json.loads((files("clearsight.data") / "demo" / "pictures.json").read_text("utf-8"))["pictures"]:
+    for entry in demo_entries():
         try:
             spec = find_spec(entry["package"])
             if spec is None or not spec.submodule_search_locations:

@@ -23,10 +23,9 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as F
 
 from clearsight.core.classifier import Preprocess
+from clearsight.core.torchvision_v2 import F, InterpolationMode
 from clearsight.data import depths, tiff
 from clearsight.errors import Refused
 
@@ -205,7 +204,13 @@ def shown(image: Image.Image, preprocess: Preprocess) -> Image.Image:
 
 def to_pixels(image: Image.Image, preprocess: Preprocess) -> Tensor:
     """A picture -> (C, H, W) float32 in [0, 1], resized and cut as `preprocess` says, not normalised.  See `shown`."""
-    return of_bytes(F.pil_to_tensor(shown(image, preprocess)))
+    return of_bytes(to_bytes(image, preprocess))
+
+
+def to_bytes(image: Image.Image, preprocess: Preprocess) -> Tensor:
+    """The same, (C, H, W) uint8 from 0 to 255: a quarter of the memory."""
+    values: Tensor = F.pil_to_tensor(shown(image, preprocess))
+    return values
 
 
 def of_bytes(values: Tensor) -> Tensor:

@@ -12,7 +12,8 @@ from clearsight.errors import Refused
 from clearsight.explainers.common.completeness import note_or_refuse, size_of
 from clearsight.explainers.common.rescale import slope
 from clearsight.explainers.common.rescale_rules import rules
-from clearsight.internals.graph import Graph, graph_of
+from clearsight.internals.graph import Graph
+from clearsight.internals.recording import graph_of
 
 
 @method(paper="arXiv:1704.02685", claims="complete signed class-sensitive few-passes")

@@ -19,6 +19,7 @@ from clearsight.core.classifier import Classifier
 from clearsight.core.diagnostics import SHARE
 from clearsight.core.output import write_whole
 from clearsight.core.progress import Progress
+from clearsight.core.remembered import remembering
 from clearsight.core.targets import ClassScore, Margin, Of, Target
 from clearsight.data.annotations import region_mask
 from clearsight.data.datasets import Picture, Pictures
@@ -207,7 +208,9 @@ def explain_pictures(
         except Refused as e:
             broken.append((picture.name, str(e)))
             continue
-        explained.append(_explain_picture(model, picture, image, stem, calls, target, place, seed=seed, tests=tests))
+        with remembering():
+            shown = _explain_picture(model, picture, image, stem, calls, target, place, seed=seed, tests=tests)
+        explained.append(shown)
     progress("explaining", total, total)
     if not explained:
         raise Refused(f"none of the pictures can be read ({broken[0][0]}: {broken[0][1]})")

@@ -10,9 +10,10 @@ from torch import Tensor, fx, nn
 
 from clearsight.core import passes
 from clearsight.core.classifier import Classifier
-from clearsight.internals.graph import Graph, Unrecordable, Values, graph_of
+from clearsight.internals.graph import Graph, Unrecordable, Values
 from clearsight.internals.layers import activations, layout_of, module_at
 from clearsight.internals.places import as_maps
+from clearsight.internals.recording import graph_of
 
 ForwardFrom = Callable[[Tensor, Tensor], Tensor]
 

@@ -131,7 +131,9 @@ def flowing(score: Tensor, where: str = "the pixels") -> Tensor:
 
 def gradients(score: Tensor, at: Tensor, where: str = "the pixels") -> tuple[Tensor]:
     """d (sum of score) / d at.  Raises NoGradient, with the reason, if there is none."""
-    (g,) = torch.autograd.grad(flowing(score, where), at, torch.ones_like(score), allow_unused=True)
+    with torch.enable_grad():
+        total = flowing(score, where).sum()  # given ones for each picture, torch would import SymPy
+    (g,) = torch.autograd.grad(total, at, allow_unused=True)
     if g is None:
         raise NoGradient(
             f"the target does not depend on {where}",

@@ -14,7 +14,7 @@ from clearsight.errors import Refused
 from clearsight.internals.probe import last_probe
 
 
-def scores(model: Classifier, x: Tensor, batch: int = SIZE) -> Tensor:
+def scores(model: Classifier, x: Tensor, batch: int | None = None) -> Tensor:
     """Logits (B, K) on the CPU, without a graph; refused where they are not finite.
 
     A network that is known to draw random numbers is asked about each picture alone, from the same seed.
@@ -23,13 +23,17 @@ def scores(model: Classifier, x: Tensor, batch: int = SIZE) -> Tensor:
     random = probe is not None and probe.repeats == "never"
     parts = []
     with torch.no_grad():
-        for part in torch.split(x, 1 if random else batch):
+        for part in torch.split(x, 1 if random else batch or SIZE):
             with rng.seeded(0, part) if random else nullcontext():
                 parts.append(model(part).float().cpu())
-    out = torch.cat(parts)
-    if not bool(out.isfinite().all()):
+    return finite(model, torch.cat(parts))
+
+
+def finite(model: Classifier, logits: Tensor) -> Tensor:
+    """The logits themselves; refused where they are not finite."""
+    if not bool(logits.isfinite().all()):
         raise Refused(f"{model.source or 'the model'} gives scores that are not finite for some of the pictures")
-    return out
+    return logits
 
 
 def scores_of(model: Classifier, x: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from clearsight.core.classifier import Classifier
 from clearsight.errors import Refused
-from clearsight.internals.graph import graph_of, word
+from clearsight.internals.graph import word
+from clearsight.internals.recording import graph_of
 
 SMOOTH = frozenset(
     {

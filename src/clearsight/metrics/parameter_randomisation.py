@@ -1,6 +1,6 @@
 """Adebayo et al. 2018, arXiv:1810.03292, section 4."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 import torch
@@ -9,10 +9,14 @@ from torch import Tensor
 from clearsight.core import rng
 from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
+from clearsight.core.remembered import digest, once
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.internals.randomisation import again_from, cuts, fresh, scores_now, unlearnt
 from clearsight.metrics.common.likeness import Likeness, likeness
+
+Order = Literal["cascading", "independent"]
+KEPT = 128 * 2**20  # bytes of a network's parameters up to which a random one is kept for the next explainer
 
 
 @method(paper="arXiv:1810.03292", claims="lower-is-better stochastic judges-the-explainer")
@@ -23,7 +27,7 @@ def parameter_randomisation(
     maps: Tensor,
     *,
     again: Callable[[Classifier, Tensor], Tensor],
-    order: Literal["cascading", "independent"] = "cascading",
+    order: Order = "cascading",
     by: Likeness = "spearman",
     magnitude: bool = False,
     stages: int = 4,
@@ -63,10 +67,32 @@ def parameter_randomisation(
     """
     if stages < 1:
         raise Refused(f"stages must be at least 1, not {stages}")
+    if stages == 1 and order == "cascading" and _bytes(model) <= KEPT:  # one network, the same for every explainer
+        seed = torch.initial_seed()
+        networks: Iterable[Classifier] = once(
+            model.net, ("random", seed, digest(x)), lambda: list(_random_networks(model, x, order, 1))
+        )
+    else:
+        networks = _random_networks(model, x, order, stages)
+    likenesses = [likeness(maps, again(random, x), by, magnitude).abs() for random in networks]
+    if not likenesses:
+        raise Refused(
+            "no layer of this network changes the scores when its parameters are drawn at random: there is no random "
+            "network to compare it with"
+        )
+    return torch.stack(likenesses).mean(0)
+
+
+def _bytes(model: Classifier) -> int:
+    return sum(p.nbytes for p in model.net.parameters())
+
+
+def _random_networks(model: Classifier, x: Tensor, order: Order, stages: int) -> Iterator[Classifier]:
+    """One network after the other, each with its layers drawn anew; those whose scores stay as they are, left out."""
     start = unlearnt(model, x[:1])
     layers, logits = start.layers, scores_now(start.model, x)
     chosen = cuts(len(layers), stages) if order == "cascading" else _apart(len(layers), stages)
-    likenesses, last, taken = [], 0, start
+    last, taken = 0, start
     for cut in chosen:
         if order == "independent":
             taken, last = again_from(start), cut - 1
@@ -75,13 +101,7 @@ def parameter_randomisation(
             taken.draw(layers[last:cut])
         last = cut
         if taken.check(x, logits):
-            likenesses.append(likeness(maps, again(taken.model, x), by, magnitude).abs())
-    if not likenesses:
-        raise Refused(
-            "no layer of this network changes the scores when its parameters are drawn at random: there is no random "
-            "network to compare it with"
-        )
-    return torch.stack(likenesses).mean(0)
+            yield taken.model
 
 
 def _apart(layers: int, stages: int) -> list[int]:

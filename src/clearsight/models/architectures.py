@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,10 +11,10 @@ from torch import nn
 
 from clearsight.core.catalogue import Call, catalogue, parse
 from clearsight.core.classifier import Preprocess
+from clearsight.core.light_imports import without_compiler
 from clearsight.core.rng import gpus, seed_torch
 from clearsight.errors import Refused, nearest
 
-LIBRARIES = ("timm:", "torchvision:", "clearsight:")
 GIVE_WEIGHTS = 'weights=FILE or weights="none" (--weights FILE or --weights none)'
 GIVE_LABELS = "labels=[...] (--labels FILE)"
 _SET_HERE = ("num_classes", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
@@ -25,8 +24,9 @@ _STATE_IT = "give preprocess=Preprocess(size=224, mean=(0.5,) * 3, std=(0.5,) * 
 
 def names() -> list[str]:
     """Every spelling that ``build`` takes, without the tags of timm's pretrained weights."""
-    import timm
-    import torchvision
+    with without_compiler():
+        import timm
+        import torchvision
 
     spellings = [f"clearsight:{n}" for n in catalogue("networks")]
     spellings += [f"timm:{n}" for n in timm.list_models()]
@@ -89,7 +89,8 @@ def build(
 def _build_timm(
     spelling: str, classes: int, preprocess: Preprocess, options: dict[str, Any], fetch: Callable[[str], None] | None
 ) -> nn.Module:
-    import timm
+    with without_compiler():
+        import timm
 
     cfg = _timm_cfg(spelling)
     channels, *size = cfg.input_size
@@ -113,7 +114,8 @@ def _build_timm(
 def _build_torchvision(
     spelling: str, classes: int, preprocess: Preprocess, options: dict[str, Any], fetch: Callable[[str], None] | None
 ) -> nn.Module:
-    from torchvision.models import get_model
+    with without_compiler():
+        from torchvision.models import get_model
 
     weights = _torchvision_weights(spelling)
     if preprocess.channels != 3:
@@ -142,7 +144,7 @@ def _call(spelling: str) -> Call:
 
 
 def _default(spelling: str, parameter: str) -> Any:
-    return inspect.signature(_call(spelling).method.fn).parameters[parameter].default
+    return _call(spelling).method.parameters[parameter].default
 
 
 _BUILD = {"timm": _build_timm, "torchvision": _build_torchvision, "clearsight": _build_clearsight}
@@ -179,8 +181,9 @@ def _name(spelling: str) -> str:
 
 
 def _timm_cfg(spelling: str) -> Any:
-    import timm
-    from timm.models import get_pretrained_cfg
+    with without_compiler():
+        import timm
+        from timm.models import get_pretrained_cfg
 
     architecture, _, tag = _name(spelling).partition(".")
     known = timm.list_models()
@@ -209,7 +212,8 @@ def _timm_preprocess(spelling: str) -> Preprocess:
 
 
 def _timm_labels(spelling: str) -> tuple[str, ...]:
-    from timm.data.imagenet_info import infer_imagenet_subset
+    with without_compiler():
+        from timm.data.imagenet_info import infer_imagenet_subset
 
     cfg = _timm_cfg(spelling)
     if not cfg.num_classes:
@@ -224,7 +228,8 @@ def _timm_labels(spelling: str) -> tuple[str, ...]:
 
 def imagenet(subset: str = "imagenet-1k") -> tuple[str, ...]:
     """The names of ImageNet's classes in their usual order, from timm's own lists."""
-    from timm.data import imagenet_info
+    with without_compiler():
+        from timm.data import imagenet_info
 
     known: Any = imagenet_info.ImageNetInfo(subset)
     return tuple(known.index_to_description(i) for i in range(known.num_classes()))
@@ -232,7 +237,8 @@ def imagenet(subset: str = "imagenet-1k") -> tuple[str, ...]:
 
 def _why_unusable(name: str) -> str:
     """Why a network of torchvision cannot be used here; "" where it can."""
-    from torchvision.models import get_model_builder, get_model_weights
+    with without_compiler():
+        from torchvision.models import get_model_builder, get_model_weights
 
     if name in ("googlenet", "inception_v3"):
         return "has more outputs in training and another normalisation inside: use timm:inception_v3"
@@ -245,7 +251,8 @@ def _why_unusable(name: str) -> str:
 
 
 def _torchvision_weights(spelling: str) -> Any:
-    from torchvision.models import get_model_weights, list_models
+    with without_compiler():
+        from torchvision.models import get_model_weights, list_models
 
     name, known = _name(spelling), list_models()
     if name not in known:

@@ -19,18 +19,11 @@ from clearsight.core.catalogue import module_of
 from clearsight.core.classifier import Classifier, Preprocess, Scores, outputs_for, wrap
 from clearsight.errors import Refused, nearest
 from clearsight.models import architectures
-from clearsight.models.model_folder import CONFIG, WEIGHTS, is_run, read_config, save
+from clearsight.models.model_folder import read_config, save
+from clearsight.models.model_words import CONFIG, DEMOS, FORMS, LIBRARIES, WEIGHTS, check_model_words
 from clearsight.models.weights import put_weights, read_weights
 
 __all__ = ["load", "save"]
-
-FORMS = (
-    "demo (demo-lite1, demo-lite2), timm:NAME, torchvision:NAME, clearsight:NAME, a run folder (config.json + "
-    "model.safetensors), or package.module:factory (also path/to/file.py:factory)"
-)
-DEMOS = {"demo": ("lite0", 224, 256), "demo-lite1": ("lite1", 240, 272), "demo-lite2": ("lite2", 260, 292)}
-_NOT_A_MODEL = (".pth", ".pt", ".th", ".bin", ".ckpt", ".safetensors", ".onnx", ".pkl", ".pickle", ".h5", ".keras")
-_PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 
 def _to_stderr(line: str) -> None:
@@ -67,23 +60,20 @@ def load(
     Refused: an unknown name, parts that do not fit each other, and facts that would have to be guessed.
     """
     words = str(words)
+    check_model_words(words)
     where = device_of(device)
     fewest = 1 if scores in ("multi-label", "values") else 2
     names = None if labels is None else read_labels(labels, fewest)
     if words in DEMOS:
         model = _load_demo(words, weights, names, preprocess)
-    elif words.startswith("demo:"):
-        raise Refused(f"{words} names pictures, but the model comes first: demo {words}")
-    elif words.startswith(architectures.LIBRARIES):
+    elif words.startswith(LIBRARIES):
         model = _load_library(words, weights, names, preprocess, scores, say)
     elif words and Path(words).is_dir():
         model = _load_run_folder(Path(words), weights, names, preprocess, trust)
-    elif words.lower().endswith(_NOT_A_MODEL):
-        raise _refuse_weights(words)
     elif ":" in words:
         model = _load_factory(words, weights, names, preprocess)
     else:
-        raise _refuse_name(words)
+        raise _unknown(words)
     output = model.output if output is None else output
     scores = model.scores if scores == "logits" else scores
     if scores not in get_args(Scores):
@@ -176,13 +166,11 @@ def _load_run_folder(
     preprocess: Preprocess | None,
     trust: bool,
 ) -> Classifier:
-    if not is_run(folder):
-        raise _refuse_folder(folder)
     if weights is not None:
         raise Refused(f"{folder} has its own weights, {WEIGHTS}: leave weights out (--weights)")
     config = read_config(folder)
     outputs = outputs_for(config.labels, config.scores)
-    if config.architecture.startswith(architectures.LIBRARIES):
+    if config.architecture.startswith(LIBRARIES):
         try:
             net = architectures.build(config.architecture, outputs, config.preprocess, config.options)
         except Refused as e:
@@ -213,35 +201,7 @@ def _with_labels(model: Classifier, names: tuple[str, ...] | None) -> Classifier
     return model if names is None else replace(model, labels=names)
 
 
-def _refuse_folder(folder: Path) -> Refused:
-    holds = f"a run folder holds {CONFIG} and {WEIGHTS} (clearsight.save writes them)"
-    for depth in ("*", "*/*", "*/*/*"):
-        if any(p.suffix.lower() in _PICTURES for p in folder.glob(depth)):
-            return Refused(
-                f"{folder} holds pictures, but the model comes first: clearsight audit demo {folder}; {holds}"
-            )
-    present = [name for name in (CONFIG, WEIGHTS) if (folder / name).is_file()]
-    return Refused(f"{folder} is not a run folder: {holds}; it has {present[0] if present else 'neither'}")
-
-
-def _refuse_weights(words: str) -> Refused:
-    if not Path(words).is_file():
-        return Refused(f"there is no file {words}; a model is {FORMS}")
-    if words.lower().endswith(".onnx"):
-        return Refused(f"{words} has no gradients: give the network that it was exported from, {FORMS}")
-    if words.lower().endswith((".h5", ".keras")):
-        return Refused(f"{words} is a Keras model, but clearsight reads PyTorch: {FORMS}")
-    return Refused(
-        f"{words} holds weights (or a pickle), which do not say what network they belong to: give it too, "
-        "timm:resnet18 with weights=FILE and labels=[...] "
-        f"(timm:resnet18 --weights {words} --labels FILE), or a function that builds it, path/to/file.py:factory, with "
-        "the same weights"
-    )
-
-
-def _refuse_name(words: str) -> Refused:
-    if Path(words).is_file():
-        return Refused(f"{words} is a file, not a model: a model is {FORMS}; for Python code, {words}:factory")
+def _unknown(words: str) -> Refused:
     return Refused(f"no model {words!r}; a model is {FORMS}: {nearest(words, ['demo', *architectures.names()])}")
 
 

@@ -16,10 +16,10 @@ from clearsight.core.classifier import Classifier, Preprocess, Scores, outputs_f
 from clearsight.core.output import write_whole
 from clearsight.core.tables import read_table
 from clearsight.errors import Refused, nearest
-from clearsight.models.architectures import LIBRARIES, build
+from clearsight.models.architectures import build
+from clearsight.models.model_words import CONFIG, LIBRARIES, WEIGHTS, is_run
 
 SCHEMA = 1
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
 RECIPE = "recipe.json"  # what a training run was asked for
 SPLIT = "split.csv"  # which pictures trained the model, chose its epoch and judged it
 PARTS = ("train", "val", "test")  # what it calls them
@@ -55,10 +55,6 @@ class Config:
     output: str | int | None
     scores: Scores
     channels_last: bool
-
-
-def is_run(folder: Path) -> bool:
-    return (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file()
 
 
 def read_config(folder: Path) -> Config:

@@ -7,6 +7,7 @@ filled picture is then as little as possible.
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -30,7 +31,9 @@ def inpainted(x: Tensor, gone: Tensor, *, noise: float = NOISE, rows: Tensor | N
     >>> inpainted(torch.tensor([[[0.0, 0.5, 0.5, 0.9]]]), torch.tensor([[False, True, True, False]]), noise=0.0)
     tensor([[[0.0000, 0.3000, 0.6000, 0.9000]]])
     """
-    filled = np.stack([_filled(p, g) for p, g in zip(x.double().cpu().numpy(), gone.cpu().numpy(), strict=True)])
+    pictures = zip(x.double().cpu().numpy(), gone.cpu().numpy(), strict=True)
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # SciPy lets other threads run while it solves
+        filled = np.stack(list(pool.map(lambda pair: _filled(*pair), pictures)))
     return (torch.from_numpy(filled).to(x) + noise * rng.normal(x, rows) * gone[:, None]).clamp(0, 1)
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from clearsight.core import rng
 from clearsight.core.batching import pairs
 from clearsight.core.classifier import Classifier
+from clearsight.core.remembered import digest, once
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.perturbation.removal import Removal, instead, taken
@@ -36,10 +37,20 @@ def curve(
     counts = torch.tensor([round(k * places / steps) for k in range(steps + 1)], device=x.device)
     values = x.new_empty(len(x), steps + 1)
     with torch.no_grad():
-        for rows, k in pairs(len(x), steps + 1):
+        if nothing is not None:
+            for at, end in ((0, nothing if insert else x), (steps, x if insert else nothing)):
+                values[:, at] = target(_logits_of(model, end.expand_as(x)))
+        inner = torch.arange(steps + 1) if nothing is None else torch.arange(1, steps)
+        for rows, i in pairs(len(x), len(inner)):
+            k = inner[i]
             first = rank[rows] < counts[k].view(-1, *[1] * (rank.dim() - 1))
             values[rows, k] = target[rows](model(taken(x, first != insert, nothing, rows)))
     return values
+
+
+def _logits_of(model: Classifier, x: Tensor) -> Tensor:
+    """Logits (B, K) of the ends of a curve, which are the same for every map."""
+    return once(model.net, ("logits", model.output, model.scores, model.preprocess, digest(x)), lambda: model(x))
 
 
 def area(values: Tensor) -> Tensor:

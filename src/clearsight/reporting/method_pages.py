@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 import textwrap
 from typing import Any, Literal, get_args, get_origin
@@ -94,9 +93,8 @@ def _wrap_indented(text: str) -> list[str]:
 
 def _module_source(m: Method) -> str:
     """The source that a method's file names; an empty string where the method's own docstring names it."""
-    module = inspect.getmodule(m.fn)
-    has_source = re.search(r"\bSource:\s", m.prose) is not None or module is None
-    return "" if has_source else " ".join((module.__doc__ or "").split())
+    has_source = re.search(r"\bSource:\s", m.prose) is not None
+    return "" if has_source else " ".join(m.module_doc.split())
 
 
 def _without_examples(doc: str) -> str:
@@ -164,7 +162,7 @@ def _escape_cell(text: str) -> str:
 
 def _anchor(m: Method) -> str:
     """Where a method stands on its page: by the name of its file, which holds no signs."""
-    return m.fn.__module__.rpartition(".")[2].replace("_", "-")
+    return m.file.replace("_", "-")
 
 
 def _paper_cell(m: Method) -> str:

@@ -13,10 +13,9 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx
-from torch.nn.functional import softplus
 
 from clearsight.core import rng
-from clearsight.core.batching import SIZE, bounded
+from clearsight.core.batching import bounded
 from clearsight.core.best_so_far import BestSoFar
 from clearsight.core.catalogue import Call, parse, write_value
 from clearsight.core.classifier import Classifier
@@ -26,10 +25,11 @@ from clearsight.core.similarity import average_ranks, spearman
 from clearsight.core.targets import ClassScore, Margin
 from clearsight.core.validation import check_pixels, top_class
 from clearsight.errors import Refused
-from clearsight.internals.graph import Graph, Rule, graph_of
+from clearsight.internals.graph import Graph, Rule
 from clearsight.internals.layers import enlarge
-from clearsight.internals.relu import RELUS, open_range
+from clearsight.internals.recording import graph_of
 from clearsight.internals.scores import scores
+from clearsight.internals.second_order import second_order_rules
 from clearsight.runner.run import explain, resolve
 
 Through = Literal["saliency", "gradient-x-input", "grad-cam"]  # maps that we can differentiate once more
@@ -84,7 +84,7 @@ def move_map(
     beta: float = 10.0,
     through: Through | None = None,
     seed: int = 0,
-    batch: int = SIZE,
+    batch: int | None = None,
 ) -> MovedMap:
     """Change pictures so that the map of an explainer becomes as unlike as possible while the answer stays.
 
@@ -107,7 +107,7 @@ def move_map(
         through: whose map is followed where ``method`` is not saliency, gradient-x-input or grad-cam; by default
             gradient-x-input.
         seed: start of all randomness.
-        batch: number of pictures that go through the network at a time.
+        batch: number of pictures that go through the network at a time; None as in `explain`.
 
     Refused: networks that cannot be taken apart into their operations, budgets outside of [0, 1] in linf, and models
     whose answer is not one of several classes.
@@ -231,7 +231,7 @@ def correlation_gradient(
     """The gradient, at pictures z (B, C, *S), of the map's correlation with the clean map's ranks."""
     p = z.detach().requires_grad_()
     with torch.enable_grad():
-        _, maps = differentiable_map(model, graph, p, target, call, softplus_rules(beta), again=True)
+        _, maps = differentiable_map(model, graph, p, target, call, second_order_rules(beta), again=True)
         flat = maps.flatten(1)
         usual = flat.detach().abs().mean(1, keepdim=True).clamp_min(torch.finfo(flat.dtype).tiny)
         even = flat / (flat.abs() + usual)  # near to ranks: one large value counts little more than a middling one
@@ -279,21 +279,3 @@ def differentiable_map(
         if call.method.name == "gradient-x-input":
             return out, (g * (p - call.options.get("reference", 0.0))).sum(1)
         return out, g.abs().amax(1) if call.options.get("absolute", True) else g.sum(1)
-
-
-def softplus_rules(beta: float) -> dict[str, Rule]:
-    """A rule that replaces every ReLU by a softplus, whose second derivative is not zero."""
-
-    def rule(_graph: Graph, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        open_between = open_range(node)
-        if open_between is None:
-            run: Any = node.target
-            return run(*args, **kwargs)
-        a: Tensor = args[0]
-        usual = a.detach().flatten(1).abs().mean(1).clamp_min(torch.finfo(a.dtype).tiny)
-        b = per_picture(beta / usual, a)
-        _, high = open_between  # from 0 on
-        soft = softplus(a * b) / b
-        return soft - softplus((a - high) * b) / b if high < torch.inf else soft
-
-    return dict.fromkeys(RELUS, rule)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from clearsight.core.catalogue import Call, parse
 from clearsight.core.classifier import Classifier
 from clearsight.core.norms import USUAL, norm_of, project
 from clearsight.core.passes import counted
-from clearsight.core.targets import Become, Goal, Misclassify, Target, as_goal
+from clearsight.core.targets import Become, ClassScore, Goal, Misclassify, Target, as_goal
 from clearsight.core.validation import check_pixels, check_result, check_rows, check_target, top_class
 from clearsight.errors import Refused
 from clearsight.internals.layers import find_layer
@@ -25,6 +26,7 @@ from clearsight.internals.scores import scores
 from clearsight.internals.soundness import alone, caution, must_flow, must_repeat
 from clearsight.runner.failures import explain_failure
 from clearsight.runner.results import Attacked, Explanation
+from clearsight.runner.top_class import TopClass, top_class_of
 
 
 def explain(
@@ -34,7 +36,7 @@ def explain(
     target: Target | None = None,
     *,
     seed: int = 0,
-    batch: int = SIZE,
+    batch: int | None = None,
 ) -> Explanation:
     """Run one explainer on pictures.
 
@@ -49,7 +51,8 @@ def explain(
             class.
         seed: start of all randomness.  The same seed gives the same maps, whatever the batch size, the order or the
             neighbours.
-        batch: maximum number of pictures that go through the network at once.
+        batch: maximum number of pictures that go through the network at once; None for 16, and more through a small
+            network.
 
     Refused: unknown methods and options, targets that do not fit the model or the pictures, networks that the method
     cannot explain, and maps that are not finite or of the wrong shape.
@@ -60,14 +63,12 @@ def explain(
     with model.undisturbed(), rng.seeded(seed, x[:1]):
         if "control" not in call.method.claims:
             must_repeat(model, x[:1])
-        if target is None:
+        if target is None and model.scores == "values":
             target = top_class(model, scores(model, x, batch))
-        if not callable(target):
-            raise Refused(f"target {target!r}: give cs.ClassScore(model.index(name)) or cs.Margin(a, b)")
-        check_target(model, target)
-        check_rows(target, len(x))
+        if target is not None:
+            _check_question(model, target, len(x))
         call = resolve(model, x[:1], call)
-        maps = []
+        maps, classes = [], []
         with (
             settled(model),
             bounded(model, x[:1], batch) as size,
@@ -76,8 +77,11 @@ def explain(
         ):
             for start in range(0, len(x), size):
                 part = x[start : start + size]
-                with explain_failure(model, call, part), rng.seeded(seed, part, call.method.name):
-                    part_maps = call.method(model, part.clone(), target[slice(start, start + size)], **call.options)
+                with top_class_of(model, part) if target is None else nullcontext(target) as question:
+                    asked = question if target is None else question[slice(start, start + size)]
+                    with explain_failure(model, call, part), rng.seeded(seed, part, call.method.name):
+                        part_maps = call.method(model, part.clone(), asked, **call.options)
+                    classes += [asked.index] if isinstance(asked, TopClass) else []
                 maps.append(check_result(part_maps, (len(part), *part.shape[2:]), call))
                 rectifies = "needs-relu" in call.method.claims  # and so goes back to the pixels, by what was recorded
                 if passes.through or rectifies:
@@ -88,7 +92,7 @@ def explain(
         maps=joined,
         x=x.cpu(),
         method=str(call),
-        target=target,
+        target=ClassScore(torch.cat(classes)) if target is None else target,
         forwards=passes.forwards / n,
         backwards=passes.backwards / n,
         seconds=time.perf_counter() - began,
@@ -99,6 +103,14 @@ def explain(
         signed="signed" in call.method.claims or bool((joined < 0).any()),  # options can make a method signed
         diagnostics=diagnostics.joined(book),
     )
+
+
+def _check_question(model: Classifier, target: Target, n: int) -> None:
+    """Refuse what is no target, or does not fit the model or n pictures."""
+    if not callable(target):
+        raise Refused(f"target {target!r}: give cs.ClassScore(model.index(name)) or cs.Margin(a, b)")
+    check_target(model, target)
+    check_rows(target, n)
 
 
 def resolve(model: Classifier, x: Tensor, call: Call) -> Call:
@@ -129,7 +141,7 @@ def attack(
     access: str = "logits",
     digits: int | None = None,
     seed: int = 0,
-    batch: int = SIZE,
+    batch: int | None = None,
 ) -> Attacked:
     """Run one attack on pictures.
 
@@ -150,7 +162,8 @@ def attack(
         access: what the model returns to a black-box attack: "logits", "probs", "top-5" (or another number) or "label".
         digits: decimals to which the probabilities for a black-box attack are rounded; None for no rounding.
         seed: start of all randomness.
-        batch: maximum number of pictures that go through the network at once.
+        batch: maximum number of pictures that go through the network at once; None for 16, and more through a small
+            network.
 
     Refused: unknown methods and options, a budget outside its range or stated twice with two values, goals that do not
     fit the model or the pictures, an attack on another model without other, and starts, access or digits for attacks
@@ -168,15 +181,16 @@ def attack(
     spent, first = torch.zeros(len(x), dtype=torch.long), torch.zeros(len(x), dtype=torch.long)
     with model.undisturbed(), rng.seeded(seed, x[:1]):
         batch = 1 if alone(model, x[:1]) else batch
-        already = goal.met(scores(model, x, batch))
+        with bounded(model, x[:1], batch) as size:
+            already = goal.met(scores(model, x, size))
         todo = (~already).nonzero()[:, 0]
         extra: dict[str, Any] = {"eps": eps, "other": other}
         extra["starts"] = None if starts is None else check_pixels(model, starts)
-        with settled(model), bounded(model, x[:1], batch) as size, counted(model.net) as passes:
+        with settled(model), bounded(model, x[:1], batch) as together, counted(model.net) as passes:
             if "lessons" in call.method.injected:
-                size = max(len(todo), 1)  # learned once; the method itself takes the pictures a few at a time
+                together = max(len(todo), 1)  # learned once; the method itself takes the pictures a few at a time
                 extra["lessons"] = lessons or (x[todo.to(x.device)], goal[todo])
-            for rows in torch.split(todo, size) if len(todo) else ():
+            for rows in torch.split(todo, together) if len(todo) else ():
                 part = x[rows.to(x.device)]
                 box = None
                 if "black-box" in call.method.claims:
@@ -195,7 +209,7 @@ def attack(
                     z[rows.to(x.device)] = box.best(raw)
         if passes.through:
             caution(model, x[:1])
-        fooled = goal.met(scores(model, z, batch)) & ~already
+        fooled = goal.met(scores(model, z, size)) & ~already
         first = torch.where(fooled, torch.where(first > 0, first, spent), 0)
     n = max(len(todo), 1)
     blind = "black-box" in call.method.claims
@@ -272,7 +286,7 @@ def measure(
     method: str | Call | None = None,
     other: Classifier | None = None,
     seed: int = 0,
-    batch: int = SIZE,
+    batch: int | None = None,
 ) -> Tensor:
     """Measure maps of pictures by one metric: one number (B,) per picture.
 
@@ -286,7 +300,8 @@ def measure(
         method: name of the explainer that made the maps, with its options, for metrics that run it again.
         other: a second model of the same classes, for metrics that compare its maps with these.
         seed: start of all randomness.
-        batch: maximum number of pictures that go through the network at once.
+        batch: maximum number of pictures that go through the network at once; None for 16, and more through a small
+            network.
 
     Refused: unknown metrics and options, maps and targets that do not fit the pictures, and a metric without the
     regions, the method or the second model that it needs.
@@ -311,8 +326,9 @@ def measure(
         check_target(model, target)
         check_rows(target, len(x))
         values = []
-        for start in range(0, len(x), batch):
-            rows = slice(start, start + batch)
+        size = batch or SIZE
+        for start in range(0, len(x), size):
+            rows = slice(start, start + size)
             extra: dict[str, Any] = {"regions": None if regions is None else regions[rows].to(x.device), "other": other}
             extra["again"] = maker and _again(maker, target[rows], seed)
             given = {k: v for k, v in extra.items() if k in call.method.injected}

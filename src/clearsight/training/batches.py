@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.transforms.v2 import functional as F
 
 from clearsight.core.catalogue import Call
 from clearsight.core.classifier import Preprocess
+from clearsight.core.torchvision_v2 import F
 from clearsight.data.datasets import Picture
 from clearsight.data.images import eight_bit, of_bytes, open_picture, shown
 from clearsight.runner.augment import augment

@@ -15,6 +15,7 @@ from clearsight.core.classifier import Preprocess
 from clearsight.errors import Refused
 from clearsight.models import architectures
 from clearsight.models.loading import load
+from clearsight.models.model_words import LIBRARIES
 from clearsight.models.weights import read_weights
 
 DEMO = "timm:tf_efficientnet_lite0"
@@ -87,8 +88,8 @@ def check_name(arch: str, weights: str | None) -> None:
     """Refuse an arch that names no network, and weights for demo, which has its own."""
     if arch == "demo" and weights is not None:
         raise Refused(f"demo brings its own weights: to start from others, give --arch {DEMO} --weights {weights}")
-    if arch != "demo" and not arch.startswith(architectures.LIBRARIES):
-        choices = ["demo", *(f"{name}NAME" for name in architectures.LIBRARIES)]
+    if arch != "demo" and not arch.startswith(LIBRARIES):
+        choices = ["demo", *(f"{name}NAME" for name in LIBRARIES)]
         raise Refused(f"arch {arch!r}: a network is named {', '.join(choices[:-1])} or {choices[-1]}, such as {DEMO}")
 
 

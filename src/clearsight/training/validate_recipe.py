@@ -8,6 +8,7 @@ import torch
 
 from clearsight.models import architectures
 from clearsight.models.loading import device_of
+from clearsight.models.model_words import LIBRARIES
 from clearsight.models.weights import read_weights
 from clearsight.runner.augment import augment, read
 from clearsight.training.fine_tuning import check_name
@@ -22,7 +23,7 @@ def validate(recipe: Recipe, device: str = "auto") -> None:
     device_of(device)
     if recipe.arch != "auto":
         check_name(recipe.arch, recipe.weights)
-    if recipe.arch.startswith(architectures.LIBRARIES):
+    if recipe.arch.startswith(LIBRARIES):
         architectures.default_preprocess(recipe.arch)
     if recipe.weights not in (None, "none") and not Path(str(recipe.weights)).is_file():
         read_weights(Path(str(recipe.weights)))  # which says what is wrong

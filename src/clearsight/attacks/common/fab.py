@@ -94,10 +94,11 @@ def decision_boundary(model: Classifier, x_adv: Tensor, goal: Goal, to: Tensor, 
     with torch.enable_grad():
         out = model(x_adv)
         gaps = [flowing(gap(goal, out, column.clamp_min(0))) for column in to.T]
+        totals = [one.sum() for one in gaps]
     nearest = torch.full_like(gaps[0].detach(), torch.inf)
     value, slope = torch.zeros_like(nearest), torch.zeros_like(x_adv)
-    for j, one in enumerate(gaps):
-        (g,) = torch.autograd.grad(one, x_adv, torch.ones_like(one), retain_graph=j + 1 < len(gaps), allow_unused=True)
+    for j, (one, total) in enumerate(zip(gaps, totals, strict=True)):
+        (g,) = torch.autograd.grad(total, x_adv, retain_graph=j + 1 < len(gaps), allow_unused=True)
         if g is None:
             continue
         steep = g.flatten(1).norm(dim=1) if norm == "l2" else g.flatten(1).abs().sum(1)

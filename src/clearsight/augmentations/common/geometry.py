@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as F
+
+from clearsight.core.torchvision_v2 import F, InterpolationMode
 
 
 def mean_colour(x: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import map_coordinates
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
+
+from clearsight.core.torchvision_v2 import F
 
 Floats = NDArray[np.float64]
 

@@ -10,8 +10,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
-from clearsight.internals.graph import Graph, Unrecordable, graph_of
+from clearsight.internals.graph import Graph, Unrecordable
 from clearsight.internals.layers import gradients
+from clearsight.internals.recording import graph_of
 
 WORTH = 250  # passes from which on recording the network costs less than folding BatchNorm saves
 

@@ -19,7 +19,8 @@ from clearsight.core import diagnostics, passes
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.internals.graph import Graph, Values, graph_of, word
+from clearsight.internals.graph import Graph, Values, word
+from clearsight.internals.recording import graph_of
 
 aten = torch.ops.aten
 

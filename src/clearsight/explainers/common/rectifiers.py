@@ -12,8 +12,9 @@ from torch.autograd.function import FunctionCtx
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.internals.graph import Graph, graph_of, word
+from clearsight.internals.graph import Graph, word
 from clearsight.internals.layers import gradients
+from clearsight.internals.recording import graph_of
 from clearsight.internals.relu import RELUS, open_range
 from clearsight.internals.traceability import SMOOTH
 

@@ -1,0 +1,345 @@
+"""What users wait for, beside an earlier build and beside other libraries: ``python benchmarks/speed.py``.
+
+    python benchmarks/speed.py --before COMMIT --mnist FOLDER --out benchmarks/speed.md
+
+Commands run in processes of their own, this build and that of COMMIT by turns, so that what the machine does otherwise
+falls on both.  Calls run in one process for each network, this package and the other library by turns.  A ratio is the
+median of those of the turns, with the lowest and the highest; below 1 this build is the faster one.  MB: the peak of a
+process.  MNIST: a folder with the four idx files; without it its network is left out.
+
+``--only WORD`` measures the rows that hold the word.  On two cores all of it takes about 40 minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+COFFEE = ("explain", "demo", "demo:coffee")
+COMMANDS: tuple[tuple[str, tuple[str, ...], int], ...] = (  # what it is, the words, turns
+    ("the list of methods", ("methods",), 7),
+    ("a mistyped folder", ("explain", "demo", "nowhere/x.jpg"), 7),
+    ("a mistyped method", (*COFFEE, "-m", "grad-cm"), 7),
+    ("one map of one picture", (*COFFEE, "-m", "grad-cam", "--no-tests"), 5),
+    (
+        "three tested maps of two pictures",
+        (*COFFEE, "demo:chelsea", "-m", "grad-cam", "-m", "lrp", "-m", "occlusion(window=48, stride=24)"),
+        3,
+    ),
+    ("the first picture judged", ("audit", "demo", "demo:coffee", "--only", "accuracy"), 5),
+    ("the whole audit", ("audit",), 2),
+)
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Seconds of one turn, the peak memory of its process in MB, and of an audit the seconds of each check."""
+
+    seconds: float
+    mb: float
+    checks: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: turns of this build, and of what stands beside it."""
+
+    name: str
+    now: list[Spent]
+    beside: list[Spent]
+    note: str = ""
+
+    def line(self) -> str:
+        ratios = sorted(a.seconds / b.seconds for a, b in zip(self.now, self.beside, strict=True))
+        mid = [statistics.median(s.seconds for s in side) for side in (self.beside, self.now)]
+        peak = [max(s.mb for s in side) for side in (self.beside, self.now)]
+        shown = [f"{m:.3g}" for m in mid]
+        memory = [f"{m:.0f}" if m else "" for m in peak]
+        ratio = f"**{statistics.median(ratios):.2f}** ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+        cells = (self.name, *shown, ratio, str(len(ratios)), *memory, self.note)
+        return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """Measure, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--before", help="a commit, whose build stands beside this one")
+    parser.add_argument("--mnist", type=Path)
+    parser.add_argument("--only", default="")
+    parser.add_argument(
+        "--networks", default="demo,torchvision:resnet50,mnist", help="of the calls, with commas between"
+    )
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--network", help=argparse.SUPPRESS)
+    words = parser.parse_args()
+    if words.network:
+        for row in calls_of(words.network, words.only, words.mnist):
+            print(row.line(), flush=True)
+        return
+    text = "\n".join(tables(words))
+    print(text)
+    if words.out:
+        words.out.write_text(text + "\n", encoding="utf-8")
+
+
+def tables(words: argparse.Namespace) -> list[str]:
+    found = [
+        "# How long things take",
+        "",
+        f"Made by `python {Path(__file__).relative_to(ROOT)}`, which says how; {os.cpu_count()} cores.",
+    ]
+    if words.before:
+        commit = git("rev-parse", "--short", words.before)
+        head = ("command", f"{commit}, s", "this build, s", "ratio (range)", "turns", f"{commit}, MB", "MB", "words")
+        rows = [row.line() for row in commands(words.before, words.only)]
+        found += ["", "## Commands", "", *heads(head), *rows]
+    for network in filter(None, words.networks.split(",")):
+        if network == "mnist" and not words.mnist:
+            continue
+        command = [sys.executable, __file__, "--network", network, "--only", words.only]
+        command += ["--mnist", str(words.mnist)] if words.mnist else []
+        rows = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+        head = ("call, beside", "the other, s", "this build, s", "ratio (range)", "turns", "", "", "result")
+        found += ["", f"## Calls, {network}", "", *heads(head), *rows] if rows else []
+    return found
+
+
+def heads(names: Sequence[str]) -> list[str]:
+    return [f"| {' | '.join(names)} |", f"|---|{'---:|' * (len(names) - 2)}---|"]
+
+
+def git(*words: str) -> str:
+    return subprocess.run(["git", *words], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def commands(before: str, only: str) -> list[Row]:
+    """Every command by turns; importing torch is measured as a yardstick."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder, checked_out(before, Path(folder) / "before") as old:
+        torch = [spent([sys.executable, "-c", "import torch"], ROOT, Path(folder)) for _ in range(5)]
+        print(f"import torch: {statistics.median(s.seconds for s in torch):.2f} s", file=sys.stderr, flush=True)
+        for name, typed, turns in COMMANDS:
+            if only in f"{name} {' '.join(typed)}":
+                command = [sys.executable, "-m", "clearsight", *typed]
+                for tree in (old, ROOT):  # so that both have their bytecode, and the disk is warm
+                    spent(command, tree, Path(folder)) if turns > 2 else None
+                pairs = [[spent(command, tree, Path(folder)) for tree in (old, ROOT)] for _ in range(turns)]
+                rows.append(Row(name, [p[1] for p in pairs], [p[0] for p in pairs], f"`{' '.join(typed)}`"))
+                print(rows[-1].line(), file=sys.stderr, flush=True)
+                rows += by_check(rows[-1])
+    return rows
+
+
+def by_check(whole: Row) -> list[Row]:
+    """The same of the checks of an audit that take a second or more, the slowest first."""
+    long = sorted((s, check) for check, s in whole.beside[0].checks.items() if s >= 1)[::-1]
+    if len(long) < 2:
+        return []
+    return [
+        Row(
+            f"of it {check}",
+            [Spent(s.checks[check], 0) for s in whole.now],
+            [Spent(s.checks[check], 0) for s in whole.beside],
+        )
+        for _, check in long
+    ]
+
+
+@contextmanager
+def checked_out(commit: str, folder: Path) -> Any:
+    git("worktree", "add", "--detach", str(folder), commit)
+    try:
+        yield folder
+    finally:
+        git("worktree", "remove", "--force", str(folder))
+
+
+def spent(command: Sequence[str], tree: Path, folder: Path) -> Spent:
+    """One run of a command with the package of a tree, in a new folder."""
+    environment = os.environ | {"PYTHONPATH": str(tree / "src")}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        began = time.perf_counter()
+        process = subprocess.Popen(
+            command, cwd=place, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        _, _, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - began
+        report = Path(place) / "clearsight-runs" / "audit-1" / "report.json"
+        findings = json.loads(report.read_text("utf-8"))["findings"] if report.is_file() else []
+        return Spent(seconds, usage.ru_maxrss / 1024, {f["check"]: f["seconds"] for f in findings})
+
+
+def calls_of(network: str, only: str, mnist: Path | None) -> list[Row]:
+    """Every call beside the other library's, by turns."""
+    if network == "mnist":
+        assert mnist is not None
+        return attacks_on_digits(mnist, only)
+    return maps_of_photos(network, only)
+
+
+Call = Callable[[], Any]
+
+
+def by_turns(name: str, ours: Call, theirs: Call, turns: int, result: Callable[[Any, Any], str] | None = None) -> Row:
+    """Both once before anything is timed; then by turns."""
+    first = ours(), theirs()
+    now, beside = [], []
+    for _ in range(turns):
+        for call, side in ((theirs, beside), (ours, now)):
+            began = time.perf_counter()
+            call()
+            side.append(Spent(time.perf_counter() - began, 0.0))
+    return Row(name, now, beside, "" if result is None else result(*first))
+
+
+def maps_of_photos(words: str, only: str) -> list[Row]:
+    """Explainers and an attack on four photos of 224 x 224 pixels."""
+    import torch
+    from captum import attr
+    from pytorch_grad_cam import GradCAM, GradCAMPlusPlus
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+    from torch import Tensor, nn
+    from zennit.attribution import Gradient
+    from zennit.composites import EpsilonPlusFlat
+
+    import clearsight as cs
+
+    model = cs.load(words, weights=None if words == "demo" else "none")
+    x = cs.pixels(model, "demo:coffee,chelsea,astronaut,rocket")
+    net = model.net.eval().requires_grad_(False)
+    with torch.no_grad():
+        y = model(x).argmax(1)
+    target = cs.ClassScore(y)
+
+    class FromPixels(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.net(model.normalised(x))
+            return out
+
+    outside = FromPixels().eval()
+    layer = cs.explain(model, x[:1], "grad-cam").method.partition("layer=")[2].rstrip(")")
+    place = net.get_submodule(layer)
+    wanted = [ClassifierOutputTarget(int(k)) for k in y]
+    one_hot = torch.eye(len(model.labels))[y]
+
+    def cam(kind: Any) -> Call:
+        return lambda: kind(model=outside, target_layers=[place])(input_tensor=x.clone(), targets=wanted)
+
+    def zennit() -> Any:
+        with Gradient(outside, EpsilonPlusFlat()) as attributor:
+            return attributor(x.clone().requires_grad_(), one_hot)
+
+    pairs: tuple[tuple[str, str, Call, int], ...] = (
+        ("grad-cam", "grad-cam", cam(GradCAM), 9),
+        ("grad-cam++", "grad-cam", cam(GradCAMPlusPlus), 9),
+        ("saliency", "captum", lambda: attr.Saliency(outside).attribute(x.clone(), target=y), 9),
+        ("guided-backprop", "captum", lambda: attr.GuidedBackprop(outside).attribute(x.clone(), target=y), 5),
+        (
+            "integrated-gradients(steps=20)",
+            "captum",
+            lambda: attr.IntegratedGradients(outside).attribute(x, target=y, n_steps=20, internal_batch_size=16),
+            3,
+        ),
+        (
+            "occlusion(window=56, stride=28)",
+            "captum",
+            lambda: attr.Occlusion(outside).attribute(
+                x, (3, 56, 56), target=y, strides=(3, 28, 28), perturbations_per_eval=4
+            ),
+            3,
+        ),
+        ("lrp", "zennit", zennit, 5),
+    )
+    rows = []
+    for call, peer, theirs, turns in pairs:
+        if only in f"{call} {peer}" and not (call == "guided-backprop" and words == "demo"):  # which has ReLU6 as well
+            rows.append(by_turns(f"{call}, {peer}", lambda c=call: cs.explain(model, x, c, target), theirs, turns))
+            print(rows[-1].line(), file=sys.stderr, flush=True)
+    return rows
+
+
+def attacks_on_digits(mnist: Path, only: str) -> list[Row]:
+    """Attacks on a small network that one pass over MNIST has taught, 200 pictures."""
+    import foolbox
+    import torch
+    import torchattacks
+    from mnist_attacks import idx, small
+    from torch import nn
+
+    import clearsight as cs
+
+    torch.manual_seed(0)
+    net = small()
+    x, y = idx(mnist / "train-images-idx3-ubyte.gz")[:20_000, None] / 255, idx(mnist / "train-labels-idx1-ubyte.gz")
+    optimiser = torch.optim.Adam(net.parameters(), 2e-3)
+    for rows in torch.randperm(len(x)).split(64):
+        loss = nn.functional.cross_entropy(net(x[rows]), y[rows].long())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    model = cs.wrap(net.eval().requires_grad_(False), cs.Preprocess(28, (0.0,), (1.0,)), labels=list("0123456789"))
+    x = idx(mnist / "t10k-images-idx3-ubyte.gz")[:400, None] / 255
+    y = idx(mnist / "t10k-labels-idx1-ubyte.gz")[:400].long()
+    with torch.no_grad():
+        right = model(x).argmax(1) == y
+    x, y = x[right][:200], y[right][:200]
+    eps, infinite = 0.1, float("inf")
+    other = foolbox.PyTorchModel(net, bounds=(0, 1), device="cpu")
+
+    def fall(z: Any) -> int:
+        z = z.x if isinstance(z, cs.Attacked) else z[1] if isinstance(z, tuple) else z
+        with torch.no_grad():
+            return int((net(z).argmax(1) != y).sum())
+
+    def theirs(kind: str, **options: Any) -> Call:
+        return lambda: getattr(torchattacks, kind)(net, **options)(x, y)
+
+    def box(attack: Any, size: float | None) -> Call:
+        return lambda: attack(other, x, y, epsilons=size)
+
+    l2 = foolbox.attacks
+    pairs: tuple[tuple[str, float, str, Call, int], ...] = (
+        ("pgd(steps=40, step=0.01)", eps, "torchattacks", theirs("PGD", eps=eps, alpha=0.01, steps=40), 5),
+        ("apgd-ce(steps=40)", eps, "torchattacks", theirs("APGD", eps=eps, steps=40), 5),
+        ("deepfool(norm=l2)", infinite, "torchattacks", theirs("DeepFool", steps=50), 3),
+        ("deepfool(norm=l2)", infinite, "foolbox", box(l2.L2DeepFoolAttack(), None), 3),
+        (
+            "carlini-wagner",
+            infinite,
+            "foolbox",
+            box(l2.L2CarliniWagnerAttack(binary_search_steps=9, steps=1000), None),
+            1,
+        ),
+        ("fab", eps, "torchattacks", theirs("FAB", eps=eps, steps=100, n_classes=10), 1),
+        ("square(queries=500)", eps, "torchattacks", theirs("Square", eps=eps, n_queries=500), 2),
+        ("auto-attack", eps, "torchattacks", theirs("AutoAttack", eps=eps, n_classes=10), 1),
+    )
+    rows = []
+    for call, size, peer, another, turns in pairs:
+        if only in f"{call} {peer}":
+            ours: Call = lambda c=call, e=size: cs.attack(model, x, y, c, eps=e)  # noqa: E731
+            fallen: Callable[[Any, Any], str] = lambda a, b: f"{fall(a)} fall, there {fall(b)}, of {len(x)}"  # noqa: E731
+            rows.append(by_turns(f"{call}, {peer}", ours, another, turns, fallen))
+            print(rows[-1].line(), file=sys.stderr, flush=True)
+    return rows
+
+
+if __name__ == "__main__":
+    main()

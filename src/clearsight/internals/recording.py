@@ -1,0 +1,264 @@
+"""One run of a network, recorded by torch.fx as operations on tensors.
+
+What Python did in between (classes, loops, dicts, in-place and reused modules, functional calls) leaves no trace in it.
+Networks that differ in nothing but their weights share a recording.
+"""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch._guards import TracingContext, tracing
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functionalize
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from clearsight.core import passes
+from clearsight.core.classifier import Classifier
+from clearsight.core.forwards import coarse_type, in_script, too_coarse
+from clearsight.errors import Refused
+from clearsight.internals.graph import Graph, Sized, Unrecordable, mark
+from clearsight.internals.graph_rewrites import prepared
+from clearsight.internals.layers import layout_of, module_at
+from clearsight.internals.places import as_maps
+
+_KEPT = 8  # recordings, each some hundreds of nodes without weights
+_SAME = 1e-3  # of the largest logit: how far those of a new recording may be from the network's
+_SAME_AGAIN = 1e-4  # the same of a recording that is used with other weights
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """A run of any number of pictures, without the weights.
+
+    names: the parameter or buffer that each of its attributes stands for; constants: the tensors of the others.
+    """
+
+    graph: fx.Graph
+    names: dict[str, str]
+    constants: dict[str, Tensor]
+
+    def bound(self, net: nn.Module) -> fx.GraphModule:
+        """The run with the weights of a network."""
+        tensors = _named_tensors(net)
+        graph = fx.Graph()
+        graph.output(graph.graph_copy(self.graph, {}))
+        return fx.GraphModule({**self.constants, **{k: tensors[name] for k, name in self.names.items()}}, graph)
+
+
+@dataclass(frozen=True, eq=False)
+class _Bound:
+    """A graph, and the weights that it was bound to."""
+
+    graph: Graph
+    weights: list[tuple[int, int]]
+
+
+_graphs: weakref.WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], _Bound]] = weakref.WeakKeyDictionary()
+recordings: OrderedDict[tuple[Any, ...], Recording] = OrderedDict()
+
+
+def graph_of(model: Classifier, x: Tensor, layer: str = "", *, fold: bool = True) -> Graph:
+    """The graph of a model for pictures shaped like x (B, C, *S); layer: the module whose output is to be marked.
+
+    It is recorded once for all networks that differ in their weights alone, and again when it no longer gives what the
+    network gives, as after a change of what its forward does.
+
+    Refused: networks that cannot be recorded, that draw random numbers, or whose operations depend on the picture.
+    """
+    in_script_reason = in_script(model.net)
+    if in_script_reason is not None:
+        raise Unrecordable(*in_script_reason)
+    coarse = coarse_type(model.net)
+    if coarse is not None:
+        raise Unrecordable(*too_coarse(coarse, "the shares of its operations"))
+    run = (tuple(x.shape[1:]), x.device, layer, model.output, model.scores)
+    weights = _weights(model.net)
+    graphs = _graphs.setdefault(model.net, {})
+    with passes.uncounted(), torch.no_grad():
+        z = model.normalised(x[:1])
+        wanted = model.logits(z.clone())  # forward may write into what it is given
+        known = graphs.get((*run, fold))
+        if known is not None and known.weights == weights and _same_logits(known.graph, z, wanted, _SAME):
+            return known.graph
+        graph = _graph_of_recording(model, z, wanted, run, fold=fold)
+        graphs[(*run, fold)] = _Bound(graph, weights)
+    return graph
+
+
+def _graph_of_recording(model: Classifier, z: Tensor, wanted: Tensor, run: tuple[Any, ...], *, fold: bool) -> Graph:
+    """A graph that gives the logits that are wanted for z (1, C, *S), by a recording of earlier or by a new one."""
+    key = (_architecture(model.net), *run)
+    if key in recordings:
+        recordings.move_to_end(key)
+        graph = prepared(recordings[key].bound(model.net), fold=fold)
+        if _same_logits(graph, z, wanted, _SAME_AGAIN):
+            return graph
+    recordings[key] = record(model, z, layer=run[2])
+    recordings.move_to_end(key)
+    while len(recordings) > _KEPT:
+        recordings.popitem(last=False)
+    graph = prepared(recordings[key].bound(model.net), fold=fold)
+    if not _same_logits(graph, z, wanted, _SAME):
+        del recordings[key]
+        raise Unrecordable(
+            "the network does not run in the same way every time, so it cannot be taken apart into its "
+            "operations: use a gradient, class-activation or perturbation method"
+        )
+    return graph
+
+
+def _weights(net: nn.Module) -> list[tuple[int, int]]:
+    """Where every weight and buffer lies, and how often it was written to."""
+    tensors = (*net.parameters(), *net.buffers())
+    return [(t.data_ptr(), -1 if t.is_inference() else t._version) for t in tensors]
+
+
+def _named_tensors(net: nn.Module) -> dict[str, Tensor]:
+    return {**dict(net.named_parameters(remove_duplicate=False)), **dict(net.named_buffers(remove_duplicate=False))}
+
+
+def _same_logits(graph: Graph, z: Tensor, wanted: Tensor, close: float) -> bool:
+    out = graph(z)
+    return out.shape == wanted.shape and torch.allclose(out, wanted, rtol=close, atol=close * float(wanted.abs().max()))
+
+
+def _architecture(net: nn.Module) -> tuple[Any, ...]:
+    """What two networks have in common that differ in their weights alone; it is compared by equality."""
+    modules = tuple((name, type(m), _settings(m)) for name, m in net.named_modules(remove_duplicate=False))
+    tensors = tuple((name, t.shape, t.stride(), t.dtype, t.device) for name, t in _named_tensors(net).items())
+    return modules, tensors
+
+
+def _settings(m: nn.Module) -> tuple[tuple[str, str], ...]:
+    """The attributes of a module as text; of those that are objects or functions the text has their address."""
+    if isinstance(m, torch.jit.ScriptModule):
+        return ()
+    return tuple((k, _spelled(v)) for k, v in vars(m).items() if not k.startswith("_") and k != "training")
+
+
+def _spelled(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"tensor {tuple(value.shape)}"
+    try:
+        return repr(value)
+    except Exception:  # what cannot be told apart is different
+        return f"at {id(value)}"
+
+
+def record(model: Classifier, z: Tensor, layer: str) -> Recording:
+    """Record a run of two pictures and one of three: sizes that differ between them grow with their number."""
+    two, three = (_recorded(model, z, layer, n) for n in (2, 3))
+    if len(two.graph.nodes) != len(three.graph.nodes):
+        raise Unrecordable(
+            "the forward pass depends on the batch size, so it cannot be taken apart into its operations"
+        )
+    twins = dict(zip(three.graph.nodes, two.graph.nodes, strict=True))
+    for node_of_three, node_of_two in twins.items():
+        if node_of_two.op != node_of_three.op or (
+            node_of_two.op == "call_function" and node_of_two.target != node_of_three.target
+        ):
+            raise Unrecordable(
+                "the forward pass depends on the batch size, so it cannot be taken apart into its operations"
+            )
+        if node_of_two.op == "get_attr":
+            _same_constant(getattr(two, str(node_of_two.target)), getattr(three, str(node_of_three.target)))
+        node_of_two.args = tuple(_sized(a, b) for a, b in zip(node_of_two.args, node_of_three.args, strict=True))
+        node_of_two.kwargs = {k: _sized(v, node_of_three.kwargs[k]) for k, v in node_of_two.kwargs.items()}
+    return _without_weights(two, model.net)
+
+
+def _without_weights(recorded: fx.GraphModule, net: nn.Module) -> Recording:
+    name_of = {_place(t): name for name, t in _named_tensors(net).items()}
+    names: dict[str, str] = {}
+    constants: dict[str, Tensor] = {}
+    for node in recorded.graph.nodes:
+        if node.op == "get_attr":
+            at = str(node.target)
+            tensor = getattr(recorded, at)
+            if _place(tensor) in name_of:
+                names[at] = name_of[_place(tensor)]
+            else:
+                constants[at] = tensor
+    graph = fx.Graph()
+    graph.output(graph.graph_copy(recorded.graph, {}))
+    return Recording(graph, names, constants)
+
+
+def _place(t: Tensor) -> tuple[Any, ...]:
+    """Where a tensor lies, and how."""
+    return t.data_ptr(), t.shape, t.stride(), t.dtype
+
+
+def _recorded(model: Classifier, z: Tensor, layer: str, pictures: int) -> fx.GraphModule:
+    def run(z: Tensor) -> Tensor:
+        return model.logits(z)
+
+    many = z[:1].expand(pictures, *z.shape[1:]).contiguous()
+    one_mode = TracingContext(FakeTensorMode())  # make_fx would make a mode for each value, which doubles its time
+    with _marking(model, z, layer), warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH), tracing(one_mode):
+        warnings.simplefilter("ignore")
+        try:
+            recorded: fx.GraphModule = make_fx(functionalize(run, remove="mutations_and_views"))(many)
+        except Refused as e:
+            message = str(e.__cause__)  # by torch
+            if "tracing tensor" in message or "data-dependent" in message:
+                raise Unrecordable(
+                    "the network looks at values of the picture to decide what to do, so it cannot be taken apart into "
+                    "its operations: use a gradient, class-activation or perturbation method"
+                ) from e
+            raise Unrecordable(f"the network cannot be taken apart into its operations: {e}") from e
+        except (RuntimeError, TypeError, ValueError, AttributeError) as e:
+            message = str(e).partition("\n")[0]
+            raise Unrecordable(
+                f"the network cannot be taken apart into its operations: {type(e).__name__}: {message}"
+            ) from e
+    recorded.graph.eliminate_dead_code()
+    return recorded
+
+
+@contextmanager
+def _marking(model: Classifier, z: Tensor, layer: str) -> Iterator[None]:
+    if not layer:
+        yield
+        return
+    places = layout_of(model, z, layer)
+
+    def hook(_module: nn.Module, _inputs: Any, out: Any) -> Tensor:
+        if not isinstance(out, Tensor):
+            raise Refused(f"layer {layer} gives a {type(out).__name__}, not a tensor: name another with layer=")
+        maps, back = as_maps(out, places)
+        return back(mark(maps))
+
+    handle = module_at(model, layer).register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _same_constant(a: Any, b: Any) -> None:
+    if isinstance(a, Tensor) and a.data_ptr() != b.data_ptr() and not torch.equal(a, b):
+        raise Unrecordable(
+            "the forward pass uses different constants in each run, so it cannot be taken apart into its operations"
+        )
+
+
+def _sized(a: Any, b: Any) -> Any:
+    """The argument of a run of two pictures, given that of a run of three."""
+    if isinstance(a, fx.Node) or isinstance(b, fx.Node):
+        return a
+    if isinstance(a, list | tuple):
+        return type(a)(_sized(i, j) for i, j in zip(a, b, strict=True))
+    if isinstance(a, int) and not isinstance(a, bool) and a != b:
+        return Sized(a - 2 * (b - a), b - a)
+    return a

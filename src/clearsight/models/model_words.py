@@ -1,0 +1,73 @@
+"""Words that name a model: what they can be, and what is wrong with them, told without torch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from clearsight.errors import Refused
+
+LIBRARIES = ("timm:", "torchvision:", "clearsight:")
+DEMOS = {"demo": ("lite0", 224, 256), "demo-lite1": ("lite1", 240, 272), "demo-lite2": ("lite2", 260, 292)}
+CONFIG, WEIGHTS = "config.json", "model.safetensors"  # of a run folder
+FORMS = (
+    "demo (demo-lite1, demo-lite2), timm:NAME, torchvision:NAME, clearsight:NAME, a run folder (config.json + "
+    "model.safetensors), or package.module:factory (also path/to/file.py:factory)"
+)
+_NOT_A_MODEL = (".pth", ".pt", ".th", ".bin", ".ckpt", ".safetensors", ".onnx", ".pkl", ".pickle", ".h5", ".keras")
+_PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+
+
+def names_model(word: str) -> bool:
+    """Whether a word of the command line can only be a model."""
+    named = word in DEMOS or word.startswith(LIBRARIES) or (Path(word) / CONFIG).exists()
+    factory = ":" in word and not word.startswith("demo:") and not Path(word).exists()
+    return named or factory
+
+
+def is_run(folder: Path) -> bool:
+    return (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file()
+
+
+def check_model_words(words: str) -> None:
+    """Refuse words of which the names and files alone show that they are no model."""
+    if words in DEMOS or words.startswith(LIBRARIES):
+        return
+    if words.startswith("demo:"):
+        raise Refused(f"{words} names pictures, but the model comes first: demo {words}")
+    if words and Path(words).is_dir():
+        if not is_run(Path(words)):
+            raise _refuse_folder(Path(words))
+    elif words.lower().endswith(_NOT_A_MODEL):
+        raise _refuse_weights(words)
+    elif ":" not in words:
+        if Path(words).is_file():
+            raise Refused(f"{words} is a file, not a model: a model is {FORMS}; for Python code, {words}:factory")
+        if os.sep in words:
+            raise Refused(f"there is no folder {words}; a model is {FORMS}")
+
+
+def _refuse_folder(folder: Path) -> Refused:
+    holds = f"a run folder holds {CONFIG} and {WEIGHTS} (clearsight.save writes them)"
+    for depth in ("*", "*/*", "*/*/*"):
+        if any(p.suffix.lower() in _PICTURES for p in folder.glob(depth)):
+            return Refused(
+                f"{folder} holds pictures, but the model comes first: clearsight audit demo {folder}; {holds}"
+            )
+    present = [name for name in (CONFIG, WEIGHTS) if (folder / name).is_file()]
+    return Refused(f"{folder} is not a run folder: {holds}; it has {present[0] if present else 'neither'}")
+
+
+def _refuse_weights(words: str) -> Refused:
+    if not Path(words).is_file():
+        return Refused(f"there is no file {words}; a model is {FORMS}")
+    if words.lower().endswith(".onnx"):
+        return Refused(f"{words} has no gradients: give the network that it was exported from, {FORMS}")
+    if words.lower().endswith((".h5", ".keras")):
+        return Refused(f"{words} is a Keras model, but clearsight reads PyTorch: {FORMS}")
+    return Refused(
+        f"{words} holds weights (or a pickle), which do not say what network they belong to: give it too, "
+        "timm:resnet18 with weights=FILE and labels=[...] "
+        f"(timm:resnet18 --weights {words} --labels FILE), or a function that builds it, path/to/file.py:factory, with "
+        "the same weights"
+    )

@@ -1,0 +1,92 @@
+"""The top class is what the explainer's own first pass says, so that asking for it costs no pass."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import clearsight as cs
+from clearsight.core.first_pass import awaiting
+
+OWN_PASS = [
+    "grad-cam",
+    "grad-cam++",
+    "hires-cam",
+    "eigen-cam",
+    "saliency",
+    "gradient-x-input",
+    "occlusion(window=4, stride=4)",
+]
+
+
+class Counting(nn.Module):
+    """A network that notes the pictures of every pass; poisoned, its scores are not finite."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 5, 3, padding=1), nn.ReLU())
+        self.head = nn.Linear(5, 4)
+        self.sizes: list[int] = []
+        self.poison = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.sizes += [len(x)]
+        out = self.head(self.features(x).mean((2, 3)))
+        return out * torch.nan if self.poison and len(x) > 3 else out
+
+
+@pytest.fixture
+def counting() -> cs.Classifier:
+    torch.manual_seed(0)
+    net = Counting()
+    return cs.wrap(net, preprocess=cs.Preprocess((8, 8), (0.5,) * 3, (0.2,) * 3), labels=list("abcd"))
+
+
+def pictures(n: int) -> Tensor:
+    return torch.rand(n, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+def passes(model: cs.Classifier, *args, **options) -> tuple[list[int], object]:
+    model.net.sizes.clear()
+    found = cs.explain(model, *args, **options)
+    return list(model.net.sizes), found
+
+
+@pytest.mark.parametrize("method", [*OWN_PASS, "lrp", "edge"])
+def test_it_is_the_top_class_and_the_maps_are_those_of_that_target(counting, method):
+    x = pictures(5)
+    top = counting(x).argmax(1)
+    cs.explain(counting, x, method)
+    sizes, found = passes(counting, x, method, batch=2)
+    assert type(found.target) is cs.ClassScore
+    assert found.target.index.tolist() == top.tolist()
+    told, wanted = passes(counting, x, method, cs.ClassScore(top), batch=2)
+    torch.testing.assert_close(found.maps, wanted.maps)
+    assert found.forwards == wanted.forwards
+    assert sum(sizes) - sum(told) == (5 if method in ("lrp", "edge") else 0)
+
+
+def test_scores_that_are_not_finite_are_refused(counting):
+    cs.explain(counting, pictures(4), "grad-cam")
+    counting.net.poison = True
+    for method in ("grad-cam", "edge"):
+        with pytest.raises(cs.Refused, match="scores that are not finite"):
+            cs.explain(counting, pictures(4), method)
+
+
+def test_only_a_pass_of_these_pictures_by_this_network_counts(counting):
+    x = pictures(2)
+    other = Counting()
+    with awaiting(counting.net, x) as first, torch.no_grad():
+        counting(x * 0.5)
+        counting(x[:1])
+        cs.wrap(other, preprocess=counting.preprocess, labels=list("abcd"))(x)
+        assert first.logits is None
+        wanted = counting(x)
+        counting.net.head.weight.mul_(2)
+        counting(x)
+        torch.testing.assert_close(first.logits, wanted)
+    with torch.no_grad():
+        counting(x)
+    torch.testing.assert_close(first.logits, wanted)
