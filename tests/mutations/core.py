@@ -239,7 +239,6 @@ CORE = [
     ("core/method_files.py", 'or given.arg == "eps"', "or False", "method_files"),
     ("core/method_files.py", "if name in self.values:", "if False:", "method_files"),
     ("core/method_files.py", 'if module.startswith("clearsight.") and inside:', "if False:", "method_files"),
-    ("core/method_files.py", "len(positional) - len(given.defaults)", "0", "method_files"),
     (
         "core/method_files.py",
         'raise TypeError(f"{name} must',
@@ -247,7 +246,7 @@ CORE = [
         "method_files",
     ),
     ("core/method_files.py", 'if k.arg != "validate"', "if k.arg == 'paper'", "method_files"),
-    ("models/model_words.py", "if not is_run(Path(words)):", "if False:", "run_folder"),
+    ("models/model_words.py", "if not is_run(Path(words)):", "if False:", "no_run_folder_is_refused"),
     ("core/first_pass.py", "x.device == first.x.device and torch.equal(x.detach(), first.x)", "True", "top_class"),
     ("core/first_pass.py", "first.logits is not None or first", "first", "top_class"),
     ("core/first_pass.py", "or first.net is not net", "", "top_class"),

@@ -84,7 +84,7 @@ CORE = [
         "deletion",
     ),
     ("core/ahead.py", "if len(waiting) > most:", "if len(waiting) > 1000:", "test_ahead"),
-    ("core/ahead.py", "cancel_futures=True", "wait=False", "test_ahead"),
+    ("core/ahead.py", "cancel_futures=True", "", "test_ahead"),
     (
         "core/ahead.py",
         "yield waiting.popleft().result()\n        while",

