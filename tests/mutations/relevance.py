@@ -121,7 +121,6 @@ CORE = (
             ("x.device, layer, model.output, model.scores)", "x.device, '', model.output, model.scores)"),
             ("(*run, fold)] =", "(*run, True)] ="),
             ("    if not _same_logits(graph, z, wanted, _SAME):\n", "    if False:\n"),
-            ("(*net.parameters(), *net.buffers())", "(*net.parameters(),)"),
             ('if "tracing tensor" in message or "data-dependent" in message:', "if False:"),
             ("not torch.equal(a, b)", "False"),
             ("if len(two.graph.nodes) != len(three.graph.nodes):", "if False:"),
@@ -152,3 +151,4 @@ CORE = (
     ]
 )
 CORE += [("internals/graph_rewrites.py", 'if word(node) == "as_strided_":', "if False:", "channels_last")]
+CORE += [("internals/probe.py", "(*net.parameters(), *net.buffers())", "(*net.parameters(),)", _GRAPH)]

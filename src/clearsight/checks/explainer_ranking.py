@@ -235,9 +235,9 @@ def _note_on_unmeasured(tournament: Tournament) -> tuple[str, ...]:
     left = [i for i in explainers if again and np.isnan(tournament.values[i][again]).all()]
     if not left:
         return ()
-    names = " and ".join(tournament.metrics[k].method.name for k in again)
+    names = " and ".join(tournament.metrics[k].method.name for k in again) + (" is" if len(again) == 1 else " are")
     return (
-        f"{names} are measured for the {len(explainers) - len(left)} of {len(explainers)} explainers that win against "
+        f"{names} measured for the {len(explainers) - len(left)} of {len(explainers)} explainers that win against "
         "each control (option everything).",
     )
 

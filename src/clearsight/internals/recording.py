@@ -30,6 +30,7 @@ from clearsight.internals.graph import Graph, Sized, Unrecordable, mark
 from clearsight.internals.graph_rewrites import prepared
 from clearsight.internals.layers import layout_of, module_at
 from clearsight.internals.places import as_maps
+from clearsight.internals.probe import weights_of
 
 _KEPT = 8  # recordings, each some hundreds of nodes without weights
 _SAME = 1e-3  # of the largest logit: how far those of a new recording may be from the network's
@@ -82,7 +83,7 @@ def graph_of(model: Classifier, x: Tensor, layer: str = "", *, fold: bool = True
     if coarse is not None:
         raise Unrecordable(*too_coarse(coarse, "the shares of its operations"))
     run = (tuple(x.shape[1:]), x.device, layer, model.output, model.scores)
-    weights = _weights(model.net)
+    weights = weights_of(model.net)
     graphs = _graphs.setdefault(model.net, {})
     with passes.uncounted(), torch.no_grad():
         z = model.normalised(x[:1])
@@ -115,12 +116,6 @@ def _graph_of_recording(model: Classifier, z: Tensor, wanted: Tensor, run: tuple
             "operations: use a gradient, class-activation or perturbation method"
         )
     return graph
-
-
-def _weights(net: nn.Module) -> list[tuple[int, int]]:
-    """Where every weight and buffer lies, and how often it was written to."""
-    tensors = (*net.parameters(), *net.buffers())
-    return [(t.data_ptr(), -1 if t.is_inference() else t._version) for t in tensors]
 
 
 def _named_tensors(net: nn.Module) -> dict[str, Tensor]:
