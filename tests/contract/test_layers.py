@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 LEVELS = (
     "errors _version",
     "core",
-    "networks augmentations corruptions perturbation internals drawing",
+    "networks augmentations corruptions perturbation internals drawing sharding",
     "models reporting",
     "data attacks metrics",
     "runner explainers",

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from clearsight.errors import Refused
+from clearsight.sharding import ray_cluster
 from clearsight.training import tune as tuning
 from clearsight.training.history import Epoch
 from clearsight.training.recipe import Recipe, read_recipe
@@ -208,10 +209,10 @@ def rayed() -> Iterator[None]:
 
     Its workers compute with one thread, as these tests do: sums in another order come out differently.
     """
-    tuning.require_ray()
+    ray_cluster.require_ray("this test")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
-        with tuning.ray_cluster(1):
+        with ray_cluster.ray_cluster(1):
             yield
 
 

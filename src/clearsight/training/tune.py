@@ -11,18 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import importlib
 import io
 import json
-import logging
 import math
-import os
-import secrets
 import shutil
-import signal
 import tempfile
-import threading
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -38,6 +31,7 @@ from clearsight.data.datasets import ALL, Pictures, open_data
 from clearsight.data.duplicates import Likeness, likenesses
 from clearsight.errors import Refused, nearest
 from clearsight.models.model_folder import RECIPE, SPLIT
+from clearsight.sharding.ray_cluster import ray_cluster, ray_module, require_ray
 from clearsight.training.auto_settings import resolve_auto
 from clearsight.training.checkpoints import has_state, load_state
 from clearsight.training.history import Epoch
@@ -52,9 +46,6 @@ Search = Literal["random", "grid", "asha"]
 PLAN, TABLE, BEST, TRIAL = "search.json", "tune", "best.json", "trial.json"
 REDUCTION = 3  # ASHA goes on with one of so many trials at each rung
 RUNGS = 9  # the first rung is at this part of the epochs
-STORE = 2**28  # bytes of memory in which Ray hands the list of pictures to its workers
-LOCALHOST = "127.0.0.1"
-_EXTRA = "tune needs Ray, which is not installed: pip install 'clearsight[ray]'"
 _EARLY = "stopped early by ASHA"
 
 
@@ -203,7 +194,7 @@ def tune(
     settings = grid(chosen_space) if search == "grid" else drawn(chosen_space, trials, recipe.seed)
     for values in settings:
         apply_settings(recipe, values)
-    require_ray()
+    require_ray("tune")
     split = None if str(data) == "demo" else ALL
     pictures = data if isinstance(data, Pictures) else open_data(data, split=split)
     pictures = replace(pictures, pictures=tuple(replace(p, path=p.path.absolute()) for p in pictures.pictures))
@@ -252,25 +243,6 @@ def apply_settings(recipe: Recipe, settings: Settings) -> Recipe:
     return replace(recipe, **changed)
 
 
-def require_ray() -> None:
-    """Refuse if Ray is missing.  Its environment variables are set first, because Ray reads them on import."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    if not os.environ.get("RAY_ADDRESS"):
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # what makes Ray keep to 127.0.0.1, on Linux too
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            _module("ray")
-            _module("ray.tune")
-    except ImportError:
-        raise Refused(_EXTRA) from None
-
-
-def _module(name: str) -> Any:
-    """A module of Ray, which need not be installed for the rest of this file, nor for the checking of its types."""
-    return importlib.import_module(name)
-
-
 def _search_folder(out: Path | None, plan: dict[str, Any], resume: bool) -> Path:
     """The folder of a search: a new one, or that of the search to resume, which must have the same plan."""
     begun = out is not None and (out / PLAN).is_file()
@@ -301,7 +273,7 @@ def _search_folder(out: Path | None, plan: dict[str, Any], resume: bool) -> Path
 
 def _trial(config: dict[str, Any], *, job: _Job) -> None:
     """Train one trial and report each epoch to Ray; it is written to disk first, as Ray may end the trial there."""
-    ray_tune = _module("ray.tune")
+    ray_tune = ray_module("ray.tune")
     t = _read(job.out, config["number"], job.settings[config["number"] - 1])
 
     def report_epoch(e: Epoch, new: bool) -> None:
@@ -385,7 +357,7 @@ def _run_ray(
     ray: Any, job: _Job, search: Search, epochs: int, at_once: int, say: Callable[[str], None]
 ) -> dict[int, str]:
     """Run all trials until the search ends them; returns the errors by the number of the trial."""
-    ray_tune, schedulers = _module("ray.tune"), _module("ray.tune.schedulers")
+    ray_tune, schedulers = ray_module("ray.tune"), ray_module("ray.tune.schedulers")
 
     announced: set[tuple[Any, Any]] = set()
 
@@ -428,67 +400,6 @@ def _resources(ray: Any, at_once: int, device: str) -> dict[str, float]:
     if device != "cpu" and (gpus := all_.get("GPU", 0)):
         part["gpu"] = 1.0 if gpus >= at_once else gpus / at_once
     return part
-
-
-@contextlib.contextmanager
-def ray_cluster(at_once: int) -> Iterator[Any]:
-    """Ray, silent: the caller's where it runs, the cluster of RAY_ADDRESS, or one for this search on this machine."""
-    ray = _module("ray")
-    quiet = {
-        "RAY_CHDIR_TO_TRIAL_DIR": "0",
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-        "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints a table at any verbosity
-        "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl+C is for whoever called
-    }
-    address = os.environ.get("RAY_ADDRESS")
-    started = not ray.is_initialized()
-    if started and not address:  # this process's own, which Ray reads once, rather than one that it leaves in the home
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    before = {name: os.environ.get(name) for name in quiet}
-    main = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGTERM)
-    level = logging.getLogger("ray").level
-    place = Path(
-        tempfile.mkdtemp(prefix="ray-", dir="/tmp" if os.path.isdir("/tmp") else None)
-    )  # sockets need short paths
-    os.environ.update(quiet)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"ray\.")
-            warnings.filterwarnings("ignore", message=r".*[Rr]ay", category=FutureWarning)
-            if started:
-                _start_ray(ray, address, place, at_once)
-            logging.getLogger("ray").setLevel(logging.CRITICAL)
-            yield ray
-    finally:
-        if started:
-            ray.shutdown()
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
-        logging.getLogger("ray").setLevel(level)
-        if main:
-            signal.signal(signal.SIGTERM, handler)
-        shutil.rmtree(place, ignore_errors=True)
-
-
-def _start_ray(ray: Any, address: str | None, place: Path, at_once: int) -> None:
-    """Connect to the cluster, or start Ray on this machine, where nobody else can reach it."""
-    silent: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-    try:
-        if address:
-            ray.init(address=address, **silent)
-            return
-        local = {"include_dashboard": False, "object_store_memory": STORE, "_temp_dir": str(place)}
-        cpus = max(at_once, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-        ray.init(address="local", num_cpus=cpus, _node_ip_address=LOCALHOST, **local, **silent)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as e:
-        where = f"the cluster of RAY_ADDRESS {address}" if address else "this machine"
-        raise Refused(f"Ray does not start on {where}: {str(e).strip().splitlines()[0]}") from e
-    if (address_of_node := ray.nodes()[0]["NodeManagerAddress"]) != LOCALHOST:
-        ray.shutdown()
-        raise Refused(
-            f"Ray was loaded before and would listen on {address_of_node}: set RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0"
-        )
 
 
 # The end --------------------------------------------------------------------------------------------------------------
