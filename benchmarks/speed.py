@@ -218,7 +218,7 @@ def maps_of_photos(words: str, only: str) -> list[Row]:
     import clearsight as cs
 
     model = cs.load(words, weights=None if words == "demo" else "none")
-    x = cs.pixels(model, "demo:coffee,chelsea,astronaut,rocket")
+    x = cs.pixels(model, "demo:coffee,chelsea,grace_hopper,rocket")
     net = model.net.eval().requires_grad_(False)
     with torch.no_grad():
         y = model(x).argmax(1)

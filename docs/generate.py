@@ -52,6 +52,7 @@ def _together(*names: str) -> str:
 def _links(readme: str) -> str:
     """The README's links into docs/ and to the files beside it, as they are seen from docs/."""
     readme = readme.replace("](docs/", "](").replace("](benchmarks/cost.md)", "](cost.md)")
+    readme = readme.replace("](benchmarks/shortcuts.md)", "](shortcuts-table.md)")
     return re.sub(r"\]\((CONTRIBUTING|CHANGELOG)\.md", lambda m: f"]({m[1].lower()}.md", readme).replace(
         "[Apache-2.0](LICENSE)", "Apache-2.0"
     )

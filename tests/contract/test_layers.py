@@ -25,7 +25,8 @@ ROOT = Path(__file__).parents[2]
 LEVELS = (
     "errors _version",
     "core",
-    "networks augmentations corruptions perturbation internals drawing sharding",
+    "sharding",
+    "networks augmentations corruptions perturbation internals drawing",
     "models reporting",
     "data attacks metrics",
     "runner explainers",

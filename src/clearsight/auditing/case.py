@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from functools import cached_property
 from pathlib import Path
 
@@ -15,8 +15,8 @@ from torch import Tensor
 from clearsight._version import __version__
 from clearsight.auditing.clock import Clock
 from clearsight.auditing.commands import Commands
+from clearsight.auditing.reading import read_and_score
 from clearsight.core import rng
-from clearsight.core.ahead import ahead
 from clearsight.core.batching import SIZE
 from clearsight.core.catalogue import Call, parse
 from clearsight.core.classifier import Classifier
@@ -25,14 +25,12 @@ from clearsight.core.targets import ClassScore
 from clearsight.data.annotations import Region, of_label, region_mask
 from clearsight.data.class_words import understood
 from clearsight.data.datasets import Picture, Pictures
-from clearsight.data.images import notes as picture_notes
 from clearsight.data.images import of_bytes, open_picture, to_bytes
 from clearsight.errors import Refused
-from clearsight.internals.probe import Unprobed
-from clearsight.internals.scores import scores
-from clearsight.internals.soundness import alone
 from clearsight.models.model_folder import SPLIT, trained_on
 from clearsight.runner.run import explain, resolve
+from clearsight.runner.sharded import TOGETHER
+from clearsight.sharding.shards import hired
 
 
 class Case:
@@ -108,31 +106,25 @@ class Case:
         readable: dict[int, Tensor | None] = {}  # as bytes, as far as they are kept
         broken: list[tuple[str, str]] = []
         logits: list[Tensor] = []
-        tried, empty = 0, len(self.data.broken)
-        with self.model.undisturbed(), closing(ahead(self._opened, order, most=2 * SIZE)) as opened:
-            for start in range(0, len(order), SIZE):
-                started = self.clock.now()
-                x: list[Tensor] = []
-                for i, found in zip(order[start : start + SIZE], opened, strict=False):
-                    tried += 1
+        tried, empty, started = 0, len(self.data.broken), self.clock.now()
+        with closing(read_and_score(self.model, [self.data.pictures[i].path for i in order])) as batches:
+            for opened, of_batch in batches:
+                for i, found in zip(order[tried : tried + len(opened)], opened, strict=True):
                     name = self.data.pictures[i].name
                     if isinstance(found, Refused):
                         broken.append((name, str(found)))
                         continue
-                    values, repairs = found
-                    x.append(values)
-                    readable[i] = values if len(readable) < self._most_kept else None
-                    for repair in repairs:
+                    readable[i] = found[0] if len(readable) < self._most_kept else None
+                    for repair in found[1]:
                         self._repairs.setdefault(repair, []).append(name)
-                if x:
-                    pixels = of_bytes(torch.stack(x)).to(self.model.device)
-                    if not logits:
-                        with suppress(Unprobed):  # what runs on pictures alone can be asked how often it is right
-                            alone(self.model, pixels)
-                    logits.append(scores(self.model, pixels))
+                tried += len(opened)
+                if of_batch is not None:
+                    logits.append(of_batch)
                 self.progress("reading", empty + tried, empty + len(order))
-                if self.clock.is_late(self.clock.now() - started):
+                now = self.clock.now()
+                if self.clock.is_late(now - started):
                     break
+                started = now
         if not readable:
             first = f" ({broken[0][0]}: {broken[0][1]})" if broken else ""
             raise Refused(f"none of the {tried} pictures in {self.data.root} can be read{first}")
@@ -140,14 +132,6 @@ class Case:
         self._cache = {row: kept for row, i in enumerate(rows) if (kept := readable[i]) is not None}
         place = {i: n for n, i in enumerate(readable)}
         return [self.data.pictures[i] for i in rows], torch.cat(logits)[[place[i] for i in rows]], broken, tried
-
-    def _opened(self, i: int) -> tuple[Tensor, tuple[str, ...]] | Refused:
-        """A picture of the data as bytes (C, *S), and what was mended in it; or why it cannot be read."""
-        try:
-            image = open_picture(self.data.pictures[i].path)
-            return to_bytes(image, self.model.preprocess), tuple(picture_notes(image))
-        except Refused as e:
-            return e
 
     @property
     def _most_kept(self) -> int:
@@ -250,12 +234,14 @@ class Case:
         keep = set(rows)
         return [i for i in self._seeded_order(len(self.pictures)) if i in keep][:most]
 
-    def batches(self, rows: Sequence[int], size: int = SIZE) -> Iterator[tuple[list[int], Tensor]]:
+    def batches(self, rows: Sequence[int], size: int | None = None) -> Iterator[tuple[list[int], Tensor]]:
         """(rows, pixels (B, C, *S)) a few at a time, until the check's share of the budget is used up.
 
         At least one batch always comes.  A check counts what it got: that is its n.
         """
-        first, later = (1, min(size, 4)) if self.budget else (size, size)  # a budget may allow no more than one
+        first = later = size or _usual_size()
+        if self.budget:  # which may allow no more than one
+            first, later = 1, min(later, _usual_size() // 4)
         start = 0
         while start < len(rows):
             started = self.clock.now()
@@ -266,8 +252,9 @@ class Case:
             if self.clock.is_late((self.clock.now() - started) / len(rows_of_batch) * later):
                 return
 
-    def lots(self, rows: Sequence[int], size: int = SIZE) -> Iterator[tuple[list[int], Tensor]]:
+    def lots(self, rows: Sequence[int], size: int | None = None) -> Iterator[tuple[list[int], Tensor]]:
         """Like batches, but always all of the rows, however late it is: for results that need every row."""
+        size = size or _usual_size()
         for start in range(0, len(rows), size):
             rows_of_batch = list(rows[start : start + size])
             yield rows_of_batch, self.pixels(rows_of_batch)
@@ -363,3 +350,8 @@ class Case:
 
     def _seeded_order(self, n: int) -> list[int]:
         return [int(i) for i in torch.randperm(n, generator=torch.Generator().manual_seed(self.seed))]
+
+
+def _usual_size() -> int:
+    """How many pictures a check gets at a time: more where workers share them."""
+    return TOGETHER if hired() else SIZE

@@ -21,11 +21,10 @@ from clearsight.cli.explain import explain
 from clearsight.cli.features import features
 from clearsight.cli.inspect import inspect
 from clearsight.cli.methods import methods
-from clearsight.cli.options import first_paragraph
 from clearsight.cli.output import printable
 from clearsight.cli.train import train
 from clearsight.cli.tune import tune
-from clearsight.cli.usage import Verb
+from clearsight.cli.usage import Verb, first_paragraph
 from clearsight.errors import Notice, Refused
 
 app = typer.Typer(

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from clearsight.cli.inputs import load_model, look_first, models_and_places, numbers, open_places, seconds, typed
-from clearsight.cli.options import DATA, MODEL, ModelOptions, NamedData, Out, RunOptions, grouped
+from clearsight.cli.inputs import hired, load_model, look_first, models_and_places, numbers, open_places, seconds, typed
+from clearsight.cli.options import DATA, MODEL, ModelOptions, NamedData, Out, RunOptions, WorkerOptions, grouped
 from clearsight.cli.output import end, typed_command
 from clearsight.errors import Refused
 
@@ -40,6 +40,7 @@ def attack(
     budget: Annotated[
         str | None, typer.Option(help="Time after which no further picture is attacked: 60s, 5m.")
     ] = None,
+    sharing: WorkerOptions,
     run: RunOptions,
 ) -> None:
     """Attack pictures: how many stay right, the curve over budgets, and each picture before and after.
@@ -72,7 +73,7 @@ def attack(
     data = joined(open_places(places, about_data))
     time_limit, model_words = seconds(budget), typed(about_model)
     common: dict[str, Any] = {"floor": floor, "pictures": pictures, "seed": run.seed, "command": typed_command()}
-    with new_run("attack", out, holds="report.json") as folder, progress(run.silent) as report_progress:
+    with new_run("attack", out, holds="report.json") as folder, progress(run.silent) as report_progress, hired(sharing):
         common |= {"model_words": model_words, "progress": report_progress}
         if len(models) > 1:
             report = transfer_matrix(models, data, request, folder, **common)

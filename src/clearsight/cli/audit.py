@@ -7,8 +7,19 @@ from typing import Annotated
 
 import typer
 
-from clearsight.cli.inputs import load_model, look_first, open_pictures, seconds, typed
-from clearsight.cli.options import Data, DataOptions, Method, Model, ModelOptions, Only, Out, RunOptions, grouped
+from clearsight.cli.inputs import hired, load_model, look_first, open_pictures, seconds, typed
+from clearsight.cli.options import (
+    Data,
+    DataOptions,
+    Method,
+    Model,
+    ModelOptions,
+    Only,
+    Out,
+    RunOptions,
+    WorkerOptions,
+    grouped,
+)
 from clearsight.cli.output import end, sayer, typed_command
 from clearsight.core.catalogue import split_calls
 from clearsight.errors import Refused
@@ -26,6 +37,7 @@ def audit(
     *,
     about_data: DataOptions,
     about_model: ModelOptions,
+    sharing: WorkerOptions,
     run: RunOptions,
 ) -> None:
     """Run every check on a model and pictures, and write report.html and report.json.
@@ -45,7 +57,7 @@ def audit(
     bars = bars_for(gate, calls)
     classifier = load_model(model, about_model, run)
     pictures = open_pictures(data, about_data)
-    with new_run("audit", out, holds="report.json") as folder, progress(run.silent) as report_progress:
+    with new_run("audit", out, holds="report.json") as folder, progress(run.silent) as report_progress, hired(sharing):
         try:
             report = run_audit(
                 classifier,

@@ -20,11 +20,10 @@ from clearsight.cli.options import (
     Seeded,
     Take,
     Told,
-    first_paragraph,
     grouped,
 )  # fmt: skip
 from clearsight.cli.output import sayer, tell
-from clearsight.cli.usage import Verb
+from clearsight.cli.usage import Verb, first_paragraph
 from clearsight.core.catalogue import split_calls
 
 

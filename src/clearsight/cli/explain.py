@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from clearsight.cli.inputs import load_model, look_first, model_and_places, open_places
-from clearsight.cli.options import MODEL, DataOptions, ModelOptions, Out, RunOptions, Take, grouped
+from clearsight.cli.inputs import hired, load_model, look_first, model_and_places, open_places
+from clearsight.cli.options import MODEL, DataOptions, ModelOptions, Out, RunOptions, Take, WorkerOptions, grouped
 from clearsight.cli.output import tell
 
 Words = Annotated[list[str], typer.Argument(metavar="[MODEL] PICTURE...", help=f"MODEL: {MODEL}. Then pictures.")]
@@ -27,6 +27,7 @@ def explain(
     no_tests: Annotated[
         bool, typer.Option("--no-tests", help="Draw the maps without testing them, which is quicker.")
     ] = False,
+    sharing: WorkerOptions,
     run: RunOptions,
 ) -> None:
     """Draw heatmaps side by side for pictures, test each, and save the raw maps as .npz.
@@ -43,7 +44,7 @@ def explain(
 
     classifier = load_model(name, about_model, run)
     data = open_places(places, about_data)
-    with progress(run.silent) as report_progress:
+    with progress(run.silent) as report_progress, hired(sharing):
         explained = explain_pictures(
             classifier,
             data,

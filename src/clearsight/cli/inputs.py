@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clearsight.cli.options import DataOptions, ModelOptions, RunOptions
+from clearsight.cli.options import DataOptions, ModelOptions, RunOptions, WorkerOptions
 from clearsight.cli.output import sayer
 from clearsight.core.catalogue import parse
 from clearsight.data.data_words import check_data_words
@@ -69,6 +69,15 @@ def open_places(places: Sequence[str], given: DataOptions) -> list[Pictures]:
     from clearsight.data.datasets import open_each
 
     return open_each(places, **asdict(given))
+
+
+def hired(given: WorkerOptions) -> contextlib.AbstractContextManager[None]:
+    """The workers that the options name; none where they name none."""
+    if not given.workers and given.ray is None:
+        return contextlib.nullcontext()
+    from clearsight.sharding.hire import workers
+
+    return workers(given.workers or None, ray=given.ray)
 
 
 def typed(given: ModelOptions | DataOptions) -> list[str]:

@@ -84,6 +84,14 @@ class RunOptions:
         return self.quiet or self.json
 
 
+@dataclass(frozen=True)
+class WorkerOptions:
+    """Who shares the work on the pictures."""
+
+    workers: Annotated[int, typer.Option(min=0, help="Processes that share the pictures; 0 works in this one.")] = 0
+    ray: Annotated[str | None, typer.Option(help="Ray cluster that shares the pictures: its address, or local.")] = None
+
+
 class Take:
     """In an annotation of a group: the options of it that a verb has.  The others keep their defaults."""
 
@@ -95,11 +103,6 @@ NamedData = Annotated[DataOptions, Take("split", "label_column", "classes")]
 Seeded = Annotated[RunOptions, Take("seed", "json", "quiet")]
 Placed = Annotated[RunOptions, Take("device", "json", "quiet")]
 Told = Annotated[RunOptions, Take("json", "quiet")]
-
-
-def first_paragraph(verb: Callable[..., None]) -> str:
-    """The summary of a verb, for the list of commands, which else cuts it off."""
-    return " ".join((verb.__doc__ or "").partition("\n\n")[0].split())
 
 
 def grouped(verb: Callable[..., None]) -> Callable[..., None]:

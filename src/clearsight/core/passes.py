@@ -22,6 +22,20 @@ class Passes:
     of: nn.Module | None = None
 
 
+class _Count:
+    """A forward hook that counts; in a copy of the network for another process it does nothing."""
+
+    def __init__(self, passes: Passes | None = None) -> None:
+        self.passes = passes
+
+    def __call__(self, _module: nn.Module, args: tuple[Any, ...], _out: Any) -> None:
+        if self.passes is not None and any(p is self.passes for p in _open.get()):
+            self.passes.forwards += len(args[0])
+
+    def __reduce__(self) -> tuple[type[_Count], tuple[()]]:
+        return _Count, ()
+
+
 _open: ContextVar[tuple[Passes, ...]] = ContextVar("open", default=())
 
 
@@ -29,12 +43,7 @@ _open: ContextVar[tuple[Passes, ...]] = ContextVar("open", default=())
 def counted(net: nn.Module) -> Iterator[Passes]:
     """Count the pictures that go through the network, and through what was recorded of it (see graph.py)."""
     passes = Passes(of=net)
-
-    def forward(_module: nn.Module, args: tuple[Any, ...], _out: Any) -> None:
-        if any(p is passes for p in _open.get()):
-            passes.forwards += len(args[0])
-
-    handle = None if isinstance(net, torch.jit.ScriptModule) else net.register_forward_hook(forward)
+    handle = None if isinstance(net, torch.jit.ScriptModule) else net.register_forward_hook(_Count(passes))
     token = _open.set((*_open.get(), passes))
     try:
         yield passes
@@ -60,6 +69,15 @@ def uncounted() -> Iterator[None]:
         yield
     finally:
         _open.reset(token)
+
+
+def note_elsewhere(net: nn.Module, there: Passes) -> None:
+    """Count what went through a copy of the network in another process."""
+    for passes in _open.get():
+        if net is passes.of:
+            passes.forwards += there.forwards
+            passes.backwards += there.backwards
+            passes.through += there.through
 
 
 def note(forwards: int, backwards: int = 0) -> None:

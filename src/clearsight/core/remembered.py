@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,12 +15,35 @@ from torch import Tensor, nn
 T = TypeVar("T")
 _Memory = weakref.WeakKeyDictionary[nn.Module, dict[Any, Any]]
 _memory: ContextVar[_Memory | None] = ContextVar("memory", default=None)
+_task: ContextVar[int] = ContextVar("task", default=0)
+_tasks = itertools.count(1)
+_shared: dict[int, _Memory] = {}  # of the task of another process on which this one works
 
 
 @contextmanager
 def remembering() -> Iterator[None]:
     """Inside, networks are taken not to change, and what `once` made of them is made once."""
     token = _memory.set(weakref.WeakKeyDictionary())
+    token_task = _task.set(next(_tasks))
+    try:
+        yield
+    finally:
+        _memory.reset(token)
+        _task.reset(token_task)
+
+
+def task() -> int:
+    """The number of the task for which things are remembered; 0 where they are not."""
+    return _task.get()
+
+
+@contextmanager
+def remembering_for(number: int) -> Iterator[None]:
+    """Like `remembering`, for parts of one task of another process: they remember together, until the next task."""
+    if number not in _shared:
+        _shared.clear()
+    memory = _shared.setdefault(number, weakref.WeakKeyDictionary()) if number else None
+    token = _memory.set(memory)
     try:
         yield
     finally:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from clearsight.auditing.map_tests import FAR, MapTest, examine
@@ -31,6 +30,8 @@ from clearsight.explaining.sheet import explanation_sheet
 from clearsight.internals.scores import scores
 from clearsight.runner.results import Explanation
 from clearsight.runner.run import explain
+from clearsight.runner.sharded import require_cpu, spelled
+from clearsight.sharding.shards import spread
 
 DEFAULT = ("grad-cam", "integrated-gradients")
 
@@ -194,6 +195,7 @@ def explain_pictures(
 
     Refused: an unknown class, pictures of which none can be read, and methods that the network refuses if none is left.
     """
+    require_cpu(model)
     calls = [parse(m, "explainers") for m in methods or DEFAULT]
     ask(model, target, torch.zeros(1, len(model.labels)))  # a class that does not exist is refused before any work
     pictures = [p for d in data for p in d.pictures]
@@ -201,56 +203,67 @@ def explain_pictures(
     total = len(pictures) + len(broken)
     place = cache(folder)
     explained: list[ExplainedPicture] = []
-    for i, (picture, stem) in enumerate(named(pictures), len(broken)):
+    progress("explaining", len(broken), total)
+    shared = (model, tuple(spelled(c, "explainers") for c in calls), target, seed, tests)
+    drawn_pictures = spread(_draw_picture, shared, ((replace(p, path=p.path.absolute()),) for p in pictures))
+    for i, ((picture, stem), drawn) in enumerate(zip(named(pictures), drawn_pictures, strict=True), len(broken) + 1):
+        if isinstance(drawn, Refused):
+            broken.append((picture.name, str(drawn)))
+        else:
+            explained.append(_write(picture, drawn, stem, place()))
         progress("explaining", i, total)
-        try:
-            image = open_picture(picture.path)
-        except Refused as e:
-            broken.append((picture.name, str(e)))
-            continue
-        with remembering():
-            shown = _explain_picture(model, picture, image, stem, calls, target, place, seed=seed, tests=tests)
-        explained.append(shown)
-    progress("explaining", total, total)
     if not explained:
         raise Refused(f"none of the pictures can be read ({broken[0][0]}: {broken[0][1]})")
     notes = tuple(dict.fromkeys(note for d in data for note in d.notes))
     return ExplainedPictures(place(), seed, tuple(explained), tuple(broken), notes)
 
 
-def _explain_picture(
-    model: Classifier,
-    picture: Picture,
-    image: Image.Image,
-    stem: str,
-    calls: Sequence[Call],
-    target: str,
-    place: Callable[[], Path],
-    *,
-    seed: int,
-    tests: bool,
-) -> ExplainedPicture:
-    """Explain one picture by every method, test the maps, and write the sheet stem.png and the maps stem-METHOD.npz."""
+@dataclass(frozen=True, eq=False)
+class _DrawnPicture:
+    """One picture explained: the PNG of its sheet, the maps, the tests of each, and what else is told of it."""
+
+    sheet: bytes
+    maps: tuple[Explanation, ...]
+    tests: tuple[Sequence[MapTest] | None, ...]
+    answers: tuple[dict[str, Any], ...]
+    left_out: tuple[tuple[str, str], ...]
+
+
+def _draw_picture(
+    shared: tuple[Classifier, Sequence[str | Call], str, int, bool], picture: Picture
+) -> _DrawnPicture | Refused:
+    """Explain one picture by every method, test the maps and draw them; or why it cannot be read."""
+    model, methods, target, seed, tests = shared
+    try:
+        image = open_picture(picture.path)
+    except Refused as e:
+        return e
     x = to_pixels(image, model.preprocess)[None].to(model.device)
-    with model.undisturbed():
-        logits = scores(model, x)
-    question, rows, chances = ask(model, target, logits)
-    found, left_out = _run(model, x.expand(rows, *x.shape[1:]), calls, question, seed)
-    tested = examine(model, found) if tests else []
-    folder = place()
+    with remembering():
+        with model.undisturbed():
+            logits = scores(model, x)
+        question, rows, chances = ask(model, target, logits)
+        calls = [parse(m, "explainers") for m in methods]
+        found, left_out = _run(model, x.expand(rows, *x.shape[1:]), calls, question, seed)
+        tested = examine(model, found) if tests else []
     regions = region_mask(picture.regions, image.size, model.preprocess) if picture.regions else None
-    drawn = explanation_sheet(
+    sheet = explanation_sheet(
         found,
         names=[picture.name] * rows,
         probabilities=chances,
         regions=None if regions is None else regions.expand(rows, *regions.shape),
         tests=tested,
     )
-    sheet = write_whole(folder / f"{stem}.png", png(drawn))
-    files = [folder / f"{stem}-{name}.npz" for name in file_names(e.method for e in found)]
-    each = tested if tests else [None] * len(found)
-    maps = tuple(_save(e, file, of_map) for e, file, of_map in zip(found, files, each, strict=True))
-    return ExplainedPicture(picture.name, sheet, tuple(top(model, logits[0], 3)), maps, left_out)
+    each = tuple(tested) if tests else (None,) * len(found)
+    return _DrawnPicture(png(sheet), tuple(found), each, tuple(top(model, logits[0], 3)), left_out)
+
+
+def _write(picture: Picture, drawn: _DrawnPicture, stem: str, folder: Path) -> ExplainedPicture:
+    """Write the sheet stem.png and the maps stem-METHOD.npz."""
+    sheet = write_whole(folder / f"{stem}.png", drawn.sheet)
+    files = [folder / f"{stem}-{name}.npz" for name in file_names(e.method for e in drawn.maps)]
+    maps = tuple(_save(e, file, tests) for e, file, tests in zip(drawn.maps, files, drawn.tests, strict=True))
+    return ExplainedPicture(picture.name, sheet, drawn.answers, maps, drawn.left_out)
 
 
 def _save(e: Explanation, file: Path, tests: Sequence[MapTest] | None) -> SavedMap:

@@ -12,6 +12,7 @@ from clearsight.core.batching import SIZE
 from clearsight.core.classifier import Classifier
 from clearsight.errors import Refused
 from clearsight.internals.probe import last_probe
+from clearsight.sharding.shards import hired, spread
 
 
 def scores(model: Classifier, x: Tensor, batch: int | None = None) -> Tensor:
@@ -21,12 +22,20 @@ def scores(model: Classifier, x: Tensor, batch: int | None = None) -> Tensor:
     """
     probe = last_probe(model, x)
     random = probe is not None and probe.repeats == "never"
+    if hired() and not random and len(x) > SIZE and model.device.type == "cpu":
+        shards = spread(_scores_of_shard, model, ((part,) for part in torch.split(x, SIZE)))
+        return finite(model, torch.cat([*shards]))
     parts = []
     with torch.no_grad():
         for part in torch.split(x, 1 if random else batch or SIZE):
             with rng.seeded(0, part) if random else nullcontext():
                 parts.append(model(part).float().cpu())
     return finite(model, torch.cat(parts))
+
+
+def _scores_of_shard(model: Classifier, x: Tensor) -> Tensor:
+    with model.undisturbed():
+        return scores(model, x)
 
 
 def finite(model: Classifier, logits: Tensor) -> Tensor:

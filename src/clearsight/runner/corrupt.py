@@ -12,6 +12,8 @@ from clearsight.core import rng
 from clearsight.core.batching import SIZE
 from clearsight.core.catalogue import Call, parse
 from clearsight.errors import Refused
+from clearsight.runner.sharded import UNIT, spelled
+from clearsight.sharding.shards import hired, spread
 
 
 def corrupt(x: Tensor, method: str | Call, *, seed: int = 0, batch: int = SIZE) -> Tensor:
@@ -27,12 +29,20 @@ def corrupt(x: Tensor, method: str | Call, *, seed: int = 0, batch: int = SIZE) 
     """
     call = parse(method, "corruptions")
     pictures = _check_pictures(x)
+    if hired() and len(pictures) > UNIT:
+        shards = ((part,) for part in torch.split(pictures, UNIT))
+        return torch.cat([*spread(_corrupt_shard, (spelled(call, "corruptions"), seed), shards)]).to(x.device)
     out = []
     with torch.no_grad():
         for part in torch.split(pictures, batch):
             with rng.seeded(seed, part, what=call.method.name):
                 out.append(_run(call, part))
     return torch.cat(out).to(x.device)
+
+
+def _corrupt_shard(kept: tuple[str | Call, int], x: Tensor) -> Tensor:
+    words, seed = kept
+    return corrupt(x, words, seed=seed)
 
 
 def _check_pictures(x: Tensor) -> Tensor:

@@ -31,6 +31,8 @@ from clearsight.internals.recording import graph_of
 from clearsight.internals.scores import scores
 from clearsight.internals.second_order import second_order_rules
 from clearsight.runner.run import explain, resolve
+from clearsight.runner.sharded import require_cpu, spelled
+from clearsight.sharding.shards import spread
 
 Through = Literal["saliency", "gradient-x-input", "grad-cam"]  # maps that we can differentiate once more
 THROUGH: tuple[Through, ...] = ("saliency", "gradient-x-input", "grad-cam")
@@ -121,6 +123,7 @@ def move_map(
         raise Refused(f"beta={beta:g}: give a sharpness of the softplus above 0")
     if not model.one_of_many:
         raise Refused(f"the model's outputs are {model.scores}, without one class as the answer: use a classifier")
+    require_cpu(model)
     wanted = parse(method, "explainers")
     x = check_pixels(model, x)
     began = time.perf_counter()
@@ -128,17 +131,13 @@ def move_map(
         logits = scores(model, x, batch)
         target = top_class(model, logits)
         followed = resolve(model, x[:1], _choose_followed(wanted, through))
-        moved = []
-        with counted(model.net) as passes, bounded(model, x[:1], batch) as most:
+        with bounded(model, x[:1], batch) as most:
             most = max(1, most // 3)  # what a pass keeps is kept once more for each further derivative
-            for start in range(0, len(x), most):
-                part = x[start : start + most]
-                with rng.seeded(seed, part, "move-map"):
-                    moved.append(
-                        moved_pictures(
-                            model, part, target[slice(start, start + most)], followed, eps, steps, step, norm, beta
-                        )
-                    )
+        shared = (model, spelled(followed, "explainers"), eps, steps, step, norm, beta, seed)
+        slices = [slice(start, start + most) for start in range(0, len(x), most)]
+        moved, forwards, backwards = zip(
+            *spread(_move_shard, shared, ((x[rows], target[rows]) for rows in slices)), strict=True
+        )
         z = project(torch.cat(moved), x, eps, norm)
         kept = scores(model, z, batch).argmax(1) == logits.argmax(1)
     before, after = (explain(model, p, wanted, target, seed=seed, batch=batch) for p in (x, z))
@@ -157,10 +156,21 @@ def move_map(
         eps=eps,
         norm=norm,
         seed=seed,
-        forwards=passes.forwards / len(x),
-        backwards=passes.backwards / len(x),
+        forwards=sum(forwards) / len(x),
+        backwards=sum(backwards) / len(x),
         seconds=time.perf_counter() - began,
     )
+
+
+def _move_shard(
+    shared: tuple[Classifier, str | Call, float, int, float | None, Norm, float, int], x: Tensor, target: ClassScore
+) -> tuple[Tensor, int, int]:
+    """Some of the pictures, moved; and the passes that it took, forwards and backwards."""
+    model, followed, eps, steps, step, norm, beta, seed = shared
+    call = parse(followed, "explainers")
+    with model.undisturbed(), counted(model.net) as passes, rng.seeded(seed, x, "move-map"):
+        moved = moved_pictures(model, x, target, call, eps, steps, step, norm, beta)
+    return moved, passes.forwards, passes.backwards
 
 
 def _choose_followed(wanted: Call, through: Through | None) -> Call:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -26,7 +26,9 @@ from clearsight.internals.scores import scores
 from clearsight.internals.soundness import alone, caution, must_flow, must_repeat
 from clearsight.runner.failures import explain_failure
 from clearsight.runner.results import Attacked, Explanation
+from clearsight.runner.sharded import joined_attacks, joined_explanations, of_shard, shards_of, spelled
 from clearsight.runner.top_class import TopClass, top_class_of
+from clearsight.sharding.shards import hired, spread
 
 
 def explain(
@@ -60,6 +62,12 @@ def explain(
     call = parse(method, "explainers")
     x = check_pixels(model, x)
     began = time.perf_counter()
+    if shards := shards_of(model, x, batch):
+        if target is not None:
+            _check_question(model, target, len(x))
+        kept = (model, spelled(call, "explainers"), seed, batch)
+        parts = spread(_explain_shard, kept, ((x[rows], of_shard(target, rows)) for rows in shards))
+        return joined_explanations([*parts], target, began)
     with model.undisturbed(), rng.seeded(seed, x[:1]):
         if "control" not in call.method.claims:
             must_repeat(model, x[:1])
@@ -103,6 +111,13 @@ def explain(
         signed="signed" in call.method.claims or bool((joined < 0).any()),  # options can make a method signed
         diagnostics=diagnostics.joined(book),
     )
+
+
+def _explain_shard(
+    kept: tuple[Classifier, str | Call, int, int | None], x: Tensor, target: Target | None
+) -> Explanation:
+    model, words, seed, batch = kept
+    return explain(model, x, words, target, seed=seed, batch=batch)
 
 
 def _check_question(model: Classifier, target: Target, n: int) -> None:
@@ -176,8 +191,10 @@ def attack(
     x = check_pixels(model, x)
     check_rows(goal, len(x))
     began = time.perf_counter()
-    z = x.clone()
-    overstep = 0.0
+    if hired():
+        more = {"other": other, "lessons": lessons, "starts": starts, "access": access, "digits": digits}
+        return joined_attacks([*_attack_in_shards(model, x, goal, call, eps, more, seed, batch)], began)
+    z, overstep = x.clone(), 0.0
     spent, first = torch.zeros(len(x), dtype=torch.long), torch.zeros(len(x), dtype=torch.long)
     with model.undisturbed(), rng.seeded(seed, x[:1]):
         batch = 1 if alone(model, x[:1]) else batch
@@ -203,10 +220,8 @@ def attack(
                 if raw is not None:
                     raw = check_result(raw, tuple(part.shape), call, keep=True)
                     overstep = max(overstep, float((raw - project(raw, part, eps, norm)).abs().max()))
-                if box is None:
-                    z[rows.to(x.device)] = project(part if raw is None else raw, part, eps, norm)
-                else:
-                    z[rows.to(x.device)] = box.best(raw)
+                proposed = part if raw is None else raw
+                z[rows.to(x.device)] = project(proposed, part, eps, norm) if box is None else box.best(raw)
         if passes.through:
             caution(model, x[:1])
         fooled = goal.met(scores(model, z, size)) & ~already
@@ -229,6 +244,20 @@ def attack(
         spent=spent if blind else None,
         first=first if blind else None,
     )
+
+
+def _attack_in_shards(
+    model: Classifier, x: Tensor, goal: Goal, call: Call, eps: float, more: dict[str, Any], seed: int, batch: int | None
+) -> Iterator[Attacked]:
+    """The attack on each shard by workers; on all at once where it learns from them."""
+    shards = [slice(None)] if "lessons" in call.method.injected else shards_of(model, x, batch)
+    kept = (model, spelled(call, "attacks"), {**more, "eps": eps, "seed": seed, "batch": batch})
+    return spread(_attack_shard, kept, ((x[rows], goal[rows]) for rows in shards))
+
+
+def _attack_shard(kept: tuple[Classifier, str | Call, dict[str, Any]], x: Tensor, goal: Goal) -> Attacked:
+    model, words, options = kept
+    return attack(model, x, goal, words, **options)
 
 
 def _check_arguments(
@@ -317,8 +346,13 @@ def measure(
         raise Refused(f"{call.method.name} runs the explainer again: give the one that made the maps, method=...")
     if "other" in call.method.injected and other is None:
         raise Refused(f"{call.method.name} needs other: give a second model of the same classes")
-    maker = None if method is None else resolve(model, x[:1], parse(method, "explainers"))
     maps = maps.to(x)
+    if shards := shards_of(model, x, batch):
+        words = None if method is None else spelled(parse(method, "explainers"), "explainers")
+        kept = (model, other, spelled(call, "metrics"), words, seed, batch)
+        parts = ((x[r], maps[r], of_shard(target, r), of_shard(regions, r)) for r in shards)
+        return torch.cat([*spread(_measure_shard, kept, parts)])
+    maker = None if method is None else resolve(model, x[:1], parse(method, "explainers"))
     with model.undisturbed(), rng.seeded(seed, x[:1]), settled(model):
         must_repeat(model, x[:1])
         if target is None:
@@ -336,6 +370,17 @@ def measure(
                 result = call.method(model, x[rows].clone(), target[rows], maps[rows].clone(), **given, **call.options)
             values.append(check_result(result, (len(x[rows]),), call, finite=False))
     return torch.cat(values)
+
+
+def _measure_shard(
+    kept: tuple[Classifier, Classifier | None, str | Call, str | Call | None, int, int | None],
+    x: Tensor,
+    maps: Tensor,
+    target: Target | None,
+    regions: Tensor | None,
+) -> Tensor:
+    model, other, metric, method, seed, batch = kept
+    return measure(model, x, maps, metric, target, regions=regions, method=method, other=other, seed=seed, batch=batch)
 
 
 def _again(maker: Call, target: Target, seed: int) -> Callable[[Classifier, Tensor], Tensor]:

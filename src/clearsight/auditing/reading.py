@@ -1,0 +1,64 @@
+"""Reading every picture of an audit once, and what the model says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import closing, suppress
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from clearsight.core.ahead import ahead
+from clearsight.core.batching import SIZE
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.data.images import notes, of_bytes, open_picture, to_bytes
+from clearsight.errors import Refused
+from clearsight.internals.probe import Unprobed
+from clearsight.internals.scores import scores
+from clearsight.internals.soundness import alone
+from clearsight.runner.sharded import require_cpu
+from clearsight.sharding.shards import hired, spread
+
+Opened = tuple[Tensor, tuple[str, ...]] | Refused  # a picture as bytes (C, *S), and what was mended in it; or why not
+
+
+def read_and_score(model: Classifier, paths: Sequence[Path]) -> Generator[tuple[list[Opened], Tensor | None]]:
+    """For each SIZE files what they hold, and the logits (n, K) of the n that can be read; None where none can."""
+    batches = [paths[start : start + SIZE] for start in range(0, len(paths), SIZE)]
+    if hired():
+        require_cpu(model)
+        yield from spread(_read_shard, model, (([p.absolute() for p in batch],) for batch in batches))
+        return
+    with closing(ahead(partial(_open, model.preprocess), paths, most=2 * SIZE)) as files, model.undisturbed():
+        for number, batch in enumerate(batches):
+            opened = [*islice(files, len(batch))]
+            yield opened, _score(model, opened, first=not number)
+
+
+def _read_shard(model: Classifier, paths: list[Path]) -> tuple[list[Opened], Tensor | None]:
+    opened = [_open(model.preprocess, path) for path in paths]
+    with model.undisturbed():
+        return opened, _score(model, opened, first=True)
+
+
+def _open(preprocess: Preprocess, path: Path) -> Opened:
+    try:
+        image = open_picture(path)
+        return to_bytes(image, preprocess), tuple(notes(image))
+    except Refused as e:
+        return e
+
+
+def _score(model: Classifier, opened: Sequence[Opened], *, first: bool) -> Tensor | None:
+    """The logits of the pictures that can be read.  first: whether these are the first that the network sees."""
+    values = [found[0] for found in opened if not isinstance(found, Refused)]
+    if not values:
+        return None
+    x = of_bytes(torch.stack(values)).to(model.device)
+    if first:
+        with suppress(Unprobed):  # what runs on pictures alone can be asked how often it is right
+            alone(model, x)
+    return scores(model, x)

@@ -1,0 +1,35 @@
+"""How the sharing of work is broken: (file, old text, new text, pytest's -k)."""
+
+CORE = [
+    ("sharding/shards.py", "            raise outcome.error\n", "            pass\n", "error_stands_where"),
+    (
+        "sharding/shards.py",
+        "if notice not in hiring_of_now.told:",
+        "if True:",
+        "notice_of_many",
+    ),
+    ("sharding/shards.py", "note_elsewhere(net, outcome.passes)", "pass", "passes_of_workers"),
+    ("sharding/shards.py", "while len(kept_here) > KEPT:", "while False:", "shards_are_cut"),
+    ("sharding/shards.py", "    torch.set_num_threads(1)\n    with warnings", "    with warnings", "lost_worker"),
+    ("sharding/processes.py", "again.append((number, shard))", "pass", "lost_worker"),
+    ("sharding/processes.py", "tries[number] < TRIES:", "True:", "takes_every_worker"),
+    ("sharding/processes.py", "if given in outcomes:", "if outcomes and (given := min(outcomes)) >= 0:", "lost_worker"),
+    (
+        "sharding/processes.py",
+        "while free and len(under_way) + len(outcomes) < AT_ONCE * len(self._pools):",
+        "shards = list(shards)\n            while free:",
+        "shards_are_cut",
+    ),
+    ("core/passes.py", "return _Count, ()", "return _Count, (self.passes,)", "passes_of_workers"),
+    ("core/remembered.py", "        _shared.clear()\n", "        pass\n", "lasts_for_a_task"),
+    ("core/remembered.py", "if number else None", "if True else None", "lasts_for_a_task"),
+    ("runner/sharded.py", "unit = max(UNIT, size // UNIT)", "unit = max(UNIT, len(x) // 3)", "any_number"),
+    ("runner/sharded.py", "sum(e.forwards * len(e.x) for e in parts) / n", "first.forwards + n", "any_number"),
+    ("runner/sharded.py", "n = max(sum(int((~a.already).sum()) for a in parts), 1)", "n = 1", "any_number"),
+    ("runner/sharded.py", 'if hired() and model.device.type != "cpu":', "if False:", "on_the_cpu"),
+    ("runner/run.py", "((x[rows], of_shard(target, rows)) for", "((x[rows], target) for", "any_number"),
+    ("runner/run.py", "of_shard(regions, r)) for", "regions) for", "any_number"),
+    ("runner/move_map.py", "forwards=sum(forwards) / len(x)", "forwards=forwards[0] / len(x)", "any_number"),
+    ("auditing/reading.py", "if first:", "if False:", "network_that_draws"),
+    ("explaining/explain_pictures.py", 'progress("explaining", i, total)', "pass", "same_files"),
+]

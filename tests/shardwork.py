@@ -1,0 +1,77 @@
+"""Work for workers, and a network that takes its worker with it: what processes of their own can import."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import clearsight as cs
+from clearsight.errors import Notice
+from workshop import COLOURS, SIDE, ColourNet
+
+
+def end(marker: Path) -> None:
+    """The first who takes the marker away ends as a process does whose memory is taken: at once."""
+    try:
+        marker.unlink()
+    except FileNotFoundError:
+        return
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def shown(folder: Path, number: int) -> tuple[int, int]:
+    """Write down that this shard was begun, and by whom; the last shards are done first."""
+    with (folder / f"ran-{number}").open("a") as f:
+        f.write(f"{os.getpid()}\n")
+    if number == 5:
+        end(folder / "marker")
+    time.sleep(0.02 * (number == 0))
+    return number, torch.get_num_threads()
+
+
+def always_lost(folder: Path, number: int) -> int:
+    if number == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def refused(limit: int, number: int) -> int:
+    warnings.warn("all shards say this", Notice, stacklevel=1)
+    if number >= limit:
+        raise cs.Refused(f"shard {number}", "none")
+    return number
+
+
+class Mortal(ColourNet):
+    """Ends its process once, if that is not the one that made it."""
+
+    def __init__(self, marker: Path) -> None:
+        super().__init__()
+        self.owner, self.marker = os.getpid(), marker
+
+    def forward(self, x: Tensor) -> Tensor:
+        if os.getpid() != self.owner:
+            end(self.marker)
+        return super().forward(x)
+
+
+def mortal(marker: Path) -> cs.Classifier:
+    return cs.wrap(Mortal(marker), cs.Preprocess(SIDE, (0.0,) * 3, (1.0,) * 3), labels=list(COLOURS))
+
+
+class Drawing(nn.Module):
+    """Scores that are never the same twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = ColourNet()
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.net(nn.functional.dropout(x, 0.2, training=True))
+        return scores
