@@ -39,8 +39,8 @@ CORE = [
     ),
     (
         "drawing/charts.py",
-        "np.ma.masked_invalid(values), cmap=_BOTH",
-        "values.missing, cmap=_BOTH",
+        "np.ma.masked_invalid(values), cmap=_from_to(_BOTH)",
+        "values.missing, cmap=_from_to(_BOTH)",
         "agreement_is_drawn",
     ),
     ("checks/explainer_ranking.py", "    if not everything:\n", "    if False:\n", "losers_are_not"),

@@ -10,15 +10,14 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.colors import Colormap
 
 ACCENT = "#2b83b5"
 GREY = "#76808c"
@@ -46,7 +45,9 @@ _STYLE: dict[Any, Any] = {
     "lines.linewidth": 2.0,
     "lines.solid_capstyle": "round",
 }
-_SHARES = PercentFormatter(1.0, decimals=0, symbol=" %")
+_PALE = ("#f4f4f4", "#17597f")
+_INK = ("#5f93b1", "#17597f")
+_BOTH = ("#5b3a8c", "#f4f4f4", "#17597f")
 _DASHES: tuple[tuple[str | tuple[int, tuple[int, ...]], str], ...] = (
     ((0, (5, 3)), "s"),
     ((0, (1, 2)), "^"),
@@ -103,7 +104,7 @@ def curves(
             ax.set_xticks([at for at, _ in xticks], [word for _, word in xticks])
         if shares:
             ax.set_ylim(0, 1.02)
-            ax.yaxis.set_major_formatter(_SHARES)
+            _shares(ax.yaxis)
         else:
             ax.set_ylim(bottom=min(0.0, *(min(line.values) for line in lines)) - 0.02)
         ax.set_xlabel(xlabel)
@@ -123,7 +124,7 @@ def panels(x: Sequence[float], parts: Sequence[tuple[str, Sequence[Line]]], *, x
                 ax.plot(x, line.values, color=colour, marker=marker, ms=5, label=name)
             ax.set_title(title, color=GREY, fontsize=11)
             ax.set_ylim(0, 1.02)
-            ax.yaxis.set_major_formatter(_SHARES)
+            _shares(ax.yaxis)
             ax.set_xlabel(xlabel)
         axes[0].set_ylabel(ylabel)
         _legend(axes[0])
@@ -166,8 +167,7 @@ def reliability(
         ax.text(-0.015, 1.03, "n", ha="right", va="bottom", fontsize=9)
         ax.set_xlim(0, 1)
         ax.set_ylim(0, 1)
-        ax.xaxis.set_major_formatter(_SHARES)
-        ax.yaxis.set_major_formatter(_SHARES)
+        _shares(ax.xaxis, ax.yaxis)
         ax.set_xlabel("how sure the model is of its answer")
         ax.set_ylabel("how often it is right")
         _legend(ax)
@@ -198,7 +198,7 @@ def dots(rows: Sequence[Dot], *, xlabel: str, value: str, chance: str, hollow: s
         ax.grid(axis="y", visible=False)
         ax.spines["left"].set_visible(False)
         ax.tick_params(axis="y", length=0)
-        ax.xaxis.set_major_formatter(_SHARES)
+        _shares(ax.xaxis)
         ax.set_xlabel(xlabel)
         _legend(ax)
 
@@ -211,7 +211,7 @@ def confusion(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> bytes:
     def draw(ax: Axes) -> None:
         counts = np.asarray(matrix)
         shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-        ax.imshow(np.ma.masked_equal(shares, 0), cmap=_INK, vmin=0, vmax=1)
+        ax.imshow(np.ma.masked_equal(shares, 0), cmap=_from_to(_INK), vmin=0, vmax=1)
         for i, j in zip(*np.nonzero(counts), strict=True):
             weight = "bold" if i == j else "normal"
             ax.text(j, i, f"{counts[i, j]}", ha="center", va="center", fontsize=9, fontweight=weight, color="white")
@@ -237,7 +237,7 @@ def correlations(names: Sequence[str], matrix: Sequence[Sequence[float]]) -> byt
 
     def draw(ax: Axes) -> None:
         values = np.asarray(matrix, dtype=float)
-        ax.imshow(np.ma.masked_invalid(values), cmap=_BOTH, vmin=-1, vmax=1)
+        ax.imshow(np.ma.masked_invalid(values), cmap=_from_to(_BOTH), vmin=-1, vmax=1)
         for i, j in np.argwhere(np.isfinite(values)):
             dark = abs(values[i, j]) > 0.6
             word = f"{values[i, j]:.2f}".replace("-", "\u2212")
@@ -260,7 +260,7 @@ def shares(
 
     def draw(ax: Axes) -> None:
         values = np.asarray(matrix, dtype=float)
-        ax.imshow(np.ma.masked_invalid(values), cmap=_PALE, vmin=0, vmax=1)
+        ax.imshow(np.ma.masked_invalid(values), cmap=_from_to(_PALE), vmin=0, vmax=1)
         for i, j in np.argwhere(np.isfinite(values)):
             word = f"{100 * values[i, j]:.0f} %"
             ax.text(j, i, word, ha="center", va="center", fontsize=9, color="white" if values[i, j] > 0.55 else "black")
@@ -276,9 +276,18 @@ def shares(
     return svg(draw, 3.0 + 0.7 * len(columns), 2.2 + 0.55 * len(rows))
 
 
-_PALE = LinearSegmentedColormap.from_list("pale", ["#f4f4f4", "#17597f"])
-_INK = LinearSegmentedColormap.from_list("ink", ["#5f93b1", "#17597f"])
-_BOTH = LinearSegmentedColormap.from_list("both", ["#5b3a8c", "#f4f4f4", "#17597f"])
+def _from_to(colours: Sequence[str]) -> Colormap:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("", list(colours))
+
+
+def _shares(*axes: Axis) -> None:
+    """Write the numbers of these axes in per cent."""
+    from matplotlib.ticker import PercentFormatter
+
+    for axis in axes:
+        axis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
 
 
 def _legend(ax: Axes) -> None:
@@ -296,6 +305,10 @@ def _short(text: str, most: int = 34) -> str:
 
 def svg(draw: Callable[..., None], width: float, height: float, panels: int = 1) -> bytes:
     """What ``draw`` draws on so many panels (axes) side by side, as an SVG; width and height in inches."""
+    import matplotlib as mpl  # half a second, which what draws no chart does not wait for
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
     out = io.BytesIO()
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(width, height))
@@ -357,7 +370,7 @@ def plane(dots: Sequence[Cross], *, xlabel: str, ylabel: str) -> bytes:
         ax.scatter(x, y, s=38, color=ACCENT, alpha=0.75, linewidths=0, label="a run", zorder=3)
         for axis, limits in ((ax.xaxis, ax.set_xlim), (ax.yaxis, ax.set_ylim)):
             limits(-0.02, 1.02)
-            axis.set_major_formatter(_SHARES)
+            _shares(axis)
         ax.set_aspect("equal")
         ax.set_xlabel(xlabel)
         ax.set_ylabel(ylabel)

@@ -14,21 +14,16 @@ import io
 import math
 from collections.abc import Sequence
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image, ImageDraw, ImageFont
-from scipy import ndimage
 from torch import Tensor
 
 from clearsight.errors import Refused
-
-if TYPE_CHECKING:
-    pass
 
 FOR = ("#d95f02", "#943400")  # faint and full ink
 AGAINST = ("#7a5fb5", "#3a0072")
@@ -196,6 +191,8 @@ def _outlined(image: Image.Image, region: Tensor | None) -> Image.Image:
     """A double line, white inside black, around the region: one of the two shows on any ground."""
     if region is None or not bool(region.any()):
         return image
+    from scipy import ndimage  # which takes a quarter of a second, and most pictures have no region
+
     mask = Image.fromarray(region.detach().cpu().numpy().astype(np.uint8) * 255)
     inside = np.asarray(mask.resize(image.size, Image.Resampling.NEAREST)) > 0
     width = max(1, round(min(image.size) / 120))
@@ -243,7 +240,10 @@ _TEXT, _SMALL = 20, 18  # a sheet is drawn at twice the size at which it is look
 def truetype_font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     """DejaVu Sans, the font of all captions, in a size in pixels."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    path = Path(mpl.get_data_path()) / "fonts" / "ttf" / name
+    spec = find_spec("matplotlib")  # its data lie beside it: importing it takes a quarter of a second
+    assert spec is not None
+    assert spec.origin is not None
+    path = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / name
     return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from matplotlib.axes import Axes
+from typing import TYPE_CHECKING
 
 from clearsight.core.output import write_whole
 from clearsight.drawing.charts import ACCENT, GREY, svg
 from clearsight.errors import Refused
 from clearsight.inspecting.layer_table import LayerTable, Row, field_text, folded, memory, shape_text, short_number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 MOST = 32  # rows that can be read at a glance
 
