@@ -55,6 +55,7 @@ def imported_by(*words: str) -> set[str]:
         ("audit", "--only", "acuracy"),
         ("attack", "demo", "demo:coffee", "-a", "pdg"),
         ("train", "nowhere"),
+        ("compare", "demo", "--only", "acuracy"),
     ],
     ids=" ".join,
 )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from clearsight.cli.inputs import look_first
 from clearsight.cli.options import DATA, DataOptions, Method, Only, Out, RunOptions, Trust, grouped
 from clearsight.cli.output import end, typed_command
+from clearsight.core.catalogue import split_calls
 
 
 @grouped
@@ -33,6 +36,9 @@ def compare(
     Models are audited by accuracy and trustworthiness, audits are taken as they are. Trust needs --boxes or --masks;
     how alike the maps of two runs are does not.
     """
+    explainers = [] if method == "auto" else [method]
+    models = [word for word in words if not Path(word).exists()]  # the others are looked at with their folders
+    look_first(models, [data] if data else [], checks=split_calls(only or ""), explainers=explainers)
     from clearsight.cli.progress import progress
     from clearsight.comparing.compare import compare as compare_runs
     from clearsight.core.run_names import new_run
