@@ -135,8 +135,8 @@ class Case:
 
     @property
     def _most_kept(self) -> int:
-        """How many pictures are kept as bytes: half a gigabyte of them."""
-        return int(5e8 / (int(np.prod(self.model.preprocess.size)) * self.model.preprocess.channels))
+        """How many pictures are kept as bytes: 150 MB of them."""
+        return int(1.5e8 / (int(np.prod(self.model.preprocess.size)) * self.model.preprocess.channels))
 
     @property
     def pictures(self) -> list[Picture]:
@@ -260,7 +260,7 @@ class Case:
             yield rows_of_batch, self.pixels(rows_of_batch)
 
     def pixels(self, rows: Sequence[int]) -> Tensor:
-        """(B, C, *S) in [0, 1].  Half a gigabyte of them is kept, as bytes, which is what files hold."""
+        """(B, C, *S) in [0, 1].  150 MB of them are kept, as bytes, which is what files hold."""
         images = []
         for i in rows:
             if i not in self._cache:
