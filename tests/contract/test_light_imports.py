@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 import sys
 
@@ -132,3 +133,30 @@ def test_a_picture_is_judged_before_charts_can_be_drawn():
         print(json.dumps([m for m in ("matplotlib", "scipy.ndimage", "scipy.stats", "jinja2") if m in sys.modules]))
     """
     assert run(code) == []
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep memory")
+@pytest.mark.parametrize("command", [False, True])
+def test_memory_is_used_again(command):
+    """Pages that the system clears, counted, for 40 blocks of 64 MB of which one is alive at a time."""
+    code = f"""if True:
+        import json, resource, sys
+        if {command}:
+            from clearsight.cli.app import main
+            sys.argv = ["clearsight", "--version"]
+            try:
+                main()
+            except SystemExit:
+                pass
+        def cleared():
+            return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        def block():
+            return bytearray(b"x") * 2**26
+        block()
+        before = cleared()
+        for _ in range(40):
+            block()
+        print(json.dumps([str((cleared() - before) * resource.getpagesize() / 2**26)]))
+    """
+    (blocks,) = map(float, run(code))
+    assert (blocks < 2) if command else (blocks > 30)

@@ -20,6 +20,7 @@ CORE = [
         "shards = list(shards)\n            while free:",
         "shards_are_cut",
     ),
+    ("core/memory.py", "mallopt(_MMAP_MAX, 0)", "mallopt(_MMAP_MAX, 65536)", "memory_is_used_again"),
     ("core/passes.py", "return _Count, ()", "return _Count, (self.passes,)", "passes_of_workers"),
     ("core/remembered.py", "        _shared.clear()\n", "        pass\n", "lasts_for_a_task"),
     ("core/remembered.py", "if number else None", "if True else None", "lasts_for_a_task"),

@@ -25,6 +25,7 @@ from clearsight.cli.output import printable
 from clearsight.cli.train import train
 from clearsight.cli.tune import tune
 from clearsight.cli.usage import Verb, first_paragraph
+from clearsight.core.memory import reuse_memory
 from clearsight.errors import Notice, Refused
 
 app = typer.Typer(
@@ -70,6 +71,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if _is_busy():  # threads that spin while they wait would take several times as long
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    reuse_memory()
     gc.set_threshold(700, 10, 100)  # the libraries' half million objects stay: looking through all of them is time lost
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file's name may hold anything

@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from clearsight.core.classifier import Classifier
+from clearsight.core.memory import reuse_memory
 from clearsight.core.passes import Passes, counted, note_elsewhere
 from clearsight.core.remembered import remembering_for, task
 from clearsight.errors import Notice, Refused
@@ -150,6 +151,7 @@ def work_on(work: Work, key: str, task: int, read: Callable[[], bytes], shard: S
     key, task: those of what is kept; read: gives its bytes, if they are not known yet.
     """
     torch.set_num_threads(1)
+    reuse_memory()
     with warnings.catch_warnings(record=True) as given:
         warnings.simplefilter("always", Notice)
         try:
