@@ -43,6 +43,12 @@ def three() -> Iterator[Processes]:
         yield processes
 
 
+@pytest.fixture(scope="module")
+def one() -> Iterator[Processes]:
+    with closing(Processes(1)) as processes:
+        yield processes
+
+
 def lost_once(folder: Path) -> list[int]:
     """The numbers of 12 shards of `shown`, of which one loses its worker; each is given once, and in order."""
     (folder / "marker").touch()
@@ -91,7 +97,9 @@ def test_shards_are_cut_when_workers_are_free_for_them() -> None:
 
     class Here:
         def spread(self, work: Any, kept: Any, parts: Any) -> Iterator[Any]:
-            yield from (shards.work_on(work, kept.key, kept.task, lambda: kept.data, part) for part in parts)
+            yield from (
+                shards.work_on(work, kept.keys, kept.task, lambda i: kept.parts[i].data, part) for part in parts
+            )
 
     with closing(Processes(2)) as two, hiring(two), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -149,12 +157,12 @@ def results_of(model: cs.Classifier, x: Tensor) -> dict[str, Tensor]:
     return found
 
 
-def test_every_call_gives_the_same_for_any_number_of_workers(three: Processes) -> None:
+def test_every_call_gives_the_same_for_any_number_of_workers(one: Processes, three: Processes) -> None:
     model, x = smooth(), torch.rand(18, 3, 8, 12, generator=torch.Generator().manual_seed(1))
     alone = results_of(model, x)
     with hiring(three):
         with_three = results_of(model, x)
-    with cs.workers(1):
+    with hiring(one):
         with_one = results_of(model, x)
     assert not hired()
     assert with_one.keys() == with_three.keys() == alone.keys()
@@ -163,16 +171,36 @@ def test_every_call_gives_the_same_for_any_number_of_workers(three: Processes) -
         torch.testing.assert_close(with_one[name], value, rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
 
 
-def test_passes_of_workers_count_here(three: Processes) -> None:
+def test_passes_of_workers_count_here() -> None:
     """So do those of a check that counts what its attacks cost."""
     model, x = smooth(), torch.rand(9, 3, 8, 12)
     counts = []
-    for workers in (nullcontext(), hiring(three)):
+    for workers in (nullcontext(), cs.workers(2)):
         with workers, model.undisturbed(), counted(model.net) as passes:
             cs.explain(model, x, "saliency", cs.ClassScore(1), batch=4)
             scores_of(model, torch.cat([x, x]))
         counts.append((passes.forwards, passes.backwards, passes.through))
     assert counts[0] == counts[1] == (27, 9, 9)
+
+
+def test_a_model_that_is_taken_not_to_change_is_written_once(three: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x, written = smooth(), torch.rand(5, 3, 8, 12), []
+    dumps = shards.pickle.dumps
+    monkeypatch.setattr(shards.pickle, "dumps", lambda part, **how: written.append(type(part)) or dumps(part, **how))
+
+    def maps() -> Tensor:
+        return cs.explain(model, x, "saliency", cs.ClassScore(1), batch=4).maps
+
+    with hiring(three):
+        with remembering():
+            before, again = maps(), maps()
+            assert written.count(cs.Classifier) == 1
+        with torch.no_grad():
+            model.net[5].weight *= 2
+        after = maps()
+    assert torch.equal(before, again)
+    torch.testing.assert_close(after, maps())
+    assert not torch.equal(before, after)
 
 
 def audited(model: cs.Classifier, data: Path, **options: Any) -> list[dict[str, Any]]:
@@ -181,44 +209,41 @@ def audited(model: cs.Classifier, data: Path, **options: Any) -> list[dict[str, 
     return [dataclasses.asdict(dataclasses.replace(f, seconds=0.0)) for f in findings]
 
 
-def test_an_audit_is_the_same_for_any_number_of_workers_of_which_one_is_lost(tmp_path: Path) -> None:
+def test_an_audit_is_the_same_for_any_number_of_workers_of_which_one_is_lost(
+    one: Processes, three: Processes, tmp_path: Path
+) -> None:
     lay_out(tmp_path, 8)
     (tmp_path / "photos" / "red" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing more")
     marker, told = tmp_path / "marker", []
     model = shardwork.mortal(marker)
-    with cs.workers(1):
-        one = audited(model, tmp_path / "photos")
+    with hiring(one):
+        by_one = audited(model, tmp_path / "photos")
     marker.touch()
-    with cs.workers(3):
-        three = audited(model, tmp_path / "photos", progress=lambda what, done, total: told.append((what, done, total)))
+    with hiring(three):
+        by_three = audited(
+            model, tmp_path / "photos", progress=lambda what, done, total: told.append((what, done, total))
+        )
     assert not marker.exists()
-    assert one == three
-    assert [f["headline"] for f in one if f["verdict"] == "error"] == []
+    assert by_one == by_three
+    assert [f["headline"] for f in by_one if f["verdict"] == "error"] == []
     assert ("reading", 25, 25) in told
     assert {what for what, *_ in told} >= {"robustness", "corruptions", "sanity"}
 
 
-def test_explained_pictures_are_the_same_files(tmp_path: Path) -> None:
+def test_explained_pictures_are_the_same_files(one: Processes, three: Processes, tmp_path: Path) -> None:
     lay_out(tmp_path, 2)
     from clearsight.data.datasets import open_data
     from clearsight.explaining.explain_pictures import explain_pictures
 
     model, data, told = factory(), open_data(tmp_path / "photos"), []
-    folders = [tmp_path / name for name in ("alone", "one", "two")]
-    for folder, count in zip(folders, (0, 1, 2), strict=True):
+    folders = [tmp_path / name for name in ("alone", "one", "three")]
+    for folder, workers in zip(folders, (nullcontext(), hiring(one), hiring(three)), strict=True):
         folder.mkdir()
-
-        def explained(folder: Path = folder) -> Any:
-            return explain_pictures(
-                model, [data], ["grad-cam", "occlusion(window=8)"], "top1", lambda: folder,
+        with workers:
+            explain_pictures(
+                model, [data], ["grad-cam", "occlusion(window=8)"], "top1", lambda: folder,  # noqa: B023
                 progress=lambda *words: told.append(words),
             )  # fmt: skip
-
-        if count:
-            with cs.workers(count):
-                explained()
-        else:
-            explained()
     files = [{f.name: f.read_bytes() for f in folder.glob("*.png")} for folder in folders]
     assert len(files[0]) == 6
     assert files[1] == files[2]
@@ -322,7 +347,7 @@ def test_four_workers_of_a_cluster_of_which_one_is_killed(tmp_path: Path, monkey
     lay_out(tmp_path, 8)
     marker = tmp_path / "photos-marker"
     model = shardwork.mortal(marker)
-    with cs.workers(1):
+    with cs.workers(1):  # as a user writes it
         one = audited(model, tmp_path / "photos")
     with cs.workers(4, ray="local"):
         assert lost_once(tmp_path) == [1, 1, 1, 1, 1, 2, 1, 1, 1, 1, 1, 1]

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -52,7 +53,7 @@ class Processes:
 
     def spread(self, work: Work, kept: Kept, shards: Iterable[Shard]) -> Iterator[Outcome]:
         """What became of each shard, in their order."""
-        file, waiting = self._file(kept), enumerate(shards)
+        files, waiting = self._files(kept), enumerate(shards)
         again: deque[Numbered] = deque()
         tries: dict[int, int] = {}
         free = deque(range(len(self._pools)))
@@ -65,7 +66,7 @@ class Processes:
                 if todo is None:
                     break
                 pool = free.popleft()
-                under_way[self._submit(pool, work, kept, file, todo[1])] = (pool, todo)
+                under_way[self._submit(pool, work, kept, files, todo[1])] = (pool, todo)
             if given in outcomes:
                 yield outcomes.pop(given)
                 given += 1
@@ -81,13 +82,14 @@ class Processes:
                 else:
                     outcomes[number] = self._outcome(future, number)
 
-    def _submit(self, pool: int, work: Work, kept: Kept, file: Path, shard: Shard) -> Future[Outcome]:
+    def _submit(self, pool: int, work: Work, kept: Kept, files: list[Path], shard: Shard) -> Future[Outcome]:
         """Hand a shard to a process; to a new one where that is lost."""
+        todo = partial(work_on, work, kept.keys, kept.task, partial(_read, files), shard)
         try:
-            return self._pools[pool].submit(work_on, work, kept.key, kept.task, file.read_bytes, shard)
+            return self._pools[pool].submit(todo)
         except BrokenProcessPool:
             self._pools[pool] = self._pool()
-            return self._pools[pool].submit(work_on, work, kept.key, kept.task, file.read_bytes, shard)
+            return self._pools[pool].submit(todo)
 
     def _outcome(self, future: Future[Outcome], number: int) -> Outcome:
         """What became of a shard: also where it could not be sent, or nobody was left to work on it."""
@@ -101,13 +103,21 @@ class Processes:
             return Outcome(error=error)
         raise error
 
-    def _file(self, kept: Kept) -> Path:
-        """The file from which a process reads what is kept; the last of them stay."""
-        file = self._folder / kept.key
-        file.write_bytes(kept.data)
+    def _files(self, kept: Kept) -> list[Path]:
+        """The files from which a process reads what is kept; the last of them stay."""
+        files = [self._folder / key for key in kept.keys]
+        for file, part in zip(files, kept.parts, strict=True):
+            if file.exists():
+                file.touch()
+            else:
+                file.write_bytes(part.data)
         for old in sorted(self._folder.iterdir(), key=lambda f: f.stat().st_mtime_ns)[: -2 * KEPT]:
             old.unlink()
-        return file
+        return files
+
+
+def _read(files: list[Path], number: int) -> bytes:
+    return files[number].read_bytes()
 
 
 def _do_not_begin() -> Refused:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from clearsight.sharding.ray_cluster import ray_module
-from clearsight.sharding.shards import AT_ONCE, KEPT, TRIES, Kept, Outcome, Shard, Work, lost, work_on
+from clearsight.sharding.shards import AT_ONCE, KEPT, TRIES, Kept, Outcome, Shard, Work, Written, lost, work_on
 
 
 class RayTasks:
@@ -27,12 +27,12 @@ class RayTasks:
 
     def spread(self, work: Work, kept: Kept, shards: Iterable[Shard]) -> Iterator[Outcome]:
         """What became of each shard, in their order."""
-        place = self._put(kept)
+        places = [self._put(part) for part in kept.parts]
         under_way: deque[tuple[int, Any]] = deque()
         waiting = enumerate(shards)
         while True:
             while len(under_way) < self._most and (todo := next(waiting, None)) is not None:
-                under_way.append((todo[0], self._task.remote(work, kept.key, kept.task, [place], todo[1])))
+                under_way.append((todo[0], self._task.remote(work, kept.keys, kept.task, places, todo[1])))
             if not under_way:
                 return
             yield self._outcome(*under_way.popleft())
@@ -45,16 +45,21 @@ class RayTasks:
             return Outcome(error=lost(number))
         return outcome
 
-    def _put(self, kept: Kept) -> Any:
-        """Where in the cluster a task finds what is kept; the last of them stay."""
-        if kept.key not in self._kept:
-            self._kept[kept.key] = self._ray.put(kept.data)
-        self._kept.move_to_end(kept.key)
-        while len(self._kept) > KEPT:
+    def _put(self, part: Written) -> Any:
+        """Where in the cluster a task finds something; the last of them stay."""
+        if part.key not in self._kept:
+            self._kept[part.key] = self._ray.put(part.data)
+        self._kept.move_to_end(part.key)
+        while len(self._kept) > 2 * KEPT:
             self._kept.popitem(last=False)
-        return self._kept[kept.key]
+        return self._kept[part.key]
 
 
-def _work_on(work: Work, key: str, task: int, places: list[Any], shard: Shard) -> Outcome:
+def _work_on(work: Work, keys: tuple[str, ...], task: int, places: list[Any], shard: Shard) -> Outcome:
     """In the cluster.  places: where what is kept lies, in a list, so that only who needs it fetches it."""
-    return work_on(work, key, task, partial(ray_module("ray").get, places[0]), shard)
+    return work_on(work, keys, task, partial(_fetch, places), shard)
+
+
+def _fetch(places: list[Any], number: int) -> bytes:
+    data: bytes = ray_module("ray").get(places[number])
+    return data

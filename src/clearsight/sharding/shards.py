@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import torch
@@ -24,7 +24,7 @@ from torch import nn
 from clearsight.core.classifier import Classifier
 from clearsight.core.memory import reuse_memory
 from clearsight.core.passes import Passes, counted, note_elsewhere
-from clearsight.core.remembered import remembering_for, task
+from clearsight.core.remembered import once, remembering_for, task
 from clearsight.errors import Notice, Refused
 
 Work = Callable[..., Any]  # (kept, *shard) -> result; a function at the top of a module
@@ -44,18 +44,29 @@ class Workers(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
-    """What is the same for all shards, such as the model: written once, and read once by each worker.
-
-    task: for which things are remembered (see `remembering`).
-    """
+class Written:
+    """Something as another process reads it; the same thing has the same key."""
 
     data: bytes
-    task: int = 0
 
     @cached_property
     def key(self) -> str:
         return hashlib.sha256(self.data).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """What is the same for all shards: the model and the rest, each written once, and read once by each worker.
+
+    task: for which things are remembered (see `remembering`).
+    """
+
+    parts: tuple[Written, ...]
+    task: int = 0
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(part.key for part in self.parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,14 +128,23 @@ def spread(work: Work, kept: object, shards: Iterable[Shard]) -> Iterator[Any]:
         yield outcome.result
 
 
-def _written(kept: object) -> bytes:
+def _written(kept: object) -> tuple[Written, ...]:
+    """The first thing kept and the rest; a model that is taken not to change is written once."""
+    parts = (kept[0], kept[1:]) if isinstance(kept, tuple) else (kept,)
+    first = parts[0]
+    if isinstance(first, Classifier):
+        facts = (first.preprocess, first.labels, first.source, first.output, first.scores, first.channels_last)
+        return once(first.net, ("written", facts), lambda: _write(first)), *map(_write, parts[1:])
+    return tuple(map(_write, parts))
+
+
+def _write(part: object) -> Written:
     try:
-        return pickle.dumps(kept, protocol=pickle.HIGHEST_PROTOCOL)
+        return Written(pickle.dumps(part, protocol=pickle.HIGHEST_PROTOCOL))
     except (pickle.PicklingError, TypeError, AttributeError, RuntimeError, NotImplementedError) as e:
         message = str(e).partition("\n")[0]
         raise Refused(
-            f"the network cannot be sent to other processes ({type(e).__name__}: {message})",
-            _IMPORTABLE,
+            f"the network cannot be sent to other processes ({type(e).__name__}: {message})", _IMPORTABLE
         ) from e
 
 
@@ -145,20 +165,21 @@ def lost(shard: int) -> Refused:
 # In a worker ----------------------------------------------------------------------------------------------------------
 
 
-def work_on(work: Work, key: str, task: int, read: Callable[[], bytes], shard: Shard) -> Outcome:
+def work_on(work: Work, keys: tuple[str, ...], task: int, read: Callable[[int], bytes], shard: Shard) -> Outcome:
     """What becomes of one shard in this process.
 
-    key, task: those of what is kept; read: gives its bytes, if they are not known yet.
+    keys, task: those of what is kept; read: gives the bytes of one of its parts, if they are not known yet.
     """
     torch.set_num_threads(1)
     reuse_memory()
     with warnings.catch_warnings(record=True) as given:
         warnings.simplefilter("always", Notice)
         try:
-            kept = _keep(key, read)
+            parts = [_keep(key, partial(read, number)) for number, key in enumerate(keys)]
         except Exception as e:
             message = f"{type(e).__name__}: {str(e).partition(chr(10))[0]}"
             return Outcome(error=Refused(f"the network cannot be read in another process ({message})", _IMPORTABLE))
+        kept = (parts[0], *parts[1]) if len(parts) > 1 else parts[0]
         net = _network(kept)
         try:
             with remembering_for(task), nullcontext(None) if net is None else counted(net) as passes:
