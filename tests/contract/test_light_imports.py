@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 import sys
 
@@ -116,3 +117,25 @@ def test_threads_that_wait_sleep_where_others_keep_the_machine_busy(load, policy
         print(json.dumps([os.environ.get("OMP_WAIT_POLICY", "")]))
     """
     assert run(code) == [policy]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep what is freed")
+def test_the_command_line_gets_pages_for_a_tensor_once():
+    code = """if True:
+        import json, resource, sys
+        from clearsight.cli.app import main
+        sys.argv = ["clearsight", "--version"]
+        try:
+            main()
+        except SystemExit:
+            pass
+        import torch
+
+        def faults():
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            torch.full((2**24,), 0.0)  # 64 MB, freed at once
+            return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+        pages = [faults() for _ in range(20)]  # glibc sets a little aside after each of the first seven
+        print(json.dumps([pages[0] > 30, max(pages[10:]) <= 8]))
+    """
+    assert run(code) == [True, True]

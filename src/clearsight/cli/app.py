@@ -20,6 +20,7 @@ from clearsight.cli.demo import demo
 from clearsight.cli.explain import explain
 from clearsight.cli.features import features
 from clearsight.cli.inspect import inspect
+from clearsight.cli.memory import keep_freed_memory
 from clearsight.cli.methods import methods
 from clearsight.cli.options import first_paragraph
 from clearsight.cli.output import printable
@@ -71,6 +72,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if _is_busy():  # threads that spin while they wait would take several times as long
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_freed_memory()
     gc.set_threshold(700, 10, 100)  # the libraries' half million objects stay: looking through all of them is time lost
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file's name may hold anything
