@@ -18,5 +18,7 @@ def keep_freed_memory() -> None:
     if sys.platform != "linux":
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries lack it
-    for threshold in (_TRIM_THRESHOLD, _MMAP_THRESHOLD) if mallopt else ():
+    if mallopt is None:
+        return
+    for threshold in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):
         mallopt(threshold, _LARGEST)
