@@ -13,25 +13,28 @@ from torch import Tensor, nn
 
 T = TypeVar("T")
 _Memory = weakref.WeakKeyDictionary[nn.Module, dict[Any, Any]]
-_memory: ContextVar[_Memory | None] = ContextVar("memory", default=None)
+_memories: ContextVar[tuple[_Memory, ...]] = ContextVar("memories", default=())  # of the tasks that go on, inmost last
 
 
 @contextmanager
 def remembering() -> Iterator[None]:
     """Inside, networks are taken not to change, and what `once` made of them is made once."""
-    token = _memory.set(weakref.WeakKeyDictionary())
+    token = _memories.set((*_memories.get(), weakref.WeakKeyDictionary()))
     try:
         yield
     finally:
-        _memory.reset(token)
+        _memories.reset(token)
 
 
-def once(net: nn.Module, key: object, make: Callable[[], T]) -> T:
-    """What make gives: inside `remembering`, for the same network and key, what it gave the first time."""
-    memory = _memory.get()
-    if memory is None:
+def once(net: nn.Module, key: object, make: Callable[[], T], *, longest: bool = False) -> T:
+    """What make gives: inside `remembering`, for the same network and key, what it gave the first time.
+
+    longest: keep it while the outermost of the tasks goes on, not only while this one does.
+    """
+    memories = _memories.get()
+    if not memories:
         return make()
-    known = memory.setdefault(net, {})
+    known = memories[0 if longest else -1].setdefault(net, {})
     if key not in known:
         known[key] = make()
     found: T = known[key]

@@ -201,16 +201,17 @@ def explain_pictures(
     total = len(pictures) + len(broken)
     place = cache(folder)
     explained: list[ExplainedPicture] = []
-    for i, (picture, stem) in enumerate(named(pictures), len(broken)):
-        progress("explaining", i, total)
-        try:
-            image = open_picture(picture.path)
-        except Refused as e:
-            broken.append((picture.name, str(e)))
-            continue
-        with remembering():
-            shown = _explain_picture(model, picture, image, stem, calls, target, place, seed=seed, tests=tests)
-        explained.append(shown)
+    with remembering():  # random networks; what is known of one picture is let go with it
+        for i, (picture, stem) in enumerate(named(pictures), len(broken)):
+            progress("explaining", i, total)
+            try:
+                image = open_picture(picture.path)
+            except Refused as e:
+                broken.append((picture.name, str(e)))
+                continue
+            with remembering():
+                shown = _explain_picture(model, picture, image, stem, calls, target, place, seed=seed, tests=tests)
+            explained.append(shown)
     progress("explaining", total, total)
     if not explained:
         raise Refused(f"none of the pictures can be read ({broken[0][0]}: {broken[0][1]})")

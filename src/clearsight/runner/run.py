@@ -317,7 +317,9 @@ def measure(
         raise Refused(f"{call.method.name} runs the explainer again: give the one that made the maps, method=...")
     if "other" in call.method.injected and other is None:
         raise Refused(f"{call.method.name} needs other: give a second model of the same classes")
-    maker = None if method is None else resolve(model, x[:1], parse(method, "explainers"))
+    maker = None if method is None else parse(method, "explainers")
+    if maker is not None and "again" in call.method.injected:
+        maker = resolve(model, x[:1], maker)
     maps = maps.to(x)
     with model.undisturbed(), rng.seeded(seed, x[:1]), settled(model):
         must_repeat(model, x[:1])
