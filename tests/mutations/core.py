@@ -231,6 +231,8 @@ CORE = [
     ("core/statistics.py", "4 * n * n", "2 * n * n", "wilson"),
     ("core/statistics.py", "np.percentile(means, tails(len(v)))", "np.percentile(means, [10, 90])", "bootstrap"),
     ("core/statistics.py", "np.random.default_rng(seed)", "np.random.default_rng(0)", "bootstrap"),
+    ("core/statistics.py", "min(rows, draws - start)", "rows", "bootstrap"),
+    ("cli/app.py", "    reuse_memory()\n", "", "memory_is_used_again"),
     ("core/statistics.py", "if low >= floor", "if low > floor", "judge"),
     ("core/catalogue.py", "and not quoted and", "and", "word_none"),
     ("core/catalogue.py", "if bracket and", "if rest and", "not_there"),

@@ -75,7 +75,7 @@ CORE = [
     ("runner/move_map.py", "out.argmax(1) == target.index.to(out.device))", "out.argmax(1) > -1)", "map_stability"),
     ("runner/move_map.py", "tight = lead(out) < _TIGHT * margin", "tight = lead(out) < lead(out)", "map_stability"),
     ("internals/second_order.py", "**dict.fromkeys(RELUS, relu), ", "", "second_order or map_stability"),
-    ("internals/second_order.py", "soft -= _log_one", "_log_one", "second_order"),
+    ("internals/second_order.py", "rest /= (a", "(a", "second_order"),
     ("internals/second_order.py", "beta / usual, a", "beta / usual.mean().expand_as(usual), a", "second_order"),
     (
         "internals/second_order.py",
@@ -90,7 +90,7 @@ CORE = [
         "None, *geometry)\n        return out",
         "second_order",
     ),
-    ("internals/second_order.py", "u.abs().neg_().exp_()", "u.abs().exp_()", "second_order"),
+    ("internals/second_order.py", "rest = (a * b).abs_()", "rest = (a * b)", "second_order"),
     ("runner/move_map.py", "z = within(x, eps, norm)", "z = x + eps * torch.rand_like(x)", "map_stability"),
     ("runner/move_map.py", "even = flat / (flat.abs() + usual)", "even = flat", "way_down"),
     (

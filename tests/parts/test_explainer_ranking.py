@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -13,13 +15,14 @@ from PIL import Image
 import clearsight as cs
 from clearsight.auditing.audit import parse_checks, run_checks
 from clearsight.auditing.case import Case
-from clearsight.auditing.map_tests import RANDOMISED
-from clearsight.auditing.tournament import measure_players, run_tournament
+from clearsight.auditing.map_tests import NETWORKS, RANDOMISED
+from clearsight.auditing.tournament import Standing, measure_players, run_tournament, still_able
 from clearsight.checks import explainer_ranking
-from clearsight.core.catalogue import parse
+from clearsight.core.catalogue import parse, split_calls
 from clearsight.core.statistics import bootstrap
 from clearsight.core.targets import ClassScore
 from clearsight.data.datasets import Picture, Pictures
+from clearsight.explaining.explain_pictures import explain_pictures
 from clearsight.internals import randomisation
 from clearsight.perturbation.map_thresholds import LEVELS, chances, rises_through, stretched
 from clearsight.reporting.findings import Finding
@@ -251,13 +254,101 @@ def test_losers_are_not_run_again_and_nothing_else_changes(pictures: Pictures, m
         whole.headline, whole.verdict, whole.value, whole.interval,
     )  # fmt: skip
     for caption in ("Explainers", "Means by metric"):
-        for a, b in zip(rows(fast, caption), rows(whole, caption), strict=True):
-            unknown = {k for k, v in a.items() if v is None}
-            assert {k: v for k, v in a.items() if k not in unknown} == {k: v for k, v in b.items() if k not in unknown}
-            assert (unknown == set()) == (str(a["explainer"]) in runs)
+        of_whole = {r["explainer"]: r for r in rows(whole, caption)}
+        for row in rows(fast, caption):
+            unknown = {k for k, v in row.items() if v is None}
+            known = {k: v for k, v in row.items() if k not in unknown}
+            due = of_whole[row["explainer"]]
+            assert row["n"] == 16 or str(row["explainer"]) not in runs
+            assert row["n"] < 16 or known == pytest.approx({k: due[k] for k in known})
+            assert (unknown == set()) == (str(row["explainer"]) in runs)
+    assert [r["n"] for r in rows(whole, "Explainers")] == [16] * 5
     (note,) = [n for n in fast.notes if n.startswith("parameter-randomisation and max-sensitivity")]
     assert "for the 2 of 5 explainers that win against each control" in note
     assert not [n for n in whole.notes if "max-sensitivity" in n]
+
+
+def rounded(row: dict[str, object]) -> dict[str, object]:
+    """A row of a table, whose numbers are rounded to what two sizes of batch agree on."""
+    return {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
+
+
+class Counted:
+    """A case that counts the pictures that go through its network."""
+
+    def __init__(self, pictures: Pictures) -> None:
+        self.case, self.forwards = Case(classifier(), pictures), 0
+        self.case.model.net.register_forward_pre_hook(lambda _, x: setattr(self, "forwards", self.forwards + len(x[0])))
+
+
+def test_who_can_no_longer_win_is_dropped_and_it_is_said(pictures: Pictures) -> None:
+    options = f"methods='{FIVE}', metrics='insertion(steps=6), deletion(steps=6)', pictures=16"
+    race, whole = Counted(pictures), Counted(pictures)
+    fast, full = believe(race.case, options), believe(whole.case, f"{options}, everything=true")
+    n = {r["explainer"]: r["n"] for r in rows(fast, "Explainers")}
+    dropped = [name for name, seen in n.items() if seen < 16]
+    assert dropped
+    assert race.forwards < whole.forwards - 8 * len(dropped)
+    (note,) = [words for words in fast.notes if "dropped" in words]
+    assert note.startswith(f"{len(dropped)} of 5 explainers were dropped")
+    assert not [words for words in full.notes if "dropped" in words]
+    winners = [[r for r in rows(f, "Explainers") if r["believed"] == "yes"] for f in (fast, full)]
+    assert winners[0]
+    for a, b in zip(*winners, strict=True):
+        assert a == pytest.approx(b)
+    first = min(n.values())
+    assert f", on the first {first} pictures, before any was dropped" in str([t.caption for t in fast.tables])
+    case = Case(classifier(), pictures)  # what the table says of one is that of the pictures before it was dropped
+    calls, metrics = [parse(m, "explainers") for m in split_calls(FIVE)], ("insertion(steps=6)", "deletion(steps=6)")
+    played = run_tournament(case, calls, [parse(m, "metrics") for m in metrics], case.sample(range(16), 16))
+    (on_first, _) = dataclasses.replace(played, values=played.values[:, :, :first]).agreement()
+    assert rows(fast, "Do the metrics agree")[0]["deletion"] == pytest.approx(on_first[1])
+    for row in rows(fast, "Explainers"):
+        one = next(i for i, p in enumerate(played.players) if str(p.call) == row["explainer"])
+        controls = range(len(calls), len(calls) + 3)
+        won = [float(played.pairwise_wins([0, 1], one, c)[: row["n"]].mean()) for c in controls]
+        assert row["comparisons won"] in [pytest.approx(w) for w in won]
+
+
+def test_nobody_is_dropped_who_could_still_win() -> None:
+    """All courses of the last two of eight pictures, by two metrics, against one control: whether any is won surely."""
+    drawn = np.random.default_rng(0)
+    answers = []
+    metrics = [parse(m, "metrics") for m in ("complexity", "insertion", "deletion")]
+    calls = [parse(m, "explainers") for m in ("saliency", "centre")]
+    for _ in range(40):
+        ours = drawn.choice([0.0, 1.0], (2, 6), p=[0.25, 0.75])
+        standing = Standing.of(calls, metrics)
+        low = np.stack([np.full(6, 9.0), ours[0], -ours[1]])  # of deletion low is good, and complexity does not count
+        standing.values |= {
+            "saliency": [low[:, :4], low[:, 4:]],
+            "centre": [np.array([[0.0], [0.5], [-0.5]]).repeat(6, 1)],
+        }
+        able = standing.can_win("saliency", "centre", [1, 2], (8,), 3)
+        courses = ([*ours.mean(0), a, b] for a in (0.0, 0.5, 1.0) for b in (0.0, 0.5, 1.0))
+        assert able == any((bootstrap(shares, 3) or (0, 0))[0] > 0.5 for shares in courses)
+        assert standing.can_win("saliency", "centre", [1, 2], (7, 8), 3) >= able
+        answers.append(able)
+    assert 5 < sum(answers) < 35
+
+
+def test_who_loses_to_one_control_is_dropped_and_controls_are_not() -> None:
+    calls = [parse(m, "explainers") for m in ("saliency", "lrp", "centre", "random")]
+    standing = Standing.of(calls, [parse("insertion", "metrics")])
+    for call, value in zip(calls, (0.5, 0.9, 0.1, 0.7), strict=True):
+        standing.values[str(call)] = [np.full((1, 4), value)]
+    assert [str(c) for c in still_able(standing, calls, [0], (8,), 0)] == ["lrp", "centre", "random"]
+
+
+def test_those_that_were_dropped_are_measured_where_nobody_is_believed(pictures: Pictures) -> None:
+    """The numbers of all are those of a tournament in which nobody is dropped."""
+    options = f"methods='{FIVE}', metrics='{AGAIN}', pictures=16, ceiling=0.05"
+    fast, whole = (believe(Case(classifier(), pictures), f"{options}, everything={v}") for v in ("false", "true"))
+    assert (fast.verdict, whole.verdict) == ("fail", "fail")
+    assert not [words for words in fast.notes if "dropped" in words]
+    for caption in ("Explainers", "Means by metric", "By metric"):
+        for a, b in zip(rows(fast, caption), rows(whole, caption), strict=True):
+            assert rounded(a) == rounded(b)
 
 
 def test_all_are_run_again_where_no_winner_is_believed(pictures: Pictures) -> None:
@@ -280,3 +371,36 @@ def test_equal_maps_are_run_again_once_for_both(pictures: Pictures) -> None:
     both = measure_players(case, played, [1], later)
     np.testing.assert_allclose(both.values[[0, 1], 1], whole.values[[0, 1], 1])
     assert np.isnan(both.values[2:, 1]).all()
+
+
+def test_random_networks_are_drawn_once_for_all_pictures_that_are_explained(
+    pictures: Pictures, tmp_path: Path, monkeypatch
+) -> None:
+    drawn: list[int] = []
+    model, sheets = classifier(), tmp_path / "sheets"  # the pictures themselves lie in tmp_path
+    sheets.mkdir()
+    draw = randomisation.Unlearnt.draw
+    monkeypatch.setattr(randomisation.Unlearnt, "draw", lambda *a: drawn.append(1) or draw(*a))
+
+    def kept(shown: Pictures) -> list[float | None]:
+        found = explain_pictures(model, [shown], ["saliency"], "top1", lambda: sheets, progress=lambda *_: None)
+        return [test.kept for p in found.pictures for saved in p.maps for test in saved.tests or ()]
+
+    both = kept(Pictures(pictures.root, pictures.pictures[:2]))
+    assert len(both) == 2
+    assert len(drawn) == NETWORKS
+    each = [kept(Pictures(pictures.root, (p,)))[0] for p in pictures.pictures[:2]]
+    assert len(drawn) == 3 * NETWORKS
+    assert both == pytest.approx(each)
+
+
+def test_the_layer_of_an_explainer_that_is_not_run_again_is_not_looked_for(monkeypatch) -> None:
+    runner, model, x = importlib.import_module("clearsight.runner.run"), classifier(), torch.rand(1, 3, SIDE, SIDE)
+    maps = explain(model, x, "grad-cam").maps
+    asked: list[int] = []
+    find = runner.find_layer
+    monkeypatch.setattr(runner, "find_layer", lambda *args: asked.append(1) or find(*args))
+    measure(model, x, maps, "insertion(steps=2)", method="grad-cam")
+    assert not asked
+    measure(model, x, maps, "max-sensitivity(samples=1)", method="grad-cam")
+    assert asked

@@ -447,7 +447,8 @@ def test_wins_places_and_agreement_by_hand(played: Tournament) -> None:
     assert t.pairwise_wins([0, 1], 0, 1).tolist() == [1.0, 0.25]
     assert t.pairwise_wins([0, 1], 1, 0).tolist() == [0.0, 0.75]
     assert t.pairwise_wins([0, 1], 0, 3).tolist() == [1.0, 1.0]
-    assert t.rank([0, 1]).T.tolist() == [[1, 2, 4, 4, 4], [2.5, 1.75, 1.75, 4, 4.5]]
+    assert t.places([0, 1], range(5)).tolist() == pytest.approx([1.75, 1.875, 2.875, 4, 4.25])
+    assert t.places([0, 1], [0, 3]).tolist() == pytest.approx([1, 1.625, 1.875, 2, 2.5])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # the third metric says nothing of anybody
         agreement = t.agreement()

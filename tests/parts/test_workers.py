@@ -23,7 +23,7 @@ import clearsight as cs
 import shardwork
 from clearsight.auditing.map_tests import examine
 from clearsight.core.passes import counted
-from clearsight.core.remembered import once, remembering, remembering_for, task
+from clearsight.core.remembered import once, remembering, remembering_for, tasks
 from clearsight.errors import Notice
 from clearsight.internals.scores import scores_of
 from clearsight.runner.corrupt import corrupt
@@ -98,7 +98,7 @@ def test_shards_are_cut_when_workers_are_free_for_them() -> None:
     class Here:
         def spread(self, work: Any, kept: Any, parts: Any) -> Iterator[Any]:
             yield from (
-                shards.work_on(work, kept.keys, kept.task, lambda i: kept.parts[i].data, part) for part in parts
+                shards.work_on(work, kept.keys, kept.tasks, lambda i: kept.parts[i].data, part) for part in parts
             )
 
     with closing(Processes(2)) as two, hiring(two), warnings.catch_warnings():
@@ -120,13 +120,22 @@ def test_what_is_remembered_lasts_for_a_task() -> None:
         return len(made)
 
     with remembering():
-        first = task()
-    with remembering():
-        assert task() > first > 0
-    assert task() == 0
-    for number, expected in ((7, 1), (7, 1), (8, 2), (8, 2), (0, 3), (0, 4)):
-        with remembering_for(number):
-            assert once(net, "key", make) == expected
+        (first,) = tasks()
+        with remembering():
+            assert tasks() == (first, first + 1)
+    assert tasks() == ()
+    for numbers, inner, outer in (
+        ((7, 8), 1, 2),
+        ((7, 8), 1, 2),
+        ((7, 9), 3, 2),  # the next part of the same work
+        ((7, 8), 4, 2),
+        ((10,), 5, 6),
+        ((), 7, 8),
+        ((), 9, 10),
+    ):
+        with remembering_for(numbers):
+            assert once(net, "key", make) == inner
+            assert once(net, "long", make, longest=True) == outer
 
 
 # Results --------------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from scipy.sparse.linalg import splu
 from scipy.stats import rankdata, spearmanr
 from torch import Tensor, nn
 
@@ -175,6 +176,17 @@ def test_inpainting_solves_for_the_mean_of_the_neighbours(pictures) -> None:
         with rng.seeded(0, pictures):
             noisy = inpainted(flat, gone)
         assert 0 <= float(noisy.min()) < float(noisy.max()) <= 1
+
+
+def test_inpainting_eliminates_halves_of_the_grid_before_what_lies_between_them(monkeypatch) -> None:
+    """By rows the factors of a square of n x n lost places hold about n ** 3 numbers; here about n ** 2 log n."""
+    module = importlib.import_module("clearsight.perturbation.inpainting")
+    factors = []
+    monkeypatch.setattr(module, "splu", lambda *args, **options: factors.append(splu(*args, **options)) or factors[-1])
+    gone = torch.zeros(1, 80, 80, dtype=torch.bool)
+    gone[:, 8:72, 8:72] = True
+    inpainted(torch.rand(1, 3, 80, 80), gone)
+    assert factors[0].L.nnz < 64**3 / 2
 
 
 def test_what_stands_in_the_place_of_taken_pixels(bent, pictures) -> None:

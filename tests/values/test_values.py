@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from clearsight.core import rng
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.passes import counted
-from clearsight.core.statistics import bootstrap, judge, wilson
+from clearsight.core.statistics import bootstrap, judge, tails, wilson
 from clearsight.core.targets import Become, ClassScore, Margin, Misclassify
 from clearsight.errors import Notice, Refused
 from clearsight.internals.probe import probed
@@ -551,6 +551,10 @@ def test_bootstrap_is_scipys():
         assert found != bootstrap(v.tolist(), seed=2, draws=5000)
     assert bootstrap([1.0, 3.0, 2.0, 4.0, 5.0, 6.0]) is None
     assert bootstrap([0.5] * 7) == (0.5, 0.5)
+    for n in (7, 300):  # of which 2000 draws are more than are drawn at once
+        drawn = np.random.default_rng(4)
+        means = [v[drawn.integers(0, n, n)].mean() for v in [np.arange(n) ** 2.0] for _ in range(2000)]
+        assert bootstrap((np.arange(n) ** 2.0).tolist(), seed=4) == tuple(np.percentile(means, tails(n)))
 
 
 def test_judge_by_hand():

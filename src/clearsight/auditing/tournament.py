@@ -11,23 +11,28 @@ import torch
 from torch import Tensor
 
 from clearsight.auditing.case import Case
+from clearsight.core.batching import SIZE
 from clearsight.core.catalogue import Call, catalogue
 from clearsight.core.classifier import Classifier
 from clearsight.core.remembered import remembering
-from clearsight.core.similarity import average_ranks, spearman
-from clearsight.core.statistics import Interval, bootstrap
+from clearsight.core.similarity import spearman
+from clearsight.core.statistics import FEWEST, Interval, bootstrap
 from clearsight.core.targets import ClassScore
 from clearsight.errors import Refused
 from clearsight.perturbation.map_thresholds import LEVELS, best_level, rises_through, stretched
 from clearsight.runner.run import explain, measure, resolve
 
+_AT_A_TIME = 2  # pictures of a race, after which players are dropped
 Values = npt.NDArray[np.float64]
 Batch = tuple[list[int], Tensor]  # rows, and their pixels
 
 
 @dataclass(frozen=True, eq=False)
 class Entrant:
-    """One explainer: its maps (n, *S) of the pictures, and passes through the network, both ways, for one of them."""
+    """One explainer: its maps (n, *S) of the pictures, and passes through the network, both ways, for one of them.
+
+    Of a player that was dropped there are maps of the first pictures alone.
+    """
 
     call: Call
     maps: Tensor
@@ -38,11 +43,52 @@ class Entrant:
         return "control" in self.call.method.claims
 
 
+@dataclass(eq=False)
+class Standing:
+    """What is measured so far: by explainer its maps and values (metrics, B) batch by batch, and its passes.
+
+    twins_of: by explainer those before it whose maps are the same as its own.
+    """
+
+    metrics: tuple[Call, ...]
+    maps: dict[str, list[Tensor]]
+    values: dict[str, list[Values]]
+    passes: dict[str, float]
+    twins_of: dict[str, set[str]]
+
+    @classmethod
+    def of(cls, calls: Sequence[Call], metrics: Sequence[Call]) -> Standing:
+        """Nothing measured yet."""
+        names = [str(c) for c in calls]
+        twins_of = {name: {*names[:i]} for i, name in enumerate(names)}
+        return cls(tuple(metrics), {n: [] for n in names}, {n: [] for n in names}, dict.fromkeys(names, 0.0), twins_of)
+
+    def player(self, call: Call) -> Entrant:
+        """What there is of one explainer."""
+        maps = torch.cat(self.maps[str(call)])
+        return Entrant(call, maps, self.passes[str(call)] / len(maps))
+
+    def can_win(self, name: str, control: str, voting: list[int], ends: Sequence[int], seed: int) -> bool:
+        """Whether an explainer can still come to win surely against a control, wherever the pictures end.
+
+        If it won every comparison from here on: an interval's draws are those of its seed, so that no other course
+        gives a higher one.  voting: the metrics that count.
+        """
+        signs = _signs(self.metrics)[voting][:, None]
+        ours, theirs = (np.concatenate(self.values[n], axis=1)[voting] * signs for n in (name, control))
+        won = _shares_won(ours, theirs)
+        if np.isnan(won).any():
+            return True
+        best = [bootstrap([*won, *[1.0] * (n - len(won))], seed) for n in ends if n >= len(won)]
+        return any(interval is not None and interval[0] > 0.5 for interval in best)
+
+
 @dataclass(frozen=True, eq=False)
 class Tournament:
     """The values of every explainer by every metric on the same pictures.
 
-    rows: the pictures.  values (players, metrics, n): as measured, nan where a metric has no value.  left_out:
+    rows: the pictures.  values (players, metrics, n): as measured, nan where a metric has no value, and for a player
+    that was dropped on the pictures after that.  left_out:
     explainers that could not take part, and why.  thresholds: of each player's maps, in per cent of the places, where
     they were calibrated, on the pictures calibrated_on.  same_maps: (player, the player with the same maps that was
     measured for both).
@@ -59,27 +105,43 @@ class Tournament:
 
     def oriented(self) -> Values:
         """The values with their sign turned where low is good: high is good everywhere."""
-        low = np.array([-1.0 if "lower-is-better" in m.method.claims else 1.0 for m in self.metrics])
-        turned: Values = self.values * low[None, :, None]
+        turned: Values = self.values * _signs(self.metrics)[None, :, None]
         return turned
 
     def pairwise_wins(self, metrics: Sequence[int], one: int, other: int) -> Values:
         """(n,) the share of these metrics by which one is better than the other on each picture; a tie is half."""
         a, b = (self.oriented()[i][list(metrics)] for i in (one, other))
-        won: Values = np.where(np.isnan(a) | np.isnan(b), np.nan, (a > b) + 0.5 * (a == b))
-        shares: Values = np.nanmean(won, axis=0)
-        return shares
+        return _shares_won(a, b)
 
-    def rank(self, metrics: Sequence[int]) -> Values:
-        """(players, n): each player's place on each picture, 1 the best, the mean over these metrics; ties share."""
-        values = -self.oriented()
-        ranks = np.array([[average_ranks(values[:, m, i]) for i in range(values.shape[2])] for m in metrics])
-        places: Values = np.nanmean(ranks, axis=0).T
-        return places
+    def places(self, metrics: Sequence[int], among: Collection[int]) -> Values:
+        """(players,): each player's place among some players, itself one of them, 1 the best; ties share.
+
+        The mean over the pictures on which it was measured, and over these metrics.
+        """
+        values = self.oriented()[:, list(metrics)]
+        places = np.ones_like(values)
+        for other in among:
+            theirs = values[other]
+            places += np.where(np.arange(len(values)) == other, 0.0, 1.0)[:, None, None] * (
+                (theirs > values) + 0.5 * (theirs == values)
+            )
+        return mean_of_known(np.where(np.isnan(values), np.nan, places).reshape(len(values), -1))
+
+    def pictures_of(self, player: int) -> int:
+        """On how many pictures a player was measured: on fewer than there are, if it was dropped."""
+        return len(self.players[player].maps)
+
+    @property
+    def dropped(self) -> list[int]:
+        """The players that were not measured on all pictures."""
+        return [i for i in range(len(self.players)) if self.pictures_of(i) < len(self.rows)]
 
     def agreement(self) -> Values:
-        """(metrics, metrics): rank correlation over the players of what two metrics say of them on average."""
-        means = mean_of_known(self.oriented())
+        """(metrics, metrics): rank correlation over the players of what two metrics say of them on average.
+
+        Of the pictures on which all players were measured.
+        """
+        means = mean_of_known(self.oriented()[:, :, : min(map(self.pictures_of, range(len(self.players))))])
         n = len(self.metrics)
         correlations = np.eye(n)
         for i in range(n):
@@ -104,6 +166,17 @@ class Tournament:
         )
 
 
+def _signs(metrics: Sequence[Call]) -> Values:
+    """(metrics,) -1 where low is good."""
+    return np.array([-1.0 if "lower-is-better" in m.method.claims else 1.0 for m in metrics])
+
+
+def _shares_won(ours: Values, theirs: Values) -> Values:
+    """(n,) the share of the metrics (metrics, n) by which ours are higher; a tie is half."""
+    won = np.where(np.isnan(ours) | np.isnan(theirs), np.nan, (ours > theirs) + 0.5 * (ours == theirs))
+    return mean_of_known(won.T)
+
+
 def run_tournament(
     case: Case,
     methods: Sequence[Call],
@@ -113,15 +186,18 @@ def run_tournament(
     other: Classifier | None = None,
     calibrate: Sequence[int] = (),
     later: Callable[[Call], bool] = lambda _: False,
+    race: Callable[[Call], bool] | None = None,
 ) -> Tournament:
     """Run every explainer on the pictures and every metric on its maps, all controls among them, batch by batch.
 
     The case's share of the budget decides how many pictures there are, and on the first of them how many explainers;
-    each picture has been through all of these.  The question
+    each picture has been through all of these but those that were dropped.  The question
     is the top class's logit for the maps and its probability for the metrics.  Metrics that need annotated objects are
     asked where every picture has one.  other: a second model, for metrics that compare maps with its.  calibrate: the
     pictures on which every player's threshold is chosen, by one search, for metrics that have one and leave it open.
-    later: which metrics are left for `measure_players`; their values are nan until then.
+    later: which metrics are left for `measure_players`; their values are nan until then.  race: by which metrics a
+    player is dropped after some of the pictures, once it can no longer win surely against each control, whatever the
+    pictures that are left; None drops nobody.
     Refused: no explainer that the network allows.
     """
     calls, left_out = _resolve_explainers(case, methods, rows[0])
@@ -129,52 +205,128 @@ def run_tournament(
         calls.sort(key=lambda c: (not _is_control(c.method), "layer" not in c.method.options))
     metrics = [m for m in metrics if "regions" not in m.method.injected or all(case.pictures[i].regions for i in rows)]
     thresholds = _calibrate_explainers(case, calls, calibrate, left_out) if calibrate else {}
-    maps: dict[str, list[Tensor]] = {str(c): [] for c in calls}
-    values: dict[str, list[Values]] = {str(c): [] for c in calls}
-    passes = dict.fromkeys(maps, 0.0)
+    standing = Standing.of(calls, metrics)
+    running = list(calls)  # those that were not dropped
     done: list[int] = []
-    twins_of: dict[str, set[str]] = {str(c): {str(o) for o in calls[:i]} for i, c in enumerate(calls)}
-    for part, pixels in _remembering_each(case.batches(rows)):
+    for part, pixels in _remembering_each(case.batches(rows, SIZE if race is None else _AT_A_TIME)):
         unscaled: dict[str, Tensor] = {}
         regions = case.regions(part) if any("regions" in m.method.injected for m in metrics) else None
-        playing = list(calls)
+        playing = list(running)
         for k, call in enumerate(playing):
             name, started = str(call), case.clock.now()
-            case.progress(case.doing, len(done) + len(part) * k // len(calls), len(rows))  # a batch takes minutes
+            case.progress(case.doing, len(done) + len(part) * k // len(playing), len(rows))  # a batch takes minutes
+            asked = [None if later(m) else _with_threshold(m, thresholds.get(name)) for m in metrics]
             try:
-                explanation = explain(case.model, pixels, call, ClassScore(case.predicted[part]), seed=case.seed)
-                calls_of_metrics = [None if later(m) else _with_threshold(m, thresholds.get(name)) for m in metrics]
-                unscaled_maps = _unscaled(explanation.maps)
-                twins_of[name] &= {
-                    o for o, earlier in unscaled.items() if torch.allclose(earlier, unscaled_maps, atol=1e-5)
-                }
-                equals = (o for o in unscaled if o in twins_of[name] and thresholds.get(o) == thresholds.get(name))
-                twin = next(equals, None)
-                values[name].append(
-                    values[twin][-1]
-                    if twin
-                    else _measure_maps(case, call, calls_of_metrics, part, pixels, explanation.maps, regions, other)
-                )
-                unscaled[name] = unscaled_maps
-                maps[name].append(explanation.maps)
-                passes[name] += (explanation.forwards + explanation.backwards) * len(part)
+                _play(case, standing, call, asked, part, pixels, regions, other, unscaled, thresholds)
             except Refused as e:
                 left_out.append((name, str(e)))
                 calls.remove(call)
+                running.remove(call)
             if not done and not _is_control(call.method) and case.clock.is_late(case.clock.now() - started):
                 left_out += [(str(c), "the budget left no time for it") for c in playing[k + 1 :]]
                 calls = [c for c in calls if c not in playing[k + 1 :]]
+                running = [c for c in running if c not in playing[k + 1 :]]
                 break
         done += part
-    players = tuple(Entrant(c, torch.cat(maps[str(c)]), passes[str(c)] / len(done)) for c in calls)
+        if race is not None:
+            voting = [k for k, m in enumerate(metrics) if race(m)]
+            ends = range(FEWEST, len(rows) + 1) if case.budget else (len(rows),)  # where pictures may end
+            running = still_able(standing, running, voting, ends, case.seed)
+    return _tournament(standing, calls, done, left_out, thresholds, calibrate)
+
+
+def _play(
+    case: Case,
+    standing: Standing,
+    call: Call,
+    metrics: Sequence[Call | None],
+    part: Sequence[int],
+    pixels: Tensor,
+    regions: Tensor | None,
+    other: Classifier | None,
+    unscaled: dict[str, Tensor],
+    thresholds: dict[str, float],
+) -> None:
+    """Explain a batch of pictures, measure the maps, and enter both; equal maps are measured once.
+
+    unscaled: the maps of those that played before on these pictures, without their scale.
+    """
+    name = str(call)
+    explanation = explain(case.model, pixels, call, ClassScore(case.predicted[list(part)]), seed=case.seed)
+    maps = _unscaled(explanation.maps)
+    standing.twins_of[name] &= {o for o, earlier in unscaled.items() if torch.allclose(earlier, maps, atol=1e-5)}
+    equals = (o for o in unscaled if o in standing.twins_of[name] and thresholds.get(o) == thresholds.get(name))
+    twin = next(equals, None)
+    standing.values[name].append(
+        standing.values[twin][-1]
+        if twin
+        else _measure_maps(case, call, metrics, part, pixels, explanation.maps, regions, other)
+    )
+    unscaled[name] = maps
+    standing.maps[name].append(explanation.maps)
+    standing.passes[name] += (explanation.forwards + explanation.backwards) * len(part)
+
+
+def still_able(
+    standing: Standing, running: list[Call], voting: list[int], ends: Sequence[int], seed: int
+) -> list[Call]:
+    """The players that may go on: all controls, and who can still win surely against each of them."""
+    controls = [str(c) for c in running if _is_control(c.method)]
+    return [
+        c
+        for c in running
+        if _is_control(c.method) or all(standing.can_win(str(c), other, voting, ends, seed) for other in controls)
+    ]
+
+
+def _tournament(
+    standing: Standing,
+    calls: Sequence[Call],
+    done: Sequence[int],
+    left_out: Sequence[tuple[str, str]],
+    thresholds: dict[str, float],
+    calibrate: Sequence[int],
+) -> Tournament:
+    """What was measured, as a tournament; nan on the pictures after a player was dropped."""
+    players = tuple(standing.player(c) for c in calls)
     if all(p.control for p in players):
         why = f"none of the explainers runs on this network: {': '.join(left_out[0])}" if left_out else "no explainer"
         raise Refused(why)
-    all_values = np.stack([np.concatenate(values[str(c)], axis=1) for c in calls])
-    same_maps = _same_maps(twins_of, [str(c) for c in calls])
+    values = np.full((len(calls), len(standing.metrics), len(done)), np.nan)
+    for of_player, player in zip(values, players, strict=True):
+        of_player[:, : len(player.maps)] = np.concatenate(standing.values[str(player.call)], axis=1)
+    same_maps = _same_maps(standing.twins_of, [str(c) for c in calls])
     return Tournament(
-        tuple(done), players, tuple(metrics), all_values, tuple(left_out), thresholds, tuple(calibrate), same_maps
+        tuple(done), players, standing.metrics, values, tuple(left_out), thresholds, tuple(calibrate), same_maps
     )
+
+
+def complete_players(
+    case: Case, tournament: Tournament, later: Callable[[Call], bool], *, other: Classifier | None = None
+) -> Tournament:
+    """The tournament with those that were dropped measured on the other pictures too, but by the metrics for later."""
+    players, values = list(tournament.players), tournament.values.copy()
+    dropped = tournament.dropped
+    metrics = tournament.metrics
+    for start in sorted({tournament.pictures_of(i) for i in dropped}):
+        calls = [players[i].call for i in dropped if tournament.pictures_of(i) == start]
+        standing, at = Standing.of(calls, metrics), start
+        for part, pixels in _remembering_each(case.lots(tournament.rows[start:])):
+            unscaled: dict[str, Tensor] = {}
+            regions = case.regions(part) if any("regions" in m.method.injected for m in metrics) else None
+            for call in calls:
+                case.progress(case.doing, at, len(tournament.rows))
+                threshold = tournament.thresholds.get(str(call))
+                asked = [None if later(m) else _with_threshold(m, threshold) for m in metrics]
+                _play(case, standing, call, asked, part, pixels, regions, other, unscaled, tournament.thresholds)
+            at += len(part)
+        for i in dropped:
+            if players[i].call in calls:
+                rest = standing.player(players[i].call)
+                passes = (players[i].passes * start + rest.passes * len(rest.maps)) / len(tournament.rows)
+                values[i, :, start:] = np.concatenate(standing.values[str(players[i].call)], axis=1)
+                players[i] = replace(players[i], maps=torch.cat([players[i].maps, rest.maps]), passes=passes)
+    return replace(tournament, players=tuple(players), values=values)
 
 
 def measure_players(

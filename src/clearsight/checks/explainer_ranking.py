@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from clearsight.auditing.case import Case
 from clearsight.auditing.evidence import bounds, left_out, note_on_budget, note_on_sample, share, shown, span, table
 from clearsight.auditing.map_tests import CEILING, FAITHFUL, RANDOMISED
-from clearsight.auditing.tournament import Tournament, mean, mean_of_known, measure_players, run_tournament
+from clearsight.auditing.tournament import (
+    Tournament,
+    Values,
+    complete_players,
+    mean,
+    mean_of_known,
+    measure_players,
+    run_tournament,
+)
 from clearsight.core.catalogue import Call, catalogue, method, parse, split_calls
 from clearsight.core.classifier import Classifier
 from clearsight.core.statistics import FEWEST, Interval, Judgement
@@ -41,7 +49,7 @@ class RankedExplainer:
 
     @property
     def faithful(self) -> bool:
-        return self.interval is not None and self.interval[0] > 0.5
+        return _is_sure(self.interval)
 
 
 def _validate(case: Case, *, methods: str, metrics: str, calibrate: int, other: str, **others: object) -> None:
@@ -86,8 +94,12 @@ def explainer_ranking(
     but those that judge the explainer, the map alone or a region.
 
     Value: the share of comparisons that the winner wins against the control that does best against it, 0 to 1, with a
-    bootstrap interval over pictures.  Chance: a half.  The winner is the believed explainer with the best mean place.
-    The other checks use it if no method was asked for.
+    bootstrap interval over pictures.  Chance: a half.  The winner is the believed explainer with the best mean place
+    among those that win against each control, and the controls.  The other checks use it if no method was asked for.
+
+    It is a race: an explainer that can no longer win surely against each control, whatever the pictures that are left,
+    is dropped, and measured on them only if no other is believed.  Verdict, winner and the numbers of all that are
+    believed are those of a tournament in which nobody is dropped.
 
     pass: an explainer is believed.  fail: none can be, and later checks draw their maps in grey.  warn: else.
 
@@ -101,8 +113,9 @@ def explainer_ranking(
             metrics that see a picture through its map; 0 for none.
         other: words of a model trained on random labels (`clearsight train --random-labels`), for label randomisation;
             "" has none.
-        everything: whether the metrics that run an explainer again are measured for all explainers.  By default they
-            are measured for those that win against each control, and for the others where none of these is believed.
+        everything: whether all explainers are measured on all pictures by all metrics.  By default those that can no
+            longer win are dropped, and the metrics that run an explainer again are measured for those that win against
+            each control; of all where none of these is believed.
 
     Refused: metrics of which none says how much the marked places matter, a calibration without a metric that has a
     threshold, and a second model of other classes or another input size.
@@ -114,7 +127,10 @@ def explainer_ranking(
         judges.append(parse("label-randomisation", "metrics"))
     rows, calibration_rows = _split_rows(case.sample(range(len(case.pictures)), pictures + calibrate), calibrate)
     later = (lambda _: False) if everything else reruns_explainer
-    tournament = run_tournament(case, calls, judges, rows, other=other_model, calibrate=calibration_rows, later=later)
+    race = None if everything or len(rows) < FEWEST else is_voter  # on fewer pictures nobody wins surely
+    tournament = run_tournament(
+        case, calls, judges, rows, other=other_model, calibrate=calibration_rows, later=later, race=race
+    )
     voting = [i for i, m in enumerate(tournament.metrics) if is_voter(m)]
     if not everything:
         tournament = _measure_winners(case, tournament, voting, ceiling, other_model)
@@ -153,6 +169,7 @@ def explainer_ranking(
             *left_out(tournament.left_out),
             *_note_on_label_randomisation(tournament, judged, ceiling, other),
             *_notes_on_thresholds(tournament),
+            *_note_on_dropped(tournament),
             *_note_on_unmeasured(tournament),
             *note_on_sample(len(rows), len(case.pictures)),
             *note_on_budget(n, len(rows)),
@@ -181,6 +198,7 @@ def _measure_winners(
     if any(not j.likeness > ceiling for j in judged):
         return tournament
     losers = {*range(len(tournament.players))} - winners - controls
+    tournament = complete_players(case, tournament, reruns_explainer, other=other)
     return measure_players(case, tournament, losers, reruns_explainer, other=other)
 
 
@@ -197,11 +215,15 @@ def _tables(
     players = [*(j.player for j in judged), *controls]
     ranking = [_explainer_row(tournament, j, ceiling) for j in judged]
     comparison = _compare_by_metric(tournament, judged, best, seed)
+    agreement = _agreement_rows(tournament)
     return (
         *table("Explainers, the best mean place first", ranking),
         *table(f"By metric, beside {winner}, picture by picture", comparison),
-        *table("Means by metric, the controls last", _means_by_metric(tournament, players, voting)),
-        *table("Do the metrics agree?  Rank correlation over explainers", _agreement_rows(tournament)),
+        *table(
+            "Means by metric, the controls last",
+            _means_by_metric(tournament, players, _places(tournament, judged, voting)),
+        ),
+        *table(f"Do the metrics agree?  Rank correlation over explainers{_agreed_on(tournament)}", agreement),
     )
 
 
@@ -226,6 +248,25 @@ def _note_on_label_randomisation(
         f"Label randomisation: maps keep a rank correlation of {lowest} to {highest} with those of {other}; "
         f"{len(alike)} of {counted(len(judged), 'explainer')} more than {ceiling:g}{names}.",
     )
+
+
+def _note_on_dropped(tournament: Tournament) -> tuple[str, ...]:
+    """A sentence on the explainers that were dropped, where there are such."""
+    explainers = sum(not p.control for p in tournament.players)
+    if not tournament.dropped:
+        return ()
+    return (
+        f"{len(tournament.dropped)} of {explainers} explainers were dropped when they could no longer win surely "
+        "against each control: their numbers are of the pictures until then (option everything).",
+    )
+
+
+def _agreed_on(tournament: Tournament) -> str:
+    """On which pictures the metrics are compared, where these are not all."""
+    if not tournament.dropped:
+        return ""
+    n = min(tournament.pictures_of(i) for i in tournament.dropped)
+    return f", on the first {counted(n, 'picture')}, before any was dropped"
 
 
 def _note_on_unmeasured(tournament: Tournament) -> tuple[str, ...]:
@@ -293,7 +334,8 @@ def _compare_by_metric(
     tournament: Tournament, judged: list[RankedExplainer], best: RankedExplainer, seed: int
 ) -> list[dict[str, Cell]]:
     """By metric, the means of the first explainers and the controls, and by how much the winner is better."""
-    compared = [best.player, *(j.player for j in judged if j is not best)][:_COMPARED]
+    on_all = [j for j in judged if j is not best and j.player not in tournament.dropped]
+    compared = [best.player, *(j.player for j in on_all)][:_COMPARED]
     compared += [i for i, p in enumerate(tournament.players) if p.control]
     rows = []
     for k, metric in enumerate(tournament.metrics):
@@ -321,7 +363,8 @@ def _agreement_figure(tournament: Tournament) -> tuple[Figure, ...]:
     names = [m.method.name for m in tournament.metrics]
     data = charts.correlations(names, tournament.agreement().tolist())
     caption = (
-        "Do the metrics agree? Rank correlation over explainers of two metrics, each signed so that higher is better."
+        "Do the metrics agree? Rank correlation over explainers of two metrics, each signed so that higher is better"
+        f"{_agreed_on(tournament)}."
     )
     return (Figure("explainer-ranking-agreement.svg", data, caption, f"Rank correlations of {len(names)} metrics"),)
 
@@ -332,20 +375,37 @@ def is_voter(metric: Call) -> bool:
 
 
 def judge_explainers(tournament: Tournament, voting: list[int], seed: int) -> list[RankedExplainer]:
-    """Each explainer against the control that is hardest to beat, by the metrics in ``voting``."""
+    """Each explainer against the control that is hardest to beat, by the metrics in ``voting``.
+
+    Of the controls that it does not surely beat the one with the least wins; of all where it beats all.
+    """
     controls = [i for i, p in enumerate(tournament.players) if p.control]
-    places = np.nanmean(tournament.rank(voting), axis=1)
     random = [i for i, m in enumerate(tournament.metrics) if m.method.name in _RANDOMISED]
     ranked = []
     for i, player in enumerate(tournament.players):
         if player.control:
             continue
         wins = {c: mean(tournament.pairwise_wins(voting, i, c), seed) for c in controls}
-        hardest = min(wins, key=lambda c: wins[c][0])
+        hardest = min(wins, key=lambda c: (_is_sure(wins[c][1]), wins[c][0]))
         likeness = max((float(mean_of_known(tournament.values[i, k])) for k in random), default=float("nan"))
         name = tournament.players[hardest].call.method.name
-        ranked.append(RankedExplainer(i, *wins[hardest], name, likeness, float(places[i])))
-    return ranked
+        ranked.append(RankedExplainer(i, *wins[hardest], name, likeness, float("nan")))
+    places = _places(tournament, ranked, voting)
+    return [replace(j, rank=float(places[j.player])) for j in ranked]
+
+
+def _places(tournament: Tournament, ranked: list[RankedExplainer], voting: list[int]) -> Values:
+    """(players,) each one's mean place among those that win against each control, and the controls.
+
+    Who was dropped is none of them, so that it does not matter on how many pictures.  Among all where nobody wins.
+    """
+    winners = [j.player for j in ranked if j.faithful]
+    controls = [i for i, p in enumerate(tournament.players) if p.control]
+    return tournament.places(voting, [*winners, *controls] if winners else range(len(tournament.players)))
+
+
+def _is_sure(interval: Interval | None) -> bool:
+    return interval is not None and interval[0] > 0.5
 
 
 def is_hopeless(j: RankedExplainer, ceiling: float) -> bool:
@@ -403,16 +463,17 @@ def _explainer_row(tournament: Tournament, j: RankedExplainer, ceiling: float) -
         "kept": _finite_or_none(j.likeness),
         "mean place": j.rank,
         "passes a picture": player.passes,
+        "n": tournament.pictures_of(j.player),
     }
 
 
-def _means_by_metric(tournament: Tournament, order: list[int], voting: list[int]) -> list[dict[str, Cell]]:
+def _means_by_metric(tournament: Tournament, order: list[int], places: Values) -> list[dict[str, Cell]]:
     """The mean of every explainer and control by every metric."""
-    places = np.nanmean(tournament.rank(voting), axis=1)
     return [
         {
             "explainer": str(tournament.players[i].call),
             "mean place": float(places[i]),
+            "n": tournament.pictures_of(i),
             **{str(m): _finite_or_none(mean(tournament.values[i, k], 0)[0]) for k, m in enumerate(tournament.metrics)},
         }
         for i in order
@@ -457,7 +518,7 @@ def _wins_figure(tournament: Tournament, judged: list[RankedExplainer], ceiling:
 
 def _evidence(case: Case, tournament: Tournament, judged: list[RankedExplainer]) -> tuple[Evidence, ...]:
     """The pictures on which the best explainers disagree most, their maps side by side."""
-    players = _differing_players(tournament, [j.player for j in judged])
+    players = _differing_players(tournament, [j.player for j in judged if j.player not in tournament.dropped])
     likeness = tournament.disputed(players)
     evidence = []
     for k, i in enumerate(np.argsort(likeness, kind="stable")[:_EVIDENCE], 1):

@@ -14,48 +14,48 @@ from torch import Tensor, nn
 
 T = TypeVar("T")
 _Memory = weakref.WeakKeyDictionary[nn.Module, dict[Any, Any]]
-_memory: ContextVar[_Memory | None] = ContextVar("memory", default=None)
-_task: ContextVar[int] = ContextVar("task", default=0)
-_tasks = itertools.count(1)
-_shared: dict[int, _Memory] = {}  # of the task of another process on which this one works
+_Task = tuple[int, _Memory]  # its number, and what is remembered for it
+_tasks: ContextVar[tuple[_Task, ...]] = ContextVar("tasks", default=())  # those that go on, inmost last
+_numbers = itertools.count(1)
+_elsewhere: dict[int, _Memory] = {}  # of tasks of another process, on which this one works, by number
 
 
 @contextmanager
 def remembering() -> Iterator[None]:
     """Inside, networks are taken not to change, and what `once` made of them is made once."""
-    token = _memory.set(weakref.WeakKeyDictionary())
-    token_task = _task.set(next(_tasks))
+    token = _tasks.set((*_tasks.get(), (next(_numbers), weakref.WeakKeyDictionary())))
     try:
         yield
     finally:
-        _memory.reset(token)
-        _task.reset(token_task)
+        _tasks.reset(token)
 
 
-def task() -> int:
-    """The number of the task for which things are remembered; 0 where they are not."""
-    return _task.get()
+def tasks() -> tuple[int, ...]:
+    """The numbers of the tasks for which things are remembered, the inmost last."""
+    return tuple(number for number, _ in _tasks.get())
 
 
 @contextmanager
-def remembering_for(number: int) -> Iterator[None]:
-    """Like `remembering`, for parts of one task of another process: they remember together, until the next task."""
-    if number not in _shared:
-        _shared.clear()
-    memory = _shared.setdefault(number, weakref.WeakKeyDictionary()) if number else None
-    token = _memory.set(memory)
+def remembering_for(numbers: tuple[int, ...]) -> Iterator[None]:
+    """Like `remembering`, for parts of tasks of another process: they remember together while these tasks go on."""
+    for number in _elsewhere.keys() - {*numbers}:
+        del _elsewhere[number]
+    token = _tasks.set(tuple((n, _elsewhere.setdefault(n, weakref.WeakKeyDictionary())) for n in numbers))
     try:
         yield
     finally:
-        _memory.reset(token)
+        _tasks.reset(token)
 
 
-def once(net: nn.Module, key: object, make: Callable[[], T]) -> T:
-    """What make gives: inside `remembering`, for the same network and key, what it gave the first time."""
-    memory = _memory.get()
-    if memory is None:
+def once(net: nn.Module, key: object, make: Callable[[], T], *, longest: bool = False) -> T:
+    """What make gives: inside `remembering`, for the same network and key, what it gave the first time.
+
+    longest: keep it while the outermost of the tasks goes on, not only while this one does.
+    """
+    going_on = _tasks.get()
+    if not going_on:
         return make()
-    known = memory.setdefault(net, {})
+    known = going_on[0 if longest else -1][1].setdefault(net, {})
     if key not in known:
         known[key] = make()
     found: T = known[key]

@@ -205,13 +205,15 @@ def explain_pictures(
     explained: list[ExplainedPicture] = []
     progress("explaining", len(broken), total)
     shared = (model, tuple(spelled(c, "explainers") for c in calls), target, seed, tests)
-    drawn_pictures = spread(_draw_picture, shared, ((replace(p, path=p.path.absolute()),) for p in pictures))
-    for i, ((picture, stem), drawn) in enumerate(zip(named(pictures), drawn_pictures, strict=True), len(broken) + 1):
-        if isinstance(drawn, Refused):
-            broken.append((picture.name, str(drawn)))
-        else:
-            explained.append(_write(picture, drawn, stem, place()))
-        progress("explaining", i, total)
+    shards = ((replace(p, path=p.path.absolute()),) for p in pictures)
+    with remembering():  # random networks; what is known of one picture is let go with it
+        drawn_pictures = zip(named(pictures), spread(_draw_picture, shared, shards), strict=True)
+        for i, ((picture, stem), drawn) in enumerate(drawn_pictures, len(broken) + 1):
+            if isinstance(drawn, Refused):
+                broken.append((picture.name, str(drawn)))
+            else:
+                explained.append(_write(picture, drawn, stem, place()))
+            progress("explaining", i, total)
     if not explained:
         raise Refused(f"none of the pictures can be read ({broken[0][0]}: {broken[0][1]})")
     notes = tuple(dict.fromkeys(note for d in data for note in d.notes))

@@ -12,7 +12,7 @@ from clearsight.core.classifier import Classifier
 from clearsight.core.remembered import digest, once
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.internals.randomisation import again_from, cuts, fresh, scores_now, unlearnt
+from clearsight.internals.randomisation import Unlearnt, again_from, cuts, fresh, scores_now, unlearnt
 from clearsight.metrics.common.likeness import Likeness, likeness
 
 Order = Literal["cascading", "independent"]
@@ -68,10 +68,7 @@ def parameter_randomisation(
     if stages < 1:
         raise Refused(f"stages must be at least 1, not {stages}")
     if stages == 1 and order == "cascading" and _bytes(model) <= KEPT:  # one network, the same for every explainer
-        seed = torch.initial_seed()
-        networks: Iterable[Classifier] = once(
-            model.net, ("random", seed, digest(x)), lambda: list(_random_networks(model, x, order, 1))
-        )
+        networks: Iterable[Classifier] = _random_network(model, x)
     else:
         networks = _random_networks(model, x, order, stages)
     likenesses = [likeness(maps, again(random, x), by, magnitude).abs() for random in networks]
@@ -87,6 +84,27 @@ def _bytes(model: Classifier) -> int:
     return sum(p.nbytes for p in model.net.parameters())
 
 
+def _random_network(model: Classifier, x: Tensor) -> list[Classifier]:
+    """The network with all layers drawn anew, one for all explainers and pictures; none if its scores stay the same."""
+    seed = torch.initial_seed()
+    drawn = once(model.net, ("random", seed, x.shape[1:]), lambda: _all_drawn(model, x), longest=True)
+    differs = once(model.net, ("differs", seed, digest(x)), lambda: drawn.check(x, scores_now(model, x)))
+    return [drawn.model] if differs else []
+
+
+def _all_drawn(model: Classifier, x: Tensor) -> Unlearnt:
+    start = unlearnt(model, x[:1])
+    _draw(start, 0, len(start.layers))
+    return start
+
+
+def _draw(taken: Unlearnt, last: int, cut: int) -> None:
+    """Draw the layers from last to cut anew, from the seed that goes with the cut."""
+    with torch.random.fork_rng(devices=rng.gpus()):
+        rng.seed_torch(fresh(torch.initial_seed(), cut))
+        taken.draw(taken.layers[last:cut])
+
+
 def _random_networks(model: Classifier, x: Tensor, order: Order, stages: int) -> Iterator[Classifier]:
     """One network after the other, each with its layers drawn anew; those whose scores stay as they are, left out."""
     start = unlearnt(model, x[:1])
@@ -96,9 +114,7 @@ def _random_networks(model: Classifier, x: Tensor, order: Order, stages: int) ->
     for cut in chosen:
         if order == "independent":
             taken, last = again_from(start), cut - 1
-        with torch.random.fork_rng(devices=rng.gpus()):
-            rng.seed_torch(fresh(torch.initial_seed(), cut))
-            taken.draw(layers[last:cut])
+        _draw(taken, last, cut)
         last = cut
         if taken.check(x, logits):
             yield taken.model

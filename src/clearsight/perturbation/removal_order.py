@@ -32,7 +32,7 @@ def curve(
     """
     if steps < 1:
         raise Refused(f"steps must be at least 1, not {steps}")
-    rank, nothing = ranks(maps), instead(model, x, fill)
+    rank, nothing = ranks(maps), _nothing(model, x, fill)
     places = rank[0].numel()
     counts = torch.tensor([round(k * places / steps) for k in range(steps + 1)], device=x.device)
     values = x.new_empty(len(x), steps + 1)
@@ -46,6 +46,11 @@ def curve(
             first = rank[rows] < counts[k].view(-1, *[1] * (rank.dim() - 1))
             values[rows, k] = target[rows](model(taken(x, first != insert, nothing, rows)))
     return values
+
+
+def _nothing(model: Classifier, x: Tensor, fill: Removal) -> Tensor | None:
+    """What pixels become, which is the same for every map."""
+    return once(model.net, ("nothing", fill, model.preprocess, digest(x)), lambda: instead(model, x, fill))
 
 
 def _logits_of(model: Classifier, x: Tensor) -> Tensor:

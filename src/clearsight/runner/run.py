@@ -352,7 +352,9 @@ def measure(
         kept = (model, other, spelled(call, "metrics"), words, seed, batch)
         parts = ((x[r], maps[r], of_shard(target, r), of_shard(regions, r)) for r in shards)
         return torch.cat([*spread(_measure_shard, kept, parts)])
-    maker = None if method is None else resolve(model, x[:1], parse(method, "explainers"))
+    maker = None if method is None else parse(method, "explainers")
+    if maker is not None and "again" in call.method.injected:
+        maker = resolve(model, x[:1], maker)
     with model.undisturbed(), rng.seeded(seed, x[:1]), settled(model):
         must_repeat(model, x[:1])
         if target is None:

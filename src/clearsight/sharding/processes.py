@@ -84,7 +84,7 @@ class Processes:
 
     def _submit(self, pool: int, work: Work, kept: Kept, files: list[Path], shard: Shard) -> Future[Outcome]:
         """Hand a shard to a process; to a new one where that is lost."""
-        todo = partial(work_on, work, kept.keys, kept.task, partial(_read, files), shard)
+        todo = partial(work_on, work, kept.keys, kept.tasks, partial(_read, files), shard)
         try:
             return self._pools[pool].submit(todo)
         except BrokenProcessPool:

@@ -32,7 +32,7 @@ class RayTasks:
         waiting = enumerate(shards)
         while True:
             while len(under_way) < self._most and (todo := next(waiting, None)) is not None:
-                under_way.append((todo[0], self._task.remote(work, kept.keys, kept.task, places, todo[1])))
+                under_way.append((todo[0], self._task.remote(work, kept.keys, kept.tasks, places, todo[1])))
             if not under_way:
                 return
             yield self._outcome(*under_way.popleft())
@@ -55,9 +55,9 @@ class RayTasks:
         return self._kept[part.key]
 
 
-def _work_on(work: Work, keys: tuple[str, ...], task: int, places: list[Any], shard: Shard) -> Outcome:
+def _work_on(work: Work, keys: tuple[str, ...], tasks: tuple[int, ...], places: list[Any], shard: Shard) -> Outcome:
     """In the cluster.  places: where what is kept lies, in a list, so that only who needs it fetches it."""
-    return work_on(work, keys, task, partial(_fetch, places), shard)
+    return work_on(work, keys, tasks, partial(_fetch, places), shard)
 
 
 def _fetch(places: list[Any], number: int) -> bytes:

@@ -24,7 +24,7 @@ from torch import nn
 from clearsight.core.classifier import Classifier
 from clearsight.core.memory import reuse_memory
 from clearsight.core.passes import Passes, counted, note_elsewhere
-from clearsight.core.remembered import once, remembering_for, task
+from clearsight.core.remembered import once, remembering_for, tasks
 from clearsight.errors import Notice, Refused
 
 Work = Callable[..., Any]  # (kept, *shard) -> result; a function at the top of a module
@@ -58,11 +58,11 @@ class Written:
 class Kept:
     """What is the same for all shards: the model and the rest, each written once, and read once by each worker.
 
-    task: for which things are remembered (see `remembering`).
+    tasks: for which things are remembered (see `remembering`).
     """
 
     parts: tuple[Written, ...]
-    task: int = 0
+    tasks: tuple[int, ...] = ()
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -116,7 +116,7 @@ def spread(work: Work, kept: object, shards: Iterable[Shard]) -> Iterator[Any]:
         for shard in shards:
             yield work(kept, *shard)
         return
-    for outcome in hiring_of_now.workers.spread(work, Kept(_written(kept), task()), shards):
+    for outcome in hiring_of_now.workers.spread(work, Kept(_written(kept), tasks()), shards):
         for notice in outcome.notices:
             if notice not in hiring_of_now.told:  # one network is the same in every worker
                 hiring_of_now.told.add(notice)
@@ -134,7 +134,7 @@ def _written(kept: object) -> tuple[Written, ...]:
     first = parts[0]
     if isinstance(first, Classifier):
         facts = (first.preprocess, first.labels, first.source, first.output, first.scores, first.channels_last)
-        return once(first.net, ("written", facts), lambda: _write(first)), *map(_write, parts[1:])
+        return once(first.net, ("written", facts), lambda: _write(first), longest=True), *map(_write, parts[1:])
     return tuple(map(_write, parts))
 
 
@@ -165,10 +165,12 @@ def lost(shard: int) -> Refused:
 # In a worker ----------------------------------------------------------------------------------------------------------
 
 
-def work_on(work: Work, keys: tuple[str, ...], task: int, read: Callable[[int], bytes], shard: Shard) -> Outcome:
+def work_on(
+    work: Work, keys: tuple[str, ...], tasks: tuple[int, ...], read: Callable[[int], bytes], shard: Shard
+) -> Outcome:
     """What becomes of one shard in this process.
 
-    keys, task: those of what is kept; read: gives the bytes of one of its parts, if they are not known yet.
+    keys, tasks: those of what is kept; read: gives the bytes of one of its parts, if they are not known yet.
     """
     torch.set_num_threads(1)
     reuse_memory()
@@ -182,7 +184,7 @@ def work_on(work: Work, keys: tuple[str, ...], task: int, read: Callable[[int], 
         kept = (parts[0], *parts[1]) if len(parts) > 1 else parts[0]
         net = _network(kept)
         try:
-            with remembering_for(task), nullcontext(None) if net is None else counted(net) as passes:
+            with remembering_for(tasks), nullcontext(None) if net is None else counted(net) as passes:
                 result, error = work(kept, *shard), None
         except Exception as e:
             result, error = None, e
