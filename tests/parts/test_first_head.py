@@ -56,9 +56,7 @@ def numbers(folder: Path) -> dict:
 # What is there after the first step -----------------------------------------------------------------------------------
 
 
-def test_the_first_model_is_a_whole_folder_while_training_goes_on(
-    tmp_path: Path, data: Path, pretrained, whole
-) -> None:
+def test_the_first_model_is_whole_while_training_goes_on(tmp_path: Path, data: Path, pretrained, whole) -> None:
     run = tmp_path / "run"
     going = train(data, pretrained, run)
     epoch = next(going)
@@ -247,7 +245,7 @@ def test_runs_beside_those_of_an_earlier_version_are_trained_as_those(tmp_path: 
 
 
 def test_the_first_model_is_kept_where_no_epoch_is_better(tmp_path: Path, data: Path, pretrained: Recipe) -> None:
-    wild = replace(pretrained, lr="3", body=1.0, schedule="constant", optimiser="sgd", epochs=9, patience=2)
+    wild = replace(pretrained, lr="300", schedule="constant", warmup=0.0, optimiser="sgd", epochs=9, patience=2)
     history = list(train(data, wild, tmp_path / "run"))
     assert [e.number for e in history] == [0, 1, 2]
     assert [e.best for e in history] == [True, False, False]
@@ -362,7 +360,10 @@ def test_where_it_makes_no_sense_training_does_without_and_says_why(
 def test_with_a_range_test_the_rate_is_that_of_the_fitted_head(tmp_path: Path, data: Path, pretrained: Recipe) -> None:
     runs = [tmp_path / name for name in ("run", "without", "cut")]
     recipe = replace(pretrained, epochs=1, lr="find")
-    assert [e.number for e in train(data, recipe, runs[0])] == [0, 1]
+    steps: list[tuple[str, bool]] = []
+    going = train(data, recipe, runs[0], progress=lambda what, done, total: steps.append((what, done == total)))
+    assert [e.number for e in going] == [0, 1]
+    assert steps.count(("features for the first model", True)) == 2  # train and val pass once, for both
     list(train(data, replace(recipe, first_head=False), runs[1]))
     curves = [(r / "figures" / "rates.svg").read_text() for r in runs[:2]]
     assert curves[0] != curves[1]
