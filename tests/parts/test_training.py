@@ -109,9 +109,10 @@ def test_the_card_says_what_it_was_trained_on_and_what_was_not_looked_at(made: P
 
 def test_the_recipe_is_written_settled_with_its_reasons(made: Path) -> None:
     recipe, why, asked = read_recipe(made / RECIPE)
-    assert recipe == replace(QUICK, strategy="full", grey=False)
+    assert recipe == replace(QUICK, strategy="full", grey=False, first_head=False, patience=0)
     assert asked == QUICK
     assert any("random" in w for w in why)
+    assert "no first head: the weights are random, so the features say little" in why
     assert set(ABOUT) == set(recipe.as_dict())
 
 
@@ -471,10 +472,14 @@ def test_workers_do_not_show(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_train_what_one_would(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pretrained", [False, True])
+def test_two_processes_train_what_one_would(tmp_path: Path, pretrained: bool) -> None:
     """Each takes every second picture of a batch; without BatchNorm their mean gradient is that of the batch."""
     data = photos(tmp_path)
     plain = replace(QUICK, arch=TINY.replace("batch", "none"), batch=6, augment="none", optimiser="sgd", clip=0.0)
+    if pretrained:  # there is a first model then, which both begin from
+        list(train(data, plain, tmp_path / "before"))
+        plain = replace(plain, weights=str(tmp_path / "before" / "model.safetensors"), strategy="full")
     list(train(data, plain, tmp_path / "one"))
     words = ["train", str(data), "-o", str(tmp_path / "two"), "--device", "cpu", "--quiet"]
     for name, value in plain.as_dict().items():
@@ -497,8 +502,9 @@ def test_two_processes_train_what_one_would(tmp_path: Path) -> None:
     one, two = (cs.load(tmp_path / name).net.state_dict() for name in ("one", "two"))
     for k, v in one.items():
         torch.testing.assert_close(two[k], v, rtol=1e-3, atol=1e-4)
-    epochs = [json.loads((tmp_path / n / "metrics.json").read_text())["epochs"][-1]["loss"] for n in ("one", "two")]
-    assert epochs[1] == pytest.approx(epochs[0], rel=1e-3)
+    epochs = [json.loads((tmp_path / n / "metrics.json").read_text())["epochs"] for n in ("one", "two")]
+    assert [e["number"] for e in epochs[1]] == [e["number"] for e in epochs[0]] == [0, 1, 2, 3][not pretrained :]
+    assert epochs[1][-1]["loss"] == pytest.approx(epochs[0][-1]["loss"], rel=1e-3)
 
 
 @pytest.mark.slow

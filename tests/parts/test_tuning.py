@@ -287,6 +287,21 @@ def test_a_search_that_is_over_is_not_run_again(random: Tuned, data: Path, monke
 
 @ray_needed
 @pytest.mark.slow
+def test_trials_begin_from_a_first_model_that_counts_as_no_epoch(data: Path, rayed: None) -> None:
+    """Only the best is judged on test, and ASHA lets it come to its last epoch."""
+    before = data.parent / "before"
+    list(tuning.train(data, replace(BASE, epochs=1, lr="0.001"), before))
+    pretrained = replace(BASE, weights=str(before / "model.safetensors"), strategy="full")
+    found = tune(data, pretrained, "lr=0.02|0.05", data.parent / "first", trials=2)
+    assert [e.number for e in found.winner.epochs] == [0, 1, 2]
+    assert found.winner.ended == "its last epoch"
+    assert found.winner.row()["epochs"] == 2
+    judged = [t.number for t in found.trials if (found.folder / f"trial-{t.number:03d}" / "metrics.json").exists()]
+    assert judged == [found.winner.number]
+
+
+@ray_needed
+@pytest.mark.slow
 def test_a_grid_is_run_whole_and_equals_training_by_hand(data: Path, rayed: None) -> None:
     found = tune(data, BASE, "lr=0.02|0.05; batch=6|9", data.parent / "grid", search="grid", trials=4)
     assert [(t.settings["lr"], t.settings["batch"]) for t in found.trials] == [

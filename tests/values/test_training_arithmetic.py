@@ -191,10 +191,10 @@ def test_the_embedded_network_is_trained_in_the_faster_order_of_memory() -> None
 def test_class_weights_are_the_inverse_of_how_often_and_one_on_average() -> None:
     y = nn.functional.one_hot(torch.tensor([0, 0, 0, 1, 2, 2]), 3).float()
     data = SimpleNamespace(y=y, rows=lambda part: range(6))
-    found = loop.class_weights_of(SimpleNamespace(data=data, recipe=Recipe(class_weights=True)))
+    found = loop.class_weights_of(data, Recipe(class_weights=True))
     assert found.tolist() == pytest.approx([6 / 9, 6 / 3, 6 / 6])
     assert float((y @ found).mean()) == pytest.approx(1)
-    assert loop.class_weights_of(SimpleNamespace(data=data, recipe=Recipe())).tolist() == [1, 1, 1]
+    assert loop.class_weights_of(data, Recipe()).tolist() == [1, 1, 1]
 
 
 def test_batches_hold_every_picture_once_and_none_is_tiny() -> None:

@@ -17,6 +17,7 @@ from clearsight.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from clearsight.data.datasets import Pictures
+    from clearsight.training.history import Epoch
 
 TrainingData = Annotated[str, typer.Argument(metavar="DATA", help="A folder of pictures (class/x.jpg), or a CSV.")]
 
@@ -111,14 +112,19 @@ def _run(
 
     say: Callable[[str], None] = how["say"]
     if folds:
-        for _, epoch in cross_validate(pictures, recipe, folds, folder, **how):
-            say(epoch.line())
+        for number, epoch in cross_validate(pictures, recipe, folds, folder, **how):
+            say(_line(epoch, folder / f"fold-{number}"))
     elif repeat:
-        for _, epoch in train_again(pictures, recipe, repeat, folder, **how):
-            say(epoch.line())
+        for number, epoch in train_again(pictures, recipe, repeat, folder, **how):
+            say(_line(epoch, folder / f"run-{number}"))
     else:
         for epoch in train_one(pictures, recipe, folder, resume=resume, **how):
-            say(epoch.line())
+            say(_line(epoch, folder))
+
+
+def _line(epoch: Epoch, folder: Path) -> str:
+    """The epoch for the terminal, and where the first model is, which can be used while training goes on."""
+    return epoch.line() if epoch.number else f"{epoch.line()}; saved in {folder}"
 
 
 def _show(folder: Path, folds: int | None, repeat: int | None, run: RunOptions) -> None:

@@ -24,7 +24,7 @@ LONG = 4  # its longer side, at most so many times the shorter one
 
 @dataclass(eq=False)
 class Store:
-    """The pixels of pictures, uint8: the network's input, or a larger picture for crops; cached up to CACHE_BYTES.
+    """The pixels of pictures, uint8: the network's input, or a larger picture for crops; cached up to ``room`` bytes.
 
     whole: pictures are going to be cropped, so that more than the network's input is needed.
     """
@@ -32,6 +32,7 @@ class Store:
     pictures: Sequence[Picture]
     preprocess: Preprocess
     whole: bool
+    room: int = CACHE_BYTES
     _cache: dict[int, Tensor] = field(default_factory=dict)
     _bytes: int = 0
 
@@ -41,7 +42,7 @@ class Store:
             return self._cache[i]
         image = open_picture(self.pictures[i].path)
         pixels = _large(image, self.preprocess) if self.whole else F.pil_to_tensor(shown(image, self.preprocess))
-        if self._bytes + pixels.numel() <= CACHE_BYTES:
+        if self._bytes + pixels.numel() <= self.room:
             self._cache[i] = pixels
             self._bytes += pixels.numel()
         return pixels

@@ -17,8 +17,9 @@ from clearsight.data.datasets import Pictures, part_of
 from clearsight.data.duplicates import likenesses
 from clearsight.data.splits import folds
 from clearsight.errors import Refused
+from clearsight.models.model_folder import RECIPE
 from clearsight.training.history import Epoch
-from clearsight.training.recipe import Recipe
+from clearsight.training.recipe import Recipe, as_begun
 from clearsight.training.run_folder import training_command
 from clearsight.training.several_runs import TrainingJob, accuracies, each, run_jobs
 
@@ -44,6 +45,7 @@ def cross_validate(
 
     Refused: data without labels, and a k for which the rarest class is too rare.
     """
+    recipe = as_begun(recipe, folder / "fold-1" / RECIPE)
     alike = likenesses(data.pictures, progress=progress)
     broken = {name for name, _ in alike.broken}
     rows = [i for i, p in enumerate(data.pictures) if p.labels and p.name not in broken and part_of(p.split) != "test"]

@@ -39,7 +39,8 @@ from clearsight.training.fine_tuning import (
     trained,
     unfreeze,
 )
-from clearsight.training.history import Epoch
+from clearsight.training.first_head import Head, first_head, put_head, resolve_first_head, unchanged
+from clearsight.training.history import Epoch, since_best
 from clearsight.training.optimisers import Pace, optimiser, pace, range_test
 from clearsight.training.recipe import Recipe, non_default, read_recipe
 from clearsight.training.run_folder import (
@@ -86,8 +87,8 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether all epochs are done, or none was better than those before for long enough."""
-        late = len(self.history) - 1 - max((i for i, e in enumerate(self.history) if e.best), default=0)
-        return self.epoch >= _epochs(self.recipe) or 0 < self.recipe.patience <= late
+        patience = self.recipe.patience or 0
+        return self.epoch >= _epochs(self.recipe) or 0 < patience <= since_best(self.history)
 
     def classifier(self) -> Classifier:
         """The network that is evaluated, as a Classifier."""
@@ -106,8 +107,12 @@ def train(
     workers: int = 0,
     progress: Progress | None = None,
     say: Callable[[str], None] = lambda line: None,
+    save_first: bool = True,
 ) -> Iterator[Epoch]:
     """Train a classifier on pictures and write it to a folder that `load` reads; yields each epoch as it ends.
+
+    Pretrained weights get a head fitted to their features first (``first_head``): epoch 0, whose model the folder then
+    holds while training goes on.  The epoch with the least loss on val is kept, and that may be this one.
 
     Args:
         data: pictures from `folder`, or a path for it; every split is used.
@@ -121,9 +126,11 @@ def train(
         workers: number of processes that read pictures, which does not change the result; 0 reads them in this process.
         progress: called with the name of the step, the number of pictures done and the total.
         say: called with each sentence on what was chosen, and why.
+        save_first: write the first model as a whole folder, judged on test, as soon as there is one.
 
     Refused: data or a recipe that cannot be trained, a folder that holds another run, and a loss that is not finite.
     """
+    began = time.monotonic()
     tell: Progress = progress or (lambda what, done, total: None)
     requested = recipe or Recipe()
     split = None if str(data) == "demo" else ALL
@@ -136,17 +143,19 @@ def train(
         )
         for line in (*training_data.notes, *why):
             say(line)
-        if recipe.lr == "find":
-            rate, curve = find_rate(recipe, training_data, say)
-            if first():
-                draw_rates(folder, curve, rate)
-            recipe, why = (
-                replace(recipe, lr=f"{rate:.2g}"),
-                [*why, f"lr {rate:.2g}: chosen by a range test, figures/rates.svg"],
-            )
-            say(why[-1])
-        whole = any(map(resizes, read(recipe.augment)))
-        run = _build_run(training_data, recipe, device, say)
+        start = _build_start(training_data, recipe, say)
+        eval_store = Store(training_data.pictures, start.preprocess, False)
+        head = None
+        if not resume:
+            recipe, reasons = resolve_first_head(recipe, start, training_data)
+            if recipe.lr == "find":
+                head = _fit_head(unchanged(start, training_data), start, training_data, recipe, eval_store, tell)
+                recipe, found = _resolve_rate(folder, recipe, training_data, head)
+                reasons.append(found)
+            for line in reasons:
+                say(line)
+            why = [*why, *reasons]
+        run = _build_run(training_data, recipe, start, device)
     except Refused:
         with suppress(OSError):  # it is empty, or it stays
             folder.rmdir()
@@ -166,17 +175,55 @@ def train(
             command_line or training_command(pictures, requested, folder),
             arithmetic,
         )
-    store = Store(training_data.pictures, run.start.preprocess, whole)
-    eval_store = Store(training_data.pictures, run.start.preprocess, False)
+    if not run.history:
+        head = head or _fit_head(run.classifier(), run.start, run.data, recipe, eval_store, tell)
+        if head is not None:
+            yield _first_epoch(run, head, eval_store, folder, began, save_first, tell)
+    store = Store(training_data.pictures, run.start.preprocess, any(map(resizes, read(recipe.augment))))
     while not run.finished:
         with torch.random.fork_rng(devices=rng.gpus()):
             epoch = _train_epoch(run, store, eval_store, folder, workers, tell)
         yield epoch
     run.shadow.load_state_dict(run.best)
     if first():
-        scaled = _calibrate(run, eval_store)
-        finish_folder(folder, run.classifier(), run.start, training_data, recipe, run.history, scaled, tell)
+        _write_model(run, eval_store, folder, tell)
         delete_state(folder)
+
+
+def _fit_head(
+    model: Classifier, start: TrainableNetwork, data: TrainingData, recipe: Recipe, eval_store: Store, tell: Progress
+) -> Head | None:
+    """The head that is fitted before training; None where the recipe has none."""
+    if not recipe.first_head:
+        return None
+    return first_head(model, start.head, data, eval_store, class_weights_of(data, recipe), recipe.smoothing, tell)
+
+
+def _first_epoch(
+    run: Run, head: Head, eval_store: Store, folder: Path, began: float, save_first: bool, tell: Progress
+) -> Epoch:
+    """Training begins from the fitted head, which is epoch 0; its model is written before training goes on."""
+    put_head(run.start.net, head)
+    with torch.no_grad():
+        for name, p in run.start.net.named_parameters():
+            if name in run.start.head:
+                p.copy_(_of_first_process(p, run.accelerator))
+    run.shadow.load_state_dict(run.start.net.state_dict())
+    n = head.weight.numel() + head.bias.numel()
+    epoch = _judge_epoch(run, head.val_logits, 0, head.loss, 0.0, n, time.monotonic() - began)
+    run.history.append(epoch)
+    _save_run(run, folder, 0.0)
+    if first() and save_first:
+        _write_model(run, eval_store, folder, tell, head.val_logits)
+        run.shadow.load_state_dict(run.best)  # calibration has divided its head
+    run.history[0] = replace(epoch, seconds=time.monotonic() - began)
+    return run.history[0]
+
+
+def _write_model(run: Run, eval_store: Store, folder: Path, tell: Progress, val_logits: Tensor | None = None) -> None:
+    """Calibrate the network that is kept, and write it with its report, metrics and card."""
+    scaled = _calibrate(run, eval_store, val_logits)
+    finish_folder(folder, run.classifier(), run.start, run.data, run.recipe, run.history, scaled, run.finished, tell)
 
 
 def _train_epoch(run: Run, store: Store, eval_store: Store, folder: Path, workers: int, tell: Progress) -> Epoch:
@@ -188,7 +235,7 @@ def _train_epoch(run: Run, store: Store, eval_store: Store, folder: Path, worker
     batches = Batches(
         store, run.data.y, order(rows, r.batch, _seed(r.seed, run.epoch)), read(r.augment), _seed(r.seed, run.epoch)
     )
-    weights = class_weights_of(run).to(acc.device)
+    weights = class_weights_of(run.data, r).to(acc.device)
     began = saved = time.monotonic()
     loader = DataLoader(batches, batch_size=None, sampler=range(run.batch, len(batches)), num_workers=workers)
     for x, y in loader:
@@ -228,24 +275,34 @@ def evaluate_epoch(run: Run, eval_store: Store, n: int, parameters: int, seconds
     """
     if run.average is None:
         run.shadow.load_state_dict(run.start.net.state_dict())
-    rows = run.data.rows("val")
-    logits, y = logits_of(run.classifier(), eval_store, rows), run.data.y[rows]
-    loss = nll(logits, y)
+    logits = logits_of(run.classifier(), eval_store, run.data.rows("val"))
+    rate = max(g["lr"] for g in run.opt.param_groups)
+    epoch = _judge_epoch(run, logits, run.epoch + 1, run.total / n, rate, parameters, seconds)
+    run.pace.epoch(epoch.val_loss)
+    return epoch
+
+
+def _judge_epoch(
+    run: Run, logits: Tensor, number: int, train_loss: float, rate: float, parameters: int, seconds: float
+) -> Epoch:
+    """The epoch of the weights that gave these logits of val; they are kept if no earlier ones had a lower loss."""
+    y = run.data.y[run.data.rows("val")]
+    loss = float(_of_first_process(torch.tensor(nll(logits, y), dtype=torch.float64), run.accelerator))
     right = int((y.gather(1, logits.argmax(1, keepdim=True)) > 0).sum())
     best = run.recipe.random_labels or not run.history or loss < min(e.val_loss for e in run.history)
     if best:
         run.best = {k: v.detach().cpu().clone() for k, v in run.shadow.state_dict().items()}
-    rate = max(g["lr"] for g in run.opt.param_groups)
-    run.pace.epoch(loss)
-    return Epoch(
-        run.epoch + 1, _epochs(run.recipe), run.total / n, loss, right, len(rows), rate, parameters, seconds, best
-    )
+    return Epoch(number, _epochs(run.recipe), train_loss, loss, right, len(y), rate, parameters, seconds, best)
 
 
-def _calibrate(run: Run, eval_store: Store) -> Scaled:
-    """Fit a temperature on val and divide the logits of the kept network by it, where that is possible."""
+def _calibrate(run: Run, eval_store: Store, logits: Tensor | None) -> Scaled:
+    """Fit a temperature on val and divide the logits of the kept network by it, where that is possible.
+
+    logits: those of val, where they are known.
+    """
     model, rows = run.classifier(), run.data.rows("val")
-    logits, y = logits_of(model, eval_store, rows), run.data.y[rows]
+    logits = logits_of(model, eval_store, rows) if logits is None else logits
+    y = run.data.y[rows]
     t = temperature(logits, y)
     x = model.normalised(eval_store.pixels(rows[:8]).to(model.device))
     divided = divide(model.net.eval(), run.start.head, x, t)
@@ -271,10 +328,10 @@ def training_loss(
     return losses[0] + 0.3 * sum(losses[1:], losses[0].new_zeros(()))
 
 
-def class_weights_of(run: Run) -> Tensor:
+def class_weights_of(data: TrainingData, recipe: Recipe) -> Tensor:
     """(K,) ones, or the inverse frequency of each class in train, 1 on average over the pictures."""
-    shares = run.data.y[run.data.rows("train")].sum(0)
-    if not run.recipe.class_weights:
+    shares = data.y[data.rows("train")].sum(0)
+    if not recipe.class_weights:
         return torch.ones_like(shares)
     return shares.sum() / (shares.clamp_min(1) * (shares > 0).sum())
 
@@ -296,8 +353,16 @@ def _prepare_data(
     return data, settled, why
 
 
-def _build_run(data: TrainingData, recipe: Recipe, device: str, say: Callable[[str], None]) -> Run:
-    """The network, its optimiser, schedule and average, before the first step."""
+def _build_start(data: TrainingData, recipe: Recipe, say: Callable[[str], None]) -> TrainableNetwork:
+    """The network of a recipe, before training."""
+    r = recipe
+    return build_for_training(
+        r.arch, r.weights, len(data.labels), size=r.size, grey=bool(r.grey), dropout=r.dropout, seed=r.seed, say=say
+    )
+
+
+def _build_run(data: TrainingData, recipe: Recipe, start: TrainableNetwork, device: str) -> Run:
+    """A run from this network, with its optimiser, schedule and average, before the first step."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
     from timm.utils import ModelEmaV3
@@ -308,9 +373,6 @@ def _build_run(data: TrainingData, recipe: Recipe, device: str, say: Callable[[s
         torch.cuda.set_device(where)
     AcceleratorState._reset_state(reset_partial_state=os.environ.get("WORLD_SIZE", "1") == "1")  # of a run before it
     acc: Any = Accelerator(cpu=where.type == "cpu", mixed_precision="bf16" if r.precision == "bf16" else "no")
-    start = build_for_training(
-        r.arch, r.weights, len(data.labels), size=r.size, grey=bool(r.grey), dropout=r.dropout, seed=r.seed, say=say
-    )
     start.net.to(acc.device)
     average = ModelEmaV3(start.net, decay=r.ema) if r.ema else None
     shadow: nn.Module = average.module if average is not None else copied(start.net)
@@ -325,17 +387,28 @@ def _optimiser(r: Recipe, start: TrainableNetwork, net: nn.Module, lr: float) ->
     return optimiser(r.optimiser, parameter_groups, lr=lr, momentum=r.momentum)
 
 
-def find_rate(
-    recipe: Recipe, data: TrainingData, say: Callable[[str], None]
-) -> tuple[float, list[tuple[float, float]]]:
-    """The learning rate of ``range_test`` for a recipe whose lr is "find", and the curve behind it."""
-    run = _build_run(data, replace(recipe, lr="1"), "cpu", say)
+def _resolve_rate(folder: Path, recipe: Recipe, data: TrainingData, head: Head | None) -> tuple[Recipe, str]:
+    """The recipe with the learning rate of a range test, whose chart is drawn, and a sentence on it."""
+    rate, curve = find_rate(recipe, data, head)
+    if first():
+        draw_rates(folder, curve, rate)
+    return replace(recipe, lr=f"{rate:.2g}"), f"lr {rate:.2g}: chosen by a range test, figures/rates.svg"
+
+
+def find_rate(recipe: Recipe, data: TrainingData, head: Head | None) -> tuple[float, list[tuple[float, float]]]:
+    """The learning rate of ``range_test`` for a recipe whose lr is "find", and the curve behind it.
+
+    head: the one that training begins from, where it is fitted first.
+    """
+    run = _build_run(data, replace(recipe, lr="1"), _build_start(data, recipe, lambda line: None), "cpu")
+    if head is not None:
+        put_head(run.start.net, head)
     rows, epoch_seed = data.rows("train"), _seed(recipe.seed, 0)
     store = Store(data.pictures, run.start.preprocess, any(map(resizes, read(recipe.augment))))
     batches = Batches(store, data.y, order(rows, recipe.batch, epoch_seed), read(recipe.augment), epoch_seed)
     names = trained(run.start.net, run.start.head, recipe.strategy, 0.0)
     unfreeze(run.start.net, names, pretrained=bool(run.start.pretrained))
-    weights = class_weights_of(run)
+    weights = class_weights_of(data, recipe)
 
     def loss(net: nn.Module, n: int) -> Tensor:
         x, y = batches[n % len(batches)]
@@ -380,6 +453,15 @@ def _restore(run: Run, state: dict[str, Any]) -> None:
         state[k] for k in ("best", "epoch", "batch", "total", "spent")
     )
     run.history = [Epoch(**e) for e in state["history"]]
+
+
+def _of_first_process(t: Tensor, acc: Any) -> Tensor:
+    """The numbers of the first process, so that all go on from the same weights and stop at the same epoch."""
+    if acc.num_processes == 1:
+        return t
+    from accelerate.utils import broadcast
+
+    return broadcast(t.to(acc.device)).to(t.device)  # type: ignore[no-any-return]
 
 
 def _process_share(t: Tensor, acc: Any) -> Tensor:

@@ -68,7 +68,7 @@ def card(
         *(f"- {name}: {_word(value)}" for name, value in recipe.as_dict().items()),
         "",
         *(f"- {word}" for word in why),
-        f"- epoch {metrics['epoch']} of {len(metrics['epochs'])} is kept; training took {metrics['seconds']:.0f} s",
+        f"- {_kept(metrics)}; training took {metrics['seconds']:.0f} s",
         "",
         "## What was not evaluated",
         "",
@@ -89,6 +89,17 @@ def _interval(measure: Mapping[str, Any]) -> str:
         return "–"
     low, high = measure["interval"]
     return f"{share(low)} to {share(high)}"
+
+
+def _kept(metrics: Mapping[str, Any]) -> str:
+    """Which weights the folder holds."""
+    if not metrics["finished"]:
+        return "this is the first model, the head alone: training is not finished"
+    if metrics["epoch"] == 0:
+        return (
+            f"the first model, the head alone, is kept, and none of {counted(metrics['epochs'][-1]['number'], 'epoch')}"
+        )
+    return f"epoch {metrics['epoch']} of {metrics['epochs'][-1]['number']} is kept"
 
 
 def _counts(data: TrainingData) -> list[str]:

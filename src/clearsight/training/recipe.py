@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -19,6 +19,7 @@ ABOUT = {
     "arch": "auto, demo, timm:NAME, torchvision:NAME, or a small network: clearsight:NAME.",
     "weights": "FILE with weights to begin with, or none for random ones.",
     "strategy": "What is trained of pretrained weights: linear, last-blocks, gradual, full.",
+    "first_head": "Fit a head to the features of pretrained weights first: a model to use while training goes on.",
     "size": "Side of the network's input in pixels; by default its own.",
     "grey": "One channel or three; by default one where all pictures are grey and weights are random.",
     "augment": 'How pictures are varied: "crop(scale=0.5), flip, mixup", or none.',
@@ -36,7 +37,8 @@ ABOUT = {
     "dropout": "Dropout of the network's head, if it has one; by default its own.",
     "ema": "Decay of an average over the weights of past steps, 0.99 say; 0 for none.",
     "class_weights": "Give rare classes more weight.",
-    "patience": "Epochs without a better validation loss after which training stops; 0 never stops early.",
+    "patience": "Epochs without a better validation loss after which training stops; 0 never stops early; by default 5 "
+    "behind a first head, else 0.",
     "shares": "Shares of train, val and test, if the data has no splits of its own.",
     "precision": "fp32 or bf16.",
     "seed": "Seed of all randomness.",
@@ -56,6 +58,8 @@ class Recipe:
         weights: file of weights to begin with, or "none" for random ones; None for the library's own, which are then
             fetched (clearsight's networks have none).
         strategy: what is trained of pretrained weights: "linear", "last-blocks", "gradual", "full" or "auto".
+        first_head: fit a linear head to the features of the pretrained body before anything else is trained, and write
+            that model; it is left out where weights are random, and where the network does not end in a linear layer.
         size: side of the network's input in pixels, 8 to 4096; None for its own.
         grey: whether there is one channel or three; None for one channel if all pictures are grey and weights are
             random.
@@ -74,7 +78,8 @@ class Recipe:
         dropout: dropout of the network's head if it has one, 0 to 0.99; None for its own.
         ema: decay of an average over the weights of past steps, such as 0.99, below 1; 0 for none.
         class_weights: weigh rare classes up.
-        patience: number of epochs without a better validation loss after which training stops; 0 never stops early.
+        patience: number of epochs without a better validation loss after which training stops; 0 never stops early;
+            None for 5 behind a first head, else 0.
         shares: shares of train, val and test, which sum to 1, if the data has no splits of its own.
         precision: "fp32" or "bf16".
         seed: start of all randomness.
@@ -87,6 +92,7 @@ class Recipe:
     arch: str = "auto"
     weights: str | None = None
     strategy: Strategy = "auto"
+    first_head: bool = True
     size: int | None = None
     grey: bool | None = None
     augment: str = "auto"
@@ -104,7 +110,7 @@ class Recipe:
     dropout: float | None = None
     ema: float = 0.0
     class_weights: bool = False
-    patience: int = 0
+    patience: int | None = None
     shares: str = "0.7,0.15,0.15"
     precision: Precision = "fp32"
     seed: int = 0
@@ -157,6 +163,29 @@ def _positive(text: str) -> bool:
         return False
 
 
+_BEFORE = {"first_head": False}  # fields that earlier versions did not write, and what they did
+
+
+def completed(written: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a recipe as they were written, with those that earlier versions did not know."""
+    return {**_BEFORE, **written}
+
+
+def as_begun(recipe: Recipe, record: Path) -> Recipe:
+    """The recipe for more runs beside those of a record: where that is of an earlier version, defaults are as then."""
+    try:
+        earlier = _BEFORE.keys() - json.loads(record.read_text(encoding="utf-8"))["recipe"].keys()
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ):  # none, or one that is refused where it is read
+        return recipe
+    return replace(recipe, first_head=False, patience=recipe.patience or 0) if earlier else recipe
+
+
 def options() -> dict[str, tuple[Any, Any, str]]:
     """(type, default, help) of every field, for the command line, which takes a choice as a word."""
     kinds = get_type_hints(Recipe)
@@ -171,10 +200,11 @@ def read_recipe(path: Path) -> tuple[Recipe, list[str], Recipe]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         field_names = {f.name for f in fields(Recipe)}
-        wrong = (record["recipe"].keys() ^ field_names) | (record["asked"].keys() ^ field_names)
+        settled, asked = completed(record["recipe"]), completed(record["asked"])
+        wrong = (settled.keys() ^ field_names) | (asked.keys() ^ field_names)
         if wrong:
             raise Refused(f"{path} is of another version: it differs in {', '.join(sorted(wrong))}")
-        return Recipe(**record["recipe"]), list(record["why"]), Recipe(**record["asked"])
+        return Recipe(**settled), list(record["why"]), Recipe(**asked)
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as e:
         raise Refused(f"{path} is no recipe of a training run: {type(e).__name__}: {e}") from e
 

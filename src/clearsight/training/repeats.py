@@ -18,7 +18,7 @@ from clearsight.errors import Refused
 from clearsight.models.model_folder import RECIPE
 from clearsight.reporting.spread import between, deviation
 from clearsight.training.history import Epoch
-from clearsight.training.recipe import Recipe, read_recipe
+from clearsight.training.recipe import Recipe, as_begun, read_recipe
 from clearsight.training.run_folder import METRICS, same_data, training_command
 from clearsight.training.several_runs import TrainingJob, accuracies, each, run_jobs
 from clearsight.training.training_data import portions
@@ -45,6 +45,7 @@ def repeat(
     """
     if k < 2:
         raise Refused(f"--repeat {k}: give at least 2; one run alone shows no spread")
+    recipe = as_begun(recipe, folder / "run-1" / RECIPE)
     recipes = [replace(recipe, seed=recipe.seed + i, split_seed=recipe.divides()) for i in range(k)]
     _same_settings(folder, recipes)
     alike = likenesses(data.pictures, progress=progress)

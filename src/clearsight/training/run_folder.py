@@ -21,6 +21,7 @@ from clearsight.core.output import write_whole
 from clearsight.core.progress import Progress
 from clearsight.core.run_names import new_folder
 from clearsight.core.statistics import wilson
+from clearsight.core.text import counted
 from clearsight.data.datasets import Pictures
 from clearsight.drawing import charts
 from clearsight.drawing.charts import Line
@@ -130,10 +131,12 @@ def finish_folder(
     recipe: Recipe,
     history: Sequence[Epoch],
     scaled: Scaled,
+    finished: bool,
     progress: Progress,
 ) -> Report:
     """Write the model, its report on the pictures that it was not trained on, its metrics and its card.
 
+    finished: whether training has ended; else this is the first model, which a later call writes over.
     It is evaluated by two checks of the audit, accuracy and calibration, on test, or on val where there is no test.
     """
     save(model, folder, architecture=start.architecture, architecture_options=start.options)
@@ -142,18 +145,44 @@ def finish_folder(
     judged_pictures = Pictures(folder / SPLIT, tuple(data.pictures[i] for i in data.rows(judged)), notes=())
     case = Case(load(folder), judged_pictures, seed=recipe.seed, progress=progress, data_words=("--split", judged))
     best = max((e for e in history if e.best), key=lambda e: e.number)
-    how_trained = _training(history, best, data, recipe, record["why"], scaled, record["command"])
+    headline = _headline(history, best, recipe, finished)
+    how_trained = _training(headline, history, best, data, recipe, record["why"], scaled, record["command"])
     findings = [how_trained, *run_checks(case, parse_checks("accuracy, calibration"))]
     report = make(case, findings, seconds=sum(e.seconds for e in history), command=record["command"])
-    report.save(folder)
-    metrics = _metrics(report, history, best, data, judged, scaled)
+    _save_report(report, folder)
+    metrics = _metrics(report, history, best, data, judged, scaled) | {"finished": finished}
     write_whole(folder / METRICS, json.dumps(metrics, indent=1) + "\n")
     why = [*record["why"], *card_sentences(record.get(COMPUTED) or [])]
     write_whole(folder / CARD, card(folder, case.model, start, data, recipe, why, metrics))
     return report
 
 
+def _save_report(report: Report, folder: Path) -> None:
+    """Write the report, and remove the figures of the one that it takes the place of: that of the first model."""
+    before = Report.read(folder).figures() if (folder / "report.json").is_file() else ()
+    old = {figure.name for figure in before} - {figure.name for figure in report.figures()}
+    report.save(folder)
+    for name in old:
+        (folder / "figures" / name).unlink(missing_ok=True)
+
+
+def _headline(history: Sequence[Epoch], best: Epoch, recipe: Recipe, finished: bool) -> str:
+    """Which weights are in the folder, and why."""
+    trained = history[-1].number
+    if not finished:
+        return "This is the first model, the head alone, and training is not finished"
+    if best.number == 0:
+        return f"The first model, the head alone, is kept: none of {counted(trained, 'epoch')} has a lower loss on val"
+    why = (
+        "the one with the lowest loss on val"
+        if not recipe.random_labels
+        else "the last one, because val's labels are random too"
+    )
+    return f"Epoch {best.number} of {trained} is kept, {why}"
+
+
 def _training(
+    headline: str,
     history: Sequence[Epoch],
     best: Epoch,
     data: TrainingData,
@@ -164,15 +193,9 @@ def _training(
 ) -> Finding:
     """The first finding of the report, on the run itself: the curves, and what was chosen."""
     n, right = best.val_n, best.val_right
-    why_kept = (
-        "the one with the lowest loss on val"
-        if not recipe.random_labels
-        else "the last one, because val's labels are random too"
-    )
     return Finding(
         "note",
-        f"Epoch {best.number} of {len(history)} is kept, {why_kept}: "
-        f"{best.val_loss:.3f} nats, {share(right / n)} right ({span(wilson(right, n), n)}).",
+        f"{headline}: {best.val_loss:.3f} nats, {share(right / n)} right ({span(wilson(right, n), n)}).",
         quantity="accuracy on val",
         value=right / n,
         interval=wilson(right, n),
@@ -232,18 +255,20 @@ def curves(history: Sequence[Epoch]) -> tuple[Figure, ...]:
         )
     ]
     first, last = history[0], history[-1]
+    over = counted(last.number, "epoch")
+    how = "with augmentation and dropout" + ("" if first.number else ", but for epoch 0, the first model")
     return (
         Figure(
             "training-loss.svg",
             charts.curves(x, losses, xlabel="epoch", ylabel="loss, nats", xticks=ticks, shares=False),
-            "Loss on train (with augmentation and dropout) and on val.",
-            f"Loss over {len(x)} epochs: on val from {first.val_loss:.2f} to {last.val_loss:.2f}.",
+            f"Loss on train ({how}) and on val.",
+            f"Loss over {over}: on val from {first.val_loss:.2f} to {last.val_loss:.2f}.",
         ),
         Figure(
             "training-accuracy.svg",
             charts.curves(x, rights, xlabel="epoch", ylabel="accuracy on val", xticks=ticks),
             "Accuracy on val with its 95 % interval.",
-            f"Accuracy on val over {len(x)} epochs: from {share(first.val_right / first.val_n)} to "
+            f"Accuracy on val over {over}: from {share(first.val_right / first.val_n)} to "
             f"{share(last.val_right / last.val_n)}.",
         ),
     )

@@ -34,9 +34,9 @@ from clearsight.models.model_folder import RECIPE, SPLIT
 from clearsight.sharding.ray_cluster import ray_cluster, ray_module, require_ray
 from clearsight.training.auto_settings import resolve_auto
 from clearsight.training.checkpoints import has_state, load_state
-from clearsight.training.history import Epoch
+from clearsight.training.history import Epoch, since_best
 from clearsight.training.loop import train
-from clearsight.training.recipe import Recipe
+from clearsight.training.recipe import Recipe, as_begun, completed, read_recipe
 from clearsight.training.run_folder import METRICS
 from clearsight.training.search_space import DEFAULT, Settings, Space, Value, drawn, grid, read_space
 from clearsight.training.training_data import portions
@@ -68,6 +68,11 @@ class Trial:
     def seconds(self) -> float:
         return sum(e.seconds for e in self.epochs)
 
+    @property
+    def trained(self) -> int:
+        """How many epochs were trained; the first model is none of them."""
+        return self.epochs[-1].number if self.epochs else 0
+
     def row(self) -> dict[str, Any]:
         """The trial as a line of the table."""
         e = self.best
@@ -75,7 +80,7 @@ class Trial:
         return {
             "trial": self.number,
             **self.settings,
-            "epochs": len(self.epochs),
+            "epochs": self.trained,
             "val loss": e.val_loss if e else None,
             "val accuracy": e.val_right / e.val_n if e else None,
             "from (95 %)": low,
@@ -191,6 +196,8 @@ def tune(
     """
     tell: Progress = progress or (lambda what, done, total: None)
     chosen_space = _check_search(read_space(space), recipe, search, trials, at_once)
+    if resume and out is not None:
+        recipe = as_begun(recipe, Path(out) / PLAN)
     settings = grid(chosen_space) if search == "grid" else drawn(chosen_space, trials, recipe.seed)
     for values in settings:
         apply_settings(recipe, values)
@@ -256,6 +263,7 @@ def _search_folder(out: Path | None, plan: dict[str, Any], resume: bool) -> Path
     if begun:
         try:
             before = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+            before["recipe"] = completed(before["recipe"])
             other = [k for k in plan if before[k] != plan[k]]
         except (OSError, ValueError, KeyError, TypeError) as e:
             raise Refused(f"{folder / PLAN} is no plan of a search: start in a new folder") from e
@@ -300,16 +308,17 @@ def _train_trial(job: _Job, t: Trial) -> Iterator[Trial]:
     resume = has_state(folder)
     if folder.is_dir() and not resume:
         shutil.rmtree(folder)  # stopped before its first state: there is nothing to go on with
-    if why := _why_over(t.epochs, recipe.patience):
+        t = replace(t, epochs=())
+    if why := _why_over(t.epochs, folder):
         yield _write(job.out, replace(t, ended=why))
         return
     try:
         for epoch in train(
             job.data, None if resume else recipe, folder, resume=resume,
-            alike=job.alike, device=job.device, workers=job.workers,
+            alike=job.alike, device=job.device, workers=job.workers, save_first=False,
         ):  # fmt: skip
             t = replace(t, epochs=(*t.epochs, epoch))
-            t = replace(t, ended=_why_over(t.epochs, recipe.patience))
+            t = replace(t, ended=_why_over(t.epochs, folder))
             yield _write(job.out, t)
             if t.ended:
                 return
@@ -317,12 +326,14 @@ def _train_trial(job: _Job, t: Trial) -> Iterator[Trial]:
         yield _write(job.out, replace(t, ended=str(e), failed=True))
 
 
-def _why_over(epochs: Sequence[Epoch], patience: int) -> str:
-    """Why a run has no further epoch; "" where it has one."""
-    late = len(epochs) - 1 - max((i for i, e in enumerate(epochs) if e.best), default=0)
-    if epochs and epochs[-1].number == epochs[-1].of:
+def _why_over(epochs: Sequence[Epoch], folder: Path) -> str:
+    """Why the run in this folder has no further epoch; "" where it has one."""
+    if not epochs:
+        return ""
+    if epochs[-1].number == epochs[-1].of:
         return "its last epoch"
-    return f"no better val loss for {counted(late, 'epoch')}" if epochs and 0 < patience <= late else ""
+    patience, late = read_recipe(folder / RECIPE)[0].patience or 0, since_best(epochs)
+    return f"no better val loss for {counted(late, 'epoch')}" if 0 < patience <= late else ""
 
 
 def _folder(out: Path, number: int) -> Path:
@@ -371,7 +382,7 @@ def _run_ray(
 
     first = max(1, epochs // RUNGS)
     asha = schedulers.ASHAScheduler(
-        max_t=epochs, grace_period=first, reduction_factor=REDUCTION, stop_last_trials=False
+        time_attr="epoch", max_t=epochs, grace_period=first, reduction_factor=REDUCTION, stop_last_trials=False
     )
     store = Path(tempfile.mkdtemp(prefix=".ray-", dir=job.out))
     try:
@@ -410,7 +421,7 @@ def _final_trial(t: Trial, error: str | None) -> Trial:
     if error is not None:
         return replace(t, ended=f"failed: {error}", failed=True)
     of = t.epochs[-1].of if t.epochs else 0
-    return t if t.ended else replace(t, ended=f"{_EARLY} after epoch {len(t.epochs)} of {of}")
+    return t if t.ended else replace(t, ended=f"{_EARLY} after epoch {t.trained} of {of}")
 
 
 def trial_rank(t: Trial) -> tuple[bool, float, int]:
@@ -464,9 +475,7 @@ def _finish_best(job: _Job, t: Trial, tell: Progress, say: Callable[[str], None]
             return _write(job.out, replace(t, ended=str(e), failed=True))
     epochs = tuple(Epoch(**e) for e in json.loads((folder / METRICS).read_text(encoding="utf-8"))["epochs"])
     if len(epochs) > len(t.epochs):
-        t = replace(
-            t, epochs=epochs, ended=f"{t.ended}; as the best, trained on: {_why_over(epochs, job.recipe.patience)}"
-        )
+        t = replace(t, epochs=epochs, ended=f"{t.ended}; as the best, trained on: {_why_over(epochs, folder)}")
     return _write(job.out, t)
 
 
@@ -476,9 +485,7 @@ def _line(t: Trial) -> str:
     if t.failed or e is None:
         return f"{prefix}failed: {t.ended}"
     right = f"{share(e.val_right / e.val_n)} right ({span(wilson(e.val_right, e.val_n), e.val_n)})"
-    return (
-        f"{prefix}val loss {e.val_loss:.3f}, {right}, {counted(len(t.epochs), 'epoch')}, {t.seconds:.0f} s, {t.ended}"
-    )
+    return f"{prefix}val loss {e.val_loss:.3f}, {right}, {counted(t.trained, 'epoch')}, {t.seconds:.0f} s, {t.ended}"
 
 
 def _spell(settings: dict[str, Value]) -> str:
