@@ -10,7 +10,7 @@ METHODS = {
     ],
     "explainers/occlusion.py": [
         ("return total / count", "return total"),
-        ("whole[rows] - target[rows](model(covered))", "target[rows](model(covered)) - whole[rows]"),
+        ("whole[rows] - target[rows](covered", "target[rows](covered"),
         ("flat(model, x[:1], fill)", "flat(model, x[:1], fill or 0.0)"),
         ("min(i * stride, free)", "i * stride"),
         ("math.ceil(free / stride) + 1", "free // stride + 1"),

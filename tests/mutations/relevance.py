@@ -118,7 +118,7 @@ CORE = (
             ("while len(recordings) > _KEPT:", "while False:"),
             ("if _place(tensor) in name_of:", "if False:"),
             ("key = (_architecture(model.net), *run)", "key = run"),
-            ("x.device, layer, model.output, model.scores)", "x.device, '', model.output, model.scores)"),
+            ("x.device, layer, model.output, model.scores", "x.device, '', model.output, model.scores"),
             ("(*run, fold)] =", "(*run, True)] ="),
             ("    if not _same_logits(graph, z, wanted, _SAME):\n", "    if False:\n"),
             ('if "tracing tensor" in message or "data-dependent" in message:', "if False:"),

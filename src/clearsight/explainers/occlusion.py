@@ -10,6 +10,7 @@ from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
+from clearsight.internals.forward_with_patch import forward_with_patch
 from clearsight.perturbation.removal import flat
 
 
@@ -27,6 +28,9 @@ def occlusion(
 
     x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target.
 
+    Where it is worth it, early layers are run on the window and what it reaches alone, which gives the same to 1e-5 of
+    the largest logit.  Each window counts as one pass.
+
     Args:
         window: side of the window in pixels; a window larger than the picture is cut to it.
         stride: distance between windows in pixels, from 1 to the window; none is half the window.  The last window of a
@@ -42,20 +46,17 @@ def occlusion(
     [[[1.5, -2.0]]]
     """
     stride = max(1, window // 2) if stride is None else stride
-    cover = flat(model, x[:1], fill)
     places = [_starts(side, window, stride) for side in x.shape[2:]]
     windows = torch.cartesian_prod(*[torch.tensor(p) for p in places]).view(-1, len(places))
+    cover = flat(model, x[:1], fill)[0][(slice(None), *_slices(windows[0] * 0, window))]
     with torch.no_grad():
-        whole = target(model(x))
+        logits, covered = forward_with_patch(model, x, windows, cover.shape[1:])
+        whole = target(logits)
         total, count = torch.zeros_like(x[:, 0]), torch.zeros_like(x[0, 0])
         for start in windows:
             count[_slices(start, window)] += 1
         for rows, k in pairs(len(x), len(windows)):
-            covered = x[rows].clone()
-            for i, w in enumerate(k.tolist()):
-                place = (slice(None), *_slices(windows[w], window))
-                covered[i][place] = cover[0][place]
-            fall = whole[rows] - target[rows](model(covered))
+            fall = whole[rows] - target[rows](covered(rows, k, cover.expand(len(k), *cover.shape)))
             for i, (row, w) in enumerate(zip(rows.tolist(), k.tolist(), strict=True)):
                 total[row][_slices(windows[w], window)] += fall[i]
     return total / count

@@ -82,7 +82,7 @@ def graph_of(model: Classifier, x: Tensor, layer: str = "", *, fold: bool = True
     coarse = coarse_type(model.net)
     if coarse is not None:
         raise Unrecordable(*too_coarse(coarse, "the shares of its operations"))
-    run = (tuple(x.shape[1:]), x.device, layer, model.output, model.scores)
+    run = _run_of(model, x, layer)
     weights = weights_of(model.net)
     graphs = _graphs.setdefault(model.net, {})
     with passes.uncounted(), torch.no_grad():
@@ -94,6 +94,16 @@ def graph_of(model: Classifier, x: Tensor, layer: str = "", *, fold: bool = True
         graph = _graph_of_recording(model, z, wanted, run, fold=fold)
         graphs[(*run, fold)] = _Bound(graph, weights)
     return graph
+
+
+def is_recorded(model: Classifier, x: Tensor, layer: str = "") -> bool:
+    """Whether this network, or one that differs in its weights alone, was recorded for pictures like x (B, C, *S)."""
+    return (_architecture(model.net), *_run_of(model, x, layer)) in recordings
+
+
+def _run_of(model: Classifier, x: Tensor, layer: str) -> tuple[Any, ...]:
+    """What else than the network a recording is for."""
+    return tuple(x.shape[1:]), x.device, layer, model.output, model.scores
 
 
 def _graph_of_recording(model: Classifier, z: Tensor, wanted: Tensor, run: tuple[Any, ...], *, fold: bool) -> Graph:
