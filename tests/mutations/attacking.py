@@ -18,14 +18,14 @@ CORE = [
         "raw = torch.where(length < limit,",
         "stays_within_its_budget",
     ),
-    ("core/norms.py", "    return raw.clamp(0, 1)", "    return raw", "greedy or stays_within or border"),
+    ("core/norms.py", "    return raw.clamp_(0, 1)", "    return raw", "greedy or stays_within or border"),
     (
         "core/best_so_far.py",
         "less = torch.where(met, distance < self.distance[rows], less)",
         "pass",
         "smallest_change or deepfool",
     ),
-    ("core/best_so_far.py", "(met & ~self.met[rows]) | ", "", "prefers_a_met_goal"),
+    ("core/best_so_far.py", "(met & ~known) | ", "", "prefers_a_met_goal"),
     (
         "core/targets.py",
         "return _top(outputs, right) - _top(outputs, ~right)",

@@ -25,7 +25,7 @@ METHODS = {
 # the tests of the attacks that rest on what they share
 CORE = [
     ("core/best_so_far.py", "less = loss < self.loss[rows]", "less = loss < torch.inf", "pgd"),
-    ("core/best_so_far.py", "((met == self.met[rows]) & less)", "less", "pgd"),
+    ("core/best_so_far.py", "((met == known) & less)", "less", "pgd"),
     ("core/norms.py", "rng.uniform(x, rows)\n", "0.5\n", "pgd"),
     ("core/norms.py", "rng.uniform(x, rows)\n", "torch.rand_like(x)\n", "pgd"),
     ("core/norms.py", "(x - eps).clamp(min=0)", "(x - eps)", "pgd"),

@@ -32,8 +32,8 @@ CORE = [
     ),
     ("perturbation/removal_order.py", "round(k * places / steps)", "k * (places // steps)", "deletion"),
     ("perturbation/removal_order.py", "(values.shape[1] - 1)", "values.shape[1]", "deletion"),
-    ("core/norms.py", "raw = torch.maximum(torch.minimum(raw, x + limit), x - limit)", "pass", "greedy"),
-    ("core/norms.py", "return raw.clamp(0, 1)", "return raw", "greedy"),
+    ("core/norms.py", "raw = torch.clamp(raw, x - limit, x + limit)", "pass", "greedy"),
+    ("core/norms.py", "return raw.clamp_(0, 1)", "return raw", "greedy"),
     ("core/norms.py", "move * (limit / length)", "move * limit", "greedy"),
     (
         "runner/run.py",
@@ -196,7 +196,7 @@ CORE = [
     ("core/guard.py", "buffer.copy_(before)", "pass", "buffers"),
     ("core/guard.py", "left_behind.hooks += len(hooks.keys() - before.keys())", "pass", "disturbs"),
     ("core/guard.py", "if p._version != version or name in left_behind.moved]", "if False]", "disturbs"),
-    ("core/classifier.py", "return (x - mean) / std", "return x / std - mean", "grad_cam"),
+    ("core/classifier.py", "return (x - mean).div_(std)", "return x / std - mean", "grad_cam"),
     (
         "perturbation/removal.py",
         "model.preprocess.mean if value is None",
@@ -212,7 +212,15 @@ CORE = [
         "examples",
     ),
     ("core/targets.py", "masked_fill(~chosen, -torch.inf)", "masked_fill(~chosen, 0.0)", "targets"),
-    ("core/targets.py", "return -_log_odds(", "return _log_odds(", "targets"),
+    ("core/targets.py", "return -_log_odds_of(", "return _log_odds_of(", "targets"),
+    (
+        "core/targets.py",
+        "own_logit - _without(outputs, index).logsumexp(1)",
+        "own_logit - outputs.logsumexp(1)",
+        "mask_with",
+    ),
+    ("core/targets.py", "_without(outputs, y).amax(1)", "outputs.amax(1)", "mask_with"),
+    ("core/targets.py", "low, high = self._span", "low = high = 0", "mask_with"),
     (
         "core/targets.py",
         "return chosen_sum - others_sum",

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from clearsight.core import passes
 from clearsight.core.blackbox import BlackBox, OutOfQueries
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.norms import perturbation_norm, project
@@ -89,6 +90,66 @@ def test_each_version_of_a_call_gets_its_own_answer():
     torch.testing.assert_close(loss, 2 * first - 2 * second)
     assert torch.equal(met, second > first)
     assert box.used.tolist() == [14, 13, 13]
+
+
+def test_who_asks_until_one_is_better_pays_until_then():
+    """The first picture has a lower loss at its second version, the second meets the goal at once, the third never."""
+    versions = [(0.9, 0.1), (0.7, 0.1), (0.1, 0.9), (0.2, 0.9), (0.6, 0.1), (0.7, 0.3), (0.8, 0.3), (0.9, 0.1)]
+    of, nth = rows(0, 0, 0, 1, 1, 2, 2, 2), rows(1, 2, 3, 1, 2, 1, 2, 3)
+    model = scale()
+    box, seen = gate(queries=5, model=model), watched(model)
+    with passes.counted(model.net) as counted:
+        loss, met, asked = box.ask_until_better(pixels(*versions), of, nth, torch.tensor([1.5] * 5 + [0.5] * 3))
+    assert asked.tolist() == [True, True, False, True, False, True, True, True]
+    torch.testing.assert_close(loss, torch.tensor([1.6, 1.2, torch.inf, -1.4, torch.inf, 0.8, 1.0, 1.6]))
+    assert met.tolist() == [False] * 3 + [True] + [False] * 4
+    assert box.used.tolist() == [2, 1, 3]
+    assert box.first.tolist() == [0, 1, 0]
+    assert counted.forwards == 6
+    assert [len(s) for s in seen] == [8]
+    assert box.meets.tolist() == [False, True, False]
+    torch.testing.assert_close(box.best(None), pixels((0.7, 0.1), (0.2, 0.9), (0.7, 0.3)))  # not one it never asked for
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_asking_until_one_is_better_is_asking_one_after_the_other(seed):
+    """Also where queries run out in between, and where the outputs are so large that little beyond the border is none.
+
+    The network's outputs grow with the second pixel, and so does what counts as rounding.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    z = torch.rand(12, 1, 1, 2, generator=generator)
+    z[..., 1:] = torch.where(torch.rand(12, 1, 1, 1, generator=generator) < 0.3, z[..., :1] + 2e-6, z[..., 1:])
+    of, nth = rows(*[0] * 4, *[1] * 4, *[2] * 4), rows(*[1, 2, 3, 4] * 3)
+    low = torch.full((12,), -0.2)
+    together, in_turn = gate(queries=3), gate(queries=3)
+    loss, met, asked = together.ask_until_better(z, of, nth, low)
+    for k in range(3):
+        for j in range(4):
+            i = 4 * k + j
+            if j == 3:
+                assert not asked[i]
+                break
+            assert asked[i]
+            one_loss, one_met = in_turn.ask(z[i : i + 1], rows(k))
+            torch.testing.assert_close(one_loss, loss[i : i + 1])
+            assert bool(one_met) == bool(met[i])
+            if bool(one_met) or float(one_loss) < -0.2:
+                assert not asked[i + 1 : 4 * k + 4].any()
+                break
+    for name in "used", "first", "meets":
+        assert torch.equal(getattr(together, name), getattr(in_turn, name)), name
+    torch.testing.assert_close(together.best(None), in_turn.best(None))
+
+
+def test_the_largest_output_counts_from_the_version_that_has_it():
+    """An output twice as large makes rounding of what lies beyond the border; only from then on."""
+    model = linear([[1.0, 0.0], [0.0, 1.0]])
+    near = (0.5, 0.5 + 1.5e-6)
+    for versions, wanted in (((0.0, 0.0), near), True), (((1.0, 0.0), near), False), ((near, (1.0, 0.0)), True):
+        box = BlackBox(model, clean()[:1], Misclassify(RIGHT[:1]), queries=9, eps=1.0)
+        _, met, _ = box.ask_until_better(pixels(*versions), rows(0, 0), rows(1, 2), torch.tensor([-1.0, -1.0]))
+        assert bool(met.any()) == wanted, versions
 
 
 def test_nothing_asked_is_nothing_paid():

@@ -1,5 +1,6 @@
 """Whether APGD, FAB, Square and AutoAttack find what there is to find."""
 
+import importlib
 import pickle
 from typing import Any
 
@@ -10,19 +11,31 @@ import torch.nn.functional as F
 from scipy.optimize import linprog, minimize
 from torch import Tensor, nn
 
+from clearsight.attacks.common import rival_classes
 from clearsight.attacks.common.apgd import checkpoints, dlr, towards_each
 from clearsight.attacks.common.fab import decision_boundary, project, reached_distance
-from clearsight.attacks.common.rival_classes import NONE, gap, rivals
-from clearsight.attacks.square import HALVED, add_hills, hill_and_valley, place_square, share, square_sides
+from clearsight.attacks.common.rival_classes import NONE, gap, leave_later, rivals
+from clearsight.attacks.square import (
+    HALVED,
+    add_hills,
+    halvings,
+    hill_and_valley,
+    place_square,
+    places_inside,
+    square_sides,
+)
 from clearsight.core import rng
 from clearsight.core.best_so_far import BestSoFar
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.norms import perturbation_norm
 from clearsight.core.targets import Become, Misclassify
 from clearsight.errors import NoGradient, Notice, Refused
+from clearsight.runner.results import Attacked
 from clearsight.runner.run import attack, explain
 from clearsight.testing import linear
 from thinning import paired, with_slow
+
+square_file = importlib.import_module("clearsight.attacks.square")
 
 
 def seeded(k: int) -> torch.Generator:
@@ -243,6 +256,13 @@ def test_dlr_by_hand():
         torch.testing.assert_close(dlr(goal, 1e4 * z + 3), dlr(goal, z))
 
 
+def test_dlr_of_each_picture_counts_the_outputs_that_are_left_of_it():
+    """Beside one whose four best outputs are finite stands one that has three: z_1 - (z_2 + z_3) / 2 divides there."""
+    z = torch.tensor([[7.0, 1.0, 4.0, 2.0], [7.0, 1.0, 4.0, -torch.inf]])
+    found = dlr(Misclassify(torch.tensor([0, 0])), z, torch.tensor([1, 1]))
+    torch.testing.assert_close(found, torch.tensor([6 / (7 - (2 + 1) / 2), 6 / (7 - (4 + 1) / 2)]))
+
+
 @pytest.mark.parametrize("goal", [Misclassify(torch.tensor([0])), Become(torch.tensor([1]))])
 @pytest.mark.parametrize("classes", [2, 3, 4])
 def test_dlr_of_few_classes_has_a_slope_and_the_right_sign(goal, classes):
@@ -443,11 +463,9 @@ def test_fab_with_more_classes_is_not_farther(many):
 
 
 def test_the_share_of_the_squares():
-    assert [round(0.8 / share(0.8, k, 10000)) for k in (0, 10, 11, 50, 51, 201, 501, 1001, 2001, 4001, 6001, 8001)] == [
-        *(1, 1, 2, 2, 4, 8, 16, 32, 64, 128, 256, 512),
-    ]
-    assert share(0.8, 6, 5000) == 0.4  # 6 of 5000 are 12 of 10000
-    assert share(0.8, 5, 5000) == 0.8
+    used = torch.tensor([0, 10, 11, 50, 51, 201, 501, 1001, 2001, 4001, 6001, 8001])
+    assert halvings(used, 10000).tolist() == [0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert halvings(torch.tensor([5, 6]), 5000).tolist() == [0, 1]  # 6 of 5000 are 12 of 10000
     assert len(HALVED) == 9
     assert square_sides(torch.Size((28, 28)), 0.8, "linf") == [25, 25]
     assert square_sides(torch.Size((28, 28)), 0.8, "l2") == [25, 25]
@@ -459,7 +477,9 @@ def test_the_share_of_the_squares():
 
 def test_squares_are_everywhere_alike_and_whole():
     u = torch.rand(4000, 2, generator=seeded(0))
-    inside, index = place_square(torch.Size((5, 6)), [2, 3], u)
+    shape, sides = torch.Size((5, 6)), torch.tensor([[2, 3]]).expand(4000, 2)
+    (down, across), start = place_square(shape, sides, u)
+    inside, index = down & across, places_inside(shape, sides, start)
     assert (inside.flatten(1).sum(1) == 6).all()
     assert torch.equal(index[inside].view(-1, 6), torch.arange(6).expand(4000, 6))
     corner = inside[:, 0, 0].float().mean(), inside[:, -1, -1].float().mean()
@@ -486,7 +506,8 @@ def test_square_adds_its_hill_to_what_stood_there():
     x, eps = torch.full((40, 1, 3), 0.5) + torch.linspace(-0.1, 0.1, 40).view(40, 1, 1), 0.1  # each has its own draws
     move = torch.tensor([0.0, 0.6, 0.8]) * eps
     with rng.seeded(0, x, "square"):
-        found = add_hills(x, x + move, eps, [3], torch.arange(40)) - x
+        plan = torch.cat([torch.full((40, 1), 3.0), rng.uniform(torch.empty(40, 4))], 1)
+    found = add_hills(x, x + move, eps, plan) - x
     either = [move / eps + sign * hill_and_valley((3,), 0) for sign in (1, -1)]
     wanted = torch.stack([eps * e / e.norm() for e in either])
     nearest = (found - wanted).norm(dim=2).argmin(1)
@@ -509,6 +530,69 @@ def test_square_linf_is_made_of_eps_alone(trained):
     many_ = attack(model, x, y, "square(queries=100)", eps=0.01)
     assert (((many_.x - x).abs() - 0.01).abs() < 1e-6)[inner].all()
     assert not many_.fooled.any() or many_.first.max() <= 100
+
+
+def passes_of(model: Classifier, call: str, x: Tensor, y: Tensor, eps: float) -> tuple[Attacked, int]:
+    """What an attack finds, and how often it runs the network, whatever the number of pictures."""
+    runs: list[int] = []
+    handle = model.net.register_forward_pre_hook(lambda _m, args: runs.append(len(args[0])))
+    try:
+        return attack(model, x, y, call, eps=eps), len(runs)
+    finally:
+        handle.remove()
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.04), ("l2", 0.25)])
+def test_square_looks_ahead_and_nobody_sees_it(trained, monkeypatch, norm, eps):
+    """One query after the other gives the same pictures, the same numbers of queries, and runs the network more often.
+
+    More queries than random numbers are drawn at a time, so that they are drawn again.
+    """
+    model, x, y = trained
+    x, y = x[:6], y[:6]
+    call = f"square(queries=450, norm={norm})"
+    ahead, few = passes_of(model, call, x, y, eps)
+    monkeypatch.setattr(square_file, "at_once", lambda: 1)
+    in_turn, many_ = passes_of(model, call, x, y, eps)
+    assert 0 < int(ahead.fooled.sum()) < 6
+    torch.testing.assert_close(ahead.x, in_turn.x, rtol=0, atol=1e-6)
+    for name in "fooled", "spent", "first":
+        assert torch.equal(getattr(ahead, name), getattr(in_turn, name)), name
+    assert ahead.queries == in_turn.queries
+    assert many_ > 440
+    assert few < many_ / 2
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.03), ("l2", 0.25)])
+@pytest.mark.parametrize("part", ["apgd-t", "fab-t"])
+def test_classes_go_together_and_nobody_sees_it(trained, monkeypatch, part, norm, eps):
+    """Towards one class after the other the same is found; together they run the network less often."""
+    model, x, y = trained
+    call = f"auto-attack(part={part}, steps=12, norm={norm})"
+    together, few = passes_of(model, call, x, y, eps)
+    monkeypatch.setattr(rival_classes, "at_once", lambda *, backward: 1)
+    in_turn, many_ = passes_of(model, call, x, y, eps)
+    assert 4 < int(together.fooled.sum()) < 20
+    assert torch.equal(together.fooled, in_turn.fooled)
+    torch.testing.assert_close(together.x, in_turn.x, rtol=0, atol=1e-6)
+    assert few < 0.6 * many_  # two groups, the first class and the three others
+
+
+def test_attacks_earlier_on_the_same_picture_end_those_after_them():
+    of = torch.tensor([0, 1, 2, 0, 1, 2, 0])
+    rows = torch.tensor([0, 1, 3, 4, 5, 6])  # the first on picture 2 has left already
+    met = torch.tensor([False, True, True, False, False, False])
+    assert leave_later(of, 3, rows, met).tolist() == [False, True, True, True, False, True]
+
+
+def test_no_slope_is_asked_for_that_no_step_uses(plane):
+    """Of 8 steps 8 passes back, for every attack of APGD, though 9 points are looked at."""
+    model, x, y, smallest = plane
+    eps = 0.5 * float(smallest["linf"].min())
+    for call in "apgd-ce(steps=8)", "apgd-dlr(steps=8)", "auto-attack(part=apgd-t, steps=8)":
+        found = attack(model, x, y, call, eps=eps)
+        assert found.backwards == 8, call
+        assert not found.fooled.any()
 
 
 def test_square_stops_where_the_goal_is_met_and_scales_its_schedule(trained):

@@ -494,6 +494,26 @@ def test_regions_are_needed_where_they_are_asked_for(small, x):
 # --- targets and statistics -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("classes", [2, 5])
+def test_one_right_class_is_a_mask_with_one_class(classes):
+    """The short way of one class for each picture gives what the mask gives, and the same slopes."""
+    generator = torch.Generator().manual_seed(classes)
+    y = torch.randint(classes, (20,), generator=generator)
+    one, mask = Misclassify(y), Misclassify(nn.functional.one_hot(y, classes).bool())
+    z = (30 * torch.randn(20, classes, generator=generator)).requires_grad_()
+    assert torch.equal(one.met(z), mask.met(z))
+    assert torch.equal(one.right(z), mask.right(z))
+    for name in "loss", "margin":
+        short, long = (getattr(goal, name)(z) for goal in (one, mask))
+        torch.testing.assert_close(short, long)
+        slopes = [torch.autograd.grad(value.sum(), z, retain_graph=True)[0] for value in (short, long)]
+        torch.testing.assert_close(*slopes)
+    others = nn.functional.one_hot(y, classes) == 0
+    torch.testing.assert_close(Become(y).loss(z), Misclassify(others).loss(z))
+    with pytest.raises(Refused, match=f"class {classes}"):
+        Misclassify(torch.full((20,), classes)).loss(z)
+
+
 def test_targets_and_goals_by_hand():
     outputs = torch.randn(6, 4, generator=seeded(0))
     p, y = outputs.softmax(1), torch.tensor([0, 1, 2, 3, 0, 1])

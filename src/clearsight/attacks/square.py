@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 import math
+from functools import lru_cache, reduce
 
 import torch
 from torch import Tensor
 
 from clearsight.core import rng
+from clearsight.core.batching import at_once
 from clearsight.core.blackbox import BlackBox
 from clearsight.core.catalogue import method
 from clearsight.core.norms import Norm, per_picture, perturbation_norm
 from clearsight.errors import Refused
 
+WASTE = 0.4  # queries are tried ahead as long as about a fifth of them, half of this, comes after an accepted one
+DRAWN = 200  # queries for which random numbers are drawn at a time
 HALVED = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # after which of 10000 queries the share p is halved
 
 
@@ -56,33 +59,83 @@ def square(
     """
     if not 0 < p <= 1 or queries < 1:
         raise Refused(f"square(p={p:g}, queries={queries}): p must be above 0 and at most 1, queries at least 1")
-    rows = torch.arange(len(x), device=x.device)
-    begin, change = (_tiles, add_hills) if norm == "l2" else (_stripes, _painted)
-    best = begin(x, eps, rows)
-    low, met = box.ask(best, rows)
-    for used in range(1, queries):
-        rows = rows[~met[rows]]
-        rows = rows[(box.left(rows) > 0).to(rows.device)]
-        if not len(rows):
-            break
-        sides = square_sides(x.shape[2:], share(p, used - 1, queries if rescale else 10000), norm)
-        new = change(x[rows], best[rows], eps, sides, rows)
-        loss, meets = box.ask(new, rows)
-        better = (loss < low[rows]) | meets
-        improved = rows[better]
-        best[improved], low[improved], met[improved] = new[better], loss[better], meets[better]
-    return best
+    begin, change = (_tiles, add_hills) if norm == "l2" else (_stripes, _paint)
+    best = begin(x, eps, torch.arange(len(x), device=x.device))
+    low, met = box.ask(best, torch.arange(len(x)))
+    plans = _Plans(x, eps, p, queries if rescale else 10000, norm)
+    left = torch.minimum(torch.tensor(queries - 1), box.left()).to(x.device).masked_fill(met, 0)
+    rate = 0.5  # share of the queries that were accepted of late
+    while True:
+        rows = (left > 0).nonzero()[:, 0]
+        if not rows.numel():
+            return best
+        ahead = max(1, min(at_once() // rows.numel(), int(WASTE / rate)))
+        of, nth, plan = plans.next(rows, left[rows].clamp_max_(ahead))
+        new = change(x.index_select(0, of), best.index_select(0, of), eps, plan)
+        before = low[of]
+        loss, meets, asked = box.ask_until_better(new, of, nth, before)
+        count = asked.long()
+        left.index_add_(0, of, -count)
+        plans.at.index_add_(0, of, count)
+        better = (((loss < before) & asked) | meets).nonzero()[:, 0]
+        improved = of[better]
+        best.index_copy_(0, improved, new.index_select(0, better))
+        low[improved] = loss[better]
+        left[of[meets]] = 0
+        rate += (better.numel() / int(count.sum()) - rate) / 10
 
 
-def share(p: float, used: int, queries: int) -> float:
-    """The share of the picture that a square covers after a number of used queries.
+class _Plans:
+    """What the queries about each of the pictures x (B, C, *S) change, drawn many queries at a time."""
 
-    >>> [share(0.8, k, 10000) for k in (10, 11, 51, 8001)]
-    [0.8, 0.4, 0.2, 0.0015625]
+    def __init__(self, x: Tensor, eps: float, p: float, schedule: int, norm: Norm) -> None:
+        shape = x.shape[2:]
+        sides = [square_sides(shape, p / 2**h, norm) for h in range(len(HALVED) + 1)]
+        self.shape, self.eps, self.schedule, self.norm = shape, eps, schedule, norm
+        self.sides = torch.tensor(sides, device=x.device)  # after each number of halvings
+        self.numbers = (2 * len(shape) + 1 if norm == "l2" else len(shape)) + x.shape[1]
+        width = self.numbers + len(shape) if norm == "l2" else sum(shape) + x.shape[1]
+        self.values = x.new_empty(len(x), DRAWN, width)
+        self.at = torch.full((len(x),), DRAWN, device=x.device)
+        self.used = torch.full((len(x),), 1 - DRAWN, device=x.device)  # queries before the first of the values
+
+    def next(self, rows: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The plans of the next queries, at most count (n,), about each of the pictures rows (n,).
+
+        For every query, picture by picture, its picture, its place among them from 1, and its plan: (m,), (m,), (m, k).
+        """
+        at = self.at[rows]
+        if bool((at == DRAWN).any()):
+            self._draw(rows[at == DRAWN])
+            at = self.at[rows]
+        nth = torch.arange(int(count.max()), device=rows.device)
+        which, nth = (nth < torch.minimum(count, DRAWN - at)[:, None]).nonzero(as_tuple=True)
+        of = rows[which]
+        return of, nth + 1, self.values[of, at[which] + nth]
+
+    def _draw(self, rows: Tensor) -> None:
+        self.at[rows] = 0
+        self.used[rows] += DRAWN
+        u = rng.uniform(self.values.new_empty(len(rows), DRAWN, self.numbers), rows).flatten(0, 1)
+        used = self.used[rows, None] + torch.arange(DRAWN, device=rows.device)
+        sides = self.sides[halvings(used.flatten() - 1, self.schedule)]
+        if self.norm == "l2":
+            plan = torch.cat([sides.to(u), u], 1)
+        else:
+            along, _ = place_square(self.shape, sides, u[:, : len(self.shape)])
+            colour = self.eps * _signs(u[:, len(self.shape) :])
+            plan = torch.cat([*(mask.flatten(1).to(u) for mask in along), colour], 1)
+        self.values[rows] = plan.view(len(rows), DRAWN, -1)
+
+
+def halvings(used: Tensor, queries: int) -> Tensor:
+    """How often the share p has been halved after numbers of used queries, (n,).
+
+    >>> halvings(torch.tensor([10, 11, 51, 8001]), 10000)
+    tensor([0, 1, 2, 9])
     """
     used = used * 10000 // queries
-    halvings = sum(used > k for k in HALVED)
-    return p / float(2**halvings)
+    return (used[:, None] > torch.tensor(HALVED, device=used.device)).sum(1)
 
 
 def square_sides(shape: torch.Size, part: float, norm: Norm) -> list[int]:
@@ -103,13 +156,15 @@ def _stripes(x: Tensor, eps: float, rows: Tensor) -> Tensor:
     return (x + eps * _signs(u)).clamp(0, 1)
 
 
-def _painted(x: Tensor, best: Tensor, eps: float, sides: list[int], rows: Tensor) -> Tensor:
-    """Set each channel to x + eps or x - eps inside one square: (n, C, *S)."""
-    axes, channels = len(sides), x.shape[1]
-    u = rng.uniform(x.new_empty(len(x), axes + channels), rows)
-    inside, _ = place_square(x.shape[2:], sides, u[:, :axes])
-    colour = _signs(u[:, axes:]).view(len(x), channels, *[1] * axes)
-    return torch.where(inside[:, None], (x + eps * colour).clamp(0, 1), best)
+def _paint(x: Tensor, best: Tensor, eps: float, plan: Tensor) -> Tensor:
+    """Set each channel to x + eps or x - eps inside one square: (n, C, *S).  x and best (n, C, *S) are used up.
+
+    plan (n, k): for each axis where the square is along it, 1 or 0, and of each channel eps or -eps.
+    """
+    axes = x.dim() - 2
+    *along, colour = torch.split(plan, [*x.shape[2:], x.shape[1]], 1)
+    masks = [m.view(len(x), 1, *[m.shape[1] if b == a else 1 for b in range(axes)]) for a, m in enumerate(along)]
+    return best.lerp_(x.add_(_beside(colour, axes)).clamp_(0, 1), reduce(torch.mul, masks))  # exact for 1 and 0
 
 
 def _tiles(x: Tensor, eps: float, rows: Tensor) -> Tensor:
@@ -127,21 +182,38 @@ def _tiles(x: Tensor, eps: float, rows: Tensor) -> Tensor:
     return _grown(x, move, eps)
 
 
-def add_hills(x: Tensor, best: Tensor, eps: float, sides: list[int], rows: Tensor) -> Tensor:
-    """Move the change in a second square, and the unused budget, into a first square (algorithm 3 of the paper)."""
-    axes, channels = len(sides), x.shape[1]
-    u = rng.uniform(x.new_empty(len(x), 2 * axes + 1 + channels), rows)
-    first, index = place_square(x.shape[2:], sides, u[:, :axes])
-    second, _ = place_square(x.shape[2:], sides, u[:, axes : 2 * axes])
-    first, second = first[:, None], second[:, None]
+def add_hills(x: Tensor, best: Tensor, eps: float, plan: Tensor) -> Tensor:
+    """Move the change in a second square, and the unused budget, into a first square (algorithm 3 of the paper).
+
+    plan (n, 3 axes + 1 + C): the sides of the squares, and numbers in [0, 1) that choose their places, the hill and the
+    signs.
+    """
+    axes, channels = x.dim() - 2, x.shape[1]
+    sides, u = plan[:, :axes].long(), plan[:, axes:]
+    along, start = place_square(x.shape[2:], sides, u[:, :axes])
+    along_second, _ = place_square(x.shape[2:], sides, u[:, axes : 2 * axes])
+    first, second = (reduce(torch.logical_and, masks)[:, None] for masks in (along, along_second))
+    index = places_inside(x.shape[2:], sides, start)
     move = best - x
     unused = (eps**2 - perturbation_norm(move, "l2") ** 2).clamp_min(0)[:, None] / channels
     free = (unused + _squares(move * (first | second))).sqrt()
-    hills = _hills(x, sides, u[:, 2 * axes]).flatten(1).gather(1, index.flatten(1)).view_as(index)[:, None]
+    hills = _hills_of(x, sides, u[:, 2 * axes]).gather(1, index.flatten(1)).view_as(index)[:, None]
     stood = move * first
     new = (hills * _beside(_signs(u[:, 2 * axes + 1 :]), axes) + _beside(_over(stood), axes) * stood) * first
     new = new * _beside(_over(new) * free, axes)
     return _grown(x, torch.where(first, new, torch.where(second, 0.0, move)), eps)
+
+
+def _hills_of(x: Tensor, sides: Tensor, u: Tensor) -> Tensor:
+    """A hill beside a valley for each picture, (n, m), as `_hills` for squares with sides (n, axes), one place after
+    the other.  Where a square has less than m places, the last stand for nothing.
+    """
+    kinds, which = torch.unique(sides, dim=0, return_inverse=True)
+    every = x.new_zeros(len(kinds), kinds.shape[1], int(kinds.prod(1).max()))
+    for k, kind in enumerate(kinds.tolist()):
+        for axis in range(len(kind)):
+            every[k, axis, : math.prod(kind)] = hill_and_valley(tuple(kind), axis).flatten()
+    return every[which, (u * kinds.shape[1]).long()]
 
 
 def _grown(x: Tensor, move: Tensor, eps: float) -> Tensor:
@@ -156,7 +228,7 @@ def _hills(x: Tensor, sides: list[int], u: Tensor) -> Tensor:
     return every[(u * len(sides)).long()]
 
 
-@functools.lru_cache(256)
+@lru_cache(256)
 def hill_and_valley(sides: tuple[int, ...], axis: int) -> Tensor:
     """A hill in the first half along an axis and a valley in the second, of size 1 together (section 3.4 of the paper).
 
@@ -182,18 +254,40 @@ def _pyramid(sides: list[int]) -> Tensor:
     return pyramid / pyramid.square().sum().sqrt()
 
 
-def place_square(shape: torch.Size, sides: list[int], u: Tensor) -> tuple[Tensor, Tensor]:
-    """Place a square as u (n, axes) chooses: its mask, bool (n, *S), and the index in the square of each place."""
-    inside = torch.ones(len(u), *[1] * len(sides), dtype=torch.bool, device=u.device)
-    index = torch.zeros(inside.shape, dtype=torch.long, device=u.device)
-    for a, (n, side) in enumerate(zip(shape, sides, strict=True)):
-        start = (u[:, a] * (n - side + 1)).long().clamp_max(n - side)
-        off = (torch.arange(n, device=u.device) - start[:, None]).view(
-            len(u), *[n if b == a else 1 for b in range(len(sides))]
-        )
-        inside = inside & (off >= 0) & (off < side)
-        index = index * side + off.clamp(0, side - 1)
-    return inside, index
+def place_square(shape: torch.Size, sides: Tensor, u: Tensor) -> tuple[list[Tensor], Tensor]:
+    """Place squares with sides (n, axes) as u (n, axes) chooses.
+
+    For each axis where they are along it, bool, in a shape that goes with (n, *S): a place lies inside where all are
+    true.  And the first place of each along each axis, (n, axes).
+    """
+    lengths = torch.tensor(shape, device=u.device)
+    start = torch.minimum((u * (lengths - sides + 1)).long(), lengths - sides)
+    along = []
+    for a, off in enumerate(_offsets(shape, start)):
+        side = sides[:, a].view(-1, *[1] * sides.shape[1])
+        along.append((off >= 0) & (off < side))
+    return along, start
+
+
+def _offsets(shape: torch.Size, start: Tensor) -> list[Tensor]:
+    """How far each place lies behind the start (n, axes) along each axis, in a shape that goes with (n, *S)."""
+    found = []
+    for a, n in enumerate(shape):
+        off = torch.arange(n, device=start.device) - start[:, a, None]
+        found.append(off.view(-1, *[n if b == a else 1 for b in range(len(shape))]))
+    return found
+
+
+def places_inside(shape: torch.Size, sides: Tensor, start: Tensor) -> Tensor:
+    """The number (n, *S) of each place in a square, counted along its rows; of places outside, of the nearest inside.
+
+    sides, start (n, axes): of the squares.
+    """
+    index = torch.zeros(1, dtype=torch.long, device=start.device)
+    for a, off in enumerate(_offsets(shape, start)):
+        side = sides[:, a].view(-1, *[1] * sides.shape[1])
+        index = index * side + torch.minimum(off.clamp_min(0), side - 1)
+    return index
 
 
 def _squares(t: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from clearsight.core.classifier import Classifier
 from clearsight.core.passes import uncounted
 
 SIZE = 16  # pictures in one pass through a network of the usual size: the fastest on the processors measured
-MOST = 256  # the same through a small network, whose passes cost little beside the steps between them
+MOST = 128  # the same through a small network, whose passes cost little beside the steps between them
 SMALL = 32 * 2**20  # bytes that the pictures of such a pass keep for its way back
 BYTES = 500 * 2**20  # what a pass may keep for its way back; what it works in comes on top, and stays below 1 GB
 
@@ -24,9 +24,9 @@ _one_way: ContextVar[int] = ContextVar("one_way", default=SIZE)
 _bytes_kept: weakref.WeakKeyDictionary[nn.Module, dict[tuple[int, ...], int]] = weakref.WeakKeyDictionary()
 
 
-def at_once() -> int:
-    """How many pictures go through the network that is worked on at once."""
-    return _one_way.get()
+def at_once(*, backward: bool = False) -> int:
+    """How many pictures go through the network that is worked on at once; backward: and their gradients back."""
+    return min(_one_way.get(), _size.get()) if backward else _one_way.get()
 
 
 def pairs(
@@ -41,7 +41,7 @@ def pairs(
     [([0, 0, 0, 1], [0, 1, 2, 0]), ([1, 1], [1, 2])]
     """
     size = at_once() if size is None else size
-    size = min(size, _size.get()) if backward else size
+    size = min(size, at_once(backward=True)) if backward else size
     for start in range(0, pictures * versions, size):
         k = torch.arange(start, min(start + size, pictures * versions))
         yield k // versions, k % versions

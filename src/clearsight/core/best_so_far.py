@@ -15,7 +15,7 @@ class BestSoFar:
     better, or, where ``nearest`` names a norm, the one nearer to the picture; of those that do not, that with the lower
     loss.  Until something was seen it is the picture itself.
 
-    x (B, ...), loss (B,), met (B,) bool, distance (B,): of the best.
+    x (B, ...), loss (B,), met (B,) bool: of the best; distance (B,): its distance in that norm, where one is named.
     """
 
     def __init__(self, x: Tensor, nearest: Norm | None = None) -> None:
@@ -27,14 +27,20 @@ class BestSoFar:
 
     def see(self, rows: Tensor, z: Tensor, loss: Tensor, met: Tensor) -> Tensor:
         """Take note of versions z (n, ...) of the pictures rows (n,), each picture at most once -> which are better."""
-        loss, met = loss.detach().to(self.loss), met.to(self.met.device)
+        loss, met, z = loss.detach().to(self.loss), met.to(self.met.device), z.detach()
         rows = rows.to(self.met.device)
-        distance = perturbation_norm(z.detach() - self.clean[rows], self.nearest or "linf")
+        known = self.met[rows]
         less = loss < self.loss[rows]
         if self.nearest:
+            distance = perturbation_norm(z - self.clean[rows], self.nearest)
             less = torch.where(met, distance < self.distance[rows], less)
-        better = (met & ~self.met[rows]) | ((met == self.met[rows]) & less)
-        improved = rows[better]
-        self.x[improved], self.loss[improved], self.met[improved] = z.detach()[better], loss[better], met[better]
-        self.distance[improved] = distance[better]
+        better = (met & ~known) | ((met == known) & less)
+        k = better.nonzero()[:, 0]
+        if len(k):
+            improved = rows[k]
+            self.x.index_copy_(0, improved, z[k])
+            self.loss.index_copy_(0, improved, loss[k])
+            self.met.index_copy_(0, improved, met[k])
+            if self.nearest:
+                self.distance.index_copy_(0, improved, distance[k])
         return better

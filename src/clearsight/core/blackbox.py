@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
+from clearsight.core import passes
 from clearsight.core.batching import at_once
 from clearsight.core.classifier import Classifier
 from clearsight.core.norms import Norm, per_picture, perturbation_norm, project
@@ -89,52 +91,100 @@ class BlackBox:
 
     def ask(self, z: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and met of one and the same query."""
-        return self._ask(z, rows)
+        return self._ask(z, rows)[:2]
 
-    def _ask(self, z: Tensor, rows: Tensor, *, label: bool = False) -> tuple[Tensor, Tensor]:
+    def ask_until_better(self, z: Tensor, rows: Tensor, nth: Tensor, low: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Ask about versions z (n, C, *S) of the pictures rows (n,) in turn, of each picture until one is better.
+
+        Better is a loss below low (n,), or the goal met.  The versions of a picture stand one after the other, and nth
+        (n,) counts them from 1.  The network sees all of them at once; but an answer that comes after the better one is
+        thrown away: it is not paid for, not counted and not told.  Returns loss and met, (n,), as `ask` does, and which
+        versions were asked about, (n,) bool; of the others the loss is infinite.
+        """
+        return self._ask(z, rows, nth=nth.cpu(), low=low.cpu())
+
+    def _ask(
+        self,
+        z: Tensor,
+        rows: Tensor,
+        *,
+        label: bool = False,
+        nth: Tensor | None = None,
+        low: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss, met and asked, as in ask_until_better; where low is None all are asked."""
         if self.access == "label" and not label:
             raise Refused(
                 "this attack needs scores, and the model answers with labels alone (access label): use boundary or "
                 "hop-skip-jump"
             )
-        if len(z) != len(rows):
-            raise ValueError(f"{len(z)} versions of {len(rows)} pictures: one row for each version")
+        n, device = len(z), z.device
+        if n != len(rows):
+            raise ValueError(f"{n} versions of {len(rows)} pictures: one row for each version")
         rows = rows.cpu()
-        query = self.used[rows] + _nth(rows)  # of the query about its picture, from 1 on
-        paid = (query <= self.queries).nonzero()[:, 0]
-        if len(rows) and not len(paid):
+        nth = _nth(rows) if nth is None else nth
+        query = self.used[rows] + nth  # of the query about its picture, from 1 on
+        paid = query <= self.queries
+        if bool(paid.all()):
+            found = self._answers(z.detach(), rows, nth, query, label, low) if n else (torch.zeros(0), paid, paid)
+            return found[0].to(device), found[1].to(device), found[2].to(device)
+        if not bool(paid.any()):
             raise OutOfQueries
-        loss = torch.full((len(rows),), torch.inf)
-        met = torch.zeros(len(rows), dtype=torch.bool)
-        if len(paid):
-            picture = rows[paid]
-            sent = self._sendable(z.detach()[paid.to(z.device)], picture)
-            with torch.no_grad():
-                out = torch.cat([self._model(part).float().cpu() for part in torch.split(sent, at_once())])
-            goal = self.goal[picture]
-            self._largest.scatter_reduce_(0, picture, out.abs().amax(1), "amax")
-            met[paid] = goal.met(out) & self._sure(goal, out, picture)
-            if not label:
-                loss[paid] = margin(goal, self._answer(out))
-            self.used += torch.bincount(picture, minlength=len(self.used))
-            self._note(sent, picture, query[paid], loss[paid], met[paid])
-        return loss.to(z.device), met.to(z.device)
+        low = low if low is None else low[paid]
+        some = self._answers(z.detach()[paid.to(device)], rows[paid], nth[paid], query[paid], label, low)
+        loss = torch.full((n,), torch.inf).masked_scatter(paid, some[0])
+        met, asked = (torch.zeros_like(paid).masked_scatter(paid, t) for t in some[1:])
+        return loss.to(device), met.to(device), asked.to(device)
 
-    def _sendable(self, z: Tensor, of: Tensor) -> Tensor:
-        """Versions z (n, C, *S) of the pictures of (n,) cut to [0, 1], and to a budget that only rounding exceeds."""
-        z, clean = z.clamp(0, 1), self.clean[of.to(z.device)]
-        far = perturbation_norm(z - clean, self.norm)
-        over = (far > self.eps) & (far <= self._limit)
-        return torch.where(per_picture(over, z), project(z, clean, self.eps, self.norm), z) if bool(over.any()) else z
+    def _answers(
+        self, z: Tensor, picture: Tensor, nth: Tensor, query: Tensor, label: bool, low: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss, met and asked, as `_ask`; all can be paid for.  query (n,): which one about its picture each is."""
+        sent, far = self._sendable(z, picture)
+        goal = self.goal[picture]
+        out = self._outputs(sent, every=low is None)
+        height = out.abs().amax(1)
+        value = margin(goal, out) if hasattr(goal, "margin") else None
+        met = goal.met(out)
+        if value is not None and bool(met.any()):  # it is met where it is met by more than rounding
+            if low is None:
+                largest = self._largest.scatter_reduce(0, picture, height, "amax")[picture]
+            else:
+                largest = torch.maximum(self._largest[picture], _highest_so_far(height, nth))
+            met &= value < -SURE * largest
+        loss = torch.full_like(height, torch.inf)
+        if not label:
+            loss = value if self.access == "logits" and value is not None else margin(goal, self._answer(out))
+        asked = torch.ones_like(met)
+        if low is not None:
+            asked = _until_first((loss < low) | met, nth)
+            passes.note(int(asked.sum()))
+            if not bool(asked.all()):
+                loss, met, height = loss.masked_fill(~asked, torch.inf), met & asked, height.masked_fill(~asked, 0)
+        self._largest.scatter_reduce_(0, picture, height, "amax")
+        self.used.index_add_(0, picture, asked.long())
+        self._note(sent, far, picture, query, loss, met)
+        return loss, met, asked
 
-    def _sure(self, goal: Goal, out: Tensor, of: Tensor) -> Tensor:
-        """Whether outputs (n, K) lie further beyond the goal's border than rounding leads: (n,) bool.
+    def _outputs(self, sent: Tensor, *, every: bool) -> Tensor:
+        """Outputs (n, K) of versions sent, as many at a time as suit the network; every: all of them are counted."""
+        with torch.no_grad(), nullcontext() if every else passes.uncounted():
+            parts = [self._model(part).float().cpu() for part in torch.split(sent, at_once())]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-        True for a goal without a margin.
+    def _sendable(self, z: Tensor, of: Tensor) -> tuple[Tensor, Tensor]:
+        """Versions z (n, C, *S) of the pictures of (n,) cut to [0, 1], and to a budget that only rounding exceeds.
+
+        And how far from the pictures they were before, (n,), on the CPU.
         """
-        if not hasattr(goal, "margin"):
-            return torch.ones(len(out), dtype=torch.bool)
-        return margin(goal, out) < -SURE * self._largest[of]
+        z, clean = z.clamp(0, 1), self.clean.index_select(0, of.to(z.device))
+        far = perturbation_norm(z - clean, self.norm)
+        over = ((far > self.eps) & (far <= self._limit)).nonzero()[:, 0]
+        if len(over) == len(z):
+            z = project(z, clean, self.eps, self.norm)
+        elif len(over):
+            z[over] = project(z[over], clean[over], self.eps, self.norm)
+        return z, far.cpu()
 
     def _answer(self, out: Tensor) -> Tensor:
         """The outputs (n, K) that the model returns, as logarithms where they are probabilities."""
@@ -151,16 +201,20 @@ class BlackBox:
             p = torch.where(shown, p, hidden[:, None])
         return p.clamp_min(1e-12).log().float()
 
-    def _note(self, sent: Tensor, of: Tensor, number: Tensor, loss: Tensor, met: Tensor) -> None:
+    def _note(self, sent: Tensor, far: Tensor, of: Tensor, number: Tensor, loss: Tensor, met: Tensor) -> None:
         """Remember, of versions sent (n, C, *S) of the pictures of (n,), what is better than all before."""
-        far = perturbation_norm(sent - self.clean[of.to(sent.device)], self.norm).cpu()
         inside = far <= self._limit
-        k = _least(number, of, met & inside & (self.first[of] == 0))
-        self.first[of[k]] = number[k]
-        k = _least(far, of, met & (far < self._distance[of]))
-        self.found[of[k]], self._distance[of[k]], self.meets[of[k]] = sent[k], far[k], True
+        if bool(met.any()):
+            k = _least(number, of, met & inside & (self.first[of] == 0))
+            self.first[of[k]] = number[k]
+            hits = met.nonzero()[:, 0]
+            move = sent[hits.to(sent.device)] - self.clean[of[hits].to(sent.device)]
+            far[hits] = perturbation_norm(move, self.norm).cpu()
+            k = _least(far, of, met & (far < self._distance[of]))
+            self.found[of[k]], self._distance[of[k]], self.meets[of[k]] = sent[k], far[k], True
         k = _least(loss, of, inside & (loss < self._loss[of]))
-        self._lowest[of[k]], self._loss[of[k]] = sent[k], loss[k]
+        if k.numel():
+            self._lowest[of[k]], self._loss[of[k]] = sent[k], loss[k]
 
     def best(self, raw: Tensor | None) -> Tensor:
         """What the attack comes to, within the budget: (B, C, *S).
@@ -182,7 +236,7 @@ def _least(value: Tensor, of: Tensor, among: Tensor) -> Tensor:
     tensor([1, 2])
     """
     where = among.nonzero()[:, 0]
-    if len(where) < 2:
+    if bool((of[where].diff() > 0).all()):
         return where
     where = where[value[where].argsort(stable=True)]
     where = where[of[where].argsort(stable=True)]
@@ -209,9 +263,34 @@ def _nth(rows: Tensor) -> Tensor:
     >>> _nth(torch.tensor([0, 1, 0, 0])).tolist()
     [1, 1, 2, 3]
     """
-    counts: dict[int, int] = {}
-    out = []
-    for i in rows.tolist():
-        counts[i] = counts.get(i, 0) + 1
-        out.append(counts[i])
-    return torch.tensor(out, dtype=torch.long)
+    if bool((rows.diff() > 0).all()):
+        return torch.ones_like(rows)
+    order = rows.argsort(stable=True)
+    place = torch.arange(len(rows))
+    first = torch.ones(len(rows), dtype=torch.bool)
+    first[1:] = rows[order].diff() != 0
+    return torch.empty_like(rows).scatter(0, order, place - torch.where(first, place, 0).cummax(0).values + 1)
+
+
+def _until_first(better: Tensor, nth: Tensor) -> Tensor:
+    """Which versions (n,) bool come no later than the first better one of their picture; nth (n,) counts them from 1.
+
+    >>> _until_first(torch.tensor([False, True, False, False, False]), torch.tensor([1, 2, 3, 1, 2])).tolist()
+    [True, True, False, True, True]
+    """
+    if not bool(better.any()):
+        return torch.ones_like(better)
+    before = better.cumsum(0) - better.long()  # better ones of all versions before
+    return before == before[torch.arange(1, len(nth) + 1) - nth]
+
+
+def _highest_so_far(height: Tensor, nth: Tensor) -> Tensor:
+    """The largest of each picture's heights (n,) up to each of its versions; nth (n,) counts them from 1.
+
+    >>> _highest_so_far(torch.tensor([2.0, 1.0, 3.0, 1.0]), torch.tensor([1, 2, 3, 1])).tolist()
+    [2.0, 2.0, 3.0, 1.0]
+    """
+    which = (nth == 1).long().cumsum(0) - 1
+    table = torch.zeros(int(which[-1]) + 1, int(nth.max()))
+    table[which, nth - 1] = height
+    return table.cummax(1).values[which, nth - 1]

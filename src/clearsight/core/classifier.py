@@ -279,7 +279,7 @@ def normalised(preprocess: Preprocess, x: Tensor) -> Tensor:
     fits(preprocess, x)
     per_channel = (-1,) + (1,) * (x.dim() - 2)
     mean, std = (x.new_tensor(v).view(per_channel) for v in (preprocess.mean, preprocess.std))
-    return (x - mean) / std
+    return (x - mean).div_(std)
 
 
 def fits(preprocess: Preprocess, x: Tensor) -> None:

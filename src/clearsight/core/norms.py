@@ -65,10 +65,10 @@ def project(raw: Tensor, x: Tensor, eps: float | Tensor, norm: Norm) -> Tensor:
     if norm == "l2":
         move = raw - x
         length = per_picture(perturbation_norm(move, norm), x).clamp_min(torch.finfo(x.dtype).tiny)
-        raw = torch.where(length > limit, x + move * (limit / length), raw)
+        raw = torch.where(length > limit, x + move * (limit / length), raw)  # a tensor of its own
     else:
-        raw = torch.maximum(torch.minimum(raw, x + limit), x - limit)
-    return raw.clamp(0, 1)
+        raw = torch.clamp(raw, x - limit, x + limit)
+    return raw.clamp_(0, 1)
 
 
 def steepest(g: Tensor, norm: Norm) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, Protocol, get_args
 
 import torch
@@ -61,8 +62,10 @@ def _column(outputs: Tensor, index: Tensor) -> Tensor:
     """outputs (B, K), index () or (B,) -> (B,)."""
     if index.dim() and len(index) != len(outputs):
         raise Refused(f"the target names classes for {len(index)} pictures, but there are {len(outputs)}")
-    if len(index.reshape(-1)) and not 0 <= int(index.min()) <= int(index.max()) < outputs.shape[1]:
-        raise Refused(f"class {int(index.max())}: this model has classes 0 to {outputs.shape[1] - 1}")
+    if index.numel():
+        low, high = map(int, index.aminmax())
+        if low < 0 or high >= outputs.shape[1]:
+            raise Refused(f"class {high}: this model has classes 0 to {outputs.shape[1] - 1}")
     return outputs.gather(1, index.to(outputs.device).expand(len(outputs))[:, None])[:, 0]
 
 
@@ -72,6 +75,17 @@ def _log_odds(outputs: Tensor, chosen: Tensor) -> Tensor:
     excluded = chosen & ~chosen.all(1, keepdim=True)  # where there are no others, all stand against all
     others_sum = outputs.masked_fill(excluded, -torch.inf).logsumexp(1)
     return chosen_sum - others_sum
+
+
+def _log_odds_of(outputs: Tensor, index: Tensor) -> Tensor:
+    """`_log_odds` of one class of each picture, index (B,), of two or more."""
+    own_logit = _column(outputs, index)
+    return own_logit - _without(outputs, index).logsumexp(1)
+
+
+def _without(outputs: Tensor, index: Tensor) -> Tensor:
+    """The outputs (B, K) with -inf for one class of each picture, index (B,)."""
+    return outputs.scatter(1, index.to(outputs.device)[:, None], -torch.inf)
 
 
 def _some(index: Tensor, rows: Rows) -> Tensor:
@@ -186,19 +200,41 @@ class Misclassify:
             if self.y.shape != outputs.shape:
                 raise Refused(f"acceptable classes {tuple(self.y.shape)} do not match outputs {tuple(outputs.shape)}")
             return self.y.to(outputs.device)
-        if len(self.y) != len(outputs):
-            raise Refused(f"there are {len(self.y)} classes, but {len(outputs)} pictures: give one class per picture")
-        _column(outputs, self.y)
+        self._one_each(outputs)
         return torch.zeros_like(outputs, dtype=torch.bool).scatter(1, self.y.to(outputs.device)[:, None], True)
 
+    def only(self, outputs: Tensor) -> Tensor | None:
+        """The right classes (B,), where each picture has one of several; None where the mask must be asked."""
+        return None if self.y.dtype == torch.bool or outputs.shape[1] < 2 else self._one_each(outputs)
+
+    def _one_each(self, outputs: Tensor) -> Tensor:
+        if len(self.y) != len(outputs):
+            raise Refused(f"there are {len(self.y)} classes, but {len(outputs)} pictures: give one class per picture")
+        low, high = self._span
+        if low < 0 or high >= outputs.shape[1]:
+            raise Refused(f"class {high}: this model has classes 0 to {outputs.shape[1] - 1}")
+        return self.y
+
+    @cached_property
+    def _span(self) -> tuple[int, int]:
+        """The lowest and the highest class."""
+        return (int(self.y.min()), int(self.y.max())) if len(self.y) else (0, 0)
+
     def loss(self, outputs: Tensor) -> Tensor:
-        return _log_odds(outputs, self.right(outputs))
+        y = self.only(outputs)
+        return _log_odds(outputs, self.right(outputs)) if y is None else _log_odds_of(outputs, y)
 
     def margin(self, outputs: Tensor) -> Tensor:
+        y = self.only(outputs)
+        if y is not None:
+            return outputs.gather(1, y.to(outputs.device)[:, None])[:, 0] - _without(outputs, y).amax(1)
         right = self.right(outputs)
         return _top(outputs, right) - _top(outputs, ~right)
 
     def met(self, outputs: Tensor) -> Tensor:
+        y = self.only(outputs)
+        if y is not None:
+            return outputs.argmax(1) != y.to(outputs.device)
         return ~self.right(outputs).gather(1, outputs.argmax(1, keepdim=True))[:, 0]
 
     def __getitem__(self, rows: Rows) -> Misclassify:
@@ -223,7 +259,8 @@ class Become:
         object.__setattr__(self, "t", _classes(self.t).reshape(-1))
 
     def loss(self, outputs: Tensor) -> Tensor:
-        _column(outputs, self.t)
+        if outputs.shape[1] > 1:
+            return -_log_odds_of(outputs, self.t)
         return -_log_odds(outputs, nn.functional.one_hot(self.t.to(outputs.device), outputs.shape[1]).bool())
 
     def margin(self, outputs: Tensor) -> Tensor:

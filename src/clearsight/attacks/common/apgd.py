@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from clearsight.attacks.common.rival_classes import NONE, gap, left, rivals
+from clearsight.attacks.common.rival_classes import gap, in_groups, leave_later, left, rivals
 from clearsight.core import rng
 from clearsight.core.best_so_far import BestSoFar
 from clearsight.core.classifier import Classifier
 from clearsight.core.norms import Norm, per_picture, perturbation_norm, project, steepest
-from clearsight.core.targets import Become, Goal, margin
+from clearsight.core.targets import Become, Goal, Misclassify, margin
 from clearsight.errors import Refused
 from clearsight.internals.layers import gradients
 
@@ -21,6 +23,7 @@ MOMENTUM = 0.75  # weight of the new step; the step before has the rest (equatio
 Loss = Callable[
     [Goal, Tensor, Tensor], Tensor
 ]  # goal of n pictures, outputs (n, K), rows (n,) -> (n,), to be minimised
+Leave = Callable[[Tensor, Tensor], Tensor]  # rows (n,), which of them just met the goal (n,) -> which leave (n,)
 
 
 def restarted(
@@ -44,7 +47,9 @@ def restarted(
     best = BestSoFar(x)
     for _ in range(restarts):
         rows = (~best.met).nonzero()[:, 0] if early_stop else torch.arange(len(x), device=x.device)
-        descend(model, x, goal, loss, best, rows, eps=eps, steps=steps, rho=rho, early_stop=early_stop, norm=norm)
+        start = _edge(x[rows], eps, norm, rows)
+        run = partial(descend, model, x, goal, loss, best, eps=eps, steps=steps, rho=rho, norm=norm)
+        run(rows, start, leave=(lambda _rows, met: met) if early_stop else None)
     return best.x
 
 
@@ -58,16 +63,50 @@ def towards_each(
     with torch.no_grad():
         to = rivals(goal, model(x), classes)
     best = BestSoFar(x)
-    for column in to.T:
-        rows = (~best.met & (column != NONE)).nonzero()[:, 0]
-        loss = _dlr_towards(column)
-        descend(model, x, goal, loss, best, rows, eps=eps, steps=steps, rho=0.75, early_stop=True, norm=norm)
-        best.loss[~best.met] = torch.inf  # losses towards different classes cannot be compared
+    for of, column in in_groups(to, lambda: ~best.met):
+        runs = BestSoFar(x[of])
+        wanted = to[of, column]
+        leave = partial(leave_later, of, len(x))
+        start = _edge(runs.x, eps, norm, of)
+        all_rows = torch.arange(len(of), device=x.device)
+        loss = _dlr_towards(wanted)
+        descend(
+            model, runs.clean, goal[of.cpu()], loss, runs, all_rows, start,
+            eps=eps, steps=steps, rho=0.75, leave=leave, norm=norm,
+        )  # fmt: skip
+        for k in range(int(column[0]), int(column[-1]) + 1):
+            mine = ((column == k) & ~best.met[of]).nonzero()[:, 0]
+            best.loss[~best.met] = torch.inf  # losses towards different classes cannot be compared
+            best.see(of[mine], runs.x[mine], runs.loss[mine], runs.met[mine])
     return best.x
 
 
 def _dlr_towards(column: Tensor) -> Loss:
     return lambda goal, out, rows: dlr(goal, out, column[rows])
+
+
+@dataclass
+class _State:
+    """Where the runs of n pictures stand: the pictures, the iterates, and what decides on their step sizes."""
+
+    rows: Tensor  # their numbers
+    x: Tensor
+    low_x: Tensor  # the lowest and the highest pixels of the budget's cube
+    high_x: Tensor
+    x_adv: Tensor
+    before: Tensor  # the iterate before
+    step: Tensor
+    x_best: Tensor  # the iterate with the lowest loss, its slope and its loss
+    slope: Tensor
+    low: Tensor
+    last: Tensor  # the loss of the iterate before
+    mark: Tensor  # the lowest loss at the last checkpoint
+    falls: Tensor  # steps since then that lowered the loss
+    halved: Tensor  # whether the step was halved there
+
+    def keep(self, k: Tensor) -> None:
+        for name, value in vars(self).items():
+            setattr(self, name, value[k])
 
 
 def descend(
@@ -77,49 +116,79 @@ def descend(
     loss: Loss,
     best: BestSoFar,
     rows: Tensor,
+    start: Tensor,
     *,
     eps: float,
     steps: int,
     rho: float,
-    early_stop: bool,
+    leave: Leave | None,
     norm: Norm,
 ) -> None:
-    """Run algorithm 1 of the paper once, from random points, for the pictures rows (n,) of x; best sees all iterates.
+    """Run algorithm 1 of the paper once, from start (n, ...), for the pictures rows (n,) of x; best sees all iterates.
+
+    leave: says of rows (m,), and of which of them have just met the goal, which are left alone from there on.
 
     The first step has the size 2 eps.  At a checkpoint the step is halved, and the run goes on from its best point, in
     two cases: no more than a share rho of the steps since the last checkpoint lowered the loss; or the best point has
     not changed since the last checkpoint, and the step was not halved there.  In the first case the paper says "fewer"
     and its authors' program "no more"; published figures come from the program.
     """
-    x_adv = before = _edge(x[rows], eps, norm, rows)
-    step = x.new_full((len(rows),), 2 * eps)
     ends = checkpoints(steps)
-    state: tuple[Tensor, ...] = ()
+    x_adv, of = start, goal[rows.cpu()]
+    state: _State | None = None
     for i in range(steps + 1):
         if not len(rows):
             return
-        f, g, met = _look(model, x_adv, goal, loss, rows)
+        f, g, met = _look(model, x_adv, of, loss, rows, slopes=i < steps)
         best.see(rows, x_adv, f, met)
         if i == steps:
             return
-        if i == 0:
-            state = x_adv, g, f, f, f, torch.zeros_like(f), torch.ones_like(met)
-        x_best, slope, low, last, mark, falls, halved = state
-        falls = falls + (f < last)
-        lower = f < low
-        x_best, slope, low = where(lower, x_adv, x_best), where(lower, g, slope), torch.where(lower, f, low)
-        last = f
-        if i in ends:
-            worn = (falls <= rho * ends[i]) | (~halved & (low >= mark))
-            step = torch.where(worn, step / 2, step)
-            x_adv, g = where(worn, x_best, x_adv), where(worn, slope, g)
-            halved, mark, falls = worn, low, torch.zeros_like(falls)
-        on = ~met if early_stop else torch.ones_like(met)
-        state = tuple(t[on] for t in (x_best, slope, low, last, mark, falls, halved))
-        rows, x_adv, g, before, step = (t[on] for t in (rows, x_adv, g, before, step))
-        ahead = project(x_adv - per_picture(step, x_adv) * steepest(g, norm), x[rows], eps, norm)
-        new = MOMENTUM if i else 1.0
-        x_adv, before = project(x_adv + new * (ahead - x_adv) + (1 - new) * (x_adv - before), x[rows], eps, norm), x_adv
+        if state is None:
+            step, none = x.new_full((len(rows),), 2 * eps), torch.zeros_like(f)
+            clean = x[rows]
+            cube = (clean - eps).clamp_(min=0), (clean + eps).clamp_(max=1)
+            on = torch.ones_like(met)
+            state = _State(rows, clean, *cube, x_adv, x_adv, step, x_adv.clone(), g.clone(), f.clone(), f, f, none, on)
+        gone = None if leave is None else leave(rows, met)
+        if gone is not None and bool(gone.any()):
+            k = (~gone).nonzero()[:, 0]
+            state.keep(k)
+            f, g, rows, of = f[k], g[k], state.rows, goal[state.rows.cpu()]
+        g = _notice(state, f, g, rho, ends.get(i))
+        x_adv = _step(state, g, eps, norm, MOMENTUM if i else 1.0)
+
+
+def _notice(s: _State, f: Tensor, g: Tensor, rho: float, period: int | None) -> Tensor:
+    """Take the losses and slopes of the iterates; at a checkpoint, after period steps, halve the steps of some.
+
+    Returns the slopes to go on with.
+    """
+    s.falls = s.falls + (f < s.last)
+    lower = (f < s.low).nonzero()[:, 0]
+    for kept, new in (s.x_best, s.x_adv), (s.slope, g), (s.low, f):
+        kept.index_copy_(0, lower, new.index_select(0, lower))
+    s.last = f
+    if period is None:
+        return g
+    worn = (s.falls <= rho * period) | (~s.halved & (s.low >= s.mark))
+    s.step = torch.where(worn, s.step / 2, s.step)
+    s.x_adv, g = where(worn, s.x_best, s.x_adv), where(worn, s.slope, g)
+    s.halved, s.mark, s.falls = worn, s.low.clone(), torch.zeros_like(s.falls)
+    return g
+
+
+def _step(s: _State, g: Tensor, eps: float, norm: Norm, new: float) -> Tensor:
+    """The next iterate of each: a share new of the steepest step, the rest of the step before."""
+    ahead = s.x_adv - steepest(g, norm).mul_(per_picture(s.step, g))
+    move = _within(s, ahead, eps, norm).sub_(s.x_adv).mul_(new)
+    x_adv = _within(s, move.add_(s.x_adv).add_((s.x_adv - s.before).mul_(1 - new)), eps, norm)
+    s.x_adv, s.before = x_adv, s.x_adv
+    return x_adv
+
+
+def _within(s: _State, raw: Tensor, eps: float, norm: Norm) -> Tensor:
+    """`project` onto the budget; raw (n, C, *S) is used up."""
+    return project(raw, s.x, eps, norm) if norm == "l2" else torch.clamp(raw, s.low_x, s.high_x, out=raw)
 
 
 def checkpoints(steps: int) -> dict[int, int]:
@@ -160,6 +229,9 @@ def dlr(goal: Goal, outputs: Tensor, to: Tensor | None = None) -> Tensor:
     untargeted = to is None and not isinstance(goal, Become)
     above = margin(goal, outputs) if to is None else gap(goal, outputs, to)
     ranked = _one_of_the_right(goal, outputs).sort(1, descending=True).values
+    if ranked.shape[1] > 3 and bool(ranked[:, :4].isfinite().all()):  # the usual case
+        scale = ranked[:, 0] - (ranked[:, 2] if untargeted else (ranked[:, 2] + ranked[:, 3]) / 2)
+        return above / (scale + 1e-12)
     ranked = nn.functional.pad(ranked, (0, max(0, 4 - ranked.shape[1])), value=-torch.inf)
     is_finite = ranked.isfinite()
     first, second, third, fourth = ranked.masked_fill(~is_finite, 0).T[:4]
@@ -173,21 +245,23 @@ def dlr(goal: Goal, outputs: Tensor, to: Tensor | None = None) -> Tensor:
 
 def _one_of_the_right(goal: Goal, outputs: Tensor) -> Tensor:
     """The outputs (B, K) in which every right class but the best one is set to -inf."""
-    right = left(goal, outputs)
-    if isinstance(goal, Become):
+    if isinstance(goal, Become) or (isinstance(goal, Misclassify) and goal.only(outputs) is not None):
         return outputs
+    right = left(goal, outputs)
     highest = outputs.masked_fill(~right, -torch.inf).argmax(1, keepdim=True)
     return outputs.masked_fill(right.scatter(1, highest, False), -torch.inf)
 
 
-def _look(model: Classifier, x_adv: Tensor, goal: Goal, loss: Loss, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The loss at x_adv (n, ...), its gradient, and whether the goal is met."""
-    x_adv = x_adv.detach().requires_grad_()
-    with torch.enable_grad():
+def _look(
+    model: Classifier, x_adv: Tensor, goal: Goal, loss: Loss, rows: Tensor, *, slopes: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The loss at x_adv (n, ...), its gradient (where slopes are wanted, else 0), and whether the goal is met."""
+    x_adv = x_adv.detach().requires_grad_(slopes)
+    with torch.set_grad_enabled(slopes):
         out = model(x_adv)
-        f = loss(goal[rows.cpu()], out, rows)
-    (g,) = gradients(f, x_adv)
-    return f.detach(), g, goal[rows.cpu()].met(out.detach()).to(x_adv.device)
+        f = loss(goal, out, rows)
+    (g,) = gradients(f, x_adv) if slopes else (torch.zeros_like(f),)
+    return f.detach(), g, goal.met(out.detach()).to(x_adv.device)
 
 
 def _edge(x: Tensor, eps: float, norm: Norm, rows: Tensor) -> Tensor:

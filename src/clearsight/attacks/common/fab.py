@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from clearsight.attacks.common.apgd import where
-from clearsight.attacks.common.rival_classes import NONE, gap, rivals
+from clearsight.attacks.common.rival_classes import NONE, gap, in_groups, leave_later, rivals
 from clearsight.core import rng
 from clearsight.core.best_so_far import BestSoFar
 from clearsight.core.classifier import Classifier
@@ -41,50 +44,76 @@ def nearest(
     for part in torch.split(to, 1, dim=1) if targeted else (to,):
         rows = (part != NONE).any(1).nonzero()[:, 0]
         for restart in range(restarts):
-            near = restart == 0
-            _approach(model, x, goal, best, rows, part, norm=norm, steps=steps, near=near, enough=enough)
+            start = x[rows] if restart == 0 else _around(x[rows], best, rows, norm)
+            _approach(
+                model, goal, best, rows, start, part, norm=norm, steps=steps, leave=partial(_is_near, best, enough)
+            )
     _search(model, x, goal, best, enough)
     return best
 
 
+def _is_near(best: BestSoFar, enough: float, rows: Tensor) -> Tensor:
+    return reached_distance(best)[rows] <= enough
+
+
 def within(model: Classifier, x: Tensor, goal: Goal, *, eps: float, steps: int, classes: int, norm: Norm) -> Tensor:
-    """FAB-T as part of auto-attack: the nearest version where it is within eps, else the picture itself."""
-    best = nearest(model, x, goal, steps=steps, restarts=1, classes=classes, targeted=True, norm=norm, enough=eps)
+    """FAB-T as part of auto-attack: a version within eps where one is found, else the picture itself.
+
+    It is run towards one class after the other, from the picture, until a version within eps was found.
+    """
+    with torch.no_grad():
+        to = rivals(goal, model(x), classes)
+    best = BestSoFar(x, norm)
+    for of, column in in_groups(to, lambda: ~_is_near(best, eps, torch.arange(len(x), device=x.device))):
+        runs = BestSoFar(x[of], norm)
+        rows = torch.arange(len(of), device=x.device)
+        leave = partial(_earlier_is_near, runs, eps, of, len(x))
+        towards = to[of, column][:, None]
+        _approach(model, goal[of.cpu()], runs, rows, runs.clean, towards, norm=norm, steps=steps, leave=leave)
+        for k in range(int(column[0]), int(column[-1]) + 1):
+            mine = ((column == k) & ~_is_near(best, eps, of)).nonzero()[:, 0]
+            best.see(of[mine], runs.x[mine], runs.loss[mine], runs.met[mine])
+    _search(model, x, goal, best, eps)
     return where(reached_distance(best) <= eps, best.x, x)
+
+
+def _earlier_is_near(runs: BestSoFar, enough: float, of: Tensor, pictures: int, rows: Tensor) -> Tensor:
+    return leave_later(of, pictures, rows, _is_near(runs, enough, rows))
 
 
 def _approach(
     model: Classifier,
-    x: Tensor,
     goal: Goal,
     best: BestSoFar,
     rows: Tensor,
+    x_adv: Tensor,
     to: Tensor,
     *,
     norm: Norm,
     steps: int,
-    near: bool,
-    enough: float,
+    leave: Callable[[Tensor], Tensor],
 ) -> None:
-    """Run FAB once for the pictures rows (n,) of x, across the nearest boundary to the classes to (B, m).
+    """Run FAB once, from x_adv (n, ...), for the pictures rows (n,), across the nearest boundary to classes to (B, m).
 
-    best sees all iterates.  near: begin at the picture itself, else at a random point around it.  A picture is left
-    alone once a version within enough was found.
+    best sees all iterates.  leave: says which of rows (m,) are left alone from there on.
     """
-    x_adv = x[rows] if near else _around(x[rows], best, rows, norm)
+    clean, of, towards = best.clean[rows], goal[rows.cpu()], to[rows]
     for _ in range(steps):
-        on = reached_distance(best)[rows] > enough
-        rows, x_adv = rows[on], x_adv[on]
+        gone = leave(rows)
+        if bool(gone.any()):
+            k = (~gone).nonzero()[:, 0]
+            rows, x_adv, clean, towards = rows[k], x_adv[k], clean[k], towards[k]
+            of = goal[rows.cpu()]
         if not len(rows):
             return
-        clean = x[rows]
-        value, slope = decision_boundary(model, x_adv, goal[rows.cpu()], to[rows], norm)
+        value, slope = decision_boundary(model, x_adv, of, towards, norm)
         level = (slope * x_adv).flatten(1).double().sum(1) - value
-        delta, delta_clean = (project(p, slope, level, norm) for p in (x_adv, clean))
-        far, farther = (perturbation_norm(move, norm).clamp_min(1e-8) for move in (delta, delta_clean))
+        both = project(torch.cat([x_adv, clean]), slope.repeat(2, *[1] * (x_adv.dim() - 1)), level.repeat(2), norm)
+        far, farther = perturbation_norm(both, norm).clamp_min(1e-8).chunk(2)
+        delta, delta_clean = both.chunk(2)
         bias = per_picture((far / (far + farther)).clamp_max(BIAS), x_adv)
-        x_adv = ((1 - bias) * (x_adv + OVER * delta) + bias * (clean + OVER * delta_clean)).clamp(0, 1)
-        met = _see(model, x_adv, goal, best, rows)[1]
+        x_adv = ((1 - bias) * (x_adv + OVER * delta) + bias * (clean + OVER * delta_clean)).clamp_(0, 1)
+        met = _see(model, x_adv, of, best, rows)[1]
         x_adv = where(met, clean + BACK * (x_adv - clean), x_adv)
 
 
@@ -115,7 +144,7 @@ def project(z: Tensor, slope: Tensor, level: Tensor, norm: Norm) -> Tensor:
     Where the plane does not cut the box, the move leads to the corner that is nearest to the plane.
 
     All pixels move at once, each towards its border and no further: by t in linf, by t |slope| in l2.  The sum changes
-    piecewise linearly with t, so t is found exactly, by sorting the values of t at which pixels reach their borders.
+    piecewise linearly with t, so t is found exactly, in a few passes over the pixels (see _time).
 
     >>> point, slope = torch.tensor([[0.5, 0.9]]), torch.tensor([[1.0, 2.0]])
     >>> project(point, slope, torch.tensor([2.8]), "linf"), project(point, slope, torch.tensor([2.8]), "l2")
@@ -126,23 +155,29 @@ def project(z: Tensor, slope: Tensor, level: Tensor, norm: Norm) -> Tensor:
     p, w = z.flatten(1).double(), slope.flatten(1).double()
     lack = level.double() - (w * p).sum(1)
     way = w.sign() * lack.sign()[:, None]
-    room = torch.where(way > 0, 1 - p, p).clamp_min(0)
-    pace = w.abs() if norm == "l2" else torch.ones_like(w)
-    end = torch.where(way == 0, torch.inf, room / pace)  # the t at which a pixel reaches its border
-    brings = w.abs() * pace * (way != 0)
-    ends, order = end.sort(1)
-    brings = brings.gather(1, order)
-    full = torch.nan_to_num(brings * ends, nan=0.0).cumsum(
-        1
-    )  # change of the sum by pixels that have reached their border
-    rest = brings.flip(1).cumsum(1).flip(1)  # rate at which the other pixels change the sum
-    before = full - torch.nan_to_num(brings * ends, nan=0.0)
-    enough = (before + rest * ends).nan_to_num(nan=torch.inf) >= lack.abs()[:, None]
-    first = enough.int().argmax(1, keepdim=True)
-    t = (lack.abs()[:, None] - before.gather(1, first)) / rest.gather(1, first)
-    t = torch.where(enough.any(1, keepdim=True) & (rest.gather(1, first) > 0), t, torch.inf)
-    move = torch.where(way == 0, 0.0, way * torch.minimum(t * pace, room))
+    room = torch.where(way > 0, 1 - p, p).clamp_min_(0).mul_(way != 0)
+    pace = w.abs().add_(w == 0) if norm == "l2" else w.new_ones(1)  # pixels that change nothing have no room
+    t = _time(room, pace, w.abs(), lack.abs())
+    move = way.mul_(torch.minimum(t[:, None] * pace, room))
     return move.to(z.dtype).view_as(z)
+
+
+def _time(room: Tensor, pace: Tensor, weight: Tensor, lack: Tensor) -> Tensor:
+    """The t (n,) at which pixels (n, m) that move by t pace, at most by their room, change the weighted sum by lack.
+
+    Infinite where they cannot.  Without borders the sum would be right too soon.  Pixels that are beyond their border
+    by then are held there, and the others go on: a time that is too short again, but less so, until none is new there.
+    """
+    rates, whole = weight * pace, weight * room
+    free = (room > 0).to(room)
+    count = free.sum()
+    while True:
+        rate = torch.linalg.vecdot(rates, free)
+        t = torch.where(rate > 0, (lack - torch.linalg.vecdot(whole, 1 - free)) / rate, torch.inf)
+        free.mul_(t[:, None] * pace < room)
+        before, count = count, free.sum()
+        if count == before:
+            return t
 
 
 def _search(model: Classifier, x: Tensor, goal: Goal, best: BestSoFar, enough: float) -> None:
@@ -158,15 +193,16 @@ def _search(model: Classifier, x: Tensor, goal: Goal, best: BestSoFar, enough: f
     for _ in range(SEARCH):
         cross = (above / (above - below).clamp_min(1e-12)).clamp(0, 1)
         at = low + (high - low) * (cross + BEYOND).clamp_max(1)
-        value, met = _see(model, clean + per_picture(at, clean) * (x_best - clean), goal, best, rows)
+        value, met = _see(model, clean + per_picture(at, clean) * (x_best - clean), of, best, rows)
         low, above = torch.where(met, low, at), torch.where(met, above, value)
         high, below = torch.where(met, at, high), torch.where(met, value, below)
 
 
 def _see(model: Classifier, x_adv: Tensor, goal: Goal, best: BestSoFar, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The margin and whether the goal of just these pictures is met; best sees it."""
     with torch.no_grad():
         out = model(x_adv)
-    value, met = margin(goal[rows.cpu()], out), goal[rows.cpu()].met(out).to(x_adv.device)
+    value, met = margin(goal, out), goal.met(out).to(x_adv.device)
     best.see(rows, x_adv, value, met)
     return value, met
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import torch
 from torch import Tensor, nn
 
+from clearsight.core.batching import at_once
 from clearsight.core.targets import Become, Goal, Misclassify
 from clearsight.errors import Refused
 
@@ -47,5 +50,40 @@ def gap(goal: Goal, outputs: Tensor, to: Tensor) -> Tensor:
     >>> gap(Misclassify(torch.tensor([0])), torch.tensor([[5.0, 1.0, 3.0]]), torch.tensor([1]))
     tensor([4.])
     """
-    best = outputs.masked_fill(~left(goal, outputs), -torch.inf).amax(1)
+    only = goal.only(outputs) if isinstance(goal, Misclassify) else None
+    if only is None:
+        best = outputs.masked_fill(~left(goal, outputs), -torch.inf).amax(1)
+    else:
+        best = outputs.gather(1, only.to(outputs.device)[:, None])[:, 0]
     return best - outputs.gather(1, to.to(outputs.device)[:, None])[:, 0]
+
+
+def in_groups(to: Tensor, stand: Callable[[], Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pairs of pictures and the columns of their rivals to (B, m), for attacks towards one class after the other.
+
+    Yields the pictures (n,) and the columns (n,) of a group, column by column.  The first group holds the first column,
+    where most pictures fall; the others hold as many columns as go through the network at once.  stand: says which
+    pictures (B,) still stand; the others are left out.
+    """
+    at = 0
+    while at < to.shape[1]:
+        rows = stand().nonzero()[:, 0]
+        columns = max(1, at_once(backward=True) // max(len(rows), 1)) if at else 1
+        part = to[rows, at : at + columns]
+        column, which = (part.T != NONE).nonzero(as_tuple=True)
+        if len(which):
+            yield rows[which], at + column
+        at += columns
+
+
+def leave_later(of: Tensor, pictures: int, rows: Tensor, met: Tensor) -> Tensor:
+    """Which of the attacks rows (n,) end because they, or an earlier one on the same picture, just met (n,) the goal.
+
+    of (N,): on which of so many pictures each attack is; earlier ones stand before later ones.
+
+    >>> leave_later(torch.tensor([0, 1, 0, 1]), 2, torch.arange(4), torch.tensor([False, True, True, False])).tolist()
+    [False, True, True, True]
+    """
+    first = torch.full((pictures,), len(of), device=of.device)
+    first.scatter_reduce_(0, of[rows[met]], rows[met], "amin")
+    return rows >= first[of[rows]]
