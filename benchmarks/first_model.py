@@ -97,11 +97,14 @@ def table(found: dict[str, Any]) -> str:
         "trains as it did before there were first models. Seconds are those of the processor (the machine did other",
         "work), from the call of `train` to the folder that `load` reads, its report included. Accuracy is that on the",
         "test split and on more photos of the same classes, none of which chose anything; intervals are 95 %.",
+        "Epoch 0 is the first model, kept where no later epoch has a lower loss on val. The first run of a call also",
+        "loads timm.",
+        "In the committed table the rows without were measured on the version before, one run of each.",
         "",
         "| photos | first head | first model | right | interval | end | epochs | kept | right | interval | n |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for what, m in found.items():
+    for what, m in sorted(found.items()):
         name, how = what.split()
         first = f"{m['first']:.0f} s | {share(m['first right'])}" if "first" in m else "none | – | –"
         lines.append(

@@ -25,7 +25,7 @@ Array = npt.NDArray[np.uint8]
 OUT = Path(__file__).with_suffix(".md")
 DENSE = Recipe(arch='clearsight:mlp(hidden="50,30", activation=relu)', size=28, augment="none", epochs=60, decay=0.0)
 CONVOLUTIONAL = Recipe(arch="auto", augment="none", epochs=4)
-HEAD = Recipe(arch="demo", strategy="linear", augment="none", epochs=6)
+HEAD = Recipe(arch="demo", strategy="linear", first_head=False, patience=0, augment="none", epochs=6)
 
 
 @dataclass(frozen=True)

@@ -277,6 +277,11 @@ def test_a_search_that_is_over_is_not_run_again(random: Tuned, data: Path, monke
     how = {"search": "random", "trials": 4, "resume": True}
     again = tune(data, BASE, "lr=1e30|0.02|0.05|0.001; optimiser=sgd", random.folder, **how)
     assert again == random
+    plan = json.loads((random.folder / "search.json").read_text())  # as an earlier version wrote it
+    plan["recipe"]["patience"] = 0
+    del plan["recipe"]["first_head"]
+    (random.folder / "search.json").write_text(json.dumps(plan))
+    assert tune(data, BASE, "lr=1e30|0.02|0.05|0.001; optimiser=sgd", random.folder, **how) == random
     with pytest.raises(Refused, match="started with another space"):
         tune(data, BASE, "lr=0.02|0.05", random.folder, **how)
     with pytest.raises(Refused, match="started with another data"):
