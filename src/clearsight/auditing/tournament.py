@@ -22,7 +22,7 @@ from clearsight.errors import Refused
 from clearsight.perturbation.map_thresholds import LEVELS, best_level, rises_through, stretched
 from clearsight.runner.run import explain, measure, resolve
 
-_AT_A_TIME = 2  # pictures of a race, after which players are dropped
+_ROUNDS = 4  # of a race, after each of which players are dropped; more where a round has more than SIZE pictures
 Values = npt.NDArray[np.float64]
 Batch = tuple[list[int], Tensor]  # rows, and their pixels
 
@@ -208,7 +208,8 @@ def run_tournament(
     standing = Standing.of(calls, metrics)
     running = list(calls)  # those that were not dropped
     done: list[int] = []
-    for part, pixels in _remembering_each(case.batches(rows, SIZE if race is None else _AT_A_TIME)):
+    size = SIZE if race is None else min(SIZE, -(-len(rows) // _ROUNDS))
+    for part, pixels in _remembering_each(case.batches(rows, size)):
         unscaled: dict[str, Tensor] = {}
         regions = case.regions(part) if any("regions" in m.method.injected for m in metrics) else None
         playing = list(running)
