@@ -19,7 +19,11 @@ from clearsight.runner.results import Explanation
 from clearsight.runner.run import explain
 
 NAMES = ("coffee", "chelsea", "grace_hopper", "rocket")
-NUMBERS = (25, 50, 100)
+CALLS = {  # what is compared with what
+    "score-cam": (25, 50, 100),
+    "score-cam(mode=reference)": (25, 50, 100),
+    "score-cam(layer=blocks.6)": (),
+}
 
 
 def main() -> None:
@@ -44,19 +48,21 @@ def main() -> None:
 
     forward()
     timed("score-cam(channels=1)")
-    print("# Score-CAM with few channels\n")
+    print("## Score-CAM with few channels\n")
     print("Made by `python benchmarks/score_cam.py`: rank correlation with the map of all channels, for")
     print(f"{', '.join(NAMES)}; passes and processor time for one picture, in forwards of one picture (F).\n")
     print("| method | " + " | ".join(NAMES) + " | lowest | passes | time in F |")
     print("|---" + "|---:" * (len(NAMES) + 3) + "|")
-    whole, f = timed("score-cam")
-    print("| score-cam |" + " |" * (len(NAMES) + 1) + f" {whole.forwards:.0f} | {f:.0f} |", flush=True)
-    for n in NUMBERS:
-        few, f = timed(f"score-cam(channels={n})")
-        pairs = zip(whole.maps.double().numpy(), few.maps.double().numpy(), strict=True)
-        alike = [spearman(a, b) for a, b in pairs]
-        cells = " | ".join(f"{r:.3f}" for r in [*alike, min(alike)])
-        print(f"| score-cam(channels={n}) | {cells} | {few.forwards:.0f} | {f:.0f} |", flush=True)
+    for call, numbers in CALLS.items():
+        whole, f = timed(call)
+        print(f"| {call} |" + " |" * (len(NAMES) + 1) + f" {whole.forwards:.0f} | {f:.0f} |", flush=True)
+        for n in numbers:
+            name = call.removesuffix(")") + (", " if "(" in call else "(") + f"channels={n})"
+            few, f = timed(name)
+            pairs = zip(whole.maps.double().numpy(), few.maps.double().numpy(), strict=True)
+            alike = [spearman(a, b) for a, b in pairs]
+            cells = " | ".join(f"{r:.3f}" for r in [*alike, min(alike)])
+            print(f"| {name} | {cells} | {few.forwards:.0f} | {f:.0f} |", flush=True)
 
 
 if __name__ == "__main__":
