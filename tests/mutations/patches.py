@@ -35,7 +35,6 @@ CORE = (
             ("if not read.is_same(boxes[n])} | set(handed)", "if not read.is_same(boxes[n])}"),
             ("work += CALL + ELEMENT * shapes[source][1] * prod(read.sides)", "work += 10**9"),
             ("after -= whole[i - 1]", "pass"),
-            ("cut, least, inside, after = 0, total, 0, total", "cut, least, inside, after = 0, 2 * total, 0, total"),
         )
     ]
     + [

@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,10 @@ from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.targets import ClassScore
 from clearsight.data.datasets import folder
 from clearsight.errors import Refused
+from clearsight.explainers.common.gradient import WORTH, WORTH_KNOWN, many_passes, pixel_gradients
 from clearsight.explainers.common.path import path_gradients
 from clearsight.explaining.sheet import explanation_sheet
+from clearsight.internals import recording
 from clearsight.runner.run import explain
 from clearsight.testing import linear
 
@@ -641,3 +644,38 @@ def test_passes_of_gradient_explainers(bent, pictures, call, forwards, backwards
     for batch in 16, 2:
         e = explain(bent, pictures, call, ClassScore(0), batch=batch)
         assert (e.forwards, e.backwards) == (forwards, backwards)
+
+
+# --- BatchNorm, folded where it is worth it ---------------------------------------------------------------------------
+
+
+def test_batch_norm_is_folded_from_as_many_passes_on_as_recording_takes(monkeypatch, pictures):
+    """What is recorded is run in the network's place, which then sees none of these pictures, and gives the same."""
+    monkeypatch.setattr(recording, "recordings", OrderedDict())
+    torch.manual_seed(0)
+    layers = (nn.Conv2d(3, 6, 3, bias=False), nn.BatchNorm2d(6), nn.SiLU(), nn.Flatten(), nn.Linear(6 * 6 * 10, 3))
+    net = nn.Sequential(*layers).eval()
+    nn.init.normal_(net[1].running_mean)
+    nn.init.uniform_(net[1].running_var, 0.5, 2)
+    model = Classifier(net, Preprocess((8, 12), MEAN, STD), tuple("abc"))
+    seen: list[int] = []
+
+    def gradients(passes: int) -> Tensor:
+        with model.undisturbed(), many_passes(model, pictures, passes):
+            handle = net.register_forward_hook(lambda _m, args, _out: seen.append(len(args[0])))
+            g = pixel_gradients(model, pictures, ClassScore(1))
+            handle.remove()
+        return g
+
+    wanted = gradients(WORTH - 1)
+    assert seen == [5]
+    found = gradients(WORTH)
+    assert seen == [5]
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5 * float(wanted.abs().max()))
+    gradients(WORTH_KNOWN)  # it is recorded by now
+    assert seen == [5]
+    gradients(WORTH_KNOWN - 1)
+    assert seen == [5, 5]
+    net[1] = nn.Identity()
+    gradients(WORTH)  # nothing to fold
+    assert seen == [5, 5, 5]

@@ -15,6 +15,7 @@ from torchvision.ops import SqueezeExcitation
 
 import clearsight as cs
 from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.first_pass import awaiting
 from clearsight.core.targets import ClassScore
 from clearsight.internals import forward_with_patch, patch_plan, recording
 from clearsight.internals.graph import word
@@ -47,6 +48,11 @@ def residual(s, x):
     h = F.relu(s.a(x))
     h = h + s.b(F.relu(s.c(h)))
     return s.d(F.gelu(torch.cat([h, s.e(h)], 1)))
+
+
+def past(s, x):
+    h = s.a(x)
+    return torch.tanh(h + s.b(h))
 
 
 def scaled(s, x):
@@ -108,6 +114,9 @@ NETS = {
         lambda: Run(residual, a=conv(2, 4, 3, stride=2), b=conv(4, 4, 3, padding=1), c=conv(4, 4, 5, padding=2),
                     d=conv(8, 4, 1), e=conv(4, 4, 3, padding=1)),
         "convolution relu convolution relu convolution add convolution cat gelu convolution",
+    ),
+    "a short way past a convolution": (
+        lambda: Run(past, a=conv(2, 4, 3, padding=1), b=conv(4, 4, 3, padding=1)), "convolution convolution add tanh",
     ),
     "constants": (lambda: Run(scaled, a=conv(2, 4, 3), b=conv(4, 4, 3)), "convolution mul clamp convolution"),
     "constants of a place": (lambda: Run(by_place, a=conv(2, 4, 3), b=conv(4, 4, 3)), "convolution"),
@@ -184,6 +193,17 @@ def test_all_that_reads_near_places_can_run_on_patches_and_nothing_else_does(mon
     with model.undisturbed():
         plan = deepest(monkeypatch, model, x, windows_of(SIDES, (2, 2), 8), (2, 2))
     assert [word(s.node) for s in plan.steps if word(s.node) != "getitem"] == NETS[name][1].split()
+
+
+def test_one_window_away_from_all_borders_spreads_to_all_sides(monkeypatch):
+    model, x = build("a short way past a convolution"), torch.rand(2, 2, *SIDES, dtype=torch.float64)
+    starts = torch.tensor([[9, 12]])
+    with model.undisturbed(), torch.no_grad():
+        plan = deepest(monkeypatch, model, x, starts, (3, 4))
+        plain, planned = both_ways(model, x, starts, plan)
+    assert [s.boxes.sides for s in plan.steps] == [(5, 6), (7, 8), (7, 8), (7, 8)]
+    assert all(s.boxes.starts.tolist() == [[7, 10]] for s in plan.steps[1:])
+    torch.testing.assert_close(planned, plain, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.slow
@@ -271,10 +291,19 @@ def test_occlusion_is_that_of_whole_passes_and_counts_as_many(monkeypatch):
     torch.testing.assert_close(found.maps, wanted.maps, rtol=1e-4, atol=1e-5 * float(wanted.maps.abs().max()))
 
 
+def test_the_top_class_is_known_from_the_pass_over_the_whole_pictures():
+    model, x = wide(), picture(2)
+    assert planned(model, x) is not None
+    with model.undisturbed(), awaiting(model.net, x) as first:
+        logits, _ = forward_with_patch.forward_with_patch(model, x, WINDOWS, (16, 16))
+    assert first.logits is not None
+    assert torch.equal(first.logits, logits)
+    torch.testing.assert_close(logits, model(x), rtol=1e-5, atol=1e-6)
+
+
 def test_nothing_is_recorded_where_less_is_saved(nothing_recorded):
     model, x = wide(), picture(20)
     assert not is_recorded(model, x[:1])
-    assert planned(model, x[:1], WINDOWS[:39]) is None  # too few, even if it were recorded
     assert planned(wide(nn.AdaptiveAvgPool2d(1)), x[:2]) is not None
     assert planned(wide(nn.MaxPool2d(2), SqueezeExcitation(40, 4)), x[:2]) is not None
     for early in (SqueezeExcitation(3, 1), nn.GroupNorm(1, 3)):  # all the rest would run whole
@@ -296,6 +325,7 @@ def test_what_another_network_recorded_is_used_for_fewer_pictures(monkeypatch, n
     with model.undisturbed():
         graph_of(model, x)
     assert planned(wide(nn.Dropout()), x) is not None
+    assert planned(wide(nn.Dropout()), x, WINDOWS[:39]) is None  # making a plan takes as long
 
 
 def test_whole_passes_are_made_where_patches_would_not_give_the_same(monkeypatch):

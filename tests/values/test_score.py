@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import clearsight as cs
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.passes import counted
+from clearsight.core.similarity import spearman
 from clearsight.core.targets import ClassScore, Margin
 from clearsight.errors import Refused
 from clearsight.internals.forward_from_layer import forward_from, forward_whole
@@ -105,6 +107,50 @@ def test_score_cam_costs_a_forward_for_each_channel_that_is_not_the_same_everywh
         e = explain(model, pictures, f"score-cam(mode={mode}, layer=1)", ClassScore(0))
         assert e.forwards == pytest.approx(passes)
         assert e.backwards == 0
+
+
+@pytest.mark.parametrize("mode", ["paper", "reference"])
+def test_score_cam_of_few_channels_scores_the_strongest_and_takes_their_mean_or_nothing_for_the_others(
+    model, pictures, mode
+):
+    """Written out one channel at a time."""
+    for few in (1, 2):
+        found = explain(model, pictures, f"score-cam(mode={mode}, channels={few}, layer=1)", ClassScore(1))
+        assert found.forwards == pytest.approx(1 + few + (1 / 3 if mode == "paper" else 0))
+        for i, x in enumerate(pictures):
+            with torch.no_grad():
+                a = model.net[:2](model.normalised(x[None]))[0]
+                large = F.interpolate(a[None], (8, 12), mode="bilinear", align_corners=False)[0]
+                low, high = large.amin((1, 2)), large.amax((1, 2))
+                seen = [c for c in range(len(a)) if float(high[c] - low[c]) > 1e-6]
+                masks = (large[seen] - low[seen, None, None]) / (high - low)[seen, None, None]
+                scores = model.net(masks[:, None] * model.normalised(x[None])).softmax(1)[:, 1]
+                blank = model.net(torch.zeros_like(x)[None]).softmax(1)[0, 1]
+            strongest = sorted(range(len(seen)), key=lambda j: -float(a[seen[j]].square().sum()))[:few]
+            weights = torch.zeros(len(a)) + (blank if mode == "paper" else 0)
+            weights[seen] = scores[strongest].mean() if mode == "paper" else 0.0
+            weights[[seen[j] for j in strongest]] = scores[strongest]
+            weights = weights.softmax(0) if mode == "paper" else weights
+            cam = (weights[:, None, None] * a).sum(0).relu()
+            wanted = F.interpolate(cam[None, None], (8, 12), mode="bilinear", align_corners=False)[0, 0]
+            torch.testing.assert_close(found.maps[i], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_score_cam_of_as_many_channels_as_there_are_is_that_of_all(model, pictures):
+    wanted = explain(model, pictures, "score-cam(layer=1)", ClassScore(0))
+    found = explain(model, pictures, "score-cam(channels=99, layer=1)", ClassScore(0))
+    assert torch.equal(found.maps, wanted.maps)
+    assert found.forwards == wanted.forwards
+    with pytest.raises(Refused, match=r"score-cam\(channels=0\): channels must be at least 1"):
+        explain(model, pictures, "score-cam(channels=0, layer=1)")
+
+
+@pytest.mark.slow
+def test_score_cam_of_fifty_channels_ranks_the_demo_networks_places_like_the_whole_map():
+    net = cs.load("demo")
+    x = cs.pixels(net, "demo:coffee")
+    whole, few = (explain(net, x, f"score-cam(channels={n})").maps[0].double().numpy() for n in ("none", 50))
+    assert spearman(whole, few) > 0.95
 
 
 # --- ablation_cam -----------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from clearsight.core.batching import pairs
 from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
+from clearsight.errors import Refused
 from clearsight.internals.layers import activations, enlarge, find_layer
 from clearsight.perturbation.map_thresholds import chances, mask_by_map, stretched
 from clearsight.perturbation.removal import flat
@@ -22,6 +23,7 @@ def score_cam(
     *,
     mode: Literal["paper", "reference"] = "paper",
     scores: Literal["probability", "target"] = "probability",
+    channels: int | None = None,
     layer: str = "auto",
 ) -> Tensor:
     """The channels of one layer, each weighted by the score of the picture seen through it, summed and rectified.
@@ -38,7 +40,14 @@ def score_cam(
         scores: "probability" scores by the probability of the target's class, also where the target is its logit; the
             softmax of probabilities is nearly even, so the map is close to the channels' mean, whatever the class.
             "target" scores by the target as it is; the softmax of logits is nearly one channel alone.
-        layer: name of the module whose feature maps are read; "auto" takes the last one before pooling.
+        channels: number of channels to score, those of the largest sum of squares; none is all.  The others take the
+            mean score of these in mode paper, and are left out in mode reference.  On rectified maps, as the demo
+            network's last are, few do: `benchmarks/score_cam.md` has the rank correlation with the whole map.
+        layer: name of the module whose feature maps are read; "auto" takes the last one before pooling.  Networks that
+            expand the channels once more at the end, as EfficientNet does, have fewer in the last block before
+            (blocks.6 there), which takes half the passes and is another map.
+
+    Refused: channels below 1.
 
     One channel alone has all the weight:
 
@@ -47,15 +56,19 @@ def score_cam(
     >>> score_cam(pooled([[4.0], [0.0]]), torch.tensor([[[[0.0, 0.5]]]]), ClassScore(0)).tolist()
     [[[0.0, 0.5]]]
     """
+    if channels is not None and channels < 1:
+        raise Refused(f"score-cam(channels={channels}): channels must be at least 1, or none for all")
     layer = find_layer(model, x, layer)
     a, _ = activations(model, x, layer)
     with torch.no_grad():
-        weights = _weights(model, x, target, a, of_the_class=scores == "probability", paper=mode == "paper")
+        weights = _weights(model, x, target, a, channels, of_the_class=scores == "probability", paper=mode == "paper")
         cam = (weights.to(a).view(*weights.shape, *[1] * (a.dim() - 2)) * a).sum(1)
     return enlarge(cam.relu(), x.shape[2:]).float()
 
 
-def _weights(model: Classifier, x: Tensor, target: Target, a: Tensor, *, of_the_class: bool, paper: bool) -> Tensor:
+def _weights(
+    model: Classifier, x: Tensor, target: Target, a: Tensor, channels: int | None, *, of_the_class: bool, paper: bool
+) -> Tensor:
     """The weight of each channel, (B, K)."""
 
     def score(question: Target, outputs: Tensor) -> Tensor:
@@ -67,9 +80,20 @@ def _weights(model: Classifier, x: Tensor, target: Target, a: Tensor, *, of_the_
     if paper and not bool(says_something.all()):
         nothing = score(target, model(flat(model, x[:1])).expand(len(x), -1))
         weights += nothing[:, None]
-    todo = says_something.nonzero()
+    scored = says_something if channels is None else says_something & _strongest(values, says_something, channels)
+    todo = scored.nonzero()
     for i, _ in pairs(len(todo), 1):
         rows, k = todo[i].T
         masks = stretched(enlarge(a[rows, k].to(x), x.shape[2:]))
         weights[rows, k] = score(target[rows], model(mask_by_map(model, x[rows], masks)))
-    return weights.softmax(1) if paper else weights
+    if not paper:
+        return weights
+    mean = (weights * scored).sum(1, keepdim=True) / scored.sum(1, keepdim=True).clamp_min(1)
+    return torch.where(says_something & ~scored, mean, weights).softmax(1)
+
+
+def _strongest(values: Tensor, says_something: Tensor, channels: int) -> Tensor:
+    """Which channels of values (B, K, places) have the largest sum of squares, of those that say something: (B, K)."""
+    energy = values.float().square().sum(2).masked_fill(~says_something, -1)
+    order = energy.sort(dim=1, descending=True, stable=True).indices[:, :channels]
+    return torch.zeros_like(says_something).scatter(1, order, True)

@@ -12,9 +12,10 @@ from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
 from clearsight.internals.graph import Graph, Unrecordable
 from clearsight.internals.layers import gradients
-from clearsight.internals.recording import graph_of
+from clearsight.internals.recording import graph_of, is_recorded
 
-WORTH = 250  # passes from which on recording the network costs less than folding BatchNorm saves
+WORTH = 100  # passes from which on recording the network costs less than folding BatchNorm saves
+WORTH_KNOWN = 25  # the same where the architecture was recorded before
 
 _folded: ContextVar[tuple[nn.Module, Graph] | None] = ContextVar("folded", default=None)
 
@@ -40,8 +41,7 @@ def many_passes(model: Classifier, x: Tensor, passes: int) -> Iterator[None]:
     The logits stay the same up to rounding, and the way back is about half as long again without it.
     """
     current = _folded.get()
-    worth = passes >= WORTH and any(isinstance(m, _BatchNorm) for m in model.net.modules())
-    if not worth or (current is not None and current[0] is model.net):
+    if (current is not None and current[0] is model.net) or not _is_worth(model, x, passes):
         yield
         return
     try:
@@ -53,3 +53,10 @@ def many_passes(model: Classifier, x: Tensor, passes: int) -> Iterator[None]:
         yield
     finally:
         _folded.reset(token)
+
+
+def _is_worth(model: Classifier, x: Tensor, passes: int) -> bool:
+    """Whether so many passes cost more than they would with BatchNorm folded, and recording the network for that."""
+    if passes < WORTH_KNOWN or not any(isinstance(m, _BatchNorm) for m in model.net.modules()):
+        return False
+    return passes >= WORTH or is_recorded(model, x)
