@@ -63,8 +63,8 @@ def in_groups(to: Tensor, stand: Callable[[], Tensor]) -> Iterator[tuple[Tensor,
     """Pairs of pictures and the columns of their rivals to (B, m), for attacks towards one class after the other.
 
     Yields the pictures (n,) and the columns (n,) of a group, column by column.  The first group holds the first column,
-    where most pictures fall; the others are few and alike, and hold what goes through the network at once.  stand: says which
-    pictures (B,) still stand; the others are left out.
+    where most pictures fall; the others are few and alike, and hold what goes through the network at once.  stand: says
+    which pictures (B,) still stand; the others are left out.
     """
     at, width = 0, to.shape[1]
     while at < width:
