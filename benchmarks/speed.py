@@ -7,7 +7,8 @@ falls on both.  Calls run in one process for each network, this package and the 
 median of those of the turns, with the lowest and the highest; below 1 this build is the faster one.  MB: the peak of a
 process.  MNIST: a folder with the four idx files; without it its network is left out.
 
-``--only WORD`` measures the rows that hold the word.  On two cores all of it takes about 40 minutes.
+``--only WORD`` measures the rows that hold the word.  Rows beside adversarial-library need ``pip install adv-lib``.
+On two cores all of it takes about 40 minutes.
 """
 
 from __future__ import annotations
@@ -276,10 +277,8 @@ def maps_of_photos(words: str, only: str) -> list[Row]:
 
 
 def attacks_on_digits(mnist: Path, only: str) -> list[Row]:
-    """Attacks on a small network that one pass over MNIST has taught, 200 pictures."""
-    import foolbox
+    """Attacks on a small network that one pass over MNIST has taught, 200 pictures, beside other libraries."""
     import torch
-    import torchattacks
     from mnist_attacks import idx, small
     from torch import nn
 
@@ -300,13 +299,38 @@ def attacks_on_digits(mnist: Path, only: str) -> list[Row]:
     with torch.no_grad():
         right = model(x).argmax(1) == y
     x, y = x[right][:200], y[right][:200]
-    eps, infinite = 0.1, float("inf")
-    other = foolbox.PyTorchModel(net, bounds=(0, 1), device="cpu")
 
-    def fall(z: Any) -> int:
+    def fallen(z: Any) -> Any:
         z = z.x if isinstance(z, cs.Attacked) else z[1] if isinstance(z, tuple) else z
         with torch.no_grad():
-            return int((net(z).argmax(1) != y).sum())
+            return net(z).argmax(1) != y
+
+    def result(a: Any, b: Any) -> str:
+        ours, theirs = fallen(a), fallen(b)
+        return f"{int(ours.sum())} fall, there {int(theirs.sum())}, both {int((ours & theirs).sum())}, of {len(x)}"
+
+    rows = []
+    for call, size, peer, another, turns in peers_of_attacks(net, x, y):
+        if only in f"{call} {peer}":
+            ours: Call = lambda c=call, e=size: cs.attack(model, x, y, c, eps=e)  # noqa: E731
+            rows.append(by_turns(f"{call}, {peer}", ours, another, turns, result))
+            print(rows[-1].line(), file=sys.stderr, flush=True)
+    return rows
+
+
+Pair = tuple[str, float, str, Call, int]  # a call of this package, its eps, the other library, its call, turns
+
+
+def peers_of_attacks(net: Any, x: Any, y: Any, eps: float = 0.1) -> list[Pair]:
+    """Attacks of other libraries on pictures x of classes y, each beside the call that does the same here.
+
+    adversarial-library (adv-lib) is left out where it is not installed.
+    """
+    import foolbox
+    import torchattacks
+
+    other = foolbox.PyTorchModel(net, bounds=(0, 1), device="cpu")
+    f, infinite = foolbox.attacks, float("inf")
 
     def theirs(kind: str, **options: Any) -> Call:
         return lambda: getattr(torchattacks, kind)(net, **options)(x, y)
@@ -314,31 +338,37 @@ def attacks_on_digits(mnist: Path, only: str) -> list[Row]:
     def box(attack: Any, size: float | None) -> Call:
         return lambda: attack(other, x, y, epsilons=size)
 
-    l2 = foolbox.attacks
-    pairs: tuple[tuple[str, float, str, Call, int], ...] = (
-        ("pgd(steps=40, step=0.01)", eps, "torchattacks", theirs("PGD", eps=eps, alpha=0.01, steps=40), 5),
-        ("apgd-ce(steps=40)", eps, "torchattacks", theirs("APGD", eps=eps, steps=40), 5),
+    pgd, apgd, search = "pgd(steps=40, step=0.01)", "apgd-ce(steps=40)", f.L2CarliniWagnerAttack
+    pairs: list[Pair] = [
+        (pgd, eps, "torchattacks", theirs("PGD", eps=eps, alpha=0.01, steps=40), 5),
+        (pgd, eps, "foolbox", box(f.LinfPGD(abs_stepsize=0.01, steps=40), eps), 5),
+        (apgd, eps, "torchattacks", theirs("APGD", eps=eps, steps=40), 5),
         ("deepfool(norm=l2)", infinite, "torchattacks", theirs("DeepFool", steps=50), 3),
-        ("deepfool(norm=l2)", infinite, "foolbox", box(l2.L2DeepFoolAttack(), None), 3),
-        (
-            "carlini-wagner",
-            infinite,
-            "foolbox",
-            box(l2.L2CarliniWagnerAttack(binary_search_steps=9, steps=1000), None),
-            1,
-        ),
+        ("deepfool(norm=l2)", infinite, "foolbox", box(f.L2DeepFoolAttack(), None), 3),
+        ("carlini-wagner", infinite, "torchattacks", theirs("CW", c=1, steps=1000, lr=0.01), 1),
+        ("carlini-wagner", infinite, "foolbox", box(search(binary_search_steps=9, steps=1000), None), 1),
         ("fab", eps, "torchattacks", theirs("FAB", eps=eps, steps=100, n_classes=10), 1),
         ("square(queries=500)", eps, "torchattacks", theirs("Square", eps=eps, n_queries=500), 2),
         ("auto-attack", eps, "torchattacks", theirs("AutoAttack", eps=eps, n_classes=10), 1),
-    )
-    rows = []
-    for call, size, peer, another, turns in pairs:
-        if only in f"{call} {peer}":
-            ours: Call = lambda c=call, e=size: cs.attack(model, x, y, c, eps=e)  # noqa: E731
-            fallen: Callable[[Any, Any], str] = lambda a, b: f"{fall(a)} fall, there {fall(b)}, of {len(x)}"  # noqa: E731
-            rows.append(by_turns(f"{call}, {peer}", ours, another, turns, fallen))
-            print(rows[-1].line(), file=sys.stderr, flush=True)
-    return rows
+    ]
+    try:
+        from adv_lib import attacks as lib
+    except ImportError:
+        print("adv-lib is not installed: its rows are left out", file=sys.stderr)
+        return pairs
+
+    def library(kind: str, **options: Any) -> Call:
+        return lambda: getattr(lib, kind)(net, x, y, **options)
+
+    return [
+        *pairs,
+        (pgd, eps, "adv-lib", library("pgd_linf", ε=eps, steps=40, absolute_step_size=0.01, random_init=False), 5),
+        (apgd, eps, "adv-lib", library("apgd", eps=eps, norm=infinite, n_iter=40, loss_function="ce"), 5),
+        ("deepfool(norm=l2)", infinite, "adv-lib", library("df", steps=50), 3),
+        ("carlini-wagner", infinite, "adv-lib", library("carlini_wagner_l2", max_iterations=1000), 1),
+        ("fab", eps, "adv-lib", library("fab", norm=infinite, n_iter=100), 1),
+        ("auto-attack(part=apgd-t)", eps, "adv-lib", library("apgd_targeted", eps=eps, norm=infinite), 1),
+    ]
 
 
 if __name__ == "__main__":

@@ -74,18 +74,18 @@ CORE = [
         ("    _search(model, x, goal, best, enough)", "    pass"),
         ("g.flatten(1).norm(dim=1) if norm", "g.flatten(1).abs().sum(1) if norm"),
         ("pace = w.abs().add_(w == 0) if", "pace = torch.ones_like(w) if"),
-        ("lack - torch.linalg.vecdot(whole, 1 - free)", "lack"),
+        ("lack - reach + torch.linalg.vecdot(whole, free)", "lack"),
         ("torch.minimum(t[:, None] * pace, room)", "t[:, None].clamp_max(9) * pace"),
         ("closer = (far < nearest)", "closer = (far > nearest)"),
         ("return reached_distance(best)[rows] <= enough", "return reached_distance(best)[rows] <= -1"),
         ("torch.where(best.met, best.distance, torch.inf)", "best.distance"),
-        ("        if count == before:", "        if True:"),
+        ("        if count >= before:", "        if True:"),
         ("(column == k) & ~_is_near(best, eps, of)", "column == k"),
     )
 ]
 CORE += [
     ("attacks/common/rival_classes.py", "at += columns", "at = to.shape[1]", "autoattack and (behind or together)"),
-    ("attacks/common/rival_classes.py", "at_once(backward=True) // max(len(rows), 1)", "1", "autoattack and together"),
+    ("attacks/common/rival_classes.py", "math.ceil((width - at) / max(groups, 1))", "1", "autoattack and together"),
     (
         "attacks/common/rival_classes.py",
         "return rows >= first[of[rows]]",

@@ -176,7 +176,7 @@ CORE = [
         "small_network",
     ),
     ("core/batching.py", "_one_way.reset(token_one_way)", "pass", "small_network"),
-    ("core/blackbox.py", "torch.split(sent, at_once())", "torch.split(sent, 16)", "go_together"),
+    ("core/blackbox.py", "size = at_once()", "size = 16", "go_together"),
     ("core/passes.py", "_open.set((*_open.get(), passes))", "_open.set((passes,))", "nested"),
     (
         "core/guard.py",
@@ -234,7 +234,7 @@ CORE = [
         "outputs.scatter(1, index, 0.0).amax(1)",
         "targets",
     ),
-    ("core/targets.py", "return Misclassify(self.y[rows])", "return self", "targets"),
+    ("core/targets.py", "some = Misclassify(self.y[rows])", "some = self", "targets"),
     ("core/statistics.py", "z: float = 1.959963984540054", "z: float = 1.644853626951", "wilson"),
     ("core/statistics.py", "4 * n * n", "2 * n * n", "wilson"),
     ("core/statistics.py", "np.percentile(means, tails(len(v)))", "np.percentile(means, [10, 90])", "bootstrap"),

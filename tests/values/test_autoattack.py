@@ -575,7 +575,7 @@ def test_classes_go_together_and_nobody_sees_it(trained, monkeypatch, part, norm
     assert 4 < int(together.fooled.sum()) < 20
     assert torch.equal(together.fooled, in_turn.fooled)
     torch.testing.assert_close(together.x, in_turn.x, rtol=0, atol=1e-6)
-    assert few < 0.6 * many_  # two groups, the first class and the three others
+    assert few < many_ - 20  # two groups of 13 passes, the first class and the three others, in place of four
 
 
 def test_attacks_earlier_on_the_same_picture_end_those_after_them():

@@ -16,7 +16,7 @@ from clearsight.core.norms import Norm, per_picture, perturbation_norm
 from clearsight.errors import Refused
 
 WASTE = 0.4  # queries are tried ahead as long as about a fifth of them, half of this, comes after an accepted one
-DRAWN = 200  # queries for which random numbers are drawn at a time
+DRAWN = 100  # queries for which random numbers are drawn at a time
 HALVED = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # after which of 10000 queries the share p is halved
 
 

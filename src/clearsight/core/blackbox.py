@@ -169,8 +169,10 @@ class BlackBox:
     def _outputs(self, sent: Tensor, *, every: bool) -> Tensor:
         """Outputs (n, K) of versions sent, as many at a time as suit the network; every: all of them are counted."""
         with torch.no_grad(), nullcontext() if every else passes.uncounted():
-            parts = [self._model(part).float().cpu() for part in torch.split(sent, at_once())]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+            size = at_once()
+            if len(sent) <= size:
+                return self._model(sent).float().cpu()
+            return torch.cat([self._model(part).float().cpu() for part in torch.split(sent, size)])
 
     def _sendable(self, z: Tensor, of: Tensor) -> tuple[Tensor, Tensor]:
         """Versions z (n, C, *S) of the pictures of (n,) cut to [0, 1], and to a budget that only rounding exceeds.

@@ -238,7 +238,10 @@ class Misclassify:
         return ~self.right(outputs).gather(1, outputs.argmax(1, keepdim=True))[:, 0]
 
     def __getitem__(self, rows: Rows) -> Misclassify:
-        return Misclassify(self.y[rows])
+        some = Misclassify(self.y[rows])
+        if self.y.dtype != torch.bool:
+            vars(some)["_span"] = self._span  # that of all of them, which is not worked out again
+        return some
 
 
 @dataclass(frozen=True, eq=False)

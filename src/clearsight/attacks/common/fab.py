@@ -169,14 +169,15 @@ def _time(room: Tensor, pace: Tensor, weight: Tensor, lack: Tensor) -> Tensor:
     by then are held there, and the others go on: a time that is too short again, but less so, until none is new there.
     """
     rates, whole = weight * pace, weight * room
+    reach = whole.sum(1)
     free = (room > 0).to(room)
     count = free.sum()
     while True:
         rate = torch.linalg.vecdot(rates, free)
-        t = torch.where(rate > 0, (lack - torch.linalg.vecdot(whole, 1 - free)) / rate, torch.inf)
-        free.mul_(t[:, None] * pace < room)
+        t = torch.where(rate > 0, (lack - reach + torch.linalg.vecdot(whole, free)) / rate, torch.inf)
+        torch.gt(room, t[:, None] * pace, out=free)
         before, count = count, free.sum()
-        if count == before:
+        if count >= before:
             return t
 
 

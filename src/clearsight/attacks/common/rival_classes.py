@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -62,13 +63,14 @@ def in_groups(to: Tensor, stand: Callable[[], Tensor]) -> Iterator[tuple[Tensor,
     """Pairs of pictures and the columns of their rivals to (B, m), for attacks towards one class after the other.
 
     Yields the pictures (n,) and the columns (n,) of a group, column by column.  The first group holds the first column,
-    where most pictures fall; the others hold as many columns as go through the network at once.  stand: says which
-    pictures (B,) still stand; the others are left out.
+    where most pictures fall; the others are few and alike, and hold what goes through the network at once.  stand: says
+    which pictures (B,) still stand; the others are left out.
     """
-    at = 0
-    while at < to.shape[1]:
+    at, width = 0, to.shape[1]
+    while at < width:
         rows = stand().nonzero()[:, 0]
-        columns = max(1, at_once(backward=True) // max(len(rows), 1)) if at else 1
+        groups = math.ceil((width - at) * len(rows) / at_once(backward=True))
+        columns = math.ceil((width - at) / max(groups, 1)) if at else 1
         part = to[rows, at : at + columns]
         column, which = (part.T != NONE).nonzero(as_tuple=True)
         if len(which):
