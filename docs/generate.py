@@ -24,7 +24,7 @@ def on_files(files: Files, config: Any) -> Files:
         "command-line.md": _commands(),
         "cost.md": _together("cost.md", "score_cam.md", "memory.md"),
         "libra.md": (ROOT / "benchmarks" / "libra_table.md").read_text(),
-        "training-table.md": (ROOT / "benchmarks" / "training.md").read_text(),
+        "training-table.md": _together("training.md", "first_model.md"),
         "shortcuts-table.md": (ROOT / "benchmarks" / "shortcuts.md").read_text(),
         "attack-figures.md": _together("mnist_attacks.md", "transfer.md"),
         "norms.md": (ROOT / "benchmarks" / "norms.md").read_text(),
@@ -53,6 +53,7 @@ def _links(readme: str) -> str:
     """The README's links into docs/ and to the files beside it, as they are seen from docs/."""
     readme = readme.replace("](docs/", "](").replace("](benchmarks/cost.md)", "](cost.md)")
     readme = readme.replace("](benchmarks/shortcuts.md)", "](shortcuts-table.md)")
+    readme = readme.replace("](benchmarks/first_model.md)", "](training-table.md)")
     return re.sub(r"\]\((CONTRIBUTING|CHANGELOG)\.md", lambda m: f"]({m[1].lower()}.md", readme).replace(
         "[Apache-2.0](LICENSE)", "Apache-2.0"
     )
