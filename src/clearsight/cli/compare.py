@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -37,8 +36,7 @@ def compare(
     how alike the maps of two runs are does not.
     """
     explainers = [] if method == "auto" else [method]
-    models = [word for word in words if not Path(word).exists()]  # the others are looked at with their folders
-    look_first(models, [data] if data else [], checks=split_calls(only or ""), explainers=explainers)
+    look_first([], [data] if data else [], checks=split_calls(only or ""), explainers=explainers)
     from clearsight.cli.progress import progress
     from clearsight.comparing.compare import compare as compare_runs
     from clearsight.core.run_names import new_run
