@@ -37,10 +37,10 @@ COMMANDS: tuple[tuple[str, tuple[str, ...], int], ...] = (  # what it is, the wo
     (
         "three tested maps of two pictures",
         (*COFFEE, "demo:chelsea", "-m", "grad-cam", "-m", "lrp", "-m", "occlusion(window=48, stride=24)"),
-        3,
+        2,
     ),
     ("the first picture judged", ("audit", "demo", "demo:coffee", "--only", "accuracy"), 5),
-    ("the whole audit", ("audit",), 2),
+    ("the whole audit", ("audit",), 1),
 )
 
 

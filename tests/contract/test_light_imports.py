@@ -104,21 +104,24 @@ def test_the_compiler_itself_can_be_imported_meanwhile():
     assert run(code) == [True, True]
 
 
-@pytest.mark.parametrize(("load", "policy"), [(0.0, ""), (1e3, "PASSIVE")])
-def test_threads_that_wait_sleep_where_others_keep_the_machine_busy(load, policy):
+@pytest.mark.parametrize(
+    ("given", "turns"), [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "PASSIVE"}, "")]
+)
+def test_threads_that_wait_soon_sleep_unless_the_user_says_otherwise(given, turns):
     code = f"""if True:
         import json, os, sys
-        os.environ.pop("OMP_WAIT_POLICY", None)
-        os.getloadavg = lambda: ({load}, 0.0, 0.0)
+        for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+            os.environ.pop(name, None)
+        os.environ |= {given!r}
         from clearsight.cli.app import main
         sys.argv = ["clearsight", "--version"]
         try:
             main()
         except SystemExit:
             pass
-        print(json.dumps([os.environ.get("OMP_WAIT_POLICY", "")]))
+        print(json.dumps([os.environ.get("GOMP_SPINCOUNT", "")]))
     """
-    assert run(code) == [policy]
+    assert run(code) == [turns]
 
 
 def test_a_picture_is_judged_before_charts_can_be_drawn():

@@ -241,6 +241,7 @@ CORE = [
     ("core/statistics.py", "np.random.default_rng(seed)", "np.random.default_rng(0)", "bootstrap"),
     ("core/statistics.py", "min(rows, draws - start)", "rows", "bootstrap"),
     ("cli/app.py", "    reuse_memory()\n", "", "memory_is_used_again"),
+    ("cli/app.py", 'if "OMP_WAIT_POLICY" not in os.environ:', "if True:", "threads_that_wait"),
     ("core/statistics.py", "if low >= floor", "if low > floor", "judge"),
     ("core/catalogue.py", "and not quoted and", "and", "word_none"),
     ("core/catalogue.py", "if bracket and", "if rest and", "not_there"),
