@@ -241,7 +241,9 @@ def maps_of_photos(words: str, only: str) -> list[Row]:
     one_hot = torch.eye(len(model.labels))[y]
 
     def cam(kind: Any) -> Call:
-        return lambda: kind(model=outside, target_layers=[place])(input_tensor=x.clone(), targets=wanted)
+        return lambda: kind(model=outside, target_layers=[place])(
+            input_tensor=x.clone().requires_grad_(), targets=wanted
+        )
 
     def zennit() -> Any:
         with Gradient(outside, EpsilonPlusFlat()) as attributor:
