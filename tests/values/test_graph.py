@@ -19,19 +19,7 @@ from clearsight.errors import Refused
 from clearsight.internals import recording
 from clearsight.internals.graph import word
 from clearsight.internals.recording import graph_of
-
-
-class Run(nn.Module):
-    """A network whose forward is the function given, over the modules given."""
-
-    def __init__(self, forward, **modules: nn.Module) -> None:
-        super().__init__()
-        self.how = forward
-        for name, module in modules.items():
-            self.add_module(name, module)
-
-    def forward(self, x: Tensor):
-        return self.how(self, x)
+from relevancenets import Run
 
 
 def wrapped(net: nn.Module, **options) -> Classifier:

@@ -23,21 +23,9 @@ from clearsight.internals.patch_plan import Plan, plan_for
 from clearsight.internals.recording import graph_of, is_recorded
 from clearsight.runner.run import explain
 from networks import NAMES, network, sizes
+from relevancenets import Run
 
 SIDES = (26, 31)
-
-
-class Run(nn.Module):
-    """A network whose forward is the function given, over the modules given."""
-
-    def __init__(self, forward, **modules: nn.Module) -> None:
-        super().__init__()
-        self.how = forward
-        for name, module in modules.items():
-            self.add_module(name, module)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.how(self, x)
 
 
 def conv(i: int, o: int, k: int | tuple[int, int], **options) -> nn.Conv2d:
