@@ -97,6 +97,7 @@ def files_of(words: str, tests: list[tuple[str, bool, str]]) -> Files:
 def run(words: str, files: Files, change: tuple[str, str, str] | None) -> tuple[str, float]:
     """What becomes of the tests that words select, in a copy with the change made; and the seconds taken."""
     began = time.perf_counter()
+    multiprocessing.current_process()._config["daemon"] = False  # tests of workers start processes
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder).resolve()
         for part in ("src", "tests", "benchmarks", "docs"):
