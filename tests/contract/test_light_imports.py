@@ -70,6 +70,27 @@ def test_one_picture_is_explained_without_the_compiler(tmp_path):
     assert found == {"torch", "torchvision", "timm", "scipy.ndimage"}  # which draws the outline of the object
 
 
+def test_a_network_is_recorded_without_the_compiler(tmp_path):
+    methods = ("-m", "lrp", "-m", "deep-lift", "-m", "guided-backprop")
+    found = imported_by("explain", "demo", "demo:coffee", *methods, "--no-tests", "-o", str(tmp_path / "run"))
+    assert (tmp_path / "run" / "coffee.png").is_file()
+    assert found == {"torch", "torchvision", "timm", "scipy.ndimage"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("inspect", "demo"),
+        ("audit", "demo:coffee", "demo:chelsea", "--only", "map-stability"),
+        ("attack", "demo", "demo:coffee", "-a", "pgd(steps=2)"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_no_command_but_train_imports_the_compiler(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert not {"torch._dynamo", "sympy"} & imported_by(*words)
+
+
 def test_what_stands_in_for_the_compiler_is_gone_afterwards():
     code = """if True:
         import json, sys, torch

@@ -121,9 +121,22 @@ CORE = (
             ("x.device, layer, model.output, model.scores", "x.device, '', model.output, model.scores"),
             ("(*run, fold)] =", "(*run, True)] ="),
             ("    if not _same_logits(graph, z, wanted, _SAME):\n", "    if False:\n"),
-            ('if "tracing tensor" in message or "data-dependent" in message:', "if False:"),
+            ("if isinstance(e.__cause__, ValueNeededError):", "if False:"),
+            ("sdpa_kernel(SDPBackend.MATH), _plain_attention():", "sdpa_kernel(SDPBackend.MATH):"),
             ("not torch.equal(a, b)", "False"),
             ("if len(two.graph.nodes) != len(three.graph.nodes):", "if False:"),
+        )
+    ]
+    + [
+        ("internals/tape.py", old, new, _GRAPH)
+        for old, new in (
+            ("with tape, _OutOfPlace():", "with tape:"),
+            ("return into if out is into else into.copy_(out)", "return out"),
+            ("else args[0].copy_(instead(*args, **kwargs))", "else instead(*args, **kwargs)"),
+            ("if packet is None or not any(", "if packet is None or any("),
+            ("self.nodes[value] = node", "self.nodes[value] = node; self.attributes[f'v{len(self.nodes)}'] = value"),
+            ("func.tags and self._any_moving(nodes)", "func.tags"),
+            ("func.tags and self._any_moving(nodes)", "()"),
         )
     ]
     + [
@@ -146,7 +159,9 @@ CORE = (
             ("shift if bias is None else bias * scale + shift", "shift if bias is None else bias + shift"),
             ("shift if bias is None else bias * scale + shift", "shift"),
             ("if end not in moving:", "if False:"),
-            ("node not in moving and not _grows_with_batch(node)", "node not in moving"),
+            ("if _has_a_size(node) or not growing", "if not growing"),
+            ("if _has_a_size(node) or not growing.isdisjoint(node.all_input_nodes):", "if _has_a_size(node):"),
+            ("kind_of(node) == kind_of(node.args[1])", "True"),
         )
     ]
 )

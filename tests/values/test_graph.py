@@ -47,6 +47,27 @@ def in_place(s, x):
     return {"features": h, "scores": s.d(h.mean((2, 3)))}
 
 
+def each_in_place(s, x):
+    h = F.relu6(s.a(x) + 1, inplace=True) + 0  # eager PyTorch could not go back where an output is written over
+    h = torch.relu_(h) + 0
+    h.clamp_(0.1, 4)
+    h **= 2
+    rows = h.view(len(h), -1)
+    rows.add_(h.mean())  # a view: h itself changes
+    F.dropout(rows, 0.5, False, inplace=True)
+    F.selu(rows[:, ::2], inplace=True)
+    h = h + 0
+    kept = h.masked_fill_(h > 3, 0.5)
+    h = F.hardswish(h - 1, True) + torch._C._nn.hardtanh_(kept * 1.0, -1.0, 2.0)
+    h.t_().t_() if h.dim() == 2 else h.transpose_(2, 3)
+    return s.d(h.mean((2, 3)))
+
+
+def tokens(s, x):
+    h = s.a(x).flatten(2).transpose(1, 2)
+    return s.d(s.layer(h).mean(1))
+
+
 def shuffle(s, x):
     h = s.a(x)
     b, c, height, width = h.shape
@@ -71,6 +92,11 @@ NETS = {
     "in place, reused, functional": (
         lambda: Run(in_place, a=conv(), b=conv(4), relu=nn.ReLU(inplace=True), d=nn.Linear(4, 3)),
         {"output": "scores"},
+    ),
+    "in place, number by number": (lambda: Run(each_in_place, a=conv(), d=nn.Linear(4, 3)), {}),
+    "a layer of a transformer": (
+        lambda: Run(tokens, a=conv(), layer=nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), d=nn.Linear(4, 3)),
+        {},
     ),
     "a tuple": (lambda: Run(lambda s, x: (x, s.a(x).mean((2, 3))), a=conv(2, 3)), {"output": 1}),
     "shuffle": (lambda: Run(shuffle, a=conv(), d=nn.Linear(4, 3)), {}),
@@ -353,6 +379,37 @@ def test_what_is_no_weight_is_recorded_anew(recorded, kind):
         with model.undisturbed(), torch.no_grad():
             torch.testing.assert_close(graph_of(model, x[:1])(model.normalised(x)), model(x))
     assert len(recorded) == 3
+
+
+def test_what_is_run_without_the_picture_may_be_long(recorded):
+    """Each of the constants is read twice by the next two: whoever asks all of them again and again never ends."""
+
+    def forward(s, x):
+        a, b = torch.ones(1), torch.ones(1)
+        for _ in range(60):
+            a, b = (a + b) / 2, a
+        return s.a(x).mean((2, 3)) * a
+
+    model, x = wrapped(Run(forward, a=conv(2, 3))), pictures(2)
+    with model.undisturbed(), torch.no_grad():
+        torch.testing.assert_close(graph_of(model, x[:1])(model.normalised(x)), model(x))
+
+
+def test_what_was_used_is_let_go_as_the_rest_is_recorded(recorded):
+    alive: list[int] = []
+
+    def forward(s, x):
+        for _ in range(9):
+            x = s.a(x)
+        gc.collect()
+        alive.append(sum(isinstance(o, Tensor) for o in gc.get_objects()))
+        return s.d(x.mean((2, 3)))
+
+    model = wrapped(Run(forward, a=conv(2, 2), d=nn.Linear(2, 3)))
+    with model.undisturbed(), torch.no_grad():
+        graph_of(model, pictures(1))
+    assert len(alive) > 2
+    assert max(alive) - min(alive) < 5
 
 
 def test_few_recordings_are_kept_and_no_weights_with_them(recorded):

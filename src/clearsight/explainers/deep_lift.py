@@ -14,6 +14,7 @@ from clearsight.explainers.common.rescale import slope
 from clearsight.explainers.common.rescale_rules import rules
 from clearsight.internals.graph import Graph
 from clearsight.internals.recording import graph_of
+from clearsight.internals.vjp import vjp
 
 
 @method(paper="arXiv:1704.02685", claims="complete signed class-sensitive few-passes")
@@ -63,7 +64,7 @@ def _some(model: Classifier, graph: Graph, x: Tensor, target: Target, baseline: 
     with torch.enable_grad():
         out = graph(model.normalised(p).to(model.dtype), rules(graph, before, len(x)))
     logits, baseline_logits = out.detach().float(), before[graph.end].float()
-    (g,) = torch.autograd.grad(out, p, slope(target, logits, baseline_logits).to(out.dtype))
+    g = vjp(out, p, slope(target, logits, baseline_logits))
     maps = (g * (x - baseline)).sum(1)
     with torch.no_grad():
         change = target(logits) - target(baseline_logits)

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import is_lazy
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from clearsight.core import rng
 from clearsight.core.classifier import Classifier
 from clearsight.errors import Refused
 from clearsight.inspecting import receptive_fields
+from clearsight.internals.watch import Watch
 from clearsight.models.dry_run import probes, reason
 
 OUTSIDE = "outside modules"
@@ -177,7 +177,7 @@ class _ModuleRun:
 Dependence = tuple[bool, receptive_fields.View | None]
 
 
-class _Run(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Run(Watch):
     """Sees every operation of a run: what it computes and which part of the picture its result depends on."""
 
     def __init__(self, names: Mapping[nn.Module, str]) -> None:

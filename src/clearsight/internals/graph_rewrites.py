@@ -9,6 +9,7 @@ from torch import Tensor, fx
 
 from clearsight.errors import Refused
 from clearsight.internals.graph import Graph, Sized, Unrecordable, Values, affine, aten, copied, word
+from clearsight.internals.tape import kind_of
 
 
 def prepared(recorded: fx.GraphModule, *, fold: bool) -> Graph:
@@ -31,6 +32,8 @@ def prepared(recorded: fx.GraphModule, *, fold: bool) -> Graph:
             if word(node) == "as_strided_":  # pooling of channels_last pictures; where it is more, graph_of sees it
                 node.target, node.args = aten.reshape.default, node.args[:2]
             node.target = _out_of_place(node.target)
+            if node.target is copied and kind_of(node) == kind_of(node.args[1]):  # all of it is written over
+                node.replace_all_uses_with(node.args[1])
     for node in reversed(list(g.nodes)):  # what forward wrote into its input is written back at the end: not into ours
         if node.op == "call_function" and node.target is aten.copy_.default and not node.users:
             g.erase_node(node)
@@ -43,9 +46,13 @@ def prepared(recorded: fx.GraphModule, *, fold: bool) -> Graph:
     if end not in moving:
         raise Refused("the network's scores do not depend on the picture: let forward use its input")
     graph = Graph([], constants, moving, start, end, None, recorded)
+    growing: set[fx.Node] = set()
     for node in g.nodes:
-        if node.op == "call_function" and node not in moving and not _grows_with_batch(node):
-            constants[node] = graph.run(node, {}, 0)
+        if node.op == "call_function" and node not in moving:
+            if _has_a_size(node) or not growing.isdisjoint(node.all_input_nodes):
+                growing.add(node)
+            else:
+                constants[node] = graph.run(node, {}, 0)
     if fold:
         _without_batch_norm(graph)
     _with_log_softmax(graph)
@@ -76,8 +83,9 @@ _FILLED = {"new_zeros": aten.zeros.default, "new_ones": aten.ones.default, "new_
 
 def _as_constant(node: fx.Node) -> tuple[Any, dict[str, Any]]:
     """x.new_zeros(shape) -> zeros(shape) of the same type: such a mask does not depend on the picture."""
-    value: Tensor = node.meta["val"]
-    return _FILLED[word(node)], {"dtype": value.dtype, "device": value.device}
+    kind = kind_of(node)
+    assert kind is not None
+    return _FILLED[word(node)], {"dtype": kind.dtype, "device": kind.device}
 
 
 def _out_of_place(target: Any) -> Any:
@@ -91,11 +99,11 @@ def _out_of_place(target: Any) -> Any:
     return target if packet is None else getattr(packet, target._overloadname, target)
 
 
-def _grows_with_batch(node: fx.Node) -> bool:
-    """Whether a constant operation has a size that depends on the number of pictures."""
+def _has_a_size(node: fx.Node) -> bool:
+    """Whether one of its arguments is a size that grows with the number of pictures."""
     sized: list[Sized] = []
     fx.node.map_aggregate((node.args, node.kwargs), lambda a: sized.append(a) if isinstance(a, Sized) else a)
-    return bool(sized) or any(_grows_with_batch(n) for n in node.all_input_nodes)
+    return bool(sized)
 
 
 def _with_log_softmax(graph: Graph) -> None:

@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from clearsight.core import passes
 from clearsight.core.classifier import Classifier
 from clearsight.core.copying import copied, plain
 from clearsight.errors import Refused
 from clearsight.internals.probe import NetworkFacts, inherit, network_facts
+from clearsight.internals.watch import Watch
 
 # operations that multiply what they are given by weights, and at which positions weights may stand
 _WEIGHS = {
@@ -43,7 +43,7 @@ class Uses:
     buffers: set[Name] = field(default_factory=set)
 
 
-class _WatchOperations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _WatchOperations(Watch):
     """Records every operation of a pass, and which of its arguments come from the network alone."""
 
     def __init__(self, net: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""One run of a network, recorded by torch.fx as operations on tensors.
+"""One run of a network, written down as operations on tensors.
 
 What Python did in between (classes, loops, dicts, in-place and reused modules, functional calls) leaves no trace in it.
 Networks that differ in nothing but their weights share a recording.
@@ -16,10 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch._guards import TracingContext, tracing
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.func import functionalize
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from clearsight.core import passes
@@ -31,6 +27,7 @@ from clearsight.internals.graph_rewrites import prepared
 from clearsight.internals.layers import layout_of, module_at
 from clearsight.internals.places import as_maps
 from clearsight.internals.probe import weights_of
+from clearsight.internals.tape import ValueNeededError, tape_of
 
 _KEPT = 8  # recordings, each some hundreds of nodes without weights
 _SAME = 1e-3  # of the largest logit: how far those of a new recording may be from the network's
@@ -209,14 +206,12 @@ def _recorded(model: Classifier, z: Tensor, layer: str, pictures: int) -> fx.Gra
         return model.logits(z)
 
     many = z[:1].expand(pictures, *z.shape[1:]).contiguous()
-    one_mode = TracingContext(FakeTensorMode())  # make_fx would make a mode for each value, which doubles its time
-    with _marking(model, z, layer), warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH), tracing(one_mode):
+    with _marking(model, z, layer), warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH), _plain_attention():
         warnings.simplefilter("ignore")
         try:
-            recorded: fx.GraphModule = make_fx(functionalize(run, remove="mutations_and_views"))(many)
+            recorded = tape_of(run, many)
         except Refused as e:
-            message = str(e.__cause__)  # by torch
-            if "tracing tensor" in message or "data-dependent" in message:
+            if isinstance(e.__cause__, ValueNeededError):
                 raise Unrecordable(
                     "the network looks at values of the picture to decide what to do, so it cannot be taken apart into "
                     "its operations: use a gradient, class-activation or perturbation method"
@@ -229,6 +224,17 @@ def _recorded(model: Classifier, z: Tensor, layer: str, pictures: int) -> fx.Gra
             ) from e
     recorded.graph.eliminate_dead_code()
     return recorded
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """nn.MultiheadAttention and nn.TransformerEncoderLayer run operation by operation, not as a single one."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 @contextmanager

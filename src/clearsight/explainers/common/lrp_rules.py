@@ -21,6 +21,7 @@ from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.internals.graph import Graph, Values, word
 from clearsight.internals.recording import graph_of
+from clearsight.internals.vjp import vjp
 
 aten = torch.ops.aten
 
@@ -237,7 +238,7 @@ def _step(walk: Walk, node: fx.Node, r: Tensor, is_first: bool) -> None:
     elif name == "getitem":
         _item(walk, node, args, r)
     elif name in _MOVES:
-        (share,) = _vjp(lambda v: node.target(v, *args[1:], **kwargs), args[0], r)  # type: ignore[operator]
+        share = _through(lambda v: node.target(v, *args[1:], **kwargs), args[0], r)  # type: ignore[operator]
         walk.add_relevance(node.args[0], share)
     else:
         raise Refused(
@@ -572,7 +573,7 @@ def _average(walk: Walk, node: fx.Node, args: Any, kwargs: Any, r: Tensor) -> No
         r_part = r if len(parts) == 1 else torch.where((z >= 0) == (i == 0), r, 0.0)
         out = run(part)
         s = r_part / stable(out)
-        share = share + part * _vjp(run, part, s)[0]
+        share = share + part * _through(run, part, s)
         walk.absorb(r_part, s * out)
     walk.add_relevance(node.args[0], share)
 
@@ -618,7 +619,7 @@ def _item(walk: Walk, node: fx.Node, args: Any, r: Tensor) -> None:
     if name in _UNTOUCHED and number == 0:
         walk.add_relevance(parts.args[0], r)
     elif name in _PARTS or name in ("split", "split_with_sizes", "unbind", "chunk", "unsafe_split"):
-        (share,) = _vjp(lambda v: parts.target(v, *inner[1:], **kwargs)[number], inner[0], r)  # type: ignore[operator]
+        share = _through(lambda v: parts.target(v, *inner[1:], **kwargs)[number], inner[0], r)  # type: ignore[operator]
         walk.add_relevance(parts.args[0], share)
     else:
         raise Refused(
@@ -627,12 +628,11 @@ def _item(walk: Walk, node: fx.Node, args: Any, r: Tensor) -> None:
         )
 
 
-def _vjp(run: Callable[[Tensor], Any], x: Tensor, r: Tensor) -> tuple[Tensor]:
+def _through(run: Callable[[Tensor], Any], x: Tensor, r: Tensor) -> Tensor:
     free = x.detach().requires_grad_()
     with torch.enable_grad():
         out = run(free)
-    (share,) = torch.autograd.grad(out, free, r.to(out.dtype))
-    return (share,)
+    return vjp(out, free, r)
 
 
 def _like(share: Tensor, x: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from clearsight.explainers.common.rescale import (
     valued,
 )
 from clearsight.internals.graph import Graph, Rule, Values, word
+from clearsight.internals.tape import kind_of
 
 Args = tuple[Any, ...]
 Options = dict[str, Any]
@@ -110,8 +111,8 @@ def _over_the_batch(node: fx.Node, before: Values, pictures: int) -> bool:
     """Whether a normalisation's own statistics are of several pictures; each of InstanceNorm's is of one channel."""
     source = node.args[0]
     assert isinstance(source, fx.Node)
-    recorded = source.meta.get("val")  # of a run of two pictures
-    if isinstance(recorded, Tensor):
+    recorded = kind_of(source)  # in a run of two pictures
+    if recorded is not None:
         return recorded.shape[0] == 2
     return bool(before[source].shape[0] == pictures)
 
