@@ -111,6 +111,11 @@ def test_audit_writes_a_report_and_a_sheet(workshop, run, only):
     assert not again.err
 
 
+def test_only_may_be_repeated(workshop, run):
+    words = ("audit", "net.py:factory", "photos", "--only", "calibration", "--only", "accuracy, groups", "--json")
+    assert {f["name"] for f in json.loads(run(*words).out)["findings"]} == {"accuracy", "calibration", "groups"}
+
+
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_findings(workshop, run):
     words = ("audit", "net.py:factory", "photos", "--boxes", "boxes.json", "--json", "--seed", "5")

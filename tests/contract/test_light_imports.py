@@ -81,7 +81,7 @@ def test_a_network_is_recorded_without_the_compiler(tmp_path):
     "words",
     [
         ("inspect", "demo"),
-        ("audit", "demo:coffee", "demo:chelsea", "--only", "map-stability"),
+        ("audit", "demo", "demo:coffee", "--only", "map-stability"),
         ("attack", "demo", "demo:coffee", "-a", "pgd(steps=2)"),
     ],
     ids=lambda words: words[0],

@@ -46,14 +46,15 @@ def audit(
     was stopped (-o DIR), it goes on where that ended.
     """
     limit = seconds(budget)
+    checks = ", ".join(only) if only else None
     explainers = [] if method == "auto" else [method]
-    look_first([model], [data], checks=split_calls(only or ""), explainers=explainers)
+    look_first([model], [data], checks=split_calls(checks or ""), explainers=explainers)
     from clearsight.auditing.audit import Stopped, parse_checks, run_audit
     from clearsight.auditing.gate import bars_for
     from clearsight.cli.progress import progress
     from clearsight.core.run_names import new_run
 
-    calls = parse_checks(only)
+    calls = parse_checks(checks)
     bars = bars_for(gate, calls)
     classifier = load_model(model, about_model, run)
     pictures = open_pictures(data, about_data)

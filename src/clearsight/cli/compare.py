@@ -36,7 +36,8 @@ def compare(
     how alike the maps of two runs are does not.
     """
     explainers = [] if method == "auto" else [method]
-    look_first([], [data] if data else [], checks=split_calls(only or ""), explainers=explainers)
+    checks = ", ".join(only) if only else None
+    look_first([], [data] if data else [], checks=split_calls(checks or ""), explainers=explainers)
     from clearsight.cli.progress import progress
     from clearsight.comparing.compare import compare as compare_runs
     from clearsight.core.run_names import new_run
@@ -46,7 +47,7 @@ def compare(
             words,
             data,
             **asdict(about_data),
-            only=only,
+            only=checks,
             method=method,
             seed=run.seed,
             device=run.device,

@@ -19,7 +19,9 @@ DATA = "demo, a folder of pictures (class/x.jpg or split/class/x.jpg), a CSV, or
 Model = Annotated[str, typer.Argument(metavar="[MODEL]", help=MODEL, show_default=True)]
 Data = Annotated[str, typer.Argument(metavar="[DATA]", help=DATA, show_default=True)]
 Out = Annotated[Path | None, typer.Option("-o", "--out", help="Folder for the results.", show_default=False)]
-Only = Annotated[str | None, typer.Option(help='Checks to run: "accuracy, robustness(steps=40)".')]
+Only = Annotated[
+    list[str] | None, typer.Option(help='Checks to run: "accuracy, robustness(steps=40)"; may be repeated.')
+]
 Method = Annotated[str, typer.Option("-m", "--method", help="The explainer that the checks use.")]
 LabelColumn = Annotated[str | None, typer.Option(help="The column of the table that holds the class.")]
 Trust = Annotated[
