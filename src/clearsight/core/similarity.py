@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from skimage.metrics import structural_similarity
 
 Map = npt.NDArray[np.float64]
 
@@ -57,6 +56,8 @@ def ssim(a: Map, b: Map) -> float:
     window -= 1 - window % 2
     if window < 3:
         return float("nan")
+    from skimage.metrics import structural_similarity  # a third of a second, for what compares maps alone
+
     data_range = max(a.max(), b.max()) - min(a.min(), b.min())
     return float(
         structural_similarity(  # type: ignore[no-untyped-call]

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from scipy import special
 
 Judgement = Literal["pass", "warn", "fail"]
 Interval = tuple[float, float]
@@ -72,6 +71,8 @@ def tails(n: int) -> list[float]:
     >>> [round(p, 2) for p in tails(10)]
     [0.86, 99.14]
     """
+    from scipy import special  # a fifth of a second, which what draws no interval does not wait for
+
     low = 100 * float(special.ndtr(special.stdtrit(n - 1, 0.025) * (n / (n - 1)) ** 0.5))
     return [low, 100 - low]
 
