@@ -81,10 +81,10 @@ def test_a_network_is_recorded_without_the_compiler(tmp_path):
     "words",
     [
         ("inspect", "demo"),
-        ("audit", "demo", "demo:coffee", "--only", "map-stability"),
-        ("attack", "demo", "demo:coffee", "-a", "pgd(steps=2)"),
+        pytest.param(("audit", "demo", "demo:coffee", "--only", "map-stability"), marks=pytest.mark.slow),
+        pytest.param(("attack", "demo", "demo:coffee", "-a", "pgd(steps=2)"), marks=pytest.mark.slow),
     ],
-    ids=lambda words: words[0],
+    ids=["inspect", "audit", "attack"],
 )
 def test_no_command_but_train_imports_the_compiler(words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
