@@ -34,6 +34,7 @@ COMMANDS: tuple[tuple[str, tuple[str, ...], int], ...] = (  # what it is, the wo
     ("a mistyped folder", ("explain", "demo", "nowhere/x.jpg"), 7),
     ("a mistyped method", (*COFFEE, "-m", "grad-cm"), 7),
     ("one map of one picture", (*COFFEE, "-m", "grad-cam", "--no-tests"), 5),
+    ("one relevance map", (*COFFEE, "-m", "lrp", "--no-tests"), 5),
     (
         "three tested maps of two pictures",
         (*COFFEE, "demo:chelsea", "-m", "grad-cam", "-m", "lrp", "-m", "occlusion(window=48, stride=24)"),
