@@ -14,8 +14,6 @@ from functools import lru_cache
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import csc_array
-from scipy.sparse.linalg import splu
 from torch import Tensor
 
 from clearsight.core import rng
@@ -42,6 +40,9 @@ def inpainted(x: Tensor, gone: Tensor, *, noise: float = NOISE, rows: Tensor | N
 
 def _filled(x: NDArray[np.float64], gone: NDArray[np.bool_]) -> NDArray[np.float64]:
     """One picture (C, *S): the lost places are the solution of one sparse, symmetric system for all channels."""
+    from scipy.sparse import csc_array  # a quarter of a second, which what removes nothing does not wait for
+    from scipy.sparse.linalg import splu
+
     x = x.copy()
     if not gone.any():
         return x
