@@ -260,6 +260,25 @@ CORE = [
     ("models/model_words.py", "if not is_run(Path(words)):", "if False:", "no_run_folder_is_refused"),
     ("core/first_pass.py", "x.device == first.x.device and torch.equal(x.detach(), first.x)", "True", "top_class"),
     ("core/first_pass.py", "first.logits is not None or first", "first", "top_class"),
+    ("runner/run.py", "folded_back(model.net):", "nullcontext():", "test_input_convolution"),
+    *[
+        ("internals/input_convolution.py", old, new, "test_input_convolution")
+        for old, new in [
+            ("across @ part.flatten(2)", "across @ part.flatten(2).abs()"),
+            ("weight.shape[2:], **geometry", 'weight.shape[2:], **{**geometry, "padding": 0}'),
+            ("torch.cat(parts)", "parts[0].repeat(len(parts), 1, 1, 1)[: len(g)]"),
+            ("type(m) is nn.Conv2d", "isinstance(m, nn.Conv2d)"),
+            ("and m.groups == 1", ""),
+            ('and m.padding_mode == "zeros"', ""),
+            ("and not isinstance(m.padding, str)", ""),
+            ("m.in_channels <= FEW and ", ""),
+            (' and "_conv_forward" not in vars(m)', ""),
+            ('undo.callback(vars(m).pop, "_conv_forward", None)', "pass"),
+            ("or trains", ""),
+            ("== torch.float32", ""),
+            ("x.dim() == 4 and", ""),
+        ]
+    ],
     ("core/first_pass.py", "or first.net is not net", "", "top_class"),
     ("runner/top_class.py", "if first.logits is not None:", "if False:", "top_class"),
     ("runner/top_class.py", "finite(model, first.logits.float().cpu())", "first.logits.float().cpu()", "top_class"),
