@@ -353,6 +353,7 @@ def peers_of_attacks(net: Any, x: Any, y: Any, eps: float = 0.1) -> list[Pair]:
         ("fab", eps, "torchattacks", theirs("FAB", eps=eps, steps=100, n_classes=10), 1),
         ("square(queries=500)", eps, "torchattacks", theirs("Square", eps=eps, n_queries=500), 2),
         ("auto-attack", eps, "torchattacks", theirs("AutoAttack", eps=eps, n_classes=10), 1),
+        ("auto-attack(steps=10)", eps, "torchattacks", theirs("AutoAttack", eps=eps, n_classes=10), 1),
     ]
     try:
         from adv_lib import attacks as lib

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from clearsight.attacks.common.small_steps import even
 from clearsight.core import rng
 from clearsight.core.classifier import Classifier, Preprocess
-from clearsight.core.norms import perturbation_norm, within
+from clearsight.core.norms import perturbation_norm, project, within
 from clearsight.core.targets import Become, Misclassify
 from clearsight.errors import Refused
 from clearsight.runner.run import attack
@@ -555,3 +555,30 @@ def test_a_goal_of_ones_own_is_refused_where_classes_are_needed(bent, pictures, 
 def test_options_that_cannot_be_are_refused(bent, pictures, call):
     with pytest.raises(Refused, match="must be "):
         attack(bent, pictures, torch.arange(5) % 4, call, eps=0.1)
+
+
+@pytest.mark.parametrize("eps", [0.1, 8 / 255, float("inf")])
+def test_a_budget_for_each_picture_cuts_as_one_for_all(eps):
+    generator = torch.Generator().manual_seed(0)
+    x, raw = torch.rand(2, 5, 1, 9, 9, generator=generator)
+    raw = 3 * raw - 1
+    one, each = (project(raw, x, limit, "linf") for limit in (eps, torch.full((5,), eps)))
+    assert torch.equal(one, each)
+    assert torch.equal(one, raw.clamp(x - eps, x + eps).clamp(0, 1))
+    assert one.min() == 0
+    assert one.max() == 1
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (0.0, 0.5), (0.5, 1.0)])
+def test_pixels_are_normalised_into_a_tensor_of_their_own(mean, std):
+    net = nn.Sequential(nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(4, 2)).requires_grad_(False)
+    model = Classifier(net, Preprocess(2, (mean,), (std,)), ("a", "b"))
+    x = torch.rand(3, 1, 2, 2) - 0.5  # what is below 0 would be lost
+    before = x.clone()
+    z = x.clone().requires_grad_()
+    (g,) = torch.autograd.grad(model(z)[:, 0].sum(), z)
+    model(x)
+    assert torch.equal(x, before)
+    normal = ((x - mean) / std).relu()
+    torch.testing.assert_close(model(x), net[2](normal.flatten(1)))
+    torch.testing.assert_close(g, (net[2].weight[0].view(1, 1, 2, 2) / std) * (normal > 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache, reduce
 
 import torch
@@ -18,6 +19,9 @@ from clearsight.errors import Refused
 WASTE = 0.4  # queries are tried ahead as long as about a fifth of them, half of this, comes after an accepted one
 DRAWN = 100  # queries for which random numbers are drawn at a time
 HALVED = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # after which of 10000 queries the share p is halved
+
+# versions (n, C, *S) of the pictures (n,), from the best ones so far, which are used up, and their plans (n, k)
+Change = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @method(paper="arXiv:1912.00049", claims="linf l2 stochastic black-box")
@@ -59,10 +63,11 @@ def square(
     """
     if not 0 < p <= 1 or queries < 1:
         raise Refused(f"square(p={p:g}, queries={queries}): p must be above 0 and at most 1, queries at least 1")
-    begin, change = (_tiles, add_hills) if norm == "l2" else (_stripes, _paint)
+    begin, changer = (_tiles, _hill_builder) if norm == "l2" else (_stripes, _painter)
+    change = changer(x, eps)
     best = begin(x, eps, torch.arange(len(x), device=x.device))
     low, met = box.ask(best, torch.arange(len(x)))
-    plans = _Plans(x, eps, p, queries if rescale else 10000, norm)
+    plans = _Plans(x, p, queries if rescale else 10000, norm)
     left = torch.minimum(torch.tensor(queries - 1), box.left()).to(x.device).masked_fill(met, 0)
     rate = 0.5  # share of the queries that were accepted of late
     while True:
@@ -70,28 +75,28 @@ def square(
         if not rows.numel():
             return best
         ahead = max(1, min(at_once() // rows.numel(), int(WASTE / rate)))
-        of, nth, plan = plans.next(rows, left[rows].clamp_max_(ahead))
-        new = change(x.index_select(0, of), best.index_select(0, of), eps, plan)
-        before = low[of]
+        of, nth, plan = plans.next(rows, left.index_select(0, rows).clamp_max_(ahead))
+        new = change(of, best.index_select(0, of), plan)
+        before = low.index_select(0, of)
         loss, meets, asked = box.ask_until_better(new, of, nth, before)
         count = asked.long()
-        left.index_add_(0, of, -count)
+        left.index_add_(0, of, count, alpha=-1)
         plans.at.index_add_(0, of, count)
         better = (((loss < before) & asked) | meets).nonzero()[:, 0]
-        improved = of[better]
+        improved = of.index_select(0, better)
         best.index_copy_(0, improved, new.index_select(0, better))
-        low[improved] = loss[better]
-        left[of[meets]] = 0
+        low.index_copy_(0, improved, loss.index_select(0, better))
+        left.index_fill_(0, of.masked_select(meets), 0)
         rate += (better.numel() / int(count.sum()) - rate) / 10
 
 
 class _Plans:
     """What the queries about each of the pictures x (B, C, *S) change, drawn many queries at a time."""
 
-    def __init__(self, x: Tensor, eps: float, p: float, schedule: int, norm: Norm) -> None:
+    def __init__(self, x: Tensor, p: float, schedule: int, norm: Norm) -> None:
         shape = x.shape[2:]
         sides = [square_sides(shape, p / 2**h, norm) for h in range(len(HALVED) + 1)]
-        self.shape, self.eps, self.schedule, self.norm = shape, eps, schedule, norm
+        self.shape, self.schedule, self.norm = shape, schedule, norm
         self.sides = torch.tensor(sides, device=x.device)  # after each number of halvings
         self.numbers = (2 * len(shape) + 1 if norm == "l2" else len(shape)) + x.shape[1]
         width = self.numbers + len(shape) if norm == "l2" else sum(shape) + x.shape[1]
@@ -104,14 +109,15 @@ class _Plans:
 
         For every query, picture by picture, its picture, its place among them from 1, and its plan: (m,), (m,), (m, k).
         """
-        at = self.at[rows]
+        at = self.at.index_select(0, rows)
         if bool((at == DRAWN).any()):
             self._draw(rows[at == DRAWN])
-            at = self.at[rows]
+            at = self.at.index_select(0, rows)
         nth = torch.arange(int(count.max()), device=rows.device)
         which, nth = (nth < torch.minimum(count, DRAWN - at)[:, None]).nonzero(as_tuple=True)
-        of = rows[which]
-        return of, nth + 1, self.values[of, at[which] + nth]
+        of = rows.index_select(0, which)
+        place = of * DRAWN + at.index_select(0, which) + nth
+        return of, nth + 1, self.values.flatten(0, 1).index_select(0, place)
 
     def _draw(self, rows: Tensor) -> None:
         self.at[rows] = 0
@@ -123,8 +129,8 @@ class _Plans:
             plan = torch.cat([sides.to(u), u], 1)
         else:
             along, _ = place_square(self.shape, sides, u[:, : len(self.shape)])
-            colour = self.eps * _signs(u[:, len(self.shape) :])
-            plan = torch.cat([*(mask.flatten(1).to(u) for mask in along), colour], 1)
+            lower = u[:, len(self.shape) :] < 0.5
+            plan = torch.cat([mask.flatten(1).to(u) for mask in (*along, lower)], 1)
         self.values[rows] = plan.view(len(rows), DRAWN, -1)
 
 
@@ -156,15 +162,22 @@ def _stripes(x: Tensor, eps: float, rows: Tensor) -> Tensor:
     return (x + eps * _signs(u)).clamp(0, 1)
 
 
-def _paint(x: Tensor, best: Tensor, eps: float, plan: Tensor) -> Tensor:
-    """Set each channel to x + eps or x - eps inside one square: (n, C, *S).  x and best (n, C, *S) are used up.
+def _painter(x: Tensor, eps: float) -> Change:
+    """Set each channel to x + eps or x - eps inside one square.
 
-    plan (n, k): for each axis where the square is along it, 1 or 0, and of each channel eps or -eps.
+    plan (n, k): for each axis where the square is along it, and for each channel whether x - eps stands there, 1 or 0.
     """
-    axes = x.dim() - 2
-    *along, colour = torch.split(plan, [*x.shape[2:], x.shape[1]], 1)
-    masks = [m.view(len(x), 1, *[m.shape[1] if b == a else 1 for b in range(axes)]) for a, m in enumerate(along)]
-    return best.lerp_(x.add_(_beside(colour, axes)).clamp_(0, 1), reduce(torch.mul, masks))  # exact for 1 and 0
+    axes, channels = x.dim() - 2, torch.arange(x.shape[1], device=x.device)
+    colours = torch.stack([(x + eps).clamp_(0, 1), (x - eps).clamp_(0, 1)], 2).flatten(0, 2)
+
+    def paint(of: Tensor, best: Tensor, plan: Tensor) -> Tensor:
+        *along, lower = torch.split(plan, [*x.shape[2:], x.shape[1]], 1)
+        masks = [m.view(len(of), 1, *[m.shape[1] if b == a else 1 for b in range(axes)]) for a, m in enumerate(along)]
+        which = (of[:, None] * len(channels) + channels) * 2 + lower.long()
+        colour = colours.index_select(0, which.flatten()).view_as(best)
+        return best.lerp_(colour, reduce(torch.mul, masks))  # exact for 1 and 0
+
+    return paint
 
 
 def _tiles(x: Tensor, eps: float, rows: Tensor) -> Tensor:
@@ -180,6 +193,10 @@ def _tiles(x: Tensor, eps: float, rows: Tensor) -> Tensor:
         where = (slice(None), slice(None), *[slice(a, a + s) for a, s in zip(start, sides, strict=True)])
         move[where] = _hills(x, sides, u[:, k, 0])[:, None] * _beside(_signs(u[:, k, 1:]), axes)
     return _grown(x, move, eps)
+
+
+def _hill_builder(x: Tensor, eps: float) -> Change:
+    return lambda of, best, plan: add_hills(x.index_select(0, of), best, eps, plan)
 
 
 def add_hills(x: Tensor, best: Tensor, eps: float, plan: Tensor) -> Tensor:

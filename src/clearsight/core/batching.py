@@ -15,7 +15,7 @@ from clearsight.core.classifier import Classifier
 from clearsight.core.passes import uncounted
 
 SIZE = 16  # pictures in one pass through a network of the usual size: the fastest on the processors measured
-MOST = 128  # the same through a small network, whose passes cost little beside the steps between them
+MOST = 256  # the same through a small network, whose passes cost little beside the steps between them
 SMALL = 32 * 2**20  # bytes that the pictures of such a pass keep for its way back
 BYTES = 500 * 2**20  # what a pass may keep for its way back; what it works in comes on top, and stays below 1 GB
 

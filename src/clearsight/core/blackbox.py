@@ -123,7 +123,7 @@ class BlackBox:
             raise ValueError(f"{n} versions of {len(rows)} pictures: one row for each version")
         rows = rows.cpu()
         nth = _nth(rows) if nth is None else nth
-        query = self.used[rows] + nth  # of the query about its picture, from 1 on
+        query = self.used.index_select(0, rows) + nth  # of the query about its picture, from 1 on
         paid = query <= self.queries
         if bool(paid.all()):
             found = self._answers(z.detach(), rows, nth, query, label, low) if n else (torch.zeros(0), paid, paid)
@@ -150,13 +150,15 @@ class BlackBox:
             if low is None:
                 largest = self._largest.scatter_reduce(0, picture, height, "amax")[picture]
             else:
-                largest = torch.maximum(self._largest[picture], _highest_so_far(height, nth))
+                largest = torch.maximum(self._largest.index_select(0, picture), _highest_so_far(height, nth))
             met &= value < -SURE * largest
-        loss = torch.full_like(height, torch.inf)
-        if not label:
+        if label:
+            loss = torch.full_like(height, torch.inf)
+        else:
             loss = value if self.access == "logits" and value is not None else margin(goal, self._answer(out))
-        asked = torch.ones_like(met)
-        if low is not None:
+        if low is None:
+            asked = torch.ones_like(met)
+        else:
             asked = _until_first((loss < low) | met, nth)
             passes.note(int(asked.sum()))
             if not bool(asked.all()):
@@ -180,12 +182,12 @@ class BlackBox:
         And how far from the pictures they were before, (n,), on the CPU.
         """
         z, clean = z.clamp(0, 1), self.clean.index_select(0, of.to(z.device))
-        far = perturbation_norm(z - clean, self.norm)
-        over = ((far > self.eps) & (far <= self._limit)).nonzero()[:, 0]
-        if len(over) == len(z):
-            z = project(z, clean, self.eps, self.norm)
-        elif len(over):
-            z[over] = project(z[over], clean[over], self.eps, self.norm)
+        move = z - clean
+        far = move.abs_().flatten(1).amax(1) if self.norm == "linf" else perturbation_norm(move, self.norm)
+        over = (far > self.eps) & (far <= self._limit)
+        if bool(over.any()):
+            cut, others = project(z, clean, self.eps, self.norm), (~over).nonzero()[:, 0]
+            z = cut.index_copy_(0, others, z.index_select(0, others))
         return z, far.cpu()
 
     def _answer(self, out: Tensor) -> Tensor:
@@ -214,9 +216,11 @@ class BlackBox:
             far[hits] = perturbation_norm(move, self.norm).cpu()
             k = _least(far, of, met & (far < self._distance[of]))
             self.found[of[k]], self._distance[of[k]], self.meets[of[k]] = sent[k], far[k], True
-        k = _least(loss, of, inside & (loss < self._loss[of]))
+        k = _least(loss, of, inside & (loss < self._loss.index_select(0, of)))
         if k.numel():
-            self._lowest[of[k]], self._loss[of[k]] = sent[k], loss[k]
+            improved = of.index_select(0, k)
+            self._loss.index_copy_(0, improved, loss.index_select(0, k))
+            self._lowest.index_copy_(0, improved.to(sent.device), sent.index_select(0, k.to(sent.device)))
 
     def best(self, raw: Tensor | None) -> Tensor:
         """What the attack comes to, within the budget: (B, C, *S).
@@ -238,7 +242,7 @@ def _least(value: Tensor, of: Tensor, among: Tensor) -> Tensor:
     tensor([1, 2])
     """
     where = among.nonzero()[:, 0]
-    if bool((of[where].diff() > 0).all()):
+    if bool((of.index_select(0, where).diff() > 0).all()):
         return where
     where = where[value[where].argsort(stable=True)]
     where = where[of[where].argsort(stable=True)]
@@ -283,7 +287,7 @@ def _until_first(better: Tensor, nth: Tensor) -> Tensor:
     if not bool(better.any()):
         return torch.ones_like(better)
     before = better.cumsum(0) - better.long()  # better ones of all versions before
-    return before == before[torch.arange(1, len(nth) + 1) - nth]
+    return before == before.index_select(0, torch.arange(1, len(nth) + 1) - nth)
 
 
 def _highest_so_far(height: Tensor, nth: Tensor) -> Tensor:

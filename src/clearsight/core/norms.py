@@ -61,6 +61,8 @@ def project(raw: Tensor, x: Tensor, eps: float | Tensor, norm: Norm) -> Tensor:
 
     eps: one for all, or (B,); it may be infinite.
     """
+    if norm == "linf" and isinstance(eps, float):
+        return torch.clamp(raw, x - eps, x + eps).clamp_(0, 1)
     limit = per_picture(torch.as_tensor(eps, dtype=x.dtype, device=x.device).expand(len(x)), x)
     if norm == "l2":
         move = raw - x

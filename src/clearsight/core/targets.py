@@ -238,8 +238,10 @@ class Misclassify:
         return ~self.right(outputs).gather(1, outputs.argmax(1, keepdim=True))[:, 0]
 
     def __getitem__(self, rows: Rows) -> Misclassify:
-        some = Misclassify(self.y[rows])
-        if self.y.dtype != torch.bool:
+        some = object.__new__(Misclassify)  # nothing is checked again
+        y = self.y[rows]
+        vars(some)["y"] = y.clone() if isinstance(rows, slice) else y
+        if y.dtype != torch.bool:
             vars(some)["_span"] = self._span  # that of all of them, which is not worked out again
         return some
 

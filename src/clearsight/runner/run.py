@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -16,10 +16,11 @@ from clearsight.core.blackbox import BlackBox, OutOfQueries
 from clearsight.core.catalogue import Call, parse
 from clearsight.core.classifier import Classifier
 from clearsight.core.norms import USUAL, norm_of, project
-from clearsight.core.passes import counted
+from clearsight.core.passes import Passes, counted
 from clearsight.core.targets import Become, ClassScore, Goal, Misclassify, Target, as_goal
 from clearsight.core.validation import check_pixels, check_result, check_rows, check_target, top_class
 from clearsight.errors import Refused
+from clearsight.internals.input_convolution import folded_back
 from clearsight.internals.layers import find_layer
 from clearsight.internals.probe import settled
 from clearsight.internals.scores import scores
@@ -203,7 +204,7 @@ def attack(
         todo = (~already).nonzero()[:, 0]
         extra: dict[str, Any] = {"eps": eps, "other": other}
         extra["starts"] = None if starts is None else check_pixels(model, starts)
-        with settled(model), bounded(model, x[:1], batch) as together, counted(model.net) as passes:
+        with _attackable(model, x[:1], batch) as (together, passes):
             if "lessons" in call.method.injected:
                 together = max(len(todo), 1)  # learned once; the method itself takes the pictures a few at a time
                 extra["lessons"] = lessons or (x[todo.to(x.device)], goal[todo])
@@ -244,6 +245,13 @@ def attack(
         spent=spent if blind else None,
         first=first if blind else None,
     )
+
+
+@contextmanager
+def _attackable(model: Classifier, x: Tensor, batch: int | None) -> Iterator[tuple[int, Passes]]:
+    """How many pictures like x (1, C, *S) go through the network at once, and what goes through it inside, counted."""
+    with settled(model), bounded(model, x, batch) as size, counted(model.net) as passes, folded_back(model.net):
+        yield size, passes
 
 
 def _attack_in_shards(
