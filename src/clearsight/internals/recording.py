@@ -25,12 +25,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from clearsight.core import passes
 from clearsight.core.classifier import Classifier
 from clearsight.core.forwards import coarse_type, in_script, too_coarse
+from clearsight.core.weight_digest import Digest, weight_digest
 from clearsight.errors import Refused
 from clearsight.internals.graph import Graph, Sized, Unrecordable, mark
 from clearsight.internals.graph_rewrites import prepared
 from clearsight.internals.layers import layout_of, module_at
 from clearsight.internals.places import as_maps
-from clearsight.internals.probe import weights_of
 
 _KEPT = 8  # recordings, each some hundreds of nodes without weights
 _SAME = 1e-3  # of the largest logit: how far those of a new recording may be from the network's
@@ -61,7 +61,7 @@ class _Bound:
     """A graph, and the weights that it was bound to."""
 
     graph: Graph
-    weights: list[tuple[int, int]]
+    weights: Digest
 
 
 _graphs: weakref.WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], _Bound]] = weakref.WeakKeyDictionary()
@@ -83,7 +83,7 @@ def graph_of(model: Classifier, x: Tensor, layer: str = "", *, fold: bool = True
     if coarse is not None:
         raise Unrecordable(*too_coarse(coarse, "the shares of its operations"))
     run = _run_of(model, x, layer)
-    weights = weights_of(model.net)
+    weights = weight_digest(model.net)
     graphs = _graphs.setdefault(model.net, {})
     with passes.uncounted(), torch.no_grad():
         z = model.normalised(x[:1])
