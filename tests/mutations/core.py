@@ -276,6 +276,8 @@ CORE = [
     ("core/first_pass.py", "first.logits is not None or first", "first", "top_class"),
     ("core/first_pass.py", "or first.net is not net", "", "top_class"),
     ("runner/top_class.py", "if first.logits is not None:", "if False:", "top_class"),
+    ("internals/recording.py", "best[:, 0] - best[:, -1] > doubt", "doubt > -1", "top_class"),
+    ("internals/recording.py", "        first_pass.note(model.net, x, logits)\n", "        pass\n", "top_class"),
     ("runner/top_class.py", "finite(model, first.logits.float().cpu())", "first.logits.float().cpu()", "top_class"),
     ("runner/top_class.py", "with uncounted():", "if True:", "top_class"),
     ("core/methods.py", "if entries and line.startswith", "if False and line.startswith", "test_args_block"),

@@ -22,7 +22,7 @@ from torch.func import functionalize
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from clearsight.core import passes
+from clearsight.core import first_pass, passes
 from clearsight.core.classifier import Classifier
 from clearsight.core.forwards import coarse_type, in_script, too_coarse
 from clearsight.core.weight_digest import Digest, weight_digest
@@ -88,12 +88,24 @@ def graph_of(model: Classifier, x: Tensor, layer: str = "", *, fold: bool = True
     with passes.uncounted(), torch.no_grad():
         z = model.normalised(x[:1])
         wanted = model.logits(z.clone())  # forward may write into what it is given
+        first_pass.note(model.net, x[:1], wanted)
         known = graphs.get((*run, fold))
         if known is not None and known.weights == weights and _same_logits(known.graph, z, wanted, _SAME):
             return known.graph
         graph = _graph_of_recording(model, z, wanted, run, fold=fold)
         graphs[(*run, fold)] = _Bound(graph, weights)
     return graph
+
+
+def note_first_pass(model: Classifier, x: Tensor, logits: Tensor) -> None:
+    """Tell the logits (B, K) that a graph gave for pixels x (B, C, *S), where they leave no doubt about the top class.
+
+    They are the network's up to what `graph_of` lets pass.
+    """
+    best = logits.detach().topk(min(2, logits.shape[1]), 1).values
+    doubt = 2 * _SAME * logits.detach().abs().amax(1)
+    if bool((best[:, 0] - best[:, -1] > doubt).all()):
+        first_pass.note(model.net, x, logits)
 
 
 def is_recorded(model: Classifier, x: Tensor, layer: str = "") -> bool:
