@@ -3,7 +3,12 @@
 # (file below src/clearsight, old text, new text, pytest's -k)
 CORE = [
     ("core/undoing.py", "            failed.append(e)\n", "            return [e]\n", "whatever_step_back"),
-    ("core/guard.py", '("_parameters", "_buffers", "_modules")', '("_parameters", "_buffers")', "exchanged"),
+    (
+        "core/guard.py",
+        '("_parameters", "_buffers", "_modules")',
+        '("_parameters", "_buffers", "_buffers")',
+        "exchanged",
+    ),
     ("core/guard.py", "m._modules[name] = before", "pass", "compiled_before or torch_made"),
     ("core/guard.py", "if _stays_in_training(m):", "if False:", "recorded_in_training_mode"),
     ("core/guard.py", 'and not hasattr(m, "training")', "and False", "frozen_torchscript"),

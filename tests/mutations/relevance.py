@@ -166,4 +166,11 @@ CORE = (
     ]
 )
 CORE += [("internals/graph_rewrites.py", 'if word(node) == "as_strided_":', "if False:", "channels_last")]
-CORE += [("internals/probe.py", "(*net.parameters(), *net.buffers())", "(*net.parameters(),)", _GRAPH)]
+CORE += [
+    (
+        "core/weight_digest.py",
+        'attrgetter("_parameters", "_buffers")',
+        'attrgetter("_parameters", "_parameters")',
+        _GRAPH,
+    )
+]

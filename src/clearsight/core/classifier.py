@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import warnings
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,12 +22,15 @@ from clearsight.core.label_names import finder, first_name, is_number, label_num
 from clearsight.core.label_names import plain as plain
 from clearsight.core.outputs import pick
 from clearsight.core.remembered import once
+from clearsight.core.weight_digest import Digest, weight_digest
 from clearsight.errors import Notice, Refused, TooCoarse, nearest
 
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 
 
 Scores = Literal["logits", "probabilities", "one-logit", "multi-label", "values"]
+
+_hashes: weakref.WeakKeyDictionary[nn.Module, tuple[Digest, str]] = weakref.WeakKeyDictionary()  # see `fingerprint`
 
 
 def outputs_for(labels: Sequence[str], scores: Scores) -> int:
@@ -210,7 +214,15 @@ class Classifier:
 
     def fingerprint(self) -> str:
         """16 hex digits of a hash over the names and values of all weights and buffers."""
-        return once(self.net, "fingerprint", self._hash)
+        return once(self.net, "fingerprint", self._known_hash)
+
+    def _known_hash(self) -> str:
+        """The hash of these weights, worked out once for each state of them."""
+        digest = weight_digest(self.net)
+        known = _hashes.get(self.net)
+        if known is None or known[0] != digest:
+            known = _hashes[self.net] = digest, self._hash()
+        return known[1]
 
     def _hash(self) -> str:
         h = hashlib.sha256()

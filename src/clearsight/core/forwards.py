@@ -7,6 +7,9 @@ import inspect
 import torch
 from torch import fx, nn
 
+from clearsight.core.module_names import modules_of
+from clearsight.core.settled import while_settled
+
 COARSE = (torch.float16, torch.bfloat16)
 
 
@@ -30,8 +33,12 @@ def too_coarse(dtype: torch.dtype, what: str) -> tuple[str, str]:
 
 def scripts(net: nn.Module) -> list[str]:
     """The names of the outermost parts that torch.jit made, "" for the network itself."""
+    return while_settled(net, "scripts", lambda: _scripts(net))
+
+
+def _scripts(net: nn.Module) -> list[str]:
     found: list[str] = []
-    for name, m in net.named_modules():
+    for name, m in modules_of(net):
         if isinstance(m, torch.jit.ScriptModule) and not any(f == "" or name.startswith(f"{f}.") for f in found):
             found.append(name)
     return found
@@ -54,7 +61,7 @@ def in_script(net: nn.Module, layer: str = "") -> tuple[str, str] | None:
 
 def unseen(net: nn.Module) -> tuple[str, str] | None:
     """Why it cannot be seen which of a network's layers is the last with feature maps, and what to do; None: it can."""
-    by_name = dict(net.named_modules())
+    by_name = dict(modules_of(net))
     for part in scripts(net):
         if any("conv" in str(getattr(m, "original_name", "")).lower() for m in by_name[part].modules()):
             return in_script(net, part)

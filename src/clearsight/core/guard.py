@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import accumulate, chain
+from operator import attrgetter, is_, itemgetter
 from typing import Any
 
 import torch
@@ -15,6 +17,8 @@ from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 
 from clearsight.core import surroundings
+from clearsight.core.module_names import listed, modules_once
+from clearsight.core.small_tensors import grouped, joined
 from clearsight.core.undoing import Undo, undone
 from clearsight.errors import Refused
 
@@ -40,10 +44,10 @@ def _lock(net: nn.Module) -> threading.RLock:
 
 @dataclass
 class _LeftBehind:
-    """What the work inside left behind: how many hooks, and which parameters whose .data it exchanged."""
+    """What the work inside left behind: how many hooks, and which parameters (by id) whose .data it exchanged."""
 
     hooks: int = 0
-    moved: list[str] = field(default_factory=list)
+    moved: set[int] = field(default_factory=set)
 
 
 @contextmanager
@@ -53,13 +57,19 @@ def guarded(net: nn.Module) -> Iterator[None]:
     Every step has its own step back, and each of those is taken whatever becomes of the others.  An exception from
     inside is what is reported; what could not be put back is a note on it.
     """
-    able(net)
-    _initialised(net)
     with _lock(net):
+        modules = modules_once(net)
+        _able(net, modules)
+        params, buffers = (_of_modules(modules, kind) for kind in ("_parameters", "_buffers"))
+        _initialised(params, buffers)
         undo: Undo = []
         left_behind = _LeftBehind()
         try:
-            params = _hold(net, undo, left_behind)
+            _hold_contents(modules, undo)
+            _hold_hooks(modules, undo, left_behind)
+            _hold_buffers(buffers, undo)
+            versions = _hold_parameters(params, undo, left_behind)
+            _hold_modes(modules, undo)
             surroundings.enter(undo)
             yield
         except BaseException as e:
@@ -70,13 +80,21 @@ def guarded(net: nn.Module) -> Iterator[None]:
             raise failed
         if left_behind.hooks:
             raise RuntimeError(f"{left_behind.hooks} hook(s) were left on the network (and are now removed)")
-        changed = [name for name, p, version in params if p._version != version or name in left_behind.moved]
+        changed = {id(p) for p, version in zip(params, versions, strict=True) if p._version != version}
+        changed |= left_behind.moved
         if changed:
-            raise RuntimeError(f"parameters were changed: {', '.join(changed[:3])}; work on a copy.deepcopy")
+            names = [name for name, p in net.named_parameters() if id(p) in changed]
+            raise RuntimeError(f"parameters were changed: {', '.join(names[:3])}; work on a copy.deepcopy")
 
 
 def able(net: nn.Module) -> None:
     """Refused: networks that torch.jit has frozen, or that were recorded in training mode and stay in it."""
+    _able(net, modules_once(net))
+
+
+def _able(net: nn.Module, modules: Sequence[nn.Module]) -> None:
+    if not any(issubclass(kind, torch.jit.ScriptModule | fx.GraphModule) for kind in {*map(type, modules)}):
+        return
     for name, m in net.named_modules():
         if isinstance(m, torch.jit.ScriptModule) and not hasattr(m, "training"):
             raise Refused(
@@ -90,20 +108,14 @@ def able(net: nn.Module) -> None:
             )
 
 
-def _named(modules: Sequence[tuple[str, nn.Module]], kind: str) -> list[tuple[str, Any]]:
-    """Each parameter, or buffer, of these modules once, as `named_parameters` gives them."""
-    found: dict[int, tuple[str, Any]] = {}
-    for prefix, m in modules:
-        for name, tensor in getattr(m, kind).items():
-            if tensor is not None:
-                found.setdefault(id(tensor), (f"{prefix}.{name}" if prefix else name, tensor))
-    return list(found.values())
+def _of_modules(modules: Sequence[nn.Module], kind: str) -> list[Any]:
+    """Each parameter, or buffer, of these modules once."""
+    values = listed([getattr(m, kind) for m in modules])[1]
+    return list({id(t): t for t in values if t is not None}.values())
 
 
-def _initialised(net: nn.Module) -> None:
-    modules = list(net.named_modules())
-    params, buffers = (_named(modules, kind) for kind in ("_parameters", "_buffers"))
-    if any(is_lazy(t) for _, t in (*params, *buffers)) or any(p.is_inference() for _, p in params):
+def _initialised(params: Sequence[Tensor], buffers: Sequence[Tensor]) -> None:
+    if any(map(is_lazy, params)) or any(map(is_lazy, buffers)) or any(p.is_inference() for p in params):
         raise Refused(
             "the network has parameters made in inference mode, or not initialised yet: build it outside "
             "torch.inference_mode() and run it once"
@@ -130,50 +142,111 @@ def _stays_in_training(m: nn.Module) -> bool:
     return any(n.args[at[n.target]] is True for n in m.graph.nodes if n.target in at and len(n.args) > at[n.target])
 
 
-def _hold(net: nn.Module, undo: Undo, left_behind: _LeftBehind) -> list[tuple[str, nn.Parameter, int]]:
-    """Put the network into eval mode and freeze it, a step back for each step; its parameters as they are now."""
-    named = list(net.named_modules())
-    modules = [m for _, m in named]
-    empty: list[Any] = []  # what holds nothing, most of it: no step of its own, for a network is held many times
-    for m in modules:
-        for kind in ("_parameters", "_buffers", "_modules"):
-            mapping = getattr(m, kind)
-            if len(mapping):
-                undo.append(partial(_put_back, mapping, dict(mapping.items())))
-            else:
-                empty.append(mapping)
-    undo.append(partial(_undo_new, empty, lambda mapping: _put_back(mapping, {})))
-    unhooked: list[Any] = []
-    for m in modules:
-        for kind in _HOOKS:
-            hooks = getattr(m, kind, None)
-            if isinstance(hooks, dict) and hooks:
-                undo.append(partial(_remove_new_hooks, hooks, dict(hooks), left_behind))
-            elif isinstance(hooks, dict):
-                unhooked.append(hooks)
-    undo.append(partial(_undo_new, unhooked, lambda hooks: _remove_new_hooks(hooks, {}, left_behind)))
-    for _, b in _named(named, "_buffers"):
+def _hold_contents(modules: Sequence[nn.Module], undo: Undo) -> None:
+    """What the modules hold by name: looked at and compared as one list, for a network is held many times."""
+    mappings = [*chain.from_iterable(map(attrgetter("_parameters", "_buffers", "_modules"), modules))]
+    names, values, sizes = listed(mappings)
+
+    def put_back() -> None:
+        names_now, values_now, sizes_now = listed(mappings)
+        if sizes_now == sizes and names_now == names and all(map(is_, values_now, values)):
+            return
+        ends = [*accumulate(sizes)]
+        parts = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+        before = [dict(zip(names[at], values[at], strict=True)) for at in parts]
+        _take([partial(_put_back, mapping, held) for mapping, held in zip(mappings, before, strict=True)])
+
+    undo.append(put_back)
+
+
+def _hold_hooks(modules: Sequence[nn.Module], undo: Undo, left_behind: _LeftBehind) -> None:
+    mappings = _hooks_of(modules)
+    hooked = [(hooks, dict(hooks)) for hooks in filter(None, mappings)]
+
+    def put_back() -> None:
+        had = {id(hooks) for hooks, _ in hooked}
+        new: list[tuple[Any, dict[int, Any]]] = [
+            (hooks, {}) for hooks in filter(None, mappings) if id(hooks) not in had
+        ]
+        _take([partial(_remove_new_hooks, hooks, before, left_behind) for hooks, before in (*hooked, *new)])
+
+    undo.append(put_back)
+
+
+def _hooks_of(modules: Sequence[nn.Module]) -> list[Any]:
+    try:
+        return [*chain.from_iterable(map(itemgetter(*_HOOKS), map(vars, modules)))]
+    except KeyError:  # modules that torch made without some of them
+        return [own.get(kind) for own in map(vars, modules) for kind in _HOOKS]
+
+
+def _hold_buffers(buffers: Sequence[Tensor], undo: Undo) -> None:
+    """Copies of the buffers; small ones of one type are copied and compared together."""
+    groups, others = grouped(buffers)
+    for b in others:
         undo.append(partial(refill, b, b.detach().clone()))
-    params = []
-    for name, p in _named(named, "_parameters"):
-        params.append((name, p, p._version))
-        undo.append(partial(setattr, p, "grad", p.grad))
-        undo.append(partial(p.requires_grad_, p.requires_grad))
-        undo.append(partial(_restore_data, name, p, p.data, left_behind))
-        p.requires_grad_(False)
-    undo.append(partial(_undo_new, [(m, m.training) for m in modules], _put_mode_back))
-    for m in modules:
-        if m.training:
+    for group in groups:
+        undo.append(partial(_refill_together, group, [b.shape for b in group], joined(group)))
+
+
+def _refill_together(buffers: Sequence[Tensor], shapes: Sequence[torch.Size], before: Tensor) -> None:
+    """Fill each as it was, unless all still are; whatever becomes of comparing them."""
+    same = False
+    try:
+        same = torch.equal(joined(buffers), before)
+    finally:
+        failed: list[BaseException] = []
+        if not same:
+            parts = torch.split(before, [shape.numel() for shape in shapes])
+            rows = zip(buffers, parts, shapes, strict=True)
+            failed = undone([partial(refill, b, values.view(shape)) for b, values, shape in rows])
+    for e in failed:
+        raise e
+
+
+def _hold_parameters(params: Sequence[nn.Parameter], undo: Undo, left_behind: _LeftBehind) -> list[int]:
+    """Freeze the parameters; how often each was written to so far."""
+    data, flags, grads = [p.data for p in params], [p.requires_grad for p in params], [p.grad for p in params]
+
+    def put_back() -> None:
+        held = zip(params, data, flags, grads, strict=True)
+        touched = [
+            (p, values, flag, grad)
+            for p, values, flag, grad in held
+            if p.requires_grad != flag or p.grad is not grad or p.data_ptr() != values.data_ptr()
+        ]
+        _take([partial(_restore, *row, left_behind) for row in touched])
+
+    undo.append(put_back)
+    for p, flag in zip(params, flags, strict=True):
+        if flag:
+            p.requires_grad_(False)
+    return [p._version for p in params]
+
+
+def _hold_modes(modules: Sequence[nn.Module], undo: Undo) -> None:
+    """Eval mode, and compiled parts as they were before."""
+    mode_of = attrgetter("training")
+    modes = [*map(mode_of, modules)]
+
+    def put_back() -> None:
+        if [*map(mode_of, modules)] != modes:
+            pairs = zip(modules, modes, strict=True)
+            _take([partial(setattr, m, "training", mode) for m, mode in pairs if m.training != mode])
+
+    undo.append(put_back)
+    for m, mode in zip(modules, modes, strict=True):
+        if mode:
             m.training = False
-        _uncompile(m, undo)
-    return params
+        if m._modules or "_compiled_call_impl" in vars(m):
+            _uncompile(m, undo)
 
 
 def _uncompile(m: nn.Module, undo: Undo) -> None:
     """What torch.compile wrapped is run as it was before: compiled code ignores hooks, and cannot be recorded."""
     if isinstance(m, torch.jit.ScriptModule):
         return
-    for name, part in list(m._modules.items()):
+    for name, part in list(m._modules.items()) if m._modules else ():
         inside = getattr(part, "_modules", None)
         before = inside.get("_orig_mod") if isinstance(inside, dict) else None  # not of TorchScript
         if before is not None and name != "_orig_mod":
@@ -183,16 +256,10 @@ def _uncompile(m: nn.Module, undo: Undo) -> None:
         m._compiled_call_impl = None
 
 
-def _undo_new(mappings: Sequence[Any], step: Callable[[Any], None]) -> None:
-    """Take the step for each that holds something now, whatever becomes of the others."""
-    for failed in undone([partial(step, mapping) for mapping in mappings if len(mapping)]):
+def _take(steps: Undo) -> None:
+    """Take these steps, whatever becomes of the others, and raise what failed first."""
+    for failed in undone(steps):
         raise failed
-
-
-def _put_mode_back(module_and_mode: tuple[nn.Module, bool]) -> None:
-    module, mode = module_and_mode
-    if module.training != mode:
-        module.training = mode
 
 
 def _put_back(mapping: Any, before: dict[str, Any]) -> None:
@@ -221,7 +288,20 @@ def refill(buffer: Tensor, before: Tensor) -> None:
             buffer.copy_(before)
 
 
-def _restore_data(name: str, p: nn.Parameter, before: Tensor, left_behind: _LeftBehind) -> None:
+def _restore(p: nn.Parameter, data: Tensor, requires_grad: bool, grad: Tensor | None, left_behind: _LeftBehind) -> None:
+    """A parameter's values, requires_grad and .grad as they were, each whatever becomes of the others."""
+    try:
+        _restore_data(p, data, left_behind)
+    finally:
+        try:
+            if p.requires_grad != requires_grad:
+                p.requires_grad_(requires_grad)
+        finally:
+            if p.grad is not grad:
+                p.grad = grad
+
+
+def _restore_data(p: nn.Parameter, before: Tensor, left_behind: _LeftBehind) -> None:
     if p.data_ptr() != before.data_ptr():
-        left_behind.moved.append(name)
+        left_behind.moved.add(id(p))
         p.data = before

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from clearsight.core.weight_digest import version
 from clearsight.errors import Refused
 
-_generators: ContextVar[list[torch.Generator] | None] = ContextVar("generators", default=None)
+_generators: ContextVar[Sequence[torch.Generator] | None] = ContextVar("generators", default=None)
 
 
 def gpus() -> list[int]:
@@ -39,6 +41,28 @@ def seed_torch(seed: int) -> None:
         torch.mps.manual_seed(seed)
 
 
+class _OfPictures(Sequence[torch.Generator]):
+    """A generator for each picture, made when it is first asked for: many methods draw nothing."""
+
+    def __init__(self, seed: int, x: Tensor, what: str) -> None:
+        self.seed, self.x, self.written = seed, x.detach(), version(x)
+        self.purpose = hashlib.blake2b(what.encode(), digest_size=8).digest()
+        self.made: dict[int, torch.Generator] = {}
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, i: Any) -> Any:
+        if i not in self.made:
+            if version(self.x) != self.written:
+                raise RuntimeError("the pictures that random numbers belong to were changed: work on a clone")
+            picture = self.x[i].cpu().numpy().tobytes()
+            k = hashlib.blake2b(picture, digest_size=7, key=self.purpose).digest()
+            number = (int.from_bytes(k, "big") ^ self.seed) & (2**63 - 1)
+            self.made[i] = torch.Generator().manual_seed(number)
+        return self.made[i]
+
+
 @contextmanager
 def seeded(seed: int, x: Tensor, what: str = "") -> Iterator[None]:
     """One generator for each picture of x (B, ...); every global generator is seeded too, and given back as it was.
@@ -47,12 +71,8 @@ def seeded(seed: int, x: Tensor, what: str = "") -> Iterator[None]:
     """
     if not 0 <= seed < 2**63:
         raise Refused(f"seed {seed}: give a whole number from 0 to 2**63 - 1")
-    purpose = hashlib.blake2b(what.encode(), digest_size=8).digest()
-    pictures = x.detach().cpu().numpy()
-    keys = [hashlib.blake2b(p.tobytes(), digest_size=7, key=purpose).digest() for p in pictures]
-    generators = [torch.Generator().manual_seed((int.from_bytes(k, "big") ^ seed) & (2**63 - 1)) for k in keys]
     python, numpy = random.getstate(), np.random.get_state()
-    token = _generators.set(generators)
+    token = _generators.set(_OfPictures(seed, x, what))
     try:
         with torch.random.fork_rng(devices=gpus()):
             seed_torch(seed)

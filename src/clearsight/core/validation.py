@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -19,11 +20,12 @@ def check_pixels(model: Classifier, x: Tensor) -> Tensor:
         raise Refused("give the pictures as one tensor (B, C, *S) of at least one, with pixels in [0, 1]")
     if not x.is_floating_point():
         raise Refused(f"pixels of type {x.dtype}: give floats in [0, 1] (x.float() / 255)")
-    if not bool(x.isfinite().all()):
+    lowest, highest = _range(x)
+    if not (math.isfinite(lowest) and math.isfinite(highest)):
         raise Refused("the pictures hold values that are not finite")
-    if float(x.min()) < 0 or float(x.max()) > 1:
+    if lowest < 0 or highest > 1:
         raise Refused(
-            f"pixels run from {float(x.min()):.3g} to {float(x.max()):.3g}, not in [0, 1]: divide by 255, and leave "
+            f"pixels run from {lowest:.3g} to {highest:.3g}, not in [0, 1]: divide by 255, and leave "
             "normalisation to the model's Preprocess"
         )
     fits(model.preprocess, x)
@@ -69,7 +71,13 @@ def check_result(result: Any, shape: tuple[int, ...], call: Call, *, finite: boo
     if not isinstance(result, Tensor) or tuple(result.shape) != shape:
         what = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
         raise Refused(f"{call.method.name} gave {what}, not a tensor {shape}")
-    if finite and not bool(result.isfinite().all()):
+    if finite and not all(map(math.isfinite, _range(result))):
         raise Refused(f"{call.method.name} gave values that are not finite")
     values: Tensor = result.detach().float()
     return values if keep else values.cpu()
+
+
+def _range(values: Tensor) -> tuple[float, float]:
+    """The lowest and the highest value; both are NaN where any is."""
+    lowest, highest = values.detach().aminmax()
+    return float(lowest), float(highest)

@@ -13,7 +13,7 @@ from clearsight.explainers.common.completeness import note_or_refuse, size_of
 from clearsight.explainers.common.rescale import slope
 from clearsight.explainers.common.rescale_rules import rules
 from clearsight.internals.graph import Graph
-from clearsight.internals.recording import graph_of
+from clearsight.internals.recording import graph_of, note_first_pass
 from clearsight.internals.vjp import vjp
 
 
@@ -47,6 +47,8 @@ def deep_lift(model: Classifier, x: Tensor, target: Target, *, baseline: float =
     """
     graph = graph_of(model, x[:1])
     some = graph.at_once(model.normalised(x[:1]).to(model.dtype), work=4, copies=2)  # with its baseline
+    if some >= len(x):
+        return _some(model, graph, x, target, baseline)
     parts = torch.split(torch.arange(len(x)), some)
     return torch.cat([_some(model, graph, x[rows.to(x.device)], target[rows], baseline) for rows in parts])
 
@@ -63,6 +65,7 @@ def _some(model: Classifier, graph: Graph, x: Tensor, target: Target, baseline: 
     p = x.detach().requires_grad_()
     with torch.enable_grad():
         out = graph(model.normalised(p).to(model.dtype), rules(graph, before, len(x)))
+    note_first_pass(model, p, out)
     logits, baseline_logits = out.detach().float(), before[graph.end].float()
     g = vjp(out, p, slope(target, logits, baseline_logits))
     maps = (g * (x - baseline)).sum(1)

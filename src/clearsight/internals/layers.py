@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from clearsight.core import passes, rng
 from clearsight.core.classifier import Classifier
 from clearsight.core.forwards import in_script
+from clearsight.core.module_names import modules_of
 from clearsight.core.targets import Target
 from clearsight.errors import NoGradient, Refused, nearest
 from clearsight.internals.finite_differences import (
@@ -43,7 +44,7 @@ def find_layer(model: Classifier, x: Tensor, layer: str) -> str:
     """The layer that the caller named, checked; or, for "auto", the one found by ``target_layer``."""
     if layer == "auto":
         return target_layer(model, x)
-    names = [n for n, _ in model.net.named_modules() if n]
+    names = [n for n, _ in modules_of(model.net) if n]
     if layer not in names:
         raise Refused(f"the network has no layer {layer!r}", nearest(layer, names))
     return layer

@@ -10,9 +10,6 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -23,6 +20,9 @@ from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd, _Av
 
 from clearsight.core import passes, rng
 from clearsight.core.classifier import Classifier
+from clearsight.core.module_names import modules_of
+from clearsight.core.settled import while_settled
+from clearsight.core.weight_digest import Digest, version, weight_digest
 from clearsight.errors import Refused
 from clearsight.internals.finite_differences import (
     DOUBT,
@@ -93,17 +93,24 @@ class NetworkFacts:
 
 @dataclass(frozen=True)
 class State:
-    """Where every weight and buffer lies and how often it was written to, and the plain attributes of every module.
+    """The weights and buffers of a network, and the plain attributes of every module.
 
     settings: (number of the module, name of the attribute) -> value, without those that a forward pass changes.
     """
 
-    weights: list[tuple[int, int]]
+    weights: Digest
     settings: dict[tuple[int, str], object]
 
     def holds(self, net: nn.Module) -> bool:
         """Whether the network is still in this state."""
-        return weights_of(net) == self.weights and self.settings.items() <= _settings(net).items()
+        if weight_digest(net) != self.weights:
+            return False
+        attributes = [vars(m) for _, m in modules_of(net)]
+        for (i, name), value in self.settings.items():
+            now = attributes[i].get(name, self) if i < len(attributes) else self
+            if now is not value and (type(now) is not type(value) or now != value):
+                return False
+        return True
 
 
 class Unprobed(Refused):
@@ -111,7 +118,6 @@ class Unprobed(Refused):
 
 
 _facts: weakref.WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], NetworkFacts]] = weakref.WeakKeyDictionary()
-_settled: ContextVar[nn.Module | None] = ContextVar("settled", default=None)
 
 
 def probed(model: Classifier, x: Tensor) -> Probe:
@@ -124,8 +130,8 @@ def network_facts(model: Classifier, x: Tensor) -> NetworkFacts:
     key = _key(model, x)
     entries = _facts.setdefault(model.net, {})
     entry = entries.get(key)
-    fresh = entry is not None and (_settled.get() is model.net or entry.state is None or entry.state.holds(model.net))
-    if entry is None or not fresh:
+    if entry is None or not _still_holds(model.net, entry):
+        weights = weight_digest(model.net)
         with passes.uncounted(), rng.seeded(0, x[:1]):
             settings_before = _settings(model.net)
             try:
@@ -133,11 +139,15 @@ def network_facts(model: Classifier, x: Tensor) -> NetworkFacts:
             except Refused as e:
                 raise Unprobed(e.what, e.fix) from e.__cause__
             settings_after = _settings(model.net)
-        state = State(
-            weights_of(model.net), {k: v for k, v in settings_after.items() if settings_before.get(k, v) == v}
-        )
+        state = State(weights, {k: v for k, v in settings_after.items() if settings_before.get(k, v) == v})
         entry = entries[key] = NetworkFacts(state, probe)
+        while_settled(model.net, entry, lambda: True)
     return entry
+
+
+def _still_holds(net: nn.Module, entry: NetworkFacts) -> bool:
+    state = entry.state
+    return state is None or while_settled(net, entry, lambda: state.holds(net))
 
 
 def last_probe(model: Classifier, x: Tensor) -> Probe | None:
@@ -150,31 +160,11 @@ def _key(model: Classifier, x: Tensor) -> tuple[Any, ...]:
     return tuple(x.shape[1:]), x.device, model.output, model.scores, model.preprocess, model.channels_last
 
 
-@contextmanager
-def settled(model: Classifier) -> Iterator[None]:
-    """Inside, the network is taken not to change: whether what is known of it still holds is not asked again."""
-    token = _settled.set(model.net)
-    try:
-        yield
-    finally:
-        _settled.reset(token)
-
-
-def weights_of(net: nn.Module) -> list[tuple[int, int]]:
-    """Where every weight and buffer lies, and how often it was written to."""
-    return [(t.data_ptr(), _version(t)) for t in (*net.parameters(), *net.buffers())]
-
-
-def _version(t: Tensor) -> int:
-    """How often a tensor was written to; -1 where that is not counted."""
-    return -1 if t.is_inference() else t._version
-
-
 def _settings(net: nn.Module) -> dict[tuple[int, str], object]:
     plain = (bool, int, float, str, type(None))
     return {
         (i, name): value
-        for i, m in enumerate(net.modules())
+        for i, (_, m) in enumerate(modules_of(net))
         for name, value in vars(m).items()
         if not name.startswith("_") and name != "training" and isinstance(value, plain)
     }
@@ -261,11 +251,11 @@ def _run_modules(model: Classifier, x: Tensor) -> tuple[tuple[ModuleRun, ...], T
         if not whole:
             responses.append((module_run, None))
             return
-        if last and last[0][0] is out and last[0][1] == _version(out):
+        if last and last[0][0] is out and last[0][1] == version(out):
             response_found = entering(module, out, last[0][2])
         else:
             response_found = response(module, out)
-        last[:] = [(out, _version(out), response_found)]
+        last[:] = [(out, version(out), response_found)]
         responses.append((module_run, response_found))
 
     handles = [

@@ -18,15 +18,15 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from clearsight.core import passes
+from clearsight.core import first_pass, passes
 from clearsight.core.classifier import Classifier
 from clearsight.core.forwards import coarse_type, in_script, too_coarse
+from clearsight.core.weight_digest import Digest, weight_digest
 from clearsight.errors import Refused
 from clearsight.internals.graph import Graph, Sized, Unrecordable, mark
 from clearsight.internals.graph_rewrites import prepared
 from clearsight.internals.layers import layout_of, module_at
 from clearsight.internals.places import as_maps
-from clearsight.internals.probe import weights_of
 from clearsight.internals.tape import ValueNeededError, tape_of
 
 _KEPT = 8  # recordings, each some hundreds of nodes without weights
@@ -58,7 +58,7 @@ class _Bound:
     """A graph, and the weights that it was bound to."""
 
     graph: Graph
-    weights: list[tuple[int, int]]
+    weights: Digest
 
 
 _graphs: weakref.WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], _Bound]] = weakref.WeakKeyDictionary()
@@ -80,17 +80,29 @@ def graph_of(model: Classifier, x: Tensor, layer: str = "", *, fold: bool = True
     if coarse is not None:
         raise Unrecordable(*too_coarse(coarse, "the shares of its operations"))
     run = _run_of(model, x, layer)
-    weights = weights_of(model.net)
+    weights = weight_digest(model.net)
     graphs = _graphs.setdefault(model.net, {})
     with passes.uncounted(), torch.no_grad():
         z = model.normalised(x[:1])
         wanted = model.logits(z.clone())  # forward may write into what it is given
+        first_pass.note(model.net, x[:1], wanted)
         known = graphs.get((*run, fold))
         if known is not None and known.weights == weights and _same_logits(known.graph, z, wanted, _SAME):
             return known.graph
         graph = _graph_of_recording(model, z, wanted, run, fold=fold)
         graphs[(*run, fold)] = _Bound(graph, weights)
     return graph
+
+
+def note_first_pass(model: Classifier, x: Tensor, logits: Tensor) -> None:
+    """Tell the logits (B, K) that a graph gave for pixels x (B, C, *S), where they leave no doubt about the top class.
+
+    They are the network's up to what `graph_of` lets pass.
+    """
+    best = logits.detach().topk(min(2, logits.shape[1]), 1).values
+    doubt = 2 * _SAME * logits.detach().abs().amax(1)
+    if bool((best[:, 0] - best[:, -1] > doubt).all()):
+        first_pass.note(model.net, x, logits)
 
 
 def is_recorded(model: Classifier, x: Tensor, layer: str = "") -> bool:

@@ -17,12 +17,12 @@ from clearsight.core.catalogue import Call, parse
 from clearsight.core.classifier import Classifier
 from clearsight.core.norms import USUAL, norm_of, project
 from clearsight.core.passes import Passes, counted
+from clearsight.core.settled import settled
 from clearsight.core.targets import Become, ClassScore, Goal, Misclassify, Target, as_goal
 from clearsight.core.validation import check_pixels, check_result, check_rows, check_target, top_class
 from clearsight.errors import Refused
 from clearsight.internals.input_convolution import folded_back
 from clearsight.internals.layers import find_layer
-from clearsight.internals.probe import settled
 from clearsight.internals.scores import scores
 from clearsight.internals.soundness import alone, caution, must_flow, must_repeat
 from clearsight.runner.failures import explain_failure
@@ -69,17 +69,16 @@ def explain(
         kept = (model, spelled(call, "explainers"), seed, batch)
         parts = spread(_explain_shard, kept, ((x[rows], of_shard(target, rows)) for rows in shards))
         return joined_explanations([*parts], target, began)
-    with model.undisturbed(), rng.seeded(seed, x[:1]):
+    with model.undisturbed(), rng.seeded(seed, x[:1]), settled(model.net):
         if "control" not in call.method.claims:
             must_repeat(model, x[:1])
         if target is None and model.scores == "values":
             target = top_class(model, scores(model, x, batch))
         if target is not None:
             _check_question(model, target, len(x))
-        call = resolve(model, x[:1], call)
+        call = _resolved(model, x[:1], call)
         maps, classes = [], []
         with (
-            settled(model),
             bounded(model, x[:1], batch) as size,
             diagnostics.collected() as book,
             counted(model.net) as passes,
@@ -95,6 +94,7 @@ def explain(
                 rectifies = "needs-relu" in call.method.claims  # and so goes back to the pixels, by what was recorded
                 if passes.through or rectifies:
                     must_flow(model, x[:1], "" if rectifies else call.options.get("layer", ""))
+        fingerprint = model.fingerprint()
     n = len(x)
     joined = torch.cat(maps)
     return Explanation(
@@ -107,7 +107,7 @@ def explain(
         seconds=time.perf_counter() - began,
         seed=seed,
         model=model.source,
-        fingerprint=model.fingerprint(),
+        fingerprint=fingerprint,
         labels=model.labels,
         signed="signed" in call.method.claims or bool((joined < 0).any()),  # options can make a method signed
         diagnostics=diagnostics.joined(book),
@@ -134,14 +134,21 @@ def resolve(model: Classifier, x: Tensor, call: Call) -> Call:
 
     So is the layer of the method inside it, where it runs another one (``inner=``).
     """
+    if not {"inner", "layer"} & call.method.options.keys():
+        return call
+    with model.undisturbed():
+        return _resolved(model, x, call)
+
+
+def _resolved(model: Classifier, x: Tensor, call: Call) -> Call:
+    """The same, of a model that is undisturbed already."""
     options = call.method.options
     if "inner" in options:
         inner = parse(call.options.get("inner", options["inner"].default), "explainers")
-        call = call.with_options(inner=str(resolve(model, x, inner)))
+        call = call.with_options(inner=str(_resolved(model, x, inner)))
     if "layer" not in options:
         return call
-    with model.undisturbed():
-        return call.with_options(layer=find_layer(model, x, call.options.get("layer", "auto")))
+    return call.with_options(layer=find_layer(model, x, call.options.get("layer", "auto")))
 
 
 def attack(
@@ -197,7 +204,7 @@ def attack(
         return joined_attacks([*_attack_in_shards(model, x, goal, call, eps, more, seed, batch)], began)
     z, overstep = x.clone(), 0.0
     spent, first = torch.zeros(len(x), dtype=torch.long), torch.zeros(len(x), dtype=torch.long)
-    with model.undisturbed(), rng.seeded(seed, x[:1]):
+    with model.undisturbed(), rng.seeded(seed, x[:1]), settled(model.net):
         batch = 1 if alone(model, x[:1]) else batch
         with bounded(model, x[:1], batch) as size:
             already = goal.met(scores(model, x, size))
@@ -209,7 +216,7 @@ def attack(
                 together = max(len(todo), 1)  # learned once; the method itself takes the pictures a few at a time
                 extra["lessons"] = lessons or (x[todo.to(x.device)], goal[todo])
             for rows in torch.split(todo, together) if len(todo) else ():
-                part = x[rows.to(x.device)]
+                part = x if len(rows) == len(x) else x[rows.to(x.device)]
                 box = None
                 if "black-box" in call.method.claims:
                     box = _black_box(model, part, goal[rows], call, eps=eps, access=access, digits=digits)
@@ -218,17 +225,17 @@ def attack(
                     raw = _propose(call, model, box, part, goal[rows], given)
                 if box is not None:
                     spent[rows], first[rows] = box.used, box.first
+                proposed = part
                 if raw is not None:
                     raw = check_result(raw, tuple(part.shape), call, keep=True)
-                    overstep = max(overstep, float((raw - project(raw, part, eps, norm)).abs().max()))
-                proposed = part if raw is None else raw
-                z[rows.to(x.device)] = project(proposed, part, eps, norm) if box is None else box.best(raw)
+                    proposed = project(raw, part, eps, norm)
+                    overstep = max(overstep, float((raw - proposed).abs_().max()))
+                z[rows.to(x.device)] = proposed if box is None else box.best(raw)
         if passes.through:
             caution(model, x[:1])
         fooled = goal.met(scores(model, z, size)) & ~already
         first = torch.where(fooled, torch.where(first > 0, first, spent), 0)
-    n = max(len(todo), 1)
-    blind = "black-box" in call.method.claims
+    n, blind = max(len(todo), 1), "black-box" in call.method.claims
     return Attacked(
         x=z.cpu(),
         fooled=fooled,
@@ -250,7 +257,7 @@ def attack(
 @contextmanager
 def _attackable(model: Classifier, x: Tensor, batch: int | None) -> Iterator[tuple[int, Passes]]:
     """How many pictures like x (1, C, *S) go through the network at once, and what goes through it inside, counted."""
-    with settled(model), bounded(model, x, batch) as size, counted(model.net) as passes, folded_back(model.net):
+    with bounded(model, x, batch) as size, counted(model.net) as passes, folded_back(model.net):
         yield size, passes
 
 
@@ -363,7 +370,7 @@ def measure(
     maker = None if method is None else parse(method, "explainers")
     if maker is not None and "again" in call.method.injected:
         maker = resolve(model, x[:1], maker)
-    with model.undisturbed(), rng.seeded(seed, x[:1]), settled(model):
+    with model.undisturbed(), rng.seeded(seed, x[:1]), settled(model.net):
         must_repeat(model, x[:1])
         if target is None:
             target = top_class(model, scores(model, x, batch), chance=True)

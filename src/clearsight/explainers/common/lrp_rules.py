@@ -20,7 +20,7 @@ from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.internals.graph import Graph, Values, word
-from clearsight.internals.recording import graph_of
+from clearsight.internals.recording import graph_of, note_first_pass
 from clearsight.internals.vjp import vjp
 
 aten = torch.ops.aten
@@ -138,9 +138,10 @@ def relevance(
     graph = graph_of(model, x[:1], layer)
     if layer and graph.marked is None:
         raise Refused(f"layer {layer} is not run in a forward pass: name another with layer=")
+    together = graph.at_once(model.normalised(x[:1]).to(model.dtype), WORK)
     batches = [
-        _some(model, graph, x[rows.to(x.device)], target[rows], rules, layer, start)
-        for rows in torch.split(torch.arange(len(x)), graph.at_once(model.normalised(x[:1]).to(model.dtype), WORK))
+        _some(model, graph, x[rows.to(x.device)], target[rows] if together < len(x) else target, rules, layer, start)
+        for rows in torch.split(torch.arange(len(x)), together)
     ]
     shares, given = zip(*batches, strict=True)
     return torch.cat(shares), torch.cat(given)
@@ -158,6 +159,7 @@ def _some(
     with torch.no_grad():
         values = graph.values(model.normalised(x).to(model.dtype))
         logits = values[graph.end].float()
+        note_first_pass(model, x, logits)
         begin = parts_of(target, logits) if start is None else start(target, logits)
         walk = Walk(graph, values, rules, len(x), (model.preprocess.mean, model.preprocess.std))
         walk.stop = graph.marked if layer else None

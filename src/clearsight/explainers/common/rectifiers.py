@@ -14,7 +14,7 @@ from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.internals.graph import Graph, word
 from clearsight.internals.layers import gradients
-from clearsight.internals.recording import graph_of
+from clearsight.internals.recording import graph_of, note_first_pass
 from clearsight.internals.relu import RELUS, open_range
 from clearsight.internals.traceability import SMOOTH
 
@@ -45,7 +45,9 @@ def rectified_gradient(model: Classifier, x: Tensor, target: Target, backward: B
 
     p = x.detach().requires_grad_()
     with torch.enable_grad():
-        score = target(graph(model.normalised(p).to(model.dtype), dict.fromkeys(RELUS, plain)).float())
+        logits = graph(model.normalised(p).to(model.dtype), dict.fromkeys(RELUS, plain)).float()
+        note_first_pass(model, p, logits)
+        score = target(logits)
     return gradients(score, p)[0]
 
 
