@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from clearsight.core.similarity import spearman
 from clearsight.core.statistics import FEWEST, Interval, bootstrap
 from clearsight.core.targets import ClassScore
 from clearsight.errors import Refused
+from clearsight.internals.fused_forward import fused_forward
 from clearsight.perturbation.map_thresholds import LEVELS, best_level, rises_through, stretched
 from clearsight.runner.results import Explanation
 from clearsight.runner.run import explain, measure, resolve
@@ -481,10 +483,12 @@ def _measure_maps(
         wanted_regions = regions[rows] if regions is not None and "regions" in metric.method.injected else None
         side_by_side = torch.cat([maps[player] for player in players])
         method = calls[players[0]] if alone else None
-        found = measure(
-            case.model, pixels[rows], side_by_side, metric, target, regions=wanted_regions, method=method, other=other,
-            seed=case.seed,
-        )  # fmt: skip
+        # the explainer itself may look inside the network; a metric only asks for scores
+        with nullcontext() if alone else fused_forward(case.model, pixels):
+            found = measure(
+                case.model, pixels[rows], side_by_side, metric, target, regions=wanted_regions, method=method,
+                other=other, seed=case.seed,
+            )  # fmt: skip
         for player, of_player in zip(players, found.double().numpy().reshape(len(players), -1), strict=True):
             values[player][k] = of_player
     return values
