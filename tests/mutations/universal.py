@@ -87,7 +87,9 @@ CORE = [
     ("runner/move_map.py", "lead(scored).sum(), p)", "scored.sum(), p)", "lead_rises"),
     ("runner/move_map.py", "torch.where(same, 1.0, alike)", "alike", "known_ranks"),
     ("core/sorting.py", "_order(~_bits(values))", "_order(_bits(values))[::-1]", "order_of_numbers"),
-    ("internals/scores.py", "model.preprocess, digest(x))", "model.preprocess)", "map_stability"),
+    ("internals/scores.py", "model.preprocess, digest(x)", "model.preprocess", "asked_once"),
+    ("internals/scores.py", ", tuple(weights_of(model.net))", "", "asked_once"),
+    ("internals/scores.py", "    if not tasks():\n", "    if True:\n", "asked_once"),
     ("internals/second_order.py", "beta / usual, a", "beta / usual.mean().expand_as(usual), a", "second_order"),
     (
         "internals/second_order.py",

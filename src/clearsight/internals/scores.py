@@ -12,7 +12,7 @@ from clearsight.core.batching import SIZE
 from clearsight.core.classifier import Classifier
 from clearsight.core.remembered import digest, once, tasks
 from clearsight.errors import Refused
-from clearsight.internals.probe import last_probe
+from clearsight.internals.probe import last_probe, weights_of
 from clearsight.sharding.shards import hired, spread
 
 
@@ -20,11 +20,11 @@ def scores(model: Classifier, x: Tensor, batch: int | None = None) -> Tensor:
     """Logits (B, K) on the CPU, without a graph; refused where they are not finite.
 
     A network that is known to draw random numbers is asked about each picture alone, from the same seed.  Inside
-    `remembering` it is asked about the same pictures once.
+    `remembering` it is asked about the same pictures once, while its weights stay as they are.
     """
     if not tasks():
         return _scores(model, x, batch)
-    key = ("scores", model.output, model.scores, model.preprocess, digest(x))
+    key = ("scores", model.output, model.scores, model.preprocess, digest(x), tuple(weights_of(model.net)))
     return once(model.net, key, lambda: _scores(model, x, batch))
 
 
