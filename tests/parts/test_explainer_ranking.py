@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 import clearsight as cs
+from clearsight.auditing import tournament
 from clearsight.auditing.audit import parse_checks, run_checks
 from clearsight.auditing.case import Case
 from clearsight.auditing.map_tests import NETWORKS, RANDOMISED
@@ -22,6 +23,7 @@ from clearsight.core.catalogue import parse, split_calls
 from clearsight.core.statistics import bootstrap
 from clearsight.core.targets import ClassScore
 from clearsight.data.datasets import Picture, Pictures
+from clearsight.errors import Refused
 from clearsight.explaining.explain_pictures import explain_pictures
 from clearsight.internals import randomisation
 from clearsight.perturbation.map_thresholds import LEVELS, chances, rises_through, stretched
@@ -195,7 +197,7 @@ def test_a_tournament_tells_how_far_it_is_within_a_batch(pictures: Pictures) -> 
     assert done == sorted(done)
     assert done[0] == 0
     assert done[-1] == 8
-    assert len(set(done)) >= 4  # an explainer and three controls
+    assert len(set(done)) >= 3  # an explainer and three controls, of which two are measured side by side
 
 
 def test_a_tiny_budget_tries_one_explainer_beside_the_controls(pictures: Pictures) -> None:
@@ -229,8 +231,67 @@ def test_what_is_the_same_for_every_player_is_worked_out_once(pictures: Pictures
     players = len(played[0].players)
     assert players == len(calls) + 3
     assert len(drawn) == 1 + players
-    # of two curves four ends, of which two are the picture itself
-    assert passes[1] - passes[0] >= 8 * (4 * players - 2)
+    # the ends of two curves are the picture twice, its blur, and one mean for all; two players are measured together
+    assert passes[1] - passes[0] >= players // 2 * (3 * 8 + 1) - (2 * 8 + 1)
+
+
+def test_maps_measured_side_by_side_have_the_values_of_each_measured_alone(pictures: Pictures, monkeypatch) -> None:
+    """Metrics with and without chance, of regions, with thresholds of their own, and one that runs the explainer."""
+    case = Case(classifier(), pictures)
+    calls = [parse(m, "explainers") for m in ("saliency", "gradient-x-input", "occlusion(window=4, stride=4)")]
+    metrics = [
+        parse(m, "metrics")
+        for m in (
+            "road(steps=2)",
+            "insertion(steps=3)",
+            "average-probability-increase",
+            "complexity",
+            "max-sensitivity(samples=1)",
+        )
+    ]
+    order = case.sample(range(16), 4)
+    runs = []
+    together: list[int] = []
+    measured = tournament.measure
+    monkeypatch.setattr(tournament, "measure", lambda *a, **k: together.append(len(a[1])) or measured(*a, **k))
+    for players in (None, 1):
+        if players:
+            monkeypatch.setattr(tournament, "players_together", lambda _: 1)
+        runs.append(run_tournament(case, calls, metrics, order, calibrate=case.sample(range(16), 12)[4:]))
+        together.append(0)
+    assert max(together[: together.index(0)]) == 16
+    assert max(together[together.index(0) :]) == 4
+    np.testing.assert_allclose(runs[0].values, runs[1].values, rtol=1e-5, atol=1e-6)
+    assert [len(p.maps) for p in runs[0].players] == [4] * 6
+    assert runs[0].thresholds == runs[1].thresholds
+    one = runs[0].players[1]
+    target = ClassScore(case.predicted[order], of="prob")
+    alone = measure(case.model, case.pixels(order), one.maps, metrics[1], target)
+    np.testing.assert_allclose(runs[0].values[1, 1], alone.numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("players", [1, 4])
+def test_a_player_that_cannot_be_measured_is_left_out_alone(pictures: Pictures, monkeypatch, players: int) -> None:
+    """And who has the same maps: of the two others that are measured with it each has its values."""
+    monkeypatch.setattr(tournament, "players_together", lambda _: players)
+    case = Case(classifier(), pictures)
+    order = case.sample(range(16), 4)
+    calls = [
+        parse(m, "explainers") for m in ("saliency", "gradient-x-input", "gradient-x-input(reference=0)", "grad-cam")
+    ]
+    bad = explain(case.model, case.pixels(order), "gradient-x-input", ClassScore(case.predicted[order])).maps
+    measured = tournament.measure
+
+    def refuse_bad(model, x, maps, *args, **more):
+        if any(torch.equal(m, b) for m in maps for b in bad):
+            raise Refused("these maps cannot be measured")
+        return measured(model, x, maps, *args, **more)
+
+    monkeypatch.setattr(tournament, "measure", refuse_bad)
+    found = run_tournament(case, calls, [parse("insertion(steps=3)", "metrics")], order)
+    assert dict(found.left_out) == dict.fromkeys(map(str, calls[1:3]), "these maps cannot be measured")
+    assert [p.call.method.name for p in found.players] == ["saliency", "grad-cam", "centre", "edge", "random"]
+    assert np.isfinite(found.values).all()
 
 
 AGAIN = "insertion(steps=3), deletion(steps=3), parameter-randomisation(stages=1), max-sensitivity(samples=1)"

@@ -20,7 +20,7 @@ from clearsight.checks import map_stability
 from clearsight.checks.map_stability import auc, auc_interval, likeness, overlap, roc, smoothed
 from clearsight.core.catalogue import parse
 from clearsight.core.classifier import Classifier, Preprocess
-from clearsight.core.targets import ClassScore
+from clearsight.core.targets import ClassScore, Margin
 from clearsight.data.datasets import Picture, Pictures
 from clearsight.errors import Refused
 from clearsight.internals.recording import graph_of
@@ -32,8 +32,10 @@ from clearsight.runner.move_map import (
     centred_ranks,
     correlation_gradient,
     differentiable_map,
+    maps_and_lead,
     move_map,
     moved_pictures,
+    rank_correlations,
 )
 from clearsight.runner.run import explain
 from clearsight.testing import linear, rectified
@@ -207,6 +209,37 @@ def test_the_maps_that_are_followed_are_the_explainers_own(taught, call):
         out, maps = differentiable_map(model, graph, x, ClassScore(torch.arange(12) % 3), asked, {})
     torch.testing.assert_close(maps.detach(), e.maps, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(out.detach(), model(x).detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_the_lead_rises_as_the_network_says_where_one_is_about_to_lose_it(taught):
+    """From the pass that gives the map; where nobody's lead is small, no gradient is looked for."""
+    model, x = taught
+    target, call = ClassScore(torch.arange(12) % 3), parse("grad-cam(layer=4)", "explainers")
+    lead = Margin(target.index)
+    with model.undisturbed():
+        graph = graph_of(model, x[:1], "4")
+        margin = lead(model(x))
+        z = x[torch.tensor([0, 1, 2, 0, 1, 2, 9, 10, 11, 9, 10, 11])[torch.randperm(12, generator=chance(1))]]
+        out, maps, tight, rise = maps_and_lead(model, graph, z, target, call, lead, margin)
+        assert torch.equal(tight, lead(model(z)) < 0.2 * margin)
+        assert 0 < tight.sum() < 12
+        p = z.clone().requires_grad_()
+        (wanted,) = torch.autograd.grad(lead(model(p)).sum(), p)
+        torch.testing.assert_close(rise, wanted, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(out, model(z), rtol=1e-4, atol=1e-5)
+        _, plain = differentiable_map(model, graph, z, target, call, {})
+        torch.testing.assert_close(maps, plain.detach())
+        assert maps_and_lead(model, graph, x, target, call, lead, margin)[3] is None
+
+
+def test_correlations_with_known_ranks_are_spearmans():
+    """Those of scipy; 1 where nothing moved, constant or not, and 0 where one of two that differ is constant."""
+    clean = torch.rand(5, 6, 7, generator=chance(0)).round(decimals=1)
+    maps = torch.rand(5, 6, 7, generator=chance(1)).round(decimals=1)
+    clean[1:3] = 0.5
+    maps[2], maps[3], maps[4] = clean[2], 0.25, clean[4]
+    found = rank_correlations(clean, centred_ranks(clean), maps)
+    assert found.tolist() == pytest.approx([rank(clean[0], maps[0]), 0, 1, 0, 1], abs=1e-6)
 
 
 def test_the_way_down_is_the_slope_of_the_correlation():

@@ -58,6 +58,34 @@ def test_both_derivatives_are_those_of_torch(make, relu):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("relu", [nn.ReLU(), nn.ReLU6()], ids=["ReLU", "ReLU6"])
+def test_what_comes_before_a_marked_layer_is_differentiated_once(relu):
+    """The slope, at the pixels, of what the gradient at a layer says: that of the same network written in torch."""
+    torch.manual_seed(0)
+    first, second, third = nn.Conv2d(2, 5, 3), nn.Conv2d(5, 6, 2), nn.Conv2d(6, 3, 2)
+    net = nn.Sequential(first, relu, second, relu, third, nn.AdaptiveAvgPool2d(1), nn.Flatten()).double().eval()
+    model = cs.wrap(net, preprocess=cs.Preprocess((7, 8), (0.0,) * 2, (0.1,) * 2), labels=["a", "b", "c"])
+    x = 5 * torch.rand(2, 2, 7, 8, dtype=torch.double)
+    high = 6.0 if isinstance(relu, nn.ReLU6) else torch.inf
+    slopes = []
+    with model.undisturbed():
+        graph = graph_of(model, x[:1], "2")
+        for own in (False, True):
+            z = x.clone().requires_grad_()
+            if own:
+                layer = [second(soft(first(z), high))]
+                out = third(soft(layer[0], high)).mean((2, 3))
+            else:
+                layer = []
+                mark = {"mark": lambda _graph, _node, args, _kwargs, layer=layer: layer.append(args[0]) or args[0]}
+                out = graph(z, {**second_order_rules(BETA), **mark})
+            (g,) = torch.autograd.grad(out[:, 0].square().sum(), layer[0], create_graph=True)
+            slopes.append((out.detach(), g.detach(), *torch.autograd.grad((g * layer[0]).sum(), z)))
+    assert bool((slopes[1][2].flatten(1).abs().amax(1) > 1e-6).all())
+    for a, b in zip(*slopes, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
 def test_what_lies_far_from_the_bend_is_exact():
     """No overflow, and no loss in single precision, where the exponential is zero or infinite."""
     net = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2)).eval()

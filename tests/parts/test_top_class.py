@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 import clearsight as cs
 from clearsight.core.first_pass import awaiting
+from clearsight.core.remembered import remembering
+from clearsight.internals.scores import scores
 
 OWN_PASS = [
     "grad-cam",
@@ -113,3 +115,24 @@ def test_only_a_pass_of_these_pictures_by_this_network_counts(counting):
     with torch.no_grad():
         counting(x)
     torch.testing.assert_close(first.logits, wanted)
+
+
+def test_scores_of_the_same_pictures_are_asked_once_while_a_task_goes_on(counting: cs.Classifier) -> None:
+    """Others are asked for, and the same ones again where the weights changed, or where no task goes on."""
+    x, net = pictures(3), counting.net
+    with counting.undisturbed():
+        wanted = scores(counting, x)
+        net.sizes.clear()
+        with remembering():
+            assert torch.equal(scores(counting, x), wanted)
+            assert torch.equal(scores(counting, x.clone()), wanted)
+            assert net.sizes == [3]
+            assert not torch.equal(scores(counting, 1 - x), wanted)
+            assert net.sizes == [3, 3]
+        scores(counting, x)
+        scores(counting, x)
+        assert net.sizes == [3, 3, 3, 3]
+    with remembering(), torch.no_grad():
+        scores(counting, x)
+        net.head.bias.add_(1.0)
+        torch.testing.assert_close(scores(counting, x), wanted + 1.0)

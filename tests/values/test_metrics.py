@@ -19,7 +19,10 @@ from torch import Tensor, nn
 from clearsight.core import rng
 from clearsight.core.catalogue import parse
 from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.passes import counted
+from clearsight.core.remembered import remembering
 from clearsight.core.similarity import alike, average_ranks, spearman, ssim
+from clearsight.core.sorting import ascending, descending
 from clearsight.core.targets import ClassScore
 from clearsight.errors import Notice, Refused
 from clearsight.internals.randomisation import cuts, fresh, from_output_to_input, reinitialise
@@ -494,6 +497,46 @@ def test_average_ranks_are_those_of_scipy_and_nan_has_none(shape: tuple[int, ...
     assert average_ranks(values).tolist() == rankdata(values).tolist()
     values[values == 2] = np.nan
     np.testing.assert_array_equal(average_ranks(values), rankdata(values, axis=None, nan_policy="omit").ravel())
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_the_order_of_numbers_is_that_of_a_stable_sort(kind: type) -> None:
+    """Of many values, of ties, of both zeros, of both nans, and of the smallest and largest there are."""
+    random = np.random.default_rng(0)
+    odd = [np.nan, -np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-45, -1e-45, *([1e300, -1e-300] * (kind is np.float64))]
+    for values in (random.normal(size=5000), random.integers(-3, 4, 5000), np.array(odd * 2), np.zeros(9), np.zeros(0)):
+        v = values.astype(kind)
+        assert ascending(v).tolist() == v.argsort(kind="stable").tolist()
+        assert descending(v).tolist() == torch.from_numpy(v).argsort(descending=True, stable=True).tolist()
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16])
+def test_places_are_ranked_as_two_comparison_sorts_rank_them(kind: torch.dtype) -> None:
+    """The draws' order, and the map's from the highest to the lowest among these."""
+    maps = torch.randn(3, 9, 11, generator=torch.Generator().manual_seed(1)).round(decimals=1).to(kind)
+    flat = maps.flatten(1)
+    with rng.seeded(4, maps.float()):
+        found = ranks(maps)
+    with rng.seeded(4, maps.float()):
+        shuffled = rng.uniform(flat).argsort(dim=1, stable=True)
+    order = shuffled.gather(1, flat.gather(1, shuffled).argsort(dim=1, descending=True, stable=True))
+    assert torch.equal(found.flatten(1).gather(1, order), torch.arange(99).expand(3, -1))
+
+
+def test_the_ends_of_curves_go_through_the_network_once(bent: Classifier) -> None:
+    """For each picture and each fill, whatever the map; and once where two pictures become the same."""
+    x = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    words = ("insertion(steps=3)", "deletion(steps=3)", "insertion(steps=3)", "deletion(steps=3, fill=black)")
+    maps = torch.rand(4, 2, 8, 8, generator=torch.Generator().manual_seed(1))
+    alone = [measure(bent, x, m, w, ClassScore(0)) for m, w in zip(maps, words, strict=True)]
+    forwards, together = [], []
+    with remembering():
+        for m, w in zip(maps, words, strict=True):
+            with counted(bent.net) as passes:
+                together.append(measure(bent, x, m, w, ClassScore(0)))
+            forwards.append(passes.forwards)
+    assert forwards == [2 * 2 + 2 + 2, 2 * 2 + 1, 2 * 2, 2 * 2 + 1]
+    torch.testing.assert_close(torch.stack(together), torch.stack(alone))
 
 
 def test_structure_in_a_small_window() -> None:

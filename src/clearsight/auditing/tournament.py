@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -19,7 +20,9 @@ from clearsight.core.similarity import spearman
 from clearsight.core.statistics import FEWEST, Interval, bootstrap
 from clearsight.core.targets import ClassScore
 from clearsight.errors import Refused
+from clearsight.internals.fused_forward import fused_forward
 from clearsight.perturbation.map_thresholds import LEVELS, best_level, rises_through, stretched
+from clearsight.runner.results import Explanation
 from clearsight.runner.run import explain, measure, resolve
 
 _ROUNDS = 4  # of a race, after each of which players are dropped; more where a round has more than SIZE pictures
@@ -67,6 +70,12 @@ class Standing:
         """What there is of one explainer."""
         maps = torch.cat(self.maps[str(call)])
         return Entrant(call, maps, self.passes[str(call)] / len(maps))
+
+    def enter(self, name: str, explanation: Explanation, values: Values) -> None:
+        """One explainer's maps of a batch, and their values (metrics, B)."""
+        self.maps[name].append(explanation.maps)
+        self.values[name].append(values)
+        self.passes[name] += (explanation.forwards + explanation.backwards) * len(explanation.maps)
 
     def can_win(self, name: str, control: str, voting: list[int], ends: Sequence[int], seed: int) -> bool:
         """Whether an explainer can still come to win surely against a control, wherever the pictures end.
@@ -210,20 +219,19 @@ def run_tournament(
     done: list[int] = []
     size = SIZE if race is None else min(SIZE, -(-len(rows) // _ROUNDS))
     for part, pixels in _remembering_each(case.batches(rows, size)):
-        unscaled: dict[str, Tensor] = {}
         regions = case.regions(part) if any("regions" in m.method.injected for m in metrics) else None
+        batch = _PlayedBatch(case, standing, part, pixels, regions, other, thresholds, later)
         playing = list(running)
-        for k, call in enumerate(playing):
-            name, started = str(call), case.clock.now()
+        together = 1 if case.budget and not done else players_together(part)
+        for k in range(0, len(playing), together):
+            players, started = playing[k : k + together], case.clock.now()
             case.progress(case.doing, len(done) + len(part) * k // len(playing), len(rows))  # a batch takes minutes
-            asked = [None if later(m) else _with_threshold(m, thresholds.get(name)) for m in metrics]
-            try:
-                _play(case, standing, call, asked, part, pixels, regions, other, unscaled, thresholds)
-            except Refused as e:
-                left_out.append((name, str(e)))
+            for call, why in batch.play(players):
+                left_out.append((str(call), why))
                 calls.remove(call)
                 running.remove(call)
-            if not done and not _is_control(call.method) and case.clock.is_late(case.clock.now() - started):
+            timed = case.budget and not done and not _is_control(players[0].method)
+            if timed and case.clock.is_late(case.clock.now() - started):
                 left_out += [(str(c), "the budget left no time for it") for c in playing[k + 1 :]]
                 calls = [c for c in calls if c not in playing[k + 1 :]]
                 running = [c for c in running if c not in playing[k + 1 :]]
@@ -236,36 +244,79 @@ def run_tournament(
     return _tournament(standing, calls, done, left_out, thresholds, calibrate)
 
 
-def _play(
-    case: Case,
-    standing: Standing,
-    call: Call,
-    metrics: Sequence[Call | None],
-    part: Sequence[int],
-    pixels: Tensor,
-    regions: Tensor | None,
-    other: Classifier | None,
-    unscaled: dict[str, Tensor],
-    thresholds: dict[str, float],
-) -> None:
-    """Explain a batch of pictures, measure the maps, and enter both; equal maps are measured once.
+def players_together(part: Sequence[int]) -> int:
+    """How many players' maps of these pictures are measured side by side: as many as go through the network at once."""
+    return max(1, SIZE // len(part))
 
-    unscaled: the maps of those that played before on these pictures, without their scale.
+
+@dataclass(frozen=True, eq=False)
+class _PlayedBatch:
+    """A batch of pictures that explainers are measured on, and where their maps and values are entered.
+
+    later: which metrics are not asked.  unscaled: the maps of those that played before, without their scale.
     """
-    name = str(call)
-    explanation = explain(case.model, pixels, call, ClassScore(case.predicted[list(part)]), seed=case.seed)
-    maps = _unscaled(explanation.maps)
-    standing.twins_of[name] &= {o for o, earlier in unscaled.items() if torch.allclose(earlier, maps, atol=1e-5)}
-    equals = (o for o in unscaled if o in standing.twins_of[name] and thresholds.get(o) == thresholds.get(name))
-    twin = next(equals, None)
-    standing.values[name].append(
-        standing.values[twin][-1]
-        if twin
-        else _measure_maps(case, call, metrics, part, pixels, explanation.maps, regions, other)
-    )
-    unscaled[name] = maps
-    standing.maps[name].append(explanation.maps)
-    standing.passes[name] += (explanation.forwards + explanation.backwards) * len(part)
+
+    case: Case
+    standing: Standing
+    part: list[int]
+    pixels: Tensor
+    regions: Tensor | None
+    other: Classifier | None
+    thresholds: dict[str, float]
+    later: Callable[[Call], bool]
+    unscaled: dict[str, Tensor] = field(default_factory=dict)
+
+    def play(self, calls: Sequence[Call]) -> list[tuple[Call, str]]:
+        """Explain the pictures, measure all the maps side by side, and enter both -> who could not, and why.
+
+        Equal maps are measured once.
+        """
+        refused: list[tuple[Call, str]] = []
+        explanations: dict[str, Explanation] = {}
+        for call in calls:
+            target = ClassScore(self.case.predicted[self.part])
+            try:
+                explanations[str(call)] = explain(self.case.model, self.pixels, call, target, seed=self.case.seed)
+            except Refused as e:
+                refused.append((call, str(e)))
+        twins = {name: self._twin(name, _unscaled(e.maps)) for name, e in explanations.items()}
+        measured = [call for call in calls if str(call) in twins and twins[str(call)] is None]
+        found = self._measure(measured, [explanations[str(c)].maps for c in measured])
+        outcomes = dict(zip(map(str, measured), found, strict=True))
+        for call in calls:
+            name = str(call)
+            if name not in explanations:
+                continue
+            twin = twins[name] or name
+            outcome = outcomes[twin] if twin in outcomes else self.standing.values[twin][-1]
+            if isinstance(outcome, Refused):
+                refused.append((call, str(outcome)))
+                del self.unscaled[name]
+            else:
+                self.standing.enter(name, explanations[name], outcome)
+        return refused
+
+    def _twin(self, name: str, maps: Tensor) -> str | None:
+        """The first of those that played before whose maps (B, *S) and metrics are the same, here and until now."""
+        earlier = self.standing.twins_of[name] & self.unscaled.keys()
+        same = {o for o in earlier if torch.allclose(self.unscaled[o], maps, atol=1e-5)}
+        self.standing.twins_of[name] &= same
+        equals = [o for o in self.unscaled if o in same and self.thresholds.get(o) == self.thresholds.get(name)]
+        self.unscaled[name] = maps
+        return equals[0] if equals else None
+
+    def _measure(self, calls: Sequence[Call], maps: Sequence[Tensor]) -> list[Values | Refused]:
+        """The values (metrics, B) of each player's maps (B, *S), or why there are none."""
+        metrics = [
+            [None if self.later(m) else _with_threshold(m, self.thresholds.get(str(c))) for m in self.standing.metrics]
+            for c in calls
+        ]
+        try:
+            return [*_measure_maps(self.case, calls, metrics, self.part, self.pixels, maps, self.regions, self.other)]
+        except Refused as e:
+            if len(calls) == 1:
+                return [e]
+        return [v for c, m in zip(calls, maps, strict=True) for v in self._measure([c], [m])]
 
 
 def still_able(
@@ -313,13 +364,12 @@ def complete_players(
         calls = [players[i].call for i in dropped if tournament.pictures_of(i) == start]
         standing, at = Standing.of(calls, metrics), start
         for part, pixels in _remembering_each(case.lots(tournament.rows[start:])):
-            unscaled: dict[str, Tensor] = {}
             regions = case.regions(part) if any("regions" in m.method.injected for m in metrics) else None
-            for call in calls:
+            batch = _PlayedBatch(case, standing, part, pixels, regions, other, tournament.thresholds, later)
+            for k in range(0, len(calls), players_together(part)):
                 case.progress(case.doing, at, len(tournament.rows))
-                threshold = tournament.thresholds.get(str(call))
-                asked = [None if later(m) else _with_threshold(m, threshold) for m in metrics]
-                _play(case, standing, call, asked, part, pixels, regions, other, unscaled, tournament.thresholds)
+                for _, why in batch.play(calls[k : k + players_together(part)]):
+                    raise Refused(why)
             at += len(part)
         for i in dropped:
             if players[i].call in calls:
@@ -353,7 +403,8 @@ def measure_players(
         for i in sorted({first[i] for i in players}):
             player = tournament.players[i]
             case.progress(case.doing, done, len(tournament.rows))
-            found = _measure_maps(case, player.call, metrics, part, pixels, player.maps[columns], None, other)
+            maps = [player.maps[columns]]
+            (found,) = _measure_maps(case, [player.call], [metrics], part, pixels, maps, None, other)
             values[i, which, columns] = found[which]
         done += len(part)
     for i in players:
@@ -404,30 +455,43 @@ def _same_maps(twins_of: dict[str, set[str]], names: Sequence[str]) -> tuple[tup
 
 def _measure_maps(
     case: Case,
-    call: Call,
-    metrics: Sequence[Call | None],
+    calls: Sequence[Call],
+    metrics: Sequence[Sequence[Call | None]],
     part: Sequence[int],
     pixels: Tensor,
-    maps: Tensor,
+    maps: Sequence[Tensor],
     regions: Tensor | None,
     other: Classifier | None,
-) -> Values:
-    """(metrics, B); nan for None."""
-    rows = []
-    for metric in metrics:
-        if metric is None:
-            rows.append(np.full(len(part), np.nan))
-            continue
-        of_the_explainer = (
-            "judges-the-explainer" in metric.method.claims
-        )  # what the maps explain; others ask for the probability
-        target = ClassScore(case.predicted[list(part)], of="logit" if of_the_explainer else "prob")
-        wanted_regions = regions if "regions" in metric.method.injected else None
-        values = measure(
-            case.model, pixels, maps, metric, target, regions=wanted_regions, method=call, other=other, seed=case.seed
-        )
-        rows.append(values.double().numpy())
-    return np.stack(rows)
+) -> list[Values]:
+    """The values (metrics, B) of each player's maps (B, *S) by metrics of its own; nan for None.
+
+    The maps of all that have the same metric are measured side by side, so that their pictures go through the network
+    together; a metric that runs the explainer again is asked about each player alone.
+    """
+    values = [np.full((len(own), len(part)), np.nan) for own in metrics]
+    alike: dict[tuple[int, str, str], tuple[Call, list[int]]] = {}  # a metric, and the players that have it
+    for player, own in enumerate(metrics):
+        for k, metric in enumerate(own):
+            if metric is not None:
+                alone = str(calls[player]) if "again" in metric.method.injected else ""
+                alike.setdefault((k, str(metric), alone), (metric, []))[1].append(player)
+    for (k, _, alone), (metric, players) in alike.items():
+        rows = torch.arange(len(part)).repeat(len(players))
+        # what the maps explain, of metrics that judge the explainer; others ask for the probability
+        of_the_explainer = "judges-the-explainer" in metric.method.claims
+        target = ClassScore(case.predicted[list(part)][rows], of="logit" if of_the_explainer else "prob")
+        wanted_regions = regions[rows] if regions is not None and "regions" in metric.method.injected else None
+        side_by_side = torch.cat([maps[player] for player in players])
+        method = calls[players[0]] if alone else None
+        # the explainer itself may look inside the network; a metric only asks for scores
+        with nullcontext() if alone else fused_forward(case.model, pixels):
+            found = measure(
+                case.model, pixels[rows], side_by_side, metric, target, regions=wanted_regions, method=method,
+                other=other, seed=case.seed,
+            )  # fmt: skip
+        for player, of_player in zip(players, found.double().numpy().reshape(len(players), -1), strict=True):
+            values[player][k] = of_player
+    return values
 
 
 def _unscaled(maps: Tensor) -> Tensor:

@@ -23,7 +23,9 @@ from clearsight.auditing.evidence import (
 from clearsight.core import rng
 from clearsight.core.catalogue import method, parse, write_value
 from clearsight.core.passes import counted as passes_counted
+from clearsight.core.remembered import remembering
 from clearsight.core.similarity import Map, constant, spearman, ssim
+from clearsight.core.sorting import descending
 from clearsight.core.statistics import FEWEST, Interval, bootstrap, judge, tails
 from clearsight.core.targets import ClassScore, Misclassify
 from clearsight.core.text import counted
@@ -114,9 +116,10 @@ def map_stability(
             maps = case.maps(part, x)
             varying = [j for j in range(len(part)) if not constant(maps[j].double().numpy())]
             if varying:
-                of_batch, through = _change_pictures(
-                    case, [part[j] for j in varying], x[varying], maps[varying], eps, steps
-                )
+                with remembering():
+                    of_batch, through = _change_pictures(
+                        case, [part[j] for j in varying], x[varying], maps[varying], eps, steps
+                    )
                 moved += of_batch
     constant_maps, compared = done - len(moved), len(moved)
     moved = [s for s in moved if not np.isnan(s.rank)]  # the others cannot be compared: the answer did not stay
@@ -232,8 +235,9 @@ def overlap(a: Map, b: Map) -> float:
     1.0
     """
     k = max(1, round(_TOP * a.size))
-    top = [set(np.argsort(-m.ravel(), kind="stable")[:k].tolist()) for m in (a, b)]
-    return len(top[0] & top[1]) / k
+    top = np.zeros(a.size, bool)
+    top[descending(a.ravel())[:k]] = True
+    return int(top[descending(b.ravel())[:k]].sum()) / k
 
 
 def auc(clean: list[float], attacked: list[float]) -> float:

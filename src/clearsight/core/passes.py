@@ -36,6 +36,11 @@ class _Count:
         return _Count, ()
 
 
+def counts(hook: object) -> bool:
+    """Whether a forward hook does nothing but count."""
+    return isinstance(hook, _Count)
+
+
 _open: ContextVar[tuple[Passes, ...]] = ContextVar("open", default=())
 
 

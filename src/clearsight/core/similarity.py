@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from clearsight.core.sorting import ascending
+
 Map = npt.NDArray[np.float64]
 
 
@@ -38,9 +40,11 @@ def average_ranks(values: Map) -> Map:
     array([2.5, 1. , 2.5, nan])
     """
     flat = values.ravel()
-    _, place, counts = np.unique(flat, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    ranks: Map = ((2 * last - counts + 1) / 2)[place.ravel()]
+    order = ascending(flat)
+    steps = np.flatnonzero(np.diff(flat[order])) + 1  # where equal ones end
+    ends = np.concatenate([[0], steps, [len(flat)]])
+    ranks: Map = np.empty(len(flat))
+    ranks[order] = np.repeat((ends[:-1] + ends[1:] + 1) / 2, np.diff(ends))
     return np.where(np.isnan(flat), np.nan, ranks)
 
 

@@ -10,6 +10,8 @@ from torch import Tensor
 from clearsight.core import rng
 from clearsight.core.batching import SIZE
 from clearsight.core.classifier import Classifier
+from clearsight.core.remembered import digest, once, tasks
+from clearsight.core.weight_digest import weight_digest
 from clearsight.errors import Refused
 from clearsight.internals.probe import last_probe
 from clearsight.sharding.shards import hired, spread
@@ -18,8 +20,16 @@ from clearsight.sharding.shards import hired, spread
 def scores(model: Classifier, x: Tensor, batch: int | None = None) -> Tensor:
     """Logits (B, K) on the CPU, without a graph; refused where they are not finite.
 
-    A network that is known to draw random numbers is asked about each picture alone, from the same seed.
+    A network that is known to draw random numbers is asked about each picture alone, from the same seed.  Inside
+    `remembering` it is asked about the same pictures once, while its weights stay as they are.
     """
+    if not tasks():
+        return _scores(model, x, batch)
+    key = ("scores", model.output, model.scores, model.preprocess, digest(x), weight_digest(model.net))
+    return once(model.net, key, lambda: _scores(model, x, batch))
+
+
+def _scores(model: Classifier, x: Tensor, batch: int | None) -> Tensor:
     probe = last_probe(model, x)
     random = probe is not None and probe.repeats == "never"
     if hired() and not random and len(x) > SIZE and model.device.type == "cpu":

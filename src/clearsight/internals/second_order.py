@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from clearsight.core.norms import per_picture
 from clearsight.internals.graph import Graph, Rule, aten
@@ -25,7 +26,7 @@ def second_order_rules(beta: float) -> dict[str, Rule]:
     beta: sharpness of the softplus, in units of one over each layer's mean magnitude.
     """
 
-    def relu(_graph: Graph, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def relu(graph: Graph, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         open_between = open_range(node)
         if open_between is None:
             run: Any = node.target
@@ -33,13 +34,20 @@ def second_order_rules(beta: float) -> dict[str, Rule]:
         a: Tensor = args[0]
         axes = tuple(range(1, a.dim()))
         usual = torch.linalg.vector_norm(a.detach(), 1, axes).div_(a[0].numel()).clamp_min_(torch.finfo(a.dtype).tiny)
-        return _Softplus.apply(a, per_picture(beta / usual, a), open_between[1])
+        once = _is_before_the_map(graph, node)
+        return (_SoftplusOnce if once else _Softplus).apply(a, per_picture(beta / usual, a), open_between[1])
 
     return {**dict.fromkeys(RELUS, relu), "convolution": _convolution}
 
 
+def _is_before_the_map(graph: Graph, node: fx.Node) -> bool:
+    """Whether the marked layer runs later, so that what is differentiated there does not come from this operation."""
+    return graph.marked is not None and node < graph.marked
+
+
 def _convolution(graph: Graph, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    if any(isinstance(a, fx.Node) and a not in graph.constants for a in node.args[1:3]):
+    own_weights = not any(isinstance(a, fx.Node) and a not in graph.constants for a in node.args[1:3])
+    if not own_weights or _is_before_the_map(graph, node):
         return aten.convolution.default(*args, **kwargs)
     x, weight, bias, *geometry = args
 
@@ -66,7 +74,9 @@ class _Affine(Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:
         (x,) = ctx.saved_tensors
-        return _Transposed.apply(g, x.detach(), ctx.forward, ctx.back), None, None, None
+        again = torch.is_grad_enabled()  # else nobody differentiates this once more
+        at_x = _Transposed.apply(g, x.detach(), ctx.forward, ctx.back) if again else ctx.back(g, x)
+        return at_x, None, None, None
 
 
 class _Transposed(Function):
@@ -83,24 +93,60 @@ class _Transposed(Function):
 
 
 class _Softplus(Function):
-    """log(1 + exp(b a)) / b, less the same of a - high where high is finite: a smooth clamp of a to 0..high.
-
-    That is a clamped to 0..high, less log(s(|b a|) / s(|b (a - high)|)) / b, s the sigmoid: one logarithm, and nothing
-    that is large.
-    """
+    """log(1 + exp(b a)) / b, less the same of a - high where high is finite: a smooth clamp of a to 0..high."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, high: float) -> Tensor:
         ctx.save_for_backward(a, b)
         ctx.high = high
-        rest = (a * b).abs_().sigmoid_()
-        if high < torch.inf:
-            rest /= (a - high).mul_(b).abs_().sigmoid_()
-        return a.clamp(0, high).sub_(rest.log_().div_(b))
+        return _softplus(a, b, high, *_sigmoids(a, b, high))
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:
-        return _SoftplusSlope.apply(g, *ctx.saved_tensors, ctx.high), None, None
+        a, b = ctx.saved_tensors
+        if torch.is_grad_enabled():  # else nobody differentiates this once more
+            return _SoftplusSlope.apply(g, a, b, ctx.high), None, None
+        return _slope(*_sigmoids(a, b, ctx.high)).mul_(g), None, None
+
+
+class _SoftplusOnce(Function):
+    """The same, to be differentiated once: its slope is found on the way forward."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, high: float) -> Tensor:
+        low, upper = _sigmoids(a, b, high)
+        out = _softplus(a, b, high, low, upper)
+        ctx.save_for_backward(_slope(low, upper))
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> Any:
+        (slope,) = ctx.saved_tensors
+        return g * slope, None, None
+
+
+def _sigmoids(a: Tensor, b: Tensor, high: float) -> tuple[Tensor, Tensor | None]:
+    """sigmoid(b a), and sigmoid(b (a - high)) where high is finite."""
+    scaled = a * b
+    upper = (scaled - b * high).sigmoid_() if high < torch.inf else None
+    return scaled.sigmoid_(), upper
+
+
+def _softplus(a: Tensor, b: Tensor, high: float, low: Tensor, upper: Tensor | None) -> Tensor:
+    """The softplus of a, from the two sigmoids p and q: a clamped to 0..high, less log(p' / q') / b.
+
+    p' is the larger one of p and 1 - p, which is sigmoid(|b a|), and q' likewise: one logarithm, of nothing large.
+    """
+    rest = (1 - low).clamp_min_(low)
+    if upper is not None:
+        rest /= (1 - upper).clamp_min_(upper)
+    return a.clamp(0, high).sub_(rest.log_().div_(b))
+
+
+def _slope(low: Tensor, upper: Tensor | None) -> Tensor:
+    """The slope of the softplus, in the memory of low."""
+    return low if upper is None else low.sub_(upper)
 
 
 class _SoftplusSlope(Function):
@@ -108,11 +154,8 @@ class _SoftplusSlope(Function):
 
     @staticmethod
     def forward(ctx: Any, g: Tensor, a: Tensor, b: Tensor, high: float) -> Tensor:
-        low = (a * b).sigmoid_()
-        slope, both = low, low
-        if high < torch.inf:
-            upper = (a - high).mul_(b).sigmoid_()
-            slope, both = low - upper, low.add_(upper)
+        low, upper = _sigmoids(a, b, high)
+        slope, both = (low, low) if upper is None else (low - upper, low.add_(upper))
         ctx.save_for_backward(g, b, slope, both)
         return g * slope
 

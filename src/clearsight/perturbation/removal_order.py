@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from clearsight.core import rng
 from clearsight.core.batching import pairs
 from clearsight.core.classifier import Classifier
 from clearsight.core.remembered import digest, once
+from clearsight.core.sorting import ascending, descending
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.perturbation.removal import Removal, instead, taken
+from clearsight.perturbation.removal import Removal, taken, without
 
 
 def ranks(maps: Tensor) -> Tensor:
     """maps (B, *S) -> (B, *S) int64: 0 for the most relevant place; ties are broken by a seeded draw."""
     flat = maps.flatten(1)
-    shuffled = rng.uniform(flat).argsort(dim=1)
-    order = shuffled.gather(1, flat.gather(1, shuffled).argsort(dim=1, descending=True, stable=True))
-    places = torch.arange(flat.shape[1], device=maps.device).expand_as(order)
-    return torch.empty_like(order).scatter(1, order, places).view(maps.shape)
+    draws = rng.uniform(flat)
+    each = [_ranks_of(*_as_arrays(row, drawn)) for row, drawn in zip(flat, draws, strict=True)]
+    return torch.from_numpy(np.stack(each)).to(maps.device).view(maps.shape)
+
+
+def _as_arrays(*tensors: Tensor) -> list[NDArray[Any]]:
+    """The values (N,) of each tensor as NumPy has them, in float32 at least."""
+    return [(t.float() if t.element_size() < 4 else t).detach().cpu().numpy() for t in tensors]
+
+
+def _ranks_of(values: NDArray[Any], draws: NDArray[Any]) -> NDArray[np.int64]:
+    """The ranks (N,) of places with these values (N,), 0 for the highest; of equal ones the lower draw comes first."""
+    shuffled = ascending(draws)
+    ranks = np.empty(len(values), np.int64)
+    ranks[shuffled[descending(values[shuffled])]] = np.arange(len(values))
+    return ranks
 
 
 def curve(
@@ -50,12 +68,24 @@ def curve(
 
 def _nothing(model: Classifier, x: Tensor, fill: Removal) -> Tensor | None:
     """What pixels become, which is the same for every map."""
-    return once(model.net, ("nothing", fill, model.preprocess, digest(x)), lambda: instead(model, x, fill))
+    if fill == "inpaint":
+        return None
+    return _once_each(model, ("nothing", fill, model.preprocess), x, lambda some: without(model, some, fill))
 
 
 def _logits_of(model: Classifier, x: Tensor) -> Tensor:
     """Logits (B, K) of the ends of a curve, which are the same for every map."""
-    return once(model.net, ("logits", model.output, model.scores, model.preprocess, digest(x)), lambda: model(x))
+    return _once_each(model, ("logits", model.output, model.scores, model.preprocess), x, model)
+
+
+def _once_each(model: Classifier, key: tuple[object, ...], x: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
+    """What make gives for pictures x (B, ...), row by row: made once for those that are the same, here and before."""
+    known: dict[bytes, Tensor] = once(model.net, key, dict)
+    names = [digest(picture) for picture in x]
+    missing = {name: i for i, name in enumerate(names) if name not in known}
+    if missing:
+        known |= zip(missing, make(x[[*missing.values()]]), strict=True)
+    return torch.stack([known[name] for name in names])
 
 
 def area(values: Tensor) -> Tensor:

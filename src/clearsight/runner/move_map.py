@@ -206,25 +206,44 @@ def moved_pictures(
     rows = torch.arange(len(x), device=x.device)
     length = eps / 5 if step is None else step
     first, clean = (v.detach() for v in differentiable_map(model, graph, x, target, call, {}))
-    ranks = centred_ranks(clean).to(x)
+    ranks = centred_ranks(clean)
     margin = lead(first)
     best = BestSoFar(x)
     best.see(rows, x, torch.ones(len(x)), torch.ones(len(x), dtype=torch.bool))
     z = within(x, eps, norm)
     for i in range(steps + 1):
-        out, maps = (v.detach() for v in differentiable_map(model, graph, z, target, call, {}))
-        loss = torch.tensor([_rank_correlation(a.cpu(), b.cpu()) for a, b in zip(clean, maps, strict=True)])
-        best.see(rows, z, loss, out.argmax(1) == target.index.to(out.device))
+        out, maps, tight, rise = maps_and_lead(model, graph, z, target, call, lead, margin)
+        best.see(rows, z, rank_correlations(clean, ranks, maps), out.argmax(1) == target.index.to(out.device))
         if i == steps:
             return best.x
-        way = steepest(correlation_gradient(model, graph, z, target, call, ranks, beta), norm)
-        tight = lead(out) < _TIGHT * margin
-        if bool(tight.any()):
-            back = steepest(_lead_gradient(model, z, lead), norm)
-            way = torch.where(per_picture(tight, x), way - 2 * back, way)
+        way = steepest(correlation_gradient(model, graph, z, target, call, ranks.to(x), beta), norm)
+        if rise is not None:
+            way = torch.where(per_picture(tight, x), way - 2 * steepest(rise, norm), way)
             way = steepest(way, norm)
         z = project(z - length * way, x, eps, norm)
     raise AssertionError("the last iterate is returned above")
+
+
+def maps_and_lead(
+    model: Classifier, graph: Graph, z: Tensor, target: ClassScore, call: Call, lead: Margin, margin: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Logits (B, K) and maps (B, *S) of pictures z (B, C, *S), and which of them lose their lead, (B,) bool.
+
+    Where one does, the gradient of the leads at z too, by the way back of the same pass.
+    """
+    p = z.detach().requires_grad_()
+    scored, maps = differentiable_map(model, graph, p, target, call, {})
+    out = scored.detach()
+    tight = lead(out) < _TIGHT * margin
+    rise = torch.autograd.grad(lead(scored).sum(), p)[0] if bool(tight.any()) else None
+    return out, maps.detach(), tight, rise
+
+
+def rank_correlations(clean: Tensor, ranks: Tensor, maps: Tensor) -> Tensor:
+    """Spearman's correlations (B,) of maps with the clean ones (B, *S), whose centred ranks are known."""
+    alike = (ranks * centred_ranks(maps)).flatten(1).sum(1)
+    same = (clean == maps).flatten(1).all(1).to(alike.device)
+    return torch.where(same, 1.0, alike).float()
 
 
 def centred_ranks(maps: Tensor) -> Tensor:
@@ -253,13 +272,6 @@ def correlation_gradient(
     return torch.zeros_like(z) if g is None else g.nan_to_num(0)
 
 
-def _lead_gradient(model: Classifier, z: Tensor, lead: Margin) -> Tensor:
-    p = z.detach().requires_grad_()
-    with torch.enable_grad():
-        (g,) = torch.autograd.grad(lead(model(p)).sum(), p)
-    return g
-
-
 def differentiable_map(
     model: Classifier,
     graph: Graph,
@@ -270,19 +282,22 @@ def differentiable_map(
     *,
     again: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Logits (B, K) and the maps (B, *S) of one of THROUGH, that can be differentiated ``again``."""
+    """Logits (B, K) and the maps (B, *S) of one of THROUGH, that can be differentiated ``again``.
+
+    The logits can be differentiated at z (B, C, *S) where that requires a gradient.
+    """
     captured: list[Tensor] = []
 
     def capture(_graph: Graph, _node: fx.Node, args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Tensor:
         captured.append(args[0])
         return captured[0]
 
-    p = z if again else z.detach().requires_grad_()
+    p = z if z.requires_grad else z.detach().requires_grad_()
     with torch.enable_grad():
         out = graph(model.normalised(p).to(model.dtype), {**rules, "mark": capture}).to(p.dtype)
         at = captured[0] if captured else p
         score = target(out).sum()
-        (g,) = torch.autograd.grad(score, at, create_graph=again)
+        (g,) = torch.autograd.grad(score, at, create_graph=again, retain_graph=again or p is z)
         if call.method.name == "grad-cam":
             cam = (g.mean(tuple(range(2, at.dim())), keepdim=True) * at).sum(1).relu()
             return out, enlarge(cam, z.shape[2:]).to(p.dtype)

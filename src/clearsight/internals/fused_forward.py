@@ -1,0 +1,128 @@
+"""Forward passes without a way back, by what was recorded of the network.
+
+BatchNorm is part of the convolution before it, and so is the activation after it: one operation of oneDNN, which has
+its values in the processor's cache while it works on them.  PyTorch's own compiler runs networks by the same operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from clearsight.core import passes
+from clearsight.core.classifier import Classifier
+from clearsight.core.remembered import once
+from clearsight.core.stand_ins import StandIn, standing_in
+from clearsight.core.weight_digest import weight_digest
+from clearsight.internals.graph import Graph, Rule, word
+from clearsight.internals.recording import graph_of, is_recorded
+
+_SAME = 1e-5  # of the largest logit: how far those of the fused operations may be from the network's
+_ACTIVATIONS = {"relu": "relu", "silu": "swish", "hardtanh": "hardtanh"}  # and what oneDNN calls them
+
+
+@contextmanager
+def fused_forward(model: Classifier, x: Tensor) -> Iterator[None]:
+    """Inside, pictures like x (B, C, *S) that need no gradient go forward fused, where the network is recorded already.
+
+    Their logits are the network's up to rounding.  The network itself is asked where anything hooks into it, where its
+    weights are not what they were, and on other devices and in other types than float32 on the CPU.
+    """
+    run = once(model.net, ("fused", tuple(x.shape[1:])), lambda: _stand_in(model, x)) if _can_be(model, x) else None
+    if run is None:
+        yield
+        return
+    with standing_in(model.net, run):
+        yield
+
+
+def _can_be(model: Classifier, x: Tensor) -> bool:
+    built = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if not built or not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
+        return False
+    types = {p.dtype for p in model.net.parameters()} | {x.dtype}
+    return types == {torch.float32} and model.device.type == x.device.type == "cpu" and is_recorded(model, x)
+
+
+def _stand_in(model: Classifier, x: Tensor) -> StandIn | None:
+    """Runs the recorded network, fused; None where its logits are not the network's."""
+    graph = graph_of(model, x[:1])
+    rules = fused_rules(graph)
+    weights = weight_digest(model.net)
+
+    def run(z: Tensor) -> Tensor | None:
+        alike = z.shape[1:] == x.shape[1:] and z.dtype == torch.float32 and z.device == x.device
+        if not alike or weight_digest(model.net) != weights or _is_hooked(model.net):
+            return None
+        passes.note(len(z))
+        return _logits(graph, rules, z)
+
+    with passes.uncounted(), torch.no_grad():
+        z = model.normalised(x[:1])
+        wanted, found = model.logits(z.clone()), _logits(graph, rules, z)
+    far = (found - wanted).abs().max() > _SAME * wanted.abs().max()
+    return None if found.shape != wanted.shape or bool(far) else run
+
+
+def _logits(graph: Graph, rules: dict[str, Rule], z: Tensor) -> Tensor:
+    with torch.no_grad():
+        z = z.contiguous(memory_format=torch.channels_last) if z.dim() == 4 else z
+        out: Tensor = graph.follow(graph.nodes, {graph.start: z}, len(z), rules=rules, wanted={graph.end})[graph.end]
+        return out
+
+
+def _is_hooked(net: nn.Module) -> bool:
+    """Whether anything is called when a part of the network runs, other than to count passes."""
+    return any(
+        m._forward_pre_hooks or any(not passes.counts(h) for h in m._forward_hooks.values()) for m in net.modules()
+    )
+
+
+def fused_rules(graph: Graph) -> dict[str, Rule]:
+    """Rules for `Graph` by which a convolution of pictures and the activation after it are one operation."""
+    read_by = {n: _activation_after(n) for n in graph.nodes if _is_plain_convolution(graph, n)}
+    done = {reader for reader in read_by.values() if reader is not None}
+
+    def convolution(_graph: Graph, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        run: Any = node.target
+        if node not in read_by:
+            return run(*args, **kwargs)
+        x, weight, bias, stride, padding, dilation, _, _, groups = args
+        return torch.ops.mkldnn._convolution_pointwise.default(
+            x, weight, bias, padding, stride, dilation, groups, *_in_words(read_by[node])
+        )
+
+    def activation(_graph: Graph, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        run: Any = node.target
+        return args[0] if node in done else run(*args, **kwargs)
+
+    rules: dict[str, Rule] = {"convolution": convolution}
+    return rules | dict.fromkeys(_ACTIVATIONS, activation)
+
+
+def _is_plain_convolution(graph: Graph, node: fx.Node) -> bool:
+    """Of pictures by constant weights, and not a transposed one."""
+    if word(node) != "convolution" or node.args[6]:
+        return False
+    weight = graph.constants.get(node.args[1])  # type: ignore[arg-type]
+    bias_is_constant = node.args[2] is None or node.args[2] in graph.constants
+    return isinstance(weight, Tensor) and weight.dim() == 4 and bias_is_constant
+
+
+def _activation_after(node: fx.Node) -> fx.Node | None:
+    """The activation that alone reads what a convolution gives."""
+    readers = list(node.users)
+    return readers[0] if len(readers) == 1 and word(readers[0]) in _ACTIVATIONS and not readers[0].kwargs else None
+
+
+def _in_words(activation: fx.Node | None) -> tuple[str, list[float], str]:
+    """oneDNN's name of an activation, its numbers, and how it is computed."""
+    if activation is None:
+        return "none", [], ""
+    name, limits = word(activation), [-1.0, 1.0]
+    given: list[Any] = list(activation.args[1:])
+    return _ACTIVATIONS[name], [*given, *limits[len(given) :]] if name == "hardtanh" else [], ""
