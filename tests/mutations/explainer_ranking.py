@@ -76,7 +76,7 @@ CORE = [
     ("internals/fused_forward.py", "len(readers) == 1 and", "readers and", "fused_forward"),
     ("internals/fused_forward.py", "args[0] if node in done else run(*args, **kwargs)", "args[0]", "fused_forward"),
     ("internals/fused_forward.py", '"convolution" or node.args[6]:', '"convolution":', "fused_forward"),
-    ("internals/fused_forward.py", " or weights_of(model.net) != weights", "", "fused_forward"),
+    ("internals/fused_forward.py", " or weight_digest(model.net) != weights", "", "fused_forward"),
     ("internals/fused_forward.py", " or _is_hooked(model.net)", "", "fused_forward"),
     ("internals/fused_forward.py", "        passes.note(len(z))\n", "", "fused_forward"),
     ("internals/fused_forward.py", " and is_recorded(model, x)", "", "fused_forward"),

@@ -88,7 +88,7 @@ CORE = [
     ("runner/move_map.py", "torch.where(same, 1.0, alike)", "alike", "known_ranks"),
     ("core/sorting.py", "_order(~_bits(values))", "_order(_bits(values))[::-1]", "order_of_numbers"),
     ("internals/scores.py", "model.preprocess, digest(x)", "model.preprocess", "asked_once"),
-    ("internals/scores.py", ", tuple(weights_of(model.net))", "", "asked_once"),
+    ("internals/scores.py", ", weight_digest(model.net)", "", "asked_once"),
     ("internals/scores.py", "    if not tasks():\n", "    if True:\n", "asked_once"),
     ("internals/second_order.py", "beta / usual, a", "beta / usual.mean().expand_as(usual), a", "second_order"),
     (
