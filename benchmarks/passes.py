@@ -1,0 +1,206 @@
+"""What every explainer costs beyond its counted passes: ``python benchmarks/passes.py --out benchmarks/passes.md``.
+
+For each explainer, at 1 and 4 pictures through the demo network and 64 small ones through a small network: the
+processor time of a call, divided by that of its counted passes, forwards at F and backwards at B.  F is a plain forward
+of the same pictures at once, without gradients; F + B one with the way back to the pixels.  All are timed in one
+process on one thread, by turns.  Calls are later ones: what is done once for a network is done before.  Methods of few
+passes have ``--turns`` turns, others one.
+
+All of it takes about 6 minutes of one core.  ``--turns 9``, on an idle machine, takes 12.  ``--only WORDS`` measures
+some of the methods, ``--at 4`` one number of pictures.  The file is written anew after each method.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from cost import CALLS, references
+from torch import Tensor
+
+from clearsight.core.catalogue import catalogue
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.data.datasets import demo_pictures, pixels
+from clearsight.errors import Refused
+from clearsight.models.loading import load
+from clearsight.networks.plain_cnn import plain_cnn
+from clearsight.runner.run import explain
+
+SIZES = (1, 4, 64)
+MOST = 1.15  # times its passes
+FEW = 10  # passes: calls of more have one turn
+SPELLED = {  # hundreds of passes at their defaults
+    "rise": "rise(masks=100)", "score-cam": "score-cam(channels=50)", "lime": "lime(samples=100)",
+    "kernel-shap": "kernel-shap(samples=100)", "partition-shap": "partition-shap(samples=100)",
+    "meaningful-perturbation": "meaningful-perturbation(iterations=50)",
+    "extremal-perturbation": "extremal-perturbation(iterations=50)",
+    "guided-integrated-gradients": "guided-integrated-gradients(steps=50)", "xrai": "xrai(steps=20)",
+}  # fmt: skip
+RULES = "its rules run every layer several times on the way back, which counts as one backward"
+RECORDED = "the network and what was recorded of it run one picture each, to see that the recording still holds"
+WHY = {  # known reasons; what has none here was not looked into
+    "lrp": RULES, "contrastive-lrp": RULES, "rap": RULES,
+    "ablation-cam": "what follows the layer runs once for each channel, and counts as no pass",
+    "deep-lift": "its rules work on every value twice; pictures that go in parts take one more pass for the top class",
+    "deconvnet": RECORDED, "guided-backprop": RECORDED, "guided-grad-cam": RECORDED,
+}  # fmt: skip
+CHECKS = ("random", "edge", "centre")  # control maps, which run no network
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one call: its passes per picture, the time over that of the passes, and seconds beyond them per call."""
+
+    call: str
+    forwards: float
+    backwards: float
+    ratio: float
+    beyond: float
+
+
+def main() -> None:
+    """Measure every explainer, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="methods, with commas between")
+    parser.add_argument("--at", type=int, choices=SIZES, help="one number of pictures")
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--out", type=Path)
+    words = parser.parse_args()
+    torch.set_num_threads(1)
+    rows: dict[str, list[Cost | str]] = {}
+    names = words.only.split(",") if words.only else [n for n in catalogue("explainers") if n not in CHECKS]
+    sizes = (words.at,) if words.at else SIZES
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            rows[name] = [_measured(name, size, Path(folder), words.turns) for size in sizes]
+            if words.out:
+                words.out.write_text(table(rows, sizes))
+    print(table(rows, sizes))
+
+
+def _measured(name: str, size: int, folder: Path, turns: int) -> Cost | str:
+    call = SPELLED.get(name, CALLS.get(name, name))
+    if size == 64 and name == "occlusion":
+        call = "occlusion(window=8, stride=4)"
+    if name == "libra-cam":
+        call = f'libra-cam(references="{references(folder)}")'
+    model, x = network(size)
+    try:
+        cost: Cost | str = measured(model, x, call, turns)
+    except Refused as e:
+        cost = str(e)
+    print(name, size, cost, file=sys.stderr, flush=True)
+    return cost
+
+
+_networks: dict[int, tuple[Classifier, Tensor]] = {}
+
+
+def network(size: int) -> tuple[Classifier, Tensor]:
+    """The network for so many pictures, and the pictures: the demo's own, or noise for a plain CNN."""
+    if size not in _networks:
+        if size == 64:
+            torch.manual_seed(0)
+            net = plain_cnn(10, (3, 32, 32), widths="16,32,32", norm="batch").eval()
+            model = Classifier(net, Preprocess(32, (0.5,) * 3, (0.25,) * 3), tuple(map(str, range(10))))
+            _networks[size] = model, torch.rand(size, 3, 32, 32)
+        else:
+            model = load("demo")
+            x = pixels(model, demo_pictures())
+            _networks[size] = model, x.repeat(-(-size // len(x)), 1, 1, 1)[:size]
+    return _networks[size]
+
+
+def measured(model: Classifier, x: Tensor, call: str, turns: int) -> Cost:
+    """One call on pictures x (B, C, *S) beside its passes, by turns."""
+    first = explain(model, x[:1], call)  # what is done once
+    turns = turns if first.forwards + first.backwards <= FEW else 1
+    forward, both = (_plain(model, x, backward=b) for b in (False, True))
+    forward(), both()
+    ratios, beyond = [], []
+    after = _seconds(forward), _seconds(both)
+    for _ in range(turns):
+        before = after
+        gc.collect()
+        began = time.process_time()
+        found = explain(model, x, call)
+        spent = time.process_time() - began
+        after = _seconds(forward), _seconds(both)
+        f, fb = ((a + b) / 2 for a, b in zip(before, after, strict=True))
+        counted = found.forwards * f + found.backwards * (fb - f)
+        ratios.append(spent / counted)
+        beyond.append(spent - counted)
+    spelled = "libra-cam(references=FOLDER)" if call.startswith("libra-cam") else call
+    return Cost(spelled, found.forwards, found.backwards, statistics.median(ratios), statistics.median(beyond))
+
+
+def _plain(model: Classifier, x: Tensor, *, backward: bool) -> Callable[[], object]:
+    """A plain pass of all pictures, as a loop without this package would make it of the model undisturbed."""
+
+    def forward() -> Tensor:
+        with torch.no_grad():
+            return model(x)
+
+    def both() -> Tensor:
+        z = x.clone().requires_grad_()
+        (g,) = torch.autograd.grad(model(z).amax(1).sum(), z)
+        return g
+
+    def run() -> object:
+        with model.undisturbed():
+            return both() if backward else forward()
+
+    return run
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    began = time.process_time()
+    run()
+    return time.process_time() - began
+
+
+def table(rows: dict[str, list[Cost | str]], sizes: Sequence[int]) -> str:
+    """What was measured, as Markdown."""
+    lines = [
+        "## What every explainer costs beyond its passes",
+        "",
+        "Made by `python benchmarks/passes.py`: processor time of a call over that of its counted passes, forwards at",
+        "F and backwards at B, where F is a plain forward of the same pictures and F + B one with its way back to the",
+        "pixels, timed around every call in the same process, one thread. 1 and 4 pictures go through the demo",
+        f"network (224 pixels), 64 through a plain CNN of three convolutions (32 pixels). At most {MOST} is asked.",
+        "Below 1 a method goes back through part of the network only, or its versions of a picture go together.",
+        "",
+        "| method | F, B per picture | " + " | ".join(f"{n} picture{'s' * (n > 1)}" for n in sizes) + " |",
+        "|---" + "|---:" * (len(sizes) + 1) + "|",
+    ]
+    late = []
+    for name, costs in rows.items():
+        known = [c for c in costs if isinstance(c, Cost)]
+        if not known:
+            lines.append(f"| {name} | refused: {costs[0]} |" + " |" * len(sizes))
+            continue
+        cells = [f"{c.ratio:.2f}" if isinstance(c, Cost) else "refused" for c in costs]
+        lines.append(f"| {known[0].call} | {known[0].forwards:.4g}, {known[0].backwards:.4g} | {' | '.join(cells)} |")
+        for n, c in zip(sizes, costs, strict=True):
+            if isinstance(c, Cost) and c.ratio > MOST:
+                at = f"{n} picture{'s' * (n > 1)}"
+                spent = f"{c.ratio:.2f}, {1000 * c.beyond:.0f} ms a call beyond its passes"
+                late.append(f"- {c.call}, {at}: {spent}{_why(name, n)}.")
+    return "\n".join([*lines, "", f"Above {MOST}:", "", *(late or ["- none."])]) + "\n"
+
+
+def _why(name: str, pictures: int) -> str:
+    known = name in WHY and not (WHY[name] == RECORDED and pictures == 64)
+    return f": {WHY[name]}" if known else ""
+
+
+if __name__ == "__main__":
+    main()
