@@ -379,10 +379,6 @@ def test_what_torch_made_of_a_network_is_explained_as_the_network_is_or_refused_
             with pytest.raises(Refused, match=f"{why}.*wrap the nn.Module that it was made from"):
                 cs.explain(made, x, call, cs.ClassScore(0))
         else:
-            if kind == "a compiled function" and call in ("lrp", "deep-lift", "guided-backprop"):
-                with pytest.raises(Refused, match="cannot be taken apart"):
-                    cs.explain(made, x, call, cs.ClassScore(0))
-                continue
             found, wanted = (cs.explain(m, x, call, cs.ClassScore(0)) for m in (made, right))
             torch.testing.assert_close(found.maps, wanted.maps, rtol=1e-4, atol=1e-6)
             assert (found.forwards, found.backwards) == (wanted.forwards, wanted.backwards)
