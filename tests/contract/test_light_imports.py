@@ -64,23 +64,17 @@ def test_a_list_and_a_mistyped_word_need_no_torch(words):
     assert imported_by(*words) == set()
 
 
-def test_one_picture_is_explained_without_the_compiler(tmp_path):
-    found = imported_by("explain", "demo", "demo:coffee", "-m", "grad-cam", "--no-tests", "-o", str(tmp_path / "run"))
-    assert (tmp_path / "run" / "coffee.png").is_file()
-    assert found == {"torch", "torchvision", "timm", "scipy.ndimage"}  # which draws the outline of the object
-
-
-def test_a_network_is_recorded_without_the_compiler(tmp_path):
-    methods = ("-m", "lrp", "-m", "deep-lift", "-m", "guided-backprop")
+def test_a_picture_is_explained_without_the_compiler(tmp_path):
+    methods = ("-m", "grad-cam", "-m", "lrp", "-m", "deep-lift", "-m", "guided-backprop")
     found = imported_by("explain", "demo", "demo:coffee", *methods, "--no-tests", "-o", str(tmp_path / "run"))
     assert (tmp_path / "run" / "coffee.png").is_file()
-    assert found == {"torch", "torchvision", "timm", "scipy.ndimage"}
+    assert found == {"torch", "torchvision", "timm", "scipy.ndimage"}  # which draws the outline of the object
 
 
 @pytest.mark.parametrize(
     "words",
     [
-        ("inspect", "demo"),
+        pytest.param(("inspect", "demo"), marks=pytest.mark.slow),
         pytest.param(("audit", "demo", "demo:coffee", "--only", "map-stability"), marks=pytest.mark.slow),
         pytest.param(("attack", "demo", "demo:coffee", "-a", "pgd(steps=2)"), marks=pytest.mark.slow),
     ],
