@@ -218,7 +218,7 @@ def _recorded(model: Classifier, z: Tensor, layer: str, pictures: int) -> fx.Gra
         return model.logits(z)
 
     many = z[:1].expand(pictures, *z.shape[1:]).contiguous()
-    with _marking(model, z, layer), warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH), _plain_attention():
+    with _marking(model, z, layer), warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
         warnings.simplefilter("ignore")
         try:
             recorded = tape_of(run, many)
@@ -236,17 +236,6 @@ def _recorded(model: Classifier, z: Tensor, layer: str, pictures: int) -> fx.Gra
             ) from e
     recorded.graph.eliminate_dead_code()
     return recorded
-
-
-@contextmanager
-def _plain_attention() -> Iterator[None]:
-    """nn.MultiheadAttention and nn.TransformerEncoderLayer run operation by operation, not as a single one."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 @contextmanager
