@@ -180,6 +180,12 @@ def test_every_call_gives_the_same_for_any_number_of_workers(one: Processes, thr
         torch.testing.assert_close(with_one[name], value, rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
 
 
+def test_passes_of_moved_maps_are_those_of_a_picture_for_any_number_of_shards() -> None:
+    model, x = smooth(), torch.rand(9, 3, 8, 12, generator=torch.Generator().manual_seed(1))
+    all_of_them, one = (cs.move_map(model, some, "saliency", steps=2, batch=12) for some in (x, x[:1]))
+    assert all_of_them.forwards == one.forwards > 0  # three shards, of four, four and one
+
+
 def test_passes_of_workers_count_here() -> None:
     """So do those of a check that counts what its attacks cost."""
     model, x = smooth(), torch.rand(9, 3, 8, 12)
