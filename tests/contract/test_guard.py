@@ -363,6 +363,24 @@ CALLS = {
 }  # fmt: skip
 
 
+def test_nothing_is_compiled_inside_a_call() -> None:
+    """Hooks see nothing of what compiled code does, whatever the backend makes of it."""
+    compiled: list[int] = []
+
+    def backend(graph: torch.fx.GraphModule, _inputs: list[Tensor]) -> Callable[..., object]:
+        compiled.append(len(graph.graph.nodes))
+        return graph.forward
+
+    torch.compiler.reset()
+    made = cs.wrap(Around(lambda net: torch.compile(net, backend=backend)), PRE, list("abc"))
+    x = torch.rand(2, 3, 12, 16, generator=torch.Generator().manual_seed(0))
+    cs.explain(made, x, "grad-cam", cs.ClassScore(0))
+    cs.attack(made, x, torch.zeros(2, dtype=torch.long), "pgd(steps=2)")
+    assert not compiled
+    made.net(x)
+    assert compiled
+
+
 @pytest.mark.parametrize("kind", MADE)
 @pytest.mark.filterwarnings("ignore:.*TorchScript.*", "ignore:.*torch.jit.*")
 def test_what_torch_made_of_a_network_is_explained_as_the_network_is_or_refused_by_name(kind: str) -> None:
