@@ -22,7 +22,7 @@ from torch import nn
 import clearsight as cs
 from clearsight.data.datasets import open_data
 from clearsight.models.model_folder import RECIPE
-from clearsight.training import loop
+from clearsight.training import loop, losses
 from clearsight.training.auto_settings import resolve_auto
 from clearsight.training.checkpoints import STATE
 from clearsight.training.fine_tuning import adopt, blocks, build_for_training, groups, trained, unfreeze
@@ -167,19 +167,19 @@ def test_stopped_within_an_epoch_it_ends_bit_for_bit_the_same(tmp_path: Path, mo
     list(train(data, QUICK, tmp_path / "whole"))
     monkeypatch.setattr(loop, "KEEP", 0.0)
     steps = iter(range(100))
-    honest = loop.normalised
+    honest = losses.normalised
 
     def fails_at_the_fifth_step(*args):
         if torch.is_grad_enabled() and next(steps) == 4:
             raise KeyboardInterrupt
         return honest(*args)
 
-    monkeypatch.setattr(loop, "normalised", fails_at_the_fifth_step)
+    monkeypatch.setattr(losses, "normalised", fails_at_the_fifth_step)
     with pytest.raises(KeyboardInterrupt):
         list(train(data, QUICK, tmp_path / "cut"))
     state = torch.load(tmp_path / "cut" / STATE, weights_only=True)
     assert (state["epoch"], state["batch"]) == (1, 1)
-    monkeypatch.setattr(loop, "normalised", honest)
+    monkeypatch.setattr(losses, "normalised", honest)
     list(train(data, None, tmp_path / "cut", resume=True))
     assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
 

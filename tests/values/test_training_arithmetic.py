@@ -12,7 +12,7 @@ from torch import nn
 
 import clearsight as cs
 from clearsight.core.classifier import Preprocess
-from clearsight.training import loop
+from clearsight.training import losses
 from clearsight.training.batches import Store, order
 from clearsight.training.fine_tuning import TrainableNetwork, preprocessed
 from clearsight.training.optimisers import optimiser, pace, range_test
@@ -165,7 +165,7 @@ def test_losses_weigh_classes_smooth_labels_and_add_auxiliary_heads() -> None:
 
     def loss(net: nn.Module, weights: torch.Tensor = even, smoothing: float = 0.0) -> float:
         return float(
-            loop.training_loss(net, TrainableNetwork(net, "", {}, pre, frozenset(), ""), x, y, weights, smoothing)
+            losses.training_loss(net, TrainableNetwork(net, "", {}, pre, frozenset(), ""), x, y, weights, smoothing)
         )
 
     flat = nn.Flatten()
@@ -180,21 +180,21 @@ def test_the_embedded_network_is_trained_in_the_faster_order_of_memory() -> None
     net = nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     net[0].register_forward_pre_hook(lambda m, a: seen.append(a[0].is_contiguous(memory_format=torch.channels_last)))
     pre, x, y = Preprocess((4, 4), (0.5,) * 3, (0.5,) * 3), torch.rand(2, 3, 4, 4), torch.eye(2)
-    losses = [
-        loop.training_loss(net, TrainableNetwork(net, "", {}, pre, frozenset(), of), x, y, torch.ones(2), 0)
+    both = [
+        losses.training_loss(net, TrainableNetwork(net, "", {}, pre, frozenset(), of), x, y, torch.ones(2), 0)
         for of in ("", "demo")
     ]
     assert seen == [False, True]
-    assert losses[0].item() == pytest.approx(losses[1].item(), abs=1e-6)
+    assert both[0].item() == pytest.approx(both[1].item(), abs=1e-6)
 
 
 def test_class_weights_are_the_inverse_of_how_often_and_one_on_average() -> None:
     y = nn.functional.one_hot(torch.tensor([0, 0, 0, 1, 2, 2]), 3).float()
     data = SimpleNamespace(y=y, rows=lambda part: range(6))
-    found = loop.class_weights_of(data, Recipe(class_weights=True))
+    found = losses.class_weights_of(data, Recipe(class_weights=True))
     assert found.tolist() == pytest.approx([6 / 9, 6 / 3, 6 / 6])
     assert float((y @ found).mean()) == pytest.approx(1)
-    assert loop.class_weights_of(data, Recipe()).tolist() == [1, 1, 1]
+    assert losses.class_weights_of(data, Recipe()).tolist() == [1, 1, 1]
 
 
 def test_batches_hold_every_picture_once_and_none_is_tiny() -> None:

@@ -3,46 +3,43 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
 from clearsight.core import rng
-from clearsight.core.classifier import Classifier, normalised
-from clearsight.core.copying import copied
+from clearsight.core.classifier import Classifier
 from clearsight.core.progress import Progress
 from clearsight.data.datasets import ALL, Pictures, open_data
 from clearsight.data.duplicates import Likeness, likenesses
 from clearsight.errors import Refused
 from clearsight.internals.scores import scores
-from clearsight.models.loading import device_of
 from clearsight.models.model_folder import RECIPE
 from clearsight.runner.augment import read, resizes
 from clearsight.training.arithmetic import current_arithmetic, record_resume
 from clearsight.training.auto_settings import resolve_auto
 from clearsight.training.batches import Batches, Store, order
-from clearsight.training.checkpoints import delete_state, has_state, load_state, save_state
+from clearsight.training.checkpoints import delete_state, has_state, load_state
 from clearsight.training.fine_tuning import (
     TrainableNetwork,
     build_for_training,
     count_parameters,
-    groups,
     trained,
     unfreeze,
 )
 from clearsight.training.first_head import Head, first_head, put_head, resolve_first_head, unchanged
-from clearsight.training.history import Epoch, since_best
-from clearsight.training.optimisers import Pace, optimiser, pace, range_test
+from clearsight.training.history import Epoch
+from clearsight.training.losses import class_weights_of, training_loss
+from clearsight.training.optimisers import range_test
 from clearsight.training.recipe import Recipe, non_default, read_recipe
+from clearsight.training.run import Run, build_run, epochs_of, optimiser_of, restore, save_run
 from clearsight.training.run_folder import (
     begin_folder,
     draw_rates,
@@ -58,41 +55,6 @@ from clearsight.training.training_data import TrainingData, at_random, portions
 from clearsight.training.validate_recipe import validate
 
 KEEP = 120.0  # seconds after which the state of a run is saved within an epoch
-
-
-@dataclass(eq=False)
-class Run:
-    """A training run between two steps: everything that a later step depends on.
-
-    shadow: the network that is evaluated and kept, the average over steps where there is one.  epoch, batch: the next
-    ones; total: the summed loss of the epoch so far; spent: its seconds; best: the weights of the epoch that is kept.
-    """
-
-    recipe: Recipe
-    data: TrainingData
-    start: TrainableNetwork
-    accelerator: Any
-    net: nn.Module
-    opt: Any
-    pace: Pace
-    shadow: nn.Module
-    average: Any
-    epoch: int = 0
-    batch: int = 0
-    total: float = 0.0
-    spent: float = 0.0
-    best: dict[str, Tensor] = field(default_factory=dict)
-    history: list[Epoch] = field(default_factory=list)
-
-    @property
-    def finished(self) -> bool:
-        """Whether all epochs are done, or none was better than those before for long enough."""
-        patience = self.recipe.patience or 0
-        return self.epoch >= _epochs(self.recipe) or 0 < patience <= since_best(self.history)
-
-    def classifier(self) -> Classifier:
-        """The network that is evaluated, as a Classifier."""
-        return Classifier(self.shadow, self.start.preprocess, self.data.labels, channels_last=self.start.channels_last)
 
 
 def train(
@@ -155,13 +117,13 @@ def train(
             for line in reasons:
                 say(line)
             why = [*why, *reasons]
-        run = _build_run(training_data, recipe, start, device)
+        run = build_run(training_data, recipe, start, device)
     except Refused:
         with suppress(OSError):  # it is empty, or it stays
             folder.rmdir()
         raise
     if resume and has_state(folder):
-        _restore(run, load_state(folder))
+        restore(run, load_state(folder))
     arithmetic = current_arithmetic(run.accelerator.device, run.epoch, run.batch)
     if resume and first():
         record_resume(folder, arithmetic)
@@ -212,7 +174,7 @@ def _first_epoch(
     n = head.weight.numel() + head.bias.numel()
     epoch = _judge_epoch(run, head.val_logits, 0, head.loss, 0.0, n, time.monotonic() - began)
     run.history.append(epoch)
-    _save_run(run, folder, 0.0)
+    save_run(run, folder, 0.0)
     if first() and save_first:
         _write_model(run, eval_store, folder, tell, head.val_logits)
         run.shadow.load_state_dict(run.best)  # calibration has divided its head
@@ -230,7 +192,7 @@ def _train_epoch(run: Run, store: Store, eval_store: Store, folder: Path, worker
     """Train one epoch, or the rest of one that was stopped, and evaluate it on val."""
     r, acc = run.recipe, run.accelerator
     rows = run.data.rows("train")
-    names = trained(run.start.net, run.start.head, r.strategy, run.epoch / _epochs(r))
+    names = trained(run.start.net, run.start.head, r.strategy, run.epoch / epochs_of(r))
     unfreeze(run.start.net, names, pretrained=bool(run.start.pretrained))
     batches = Batches(
         store, run.data.y, order(rows, r.batch, _seed(r.seed, run.epoch)), read(r.augment), _seed(r.seed, run.epoch)
@@ -255,16 +217,16 @@ def _train_epoch(run: Run, store: Store, eval_store: Store, folder: Path, worker
         run.batch += 1
         run.total += float(acc.reduce(loss.detach(), "mean")) * len(batches.rows[run.batch - 1])
         done = run.epoch * len(rows) + sum(map(len, batches.rows[: run.batch]))
-        tell("training", done, _epochs(r) * len(rows))
+        tell("training", done, epochs_of(r) * len(rows))
         if time.monotonic() - saved > KEEP and run.batch < len(batches):
             saved = time.monotonic()
-            _save_run(run, folder, saved - began)
+            save_run(run, folder, saved - began)
     epoch = evaluate_epoch(
         run, eval_store, len(rows), count_parameters(run.start.net, names), run.spent + time.monotonic() - began
     )
     run.history.append(epoch)
     run.epoch, run.batch, run.total, run.spent = run.epoch + 1, 0, 0.0, 0.0
-    _save_run(run, folder, 0.0)
+    save_run(run, folder, 0.0)
     return epoch
 
 
@@ -292,7 +254,7 @@ def _judge_epoch(
     best = run.recipe.random_labels or not run.history or loss < min(e.val_loss for e in run.history)
     if best:
         run.best = {k: v.detach().cpu().clone() for k, v in run.shadow.state_dict().items()}
-    return Epoch(number, _epochs(run.recipe), train_loss, loss, right, len(y), rate, parameters, seconds, best)
+    return Epoch(number, epochs_of(run.recipe), train_loss, loss, right, len(y), rate, parameters, seconds, best)
 
 
 def _calibrate(run: Run, eval_store: Store, logits: Tensor | None) -> Scaled:
@@ -314,26 +276,6 @@ def logits_of(model: Classifier, store: Store, rows: Sequence[int], batch: int =
     parts = [rows[start : start + batch] for start in range(0, len(rows), batch)]
     with model.undisturbed():
         return torch.cat([scores(model, store.pixels(part).to(model.device)) for part in parts])
-
-
-def training_loss(
-    net: nn.Module, start: TrainableNetwork, x: Tensor, y: Tensor, weights: Tensor, smoothing: float
-) -> Tensor:
-    """The mean cross entropy; a network with auxiliary outputs in training (a tuple) adds theirs at a weight of 0.3,
-    as GoogLeNet does (Szegedy et al. 2015, arXiv:1409.4842)."""
-    z = normalised(start.preprocess, x)
-    out = net(z.contiguous(memory_format=torch.channels_last) if start.channels_last else z)
-    parts = list(out) if isinstance(out, tuple | list) else [out]
-    losses = [cross_entropy(part, y, weights, label_smoothing=smoothing) for part in parts]
-    return losses[0] + 0.3 * sum(losses[1:], losses[0].new_zeros(()))
-
-
-def class_weights_of(data: TrainingData, recipe: Recipe) -> Tensor:
-    """(K,) ones, or the inverse frequency of each class in train, 1 on average over the pictures."""
-    shares = data.y[data.rows("train")].sum(0)
-    if not recipe.class_weights:
-        return torch.ones_like(shares)
-    return shares.sum() / (shares.clamp_min(1) * (shares > 0).sum())
 
 
 def _prepare_data(
@@ -361,32 +303,6 @@ def _build_start(data: TrainingData, recipe: Recipe, say: Callable[[str], None])
     )
 
 
-def _build_run(data: TrainingData, recipe: Recipe, start: TrainableNetwork, device: str) -> Run:
-    """A run from this network, with its optimiser, schedule and average, before the first step."""
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
-    from timm.utils import ModelEmaV3
-
-    r = recipe
-    where = device_of(device)
-    if where.type == "cuda" and where.index:
-        torch.cuda.set_device(where)
-    AcceleratorState._reset_state(reset_partial_state=os.environ.get("WORLD_SIZE", "1") == "1")  # of a run before it
-    acc: Any = Accelerator(cpu=where.type == "cpu", mixed_precision="bf16" if r.precision == "bf16" else "no")
-    start.net.to(acc.device)
-    average = ModelEmaV3(start.net, decay=r.ema) if r.ema else None
-    shadow: nn.Module = average.module if average is not None else copied(start.net)
-    opt = _optimiser(r, start, start.net, float(r.lr))
-    per_epoch = len(order(data.rows("train"), r.batch, 0))
-    rhythm = pace(r.schedule, opt, steps=_epochs(r) * per_epoch, per_epoch=per_epoch, warmup=r.warmup)
-    return Run(r, data, start, acc, acc.prepare_model(start.net), acc.prepare_optimizer(opt), rhythm, shadow, average)
-
-
-def _optimiser(r: Recipe, start: TrainableNetwork, net: nn.Module, lr: float) -> torch.optim.Optimizer:
-    parameter_groups = groups(net, start.head, lr=lr, body=r.body, decay=r.decay, pretrained=bool(start.pretrained))
-    return optimiser(r.optimiser, parameter_groups, lr=lr, momentum=r.momentum)
-
-
 def _resolve_rate(folder: Path, recipe: Recipe, data: TrainingData, head: Head | None) -> tuple[Recipe, str]:
     """The recipe with the learning rate of a range test, whose chart is drawn, and a sentence on it."""
     rate, curve = find_rate(recipe, data, head)
@@ -400,7 +316,7 @@ def find_rate(recipe: Recipe, data: TrainingData, head: Head | None) -> tuple[fl
 
     head: the one that training begins from, where it is fitted first.
     """
-    run = _build_run(data, replace(recipe, lr="1"), _build_start(data, recipe, lambda line: None), "cpu")
+    run = build_run(data, replace(recipe, lr="1"), _build_start(data, recipe, lambda line: None), "cpu")
     if head is not None:
         put_head(run.start.net, head)
     rows, epoch_seed = data.rows("train"), _seed(recipe.seed, 0)
@@ -416,43 +332,7 @@ def find_rate(recipe: Recipe, data: TrainingData, head: Head | None) -> tuple[fl
 
     with torch.random.fork_rng(devices=rng.gpus()):
         rng.seed_torch(epoch_seed)
-        return range_test(run.start.net, loss, lambda net, lr: _optimiser(recipe, run.start, net, lr))
-
-
-def _save_run(run: Run, folder: Path, spent: float) -> None:
-    """Save the state of the run, in the first process only."""
-    if first():
-        save_state(folder, _state(run, spent))
-
-
-def _state(run: Run, spent: float) -> dict[str, Any]:
-    """All that a later step depends on, as tensors, numbers and words."""
-    return {
-        "net": run.start.net.state_dict(),
-        "opt": run.opt.state_dict(),
-        "plateau": run.pace.plateau.state_dict() if run.pace.plateau else None,
-        "average": run.average.module.state_dict() if run.average is not None else None,
-        "best": run.best,
-        "epoch": run.epoch,
-        "batch": run.batch,
-        "total": run.total,
-        "spent": run.spent + spent,
-        "history": [asdict(e) for e in run.history],
-    }
-
-
-def _restore(run: Run, state: dict[str, Any]) -> None:
-    """Restore a run from its saved state."""
-    run.start.net.load_state_dict(state["net"])
-    run.opt.load_state_dict(state["opt"])
-    if run.pace.plateau:
-        run.pace.plateau.load_state_dict(state["plateau"])
-    if run.average is not None:
-        run.average.module.load_state_dict(state["average"])
-    run.best, run.epoch, run.batch, run.total, run.spent = (
-        state[k] for k in ("best", "epoch", "batch", "total", "spent")
-    )
-    run.history = [Epoch(**e) for e in state["history"]]
+        return range_test(run.start.net, loss, lambda net, lr: optimiser_of(recipe, run.start, net, lr))
 
 
 def _of_first_process(t: Tensor, acc: Any) -> Tensor:
@@ -473,11 +353,6 @@ def _seed(seed: int, *numbers: int) -> int:
     """A seed of its own for an epoch, or for a step of it."""
     key = hashlib.blake2b(repr((seed, *numbers)).encode(), digest_size=7).digest()
     return int.from_bytes(key, "big")
-
-
-def _epochs(recipe: Recipe) -> int:
-    assert recipe.epochs is not None
-    return recipe.epochs
 
 
 def _divergence_message(run: Run, folder: Path) -> str:
