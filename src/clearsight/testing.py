@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.training_step import TrainingStep
+from clearsight.training.losses import weighted_entropy
+from clearsight.training.perturb import attacker, training_attack
 
 
 def linear(weight: list[list[float]], bias: list[float] | None = None) -> Classifier:
@@ -51,3 +54,10 @@ def rectified(first: list[list[float]], second: list[list[float]], bias: list[fl
     labels = tuple(f"class {i}" for i in range(len(second)))
     net = nn.Sequential(nn.Flatten(), below, nn.ReLU(), above)
     return Classifier(net, Preprocess((1, len(first[0])), (0.0,), (1.0,)), labels)
+
+
+def training_step(model: Classifier, attack: str = "fgsm", *, eps: float = 8 / 255, seed: int = 0) -> TrainingStep:
+    """A step of training against an attack, without label smoothing and class weights."""
+    call, _, norm = training_attack(attack)
+    entropy = weighted_entropy(torch.ones(len(model.labels)), 0.0)
+    return TrainingStep(model, entropy, attacker(model, call, eps, norm, seed), eps, norm)

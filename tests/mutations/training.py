@@ -59,7 +59,7 @@ CORE = [
     ("training/batches.py", "manual_seed(seed))\n    parts", "manual_seed(0))\n    parts", "batches_hold"),
     ("training/losses.py", "0.3 * sum(losses[1:]", "sum(losses[1:]", "auxiliary"),
     ("training/losses.py", "(shares.clamp_min(1) * (shares > 0).sum())", "shares.clamp_min(1)", "class_weights"),
-    ("training/losses.py", "label_smoothing=smoothing", "label_smoothing=0.0", "auxiliary"),
+    ("training/losses.py", "label_smoothing=smoothing) for", "label_smoothing=0.0) for", "auxiliary"),
     ("training/run.py", 'run.opt.load_state_dict(state["opt"])', "pass", "between_epochs"),
     ("training/run.py", 'run.pace.plateau.load_state_dict(state["plateau"])', "pass", "plateau_falls"),
     (
@@ -83,7 +83,7 @@ CORE = [
     ("training/loop.py", "if not bool(torch.isfinite(loss))", "if False", "not_finite"),
     ("training/loop.py", "    if best:\n", "    if True:\n", "least_loss"),
     ("training/run.py", "0 < patience <= since_best(self.history)", "False", "early_stopping"),
-    ("training/loop.py", "        same_data(folder, data)\n", "", "other_pictures"),
+    ("training/preparation.py", "        same_data(folder, data)\n", "", "other_pictures"),
     ("training/run_folder.py", "if other := differs(given, asked, settled):", "if other := []:", "other_pictures"),
     ("training/loop.py", "            folder.rmdir()\n", "            pass\n", "before_anything"),
     (
@@ -158,7 +158,7 @@ CORE = [
     ("training/loop.py", "head = head or _fit_head(run.cl", "head = _fit_head(run.cl", "range_test_the_rate"),
     ("training/loop.py", "        put_head(run.start.net, head)\n", "        pass\n", "range_test_the_rate"),
     ("training/history.py", "default=-1)", "default=0)", "counted_from_the_first"),
-    ("training/recipe.py", '{"first_head": False}  #', '{"first_head": True}  #', "of_an_earlier_version"),
+    ("training/recipe.py", '"first_head": False,', '"first_head": True,', "of_an_earlier_version"),
     ("training/recipe.py", "if earlier else recipe", "if False else recipe", "beside_those"),
     ("training/run_folder.py", "/ name).unlink(missing_ok=True)", "/ name)", "no_figure_behind"),
     ("training/run_folder.py", "    if not finished:\n", "    if False:\n", "is_whole_while"),

@@ -181,7 +181,7 @@ def test_options_are_typed_documented_and_refused(name):
     assert "x (B, C, H, W) in [0, 1], y (B, K)" in doc
     assert m.paper in importlib.import_module(m.fn.__module__).__doc__
     assert re.fullmatch(r"arXiv:\d{4}\.\d{4,5}|doi:10\.\d+/\S+", m.paper)
-    assert m.claims <= {"mixes", "resizes"}
+    assert m.claims <= {"mixes", "resizes", "moves", "recolours"}
     assert ("resizes" in m.claims) == ("size" in m.injected)
     assert m.injected <= {"size"}
     check_args_block(m)

@@ -181,8 +181,8 @@ def test_the_embedded_network_is_trained_in_the_faster_order_of_memory() -> None
     net[0].register_forward_pre_hook(lambda m, a: seen.append(a[0].is_contiguous(memory_format=torch.channels_last)))
     pre, x, y = Preprocess((4, 4), (0.5,) * 3, (0.5,) * 3), torch.rand(2, 3, 4, 4), torch.eye(2)
     both = [
-        losses.training_loss(net, TrainableNetwork(net, "", {}, pre, frozenset(), of), x, y, torch.ones(2), 0)
-        for of in ("", "demo")
+        losses.training_loss(net, TrainableNetwork(net, "", {}, pre, frozenset(), "", last), x, y, torch.ones(2), 0)
+        for last in (False, True)
     ]
     assert seen == [False, True]
     assert both[0].item() == pytest.approx(both[1].item(), abs=1e-6)

@@ -8,7 +8,7 @@ from clearsight.augmentations.common.geometry import moved
 from clearsight.core.catalogue import method
 
 
-@method(paper="doi:10.1109/ICDAR.2003.1227801")
+@method(paper="doi:10.1109/ICDAR.2003.1227801", claims="moves")
 def affine(
     x: Tensor,
     y: Tensor,

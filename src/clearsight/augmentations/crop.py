@@ -8,7 +8,7 @@ from clearsight.core.catalogue import method
 from clearsight.core.torchvision_v2 import F
 
 
-@method(paper="arXiv:1409.4842", claims="resizes")
+@method(paper="arXiv:1409.4842", claims="moves resizes")
 def crop(
     x: Tensor, y: Tensor, *, size: tuple[int, int], scale: float = 0.35, ratio: float = 3 / 4
 ) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from clearsight.core.catalogue import method
 from clearsight.core.torchvision_v2 import F
 
 
-@method(paper="doi:10.1145/3065386")
+@method(paper="doi:10.1145/3065386", claims="moves")
 def flip(
     x: Tensor, y: Tensor, *, direction: Literal["horizontal", "vertical"] = "horizontal", chance: float = 0.5
 ) -> tuple[Tensor, Tensor]:

@@ -51,7 +51,7 @@ OPERATIONS = {
 }
 
 
-@method(paper="arXiv:1909.13719")
+@method(paper="arXiv:1909.13719", claims="moves recolours")
 def rand_augment(x: Tensor, y: Tensor, *, operations: int = 2, magnitude: int = 9) -> tuple[Tensor, Tensor]:
     """Apply a few of fourteen operations one after the other, with one magnitude.
 

@@ -138,8 +138,8 @@ def _options(group: Any) -> dict[str, inspection.Parameter]:
     """The fields of a group as parameters of a command."""
     if group is recipe.Recipe:  # it is of Python as much as of the command line: its help stands beside it
         described = {
-            name: (Annotated[kind, typer.Option(help=about, show_default=default is not None)], default)
-            for name, (kind, default, about) in recipe.options().items()
+            name: (Annotated[kind, typer.Option(*flags, help=about, show_default=shown)], default)
+            for name, (kind, default, about, flags, shown) in recipe.options().items()
         }
     else:
         hints = get_type_hints(group, include_extras=True)

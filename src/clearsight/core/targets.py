@@ -296,3 +296,34 @@ def margin(goal: Goal, outputs: Tensor) -> Tensor:
 def as_goal(goal: Tensor | Goal) -> Goal:
     """A tensor of right classes means Misclassify."""
     return Misclassify(goal) if isinstance(goal, Tensor) else goal
+
+
+@dataclass(frozen=True, eq=False)
+class AwayFrom:
+    """The goal of an attack that the answer is none of the classes that a picture holds shares of.
+
+    loss: the sum of the log-probabilities of the classes, each times its share, which is the negative cross entropy.
+
+    Args:
+        shares: shares of the classes (B, K), at least 0.
+    """
+
+    shares: Tensor
+
+    def loss(self, outputs: Tensor) -> Tensor:
+        return (outputs.log_softmax(1) * self.shares.to(outputs)).sum(1)
+
+    def met(self, outputs: Tensor) -> Tensor:
+        return self.shares.to(outputs.device).gather(1, outputs.argmax(1, keepdim=True))[:, 0] == 0
+
+    def __getitem__(self, rows: Rows) -> AwayFrom:
+        return AwayFrom(self.shares[rows])
+
+
+def label_goal(shares: Tensor) -> Goal:
+    """The goal that an answer is wrong, for labels as shares of the classes (B, K).
+
+    Misclassify where each picture has one class, else AwayFrom.
+    """
+    y = shares.argmax(1)
+    return Misclassify(y) if bool((shares.gather(1, y[:, None]) == 1).all()) else AwayFrom(shares)

@@ -21,6 +21,8 @@ QUESTIONS = {
     "augmentations": "how pictures are varied in training",
     "corruptions": "what happens to pictures by themselves",
     "networks": "what can be trained from random weights",
+    "defences": "how training resists attacks",
+    "guides": "how training is right for the right reasons",
 }
 
 WIDTH = 112  # of what is printed of an option, as of the docstrings around it

@@ -62,14 +62,64 @@ def augment(
     (ValueError).  Same seed, same result.  Refused, by name: a method that gives another shape, values that are not
     finite, or shares that are negative or do not sum to 1; pixels beyond [0, 1] are clipped.
     """
+    x, y, _ = _augment(pictures, None, y, calls, size, seed)
+    return x, y
+
+
+def augment_regions(
+    pictures: Sequence[Tensor],
+    regions: Sequence[Tensor],
+    y: Tensor,
+    calls: Sequence[Call],
+    size: tuple[int, int],
+    *,
+    seed: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same, and regions (1, h, w) of the pictures, moved as these are: (B, 1, *size), 1 inside, 0 outside.
+
+    An augmentation that moves pixels (it claims "moves") is run on the regions too, with the same random numbers; the
+    others leave them as they are.  The calls are those that `fits_regions` lets through.
+    """
+    x, y, inside = _augment(pictures, regions, y, calls, size, seed)
+    assert inside is not None
+    return x, y, inside
+
+
+def fits_regions(calls: Sequence[Call]) -> None:
+    """Refuse augmentations of which it is not known how they move annotated regions.
+
+    Those are the ones that mix pictures, and rand-augment, which moves pixels and changes their values at once.
+    """
+    for call in calls:
+        if mixes(call) or call.method.claims >= {"moves", "recolours"}:
+            raise Refused(
+                f"{call.method.name} does not go with annotations: where the regions are afterwards is not known",
+                "leave it out of --augment; crop, flip, affine, colour-jitter, lighting and blur go with them",
+            )
+
+
+def _augment(
+    pictures: Sequence[Tensor],
+    regions: Sequence[Tensor] | None,
+    y: Tensor,
+    calls: Sequence[Call],
+    size: tuple[int, int],
+    seed: int,
+) -> tuple[Tensor, Tensor, Tensor | None]:
     if not len(pictures) or len(pictures) != len(y) or y.dim() != 2:
         raise ValueError(f"{len(pictures)} pictures and shares {tuple(y.shape)}: one row (K,) for each, at least one")
     each = [_pixels(picture) for picture in pictures]
+    insides = None if regions is None else [_pixels(region) for region in regions]
     y = y.detach().clone()
     todo = list(enumerate(calls, 1))
     with torch.no_grad():
         if todo and resizes(todo[0][1]):
             place, call = todo.pop(0)
+            if insides is not None:
+                insides = [
+                    _run(call, place, part[None], row, size, seed, drawn_for=x[None])[0][0]
+                    for x, part, row in zip(each, insides, y[:, None], strict=True)
+                ]
             done = [_run(call, place, x[None], row, size, seed) for x, row in zip(each, y[:, None], strict=True)]
             each, y = [x[0] for x, _ in done], torch.cat([row for _, row in done])
         shapes = {tuple(x.shape) for x in each}
@@ -77,9 +127,12 @@ def augment(
             listed = ", ".join(map(str, sorted(shapes)))
             raise ValueError(f"pictures of shape {listed}, not of size {tuple(size)}: resize them, or add crop")
         x = torch.stack(each)
+        inside = None if insides is None else torch.stack(insides)
         for place, call in todo:
+            if inside is not None and "moves" in call.method.claims:
+                inside, _ = _run(call, place, inside, y, size, seed, drawn_for=x)
             x, y = _run(call, place, x, y, size, seed)
-    return x, y
+    return x, y, inside
 
 
 def _pixels(picture: Tensor) -> Tensor:
@@ -94,12 +147,23 @@ def _pixels(picture: Tensor) -> Tensor:
     return picture.detach().to(torch.float32, copy=True)
 
 
-def _run(call: Call, place: int, x: Tensor, y: Tensor, size: tuple[int, int], seed: int) -> tuple[Tensor, Tensor]:
-    """One call on pictures x (B, C, h, w) and shares y (B, K), checked."""
+def _run(
+    call: Call,
+    place: int,
+    x: Tensor,
+    y: Tensor,
+    size: tuple[int, int],
+    seed: int,
+    drawn_for: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """One call on pictures x (B, C, h, w) and shares y (B, K), checked; drawn_for: whose random numbers it uses."""
     shape = (*x.shape[:2], *size) if resizes(call) else tuple(x.shape)
     options = {**call.options, "size": tuple(size)} if resizes(call) else call.options
     labels = y.shape
-    with _refuse_by_name(call), rng.seeded(seed, x, what=f"{call} at place {place}"):
+    with (
+        _refuse_by_name(call),
+        rng.seeded(seed, x if drawn_for is None else drawn_for, what=f"{call} at place {place}"),
+    ):
         result = call.method(x, y, **options)
     if not isinstance(result, tuple) or len(result) != 2 or not all(isinstance(part, Tensor) for part in result):
         raise Refused(f"{call.method.name} gave {type(result).__name__}, not two tensors: pictures and shares")

@@ -59,11 +59,10 @@ def resolve_auto(recipe: Recipe, pictures: Sequence[Seen], classes: Mapping[str,
         why.append(f"augment {recipe.augment}: " + ("small pictures may be signs, which mirroring changes" if small else
                    "a photograph shows the same thing when it is cropped or mirrored"))  # fmt: skip
     if recipe.lr == "auto":
-        fine_tuning = not random_weights and recipe.strategy != "linear"
+        fine_tuning = recipe.from_run is not None or (not random_weights and recipe.strategy != "linear")
         recipe = replace(recipe, lr=_rate(recipe.optimiser, fine_tuning))
-        why.append(
-            f"lr {recipe.lr}: the usual rate for {recipe.optimiser}{' on pretrained layers' if fine_tuning else ''}"
-        )
+        where = " on layers that have learnt" if fine_tuning else ""
+        why.append(f"lr {recipe.lr}: the usual rate for {recipe.optimiser}{where}")
     return recipe, why
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -15,24 +15,30 @@ from clearsight.core.classifier import Preprocess
 from clearsight.core.torchvision_v2 import F
 from clearsight.data.datasets import Picture
 from clearsight.data.images import eight_bit, of_bytes, open_picture, shown
-from clearsight.runner.augment import augment
+from clearsight.runner.augment import augment, augment_regions
 
 CACHE_BYTES = 2 * 2**30  # bytes of decoded pictures in memory
 SPARE = 1.25  # a picture that is going to be cropped is kept so many times larger than the network's input
 LONG = 4  # its longer side, at most so many times the shorter one
 
 
+def _photo(picture: Picture) -> Image.Image:
+    return open_picture(picture.path)
+
+
 @dataclass(eq=False)
 class Store:
     """The pixels of pictures, uint8: the network's input, or a larger picture for crops; cached up to ``room`` bytes.
 
-    whole: pictures are going to be cropped, so that more than the network's input is needed.
+    whole: pictures are going to be cropped, so that more than the network's input is needed.  read: what a picture is
+    read as.
     """
 
     pictures: Sequence[Picture]
     preprocess: Preprocess
     whole: bool
     room: int = CACHE_BYTES
+    read: Callable[[Picture], Image.Image] = _photo
     _cache: dict[int, Tensor] = field(default_factory=dict)
     _bytes: int = 0
 
@@ -40,7 +46,7 @@ class Store:
         """(C, h, w) uint8.  Raises Refused where the picture cannot be read."""
         if i in self._cache:
             return self._cache[i]
-        image = open_picture(self.pictures[i].path)
+        image = self.read(self.pictures[i])
         pixels = _large(image, self.preprocess) if self.whole else F.pil_to_tensor(shown(image, self.preprocess))
         if self._bytes + pixels.numel() <= self.room:
             self._cache[i] = pixels
@@ -66,10 +72,30 @@ def _large(image: Image.Image, preprocess: Preprocess) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Batches(Dataset[tuple[Tensor, Tensor]]):
+class Guidance:
+    """The annotations that guide training.
+
+    store: where a right answer may look, white, else black, as the store of pictures keeps pictures.  rows: the
+    pictures whose annotation is used.
+    """
+
+    store: Store
+    rows: frozenset[int]
+
+    def regions(self, i: int, picture: Tensor) -> Tensor:
+        """(1, h, w) uint8, 255 where the answer to picture i (C, h, w) may look.
+
+        That is everywhere if its annotation is not used.
+        """
+        return self.store[i] if i in self.rows else torch.full_like(picture[:1], 255)
+
+
+@dataclass(frozen=True, eq=False)
+class Batches(Dataset[tuple[Tensor, Tensor, Tensor | None]]):
     """The batches of one epoch: each follows from the seed and its number alone, whatever process loads it.
 
     rows: numbers of pictures of the store, one list for each batch; y (N, K): the shares of the classes.
+    guidance: the annotations that go with them.
     """
 
     store: Store
@@ -77,17 +103,25 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
     rows: Sequence[Sequence[int]]
     calls: Sequence[Call]
     seed: int
+    guidance: Guidance | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, n: int) -> tuple[Tensor, Tensor]:
-        """Batch n: x (B, C, H, W) float32 in [0, 1] and y (B, K)."""
-        size = self.store.preprocess.size
-        rows = list(self.rows[n])
-        return augment(
-            [self.store[i] for i in rows], self.y[rows], self.calls, (size[0], size[1]), seed=self.seed + 7919 * n
-        )
+    def __getitem__(self, n: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Batch n: x (B, C, H, W) float32 in [0, 1], y (B, K), and where there are regions (B, 1, H, W) of them.
+
+        The regions are 1 inside and 0 outside, moved as the pictures are, and NaN in pictures without any.
+        """
+        high, wide = self.store.preprocess.size
+        rows, seed = list(self.rows[n]), self.seed + 7919 * n
+        pictures, y = [self.store[i] for i in rows], self.y[rows]
+        if self.guidance is None:
+            return (*augment(pictures, y, self.calls, (high, wide), seed=seed), None)
+        regions = [self.guidance.regions(i, picture) for i, picture in zip(rows, pictures, strict=True)]
+        x, y, inside = augment_regions(pictures, regions, y, self.calls, (high, wide), seed=seed)
+        inside[[i not in self.guidance.rows for i in rows]] = torch.nan
+        return x, y, inside
 
 
 def order(rows: Sequence[int], batch: int, seed: int) -> list[list[int]]:

@@ -28,7 +28,8 @@ class TrainableNetwork:
     """A network before training.
 
     architecture, options: how it is built again.  head: its parameters whose shape follows from the classes.
-    pretrained: where the others come from, "" where they are random.
+    pretrained: where the others come from, "" where they are random.  channels_last: whether pictures are passed in
+    that memory order, in which its convolutions are faster.
     """
 
     net: nn.Module
@@ -37,11 +38,7 @@ class TrainableNetwork:
     preprocess: Preprocess
     head: frozenset[str]
     pretrained: str
-
-    @property
-    def channels_last(self) -> bool:
-        """Whether pictures are passed in channels_last memory order, in which its convolutions are faster."""
-        return self.pretrained == "demo"
+    channels_last: bool = False
 
 
 def build_for_training(
@@ -81,7 +78,7 @@ def build_for_training(
         whole = architectures.build(arch, len(architectures.default_labels(arch)), default, options, fetch=say)
         adopt(net, whole.state_dict(), head, arch)
     _shrink_head(net, head, seed)
-    return TrainableNetwork(net, spelling, options, pre, head, weights or arch)
+    return TrainableNetwork(net, spelling, options, pre, head, weights or arch, channels_last=arch == "demo")
 
 
 def check_name(arch: str, weights: str | None) -> None:

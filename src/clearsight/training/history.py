@@ -13,7 +13,10 @@ class Epoch:
     number: from 1; 0 is the first model, whose head alone was fitted, to pictures that were not augmented.
     loss: the mean over the training pictures, as they were augmented.  val_loss: the negative
     log-likelihood on val, in nats; val_right of val_n pictures are right.  rate: the head's last learning rate.
-    best: no epoch before had a lower val_loss, so its weights are kept.  trained: how many parameters.
+    best: its weights are kept, because no epoch before had a lower val_loss, or, where training is against an attack, a
+    higher share of robust_right, equal ones with a lower val_loss.  trained: how many parameters.
+    robust_right of robust_n pictures of val are right under pgd within the budget of the attack that is trained
+    against; None where there is none.  collapsed: far fewer of them than in an epoch before.
     """
 
     number: int
@@ -26,6 +29,9 @@ class Epoch:
     trained: int
     seconds: float
     best: bool
+    robust_right: int | None = None
+    robust_n: int = 0
+    collapsed: bool = False
 
     def line(self) -> str:
         """The epoch for the terminal."""
@@ -34,8 +40,28 @@ class Epoch:
         mark = ", best so far" if self.best and self.number else ""
         return (
             f"{name}: loss {self.loss:.3f}, val {self.val_loss:.3f}, "
-            f"{100 * share:.1f} % of {self.val_n} right, {self.seconds:.0f} s{mark}"
+            f"{100 * share:.1f} % of {self.val_n} right{self._under_attack()}, {self.seconds:.0f} s{mark}"
         )
+
+    def _under_attack(self) -> str:
+        if self.robust_right is None:
+            return ""
+        fell = ": it fell, catastrophic overfitting" if self.collapsed else ""
+        return f", {100 * self.robust_right / self.robust_n:.1f} % of {self.robust_n} under attack{fell}"
+
+
+def is_best(epoch: Epoch, history: Sequence[Epoch]) -> bool:
+    """Whether no epoch before was better: right more often under attack where there is one, else with a lower loss.
+
+    >>> a = Epoch(1, 2, 1.0, 0.5, 5, 9, 0.1, 3, 1.0, True)
+    >>> is_best(Epoch(2, 2, 1.0, 0.4, 5, 9, 0.1, 3, 1.0, False), [a])
+    True
+    """
+    return all(_rank(epoch) > _rank(e) for e in history)
+
+
+def _rank(epoch: Epoch) -> tuple[int, float]:
+    return (epoch.robust_right or 0, -epoch.val_loss)
 
 
 def since_best(history: Sequence[Epoch]) -> int:

@@ -21,24 +21,25 @@ from clearsight.data.datasets import ALL, Pictures, open_data
 from clearsight.data.duplicates import Likeness, likenesses
 from clearsight.errors import Refused
 from clearsight.internals.scores import scores
-from clearsight.models.model_folder import RECIPE
 from clearsight.runner.augment import read, resizes
 from clearsight.training.arithmetic import current_arithmetic, record_resume
-from clearsight.training.auto_settings import resolve_auto
-from clearsight.training.batches import Batches, Store, order
+from clearsight.training.batches import Batches, Guidance, Store, order
 from clearsight.training.checkpoints import delete_state, has_state, load_state
 from clearsight.training.fine_tuning import (
     TrainableNetwork,
-    build_for_training,
     count_parameters,
     trained,
     unfreeze,
 )
 from clearsight.training.first_head import Head, first_head, put_head, resolve_first_head, unchanged
-from clearsight.training.history import Epoch
+from clearsight.training.guidance import guidance
+from clearsight.training.history import Epoch, is_best
 from clearsight.training.losses import class_weights_of, training_loss
+from clearsight.training.objective import objective, step_loss
 from clearsight.training.optimisers import range_test
-from clearsight.training.recipe import Recipe, non_default, read_recipe
+from clearsight.training.preparation import build_start, prepare_data
+from clearsight.training.recipe import Recipe, keeps_last, marks_file
+from clearsight.training.robust_val import collapsed, robust_right, robust_rows
 from clearsight.training.run import Run, build_run, epochs_of, optimiser_of, restore, save_run
 from clearsight.training.run_folder import (
     begin_folder,
@@ -46,12 +47,10 @@ from clearsight.training.run_folder import (
     finish_folder,
     first,
     place,
-    same_data,
-    same_recipe,
     training_command,
 )
 from clearsight.training.temperature_scaling import Scaled, divide, nll, temperature
-from clearsight.training.training_data import TrainingData, at_random, portions
+from clearsight.training.training_data import TrainingData
 from clearsight.training.validate_recipe import validate
 
 KEEP = 120.0  # seconds after which the state of a run is saved within an epoch
@@ -74,7 +73,8 @@ def train(
     """Train a classifier on pictures and write it to a folder that `load` reads; yields each epoch as it ends.
 
     Pretrained weights get a head fitted to their features first (``first_head``): epoch 0, whose model the folder then
-    holds while training goes on.  The epoch with the least loss on val is kept, and that may be this one.
+    holds while training goes on.  The epoch with the least loss on val is kept, and that may be this one.  Training
+    against an attack keeps the epoch that is right most often under attack, guided training the last one.
 
     Args:
         data: pictures from `folder`, or a path for it; every split is used.
@@ -100,12 +100,12 @@ def train(
     folder = place(out, resume)
     try:
         validate(requested, device)
-        training_data, recipe, why = _prepare_data(
+        training_data, recipe, why = prepare_data(
             folder, pictures, requested, alike or likenesses(pictures.pictures, progress=tell), resume
         )
         for line in (*training_data.notes, *why):
             say(line)
-        start = _build_start(training_data, recipe, say)
+        start = build_start(training_data, recipe, say)
         eval_store = Store(training_data.pictures, start.preprocess, False)
         head = None
         if not resume:
@@ -141,11 +141,7 @@ def train(
         head = head or _fit_head(run.classifier(), run.start, run.data, recipe, eval_store, tell)
         if head is not None:
             yield _first_epoch(run, head, eval_store, folder, began, save_first, tell)
-    store = Store(training_data.pictures, run.start.preprocess, any(map(resizes, read(recipe.augment))))
-    while not run.finished:
-        with torch.random.fork_rng(devices=rng.gpus()):
-            epoch = _train_epoch(run, store, eval_store, folder, workers, tell)
-        yield epoch
+    yield from _epochs(run, eval_store, folder, workers, tell)
     run.shadow.load_state_dict(run.best)
     if first():
         _write_model(run, eval_store, folder, tell)
@@ -172,7 +168,7 @@ def _first_epoch(
                 p.copy_(_of_first_process(p, run.accelerator))
     run.shadow.load_state_dict(run.start.net.state_dict())
     n = head.weight.numel() + head.bias.numel()
-    epoch = _judge_epoch(run, head.val_logits, 0, head.loss, 0.0, n, time.monotonic() - began)
+    epoch = _judge_epoch(run, head.val_logits, eval_store, 0, head.loss, 0.0, n, time.monotonic() - began)
     run.history.append(epoch)
     save_run(run, folder, 0.0)
     if first() and save_first:
@@ -188,32 +184,45 @@ def _write_model(run: Run, eval_store: Store, folder: Path, tell: Progress, val_
     finish_folder(folder, run.classifier(), run.start, run.data, run.recipe, run.history, scaled, run.finished, tell)
 
 
-def _train_epoch(run: Run, store: Store, eval_store: Store, folder: Path, workers: int, tell: Progress) -> Epoch:
+def _epochs(run: Run, eval_store: Store, folder: Path, workers: int, tell: Progress) -> Iterator[Epoch]:
+    """Train the epochs that are left; yields each as it ends."""
+    r, preprocess = run.recipe, run.start.preprocess
+    whole = any(map(resizes, read(r.augment)))
+    store = Store(run.data.pictures, preprocess, whole)
+    guides = None if marks_file(r) is None else guidance(run.data, preprocess, whole, r)
+    while not run.finished:
+        with torch.random.fork_rng(devices=rng.gpus()):
+            epoch = _train_epoch(run, store, guides, eval_store, folder, workers, tell)
+        yield epoch
+
+
+def _train_epoch(
+    run: Run,
+    store: Store,
+    guides: Guidance | None,
+    eval_store: Store,
+    folder: Path,
+    workers: int,
+    tell: Progress,
+) -> Epoch:
     """Train one epoch, or the rest of one that was stopped, and evaluate it on val."""
     r, acc = run.recipe, run.accelerator
     rows = run.data.rows("train")
     names = trained(run.start.net, run.start.head, r.strategy, run.epoch / epochs_of(r))
     unfreeze(run.start.net, names, pretrained=bool(run.start.pretrained))
-    batches = Batches(
-        store, run.data.y, order(rows, r.batch, _seed(r.seed, run.epoch)), read(r.augment), _seed(r.seed, run.epoch)
-    )
-    weights = class_weights_of(run.data, r).to(acc.device)
+    seed = _seed(r.seed, run.epoch)
+    batches = Batches(store, run.data.y, order(rows, r.batch, seed), read(r.augment), seed, guides)
+    weights, asked = class_weights_of(run.data, r).to(acc.device), objective(r)
     began = saved = time.monotonic()
     loader = DataLoader(batches, batch_size=None, sampler=range(run.batch, len(batches)), num_workers=workers)
-    for x, y in loader:
+    for x, y, inside in loader:
         rng.seed_torch(_seed(r.seed, run.epoch, run.batch))  # dropout
         run.pace.step(run.epoch * len(batches) + run.batch)
         x, y = _process_share(x, acc), _process_share(y, acc)
-        loss = training_loss(run.net, run.start, x, y, weights, r.smoothing)
-        if not bool(torch.isfinite(loss)):
-            raise Refused(_divergence_message(run, folder))
-        run.opt.zero_grad()
-        acc.backward(loss)
-        if r.clip:
-            acc.clip_grad_norm_(run.net.parameters(), r.clip)
-        run.opt.step()
-        if run.average is not None:
-            run.average.update(run.start.net)
+        inside = None if inside is None else _process_share(inside, acc)
+        for replay in range(asked.replays):
+            loss = step_loss(run, asked, x, y, inside, weights, _seed(r.seed, run.epoch, run.batch, replay), replay)
+            _take_step(run, loss, folder)
         run.batch += 1
         run.total += float(acc.reduce(loss.detach(), "mean")) * len(batches.rows[run.batch - 1])
         done = run.epoch * len(rows) + sum(map(len, batches.rows[: run.batch]))
@@ -230,6 +239,19 @@ def _train_epoch(run: Run, store: Store, eval_store: Store, folder: Path, worker
     return epoch
 
 
+def _take_step(run: Run, loss: Tensor, folder: Path) -> None:
+    """One step of the optimiser down this loss.  Refused: a loss that is not finite."""
+    if not bool(torch.isfinite(loss)):
+        raise Refused(_divergence_message(run, folder))
+    run.opt.zero_grad()
+    run.accelerator.backward(loss)
+    if run.recipe.clip:
+        run.accelerator.clip_grad_norm_(run.net.parameters(), run.recipe.clip)
+    run.opt.step()
+    if run.average is not None:
+        run.average.update(run.start.net)
+
+
 def evaluate_epoch(run: Run, eval_store: Store, n: int, parameters: int, seconds: float) -> Epoch:
     """Evaluate the weights of this epoch on val; they are kept if no earlier ones had a lower loss.
 
@@ -239,22 +261,44 @@ def evaluate_epoch(run: Run, eval_store: Store, n: int, parameters: int, seconds
         run.shadow.load_state_dict(run.start.net.state_dict())
     logits = logits_of(run.classifier(), eval_store, run.data.rows("val"))
     rate = max(g["lr"] for g in run.opt.param_groups)
-    epoch = _judge_epoch(run, logits, run.epoch + 1, run.total / n, rate, parameters, seconds)
+    epoch = _judge_epoch(run, logits, eval_store, run.epoch + 1, run.total / n, rate, parameters, seconds)
     run.pace.epoch(epoch.val_loss)
     return epoch
 
 
 def _judge_epoch(
-    run: Run, logits: Tensor, number: int, train_loss: float, rate: float, parameters: int, seconds: float
+    run: Run,
+    logits: Tensor,
+    eval_store: Store,
+    number: int,
+    train_loss: float,
+    rate: float,
+    parameters: int,
+    seconds: float,
 ) -> Epoch:
-    """The epoch of the weights that gave these logits of val; they are kept if no earlier ones had a lower loss."""
+    """The epoch of the weights that gave these logits of val; they are kept if no earlier ones were better.
+
+    Some recipes keep the last epoch (``keeps_last``).  Better is a lower loss; where training is against an attack,
+    more pictures that are right under attack, and of equal ones the lower loss.
+    """
     y = run.data.y[run.data.rows("val")]
     loss = float(_of_first_process(torch.tensor(nll(logits, y), dtype=torch.float64), run.accelerator))
     right = int((y.gather(1, logits.argmax(1, keepdim=True)) > 0).sum())
-    best = run.recipe.random_labels or not run.history or loss < min(e.val_loss for e in run.history)
+    epoch = Epoch(number, epochs_of(run.recipe), train_loss, loss, right, len(y), rate, parameters, seconds, best=False)
+    if run.recipe.perturb:
+        epoch = _under_attack(run, epoch, eval_store)
+    best = keeps_last(run.recipe) or is_best(epoch, run.history)
     if best:
         run.best = {k: v.detach().cpu().clone() for k, v in run.shadow.state_dict().items()}
-    return Epoch(number, epochs_of(run.recipe), train_loss, loss, right, len(y), rate, parameters, seconds, best)
+    return replace(epoch, best=best)
+
+
+def _under_attack(run: Run, epoch: Epoch, eval_store: Store) -> Epoch:
+    """The epoch with what the network does on val under attack."""
+    asked, rows = objective(run.recipe), robust_rows(run.data, run.recipe.seed)
+    right = robust_right(run.classifier(), eval_store, run.data, rows, asked.eps, asked.norm)
+    right = int(_of_first_process(torch.tensor(right), run.accelerator))
+    return replace(epoch, robust_right=right, robust_n=len(rows), collapsed=collapsed(right, len(rows), run.history))
 
 
 def _calibrate(run: Run, eval_store: Store, logits: Tensor | None) -> Scaled:
@@ -278,31 +322,6 @@ def logits_of(model: Classifier, store: Store, rows: Sequence[int], batch: int =
         return torch.cat([scores(model, store.pixels(part).to(model.device)) for part in parts])
 
 
-def _prepare_data(
-    folder: Path, pictures: Pictures, recipe: Recipe, alike: Likeness, resume: bool
-) -> tuple[TrainingData, Recipe, list[str]]:
-    """The divided pictures, and the recipe without automatic values: that of the run in the folder if it resumes."""
-    run_recipe, why = recipe, list[str]()
-    if resume:
-        same_recipe(folder, non_default(recipe))
-        run_recipe, why, _ = read_recipe(folder / RECIPE)
-    data = portions(pictures, alike, run_recipe.parts(), run_recipe.divides())
-    data = at_random(data, run_recipe.divides()) if run_recipe.random_labels else data
-    if resume:
-        same_data(folder, data)
-        return data, run_recipe, why
-    settled, why = resolve_auto(recipe, [data.seen[i] for i in data.rows("train")], data.counts("train"))
-    return data, settled, why
-
-
-def _build_start(data: TrainingData, recipe: Recipe, say: Callable[[str], None]) -> TrainableNetwork:
-    """The network of a recipe, before training."""
-    r = recipe
-    return build_for_training(
-        r.arch, r.weights, len(data.labels), size=r.size, grey=bool(r.grey), dropout=r.dropout, seed=r.seed, say=say
-    )
-
-
 def _resolve_rate(folder: Path, recipe: Recipe, data: TrainingData, head: Head | None) -> tuple[Recipe, str]:
     """The recipe with the learning rate of a range test, whose chart is drawn, and a sentence on it."""
     rate, curve = find_rate(recipe, data, head)
@@ -316,7 +335,7 @@ def find_rate(recipe: Recipe, data: TrainingData, head: Head | None) -> tuple[fl
 
     head: the one that training begins from, where it is fitted first.
     """
-    run = build_run(data, replace(recipe, lr="1"), _build_start(data, recipe, lambda line: None), "cpu")
+    run = build_run(data, replace(recipe, lr="1"), build_start(data, recipe, lambda line: None), "cpu")
     if head is not None:
         put_head(run.start.net, head)
     rows, epoch_seed = data.rows("train"), _seed(recipe.seed, 0)
@@ -327,7 +346,7 @@ def find_rate(recipe: Recipe, data: TrainingData, head: Head | None) -> tuple[fl
     weights = class_weights_of(data, recipe)
 
     def loss(net: nn.Module, n: int) -> Tensor:
-        x, y = batches[n % len(batches)]
+        x, y, _ = batches[n % len(batches)]
         return training_loss(net, run.start, x, y, weights, recipe.smoothing)
 
     with torch.random.fork_rng(devices=rng.gpus()):

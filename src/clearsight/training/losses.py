@@ -1,12 +1,17 @@
-"""The plain loss of a training step."""
+"""The loss of a training step: plain, or that of a defence."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from clearsight.core.catalogue import Call
 from clearsight.core.classifier import normalised
+from clearsight.core.training_step import TrainingStep
+from clearsight.errors import Refused
 from clearsight.training.fine_tuning import TrainableNetwork
 from clearsight.training.recipe import Recipe
 from clearsight.training.training_data import TrainingData
@@ -30,3 +35,39 @@ def class_weights_of(data: TrainingData, recipe: Recipe) -> Tensor:
     if not recipe.class_weights:
         return torch.ones_like(shares)
     return shares.sum() / (shares.clamp_min(1) * (shares > 0).sum())
+
+
+def defended_loss(defence: Call, step: TrainingStep, x: Tensor, y: Tensor) -> Tensor:
+    """The mean loss of a step that a defence is used in.  Refused: losses that are not one number for each picture."""
+    losses = defence.method(step, x, y, **defence.options)
+    if not isinstance(losses, Tensor) or losses.shape != (len(x),):
+        what = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
+        raise Refused(f"{defence.method.name} gave {what}, not one loss for each picture: ({len(x)},)")
+    return losses.mean()
+
+
+def weighted_entropy(weights: Tensor, smoothing: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """Cross entropy (B,) of logits (B, K) and shares (B, K), with these class weights (K,) and label smoothing."""
+
+    def entropy(logits: Tensor, y: Tensor) -> Tensor:
+        return cross_entropy(logits, y, weights, label_smoothing=smoothing, reduction="none")
+
+    return entropy
+
+
+def guided_loss(guide: Call, step: TrainingStep, x: Tensor, y: Tensor, inside: Tensor) -> Tensor:
+    """The mean over a batch of what a guide adds to the loss of its annotated pictures.
+
+    x (B, C, *S) whose pixels have a gradient; inside (B, 1, *S): 1 where a right answer may look, NaN in pictures
+    without an annotation, which add nothing.
+
+    Refused: penalties that are not one number for each picture.
+    """
+    annotated = ~inside.flatten(1)[:, 0].isnan()
+    if not bool(annotated.any()):
+        return x.new_zeros(())
+    penalties = guide.method(step, x, y, inside.nan_to_num(1.0), **guide.options)
+    if not isinstance(penalties, Tensor) or penalties.shape != (len(x),):
+        what = tuple(penalties.shape) if isinstance(penalties, Tensor) else type(penalties).__name__
+        raise Refused(f"{guide.method.name} gave {what}, not one penalty for each picture: ({len(x)},)")
+    return penalties.masked_fill(~annotated, 0.0).mean()

@@ -16,6 +16,7 @@ Schedule = Literal["cosine", "one-cycle", "step", "exponential", "plateau", "con
 Precision = Literal["fp32", "bf16"]
 
 ABOUT = {
+    "from_run": "RUN folder to continue from: its network, its weights and its split of the pictures.",
     "arch": "auto, demo, timm:NAME, torchvision:NAME, or a small network: clearsight:NAME.",
     "weights": "FILE with weights to begin with, or none for random ones.",
     "strategy": "What is trained of pretrained weights: linear, last-blocks, gradual, full.",
@@ -43,6 +44,13 @@ ABOUT = {
     "precision": "fp32 or bf16.",
     "seed": "Seed of all randomness.",
     "split_seed": "Seed of the split alone; by default the same as --seed.",
+    "perturb": 'ATTACK to train against, with its budget: "pgd(eps=8/255, steps=7)".',
+    "defence": "How the attack is used: adversarial-training by default, trades(beta=6), ...; clearsight methods.",
+    "overfitting_guard": "End training, and go back, where it begins to resist the attack of training alone.",
+    "guide": "Annotations to train for the right reason: boxes, outlines or masks; a file or a folder.",
+    "avoid": "Annotations of what a right answer may not depend on, such as a mark; instead of --guide.",
+    "guide_by": "How annotations guide: right-reasons(weight=1), ...; clearsight methods.",
+    "guide_share": "Share of the annotated training pictures whose annotation is used.",
     "random_labels": "Learn labels drawn at random in train and val: a network to test explanations with.",
 }
 
@@ -54,6 +62,9 @@ class Recipe:
     ABOUT says the same of each field in short, as the help of its option.
 
     Args:
+        from_run: folder of a training run to continue from; None begins anew.  The network, its weights with those of
+            its head, its input and its classes are those of the run, and pictures that it knows stay in the part that
+            its split.csv says.
         arch: "auto", "demo", timm:NAME, torchvision:NAME, or a small network, clearsight:NAME.
         weights: file of weights to begin with, or "none" for random ones; None for the library's own, which are then
             fetched (clearsight's networks have none).
@@ -84,11 +95,22 @@ class Recipe:
         precision: "fp32" or "bf16".
         seed: start of all randomness.
         split_seed: seed of the split alone; None for the seed of everything.
+        perturb: attack that the network is trained against, with its budget, "pgd(eps=8/255, steps=7)"; "" for none.
+            The epoch is kept that is right most often under pgd(steps=10) of that budget on val.
+        defence: how the attack is used, "adversarial-training" or another of ``catalogue("defences")``; "" for
+            "adversarial-training" where perturb names an attack.
+        overfitting_guard: go back to the epoch that is kept, and end, where an epoch is right under pgd on far fewer
+            pictures of val than one before; without it the last epoch is kept.
+        guide: file or folder of boxes, outlines or masks of what a right answer may depend on; None for none.
+        avoid: file or folder of boxes, outlines or masks of what a right answer may not depend on, instead of guide.
+        guide_by: how they guide, a call of ``catalogue("guides")``.
+        guide_share: share of the annotated training pictures whose annotation is used, drawn by the seed, above 0.
         random_labels: learn labels drawn at random in train and val, for a network to test explanations with.
 
     Refused: values out of range, and words that are none of those named here.
     """
 
+    from_run: str | None = None
     arch: str = "auto"
     weights: str | None = None
     strategy: Strategy = "auto"
@@ -115,6 +137,13 @@ class Recipe:
     precision: Precision = "fp32"
     seed: int = 0
     split_seed: int | None = None
+    perturb: str = ""
+    defence: str = ""
+    overfitting_guard: bool = True
+    guide: str | None = None
+    avoid: str | None = None
+    guide_by: str = "right-reasons"
+    guide_share: float = 1.0
     random_labels: bool = False
 
     def __post_init__(self) -> None:
@@ -128,6 +157,8 @@ class Recipe:
                 raise Refused(f"{name} {value}: a number {most}")
         if self.lr not in ("auto", "find") and not _positive(self.lr):
             raise Refused(f"lr {self.lr!r}: a number above 0 such as 0.001, find, or auto")
+        if self.guide is not None and self.avoid is not None:
+            raise Refused("--guide and --avoid are both given: give one of them")
         self.parts()
 
     def parts(self) -> tuple[float, float, float]:
@@ -152,7 +183,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "size": (8, 4096), "epochs": (1, 1e6), "batch": (1, 1e6), "body": (0, 1e3), "momentum": (0, 0.9999),
     "decay": (0, 10), "warmup": (0, 0.9), "clip": (0, math.inf), "smoothing": (0, 0.99), "dropout": (0, 0.99),
     "ema": (0, 0.999999), "patience": (0, math.inf), "seed": (0, 2**63 - 1),
-    "split_seed": (0, 2**63 - 1),
+    "split_seed": (0, 2**63 - 1), "guide_share": (1e-6, 1),
 }  # fmt: skip
 
 
@@ -163,7 +194,12 @@ def _positive(text: str) -> bool:
         return False
 
 
-_BEFORE = {"first_head": False}  # fields that earlier versions did not write, and what they did
+_FLAGS = {"from_run": "--from"}  # where the option has another name than the field
+
+_BEFORE = {
+    "first_head": False, "from_run": None, "perturb": "", "defence": "", "overfitting_guard": True, "guide": None,
+    "avoid": None, "guide_by": "right-reasons", "guide_share": 1.0,
+}  # fmt: skip  # fields that earlier versions did not write, and what they did
 
 
 def completed(written: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,11 +222,29 @@ def as_begun(recipe: Recipe, record: Path) -> Recipe:
     return replace(recipe, first_head=False, patience=recipe.patience or 0) if earlier else recipe
 
 
-def options() -> dict[str, tuple[Any, Any, str]]:
-    """(type, default, help) of every field, for the command line, which takes a choice as a word."""
+def flag(name: str) -> str:
+    """The option of the command line for a field.
+
+    >>> flag("split_seed"), flag("from_run")
+    ('--split-seed', '--from')
+    """
+    return _FLAGS.get(name, f"--{name.replace('_', '-')}")
+
+
+def options() -> dict[str, tuple[Any, Any, str, tuple[str, ...], bool]]:
+    """(type, default, help, flags, whether the default is shown) of every field, for the command line.
+
+    It takes a choice as a word.  flags: () where the option is named as the field is.
+    """
     kinds = get_type_hints(Recipe)
     return {
-        f.name: (str if get_origin(kinds[f.name]) is Literal else kinds[f.name], f.default, ABOUT[f.name])
+        f.name: (
+            str if get_origin(kinds[f.name]) is Literal else kinds[f.name],
+            f.default,
+            ABOUT[f.name],
+            (_FLAGS[f.name],) if f.name in _FLAGS else (),
+            f.default not in (None, ""),
+        )
         for f in fields(Recipe)
     }
 
@@ -207,6 +261,21 @@ def read_recipe(path: Path) -> tuple[Recipe, list[str], Recipe]:
         return Recipe(**settled), list(record["why"]), Recipe(**asked)
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as e:
         raise Refused(f"{path} is no recipe of a training run: {type(e).__name__}: {e}") from e
+
+
+def marks_file(recipe: Recipe) -> str | None:
+    """The file or folder of the annotations that guide training; None where there are none."""
+    return recipe.guide if recipe.guide is not None else recipe.avoid
+
+
+def keeps_last(recipe: Recipe) -> bool:
+    """Whether the last epoch is kept, instead of the best one on val.
+
+    Random labels are learnt best at the end.  Val may hold the shortcut that annotations guide away from.  Without its
+    guard, training against an attack is to show where it ends.
+    """
+    unguarded = bool(recipe.perturb) and not recipe.overfitting_guard
+    return recipe.random_labels or marks_file(recipe) is not None or unguarded
 
 
 def non_default(recipe: Recipe) -> dict[str, Any]:

@@ -29,6 +29,7 @@ class Run:
 
     shadow: the network that is evaluated and kept, the average over steps where there is one.  epoch, batch: the next
     ones; total: the summed loss of the epoch so far; spent: its seconds; best: the weights of the epoch that is kept.
+    memory: what a defence keeps from one step to the next.
     """
 
     recipe: Recipe
@@ -46,11 +47,14 @@ class Run:
     spent: float = 0.0
     best: dict[str, Tensor] = field(default_factory=dict)
     history: list[Epoch] = field(default_factory=list)
+    memory: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done, or none was better than those before for long enough."""
+        """Whether all epochs are done, none was better than those before for long enough, or the last one collapsed."""
         patience = self.recipe.patience or 0
+        if self.recipe.overfitting_guard and self.history and self.history[-1].collapsed:
+            return True
         return self.epoch >= epochs_of(self.recipe) or 0 < patience <= since_best(self.history)
 
     def classifier(self) -> Classifier:
@@ -103,6 +107,7 @@ def _state(run: Run, spent: float) -> dict[str, Any]:
         "total": run.total,
         "spent": run.spent + spent,
         "history": [asdict(e) for e in run.history],
+        "memory": run.memory,
     }
 
 
@@ -118,6 +123,7 @@ def restore(run: Run, state: dict[str, Any]) -> None:
         state[k] for k in ("best", "epoch", "batch", "total", "spent")
     )
     run.history = [Epoch(**e) for e in state["history"]]
+    run.memory = dict(state.get("memory", {}))
 
 
 def epochs_of(recipe: Recipe) -> int:

@@ -34,7 +34,7 @@ from clearsight.training.arithmetic import COMPUTED, card_sentences
 from clearsight.training.checkpoints import has_state
 from clearsight.training.fine_tuning import TrainableNetwork
 from clearsight.training.model_card import card
-from clearsight.training.recipe import Recipe, differs, non_default, read_recipe
+from clearsight.training.recipe import Recipe, differs, flag, non_default, read_recipe
 from clearsight.training.temperature_scaling import Scaled
 from clearsight.training.training_data import TrainingData
 
@@ -101,7 +101,7 @@ def same_recipe(folder: Path, given: Mapping[str, Any]) -> None:
     """Refuse to resume with other settings than the run was started with."""
     settled, _, asked = read_recipe(folder / RECIPE)
     if other := differs(given, asked, settled):
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in other)
+        names = ", ".join(map(flag, other))
         raise Refused(f"{folder} was started with other settings: leave {names} out, or start in a new folder")
 
 
@@ -117,8 +117,7 @@ def training_command(data: Pictures, recipe: Recipe, folder: Path) -> str:
     """The command line that trains with this recipe."""
     words = ["clearsight", "train", str(data.root)]
     for name, value in non_default(recipe).items():
-        name = name.replace("_", "-")
-        words += [f"--no-{name}" if value is False else f"--{name}"]
+        words += [flag(name).replace("--", "--no-", 1) if value is False else flag(name)]
         words += [] if isinstance(value, bool) else [str(value)]
     return shlex.join([*words, "-o", str(folder)])
 

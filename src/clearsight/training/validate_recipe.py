@@ -10,10 +10,12 @@ from clearsight.models import architectures
 from clearsight.models.loading import device_of
 from clearsight.models.model_words import LIBRARIES
 from clearsight.models.weights import read_weights
-from clearsight.runner.augment import augment, read
+from clearsight.runner.augment import augment, fits_regions, read
+from clearsight.training.continued import origin, refuse_its_own
 from clearsight.training.fine_tuning import check_name
+from clearsight.training.objective import objective
 from clearsight.training.optimisers import optimiser
-from clearsight.training.recipe import Recipe
+from clearsight.training.recipe import Recipe, marks_file
 
 SIDE = 16  # pixels of the noise on which augmentations are tried
 
@@ -21,6 +23,12 @@ SIDE = 16  # pixels of the noise on which augmentations are tried
 def validate(recipe: Recipe, device: str = "auto") -> None:
     """Refuse networks, optimisers, augmentations, devices or options that do not exist."""
     device_of(device)
+    objective(recipe)
+    if recipe.from_run is not None:
+        refuse_its_own(recipe)
+        origin(recipe.from_run)
+    if marks_file(recipe) is not None and recipe.augment != "auto":
+        fits_regions(read(recipe.augment))
     if recipe.arch != "auto":
         check_name(recipe.arch, recipe.weights)
     if recipe.arch.startswith(LIBRARIES):

@@ -1,0 +1,47 @@
+"""What a defence or a guide may use of one step of training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from clearsight.core.classifier import Classifier
+from clearsight.core.norms import Norm
+from clearsight.core.targets import Goal
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingStep:
+    """One step of training, as a defence or a guide sees it.
+
+    model: the network that is trained, in training mode: called with pixels (B, C, *S) in [0, 1] it returns logits
+    (B, K), differentiable in the weights and in the pixels.
+    cross_entropy: logits (B, K) and shares of the classes (B, K) -> (B,), with the recipe's label smoothing and class
+    weights.
+    attack: pictures (B, C, *S) and a Goal -> the pictures as the recipe's attack changes them, inside its budget and
+    [0, 1].  The network is in evaluation mode meanwhile, its weights have no gradient, and nothing of it is
+    differentiable afterwards.
+    eps, norm: the budget of that attack.
+    replay: which pass over the same pictures this is, from 0, for a defence that has replays.
+    memory: what a defence keeps from one step to the next: tensors by name, saved with the run.
+    """
+
+    model: Classifier
+    cross_entropy: Callable[[Tensor, Tensor], Tensor]
+    attack: Callable[[Tensor, Goal], Tensor]
+    eps: float = 0.0
+    norm: Norm = "linf"
+    replay: int = 0
+    memory: dict[str, Tensor] = field(default_factory=dict)
+    _last: list[Tensor] = field(default_factory=list)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The logits (B, K) of pictures x (B, C, *S), which run through the network once for the same tensor.
+
+        So a guide that looks into this pass and the loss of the labels share it.
+        """
+        if not self._last or self._last[0] is not x:
+            self._last[:] = [x, self.model(x)]
+        return self._last[1]

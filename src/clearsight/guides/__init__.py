@@ -1,0 +1,1 @@
+"""One file, one way to train for the right reason, told by annotations."""

@@ -1,0 +1,72 @@
+"""Where a right answer may look: the annotations of training pictures, as pixels that are augmented with them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from clearsight.core.classifier import Preprocess
+from clearsight.core.text import counted
+from clearsight.data.annotation_formats.sheets import named
+from clearsight.data.annotations import read_boxes, region_mask
+from clearsight.data.images import picture_size
+from clearsight.data.records import Picture
+from clearsight.errors import Refused
+from clearsight.training.batches import Guidance, Store
+from clearsight.training.recipe import Recipe
+from clearsight.training.training_data import TrainingData
+
+
+def annotated(data: TrainingData, path: str | Path) -> TrainingData:
+    """The data with the regions that a file or folder of annotations says, and notes on how it was read.
+
+    Refused: annotations of which none fits a training picture, and regions that lie beyond their picture.
+    """
+    files = {p.name: p.path for p in data.pictures}
+    read = read_boxes(path, files)
+    if read.left_out:
+        raise Refused(f"{read.form} annotations at {path} cannot guide: {named(read.left_out)}", "mend or remove them")
+    pictures = tuple(replace(p, regions=read.regions.get(p.name)) for p in data.pictures)
+    n = sum(bool(pictures[i].regions) for i in data.rows("train"))
+    if not n:
+        raise Refused(
+            f"{read.form} annotations at {path} mark nothing in a training picture",
+            f"they are of {named(list(read.regions)) or 'none'}; the training pictures are "
+            f"{named([pictures[i].name for i in data.rows('train')])}",
+        )
+    note = f"{read.form} annotations of {n} of {counted(len(data.rows('train')), 'training picture')} can guide"
+    return replace(data, pictures=pictures, notes=(*data.notes, note, *read.notes))
+
+
+def guidance(data: TrainingData, preprocess: Preprocess, whole: bool, recipe: Recipe) -> Guidance:
+    """The annotations of the recipe's share of the annotated training pictures, at least one, drawn by its seed.
+
+    whole: as for the store of the pictures, whose geometry this one has.
+    """
+    rows = [i for i in data.rows("train") if data.pictures[i].regions]
+    drawn = torch.randperm(len(rows), generator=torch.Generator().manual_seed(recipe.seed))
+    used = drawn[: max(1, round(recipe.guide_share * len(rows)))]
+    grey = replace(preprocess, mean=(0.0,), std=(1.0,))
+    draw = where_to_look if recipe.avoid is None else where_not_to_look
+    return Guidance(Store(data.pictures, grey, whole, read=draw), frozenset(rows[int(k)] for k in used))
+
+
+def where_to_look(picture: Picture) -> Image.Image:
+    """The regions of a picture, white on black, in the size of the picture."""
+    return Image.fromarray(_inside(picture) * np.uint8(255))
+
+
+def where_not_to_look(picture: Picture) -> Image.Image:
+    """The regions of a picture, black on white, in the size of the picture."""
+    return Image.fromarray(~_inside(picture) * np.uint8(255))
+
+
+def _inside(picture: Picture) -> NDArray[np.bool_]:
+    wide, high = picture_size(picture.path)
+    whole = Preprocess((high, wide), (0.0,), (1.0,))
+    return region_mask(picture.regions or (), (wide, high), whole).numpy()

@@ -1,0 +1,58 @@
+"""What training begins from: the divided pictures, the recipe without automatic values, and the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from clearsight.data.datasets import Pictures
+from clearsight.data.duplicates import Likeness
+from clearsight.models.model_folder import RECIPE
+from clearsight.training.auto_settings import resolve_auto
+from clearsight.training.continued import continued_network, divided_as_before, inherited, origin, with_classes
+from clearsight.training.fine_tuning import TrainableNetwork, build_for_training
+from clearsight.training.guidance import annotated
+from clearsight.training.recipe import Recipe, marks_file, non_default, read_recipe
+from clearsight.training.run_folder import same_data, same_recipe
+from clearsight.training.training_data import TrainingData, at_random, portions
+
+
+def prepare_data(
+    folder: Path, pictures: Pictures, recipe: Recipe, alike: Likeness, resume: bool
+) -> tuple[TrainingData, Recipe, list[str]]:
+    """The divided pictures, and the recipe without automatic values: that of the run in the folder if it resumes."""
+    run_recipe, why = recipe, list[str]()
+    if resume:
+        same_recipe(folder, non_default(recipe))
+        run_recipe, why, _ = read_recipe(folder / RECIPE)
+    data = _divide(pictures, alike, run_recipe)
+    if resume:
+        same_data(folder, data)
+        return data, run_recipe, why
+    notes = [f"from {run_recipe.from_run}: its network, with all its weights"] if run_recipe.from_run else []
+    started = inherited(recipe, origin(recipe.from_run)) if recipe.from_run is not None else recipe
+    settled, why = resolve_auto(started, [data.seen[i] for i in data.rows("train")], data.counts("train"))
+    return data, settled, [*notes, *why]
+
+
+def _divide(pictures: Pictures, alike: Likeness, recipe: Recipe) -> TrainingData:
+    """The pictures in train, val and test, with the classes and the annotations that the recipe asks for."""
+    source = None if recipe.from_run is None else origin(recipe.from_run)
+    if source is not None:
+        pictures = divided_as_before(pictures, source)
+    data = portions(pictures, alike, recipe.parts(), recipe.divides())
+    if source is not None:
+        data = with_classes(data, source)
+    if (marks := marks_file(recipe)) is not None:
+        data = annotated(data, marks)
+    return at_random(data, recipe.divides()) if recipe.random_labels else data
+
+
+def build_start(data: TrainingData, recipe: Recipe, say: Callable[[str], None]) -> TrainableNetwork:
+    """The network of a recipe, before training."""
+    r = recipe
+    if r.from_run is not None:
+        return continued_network(origin(r.from_run))
+    return build_for_training(
+        r.arch, r.weights, len(data.labels), size=r.size, grey=bool(r.grey), dropout=r.dropout, seed=r.seed, say=say
+    )
