@@ -28,7 +28,7 @@ LEVELS = (
     "sharding",
     "networks augmentations corruptions perturbation internals drawing",
     "models reporting",
-    "data attacks metrics defences guides",
+    "data attacks metrics defences guides rebalancing",
     "runner explainers",
     "auditing",
     "explaining attacking training inspecting feature_report checks",

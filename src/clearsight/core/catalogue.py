@@ -26,7 +26,7 @@ from clearsight.errors import Refused, nearest
 
 FOLDERS = (
     "explainers", "attacks", "metrics", "checks", "visualisations", "augmentations", "corruptions", "networks",
-    "defences", "guides",
+    "defences", "guides", "rebalancing",
 )  # fmt: skip
 
 
@@ -38,7 +38,7 @@ def catalogue(folder: str) -> dict[str, Method]:
 
     Args:
         folder: the kind: "explainers", "attacks", "metrics", "checks", "visualisations", "augmentations",
-            "corruptions", "networks", "defences" or "guides".
+            "corruptions", "networks", "defences", "guides" or "rebalancing".
 
     Refused: another kind.
     """

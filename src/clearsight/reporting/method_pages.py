@@ -23,6 +23,7 @@ QUESTIONS = {
     "networks": "what can be trained from random weights",
     "defences": "how training resists attacks",
     "guides": "how training is right for the right reasons",
+    "rebalancing": "how training leaves no group of pictures behind",
 }
 
 WIDTH = 112  # of what is printed of an option, as of the docstrings around it

@@ -1,0 +1,1 @@
+"""One file, one way to train so that no group of pictures is left behind."""
