@@ -154,7 +154,12 @@ CORE = [
         "pass  # calibration",
         "saving_the_first",
     ),
-    ("training/loop.py", "    if first() and save_first:\n", "    if first():\n", "passes_the_body_once"),
+    (
+        "training/loop.py",
+        "    if first() and save_first and not run.finished:\n",
+        "    if first():\n",
+        "passes_the_body_once",
+    ),
     ("training/loop.py", "head = head or _fit_head(run.cl", "head = _fit_head(run.cl", "range_test_the_rate"),
     ("training/loop.py", "        put_head(run.start.net, head)\n", "        pass\n", "range_test_the_rate"),
     ("training/history.py", "default=-1)", "default=0)", "counted_from_the_first"),

@@ -124,7 +124,7 @@ def _run(
 
 def _line(epoch: Epoch, folder: Path) -> str:
     """The epoch for the terminal, and where the first model is, which can be used while training goes on."""
-    return epoch.line() if epoch.number else f"{epoch.line()}; saved in {folder}"
+    return epoch.line() if epoch.number or not epoch.of else f"{epoch.line()}; saved in {folder}"
 
 
 def _show(folder: Path, folds: int | None, repeat: int | None, run: RunOptions) -> None:

@@ -130,9 +130,12 @@ def first_head(
     assert found is not None  # else resolve_first_head has turned it off
     train, val = data.rows("train"), data.rows("val")
     passing = Store(data.pictures, store.preprocess, False, room=0)
-    x = features(model, found[1], passing, train, tell)
+    x, y = features(model, found[1], passing, train, tell), data.y[train]
+    if data.times is not None:  # in proportion, none less than once
+        copies = (data.times[train] / data.times[train].min()).round().long()
+        x, y = x.repeat_interleave(copies.to(x.device), 0), y.repeat_interleave(copies, 0)
     val_x = features(model, found[1], store, val, tell)
-    return replace(fit_head(x, data.y[train], val_x, data.y[val], weights, smoothing), layer=found[0])
+    return replace(fit_head(x, y, val_x, data.y[val], weights, smoothing), layer=found[0])
 
 
 def put_head(net: nn.Module, head: Head) -> None:

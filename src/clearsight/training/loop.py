@@ -32,12 +32,14 @@ from clearsight.training.fine_tuning import (
     unfreeze,
 )
 from clearsight.training.first_head import Head, first_head, put_head, resolve_first_head, unchanged
+from clearsight.training.group_accuracy import worst_group
 from clearsight.training.guidance import guidance
 from clearsight.training.history import Epoch, is_best
 from clearsight.training.losses import class_weights_of, training_loss
-from clearsight.training.objective import objective, step_loss
+from clearsight.training.objective import objective, rebalanced_loss, step_loss
 from clearsight.training.optimisers import range_test
 from clearsight.training.preparation import build_start, prepare_data
+from clearsight.training.rebalance import fitted_last_layer, rebalanced, rebalancing, stage
 from clearsight.training.recipe import Recipe, keeps_last, marks_file
 from clearsight.training.robust_val import collapsed, robust_right, robust_rows
 from clearsight.training.run import Run, build_run, epochs_of, optimiser_of, restore, save_run
@@ -74,7 +76,8 @@ def train(
 
     Pretrained weights get a head fitted to their features first (``first_head``): epoch 0, whose model the folder then
     holds while training goes on.  The epoch with the least loss on val is kept, and that may be this one.  Training
-    against an attack keeps the epoch that is right most often under attack, guided training the last one.
+    against an attack keeps the epoch that is right most often under attack, guided training the last one.  Where the
+    recipe names groups it is the one that is right most often in the worst group of val.
 
     Args:
         data: pictures from `folder`, or a path for it; every split is used.
@@ -106,6 +109,7 @@ def train(
         for line in (*training_data.notes, *why):
             say(line)
         start = build_start(training_data, recipe, say)
+        training_data = rebalanced(training_data, recipe, start, device, tell)
         eval_store = Store(training_data.pictures, start.preprocess, False)
         head = None
         if not resume:
@@ -151,7 +155,9 @@ def train(
 def _fit_head(
     model: Classifier, start: TrainableNetwork, data: TrainingData, recipe: Recipe, eval_store: Store, tell: Progress
 ) -> Head | None:
-    """The head that is fitted before training; None where the recipe has none."""
+    """The head that is fitted before training, or in its place; None where the recipe has none."""
+    if stage(recipe) == "features":
+        return fitted_last_layer(model, start.head, data, recipe, eval_store, tell)
     if not recipe.first_head:
         return None
     return first_head(model, start.head, data, eval_store, class_weights_of(data, recipe), recipe.smoothing, tell)
@@ -171,7 +177,7 @@ def _first_epoch(
     epoch = _judge_epoch(run, head.val_logits, eval_store, 0, head.loss, 0.0, n, time.monotonic() - began)
     run.history.append(epoch)
     save_run(run, folder, 0.0)
-    if first() and save_first:
+    if first() and save_first and not run.finished:
         _write_model(run, eval_store, folder, tell, head.val_logits)
         run.shadow.load_state_dict(run.best)  # calibration has divided its head
     run.history[0] = replace(epoch, seconds=time.monotonic() - began)
@@ -207,12 +213,12 @@ def _train_epoch(
 ) -> Epoch:
     """Train one epoch, or the rest of one that was stopped, and evaluate it on val."""
     r, acc = run.recipe, run.accelerator
-    rows = run.data.rows("train")
     names = trained(run.start.net, run.start.head, r.strategy, run.epoch / epochs_of(r))
     unfreeze(run.start.net, names, pretrained=bool(run.start.pretrained))
     seed = _seed(r.seed, run.epoch)
+    rows = run.data.epoch_rows(seed)
     batches = Batches(store, run.data.y, order(rows, r.batch, seed), read(r.augment), seed, guides)
-    weights, asked = class_weights_of(run.data, r).to(acc.device), objective(r)
+    weights, asked, sees_groups = class_weights_of(run.data, r).to(acc.device), objective(r), stage(r) == "step"
     began = saved = time.monotonic()
     loader = DataLoader(batches, batch_size=None, sampler=range(run.batch, len(batches)), num_workers=workers)
     for x, y, inside in loader:
@@ -221,7 +227,10 @@ def _train_epoch(
         x, y = _process_share(x, acc), _process_share(y, acc)
         inside = None if inside is None else _process_share(inside, acc)
         for replay in range(asked.replays):
-            loss = step_loss(run, asked, x, y, inside, weights, _seed(r.seed, run.epoch, run.batch, replay), replay)
+            if sees_groups:
+                loss = _rebalanced_loss(run, x, y, batches.rows[run.batch], weights)
+            else:
+                loss = step_loss(run, asked, x, y, inside, weights, _seed(r.seed, run.epoch, run.batch, replay), replay)
             _take_step(run, loss, folder)
         run.batch += 1
         run.total += float(acc.reduce(loss.detach(), "mean")) * len(batches.rows[run.batch - 1])
@@ -237,6 +246,14 @@ def _train_epoch(
     run.epoch, run.batch, run.total, run.spent = run.epoch + 1, 0, 0.0, 0.0
     save_run(run, folder, 0.0)
     return epoch
+
+
+def _rebalanced_loss(run: Run, x: Tensor, y: Tensor, rows: Sequence[int], weights: Tensor) -> Tensor:
+    """The loss of a step in which the recipe's rebalancing sees the groups of these pictures."""
+    call, grouping = rebalancing(run.recipe), run.data.grouping
+    assert call is not None
+    assert grouping is not None
+    return rebalanced_loss(run, call, x, y, grouping.of[list(rows)].to(x.device), len(grouping.names), weights)
 
 
 def _take_step(run: Run, loss: Tensor, folder: Path) -> None:
@@ -284,7 +301,10 @@ def _judge_epoch(
     y = run.data.y[run.data.rows("val")]
     loss = float(_of_first_process(torch.tensor(nll(logits, y), dtype=torch.float64), run.accelerator))
     right = int((y.gather(1, logits.argmax(1, keepdim=True)) > 0).sum())
-    epoch = Epoch(number, epochs_of(run.recipe), train_loss, loss, right, len(y), rate, parameters, seconds, best=False)
+    of = 0 if stage(run.recipe) == "features" else epochs_of(run.recipe)
+    epoch = Epoch(number, of, train_loss, loss, right, len(y), rate, parameters, seconds, best=False)
+    if run.data.grouping is not None:
+        epoch = worst_group(epoch, run.data.grouping, run.data, logits)
     if run.recipe.perturb:
         epoch = _under_attack(run, epoch, eval_store)
     best = keeps_last(run.recipe) or is_best(epoch, run.history)
@@ -338,7 +358,8 @@ def find_rate(recipe: Recipe, data: TrainingData, head: Head | None) -> tuple[fl
     run = build_run(data, replace(recipe, lr="1"), build_start(data, recipe, lambda line: None), "cpu")
     if head is not None:
         put_head(run.start.net, head)
-    rows, epoch_seed = data.rows("train"), _seed(recipe.seed, 0)
+    epoch_seed = _seed(recipe.seed, 0)
+    rows = data.epoch_rows(epoch_seed)
     store = Store(data.pictures, run.start.preprocess, any(map(resizes, read(recipe.augment))))
     batches = Batches(store, data.y, order(rows, recipe.batch, epoch_seed), read(recipe.augment), epoch_seed)
     names = trained(run.start.net, run.start.head, recipe.strategy, 0.0)

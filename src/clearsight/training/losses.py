@@ -39,10 +39,14 @@ def class_weights_of(data: TrainingData, recipe: Recipe) -> Tensor:
 
 def defended_loss(defence: Call, step: TrainingStep, x: Tensor, y: Tensor) -> Tensor:
     """The mean loss of a step that a defence is used in.  Refused: losses that are not one number for each picture."""
-    losses = defence.method(step, x, y, **defence.options)
-    if not isinstance(losses, Tensor) or losses.shape != (len(x),):
+    return mean_of(defence.method(step, x, y, **defence.options), defence, len(x))
+
+
+def mean_of(losses: object, call: Call, n: int) -> Tensor:
+    """The mean of what a method gave for n pictures.  Refused: losses that are not one number for each."""
+    if not isinstance(losses, Tensor) or losses.shape != (n,):
         what = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
-        raise Refused(f"{defence.method.name} gave {what}, not one loss for each picture: ({len(x)},)")
+        raise Refused(f"{call.method.name} gave {what}, not one loss for each picture: ({n},)")
     return losses.mean()
 
 

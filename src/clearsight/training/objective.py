@@ -13,7 +13,7 @@ from clearsight.core.norms import Norm
 from clearsight.core.targets import Goal
 from clearsight.core.training_step import TrainingStep
 from clearsight.errors import Refused
-from clearsight.training.losses import defended_loss, guided_loss, training_loss, weighted_entropy
+from clearsight.training.losses import defended_loss, guided_loss, mean_of, training_loss, weighted_entropy
 from clearsight.training.perturb import attacker, no_attack, training_attack
 from clearsight.training.recipe import Recipe, marks_file
 from clearsight.training.run import Run
@@ -81,6 +81,17 @@ def step_loss(
     if asked.defence is not None:
         return defended_loss(asked.defence, step, x.detach(), y) + penalty
     return entropy(step.forward(x), y).mean() + penalty
+
+
+def rebalanced_loss(run: Run, call: Call, x: Tensor, y: Tensor, group: Tensor, groups: int, weights: Tensor) -> Tensor:
+    """The mean loss of one step in which a rebalancing is used.
+
+    x (B, C, *S) in [0, 1], y (B, K), group (B,): of each picture, from 0 to groups - 1.
+    """
+    entropy = weighted_entropy(weights, run.recipe.smoothing)
+    step = TrainingStep(_classifier(run.net, run), entropy, no_attack, memory=run.memory)
+    losses = call.method(step, x, y, group, groups, **call.options)
+    return mean_of(losses, call, len(x))
 
 
 def _classifier(net: nn.Module, run: Run) -> Classifier:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from clearsight.data.datasets import Pictures
 from clearsight.data.duplicates import Likeness
 from clearsight.models.model_folder import RECIPE
 from clearsight.training.auto_settings import resolve_auto
-from clearsight.training.continued import continued_network, divided_as_before, inherited, origin, with_classes
+from clearsight.training.continued import continued_network, divided_as_before, origin, with_classes
 from clearsight.training.fine_tuning import TrainableNetwork, build_for_training
+from clearsight.training.grouping import group_pictures
 from clearsight.training.guidance import annotated
+from clearsight.training.rebalance import inherited_by, stage
 from clearsight.training.recipe import Recipe, marks_file, non_default, read_recipe
 from clearsight.training.run_folder import same_data, same_recipe
 from clearsight.training.training_data import TrainingData, at_random, portions
@@ -29,8 +32,9 @@ def prepare_data(
     if resume:
         same_data(folder, data)
         return data, run_recipe, why
-    notes = [f"from {run_recipe.from_run}: its network, with all its weights"] if run_recipe.from_run else []
-    started = inherited(recipe, origin(recipe.from_run)) if recipe.from_run is not None else recipe
+    taken = "its errors; the network begins anew" if stage(recipe) == "wrong" else "its network, with all its weights"
+    notes = [f"from {run_recipe.from_run}: {taken}"] if run_recipe.from_run else []
+    started = inherited_by(recipe, origin(recipe.from_run)) if recipe.from_run is not None else recipe
     settled, why = resolve_auto(started, [data.seen[i] for i in data.rows("train")], data.counts("train"))
     return data, settled, [*notes, *why]
 
@@ -45,13 +49,15 @@ def _divide(pictures: Pictures, alike: Likeness, recipe: Recipe) -> TrainingData
         data = with_classes(data, source)
     if (marks := marks_file(recipe)) is not None:
         data = annotated(data, marks)
+    if recipe.groups:
+        data = replace(data, grouping=group_pictures(data.pictures, recipe.groups))
     return at_random(data, recipe.divides()) if recipe.random_labels else data
 
 
 def build_start(data: TrainingData, recipe: Recipe, say: Callable[[str], None]) -> TrainableNetwork:
     """The network of a recipe, before training."""
     r = recipe
-    if r.from_run is not None:
+    if r.from_run is not None and stage(r) != "wrong":
         return continued_network(origin(r.from_run))
     return build_for_training(
         r.arch, r.weights, len(data.labels), size=r.size, grey=bool(r.grey), dropout=r.dropout, seed=r.seed, say=say

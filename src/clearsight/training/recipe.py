@@ -51,6 +51,8 @@ ABOUT = {
     "avoid": "Annotations of what a right answer may not depend on, such as a mark; instead of --guide.",
     "guide_by": "How annotations guide: right-reasons(weight=1), ...; clearsight methods.",
     "guide_share": "Share of the annotated training pictures whose annotation is used.",
+    "rebalance": "How no group is left behind: group-dro, just-train-twice, last-layer; clearsight methods.",
+    "groups": "Columns of the table whose words, with the class, make a picture's group; they choose the epoch.",
     "random_labels": "Learn labels drawn at random in train and val: a network to test explanations with.",
 }
 
@@ -105,6 +107,9 @@ class Recipe:
         avoid: file or folder of boxes, outlines or masks of what a right answer may not depend on, instead of guide.
         guide_by: how they guide, a call of ``catalogue("guides")``.
         guide_share: share of the annotated training pictures whose annotation is used, drawn by the seed, above 0.
+        rebalance: how no group of pictures is left behind, a call of ``catalogue("rebalancing")``; "" for none.
+        groups: column of the data's table, or several with commas, whose words make the groups of pictures together
+            with the class; "" for none.  The epoch is kept that is right most often in the worst group of val.
         random_labels: learn labels drawn at random in train and val, for a network to test explanations with.
 
     Refused: values out of range, and words that are none of those named here.
@@ -144,6 +149,8 @@ class Recipe:
     avoid: str | None = None
     guide_by: str = "right-reasons"
     guide_share: float = 1.0
+    rebalance: str = ""
+    groups: str = ""
     random_labels: bool = False
 
     def __post_init__(self) -> None:
@@ -199,6 +206,7 @@ _FLAGS = {"from_run": "--from"}  # where the option has another name than the fi
 _BEFORE = {
     "first_head": False, "from_run": None, "perturb": "", "defence": "", "overfitting_guard": True, "guide": None,
     "avoid": None, "guide_by": "right-reasons", "guide_share": 1.0,
+    "rebalance": "", "groups": "",
 }  # fmt: skip  # fields that earlier versions did not write, and what they did
 
 

@@ -18,6 +18,7 @@ from clearsight.training.checkpoints import save_state
 from clearsight.training.fine_tuning import TrainableNetwork, groups
 from clearsight.training.history import Epoch, since_best
 from clearsight.training.optimisers import Pace, optimiser, pace
+from clearsight.training.rebalance import stage
 from clearsight.training.recipe import Recipe
 from clearsight.training.run_folder import first
 from clearsight.training.training_data import TrainingData
@@ -29,7 +30,7 @@ class Run:
 
     shadow: the network that is evaluated and kept, the average over steps where there is one.  epoch, batch: the next
     ones; total: the summed loss of the epoch so far; spent: its seconds; best: the weights of the epoch that is kept.
-    memory: what a defence keeps from one step to the next.
+    memory: what a defence or a rebalancing keeps from one step to the next.
     """
 
     recipe: Recipe
@@ -55,6 +56,8 @@ class Run:
         patience = self.recipe.patience or 0
         if self.recipe.overfitting_guard and self.history and self.history[-1].collapsed:
             return True
+        if stage(self.recipe) == "features":
+            return bool(self.history)
         return self.epoch >= epochs_of(self.recipe) or 0 < patience <= since_best(self.history)
 
     def classifier(self) -> Classifier:
@@ -78,7 +81,7 @@ def build_run(data: TrainingData, recipe: Recipe, start: TrainableNetwork, devic
     average = ModelEmaV3(start.net, decay=r.ema) if r.ema else None
     shadow: nn.Module = average.module if average is not None else copied(start.net)
     opt = optimiser_of(r, start, start.net, float(r.lr))
-    per_epoch = len(order(data.rows("train"), r.batch, 0))
+    per_epoch = len(order(data.epoch_rows(0), r.batch, 0))
     rhythm = pace(r.schedule, opt, steps=epochs_of(r) * per_epoch, per_epoch=per_epoch, warmup=r.warmup)
     return Run(r, data, start, acc, acc.prepare_model(start.net), acc.prepare_optimizer(opt), rhythm, shadow, average)
 

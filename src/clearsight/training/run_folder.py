@@ -33,7 +33,9 @@ from clearsight.reporting.report import Report
 from clearsight.training.arithmetic import COMPUTED, card_sentences
 from clearsight.training.checkpoints import has_state
 from clearsight.training.fine_tuning import TrainableNetwork
+from clearsight.training.group_accuracy import judged_groups, with_groups
 from clearsight.training.model_card import card
+from clearsight.training.rebalance import stage
 from clearsight.training.recipe import Recipe, differs, flag, keeps_last, marks_file, non_default, read_recipe
 from clearsight.training.temperature_scaling import Scaled
 from clearsight.training.training_data import TrainingData
@@ -145,11 +147,15 @@ def finish_folder(
     case = Case(load(folder), judged_pictures, seed=recipe.seed, progress=progress, data_words=("--split", judged))
     best = max((e for e in history if e.best), key=lambda e: e.number)
     headline = _headline(history, best, recipe, finished)
+    groups = judged_groups(case, data)
     how_trained = _training(headline, history, best, data, recipe, record["why"], scaled, record["command"])
+    how_trained = with_groups(how_trained, groups, judged)
     findings = [how_trained, *run_checks(case, parse_checks("accuracy, calibration"))]
     report = make(case, findings, seconds=sum(e.seconds for e in history), command=record["command"])
     _save_report(report, folder)
     metrics = _metrics(report, history, best, data, judged, scaled) | {"finished": finished}
+    if groups:
+        metrics["groups"] = {g.group: g.as_dict() for g in groups}
     write_whole(folder / METRICS, json.dumps(metrics, indent=1) + "\n")
     why = [*record["why"], *card_sentences(record.get(COMPUTED) or [])]
     write_whole(folder / CARD, card(folder, case.model, start, data, recipe, why, metrics))
@@ -170,8 +176,11 @@ def _headline(history: Sequence[Epoch], best: Epoch, recipe: Recipe, finished: b
     trained = history[-1].number
     if not finished:
         return "This is the first model, the head alone, and training is not finished"
+    if stage(recipe) == "features":
+        return f"The last layer of {recipe.from_run} is fitted anew by {recipe.rebalance}, the others are as they were"
     if best.number == 0:
-        return f"The first model, the head alone, is kept: none of {counted(trained, 'epoch')} has a lower loss on val"
+        better = "a lower loss on val" if best.worst_right is None else "a better worst group on val"
+        return f"The first model, the head alone, is kept: none of {counted(trained, 'epoch')} has {better}"
     return f"Epoch {best.number} of {trained} is kept, {_why_kept(best, recipe)}"
 
 
@@ -184,6 +193,8 @@ def _why_kept(best: Epoch, recipe: Recipe) -> str:
         return "the last one, because nothing guards against overfitting to the attack"
     if best.robust_right is not None:
         return "the one that is right most often under attack on val"
+    if best.worst_right is not None:
+        return "the one that is right most often in the worst group of val"
     return "the one with the lowest loss on val"
 
 
@@ -246,6 +257,9 @@ def _part_of_judges(data: TrainingData, recipe: Recipe) -> str:
     if recipe.random_labels:
         judged = "test are its own" if data.rows("test") else "val, which the checks below use, are random too"
         return f"The labels of train were drawn at random among its pictures; those of {judged}."
+    if stage(recipe) == "features":
+        judged = "test, which it has not seen" if data.rows("test") else "val too, so all of these are"
+        return f"Numbers of the part that the last layer was fitted to are optimistic; the checks below use {judged}."
     if data.rows("test"):
         return "Val chose the epoch, so its numbers are optimistic; the checks below use test, which chose nothing."
     return "Val chose the epoch, and the checks below use val too, so all of these numbers are optimistic."
@@ -261,6 +275,7 @@ def _row(e: Epoch) -> dict[str, Cell]:
         "parameters trained": e.trained,
         "seconds": round(e.seconds, 1),
         "best so far": "yes" if e.best else "",
+        **({} if e.worst_right is None else {"val, worst group": e.worst_right / e.worst_n, "group": e.worst_group}),
         **({} if e.robust_right is None else {"val under attack": e.robust_right / e.robust_n}),
     }
 

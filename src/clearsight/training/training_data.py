@@ -17,6 +17,7 @@ from clearsight.data.duplicates import Likeness, Seen
 from clearsight.data.splits import PARTS, split, split_notes
 from clearsight.errors import Refused
 from clearsight.models.model_folder import AT_RANDOM
+from clearsight.training.grouping import Grouping
 
 NAMED = 5  # broken files
 _LARGEST = 10**9  # above it a number orders as a word
@@ -27,7 +28,8 @@ class TrainingData:
     """Labelled pictures that can be read, and the part of each: "train", "val" or "test".
 
     labels: the classes, sorted; y (N, K): the share of each class; a picture of several has them in equal parts.
-    notes: what was chosen and what was left out, such as broken files.
+    notes: what was chosen and what was left out, such as broken files.  grouping: the groups of the pictures, where the
+    recipe names columns.  times (N,): how often each picture is seen in an epoch on average; None for once each.
     """
 
     data: Pictures
@@ -37,9 +39,28 @@ class TrainingData:
     y: Tensor
     parts: tuple[str, ...]
     notes: tuple[str, ...]
+    grouping: Grouping | None = None
+    times: Tensor | None = None
 
     def rows(self, part: str) -> list[int]:
         return [i for i, p in enumerate(self.parts) if p == part]
+
+    def epoch_rows(self, seed: int) -> list[int]:
+        """The training pictures of an epoch, those seen several times as often: as many in every epoch.
+
+        A picture that is seen 2.3 times on average is seen 2 or 3 times in an epoch, by a systematic draw from a random
+        order (Madow & Madow 1944, doi:10.1214/aoms/1177731312).
+        """
+        rows = self.rows("train")
+        if self.times is None:
+            return rows
+        generator = torch.Generator().manual_seed(seed % 2**63)
+        order = [rows[int(i)] for i in torch.randperm(len(rows), generator=generator)]
+        reached = self.times[order].double().cumsum(0)
+        reached[-1] = reached[-1].round()
+        marks = (reached + torch.rand((), generator=generator).double()).floor().long()
+        copies = marks.diff(prepend=marks.new_zeros(1))
+        return [row for row, n in zip(order, copies.tolist(), strict=True) for _ in range(n)]
 
     def counts(self, part: str = "") -> dict[str, int]:
         """How many pictures of each class are in a part, or in all; one with several classes counts for its first."""
@@ -50,7 +71,9 @@ class TrainingData:
     def digest(self) -> str:
         """16 hex digits over the pictures' names, classes and parts."""
         entries = [(p.name, p.labels, part) for p, part in zip(self.pictures, self.parts, strict=True)]
-        return hashlib.sha256(repr(entries).encode(errors="backslashreplace")).hexdigest()[:16]
+        of = None if self.grouping is None else (self.grouping.names, self.grouping.of.tolist())
+        text = repr(entries if of is None else (entries, of))
+        return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:16]
 
 
 def portions(data: Pictures, alike: Likeness, shares: tuple[float, float, float], seed: int) -> TrainingData:

@@ -15,6 +15,7 @@ from clearsight.training.continued import origin, refuse_its_own
 from clearsight.training.fine_tuning import check_name
 from clearsight.training.objective import objective
 from clearsight.training.optimisers import optimiser
+from clearsight.training.rebalance import check_rebalancing
 from clearsight.training.recipe import Recipe, marks_file
 
 SIDE = 16  # pixels of the noise on which augmentations are tried
@@ -24,6 +25,7 @@ def validate(recipe: Recipe, device: str = "auto") -> None:
     """Refuse networks, optimisers, augmentations, devices or options that do not exist."""
     device_of(device)
     objective(recipe)
+    check_rebalancing(recipe)
     if recipe.from_run is not None:
         refuse_its_own(recipe)
         origin(recipe.from_run)
