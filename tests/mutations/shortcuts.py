@@ -53,8 +53,8 @@ CORE = [
     ),
     (
         "auditing/interventions.py",
-        "_log_odds(without, answers) < _log_odds(control, answers)",
-        "_log_odds(without, answers) > _log_odds(control, answers)",
+        "log_odds(without, answers) < log_odds(control, answers)",
+        "log_odds(without, answers) > log_odds(control, answers)",
         "corner_that_decides",
     ),
     (

@@ -230,17 +230,19 @@ def test_the_cores_of_a_map_are_the_densest_boxes_on_a_place_and_off_it() -> Non
     assert cores(torch.full((4, 4), 1 / 16), (16, 16), 32, (0, 0, 8, 8)) == []
 
 
-def test_a_mark_without_effect_is_cleared(tmp_path: Path) -> None:
-    """The map is made to point at the corner, but the network does not look there: behaviour decides."""
+def test_a_mark_without_effect_is_cleared_and_the_one_that_decides_is_found(tmp_path: Path) -> None:
+    """The map is made to point at a corner, but the network looks at the opposite one: behaviour decides."""
     net = Corner()
     with torch.no_grad():
         net.weight.copy_(net.weight.flip(0, 1))
     x = torch.rand(40, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 0.4 + 0.3
     x[:20, :, -6:, -6:], x[20:, :, -6:, -6:] = 0.1, 0.9
     f = found(grey(net), written(tmp_path / "p", x, ["0"] * 20 + ["1"] * 20), method=always_the_corner(tmp_path))
-    assert [r["shortcut"] for r in tried(f)] == ["no"]
-    assert f.verdict == "pass"
-    assert f.value == 0
+    (row,) = [r for r in tried(f) if r["found by"] == "maps"]
+    assert row["shortcut"] == "no"
+    assert row["go with it"] == 0
+    assert [str(r["suspect"])[:12] for r in tried(f) if r["shortcut"] == "yes"] == ["bottom right"]
+    assert f.verdict == "fail"
 
 
 class Around(nn.Module):
@@ -535,7 +537,7 @@ def test_a_place_that_is_not_felt_when_it_is_erased_is_no_shortcut(tmp_path: Pat
     f = found(
         grey(Threshold()), written(tmp_path / "p", x, ["0"] * 20 + ["1"] * 20), method=always_the_corner(tmp_path)
     )
-    (row,) = tried(f)
+    (row,) = [r for r in tried(f) if r["found by"] == "maps"]
     assert row["carried along"] == 1
     assert row["odds fall further without it"] == 0
     assert row["shortcut"] == "open"

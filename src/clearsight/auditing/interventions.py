@@ -151,7 +151,7 @@ def _run_intervention(case: Case, kind: Kind, batches: Iterator[_Batch], box: Bo
         with case.model.undisturbed():
             versions = (b.without, b.without_control, b.made, b.made_control)
             without, control, made, made_control = (scores(case.model, x.to(case.model.device)) for x in versions)
-        fell_further = _log_odds(without, answers) < _log_odds(control, answers)
+        fell_further = log_odds(without, answers) < log_odds(control, answers)
         without_answers, made_answers = without.argmax(1), made.argmax(1)
         hits = (
             without_answers != answers,
@@ -181,7 +181,7 @@ def _run_intervention(case: Case, kind: Kind, batches: Iterator[_Batch], box: Bo
     )
 
 
-def _log_odds(logits: Tensor, classes: Tensor) -> Tensor:
+def log_odds(logits: Tensor, classes: Tensor) -> Tensor:
     """The logarithm of the odds of a class, which tells probabilities apart that round to 1: (B, K), (B,) -> (B,)."""
     of_class = torch.nn.functional.one_hot(classes, logits.shape[1]).bool()
     return logits[of_class] - logits.masked_fill(of_class, -torch.inf).logsumexp(1)

@@ -16,6 +16,7 @@ from clearsight.auditing import interventions
 from clearsight.auditing.case import Case
 from clearsight.auditing.evidence import draw_map, maps_of, note_on_budget, note_on_sample, share, shown, span, table
 from clearsight.auditing.interventions import Intervention
+from clearsight.auditing.place_scan import carrying_places, covers_half
 from clearsight.auditing.spray import Box, area, clusters, cores, hotspot, inside, overlap, place_words, pooled
 from clearsight.core.catalogue import method
 from clearsight.core.statistics import Interval, Judgement, apart, wilson
@@ -74,6 +75,7 @@ class Suspect:
     interval: Interval
     status: Status
     erased: bool
+    scanned: bool = False  # found without maps
 
 
 def _validate(case: Case, *, largest: float, bar: float, background: float, places: int, **others: object) -> None:
@@ -104,13 +106,15 @@ def shortcuts(
 
     The maps of each answer are clustered (SpRAy), which gives suspects.  If the maps of a cluster come together in a
     small box, that place is a suspect.  Else the box of the largest size that holds the most of them is one, and the
-    box that does so off that place.  Colour is a suspect, too, and so are the surroundings of annotated objects.  Each
-    suspect is tried by what the model does.
+    box that does so off that place.  Colour is a suspect, too, and so are the surroundings of annotated objects.  A
+    network can hide a place from its maps, so places all over the picture are put on others in short, too, and the
+    three that most bring their answer along are suspects.  Each suspect is tried by what the model does.
 
     A place is a shortcut if both hold.  First, the answer's odds fall further when the place is erased than when as
     much is erased at a random place, on surely more than half of the pictures.  Second, erasing it, or putting it on
-    pictures of other answers, moves surely more than bar of the answers.  Of a part of a larger place only putting it
-    on others counts, because the object is missed where a part of it is erased.  Places that lie mostly on annotated
+    pictures of other answers, moves surely more than bar of the answers.  Of a part of a larger place, and of a
+    place that maps do not show, only putting it on others counts, because the object is missed where a part of it is
+    erased.  Places that lie mostly on annotated
     objects are no shortcuts.
 
     Colours are a shortcut if they bring their answer along to surely more than bar of the pictures of other answers to
@@ -280,10 +284,56 @@ def _try_suspects(
     parts = sum(_is_core(group) for _, group in possible)
     z = {core: float(norm.isf(0.025 / max(m, 1))) for core, m in ((True, parts), (False, len(possible) - parts))}
     suspects = [judge_group(case, t, group, bars, z[_is_core(group)]) for t, group in possible]
+    if map_clusters:  # else there are too few pictures
+        suspects += _scan(case, done, [t.box for t, _ in possible if t.box is not None], reasons, largest, bars, fill)
     order = {"yes": 0, "open": 1, "no": 2, "on the object": 3}
     return sorted(
         suspects, key=lambda s: (order[s.status], s.control - s.follow, -s.trial.changed / s.trial.n)
     ), untried
+
+
+def _scan(
+    case: Case,
+    done: list[int],
+    known: list[Box],
+    reasons: dict[int, Tensor],
+    largest: float,
+    bars: tuple[float, float],
+    fill: Removal,
+) -> list[Suspect]:
+    """The suspects that no map shows: places that take their answer along, which a network may hide from gradients.
+
+    known: places that were tried.  The certainty asked of them allows for all places that the scan looked at.
+    """
+    size = _picture_size(case)
+    boxes, looked_at = carrying_places(case, done, largest)
+    boxes = [box for box in boxes if not any(covers_half(box, other) for other in known)]
+    nowhere = torch.zeros(size, dtype=torch.bool)
+    everywhere = [inside(box, size) for box in boxes]
+    emptied = {i: torch.stack([reasons.get(i, nowhere), *everywhere]).any(0) for i in done} if boxes else {}
+    trials = [interventions.place(case, _felt_by(case, done, box, fill), done, box, emptied, fill) for box in boxes]
+    z = float(norm.isf(0.025 / max(looked_at, 1)))
+    return [judge_group(case, t, (), bars, z, scanned=True) for t in trials if t is not None]
+
+
+def _felt_by(case: Case, rows: list[int], box: Box, fill: Removal) -> list[int]:
+    """Donors for a place that no map shows: pictures of the answers whose odds fall on average where it is erased.
+
+    A dark mark that is erased leaves a dark place, so that only the answer of the bright one can feel it.  All pictures
+    where no answer does that is given to enough of them.
+    """
+    falls: dict[int, list[float]] = {}
+    size = _picture_size(case)
+    for part, x in case.batches(case.sample(rows, 2 * _DONORS)):
+        answers = case.predicted[part]
+        without = interventions.erased(case, x, inside(box, size).expand(len(x), *size), fill)
+        with case.model.undisturbed():
+            after = interventions.log_odds(scores(case.model, without.to(case.model.device)), answers)
+        before = interventions.log_odds(case.logits[part], answers)
+        for answer, fall in zip(answers.tolist(), (before - after.cpu()).tolist(), strict=True):
+            falls.setdefault(answer, []).append(fall)
+    felt = {a for a, each in falls.items() if len(each) >= _FEWEST_PICTURES and sum(each) > 0}
+    return case.sample([i for i in rows if int(case.predicted[i]) in felt] or rows, _DONORS)
 
 
 def _has_colours(case: Case, rows: list[int]) -> bool:
@@ -330,11 +380,17 @@ def _is_core(group: tuple[Place, ...]) -> bool:
     return bool(group) and group[0].core
 
 
-def judge_group(case: Case, t: Intervention, group: tuple[Place, ...], bars: tuple[float, float], z: float) -> Suspect:
-    """Whether an intervention on this group carries or changes answers more often than its control."""
+def judge_group(
+    case: Case, t: Intervention, group: tuple[Place, ...], bars: tuple[float, float], z: float, scanned: bool = False
+) -> Suspect:
+    """Whether an intervention on this group carries or changes answers more often than its control.
+
+    scanned: the place was found without maps, as one of many, so that it counts only if it surely brings its answer
+    along.
+    """
     bar, background = bars
     carried, changed = (t.carried, t.carried_control), (t.changed, t.changed_control)
-    whole = t.kind == "place" and not _is_core(group)
+    whole = t.kind == "place" and not _is_core(group) and not scanned
     erased = whole and changed[0] - changed[1] > carried[0] - carried[1]
     k, control = changed if erased else carried
     interval = wilson(k, t.n, z)
@@ -346,13 +402,15 @@ def judge_group(case: Case, t: Intervention, group: tuple[Place, ...], bars: tup
         sure &= interval[0] > bar
     if t.kind == "place":
         sure &= wilson(t.felt, t.n)[0] > 0.5
+    if scanned:
+        perhaps = wilson(k, t.n)[0] > bar
     perhaps &= k > control
     status: Status = "no"
     if perhaps:
         status = "yes" if sure else "open"
         if _is_on_objects(case, t):
             status = "on the object"
-    return Suspect(t, group, k / t.n, control / t.n, interval, status, erased)
+    return Suspect(t, group, k / t.n, control / t.n, interval, status, erased, scanned)
 
 
 def _is_on_objects(case: Case, t: Intervention) -> bool:
@@ -413,6 +471,7 @@ def _suspect_row(case: Case, s: Suspect) -> dict[str, Cell]:
     t = s.trial
     return {
         "suspect": _suspect_name(case, s),
+        "found by": "a scan of places" if s.scanned else "maps" if s.trial.kind == "place" else "its kind",
         "shortcut": s.status,
         "answers": _answers_in_words(case, t.rows),
         "n": t.n,
