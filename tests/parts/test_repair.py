@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,8 +13,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
 import clearsight as cs
+from clearsight.auditing.commands import Commands
+from clearsight.auditing.mending import mending_command
+from clearsight.cli.app import app
+from clearsight.core.catalogue import parse
 from clearsight.core.classifier import Preprocess
 from clearsight.core.tables import read_table
 from clearsight.data.annotations import Region
@@ -21,10 +27,12 @@ from clearsight.data.datasets import open_data
 from clearsight.data.records import Picture
 from clearsight.errors import Refused
 from clearsight.runner.augment import augment, augment_regions, fits_regions, read
+from clearsight.testing import linear, training_step
 from clearsight.training import loop
 from clearsight.training.batches import Store
 from clearsight.training.guidance import where_not_to_look, where_to_look
 from clearsight.training.loop import train
+from clearsight.training.losses import guided_loss
 from clearsight.training.recipe import Recipe, read_recipe
 from quickruns import QUICK, photos, weights
 
@@ -266,3 +274,45 @@ def test_one_box_beyond_its_picture_is_refused_even_if_others_are_right(tmp_path
 def test_guide_and_avoid_together_are_refused() -> None:
     with pytest.raises(Refused, match="give one of them"):
         Recipe(guide="a.csv", avoid="b.csv")
+
+
+# What a report quotes ------------------------------------------------------------------------------------------------
+
+
+def test_a_report_quotes_the_training_that_mends_what_fails(tmp_path: Path, data: Path, before: Path) -> None:
+    """And that command trains."""
+    report = cs.audit(cs.load(before), open_data(data, split="all"), only="accuracy, robustness(eps=0.5, floor=0.99)")
+    accuracy, robustness = report.findings
+    assert accuracy.mend == ""
+    assert robustness.verdict == "fail"
+    wanted = f"clearsight train {data} --from {before} --perturb 'pgd(eps=0.5, steps=7, random_start=true)'"
+    assert robustness.mend == wanted
+    report.save(tmp_path / "audit")
+    assert json.loads((tmp_path / "audit" / "report.json").read_text())["findings"][1]["mend"] == wanted
+    assert "random_start=true" in (tmp_path / "audit" / "report.html").read_text()
+    words = shlex.split(robustness.mend)[1:]
+    done = CliRunner().invoke(app, [*words, "--epochs", "1", "-o", str(tmp_path / "mended"), "--quiet"])
+    assert done.exit_code == 0, done.output
+    assert read_recipe(tmp_path / "mended" / "recipe.json")[0].perturb == "pgd(eps=0.5, steps=7, random_start=true)"
+
+
+def test_the_annotations_of_the_audit_guide_the_training_that_is_quoted() -> None:
+    commands = Commands("demo", "photos", data_words=("--boxes", "b.csv"))
+    assert mending_command(commands, parse("localisation", "checks")) == (
+        "clearsight train DATA --arch demo --guide b.csv"
+    )
+    assert mending_command(Commands("demo", "photos"), parse("localisation", "checks")).endswith("--guide MARKS")
+    assert mending_command(Commands("", "photos"), parse("localisation", "checks")) == ""
+    assert mending_command(Commands("demo", "photos"), parse("accuracy", "checks")) == ""
+
+
+def test_a_picture_without_annotation_adds_nothing() -> None:
+    step = training_step(linear([[3.0, -2.0], [0.0, 0.0]]))
+    x, y = torch.rand(3, 1, 1, 2).requires_grad_(), torch.eye(2)[[0, 0, 1]]
+    inside = torch.zeros(3, 1, 1, 2)
+    inside[1:] = torch.nan
+    guide = parse("right-reasons(weight=1)", "guides")
+    alone = guide.method(step, x[:1].detach().requires_grad_(), y[:1], inside[:1], weight=1.0)
+    assert alone.item() > 0
+    torch.testing.assert_close(guided_loss(guide, step, x, y, inside).detach(), alone.detach()[0] / 3)
+    assert guided_loss(guide, step, x, y, inside[[1, 1, 1]]) == 0
