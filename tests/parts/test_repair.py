@@ -13,15 +13,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 from typer.testing import CliRunner
 
 import clearsight as cs
 from clearsight.auditing.commands import Commands
 from clearsight.auditing.mending import mending_command
 from clearsight.cli.app import app
-from clearsight.core.catalogue import parse
+from clearsight.core.catalogue import Call, method, parse
 from clearsight.core.classifier import Preprocess
 from clearsight.core.tables import read_table
+from clearsight.core.training_step import TrainingStep
 from clearsight.data.annotations import Region
 from clearsight.data.datasets import open_data
 from clearsight.data.records import Picture
@@ -30,6 +32,7 @@ from clearsight.runner.augment import augment, augment_regions, fits_regions, re
 from clearsight.testing import linear, training_step
 from clearsight.training import loop
 from clearsight.training.batches import Store
+from clearsight.training.continued import inherited, origin
 from clearsight.training.guidance import where_not_to_look, where_to_look
 from clearsight.training.loop import train
 from clearsight.training.losses import guided_loss
@@ -102,6 +105,14 @@ def test_new_pictures_are_for_training(tmp_path: Path, before: Path) -> None:
         assert table(tmp_path / "after") == {**table(before), "new.pngred": "train"}
     finally:
         (before.parent / "photos" / "red" / "new.png").unlink()
+
+
+def test_what_a_run_decides_is_taken_from_it(before: Path) -> None:
+    """Its head among it, which no first head replaces."""
+    recipe = inherited(Recipe(from_run=str(before)), origin(str(before)))
+    assert (recipe.arch, recipe.size, recipe.grey, recipe.augment) == (QUICK.arch, 16, False, "flip")
+    assert recipe.first_head is False
+    assert recipe.strategy == "full"
 
 
 def test_stopped_it_goes_on_bit_for_bit(tmp_path: Path, data: Path, before: Path) -> None:
@@ -211,6 +222,15 @@ def test_annotations_move_as_their_pictures_do(calls: str) -> None:
     assert wrong < (0.05 if "blur" in calls else 0.02)
 
 
+def test_what_covers_a_picture_leaves_its_annotation() -> None:
+    pictures = [torch.full((3, 20, 20), 200, dtype=torch.uint8)] * 4
+    regions = [torch.full((1, 20, 20), 255, dtype=torch.uint8)] * 4
+    calls = read("erasing(chance=1.0)")
+    x, _, inside = augment_regions(pictures, regions, torch.eye(4), calls, (20, 20), seed=0)
+    assert (x != x[0, 0, 0, 0]).any()
+    assert (inside == 1).all()
+
+
 @pytest.mark.parametrize("calls", ["mixup", "cutmix", "mosaic", "rand-augment"])
 def test_augmentations_that_lose_the_regions_are_refused(calls: str) -> None:
     with pytest.raises(Refused, match=f"{calls} does not go with annotations"):
@@ -306,13 +326,34 @@ def test_the_annotations_of_the_audit_guide_the_training_that_is_quoted() -> Non
     assert mending_command(Commands("demo", "photos"), parse("accuracy", "checks")) == ""
 
 
+@method(paper="arXiv:1703.03717")
+def everywhere(step: TrainingStep, x: Tensor, y: Tensor, inside: Tensor) -> Tensor:
+    return 1 + (1 - inside).flatten(1).sum(1)
+
+
 def test_a_picture_without_annotation_adds_nothing() -> None:
     step = training_step(linear([[3.0, -2.0], [0.0, 0.0]]))
-    x, y = torch.rand(3, 1, 1, 2).requires_grad_(), torch.eye(2)[[0, 0, 1]]
+    x, y = torch.rand(3, 1, 1, 2), torch.eye(2)[[0, 0, 1]]
     inside = torch.zeros(3, 1, 1, 2)
     inside[1:] = torch.nan
-    guide = parse("right-reasons(weight=1)", "guides")
-    alone = guide.method(step, x[:1].detach().requires_grad_(), y[:1], inside[:1], weight=1.0)
-    assert alone.item() > 0
-    torch.testing.assert_close(guided_loss(guide, step, x, y, inside).detach(), alone.detach()[0] / 3)
+    guide = Call(everywhere)
+    assert guided_loss(guide, step, x, y, inside) == pytest.approx((1 + 2) / 3)
     assert guided_loss(guide, step, x, y, inside[[1, 1, 1]]) == 0
+    with pytest.raises(Refused, match="not one penalty for each picture"):
+        guided_loss(Call(method(paper="")(lambda step, x, y, inside: x)), step, x, y, inside)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_in_counterexamples_what_lies_outside_is_another_picture_s(seed: int) -> None:
+    """Logits that tell the outside: each picture sees another one's, and every one is seen once."""
+    n, seen = 6, []
+    model = linear([[1.0, 0.0], [0.0, 1.0]])
+    step = TrainingStep(model, lambda z, y: seen.append(z) or z[:, 0], lambda x, goal: x)
+    x = torch.stack([torch.arange(n) / 10, torch.arange(n) / 10], 1).view(n, 1, 1, 2)
+    inside = torch.tensor([1.0, 0.0]).view(1, 1, 1, 2).repeat(n, 1, 1, 1)
+    torch.manual_seed(seed)
+    parse("counterexamples", "guides").method(step, x, torch.eye(2)[[0] * n], inside)
+    kept, outside = (10 * seen[0].detach()).round().int().T.tolist()
+    assert kept == list(range(n))
+    assert sorted(outside) == kept
+    assert all(a != b for a, b in zip(kept, outside, strict=True))
