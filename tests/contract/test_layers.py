@@ -32,7 +32,8 @@ LEVELS = (
     "runner explainers",
     "auditing",
     "explaining attacking training inspecting feature_report checks",
-    "curation demos comparing visualisations",
+    "curation comparing visualisations",
+    "demos",
     "cli",
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names.split()}
