@@ -95,7 +95,10 @@ CORE = [
     ("comparing/repair_evidence.py", "alike = before.method == after.method", "alike = True", "different_explainers"),
     ("comparing/repair.py", "    if low > 0:\n", "    if low >= -0.1:\n", "what_was_mended"),
     ("comparing/repair.py", "points(-high)} to {points(-low)}", "points(-low)} to {points(-high)}", "sure_loss"),
-    ("comparing/repair.py", "if measures and len(methods) > 1:", "if False:", "different_explainers"),
+    ("comparing/repair.py", "if len(methods) < 2 or not any", "if True or not any", "different_explainers"),
+    ("comparing/paired_measures.py", "1 - lost / tried", "lost / tried", "damages_and_attacks"),
+    ("comparing/repair.py", "m[:: 1 + len(m) // DOTS]", "m", "dots_are_thinned"),
+    ("comparing/repair.py", "[m for m in measures if not m.of_maps], (why,)", "[], (why,)", "damages_and_attacks"),
     ("comparing/repair.py", "if a.said != b.said", "if a.said == b.said", "answers_that_changed"),
     ("comparing/compare.py", "if len(runs) == len(compared) == 2:", "if len(runs) >= 2:", "three_runs"),
     (
@@ -110,5 +113,5 @@ CORE = [
         "y, x = [at for at, _ in group.points], [at for _, at in group.points]",
         "dot_for_each_picture",
     ),
-    ("reporting/html_report.py", "(-1.0 if low < 0 else 0.0), 1.0", "0.0, 1.0", "interval_bar"),
+    ("reporting/html_report.py", "(-1.0 if low < 0 else 0.0), 1.0", "0.0, 1.0", "order_of_the_runs"),
 ]

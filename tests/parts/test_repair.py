@@ -25,6 +25,7 @@ from clearsight.core.statistics import bootstrap, mcnemar, paired_gap
 from clearsight.data.datasets import Pictures
 from clearsight.drawing.charts import Group, quadrants
 from clearsight.reporting.findings import Finding, Table
+from clearsight.reporting.html_report import interval_bar
 from clearsight.reporting.report import Report
 from twohalves import HEIGHT, WIDTH, Halves, model, rows, written
 
@@ -166,8 +167,45 @@ def test_a_bootstrap_over_the_pictures_that_both_measured() -> None:
     assert m.interval == pytest.approx(bootstrap([0.1 + 0.1 * i for i in range(8)], 3))
     assert paired_measures(before, finding_with({"x.png": 1.0}), 0) == []
     assert paired_measures(before, finding_with({"1.png": 1.0}, "localisation(floor=0.9)"), 0) == []
+    assert len(paired_measures(*[finding_with({"1.png": 1.0}, "localisation(floor=0.9)")] * 2, 0)) == 1
     (few,) = paired_measures(before, finding_with({"1.png": 1.0}), 0)
     assert (few.n, few.interval) == (1, None)
+
+
+def test_damages_and_attacks_are_paired_too(folder: Path) -> None:
+    """Of ten damages each picture loses 4 before and 1 after; one of eight is never fooled before, and all after.
+
+    They need no maps, so that another explainer does not keep them from being paired.
+    """
+    audits = []
+    for side, lost, never, method in (("right", 4, 1, "saliency"), ("left", 1, 8, "edge")):
+        audited = cs.audit(sees(side), scenes(folder / "scenes"), only="accuracy, trustworthiness", method=method)
+        cells = [{"picture": f"{i:02d}.png", "lost": lost, "of": 10} for i in range(8)]
+        fooled = [{"picture": f"{i:02d}.png", "fooled at eps": "never" if i < never else "1/255"} for i in range(8)]
+        findings = [
+            Finding("note", "", tables=(Table("By picture", tuple(table)),), check=check)
+            for check, table in (("corruptions", cells), ("robustness", fooled))
+        ]
+        audits.append(replace(audited, findings=(*audited.findings, *findings)))
+    f = repair_of(compare(audits))
+    assert [(r["share"], r["before"], r["after"], r["n"]) for r in rows(f, "Before and after")][1:] == [
+        ("damages that leave right answers right", pytest.approx(0.6), pytest.approx(0.9), 8),
+        ("right answers that no attack changed", 1 / 8, 1.0, 8),
+    ]
+    assert "Reasons were not paired: the maps are by edge and saliency." in f.notes
+
+
+def test_dots_are_thinned_where_they_are_many(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clearsight.comparing.repair.DOTS", 3)
+    (figure,) = repair_of(compare([sees("right"), sees("left")], scenes(folder / "scenes"), only="accuracy")).figures
+    assert "Of a kind with 3 pictures or more only some are drawn." in figure.caption
+    assert [dots(figure.data.decode(), k) for k in (1, 2, 3, 4)] == [2, 2, 3, 2]  # of 6, 2, 8 and 4
+    assert ">6 mended<" in figure.data.decode()
+
+
+def dots(chart: str, k: int) -> int:
+    """How many dots the k-th kind has."""
+    return len(re.findall("<use ", chart.partition(f'id="PathCollection_{k}"')[2].partition("</g>\n   </g>")[0]))
 
 
 def test_each_group_before_and_after(report: Report) -> None:
@@ -190,6 +228,7 @@ def test_the_order_of_the_runs_says_what_is_before(report: Report, folder: Path)
     low, high = repair_of(report).interval or (0.0, 0.0)
     assert back.headline.startswith("From left to right: mended 2, broke 6 of 20 pictures; accuracy 70.0 % before")
     assert (back.value, back.interval) == (pytest.approx(-0.2), pytest.approx((-high, -low)))
+    assert "on a line from −100.0 % to 100.0 %" in interval_bar(back)  # and not at 0, where a line of shares begins
 
 
 def test_a_sure_gain_and_a_sure_loss_are_said(tmp_path: Path) -> None:
@@ -223,10 +262,7 @@ def test_a_dot_for_each_picture_at_its_margins() -> None:
 def test_the_chart_shows_every_picture(report: Report) -> None:
     (figure,) = repair_of(report).figures
     assert figure.alt == "20 pictures by margin before and after: 6 mended, 2 broken, 8 right in both, 4 wrong in both."
-    chart = figure.data.decode()
-    shown = sum(len(re.findall("<use ", chart.partition(f'id="PathCollection_{k}"')[2].partition("</g>\n   </g>")[0]))
-                for k in range(1, 5))  # fmt: skip
-    assert shown == 20
+    assert [dots(figure.data.decode(), k) for k in (1, 2, 3, 4)] == [6, 2, 8, 4]
 
 
 # Without models, labels, changes --------------------------------------------------------------------------------------
@@ -329,6 +365,7 @@ def test_maps_by_different_explainers_are_not_laid_side_by_side(folder: Path) ->
     f = repair_of(compare([sees("right"), flat], scenes(folder / "scenes")))
     assert "mended 6, broke 2 of 20" in f.headline
     assert [r["share"] for r in rows(f, "Before and after")] == ["right answers"]
+    assert not any(t.caption.startswith("Relevance") for t in f.tables)
     assert any("need different explainers: name one for both" in note for note in f.notes)
     assert any(note.startswith("Reasons were not paired: the maps are by grad-cam and") for note in f.notes)
     assert f.evidence[0].maps == "none"

@@ -587,6 +587,7 @@ def test_the_paired_interval_is_that_of_the_paper():
         assert swapped == pytest.approx((-high, -low), abs=1e-4)
     # Fagerland, Lydersen & Laake 2017, Statistical Analysis of Contingency Tables, chapter 8: consolidation therapy
     assert paired_gap(59, 6, 16, 80) == pytest.approx((-0.1186, -0.0046), abs=5.1e-5)
+    assert [round(100 * v, 1) for v in paired_gap(159, 14, 3, 24)] == [1.4, 9.9]  # of docs/comparing.md
     p, q, n = 0.1, 0.4, 10  # right before on 4, after on another 1: phi is below 0 and is not corrected
     phi = (0 * 5 - 1 * 4) / (1 * 9 * 4 * 6) ** 0.5
     (low, high), (under, over) = wilson(1, n), wilson(4, n)

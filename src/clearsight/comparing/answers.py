@@ -76,15 +76,15 @@ def answers_of_case(case: Case) -> tuple[PictureAnswer, ...]:
     """The answers of a case's model, one for each picture that could be read."""
     labelled = {*case.labelled}
     probabilities = case.logits.softmax(1)
-    margins = _margins(probabilities, case.truth)
+    highest, margins = probabilities.amax(1).tolist(), _margins(probabilities, case.truth).tolist()
     return tuple(
         PictureAnswer(
             picture.name,
             case.model.labels[int(case.predicted[i])],
             bool(case.right[i]) if i in labelled else None,
             case.wanted(i),
-            float(probabilities[i].max()),
-            float(margins[i]) if i in labelled else None,
+            highest[i],
+            margins[i] if i in labelled else None,
         )
         for i, picture in enumerate(case.pictures)
     )

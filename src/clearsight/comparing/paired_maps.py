@@ -115,4 +115,4 @@ def on_the_object(before: RunMaps, after: RunMaps, seed: int) -> tuple[PairedMea
         {"picture": name, "before": a, "after": b, "difference": b - a}
         for name, (a, b) in zip(order, pairs, strict=True)
     ]
-    return PairedMeasure("maps", ON_THE_OBJECT, means[0], means[1], interval, len(order)), rows
+    return PairedMeasure("maps", ON_THE_OBJECT, means[0], means[1], interval, len(order), True), rows

@@ -1,9 +1,10 @@
-"""Shares that checks measure picture by picture, before and after, on the pictures that both runs measured."""
+"""What checks measure picture by picture, before and after, on the pictures that both runs measured."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 
 from clearsight.core.statistics import Interval, bootstrap
@@ -11,16 +12,21 @@ from clearsight.reporting.findings import Cell, Finding
 from clearsight.reporting.report import Report
 
 ACCEPTABLE = "acceptable reasons"
+Row = Mapping[str, Cell]
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A column of a check's table by picture.  value: a cell -> 0 to 1, or None where the picture was not measured."""
+    """What a check says of each picture.
+
+    value: a row of its table by picture -> 0 to 1, or None where the row does not say it.
+    of_maps: whether it depends on the explainer.
+    """
 
     check: str
     words: str
-    column: str
-    value: Callable[[Cell], float | None]
+    value: Callable[[Row], float | None]
+    of_maps: bool
 
 
 @dataclass(frozen=True)
@@ -36,25 +42,35 @@ class PairedMeasure:
     after: float
     interval: Interval | None
     n: int
+    of_maps: bool
 
     @property
     def gain(self) -> float:
         return self.after - self.before
 
 
-def _share(cell: Cell) -> float | None:
+def _share(column: str, row: Row) -> float | None:
+    cell = row.get(column)
     return float(cell) if isinstance(cell, int | float) else None
 
 
-def _is_acceptable(cell: Cell) -> float | None:
-    return float(cell == "acceptable") if isinstance(cell, str) else None
+def _says(column: str, word: str, row: Row) -> float | None:
+    return float(row[column] == word) if column in row else None
+
+
+def _kept(row: Row) -> float | None:
+    """The share of damages that leave the answer as it is."""
+    lost, tried = row.get("lost"), row.get("of")
+    return 1 - lost / tried if isinstance(lost, int) and isinstance(tried, int) and tried else None
 
 
 MEASURES = (
-    Measure("trustworthiness", ACCEPTABLE, "reason", _is_acceptable),
-    Measure("trustworthiness", "relevance on the object, right answers", "focus", _share),
-    Measure("localisation", "relevance on the object", "on the object", _share),
-    Measure("localisation", "highest point on the object", "highest point on it", _share),
+    Measure("trustworthiness", ACCEPTABLE, partial(_says, "reason", "acceptable"), True),
+    Measure("trustworthiness", "relevance on the object, right answers", partial(_share, "focus"), True),
+    Measure("localisation", "relevance on the object, all its pictures", partial(_share, "on the object"), True),
+    Measure("localisation", "highest point on the object", partial(_share, "highest point on it"), True),
+    Measure("robustness", "right answers that no attack changed", partial(_says, "fooled at eps", "never"), False),
+    Measure("corruptions", "damages that leave right answers right", _kept, False),
 )
 
 
@@ -74,11 +90,12 @@ def _paired(measure: Measure, before: Finding, after: Finding, seed: int) -> Pai
         return None
     differences = [second[name] - first[name] for name in names]
     means = fmean(first[name] for name in names), fmean(second[name] for name in names)
-    return PairedMeasure(after.check, measure.words, means[0], means[1], bootstrap(differences, seed), len(names))
+    interval = bootstrap(differences, seed)
+    return PairedMeasure(after.check, measure.words, means[0], means[1], interval, len(names), measure.of_maps)
 
 
 def _values(measure: Measure, finding: Finding) -> dict[str, float]:
     """Picture -> value, from the finding's table by picture."""
-    rows = [row for table in finding.tables for row in table.rows if "picture" in row and measure.column in row]
-    values = {str(row["picture"]): measure.value(row[measure.column]) for row in rows}
+    rows = [row for table in finding.tables for row in table.rows if "picture" in row]
+    values = {str(row["picture"]): measure.value(row) for row in rows}
     return {name: value for name, value in values.items() if value is not None}

@@ -25,6 +25,7 @@ from clearsight.reporting.report import Report
 from clearsight.reporting.wording import p_value, signed_points
 
 NAME = "repair"
+DOTS = 1000  # of a kind are drawn at most
 SUMMARY = "What did the second run mend, and what did it break, on the same pictures?"
 NEEDS_MODELS = (
     "An audit keeps the answers of wrong pictures alone: what the probabilities of right answers were, margins and "
@@ -149,12 +150,13 @@ def _maps(
 def _measures(
     before: RepairedRun, after: RepairedRun, on_object: PairedMeasure | None, seed: int
 ) -> tuple[list[PairedMeasure], tuple[str, ...]]:
-    """What was measured picture by picture; nothing, and a note, where the maps are by different explainers."""
+    """What was measured picture by picture; nothing of maps, and a note, where these are by different explainers."""
     measures = [m for m in (on_object, *paired_measures(before.report, after.report, seed)) if m is not None]
     methods = {method_name(r.report.facts.method) for r in (before, after)} - {""}
-    if measures and len(methods) > 1:
-        return [], (f"Reasons were not paired: the maps are by {' and '.join(sorted(methods))}.",)
-    return measures, ()
+    if len(methods) < 2 or not any(m.of_maps for m in measures):
+        return measures, ()
+    why = f"Reasons were not paired: the maps are by {' and '.join(sorted(methods))}."
+    return [m for m in measures if not m.of_maps], (why,)
 
 
 # Words ----------------------------------------------------------------------------------------------------------------
@@ -212,12 +214,15 @@ def _explanations(outcomes: Outcomes, measures: Sequence[PairedMeasure]) -> tupl
         "unequally. The interval of the difference is Newcombe's for paired shares (1998, method 10), so that the two "
         "need not agree to the last digit.",
     ]
-    if measures:
+    if any(m.of_maps for m in measures):
         notes.append(
             f"Relevance on the object: the share of a map's positive relevance inside the annotated boxes or masks, on "
-            f"at most {MOST} annotated pictures, a seeded draw, however they are answered. Acceptable reasons are "
-            "counted on the pictures that trustworthiness judged in both runs, which are answered right in both. "
-            "Intervals are bootstraps over pictures."
+            f"at most {MOST} annotated pictures, a seeded draw, however they are answered."
+        )
+    if measures:
+        notes.append(
+            "What checks measured is paired on the pictures that they measured in both runs; of those that look at "
+            "right answers alone these are right in both. Intervals are bootstraps over pictures."
         )
     return tuple(notes)
 
@@ -239,7 +244,7 @@ def _outcome_table(outcomes: Outcomes) -> Table:
 
 def _measure_rows(outcomes: Outcomes, measures: Sequence[PairedMeasure]) -> list[dict[str, Cell]]:
     accuracy = PairedMeasure(
-        "accuracy", "right answers", outcomes.before, outcomes.after, outcomes.interval, outcomes.n
+        "accuracy", "right answers", outcomes.before, outcomes.after, outcomes.interval, outcomes.n, False
     )
     return [
         {
@@ -263,24 +268,24 @@ def _margins_figure(outcomes: Outcomes) -> tuple[Figure, ...]:
         "right in both": outcomes.right,
         "wrong in both": outcomes.wrong,
     }
-    groups = [charts.Group(f"{len(answers)} {word}", _margins(answers)) for word, answers in kinds.items()]
-    if sum(len(g.points) for g in groups) < outcomes.n:
+    margins = {word: _margins(answers) for word, answers in kinds.items()}
+    if sum(map(len, margins.values())) < outcomes.n:
         return ()
+    groups = [charts.Group(f"{len(m)} {word}", m[:: 1 + len(m) // DOTS]) for word, m in margins.items()]
     mended, broken, right, wrong = groups
+    thinned = "" if outcomes.n < DOTS else f" Of a kind with {DOTS} pictures or more only some are drawn."
     return (
         Figure(
             "repair.svg",
             charts.quadrants(mended, broken, (right, wrong), xlabel="margin before", ylabel="margin after"),
             "One dot for each picture. Upper left: mended; lower right: broken; the further from the diagonal, the "
-            "more the run changed.",
+            f"more the run changed.{thinned}",
             f"{counted(outcomes.n, 'picture')} by margin before and after: {', '.join(g.name for g in groups)}.",
         ),
     )
 
 
 def _margins(answers: Sequence[PairedAnswer]) -> list[tuple[float, float]]:
-    return [
-        (a.before.margin, a.after.margin)
-        for a in answers
-        if a.before is not None and a.after is not None and a.before.margin is not None and a.after.margin is not None
-    ]
+    """(before, after) of each picture; empty for audits."""
+    margins = [(a.before.margin, a.after.margin) for a in answers if a.before is not None and a.after is not None]
+    return [(before, after) for before, after in margins if before is not None and after is not None]
