@@ -97,7 +97,7 @@ CORE = [
     ("comparing/repair.py", "points(-high)} to {points(-low)}", "points(-low)} to {points(-high)}", "sure_loss"),
     ("comparing/repair.py", "if len(methods) < 2 or not any", "if True or not any", "different_explainers"),
     ("comparing/paired_measures.py", "1 - lost / tried", "lost / tried", "damages_and_attacks"),
-    ("comparing/repair.py", "m[:: 1 + len(m) // DOTS]", "m", "dots_are_thinned"),
+    ("comparing/repair_tables.py", "m[:: 1 + len(m) // DOTS]", "m", "dots_are_thinned"),
     ("comparing/repair.py", "[m for m in measures if not m.of_maps], (why,)", "[], (why,)", "damages_and_attacks"),
     ("comparing/repair.py", "if a.said != b.said", "if a.said == b.said", "answers_that_changed"),
     ("comparing/compare.py", "if len(runs) == len(compared) == 2:", "if len(runs) >= 2:", "three_runs"),

@@ -196,7 +196,7 @@ def test_damages_and_attacks_are_paired_too(folder: Path) -> None:
 
 
 def test_dots_are_thinned_where_they_are_many(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clearsight.comparing.repair.DOTS", 3)
+    monkeypatch.setattr("clearsight.comparing.repair_tables.DOTS", 3)
     (figure,) = repair_of(compare([sees("right"), sees("left")], scenes(folder / "scenes"), only="accuracy")).figures
     assert "Of a kind with 3 pictures or more only some are drawn." in figure.caption
     assert [dots(figure.data.decode(), k) for k in (1, 2, 3, 4)] == [2, 2, 3, 2]  # of 6, 2, 8 and 4
@@ -296,6 +296,7 @@ def test_audits_name_the_wrong_pictures_and_so_the_rest(audits: Path, report: Re
     assert (mended["after"], mended["after, probability"], mended["after, margin"]) == ("bright", None, None)
     assert (broken["before"], broken["after"], broken["before, margin"]) == ("bright", "dark", None)
     assert any("margins and maps need the models" in note for note in f.notes)
+    assert not any("at most 100 annotated pictures" in note for note in f.notes)  # which only models are asked
     assert (f.evidence, f.figures) == ((), ())
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from clearsight.auditing.case import Case
 from clearsight.comparing.answers import Answers
-from clearsight.comparing.paired_measures import PairedMeasure
+from clearsight.comparing.paired_measures import ON_THE_OBJECT, PairedMeasure
 from clearsight.core.progress import Progress
 from clearsight.core.statistics import bootstrap
 from clearsight.core.targets import ClassScore
@@ -21,7 +21,7 @@ from clearsight.reporting.findings import Cell
 from clearsight.runner.run import measure
 
 MOST = 100  # annotated pictures that are measured, a seeded draw
-ON_THE_OBJECT = "relevance on the object"
+OF_MAPS = "maps"  # stands where the name of a check does
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,4 +115,4 @@ def on_the_object(before: RunMaps, after: RunMaps, seed: int) -> tuple[PairedMea
         {"picture": name, "before": a, "after": b, "difference": b - a}
         for name, (a, b) in zip(order, pairs, strict=True)
     ]
-    return PairedMeasure("maps", ON_THE_OBJECT, means[0], means[1], interval, len(order), True), rows
+    return PairedMeasure(OF_MAPS, ON_THE_OBJECT, means[0], means[1], interval, len(order), True), rows

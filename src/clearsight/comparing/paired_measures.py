@@ -11,7 +11,7 @@ from clearsight.core.statistics import Interval, bootstrap
 from clearsight.reporting.findings import Cell, Finding
 from clearsight.reporting.report import Report
 
-ACCEPTABLE = "acceptable reasons"
+ON_THE_OBJECT = "relevance on the object"
 Row = Mapping[str, Cell]
 
 
@@ -65,9 +65,9 @@ def _kept(row: Row) -> float | None:
 
 
 MEASURES = (
-    Measure("trustworthiness", ACCEPTABLE, partial(_says, "reason", "acceptable"), True),
-    Measure("trustworthiness", "relevance on the object, right answers", partial(_share, "focus"), True),
-    Measure("localisation", "relevance on the object, all its pictures", partial(_share, "on the object"), True),
+    Measure("trustworthiness", "acceptable reasons", partial(_says, "reason", "acceptable"), True),
+    Measure("trustworthiness", f"{ON_THE_OBJECT}, right answers", partial(_share, "focus"), True),
+    Measure("localisation", ON_THE_OBJECT, partial(_share, "on the object"), True),
     Measure("localisation", "highest point on the object", partial(_share, "highest point on it"), True),
     Measure("robustness", "right answers that no attack changed", partial(_says, "fooled at eps", "never"), False),
     Measure("corruptions", "damages that leave right answers right", _kept, False),

@@ -5,27 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clearsight.auditing.evidence import bounds, points, share, table
+from clearsight.auditing.evidence import points, share, table
 from clearsight.comparing.answers import Answers, LabelledAnswers, PictureAnswer
-from clearsight.comparing.outcomes import Outcomes, PairedAnswer, pair
+from clearsight.comparing.outcomes import Outcomes, pair
 from clearsight.comparing.paired_groups import paired_groups, worst_groups
-from clearsight.comparing.paired_maps import MOST, ON_THE_OBJECT, RunMaps, on_the_object, paired_maps
-from clearsight.comparing.paired_measures import ACCEPTABLE, PairedMeasure, paired_measures
+from clearsight.comparing.paired_maps import MOST, OF_MAPS, RunMaps, on_the_object, paired_maps
+from clearsight.comparing.paired_measures import PairedMeasure, paired_measures
 from clearsight.comparing.repair_evidence import draw_evidence, drawn_answers, notes_on_maps
+from clearsight.comparing.repair_tables import margins_figure, measure_rows, outcome_table
 from clearsight.core.catalogue import method_name
 from clearsight.core.label_names import first_name
 from clearsight.core.progress import Progress
-from clearsight.core.statistics import Interval, wilson
+from clearsight.core.statistics import Interval
 from clearsight.core.text import counted
 from clearsight.data.datasets import Pictures
 from clearsight.data.splits import named
-from clearsight.drawing import charts
-from clearsight.reporting.findings import Cell, Figure, Finding, Table
+from clearsight.reporting.findings import Cell, Finding, Table
 from clearsight.reporting.report import Report
 from clearsight.reporting.wording import p_value, signed_points
 
 NAME = "repair"
-DOTS = 1000  # of a kind are drawn at most
 SUMMARY = "What did the second run mend, and what did it break, on the same pictures?"
 NEEDS_MODELS = (
     "An audit keeps the answers of wrong pictures alone: what the probabilities of right answers were, margins and "
@@ -86,15 +85,15 @@ def compare_repair(
             *_explanations(outcomes, measures),
         ),
         tables=(
-            _outcome_table(outcomes),
-            Table("Before and after, on the same pictures", tuple(_measure_rows(outcomes, measures))),
+            outcome_table(outcomes),
+            Table("Before and after, on the same pictures", tuple(measure_rows(outcomes, measures))),
             *table("Mended, the largest gain first", [a.row() for a in outcomes.mended]),
             *table("Broken, the largest loss first", [a.row() for a in outcomes.broken]),
             *table("Wrong in both, the least margin after first", [a.row() for a in outcomes.wrong]),
             *table("Relevance on the object, the least after first", object_rows),
             *table("By group, the least accurate after first", [g.row() for g in groups]),
         ),
-        figures=_margins_figure(outcomes),
+        figures=margins_figure(outcomes),
         evidence=draw_evidence(outcomes, *maps) if maps is not None else (),
         check=NAME,
         summary=SUMMARY,
@@ -170,7 +169,7 @@ def _headline(before: str, after: str, outcomes: Outcomes, measures: Sequence[Pa
         f"{signed_points(outcomes.gain)} points (95 % {signed_points(low)} to {signed_points(high)}, McNemar "
         f"p {p_value(outcomes.p)})."
     )
-    reasons = next((m for m in measures if m.words in (ON_THE_OBJECT, ACCEPTABLE)), None)
+    reasons = next((m for m in measures if m.of_maps), None)
     if reasons is None:
         return sentence
     words = f"{reasons.words[0].upper()}{reasons.words[1:]}"
@@ -214,7 +213,7 @@ def _explanations(outcomes: Outcomes, measures: Sequence[PairedMeasure]) -> tupl
         "unequally. The interval of the difference is Newcombe's for paired shares (1998, method 10), so that the two "
         "need not agree to the last digit.",
     ]
-    if any(m.of_maps for m in measures):
+    if any(m.check == OF_MAPS for m in measures):
         notes.append(
             f"Relevance on the object: the share of a map's positive relevance inside the annotated boxes or masks, on "
             f"at most {MOST} annotated pictures, a seeded draw, however they are answered."
@@ -225,67 +224,3 @@ def _explanations(outcomes: Outcomes, measures: Sequence[PairedMeasure]) -> tupl
             "right answers alone these are right in both. Intervals are bootstraps over pictures."
         )
     return tuple(notes)
-
-
-# Tables and the chart -------------------------------------------------------------------------------------------------
-
-
-def _outcome_table(outcomes: Outcomes) -> Table:
-    counts = {
-        "mended: wrong before, right after": len(outcomes.mended),
-        "broken: right before, wrong after": len(outcomes.broken),
-        "right in both": outcomes.right_in_both,
-        "wrong in both": len(outcomes.wrong),
-    }
-    n = outcomes.n
-    rows = [{"pictures that are": word, "n": k, "share": k / n, **bounds(wilson(k, n))} for word, k in counts.items()]
-    return Table("What became of the pictures", tuple(rows))
-
-
-def _measure_rows(outcomes: Outcomes, measures: Sequence[PairedMeasure]) -> list[dict[str, Cell]]:
-    accuracy = PairedMeasure(
-        "accuracy", "right answers", outcomes.before, outcomes.after, outcomes.interval, outcomes.n, False
-    )
-    return [
-        {
-            "check": m.check,
-            "share": m.words,
-            "before": m.before,
-            "after": m.after,
-            "difference": m.gain,
-            **bounds(m.interval),
-            "n": m.n,
-        }
-        for m in (accuracy, *measures)
-    ]
-
-
-def _margins_figure(outcomes: Outcomes) -> tuple[Figure, ...]:
-    """Margin after against margin before, where both runs are models."""
-    kinds = {
-        "mended": outcomes.mended,
-        "broken": outcomes.broken,
-        "right in both": outcomes.right,
-        "wrong in both": outcomes.wrong,
-    }
-    margins = {word: _margins(answers) for word, answers in kinds.items()}
-    if sum(map(len, margins.values())) < outcomes.n:
-        return ()
-    groups = [charts.Group(f"{len(m)} {word}", m[:: 1 + len(m) // DOTS]) for word, m in margins.items()]
-    mended, broken, right, wrong = groups
-    thinned = "" if outcomes.n < DOTS else f" Of a kind with {DOTS} pictures or more only some are drawn."
-    return (
-        Figure(
-            "repair.svg",
-            charts.quadrants(mended, broken, (right, wrong), xlabel="margin before", ylabel="margin after"),
-            "One dot for each picture. Upper left: mended; lower right: broken; the further from the diagonal, the "
-            f"more the run changed.{thinned}",
-            f"{counted(outcomes.n, 'picture')} by margin before and after: {', '.join(g.name for g in groups)}.",
-        ),
-    )
-
-
-def _margins(answers: Sequence[PairedAnswer]) -> list[tuple[float, float]]:
-    """(before, after) of each picture; empty for audits."""
-    margins = [(a.before.margin, a.after.margin) for a in answers if a.before is not None and a.after is not None]
-    return [(before, after) for before, after in margins if before is not None and after is not None]
