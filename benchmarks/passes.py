@@ -48,6 +48,7 @@ RULES = "its rules run every layer several times on the way back, which counts a
 WHY = {  # known reasons; what has none here was not looked into
     "lrp": RULES, "contrastive-lrp": RULES, "rap": RULES,
     "ablation-cam": "what follows the layer runs once for each channel, and counts as no pass",
+    "extremal-perturbation": "each of 1,024 places of its mask is a smooth maximum over 169, whatever the network",
     "deep-lift": "its rules work on every value twice; pictures that go in parts take one more pass for the top class",
 }  # fmt: skip
 CHECKS = ("random", "edge", "centre")  # control maps, which run no network

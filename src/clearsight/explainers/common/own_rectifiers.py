@@ -105,12 +105,14 @@ def _way_back(out: Tensor) -> dict[Any, None]:
 
 
 def _is_relu(node: Any) -> bool:
-    name = node.name()
-    return name == "ReluBackward0" or (name == "HardtanhBackward0" and node._saved_min_val == 0)
+    name = str(node.name())
+    return name == "ReluBackward0" or (name == "HardtanhBackward0" and bool(node._saved_min_val == 0))
 
 
 def _may_hide(node: Any) -> bool:
-    return node._forward_cls not in _OURS if _in_python(node) else str(node.name()).startswith(_CUTS)
+    if _in_python(node):
+        return node._forward_cls not in _OURS
+    return str(node.name()).startswith(_CUTS)
 
 
 def _in_python(node: Any) -> bool:
