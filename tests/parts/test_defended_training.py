@@ -194,6 +194,8 @@ def test_without_the_guard_the_last_epoch_is_kept(tmp_path: Path, data: Path, mo
         ({"perturb": "boundary"}, "training against boundary"),
         ({"defence": "adversarial-training"}, "without an attack"),
         ({"perturb": "pgd", "defence": "adversarial-training(clean=2)"}, "a share from 0 to 1"),
+        ({"guide_by": "right-reasons"}, "--guide-by without annotations: name them with --guide FILE"),
+        ({"guide_share": 0.1}, "--guide-share without annotations"),
     ],
 )
 def test_defences_that_do_not_exist_are_refused(tmp_path: Path, data: Path, more: dict, words: str) -> None:
