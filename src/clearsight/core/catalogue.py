@@ -24,7 +24,10 @@ from clearsight.core.methods import Method as Method
 from clearsight.core.methods import method as method
 from clearsight.errors import Refused, nearest
 
-FOLDERS = ("explainers", "attacks", "metrics", "checks", "visualisations", "augmentations", "corruptions", "networks")
+FOLDERS = (
+    "explainers", "attacks", "metrics", "checks", "visualisations", "augmentations", "corruptions", "purifiers",
+    "networks",
+)  # fmt: skip
 
 
 @functools.cache
@@ -34,8 +37,8 @@ def catalogue(folder: str) -> dict[str, Method]:
     The files are read as text; a method's module is imported when its function is needed.
 
     Args:
-        folder: the kind: "explainers", "attacks", "metrics", "checks", "visualisations", "augmentations", "corruptions"
-            or "networks".
+        folder: the kind: "explainers", "attacks", "metrics", "checks", "visualisations", "augmentations",
+            "corruptions", "purifiers" or "networks".
 
     Refused: another kind.
     """
