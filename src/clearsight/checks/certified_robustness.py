@@ -107,8 +107,9 @@ def certified_robustness(
     value, interval = len(certified) / done, wilson(len(certified), done)
     return Finding(
         judge(interval, floor=floor),
-        f"Under noise of sigma {sigma:g}, {len(certified)} of {counted(done, 'answer')} of the smoothed network are "
-        f"certified right, {share(value)} ({span(interval, done)}); it abstains on {share(abstained / done)}.",
+        f"Under noise of sigma {sigma:g} the smoothed network is certified right on {len(certified)} of "
+        f"{counted(done, 'picture')}, {share(value)} ({span(interval, done)}), and abstains on "
+        f"{share(abstained / done)}.",
         quantity="certified accuracy at radius 0",
         value=value,
         interval=interval,

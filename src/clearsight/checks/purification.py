@@ -56,13 +56,15 @@ class _Answers:
 class _Trials:
     """What became of the pictures that were attacked, with no purifier and with each one.
 
-    pixels: by purifier and row, what the attack through it made of the clean picture, and its new class.
+    pixels: by purifier and row, what the attack through it made of the clean picture, and its new class.  passes: of
+    pictures forward and back, through the network with and without a purifier.
     """
 
     done: list[int] = field(default_factory=list)
     undefended: _Answers = field(default_factory=_Answers)
     defended: dict[str, _Answers] = field(default_factory=dict)
     pixels: dict[tuple[str, int], tuple[Tensor, Tensor, int]] = field(default_factory=dict)
+    passes: int = 0
 
     def worst_first(self) -> list[str]:
         """The purifiers, the one of which most is undone first."""
@@ -125,7 +127,7 @@ def purification(
     rows = case.sample(candidates, pictures)
     models = {str(call): purified(case.model, call) for call in calls}
     trials = _Trials(defended={name: _Answers() for name in models})
-    with passes_counted(case.model.net) as passes, case.model.undisturbed():
+    with case.model.undisturbed():
         for part, x in case.batches(rows):
             _try_attack(case, part, x, attack_call, budget, models, trials)
     n, worst = len(trials.done), trials.worst_first()[0]
@@ -149,7 +151,7 @@ def purification(
             "purifier better, or needs no gradient (attack=square), may undo more.",
             _note_on_network(case, trials),
             f"The attack is {attack_call} at {word(budget)} (options attack and eps); it took "
-            f"{(passes.forwards + passes.backwards) / n:.0f} passes a picture.",
+            f"{trials.passes / n:.0f} passes a picture.",
             *note_on_sample(len(rows), len(candidates)),
             *note_on_budget(n, len(rows)),
         ),
@@ -188,18 +190,21 @@ def _try_attack(
         return {i for i, wrong in zip(rows, goal.met(scores_of(model, z)).tolist(), strict=True) if not wrong}
 
     trials.done += rows
-    alone = run_attack(case.model, x, goal, call, eps=eps, seed=case.seed).x
-    trials.undefended.clean |= right(case.model, x)
-    trials.undefended.through |= right(case.model, alone)
+    with passes_counted(case.model.net) as spent:
+        alone = run_attack(case.model, x, goal, call, eps=eps, seed=case.seed).x
+        trials.undefended.clean |= right(case.model, x)
+        trials.undefended.through |= right(case.model, alone)
+    trials.passes += spent.forwards + spent.backwards
     for name, model in models.items():
         answers = trials.defended[name]
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), passes_counted(model.net) as spent:
             warnings.simplefilter("ignore", Notice)  # that the gradient is not the scores' is what BPDA means
             attacked = run_attack(model, x, goal, call, eps=eps, seed=case.seed).x
-        classes = scores_of(model, attacked).argmax(1)
-        answers.clean |= right(model, x)
-        answers.grey |= right(model, alone)
-        answers.through |= right(model, attacked)
+            classes = scores_of(model, attacked).argmax(1)
+            answers.clean |= right(model, x)
+            answers.grey |= right(model, alone)
+            answers.through |= right(model, attacked)
+        trials.passes += spent.forwards + spent.backwards
         undone = answers.undone & {*rows}
         trials.pixels |= {(name, i): (x[k], attacked[k], int(classes[k])) for k, i in enumerate(rows) if i in undone}
     for key in _shown(trials)[_EVIDENCE:]:
