@@ -26,7 +26,7 @@ LEVELS = (
     "errors _version",
     "core",
     "sharding",
-    "networks augmentations corruptions perturbation internals drawing",
+    "networks augmentations corruptions purifiers perturbation internals drawing",
     "models reporting",
     "data attacks metrics defences guides",
     "runner explainers",

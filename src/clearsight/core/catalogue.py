@@ -25,8 +25,8 @@ from clearsight.core.methods import method as method
 from clearsight.errors import Refused, nearest
 
 FOLDERS = (
-    "explainers", "attacks", "metrics", "checks", "visualisations", "augmentations", "corruptions", "networks",
-    "defences", "guides",
+    "explainers", "attacks", "metrics", "checks", "visualisations", "augmentations", "corruptions", "purifiers",
+    "networks", "defences", "guides",
 )  # fmt: skip
 
 
@@ -38,7 +38,7 @@ def catalogue(folder: str) -> dict[str, Method]:
 
     Args:
         folder: the kind: "explainers", "attacks", "metrics", "checks", "visualisations", "augmentations",
-            "corruptions", "networks", "defences" or "guides".
+            "corruptions", "purifiers", "networks", "defences" or "guides".
 
     Refused: another kind.
     """

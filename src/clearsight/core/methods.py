@@ -152,7 +152,8 @@ def method(
 
     Args:
         paper: where the method comes from, "arXiv:1610.02391" or "doi:10.1145/3065386".
-        claims: words with blanks between them, each of which the contract tests, such as "signed few-passes".
+        claims: words with blanks between them, each of which the contract tests, such as "signed few-passes".  A check
+            that claims "by-name" costs too much to run unless it is named.
         order: place among the methods of its kind, before the alphabet.
         name: spelling of the method, if that cannot be the name of its file (grad-cam++).
         validate: of a check, a function that refuses impossible values of its options.  It gets the case and all

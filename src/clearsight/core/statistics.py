@@ -27,6 +27,33 @@ def wilson(right: int, n: int, z: float = 1.959963984540054) -> Interval:
     return (0.0 if right == 0 else max(0.0, middle - half), 1.0 if right == n else min(1.0, middle + half))
 
 
+def clopper_pearson_lower(right: int, n: int, alpha: float) -> float:
+    """The exact lower bound of a share that is too high with a probability of at most alpha, one-sided.
+
+    Clopper & Pearson 1934, doi:10.1093/biomet/26.4.404: the quantile alpha of the beta distribution with the
+    parameters right and n - right + 1.
+
+    Where all are right it is the n-th root of alpha:
+
+    >>> round(clopper_pearson_lower(10, 10, 0.05), 6), round(0.05 ** (1 / 10), 6)
+    (0.741134, 0.741134)
+    """
+    from scipy import special  # a fifth of a second, which what asks for no such bound does not wait for
+
+    return float(special.betaincinv(right, n - right + 1, alpha)) if right else 0.0
+
+
+def normal_quantile(p: float) -> float:
+    """The quantile of the standard normal distribution.
+
+    >>> round(normal_quantile(0.975), 4)
+    1.96
+    """
+    from scipy import special
+
+    return float(special.ndtri(p))
+
+
 def apart(one: tuple[int, int], other: tuple[int, int]) -> Interval:
     """The 95 % interval of the difference of two shares, (right, n) each: Newcombe 1998, method 10, of score intervals.
 
