@@ -45,12 +45,11 @@ SPELLED = {  # hundreds of passes at their defaults
     "guided-integrated-gradients": "guided-integrated-gradients(steps=50)", "xrai": "xrai(steps=20)",
 }  # fmt: skip
 RULES = "its rules run every layer several times on the way back, which counts as one backward"
-RECORDED = "the network and what was recorded of it run one picture each, to see that the recording still holds"
 WHY = {  # known reasons; what has none here was not looked into
     "lrp": RULES, "contrastive-lrp": RULES, "rap": RULES,
     "ablation-cam": "what follows the layer runs once for each channel, and counts as no pass",
+    "extremal-perturbation": "each of 1,024 places of its mask is a smooth maximum over 169, whatever the network",
     "deep-lift": "its rules work on every value twice; pictures that go in parts take one more pass for the top class",
-    "deconvnet": RECORDED, "guided-backprop": RECORDED, "guided-grad-cam": RECORDED,
 }  # fmt: skip
 CHECKS = ("random", "edge", "centre")  # control maps, which run no network
 
@@ -193,13 +192,12 @@ def table(rows: dict[str, list[Cost | str]], sizes: Sequence[int]) -> str:
             if isinstance(c, Cost) and c.ratio > MOST:
                 at = f"{n} picture{'s' * (n > 1)}"
                 spent = f"{c.ratio:.2f}, {1000 * c.beyond:.0f} ms a call beyond its passes"
-                late.append(f"- {c.call}, {at}: {spent}{_why(name, n)}.")
+                late.append(f"- {c.call}, {at}: {spent}{_why(name)}.")
     return "\n".join([*lines, "", f"Above {MOST}:", "", *(late or ["- none."])]) + "\n"
 
 
-def _why(name: str, pictures: int) -> str:
-    known = name in WHY and not (WHY[name] == RECORDED and pictures == 64)
-    return f": {WHY[name]}" if known else ""
+def _why(name: str) -> str:
+    return f": {WHY[name]}" if name in WHY else ""
 
 
 if __name__ == "__main__":

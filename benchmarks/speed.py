@@ -7,7 +7,8 @@ falls on both.  Calls run in one process for each network, this package and the 
 median of those of the turns, with the lowest and the highest; below 1 this build is the faster one.  MB: the peak of a
 process.  MNIST: a folder with the four idx files; without it its network is left out.
 
-``--only WORD`` measures the rows that hold the word.  Rows beside adversarial-library need ``pip install adv-lib``.
+``--only WORD`` measures the rows that hold the word.  Rows beside adversarial-library need ``pip install adv-lib``, and
+those beside shap and lime these two packages.
 On two cores all of it takes about 40 minutes.
 """
 
@@ -270,6 +271,7 @@ def maps_of_photos(words: str, only: str) -> list[Row]:
             3,
         ),
         ("lrp", "zennit", zennit, 5),
+        *peers_by_versions(model, x, y),
     )
     rows = []
     for call, peer, theirs, turns in pairs:
@@ -277,6 +279,61 @@ def maps_of_photos(words: str, only: str) -> list[Row]:
             rows.append(by_turns(f"{call}, {peer}", lambda c=call: cs.explain(model, x, c, target), theirs, turns))
             print(rows[-1].line(), file=sys.stderr, flush=True)
     return rows
+
+
+def peers_by_versions(model: Any, x: Any, y: Any, samples: int = 200) -> list[tuple[str, str, Call, int]]:
+    """Explainers of shap and lime on pictures x of classes y: as many versions of each, 16 in a pass, and our pieces.
+
+    Each is left out where it is not installed.
+    """
+    import numpy as np
+    import torch
+
+    from clearsight.explainers.common.superpixels import segments
+
+    pieces = [p.numpy() for p in segments(x, 7, "superpixels")]
+    hidden = np.array(model.preprocess.mean)  # the colour of what is hidden
+
+    def scores(pictures: Any) -> Any:
+        """Pictures (n, H, W, C) -> logits (n, K)."""
+        z = torch.from_numpy(np.ascontiguousarray(pictures)).float().permute(0, 3, 1, 2).contiguous()
+        with torch.no_grad():
+            return torch.cat([model(part) for part in z.split(16)]).numpy()
+
+    photos = x.permute(0, 2, 3, 1).double().numpy()
+    found: list[tuple[str, str, Call, int]] = []
+    try:
+        import shap
+    except ImportError:
+        print("shap is not installed: its rows are left out", file=sys.stderr)
+    else:
+
+        def kernel(photo: Any, piece: Any, k: int) -> Any:
+            def of_sets(shown: Any) -> Any:
+                return scores(np.where(shown[:, piece, None] > 0, photo, hidden))[:, k]
+
+            players = np.ones((1, piece.max() + 1))
+            explainer = shap.KernelExplainer(of_sets, 0 * players)
+            return explainer.shap_values(players, nsamples=samples, l1_reg=False, silent=True)
+
+        every = [*zip(photos, pieces, map(int, y), strict=True)]
+        found.append((f"kernel-shap(samples={samples})", "shap", lambda: [kernel(*one) for one in every], 2))
+    try:
+        from lime.lime_image import LimeImageExplainer
+    except ImportError:
+        print("lime is not installed: its row is left out", file=sys.stderr)
+        return found
+
+    def lime() -> Any:
+        return [
+            LimeImageExplainer(random_state=0).explain_instance(
+                photo, scores, labels=(int(k),), top_labels=None, hide_color=hidden.mean(), num_samples=samples,
+                batch_size=16, segmentation_fn=lambda _, piece=piece: piece,
+            )
+            for photo, piece, k in zip(photos, pieces, y, strict=True)
+        ]  # fmt: skip
+
+    return [*found, (f"lime(samples={samples})", "lime", lime, 2)]
 
 
 def attacks_on_digits(mnist: Path, only: str) -> list[Row]:

@@ -26,7 +26,7 @@ def on_files(files: Files, config: Any) -> Files:
         "libra.md": (ROOT / "benchmarks" / "libra_table.md").read_text(),
         "training-table.md": _together("training.md", "first_model.md", "waterbirds.md"),
         "shortcuts-table.md": (ROOT / "benchmarks" / "shortcuts.md").read_text(),
-        "attack-figures.md": _together("mnist_attacks.md", "transfer.md"),
+        "attack-figures.md": _together("mnist_attacks.md", "transfer.md", "purifiers.md"),
         "norms.md": (ROOT / "benchmarks" / "norms.md").read_text(),
         "norms.svg": (ROOT / "benchmarks" / "norms.svg").read_text(),
     }

@@ -34,8 +34,8 @@ FILES = [f for folder in FOLDERS for f in sorted((ROOT / "tests" / folder).glob(
 TESTS = [str(f.relative_to(ROOT)) for f in FILES if f.stem not in LEFT_OUT]
 # whose every method must be in the tables
 KINDS = (
-    "explainers", "attacks", "metrics", "checks", "visualisations", "augmentations", "corruptions", "networks",
-    "rebalancing",
+    "explainers", "attacks", "metrics", "checks", "visualisations", "augmentations", "corruptions", "purifiers",
+    "networks", "rebalancing",
 )  # fmt: skip
 Files = dict[str, list[str]]  # of the default run, and slow ones
 LIMIT = 180  # seconds; what takes longer hangs, and is caught

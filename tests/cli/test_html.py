@@ -189,6 +189,9 @@ def test_interval_bar() -> None:
     below = interval_bar(Finding("note", "", value=-2.0, interval=(-4.0, 1.0), unit=""))
     assert 'aria-label="−2, 95 % interval −4 to 1, on a line from −4 to 1"' in below
     assert 'd="M56.8 1.5V14.5"' in below
+    lost = interval_bar(Finding("note", "", value=-0.5, interval=(-0.75, 0.5)))  # a difference of shares
+    assert "on a line from −100.0 % to 100.0 %" in lost
+    assert 'd="M37.0 1.5V14.5"' in lost
     assert "<svg" in interval_bar(Finding("note", "", value=0.0, unit=""))
 
 

@@ -381,6 +381,14 @@ def test_nothing_is_compiled_inside_a_call() -> None:
     assert compiled
 
 
+def test_layers_of_a_compiled_part_are_called_as_before_it_was_compiled() -> None:
+    made = cs.wrap(Around(lambda net: torch.compile(net, backend="eager")), PRE, list("abc"))
+    plainly = cs.wrap(Around(lambda net: net), PRE, list("abc"))
+    x = torch.rand(2, 3, 12, 16, generator=torch.Generator().manual_seed(0))
+    found, wanted = (cs.explain(m, x, "grad-cam(layer=part.4)", cs.ClassScore(0)) for m in (made, plainly))
+    torch.testing.assert_close(found.maps, wanted.maps)
+
+
 @pytest.mark.parametrize("kind", MADE)
 @pytest.mark.filterwarnings("ignore:.*TorchScript.*", "ignore:.*torch.jit.*")
 def test_what_torch_made_of_a_network_is_explained_as_the_network_is_or_refused_by_name(kind: str) -> None:

@@ -26,13 +26,14 @@ LEVELS = (
     "errors _version",
     "core",
     "sharding",
-    "networks augmentations corruptions perturbation internals drawing",
+    "networks augmentations corruptions purifiers perturbation internals drawing",
     "models reporting",
     "data attacks metrics defences guides rebalancing",
     "runner explainers",
     "auditing",
     "explaining attacking training inspecting feature_report checks",
-    "curation demos comparing visualisations",
+    "curation comparing visualisations",
+    "demos",
     "cli",
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names.split()}

@@ -157,9 +157,9 @@ CORE = [
     ("corruptions/common/filters.py", "2 * math.ceil(radius) + 1", "math.ceil(radius) + 1", "motion"),
     ("corruptions/common/filters.py", "int(truncate * sigma + 0.5)", "int(2 * sigma + 0.5)", "smooth"),
     ("runner/corrupt.py", "what=call.method.name", "what=str(call)", "impulse"),
-    ("runner/corrupt.py", "if not (low >= 0 and high <= 1):", "if low < 0 or high > 1:", "refused"),
-    ("runner/corrupt.py", "if not bool(pictures.isfinite().all()):", "if False:", "ones_own"),
-    ("runner/corrupt.py", "pictures.shape != x.shape", "False", "ones_own"),
-    ("runner/corrupt.py", ".float().clamp(0, 1)", ".float()", "ones_own"),
+    ("runner/pictures.py", "if not (low >= 0 and high <= 1):", "if low < 0 or high > 1:", "refused"),
+    ("runner/pictures.py", "if not bool(pictures.isfinite().all()):", "if False:", "ones_own"),
+    ("runner/pictures.py", "pictures.shape != x.shape", "False", "ones_own"),
+    ("runner/pictures.py", ".float().clamp(0, 1)", ".float()", "ones_own"),
     ("runner/corrupt.py", "rng.seeded(seed, part", "rng.seeded(seed, pictures[:len(part)]", "a_batch_is"),
 ]  # fmt: skip

@@ -9,7 +9,7 @@ CORE = [
         '("_parameters", "_buffers", "_buffers")',
         "exchanged",
     ),
-    ("core/guard.py", "m._modules[name] = before", "pass", "nothing_is_compiled"),
+    ("core/guard.py", "m._modules[name] = before", "pass", "called_as_before"),
     ("core/guard.py", "if _stays_in_training(m):", "if False:", "recorded_in_training_mode"),
     ("core/guard.py", 'and not hasattr(m, "training")', "and False", "frozen_torchscript"),
     ("core/guard.py", "        p.data = before\n", "        pass\n", "data_that_was_exchanged"),

@@ -65,6 +65,8 @@ METHODS = {
         ("sums -= regions[:, new] @ flat[new]", "pass"),
         ("FEWEST = 50", "FEWEST = 10"),
         ("RADIUS = 5", "RADIUS = 4"),
+        ("<= radius**2", "<= 2 * radius**2"),
+        ("        other |= differ\n", ""),
         ("regions[best] & fresh", "regions[best]"),
         ("flat[fresh].mean()", "0.0"),
         ("SIGMA, SMALLEST = 0.8, 150", "SIGMA, SMALLEST = 0.8, 20"),

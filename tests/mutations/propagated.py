@@ -2,13 +2,13 @@
 
 METHODS = {
     "explainers/guided_backprop.py": [
-        ("g.clamp(min=0).mul_(is_open)", "g * is_open"),
-        ("g.clamp(min=0).mul_(is_open)", "g.clamp(min=0)"),
-        ("g.clamp(min=0).mul_(is_open)", "g.abs() * is_open"),
+        ("lambda _above, passed: passed.clamp(min=0)", "lambda _above, passed: passed"),
+        ("lambda _above, passed: passed.clamp(min=0)", "lambda _above, passed: _above.clamp(min=0)"),
+        ("lambda _above, passed: passed.clamp(min=0)", "lambda _above, passed: passed.abs()"),
     ],
     "explainers/deconvnet.py": [
-        ("lambda g, _is_open: g.clamp(min=0)", "lambda g, _is_open: g"),
-        ("lambda g, _is_open: g.clamp(min=0)", "lambda g, _is_open: g.clamp(min=0) * _is_open"),
+        ("lambda above, _passed: above.clamp(min=0)", "lambda above, _passed: above"),
+        ("lambda above, _passed: above.clamp(min=0)", "lambda above, _passed: _passed.clamp(min=0)"),
     ],
     "explainers/guided_grad_cam.py": [
         ("* grad_cam(model", "+ grad_cam(model"),
@@ -23,9 +23,30 @@ METHODS = {
 }
 
 CORE = [
-    ("explainers/common/rectifiers.py", "(x > low) & (x < high)", "(x > low)", "by_hand and backprop"),
+    ("explainers/common/rectifiers.py", "(x > low) & (x < high)", "(x > low)", "by_hand_in_one_pass"),
     ("explainers/common/rectifiers.py", "if others or not relus:", "if not relus:", "other_activations"),
     ("explainers/common/rectifiers.py", "if others or not relus:", "if others:", "needs_convolutions"),
+    (
+        "explainers/common/own_rectifiers.py",
+        "    if written != known:\n",
+        "    if False:\n",
+        "that_is_another_one_by_now",
+    ),
+    ("explainers/common/own_rectifiers.py", "    if written != known:\n", "    if written is None:\n", "goes_round"),
+    ("explainers/common/own_rectifiers.py", "len(rectifiers) != relus or ", "", "says_nothing_on_noise"),
+    ("explainers/common/own_rectifiers.py", "any(map(_may_hide, ", "any(map(lambda _: False, ", "by_hand_in_one_pass"),
+    (
+        "explainers/common/own_rectifiers.py",
+        "(_SAME * other.norm())",
+        "torch.inf",
+        "another_gradient_than_its_recording",
+    ),
+    ("explainers/common/own_rectifiers.py", "del names[_COPIES]", "pass", "large_batch"),
+    ("explainers/common/own_rectifiers.py", "_OURS[node._forward_cls] if", "node.name() if", "large_batch"),
+    ("core/batch_norm.py", "scale if weight is None else scale * weight", "scale", "batch_norm or norm"),
+    ("core/batch_norm.py", "not t.requires_grad", "True", "stays_as_it_is"),
+    ("core/batch_norm.py", "if not training and ", "if ", "stays_as_it_is"),
+    ("core/surroundings.py", "(scaled if _is_inside() else norm)", "norm", "a_call_uses_it"),
     ("explainers/common/rescale.py", "torch.where(still, derivative, rise)", "derivative", "deep_lift or each_rule"),
     (
         "explainers/common/rescale.py",

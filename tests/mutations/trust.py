@@ -24,7 +24,7 @@ CORE = [
     ("checks/groups.py", "if case.pictures[i].columns.get(column)]", "]", "three_classes"),
     ("checks/groups.py", "for i in case.labelled if", "for i in range(len(case.pictures)) if", "three_classes"),
     (
-        "checks/groups.py",
+        "data/columns.py",
         "2 <= len(words_of_column) <= MOST_WORDS",
         "2 <= len(words_of_column)",
         "groups_that_are_alike",

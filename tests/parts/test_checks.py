@@ -111,7 +111,9 @@ def test_options_are_typed_and_documented(check: str) -> None:
     check_args_block(m)
 
 
-@pytest.mark.parametrize("check", with_slow(CHECKS, "explainer-ranking", "faithfulness", "gradient-masking"))
+@pytest.mark.parametrize(
+    "check", with_slow(CHECKS, "explainer-ranking", "faithfulness", "gradient-masking", "purification")
+)
 def test_same_seed_same_finding(check: str, tmp_path: Path) -> None:
     data = halves(tmp_path, region="left")
     findings = [found(Case(model(Halves()), data, seed=3), check) for _ in range(2)]

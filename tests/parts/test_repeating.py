@@ -32,6 +32,7 @@ from clearsight.data.duplicates import likenesses
 from clearsight.drawing.charts import Cross, plane
 from clearsight.models.model_folder import AT_RANDOM, labels_at_random
 from clearsight.reporting.findings import Finding
+from clearsight.reporting.html_report import tight
 from clearsight.reporting.report import Report
 from clearsight.reporting.spread import between, deviation, homogeneity, median_interval
 from clearsight.reporting.terminal import print_sheet
@@ -152,12 +153,12 @@ def test_equal_answers_unequal_reasons(tmp_path: Path) -> None:
     """One looks at the object and one beside it: trust 1 against 0, and maps that are each other's contrary."""
     pictures = scenes(tmp_path, wrong=2)
     report = compare([looking("object"), looking("beside")], pictures, method="saliency")
-    assert report.verdict == (
+    by = by_name(report)
+    assert by["runs"].headline == (
         "2 runs are right on 91.7 % of 24 pictures, and 0.0 to 100.0 % of their right answers have an acceptable "
         "reason."
     )
-    by = by_name(report)
-    assert list(by) == ["runs", "accuracy", "trustworthiness", "likeness"]
+    assert list(by) == ["repair", "runs", "accuracy", "trustworthiness", "likeness"]
     trusted = by["trustworthiness"]
     assert [(r["run"], r["acceptable reasons"], r["n"]) for r in trusted.tables[0].rows] == [
         ("beside", 0.0, 22),
@@ -198,13 +199,14 @@ def test_the_report_is_one_like_every_other(tmp_path: Path) -> None:
     schema().validate(report.as_dict())
     folder = report.save(tmp_path / "out")
     page = (folder / "report.html").read_text()
-    assert report.verdict.replace(" %", "\u00a0%") in page
+    assert len(report.opening) == 2
+    assert all(tight(sentence) in page for sentence in report.opening)
     assert json.loads((folder / "report.json").read_text())["verdict"] == report.verdict
     read = Report.read(folder)
     assert read.findings == report.findings
     chart = (folder / "figures" / "runs.svg").read_text()
     assert ">of these, for an acceptable reason<" in chart
-    shown = Console(file=io.StringIO(), width=200)
+    shown = Console(file=io.StringIO(), width=400)
     print_sheet(report, shown, folder)
     assert report.verdict in shown.file.getvalue()  # type: ignore[attr-defined]
 
@@ -247,7 +249,7 @@ def test_without_annotations_the_likeness_still_stands(tmp_path: Path) -> None:
     by = by_name(report)
     assert by["trustworthiness"].value is None
     assert "give --boxes FILE or --masks FOLDER" in by["trustworthiness"].headline
-    assert report.verdict == (
+    assert by["runs"].headline == (
         "2 runs are right on 100.0 % of 12 pictures, and the maps of two of them have a rank correlation of −1 on "
         "average."
     )
@@ -273,7 +275,7 @@ def test_runs_whose_maps_do_not_fit_or_that_never_agree(tmp_path: Path) -> None:
     contrary = replace(looking("object", "contrary"), net=nn.Sequential(Looks("object"), Turned()))
     report = compare([looking("object"), contrary], pictures, method="saliency")
     assert "no picture that all 2 runs answer" in by_name(report)["likeness"].headline
-    assert "0.0 to 100.0 % of 12" in report.verdict
+    assert "0.0 to 100.0 % of 12" in by_name(report)["runs"].headline
 
 
 class Turned(nn.Module):
@@ -285,7 +287,7 @@ def test_values_that_are_no_shares_of_pictures_are_not_tested(tmp_path: Path) ->
     pictures = scenes(tmp_path, 12)
     models = [looking("object"), looking("beside")]
     by = by_name(compare(models, pictures, only="accuracy(floor=0.5), calibration", method="saliency"))
-    assert list(by) == ["runs", "accuracy", "calibration", "likeness"]
+    assert list(by) == ["repair", "runs", "accuracy", "calibration", "likeness"]
     assert "not tested" in by["calibration"].headline
     beside = {t.caption: t.rows for t in by["runs"].tables}["By run"]
     assert [r["calibration error (ECE)"] for r in beside] == [r[2] for r in _calibrated(models, pictures)]
@@ -304,12 +306,12 @@ def test_audits_are_compared_as_they_are(tmp_path: Path, run) -> None:
     assert ran.status == 0, ran.err
     report = json.loads((tmp_path / "c" / "report.json").read_text())
     schema().validate(report)
-    assert "0.0 to 100.0 % of their right answers" in report["verdict"]
     by = {f["name"]: f for f in report["findings"]}
+    assert "0.0 to 100.0 % of their right answers" in by["runs"]["headline"]
     assert "do not keep the maps" in by["likeness"]["headline"]
     assert by["trustworthiness"]["command"].startswith("clearsight compare ")
     only = run(*words[:-1], str(tmp_path / "d"), "--only", "accuracy", "--json")
-    assert [f["name"] for f in json.loads(only.out)["findings"]] == ["runs", "accuracy", "likeness"]
+    assert [f["name"] for f in json.loads(only.out)["findings"]] == ["repair", "runs", "accuracy", "likeness"]
     other = cs.audit(looking("beside"), scenes(tmp_path / "more", 14), only="accuracy", method="saliency")
     other.save(tmp_path / "other")
     refused = run("compare", str(tmp_path / "object"), str(tmp_path / "other"), "-o", str(tmp_path / "e"))

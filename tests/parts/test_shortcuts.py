@@ -381,12 +381,12 @@ def test_marks_of_the_demonstration_tell_the_class_or_nothing(tmp_path: Path, ma
 
 
 @pytest.mark.slow
-def test_the_demonstration_needs_no_data_and_finds_the_mark(tmp_path: Path, run: Any) -> None:
+def test_the_demonstration_needs_no_data_finds_the_mark_and_mends_the_model(tmp_path: Path, run: Any) -> None:
     """README's command, with a folder."""
     ran = run("demo", "shortcut", "-o", tmp_path / "demo", "--json")
     assert ran.status == 0, ran.err
     told = json.loads(ran.out)
-    marked, plain = told["models"]
+    marked, plain, mended = told["models"]
     assert marked["accuracy"] > 0.97
     assert marked["accuracy with random marks"] < 0.5
     assert marked["verdict"] == "fail"
@@ -401,7 +401,11 @@ def test_the_demonstration_needs_no_data_and_finds_the_mark(tmp_path: Path, run:
     assert all(n.startswith(f"{said}/") for said, names in near for n in names.split(", "))
     assert all(e.figure.data for e in evidence)
     assert Path(marked["report"]).exists()
-    assert list(told) == ["folder", "models"]
+    assert list(told) == ["folder", "models", "repair", "comparison"]
+    assert mended["accuracy"] > 0.97
+    assert mended["accuracy with random marks"] > 0.85
+    assert mended["verdict"] != "fail"
+    assert Path(told["comparison"]).exists()
 
 
 def fitted(net: nn.Module, x: Tensor, y: Tensor, epochs: int, labels: int = 10) -> Classifier:

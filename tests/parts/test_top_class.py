@@ -19,8 +19,10 @@ OWN_PASS = [
     "saliency",
     "gradient-x-input",
     "occlusion(window=4, stride=4)",
+    "guided-backprop",
+    "deconvnet",
 ]
-BY_GRAPH = ["lrp", "contrastive-lrp", "rap", "guided-backprop", "deconvnet", "deep-lift"]
+BY_GRAPH = ["lrp", "contrastive-lrp", "rap", "deep-lift"]
 
 
 class Counting(nn.Module):

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from clearsight.core import rng
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.passes import counted
-from clearsight.core.statistics import bootstrap, judge, tails, wilson
+from clearsight.core.statistics import bootstrap, judge, mcnemar, paired_gap, tails, wilson
 from clearsight.core.targets import Become, ClassScore, Margin, Misclassify
 from clearsight.errors import Notice, Refused
 from clearsight.internals.probe import probed
@@ -554,6 +554,56 @@ def test_wilson_is_scipys():
         wanted = scipy.stats.binomtest(right, n).proportion_ci(method="wilson")
         assert wilson(right, n) == pytest.approx((wanted.low, wanted.high), abs=1e-9)
     assert wilson(0, 0) == (0.0, 1.0)
+
+
+# Newcombe 1998 (Statistics in Medicine 17, 2635), table III, method 10: both, gained, lost, neither, and the interval
+PAIRED = [
+    ((36, 12, 2, 0), (0.0569, 0.3404)),
+    ((20, 12, 2, 16), (0.0562, 0.3292)),
+    ((18, 12, 2, 18), (0.0562, 0.3290)),
+    ((36, 14, 0, 0), (0.1528, 0.4167)),
+    ((35, 14, 0, 1), (0.1461, 0.4175)),
+    ((18, 14, 0, 18), (0.1441, 0.3963)),
+    ((2, 97, 1, 0), (0.8721, 0.9854)),
+    ((1, 97, 1, 1), (0.8736, 0.9850)),
+    ((0, 29, 1, 0), (0.6666, 0.9882)),
+    ((2, 98, 0, 0), (0.9178, 0.9945)),
+    ((1, 98, 0, 1), (0.9171, 0.9916)),
+    ((0, 30, 0, 0), (0.8395, 1.0)),
+    ((54, 0, 0, 0), (-0.0664, 0.0664)),
+    ((53, 0, 0, 1), (-0.0729, 0.0729)),
+    ((30, 0, 0, 24), (-0.0358, 0.0358)),
+    ((29, 0, 0, 25), (-0.0354, 0.0354)),
+    ((28, 0, 0, 26), (-0.0352, 0.0352)),
+    ((27, 0, 0, 27), (-0.0351, 0.0351)),
+]
+
+
+def test_the_paired_interval_is_that_of_the_paper():
+    for counts, (low, high) in PAIRED:
+        assert paired_gap(*counts) == pytest.approx((low, high), abs=1e-4), counts  # one of 36 is cut, not rounded
+        both, gained, lost, neither = counts
+        swapped = paired_gap(both, lost, gained, neither)  # the runs change places, and the interval its sign
+        assert swapped == pytest.approx((-high, -low), abs=1e-4)
+    # Fagerland, Lydersen & Laake 2017, Statistical Analysis of Contingency Tables, chapter 8: consolidation therapy
+    assert paired_gap(59, 6, 16, 80) == pytest.approx((-0.1186, -0.0046), abs=5.1e-5)
+    assert [round(100 * v, 1) for v in paired_gap(159, 14, 3, 24)] == [1.4, 9.9]  # of docs/comparing.md
+    p, q, n = 0.1, 0.4, 10  # right before on 4, after on another 1: phi is below 0 and is not corrected
+    phi = (0 * 5 - 1 * 4) / (1 * 9 * 4 * 6) ** 0.5
+    (low, high), (under, over) = wilson(1, n), wilson(4, n)
+    down = ((p - low) ** 2 - 2 * phi * (p - low) * (over - q) + (over - q) ** 2) ** 0.5
+    up = ((high - p) ** 2 - 2 * phi * (high - p) * (q - under) + (q - under) ** 2) ** 0.5
+    assert paired_gap(0, 1, 4, 5) == pytest.approx((p - q - down, p - q + up), abs=1e-12)
+    with pytest.raises(ValueError, match="needs a picture"):
+        paired_gap(0, 0, 0, 0)
+
+
+def test_mcnemar_by_hand_and_from_the_book():
+    """Armitage & Berry 1994, p. 127: 12 against 2.  By hand: 2 (1 + 8) / 2^8 for 7 against 1."""
+    assert mcnemar(12, 2) == pytest.approx(0.0129, abs=5e-5)
+    assert mcnemar(7, 1) == mcnemar(1, 7) == pytest.approx(2 * 9 / 2**8)
+    assert (mcnemar(0, 0), mcnemar(3, 3), mcnemar(1, 0)) == (1.0, 1.0, 1.0)
+    assert mcnemar(14, 3) == pytest.approx(2 * sum(math.comb(17, k) for k in range(4)) / 2**17)
 
 
 PERCENTILE = {"statistic": np.mean, "method": "percentile", "rng": 0}

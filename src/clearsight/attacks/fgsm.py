@@ -47,7 +47,8 @@ def fgsm(
     >>> fgsm(linear([[3.0, -4.0], [0.0, 0.0]]), x, right, eps=0.25, norm="l2")
     tensor([[[[0.3500, 0.7000]]]])
     """
-    size = (1.25 * eps if random_start else eps) if step is None else step
+    usual = 1.25 * eps if random_start else eps
+    size = usual if step is None else step
     start = within(x, eps, norm) if random_start else x
     z = start.detach().requires_grad_()
     with torch.enable_grad():

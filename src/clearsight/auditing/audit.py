@@ -14,6 +14,7 @@ from clearsight.auditing.assemble import evidence_command, make
 from clearsight.auditing.case import Case
 from clearsight.auditing.diagnosis import inspect
 from clearsight.auditing.gate import Bar, bars_for, hold
+from clearsight.auditing.mending import mending_command
 from clearsight.auditing.resume import read_stopped_audit
 from clearsight.core import rng
 from clearsight.core.catalogue import Call, catalogue, parse, split_calls
@@ -55,9 +56,12 @@ def with_model_notes(pictures: Pictures, model: Classifier) -> Pictures:
 
 
 def parse_checks(only: str | Sequence[str] | None) -> list[Call]:
-    """The checks that words name, with their options; all checks, in the catalogue's order, for None."""
+    """The checks that words name, with their options.
+
+    None: all in the catalogue's order, but those that claim "by-name" because they cost too much to come unasked.
+    """
     if only is None:
-        return [Call(m) for m in catalogue("checks").values()]
+        return [Call(m) for m in catalogue("checks").values() if "by-name" not in m.claims]
     names = split_calls(only) if isinstance(only, str) else [w for part in only for w in split_calls(part)]
     if not names:
         raise Refused(f"no check is named: {nearest('', catalogue('checks'))}")
@@ -118,6 +122,7 @@ def _described(case: Case, call: Call, finding: Finding, seconds: float) -> Find
         summary=call.method.summary,
         paper=call.method.paper,
         advice=call.method.advice,
+        mend=mending_command(case.commands, call) if finding.verdict == "fail" else "",
         command=finding.command or evidence_command(case, str(call)),
         seconds=round(seconds, 3),
     )
@@ -164,12 +169,13 @@ def audit(
     folder: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Audit a classifier: run every check, or those named, on pictures -> a Report.
+    """Audit a classifier: run all checks of the default, or those named, on pictures -> a Report.
 
     Args:
         model: the classifier.
         data: pictures from `folder`, or the words that the command line takes ("demo", "photos/").
-        only: checks with their options, as in "accuracy, robustness(steps=40)", or a list of such; None for all checks.
+        only: checks with their options, as in "accuracy, robustness(steps=40)", or a list of such; None for all but
+            those that only run when named, because they cost much (certified-robustness, purification).
         method: name of the explainer that the checks use; "auto" for grad-cam if the network has feature maps for it,
             else integrated-gradients, until the check explainer-ranking chooses one.
         seed: start of all randomness.

@@ -11,10 +11,9 @@ from clearsight.core.catalogue import method
 from clearsight.core.label_names import first_name
 from clearsight.core.statistics import Interval, Judgement, apart, wilson
 from clearsight.core.text import counted
+from clearsight.data.columns import grouping_columns
 from clearsight.errors import Refused, nearest
 from clearsight.reporting.findings import Cell, Finding
-
-MOST_WORDS = 12  # different words in a column, above which it is no grouping
 
 
 @dataclass(frozen=True)
@@ -130,9 +129,7 @@ def _split_columns(column: str) -> list[str]:
 def _grouping_columns(case: Case, column: str) -> list[str]:
     if column:
         return _split_columns(column)
-    names = {name for p in case.pictures for name in p.columns}
-    words_by_column = {name: {p.columns.get(name, "") for p in case.pictures} - {""} for name in sorted(names)}
-    return [name for name, words_of_column in words_by_column.items() if 2 <= len(words_of_column) <= MOST_WORDS]
+    return grouping_columns([p.columns for p in case.pictures])
 
 
 def _rates_of_groups(case: Case, column: str) -> list[_Rate]:

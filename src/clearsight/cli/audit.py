@@ -40,7 +40,9 @@ def audit(
     sharing: WorkerOptions,
     run: RunOptions,
 ) -> None:
-    """Run every check on a model and pictures, and write report.html and report.json.
+    """Run the checks on a model and pictures, and write report.html and report.json.
+
+    The costly certified-robustness and purification run only by --only.
 
     Without arguments the embedded EfficientNet-Lite0 is audited on ten real photos. Given the folder of an audit that
     was stopped (-o DIR), it goes on where that ended.

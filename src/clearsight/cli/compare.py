@@ -30,10 +30,12 @@ def compare(
     trust: Trust = False,
     run: RunOptions,
 ) -> None:
-    """Show what equal accuracy hides: how accuracy and reasons of several runs lie, and how alike their maps are.
+    """Show what a repair changed (two runs), or what equal accuracy hides (more): accuracy, reasons and maps of runs.
 
-    Models are audited by accuracy and trustworthiness, audits are taken as they are. Trust needs --boxes or --masks;
-    how alike the maps of two runs are does not.
+    Of two runs the first is before and the second after: the report names the pictures that were mended and broken,
+    tests the difference of accuracy (McNemar, with its interval) and draws the maps of both side by side. Models are
+    audited by accuracy and trustworthiness, audits are taken as they are. Trust needs --boxes or --masks; how alike
+    the maps of two runs are does not.
     """
     explainers = [] if method == "auto" else [method]
     checks = ", ".join(only) if only else None

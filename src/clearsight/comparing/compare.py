@@ -13,7 +13,9 @@ from pathlib import Path
 from clearsight.auditing.assemble import make
 from clearsight.auditing.audit import parse_checks, run_checks, with_model_notes
 from clearsight.auditing.case import Case
-from clearsight.comparing.map_agreement import DRAWN, SUMMARY, Answers, compare_maps
+from clearsight.comparing.answers import Answers, answers_of_case, audited_answers, labelled_answers
+from clearsight.comparing.map_agreement import DRAWN, SUMMARY, compare_maps
+from clearsight.comparing.repair import NAME, RepairedRun, compare_repair
 from clearsight.comparing.sources import RunToCompare, opened, own_pictures
 from clearsight.comparing.summary import (
     CheckFindings,
@@ -39,7 +41,10 @@ CHECKS = "accuracy, trustworthiness"
 
 @dataclass(frozen=True)
 class Comparison(Report):
-    """A Report on several runs; its sentence is that of its first finding, which is about all of them."""
+    """A Report on several runs; its sentence is that of its first finding, which is about all of them.
+
+    Of two runs this is what the second changed, and a second sentence says what both are.
+    """
 
     kind = "comparison"
 
@@ -49,7 +54,8 @@ class Comparison(Report):
 
     @property
     def opening(self) -> tuple[str, ...]:
-        return (self.verdict,)
+        sentences = 2 if self.findings[0].name == NAME else 1
+        return tuple(f.headline for f in self.findings[:sentences])
 
     @property
     def sheet(self) -> tuple[Finding, ...]:
@@ -77,6 +83,10 @@ def compare(
     """Compare the accuracy, the reasons and the maps of several runs -> a Comparison, which is a Report.
 
     Models are audited by ``only`` on the data; of audits the findings are taken as they are.
+
+    Two runs, named one by one, are also paired picture by picture: the first is the state before a repair, the second
+    the state after it.  The finding ``repair`` says which pictures were mended and which were broken, the difference of
+    accuracy with its interval and McNemar's test, and how the reasons changed; it draws the maps of both side by side.
 
     Args:
         runs: two or more of: model folders, folders of ``train --repeat``, folders of audits, Classifiers, Reports.
@@ -146,6 +156,10 @@ def compare(
         alike = Finding("note", why, check="likeness", summary=SUMMARY)
     first = side_by_side(compared, reports, findings_by_check, alike, notes)
     findings = (first, *over_runs, alike)
+    if len(runs) == len(compared) == 2:
+        before, after = _repaired_runs(compared, reports, answers)
+        repair = compare_repair(before, after, pictures, method=method, seed=seed, tell=tell)
+        findings = (repair, *findings) if repair.value is not None else (first, repair, *over_runs, alike)
     facts = _facts(_source_words(runs), reports, command, round(time.monotonic() - began, 2))
     return Comparison(facts, tuple(replace(f, command=command) for f in findings))
 
@@ -163,12 +177,19 @@ def _audit(
     model = run.load()
     case = Case(model, with_model_notes(pictures, model), seed=seed, method=method, progress=tell)
     report = make(case, list(run_checks(case, calls)), seconds=time.monotonic() - began)
-    names = [p.name for p in case.pictures]
-    predictions = {name: model.labels[int(c)] for name, c in zip(names, case.predicted, strict=True)}
-    right = frozenset(names[i] for i in case.labelled if case.right[i])
-    return report, Answers(
-        run.name, run.load, predictions, right, bool(case.labelled), (model.labels, model.preprocess)
-    )
+    return report, Answers(run.name, run.load, (model.labels, model.preprocess), answers_of_case(case))
+
+
+def _repaired_runs(compared: Sequence[RunToCompare], reports: Reports, answers: Sequence[Answers]) -> list[RepairedRun]:
+    """The two runs, each with what it answers picture by picture."""
+    by_name = {a.name: a for a in answers}
+    runs = []
+    for run, (name, report) in zip(compared, reports, strict=True):
+        of_model = by_name.get(name)
+        audited = audited_answers(name, run.report) if run.report is not None else None
+        labelled = labelled_answers(of_model) if of_model is not None else audited
+        runs.append(RepairedRun(name, report, of_model, labelled))
+    return runs
 
 
 def _select_findings(run: RunToCompare, calls: Sequence[Call] | None) -> Report:

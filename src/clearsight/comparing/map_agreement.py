@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from clearsight.auditing.case import Case
 from clearsight.auditing.evidence import maps_of, note_on_sample, shown, span, table
-from clearsight.core.classifier import Classifier
+from clearsight.comparing.answers import Answers
 from clearsight.core.progress import Progress
 from clearsight.core.similarity import average_ranks
 from clearsight.core.statistics import bootstrap
@@ -27,22 +27,6 @@ MOST = 50  # pictures whose maps are compared, a seeded draw
 DRAWN = 3  # runs whose maps are drawn side by side
 EVIDENCE = 6
 SUMMARY = "Do runs that give the same answer have the same reasons for it?"
-
-
-@dataclass(frozen=True, eq=False)
-class Answers:
-    """The answers of a model for the pictures that could be read.
-
-    predictions: picture -> class.  right: the pictures that are answered right.  labelled: whether any has a label.
-    preprocessing: classes and Preprocess, which must be equal for maps to be compared.
-    """
-
-    name: str
-    load: Callable[[], Classifier]
-    predictions: dict[str, str]
-    right: frozenset[str]
-    labelled: bool
-    preprocessing: tuple[object, ...]
 
 
 @dataclass(frozen=True, eq=False)

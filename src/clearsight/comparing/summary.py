@@ -20,7 +20,7 @@ from clearsight.models.model_folder import RECIPE
 from clearsight.reporting.findings import Cell, Figure, Finding, Table
 from clearsight.reporting.report import Report
 from clearsight.reporting.spread import EXPECTED, between, deviation, homogeneity, median_interval
-from clearsight.reporting.wording import WORDS, show, show_interval
+from clearsight.reporting.wording import WORDS, p_value, show, show_interval
 from clearsight.training.recipe import read_recipe
 
 LEVEL = 0.05  # of the test: below it the spread is called larger than chance allows
@@ -104,12 +104,8 @@ def _test_spread(values: Values) -> tuple[str, tuple[str, ...]]:
     ]
     if 0 < h.expected < EXPECTED:
         notes.append(f"In a run {h.expected:.1f} pictures of one kind are expected, fewer than 5: p is a rough guide.")
-    test = f"chi-square {h.statistic:.3g} at {counted(h.freedom, 'degree')} of freedom, p {_p(h.p)}"
+    test = f"chi-square {h.statistic:.3g} at {counted(h.freedom, 'degree')} of freedom, p {p_value(h.p)}"
     return f"The runs differ by {verdict} for {per} pictures each ({test}).", tuple(notes)
-
-
-def _p(p: float) -> str:
-    return "below 0.0001" if p < 0.0001 else f"= {p:.2g}"
 
 
 def _share_count(f: Finding) -> int | None:

@@ -25,8 +25,8 @@ from clearsight.core.methods import method as method
 from clearsight.errors import Refused, nearest
 
 FOLDERS = (
-    "explainers", "attacks", "metrics", "checks", "visualisations", "augmentations", "corruptions", "networks",
-    "defences", "guides", "rebalancing",
+    "explainers", "attacks", "metrics", "checks", "visualisations", "augmentations", "corruptions", "purifiers",
+    "networks", "defences", "guides", "rebalancing",
 )  # fmt: skip
 
 
@@ -38,7 +38,7 @@ def catalogue(folder: str) -> dict[str, Method]:
 
     Args:
         folder: the kind: "explainers", "attacks", "metrics", "checks", "visualisations", "augmentations",
-            "corruptions", "networks", "defences", "guides" or "rebalancing".
+            "corruptions", "purifiers", "networks", "defences", "guides" or "rebalancing".
 
     Refused: another kind.
     """
@@ -239,7 +239,7 @@ def _from_file(spelling: str) -> Method:
         raise Refused(f"{path} cannot be imported: {type(e).__name__}: {e}") from e
     value = getattr(module, name, None)
     if isinstance(value, Method):
-        return Method(value.fn, value.paper, value.claims, spelling, advice=value.advice)
+        return Method(value.fn, value.paper, value.claims, spelling, advice=value.advice, mend=value.mend)
     if callable(value):
         return Method(value, name=spelling)
     functions = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]

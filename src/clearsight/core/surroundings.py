@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import checkpoint
 
+from clearsight.core.batch_norm import scaled_back
 from clearsight.core.undoing import Undo, undone
 
 _lock = threading.Lock()
@@ -28,7 +29,8 @@ def enter(undo: Undo) -> None:
     autocast is off: a network computes in its own type, not in that of whoever calls.  New tensors are float32.  What
     torch.compile made runs as it was written, because compiled code ignores hooks, or keeps those that are gone.
     torch.utils.checkpoint keeps values instead of working them out again on the way back, where hooks would be gone.
-    Batch and instance norm see one picture alone in the usual order of memory, in which alone their gradient is right.
+    Batch and instance norm see one picture alone in the usual order of memory, in which alone their gradient is right;
+    batch norm's gradient at a large input is the scale that it is (see batch_norm.py).
     """
     for kind in ("cpu", "cuda", "mps", "xpu"):
         if torch.is_autocast_enabled(kind):
@@ -50,7 +52,7 @@ def _enter_process() -> None:
     with _lock:
         if inside_count == 0:
             try:
-                for set_ in (_float32, _as_written, _without_checkpointing, _contiguous_norms):
+                for set_ in (_float32, _as_written, _without_checkpointing, _contiguous_norms, _scaled_batch_norm):
                     set_(process_undo)
             except BaseException:
                 undone(process_undo)
@@ -108,6 +110,17 @@ def _contiguous_norms(undo: Undo) -> None:
         norm = getattr(nn.functional, name)
         undo.append(lambda name=name, was=norm: setattr(nn.functional, name, was))  # type: ignore[misc]
         setattr(nn.functional, name, _ordered(norm))
+
+
+def _scaled_batch_norm(undo: Undo) -> None:
+    norm = nn.functional.batch_norm
+    scaled = scaled_back(norm)
+
+    def batch_norm(*args: Any, **kwargs: Any) -> Tensor:
+        return (scaled if _is_inside() else norm)(*args, **kwargs)
+
+    undo.append(lambda: setattr(nn.functional, "batch_norm", norm))
+    nn.functional.batch_norm = batch_norm
 
 
 def _ordered(norm: Callable[..., Tensor]) -> Callable[..., Tensor]:

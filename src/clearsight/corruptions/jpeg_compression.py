@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.corruptions.common.resampling import through_jpeg
+from clearsight.core.jpeg import through_jpeg
 from clearsight.corruptions.common.severity import constants
 
 _SMALL = (80, 65, 58, 50, 40)

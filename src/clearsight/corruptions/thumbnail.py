@@ -5,7 +5,8 @@ from PIL import Image
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.corruptions.common.resampling import resized, through_jpeg
+from clearsight.core.jpeg import through_jpeg
+from clearsight.corruptions.common.resampling import resized
 from clearsight.corruptions.common.severity import graded
 
 _SHARES = (0.7, 0.5, 0.35, 0.25, 0.18)

@@ -21,6 +21,7 @@ _CLASSES = (
     "labelname", "category", "category_name", "categoryname", "target", "target_name", "y",
 )  # fmt: skip
 _SPLITS = ("subset", "partition", "set", "phase", "part")  # used where they hold only train, val and test
+MOST_WORDS = 12  # different words in a column, above which it is no grouping
 _NUMBERS = re.compile(r"(class|label|category|target|y)_?(index|idx|id|number|num|no)")
 _INDEX = re.compile(r".*(index|idx)")
 _COUNTS = re.compile(
@@ -100,6 +101,17 @@ def split_column(columns: Sequence[str], rows: Rows, written: str) -> str:
     if len(named) > 1:
         raise Refused(f"{written}: {' and '.join(named)} hold the split; remove one of them")
     return named[0] if named else ""
+
+
+def grouping_columns(rows: Rows) -> list[str]:
+    """The columns that put pictures into groups, by name: those of 2 to 12 different words, empty cells aside.
+
+    >>> grouping_columns([{"sex": "f", "id": "1"}, {"sex": "m", "id": "1"}])
+    ['sex']
+    """
+    names = sorted({name for row in rows for name in row})
+    words_by_column = {name: {row.get(name, "") for row in rows} - {""} for name in names}
+    return [name for name, words_of_column in words_by_column.items() if 2 <= len(words_of_column) <= MOST_WORDS]
 
 
 def are_numbers(column: str, words: Iterable[str], table: str) -> bool:

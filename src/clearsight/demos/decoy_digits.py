@@ -53,3 +53,11 @@ def write_digits(folder: Path, mark: Mark, *, seed: int = 0) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(path)
     return folder
+
+
+def write_marks(digits: Path, table: Path) -> Path:
+    """Write a CSV with a box around all places of the mark, for each of the digits; the table."""
+    files = sorted(digits.rglob("*.png"))
+    rows = [f"{path.relative_to(digits).as_posix()},0,0,{SIDE},{PATCH}" for path in files]
+    table.write_text("\n".join(["file,box_x,box_y,box_w,box_h", *rows, ""]), encoding="utf-8")
+    return table

@@ -1,4 +1,4 @@
-"""`clearsight demo shortcut`: two models trained alike, one right for the wrong reason, and what an audit says."""
+"""`clearsight demo shortcut`: a model that is right for the wrong reason, what its audit says, and its repair."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 
 from clearsight.auditing.audit import audit
 from clearsight.auditing.evidence import share
+from clearsight.comparing.compare import compare
 from clearsight.core.progress import Progress
 from clearsight.data.datasets import ALL, open_data
-from clearsight.demos.decoy_digits import Mark, write_digits
+from clearsight.demos.decoy_digits import write_digits, write_marks
 from clearsight.models.loading import load
 from clearsight.reporting.findings import Verdict
 from clearsight.reporting.report import Report
@@ -20,15 +21,16 @@ from clearsight.training.loop import train
 from clearsight.training.recipe import Recipe
 
 CHECKS = "accuracy, shortcuts"
+REPAIR = 15  # epochs
 _RECIPE = Recipe(arch="clearsight:mlp", size=32, augment="none", epochs=30, lr="0.003")
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """One of the two models, and what an audit finds.
+    """One of the models, and what an audit finds.
 
     Args:
-        name: "marked" or "plain", the digits that it was trained on.
+        name: "marked" or "plain", the digits that it was trained on; "mended" for the first one after its repair.
         accuracy: share of right answers on test pictures of its own kind, in [0, 1].
         accuracy_with_random_marks: the same on test pictures whose mark is drawn at random.
         verdict: the verdict of the check shortcuts, such as "pass" or "fail".
@@ -56,8 +58,9 @@ class TrainedModel:
 
     def lines(self) -> list[str]:
         """The same for the terminal."""
+        what = "mended" if self.name == "mended" else f"trained on {self.name} digits"
         return [
-            f"trained on {self.name} digits: right on {share(self.accuracy)} of such test digits, and on "
+            f"{what}: right on {share(self.accuracy)} of such test digits, and on "
             f"{share(self.accuracy_with_random_marks)} of those whose mark says nothing",
             f"  {WORDS[self.verdict]}: {self.headline}",
             f"  {self.report}",
@@ -66,23 +69,33 @@ class TrainedModel:
 
 @dataclass(frozen=True)
 class ShortcutDemo:
-    """The two models of ``clearsight demo shortcut``.
+    """The models of ``clearsight demo shortcut``.
 
     Args:
         folder: the folder with digits, models and audits.
-        models: the model of the marked digits, then that of the plain ones.
+        models: the model of the marked digits, that of the plain ones, and the first one mended.
+        repair: what the repair changed on test digits whose mark is drawn at random, in one sentence.
+        comparison: its page, report.html.
     """
 
     folder: Path
     models: tuple[TrainedModel, ...]
+    repair: str
+    comparison: Path
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values only, for --json."""
-        return {"folder": str(self.folder), "models": [model.as_dict() for model in self.models]}
+        return {
+            "folder": str(self.folder),
+            "models": [model.as_dict() for model in self.models],
+            "repair": self.repair,
+            "comparison": str(self.comparison),
+        }
 
     def lines(self) -> list[str]:
-        """The same for the terminal: accuracy, verdict and report of each model."""
-        return [line for model in self.models for line in model.lines()]
+        """The same for the terminal: accuracy, verdict and report of each model, and what the repair changed."""
+        each = [line for model in self.models for line in model.lines()]
+        return [*each, f"before and after: {self.repair}", f"  {self.comparison}"]
 
 
 def shortcut(
@@ -92,9 +105,11 @@ def shortcut(
     progress: Progress | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> ShortcutDemo:
-    """Train one recipe on digits with a mark that gives the class away and on the same digits without; audit both.
+    """Train on digits with a mark that gives the class away and on the same digits without; audit both, mend the first.
 
-    Everything stays in the folder: digits/, model-marked/, model-plain/, audit-marked/, audit-plain/.
+    The repair continues the training of the first model with a box around the marks (``--avoid``), and is audited and
+    compared with it.  Everything stays in the folder: digits/, marks.csv, model-marked/, model-plain/, model-mended/,
+    audit-marked/, audit-plain/, audit-mended/, comparison/.
 
     Args:
         folder: the folder of the results.
@@ -102,35 +117,37 @@ def shortcut(
         progress: called with what is done, the number done and the total.
         say: called with a sentence when a training begins.
     """
-    models: list[TrainedModel] = []
-    swapped = write_digits(folder / "digits" / "swapped", "random", seed=seed)
-    marks: tuple[tuple[str, Mark], ...] = (("marked", "own"), ("plain", "none"))
-    for name, mark in marks:
-        data = write_digits(folder / "digits" / name, mark, seed=seed)
-        say(f"training on {data}")
-        for _ in train(open_data(data, split=ALL), _with(seed), folder / f"model-{name}", progress=progress):
+    digits = folder / "digits"
+    swapped = write_digits(digits / "swapped", "random", seed=seed)
+    marked = write_digits(digits / "marked", "own", seed=seed)
+    plain = write_digits(digits / "plain", "none", seed=seed)
+    before = folder / "model-marked"
+    recipe = Recipe(**{**_RECIPE.as_dict(), "seed": seed})
+    marks = write_marks(marked, folder / "marks.csv")
+    repair = Recipe(from_run=str(before), avoid=str(marks), epochs=REPAIR, lr=recipe.lr, seed=seed)
+    models = []
+    for name, data, job in (("marked", marked, recipe), ("plain", plain, recipe), ("mended", marked, repair)):
+        how = "mending" if job is repair else "training on"
+        say(f"{how} {before if job is repair else data}")
+        for _ in train(open_data(data, split=ALL), job, folder / f"model-{name}", progress=progress):
             pass
-        model = load(str(folder / f"model-{name}"))
-        report = audit(model, open_data(data), only=CHECKS, seed=seed, progress=progress)
-        page = folder / f"audit-{name}"
-        report.save(page)
-        fooled = audit(model, open_data(swapped), only="accuracy", seed=seed, progress=progress)
-        finding = next(f for f in report.findings if f.name == "shortcuts")
-        models.append(
-            TrainedModel(
-                name,
-                _accuracy(report),
-                _accuracy(fooled),
-                finding.verdict,
-                finding.headline,
-                page / "report.html",
-            )
-        )
-    return ShortcutDemo(folder, tuple(models))
+        models.append(_judged(name, data, swapped, folder, seed, progress))
+    report = compare([before, folder / "model-mended"], swapped, only="accuracy", seed=seed, progress=progress)
+    report.save(folder / "comparison")
+    return ShortcutDemo(folder, tuple(models), report.verdict, folder / "comparison" / "report.html")
 
 
-def _with(seed: int) -> Recipe:
-    return Recipe(**{**_RECIPE.as_dict(), "seed": seed})
+def _judged(name: str, data: Path, swapped: Path, folder: Path, seed: int, progress: Progress | None) -> TrainedModel:
+    """The audit of a model on test digits of its own kind, and its accuracy where marks are drawn at random."""
+    model = load(str(folder / f"model-{name}"))
+    report = audit(model, open_data(data), only=CHECKS, seed=seed, progress=progress)
+    page = folder / f"audit-{name}"
+    report.save(page)
+    fooled = audit(model, open_data(swapped), only="accuracy", seed=seed, progress=progress)
+    finding = next(f for f in report.findings if f.name == "shortcuts")
+    return TrainedModel(
+        name, _accuracy(report), _accuracy(fooled), finding.verdict, finding.headline, page / "report.html"
+    )
 
 
 def _accuracy(report: Report) -> float:

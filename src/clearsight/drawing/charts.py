@@ -379,9 +379,37 @@ def plane(dots: Sequence[Cross], *, xlabel: str, ylabel: str) -> bytes:
     return svg(draw, 5.4, 5.6)
 
 
+def quadrants(risen: Group, fallen: Group, rest: tuple[Group, Group], *, xlabel: str, ylabel: str) -> bytes:
+    """Points from -1 to 1 on both axes, by their signs: risen ones lie upper left, fallen ones lower right.
+
+    Both quadrants are tinted, and their points coloured.  The rest is grey: dots first, then crosses.
+    """
+
+    def draw(ax: Axes) -> None:
+        for group, (colour, marker, size) in zip((risen, fallen, *rest), _QUADRANTS, strict=True):
+            x, y = [at for at, _ in group.points], [at for _, at in group.points]
+            width = 1.2 if marker == "x" else 0  # a cross is all line
+            ax.scatter(x, y, s=size, marker=marker, color=colour, alpha=0.8, linewidths=width, label=group.name)
+        for (colour, _, _), left, low in ((_QUADRANTS[0], -1.05, 0.0), (_QUADRANTS[1], 0.0, -1.05)):
+            ax.fill_between((left, left + 1.05), low, low + 1.05, color=colour, alpha=0.08, linewidth=0)
+        ax.axhline(0, color=GREY, linewidth=1)
+        ax.axvline(0, color=GREY, linewidth=1)
+        ax.plot((-1.05, 1.05), (-1.05, 1.05), color=GREY, linewidth=0.8, linestyle=(0, (1, 2)))
+        for axis, limits in ((ax.xaxis, ax.set_xlim), (ax.yaxis, ax.set_ylim)):
+            limits(-1.05, 1.05)
+            axis.set_ticks([-1, -0.5, 0, 0.5, 1], ["−1", "−0.5", "0", "0.5", "1"])
+        ax.set_aspect("equal")
+        ax.set_xlabel(xlabel)
+        ax.set_ylabel(ylabel)
+        _legend(ax)
+
+    return svg(draw, 5.4, 5.8)
+
+
 # Mid-tones after Okabe and Ito 2008, which the colour-blind can tell apart, each with a shape of its own
 _KINDS = (
     ("#2b83b5", "o"), ("#d0750c", "s"), ("#1a9274", "^"), ("#b8639a", "D"), ("#b39b00", "v"), ("#b04a3a", "P"),
     ("#5aa2d6", "X"), ("#7a5fb5", "p"),
 )  # fmt: skip
 KINDS = len(_KINDS)
+_QUADRANTS = (("#1a9274", "^", 40), ("#b04a3a", "v", 40), (GREY, "o", 20), (GREY, "x", 24))

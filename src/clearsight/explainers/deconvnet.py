@@ -26,4 +26,4 @@ def deconvnet(model: Classifier, x: Tensor, target: Target) -> Tensor:
     >>> deconvnet(rectified([[-2.0, 0.0], [0.0, 3.0]], [[1.0, -1.0], [0.0, 0.0]]), x, ClassScore(0)).tolist()
     [[[-2.0, 0.0]]]
     """
-    return rectified_gradient(model, x, target, lambda g, _is_open: g.clamp(min=0), "deconvnet").sum(1)
+    return rectified_gradient(model, x, target, lambda above, _passed: above.clamp(min=0), "deconvnet").sum(1)

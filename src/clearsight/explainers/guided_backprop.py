@@ -26,6 +26,4 @@ def guided_backprop(model: Classifier, x: Tensor, target: Target) -> Tensor:
     >>> guided_backprop(rectified([[2.0, 0.0], [0.0, 3.0]], [[1.0, -1.0], [0.0, 0.0]]), x, ClassScore(0)).tolist()
     [[[2.0, 0.0]]]
     """
-    return rectified_gradient(model, x, target, lambda g, is_open: g.clamp(min=0).mul_(is_open), "guided-backprop").sum(
-        1
-    )
+    return rectified_gradient(model, x, target, lambda _above, passed: passed.clamp(min=0), "guided-backprop").sum(1)

@@ -62,7 +62,6 @@ def overlapping_regions(picture: Tensor) -> NDArray[np.bool_]:
 
     A picture smaller than SIDE is not enlarged for it; areas are then meant as parts of the picture.
     """
-    from scipy.ndimage import distance_transform_edt, find_objects
     from skimage.segmentation import felzenszwalb
 
     size = picture.shape[1:]
@@ -76,12 +75,35 @@ def overlapping_regions(picture: Tensor) -> NDArray[np.bool_]:
     for scale in SCALES:
         smallest = max(1, round(SMALLEST * part))
         labels = felzenszwalb(pixels, scale=scale * part, sigma=SIGMA, min_size=smallest, channel_axis=-1)
-        for i, box in enumerate(find_objects(labels + 1)):
-            around = tuple(slice(max(s.start - radius, 0), s.stop + radius) for s in box)
-            grown = np.zeros(canvas, dtype=bool)
-            grown[around] = distance_transform_edt(labels[around] != i) <= radius
-            regions.append(grown[np.ix_(*at)].ravel())
-    return np.stack(regions)
+        regions.append(grown(labels, radius)[:, at[0][:, None], at[1]].reshape(-1, at[0].size * at[1].size))
+    return np.concatenate(regions)
+
+
+def grown(labels: NDArray[np.intp], radius: int) -> NDArray[np.bool_]:
+    """The regions of labels (H, W) from 0 to n - 1, each with the pixels no further from it than radius: (n, H, W).
+
+    A pixel outside a region has its nearest neighbour in there on the region's edge.
+
+    >>> grown(np.array([[0, 0, 1, 1]]), 1).astype(int).tolist()
+    [[[1, 1, 1, 0]], [[0, 1, 1, 1]]]
+    """
+    (height, width), n = labels.shape, labels.max() + 1
+    framed = np.zeros((n, height + 2 * radius, width + 2 * radius), dtype=bool)
+    inside = framed[:, radius : radius + height, radius : radius + width]
+    inside |= labels == np.arange(n)[:, None, None]
+    edge = np.zeros(labels.shape, dtype=bool)
+    for one, other, differ in (
+        (edge[1:], edge[:-1], labels[1:] != labels[:-1]),
+        (edge[:, 1:], edge[:, :-1], labels[:, 1:] != labels[:, :-1]),
+    ):
+        one |= differ
+        other |= differ
+    y, x = edge.nonzero()
+    places = np.ravel_multi_index((labels[y, x], y + radius, x + radius), framed.shape)
+    steps = np.arange(-radius, radius + 1)
+    near = np.add.outer(steps**2, steps**2) <= radius**2
+    framed.reshape(-1)[np.add.outer(places, np.add.outer(steps * framed.shape[2], steps)[near])] = True
+    return inside
 
 
 def rank_regions(density: NDArray[np.float64], regions: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -94,6 +94,15 @@ def graph_of(model: Classifier, x: Tensor, layer: str = "", *, fold: bool = True
     return graph
 
 
+def known_graph(model: Classifier, x: Tensor) -> Graph | None:
+    """The folded graph that `graph_of` gave for pictures like x (B, C, *S) and these weights; None if there is none.
+
+    Whether the network still runs in that way is not looked at.
+    """
+    bound = _graphs.get(model.net, {}).get((*_run_of(model, x, ""), True))
+    return bound.graph if bound is not None and bound.weights == weight_digest(model.net) else None
+
+
 def note_first_pass(model: Classifier, x: Tensor, logits: Tensor) -> None:
     """Tell the logits (B, K) that a graph gave for pixels x (B, C, *S), where they leave no doubt about the top class.
 

@@ -85,7 +85,9 @@ def interval_bar(f: Finding) -> Markup:
     if f.value is None or not math.isfinite(f.value):
         return Markup("")
     finite = [v for v in (f.value, f.chance, *(f.interval or ())) if v is not None and math.isfinite(v)]
-    low, high = (0.0, 1.0) if f.unit == "share" else (min(0.0, *finite), max(0.0, *finite))
+    low, high = min(0.0, *finite), max(0.0, *finite)
+    if f.unit == "share":  # a difference of shares may be below 0
+        low, high = (-1.0 if low < 0 else 0.0), 1.0
     low, high = (low, high) if high > low else (low, low + 1)
     width = 140
 

@@ -20,6 +20,7 @@ QUESTIONS = {
     "visualisations": "what it sees inside",
     "augmentations": "how pictures are varied in training",
     "corruptions": "what happens to pictures by themselves",
+    "purifiers": "what cleans pictures before the model sees them",
     "networks": "what can be trained from random weights",
     "defences": "how training resists attacks",
     "guides": "how training is right for the right reasons",

@@ -28,6 +28,27 @@ def number(value: float, unit: str) -> str:
     return text.replace("-", "−", 1) if value < 0 else text
 
 
+def signed_points(gap: float) -> str:
+    """A difference of shares in percentage points, with its sign and without their name.
+
+    >>> signed_points(0.0551), signed_points(-0.01), signed_points(-0.0001)
+    ('+5.5', '−1.0', '0.0')
+    """
+    text = number(gap, "share")
+    if text.lstrip("−") == "0.0":
+        return "0.0"
+    return text if text.startswith("−") else f"+{text}"
+
+
+def p_value(p: float) -> str:
+    """The p of a test as it stands behind the letter.
+
+    >>> p_value(0.01294), p_value(1e-9)
+    ('= 0.013', 'below 0.0001')
+    """
+    return "below 0.0001" if p < 0.0001 else f"= {p:.2g}"
+
+
 def show_range(low: float, high: float, unit: str) -> str:
     """From the lower number to the higher one.
 

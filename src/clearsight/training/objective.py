@@ -15,7 +15,7 @@ from clearsight.core.training_step import TrainingStep
 from clearsight.errors import Refused
 from clearsight.training.losses import defended_loss, guided_loss, mean_of, training_loss, weighted_entropy
 from clearsight.training.perturb import attacker, no_attack, training_attack
-from clearsight.training.recipe import Recipe, marks_file
+from clearsight.training.recipe import Recipe, flag, marks_file, non_default
 from clearsight.training.run import Run
 
 DEFAULT = "adversarial-training"
@@ -50,7 +50,11 @@ def objective(recipe: Recipe) -> Objective:
             f"defence {recipe.defence!r} without an attack",
             'name one with --perturb, such as "pgd(eps=8/255, steps=7)"',
         )
-    guide = parse(recipe.guide_by, "guides") if marks_file(recipe) is not None else None
+    guide: Call | None = parse(recipe.guide_by, "guides")
+    if marks_file(recipe) is None:
+        if given := [name for name in ("guide_by", "guide_share") if name in non_default(recipe)]:
+            raise Refused(f"{flag(given[0])} without annotations", "name them with --guide FILE or --avoid FILE")
+        guide = None
     if not recipe.perturb:
         return Objective(None, None, 0.0, "linf", guide)
     attack, eps, norm = training_attack(recipe.perturb)

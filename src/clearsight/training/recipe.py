@@ -49,7 +49,7 @@ ABOUT = {
     "overfitting_guard": "End training, and go back, where it begins to resist the attack of training alone.",
     "guide": "Annotations to train for the right reason: boxes, outlines or masks; a file or a folder.",
     "avoid": "Annotations of what a right answer may not depend on, such as a mark; instead of --guide.",
-    "guide_by": "How annotations guide: right-reasons(weight=1), ...; clearsight methods.",
+    "guide_by": "How annotations guide: counterexamples, right-reasons(weight=1), ...; clearsight methods.",
     "guide_share": "Share of the annotated training pictures whose annotation is used.",
     "rebalance": "How no group is left behind: group-dro, just-train-twice, last-layer; clearsight methods.",
     "groups": "Columns of the table whose words, with the class, make a picture's group; they choose the epoch.",
@@ -147,7 +147,7 @@ class Recipe:
     overfitting_guard: bool = True
     guide: str | None = None
     avoid: str | None = None
-    guide_by: str = "right-reasons"
+    guide_by: str = "counterexamples"
     guide_share: float = 1.0
     rebalance: str = ""
     groups: str = ""
@@ -205,7 +205,7 @@ _FLAGS = {"from_run": "--from"}  # where the option has another name than the fi
 
 _BEFORE = {
     "first_head": False, "from_run": None, "perturb": "", "defence": "", "overfitting_guard": True, "guide": None,
-    "avoid": None, "guide_by": "right-reasons", "guide_share": 1.0,
+    "avoid": None, "guide_by": "counterexamples", "guide_share": 1.0,
     "rebalance": "", "groups": "",
 }  # fmt: skip  # fields that earlier versions did not write, and what they did
 

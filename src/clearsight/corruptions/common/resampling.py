@@ -1,8 +1,6 @@
-"""Pictures resampled: zoomed, at other places, resized, and through JPEG."""
+"""Pictures resampled: zoomed, at other places, and resized."""
 
 from __future__ import annotations
-
-import io
 
 import numpy as np
 import torch
@@ -10,8 +8,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import map_coordinates
 from torch import Tensor
-
-from clearsight.core.torchvision_v2 import F
 
 Floats = NDArray[np.float64]
 
@@ -45,12 +41,3 @@ def resized(x: Tensor, size: tuple[int, int], how: Image.Resampling) -> Tensor:
     """Resize one picture (C, H, W) to a size (height, width) with Pillow, without rounding to 8 bits."""
     each = [Image.fromarray(channel).resize(size[::-1], how) for channel in x.float().numpy()]
     return torch.from_numpy(np.stack([np.asarray(channel) for channel in each]))
-
-
-def through_jpeg(x: Tensor, quality: int) -> Tensor:
-    """Save one picture (C, H, W) in [0, 1] as a JPEG with Pillow, and read it again."""
-    file = io.BytesIO()
-    F.to_pil_image((x * 255).round().to(torch.uint8)).save(file, "JPEG", quality=quality)
-    with Image.open(file) as image:
-        read: Tensor = F.pil_to_tensor(image)
-    return read.to(x) / 255

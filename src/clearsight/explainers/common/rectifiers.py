@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import weakref
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,43 +13,74 @@ from torch.autograd.function import FunctionCtx
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
+from clearsight.explainers.common.own_rectifiers import Backward, Operations, compared, own_gradient
 from clearsight.internals.graph import Graph, word
 from clearsight.internals.layers import gradients
-from clearsight.internals.recording import graph_of, note_first_pass
+from clearsight.internals.recording import graph_of, known_graph, note_first_pass
 from clearsight.internals.relu import RELUS, open_range
 from clearsight.internals.traceability import SMOOTH
 
-Backward = Callable[[Tensor, Tensor], Tensor]  # the gradient from above, and where the ReLU is open -> what goes down
+_shown: weakref.WeakKeyDictionary[Graph, dict[str, Operations | None]] = weakref.WeakKeyDictionary()
 
 
 def rectified_gradient(model: Classifier, x: Tensor, target: Target, backward: Backward, name: str) -> Tensor:
     """d target / d x (B, C, *S), but with another way back through the ReLUs.
 
+    By the network's own run, where that shows just the ReLUs of its recording (see own_rectifiers.py); else by the
+    recording.  name: the method, whose way back is always the same.
+
     Refused: networks without a ReLU, and those with other activations, for which these methods say nothing.
     """
+    graph = known_graph(model, x)
+    own = None if graph is None else _own(model, x, target, backward, name, graph)
+    if own is not None:
+        return own
+    graph = _with_relus(model, x, name)
+
+    def recorded(p: Tensor) -> Tensor:
+        return graph(model.normalised(p).to(model.dtype), dict.fromkeys(RELUS, partial(_run, backward))).float()
+
+    shown = _shown.setdefault(graph, {})
+    if name not in shown:
+        shown[name] = compared(model, x, backward, len(_relus(graph)), recorded)
+        own = _own(model, x, target, backward, name, graph)
+        if own is not None:
+            return own
+    p = x.detach().requires_grad_()
+    with torch.enable_grad():
+        logits = recorded(p)
+        note_first_pass(model, p, logits)
+        score = target(logits)
+    return gradients(score, p)[0]
+
+
+def _own(model: Classifier, x: Tensor, target: Target, backward: Backward, name: str, graph: Graph) -> Tensor | None:
+    """The gradient by the network's own run; None where that was not compared with the recording, or is another now."""
+    known = _shown.get(graph, {}).get(name)
+    return None if known is None else own_gradient(model, x, target, backward, len(_relus(graph)), known)
+
+
+def _with_relus(model: Classifier, x: Tensor, name: str) -> Graph:
     graph = graph_of(model, x[:1])
-    relus = [n for n in graph.nodes if n in graph.moving and open_range(n) is not None]
+    relus = _relus(graph)
     others = sorted({word(n).strip("_") for n in graph.nodes if n in graph.moving and word(n) in SMOOTH})
     if others or not relus:
         has = f"has {', '.join(others)}" if others else "has none"
         raise Refused(f"{name} is defined for ReLU, and this network {has}: use saliency or integrated-gradients")
+    return graph
 
-    def rule(_graph: Graph, node: fx.Node, args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Tensor:
-        low_and_high = open_range(node)
-        assert low_and_high is not None
-        out: Tensor = _Rectifier.apply(args[0], *low_and_high, backward)
-        return out
 
-    def plain(_graph: Graph, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _relus(graph: Graph) -> list[fx.Node]:
+    return [n for n in graph.nodes if n in graph.moving and open_range(n) is not None]
+
+
+def _run(backward: Backward, _graph: Graph, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """An operation as it is, or a ReLU with its other way back."""
+    low_and_high = open_range(node)
+    if low_and_high is None:
         run: Any = node.target
-        return run(*args, **kwargs) if open_range(node) is None else rule(_graph, node, args, kwargs)
-
-    p = x.detach().requires_grad_()
-    with torch.enable_grad():
-        logits = graph(model.normalised(p).to(model.dtype), dict.fromkeys(RELUS, plain)).float()
-        note_first_pass(model, p, logits)
-        score = target(logits)
-    return gradients(score, p)[0]
+        return run(*args, **kwargs)
+    return _Rectifier.apply(args[0], *low_and_high, backward)
 
 
 class _Rectifier(torch.autograd.Function):
@@ -63,4 +95,4 @@ class _Rectifier(torch.autograd.Function):
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (is_open,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return ctx.how(grads[0], is_open), None, None, None  # type: ignore[attr-defined]
+        return ctx.how(grads[0], grads[0] * is_open), None, None, None  # type: ignore[attr-defined]

@@ -1,0 +1,119 @@
+"""Another way back through every ReLU of a network's own run, where autograd shows all those of its recording."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import BackwardCFunction
+
+from clearsight.core import passes
+from clearsight.core.batch_norm import ScaledBack
+from clearsight.core.classifier import Classifier
+from clearsight.core.targets import Target
+from clearsight.internals.layers import gradients
+from clearsight.internals.vjp import vjp
+
+Backward = Callable[[Tensor, Tensor], Tensor]  # the gradient from above, and what a ReLU passes of it -> what goes down
+
+Operations = Counter[str]  # how many of each name autograd wrote down
+
+_OURS = {ScaledBack: "NativeBatchNormBackward0"}  # the operation that each of our functions stands for
+_COPIES = "CloneBackward0"  # which one picture alone may need where several do not
+_CUTS = ("Clamp", "Threshold", "Hardtanh")  # what may be a ReLU in other words
+_SAME = 1e-3  # of the gradient: how far that of the recording may be from the network's own
+
+
+def own_gradient(
+    model: Classifier, x: Tensor, target: Target, backward: Backward, relus: int, known: Operations
+) -> Tensor | None:
+    """d target / d x (B, C, *S) by a run of the network, with another way back through its ReLUs.
+
+    None where autograd wrote down other operations than are known, or another number of ReLUs.
+    """
+    p = x.detach().requires_grad_()
+    with torch.enable_grad():
+        logits = model(p)
+    written = _turned(logits, backward, relus)
+    if written != known:
+        return None
+    with torch.enable_grad():
+        score = target(logits)
+    return gradients(score, p)[0]
+
+
+def compared(
+    model: Classifier, x: Tensor, backward: Backward, relus: int, recorded: Callable[[Tensor], Tensor]
+) -> Operations | None:
+    """The operations of a network's own run, where it gives the gradient of its recording; else None.
+
+    It is looked at with noise shaped like a picture of x (B, C, *S), so that the answer is the same whatever the
+    pictures.  relus: how many the recording has; recorded: logits of pixels, with the same way back through them.
+    """
+    noise = torch.rand((1, *x.shape[1:]), generator=torch.Generator().manual_seed(0)).to(x)
+    written: Operations | None = None
+    found: list[Tensor] = []
+    with passes.uncounted():
+        for run in (model, recorded):
+            p = noise.clone().requires_grad_()
+            with torch.enable_grad():
+                logits = run(p)
+            if run is model:
+                written = _turned(logits, backward, relus)
+                if written is None:
+                    return None
+            mix = torch.linspace(2, -1, logits.shape[1]).to(logits)
+            try:
+                found.append(vjp(logits, p, mix.expand_as(logits)))
+            except RuntimeError:  # a value that the way back needs was written over
+                return None
+    own, other = found
+    close = (own - other).norm() <= (_SAME * other.norm())
+    return written if bool(close & (other.norm() > 0)) else None
+
+
+def _turned(logits: Tensor, backward: Backward, relus: int) -> Operations | None:
+    """The operations by which logits came about, whose ReLUs have another way back from now on.
+
+    None, and nothing is changed, where there is another number of ReLUs, or what may hide or be one: functions of
+    Python, and cuts at other values.
+    """
+    nodes = _way_back(logits)
+    rectifiers = [node for node in nodes if _is_relu(node)]
+    if len(rectifiers) != relus or any(map(_may_hide, nodes.keys() - {*rectifiers})):
+        return None
+    for node in rectifiers:
+        node.register_hook(lambda passed, above: (backward(above[0], passed[0]),))
+    names = Counter(_OURS[node._forward_cls] if _in_python(node) else node.name() for node in nodes)
+    del names[_COPIES]
+    return names
+
+
+def _way_back(out: Tensor) -> dict[Any, None]:
+    """Every operation that autograd wrote down on the way to out."""
+    todo: list[Any] = [out.grad_fn]
+    nodes: dict[Any, None] = {}
+    while todo:
+        node = todo.pop()
+        if node is not None and node not in nodes:
+            nodes[node] = None
+            todo += [before for before, _ in node.next_functions]
+    return nodes
+
+
+def _is_relu(node: Any) -> bool:
+    name = str(node.name())
+    return name == "ReluBackward0" or (name == "HardtanhBackward0" and bool(node._saved_min_val == 0))
+
+
+def _may_hide(node: Any) -> bool:
+    if _in_python(node):
+        return node._forward_cls not in _OURS
+    return str(node.name()).startswith(_CUTS)
+
+
+def _in_python(node: Any) -> bool:
+    return isinstance(node, BackwardCFunction)

@@ -1,0 +1,1 @@
+"""One file, one method that cleans pictures before a model sees them."""
