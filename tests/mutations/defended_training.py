@@ -9,8 +9,8 @@ CORE = [
     ("training/recipe.py", "bool(recipe.perturb) and not recipe.overfitting_guard", "False", "the_guard_the_last"),
     (
         "training/history.py",
-        "return (epoch.robust_right or 0, -epoch.val_loss)",
-        "return (0, -epoch.val_loss)",
+        "return (epoch.robust_right or 0, (epoch",
+        "return (0, (epoch",
         "goes_back_and_ends",
     ),
     ("training/perturb.py", "    net.eval()\n", "", "in_evaluation_mode"),

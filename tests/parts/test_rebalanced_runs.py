@@ -15,6 +15,9 @@ import torch
 from PIL import Image
 
 import clearsight as cs
+from clearsight.auditing.commands import Commands
+from clearsight.auditing.mending import mending_command
+from clearsight.core.catalogue import parse
 from clearsight.data.datasets import ALL, Pictures, open_data
 from clearsight.errors import Refused
 from clearsight.training import loop
@@ -149,6 +152,14 @@ def test_groups_alone_choose_the_epoch_and_are_reported(tmp_path: Path, data: Pa
     assert epoch.worst_n == 4
     assert f"of 4 in ({epoch.worst_group})" in epoch.line()
     assert how_trained(tmp_path / "run").tables[0].caption == "Right in each group of test, the worst first"
+
+
+def test_a_report_on_groups_quotes_the_training_that_mends_them() -> None:
+    begin = "clearsight train DATA --arch demo --groups"
+    commands = Commands("demo", "photos")
+    assert mending_command(commands, parse("groups", "checks")) == f"{begin} COLUMN --rebalance group-dro"
+    named = parse('groups(column="place, sex")', "checks")
+    assert mending_command(commands, named) == f"{begin} 'place, sex' --rebalance group-dro"
 
 
 # Just train twice -----------------------------------------------------------------------------------------------------

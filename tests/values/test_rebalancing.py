@@ -35,7 +35,7 @@ def steps_by_hand(losses: Tensor, group: Tensor, groups: int, q: list[float], si
     return sum(w * m for w, m in zip(q, means, strict=True)), q
 
 
-def test_the_weights_of_groups_grow_as_algorithm_1_says() -> None:
+def test_the_weights_of_group_dro_grow_as_algorithm_1_says() -> None:
     """Several steps, groups of other sizes, and one group that is in no batch."""
     random = torch.Generator().manual_seed(0)
     step = training_step(linear([[2.0, -1.0], [0.0, 1.0]]))
@@ -51,7 +51,7 @@ def test_the_weights_of_groups_grow_as_algorithm_1_says() -> None:
         assert step.memory["q"].tolist() == pytest.approx(q, rel=1e-5)
 
 
-def test_after_n_equal_steps_weights_are_a_softmax_of_the_losses() -> None:
+def test_weights_of_group_dro_after_equal_steps_are_a_softmax_of_the_losses() -> None:
     """The closed form: q is in proportion to exp(n * step_size * loss)."""
     step = training_step(linear([[1.0], [0.0]]))
     x, y = torch.tensor([[[[0.0]]], [[[1.0]]]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
@@ -64,7 +64,7 @@ def test_after_n_equal_steps_weights_are_a_softmax_of_the_losses() -> None:
 # Just train twice -----------------------------------------------------------------------------------------------------
 
 
-def test_exactly_the_errors_are_seen_more_often() -> None:
+def test_just_train_twice_shows_exactly_the_errors_more_often() -> None:
     wrong = torch.tensor([True, False, False, True])
     assert just_train_twice(wrong, times=7).tolist() == [7, 1, 1, 7]
     assert just_train_twice(wrong).tolist() == [20, 1, 1, 20]
@@ -109,7 +109,7 @@ def problem(n: int, rare: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     return torch.stack([3 * core + 5, shortcut], 1), torch.eye(2)[label], 2 * label + place
 
 
-def test_the_weight_of_a_shortcut_goes_and_that_of_the_core_stays() -> None:
+def test_last_layer_drops_a_shortcut_and_keeps_the_core() -> None:
     """With all pictures the shortcut is what counts; with equal groups it is nothing."""
     x, y, group = problem(600, 60, 0)
     scale = x.std(0)
@@ -125,7 +125,7 @@ def test_the_weight_of_a_shortcut_goes_and_that_of_the_core_stays() -> None:
     assert min(float(right[test_group == g].mean()) for g in range(4)) > 0.97
 
 
-def test_groups_of_a_draw_are_equal_and_differ_from_draw_to_draw() -> None:
+def test_last_layer_draws_equal_groups_and_others_each_time() -> None:
     group = torch.tensor([0] * 30 + [1] * 4 + [2] * 9)
     random = torch.Generator().manual_seed(0)
     first, second = equal_groups(group, random), equal_groups(group, random)
@@ -135,7 +135,7 @@ def test_groups_of_a_draw_are_equal_and_differ_from_draw_to_draw() -> None:
     assert {*first.tolist()} != {*second.tolist()}
 
 
-def test_the_mean_of_draws_is_kept() -> None:
+def test_last_layer_keeps_the_mean_of_its_draws() -> None:
     x, y, group = problem(200, 20, 2)
     one = [last_layer(x, y, group, 0, draws=k, penalty=0.02)[0] for k in (1, 2)]
     random = torch.Generator().manual_seed(0)
@@ -175,7 +175,7 @@ def test_it_agrees_with_scikit_learn() -> None:
     assert float(b[1] - b[0]) == pytest.approx(float(peer.intercept_[0]), abs=1e-3)
 
 
-def test_too_small_groups_are_refused() -> None:
+def test_last_layer_refuses_too_small_groups() -> None:
     x, y, group = problem(40, 4, 0)
     keep = (group != 1) | ((group == 1).cumsum(0) == 1)
     with pytest.raises(Refused, match="fewer than two pictures"):

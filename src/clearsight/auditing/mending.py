@@ -19,7 +19,7 @@ def mending_command(commands: Commands, call: Call) -> str:
 
     It continues from the model where that is a run folder, on the pictures that trained it, and begins from the same
     architecture where the model is one of a library.  What the report cannot know stands there in capitals: DATA,
-    MARKS.
+    MARKS, and the options of the check that are empty.
 
     >>> from clearsight.core.catalogue import parse
     >>> mending_command(Commands("timm:resnet18", "photos"), parse("robustness(eps=2/255)", "checks"))
@@ -31,7 +31,8 @@ def mending_command(commands: Commands, call: Call) -> str:
     if not begin:
         return ""
     options = {name: p.default for name, p in call.method.options.items()} | call.options
-    values = {name: write_value(value) for name, value in options.items()} | {"marks": _marks(commands)}
+    written = {n: v if isinstance(v, str) else write_value(v) for n, v in options.items()}
+    values = {n: text or n.upper() for n, text in written.items()} | {"marks": _marks(commands)}
     words = [word.format(**values) for word in shlex.split(call.method.mend)]
     return shlex.join(["clearsight", "train", *begin, *words])
 

@@ -56,6 +56,7 @@ def _validate(case: Case, *, gap: float, fewest: int, column: str, **others: obj
     order=2,
     validate=_validate,
     advice="look at the errors of the group with the largest gap, and collect more pictures of it",
+    mend="--groups {column} --rebalance group-dro",
 )
 def groups(case: Case, *, column: str = "", gap: float = 0.1, fewest: int = 3) -> Finding:
     """Is the model wrong more often for some groups of pictures than for the others?
