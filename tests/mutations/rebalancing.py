@@ -28,6 +28,7 @@ METHODS = {
 }
 
 CORE = [
+    ("training/rebalance.py", '_option(rebalancing(recipe), "on", "val") == "val"', "False", "others_stay"),
     (
         "rebalancing/common/sparse_logistic.py",
         "- step * penalty).clamp_min(0)",

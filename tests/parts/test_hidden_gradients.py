@@ -13,7 +13,13 @@ from torch import Tensor, nn
 import clearsight as cs
 from clearsight.auditing.audit import parse_checks, run_checks
 from clearsight.auditing.case import Case
-from clearsight.auditing.place_scan import boxes_side_by_side, carrying_places, covers_half, moved_by_half
+from clearsight.auditing.place_scan import (
+    boxes_side_by_side,
+    carrying_places,
+    covers_half,
+    moved_by_half,
+    without_overlap,
+)
 from clearsight.auditing.spray import area, inside, overlap
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.data.annotations import Region
@@ -135,6 +141,10 @@ def test_without_the_decoy_no_place_is_accused(tmp_path: Path) -> None:
     f = found("none", bars(tmp_path, boxes=True), "saliency")
     assert f.verdict == "pass", f.headline
     assert [r for r in tried(f) if r["found by"] == "a scan of places"]
+
+
+def test_of_places_that_overlap_the_best_one_is_tried() -> None:
+    assert without_overlap([(0, 0, 4, 4), (1, 1, 5, 5), (0, 3, 4, 7), (2, 2, 4, 4)]) == [(0, 0, 4, 4), (0, 3, 4, 7)]
 
 
 def test_places_lie_side_by_side_over_the_whole_picture() -> None:

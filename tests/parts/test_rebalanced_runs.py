@@ -144,7 +144,7 @@ def test_the_kept_epoch_and_the_groups_are_in_the_report(tmp_path: Path, data: P
     assert sum(3 - round(3 * s) for s in shares) == len(wrong)
     groups = json.loads((tmp_path / "run" / "metrics.json").read_text())["groups"]
     assert {g: v["value"] for g, v in groups.items()} == {row["group"]: row["right"] for row in table.rows}
-    assert f"in the worst group of test, {table.rows[0]['group']}" in finding.headline
+    assert f"in the worst group of test ({table.rows[0]['group']})" in finding.headline
 
 
 def test_groups_alone_choose_the_epoch_and_are_reported(tmp_path: Path, data: Path) -> None:
@@ -219,6 +219,7 @@ def test_the_last_layer_is_fitted_and_the_others_stay(tmp_path: Path, data: Path
     finding = how_trained(tmp_path / "run")
     assert f"is fitted anew by {spelled}, the others are as they were" in finding.headline
     assert any("optimistic; the checks below use test, which it has not seen" in note for note in finding.notes)
+    assert any("Not calibrated: the last layer was fitted to val" in note for note in finding.notes) == (on == "val")
     assert not (tmp_path / "run" / "state.pt").exists()
 
 

@@ -40,11 +40,20 @@ def carrying_places(case: Case, rows: Sequence[int], largest: float) -> tuple[li
     moved = [b for box in _best(gains)[:BEST] for b in moved_by_half(box, size) if b not in gains]
     moved = list(dict.fromkeys(moved))
     gains |= dict(zip(moved, _gains(case, pairs, moved, size), strict=True))
+    return without_overlap(_best(gains))[:BEST], len(gains)
+
+
+def without_overlap(boxes: Sequence[Box]) -> list[Box]:
+    """The boxes but those of which more than half lies in one before them.
+
+    >>> without_overlap([(0, 0, 2, 2), (0, 0, 2, 3), (0, 1, 2, 3)])
+    [(0, 0, 2, 2), (0, 1, 2, 3)]
+    """
     found: list[Box] = []
-    for box in _best(gains):
+    for box in boxes:
         if all(not covers_half(box, other) for other in found):
             found.append(box)
-    return found[:BEST], len(gains)
+    return found
 
 
 def _best(gains: dict[Box, float]) -> list[Box]:

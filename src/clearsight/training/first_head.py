@@ -145,15 +145,25 @@ def put_head(net: nn.Module, head: Head) -> None:
         net.get_parameter(f"{head.layer}.bias").copy_(head.bias)
 
 
-def features(model: Classifier, layer: nn.Linear, store: Store, rows: Sequence[int], tell: Progress) -> Tensor:
-    """(N, D): what enters the linear layer for each of these pictures, which pass the network once."""
+def features(
+    model: Classifier,
+    layer: nn.Linear,
+    store: Store,
+    rows: Sequence[int],
+    tell: Progress,
+    what: str = "features for the first model",
+) -> Tensor:
+    """(N, D): what enters the linear layer for each of these pictures, which pass the network once.
+
+    what: the name of this step in the progress.
+    """
     vectors: list[Tensor] = []
     handle = layer.register_forward_pre_hook(lambda _m, args: vectors.append(args[0].detach().clone()))
     try:
         with model.undisturbed(), torch.no_grad():
             for start in range(0, len(rows), BATCH):
                 finite(model, model(store.pixels(rows[start : start + BATCH]).to(model.device)))
-                tell("features for the first model", min(start + BATCH, len(rows)), len(rows))
+                tell(what, min(start + BATCH, len(rows)), len(rows))
     finally:
         handle.remove()
     return torch.cat(vectors)

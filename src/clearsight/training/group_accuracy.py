@@ -68,7 +68,7 @@ def with_groups(finding: Finding, groups: Sequence[GroupAccuracy], part: str) ->
     table = Table(f"Right in each group of {part}, the worst first", tuple(g.row() for g in groups))
     return replace(
         finding,
-        headline=f"{finding.headline[:-1]}; in the worst group of {part}, {worst.group}, {share(worst.share)} "
+        headline=f"{finding.headline[:-1]}; in the worst group of {part} ({worst.group}) {share(worst.share)} "
         f"({span(wilson(worst.right, worst.n), worst.n)}).",
         tables=(table, *finding.tables),
     )

@@ -39,7 +39,7 @@ from clearsight.training.losses import class_weights_of, training_loss
 from clearsight.training.objective import objective, rebalanced_loss, step_loss
 from clearsight.training.optimisers import range_test
 from clearsight.training.preparation import build_start, prepare_data
-from clearsight.training.rebalance import fitted_last_layer, rebalanced, rebalancing, stage
+from clearsight.training.rebalance import fitted_last_layer, has_fitted_val, rebalanced, rebalancing, stage
 from clearsight.training.recipe import Recipe, keeps_last, marks_file
 from clearsight.training.robust_val import collapsed, robust_right, robust_rows
 from clearsight.training.run import Run, build_run, epochs_of, optimiser_of, restore, save_run
@@ -329,6 +329,8 @@ def _calibrate(run: Run, eval_store: Store, logits: Tensor | None) -> Scaled:
     model, rows = run.classifier(), run.data.rows("val")
     logits = logits_of(model, eval_store, rows) if logits is None else logits
     y = run.data.y[rows]
+    if has_fitted_val(run.recipe):
+        return Scaled(1.0, nll(logits, y), nll(logits, y), len(rows), done=False)
     t = temperature(logits, y)
     x = model.normalised(eval_store.pixels(rows[:8]).to(model.device))
     divided = divide(model.net.eval(), run.start.head, x, t)

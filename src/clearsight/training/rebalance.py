@@ -32,6 +32,7 @@ from clearsight.training.recipe import Recipe, marks_file, read_recipe
 from clearsight.training.training_data import TrainingData
 
 Stage = Literal["step", "wrong", "features"]
+_FEATURES = "features for the last layer"
 
 
 def rebalancing(recipe: Recipe) -> Call | None:
@@ -96,7 +97,8 @@ def inherited_by(recipe: Recipe, source: Origin) -> Recipe:
     if when == "wrong":
         return _begun_as(recipe, source)
     if when == "features":
-        return replace(inherited(recipe, source), epochs=1, lr="0.001", augment="none")  # of steps that there are none
+        # of steps that there are none
+        return replace(inherited(recipe, source), augment="none", epochs=1, lr="0.001", schedule="constant")
     return inherited(recipe, source)
 
 
@@ -146,6 +148,11 @@ def rebalanced(
     if when == "wrong":
         return _seen_where_wrong(data, recipe, call, device, tell)
     return _groups_alike(data) if when == "step" else data
+
+
+def has_fitted_val(recipe: Recipe) -> bool:
+    """Whether the last layer was fitted to val, which then cannot say how sure the model may be."""
+    return stage(recipe) == "features" and _option(rebalancing(recipe), "on", "val") == "val"
 
 
 def _option(call: Call | None, name: str, default: object) -> object:
@@ -211,8 +218,8 @@ def fitted_last_layer(
     assert call is not None
     assert grouping is not None
     rows, val = data.rows(str(_option(call, "on", "val"))), data.rows("val")
-    x = features(model, found[1], store, rows, tell)
-    val_x = x if rows == val else features(model, found[1], store, val, tell)
+    x = features(model, found[1], store, rows, tell, _FEATURES)
+    val_x = x if rows == val else features(model, found[1], store, val, tell, _FEATURES)
     y = data.y[rows].to(x)
     weight, bias = call.method(x, y, grouping.of[rows].to(x.device), recipe.seed, **call.options)
     loss = float(cross_entropy(linear(x, weight, bias), y))
