@@ -239,8 +239,8 @@ def test_groups_without_members_are_named() -> None:
 
 
 def test_the_worst_group_comes_first_with_its_interval() -> None:
-    grouping = Grouping(("place",), ("a", "b", "c"), torch.tensor([0, 0, 0, 0, 1, 1, -1]))
-    found = group_accuracies(grouping, range(7), [True, True, True, False, True, False, False])
+    grouping = Grouping(("place",), ("a", "none", "b"), torch.tensor([0, 0, 0, 0, 2, 2, -1]))
+    found = group_accuracies(grouping, range(7), [True, True, True, False, True, False, True])
     assert [(g.group, g.right, g.n) for g in found] == [("b", 1, 2), ("a", 3, 4)]
     row = found[1].row()
     assert row["n"] == 4
