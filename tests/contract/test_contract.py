@@ -64,7 +64,12 @@ SMALL = {  # options that suit the small pictures here, and little time
     },
     "metrics": {},
 }
-LOUD = {"restarts": 4, "steps": 1, "step": 0.001}  # an attack's options under which chance decides
+LOUD = {
+    "restarts": 4,
+    "random_start": True,
+    "steps": 1,
+    "step": 0.001,
+}  # an attack's options under which chance decides
 
 every = pytest.mark.parametrize(("kind", "name"), EVERY, ids=[f"{k}-{n}" for k, n in EVERY])
 

@@ -14,7 +14,7 @@ from clearsight.core.method_files import read_method
 from clearsight.core.methods import FiledMethod, Method
 
 METHODS = [(folder, m.module) for folder in FOLDERS for m in catalogue(folder).values()]
-READ = ("name", "paper", "claims", "order", "advice", "doc", "module", "module_doc", "options", "injected")
+READ = ("name", "paper", "claims", "order", "advice", "mend", "doc", "module", "module_doc", "options", "injected")
 
 
 @pytest.mark.parametrize(("folder", "module"), METHODS)

@@ -3,15 +3,18 @@
 # file below src/clearsight -> [(old text, new text)]; the tests that name the method are run
 METHODS = {
     "attacks/fgsm.py": [
-        ("x - eps * steepest", "x + eps * steepest"),
+        ("start - size * steepest", "start + size * steepest"),
         ("steepest(g, norm)", "g"),
-        ("x - eps * steepest", "x - 1.1 * eps * steepest"),
+        ("start - size * steepest", "start - 1.1 * size * steepest"),
         ("steepest(g, norm)", 'steepest(g, "linf")'),
-        (").clamp(0, 1)", ")"),
+        ("moved.clamp(0, 1)", "moved"),
+        ("within(x, eps, norm) if random_start", "x if random_start"),
+        ("1.25 * eps if random_start", "eps if random_start"),
     ],
     "attacks/pgd.py": [
         ("x_adv.detach() - size * steepest", "x_adv.detach() + size * steepest"),
         ("2.5 * eps", "0.5 * eps"),
+        ("restart or random_start", "restart"),
         ("within(x_adv, eps, norm, rows)", "x_adv"),
         ("within(x_adv, eps, norm, rows)", "within(x_adv, eps / 2, norm, rows)"),
         ("range(steps + 1)", "range(steps)"),

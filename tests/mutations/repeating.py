@@ -51,7 +51,7 @@ CORE = [
     ("training/recipe.py", "self.seed if self.split_seed is None else self.split_seed", "self.seed", "own_recipe"),
     ("training/training_data.py", 'enumerate(("train", "val"))', 'enumerate(("train", "val", "test"))', "drawn_among"),
     ("training/training_data.py", "y[rows] = data.y[rows[drawn]]", "y[rows] = data.y[rows]", "drawn_among"),
-    ("training/recipe.py", "return recipe.random_labels or recipe.guide", "return recipe.guide", "by_heart"),
+    ("training/recipe.py", "return recipe.random_labels or marks", "return marks", "by_heart"),
     (
         "training/preparation.py",
         "at_random(data, recipe.divides()) if recipe.random_labels else data",

@@ -22,6 +22,7 @@ def pgd(
     steps: int = 20,
     step: float | None = None,
     restarts: int = 1,
+    random_start: bool = False,
     early_stop: bool = True,
     norm: Norm = "linf",
 ) -> Tensor:
@@ -35,6 +36,7 @@ def pgd(
         step: size of one step in pixels; none is eps / 4, but at least 2.5 eps / steps.
         restarts: number of runs, from 1; the first begins at the picture itself, the others at random points of the
             ball.
+        random_start: begin at a random point of the ball in the first run too, as training against pgd does.
         early_stop: leave a picture alone once it meets the goal.
         norm: norm of the budget and of the steps.  The steepest step of linf is the gradient's sign, that of l2 the
             gradient divided by its length.
@@ -56,7 +58,7 @@ def pgd(
     for restart in range(restarts):
         rows = (~best.met).nonzero()[:, 0] if early_stop else torch.arange(len(x), device=x.device)
         x_adv = x[rows]
-        if restart:
+        if restart or random_start:
             x_adv = within(x_adv, eps, norm, rows)
         for i in range(steps + 1):
             if not len(rows):

@@ -14,6 +14,7 @@ from clearsight.auditing.assemble import evidence_command, make
 from clearsight.auditing.case import Case
 from clearsight.auditing.diagnosis import inspect
 from clearsight.auditing.gate import Bar, bars_for, hold
+from clearsight.auditing.mending import mending_command
 from clearsight.auditing.resume import read_stopped_audit
 from clearsight.core import rng
 from clearsight.core.catalogue import Call, catalogue, parse, split_calls
@@ -118,6 +119,7 @@ def _described(case: Case, call: Call, finding: Finding, seconds: float) -> Find
         summary=call.method.summary,
         paper=call.method.paper,
         advice=call.method.advice,
+        mend=mending_command(case.commands, call) if finding.verdict == "fail" else "",
         command=finding.command or evidence_command(case, str(call)),
         seconds=round(seconds, 3),
     )

@@ -78,6 +78,7 @@ def _validate(case: Case, *, which: str, severities: str, floor: float, **others
     order=7,
     validate=_validate,
     advice="train with the damage that costs the most right answers, the first row of its table",
+    mend="--augment rand-augment",
 )
 def corruptions(
     case: Case, *, floor: float = 0.5, pictures: int = 100, severities: str = "1, 3, 5", which: str = "quick"

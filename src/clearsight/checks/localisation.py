@@ -59,6 +59,7 @@ class _MeasuredPicture:
     paper="arXiv:1910.01279",
     order=3,
     advice="look at the maps with the least relevance on the object, which come first in its evidence",
+    mend="--guide {marks}",
 )
 def localisation(case: Case, *, floor: float = 0.3, pictures: int = 200) -> Finding:
     """Does what speaks for the answer lie on the object, or beside it?

@@ -46,6 +46,7 @@ def _validate(case: Case, *, eps: float, **others: object) -> None:
     order=6,
     validate=_validate,
     advice="do not rely on the answers where somebody else can change the pixels, and train on attacked pictures",
+    mend="--perturb 'pgd(eps={eps}, steps=7, random_start=true)'",
 )
 def robustness(
     case: Case, *, eps: float = 4 / 255, floor: float = 0.3, steps: int = 10, restarts: int = 1, pictures: int = 100

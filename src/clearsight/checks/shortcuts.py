@@ -89,6 +89,7 @@ def _validate(case: Case, *, largest: float, bar: float, background: float, plac
     order=4,
     validate=_validate,
     advice="look at the pictures that were changed, and remove the shortcut from the training pictures",
+    mend="--avoid MARKS",
 )
 def shortcuts(
     case: Case,

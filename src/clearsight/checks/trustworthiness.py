@@ -63,6 +63,7 @@ def _validate(case: Case, *, acceptable: float, rejectable: float, **others: obj
     order=3,
     validate=_validate,
     advice="look at the rejectable answers, which come first in its evidence",
+    mend="--guide {marks}",
 )
 def trustworthiness(
     case: Case,

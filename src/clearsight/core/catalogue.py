@@ -239,7 +239,7 @@ def _from_file(spelling: str) -> Method:
         raise Refused(f"{path} cannot be imported: {type(e).__name__}: {e}") from e
     value = getattr(module, name, None)
     if isinstance(value, Method):
-        return Method(value.fn, value.paper, value.claims, spelling, advice=value.advice)
+        return Method(value.fn, value.paper, value.claims, spelling, advice=value.advice, mend=value.mend)
     if callable(value):
         return Method(value, name=spelling)
     functions = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]

@@ -15,7 +15,7 @@ Parameters = dict[str, inspect.Parameter]
 class Method:
     """A function, with what the command line, the docs, the audit and the tests need to know of it.
 
-    paper, claims, name, order, validate, advice: see `method`.
+    paper, claims, name, order, validate, advice, mend: see `method`.
     """
 
     def __init__(
@@ -27,9 +27,10 @@ class Method:
         order: int = 100,
         validate: Callable[..., None] | None = None,
         advice: str = "",
+        mend: str = "",
     ) -> None:
         self._fn, self._validate = fn, validate
-        self.paper, self.claims, self.order, self.advice = paper, claims, order, advice
+        self.paper, self.claims, self.order, self.advice, self.mend = paper, claims, order, advice, mend
         self.name = name or self.file.replace("_", "-")
 
     def __repr__(self) -> str:
@@ -107,7 +108,7 @@ class FiledMethod(Method):
         self._module, self._module_doc, self._function, self._doc = module, module_doc, function, doc
         self.__dict__["parameters"] = parameters
         self.paper, self.claims = about.get("paper", ""), frozenset(about.get("claims", "").split())
-        self.order, self.advice = about.get("order", 100), about.get("advice", "")
+        self.order, self.advice, self.mend = about.get("order", 100), about.get("advice", ""), about.get("mend", "")
         self.name = about.get("name", "") or self.file.replace("_", "-")
 
     @functools.cached_property
@@ -145,6 +146,7 @@ def method(
     name: str = "",
     validate: Callable[..., None] | None = None,
     advice: str = "",
+    mend: str = "",
 ) -> Callable[[Callable[..., Any]], Method]:
     """Mark the one function of a file as its method.
 
@@ -156,8 +158,10 @@ def method(
         validate: of a check, a function that refuses impossible values of its options.  It gets the case and all
             options before anything is read.
         advice: of a check, what to do first if it fails, as it ends a sentence ("look at the wrong pictures").
+        mend: of a check, the options of ``clearsight train`` that mend what it fails for, as they are typed.  {eps}
+            stands for the check's own option eps, {marks} for the annotations of the pictures.
     """
-    return lambda fn: Method(fn, paper, frozenset(claims.split()), name, order, validate, advice)
+    return lambda fn: Method(fn, paper, frozenset(claims.split()), name, order, validate, advice, mend)
 
 
 def split_args(doc: str) -> tuple[str, list[tuple[str, str]]]:

@@ -71,6 +71,7 @@ class Finding:
         summary: first line of the check.
         paper: paper of the check.
         advice: what to do first if the check fails.
+        mend: command that trains against what the check fails for; "" where it does not fail, or none is known.
         command: command that runs the check again.
         seconds: time that it took.
     """
@@ -94,6 +95,7 @@ class Finding:
     summary: str = ""
     paper: str = ""
     advice: str = ""  # what to do first where the check fails
+    mend: str = ""
     command: str = ""
     seconds: float = 0.0
 

@@ -19,7 +19,7 @@ from clearsight.reporting.wording import show, show_interval
 
 SCHEMA = 1
 # fields that stand in report.json only where a check says something of them
-_WRITTEN_IF_SET = ("chosen_explainer", "maps_unreliable")
+_WRITTEN_IF_SET = ("chosen_explainer", "maps_unreliable", "mend")
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,9 @@ def _print_finding(console: Console, f: Finding, width: int, opening: Sequence[s
         _print_wrapped(console, f.headline, indent=11)
     if f.command:
         _print_line(console, f"{'':11}$ {_printable(f.command)}", "dim")
+    if f.mend:
+        _print_line(console, f"{'':11}to mend it:")
+        _print_line(console, f"{'':11}$ {_printable(f.mend)}")
 
 
 def _print_first_table(console: Console, f: Finding) -> None:

@@ -34,7 +34,7 @@ from clearsight.training.arithmetic import COMPUTED, card_sentences
 from clearsight.training.checkpoints import has_state
 from clearsight.training.fine_tuning import TrainableNetwork
 from clearsight.training.model_card import card
-from clearsight.training.recipe import Recipe, differs, flag, non_default, read_recipe
+from clearsight.training.recipe import Recipe, differs, flag, keeps_last, marks_file, non_default, read_recipe
 from clearsight.training.temperature_scaling import Scaled
 from clearsight.training.training_data import TrainingData
 
@@ -172,12 +172,38 @@ def _headline(history: Sequence[Epoch], best: Epoch, recipe: Recipe, finished: b
         return "This is the first model, the head alone, and training is not finished"
     if best.number == 0:
         return f"The first model, the head alone, is kept: none of {counted(trained, 'epoch')} has a lower loss on val"
-    why = (
-        "the one with the lowest loss on val"
-        if not recipe.random_labels
-        else "the last one, because val's labels are random too"
-    )
-    return f"Epoch {best.number} of {trained} is kept, {why}"
+    return f"Epoch {best.number} of {trained} is kept, {_why_kept(best, recipe)}"
+
+
+def _why_kept(best: Epoch, recipe: Recipe) -> str:
+    if recipe.random_labels:
+        return "the last one, because val's labels are random too"
+    if marks_file(recipe) is not None:
+        return "the last one, because val may hold what the annotations guide away from"
+    if keeps_last(recipe):
+        return "the last one, because nothing guards against overfitting to the attack"
+    if best.robust_right is not None:
+        return "the one that is right most often under attack on val"
+    return "the one with the lowest loss on val"
+
+
+def _robust_notes(history: Sequence[Epoch], best: Epoch, recipe: Recipe) -> tuple[str, ...]:
+    """What training against an attack did on val, in sentences."""
+    if best.robust_right is None:
+        return ()
+    notes = [
+        f"Under pgd(steps=10) within the budget of {recipe.perturb} the epoch that is kept is right on "
+        f"{best.robust_right} of {counted(best.robust_n, 'picture')} of val.  Val chose the epoch; clearsight audit "
+        "--only robustness judges it by other attacks."
+    ]
+    fallen = next((e for e in history if e.collapsed), None)
+    if fallen is not None:
+        notes.append(
+            f"Epoch {fallen.number} was right on {fallen.robust_right} alone: catastrophic overfitting.  The network "
+            "learnt to resist the attack of training and no other."
+            + (" Training went back and ended." if recipe.overfitting_guard else " Nothing guarded against it.")
+        )
+    return tuple(notes)
 
 
 def _training(
@@ -201,6 +227,7 @@ def _training(
         n=n,
         notes=(
             _part_of_judges(data, recipe),
+            *_robust_notes(history, best, recipe),
             *(f"{word[0].upper()}{word[1:]}." for word in data.notes),
             *(f"{word}." for word in why),
             scaled.words(),
@@ -234,6 +261,7 @@ def _row(e: Epoch) -> dict[str, Cell]:
         "parameters trained": e.trained,
         "seconds": round(e.seconds, 1),
         "best so far": "yes" if e.best else "",
+        **({} if e.robust_right is None else {"val under attack": e.robust_right / e.robust_n}),
     }
 
 

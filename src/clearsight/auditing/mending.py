@@ -1,0 +1,57 @@
+"""The command that would mend what a check found."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+from clearsight.auditing.commands import Commands
+from clearsight.core.catalogue import Call, write_value
+from clearsight.models.model_folder import RECIPE
+from clearsight.models.model_words import LIBRARIES, is_run
+
+_MARKS = ("--boxes", "--masks")
+
+
+def mending_command(commands: Commands, call: Call) -> str:
+    """The training that mends what a check fails for; "" where none is known, or the model's words name no network.
+
+    It continues from the model where that is a run folder, on the pictures that trained it, and begins from the same
+    architecture where the model is one of a library.  What the report cannot know stands there in capitals: DATA,
+    MARKS.
+
+    >>> from clearsight.core.catalogue import parse
+    >>> mending_command(Commands("timm:resnet18", "photos"), parse("robustness(eps=2/255)", "checks"))
+    "clearsight train DATA --arch timm:resnet18 --perturb 'pgd(eps=2/255, steps=7, random_start=true)'"
+    """
+    if not call.method.mend:
+        return ""
+    begin = _from_run(Path(commands.model)) if is_run(Path(commands.model)) else _anew(commands.model)
+    if not begin:
+        return ""
+    options = {name: p.default for name, p in call.method.options.items()} | call.options
+    values = {name: write_value(value) for name, value in options.items()} | {"marks": _marks(commands)}
+    words = [word.format(**values) for word in shlex.split(call.method.mend)]
+    return shlex.join(["clearsight", "train", *begin, *words])
+
+
+def _from_run(folder: Path) -> list[str]:
+    """The words that continue a run on its own pictures, which its record names."""
+    try:
+        command = shlex.split(json.loads((folder / RECIPE).read_text(encoding="utf-8"))["command"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        command = []
+    named = command[:2] == ["clearsight", "train"] and len(command) > 2
+    return [command[2] if named else "DATA", "--from", str(folder)]
+
+
+def _anew(words: str) -> list[str]:
+    """The words that train the same architecture on pictures of the user's; none where it is unknown."""
+    return ["DATA", "--arch", words] if words == "demo" or words.startswith(LIBRARIES) else []
+
+
+def _marks(commands: Commands) -> str:
+    """The annotations that the audit was given; MARKS where it had none."""
+    words = commands.data_words
+    return next((words[i + 1] for i, word in enumerate(words[:-1]) if word in _MARKS), "MARKS")

@@ -1,0 +1,318 @@
+"""Training that continues from a run, against an attack, and by annotations."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+import clearsight as cs
+from clearsight.auditing.commands import Commands
+from clearsight.auditing.mending import mending_command
+from clearsight.cli.app import app
+from clearsight.core.catalogue import parse
+from clearsight.core.classifier import Preprocess
+from clearsight.core.tables import read_table
+from clearsight.data.annotations import Region
+from clearsight.data.datasets import open_data
+from clearsight.data.records import Picture
+from clearsight.errors import Refused
+from clearsight.runner.augment import augment, augment_regions, fits_regions, read
+from clearsight.testing import linear, training_step
+from clearsight.training import loop
+from clearsight.training.batches import Store
+from clearsight.training.guidance import where_not_to_look, where_to_look
+from clearsight.training.loop import train
+from clearsight.training.losses import guided_loss
+from clearsight.training.recipe import Recipe, read_recipe
+from quickruns import QUICK, photos, weights
+
+AGAINST = replace(QUICK, perturb="fgsm(eps=0.05, random_start=true)", epochs=2)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return photos(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def before(data: Path) -> Path:
+    """A run that others continue from."""
+    list(train(data, replace(QUICK, seed=3), data.parent / "before"))
+    return data.parent / "before"
+
+
+@pytest.fixture(scope="module")
+def boxes(data: Path) -> Path:
+    """Boxes around the middle of each picture."""
+    rows = [f"{p.relative_to(data)},6,6,12,12" for p in sorted(data.rglob("*.png"))]
+    path = data.parent / "boxes.csv"
+    path.write_text("file,box_x,box_y,box_w,box_h\n" + "\n".join(rows) + "\n")
+    return path
+
+
+def table(folder: Path) -> dict[str, str]:
+    return {Path(row["file"]).name + row["label"]: row["split"] for row in read_table(folder / "split.csv")[1]}
+
+
+# From a run -----------------------------------------------------------------------------------------------------------
+
+
+def test_it_begins_where_the_run_ended(tmp_path: Path, data: Path, before: Path) -> None:
+    """At no rate the weights stay, but for the temperature of the head, which is fitted again."""
+    still = Recipe(from_run=str(before), lr="1e-12", epochs=1, decay=0.0, seed=8)
+    list(train(data, still, tmp_path / "after"))
+    old, new = (dict(cs.load(folder).net.named_parameters()) for folder in (before, tmp_path / "after"))
+    t = json.loads((tmp_path / "after" / "metrics.json").read_text())["temperature"]["temperature"]
+    head = [n for n, p in old.items() if len(p) == 3]
+    assert len(head) == 2
+    for name, p in old.items():
+        torch.testing.assert_close(new[name] * (t if name in head else 1), p, rtol=1e-4, atol=1e-6)
+
+
+def test_the_pictures_stay_in_their_parts_whatever_the_seed(tmp_path: Path, data: Path, before: Path) -> None:
+    list(train(data, Recipe(from_run=str(before), epochs=1, seed=8), tmp_path / "after"))
+    assert table(tmp_path / "after") == table(before)
+    recipe, why, _ = read_recipe(tmp_path / "after" / "recipe.json")
+    assert recipe.arch == QUICK.arch
+    assert recipe.size == 16
+    assert not recipe.first_head
+    assert f"from {before}: its network, with all its weights" in why
+    assert f"--from {before}" in json.loads((tmp_path / "after" / "recipe.json").read_text())["command"]
+
+
+def test_new_pictures_are_for_training(tmp_path: Path, before: Path) -> None:
+    more = shutil.copytree(before.parent / "photos", tmp_path / "photos")
+    Image.new("RGB", (24, 24), (200, 40, 40)).save(more / "red" / "new.png")
+    pictures = open_data(more, split="all")
+    list(train(pictures, Recipe(from_run=str(before), epochs=1), tmp_path / "copies"))
+    assert "knows none of these pictures" in (tmp_path / "copies" / "report.json").read_text()
+    Image.new("RGB", (24, 24), (200, 40, 40)).save(before.parent / "photos" / "red" / "new.png")
+    try:
+        list(train(before.parent / "photos", Recipe(from_run=str(before), epochs=1), tmp_path / "after"))
+        assert table(tmp_path / "after") == {**table(before), "new.pngred": "train"}
+    finally:
+        (before.parent / "photos" / "red" / "new.png").unlink()
+
+
+def test_stopped_it_goes_on_bit_for_bit(tmp_path: Path, data: Path, before: Path) -> None:
+    recipe = Recipe(from_run=str(before), epochs=2)
+    list(train(data, recipe, tmp_path / "whole"))
+    going = train(data, recipe, tmp_path / "cut")
+    next(going)
+    going.close()
+    list(train(data, Recipe(), tmp_path / "cut", resume=True))
+    assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"from_run": "nowhere"}, "no folder of a model.*name the folder of a run"),
+        ({"arch": "clearsight:mlp"}, "--arch with --from: the run decides it"),
+        ({"size": 32}, "--size with --from"),
+    ],
+)
+def test_what_does_not_go_with_a_run_is_refused(tmp_path: Path, data: Path, before: Path, more, words: str) -> None:
+    with pytest.raises(Refused, match=words):
+        list(train(data, Recipe(**{"from_run": str(before), **more}), tmp_path / "after"))
+    assert not (tmp_path / "after").exists()
+
+
+def test_a_class_that_the_run_does_not_know_is_refused(tmp_path: Path, before: Path) -> None:
+    other = photos(tmp_path)
+    (other / "red").rename(other / "violet")
+    with pytest.raises(Refused, match=r"'violet', which .* does not know"):
+        list(train(other, Recipe(from_run=str(before)), tmp_path / "after"))
+    assert not (tmp_path / "after").exists()
+
+
+# Against an attack ----------------------------------------------------------------------------------------------------
+
+
+def test_training_against_an_attack_goes_on_bit_for_bit(tmp_path: Path, data: Path) -> None:
+    whole = list(train(data, AGAINST, tmp_path / "whole"))
+    assert all(e.robust_n == 6 and e.robust_right is not None for e in whole)
+    going = train(data, AGAINST, tmp_path / "cut")
+    next(going)
+    going.close()
+    rest = list(train(data, Recipe(), tmp_path / "cut", resume=True))
+    assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
+    assert rest[0].robust_right == whole[1].robust_right
+
+
+def fall(monkeypatch: pytest.MonkeyPatch, shares: list[int]) -> None:
+    """What is right under attack after each epoch is this."""
+    each: Iterator[int] = iter(shares)
+    monkeypatch.setattr(loop, "robust_right", lambda *args: next(each))
+
+
+def test_where_training_overfits_to_its_attack_it_goes_back_and_ends(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fall(monkeypatch, [3, 5, 1, 6])
+    epochs = list(train(data, replace(AGAINST, epochs=4), tmp_path / "run"))
+    assert [e.collapsed for e in epochs] == [False, False, True]
+    assert "catastrophic overfitting" in epochs[-1].line()
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["epoch"] == 2
+    report = (tmp_path / "run" / "report.json").read_text()
+    assert "Epoch 3 was right on 1 alone: catastrophic overfitting" in report
+    assert "right most often under attack on val" in report
+
+
+def test_without_the_guard_the_last_epoch_is_kept(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fall(monkeypatch, [5, 1])
+    epochs = list(train(data, replace(AGAINST, overfitting_guard=False), tmp_path / "run"))
+    assert [e.collapsed for e in epochs] == [False, True]
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["epoch"] == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"perturb": "pdg"}, "pgd"),
+        ({"perturb": "boundary"}, "training against boundary"),
+        ({"defence": "adversarial-training"}, "without an attack"),
+        ({"perturb": "pgd", "defence": "adversarial-training(clean=2)"}, "a share from 0 to 1"),
+    ],
+)
+def test_defences_that_do_not_exist_are_refused(tmp_path: Path, data: Path, more: dict, words: str) -> None:
+    with pytest.raises(Refused, match=words):
+        list(train(data, replace(QUICK, **more), tmp_path / "run"))
+
+
+# By annotations -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("calls", ["none", "flip", "affine", "crop(scale=0.3)", "crop, flip, affine, blur, lighting"])
+def test_annotations_move_as_their_pictures_do(calls: str) -> None:
+    """A white square is its own annotation."""
+    pictures = []
+    for k in range(6):
+        picture = torch.zeros(3, 40, 40, dtype=torch.uint8)
+        picture[:, 8 + k : 24 + k, 4 : 16 + k] = 255
+        pictures.append(picture)
+    y, size = torch.eye(6), (40, 40)
+    x, shares, inside = augment_regions(pictures, [p[:1] for p in pictures], y, read(calls), size, seed=5)
+    alone, same = augment(pictures, y, read(calls), size, seed=5)
+    assert torch.equal(x, alone)
+    assert torch.equal(shares, same)
+    assert inside.shape == (6, 1, 40, 40)
+    wrong = ((x.mean(1, keepdim=True) > 0.5) != (inside > 0.5)).float().mean()
+    assert wrong < (0.05 if "blur" in calls else 0.02)
+
+
+@pytest.mark.parametrize("calls", ["mixup", "cutmix", "mosaic", "rand-augment"])
+def test_augmentations_that_lose_the_regions_are_refused(calls: str) -> None:
+    with pytest.raises(Refused, match=f"{calls} does not go with annotations"):
+        fits_regions(read(calls))
+
+
+def test_a_box_lies_where_its_object_is_in_the_input(tmp_path: Path) -> None:
+    """Also in the larger picture that is kept for crops."""
+    pixels = np.zeros((60, 90), np.uint8)
+    pixels[10:30, 40:80] = 255
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    region = Region(boxes=((40.0, 10.0, 80.0, 30.0),))
+    picture = Picture(tmp_path / "a.png", "a.png", regions=(region,))
+    for whole in (False, True):
+        pre = Preprocess((24, 24), (0.0,), (1.0,), resize=30)
+        drawn, photo = (Store([picture], pre, whole, **more)[0] for more in ({"read": where_to_look}, {}))
+        assert torch.equal(drawn, photo)
+        avoided = Store([picture], pre, whole, read=where_not_to_look)[0]
+        assert (avoided.int() + drawn.int() - 255).abs().max() <= 1
+
+
+def test_annotations_guide_training_and_it_goes_on_bit_for_bit(tmp_path: Path, data: Path, boxes: Path) -> None:
+    recipe = replace(QUICK, guide=str(boxes), guide_by="right-reasons(weight=0.01)", guide_share=0.5, epochs=2)
+    epochs = list(train(data, recipe, tmp_path / "whole"))
+    assert len(epochs) == 2
+    report = (tmp_path / "whole" / "report.json").read_text()
+    assert "CSV annotations of 18 of 18 training pictures can guide" in report
+    assert "val may hold what the annotations guide away from" in report
+    going = train(data, recipe, tmp_path / "cut")
+    next(going)
+    going.close()
+    list(train(data, Recipe(), tmp_path / "cut", resume=True))
+    assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
+    plain = replace(QUICK, epochs=2)
+    list(train(data, plain, tmp_path / "plain"))
+    assert weights(tmp_path / "plain") != weights(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ("other.png,1,1,5,5", "fit no picture"),
+        ("red/0.png,100,100,20,20", "cannot .*outside the picture|cannot .*used"),
+    ],
+)
+def test_annotations_that_cannot_guide_are_refused(tmp_path: Path, data: Path, rows: str, words: str) -> None:
+    path = tmp_path / "boxes.csv"
+    path.write_text("file,box_x,box_y,box_w,box_h\n" + rows + "\n")
+    with pytest.raises(Refused, match=words):
+        list(train(data, replace(QUICK, guide=str(path)), tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_box_beyond_its_picture_is_refused_even_if_others_are_right(tmp_path: Path, data: Path) -> None:
+    path = tmp_path / "boxes.csv"
+    path.write_text("file,box_x,box_y,box_w,box_h\nred/0.png,1,1,5,5\nred/1.png,100,100,20,20\n")
+    with pytest.raises(Refused, match=r"cannot guide: red/1.png \(.*outside the picture"):
+        list(train(data, replace(QUICK, guide=str(path)), tmp_path / "run"))
+
+
+def test_guide_and_avoid_together_are_refused() -> None:
+    with pytest.raises(Refused, match="give one of them"):
+        Recipe(guide="a.csv", avoid="b.csv")
+
+
+# What a report quotes ------------------------------------------------------------------------------------------------
+
+
+def test_a_report_quotes_the_training_that_mends_what_fails(tmp_path: Path, data: Path, before: Path) -> None:
+    """And that command trains."""
+    report = cs.audit(cs.load(before), open_data(data, split="all"), only="accuracy, robustness(eps=0.5, floor=0.99)")
+    accuracy, robustness = report.findings
+    assert accuracy.mend == ""
+    assert robustness.verdict == "fail"
+    wanted = f"clearsight train {data} --from {before} --perturb 'pgd(eps=0.5, steps=7, random_start=true)'"
+    assert robustness.mend == wanted
+    report.save(tmp_path / "audit")
+    assert json.loads((tmp_path / "audit" / "report.json").read_text())["findings"][1]["mend"] == wanted
+    assert "random_start=true" in (tmp_path / "audit" / "report.html").read_text()
+    words = shlex.split(robustness.mend)[1:]
+    done = CliRunner().invoke(app, [*words, "--epochs", "1", "-o", str(tmp_path / "mended"), "--quiet"])
+    assert done.exit_code == 0, done.output
+    assert read_recipe(tmp_path / "mended" / "recipe.json")[0].perturb == "pgd(eps=0.5, steps=7, random_start=true)"
+
+
+def test_the_annotations_of_the_audit_guide_the_training_that_is_quoted() -> None:
+    commands = Commands("demo", "photos", data_words=("--boxes", "b.csv"))
+    assert mending_command(commands, parse("localisation", "checks")) == (
+        "clearsight train DATA --arch demo --guide b.csv"
+    )
+    assert mending_command(Commands("demo", "photos"), parse("localisation", "checks")).endswith("--guide MARKS")
+    assert mending_command(Commands("", "photos"), parse("localisation", "checks")) == ""
+    assert mending_command(Commands("demo", "photos"), parse("accuracy", "checks")) == ""
+
+
+def test_a_picture_without_annotation_adds_nothing() -> None:
+    step = training_step(linear([[3.0, -2.0], [0.0, 0.0]]))
+    x, y = torch.rand(3, 1, 1, 2).requires_grad_(), torch.eye(2)[[0, 0, 1]]
+    inside = torch.zeros(3, 1, 1, 2)
+    inside[1:] = torch.nan
+    guide = parse("right-reasons(weight=1)", "guides")
+    alone = guide.method(step, x[:1].detach().requires_grad_(), y[:1], inside[:1], weight=1.0)
+    assert alone.item() > 0
+    torch.testing.assert_close(guided_loss(guide, step, x, y, inside).detach(), alone.detach()[0] / 3)
+    assert guided_loss(guide, step, x, y, inside[[1, 1, 1]]) == 0
