@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from argsblock import check_args_block
-from clearsight.core.catalogue import catalogue, parse
+from clearsight.core.catalogue import FOLDERS, catalogue, parse
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.training_step import TrainingStep
 from clearsight.errors import Refused
+from clearsight.reporting.method_pages import one
 from clearsight.testing import training_step
 from clearsight.training.losses import defended_losses
 from clearsight.training.objective import objective
@@ -310,3 +311,12 @@ def test_awp_sees_the_same_noise_and_the_same_attack_in_both_passes(small, x):
     assert len(seen) == 2
     assert torch.equal(seen[0], seen[1])
     assert not torch.equal(seen[0], model.normalised(x))
+
+
+@every
+def test_it_is_listed_in_full_also_beside_another_kind_of_that_name(name):
+    page = one(name)
+    assert f"{name}, one of the defences (how training resists attacks)" in page
+    assert "paper: https://" in page
+    assert page.count(", one of the ") == sum(name in catalogue(folder) for folder in FOLDERS)
+    assert page.count("paper: ") == page.count(", one of the ")

@@ -9,15 +9,21 @@ import torch
 from torch import Tensor, nn
 
 from clearsight.core import rng
-from clearsight.core.catalogue import parse
-from clearsight.core.classifier import Classifier
+from clearsight.core.catalogue import catalogue, parse
+from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.passes import counted
 from clearsight.core.targets import label_goal
 from clearsight.core.training_step import TrainingStep
+from clearsight.data.datasets import Pictures
+from clearsight.defences.common.divergence import Diverge
 from clearsight.testing import linear, training_step
+from clearsight.training.fine_tuning import TrainableNetwork
 from clearsight.training.loop import train
 from clearsight.training.losses import defended_losses
+from clearsight.training.objective import objective, step_loss
 from clearsight.training.recipe import Recipe
+from clearsight.training.run import Run
+from clearsight.training.training_data import TrainingData
 from quickruns import QUICK, photos, weights
 
 EPS = 0.1
@@ -210,6 +216,20 @@ def test_free_is_its_algorithm(net: Classifier, x: Tensor, norm: str) -> None:
         torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-6)
 
 
+def test_free_leaves_a_perturbation_in_l2_that_is_shorter_than_the_budget_as_long_as_it_is() -> None:
+    """Two steps of 0.1 that nearly undo each other: first away from class 0, then away from class 1."""
+    model, x = linear([[4.0, 0.0], [-4.0, 1.0], [0.0, 0.0]]), torch.full((1, 1, 1, 2), 0.5)
+    step, wanted = training_step(model, "pgd(norm=l2)", eps=EPS), torch.zeros(2)
+    for k in (0, 1):
+        p = model(x + wanted).softmax(1)[0].detach()
+        p[k] -= 1
+        g = p @ model.net[1].weight.detach()
+        losses("free", step, x, one_hot([k], 3)).mean().backward()
+        wanted = wanted + EPS * g / g.norm()
+    assert 0.001 < float(wanted.norm()) < 0.05
+    torch.testing.assert_close(step.memory["delta"].flatten(), wanted)
+
+
 def test_free_goes_on_where_a_larger_batch_comes_later(net: Classifier, x: Tensor) -> None:
     step = training_step(net, eps=EPS)
     losses("free", step, x[:2], Y[:2]).mean().backward()
@@ -320,7 +340,39 @@ def test_gaussian_noise_trains_without_an_attack(tmp_path: Path) -> None:
     assert found != wanted
 
 
-def test_a_network_with_auxiliary_outputs_is_trained_against_an_attack(tmp_path: Path) -> None:
-    """In training it gives three outputs, under attack and for trades' clean answer it gives one."""
-    asked = recipe(arch="clearsight:googlenet", size=65, epochs=1, defence="trades")
-    assert len(list(train(photos(tmp_path), asked, tmp_path / "run"))) == 1
+class Auxiliary(nn.Module):
+    """A linear network that gives the scores of a second head too while it trains, as GoogLeNet does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.aux1, self.head = nn.Linear(4, 2), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        x = x.flatten(1)
+        return (self.head(x), self.aux1(x)) if self.training else self.head(x)
+
+
+@pytest.mark.parametrize("words", catalogue("defences"))
+def test_a_network_with_auxiliary_outputs_is_trained_by_its_main_one(words: str) -> None:
+    """In training it gives two outputs; under attack, and for trades' clean answer, it gives one."""
+    net, x, y = Auxiliary(), torch.rand(3, 1, 2, 2), one_hot([0, 1, 1], 2)
+    asked = Recipe(defence=words, perturb="fgsm(eps=0.1)")
+    start = TrainableNetwork(net, "", {}, Preprocess((2, 2), (0.0,), (1.0,)), frozenset(), "")
+    data = TrainingData(Pictures("", ()), (), (), ("a", "b"), y, (), ())
+    run = Run(asked, data, start, None, net, None, None, net, None)
+    loss = step_loss(run, objective(asked), x, y, None, torch.ones(2), 5, 0)
+    model = Classifier(net, start.preprocess, ("a", "b"), output=0)
+    step = training_step(replace(model, output=None), "fgsm", eps=0.1, seed=5)
+    torch.testing.assert_close(loss, losses(words, replace(step, model=model), x, y).mean())
+    loss.backward()
+    assert net.aux1.weight.grad is None
+    assert net.head.weight.grad is not None
+
+
+def test_the_goal_of_another_answer_asks_each_picture_about_its_own() -> None:
+    goal = Diverge(torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0]]))
+    after = torch.tensor([[0.0, 1.0], [0.0, 2.0]])
+    some = goal[torch.tensor([0, 2])]
+    assert some.met(after).tolist() == [True, False]
+    p, q = goal.before[[0, 2]].softmax(1), after.softmax(1)
+    torch.testing.assert_close(some.loss(after), -kl(p, q))

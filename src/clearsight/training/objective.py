@@ -87,6 +87,7 @@ def step_loss(
 
 def _classifier(net: nn.Module, run: Run) -> Classifier:
     """A network of a run as a Classifier; one with auxiliary outputs gives its main one in training."""
-    pre, labels = run.start.preprocess, run.data.labels
-    output = 0 if net.training and getattr(run.start.net, "aux_logits", False) else None
+    pre, labels, own = run.start.preprocess, run.data.labels, run.start.net
+    auxiliary = getattr(own, "aux_logits", False) or getattr(own, "aux1", None) is not None  # torchvision's, and ours
+    output = 0 if net.training and auxiliary else None
     return Classifier(net, pre, labels, output=output, channels_last=run.start.channels_last)
