@@ -9,6 +9,7 @@ from clearsight.core.catalogue import method
 from clearsight.core.norms import Norm, per_picture, perturbation_norm, steepest
 from clearsight.core.training_step import TrainingStep
 from clearsight.errors import Refused
+from clearsight.internals.input_convolution import folded_back
 
 
 @method(paper="arXiv:1904.12843", claims="remembers")
@@ -50,7 +51,8 @@ def free(step: TrainingStep, x: Tensor, y: Tensor, *, replays: int = 8) -> Tenso
         step.memory["delta"] = torch.cat([_shortened(ahead, step.eps, step.norm), delta[rows:]])
 
     moved.register_hook(move)  # type: ignore[no-untyped-call]
-    return step.cross_entropy(step.model(moved), y)
+    with folded_back(step.model.net):
+        return step.cross_entropy(step.model(moved), y)
 
 
 def _filled(delta: Tensor | None, x: Tensor) -> Tensor:
