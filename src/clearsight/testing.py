@@ -60,4 +60,4 @@ def training_step(model: Classifier, attack: str = "fgsm", *, eps: float = 8 / 2
     """A step of training against an attack, without label smoothing and class weights."""
     call, _, norm = training_attack(attack)
     entropy = weighted_entropy(torch.ones(len(model.labels)), 0.0)
-    return TrainingStep(model, entropy, attacker(model, call, eps, norm, seed), eps, norm)
+    return TrainingStep(model, entropy, attacker(model, call, eps, norm, seed), eps, norm, seed=seed)

@@ -294,7 +294,8 @@ CORE = [
             ("m.in_channels <= FEW and ", ""),
             (' and "_conv_forward" not in vars(m)', ""),
             ('undo.callback(vars(m).pop, "_conv_forward", None)', "pass"),
-            ("or trains", ""),
+            ("[False, *trains]", "[False, True, False]"),
+            ("x if trains else None", "None"),
             ("== torch.float32", ""),
             ("x.dim() == 4 and", ""),
         ]

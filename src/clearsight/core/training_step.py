@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
 from clearsight.core.classifier import Classifier
+from clearsight.core.evaluation_mode import evaluating
 from clearsight.core.norms import Norm
 from clearsight.core.targets import Goal
 
@@ -26,6 +28,7 @@ class TrainingStep:
     eps, norm: the budget of that attack.
     replay: which pass over the same pictures this is, from 0, for a defence that has replays.
     memory: what a defence keeps from one step to the next: tensors by name, saved with the run.
+    seed: of the random numbers of this step.
     """
 
     model: Classifier
@@ -35,7 +38,8 @@ class TrainingStep:
     norm: Norm = "linf"
     replay: int = 0
     memory: dict[str, Tensor] = field(default_factory=dict)
-    _last: list[Tensor] = field(default_factory=list)
+    seed: int = 0
+    _last: list[Tensor] = field(default_factory=list, init=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """The logits (B, K) of pictures x (B, C, *S), which run through the network once for the same tensor.
@@ -45,3 +49,8 @@ class TrainingStep:
         if not self._last or self._last[0] is not x:
             self._last[:] = [x, self.model(x)]
         return self._last[1]
+
+    def evaluated(self, x: Tensor) -> Tensor:
+        """The logits (B, K) of pictures x (B, C, *S) by the network in evaluation mode, which have no gradient."""
+        with evaluating(self.model.net), torch.no_grad():
+            return replace(self.model, output=None)(x)  # auxiliary outputs are there in training alone

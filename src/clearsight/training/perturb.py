@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from clearsight.core import rng
 from clearsight.core.catalogue import Call, parse
 from clearsight.core.classifier import Classifier
+from clearsight.core.evaluation_mode import evaluating
 from clearsight.core.norms import Norm, norm_of, project
 from clearsight.core.targets import Goal
 from clearsight.core.validation import check_result
@@ -64,20 +64,3 @@ def attacker(model: Classifier, call: Call, eps: float, norm: Norm, seed: int) -
         return project(raw.detach(), x, eps, norm)
 
     return attack
-
-
-@contextmanager
-def evaluating(net: nn.Module) -> Iterator[None]:
-    """Inside, the network is in evaluation mode and its weights have no gradient; both are given back as they were."""
-    modes = [(m, m.training) for m in net.modules()]
-    learning = [p for p in net.parameters() if p.requires_grad]
-    net.eval()
-    for p in learning:
-        p.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for p in learning:
-            p.requires_grad_(True)
-        for m, training in modes:
-            m.training = training
