@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
+import torch
 from torch import Tensor
 
 from clearsight.core.classifier import Classifier
 from clearsight.core.norms import Norm
+from clearsight.core.running_statistics import statistics_held
 from clearsight.core.targets import Goal
 
 
@@ -45,3 +47,27 @@ class TrainingStep:
         if not self._last or self._last[0] is not x:
             self._last[:] = [x, self.model(x)]
         return self._last[1]
+
+    def sharing(self, x: Tensor) -> Classifier:
+        """The network as a Classifier whose pass over the pictures x becomes that of `forward`: it costs none of its own.
+
+        A pass that was made before is made again, for nobody could look into it any more.
+        """
+        if self._last and self._last[0] is x:
+            self._last.clear()
+        of = {f.name: getattr(self.model, f.name) for f in fields(Classifier)}
+        return _OnePass(**of, step=self, x=x)
+
+
+@dataclass(frozen=True, eq=False)
+class _OnePass(Classifier):
+    """The network of a step; its pass over x, that very tensor, is the step's own where gradients are enabled."""
+
+    step: TrainingStep | None = None
+    x: Tensor | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.step is not None and x is self.x and self.net is self.step.model.net and torch.is_grad_enabled():
+            return self.step.forward(x)
+        with statistics_held(self.net):
+            return super().__call__(x)
