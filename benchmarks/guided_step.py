@@ -1,8 +1,8 @@
 """What a guided step costs in plain steps: ``python benchmarks/guided_step.py``, which writes guided_step.md.
 
 A ResNet-18 takes steps of plain SGD on noise, plain ones and guided ones in turn, so that what else the machine does
-meets them alike.  A step is the loss, its way back and the optimiser's step.  Counted is the time of the processor in one thread; the table shows the median
-of guided over plain, and its quartiles.
+meets them alike.  A step is the loss, its way back and the optimiser's step.  Counted is the time of the processor in
+one thread; the table shows the median of guided over plain, and its quartiles.
 """
 
 from __future__ import annotations

@@ -33,7 +33,10 @@ FOLDERS = ("values", "contract", "parts")
 FILES = [f for folder in FOLDERS for f in sorted((ROOT / "tests" / folder).glob("test_*.py"))]
 TESTS = [str(f.relative_to(ROOT)) for f in FILES if f.stem not in LEFT_OUT]
 # whose every method must be in the tables
-KINDS = ("explainers", "attacks", "metrics", "checks", "visualisations", "augmentations", "corruptions", "networks")
+KINDS = (
+    "explainers", "attacks", "metrics", "checks", "visualisations", "augmentations", "corruptions", "networks",
+    "guides",
+)  # fmt: skip
 Files = dict[str, list[str]]  # of the default run, and slow ones
 LIMIT = 180  # seconds; what takes longer hangs, and is caught
 

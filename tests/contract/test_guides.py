@@ -119,7 +119,7 @@ def test_the_gradient_in_the_weights_is_that_of_the_penalty(name, training, monk
     model = smooth()
     model.net.train(training)
     if name == "res":  # its threshold is found anew in each step, and is no part of the gradient
-        monkeypatch.setattr("clearsight.guides.res._threshold", lambda maps, wanted: 0.4)
+        monkeypatch.setattr("clearsight.guides.res.parting_value", lambda maps, wanted: 0.4)
     slope_is_right(name, model)
 
 

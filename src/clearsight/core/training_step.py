@@ -49,7 +49,7 @@ class TrainingStep:
         return self._last[1]
 
     def sharing(self, x: Tensor) -> Classifier:
-        """The network as a Classifier whose pass over the pictures x becomes that of `forward`: it costs none of its own.
+        """The network as a Classifier whose pass over the pictures x is that of `forward`, not one of its own.
 
         A pass that was made before is made again, for nobody could look into it any more.
         """

@@ -57,7 +57,7 @@ def attention_prior(
     if not 0 < width < float("inf") or (at is not None and not 0 <= at <= 1):
         raise Refused(f"attention-prior(width={width:g}, at={at}): a width above 0, a place from 0 to 1 or None")
     positive = learnable_maps(step, x, y, explainer).relu()
-    far = _to_annotation(inside[:, 0]) if at is None else _to_place(inside[:, 0], at)
+    far = to_annotation(inside[:, 0]) if at is None else _to_place(inside[:, 0], at)
     prior = 1 - (-far / (2 * width**2)).exp()
     return weight * (positive * prior).flatten(1).sum(1) / positive.flatten(1).sum(1).clamp_min(TINY)
 
@@ -67,15 +67,15 @@ def _centres(n: int, like: Tensor) -> Tensor:
 
 
 def _to_place(inside: Tensor, at: float) -> Tensor:
-    """The squared distance of each pixel to a place: shaped like inside (B, *S)."""
+    """The squared distance of each pixel to a place: shaped like inside (B, *S); axes of one pixel have none."""
     far = torch.zeros_like(inside)
-    for axis in range(1, inside.dim()):
+    for axis in (i for i in range(1, inside.dim()) if inside.shape[i] > 1):
         shape = [-1 if i == axis else 1 for i in range(inside.dim())]
         far = far + (_centres(inside.shape[axis], inside) - at).square().view(shape)
     return far
 
 
-def _to_annotation(inside: Tensor) -> Tensor:
+def to_annotation(inside: Tensor) -> Tensor:
     """The squared distance of each pixel to the nearest one that is more inside than outside; 0 where none is.
 
     Axis by axis: the least of what is known so far plus the squared distance along the axis.

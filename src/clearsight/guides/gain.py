@@ -28,9 +28,9 @@ def gain(
     """Guided attention inference: the map should cover all that speaks for the answer, and agree with the annotation.
 
     x (B, C, *S) in [0, 1], y (B, K), inside (B, 1, *S), 1 where the answer may look -> (B,), weight times the sum of
-    two terms.  Attention mining: the probability of the right answer once the map is taken out of the picture, which costs
-    a second pass.  Supervision: the mean square of the map less the annotation, over the places of the layer.  The map
-    is Grad-CAM as a share of its largest value; it is taken out as x times 1 - sigmoid(sharpness (map - threshold)).
+    two terms.  Attention mining: the probability of the right answer once the map is taken out of the picture, which
+    costs a second pass.  Supervision: the mean square of the map less the annotation, over the places of the layer.
+    The map is Grad-CAM as a share of its largest value, taken out as x times 1 - sigmoid(sharpness (map - threshold)).
 
     Args:
         weight: factor of both terms, from 0.

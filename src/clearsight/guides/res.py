@@ -25,8 +25,8 @@ def res(
     """Robust explanation supervision: the map agrees with an annotation whose edge and whose size may be off.
 
     x (B, C, *S) in [0, 1], y (B, K), inside (B, 1, *S), 1 where the answer may look -> (B,), weight times the sum of
-    two terms, over the places of a layer.  First, the mean distance between the annotation, +1 inside and -1 outside, and
-    tanh(5 (map - a)), of which slack is free; a is the threshold that parts inside from outside best in the picture.
+    two terms, over the places of a layer.  First, the mean distance between the annotation, +1 inside and -1 outside,
+    and tanh(5 (map - a)), of which slack is free; a is the threshold that parts inside from outside best in a picture.
     Second, the mean distance between the map and the blurred annotation.  The map is Grad-CAM, scaled to 0 to 1.
 
     Args:
@@ -51,7 +51,7 @@ def res(
     from_zero("res", weight=weight, slack=slack)
     cam = _to_one(class_activation(step, x, y, layer))
     wanted = at_places(inside, cam.shape[1:])
-    above = (_STEEP * (cam - _threshold(cam, wanted))).tanh()
+    above = (_STEEP * (cam - parting_value(cam, wanted))).tanh()
     hard = (above - (2 * wanted - 1)).abs().flatten(1).mean(1)
     soft = (cam - _to_one(_blurred(wanted))).abs().flatten(1).mean(1)
     return weight * ((hard - slack).relu() + soft)
@@ -64,7 +64,7 @@ def _to_one(maps: Tensor) -> Tensor:
     return ((flat - low) / (high - low).clamp_min(TINY)).view_as(maps)
 
 
-def _threshold(maps: Tensor, wanted: Tensor) -> Tensor:
+def parting_value(maps: Tensor, wanted: Tensor) -> Tensor:
     """(B, 1, ...): the value of each map at or above which there is most of the inside and least of the outside."""
     values, order = maps.detach().flatten(1).sort(1, descending=True)
     hit = wanted.flatten(1).gather(1, order)

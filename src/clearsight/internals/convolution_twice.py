@@ -1,4 +1,4 @@
-"""Convolutions whose gradient at the input is differentiated once more, in the weights, at the cost of two convolutions.
+"""Convolutions whose gradient at the input is differentiated once more, at the cost of two convolutions.
 
 PyTorch works out that second gradient of the weights as a convolution by filters of the size of the picture, and of
 grouped convolutions group by group.  It is the ordinary gradient of the weights, with the second gradient in the place
@@ -91,7 +91,7 @@ class _AtInput(torch.autograd.Function):
         return found
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, v: Tensor) -> Any:
         g, weight = ctx.saved_tensors
         at_g = _aten.convolution.default(v, weight, None, *ctx.geometry)
