@@ -30,8 +30,8 @@ MORE = ("energy(explainer=grad-cam)", "energy(explainer=saliency)")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--side", type=int, default=112)
     words = parser.parse_args()
     torch.set_num_threads(1)

@@ -12,7 +12,7 @@ from clearsight.core.catalogue import catalogue, parse
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.free_memory import free_memory
 from clearsight.errors import Refused
-from clearsight.internals.convolution_twice import twice_differentiable
+from clearsight.internals.twice_differentiable import twice_differentiable
 from clearsight.testing import linear, pooled, rectified, training_step
 from clearsight.training.guided_memory import kept_by, must_fit
 
@@ -145,11 +145,46 @@ def test_cheap_second_derivatives_are_those_of_torch(groups):
         return torch.autograd.grad(g.square().sum(), list(net.parameters()))
 
     plain = slopes()
-    with twice_differentiable(net):
+    with twice_differentiable():
         cheap = slopes()
     for a, b in zip(cheap, plain, strict=True):
         torch.testing.assert_close(a, b)
-    assert all("_conv_forward" not in vars(m) for m in net)
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_cheap_second_derivatives_of_batchnorm_are_those_of_torch(momentum):
+    torch.manual_seed(0)
+    norms = [nn.BatchNorm2d(4, momentum=momentum, eps=0.01) for _ in range(2)]
+    net = nn.Sequential(norms[0], nn.Softplus(), nn.Conv2d(4, 4, 3), norms[1], nn.Flatten()).double()
+    for m in norms:
+        nn.init.normal_(m.weight)
+    x = torch.rand(3, 4, 6, 6, dtype=torch.float64).requires_grad_()
+    mix = torch.rand(3, 64, dtype=torch.float64)
+
+    def slopes() -> tuple[Tensor, ...]:
+        out = net(x)
+        (g,) = torch.autograd.grad((out**3 * mix).sum(), x, create_graph=True)
+        return torch.autograd.grad(g.square().sum() + (out * mix).square().sum(), list(net.parameters()))
+
+    plain, state = slopes(), {k: v.clone() for k, v in net.state_dict().items()}
+    for m in norms:
+        m.reset_running_stats()
+    with twice_differentiable():
+        cheap = slopes()
+    for a, b in zip(cheap, plain, strict=True):
+        torch.testing.assert_close(a, b)
+    for name, value in net.state_dict().items():
+        torch.testing.assert_close(value, state[name])
+
+
+def test_the_cheap_forms_are_those_that_run():
+    x = torch.rand(2, 3, 8, 8).requires_grad_()
+    with twice_differentiable():
+        made = nn.Conv2d(3, 4, 3)(x), nn.Conv1d(8, 2, 3)(x.mean(1)), nn.BatchNorm2d(3)(x)
+        fixed, still = nn.BatchNorm2d(3).eval()(x), nn.Conv2d(3, 4, 3)(x.detach())
+    outside = nn.Conv2d(3, 4, 3)(x)
+    assert [type(t.grad_fn).__name__ for t in made] == ["_ConvolutionBackward"] * 2 + ["_StandardisedBackward"]
+    assert not any(type(t.grad_fn).__name__.startswith("_") for t in (fixed, still, outside))
 
 
 def test_cheap_second_derivatives_reach_parameters_before_the_first_convolution():
@@ -165,7 +200,7 @@ def test_cheap_second_derivatives_reach_parameters_before_the_first_convolution(
 
     net, x = Scaled(), torch.rand(2, 1, 5, 5).requires_grad_()
     wanted = torch.autograd.grad(net(x).sum(), list(net.parameters()))
-    with twice_differentiable(net):
+    with twice_differentiable():
         found = torch.autograd.grad(net(x).sum(), list(net.parameters()))
     for a, b in zip(found, wanted, strict=True):
         torch.testing.assert_close(a, b)

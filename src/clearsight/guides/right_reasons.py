@@ -8,7 +8,7 @@ from torch import Tensor
 from clearsight.core.catalogue import method
 from clearsight.core.training_step import TrainingStep
 from clearsight.guides.common.maps import from_zero
-from clearsight.internals.convolution_twice import twice_differentiable
+from clearsight.internals.twice_differentiable import twice_differentiable
 
 
 @method(paper="arXiv:1703.03717")
@@ -45,7 +45,7 @@ def right_reasons(
     True
     """
     from_zero("right-reasons", weight=weight)
-    with twice_differentiable(step.model.net):
+    with twice_differentiable():
         total = step.forward(x).log_softmax(1).sum()
     (slope,) = torch.autograd.grad(total, x, create_graph=True)
     steep = ((1 - inside) * slope).square().flatten(1).sum(1)

@@ -10,9 +10,9 @@ from clearsight.core.catalogue import parse
 from clearsight.core.targets import ClassScore
 from clearsight.core.training_step import TrainingStep
 from clearsight.errors import Refused
-from clearsight.internals.convolution_twice import twice_differentiable
 from clearsight.internals.kept_graph import keeping_graph, must_learn
 from clearsight.internals.layers import activations_and_gradients
+from clearsight.internals.twice_differentiable import twice_differentiable
 
 TINY = 1e-12  # a sum of attributions below which there is none
 
@@ -34,7 +34,7 @@ def learnable_maps(step: TrainingStep, x: Tensor, y: Tensor, explainer: str) -> 
     seed = torch.initial_seed() & (2**63 - 1)
     with (
         keeping_graph(),
-        twice_differentiable(step.model.net),
+        twice_differentiable(),
         diagnostics.silent(),
         rng.seeded(seed, x, call.method.name),
     ):
