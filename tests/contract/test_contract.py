@@ -46,6 +46,7 @@ CLAIMS = {
         "needs-relu",
         "pictures-only",
         "few-passes",
+        "learnable",
     },
     "attacks": {"linf", "l2", "stochastic", "black-box", "minimal", "unbounded", "pictures-only"},
     "metrics": {"lower-is-better", "higher-is-better", "stochastic", "judges-the-explainer", "judges-the-map-alone"},
