@@ -1,7 +1,18 @@
 """How texts, their tensors and their drawing are broken on purpose."""
 
 # file below src/clearsight -> [(old text, new text)]; the tests that name the method are run
-METHODS: dict[str, list[tuple[str, str]]] = {}
+METHODS = {
+    "attacks/character_substitution.py": [
+        ("change = g - (g * x).sum(1, keepdim=True)", "change = g"),
+        ("largest=False)", "largest=True)"),
+        ("writable[-1] = False", "writable[-1] = True"),
+        ("helps = less < loss", "helps = less < torch.inf"),
+        ("free[rows, place[helps]] = False", "pass"),
+        ("free = x.amax(1) > 0", "free = x.amax(1) >= 0"),
+        ("(loss < lowest) & estimate.isfinite()", "(loss < torch.inf) & estimate.isfinite()"),
+        ("if step >= eps or", "if step > eps or"),
+    ],
+}
 CORE = [
     ("data/text_marks.py", "here = here or [(places[i]", "here = [(places[i]", "pieces"),
     ("data/text_marks.py", "places[i + len(piece)])", "places[i] + len(piece))", "pieces"),
@@ -32,5 +43,16 @@ CORE = [
         "else full) or 1), -1, 1)\n    return",
         "runs",
     ),
+    ("core/norms.py", "(changed.cumsum(1) <= limit)", "(changed.cumsum(1) <= limit + 1)", "characters or beyond"),
+    ("core/norms.py", "(raw.amax(1) > 0) & (x.amax(1) > 0)", "raw.amax(1) > 0", "characters or beyond"),
+    ("core/norms.py", "(raw.amax(1) > 0) & (x.amax(1) > 0)", "x.amax(1) > 0", "whole_characters"),
+    (
+        "core/norms.py",
+        "torch.where(kept[:, None], letters, x)",
+        "torch.where(kept[:, None], raw, x)",
+        "whole_characters",
+    ),
+    ("core/norms.py", "(move != 0).any(1).flatten(1)", "(move != 0).flatten(1)[:, :, None]", "places_differ"),
+    ("runner/run.py", "eps != eps // 1", "eps != eps", "8_characters or broken_budgets"),
     ("models/model_folder.py", 'pre.get("alphabet", ""),\n', '"",\n', "text_model_is_loaded"),
 ]
