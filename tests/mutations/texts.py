@@ -37,6 +37,8 @@ CORE = [
     ("drawing/text.py", "or console.no_color:", "and console.no_color:", "without_colours"),
     ("drawing/text.py", '" ,-="}', '" .+#"}', "without_colours"),
     ("drawing/text.py", "for at in range(0, len(above), width)", "for at in range(0, 1, width)", "long_lines"),
+    ("drawing/text_picture.py", "if column == COLUMNS:", "if column > COLUMNS:", "as_a_picture"),
+    ("drawing/text_picture.py", "if run.marked:", "if run.level:", "as_a_picture"),
     (
         "drawing/heatmaps.py",
         "else full) or 1), -1 if signed else 0, 1)\n    return",
@@ -54,5 +56,18 @@ CORE = [
     ),
     ("core/norms.py", "(move != 0).any(1).flatten(1)", "(move != 0).flatten(1)[:, :, None]", "places_differ"),
     ("runner/run.py", "eps != eps // 1", "eps != eps", "8_characters or broken_budgets"),
+    ("data/text_inputs.py", "if n > most}", "if n > most + 99}", "text_models"),
+    ("data/text_inputs.py", 'if row["split"] == "train"}', 'if row["split"] == "never"}', "text_models"),
+    ("data/text_inputs.py", "json.dumps(p.marks)", '""', "text_models"),
+    ("data/duplicates.py", 'enumerate(seen)}, "same file")', 'enumerate(seen[:1])}, "same file")', "text_models"),
+    ("auditing/case.py", "marked(p.marks or (), size.size[0])", "marked((), size.size[0])", "text_models"),
+    ("auditing/audit.py", '"of-texts" not in call.method.claims', "False", "text_models"),
+    ("auditing/text_robustness.py", "characters + 1) > characters for", "characters + 1) > 0 for", "text_models"),
+    (
+        "training/loop.py",
+        "without_too_long(pictures, run_recipe.size)",
+        "without_too_long(pictures, None)",
+        "text_models",
+    ),
     ("models/model_folder.py", 'pre.get("alphabet", ""),\n', '"",\n', "text_model_is_loaded"),
 ]

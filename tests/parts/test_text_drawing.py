@@ -11,6 +11,7 @@ from rich.console import Console
 
 from clearsight.drawing.heatmaps import AGAINST, FOR, scale_colours
 from clearsight.drawing.text import SCALE_WORDS, Run, colours, print_text, runs, scale_html, shown, text_html
+from clearsight.drawing.text_picture import HEIGHT, MARGIN, WIDTH, stacked, text_picture
 from clearsight.errors import Refused
 
 HEAT = torch.tensor([0.0, 1.0, 1.0, -1.0, 0.5, 9.0])
@@ -117,4 +118,23 @@ def test_html_is_escaped_and_its_scale_is_stated() -> None:
     assert "against" in scale_html(True)
     assert "against" not in scale_html(False)
     assert "for or against" in scale_html(True, grey=True)
+    assert ("underlined" in scale_html(True, marked=True), "underlined" in scale_html(True)) == (True, False)
+
+
+def test_a_text_as_a_picture_has_its_colours_at_its_characters() -> None:
+    """The corner of each character's place: 80 in a line, a new line at a line break, marked ones underlined."""
+    heat = torch.zeros(84)
+    heat[1], heat[80], heat[83] = 1.0, -1.0, 1.0
+    image = text_picture(runs("a" * 82 + "\nb", heat, signed=True, full=1.0, marks=[(0, 1)]))
+    assert image.size == (80 * WIDTH + 2 * MARGIN, 3 * HEIGHT + 2 * MARGIN)
+
+    def at(line: int, column: int, down: int = 0) -> str:
+        pixel = image.getpixel((MARGIN + column * WIDTH, MARGIN + line * HEIGHT + down))
+        return "#" + "".join(f"{v:02x}" for v in pixel)  # type: ignore[union-attr]
+
+    assert [at(0, 0), at(0, 1), at(1, 0), at(1, 1), at(2, 0)] == [
+        "#ffffff", colours(16)[0], colours(-16)[0], "#ffffff", colours(16)[0],
+    ]  # fmt: skip
+    assert (at(0, 0, HEIGHT - 3), at(0, 1, HEIGHT - 3)) == ("#111111", "#ffffff")
+    assert stacked([image, image]).size == (image.width, 2 * image.height + 8)
     assert "99.5th percentile" in scale_html(False)

@@ -15,6 +15,9 @@ class Picture:
     name: its path below the root, with slashes.  labels: the acceptable classes in the words of the data, none where
     it is unlabelled.  regions: its objects; () means none, None that it is not annotated.  columns: the other cells of
     its row in the table.  split: "test", "train", ... as written, "" where there are no splits.
+
+    text, marks: of a text, which verbs and checks take as they take pictures (see text_inputs.py), its characters and
+    marked ranges of them; path is then the table or file that it came from.
     """
 
     path: Path
@@ -23,6 +26,8 @@ class Picture:
     regions: tuple[Region, ...] | None = None
     columns: dict[str, str] = field(default_factory=dict)
     split: str = ""
+    text: str | None = None
+    marks: tuple[tuple[int, int], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -41,3 +46,7 @@ class Pictures:
     classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     numbered: bool = False
     column: str = ""
+
+    @property
+    def are_texts(self) -> bool:
+        return bool(self.pictures) and self.pictures[0].text is not None

@@ -19,7 +19,7 @@ from clearsight.data.text_tables import TEXTS, read_text_table
 from clearsight.data.walk import name_of, named
 from clearsight.errors import Refused
 
-TEXT_FILES = (".txt", ".text", ".http", ".log", ".md")
+TEXT_FILES = (".txt", ".text", ".http")
 _LAYOUTS = (
     "a table .csv, .tsv or .jsonl with a column text (and label), text files in class folders, split/class folders, or "
     "flat and unlabelled, or one .txt file"

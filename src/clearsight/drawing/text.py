@@ -29,6 +29,7 @@ STEPS = 16  # of ink, each way
 SIGNS = {"for": " .+#", "against": " ,-="}  # below 1/16 of full ink, up to a third, up to two thirds, above
 SCALE_WORDS = f"full ink is the {PERCENTILE}th percentile of the absolute values of this text's characters"
 _SHOWN = {"\n": "↵", "\t": "⇥", "\r": "\\r"}
+_MARKED = "; marked characters are underlined"
 _HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")  # categories of Unicode that are not seen, or turn what is
 
 
@@ -132,11 +133,11 @@ def text_html(pieces: Sequence[Run], *, grey: bool = False) -> str:
     return f'<pre class="text">{"".join(parts)}</pre>'
 
 
-def scale_html(signed: bool, *, grey: bool = False) -> str:
-    """The scale of the colours as HTML, with what it means."""
+def scale_html(signed: bool, *, grey: bool = False, marked: bool = False) -> str:
+    """The scale of the colours as HTML, with what it means; marked: whether characters are underlined."""
     low, high = _ends(signed, grey)
     steps = "".join(f'<span style="background:{c}">&nbsp;</span>' for c in _scale(signed, grey))
-    return f'<p class="scale">{low} {steps} {high}; {SCALE_WORDS}</p>'
+    return f'<p class="scale">{low} {steps} {high}; {SCALE_WORDS}{_MARKED if marked else ""}</p>'
 
 
 TEXT_CSS = """
@@ -185,7 +186,7 @@ def _legend(signed: bool, grey: bool, marked: bool) -> object:
     line = Text(f"{low} ", "dim")
     for colour in _scale(signed, grey):
         line.append(" ", f"on {colour}")
-    line.append(f" {high}; {SCALE_WORDS}" + ("; marked characters are underlined" if marked else ""), "dim")
+    line.append(f" {high}; {SCALE_WORDS}" + (_MARKED if marked else ""), "dim")
     return line
 
 

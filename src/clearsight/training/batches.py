@@ -14,7 +14,8 @@ from clearsight.core.catalogue import Call
 from clearsight.core.classifier import Preprocess
 from clearsight.core.torchvision_v2 import F
 from clearsight.data.datasets import Picture
-from clearsight.data.images import eight_bit, of_bytes, open_picture, shown
+from clearsight.data.images import eight_bit, of_bytes, open_picture
+from clearsight.data.text_inputs import input_bytes
 from clearsight.runner.augment import augment
 
 CACHE_BYTES = 2 * 2**30  # bytes of decoded pictures in memory
@@ -40,8 +41,10 @@ class Store:
         """(C, h, w) uint8.  Raises Refused where the picture cannot be read."""
         if i in self._cache:
             return self._cache[i]
-        image = open_picture(self.pictures[i].path)
-        pixels = _large(image, self.preprocess) if self.whole else F.pil_to_tensor(shown(image, self.preprocess))
+        if self.whole:
+            pixels = _large(open_picture(self.pictures[i].path), self.preprocess)
+        else:
+            pixels, _ = input_bytes(self.pictures[i], self.preprocess)
         if self._bytes + pixels.numel() <= self.room:
             self._cache[i] = pixels
             self._bytes += pixels.numel()
@@ -85,6 +88,8 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
         """Batch n: x (B, C, H, W) float32 in [0, 1] and y (B, K)."""
         size = self.store.preprocess.size
         rows = list(self.rows[n])
+        if self.store.preprocess.alphabet:  # texts are not augmented
+            return self.store.pixels(rows), self.y[rows]
         return augment(
             [self.store[i] for i in rows], self.y[rows], self.calls, (size[0], size[1]), seed=self.seed + 7919 * n
         )

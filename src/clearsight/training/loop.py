@@ -22,6 +22,7 @@ from clearsight.core.copying import copied
 from clearsight.core.progress import Progress
 from clearsight.data.datasets import ALL, Pictures, open_data
 from clearsight.data.duplicates import Likeness, likenesses
+from clearsight.data.text_inputs import without_too_long
 from clearsight.errors import Refused
 from clearsight.internals.scores import scores
 from clearsight.models.loading import device_of
@@ -344,12 +345,16 @@ def _prepare_data(
     if resume:
         same_recipe(folder, non_default(recipe))
         run_recipe, why, _ = read_recipe(folder / RECIPE)
+    if pictures.are_texts:
+        pictures = without_too_long(pictures, run_recipe.size)
+        alike = likenesses(pictures.pictures)
     data = portions(pictures, alike, run_recipe.parts(), run_recipe.divides())
     data = at_random(data, run_recipe.divides()) if run_recipe.random_labels else data
     if resume:
         same_data(folder, data)
         return data, run_recipe, why
-    settled, why = resolve_auto(recipe, [data.seen[i] for i in data.rows("train")], data.counts("train"))
+    seen = data.seen if pictures.are_texts else [data.seen[i] for i in data.rows("train")]  # all texts must fit
+    settled, why = resolve_auto(recipe, seen, data.counts("train"))
     return data, settled, why
 
 
