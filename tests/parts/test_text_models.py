@@ -11,6 +11,7 @@ import torch
 import clearsight as cs
 from clearsight.auditing.case import Case
 from clearsight.data.duplicates import likenesses
+from clearsight.training.run_folder import training_command
 from textshop import lay_out_shop
 
 
@@ -99,6 +100,13 @@ def test_the_marked_characters_are_the_region_that_should_decide(shop: Path) -> 
 def test_inspect_says_that_it_reads_texts(shop: Path) -> None:
     lines = cs.inspect(cs.load(str(shop / "m"))).lines()
     assert any("texts of at most 48 characters; one channel for each of 95 letters" in line for line in lines)
+
+
+def test_the_command_of_a_training_names_its_columns(shop: Path) -> None:
+    data = cs.folder(shop / "requests.jsonl", text_column="text", marks_column="marks")
+    command = training_command(data, cs.Recipe(epochs=3), Path("out"))
+    named = "--text-column text --marks-column marks"
+    assert command == f"clearsight train {shop / 'requests.jsonl'} {named} --epochs 3 -o out"
 
 
 def test_equal_texts_stay_together(shop: Path) -> None:

@@ -172,7 +172,9 @@ def folder(
         if boxes is not None or masks is not None:
             raise Refused(f"{path} holds texts, which have no boxes or masks: mark characters in a column marks")
         columns = {"text_column": text_column, "label_column": label_column, "marks_column": marks_column}
-        return as_inputs(texts(path, split=split, classes=classes, **columns))
+        named_columns = [(f"--{k.replace('_', '-')}", v) for k, v in columns.items() if v is not None]
+        words = tuple(word for pair in named_columns for word in pair)
+        return replace(as_inputs(texts(path, split=split, classes=classes, **columns)), words=words)
     try:
         data = _read_path(path, label_column)
     except OSError as e:

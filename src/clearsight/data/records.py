@@ -36,7 +36,8 @@ class Pictures:
 
     root: the folder or file they came from, or "demo".  broken: (name, reason) of those that cannot be pictures.
     notes: sentences on what was chosen, skipped or left out.  classes: the model's labels for the data's words,
-    where the user gives them.  numbered: the words of the data are class numbers.
+    where the user gives them.  numbered: the words of the data are class numbers.  words: of texts, the options of the
+    command line that name their columns.
     """
 
     root: Path | str
@@ -46,6 +47,7 @@ class Pictures:
     classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     numbered: bool = False
     column: str = ""
+    words: tuple[str, ...] = ()
 
     @property
     def are_texts(self) -> bool:

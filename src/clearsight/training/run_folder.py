@@ -123,7 +123,7 @@ def same_data(folder: Path, data: TrainingData) -> None:
 
 def training_command(data: Pictures, recipe: Recipe, folder: Path) -> str:
     """The command line that trains with this recipe."""
-    words = ["clearsight", "train", str(data.root)]
+    words = ["clearsight", "train", str(data.root), *data.words]
     for name, value in non_default(recipe).items():
         name = name.replace("_", "-")
         words += [f"--no-{name}" if value is False else f"--{name}"]
