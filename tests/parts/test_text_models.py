@@ -10,7 +10,11 @@ import torch
 
 import clearsight as cs
 from clearsight.auditing.case import Case
+from clearsight.auditing.evidence import draw_input, draw_map
 from clearsight.data.duplicates import likenesses
+from clearsight.data.text_encoding import PRINTABLE, decode
+from clearsight.drawing.text import runs
+from clearsight.drawing.text_picture import text_picture
 from clearsight.training.run_folder import training_command
 from textshop import lay_out_shop
 
@@ -95,6 +99,17 @@ def test_the_marked_characters_are_the_region_that_should_decide(shop: Path) -> 
     x = case.pixels([row])[0]
     assert torch.equal(x, cs.one_hot(case.model, case.pictures[row].text or "")[0])
     assert str(case.method).startswith("integrated-gradients")
+
+
+def test_evidence_shows_the_characters_that_the_model_cannot_tell(shop: Path) -> None:
+    """The picture of a text is that of its own characters, though the model reads two of them as the same."""
+    case = Case(cs.load(str(shop / "m")), cs.folder(shop / "requests.jsonl"))
+    (row,) = [i for i, p in enumerate(case.pictures) if (p.text or "").startswith("é")]
+    text, x, nothing = case.pictures[row].text or "", case.pixels([row])[0], torch.zeros(48)
+    drawn = draw_map(case, x, nothing)
+    assert drawn.tobytes() == text_picture(runs(text, nothing, signed=True)).tobytes()
+    assert drawn.tobytes() != text_picture(runs(decode(x, PRINTABLE), nothing, signed=True)).tobytes()
+    assert draw_input(case, x).tobytes() == drawn.tobytes()
 
 
 def test_inspect_says_that_it_reads_texts(shop: Path) -> None:

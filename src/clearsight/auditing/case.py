@@ -26,7 +26,7 @@ from clearsight.data.annotations import Region, of_label, region_mask
 from clearsight.data.class_words import understood
 from clearsight.data.datasets import Picture, Pictures
 from clearsight.data.images import of_bytes, open_picture
-from clearsight.data.text_encoding import marked, unknown_note
+from clearsight.data.text_encoding import UNKNOWN, marked, unknown_note
 from clearsight.data.text_inputs import content, input_bytes, refuse_other_kind, train_texts
 from clearsight.errors import Refused
 from clearsight.models.model_folder import SPLIT, trained_on
@@ -279,6 +279,13 @@ class Case:
                 self._cache[i] = input_bytes(self.pictures[i], self.model.preprocess)[0]
             images.append(self._cache[i])
         return of_bytes(torch.stack(images))
+
+    @cached_property
+    def texts(self) -> dict[str, str]:
+        """Each text as it can be told from what the model reads, by `decode`, and as it is."""
+        known = set(self.model.preprocess.alphabet)
+        whole = [p.text for p in self.pictures if p.text is not None]
+        return {"".join(c if c in known else UNKNOWN for c in text): text for text in whole}
 
     @cached_property
     def method(self) -> Call:

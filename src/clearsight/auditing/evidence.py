@@ -114,6 +114,7 @@ def draw_input(case: Case, x: Tensor) -> Image.Image:
 
 def _text_drawn(case: Case, x: Tensor, heat: Tensor, region: Tensor | None = None) -> Image.Image:
     text = decode(x, case.model.preprocess.alphabet)
+    text = case.texts.get(text, text)
     marks = [] if region is None else joined((i, i + 1) for i in region.nonzero()[:, 0].tolist() if i < len(text))
     return text_picture(runs(text, heat, signed=case.signed, marks=marks), grey=bool(case.maps_unreliable_by))
 

@@ -21,6 +21,7 @@ from clearsight.data.images import of_bytes
 from clearsight.data.text_records import Mark, Text, Texts
 from clearsight.errors import Refused
 
+UNKNOWN = "\ufffd"  # what is shown for a character that is outside of the alphabet, where it is not known which
 PRINTABLE = "".join(map(chr, range(32, 127)))  # the 95 printable characters of ASCII
 
 
@@ -113,7 +114,7 @@ def decode(x: Tensor, alphabet: str, before: str = "") -> str:
         elif k < len(alphabet):
             letters.append(alphabet[k])
         else:
-            letters.append(before[i] if i < len(before) and before[i] not in alphabet else "\ufffd")
+            letters.append(before[i] if i < len(before) and before[i] not in alphabet else UNKNOWN)
     return "".join(letters)
 
 
