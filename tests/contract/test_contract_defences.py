@@ -26,7 +26,7 @@ from clearsight.training.objective import objective
 from clearsight.training.recipe import Recipe
 from clearsight.training.validate_recipe import validate
 
-CLAIMS = {"attack-free", "remembers"}
+CLAIMS = {"adds-to-pixels", "attack-free", "remembers"}
 ATTACK = "pgd(eps=0.1, steps=3)"
 every = pytest.mark.parametrize("name", catalogue("defences"))
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from clearsight.core.classifier import Classifier
 from clearsight.core.evaluation_mode import evaluating
-from clearsight.core.norms import Norm
+from clearsight.core.norms import Measure
 from clearsight.core.running_statistics import statistics_held
 from clearsight.core.targets import Goal
 
@@ -36,7 +36,7 @@ class TrainingStep:
     cross_entropy: Callable[[Tensor, Tensor], Tensor]
     attack: Callable[[Tensor, Goal], Tensor]
     eps: float = 0.0
-    norm: Norm = "linf"
+    norm: Measure = "linf"
     replay: int = 0
     memory: dict[str, Tensor] = field(default_factory=dict)
     seed: int = 0

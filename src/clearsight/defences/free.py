@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.core.norms import Norm, per_picture, perturbation_norm, steepest
+from clearsight.core.norms import Measure, per_picture, perturbation_norm, steepest
 from clearsight.core.training_step import TrainingStep
 from clearsight.errors import Refused
 from clearsight.internals.input_convolution import folded_back
 
 
-@method(paper="arXiv:1904.12843", claims="remembers")
+@method(paper="arXiv:1904.12843", claims="remembers adds-to-pixels")
 def free(step: TrainingStep, x: Tensor, y: Tensor, *, replays: int = 8) -> Tensor:
     """Adversarial training for free: the pass that trains the weights also moves the perturbation.
 
@@ -63,7 +63,7 @@ def _filled(delta: Tensor | None, x: Tensor) -> Tensor:
     return torch.cat([delta, x.new_zeros(max(0, len(x) - len(delta)), *x.shape[1:])])
 
 
-def _shortened(delta: Tensor, eps: float, norm: Norm) -> Tensor:
+def _shortened(delta: Tensor, eps: float, norm: Measure) -> Tensor:
     """The nearest perturbation (B, ...) of at most this size."""
     if norm == "linf":
         return delta.clamp(-eps, eps)

@@ -10,7 +10,7 @@ from clearsight.core.training_step import TrainingStep
 from clearsight.defences.common.factors import check_factor
 
 
-@method(paper="arXiv:1902.02918", claims="attack-free")
+@method(paper="arXiv:1902.02918", claims="attack-free adds-to-pixels")
 def gaussian_noise(step: TrainingStep, x: Tensor, y: Tensor, *, sigma: float = 0.25) -> Tensor:
     """Train under the noise of randomised smoothing, so that the smoothed classifier is right.  It needs no attack.
 

@@ -14,7 +14,7 @@ from clearsight.defences.common.factors import check_factor
 NOISE = 0.001  # at the picture itself the divergence has no slope
 
 
-@method(paper="arXiv:1901.08573")
+@method(paper="arXiv:1901.08573", claims="adds-to-pixels")
 def trades(step: TrainingStep, x: Tensor, y: Tensor, *, beta: float = 6.0) -> Tensor:
     """Trade accuracy for robustness: be right on the picture, and answer the same wherever the attack moves it.
 

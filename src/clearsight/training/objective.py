@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from clearsight.core.catalogue import Call, parse
 from clearsight.core.classifier import Classifier
-from clearsight.core.norms import Norm
+from clearsight.core.norms import Measure
 from clearsight.core.targets import Goal
 from clearsight.core.training_step import TrainingStep
 from clearsight.errors import Refused
@@ -28,7 +28,7 @@ class Objective:
     defence: Call | None
     attack: Call | None
     eps: float
-    norm: Norm
+    norm: Measure
     guide: Call | None
 
     @property
@@ -59,6 +59,11 @@ def objective(recipe: Recipe) -> Objective:
     if not recipe.perturb:
         return Objective(defence, None, 0.0, "linf", guide)
     attack, eps, norm = training_attack(recipe.perturb)
+    if norm == "characters" and defence is not None and "adds-to-pixels" in defence.method.claims:
+        raise Refused(
+            f"{defence.method.name} against {attack.method.name}: it adds to pixels, and characters are replaced",
+            "train against it by adversarial-training or mart",
+        )
     return Objective(defence or parse(DEFAULT, "defences"), attack, eps, norm, guide)
 
 

@@ -10,7 +10,7 @@ from clearsight.core import rng
 from clearsight.core.catalogue import Call, parse
 from clearsight.core.classifier import Classifier
 from clearsight.core.evaluation_mode import evaluating
-from clearsight.core.norms import Norm, norm_of, project
+from clearsight.core.norms import Measure, norm_of, project
 from clearsight.core.targets import Goal
 from clearsight.core.validation import check_result
 from clearsight.errors import Refused
@@ -18,7 +18,7 @@ from clearsight.internals.input_convolution import folded_back
 from clearsight.runner.run import budgeted
 
 
-def training_attack(spelling: str) -> tuple[Call, float, Norm]:
+def training_attack(spelling: str) -> tuple[Call, float, Measure]:
     """The attack that words name, as training uses it, with its budget and its norm.
 
     It does not leave a picture alone once that is fooled (``early_stop=false``), unless the words say so.
@@ -50,7 +50,7 @@ def no_attack(x: Tensor, goal: Goal) -> Tensor:
     return x.detach()
 
 
-def attacker(model: Classifier, call: Call, eps: float, norm: Norm, seed: int) -> Callable[[Tensor, Goal], Tensor]:
+def attacker(model: Classifier, call: Call, eps: float, norm: Measure, seed: int) -> Callable[[Tensor, Goal], Tensor]:
     """A function from pictures (B, C, *S) in [0, 1] and a goal to the pictures as the attack changes them.
 
     They lie within eps of those given, and in [0, 1].  model: a Classifier of the network that is trained.
