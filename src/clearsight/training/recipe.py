@@ -47,7 +47,7 @@ ABOUT = {
     "perturb": 'ATTACK to train against, with its budget: "pgd(eps=8/255, steps=7)".',
     "defence": "How the attack is used: adversarial-training by default, trades(beta=6), ...; clearsight methods.",
     "overfitting_guard": "End training, and go back, where it begins to resist the attack of training alone.",
-    "guide": "Annotations to train for the right reason: boxes, outlines or masks (a file or folder), or marks of texts.",
+    "guide": "Annotations to train for the right reason: boxes, outlines or masks (file or folder), or marks of texts.",
     "avoid": "Annotations of what a right answer may not depend on, such as a mark; instead of --guide.",
     "guide_by": "How annotations guide: counterexamples, right-reasons(weight=1), ...; clearsight methods.",
     "guide_share": "Share of the annotated training pictures whose annotation is used.",
