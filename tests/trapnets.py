@@ -19,7 +19,7 @@ from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.copying import plain
 
 EXPLAINERS = sorted(cs.catalogue("explainers"))
-ATTACKS = sorted(cs.catalogue("attacks"))
+ATTACKS = sorted(n for n, m in cs.catalogue("attacks").items() if "texts-only" not in m.claims)
 NEEDS_A_LINEAR_HEAD = {"needs-a-linear-head"}  # behind the feature maps: none of the nets here has one
 FAST = {
     "queries": 40,

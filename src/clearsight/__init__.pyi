@@ -20,6 +20,9 @@ from .core.targets import Misclassify as Misclassify
 from .core.targets import Target as Target
 from .data.datasets import folder as folder
 from .data.datasets import pixels as pixels
+from .data.text_encoding import one_hot as one_hot
+from .data.text_encoding import text_preprocess as text_preprocess
+from .data.text_sources import texts as texts
 from .errors import Refused as Refused
 from .feature_report.report import FeatureReport as FeatureReport
 from .feature_report.report import features as features

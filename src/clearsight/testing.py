@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +20,14 @@ def linear(weight: list[list[float]], bias: list[float] | None = None) -> Classi
     layer.bias.data = torch.tensor(bias or [0.0] * len(weight))
     labels = tuple(f"class {i}" for i in range(len(weight)))
     return Classifier(nn.Sequential(nn.Flatten(), layer), Preprocess((1, len(weight[0])), (0.0,), (1.0,)), labels)
+
+
+def linear_text(weight: list[list[list[float]]], alphabet: str = "") -> Classifier:
+    """One logit per class of weights (letters, L), over a text (1, letters, L); with its alphabet, if it has one."""
+    model = linear([[v for row in of_class for v in row] for of_class in weight])
+    letters, length = len(weight[0]), len(weight[0][0])
+    preprocess = Preprocess((length,), (0.0,) * letters, (1.0,) * letters, alphabet=alphabet)
+    return replace(model, preprocess=preprocess)
 
 
 class _Pooled(nn.Module):
@@ -60,4 +70,4 @@ def training_step(model: Classifier, attack: str = "fgsm", *, eps: float = 8 / 2
     """A step of training against an attack, without label smoothing and class weights."""
     call, _, norm = training_attack(attack)
     entropy = weighted_entropy(torch.ones(len(model.labels)), 0.0)
-    return TrainingStep(model, entropy, attacker(model, call, eps, norm, seed), eps, norm)
+    return TrainingStep(model, entropy, attacker(model, call, eps, norm, seed), eps, norm, seed=seed)

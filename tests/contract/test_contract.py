@@ -46,8 +46,19 @@ CLAIMS = {
         "needs-relu",
         "pictures-only",
         "few-passes",
+        "learnable",
     },
-    "attacks": {"linf", "l2", "stochastic", "black-box", "minimal", "unbounded", "pictures-only"},
+    "attacks": {
+        "linf",
+        "l2",
+        "characters",
+        "stochastic",
+        "black-box",
+        "minimal",
+        "unbounded",
+        "pictures-only",
+        "texts-only",
+    },
     "metrics": {"lower-is-better", "higher-is-better", "stochastic", "judges-the-explainer", "judges-the-map-alone"},
 }
 FIRST = {"explainers": "model x target", "attacks": "model x goal", "metrics": "model x target maps"}
@@ -72,10 +83,14 @@ LOUD = {
 }  # an attack's options under which chance decides
 
 every = pytest.mark.parametrize(("kind", "name"), EVERY, ids=[f"{k}-{n}" for k, n in EVERY])
+# those that work on pictures; test_contract_texts.py has the others
+OF_PICTURES = [(k, n) for k, n in EVERY if "texts-only" not in catalogue(k)[n].claims]
+every_of_pictures = pytest.mark.parametrize(("kind", "name"), OF_PICTURES, ids=[f"{k}-{n}" for k, n in OF_PICTURES])
 
 
 def each(kind: str, claim: str = "") -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("name", [n for n, m in catalogue(kind).items() if not claim or claim in m.claims])
+    names = [n for k, n in OF_PICTURES if k == kind and (not claim or claim in catalogue(kind)[n].claims)]
+    return pytest.mark.parametrize("name", names)
 
 
 def spelled(kind: str, name: str, **options: Any) -> str:
@@ -154,7 +169,7 @@ def taught() -> tuple[Classifier, Tensor, Tensor]:
 # --- what comes out ---------------------------------------------------------------------------------------------------
 
 
-@every
+@every_of_pictures
 def test_shape_type_and_finite(kind, name, plain, x):
     out = plain(kind, name)
     assert tuple(out.shape) == sides(kind, x)
@@ -163,7 +178,7 @@ def test_shape_type_and_finite(kind, name, plain, x):
     assert not out.requires_grad
 
 
-@every
+@every_of_pictures
 def test_says_something(kind, name, shared, plain, x):
     """What is the same for every picture and everywhere would pass most of the other tests."""
     many = x.repeat(5, 1, 1, 1)  # each picture with each class
@@ -176,7 +191,7 @@ def test_says_something(kind, name, shared, plain, x):
         assert (out[0] != out[1]).any()
 
 
-@every
+@every_of_pictures
 def test_a_batch_is_its_pictures(kind, name, shared, plain, x):
     for options in {}, LOUD if kind == "attacks" else {}:
         call = spelled(kind, name, **options)
@@ -188,7 +203,7 @@ def test_a_batch_is_its_pictures(kind, name, shared, plain, x):
             torch.testing.assert_close(other, whole[order], rtol=1e-4, atol=1e-5)
 
 
-@every
+@every_of_pictures
 @pytest.mark.parametrize("size", [(20,), (4, 6, 5)], ids=["sequence", "clip"])
 def test_other_dimensions(kind, name, size):
     conv, pool = {1: (nn.Conv1d, nn.AdaptiveAvgPool1d), 3: (nn.Conv3d, nn.AdaptiveAvgPool3d)}[len(size)]
@@ -205,7 +220,7 @@ def test_other_dimensions(kind, name, size):
     assert tuple(run(kind, spelled(kind, name, window=3, stride=2), model, x).shape) == sides(kind, x)
 
 
-@every
+@every_of_pictures
 def test_seed(kind, name, shared, x):
     call = spelled(kind, name, **(LOUD if kind == "attacks" else {}))
     if kind == "metrics":  # each picture with each class
@@ -220,7 +235,7 @@ def test_seed(kind, name, shared, x):
         assert torch.equal(other, first)
 
 
-@every
+@every_of_pictures
 def test_a_caller_without_gradients(kind, name, shared, plain, x):
     call = spelled(kind, name)
     with torch.no_grad():
@@ -258,7 +273,7 @@ def same(a: Any, b: Any) -> bool:
     return a == b
 
 
-@every
+@every_of_pictures
 def test_model_input_and_chance_are_left_alone(kind, name, small, x):
     small.net[0].weight.grad = torch.ones_like(small.net[0].weight)
     small.net[4].weight.requires_grad_(False)
@@ -278,7 +293,7 @@ def test_model_input_and_chance_are_left_alone(kind, name, small, x):
     assert (np.random.get_state()[1] == chance[2]).all()
 
 
-@every
+@every_of_pictures
 def test_model_is_left_alone_after_an_exception(kind, name, small, x):
     calls: list[int] = []
     stops: list[int] = []
@@ -325,7 +340,7 @@ class Traps(nn.Module):
         return {"features": h, "scores": self.head(self.last(h).mean((2, 3)))}
 
 
-@every
+@every_of_pictures
 def test_a_network_of_traps_gives_what_its_clean_twin_gives(kind, name):
     last = nn.functional.relu6 if "needs-relu" in catalogue(kind)[name].claims else nn.functional.silu
     with torch.random.fork_rng():
@@ -378,7 +393,7 @@ def test_documented(kind, name):
     assert re.fullmatch(r"[A-Z].*[.?]", m.summary), m.summary
     assert len(m.summary) <= 112
     doc = inspect.getdoc(m.fn)
-    assert "(B, C, *S)" in doc
+    assert ("(B, letters, L)" if "texts-only" in m.claims else "(B, C, *S)") in doc
     if kind != "attacks":
         assert "(B, *S)" in doc
     check_args_block(m)
@@ -420,7 +435,7 @@ def test_claims_are_known(kind, name):
     if kind == "metrics":
         assert len({"lower-is-better", "higher-is-better"} & claims) == 1
     if kind == "attacks":
-        assert len({"linf", "l2"} & claims) == (2 if "norm" in catalogue(kind)[name].options else 1)
+        assert len({"linf", "l2", "characters"} & claims) == (2 if "norm" in catalogue(kind)[name].options else 1)
 
 
 # --- the claims of explainers -----------------------------------------------------------------------------------------
@@ -501,7 +516,7 @@ def asked(name: str, norm: Norm) -> str:
 
 def in_norms(first: int = 0, claim: str = "") -> pytest.MarkDecorator:
     """Every attack in one of its norms, which take turns from attack to attack and test to test; slow in the others."""
-    names = [n for n, m in catalogue("attacks").items() if not claim or claim in m.claims]
+    names = [n for k, n in OF_PICTURES if k == "attacks" and (not claim or claim in catalogue(k)[n].claims)]
     attacks = [(n, p, (i + first) % len(norms(n)) == k) for i, n in enumerate(names) for k, p in enumerate(norms(n))]
     rows = [pytest.param(n, p, marks=() if runs else pytest.mark.slow, id=f"{n}-{p}") for n, p, runs in attacks]
     return pytest.mark.parametrize(("name", "norm"), rows)
@@ -599,7 +614,8 @@ MANY_QUERIES = {"simba", "square", "boundary", "auto-attack", "hop-skip-jump", "
     ("name", "norm"),
     [
         pytest.param(n, p, marks=pytest.mark.slow if n in MANY_QUERIES or (n == "fab" and p == "linf") else ())
-        for n in catalogue("attacks")
+        for k, n in OF_PICTURES
+        if k == "attacks"
         for p in norms(n)
     ],
 )
@@ -726,7 +742,7 @@ def values(annotation: Any) -> list[Any]:
     return found
 
 
-@every
+@every_of_pictures
 def test_every_spelling_is_read_back(kind, name):
     m = catalogue(kind)[name]
     assert str(parse(name, kind)) == name
@@ -745,7 +761,7 @@ def test_every_spelling_is_read_back(kind, name):
         assert str(parse(f"{name}(eps=8/255)", kind)) == f"{name}(eps=8/255)"
 
 
-@every
+@every_of_pictures
 def test_what_is_not_there_is_refused_with_the_nearest(kind, name):
     m = catalogue(kind)[name]
     middle = len(name) // 2

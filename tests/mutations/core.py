@@ -149,7 +149,7 @@ CORE = [
     ("core/classifier.py", "if known is None or known[0] != digest:", "if known is None:", "test_weight_digest"),
     ("core/rng.py", "if version(self.x) != self.written:", "if False:", "draws_of_pictures"),
     ("internals/probe.py", "start + _APART * far.to(x)", "start + step * far.to(x)", "soundness"),
-    ("internals/probe.py", "with passes.uncounted(), rng.seeded(0, x[:1]):", "if True:", "soundness"),
+    ("internals/probe.py", "with at_rest(model), passes.uncounted(), rng.seeded(0, x[:1]):", "if True:", "soundness"),
     ("internals/finite_differences.py", "(slope + further)[0] / 2", "slope[0] / 4", "soundness"),
     ("internals/finite_differences.py", "if near.blind or near.step > _TINY:", "if near.step > _TINY:", "soundness"),
     ("internals/finite_differences.py", "if near.blind or near.step > _TINY:", "if near.blind:", "soundness"),
@@ -294,7 +294,8 @@ CORE = [
             ("m.in_channels <= FEW and ", ""),
             (' and "_conv_forward" not in vars(m)', ""),
             ('undo.callback(vars(m).pop, "_conv_forward", None)', "pass"),
-            ("or trains", ""),
+            ("[False, *trains]", "[False, True, False]"),
+            ("x if trains else None", "None"),
             ("== torch.float32", ""),
             ("x.dim() == 4 and", ""),
         ]

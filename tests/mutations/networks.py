@@ -53,6 +53,8 @@ METHODS = {
         ("i in pooled", "i < depth"),
         ("7 if i <= 2 else 3", "7 if i <= 1 else 3"),
         ("padding=kernel // 2", "padding=0"),
+        ("embedding, 1, bias=False)", "embedding, 1)"),
+        ("nn.AdaptiveMaxPool1d(1) if", "nn.AdaptiveAvgPool1d(1) if"),
     ],
     "networks/plain_cnn.py": [
         ('_each("padding", padding, len(maps), 0)', '_each("padding", "1", len(maps), 0)'),

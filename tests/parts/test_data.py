@@ -203,14 +203,14 @@ def test_nothing_to_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(Refused, match=r"no pictures in .*: it is empty; expected pictures in class folders"):
         folder(tmp_path / "empty")
-    (tmp_path / "empty/a.txt").write_text("x")
-    with pytest.raises(Refused, match=r"no pictures in .*: 1 other file skipped \(1 .txt\)"):
+    (tmp_path / "empty/a.dat").write_text("x")
+    with pytest.raises(Refused, match=r"no pictures in .*: 1 other file skipped \(1 .dat\)"):
         folder(tmp_path / "empty")
     (tmp_path / "empty/a.jpg").write_text("")
     with pytest.raises(Refused, match=r"no pictures in .*: 1 broken \(a.jpg: empty \(0 bytes\)\)"):
         folder(tmp_path / "empty")
-    with pytest.raises(Refused, match=r"a.txt is neither a picture, a table nor a folder"):
-        folder(tmp_path / "empty/a.txt")
+    with pytest.raises(Refused, match=r"a.dat is neither a picture, a table nor a folder"):
+        folder(tmp_path / "empty/a.dat")
     with pytest.raises(Refused, match="no pictures in"):
         folder(table(tmp_path, "file,label\n"))
     with pytest.raises(Refused, match="label_column=x needs a table"):

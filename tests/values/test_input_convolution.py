@@ -47,6 +47,25 @@ def test_the_folded_gradient_is_torchs(geometry, channels, monkeypatch):
             assert step == "_ConvolutionBackward" != usual
 
 
+@pytest.mark.parametrize("trains", [("weight", "bias"), ("weight",), ("bias",)], ids=str)
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_weights_that_train_get_torchs_own_gradient(geometry, trains):
+    torch.manual_seed(0)
+    net = nn.Conv2d(3, 5, **geometry).requires_grad_(False)
+    inputs = [
+        torch.rand(7, 3, 11, 13).requires_grad_(),
+        *(p for name in trains if (p := getattr(net, name)) is not None),
+    ]
+    for p in inputs:
+        p.requires_grad_(True)
+    wanted = torch.autograd.grad(net(inputs[0]).square().sum(), inputs)
+    with folded_back(net):
+        out = net(inputs[0])
+    assert type(out.grad_fn).__name__ == "_ConvolutionBackward"
+    for a, b in zip(torch.autograd.grad(out.square().sum(), inputs), wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
 def test_second_derivatives_go_through_the_fold():
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(36, 1)).requires_grad_(False)
     x = torch.rand(2, 1, 5, 5)
@@ -74,7 +93,6 @@ OTHERS = {
     "reflected": (nn.Conv2d(1, 6, 3, padding=1, padding_mode="reflect"), 1),
     "padding in words": (nn.Conv2d(1, 6, 3, padding="same"), 1),
     "another class": (Other(1, 6, 3), 1),
-    "trains": (nn.Conv2d(1, 6, 3).requires_grad_(True), 1),
     "double": (nn.Conv2d(1, 6, 3).double(), 1),
 }
 
@@ -82,8 +100,7 @@ OTHERS = {
 @pytest.mark.parametrize("kind", OTHERS)
 def test_other_convolutions_run_as_they_do(kind):
     net, channels = OTHERS[kind]
-    if kind != "trains":
-        net.requires_grad_(False)
+    net.requires_grad_(False)
     x = torch.rand(2, channels, 8, 8, dtype=net.weight.dtype)
     wanted, usual = gradient_and_graph(net, x)
     with folded_back(net):

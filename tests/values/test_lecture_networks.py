@@ -491,6 +491,25 @@ def test_character_cnn_by_depth(depth: int, places: int) -> None:
     assert count(net) == 95 * 7 * 256 + 256 + 256 * 7 * 256 + 256 + (depth - 2) * (256 * 3 * 256 + 256) + 514
 
 
+@pytest.mark.parametrize("pool", ["average", "max"])
+def test_character_cnn_embeds_letters_and_pools(pool: str) -> None:
+    """An embedding is a matrix product at every place, of nothing for padding; a piece counts wherever it stands."""
+    net = made(f"character-cnn(width=8, embedding=3, pool={pool})", 2, (5, 90)).eval()
+    letters = torch.tensor([1, 0, 4, 2])
+    piece = F.one_hot(letters, 5).T.float()
+    x = torch.zeros(2, 5, 90)
+    x[0, :, 36:40], x[1, :, 48:52] = piece, piece
+    embedded = net.embedding(x)
+    torch.testing.assert_close(embedded[0, :, 36:40], net.embedding.weight[:, letters, 0])
+    assert not embedded[0, :, 40:].any()
+    maps = net[:-3](x)
+    pooled = maps.amax(2) if pool == "max" else maps.mean(2)
+    torch.testing.assert_close(net(x), pooled @ net.head.weight.T + net.head.bias)
+    torch.testing.assert_close(net(x)[0], net(x)[1])
+    with pytest.raises(Refused, match="embedding=-1"):
+        made("character-cnn(embedding=-1)", 2, (5, 45))
+
+
 def test_character_cnn_sees_letters_and_where_they_are() -> None:
     """Its class activation map of a text is the weighted maps, enlarged: the head is linear behind averages."""
     net = made("character-cnn(width=8)", 2, (5, 30)).eval()

@@ -6,11 +6,12 @@ from torch import Tensor, nn
 
 from clearsight.core import rng
 from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.evaluation_mode import evaluating
 from clearsight.core.targets import AwayFrom, Misclassify, label_goal
 from clearsight.errors import Refused
 from clearsight.runner.run import attack
 from clearsight.testing import linear, training_step
-from clearsight.training.perturb import evaluating, training_attack
+from clearsight.training.perturb import training_attack
 
 X = torch.tensor([[[[0.5, 0.4, 0.6]]]]).repeat(5, 1, 1, 1)
 MODEL = linear([[3.0, -2.0, 1.0], [0.0, 0.0, 0.0]])

@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from clearsight.core.norms import Norm, perturbation_norm
+from clearsight.core.norms import Measure, perturbation_norm
 
 
-def rounded(z: Tensor, clean: Tensor, eps: float, norm: Norm) -> Tensor:
+def rounded(z: Tensor, clean: Tensor, eps: float, norm: Measure) -> Tensor:
     """Round z (B, ...) to multiples of 1/255, no further than eps from clean where such multiples exist.
 
     Each value goes to the nearest multiple: in Linf to the nearest within eps; in L2, if the picture is then too far

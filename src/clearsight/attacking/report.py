@@ -21,7 +21,7 @@ from clearsight.auditing.goals import acceptable, goal_of
 from clearsight.core.blackbox import classes_told
 from clearsight.core.catalogue import Call, parse
 from clearsight.core.classifier import Classifier
-from clearsight.core.norms import Norm, norm_of, word
+from clearsight.core.norms import Measure, norm_of, word
 from clearsight.core.norms import perturbation_norm as distance
 from clearsight.core.progress import Progress
 from clearsight.core.similarity import spearman
@@ -77,7 +77,7 @@ class AttackRequest:
     other: Classifier | None
 
     @property
-    def norm(self) -> Norm:
+    def norm(self) -> Measure:
         return norm_of(self.call)
 
     @property

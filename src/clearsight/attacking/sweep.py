@@ -15,7 +15,7 @@ from clearsight.auditing.case import Case
 from clearsight.auditing.goals import goal_of
 from clearsight.core.catalogue import Call
 from clearsight.core.classifier import Classifier
-from clearsight.core.norms import Norm, norm_of, perturbation_norm, project
+from clearsight.core.norms import Measure, norm_of, perturbation_norm, project
 from clearsight.core.output import write_whole
 from clearsight.core.targets import Goal
 from clearsight.data.datasets import Picture
@@ -231,7 +231,7 @@ def _remember_adversarial(
 
 
 def _survive_rounding(
-    model: Classifier, z: Tensor, clean: Tensor, eps: float | None, norm: Norm, goal: Goal
+    model: Classifier, z: Tensor, clean: Tensor, eps: float | None, norm: Measure, goal: Goal
 ) -> tuple[Tensor, bool]:
     """Round z (C, *S) to 8 bits -> the rounded picture, and whether it still fools.
 

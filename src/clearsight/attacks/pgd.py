@@ -57,22 +57,22 @@ def pgd(
     best = BestSoFar(x)
     for restart in range(restarts):
         rows = (~best.met).nonzero()[:, 0] if early_stop else torch.arange(len(x), device=x.device)
-        x_adv = x[rows]
-        if restart or random_start:
-            x_adv = within(x_adv, eps, norm, rows)
+        clean, aim = (x, goal) if len(rows) == len(x) else (x[rows], goal[rows.cpu()])
+        x_adv = within(clean, eps, norm, rows) if restart or random_start else clean
         for i in range(steps + 1):
             if not len(rows):
                 return best.x
             x_adv = x_adv.detach().requires_grad_(i < steps)
             with torch.set_grad_enabled(i < steps):
                 out = model(x_adv)
-                loss = goal[rows.cpu()].loss(out)
-            met = goal[rows.cpu()].met(out.detach()).to(x.device)
+                loss = aim.loss(out)
+            met = aim.met(out.detach()).to(x.device)
             best.see(rows, x_adv, loss, met)
             if i == steps:
                 break
             (g,) = gradients(loss, x_adv)
-            x_adv = project(x_adv.detach() - size * steepest(g, norm), x[rows], eps, norm)
-            if early_stop:
-                rows, x_adv = rows[~met], x_adv[~met]
+            x_adv = project(x_adv.detach() - size * steepest(g, norm), clean, eps, norm)
+            if early_stop and bool(met.any()):
+                left = ~met
+                rows, x_adv, clean, aim = rows[left], x_adv[left], clean[left], aim[left.cpu()]
     return best.x

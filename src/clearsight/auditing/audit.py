@@ -100,13 +100,23 @@ def _run_check(case: Case, call: Call) -> Finding:
     started = time.monotonic()
     try:
         with rng.seeded(case.seed, torch.zeros(1, 1)):
-            finding: Finding = call.method(case, **call.options)
+            finding: Finding = _not_of_texts(call) if _needs_pictures(case, call) else call.method(case, **call.options)
         if finding.chosen_explainer:
             parse(finding.chosen_explainer, "explainers")  # refused here, it is an error of this check
     except Exception as e:  # shown in the report and in the exit status, never swallowed
         message = str(e) if isinstance(e, Refused) else f"{type(e).__name__}: {e}"
         finding = Finding("error", message.partition("\n")[0])
     return _described(case, call, finding, time.monotonic() - started)
+
+
+def _needs_pictures(case: Case, call: Call) -> bool:
+    return case.data.are_texts and "of-texts" not in call.method.claims
+
+
+def _not_of_texts(call: Call) -> Finding:
+    return Finding(
+        "note", f"{call.method.name} was not run: it moves, blurs, erases or compares pixels, and these are texts."
+    )
 
 
 def _leave_out(case: Case, call: Call) -> Finding:

@@ -25,7 +25,9 @@ from clearsight.core.targets import ClassScore
 from clearsight.data.annotations import Region, of_label, region_mask
 from clearsight.data.class_words import understood
 from clearsight.data.datasets import Picture, Pictures
-from clearsight.data.images import of_bytes, open_picture, to_bytes
+from clearsight.data.images import of_bytes, open_picture
+from clearsight.data.text_encoding import UNKNOWN, marked, unknown_note
+from clearsight.data.text_inputs import content, input_bytes, refuse_other_kind, train_texts
 from clearsight.errors import Refused
 from clearsight.models.model_folder import SPLIT, trained_on
 from clearsight.runner.run import explain, resolve
@@ -75,6 +77,7 @@ class Case:
             raise Refused(f"none of the pictures can be read ({name}: {reason})")
         if not data.pictures:
             raise Refused(f"no pictures in {data.root}: an audit needs at least one")
+        refuse_other_kind(data, model.preprocess)
         if budget is not None and budget <= 0:
             raise Refused(f"a budget of {budget:g} s: give more than nothing, such as 60s")
         self.model, self.data, self.seed, self.budget = model, data, seed, budget
@@ -107,7 +110,7 @@ class Case:
         broken: list[tuple[str, str]] = []
         logits: list[Tensor] = []
         tried, empty, started = 0, len(self.data.broken), self.clock.now()
-        with closing(read_and_score(self.model, [self.data.pictures[i].path for i in order])) as batches:
+        with closing(read_and_score(self.model, [self.data.pictures[i] for i in order])) as batches:
             for opened, of_batch in batches:
                 for i, found in zip(order[tried : tried + len(opened)], opened, strict=True):
                     name = self.data.pictures[i].name
@@ -153,13 +156,19 @@ class Case:
         repairs = [
             f"{repair}: {len(names)} ({', '.join(names[:5])})" for repair, names in sorted(self._repairs.items())
         ]
-        return (*self.data.notes, *self._class_notes, *repairs, *self.learned)
+        alphabet = self.model.preprocess.alphabet
+        unknown = unknown_note([p.text or "" for p in self.pictures], alphabet) if alphabet else []
+        return (*self.data.notes, *self._class_notes, *repairs, *unknown, *self.learned)
 
     @cached_property
     def learned(self) -> tuple[str, ...]:
         """A sentence where the model's own folder says that it was trained on some of these pictures."""
         try:
-            count = len(trained_on(self.model.source, [p.path for p in self.pictures]))
+            if self.data.are_texts:
+                known = train_texts(self.model.source)
+                count = sum(p.text in known for p in self.pictures)
+            else:
+                count = len(trained_on(self.model.source, [p.path for p in self.pictures]))
         except Refused as e:
             return (f"Whether the model was trained on some of these pictures is not known: {e}.",)
         if not count:
@@ -192,8 +201,9 @@ class Case:
         """16 hex digits of a hash over the pictures that were read: names, labels, annotations and the files' bytes."""
         h = hashlib.sha256()
         for p in self.pictures:
-            h.update(repr((p.name, p.labels, p.regions, sorted(p.columns.items()))).encode())
-            h.update(hashlib.sha256(p.path.read_bytes()).digest())
+            facts = (p.name, p.labels, p.regions, sorted(p.columns.items()))
+            h.update(repr(facts if p.marks is None else (*facts, p.marks)).encode())
+            h.update(hashlib.sha256(content(p)).digest())
         return h.hexdigest()[:16]
 
     @cached_property
@@ -266,15 +276,23 @@ class Case:
             if i not in self._cache:
                 if len(self._cache) > self._most_kept:
                     self._cache.pop(next(iter(self._cache)))
-                self._cache[i] = to_bytes(open_picture(self.pictures[i].path), self.model.preprocess)
+                self._cache[i] = input_bytes(self.pictures[i], self.model.preprocess)[0]
             images.append(self._cache[i])
         return of_bytes(torch.stack(images))
+
+    @cached_property
+    def texts(self) -> dict[str, str]:
+        """Each text as it can be told from what the model reads, by `decode`, and as it is."""
+        known = set(self.model.preprocess.alphabet)
+        whole = [p.text for p in self.pictures if p.text is not None]
+        return {"".join(c if c in known else UNKNOWN for c in text): text for text in whole}
 
     @cached_property
     def method(self) -> Call:
         """The explainer that the checks use, with its layer named."""
         x = self.pixels([0]).to(self.model.device)
-        words = "grad-cam" if self.method_words == "auto" else self.method_words
+        usual = "integrated-gradients" if self.data.are_texts else "grad-cam"  # each character, not a stretch of them
+        words = usual if self.method_words == "auto" else self.method_words
         try:
             return resolve(self.model, x, parse(words, "explainers"))
         except Refused:
@@ -308,8 +326,8 @@ class Case:
 
     @cached_property
     def annotated(self) -> list[int]:
-        """The rows with boxes or masks."""
-        return [i for i, p in enumerate(self.pictures) if p.regions]
+        """The rows with boxes, masks or marked characters."""
+        return [i for i, p in enumerate(self.pictures) if p.regions or p.marks]
 
     def objects(self, row: int) -> tuple[tuple[Region, ...], bool]:
         """The regions of a picture that are its object, and whether they are so by name.
@@ -324,10 +342,14 @@ class Case:
 
     def regions(self, rows: Sequence[int]) -> Tensor:
         """(B, *S) bool: where the picture's object is, in the model's input."""
-        size = self.model.preprocess
-        return torch.stack(
-            [region_mask(self.objects(i)[0], open_picture(self.pictures[i].path).size, size) for i in rows]
-        )
+        return torch.stack([self._region(i) for i in rows])
+
+    def _region(self, row: int) -> Tensor:
+        """(*S) bool: where the object is; of a text its marked characters."""
+        p, size = self.pictures[row], self.model.preprocess
+        if p.text is not None:
+            return marked(p.marks or (), size.size[0])
+        return region_mask(self.objects(row)[0], open_picture(p.path).size, size)
 
     def in_view(self, rows: Sequence[int]) -> tuple[list[int], list[Tensor], list[tuple[str, str]]]:
         """The rows whose object covers part of the model's view; regions (*S); (name, reason) of the others."""

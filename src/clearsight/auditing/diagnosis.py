@@ -66,10 +66,16 @@ class Inspection:
             between = " ... "
         output = "" if self.output is None else f", part {self.output!r} of the output"
         normalisation = f"mean {_numbers(preprocess.mean)}, std {_numbers(preprocess.std)}"
+        how = f"{resizing} {_dimensions(self.size)}, {preprocess.interpolation}; {normalisation}"
+        if preprocess.alphabet:
+            letters = len(preprocess.alphabet)
+            how = (
+                f"texts of at most {self.size[0]} characters; one channel for each of {letters} letters, one for others"
+            )
         rows = [
             ("model", f"{self.source}  {self.fingerprint}"),
             ("input", f"{self.channels} x {_dimensions(self.size)}, pixels in [0, 1]"),
-            ("preprocess", f"{resizing} {_dimensions(self.size)}, {preprocess.interpolation}; {normalisation}"),
+            ("preprocess", how),
             ("classes", f"{self.classes}: {_first_names(self.first)}{between}{_first_names(self.last)}"),
             ("scores", f"{self.scores}{output}"),
             ("weights", f"{self.parameters:,} parameters{frozen}, {self.buffers:,} in buffers"),

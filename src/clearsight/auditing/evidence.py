@@ -10,7 +10,11 @@ from torch import Tensor
 from clearsight.auditing.case import Case
 from clearsight.core.statistics import Interval
 from clearsight.core.text import counted
-from clearsight.drawing.heatmaps import GREY_WORDS, overlay, png
+from clearsight.data.text_encoding import decode
+from clearsight.data.text_marks import joined
+from clearsight.drawing.heatmaps import GREY_WORDS, overlay, photo, png
+from clearsight.drawing.text import runs
+from clearsight.drawing.text_picture import text_picture
 from clearsight.reporting.findings import Cell, Evidence, Figure, Finding, Maps, Table
 from clearsight.reporting.wording import number, show, show_range
 
@@ -98,7 +102,21 @@ def maps_of(case: Case) -> Maps:
 
 def draw_map(case: Case, x: Tensor, heat: Tensor, region: Tensor | None = None) -> Image.Image:
     """A map (*S) of the case's method over its picture (C, *S), in grey where the method is not to be believed."""
+    if case.model.preprocess.alphabet:
+        return _text_drawn(case, x, heat, region)
     return overlay(x, heat, signed=case.signed, region=region, grey=maps_of(case) == "grey")
+
+
+def draw_input(case: Case, x: Tensor) -> Image.Image:
+    """A picture or text (C, *S) by itself."""
+    return _text_drawn(case, x, x[0] * 0) if case.model.preprocess.alphabet else photo(x)
+
+
+def _text_drawn(case: Case, x: Tensor, heat: Tensor, region: Tensor | None = None) -> Image.Image:
+    text = decode(x, case.model.preprocess.alphabet)
+    text = case.texts.get(text, text)
+    marks = [] if region is None else joined((i, i + 1) for i in region.nonzero()[:, 0].tolist() if i < len(text))
+    return text_picture(runs(text, heat, signed=case.signed, marks=marks), grey=bool(case.maps_unreliable_by))
 
 
 def table(caption: str, rows: Sequence[dict[str, Cell]]) -> tuple[Table, ...]:

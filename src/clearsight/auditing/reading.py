@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import closing, suppress
+from dataclasses import replace
 from functools import partial
 from itertools import islice
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,7 +14,9 @@ from torch import Tensor
 from clearsight.core.ahead import ahead
 from clearsight.core.batching import SIZE
 from clearsight.core.classifier import Classifier, Preprocess
-from clearsight.data.images import notes, of_bytes, open_picture, to_bytes
+from clearsight.data.images import of_bytes
+from clearsight.data.records import Picture
+from clearsight.data.text_inputs import input_bytes
 from clearsight.errors import Refused
 from clearsight.internals.probe import Unprobed
 from clearsight.internals.scores import scores
@@ -25,29 +27,29 @@ from clearsight.sharding.shards import hired, spread
 Opened = tuple[Tensor, tuple[str, ...]] | Refused  # a picture as bytes (C, *S), and what was mended in it; or why not
 
 
-def read_and_score(model: Classifier, paths: Sequence[Path]) -> Generator[tuple[list[Opened], Tensor | None]]:
+def read_and_score(model: Classifier, pictures: Sequence[Picture]) -> Generator[tuple[list[Opened], Tensor | None]]:
     """For each SIZE files what they hold, and the logits (n, K) of the n that can be read; None where none can."""
-    batches = [paths[start : start + SIZE] for start in range(0, len(paths), SIZE)]
+    batches = [pictures[start : start + SIZE] for start in range(0, len(pictures), SIZE)]
     if hired():
         require_cpu(model)
-        yield from spread(_read_shard, model, (([p.absolute() for p in batch],) for batch in batches))
+        shards = (([replace(p, path=p.path.absolute()) for p in batch],) for batch in batches)
+        yield from spread(_read_shard, model, shards)
         return
-    with closing(ahead(partial(_open, model.preprocess), paths, most=2 * SIZE)) as files, model.undisturbed():
+    with closing(ahead(partial(_open, model.preprocess), pictures, most=2 * SIZE)) as files, model.undisturbed():
         for number, batch in enumerate(batches):
             opened = [*islice(files, len(batch))]
             yield opened, _score(model, opened, first=not number)
 
 
-def _read_shard(model: Classifier, paths: list[Path]) -> tuple[list[Opened], Tensor | None]:
-    opened = [_open(model.preprocess, path) for path in paths]
+def _read_shard(model: Classifier, pictures: list[Picture]) -> tuple[list[Opened], Tensor | None]:
+    opened = [_open(model.preprocess, picture) for picture in pictures]
     with model.undisturbed():
         return opened, _score(model, opened, first=True)
 
 
-def _open(preprocess: Preprocess, path: Path) -> Opened:
+def _open(preprocess: Preprocess, picture: Picture) -> Opened:
     try:
-        image = open_picture(path)
-        return to_bytes(image, preprocess), tuple(notes(image))
+        return input_bytes(picture, preprocess)
     except Refused as e:
         return e
 

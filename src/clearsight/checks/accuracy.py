@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import bounds, draw_map, maps_of, share, shown, span, table, unlabelled
+from clearsight.auditing.evidence import bounds, draw_input, draw_map, maps_of, share, shown, span, table, unlabelled
 from clearsight.core.catalogue import method
 from clearsight.core.statistics import judge, wilson
 from clearsight.core.text import counted
 from clearsight.drawing import charts
-from clearsight.drawing.heatmaps import photo
 from clearsight.errors import Refused
 from clearsight.reporting.findings import Cell, Evidence, Figure, Finding
 
@@ -20,6 +19,7 @@ _EVIDENCE = 12
 
 @method(
     paper="doi:10.1080/01621459.1927.10502953",
+    claims="of-texts",
     order=1,
     advice="look at the wrong pictures, the most confident first, and whether their labels are right",
 )
@@ -162,7 +162,7 @@ def _evidence(case: Case, wrong: list[int]) -> tuple[tuple[Evidence, ...], tuple
         try:
             images = [draw_map(case, x[j], m) for j, m in enumerate(case.maps(rows, x))]
         except Refused as e:
-            images, reason, maps = [photo(p) for p in x], "the picture", "none"
+            images, reason, maps = [draw_input(case, p) for p in x], "the picture", "none"
             notes = (f"The wrong pictures are shown without a map: {e}.",)
         for i, image in zip(rows, images, strict=True):
             facts = _wrong_row(case, i)

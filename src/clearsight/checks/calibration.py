@@ -25,6 +25,7 @@ def _validate(case: Case, *, bins: int, **others: object) -> None:
 
 @method(
     paper="arXiv:1706.04599",
+    claims="of-texts",
     order=2,
     validate=_validate,
     advice="fit a temperature on held-out pictures before its probabilities are used",

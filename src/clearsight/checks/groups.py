@@ -53,6 +53,7 @@ def _validate(case: Case, *, gap: float, fewest: int, column: str, **others: obj
 
 @method(
     paper="arXiv:1610.02413",
+    claims="of-texts",
     order=2,
     validate=_validate,
     advice="look at the errors of the group with the largest gap, and collect more pictures of it",

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from clearsight.auditing.case import Case
 from clearsight.auditing.evidence import bounds, note_on_budget, note_on_sample, share, shown, span, table, unlabelled
+from clearsight.auditing.text_robustness import text_robustness
 from clearsight.core.catalogue import Call, method, parse, write_value
 from clearsight.core.passes import Passes
 from clearsight.core.passes import counted as passes_counted
@@ -36,22 +37,32 @@ class _FoolingChanges:
     pixels: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)  # clean and attacked
 
 
-def _validate(case: Case, *, eps: float, **others: object) -> None:
+def _validate(case: Case, *, eps: float, characters: int, **others: object) -> None:
+    if characters < 1:
+        raise Refused(f"robustness(characters={characters}): at least 1")
     if not 0 < eps <= 1:
         raise Refused(f"robustness(eps={eps:g}): a budget above 0 and at most 1, in pixels in [0, 1] (4/255)")
 
 
 @method(
     paper="arXiv:1706.06083",
+    claims="of-texts",
     order=6,
     validate=_validate,
-    advice="do not rely on the answers where somebody else can change the pixels, and train on attacked pictures",
+    advice="do not rely on the answers where somebody else can change the input a little, and train on attacked inputs",
     mend="--perturb 'pgd(eps={eps}, steps=7, random_start=true)'",
 )
 def robustness(
-    case: Case, *, eps: float = 4 / 255, floor: float = 0.3, steps: int = 10, restarts: int = 1, pictures: int = 100
+    case: Case,
+    *,
+    eps: float = 4 / 255,
+    floor: float = 0.3,
+    steps: int = 10,
+    restarts: int = 1,
+    characters: int = 4,
+    pictures: int = 100,
 ) -> Finding:
-    """How many answers stay right when every pixel may change a little, in the worst direction found?
+    """How many answers stay right when every pixel may change a little, or a few characters, in the worst way found?
 
     Value: the share of labelled pictures that are right and stay right under FGSM and PGD with changes of at most eps,
     0 to 1, with the Wilson interval.  A picture is lost if either attack fools it.  The share is given at 0, 1/255,
@@ -65,6 +76,8 @@ def robustness(
         floor: share of right answers under attack that is asked for, 0 to 1.
         steps: number of steps of PGD.  Few steps and restarts give an upper bound on robustness.
         restarts: number of restarts of PGD.
+        characters: of texts, the number of characters that character-substitution may replace, from 1; the share is
+            given at 1, 2, 4 and 8 too, and the options of pixels play no part.
         pictures: maximum number of pictures, drawn by seed; at least 1.
 
     Refused: an eps outside its range, and fewer than one picture.
@@ -73,6 +86,8 @@ def robustness(
     """
     if not case.labelled:
         return unlabelled(case)
+    if case.data.are_texts:
+        return text_robustness(case, characters=characters, floor=floor, pictures=pictures)
     rows, levels = case.sample(case.labelled, pictures), sorted({*_LEVELS, eps})
     attacks = [parse("fgsm", "attacks"), parse("pgd", "attacks").with_options(steps=steps, restarts=restarts)]
     changes, done = _FoolingChanges(), list[int]()

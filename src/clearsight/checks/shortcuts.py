@@ -468,11 +468,17 @@ def _answers_in_words(case: Case, rows: Sequence[int]) -> str:
     return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
+def _found_by(s: Suspect) -> str:
+    if s.scanned:
+        return "a scan of places"
+    return "maps" if s.trial.kind == "place" else "its kind"
+
+
 def _suspect_row(case: Case, s: Suspect) -> dict[str, Cell]:
     t = s.trial
     return {
         "suspect": _suspect_name(case, s),
-        "found by": "a scan of places" if s.scanned else "maps" if s.trial.kind == "place" else "its kind",
+        "found by": _found_by(s),
         "shortcut": s.status,
         "answers": _answers_in_words(case, t.rows),
         "n": t.n,

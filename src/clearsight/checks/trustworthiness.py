@@ -60,6 +60,7 @@ def _validate(case: Case, *, acceptable: float, rejectable: float, **others: obj
 
 @method(
     paper="arXiv:1602.04938",
+    claims="of-texts",
     order=3,
     validate=_validate,
     advice="look at the rejectable answers, which come first in its evidence",
@@ -90,16 +91,19 @@ def trustworthiness(
         rejectable: focus below which a reason is rejectable, 0 to acceptable; in between it is suspicious.
         floor: share of acceptable reasons that is asked for, 0 to 1.
         fill: what erased pixels become: "mean" (of the preprocessing), "black", "blur", or "inpaint" (solved from what
-            is left).
+            is left).  Characters are taken out, and their places stay empty, with "mean", which "inpaint" means there.
         pictures: maximum number of pictures, drawn by seed; at least 1.
 
     Refused: acceptable and rejectable outside 0 to 1, rejectable above acceptable, and fewer than one picture.
     """
     rows = [i for i in case.annotated if bool(case.truth[i].any())]
     if not rows:
-        missing = "says which region should decide: give --boxes FILE or --masks FOLDER"
+        where = "a column marks" if case.data.are_texts else "--boxes FILE or --masks FOLDER"
+        missing = f"says which region should decide: give {where}"
         missing = "has a label beside its region" if case.annotated else missing
         return Finding("note", f"None of the {counted(len(case.pictures), 'picture')} {missing}.")
+    if case.data.are_texts and fill == "inpaint":
+        fill = "mean"  # characters are taken out; nothing can be solved from those that are left
     right = [i for i in rows if bool(case.right[i])]
     chosen = case.sample(right, pictures) if right else []
     judged, left_out, done = _judge_answers(case, chosen, acceptable, rejectable, fill)

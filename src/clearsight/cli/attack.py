@@ -8,12 +8,15 @@ import typer
 
 from clearsight.cli.inputs import hired, load_model, look_first, models_and_places, numbers, open_places, seconds, typed
 from clearsight.cli.options import DATA, MODEL, ModelOptions, NamedData, Out, RunOptions, WorkerOptions, grouped
-from clearsight.cli.output import end, typed_command
+from clearsight.cli.output import end, is_typed, typed_command
+from clearsight.cli.texts import attack_texts_of
 from clearsight.errors import Refused
+from clearsight.models.model_words import reads_texts
 
 
 @grouped
 def attack(
+    context: typer.Context,
     words: Annotated[list[str], typer.Argument(metavar="[MODEL]... DATA...", help=f"MODEL: {MODEL}. DATA: {DATA}.")],
     method: Annotated[str, typer.Option("-a", "--attack", help='The attack: fgsm, "pgd(steps=40)".')] = "pgd",
     eps: Annotated[str | None, typer.Option(help="The budget in pixels in [0, 1]: 8/255, and 0.5 for L2.")] = None,
@@ -49,6 +52,14 @@ def attack(
     which models are fooled by pictures that attack another one.
     """
     names, places = models_and_places(words)
+    if any(map(reads_texts, names)):
+        if len(names) > 1 or other or target or curve or digits or access != "logits":
+            raise Refused(
+                "a model of texts is attacked alone, with -a, --eps, --floor and --pictures: leave the others out"
+            )
+        limit = None if eps is None else numbers(eps, "--eps")[0]
+        chosen = method if is_typed(context, "method") else "character-substitution"
+        attack_texts_of(names[0], places, chosen, limit, floor, pictures, budget, out, about_data, about_model, run)
     explainers = [] if explainer == "auto" else [explainer]
     look_first([*names, *([] if other is None else [other])], places, attacks=[method], explainers=explainers)
     from clearsight.attacking.report import attack_pictures, attack_request

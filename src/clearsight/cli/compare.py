@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from clearsight.cli.inputs import look_first
-from clearsight.cli.options import DATA, DataOptions, Method, Only, Out, RunOptions, Trust, grouped
+from clearsight.cli.options import DATA, Method, OfPictures, Only, Out, RunOptions, Trust, grouped
 from clearsight.cli.output import end, typed_command
 from clearsight.core.catalogue import split_calls
 
@@ -26,7 +26,7 @@ def compare(
     only: Only = None,
     method: Method = "auto",
     *,
-    about_data: DataOptions,
+    about_data: OfPictures,
     trust: Trust = False,
     run: RunOptions,
 ) -> None:
@@ -48,7 +48,7 @@ def compare(
         report = compare_runs(
             words,
             data,
-            **asdict(about_data),
+            **{k: v for k, v in asdict(about_data).items() if k not in ("text_column", "marks_column")},
             only=checks,
             method=method,
             seed=run.seed,

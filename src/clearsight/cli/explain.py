@@ -9,6 +9,8 @@ import typer
 from clearsight.cli.inputs import hired, load_model, look_first, model_and_places, open_places
 from clearsight.cli.options import MODEL, DataOptions, ModelOptions, Out, RunOptions, Take, WorkerOptions, grouped
 from clearsight.cli.output import tell
+from clearsight.cli.texts import explain_texts_of
+from clearsight.models.model_words import reads_texts
 
 Words = Annotated[list[str], typer.Argument(metavar="[MODEL] PICTURE...", help=f"MODEL: {MODEL}. Then pictures.")]
 
@@ -22,7 +24,9 @@ def explain(
     ] = "top1",
     out: Out = None,
     *,
-    about_data: Annotated[DataOptions, Take("boxes", "voc_base", "masks", "split", "label_column")],
+    about_data: Annotated[
+        DataOptions, Take("boxes", "voc_base", "masks", "split", "label_column", "text_column", "marks_column")
+    ],
     about_model: ModelOptions,
     no_tests: Annotated[
         bool, typer.Option("--no-tests", help="Draw the maps without testing them, which is quicker.")
@@ -32,11 +36,16 @@ def explain(
 ) -> None:
     """Draw heatmaps side by side for pictures, test each, and save the raw maps as .npz.
 
+    A model of texts takes a text, or a file or table of texts, and shows each text in colours.
+
     A map that fails a test on its picture is drawn in grey. It must beat maps that do not depend on the model, change
     with the network's parameters and, where the method claims it, be complete. For this every explainer runs again on a
     network with random parameters: slow ones take twice as long, and up to six times where that map is alike.
     """
     name, places = model_and_places(words)
+    if reads_texts(name):
+        explain_texts_of(name, places, method or [], target, out, about_data, about_model, run)
+        return
     look_first([name], places, explainers=method or [])
     from clearsight.cli.progress import progress
     from clearsight.core.run_names import new_folder

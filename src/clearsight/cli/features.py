@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clearsight.cli.inputs import load_model, look_first, open_pictures, seconds, typed
-from clearsight.cli.options import Data, DataOptions, Model, ModelOptions, Out, RunOptions, grouped
+from clearsight.cli.options import Data, Model, ModelOptions, OfPictures, Out, RunOptions, grouped
 from clearsight.cli.output import tell
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def features(
     out: Out = None,
     budget: Annotated[str | None, typer.Option(help="Time, shared among the methods: 60s, 5m.")] = None,
     *,
-    about_data: DataOptions,
+    about_data: OfPictures,
     about_model: ModelOptions,
     run: RunOptions,
 ) -> None:

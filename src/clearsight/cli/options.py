@@ -24,6 +24,8 @@ Only = Annotated[
 ]
 Method = Annotated[str, typer.Option("-m", "--method", help="The explainer that the checks use.")]
 LabelColumn = Annotated[str | None, typer.Option(help="The column of the table that holds the class.")]
+TextColumn = Annotated[str | None, typer.Option(help="The column of the table that holds texts: NAME, or NAME,NAME.")]
+MarksColumn = Annotated[str | None, typer.Option(help="The column of the table that marks characters of its texts.")]
 Trust = Annotated[
     bool, typer.Option("--trust", help="Allow a run folder to name code that is run to build its network.")
 ]
@@ -50,22 +52,18 @@ class DataOptions:
     """What is known of pictures beside their files."""
 
     boxes: Annotated[
-        Path | None,
-        typer.Option(
-            help="Boxes or outlines: COCO, Label Studio or LabelMe JSON, Pascal VOC, YOLO, CSV; a file or a folder."
-        ),
+        Path | None, typer.Option(help="Boxes or outlines: COCO, Label Studio, LabelMe, Pascal VOC, YOLO, CSV.")
     ] = None
     voc_base: Annotated[
-        int | None,
-        typer.Option(
-            min=0, max=1, help="What Pascal VOC calls the first pixel; decided from all its files by default."
-        ),
+        int | None, typer.Option(min=0, max=1, help="First pixel of Pascal VOC; by default decided from all files.")
     ] = None
     masks: Annotated[
         Path | None, typer.Option(help="Folder of masks: a PNG for each picture, not 0 on the object.")
     ] = None
     split: Annotated[str | None, typer.Option(help="Split of the data: train, val, test.")] = None
     label_column: LabelColumn = None
+    text_column: TextColumn = None
+    marks_column: MarksColumn = None
     classes: Annotated[
         Path | None, typer.Option(help='JSON: the data\'s class words -> the model\'s, {"cat": ["tabby"]}.')
     ] = None
@@ -101,7 +99,8 @@ class Take:
         self.names = names
 
 
-NamedData = Annotated[DataOptions, Take("split", "label_column", "classes")]
+OfPictures = Annotated[DataOptions, Take("boxes", "voc_base", "masks", "split", "label_column", "classes")]
+NamedData = Annotated[DataOptions, Take("split", "label_column", "text_column", "marks_column", "classes")]
 Seeded = Annotated[RunOptions, Take("seed", "json", "quiet")]
 Placed = Annotated[RunOptions, Take("device", "json", "quiet")]
 Told = Annotated[RunOptions, Take("json", "quiet")]

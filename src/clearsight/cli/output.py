@@ -64,3 +64,9 @@ def show_sheet(report: Report, folder: Path) -> None:
 def typed_command() -> str:
     """The command as it was given, to be shown in the report."""
     return shlex.join(["clearsight", *sys.argv[1:]])
+
+
+def is_typed(context: typer.Context, name: str) -> bool:
+    """Whether an option was given, rather than left at its default."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clearsight.cli.inputs import look_first
-from clearsight.cli.options import LabelColumn, Out, Placed, RunOptions, Workers, grouped
-from clearsight.cli.output import sayer, show_sheet, tell
+from clearsight.cli.options import LabelColumn, MarksColumn, Out, Placed, RunOptions, TextColumn, Workers, grouped
+from clearsight.cli.output import is_typed, sayer, show_sheet, tell
 from clearsight.errors import Refused
 from clearsight.training.recipe import Recipe
 
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from clearsight.data.datasets import Pictures
     from clearsight.training.history import Epoch
 
-TrainingData = Annotated[str, typer.Argument(metavar="DATA", help="A folder of pictures (class/x.jpg), or a CSV.")]
+TrainingData = Annotated[
+    str, typer.Argument(metavar="DATA", help="A folder of pictures (class/x.jpg), or a CSV; or texts.")
+]
 
 
 @grouped
@@ -35,12 +37,14 @@ def train(
         int | None, typer.Option(min=2, help="Number of runs of the same recipe and split, from other seeds.")
     ] = None,
     label_column: LabelColumn = None,
+    text_column: TextColumn = None,
+    marks_column: MarksColumn = None,
     workers: Workers = 0,
     *,
     run: Placed,
     recipe: Recipe,
 ) -> None:
-    """Train a classifier on a folder of pictures: a model folder that every other command takes.
+    """Train a classifier on a folder of pictures, or on texts: a model folder that every other command takes.
 
     Without options a pretrained network is fine-tuned, or a small one is trained where the pictures are small; what is
     chosen is printed with the reason. --resume continues a run that was stopped; on a CPU with as many threads as
@@ -54,11 +58,11 @@ def train(
     if repeat and (folds or resume):
         why = "folds differ in their pictures, repeats do not" if folds else "the same command continues by itself"
         raise Refused(f"--repeat with {'--folds' if folds else '--resume'}: {why}; leave one of them out")
-    pictures = training_pictures(data, label_column)
+    pictures = training_pictures(data, label_column, text_column, marks_column)
     several = bool(folds or repeat)
     folder = _place(out, folds, repeat, resume)
     if resume and not several:
-        same_recipe(folder, {name: value for name, value in asdict(recipe).items() if _is_typed(context, name)})
+        same_recipe(folder, {name: value for name, value in asdict(recipe).items() if is_typed(context, name)})
     silent = run.silent or not first()
     with unless_empty(folder), progress(silent) as report_progress:
         how = {"device": run.device, "workers": workers, "progress": report_progress, "say": sayer(silent)}
@@ -71,17 +75,14 @@ def train(
         _show(folder, folds, repeat, run)
 
 
-def training_pictures(data: str, label_column: str | None) -> Pictures:
-    """All splits of the pictures that the words name."""
+def training_pictures(
+    data: str, label_column: str | None, text_column: str | None = None, marks_column: str | None = None
+) -> Pictures:
+    """All splits of the pictures, or texts, that the words name."""
     from clearsight.data.datasets import ALL, open_data
 
-    return open_data(data, split=None if data == "demo" else ALL, label_column=label_column)
-
-
-def _is_typed(context: typer.Context, name: str) -> bool:
-    """Whether an option was given, rather than left at its default."""
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
+    split = None if data == "demo" else ALL
+    return open_data(data, split=split, label_column=label_column, text_column=text_column, marks_column=marks_column)
 
 
 def _place(out: Path | None, folds: int | None, repeat: int | None, resume: bool) -> Path:

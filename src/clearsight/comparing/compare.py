@@ -31,6 +31,7 @@ from clearsight.core.classifier import Classifier
 from clearsight.core.progress import Progress
 from clearsight.data.datasets import Pictures, open_data
 from clearsight.data.splits import named
+from clearsight.data.text_inputs import refuse_texts
 from clearsight.errors import Refused
 from clearsight.reporting.facts import RunFacts
 from clearsight.reporting.findings import Finding
@@ -127,6 +128,7 @@ def compare(
             classes=classes,
             voc_base=voc_base,
         )
+        refuse_texts(pictures, "compare")
     elif models and data is None:
         if label_column is not None:
             raise Refused(

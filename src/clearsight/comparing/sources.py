@@ -14,6 +14,7 @@ from clearsight.core.tables import read_table
 from clearsight.data.annotations import read_boxes
 from clearsight.data.datasets import Pictures, open_data
 from clearsight.data.splits import named
+from clearsight.data.text_inputs import refuse_texts
 from clearsight.errors import Refused
 from clearsight.models.loading import load
 from clearsight.models.model_folder import SPLIT
@@ -138,6 +139,7 @@ def own_pictures(
             f"no picture of {tables[0]} is in {part}: name another part with --split, or pictures with --data DATA"
         )
     data = open_data(tables[0], split=part, classes=classes)
+    refuse_texts(data, "compare")
     all_files = [os.path.normpath(tables[0].parent / row["file"]) for row in read_table(tables[0])[1]]
     common_folder = os.path.commonpath([os.path.dirname(file) for file in all_files])
     relative = {file: Path(os.path.relpath(file, common_folder)).as_posix() for file in all_files}

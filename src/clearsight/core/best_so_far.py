@@ -38,7 +38,7 @@ class BestSoFar:
         k = better.nonzero()[:, 0]
         if len(k):
             improved = rows[k]
-            self.x.index_copy_(0, improved, z[k])
+            self.x.index_copy_(0, improved, z if len(k) == len(z) else z[k])
             self.loss.index_copy_(0, improved, loss[k])
             self.met.index_copy_(0, improved, met[k])
             if self.nearest:

@@ -11,7 +11,7 @@ from torch import Tensor
 from clearsight.core import passes
 from clearsight.core.batching import at_once
 from clearsight.core.classifier import Classifier
-from clearsight.core.norms import Norm, per_picture, perturbation_norm, project
+from clearsight.core.norms import Measure, per_picture, perturbation_norm, project
 from clearsight.core.targets import Goal, margin
 from clearsight.errors import Refused
 
@@ -44,7 +44,7 @@ class BlackBox:
         goal: Goal,
         *,
         eps: float,
-        norm: Norm = "linf",
+        norm: Measure = "linf",
         queries: int = 1000,
         access: str = "logits",
         digits: int | None = None,

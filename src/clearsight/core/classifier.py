@@ -8,7 +8,7 @@ import warnings
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from textwrap import shorten
 from typing import Any, Literal, cast, get_args
 
@@ -50,9 +50,11 @@ class Preprocess:
         interpolation: how pictures are resized: "nearest", "bilinear" or "bicubic".
         resize: the shorter side is first resized to this many pixels, then the centre of size is cut out; None squeezes
             the whole picture to size, whatever its proportions.
+        alphabet: for texts of size (L,), the characters that have a channel of their own; one more channel stands for
+            all others, see `text_preprocess`.  "" for pictures.
 
     Refused: sides below 1 pixel, mean and std of different lengths or not finite, a std of 0 or less, another
-    interpolation, and a resize below the size.
+    interpolation, a resize below the size, and an alphabet that does not fit the channels.
     """
 
     size: tuple[int, ...]
@@ -60,6 +62,7 @@ class Preprocess:
     std: tuple[float, ...]
     interpolation: Interpolation = "bilinear"
     resize: int | None = None
+    alphabet: str = ""
 
     def __post_init__(self) -> None:
         size = (self.size, self.size) if isinstance(self.size, int) else tuple(int(n) for n in self.size)
@@ -80,10 +83,22 @@ class Preprocess:
             raise Refused(f"interpolation {self.interpolation!r}: give nearest, bilinear or bicubic")
         if self.resize is not None and self.resize < max(size):
             raise Refused(f"preprocess resize {self.resize} is smaller than the size {size}: give at least that")
+        if self.alphabet and (len(size) != 1 or len(self.alphabet) + 1 != self.channels):
+            raise Refused(
+                f"an alphabet of {len(self.alphabet)} characters, size {size} and {self.channels} channels do not fit",
+                "a text has size (L,), a channel for each character, and one for all others",
+            )
+        if len(set(self.alphabet)) < len(self.alphabet):
+            twice = next(c for c in self.alphabet if self.alphabet.count(c) > 1)
+            raise Refused(f"the alphabet names {twice!r} twice: give each character once")
 
     @property
     def channels(self) -> int:
         return len(self.mean)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields as JSON files hold them; one of pictures has no alphabet."""
+        return {name: value for name, value in asdict(self).items() if value or name != "alphabet"}
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,8 +14,8 @@ def read_table(path: Path) -> tuple[tuple[str, ...], list[dict[str, str]]]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             header = file.readline()
             file.seek(0)
-            separator = _separator(header)
-            rows = [row for row in csv.reader(file, delimiter=separator, strict=True) if "".join(row).strip()]
+            delimiter = separator(header)
+            rows = [row for row in csv.reader(file, delimiter=delimiter, strict=True) if "".join(row).strip()]
     except OSError as e:
         raise Refused(f"cannot read {path}: {e.strerror}") from None
     except UnicodeDecodeError as e:
@@ -31,10 +31,10 @@ def read_table(path: Path) -> tuple[tuple[str, ...], list[dict[str, str]]]:
     return columns, [dict(zip(columns, (cell.strip() for cell in row), strict=True)) for row in rows[1:]]
 
 
-def _separator(header: str) -> str:
+def separator(header: str) -> str:
     """What stands most often between the names of columns, outside quotes.
 
-    >>> _separator('file;label;"size, in cm"'), _separator("file,label"), _separator("file")
+    >>> separator('file;label;"size, in cm"'), separator("file,label"), separator("file")
     (';', ',', ',')
     """
     outside = "".join(header.split('"')[::2])

@@ -19,6 +19,7 @@ from clearsight.core.torchvision_v2 import F
 from clearsight.data.datasets import Picture, Pictures
 from clearsight.data.file_stems import named
 from clearsight.data.images import eight_bit, open_picture, to_pixels
+from clearsight.data.text_inputs import refuse_texts
 from clearsight.drawing.heatmaps import Tile, photo, sheet
 from clearsight.errors import Refused
 from clearsight.runner.augment import augment, mixes, read, resizes
@@ -120,6 +121,7 @@ def augment_pictures(
     rows = [read(word) for word in words] if words else [(Call(m),) for m in catalogue("augmentations").values()]
     if not all(rows):
         raise Refused('"none" leaves the pictures as they are: name an augmentation, such as flip')
+    refuse_texts(data, "data augment")
     broken = list(data.broken)
     company = _company(data.pictures, preprocess)
     drawn = [calls for calls in rows if len(company) > 1 or not any(map(mixes, calls))]

@@ -23,7 +23,7 @@ from clearsight.data.class_words import truth as truth
 from clearsight.data.data_words import check_data_words, demo_entries, demo_names
 from clearsight.data.fiftyone import read_fiftyone
 from clearsight.data.folders import read_folder
-from clearsight.data.images import SUFFIXES, check_file, open_picture, to_pixels
+from clearsight.data.images import SUFFIXES, check_file, of_bytes
 from clearsight.data.lists import read_picture_table
 from clearsight.data.records import Picture as Picture
 from clearsight.data.records import Pictures as Pictures
@@ -31,6 +31,8 @@ from clearsight.data.rows import TABLES
 from clearsight.data.split_words import ALL as ALL
 from clearsight.data.split_words import part_of as part_of
 from clearsight.data.split_words import take_split
+from clearsight.data.text_inputs import as_inputs, input_bytes
+from clearsight.data.text_sources import is_texts, texts
 from clearsight.errors import Refused, nearest
 
 _LAYOUTS = (
@@ -46,6 +48,8 @@ def open_data(
     masks: str | Path | None = None,
     split: str | None = None,
     label_column: str | None = None,
+    text_column: str | None = None,
+    marks_column: str | None = None,
     classes: Classes | str | Path | None = None,
     voc_base: int | None = None,
 ) -> Pictures:
@@ -58,13 +62,15 @@ def open_data(
             masks=masks,
             split=split,
             label_column=label_column,
+            text_column=text_column,
+            marks_column=marks_column,
             classes=classes,
             voc_base=voc_base,
         )
-    if boxes or masks or split or label_column or voc_base is not None:
+    if boxes or masks or split or label_column or text_column or marks_column or voc_base is not None:
         raise Refused(
             "the demo pictures have their own boxes and labels, and no splits: leave out boxes, masks, split, "
-            "label_column and voc_base"
+            "label_column, text_column, marks_column and voc_base"
         )
     demo = demo_pictures()
     by_name = {picture.name: picture for picture in demo.pictures}
@@ -131,10 +137,12 @@ def folder(
     masks: str | Path | None = None,
     split: str | None = None,
     label_column: str | None = None,
+    text_column: str | None = None,
+    marks_column: str | None = None,
     classes: Classes | str | Path | None = None,
     voc_base: int | None = None,
 ) -> Pictures:
-    """Open the pictures of a folder or a table, or one picture.
+    """Open the pictures of a folder or a table, or one picture; or texts, where that is what a path holds.
 
     A folder is class/x.jpg, split/class/x.jpg or flat.  A table (.csv, .tsv, .jsonl, .parquet) names files and labels.
 
@@ -144,6 +152,9 @@ def folder(
         masks: file or folder of annotated masks, in any format that `read_boxes` knows.
         split: name of the split, "all" for every one; None for test before val before train.
         label_column: column of the table that holds the labels; None for `label`, or the only one that ends in "index".
+        text_column: column of the table that holds texts, see `texts`; None for one that is called so, in a table that
+            names no pictures.
+        marks_column: column of the table that marks characters of its texts, see `texts`.
         classes: the data's words in the labels of the model, {"cat": ["tabby", "tiger cat"]}, or a JSON file of it.
         voc_base: what Pascal VOC calls the first pixel, 0 or 1; None decides it from all of its files.
 
@@ -157,6 +168,13 @@ def folder(
         raise Refused("voc_base is for boxes of Pascal VOC: give boxes too, or leave it out")
     word_labels = meanings(classes)
     check_data_words(path)
+    if text_column is not None or marks_column is not None or is_texts(path):
+        if boxes is not None or masks is not None:
+            raise Refused(f"{path} holds texts, which have no boxes or masks: mark characters in a column marks")
+        columns = {"text_column": text_column, "label_column": label_column, "marks_column": marks_column}
+        named_columns = [(f"--{k.replace('_', '-')}", v) for k, v in columns.items() if v is not None]
+        words = tuple(word for pair in named_columns for word in pair)
+        return replace(as_inputs(texts(path, split=split, classes=classes, **columns)), words=words)
     try:
         data = _read_path(path, label_column)
     except OSError as e:
@@ -207,7 +225,7 @@ def demo_pictures() -> Pictures:
 
 
 def pixels(model: Classifier, *sources: str | Path | Pictures) -> Tensor:
-    """Read pictures as the model takes them: (B, C, H, W) float32 in [0, 1].
+    """Read pictures, or texts, as the model takes them: (B, C, *S) float32 in [0, 1].
 
     Args:
         model: the classifier, whose preprocessing is used.
@@ -219,7 +237,7 @@ def pixels(model: Classifier, *sources: str | Path | Pictures) -> Tensor:
     for source in sources:
         for picture in (source if isinstance(source, Pictures) else open_data(source)).pictures:
             try:
-                batch.append(to_pixels(open_picture(picture.path), model.preprocess))
+                batch.append(of_bytes(input_bytes(picture, model.preprocess)[0]))
             except Refused as e:
                 raise Refused(f"{picture.path}: {e}") from None
     if not batch:

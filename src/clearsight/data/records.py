@@ -15,6 +15,9 @@ class Picture:
     name: its path below the root, with slashes.  labels: the acceptable classes in the words of the data, none where
     it is unlabelled.  regions: its objects; () means none, None that it is not annotated.  columns: the other cells of
     its row in the table.  split: "test", "train", ... as written, "" where there are no splits.
+
+    text, marks: of a text, which verbs and checks take as they take pictures (see text_inputs.py), its characters and
+    marked ranges of them; path is then the table or file that it came from.
     """
 
     path: Path
@@ -23,6 +26,8 @@ class Picture:
     regions: tuple[Region, ...] | None = None
     columns: dict[str, str] = field(default_factory=dict)
     split: str = ""
+    text: str | None = None
+    marks: tuple[tuple[int, int], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,8 @@ class Pictures:
 
     root: the folder or file they came from, or "demo".  broken: (name, reason) of those that cannot be pictures.
     notes: sentences on what was chosen, skipped or left out.  classes: the model's labels for the data's words,
-    where the user gives them.  numbered: the words of the data are class numbers.
+    where the user gives them.  numbered: the words of the data are class numbers.  words: of texts, the options of the
+    command line that name their columns.
     """
 
     root: Path | str
@@ -41,3 +47,8 @@ class Pictures:
     classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     numbered: bool = False
     column: str = ""
+    words: tuple[str, ...] = ()
+
+    @property
+    def are_texts(self) -> bool:
+        return bool(self.pictures) and self.pictures[0].text is not None

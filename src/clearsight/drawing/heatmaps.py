@@ -69,10 +69,7 @@ def overlay(
     """
     if heat.shape != x.shape[1:]:
         raise Refused(f"a map {tuple(heat.shape)} does not fit a picture {tuple(x.shape)}")
-    if not bool(heat.isfinite().all()):
-        raise Refused("the map holds values that are not finite")
-    values = heat.detach().cpu().double().numpy()
-    strength = np.clip(values / ((full_ink(heat) if full is None else full) or 1), -1 if signed else 0, 1)
+    strength = strengths(heat, signed=signed, full=full)
     if x.dim() == 2:
         return _sequence(_array(x), strength, region, grey)
     x, strength, region = _frames(x), _flat(strength), None if region is None else _frames(region[None])[0]
@@ -109,6 +106,19 @@ def full_ink(heat: Tensor) -> float:
     """The absolute value drawn with full ink; the largest one where nearly all others are zero."""
     values = heat.detach().cpu().double().abs().numpy()
     return float(np.percentile(values, PERCENTILE)) or float(values.max())
+
+
+def strengths(heat: Tensor, *, signed: bool, full: float | None = None) -> Pixels:
+    """How much ink each value of a raw map gets, in [-1, 1]: 1 at full ink for the class, -1 against it.
+
+    signed: whether negative values count; full: the absolute value of full ink, by default `full_ink` of the map.
+    Refused: values that are not finite.
+    """
+    if not bool(heat.isfinite().all()):
+        raise Refused("the map holds values that are not finite")
+    values = heat.detach().cpu().double().numpy()
+    clipped: Pixels = np.clip(values / ((full_ink(heat) if full is None else full) or 1), -1 if signed else 0, 1)
+    return clipped
 
 
 def ink(paper: Pixels, strength: Pixels, grey: bool = False) -> Pixels:

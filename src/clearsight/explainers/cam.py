@@ -7,12 +7,16 @@ from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
+from clearsight.internals.kept_graph import held
 from clearsight.internals.layers import cut_at, enlarge, find_layer, gradients
 
 _CLOSE = 1e-3  # two weights are the same up to this share of the largest
 
 
-@method(paper="arXiv:1512.04150", claims="signed class-sensitive needs-convolutions needs-a-linear-head few-passes")
+@method(
+    paper="arXiv:1512.04150",
+    claims="signed class-sensitive needs-convolutions needs-a-linear-head few-passes learnable",
+)
 def cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
     """The channels of the last layer before pooling, weighted by the dense layer's weights for the class, and summed.
 
@@ -67,4 +71,4 @@ def _weights(model: Classifier, x: Tensor, mix: Tensor, layer: str) -> tuple[Ten
     with cut_at(model, x, layer, grad=True) as caught, torch.enable_grad():
         score = (model(x) * mix).sum(1)
     (g,) = gradients(score, caught[0], f"layer {layer}")
-    return caught[0].detach(), g
+    return held(caught[0]), g

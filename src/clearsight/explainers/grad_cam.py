@@ -9,7 +9,7 @@ from clearsight.core.targets import Target
 from clearsight.internals.layers import activations_and_gradients, enlarge
 
 
-@method(paper="arXiv:1610.02391", claims="class-sensitive needs-convolutions few-passes")
+@method(paper="arXiv:1610.02391", claims="class-sensitive needs-convolutions few-passes learnable")
 def grad_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
     """The channels of one layer, weighted by their mean gradient, summed, rectified and enlarged.
 

@@ -13,7 +13,7 @@ from clearsight.explainers.common.cancellation import must_not_cancel
 from clearsight.internals.layers import activations_and_gradients, enlarge
 
 
-@method(paper="arXiv:1710.11063", claims="class-sensitive needs-convolutions few-passes", name="grad-cam++")
+@method(paper="arXiv:1710.11063", claims="class-sensitive needs-convolutions few-passes learnable", name="grad-cam++")
 def grad_cam_plus_plus(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
     """The channels of one layer, weighted by their positive gradients, rare ones more, summed, rectified and enlarged.
 

@@ -16,7 +16,7 @@ from clearsight.explainers.common.completeness import note_missing, size_of
 from clearsight.explainers.common.gradient import many_passes, pixel_gradients
 
 
-@method(paper="arXiv:1705.07874", claims="signed class-sensitive stochastic")
+@method(paper="arXiv:1705.07874", claims="signed class-sensitive stochastic learnable")
 def gradient_shap(
     model: Classifier,
     x: Tensor,

@@ -8,7 +8,7 @@ from clearsight.core.targets import Target
 from clearsight.explainers.common.gradient import pixel_gradients
 
 
-@method(paper="arXiv:1605.01713", claims="signed class-sensitive few-passes")
+@method(paper="arXiv:1605.01713", claims="signed class-sensitive few-passes learnable")
 def gradient_x_input(model: Classifier, x: Tensor, target: Target, *, reference: float = 0.0) -> Tensor:
     """The gradient at each pixel, times the pixel's distance from a reference value.
 

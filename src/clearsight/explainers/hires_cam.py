@@ -8,7 +8,7 @@ from clearsight.core.targets import Target
 from clearsight.internals.layers import activations_and_gradients, enlarge
 
 
-@method(paper="arXiv:2011.08891", claims="class-sensitive needs-convolutions few-passes")
+@method(paper="arXiv:2011.08891", claims="class-sensitive needs-convolutions few-passes learnable")
 def hires_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
     """The channels of one layer times their own gradient at each place, summed, rectified and enlarged.
 

@@ -10,7 +10,7 @@ from clearsight.errors import Refused
 from clearsight.explainers.common.path import note_residual, path_gradients
 
 
-@method(paper="arXiv:1703.01365", claims="complete signed class-sensitive")
+@method(paper="arXiv:1703.01365", claims="complete signed class-sensitive learnable")
 def integrated_gradients(
     model: Classifier, x: Tensor, target: Target, *, steps: int = 50, baseline: float = 0.0
 ) -> Tensor:

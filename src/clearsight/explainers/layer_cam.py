@@ -8,7 +8,7 @@ from clearsight.core.targets import Target
 from clearsight.internals.layers import activations_and_gradients, enlarge
 
 
-@method(paper="doi:10.1109/TIP.2021.3089943", claims="class-sensitive needs-convolutions few-passes")
+@method(paper="doi:10.1109/TIP.2021.3089943", claims="class-sensitive needs-convolutions few-passes learnable")
 def layer_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
     """The channels of one layer times their gradient where it is positive, summed, rectified and enlarged.
 

@@ -8,7 +8,7 @@ from clearsight.core.targets import Target
 from clearsight.explainers.common.gradient import pixel_gradients
 
 
-@method(paper="arXiv:1312.6034", claims="class-sensitive few-passes")
+@method(paper="arXiv:1312.6034", claims="class-sensitive few-passes learnable")
 def saliency(model: Classifier, x: Tensor, target: Target, *, absolute: bool = True) -> Tensor:
     """How steep the target is at each pixel: the largest |gradient| over the channels.
 

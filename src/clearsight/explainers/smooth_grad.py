@@ -11,7 +11,7 @@ from clearsight.explainers.common.gradient import many_passes
 from clearsight.explainers.common.inner_method import noisy_maps
 
 
-@method(paper="arXiv:1706.03825", claims="signed class-sensitive stochastic")
+@method(paper="arXiv:1706.03825", claims="signed class-sensitive stochastic learnable")
 def smooth_grad(
     model: Classifier,
     x: Tensor,

@@ -10,7 +10,7 @@ from clearsight.explainers.common.cancellation import must_not_cancel
 from clearsight.internals.layers import activations_and_gradients, enlarge
 
 
-@method(paper="arXiv:2008.02312", claims="class-sensitive needs-convolutions few-passes")
+@method(paper="arXiv:2008.02312", claims="class-sensitive needs-convolutions few-passes learnable")
 def xgrad_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
     """The channels of one layer, weighted by their gradient where they are active, summed, rectified and enlarged.
 

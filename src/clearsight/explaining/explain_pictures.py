@@ -24,6 +24,7 @@ from clearsight.data.annotations import region_mask
 from clearsight.data.datasets import Picture, Pictures
 from clearsight.data.file_stems import named
 from clearsight.data.images import open_picture, to_pixels
+from clearsight.data.text_inputs import refuse_texts
 from clearsight.drawing.heatmaps import png
 from clearsight.errors import Refused
 from clearsight.explaining.sheet import explanation_sheet
@@ -198,6 +199,8 @@ def explain_pictures(
     require_cpu(model)
     calls = [parse(m, "explainers") for m in methods or DEFAULT]
     ask(model, target, torch.zeros(1, len(model.labels)))  # a class that does not exist is refused before any work
+    for source in data:
+        refuse_texts(source, "a model of pictures")
     pictures = [p for d in data for p in d.pictures]
     broken = [entry for d in data for entry in d.broken]
     total = len(pictures) + len(broken)

@@ -20,6 +20,7 @@ from clearsight.core.catalogue import Call, catalogue, parse
 from clearsight.core.classifier import Classifier, plain
 from clearsight.core.progress import Progress
 from clearsight.data.datasets import Picture, Pictures, open_data, truth
+from clearsight.data.text_inputs import refuse_texts
 from clearsight.errors import Refused
 from clearsight.internals.capture import Captured, capture, embedded, last_linear
 from clearsight.internals.layers import find_layer
@@ -245,6 +246,7 @@ def features(
         raise Refused(f"features needs pictures in files, not a {type(data).__name__}: give a path")
     calls = [parse(m, "visualisations") for m in ([methods] if isinstance(methods, str) else methods)]
     pictures = data if isinstance(data, Pictures) else open_data(data)
+    refuse_texts(pictures, "features")
     inside = prepare(
         model,
         pictures,

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from clearsight.core import rng
 from clearsight.core.catalogue import method
+from clearsight.core.running_statistics import statistics_held
 from clearsight.core.training_step import TrainingStep
 from clearsight.errors import Refused
 
@@ -17,7 +18,8 @@ def counterexamples(step: TrainingStep, x: Tensor, y: Tensor, inside: Tensor, *,
     x (B, C, *S) in [0, 1], inside (B, 1, *S), 1 where the answer may look -> (B,), weight times the cross entropy of
     the label for the picture inside and another picture of the batch outside.  A batch of one is its own other picture.
 
-    It changes behaviour, not gradients: a network cannot pass it by hiding what it looks at from an explainer.
+    It changes behaviour, not gradients: a network cannot pass it by hiding what it looks at from an explainer.  It
+    costs a pass more; running averages see the pictures alone.
 
     Args:
         weight: factor of the loss, from 0.
@@ -42,4 +44,5 @@ def counterexamples(step: TrainingStep, x: Tensor, y: Tensor, inside: Tensor, *,
     order = rng.uniform(x.flatten(1)[:, :1])[:, 0].argsort()
     other = order.roll(1)[order.argsort()]  # the next one in a random order, so never the picture itself
     mixed = inside * x + (1 - inside) * x[other]
-    return weight * step.cross_entropy(step.model(mixed), y)
+    with statistics_held(step.model.net):
+        return weight * step.cross_entropy(step.model(mixed), y)

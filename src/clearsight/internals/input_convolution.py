@@ -20,7 +20,7 @@ COLUMNS = 2**19  # numbers that are folded at a time: as many as a cache holds
 
 
 class _Convolution(torch.autograd.Function):
-    """A convolution with fixed weights, whose way back is a product and a fold."""
+    """A convolution whose way back to its input is a product and a fold, and to its weights torch's own."""
 
     generate_vmap_rule = True
 
@@ -30,14 +30,23 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, weight, _, geometry = inputs
-        ctx.save_for_backward(weight)
-        ctx.size, ctx.geometry = x.shape[2:], geometry
+        x, weight, bias, geometry = inputs
+        trains = weight.requires_grad or (bias is not None and bias.requires_grad)
+        ctx.save_for_backward(weight, x if trains else None)
+        ctx.size, ctx.geometry, ctx.biases = x.shape[2:], geometry, None if bias is None else list(bias.shape)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None, None]:
-        (weight,) = ctx.saved_tensors
-        return gradient_at_input(g, weight, ctx.size, **ctx.geometry), None, None, None
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        weight, x = ctx.saved_tensors
+        wanted, *trains, _ = ctx.needs_input_grad
+        at_input = gradient_at_input(g, weight, ctx.size, **ctx.geometry) if wanted else None
+        if x is None:
+            return at_input, None, None, None
+        stride, padding, dilation = (list(ctx.geometry[k]) for k in ("stride", "padding", "dilation"))
+        _, at_weight, at_bias = torch.ops.aten.convolution_backward(
+            g, x, weight, ctx.biases, stride, padding, dilation, False, [0, 0], 1, [False, *trains]
+        )
+        return at_input, at_weight, at_bias, None
 
 
 def gradient_at_input(g: Tensor, weight: Tensor, size: torch.Size, **geometry: tuple[int, ...]) -> Tensor:
@@ -78,10 +87,9 @@ def _fits(m: nn.Conv2d) -> bool:
 
 
 def _run(m: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """What `m` gives for x; where its input alone has a gradient, on the way that is folded back."""
-    trains = weight.requires_grad or (bias is not None and bias.requires_grad)
+    """What `m` gives for x; where its input has a gradient, on the way that is folded back."""
     usual = x.dim() == 4 and x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
-    if not x.requires_grad or trains or not usual or not torch.is_grad_enabled():
+    if not x.requires_grad or not usual or not torch.is_grad_enabled():
         plain: Tensor = nn.Conv2d._conv_forward(m, x, weight, bias)
         return plain
     geometry = {"stride": m.stride, "padding": m.padding, "dilation": m.dilation}

@@ -25,6 +25,7 @@ from clearsight.internals.finite_differences import (
     rounding,
     step_length,
 )
+from clearsight.internals.kept_graph import held, is_kept
 from clearsight.internals.places import Layout, as_maps
 from clearsight.internals.probe import network_facts, probed
 from clearsight.internals.target_layer import target_layer
@@ -86,8 +87,8 @@ def cut_at(model: Classifier, x: Tensor, layer: str, *, grad: bool) -> Iterator[
             raise Refused(f"layer {layer} gives a {type(out).__name__}, not a tensor", _ANOTHER)
         if maps_of_layer:
             raise Refused(f"layer {layer} runs more than once in a forward pass", _ANOTHER)
-        maps, back = as_maps(out.detach(), places)
-        maps_of_layer.append(maps.requires_grad_(grad))
+        maps, back = as_maps(held(out), places)
+        maps_of_layer.append(maps if is_kept() else maps.requires_grad_(grad))
         return back(maps_of_layer[0].clone())
 
     handle = module_at(model, layer).register_forward_hook(hook)
@@ -110,13 +111,14 @@ def activations_and_gradients(model: Classifier, x: Tensor, target: Target, laye
     """The output of a layer, A (B, K, *s), and the target's gradient there, G = d target / d A, of the same shape.
 
     The graph is cut at the layer: below it nothing is kept, so frozen networks work and it costs little over a forward.
+    Inside `keeping_graph` it is not cut, and both are differentiable in the weights.
     """
     layer = find_layer(model, x, layer)
     with cut_at(model, x, layer, grad=True) as caught, torch.enable_grad():
-        score = target(model(x.detach()))
+        score = target(model(held(x)))
     (a,) = caught
     (g,) = gradients(score, a, f"layer {layer}")
-    return a.detach(), g
+    return held(a), g
 
 
 def flowing(score: Tensor, where: str = "the pixels") -> Tensor:
@@ -134,7 +136,7 @@ def gradients(score: Tensor, at: Tensor, where: str = "the pixels") -> tuple[Ten
     """d (sum of score) / d at.  Raises NoGradient, with the reason, if there is none."""
     with torch.enable_grad():
         total = flowing(score, where).sum()  # given ones for each picture, torch would import SymPy
-    (g,) = torch.autograd.grad(total, at, allow_unused=True)
+    (g,) = torch.autograd.grad(total, at, allow_unused=True, create_graph=is_kept())
     if g is None:
         raise NoGradient(
             f"the target does not depend on {where}",

@@ -35,6 +35,7 @@ from clearsight.internals.finite_differences import (
     rounding,
     step_length,
 )
+from clearsight.internals.kept_graph import at_rest, is_kept
 from clearsight.internals.places import Layout, Response, disturbances, entering, layouts, response
 
 _POOLS = (_AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd, _AvgPoolNd, _MaxPoolNd, nn.Dropout, nn.Dropout2d, nn.Identity)
@@ -130,9 +131,9 @@ def network_facts(model: Classifier, x: Tensor) -> NetworkFacts:
     key = _key(model, x)
     entries = _facts.setdefault(model.net, {})
     entry = entries.get(key)
-    if entry is None or not _still_holds(model.net, entry):
+    if entry is None or not (is_kept() or _still_holds(model.net, entry)):  # training moves weights, not places
         weights = weight_digest(model.net)
-        with passes.uncounted(), rng.seeded(0, x[:1]):
+        with at_rest(model), passes.uncounted(), rng.seeded(0, x[:1]):
             settings_before = _settings(model.net)
             try:
                 probe = _probe(model, x)

@@ -13,6 +13,7 @@ from clearsight.core import passes, rng
 from clearsight.core.classifier import Classifier
 from clearsight.core.forwards import unseen
 from clearsight.errors import Notice, Refused
+from clearsight.internals.kept_graph import at_rest
 from clearsight.internals.places import as_maps
 from clearsight.internals.probe import ModuleRun, network_facts
 
@@ -46,7 +47,7 @@ def layer_and_later(model: Classifier, x: Tensor) -> tuple[str, str]:
         raise Refused(*why)
     entry = network_facts(model, x)
     if entry.target is None:
-        with passes.uncounted(), rng.seeded(0, x[:1]), torch.no_grad():
+        with at_rest(model), passes.uncounted(), rng.seeded(0, x[:1]), torch.no_grad():
             try:
                 entry.target = _search_layer(model, x, entry.probe.runs)
             except Refused as e:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -41,6 +41,7 @@ _PREPROCESS = {
     "std": '"std": [0.5, 0.5, 0.5]',
     "interpolation": '"interpolation": "bilinear"',
     "resize": '"resize": 256',
+    "alphabet": '"alphabet": "abc"',
 }
 
 
@@ -68,7 +69,7 @@ def read_config(folder: Path) -> Config:
     except (ValueError, RecursionError) as e:  # a ValueError too where a number has thousands of digits
         raise Refused(f"{path} is not JSON: {e}") from e
     _check_fields(config, _LINES, path, "", optional=_OPTIONAL)
-    _check_fields(config["preprocess"], _PREPROCESS, path, "preprocess.")
+    _check_fields(config["preprocess"], _PREPROCESS, path, "preprocess.", optional={"alphabet"})
     options, labels, output = config.get("architecture_options", {}), config["labels"], config["output"]
     pre = config["preprocess"]
     right = {
@@ -84,6 +85,7 @@ def read_config(folder: Path) -> Config:
         "preprocess.std": _numbers(pre["std"]),
         "preprocess.interpolation": isinstance(pre["interpolation"], str),
         "preprocess.resize": pre["resize"] is None or _whole(pre["resize"]),
+        "preprocess.alphabet": isinstance(pre.get("alphabet", ""), str),
     }
     for name, fine in right.items():
         if not fine:
@@ -92,7 +94,12 @@ def read_config(folder: Path) -> Config:
         raise Refused(f"{path} has schema {config['schema']}, but this version reads {SCHEMA}: update clearsight")
     try:
         preprocess = Preprocess(
-            tuple(pre["size"]), tuple(pre["mean"]), tuple(pre["std"]), pre["interpolation"], pre["resize"]
+            tuple(pre["size"]),
+            tuple(pre["mean"]),
+            tuple(pre["std"]),
+            pre["interpolation"],
+            pre["resize"],
+            pre.get("alphabet", ""),
         )
     except Refused as e:
         raise Refused(f"{path}: {e}") from None
@@ -160,7 +167,7 @@ def save(
         raise Refused(f"architecture {architecture!r}: give one like timm:resnet18 or ./file.py:factory")
     config = {"schema": SCHEMA, "architecture": architecture}
     config |= {"architecture_options": options} if options else {}
-    config |= {"labels": list(model.labels), "preprocess": asdict(model.preprocess)}
+    config |= {"labels": list(model.labels), "preprocess": model.preprocess.as_dict()}
     config |= {"output": model.output, "scores": model.scores}
     config |= {"channels_last": True} if model.channels_last else {}
     write_whole(folder / WEIGHTS, as_safetensors({k: v.detach().cpu().contiguous().clone() for k, v in state.items()}))

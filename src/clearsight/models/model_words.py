@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -23,6 +24,15 @@ def names_model(word: str) -> bool:
     named = word in DEMOS or word.startswith(LIBRARIES) or (Path(word) / CONFIG).exists()
     factory = ":" in word and not word.startswith("demo:") and not Path(word).exists()
     return named or factory
+
+
+def reads_texts(words: str) -> bool:
+    """Whether the words name a run folder whose model takes texts."""
+    try:
+        config = json.loads((Path(words) / CONFIG).read_text(encoding="utf-8"))
+        return bool(config["preprocess"].get("alphabet"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def is_run(folder: Path) -> bool:

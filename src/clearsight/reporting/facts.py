@@ -40,6 +40,10 @@ class ModelFacts:
     classes: int
     preprocess: Preprocess
 
+    def as_dict(self) -> dict[str, Any]:
+        """The fields as report.json holds them."""
+        return {**dataclasses.asdict(self), "preprocess": self.preprocess.as_dict()}
+
 
 @dataclass(frozen=True)
 class BrokenFile:
@@ -126,7 +130,7 @@ class RunFacts:
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as report.json holds them, but for tuples, which are lists there."""
-        return dataclasses.asdict(self)
+        return {**dataclasses.asdict(self), "model": self.model.as_dict()}
 
 
 def read_facts(fields: dict[str, Any]) -> RunFacts:

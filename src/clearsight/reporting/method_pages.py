@@ -59,17 +59,20 @@ def listing(name: str | None = None) -> dict[str, Any]:
     return {folder: methods for folder, methods in methods_by_folder.items() if methods}
 
 
-def find(name: str) -> tuple[str, Method]:
-    """The folder and the method of that name."""
-    methods = {n: (folder, m) for folder in FOLDERS for n, m in catalogue(folder).items()}
-    if name not in methods:
-        raise Refused(f"no method {name!r}: {nearest(name, methods)}")
-    return methods[name]
+def find(name: str) -> list[tuple[str, Method]]:
+    """The methods of that name with their folders: one, or one of each of several kinds."""
+    names = [n for folder in FOLDERS for n in catalogue(folder)]
+    if name not in names:
+        raise Refused(f"no method {name!r}: {nearest(name, dict.fromkeys(names))}")
+    return [(folder, catalogue(folder)[name]) for folder in FOLDERS if name in catalogue(folder)]
 
 
 def one(name: str) -> str:
-    """One method in full: what it does, its options, where it comes from."""
-    folder, m = find(name)
+    """The methods of that name in full: what each does, its options, where it comes from."""
+    return "\n\n".join(_in_full(folder, m) for folder, m in find(name))
+
+
+def _in_full(folder: str, m: Method) -> str:
     lines = [f"{m.name}, one of the {folder} ({QUESTIONS[folder]})", "", _without_examples(m.prose), ""]
     if m.options:
         lines += ["options:", *(line for option in m.options for line in _option_lines(m, option)), ""]
@@ -119,7 +122,12 @@ def paper_link(paper: str) -> str:
     'https://arxiv.org/abs/1610.02391'
     """
     kind, _, number = paper.partition(":")
-    return {"arxiv": f"https://arxiv.org/abs/{number}", "doi": f"https://doi.org/{number}"}.get(kind.lower(), "")
+    places = {
+        "arxiv": f"https://arxiv.org/abs/{number}",
+        "doi": f"https://doi.org/{number}",
+        "openreview": f"https://openreview.net/forum?id={number}",
+    }
+    return places.get(kind.lower(), "")
 
 
 def print_listing(console: Console) -> None:

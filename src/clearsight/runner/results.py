@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from clearsight.core.catalogue import write_value
-from clearsight.core.norms import Norm
+from clearsight.core.norms import Measure
 from clearsight.core.norms import perturbation_norm as distance
 from clearsight.core.output import write_whole
 from clearsight.core.targets import Target
@@ -85,15 +85,15 @@ class Attacked:
         x: attacked pictures (B, C, *S) in [0, 1], inside the budget, whatever the method returned.
         fooled: bool (B,), whether the goal is met and was not met by the clean picture.
         already: bool (B,), whether the goal was met before any attack.
-        overstep: how far the method left the budget before it was clipped, in pixels in [0, 1].
+        overstep: how far the method left the budget before it was clipped, in the same units as eps.
         queries: forward passes per picture that was attacked.
         backwards: backward passes per picture that was attacked.
         seconds: time that it took.
         method: spelling of the attack.
-        eps: the budget, in pixels in [0, 1].
+        eps: the budget, in pixels in [0, 1] or in characters.
         seed: seed of the randomness.
         clean: the pictures (B, C, *S) before the attack.
-        norm: norm in which eps is meant, "linf" or "l2".
+        norm: norm in which eps is meant: "linf", "l2" or "characters".
         spent: of a black-box attack, (B,) queries paid for; None of others.
         first: of a black-box attack, (B,) the query that met the goal within the budget; 0 if the recount says that
             none did, and spent if the recount alone says that the goal is met; None of others.
@@ -110,7 +110,7 @@ class Attacked:
     eps: float
     seed: int
     clean: Tensor
-    norm: Norm = "linf"
+    norm: Measure = "linf"
     spent: Tensor | None = None
     first: Tensor | None = None
 

@@ -16,6 +16,7 @@ from clearsight.core.blackbox import BlackBox, OutOfQueries
 from clearsight.core.catalogue import Call, parse
 from clearsight.core.classifier import Classifier
 from clearsight.core.norms import USUAL, norm_of, project
+from clearsight.core.norms import overstep as overstep_of
 from clearsight.core.passes import Passes, counted
 from clearsight.core.settled import settled
 from clearsight.core.targets import Become, ClassScore, Goal, Misclassify, Target, as_goal
@@ -176,8 +177,9 @@ def attack(
         x: pictures (B, C, *S) in [0, 1], as the model takes them.
         goal: right classes (B,), which means Misclassify, or a Goal such as Become.
         method: name of the attack, with options as in "pgd(steps=20)".
-        eps: budget in pixels in [0, 1], in the norm that the attack claims.  None takes that of the spelling; else
-            8/255 for Linf, 0.5 for L2, and all there is for attacks that keep no such budget.  Attacks that look for
+        eps: budget in pixels in [0, 1], in the norm that the attack claims, or a number of characters.  None takes
+            that of the spelling; else 8/255 for Linf, 0.5 for L2, 8 characters, and all there is for attacks that keep
+            no such budget.  Attacks that look for
             the smallest change take math.inf.
         other: a second model of the same classes, for transfer attacks.
         lessons: (pictures, goal) from which a universal attack learns; None for the pictures that it attacks.
@@ -229,7 +231,7 @@ def attack(
                 if raw is not None:
                     raw = check_result(raw, tuple(part.shape), call, keep=True)
                     proposed = project(raw, part, eps, norm)
-                    overstep = max(overstep, float((raw - proposed).abs_().max()))
+                    overstep = max(overstep, overstep_of(raw, proposed, norm))
                 z[rows.to(x.device)] = proposed if box is None else box.best(raw)
         if passes.through:
             caution(model, x[:1])
@@ -420,6 +422,8 @@ def budgeted(call: Call, eps: float | None) -> tuple[Call, float]:
         eps = spelled
     elif eps is None:
         eps = usual
+    if norm == "characters" and (eps < 0 or eps != eps // 1):
+        raise Refused(f"eps {eps:g}: give the number of characters that {call.method.name} may change, such as 8")
     infinite = eps == float("inf") and "minimal" in call.method.claims
     if not infinite and (not 0 <= eps < float("inf") or (eps > 1 and norm == "linf")):
         least = ", or inf for an attack that looks for the smallest change" if "minimal" in call.method.claims else ""

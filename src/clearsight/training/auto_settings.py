@@ -7,6 +7,7 @@ from dataclasses import replace
 from statistics import median
 
 from clearsight.data.duplicates import Seen
+from clearsight.errors import Refused
 from clearsight.training.recipe import Recipe
 
 SMALL = 64  # pixels: pictures whose longer side is at most this are for a small network from random weights
@@ -15,6 +16,9 @@ PLAIN = 'clearsight:plain-cnn(widths="32,64,128", padding=1, pools="2,2,1", norm
 LEAST = 12  # pixels, for its two poolings
 STEPS = 400  # what training should come to
 EPOCHS = (5, 20)
+CHARACTERS = "clearsight:character-cnn(embedding=16, width=64, pool=max)"
+LEAST_CHARACTERS = 27  # which its deepest form needs
+TEXT_STEPS = 4000  # what training on texts should come to, from random weights
 
 
 def resolve_auto(recipe: Recipe, pictures: Sequence[Seen], classes: Mapping[str, int]) -> tuple[Recipe, list[str]]:
@@ -22,6 +26,8 @@ def resolve_auto(recipe: Recipe, pictures: Sequence[Seen], classes: Mapping[str,
 
     pictures: size and colour of each training picture; classes: how many training pictures each class has.
     """
+    if pictures[0].mode == "text":
+        return resolve_auto_texts(recipe, max(s.size[0] for s in pictures), sum(classes.values()))
     why: list[str] = []
     n, side = sum(classes.values()), median(max(s.size) for s in pictures)
     small = side <= SMALL
@@ -64,6 +70,34 @@ def resolve_auto(recipe: Recipe, pictures: Sequence[Seen], classes: Mapping[str,
         where = " on layers that have learnt" if fine_tuning else ""
         why.append(f"lr {recipe.lr}: the usual rate for {recipe.optimiser}{where}")
     return recipe, why
+
+
+def resolve_auto_texts(recipe: Recipe, longest: int, n: int) -> tuple[Recipe, list[str]]:
+    """The same for n training texts, of which the longest has so many characters.
+
+    Refused: a network that reads no texts, and augmentations, which are of pictures.
+    """
+    why: list[str] = []
+    if recipe.arch == "auto":
+        recipe = replace(recipe, arch=CHARACTERS)
+        why.append(f"arch {recipe.arch}: the inputs are texts")
+    if not recipe.arch.startswith("clearsight:character-cnn"):
+        raise Refused(f"arch {recipe.arch} takes pictures, and the inputs are texts: give --arch {CHARACTERS!r}")
+    if recipe.augment not in ("auto", "none", ""):
+        raise Refused(f"augment {recipe.augment!r} changes pictures, and the inputs are texts: leave it out")
+    if recipe.size is None:
+        recipe = replace(recipe, size=max(longest, LEAST_CHARACTERS))
+        why.append(f"size {recipe.size}: the characters of the longest text")
+    if recipe.epochs is None:
+        epochs = min(max(round(TEXT_STEPS * recipe.batch / n), EPOCHS[0]), EPOCHS[1])
+        recipe = replace(recipe, epochs=epochs)
+        why.append(
+            f"epochs {epochs}: about {TEXT_STEPS} steps of {recipe.batch} texts, from {EPOCHS[0]} to {EPOCHS[1]}"
+        )
+    if recipe.lr == "auto":
+        recipe = replace(recipe, lr=_rate(recipe.optimiser, False))
+        why.append(f"lr {recipe.lr}: the usual rate for {recipe.optimiser}")
+    return replace(recipe, augment="none", grey=False, strategy="full"), why
 
 
 def _rate(optimiser: str, fine_tuning: bool) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from PIL import Image
@@ -15,6 +16,7 @@ from clearsight.core.classifier import Preprocess
 from clearsight.core.torchvision_v2 import F
 from clearsight.data.datasets import Picture
 from clearsight.data.images import eight_bit, of_bytes, open_picture, shown
+from clearsight.data.text_inputs import input_bytes
 from clearsight.runner.augment import augment, augment_regions
 
 CACHE_BYTES = 2 * 2**30  # bytes of decoded pictures in memory
@@ -46,8 +48,12 @@ class Store:
         """(C, h, w) uint8.  Raises Refused where the picture cannot be read."""
         if i in self._cache:
             return self._cache[i]
-        image = self.read(self.pictures[i])
-        pixels = _large(image, self.preprocess) if self.whole else F.pil_to_tensor(shown(image, self.preprocess))
+        if self.whole:
+            pixels = _large(self.read(self.pictures[i]), self.preprocess)
+        elif self.read is _photo:
+            pixels, _ = input_bytes(self.pictures[i], self.preprocess)
+        else:
+            pixels = F.pil_to_tensor(shown(self.read(self.pictures[i]), self.preprocess))
         if self._bytes + pixels.numel() <= self.room:
             self._cache[i] = pixels
             self._bytes += pixels.numel()
@@ -71,6 +77,12 @@ def _large(image: Image.Image, preprocess: Preprocess) -> Tensor:
     return pixels
 
 
+class Places(Protocol):
+    """Where the answer to each picture may look, by its number: (1, *S) uint8."""
+
+    def __getitem__(self, i: int, /) -> Tensor: ...
+
+
 @dataclass(frozen=True, eq=False)
 class Guidance:
     """The annotations that guide training.
@@ -79,11 +91,11 @@ class Guidance:
     pictures whose annotation is used.
     """
 
-    store: Store
+    store: Places
     rows: frozenset[int]
 
     def regions(self, i: int, picture: Tensor) -> Tensor:
-        """(1, h, w) uint8, 255 where the answer to picture i (C, h, w) may look.
+        """(1, *S) uint8, 255 where the answer to picture i (C, *S) may look.
 
         That is everywhere if its annotation is not used.
         """
@@ -113,15 +125,29 @@ class Batches(Dataset[tuple[Tensor, Tensor, Tensor | None]]):
 
         The regions are 1 inside and 0 outside, moved as the pictures are, and NaN in pictures without any.
         """
-        high, wide = self.store.preprocess.size
         rows, seed = list(self.rows[n]), self.seed + 7919 * n
         pictures, y = [self.store[i] for i in rows], self.y[rows]
+        if self.store.preprocess.alphabet:  # texts are not augmented
+            return of_bytes(torch.stack(pictures)), y, self._places(rows, pictures)
+        high, wide = self.store.preprocess.size
         if self.guidance is None:
             return (*augment(pictures, y, self.calls, (high, wide), seed=seed), None)
         regions = [self.guidance.regions(i, picture) for i, picture in zip(rows, pictures, strict=True)]
         x, y, inside = augment_regions(pictures, regions, y, self.calls, (high, wide), seed=seed)
+        return x, y, self._unless_guided(rows, inside)
+
+    def _places(self, rows: Sequence[int], texts: Sequence[Tensor]) -> Tensor | None:
+        """Where the answers to texts may look, (B, 1, L); None where nothing guides."""
+        if self.guidance is None:
+            return None
+        parts = [self.guidance.regions(i, text) for i, text in zip(rows, texts, strict=True)]
+        return self._unless_guided(rows, of_bytes(torch.stack(parts)))
+
+    def _unless_guided(self, rows: Sequence[int], inside: Tensor) -> Tensor:
+        """The regions, NaN in pictures whose annotation is not used."""
+        assert self.guidance is not None
         inside[[i not in self.guidance.rows for i in rows]] = torch.nan
-        return x, y, inside
+        return inside
 
 
 def order(rows: Sequence[int], batch: int, seed: int) -> list[list[int]]:

@@ -10,7 +10,8 @@ import torch
 
 from clearsight.core.tables import read_table
 from clearsight.core.text import counted
-from clearsight.data.datasets import Pictures
+from clearsight.data.datasets import Picture, Pictures
+from clearsight.data.text_rows import read_text_rows
 from clearsight.errors import Refused
 from clearsight.models.loading import load
 from clearsight.models.model_folder import RECIPE, SPLIT, Config, read_config
@@ -107,9 +108,8 @@ def divided_as_before(pictures: Pictures, source: Origin) -> Pictures:
     table = source.folder / SPLIT
     if not table.is_file():
         return pictures
-    _, rows = read_table(table)
-    parts = {os.path.realpath(table.parent / row["file"]): row["split"] for row in rows}
-    known = [parts.get(os.path.realpath(p.path), "") for p in pictures.pictures]
+    parts = _parts(table, pictures)
+    known = [parts.get(_identity(p), "") for p in pictures.pictures]
     if not any(known):
         note = f"{source.folder} knows none of these pictures, so they are divided anew"
         return replace(pictures, notes=(*pictures.notes, note))
@@ -119,6 +119,17 @@ def divided_as_before(pictures: Pictures, source: Origin) -> Pictures:
     if new:
         notes.append(f"{counted(new, 'picture')} that it does not know {'is' if new == 1 else 'are'} in train")
     return replace(pictures, pictures=divided, notes=(*pictures.notes, *notes))
+
+
+def _parts(table: Path, pictures: Pictures) -> dict[str, str]:
+    """The part of each picture that a split.csv names, by the file; of each text by its characters."""
+    if pictures.are_texts:
+        return {row["text"]: row["split"] for _, row in read_text_rows(table)[1]}
+    return {os.path.realpath(table.parent / row["file"]): row["split"] for row in read_table(table)[1]}
+
+
+def _identity(picture: Picture) -> str:
+    return os.path.realpath(picture.path) if picture.text is None else picture.text
 
 
 def with_classes(data: TrainingData, source: Origin) -> TrainingData:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from clearsight.core.classifier import Preprocess
+from clearsight.data.text_encoding import text_preprocess
 from clearsight.errors import Refused
 from clearsight.models import architectures
 from clearsight.models.loading import load
@@ -63,7 +64,10 @@ def build_for_training(
     check_name(arch, weights)
     spelling = DEMO if arch == "demo" else arch
     default = load("demo").preprocess if arch == "demo" else architectures.default_preprocess(arch)
-    pre = preprocessed(default, size, grey, whole=arch.startswith("clearsight:"))
+    if len(default.size) == 1:
+        pre = text_preprocess(size or default.size[0])
+    else:
+        pre = preprocessed(default, size, grey, whole=arch.startswith("clearsight:"))
     option = "drop_rate" if spelling.startswith("timm:") else "dropout"
     options = {} if dropout is None else {option: dropout}
     net = architectures.build(spelling, outputs, pre, options, seed=seed)

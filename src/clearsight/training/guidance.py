@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from clearsight.core.classifier import Preprocess
 from clearsight.core.text import counted
@@ -21,12 +23,18 @@ from clearsight.training.batches import Guidance, Store
 from clearsight.training.recipe import Recipe
 from clearsight.training.training_data import TrainingData
 
+MARKS = "marks"  # the word for the marks of texts, in the place of a file
+
 
 def annotated(data: TrainingData, path: str | Path) -> TrainingData:
     """The data with the regions that a file or folder of annotations says, and notes on how it was read.
 
+    Of texts these are the marks of their own table, which the word "marks" stands for.
+
     Refused: annotations of which none fits a training picture, and regions that lie beyond their picture.
     """
+    if data.data.are_texts:
+        return _marked(data, str(path))
     files = {p.name: p.path for p in data.pictures}
     read = read_boxes(path, files)
     if read.left_out:
@@ -43,17 +51,52 @@ def annotated(data: TrainingData, path: str | Path) -> TrainingData:
     return replace(data, pictures=pictures, notes=(*data.notes, note, *read.notes))
 
 
+def _marked(data: TrainingData, word: str) -> TrainingData:
+    """The texts, and a note on how many of them are marked.  Refused: another word, and texts without marks."""
+    if word != MARKS:
+        raise Refused(f"annotations {word!r} of texts", f"their marks stand in their own table: give {MARKS}")
+    n = sum(bool(data.pictures[i].marks) for i in data.rows("train"))
+    if not n:
+        raise Refused(
+            "no training text has a marked character", "name the column of the marks with --marks-column COLUMN"
+        )
+    note = f"marks in {n} of {counted(len(data.rows('train')), 'training text')} can guide"
+    return replace(data, notes=(*data.notes, note))
+
+
 def guidance(data: TrainingData, preprocess: Preprocess, whole: bool, recipe: Recipe) -> Guidance:
     """The annotations of the recipe's share of the annotated training pictures, at least one, drawn by its seed.
 
     whole: as for the store of the pictures, whose geometry this one has.
     """
-    rows = [i for i in data.rows("train") if data.pictures[i].regions]
+    rows = [i for i in data.rows("train") if data.pictures[i].regions or data.pictures[i].marks]
     drawn = torch.randperm(len(rows), generator=torch.Generator().manual_seed(recipe.seed))
     used = drawn[: max(1, round(recipe.guide_share * len(rows)))]
+    rows_used = frozenset(rows[int(k)] for k in used)
+    if data.data.are_texts:
+        return Guidance(MarkedPlaces(data.pictures, preprocess.size[0], recipe.avoid is None), rows_used)
     grey = replace(preprocess, mean=(0.0,), std=(1.0,))
     draw = where_to_look if recipe.avoid is None else where_not_to_look
-    return Guidance(Store(data.pictures, grey, whole, read=draw), frozenset(rows[int(k)] for k in used))
+    return Guidance(Store(data.pictures, grey, whole, read=draw), rows_used)
+
+
+@dataclass(frozen=True, eq=False)
+class MarkedPlaces:
+    """Where the answer to a text may look, as one number for each place.
+
+    length: places of the network's input; inside: whether the marked characters are where it may look, or may not.
+    """
+
+    texts: Sequence[Picture]
+    length: int
+    inside: bool
+
+    def __getitem__(self, i: int) -> Tensor:
+        """(1, L) uint8, 255 where it may look, else 0."""
+        places = torch.zeros(1, self.length, dtype=torch.uint8)
+        for start, stop in self.texts[i].marks or ():
+            places[:, start:stop] = 255
+        return places if self.inside else 255 - places
 
 
 def where_to_look(picture: Picture) -> Image.Image:

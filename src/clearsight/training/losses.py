@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from clearsight.core import rng
 from clearsight.core.catalogue import Call
 from clearsight.core.classifier import normalised
 from clearsight.core.training_step import TrainingStep
@@ -37,17 +38,22 @@ def class_weights_of(data: TrainingData, recipe: Recipe) -> Tensor:
     return shares.sum() / (shares.clamp_min(1) * (shares > 0).sum())
 
 
-def defended_loss(defence: Call, step: TrainingStep, x: Tensor, y: Tensor) -> Tensor:
-    """The mean loss of a step that a defence is used in.  Refused: losses that are not one number for each picture."""
-    return mean_of(defence.method(step, x, y, **defence.options), defence, len(x))
+def defended_losses(defence: Call, step: TrainingStep, x: Tensor, y: Tensor) -> Tensor:
+    """The losses (B,) of a step that a defence is used in; what it draws belongs to the picture.
+
+    Refused: losses that are not one number for each picture.
+    """
+    with rng.seeded(step.seed, x, defence.method.name):
+        losses = defence.method(step, x, y, **defence.options)
+    return one_each(losses, defence, len(x))
 
 
-def mean_of(losses: object, call: Call, n: int) -> Tensor:
-    """The mean of what a method gave for n pictures.  Refused: losses that are not one number for each."""
+def one_each(losses: object, call: Call, n: int) -> Tensor:
+    """What a method gave for n pictures, (n,).  Refused: losses that are not one number for each."""
     if not isinstance(losses, Tensor) or losses.shape != (n,):
         what = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
         raise Refused(f"{call.method.name} gave {what}, not one loss for each picture: ({n},)")
-    return losses.mean()
+    return losses
 
 
 def weighted_entropy(weights: Tensor, smoothing: float) -> Callable[[Tensor, Tensor], Tensor]:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
 from clearsight.core.catalogue import Call, parse
 from clearsight.core.classifier import Classifier
-from clearsight.core.norms import Norm
+from clearsight.core.norms import Measure
 from clearsight.core.targets import Goal
 from clearsight.core.training_step import TrainingStep
 from clearsight.errors import Refused
-from clearsight.training.losses import defended_loss, guided_loss, mean_of, training_loss, weighted_entropy
+from clearsight.training.losses import defended_losses, guided_loss, one_each, training_loss, weighted_entropy
 from clearsight.training.perturb import attacker, no_attack, training_attack
 from clearsight.training.recipe import Recipe, flag, marks_file, non_default
 from clearsight.training.run import Run
@@ -28,7 +28,7 @@ class Objective:
     defence: Call | None
     attack: Call | None
     eps: float
-    norm: Norm
+    norm: Measure
     guide: Call | None
 
     @property
@@ -45,7 +45,8 @@ class Objective:
 
 def objective(recipe: Recipe) -> Objective:
     """What a recipe asks for beside the labels.  Refused: names and options that do not exist or do not fit."""
-    if recipe.defence and not recipe.perturb:
+    defence = parse(recipe.defence, "defences") if recipe.defence else None
+    if defence is not None and not recipe.perturb and "attack-free" not in defence.method.claims:
         raise Refused(
             f"defence {recipe.defence!r} without an attack",
             'name one with --perturb, such as "pgd(eps=8/255, steps=7)"',
@@ -56,9 +57,14 @@ def objective(recipe: Recipe) -> Objective:
             raise Refused(f"{flag(given[0])} without annotations", "name them with --guide FILE or --avoid FILE")
         guide = None
     if not recipe.perturb:
-        return Objective(None, None, 0.0, "linf", guide)
+        return Objective(defence, None, 0.0, "linf", guide)
     attack, eps, norm = training_attack(recipe.perturb)
-    return Objective(parse(recipe.defence or DEFAULT, "defences"), attack, eps, norm, guide)
+    if norm == "characters" and defence is not None and "adds-to-pixels" in defence.method.claims:
+        raise Refused(
+            f"{defence.method.name} against {attack.method.name}: it adds to pixels, and characters are replaced",
+            "train against it by adversarial-training or mart",
+        )
+    return Objective(defence or parse(DEFAULT, "defences"), attack, eps, norm, guide)
 
 
 def step_loss(
@@ -77,13 +83,14 @@ def step_loss(
 
     attack: Callable[[Tensor, Goal], Tensor] = no_attack
     if asked.attack is not None:
-        attack = attacker(_classifier(start.net, run), asked.attack, asked.eps, asked.norm, seed)
+        attacked = replace(_classifier(start.net, run), output=None)  # in evaluation mode there is only one output
+        attack = attacker(attacked, asked.attack, asked.eps, asked.norm, seed)
     if asked.guide is not None and inside is not None:
         x = x.detach().requires_grad_()
-    step = TrainingStep(model, entropy, attack, asked.eps, asked.norm, replay, run.memory)
+    step = TrainingStep(model, entropy, attack, asked.eps, asked.norm, replay, run.memory, seed)
     penalty = guided_loss(asked.guide, step, x, y, inside) if asked.guide is not None and inside is not None else 0.0
     if asked.defence is not None:
-        return defended_loss(asked.defence, step, x.detach(), y) + penalty
+        return defended_losses(asked.defence, step, x.detach(), y).mean() + penalty
     return entropy(step.forward(x), y).mean() + penalty
 
 
@@ -95,11 +102,12 @@ def rebalanced_loss(run: Run, call: Call, x: Tensor, y: Tensor, group: Tensor, g
     entropy = weighted_entropy(weights, run.recipe.smoothing)
     step = TrainingStep(_classifier(run.net, run), entropy, no_attack, memory=run.memory)
     losses = call.method(step, x, y, group, groups, **call.options)
-    return mean_of(losses, call, len(x))
+    return one_each(losses, call, len(x)).mean()
 
 
 def _classifier(net: nn.Module, run: Run) -> Classifier:
     """A network of a run as a Classifier; one with auxiliary outputs gives its main one in training."""
-    pre, labels = run.start.preprocess, run.data.labels
-    output = 0 if net.training and getattr(run.start.net, "aux_logits", False) else None
+    pre, labels, own = run.start.preprocess, run.data.labels, run.start.net
+    auxiliary = getattr(own, "aux_logits", False) or getattr(own, "aux1", None) is not None  # torchvision's, and ours
+    output = 0 if net.training and auxiliary else None
     return Classifier(net, pre, labels, output=output, channels_last=run.start.channels_last)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from clearsight.core import rng
 from clearsight.core.catalogue import Call, parse
 from clearsight.core.classifier import Classifier
-from clearsight.core.norms import Norm, norm_of, project
+from clearsight.core.evaluation_mode import evaluating
+from clearsight.core.norms import Measure, norm_of, project
 from clearsight.core.targets import Goal
 from clearsight.core.validation import check_result
 from clearsight.errors import Refused
@@ -18,7 +18,7 @@ from clearsight.internals.input_convolution import folded_back
 from clearsight.runner.run import budgeted
 
 
-def training_attack(spelling: str) -> tuple[Call, float, Norm]:
+def training_attack(spelling: str) -> tuple[Call, float, Measure]:
     """The attack that words name, as training uses it, with its budget and its norm.
 
     It does not leave a picture alone once that is fooled (``early_stop=false``), unless the words say so.
@@ -50,7 +50,7 @@ def no_attack(x: Tensor, goal: Goal) -> Tensor:
     return x.detach()
 
 
-def attacker(model: Classifier, call: Call, eps: float, norm: Norm, seed: int) -> Callable[[Tensor, Goal], Tensor]:
+def attacker(model: Classifier, call: Call, eps: float, norm: Measure, seed: int) -> Callable[[Tensor, Goal], Tensor]:
     """A function from pictures (B, C, *S) in [0, 1] and a goal to the pictures as the attack changes them.
 
     They lie within eps of those given, and in [0, 1].  model: a Classifier of the network that is trained.
@@ -64,20 +64,3 @@ def attacker(model: Classifier, call: Call, eps: float, norm: Norm, seed: int) -
         return project(raw.detach(), x, eps, norm)
 
     return attack
-
-
-@contextmanager
-def evaluating(net: nn.Module) -> Iterator[None]:
-    """Inside, the network is in evaluation mode and its weights have no gradient; both are given back as they were."""
-    modes = [(m, m.training) for m in net.modules()]
-    learning = [p for p in net.parameters() if p.requires_grad]
-    net.eval()
-    for p in learning:
-        p.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for p in learning:
-            p.requires_grad_(True)
-        for m, training in modes:
-            m.training = training

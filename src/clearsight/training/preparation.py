@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from clearsight.data.datasets import Pictures
-from clearsight.data.duplicates import Likeness
+from clearsight.data.duplicates import Likeness, likenesses
+from clearsight.data.text_inputs import without_too_long
 from clearsight.models.model_folder import RECIPE
 from clearsight.training.auto_settings import resolve_auto
 from clearsight.training.continued import continued_network, divided_as_before, origin, with_classes
@@ -28,6 +29,9 @@ def prepare_data(
     if resume:
         same_recipe(folder, non_default(recipe))
         run_recipe, why, _ = read_recipe(folder / RECIPE)
+    if pictures.are_texts:
+        pictures = without_too_long(pictures, run_recipe.size)
+        alike = likenesses(pictures.pictures)
     data = _divide(pictures, alike, run_recipe)
     if resume:
         same_data(folder, data)
@@ -35,7 +39,8 @@ def prepare_data(
     taken = "its errors; the network begins anew" if stage(recipe) == "wrong" else "its network, with all its weights"
     notes = [f"from {run_recipe.from_run}: {taken}"] if run_recipe.from_run else []
     started = inherited_by(recipe, origin(recipe.from_run)) if recipe.from_run is not None else recipe
-    settled, why = resolve_auto(started, [data.seen[i] for i in data.rows("train")], data.counts("train"))
+    seen = data.seen if pictures.are_texts else [data.seen[i] for i in data.rows("train")]  # all texts must fit
+    settled, why = resolve_auto(started, seen, data.counts("train"))
     return data, settled, [*notes, *why]
 
 

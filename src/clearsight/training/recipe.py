@@ -47,7 +47,7 @@ ABOUT = {
     "perturb": 'ATTACK to train against, with its budget: "pgd(eps=8/255, steps=7)".',
     "defence": "How the attack is used: adversarial-training by default, trades(beta=6), ...; clearsight methods.",
     "overfitting_guard": "End training, and go back, where it begins to resist the attack of training alone.",
-    "guide": "Annotations to train for the right reason: boxes, outlines or masks; a file or a folder.",
+    "guide": "Annotations to train for the right reason: boxes, outlines or masks (file or folder), or marks of texts.",
     "avoid": "Annotations of what a right answer may not depend on, such as a mark; instead of --guide.",
     "guide_by": "How annotations guide: counterexamples, right-reasons(weight=1), ...; clearsight methods.",
     "guide_share": "Share of the annotated training pictures whose annotation is used.",
@@ -103,7 +103,8 @@ class Recipe:
             "adversarial-training" where perturb names an attack.
         overfitting_guard: go back to the epoch that is kept, and end, where an epoch is right under pgd on far fewer
             pictures of val than one before; without it the last epoch is kept.
-        guide: file or folder of boxes, outlines or masks of what a right answer may depend on; None for none.
+        guide: file or folder of boxes, outlines or masks of what a right answer may depend on; "marks" for the marked
+            characters of texts; None for none.
         avoid: file or folder of boxes, outlines or masks of what a right answer may not depend on, instead of guide.
         guide_by: how they guide, a call of ``catalogue("guides")``.
         guide_share: share of the annotated training pictures whose annotation is used, drawn by the seed, above 0.

@@ -8,7 +8,7 @@ import torch
 
 from clearsight.core.catalogue import parse
 from clearsight.core.classifier import Classifier
-from clearsight.core.norms import Norm
+from clearsight.core.norms import Measure
 from clearsight.core.targets import Misclassify
 from clearsight.runner.run import attack
 from clearsight.training.batches import Store
@@ -28,10 +28,16 @@ def robust_rows(data: TrainingData, seed: int) -> list[int]:
 
 
 def robust_right(
-    model: Classifier, store: Store, data: TrainingData, rows: Sequence[int], eps: float, norm: Norm
+    model: Classifier, store: Store, data: TrainingData, rows: Sequence[int], eps: float, norm: Measure
 ) -> int:
-    """How many of these pictures the model is right on, under pgd of 10 steps within eps too."""
-    call = parse("pgd", "attacks").with_options(steps=STEPS, norm=norm)
+    """How many of these pictures the model is right on, under pgd of 10 steps within eps too.
+
+    Of texts, under the replacement of at most eps characters.
+    """
+    if norm == "characters":
+        call = parse("character-substitution", "attacks")
+    else:
+        call = parse("pgd", "attacks").with_options(steps=STEPS, norm=norm)
     goal = Misclassify(data.y[list(rows)] > 0)
     result = attack(model, store.pixels(rows).to(model.device), goal, call, eps=eps)
     return int((~result.fooled & ~result.already).sum())

@@ -23,6 +23,7 @@ from clearsight.core.run_names import new_folder
 from clearsight.core.statistics import wilson
 from clearsight.core.text import counted
 from clearsight.data.datasets import Pictures
+from clearsight.data.text_inputs import split_of_texts
 from clearsight.drawing import charts
 from clearsight.drawing.charts import Line
 from clearsight.errors import Refused
@@ -88,15 +89,22 @@ def begin_folder(
     arithmetic: Mapping[str, Any],
 ) -> None:
     """Write the recipe and the split of a run; arithmetic: device, threads and PyTorch version."""
+    write_whole(
+        folder / SPLIT, split_of_texts(data.pictures, data.parts) if data.data.are_texts else _split(folder, data)
+    )
+    record = {"schema": 1, "recipe": recipe.as_dict(), "why": list(why), "asked": requested.as_dict()}
+    record |= {"data": data.digest, "command": command, COMPUTED: [dict(arithmetic)]}
+    write_whole(folder / RECIPE, json.dumps(record, indent=1) + "\n")
+
+
+def _split(folder: Path, data: TrainingData) -> str:
+    """The table, CSV, of which picture is in which part."""
     rows = io.StringIO()
     table = csv.writer(rows, lineterminator="\n")
     table.writerow(_COLUMNS)
     for p, part in zip(data.pictures, data.parts, strict=True):
         table.writerow((Path(os.path.relpath(p.path, folder)).as_posix(), "|".join(p.labels), part))
-    write_whole(folder / SPLIT, rows.getvalue())
-    record = {"schema": 1, "recipe": recipe.as_dict(), "why": list(why), "asked": requested.as_dict()}
-    record |= {"data": data.digest, "command": command, COMPUTED: [dict(arithmetic)]}
-    write_whole(folder / RECIPE, json.dumps(record, indent=1) + "\n")
+    return rows.getvalue()
 
 
 def same_recipe(folder: Path, given: Mapping[str, Any]) -> None:
@@ -117,7 +125,7 @@ def same_data(folder: Path, data: TrainingData) -> None:
 
 def training_command(data: Pictures, recipe: Recipe, folder: Path) -> str:
     """The command line that trains with this recipe."""
-    words = ["clearsight", "train", str(data.root)]
+    words = ["clearsight", "train", str(data.root), *data.words]
     for name, value in non_default(recipe).items():
         words += [flag(name).replace("--", "--no-", 1) if value is False else flag(name)]
         words += [] if isinstance(value, bool) else [str(value)]

@@ -17,6 +17,7 @@ from clearsight.training.objective import objective
 from clearsight.training.optimisers import optimiser
 from clearsight.training.rebalance import check_rebalancing
 from clearsight.training.recipe import Recipe, marks_file
+from clearsight.training.trial_step import try_defence
 
 SIDE = 16  # pixels of the noise on which augmentations are tried
 
@@ -24,7 +25,7 @@ SIDE = 16  # pixels of the noise on which augmentations are tried
 def validate(recipe: Recipe, device: str = "auto") -> None:
     """Refuse networks, optimisers, augmentations, devices or options that do not exist."""
     device_of(device)
-    objective(recipe)
+    try_defence(objective(recipe))
     check_rebalancing(recipe)
     if recipe.from_run is not None:
         refuse_its_own(recipe)

@@ -19,6 +19,7 @@ from clearsight.curation.quality.format_flaws import colours, counts, giveaway, 
 from clearsight.curation.quality.label_flaws import suspects
 from clearsight.data.datasets import Pictures
 from clearsight.data.duplicates import Likeness, likenesses
+from clearsight.data.text_inputs import refuse_texts
 from clearsight.errors import Refused
 from clearsight.reporting.pages import INDEX
 
@@ -98,6 +99,7 @@ def check_data(
     """
     if not data.pictures:
         raise Refused(f"no pictures in {data.root}: give a folder with at least one")
+    refuse_texts(data, "data check")
     began = time.monotonic()
     alike = likenesses(data.pictures, progress=progress)
     if len(alike.broken) == len(data.pictures):

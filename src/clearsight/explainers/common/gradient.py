@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
 from clearsight.internals.graph import Graph, Unrecordable
+from clearsight.internals.kept_graph import is_kept
 from clearsight.internals.layers import gradients
 from clearsight.internals.recording import graph_of, is_recorded
 
@@ -22,7 +23,7 @@ _folded: ContextVar[tuple[nn.Module, Graph] | None] = ContextVar("folded", defau
 
 def pixel_gradients(model: Classifier, x: Tensor, target: Target) -> Tensor:
     """d target / d x, signed, in units of the target per unit of pixel value: x (B, C, *S) -> (B, C, *S)."""
-    z = x.detach().requires_grad_()
+    z = x if is_kept() and x.requires_grad else x.detach().requires_grad_()
     folded = _folded.get()
     with torch.enable_grad():
         if folded is not None and folded[0] is model.net:
@@ -41,7 +42,7 @@ def many_passes(model: Classifier, x: Tensor, passes: int) -> Iterator[None]:
     The logits stay the same up to rounding, and the way back is about half as long again without it.
     """
     current = _folded.get()
-    if (current is not None and current[0] is model.net) or not _is_worth(model, x, passes):
+    if is_kept() or (current is not None and current[0] is model.net) or not _is_worth(model, x, passes):
         yield
         return
     try:

@@ -10,6 +10,7 @@ from clearsight.core.catalogue import Call
 from clearsight.core.classifier import Classifier
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
+from clearsight.internals.kept_graph import held, must_learn
 
 
 def parse(inner: str) -> Call:
@@ -23,11 +24,12 @@ def run(call: Call, model: Classifier, versions: Tensor, target: Target, rows: T
     numbers (n,): which version of its picture each is.  What the inner method draws belongs to the version, and what it
     notes about its maps is not kept.
     """
+    must_learn(call)
     with rng.for_versions(rows, numbers), diagnostics.silent():
-        maps = call.method(model, versions.detach().clone(), target[rows], **call.options)
+        maps = call.method(model, held(versions).clone(), target[rows], **call.options)
     if not isinstance(maps, Tensor) or maps.shape != versions[:, 0].shape:
         raise Refused(f"{call.method.name} as inner method must return one map (B, *S) for each picture")
-    return maps.detach().to(versions)
+    return held(maps).to(versions)
 
 
 def noisy_maps(

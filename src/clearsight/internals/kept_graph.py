@@ -1,0 +1,63 @@
+"""Maps that training can change: inside, what explainers make keeps its graph, back to the weights of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+from torch import Tensor
+
+from clearsight.core.catalogue import Call, catalogue
+from clearsight.core.classifier import Classifier
+from clearsight.errors import Refused
+
+CLAIM = "learnable"  # of an explainer: inside `keeping_graph` the gradient of its map in the weights is right
+
+_kept: ContextVar[bool] = ContextVar("kept", default=False)
+
+
+@contextmanager
+def keeping_graph() -> Iterator[None]:
+    """Inside, maps have a gradient in the weights: nothing is detached, and gradients are differentiable themselves."""
+    token = _kept.set(True)
+    try:
+        with torch.enable_grad():
+            yield
+    finally:
+        _kept.reset(token)
+
+
+def is_kept() -> bool:
+    return _kept.get()
+
+
+def held(t: Tensor) -> Tensor:
+    """The tensor itself where its graph is kept, else without it."""
+    return t if _kept.get() else t.detach()
+
+
+def must_learn(call: Call) -> None:
+    """Refuse, where the graph is kept, an explainer whose map has no gradient in the weights, or a wrong one."""
+    if not _kept.get() or CLAIM in call.method.claims:
+        return
+    able = [name for name, m in catalogue("explainers").items() if CLAIM in m.claims]
+    raise Refused(
+        f"explainer {call.method.name}: its map has no gradient in the network's weights, so training cannot change it",
+        f"name one that has: {', '.join(able)}",
+    )
+
+
+@contextmanager
+def at_rest(model: Classifier) -> Iterator[None]:
+    """Inside, a network that is being trained is undisturbed, as every other one that is measured already is."""
+    if not _kept.get():
+        yield
+        return
+    token = _kept.set(False)
+    try:
+        with model.undisturbed():
+            yield
+    finally:
+        _kept.reset(token)

@@ -1,0 +1,202 @@
+"""Convolutions and BatchNorm whose gradient at the input is differentiated once more, at little cost.
+
+PyTorch works out the second gradient of a convolution's weights as a convolution by filters of the size of the picture,
+and of grouped convolutions group by group.  It is the ordinary gradient of the weights, with the second gradient in the
+place of the input.  That of BatchNorm takes PyTorch twenty passes over what it is given; it is a sum of three terms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.overrides import TorchFunctionMode
+
+_Geometry = tuple[Any, ...]  # stride, padding, dilation, transposed, output padding, groups
+_aten = torch.ops.aten
+_FEW_STEPS = 16  # of autograd, as normalisation takes some
+
+
+@contextmanager
+def twice_differentiable() -> Iterator[None]:
+    """Inside, passes of networks are cheap to differentiate twice.
+
+    Their results and gradients are those of torch but for rounding.  What differentiates such a pass with create_graph
+    gets the gradient at the input of such a layer, as an explanation needs it, and none of its weights; what
+    differentiates it without, as training does, gets none at the pixels.
+    """
+    with _Cheap():
+        yield
+
+
+class _Cheap(TorchFunctionMode):
+    """Functions that have a form of their own here are run in it, wherever in the network they are called."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        own = _OWN.get(func)
+        found = None if own is None else own(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {})) if found is None else found
+
+
+def _serves(x: Tensor, weight: Tensor | None) -> bool:
+    fine = x.dtype in (torch.float32, torch.float64) and weight is not None and x.dtype == weight.dtype
+    return fine and x.requires_grad and torch.is_grad_enabled() and not torch.is_autocast_enabled(x.device.type)
+
+
+def _convolved(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor | None:
+    axes = weight.dim() - 2
+    if isinstance(padding, str) or input.dim() != weight.dim() or not _serves(input, weight):
+        return None
+    sides = (_of_axes(v, axes) for v in (stride, padding, dilation))
+    geometry = (*sides, False, (0,) * axes, groups)
+    out: Tensor = _Convolution.apply(input, weight, bias, geometry, not _learns_before(input))
+    return out
+
+
+def _of_axes(value: Any, axes: int) -> tuple[int, ...]:
+    if isinstance(value, int):
+        return (value,) * axes
+    return tuple(value) * (axes // len(value))
+
+
+def _learns_before(x: Tensor) -> bool:
+    """Whether x comes of parameters, or of so much that it is not looked through."""
+    nodes, seen = [x.grad_fn], 0
+    while nodes:
+        node, seen = nodes.pop(), seen + 1
+        if seen > _FEW_STEPS or isinstance(getattr(node, "variable", None), nn.Parameter):
+            return True
+        nodes += [before for before, _ in node.next_functions if before is not None] if node is not None else []
+    return False
+
+
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: _Geometry, pixels: bool) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.pixels, ctx.geometry, ctx.bias = pixels, geometry, None if bias is None else list(bias.shape)
+        out: Tensor = _aten.convolution.default(x, weight, bias, *geometry)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        x, weight = ctx.saved_tensors
+        if torch.is_grad_enabled():  # its own gradient is wanted: it is a part of an explanation
+            return _AtInput.apply(g, x.detach(), weight, ctx.geometry), None, None, None, None
+        wanted = (ctx.needs_input_grad[0] and not ctx.pixels, ctx.needs_input_grad[1], ctx.needs_input_grad[2])
+        found = _aten.convolution_backward.default(g, x, weight, ctx.bias, *ctx.geometry, wanted)
+        return (*found, None, None)
+
+
+class _AtInput(torch.autograd.Function):
+    """The gradient at the input of a convolution, differentiable in the gradient at its output and in the weights."""
+
+    @staticmethod
+    def forward(ctx: Any, g: Tensor, x: Tensor, weight: Tensor, geometry: _Geometry) -> Tensor:
+        ctx.save_for_backward(g, weight)
+        ctx.geometry = geometry
+        found: Tensor = _aten.convolution_backward.default(g, x, weight, None, *geometry, (True, False, False))[0]
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, v: Tensor) -> Any:
+        g, weight = ctx.saved_tensors
+        at_g = _aten.convolution.default(v, weight, None, *ctx.geometry)
+        wanted = (False, ctx.needs_input_grad[2], False)
+        at_weight = _aten.convolution_backward.default(g, v, weight, None, *ctx.geometry, wanted)[1]
+        return at_g, None, at_weight, None
+
+
+def _standardised(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor | None:
+    if not training or bias is None or not _serves(input, weight):
+        return None
+    out: Tensor = _Standardised.apply(input, weight, bias, running_mean, running_var, momentum, eps)
+    return out
+
+
+class _Standardised(torch.autograd.Function):
+    """BatchNorm by the batch's own means and variances."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, mean: Any, variance: Any, share: float, eps: float
+    ) -> Tensor:
+        out, own_mean, scale = _aten.native_batch_norm.default(x, weight, bias, mean, variance, True, share, eps)
+        ctx.save_for_backward(x, weight, own_mean, scale)
+        ctx.eps = eps
+        done: Tensor = out
+        return done
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        x, weight, mean, scale = ctx.saved_tensors
+        if torch.is_grad_enabled():  # its own gradient is wanted: it is a part of an explanation
+            return _StandardisedAtInput.apply(g, x, weight, mean, scale, ctx.eps), *[None] * 6
+        return *_standardised_back(g, x, weight, mean, scale, ctx.eps), *[None] * 4
+
+
+class _StandardisedAtInput(torch.autograd.Function):
+    """The gradient at the input of BatchNorm, differentiable in the gradient at its output, its input and its weights.
+
+    With h the standardised input, s one over the deviation, w the weights and n numbers in a channel, it is
+    w s (g - mean(g) - h mean(g h)).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, g: Tensor, x: Tensor, weight: Tensor, mean: Tensor, scale: Tensor, eps: float) -> Tensor:
+        found, along, total = _standardised_back(g, x, weight, mean, scale, eps)
+        ctx.save_for_backward(g, x, weight, mean, scale, along, total)
+        ctx.eps = eps
+        at_input: Tensor = found
+        return at_input
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, v: Tensor) -> Any:
+        g, x, weight, mean, scale, g_along, g_total = ctx.saved_tensors
+        at_g, v_along, v_total = _standardised_back(v, x, weight, mean, scale, ctx.eps)
+        n = x.numel() / x.shape[1]
+        axes = [0, *range(2, x.dim())]
+        both = (v * g).sum(axes) - (v_total * g_total + v_along * g_along) / n
+        size = weight * scale.square() / n
+        of_v, of_g = -size * g_along, -size * v_along
+        of_h = (2 * size * v_along * g_along / n) - size * both  # of h, the second by the deviation
+        shape = [1, -1, *[1] * (x.dim() - 2)]
+        of_x = of_h * scale
+        rest = -(of_v * v_total + of_g * g_total) / n - of_x * mean
+        at_x = torch.addcmul(rest.view(shape), v, of_v.view(shape))
+        at_x.addcmul_(g, of_g.view(shape)).addcmul_(x, of_x.view(shape))
+        return at_g, at_x, scale * both, None, None, None
+
+
+def _standardised_back(g: Tensor, x: Tensor, weight: Tensor, mean: Tensor, scale: Tensor, eps: float) -> Any:
+    """The gradients at the input, at the weights (the sum of g h) and at the bias (the sum of g)."""
+    wanted = (True, True, True)
+    return _aten.native_batch_norm_backward.default(g, x, weight, None, None, mean, scale, True, eps, wanted)
+
+
+_OWN: dict[Any, Callable[..., Tensor | None]] = {
+    **dict.fromkeys((torch.conv1d, torch.conv2d, torch.conv3d), _convolved), nn.functional.batch_norm: _standardised,
+}  # fmt: skip

@@ -1,0 +1,91 @@
+"""Texts through the commands: train, audit, explain, attack; one small model for all of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import clearsight as cs
+from textshop import lay_out_shop
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """requests.jsonl and a model m trained on them (see textshop.py)."""
+    return lay_out_shop(tmp_path_factory.mktemp("shop"))
+
+
+def test_explain_prints_the_text_and_writes_a_page(run: Callable[..., object], shop: Path, tmp_path: Path) -> None:
+    text = "GET /home?id=10&q=' OR 1"
+    words = (text, "--target", "attack", "-m", "integrated-gradients", "-o", tmp_path / "e")
+    ran = run("explain", shop / "m", *words)
+    lines = ran.out.split("\n")
+    assert ran.status == 0
+    assert lines[0].startswith("text 1: attack")
+    assert lines[1] == "integrated-gradients, logit of attack"
+    assert lines[2] == text
+    assert "#" in lines[3][16:24]  # at the quote, or what stands around it
+    page = (tmp_path / "e" / "text_1.html").read_text()
+    assert "&#x27;" in page
+    assert page.count('<pre class="text">') == page.count('class="scale"') == 1
+    rows = (shop / "requests.jsonl").read_text().split("\n")
+    (tmp_path / "few.jsonl").write_text("\n".join([*rows[:3], rows[122]]))
+    data = json.loads(run("explain", shop / "m", tmp_path / "few.jsonl", "--json", "-o", tmp_path / "j").out)
+    assert [e["text"] for e in data["texts"]] == ["line 1", "line 2", "line 3"]
+    assert {"text": "line 4", "reason": "60 characters, and the model reads 48"} in data["broken"]
+    assert {m["method"].partition("(")[0] for m in data["texts"][0]["maps"]} == {"integrated-gradients", "grad-cam"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("explain", "m", " "), "an empty text is given"),
+        (("explain", "m", "x" * 60), "60 characters, and the model reads 48"),
+        (("explain", "m", "x", "-m", "none"), "no method 'none'"),
+        (("attack", "m", "requests.jsonl", "-a", "pgd"), "pgd changes pixels, and these are texts"),
+        (("attack", "m", "requests.jsonl", "--eps", "8/255"), "give the number of characters"),
+        (("attack", "m", "requests.jsonl", "--access", "label"), "is attacked alone"),
+        (("train", "requests.jsonl", "--arch", "demo", "-o", "n"), "takes pictures, and the inputs are texts"),
+        (("train", "requests.jsonl", "--augment", "flip", "-o", "n"), "changes pictures, and the inputs are texts"),
+        (("train", "requests.jsonl", "--size", "8", "-o", "n"), "every text of"),
+        (("audit", "m", "requests.jsonl", "--boxes", "b.json"), "have no boxes or masks"),
+        (("audit", "demo", "requests.jsonl"), "the model takes pictures, not texts"),
+        (("features", "m", "requests.jsonl"), "holds texts, and features takes pictures"),
+        (("data", "check", "requests.jsonl"), "holds texts, and data check takes pictures"),
+        (("data", "augment", "requests.jsonl"), "holds texts, and data augment takes pictures"),
+        (("compare", "m", "demo", "--data", "requests.jsonl"), "holds texts, and compare takes pictures"),
+        (("explain", "demo", "requests.jsonl"), "holds texts, and a model of pictures takes pictures"),
+        (("attack", "demo", "requests.jsonl"), "takes pictures, not texts"),
+        (("audit", "m", "demo"), "demo holds pictures, and the model takes texts"),
+    ],
+)
+def test_what_cannot_be_done_with_texts_is_said(
+    run: Callable[..., object], shop: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], message: str
+) -> None:
+    monkeypatch.chdir(shop)
+    ran = run(*words)
+    assert ran.status == 2
+    assert message in ran.err.replace("\n", " ")
+    assert not (shop / "n").exists()
+
+
+def test_attack_replaces_characters_and_writes_the_texts_that_fool(
+    run: Callable[..., object], shop: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "a"
+    ran = run("attack", shop / "m", shop / "requests.jsonl", "--eps", "2", "--pictures", "30", "-o", out, "--quiet")
+    assert ran.status in (0, 1)
+    rows = [json.loads(line) for line in (out / "attacked.jsonl").read_text().splitlines()]
+    assert rows
+    model = cs.load(str(shop / "m"))
+    with model.undisturbed():
+        for row in rows:
+            answer = model.labels[int(model(cs.one_hot(model, row["text"])).argmax())]
+            assert answer != row["label"]
+            changed = sum(a != b for a, b in zip(row["text"], row["before"], strict=True))
+            assert 1 <= changed == row["replaced"] <= 2
+    report = json.loads((out / "report.json").read_text())
+    assert report["findings"][0]["n"] == 30

@@ -1,0 +1,258 @@
+"""What guides give, held against closed forms on networks of a few weights and against the papers' formulas."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from clearsight.core.catalogue import catalogue, parse
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.free_memory import free_memory
+from clearsight.errors import Refused
+from clearsight.internals.twice_differentiable import twice_differentiable
+from clearsight.testing import linear, pooled, rectified, training_step
+from clearsight.training.guided_memory import kept_by, must_fit
+
+FIRST = torch.tensor([[1.0, 0.0]])
+
+
+def penalty(
+    name: str, model: Classifier, x: list[float] | Tensor, inside: list[float], **options: float | str
+) -> float:
+    pixels = x if isinstance(x, Tensor) else torch.tensor([[[x]]])
+    where = torch.tensor([[[inside]]], dtype=torch.float32)
+    found = catalogue("guides")[name](training_step(model), pixels.requires_grad_(), FIRST, where, **options)
+    return float(found.detach())
+
+
+def test_right_reasons_is_the_squared_slope_of_the_summed_log_probabilities():
+    """Of logits z = W x: the gradient is the sum over classes of W_k - (p W), times the number of classes."""
+    weight = torch.tensor([[2.0, -1.0, 0.5], [0.0, 1.0, 3.0]])
+    x = [0.2, 0.9, 0.4]
+    p = (weight @ torch.tensor(x)).softmax(0)
+    slope = weight.sum(0) - 2 * p @ weight
+    wanted = float(slope[1] ** 2 + slope[2] ** 2)
+    model = linear(weight.tolist())
+    assert penalty("right-reasons", model, x, [1, 0, 0], logarithm=False) == pytest.approx(wanted)
+    assert penalty("right-reasons", model, x, [1, 0, 0], weight=3.0) == pytest.approx(3 * math.log1p(wanted))
+
+
+def test_one_weight_suits_a_new_and_a_sure_network():
+    """A network a thousand times as steep has a penalty a million times as large; its logarithm stays near log K."""
+    gentle, steep = (penalty("right-reasons", linear([[a, a], [0.0, 0.0]]), [0.3, 0.4], [1, 0]) for a in (0.01, 10.0))
+    assert gentle == pytest.approx((0.01 * (1 - 2 / (1 + math.exp(-0.007)))) ** 2, rel=0.1)
+    assert 2 < steep < 7 * math.log(2)
+
+
+def test_energy_is_the_share_of_positive_attribution_outside():
+    """Gradient times input of logits W x is W x itself: 0.5, -1, 1.5 and 2, of which 1.5 + 2 lie outside."""
+    model = linear([[1.0, -2.0, 3.0, 4.0], [0.0] * 4])
+    assert penalty("energy", model, [0.5, 0.5, 0.5, 0.5], [1, 1, 0, 0]) == pytest.approx(3.5 / 4.0)
+    assert penalty("energy", model, [0.5, 0.5, 0.5, 0.5], [1, 1, 0.5, 0]) == pytest.approx(2.75 / 4.0)
+    assert penalty("energy", model, [0.0, 0.5, 0.0, 0.0], [0, 0, 0, 0]) == 0
+
+
+@pytest.mark.parametrize("explainer", ["integrated-gradients(steps=4)", "gradient-shap(baseline=0.0, samples=2)"])
+def test_of_a_linear_network_complete_explainers_give_the_same_energy(explainer):
+    model = linear([[1.0, -2.0, 3.0, 4.0], [0.0] * 4])
+    assert penalty("energy", model, [0.5] * 4, [1, 1, 0, 0], explainer=explainer) == pytest.approx(3.5 / 4.0)
+
+
+def test_energy_falls_as_its_gradient_says():
+    """E = c / (b + c) for attributions b inside and c outside: dE/dw_c = x b / (b + c)^2, and dE/dw_b = -x c / ..."""
+    model = linear([[2.0, 6.0], [0.0, 0.0]])
+    x = torch.tensor([[[[1.0, 0.5]]]], requires_grad=True)
+    found = catalogue("guides")["energy"](training_step(model), x, FIRST, torch.tensor([[[[1.0, 0.0]]]]))
+    (slope,) = torch.autograd.grad(found.sum(), model.net[1].weight)
+    torch.testing.assert_close(slope, torch.tensor([[-3 / 25, 0.5 * 2 / 25], [0, 0]]))
+
+
+def test_cam_loss_reads_the_map_before_pooling():
+    """Two channels with weights 4 and -2: the map is relu(4 a - 2 b) / 2 at each place, here 2, 1 -> 1, 0.5."""
+    model = pooled([[4.0, -2.0], [0.0, 0.0]])
+    x = torch.tensor([[[[1.0, 1.0]], [[0.0, 1.0]]]])
+    assert penalty("cam-loss", model, x, [1, 0]) == pytest.approx(0.5**2 / 2)
+    assert penalty("cam-loss", model, x, [0, 1], weight=2.0) == pytest.approx(2 * 1 / 2)
+    assert penalty("cam-loss", model, x, [0.5, 0]) == pytest.approx((0.5**2 + 0.5**2) / 2)
+
+
+def test_gain_is_the_probability_without_the_map_and_the_distance_to_the_annotation():
+    model = pooled([[4.0], [0.0]])
+    x = torch.tensor([[[[1.0, 0.5]]]])
+    left = [1 - 1 / (1 + math.exp(-10 * (a - 0.5))) for a in (1.0, 0.5)]
+    mining = 1 / (1 + math.exp(-4 * (1.0 * left[0] + 0.5 * left[1]) / 2))
+    assert penalty("gain", model, x, [1, 0], supervision=0.0) == pytest.approx(mining, rel=1e-5)
+    assert penalty("gain", model, x, [1, 0], mining=0.0) == pytest.approx(0.25 / 2)
+    assert penalty("gain", model, x, [1, 0], weight=2.0) == pytest.approx(2 * (mining + 0.125), rel=1e-5)
+
+
+def test_res_is_what_the_authors_compute():
+    """Map 1, 0.5, 0 and annotation 1, 0, 0: the threshold 1 parts them, and the blurred annotation is 0.5, 0.25, 0."""
+    model = pooled([[4.0], [0.0]])
+    x = torch.tensor([[[[1.0, 0.5, 0.0]]]])
+    above = [math.tanh(5 * (v - 1.0)) for v in (1.0, 0.5, 0.0)]
+    hard = (abs(above[0] - 1) + abs(above[1] + 1) + abs(above[2] + 1)) / 3
+    soft = (abs(1 - 1) + abs(0.5 - 0.5) + 0) / 3  # scaled to 1, the blurred annotation is 1, 0.5, 0
+    assert penalty("res", model, x, [1, 0, 0], slack=0.0) == pytest.approx(hard + soft, rel=1e-5)
+    assert penalty("res", model, x, [1, 0, 0], slack=0.2) == pytest.approx(hard - 0.2 + soft, rel=1e-5)
+    assert penalty("res", model, x, [1, 0, 0], slack=2.0) == pytest.approx(soft, abs=1e-6)
+
+
+def test_attention_prior_is_guided_attention():
+    """W = 1 - exp(-d^2 / (2 g^2)), averaged over attributions 1, 2, 3, 4 of a sequence of four places."""
+    model = linear([[1.0, 2.0, 3.0, 4.0], [0.0] * 4])
+    at = [0.125, 0.375, 0.625, 0.875]
+
+    def wanted(far: list[float], g: float) -> float:
+        return sum(a * (1 - math.exp(-(d**2) / (2 * g**2))) for a, d in zip((1, 2, 3, 4), far, strict=True)) / 10
+
+    end = penalty("attention-prior", model, [1.0] * 4, [0, 0, 0, 0], at=1.0, width=0.3)
+    assert end == pytest.approx(wanted([1 - v for v in at], 0.3))
+    near = penalty("attention-prior", model, [1.0] * 4, [1, 0, 0, 0])
+    assert near == pytest.approx(wanted([0, 0.25, 0.5, 0.75], 0.2))
+
+
+def test_attention_prior_measures_the_distance_in_two_axes():
+    from clearsight.guides.attention_prior import to_annotation
+
+    generator = torch.Generator().manual_seed(0)
+    inside = (torch.rand(3, 5, 7, generator=generator) > 0.85).float()
+    inside[2] = 0
+    rows, columns = (torch.arange(5) + 0.5) / 5, (torch.arange(7) + 0.5) / 7
+    places = torch.cartesian_prod(rows, columns)
+    for found, mask in zip(to_annotation(inside), inside, strict=True):
+        marked = places[mask.flatten() > 0]
+        far = torch.cdist(places, marked).amin(1).square() if len(marked) else torch.zeros(35)
+        torch.testing.assert_close(found.flatten(), far)
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_cheap_second_derivatives_are_those_of_torch(groups):
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(4, 8, 3, stride=2, padding=1, groups=groups),
+        nn.Softplus(),
+        nn.Conv2d(8, 4, 3, dilation=2),
+        nn.Flatten(),
+    ).double()
+    x = torch.rand(3, 4, 12, 12, dtype=torch.float64).requires_grad_()
+
+    def slopes() -> tuple[Tensor, ...]:
+        (g,) = torch.autograd.grad(net(x).square().sum(), x, create_graph=True)
+        return torch.autograd.grad(g.square().sum(), list(net.parameters()))
+
+    plain = slopes()
+    with twice_differentiable():
+        cheap = slopes()
+    for a, b in zip(cheap, plain, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_cheap_second_derivatives_of_batchnorm_are_those_of_torch(momentum):
+    torch.manual_seed(0)
+    norms = [nn.BatchNorm2d(4, momentum=momentum, eps=0.01) for _ in range(2)]
+    net = nn.Sequential(norms[0], nn.Softplus(), nn.Conv2d(4, 4, 3), norms[1], nn.Flatten()).double()
+    for m in norms:
+        nn.init.normal_(m.weight)
+    x = torch.rand(3, 4, 6, 6, dtype=torch.float64).requires_grad_()
+    mix = torch.rand(3, 64, dtype=torch.float64)
+
+    def slopes() -> tuple[Tensor, ...]:
+        out = net(x)
+        (g,) = torch.autograd.grad((out**3 * mix).sum(), x, create_graph=True)
+        return torch.autograd.grad(g.square().sum() + (out * mix).square().sum(), list(net.parameters()))
+
+    plain, state = slopes(), {k: v.clone() for k, v in net.state_dict().items()}
+    for m in norms:
+        m.reset_running_stats()
+    with twice_differentiable():
+        cheap = slopes()
+    for a, b in zip(cheap, plain, strict=True):
+        torch.testing.assert_close(a, b)
+    for name, value in net.state_dict().items():
+        torch.testing.assert_close(value, state[name])
+
+
+def test_the_cheap_forms_are_those_that_run():
+    x = torch.rand(2, 3, 8, 8).requires_grad_()
+    with twice_differentiable():
+        made = nn.Conv2d(3, 4, 3)(x), nn.Conv1d(8, 2, 3)(x.mean(1)), nn.BatchNorm2d(3)(x)
+        fixed, still = nn.BatchNorm2d(3).eval()(x), nn.Conv2d(3, 4, 3)(x.detach())
+    outside = nn.Conv2d(3, 4, 3)(x)
+    assert [type(t.grad_fn).__name__ for t in made] == ["_ConvolutionBackward"] * 2 + ["_StandardisedBackward"]
+    assert not any(type(t.grad_fn).__name__.startswith("_") for t in (fixed, still, outside))
+
+
+def test_cheap_second_derivatives_reach_parameters_before_the_first_convolution():
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.tensor(2.0))
+            self.body = nn.Conv2d(1, 2, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.body(x * self.scale).square().sum((2, 3))
+            return out
+
+    net, x = Scaled(), torch.rand(2, 1, 5, 5).requires_grad_()
+    wanted = torch.autograd.grad(net(x).sum(), list(net.parameters()))
+    with twice_differentiable():
+        found = torch.autograd.grad(net(x).sum(), list(net.parameters()))
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_what_a_guided_step_keeps_is_counted(monkeypatch):
+    model = rectified([[1.0] * 64] * 32, [[1.0] * 32] * 2)
+    step, guide = training_step(model), parse("right-reasons", "guides")
+    x, y, inside = torch.rand(16, 1, 1, 64), FIRST.expand(16, 2), torch.ones(16, 1, 1, 64)
+    two = kept_by(guide, step, x[:2].requires_grad_(), y[:2], inside[:2])
+    assert two >= 2 * 4 * (64 + 32 + 2)  # the pixels, the units and the logits at least
+    assert kept_by(guide, step, x[:4].requires_grad_(), y[:4], inside[:4]) == pytest.approx(2 * two, rel=0.1)
+    must_fit(guide, step, x, y, inside)
+    monkeypatch.setattr("clearsight.training.guided_memory.free_memory", lambda device: 4 * two)
+    with pytest.raises(Refused, match=r"a step by right-reasons of 16 pictures needs .*--batch 6 would fit"):
+        must_fit(guide, step, x, y, inside)
+    monkeypatch.setattr("clearsight.training.guided_memory.free_memory", lambda device: two // 2)
+    with pytest.raises(Refused, match="looks at one layer"):
+        must_fit(guide, step, x, y, inside)
+    monkeypatch.setattr("clearsight.training.guided_memory.free_memory", lambda device: None)
+    must_fit(guide, step, x, y, inside)
+
+
+def test_counting_leaves_batchnorm_and_chance_alone():
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout(0.5), nn.Flatten(), nn.Linear(18, 2))
+    model = Classifier(net, Preprocess((5, 5), (0.0,), (1.0,)), ("a", "b"))
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    chance = torch.get_rng_state()
+    x = torch.rand(2, 1, 5, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    kept_by(parse("cam-loss(layer=1)", "guides"), training_step(model), x, torch.eye(2), torch.ones(2, 1, 5, 5))
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    assert torch.equal(chance, torch.get_rng_state())
+
+
+def test_free_memory_is_what_linux_says():
+    free = free_memory(torch.device("cpu"))
+    assert free is None or 0 < free < 2**50
+    assert free_memory(torch.device("meta")) is None
+
+
+def test_a_control_group_bounds_it(tmp_path):
+    from clearsight.core.free_memory import available, left_in_group
+
+    for name, text in (
+        ("memory.max", "1000\n"),
+        ("memory.current", "700\n"),
+        ("memory.stat", "anon 5\ninactive_file 60\n"),
+    ):
+        (tmp_path / name).write_text(text)
+    assert left_in_group(tmp_path) == 360
+    (tmp_path / "memory.max").write_text("max\n")
+    assert left_in_group(tmp_path) is None
+    (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:  7 kB\n")
+    assert available(tmp_path / "meminfo") == 7 * 1024
+    assert available(tmp_path / "nothing") is None
