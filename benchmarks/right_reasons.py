@@ -31,6 +31,7 @@ from clearsight.internals.scores import scores_of
 
 HERE = Path(__file__).parent
 FOUND = HERE / "right_reasons.json"
+TIMES = "times.json"  # in a run's folder, once it is finished: how long its training took
 SETS = ("decoy", "coloured", "waterbirds")
 SIDE, PATCH = 28, 4
 Array = npt.NDArray[Any]
@@ -104,16 +105,17 @@ def one(home: Path, name: str, row: str, kind: str, options: dict[str, Any], see
     said = "".join(c if c.isalnum() else "-" for c in row)
     run = home / f"run-{said}-{recipe.epochs}-{seed}"
     began, cpu = time.monotonic(), time.process_time()
-    if not (run / "metrics.json").exists():
+    if not (run / TIMES).exists():
         shutil.rmtree(run, ignore_errors=True)
         for epoch in cs.train(home / kind, recipe, run, save_first=False):
             print(name, row, seed, epoch.line(), flush=True)
-    minutes, processor = (time.monotonic() - began) / 60, (time.process_time() - cpu) / 60
+        times = {"minutes": (time.monotonic() - began) / 60, "processor": (time.process_time() - cpu) / 60}
+        (run / TIMES).write_text(json.dumps(times))
     found: dict[str, Any] = json.loads(FOUND.read_text()) if FOUND.exists() else {}
     key = f"{home.name} | {row} | {seed} | {recipe.epochs}"
     if key not in found:
-        found[key] = {"set": name, "row": row, "seed": seed, "epochs": recipe.epochs, "pictures": home.name,
-                      "minutes": minutes, "processor": processor, "parts": judged(home, run, name)}  # fmt: skip
+        about = {"set": name, "row": row, "seed": seed, "epochs": recipe.epochs, "pictures": home.name}
+        found[key] = {**about, **json.loads((run / TIMES).read_text()), "parts": judged(home, run, name)}
         FOUND.write_text(json.dumps(found, indent=1) + "\n")
     print(key, {part: f"{k} of {n}" for part, (k, n) in found[key]["parts"].items()}, flush=True)
     (HERE / "right_reasons.md").write_text(table(found))

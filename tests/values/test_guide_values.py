@@ -215,7 +215,7 @@ def test_what_a_guided_step_keeps_is_counted(monkeypatch):
     assert kept_by(guide, step, x[:4].requires_grad_(), y[:4], inside[:4]) == pytest.approx(2 * two, rel=0.1)
     must_fit(guide, step, x, y, inside)
     monkeypatch.setattr("clearsight.training.guided_memory.free_memory", lambda device: 4 * two)
-    with pytest.raises(Refused, match=r"a step by right-reasons of 16 pictures needs .*--batch 6 would fit"):
+    with pytest.raises(Refused, match=r"a step by right-reasons of 16 pictures needs .*--batch 4 would fit"):
         must_fit(guide, step, x, y, inside)
     monkeypatch.setattr("clearsight.training.guided_memory.free_memory", lambda device: two // 2)
     with pytest.raises(Refused, match="looks at one layer"):
