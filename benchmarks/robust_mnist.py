@@ -3,9 +3,9 @@
 FOLDER holds the four idx files of MNIST.  Six networks of one architecture are trained by `train` and judged on test
 pictures that chose nothing: natural, under FGSM, under PGD of 40 steps and under auto-attack, each with its 95 %
 interval, beside what the check gradient-masking says and what was published.  Pictures under attack are spread evenly
-over the test set.  On MNIST training against 0.3 at once gets stuck at chance, so the budget rises in stages, 0.1, 0.2
-and 0.3, each of which continues from the one before (--from).  Runs and what was measured are kept in --work, so that a
-stopped table goes on.  Writes benchmarks/robust_mnist.md.
+over the test set.  On MNIST training against 0.3 at once gets stuck at chance, so the budget rises in stages, 0, 0.1,
+0.2 and 0.3, each of which continues from the one before (--from).  Runs and what was measured are kept in --work, so
+that a stopped table goes on.  Writes benchmarks/robust_mnist.md.
 
     python benchmarks/robust_mnist.py --data mnist --each 100 --epochs 1 --pictures 50 --strong 10   # a try of minutes
     python benchmarks/robust_mnist.py --data cifar-10-batches-bin --cifar    # the binary version of CIFAR-10, on a GPU
@@ -28,6 +28,7 @@ from PIL import Image
 
 import clearsight as cs
 from clearsight.core.catalogue import number
+from clearsight.core.memory import reuse_memory
 from clearsight.core.statistics import wilson
 from clearsight.training.run_folder import METRICS
 
@@ -52,7 +53,7 @@ class Row:
 class Setting:
     """A data set, the recipe of every network, and the attack by which they are judged.
 
-    budgets: in Linf, of the stages of training; the last one is that of the table.
+    budgets: in Linf, of the stages of training, 0 for pictures as they are; the last one is that of the table.
     """
 
     title: str
@@ -74,7 +75,7 @@ ON_CIFAR: dict[str, Any] = {
 }  # fmt: skip
 MNIST = Setting(
     "MNIST, Linf 0.3",
-    ("0.1", "0.2", "0.3"),
+    ("0", "0.1", "0.2", "0.3"),
     ON_MNIST,
     "pgd(steps=40, step=0.01, restarts=2)",
     (
@@ -166,9 +167,9 @@ def trained(setting: Setting, row: Row, pictures: Path, run: Path, epochs: int, 
         stage, took = run.with_name(f"{run.name}-{k}"), run.with_name(f"{run.name}-{k}.txt")
         if not (stage / METRICS).exists() or not took.exists():
             began = time.monotonic()
-            asked = {**setting.recipe, "epochs": max(1, epochs - short * k) if last else short, **row.asked}
-            if "perturb" in asked:
-                asked["perturb"] = asked["perturb"].replace("EPS", budget)
+            asked = {**setting.recipe, "epochs": max(1, epochs - short * k) if last else short}
+            if budget != "0":
+                asked |= {k: v.replace("EPS", budget) if k == "perturb" else v for k, v in row.asked.items()}
             if before is not None:
                 asked = {k: v for k, v in asked.items() if k not in ("arch", "size", "grey")}
                 asked["from_run"] = str(before)
@@ -279,4 +280,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    reuse_memory()  # as the commands do
     main()

@@ -21,6 +21,7 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax, one_hot, sof
 
 from clearsight.core.catalogue import parse
 from clearsight.core.classifier import Preprocess
+from clearsight.core.memory import reuse_memory
 from clearsight.data.datasets import Pictures
 from clearsight.training.fine_tuning import TrainableNetwork
 from clearsight.training.objective import objective, step_loss
@@ -99,9 +100,9 @@ def kinds() -> list[Kind]:
         Kind("plain", ours("", "")),
         Kind("adversarial-training, fgsm", ours("fgsm(eps=0.3)", ""), "1 + 1.2"),
         Kind("adversarial-training, pgd of 7 steps", ours(PGD, ""), "7 + 1.2"),
-        Kind("  by hand", pgd_by_hand),
+        Kind("the same by hand", pgd_by_hand),
         Kind("trades, pgd of 7 steps", ours(PGD, "trades")),
-        Kind("  by hand", trades_by_hand),
+        Kind("trades by hand", trades_by_hand),
         Kind("mart, pgd of 7 steps", ours(PGD, "mart")),
         Kind("awp, pgd of 7 steps", ours(PGD, "awp")),
         Kind("awp(inner=trades), pgd of 7 steps", ours(PGD, "awp(inner=trades)")),
@@ -175,7 +176,10 @@ def main() -> None:
     lines = [
         "# What a training step costs",
         "",
-        f"Made by `python benchmarks/training_steps.py {rounds}`: {' '.join((__doc__ or '').split()[14:-3])}",
+        f"Made by `python benchmarks/training_steps.py {rounds}`. Each round takes one step of every kind in turn and",
+        "counts the processor's seconds; the cost is the median over the rounds of seconds by those of the round's plain",
+        "step. By hand are the shortest loops that do the same with torch alone, as the papers' code writes",
+        "them; they take the last picture of an attack, ours the best one, for which it needs a pass more.",
         "",
         f"The network is {NETWORK}, of 28 x 28 grey",
         "pixels, with Adam, on one thread. Forwards and backwards are passes of the whole batch; a backward pass of an",
@@ -190,4 +194,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    reuse_memory()  # as the commands do
     main()
