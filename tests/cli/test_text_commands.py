@@ -89,3 +89,15 @@ def test_attack_replaces_characters_and_writes_the_texts_that_fool(
             assert 1 <= changed == row["replaced"] <= 2
     report = json.loads((out / "report.json").read_text())
     assert report["findings"][0]["n"] == 30
+
+
+def test_a_typed_text_is_attacked_for_the_answer_of_the_model(
+    run: Callable[..., object], shop: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "typed"
+    ran = run("attack", shop / "m", "GET /home?id=10&q=' OR 1", "--eps", "3", "-o", out, "--json")
+    report = json.loads(ran.out)
+    assert report["findings"][0]["n"] == 1
+    assert "No text has a label: each is attacked for the model's own answer." in report["data"]["notes"]
+    (row,) = [json.loads(line) for line in (out / "attacked.jsonl").read_text().splitlines()]
+    assert (row["label"], row["before"]) == ("attack", "GET /home?id=10&q=' OR 1")

@@ -57,6 +57,8 @@ def attack_text_report(
         model, with_model_notes(data, model), seed=seed, budget=budget, progress=progress, model_words=model_words,
         data_words=data_words,
     )  # fmt: skip
+    if not case.labelled:
+        case = _for_its_own_answers(case)
     fooled, began = FooledTexts(), time.monotonic()
     of_all = pictures or len(data.pictures)
     bare = Call(call.method, {k: v for k, v in call.options.items() if k != "eps"})
@@ -73,6 +75,19 @@ def attack_text_report(
     )
     _write_fooled(case, int(most), fooled, folder / FILE)
     return make(case, [finding], seconds=finding.seconds, command=command)
+
+
+def _for_its_own_answers(case: Case) -> Case:
+    """The same case, with the model's answer as the label of each text."""
+    answers = [case.model.labels[int(k)] for k in case.predicted]
+    inputs = tuple(replace(p, labels=(answer,)) for p, answer in zip(case.pictures, answers, strict=True))
+    note = "No text has a label: each is attacked for the model's own answer."
+    data = replace(case.data, pictures=inputs, broken=case.broken, notes=(*case.data.notes, note))
+    words = case.commands.model_words, case.commands.data_words
+    return Case(
+        case.model, data, seed=case.seed, budget=case.budget, progress=case.progress, model_words=words[0],
+        data_words=words[1],
+    )  # fmt: skip
 
 
 def _write_fooled(case: Case, most: int, fooled: FooledTexts, file: Path) -> None:

@@ -132,7 +132,7 @@ def trustworthiness(
             f"Asked for: at least {share(floor)} (option floor). Acceptable: from {share(acceptable)} of the positive "
             f"relevance inside the region on; rejectable: below {share(rejectable)}.",
             f"Maps: {case.method}, for the top class.",
-            f"Erased pixels are {'inpainted from what is left' if fill == 'inpaint' else f'filled with: {fill}'}.",
+            _note_on_fill(case, fill),
             *_note_on_behaviour(behaviour),
             *(f"{name} is left out: {why}." for name, why in left_out),
             *note_on_sample(len(chosen), len(right)),
@@ -145,6 +145,12 @@ def trustworthiness(
         ),
         evidence=_evidence(case, order),
     )
+
+
+def _note_on_fill(case: Case, fill: Removal) -> str:
+    if case.data.are_texts and fill != "blur":
+        return "Erased characters leave their places empty, as behind the end of a text."
+    return f"Erased pixels are {'inpainted from what is left' if fill == 'inpaint' else f'filled with: {fill}'}."
 
 
 def _judge_answers(
