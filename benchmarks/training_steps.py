@@ -107,7 +107,7 @@ def kinds() -> list[Kind]:
         Kind("awp, pgd of 7 steps", ours(PGD, "awp")),
         Kind("awp(inner=trades), pgd of 7 steps", ours(PGD, "awp(inner=trades)")),
         Kind("free, one replay", ours(PGD, "free")),
-        Kind("gaussian-noise", ours("", "gaussian-noise")),
+        Kind("gaussian-augmentation", ours("", "gaussian-augmentation")),
     ]
 
 
@@ -177,8 +177,8 @@ def main() -> None:
         "# What a training step costs",
         "",
         f"Made by `python benchmarks/training_steps.py {rounds}`. Each round takes one step of every kind in turn and",
-        "counts the processor's seconds; the cost is the median over the rounds of seconds by those of the round's plain",
-        "step. By hand are the shortest loops that do the same with torch alone, as the papers' code writes",
+        "counts the processor's seconds; the cost is the median over the rounds of seconds by those of the round's",
+        "plain step. By hand are the shortest loops that do the same with torch alone, as the papers' code writes",
         "them; they take the last picture of an attack, ours the best one, for which it needs a pass more.",
         "",
         f"The network is {NETWORK}, of 28 x 28 grey",

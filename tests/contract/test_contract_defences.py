@@ -109,7 +109,7 @@ def test_the_seed_alone_decides(name, small, x):
     first = losses(name, a_step(model), x)
     torch.rand(3)  # what is drawn in between cannot show
     assert torch.equal(losses(name, a_step(model), x), first)
-    if name in ("trades", "gaussian-noise"):  # which draw
+    if name in ("trades", "gaussian-augmentation"):  # which draw
         assert not torch.equal(losses(name, a_step(model, seed=1), x), first)
 
 
@@ -221,7 +221,7 @@ OUTSIDE: dict[str, list[str]] = {
     "mart": ["beta=-1"],
     "free": ["replays=0"],
     "awp": ["gamma=-0.1", "inner=free", "inner=awp", "inner=trades(beta=-1)", "inner=nonsense"],
-    "gaussian-noise": ["sigma=-0.5"],
+    "gaussian-augmentation": ["sigma=-0.5"],
 }
 
 
@@ -298,7 +298,7 @@ def test_batch_norm_counts_the_passes_that_train_and_no_others(new_small, x):
         losses(name, a_step(model), x)
         counted[name] = int(model.net[1].num_batches_tracked)
     assert counted == {
-        **dict.fromkeys(("adversarial-training", "awp", "free", "gaussian-noise"), 1), "trades": 2, "mart": 2,
+        **dict.fromkeys(("adversarial-training", "awp", "free", "gaussian-augmentation"), 1), "trades": 2, "mart": 2,
     }  # fmt: skip
 
 
@@ -306,7 +306,7 @@ def test_awp_sees_the_same_noise_and_the_same_attack_in_both_passes(small, x):
     seen: list[Tensor] = []
     model = resting(small)
     model.net.register_forward_pre_hook(lambda m, args: seen.append(args[0].detach()))
-    noisy = functools.partial(losses, "awp(inner=gaussian-noise)")
+    noisy = functools.partial(losses, "awp(inner=gaussian-augmentation)")
     noisy(a_step(model), x)
     assert len(seen) == 2
     assert torch.equal(seen[0], seen[1])

@@ -45,13 +45,13 @@ METHODS = {
         ("(eps / length).clamp(max=1)", "(eps / length)"),
         ("if replays < 1:", "if replays < 0:"),
     ],
-    "defences/gaussian_noise.py": [
+    "defences/gaussian_augmentation.py": [
         ("x + sigma * rng.normal(x)", "x + rng.normal(x)"),
         ("x + sigma * rng.normal(x)", "(x + sigma * rng.normal(x)).clamp(0, 1)"),
         ("rng.normal(x)", "rng.uniform(x)"),
         ("rng.normal(x)", "__import__('torch').randn_like(x)"),
-        (' claims="attack-free"', ' claims=""'),
-        ('    check_factor("gaussian-noise", "sigma", sigma)\n', ""),
+        ('claims="attack-free adds-to-pixels"', 'claims="adds-to-pixels"'),
+        ('    check_factor("gaussian-augmentation", "sigma", sigma)\n', ""),
     ],
     "defences/awp.py": [
         ("p + of_equal_share", "p - of_equal_share"),

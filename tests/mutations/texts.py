@@ -65,7 +65,7 @@ CORE = [
     ("auditing/audit.py", '"of-texts" not in call.method.claims', "False", "text_models"),
     ("auditing/text_robustness.py", "characters + 1) > characters for", "characters + 1) > 0 for", "text_models"),
     (
-        "training/loop.py",
+        "training/preparation.py",
         "without_too_long(pictures, run_recipe.size)",
         "without_too_long(pictures, None)",
         "text_models",

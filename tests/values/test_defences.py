@@ -102,10 +102,10 @@ def test_mart_on_a_linear_network() -> None:
     torch.testing.assert_close(found, wanted)
 
 
-def test_gaussian_noise_is_that_of_the_picture_and_leaves_the_range() -> None:
+def test_gaussian_augmentation_is_that_of_the_picture_and_leaves_the_range() -> None:
     model, x, y = linear_two()
-    found = losses("gaussian-noise(sigma=2)", training_step(model, seed=7), x, y)
-    torch.testing.assert_close(found, entropy(model(x + 2 * drawn(x, "gaussian-noise", 7)).softmax(1), y))
+    found = losses("gaussian-augmentation(sigma=2)", training_step(model, seed=7), x, y)
+    torch.testing.assert_close(found, entropy(model(x + 2 * drawn(x, "gaussian-augmentation", 7)).softmax(1), y))
 
 
 def test_awp_on_a_linear_network() -> None:
@@ -266,7 +266,9 @@ def test_awp_is_its_algorithm(small: Classifier, x: Tensor, training: bool) -> N
         torch.testing.assert_close(p, q)
 
 
-@pytest.mark.parametrize("inner", ["adversarial-training(clean=0.5)", "trades(beta=3)", "mart", "gaussian-noise"])
+@pytest.mark.parametrize(
+    "inner", ["adversarial-training(clean=0.5)", "trades(beta=3)", "mart", "gaussian-augmentation"]
+)
 def test_awp_without_a_move_is_its_inner_defence_and_with_one_it_is_worse(net: Classifier, x: Tensor, inner: str):
     step = training_step(net, "pgd(steps=3)", eps=EPS)
     none = losses(f"awp(inner={inner}, gamma=0)", step, x, Y)
@@ -296,7 +298,7 @@ def test_awp_of_a_network_whose_body_is_frozen_moves_the_head_alone(net: Classif
         ("trades", (7, 5)),
         ("mart", (6, 5)),
         ("free", (1, 1)),
-        ("gaussian-noise", (1, 1)),
+        ("gaussian-augmentation", (1, 1)),
     ],
 )
 def test_passes_of_a_step(net: Classifier, x: Tensor, words: str, passes: tuple[int, int]) -> None:
@@ -331,10 +333,10 @@ def test_stopped_between_epochs_it_ends_bit_for_bit_the_same(tmp_path: Path, wor
     assert found == wanted
 
 
-def test_gaussian_noise_trains_without_an_attack(tmp_path: Path) -> None:
+def test_gaussian_augmentation_trains_without_an_attack(tmp_path: Path) -> None:
     """And it is used: the run is not the one without."""
     data = photos(tmp_path)
-    for name, words in (("plain", ""), ("noise", "gaussian-noise(sigma=0.5)")):
+    for name, words in (("plain", ""), ("noise", "gaussian-augmentation(sigma=0.5)")):
         list(train(data, recipe(perturb="", defence=words), tmp_path / name))
     found, wanted = (weights(tmp_path / name) for name in ("plain", "noise"))
     assert found != wanted

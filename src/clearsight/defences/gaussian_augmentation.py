@@ -11,7 +11,7 @@ from clearsight.defences.common.factors import check_factor
 
 
 @method(paper="arXiv:1902.02918", claims="attack-free adds-to-pixels")
-def gaussian_noise(step: TrainingStep, x: Tensor, y: Tensor, *, sigma: float = 0.25) -> Tensor:
+def gaussian_augmentation(step: TrainingStep, x: Tensor, y: Tensor, *, sigma: float = 0.25) -> Tensor:
     """Train under the noise of randomised smoothing, so that the smoothed classifier is right.  It needs no attack.
 
     x (B, C, *S) in [0, 1], y (B, K) shares of the classes -> (B,), the cross entropy of x plus normal noise.  The noise
@@ -29,9 +29,10 @@ def gaussian_noise(step: TrainingStep, x: Tensor, y: Tensor, *, sigma: float = 0
     >>> step = training_step(linear([[3.0, -2.0], [0.0, 0.0]]))
     >>> x, y = torch.tensor([[[[0.5, 0.5]]]]).expand(20000, 1, 1, 2), torch.tensor([[1.0, 0.0]]).expand(20000, 2)
     >>> _ = torch.manual_seed(0)
-    >>> margins = gaussian_noise(step, x, y).neg().exp().logit()  # normal: mean 3/2 - 2/2, std sqrt(3 * 3 + 2 * 2) / 4
+    >>> right = gaussian_augmentation(step, x, y).neg().exp()
+    >>> margins = right.logit()  # normal: mean 3/2 - 2/2, std sqrt(3 * 3 + 2 * 2) / 4
     >>> round(margins.mean().item(), 1), round(margins.std().item(), 1)
     (0.5, 0.9)
     """
-    check_factor("gaussian-noise", "sigma", sigma)
+    check_factor("gaussian-augmentation", "sigma", sigma)
     return step.cross_entropy(step.model(x + sigma * rng.normal(x)), y)
