@@ -195,6 +195,16 @@ def test_the_labels_loss_shares_its_pass(name):
 
 
 @every
+def test_a_pass_that_was_made_before_does_not_hide_the_network(name):
+    model = smooth()
+    x, y, inside = case()
+    step = training_step(model)
+    step.forward(x)
+    found = catalogue("guides")[name](step, x, y, inside)
+    torch.testing.assert_close(found, penalty(name, model, x, y, inside))
+
+
+@every
 def test_weight_is_a_factor_and_bad_numbers_are_refused(name):
     x, y, inside = case(2)
     model = smooth()

@@ -12,6 +12,7 @@ from clearsight.core.catalogue import catalogue, parse
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.free_memory import free_memory
 from clearsight.errors import Refused
+from clearsight.guides.res import parting_value
 from clearsight.internals.twice_differentiable import twice_differentiable
 from clearsight.testing import linear, pooled, rectified, training_step
 from clearsight.training.guided_memory import kept_by, must_fit
@@ -85,6 +86,7 @@ def test_gain_is_the_probability_without_the_map_and_the_distance_to_the_annotat
     left = [1 - 1 / (1 + math.exp(-10 * (a - 0.5))) for a in (1.0, 0.5)]
     mining = 1 / (1 + math.exp(-4 * (1.0 * left[0] + 0.5 * left[1]) / 2))
     assert penalty("gain", model, x, [1, 0], supervision=0.0) == pytest.approx(mining, rel=1e-5)
+    assert penalty("gain", model, x, [1, 0], supervision=0.0, mining=3.0) == pytest.approx(3 * mining, rel=1e-5)
     assert penalty("gain", model, x, [1, 0], mining=0.0) == pytest.approx(0.25 / 2)
     assert penalty("gain", model, x, [1, 0], weight=2.0) == pytest.approx(2 * (mining + 0.125), rel=1e-5)
 
@@ -99,6 +101,12 @@ def test_res_is_what_the_authors_compute():
     assert penalty("res", model, x, [1, 0, 0], slack=0.0) == pytest.approx(hard + soft, rel=1e-5)
     assert penalty("res", model, x, [1, 0, 0], slack=0.2) == pytest.approx(hard - 0.2 + soft, rel=1e-5)
     assert penalty("res", model, x, [1, 0, 0], slack=2.0) == pytest.approx(soft, abs=1e-6)
+
+
+def test_res_parts_inside_from_outside_in_each_picture():
+    maps = torch.tensor([[1.0, 0.5, 0.0], [0.2, 0.9, 0.3], [0.1, 0.2, 0.3]])
+    wanted = torch.tensor([[1.0, 1.0, 0.0], [0.0, 1.0, 1.0], [1.0, 1.0, 1.0]])
+    assert parting_value(maps, wanted)[:, 0].tolist() == pytest.approx([0.5, 0.3, 0.1])
 
 
 def test_attention_prior_is_guided_attention():
