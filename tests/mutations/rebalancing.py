@@ -42,13 +42,6 @@ CORE = [
         "new = new.sign()",
         "logistic_regression_is",
     ),
-    ("training/training_data.py", "        reached[-1] = reached[-1].round()\n", "", "fractions_are_right"),
-    (
-        "training/training_data.py",
-        "marks = (reached + torch.rand((), generator=generator).double())",
-        "marks = reached",
-        "fractions_are",
-    ),
     (
         "training/training_data.py",
         "(self.grouping.names, self.grouping.of.tolist())",

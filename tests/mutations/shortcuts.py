@@ -97,12 +97,6 @@ CORE = [
     ),
     ("checks/shortcuts.py", 'if t.kind == "surroundings":', "if False:", "judged_by_its_kind"),
     ("checks/shortcuts.py", "    if map_clusters:  # else", "    if True:  # else", "too_few_pictures"),
-    (
-        "checks/shortcuts.py",
-        "        perhaps = wilson(k, t.n)[0] > bar\n",
-        "        perhaps = True\n",
-        "no_place_is_accused",
-    ),
     ("checks/shortcuts.py", " and sum(each) > 0}", " and sum(each) < 0}", "whatever_the_maps"),
     ("auditing/place_scan.py", "(-gains[b], b)", "(gains[b], b)", "lies_across or whatever_the_maps"),
     (
