@@ -378,3 +378,14 @@ def test_the_goal_of_another_answer_asks_each_picture_about_its_own() -> None:
     assert some.met(after).tolist() == [True, False]
     p, q = goal.before[[0, 2]].softmax(1), after.softmax(1)
     torch.testing.assert_close(some.loss(after), -kl(p, q))
+
+
+def test_a_step_runs_the_same_pictures_once_and_another_step_runs_them_again(net: Classifier, x: Tensor) -> None:
+    step = training_step(net, "fgsm", eps=EPS)
+    with counted(net.net) as found:
+        first = step.forward(x)
+        assert step.forward(x) is first
+        assert found.forwards == 4
+        assert replace(step).forward(x) is not first
+        assert step.forward(x.clone()) is not first
+    torch.testing.assert_close(first, net(x))

@@ -19,7 +19,8 @@ def free(step: TrainingStep, x: Tensor, y: Tensor, *, replays: int = 8) -> Tenso
     x (B, C, *S) in [0, 1], y (B, K) shares of the classes -> (B,), the cross entropy of x + delta, brought into [0, 1].
     When the gradient comes back, delta takes a step of eps along it and stays within eps of 0.  delta begins at 0 and
     goes on from each batch to the next one, its rows in the order of the batch.  The attack is not run: of it only the
-    budget is used.  A replay costs one step, so that 1 / replays of the epochs take as long as plain training.
+    budget is used.  A replay costs one pass forwards and one back, which goes on to the pixels, so that 1 / replays of
+    the epochs take little longer than plain training.
 
     Args:
         replays: number of steps in a row on the same batch, from 1.
