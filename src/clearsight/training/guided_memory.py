@@ -24,11 +24,9 @@ def must_fit(guide: Call, step: TrainingStep, x: Tensor, y: Tensor, inside: Tens
     is free, nothing is refused.
     """
     free = free_memory(x.device)
-    if free is None or len(x) <= TRIED:
-        return
     some = x.detach()[:TRIED].requires_grad_()
-    each = kept_by(guide, step, some, y[:TRIED], inside[:TRIED]) / TRIED * SPARE
-    if each * len(x) > free:
+    each = kept_by(guide, step, some, y[:TRIED], inside[:TRIED]) / len(some) * SPARE
+    if free is not None and each * len(x) > free:
         raise Refused(
             f"a step by {guide} of {len(x)} pictures needs about {_giga(each * len(x))}, and {_giga(free)} are free",
             f"--batch {int(free / each)} would fit"

@@ -53,6 +53,7 @@ from clearsight.training.run_folder import (
 )
 from clearsight.training.temperature_scaling import Scaled, divide, nll, temperature
 from clearsight.training.training_data import TrainingData
+from clearsight.training.trial_guide import try_guide
 from clearsight.training.validate_recipe import validate
 
 KEEP = 120.0  # seconds after which the state of a run is saved within an epoch
@@ -122,6 +123,8 @@ def train(
                 say(line)
             why = [*why, *reasons]
         run = build_run(training_data, recipe, start, device)
+        if not resume:
+            try_guide(run)
     except Refused:
         with suppress(OSError):  # it is empty, or it stays
             folder.rmdir()

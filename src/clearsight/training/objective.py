@@ -75,23 +75,26 @@ def step_loss(
     x (B, C, *S) in [0, 1], y (B, K); inside (B, 1, *S): 1 where a right answer may look, NaN in pictures that no
     annotation speaks of.
     """
-    r, start = run.recipe, run.start
     if asked.plain:
-        return training_loss(run.net, start, x, y, weights, r.smoothing)
-    model = _classifier(run.net, run)
-    entropy = weighted_entropy(weights, r.smoothing)
-
-    attack: Callable[[Tensor, Goal], Tensor] = no_attack
-    if asked.attack is not None:
-        attacked = replace(_classifier(start.net, run), output=None)  # in evaluation mode there is only one output
-        attack = attacker(attacked, asked.attack, asked.eps, asked.norm, seed)
+        return training_loss(run.net, run.start, x, y, weights, run.recipe.smoothing)
     if asked.guide is not None and inside is not None:
         x = x.detach().requires_grad_()
-    step = TrainingStep(model, entropy, attack, asked.eps, asked.norm, replay, run.memory, seed)
+    step = training_step(run, asked, weights, seed, replay)
     penalty = guided_loss(asked.guide, step, x, y, inside) if asked.guide is not None and inside is not None else 0.0
     if asked.defence is not None:
         return defended_losses(asked.defence, step, x.detach(), y).mean() + penalty
-    return entropy(step.forward(x), y).mean() + penalty
+    return step.cross_entropy(step.forward(x), y).mean() + penalty
+
+
+def training_step(run: Run, asked: Objective, weights: Tensor, seed: int, replay: int = 0) -> TrainingStep:
+    """A step of the run as its defence and its guide see it; weights (K,): of the classes."""
+    attack: Callable[[Tensor, Goal], Tensor] = no_attack
+    if asked.attack is not None:
+        attacked = replace(_classifier(run.start.net, run), output=None)  # in evaluation mode there is only one output
+        attack = attacker(attacked, asked.attack, asked.eps, asked.norm, seed)
+    entropy = weighted_entropy(weights, run.recipe.smoothing)
+    model = _classifier(run.net, run)
+    return TrainingStep(model, entropy, attack, asked.eps, asked.norm, replay, run.memory, seed)
 
 
 def rebalanced_loss(run: Run, call: Call, x: Tensor, y: Tensor, group: Tensor, groups: int, weights: Tensor) -> Tensor:

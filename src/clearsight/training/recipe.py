@@ -219,7 +219,7 @@ def completed(written: Mapping[str, Any]) -> dict[str, Any]:
 def as_begun(recipe: Recipe, record: Path) -> Recipe:
     """The recipe for more runs beside those of a record: where that is of an earlier version, defaults are as then."""
     try:
-        earlier = _BEFORE.keys() - json.loads(record.read_text(encoding="utf-8"))["recipe"].keys()
+        earlier = "first_head" not in json.loads(record.read_text(encoding="utf-8"))["recipe"]
     except (
         OSError,
         ValueError,
