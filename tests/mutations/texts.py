@@ -10,7 +10,7 @@ METHODS = {
         ("free[rows, place[helps]] = False", "pass"),
         ("free = x.amax(1) > 0", "free = x.amax(1) >= 0"),
         ("(loss < lowest) & estimate.isfinite()", "(loss < torch.inf) & estimate.isfinite()"),
-        ("if step >= eps or", "if step > eps or"),
+        ("range(int(min(eps, x.shape[2])) + 1)", "range(int(min(eps, x.shape[2])))"),
     ],
 }
 CORE = [

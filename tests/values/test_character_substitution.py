@@ -98,6 +98,38 @@ def test_where_no_replacement_helps_the_text_stays() -> None:
     assert not a.fooled
 
 
+def test_the_estimate_is_of_the_letter_that_comes_and_of_the_one_that_goes() -> None:
+    """At the second place the other letter has the larger slope, and still gains more: 5 to 3, and not 1 to 0.5."""
+    model = linear_text([[[1.0, 5.0], [0.5, 3.0], [9.0, 9.0]], [[0.0, 0.0]] * 3])
+    run = parse("character-substitution", "attacks").method
+    assert letters_of(run(model, text(0, 0), Never(Misclassify(torch.tensor([0]))), eps=1, candidates=1)) == [0, 1]
+
+
+class Together(nn.Module):
+    """The letter 1 at either place makes the first class a little likelier, at both places far less likely."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = 1 + 0.1 * x[:, 1].sum(1) + 0.2 * x[:, 2].sum(1) - 5 * x[:, 1, 0] * x[:, 1, 1]
+        return torch.stack([first, torch.zeros_like(first)], 1)
+
+
+class Bent(nn.Module):
+    """At the first place the letter 1 has the steepest slope, and the letter 2 falls furthest."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        one, two = x[:, 1, 0], x[:, 2, 0]
+        first = 1 - 5 * one + 4 * one**2 - two - 2 * two**2
+        return torch.stack([first, torch.zeros_like(first)], 1)
+
+
+@pytest.mark.parametrize(("net", "found"), [(Together(), [0, 0]), (Bent(), [1, 0])])
+def test_a_step_is_kept_where_it_helps_and_then_stays(net: nn.Module, found: list[int]) -> None:
+    """No step uphill is made for what may lie behind it, and no place is replaced twice."""
+    model = Classifier(net, linear_text([[[0.0] * 2] * 3] * 2).preprocess, ("a", "b"))
+    run = parse("character-substitution", "attacks").method
+    assert letters_of(run(model, text(0, 0), Never(Misclassify(torch.tensor([0]))), eps=2, candidates=4)) == found
+
+
 def test_no_place_is_replaced_twice_and_padding_stays() -> None:
     weight = [[[0.0, 0.0, 9.0], [-1.0, -0.5, -9.0], [-1.5, 0.0, -9.0]], [[0.0] * 3] * 3]
     run = parse("character-substitution", "attacks").method

@@ -90,7 +90,7 @@ def is_texts(path: str | Path) -> bool:
     """Whether a path looks like texts: a table with a column of texts and none of picture files, or text files."""
     path = Path(path)
     if path.is_dir():
-        return any(_text_files(path)) and not _has_pictures(path)
+        return not _has_pictures(path) and bool(_text_files(path))  # a large folder of pictures is known by its first
     return path.suffix.lower() in TEXT_FILES or (path.suffix.lower() in TEXT_TABLES and _has_texts(path))
 
 
