@@ -44,13 +44,14 @@ BIRDS = {"arch": "demo", "augment": "none", "epochs": 6, "strategy": "full", "lr
 ROWS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
     "decoy": {
         "plain": ("own", MLP),
-        "right-reasons": ("own", {**MLP, "avoid": "GUIDE"}),
+        "right-reasons": ("own", {**MLP, "avoid": "GUIDE", "guide_by": "right-reasons"}),
+        "counterexamples": ("own", {**MLP, "avoid": "GUIDE", "guide_by": "counterexamples"}),
         "energy": ("own", {**MLP, "avoid": "GUIDE", "guide_by": "energy"}),
         "plain, no decoys in training": ("none", MLP),
     },
     "coloured": {
         "plain": ("own", CNN),
-        "right-reasons, masks of the digits": ("own", {**CNN, "guide": "GUIDE"}),
+        "right-reasons, masks of the digits": ("own", {**CNN, "guide": "GUIDE", "guide_by": "right-reasons"}),
         "plain, hue varied": ("own", {**CNN, "augment": "colour-jitter(hue=0.5, saturation=0.9)"}),
         "plain, grey": ("own", {**CNN, "grey": True}),
     },
@@ -62,7 +63,9 @@ ROWS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "cam-loss, 10 % of the boxes": (
             "own", {**BIRDS, "guide": "GUIDE", "guide_share": 0.1, "guide_by": "cam-loss(weight=100)"},
         ),
-        "right-reasons, 10 % of the boxes": ("own", {**BIRDS, "guide": "GUIDE", "guide_share": 0.1}),
+        "counterexamples, 10 % of the boxes": (
+            "own", {**BIRDS, "guide": "GUIDE", "guide_share": 0.1, "guide_by": "counterexamples"},
+        ),
     },
 }  # fmt: skip
 PUBLISHED = {

@@ -65,7 +65,7 @@ class Setting:
 
 ON_MNIST: dict[str, Any] = {  # the network of Wong, Rice & Kolter 2020, 166,000 weights
     "arch": "clearsight:plain-cnn(widths='16,32', kernel=4, strides='2', padding='1', pools='1', dense='100')",
-    "size": 28, "grey": True, "augment": "none", "batch": 100, "optimiser": "adam", "lr": "0.002",
+    "size": 28, "grey": True, "augment": "none", "batch": 100, "optimiser": "adam", "lr": "0.005",
     "schedule": "one-cycle", "decay": 0.0, "shares": "0.9,0.1,0",
 }  # fmt: skip
 ON_CIFAR: dict[str, Any] = {

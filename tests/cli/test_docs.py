@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 import clearsight as cs
+from clearsight.reporting.method_pages import pages
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -96,9 +97,8 @@ def test_python_of_the_docs(tmp_path):
 
 
 def test_links_lead_somewhere():
-    made = set(
-        re.findall(r'"([\w-]+\.(?:md|svg))"', (ROOT / "docs" / "generate.py").read_text())
-    )  # while mkdocs builds
+    named = re.findall(r'"([\w-]+\.(?:md|svg))"', (ROOT / "docs" / "generate.py").read_text())
+    made = {*named, *pages()}  # while mkdocs builds
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
         for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             if not link.startswith("https://"):

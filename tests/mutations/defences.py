@@ -103,7 +103,7 @@ CORE = [
         ],
         "training/objective.py": [
             ('and "attack-free" not in defence.method.claims', ""),
-            ("replace(_classifier(start.net, run), output=None)", "_classifier(start.net, run)"),
+            ("replace(_classifier(run.start.net, run), output=None)", "_classifier(run.start.net, run)"),
             (' or getattr(own, "aux1", None) is not None', ""),
             ("replay, run.memory, seed)", "replay, run.memory)"),
         ],
