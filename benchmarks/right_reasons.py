@@ -72,7 +72,7 @@ PUBLISHED = {
     "decoy": "Ross et al. 2017 (authors' notebook): plain 51.6 % on random decoys, right-reasons 98.2 / 96.1 % on "
     "training / test, 96.1 % without decoys in training",
     "coloured": "Rieger et al. 2020, arXiv:1909.13584 (another colouring): plain 0.5 %, CDEP 25.1 %",
-    "waterbirds": "Rao et al. 2023, arXiv:2303.08932, report Waterbirds-100 with 1 % of the boxes as a chart",
+    "waterbirds": "Rao et al. 2023, arXiv:2303.11932, report Waterbirds-100 with 1 % of the boxes as a chart",
 }
 
 

@@ -1,4 +1,4 @@
-"""Rao, Böhle, Parchami-Araghi & Schiele 2023, arXiv:2303.08932, the energy loss."""
+"""Rao, Böhle, Parchami-Araghi & Schiele 2023, arXiv:2303.11932, the energy loss."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from clearsight.core.training_step import TrainingStep
 from clearsight.guides.common.maps import TINY, from_zero, learnable_maps
 
 
-@method(paper="arXiv:2303.08932")
+@method(paper="arXiv:2303.11932")
 def energy(
     step: TrainingStep,
     x: Tensor,
