@@ -24,4 +24,10 @@ CORE = [
     ("auditing/mending.py", '"--from", str(folder)', '"--weights", str(folder)', "quotes_the_training"),
     ("guides/counterexamples.py", "order.roll(1)[order.argsort()]", "order", "counterexamples"),
     ("guides/counterexamples.py", "inside * x + (1 - inside) * x[other]", "x", "counterexamples"),
+    ("training/guidance.py", "places if self.inside else 255 - places", "places", "may_look_is_its_marks"),
+    ("training/batches.py", "y, self._places(rows, pictures)", "y, None", "guided_by_their_marks"),
+    ("training/continued.py", "else picture.text", "else picture.name", "guided_by_their_marks"),
+    ("training/objective.py", 'norm == "characters" and defence', "False and defence", "go_with_texts"),
+    ("training/trial_guide.py", "    fits_regions(calls)\n", "", "that_the_run_had"),
+    ("auditing/text_robustness.py", "character-substitution(eps={characters})'\"", "pgd'\"", "goes_with_texts"),
 ]

@@ -33,7 +33,7 @@ from clearsight.testing import linear, training_step
 from clearsight.training import loop
 from clearsight.training.batches import Store
 from clearsight.training.continued import inherited, origin
-from clearsight.training.guidance import where_not_to_look, where_to_look
+from clearsight.training.guidance import MarkedPlaces, where_not_to_look, where_to_look
 from clearsight.training.loop import train
 from clearsight.training.losses import guided_loss
 from clearsight.training.recipe import Recipe, read_recipe
@@ -293,6 +293,13 @@ def test_one_box_beyond_its_picture_is_refused_even_if_others_are_right(tmp_path
         list(train(data, replace(QUICK, guide=str(path)), tmp_path / "run"))
 
 
+def test_annotations_do_not_go_with_augmentations_that_the_run_had(tmp_path: Path, data: Path, boxes: Path) -> None:
+    list(train(data, replace(QUICK, augment="mixup", epochs=1), tmp_path / "mixed"))
+    with pytest.raises(Refused, match="mixup does not go with annotations"):
+        list(train(data, Recipe(from_run=str(tmp_path / "mixed"), guide=str(boxes)), tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
 def test_guide_and_avoid_together_are_refused() -> None:
     with pytest.raises(Refused, match="give one of them"):
         Recipe(guide="a.csv", avoid="b.csv")
@@ -359,3 +366,73 @@ def test_in_counterexamples_what_lies_outside_is_another_picture_s(seed: int) ->
     assert kept == list(range(n))
     assert sorted(outside) == kept
     assert all(a != b for a, b in zip(kept, outside, strict=True))
+
+
+# Texts ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def requests(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty requests, half of them with a marked attack, as JSON lines."""
+    rows = []
+    for i in range(40):
+        head, tail = "ab" * (3 + i % 5), "cd" * (2 + i % 3)
+        middle = "<xy>" if i % 2 else "&id="
+        marks = [[len(head), len(head) + 4]] if i % 2 else []
+        label = "attack" if i % 2 else "normal"
+        rows.append(json.dumps({"text": f"{head}{middle}{tail}{i}", "label": label, "marks": marks}))
+    path = tmp_path_factory.mktemp("texts") / "requests.jsonl"
+    path.write_text("\n".join(rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def of_texts(requests: Path) -> Path:
+    """A run on them that others continue from."""
+    list(train(requests, Recipe(epochs=2, lr="0.01", batch=8), requests.parent / "before"))
+    return requests.parent / "before"
+
+
+@pytest.mark.parametrize("more", [{"guide": "marks"}, {"perturb": "character-substitution(eps=2)"}])
+def test_texts_are_guided_by_their_marks_and_attacked_by_characters(
+    tmp_path: Path, requests: Path, of_texts: Path, more: dict
+) -> None:
+    recipe = Recipe(from_run=str(of_texts), epochs=2, batch=8, **more)
+    whole = list(train(requests, recipe, tmp_path / "whole"))
+    going = train(requests, recipe, tmp_path / "cut")
+    next(going)
+    going.close()
+    list(train(requests, Recipe(), tmp_path / "cut", resume=True))
+    assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
+    list(train(requests, Recipe(from_run=str(of_texts), epochs=2, batch=8), tmp_path / "plain"))
+    assert weights(tmp_path / "plain") != weights(tmp_path / "whole")
+    assert (whole[-1].robust_right is not None) == ("perturb" in more)
+    assert [p.split for p in open_data(tmp_path / "whole" / "split.csv", split="all").pictures] == [
+        p.split for p in open_data(of_texts / "split.csv", split="all").pictures
+    ]
+
+
+def test_where_a_text_s_answer_may_look_is_its_marks() -> None:
+    texts = [Picture(Path("t"), "a", text="abcdef", marks=((1, 3),)), Picture(Path("t"), "b", text="ab", marks=())]
+    assert MarkedPlaces(texts, 8, inside=True)[0].tolist() == [[0, 255, 255, 0, 0, 0, 0, 0]]
+    assert MarkedPlaces(texts, 8, inside=False)[0].tolist() == [[255, 0, 0, 255, 255, 255, 255, 255]]
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"guide": "boxes.csv"}, "their marks stand in their own table: give marks"),
+        ({"perturb": "character-substitution", "defence": "trades"}, "trades against character-substitution"),
+    ],
+)
+def test_what_does_not_go_with_texts_is_refused(tmp_path: Path, requests: Path, more: dict, words: str) -> None:
+    with pytest.raises(Refused, match=words):
+        list(train(requests, Recipe(epochs=1, **more), tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_report_on_texts_quotes_a_training_that_goes_with_texts(requests: Path, of_texts: Path) -> None:
+    only = "robustness(floor=1.0, characters=6)"
+    (found,) = cs.audit(cs.load(of_texts), open_data(requests, split="all"), only=only).findings
+    assert found.verdict == "fail"
+    assert found.mend.endswith(f"--from {of_texts} --perturb 'character-substitution(eps=6)'")

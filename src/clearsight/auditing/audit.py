@@ -132,7 +132,7 @@ def _described(case: Case, call: Call, finding: Finding, seconds: float) -> Find
         summary=call.method.summary,
         paper=call.method.paper,
         advice=call.method.advice,
-        mend=mending_command(case.commands, call) if finding.verdict == "fail" else "",
+        mend=mending_command(case.commands, call, finding.mend) if finding.verdict == "fail" else "",
         command=finding.command or evidence_command(case, str(call)),
         seconds=round(seconds, 3),
     )

@@ -14,7 +14,7 @@ from clearsight.models.model_words import LIBRARIES, is_run
 _MARKS = ("--boxes", "--masks")
 
 
-def mending_command(commands: Commands, call: Call) -> str:
+def mending_command(commands: Commands, call: Call, found: str = "") -> str:
     """The training that mends what a check fails for; "" where none is known, or the model's words name no network.
 
     It continues from the model where that is a run folder, on the pictures that trained it, and begins from the same
@@ -25,7 +25,8 @@ def mending_command(commands: Commands, call: Call) -> str:
     >>> mending_command(Commands("timm:resnet18", "photos"), parse("robustness(eps=2/255)", "checks"))
     "clearsight train DATA --arch timm:resnet18 --perturb 'pgd(eps=2/255, steps=7, random_start=true)'"
     """
-    if not call.method.mend:
+    template = found or call.method.mend
+    if not template:
         return ""
     begin = _from_run(Path(commands.model)) if is_run(Path(commands.model)) else _anew(commands.model)
     if not begin:
@@ -33,7 +34,7 @@ def mending_command(commands: Commands, call: Call) -> str:
     options = {name: p.default for name, p in call.method.options.items()} | call.options
     written = {n: v if isinstance(v, str) else write_value(v) for n, v in options.items()}
     values = {n: text or n.upper() for n, text in written.items()} | {"marks": _marks(commands)}
-    words = [word.format(**values) for word in shlex.split(call.method.mend)]
+    words = [word.format(**values) for word in shlex.split(template)]
     return shlex.join(["clearsight", "train", *begin, *words])
 
 

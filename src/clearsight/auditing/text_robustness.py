@@ -81,6 +81,7 @@ def text_robustness(
         ),
         figures=(_curve(fooled, right, n, levels),),
         evidence=_evidence(case, fooled, call),
+        mend=f"--perturb 'character-substitution(eps={characters})'",
     )
 
 

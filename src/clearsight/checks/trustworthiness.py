@@ -144,6 +144,7 @@ def trustworthiness(
             *table("By picture, the least focus first", [_picture_row(case, f) for f in order]),
         ),
         evidence=_evidence(case, order),
+        mend="--guide marks" if case.data.are_texts else "",
     )
 
 

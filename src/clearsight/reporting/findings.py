@@ -71,7 +71,8 @@ class Finding:
         summary: first line of the check.
         paper: paper of the check.
         advice: what to do first if the check fails.
-        mend: command that trains against what the check fails for; "" where it does not fail, or none is known.
+        mend: command that trains against what the check fails for; "" where it does not fail, or none is known.  From
+            options of that training, which a check may give here, the audit makes the command.
         command: command that runs the check again.
         seconds: time that it took.
     """
