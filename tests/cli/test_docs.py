@@ -68,9 +68,12 @@ ELSEWHERE = {"clearsight demo shortcut"}  # test_shortcuts runs it, and looks at
 @pytest.mark.parametrize("command", [c for c in commands() if c not in ELSEWHERE])
 @pytest.mark.slow
 def test_commands_of_the_readme(command, husky, run):
-    if "runs/mine/" in command:  # what the command above it leaves
-        (before,) = [c for c in commands() if c.startswith("clearsight train ")]
-        assert run(*shlex.split(before)[1:]).status == 0
+    for folder in ("runs/mine", "runs/mended"):  # what a command above it leaves
+        if folder in command and f"-o {folder}" not in command:
+            (before,) = [
+                c for c in commands() if c.endswith(f"-o {folder}") and c.startswith("clearsight train photos/")
+            ]
+            assert run(*shlex.split(before)[1:]).status == 0
     ran = run(*shlex.split(command)[1:])
     allowed = {0, 1} if "--gate" in command else {0}
     assert ran.status in allowed, ran.err
