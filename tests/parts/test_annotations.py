@@ -315,6 +315,10 @@ def test_names_are_matched_by_path_then_by_unique_file_name(tmp_path: Path, pict
     assert list(read_boxes(flat, pictures).regions) == ["deep/b.jpg"]
     with pytest.raises(Refused, match=r"'b' fits several pictures, deep/b.jpg, other/b.jpg: write the whole name"):
         read_boxes(flat, twice)
+    put(tmp_path / "classes" / "other" / "b.txt", "0 0.5 0.5 0.2 0.2")
+    parts = {f"train/{name}": path for name, path in twice.items()}
+    assert list(read_boxes(tmp_path / "classes", parts).regions) == ["train/other/b.jpg"]  # by its last folder
+    assert list(read_boxes(tmp_path / "classes", twice).regions) == ["other/b.jpg"]
     put(tmp_path / "flat" / "sub" / "b.txt", "0 0.5 0.5 0.2 0.2")
     with pytest.raises(Refused, match=r"b and sub/b both fit deep/b.jpg"):
         read_boxes(flat.parent, pictures)

@@ -37,6 +37,7 @@ from clearsight.training.guidance import MarkedPlaces, where_not_to_look, where_
 from clearsight.training.loop import train
 from clearsight.training.losses import guided_loss
 from clearsight.training.recipe import Recipe, read_recipe
+from clearsight.training.run_folder import training_command
 from quickruns import QUICK, photos, weights
 
 AGAINST = replace(QUICK, perturb="fgsm(eps=0.05, random_start=true)", epochs=2)
@@ -139,6 +140,23 @@ def test_what_does_not_go_with_a_run_is_refused(tmp_path: Path, data: Path, befo
     assert not (tmp_path / "after").exists()
 
 
+def test_folds_do_not_go_with_a_run_that_has_seen_their_pictures(tmp_path: Path, data: Path, before: Path) -> None:
+    """The run's own split would be every fold's: the same test pictures, counted once for each."""
+    result = CliRunner().invoke(
+        app, ["train", str(data), "--from", str(before), "--folds", "2", "-o", str(tmp_path / "folds")]
+    )
+    assert isinstance(result.exception, Refused)
+    assert str(result.exception).startswith("--folds with --from")
+    assert not (tmp_path / "folds").exists()
+
+
+def test_a_run_whose_table_names_no_files_is_refused(tmp_path: Path, data: Path, before: Path) -> None:
+    shutil.copytree(before, tmp_path / "run")
+    (tmp_path / "run" / "split.csv").write_text("picture,split\na,train\n")
+    with pytest.raises(Refused, match="has no column file, so it does not say how"):
+        list(train(data, Recipe(from_run=str(tmp_path / "run")), tmp_path / "after"))
+
+
 def test_a_class_that_the_run_does_not_know_is_refused(tmp_path: Path, before: Path) -> None:
     other = photos(tmp_path)
     (other / "red").rename(other / "violet")
@@ -192,6 +210,9 @@ def test_without_the_guard_the_last_epoch_is_kept(tmp_path: Path, data: Path, mo
     [
         ({"perturb": "pdg"}, "pgd"),
         ({"perturb": "boundary"}, "training against boundary"),
+        ({"perturb": "pgd(eps=0)"}, "it changes nothing: give a budget above 0"),
+        ({"perturb": "pgd(steps=0)"}, "it changes nothing: .*at least one step"),
+        ({"perturb": "character-substitution"}, "changes characters, and these are pictures: name pgd"),
         ({"defence": "adversarial-training"}, "without an attack"),
         ({"perturb": "pgd", "defence": "adversarial-training(clean=2)"}, "a share from 0 to 1"),
         ({"guide_by": "right-reasons"}, "--guide-by without annotations: name them with --guide FILE"),
@@ -201,6 +222,19 @@ def test_without_the_guard_the_last_epoch_is_kept(tmp_path: Path, data: Path, mo
 def test_defences_that_do_not_exist_are_refused(tmp_path: Path, data: Path, more: dict, words: str) -> None:
     with pytest.raises(Refused, match=words):
         list(train(data, replace(QUICK, **more), tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("defence", ["adversarial-training", "free(replays=2)", "mart"])
+def test_in_bf16_the_attack_is_the_same(tmp_path: Path, data: Path, defence: str) -> None:
+    """Half as many digits in the network move few answers, and no step ends in types that do not go together."""
+    recipe = replace(
+        QUICK, arch="clearsight:lenet5", size=32, augment="none", perturb="pgd(eps=0.05, steps=2)", defence=defence
+    )
+    (half,) = train(data, replace(recipe, epochs=1, precision="bf16"), tmp_path / "half")
+    (full,) = train(data, replace(recipe, epochs=1), tmp_path / "full")
+    assert half.loss == pytest.approx(full.loss, rel=0.05)
+    assert weights(tmp_path / "half") != weights(tmp_path / "full")
 
 
 # By annotations -------------------------------------------------------------------------------------------------------
@@ -423,6 +457,9 @@ def test_where_a_text_s_answer_may_look_is_its_marks() -> None:
     [
         ({"guide": "boxes.csv"}, "their marks stand in their own table: give marks"),
         ({"perturb": "character-substitution", "defence": "trades"}, "trades against character-substitution"),
+        ({"perturb": "character-substitution(eps=0)"}, "it changes nothing"),
+        ({"perturb": "pgd"}, "pgd changes pixels, and these are texts: name character-substitution"),
+        ({"defence": "gaussian-augmentation"}, "adds to pixels, and these are texts: leave --defence out"),
     ],
 )
 def test_what_does_not_go_with_texts_is_refused(tmp_path: Path, requests: Path, more: dict, words: str) -> None:
@@ -431,8 +468,53 @@ def test_what_does_not_go_with_texts_is_refused(tmp_path: Path, requests: Path, 
     assert not (tmp_path / "run").exists()
 
 
+def test_a_run_of_the_other_kind_is_refused(
+    tmp_path: Path, data: Path, before: Path, requests: Path, of_texts: Path
+) -> None:
+    with pytest.raises(Refused, match="the model takes pictures, not texts"):
+        list(train(requests, Recipe(from_run=str(before)), tmp_path / "run"))
+    with pytest.raises(Refused, match="holds pictures, and the model takes texts"):
+        list(train(data, Recipe(from_run=str(of_texts)), tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_runs_of_texts_are_not_compared(tmp_path: Path, before: Path, of_texts: Path) -> None:
+    shutil.copytree(of_texts, tmp_path / "other")
+    for other in (before, tmp_path / "other"):
+        with pytest.raises(Refused, match="holds texts, and compare takes pictures"):
+            cs.compare([other, of_texts])
+
+
 def test_a_report_on_texts_quotes_a_training_that_goes_with_texts(requests: Path, of_texts: Path) -> None:
     only = "robustness(floor=1.0, characters=6)"
     (found,) = cs.audit(cs.load(of_texts), open_data(requests, split="all"), only=only).findings
     assert found.verdict == "fail"
     assert found.mend.endswith(f"--from {of_texts} --perturb 'character-substitution(eps=6)'")
+
+
+def test_an_attack_on_texts_quotes_the_same_training_with_the_columns_of_the_table(
+    tmp_path: Path, requests: Path
+) -> None:
+    rows = [json.loads(line) for line in requests.read_text().splitlines()]
+    table_of = tmp_path / "requests.jsonl"
+    table_of.write_text("\n".join(json.dumps({"line": r["text"], "kind": r["label"]}) for r in rows))
+    columns = ["--label-column", "kind", "--text-column", "line"]
+    run = tmp_path / "run"
+    words = ["train", str(table_of), *columns, "--epochs", "1", "-o", str(run), "--quiet"]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    words = ["attack", str(run), str(table_of), *columns, "--split", "all", "--eps", "6", "-o", str(tmp_path / "a")]
+    assert CliRunner().invoke(app, [*words, "--quiet"]).exit_code == 0
+    (found,) = json.loads((tmp_path / "a" / "report.json").read_text())["findings"]
+    wanted = mending_command(Commands(str(run), str(table_of)), parse("robustness", "checks"), "--perturb X")
+    assert shlex.split(wanted)[:3] == ["clearsight", "train", str(table_of)]
+    assert " --text-column line " in wanted
+    assert " --label-column kind " in wanted
+    whole = wanted.replace("X", "'character-substitution(eps=6)'")
+    assert found.get("mend", "") == (whole if found["verdict"] == "fail" else "")
+
+
+def test_the_command_of_a_training_on_a_table_names_its_column(tmp_path: Path, data: Path) -> None:
+    lines = [f"{p.relative_to(data)},{p.parent.name}" for p in sorted(data.rglob("*.png"))]
+    (data / "kinds.csv").write_text("file,kind\n" + "\n".join(lines) + "\n")
+    pictures = open_data(data / "kinds.csv", split="all", label_column="kind")
+    assert "--label-column kind" in training_command(pictures, QUICK, tmp_path)

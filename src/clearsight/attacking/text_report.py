@@ -12,6 +12,7 @@ from typing import Any
 from clearsight.auditing.assemble import make
 from clearsight.auditing.audit import with_model_notes
 from clearsight.auditing.case import Case
+from clearsight.auditing.mending import mending_command
 from clearsight.auditing.text_robustness import ATTACK, FooledTexts, attacked_text, text_robustness
 from clearsight.core.catalogue import Call, catalogue, method_name, parse
 from clearsight.core.classifier import Classifier
@@ -72,6 +73,7 @@ def attack_text_report(
         advice=method.advice,
         seconds=time.monotonic() - began,
         command=command,
+        mend=mending_command(case.commands, Call(method), finding.mend) if finding.verdict == "fail" else "",
     )
     _write_fooled(case, int(most), fooled, folder / FILE)
     return make(case, [finding], seconds=finding.seconds, command=command)

@@ -12,6 +12,7 @@ from clearsight.models.model_folder import RECIPE
 from clearsight.models.model_words import LIBRARIES, is_run
 
 _MARKS = ("--boxes", "--masks")
+_COLUMNS = ("--label-column", "--text-column", "--marks-column")
 
 
 def mending_command(commands: Commands, call: Call, found: str = "") -> str:
@@ -45,7 +46,10 @@ def _from_run(folder: Path) -> list[str]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         command = []
     named = command[:2] == ["clearsight", "train"] and len(command) > 2
-    return [command[2] if named else "DATA", "--from", str(folder)]
+    columns = [
+        word for i, name in enumerate(command[:-1]) if name in _COLUMNS for word in (name, command[i + 1])
+    ]  # of its table
+    return [command[2] if named else "DATA", *columns, "--from", str(folder)]
 
 
 def _anew(words: str) -> list[str]:

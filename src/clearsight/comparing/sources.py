@@ -159,6 +159,10 @@ def own_pictures(
 
 
 def _part(table: Path, part: str) -> dict[str, str]:
-    """File -> label of one part of a split.csv."""
-    _, rows = read_table(table)
+    """File -> label of one part of a split.csv.  Refused: one of texts, and one that names no files."""
+    columns, rows = read_table(table)
+    if "text" in columns and "file" not in columns:
+        raise Refused(f"{table} holds texts, and compare takes pictures")
+    if lost := [name for name in ("file", "label", "split") if name not in columns]:
+        raise Refused(f"{table} has no column {lost[0]}: name pictures with --data DATA")
     return {os.path.realpath(table.parent / r["file"]): r["label"] for r in rows if r.get("split") == part}

@@ -285,6 +285,9 @@ def _picture_finder(pictures: Mapping[str, Path]) -> Callable[[str], str | None]
         last = written.rpartition("/")[2]
         for table, key in zip(tables, (written, written, last, last), strict=True):
             hits = table.get(key, [])
+            if len(hits) > 1:  # of those in several folders, the one whose folders are named as written
+                ends = [name for name in hits if _ends_as(name, written)]
+                hits = ends if len(ends) == 1 else hits
             if len(hits) > 1:
                 raise Refused(
                     f"annotation {written!r} fits several pictures, {named(hits)}: write the whole name of its picture"
@@ -294,6 +297,16 @@ def _picture_finder(pictures: Mapping[str, Path]) -> Callable[[str], str | None]
         return None
 
     return find
+
+
+def _ends_as(name: str, written: str) -> bool:
+    """Whether one of two paths is the end of the other, with or without the suffix of the picture's name.
+
+    >>> _ends_as("train/cat/1.png", "cat/1"), _ends_as("train/cat/1.png", "dog/1.png")
+    (True, False)
+    """
+    full = [f"/{p}" for p in (name, PurePosixPath(name).with_suffix("").as_posix())]
+    return any(f.endswith(f"/{written}") or f"/{written}".endswith(f) for f in full)
 
 
 def _fit_regions(sheet: Sheet, size: Size) -> tuple[tuple[Region, ...], bool, list[str]]:

@@ -180,7 +180,8 @@ def folder(
     except OSError as e:
         raise Refused(f"cannot read {e.filename or path}: {e.strerror}") from None
     paths = {picture.name: picture.path for picture in data.pictures}
-    data = replace(_check_files(take_split(data, split)), classes=word_labels)
+    words = () if label_column is None else ("--label-column", label_column)
+    data = replace(_check_files(take_split(data, split)), classes=word_labels, words=words)
     if not data.pictures and (reason := _why_no_picture(path)):
         raise Refused(f"{path} is {reason}")
     if not data.pictures:

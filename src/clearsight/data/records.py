@@ -36,8 +36,8 @@ class Pictures:
 
     root: the folder or file they came from, or "demo".  broken: (name, reason) of those that cannot be pictures.
     notes: sentences on what was chosen, skipped or left out.  classes: the model's labels for the data's words,
-    where the user gives them.  numbered: the words of the data are class numbers.  words: of texts, the options of the
-    command line that name their columns.
+    where the user gives them.  numbered: the words of the data are class numbers.  words: the options of the
+    command line that name the columns of a table.
     """
 
     root: Path | str

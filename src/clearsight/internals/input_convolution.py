@@ -72,7 +72,7 @@ def folded_back(net: nn.Module) -> Iterator[None]:
     """Inside, gradients at the inputs of the network's convolutions that have few input channels are folded.
 
     They are those of torch but for rounding.  The network's other layers, its outputs, and what runs on another device
-    or in another type than float32 stay as they are.
+    or in another type than float32 stay as they are.  Under autocast all of it does, whose types are mixed.
     """
     with ExitStack() as undo:
         for m in net.modules():
@@ -89,6 +89,7 @@ def _fits(m: nn.Conv2d) -> bool:
 def _run(m: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """What `m` gives for x; where its input has a gradient, on the way that is folded back."""
     usual = x.dim() == 4 and x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
+    usual = usual and not torch.is_autocast_enabled("cpu")
     if not x.requires_grad or not usual or not torch.is_grad_enabled():
         plain: Tensor = nn.Conv2d._conv_forward(m, x, weight, bias)
         return plain

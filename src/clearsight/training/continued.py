@@ -111,7 +111,10 @@ def divided_as_before(pictures: Pictures, source: Origin) -> Pictures:
     parts = _parts(table, pictures)
     known = [parts.get(_identity(p), "") for p in pictures.pictures]
     if not any(known):
-        note = f"{source.folder} knows none of these pictures, so they are divided anew"
+        note = (
+            f"{source.folder} knows none of these pictures where they lie, so they are divided anew; if they were only "
+            "moved, some of test may have trained it"
+        )
         return replace(pictures, notes=(*pictures.notes, note))
     new = known.count("")
     divided = tuple(replace(p, split=part or "train") for p, part in zip(pictures.pictures, known, strict=True))
@@ -125,7 +128,10 @@ def _parts(table: Path, pictures: Pictures) -> dict[str, str]:
     """The part of each picture that a split.csv names, by the file; of each text by its characters."""
     if pictures.are_texts:
         return {row["text"]: row["split"] for _, row in read_text_rows(table)[1]}
-    return {os.path.realpath(table.parent / row["file"]): row["split"] for row in read_table(table)[1]}
+    columns, rows = read_table(table)
+    if lost := [name for name in ("file", "split") if name not in columns]:
+        raise Refused(f"{table} has no column {lost[0]}, so it does not say how its pictures were divided")
+    return {os.path.realpath(table.parent / row["file"]): row["split"] for row in rows}
 
 
 def _identity(picture: Picture) -> str:

@@ -43,8 +43,14 @@ def cross_validate(
     val, which chooses the epoch.  Pictures in a test split of the data are left out.  The same call goes on where a
     stopped one ended.
 
-    Refused: data without labels, and a k for which the rarest class is too rare.
+    Refused: data without labels, a k for which the rarest class is too rare, and a recipe that continues from a run,
+    which has divided the pictures already and has seen some of every fold.
     """
+    if recipe.from_run is not None:
+        raise Refused(
+            f"--folds with --from: {recipe.from_run} has seen pictures of every fold, so no fold could judge",
+            "leave one of them out; --repeat goes with --from",
+        )
     recipe = as_begun(recipe, folder / "fold-1" / RECIPE)
     alike = likenesses(data.pictures, progress=progress)
     broken = {name for name, _ in alike.broken}

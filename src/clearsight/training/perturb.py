@@ -16,6 +16,7 @@ from clearsight.core.validation import check_result
 from clearsight.errors import Refused
 from clearsight.internals.input_convolution import folded_back
 from clearsight.runner.run import budgeted
+from clearsight.training.recipe import Recipe
 
 
 def training_attack(spelling: str) -> tuple[Call, float, Measure]:
@@ -24,7 +25,7 @@ def training_attack(spelling: str) -> tuple[Call, float, Measure]:
     It does not leave a picture alone once that is fooled (``early_stop=false``), unless the words say so.
 
     Refused: attacks that need more than the network and a budget, and those that look for the smallest change, which
-    keep no budget.
+    keep no budget; a budget of 0, and no steps.
 
     >>> str(training_attack("pgd(eps=8/255, steps=7)")[0])
     'pgd(steps=7, early_stop=false)'
@@ -40,9 +41,30 @@ def training_attack(spelling: str) -> tuple[Call, float, Measure]:
             f"training against {call.method.name}: it asks a finished network, or keeps no budget",
             "name an attack by gradients within a budget, such as pgd(eps=8/255, steps=7)",
         )
+    if eps == 0 or (call.options.get("steps") == 0 and not call.options.get("random_start")):
+        raise Refused(
+            f"training against {spelling}: it changes nothing", "give a budget above 0, and at least one step"
+        )
     if "early_stop" in call.method.options and "early_stop" not in call.options:
         call = call.with_options(early_stop=False)
     return call, eps, norm_of(call)
+
+
+def refuse_other_inputs(recipe: Recipe, texts: bool) -> None:
+    """Refuse attacks and defences that change pixels in training on texts, and characters in training on pictures."""
+    defence = parse(recipe.defence, "defences") if recipe.defence else None
+    if texts and defence is not None and "adds-to-pixels" in defence.method.claims:
+        raise Refused(f"{defence.method.name} adds to pixels, and these are texts", "leave --defence out")
+    if not recipe.perturb:
+        return
+    call, _, norm = training_attack(recipe.perturb)
+    if texts != (norm == "characters"):
+        changes, inputs, fitting = (
+            ("pixels", "texts", "character-substitution(eps=4)")
+            if texts
+            else ("characters", "pictures", "pgd(eps=8/255, steps=7)")
+        )
+        raise Refused(f"{call.method.name} changes {changes}, and these are {inputs}", f"name {fitting}, say")
 
 
 def no_attack(x: Tensor, goal: Goal) -> Tensor:

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from clearsight.data.datasets import Pictures
 from clearsight.data.duplicates import Likeness, likenesses
-from clearsight.data.text_inputs import without_too_long
+from clearsight.data.text_inputs import refuse_other_kind, without_too_long
 from clearsight.models.model_folder import RECIPE
 from clearsight.training.auto_settings import resolve_auto
 from clearsight.training.continued import continued_network, divided_as_before, origin, with_classes
 from clearsight.training.fine_tuning import TrainableNetwork, build_for_training
 from clearsight.training.grouping import group_pictures
 from clearsight.training.guidance import annotated
+from clearsight.training.perturb import refuse_other_inputs
 from clearsight.training.rebalance import inherited_by, stage
 from clearsight.training.recipe import Recipe, marks_file, non_default, read_recipe
 from clearsight.training.run_folder import same_data, same_recipe
@@ -29,6 +30,7 @@ def prepare_data(
     if resume:
         same_recipe(folder, non_default(recipe))
         run_recipe, why, _ = read_recipe(folder / RECIPE)
+    refuse_other_inputs(run_recipe, pictures.are_texts)
     if pictures.are_texts:
         pictures = without_too_long(pictures, run_recipe.size)
         alike = likenesses(pictures.pictures)
@@ -48,6 +50,7 @@ def _divide(pictures: Pictures, alike: Likeness, recipe: Recipe) -> TrainingData
     """The pictures in train, val and test, with the classes and the annotations that the recipe asks for."""
     source = None if recipe.from_run is None else origin(recipe.from_run)
     if source is not None:
+        refuse_other_kind(pictures, source.config.preprocess)
         pictures = divided_as_before(pictures, source)
     data = portions(pictures, alike, recipe.parts(), recipe.divides())
     if source is not None:

@@ -40,6 +40,7 @@ from clearsight.training.recipe import Recipe, as_begun, completed, read_recipe
 from clearsight.training.run_folder import METRICS
 from clearsight.training.search_space import DEFAULT, Settings, Space, Value, drawn, grid, read_space
 from clearsight.training.training_data import portions
+from clearsight.training.validate_recipe import validate
 
 Search = Literal["random", "grid", "asha"]
 
@@ -200,7 +201,7 @@ def tune(
         recipe = as_begun(recipe, Path(out) / PLAN)
     settings = grid(chosen_space) if search == "grid" else drawn(chosen_space, trials, recipe.seed)
     for values in settings:
-        apply_settings(recipe, values)
+        validate(apply_settings(recipe, values))
     require_ray("tune")
     split = None if str(data) == "demo" else ALL
     pictures = data if isinstance(data, Pictures) else open_data(data, split=split)
