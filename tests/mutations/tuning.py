@@ -2,6 +2,12 @@
 
 CORE = [
     (
+        "training/tune.py",
+        "validate(apply_settings(recipe, values))",
+        "apply_settings(recipe, values)",
+        "no_trial_could",
+    ),
+    (
         "training/search_space.py",
         "low * (high / low) ** u if",
         "low + u * (high - low) if",

@@ -150,6 +150,12 @@ def test_a_grid_is_every_combination_with_ranges_at_their_ends_and_middle() -> N
 # Without a search -----------------------------------------------------------------------------------------------------
 
 
+def test_a_recipe_that_no_trial_could_train_is_refused_before_the_first(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="it changes nothing"):
+        tune(photos(tmp_path / "photos"), replace(BASE, perturb="pgd(eps=0)"), "lr=0.01|0.02", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("how", "says"),
     [
