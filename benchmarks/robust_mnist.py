@@ -160,7 +160,7 @@ def cifar(data: Path, folder: Path, each: int | None) -> Path:
 def trained(setting: Setting, row: Row, pictures: Path, run: Path, epochs: int, device: str) -> tuple[float, int, Path]:
     """Train a network in its stages, unless it is there; minutes, the epoch of the last stage that is kept, its run."""
     budgets = setting.budgets if "perturb" in row.asked else setting.budgets[-1:]
-    short = max(1, epochs // 5)
+    short = max(1, epochs // 8)
     minutes, before = 0.0, None
     for k, budget in enumerate(budgets):
         last = k == len(budgets) - 1
@@ -256,10 +256,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("clearsight-runs/robust"))
     parser.add_argument("--cifar", action="store_true", help="CIFAR-10 instead of MNIST")
-    parser.add_argument("--each", type=int, default=3000, help="training pictures of each class")
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--each", type=int, default=2000, help="training pictures of each class")
+    parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument(
-        "--pictures", type=int, default=1000, help="test pictures under PGD; FGSM takes four times as many"
+        "--pictures", type=int, default=500, help="test pictures under PGD; FGSM takes four times as many"
     )
     parser.add_argument("--strong", type=int, default=100, help="test pictures under auto-attack")
     parser.add_argument("--device", default="auto")
