@@ -151,8 +151,9 @@ def table(found: dict[str, Any]) -> str:
     lines = [
         "# Right for the right reasons",
         "",
-        "`python benchmarks/right_reasons.py --data DATA`.  Each cell, in %: the mean over the seeds, their range, and",
-        "Wilson's 95 % interval of all their test pictures together.",
+        "`python benchmarks/right_reasons.py --data DATA`.  Each cell, in %: the mean over the seeds, the range of",
+        "several, and Wilson's 95 % interval of all their test pictures together.  A number behind a set says that so",
+        "many of its training pictures are used.",
         "",
     ]
     rows: dict[str, dict[tuple[str, int], list[Any]]] = defaultdict(lambda: defaultdict(list))
@@ -173,7 +174,8 @@ def table(found: dict[str, Any]) -> str:
 def cell(counts: list[tuple[int, int]]) -> str:
     shares = [100 * k / n for k, n in counts]
     low, high = (100 * end for end in wilson(sum(k for k, _ in counts), sum(n for _, n in counts)))
-    return f"{sum(shares) / len(shares):.1f} ({min(shares):.1f} to {max(shares):.1f}; {low:.1f} to {high:.1f})"
+    spread = "" if len(counts) == 1 else f"{min(shares):.1f} to {max(shares):.1f}; "
+    return f"{sum(shares) / len(shares):.1f} ({spread}{low:.1f} to {high:.1f})"
 
 
 def decoy(data: Path, home: Path, each: int | None) -> None:
