@@ -242,11 +242,14 @@ def table(setting: Setting, lines: list[dict[str, Any]], words: argparse.Namespa
             low, high = wilson(right, n)
             cells.append(f"{100 * right / n:.1f} ({100 * low:.1f} to {100 * high:.1f})")
         minutes = f"{line['minutes']:.1f}, {line['found']['minutes']:.1f}"
-        told = [line["name"], *cells, line["found"]["masking"], line["published"], str(line["epoch"]), minutes]
+        verdict = line["found"]["masking"].partition(":")[0]
+        told = [line["name"], *cells, verdict, line["published"], str(line["epoch"]), minutes]
         text.append("| " + " | ".join(told) + " |")
     counts = ", ".join(f"{name} {lines[0]['found'][name][1]}" for name in columns)
     total = sum(line["minutes"] + line["found"]["minutes"] for line in lines)
-    text += ["", f"Test pictures: {counts}. In all {total:.0f} minutes.", ""]
+    text += ["", f"Test pictures: {counts}. In all {total:.0f} minutes.", "", "What gradient-masking says:", ""]
+    text += [f"- {line['name']}: {line['found']['masking'].partition(': ')[2]}" for line in lines]
+    text += [""]
     return "\n".join(text)
 
 
