@@ -1,5 +1,13 @@
 """How training that continues, resists attacks and follows annotations is broken on purpose."""
 
+METHODS = {
+    "guides/counterexamples.py": [
+        ("order.roll(1)[order.argsort()]", "order"),
+        ("inside * x + (1 - inside) * x[other]", "x"),
+        ("    with statistics_held(step.model.net):\n        return", "    if True:\n        return"),
+    ],
+}
+
 CORE = [
     ("training/continued.py", 'split=part or "train"', 'split="train"', "stay_in_their_parts"),
     ("training/continued.py", "first_head=False", "first_head=recipe.first_head", "is_taken_from_it"),
@@ -35,8 +43,6 @@ CORE = [
     ("training/guidance.py", "if read.left_out:", "if False:", "even_if_others_are_right"),
     ("training/losses.py", "penalties.masked_fill(~annotated, 0.0)", "penalties", "without_annotation"),
     ("auditing/mending.py", '"--from", str(folder)', '"--weights", str(folder)', "quotes_the_training"),
-    ("guides/counterexamples.py", "order.roll(1)[order.argsort()]", "order", "counterexamples"),
-    ("guides/counterexamples.py", "inside * x + (1 - inside) * x[other]", "x", "counterexamples"),
     ("training/guidance.py", "places if self.inside else 255 - places", "places", "may_look_is_its_marks"),
     ("training/batches.py", "y, self._places(rows, pictures)", "y, None", "guided_by_their_marks"),
     ("training/continued.py", "else picture.text", "else picture.name", "guided_by_their_marks"),
