@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import inspect
 import re
 from importlib import import_module
@@ -250,6 +251,17 @@ def test_signature_and_documentation(name):
     check_args_block(m)
     assert re.fullmatch(r"arXiv:\d{4}\.\d{4,5}|doi:10\.\d+/\S+", m.paper)
     assert m.paper in import_module(m.fn.__module__).__doc__
+
+
+@every
+def test_examples_are_true(name):
+    m = catalogue("guides")[name]
+    space, runner = vars(import_module(m.fn.__module__)).copy(), doctest.DocTestRunner()
+    with torch.random.fork_rng():
+        for test in doctest.DocTestFinder(recurse=False).find(m.fn, name, globs=space):
+            runner.run(test)
+    assert runner.summarize(verbose=False).failed == 0
+    assert runner.tries
 
 
 @pytest.mark.parametrize("explainer", LEARNABLE)

@@ -31,10 +31,12 @@ def trades(step: TrainingStep, x: Tensor, y: Tensor, *, beta: float = 6.0) -> Te
 
     Source: Zhang et al. 2019, equation 5 and algorithm 1; beta = 6 is one of the two values of its experiments.
 
-    With fgsm on a linear network, the answer ends up at one of two corners of the budget:
+    With fgsm on a linear network, the picture ends up at one of two corners of the budget, or as far from it as noise
+    took it the other way:
 
     >>> import torch
     >>> from clearsight.testing import linear, training_step
+    >>> _ = torch.manual_seed(0)
     >>> step = training_step(linear([[3.0, -2.0], [0.0, 0.0]]), "fgsm", eps=0.25)
     >>> x, y = torch.tensor([[[[0.5, 0.5]]]]), torch.tensor([[1.0, 0.0]])
     >>> p, corners = torch.tensor(0.5).sigmoid(), torch.tensor([0.5 - 1.25, 0.5 + 1.25]).sigmoid()

@@ -41,6 +41,7 @@ def res(
 
     A map of 1 and 0 is parted by a threshold of 1, so its two distances to +1 and -1 are 1 and 0:
 
+    >>> import torch
     >>> from clearsight.testing import pooled, training_step
     >>> step = training_step(pooled([[4.0], [0.0]]))
     >>> x, inside = torch.tensor([[[[1.0, 0.0]]]], requires_grad=True), torch.tensor([[[[1.0, 0.0]]]])

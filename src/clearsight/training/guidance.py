@@ -19,8 +19,9 @@ from clearsight.data.annotations import read_boxes, region_mask
 from clearsight.data.images import picture_size
 from clearsight.data.records import Picture
 from clearsight.errors import Refused
+from clearsight.runner.augment import read, resizes
 from clearsight.training.batches import Guidance, Store
-from clearsight.training.recipe import Recipe
+from clearsight.training.recipe import Recipe, marks_file
 from clearsight.training.training_data import TrainingData
 
 MARKS = "marks"  # the word for the marks of texts, in the place of a file
@@ -62,6 +63,13 @@ def _marked(data: TrainingData, word: str) -> TrainingData:
         )
     note = f"marks in {n} of {counted(len(data.rows('train')), 'training text')} can guide"
     return replace(data, notes=(*data.notes, note))
+
+
+def stores(data: TrainingData, preprocess: Preprocess, recipe: Recipe) -> tuple[Store, Guidance | None]:
+    """The pictures as training reads them, and the annotations that guide it; None where the recipe names none."""
+    whole = any(map(resizes, read(recipe.augment)))
+    guides = None if marks_file(recipe) is None else guidance(data, preprocess, whole, recipe)
+    return Store(data.pictures, preprocess, whole), guides
 
 
 def guidance(data: TrainingData, preprocess: Preprocess, whole: bool, recipe: Recipe) -> Guidance:

@@ -33,14 +33,14 @@ from clearsight.training.fine_tuning import (
 )
 from clearsight.training.first_head import Head, first_head, put_head, resolve_first_head, unchanged
 from clearsight.training.group_accuracy import worst_group
-from clearsight.training.guidance import guidance
+from clearsight.training.guidance import stores
 from clearsight.training.history import Epoch, is_best
 from clearsight.training.losses import class_weights_of, training_loss
 from clearsight.training.objective import objective, rebalanced_loss, step_loss
 from clearsight.training.optimisers import range_test
 from clearsight.training.preparation import build_start, prepare_data
 from clearsight.training.rebalance import fitted_last_layer, has_fitted_val, rebalanced, rebalancing, stage
-from clearsight.training.recipe import Recipe, keeps_last, marks_file
+from clearsight.training.recipe import Recipe, keeps_last
 from clearsight.training.robust_val import collapsed, robust_right, robust_rows
 from clearsight.training.run import Run, build_run, epochs_of, optimiser_of, restore, save_run
 from clearsight.training.run_folder import (
@@ -195,10 +195,7 @@ def _write_model(run: Run, eval_store: Store, folder: Path, tell: Progress, val_
 
 def _epochs(run: Run, eval_store: Store, folder: Path, workers: int, tell: Progress) -> Iterator[Epoch]:
     """Train the epochs that are left; yields each as it ends."""
-    r, preprocess = run.recipe, run.start.preprocess
-    whole = any(map(resizes, read(r.augment)))
-    store = Store(run.data.pictures, preprocess, whole)
-    guides = None if marks_file(r) is None else guidance(run.data, preprocess, whole, r)
+    store, guides = stores(run.data, run.start.preprocess, run.recipe)
     while not run.finished:
         with torch.random.fork_rng(devices=rng.gpus()):
             epoch = _train_epoch(run, store, guides, eval_store, folder, workers, tell)

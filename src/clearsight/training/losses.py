@@ -48,11 +48,11 @@ def defended_losses(defence: Call, step: TrainingStep, x: Tensor, y: Tensor) -> 
     return one_each(losses, defence, len(x))
 
 
-def one_each(losses: object, call: Call, n: int) -> Tensor:
-    """What a method gave for n pictures, (n,).  Refused: losses that are not one number for each."""
+def one_each(losses: object, call: Call, n: int, what: str = "loss") -> Tensor:
+    """What a method gave for n pictures, (n,).  Refused: losses, or what they are, that are not one number for each."""
     if not isinstance(losses, Tensor) or losses.shape != (n,):
-        what = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
-        raise Refused(f"{call.method.name} gave {what}, not one loss for each picture: ({n},)")
+        given = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
+        raise Refused(f"{call.method.name} gave {given}, not one {what} for each picture: ({n},)")
     return losses
 
 
@@ -77,7 +77,5 @@ def guided_loss(guide: Call, step: TrainingStep, x: Tensor, y: Tensor, inside: T
     if not bool(annotated.any()):
         return x.new_zeros(())
     penalties = guide.method(step, x, y, inside.nan_to_num(1.0), **guide.options)
-    if not isinstance(penalties, Tensor) or penalties.shape != (len(x),):
-        what = tuple(penalties.shape) if isinstance(penalties, Tensor) else type(penalties).__name__
-        raise Refused(f"{guide.method.name} gave {what}, not one penalty for each picture: ({len(x)},)")
+    penalties = one_each(penalties, guide, len(x), "penalty")
     return penalties.masked_fill(~annotated, 0.0).mean()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from clearsight.runner.augment import fits_regions, read, resizes
-from clearsight.training.batches import Batches, Store
+from clearsight.runner.augment import fits_regions, read
+from clearsight.training.batches import Batches
 from clearsight.training.fine_tuning import trained, unfreeze
-from clearsight.training.guidance import guidance
+from clearsight.training.guidance import stores
 from clearsight.training.guided_memory import must_fit
 from clearsight.training.losses import class_weights_of
 from clearsight.training.objective import objective, training_step
-from clearsight.training.recipe import marks_file
 from clearsight.training.run import Run
 
 
@@ -21,16 +20,13 @@ def try_guide(run: Run) -> None:
     Refused: what the guide refuses, augmentations that do not go with annotations, and a batch whose guided step needs
     more memory than is free.
     """
-    r, asked, preprocess = run.recipe, objective(run.recipe), run.start.preprocess
-    if asked.guide is None or marks_file(r) is None:
+    r, asked, calls = run.recipe, objective(run.recipe), read(run.recipe.augment)
+    store, guides = stores(run.data, run.start.preprocess, r)
+    if asked.guide is None or guides is None:
         return
-    calls = read(r.augment)
     fits_regions(calls)
-    whole = any(map(resizes, calls))
-    guides = guidance(run.data, preprocess, whole, r)
     others = [i for i in run.data.rows("train") if i not in guides.rows]
     rows = [*sorted(guides.rows), *others][: r.batch]
-    store = Store(run.data.pictures, preprocess, whole)
     x, y, inside = Batches(store, run.data.y, [rows], calls, r.seed, guides)[0]
     assert inside is not None
     device = run.accelerator.device
