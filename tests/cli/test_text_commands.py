@@ -45,9 +45,11 @@ def test_explain_prints_the_text_and_writes_a_page(run: Callable[..., object], s
         (("explain", "m", " "), "an empty text is given"),
         (("explain", "m", "x" * 60), "60 characters, and the model reads 48"),
         (("explain", "m", "x", "-m", "none"), "no method 'none'"),
+        (("explain", "m", "x", "--boxes", "b.json", "--voc-base", "1"), "--boxes, --voc-base: the model takes texts"),
         (("attack", "m", "requests.jsonl", "-a", "pgd"), "pgd changes pixels, and these are texts"),
         (("attack", "m", "requests.jsonl", "--eps", "8/255"), "give the number of characters"),
-        (("attack", "m", "requests.jsonl", "--access", "label"), "is attacked alone"),
+        (("attack", "m", "requests.jsonl", "--access", "label"), "--access is of pictures, and the model takes texts"),
+        (("attack", "m", "requests.jsonl", "-m", "saliency"), "--method is of pictures"),
         (("train", "requests.jsonl", "--arch", "demo", "-o", "n"), "takes pictures, and the inputs are texts"),
         (("train", "requests.jsonl", "--augment", "flip", "-o", "n"), "changes pictures, and the inputs are texts"),
         (("train", "requests.jsonl", "--size", "8", "-o", "n"), "every text of"),
@@ -101,3 +103,35 @@ def test_a_typed_text_is_attacked_for_the_answer_of_the_model(
     assert "No text has a label: each is attacked for the model's own answer." in report["data"]["notes"]
     (row,) = [json.loads(line) for line in (out / "attacked.jsonl").read_text().splitlines()]
     assert (row["label"], row["before"]) == ("attack", "GET /home?id=10&q=' OR 1")
+
+
+def test_explain_tests_the_maps_of_texts(run: Callable[..., object], shop: Path, tmp_path: Path) -> None:
+    """The words of the tests stand under each map; what fails is grey, in the page and for the terminal."""
+    words = ("GET /home?id=10&q=' OR 1", "-m", "gradient-x-input", "-m", "edge")
+    ran = run("explain", shop / "m", *words, "-o", tmp_path / "e")
+    assert "  passes: wins " in ran.out
+    assert "  fails: " in ran.out
+    assert "rank correlation 1.00 with 5 random networks, at most 0.5 asked for" in ran.out
+    page = (tmp_path / "e" / "text_1.html").read_text()
+    assert page.count('<p class="test">') == 3
+    assert "Tests are of one text and say nothing of others" in page
+    assert page.count("of a map that fails a test") == 1
+    found = json.loads(run("explain", shop / "m", *words, "-o", tmp_path / "j", "--json").out)
+    assert (found["seed"], found["folder"]) == (0, str(tmp_path / "j"))
+    tests = {m["method"]: m["test"] for m in found["texts"][0]["maps"]}
+    assert tests["edge"]["failed"]
+    assert tests["edge"]["kept"] == pytest.approx(1)
+    assert tests["gradient-x-input"]["passed"]
+    untested = run("explain", shop / "m", *words, "-o", tmp_path / "u", "--no-tests")
+    assert "passes: " not in untested.out + untested.err
+    assert 'class="test"' not in (tmp_path / "u" / "text_1.html").read_text()
+
+
+def test_workers_share_the_texts(run: Callable[..., object], shop: Path, tmp_path: Path) -> None:
+    rows = (shop / "requests.jsonl").read_text().split("\n")
+    (tmp_path / "few.jsonl").write_text("\n".join(rows[:3]))
+    words = (shop / "m", tmp_path / "few.jsonl", "-m", "saliency", "--json")
+    alone = json.loads(run("explain", *words, "-o", tmp_path / "a").out)["texts"]
+    shared = json.loads(run("explain", *words, "-o", tmp_path / "b", "--workers", "1").out)["texts"]
+    assert [[m["test"] for m in e["maps"]] for e in shared] == [[m["test"] for m in e["maps"]] for e in alone]
+    assert [e["answers"] for e in shared] == [e["answers"] for e in alone]

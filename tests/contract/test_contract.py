@@ -59,7 +59,14 @@ CLAIMS = {
         "pictures-only",
         "texts-only",
     },
-    "metrics": {"lower-is-better", "higher-is-better", "stochastic", "judges-the-explainer", "judges-the-map-alone"},
+    "metrics": {
+        "lower-is-better",
+        "higher-is-better",
+        "stochastic",
+        "judges-the-explainer",
+        "judges-the-map-alone",
+        "of-pixels",
+    },
 }
 FIRST = {"explainers": "model x target", "attacks": "model x goal", "metrics": "model x target maps"}
 SMALL = {  # options that suit the small pictures here, and little time

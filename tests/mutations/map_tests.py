@@ -71,12 +71,12 @@ CORE = [
     ("explaining/sheet.py", "if any(bad)]", "]", "greys_what_fails"),
     ("drawing/heatmaps.py", "y + 64 * i))", "y))", "room_for_both"),
     (
-        "explaining/explain_pictures.py",
-        "examine(model, found) if tests else []",
-        "examine(model, found)",
+        "explaining/explain_input.py",
+        "examine(model, maps) if tests else []",
+        "examine(model, maps)",
         "explain_shows_the_tests",
     ),
-    ("explaining/explain_pictures.py", "        tests=tested,\n", "", "explain_shows_the_tests"),
+    ("explaining/explain_pictures.py", "        tests=explained.tests,\n", "", "explain_shows_the_tests"),
     ("auditing/evidence.py", 'grey=maps_of(case) == "grey"', "grey=False", "later_maps_are_grey"),
     ("auditing/evidence.py", 'if maps == "grey":', "if case.maps_unreliable_by:", "later_maps_are_grey"),
     (

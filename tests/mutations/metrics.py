@@ -20,10 +20,10 @@ METHODS = {
     "metrics/drop_rate.py": [("(after < before)", "(after > before)")],
     "metrics/average_drop.py": [(" / before.clamp_min(1e-12)", "")],
     "metrics/road.py": [
-        ("places / (steps + 1)", "places / steps"),
+        ("portions(x, inside, steps + 1)", "portions(x, inside, steps)"),
         ("torch.where(worst, -values, values)", "torch.where(worst, values, -values)"),
         ("/ (2 * steps))", "/ steps)"),
-        ("rank[rows] >= places - count", "rank[rows] > places - count"),
+        ("rank[rows] >= (", "rank[rows] > ("),
     ],
     "metrics/pixel_flipping.py": [
         ("values[:, 0] - values.mean(1)", "values[:, 0] - values[:, 1:].mean(1)"),
@@ -59,14 +59,14 @@ METHODS = {
         ("fresh(torch.initial_seed(), cut)", "fresh(0, cut)"),
         ("layers[last:cut]", "layers[:cut]"),
         ("            taken, last = again_from(start), cut - 1\n", "            last = cut - 1\n"),
-        ("by, magnitude).abs()", "by, magnitude)"),
-        ("x), by, magnitude)", 'x), "spearman", magnitude)'),
-        ("x), by, magnitude)", "x), by, False)"),
+        ("magnitude, inside).abs()", "magnitude, inside)"),
+        ("x), by, magnitude", 'x), "spearman", magnitude'),
+        ("x), by, magnitude", "x), by, False"),
         ("torch.stack(likenesses).mean(0)", "torch.stack(likenesses).amax(0)"),
         ("        last = cut\n", ""),
     ],
     "metrics/label_randomisation.py": [
-        ("by, magnitude).abs()", "by, magnitude)"),
+        ("occupied(model, x)).abs()", "occupied(model, x))"),
         ("again(other, x)", "again(model, x)"),
         ("again(other, x), by, magnitude", "again(other, x), by, False"),
         ("again(other, x), by, magnitude", 'again(other, x), "spearman", magnitude'),
@@ -146,8 +146,8 @@ CORE = [
     ("perturbation/inpainting.py", "noise * rng.normal(x, rows)", "noise * rng.uniform(x, rows)", "inpainting"),
     (
         "perturbation/removal.py",
-        'None if fill == "inpaint" else without(model, x, fill)',
-        "without(model, x, fill)",
+        "if model.preprocess.alphabet else None",
+        "if True else None",
         "stands_in",
     ),
     (

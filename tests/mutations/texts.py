@@ -14,6 +14,22 @@ METHODS = {
     ],
 }
 CORE = [
+    ("core/places.py", "used.flip(1).cummax(1).values.flip(1)", "used", "text_places"),
+    (
+        "perturbation/removal.py",
+        'fill == "blur" and not model.preprocess.alphabet',
+        'fill == "blur"',
+        "between_two_letters",
+    ),
+    ("perturbation/removal.py", "if model.preprocess.alphabet else None", "if False else None", "between_two_letters"),
+    ("perturbation/removal_order.py", "ranks(maps, inside), _nothing", "ranks(maps), _nothing", "text_places"),
+    ("perturbation/removal_order.py", "portions(x, inside, steps)", "portions(x, None, steps)", "text_places"),
+    ("metrics/road.py", "portions(x, inside, steps + 1)", "portions(x, None, steps + 1)", "text_places"),
+    ("metrics/road.py", "ranks(maps, inside), instead", "ranks(maps), instead", "text_places"),
+    ("metrics/common/likeness.py", "cropped(m.double().cpu(), inside)", "m.double().cpu()", "makes_no_maps_alike"),
+    ("auditing/map_tests.py", "enumerate(cropped(e.maps, inside))", "enumerate(e.maps)", "is_blank_whatever"),
+    ("explainers/centre.py", "(inside.cumsum(1) - 0.5)", "inside.cumsum(1)", "control_centre"),
+    ("runner/run.py", '"of-pixels" in call.method.claims and', "False and", "change_pixels_a_little"),
     ("data/text_marks.py", "here = here or [(places[i]", "here = [(places[i]", "pieces"),
     ("data/text_marks.py", "places[i + len(piece)])", "places[i] + len(piece))", "pieces"),
     ("data/text_marks.py", "start <= merged[-1][1]", "start < merged[-1][1]", "ranges"),

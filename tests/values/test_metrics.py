@@ -245,7 +245,7 @@ def test_road_takes_exact_counts_where_a_map_is_mostly_zero(monkeypatch: pytest.
     """The peers cut at a percentile, and take all zeros at once; each seed takes others of the equal places."""
     module = importlib.import_module("clearsight.metrics.road")
     taken: list[Tensor] = []
-    monkeypatch.setattr(module, "inpainted", lambda x, gone, rows: [taken.append(gone), x][1])
+    monkeypatch.setattr(module, "taken", lambda x, gone, _, rows: [taken.append(gone), x[rows]][1])
     x, maps = torch.rand(2, 1, 1, 40, generator=torch.Generator().manual_seed(0)), torch.zeros(2, 1, 40)
     maps[0, 0, 3] = 1.0
     for seed in (0, 1):

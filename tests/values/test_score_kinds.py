@@ -13,7 +13,7 @@ from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.targets import ClassScore, Margin, Misclassify
 from clearsight.data.datasets import demo_pictures
 from clearsight.errors import Refused
-from clearsight.explaining.explain_pictures import ask, top
+from clearsight.explaining.explain_input import ask, top
 from clearsight.internals.scores import scores
 from clearsight.models.loading import load
 from clearsight.runner.run import measure

@@ -14,6 +14,7 @@ from clearsight.auditing.tournament import Entrant, Tournament
 from clearsight.core.catalogue import Call, catalogue, parse, split_calls
 from clearsight.core.classifier import Classifier
 from clearsight.core.diagnostics import SHARE
+from clearsight.core.places import cropped, occupied
 from clearsight.core.similarity import constant, spearman
 from clearsight.core.targets import ClassScore, Of, Target
 from clearsight.errors import Refused
@@ -129,6 +130,15 @@ class MapTest:
         return _share(self.residual or 0.0)
 
 
+def tests_in_words(thing: str) -> str:
+    """What tests are and are not, as it stands below tested maps."""
+    return (
+        f"Tests are of one {thing} and say nothing of others: wins are of the metrics road, insertion and deletion "
+        "against maps that know nothing of the model, and a map like those of networks with random parameters shows "
+        "nothing learnt."
+    )
+
+
 def examine(model: Classifier, explanations: Sequence[Explanation]) -> list[tuple[MapTest, ...]]:
     """Test the maps of explainers, all of the same pictures and question: M explanations -> M times (B,) tests.
 
@@ -137,6 +147,8 @@ def examine(model: Classifier, explanations: Sequence[Explanation]) -> list[tupl
     parameters is above 0.5 on average (for an explainer that costs more than ten passes one network is enough, if that
     map is not alike).  Third, a map that should be complete misses more than a tenth of the target's difference.
     Fourth, it is the same everywhere.
+
+    Of a text the characters count, and not the places behind its end.
 
     One picture is a small sample: the check `explainer-ranking` asks the same of several.  Metrics ask for the
     probability of the target's class, for the margin if the question is "a rather than b", and for the value of a
@@ -160,15 +172,15 @@ def examine(model: Classifier, explanations: Sequence[Explanation]) -> list[tupl
     """
     _refuse_unlike(model, explanations)
     wins, no_wins = _count_wins(model, explanations)
-    tests = []
+    tests, inside = [], occupied(model, explanations[0].x)
     for i, e in enumerate(explanations):
         likenesses, no_likeness = _likeness_to_random_networks(model, e)
-        agreement = _agreement_with_others(e, [*explanations[:i], *explanations[i + 1 :]])
+        agreement = _agreement_with_others(e, [*explanations[:i], *explanations[i + 1 :]], inside)
         unsigned = model.scores == "values" and not e.signed
         sign = "against controls: a map without a sign does not say whether a place raises or lowers a value"
         left_out = tuple(w for w in (no_wins or (sign if unsigned else ""), no_likeness) if w)
         of_explanation = []
-        for b, m in enumerate(e.maps):
+        for b, m in enumerate(cropped(e.maps, inside)):
             blank = bool(m.min() == m.max())
             compared = not (blank or no_wins or unsigned)
             of_explanation.append(
@@ -267,11 +279,12 @@ def _likeness_to_random_networks(model: Classifier, e: Explanation) -> tuple[lis
     return likenesses, ""
 
 
-def _agreement_with_others(e: Explanation, others: Sequence[Explanation]) -> list[float | None]:
+def _agreement_with_others(e: Explanation, others: Sequence[Explanation], inside: Tensor | None) -> list[float | None]:
     """(B,) the mean rank correlation with the maps of others that are not the same everywhere; None without any."""
     agreement: list[float | None] = []
-    for b, m in enumerate(e.maps.double().numpy()):
-        others_here = [o for other in others if not constant(o := other.maps[b].double().numpy())]
+    own, *theirs = ([m.double().numpy() for m in cropped(of.maps, inside)] for of in (e, *others))
+    for b, m in enumerate(own):
+        others_here = [o for other in theirs if not constant(o := other[b])]
         correlations = [spearman(m, o) for o in others_here]
         agreement.append(float(np.mean(correlations)) if correlations and not constant(m) else None)
     return agreement

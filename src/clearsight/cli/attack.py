@@ -53,13 +53,20 @@ def attack(
     """
     names, places = models_and_places(words)
     if any(map(reads_texts, names)):
-        if len(names) > 1 or other or target or curve or digits or access != "logits":
-            raise Refused(
-                "a model of texts is attacked alone, with -a, --eps, --floor and --pictures: leave the others out"
-            )
+        if len(names) > 1:
+            raise Refused(f"{', '.join(names)}: models of texts are attacked one by one: name one")
+        options = {"target": target, "curve": curve, "digits": digits, "other": other}
+        options |= {
+            "access": None if access == "logits" else access,
+            "method": None if explainer == "auto" else explainer,
+        }
+        if given := [f"--{name}" for name, value in options.items() if value is not None]:
+            raise Refused(f"{', '.join(given)} is of pictures, and the model takes texts: leave it out")
         limit = None if eps is None else numbers(eps, "--eps")[0]
         chosen = method if is_typed(context, "method") else "character-substitution"
-        attack_texts_of(names[0], places, chosen, limit, floor, pictures, budget, out, about_data, about_model, run)
+        attack_texts_of(
+            names[0], places, chosen, limit, floor, pictures, budget, out, about_data, about_model, sharing, run
+        )
     explainers = [] if explainer == "auto" else [explainer]
     look_first([*names, *([] if other is None else [other])], places, attacks=[method], explainers=explainers)
     from clearsight.attacking.report import attack_pictures, attack_request

@@ -44,7 +44,9 @@ def explain(
     """
     name, places = model_and_places(words)
     if reads_texts(name):
-        explain_texts_of(name, places, method or [], target, out, about_data, about_model, run)
+        explain_texts_of(
+            name, places, method or [], target, out, about_data, about_model, sharing, run, tests=not no_tests
+        )
         return
     look_first([name], places, explainers=method or [])
     from clearsight.cli.progress import progress

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from clearsight.cli.inputs import load_model, seconds, typed
-from clearsight.cli.options import DataOptions, ModelOptions, RunOptions
+from clearsight.cli.inputs import hired, load_model, seconds, typed
+from clearsight.cli.options import DataOptions, ModelOptions, RunOptions, WorkerOptions
 from clearsight.cli.output import end, sayer, typed_command
 from clearsight.errors import Refused
 
@@ -24,7 +24,10 @@ def explain_texts_of(
     out: Path | None,
     about_data: DataOptions,
     about_model: ModelOptions,
+    sharing: WorkerOptions,
     run: RunOptions,
+    *,
+    tests: bool,
 ) -> None:
     """Explain texts: each in colours, or as JSON; with --quiet only the folder is printed."""
     from rich.console import Console
@@ -35,21 +38,22 @@ def explain_texts_of(
 
     model = load_model(name, about_model, run)
     data = given_texts(places, about_data)
-    with progress(run.silent) as tell:
-        done, broken = explain_texts(
-            model, data, methods, target, lambda: new_folder("explain", out), seed=run.seed, progress=tell
+    with progress(run.silent) as tell, hired(sharing):
+        explained = explain_texts(
+            model, data, methods, target, lambda: new_folder("explain", out), seed=run.seed, tests=tests, progress=tell
         )
-    for entry, reason in broken:
-        sayer(run.silent)(f"left out {entry}: {reason}")
+    say = sayer(run.silent)
+    for note in explained.notes:
+        say(f"note: {note}")
+    for entry, reason in explained.broken:
+        say(f"left out {entry}: {reason}")
     if run.json:
-        left_out = [{"text": entry, "reason": reason} for entry, reason in broken]
-        result = {"texts": [e.as_dict() for e in done], "broken": left_out}
-        print(json.dumps(result, indent=1, ensure_ascii=False))
+        print(json.dumps(explained.as_dict(), indent=1, ensure_ascii=False))
     elif run.quiet:
-        print(done[0].page.parent)
+        print(explained.folder)
     else:
         console = Console()
-        for e in done:
+        for e in explained.texts:
             e.show(console)
 
 
@@ -64,6 +68,7 @@ def attack_texts_of(
     out: Path | None,
     about_data: DataOptions,
     about_model: ModelOptions,
+    sharing: WorkerOptions,
     run: RunOptions,
 ) -> NoReturn:
     """Attack texts, and end with the status of the report."""
@@ -73,7 +78,7 @@ def attack_texts_of(
 
     model = load_model(name, about_model, run)
     data = given_texts(places, about_data)
-    with new_run("attack", out, holds="report.json") as folder, progress(run.silent) as report_progress:
+    with new_run("attack", out, holds="report.json") as folder, progress(run.silent) as report_progress, hired(sharing):
         report = attack_text_report(
             model,
             data,
@@ -94,12 +99,22 @@ def attack_texts_of(
 
 
 def given_texts(places: Sequence[str], about: DataOptions) -> Pictures:
-    """Texts that were typed, and those of files, tables and folders that exist."""
+    """Texts that were typed, and those of files, tables and folders that exist.
+
+    Refused: options of pictures.
+    """
     from clearsight.data.datasets import joined
     from clearsight.data.text_inputs import as_inputs
     from clearsight.data.text_records import Text, Texts
     from clearsight.data.text_sources import texts
 
+    if of_pictures := [
+        f"--{n.replace('_', '-')}" for n in ("boxes", "voc_base", "masks") if getattr(about, n) is not None
+    ]:
+        raise Refused(
+            f"{', '.join(of_pictures)}: the model takes texts, which have no boxes or masks",
+            "mark their characters in a column of the table (--marks-column)",
+        )
     sources = []
     for number, place in enumerate(places, 1):
         if _exists(place):

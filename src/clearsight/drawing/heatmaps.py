@@ -35,15 +35,9 @@ BESIDE = 5  # methods stand beside a picture; further ones in the rows below
 PALEST, OPAQUE = 0.6, 0.92  # black in the pale photo; opacity of full ink
 PALER = 0.84  # black in the photo below a grey map, so that the map is told from it
 SCALE_WORDS = f"Full ink is the {PERCENTILE}th percentile of the raw map's absolute values, in each picture by itself."
-
 GREY_WORDS = "drawn in grey"  # in the caption of every grey map that stands by itself
 
 _LEGEND_PAPER = 0.9
-TESTED = (
-    "Tests are of one picture and say nothing of others: wins are of the metrics road, insertion and deletion against "
-    "maps that know nothing of the model, and a map like those of networks with random parameters shows nothing learnt."
-)
-
 Pixels = npt.NDArray[np.float64]
 Tile = tuple[Image.Image | None, str]  # a picture (or none) and its caption; the caption's first line is set bold
 

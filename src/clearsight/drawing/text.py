@@ -143,7 +143,7 @@ def scale_html(signed: bool, *, grey: bool = False, marked: bool = False) -> str
 TEXT_CSS = """
 pre.text { background: #fff; color: #111; padding: .6em .8em; white-space: pre-wrap; overflow-wrap: anywhere;
   font: 14px/1.6 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; border: 1px solid #8884; margin: .4em 0; }
-pre.text .marked { text-decoration: underline; text-decoration-thickness: 3px; text-underline-offset: 3px; }
+pre.text .marked { text-decoration: underline #111 3px; text-underline-offset: 3px; }
 p.scale { font-size: 85%; margin: .2em 0 1em; }
 p.scale span { display: inline-block; width: .7em; }
 """

@@ -12,14 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clearsight.auditing.map_tests import FAR, MapTest, examine
-from clearsight.core.catalogue import Call, method_name, parse
+from clearsight.auditing.map_tests import FAR, MapTest
+from clearsight.core.catalogue import method_name, parse
 from clearsight.core.classifier import Classifier
 from clearsight.core.diagnostics import SHARE
 from clearsight.core.output import write_whole
 from clearsight.core.progress import Progress
 from clearsight.core.remembered import remembering
-from clearsight.core.targets import ClassScore, Margin, Of, Target
 from clearsight.data.annotations import region_mask
 from clearsight.data.datasets import Picture, Pictures
 from clearsight.data.file_stems import named
@@ -27,10 +26,9 @@ from clearsight.data.images import open_picture, to_pixels
 from clearsight.data.text_inputs import refuse_texts
 from clearsight.drawing.heatmaps import png
 from clearsight.errors import Refused
+from clearsight.explaining.explain_input import Asked, ExplainedInput, ask, explain_input
 from clearsight.explaining.sheet import explanation_sheet
-from clearsight.internals.scores import scores
 from clearsight.runner.results import Explanation
-from clearsight.runner.run import explain
 from clearsight.runner.sharded import require_cpu, spelled
 from clearsight.sharding.shards import spread
 
@@ -225,50 +223,40 @@ def explain_pictures(
 
 @dataclass(frozen=True, eq=False)
 class _DrawnPicture:
-    """One picture explained: the PNG of its sheet, the maps, the tests of each, and what else is told of it."""
+    """One picture explained, and the PNG of its sheet."""
 
     sheet: bytes
-    maps: tuple[Explanation, ...]
-    tests: tuple[Sequence[MapTest] | None, ...]
-    answers: tuple[dict[str, Any], ...]
-    left_out: tuple[tuple[str, str], ...]
+    explained: ExplainedInput
 
 
-def _draw_picture(
-    shared: tuple[Classifier, Sequence[str | Call], str, int, bool], picture: Picture
-) -> _DrawnPicture | Refused:
+def _draw_picture(asked: Asked, picture: Picture) -> _DrawnPicture | Refused:
     """Explain one picture by every method, test the maps and draw them; or why it cannot be read."""
-    model, methods, target, seed, tests = shared
+    model = asked[0]
     try:
         image = open_picture(picture.path)
     except Refused as e:
         return e
-    x = to_pixels(image, model.preprocess)[None].to(model.device)
-    with remembering():
-        with model.undisturbed():
-            logits = scores(model, x)
-        question, rows, chances = ask(model, target, logits)
-        calls = [parse(m, "explainers") for m in methods]
-        found, left_out = _run(model, x.expand(rows, *x.shape[1:]), calls, question, seed)
-        tested = examine(model, found) if tests else []
+    explained = explain_input(asked, to_pixels(image, model.preprocess))
+    rows = len(explained.maps[0].maps)
     regions = region_mask(picture.regions, image.size, model.preprocess) if picture.regions else None
     sheet = explanation_sheet(
-        found,
+        explained.maps,
         names=[picture.name] * rows,
-        probabilities=chances,
+        probabilities=explained.chances,
         regions=None if regions is None else regions.expand(rows, *regions.shape),
-        tests=tested,
+        tests=explained.tests,
     )
-    each = tuple(tested) if tests else (None,) * len(found)
-    return _DrawnPicture(png(sheet), tuple(found), each, tuple(top(model, logits[0], 3)), left_out)
+    return _DrawnPicture(png(sheet), explained)
 
 
 def _write(picture: Picture, drawn: _DrawnPicture, stem: str, folder: Path) -> ExplainedPicture:
     """Write the sheet stem.png and the maps stem-METHOD.npz."""
     sheet = write_whole(folder / f"{stem}.png", drawn.sheet)
-    files = [folder / f"{stem}-{name}.npz" for name in file_names(e.method for e in drawn.maps)]
-    maps = tuple(_save(e, file, tests) for e, file, tests in zip(drawn.maps, files, drawn.tests, strict=True))
-    return ExplainedPicture(picture.name, sheet, drawn.answers, maps, drawn.left_out)
+    explained = drawn.explained
+    files = [folder / f"{stem}-{name}.npz" for name in file_names(e.method for e in explained.maps)]
+    tests = explained.tests or (None,) * len(files)
+    maps = tuple(_save(e, file, of) for e, file, of in zip(explained.maps, files, tests, strict=True))
+    return ExplainedPicture(picture.name, sheet, explained.answers, maps, explained.left_out)
 
 
 def _save(e: Explanation, file: Path, tests: Sequence[MapTest] | None) -> SavedMap:
@@ -283,45 +271,6 @@ def _save(e: Explanation, file: Path, tests: Sequence[MapTest] | None) -> SavedM
         {name: tuple(values.tolist()) for name, values in e.diagnostics.items()},
         None if tests is None else tuple(tests),
     )
-
-
-def ask(model: Classifier, words: str, logits: Tensor) -> tuple[Target, int, Tensor | None]:
-    """The target in words -> the target, how many rows it asks about, and the probability of each row's class.
-
-    logits (1, K).
-
-    Refused: a class that the model does not have, a top-k beyond its classes.
-    """
-    of: Of = "value" if model.scores == "values" else "logit"
-    chances = None if of == "value" else model.chances(logits[0])
-
-    def asked(index: Tensor) -> tuple[Target, int, Tensor | None]:
-        return ClassScore(index, of), len(index), None if chances is None else chances[index]
-
-    if of == "value" and words.strip() == "top1" and len(model.labels) == 1:
-        return asked(torch.tensor([0]))
-    if of == "value" and re.fullmatch(r"top\d+", words.strip()):
-        raise Refused(f"target {words!r}: none of several values is the top one; name one, such as {model.labels[0]!r}")
-    if m := re.fullmatch(r"top(\d+)", words.strip()):
-        k = int(m[1])
-        if not 1 <= k <= len(model.labels):
-            raise Refused(
-                f"target {words!r}: the model has {len(model.labels)} classes, top1 to top{len(model.labels)}"
-            )
-        return asked(logits[0].topk(k).indices)
-    a, versus, b = words.partition(" rather than ")
-    if versus:
-        return Margin(model.index(a), model.index(b)), 1, None
-    return asked(torch.tensor([model.index(words)]))
-
-
-def top(model: Classifier, logits: Tensor, k: int) -> list[dict[str, Any]]:
-    """The k most probable classes of one picture, logits (K,), with their probabilities; of a regressor the values."""
-    p = model.chances(logits)
-    k = min(k, len(p))
-    what = "value" if model.scores == "values" else "probability"
-    best = range(k) if what == "value" else p.topk(k).indices.tolist()
-    return [{"class": i, "label": model.name(i), what: round(float(p[i]), 6)} for i in best]
 
 
 def _say(answer: dict[str, Any]) -> str:
@@ -345,20 +294,3 @@ def file_names(methods: Iterable[str]) -> Iterator[str]:
         name = re.sub(r"[^\w+-]+", "_", method_name(m)).strip("_")
         taken.append(name)
         yield name if taken.count(name) == 1 else f"{name}-{taken.count(name)}"
-
-
-def _run(
-    model: Classifier, x: Tensor, calls: Sequence[Call], target: Target, seed: int
-) -> tuple[list[Explanation], tuple[tuple[str, str], ...]]:
-    """The maps of each method, and (method, why) of those that the network refuses; refused where none is left."""
-    explanations: list[Explanation] = []
-    refusals: list[tuple[str, str]] = []
-    for call in calls:
-        try:
-            explanations.append(explain(model, x, call, target, seed=seed))
-        except Refused as e:
-            refusals.append((str(call), str(e)))
-    if not explanations:
-        several = len(refusals) > 1
-        raise Refused("; ".join(f"{call}: {why}" for call, why in refusals) if several else refusals[0][1])
-    return explanations, tuple(refusals)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from PIL import Image
 from torch import Tensor
 
-from clearsight.auditing.map_tests import MapTest
-from clearsight.drawing.heatmaps import BESIDE, SCALE_WORDS, TESTED, Tile, overlay, photo, sheet
+from clearsight.auditing.map_tests import MapTest, tests_in_words
+from clearsight.drawing.heatmaps import BESIDE, SCALE_WORDS, Tile, overlay, photo, sheet
 from clearsight.errors import Refused
 from clearsight.runner.results import Explanation, caption
 
@@ -51,7 +51,7 @@ def explanation_sheet(
         starts = range(0, len(tiles), BESIDE)
         rows += [[(None, "") if start else picture, *tiles[start : start + BESIDE]] for start in starts]
     outline = " The double line is the annotated object." if regions is not None else ""
-    note = f"{SCALE_WORDS}{outline} {TESTED if tests else ''}"
+    note = f"{SCALE_WORDS}{outline} {tests_in_words('picture') if tests else ''}"
     note = f"{note.rstrip()} Model {first.model}, weights {first.fingerprint}, seed {first.seed}."
     failed = [[bool(t.failed) for t in each] for each in tests] or [[False]] * len(found)
     colour = [e.signed for e, bad in zip(found, failed, strict=True) if not all(bad)]

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
+from clearsight.core.places import occupied
 from clearsight.core.targets import Target
 from clearsight.metrics.common.likeness import Likeness, likeness
 
@@ -44,4 +45,4 @@ def label_randomisation(
     >>> measure(one, x, maps, "label-randomisation", ClassScore(0), method="gradient-x-input", other=other).item()
     0.5
     """
-    return likeness(maps, again(other, x), by, magnitude).abs()
+    return likeness(maps, again(other, x), by, magnitude, occupied(model, x)).abs()

@@ -12,7 +12,7 @@ from clearsight.core.targets import Target
 from clearsight.errors import Refused
 
 
-@method(paper="arXiv:1901.09392", claims="lower-is-better stochastic judges-the-explainer")
+@method(paper="arXiv:1901.09392", claims="lower-is-better stochastic judges-the-explainer of-pixels")
 def max_sensitivity(
     model: Classifier,
     x: Tensor,

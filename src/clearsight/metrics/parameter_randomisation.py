@@ -9,6 +9,7 @@ from torch import Tensor
 from clearsight.core import rng
 from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
+from clearsight.core.places import occupied
 from clearsight.core.remembered import digest, once
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
@@ -71,7 +72,8 @@ def parameter_randomisation(
         networks: Iterable[Classifier] = _random_network(model, x)
     else:
         networks = _random_networks(model, x, order, stages)
-    likenesses = [likeness(maps, again(random, x), by, magnitude).abs() for random in networks]
+    inside = occupied(model, x)
+    likenesses = [likeness(maps, again(random, x), by, magnitude, inside).abs() for random in networks]
     if not likenesses:
         raise Refused(
             "no layer of this network changes the scores when its parameters are drawn at random: there is no random "

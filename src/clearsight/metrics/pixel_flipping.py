@@ -13,7 +13,7 @@ from clearsight.errors import Refused
 from clearsight.perturbation.removal_order import ranks
 
 
-@method(paper="arXiv:1509.06321", claims="higher-is-better stochastic")
+@method(paper="arXiv:1509.06321", claims="higher-is-better stochastic of-pixels")
 def pixel_flipping(
     model: Classifier, x: Tensor, target: Target, maps: Tensor, *, patch: int = 9, steps: int = 30
 ) -> Tensor:

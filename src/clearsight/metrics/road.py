@@ -6,10 +6,11 @@ from torch import Tensor
 from clearsight.core.batching import pairs
 from clearsight.core.catalogue import method
 from clearsight.core.classifier import Classifier
+from clearsight.core.places import occupied
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.perturbation.inpainting import inpainted
-from clearsight.perturbation.removal_order import ranks
+from clearsight.perturbation.removal import instead, taken
+from clearsight.perturbation.removal_order import portions, ranks
 
 
 @method(paper="arXiv:2202.00449", claims="higher-is-better stochastic")
@@ -19,7 +20,7 @@ def road(model: Classifier, x: Tensor, target: Target, maps: Tensor, *, steps: i
     x (B, C, *S) in [0, 1], maps (B, *S) -> (B,), in units of the target: the mean over portions of the places of
     (target without the least relevant - target without the most relevant) / 2.  Each portion is an exact count, with
     ties broken by a seeded draw.  Removed places are solved from those around them, with a little noise, so that the
-    mask itself tells the network nothing.
+    mask itself tells the network nothing.  Of a text the places are its characters, and removed ones stay empty.
 
     Args:
         steps: number of portions, from 1: 1/(steps+1), ... steps/(steps+1) of the places.
@@ -36,16 +37,18 @@ def road(model: Classifier, x: Tensor, target: Target, maps: Tensor, *, steps: i
     """
     if steps < 1:
         raise Refused(f"steps must be at least 1, not {steps}")
-    places = maps[0].numel()
-    rank = ranks(maps)
-    counts = torch.tensor([round(k * places / (steps + 1)) for k in range(1, steps + 1)], device=x.device)
+    inside = occupied(model, x)
+    rank, nothing = ranks(maps, inside), instead(model, x, "inpaint")
+    counts = portions(x, inside, steps + 1)
+    places = counts[:, -1]
     total = x.new_zeros(len(x))
     with torch.no_grad():
         for rows, k in pairs(len(x), 2 * steps):
-            count, worst = counts[k % steps].view(-1, *[1] * (rank.dim() - 1)), (k < steps).to(x.device)
-            most = rank[rows] < count
-            least = rank[rows] >= places - count
-            gone = torch.where(worst.view(-1, *[1] * (rank.dim() - 1)), most, least)
-            values = target[rows](model(inpainted(x[rows], gone, rows=rows)))
+            shape, worst = (-1, *[1] * (rank.dim() - 1)), (k < steps).to(x.device)
+            count = counts[rows, 1 + k % steps]
+            most = rank[rows] < count.view(shape)
+            least = rank[rows] >= (places[rows] - count).view(shape)  # and what is empty as it is
+            gone = torch.where(worst.view(shape), most, least)
+            values = target[rows](model(taken(x, gone, nothing, rows)))
             total.index_add_(0, rows.to(x.device), torch.where(worst, -values, values) / (2 * steps))
     return total

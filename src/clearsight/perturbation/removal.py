@@ -1,4 +1,8 @@
-"""Removing pixels: what a removed pixel is replaced by.  Every caller names the fill."""
+"""Removing pixels or characters: what stands in their place then.  Every caller names the fill.
+
+A character that is removed leaves its place empty, as behind the end of a text, whatever the fill: there is no letter
+between others, and no colour to be the mean of.
+"""
 
 from __future__ import annotations
 
@@ -38,16 +42,18 @@ def blurred(x: Tensor, sigma: float) -> Tensor:
 def without(model: Classifier, x: Tensor, fill: Fill) -> Tensor:
     """The picture with everything taken away: its mean colour by the preprocessing, black, or a strong blur.
 
-    x (B, C, *S) in [0, 1] -> the same shape.  The blur's sigma is a tenth of the longest side.
+    x (B, C, *S) in [0, 1] -> the same shape.  The blur's sigma is a tenth of the longest side.  Texts: empty places.
     """
-    if fill == "blur":
+    if fill == "blur" and not model.preprocess.alphabet:
         return blurred(x, max(x.shape[2:]) / 10)
     return flat(model, x, 0.0 if fill == "black" else None)
 
 
 def instead(model: Classifier, x: Tensor, fill: Removal) -> Tensor | None:
     """What ``taken`` puts in the place of pixels: pictures like x (B, C, *S), None where it is solved from others."""
-    return None if fill == "inpaint" else without(model, x, fill)
+    if fill == "inpaint":
+        return without(model, x, "mean") if model.preprocess.alphabet else None
+    return without(model, x, fill)
 
 
 def taken(x: Tensor, gone: Tensor, nothing: Tensor | None, rows: Tensor) -> Tensor:

@@ -13,16 +13,20 @@ from torch import Tensor
 from clearsight.core import rng
 from clearsight.core.batching import pairs
 from clearsight.core.classifier import Classifier
+from clearsight.core.places import occupied
 from clearsight.core.remembered import digest, once
 from clearsight.core.sorting import ascending, descending
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.perturbation.removal import Removal, taken, without
+from clearsight.perturbation.removal import Removal, instead, taken
 
 
-def ranks(maps: Tensor) -> Tensor:
-    """maps (B, *S) -> (B, *S) int64: 0 for the most relevant place; ties are broken by a seeded draw."""
-    flat = maps.flatten(1)
+def ranks(maps: Tensor, inside: Tensor | None = None) -> Tensor:
+    """maps (B, *S) -> (B, *S) int64: 0 for the most relevant place; ties are broken by a seeded draw.
+
+    inside: bool (B, *S), places that come before all others; None for all of them.
+    """
+    flat = (maps if inside is None else maps.masked_fill(~inside, -torch.inf)).flatten(1)
     draws = rng.uniform(flat)
     each = [_ranks_of(*_as_arrays(row, drawn)) for row, drawn in zip(flat, draws, strict=True)]
     return torch.from_numpy(np.stack(each)).to(maps.device).view(maps.shape)
@@ -41,18 +45,25 @@ def _ranks_of(values: NDArray[Any], draws: NDArray[Any]) -> NDArray[np.int64]:
     return ranks
 
 
+def portions(x: Tensor, inside: Tensor | None, parts: int) -> Tensor:
+    """(B, parts + 1) how many places are 0, 1, ... parts of equal portions of those inside (B, *S); None for all."""
+    places = [x[0, 0].numel()] * len(x) if inside is None else inside.flatten(1).sum(1).tolist()
+    counts = {n: [round(k * n / parts) for k in range(parts + 1)] for n in {*places}}
+    return torch.tensor([counts[n] for n in places], device=x.device)
+
+
 def curve(
     model: Classifier, x: Tensor, target: Target, maps: Tensor, *, steps: int, fill: Removal, insert: bool
 ) -> Tensor:
     """The target after 0, 1, ... steps: (B, steps + 1).  Each step takes, or puts back, the same count of places.
 
-    x (B, C, *S), maps (B, *S).  Most relevant first; counts are exact.
+    x (B, C, *S), maps (B, *S).  Most relevant first; counts are exact.  Of a text the places are its characters.
     """
     if steps < 1:
         raise Refused(f"steps must be at least 1, not {steps}")
-    rank, nothing = ranks(maps), _nothing(model, x, fill)
-    places = rank[0].numel()
-    counts = torch.tensor([round(k * places / steps) for k in range(steps + 1)], device=x.device)
+    inside = occupied(model, x)
+    rank, nothing = ranks(maps, inside), _nothing(model, x, fill)
+    counts = portions(x, inside, steps)
     values = x.new_empty(len(x), steps + 1)
     with torch.no_grad():
         if nothing is not None:
@@ -61,16 +72,22 @@ def curve(
         inner = torch.arange(steps + 1) if nothing is None else torch.arange(1, steps)
         for rows, i in pairs(len(x), len(inner)):
             k = inner[i]
-            first = rank[rows] < counts[k].view(-1, *[1] * (rank.dim() - 1))
+            first = rank[rows] < counts[rows, k].view(-1, *[1] * (rank.dim() - 1))
             values[rows, k] = target[rows](model(taken(x, first != insert, nothing, rows)))
     return values
 
 
 def _nothing(model: Classifier, x: Tensor, fill: Removal) -> Tensor | None:
     """What pixels become, which is the same for every map."""
-    if fill == "inpaint":
+    if instead(model, x[:1], fill) is None:
         return None
-    return _once_each(model, ("nothing", fill, model.preprocess), x, lambda some: without(model, some, fill))
+    return _once_each(model, ("nothing", fill, model.preprocess), x, lambda some: _filled(model, some, fill))
+
+
+def _filled(model: Classifier, x: Tensor, fill: Removal) -> Tensor:
+    nothing = instead(model, x, fill)
+    assert nothing is not None
+    return nothing
 
 
 def _logits_of(model: Classifier, x: Tensor) -> Tensor:

@@ -349,14 +349,19 @@ def measure(
         batch: maximum number of pictures that go through the network at once; None for 16, and more through a small
             network.
 
-    Refused: unknown metrics and options, maps and targets that do not fit the pictures, and a metric without the
-    regions, the method or the second model that it needs.
+    Refused: unknown metrics and options, maps and targets that do not fit the pictures, a metric without the regions,
+    the method or the second model that it needs, and one that changes pixels where the inputs are texts.
     """
     call = parse(metric, "metrics")
     x = check_pixels(model, x)
     if maps.shape != (len(x), *x.shape[2:]):
         raise Refused(f"maps {tuple(maps.shape)} do not fit pictures {tuple(x.shape)}: give one for each")
     fits = regions is not None and regions.shape == maps.shape and regions.dtype == torch.bool
+    if "of-pixels" in call.method.claims and model.preprocess.alphabet:
+        raise Refused(
+            f"{call.method.name} changes pixels a little, and a character has no small change: take another metric, "
+            "such as deletion"
+        )
     if "regions" in call.method.injected and not fits:
         raise Refused(f"{call.method.name} needs regions: a bool tensor {tuple(maps.shape)}, true on the object")
     if "again" in call.method.injected and method is None:
