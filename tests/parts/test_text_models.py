@@ -79,9 +79,18 @@ def test_an_audit_judges_texts_by_what_applies_to_them(shop: Path) -> None:
     trust = by_name["trustworthiness"]
     assert trust.value is not None
     assert trust.value > 0.5  # the quote is the only difference, and it is marked
-    for name in ("corruptions", "shortcuts", "gradient-masking", "faithfulness"):
+    for name in ("corruptions", "shortcuts", "gradient-masking"):
         assert by_name[name].verdict == "note"
         assert "these are texts" in by_name[name].headline
+    ranking = by_name["explainer-ranking"]
+    assert (ranking.verdict, ranking.chosen_explainer) == ("pass", by_name["localisation"].command.split(" -m ")[1])
+    assert "max-sensitivity(samples=2): it changes pixels a little, which characters cannot." in " ".join(ranking.notes)
+    assert by_name["localisation"].value == pytest.approx(0.84, abs=0.15)  # beside 15 % by chance
+    for name in ("faithfulness", "sanity", "map-stability"):
+        assert by_name[name].verdict in ("pass", "warn")
+    words = [w for f in report.findings for w in (f.headline, *f.notes, *(t.caption for t in f.tables))]
+    asked = [w for w in words if "picture" in w.replace("(option pictures)", "") and "these are texts" not in w]
+    assert not asked
     assert not [f.name for f in report.findings if f.verdict == "error"]
     notes = " ".join(report.facts.data.notes)
     assert "was trained on" in notes

@@ -10,11 +10,15 @@ import torch
 from torch import nn
 
 import clearsight as cs
+from clearsight.auditing.commands import Commands
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.data.text_encoding import PRINTABLE, decode, fitting, marked, text_preprocess, unknown_note
+from clearsight.data.text_inputs import as_inputs, place_of_text
 from clearsight.data.text_marks import find_pieces, joined, percent_decoded, read_ranges
+from clearsight.data.text_records import Text, Texts
 from clearsight.data.text_sources import is_texts, same_texts, texts
 from clearsight.errors import Refused
+from clearsight.models.model_words import names_model
 
 SPOTS = Path(__file__).parents[3] / "shared" / "data" / "csic2010_spots" / "requests.jsonl.gz"
 
@@ -319,3 +323,40 @@ def test_a_text_model_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(Refused, match=r'preprocess.alphabet is not valid: write it like "alphabet": "abc"'):
         cs.load(folder)
+
+
+# One row of a table ---------------------------------------------------------------------------------------------------
+
+
+def test_one_row_of_a_table_is_a_set_of_one_text(tmp_path: Path) -> None:
+    path = table(tmp_path, "text,label,split\nx,a,train\ny,b,test\n,b,test\n")
+    data = texts(f"{path}:2")
+    assert ([(t.name, t.text, t.split) for t in data.texts], data.root) == (
+        [("row 2", "x", "train")],
+        Path(f"{path}:2"),
+    )
+    assert [p.text for p in cs.folder(f"{path}:3").pictures] == ["y"]
+    assert is_texts(f"{path}:3")
+    with pytest.raises(Refused, match=r"has no text in row 9: the last one is row 4"):
+        texts(f"{path}:9")
+    with pytest.raises(Refused, match=r"1 broken \(row 4: empty\)"):
+        texts(f"{path}:4")
+    with pytest.raises(Refused, match="has train"):
+        texts(f"{path}:2", split="test")
+    with pytest.raises(Refused, match="there is no such file"):
+        texts(f"{path}:x")
+
+
+def test_one_row_is_no_model_and_what_a_report_quotes(tmp_path: Path) -> None:
+    path = table(tmp_path, "url,kind\nx,a\ny,b\n")
+    assert not names_model(f"{path}:2")
+    assert names_model("package.module:factory")
+    assert names_model(f"{path}:factory")
+    data = cs.folder(path, text_column="url", label_column="kind")
+    words = ("--text-column", "url", "--split", "test", "--classes", "c.json")
+    command = Commands("m", str(path), 0, (), words).of_picture("explain", data.pictures[1], "-m", "lrp")
+    assert command == f"clearsight explain m {path}:3 -m lrp --text-column url"
+    (tmp_path / "a.txt").write_text("x y")
+    assert place_of_text(cs.folder(tmp_path / "a.txt").pictures[0]) == str(tmp_path / "a.txt")
+    typed = as_inputs(Texts("", (Text("text 1", "GET /"),)))
+    assert place_of_text(typed.pictures[0]) == "GET /"

@@ -13,6 +13,7 @@ import torch
 from clearsight.auditing.assemble import evidence_command, make
 from clearsight.auditing.case import Case
 from clearsight.auditing.diagnosis import inspect
+from clearsight.auditing.evidence import not_of_texts
 from clearsight.auditing.gate import Bar, bars_for, hold
 from clearsight.auditing.mending import mending_command
 from clearsight.auditing.resume import read_stopped_audit
@@ -114,9 +115,7 @@ def _needs_pictures(case: Case, call: Call) -> bool:
 
 
 def _not_of_texts(call: Call) -> Finding:
-    return Finding(
-        "note", f"{call.method.name} was not run: it moves, blurs, erases or compares pixels, and these are texts."
-    )
+    return not_of_texts(call.method.name, "it works on pictures")
 
 
 def _leave_out(case: Case, call: Call) -> Finding:
@@ -151,7 +150,7 @@ def _validate_call(case: Case, call: Call) -> None:
     options = {name: p.default for name, p in call.method.options.items()} | call.options
     if options.get("pictures", 1) < 1:
         raise Refused(f"{call}: pictures is how many are looked at, at least 1")
-    if call.method.validate is not None:
+    if call.method.validate is not None and not _needs_pictures(case, call):
         call.method.validate(case, **options)
 
 

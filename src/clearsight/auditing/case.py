@@ -20,8 +20,10 @@ from clearsight.core import rng
 from clearsight.core.batching import SIZE
 from clearsight.core.catalogue import Call, parse
 from clearsight.core.classifier import Classifier
+from clearsight.core.places import occupied
 from clearsight.core.progress import Progress
 from clearsight.core.targets import ClassScore
+from clearsight.core.text import counted
 from clearsight.data.annotations import Region, of_label, region_mask
 from clearsight.data.class_words import understood
 from clearsight.data.datasets import Picture, Pictures
@@ -130,7 +132,7 @@ class Case:
                 started = now
         if not readable:
             first = f" ({broken[0][0]}: {broken[0][1]})" if broken else ""
-            raise Refused(f"none of the {tried} pictures in {self.data.root} can be read{first}")
+            raise Refused(f"none of the {self.counted(tried)} in {self.data.root} can be read{first}")
         rows = sorted(readable)
         self._cache = {row: kept for row, i in enumerate(rows) if (kept := readable[i]) is not None}
         place = {i: n for n, i in enumerate(readable)}
@@ -170,13 +172,37 @@ class Case:
             else:
                 count = len(trained_on(self.model.source, [p.path for p in self.pictures]))
         except Refused as e:
-            return (f"Whether the model was trained on some of these pictures is not known: {e}.",)
+            return (f"Whether the model was trained on some of these {self.thing}s is not known: {e}.",)
         if not count:
             return ()
         return (
-            f"The model was trained on {count} of these {len(self.pictures)} pictures, so these numbers are "
-            f"optimistic: the pictures that it has not seen are {Path(self.model.source) / SPLIT} with --split test.",
+            f"The model was trained on {count} of these {self.counted(len(self.pictures))}, so these numbers are "
+            f"optimistic: those that it has not seen are {Path(self.model.source) / SPLIT} with --split test.",
         )
+
+    @property
+    def thing(self) -> str:
+        """What the data are, in a word: "picture" or "text"."""
+        return self.data.thing
+
+    @property
+    def parts(self) -> str:
+        """What is taken from them, in a word: "pixels" or "characters"."""
+        return "characters" if self.data.are_texts else "pixels"
+
+    @property
+    def the_object(self) -> str:
+        """What should decide, in words: the annotated object of a picture, the marked characters of a text."""
+        return "the marked characters" if self.data.are_texts else "the object"
+
+    @property
+    def the_area(self) -> str:
+        """What the object is a part of, in words."""
+        return "all characters" if self.data.are_texts else "the area"
+
+    def counted(self, n: int, verb: str = "", verbs: str = "") -> str:
+        """A number of them with the noun, and a verb behind it: "1 picture", "3 texts are"."""
+        return counted(n, f"{self.thing} {verb}".strip(), f"{self.thing}s {verbs}".strip())
 
     @property
     def broken(self) -> tuple[tuple[str, str], ...]:
@@ -240,7 +266,7 @@ class Case:
     def sample(self, rows: Sequence[int], most: int) -> list[int]:
         """A seeded draw of at most ``most`` of the rows; the same draw for every check."""
         if most < 1:
-            raise Refused(f"pictures={most}: at least one picture")
+            raise Refused(f"pictures={most}: at least one {self.thing}")
         keep = set(rows)
         return [i for i in self._seeded_order(len(self.pictures)) if i in keep][:most]
 
@@ -362,12 +388,15 @@ class Case:
             except Refused as e:
                 left_out.append((self.pictures[i].name, str(e)))
                 continue
-            if region.any() and not region.all():
+            held = occupied(self.model, self.pixels([i]))
+            beside = ~region if held is None else held[0] & ~region
+            if region.any() and beside.any():
                 in_view.append(i)
                 regions.append(region)
             else:
                 fault = "fills all" if region.any() else "lies outside"
-                left_out.append((self.pictures[i].name, f"its object {fault} of what the model sees"))
+                what = "are marked: all of its characters" if self.data.are_texts else ""
+                left_out.append((self.pictures[i].name, what or f"its object {fault} of what the model sees"))
         return in_view, regions, left_out
 
     def _seeded_order(self, n: int) -> list[int]:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clearsight.data.datasets import Picture
+from clearsight.data.text_inputs import place_of_text
+
+COLUMNS = ("--label-column", "--text-column", "--marks-column")
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,8 @@ class Commands:
 
     def of_picture(self, verb: str, picture: Picture, *words: str) -> str:
         """A command about the model and one of the pictures."""
-        return self.of(verb, self.place(picture), *words, *self.model_words)
+        columns = () if picture.text is None else columns_of(self.data_words)
+        return self.of(verb, self.place(picture), *words, *self.model_words, *columns)
 
     def of_data(self, verb: str, *words: str) -> str:
         """A command about the model and all of the pictures."""
@@ -48,5 +53,16 @@ class Commands:
         return self.of("audit", self.data, "--only", check, *self.model_words, *self.data_words) + method
 
     def place(self, picture: Picture) -> str:
-        """How the command line names a picture."""
+        """How the command line names a picture, or a text."""
+        if picture.text is not None:
+            return place_of_text(picture)
         return f"demo:{picture.name}" if self.data.partition(":")[0] == "demo" else str(picture.path)
+
+
+def columns_of(words: Sequence[str]) -> list[str]:
+    """Of typed words the options that name the columns of a table.
+
+    >>> columns_of(("--split", "test", "--text-column", "url"))
+    ['--text-column', 'url']
+    """
+    return [word for i, name in enumerate(words[:-1]) if name in COLUMNS for word in (name, words[i + 1])]

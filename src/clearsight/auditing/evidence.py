@@ -10,11 +10,12 @@ from torch import Tensor
 from clearsight.auditing.case import Case
 from clearsight.core.statistics import Interval
 from clearsight.core.text import counted
+from clearsight.data.records import Pictures
 from clearsight.data.text_encoding import decode
 from clearsight.data.text_marks import joined
-from clearsight.drawing.heatmaps import GREY_WORDS, overlay, photo, png
+from clearsight.drawing.heatmaps import GREY_WORDS, overlay, photo, png, strip
 from clearsight.drawing.text import runs
-from clearsight.drawing.text_picture import text_picture
+from clearsight.drawing.text_picture import stacked, text_picture
 from clearsight.reporting.findings import Cell, Evidence, Figure, Finding, Maps, Table
 from clearsight.reporting.wording import number, show, show_range
 
@@ -39,23 +40,29 @@ def span(interval: Interval | None, n: int, *, shares: bool = True) -> str:
 
 def unlabelled(case: Case) -> Finding:
     """The finding of a check that needs labels where there are none, and how to give some."""
+    file, column = ("class/x.txt", "text") if case.data.are_texts else ("class/x.jpg", "file")
     return Finding(
         "note",
-        f"None of the {counted(len(case.pictures), 'picture')} has a label: put them in class folders "
-        "(class/x.jpg) or give a CSV with the columns file and label.",
+        f"None of the {case.counted(len(case.pictures))} has a label: put them in class folders ({file}) or give a CSV "
+        f"with the columns {column} and label.",
     )
 
 
-def note_on_budget(done: int, planned: int) -> tuple[str, ...]:
+def not_of_texts(check: str, why: str) -> Finding:
+    """The finding of a check that does not apply to texts: why, and what answers instead."""
+    return Finding("note", f"{check} was not run, because these are texts: {why}.")
+
+
+def note_on_budget(case: Case, done: int, planned: int) -> tuple[str, ...]:
     """A note where the budget cut the work short."""
     if done >= planned:
         return ()
-    return (f"The budget was used up after {done} of {counted(planned, 'picture')}, a seeded draw.",)
+    return (f"The budget was used up after {done} of {case.counted(planned)}, a seeded draw.",)
 
 
-def note_on_sample(done: int, of: int) -> tuple[str, ...]:
+def note_on_sample(data: Case | Pictures, done: int, of: int) -> tuple[str, ...]:
     """A note where only a sample was planned."""
-    return () if done >= of else (f"A seeded sample of {done} from {counted(of, 'picture')} (option pictures).",)
+    return () if done >= of else (f"A seeded sample of {done} from {counted(of, data.thing)} (option pictures).",)
 
 
 def left_out(excluded: Sequence[tuple[str, str]]) -> tuple[str, ...]:
@@ -107,16 +114,28 @@ def draw_map(case: Case, x: Tensor, heat: Tensor, region: Tensor | None = None) 
     return overlay(x, heat, signed=case.signed, region=region, grey=maps_of(case) == "grey")
 
 
+def draw_maps(case: Case, x: Tensor, maps: Sequence[Tensor]) -> Image.Image:
+    """A picture or text (C, *S) and maps (*S) of it, side by side, or of a text below each other."""
+    signs = [bool((m < 0).any()) for m in maps]
+    if case.model.preprocess.alphabet:
+        drawn = (_text_drawn(case, x, m, signed=signed) for m, signed in zip(maps, signs, strict=True))
+        return stacked([draw_input(case, x), *drawn])
+    return strip([photo(x), *(overlay(x, m, signed=signed) for m, signed in zip(maps, signs, strict=True))])
+
+
 def draw_input(case: Case, x: Tensor) -> Image.Image:
     """A picture or text (C, *S) by itself."""
     return _text_drawn(case, x, x[0] * 0) if case.model.preprocess.alphabet else photo(x)
 
 
-def _text_drawn(case: Case, x: Tensor, heat: Tensor, region: Tensor | None = None) -> Image.Image:
+def _text_drawn(
+    case: Case, x: Tensor, heat: Tensor, region: Tensor | None = None, signed: bool | None = None
+) -> Image.Image:
     text = decode(x, case.model.preprocess.alphabet)
     text = case.texts.get(text, text)
     marks = [] if region is None else joined((i, i + 1) for i in region.nonzero()[:, 0].tolist() if i < len(text))
-    return text_picture(runs(text, heat, signed=case.signed, marks=marks), grey=bool(case.maps_unreliable_by))
+    pieces = runs(text, heat, signed=case.signed if signed is None else signed, marks=marks)
+    return text_picture(pieces, grey=bool(case.maps_unreliable_by))
 
 
 def table(caption: str, rows: Sequence[dict[str, Cell]]) -> tuple[Table, ...]:

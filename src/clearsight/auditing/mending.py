@@ -6,13 +6,12 @@ import json
 import shlex
 from pathlib import Path
 
-from clearsight.auditing.commands import Commands
+from clearsight.auditing.commands import Commands, columns_of
 from clearsight.core.catalogue import Call, write_value
 from clearsight.models.model_folder import RECIPE
 from clearsight.models.model_words import LIBRARIES, is_run
 
 _MARKS = ("--boxes", "--masks")
-_COLUMNS = ("--label-column", "--text-column", "--marks-column")
 
 
 def mending_command(commands: Commands, call: Call, found: str = "") -> str:
@@ -39,6 +38,11 @@ def mending_command(commands: Commands, call: Call, found: str = "") -> str:
     return shlex.join(["clearsight", "train", *begin, *words])
 
 
+def mend_by_marks(are_texts: bool) -> str:
+    """How a check that fails for its reasons is mended on texts: by their own marks; on pictures as the check says."""
+    return "--guide marks" if are_texts else ""
+
+
 def _from_run(folder: Path) -> list[str]:
     """The words that continue a run on its own pictures, which its record names."""
     try:
@@ -46,10 +50,7 @@ def _from_run(folder: Path) -> list[str]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         command = []
     named = command[:2] == ["clearsight", "train"] and len(command) > 2
-    columns = [
-        word for i, name in enumerate(command[:-1]) if name in _COLUMNS for word in (name, command[i + 1])
-    ]  # of its table
-    return [command[2] if named else "DATA", *columns, "--from", str(folder)]
+    return [command[2] if named else "DATA", *columns_of(command), "--from", str(folder)]
 
 
 def _anew(words: str) -> list[str]:

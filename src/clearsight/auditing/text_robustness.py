@@ -72,8 +72,8 @@ def text_robustness(
             "(option characters).",
             f"{call} may miss replacements that exist: robustness is at most this. A replaced text may be one that "
             "nobody would send, or one of another class: look at them.",
-            *note_on_sample(len(rows), len(case.labelled)),
-            *note_on_budget(n, len(rows)),
+            *note_on_sample(case, len(rows), len(case.labelled)),
+            *note_on_budget(case, n, len(rows)),
         ),
         tables=(
             *table("Right answers under attack", level_rows(fooled, right, n, levels)),

@@ -15,6 +15,7 @@ from clearsight.auditing.case import Case
 from clearsight.core.batching import SIZE
 from clearsight.core.catalogue import Call, catalogue
 from clearsight.core.classifier import Classifier
+from clearsight.core.places import cropped, occupied
 from clearsight.core.remembered import remembering
 from clearsight.core.similarity import spearman
 from clearsight.core.statistics import FEWEST, Interval, bootstrap
@@ -100,7 +101,8 @@ class Tournament:
     that was dropped on the pictures after that.  left_out:
     explainers that could not take part, and why.  thresholds: of each player's maps, in per cent of the places, where
     they were calibrated, on the pictures calibrated_on.  same_maps: (player, the player with the same maps that was
-    measured for both).
+    measured for both).  thing: what the data are, in a word.  inside: bool (n, *S), the places of texts that hold
+    characters; None for pictures, of which all places count.
     """
 
     rows: tuple[int, ...]
@@ -111,6 +113,8 @@ class Tournament:
     thresholds: dict[str, float] = field(default_factory=dict)
     calibrated_on: tuple[int, ...] = ()
     same_maps: tuple[tuple[str, str], ...] = ()
+    thing: str = "picture"
+    inside: Tensor | None = None
 
     def oriented(self) -> Values:
         """The values with their sign turned where low is good: high is good everywhere."""
@@ -169,7 +173,7 @@ class Tournament:
     def disputed(self, among: Sequence[int]) -> Values:
         """(n,) how alike the maps of these players are on each picture: the mean rank correlation of all pairs."""
         pairs = [(a, b) for i, a in enumerate(among) for b in among[:i]]
-        maps = [p.maps.double().numpy() for p in self.players]
+        maps = {k: [m.double().numpy() for m in cropped(self.players[k].maps, self.inside)] for k in among}
         return np.array(
             [np.mean([spearman(maps[a][i], maps[b][i]) for a, b in pairs] or [1.0]) for i in range(len(self.rows))]
         )
@@ -212,7 +216,8 @@ def run_tournament(
     calls, left_out = _resolve_explainers(case, methods, rows[0])
     if case.budget:  # controls first, without which nothing is judged, then those that cost least: of one layer
         calls.sort(key=lambda c: (not _is_control(c.method), "layer" not in c.method.options))
-    metrics = [m for m in metrics if "regions" not in m.method.injected or all(case.pictures[i].regions for i in rows)]
+    are_annotated = all(case.pictures[i].regions or case.pictures[i].marks for i in rows)
+    metrics = [m for m in metrics if "regions" not in m.method.injected or are_annotated]
     thresholds = _calibrate_explainers(case, calls, calibrate, left_out) if calibrate else {}
     standing = Standing.of(calls, metrics)
     running = list(calls)  # those that were not dropped
@@ -241,7 +246,9 @@ def run_tournament(
             voting = [k for k, m in enumerate(metrics) if race(m)]
             ends = range(FEWEST, len(rows) + 1) if case.budget else (len(rows),)  # where pictures may end
             running = still_able(standing, running, voting, ends, case.seed)
-    return _tournament(standing, calls, done, left_out, thresholds, calibrate)
+    tournament = _tournament(standing, calls, done, left_out, thresholds, calibrate)
+    inside = occupied(case.model, case.pixels(done)) if case.data.are_texts else None
+    return replace(tournament, thing=case.thing, inside=inside)
 
 
 def players_together(part: Sequence[int]) -> int:

@@ -8,7 +8,6 @@ from clearsight.auditing.case import Case
 from clearsight.auditing.evidence import bounds, draw_input, draw_map, maps_of, share, shown, span, table, unlabelled
 from clearsight.core.catalogue import method
 from clearsight.core.statistics import judge, wilson
-from clearsight.core.text import counted
 from clearsight.drawing import charts
 from clearsight.errors import Refused
 from clearsight.reporting.findings import Cell, Evidence, Figure, Finding
@@ -21,10 +20,10 @@ _EVIDENCE = 12
     paper="doi:10.1080/01621459.1927.10502953",
     claims="of-texts",
     order=1,
-    advice="look at the wrong pictures, the most confident first, and whether their labels are right",
+    advice="look at its wrong answers, the most confident first, and whether their labels are right",
 )
 def accuracy(case: Case, *, floor: float = 0.8) -> Finding:
-    """How often is the first guess right, and on which pictures is it wrong?
+    """How often is the first guess right, and where is it wrong?
 
     Value: the share of labelled pictures whose top class is acceptable, 0 to 1, with the Wilson interval.  Where a
     picture has several acceptable classes, any of them is right.  Top-5 accuracy stands beside it if there are more
@@ -56,8 +55,7 @@ def accuracy(case: Case, *, floor: float = 0.8) -> Finding:
     evidence, notes = _evidence(case, wrong)
     return Finding(
         judge(interval, floor=floor),
-        f"The first guess is right on {right} of {counted(n, 'picture')}, {share(value)} ({span(interval, n)})"
-        f"{top_five}.",
+        f"The first guess is right on {right} of {case.counted(n)}, {share(value)} ({span(interval, n)}){top_five}.",
         quantity="top-1 accuracy",
         value=value,
         interval=interval,
@@ -72,7 +70,7 @@ def accuracy(case: Case, *, floor: float = 0.8) -> Finding:
         ),
         tables=(
             *table("How often it is right", measures),
-            *table("Wrong pictures, the most confident first", [_wrong_row(case, i) for i in wrong]),
+            *table(f"Wrong {case.thing}s, the most confident first", [_wrong_row(case, i) for i in wrong]),
             *table("By class, the worst first", _class_rows(case, rows)),
             *table("Confusions, the most frequent first", _confusion_rows(case, wrong)),
         ),
@@ -95,10 +93,10 @@ def _notes_on_baseline(case: Case, rows: list[int], right: int) -> tuple[str, ..
     notes = [f"{baseline}{comparison}."]
     without_label = len(case.pictures) - n
     if without_label:
-        notes.append(f"{counted(without_label, 'picture has', 'pictures have')} no label and cannot be judged.")
+        notes.append(f"{case.counted(without_label, 'has', 'have')} no label and cannot be judged.")
     unread = len(case.data.pictures) - case.tried
     if unread > 0:
-        notes.append(f"The budget was used up before {counted(unread, 'picture')} could be read.")
+        notes.append(f"The budget was used up before {case.counted(unread)} could be read.")
     return tuple(notes)
 
 
@@ -106,7 +104,7 @@ def _wrong_row(case: Case, i: int) -> dict[str, Cell]:
     p = case.logits[i].softmax(0)
     wanted = p[case.truth[i]]
     return {
-        "picture": case.pictures[i].name,
+        case.thing: case.pictures[i].name,
         "said": case.label(i),
         "probability": float(p.max()),
         "acceptable": case.wanted(i),
@@ -127,7 +125,9 @@ def _class_rows(case: Case, rows: list[int]) -> list[dict[str, Cell]]:
 
 def _confusion_rows(case: Case, wrong: list[int]) -> list[dict[str, Cell]]:
     pairs = Counter((case.wanted(i), case.label(i)) for i in wrong)
-    return [{"shown": a, "said": b, "pictures": k} for (a, b), k in sorted(pairs.items(), key=lambda p: (-p[1], p[0]))]
+    return [
+        {"shown": a, "said": b, f"{case.thing}s": k} for (a, b), k in sorted(pairs.items(), key=lambda p: (-p[1], p[0]))
+    ]
 
 
 def _confusion_figure(case: Case, rows: list[int]) -> tuple[Figure, ...]:
@@ -142,13 +142,12 @@ def _confusion_figure(case: Case, rows: list[int]) -> tuple[Figure, ...]:
     labels = [case.model.name(k) for k in classes]
     several = bool((case.truth[rows].sum(1) > 1).any())
     note = (
-        " A picture with several acceptable classes stands in the row of the predicted one, or of its first if wrong."
+        f" A {case.thing} with several acceptable classes stands in the row of the predicted one, or of its first if "
+        "wrong."
     )
-    caption = f"Acceptable and predicted classes, {counted(len(rows), 'picture')}.{note if several else ''}"
+    caption = f"Acceptable and predicted classes, {case.counted(len(rows))}.{note if several else ''}"
     confused = sum(map(sum, counts)) - sum(counts[k][k] for k in range(len(classes)))
-    alt = (
-        f"A confusion matrix of {len(classes)} classes: {confused} of {counted(len(rows), 'picture')} off the diagonal."
-    )
+    alt = f"A confusion matrix of {len(classes)} classes: {confused} of {case.counted(len(rows))} off the diagonal."
     return (Figure("accuracy-confusion.svg", charts.confusion(labels, counts), caption, alt),)
 
 
@@ -162,8 +161,8 @@ def _evidence(case: Case, wrong: list[int]) -> tuple[tuple[Evidence, ...], tuple
         try:
             images = [draw_map(case, x[j], m) for j, m in enumerate(case.maps(rows, x))]
         except Refused as e:
-            images, reason, maps = [draw_input(case, p) for p in x], "the picture", "none"
-            notes = (f"The wrong pictures are shown without a map: {e}.",)
+            images, reason, maps = [draw_input(case, p) for p in x], f"the {case.thing}", "none"
+            notes = (f"The wrong {case.thing}s are shown without a map: {e}.",)
         for i, image in zip(rows, images, strict=True):
             facts = _wrong_row(case, i)
             answer = f"{facts['said']}, {share(float(facts['probability'] or 0))}"

@@ -28,7 +28,7 @@ def _validate(case: Case, *, bins: int, **others: object) -> None:
     claims="of-texts",
     order=2,
     validate=_validate,
-    advice="fit a temperature on held-out pictures before its probabilities are used",
+    advice="fit a temperature on held-out data before its probabilities are used",
 )
 def calibration(case: Case, *, bins: int = 15, ceiling: float = 0.1) -> Finding:
     """When the model says that it is 80 % sure, is it right 80 % of the time?
@@ -89,9 +89,9 @@ def calibration(case: Case, *, bins: int = 15, ceiling: float = 0.1) -> Finding:
         notes=_notes(case, rows, ceiling, perfect, quantile, value),
         tables=(
             *table("Measures of calibration", measures),
-            *table(f"The {bins} bins of equal width, those with pictures", _bin_rows(confidence, right, bins)),
+            *table(f"The {bins} bins of equal width, those with {case.thing}s", _bin_rows(confidence, right, bins)),
         ),
-        figures=(_reliability_figure(confidence, right, bins, value),),
+        figures=(_reliability_figure(case, confidence, right, bins, value),),
     )
 
 
@@ -172,20 +172,20 @@ def _notes(
     place = "beyond" if value > quantile else "within"
     notes = [
         f"Asked for: at most {share(ceiling)} (option ceiling).",
-        f"ECE is biased upwards when pictures are few: of {len(rows)} pictures a perfectly calibrated model with these "
-        f"probabilities would show {share(perfect)} on average and up to {share(quantile)} in 95 of 100 draws; "
-        f"this model is {place} that.",
+        f"ECE is biased upwards when {case.thing}s are few: of {case.counted(len(rows))} a perfectly calibrated "
+        f"model with these probabilities would show {share(perfect)} on average and up to {share(quantile)} in 95 of "
+        f"100 draws; this model is {place} that.",
     ]
     several = int((case.truth[rows].sum(1) > 1).sum())
     if several:
         notes.append(
-            f"{counted(several, 'picture has', 'pictures have')} more than one acceptable class: there the top class "
+            f"{case.counted(several, 'has', 'have')} more than one acceptable class: there the top class "
             "may be right more often than its own probability says, which looks like under-confidence."
         )
     return tuple(notes)
 
 
-def _reliability_figure(confidence: Numbers, right: Numbers, bins: int, value: float) -> Figure:
+def _reliability_figure(case: Case, confidence: Numbers, right: Numbers, bins: int, value: float) -> Figure:
     bin_of = _bin_of(confidence, bins)
     counts = np.bincount(bin_of, minlength=bins)
     divisors = np.maximum(counts, 1)
@@ -198,7 +198,7 @@ def _reliability_figure(confidence: Numbers, right: Numbers, bins: int, value: f
         [wilson(int(h), int(m)) for h, m in zip(hits, counts, strict=True)],
     )
     caption = (
-        f"Confidence against accuracy in {bins} bins of equal width, n pictures in each; lines are 95 % intervals."
+        f"Confidence against accuracy in {bins} bins of equal width, n {case.thing}s in each; lines are 95 % intervals."
     )
-    alt = f"A reliability diagram of {counted(len(confidence), 'picture')}: on average {share(value)} off the diagonal."
+    alt = f"A reliability diagram of {case.counted(len(confidence))}: on average {share(value)} off the diagonal."
     return Figure("calibration-reliability.svg", data, caption, alt)

@@ -120,8 +120,8 @@ def certified_robustness(
             *_notes_on_certificates(options, abstained, done),
             _note_on_network(case, [p.row for p in outcomes]),
             f"It took {passes.forwards} passes forward, {passes.forwards / done:.0f} a picture.",
-            *note_on_sample(len(rows), len(candidates)),
-            *note_on_budget(done, len(rows)),
+            *note_on_sample(case, len(rows), len(candidates)),
+            *note_on_budget(case, done, len(rows)),
         ),
         tables=(
             *table("Certified right answers by radius", _radius_rows(certified, done, options)),

@@ -11,6 +11,7 @@ from torch import Tensor
 from clearsight.auditing.case import Case
 from clearsight.auditing.evidence import (
     bounds,
+    not_of_texts,
     note_on_budget,
     note_on_sample,
     points,
@@ -75,6 +76,7 @@ def _validate(case: Case, *, which: str, severities: str, floor: float, **others
 
 @method(
     paper="arXiv:1903.12261",
+    claims="of-texts",
     order=7,
     validate=_validate,
     advice="train with the damage that costs the most right answers, the first row of its table",
@@ -105,6 +107,11 @@ def corruptions(
 
     Source: Hendrycks & Dietterich 2019.
     """
+    if case.data.are_texts:
+        return not_of_texts(
+            "corruptions",
+            "it blurs, dims and compresses pixels. robustness replaces characters instead",
+        )
     if not case.labelled:
         return unlabelled(case)
     levels = _parse_severities(severities)
@@ -137,8 +144,8 @@ def corruptions(
             "It is the plain mean, not the paper's mCE, which divides by the errors of AlexNet.",
             *_note_on_frost(names),
             f"It took {len(calls)} passes a picture.",
-            *note_on_sample(len(rows), len(case.labelled)),
-            *note_on_budget(n, len(rows)),
+            *note_on_sample(case, len(rows), len(case.labelled)),
+            *note_on_budget(case, n, len(rows)),
         ),
         tables=(
             *table("Right answers by damage and severity, the worst first", _by_kind(answers, calls, names, levels)),

@@ -7,7 +7,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import bounds, left_out, note_on_budget, note_on_sample, share, shown, span, table
+from clearsight.auditing.evidence import (
+    bounds,
+    draw_maps,
+    left_out,
+    note_on_budget,
+    note_on_sample,
+    share,
+    shown,
+    span,
+    table,
+)
 from clearsight.auditing.map_tests import CEILING, FAITHFUL, RANDOMISED
 from clearsight.auditing.tournament import (
     Tournament,
@@ -23,7 +33,6 @@ from clearsight.core.classifier import Classifier
 from clearsight.core.statistics import FEWEST, Interval, Judgement
 from clearsight.core.text import counted
 from clearsight.drawing import charts
-from clearsight.drawing.heatmaps import overlay, photo, strip
 from clearsight.errors import Refused
 from clearsight.models.loading import load
 from clearsight.reporting.findings import Cell, Evidence, Figure, Finding, Table
@@ -55,7 +64,7 @@ class RankedExplainer:
 def _validate(case: Case, *, methods: str, metrics: str, calibrate: int, other: str, **others: object) -> None:
     chosen_explainers(methods)
     judges = [parse(m, "metrics") for m in split_calls(metrics)]
-    if not any(is_voter(m) for m in judges):
+    if not any(is_voter(m) for m in _applying(case, judges)):
         raise Refused(
             f"explainer-ranking(metrics={metrics}): none of them says how much the marked places matter to the network"
         )
@@ -71,6 +80,7 @@ def _validate(case: Case, *, methods: str, metrics: str, calibrate: int, other: 
 
 @method(
     paper="arXiv:1810.03292",
+    claims="of-texts",
     order=0,
     validate=_validate,
     advice="take no map of this report as evidence, and try other explainers (option methods)",
@@ -121,7 +131,8 @@ def explainer_ranking(
     threshold, and a second model of other classes or another input size.
     """
     calls = chosen_explainers(methods)
-    judges = [parse(m, "metrics") for m in split_calls(metrics)]
+    named = [parse(m, "metrics") for m in split_calls(metrics)]
+    judges = _applying(case, named)
     other_model = _load_other(case, other)
     if other_model and "label-randomisation" not in {m.method.name for m in judges}:
         judges.append(parse("label-randomisation", "metrics"))
@@ -167,12 +178,15 @@ def explainer_ranking(
                 for name, twin in tournament.same_maps
             ),
             *left_out(tournament.left_out),
+            *left_out(
+                [(str(m), "it changes pixels a little, which characters cannot") for m in named if m not in judges]
+            ),
             *_note_on_label_randomisation(tournament, judged, ceiling, other),
             *_notes_on_thresholds(tournament),
             *_note_on_dropped(tournament),
             *_note_on_unmeasured(tournament),
-            *note_on_sample(len(rows), len(case.pictures)),
-            *note_on_budget(n, len(rows)),
+            *note_on_sample(case, len(rows), len(case.pictures)),
+            *note_on_budget(case, n, len(rows)),
         ),
         tables=_tables(tournament, judged, best, ceiling, voting, case.seed),
         figures=(*_wins_figure(tournament, judged, ceiling), *_agreement_figure(tournament)),
@@ -180,6 +194,11 @@ def explainer_ranking(
         chosen_explainer=chosen,
         maps_unreliable=verdict == "fail" and _is_judged(case, tournament, judged),
     )
+
+
+def _applying(case: Case, metrics: list[Call]) -> list[Call]:
+    """The metrics that apply to the data: to texts none that change pixels a little."""
+    return [m for m in metrics if not (case.data.are_texts and "of-pixels" in m.method.claims)]
 
 
 def reruns_explainer(metric: Call) -> bool:
@@ -218,7 +237,7 @@ def _tables(
     agreement = _agreement_rows(tournament)
     return (
         *table("Explainers, the best mean place first", ranking),
-        *table(f"By metric, beside {winner}, picture by picture", comparison),
+        *table(f"By metric, beside {winner}, {tournament.thing} by {tournament.thing}", comparison),
         *table(
             "Means by metric, the controls last",
             _means_by_metric(tournament, players, _places(tournament, judged, voting)),
@@ -257,7 +276,7 @@ def _note_on_dropped(tournament: Tournament) -> tuple[str, ...]:
         return ()
     return (
         f"{len(tournament.dropped)} of {explainers} explainers were dropped when they could no longer win surely "
-        "against each control: their numbers are of the pictures until then (option everything).",
+        "against each control: their numbers are of the {tournament.thing}s until then (option everything).",
     )
 
 
@@ -266,7 +285,7 @@ def _agreed_on(tournament: Tournament) -> str:
     if not tournament.dropped:
         return ""
     n = min(tournament.pictures_of(i) for i in tournament.dropped)
-    return f", on the first {counted(n, 'picture')}, before any was dropped"
+    return f", on the first {counted(n, tournament.thing)}, before any was dropped"
 
 
 def _note_on_unmeasured(tournament: Tournament) -> tuple[str, ...]:
@@ -320,12 +339,12 @@ def _notes_on_thresholds(tournament: Tournament) -> tuple[str, ...]:
         chosen = ", ".join(f"{name} {t:g} %" for name, t in tournament.thresholds.items())
         on_judged = bool({*tournament.calibrated_on} & {*tournament.rows})
         where = (
-            "on the pictures that are judged, too few for others, so these numbers are optimistic"
+            f"on the {tournament.thing}s that are judged, too few for others, so these numbers are optimistic"
             if on_judged
-            else "on other pictures"
+            else f"on other {tournament.thing}s"
         )
         notes.append(
-            f"Thresholds, calibrated on {counted(len(tournament.calibrated_on), 'picture')}, {where}: {chosen}."
+            f"Thresholds, calibrated on {counted(len(tournament.calibrated_on), tournament.thing)}, {where}: {chosen}."
         )
     return tuple(notes)
 
@@ -432,9 +451,8 @@ def _headline(
         return f"Use {call}: {wins}{likeness}{more}."
     if n < FEWEST:
         return (
-            f"{counted(n, 'picture is', 'pictures are')} too few to say which explainer can be believed, give at least "
-            f"{FEWEST}. "
-            f"The best was {call}: {wins}{likeness}."
+            f"{counted(n, f'{tournament.thing} is', f'{tournament.thing}s are')} too few to say which explainer can be "
+            f"believed, give at least {FEWEST}. The best was {call}: {wins}{likeness}."
         )
     why = (
         "its maps do not change when the network is random"
@@ -462,7 +480,7 @@ def _explainer_row(tournament: Tournament, j: RankedExplainer, ceiling: float) -
         "against": j.control,
         "kept": _finite_or_none(j.likeness),
         "mean place": j.rank,
-        "passes a picture": player.passes,
+        f"passes a {tournament.thing}": player.passes,
         "n": tournament.pictures_of(j.player),
     }
 
@@ -502,7 +520,7 @@ def _wins_figure(tournament: Tournament, judged: list[RankedExplainer], ceiling:
         hollow="not believed",
     )
     caption = (
-        f"Comparisons won against the strongest control map, {counted(len(tournament.rows), 'picture')}; "
+        f"Comparisons won against the strongest control map, {counted(len(tournament.rows), tournament.thing)}; "
         "best mean place first."
     )
     top = tournament.players[judged[0].player].call
@@ -526,9 +544,9 @@ def _evidence(case: Case, tournament: Tournament, judged: list[RankedExplainer])
         x = case.pixels([row])[0]
         names = [tournament.players[p].call.method.name for p in players]
         maps = [tournament.players[p].maps[int(i)] for p in players]
-        image = strip([photo(x), *(overlay(x, m, signed=bool((m < 0).any())) for m in maps)])
+        image = draw_maps(case, x, maps)
         facts: dict[str, Cell] = {
-            "picture": case.pictures[row].name,
+            case.thing: case.pictures[row].name,
             "said": case.label(row),
             "rank correlation of the maps": float(likeness[i]),
         }

@@ -66,6 +66,7 @@ def _validate(case: Case, *, steps: int, **others: object) -> None:
 
 @method(
     paper="arXiv:1806.07421",
+    claims="of-texts",
     order=4,
     validate=_validate,
     advice="do not take these maps as reasons, and choose another explainer with -m",
@@ -76,7 +77,7 @@ def faithfulness(case: Case, *, pictures: int = 100, steps: int = 10) -> Finding
     Value: the insertion area less the deletion area, less the same for a random order (the explainer random), paired by
     picture.  It is a plain number from -2 to 2, in units of the top class's probability, with a bootstrap interval over
     pictures.  In deletion the pixels taken away become the mean of the preprocessing; in insertion a strong blur stands
-    before pixels are put back.
+    before pixels are put back.  Characters of a text leave their places empty.
 
     pass: the whole interval lies above zero.  fail: none of it does.  warn: else.
 
@@ -99,13 +100,12 @@ def faithfulness(case: Case, *, pictures: int = 100, steps: int = 10) -> Finding
     order = sorted(measured, key=lambda c: (c.gain, case.pictures[c.row].name))
     deletion, insertion, control_deletion, control_insertion = areas.mean(0).tolist()
     better = sum(g > 0 for g in gains)
-    mean = ", ".join(f"{m:g}" for m in case.model.preprocess.mean)
     return Finding(
         verdict_of(interval),
         f"Insertion less deletion in the map's order is {show(value, '')} above that in a random order "
         f"({span(interval, n, shares=False)}): deletion {show(deletion, '')} against {show(control_deletion, '')}, "
         f"insertion {show(insertion, '')} against {show(control_insertion, '')}, better on {better} of "
-        f"{counted(n, 'picture')}.",
+        f"{case.counted(n)}.",
         quantity="gain over a random order",
         value=value,
         interval=interval,
@@ -116,17 +116,27 @@ def faithfulness(case: Case, *, pictures: int = 100, steps: int = 10) -> Finding
         notes=(
             "Asked for: an interval above 0, which is what a random order gives.",
             f"Maps: {case.method}, for the probability of the top class, in {counted(steps, 'step')}.",
-            f"Fill: deleted pixels become the mean of the preprocessing ({mean}); insertion starts from a blur of "
-            f"sigma {max(case.model.preprocess.size) / 10:g} pixels.",
-            *note_on_sample(len(rows), len(case.pictures)),
-            *note_on_budget(n, len(rows)),
+            _note_on_fill(case),
+            *note_on_sample(case, len(rows), len(case.pictures)),
+            *note_on_budget(case, n, len(rows)),
         ),
         tables=(
             *table("Areas under the curves", _area_rows(areas, case.seed)),
-            *table("By picture, the worst first", [_picture_row(case, c) for c in order]),
+            *table(f"By {case.thing}, the worst first", [_picture_row(case, c) for c in order]),
         ),
-        figures=_figures(measured, steps),
+        figures=_figures(case, measured, steps),
         evidence=_evidence(case, order),
+    )
+
+
+def _note_on_fill(case: Case) -> str:
+    """What stands in the place of what is taken away."""
+    if case.data.are_texts:
+        return "Deleted characters leave their places empty, as behind the end of a text; insertion starts from none."
+    mean = ", ".join(f"{m:g}" for m in case.model.preprocess.mean)
+    return (
+        f"Fill: deleted pixels become the mean of the preprocessing ({mean}); insertion starts from a blur of "
+        f"sigma {max(case.model.preprocess.size) / 10:g} pixels."
     )
 
 
@@ -176,7 +186,7 @@ def _area_rows(areas: np.ndarray[tuple[int, int], np.dtype[np.float64]], seed: i
 def _picture_row(case: Case, c: _Curves) -> dict[str, Cell]:
     deletion, insertion, control_deletion, control_insertion = c.areas()
     return {
-        "picture": case.pictures[c.row].name,
+        case.thing: case.pictures[c.row].name,
         "said": case.label(c.row),
         "gain": c.gain,
         "deletion": deletion,
@@ -186,7 +196,7 @@ def _picture_row(case: Case, c: _Curves) -> dict[str, Cell]:
     }
 
 
-def _figures(measured: list[_Curves], steps: int) -> tuple[Figure, ...]:
+def _figures(case: Case, measured: list[_Curves], steps: int) -> tuple[Figure, ...]:
     x = [k / steps for k in range(steps + 1)]
     figures = []
     for kind, change in (("deletion", "taken away"), ("insertion", "put back")):
@@ -199,13 +209,14 @@ def _figures(measured: list[_Curves], steps: int) -> tuple[Figure, ...]:
         data = charts.curves(
             x,
             lines,
-            xlabel=f"pixels {change}, the most relevant first",
+            xlabel=f"{case.parts} {change}, the most relevant first",
             ylabel="probability of the top class",
             xticks=[(k / 5, f"{20 * k} %") for k in range(6)],
         )
-        caption = f"{kind.capitalize()}: mean and 95 % interval over {counted(len(measured), 'picture')}."
+        caption = f"{kind.capitalize()}: mean and 95 % interval over {case.counted(len(measured))}."
         ends = [share(sum(line.values) / len(line.values)) for line in lines]
-        alt = f"Mean probability while pixels are {change}: {ends[0]} in the map's order, {ends[1]} in a random one."
+        order = f"{ends[0]} in the map's order, {ends[1]} in a random one"
+        alt = f"Mean probability while {case.parts} are {change}: {order}."
         figures.append(Figure(f"faithfulness-{kind}.svg", data, caption, alt))
     return tuple(figures)
 

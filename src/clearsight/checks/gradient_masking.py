@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import note_on_sample, share, shown, span, table
+from clearsight.auditing.evidence import not_of_texts, note_on_sample, share, shown, span, table
 from clearsight.auditing.gradient_masking import comparisons, gradients, outputs, trials
 from clearsight.auditing.gradient_masking.checklist import AttackTrials, Point, merge_trials
 from clearsight.core.catalogue import Call, method, number, write_value
@@ -37,6 +37,7 @@ def _validate(case: Case, *, eps: float, steps: int, queries: int, noise: int, o
 
 @method(
     paper="arXiv:1902.06705",
+    claims="of-texts",
     order=7,
     validate=_validate,
     advice="report no accuracy under PGD alone, and try what its failed points name",
@@ -77,6 +78,12 @@ def gradient_masking(
 
     Refused: options outside their ranges, and a second model of other classes.
     """
+    if case.data.are_texts:
+        return not_of_texts(
+            "gradient-masking",
+            "its attacks change every pixel a little, and a character has no small change. robustness(characters=8) "
+            "counts what replaced characters do",
+        )
     rows = case.sample(range(len(case.pictures)), pictures)
     right = [i for i in rows if bool(case.right[i]) or not bool(case.truth[i].any())]
     if not right:
@@ -118,7 +125,7 @@ def gradient_masking(
             f"breaks {len(all_trials.fooled('pgd'))}, everything here together {len(all_trials.union())}.",
             *(f"Point {p.number}: {p.advice}." for p in [*failed, *flagged]),
             *_notes_on_not_asked(points),
-            *note_on_sample(len(rows), len(case.pictures)),
+            *note_on_sample(case, len(rows), len(case.pictures)),
             *((f"The budget was used up after {n} of {counted(len(right), 'picture')}.",) if n < len(right) else ()),
         ),
         tables=(

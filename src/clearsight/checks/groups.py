@@ -56,11 +56,11 @@ def _validate(case: Case, *, gap: float, fewest: int, column: str, **others: obj
     claims="of-texts",
     order=2,
     validate=_validate,
-    advice="look at the errors of the group with the largest gap, and collect more pictures of it",
+    advice="look at the errors of the group with the largest gap, and collect more of it",
     mend="--groups {column} --rebalance group-dro",
 )
 def groups(case: Case, *, column: str = "", gap: float = 0.1, fewest: int = 3) -> Finding:
-    """Is the model wrong more often for some groups of pictures than for the others?
+    """Is the model wrong more often for some groups than for the others?
 
     Groups are the words in a column of the CSV, such as sex or hospital.  Each group has an error rate.  With two
     classes, and for each class against the others, it also has the rate at which the class is said where it is not
@@ -84,7 +84,8 @@ def groups(case: Case, *, column: str = "", gap: float = 0.1, fewest: int = 3) -
     if not columns:
         return Finding(
             "note",
-            "No column says which group a picture belongs to: give a CSV with one, such as file,label,hospital.",
+            f"No column says which group a {case.thing} belongs to: give a CSV with one, such as "
+            f"{'text' if case.data.are_texts else 'file'},label,hospital.",
         )
     rates = [r for c in columns for r in _rates_of_groups(case, c)]
     judged = [r for r in rates if min(r.n, r.rest_n) >= fewest]
@@ -92,7 +93,7 @@ def groups(case: Case, *, column: str = "", gap: float = 0.1, fewest: int = 3) -
         return Finding(
             "note",
             f"No group can be judged: each group in {_columns_in_words(columns)} has fewer than "
-            f"{counted(fewest, 'labelled picture')}, or leaves fewer than {fewest} outside it (option fewest).",
+            f"{counted(fewest, f'labelled {case.thing}')}, or leaves fewer than {fewest} outside it (option fewest).",
             tables=table("Rates of each group", [_rate_row(r) for r in rates]),
         )
     worst = max(judged, key=lambda r: (r.gap, r.interval[0]))
@@ -111,8 +112,9 @@ def groups(case: Case, *, column: str = "", gap: float = 0.1, fewest: int = 3) -
         has_bar=True,
         notes=(
             f"Asked for: an interval that ends at or below {points(gap)} percentage points (option gap).",
-            f"Columns: {', '.join(columns)}. Rates of fewer than {fewest} pictures on a side are shown, not judged.",
-            "The largest of many gaps is large by chance, too: confirm it on other pictures.",
+            f"Columns: {', '.join(columns)}. Rates of fewer than {fewest} {case.thing}s on a side are shown, not "
+            "judged.",
+            "The largest of many gaps is large by chance, too: confirm it on other data.",
         ),
         tables=table(
             "Rates of each group, the largest gap first", [_rate_row(r) for r in sorted(rates, key=lambda r: -r.gap)]

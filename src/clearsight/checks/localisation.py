@@ -20,7 +20,9 @@ from clearsight.auditing.evidence import (
     span,
     table,
 )
+from clearsight.auditing.mending import mend_by_marks
 from clearsight.core.catalogue import method
+from clearsight.core.places import share_inside
 from clearsight.core.statistics import Interval, Judgement, bootstrap, judge, wilson
 from clearsight.core.targets import ClassScore
 from clearsight.core.text import counted
@@ -57,6 +59,7 @@ class _MeasuredPicture:
 
 @method(
     paper="arXiv:1910.01279",
+    claims="of-texts",
     order=3,
     advice="look at the maps with the least relevance on the object, which come first in its evidence",
     mend="--guide {marks}",
@@ -67,7 +70,8 @@ def localisation(case: Case, *, floor: float = 0.3, pictures: int = 200) -> Find
     Value: the mean share of the map's positive relevance inside the annotated boxes or masks (metric relevance-mass), 0
     to 1, with a bootstrap interval.  It counts the annotated pictures that are answered right or have no label.
     Chance: the mean share of the area.  The pointing game (is the highest point inside?) stands beside it.  A right
-    answer with less relevance on the object than chance is called right for the wrong reason.
+    answer with less relevance on the object than chance is called right for the wrong reason.  Of texts the object is
+    the marked characters, and the area that of all characters.
 
     pass: the interval of the value lies at or above floor, and that of the paired difference from chance lies above
     zero.  fail: the first lies wholly below floor, or the second wholly at or below zero.  warn: else.
@@ -85,15 +89,16 @@ def localisation(case: Case, *, floor: float = 0.3, pictures: int = 200) -> Find
     rows = case.sample(case.annotated, pictures)
     measured, left_out, done = _measure_pictures(case, rows)
     judged = [s for s in measured if s.right is not False and not math.isnan(s.mass)]
-    notes = _notes(case, measured, left_out, floor, pictures) + note_on_budget(done, len(rows))
+    notes = _notes(case, measured, left_out, floor, pictures) + note_on_budget(case, done, len(rows))
     order = sorted(measured, key=lambda s: (s.right is False, math.isnan(s.mass), s.gain, case.pictures[s.row].name))
-    tables = table("By picture, the worst first", [_picture_row(case, s) for s in order])
+    tables = table(f"By {case.thing}, the worst first", [_picture_row(case, s) for s in order])
     evidence = _evidence(case, order)
     if not judged:
         return Finding(
             "note",
-            f"None of {counted(done, 'annotated picture')} can be judged: the answer is wrong, the object fills the "
-            "view or lies outside it, or the map has no positive relevance.",
+            f"None of {counted(done, f'annotated {case.thing}')} can be judged: the answer is wrong, "
+            f"{case.the_object} {'are all' if case.data.are_texts else 'fills the view or lies outside it'}, or the "
+            "map has no positive relevance.",
             has_bar=True,
             notes=notes,
             tables=tables,
@@ -107,9 +112,9 @@ def localisation(case: Case, *, floor: float = 0.3, pictures: int = 200) -> Find
     wrong = sum(bool(s.remark) for s in judged)
     pointing = wilson(round(sum(hits)), n) if set(hits) <= {0.0, 1.0} else bootstrap(hits, case.seed)
     measures: list[dict[str, Cell]] = [
-        {"measure": "relevance mass on the object", "mean": value, **bounds(interval), "n": n},
+        {"measure": f"relevance mass on {case.the_object}", "mean": value, **bounds(interval), "n": n},
         {
-            "measure": "its share of the area (chance for both)",
+            "measure": f"the share of {case.the_area} (chance for both)",
             "mean": chance,
             **bounds(bootstrap(area, case.seed)),
             "n": n,
@@ -119,19 +124,20 @@ def localisation(case: Case, *, floor: float = 0.3, pictures: int = 200) -> Find
     ]
     return Finding(
         _verdict(interval, gain, floor),
-        f"{share(value)} of what speaks for the answer lies on the object ({span(interval, n)}), which covers "
-        f"{share(chance)} of the area; the highest point lies on it in {share(points)}, and "
-        f"{counted(wrong, 'answer is', 'answers are')} {_WRONG_REASON}.",
-        quantity="relevance on the object",
+        f"{share(value)} of what speaks for the answer lies on {case.the_object} ({span(interval, n)}), "
+        f"which cover{'' if case.data.are_texts else 's'} {share(chance)} of {case.the_area}; the highest point lies "
+        f"there in {share(points)}, and {counted(wrong, 'answer is', 'answers are')} {_WRONG_REASON}.",
+        quantity=f"relevance on {case.the_object}",
         value=value,
         interval=interval,
         n=n,
         chance=chance,
         has_bar=True,
         notes=notes,
-        tables=(*table("On the object", measures), *tables),
+        tables=(*table(f"On {case.the_object}", measures), *tables),
         figures=_dots_figure(case, order),
         evidence=evidence,
+        mend=mend_by_marks(case.data.are_texts),
     )
 
 
@@ -145,11 +151,11 @@ def _verdict(mass: Interval | None, gain: Interval | None, floor: float) -> Judg
 
 
 def _finding_without_annotations(case: Case) -> Finding:
-    return Finding(
-        "note",
-        f"None of the {counted(len(case.pictures), 'picture')} says where its object is: give --boxes FILE (COCO, "
-        "Pascal VOC, YOLO or CSV) or --masks FOLDER.",
-    )
+    give = "--boxes FILE (COCO, Pascal VOC, YOLO or CSV) or --masks FOLDER"
+    if case.data.are_texts:
+        give = "a column marks, or --marks-column NAME"
+    says = f"says where {'its marked characters are' if case.data.are_texts else 'its object is'}"
+    return Finding("note", f"None of the {case.counted(len(case.pictures))} {says}: give {give}.")
 
 
 def _measure_pictures(case: Case, rows: list[int]) -> tuple[list[_MeasuredPicture], list[tuple[str, str]], int]:
@@ -168,7 +174,7 @@ def _measure_pictures(case: Case, rows: list[int]) -> tuple[list[_MeasuredPictur
         target = ClassScore(case.predicted[in_view], of="prob")
         mass = measure(case.model, pixels, maps, "relevance-mass", target, regions=inside, seed=case.seed)
         hit = measure(case.model, pixels, maps, "pointing-game", target, regions=inside, seed=case.seed)
-        area = inside.flatten(1).float().mean(1)
+        area = share_inside(case.model, pixels, inside)
         labelled = case.truth[in_view].any(1)
         for j, i in enumerate(in_view):
             right = bool(case.right[i]) if labelled[j] else None
@@ -186,22 +192,22 @@ def _notes(
     without_relevance = [case.pictures[s.row].name for s in measured if math.isnan(s.mass)]
     wrong = sum(s.right is False for s in measured)
     notes = [
-        f"Asked for: at least {share(floor)} on the object (option floor), and more than its share of the area.",
+        f"Asked for: at least {share(floor)} on {case.the_object} (option floor), and more than "
+        f"the share of {case.the_area}.",
         f"Maps: {case.method}, for the top class.",
-        *note_on_sample(min(pictures, len(case.annotated)), len(case.annotated)),
+        *note_on_sample(case, min(pictures, len(case.annotated)), len(case.annotated)),
     ]
     boxes_of_class = [case.objects(s.row)[1] for s in measured]
+    if case.data.are_texts:
+        boxes_of_class = []  # marks name no class
     if any(boxes_of_class) and not all(boxes_of_class):
         notes.append(
-            f"On {counted(boxes_of_class.count(False), 'picture')} no box names the picture's class: "
-            "all its boxes count."
+            f"On {case.counted(boxes_of_class.count(False))} no box names the picture's class: all its boxes count."
         )
-    elif not any(boxes_of_class) and measured:
+    elif boxes_of_class and not any(boxes_of_class):
         notes.append("No box names its picture's class: all boxes of a picture count as its object.")
     if wrong:
-        notes.append(
-            f"{counted(wrong, 'picture is', 'pictures are')} answered wrong: in the table, but not in the value."
-        )
+        notes.append(f"{case.counted(wrong, 'is', 'are')} answered wrong: in the table, but not in the value.")
     if without_relevance:
         names = ", ".join(without_relevance[:5])
         notes.append(
@@ -215,10 +221,10 @@ def _notes(
 def _picture_row(case: Case, s: _MeasuredPicture) -> dict[str, Cell]:
     without_relevance = math.isnan(s.mass)
     return {
-        "picture": case.pictures[s.row].name,
+        case.thing: case.pictures[s.row].name,
         "said": case.label(s.row),
         "answer": {True: "right", False: "wrong", None: "unlabelled"}[s.right],
-        "on the object": None if without_relevance else s.mass,
+        f"on {case.the_object}": None if without_relevance else s.mass,
         "chance": s.area,
         "highest point on it": None if without_relevance else s.hit,
         "remark": "the map has no positive relevance" if without_relevance else s.remark,
@@ -231,7 +237,9 @@ def _evidence(case: Case, order: list[_MeasuredPicture]) -> tuple[Evidence, ...]
         image = draw_map(case, s.x, s.map, s.region)
         facts = _picture_row(case, s)
         location = (
-            "no positive relevance" if math.isnan(s.mass) else f"{share(s.mass)} on the object, chance {share(s.area)}"
+            "no positive relevance"
+            if math.isnan(s.mass)
+            else f"{share(s.mass)} on {case.the_object}, chance {share(s.area)}"
         )
         remark = f"; the answer is {facts['answer']}" if s.right is False else ""
         if s.remark:
@@ -247,14 +255,14 @@ def _dots_figure(case: Case, order: list[_MeasuredPicture]) -> tuple[Figure, ...
     data = charts.dots(
         rows,
         xlabel="share of the positive relevance",
-        value="on the object",
-        chance="chance: its share of the area",
-        hollow="on the object, answer wrong",
+        value=f"on {case.the_object}",
+        chance=f"chance: the share of {case.the_area}",
+        hollow=f"on {case.the_object}, answer wrong",
     )
     more = f", the worst {_DOTS} of {len(ordered)}" if len(ordered) > _DOTS else ""
     below = sum(s.gain < 0 for s in ordered)
-    caption = f"How much of what speaks for the answer lies on the object, the worst first{more}."
-    alt = f"A dot for each picture beside its chance level; {below} of {len(ordered)} lie below."
+    caption = f"How much of what speaks for the answer lies on {case.the_object}, the worst first{more}."
+    alt = f"A dot for each {case.thing} beside its chance level; {below} of {len(ordered)} lie below."
     return (Figure("localisation-dots.svg", data, caption, alt),)
 
 

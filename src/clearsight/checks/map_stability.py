@@ -20,6 +20,7 @@ from clearsight.auditing.evidence import (
     span,
     table,
 )
+from clearsight.auditing.text_map_stability import text_map_stability
 from clearsight.core import rng
 from clearsight.core.catalogue import method, parse, write_value
 from clearsight.core.passes import counted as passes_counted
@@ -65,7 +66,9 @@ class _MovedPicture:
         return self.alike[_MOVED][0]
 
 
-def _validate(case: Case, *, eps: float, floor: float, steps: int, **others: object) -> None:
+def _validate(case: Case, *, eps: float, floor: float, steps: int, characters: int, **others: object) -> None:
+    if characters < 1:
+        raise Refused(f"map-stability(characters={characters}): at least one")
     if not 0 < eps <= 1:
         raise Refused(f"map-stability(eps={eps:g}): a budget above 0 and at most 1, in pixels in [0, 1] (4/255)")
     if not -1 <= floor <= 1:
@@ -76,14 +79,21 @@ def _validate(case: Case, *, eps: float, floor: float, steps: int, **others: obj
 
 @method(
     paper="arXiv:1710.10547",
+    claims="of-texts",
     order=7,
     validate=_validate,
-    advice="do not show these maps where somebody else can change the pictures",
+    advice="do not show these maps where somebody else can change the input",
 )
 def map_stability(
-    case: Case, *, eps: float = 4 / 255, floor: float = 0.5, steps: int = 10, pictures: int = 10
+    case: Case,
+    *,
+    eps: float = 4 / 255,
+    floor: float = 0.5,
+    steps: int = 10,
+    characters: int = 1,
+    pictures: int = 10,
 ) -> Finding:
-    """How far do the maps move when the pixels change a little and the answer stays?
+    """How far do the maps move when the input changes a little and the answer stays?
 
     Value: the mean Spearman rank correlation, -1 to 1, between the map of a picture and that of the picture as
     `move_map` changes it within eps, with a bootstrap interval over pictures.  The top class is the same; a picture
@@ -97,16 +107,23 @@ def map_stability(
     copy smoothed by the weights 1, 2, 1 along each axis, for the same class.  With it stands the area under the ROC
     curve of attacked pictures against clean ones, which is 0.5 by chance.
 
+    Of a text some characters are replaced by others of the alphabet, drawn by seed, several times.  Value: the mean
+    over texts of the lowest rank correlation among those tries that leave the answer, over the other characters.
+
     Args:
         eps: largest change of a pixel, in pixels in [0, 1]; above 0 and at most 1.  4/255 is hardly visible.
         floor: mean rank correlation that is asked for, -1 to 1.
-        steps: number of steps of both attacks, at least 1.  Few steps give an upper bound on how steady the maps are.
+        steps: number of steps of both attacks, and of tries for each text, at least 1.  Few steps give an upper bound
+            on how steady the maps are.
+        characters: of texts, the number of characters that are replaced, from 1; eps plays no part there.
         pictures: maximum number of pictures, drawn by seed; at least 1.
 
     Refused: options outside their ranges.
 
     Source: Ghorbani et al. 2019; PGD is Madry et al. 2018.
     """
+    if case.data.are_texts:
+        return text_map_stability(case, characters=characters, floor=floor, tries=steps, pictures=pictures)
     rows = case.sample(range(len(case.pictures)), pictures)
     moved: list[_MovedPicture] = []
     done, through = 0, ""
@@ -153,8 +170,8 @@ def map_stability(
             *_notes(moved, constant_maps, changed_answers, noise, floor),
             f"It took {passes.forwards} passes forward and {passes.backwards} back, "
             f"{(passes.forwards + passes.backwards) / compared:.0f} a picture.",
-            *note_on_sample(len(rows), len(case.pictures)),
-            *note_on_budget(done, len(rows)),
+            *note_on_sample(case, len(rows), len(case.pictures)),
+            *note_on_budget(case, done, len(rows)),
         ),
         tables=(
             *table("How alike the maps stay", [_row(moved, kind, case.seed) for kind in (_NOISE, _FOOLED, _MOVED)]),

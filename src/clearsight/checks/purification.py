@@ -152,8 +152,8 @@ def purification(
             _note_on_network(case, trials),
             f"The attack is {attack_call} at {word(budget)} (options attack and eps); it took "
             f"{trials.passes / n:.0f} passes a picture.",
-            *note_on_sample(len(rows), len(candidates)),
-            *note_on_budget(n, len(rows)),
+            *note_on_sample(case, len(rows), len(candidates)),
+            *note_on_budget(case, n, len(rows)),
         ),
         tables=_tables(trials, attack_call, n),
         figures=(_figure(trials, n),),

@@ -114,8 +114,8 @@ def robustness(
             f"{attacks[1]} may miss changes that exist: robustness is at most this, and more steps may lower it.",
             "A picture fooled at a smaller eps counts as fooled at all larger ones; PGD attacks only what FGSM left.",
             _note_on_cost(passes, n),
-            *note_on_sample(len(rows), len(case.labelled)),
-            *note_on_budget(n, len(rows)),
+            *note_on_sample(case, len(rows), len(case.labelled)),
+            *note_on_budget(case, n, len(rows)),
         ),
         tables=(
             *table("Right answers under attack", _level_rows(changes, right, n, levels, attacks)),

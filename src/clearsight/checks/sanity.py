@@ -11,7 +11,8 @@ from clearsight.auditing.case import Case
 from clearsight.auditing.evidence import bounds, note_on_budget, note_on_sample, span, table
 from clearsight.core import rng
 from clearsight.core.catalogue import method
-from clearsight.core.similarity import Map, alike, average_ranks, constant, pearson
+from clearsight.core.places import cropped, occupied
+from clearsight.core.similarity import Map, alike, constant, spearman
 from clearsight.core.statistics import bootstrap, judge
 from clearsight.core.targets import ClassScore
 from clearsight.core.text import counted
@@ -32,6 +33,7 @@ def _validate(case: Case, *, stages: int, **others: object) -> None:
 
 @method(
     paper="arXiv:1810.03292",
+    claims="of-texts",
     order=5,
     validate=_validate,
     advice="do not take these maps as reasons, and choose an explainer that depends on the weights with -m",
@@ -45,7 +47,7 @@ def sanity(case: Case, *, pictures: int = 50, stages: int = 5, ceiling: float = 
     Value: the mean absolute Spearman rank correlation of the two maps when all layers are random, 0 to 1, with a
     bootstrap interval over pictures.  Beside it stand the rank correlation of the maps' magnitudes and SSIM (each map
     over its largest magnitude, data range from both).  An empty or constant map of a random network counts as not
-    alike, 0, and is reported.  Chance: the maps of different pictures.
+    alike, 0, and is reported.  Chance: the maps of different pictures.  Of a text its characters are compared.
 
     pass: the whole interval lies at or below ceiling.  fail: all of it lies above.  warn: else, and if more than a
     third of the maps are empty.
@@ -66,33 +68,35 @@ def sanity(case: Case, *, pictures: int = 50, stages: int = 5, ceiling: float = 
     rows = case.sample(range(len(case.pictures)), pictures)
     call = case.method  # its layer is named, so that the randomised network is asked about the same one
     likeness: dict[int, list[tuple[float, float, float]]] = {}  # by picture, by stage
-    ranks: list[Map] = []
+    trained: list[Map] = []
     depths: list[int] = []
     empty, done = [0] * stages, 0
     for part, x in case.batches(rows):
         done += len(part)
-        before = {i: m.double().numpy() for i, m in zip(part, case.maps(part, x), strict=True)}
+        inside = occupied(case.model, x)
+        before = {i: m.double().numpy() for i, m in zip(part, cropped(case.maps(part, x), inside), strict=True)}
         varying = [i for i in part if not constant(before[i])]
         if not varying:
             continue
-        ranks += [average_ranks(before[i]) for i in varying]
-        pixels, target = x[[part.index(i) for i in varying]], ClassScore(case.predicted[varying])
+        trained += [before[i] for i in varying]
+        which, target = [part.index(i) for i in varying], ClassScore(case.predicted[varying])
+        pixels, inside = x[which], None if inside is None else inside[which]
         randomised = unlearnt(case.model, x[:1])
         depths = cuts(len(randomised.layers), stages)
         for stage in _randomise_in_stages(case, randomised, depths, x, pixels):
-            after = explain(randomised.model, pixels, call, target, seed=case.seed).maps.double().numpy()
-            for i, m in zip(varying, after, strict=True):
+            after = cropped(explain(randomised.model, pixels, call, target, seed=case.seed).maps.double(), inside)
+            for i, m in zip(varying, (m.numpy() for m in after), strict=True):
                 empty[stage] += constant(m)
                 likeness.setdefault(i, []).append(alike(before[i], m))
     if not likeness:
         return Finding(
             "note",
-            f"All maps of the trained network are constant ({counted(done, 'picture')}): nothing can change.",
+            f"All maps of the trained network are constant ({case.counted(done)}): nothing can change.",
         )
     values = np.array(list(likeness.values()))  # pictures, stages, kinds
     n, final = len(values), values[:, -1, 0].tolist()
     value, interval = float(np.mean(final)), bootstrap(final, case.seed)
-    between = _likeness_between_pictures(ranks)
+    between = _likeness_between_pictures(trained)
     magnitude, ssim = (float(values[:, -1, kind].mean()) for kind in (1, 2))
     verdict = judge(interval, ceiling=ceiling)
     if empty[-1] > n / 3 and verdict == "pass":
@@ -112,16 +116,18 @@ def sanity(case: Case, *, pictures: int = 50, stages: int = 5, ceiling: float = 
         notes=(
             f"Asked for: at most {ceiling:g} (option ceiling); 1 is a method that ignores what the network has learnt.",
             f"Maps: {call}, for the class that the trained network gives, held fixed.",
-            *_notes(values, empty[-1], done - n, ceiling),
-            *_note_on_chance(between),
-            *note_on_sample(len(rows), len(case.pictures)),
-            *note_on_budget(done, len(rows)),
+            *_notes(case, values, empty[-1], done - n, ceiling),
+            *_note_on_chance(case, between),
+            *note_on_sample(case, len(rows), len(case.pictures)),
+            *note_on_budget(case, done, len(rows)),
         ),
         tables=(
             *table("Likeness to the trained network's maps, by stage", _stage_rows(values, depths, empty, case.seed)),
-            *table("By picture when all is random, the most alike first", _picture_rows(case, list(likeness), values)),
+            *table(
+                f"By {case.thing} when all is random, the most alike first", _picture_rows(case, list(likeness), values)
+            ),
         ),
-        figures=(_stages_figure(values, depths),),
+        figures=(_stages_figure(case, values, depths),),
     )
 
 
@@ -144,20 +150,24 @@ def _randomise_in_stages(
         yield stage
 
 
-def _likeness_between_pictures(ranks: list[Map]) -> float | None:
-    """How alike the trained network's maps of different pictures are: each with the next."""
-    if len(ranks) < 2:
+def _likeness_between_pictures(maps: list[Map]) -> float | None:
+    """How alike the trained network's maps of different pictures are: each with the next.
+
+    Of texts, whose lengths differ, as many of the first characters as both have.
+    """
+    if len(maps) < 2:
         return None
-    return float(np.mean([abs(pearson(a, b)) for a, b in zip(ranks, [*ranks[1:], ranks[0]], strict=True)]))
+    pairs = ((a[: len(b)], b[: len(a)]) for a, b in zip(maps, [*maps[1:], maps[0]], strict=True))
+    return float(np.mean([abs(spearman(a, b)) for a, b in pairs]))
 
 
-def _note_on_chance(between: float | None) -> list[str]:
+def _note_on_chance(case: Case, between: float | None) -> list[str]:
     if between is None:
         return []
-    return [f"Chance: the trained network's maps of different pictures are alike at {show(between, '')}."]
+    return [f"Chance: the trained network's maps of different {case.thing}s are alike at {show(between, '')}."]
 
 
-def _notes(values: Map, empty: int, constant_maps: int, ceiling: float) -> list[str]:
+def _notes(case: Case, values: Map, empty: int, constant_maps: int, ceiling: float) -> list[str]:
     n, notes = len(values), []
     if empty:
         remaining = values[values[:, -1, :].any(1), -1, 0]
@@ -167,9 +177,7 @@ def _notes(values: Map, empty: int, constant_maps: int, ceiling: float) -> list[
             f"counted as 0{others}."
         )
     if constant_maps:
-        notes.append(
-            f"{counted(constant_maps, 'picture is', 'pictures are')} left out: the trained network's map is constant."
-        )
+        notes.append(f"{case.counted(constant_maps, 'is', 'are')} left out: the trained network's map is constant.")
     if values[:, -1, 1].mean() > ceiling >= values[:, -1, 0].mean():
         notes.append(
             "By magnitude alone the maps stay alike: the weights decide the sign of the relevance, not where it lies."
@@ -189,17 +197,17 @@ def _stage_rows(values: Map, depths: list[int], empty: list[int], seed: int) -> 
 
 def _picture_rows(case: Case, rows: list[int], values: Map) -> list[dict[str, Cell]]:
     cells: list[dict[str, Cell]] = [
-        {"picture": case.pictures[i].name, **{kind: _finite_or_none(v[-1, j]) for j, kind in enumerate(_KINDS)}}
+        {case.thing: case.pictures[i].name, **{kind: _finite_or_none(v[-1, j]) for j, kind in enumerate(_KINDS)}}
         for i, v in zip(rows, values, strict=True)
     ]
-    return sorted(cells, key=lambda r: (-float(r[_KINDS[0]] or 0), str(r["picture"])))
+    return sorted(cells, key=lambda r: (-float(r[_KINDS[0]] or 0), str(r[case.thing])))
 
 
 def _finite_or_none(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _stages_figure(values: Map, depths: list[int]) -> Figure:
+def _stages_figure(case: Case, values: Map, depths: list[int]) -> Figure:
     lines = []
     for j, kind in enumerate(_KINDS):
         v = values[:, :, j]
@@ -220,7 +228,7 @@ def _stages_figure(values: Map, depths: list[int]) -> Figure:
         xticks=[(0, "0"), *((k + 1, f"{d}") for k, d in enumerate(depths))],
         shares=False,
     )
-    caption = f"How the maps change as the network is randomised, mean over {counted(len(values), 'picture')}."
+    caption = f"How the maps change as the network is randomised, mean over {case.counted(len(values))}."
     ends = values[:, -1, 0].mean()
     alt = f"Curves of likeness over randomised layers, from 1 down to {show(float(ends), '')} when all are random."
     return Figure("sanity-stages.svg", data, caption, alt)

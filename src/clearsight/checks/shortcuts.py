@@ -14,7 +14,17 @@ from torch import Tensor
 
 from clearsight.auditing import interventions
 from clearsight.auditing.case import Case
-from clearsight.auditing.evidence import draw_map, maps_of, note_on_budget, note_on_sample, share, shown, span, table
+from clearsight.auditing.evidence import (
+    draw_map,
+    maps_of,
+    not_of_texts,
+    note_on_budget,
+    note_on_sample,
+    share,
+    shown,
+    span,
+    table,
+)
 from clearsight.auditing.interventions import Intervention
 from clearsight.auditing.place_scan import carrying_places, covers_half
 from clearsight.auditing.spray import Box, area, clusters, cores, hotspot, inside, overlap, place_words, pooled
@@ -88,6 +98,7 @@ def _validate(case: Case, *, largest: float, bar: float, background: float, plac
 
 @method(
     paper="doi:10.1038/s41467-019-08987-4",
+    claims="of-texts",
     order=4,
     validate=_validate,
     advice="look at the pictures that were changed, and remove the shortcut from the training pictures",
@@ -141,6 +152,12 @@ def shortcuts(
 
     Refused: options outside their ranges.
     """
+    if case.data.are_texts:
+        return not_of_texts(
+            "shortcuts",
+            "it looks for places, colours and surroundings that pictures of an answer share. Mark the characters that "
+            "should decide (column marks): trustworthiness then erases them, and puts them on other texts",
+        )
     rows = case.sample(range(len(case.pictures)), pictures)
     map_clusters, done = _cluster_maps(case, rows, fill)
     suspects, untried = _try_suspects(case, map_clusters, done, largest, (bar, background), places, fill)
@@ -151,8 +168,8 @@ def shortcuts(
         f"Erased pixels are {'inpainted from what is left' if fill == 'inpaint' else f'filled with: {fill}'}.",
         *untried,
         *_note_on_large_places(case, map_clusters, largest),
-        *note_on_sample(len(rows), len(case.pictures)),
-        *note_on_budget(len(done), len(rows)),
+        *note_on_sample(case, len(rows), len(case.pictures)),
+        *note_on_budget(case, len(done), len(rows)),
     )
     tables = (
         *table("What was tried, shortcuts first", [_suspect_row(case, s) for s in suspects]),

@@ -20,8 +20,10 @@ from clearsight.auditing.evidence import (
     span,
     table,
 )
+from clearsight.auditing.mending import mend_by_marks
 from clearsight.core import rng
 from clearsight.core.catalogue import method
+from clearsight.core.places import share_inside
 from clearsight.core.statistics import judge, wilson
 from clearsight.core.targets import ClassScore
 from clearsight.core.text import counted
@@ -91,7 +93,7 @@ def trustworthiness(
         rejectable: focus below which a reason is rejectable, 0 to acceptable; in between it is suspicious.
         floor: share of acceptable reasons that is asked for, 0 to 1.
         fill: what erased pixels become: "mean" (of the preprocessing), "black", "blur", or "inpaint" (solved from what
-            is left).  Characters are taken out, and their places stay empty, with "mean", which "inpaint" means there.
+            is left).  Characters are taken out, and their places stay empty, whatever the fill.
         pictures: maximum number of pictures, drawn by seed; at least 1.
 
     Refused: acceptable and rejectable outside 0 to 1, rejectable above acceptable, and fewer than one picture.
@@ -101,15 +103,13 @@ def trustworthiness(
         where = "a column marks" if case.data.are_texts else "--boxes FILE or --masks FOLDER"
         missing = f"says which region should decide: give {where}"
         missing = "has a label beside its region" if case.annotated else missing
-        return Finding("note", f"None of the {counted(len(case.pictures), 'picture')} {missing}.")
-    if case.data.are_texts and fill == "inpaint":
-        fill = "mean"  # characters are taken out; nothing can be solved from those that are left
+        return Finding("note", f"None of the {case.counted(len(case.pictures))} {missing}.")
     right = [i for i in rows if bool(case.right[i])]
     chosen = case.sample(right, pictures) if right else []
     judged, left_out, done = _judge_answers(case, chosen, acceptable, rejectable, fill)
     if not judged:
         return Finding(
-            "note", f"None of {counted(len(rows), 'annotated picture')} is answered right with a region in view."
+            "note", f"None of {counted(len(rows), f'annotated {case.thing}')} is answered right with a region in view."
         )
     n = len(judged)
     counts = {word: sum(f.word == word for f in judged) for word in ("acceptable", "suspicious", "rejectable")}
@@ -135,21 +135,21 @@ def trustworthiness(
             _note_on_fill(case, fill),
             *_note_on_behaviour(behaviour),
             *(f"{name} is left out: {why}." for name, why in left_out),
-            *note_on_sample(len(chosen), len(right)),
-            *note_on_budget(done, len(chosen)),
+            *note_on_sample(case, len(chosen), len(right)),
+            *note_on_budget(case, done, len(chosen)),
         ),
         tables=(
-            *table("Reasons", [_reason_row(word, k, n) for word, k in counts.items()]),
+            *table("Reasons", [_reason_row(case, word, k, n) for word, k in counts.items()]),
             *table("What the model does", behaviour),
-            *table("By picture, the least focus first", [_picture_row(case, f) for f in order]),
+            *table(f"By {case.thing}, the least focus first", [_picture_row(case, f) for f in order]),
         ),
         evidence=_evidence(case, order),
-        mend="--guide marks" if case.data.are_texts else "",
+        mend=mend_by_marks(case.data.are_texts),
     )
 
 
 def _note_on_fill(case: Case, fill: Removal) -> str:
-    if case.data.are_texts and fill != "blur":
+    if case.data.are_texts:
         return "Erased characters leave their places empty, as behind the end of a text."
     return f"Erased pixels are {'inpainted from what is left' if fill == 'inpaint' else f'filled with: {fill}'}."
 
@@ -172,6 +172,7 @@ def _judge_answers(
         focus = measure(case.model, pixels, maps, "relevance-mass", target, regions=inside, seed=case.seed).nan_to_num(
             0
         )
+        area = share_inside(case.model, pixels, inside)
         without_region, without_rest, swapped = _answers_without(case, in_view, rows, pixels, inside, fill)
         for j, i in enumerate(in_view):
             f = float(focus[j])
@@ -182,7 +183,7 @@ def _judge_answers(
                 _RightAnswer(
                     i,
                     f,
-                    float(inside[j].float().mean()),
+                    float(area[j]),
                     word,
                     without_region[j],
                     without_rest[j],
@@ -228,7 +229,11 @@ def _behaviour_rows(case: Case, judged: list[_RightAnswer]) -> list[dict[str, Ce
     rows = [
         ("the answer changes without the region", sum(f.without_region != answers[f.row] for f in judged), len(judged)),
         ("the answer stays without all else", sum(f.without_rest == answers[f.row] for f in judged), len(judged)),
-        ("the answer comes along to another picture", sum(f.swapped == answers[f.row] for f in swapped), len(swapped)),
+        (
+            f"the answer comes along to another {case.thing}",
+            sum(f.swapped == answers[f.row] for f in swapped),
+            len(swapped),
+        ),
     ]
     return [{"what": word, "share": k / n, **bounds(wilson(k, n)), "n": n} for word, k, n in rows if n]
 
@@ -240,13 +245,13 @@ def _note_on_behaviour(behaviour: list[dict[str, Cell]]) -> tuple[str, ...]:
     return ()
 
 
-def _reason_row(word: str, k: int, n: int) -> dict[str, Cell]:
-    return {"reason": word, "pictures": k, "share": k / n, **bounds(wilson(k, n))}
+def _reason_row(case: Case, word: str, k: int, n: int) -> dict[str, Cell]:
+    return {"reason": word, f"{case.thing}s": k, "share": k / n, **bounds(wilson(k, n))}
 
 
 def _picture_row(case: Case, f: _RightAnswer) -> dict[str, Cell]:
     return {
-        "picture": case.pictures[f.row].name,
+        case.thing: case.pictures[f.row].name,
         "said": case.label(f.row),
         "reason": f.word,
         "focus": f.focus,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 from clearsight.cli.inputs import hired, load_model, seconds, typed
 from clearsight.cli.options import DataOptions, ModelOptions, RunOptions, WorkerOptions
 from clearsight.cli.output import end, sayer, typed_command
+from clearsight.core.tables import one_row
 from clearsight.errors import Refused
 
 if TYPE_CHECKING:
@@ -129,6 +130,6 @@ def given_texts(places: Sequence[str], about: DataOptions) -> Pictures:
 
 def _exists(place: str) -> bool:
     try:
-        return Path(place).exists()
+        return Path(place).exists() or one_row(place) is not None
     except (OSError, ValueError):  # too long for a name, or with a zero byte: a text
         return False

@@ -117,7 +117,7 @@ def compare_maps(
             "its interval is over pictures.",
             f"Drawn, in this order: {', '.join(maps.drawn)}, from the run with the fewest acceptable reasons to the "
             "run with the most; where these are not known, from the least accurate run on.",
-            *note_on_sample(n, len(same)),
+            *note_on_sample(pictures, n, len(same)),
         ),
         tables=table("By picture, the lowest correlation first", [_row(maps, i) for i in order]),
         evidence=tuple(_evidence(maps, k, i) for k, i in enumerate(order[:EVIDENCE], 1)),

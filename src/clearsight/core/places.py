@@ -27,3 +27,10 @@ def occupied(model: Classifier, x: Tensor) -> Tensor | None:
 def cropped(maps: Tensor, inside: Tensor | None) -> list[Tensor]:
     """Maps (B, *S), each at the places inside (B, *S) alone: (n,) each; as they are where inside is None."""
     return list(maps) if inside is None else [m[here.to(m.device)] for m, here in zip(maps, inside, strict=True)]
+
+
+def share_inside(model: Classifier, x: Tensor, regions: Tensor) -> Tensor:
+    """(B,) the share of the places of inputs x (B, C, *S) that hold something and lie in regions (B, *S) bool."""
+    inside = occupied(model, x)
+    places = regions[0].numel() if inside is None else inside.flatten(1).sum(1).clamp_min(1).to(regions.device)
+    return regions.flatten(1).float().sum(1) / places

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from clearsight.errors import Refused
 
+TEXT_TABLES = (".csv", ".tsv", ".jsonl")  # tables with a text in each row
+
 
 def read_table(path: Path) -> tuple[tuple[str, ...], list[dict[str, str]]]:
     """The columns and the rows of a CSV in UTF-8 with a header, separated by comma, semicolon or tab."""
@@ -39,3 +41,17 @@ def separator(header: str) -> str:
     """
     outside = "".join(header.split('"')[::2])
     return max(",;\t", key=outside.count)
+
+
+def one_row(words: str | Path) -> tuple[Path, int] | None:
+    """The table and the number of the row that words such as requests.csv:12 name; None where they name none.
+
+    >>> one_row("requests.csv:12") is None  # there is no such table
+    True
+    """
+    table, _, number = str(words).rpartition(":")
+    is_row = table.lower().endswith(TEXT_TABLES) and number.isascii() and number.isdigit()
+    try:
+        return (Path(table), int(number)) if is_row and not Path(words).exists() and Path(table).is_file() else None
+    except (OSError, ValueError):  # a text that only looks like one, too long for a name
+        return None

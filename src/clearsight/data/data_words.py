@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from clearsight.core.tables import one_row
 from clearsight.errors import Refused, nearest
 from clearsight.models.model_words import is_run
 
@@ -16,7 +17,7 @@ def check_data_words(words: str | Path) -> None:
     """Refuse words of which the names and files alone show that they are no pictures."""
     head, _, names = str(words).partition(":")
     if head != "demo" or isinstance(words, Path):
-        if not os.path.exists(words):
+        if not os.path.exists(words) and one_row(words) is None:
             raise Refused(f"no pictures at {words}: there is no such file or folder")
         if is_run(Path(words)):
             raise Refused(f"{words} is a model folder and holds no pictures: give the model first, then DATA")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from clearsight.data.datasets import Picture
 
@@ -12,7 +13,9 @@ def named(pictures: Iterable[Picture]) -> Iterator[tuple[Picture, str]]:
     """Each picture with a name for its result files that no other has."""
     taken: set[str] = set()
     for p in pictures:
-        stem = base = re.sub(r"[^\w.-]+", "_", p.path.stem) or "picture"
+        in_a_table = p.text is not None and p.path.stem != Path(p.name).stem
+        words = f"{p.path.stem}-{p.name}" if in_a_table else p.path.stem
+        stem = base = re.sub(r"[^\w.-]+", "_", words) or "picture"
         n = 1
         while stem.lower() in taken:
             n += 1

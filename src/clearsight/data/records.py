@@ -52,3 +52,8 @@ class Pictures:
     @property
     def are_texts(self) -> bool:
         return bool(self.pictures) and self.pictures[0].text is not None
+
+    @property
+    def thing(self) -> str:
+        """What they are, in a word."""
+        return "text" if self.are_texts else "picture"

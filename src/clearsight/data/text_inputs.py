@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 from torch import Tensor
 
 from clearsight.core.classifier import Preprocess
+from clearsight.core.tables import TEXT_TABLES, one_row
 from clearsight.data.images import notes, open_picture, to_bytes
 from clearsight.data.records import Picture, Pictures
 from clearsight.data.text_encoding import PRINTABLE, reads_texts, text_bytes, unknown_note
@@ -27,7 +29,8 @@ COLUMNS = ("name", "text", "label", "split", "marks")
 
 def as_inputs(data: Texts) -> Pictures:
     """The same set, each text as an input beside pictures."""
-    path = Path(data.root)
+    row = one_row(data.root)
+    path = Path(data.root) if row is None else row[0]
     inputs = tuple(
         Picture(path / t.name if path.is_dir() else path, t.name, t.labels, None, t.columns, t.split, t.text, t.marks)
         for t in data.texts
@@ -46,6 +49,14 @@ def input_bytes(picture: Picture, preprocess: Preprocess) -> tuple[Tensor, tuple
         raise Refused("a picture, and the model takes texts")
     image = open_picture(picture.path)
     return to_bytes(image, preprocess), tuple(notes(image))
+
+
+def place_of_text(picture: Picture) -> str:
+    """How the command line names a text: its file, its row of a table, or the text itself where it was typed."""
+    number = re.fullmatch(r"(?:row|line) (\d+)", picture.name)
+    if number and picture.path.suffix.lower() in TEXT_TABLES:
+        return f"{picture.path}:{number[1]}"
+    return str(picture.path) if picture.path.is_file() else picture.text or ""
 
 
 def refuse_other_kind(data: Pictures, preprocess: Preprocess) -> None:

@@ -13,7 +13,6 @@ from clearsight.core.tables import separator
 from clearsight.data.rows import unique
 from clearsight.errors import Refused
 
-TEXT_TABLES = (".csv", ".tsv", ".jsonl")
 Row = tuple[str, dict[str, Any]]  # its name, "row 5", and its cells: text in a CSV, any JSON in JSON lines
 
 

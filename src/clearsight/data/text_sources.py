@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from clearsight.core.tables import TEXT_TABLES, one_row
 from clearsight.core.text import counted
 from clearsight.data.class_words import Classes, meanings
 from clearsight.data.columns import file_columns, normalise
 from clearsight.data.images import SUFFIXES, check_file
 from clearsight.data.split_words import KNOWN, SPLITS, choose_split
 from clearsight.data.text_records import Text, Texts
-from clearsight.data.text_rows import TEXT_TABLES, first_columns
+from clearsight.data.text_rows import first_columns
 from clearsight.data.text_tables import TEXTS, read_text_table
 from clearsight.data.walk import name_of, named
 from clearsight.errors import Refused
@@ -42,7 +43,8 @@ def texts(
     note names those that occur several times.
 
     Args:
-        path: the table, the folder or the text file.
+        path: the table, the folder or the text file; "requests.csv:12" for the text of row 12 alone, where the header
+            is row 1, and a line of JSON is its line.
         text_column: column of the table that holds the texts; several with commas between them are joined by line
             breaks; None for one that is called so, such as text, request or sentence.
         label_column: column of the table that holds the labels; None for `label`, or one that is called alike.
@@ -55,7 +57,8 @@ def texts(
     Refused: a path without texts, unknown columns and splits, marks outside of their text, and columns for what is no
     table.
     """
-    path = Path(path)
+    root, row = Path(path), one_row(path)
+    path = root if row is None else row[0]
     word_labels = meanings(classes)
     if not os.path.exists(path):
         raise Refused(f"no texts at {path}: there is no such file or folder")
@@ -69,7 +72,9 @@ def texts(
             data = _read_folder(path) if path.is_dir() else _read_files(path, {path.name: path}, {})
     except OSError as e:
         raise Refused(f"cannot read {e.filename or path}: {e.strerror}") from None
-    data = _without_empty(_take_split(data, split))
+    if row is not None:
+        data = replace(_take_row(data, row[1]), root=root)
+    data = _without_empty(data if row is not None and split is None else _take_split(data, split))
     if not data.texts:
         broken = f"{len(data.broken)} broken ({', '.join(f'{n}: {r}' for n, r in data.broken[:3])})"
         raise Refused(f"no texts in {path}: {broken if data.broken else 'it is empty'}; expected {_LAYOUTS}")
@@ -88,7 +93,8 @@ def same_texts(entries: Sequence[Text]) -> list[int]:
 
 def is_texts(path: str | Path) -> bool:
     """Whether a path looks like texts: a table with a column of texts and none of picture files, or text files."""
-    path = Path(path)
+    row = one_row(path)
+    path = Path(path) if row is None else row[0]
     if path.is_dir():
         return not _has_pictures(path) and bool(_text_files(path))  # a large folder of pictures is known by its first
     return path.suffix.lower() in TEXT_FILES or (path.suffix.lower() in TEXT_TABLES and _has_texts(path))
@@ -161,6 +167,17 @@ def _take_split(data: Texts, requested: str | None) -> Texts:
         notes.append(f"{len(outside)} texts in no split are left out: {named(outside)}")
     kept = tuple(t for t in data.texts if t.split == chosen)
     return replace(data, texts=kept, notes=(*notes, *data.notes))
+
+
+def _take_row(data: Texts, number: int) -> Texts:
+    """Keep the text of one row of a table."""
+    names = (f"row {number}", f"line {number}")
+    kept = tuple(t for t in data.texts if t.name in names)
+    broken = tuple(entry for entry in data.broken if entry[0] in names)
+    if not (kept or broken):
+        last = data.texts[-1].name if data.texts else "none"
+        raise Refused(f"{data.root} has no text in row {number}: the last one is {last}")
+    return replace(data, texts=kept, broken=broken)
 
 
 def _without_empty(data: Texts) -> Texts:

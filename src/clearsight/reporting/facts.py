@@ -128,6 +128,11 @@ class RunFacts:
     gate: tuple[BarResult, ...] | None = None
     environment: dict[str, str]
 
+    @property
+    def thing(self) -> str:
+        """What the data are, in a word: "picture" or "text"."""
+        return "text" if self.model.preprocess.alphabet else "picture"
+
     def as_dict(self) -> dict[str, Any]:
         """The fields as report.json holds them, but for tuples, which are lists there."""
         return {**dataclasses.asdict(self), "model": self.model.as_dict()}

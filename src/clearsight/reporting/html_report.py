@@ -14,6 +14,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from clearsight.drawing.heatmaps import SCALE_WORDS, data_uri, scale_colours, webp
+from clearsight.drawing.text import SCALE_WORDS as TEXT_SCALE_WORDS
 from clearsight.reporting.facts import BrokenFile, RunFacts
 from clearsight.reporting.findings import Cell, Figure, Finding, Table
 from clearsight.reporting.wording import WORDS, show, show_interval
@@ -22,7 +23,7 @@ ROWS = 12  # of a long table are shown before it is opened
 
 MEANING = {
     "pass": "the whole 95 % interval keeps the bar",
-    "warn": "the pictures are too few to decide, or the check says why in its notes",
+    "warn": "the data are too few to decide, or the check says why in its notes",
     "fail": "the whole 95 % interval misses the bar",
     "note": "there was nothing to judge",
     "error": "the check could not be done",
@@ -50,7 +51,7 @@ def render(kind: str, opening: Sequence[str], facts: RunFacts, findings: Sequenc
         meaning=MEANING,
         used=[v for v in WORDS if any(f.verdict == v for f in findings)],
         rows=ROWS,
-        scale_words=SCALE_WORDS,
+        scale_words=TEXT_SCALE_WORDS if facts.thing == "text" else SCALE_WORDS,
         show=show,
         show_interval=show_interval,
         interval_bar=interval_bar,

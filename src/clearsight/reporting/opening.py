@@ -20,16 +20,17 @@ _SINGLE = {
 }
 
 
-def opening(findings: Sequence[Finding]) -> tuple[str, str]:
+def opening(findings: Sequence[Finding], thing: str = "picture") -> tuple[str, str]:
     """Two sentences on an audit: which checks fail, and what to do first.
 
-    Where all checks hold, the second sentence names the checks that were not asked and those without anything to judge.
+    thing: what the data are, in a word.  Where all checks hold, the second sentence names the checks not asked
+    and those without anything to judge.
 
     >>> opening([Finding("fail", "...", check="robustness", advice="train on attacked pictures")])
     ('The one check that was asked fails: robustness.', 'Start with robustness: train on attacked pictures.')
     """
     ordered = sheet_order(findings)
-    return _what_fails(ordered), _what_first(ordered)
+    return _what_fails(ordered), _what_first(ordered, thing)
 
 
 def sheet_order(findings: Sequence[Finding]) -> list[Finding]:
@@ -75,20 +76,20 @@ def _all_hold(ordered: Sequence[Finding]) -> str:
     return f"{counted(len(passed), 'check holds', 'checks hold')}, and none fails."
 
 
-def _what_first(ordered: Sequence[Finding]) -> str:
+def _what_first(ordered: Sequence[Finding], thing: str) -> str:
     """What to do about the first check of the sheet that fails; else that could not be done; else that is undecided."""
     for verdict in ("fail", "error", "warn"):
         for f in _with_verdict(ordered, verdict)[:1]:
-            return _advice(f)
+            return _advice(f, thing)
     return _what_was_not_asked(ordered)
 
 
-def _advice(f: Finding) -> str:
+def _advice(f: Finding, thing: str) -> str:
     if f.verdict == "error":
         return f"Start with {f.name}: {f.headline.rstrip('.')}."
     if f.verdict == "warn" and f.has_bar:
         interval = f" (95 % interval {show_interval(f)})" if f.interval else ""
-        return f"Start with more pictures: {f.name} rests on {counted(f.n, 'picture')}{interval}."
+        return f"Start with more {thing}s: {f.name} rests on {counted(f.n, thing)}{interval}."
     return f"Start with {f.name}: {f.advice or _ADVICE}."
 
 

@@ -44,7 +44,7 @@ class Report:
     @property
     def opening(self) -> tuple[str, ...]:
         """The first lines of the sheet and of report.html: what fails, and what to do first."""
-        return opening(self.findings)
+        return opening(self.findings, self.facts.thing)
 
     @property
     def sheet(self) -> tuple[Finding, ...]:
