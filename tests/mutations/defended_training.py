@@ -24,7 +24,12 @@ CORE = [
     ("training/perturb.py", "eps == 0 or", "False or", "that_do_not_exist"),
     ("internals/input_convolution.py", 'not torch.is_autocast_enabled("cpu")', "True", "in_bf16"),
     ("auditing/mending.py", '*columns_of(command), "--from"', '"--from"', "quotes_the_same_training"),
-    ("comparing/sources.py", 'if "text" in columns and', "if False and", "of_texts_are_not_compared"),
+    (
+        "comparing/sources.py",
+        'if {"text", "label", "split"} <= {*columns}',
+        "if False and",
+        "of_texts_are_compared",
+    ),
     ("data/annotations.py", "hits = ends if len(ends) == 1 else hits", "pass", "are_matched_by_path"),
     ("training/run.py", "self.history[-1].collapsed", "False", "goes_back_and_ends"),
     ("training/recipe.py", "bool(recipe.perturb) and not recipe.overfitting_guard", "False", "the_guard_the_last"),

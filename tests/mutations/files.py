@@ -40,7 +40,7 @@ CORE = [
     ),
     (
         "auditing/case.py",
-        "Whether the model was trained on some of these pictures is not known: {e}.",
+        "Whether the model was trained on some of these {self.thing}s is not known: {e}.",
         "",
         "table_of_a_run",
     ),

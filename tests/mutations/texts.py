@@ -14,6 +14,24 @@ METHODS = {
     ],
 }
 CORE = [
+    ("training/preparation.py", "before.size[0] if before and before.alphabet else None", "None", "goes_on_from_a_run"),
+    (
+        "training/alphabet.py",
+        'for i in data.rows("train")',
+        "for i in range(len(data.pictures))",
+        "characters_of_train",
+    ),
+    ("training/alphabet.py", "known or recipe.alphabet or PRINTABLE", "PRINTABLE", "characters_of_train"),
+    ("training/fine_tuning.py", "alphabet or PRINTABLE", "PRINTABLE", "characters_of_train"),
+    ("training/continued.py", "alphabet=config.preprocess.alphabet", 'alphabet=""', "goes_on_from_a_run"),
+    (
+        "comparing/map_agreement.py",
+        "vector[inside.numpy()] = ranks(values[inside.numpy()])",
+        "vector[:] = ranks(values)",
+        "characters_alone",
+    ),
+    ("comparing/paired_maps.py", "if (p.regions or p.marks) and", "if p.regions and", "compared_text_by_text"),
+    ("reporting/findings.py", 'row.get("picture", row.get("text"))', 'row.get("picture")', "compared_text_by_text"),
     (
         "core/places.py",
         "regions[0].numel() if inside is None else inside",
@@ -120,7 +138,7 @@ CORE = [
     ("auditing/text_robustness.py", "characters + 1) > characters for", "characters + 1) > 0 for", "text_models"),
     (
         "training/preparation.py",
-        "without_too_long(pictures, run_recipe.size)",
+        "without_too_long(pictures, run_recipe.size or length)",
         "without_too_long(pictures, None)",
         "text_models",
     ),

@@ -478,11 +478,13 @@ def test_a_run_of_the_other_kind_is_refused(
     assert not (tmp_path / "run").exists()
 
 
-def test_runs_of_texts_are_not_compared(tmp_path: Path, before: Path, of_texts: Path) -> None:
+def test_runs_of_texts_are_compared_with_runs_of_texts(tmp_path: Path, before: Path, of_texts: Path) -> None:
     shutil.copytree(of_texts, tmp_path / "other")
-    for other in (before, tmp_path / "other"):
-        with pytest.raises(Refused, match="holds texts, and compare takes pictures"):
-            cs.compare([other, of_texts])
+    assert cs.compare([tmp_path / "other", of_texts]).findings[0].value == 0
+    with pytest.raises(Refused, match="pictures of before are not those of"):
+        cs.compare([before, of_texts])
+    with pytest.raises(Refused, match=r"boxes: .* holds texts, whose marks are in its column marks"):
+        cs.compare([tmp_path / "other", of_texts], boxes=tmp_path / "boxes.json")
 
 
 def test_a_report_on_texts_quotes_a_training_that_goes_with_texts(requests: Path, of_texts: Path) -> None:

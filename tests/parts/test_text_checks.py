@@ -107,7 +107,10 @@ def test_explainer_ranking_ranks_explainers_of_texts(tmp_path: Path) -> None:
 
 def test_maps_of_a_linear_network_stay_where_other_characters_are_replaced(tmp_path: Path) -> None:
     rows = [{"text": t, "label": "yes"} for t in ("abcde", "edcba", "aabbccd", "ddecb")]
-    f = audit(weigh(5, 2, 3, 1, 2, 3), tmp_path, rows, "map-stability(characters=2)", "gradient-x-input")
+    model = weigh(5, 2, 3, 1, 2, 3)
+    weight: Tensor = model.net[1].weight.data  # type: ignore[index,union-attr,assignment]
+    weight[0] += torch.rand(60, generator=torch.Generator().manual_seed(0)) * 9  # letters differ, and all say yes
+    f = audit(model, tmp_path, rows, "map-stability(characters=2)", "gradient-x-input")
     assert (f.value, f.n) == (pytest.approx(1), 4)
     assert "With 2 characters replaced at random and the answer kept" in f.headline
     assert [r["tries with the same answer"] for r in rows_of(f, "By text")] == [10] * 4
@@ -135,6 +138,10 @@ def test_texts_whose_answer_changes_in_every_try_are_counted(tmp_path: Path) -> 
     f = audit(model, tmp_path, rows, "map-stability(characters=2)", "gradient-x-input")
     assert (f.value, f.n) == (pytest.approx(1), 1)
     assert "1 text is left out: every try changed the answer, or what can be compared." in f.notes
+    some = audit(
+        model, tmp_path, [{"text": "abcde", "label": "yes"}], "map-stability(characters=2)", "gradient-x-input"
+    )
+    assert 0 < float(rows_of(some, "By text")[0]["tries with the same answer"] or 0) < 10
     none = audit(model, tmp_path, rows[:1], "map-stability(characters=2)", "gradient-x-input")
     assert none.headline.startswith("No answer stays the same, or no character does (1 text)")
 

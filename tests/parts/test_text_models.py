@@ -11,6 +11,7 @@ import torch
 import clearsight as cs
 from clearsight.auditing.case import Case
 from clearsight.auditing.evidence import draw_input, draw_map
+from clearsight.comparing.map_agreement import ranks_inside
 from clearsight.data.duplicates import likenesses
 from clearsight.data.text_encoding import PRINTABLE, decode
 from clearsight.drawing.text import runs
@@ -65,7 +66,12 @@ def test_training_on_texts_resumes_to_the_same_weights(shop: Path, tmp_path: Pat
 
 
 def test_an_audit_judges_texts_by_what_applies_to_them(shop: Path) -> None:
-    report = cs.audit(cs.load(str(shop / "m")), cs.folder(shop / "requests.jsonl"))
+    few = (
+        "explainer-ranking(methods='gradient-x-input, saliency'), accuracy, calibration, localisation(pictures=30), "
+        "trustworthiness(pictures=30), shortcuts, faithfulness(pictures=20), sanity(pictures=10, stages=2), "
+        "robustness(pictures=40), corruptions, gradient-masking, map-stability(pictures=5, steps=4)"
+    )
+    report = cs.audit(cs.load(str(shop / "m")), cs.folder(shop / "requests.jsonl"), only=few)
     by_name = {f.name: f for f in report.findings}
     assert by_name["accuracy"].value is not None
     assert by_name["accuracy"].value > 0.9
@@ -143,3 +149,54 @@ def test_equal_texts_stay_together(shop: Path) -> None:
     parts = {}
     for t in cs.texts(shop / "m" / "split.csv", split="all").texts:
         assert parts.setdefault(t.text, t.split) == t.split
+
+
+def test_training_goes_on_from_a_run_that_left_a_text_out(shop: Path, tmp_path: Path) -> None:
+    """The table of the run has a text that is longer than its network reads, which is named once more."""
+    recipe = cs.Recipe(from_run=str(shop / "m"), epochs=1, batch=16)
+    assert len(list(cs.train(str(shop / "requests.jsonl"), recipe, tmp_path / "on"))) == 1
+    assert "60 characters, more than 48" in (tmp_path / "on" / "card.md").read_text()
+    written = json.loads((tmp_path / "on" / "recipe.json").read_text())["recipe"]
+    assert (written["size"], written["alphabet"]) == (48, PRINTABLE)
+
+
+def test_the_alphabet_may_be_the_characters_of_train(tmp_path: Path) -> None:
+    rows = [{"text": t, "label": t[0], "split": s} for s in ("train", "val", "test") for t in ("\uac00b", "cb\ud55c")]
+    rows[2]["text"] = "\uac00z"  # of val
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for _ in cs.train(str(tmp_path / "t.jsonl"), cs.Recipe(alphabet="data", epochs=1), tmp_path / "m"):
+        pass
+    assert cs.load(str(tmp_path / "m")).preprocess.alphabet == "bc\uac00\ud55c"
+    card = (tmp_path / "m" / "card.md").read_text()
+    assert "alphabet: the 4 characters of the training texts" in card
+    assert "in 1 text, is not in the alphabet and reads as unknown: 'z' 1" in card
+    assert "characters, each one of an alphabet of 4 or unknown" in card
+
+
+def test_runs_of_texts_are_compared_text_by_text(shop: Path, tmp_path: Path) -> None:
+    """Before: a run of one short epoch, which says one class; after: that of the shop, on the texts of its test."""
+    recipe = cs.Recipe(size=48, epochs=1, batch=16, lr="0.0003")
+    for _ in cs.train(str(shop / "requests.jsonl"), recipe, tmp_path / "before"):
+        pass
+    runs = (tmp_path / "before", shop / "m")
+    found = cs.compare(runs, method="gradient-x-input")
+    repair = found.findings[0]
+    assert "mended 9, broke 0 of 18 texts" in repair.headline
+    assert "Relevance on the marked characters:" in repair.headline
+    mended = next(t for t in repair.tables if t.caption.startswith("Mended"))
+    assert all(str(row["text"]).startswith("row ") for row in mended.rows)
+    assert len(repair.evidence) == 6
+    assert f":{str(mended.rows[0]['text'])[4:]} -m" in repair.evidence[0].command
+    assert found.findings[-1].n == 9
+    named = cs.compare(runs, shop / "requests.jsonl", text_column="text", marks_column="marks", only="accuracy")
+    assert named.findings[0].n == 122
+    audits = [cs.audit(cs.load(str(run)), cs.folder(runs[0] / "split.csv"), only="accuracy") for run in runs]
+    assert "mended 9, broke 0 of 18 texts" in cs.compare(audits).findings[0].headline
+
+
+def test_maps_of_texts_are_alike_by_their_characters_alone() -> None:
+    heat, inside = torch.tensor([3.0, 1.0, 2.0, 9.0, -9.0]), torch.tensor([True, True, True, False, False])
+    same = ranks_inside(heat, inside)
+    assert same[3:].tolist() == [0, 0]
+    assert float(same @ ranks_inside(torch.tensor([3.0, 1.0, 2.0, -9.0, 9.0]), inside)) == pytest.approx(1)
+    assert float(same @ ranks_inside(torch.tensor([1.0, 3.0, 2.0, 9.0, -9.0]), inside)) == pytest.approx(-1)

@@ -200,6 +200,11 @@ class Case:
         """What the object is a part of, in words."""
         return "all characters" if self.data.are_texts else "the area"
 
+    @property
+    def its_share(self) -> str:
+        """What chance gives to the object, in words."""
+        return f"{'their' if self.data.are_texts else 'its'} share of {self.the_area}"
+
     def counted(self, n: int, verb: str = "", verbs: str = "") -> str:
         """A number of them with the noun, and a verb behind it: "1 picture", "3 texts are"."""
         return counted(n, f"{self.thing} {verb}".strip(), f"{self.thing}s {verbs}".strip())

@@ -13,9 +13,10 @@ from clearsight.core.text import counted
 from clearsight.data.records import Pictures
 from clearsight.data.text_encoding import decode
 from clearsight.data.text_marks import joined
-from clearsight.drawing.heatmaps import GREY_WORDS, overlay, photo, png, strip
+from clearsight.drawing.heatmaps import GREY_WORDS, overlay, photo, png
+from clearsight.drawing.side_by_side import side_by_side
 from clearsight.drawing.text import runs
-from clearsight.drawing.text_picture import stacked, text_picture
+from clearsight.drawing.text_picture import text_picture
 from clearsight.reporting.findings import Cell, Evidence, Figure, Finding, Maps, Table
 from clearsight.reporting.wording import number, show, show_range
 
@@ -114,13 +115,9 @@ def draw_map(case: Case, x: Tensor, heat: Tensor, region: Tensor | None = None) 
     return overlay(x, heat, signed=case.signed, region=region, grey=maps_of(case) == "grey")
 
 
-def draw_maps(case: Case, x: Tensor, maps: Sequence[Tensor]) -> Image.Image:
-    """A picture or text (C, *S) and maps (*S) of it, side by side, or of a text below each other."""
-    signs = [bool((m < 0).any()) for m in maps]
-    if case.model.preprocess.alphabet:
-        drawn = (_text_drawn(case, x, m, signed=signed) for m, signed in zip(maps, signs, strict=True))
-        return stacked([draw_input(case, x), *drawn])
-    return strip([photo(x), *(overlay(x, m, signed=signed) for m, signed in zip(maps, signs, strict=True))])
+def draw_maps(case: Case, row: int, x: Tensor, maps: Sequence[Tensor]) -> Image.Image:
+    """A picture or text (C, *S), that of a row, and maps (*S) of it, side by side, or of a text below each other."""
+    return side_by_side(x, maps, [bool((m < 0).any()) for m in maps], text=case.pictures[row].text)
 
 
 def draw_input(case: Case, x: Tensor) -> Image.Image:
@@ -128,13 +125,11 @@ def draw_input(case: Case, x: Tensor) -> Image.Image:
     return _text_drawn(case, x, x[0] * 0) if case.model.preprocess.alphabet else photo(x)
 
 
-def _text_drawn(
-    case: Case, x: Tensor, heat: Tensor, region: Tensor | None = None, signed: bool | None = None
-) -> Image.Image:
+def _text_drawn(case: Case, x: Tensor, heat: Tensor, region: Tensor | None = None) -> Image.Image:
     text = decode(x, case.model.preprocess.alphabet)
     text = case.texts.get(text, text)
     marks = [] if region is None else joined((i, i + 1) for i in region.nonzero()[:, 0].tolist() if i < len(text))
-    pieces = runs(text, heat, signed=case.signed if signed is None else signed, marks=marks)
+    pieces = runs(text, heat, signed=case.signed, marks=marks)
     return text_picture(pieces, grey=bool(case.maps_unreliable_by))
 
 

@@ -165,7 +165,7 @@ def _evidence(case: Case, fooled: FooledTexts, call: Call) -> tuple[Evidence, ..
             "its probability": float(p[k].max()),
             "characters replaced": fooled.least[i],
         }
-        command = case.commands.of_data("attack", "-a", str(call), "--eps", str(fooled.least[i]))
+        command = case.commands.of_picture("attack", case.pictures[i], "-a", str(call), "--eps", str(fooled.least[i]))
         caption = (
             f"{facts['said']} becomes {facts['says now']} with {counted(fooled.least[i], 'character')} replaced, "
             "underlined; before, and below it after"

@@ -544,7 +544,7 @@ def _evidence(case: Case, tournament: Tournament, judged: list[RankedExplainer])
         x = case.pixels([row])[0]
         names = [tournament.players[p].call.method.name for p in players]
         maps = [tournament.players[p].maps[int(i)] for p in players]
-        image = draw_maps(case, x, maps)
+        image = draw_maps(case, row, x, maps)
         facts: dict[str, Cell] = {
             case.thing: case.pictures[row].name,
             "said": case.label(row),

@@ -114,7 +114,7 @@ def localisation(case: Case, *, floor: float = 0.3, pictures: int = 200) -> Find
     measures: list[dict[str, Cell]] = [
         {"measure": f"relevance mass on {case.the_object}", "mean": value, **bounds(interval), "n": n},
         {
-            "measure": f"the share of {case.the_area} (chance for both)",
+            "measure": f"{case.its_share} (chance for both)",
             "mean": chance,
             **bounds(bootstrap(area, case.seed)),
             "n": n,
@@ -192,8 +192,7 @@ def _notes(
     without_relevance = [case.pictures[s.row].name for s in measured if math.isnan(s.mass)]
     wrong = sum(s.right is False for s in measured)
     notes = [
-        f"Asked for: at least {share(floor)} on {case.the_object} (option floor), and more than "
-        f"the share of {case.the_area}.",
+        f"Asked for: at least {share(floor)} on {case.the_object} (option floor), and more than {case.its_share}.",
         f"Maps: {case.method}, for the top class.",
         *note_on_sample(case, min(pictures, len(case.annotated)), len(case.annotated)),
     ]
@@ -256,7 +255,7 @@ def _dots_figure(case: Case, order: list[_MeasuredPicture]) -> tuple[Figure, ...
         rows,
         xlabel="share of the positive relevance",
         value=f"on {case.the_object}",
-        chance=f"chance: the share of {case.the_area}",
+        chance=f"chance: {case.its_share}",
         hollow=f"on {case.the_object}, answer wrong",
     )
     more = f", the worst {_DOTS} of {len(ordered)}" if len(ordered) > _DOTS else ""

@@ -60,7 +60,11 @@ def audit(
     bars = bars_for(gate, calls)
     classifier = load_model(model, about_model, run)
     pictures = open_pictures(data, about_data)
-    with new_run("audit", out, holds="report.json") as folder, progress(run.silent) as report_progress, hired(sharing):
+    with (
+        new_run("audit", out, holds="report.json") as folder,
+        progress(run.silent, pictures.thing) as report_progress,
+        hired(sharing),
+    ):
         try:
             report = run_audit(
                 classifier,

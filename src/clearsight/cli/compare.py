@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from clearsight.cli.inputs import look_first
-from clearsight.cli.options import DATA, Method, OfPictures, Only, Out, RunOptions, Trust, grouped
+from clearsight.cli.options import DATA, DataOptions, Method, Only, Out, RunOptions, Trust, grouped
 from clearsight.cli.output import end, typed_command
 from clearsight.core.catalogue import split_calls
 
@@ -26,7 +26,7 @@ def compare(
     only: Only = None,
     method: Method = "auto",
     *,
-    about_data: OfPictures,
+    about_data: DataOptions,
     trust: Trust = False,
     run: RunOptions,
 ) -> None:
@@ -34,8 +34,8 @@ def compare(
 
     Of two runs the first is before and the second after: the report names the pictures that were mended and broken,
     tests the difference of accuracy (McNemar, with its interval) and draws the maps of both side by side. Models are
-    audited by accuracy and trustworthiness, audits are taken as they are. Trust needs --boxes or --masks; how alike
-    the maps of two runs are does not.
+    audited by accuracy and trustworthiness, audits are taken as they are. Trust needs --boxes or --masks, or marked
+    characters of texts; how alike the maps of two runs are does not.
     """
     explainers = [] if method == "auto" else [method]
     checks = ", ".join(only) if only else None
@@ -48,7 +48,7 @@ def compare(
         report = compare_runs(
             words,
             data,
-            **{k: v for k, v in asdict(about_data).items() if k not in ("text_column", "marks_column")},
+            **asdict(about_data),
             only=checks,
             method=method,
             seed=run.seed,

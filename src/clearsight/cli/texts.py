@@ -39,7 +39,7 @@ def explain_texts_of(
 
     model = load_model(name, about_model, run)
     data = given_texts(places, about_data)
-    with progress(run.silent) as tell, hired(sharing):
+    with progress(run.silent, data.thing) as tell, hired(sharing):
         explained = explain_texts(
             model, data, methods, target, lambda: new_folder("explain", out), seed=run.seed, tests=tests, progress=tell
         )
@@ -79,7 +79,11 @@ def attack_texts_of(
 
     model = load_model(name, about_model, run)
     data = given_texts(places, about_data)
-    with new_run("attack", out, holds="report.json") as folder, progress(run.silent) as report_progress, hired(sharing):
+    with (
+        new_run("attack", out, holds="report.json") as folder,
+        progress(run.silent, data.thing) as report_progress,
+        hired(sharing),
+    ):
         report = attack_text_report(
             model,
             data,

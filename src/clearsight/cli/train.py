@@ -64,7 +64,7 @@ def train(
     if resume and not several:
         same_recipe(folder, {name: value for name, value in asdict(recipe).items() if is_typed(context, name)})
     silent = run.silent or not first()
-    with unless_empty(folder), progress(silent) as report_progress:
+    with unless_empty(folder), progress(silent, pictures.thing) as report_progress:
         how = {"device": run.device, "workers": workers, "progress": report_progress, "say": sayer(silent)}
         try:
             _run(pictures, recipe, folder, folds, repeat, resume, how)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from clearsight.cli.inputs import look_first
-from clearsight.cli.options import LabelColumn, Out, Placed, Workers, grouped
+from clearsight.cli.options import LabelColumn, MarksColumn, Out, Placed, TextColumn, Workers, grouped
 from clearsight.cli.output import sayer, tell
 from clearsight.cli.train import TrainingData, training_pictures
 from clearsight.errors import Refused
@@ -26,6 +26,8 @@ def tune(
     out: Out = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the search in -o DIR.")] = False,
     label_column: LabelColumn = None,
+    text_column: TextColumn = None,
+    marks_column: MarksColumn = None,
     workers: Workers = 0,
     *,
     run: Placed,
@@ -41,8 +43,8 @@ def tune(
     from clearsight.training.search_space import DEFAULT
     from clearsight.training.tune import tune as search_settings
 
-    pictures = training_pictures(data, label_column)
-    with progress(run.silent) as report_progress:
+    pictures = training_pictures(data, label_column, text_column, marks_column)
+    with progress(run.silent, pictures.thing) as report_progress:
         try:
             tuned = search_settings(
                 pictures,

@@ -10,7 +10,7 @@ import torch
 
 from clearsight.auditing.case import Case
 from clearsight.core.classifier import Classifier
-from clearsight.reporting.findings import Cell
+from clearsight.reporting.findings import Cell, named_in
 from clearsight.reporting.report import Report
 
 
@@ -118,17 +118,18 @@ def audited_answers(name: str, report: Report) -> LabelledAnswers | None:
     if accuracy.value is None:
         return LabelledAnswers(name, 0, {}, {})
     rows = [row for t in accuracy.tables for row in t.rows if "its probability" in row]
-    wrong = {str(row["picture"]): _wrong_answer(row) for row in rows}
+    named = [(str(named_in(row)), row) for row in rows]
+    wrong = {picture: _wrong_answer(picture, row) for picture, row in named}
     if len(wrong) != accuracy.n - round(accuracy.value * accuracy.n):
         return None
     return LabelledAnswers(name, accuracy.n, wrong, {})
 
 
-def _wrong_answer(row: dict[str, Cell]) -> PictureAnswer:
+def _wrong_answer(name: str, row: dict[str, Cell]) -> PictureAnswer:
     """A row of the check accuracy's wrong pictures.  Their top class is not acceptable: it is the likeliest other."""
     said, wanted = _number(row.get("probability")), _number(row.get("its probability"))
     margin = None if said is None or wanted is None else wanted - said
-    return PictureAnswer(str(row["picture"]), str(row["said"]), False, str(row["acceptable"]), said, margin)
+    return PictureAnswer(name, str(row["said"]), False, str(row["acceptable"]), said, margin)
 
 
 def _number(cell: Cell) -> float | None:

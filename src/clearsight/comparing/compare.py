@@ -31,7 +31,6 @@ from clearsight.core.classifier import Classifier
 from clearsight.core.progress import Progress
 from clearsight.data.datasets import Pictures, open_data
 from clearsight.data.splits import named
-from clearsight.data.text_inputs import refuse_texts
 from clearsight.errors import Refused
 from clearsight.reporting.facts import RunFacts
 from clearsight.reporting.findings import Finding
@@ -71,6 +70,8 @@ def compare(
     masks: str | Path | None = None,
     split: str | None = None,
     label_column: str | None = None,
+    text_column: str | None = None,
+    marks_column: str | None = None,
     classes: str | Path | None = None,
     voc_base: int | None = None,
     only: str | Sequence[str] | None = None,
@@ -91,11 +92,13 @@ def compare(
 
     Args:
         runs: two or more of: model folders, folders of ``train --repeat``, folders of audits, Classifiers, Reports.
-        data: pictures from ``folder``, or a path; without it the pictures that the runs' own split.csv kept from all.
+        data: pictures or texts from ``folder``, or a path; without it those that the runs' own split.csv kept from all.
         boxes: boxes of objects, as in ``folder``.
         masks: masks of objects, as in ``folder``.
         split: part of the pictures, as in ``folder``.
         label_column: column with the labels, as in ``folder``.
+        text_column: column with the texts, as in ``folder``.
+        marks_column: column with the marked characters of texts, as in ``folder``.
         classes: file with the words of classes, as in ``folder``.
         voc_base: number from which pixels of boxes are counted, as in ``folder``.
         only: checks to run, with options as in "robustness(eps=8/255)"; by default accuracy and those about reasons.
@@ -112,7 +115,9 @@ def compare(
     compared, notes = opened(runs, device=device, trust=trust)
     calls = parse_checks(CHECKS if only is None else only)
     models = [r for r in compared if r.report is None]
-    data_options = any(option is not None for option in (boxes, masks, split, label_column, classes, voc_base))
+    columns = {"label_column": label_column, "text_column": text_column, "marks_column": marks_column}
+    options = (boxes, masks, split, classes, voc_base, *columns.values())
+    data_options = any(option is not None for option in options)
     if data_options and isinstance(data, Pictures):
         raise Refused("data is a Pictures object, which holds its annotations: leave boxes, masks and the like out")
     if not models and (data is not None or data_options):
@@ -124,15 +129,15 @@ def compare(
             boxes=boxes,
             masks=masks,
             split=split,
-            label_column=label_column,
             classes=classes,
             voc_base=voc_base,
+            **columns,
         )
-        refuse_texts(pictures, "compare")
     elif models and data is None:
-        if label_column is not None:
+        if named_columns := [f"--{name.replace('_', '-')}" for name, value in columns.items() if value is not None]:
             raise Refused(
-                "--label-column is for pictures that --data names, and a split.csv has its labels: leave it out"
+                f"{', '.join(named_columns)} is for data that --data names, and a split.csv has its columns: leave it "
+                "out"
             )
         pictures = own_pictures(models, boxes=boxes, masks=masks, split=split, classes=classes, voc_base=voc_base)
     tell: Progress = progress or (lambda what, done, total: None)
@@ -148,7 +153,7 @@ def compare(
         answers.append(model_answers)
     _same_pictures(reports)
     findings_by_check = by_check(reports)
-    over_runs = [summarise_check(spelled, runs) for spelled, runs in findings_by_check.items()]
+    over_runs = [summarise_check(spelled, of, reports[0][1].facts.thing) for spelled, of in findings_by_check.items()]
     if pictures is not None and len(answers) == len(compared):
         alike = compare_maps(
             answers, pictures, _extremes(findings_by_check, answers), method=method, seed=seed, tell=tell

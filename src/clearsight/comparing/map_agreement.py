@@ -13,12 +13,13 @@ from torch import Tensor
 from clearsight.auditing.case import Case
 from clearsight.auditing.evidence import maps_of, note_on_sample, shown, span, table
 from clearsight.comparing.answers import Answers
+from clearsight.core.places import occupied
 from clearsight.core.progress import Progress
 from clearsight.core.similarity import average_ranks
 from clearsight.core.statistics import bootstrap
 from clearsight.core.text import counted
 from clearsight.data.datasets import Pictures
-from clearsight.drawing.heatmaps import overlay, photo, strip
+from clearsight.drawing.side_by_side import side_by_side
 from clearsight.reporting.findings import Cell, Evidence, Finding
 from clearsight.reporting.wording import show
 
@@ -67,6 +68,16 @@ def ranks(m: Values) -> Values:
     return r / size if size else r
 
 
+def ranks_inside(m: Tensor, inside: Tensor | None) -> Values:
+    """The ranks of a map (*S), of a text over its characters alone: 0 behind its end."""
+    values = m.double().numpy()
+    if inside is None:
+        return ranks(values.ravel())
+    vector: Values = np.zeros(values.shape)
+    vector[inside.numpy()] = ranks(values[inside.numpy()])
+    return vector
+
+
 def compare_maps(
     answers: Sequence[Answers], pictures: Pictures, shown_runs: Sequence[str], *, method: str, seed: int, tell: Progress
 ) -> Finding:
@@ -85,7 +96,7 @@ def compare_maps(
     agreement = "alike and right" if first.labelled else "alike"
     if not same:
         return _not_compared(
-            f"There is no picture that all {len(answers)} runs answer {agreement}, so no maps were compared."
+            f"There is no {pictures.thing} that all {len(answers)} runs answer {agreement}, so no maps were compared."
         )
     chosen = [same[i] for i in torch.randperm(len(same), generator=torch.Generator().manual_seed(seed))][:MOST]
     drawn_pictures = replace(
@@ -100,11 +111,11 @@ def compare_maps(
     interval = bootstrap(maps.alike.tolist(), seed)
     order = [int(i) for i in np.argsort(maps.alike, kind="stable")]
     low, high = show(float(maps.alike.min()), ""), show(float(maps.alike.max()), "")
-    spread = f" It ranges from {low} to {high} over the pictures." if n > 1 else ""
+    spread = f" It ranges from {low} to {high} over the {pictures.thing}s." if n > 1 else ""
     return Finding(
         "note",
-        f"On {counted(n, 'picture')} that all {len(answers)} runs answer {agreement}, the maps of two runs have a rank "
-        f"correlation of {show(value, '')} on average ({span(interval, n, shares=False)}).{spread}",
+        f"On {counted(n, pictures.thing)} that all {len(answers)} runs answer {agreement}, the maps of two runs have a "
+        f"rank correlation of {show(value, '')} on average ({span(interval, n, shares=False)}).{spread}",
         quantity="rank correlation of two runs' maps",
         value=value,
         interval=interval,
@@ -112,14 +123,15 @@ def compare_maps(
         unit="",
         notes=(
             "1 means the same places in the same order, 0 nothing in common. Maps of any two networks correlate where "
-            "objects are in the middle, so the distance from 1 is what counts.",
+            f"{'texts begin alike' if pictures.are_texts else 'objects are in the middle'}, so the distance from 1 is "
+            "what counts.",
             f"Maps: {maps.method}, for the answer that all runs give. The value is the mean over all pairs of runs, "
-            "its interval is over pictures.",
+            f"its interval is over {pictures.thing}s.",
             f"Drawn, in this order: {', '.join(maps.drawn)}, from the run with the fewest acceptable reasons to the "
             "run with the most; where these are not known, from the least accurate run on.",
             *note_on_sample(pictures, n, len(same)),
         ),
-        tables=table("By picture, the lowest correlation first", [_row(maps, i) for i in order]),
+        tables=table(f"By {pictures.thing}, the lowest correlation first", [_row(maps, i) for i in order]),
         evidence=tuple(_evidence(maps, k, i) for k, i in enumerate(order[:EVIDENCE], 1)),
         check="likeness",
         summary=SUMMARY,
@@ -146,7 +158,8 @@ def _maps(
             return None
         rows = list(range(len(case.pictures)))
         maps = torch.cat([case.maps(part, x) for part, x in case.batches(rows)])
-        rank_vectors = np.stack([ranks(m.double().numpy().ravel()) for m in maps])
+        inside = occupied(case.model, case.pixels(rows)) if case.data.are_texts else None
+        rank_vectors = np.stack([ranks_inside(m, None if inside is None else inside[i]) for i, m in enumerate(maps)])
         total, squares = total + rank_vectors, squares + (rank_vectors * rank_vectors).sum(1)
         drawn |= {a.name: maps} if a.name in shown_runs else {}
         first_case += [case] if a.name == shown_runs[0] else []
@@ -157,7 +170,7 @@ def _maps(
 
 def _row(maps: Maps, i: int) -> dict[str, Cell]:
     return {
-        "picture": maps.case.pictures[i].name,
+        maps.case.thing: maps.case.pictures[i].name,
         "said": maps.case.label(i),
         "rank correlation": float(maps.alike[i]),
     }
@@ -167,8 +180,12 @@ def _evidence(maps: Maps, k: int, i: int) -> Evidence:
     """The photo and the maps of some runs side by side."""
     case = maps.case
     x = case.pixels([i])[0]
-    region = case.regions([i])[0] if case.pictures[i].regions else None
+    entry = case.pictures[i]
+    region = case.regions([i])[0] if entry.regions or entry.marks else None
     signed = any(bool((m < 0).any()) for m in maps.drawn.values())
-    tiles = [photo(x, region), *(overlay(x, m[i], signed=signed, region=region) for m in maps.drawn.values())]
-    caption = f"the photo, and what speaks for {case.label(i)} in {', '.join(maps.drawn)}"
-    return shown(case, i, f"likeness-{k}", strip(tiles), caption, _row(maps, i), maps=maps_of(case))
+    drawn = side_by_side(
+        x, [m[i] for m in maps.drawn.values()], [signed] * len(maps.drawn), region=region, text=entry.text
+    )
+    what = "photo" if entry.text is None else "text"
+    caption = f"the {what}, and what speaks for {case.label(i)} in {', '.join(maps.drawn)}"
+    return shown(case, i, f"likeness-{k}", drawn, caption, _row(maps, i), maps=maps_of(case))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from clearsight.auditing.case import Case
 from clearsight.comparing.answers import Answers
-from clearsight.comparing.paired_measures import ON_THE_OBJECT, PairedMeasure
+from clearsight.comparing.paired_measures import ON_THE_MARKS, ON_THE_OBJECT, PairedMeasure
 from clearsight.core.progress import Progress
 from clearsight.core.statistics import bootstrap
 from clearsight.core.targets import ClassScore
@@ -30,7 +30,8 @@ class RunMaps:
 
     pixels (C, *S) in [0, 1]; maps (*S), for the run's own answer; regions (*S), where the object is in view.
     on_the_object: the share of a map's positive relevance inside the region, 0 to 1, where there is any; of the sample.
-    commands: draw a map again.  explainer: with its layer and options; method: its name.
+    texts: the characters of texts.  commands: draw a map again.  explainer: with its layer and options; method: its
+    name.
     """
 
     explainer: str
@@ -41,6 +42,7 @@ class RunMaps:
     regions: Mapping[str, Tensor]
     on_the_object: Mapping[str, float]
     commands: Mapping[str, str]
+    texts: Mapping[str, str]
 
 
 def paired_maps(
@@ -55,7 +57,7 @@ def paired_maps(
 ) -> tuple[RunMaps, RunMaps] | None:
     """The maps of both runs, for the drawn pictures and a sample of annotated ones; None where there are none."""
     both = before.predictions.keys() & after.predictions.keys()
-    annotated = [p.name for p in pictures.pictures if p.regions and p.name in both]
+    annotated = [p.name for p in pictures.pictures if (p.regions or p.marks) and p.name in both]
     order = torch.randperm(len(annotated), generator=torch.Generator().manual_seed(seed))[:MOST]
     measured = {annotated[i] for i in order}  # these alone: those that are drawn are no fair sample
     names = {*drawn, *measured}
@@ -96,6 +98,7 @@ def _run_maps(run: Answers, pictures: Pictures, measured: Collection[str], metho
             if names[i] in measured and not math.isnan(share)
         },
         {p.name: case.commands.of_picture("explain", p, "-m", str(case.method)) for p in case.pictures},
+        {p.name: p.text for p in case.pictures if p.text is not None},
     )
 
 
@@ -108,11 +111,11 @@ def on_the_object(before: RunMaps, after: RunMaps, seed: int) -> tuple[PairedMea
     if not names or before.method != after.method:
         return None, []
     order = sorted(names, key=lambda name: (after.on_the_object[name], name))
+    thing, words = ("text", ON_THE_MARKS) if before.texts else ("picture", ON_THE_OBJECT)
     pairs = [(before.on_the_object[name], after.on_the_object[name]) for name in order]
     interval = bootstrap([b - a for a, b in pairs], seed)
     means = fmean(a for a, _ in pairs), fmean(b for _, b in pairs)
     rows: list[dict[str, Cell]] = [
-        {"picture": name, "before": a, "after": b, "difference": b - a}
-        for name, (a, b) in zip(order, pairs, strict=True)
+        {thing: name, "before": a, "after": b, "difference": b - a} for name, (a, b) in zip(order, pairs, strict=True)
     ]
-    return PairedMeasure(OF_MAPS, ON_THE_OBJECT, means[0], means[1], interval, len(order), True), rows
+    return PairedMeasure(OF_MAPS, words, means[0], means[1], interval, len(order), True), rows

@@ -8,10 +8,11 @@ from functools import partial
 from statistics import fmean
 
 from clearsight.core.statistics import Interval, bootstrap
-from clearsight.reporting.findings import Cell, Finding
+from clearsight.reporting.findings import Cell, Finding, named_in
 from clearsight.reporting.report import Report
 
 ON_THE_OBJECT = "relevance on the object"
+ON_THE_MARKS = "relevance on the marked characters"
 Row = Mapping[str, Cell]
 
 
@@ -66,9 +67,10 @@ def _kept(row: Row) -> float | None:
 
 MEASURES = (
     Measure("trustworthiness", "acceptable reasons", partial(_says, "reason", "acceptable"), True),
-    Measure("trustworthiness", f"{ON_THE_OBJECT}, right answers", partial(_share, "focus"), True),
+    Measure("trustworthiness", "relevance on the region, right answers", partial(_share, "focus"), True),
     Measure("localisation", ON_THE_OBJECT, partial(_share, "on the object"), True),
-    Measure("localisation", "highest point on the object", partial(_share, "highest point on it"), True),
+    Measure("localisation", ON_THE_MARKS, partial(_share, "on the marked characters"), True),
+    Measure("localisation", "highest point on it", partial(_share, "highest point on it"), True),
     Measure("robustness", "right answers that no attack changed", partial(_says, "fooled at eps", "never"), False),
     Measure("corruptions", "damages that leave right answers right", _kept, False),
 )
@@ -96,6 +98,6 @@ def _paired(measure: Measure, before: Finding, after: Finding, seed: int) -> Pai
 
 def _values(measure: Measure, finding: Finding) -> dict[str, float]:
     """Picture -> value, from the finding's table by picture."""
-    rows = [row for table in finding.tables for row in table.rows if "picture" in row]
-    values = {str(row["picture"]): measure.value(row) for row in rows}
+    rows = [(name, row) for table in finding.tables for row in table.rows if (name := named_in(row)) is not None]
+    values = {name: measure.value(row) for name, row in rows}
     return {name: value for name, value in values.items() if value is not None}

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from clearsight.comparing.outcomes import Outcomes, PairedAnswer
 from clearsight.comparing.paired_maps import RunMaps
-from clearsight.drawing.heatmaps import overlay, photo, png, strip
+from clearsight.drawing.heatmaps import png
+from clearsight.drawing.side_by_side import side_by_side
 from clearsight.reporting.findings import Evidence, Figure
 
 DRAWN = 6  # pictures of the mended, and of the broken
@@ -27,16 +28,15 @@ def _draw(word: str, answer: PairedAnswer, k: int, before: RunMaps, after: RunMa
     name, row = answer.picture, answer.row()
     alike = before.method == after.method
     signed = before.signed or after.signed
-    tiles = [photo(before.pixels[name], before.regions.get(name))]
+    text = before.texts.get(name)
+    maps = [run.maps[name] for run in (before, after)] if alike else []
+    drawn = side_by_side(before.pixels[name], maps, [signed] * len(maps), region=before.regions.get(name), text=text)
     caption = word
     if alike:
-        tiles += [
-            overlay(run.pixels[name], run.maps[name], signed=signed, region=run.regions.get(name))
-            for run in (before, after)
-        ]
-        caption = f"{word}; from left: the photo, what spoke for {row['before']} before, and for {row['after']} after"
+        order = "from left: the photo" if text is None else "from above: the text"
+        caption = f"{word}; {order}, what spoke for {row['before']} before, and for {row['after']} after"
     facts = {"outcome": word, **{k: v for k, v in row.items() if not k.endswith(("margin", "picture"))}}
-    figure = Figure(f"repair-{k}.png", png(strip(tiles)), caption, f"{name}: {caption}")
+    figure = Figure(f"repair-{k}.png", png(drawn), caption, f"{name}: {caption}")
     command = f"{before.commands[name]} && {after.commands[name]}"
     return Evidence(name, figure, facts, command, "colour" if alike else "none")
 

@@ -15,8 +15,8 @@ from clearsight.reporting.findings import Cell, Figure, Table
 DOTS = 1000  # of a kind are drawn at most
 
 
-def outcome_table(outcomes: Outcomes) -> Table:
-    """How many pictures were mended and broken, and are right or wrong in both."""
+def outcome_table(outcomes: Outcomes, thing: str) -> Table:
+    """How many pictures, or texts (thing), were mended and broken, and are right or wrong in both."""
     counts = {
         "mended: wrong before, right after": len(outcomes.mended),
         "broken: right before, wrong after": len(outcomes.broken),
@@ -24,8 +24,13 @@ def outcome_table(outcomes: Outcomes) -> Table:
         "wrong in both": len(outcomes.wrong),
     }
     n = outcomes.n
-    rows = [{"pictures that are": word, "n": k, "share": k / n, **bounds(wilson(k, n))} for word, k in counts.items()]
-    return Table("What became of the pictures", tuple(rows))
+    rows = [{f"{thing}s that are": word, "n": k, "share": k / n, **bounds(wilson(k, n))} for word, k in counts.items()]
+    return Table(f"What became of the {thing}s", tuple(rows))
+
+
+def rows_of(answers: Sequence[PairedAnswer], thing: str) -> list[dict[str, Cell]]:
+    """The rows of a table of answers, each of which names its picture or text."""
+    return [{thing if k == "picture" else k: v for k, v in a.row().items()} for a in answers]
 
 
 def measure_rows(outcomes: Outcomes, measures: Sequence[PairedMeasure]) -> list[dict[str, Cell]]:
@@ -47,7 +52,7 @@ def measure_rows(outcomes: Outcomes, measures: Sequence[PairedMeasure]) -> list[
     ]
 
 
-def margins_figure(outcomes: Outcomes) -> tuple[Figure, ...]:
+def margins_figure(outcomes: Outcomes, thing: str) -> tuple[Figure, ...]:
     """Margin after against margin before, where both runs are models."""
     kinds = {
         "mended": outcomes.mended,
@@ -60,14 +65,14 @@ def margins_figure(outcomes: Outcomes) -> tuple[Figure, ...]:
         return ()
     groups = [charts.Group(f"{len(m)} {word}", m[:: 1 + len(m) // DOTS]) for word, m in margins.items()]
     mended, broken, right, wrong = groups
-    thinned = "" if outcomes.n < DOTS else f" Of a kind with {DOTS} pictures or more only some are drawn."
+    thinned = "" if outcomes.n < DOTS else f" Of a kind with {DOTS} {thing}s or more only some are drawn."
     return (
         Figure(
             "repair.svg",
             charts.quadrants(mended, broken, (right, wrong), xlabel="margin before", ylabel="margin after"),
-            "One dot for each picture. Upper left: mended; lower right: broken; the further from the diagonal, the "
+            f"One dot for each {thing}. Upper left: mended; lower right: broken; the further from the diagonal, the "
             f"more the run changed.{thinned}",
-            f"{counted(outcomes.n, 'picture')} by margin before and after: {', '.join(g.name for g in groups)}.",
+            f"{counted(outcomes.n, thing)} by margin before and after: {', '.join(g.name for g in groups)}.",
         ),
     )
 

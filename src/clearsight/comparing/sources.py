@@ -14,7 +14,6 @@ from clearsight.core.tables import read_table
 from clearsight.data.annotations import read_boxes
 from clearsight.data.datasets import Pictures, open_data
 from clearsight.data.splits import named
-from clearsight.data.text_inputs import refuse_texts
 from clearsight.errors import Refused
 from clearsight.models.loading import load
 from clearsight.models.model_folder import SPLIT
@@ -123,7 +122,8 @@ def own_pictures(
     for run, table in zip(runs, tables, strict=True):
         if not run.words or not table.is_file():
             raise Refused(
-                f"{run.name} has no {SPLIT} that names pictures it was not trained on: name pictures with --data DATA"
+                f"{run.name} has no {SPLIT} that names what it was not trained on: name pictures or "
+                "texts with --data DATA"
             )
     part, notes = split or "test", list[str]()
     if split is None and not _part(tables[0], part):
@@ -139,7 +139,10 @@ def own_pictures(
             f"no picture of {tables[0]} is in {part}: name another part with --split, or pictures with --data DATA"
         )
     data = open_data(tables[0], split=part, classes=classes)
-    refuse_texts(data, "compare")
+    if data.are_texts:
+        if of_pictures := [n for n, v in (("boxes", boxes), ("masks", masks), ("voc_base", voc_base)) if v is not None]:
+            raise Refused(f"{', '.join(of_pictures)}: {tables[0]} holds texts, whose marks are in its column marks")
+        return replace(data, notes=(*data.notes, *notes))
     all_files = [os.path.normpath(tables[0].parent / row["file"]) for row in read_table(tables[0])[1]]
     common_folder = os.path.commonpath([os.path.dirname(file) for file in all_files])
     relative = {file: Path(os.path.relpath(file, common_folder)).as_posix() for file in all_files}
@@ -159,10 +162,10 @@ def own_pictures(
 
 
 def _part(table: Path, part: str) -> dict[str, str]:
-    """File -> label of one part of a split.csv.  Refused: one of texts, and one that names no files."""
+    """File, or text -> label of one part of a split.csv.  Refused: one that names no files and holds no texts."""
     columns, rows = read_table(table)
-    if "text" in columns and "file" not in columns:
-        raise Refused(f"{table} holds texts, and compare takes pictures")
+    if {"text", "label", "split"} <= {*columns} and "file" not in columns:
+        return {r["text"]: r["label"] for r in rows if r["split"] == part}
     if lost := [name for name in ("file", "label", "split") if name not in columns]:
         raise Refused(f"{table} has no column {lost[0]}: name pictures with --data DATA")
     return {os.path.realpath(table.parent / r["file"]): r["label"] for r in rows if r.get("split") == part}

@@ -47,7 +47,7 @@ def values_of_check(findings_by_check: Mapping[str, CheckFindings], name: str) -
     )
 
 
-def summarise_check(spelled: str, findings: CheckFindings) -> Finding:
+def summarise_check(spelled: str, findings: CheckFindings, thing: str) -> Finding:
     """The spread of one check's values over the runs, and whether it is larger than chance allows."""
     values, first = _with_value(findings), findings[0][1]
     failed = any(f.verdict == "error" for _, f in findings)
@@ -56,7 +56,7 @@ def summarise_check(spelled: str, findings: CheckFindings) -> Finding:
     numbers, unit = [v for _, _, v in values], first.unit
     spread = [between(numbers, unit), show(median(numbers), unit), show(deviation(numbers), unit)]
     quantity = first.quantity or first.name
-    tested, notes = _test_spread(values)
+    tested, notes = _test_spread(values, f"{thing}s")
     return Finding(
         "error" if failed else "note",
         f"{quantity[0].upper()}{quantity[1:]} of {counted(len(numbers), 'run')}: {spread[0]}, median {spread[1]}, "
@@ -86,12 +86,12 @@ def _first_notes(f: Finding) -> tuple[str, ...]:
     return f.notes[:1] if f.has_bar else ()
 
 
-def _test_spread(values: Values) -> tuple[str, tuple[str, ...]]:
+def _test_spread(values: Values, things: str) -> tuple[str, tuple[str, ...]]:
     """Whether the spread is larger than chance allows, where the values are shares of pictures."""
     counts = [_share_count(f) for _, f, _ in values]
     if len(values) < 2 or any(k is None for k in counts):
         return (
-            "Whether that is more than chance allows was not tested, because the values are no shares of pictures.",
+            "Whether that is more than chance allows was not tested, because the values are no shares of the data.",
             (),
         )
     right, n = [k for k in counts if k is not None], [f.n for _, f, _ in values]
@@ -99,13 +99,13 @@ def _test_spread(values: Values) -> tuple[str, tuple[str, ...]]:
     per = f"{min(n)}" if min(n) == max(n) else f"{min(n)} to {max(n)}"
     verdict = "more than chance allows" if h.p < LEVEL else "no more than chance allows"
     notes = [
-        "All runs see the same pictures, some of which are hard for every run, so chance moves the values less than "
+        "All runs see the same data, some of which is hard for every run, so chance moves the values less than "
         "the test assumes. It is conservative: a spread that it finds is real."
     ]
     if 0 < h.expected < EXPECTED:
-        notes.append(f"In a run {h.expected:.1f} pictures of one kind are expected, fewer than 5: p is a rough guide.")
+        notes.append(f"In a run {h.expected:.1f} answers of one kind are expected, fewer than 5: p is a rough guide.")
     test = f"chi-square {h.statistic:.3g} at {counted(h.freedom, 'degree')} of freedom, p {p_value(h.p)}"
-    return f"The runs differ by {verdict} for {per} pictures each ({test}).", tuple(notes)
+    return f"The runs differ by {verdict} for {per} {things} each ({test}).", tuple(notes)
 
 
 def _share_count(f: Finding) -> int | None:
@@ -131,7 +131,7 @@ def side_by_side(
     """The first finding: the runs side by side, what they have in common, and a sentence on all of them."""
     return Finding(
         "note",
-        _sentence(len(compared), findings_by_check, alike),
+        _sentence(len(compared), reports[0][1].facts.thing, findings_by_check, alike),
         notes=(*notes, *audit_notes(reports), *_explainer_notes(reports)),
         tables=(
             Table("What the runs have in common", tuple(_common_rows(compared, reports))),
@@ -144,14 +144,14 @@ def side_by_side(
     )
 
 
-def _sentence(k: int, findings_by_check: Mapping[str, CheckFindings], alike: Finding) -> str:
+def _sentence(k: int, thing: str, findings_by_check: Mapping[str, CheckFindings], alike: Finding) -> str:
     right, trusted = (
         values_of_check(findings_by_check, "accuracy"),
         values_of_check(findings_by_check, "trustworthiness"),
     )
     if right:
         n = max(f.n for _, f, _ in right)
-        accuracy = f"{k} runs are right on {_range(right)} of {counted(n, 'picture')}"
+        accuracy = f"{k} runs are right on {_range(right)} of {counted(n, thing)}"
     else:
         accuracy = f"The accuracy of {k} runs is not known"
     if trusted:
@@ -191,12 +191,12 @@ def _common_rows(compared: Sequence[RunToCompare], reports: Reports) -> list[dic
         ("classes", [str(f.model.classes) for f in facts]),
         ("input", [" x ".join(map(str, f.model.preprocess.size)) for f in facts]),
         ("weights", [f.model.fingerprint for f in facts]),
-        ("pictures", [f"{f.data.labelled} labelled, {f.data.annotated} annotated" for f in facts]),
+        (f"{facts[0].thing}s", [f"{f.data.labelled} labelled, {f.data.annotated} annotated" for f in facts]),
         ("maps by", [f.method or "none" for f in facts]),
         ("seed of the checks", [str(f.seed) for f in facts]),
     ]
     common: list[dict[str, Cell]] = [{"what": what, "in the runs": _agreement(values)} for what, values in rows]
-    return common + _recipe_rows(compared)
+    return common + _recipe_rows(compared, facts[0].thing)
 
 
 def _agreement(values: Sequence[str]) -> str:
@@ -206,7 +206,7 @@ def _agreement(values: Sequence[str]) -> str:
     return f"differ: {named(distinct)}" if len(distinct) < len(values) else f"all {len(values)} differ"
 
 
-def _recipe_rows(compared: Sequence[RunToCompare]) -> list[dict[str, Cell]]:
+def _recipe_rows(compared: Sequence[RunToCompare], thing: str) -> list[dict[str, Cell]]:
     """What the recipes of training runs, and their splits, have in common."""
     files = [Path(r.words) / RECIPE for r in compared if r.words and (Path(r.words) / RECIPE).is_file()]
     if len(files) < len(compared):
@@ -216,7 +216,7 @@ def _recipe_rows(compared: Sequence[RunToCompare]) -> list[dict[str, Cell]]:
     differ = [name for name in recipes[0] if any(r[name] != recipes[0][name] for r in recipes)]
     return [
         {"what": "recipe", "in the runs": f"the same but for {', '.join(differ)}" if differ else "the same"},
-        {"what": "split of the pictures", "in the runs": "the same" if len(splits) == 1 else "not the same"},
+        {"what": f"split of the {thing}s", "in the runs": "the same" if len(splits) == 1 else "not the same"},
     ]
 
 

@@ -17,7 +17,7 @@ from clearsight.core.classifier import Preprocess
 from clearsight.core.tables import TEXT_TABLES, one_row
 from clearsight.data.images import notes, open_picture, to_bytes
 from clearsight.data.records import Picture, Pictures
-from clearsight.data.text_encoding import PRINTABLE, reads_texts, text_bytes, unknown_note
+from clearsight.data.text_encoding import reads_texts, text_bytes
 from clearsight.data.text_records import Texts
 from clearsight.data.text_rows import read_text_rows
 from clearsight.errors import Refused
@@ -91,8 +91,7 @@ def without_too_long(data: Pictures, length: int | None) -> Pictures:
     kept = tuple(p for p in data.pictures if p.name not in long)
     if not kept:
         raise Refused(f"every text of {data.root} has more than {most} characters: give a larger --size")
-    notes = unknown_note([p.text or "" for p in kept], PRINTABLE)
-    return replace(data, pictures=kept, broken=(*data.broken, *long.items()), notes=(*data.notes, *notes))
+    return replace(data, pictures=kept, broken=(*data.broken, *long.items()))
 
 
 def text_digest(text: str) -> str:

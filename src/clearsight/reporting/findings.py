@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -104,3 +105,13 @@ class Finding:
     def name(self) -> str:
         """The check without its options."""
         return method_name(self.check)
+
+
+def named_in(row: Mapping[str, Cell]) -> str | None:
+    """The picture or text that a row of a table is about; None where it is about none.
+
+    >>> named_in({"text": "row 2", "said": "spam"})
+    'row 2'
+    """
+    name = row.get("picture", row.get("text"))
+    return None if name is None else str(name)

@@ -20,7 +20,7 @@ from clearsight.training.fine_tuning import TrainableNetwork, head_of
 from clearsight.training.recipe import Recipe, flag, non_default, read_recipe
 from clearsight.training.training_data import TrainingData
 
-_ITS_OWN = ("arch", "weights", "size", "grey", "dropout")  # what the run decides
+_ITS_OWN = ("arch", "weights", "size", "alphabet", "grey", "dropout")  # what the run decides
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,7 @@ def inherited(recipe: Recipe, source: Origin) -> Recipe:
         recipe,
         arch=config.architecture,
         size=config.preprocess.size[0],
+        alphabet=config.preprocess.alphabet,
         grey=config.preprocess.channels == 1,
         augment=augment,
         strategy="full" if recipe.strategy == "auto" else recipe.strategy,

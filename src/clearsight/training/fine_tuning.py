@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from clearsight.core.classifier import Preprocess
-from clearsight.data.text_encoding import text_preprocess
+from clearsight.data.text_encoding import PRINTABLE, text_preprocess
 from clearsight.errors import Refused
 from clearsight.models import architectures
 from clearsight.models.loading import load
@@ -48,6 +48,7 @@ def build_for_training(
     outputs: int,
     *,
     size: int | None = None,
+    alphabet: str = "",
     grey: bool = False,
     dropout: float | None = None,
     seed: int = 0,
@@ -57,7 +58,7 @@ def build_for_training(
 
     arch: demo, timm:NAME, torchvision:NAME or clearsight:NAME.  weights: a file, "none" for random ones, or None for
     the library's own, which are then downloaded; demo brings its own, clearsight's networks have none.  Random weights
-    follow from the seed.
+    follow from the seed.  alphabet: of texts, "" for the printable characters of ASCII.
 
     Refused: an unknown name, and weights that do not fit.
     """
@@ -65,7 +66,7 @@ def build_for_training(
     spelling = DEMO if arch == "demo" else arch
     default = load("demo").preprocess if arch == "demo" else architectures.default_preprocess(arch)
     if len(default.size) == 1:
-        pre = text_preprocess(size or default.size[0])
+        pre = text_preprocess(size or default.size[0], alphabet or PRINTABLE)
     else:
         pre = preprocessed(default, size, grey, whole=arch.startswith("clearsight:"))
     option = "drop_rate" if spelling.startswith("timm:") else "dropout"

@@ -31,7 +31,6 @@ def card(
     judged = metrics["judged_on"]
     initial = f"weights of {start.pretrained}" if start.pretrained else "random weights"
     parameters = sum(p.numel() for p in model.net.parameters())
-    size = " x ".join(map(str, model.preprocess.size))
     split = shlex.quote(str(folder / "split.csv"))
     run = shlex.quote(str(folder))
     lines = [
@@ -39,9 +38,9 @@ def card(
         "",
         *([f"**This model was {AT_RANDOM}.**", ""] if recipe.random_labels else []),
         f"- Network: {start.architecture}, {parameters:,} parameters, initialised with {initial}",
-        f"- Input: {model.preprocess.channels} x {size} pixels; config.json holds the preprocessing",
+        f"- Input: {_input(model)}; config.json holds the preprocessing",
         f"- Classes: {', '.join(data.labels[:30])}{', ...' if len(data.labels) > 30 else ''}",
-        f"- Weights: {model.fingerprint()}; pictures: {data.digest}",
+        f"- Weights: {model.fingerprint()}; {data.data.thing}s: {data.digest}",
         "",
         f"## Accuracy and calibration, on {judged}",
         "",
@@ -50,10 +49,10 @@ def card(
         f"| accuracy | {share(right['value'])} | {_interval(right)} | {right['n']} |",
         f"| calibration error (ECE) | {share(sure['value'])} | {_interval(sure)} | {sure['n']} |",
         "",
-        "Test pictures were used for no choice."
+        f"Test {data.data.thing}s were used for no choice."
         if judged == "test"
         else "Val also chose the epoch, so these numbers are optimistic.",
-        "report.html shows the misclassified pictures, the confusion matrix and the curves.",
+        "report.html shows the wrong answers, the confusion matrix and the curves.",
         "",
         "## What it was trained on",
         "",
@@ -73,15 +72,24 @@ def card(
         "## What was not evaluated",
         "",
         "Whether it is right for an acceptable reason, how small a change of the input changes its answer, and how",
-        "accurate it is on pictures of another kind. An audit measures the first two:",
+        f"accurate it is on {data.data.thing}s of another kind. An audit measures the first two:",
         "",
         "```console",
         f"clearsight audit {run} {split} --split {judged}",
         "```",
         "",
-        "The licences of the pictures and of the initial weights are not known here; they apply to the model too.",
+        f"The licences of the {data.data.thing}s and of the initial weights are not known here; they apply to the",
+        "model too.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _input(model: Classifier) -> str:
+    """What the network takes, in words."""
+    p = model.preprocess
+    if p.alphabet:
+        return f"at most {p.size[0]} characters, each one of an alphabet of {len(p.alphabet)} or unknown"
+    return f"{p.channels} x {' x '.join(map(str, p.size))} pixels"
 
 
 def _interval(measure: Mapping[str, Any]) -> str:

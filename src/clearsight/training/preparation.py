@@ -10,6 +10,7 @@ from clearsight.data.datasets import Pictures
 from clearsight.data.duplicates import Likeness, likenesses
 from clearsight.data.text_inputs import refuse_other_kind, without_too_long
 from clearsight.models.model_folder import RECIPE
+from clearsight.training.alphabet import check_alphabet, with_alphabet
 from clearsight.training.auto_settings import resolve_auto
 from clearsight.training.continued import continued_network, divided_as_before, origin, with_classes
 from clearsight.training.fine_tuning import TrainableNetwork, build_for_training
@@ -31,10 +32,15 @@ def prepare_data(
         same_recipe(folder, non_default(recipe))
         run_recipe, why, _ = read_recipe(folder / RECIPE)
     refuse_other_inputs(run_recipe, pictures.are_texts)
+    check_alphabet(run_recipe, pictures.are_texts)
     if pictures.are_texts:
-        pictures = without_too_long(pictures, run_recipe.size)
+        before = None if run_recipe.from_run is None else origin(run_recipe.from_run).config.preprocess
+        length = before.size[0] if before and before.alphabet else None
+        pictures = without_too_long(pictures, run_recipe.size or length)
         alike = likenesses(pictures.pictures)
-    data = _divide(pictures, alike, run_recipe)
+    data, chosen = _divide(pictures, alike, run_recipe), list[str]()
+    if pictures.are_texts:
+        data, recipe, chosen = with_alphabet(data, run_recipe, before.alphabet if before else "")
     if resume:
         same_data(folder, data)
         return data, run_recipe, why
@@ -43,7 +49,7 @@ def prepare_data(
     started = inherited_by(recipe, origin(recipe.from_run)) if recipe.from_run is not None else recipe
     seen = data.seen if pictures.are_texts else [data.seen[i] for i in data.rows("train")]  # all texts must fit
     settled, why = resolve_auto(started, seen, data.counts("train"))
-    return data, settled, [*notes, *why]
+    return data, settled, [*notes, *chosen, *why]
 
 
 def _divide(pictures: Pictures, alike: Likeness, recipe: Recipe) -> TrainingData:
@@ -68,5 +74,13 @@ def build_start(data: TrainingData, recipe: Recipe, say: Callable[[str], None]) 
     if r.from_run is not None and stage(r) != "wrong":
         return continued_network(origin(r.from_run))
     return build_for_training(
-        r.arch, r.weights, len(data.labels), size=r.size, grey=bool(r.grey), dropout=r.dropout, seed=r.seed, say=say
+        r.arch,
+        r.weights,
+        len(data.labels),
+        size=r.size,
+        alphabet=r.alphabet,
+        grey=bool(r.grey),
+        dropout=r.dropout,
+        seed=r.seed,
+        say=say,
     )

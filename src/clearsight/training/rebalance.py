@@ -118,7 +118,7 @@ def _begun_as(recipe: Recipe, source: Origin) -> Recipe:
         )
     return replace(
         recipe,
-        **{name: getattr(before, name) for name in ("arch", "weights", "size", "grey", "dropout")},
+        **{name: getattr(before, name) for name in ("arch", "weights", "size", "alphabet", "grey", "dropout")},
         augment=before.augment if recipe.augment == "auto" else recipe.augment,
         strategy=before.strategy if recipe.strategy == "auto" else recipe.strategy,
         first_head=before.first_head and recipe.first_head,

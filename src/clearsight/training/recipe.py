@@ -22,6 +22,7 @@ ABOUT = {
     "strategy": "What is trained of pretrained weights: linear, last-blocks, gradual, full.",
     "first_head": "Fit a head to the features of pretrained weights first: a model to use while training goes on.",
     "size": "Side of the network's input in pixels; by default its own.",
+    "alphabet": "Of texts: the characters that the network tells apart, or data for those of train; by default ASCII.",
     "grey": "One channel or three; by default one where all pictures are grey and weights are random.",
     "augment": 'How pictures are varied: "crop(scale=0.5), flip, mixup", or none.',
     "epochs": "Number of times that every picture is seen.",
@@ -74,6 +75,8 @@ class Recipe:
         first_head: fit a linear head to the features of the pretrained body before anything else is trained, and write
             that model; it is left out where weights are random, and where the network does not end in a linear layer.
         size: side of the network's input in pixels, 8 to 4096; None for its own.
+        alphabet: of texts, the characters that have a channel of their own, each once; "data" for all that occur in
+            train, "" for the printable characters of ASCII.
         grey: whether there is one channel or three; None for one channel if all pictures are grey and weights are
             random.
         augment: augmentations with commas between them, "crop(scale=0.5), flip, mixup", "none" or "auto".
@@ -122,6 +125,7 @@ class Recipe:
     strategy: Strategy = "auto"
     first_head: bool = True
     size: int | None = None
+    alphabet: str = ""
     grey: bool | None = None
     augment: str = "auto"
     epochs: int | None = None
@@ -207,7 +211,7 @@ _FLAGS = {"from_run": "--from"}  # where the option has another name than the fi
 _BEFORE = {
     "first_head": False, "from_run": None, "perturb": "", "defence": "", "overfitting_guard": True, "guide": None,
     "avoid": None, "guide_by": "counterexamples", "guide_share": 1.0,
-    "rebalance": "", "groups": "",
+    "rebalance": "", "groups": "", "alphabet": "",
 }  # fmt: skip  # fields that earlier versions did not write, and what they did
 
 

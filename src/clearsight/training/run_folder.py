@@ -206,13 +206,14 @@ def _why_kept(best: Epoch, recipe: Recipe) -> str:
     return "the one with the lowest loss on val"
 
 
-def _robust_notes(history: Sequence[Epoch], best: Epoch, recipe: Recipe) -> tuple[str, ...]:
+def _robust_notes(history: Sequence[Epoch], best: Epoch, recipe: Recipe, inputs: Pictures) -> tuple[str, ...]:
     """What training against an attack did on val, in sentences."""
     if best.robust_right is None:
         return ()
+    judge = "character-substitution" if inputs.are_texts else "pgd(steps=10)"
     notes = [
-        f"Under pgd(steps=10) within the budget of {recipe.perturb} the epoch that is kept is right on "
-        f"{best.robust_right} of {counted(best.robust_n, 'picture')} of val.  Val chose the epoch; clearsight audit "
+        f"Under {judge} within the budget of {recipe.perturb} the epoch that is kept is right on "
+        f"{best.robust_right} of {counted(best.robust_n, inputs.thing)} of val.  Val chose the epoch; clearsight audit "
         "--only robustness judges it by other attacks."
     ]
     fallen = next((e for e in history if e.collapsed), None)
@@ -246,10 +247,10 @@ def _training(
         n=n,
         notes=(
             _part_of_judges(data, recipe),
-            *_robust_notes(history, best, recipe),
+            *_robust_notes(history, best, recipe, data.data),
             *(f"{word[0].upper()}{word[1:]}." for word in data.notes),
             *(f"{word}." for word in why),
-            scaled.words(),
+            scaled.words(data.data.thing),
         ),
         tables=(Table("Epochs", tuple(_row(e) for e in history)),),
         figures=curves(history),
@@ -264,7 +265,7 @@ def _part_of_judges(data: TrainingData, recipe: Recipe) -> str:
     """What the pictures that evaluate the model were used for before."""
     if recipe.random_labels:
         judged = "test are its own" if data.rows("test") else "val, which the checks below use, are random too"
-        return f"The labels of train were drawn at random among its pictures; those of {judged}."
+        return f"The labels of train were drawn at random among its {data.data.thing}s; those of {judged}."
     if stage(recipe) == "features":
         judged = "test, which it has not seen" if data.rows("test") else "val too, so all of these are"
         return f"Numbers of the part that the last layer was fitted to are optimistic; the checks below use {judged}."

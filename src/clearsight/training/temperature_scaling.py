@@ -22,11 +22,11 @@ class Scaled:
     n: int
     done: bool
 
-    def words(self) -> str:
+    def words(self, thing: str = "picture") -> str:
         """The result as a sentence."""
         if self.temperature == 1 and not self.done:
             return "Not calibrated: the last layer was fitted to val, which cannot say how sure the model may be."
-        change = f"temperature {self.temperature:.2f}, which changes the loss on {self.n} pictures of val from "
+        change = f"temperature {self.temperature:.2f}, which changes the loss on {self.n} {thing}s of val from "
         change += f"{self.before:.3f} to {self.after:.3f} nats"
         if self.done:
             return f"Calibrated by {change}: the head's weights are divided by it."

@@ -97,14 +97,14 @@ def portions(data: Pictures, alike: Likeness, shares: tuple[float, float, float]
         total = f" of {len(broken) + len(readable)} files" if len(broken) > len(readable) else ""
         notes.append(f"{counted(len(broken), 'broken file')}{total} {verb}: {shown}{others}")
     if len(in_split) < len(readable):
-        notes.append(f"{len(readable) - len(in_split)} pictures in no split are left out")
+        notes.append(f"{len(readable) - len(in_split)} {data.thing}s in no split are left out")
     if len(labelled) < len(in_split):
-        notes.append(f"{len(in_split) - len(labelled)} pictures have no class and are left out")
+        notes.append(f"{len(in_split) - len(labelled)} {data.thing}s have no class and are left out")
     pictures, naming_notes = with_nameable_classes(tuple(data.pictures[i] for i in labelled), data)
     notes += naming_notes
     labels = classes(pictures)
     if len(labels) < 2:
-        what = f"all pictures are of one class, {labels[0]}" if labels else "no picture has a class"
+        what = f"all {data.thing}s are of one class, {labels[0]}" if labels else f"no {data.thing} has a class"
         raise Refused(f"{what}: a classifier needs two or more, such as folders cat/ and dog/ in {data.root}")
     if _are_measurements(labels, len(pictures)):
         raise Refused(
@@ -113,7 +113,7 @@ def portions(data: Pictures, alike: Likeness, shares: tuple[float, float, float]
         )
     groups = [alike.groups[i] for i in labelled]
     first = [p.labels[0] for p in pictures]
-    parts, part_notes = _assign_parts(pictures, first, groups, shares, seed)
+    parts, part_notes = _assign_parts(pictures, first, groups, shares, seed, data.thing)
     index = {label: k for k, label in enumerate(labels)}
     y = torch.zeros(len(pictures), len(labels))
     for row, p in zip(y, pictures, strict=True):
@@ -182,6 +182,7 @@ def _assign_parts(
     groups: Sequence[int],
     shares: tuple[float, float, float],
     seed: int,
+    thing: str,
 ) -> tuple[tuple[str, ...], list[str]]:
     """The part of each picture, and sentences about it."""
     parts = [part_of(p.split) for p in pictures]
@@ -189,7 +190,7 @@ def _assign_parts(
         divided = split(labels, groups, shares, seed=seed)
         counts = ", ".join(f"{divided.count(p)} {p}" for p in PARTS)
         return divided, [
-            f"divided by class, near-duplicates together: {counts} pictures",
+            f"divided by class, near-duplicates together: {counts} {thing}s",
             *split_notes(labels, groups, divided),
         ]
     notes = []
@@ -203,13 +204,13 @@ def _assign_parts(
         redivided = split([labels[i] for i in train], [groups[i] for i in train], (1 - part, part, 0.0), seed=seed)
         for i, word in zip(train, redivided, strict=True):
             parts[i] = word
-        notes.append(f"no val among the splits: {parts.count('val')} pictures of train, by class, choose the epoch")
+        notes.append(f"no val among the splits: {parts.count('val')} {thing}s of train, by class, choose the epoch")
     if "test" not in parts:
         notes.append("no test among the splits: val chose the epoch, so its numbers are optimistic")
     leaked = _count_leaked(parts, groups)
     if leaked:
         notes.append(
-            f"{leaked} pictures of val and test have a near-duplicate in train, so their numbers are optimistic"
+            f"{leaked} {thing}s of val and test have a near-duplicate in train, so their numbers are optimistic"
         )
     return tuple(parts), notes
 
