@@ -27,7 +27,7 @@ CORE = [
     (
         "comparing/sources.py",
         'if {"text", "label", "split"} <= {*columns}',
-        "if False and",
+        "if False",
         "of_texts_are_compared",
     ),
     ("data/annotations.py", "hits = ends if len(ends) == 1 else hits", "pass", "are_matched_by_path"),

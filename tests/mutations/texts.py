@@ -39,7 +39,12 @@ CORE = [
         "marked_characters",
     ),
     ("auditing/case.py", "~region if held is None else held[0] & ~region", "~region", "marked_characters"),
-    ("checks/sanity.py", "cropped(case.maps(part, x), inside)", "case.maps(part, x)", "compares_the_characters"),
+    (
+        "checks/sanity.py",
+        "_values(case.maps(part, x), inside)",
+        "_values(case.maps(part, x), None)",
+        "compares_the_characters",
+    ),
     ("checks/sanity.py", "(a[: len(b)], b[: len(a)])", "(a, b)", "compares_the_characters"),
     ("auditing/text_map_stability.py", "min(self.alike)", "max(self.alike)", "do_not_stay"),
     ("auditing/text_map_stability.py", "if a == answer and", "if True and", "answer_changes"),

@@ -64,7 +64,7 @@ class RankedExplainer:
 def _validate(case: Case, *, methods: str, metrics: str, calibrate: int, other: str, **others: object) -> None:
     chosen_explainers(methods)
     judges = [parse(m, "metrics") for m in split_calls(metrics)]
-    if not any(is_voter(m) for m in _applying(case, judges)):
+    if not any(is_voter(m) for m in _applying(case, judges)[0]):
         raise Refused(
             f"explainer-ranking(metrics={metrics}): none of them says how much the marked places matter to the network"
         )
@@ -131,8 +131,7 @@ def explainer_ranking(
     threshold, and a second model of other classes or another input size.
     """
     calls = chosen_explainers(methods)
-    named = [parse(m, "metrics") for m in split_calls(metrics)]
-    judges = _applying(case, named)
+    judges, not_of_texts = _applying(case, [parse(m, "metrics") for m in split_calls(metrics)])
     other_model = _load_other(case, other)
     if other_model and "label-randomisation" not in {m.method.name for m in judges}:
         judges.append(parse("label-randomisation", "metrics"))
@@ -177,10 +176,7 @@ def explainer_ranking(
                 f"{name} gives the same maps as {twin} here, and is measured with it."
                 for name, twin in tournament.same_maps
             ),
-            *left_out(tournament.left_out),
-            *left_out(
-                [(str(m), "it changes pixels a little, which characters cannot") for m in named if m not in judges]
-            ),
+            *left_out([*tournament.left_out, *not_of_texts]),
             *_note_on_label_randomisation(tournament, judged, ceiling, other),
             *_notes_on_thresholds(tournament),
             *_note_on_dropped(tournament),
@@ -196,9 +192,11 @@ def explainer_ranking(
     )
 
 
-def _applying(case: Case, metrics: list[Call]) -> list[Call]:
-    """The metrics that apply to the data: to texts none that change pixels a little."""
-    return [m for m in metrics if not (case.data.are_texts and "of-pixels" in m.method.claims)]
+def _applying(case: Case, metrics: list[Call]) -> tuple[list[Call], list[tuple[str, str]]]:
+    """The metrics that apply to the data, and (name, reason) of others: to texts none that change pixels a little."""
+    of_pixels = [m for m in metrics if case.data.are_texts and "of-pixels" in m.method.claims]
+    why = "it changes pixels a little, which characters cannot"
+    return [m for m in metrics if m not in of_pixels], [(str(m), why) for m in of_pixels]
 
 
 def reruns_explainer(metric: Call) -> bool:

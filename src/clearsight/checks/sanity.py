@@ -74,7 +74,7 @@ def sanity(case: Case, *, pictures: int = 50, stages: int = 5, ceiling: float = 
     for part, x in case.batches(rows):
         done += len(part)
         inside = occupied(case.model, x)
-        before = {i: m.double().numpy() for i, m in zip(part, cropped(case.maps(part, x), inside), strict=True)}
+        before = dict(zip(part, _values(case.maps(part, x), inside), strict=True))
         varying = [i for i in part if not constant(before[i])]
         if not varying:
             continue
@@ -84,8 +84,8 @@ def sanity(case: Case, *, pictures: int = 50, stages: int = 5, ceiling: float = 
         randomised = unlearnt(case.model, x[:1])
         depths = cuts(len(randomised.layers), stages)
         for stage in _randomise_in_stages(case, randomised, depths, x, pixels):
-            after = cropped(explain(randomised.model, pixels, call, target, seed=case.seed).maps.double(), inside)
-            for i, m in zip(varying, (m.numpy() for m in after), strict=True):
+            after = explain(randomised.model, pixels, call, target, seed=case.seed).maps
+            for i, m in zip(varying, _values(after, inside), strict=True):
                 empty[stage] += constant(m)
                 likeness.setdefault(i, []).append(alike(before[i], m))
     if not likeness:
@@ -98,7 +98,7 @@ def sanity(case: Case, *, pictures: int = 50, stages: int = 5, ceiling: float = 
     value, interval = float(np.mean(final)), bootstrap(final, case.seed)
     between = _likeness_between_pictures(trained)
     magnitude, ssim = (float(values[:, -1, kind].mean()) for kind in (1, 2))
-    verdict = judge(interval, ceiling=ceiling)
+    verdict, rows_of_data = judge(interval, ceiling=ceiling), _picture_rows(case, list(likeness), values)
     if empty[-1] > n / 3 and verdict == "pass":
         verdict = "warn"  # empty maps count as 0: too many of them say nothing of the method
     return Finding(
@@ -123,12 +123,15 @@ def sanity(case: Case, *, pictures: int = 50, stages: int = 5, ceiling: float = 
         ),
         tables=(
             *table("Likeness to the trained network's maps, by stage", _stage_rows(values, depths, empty, case.seed)),
-            *table(
-                f"By {case.thing} when all is random, the most alike first", _picture_rows(case, list(likeness), values)
-            ),
+            *table(f"By {case.thing} when all is random, the most alike first", rows_of_data),
         ),
         figures=(_stages_figure(case, values, depths),),
     )
+
+
+def _values(maps: Tensor, inside: Tensor | None) -> list[Map]:
+    """Each map (*S) as NumPy has it; of texts its places inside alone."""
+    return [m.double().numpy() for m in cropped(maps, inside)]
 
 
 def _randomise_in_stages(
