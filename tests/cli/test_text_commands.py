@@ -59,7 +59,7 @@ def test_explain_prints_the_text_and_writes_a_page(run: Callable[..., object], s
         (("data", "check", "requests.jsonl"), "holds texts, and data check takes pictures"),
         (("data", "augment", "requests.jsonl"), "holds texts, and data augment takes pictures"),
         (("compare", "m", "demo", "--data", "requests.jsonl"), "the model takes pictures, not texts"),
-        (("compare", "m", "m2", "--text-column", "text"), "--text-column is for data that --data names"),
+        (("compare", "m", "demo", "--text-column", "text"), "--text-column is for data that --data names"),
         (("tune", "requests.jsonl", "--text-column", "none"), "and no none"),
         (("train", "requests.jsonl", "--alphabet", "aba", "-o", "n"), "the alphabet names 'a' twice"),
         (("train", "requests.jsonl", "--from", "m", "--alphabet", "ab", "-o", "n"), "--alphabet with --from"),

@@ -89,10 +89,8 @@ def sanity(case: Case, *, pictures: int = 50, stages: int = 5, ceiling: float = 
                 empty[stage] += constant(m)
                 likeness.setdefault(i, []).append(alike(before[i], m))
     if not likeness:
-        return Finding(
-            "note",
-            f"All maps of the trained network are constant ({case.counted(done)}): nothing can change.",
-        )
+        all_constant = f"All maps of the trained network are constant ({case.counted(done)})"
+        return Finding("note", f"{all_constant}: nothing can change.")
     values = np.array(list(likeness.values()))  # pictures, stages, kinds
     n, final = len(values), values[:, -1, 0].tolist()
     value, interval = float(np.mean(final)), bootstrap(final, case.seed)

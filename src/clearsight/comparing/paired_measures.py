@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean
 
@@ -67,10 +67,10 @@ def _kept(row: Row) -> float | None:
 
 MEASURES = (
     Measure("trustworthiness", "acceptable reasons", partial(_says, "reason", "acceptable"), True),
-    Measure("trustworthiness", "relevance on the region, right answers", partial(_share, "focus"), True),
+    Measure("trustworthiness", f"{ON_THE_OBJECT}, right answers", partial(_share, "focus"), True),
     Measure("localisation", ON_THE_OBJECT, partial(_share, "on the object"), True),
     Measure("localisation", ON_THE_MARKS, partial(_share, "on the marked characters"), True),
-    Measure("localisation", "highest point on it", partial(_share, "highest point on it"), True),
+    Measure("localisation", "highest point on the object", partial(_share, "highest point on it"), True),
     Measure("robustness", "right answers that no attack changed", partial(_says, "fooled at eps", "never"), False),
     Measure("corruptions", "damages that leave right answers right", _kept, False),
 )
@@ -81,7 +81,10 @@ def paired_measures(before: Report, after: Report, seed: int) -> list[PairedMeas
     checks = {f.check: f for f in before.findings}
     pairs = [(checks[f.check], f) for f in after.findings if f.check in checks]
     measured = [_paired(m, *pair, seed) for pair in pairs for m in MEASURES if pair[0].name == m.check]
-    return [m for m in measured if m is not None]
+    found = [m for m in measured if m is not None]
+    if before.facts.thing == "text":
+        return [replace(m, words=m.words.replace("the object", "the marked characters")) for m in found]
+    return found
 
 
 def _paired(measure: Measure, before: Finding, after: Finding, seed: int) -> PairedMeasure | None:

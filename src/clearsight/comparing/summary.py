@@ -47,7 +47,7 @@ def values_of_check(findings_by_check: Mapping[str, CheckFindings], name: str) -
     )
 
 
-def summarise_check(spelled: str, findings: CheckFindings, thing: str) -> Finding:
+def summarise_check(spelled: str, findings: CheckFindings, thing: str = "picture") -> Finding:
     """The spread of one check's values over the runs, and whether it is larger than chance allows."""
     values, first = _with_value(findings), findings[0][1]
     failed = any(f.verdict == "error" for _, f in findings)
