@@ -76,13 +76,13 @@ MEASURES = (
 )
 
 
-def paired_measures(before: Report, after: Report, seed: int) -> list[PairedMeasure]:
-    """Every measure that both reports hold by picture, with the same options of the check."""
+def paired_measures(before: Report, after: Report, seed: int, thing: str = "picture") -> list[PairedMeasure]:
+    """Every measure that both reports hold by picture, or text (thing), with the same options of the check."""
     checks = {f.check: f for f in before.findings}
     pairs = [(checks[f.check], f) for f in after.findings if f.check in checks]
     measured = [_paired(m, *pair, seed) for pair in pairs for m in MEASURES if pair[0].name == m.check]
     found = [m for m in measured if m is not None]
-    if before.facts.thing == "text":
+    if thing == "text":
         return [replace(m, words=m.words.replace("the object", "the marked characters")) for m in found]
     return found
 

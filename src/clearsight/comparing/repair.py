@@ -161,7 +161,9 @@ def _measures(
     before: RepairedRun, after: RepairedRun, on_object: PairedMeasure | None, seed: int
 ) -> tuple[list[PairedMeasure], tuple[str, ...]]:
     """What was measured picture by picture; nothing of maps, and a note, where these are by different explainers."""
-    measures = [m for m in (on_object, *paired_measures(before.report, after.report, seed)) if m is not None]
+    measures = [
+        m for m in (on_object, *paired_measures(before.report, after.report, seed, before.thing)) if m is not None
+    ]
     methods = {method_name(r.report.facts.method) for r in (before, after)} - {""}
     if len(methods) < 2 or not any(m.of_maps for m in measures):
         return measures, ()
