@@ -132,6 +132,7 @@ def test_texts_whose_answer_changes_in_every_try_are_counted(tmp_path: Path) -> 
     """Only a at the first place says yes, so that replacing all characters says no."""
     model = weigh()
     weight: Tensor = model.net[1].weight.data  # type: ignore[index,union-attr,assignment]
+    weight.view(2, 6, 10)[0] = torch.arange(10.0) / 20
     weight.view(2, 6, 10)[0, :, 0] = torch.tensor([5.0, -5.0, -5.0, -5.0, -5.0, 0.0])
     weight.view(2, 6, 10)[1] = torch.arange(10.0) / 10  # so that no map is constant
     rows = [{"text": "ab", "label": "yes"}, {"text": "bcde", "label": "no"}]
