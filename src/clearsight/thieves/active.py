@@ -14,7 +14,7 @@ from clearsight.internals.scores import scores_of
 _CANDIDATES = 10  # for each picture that k-centre chooses, of the least certain
 
 
-@method(paper="doi:10.1609/aaai.v34i01.5432", claims="from-pool", order=2)
+@method(paper="doi:10.1609/aaai.v34i01.5432", claims="asks-the-clone", order=2)
 def active(theft: Theft, n: int, *, by: Literal["k-centre", "entropy", "both"] = "k-centre") -> Tensor:
     """Ask about the pictures of a pool from which the clone has most to learn.
 

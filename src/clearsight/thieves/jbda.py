@@ -17,7 +17,7 @@ def _validate(*, step: float, **others: object) -> None:
         raise Refused(f"jbda(step={step:g})", "give a step above 0, in pixels in [0, 1], such as 0.1")
 
 
-@method(paper="arXiv:1602.02697", claims="makes-pictures", order=3, validate=_validate)
+@method(paper="arXiv:1602.02697", claims="asks-the-clone makes-pictures", order=3, validate=_validate)
 def jbda(theft: Theft, n: int, *, step: float = 0.1, towards: Literal["answer", "another"] = "answer") -> Tensor:
     """Ask about pictures that are made from those before, by a step along the clone's gradient (JBDA).
 
@@ -53,8 +53,8 @@ def jbda(theft: Theft, n: int, *, step: float = 0.1, towards: Literal["answer", 
 
 def _moved(theft: Theft, x: Tensor, k: Tensor, step: float) -> Tensor:
     """Pictures x (B, C, *S) after a step that makes the classes k (B,) more likely to the clone."""
-    z = x.to(theft.clone.device).requires_grad_()
+    z = x.detach().clone().to(theft.clone.device).requires_grad_()
     with theft.clone.undisturbed(), torch.enable_grad():
         score = theft.clone(z).log_softmax(1).gather(1, k.to(z.device)[:, None]).sum()
         (slope,) = torch.autograd.grad(score, z)
-    return (x + step * slope.sign().cpu()).clamp(0, 1)
+    return (x + step * slope.sign().to(x)).clamp(0, 1)

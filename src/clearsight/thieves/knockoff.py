@@ -8,7 +8,7 @@ from clearsight.core.catalogue import method
 from clearsight.core.theft import Theft
 
 
-@method(paper="arXiv:1812.02766", claims="from-pool", order=1)
+@method(paper="arXiv:1812.02766", claims="one-round", order=1)
 def knockoff(theft: Theft, n: int) -> Tensor:
     """Ask about pictures drawn at random from a pool, whatever they show.
 
