@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from clearsight.auditing.case import Case
 from clearsight.core.catalogue import Call, method, parse, split_calls
 from clearsight.errors import Refused
@@ -82,12 +80,10 @@ def model_stealing(
     half = len(rows) // 2
     pool, exam = case.pixels(rows[:half]), exam_of(case, victim, rows[half:])
     lesson = Lesson(arch=arch, steps=steps)
-    with torch.no_grad():
-        judged = frontier(
-            Oracle(victim, min(queries, half)), parse(thief, "thieves"), pool, exam, [[call] for call in chains],
-            lesson=lesson, rounds=3, seed=case.seed, progress=case.progress,
-            is_late=lambda: case.clock.is_late(0.0),
-        )  # fmt: skip
+    judged = frontier(
+        Oracle(victim, min(queries, half)), parse(thief, "thieves"), pool, exam, [[call] for call in chains],
+        lesson=lesson, rounds=3, seed=case.seed, progress=case.progress, is_late=lambda: case.clock.is_late(0.0),
+    )  # fmt: skip
     return frontier_finding(judged, ceiling=ceiling, planned=len(chains))
 
 
@@ -97,6 +93,6 @@ def _chains(defences: str) -> tuple[Call, ...]:
         raise Refused(f'model-stealing(defences="{defences}"): name at least one, such as reverse-sigmoid')
     if any("needs-others" in call.method.claims for call in calls):
         raise Refused(
-            f'model-stealing(defences="{defences}"): an ensemble needs other networks', "use clearsight steal"
+            "model-stealing: the defence ensemble needs other networks", "use clearsight steal --member MODEL"
         )
     return calls
