@@ -129,13 +129,12 @@ def membership(s: Setting) -> dict[str, Any]:
         member = torch.arange(2 * n).numpy() < n
         said = answers_of(model)(both).argmax(1) == classes
         lesson = Lesson(arch=VICTIM, epochs=epochs)
-        scores = membership_scores(
-            model, both, classes, train_shadows(model, both, classes, networks=16, lesson=lesson)
-        )
-        for attack, value in scores.items():
+        shadows = train_shadows(model, both, classes, networks=16, lesson=lesson)
+        for attack, value in membership_scores(model, both, classes, shadows).items():
             at = [at_rate(value, member, rate) for rate in (0.01, 0.001)]
-            rows.append([name, n, epochs, float(said[:n].float().mean()), float(said[n:].float().mean()), attack,
-                         *area(value, member), *([a.hits, a.members, a.alarms, a.others, a.interval] for a in at)])  # fmt: skip
+            right = [float(half.float().mean()) for half in said.split(n)]
+            found = [[a.hits, a.members, a.alarms, a.others, a.interval] for a in at]
+            rows.append([name, n, epochs, *right, attack, *area(value, member), *found])
             print(rows[-1], flush=True)
     return {"rows": rows}
 

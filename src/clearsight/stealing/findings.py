@@ -21,6 +21,7 @@ WORDS = {
     "averaging": f"averages {COPIES} noisy copies",
     "accounts": f"divides the queries among {ACCOUNTS} accounts",
 }
+_SHORT = {"plain": "as told", "argmax": "top class", "averaging": "averaging", "accounts": "accounts"}
 BAR = "Asked for: a clone that agrees on at most {} of the pictures (option ceiling)."
 
 
@@ -119,8 +120,7 @@ def _cost_row(d: Defended) -> dict[str, Cell]:
     cost, last = d.cost, d.best.last
     row: dict[str, Cell] = {
         "defence": d.name,
-        "best thief": share(last.agreement),
-        "of": WORDS[d.best.adaptation],
+        "best thief": f"{share(last.agreement)}, {_SHORT[d.best.adaptation]}",
         "probability moved": cost.moved,
         **bounds(cost.moved_interval),
         "other top class": cost.changed,
