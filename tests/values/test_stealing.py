@@ -61,10 +61,9 @@ def test_a_linear_softmax_is_stolen_exactly_with_one_more_query_than_pixels(vict
 
 def test_a_thief_gets_the_linear_victim_by_training(victim: Victim) -> None:
     """Soft labels of a linear victim teach a linear clone its very weights, but for what softmax does not show."""
-    lesson = Lesson(arch=LINEAR, steps=1500, rate=0.05)
-    stolen = steal(
-        Oracle(victim, 200), parse("knockoff", "thieves"), pictures(400), exam(victim), lesson=lesson, rounds=2
-    )
+    lesson = Lesson(arch=LINEAR, steps=700, rate=0.1)
+    thief = parse("knockoff", "thieves")
+    stolen = steal(Oracle(victim, 200), thief, pictures(400), exam(victim), lesson=lesson, rounds=2)
     assert [p.queries for p in stolen.points] == [100, 200]
     assert stolen.last.agreement > 0.99
     x = pictures(50, seed=4)
@@ -170,9 +169,8 @@ def test_argmax_thieves_learn_from_labels_alone() -> None:
     labels = steal(Oracle(sure, 200, "labels"), thief, pool, exam(sure), lesson=lesson, rounds=1, seed=1)
     assert argmax.last.agreement > 0.9
     assert abs(argmax.last.agreement - labels.last.agreement) < 0.05
-    assert (
-        float(naive.clone(pool).softmax(1).amax(1).mean()) < 0.9 < float(argmax.clone(pool).softmax(1).amax(1).mean())
-    )
+    sure_of = [float(t.clone(pool).detach().softmax(1).amax(1).mean()) for t in (naive, argmax)]
+    assert sure_of[0] < 0.9 < sure_of[1]
 
 
 def test_the_clone_learns_nothing_from_no_answers() -> None:
@@ -189,16 +187,13 @@ def test_maps_teach_what_answers_do_not() -> None:
     k = teacher.probabilities(x, 0).argmax(1)
     maps = teacher.maps(leak.call, x, 0)
     torch.testing.assert_close(maps.flatten(1), torch.tensor(WEIGHT)[k])
-    lesson = Lesson(arch=LINEAR, steps=600, rate=0.05, batch=40)
+    lesson = Lesson(arch=LINEAR, steps=300, rate=0.1, batch=40)
     thief = parse("knockoff", "thieves")
     with_maps = steal(Oracle(teacher, 12), thief, x, exam(teacher), lesson=lesson, rounds=1, leak=leak)
-    own = (
-        with_maps.clone.net.get_submodule("scores").weight.detach() if hasattr(with_maps.clone.net, "scores") else None
-    )
-    own = own if own is not None else next(p for p in with_maps.clone.net.parameters() if p.dim() == 2).detach()
-    seen = {int(v) for v in k[:40]}
+    (own,) = (p.detach() for p in with_maps.clone.net.parameters() if p.dim() == 2)
     cosine = torch.cosine_similarity(own, torch.tensor(WEIGHT), dim=1)
-    assert all(float(cosine[j]) > 0.9 for j in seen if j in {int(a) for a in teacher.probabilities(x, 0).argmax(1)})
+    assert len({*k.tolist()}) > 1
+    assert all(float(cosine[j]) > 0.95 for j in {*k.tolist()})
     with pytest.raises(Refused, match="no gradient in the network's weights"):
         map_leak("rise")
 
