@@ -170,7 +170,7 @@ def test_argmax_thieves_learn_from_labels_alone() -> None:
     assert argmax.last.agreement > 0.9
     assert abs(argmax.last.agreement - labels.last.agreement) < 0.05
     sure_of = [float(t.clone(pool).detach().softmax(1).amax(1).mean()) for t in (naive, argmax)]
-    assert sure_of[0] < 0.9 < sure_of[1]
+    assert sure_of[0] < 0.8 < sure_of[1]
 
 
 def test_the_clone_learns_nothing_from_no_answers() -> None:

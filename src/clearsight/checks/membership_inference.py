@@ -93,7 +93,7 @@ def membership_inference(
     if not case.model.one_of_many:
         return Finding("note", f"The model's outputs are {case.model.scores}: these attacks are on classes.")
     x, y, member, names, notes = _opened(case, files, pictures)
-    lesson = Lesson(arch=_arch_of(case.model, arch), epochs=epochs)
+    lesson = Lesson(arch=_arch_of(case.model, arch), epochs=epochs, steps=1)
     trained = train_shadows(case.model, x, y, networks=shadows, lesson=lesson, seed=case.seed, progress=case.progress)
     scores = {str(k): v for k, v in membership_scores(case.model, x, y, trained).items()}
     found = {name: at_rate(v, member, RATES[0]) for name, v in scores.items()}

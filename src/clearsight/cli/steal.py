@@ -46,6 +46,7 @@ def steal(
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of questions, each with twice the answers.")] = 4,
     arch: Annotated[str, typer.Option(help="Network of the clone: auto, clearsight:lenet5, timm:resnet18.")] = "auto",
+    steps: Annotated[int, typer.Option(min=1, help="Fewest steps of training of a clone.")] = 200,
     attack: Annotated[str, typer.Option("-a", "--attack", help="Attack on the clone, shown to the model.")] = "pgd",
     eps: Annotated[str | None, typer.Option(help="Its budget in pixels in [0, 1]: 8/255.")] = None,
     ceiling: Annotated[
@@ -96,6 +97,7 @@ def steal(
         eps=None if eps is None else numbers(eps, "--eps")[0],
         maps=maps,
         arch=arch,
+        steps=steps,
         ceiling=ceiling,
     )
     if served and (members or maps):

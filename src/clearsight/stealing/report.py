@@ -91,6 +91,7 @@ def steal_request(
     map_cells: int = 4,
     map_levels: int = 4,
     arch: str = "auto",
+    steps: int = Lesson.steps,
     ceiling: float = CEILING,
 ) -> StealRequest:
     """Check everything that the user wants of a theft, before any work.
@@ -114,7 +115,9 @@ def steal_request(
         leaks = (map_leak(maps), cells, levels)
     chains = tuple(answer_defences(split_calls(words)) for words in defences)
     parse(attack, "attacks")
-    return StealRequest(call, budget, rounds, access, digits, chains, attack, eps, leaks, Lesson(arch=arch), ceiling)
+    return StealRequest(
+        call, budget, rounds, access, digits, chains, attack, eps, leaks, Lesson(arch=arch, steps=steps), ceiling
+    )
 
 
 def steal_pictures(
@@ -141,13 +144,16 @@ def steal_pictures(
         seconds: time after which no further defence is judged.
     """
     began = time.monotonic()
-    shell = victim.model or new_clone(request.lesson, victim.preprocess, victim.labels, seed)
+    shell = victim.model
+    if shell is None:  # of a served model only the size of its pictures is known
+        shell = replace(new_clone(request.lesson, victim.preprocess, victim.labels, seed), source=victim.source)
     case, loot, exam = _open(shell, victim, pool, test, request, seed, model_words, data_words, progress)
     oracle = Oracle(victim, request.budget, request.access, request.digits, accounts=victim.keys)
 
     def is_late() -> bool:
         return seconds is not None and time.monotonic() - began > seconds
 
+    command = command or case.commands.of("steal", "--pool", str(pool.root))
     stolen = steal(
         oracle, request.thief, loot.x, exam, lesson=request.lesson, rounds=request.rounds, seed=seed, progress=progress
     )
