@@ -58,7 +58,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def report(photos: Path) -> StealReport:
     request = steal_request(
         budget=32, rounds=3, arch=LINEAR, steps=20, defences=["rounding(digits=1)", "top-1, query-budget(queries=8)"],
-        maps="saliency(absolute=false)", map_cells=2, map_levels=2, attack="fgsm", eps=0.2,
+        maps="saliency(absolute=false)", map_cells=2, map_levels=2, attack="fgsm", eps=0.6,
     )  # fmt: skip
     return steal_pictures(of_classifier(net()), cs.folder(photos), None, request, command="clearsight steal X")
 
