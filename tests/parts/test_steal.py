@@ -87,6 +87,21 @@ def test_a_report_has_the_curve_the_frontier_the_maps_and_the_transfer(report: S
     assert b"<svg" in (tmp_path / "out" / "figures" / "frontier.svg").read_bytes()
 
 
+MINE = """
+def first(theft, n, *, skip: int = 0):
+    import torch
+    return theft.take(torch.arange(skip, skip + n))
+"""
+
+
+def test_a_thief_of_ones_own(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    request = steal_request("./mine.py:first(skip=2)", budget=8, rounds=1, arch=LINEAR, steps=20, attack="fgsm")
+    report = steal_pictures(of_classifier(net()), cs.folder(photos), None, request)
+    assert "a ./mine.py:first thief" in report.findings[0].headline
+
+
 def test_the_same_seed_gives_the_same_theft(photos: Path) -> None:
     request = steal_request(budget=16, rounds=2, arch=LINEAR, steps=20, attack="fgsm")
     one, other = (steal_pictures(of_classifier(net()), cs.folder(photos), None, request, seed=3) for _ in range(2))
