@@ -173,6 +173,15 @@ def test_query_detection_passes_natural_pictures_and_stops_a_thief_who_makes_the
     assert noted.memory["flagged"] == thief.of("query-detection")["flagged"]
 
 
+def test_query_detection_keeps_no_more_than_it_tests() -> None:
+    """The memory of an account does not grow with its queries."""
+    request = Request(torch.rand(5200, 1, 1, 2, generator=torch.Generator().manual_seed(0)))
+    query_detection(request, torch.ones(5200, 1), every=1000, remembered=50, then="note")
+    memory = request.memory
+    assert (memory["asked"], memory["measured"], len(memory["distances"])) == (5200, 5199, 5000)
+    assert len(memory["near"][0]["pictures"]) == 50
+
+
 def test_query_detection_has_a_growing_set_by_hand() -> None:
     """Pictures of one pixel at 0, 0.5, 0.6, 0.05 are 0.5, 0.1, 0.05 apart; the threshold is mean - std of the set."""
     x = torch.tensor([0.0, 0.5, 0.6, 0.05]).reshape(4, 1, 1, 1)
