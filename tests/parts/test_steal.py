@@ -20,9 +20,13 @@ from clearsight.auditing.audit import audit
 from clearsight.core.answering import Withheld
 from clearsight.errors import Refused
 from clearsight.stealing.clone import Lesson, new_clone, train_clone
+from clearsight.stealing.findings import frontier_finding
+from clearsight.stealing.frontier import Defended
+from clearsight.stealing.honest import HonestCost
 from clearsight.stealing.oracle import Oracle
 from clearsight.stealing.report import StealReport, steal_pictures, steal_request
 from clearsight.stealing.served import check_address, of_address
+from clearsight.stealing.theft import Point, Stolen
 from clearsight.stealing.victim import of_classifier
 
 LINEAR = "clearsight:perceptron"
@@ -140,6 +144,25 @@ def test_models_that_cannot_be_cloned_are_refused() -> None:
     other = cs.wrap(net().net, PRE, ["a", "b"])
     with pytest.raises(Refused, match="other classes"):
         of_classifier(net(), [other])
+
+
+def test_the_frontier_says_which_thief_is_best_and_whether_a_defence_helps_at_all() -> None:
+    cost = HonestCost(10, 0, 0, 0, None, 0.25, (0.2, 0.3), 0)
+
+    def defended(name: str, *agree: int) -> Defended:
+        kinds = ("plain", "argmax")
+        thefts = [Stolen((Point(5, a, 10, 0, 0),), net(), k, (), 0, 1) for a, k in zip(agree, kinds, strict=True)]
+        return Defended(name, cost, tuple(thefts))
+
+    free = defended("none", 8, 7)
+    helps = frontier_finding([free, defended("rounding", 2, 7), defended("top-1", 9, 9)], ceiling=0.8, planned=2)
+    assert helps.value == 0.7
+    assert helps.headline.startswith("Of 2 defences, rounding leaves a thief least: the best one (learns from the top")
+    assert "50.0 points more than one who does not adapt" in helps.headline
+    none = frontier_finding([free, defended("rounding", 2, 8)], ceiling=0.8, planned=3)
+    assert none.headline.startswith("A thief gets no less behind rounding: the best one")
+    assert "The time was used up after 1 of 3 defences." in none.notes
+    assert frontier_finding([free], ceiling=0.8, planned=1).verdict == "note"
 
 
 # Checks ---------------------------------------------------------------------------------------------------------------
@@ -280,6 +303,7 @@ def test_a_served_model_is_stolen_by_accounts_with_limits(served: Served, photos
     oracle = Oracle(victim, 100, accounts=victim.keys)
     x, _ = oracle.ask(torch.rand(100, 1, 8, 8))
     assert len(x) == oracle.used == 80
+    assert [key for key, _ in served.seen[:6]] == ["a", "b", "a", "b", "a", "b"], "the accounts take turns"
     assert oracle.is_closed
     assert "429" in oracle.refused[0]
     served.limit, served.seen = 10**9, []
