@@ -90,9 +90,9 @@ def frontier_finding(defended: Sequence[Defended], *, ceiling: float, planned: i
     adapts = f", {points(gain)} points more than one who does not adapt" if gain >= 0.0005 else ""
     return Finding(
         judge(last.interval, ceiling=ceiling),
-        f"{_what_is_left(defended, behind, lowest)}: the best one ({WORDS[lowest.best.adaptation]}) agrees on {share(last.agreement)} "
-        f"({span(last.interval, last.n)}){adapts}. It moves {share(lowest.cost.moved)} of an honest user's "
-        "probability.",
+        f"{_what_is_left(defended, behind, lowest)}: the best one ({WORDS[lowest.best.adaptation]}) agrees on "
+        f"{share(last.agreement)} ({span(last.interval, last.n)}){adapts}. It moves {share(lowest.cost.moved)} of an "
+        "honest user's probability.",
         quantity="agreement behind the best defence",
         value=last.agreement,
         interval=last.interval,
