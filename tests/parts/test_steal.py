@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 import clearsight as cs
+from checkmanners import check_manners
 from clearsight.auditing.audit import audit
 from clearsight.core.answering import Withheld
 from clearsight.errors import Refused
@@ -171,9 +172,8 @@ def test_the_frontier_says_which_thief_is_best_and_whether_a_defence_helps_at_al
 def test_model_stealing_is_a_check_that_runs_by_name(photos: Path) -> None:
     words = f'model-stealing(queries=16, defences="top-1, query-budget(queries=4)", arch={LINEAR}, steps=20)'
     (finding,) = audit(net(), cs.folder(photos), only=words).findings
-    assert finding.verdict in ("pass", "warn", "fail")
+    check_manners(finding, 30)
     assert [row["defence"] for row in finding.tables[0].rows] == ["none", "top-1", "query-budget(queries=4)"]
-    assert finding.n == 30
     assert finding.figures[0].name == "frontier.svg"
     few = audit(net(), cs.folder(photos), only="model-stealing(pictures=10)").findings[0]
     assert few.verdict == "note"
@@ -206,8 +206,8 @@ def memorised(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_membership_inference_finds_what_was_learned_by_heart(memorised: Path, photos: Path) -> None:
     model = cs.load(str(memorised))
     (finding,) = audit(model, cs.folder(photos), only="membership-inference(shadows=4, epochs=100)").findings
-    assert finding.verdict == "fail"
-    assert (finding.n, finding.chance) == (120, 0.01)
+    check_manners(finding, 120)
+    assert (finding.verdict, finding.chance) == ("fail", 0.01)
     rows = finding.tables[0].rows
     assert finding.value == pytest.approx(float(str(rows[2]["found at 1.0 %"]).split()[0]) / 120), "of LiRA, online"
     assert finding.value > 0.2
