@@ -17,7 +17,7 @@ from PIL import Image
 
 import clearsight as cs
 from checkmanners import check_manners
-from clearsight.auditing.audit import audit
+from clearsight.auditing.audit import audit, parse_checks
 from clearsight.core.answering import Withheld
 from clearsight.errors import Refused
 from clearsight.stealing.clone import Lesson, new_clone, train_clone
@@ -171,6 +171,7 @@ def test_the_frontier_says_which_thief_is_best_and_whether_a_defence_helps_at_al
 
 def test_model_stealing_is_a_check_that_runs_by_name(photos: Path) -> None:
     words = f'model-stealing(queries=16, defences="top-1, query-budget(queries=4)", arch={LINEAR}, steps=20)'
+    assert not {"model-stealing", "membership-inference"} & {call.method.name for call in parse_checks(None)}
     (finding,) = audit(net(), cs.folder(photos), only=words).findings
     check_manners(finding, 30)
     assert [row["defence"] for row in finding.tables[0].rows] == ["none", "top-1", "query-budget(queries=4)"]
