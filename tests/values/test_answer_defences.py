@@ -53,7 +53,7 @@ def test_rounding_and_top_one() -> None:
 
 
 def _turned(y: torch.Tensor, told: torch.Tensor) -> float:
-    """The angular deviation of equation 4: half the squared distance is 1 - cos, of a surrogate's whole gradients.
+    """The angular deviation that MAD maximises: half the squared distance is 1 - cos, of a surrogate's whole gradients.
 
     The surrogate is a softmax layer of zero weights over 4 features; its Jacobian is taken by autograd.
     """

@@ -1,4 +1,4 @@
-"""Juuti, Szyller, Marchal & Asokan 2019, arXiv:1805.02628, section V: PRADA."""
+"""Juuti, Szyller, Marchal & Asokan 2019, arXiv:1805.02628: PRADA."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def query_detection(
 
     Refused: options outside their ranges, and (Withheld) requests of an account that was noticed.
 
-    Source: Juuti et al. 2019, algorithm 3; its code tests every 10 queries.
+    Source: Juuti et al. 2019, the detection algorithm of PRADA; its code tests every 10 queries.
 
     >>> account = Request(torch.zeros(1, 1, 1, 1))
     >>> _ = query_detection(account, torch.ones(1, 1))
