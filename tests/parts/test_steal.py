@@ -92,6 +92,14 @@ def test_a_report_has_the_curve_the_frontier_the_maps_and_the_transfer(report: S
     assert b"<svg" in (tmp_path / "out" / "figures" / "frontier.svg").read_bytes()
 
 
+def test_where_the_time_is_used_up_no_further_defence_is_judged(photos: Path) -> None:
+    request = steal_request(budget=8, rounds=1, arch=LINEAR, steps=20, attack="fgsm", defences=["rounding"])
+    report = steal_pictures(of_classifier(net()), cs.folder(photos), None, request, seconds=0.0)
+    assert [f.check for f in report.findings] == ["theft", "defences", "transfer"]
+    assert (report.findings[1].verdict, report.findings[1].n) == ("note", 0)
+    assert "the time was used up" in report.findings[1].headline
+
+
 MINE = """
 def first(theft, n, *, skip: int = 0):
     import torch
