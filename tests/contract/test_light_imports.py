@@ -57,6 +57,8 @@ def imported_by(*words: str) -> set[str]:
         ("attack", "demo", "demo:coffee", "-a", "pdg"),
         ("train", "nowhere"),
         ("compare", "demo", "--only", "acuracy"),
+        ("steal", "demo", "--pool", "demo", "--thief", "knockof"),
+        ("steal", "demo", "--pool", "demo", "--defend", "roundin"),
     ],
     ids=" ".join,
 )
