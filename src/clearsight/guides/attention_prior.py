@@ -1,4 +1,4 @@
-"""Tachibana, Uenoyama & Aihara 2017, arXiv:1710.08969, guided attention, section 4.1."""
+"""Tachibana, Uenoyama & Aihara 2017, arXiv:1710.08969, guided attention."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def attention_prior(
     Refused: a weight below 0, a width of 0 or less, a place beyond the picture, and explainers whose map has no
     gradient in the weights.
 
-    Source: Tachibana et al. 2017, section 4.1, W with g = 0.2 as the width.  There it stands between the position n / N
-    of a letter and the position t / T of a sound; here attribution takes the place of attention.
+    Source: Tachibana et al. 2017, the matrix W of guided attention, with g = 0.2 as the width.  There it stands between
+    the position n / N of a letter and the position t / T of a sound; here attribution takes the place of attention.
 
     Of a sequence of two places the second is expected; all attribution lies on the first, half of the length away:
 
