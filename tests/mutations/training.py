@@ -96,8 +96,8 @@ CORE = [
     ("training/loop.py", "            folder.rmdir()\n", "            pass\n", "before_anything"),
     (
         "training/loop.py",
-        "with torch.random.fork_rng(devices=rng.gpus()):\n            epoch",
-        "if True:\n            epoch",
+        "with torch.random.fork_rng(devices=rng.gpus()):\n                epoch",
+        "if True:\n                epoch",
         "nobody_elses",
     ),
     (

@@ -484,7 +484,8 @@ def test_where_a_text_s_answer_may_look_is_its_marks() -> None:
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"guide": "boxes.csv"}, "their marks stand in their own table: give marks"),
+        ({"guide": "boxes.csv"}, "there is no such file or folder: name one, or of texts give marks"),
+        ({"guide": __file__}, "their marks stand in their own table: give marks"),
         ({"perturb": "character-substitution", "defence": "trades"}, "trades against character-substitution"),
         ({"perturb": "character-substitution(eps=0)"}, "it changes nothing"),
         ({"perturb": "pgd"}, "pgd changes pixels, and these are texts: name character-substitution"),
