@@ -34,6 +34,10 @@ METHODS = {
         ("if inside.shape[i] > 1", "if True"),
         ("inside > 0.5", "inside > 2"),
         ("torch.where(far < _FAR / 2, far, 0.0)", "far"),
+        ("                break\n", "                return far\n"),
+        ("[marked] > apart", "[marked] < apart"),
+        ("far.amin(axis) < _FAR / 2  #", "far.amin(axis) < 0  #"),
+        ("((0, k), (k, 0))", "((0, k),)"),
     ],
 }
 
