@@ -78,8 +78,10 @@ def write_table(folder: Path, table: Path) -> str:
     random.Random(0).shuffle(rows)
     with table.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("text", "label", "split", "marks"), *rows])
-    sets = " and ".join(f"{counts[label]} {label} requests, which ask for {asked[label]} things" for label in FILES)
-    return f"{sets}; {counts['train']} in train, {counts['val']} in val, {counts['test']} in test"
+    sets = " and ".join(
+        f"{counts[label]:,} {label} ones, which ask for {asked[label]:,} different things" for label in FILES
+    )
+    return f"{sets}; {counts['train']:,} in train, {counts['val']:,} in val, {counts['test']:,} in test"
 
 
 def part_of(asks: str) -> str:

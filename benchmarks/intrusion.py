@@ -85,10 +85,11 @@ def judged(run: Path, pictures: int) -> Row:
         report = cs.audit(cs.load(run), data, only=f"accuracy, trustworthiness(pictures={pictures})")
         accuracy, trust = report.findings
         assert accuracy.value is not None
-        reasons = dict.fromkeys(REASONS, 0)
+        reasons, does = dict.fromkeys(REASONS, 0), {}
         if trust.tables:  # some marked request is answered right
             reasons |= {row["reason"]: row["pictures"] for row in trust.tables[0].rows}
-        found = {"right": round(accuracy.value * accuracy.n), "n": accuracy.n, "reasons": reasons}
+            does = {row["what"]: (round(row["share"] * row["n"]), row["n"]) for row in trust.tables[1].rows}
+        found = {"right": round(accuracy.value * accuracy.n), "n": accuracy.n, "reasons": reasons, "does": does}
         kept.write_text(json.dumps(found, indent=1) + "\n")
     result: Row = json.loads(kept.read_text())
     return result
@@ -131,6 +132,10 @@ def table(lines: list[Row], about: list[str]) -> str:
         cells += [_cell([(line["reasons"][r], sum(line["reasons"].values())) for line in each]) for r in REASONS]
         minutes = sum(line["minutes"] for line in each) / len(each)
         text.append(f"| {name} | {len(each)} | {' | '.join(cells)} | {minutes:.1f} |")
+    does = {what for line in lines for what in line.get("does", {})}
+    if does and all("does" in line for line in lines):
+        text += ["", "What the networks do, of all the judged answers, in %:", ""]
+        text += [f"- {what}: {_cell([line['does'][what] for line in lines])}" for what in sorted(does)]
     return "\n".join([*text, "", LECTURE, ""])
 
 
@@ -166,8 +171,9 @@ def about_raw(words: argparse.Namespace, requests: str) -> list[str]:
         f"Made by `python benchmarks/intrusion.py --raw FOLDER --seeds {words.seeds} --epochs {words.epochs} --depths "
         f"{words.depths}`. All raw requests of CSIC-2010, headers and session included: {requests}. Requests that ask "
         "for the same stand in one part alone, and once each in val and test. An acceptable reason has at least half "
-        "of its positive relevance on the start line and the body, a rejectable one less than a quarter, by integrated "
-        f"gradients, of at most {words.pictures} right answers. Each cell, in %, with Wilson's 95 % interval.",
+        "of its positive relevance on the region, which is start line and body, a rejectable one less than a quarter, "
+        f"by integrated gradients, of at most {words.pictures} right answers. Each cell, in %, with Wilson's 95 % "
+        "interval.",
     ]
 
 
@@ -182,6 +188,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--pictures", type=int, default=300, help="right answers whose reasons are judged")
+    parser.add_argument("--kept", action="store_true", help="train nothing: the table of the runs that are judged")
     words = parser.parse_args()
     work = words.work / (f"{words.epochs}" if words.raw is None else f"raw-{words.epochs}")
     work.mkdir(parents=True, exist_ok=True)
@@ -197,11 +204,15 @@ def main() -> None:
     for seed in range(words.seeds):
         for name, recipe in recipes(depths, words.epochs, words.raw is None).items():
             run = work / ("".join(c if c.isalnum() else "-" for c in name) + f"-{seed}")
+            if words.kept and not (run / JUDGED).exists():
+                continue
             minutes = trained(requests, replace(recipe, seed=seed), run, column)
             kinds = by_kind(requests, run) if words.raw is None else {}
             lines.append({"row": name, "minutes": minutes, "kinds": kinds, **judged(run, words.pictures)})
             (HERE / ("intrusion.md" if words.raw is None else "intrusion_raw.md")).write_text(table(lines, about))
-            print(table(lines[-1:], about).splitlines()[-3], flush=True)
+            print(
+                next(row for row in table(lines[-1:], about).splitlines() if row.startswith(f"| {name} ")), flush=True
+            )
 
 
 if __name__ == "__main__":
