@@ -30,6 +30,7 @@ def on_files(files: Files, config: Any) -> Files:
             "right_reasons.md",
             "waterbirds.md",
             "intrusion.md",
+            "intrusion_raw.md",
             "training_steps.md",
             "guided_step.md",
         ),

@@ -48,6 +48,13 @@ class TooCoarse(Refused):
     """A gradient came through numbers of too few digits to be right."""
 
 
+class NotFinite(Refused):
+    """Scores, or what a method made of a network, that are infinite or no number.
+
+    A kind of its own, because training knows what it comes from: steps that are too large.
+    """
+
+
 class Notice(UserWarning):
     """What a user should know although the work goes on: a warning in Python, a line on the command line's stderr."""
 

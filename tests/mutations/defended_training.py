@@ -9,10 +9,19 @@ METHODS = {
 }
 
 CORE = [
+    ("training/validate_recipe.py", "    _check_annotations(marks_file(recipe))\n", "", "noticed_before_any_picture"),
+    ("training/validate_recipe.py", "words != MARKS and not", "not", "noticed_before_any_picture"),
+    (
+        "training/preparation.py",
+        "            refuse_other_split(recipe)\n",
+        "            pass\n",
+        "split_beside_that_of_the_run",
+    ),
+    ("training/continued.py", "    if recipe.random_labels:\n", "    if False:\n", "divided_as_is_asked"),
     ("training/continued.py", 'split=part or "train"', 'split="train"', "stay_in_their_parts"),
     ("training/continued.py", "first_head=False", "first_head=recipe.first_head", "is_taken_from_it"),
     ("training/continued.py", "label not in labels", "False", "does_not_know"),
-    ("training/continued.py", "name in non_default(recipe)", "False", "does_not_go_with_a_run"),
+    ("training/continued.py", "in _ITS_OWN if name in non_default(recipe)", "in ()", "does_not_go_with_a_run"),
     ("training/cross_validation.py", "recipe.from_run is not None", "False", "folds_do_not_go"),
     (
         "training/preparation.py",

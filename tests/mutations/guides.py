@@ -34,6 +34,10 @@ METHODS = {
         ("if inside.shape[i] > 1", "if True"),
         ("inside > 0.5", "inside > 2"),
         ("torch.where(far < _FAR / 2, far, 0.0)", "far"),
+        ("                break\n", "                return far\n"),
+        ("[marked] > apart", "[marked] < apart"),
+        ("far.amin(axis) < _FAR / 2  #", "far.amin(axis) < 0  #"),
+        ("((0, k), (k, 0))", "((0, k),)"),
     ],
 }
 
@@ -53,6 +57,11 @@ CORE = [
     ("internals/twice_differentiable.py", "default(g, v, weight", "default(v, v, weight", "cheap"),
     ("internals/twice_differentiable.py", "isinstance(getattr(node", "isinstance(str(node", "reach_parameters"),
     ("internals/twice_differentiable.py", "- size * both", "", "batchnorm_are"),
+    ("internals/twice_differentiable.py", "default(v, g, one, None", "default(v, v, one, None", "batchnorm_are"),
+    ("internals/twice_differentiable.py", "_clamped_back(v, out, *ctx.ends), None", "v, None", "relus"),
+    ("internals/twice_differentiable.py", "= _aten.threshold_backward", "= 2 * _aten.threshold_backward", "relus"),
+    ("internals/twice_differentiable.py", "(input, 0.0, 6.0, inplace)", "(input, 0.0, 5.0, inplace)", "relus"),
+    ("internals/twice_differentiable.py", "nn.functional.relu6: _rectified_to_6, ", "", "forms_are_those"),
     ("internals/twice_differentiable.py", "if not training or bias", "if True or bias", "forms_are_those"),
     ("internals/twice_differentiable.py", "and x.requires_grad and", "and", "forms_are_those"),
     ("training/guided_memory.py", "each * len(x) > free", "False", "keeps_is_counted"),

@@ -17,6 +17,13 @@ METHODS = {
     ],
     "rebalancing/last_layer.py": [
         ("[:fewest]]", "]"),
+        ("STRENGTHS[int(worst.argmax())]", "STRENGTHS[0]"),
+        (".double().mean(1).min()", ".double().mean()"),
+        ("rows[:, cut:].flatten()", "rows[:, :cut].flatten()"),
+        ("worst[i] += right", "worst[i] = right"),
+        ("int(worst.argmax())", "len(worst) - 1 - int(worst.flip(0).argmax())"),
+        ("torch.where(scale > 0, scale, torch.ones_like(scale))", "scale"),
+        ("bias + fitted[1] / draws", "fitted[1]"),
         ("weight + fitted[0] / draws", "fitted[0]"),
         ("    weight = weight / scale\n", ""),
         ("if int(sizes.min()) < 2:", "if False:"),
@@ -28,6 +35,49 @@ METHODS = {
 }
 
 CORE = [
+    (
+        "training/rebalance.py",
+        'if int(os.environ.get("WORLD_SIZE", "1")) > 1',
+        "if False",
+        "several_processes_are_refused",
+    ),
+    ("training/rebalance.py", 'augment="none", epochs=1', "epochs=1", "pictures_as_they_are"),
+    ("training/rebalance.py", "    if source.recipe is None:\n", "    if False:\n", "does_not_say_what_it_began"),
+    ("training/rebalance.py", 'is not None and stage(before) != "wrong"', "is not None", "teach_a_third_one"),
+    ("training/rebalance.py", '"grey", "dropout")', '"grey")', "how_the_first_one_began"),
+    ("training/rebalance.py", '("arch", "weights", ', '("arch", ', "how_the_first_one_began"),
+    (
+        "training/rebalance.py",
+        'strategy=before.strategy if recipe.strategy == "auto" else recipe.strategy',
+        "strategy=recipe.strategy",
+        "how_the_first_one_began",
+    ),
+    ("training/rebalance.py", "=before.first_head and recipe.", "=recipe.", "how_the_first_one_began"),
+    (
+        "training/rebalance.py",
+        "=before.first_head and recipe.first_head",
+        "=before.first_head",
+        "how_the_first_one_began",
+    ),
+    (
+        "training/rebalance.py",
+        'fewest = 2 if when == "features" and needed == part else 1',
+        "fewest = 1",
+        "needs_two_pictures",
+    ),
+    (
+        "training/rebalance.py",
+        'if when == "features" and needed == part else 1',
+        'if when == "features" else 1',
+        "needs_two_pi",
+    ),
+    (
+        "training/rebalance.py",
+        "linear_head(unchanged(start, data), start.head) is None",
+        "False",
+        "without_one_last_layer",
+    ),
+    ("training/rebalance.py", "recipe.seed, **call.options", "0, **call.options", "seed_draws_the_pictures"),
     ("training/rebalance.py", '_option(rebalancing(recipe), "on", "val") == "val"', "False", "others_stay"),
     (
         "rebalancing/common/sparse_logistic.py",

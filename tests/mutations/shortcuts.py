@@ -99,6 +99,7 @@ CORE = [
     ("checks/shortcuts.py", "    if map_clusters:  # else", "    if True:  # else", "too_few_pictures"),
     ("checks/shortcuts.py", " and sum(each) > 0}", " and sum(each) < 0}", "whatever_the_maps"),
     ("auditing/place_scan.py", "(-gains[b], b)", "(gains[b], b)", "lies_across or whatever_the_maps"),
+    ("auditing/place_scan.py", "if gains[box] > 0]", "if gains[box] < 0]", "trained_to_hide"),
     (
         "auditing/place_scan.py",
         "torch.where(inside(box, size), x, received)",

@@ -2,6 +2,14 @@
 
 CORE = [
     (
+        "training/loop.py",
+        "        except NotFinite as e:\n",
+        "        except ZeroDivisionError as e:\n",
+        "refused_likewise",
+    ),
+    ("core/validation.py", "        raise NotFinite(f", "        raise Refused(f", "gives_no_numbers"),
+    ("training/recipe.py", "<= 1e30", "< math.inf", "beyond_what_optimisers"),
+    (
         "training/arithmetic.py",
         "elif before and _describe(before[-1]) == _describe(current)",
         "elif before",
@@ -88,8 +96,8 @@ CORE = [
     ("training/loop.py", "            folder.rmdir()\n", "            pass\n", "before_anything"),
     (
         "training/loop.py",
-        "with torch.random.fork_rng(devices=rng.gpus()):\n            epoch",
-        "if True:\n            epoch",
+        "with torch.random.fork_rng(devices=rng.gpus()):\n                epoch",
+        "if True:\n                epoch",
         "nobody_elses",
     ),
     (

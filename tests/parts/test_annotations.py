@@ -324,6 +324,41 @@ def test_names_are_matched_by_path_then_by_unique_file_name(tmp_path: Path, pict
         read_boxes(flat.parent, pictures)
 
 
+def test_an_annotation_is_not_of_a_picture_of_the_same_name_in_another_folder(tmp_path: Path) -> None:
+    """Which shows where the annotations have that name in several folders; one that was moved is found by its name."""
+
+    def drawn(names: tuple[str, ...], written: tuple[str, ...]) -> dict[str, float]:
+        files = {name: tmp_path / name for name in names}
+        for file in files.values():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", SIZE).save(file)
+        rows = "".join(f"{name},{x},1,5,5\n" for x, name in enumerate(written))
+        table = put(tmp_path / "boxes.csv", f"file,box_x,box_y,box_w,box_h\n{rows}")
+        return {name: regions[0].boxes[0][0] for name, regions in read_boxes(table, files).regions.items()}
+
+    both = ("cat/1.png", "dog/1.png")
+    assert drawn(both, both) == {"cat/1.png": 0, "dog/1.png": 1}
+    assert drawn(("dog/1.png",), both) == {"dog/1.png": 1}  # not the cat's, which comes first
+    assert drawn(("train/dog/1.png", "train/cow/1.png"), both) == {"train/dog/1.png": 1}
+    assert drawn(("dog/1.png",), ("old/1.png",)) == {"dog/1.png": 0}
+    for names, written in ((both, ("1.png",)), (both, ("cow/1.png",)), (("dog/1.png",), ("1.png", "dog/1.png"))):
+        with pytest.raises(Refused, match=r"fits several pictures|both fit"):
+            drawn(names, written)
+
+
+def test_a_file_in_a_folder_is_not_matched_by_the_bare_name_in_it(tmp_path: Path) -> None:
+    """Pascal VOC writes the file's name without its folder; the XML itself lies in one."""
+    for animal, x in (("cat", 2), ("dog", 9)):
+        box = f"<xmin>{x}</xmin><ymin>2</ymin><xmax>{x + 5}</xmax><ymax>9</ymax>"
+        found = f"<object><name>{animal}</name><bndbox>{box}</bndbox></object>"
+        put(tmp_path / "xml" / animal / "1.xml", f"<annotation><filename>1.png</filename>{found}</annotation>")
+    (tmp_path / "dog").mkdir()
+    Image.new("RGB", SIZE).save(tmp_path / "dog" / "1.png")
+    read = read_boxes(tmp_path / "xml", {"dog/1.png": tmp_path / "dog" / "1.png"})
+    assert [r.label for r in read.regions["dog/1.png"]] == ["dog"]
+    assert read.unmatched == ("cat/1",)
+
+
 def test_names_without_a_picture_are_returned_and_counted(tmp_path: Path, pictures: dict[str, Path]) -> None:
     where = yolo(tmp_path)
     put(where / "stray.txt", "0 0.5 0.5 0.2 0.2")

@@ -32,12 +32,13 @@ from clearsight.runner.augment import augment, augment_regions, fits_regions, re
 from clearsight.testing import linear, training_step
 from clearsight.training import loop
 from clearsight.training.batches import Store
-from clearsight.training.continued import inherited, origin
+from clearsight.training.continued import inherited, origin, refuse_other_split
 from clearsight.training.guidance import MarkedPlaces, where_not_to_look, where_to_look
 from clearsight.training.loop import train
 from clearsight.training.losses import guided_loss
 from clearsight.training.recipe import Recipe, read_recipe
 from clearsight.training.run_folder import training_command
+from clearsight.training.validate_recipe import validate
 from quickruns import QUICK, photos, weights
 
 AGAINST = replace(QUICK, perturb="fgsm(eps=0.05, random_start=true)", epochs=2)
@@ -334,6 +335,34 @@ def test_annotations_do_not_go_with_augmentations_that_the_run_had(tmp_path: Pat
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("option", ["guide", "avoid"])
+def test_annotations_that_are_not_there_are_noticed_before_any_picture_is_read(tmp_path: Path, option: str) -> None:
+    """The data is not there either, and that comes second."""
+    recipe = replace(QUICK, **{option: str(tmp_path / "boxes.csv")})
+    with pytest.raises(Refused, match=r"no annotations at .*boxes\.csv: there is no such"):
+        validate(recipe)
+    validate(replace(QUICK, guide="marks"))
+
+
+@pytest.mark.parametrize(("option", "value"), [("shares", "0.5,0.25,0.25"), ("split_seed", 1)])
+def test_a_split_beside_that_of_the_run_is_refused(
+    tmp_path: Path, data: Path, before: Path, option: str, value: object
+) -> None:
+    again = Recipe(from_run=str(before), epochs=1, **{option: value})
+    with pytest.raises(Refused, match=f"--{option.replace('_', '-')} with --from: .*split.csv says, so it has no"):
+        list(train(data, again, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_pictures_that_the_run_does_not_know_are_divided_as_is_asked(tmp_path: Path, before: Path) -> None:
+    """So is what draws labels at random, although the run has divided its own pictures."""
+    again = Recipe(from_run=str(before), epochs=1, shares="0.5,0.25,0.25", split_seed=1)
+    list(train(photos(tmp_path), again, tmp_path / "run"))
+    parts = [row["split"] for row in read_table(tmp_path / "run" / "split.csv")[1]]
+    assert parts.count("train") == len(parts) // 2
+    refuse_other_split(Recipe(from_run=str(before), split_seed=1, random_labels=True))
+
+
 def test_guide_and_avoid_together_are_refused() -> None:
     with pytest.raises(Refused, match="give one of them"):
         Recipe(guide="a.csv", avoid="b.csv")
@@ -455,7 +484,8 @@ def test_where_a_text_s_answer_may_look_is_its_marks() -> None:
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"guide": "boxes.csv"}, "their marks stand in their own table: give marks"),
+        ({"guide": "boxes.csv"}, "there is no such file or folder: name one, or of texts give marks"),
+        ({"guide": __file__}, "their marks stand in their own table: give marks"),
         ({"perturb": "character-substitution", "defence": "trades"}, "trades against character-substitution"),
         ({"perturb": "character-substitution(eps=0)"}, "it changes nothing"),
         ({"perturb": "pgd"}, "pgd changes pixels, and these are texts: name character-substitution"),

@@ -21,10 +21,13 @@ from clearsight.auditing.place_scan import (
     without_overlap,
 )
 from clearsight.auditing.spray import area, inside, overlap
+from clearsight.core.catalogue import parse
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.data.annotations import Region
 from clearsight.data.datasets import Picture, Pictures
 from clearsight.reporting.findings import Finding
+from clearsight.testing import training_step
+from clearsight.training.losses import guided_loss
 
 SIDE, PATCH = 32, 4
 MARK = (slice(2, 2 + PATCH), slice(25, 25 + PATCH))  # rows and columns of the decoy
@@ -101,11 +104,9 @@ def test_the_decoy_decides_and_is_nowhere_in_the_gradients(tmp_path: Path) -> No
     """What it does is as plain as where the decoy is used openly; what maps show of it is nothing."""
     pictures = bars(tmp_path)
     x = cs.pixels(model("none"), pictures)
-    swapped = x.clone()
-    swapped[:, :, MARK[0], MARK[1]] = 1 - swapped[:, :, MARK[0], MARK[1]]
     for decoy, moved in (("hidden", 1.0), ("open", 1.0), ("none", 0.0)):
         with torch.no_grad():
-            before, after = (model(decoy)(pixels).argmax(1) for pixels in (x, swapped))
+            before, after = (model(decoy)(pixels).argmax(1) for pixels in (x, swapped(x)))
         assert float((before != after).float().mean()) == moved
     for method in GRADIENTS:
         assert on_the_decoy("hidden", pictures, method) == 0
@@ -128,6 +129,59 @@ def test_used_openly_it_is_found_by_the_maps(tmp_path: Path) -> None:
     f = found("open", bars(tmp_path), "saliency")
     assert f.verdict == "fail", f.headline
     assert next(r["found by"] for r in tried(f) if r["shortcut"] == "yes") == "maps"
+
+
+def learnt(pictures: Pictures, *, hides: bool) -> Classifier:
+    """A network of eight units that has learnt what the decoy says, against the bar where the two disagree.
+
+    hides: guided, beside its labels, to have its gradients anywhere but on the decoy.  There is one way to do both.
+    """
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(SIDE * SIDE, 8), nn.Tanh(), nn.Linear(8, 2))
+    of = Classifier(net, Preprocess((SIDE, SIDE), (0.0,), (1.0,)), ("lying", "upright"), "learnt")
+    x = cs.pixels(of, pictures)
+    x = torch.cat([x, swapped(x)])
+    y = (x[:, 0, MARK[0], MARK[1]].mean((1, 2)) > 0.5).long()
+    inside = torch.ones_like(x)
+    inside[:, :, MARK[0], MARK[1]] = 0
+    guide, labels = parse("energy(explainer=saliency, weight=10)", "guides"), torch.eye(2)[y]
+    optimiser = torch.optim.Adam(net.parameters(), lr=0.01)
+    for _ in range(250):
+        step, at = training_step(of), x.clone().requires_grad_()
+        penalty = guided_loss(guide, step, at, labels, inside) if hides else torch.zeros(())
+        optimiser.zero_grad()
+        (penalty + step.cross_entropy(step.forward(at), labels).mean()).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    net.eval()
+    return of
+
+
+def swapped(x: Tensor) -> Tensor:
+    """Pictures whose decoy is dark where it was bright."""
+    other = x.clone()
+    other[:, :, MARK[0], MARK[1]] = 1 - other[:, :, MARK[0], MARK[1]]
+    return other
+
+
+def test_a_network_that_was_trained_to_hide_its_gradients_is_caught_by_swapping(tmp_path: Path) -> None:
+    """Guided away from the decoy while its labels need it, it hides it: the maps call it clean, its answers do not."""
+    pictures = bars(tmp_path)
+    marked = PATCH**2 / SIDE**2  # the share of a map that would lie there if it lay everywhere alike
+    networks = {hides: learnt(pictures, hides=hides) for hides in (False, True)}
+    for hides, of in networks.items():
+        x = cs.pixels(of, pictures)
+        with torch.no_grad():
+            assert bool((of(x).argmax(1) != of(swapped(x)).argmax(1)).all())  # the decoy alone decides
+        for explainer in GRADIENTS:
+            maps = cs.explain(of, x, explainer).maps.abs()
+            share = float(maps[:, MARK[0], MARK[1]].sum() / maps.sum())
+            assert share < marked / 5 if hides else share > 10 * marked
+    (finding,) = run_checks(Case(networks[True], pictures, method="saliency"), parse_checks("shortcuts"))
+    assert finding.verdict == "fail"
+    assert finding.headline.startswith("The model takes a shortcut, top right")
+    carried = [r for r in tried(finding) if r["shortcut"] == "yes"]
+    assert {r["found by"] for r in carried} == {"a scan of places"}
+    assert max(r["carried along"] for r in carried) == 1
 
 
 def test_what_surrounds_annotated_objects_catches_it_too(tmp_path: Path) -> None:

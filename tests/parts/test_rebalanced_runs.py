@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 from itertools import product
@@ -22,10 +23,13 @@ from clearsight.data.datasets import ALL, Pictures, open_data
 from clearsight.errors import Refused
 from clearsight.training import loop
 from clearsight.training.checkpoints import load_state
+from clearsight.training.continued import origin
 from clearsight.training.fine_tuning import build_for_training
 from clearsight.training.history import Epoch, is_best
 from clearsight.training.loop import train
+from clearsight.training.rebalance import inherited_by
 from clearsight.training.recipe import Recipe, read_recipe
+from clearsight.training.validate_recipe import validate
 from quickruns import QUICK, weights
 from workshop import square
 
@@ -202,7 +206,84 @@ def test_the_second_network_begins_anew(tmp_path: Path, data: Path, before: Path
             torch.testing.assert_close(p, fresh[name])
 
 
+def rewritten(run: Path, to: Path, **recipe: object) -> Path:
+    """A copy of a run whose recipe.json says that it was trained otherwise."""
+    shutil.copytree(run, to)
+    record = json.loads((to / "recipe.json").read_text())
+    record["recipe"] |= recipe
+    (to / "recipe.json").write_text(json.dumps(record))
+    return to
+
+
+def test_the_second_network_takes_over_how_the_first_one_began(tmp_path: Path, before: Path) -> None:
+    first: dict[str, object] = {"weights": "none", "dropout": 0.25, "strategy": "linear", "first_head": False}
+    run = rewritten(before, tmp_path / "first", **first)
+    second = Recipe(from_run=str(run), rebalance="just-train-twice")
+    taken = inherited_by(second, origin(str(run)))
+    assert {name: getattr(taken, name) for name in first} == first
+    own = inherited_by(replace(second, strategy="full", augment="crop"), origin(str(run)))
+    assert (own.strategy, own.augment) == ("full", "crop")
+    again = rewritten(before, tmp_path / "second", first_head=True)
+    assert inherited_by(replace(second, first_head=True), origin(str(again))).first_head
+    assert not inherited_by(replace(second, first_head=False), origin(str(again))).first_head
+
+
+def test_a_second_network_may_teach_a_third_one(tmp_path: Path, before: Path) -> None:
+    """It began anew itself, unlike a run that continued from another one."""
+    run = rewritten(before, tmp_path / "second", from_run=str(before), rebalance="just-train-twice")
+    assert inherited_by(Recipe(from_run=str(run), rebalance="just-train-twice"), origin(str(run))).arch == QUICK.arch
+
+
+def test_a_run_that_does_not_say_what_it_began_from_is_refused(tmp_path: Path, data: Path, before: Path) -> None:
+    shutil.copytree(before, tmp_path / "bare")
+    (tmp_path / "bare" / "recipe.json").unlink()
+    second = Recipe(from_run=str(tmp_path / "bare"), rebalance="just-train-twice", epochs=1)
+    with pytest.raises(Refused, match=r"it holds no recipe.json, so that it is not known what it began from"):
+        list(train(opened(data), second, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
 # The last layer -------------------------------------------------------------------------------------------------------
+
+
+def test_the_seed_draws_the_pictures_that_the_last_layer_is_fitted_to(tmp_path: Path, data: Path, before: Path) -> None:
+    """Of the three pictures that the rare groups of train have, and as many of the nine of the others."""
+    recipe = Recipe(from_run=str(before), rebalance="last-layer(on=train, draws=1, penalty=0.01)", groups="place")
+    for seed in (0, 1):
+        list(train(opened(data), replace(recipe, seed=seed), tmp_path / str(seed)))
+    assert weights(tmp_path / "0") != weights(tmp_path / "1")
+
+
+def test_the_last_layer_sees_pictures_as_they_are(tmp_path: Path, data: Path) -> None:
+    """However the run varied them."""
+    list(train(opened(data), replace(PLAIN, epochs=1, augment="flip"), tmp_path / "flipped"))
+    again = Recipe(from_run=str(tmp_path / "flipped"), rebalance="last-layer(draws=1)", groups="place")
+    list(train(opened(data), again, tmp_path / "run"))
+    assert read_recipe(tmp_path / "run" / "recipe.json")[0].augment == "none"
+
+
+@pytest.mark.parametrize(("on", "val", "fits"), [("val", 1, False), ("train", 1, True), ("val", 2, True)])
+def test_the_last_layer_needs_two_pictures_of_each_group_where_it_is_fitted(
+    tmp_path: Path, before: Path, on: str, val: int, fits: bool
+) -> None:
+    table = ground(tmp_path / "ground", {**SIZES, "val": (4, val)})
+    recipe = Recipe(from_run=str(before), rebalance=f"last-layer(on={on}, draws=1, penalty=0.01)", groups="place")
+    if fits:
+        assert list(train(opened(table), recipe, tmp_path / "run"))
+        return
+    with pytest.raises(Refused, match="2 groups with fewer than 2 pictures in val"):
+        list(train(opened(table), recipe, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_network_without_one_last_layer_is_refused(tmp_path: Path, data: Path) -> None:
+    """SqueezeNet ends in a convolution, whose places are averaged."""
+    convolution = replace(PLAIN, arch="torchvision:squeezenet1_1", weights="none", size=32, epochs=1)
+    list(train(opened(data), convolution, tmp_path / "squeezed", save_first=False))
+    again = Recipe(from_run=str(tmp_path / "squeezed"), rebalance="last-layer", groups="place")
+    with pytest.raises(Refused, match="last-layer: the network does not end in one linear layer"):
+        list(train(opened(data), again, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("on", ["val", "train"])
@@ -257,6 +338,13 @@ def test_what_cannot_be_rebalanced_is_refused(tmp_path: Path, data: Path, more: 
     with pytest.raises(Refused, match=words):
         list(train(opened(data), replace(PLAIN, **more), tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    validate(DRO)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(Refused, match=r"group-dro in several processes: .*: start one process"):
+        validate(DRO)
 
 
 @pytest.mark.parametrize(

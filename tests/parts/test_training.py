@@ -319,6 +319,33 @@ def test_a_loss_that_is_not_finite_is_refused_with_what_to_do(tmp_path: Path) ->
         list(train(photos(tmp_path), wild, tmp_path / "run"))
 
 
+@pytest.mark.parametrize("perturb", ["", "pgd(eps=0.1, steps=2)"])
+def test_scores_that_are_not_finite_behind_the_last_step_are_refused_likewise(tmp_path: Path, perturb: str) -> None:
+    """One step an epoch: it is val that shows it, by itself or under attack."""
+    wild = replace(QUICK, lr="1e30", clip=0.0, optimiser="sgd", schedule="constant", warmup=0.0, batch=512)
+    with pytest.raises(cs.Refused, match=r"not finite.* after step 1 of epoch \d, at a .*: start .*--lr 1e\+29, or"):
+        list(train(photos(tmp_path), replace(wild, perturb=perturb), tmp_path / "run"))
+
+
+def test_an_attack_of_training_that_gives_no_numbers_is_refused_likewise(tmp_path: Path) -> None:
+    """As a network does that diverges; here the attack breaks down by itself, on batches of six."""
+    (tmp_path / "mine.py").write_text(
+        "from clearsight import method\n\n\n"
+        "@method(paper='arXiv:1706.06083')\n"
+        "def fragile(model, x, goal, *, eps: float):\n"
+        '    """Nothing."""\n'
+        "    return x * float('nan') if len(x) == 6 else x\n"
+    )
+    against = replace(QUICK, perturb=f"{tmp_path / 'mine.py'}:fragile(eps=0.1)")
+    with pytest.raises(cs.Refused, match=r"fragile gave values .* after step 0 of epoch 1, .*start in a new folder"):
+        list(train(photos(tmp_path), against, tmp_path / "run"))
+
+
+def test_a_learning_rate_beyond_what_optimisers_can_count_is_refused() -> None:
+    with pytest.raises(cs.Refused, match="at most 1e30"):
+        Recipe(lr="1e31")
+
+
 # Data that is not as it should be -------------------------------------------------------------------------------------
 
 

@@ -123,18 +123,20 @@ def test_attention_prior_is_guided_attention():
     assert near == pytest.approx(wanted([0, 0.25, 0.5, 0.75], 0.2))
 
 
-def test_attention_prior_measures_the_distance_in_two_axes():
+@pytest.mark.parametrize(("rows", "columns", "sparse"), [(5, 7, 0.85), (33, 41, 0.6), (33, 41, 0.999)])
+def test_attention_prior_measures_the_distance_in_two_axes(rows, columns, sparse):
+    """Near and far, and in lines that hold nothing; the third picture has no place at all, the fourth one corner."""
     from clearsight.guides.attention_prior import to_annotation
 
     generator = torch.Generator().manual_seed(0)
-    inside = (torch.rand(3, 5, 7, generator=generator) > 0.85).float()
-    inside[2] = 0
-    rows, columns = (torch.arange(5) + 0.5) / 5, (torch.arange(7) + 0.5) / 7
-    places = torch.cartesian_prod(rows, columns)
+    inside = (torch.rand(4, rows, columns, generator=generator) > sparse).float()
+    inside[2:] = 0
+    inside[3, -1, 0] = sparse > 0.8  # else all that is far is found soon
+    places = torch.cartesian_prod((torch.arange(rows) + 0.5) / rows, (torch.arange(columns) + 0.5) / columns)
     for found, mask in zip(to_annotation(inside), inside, strict=True):
         marked = places[mask.flatten() > 0]
-        far = torch.cdist(places, marked).amin(1).square() if len(marked) else torch.zeros(35)
-        torch.testing.assert_close(found.flatten(), far)
+        far = torch.cdist(places, marked).amin(1).square() if len(marked) else torch.zeros(len(places))
+        torch.testing.assert_close(found.flatten(), far, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("groups", [1, 4])
@@ -185,13 +187,54 @@ def test_cheap_second_derivatives_of_batchnorm_are_those_of_torch(momentum):
         torch.testing.assert_close(value, state[name])
 
 
+@pytest.mark.parametrize("inplace", [False, True])
+def test_cheap_second_derivatives_of_relus_are_those_of_torch(inplace):
+    """At the very ends too, where torch's slope is 0, and of numbers that are none, which it lets through a ReLU."""
+    torch.manual_seed(0)
+    layers = [nn.ReLU(inplace), nn.ReLU6(inplace), nn.Hardtanh(-0.5, 0.5, inplace)]
+    ends = torch.tensor([-0.5, 0.0, 0.5, 6.0, 7.0, -7.0, float("nan"), 0.3], dtype=torch.float64)
+    for layer in layers:
+        net = nn.Sequential(nn.Linear(8, 8), layer, nn.Linear(8, 3)).double()
+        with torch.no_grad():
+            net[0].weight.mul_(6)
+        x = torch.randn(5, 8, dtype=torch.float64).requires_grad_()
+
+        def slopes(net: nn.Module = net, x: Tensor = x) -> tuple[Tensor, ...]:
+            out = net(x)
+            (g,) = torch.autograd.grad((out**3).sum(), x, create_graph=True)
+            return torch.autograd.grad(g.square().sum() + out.square().sum(), list(net.parameters()))
+
+        plain = slopes()
+        with twice_differentiable():
+            cheap = slopes()
+        for a, b in zip(cheap, plain, strict=True):
+            torch.testing.assert_close(a, b)
+        straight = [ends.clone().requires_grad_() for _ in range(2)]
+        wanted = torch.autograd.grad(layer(straight[0] * 1).sum(), straight[0])
+        with twice_differentiable():
+            found = torch.autograd.grad(layer(straight[1] * 1).sum(), straight[1])
+        torch.testing.assert_close(found, wanted, equal_nan=True)
+    with twice_differentiable():
+        assert nn.functional.relu6(ends.requires_grad_()).tolist()[1:6] == [0, 0.5, 6, 6, 0]
+
+
 def test_the_cheap_forms_are_those_that_run():
     x = torch.rand(2, 3, 8, 8).requires_grad_()
     with twice_differentiable():
         made = nn.Conv2d(3, 4, 3)(x), nn.Conv1d(8, 2, 3)(x.mean(1)), nn.BatchNorm2d(3)(x)
+        clamped = (
+            nn.ReLU()(x),
+            nn.ReLU(True)(x * 1),
+            x.relu(),
+            nn.ReLU6()(x),
+            nn.functional.relu6(x),
+            nn.ReLU6(True)(x * 1),
+            nn.Hardtanh()(x),
+        )
         fixed, still = nn.BatchNorm2d(3).eval()(x), nn.Conv2d(3, 4, 3)(x.detach())
     outside = nn.Conv2d(3, 4, 3)(x)
     assert [type(t.grad_fn).__name__ for t in made] == ["_ConvolutionBackward"] * 2 + ["_StandardisedBackward"]
+    assert {type(t.grad_fn).__name__ for t in clamped} == {"_ClampedBackward"}
     assert not any(type(t.grad_fn).__name__.startswith("_") for t in (fixed, still, outside))
 
 

@@ -137,13 +137,53 @@ def test_last_layer_draws_equal_groups_and_others_each_time() -> None:
 
 def test_last_layer_keeps_the_mean_of_its_draws() -> None:
     x, y, group = problem(200, 20, 2)
-    one = [last_layer(x, y, group, 0, draws=k, penalty=0.02)[0] for k in (1, 2)]
+    fitted = [last_layer(x, y, group, 0, draws=k, penalty=0.02) for k in (1, 2)]
+    one = [weight for weight, _ in fitted]
     random = torch.Generator().manual_seed(0)
     z = (x - x.mean(0)).double() / x.double().std(0, correction=0)
-    drawn = [sparse_logistic(z[r], y[r].double(), 0.02)[0] for r in (equal_groups(group, random) for _ in range(2))]
+    both = [sparse_logistic(z[r], y[r].double(), 0.02) for r in (equal_groups(group, random) for _ in range(2))]
+    drawn = [weight for weight, _ in both]
     scale = x.double().std(0, correction=0)
     torch.testing.assert_close(one[0].double(), drawn[0] / scale, rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(one[1].double(), (drawn[0] + drawn[1]) / 2 / scale, rtol=1e-3, atol=1e-5)
+    bias = (both[0][1] + both[1][1]) / 2 - one[1].double() @ x.double().mean(0)
+    torch.testing.assert_close(fitted[1][1].double(), bias, rtol=1e-3, atol=1e-4)
+
+
+def test_last_layer_takes_the_penalty_that_is_best_in_the_worst_group_of_what_was_not_fitted() -> None:
+    """Each one fitted to half of three draws, written out; here the mean over groups, or the fitted half, take others.
+
+    So does the last draw alone; and of equal ones the strongest is taken.
+    """
+    x, y, group = problem(200, 60, 10)
+    random = torch.Generator().manual_seed(109)
+    noisy, others = x[:, :1] + 3 * torch.randn(200, 1, generator=random), torch.randn(200, 3, generator=random)
+    x = torch.cat([noisy, x[:, 1:], others], 1).double()
+    z, shares = (x - x.mean(0)) / x.std(0, correction=0), y.double()
+    draws = torch.Generator().manual_seed(0)
+    worst: dict[float, float] = dict.fromkeys((0.1, 0.03, 0.01, 0.003, 0.001), 0.0)
+    for _ in range(3):
+        by_group = equal_groups(group, draws).reshape(4, -1)
+        fit, rest = by_group[:, : by_group.shape[1] // 2].flatten(), by_group[:, by_group.shape[1] // 2 :]
+        for penalty in worst:
+            w, b = sparse_logistic(z[fit], shares[fit], penalty)
+            worst[penalty] += min(
+                sum(int((z[i] @ w.T + b).argmax()) == int(y[i].argmax()) for i in rows) / len(rows) for rows in rest
+            )
+    best = max(worst, key=lambda penalty: (worst[penalty], penalty))
+    assert best == 0.03
+    rows = equal_groups(group, draws)
+    w, _ = sparse_logistic(z[rows], shares[rows], best)
+    torch.testing.assert_close(last_layer(x, y, group, 0, draws=1)[0], w / x.std(0, correction=0), rtol=1e-3, atol=1e-5)
+
+
+def test_last_layer_does_without_a_feature_that_is_the_same_everywhere() -> None:
+    x, y, group = problem(200, 20, 2)
+    alone = last_layer(x, y, group, 0, draws=1, penalty=0.02)
+    weight, bias = last_layer(torch.cat([x, torch.full((200, 1), 7.0)], 1), y, group, 0, draws=1, penalty=0.02)
+    assert weight[:, 2].tolist() == [0, 0]
+    torch.testing.assert_close(weight[:, :2], alone[0], rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(bias, alone[1], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("penalty", [0.1, 0.01, 0.001])

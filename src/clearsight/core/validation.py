@@ -11,7 +11,7 @@ from torch import Tensor
 from clearsight.core.catalogue import Call
 from clearsight.core.classifier import Classifier, fits
 from clearsight.core.targets import ClassScore, Goal, Of, Target
-from clearsight.errors import Refused
+from clearsight.errors import NotFinite, Refused
 
 
 def check_pixels(model: Classifier, x: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ def check_result(result: Any, shape: tuple[int, ...], call: Call, *, finite: boo
         what = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
         raise Refused(f"{call.method.name} gave {what}, not a tensor {shape}")
     if finite and not all(map(math.isfinite, _range(result))):
-        raise Refused(f"{call.method.name} gave values that are not finite")
+        raise NotFinite(f"{call.method.name} gave values that are not finite")
     values: Tensor = result.detach().float()
     return values if keep else values.cpu()
 

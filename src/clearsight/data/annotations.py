@@ -70,7 +70,8 @@ def read_boxes(
     """Read the objects in each picture from annotations, whose format shows in their suffix and content.
 
     pictures: name -> file of all there are.  An annotation belongs to the picture of the same relative path (with or
-    without suffix), else to the only picture of that file name.  wanted: the names to read; all unless given.
+    without suffix), else to the only picture of that file name, unless other annotations have the same file name in
+    another folder: then the folders must fit too.  wanted: the names to read; all unless given.
     voc_base: what Pascal VOC calls the first pixel, 0 or 1; decided from all of its files unless given.
     Raises Refused for a path without annotations, a name that fits two pictures, and where nothing can be used.
     """
@@ -127,12 +128,13 @@ def _match_pictures(
     annotations: AnnotationSet, pictures: Mapping[str, Path], path: Path
 ) -> tuple[dict[str, Callable[[], Sheet]], list[str], list[str]]:
     """The sheet of each annotated picture, the names that no picture has, and remarks."""
-    find = _picture_finder(pictures)
+    told_apart = _in_several_folders(annotations)
+    find = _picture_finder(pictures, told_apart)
     sheets: dict[str, Callable[[], Sheet]] = {}
     named_by: dict[str, str] = {}
     unmatched, remarks = [], []
     for names, sheet in annotations.entries:
-        name = next((hit for written in names if (hit := find(written))), None)
+        name = next((hit for written in _names_that_tell(names, told_apart) if (hit := find(written))), None)
         if name is None:
             unmatched.append(names[0])
             continue
@@ -272,8 +274,25 @@ def _read_files(
     return mask_files.read(files[form])
 
 
-def _picture_finder(pictures: Mapping[str, Path]) -> Callable[[str], str | None]:
-    """A function from a name in an annotation to the picture's name, or None; Refused where it fits several."""
+def _in_several_folders(annotations: AnnotationSet) -> frozenset[str]:
+    """The file names, without suffix, that the annotations write in two folders or more."""
+    folders: dict[str, set[str]] = defaultdict(set)
+    for names, _ in annotations.entries:
+        written = PurePosixPath(names[0].replace("\\", "/"))
+        folders[written.stem].add(written.parent.as_posix())
+    return frozenset(stem for stem, found in folders.items() if len(found - {"."}) > 1)
+
+
+def _names_that_tell(names: Sequence[str], told_apart: Container[str]) -> Sequence[str]:
+    """The names that can tell the picture: where folders tell pictures apart, none without its folder."""
+    return names[:1] if PurePosixPath(names[0].replace("\\", "/")).stem in told_apart else names
+
+
+def _picture_finder(pictures: Mapping[str, Path], told_apart: Container[str]) -> Callable[[str], str | None]:
+    """A function from a name in an annotation to the picture's name, or None; Refused where it fits several.
+
+    told_apart: file names, without suffix, of which an annotation in one folder is not of a picture in another.
+    """
     tables: list[dict[str, list[str]]] = [defaultdict(list) for _ in range(4)]
     for name in pictures:
         bare = PurePosixPath(name)
@@ -288,6 +307,8 @@ def _picture_finder(pictures: Mapping[str, Path]) -> Callable[[str], str | None]
             if len(hits) > 1:  # of those in several folders, the one whose folders are named as written
                 ends = [name for name in hits if _ends_as(name, written)]
                 hits = ends if len(ends) == 1 else hits
+            if PurePosixPath(last).stem in told_apart:
+                hits = [name for name in hits if _ends_as(name, written)]
             if len(hits) > 1:
                 raise Refused(
                     f"annotation {written!r} fits several pictures, {named(hits)}: write the whole name of its picture"

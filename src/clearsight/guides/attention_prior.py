@@ -1,4 +1,4 @@
-"""Tachibana, Uenoyama & Aihara 2017, arXiv:1710.08969, guided attention, section 4.1."""
+"""Tachibana, Uenoyama & Aihara 2017, arXiv:1710.08969, guided attention."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def attention_prior(
     Refused: a weight below 0, a width of 0 or less, a place beyond the picture, and explainers whose map has no
     gradient in the weights.
 
-    Source: Tachibana et al. 2017, section 4.1, W with g = 0.2 as the width.  There it stands between the position n / N
-    of a letter and the position t / T of a sound; here attribution takes the place of attention.
+    Source: Tachibana et al. 2017, the matrix W of guided attention, with g = 0.2 as the width.  There it stands between
+    the position n / N of a letter and the position t / T of a sound; here attribution takes the place of attention.
 
     Of a sequence of two places the second is expected; all attribution lies on the first, half of the length away:
 
@@ -78,12 +78,19 @@ def _to_place(inside: Tensor, at: float) -> Tensor:
 def to_annotation(inside: Tensor) -> Tensor:
     """The squared distance of each pixel to the nearest one that is more inside than outside; 0 where none is.
 
-    Axis by axis: the least of what is known so far plus the squared distance along the axis.
+    Axis by axis: the least of what is known so far plus the squared distance along the axis, one step further at a
+    time, until a step alone is farther than anything that is found.
     """
     far = torch.where(inside > 0.5, 0.0, _FAR)
     for axis in range(1, inside.dim()):
-        at = _centres(inside.shape[axis], inside)
-        apart = (at[:, None] - at[None]).square()
-        lines = far.movedim(axis, -1)
-        far = torch.stack([(lines + row).amin(-1) for row in apart], -1).movedim(-1, axis)
+        n, nearest = far.shape[axis], far.clone()
+        marked = far.amin(axis) < _FAR / 2  # the lines with anything to find
+        for k in range(1, n):
+            apart = (k / n) ** 2
+            if k % 8 == 1 and not bool((nearest.amax(axis)[marked] > apart).any()):
+                break
+            for start, other in ((0, k), (k, 0)):
+                part = nearest.narrow(axis, start, n - k)
+                torch.minimum(part, far.narrow(axis, other, n - k) + apart, out=part)
+        far = nearest
     return torch.where(far < _FAR / 2, far, 0.0)

@@ -32,7 +32,7 @@ def energy(
 
     Refused: a weight below 0, and explainers whose map has no gradient in the weights.
 
-    Source: Rao et al. 2023, section 3.2: 1 - energy, and energy is positive attribution inside over all of it.
+    Source: Rao et al. 2023, the energy loss: 1 - energy, which is positive attribution inside over all of it.
 
     Of the attributions 3 and 1, the latter outside:
 

@@ -1,4 +1,4 @@
-"""Li, Wu, Peng, Ernst & Fu 2018, arXiv:1802.10171, equations 1 to 6."""
+"""Li, Wu, Peng, Ernst & Fu 2018, arXiv:1802.10171: guided attention inference (GAIN)."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def gain(
 
     Refused: numbers below 0, and layers that give no feature maps.
 
-    Source: Li et al. 2018: the map equation 2, the picture without it equations 3 and 4, attention mining equation 5
-    with the probability as the score, supervision equation 6.
+    Source: Li et al. 2018: the map, the picture without it by a sigmoid, attention mining with the probability as the
+    score, and the supervision of the map.
 
     A map of 1 and 0 agrees with the annotation; without its first pixel, the answer has a probability of one half:
 

@@ -12,7 +12,7 @@ from clearsight.core.batching import SIZE
 from clearsight.core.classifier import Classifier
 from clearsight.core.remembered import digest, once, tasks
 from clearsight.core.weight_digest import weight_digest
-from clearsight.errors import Refused
+from clearsight.errors import NotFinite
 from clearsight.internals.probe import last_probe
 from clearsight.sharding.shards import hired, spread
 
@@ -51,7 +51,7 @@ def _scores_of_shard(model: Classifier, x: Tensor) -> Tensor:
 def finite(model: Classifier, logits: Tensor) -> Tensor:
     """The logits themselves; refused where they are not finite."""
     if not bool(logits.isfinite().all()):
-        raise Refused(f"{model.source or 'the model'} gives scores that are not finite for some of the pictures")
+        raise NotFinite(f"{model.source or 'the model'} gives scores that are not finite for some of the pictures")
     return logits
 
 

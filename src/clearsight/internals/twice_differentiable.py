@@ -1,8 +1,9 @@
-"""Convolutions and BatchNorm whose gradient at the input is differentiated once more, at little cost.
+"""Convolutions, BatchNorm and ReLUs whose gradient at the input is differentiated once more, at little cost.
 
 PyTorch works out the second gradient of a convolution's weights as a convolution by filters of the size of the picture,
 and of grouped convolutions group by group.  It is the ordinary gradient of the weights, with the second gradient in the
 place of the input.  That of BatchNorm takes PyTorch twenty passes over what it is given; it is a sum of three terms.
+That of a ReLU at its input is zero, which PyTorch writes out and adds.
 """
 
 from __future__ import annotations
@@ -43,7 +44,11 @@ class _Cheap(TorchFunctionMode):
 
 
 def _serves(x: Tensor, weight: Tensor | None) -> bool:
-    fine = x.dtype in (torch.float32, torch.float64) and weight is not None and x.dtype == weight.dtype
+    return weight is not None and x.dtype == weight.dtype and _is_differentiated(x)
+
+
+def _is_differentiated(x: Tensor) -> bool:
+    fine = x.dtype in (torch.float32, torch.float64)
     return fine and x.requires_grad and torch.is_grad_enabled() and not torch.is_autocast_enabled(x.device.type)
 
 
@@ -178,8 +183,7 @@ class _StandardisedAtInput(torch.autograd.Function):
         g, x, weight, mean, scale, g_along, g_total = ctx.saved_tensors
         at_g, v_along, v_total = _standardised_back(v, x, weight, mean, scale, ctx.eps)
         n = x.numel() / x.shape[1]
-        axes = [0, *range(2, x.dim())]
-        both = (v * g).sum(axes) - (v_total * g_total + v_along * g_along) / n
+        both = _sum_of_products(v, g, scale) - (v_total * g_total + v_along * g_along) / n
         size = weight * scale.square() / n
         of_v, of_g = -size * g_along, -size * v_along
         of_h = (2 * size * v_along * g_along / n) - size * both  # of h, the second by the deviation
@@ -197,6 +201,80 @@ def _standardised_back(g: Tensor, x: Tensor, weight: Tensor, mean: Tensor, scale
     return _aten.native_batch_norm_backward.default(g, x, weight, None, None, mean, scale, True, eps, wanted)
 
 
+def _sum_of_products(v: Tensor, g: Tensor, like: Tensor) -> Tensor:
+    """The sum of v g in each channel, as BatchNorm has it that standardises nothing: one pass, and no product kept."""
+    nothing, one = torch.zeros_like(like), torch.ones_like(like)
+    wanted = (False, True, False)
+    found: Tensor = _aten.native_batch_norm_backward.default(v, g, one, None, None, nothing, one, True, 0.0, wanted)[1]
+    return found
+
+
+def _rectified(input: Tensor, inplace: bool = False) -> Tensor | None:
+    return _clamped(input, 0.0, torch.inf, inplace)
+
+
+def _rectified_to_6(input: Tensor, inplace: bool = False) -> Tensor | None:
+    return _clamped(input, 0.0, 6.0, inplace)
+
+
+def _clamped(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor | None:
+    if not _is_differentiated(input):
+        return None
+    out: Tensor = _Clamped.apply(input, float(min_val), float(max_val), inplace)
+    return out
+
+
+class _Clamped(torch.autograd.Function):
+    """Numbers held between two others, as torch's own functions do it; what is kept is the result."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, low: float, high: float, inplace: bool) -> Tensor:
+        whole = low == 0 and high == torch.inf
+        if inplace:
+            ctx.mark_dirty(x)
+            out = x.relu_() if whole else _aten.hardtanh_.default(x, low, high)
+        else:
+            out = x.relu() if whole else _aten.hardtanh.default(x, low, high)
+        ctx.save_for_backward(out)
+        ctx.ends = (low, high)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        (out,) = ctx.saved_tensors
+        if torch.is_grad_enabled():  # its own gradient is wanted: it is a part of an explanation
+            return _ClampedAtInput.apply(g, out.detach(), ctx.ends), None, None, None
+        return _clamped_back(g, out, *ctx.ends), None, None, None
+
+
+class _ClampedAtInput(torch.autograd.Function):
+    """The gradient at the input of such a function, differentiable in the gradient at its output."""
+
+    @staticmethod
+    def forward(ctx: Any, g: Tensor, out: Tensor, ends: tuple[float, float]) -> Tensor:
+        ctx.save_for_backward(out)
+        ctx.ends = ends
+        return _clamped_back(g, out, *ends)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, v: Tensor) -> Any:
+        (out,) = ctx.saved_tensors
+        return _clamped_back(v, out, *ctx.ends), None, None
+
+
+def _clamped_back(g: Tensor, out: Tensor, low: float, high: float) -> Tensor:
+    """g where the result lies between the two ends, which is where the input does; else 0."""
+    found: Tensor
+    if low == 0 and high == torch.inf:
+        found = _aten.threshold_backward.default(g, out, 0.0)
+    else:
+        found = _aten.hardtanh_backward.default(g, out, low, high)
+    return found
+
+
 _OWN: dict[Any, Callable[..., Tensor | None]] = {
     **dict.fromkeys((torch.conv1d, torch.conv2d, torch.conv3d), _convolved), nn.functional.batch_norm: _standardised,
+    **dict.fromkeys((nn.functional.relu, torch.relu, torch.Tensor.relu), _rectified),
+    nn.functional.relu6: _rectified_to_6, nn.functional.hardtanh: _clamped,
 }  # fmt: skip

@@ -47,6 +47,19 @@ def refuse_its_own(recipe: Recipe) -> None:
         raise Refused(f"{flag(given[0])} with --from: the run decides it, so leave it out")
 
 
+def refuse_other_split(recipe: Recipe) -> None:
+    """Refuse options that say how pictures are divided, where the run that a recipe continues from has divided them."""
+    asked = [name for name in ("shares", "split_seed") if name in non_default(recipe)]
+    if recipe.random_labels:
+        asked = [name for name in asked if name != "split_seed"]  # which draws the labels too
+    if asked:
+        raise Refused(
+            f"{flag(asked[0])} with --from: pictures that {recipe.from_run} knows stay in the part that its {SPLIT} "
+            "says, so it has no effect",
+            "leave it out",
+        )
+
+
 def origin(words: str) -> Origin:
     """The run that a recipe continues from.
 

@@ -19,7 +19,7 @@ from clearsight.core.classifier import Classifier
 from clearsight.core.progress import Progress
 from clearsight.data.datasets import ALL, Pictures, open_data
 from clearsight.data.duplicates import Likeness, likenesses
-from clearsight.errors import Refused
+from clearsight.errors import NotFinite, Refused
 from clearsight.internals.scores import scores
 from clearsight.runner.augment import read, resizes
 from clearsight.training.arithmetic import current_arithmetic, record_resume
@@ -197,8 +197,11 @@ def _epochs(run: Run, eval_store: Store, folder: Path, workers: int, tell: Progr
     """Train the epochs that are left; yields each as it ends."""
     store, guides = stores(run.data, run.start.preprocess, run.recipe)
     while not run.finished:
-        with torch.random.fork_rng(devices=rng.gpus()):
-            epoch = _train_epoch(run, store, guides, eval_store, folder, workers, tell)
+        try:
+            with torch.random.fork_rng(devices=rng.gpus()):
+                epoch = _train_epoch(run, store, guides, eval_store, folder, workers, tell)
+        except NotFinite as e:
+            raise Refused(*_divergence(run, folder, f"{e.what} after step {run.batch} of epoch {run.epoch + 1}")) from e
         yield epoch
 
 
@@ -259,7 +262,8 @@ def _rebalanced_loss(run: Run, x: Tensor, y: Tensor, rows: Sequence[int], weight
 def _take_step(run: Run, loss: Tensor, folder: Path) -> None:
     """One step of the optimiser down this loss.  Refused: a loss that is not finite."""
     if not bool(torch.isfinite(loss)):
-        raise Refused(_divergence_message(run, folder))
+        where = f"in epoch {run.epoch + 1}, step {run.batch + 1}"
+        raise Refused(*_divergence(run, folder, f"the loss is not finite {where}"))
     run.opt.zero_grad()
     run.accelerator.backward(loss)
     if run.recipe.clip:
@@ -397,9 +401,10 @@ def _seed(seed: int, *numbers: int) -> int:
     return int.from_bytes(key, "big")
 
 
-def _divergence_message(run: Run, folder: Path) -> str:
+def _divergence(run: Run, folder: Path, what: str) -> tuple[str, str]:
+    """What was seen to be not finite, with the learning rate, and what to do about it."""
     rate = max(g["lr"] for g in run.opt.param_groups)
     return (
-        f"the loss is not finite in epoch {run.epoch + 1}, step {run.batch + 1}, at a learning rate of {rate:.2g}: "
-        f"start in a new folder with a smaller one, --lr {rate / 10:.1g}, or --lr find ({folder} keeps the last state)"
+        f"{what}, at a learning rate of {rate:.2g}",
+        f"start in a new folder with a smaller one, --lr {rate / 10:.1g}, or --lr find ({folder} keeps the last state)",
     )

@@ -12,7 +12,7 @@ from clearsight.data.text_inputs import refuse_other_kind, without_too_long
 from clearsight.models.model_folder import RECIPE
 from clearsight.training.alphabet import check_alphabet, with_alphabet
 from clearsight.training.auto_settings import resolve_auto
-from clearsight.training.continued import continued_network, divided_as_before, origin, with_classes
+from clearsight.training.continued import continued_network, divided_as_before, origin, refuse_other_split, with_classes
 from clearsight.training.fine_tuning import TrainableNetwork, build_for_training
 from clearsight.training.grouping import group_pictures
 from clearsight.training.guidance import annotated
@@ -57,7 +57,9 @@ def _divide(pictures: Pictures, alike: Likeness, recipe: Recipe) -> TrainingData
     source = None if recipe.from_run is None else origin(recipe.from_run)
     if source is not None:
         refuse_other_kind(pictures, source.config.preprocess)
-        pictures = divided_as_before(pictures, source)
+        unchanged, pictures = pictures.pictures, divided_as_before(pictures, source)
+        if pictures.pictures is not unchanged and any(p.split == "val" for p in pictures.pictures):
+            refuse_other_split(recipe)
     data = portions(pictures, alike, recipe.parts(), recipe.divides())
     if source is not None:
         data = with_classes(data, source)

@@ -168,7 +168,7 @@ class Recipe:
                 most = f"from {low:g} to {high:g}" if math.isfinite(high) else f"of at least {low:g}"
                 raise Refused(f"{name} {value}: a number {most}")
         if self.lr not in ("auto", "find") and not _positive(self.lr):
-            raise Refused(f"lr {self.lr!r}: a number above 0 such as 0.001, find, or auto")
+            raise Refused(f"lr {self.lr!r}: a number above 0 and at most 1e30 such as 0.001, find, or auto")
         if self.guide is not None and self.avoid is not None:
             raise Refused("--guide and --avoid are both given: give one of them")
         self.parts()
@@ -201,7 +201,7 @@ _RANGES: dict[str, tuple[float, float]] = {
 
 def _positive(text: str) -> bool:
     try:
-        return 0 < float(text) < math.inf
+        return 0 < float(text) <= 1e30  # beyond it optimisers overflow
     except ValueError:
         return False
 
