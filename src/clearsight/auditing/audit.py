@@ -22,6 +22,7 @@ from clearsight.core.classifier import Classifier
 from clearsight.core.progress import Progress
 from clearsight.core.run_names import new_run
 from clearsight.data.datasets import Pictures, open_data
+from clearsight.engines.facts import facts_of
 from clearsight.errors import Refused, nearest
 from clearsight.models.model_folder import AT_RANDOM, labels_at_random
 from clearsight.reporting.findings import Figure, Finding
@@ -48,6 +49,9 @@ def with_model_notes(pictures: Pictures, model: Classifier) -> Pictures:
         )
     random = model.source and labels_at_random(Path(model.source))
     notes = [f"The model was {AT_RANDOM}."] if random else []
+    facts = facts_of(model.net)
+    if facts is not None:
+        notes.append(f"The model: {facts.sentence}.")
     for problem in inspect(model, apart=False).problems:
         if problem.code in ("probabilities-as-logits", "logits-as-probabilities"):
             raise Refused(problem.what, problem.mend)
@@ -187,7 +191,8 @@ def audit(
         only: checks with their options, as in "accuracy, robustness(steps=40)", or a list of such; None for all but
             those that only run when named, because they cost much (certified-robustness, purification).
         method: name of the explainer that the checks use; "auto" for grad-cam if the network has feature maps for it,
-            else integrated-gradients, until the check explainer-ranking chooses one.
+            else integrated-gradients, or occlusion where no gradient comes back to the pixels, until the check
+            explainer-ranking chooses one.
         seed: start of all randomness.
         budget: time for the whole audit in seconds, above 0; None without a limit.
         gate: TOML or JSON file of bars that must hold, see `read_gate`.  The Report then says which do, and its status

@@ -103,10 +103,14 @@ def map_stability(
         steps: number of steps of both attacks, at least 1.  Few steps give an upper bound on how steady the maps are.
         pictures: maximum number of pictures, drawn by seed; at least 1.
 
-    Refused: options outside their ranges.
+    Refused: options outside their ranges.  Of a model that gives no gradients a note says that nothing was tried.
 
     Source: Ghorbani et al. 2019; PGD is Madry et al. 2018.
     """
+    if case.is_black_box:
+        return Finding(
+            "note", "The model gives scores and no gradients, and maps are moved along gradients: nothing was tried."
+        )
     rows = case.sample(range(len(case.pictures)), pictures)
     moved: list[_MovedPicture] = []
     done, through = 0, ""

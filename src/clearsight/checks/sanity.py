@@ -51,7 +51,8 @@ def sanity(case: Case, *, pictures: int = 50, stages: int = 5, ceiling: float = 
     third of the maps are empty.
 
     Layers without a reset of their own are drawn from a normal of the trained root mean square.  Weights that are
-    computed from others (weight_norm, spectral_norm) are drawn as plain ones.
+    computed from others (weight_norm, spectral_norm) are drawn as plain ones.  Of an exported file that an engine runs,
+    whose weights nobody can change, a note says so.
 
     Args:
         pictures: maximum number of pictures, drawn by seed; at least 1.
@@ -63,6 +64,12 @@ def sanity(case: Case, *, pictures: int = 50, stages: int = 5, ceiling: float = 
 
     Source: the cascading randomisation of Adebayo et al. 2018.
     """
+    if not case.has_weights:
+        return Finding(
+            "note",
+            "The weights lie inside the exported file, where they cannot be drawn at random: ask the network that it "
+            "was exported from.",
+        )
     rows = case.sample(range(len(case.pictures)), pictures)
     call = case.method  # its layer is named, so that the randomised network is asked about the same one
     likeness: dict[int, list[tuple[float, float, float]]] = {}  # by picture, by stage
