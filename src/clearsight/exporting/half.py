@@ -16,7 +16,7 @@ def halved(graph: onnx.ModelProto) -> onnx.ModelProto:
 
     The normalisation stays in float32, and so does what comes behind the last layer: probabilities and map.
     """
-    import onnx
+    import onnx.shape_inference
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     copy = onnx.ModelProto()
@@ -26,4 +26,25 @@ def halved(graph: onnx.ModelProto) -> onnx.ModelProto:
     outside = names[: inside[0]] + names[inside[-1] + 1 :]
     with silent():
         found: onnx.ModelProto = convert_float_to_float16(copy, keep_io_types=True, node_block_list=outside)
-    return found
+    _sort(found)
+    del found.graph.value_info[:]  # some still say float32
+    typed: onnx.ModelProto = onnx.shape_inference.infer_shapes(found)
+    return typed
+
+
+def _sort(model: onnx.ModelProto) -> None:
+    """Put each node behind those whose outputs it takes: the converter adds its casts in any order."""
+    graph = model.graph
+    known = {t.name for t in graph.initializer} | {i.name for i in graph.input} | {""}
+    waiting = list(graph.node)
+    ordered: list[onnx.NodeProto] = []
+    while waiting:
+        ready = [node for node in waiting if known.issuperset(node.input)]
+        assert ready, "the converted graph has a circle"
+        ordered += ready
+        known |= {out for node in ready for out in node.output}
+        taken = {id(node) for node in ready}
+        waiting = [node for node in waiting if id(node) not in taken]
+    copies = [type(node).FromString(node.SerializeToString()) for node in ordered]
+    del graph.node[:]
+    graph.node.extend(copies)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,7 @@ class LayerGaps:
     def how(self) -> str:
         return (
             f"{self.matched} of the {self.of} tensors of numbers in the graph carry the name of the network's own "
-            "operation, which torch's exporter gives them; each is asked of the engine as a further output."
+            "operation, which torch's exporter gives them, or are its outputs; each is asked of the engine."
         )
 
     def first(self, more_than: float) -> LayerGap | None:
@@ -65,7 +65,7 @@ def layer_gaps(graph: onnx.ModelProto, program: torch.export.ExportedProgram, pi
     """
     import onnx
 
-    wanted = _values(program, pixels)
+    wanted = _values(program, pixels, [output.name for output in graph.graph.output])
     model = onnx.ModelProto()
     model.CopyFrom(graph)
     made = {name: node for node in model.graph.node for name in node.output}
@@ -107,13 +107,14 @@ class _Recording(fx.Interpreter):
         return value
 
 
-def _values(program: torch.export.ExportedProgram, pixels: Tensor) -> Mapping[str, Tensor]:
+def _values(program: torch.export.ExportedProgram, pixels: Tensor, outputs: Sequence[str]) -> Mapping[str, Tensor]:
+    """What each operation of the program gives, by its name; of its outputs by theirs."""
     module = program.module()
     assert isinstance(module, fx.GraphModule)
     recording = _Recording(module)
     with torch.no_grad():
-        recording.run(pixels)
-    return recording.values
+        found = recording.run(pixels)
+    return recording.values | {name: value.float() for name, value in zip(outputs, found, strict=True)}
 
 
 def layer_of(node: onnx.NodeProto) -> str:

@@ -97,13 +97,13 @@ def open_file(folder: Path) -> WholeFile:
 
     def run(pictures: Bytes) -> Outputs:
         with torch.inference_mode():
-            found = module(torch.from_numpy(np.ascontiguousarray(pictures)))
+            found = module(torch.from_numpy(np.array(pictures)))
         return {name: value.numpy() for name, value in zip(names, found, strict=False)}
 
     def pixels(pictures: Bytes) -> npt.NDArray[np.float32]:
         recording = _UpToPixels(module)
         with torch.no_grad():
-            recording.run(torch.from_numpy(np.ascontiguousarray(pictures)))
+            recording.run(torch.from_numpy(np.array(pictures)))
         assert recording.found is not None
         values: npt.NDArray[np.float32] = recording.found.numpy()
         return values
