@@ -230,8 +230,7 @@ def _maps(c: Compared) -> Finding | None:
     interval, floor = bootstrap(r.tolist()), MAPS[c.precision]
     return Finding(
         judge(interval, floor=floor) if interval else ("pass" if r.min() >= floor else "warn"),
-        f"The file's heatmaps and the model's have a mean rank correlation of {show(float(r.mean()), '')}, at least "
-        f"{show(float(r.min()), '')}.",
+        f"The file's heatmaps and the model's have a mean rank correlation of {r.mean():.4f}, at least {r.min():.4f}.",
         quantity="rank correlation of maps",
         value=float(r.mean()),
         interval=interval,
