@@ -31,7 +31,7 @@ LEVELS = (
     "data attacks metrics defences guides rebalancing",
     "runner explainers",
     "auditing",
-    "explaining attacking training inspecting feature_report checks",
+    "explaining attacking training inspecting feature_report exporting checks",
     "curation comparing visualisations",
     "demos",
     "cli",
