@@ -104,7 +104,8 @@ def _run_check(case: Case, call: Call) -> Finding:
     started = time.monotonic()
     try:
         with rng.seeded(case.seed, torch.zeros(1, 1)):
-            finding: Finding = _not_of_texts(call) if _needs_pictures(case, call) else call.method(case, **call.options)
+            why_not = _why_not_asked(case, call)
+            finding: Finding = Finding("note", why_not) if why_not else call.method(case, **call.options)
         if finding.chosen_explainer:
             parse(finding.chosen_explainer, "explainers")  # refused here, it is an error of this check
     except Exception as e:  # shown in the report and in the exit status, never swallowed
@@ -113,14 +114,19 @@ def _run_check(case: Case, call: Call) -> Finding:
     return _described(case, call, finding, time.monotonic() - started)
 
 
-def _needs_pictures(case: Case, call: Call) -> bool:
-    return case.data.are_texts and "of-texts" not in call.method.claims
-
-
-def _not_of_texts(call: Call) -> Finding:
-    return Finding(
-        "note", f"{call.method.name} was not run: it moves, blurs, erases or compares pixels, and these are texts."
-    )
+def _why_not_asked(case: Case, call: Call) -> str:
+    """Why a check cannot be asked of these inputs or of this model, in a sentence; "" where it can."""
+    claims = call.method.claims
+    if case.data.are_texts and "of-texts" not in claims:
+        return f"{call.method.name} was not run: it moves, blurs, erases or compares pixels, and these are texts."
+    if "of-weights" in claims and not case.has_weights:
+        return (
+            "The weights lie inside the exported file, where they cannot be drawn at random: ask the network that it "
+            "was exported from."
+        )
+    if "of-gradients" in claims and case.is_black_box:
+        return "The model gives scores and no gradients, and maps are moved along gradients: nothing was tried."
+    return ""
 
 
 def _leave_out(case: Case, call: Call) -> Finding:

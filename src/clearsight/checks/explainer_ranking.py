@@ -127,11 +127,7 @@ def explainer_ranking(
     Refused: metrics of which none says how much the marked places matter, a calibration without a metric that has a
     threshold, and a second model of other classes or another input size.
     """
-    black_box = case.is_black_box and methods == "few-passes"
-    calls = _of_scores_alone() if black_box else chosen_explainers(methods)
-    judges = [parse(m, "metrics") for m in split_calls(metrics)]
-    if black_box:
-        judges = [m for m in judges if "again" not in m.method.injected]
+    calls, judges, about_entrants = _entrants(case, methods, metrics)
     other_model = _load_other(case, other)
     if other_model and "label-randomisation" not in {m.method.name for m in judges}:
         judges.append(parse("label-randomisation", "metrics"))
@@ -181,7 +177,7 @@ def explainer_ranking(
             *_notes_on_thresholds(tournament),
             *_note_on_dropped(tournament),
             *_note_on_unmeasured(tournament),
-            *((_BLACK_BOX,) if black_box else ()),
+            *about_entrants,
             *note_on_sample(len(rows), len(case.pictures)),
             *note_on_budget(n, len(rows)),
         ),
@@ -300,6 +296,14 @@ def chosen_explainers(methods: str) -> list[Call]:
         available = catalogue("explainers").values()
         return [Call(m) for m in available if methods == "all" or "few-passes" in m.claims]
     return [parse(m, "explainers") for m in split_calls(methods)]
+
+
+def _entrants(case: Case, methods: str, metrics: str) -> tuple[list[Call], list[Call], tuple[str, ...]]:
+    """The explainers and the metrics, and a sentence where the model leaves no choice: it gives scores alone."""
+    judges = [parse(m, "metrics") for m in split_calls(metrics)]
+    if methods == "few-passes" and case.is_black_box:
+        return _of_scores_alone(), [m for m in judges if "again" not in m.method.injected], (_BLACK_BOX,)
+    return chosen_explainers(methods), judges, ()
 
 
 def _of_scores_alone() -> list[Call]:

@@ -76,6 +76,7 @@ def _validate(case: Case, *, eps: float, floor: float, steps: int, **others: obj
 
 @method(
     paper="arXiv:1710.10547",
+    claims="of-gradients",
     order=7,
     validate=_validate,
     advice="do not show these maps where somebody else can change the pictures",
@@ -107,10 +108,6 @@ def map_stability(
 
     Source: Ghorbani et al. 2019; PGD is Madry et al. 2018.
     """
-    if case.is_black_box:
-        return Finding(
-            "note", "The model gives scores and no gradients, and maps are moved along gradients: nothing was tried."
-        )
     rows = case.sample(range(len(case.pictures)), pictures)
     moved: list[_MovedPicture] = []
     done, through = 0, ""

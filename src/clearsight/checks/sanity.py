@@ -32,6 +32,7 @@ def _validate(case: Case, *, stages: int, **others: object) -> None:
 
 @method(
     paper="arXiv:1810.03292",
+    claims="of-weights",
     order=5,
     validate=_validate,
     advice="do not take these maps as reasons, and choose an explainer that depends on the weights with -m",
@@ -64,12 +65,6 @@ def sanity(case: Case, *, pictures: int = 50, stages: int = 5, ceiling: float = 
 
     Source: the cascading randomisation of Adebayo et al. 2018.
     """
-    if not case.has_weights:
-        return Finding(
-            "note",
-            "The weights lie inside the exported file, where they cannot be drawn at random: ask the network that it "
-            "was exported from.",
-        )
     rows = case.sample(range(len(case.pictures)), pictures)
     call = case.method  # its layer is named, so that the randomised network is asked about the same one
     likeness: dict[int, list[tuple[float, float, float]]] = {}  # by picture, by stage
