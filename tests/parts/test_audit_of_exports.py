@@ -64,3 +64,13 @@ def test_a_file_that_gives_scores_alone_is_audited_whole(tmp_path, photos):
     notes = [by_name[name].verdict for name in ("sanity", "map-stability", "gradient-masking")]
     assert notes == ["note"] * 3
     assert any("closed.onnx is run by ONNX Runtime" in note for note in report.facts.data.notes)
+
+
+def test_a_file_that_gives_scores_alone_is_explained_by_what_asks_for_no_more(tmp_path, photos):
+    from clearsight.explaining.explain_pictures import OF_SCORES, explain_pictures
+
+    model = cs.load(unconvertible(tmp_path), labels=LABELS, preprocess=PRE)
+    one = replace(cs.folder(photos), pictures=cs.folder(photos).pictures[:1])
+    (tmp_path / "maps").mkdir()
+    made = explain_pictures(model, [one], [], "top1", lambda: tmp_path / "maps", tests=False, progress=lambda *_: None)
+    assert tuple(m.method.partition("(")[0] for m in made.pictures[0].maps) == OF_SCORES
