@@ -23,6 +23,7 @@ from clearsight.core.classifier import Classifier
 from clearsight.core.progress import Progress
 from clearsight.core.run_names import new_run
 from clearsight.data.datasets import Pictures, open_data
+from clearsight.engines.facts import facts_of
 from clearsight.errors import Refused, nearest
 from clearsight.models.model_folder import AT_RANDOM, labels_at_random
 from clearsight.reporting.findings import Figure, Finding
@@ -49,6 +50,9 @@ def with_model_notes(pictures: Pictures, model: Classifier) -> Pictures:
         )
     random = model.source and labels_at_random(Path(model.source))
     notes = [f"The model was {AT_RANDOM}."] if random else []
+    facts = facts_of(model.net)
+    if facts is not None:
+        notes.append(f"The model: {facts.sentence}.")
     for problem in inspect(model, apart=False).problems:
         if problem.code in ("probabilities-as-logits", "logits-as-probabilities"):
             raise Refused(problem.what, problem.mend)
@@ -101,7 +105,7 @@ def _run_check(case: Case, call: Call) -> Finding:
     started = time.monotonic()
     try:
         with rng.seeded(case.seed, torch.zeros(1, 1)):
-            finding: Finding = _not_of_texts(call) if _needs_pictures(case, call) else call.method(case, **call.options)
+            finding: Finding = _not_asked(case, call) or call.method(case, **call.options)
         if finding.chosen_explainer:
             parse(finding.chosen_explainer, "explainers")  # refused here, it is an error of this check
     except Exception as e:  # shown in the report and in the exit status, never swallowed
@@ -114,8 +118,22 @@ def _needs_pictures(case: Case, call: Call) -> bool:
     return case.data.are_texts and "of-texts" not in call.method.claims
 
 
-def _not_of_texts(call: Call) -> Finding:
-    return not_of_texts(call.method.name, "it works on pictures")
+def _not_asked(case: Case, call: Call) -> Finding | None:
+    """The finding of a check that cannot be asked of these inputs or of this model; None where it can."""
+    claims = call.method.claims
+    if _needs_pictures(case, call):
+        return not_of_texts(call.method.name, "it works on pictures")
+    if "of-weights" in claims and not case.has_weights:
+        return Finding(
+            "note",
+            "The weights lie inside the exported file, where they cannot be drawn at random: ask the network that it "
+            "was exported from.",
+        )
+    if "of-gradients" in claims and case.is_black_box:
+        return Finding(
+            "note", "The model gives scores and no gradients, and maps are moved along gradients: nothing was tried."
+        )
+    return None
 
 
 def _leave_out(case: Case, call: Call) -> Finding:
@@ -186,7 +204,8 @@ def audit(
         only: checks with their options, as in "accuracy, robustness(steps=40)", or a list of such; None for all but
             those that only run when named, because they cost much (certified-robustness, purification).
         method: name of the explainer that the checks use; "auto" for grad-cam if the network has feature maps for it,
-            else integrated-gradients, until the check explainer-ranking chooses one.
+            else integrated-gradients, or occlusion where no gradient comes back to the pixels, until the check
+            explainer-ranking chooses one.
         seed: start of all randomness.
         budget: time for the whole audit in seconds, above 0; None without a limit.
         gate: TOML or JSON file of bars that must hold, see `read_gate`.  The Report then says which do, and its status

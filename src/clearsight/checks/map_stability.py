@@ -79,7 +79,7 @@ def _validate(case: Case, *, eps: float, floor: float, steps: int, characters: i
 
 @method(
     paper="arXiv:1710.10547",
-    claims="of-texts",
+    claims="of-texts of-gradients",
     order=7,
     validate=_validate,
     advice="do not show these maps where somebody else can change the input",
@@ -118,7 +118,7 @@ def map_stability(
         characters: of texts, the number of characters that are replaced, from 1; eps plays no part there.
         pictures: maximum number of pictures, drawn by seed; at least 1.
 
-    Refused: options outside their ranges.
+    Refused: options outside their ranges.  Of a model that gives no gradients a note says that nothing was tried.
 
     Source: Ghorbani et al. 2019; PGD is Madry et al. 2018.
     """

@@ -18,6 +18,7 @@ from clearsight.cli.compare import compare
 from clearsight.cli.data import data_app
 from clearsight.cli.demo import demo
 from clearsight.cli.explain import explain
+from clearsight.cli.export import export
 from clearsight.cli.features import features
 from clearsight.cli.inspect import inspect
 from clearsight.cli.methods import methods
@@ -46,6 +47,7 @@ for verb in (
     train,
     compare,
     tune,
+    export,
     demo,
     methods,
 ):  # as --help lists them

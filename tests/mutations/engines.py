@@ -1,0 +1,52 @@
+"""How running exported models is broken: (file, old text, new text, pytest's -k)."""
+
+CORE = [
+    ("engines/manifest.py", "len(fingerprint) == 16 and", "", "wrong_one_is_refused"),
+    ("engines/manifest.py", 'check_fields(heatmap, _HEATMAP, place, "heatmap.")', "pass", "wrong_one_is_refused"),
+    ("core/json_fields.py", "if name not in lines:", "if False:", "wrong_one_is_refused"),
+    ("engines/no_gradient.py", "return cast(Tensor, _Blind.apply(z, scores, why))", "return scores", "gives_scores"),
+    ("engines/normalisation.py", "return z * z.new_tensor(self.std)", "return z * z.new_ones(3)", "of_ours"),
+    ("engines/normalisation.py", "    if lacking:\n", "    if False:\n", "gives_scores"),
+    ("engines/onnx_file.py", "or folder not in file.parents:", "or False:", "weights_beside"),
+    ("engines/onnx_file.py", "start + length > len(data)", "False", "weights_beside"),
+    ("engines/onnx_runtime.py", "if not torch.equal(file.digest, self.file_digest.cpu()):", "if False:", "anew"),
+    ("engines/openvino_engine.py", '"INFERENCE_PRECISION_HINT": "f32", ', "", "openvino_runs_in_float32"),
+    ("engines/program_scan.py", "if is_operator and not _OPERATORS", "if False and not _OPERATORS", "could_run_code"),
+    ("engines/program_scan.py", 'if key == "expr_str" and', "if False and", "could_run_code"),
+    ("engines/program_scan.py", 'if key == "guards_code" and value:', "if False:", "could_run_code"),
+    ("engines/program_scan.py", 'if record.endswith(".pt"):', "if False:", "could_run_code"),
+    (
+        "engines/converted/layers.py",
+        'node.axes or 4, node)(len(weight), eps=node.attributes.get("epsilon", 1e-5))',
+        "node.axes or 4, node)(len(weight))",
+        "converted_operators",
+    ),
+    (
+        "engines/converted/layers.py",
+        "(less, whole - less) if self.upper else",
+        "(less, whole - less) if True else",
+        "converted_operators",
+    ),
+    (
+        "engines/converted/operations.py",
+        "at = np.asarray(places) % x.shape[axis]",
+        "at = np.asarray(places) * 0",
+        "converted_operators",
+    ),
+    ("models/exported.py", "if not apart <= TOLERANCE * max(largest, 1e-6):", "if False:", "changed_weight_is_seen"),
+    ("models/exported.py", 'if facts.precision != "float32":', "if False:", "quantised_file"),
+    (
+        "checks/explainer_ranking.py",
+        "return _of_scores_alone(), [",
+        "return chosen_explainers(methods), [",
+        "audited_whole",
+    ),
+    (
+        "checks/robustness.py",
+        "    if case.is_black_box:\n        square",
+        "    if False:\n        square",
+        "audited_whole",
+    ),
+    ("auditing/audit.py", 'if "of-weights" in claims and', "if False and", "audited_whole"),
+    ("auditing/audit.py", 'if "of-gradients" in claims and', "if False and", "audited_whole"),
+]
