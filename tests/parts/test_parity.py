@@ -120,7 +120,7 @@ def test_a_wrong_file_fails_and_its_layer_is_named(photos: Path, tmp_path: Path,
 
 
 def test_a_file_that_resizes_otherwise_fails(photos: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("clearsight.exporting.onnx_pixels._PILLOW", -0.75)
+    monkeypatch.setattr("clearsight.exporting.onnx_pixels.PILLOW_CUBIC", -0.75)
     model = replace(poolednet.classifier(), preprocess=cs.Preprocess((16, 16), (0.5,) * 3, (0.5,) * 3, "bicubic"))
     found = by_name(cs.export(model, tmp_path, verify=photos).report)
     assert found["preprocessing"].verdict == "fail"
@@ -218,7 +218,6 @@ def test_int8_and_fp16_of_the_whole_way(photos: Path, tmp_path: Path) -> None:
 
 def test_a_bar_that_is_missed_is_said(photos: Path, tmp_path: Path, run, monkeypatch) -> None:
     monkeypatch.setattr("clearsight.models.loading.load", lambda *words, **more: deep())
-    monkeypatch.setattr("clearsight.exporting.int8_search._SEEN", 2)
     ran = run("export", "demo", "--precision", "int8", "--verify", photos, "--agree", "1", "-o", tmp_path / "out")
     assert ran.status in (0, 1), ran.err
     written = json.loads((tmp_path / "out/report.json").read_text())
