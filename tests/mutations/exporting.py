@@ -10,7 +10,7 @@ CORE = [
         "calibration",
     ),
     ("exporting/onnx_pixels.py", "exclude_outside=1", "exclude_outside=0", "noise_that_clips"),
-    ("exporting/onnx_pixels.py", "_PILLOW = -0.5", "_PILLOW = -0.75", "noise_that_clips"),
+    ("exporting/onnx_pixels.py", "PILLOW_CUBIC = -0.5", "PILLOW_CUBIC = -0.75", "noise_that_clips"),
     ("exporting/onnx_pixels.py", 'steps.constant("twice", [2])', 'steps.constant("twice", [1])', "noise_that_clips"),
     (
         "exporting/onnx_pixels.py",

@@ -12,7 +12,7 @@ from clearsight.core.classifier import Preprocess
 if TYPE_CHECKING:
     import onnx
 
-_PILLOW = -0.5  # the coefficient of Pillow's bicubic filter, which is that of Keys 1981; ONNX's default is -0.75
+PILLOW_CUBIC = -0.5  # the coefficient of Pillow's bicubic filter, which is that of Keys 1981; ONNX's default is -0.75
 
 
 class _Steps:
@@ -40,7 +40,7 @@ class _Steps:
 def pixels_graph(preprocess: Preprocess) -> onnx.GraphProto:
     """`picture` (N, H, W, C) uint8 -> `pixels` (N, C, h, w) float32 in [0, 1], resized and cut as `preprocess` says.
 
-    The N pictures have one size, which may be any.  Values differ from those of Pillow by at most 1 of 255: ONNX's
+    The N pictures have one size, which may be any.  Values differ from those of Pillow by 1 of 255, rarely by 2: ONNX's
     antialiased filters are Pillow's only if what lies outside the picture is left out of the weights
     (`exclude_outside`).  Pillow's nearest neighbour, which steps through the picture by repeated addition in float64,
     is written as that.
@@ -95,7 +95,7 @@ def _antialiased(steps: _Steps, planes: str, sides: str, whole: str, preprocess:
             mode={"bilinear": "linear", "bicubic": "cubic"}[preprocess.interpolation],
             antialias=1,
             exclude_outside=1,
-            cubic_coeff_a=_PILLOW,
+            cubic_coeff_a=PILLOW_CUBIC,
             coordinate_transformation_mode="half_pixel",
         )
     return found

@@ -257,7 +257,7 @@ def _pixels(c: Compared) -> Finding:
         n=len(c.parity.levels),
         unit="",
         has_bar=True,
-        notes=("Held against 1 of 255, which is what rounding gives.",),
+        notes=("Held against 1 of 255, which is what rounding gives; 2 is undecided.",),
         check="preprocessing",
         summary="Does the file resize, cut and scale pictures as the model does?",
         advice="do not feed this file what another library has resized: it takes the picture as it is decoded",
