@@ -32,7 +32,7 @@ LEVELS = (
     "runner explainers",
     "auditing",
     "explaining attacking training inspecting feature_report checks",
-    "curation comparing visualisations",
+    "curation comparing visualisations serving",
     "demos",
     "cli",
 )

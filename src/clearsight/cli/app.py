@@ -22,6 +22,7 @@ from clearsight.cli.features import features
 from clearsight.cli.inspect import inspect
 from clearsight.cli.methods import methods
 from clearsight.cli.output import printable
+from clearsight.cli.serve import serve
 from clearsight.cli.train import train
 from clearsight.cli.tune import tune
 from clearsight.cli.usage import Verb, first_paragraph
@@ -35,7 +36,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain text: with Rich --help takes nearly twice as long
 )
-for verb in (audit, explain, features, attack, inspect, train, compare, tune, demo, methods):  # as --help lists them
+VERBS = (audit, explain, features, attack, inspect, train, compare, tune, serve, demo, methods)  # as --help lists them
+for verb in VERBS:
     app.command(cls=Verb, short_help=first_paragraph(verb))(verb)
 app.add_typer(data_app, name="data")
 
