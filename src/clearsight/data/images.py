@@ -69,6 +69,10 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_turn.acquire, after_in_parent=_turn.release, after_in_child=_turn.release)
 
 
+class TooLarge(Refused):
+    """A picture of more pixels than are ever decoded."""
+
+
 def open_picture(path: str | Path | InMemory) -> Image.Image:
     """The picture in a file, in mode "RGB" or "L" with 8 bits, turned as its EXIF says; `notes` tells what was done.
 
@@ -285,7 +289,8 @@ def _open_image(
         except Refused:
             raise
         except Exception as e:  # a damaged file makes Pillow raise nearly anything
-            raise Refused(_why_unreadable(e, path, tags)) from None
+            kind = TooLarge if isinstance(e, Image.DecompressionBombError) else Refused
+            raise kind(_why_unreadable(e, path, tags)) from None
 
 
 def _check_size(image: Image.Image) -> None:

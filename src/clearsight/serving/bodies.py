@@ -14,13 +14,14 @@ from clearsight.serving.pictures import of_base64
 from clearsight.serving.problems import Problem
 from clearsight.serving.settings import Settings
 
+_READ_ON = 8  # how many times the maximum of a body that is too long
 _SEND = "send the picture itself, a form with a field picture, or JSON with picture as base64"
 
 
-def stated_length(request: Request, most: int) -> int | None:
+def stated_length(request: Request) -> int | None:
     """The length of the body that the client states; None where it states none.
 
-    Refused: what is no length, more than the most, and compressed bodies.
+    Refused: what is no length, and compressed bodies.
     """
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise Problem(415, "the body is compressed", "send it without Content-Encoding")
@@ -29,13 +30,11 @@ def stated_length(request: Request, most: int) -> int | None:
         return None
     if not stated.isdecimal():
         raise Problem(400, f"Content-Length {stated[:40]!r}", "state the number of bytes")
-    if int(stated) > most:
-        raise too_long(int(stated), most)
     return int(stated)
 
 
 async def body_of(request: Request, settings: Settings) -> bytes:
-    """The whole body.
+    """The whole body.  One that is too long is read on and thrown away, so that its client comes to read the answer.
 
     Refused: one that is longer than allowed, that takes longer than allowed, or whose client went away.
     """
@@ -44,14 +43,17 @@ async def body_of(request: Request, settings: Settings) -> bytes:
         async with asyncio.timeout(settings.body_seconds):
             async for part in request.stream():
                 length += len(part)
-                if length > settings.most_bytes:
-                    raise too_long(length, settings.most_bytes)
-                parts.append(part)
+                if length <= settings.most_bytes:
+                    parts.append(part)
+                elif length > _READ_ON * settings.most_bytes:
+                    break
     except TimeoutError:
         what = f"the body did not come within {settings.body_seconds:g} seconds"
         raise Problem(408, what, "send it at once", {"Connection": "close"}) from None
     except ClientDisconnect:
         raise Problem(400, "the body is truncated", "the connection ended before all of it came") from None
+    if length > settings.most_bytes:
+        raise too_long(length, settings.most_bytes)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from clearsight.core.classifier import Preprocess
-from clearsight.data.images import notes, open_picture, picture_size, to_bytes
+from clearsight.data.images import TooLarge, notes, open_picture, picture_size, to_bytes
 from clearsight.data.in_memory import InMemory
 from clearsight.errors import Refused
 from clearsight.serving.backend import Bytes
@@ -41,6 +41,8 @@ def checked_size(content: bytes, most_pixels: int) -> tuple[int, int]:
     """
     try:
         width, height = picture_size(InMemory(content))
+    except TooLarge as e:
+        raise Problem(413, f"the picture is {e}", f"send at most {most_pixels / 1e6:g} million") from e
     except Refused as e:
         raise _unreadable(e) from e
     if width * height > most_pixels:

@@ -69,8 +69,8 @@ class Service:
 
     async def body(self, visit: Visit, request: Request) -> bytes:
         """The body of a request, charged as soon as its length is known.  Refused: as in `bodies`."""
-        length = stated_length(request, self.settings.most_bytes)
-        if length is not None:
+        length = stated_length(request)
+        if length is not None and length <= self.settings.most_bytes:
             self.gate.take(visit.key, "bytes", length)
         body = await body_of(request, self.settings)
         if length is None:

@@ -59,8 +59,7 @@ def explanation_facts(backend: Backend, explanation: Explanation) -> dict[str, A
 
 def class_explained(explanation: Explanation) -> int:
     """The class that an explanation of one picture is about."""
-    index = getattr(explanation.target, "index", 0)
-    return int(index[0]) if isinstance(index, torch.Tensor) else int(index)
+    return int(torch.as_tensor(getattr(explanation.target, "index", 0)).reshape(-1)[0])
 
 
 def overlay_png(pixels: Bytes, heat: Any, *, signed: bool) -> bytes:
