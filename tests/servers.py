@@ -6,6 +6,7 @@ import io
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,11 +54,13 @@ def as_file(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
 
 
 @contextmanager
-def served(service: Service, *, head_seconds: float = 10.0, log: list[str] | None = None) -> Iterator[str]:
-    """The address of a server that answers inside, and stops on leaving."""
+def served(
+    service: Service, *, head_seconds: float = 10.0, log: list[str] | None = None, made: list[Any] | None = None
+) -> Iterator[str]:
+    """The address of a server that answers inside, and stops on leaving.  made: to it uvicorn's server is added."""
     socket = listening("127.0.0.1", 0)
     address = address_of(socket)
-    made = []
+    made = [] if made is None else made
     app = build_app(service, None if log is None else log.append)
 
     def work() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import signal
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import uvicorn
@@ -87,12 +89,26 @@ def run_until_stopped(
     if made is not None:
         made(running)
     try:
-        running.run(sockets=[server])
-    except KeyboardInterrupt:
+        with _terminated_as_interrupted():
+            running.run(sockets=[server])
+    except KeyboardInterrupt:  # uvicorn raises the signal that stopped it once more, when all is done
         if not running.should_exit:
             raise
     finally:
         server.close()
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Inside, SIGTERM raises KeyboardInterrupt as SIGINT does, where this thread may say so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _impatient(seconds: float) -> type[asyncio.Protocol]:
