@@ -24,6 +24,8 @@ from .data.text_encoding import one_hot as one_hot
 from .data.text_encoding import text_preprocess as text_preprocess
 from .data.text_sources import texts as texts
 from .errors import Refused as Refused
+from .exporting.export import Exported as Exported
+from .exporting.export import export as export
 from .feature_report.report import FeatureReport as FeatureReport
 from .feature_report.report import features as features
 from .models.loading import load as load

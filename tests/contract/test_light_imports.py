@@ -64,6 +64,15 @@ def test_a_list_and_a_mistyped_word_need_no_torch(words):
     assert imported_by(*words) == set()
 
 
+def test_the_manifest_of_an_exported_file_needs_no_torch():
+    code = f"""if True:
+        import json, sys
+        import clearsight.engines.manifest
+        print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))
+    """
+    assert run(code) == []
+
+
 def test_a_picture_is_explained_without_the_compiler(tmp_path):
     methods = ("-m", "grad-cam", "-m", "lrp", "-m", "deep-lift", "-m", "guided-backprop")
     found = imported_by("explain", "demo", "demo:coffee", *methods, "--no-tests", "-o", str(tmp_path / "run"))

@@ -25,7 +25,7 @@ CORE = [
     ),
     ("models/weights.py", "if lost:", "if False:", "not_finite or damaged_files"),
     ("models/weights.py", "if other:", "if False:", "another_kind"),
-    ("models/model_folder.py", "return all(abs(v) < 1e38 for v in value)", "return True", "refused_by_its_name"),
+    ("core/json_fields.py", "return all(abs(v) < 1e38 for v in value)", "return True", "refused_by_its_name"),
     (
         "models/model_folder.py",
         "(ValueError, RecursionError)",

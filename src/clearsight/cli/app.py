@@ -18,6 +18,7 @@ from clearsight.cli.compare import compare
 from clearsight.cli.data import data_app
 from clearsight.cli.demo import demo
 from clearsight.cli.explain import explain
+from clearsight.cli.export import export
 from clearsight.cli.features import features
 from clearsight.cli.inspect import inspect
 from clearsight.cli.methods import methods
@@ -36,8 +37,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain text: with Rich --help takes nearly twice as long
 )
-VERBS = (audit, explain, features, attack, inspect, train, compare, tune, serve, demo, methods)  # as --help lists them
-for verb in VERBS:
+VERBS = (audit, explain, features, attack, inspect, train, compare, tune, export, serve, demo, methods)
+for verb in VERBS:  # as --help lists them
     app.command(cls=Verb, short_help=first_paragraph(verb))(verb)
 app.add_typer(data_app, name="data")
 

@@ -22,14 +22,12 @@ from clearsight.core.label_names import finder, first_name, is_number, label_num
 from clearsight.core.label_names import plain as plain
 from clearsight.core.outputs import pick
 from clearsight.core.remembered import once
+from clearsight.core.score_kinds import Scores as Scores
 from clearsight.core.stand_ins import logits_instead
 from clearsight.core.weight_digest import Digest, weight_digest
 from clearsight.errors import Notice, Refused, TooCoarse, nearest
 
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
-
-
-Scores = Literal["logits", "probabilities", "one-logit", "multi-label", "values"]
 
 _hashes: weakref.WeakKeyDictionary[nn.Module, tuple[Digest, str]] = weakref.WeakKeyDictionary()  # see `fingerprint`
 

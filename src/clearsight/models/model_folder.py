@@ -13,9 +13,10 @@ from safetensors.torch import save as as_safetensors
 from torch import Tensor
 
 from clearsight.core.classifier import Classifier, Preprocess, Scores, outputs_for
+from clearsight.core.json_fields import check_fields, preprocess_fields, refuse_wrong, whole
 from clearsight.core.output import write_whole
 from clearsight.core.tables import read_table
-from clearsight.errors import Refused, nearest
+from clearsight.errors import Refused
 from clearsight.models.architectures import build
 from clearsight.models.model_words import CONFIG, LIBRARIES, WEIGHTS, is_run
 
@@ -35,14 +36,6 @@ _LINES = {
     "channels_last": '"channels_last": true',
 }
 _OPTIONAL = {"architecture_options", "channels_last"}
-_PREPROCESS = {
-    "size": '"size": [224, 224]',
-    "mean": '"mean": [0.5, 0.5, 0.5]',
-    "std": '"std": [0.5, 0.5, 0.5]',
-    "interpolation": '"interpolation": "bilinear"',
-    "resize": '"resize": 256',
-    "alphabet": '"alphabet": "abc"',
-}
 
 
 @dataclass(frozen=True)
@@ -68,28 +61,20 @@ def read_config(folder: Path) -> Config:
         raise Refused(f"{path} cannot be read: {e}") from e
     except (ValueError, RecursionError) as e:  # a ValueError too where a number has thousands of digits
         raise Refused(f"{path} is not JSON: {e}") from e
-    _check_fields(config, _LINES, path, "", optional=_OPTIONAL)
-    _check_fields(config["preprocess"], _PREPROCESS, path, "preprocess.", optional={"alphabet"})
+    check_fields(config, _LINES, path, optional=_OPTIONAL)
+    of_preprocess = preprocess_fields(config["preprocess"], path)
     options, labels, output = config.get("architecture_options", {}), config["labels"], config["output"]
     pre = config["preprocess"]
     right = {
-        "schema": _whole(config["schema"]),
+        "schema": whole(config["schema"]),
         "architecture": isinstance(config["architecture"], str) and ":" in config["architecture"],
         "architecture_options": isinstance(options, dict),
         "labels": isinstance(labels, list) and bool(labels) and all(isinstance(n, str) for n in labels),
-        "output": output is None or isinstance(output, str) or _whole(output),
+        "output": output is None or isinstance(output, str) or whole(output),
         "scores": config["scores"] in get_args(Scores),
         "channels_last": isinstance(config.get("channels_last", False), bool),
-        "preprocess.size": isinstance(pre["size"], list) and bool(pre["size"]) and all(map(_whole, pre["size"])),
-        "preprocess.mean": _numbers(pre["mean"]),
-        "preprocess.std": _numbers(pre["std"]),
-        "preprocess.interpolation": isinstance(pre["interpolation"], str),
-        "preprocess.resize": pre["resize"] is None or _whole(pre["resize"]),
-        "preprocess.alphabet": isinstance(pre.get("alphabet", ""), str),
     }
-    for name, fine in right.items():
-        if not fine:
-            raise Refused(f"{path}: {name} is not valid: write it like {_line(name)}")
+    refuse_wrong(right | of_preprocess, _LINES, path)
     if config["schema"] != SCHEMA:
         raise Refused(f"{path} has schema {config['schema']}, but this version reads {SCHEMA}: update clearsight")
     try:
@@ -105,34 +90,6 @@ def read_config(folder: Path) -> Config:
         raise Refused(f"{path}: {e}") from None
     faster = config.get("channels_last", False)
     return Config(config["architecture"], options, tuple(labels), preprocess, output, config["scores"], faster)
-
-
-def _check_fields(
-    record: Any, lines: Mapping[str, str], path: Path, within: str, optional: set[str] | None = None
-) -> None:
-    if not isinstance(record, dict):
-        raise Refused(f"{path}: {within.rstrip('.') or 'the file'} is not an object {{...}}")
-    for name, line in lines.items():
-        if name not in record and name not in (optional or ()):
-            raise Refused(f"{path} does not say {within}{name}: add {line}")
-    for name in record:
-        if name not in lines:
-            raise Refused(f"{path} has an unknown field {within}{name}: {nearest(name, lines)}")
-
-
-def _line(name: str) -> str:
-    return _PREPROCESS[name.removeprefix("preprocess.")] if "." in name else _LINES[name]
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _numbers(value: Any) -> bool:
-    """Whether it is a list of finite numbers, which float32 can hold."""
-    if not isinstance(value, list) or not value or not all(_whole(v) or isinstance(v, float) for v in value):
-        return False
-    return all(abs(v) < 1e38 for v in value)
 
 
 def save(

@@ -1,0 +1,1 @@
+"""Run a model that was exported: ONNX, OpenVINO, programs of torch.export."""
