@@ -41,7 +41,7 @@ class LimitOptions:
     most_bytes: Annotated[int, typer.Option(min=1, help="Maximum bytes of a request.")] = 20_000_000
     most_pixels: Annotated[int, typer.Option(min=1, help="Maximum pixels of a picture.")] = 50_000_000
     explain_seconds: Annotated[float, typer.Option(help="Time that an explanation may take.")] = 10.0
-    batch: Annotated[int, typer.Option(min=1, help="Maximum pictures that go through the model at once.")] = 16
+    batch: Annotated[int, typer.Option(min=1, help="Maximum pictures that go through the model at once.")] = 4
     wait: Annotated[float, typer.Option(min=0, help="Seconds that a picture waits for others that have arrived.")] = (
         0.002
     )
@@ -65,13 +65,16 @@ def serve(
     if address.new_key is not None:
         _make_key(address, run)
         return
-    look_first([model], [])
+    is_file = model.endswith(".onnx")
+    if not is_file:
+        look_first([model], [])
     _check_installed()
+    from clearsight.serving.onnx_backend import onnx_backend
     from clearsight.serving.serve import serve as serve_model
     from clearsight.serving.settings import Settings
 
     serve_model(
-        load_model(model, about_model, run),
+        onnx_backend(model) if is_file else load_model(model, about_model, run),
         host=address.host,
         port=address.port,
         name=address.name,

@@ -30,7 +30,7 @@ class Settings:
     most_rows: int = 64
     body_seconds: float = 10.0
     explain_seconds: float = 10.0
-    batch: int = 16
+    batch: int = 4
     wait: float = 0.002
     waiting: int = 256
     stop_seconds: float = 30.0
