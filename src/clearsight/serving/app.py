@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
@@ -16,6 +16,7 @@ from clearsight._version import __version__
 from clearsight.errors import Refused
 from clearsight.serving import openapi
 from clearsight.serving.measures import MEDIA_TYPE
+from clearsight.serving.page import page
 from clearsight.serving.problems import Problem
 from clearsight.serving.routes import picture_routes
 from clearsight.serving.service import Service
@@ -65,6 +66,17 @@ def api_of(service: Service) -> FastAPI:
     async def metrics(request: Request) -> Response:
         service.gate.key_of(request)
         return Response(service.measures.text(), headers={"Content-Type": MEDIA_TYPE})
+
+    text, policy = page(service.backend, service.name, guarded=service.gate.guarded)
+
+    @app.get("/", include_in_schema=False)
+    async def index() -> Response:
+        headers = {
+            "Content-Security-Policy": policy,
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+        }
+        return HTMLResponse(text, headers=headers)
 
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(HTTPException, _http_error)
