@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import struct
 import zlib
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ import clearsight as cs
 from clearsight.core.classifier import Classifier
 from clearsight.drawing.heatmaps import overlay
 from clearsight.internals.capture import embedded
+from clearsight.serving.serve import reference_answers
 from clearsight.serving.service import Service
 from clearsight.serving.settings import Settings
 from clearsight.serving.tensors import LENGTH
@@ -327,3 +329,40 @@ def test_a_network_without_such_a_head_says_so_and_is_explained_by_gradients(new
     path.write_bytes(PNG)
     right = cs.explain(model, cs.pixels(model, path), "grad-cam").maps[0]
     torch.testing.assert_close(torch.tensor(told["map"]), right, rtol=1e-4, atol=1e-6)
+
+
+def test_pictures_are_compared_with_a_reference(tmp_path):
+    for k in range(24):
+        (tmp_path / f"{k}.png").write_bytes(as_file(picture(k)))
+    (tmp_path / "broken.png").write_bytes(PNG[:200])
+    backend = torch_backend(MODEL)
+    reference = reference_answers(backend, cs.folder(tmp_path))
+    assert len(reference.scores) == 24
+    with served(Service(backend, "small", reference=reference)) as address:
+        known = httpx.post(f"{address}/predict", content=PNG).json()["outlier"]
+        flat = httpx.post(f"{address}/predict", content=as_file(Image.new("RGB", (40, 30), "white"))).json()["outlier"]
+        for k in range(10):
+            httpx.post(f"{address}/predict", content=as_file(picture(k)))
+        measures = httpx.get(f"{address}/metrics").text
+    assert known["method"] == flat["method"] == "knn"
+    assert known["share"] < 1 == flat["share"]
+    value = {line.split()[0]: float(line.split()[1]) for line in measures.splitlines() if line[0] != "#"}
+    assert value['clearsight_requests_total{route="/predict",status="200"}'] == 12
+    assert value["clearsight_confidence_count"] == value["clearsight_outlier_share_count"] == 12
+    assert value["clearsight_batch_pictures_sum"] == 12
+    assert value['clearsight_request_seconds_count{route="/predict"}'] == 12
+    for name in ("psi", "ks"):
+        assert value[f'clearsight_drift_{name}{{of="outlier"}}'] >= 0
+        assert value[f'clearsight_drift_{name}{{of="confidence"}}'] >= 0
+
+
+def test_the_log_is_a_line_for_each_request_and_holds_no_picture(tmp_path):
+    log: list[str] = []
+    with served(Service(torch_backend(MODEL), "small"), log=log) as address:
+        sent = [httpx.post(f"{address}/predict", content=content) for content in (PNG, b"secret")]
+        httpx.get(f"{address}/<script>")
+    lines = [json.loads(line) for line in log]
+    assert [(line["route"], line["status"]) for line in lines] == [("/predict", 200), ("/predict", 400), ("other", 404)]
+    assert [line["request"] for line in lines[:2]] == [r.headers["x-request-id"] for r in sent]
+    assert lines[0] | {"bytes": len(PNG), "pixels": 1200, "pictures": 1, "method": "POST"} == lines[0]
+    assert not any(word in "".join(log) for word in ("secret", "script", "espresso"))

@@ -31,6 +31,9 @@ class AddressOptions:
         list[str] | None,
         typer.Option(help="Of the new key: requests=1000/day, bytes=200M/hour, pixels=, seconds=; may be repeated."),
     ] = None
+    reference: Annotated[
+        str | None, typer.Option(metavar="DATA", help="Pictures that those that come are compared with.")
+    ] = None
     log: Annotated[Path | None, typer.Option(help="File for a line of JSON about each request.")] = None
 
 
@@ -68,7 +71,9 @@ def serve(
     is_file = model.endswith(".onnx")
     if not is_file:
         look_first([model], [])
+    look_first([], [address.reference] if address.reference else [])
     _check_installed()
+    from clearsight.data.datasets import open_data
     from clearsight.serving.onnx_backend import onnx_backend
     from clearsight.serving.serve import serve as serve_model
     from clearsight.serving.settings import Settings
@@ -87,6 +92,7 @@ def serve(
             batch=limits.batch,
             wait=limits.wait,
         ),
+        reference=None if address.reference is None else open_data(address.reference),
         log=address.log,
         say=sayer(False) if run.json else print_line,
     )

@@ -14,7 +14,15 @@ from clearsight.serving.bodies import picture_in
 from clearsight.serving.pictures import Sent
 from clearsight.serving.problems import Problem
 from clearsight.serving.service import Service, Visit
-from clearsight.serving.telling import answer_facts, explanation_facts, map_facts, overlay_png, picture_facts, rounded
+from clearsight.serving.telling import (
+    answer_facts,
+    explanation_facts,
+    map_facts,
+    outlier_facts,
+    overlay_png,
+    picture_facts,
+    rounded,
+)
 
 Top = Annotated[int, Query(ge=1, le=1000, description="Number of answers.")]
 Target = Annotated[
@@ -55,6 +63,7 @@ def picture_routes(service: Service) -> APIRouter:
             "model": service.name,
             "answers": answer_facts(backend, answers, 0, top),
             "picture": picture_facts(sent),
+            "outlier": outlier_facts(answers, 0, service.reference),
         }
         if map:
             told["map"] = map_facts(backend, answers, 0)

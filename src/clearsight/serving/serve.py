@@ -7,17 +7,22 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from clearsight.core.classifier import Classifier
+from clearsight.data.datasets import Pictures
+from clearsight.data.images import open_picture, to_bytes
 from clearsight.errors import Refused
 from clearsight.serving.app import build_app
 from clearsight.serving.backend import Backend
+from clearsight.serving.batcher import joined
 from clearsight.serving.gate import Gate
 from clearsight.serving.keys import read_keys
 from clearsight.serving.ledger import Ledger
+from clearsight.serving.outliers import Reference, reference_of
 from clearsight.serving.run import address_of, is_loopback, listening, run_until_stopped
 from clearsight.serving.service import Service
 from clearsight.serving.settings import Settings
 from clearsight.serving.torch_backend import torch_backend
 
+_MOST_REFERENCES = 1000
 Say = Callable[[str], object]
 
 
@@ -30,6 +35,7 @@ def serve(
     keys: str | Path | None = None,
     open_to_all: bool = False,
     settings: Settings | None = None,
+    reference: Pictures | None = None,
     log: str | Path | None = None,
     say: Say | None = None,
 ) -> None:
@@ -43,6 +49,8 @@ def serve(
         keys: file of API keys that `clearsight serve --new-key` makes; what they use is counted in a file beside it.
         open_to_all: serve other machines without keys.
         settings: limits of one request, and how requests share the model.
+        reference: pictures such as those of the training set, at most 1,000 of which are compared with those that come;
+            None compares with nothing.
         log: file to which a line of JSON is added for each request; None for none.
         say: called with the sentence that names the address.
 
@@ -56,7 +64,8 @@ def serve(
     settings = settings or Settings()
     gate = gate_of(Path(keys)) if keys is not None else Gate()
     backend = model if isinstance(model, Backend) else torch_backend(model)
-    service = Service(backend, name, settings, gate)
+    known = None if reference is None else reference_answers(backend, reference)
+    service = Service(backend, name, settings, gate, known)
     server = listening(host, port)
     with _lines_to(log) as write:
         if say is not None:
@@ -67,6 +76,24 @@ def serve(
             stop_seconds=settings.stop_seconds,
             head_seconds=settings.body_seconds,
         )
+
+
+def reference_answers(backend: Backend, pictures: Pictures) -> Reference:
+    """What pictures look like to a model: of more than 1,000 every so many-th is taken.
+
+    Refused: fewer than 20 that can be read.
+    """
+    step = max(1, -(-len(pictures.pictures) // _MOST_REFERENCES))
+    parts = []
+    for picture in pictures.pictures[::step]:
+        try:
+            pixels = to_bytes(open_picture(picture.path), backend.preprocess).numpy()
+        except Refused:  # a broken one says nothing of those that come
+            continue
+        parts.append(backend.run(pixels[None]))
+    if not parts:
+        raise Refused("no reference picture can be read", "give others")
+    return reference_of(joined(parts))
 
 
 def gate_of(path: Path) -> Gate:

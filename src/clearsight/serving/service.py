@@ -22,6 +22,7 @@ from clearsight.serving.explanations import Explaining, explainer_call
 from clearsight.serving.gate import Gate
 from clearsight.serving.keys import Key
 from clearsight.serving.measures import Measures
+from clearsight.serving.outliers import Reference
 from clearsight.serving.pictures import Sent, checked_size, decoded, each, from_array
 from clearsight.serving.problems import Problem
 from clearsight.serving.settings import Settings
@@ -43,16 +44,23 @@ class Service:
         name: what the model is called in addresses; "" takes it from the words that load it.
         settings: limits of a request, and how requests share the model.
         gate: who may ask.
+        reference: what the pictures that come are compared with; None compares with nothing.
     """
 
     def __init__(
-        self, backend: Backend, name: str = "", settings: Settings | None = None, gate: Gate | None = None
+        self,
+        backend: Backend,
+        name: str = "",
+        settings: Settings | None = None,
+        gate: Gate | None = None,
+        reference: Reference | None = None,
     ) -> None:
         self.backend = backend
         self.name = name or model_name(backend.source)
         self.settings = settings or Settings()
         self.gate = gate or Gate()
-        self.measures = Measures(backend, lambda: self._batcher.waiting)
+        self.reference = reference
+        self.measures = Measures(backend, lambda: self._batcher.waiting, reference)
         self._batcher = Batcher(backend.run, self.settings.batch, self.settings.wait, self.measures.batch)
         self._explaining = Explaining(backend, self.settings.explain_seconds)
         self._readers = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "clearsight-read")

@@ -12,6 +12,7 @@ from clearsight.data.images import of_bytes
 from clearsight.drawing.heatmaps import overlay
 from clearsight.runner.results import Explanation
 from clearsight.serving.backend import Answers, Backend, Bytes
+from clearsight.serving.outliers import Reference, outlier_scores, shares_below
 from clearsight.serving.pictures import Sent
 
 
@@ -34,6 +35,13 @@ def map_facts(backend: Backend, answers: Answers, row: int) -> dict[str, Any]:
         "shape": list(values.shape),
         "values": rounded(values),
     }
+
+
+def outlier_facts(answers: Answers, row: int, reference: Reference | None) -> dict[str, Any]:
+    """How unusual one picture is: the score, what it is, and the share of reference pictures that are less so."""
+    scores = outlier_scores(answers.rows(row, row + 1), reference)
+    share = None if reference is None else shares_below(scores, reference)[0]
+    return {"method": "max-logit" if reference is None else reference.method, "score": float(scores[0]), "share": share}
 
 
 def picture_facts(sent: Sent) -> dict[str, Any]:
