@@ -16,7 +16,7 @@ RNG = np.random.default_rng(0)
 def answers(n: int, shift: float = 0.0, features: bool = True) -> Answers:
     logits = RNG.normal(size=(n, 4)).astype(np.float32)
     values = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    found = RNG.normal(size=(n, 6)) + shift * np.eye(6)[0]
+    found = RNG.normal(size=(n, 6)) + (3 + shift) * np.eye(6)[0]
     return Answers(values, logits, None, found.astype(np.float32) if features else None)
 
 
@@ -65,7 +65,7 @@ def test_drift_is_seen_where_pictures_move_and_not_where_they_do_not():
     known = reference_of(answers(400))
     same, moved = Drift(known), Drift(known)
     assert np.isnan(same.measure("psi", "outlier"))
-    for drift, shift in ((same, 0.0), (moved, -5.0)):
+    for drift, shift in ((same, 0.0), (moved, -6.0)):
         new = answers(300, shift)
         drift.note(new.values.max(1), outlier_scores(new, known))
     assert same.measure("psi", "outlier") < 0.1 < 0.25 < moved.measure("psi", "outlier")
