@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.theft import Theft
 from clearsight.core.training_step import TrainingStep
 from clearsight.training.losses import weighted_entropy
 from clearsight.training.perturb import attacker, training_attack
@@ -71,3 +72,20 @@ def training_step(model: Classifier, attack: str = "fgsm", *, eps: float = 8 / 2
     call, _, norm = training_attack(attack)
     entropy = weighted_entropy(torch.ones(len(model.labels)), 0.0)
     return TrainingStep(model, entropy, attacker(model, call, eps, norm, seed), eps, norm, seed=seed)
+
+
+def theft(
+    pool: Tensor,
+    *,
+    weight: list[list[float]] | None = None,
+    bias: list[float] | None = None,
+    asked: Tensor | None = None,
+    answers: list[list[float]] | None = None,
+    seed: int = 0,
+) -> Theft:
+    """A theft with a linear clone; of the pool (P, C, *S) nothing was asked about, unless it is said."""
+    pixels = pool[0].numel() if len(pool) else pool.shape[1:].numel()
+    weight = weight or [[0.0] * pixels, [0.0] * pixels]
+    asked = pool[:0] if asked is None else asked
+    told = torch.full((len(asked), len(weight)), 1 / len(weight)) if answers is None else torch.tensor(answers)
+    return Theft(pool, asked, told, linear(weight, bias), torch.Generator().manual_seed(seed))

@@ -8,8 +8,6 @@ METHODS = {
         ("int(case.right[rows].sum())", "int((case.logits[rows].argmax(1) == case.truth[rows].int().argmax(1)).sum())"),
     ],
     "checks/calibration.py": [
-        ("confidence - right, bins)).sum()", "confidence, bins)).sum()"),
-        ("np.ceil(confidence * bins).astype(np.int64) - 1", "np.floor(confidence * bins).astype(np.int64)"),
         ('"fail" if value > allowed', '"fail" if value > ceiling'),
     ],
     "checks/localisation.py": [
@@ -38,3 +36,18 @@ METHODS = {
         ("Misclassify(case.truth[todo])", "Misclassify(case.predicted[todo])"),
     ],
 }
+
+CORE = [
+    (
+        "core/calibration_error.py",
+        "confidence - right, bins)).sum()",
+        "confidence, bins)).sum()",
+        "test_checks or calibration",
+    ),
+    (
+        "core/calibration_error.py",
+        "np.ceil(confidence * bins).astype(np.int64) - 1",
+        "np.floor(confidence * bins).astype(np.int64)",
+        "test_checks or calibration",
+    ),
+]

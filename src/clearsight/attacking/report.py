@@ -18,7 +18,7 @@ from clearsight.auditing.assemble import make
 from clearsight.auditing.case import Case
 from clearsight.auditing.evidence import bounds, share, shown, span, table
 from clearsight.auditing.goals import acceptable, goal_of
-from clearsight.core.blackbox import classes_told
+from clearsight.core.access import classes_told
 from clearsight.core.catalogue import Call, parse
 from clearsight.core.classifier import Classifier
 from clearsight.core.norms import Measure, norm_of, word

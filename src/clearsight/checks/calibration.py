@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from clearsight.auditing.case import Case
 from clearsight.auditing.evidence import bounds, share, span, table, unlabelled
+from clearsight.core.calibration_error import Numbers, ece, which_bin
 from clearsight.core.catalogue import method
 from clearsight.core.statistics import FEWEST, Interval, Judgement, bootstrap, tails, wilson
 from clearsight.core.text import counted
@@ -14,7 +14,6 @@ from clearsight.drawing import charts
 from clearsight.errors import Refused
 from clearsight.reporting.findings import Cell, Figure, Finding
 
-Numbers = npt.NDArray[np.float64]
 _DRAWS = 1000
 
 
@@ -95,21 +94,6 @@ def calibration(case: Case, *, bins: int = 15, ceiling: float = 0.1) -> Finding:
     )
 
 
-def ece(confidence: Numbers, right: Numbers, bins: int) -> float:
-    """The expected calibration error: sure (n) in [0, 1], right (n) 0 or 1.  Bins are open below, closed above.
-
-    Two answers with 0.9, one of them right, and one with 0.3 that is wrong: 2/3 of 0.4 and 1/3 of 0.3.
-
-    >>> round(ece(np.array([0.9, 0.9, 0.3]), np.array([1.0, 0.0, 0.0]), 10), 4)
-    0.3667
-    """
-    return float(np.abs(np.bincount(_bin_of(confidence, bins), confidence - right, bins)).sum() / len(confidence))
-
-
-def _bin_of(confidence: Numbers, bins: int) -> npt.NDArray[np.int64]:
-    return np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-
-
 def ece_interval(confidence: Numbers, right: Numbers, bins: int, value: float, seed: int) -> Interval | None:
     """The basic bootstrap: every draw is biased upwards as the value is, so the tails are turned around the value."""
     n, rng = len(confidence), np.random.default_rng(seed)
@@ -155,7 +139,7 @@ def _mean_row(name: str, values: Numbers, seed: int) -> dict[str, Cell]:
 
 
 def _bin_rows(confidence: Numbers, right: Numbers, bins: int) -> list[dict[str, Cell]]:
-    bin_of, rows = _bin_of(confidence, bins), list[dict[str, Cell]]()
+    bin_of, rows = which_bin(confidence, bins), list[dict[str, Cell]]()
     for k in range(bins):
         inside = bin_of == k
         m = int(inside.sum())
@@ -186,7 +170,7 @@ def _notes(
 
 
 def _reliability_figure(confidence: Numbers, right: Numbers, bins: int, value: float) -> Figure:
-    bin_of = _bin_of(confidence, bins)
+    bin_of = which_bin(confidence, bins)
     counts = np.bincount(bin_of, minlength=bins)
     divisors = np.maximum(counts, 1)
     hits = np.bincount(bin_of, right, bins)

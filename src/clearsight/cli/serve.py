@@ -34,6 +34,12 @@ class AddressOptions:
     reference: Annotated[
         str | None, typer.Option(metavar="DATA", help="Pictures that those that come are compared with.")
     ] = None
+    defend: Annotated[
+        list[str] | None, typer.Option(help="A defence that every answer goes through; may be repeated.")
+    ] = None
+    hide: Annotated[
+        list[str] | None, typer.Option(help="What is not told: map, explain, embed, outlier; may be repeated.")
+    ] = None
     log: Annotated[Path | None, typer.Option(help="File for a line of JSON about each request.")] = None
 
 
@@ -71,7 +77,7 @@ def serve(
     is_file = model.endswith(".onnx")
     if not is_file:
         look_first([model], [])
-    look_first([], [address.reference] if address.reference else [])
+    look_first([], [address.reference] if address.reference else [], answer_defences=address.defend or [])
     _check_installed()
     from clearsight.data.datasets import open_data
     from clearsight.serving.onnx_backend import onnx_backend
@@ -93,6 +99,8 @@ def serve(
             wait=limits.wait,
         ),
         reference=None if address.reference is None else open_data(address.reference),
+        defend=address.defend or [],
+        hide=address.hide or [],
         log=address.log,
         say=sayer(False) if run.json else print_line,
     )

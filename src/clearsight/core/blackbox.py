@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
 from clearsight.core import passes
+from clearsight.core.access import classes_told, told
 from clearsight.core.batching import at_once
 from clearsight.core.classifier import Classifier
 from clearsight.core.norms import Measure, per_picture, perturbation_norm, project
@@ -194,15 +194,7 @@ class BlackBox:
         """The outputs (n, K) that the model returns, as logarithms where they are probabilities."""
         if self.access == "logits":
             return out
-        p = out.double().softmax(1)
-        if self.digits is not None:
-            p = p.round(decimals=self.digits)
-        if self.top is not None and self.top < p.shape[1]:
-            best = out.topk(self.top).indices
-            shown = torch.zeros_like(p, dtype=torch.bool).scatter(1, best, True)
-            hidden = (1 - (p * shown).sum(1)).clamp_min(0) / (p.shape[1] - self.top)  # the rest, in equal shares
-            hidden = torch.minimum(hidden, p.gather(1, best).amin(1))  # but none more than the least that is shown
-            p = torch.where(shown, p, hidden[:, None])
+        p = told(out.double().softmax(1), out, self.top, self.digits)
         return p.clamp_min(1e-12).log().float()
 
     def _note(self, sent: Tensor, far: Tensor, of: Tensor, number: Tensor, loss: Tensor, met: Tensor) -> None:
@@ -247,20 +239,6 @@ def _least(value: Tensor, of: Tensor, among: Tensor) -> Tensor:
     where = where[value[where].argsort(stable=True)]
     where = where[of[where].argsort(stable=True)]
     return where[torch.cat([torch.ones(1, dtype=torch.bool), of[where].diff() != 0])]
-
-
-def classes_told(access: str, digits: int | None) -> int | None:
-    """How many of the classes the model's answer contains, None for all.  Refused: an unknown access, and its digits.
-
-    >>> classes_told("top-5", 2), classes_told("probs", None)
-    (5, None)
-    """
-    match = re.fullmatch(r"top-([1-9]\d*)", access)
-    if not match and access not in ("logits", "probs", "label"):
-        raise Refused(f"access {access!r}: give what the model returns, logits, probs, label or top-5")
-    if digits is not None and (digits < 1 or access in ("logits", "label")):
-        raise Refused(f"digits={digits}: give at least 1, and only with probabilities (access probs or top-5)")
-    return int(match[1]) if match else None
 
 
 def _nth(rows: Tensor) -> Tensor:

@@ -43,6 +43,19 @@ def clopper_pearson_lower(right: int, n: int, alpha: float) -> float:
     return float(special.betaincinv(right, n - right + 1, alpha)) if right else 0.0
 
 
+def clopper_pearson(right: int, n: int) -> Interval:
+    """The exact 95 % interval of a share: Clopper & Pearson 1934, doi:10.1093/biomet/26.4.404.
+
+    >>> [round(v, 4) for v in clopper_pearson(0, 10)]
+    [0.0, 0.3085]
+    """
+    from scipy import special  # a fifth of a second, which what asks for no interval does not wait for
+
+    low = float(special.betaincinv(right, n - right + 1, 0.025)) if right else 0.0
+    high = float(special.betaincinv(right + 1, n - right, 0.975)) if right < n else 1.0
+    return low, high
+
+
 def normal_quantile(p: float) -> float:
     """The quantile of the standard normal distribution.
 

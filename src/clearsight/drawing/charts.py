@@ -104,12 +104,12 @@ def curves(
             ax.set_xticks([at for at, _ in xticks], [word for _, word in xticks])
         if shares:
             ax.set_ylim(0, 1.02)
-            _shares(ax.yaxis)
+            percent(ax.yaxis)
         else:
             ax.set_ylim(bottom=min(0.0, *(min(line.values) for line in lines)) - 0.02)
         ax.set_xlabel(xlabel)
         ax.set_ylabel(ylabel)
-        _legend(ax)
+        legend(ax)
 
     return svg(draw, 6.4, 4.0)
 
@@ -124,10 +124,10 @@ def panels(x: Sequence[float], parts: Sequence[tuple[str, Sequence[Line]]], *, x
                 ax.plot(x, line.values, color=colour, marker=marker, ms=5, label=name)
             ax.set_title(title, color=GREY, fontsize=11)
             ax.set_ylim(0, 1.02)
-            _shares(ax.yaxis)
+            percent(ax.yaxis)
             ax.set_xlabel(xlabel)
         axes[0].set_ylabel(ylabel)
-        _legend(axes[0])
+        legend(axes[0])
 
     return svg(draw, 4.8 * len(parts), 4.0, len(parts))
 
@@ -167,10 +167,10 @@ def reliability(
         ax.text(-0.015, 1.03, "n", ha="right", va="bottom", fontsize=9)
         ax.set_xlim(0, 1)
         ax.set_ylim(0, 1)
-        _shares(ax.xaxis, ax.yaxis)
+        percent(ax.xaxis, ax.yaxis)
         ax.set_xlabel("how sure the model is of its answer")
         ax.set_ylabel("how often it is right")
-        _legend(ax)
+        legend(ax)
 
     return svg(draw, 5.6, 5.0)
 
@@ -192,15 +192,15 @@ def dots(rows: Sequence[Dot], *, xlabel: str, value: str, chance: str, hollow: s
                 face = "none" if kind else ACCENT
                 shown = [rows[i].value for i in at]
                 ax.scatter(shown, at, s=42, facecolors=face, edgecolors=ACCENT, linewidths=1.6, label=word, zorder=3)
-        ax.set_yticks(y, [_short(r.name) for r in rows])
+        ax.set_yticks(y, [short(r.name) for r in rows])
         ax.set_ylim(len(rows) - 0.4, -0.6)
         ax.set_xlim(-0.02, 1.02)
         ax.grid(axis="y", visible=False)
         ax.spines["left"].set_visible(False)
         ax.tick_params(axis="y", length=0)
-        _shares(ax.xaxis)
+        percent(ax.xaxis)
         ax.set_xlabel(xlabel)
-        _legend(ax)
+        legend(ax)
 
     return svg(draw, 6.4, 1.5 + 0.28 * len(rows))
 
@@ -216,7 +216,7 @@ def confusion(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> bytes:
             weight = "bold" if i == j else "normal"
             ax.text(j, i, f"{counts[i, j]}", ha="center", va="center", fontsize=9, fontweight=weight, color="white")
         k = np.arange(len(labels))
-        words = [_short(w, 24) for w in labels]
+        words = [short(w, 24) for w in labels]
         ax.set_xticks(k, words, rotation=45, ha="right", rotation_mode="anchor")
         ax.set_yticks(k, words)
         ax.set_xticks(k[:-1] + 0.5, minor=True)
@@ -264,8 +264,8 @@ def shares(
         for i, j in np.argwhere(np.isfinite(values)):
             word = f"{100 * values[i, j]:.0f} %"
             ax.text(j, i, word, ha="center", va="center", fontsize=9, color="white" if values[i, j] > 0.55 else "black")
-        ax.set_xticks(np.arange(len(columns)), [_short(c, 24) for c in columns], rotation=30, ha="right")
-        ax.set_yticks(np.arange(len(rows)), [_short(r, 24) for r in rows])
+        ax.set_xticks(np.arange(len(columns)), [short(c, 24) for c in columns], rotation=30, ha="right")
+        ax.set_yticks(np.arange(len(rows)), [short(r, 24) for r in rows])
         ax.grid(visible=False)
         ax.tick_params(which="both", length=0)
         for side in ("left", "bottom"):
@@ -282,22 +282,28 @@ def _from_to(colours: Sequence[str]) -> Colormap:
     return LinearSegmentedColormap.from_list("", list(colours))
 
 
-def _shares(*axes: Axis) -> None:
-    """Write the numbers of these axes in per cent."""
-    from matplotlib.ticker import PercentFormatter
+def percent(*axes: Axis, digits: int | None = 0) -> None:
+    """Write the numbers of these axes in per cent; digits: decimals, None for as many as each needs."""
+    from matplotlib.ticker import FuncFormatter, PercentFormatter
 
     for axis in axes:
-        axis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+        whole = PercentFormatter(1.0, decimals=digits, symbol=" %")
+        axis.set_major_formatter(whole if digits is not None else FuncFormatter(lambda v, _: f"{100 * v:g} %"))
 
 
-def _legend(ax: Axes) -> None:
+def legend(ax: Axes, columns: int = 2) -> None:
     """Above the plot, where no curve can run into it."""
     figure = ax.get_figure(root=True)
     assert figure is not None
-    figure.legend(loc="outside upper left", ncols=2, borderaxespad=0.2, handlelength=2.2, fontsize=10)
+    figure.legend(loc="outside upper left", ncols=columns, borderaxespad=0.2, handlelength=2.2, fontsize=10)
 
 
-def _short(text: str, most: int = 34) -> str:
+def kind(i: int) -> tuple[str, str]:
+    """The colour and the shape of what stands in place i of a legend."""
+    return _KINDS[i % len(_KINDS)]
+
+
+def short(text: str, most: int = 34) -> str:
     """The end of a long name, which is where file names differ; dollar signs are no formulas."""
     text = text if len(text) <= most else f"…{text[-most + 1 :]}"
     return text.replace("$", r"\$")
@@ -336,14 +342,14 @@ def scatter(groups: Sequence[Group], *, rest: Group | None = None) -> bytes:
         for i, group in enumerate(groups):
             colour, marker = _KINDS[i % len(_KINDS)]
             x, y = zip(*group.points, strict=True)
-            name = _short(group.name, 28)
+            name = short(group.name, 28)
             ax.scatter(x, y, s=34, marker=marker, color=colour, alpha=0.85, linewidths=0, label=name)
         ax.set_xticks([])
         ax.set_yticks([])
         ax.grid(visible=False)
         for side in ("left", "bottom"):
             ax.spines[side].set_visible(False)
-        _legend(ax)
+        legend(ax)
 
     return svg(draw, 6.4, 5.6)
 
@@ -370,11 +376,11 @@ def plane(dots: Sequence[Cross], *, xlabel: str, ylabel: str) -> bytes:
         ax.scatter(x, y, s=38, color=ACCENT, alpha=0.75, linewidths=0, label="a run", zorder=3)
         for axis, limits in ((ax.xaxis, ax.set_xlim), (ax.yaxis, ax.set_ylim)):
             limits(-0.02, 1.02)
-            _shares(axis)
+            percent(axis)
         ax.set_aspect("equal")
         ax.set_xlabel(xlabel)
         ax.set_ylabel(ylabel)
-        _legend(ax)
+        legend(ax)
 
     return svg(draw, 5.4, 5.6)
 
@@ -401,7 +407,7 @@ def quadrants(risen: Group, fallen: Group, rest: tuple[Group, Group], *, xlabel:
         ax.set_aspect("equal")
         ax.set_xlabel(xlabel)
         ax.set_ylabel(ylabel)
-        _legend(ax)
+        legend(ax)
 
     return svg(draw, 5.4, 5.8)
 

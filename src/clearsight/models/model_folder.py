@@ -169,6 +169,14 @@ def train_pictures(source: str) -> list[tuple[Path, str]]:
 
     Refused: a table that does not say it.
     """
+    return part_pictures(source, "train")
+
+
+def part_pictures(source: str, part: str) -> list[tuple[Path, str]]:
+    """(file, label) of a part of a run folder's table, train, val or test; none where source is not such a folder.
+
+    Refused: a table that does not say what trained the model.
+    """
     table = Path(source) / SPLIT
     if not source or not table.is_file():
         return []
@@ -177,7 +185,7 @@ def train_pictures(source: str) -> list[tuple[Path, str]]:
         raise Refused(f"{table} has no column {lost[0]}, so it does not say which pictures trained the model")
     if not any(row["split"] == "train" for row in rows) or any(row["split"] not in PARTS for row in rows):
         raise Refused(f"{table} does not say which pictures trained the model: split is one of {', '.join(PARTS)}")
-    return [(table.parent / row["file"], row["label"]) for row in rows if row["split"] == "train"]
+    return [(table.parent / row["file"], row["label"]) for row in rows if row["split"] == part]
 
 
 AT_RANDOM = "trained on labels drawn at random: of use only to test explanations"

@@ -25,6 +25,8 @@ QUESTIONS = {
     "defences": "how training resists attacks",
     "guides": "how training is right for the right reasons",
     "rebalancing": "how training leaves no group of pictures behind",
+    "thieves": "what pictures a thief asks about who clones it",
+    "answer_defences": "how answers are given so that nobody clones it",
 }
 
 WIDTH = 112  # of what is printed of an option, as of the docstrings around it
@@ -72,8 +74,13 @@ def one(name: str) -> str:
     return "\n\n".join(_in_full(folder, m) for folder, m in find(name))
 
 
+def _words(folder: str) -> str:
+    """A kind as it stands in a sentence: "answer defences"."""
+    return folder.replace("_", " ")
+
+
 def _in_full(folder: str, m: Method) -> str:
-    lines = [f"{m.name}, one of the {folder} ({QUESTIONS[folder]})", "", _without_examples(m.prose), ""]
+    lines = [f"{m.name}, one of the {_words(folder)} ({QUESTIONS[folder]})", "", _without_examples(m.prose), ""]
     if m.options:
         lines += ["options:", *(line for option in m.options for line in _option_lines(m, option)), ""]
     lines += [f"source: {_module_source(m)}"] if _module_source(m) else []
@@ -133,7 +140,7 @@ def paper_link(paper: str) -> str:
 def print_listing(console: Console) -> None:
     """Print the whole catalogue, one line for each method."""
     for folder in FOLDERS:
-        table = Table(title=f"{folder}: {QUESTIONS[folder]}", title_justify="left", box=None, pad_edge=False)
+        table = Table(title=f"{_words(folder)}: {QUESTIONS[folder]}", title_justify="left", box=None, pad_edge=False)
         table.add_column("spelling", no_wrap=True)
         table.add_column("what it does")
         table.add_column("paper", style="dim")
@@ -150,7 +157,12 @@ def pages() -> dict[str, str]:
 
 
 def _page(folder: str) -> str:
-    lines = [f"# {folder.capitalize()}: {QUESTIONS[folder]}", "", "| name | what it does | paper |", "|---|---|---|"]
+    lines = [
+        f"# {_words(folder).capitalize()}: {QUESTIONS[folder]}",
+        "",
+        "| name | what it does | paper |",
+        "|---|---|---|",
+    ]
     for n, m in catalogue(folder).items():
         cells = (f"[`{n}`](#{_anchor(m)})", m.summary, _paper_cell(m))
         lines.append(f"| {' | '.join(map(_escape_cell, cells))} |")

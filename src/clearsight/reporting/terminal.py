@@ -33,7 +33,7 @@ def print_sheet(report: Report, console: Console, folder: Path) -> None:
     _print_line(console, f"{'':9}  {'check':{width}}  {'value':>8}  {'95 % interval':>17}  {'n':>6}".rstrip(), "dim")
     for f in report.sheet:
         _print_finding(console, f, width, opening=report.opening)
-    if report.kind == "attack":
+    if report.kind in ("attack", "theft"):
         _print_first_table(console, report.findings[0])
     _print_broken_files(console, report)
     _print_gate(console, report)

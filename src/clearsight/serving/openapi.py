@@ -17,6 +17,7 @@ ERROR: Schema = {
 _REASONS = {
     400: "What was wrong, and what to do.",
     401: "No API key, or one that is not known.",
+    403: "This server does not tell that.",
     404: "No such model.",
     408: "The body did not come in time.",
     413: "The body or the picture is too large.",
@@ -37,7 +38,7 @@ def errors(*more: int) -> dict[int | str, dict[str, Any]]:
     """The errors of a route that takes a picture, and more."""
     return {
         status: {"description": _REASONS[status], "content": {"application/json": {"schema": ERROR}}}
-        for status in sorted({400, 401, 408, 413, 415, 422, 429, 503, *more})
+        for status in sorted({400, 401, 403, 408, 413, 415, 422, 429, 503, *more})
     }
 
 

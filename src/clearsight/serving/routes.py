@@ -63,8 +63,9 @@ def picture_routes(service: Service) -> APIRouter:
             "model": service.name,
             "answers": answer_facts(backend, answers, 0, top),
             "picture": picture_facts(sent),
-            "outlier": outlier_facts(answers, 0, service.reference),
         }
+        if "outlier" not in service.hidden:
+            told["outlier"] = outlier_facts(answers, 0, service.reference)
         if map:
             told["map"] = map_facts(backend, answers, 0)
         return JSONResponse(told)
@@ -97,6 +98,7 @@ def picture_routes(service: Service) -> APIRouter:
         openapi_extra=openapi.PICTURE_BODY,
     )
     async def embed(request: Request) -> Response:
+        service.check_told("embed")
         visit, sent = await sent_picture(request)
         answers = await service.answer(visit, [sent])
         if answers.features is None:
@@ -114,6 +116,7 @@ async def explained(
 
     Where neither a method nor a class is named, and the model gives a map with its answer, it is that one, enlarged.
     """
+    service.check_told("explain")
     backend = service.backend
     if method is None and target is None and backend.map_shape is not None:
         answers = await service.answer(visit, [sent])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -36,6 +36,8 @@ def serve(
     open_to_all: bool = False,
     settings: Settings | None = None,
     reference: Pictures | None = None,
+    defend: Sequence[str] = (),
+    hide: Sequence[str] = (),
     log: str | Path | None = None,
     say: Say | None = None,
 ) -> None:
@@ -51,6 +53,8 @@ def serve(
         settings: limits of one request, and how requests share the model.
         reference: pictures such as those of the training set, at most 1,000 of which are compared with those that come;
             None compares with nothing.
+        defend: defences of the catalogue that every answer goes through, such as "rounding(digits=2)".
+        hide: what is not told: "map", "explain", "embed", "outlier".
         log: file to which a line of JSON is added for each request; None for none.
         say: called with the sentence that names the address.
 
@@ -65,7 +69,7 @@ def serve(
     gate = gate_of(Path(keys)) if keys is not None else Gate()
     backend = model if isinstance(model, Backend) else torch_backend(model)
     known = None if reference is None else reference_answers(backend, reference)
-    service = Service(backend, name, settings, gate, known)
+    service = Service(backend, name, settings, gate, known, defend, hide)
     server = listening(host, port)
     with _lines_to(log) as write:
         if say is not None:

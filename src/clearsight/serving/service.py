@@ -7,17 +7,19 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from fastapi import Request
 
+from clearsight.errors import Refused, nearest
 from clearsight.runner.results import Explanation
 from clearsight.serving.backend import Answers, Backend
 from clearsight.serving.batcher import Batcher
 from clearsight.serving.bodies import body_of, stated_length
+from clearsight.serving.defence import Defence
 from clearsight.serving.explanations import Explaining, explainer_call
 from clearsight.serving.gate import Gate
 from clearsight.serving.keys import Key
@@ -26,6 +28,8 @@ from clearsight.serving.outliers import Reference
 from clearsight.serving.pictures import Sent, checked_size, decoded, each, from_array
 from clearsight.serving.problems import Problem
 from clearsight.serving.settings import Settings
+
+HIDDEN = ("map", "explain", "embed", "outlier")
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,11 @@ class Service:
         settings: limits of a request, and how requests share the model.
         gate: who may ask.
         reference: what the pictures that come are compared with; None compares with nothing.
+        defences: what the answers of every route go through, in their order.
+        hide: what is not told: "map", "explain", "embed", "outlier".  Where there are defences, features and scores of
+            outliers are never told, since they say more than the answers that are defended.
+
+    Refused: defences of a model that gives values, a defence that fails on this model, and hiding what is not there.
     """
 
     def __init__(
@@ -54,8 +63,15 @@ class Service:
         settings: Settings | None = None,
         gate: Gate | None = None,
         reference: Reference | None = None,
+        defences: Sequence[str] = (),
+        hide: Sequence[str] = (),
     ) -> None:
-        self.backend = backend
+        for word in hide:
+            if word not in HIDDEN:
+                raise Refused(f"hide {word!r}", nearest(word, HIDDEN))
+        self.hidden = frozenset({*hide, *(("embed", "outlier") if defences else ())})
+        self.backend = replace(backend, map_shape=None) if "map" in hide else backend
+        self.defence = Defence(backend, defences)
         self.name = name or model_name(backend.source)
         self.settings = settings or Settings()
         self.gate = gate or Gate()
@@ -117,7 +133,15 @@ class Service:
             spent.append(seconds)
         visit.facts.update(pictures=len(sent), model_seconds=round(seconds, 6))
         self.measures.answered(answers)
-        return answers
+        if not self.defence.calls:
+            return answers
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, self.defence.told, visit.key, sent, answers)
+
+    def check_told(self, what: str) -> None:
+        """Refuse what this server does not tell."""
+        if what in self.hidden:
+            raise Problem(403, f"this server does not tell what {what} asks for", "ask whoever serves the model")
 
     async def explain(self, visit: Visit, sent: Sent, spelling: str, target: str | None) -> Explanation:
         """The map of one picture.  Refused: as in `Explaining.explain`; a class that the model does not have."""

@@ -105,7 +105,7 @@ def _outputs(service: Service) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {backend.output: [len(backend.labels)]}
     if backend.map_shape is not None:
         found["map"] = [*backend.map_shape]
-    if backend.features:
+    if backend.features and "embed" not in service.hidden:
         found["features"] = [backend.features]
     return found | ({} if backend.scores == "values" else {"label": []})
 
@@ -139,7 +139,7 @@ def _is_file(value: bytes) -> bool:
 
 def _answered(service: Service, asked: Asked, answers: Answers) -> Response:
     found: dict[str, Array] = {service.backend.output: answers.values}
-    if answers.maps is not None:
+    if answers.maps is not None and service.backend.map_shape is not None:
         found["map"] = answers.maps
     wanted = list(asked.outputs) if asked.outputs else list(found)
     if answers.features is not None:

@@ -1,0 +1,1 @@
+"""What several defences of answers share."""
