@@ -147,6 +147,8 @@ class Service:
         """The map of one picture.  Refused: as in `Explaining.explain`; a class that the model does not have."""
         call = explainer_call(spelling)
         index = None if target is None else self.class_of(target)
+        if self.defence.calls:
+            await self.answer(visit, [sent])  # a map is an answer too: budgets count it
         with self.gate.timed(visit.key, f"explain {call.method.name}") as spent:
             explanation = await self._explaining.explain(sent.pixels, call, index)
             spent.append(explanation.seconds)
