@@ -5,6 +5,7 @@ from __future__ import annotations
 import http
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -78,11 +79,23 @@ def api_of(service: Service) -> FastAPI:
         }
         return HTMLResponse(text, headers=headers)
 
+    app.openapi_schema = _named(app.openapi(), service.name)
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _wrong_parameter)
     app.add_exception_handler(Exception, _defect)
     return app
+
+
+def _named(description: dict[str, Any], name: str) -> dict[str, Any]:
+    """The description, in which the model's name and version are the only ones there are."""
+    only = {"model": name, "version": "1"}
+    for methods in description["paths"].values():
+        for operation in methods.values():
+            for parameter in operation.get("parameters", ()):
+                if parameter["in"] == "path" and parameter["name"] in only:
+                    parameter["schema"]["enum"] = [only[parameter["name"]]]
+    return description
 
 
 async def _refused(_request: Request, e: Exception) -> Response:
