@@ -283,3 +283,53 @@ def test_a_client_that_is_slow_is_told_so():
             assert answer.startswith(b"HTTP/1.1 408")
             assert b"send it at once" in answer
         assert httpx.post(f"{address}/predict", content=PNG).status_code == 200
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
+def test_ten_thousand_requests_leave_no_error_and_no_memory(capsys):
+    """Answers, maps, explanations, features, tensors and broken pictures, 32 at a time."""
+    tensor = {"name": "picture", "shape": [1, 2, 2, 3], "datatype": "UINT8", "data": [9] * 12}
+    kinds: list[tuple[str, dict[str, object], int]] = [
+        ("/predict", {"content": PNG}, 200),
+        ("/predict?map=true", {"content": as_file(picture(1), "JPEG")}, 200),
+        ("/explain?as=overlay", {"content": PNG}, 200),
+        ("/embed", {"files": {"picture": PNG}}, 200),
+        ("/v2/models/small/infer", {"json": {"inputs": [tensor]}}, 200),
+        ("/v1/models/small:predict", {"json": {"instances": [[[1, 2], [3, 4]]]}}, 200),
+        ("/predict", {"content": PNG[:200]}, 400),
+        ("/predict?top=x", {"content": PNG}, 422),
+        ("/explain?method=grad-cam", {"content": PNG}, 200),
+        ("/nowhere", {}, 404),
+    ]
+
+    async def ask(address: str, numbers: range) -> list[int]:
+        wrong: list[int] = []
+        turns = iter(numbers)
+        async with httpx.AsyncClient(base_url=address, timeout=60) as client:
+
+            async def one() -> None:
+                for i in turns:
+                    path, options, status = kinds[i % (10 if i % 20 == 8 or i % 10 != 8 else 1)]
+                    response = await client.post(path, **options)
+                    if response.status_code != status:
+                        wrong.append(response.status_code)
+
+            await asyncio.gather(*[one() for _ in range(32)])
+        return wrong
+
+    def megabytes(process: subprocess.Popen[str]) -> float:
+        pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
+        return pages * 4096 / 1e6
+
+    with started(None) as (process, address):
+        used = []
+        for part in range(5):
+            assert asyncio.run(ask(address, range(2000 * part, 2000 * part + 2000))) == []
+            used.append(megabytes(process))
+        measures = httpx.get(f"{address}/metrics").text
+    with capsys.disabled():
+        print("megabytes after each 2,000 requests:", [round(m, 1) for m in used])
+    counted = [float(x.split()[1]) for x in measures.splitlines() if x.startswith("clearsight_requests_total")]
+    assert sum(counted) == 10_000
+    assert used[-1] - used[1] < 10  # the first requests fill caches
