@@ -59,7 +59,6 @@ PICTURE_BODY: Schema = {
                     "type": "object",
                     "required": ["picture"],
                     "properties": {"picture": {"type": "string", "format": "binary"}},
-                    "additionalProperties": False,
                 }
             },
             "application/json": {
@@ -238,3 +237,10 @@ def not_ready() -> dict[int | str, dict[str, Any]]:
 def no_key() -> dict[int | str, dict[str, Any]]:
     """The error of a route that asks for a key."""
     return {401: {"description": _REASONS[401], "content": {"application/json": {"schema": ERROR}}}}
+
+
+def map_or_picture(description: str, schema: Schema, example: Any) -> dict[int | str, dict[str, Any]]:
+    """The answer of a route in JSON, or as a PNG file."""
+    told = answers(description, schema, example)
+    told[200]["content"]["image/png"] = {"schema": {"type": "string", "format": "binary"}}
+    return told

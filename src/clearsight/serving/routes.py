@@ -73,7 +73,8 @@ def picture_routes(service: Service) -> APIRouter:
     @router.post(
         "/explain",
         summary="The raw heatmap of a picture, as numbers or drawn over it",
-        responses=openapi.answers("The map.", openapi.EXPLANATION, openapi.EXPLANATION_EXAMPLE) | openapi.errors(),
+        responses=openapi.map_or_picture("The map.", openapi.EXPLANATION, openapi.EXPLANATION_EXAMPLE)
+        | openapi.errors(),
         openapi_extra=openapi.PICTURE_BODY,
     )
     async def explain(

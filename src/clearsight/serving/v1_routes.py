@@ -44,16 +44,6 @@ def v1_routes(service: Service) -> APIRouter:
     async def models() -> Response:
         return JSONResponse({"models": [service.name]})
 
-    @router.get(
-        "/{model}",
-        summary="Whether the model is ready",
-        responses=openapi.answers("State.", {"type": "object"}, {"name": "demo", "ready": True})
-        | openapi.unknown_model(),
-    )
-    async def state(model: str) -> Response:
-        service.check_name(model)
-        return JSONResponse({"name": service.name, "ready": service.ready})
-
     @router.post(
         "/{model}:predict",
         summary="The top answers to each picture",
@@ -84,6 +74,16 @@ def v1_routes(service: Service) -> APIRouter:
         visit, sent = await sent_instances(request, model)
         told: list[dict[str, Any]] = [(await explained(service, visit, one, method, target))[0] for one in sent]
         return JSONResponse({"explanations": told})
+
+    @router.get(  # after those with a verb behind the name, which it would match too
+        "/{model}",
+        summary="Whether the model is ready",
+        responses=openapi.answers("State.", {"type": "object"}, {"name": "demo", "ready": True})
+        | openapi.unknown_model(),
+    )
+    async def state(model: str) -> Response:
+        service.check_name(model)
+        return JSONResponse({"name": service.name, "ready": service.ready})
 
     return router
 
