@@ -70,5 +70,5 @@ CORE = [
         "without_too_long(pictures, None)",
         "text_models",
     ),
-    ("models/model_folder.py", 'pre.get("alphabet", ""),\n', '"",\n', "text_model_is_loaded"),
+    ("models/model_folder.py", 'record.get("alphabet", ""),\n', '"",\n', "text_model_is_loaded"),
 ]

@@ -12,6 +12,7 @@ from torch.nn.parameter import is_lazy
 from clearsight.core import rng
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.core.label_names import first_name
+from clearsight.engines.facts import EngineFacts, facts_of
 from clearsight.errors import Refused
 from clearsight.internals import traceability
 from clearsight.internals.target_layer import early, layer_and_later
@@ -49,6 +50,7 @@ class Inspection:
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
     pictures: int | None = None
+    exported: EngineFacts | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values only, for --json."""
@@ -87,6 +89,7 @@ class Inspection:
                 if c.name != self.layer
             ],
         ]
+        rows += _rows_of_file(self.exported) if self.exported else []
         rows += [] if self.pictures is None else [("pictures", f"{self.pictures}")]
         lines = [f"{name:<13}{value}" for name, value in rows]
         lines += ["", *(f"note: {n}" for n in self.notes)] if self.notes else []
@@ -94,6 +97,18 @@ class Inspection:
             return [*lines, "", "Nothing stands in the way of explaining or attacking this model."]
         problem_lines = [line for p in self.problems for line in (f"- {p.what}", f"    {p.mend}")]
         return [*lines, "", f"{len(self.problems)} to mend:", *problem_lines]
+
+
+def _rows_of_file(facts: EngineFacts) -> list[tuple[str, str]]:
+    """What is said of an exported file."""
+    opset = f", opset {facts.opset}" if facts.opset else ""
+    return [
+        ("file", f"{facts.file}, {facts.size:,} bytes, {facts.nodes} operations{opset}"),
+        ("  takes", "; ".join(facts.inputs)),
+        ("  gives", "; ".join(facts.outputs)),
+        ("run by", f"{'torch, converted from the file' if facts.converted else facts.engine}, in {facts.precision}"),
+        ("gradients", facts.about),
+    ]
 
 
 def inspect(model: Classifier, pictures: Pictures | None = None, *, apart: bool = True) -> Inspection:
@@ -151,6 +166,7 @@ def inspect(model: Classifier, pictures: Pictures | None = None, *, apart: bool 
         problems=tuple(dict.fromkeys(problems)),
         notes=tuple(notes),
         pictures=None if pictures is None else len(pictures.pictures),
+        exported=facts_of(net),
     )
 
 

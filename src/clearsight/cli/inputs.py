@@ -49,6 +49,7 @@ def load_model(words: str, given: ModelOptions, run: RunOptions) -> Classifier:
             words,
             weights=given.weights,
             labels=given.labels,
+            preprocess=given.preprocess,
             output=int(part) if part is not None and part.lstrip("-").isdigit() else part,
             scores=scores,
             trust=given.trust,
@@ -113,9 +114,9 @@ def models_and_places(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def models_and_data(words: Sequence[str]) -> tuple[list[str], str | None]:
-    """Models first; the last of several words is data where it is demo, or a path that is no run folder and no code."""
+    """Models first; the last of several words is data where it is demo, or a path that is no model and no code."""
     last = words[-1]
-    is_data = Path(last).exists() and not (Path(last) / "config.json").exists() and Path(last).suffix != ".py"
+    is_data = Path(last).exists() and not names_model(last) and Path(last).suffix != ".py"
     if len(words) > 1 and (last == "demo" or last.startswith("demo:") or is_data):
         return list(words[:-1]), last
     return list(words), None

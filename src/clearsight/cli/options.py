@@ -13,7 +13,10 @@ import typer
 
 from clearsight.training import recipe
 
-MODEL = "demo, timm:NAME, torchvision:NAME, clearsight:NAME, a run folder, or package.module:factory"
+MODEL = (
+    "demo, timm:NAME, torchvision:NAME, clearsight:NAME, a run folder, an exported .onnx, .pt2 or .xml, or "
+    "package.module:factory"
+)
 DATA = "demo, a folder of pictures (class/x.jpg or split/class/x.jpg), a CSV, or a picture"
 
 Model = Annotated[str, typer.Argument(metavar="[MODEL]", help=MODEL, show_default=True)]
@@ -27,7 +30,7 @@ LabelColumn = Annotated[str | None, typer.Option(help="The column of the table t
 TextColumn = Annotated[str | None, typer.Option(help="The column of the table that holds texts: NAME, or NAME,NAME.")]
 MarksColumn = Annotated[str | None, typer.Option(help="The column of the table that marks characters of its texts.")]
 Trust = Annotated[
-    bool, typer.Option("--trust", help="Allow a run folder to name code that is run to build its network.")
+    bool, typer.Option("--trust", help="Allow a run folder to name code that is run, and a .pt2 file to hold it.")
 ]
 Workers = Annotated[int, typer.Option(min=0, help="Number of processes that read pictures; 0 reads in this one.")]
 
@@ -40,6 +43,9 @@ class ModelOptions:
         str | None, typer.Option(help="FILE with weights for timm:, torchvision: and clearsight:, or none.")
     ] = None
     labels: Annotated[Path | None, typer.Option(help="Class names of the model: one per line, or a JSON list.")] = None
+    preprocess: Annotated[
+        str | None, typer.Option(help="Preprocessing of the model: a JSON file, or timm:NAME, torchvision:NAME.")
+    ] = None
     output: Annotated[str | None, typer.Option(help="The part of a tuple or dict output that holds the scores.")] = None
     scores: Annotated[
         str | None, typer.Option(help="What the outputs are: logits, probabilities, one-logit, multi-label, values.")

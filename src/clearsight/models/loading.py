@@ -1,4 +1,4 @@
-"""Load a Classifier by name, in any of five forms."""
+"""Load a Classifier by name, in any of six forms."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from clearsight.core.catalogue import module_of
 from clearsight.core.classifier import Classifier, Preprocess, Scores, outputs_for, wrap
 from clearsight.errors import Refused, nearest
 from clearsight.models import architectures
-from clearsight.models.model_folder import read_config, save
-from clearsight.models.model_words import CONFIG, DEMOS, FORMS, LIBRARIES, WEIGHTS, check_model_words
+from clearsight.models.exported import load_exported
+from clearsight.models.model_folder import read_config, read_preprocess, save
+from clearsight.models.model_words import CONFIG, DEMOS, FORMS, LIBRARIES, WEIGHTS, check_model_words, exported_file
 from clearsight.models.weights import put_weights, read_weights
 
 __all__ = ["load", "save"]
@@ -35,7 +36,7 @@ def load(
     *,
     weights: str | Path | None = None,
     labels: str | Path | list[str] | tuple[str, ...] | None = None,
-    preprocess: Preprocess | None = None,
+    preprocess: Preprocess | str | Path | None = None,
     output: str | int | None = None,
     scores: Scores = "logits",
     trust: bool = False,
@@ -45,15 +46,16 @@ def load(
     """Load the model that words name.
 
     Args:
-        words: "demo", a library's network (timm:NAME, torchvision:NAME, clearsight:NAME), a model folder, or a factory
-            ("./file.py:factory").
+        words: "demo", a library's network (timm:NAME, torchvision:NAME, clearsight:NAME), a model folder, an exported
+            file (.onnx, .pt2, .xml of OpenVINO) or a folder with one, or a factory ("./file.py:factory").
         weights: file of weights (.safetensors, or a state dict of torch.save), "none" for random ones, always the same;
             None for the model's own.  timm and torchvision then fetch theirs, and say is called before.
         labels: class names in the order of the scores, or a file of them, one to a line or a JSON list.
-        preprocess: preprocessing instead of the model's own.
+        preprocess: preprocessing instead of the model's own; also a JSON file with it, or the words of a library's
+            network (timm:NAME, torchvision:NAME) whose it is.
         output: which part of what the network returns holds the scores, instead of the model's own choice.
         scores: what the network returns, see Classifier; "logits" keeps the model's own choice.
-        trust: let a model folder name code of its own and run it.
+        trust: let a model folder name code of its own and run it, and a .pt2 file hold what runs code.
         device: "cpu", "cuda", "cuda:1", "mps", or "auto" for the fastest available.
         say: called with a line before anything is fetched; by default it prints to stderr.
 
@@ -64,14 +66,20 @@ def load(
     where = device_of(device)
     fewest = 1 if scores in ("multi-label", "values") else 2
     names = None if labels is None else read_labels(labels, fewest)
+    pre = _stated_preprocess(preprocess)
+    exported = exported_file(words)
     if words in DEMOS:
-        model = _load_demo(words, weights, names, preprocess)
+        model = _load_demo(words, weights, names, pre)
     elif words.startswith(LIBRARIES):
-        model = _load_library(words, weights, names, preprocess, scores, say)
+        model = _load_library(words, weights, names, pre, scores, say)
+    elif exported is not None:
+        if weights is not None:
+            raise Refused(f"{exported} has its own weights: leave weights out (--weights)")
+        model = load_exported(exported, names, pre, scores, trust)
     elif words and Path(words).is_dir():
-        model = _load_run_folder(Path(words), weights, names, preprocess, trust)
+        model = _load_run_folder(Path(words), weights, names, pre, trust)
     elif ":" in words:
-        model = _load_factory(words, weights, names, preprocess)
+        model = _load_factory(words, weights, names, pre)
     else:
         raise _unknown(words)
     output = model.output if output is None else output
@@ -80,6 +88,14 @@ def load(
         raise Refused(f"scores {scores!r}: {nearest(str(scores), get_args(Scores))}")
     model.net.to(where)
     return replace(model, source=words, output=output, scores=scores)
+
+
+def _stated_preprocess(given: Preprocess | str | Path | None) -> Preprocess | None:
+    """The preprocessing that is given, or that in a JSON file or of a library's network."""
+    if given is None or isinstance(given, Preprocess):
+        return given
+    words = str(given)
+    return architectures.default_preprocess(words) if words.startswith(LIBRARIES) else read_preprocess(Path(words))
 
 
 def read_labels(labels: str | Path | list[str] | tuple[str, ...], least: int = 2) -> tuple[str, ...]:

@@ -78,18 +78,39 @@ def read_config(folder: Path) -> Config:
     if config["schema"] != SCHEMA:
         raise Refused(f"{path} has schema {config['schema']}, but this version reads {SCHEMA}: update clearsight")
     try:
-        preprocess = Preprocess(
-            tuple(pre["size"]),
-            tuple(pre["mean"]),
-            tuple(pre["std"]),
-            pre["interpolation"],
-            pre["resize"],
-            pre.get("alphabet", ""),
-        )
+        preprocess = _preprocess(pre)
     except Refused as e:
         raise Refused(f"{path}: {e}") from None
     faster = config.get("channels_last", False)
     return Config(config["architecture"], options, tuple(labels), preprocess, output, config["scores"], faster)
+
+
+def _preprocess(record: Mapping[str, Any]) -> Preprocess:
+    return Preprocess(
+        tuple(record["size"]),
+        tuple(record["mean"]),
+        tuple(record["std"]),
+        record["interpolation"],
+        record["resize"],
+        record.get("alphabet", ""),
+    )
+
+
+def read_preprocess(path: Path) -> Preprocess:
+    """The preprocessing in a JSON file: the object that config.json has under "preprocess", or such a config.json."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError) as e:
+        raise Refused(f"the preprocessing file {path} cannot be read: {e}") from e
+    except (ValueError, RecursionError) as e:
+        raise Refused(f"{path} is not JSON: {e}") from e
+    if isinstance(record, dict) and isinstance(record.get("preprocess"), dict):
+        record = record["preprocess"]
+    refuse_wrong(preprocess_fields(record, path), {}, path)
+    try:
+        return _preprocess(record)
+    except Refused as e:
+        raise Refused(f"{path}: {e}") from None
 
 
 def save(

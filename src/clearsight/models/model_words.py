@@ -13,15 +13,17 @@ DEMOS = {"demo": ("lite0", 224, 256), "demo-lite1": ("lite1", 240, 272), "demo-l
 CONFIG, WEIGHTS = "config.json", "model.safetensors"  # of a run folder
 FORMS = (
     "demo (demo-lite1, demo-lite2), timm:NAME, torchvision:NAME, clearsight:NAME, a run folder (config.json + "
-    "model.safetensors), or package.module:factory (also path/to/file.py:factory)"
+    "model.safetensors), an exported file (.onnx, .pt2, .xml of OpenVINO), or package.module:factory (also "
+    "path/to/file.py:factory)"
 )
-_NOT_A_MODEL = (".pth", ".pt", ".th", ".bin", ".ckpt", ".safetensors", ".onnx", ".pkl", ".pickle", ".h5", ".keras")
+EXPORTED = (".onnx", ".pt2", ".xml")  # ONNX, torch.export, OpenVINO
+_NOT_A_MODEL = (".pth", ".pt", ".th", ".bin", ".ckpt", ".safetensors", ".pkl", ".pickle", ".h5", ".keras")
 _PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 
 def names_model(word: str) -> bool:
     """Whether a word of the command line can only be a model."""
-    named = word in DEMOS or word.startswith(LIBRARIES) or (Path(word) / CONFIG).exists()
+    named = word in DEMOS or word.startswith(LIBRARIES) or (Path(word) / CONFIG).exists() or names_exported(word)
     factory = ":" in word and not word.startswith("demo:") and not Path(word).exists()
     return named or factory
 
@@ -39,13 +41,42 @@ def is_run(folder: Path) -> bool:
     return (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file()
 
 
+def names_exported(word: str) -> bool:
+    """Whether a word names an exported file, or a folder with one."""
+    return word.lower().endswith(EXPORTED) or bool(exported_in(Path(word)))
+
+
+def exported_in(folder: Path) -> list[Path]:
+    """The exported models in a folder: its files model.onnx, model.pt2 and model.xml."""
+    files = [folder / f"model{suffix}" for suffix in EXPORTED]
+    return [file for file in files if file.is_file()]
+
+
+def exported_file(words: str) -> Path | None:
+    """The exported file that words name, by its path or that of its folder; None where they name none.
+
+    Refused: a folder with several.
+    """
+    if words.lower().endswith(EXPORTED):
+        return Path(words)
+    files = exported_in(Path(words)) if words and not is_run(Path(words)) else []
+    if len(files) > 1:
+        names = " and ".join(file.name for file in files)
+        raise Refused(f"{words} holds several exported models, {names}: name one, {files[0]}")
+    return files[0] if files else None
+
+
 def check_model_words(words: str) -> None:
     """Refuse words of which the names and files alone show that they are no model."""
     if words in DEMOS or words.startswith(LIBRARIES):
         return
     if words.startswith("demo:"):
         raise Refused(f"{words} names pictures, but the model comes first: demo {words}")
-    if words and Path(words).is_dir():
+    exported = exported_file(words)
+    if exported is not None:
+        if not exported.is_file():
+            raise Refused(f"there is no file {words}; a model is {FORMS}")
+    elif words and Path(words).is_dir():
         if not is_run(Path(words)):
             raise _refuse_folder(Path(words))
     elif words.lower().endswith(_NOT_A_MODEL):
@@ -71,8 +102,6 @@ def _refuse_folder(folder: Path) -> Refused:
 def _refuse_weights(words: str) -> Refused:
     if not Path(words).is_file():
         return Refused(f"there is no file {words}; a model is {FORMS}")
-    if words.lower().endswith(".onnx"):
-        return Refused(f"{words} has no gradients: give the network that it was exported from, {FORMS}")
     if words.lower().endswith((".h5", ".keras")):
         return Refused(f"{words} is a Keras model, but clearsight reads PyTorch: {FORMS}")
     return Refused(

@@ -150,9 +150,11 @@ def _attribute(attribute: Any) -> Any:
 
 
 def _free(name: str, made: Mapping[str, nn.Module]) -> str:
-    """The name, with a number where it, a part of it or something inside it is taken."""
+    """The name, or one like it where it is taken, where a layer stands on its way, or where layers lie inside it."""
+    if any(name.startswith(f"{m}.") for m in made):
+        name = name.replace(".", "_")
     tried, k = name, 2
-    while any(tried == m or m.startswith(f"{tried}.") or tried.startswith(f"{m}.") for m in made):
+    while any(tried == m or m.startswith(f"{tried}.") for m in made):
         tried, k = f"{name}_{k}", k + 1
     return tried
 
