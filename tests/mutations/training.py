@@ -129,7 +129,7 @@ CORE = [
         "takes_colours or settled_says",
     ),
     ("training/auto_settings.py", "per_class >= FEW else", "per_class > FEW else", "settled_says"),
-    ("models/model_folder.py", 'if row["split"] == "train"', "if True", "own_training_pictures"),
+    ("models/model_folder.py", 'if row["split"] == part', "if True", "own_training_pictures"),
     (
         "data/data_words.py",
         "if is_run(Path(words)):",

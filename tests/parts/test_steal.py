@@ -58,7 +58,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def report(photos: Path) -> StealReport:
     request = steal_request(
         budget=32, rounds=3, arch=LINEAR, steps=20, defences=["rounding(digits=1)", "top-1, query-budget(queries=8)"],
-        maps="saliency(absolute=false)", map_cells=2, map_levels=2, attack="fgsm", eps=0.2,
+        maps="saliency(absolute=false)", map_cells=2, map_levels=2, attack="fgsm", eps=0.6,
     )  # fmt: skip
     return steal_pictures(of_classifier(net()), cs.folder(photos), None, request, command="clearsight steal X")
 
@@ -85,6 +85,21 @@ def test_a_report_has_the_curve_the_frontier_the_maps_and_the_transfer(report: S
     again = cs.Report.read(tmp_path / "out")
     assert json.loads(again.json())["findings"] == json.loads(report.json())["findings"]
     assert b"<svg" in (tmp_path / "out" / "figures" / "frontier.svg").read_bytes()
+
+
+MINE = """
+def first(theft, n, *, skip: int = 0):
+    import torch
+    return theft.take(torch.arange(skip, skip + n))
+"""
+
+
+def test_a_thief_of_ones_own(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    request = steal_request("./mine.py:first(skip=2)", budget=8, rounds=1, arch=LINEAR, steps=20, attack="fgsm")
+    report = steal_pictures(of_classifier(net()), cs.folder(photos), None, request)
+    assert "a ./mine.py:first thief" in report.findings[0].headline
 
 
 def test_the_same_seed_gives_the_same_theft(photos: Path) -> None:

@@ -42,7 +42,7 @@ def audit(
 ) -> None:
     """Run the checks on a model and pictures, and write report.html and report.json.
 
-    The costly certified-robustness and purification run only by --only.
+    The costly certified-robustness, purification, model-stealing and membership-inference run only by --only.
 
     Without arguments the embedded EfficientNet-Lite0 is audited on ten real photos. Given the folder of an audit that
     was stopped (-o DIR), it goes on where that ended.

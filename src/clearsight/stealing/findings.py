@@ -88,11 +88,19 @@ def frontier_finding(defended: Sequence[Defended], *, ceiling: float, planned: i
     last, naive = lowest.best.last, lowest.naive.last
     gain = last.agreement - naive.agreement
     adapts = f", {points(gain)} points more than one who does not adapt" if gain >= 0.0005 else ""
+    free = next((d.best.last for d in defended if d.name == "none"), None)
+    helps = free is None or last.agree < free.agree
+    named = counted(len(behind), "defence")
+    least = (
+        f"Of {named}, {lowest.name} leaves a thief least"
+        if helps
+        else f"None of {named} leaves a thief less than there is without; behind {lowest.name}"
+    )
     return Finding(
         judge(last.interval, ceiling=ceiling),
-        f"Of {counted(len(behind), 'defence')}, {lowest.name} leaves a thief least: the best one "
-        f"({WORDS[lowest.best.adaptation]}) agrees on {share(last.agreement)} ({span(last.interval, last.n)}){adapts}. "
-        f"It moves {share(lowest.cost.moved)} of an honest user's probability.",
+        f"{least}: the best one ({WORDS[lowest.best.adaptation]}) agrees on {share(last.agreement)} "
+        f"({span(last.interval, last.n)}){adapts}. It moves {share(lowest.cost.moved)} of an honest user's "
+        "probability.",
         quantity="agreement behind the best defence",
         value=last.agreement,
         interval=last.interval,
