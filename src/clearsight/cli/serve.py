@@ -74,18 +74,14 @@ def serve(
     if address.new_key is not None:
         _make_key(address, run)
         return
-    is_file = model.endswith(".onnx")
-    if not is_file:
-        look_first([model], [])
-    look_first([], [address.reference] if address.reference else [], answer_defences=address.defend or [])
+    look_first([model], [address.reference] if address.reference else [], answer_defences=address.defend or [])
     _check_installed()
     from clearsight.data.datasets import open_data
-    from clearsight.serving.onnx_backend import onnx_backend
     from clearsight.serving.serve import serve as serve_model
     from clearsight.serving.settings import Settings
 
     serve_model(
-        onnx_backend(model) if is_file else load_model(model, about_model, run),
+        load_model(model, about_model, run),
         host=address.host,
         port=address.port,
         name=address.name,

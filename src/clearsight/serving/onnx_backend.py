@@ -14,7 +14,8 @@ import torch
 
 from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.data.images import of_bytes
-from clearsight.engines.manifest import KEY, LOGITS, MAP, PIXELS, PROBABILITIES, VALUES, Manifest, from_json
+from clearsight.engines.manifest import LOGITS, MAP, PIXELS, PROBABILITIES, VALUES, Manifest
+from clearsight.engines.onnx_file import read_onnx
 from clearsight.errors import Refused
 from clearsight.exporting.extras import need
 from clearsight.serving.backend import Answers, Backend, Bytes
@@ -40,14 +41,10 @@ def onnx_backend(path: str | Path, classifier: Classifier | None = None, threads
     import onnxruntime
 
     path = Path(path)
-    try:
-        whole = onnx.load(str(path))
-    except FileNotFoundError:
-        raise Refused(f"no file {path}", "clearsight export writes one") from None
-    except Exception as e:  # protobuf's, of its own kind
-        reason = str(e).partition("\n")[0]
-        raise Refused(f"{path} is no ONNX file ({reason})", "clearsight export writes one") from None
-    manifest = _manifest_of(whole, path)
+    manifest = read_onnx(path).manifest  # which refuses what is broken, and weights outside of the file's folder
+    if manifest is None:
+        raise Refused(f"{path} does not say what it takes", "serve a file that clearsight export wrote")
+    whole = onnx.load(str(path))
     preprocess = Preprocess(**manifest.preprocess)
     cut, feature_tensor = _cut(whole, manifest, path)
     options = onnxruntime.SessionOptions()
@@ -64,7 +61,7 @@ def onnx_backend(path: str | Path, classifier: Classifier | None = None, threads
     tried = run(np.zeros((2, preprocess.channels, *preprocess.size), np.uint8))
     return Backend(
         engine="onnxruntime",
-        labels=manifest.labels,
+        labels=manifest.labels if classifier is None else classifier.labels,
         preprocess=preprocess,
         scores=manifest.scores,
         source=str(path),
@@ -76,13 +73,6 @@ def onnx_backend(path: str | Path, classifier: Classifier | None = None, threads
         | ({"map": manifest.heatmap.layer} if manifest.heatmap else {}),
         classifier=classifier,
     )
-
-
-def _manifest_of(model: onnx.ModelProto, path: Path) -> Manifest:
-    found = {entry.key: entry.value for entry in model.metadata_props}.get(KEY)
-    if found is None:
-        raise Refused(f"{path} does not say what it takes", "serve a file that clearsight export wrote")
-    return from_json(found, path)
 
 
 def _cut(model: onnx.ModelProto, manifest: Manifest, path: Path) -> tuple[onnx.ModelProto, str]:

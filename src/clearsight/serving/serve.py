@@ -9,6 +9,7 @@ from pathlib import Path
 from clearsight.core.classifier import Classifier
 from clearsight.data.datasets import Pictures
 from clearsight.data.images import open_picture, to_bytes
+from clearsight.engines.onnx_file import read_onnx
 from clearsight.errors import Refused
 from clearsight.serving.app import build_app
 from clearsight.serving.backend import Backend
@@ -16,6 +17,7 @@ from clearsight.serving.batcher import joined
 from clearsight.serving.gate import Gate
 from clearsight.serving.keys import read_keys
 from clearsight.serving.ledger import Ledger
+from clearsight.serving.onnx_backend import onnx_backend
 from clearsight.serving.outliers import Reference, reference_of
 from clearsight.serving.run import address_of, is_loopback, listening, run_until_stopped
 from clearsight.serving.service import Service
@@ -67,7 +69,7 @@ def serve(
         )
     settings = settings or Settings()
     gate = gate_of(Path(keys)) if keys is not None else Gate()
-    backend = model if isinstance(model, Backend) else torch_backend(model)
+    backend = model if isinstance(model, Backend) else backend_of(model)
     known = None if reference is None else reference_answers(backend, reference)
     service = Service(backend, name, settings, gate, known, defend, hide)
     server = listening(host, port)
@@ -80,6 +82,17 @@ def serve(
             stop_seconds=settings.stop_seconds,
             head_seconds=settings.body_seconds,
         )
+
+
+def backend_of(model: Classifier) -> Backend:
+    """What runs a model: ONNX Runtime for a file that `clearsight export` wrote, torch for every other.
+
+    Refused: models that cannot be served.
+    """
+    path = Path(model.source)
+    if path.suffix == ".onnx" and path.is_file() and read_onnx(path).manifest is not None:
+        return onnx_backend(path, model)
+    return torch_backend(model)
 
 
 def reference_answers(backend: Backend, pictures: Pictures) -> Reference:
