@@ -366,3 +366,12 @@ def test_the_log_is_a_line_for_each_request_and_holds_no_picture(tmp_path):
     assert [line["request"] for line in lines[:2]] == [r.headers["x-request-id"] for r in sent]
     assert lines[0] | {"bytes": len(PNG), "pixels": 1200, "pictures": 1, "method": "POST"} == lines[0]
     assert not any(word in "".join(log) for word in ("secret", "script", "espresso"))
+
+
+def test_stray_bytes_behind_the_tensors_are_refused(client):
+    head = json.dumps({"inputs": [TENSOR]}).encode()
+    length = {LENGTH: str(len(head))}
+    assert client.post("/v2/models/small/infer", content=head, headers=length).status_code == 200
+    refused = client.post("/v2/models/small/infer", content=head + b"xx", headers=length)
+    assert refused.status_code == 400
+    assert "2 bytes of the body" in refused.json()["error"]

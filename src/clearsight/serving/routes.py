@@ -36,13 +36,21 @@ Explainer = Annotated[
 def picture_routes(service: Service) -> APIRouter:
     """The routes of a served model."""
     router = APIRouter(tags=["pictures"])
-    backend = service.backend
+    for add in (_add_predict, _add_explain, _add_embed):
+        add(router, service)
+    return router
 
-    async def sent_picture(request: Request) -> tuple[Visit, Sent]:
-        visit = service.enter(request)
-        body = await service.body(visit, request)
-        (sent,) = await service.read(visit, [picture_in(body, request.headers.get("content-type", ""))])
-        return visit, sent
+
+async def _sent_picture(service: Service, request: Request) -> tuple[Visit, Sent]:
+    """The one picture of a request, counted and read."""
+    visit = service.enter(request)
+    body = await service.body(visit, request)
+    (sent,) = await service.read(visit, [picture_in(body, request.headers.get("content-type", ""))])
+    return visit, sent
+
+
+def _add_predict(router: APIRouter, service: Service) -> None:
+    backend = service.backend
 
     @router.post(
         "/predict",
@@ -57,7 +65,7 @@ def picture_routes(service: Service) -> APIRouter:
     ) -> Response:
         if map and backend.map_shape is None:
             raise Problem(400, "this model gives no map with its answer", "ask POST /explain")
-        visit, sent = await sent_picture(request)
+        visit, sent = await _sent_picture(service, request)
         answers = await service.answer(visit, [sent])
         told: dict[str, Any] = {
             "model": service.name,
@@ -70,6 +78,8 @@ def picture_routes(service: Service) -> APIRouter:
             told["map"] = map_facts(backend, answers, 0)
         return JSONResponse(told)
 
+
+def _add_explain(router: APIRouter, service: Service) -> None:
     @router.post(
         "/explain",
         summary="The raw heatmap of a picture, as numbers or drawn over it",
@@ -85,12 +95,16 @@ def picture_routes(service: Service) -> APIRouter:
             Literal["numbers", "overlay"], Query(alias="as", description="numbers in JSON, or a PNG file.")
         ] = "numbers",
     ) -> Response:
-        visit, sent = await sent_picture(request)
+        visit, sent = await _sent_picture(service, request)
         told, heat = await explained(service, visit, sent, method, target)
         if form == "overlay":
             png = overlay_png(sent.pixels, heat, signed=told["signed"])
             return Response(png, media_type="image/png")
         return JSONResponse({"model": service.name, **told})
+
+
+def _add_embed(router: APIRouter, service: Service) -> None:
+    backend = service.backend
 
     @router.post(
         "/embed",
@@ -100,14 +114,12 @@ def picture_routes(service: Service) -> APIRouter:
     )
     async def embed(request: Request) -> Response:
         service.check_told("embed")
-        visit, sent = await sent_picture(request)
+        visit, sent = await _sent_picture(service, request)
         answers = await service.answer(visit, [sent])
         if answers.features is None:
             raise Problem(400, "this model has no linear layer, and so no features before it", "ask POST /predict")
         layer = (backend.layers or {}).get("features", "")
         return JSONResponse({"model": service.name, "layer": layer, "features": rounded(answers.features[0])})
-
-    return router
 
 
 async def explained(

@@ -38,12 +38,6 @@ def v1_routes(service: Service) -> APIRouter:
             return visit, await service.read(visit, [_file_of(instance) for instance in instances])
         return visit, await service.resize(visit, [_pixels_of(instance) for instance in instances])
 
-    @router.get(
-        "", summary="The model's name", responses=openapi.answers("Names.", {"type": "object"}, {"models": ["demo"]})
-    )
-    async def models() -> Response:
-        return JSONResponse({"models": [service.name]})
-
     @router.post(
         "/{model}:predict",
         summary="The top answers to each picture",
@@ -75,7 +69,18 @@ def v1_routes(service: Service) -> APIRouter:
         told: list[dict[str, Any]] = [(await explained(service, visit, one, method, target))[0] for one in sent]
         return JSONResponse({"explanations": told})
 
-    @router.get(  # after those with a verb behind the name, which it would match too
+    _add_state(router, service)  # after those with a verb behind the name, which it would match too
+    return router
+
+
+def _add_state(router: APIRouter, service: Service) -> None:
+    @router.get(
+        "", summary="The model's name", responses=openapi.answers("Names.", {"type": "object"}, {"models": ["demo"]})
+    )
+    async def models() -> Response:
+        return JSONResponse({"models": [service.name]})
+
+    @router.get(
         "/{model}",
         summary="Whether the model is ready",
         responses=openapi.answers("State.", {"type": "object"}, {"name": "demo", "ready": True})
@@ -84,8 +89,6 @@ def v1_routes(service: Service) -> APIRouter:
     async def state(model: str) -> Response:
         service.check_name(model)
         return JSONResponse({"name": service.name, "ready": service.ready})
-
-    return router
 
 
 def _file_of(instance: Any) -> bytes:
