@@ -5,7 +5,7 @@ CORE = [
     ("serving/batcher.py", "while self._coming and", "while", "one_alone"),
     ("serving/batcher.py", "if not one.future.cancelled():", "if True:", "went_away"),
     ("serving/batcher.py", "len(self._queue[0].pixels) <= room", "True", "no_batch_is_larger"),
-    ("serving/gate.py", "held + reserve)", "0)", "seconds_are_never"),
+    ("serving/gate.py", "held + reserve)", "0)", "in_flight_hold"),
     ("serving/ledger.py", "+ held + amount > limit.most", "+ held > limit.most", "fifty or not_charged"),
     (
         "serving/ledger.py",

@@ -36,10 +36,12 @@ def pictures(*values: int) -> Bytes:
     return np.array(values, np.uint8).reshape(-1, 1, 1, 1)
 
 
-def run(work: Callable[[Batcher, Model], object], most: int = 4, wait: float = 20.0) -> tuple[Model, list[int]]:
+def run(
+    work: Callable[[Batcher, Model], object], most: int = 4, wait: float = 20.0, threads: int = 1
+) -> tuple[Model, list[int]]:
     """Do the work with a batcher whose wait is longer than any test; the sizes of its batches as it reports them."""
     model, reported = Model(), []
-    batcher = Batcher(model, most, wait, lambda n, _seconds: reported.append(n))
+    batcher = Batcher(model, most, wait, lambda n, _seconds: reported.append(n), threads)
 
     async def limited() -> None:
         await asyncio.wait_for(work(batcher, model), 10)
@@ -141,3 +143,19 @@ def test_closing_answers_what_waits():
             await batcher.ask(pictures(1))
 
     assert sum(run(work)[0].sizes) == 9
+
+
+def test_two_threads_run_two_batches_at_a_time_and_mix_nothing_up():
+    async def work(batcher, model):
+        model.go_on.clear()
+        asked = [asyncio.create_task(batcher.ask(pictures(k, 100 + k))) for k in range(12)]
+        for _ in range(200):
+            await asyncio.sleep(0.01)
+            if len(model.sizes) == 2:
+                break
+        assert model.sizes == [4, 4] or sorted(model.sizes) == [2, 4]  # both are inside
+        model.go_on.set()
+        for k, one in enumerate(asked):
+            assert (await one)[0].values[:, 0].tolist() == [k, 100 + k]
+
+    assert sum(run(work, threads=2)[0].sizes) == 24

@@ -172,6 +172,22 @@ def test_what_would_be_too_much_is_not_charged(tmp_path):
     gate.close()
 
 
+def test_requests_in_flight_hold_back_what_the_longest_has_taken(tmp_path):
+    key = Key("lab", read_limits(["seconds=1/ever"]))
+    gate = Gate({}, Ledger(tmp_path / "x"))
+    with gate.timed(key, "answer") as spent:
+        spent.append(0.4)
+    with gate.timed(key, "answer") as spent:  # 0.4 used, 0.4 held
+        with pytest.raises(Problem, match="1 seconds in all"), gate.timed(key, "answer"):
+            pass
+        spent.append(0.1)
+    with gate.timed(key, "answer") as spent:
+        spent.append(0.4)
+    with pytest.raises(Problem), gate.timed(key, "answer"):  # 0.9 used
+        pass
+    gate.close()
+
+
 SERVER = """if True:
     import sys
     from clearsight.serving.serve import serve

@@ -52,6 +52,7 @@ class Backend:
         map_shape: (h, w) of the maps; None where the same pass gives none.
         features: D of the features; 0 where there are none.
         layers: the layers that maps and features are read from, as far as known.
+        threads: how many batches may be run at a time.
         classifier: the model as explainers take it; None where it cannot be explained by them.
     """
 
@@ -65,6 +66,7 @@ class Backend:
     map_shape: tuple[int, int] | None = None
     features: int = 0
     layers: dict[str, str] | None = None
+    threads: int = 1
     classifier: Classifier | None = None
 
     @property

@@ -1,4 +1,4 @@
-"""Pictures of several requests go through the network together: a queue, and the one thread that runs the model."""
+"""Pictures of several requests go through the network together: a queue, and the threads that run the model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Waiting:
 
 
 class Batcher:
-    """Runs a model in a thread of its own, on as many of the pictures that wait as one batch holds.
+    """Runs a model in threads of its own, on as many of the pictures that wait as one batch holds.
 
     A batch begins as soon as no picture is on its way: one alone never waits, and several that have arrived wait for
     each other at most `wait` seconds.
@@ -35,18 +35,27 @@ class Batcher:
         most: maximum number of pictures of a batch.
         wait: maximum time in seconds that a picture waits for others that are on their way.
         report: called with the number of pictures and the seconds of each batch, in the thread that runs it.
+        threads: batches that are run at a time.
     """
 
     def __init__(
-        self, run: Callable[[Bytes], Answers], most: int, wait: float, report: Callable[[int, float], None]
+        self,
+        run: Callable[[Bytes], Answers],
+        most: int,
+        wait: float,
+        report: Callable[[int, float], None],
+        threads: int = 1,
     ) -> None:
         self._run, self._most, self._wait, self._report = run, most, wait, report
         self._queue: deque[_Waiting] = deque()
         self._changed = threading.Condition()
         self._coming = 0
         self._closed = False
-        self._thread = threading.Thread(target=self._work, name="clearsight-batches", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"clearsight-batches-{k}", daemon=True) for k in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def waiting(self) -> int:
@@ -63,7 +72,7 @@ class Batcher:
         finally:
             with self._changed:
                 self._coming -= 1
-                self._changed.notify()
+                self._changed.notify_all()
 
     async def ask(self, pixels: Bytes) -> tuple[Answers, float]:
         """The answers to pixels (n, C, H, W), and the seconds of the model's time that they took.
@@ -87,11 +96,12 @@ class Batcher:
         return joined([answers for answers, _ in answered]), sum(seconds for _, seconds in answered)
 
     def close(self) -> None:
-        """Answer what waits, then end the thread."""
+        """Answer what waits, then end the threads."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
-        self._thread.join()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
 
     def _work(self) -> None:
         while (batch := self._next()) is not None:

@@ -71,6 +71,7 @@ def onnx_backend(path: str | Path, classifier: Classifier | None = None, threads
         features=0 if tried.features is None else tried.features.shape[1],
         layers=({"features": feature_tensor} if feature_tensor else {})
         | ({"map": manifest.heatmap.layer} if manifest.heatmap else {}),
+        threads=2,  # one works while the other hands its answers over
         classifier=classifier,
     )
 
