@@ -16,7 +16,7 @@ CORE = [
     ("serving/ledger.py", "(_ADD, [self._row(key, limit, now, amount) for limit in limits])", "(_ADD, [])", "fifty"),
     ("serving/keys.py", '"sha256": digest(key)', '"sha256": key', "holds_no_key or fifty"),
     ("serving/pictures.py", "width * height > most_pixels", "False", "broken_gets"),
-    ("serving/bodies.py", "if length <= settings.most_bytes:", "if True:", "broken_gets"),
+    ("serving/bodies.py", "if length > settings.most_bytes:", "if False:", "broken_gets"),
     ("serving/explanations.py", 'if ".py:" in spelling:', "if False:", "wrong_request"),
     ("serving/explanations.py", 'if "few-passes" not in call.method.claims:', "if False:", "wrong_request"),
     ("serving/tensors.py", "start != len(body)", "False", "stray_bytes"),
