@@ -31,6 +31,6 @@ CORE = [
     ("serving/service.py", "if self.defence.calls:\n            await", "if False:\n            await", "budget_is_of"),
     ("serving/service.py", '("embed", "outlier") if defences', "() if defences", "not_told_of_defended"),
     ("serving/watch.py", 'getattr(scope.get("route"), "path", "other")', 'scope["path"]', "the_log_is"),
-    ("serving/run.py", "self.timer = asyncio.get_running_loop()", "_ = asyncio.get_running_loop()", "is_slow"),
+    ("serving/run.py", "if not self.transport.is_closing() and", "if False and", "is_slow"),
     ("data/images.py", "kind = TooLarge if isinstance", "kind = Refused if isinstance", "broken_gets"),
 ]
