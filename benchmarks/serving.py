@@ -8,8 +8,8 @@ EfficientNet-Lite0 on the same pictures:
 - clearsight: `clearsight serve model.onnx`, the file that `clearsight export demo` writes; with the map: ?map=true
 - plain ONNX Runtime: a hand-written FastAPI application around the same graph from its pixels on, in a thread pool
 - FastAPI and torch: the usual loop, `model(x)` under torch.inference_mode(), in a thread pool
-- LitServe, where --litserve names a Python that has it: LitAPI with the same ONNX Runtime session; it takes JSON, so its
-  pictures are sent as base64, which takes its client and itself about half a millisecond
+- LitServe, where --litserve names a Python that has it: LitAPI with the same ONNX Runtime session; it takes JSON,
+  so its pictures are sent as base64, which takes its client and itself about half a millisecond
 
 The client is below: asyncio streams, kept-alive connections, the next request as soon as the answer has come.  Servers
 take turns, a few seconds each, so that what else the machine does falls on all of them; ratios are of each round.  On a
