@@ -57,6 +57,9 @@ def imported_by(*words: str) -> set[str]:
         ("attack", "demo", "demo:coffee", "-a", "pdg"),
         ("train", "nowhere"),
         ("compare", "demo", "--only", "acuracy"),
+        ("serve", "demo", "--host", "0.0.0.0"),
+        ("serve", "demo", "--keys", "nowhere.json"),
+        ("serve", "demo", "--defend", "roundin"),
     ],
     ids=" ".join,
 )

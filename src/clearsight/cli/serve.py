@@ -13,6 +13,9 @@ from clearsight.cli.inputs import load_model, look_first
 from clearsight.cli.options import Model, ModelOptions, Placed, RunOptions, grouped
 from clearsight.cli.output import sayer
 from clearsight.errors import Refused
+from clearsight.serving.addresses import check_open
+from clearsight.serving.keys import new_key, read_keys
+from clearsight.serving.settings import Settings, check_hidden
 
 
 @dataclass(frozen=True)
@@ -75,10 +78,13 @@ def serve(
         _make_key(address, run)
         return
     look_first([model], [address.reference] if address.reference else [], answer_defences=address.defend or [])
+    check_hidden(address.hide or [])
+    check_open(address.host, keys=address.keys is not None, open_to_all=address.open)
+    if address.keys is not None:
+        read_keys(address.keys)
     _check_installed()
     from clearsight.data.datasets import open_data
     from clearsight.serving.serve import serve as serve_model
-    from clearsight.serving.settings import Settings
 
     serve_model(
         load_model(model, about_model, run),
@@ -110,8 +116,6 @@ def print_line(line: str) -> None:
 def _make_key(address: AddressOptions, run: RunOptions) -> None:
     if address.keys is None:
         raise Refused("--new-key needs the file that the key is added to", "give --keys FILE")
-    from clearsight.serving.keys import new_key
-
     key = new_key(address.keys, address.new_key or "", address.limit or [])
     sayer(run.silent)(f"this key is shown once; {address.keys} holds its hash alone")
     print(key)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
@@ -20,19 +19,6 @@ from clearsight.errors import Refused
 _SLOW = b'{"error":"the head of the request did not come in time: send it at once"}'
 _HEAD = b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\nconnection: close\r\n"
 _TIMED_OUT = _HEAD + b"content-length: %d\r\n\r\n%s" % (len(_SLOW), _SLOW)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a host's address.
-
-    >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("0.0.0.0")
-    (True, True, False)
-    """
-    if host == "localhost":
-        return True
-    with suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return False
 
 
 def listening(host: str, port: int) -> socket.socket:

@@ -11,6 +11,7 @@ from clearsight.data.datasets import Pictures
 from clearsight.data.images import open_picture, to_bytes
 from clearsight.engines.onnx_file import read_onnx
 from clearsight.errors import Refused
+from clearsight.serving.addresses import check_open
 from clearsight.serving.app import build_app
 from clearsight.serving.backend import Backend
 from clearsight.serving.batcher import joined
@@ -19,7 +20,7 @@ from clearsight.serving.keys import read_keys
 from clearsight.serving.ledger import Ledger
 from clearsight.serving.onnx_backend import onnx_backend
 from clearsight.serving.outliers import Reference, reference_of
-from clearsight.serving.run import address_of, is_loopback, listening, run_until_stopped
+from clearsight.serving.run import address_of, listening, run_until_stopped
 from clearsight.serving.service import Service
 from clearsight.serving.settings import Settings
 from clearsight.serving.torch_backend import torch_backend
@@ -62,11 +63,7 @@ def serve(
 
     Refused: an address of other machines without keys, files that cannot be used, and models that cannot be served.
     """
-    if not is_loopback(host) and keys is None and not open_to_all:
-        raise Refused(
-            f"host {host} is open to other machines, and no keys are asked for",
-            "give --keys FILE, or --open to answer everybody",
-        )
+    check_open(host, keys=keys is not None, open_to_all=open_to_all)
     settings = settings or Settings()
     gate = gate_of(Path(keys)) if keys is not None else Gate()
     backend = model if isinstance(model, Backend) else backend_of(model)

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from fastapi import Request
 
-from clearsight.errors import Refused, nearest
 from clearsight.runner.results import Explanation
 from clearsight.serving.backend import Answers, Backend
 from clearsight.serving.batcher import Batcher
@@ -27,9 +26,7 @@ from clearsight.serving.measures import Measures
 from clearsight.serving.outliers import Reference
 from clearsight.serving.pictures import Sent, checked_size, decoded, each, from_array
 from clearsight.serving.problems import Problem
-from clearsight.serving.settings import Settings
-
-HIDDEN = ("map", "explain", "embed", "outlier")
+from clearsight.serving.settings import Settings, check_hidden
 
 
 @dataclass(frozen=True)
@@ -66,9 +63,7 @@ class Service:
         defences: Sequence[str] = (),
         hide: Sequence[str] = (),
     ) -> None:
-        for word in hide:
-            if word not in HIDDEN:
-                raise Refused(f"hide {word!r}", nearest(word, HIDDEN))
+        check_hidden(hide)
         self.hidden = frozenset({*hide, *(("embed", "outlier") if defences else ())})
         self.backend = replace(backend, map_shape=None) if "map" in hide else backend
         self.defence = Defence(backend, defences)

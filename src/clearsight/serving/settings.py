@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clearsight.errors import Refused
+from clearsight.errors import Refused, nearest
+
+HIDDEN = ("map", "explain", "embed", "outlier")  # what a server may be told not to tell
 
 
 @dataclass(frozen=True)
@@ -39,3 +42,10 @@ class Settings:
         for name, value in vars(self).items():
             if value < 0 or (value == 0 and name != "wait"):
                 raise Refused(f"{name}={value}", "give a number above 0")
+
+
+def check_hidden(hide: Sequence[str]) -> None:
+    """Refuse to hide what is not there."""
+    for word in hide:
+        if word not in HIDDEN:
+            raise Refused(f"hide {word!r}", nearest(word, HIDDEN))
