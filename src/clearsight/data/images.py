@@ -69,6 +69,30 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_turn.acquire, after_in_parent=_turn.release, after_in_child=_turn.release)
 
 
+_silent_for_good = False
+
+
+def read_in_threads() -> None:
+    """From now on pictures are read in several threads at a time, and Pillow's warnings are hidden for good.
+
+    For a process that serves: elsewhere threads take turns, so that the user's warnings stay as they are.
+    """
+    global _silent_for_good
+    warnings.filterwarnings("ignore", module=r"PIL\b")
+    _silent_for_good = True
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Inside, nothing warns."""
+    if _silent_for_good:
+        yield
+        return
+    with _turn, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 class TooLarge(Refused):
     """A picture of more pixels than are ever decoded."""
 
@@ -271,8 +295,7 @@ def _open_image(
     elif not path.content:
         raise Refused("empty (0 bytes)")
     tags = None
-    with _turn, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _silence():
         try:
             Image.init()
             with path.open("rb") as file:

@@ -83,7 +83,7 @@ def digest(key: str) -> str:
     """What a file holds of a key.
 
     >>> digest("cs_x")[:8]
-    '0a42fd1d'
+    'b1d20a29'
     """
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
 

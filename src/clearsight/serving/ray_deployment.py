@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from clearsight.data.images import read_in_threads
 from clearsight.errors import Refused
 from clearsight.models.loading import load
 from clearsight.serving.app import api_of
@@ -63,6 +64,7 @@ def ray_deployment(
 def _application(
     words: str, name: str, keys: str | None, settings: Settings | None, defend: Sequence[str], hide: Sequence[str]
 ) -> FastAPI:
+    read_in_threads()
     backend = backend_of(load(words))
     gate = None if keys is None else gate_of(Path(keys))
     return api_of(Service(backend, name, settings, gate, None, defend, hide))

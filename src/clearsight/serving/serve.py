@@ -8,7 +8,7 @@ from pathlib import Path
 
 from clearsight.core.classifier import Classifier
 from clearsight.data.datasets import Pictures
-from clearsight.data.images import open_picture, to_bytes
+from clearsight.data.images import open_picture, read_in_threads, to_bytes
 from clearsight.engines.onnx_file import read_onnx
 from clearsight.errors import Refused
 from clearsight.serving.addresses import check_open
@@ -65,6 +65,7 @@ def serve(
     """
     check_open(host, keys=keys is not None, open_to_all=open_to_all)
     settings = settings or Settings()
+    read_in_threads()
     gate = gate_of(Path(keys)) if keys is not None else Gate()
     backend = model if isinstance(model, Backend) else backend_of(model)
     known = None if reference is None else reference_answers(backend, reference)
