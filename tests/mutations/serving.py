@@ -34,4 +34,6 @@ CORE = [
     ("serving/run.py", "if not self.transport.is_closing() and", "if False and", "is_slow"),
     ("data/images.py", "kind = TooLarge if isinstance", "kind = Refused if isinstance", "broken_gets"),
     ("data/images.py", "    if _silent_for_good:\n", "    if False:\n", "several_pictures_at_a_time"),
+    ("serving/explanations.py", "if time.monotonic() > self.until:", "if False:", "no_more_passes"),
+    ("serving/watch.py", "if self._inside > self._most:", "if False:", "come_again"),
 ]

@@ -16,11 +16,14 @@ from pathlib import Path
 import httpx
 import pytest
 
+from clearsight.core.catalogue import parse
 from clearsight.errors import Refused
 from clearsight.serving import ledger as ledger_module
+from clearsight.serving.explanations import Explaining
 from clearsight.serving.gate import Gate
 from clearsight.serving.keys import Key, digest, new_key, read_keys, read_limit, read_limits
 from clearsight.serving.ledger import Ledger
+from clearsight.serving.pictures import decoded
 from clearsight.serving.problems import Problem
 from clearsight.serving.serve import gate_of
 from clearsight.serving.service import Service
@@ -349,3 +352,40 @@ def test_ten_thousand_requests_leave_no_error_and_no_memory(capsys):
     counted = [float(x.split()[1]) for x in measures.splitlines() if x.startswith("clearsight_requests_total")]
     assert sum(counted) == 10_000
     assert used[-1] - used[1] < 10  # the first requests fill caches
+
+
+def test_an_explanation_that_takes_too_long_is_given_up():
+    with served(service(Gate(), Settings(explain_seconds=0.001))) as address:
+        slow = httpx.post(f"{address}/explain?method=lrp", content=PNG)
+        assert slow.status_code == 503
+        assert slow.headers["retry-after"] == "1"
+        assert "lrp took longer than 0.001 seconds" in slow.json()["error"]
+        assert httpx.post(f"{address}/predict", content=PNG).status_code == 200
+    with served(service(Gate(), Settings(explain_seconds=20))) as address:
+        assert httpx.post(f"{address}/explain?method=lrp", content=PNG).status_code == 200
+
+
+def test_no_more_passes_are_run_when_the_time_is_over():
+    explaining = Explaining(torch_backend(pooled_model()), 20.0)
+    sent = decoded(PNG, pooled_model().preprocess)
+
+    async def ask() -> None:
+        await explaining.explain(sent.pixels, parse("rise(masks=1000000)", "explainers"), None)
+
+    explaining.seconds = 0.5
+    began = time.monotonic()
+    with pytest.raises(Problem, match=r"took longer than 0\.5 seconds"):
+        asyncio.run(ask())
+    explaining.close()  # which waits for the thread
+    assert time.monotonic() - began < 10
+
+
+def test_more_requests_than_may_wait_are_told_to_come_again():
+    with served(service(Gate(), Settings(waiting=1))) as address, stalled(address) as slow:
+        busy = httpx.post(f"{address}/predict", content=PNG)
+        assert busy.status_code == 503
+        assert busy.headers["retry-after"] == "1"
+        assert "worked on already" in busy.json()["error"]
+        slow.sendall(b"]}")
+        assert slow.recv(10000).startswith(b"HTTP/1.1 200 OK")
+        assert httpx.post(f"{address}/predict", content=PNG).status_code == 200

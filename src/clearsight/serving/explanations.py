@@ -71,7 +71,7 @@ class Explaining:
     """
 
     def __init__(self, backend: Backend, seconds: float) -> None:
-        self._backend, self._seconds = backend, seconds
+        self._backend, self.seconds = backend, seconds
         self._thread = ThreadPoolExecutor(1, "clearsight-explain")
         self._waiting = 0
 
@@ -87,14 +87,14 @@ class Explaining:
         if self._waiting >= _WAITING:
             raise try_again(503, f"{self._waiting} explanations wait already", "come again later", 1.0)
         self._waiting += 1
-        until = time.monotonic() + self._seconds
+        until = time.monotonic() + self.seconds
         loop = asyncio.get_running_loop()
         work = loop.run_in_executor(self._thread, self._run, pixels, call, target, until)
         work.add_done_callback(self._done)
         try:
-            return await asyncio.wait_for(asyncio.shield(work), self._seconds)
+            return await asyncio.wait_for(asyncio.shield(work), self.seconds)
         except (TimeoutError, _TooSlow):
-            what = f"{call} took longer than {self._seconds:g} seconds"
+            what = f"{call} took longer than {self.seconds:g} seconds"
             raise try_again(
                 503, what, "ask for a quicker explainer, or serve with a longer --explain-seconds", 1.0
             ) from None
