@@ -5,8 +5,13 @@ CORE = [
     ("serving/batcher.py", "while self._coming and", "while", "one_alone"),
     ("serving/batcher.py", "if not one.future.cancelled():", "if True:", "went_away"),
     ("serving/batcher.py", "len(self._queue[0].pixels) <= room", "True", "no_batch_is_larger"),
-    ("serving/gate.py", "held + reserve)", "0)", "in_flight_hold"),
-    ("serving/ledger.py", "+ held + amount > limit.most", "+ held > limit.most", "fifty or not_charged"),
+    (
+        "serving/gate.py",
+        "async with self._turns.setdefault(key.name, asyncio.Lock()):",
+        "if True:",
+        "one_after_the_other",
+    ),
+    ("serving/ledger.py", "+ amount + least_left > limit.most", "> limit.most", "fifty or not_charged"),
     (
         "serving/ledger.py",
         'self._db.execute("BEGIN IMMEDIATE")\n            try:',

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
+import asyncio
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 
 from fastapi import Request
 
@@ -26,9 +26,7 @@ class Gate:
 
     def __init__(self, keys: Mapping[str, Key] | None = None, ledger: Ledger | None = None) -> None:
         self._keys, self._ledger = keys, ledger
-        self._lock = threading.Lock()
-        self._held: dict[str, int] = {}  # millionths of seconds that requests in flight may take, by key
-        self._longest: dict[str, int] = {}  # and the most that one has taken, by kind of request
+        self._turns: dict[str, asyncio.Lock] = {}
 
     @property
     def guarded(self) -> bool:
@@ -61,34 +59,29 @@ class Gate:
         if limit is not None:
             raise _over(key, limit)
 
-    @contextmanager
-    def timed(self, key: Key | None, kind: str) -> Iterator[list[float]]:
+    @asynccontextmanager
+    async def timed(self, key: Key | None) -> AsyncIterator[list[float]]:
         """Inside, the model works for a key: the seconds that it took are put into the list, and charged on leaving.
 
-        Meanwhile as many seconds are held back as the longest request of this kind has taken, so that many requests at
-        once cannot use what is left of a limit several times.
+        Requests of a key with a limit on seconds work one after the other, and each begins only while something is
+        left: so a limit is overrun by the last of them alone, however many come at once.
+
+        Refused: where nothing is left.
         """
         spent: list[float] = []
         if key is None or self._ledger is None or not key.of("seconds"):
             yield spent
             return
-        least = min(limit.most for limit in key.of("seconds"))
-        with self._lock:
-            reserve = min(max(1, self._longest.get(kind, 1)), least)
-            held = self._held.get(key.name, 0)
-            limit = self._ledger.take(key, "seconds", 0, held + reserve)
+        async with self._turns.setdefault(key.name, asyncio.Lock()):
+            limit = self._ledger.take(key, "seconds", 0, least_left=1)
             if limit is not None:
                 raise _over(key, limit)
-            self._held[key.name] = held + reserve
-        try:
-            yield spent
-        finally:
-            used = round(sum(spent) * 1e6)
-            with self._lock:
+            try:
+                yield spent
+            finally:
+                used = round(sum(spent) * 1e6)
                 if used:
                     self._ledger.add(key, "seconds", used)
-                self._held[key.name] -= reserve
-                self._longest[kind] = max(used, self._longest.get(kind, 1))
 
     def close(self) -> None:
         """Close the ledger."""

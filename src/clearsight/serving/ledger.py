@@ -40,10 +40,10 @@ class Ledger:
         except sqlite3.Error as e:
             raise Refused(f"{path} cannot be used to count what keys use ({e})", "name another --keys FILE") from e
 
-    def take(self, key: Key, resource: str, amount: int, held: int = 0) -> Limit | None:
+    def take(self, key: Key, resource: str, amount: int, least_left: int = 0) -> Limit | None:
         """Use an amount of a resource, unless a limit forbids it: then nothing is used and that limit is returned.
 
-        held: what else counts as used, but is not written down.
+        least_left: what must be left besides.
         """
         limits = key.of(resource)
         if not limits:
@@ -53,7 +53,7 @@ class Ledger:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 for limit in limits:
-                    if self._used(key, limit, now) + held + amount > limit.most:
+                    if self._used(key, limit, now) + amount + least_left > limit.most:
                         self._db.execute("ROLLBACK")
                         return limit
                 if amount:

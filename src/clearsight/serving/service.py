@@ -125,7 +125,7 @@ class Service:
 
     async def answer(self, visit: Visit, sent: Sequence[Sent]) -> Answers:
         """What the model says of pictures, a row for each."""
-        with self.gate.timed(visit.key, "answer") as spent:
+        async with self.gate.timed(visit.key) as spent:
             answers, seconds = await self._batcher.ask(np.stack([s.pixels for s in sent]))
             spent.append(seconds)
         visit.facts.update(pictures=len(sent), model_seconds=round(seconds, 6))
@@ -146,7 +146,7 @@ class Service:
         index = None if target is None else self.class_of(target)
         if self.defence.calls:
             await self.answer(visit, [sent])  # a map is an answer too: budgets count it
-        with self.gate.timed(visit.key, f"explain {call.method.name}") as spent:
+        async with self.gate.timed(visit.key) as spent:
             explanation = await self._explaining.explain(sent.pixels, call, index)
             spent.append(explanation.seconds)
         visit.facts.update(pictures=1, explainer=call.method.name, model_seconds=round(explanation.seconds, 6))
