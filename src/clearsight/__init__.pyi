@@ -38,6 +38,7 @@ from .runner.results import Explanation as Explanation
 from .runner.run import attack as attack
 from .runner.run import explain as explain
 from .runner.run import measure as measure
+from .serving.serve import serve as serve
 from .sharding.hire import workers as workers
 from .training.loop import train as train
 from .training.recipe import Recipe as Recipe

@@ -33,7 +33,7 @@ LEVELS = (
     "auditing",
     "stealing",
     "explaining attacking training inspecting feature_report exporting checks",
-    "curation comparing visualisations",
+    "curation comparing visualisations serving",
     "demos",
     "cli",
 )

@@ -59,6 +59,9 @@ def imported_by(*words: str) -> set[str]:
         ("compare", "demo", "--only", "acuracy"),
         ("steal", "demo", "--pool", "demo", "--thief", "knockof"),
         ("steal", "demo", "--pool", "demo", "--defend", "roundin"),
+        ("serve", "demo", "--host", "0.0.0.0"),
+        ("serve", "demo", "--keys", "nowhere.json"),
+        ("serve", "demo", "--defend", "roundin"),
     ],
     ids=" ".join,
 )

@@ -2,6 +2,8 @@
 
 import os
 import struct
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +32,7 @@ from clearsight.data.images import (
     to_model,
     to_pixels,
 )
+from clearsight.data.in_memory import InMemory
 from clearsight.errors import Refused
 from clearsight.training.batches import Store
 
@@ -328,3 +331,47 @@ def test_points_by_hand() -> None:
     rows, columns = sources((100, 50), squeezed)
     assert rows.tolist()[:3] == [1, 4, 7]  # 0.5, 1.5, 2.5 times 50 / 16 = 1.56, 4.69, 7.81
     assert columns.tolist()[:3] == [2, 7, 12]
+
+
+@pytest.mark.parametrize("served", [False, True])
+def test_a_process_that_serves_reads_several_pictures_at_a_time(served):
+    """A picture whose file does not come holds up others only where threads take turns."""
+    code = f"""if True:
+        import io, threading
+        from PIL import Image
+        from clearsight.data.images import open_picture, read_in_threads
+        from clearsight.data.in_memory import InMemory
+        file = io.BytesIO()
+        Image.new("RGB", (4, 3), "red").save(file, "PNG")
+        inside, go_on, done = threading.Event(), threading.Event(), threading.Event()
+
+        class Slow(InMemory):
+            def open(self, mode="rb"):
+                inside.set()
+                go_on.wait(20)
+                return super().open(mode)
+
+        if {served}:
+            read_in_threads()
+        slow = threading.Thread(target=open_picture, args=(Slow(file.getvalue()),))
+        quick = threading.Thread(target=lambda: (open_picture(InMemory(file.getvalue())), done.set()))
+        slow.start()
+        inside.wait(20)
+        quick.start()
+        print(done.wait(5 if {served} else 0.3), flush=True)
+        go_on.set()
+        slow.join()
+        quick.join()
+        print(done.is_set())
+    """
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert out.split() == [str(served), "True"]
+
+
+def test_a_picture_in_memory_is_read_as_its_file_is(tmp_path):
+    Image.effect_mandelbrot((40, 30), (-2, -1, 1, 1), 50).convert("RGB").save(tmp_path / "x.jpg")
+    content = InMemory((tmp_path / "x.jpg").read_bytes())
+    assert open_picture(content).tobytes() == open_picture(tmp_path / "x.jpg").tobytes()
+    assert picture_size(content) == (40, 30)
+    with pytest.raises(Refused, match="empty"):
+        open_picture(InMemory(b""))

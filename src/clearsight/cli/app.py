@@ -23,6 +23,7 @@ from clearsight.cli.features import features
 from clearsight.cli.inspect import inspect
 from clearsight.cli.methods import methods
 from clearsight.cli.output import printable
+from clearsight.cli.serve import serve
 from clearsight.cli.steal import steal
 from clearsight.cli.train import train
 from clearsight.cli.tune import tune
@@ -37,20 +38,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain text: with Rich --help takes nearly twice as long
 )
-for verb in (
-    audit,
-    explain,
-    features,
-    attack,
-    steal,
-    inspect,
-    train,
-    compare,
-    tune,
-    export,
-    demo,
-    methods,
-):  # as --help lists them
+VERBS = (audit, explain, features, attack, steal, inspect, train, compare, tune, export, serve, demo, methods)
+for verb in VERBS:  # as --help lists them
     app.command(cls=Verb, short_help=first_paragraph(verb))(verb)
 app.add_typer(data_app, name="data")
 

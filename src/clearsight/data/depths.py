@@ -17,12 +17,13 @@ from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from clearsight.data import jpeg2000, tiff
+from clearsight.data.in_memory import InMemory
 from clearsight.errors import Refused
 
 Notes = tuple[str, ...]
 
 
-def load(image: ImageFile, path: Path, tags: tiff.TiffTags | None, mask: bool) -> tuple[Image.Image, Notes]:
+def load(image: ImageFile, path: Path | InMemory, tags: tiff.TiffTags | None, mask: bool) -> tuple[Image.Image, Notes]:
     """An opened picture, decoded, and what was done to its values.
 
     tags: those of `tiff.read_tags`, for a TIFF.  mask: only whether a value is zero matters, and no other value becomes
@@ -59,7 +60,9 @@ def depth_note(bits: int) -> Notes:
     return (f"{bits} bits divided by {257 if bits == 16 else f'{(2**bits - 1) / 255:.4g}'}",)
 
 
-def _load_tiff(image: TiffImageFile, path: Path, tags: tiff.TiffTags, mask: bool) -> tuple[Image.Image, Notes]:
+def _load_tiff(
+    image: TiffImageFile, path: Path | InMemory, tags: tiff.TiffTags, mask: bool
+) -> tuple[Image.Image, Notes]:
     done = tiff.extra_bands_note(tags)
     tiff.correct_raw_mode(image, tags)
     if image.mode in ("RGB", "RGBA", "CMYK") and tags.bits[0] == 16:
@@ -91,7 +94,7 @@ def _check_floats(values: NDArray[Any], mask: bool) -> None:
         raise Refused("grey of floating point outside [0, 1], whose white is unknown: save it with 8 or 16 bits")
 
 
-def _load_png(image: ImageFile, path: Path, mask: bool) -> tuple[Image.Image, Notes]:
+def _load_png(image: ImageFile, path: Path | InMemory, mask: bool) -> tuple[Image.Image, Notes]:
     """PNG states its transparent value in the bits of the file, but Pillow compares it with values of 8 bits."""
     with path.open("rb") as file:
         bits = file.read(25)[24]
@@ -118,7 +121,7 @@ def _add_alpha(image: Image.Image, clear: NDArray[np.bool_]) -> Image.Image:
     return Image.merge(image.mode + "A", (*image.split(), alpha))
 
 
-def _read_16_bits(image: ImageFile, path: Path) -> NDArray[np.int64]:
+def _read_16_bits(image: ImageFile, path: Path | InMemory) -> NDArray[np.int64]:
     """(H, W, bands) of 16 bits: Pillow keeps the high byte, and with the other byte order the low one."""
     raw = _raw_mode(image)
     if raw == "LA;16B":  # four bytes to a pixel: of the grey the high and the low, then of the alpha
@@ -199,7 +202,7 @@ def _scale_floats(image: ImageFile, mask: bool) -> tuple[Image.Image, Notes]:
     return scaled(values, 1.0, mask), ("floating point times 255",)
 
 
-def _load_jpeg2000(image: ImageFile, path: Path, mask: bool) -> tuple[Image.Image, Notes]:
+def _load_jpeg2000(image: ImageFile, path: Path | InMemory, mask: bool) -> tuple[Image.Image, Notes]:
     """Pillow shifts values to 8 or to 16 bits: shifted back, they are scaled."""
     bits = jpeg2000.depth(path, image.mode)
     image.load()

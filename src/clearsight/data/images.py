@@ -27,6 +27,7 @@ from torch import Tensor
 from clearsight.core.classifier import Preprocess
 from clearsight.core.torchvision_v2 import F, InterpolationMode
 from clearsight.data import depths, tiff
+from clearsight.data.in_memory import InMemory
 from clearsight.errors import Refused
 
 MOST_PIXELS = 178_956_970  # twice what Pillow warns of, where Pillow itself refuses
@@ -68,16 +69,44 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_turn.acquire, after_in_parent=_turn.release, after_in_child=_turn.release)
 
 
-def open_picture(path: str | Path) -> Image.Image:
+_silent_for_good = False
+
+
+def read_in_threads() -> None:
+    """From now on pictures are read in several threads at a time, and Pillow's warnings are hidden for good.
+
+    For a process that serves: elsewhere threads take turns, so that the user's warnings stay as they are.
+    """
+    global _silent_for_good
+    warnings.filterwarnings("ignore", module=r"PIL\b")
+    _silent_for_good = True
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Inside, nothing warns."""
+    if _silent_for_good:
+        yield
+        return
+    with _turn, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+class TooLarge(Refused):
+    """A picture of more pixels than are ever decoded."""
+
+
+def open_picture(path: str | Path | InMemory) -> Image.Image:
     """The picture in a file, in mode "RGB" or "L" with 8 bits, turned as its EXIF says; `notes` tells what was done.
 
     Values of other depths than 8 bits are scaled from the white that the file states to 255 and rounded (16 bits are
     divided by 257); floating point is taken where it lies in [0, 1].  Transparency is laid on white, of an animation
-    the first frame is shown; the content decides, not the name.  Never hangs or warns.  Raises Refused with the reason
-    alone ("truncated"), since the caller knows which file it was; so too where the file does not state what is white
-    or which of its bands are the colours.
+    the first frame is shown; the content decides, not the name.  Never hangs or warns.  path: the file, or one
+    held in memory.  Raises Refused with the reason alone ("truncated"), since the caller knows which file
+    it was; so too where the file does not state what is white or which of its bands are the colours.
     """
-    with _open_image(Path(path), "picture") as (image, done):
+    with _open_image(path if isinstance(path, InMemory) else Path(path), "picture") as (image, done):
         return eight_bit(image, done)
 
 
@@ -126,9 +155,9 @@ def open_ids(path: str | Path) -> NDArray[np.uint32]:
         return np.asarray(image).astype(np.uint32) @ np.array([1, 256, 65536], np.uint32)
 
 
-def picture_size(path: str | Path) -> tuple[int, int]:
+def picture_size(path: str | Path | InMemory) -> tuple[int, int]:
     """(width, height) of a picture as people see it, from the head of its file.  Refused as in `open_picture`."""
-    with _open_image(Path(path), "size") as (image, _):
+    with _open_image(path if isinstance(path, InMemory) else Path(path), "size") as (image, _):
         turned = image.format != "TIFF" and _orientation(image) in (5, 6, 7, 8)  # Pillow turns a TIFF by itself
         return (image.height, image.width) if turned else (image.width, image.height)
 
@@ -257,12 +286,16 @@ def _geometry(image_size: tuple[int, int], preprocess: Preprocess) -> tuple[int,
 
 
 @contextmanager
-def _open_image(path: Path, want: Literal["picture", "mask", "size"]) -> Iterator[tuple[Image.Image, tuple[str, ...]]]:
+def _open_image(
+    path: Path | InMemory, want: Literal["picture", "mask", "size"]
+) -> Iterator[tuple[Image.Image, tuple[str, ...]]]:
     """A picture whose file is open, decoded and turned, with what was done; every failure is Refused."""
-    check_file(path)
+    if isinstance(path, Path):
+        check_file(path)
+    elif not path.content:
+        raise Refused("empty (0 bytes)")
     tags = None
-    with _turn, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _silence():
         try:
             Image.init()
             with path.open("rb") as file:
@@ -279,7 +312,8 @@ def _open_image(path: Path, want: Literal["picture", "mask", "size"]) -> Iterato
         except Refused:
             raise
         except Exception as e:  # a damaged file makes Pillow raise nearly anything
-            raise Refused(_why_unreadable(e, path, tags)) from None
+            kind = TooLarge if isinstance(e, Image.DecompressionBombError) else Refused
+            raise kind(_why_unreadable(e, path, tags)) from None
 
 
 def _check_size(image: Image.Image) -> None:
@@ -290,7 +324,7 @@ def _check_size(image: Image.Image) -> None:
 
 
 def _decode(
-    image: ImageFile, path: Path, tags: tiff.TiffTags | None, mask: bool
+    image: ImageFile, path: Path | InMemory, tags: tiff.TiffTags | None, mask: bool
 ) -> tuple[Image.Image, tuple[str, ...]]:
     done: tuple[str, ...] = ()
     if getattr(image, "is_animated", False):
@@ -316,7 +350,7 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) else 1
 
 
-def _why_unreadable(e: Exception, path: Path, tags: tiff.TiffTags | None = None) -> str:
+def _why_unreadable(e: Exception, path: Path | InMemory, tags: tiff.TiffTags | None = None) -> str:
     words = str(e).partition("\n")[0]
     unread = any(sign in words.lower() for sign in _NOT_READ)
     if tags is not None and (unread or isinstance(e, UnidentifiedImageError)):
@@ -336,7 +370,7 @@ def _why_unreadable(e: Exception, path: Path, tags: tiff.TiffTags | None = None)
     return f"truncated or damaged ({getattr(e, 'strerror', None) or words or type(e).__name__})"
 
 
-def _why_unidentified(path: Path) -> str:
+def _why_unidentified(path: Path | InMemory) -> str:
     with path.open("rb") as file:
         start = file.read(16)
         bits = _jpeg_bits(file) if start.startswith(b"\xff\xd8") else 8

@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from clearsight.data.in_memory import InMemory
 from clearsight.errors import Refused
 
 SAVE = "save it as PNG"
 _CODESTREAM = b"\xff\x4f\xff\x51"
 
 
-def depth(path: Path, mode: str) -> int:
+def depth(path: Path | InMemory, mode: str) -> int:
     """The bits of each band.  mode: what Pillow reads the file as; Refused where it would lose or misread bits."""
     with path.open("rb") as file:
         codestream, defined = _find_codestream(file)

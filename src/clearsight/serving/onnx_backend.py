@@ -1,0 +1,114 @@
+"""A file of `clearsight export --to onnx` as a backend: ONNX Runtime runs it from the resized pixels on.
+
+The graph resizes too, but Pillow does it in two thirds of the time, in the threads that decode, to the very values of
+`clearsight.pixels`; and pictures of all sizes then share a batch.  So the graph is cut at its tensor `pixels`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.data.images import of_bytes
+from clearsight.engines.manifest import LOGITS, MAP, PIXELS, PROBABILITIES, VALUES, Manifest
+from clearsight.engines.onnx_file import read_onnx
+from clearsight.errors import Refused
+from clearsight.exporting.extras import need
+from clearsight.serving.backend import Answers, Backend, Bytes
+
+if TYPE_CHECKING:
+    import onnx
+
+_LEVELS = of_bytes(torch.arange(256, dtype=torch.uint8)).numpy()  # what each of 256 bytes is in [0, 1]
+
+
+def onnx_backend(path: str | Path, classifier: Classifier | None = None, threads: int = 0) -> Backend:
+    """A backend that runs an exported file in ONNX Runtime on the CPU.
+
+    Args:
+        path: the file, which `clearsight export` wrote: its manifest says what it takes.
+        classifier: the same model as explainers take it; None where it is explained by its own map alone.
+        threads: threads of one pass; 0 for as many as there are cores.
+
+    Refused: a file that is missing, broken or without a manifest, and libraries that are not installed.
+    """
+    need("serving an ONNX file", "onnx", "onnxruntime")
+    import onnx
+    import onnxruntime
+
+    path = Path(path)
+    manifest = read_onnx(path).manifest  # which refuses what is broken, and weights outside of the file's folder
+    if manifest is None:
+        raise Refused(f"{path} does not say what it takes", "serve a file that clearsight export wrote")
+    whole = onnx.load(str(path))
+    preprocess = Preprocess(**manifest.preprocess)
+    cut, feature_tensor = _cut(whole, manifest, path)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # which doubles the processor time
+    session = onnxruntime.InferenceSession(cut.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    given = [o.name for o in session.get_outputs()]
+    chances = VALUES if manifest.scores == "values" else PROBABILITIES
+
+    def run(pixels: Bytes) -> Answers:
+        out = dict(zip(given, session.run(None, {PIXELS: _LEVELS[pixels]}), strict=True))
+        return Answers(out[chances], out[LOGITS], out.get(MAP), out.get(feature_tensor))
+
+    tried = run(np.zeros((2, preprocess.channels, *preprocess.size), np.uint8))
+    return Backend(
+        engine="onnxruntime",
+        labels=manifest.labels if classifier is None else classifier.labels,
+        preprocess=preprocess,
+        scores=manifest.scores,
+        source=str(path),
+        fingerprint=manifest.fingerprint,
+        run=run,
+        map_shape=None if tried.maps is None else (tried.maps.shape[1], tried.maps.shape[2]),
+        features=0 if tried.features is None else tried.features.shape[1],
+        layers=({"features": feature_tensor} if feature_tensor else {})
+        | ({"map": manifest.heatmap.layer} if manifest.heatmap else {}),
+        threads=2,  # one works while the other hands its answers over
+        classifier=classifier,
+    )
+
+
+def _cut(model: onnx.ModelProto, manifest: Manifest, path: Path) -> tuple[onnx.ModelProto, str]:
+    """The graph from `pixels` on, with the features among its outputs; the name of that tensor, "" if there is none."""
+    from onnx.utils import Extractor
+
+    makers = {name: node for node in model.graph.node for name in node.output}
+    if PIXELS not in makers or LOGITS not in makers:
+        raise Refused(f"{path} has no tensors {PIXELS} and {LOGITS}", "serve a file that clearsight export wrote")
+    features = _entering_last_linear(makers, model)
+    outputs = [LOGITS, VALUES if manifest.scores == "values" else PROBABILITIES]
+    outputs += [MAP] if manifest.heatmap else []
+    known = {v.name for v in model.graph.value_info}
+    if features and features not in known:
+        model.graph.value_info.append(_float_rows(features))
+    extracted: Any = Extractor(model).extract_model([PIXELS], outputs + ([features] if features else []))
+    return extracted, features
+
+
+def _entering_last_linear(makers: dict[str, Any], model: onnx.ModelProto) -> str:
+    """The tensor that enters the linear layer which gives the logits; "" where they come from something else."""
+    name, weights = LOGITS, {w.name for w in model.graph.initializer}
+    for _ in range(4):  # a bias, a clone or a clip may stand behind it
+        node = makers.get(name)
+        if node is None:
+            return ""
+        if node.op_type in ("Gemm", "MatMul") and node.input[1] in weights:
+            return str(node.input[0])
+        if node.op_type not in ("Add", "Identity", "Cast"):
+            return ""
+        name = node.input[0]
+    return ""
+
+
+def _float_rows(name: str) -> Any:
+    from onnx import TensorProto, helper
+
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", None])

@@ -1,0 +1,205 @@
+"""A served model with all that answers its requests; the routes are words around it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fastapi import Request
+
+from clearsight.runner.results import Explanation
+from clearsight.serving.backend import Answers, Backend
+from clearsight.serving.batcher import Batcher
+from clearsight.serving.bodies import body_of, stated_length
+from clearsight.serving.defence import Defence
+from clearsight.serving.explanations import Explaining, explainer_call
+from clearsight.serving.gate import Gate
+from clearsight.serving.keys import Key
+from clearsight.serving.measures import Measures
+from clearsight.serving.outliers import Reference
+from clearsight.serving.pictures import Sent, checked_size, decoded, each, from_array
+from clearsight.serving.problems import Problem
+from clearsight.serving.settings import Settings, check_hidden
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One request: its key (None where nobody needs one), and the facts of it that are logged."""
+
+    key: Key | None
+    facts: dict[str, Any]
+
+
+class Service:
+    """What the routes call.
+
+    Args:
+        backend: the model.
+        name: what the model is called in addresses; "" takes it from the words that load it.
+        settings: limits of a request, and how requests share the model.
+        gate: who may ask.
+        reference: what the pictures that come are compared with; None compares with nothing.
+        defences: what the answers of every route go through, in their order.
+        hide: what is not told: "map", "explain", "embed", "outlier".  Where there are defences, features and scores of
+            outliers are never told, since they say more than the answers that are defended.
+
+    Refused: defences of a model that gives values, a defence that fails on this model, and hiding what is not there.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        name: str = "",
+        settings: Settings | None = None,
+        gate: Gate | None = None,
+        reference: Reference | None = None,
+        defences: Sequence[str] = (),
+        hide: Sequence[str] = (),
+    ) -> None:
+        check_hidden(hide)
+        self.hidden = frozenset({*hide, *(("embed", "outlier") if defences else ())})
+        self.backend = replace(backend, map_shape=None) if "map" in hide else backend
+        self.defence = Defence(backend, defences)
+        self.name = name or model_name(backend.source)
+        self.settings = settings or Settings()
+        self.gate = gate or Gate()
+        self.reference = reference
+        self.measures = Measures(backend, lambda: self._batcher.waiting, reference)
+        self._batcher = Batcher(
+            backend.run, self.settings.batch, self.settings.wait, self.measures.batch, backend.threads
+        )
+        self._explaining = Explaining(backend, self.settings.explain_seconds)
+        self._readers = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "clearsight-read")
+        self.ready = True
+
+    def enter(self, request: Request) -> Visit:
+        """Let a request in and count it.  Refused: no right key, or a limit on requests."""
+        facts = request.scope.get("state", {}).setdefault("facts", {})
+        key = self.gate.key_of(request)
+        if key is not None:
+            facts["key"] = key.name
+        self.gate.take(key, "requests", 1)
+        return Visit(key, facts)
+
+    async def body(self, visit: Visit, request: Request) -> bytes:
+        """The body of a request, charged as soon as its length is known.  Refused: as in `bodies`."""
+        length = stated_length(request)
+        if length is not None and length <= self.settings.most_bytes:
+            self.gate.take(visit.key, "bytes", length)
+        body = await body_of(request, self.settings)
+        if length is None:
+            self.gate.take(visit.key, "bytes", len(body))
+        visit.facts["bytes"] = len(body)
+        return body
+
+    async def read(self, visit: Visit, contents: Sequence[bytes]) -> list[Sent]:
+        """Picture files -> pixels.  The size of each is looked at, and charged, before anything is decoded."""
+
+        def size(content: bytes) -> tuple[int, int]:
+            return checked_size(content, self.settings.most_pixels)
+
+        def work() -> list[Sent]:
+            sizes = each(contents, size)
+            self._charge_pixels(visit, sizes)
+            return each(contents, lambda content: decoded(content, self.backend.preprocess))
+
+        self._check_count(len(contents))
+        return await self._read_in_thread(work)
+
+    async def resize(self, visit: Visit, pictures: Sequence[np.ndarray[Any, Any]]) -> list[Sent]:
+        """Decoded pixels (H, W, C) uint8 -> pixels as the model takes them."""
+
+        def work() -> list[Sent]:
+            self._charge_pixels(visit, [(p.shape[1], p.shape[0]) for p in pictures if p.ndim > 1])
+            return each(pictures, lambda picture: from_array(picture, self.backend.preprocess))
+
+        self._check_count(len(pictures))
+        return await self._read_in_thread(work)
+
+    async def answer(self, visit: Visit, sent: Sequence[Sent]) -> Answers:
+        """What the model says of pictures, a row for each."""
+        async with self.gate.timed(visit.key) as spent:
+            answers, seconds = await self._batcher.ask(np.stack([s.pixels for s in sent]))
+            spent.append(seconds)
+        visit.facts.update(pictures=len(sent), model_seconds=round(seconds, 6))
+        self.measures.answered(answers)
+        if not self.defence.calls:
+            return answers
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, self.defence.told, visit.key, sent, answers)
+
+    def check_told(self, what: str) -> None:
+        """Refuse what this server does not tell."""
+        if what in self.hidden:
+            raise Problem(403, f"this server does not tell what {what} asks for", "ask whoever serves the model")
+
+    async def explain(self, visit: Visit, sent: Sent, spelling: str, target: str | None) -> Explanation:
+        """The map of one picture.  Refused: as in `Explaining.explain`; a class that the model does not have."""
+        call = explainer_call(spelling)
+        index = None if target is None else self.class_of(target)
+        if self.defence.calls:
+            await self.answer(visit, [sent])  # a map is an answer too: budgets count it
+        async with self.gate.timed(visit.key) as spent:
+            explanation = await self._explaining.explain(sent.pixels, call, index)
+            spent.append(explanation.seconds)
+        visit.facts.update(pictures=1, explainer=call.method.name, model_seconds=round(explanation.seconds, 6))
+        return explanation
+
+    def class_of(self, word: str) -> int:
+        """The number of a class, by name or number.  Refused: where the model has no such class."""
+        if self.backend.classifier is None:
+            raise Problem(400, "this model is explained for its top class alone", "leave out target=")
+        try:
+            return self.backend.classifier.index(word)
+        except Problem:
+            raise
+        except ValueError as e:
+            raise Problem(400, str(e)) from e
+
+    def check_name(self, name: str, version: str = "1") -> None:
+        """Refuse another model, or another version than the only one."""
+        if name != self.name:
+            raise Problem(404, f"no model {name[:80]!r}", f"this server has {self.name}")
+        if version != "1":
+            raise Problem(404, f"the model {self.name} has no version {version[:20]!r}", "its only one is 1")
+
+    def close(self) -> None:
+        """Answer what was accepted, and end all threads."""
+        self.ready = False
+        self._readers.shutdown()
+        self._batcher.close()
+        self._explaining.close()
+        self.gate.close()
+
+    def _charge_pixels(self, visit: Visit, sizes: Sequence[tuple[int, int]]) -> None:
+        pixels = sum(width * height for width, height in sizes)
+        visit.facts["pixels"] = pixels
+        self.gate.take(visit.key, "pixels", pixels)
+
+    def _check_count(self, n: int) -> None:
+        if not n:
+            raise Problem(400, "the request holds no picture", "send at least one")
+        if n > self.settings.most_rows:
+            raise Problem(413, f"{n} pictures in one request", f"send at most {self.settings.most_rows}")
+
+    async def _read_in_thread(self, work: Callable[[], list[Sent]]) -> list[Sent]:
+        with self._batcher.coming():
+            return await asyncio.get_running_loop().run_in_executor(self._readers, work)
+
+
+def model_name(source: str) -> str:
+    """What a model is called in addresses, from the words that load it.
+
+    >>> model_name("timm:resnet18"), model_name("runs/my model.onnx")
+    ('resnet18', 'my-model')
+    """
+    word = Path(source.rpartition(":")[2] or "model")
+    stem = word.stem if word.suffix in (".onnx", ".pt", ".pt2", ".xml", ".py") else word.name
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", stem).strip("-.") or "model"

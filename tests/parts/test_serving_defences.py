@@ -1,0 +1,111 @@
+"""Every route that tells probabilities tells the defended ones, and what would undo a defence is not told."""
+
+from __future__ import annotations
+
+import base64
+
+import httpx
+import pytest
+import torch
+
+from clearsight.core.answering import Account
+from clearsight.data.images import of_bytes
+from clearsight.errors import Refused
+from clearsight.runner.answer import answer, answer_defences
+from clearsight.serving.keys import new_key
+from clearsight.serving.pictures import decoded
+from clearsight.serving.serve import gate_of
+from clearsight.serving.service import Service
+from clearsight.serving.torch_backend import torch_backend
+from servers import as_file, picture, pooled_model, served
+
+PNG = as_file(picture())
+TEXT = base64.b64encode(PNG).decode()
+BACKEND = torch_backend(pooled_model())
+FILE = {"name": "file", "shape": [1], "datatype": "BYTES", "data": [TEXT]}
+
+
+def told(address: str) -> list[list[float]]:
+    """The probabilities of one picture, class by class, by each route that tells them."""
+    predict = httpx.post(f"{address}/predict", content=PNG).json()["answers"]
+    (v1,) = httpx.post(f"{address}/v1/models/x:predict", json={"instances": [{"b64": TEXT}]}).json()["predictions"]
+    v2 = httpx.post(f"{address}/v2/models/x/infer", json={"inputs": [FILE]}).json()["outputs"][0]["data"]
+    by_class = [[a["probability"] for a in sorted(one, key=lambda a: a["class"])] for one in (predict, v1)]
+    return [*by_class, v2]
+
+
+def test_all_routes_round():
+    with served(Service(BACKEND, "x")) as address:
+        right = told(address)[0]
+    with served(Service(BACKEND, "x", defences=["rounding(digits=1)"])) as address:
+        for found in told(address):
+            assert found == pytest.approx([round(p, 1) for p in right], abs=1e-7)
+    assert any(abs(p - round(p, 1)) > 0.01 for p in right)
+
+
+@pytest.mark.parametrize(
+    "order", [["reverse-sigmoid", "rounding(digits=1)"], ["rounding(digits=1)", "reverse-sigmoid"]]
+)
+def test_defences_are_applied_in_their_order(order):
+    sent = decoded(PNG, BACKEND.preprocess)
+    p = torch.from_numpy(BACKEND.run(sent.pixels[None]).values)
+    right = answer(answer_defences(order), Account(), of_bytes(torch.from_numpy(sent.pixels))[None], p)[0]
+    other = answer(answer_defences(order[::-1]), Account(), of_bytes(torch.from_numpy(sent.pixels))[None], p)[0]
+    assert (right - other).abs().max() > 0.001
+    with served(Service(BACKEND, "x", defences=order)) as address:
+        for found in told(address):
+            assert found == pytest.approx(right.tolist(), abs=1e-6)
+
+
+def test_a_budget_is_of_each_key_and_counts_maps_too(tmp_path):
+    file = tmp_path / "keys.json"
+    keys = [new_key(file, name, []) for name in ("a", "b")]
+    service = Service(BACKEND, "x", gate=gate_of(file), defences=["query-budget(queries=4)"])
+    with served(service) as address:
+        for key in keys:
+            head = {"X-API-Key": key}
+            statuses = [
+                httpx.post(f"{address}/predict", content=PNG, headers=head).status_code,
+                httpx.post(f"{address}/explain", content=PNG, headers=head).status_code,
+                httpx.post(f"{address}/explain?method=saliency", content=PNG, headers=head).status_code,
+                httpx.post(f"{address}/v2/models/x/infer", json={"inputs": [FILE]}, headers=head).status_code,
+            ]
+            assert statuses == [200] * 4
+            for path in ("/predict", "/explain", "/explain?method=saliency"):
+                refused = httpx.post(f"{address}{path}", content=PNG, headers=head)
+                assert refused.status_code == 429
+                assert "this account may ask about 4 pictures" in refused.json()["error"]
+
+
+def test_features_and_scores_of_outliers_are_not_told_of_defended_answers():
+    with served(Service(BACKEND, "x", defences=["rounding"])) as address:
+        assert httpx.post(f"{address}/embed", content=PNG).status_code == 403
+        assert "outlier" not in httpx.post(f"{address}/predict", content=PNG).json()
+        asked = {"inputs": [FILE], "outputs": [{"name": "features"}]}
+        assert httpx.post(f"{address}/v2/models/x/infer", json=asked).status_code == 400
+        names = [o["name"] for o in httpx.get(f"{address}/v2/models/x").json()["outputs"]]
+        assert names == ["probabilities", "map", "label"]
+
+
+def test_what_is_hidden_is_not_told():
+    with served(Service(BACKEND, "x", hide=["map", "explain"])) as address:
+        assert httpx.post(f"{address}/predict?map=true", content=PNG).status_code == 400
+        assert httpx.post(f"{address}/explain", content=PNG).status_code == 403
+        outputs = httpx.post(f"{address}/v2/models/x/infer", json={"inputs": [FILE]}).json()["outputs"]
+        assert [o["name"] for o in outputs] == ["probabilities"]
+        assert httpx.post(f"{address}/embed", content=PNG).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("defences", "hide", "words"),
+    [(["roundin"], [], "did you mean rounding"), (["ensemble"], [], "other"), ([], ["maps"], "did you mean map")],
+)
+def test_what_cannot_be_is_refused_before_it_is_served(defences, hide, words):
+    with pytest.raises(Refused, match=words):
+        Service(BACKEND, "x", defences=defences, hide=hide)
+
+
+def test_values_have_no_defence():
+    torch.manual_seed(0)
+    with pytest.raises(Refused, match="gives values"):
+        Service(torch_backend(pooled_model("values", 1)), "x", defences=["rounding"])

@@ -1,0 +1,75 @@
+"""A file of `clearsight export --to onnx` is served by ONNX Runtime with the answers of the network itself."""
+
+from __future__ import annotations
+
+import httpx
+import numpy as np
+import pytest
+import torch
+
+import clearsight as cs
+from clearsight.errors import Refused
+from clearsight.serving.onnx_backend import onnx_backend
+from clearsight.serving.serve import backend_of
+from clearsight.serving.service import Service
+from clearsight.serving.torch_backend import torch_backend
+from servers import as_file, picture, pooled_model, served
+
+pytest.importorskip("onnxruntime", reason="the extra `export` brings ONNX Runtime")
+pytest.importorskip("onnxscript", reason="the extra `export` brings onnxscript")
+from clearsight.exporting.export import export
+
+MODEL = pooled_model()
+PIXELS = np.stack([np.asarray(picture(k, (24, 16))).transpose(2, 0, 1) for k in range(5)])
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    return export(MODEL, tmp_path_factory.mktemp("export")).path
+
+
+def test_it_answers_as_torch_does(file):
+    found, right = onnx_backend(file), torch_backend(MODEL)
+    assert (found.engine, found.map_shape, found.features) == ("onnxruntime", right.map_shape, right.features)
+    assert found.about() | {"source": "", "engine": ""} == right.about() | {"source": "", "engine": ""}
+    for n in (1, 5):
+        a, b = found.run(PIXELS[:n]), right.run(PIXELS[:n])
+        for name in ("values", "logits", "maps", "features"):
+            np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_it_is_served_and_explained(file, tmp_path):
+    loaded = cs.load(str(file))
+    backend = backend_of(loaded)
+    assert backend.engine == "onnxruntime"
+    (tmp_path / "x.jpg").write_bytes(as_file(picture(), "JPEG"))
+    x = cs.pixels(MODEL, tmp_path / "x.jpg")
+    with served(Service(backend)) as address:
+        body = (tmp_path / "x.jpg").read_bytes()
+        answers = httpx.post(f"{address}/predict", content=body).json()
+        cam = httpx.post(f"{address}/explain", content=body).json()
+        other = httpx.post(f"{address}/explain", params={"method": "saliency", "target": "b"}, content=body).json()
+    assert answers["model"] == "model"
+    right = MODEL.chances(MODEL(x))[0].tolist()
+    assert [a["probability"] for a in answers["answers"]] == pytest.approx(sorted(right, reverse=True), abs=1e-5)
+    torch.testing.assert_close(torch.tensor(cam["map"]), cs.explain(MODEL, x, "cam").maps[0], rtol=1e-3, atol=1e-4)
+    saliency = cs.explain(MODEL, x, "saliency", cs.ClassScore(1)).maps[0]
+    torch.testing.assert_close(torch.tensor(other["map"]), saliency, rtol=1e-3, atol=1e-5)
+
+
+def test_what_is_no_exported_file_is_refused(tmp_path):
+    for name, content, words in (("a.onnx", b"hello", "cannot be read|no graph"), ("b.onnx", None, "b.onnx")):
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        with pytest.raises(Refused, match=words):
+            onnx_backend(tmp_path / name)
+
+
+def test_a_file_without_a_manifest_is_refused(file, tmp_path):
+    import onnx
+
+    model = onnx.load(str(file))
+    del model.metadata_props[:]
+    onnx.save(model, str(tmp_path / "x.onnx"))
+    with pytest.raises(Refused, match="does not say what it takes"):
+        onnx_backend(tmp_path / "x.onnx")
