@@ -79,18 +79,9 @@ def gradient_masking(
 
     Refused: options outside their ranges, and a second model of other classes.
     """
-    if case.data.are_texts:
-        return not_of_texts(
-            "gradient-masking",
-            "its attacks change every pixel a little, and a character has no small change. robustness(characters=8) "
-            "counts what replaced characters do",
-        )
-    if not case.has_weights and case.is_black_box:
-        return Finding(
-            "note",
-            "The exported file gives scores and no gradients to anybody, so there are none to be masked; that is no "
-            "defence, and robustness is asked by black boxes.",
-        )
+    not_asked = _not_asked(case)
+    if not_asked:
+        return not_asked
     rows = case.sample(range(len(case.pictures)), pictures)
     right = [i for i in rows if bool(case.right[i]) or not bool(case.truth[i].any())]
     if not right:
@@ -141,6 +132,23 @@ def gradient_masking(
         ),
         evidence=_evidence(case, [*failed, *flagged], all_trials, options),
     )
+
+
+def _not_asked(case: Case) -> Finding | None:
+    """The finding where nothing can be asked: of texts, and of files that give no gradient; None elsewhere."""
+    if case.data.are_texts:
+        return not_of_texts(
+            "gradient-masking",
+            "its attacks change every pixel a little, and a character has no small change. robustness(characters=8) "
+            "counts what replaced characters do",
+        )
+    if not case.has_weights and case.is_black_box:
+        return Finding(
+            "note",
+            "The exported file gives scores and no gradients to anybody, so there are none to be masked; that is no "
+            "defence, and robustness is asked by black boxes.",
+        )
+    return None
 
 
 def _headline(points: Sequence[Point], missed: int, n: int, eps: str) -> str:
