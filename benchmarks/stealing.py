@@ -153,7 +153,7 @@ def main() -> None:
         store[name] = found
         right = int(setting.exam.truth.gather(1, setting.exam.said[:, None]).sum())
         store["victim"] = [right, len(setting.exam.x)]
-        STORE.write_text(json.dumps(store, indent=1) + "\n")
+        STORE.write_text(json.dumps(store) + "\n")
         print(name, store[name]["minutes"], "minutes of processor time", flush=True)
     (HOME / "stealing.md").write_text(text(json.loads(STORE.read_text())))
 

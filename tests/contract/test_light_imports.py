@@ -60,6 +60,8 @@ def imported_by(*words: str) -> set[str]:
         ("serve", "demo", "--host", "0.0.0.0"),
         ("serve", "demo", "--keys", "nowhere.json"),
         ("serve", "demo", "--defend", "roundin"),
+        ("steal", "demo", "--pool", "demo", "--thief", "knockof"),
+        ("steal", "demo", "--pool", "demo", "--defend", "roundin"),
     ],
     ids=" ".join,
 )

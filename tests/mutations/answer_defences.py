@@ -15,7 +15,9 @@ METHODS = {
         ('    request.memory["used"] = used + len(p)\n', ""),
     ],
     "answer_defences/query_detection.py": [
-        ("<= 3 * d.std()", "<= 1 * d.std()"),
+        ("<= 3 * d.std()", "<= 30 * d.std()"),
+        ('    del memory["distances"][:-_MOST]\n', ""),
+        (" < remembered:", " < 10**9:"),
         (".min().sqrt()", ".max().sqrt()"),
         ('distance > known["threshold"]', "True"),
         ("of_class.mean() - of_class.std()", "of_class.mean()"),

@@ -18,10 +18,12 @@ METHODS = {
     "checks/membership_inference.py": [
         ('for part in ("train", "test")}', 'for part in ("test", "train")}'),
         ("max(found, key=", "min(found, key="),
+        ('claims="by-name"', 'claims=""'),
         ("if others * rate < 1", "if False"),
     ],
     "checks/model_stealing.py": [
         ("[[call] for call in chains]", "[chains]"),
+        ('claims="by-name"', 'claims=""'),
         ("if len(rows) < _FEWEST:", "if False:"),
     ],
 }

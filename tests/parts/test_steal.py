@@ -16,13 +16,18 @@ import torch
 from PIL import Image
 
 import clearsight as cs
-from clearsight.auditing.audit import audit
+from checkmanners import check_manners
+from clearsight.auditing.audit import audit, parse_checks
 from clearsight.core.answering import Withheld
 from clearsight.errors import Refused
 from clearsight.stealing.clone import Lesson, new_clone, train_clone
+from clearsight.stealing.findings import frontier_finding
+from clearsight.stealing.frontier import Defended
+from clearsight.stealing.honest import HonestCost
 from clearsight.stealing.oracle import Oracle
 from clearsight.stealing.report import StealReport, steal_pictures, steal_request
 from clearsight.stealing.served import check_address, of_address
+from clearsight.stealing.theft import Point, Stolen
 from clearsight.stealing.victim import of_classifier
 
 LINEAR = "clearsight:perceptron"
@@ -87,6 +92,14 @@ def test_a_report_has_the_curve_the_frontier_the_maps_and_the_transfer(report: S
     assert b"<svg" in (tmp_path / "out" / "figures" / "frontier.svg").read_bytes()
 
 
+def test_where_the_time_is_used_up_no_further_defence_is_judged(photos: Path) -> None:
+    request = steal_request(budget=8, rounds=1, arch=LINEAR, steps=20, attack="fgsm", defences=["rounding"])
+    report = steal_pictures(of_classifier(net()), cs.folder(photos), None, request, seconds=0.0)
+    assert [f.check for f in report.findings] == ["theft", "defences", "transfer"]
+    assert (report.findings[1].verdict, report.findings[1].n) == ("note", 0)
+    assert "the time was used up" in report.findings[1].headline
+
+
 MINE = """
 def first(theft, n, *, skip: int = 0):
     import torch
@@ -142,15 +155,34 @@ def test_models_that_cannot_be_cloned_are_refused() -> None:
         of_classifier(net(), [other])
 
 
+def test_the_frontier_says_which_thief_is_best_and_whether_a_defence_helps_at_all() -> None:
+    cost = HonestCost(10, 0, 0, 0, None, 0.25, (0.2, 0.3), 0)
+
+    def defended(name: str, *agree: int) -> Defended:
+        kinds = ("plain", "argmax")
+        thefts = [Stolen((Point(5, a, 10, 0, 0),), net(), k, (), 0, 1) for a, k in zip(agree, kinds, strict=True)]
+        return Defended(name, cost, tuple(thefts))
+
+    free = defended("none", 8, 7)
+    helps = frontier_finding([free, defended("rounding", 2, 7), defended("top-1", 9, 9)], ceiling=0.8, planned=2)
+    assert helps.value == 0.7
+    assert helps.headline.startswith("Of 2 defences, rounding leaves a thief least: the best one (learns from the top")
+    assert "50.0 points more than one who does not adapt" in helps.headline
+    none = frontier_finding([free, defended("rounding", 2, 8)], ceiling=0.8, planned=3)
+    assert none.headline.startswith("A thief gets no less behind rounding: the best one")
+    assert "The time was used up after 1 of 3 defences." in none.notes
+    assert frontier_finding([free], ceiling=0.8, planned=1).verdict == "note"
+
+
 # Checks ---------------------------------------------------------------------------------------------------------------
 
 
 def test_model_stealing_is_a_check_that_runs_by_name(photos: Path) -> None:
     words = f'model-stealing(queries=16, defences="top-1, query-budget(queries=4)", arch={LINEAR}, steps=20)'
+    assert not {"model-stealing", "membership-inference"} & {call.method.name for call in parse_checks(None)}
     (finding,) = audit(net(), cs.folder(photos), only=words).findings
-    assert finding.verdict in ("pass", "warn", "fail")
+    check_manners(finding, 30)
     assert [row["defence"] for row in finding.tables[0].rows] == ["none", "top-1", "query-budget(queries=4)"]
-    assert finding.n == 30
     assert finding.figures[0].name == "frontier.svg"
     few = audit(net(), cs.folder(photos), only="model-stealing(pictures=10)").findings[0]
     assert few.verdict == "note"
@@ -183,8 +215,8 @@ def memorised(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_membership_inference_finds_what_was_learned_by_heart(memorised: Path, photos: Path) -> None:
     model = cs.load(str(memorised))
     (finding,) = audit(model, cs.folder(photos), only="membership-inference(shadows=4, epochs=100)").findings
-    assert finding.verdict == "fail"
-    assert (finding.n, finding.chance) == (120, 0.01)
+    check_manners(finding, 120)
+    assert (finding.verdict, finding.chance) == ("fail", 0.01)
     rows = finding.tables[0].rows
     assert finding.value == pytest.approx(float(str(rows[2]["found at 1.0 %"]).split()[0]) / 120), "of LiRA, online"
     assert finding.value > 0.2
@@ -280,6 +312,7 @@ def test_a_served_model_is_stolen_by_accounts_with_limits(served: Served, photos
     oracle = Oracle(victim, 100, accounts=victim.keys)
     x, _ = oracle.ask(torch.rand(100, 1, 8, 8))
     assert len(x) == oracle.used == 80
+    assert [key for key, _ in served.seen[:6]] == ["a", "b", "a", "b", "a", "b"], "the accounts take turns"
     assert oracle.is_closed
     assert "429" in oracle.refused[0]
     served.limit, served.seen = 10**9, []

@@ -53,7 +53,7 @@ def test_rounding_and_top_one() -> None:
 
 
 def _turned(y: torch.Tensor, told: torch.Tensor) -> float:
-    """The angular deviation of equation 4: half the squared distance is 1 - cos, of a surrogate's whole gradients.
+    """The angular deviation that MAD maximises: half the squared distance is 1 - cos, of a surrogate's whole gradients.
 
     The surrogate is a softmax layer of zero weights over 4 features; its Jacobian is taken by autograd.
     """
@@ -171,6 +171,15 @@ def test_query_detection_passes_natural_pictures_and_stops_a_thief_who_makes_the
     noted = Request(made, memory={})
     assert torch.equal(query_detection(noted, p, then="note"), p)
     assert noted.memory["flagged"] == thief.of("query-detection")["flagged"]
+
+
+def test_query_detection_keeps_no_more_than_it_tests() -> None:
+    """The memory of an account does not grow with its queries."""
+    request = Request(torch.rand(5200, 1, 1, 2, generator=torch.Generator().manual_seed(0)))
+    query_detection(request, torch.ones(5200, 1), every=1000, remembered=50, then="note")
+    memory = request.memory
+    assert (memory["asked"], memory["measured"], len(memory["distances"])) == (5200, 5199, 5000)
+    assert len(memory["near"][0]["pictures"]) == 50
 
 
 def test_query_detection_has_a_growing_set_by_hand() -> None:

@@ -75,9 +75,9 @@ def test_agreement_is_counted_by_hand() -> None:
     clone = linear(torch.eye(3).tolist(), [0.0, 0.0, 0.0])  # says 0, 1, 2, 0
     truth = torch.zeros(4, 3, dtype=torch.bool)
     truth[0, 0] = truth[1, 2] = truth[3, 0] = truth[3, 1] = True
-    point = judged(clone, Exam(x, torch.tensor([0, 1, 1, 1]), truth), 7)
-    assert (point.queries, point.agree, point.n, point.right, point.labelled) == (7, 2, 4, 2, 3)
-    assert point.agreement == 0.5
+    point = judged(clone, Exam(x, torch.tensor([0, 1, 2, 1]), truth), 7)
+    assert (point.queries, point.agree, point.n, point.right, point.labelled) == (7, 3, 4, 2, 3)
+    assert point.agreement == 0.75
 
 
 def test_rounds() -> None:

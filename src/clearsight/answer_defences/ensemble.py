@@ -25,7 +25,7 @@ def ensemble(request: Request, p: Tensor, *, key: str = "") -> Tensor:
 
     Refused: no other network.
 
-    Source: Kariyappa et al. 2021, section 4: a hash of the input chooses the member.  Its members are trained to
+    Source: Kariyappa et al. 2021: a hash of the input chooses the member.  Its members are trained to
     disagree on pictures unlike those of training; here they are the networks that are given.
 
     >>> request = Request(torch.zeros(1, 1, 1, 1), others=(torch.tensor([[0.5, 0.5]]),))

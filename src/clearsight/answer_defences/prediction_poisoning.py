@@ -1,4 +1,4 @@
-"""Orekondy, Schiele & Fritz 2020, arXiv:1906.10908, section 4."""
+"""Orekondy, Schiele & Fritz 2020, arXiv:1906.10908: prediction poisoning (MAD)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def prediction_poisoning(request: Request, p: Tensor, *, l1: float = 0.5, keep_t
     allows.  Of the K classes e is the one for which the step of a thief who learns from the answer points most wrongly.
     The thief is stood for, as in the paper, by a surrogate that was not trained, and here of that by its last layer
     alone: the gradient for an answer y is (y - 1/K) times the features, whatever they are, so that no picture and no
-    pass is needed.  It is the paper's heuristic, not the best of all answers at that distance.
+    pass is needed.  As in the paper this is a heuristic, and not the best of all answers at that distance.
 
     Args:
         l1: largest L1 distance of an answer from the true one, 0 to 2.
@@ -33,7 +33,7 @@ def prediction_poisoning(request: Request, p: Tensor, *, l1: float = 0.5, keep_t
 
     Refused: a distance below 0 or above 2.
 
-    Source: Orekondy et al. 2020, equation 4 and the heuristic of section 4: an extreme point, then a line towards it.
+    Source: Orekondy et al. 2020, the objective MAD and its heuristic: an extreme point, then a line towards it.
 
     >>> prediction_poisoning(Request(torch.zeros(1, 1, 1, 1)), torch.tensor([[0.75, 0.25]]), l1=0.75)
     tensor([[0.3750, 0.6250]])

@@ -1,4 +1,4 @@
-"""Juuti, Szyller, Marchal & Asokan 2019, arXiv:1805.02628, section V: PRADA."""
+"""Juuti, Szyller, Marchal & Asokan 2019, arXiv:1805.02628: PRADA."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from clearsight.core.catalogue import method
 from clearsight.errors import Refused
 
 FEWEST = 100  # distances: with no more of them nobody is suspected
-_MOST = 5000  # distances that are tested, the latest: beyond that no table of W is trustworthy
+_MOST = 5000  # distances that are kept and tested, the latest: beyond that W is not tabulated
 _SIDE = 32  # pixels: larger pictures are compared at this size
 
 
@@ -56,7 +56,7 @@ def query_detection(
 
     Refused: options outside their ranges, and (Withheld) requests of an account that was noticed.
 
-    Source: Juuti et al. 2019, algorithm 3; its code tests every 10 queries.
+    Source: Juuti et al. 2019, the detection algorithm of PRADA; its code tests every 10 queries.
 
     >>> account = Request(torch.zeros(1, 1, 1, 1))
     >>> _ = query_detection(account, torch.ones(1, 1))
@@ -65,13 +65,13 @@ def query_detection(
     """
     memory = request.memory
     if not memory:
-        memory |= {"asked": 0, "flagged": 0, "w": 1.0, "distances": [], "near": {}}
+        memory |= {"asked": 0, "flagged": 0, "w": 1.0, "measured": 0, "distances": [], "near": {}}
     pictures = _vectors(request.x)
     for picture, k in zip(pictures, p.argmax(1).tolist(), strict=True):
         if memory["flagged"] and then == "withhold":
             break
         memory["asked"] += 1
-        if _observe(memory, k, picture, remembered) and len(memory["distances"]) % every == 0:
+        if _observe(memory, k, picture, remembered) and memory["measured"] % every == 0:
             memory["w"] = normality(memory["distances"])
             if memory["w"] < delta and not memory["flagged"]:
                 memory["flagged"] = memory["asked"]
@@ -92,7 +92,7 @@ def normality(distances: list[float]) -> float:
     """
     from scipy import stats  # half a second, which what tests nothing does not wait for
 
-    d = np.asarray(distances[-_MOST:])
+    d = np.asarray(distances)
     if len(d) <= FEWEST:
         return 1.0
     d = d[np.abs(d - d.mean()) <= 3 * d.std()]
@@ -116,7 +116,9 @@ def _observe(memory: dict[str, Any], k: int, picture: Tensor, remembered: int) -
         memory["near"][k] = {"pictures": picture[None], "distances": [0.0], "threshold": 0.0}
         return False
     distance = float((known["pictures"] - picture).square().sum(1).min().sqrt())
+    memory["measured"] += 1
     memory["distances"].append(distance)
+    del memory["distances"][:-_MOST]
     if distance > known["threshold"] and sum(len(c["pictures"]) for c in memory["near"].values()) < remembered:
         known["pictures"] = torch.cat([known["pictures"], picture[None]])
         known["distances"].append(distance)

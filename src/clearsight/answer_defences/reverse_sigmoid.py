@@ -1,4 +1,4 @@
-"""Lee, Edwards, Molloy & Su 2019, arXiv:1806.00054, section III."""
+"""Lee, Edwards, Molloy & Su 2019, arXiv:1806.00054: the reverse sigmoid perturbation."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def reverse_sigmoid(request: Request, p: Tensor, *, beta: float = 1.0, gamma: fl
 
     Refused: a beta below 0, and a gamma of 0 or less.
 
-    Source: Lee et al. 2019, section III, with beta and gamma as there.
+    Source: Lee et al. 2019, the reverse sigmoid perturbation with its beta and gamma.
 
     With gamma 1 the reversed sigmoid is p itself, and with beta 1 a half is left of each:
 

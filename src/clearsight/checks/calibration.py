@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from clearsight.auditing.case import Case
 from clearsight.auditing.evidence import bounds, share, span, table, unlabelled
-from clearsight.core.calibration_error import Numbers, ece, which_bin
+from clearsight.core.calibration_error import bin_of, ece
 from clearsight.core.catalogue import method
 from clearsight.core.statistics import FEWEST, Interval, Judgement, bootstrap, tails, wilson
 from clearsight.core.text import counted
@@ -14,6 +15,7 @@ from clearsight.drawing import charts
 from clearsight.errors import Refused
 from clearsight.reporting.findings import Cell, Figure, Finding
 
+Numbers = npt.NDArray[np.float64]
 _DRAWS = 1000
 
 
@@ -139,9 +141,9 @@ def _mean_row(name: str, values: Numbers, seed: int) -> dict[str, Cell]:
 
 
 def _bin_rows(confidence: Numbers, right: Numbers, bins: int) -> list[dict[str, Cell]]:
-    bin_of, rows = which_bin(confidence, bins), list[dict[str, Cell]]()
+    bins_of, rows = bin_of(confidence, bins), list[dict[str, Cell]]()
     for k in range(bins):
-        inside = bin_of == k
+        inside = bins_of == k
         m = int(inside.sum())
         if m:
             hits = int(right[inside].sum())
@@ -170,14 +172,14 @@ def _notes(
 
 
 def _reliability_figure(confidence: Numbers, right: Numbers, bins: int, value: float) -> Figure:
-    bin_of = which_bin(confidence, bins)
-    counts = np.bincount(bin_of, minlength=bins)
+    bins_of = bin_of(confidence, bins)
+    counts = np.bincount(bins_of, minlength=bins)
     divisors = np.maximum(counts, 1)
-    hits = np.bincount(bin_of, right, bins)
+    hits = np.bincount(bins_of, right, bins)
     data = charts.reliability(
         np.linspace(0, 1, bins + 1).tolist(),
         counts.tolist(),
-        (np.bincount(bin_of, confidence, bins) / divisors).tolist(),
+        (np.bincount(bins_of, confidence, bins) / divisors).tolist(),
         (hits / divisors).tolist(),
         [wilson(int(h), int(m)) for h, m in zip(hits, counts, strict=True)],
     )

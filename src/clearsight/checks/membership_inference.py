@@ -81,7 +81,7 @@ def membership_inference(
 
     Refused: options outside their ranges.
 
-    Source: Carlini et al. 2022, algorithm 1 and section VI; Yeom et al. 2018, arXiv:1709.01604.
+    Source: Carlini et al. 2022, algorithm 1; Yeom et al. 2018, arXiv:1709.01604.
     """
     files = {part: part_pictures(case.model.source, part) for part in ("train", "test")}
     if not files["train"] or not files["test"]:

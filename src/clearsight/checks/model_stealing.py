@@ -70,7 +70,7 @@ def model_stealing(
 
     Refused: unknown thieves and defences, no defence, and options outside their ranges.
 
-    Source: Orekondy et al. 2019, section 5; the defences are those of their own papers.
+    Source: Orekondy et al. 2019; the defences are those of their own papers.
     """
     chains = _chains(defences)
     rows = case.sample(list(range(len(case.pictures))), pictures)

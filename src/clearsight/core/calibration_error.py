@@ -1,4 +1,4 @@
-"""Guo, Pleiss, Sun & Weinberger 2017, arXiv:1706.04599, section 2: the expected calibration error."""
+"""The expected calibration error: Guo, Pleiss, Sun & Weinberger 2017, arXiv:1706.04599, equation 3."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def ece(confidence: Numbers, right: Numbers, bins: int) -> float:
     >>> round(ece(np.array([0.9, 0.9, 0.3]), np.array([1.0, 0.0, 0.0]), 10), 4)
     0.3667
     """
-    return float(np.abs(np.bincount(which_bin(confidence, bins), confidence - right, bins)).sum() / len(confidence))
+    return float(np.abs(np.bincount(bin_of(confidence, bins), confidence - right, bins)).sum() / len(confidence))
 
 
-def which_bin(confidence: Numbers, bins: int) -> npt.NDArray[np.int64]:
-    """Which of the bins of equal width each confidence (n) lies in."""
+def bin_of(confidence: Numbers, bins: int) -> npt.NDArray[np.int64]:
+    """The bin of each confidence in [0, 1], from 0."""
     return np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)

@@ -88,19 +88,11 @@ def frontier_finding(defended: Sequence[Defended], *, ceiling: float, planned: i
     last, naive = lowest.best.last, lowest.naive.last
     gain = last.agreement - naive.agreement
     adapts = f", {points(gain)} points more than one who does not adapt" if gain >= 0.0005 else ""
-    free = next((d.best.last for d in defended if d.name == "none"), None)
-    helps = free is None or last.agree < free.agree
-    named = counted(len(behind), "defence")
-    least = (
-        f"Of {named}, {lowest.name} leaves a thief least"
-        if helps
-        else f"None of {named} leaves a thief less than there is without; behind {lowest.name}"
-    )
     return Finding(
         judge(last.interval, ceiling=ceiling),
-        f"{least}: the best one ({WORDS[lowest.best.adaptation]}) agrees on {share(last.agreement)} "
-        f"({span(last.interval, last.n)}){adapts}. It moves {share(lowest.cost.moved)} of an honest user's "
-        "probability.",
+        f"{_what_is_left(defended, behind, lowest)}: the best one ({WORDS[lowest.best.adaptation]}) agrees on "
+        f"{share(last.agreement)} ({span(last.interval, last.n)}){adapts}. It moves {share(lowest.cost.moved)} of an "
+        "honest user's probability.",
         quantity="agreement behind the best defence",
         value=last.agreement,
         interval=last.interval,
@@ -122,6 +114,17 @@ def frontier_finding(defended: Sequence[Defended], *, ceiling: float, planned: i
         ),
         figures=(_frontier_figure(defended),),
     )
+
+
+def _what_is_left(defended: Sequence[Defended], behind: Sequence[Defended], lowest: Defended) -> str:
+    """Whether a defence leaves a thief less than there is without, in words."""
+    free = next((d.best.last.agreement for d in defended if d.name == "none"), 1.0)
+    if lowest.best.last.agreement >= free:
+        which = "A thief gets no less behind" if len(behind) == 1 else f"None of {len(behind)} defences helps; behind"
+        return f"{which} {lowest.name}"
+    if len(behind) == 1:
+        return f"{lowest.name} leaves a thief less than there is without"
+    return f"Of {len(behind)} defences, {lowest.name} leaves a thief least"
 
 
 def _cost_row(d: Defended) -> dict[str, Cell]:

@@ -1,7 +1,7 @@
 """Whether a picture was among those a network was trained on: by its loss, and by the likelihood ratio of LiRA.
 
 Sources: Yeom, Giacomelli, Fredrikson & Jha 2018, arXiv:1709.01604, adversary 1; Carlini, Chien, Nasr, Song, Terzis &
-Tramèr 2022, arXiv:2112.03570, algorithm 1 and section VI.
+Tramèr 2022, arXiv:2112.03570, algorithm 1.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SPREAD = 0.05  # least standard deviation of a normal distribution, in units of
 def confidence(logits: Tensor, y: Tensor) -> Tensor:
     """The scaled confidence log(p / (1 - p)) of the right class: logits (N, K), y (N,) -> (N,) float64.
 
-    Carlini et al. 2022, section VI-A, in its stable form: the logit of the right class over the log-sum-exp of the
+    Carlini et al. 2022, in its stable form: the logit of the right class over the log-sum-exp of the
     others.
 
     >>> z = torch.tensor([[2.0, 0.0]])
@@ -57,7 +57,7 @@ def lira_scores(target: Numbers, shadows: Numbers, inside: npt.NDArray[np.bool_]
         inside: whether each picture (M, N) was among those that trained the shadow network.
         online: whether shadow networks that were trained on the picture are used too.
 
-    Source: Carlini et al. 2022, algorithm 1, equation 4, and section VI-C on fixed variance.
+    Source: Carlini et al. 2022, algorithm 1, its offline variant, and its fixed variance.
     """
     out = ~inside
     mean_out, std_out = _mean_of(shadows, out), _pooled(shadows, out)

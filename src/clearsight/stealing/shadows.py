@@ -1,6 +1,6 @@
 """Shadow networks: how sure networks are of a picture that were, and were not, trained on it.
 
-Source: Carlini et al. 2022, arXiv:2112.03570, section VI: each picture trains half of the networks.
+Source: Carlini et al. 2022, arXiv:2112.03570: each picture trains half of the networks.
 """
 
 from __future__ import annotations

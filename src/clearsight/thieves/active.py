@@ -26,7 +26,7 @@ def active(theft: Theft, n: int, *, by: Literal["k-centre", "entropy", "both"] =
             were asked about (greedy k-centre, L2); "entropy" takes the ones that the clone is least certain about;
             "both" takes k-centre among the 10 n least certain.
 
-    Source: Pal et al. 2020, section 4: uncertainty, k-centre, and their combination, on the clone's probabilities.
+    Source: Pal et al. 2020: uncertainty, k-centre, and their combination, on the clone's probabilities.
 
     Of pictures that the clone is certain about to various degrees it asks about the one in doubt:
 

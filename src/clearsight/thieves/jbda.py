@@ -32,7 +32,7 @@ def jbda(theft: Theft, n: int, *, step: float = 0.1, towards: Literal["answer", 
 
     Refused: a step of 0 or less, or above 1.
 
-    Source: Papernot et al. 2017, section 4.2, equation 6; Juuti et al. 2019, arXiv:1805.02628, section IV.
+    Source: Papernot et al. 2017, Jacobian-based dataset augmentation; Juuti et al. 2019, arXiv:1805.02628, T-RND.
 
     A linear clone's gradient is its weights:
 

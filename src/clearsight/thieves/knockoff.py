@@ -15,7 +15,7 @@ def knockoff(theft: Theft, n: int) -> Tensor:
     Of the pool (P, C, *S) in [0, 1] n pictures (n, C, *S), fewer where it holds no more.  The pool needs no labels and
     no likeness to the pictures that the model was trained on, though a thief gets further with those.
 
-    Source: Orekondy et al. 2019, section 4.1.1, the strategy random.
+    Source: Orekondy et al. 2019, the strategy random.
 
     >>> import torch
     >>> from clearsight.testing import theft
