@@ -36,6 +36,7 @@ def on_files(files: Files, config: Any) -> Files:
         "shortcuts-table.md": (ROOT / "benchmarks" / "shortcuts.md").read_text(),
         "attack-figures.md": _together("mnist_attacks.md", "transfer.md", "purifiers.md"),
         "stealing-table.md": (ROOT / "benchmarks" / "stealing.md").read_text(),
+        "export-table.md": (ROOT / "benchmarks" / "export.md").read_text(),
         "norms.md": (ROOT / "benchmarks" / "norms.md").read_text(),
         "norms.svg": (ROOT / "benchmarks" / "norms.svg").read_text(),
     }

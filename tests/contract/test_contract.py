@@ -47,6 +47,7 @@ CLAIMS = {
         "pictures-only",
         "few-passes",
         "learnable",
+        "scores-only",
     },
     "attacks": {
         "linf",
@@ -480,6 +481,30 @@ def test_few_passes(name, shared, x):
         assert (e.forwards, e.backwards) == (0, 0)
     else:
         assert 1 <= e.forwards + e.backwards <= 5
+
+
+class Closed(nn.Module):
+    """Gives scores, and neither gradients nor layers, as an engine does."""
+
+    def __init__(self, inside: nn.Module) -> None:
+        super().__init__()
+        self.inside = [inside]
+
+    def forward(self, x: Tensor) -> Any:
+        with torch.no_grad():
+            return torch.from_numpy(self.inside[0](torch.from_numpy(x.detach().numpy().copy())).numpy())
+
+
+@each("explainers")
+def test_scores_only(name, shared, x):
+    """Those that claim it, and the controls, explain a model that gives scores alone, and no others do."""
+    closed = clearsight.Classifier(Closed(copy.deepcopy(shared.net).eval()).eval(), shared.preprocess, shared.labels)
+    if catalogue("explainers")[name].claims & {"scores-only", "control"}:
+        here, there = (explain(m, x, spelled("explainers", name), ClassScore(1)).maps for m in (closed, shared))
+        assert (here - there).abs().max() < 1e-5
+    else:
+        with pytest.raises(Refused):
+            explain(closed, x, spelled("explainers", name), ClassScore(1))
 
 
 @each("explainers")

@@ -18,9 +18,9 @@ from argsblock import check_args_block
 from checkmanners import check_manners
 from clearsight.auditing.audit import parse_checks, run_checks
 from clearsight.auditing.case import Case
-from clearsight.checks.calibration import ece
 from clearsight.checks.faithfulness import verdict_of as faithful
 from clearsight.checks.sanity import alike
+from clearsight.core.calibration_error import ece
 from clearsight.core.catalogue import catalogue
 from clearsight.core.classifier import Classifier
 from clearsight.core.statistics import bootstrap, tails, wilson

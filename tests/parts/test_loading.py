@@ -226,7 +226,7 @@ def test_unknown_words_are_refused_with_the_nearest(words: str, says: str) -> No
         ("net.pth", "--weights .*net.pth --labels FILE"),
         ("net.safetensors", "do not say what network"),
         ("net.pkl", "or a pickle"),
-        ("net.onnx", "has no gradients: give"),
+        ("net.onnx", "is empty"),
         ("net.keras", "reads PyTorch"),
         ("net.py", "net.py:factory"),
         ("cat.jpg", "is a file, not a model"),

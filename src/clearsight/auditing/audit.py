@@ -22,6 +22,7 @@ from clearsight.core.classifier import Classifier
 from clearsight.core.progress import Progress
 from clearsight.core.run_names import new_run
 from clearsight.data.datasets import Pictures, open_data
+from clearsight.engines.facts import facts_of
 from clearsight.errors import Refused, nearest
 from clearsight.models.model_folder import AT_RANDOM, labels_at_random
 from clearsight.reporting.findings import Figure, Finding
@@ -48,6 +49,9 @@ def with_model_notes(pictures: Pictures, model: Classifier) -> Pictures:
         )
     random = model.source and labels_at_random(Path(model.source))
     notes = [f"The model was {AT_RANDOM}."] if random else []
+    facts = facts_of(model.net)
+    if facts is not None:
+        notes.append(f"The model: {facts.sentence}.")
     for problem in inspect(model, apart=False).problems:
         if problem.code in ("probabilities-as-logits", "logits-as-probabilities"):
             raise Refused(problem.what, problem.mend)
@@ -100,7 +104,8 @@ def _run_check(case: Case, call: Call) -> Finding:
     started = time.monotonic()
     try:
         with rng.seeded(case.seed, torch.zeros(1, 1)):
-            finding: Finding = _not_of_texts(call) if _needs_pictures(case, call) else call.method(case, **call.options)
+            why_not = _why_not_asked(case, call)
+            finding: Finding = Finding("note", why_not) if why_not else call.method(case, **call.options)
         if finding.chosen_explainer:
             parse(finding.chosen_explainer, "explainers")  # refused here, it is an error of this check
     except Exception as e:  # shown in the report and in the exit status, never swallowed
@@ -109,14 +114,19 @@ def _run_check(case: Case, call: Call) -> Finding:
     return _described(case, call, finding, time.monotonic() - started)
 
 
-def _needs_pictures(case: Case, call: Call) -> bool:
-    return case.data.are_texts and "of-texts" not in call.method.claims
-
-
-def _not_of_texts(call: Call) -> Finding:
-    return Finding(
-        "note", f"{call.method.name} was not run: it moves, blurs, erases or compares pixels, and these are texts."
-    )
+def _why_not_asked(case: Case, call: Call) -> str:
+    """Why a check cannot be asked of these inputs or of this model, in a sentence; "" where it can."""
+    claims = call.method.claims
+    if case.data.are_texts and "of-texts" not in claims:
+        return f"{call.method.name} was not run: it moves, blurs, erases or compares pixels, and these are texts."
+    if "of-weights" in claims and not case.has_weights:
+        return (
+            "The weights lie inside the exported file, where they cannot be drawn at random: ask the network that it "
+            "was exported from."
+        )
+    if "of-gradients" in claims and case.is_black_box:
+        return "The model gives scores and no gradients, and maps are moved along gradients: nothing was tried."
+    return ""
 
 
 def _leave_out(case: Case, call: Call) -> Finding:
@@ -187,7 +197,8 @@ def audit(
         only: checks with their options, as in "accuracy, robustness(steps=40)", or a list of such; None for all but
             those that only run when named, because they cost much (certified-robustness, purification).
         method: name of the explainer that the checks use; "auto" for grad-cam if the network has feature maps for it,
-            else integrated-gradients, until the check explainer-ranking chooses one.
+            else integrated-gradients, or occlusion where no gradient comes back to the pixels, until the check
+            explainer-ranking chooses one.
         seed: start of all randomness.
         budget: time for the whole audit in seconds, above 0; None without a limit.
         gate: TOML or JSON file of bars that must hold, see `read_gate`.  The Report then says which do, and its status

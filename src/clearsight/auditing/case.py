@@ -29,6 +29,8 @@ from clearsight.data.images import of_bytes, open_picture
 from clearsight.data.text_encoding import UNKNOWN, marked, unknown_note
 from clearsight.data.text_inputs import content, input_bytes, refuse_other_kind, train_texts
 from clearsight.errors import Refused
+from clearsight.internals.probe import Unprobed, probed
+from clearsight.internals.target_layer import target_layer
 from clearsight.models.model_folder import SPLIT, trained_on
 from clearsight.runner.run import explain, resolve
 from clearsight.runner.sharded import TOGETHER
@@ -51,7 +53,7 @@ class Case:
         seed: start of all randomness.
         budget: time for the whole audit in seconds, above 0; None without a limit.
         method: name of the explainer that the checks use; "auto" for grad-cam if the network has feature maps for it,
-            else integrated-gradients.
+            else integrated-gradients, or occlusion where no gradient comes back to the pixels.
         progress: called with what is done, the number done and the total.
         model_words: options with which the command line loaded the model, for the commands that a report quotes.
         data_words: options with which the command line loaded the data, for the same commands.
@@ -298,7 +300,27 @@ class Case:
         except Refused:
             if self.method_words != "auto":
                 raise
-            return parse("integrated-gradients", "explainers")
+            return parse("occlusion" if self.is_black_box else "integrated-gradients", "explainers")
+
+    @cached_property
+    def is_black_box(self) -> bool:
+        """Whether the model gives scores alone: no gradient at the pixels, and no layer that holds feature maps."""
+        x = self.pixels([0]).to(self.model.device)
+        with self.model.undisturbed():
+            try:
+                if probed(self.model, x).slopes.flows != "none":
+                    return False
+                target_layer(self.model, x)
+            except Unprobed:
+                return False
+            except Refused:
+                return True
+        return False
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the network's weights can be read and changed, which those inside an exported file cannot."""
+        return any(True for _ in self.model.net.parameters())
 
     @property
     def requested_method(self) -> str:

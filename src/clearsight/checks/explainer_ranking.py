@@ -33,6 +33,11 @@ METRICS = f"{FAITHFUL}, relevance-mass, pointing-game, {RANDOMISED}, max-sensiti
 _EVIDENCE = 4
 _SAME = 0.99  # rank correlation from which on two maps are not worth drawing side by side
 _COMPARED = 4  # explainers that are compared metric by metric
+_BLACK_BOX = (
+    "The model gives scores and no gradients, so those took part that ask for scores alone, at few queries each; "
+    "whether their maps change with the network, and how steady they are, was not asked."
+)
+_QUERIES = 200  # of explainers that ask for scores alone and say how many they take, for each picture
 _RANDOMISED = ("parameter-randomisation", "label-randomisation")
 
 
@@ -104,7 +109,9 @@ def explainer_ranking(
     pass: an explainer is believed.  fail: none can be, and later checks draw their maps in grey.  warn: else.
 
     Args:
-        methods: explainers with commas between them, "few-passes" for those that cost little, or "all".
+        methods: explainers with commas between them, "few-passes" for those that cost little, or "all".  Of a model
+            that gives no gradients "few-passes" are those that ask for scores alone, by 200 queries where they let that
+            be chosen, and the metrics that run an explainer again are left out.
         metrics: metrics with commas between them.
         pictures: maximum number of pictures that judge, drawn by seed; at least 1.
         ceiling: largest mean rank correlation that a map may keep with that of a network with random parameters, or of
@@ -120,8 +127,7 @@ def explainer_ranking(
     Refused: metrics of which none says how much the marked places matter, a calibration without a metric that has a
     threshold, and a second model of other classes or another input size.
     """
-    calls = chosen_explainers(methods)
-    judges = [parse(m, "metrics") for m in split_calls(metrics)]
+    calls, judges, about_entrants = _entrants(case, methods, metrics)
     other_model = _load_other(case, other)
     if other_model and "label-randomisation" not in {m.method.name for m in judges}:
         judges.append(parse("label-randomisation", "metrics"))
@@ -171,6 +177,7 @@ def explainer_ranking(
             *_notes_on_thresholds(tournament),
             *_note_on_dropped(tournament),
             *_note_on_unmeasured(tournament),
+            *about_entrants,
             *note_on_sample(len(rows), len(case.pictures)),
             *note_on_budget(n, len(rows)),
         ),
@@ -289,6 +296,22 @@ def chosen_explainers(methods: str) -> list[Call]:
         available = catalogue("explainers").values()
         return [Call(m) for m in available if methods == "all" or "few-passes" in m.claims]
     return [parse(m, "explainers") for m in split_calls(methods)]
+
+
+def _entrants(case: Case, methods: str, metrics: str) -> tuple[list[Call], list[Call], tuple[str, ...]]:
+    """The explainers and the metrics, and a sentence where the model leaves no choice: it gives scores alone."""
+    judges = [parse(m, "metrics") for m in split_calls(metrics)]
+    if methods == "few-passes" and case.is_black_box:
+        return _of_scores_alone(), [m for m in judges if "again" not in m.method.injected], (_BLACK_BOX,)
+    return chosen_explainers(methods), judges, ()
+
+
+def _of_scores_alone() -> list[Call]:
+    """The explainers that ask a model for scores alone, at few queries."""
+    calls = [Call(m) for m in catalogue("explainers").values() if "scores-only" in m.claims]
+    return [
+        c.with_options(**{name: _QUERIES for name in ("samples", "masks") if name in c.method.options}) for c in calls
+    ]
 
 
 def _load_other(case: Case, words: str) -> Classifier | None:

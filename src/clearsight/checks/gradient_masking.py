@@ -64,7 +64,8 @@ def gradient_masking(
     tried only on pictures that PGD leaves standing, because only these can have been missed.  One picture that a weaker
     attack breaks fails PGD.  Attacks that are stronger and of its own kind (points 2, 3, 10, 14, 17) flag it if they
     break more than one percentage point more, as the list says, and at least two pictures.  Where no gradient flows
-    back to the pixels, attacks that need one find nothing, and those points are not asked.
+    back to the pixels, attacks that need one find nothing, and those points are not asked; of an exported file that an
+    engine runs nothing is asked, and a note says so.
 
     Args:
         eps: largest change of a pixel, in pixels in [0, 1]; above 0 and at most 1.
@@ -77,6 +78,12 @@ def gradient_masking(
 
     Refused: options outside their ranges, and a second model of other classes.
     """
+    if not case.has_weights and case.is_black_box:
+        return Finding(
+            "note",
+            "The exported file gives scores and no gradients to anybody, so there are none to be masked; that is no "
+            "defence, and robustness is asked by black boxes.",
+        )
     rows = case.sample(range(len(case.pictures)), pictures)
     right = [i for i in rows if bool(case.right[i]) or not bool(case.truth[i].any())]
     if not right:

@@ -76,6 +76,7 @@ def _validate(case: Case, *, eps: float, floor: float, steps: int, **others: obj
 
 @method(
     paper="arXiv:1710.10547",
+    claims="of-gradients",
     order=7,
     validate=_validate,
     advice="do not show these maps where somebody else can change the pictures",
@@ -103,7 +104,7 @@ def map_stability(
         steps: number of steps of both attacks, at least 1.  Few steps give an upper bound on how steady the maps are.
         pictures: maximum number of pictures, drawn by seed; at least 1.
 
-    Refused: options outside their ranges.
+    Refused: options outside their ranges.  Of a model that gives no gradients a note says that nothing was tried.
 
     Source: Ghorbani et al. 2019; PGD is Madry et al. 2018.
     """

@@ -67,7 +67,8 @@ def robustness(
     Value: the share of labelled pictures that are right and stay right under FGSM and PGD with changes of at most eps,
     0 to 1, with the Wilson interval.  A picture is lost if either attack fools it.  The share is given at 0, 1/255,
     2/255, 4/255 and 8/255.  FGSM goes first, and PGD attacks only what is left.  A picture fooled at a smaller eps
-    stays fooled at a larger one, because the smaller change is allowed there too.
+    stays fooled at a larger one, because the smaller change is allowed there too.  A model that gives scores and no
+    gradients is attacked by squares (square), of few queries first, and steps and restarts play no part.
 
     pass: the whole interval lies at or above floor.  fail: all of it lies below.  warn: else.
 
@@ -89,7 +90,7 @@ def robustness(
     if case.data.are_texts:
         return text_robustness(case, characters=characters, floor=floor, pictures=pictures)
     rows, levels = case.sample(case.labelled, pictures), sorted({*_LEVELS, eps})
-    attacks = [parse("fgsm", "attacks"), parse("pgd", "attacks").with_options(steps=steps, restarts=restarts)]
+    attacks = _attacks(case, steps, restarts)
     changes, done = _FoolingChanges(), list[int]()
     with passes_counted(case.model.net) as passes:
         for part, x in case.batches(rows):
@@ -112,7 +113,9 @@ def robustness(
         notes=(
             f"Asked for: at least {share(floor)} (option floor) at eps {budget} (option eps).",
             f"{attacks[1]} may miss changes that exist: robustness is at most this, and more steps may lower it.",
-            "A picture fooled at a smaller eps counts as fooled at all larger ones; PGD attacks only what FGSM left.",
+            "A picture fooled at a smaller eps counts as fooled at all larger ones; "
+            f"{_word(attacks[1])} attacks only what {_word(attacks[0])} left.",
+            *((_BLACK_BOX,) if case.is_black_box else ()),
             _note_on_cost(passes, n),
             *note_on_sample(len(rows), len(case.labelled)),
             *note_on_budget(n, len(rows)),
@@ -121,9 +124,28 @@ def robustness(
             *table("Right answers under attack", _level_rows(changes, right, n, levels, attacks)),
             *table("By picture, the easiest to fool first", _picture_rows(case, right, changes)),
         ),
-        figures=(_curve_figure(changes, right, n, levels),),
+        figures=(_curve_figure(changes, right, n, levels, attacks),),
         evidence=_evidence(case, changes),
     )
+
+
+def _attacks(case: Case, steps: int, restarts: int) -> list[Call]:
+    """The attack that goes first, and the one for what it leaves; of a model that gives scores alone, black boxes."""
+    if case.is_black_box:
+        square = parse("square", "attacks")
+        return [square.with_options(queries=20), square.with_options(queries=100)]
+    return [parse("fgsm", "attacks"), parse("pgd", "attacks").with_options(steps=steps, restarts=restarts)]
+
+
+def _word(call: Call) -> str:
+    """An attack in a sentence: FGSM and PGD by their names, others as they are spelled."""
+    return call.method.name.upper() if call.method.name in ("fgsm", "pgd") else str(call)
+
+
+_BLACK_BOX = (
+    "The model gives scores and no gradients, so a black box attacks it: whoever has its network finds more, and its "
+    "robustness is lower."
+)
 
 
 def _attack_pictures(
@@ -200,10 +222,16 @@ def _picture_rows(case: Case, right: list[int], changes: _FoolingChanges) -> lis
     ]
 
 
-def _curve_figure(changes: _FoolingChanges, right: list[int], n: int, levels: list[float]) -> Figure:
+def _curve_figure(
+    changes: _FoolingChanges, right: list[int], n: int, levels: list[float], attacks: list[Call]
+) -> Figure:
     x = [0.0, *levels]
     lines = []
-    for name, where, control in (("worst of FGSM and PGD", changes.worst, False), ("FGSM alone", changes.fgsm, True)):
+    first, second = map(_word, attacks)
+    for name, where, control in (
+        (f"worst of {first} and {second}", changes.worst, False),
+        (f"{first} alone", changes.fgsm, True),
+    ):
         still_right = [_count_right(where, right, eps) for eps in x]
         low, high = zip(*(wilson(k, n) for k in still_right), strict=True)
         lines.append(charts.Line(name, [k / n for k in still_right], low, high, control))

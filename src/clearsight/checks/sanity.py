@@ -32,6 +32,7 @@ def _validate(case: Case, *, stages: int, **others: object) -> None:
 
 @method(
     paper="arXiv:1810.03292",
+    claims="of-weights",
     order=5,
     validate=_validate,
     advice="do not take these maps as reasons, and choose an explainer that depends on the weights with -m",
@@ -51,7 +52,8 @@ def sanity(case: Case, *, pictures: int = 50, stages: int = 5, ceiling: float = 
     third of the maps are empty.
 
     Layers without a reset of their own are drawn from a normal of the trained root mean square.  Weights that are
-    computed from others (weight_norm, spectral_norm) are drawn as plain ones.
+    computed from others (weight_norm, spectral_norm) are drawn as plain ones.  Of an exported file that an engine runs,
+    whose weights nobody can change, a note says so.
 
     Args:
         pictures: maximum number of pictures, drawn by seed; at least 1.

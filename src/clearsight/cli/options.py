@@ -13,10 +13,7 @@ import typer
 
 from clearsight.training import recipe
 
-MODEL = (
-    "demo, timm:NAME, torchvision:NAME, clearsight:NAME, a run folder, an exported .onnx, .pt2 or .xml, or "
-    "package.module:factory"
-)
+MODEL = "demo, timm:NAME, torchvision:NAME, clearsight:NAME, a run folder, an export, or package.module:factory"
 DATA = "demo, a folder of pictures (class/x.jpg or split/class/x.jpg), a CSV, or a picture"
 
 Model = Annotated[str, typer.Argument(metavar="[MODEL]", help=MODEL, show_default=True)]
@@ -43,9 +40,7 @@ class ModelOptions:
         str | None, typer.Option(help="FILE with weights for timm:, torchvision: and clearsight:, or none.")
     ] = None
     labels: Annotated[Path | None, typer.Option(help="Class names of the model: one per line, or a JSON list.")] = None
-    preprocess: Annotated[
-        str | None, typer.Option(help="Preprocessing of the model: a JSON file, or timm:NAME, torchvision:NAME.")
-    ] = None
+    preprocess: Annotated[str | None, typer.Option(help="Its preprocessing: a JSON file, or timm:NAME.")] = None
     output: Annotated[str | None, typer.Option(help="The part of a tuple or dict output that holds the scores.")] = None
     scores: Annotated[
         str | None, typer.Option(help="What the outputs are: logits, probabilities, one-logit, multi-label, values.")

@@ -18,11 +18,11 @@ from clearsight.data.text_inputs import refuse_texts
 from clearsight.errors import Refused
 from clearsight.models.loading import load
 from clearsight.models.model_folder import SPLIT
-from clearsight.models.model_words import LIBRARIES, is_run
+from clearsight.models.model_words import LIBRARIES, is_run, names_exported
 from clearsight.reporting.report import Report
 from clearsight.training.several_runs import complete
 
-FORMS = "the folder of a model, of an audit, or of clearsight train --repeat"
+FORMS = "the folder of a model, of an audit, or of clearsight train --repeat, or an exported file"
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _return_model(model: Classifier) -> Classifier:
 
 
 def _opened(place: str, device: str, trust: bool) -> RunToCompare:
-    if Path(place).is_dir() and not is_run(Path(place)):
+    if Path(place).is_dir() and not is_run(Path(place)) and not names_exported(place):
         return RunToCompare("", place, report=Report.read(place))
     return RunToCompare("", place, partial(load, place, device=device, trust=trust))
 
@@ -79,6 +79,8 @@ def _opened(place: str, device: str, trust: bool) -> RunToCompare:
 def _runs_named(words: str) -> tuple[list[str], list[str]]:
     """The runs that one word of the command line stands for."""
     folder = Path(words)
+    if names_exported(words):
+        return [words], []
     if not folder.is_dir():
         if words == "demo" or words.startswith(LIBRARIES) or (":" in words and not folder.exists()):
             return [words], []

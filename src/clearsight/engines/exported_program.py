@@ -56,6 +56,11 @@ class ExportedProgramNet(nn.Module):
             return self.program(x)
         return torch.cat([self.program(part) for part in in_portions(self.fixed, x)])[: len(z)]
 
+    def train(self, mode: bool = True) -> ExportedProgramNet:
+        """What was exported stays in the mode that it was exported in."""
+        self.training = mode
+        return self
+
     def __reduce__(self) -> Any:
         return _reopened, (
             self.path,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from clearsight.errors import Refused
 
@@ -48,16 +48,13 @@ class EngineFacts:
 
 def facts_of(net: nn.Module) -> EngineFacts | None:
     """The facts of a network that runs an exported file; None for any other."""
-    found = net.meta.get("engine_facts") if isinstance(net, fx.GraphModule) else getattr(net, "engine_facts", None)
+    found = getattr(net, "engine_facts", None)
     return found if isinstance(found, EngineFacts) else None
 
 
-def with_facts(net: nn.Module, facts: EngineFacts) -> None:
-    """Let a network carry its facts, in its copies too."""
-    if isinstance(net, fx.GraphModule):
-        net.meta["engine_facts"] = facts
-    else:
-        net.engine_facts = facts  # type: ignore[assignment]
+def gives_scores_alone(net: nn.Module) -> bool:
+    """Whether a network runs an exported file by an engine that has no gradients, and no weights that can be read."""
+    return facts_of(net) is not None and next(net.parameters(), None) is None
 
 
 def read_bytes(path: Path) -> bytes:

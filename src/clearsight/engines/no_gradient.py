@@ -21,9 +21,9 @@ def blind(z: Tensor, scores: Tensor, why: str) -> Tensor:
     why: what the engine and its file are, and why no gradient flows there.
 
     >>> z = torch.zeros(1, 2, requires_grad=True)
-    >>> blind(z, torch.ones(1, 2), "ONNX Runtime runs m.onnx, which gives scores only").sum().backward()
+    >>> blind(z, torch.ones(1, 2), "an engine gives scores only").sum().backward()  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    clearsight.errors.NoGradient: no gradient flows back to the pixels: ONNX Runtime runs m.onnx, which gives scores ...
+    clearsight.errors.NoGradient: no gradient flows back to the pixels: an engine gives scores only; use an explainer...
     """
     if not (z.requires_grad and torch.is_grad_enabled()):
         return scores

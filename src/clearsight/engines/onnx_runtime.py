@@ -63,7 +63,7 @@ class OnnxRuntimeNet(nn.Module):
         """The scores, or all outputs by name, of normalised pictures z (B, C, *S)."""
         given = z if self.undo is None else self.undo.undone(z)
         given = given.detach().cpu().contiguous()
-        kind = np.float16 if self.kind == "float16" else np.float64 if self.kind == "float64" else np.float32
+        kind = {"float16": np.float16, "float64": np.float64}.get(self.kind, np.float32)
         parts = [self._run(part.numpy().astype(kind)) for part in in_portions(self.fixed, given)]
         by_name = {n: torch.cat([part[n] for part in parts])[: len(z)] for n in parts[0]}
         why = f"ONNX Runtime runs {self.path.name}, which gives scores only"

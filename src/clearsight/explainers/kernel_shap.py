@@ -15,7 +15,7 @@ from clearsight.explainers.common.superpixels import Pieces, least_squares, pain
 from clearsight.perturbation.removal import flat
 
 
-@method(paper="arXiv:1705.07874", claims="signed class-sensitive stochastic")
+@method(paper="arXiv:1705.07874", claims="signed class-sensitive stochastic scores-only")
 def kernel_shap(
     model: Classifier,
     x: Tensor,

@@ -12,7 +12,7 @@ from clearsight.explainers.common.superpixels import Pieces, least_squares, pain
 from clearsight.perturbation.removal import flat
 
 
-@method(paper="arXiv:1602.04938", claims="signed class-sensitive stochastic")
+@method(paper="arXiv:1602.04938", claims="signed class-sensitive stochastic scores-only")
 def lime(
     model: Classifier,
     x: Tensor,

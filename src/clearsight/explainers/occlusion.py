@@ -14,7 +14,7 @@ from clearsight.internals.forward_with_patch import forward_with_patch
 from clearsight.perturbation.removal import flat
 
 
-@method(paper="arXiv:1311.2901", claims="signed class-sensitive")
+@method(paper="arXiv:1311.2901", claims="signed class-sensitive scores-only")
 def occlusion(
     model: Classifier,
     x: Tensor,

@@ -24,7 +24,7 @@ Box = tuple[slice, ...]
 ROUND = 8  # boxes halved together: 16 masked pictures, one pass
 
 
-@method(paper="arXiv:1705.07874", claims="signed class-sensitive")
+@method(paper="arXiv:1705.07874", claims="signed class-sensitive scores-only")
 def partition_shap(
     model: Classifier, x: Tensor, target: Target, *, samples: int = 500, fill: float | None = None
 ) -> Tensor:

@@ -15,7 +15,7 @@ from clearsight.internals.layers import enlarge
 from clearsight.perturbation.removal import flat
 
 
-@method(paper="arXiv:1806.07421", claims="signed class-sensitive stochastic")
+@method(paper="arXiv:1806.07421", claims="signed class-sensitive stochastic scores-only")
 def rise(
     model: Classifier,
     x: Tensor,

@@ -26,6 +26,7 @@ from clearsight.data.file_stems import named
 from clearsight.data.images import open_picture, to_pixels
 from clearsight.data.text_inputs import refuse_texts
 from clearsight.drawing.heatmaps import png
+from clearsight.engines.facts import gives_scores_alone
 from clearsight.errors import Refused
 from clearsight.explaining.sheet import explanation_sheet
 from clearsight.internals.scores import scores
@@ -35,6 +36,7 @@ from clearsight.runner.sharded import require_cpu, spelled
 from clearsight.sharding.shards import spread
 
 DEFAULT = ("grad-cam", "integrated-gradients")
+OF_SCORES = ("occlusion", "kernel-shap")  # of an exported file that gives scores alone
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,8 @@ def explain_pictures(
     Args:
         model: the classifier.
         data: the pictures, from one place or several.
-        methods: calls of explainers; without any, Grad-CAM and integrated gradients.
+        methods: calls of explainers; without any, Grad-CAM and integrated gradients, or of an exported file that gives
+            scores alone occlusion and Kernel SHAP.
         target: a class (label or number), "top1", "top3", ..., or "a rather than b".
         folder: makes the folder of the results.
         seed: start of all randomness.
@@ -197,7 +200,7 @@ def explain_pictures(
     Refused: an unknown class, pictures of which none can be read, and methods that the network refuses if none is left.
     """
     require_cpu(model)
-    calls = [parse(m, "explainers") for m in methods or DEFAULT]
+    calls = [parse(m, "explainers") for m in methods or (OF_SCORES if gives_scores_alone(model.net) else DEFAULT)]
     ask(model, target, torch.zeros(1, len(model.labels)))  # a class that does not exist is refused before any work
     for source in data:
         refuse_texts(source, "a model of pictures")

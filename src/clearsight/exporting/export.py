@@ -1,82 +1,179 @@
-"""Write a model into a file that other programs run, with its preprocessing, its labels and its heatmap inside."""
+"""Write a model into a file that other programs run, and prove that it answers as the model does."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import importlib
+import json
+import pkgutil
+import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from types import ModuleType
+from typing import get_args
 
+import torch
+from torch import Tensor
+
+import clearsight.exporting as package
+from clearsight.auditing.case import Case
 from clearsight.core.classifier import Classifier
 from clearsight.core.output import write_whole
-from clearsight.engines.manifest import Manifest
+from clearsight.core.progress import Progress
+from clearsight.data.datasets import open_data, pixels
+from clearsight.data.records import Pictures
+from clearsight.data.text_inputs import refuse_texts
+from clearsight.engines.manifest import Precision
 from clearsight.errors import Refused, nearest
-from clearsight.exporting.built import Built, build
+from clearsight.exporting.built import build
+from clearsight.exporting.exported import Exported as Exported
 from clearsight.exporting.extras import need
-from clearsight.exporting.onnx_file import network_graph, whole_model
+from clearsight.exporting.half import halved
+from clearsight.exporting.int8_search import Int8, int8_graph
+from clearsight.exporting.latency import measure
+from clearsight.exporting.layers_apart import layer_gaps
+from clearsight.exporting.onnx_file import network_graph
+from clearsight.exporting.parity import compare
+from clearsight.exporting.request import Request
+from clearsight.exporting.sheet import AGREE, Compared, bars, sheet
 
-Format = Literal["onnx"]
-
-
-@dataclass(frozen=True)
-class Exported:
-    """What an export wrote.
-
-    Args:
-        folder: where the files lie.
-        files: their names, the one to load first.
-        manifest: what the file says about itself.
-        why_no_map: why it gives no heatmap; "" where it gives one.
-    """
-
-    folder: Path
-    files: tuple[str, ...]
-    manifest: Manifest
-    why_no_map: str = ""
-
-    @property
-    def path(self) -> Path:
-        """The file to load."""
-        return self.folder / self.files[0]
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "files": [str(self.folder / name) for name in self.files],
-            "manifest": self.manifest.as_dict(),
-            "why_no_map": self.why_no_map,
-        }
-
-    def lines(self) -> list[str]:
-        """What the command prints; the last line is the file."""
-        size = sum((self.folder / name).stat().st_size for name in self.files)
-        given = "probabilities" if self.manifest.scores != "values" else "values"
-        heatmap = self.manifest.heatmap
-        also = f" and the heatmap of the top class ({heatmap.method} at {heatmap.layer})" if heatmap else ""
-        lines = [f"Takes decoded pictures (8 bits) and gives {given}{also}; {size / 1e6:.1f} MB."]
-        if self.why_no_map:
-            lines.append(f"No heatmap is inside: {self.why_no_map}.")
-        return [*lines, str(self.path)]
+FILE = "export.json"
+_CALIBRATED = 256  # pictures, at most: more hardly move the smallest and largest values
+_SEEN = 8  # pictures on which layers are compared
 
 
-def export(model: Classifier, folder: str | Path, to: Format = "onnx") -> Exported:
-    """Write a model for other programs to run -> what was written.
+def formats() -> dict[str, ModuleType]:
+    """The formats by name: each is a file to_NAME.py here."""
+    names = [m.name for m in pkgutil.iter_modules(package.__path__) if m.name.startswith("to_")]
+    return {
+        name.removeprefix("to_").replace("_", "-"): importlib.import_module(f"{package.__name__}.{name}")
+        for name in names
+    }
+
+
+def export(
+    model: Classifier,
+    folder: str | Path,
+    to: str = "onnx",
+    *,
+    precision: str = "fp32",
+    verify: Pictures | str | Path | None = None,
+    calibrate: Pictures | str | Path | None = None,
+    agree: float | None = None,
+    seed: int = 0,
+    command: str = "",
+    progress: Progress | None = None,
+) -> Exported:
+    """Write a model for other programs to run -> what was written, with the report of how it compares.
+
+    The file takes the bytes of decoded pictures and gives probabilities, and the heatmap of the top class where the
+    network ends in averaged channels and one dense layer.  Files are written whole or not at all.
 
     Args:
         model: the classifier.
         folder: where the files go; made where it is missing.
-        to: the format, "onnx".
+        to: the format: "onnx", "torch-export", "openvino", "triton" or "tensorrt".
+        precision: what the file's numbers are: "fp32", "fp16", or "int8" with the layers in float that `agree` needs.
+        verify: pictures that go through the model and through the file; None compares nothing.
+        calibrate: pictures that say how large activations are, for "int8"; None takes those of verify.
+        agree: the share of pictures that must get the same answer; None for 0.999 in "fp32" and 0.99 else.
+        seed: start of all randomness.
+        command: the command that makes this export, for the report to quote.
+        progress: called with the name of the step, the number of pictures done and the total.
 
-    Refused: models of texts, networks that torch.export cannot take, formats whose libraries are not installed.
+    Refused: models of texts, networks that torch.export cannot take, formats whose libraries are not installed, a
+    precision that the format does not have, "int8" without pictures.
     """
-    if to not in get_args(Format):
-        raise Refused(f"format {to!r}: {nearest(to, get_args(Format))}")
-    need(f"export to {to}", "onnx", "onnxruntime", "onnxscript")
+    began = time.monotonic()
+    to_format = _checked(to, precision, agree)
+    data = None if verify is None else _opened(verify)
+    of_calibration = data if calibrate is None else _opened(calibrate)
+    if precision == "int8" and of_calibration is None:
+        raise Refused(
+            "int8 needs pictures that say how large the activations are", "give --calibrate DATA, or --verify DATA"
+        )
+    tell: Progress = progress or (lambda what, done, total: None)
+    bar = AGREE[precision] if agree is None else agree
     built = build(model)
-    folder = Path(folder)
-    return _onnx(built, folder)
+    manifest = replace(built.manifest, precision=precision)  # type: ignore[arg-type]
+    chosen: Int8 | None = None
+    graph = program = None
+    if "onnx" in to_format.NEEDS:
+        graph, program = network_graph(built.model, built.head, built.program)
+        if precision == "fp16":
+            graph = halved(graph)
+        elif precision == "int8":
+            assert of_calibration is not None
+            chosen = int8_graph(built.model, graph, _some(built.model, of_calibration, seed), bar, tell)
+            graph = chosen.graph
+    request = Request(built, manifest, Path(folder), graph)
+    files: tuple[str, ...] = to_format.write(request)
+    exported = Exported(request.folder, files, manifest, built.why_no_map, tuple(to_format.notes(request)))
+    if data is None:
+        return _noted(replace(exported, notes=(*exported.notes, unproved(to, model))))
+    case = Case(model, data, seed=seed, progress=tell)
+    file = to_format.open_file(request.folder)
+    parity = compare(case, file, None if built.head is None else built.head.layer)
+    compared = Compared(
+        precision, file, parity, measure(case, file), chosen, None,
+        chosen is not None and of_calibration is data, _weights(model),
+    )  # fmt: skip
+    if graph is not None and program is not None and not all(b.held for b in bars(case, compared, bar)):
+        compared = replace(
+            compared, layers=layer_gaps(graph, program, case.pixels(case.sample(range(parity.n), _SEEN)))
+        )
+    report = sheet(case, compared, bar, seconds=time.monotonic() - began, command=command)
+    report.save(request.folder)
+    return _noted(replace(exported, report=report))
 
 
-def _onnx(built: Built, folder: Path) -> Exported:
-    network = network_graph(built.model, built.head, built.program)
-    whole = whole_model(network, built.manifest, built.model)
-    write_whole(folder / "model.onnx", whole.SerializeToString())
-    return Exported(folder, ("model.onnx",), built.manifest, built.why_no_map)
+def _noted(exported: Exported) -> Exported:
+    """Leave a note of the export in its folder: by it a later export knows that the folder may be written into."""
+    fields = {k: v for k, v in exported.as_dict().items() if k != "report"} | {"status": exported.status}
+    write_whole(exported.folder / FILE, json.dumps(fields, indent=1, ensure_ascii=False) + "\n")
+    return exported
+
+
+def _checked(to: str, precision: str, agree: float | None) -> ModuleType:
+    """The format; refused before anything is done."""
+    known = formats()
+    if to not in known:
+        raise Refused(f"format {to!r}: {nearest(to, known)}")
+    if precision not in get_args(Precision):
+        raise Refused(f"precision {precision!r}: {nearest(precision, get_args(Precision))}")
+    found = known[to]
+    if precision not in found.PRECISIONS:
+        raise Refused(f"--to {to} has no {precision}", f"it has {' and '.join(found.PRECISIONS)}; --to onnx has all")
+    if agree is not None and not 0 <= agree <= 1:
+        raise Refused(f"--agree {agree}: give a share from 0 to 1, such as 0.99")
+    need(f"export to {to}", *found.NEEDS)
+    return found
+
+
+def _opened(data: Pictures | str | Path) -> Pictures:
+    pictures = data if isinstance(data, Pictures) else open_data(data)
+    refuse_texts(pictures, "export")
+    return pictures
+
+
+def _some(model: Classifier, data: Pictures, seed: int) -> Tensor:
+    """Pixels of some pictures, drawn by seed; those that cannot be read are left out."""
+    order = torch.randperm(len(data.pictures), generator=torch.Generator().manual_seed(seed)).tolist()
+    found = []
+    for i in order[:_CALIBRATED]:
+        try:
+            found.append(pixels(model, replace(data, pictures=(data.pictures[i],))))
+        except Refused:
+            continue
+    if not found:
+        raise Refused(f"none of the pictures in {data.root} can be read: give others to calibrate on")
+    return torch.cat(found)
+
+
+def _weights(model: Classifier) -> int:
+    return sum(t.numel() * t.element_size() for t in model.net.state_dict().values() if isinstance(t, Tensor))
+
+
+def unproved(to: str, model: Classifier) -> str:
+    """What is printed where nothing was compared."""
+    words = f"clearsight export {model.source or 'MODEL'} --to {to} --verify DATA"
+    return f"Nothing was compared: `{words}` proves on your pictures that the file answers as the model does."

@@ -23,11 +23,15 @@ _LARGEST = 2**31 - 2**20  # bytes: what one protobuf file can hold
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
-def network_graph(model: Classifier, head: Head | None, program: torch.export.ExportedProgram) -> onnx.ModelProto:
-    """The network alone, from `pixels` to `logits` and the outputs, as torch's exporter writes it.
+def network_graph(
+    model: Classifier, head: Head | None, program: torch.export.ExportedProgram
+) -> tuple[onnx.ModelProto, torch.export.ExportedProgram]:
+    """The network alone, from `pixels` to `logits` and the outputs, as torch's exporter writes it; and what it took.
 
-    Tensors keep the names that they have in the program (see `layers_apart`).  What the exporter notes of the source
-    code, with its paths, is left out.
+    What it took is the program in the operations that the exporter knows.
+
+    Tensors keep the names that they have in it (see `layers_apart`).  What the exporter notes of the source code, with
+    its paths, is left out.
 
     Refused: more weights than one file can hold, and what the exporter cannot write.
     """
@@ -53,9 +57,10 @@ def network_graph(model: Classifier, head: Head | None, program: torch.export.Ex
         except Exception as e:
             raise not_exportable(e) from e
     assert written is not None
+    assert written.exported_program is not None
     proto: onnx.ModelProto = written.model_proto
     _forget_sources(proto)
-    return proto
+    return proto, written.exported_program
 
 
 def _forget_sources(proto: onnx.ModelProto) -> None:

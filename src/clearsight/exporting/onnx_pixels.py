@@ -120,7 +120,7 @@ def _height_first(steps: _Steps, sides: str, whole: str) -> str:
     shrunk = steps.run("Sub", [sides, whole], "shrunk")
     high, wide = steps.constant("row", [0]), steps.constant("column", [1])
     lost_rows = steps.run("Gather", [shrunk, high], "lost_rows")
-    if _pillow_weighs():
+    if pillow_weighs():
         lost_columns = steps.run("Gather", [shrunk, wide], "lost_columns")
         twice = steps.run("Mul", [lost_columns, steps.constant("twice", [2])], "twice_the_columns")
         least = steps.run("Max", [twice, steps.constant("none", [0])], "least")
@@ -132,7 +132,7 @@ def _height_first(steps: _Steps, sides: str, whole: str) -> str:
     return steps.run("And", [tall, shrinks], "height_first")
 
 
-def _pillow_weighs() -> bool:
+def pillow_weighs() -> bool:
     """Whether the installed Pillow looks at how much each side shrinks before it chooses which to resize first."""
     stripes = np.indices((32, 32)).sum(0) // 3 % 2 * 255
     picture = Image.fromarray(stripes.astype(np.uint8))

@@ -50,7 +50,7 @@ def load_exported(
         net = exported_program.ExportedProgramNet(inner, program, size, undo, len(data), trust)
     else:
         net = openvino_engine.OpenVinoNet(path, size, manifest is not None, undo)
-    return wrap(net, pre, names, scores=what)
+    return wrap(net.eval(), pre, names, scores=what)
 
 
 def _manifest(path: Path, file: OnnxFile | None) -> Manifest | None:

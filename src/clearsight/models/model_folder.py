@@ -54,13 +54,7 @@ class Config:
 def read_config(folder: Path) -> Config:
     """Read and check config.json.  Refused: a wrong field, with its name and an example of the line."""
     path = folder / CONFIG
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        json.dumps(config, ensure_ascii=False).encode()  # half of a pair of surrogates cannot be written again
-    except (OSError, UnicodeDecodeError) as e:
-        raise Refused(f"{path} cannot be read: {e}") from e
-    except (ValueError, RecursionError) as e:  # a ValueError too where a number has thousands of digits
-        raise Refused(f"{path} is not JSON: {e}") from e
+    config = _read_json(path)
     check_fields(config, _LINES, path, optional=_OPTIONAL)
     of_preprocess = preprocess_fields(config["preprocess"], path)
     options, labels, output = config.get("architecture_options", {}), config["labels"], config["output"]
@@ -85,6 +79,17 @@ def read_config(folder: Path) -> Config:
     return Config(config["architecture"], options, tuple(labels), preprocess, output, config["scores"], faster)
 
 
+def _read_json(path: Path) -> Any:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8-sig"))
+        json.dumps(record, ensure_ascii=False).encode()  # half of a pair of surrogates cannot be written again
+    except (OSError, UnicodeDecodeError) as e:
+        raise Refused(f"{path} cannot be read: {e}") from e
+    except (ValueError, RecursionError) as e:  # a ValueError too where a number has thousands of digits
+        raise Refused(f"{path} is not JSON: {e}") from e
+    return record
+
+
 def _preprocess(record: Mapping[str, Any]) -> Preprocess:
     return Preprocess(
         tuple(record["size"]),
@@ -98,12 +103,7 @@ def _preprocess(record: Mapping[str, Any]) -> Preprocess:
 
 def read_preprocess(path: Path) -> Preprocess:
     """The preprocessing in a JSON file: the object that config.json has under "preprocess", or such a config.json."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError) as e:
-        raise Refused(f"the preprocessing file {path} cannot be read: {e}") from e
-    except (ValueError, RecursionError) as e:
-        raise Refused(f"{path} is not JSON: {e}") from e
+    record = _read_json(path)
     if isinstance(record, dict) and isinstance(record.get("preprocess"), dict):
         record = record["preprocess"]
     refuse_wrong(preprocess_fields(record, path), {}, path)

@@ -27,6 +27,13 @@ MEANING = {
     "note": "there was nothing to judge",
     "error": "the check could not be done",
 }
+# of an export, where both the model and the file saw the very pictures that are judged
+MEANING_OF_EXPORT = MEANING | {
+    "pass": "the bar in its notes is kept on these pictures",
+    "warn": "the bar is not kept by all, or the pictures are too few: see its notes",
+    "fail": "the bar in its notes is missed on these pictures",
+    "note": "measured, and held against no bar",
+}
 
 
 def render(kind: str, opening: Sequence[str], facts: RunFacts, findings: Sequence[Finding]) -> str:
@@ -47,7 +54,7 @@ def render(kind: str, opening: Sequence[str], facts: RunFacts, findings: Sequenc
         style=Markup(style),
         digest=digest,
         words=WORDS,
-        meaning=MEANING,
+        meaning=MEANING_OF_EXPORT if kind == "export" else MEANING,
         used=[v for v in WORDS if any(f.verdict == v for f in findings)],
         rows=ROWS,
         scale_words=SCALE_WORDS,

@@ -1,0 +1,30 @@
+"""What a format is asked to write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clearsight.engines.manifest import Manifest
+from clearsight.exporting.built import Built
+
+if TYPE_CHECKING:
+    import onnx
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """A model that was taken, and where it goes.
+
+    Args:
+        built: the program and what the map is made of.
+        manifest: what the file is to say about itself, with its precision.
+        folder: where the files go.
+        graph: the network as an ONNX graph from `pixels`, in that precision; None for formats that need none.
+    """
+
+    built: Built
+    manifest: Manifest
+    folder: Path
+    graph: onnx.ModelProto | None = None

@@ -1,0 +1,46 @@
+"""How exports are broken on purpose (tests/values/test_onnx_pixels.py, tests/parts/test_export*.py, test_parity.py)."""
+
+# (file below src/clearsight, old text, new text, pytest's -k)
+CORE = [
+    ("core/calibration_error.py", "confidence - right, bins)).sum()", "confidence, bins)).sum()", "calibration"),
+    (
+        "core/calibration_error.py",
+        "np.ceil(confidence * bins).astype(np.int64) - 1",
+        "np.floor(confidence * bins).astype(np.int64)",
+        "calibration",
+    ),
+    ("exporting/onnx_pixels.py", "exclude_outside=1", "exclude_outside=0", "noise_that_clips"),
+    ("exporting/onnx_pixels.py", "_PILLOW = -0.5", "_PILLOW = -0.75", "noise_that_clips"),
+    ("exporting/onnx_pixels.py", 'steps.constant("twice", [2])', 'steps.constant("twice", [1])', "noise_that_clips"),
+    (
+        "exporting/onnx_pixels.py",
+        'steps.run("Add", [half, steps.run("Mul", [odd, odd_half], "rounded")], "start")',
+        "half",
+        "odd_sizes",
+    ),
+    ("exporting/heatmap_head.py", "[[-0.5], [0.5]]", "[[0.5], [-0.5]]", "every_kind_of_scores"),
+    ("exporting/exported_network.py", "[out * -0.5, out * 0.5]", "[out * 0.5, out * -0.5]", "every_kind_of_scores"),
+    ("exporting/exported_network.py", "_EXAMPLES = 2", "_EXAMPLES = 1", "test_exporting"),
+    ("exporting/onnx_file.py", "    _forget_sources(proto)\n", "", "names_no_path"),
+    ("exporting/int8.py", "per_channel=True", "per_channel=False", "scale_for_each_channel"),
+    ("exporting/int8.py", "    _keep_in_float(quantised, in_float)\n", "", "stays_in_float"),
+    ("exporting/int8_search.py", "key=lambda name: -moved[name]", "key=lambda name: moved[name]", "worst_layers"),
+    ("exporting/layers_apart.py", "if gap.error > more_than", "if gap.error < more_than", "layer_is_named"),
+    ("exporting/sheet.py", "share >= agree", "share <= agree", "wrong_file_fails"),
+    ("exporting/to_openvino.py", '== "fp16"', '!= "fp16"', "openvino_weights"),
+    ("exporting/openvino_pixels.py", '"bicubic_pillow"', '"cubic"', "openvino_pixels"),
+    (
+        "exporting/openvino_pixels.py",
+        "lost[1], ops.constant(np.array([2]",
+        "lost[1], ops.constant(np.array([9]",
+        "openvino_pixels",
+    ),
+    ("exporting/torch_pixels.py", "first * new_high + (1 - first) * high", "high", "torch_export"),
+    ("exporting/to_torch_export.py", "        _forget_sources(one)\n", "", "torch_export"),
+    (
+        "exporting/to_triton.py",
+        "dims: [ -1, -1, {channels} ]",
+        "dims: [ {channels}, -1, -1 ]",
+        "triton or configuration",
+    ),
+]
