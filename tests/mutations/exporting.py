@@ -23,6 +23,7 @@ CORE = [
     ("exporting/exported_network.py", "_EXAMPLES = 2", "_EXAMPLES = 1", "test_exporting"),
     ("exporting/onnx_file.py", "    _forget_sources(proto)\n", "", "names_no_path"),
     ("exporting/int8.py", "per_channel=True", "per_channel=False", "scale_for_each_channel"),
+    ("exporting/int8.py", "            given |= set(node.output)\n", "", "follows_a_layer"),
     ("exporting/int8.py", "    _keep_in_float(quantised, in_float)\n", "", "stays_in_float"),
     ("exporting/int8_search.py", "key=lambda name: -moved[name]", "key=lambda name: moved[name]", "worst_layers"),
     ("exporting/layers_apart.py", "if gap.error > more_than", "if gap.error < more_than", "layer_is_named"),

@@ -182,6 +182,29 @@ def test_a_layer_in_float_stays_in_float(built) -> None:
     assert kept.get("fp32", 0) > onnx_precision(quantised).get("fp32", 0)
 
 
+def test_what_follows_a_layer_in_float_is_in_float_too() -> None:
+    """The sum of a residual block, whose few large channels would set the scale of all."""
+
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)
+            self.head = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            a = self.first(x).relu()
+            scores: Tensor = self.head((a + self.second(a)).mean((2, 3)))
+            return scores
+
+    torch.manual_seed(0)
+    model = build(Classifier(Residual(), cs.Preprocess((8, 8), (0.5,) * 3, (0.5,) * 3), ("a", "b", "c")))
+    graph, _ = network_graph(model.model, model.head, model.program)
+    x = torch.rand(8, 3, 8, 8)
+    kinds = [[n.op_type for n in quantise(graph, x, kept).graph.node] for kept in ([], weighted_nodes(graph))]
+    assert kinds[0].count("QuantizeLinear") > 3
+    assert "QuantizeLinear" not in kinds[1]
+
+
 def test_the_search_leaves_the_worst_layers_in_float(built) -> None:
     model, graph, _, x = built
     steps = []

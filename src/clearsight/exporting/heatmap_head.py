@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -50,7 +51,8 @@ def find_head(model: Classifier) -> Head | str:
     x = torch.rand((2, model.preprocess.channels, *model.preprocess.size), generator=torch.Generator().manual_seed(5))
     x = x.to(model.device)
     try:
-        with model.undisturbed():
+        with model.undisturbed(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that another layer may be named, which an export does not ask for
             layer = target_layer(model, x)
             layout = layout_of(model, x, layer)
             top = model(x).argmax(1)

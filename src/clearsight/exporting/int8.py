@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 _WEIGHTED = ("Conv", "Gemm", "MatMul")
 # what moves or joins 8-bit numbers between those: left in float it would turn them back and forth
 _BETWEEN = ("Add", "Clip", "Relu", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat", "Reshape", "Transpose")
-_ACTIVATIONS = ("Clip", "Relu")
 _LOT = 8  # pictures that go through at once
 
 
@@ -66,7 +65,7 @@ def quantise(graph: onnx.ModelProto, pixels: Tensor, in_float: Sequence[str] = (
             activation_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
             nodes_to_quantize=[name for name in nodes if name not in behind],
-            nodes_to_exclude=_with_activations(graph, in_float),
+            nodes_to_exclude=_with_what_follows(graph, in_float),
         )
         quantised: onnx.ModelProto = onnx.load(place)
     _keep_in_float(quantised, in_float)
@@ -96,14 +95,18 @@ def _keep_in_float(quantised: onnx.ModelProto, in_float: Sequence[str]) -> None:
     quantised.graph.node.extend(copies)
 
 
-def _with_activations(graph: onnx.ModelProto, in_float: Sequence[str]) -> list[str]:
-    """These operations and the activations right behind them.
+def _with_what_follows(graph: onnx.ModelProto, in_float: Sequence[str]) -> list[str]:
+    """These operations, and those without weights that take what they give: activations, sums, pooling.
 
-    What a layer in float gives is not cut yet: in 8 bits its rare large values would cost the others their digits.
+    In 8 bits those would cost again what the layer in float has saved: a sum of a residual block has few large channels
+    that set the scale of all.
     """
-    outputs = {out for node in graph.graph.node if node.name in in_float for out in node.output}
-    behind = [n.name for n in graph.graph.node if n.op_type in _ACTIVATIONS and outputs & set(n.input)]
-    return [*in_float, *behind]
+    kept, given = set(in_float), set[str]()
+    for node in graph.graph.node:
+        if node.name in kept or (node.op_type in _BETWEEN and given & set(node.input)):
+            kept.add(node.name)
+            given |= set(node.output)
+    return [node.name for node in graph.graph.node if node.name in kept]
 
 
 def _reader(pixels: npt.NDArray[np.float32]) -> Any:

@@ -201,7 +201,9 @@ def _probabilities(case: Case, c: Compared) -> Finding:
     value = float(apart.max())
     what = "value" if case.model.scores == "values" else "probability"
     bar = None if case.model.scores == "values" else APART.get(c.precision)
-    verdict: Verdict = "note" if bar is None else "pass" if value <= bar else "fail"
+    verdict: Verdict = "note"
+    if bar is not None:
+        verdict = "pass" if value <= bar else "fail"
     batch = c.parity.batch
     among = f"The same picture alone and among others differs by {show(batch, '')}."
     if batch > _BATCH:
@@ -228,8 +230,11 @@ def _maps(c: Compared) -> Finding | None:
     if not len(r):
         return None
     interval, floor = bootstrap(r.tolist()), MAPS[c.precision]
+    verdict = judge(interval, floor=floor)
+    if interval is None and r.min() >= floor:
+        verdict = "pass"
     return Finding(
-        judge(interval, floor=floor) if interval else ("pass" if r.min() >= floor else "warn"),
+        verdict,
         f"The file's heatmaps and the model's have a mean rank correlation of {r.mean():.4f}, at least {r.min():.4f}.",
         quantity="rank correlation of maps",
         value=float(r.mean()),
@@ -248,8 +253,11 @@ def _maps(c: Compared) -> Finding | None:
 
 def _pixels(c: Compared) -> Finding:
     most = float(c.parity.levels.max())
+    verdict: Verdict = "pass" if most <= 1 else "warn"
+    if most > 2:
+        verdict = "fail"
     return Finding(
-        "pass" if most <= 1 else "warn" if most <= 2 else "fail",
+        verdict,
         f"The pixels that the file makes of a picture lie within {most:.0f} of 255 of the model's; "
         f"{show(c.parity.off, 'share')} of the values differ at all.",
         quantity="levels of 255",
@@ -268,9 +276,11 @@ def _precision(c: Compared) -> Finding:
     used, total = c.file.computes_in, sum(c.file.computes_in.values())
     parts = ", ".join(f"{n} in {kind}" for kind, n in sorted(used.items(), key=lambda kv: -kv[1])) or "unknown"
     asked = used.get(c.precision, 0)
-    verdict: Verdict = "note" if not total else "pass" if asked == total else "warn" if asked else "fail"
-    if c.precision != "fp32" and verdict == "fail":
-        verdict = "warn"
+    verdict: Verdict = "pass" if asked == total else "warn"
+    if not total:
+        verdict = "note"
+    elif c.precision == "fp32" and not asked:
+        verdict = "fail"
     size = f"{c.file.size / 1e6:.1f} MB, where the model's weights take {c.bytes_before / 1e6:.1f} MB"
     return Finding(
         verdict,
