@@ -139,7 +139,7 @@ CORE = [
     ("data/duplicates.py", 'enumerate(seen)}, "same file")', 'enumerate(seen[:1])}, "same file")', "text_models"),
     ("auditing/case.py", "marked(p.marks or (), size.size[0])", "marked((), size.size[0])", "text_models"),
     ("auditing/evidence.py", "case.texts.get(text, text)", "text", "cannot_tell"),
-    ("auditing/audit.py", '"of-texts" not in claims', "False", "text_models"),
+    ("auditing/audit.py", '"of-texts" not in call.method.claims', "False", "text_models"),
     ("auditing/text_robustness.py", "characters + 1) > characters for", "characters + 1) > 0 for", "text_models"),
     (
         "training/preparation.py",
