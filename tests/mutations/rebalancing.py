@@ -35,6 +35,7 @@ METHODS = {
 }
 
 CORE = [
+    ("training/grouping.py", 'p.columns.get(name, "").strip()', 'p.columns.get(name, "")', "spaces_around_a_word"),
     (
         "training/rebalance.py",
         'if int(os.environ.get("WORLD_SIZE", "1")) > 1',

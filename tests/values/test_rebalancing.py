@@ -237,6 +237,13 @@ PICTURES = [
 ]
 
 
+def test_spaces_around_a_word_make_no_group_of_their_own() -> None:
+    pictures = [*PICTURES, picture("5", "cat", place=" in ", sex="f")]
+    grouping = group_pictures(pictures, "place")
+    assert grouping.names == group_pictures(PICTURES, "place").names
+    assert int(grouping.of[4]) == int(grouping.of[0])
+
+
 def test_a_group_is_a_class_with_what_the_columns_say() -> None:
     groups = group_pictures(PICTURES, "place")
     assert groups.names == ("cat, place in", "cat, place out", "dog, place in", "dog, place out")
