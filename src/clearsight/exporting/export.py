@@ -117,7 +117,8 @@ def export(
         precision, file, parity, measure(case, file), chosen, None,
         chosen is not None and of_calibration is data, _weights(model),
     )  # fmt: skip
-    if graph is not None and program is not None and not all(b.held for b in bars(case, compared, bar)):
+    missed = not all(b.held for b in bars(case, compared, bar))
+    if chosen is None and graph is not None and program is not None and missed:  # 8 bits cut before an activation does
         compared = replace(
             compared, layers=layer_gaps(graph, program, case.pixels(case.sample(range(parity.n), _SEEN)))
         )

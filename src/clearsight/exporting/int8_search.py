@@ -58,7 +58,7 @@ def int8_graph(
     agree: float,
     tell: Callable[[str, int, int], None],
 ) -> Int8:
-    """Quantise all layers, and leave the worst in float until the calibration pictures agree, or all but one are.
+    """Quantise all layers, and leave the worst in float until the calibration pictures agree, or half are.
 
     Worst is the layer that moves the logits most where it alone is in 8 bits.
 
@@ -81,12 +81,12 @@ def int8_graph(
         quantised = quantise(graph, pixels, kept)
         agreement = float(same_answers(model, wanted, _outputs(quantised, pixels, chances)).mean())
         tries.append(Try(len(kept), agreement))
-        if agreement >= agree or len(kept) >= len(weighted) - 1:
+        if agreement >= agree or len(kept) >= len(weighted) // 2:
             in_float = tuple(names[name] for name in kept)
             return Int8(quantised, in_float, len(weighted), tuple(tries), {names[k]: v for k, v in moved.items()})
         moved = moved or sensitivities(graph, quantised, pixels[:_SEEN], tell)
         worst = sorted(weighted, key=lambda name: -moved[name])
-        kept = worst[: min(max(1, 2 * len(kept)), len(weighted) - 1)]
+        kept = worst[: min(max(1, 2 * len(kept)), len(weighted) // 2)]
 
 
 def sensitivities(
