@@ -601,7 +601,8 @@ def test_centre_is_a_gaussian_in_the_middle():
 def test_centre_has_the_shape_of_the_picture(size):
     """Along every axis a share of its own side; scipy's Gaussian of one point of light, put on the same scale."""
     x = torch.zeros(1, 2, *size)
-    found = catalogue("explainers")["centre"](None, x, None, sigma=0.2)[0]
+    model = Classifier(nn.Identity(), Preprocess(size, (0, 0), (1, 1)), ("a", "b"))
+    found = catalogue("explainers")["centre"](model, x, None, sigma=0.2)[0]
     lines = [np.exp(-0.5 * (((np.arange(n) + 0.5) / n - 0.5) / 0.2) ** 2) for n in size]
     wanted = lines[0]
     for line in lines[1:]:

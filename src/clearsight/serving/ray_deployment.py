@@ -15,6 +15,7 @@ from clearsight.serving.app import api_of
 from clearsight.serving.serve import backend_of, gate_of
 from clearsight.serving.service import Service
 from clearsight.serving.settings import Settings
+from clearsight.sharding.ray_cluster import keep_ray_quiet
 
 
 def ray_deployment(
@@ -40,6 +41,7 @@ def ray_deployment(
 
     Refused: where Ray Serve is not installed; fewer than 1 replica.
     """
+    keep_ray_quiet()
     try:
         from ray import serve
     except ImportError as e:

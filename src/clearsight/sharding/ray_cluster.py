@@ -28,9 +28,7 @@ def require_ray(who: str, address: str | None = None) -> None:
 
     who: what needs it, as the message names it.  address: as for `ray_cluster`.
     """
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    if not _elsewhere(address):
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # what makes Ray keep to 127.0.0.1, on Linux too
+    keep_ray_quiet(address)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -38,6 +36,16 @@ def require_ray(who: str, address: str | None = None) -> None:
             ray_module("ray.tune")
     except ImportError:
         raise Refused(f"{who} needs Ray, which is not installed: pip install 'clearsight[ray]'") from None
+
+
+def keep_ray_quiet(address: str | None = None) -> None:
+    """Let Ray, before it is imported, tell nobody that it is used, and listen on this machine alone.
+
+    address: as for `ray_cluster`; a cluster elsewhere is not reached from 127.0.0.1.
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    if not _elsewhere(address):
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # what makes Ray keep to 127.0.0.1, on Linux too
 
 
 def _elsewhere(address: str | None) -> str | None:
