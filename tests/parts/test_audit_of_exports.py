@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 import torch
 from PIL import Image
 from test_engines import unconvertible
+from typer.testing import CliRunner
 
 import clearsight as cs
 from clearsight.comparing.compare import compare
@@ -74,3 +76,26 @@ def test_a_file_that_gives_scores_alone_is_explained_by_what_asks_for_no_more(tm
     (tmp_path / "maps").mkdir()
     made = explain_pictures(model, [one], [], "top1", lambda: tmp_path / "maps", tests=False, progress=lambda *_: None)
     assert tuple(m.method.partition("(")[0] for m in made.pictures[0].maps) == OF_SCORES
+
+
+def test_a_file_that_gives_scores_alone_is_attacked_by_squares_where_no_attack_is_named(tmp_path, photos):
+    from clearsight.cli.app import app
+
+    unconvertible(tmp_path)
+    (tmp_path / "names.txt").write_text("\n".join(LABELS))
+    (tmp_path / "pre.json").write_text(json.dumps(PRE.as_dict()))
+    stated = ["--labels", str(tmp_path / "names.txt"), "--preprocess", str(tmp_path / "pre.json")]
+    words = ["attack", str(tmp_path / "closed.onnx"), str(photos), *stated, "--pictures", "3"]
+    done = CliRunner().invoke(app, [*words, "-o", str(tmp_path / "out")])
+    assert done.exit_code in (0, 1), done.output  # whether enough stay right, as their floor asks
+    assert "so square(queries=500) attacks it, not pgd" in done.stderr
+    assert "Under square at eps 8/255" in done.stdout
+
+
+def test_a_file_with_gradients_is_attacked_by_pgd_where_no_attack_is_named(tmp_path):
+    from clearsight.attacking.report import usual_attack
+
+    converted = cs.load(write(tmp_path, onnx_bytes()), labels=LABELS, preprocess=PRE)
+    blind = cs.load(unconvertible(tmp_path), labels=LABELS, preprocess=PRE)
+    found = [usual_attack(models) for models in ([small()], [converted], [converted, blind])]
+    assert found == ["pgd", "pgd", "square(queries=500)"]
