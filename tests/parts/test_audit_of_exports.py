@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 
 import clearsight as cs
 from clearsight.comparing.compare import compare
+from clearsight.errors import Refused
+from clearsight.inspecting.compare_models import compare_models
 from exportednets import LABELS, PRE, onnx_bytes, our_onnx, small, write
 
 CHECKS = "accuracy, faithfulness(pictures=6), robustness(pictures=8), sanity(pictures=4), map-stability(pictures=2)"
@@ -52,6 +54,31 @@ def test_models_and_files_of_ours_are_compared_with_their_maps(tmp_path, photos)
     report = compare([replace(small(), source="before"), str(tmp_path / "out")], str(photos), only="accuracy")
     likeness = next(f for f in report.findings if f.name == "likeness")
     assert likeness.value == pytest.approx(1, abs=1e-3)
+
+
+def test_a_file_of_others_is_compared_by_what_is_stated_of_it(tmp_path, photos):
+    (tmp_path / "out").mkdir()
+    ours, theirs = write(tmp_path / "out", our_onnx()), write(tmp_path, onnx_bytes(), "theirs.onnx")
+    report = compare([ours, theirs], str(photos), only="accuracy", labels=LABELS, preprocess=PRE)
+    likeness = next(f for f in report.findings if f.name == "likeness")
+    assert likeness.value == pytest.approx(1, abs=1e-3)
+    with pytest.raises(Refused, match=r"theirs.onnx does not say .*: give preprocess=.* \(--preprocess FILE\)"):
+        compare([ours, theirs], str(photos), only="accuracy", labels=LABELS)
+    with pytest.raises(Refused, match="--labels is for exported files that do not say theirs"):
+        compare([ours, replace(small(), source="before")], str(photos), only="accuracy", labels=LABELS)
+
+
+def test_beside_others_an_exported_file_shows_only_what_is_known_of_it(tmp_path):
+    (tmp_path / "out").mkdir()
+    ours = write(tmp_path / "out", our_onnx())
+    theirs = unconvertible(tmp_path)
+    files = [cs.load(ours), cs.load(theirs, labels=LABELS, preprocess=PRE)]
+    network, converted, closed = compare_models([small(), *files], None, seconds=0.01).models
+    assert (converted.size, closed.size) == (ours.stat().st_size, theirs.stat().st_size)
+    assert (closed.parameters, closed.macs, closed.kept) == (None, None, None)
+    assert converted.macs == network.macs
+    row = next(line for line in compare_models(files, None, seconds=0.01).lines() if "closed.onnx" in line)
+    assert row.split()[1] == "-"  # parameters
 
 
 def test_a_file_that_gives_scores_alone_is_audited_whole(tmp_path, photos):

@@ -61,6 +61,20 @@ def _manifest(path: Path, file: OnnxFile | None) -> Manifest | None:
     return openvino_engine.manifest_of(path)
 
 
+def says_itself(path: Path) -> bool:
+    """Whether an exported file says its labels and preprocessing by itself.  Refused: files that cannot be read."""
+    if not path.is_file():
+        raise Refused(f"there is no file {path}")
+    return _manifest(path, read_onnx(path) if path.suffix.lower() == ".onnx" else None) is not None
+
+
+def silent(path: object, labels: bool, preprocess: bool) -> Refused:
+    """The refusal of a file that does not say its labels and preprocessing; True for what is stated."""
+    wanted = (("labels=[...] (--labels FILE)", labels), (_PREPROCESS, preprocess))
+    lacking = " and ".join(name for name, given in wanted if not given)
+    return Refused(f"{path} does not say its labels and preprocessing: give {lacking}")
+
+
 def _stated(
     path: Path,
     manifest: Manifest | None,
@@ -70,13 +84,8 @@ def _stated(
 ) -> tuple[Preprocess, tuple[str, ...], Scores]:
     """The preprocessing, the labels and the kind of scores: the manifest's, or those that were stated."""
     if manifest is None:
-        lacking = [
-            name
-            for name, given in (("labels=[...] (--labels FILE)", labels), (_PREPROCESS, preprocess))
-            if given is None
-        ]
         if labels is None or preprocess is None:
-            raise Refused(f"{path} does not say its labels and preprocessing: give {' and '.join(lacking)}")
+            raise silent(path, labels is not None, preprocess is not None)
         return preprocess, labels, scores
     if preprocess is not None:
         raise Refused(f"{path} does its preprocessing by itself: leave preprocess out (--preprocess)")
