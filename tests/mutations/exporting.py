@@ -23,6 +23,7 @@ CORE = [
     ("exporting/exported_network.py", "_EXAMPLES = 2", "_EXAMPLES = 1", "test_exporting"),
     ("exporting/export.py", "    clear_away(request.folder, earlier - {*files})\n", "", "leaves_nothing_of_it"),
     ("exporting/export.py", "        _ = case.labelled  #", "        pass  #", "before_a_file_is_written"),
+    ("models/exported.py", "if apart <= TOLERANCE * max(largest, 1e-6):", "if True:", "its_engine_on_the_pictures"),
     ("inspecting/compare_models.py", "if facts is None else facts.size", "if True else 0", "only_what_is_known"),
     ("inspecting/compare_models.py", "parameters=None if closed else ", "parameters=", "only_what_is_known"),
     ("comparing/sources.py", "labels=labels, preprocess=preprocess, scores=scores", "", "by_what_is_stated"),

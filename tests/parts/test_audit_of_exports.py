@@ -44,6 +44,8 @@ def test_a_converted_file_gets_the_findings_of_its_network(tmp_path, photos):
         if one.name != "sanity":  # where layers are drawn at random, they are others
             assert one.value == pytest.approx(other.value, abs=1e-3)
     assert any("run by a torch graph converted from it" in note for note in reports[1].facts.data.notes)
+    notes = [next(f.notes for f in r.findings if f.name == "sanity") for r in reports]
+    assert [any("both are drawn as one layer" in note for note in of_one) for of_one in notes] == [False, True]
     changes = compare([*reports])
     assert {f.name for f in changes.findings} >= {"accuracy", "robustness"}
 
@@ -79,6 +81,17 @@ def test_beside_others_an_exported_file_shows_only_what_is_known_of_it(tmp_path)
     assert converted.macs == network.macs
     row = next(line for line in compare_models(files, None, seconds=0.01).lines() if "closed.onnx" in line)
     assert row.split()[1] == "-"  # parameters
+
+
+def test_a_converted_graph_is_compared_with_its_engine_on_the_pictures(tmp_path, photos, monkeypatch):
+    model = cs.load(write(tmp_path, onnx_bytes()), labels=LABELS, preprocess=PRE)
+    notes = cs.audit(model, cs.folder(photos), only="accuracy").facts.data.notes
+    assert any("on 4 of the pictures, too, the converted graph's scores are within" in note for note in notes)
+    usual = type(model.net).forward
+    monkeypatch.setattr(type(model.net), "forward", lambda net, z: 1.01 * usual(net, z))  # a converter that is wrong
+    report = cs.audit(model, cs.folder(photos), only="accuracy, map-stability(pictures=2)")
+    assert any("the graph converted from it gives other scores on 4 of the pic" in n for n in report.facts.data.notes)
+    assert [f.verdict for f in report.findings if f.name == "map-stability"] == ["note"]  # it has no gradients now
 
 
 def test_a_file_that_gives_scores_alone_is_audited_whole(tmp_path, photos):

@@ -17,6 +17,7 @@ from clearsight.core.statistics import bootstrap, judge
 from clearsight.core.targets import ClassScore
 from clearsight.core.text import counted
 from clearsight.drawing import charts
+from clearsight.engines.facts import facts_of
 from clearsight.errors import Refused
 from clearsight.internals.randomisation import Unlearnt, cuts, fresh, scores_now, unlearnt
 from clearsight.reporting.findings import Cell, Figure, Finding
@@ -116,6 +117,7 @@ def sanity(case: Case, *, pictures: int = 50, stages: int = 5, ceiling: float = 
             f"Asked for: at most {ceiling:g} (option ceiling); 1 is a method that ignores what the network has learnt.",
             f"Maps: {call}, for the class that the trained network gives, held fixed.",
             *_notes(case, values, empty[-1], done - n, ceiling),
+            *_note_on_folding(case),
             *_note_on_chance(case, between),
             *note_on_sample(case, len(rows), len(case.pictures)),
             *note_on_budget(case, done, len(rows)),
@@ -167,6 +169,17 @@ def _note_on_chance(case: Case, between: float | None) -> list[str]:
     if between is None:
         return []
     return [f"Chance: the trained network's maps of different {case.thing}s are alike at {show(between, '')}."]
+
+
+def _note_on_folding(case: Case) -> list[str]:
+    """A sentence on the layers of a converted file, which are not those of its network."""
+    facts = facts_of(case.model.net)
+    if facts is None or not facts.converted:
+        return []
+    return [
+        "In an exported file batch normalisation is often part of the convolution before it, and both are drawn as one "
+        "layer with biases: the network that it was exported from, where each is drawn by itself, gets another value."
+    ]
 
 
 def _notes(case: Case, values: Map, empty: int, constant_maps: int, ceiling: float) -> list[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from clearsight.auditing.assemble import make
 from clearsight.auditing.audit import parse_checks, run_checks, with_model_notes
 from clearsight.auditing.case import Case
+from clearsight.auditing.engine_compared import compared_with_engine
 from clearsight.comparing.answers import Answers, answers_of_case, audited_answers, labelled_answers
 from clearsight.comparing.map_agreement import DRAWN, SUMMARY, compare_maps
 from clearsight.comparing.repair import NAME, RepairedRun, compare_repair
@@ -188,7 +189,7 @@ def _audit(
 ) -> tuple[Report, Answers]:
     assert run.load is not None
     began = time.monotonic()
-    model = run.load()
+    model, pictures = compared_with_engine(run.load(), pictures)
     case = Case(model, with_model_notes(pictures, model), seed=seed, method=method, progress=tell)
     report = make(case, list(run_checks(case, calls)), seconds=time.monotonic() - began)
     return report, Answers(run.name, run.load, (model.labels, model.preprocess), answers_of_case(case))
