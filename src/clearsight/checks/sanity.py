@@ -117,7 +117,6 @@ def sanity(case: Case, *, pictures: int = 50, stages: int = 5, ceiling: float = 
             f"Asked for: at most {ceiling:g} (option ceiling); 1 is a method that ignores what the network has learnt.",
             f"Maps: {call}, for the class that the trained network gives, held fixed.",
             *_notes(case, values, empty[-1], done - n, ceiling),
-            *_note_on_folding(case),
             *_note_on_chance(case, between),
             *note_on_sample(case, len(rows), len(case.pictures)),
             *note_on_budget(case, done, len(rows)),
@@ -197,7 +196,7 @@ def _notes(case: Case, values: Map, empty: int, constant_maps: int, ceiling: flo
         notes.append(
             "By magnitude alone the maps stay alike: the weights decide the sign of the relevance, not where it lies."
         )
-    return notes
+    return [*notes, *_note_on_folding(case)]
 
 
 def _stage_rows(values: Map, depths: list[int], empty: list[int], seed: int) -> list[dict[str, Cell]]:
