@@ -185,10 +185,11 @@ CORE = [
     ),
     ("core/batching.py", "storages[storage.data_ptr()] = storage.nbytes()", "pass", "bounded"),
     ("core/batching.py", "min(most, BYTES // kept)", "most", "bounded"),
+    ("core/batching.py", "seen = by_shape[shape] >= x[:1].nbytes", "seen = True", "whose_work_is_not_seen"),
     (
         "core/batching.py",
-        "max(SIZE, min(MOST, SMALL // kept)) if size is None",
-        "SIZE if size is None",
+        "(max(SIZE, min(MOST, SMALL // kept)) if seen else SIZE) if",
+        "SIZE if",
         "small_network",
     ),
     ("core/batching.py", "_one_way.reset(token_one_way)", "pass", "small_network"),

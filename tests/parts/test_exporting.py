@@ -229,6 +229,47 @@ def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
         cs.export(poolednet.classifier(), tmp_path, "onxn")
 
 
+def test_an_export_into_the_folder_of_another_leaves_nothing_of_it(tmp_path: Path) -> None:
+    from PIL import Image
+
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(pictures(1)[0]).save(tmp_path / "photos" / "a.png")
+    out = tmp_path / "out"
+    cs.export(poolednet.classifier(), out, "triton", verify=tmp_path / "photos")
+    (out / "mine.txt").write_text("kept")
+    assert (out / "report.html").is_file()
+    cs.export(poolednet.classifier(), out)
+    assert {p.relative_to(out).as_posix() for p in out.rglob("*")} == {"export.json", "mine.txt", "model.onnx"}
+
+
+@pytest.mark.parametrize("named", ["../kept.txt", "/etc/hostname", 3, None])
+def test_no_file_outside_of_the_folder_is_taken_for_one_of_an_earlier_export(tmp_path: Path, named) -> None:
+    from clearsight.exporting.earlier import clear_away, earlier_files
+
+    (tmp_path / "kept.txt").write_text("kept")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "export.json").write_text(json.dumps({"files": [named]}))
+    assert earlier_files(out) <= {"report.html", "report.json"}
+    clear_away(out, earlier_files(out))
+    assert (tmp_path / "kept.txt").is_file()
+
+
+def test_pictures_that_do_not_fit_are_refused_before_a_file_is_written(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_text("no picture")
+    with pytest.raises(Refused, match="can be read"):
+        cs.export(poolednet.classifier(), tmp_path / "out", verify=tmp_path / "photos")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_would_change_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="are for int8, and this is fp32: leave calibrate out"):
+        cs.export(poolednet.classifier(), tmp_path / "out", calibrate=tmp_path)
+    with pytest.raises(Refused, match=r"agree 0\.5 is held against pictures, and none are given: add verify"):
+        cs.export(poolednet.classifier(), tmp_path / "out", agree=0.5)
+
+
 def test_the_command(tmp_path: Path, run, monkeypatch) -> None:
     monkeypatch.setattr("clearsight.models.loading.load", lambda *words, **more: poolednet.classifier())
     ran = run("export", "demo", "-o", str(tmp_path / "out"), "--json")

@@ -57,6 +57,18 @@ def test_more_pictures_go_through_a_small_network_where_nobody_says_how_many():
     assert at_once() == 16
 
 
+def test_a_network_whose_work_is_not_seen_is_not_taken_for_a_small_one():
+    class Hidden(nn.Module):  # as an engine for exported files: nothing of its work is kept by torch
+        def forward(self, z):
+            return wide(4).net(z.detach())
+
+    model, x = Classifier(Hidden(), Preprocess(64, (0.5,), (0.5,)), ("a", "b")), torch.rand(1, 1, 64, 64)
+    with bounded(model, x, None) as size:
+        assert size == at_once() == 16
+    with bounded(model, x, 64) as size:
+        assert size == 64  # somebody says it
+
+
 @pytest.mark.parametrize("method", ["pgd(steps=3)", "square(queries=8)", "deepfool", "saliency", "rise(masks=40)"])
 def test_how_many_go_together_does_not_show(method):
     torch.manual_seed(0)

@@ -15,7 +15,7 @@ from torch import Tensor
 from clearsight.attacking.sweep import AttackSweep, run_sweep
 from clearsight.attacks.patch import learned_patch, printable
 from clearsight.auditing.assemble import make
-from clearsight.auditing.case import Case
+from clearsight.auditing.case import Case, is_black_box
 from clearsight.auditing.evidence import bounds, share, shown, span, table
 from clearsight.auditing.goals import acceptable, goal_of
 from clearsight.core.access import classes_told
@@ -39,6 +39,10 @@ from clearsight.runner.run import budgeted, explain, needs_other
 
 EVIDENCE = 12
 FLOOR = 0.3  # of right answers under attack, as the check robustness asks for
+
+
+USUAL = "pgd"
+BLACK_BOX = "square(queries=500)"  # of models that give scores alone; square's own 5000 take minutes for a photograph
 
 
 class AttackReport(Report):
@@ -89,6 +93,18 @@ class AttackRequest:
     def in_words(self) -> str:
         """The attack, with its budget if it keeps one: "pgd at eps 8/255"."""
         return f"{self.call.method.name} at eps {word(self.eps)}" if self.bounded else self.call.method.name
+
+
+def usual_attack(models: Sequence[Classifier]) -> str:
+    """The attack of these models where none is named: pgd, and square where one of them gives scores alone.
+
+    They are probed on noise, so that nothing need be read before.
+    """
+    for model in models:
+        shape = (1, model.preprocess.channels, *model.preprocess.size)
+        if is_black_box(model, torch.rand(shape, generator=torch.Generator().manual_seed(0))):
+            return BLACK_BOX
+    return USUAL
 
 
 def attack_request(

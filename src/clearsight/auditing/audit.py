@@ -13,6 +13,7 @@ import torch
 from clearsight.auditing.assemble import evidence_command, make
 from clearsight.auditing.case import Case
 from clearsight.auditing.diagnosis import inspect
+from clearsight.auditing.engine_compared import compared_with_engine
 from clearsight.auditing.evidence import not_of_texts
 from clearsight.auditing.gate import Bar, bars_for, hold
 from clearsight.auditing.mending import mending_command
@@ -254,6 +255,7 @@ def run_audit(
     each note on the pictures before any check.  Raises Stopped where the user interrupts the checks of an audit with a
     folder.
     """
+    model, pictures = compared_with_engine(model, pictures)
     pictures = with_model_notes(pictures, model)
     case = Case(
         model, pictures, seed=seed, budget=budget, method=method, progress=progress, model_words=model_words,

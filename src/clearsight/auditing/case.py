@@ -39,6 +39,21 @@ from clearsight.runner.sharded import TOGETHER
 from clearsight.sharding.shards import hired
 
 
+def is_black_box(model: Classifier, x: Tensor) -> bool:
+    """Whether a model gives scores alone: no gradient at the pixels x (1, C, *S), and no layer of feature maps."""
+    x = x.to(model.device)
+    with model.undisturbed():
+        try:
+            if probed(model, x).slopes.flows != "none":
+                return False
+            target_layer(model, x)
+        except Unprobed:
+            return False
+        except Refused:
+            return True
+    return False
+
+
 class Case:
     """One model and one set of pictures, as the checks see them.
 
@@ -336,17 +351,7 @@ class Case:
     @cached_property
     def is_black_box(self) -> bool:
         """Whether the model gives scores alone: no gradient at the pixels, and no layer that holds feature maps."""
-        x = self.pixels([0]).to(self.model.device)
-        with self.model.undisturbed():
-            try:
-                if probed(self.model, x).slopes.flows != "none":
-                    return False
-                target_layer(self.model, x)
-            except Unprobed:
-                return False
-            except Refused:
-                return True
-        return False
+        return is_black_box(self.model, self.pixels([0]))
 
     @property
     def has_weights(self) -> bool:

@@ -281,7 +281,7 @@ def _note_on_dropped(tournament: Tournament) -> tuple[str, ...]:
         return ()
     return (
         f"{len(tournament.dropped)} of {explainers} explainers were dropped when they could no longer win surely "
-        "against each control: their numbers are of the {tournament.thing}s until then (option everything).",
+        f"against each control: their numbers are of the {tournament.thing}s until then (option everything).",
     )
 
 

@@ -17,6 +17,7 @@ from clearsight.core.statistics import bootstrap, judge
 from clearsight.core.targets import ClassScore
 from clearsight.core.text import counted
 from clearsight.drawing import charts
+from clearsight.engines.facts import facts_of
 from clearsight.errors import Refused
 from clearsight.internals.randomisation import Unlearnt, cuts, fresh, scores_now, unlearnt
 from clearsight.reporting.findings import Cell, Figure, Finding
@@ -169,6 +170,17 @@ def _note_on_chance(case: Case, between: float | None) -> list[str]:
     return [f"Chance: the trained network's maps of different {case.thing}s are alike at {show(between, '')}."]
 
 
+def _note_on_folding(case: Case) -> list[str]:
+    """A sentence on the layers of a converted file, which are not those of its network."""
+    facts = facts_of(case.model.net)
+    if facts is None or not facts.converted:
+        return []
+    return [
+        "In an exported file batch normalisation is often part of the convolution before it, and both are drawn as one "
+        "layer with biases: the network that it was exported from, where each is drawn by itself, gets another value."
+    ]
+
+
 def _notes(case: Case, values: Map, empty: int, constant_maps: int, ceiling: float) -> list[str]:
     n, notes = len(values), []
     if empty:
@@ -184,7 +196,7 @@ def _notes(case: Case, values: Map, empty: int, constant_maps: int, ceiling: flo
         notes.append(
             "By magnitude alone the maps stay alike: the weights decide the sign of the relevance, not where it lies."
         )
-    return notes
+    return [*notes, *_note_on_folding(case)]
 
 
 def _stage_rows(values: Map, depths: list[int], empty: list[int], seed: int) -> list[dict[str, Cell]]:

@@ -8,7 +8,7 @@ import typer
 
 from clearsight.cli.inputs import hired, load_model, look_first, models_and_places, numbers, open_places, seconds, typed
 from clearsight.cli.options import DATA, MODEL, ModelOptions, NamedData, Out, RunOptions, WorkerOptions, grouped
-from clearsight.cli.output import end, is_typed, typed_command
+from clearsight.cli.output import end, sayer, typed_command
 from clearsight.cli.texts import attack_texts_of
 from clearsight.errors import Refused
 from clearsight.models.model_words import reads_texts
@@ -16,9 +16,15 @@ from clearsight.models.model_words import reads_texts
 
 @grouped
 def attack(
-    context: typer.Context,
     words: Annotated[list[str], typer.Argument(metavar="[MODEL]... DATA...", help=f"MODEL: {MODEL}. DATA: {DATA}.")],
-    method: Annotated[str, typer.Option("-a", "--attack", help='The attack: fgsm, "pgd(steps=40)".')] = "pgd",
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "-a",
+            "--attack",
+            help='The attack: fgsm, "pgd(steps=40)"; by default pgd, and square for a model that gives no gradients.',
+        ),
+    ] = None,
     eps: Annotated[str | None, typer.Option(help="The budget in pixels in [0, 1]: 8/255, and 0.5 for L2.")] = None,
     target: Annotated[
         str | None, typer.Option(help="Class that the attack aims at; without it any wrong class counts.")
@@ -63,13 +69,15 @@ def attack(
         if given := [f"--{name}" for name, value in options.items() if value is not None]:
             raise Refused(f"{', '.join(given)} is of pictures, and the model takes texts: leave it out")
         limit = None if eps is None else numbers(eps, "--eps")[0]
-        chosen = method if is_typed(context, "method") else "character-substitution"
+        chosen = method or "character-substitution"
         attack_texts_of(
             names[0], places, chosen, limit, floor, pictures, budget, out, about_data, about_model, sharing, run
         )
     explainers = [] if explainer == "auto" else [explainer]
-    look_first([*names, *([] if other is None else [other])], places, attacks=[method], explainers=explainers)
-    from clearsight.attacking.report import attack_pictures, attack_request
+    look_first(
+        [*names, *([] if other is None else [other])], places, attacks=[method] if method else [], explainers=explainers
+    )
+    from clearsight.attacking.report import USUAL, attack_pictures, attack_request, usual_attack
     from clearsight.attacking.transfer_matrix import transfer_matrix
     from clearsight.cli.progress import progress
     from clearsight.core.run_names import new_run
@@ -78,9 +86,14 @@ def attack(
     if len(names) > 1:
         _refuse_of_a_matrix(curve=curve, budget=budget, method=None if explainer == "auto" else explainer)
     models = [load_model(name, about_model, run) for name in names]
+    chosen = method or usual_attack(models)
+    if method is None and chosen != USUAL:
+        sayer(run.silent)(
+            f"{' or '.join(names)} gives scores and no gradients, so {chosen} attacks it, not {USUAL} (-a names others)"
+        )
     request = attack_request(
         models[0],
-        method,
+        chosen,
         eps=None if eps is None else numbers(eps, "--eps")[0],
         curve=None if curve is None else numbers(curve, "--curve"),
         target=target,

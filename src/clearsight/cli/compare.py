@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from clearsight.cli.inputs import look_first
-from clearsight.cli.options import DATA, DataOptions, Method, Only, Out, RunOptions, Trust, grouped
+from clearsight.cli.options import (
+    DATA,
+    DataOptions,
+    Labels,
+    Method,
+    Only,
+    Out,
+    PreprocessWords,
+    RunOptions,
+    ScoresWord,
+    Trust,
+    grouped,
+)
 from clearsight.cli.output import end, typed_command
 from clearsight.core.catalogue import split_calls
 
@@ -27,6 +39,9 @@ def compare(
     method: Method = "auto",
     *,
     about_data: DataOptions,
+    labels: Labels = None,
+    preprocess: PreprocessWords = None,
+    scores: ScoresWord = None,
     trust: Trust = False,
     run: RunOptions,
 ) -> None:
@@ -35,8 +50,10 @@ def compare(
     Of two runs the first is before and the second after: the report names the pictures that were mended and broken,
     tests the difference of accuracy (McNemar, with its interval) and draws the maps of both side by side. Models are
     audited by accuracy and trustworthiness, audits are taken as they are. Trust needs --boxes or --masks, or marked
-    characters of texts; how alike the maps of two runs are does not.
+    characters of texts; how alike the maps of two runs are does not. --labels, --preprocess and --scores are of
+    exported files that do not say theirs.
     """
+    what: Any = scores
     explainers = [] if method == "auto" else [method]
     checks = ", ".join(only) if only else None
     look_first([], [data] if data else [], checks=split_calls(checks or ""), explainers=explainers)
@@ -49,6 +66,9 @@ def compare(
             words,
             data,
             **asdict(about_data),
+            labels=labels,
+            preprocess=preprocess,
+            scores=what,
             only=checks,
             method=method,
             seed=run.seed,

@@ -26,9 +26,10 @@ Method = Annotated[str, typer.Option("-m", "--method", help="The explainer that 
 LabelColumn = Annotated[str | None, typer.Option(help="The column of the table that holds the class.")]
 TextColumn = Annotated[str | None, typer.Option(help="The column of the table that holds texts: NAME, or NAME,NAME.")]
 MarksColumn = Annotated[str | None, typer.Option(help="The column of the table that marks characters of its texts.")]
-Trust = Annotated[
-    bool, typer.Option("--trust", help="Allow a run folder to name code that is run, and a .pt2 file to hold it.")
-]
+Trust = Annotated[bool, typer.Option("--trust", help="Let a run folder name code that is run, and a .pt2 hold it.")]
+Labels = Annotated[Path | None, typer.Option(help="Class names of the model: one per line, or a JSON list.")]
+PreprocessWords = Annotated[str | None, typer.Option(help="Its preprocessing: a JSON file, or timm:NAME.")]
+ScoresWord = Annotated[str | None, typer.Option(help="Outputs: logits, probabilities, one-logit, multi-label, values.")]
 Workers = Annotated[int, typer.Option(min=0, help="Number of processes that read pictures; 0 reads in this one.")]
 
 
@@ -39,12 +40,10 @@ class ModelOptions:
     weights: Annotated[
         str | None, typer.Option(help="FILE with weights for timm:, torchvision: and clearsight:, or none.")
     ] = None
-    labels: Annotated[Path | None, typer.Option(help="Class names of the model: one per line, or a JSON list.")] = None
-    preprocess: Annotated[str | None, typer.Option(help="Its preprocessing: a JSON file, or timm:NAME.")] = None
+    labels: Labels = None
+    preprocess: PreprocessWords = None
     output: Annotated[str | None, typer.Option(help="The part of a tuple or dict output that holds the scores.")] = None
-    scores: Annotated[
-        str | None, typer.Option(help="What the outputs are: logits, probabilities, one-logit, multi-label, values.")
-    ] = None
+    scores: ScoresWord = None
     trust: Trust = False
 
 

@@ -13,10 +13,11 @@ from pathlib import Path
 from clearsight.auditing.assemble import make
 from clearsight.auditing.audit import parse_checks, run_checks, with_model_notes
 from clearsight.auditing.case import Case
+from clearsight.auditing.engine_compared import compared_with_engine
 from clearsight.comparing.answers import Answers, answers_of_case, audited_answers, labelled_answers
 from clearsight.comparing.map_agreement import DRAWN, SUMMARY, compare_maps
 from clearsight.comparing.repair import NAME, RepairedRun, compare_repair
-from clearsight.comparing.sources import RunToCompare, opened, own_pictures
+from clearsight.comparing.sources import RunToCompare, Stated, opened, own_pictures
 from clearsight.comparing.summary import (
     CheckFindings,
     Reports,
@@ -27,7 +28,7 @@ from clearsight.comparing.summary import (
     values_of_check,
 )
 from clearsight.core.catalogue import Call
-from clearsight.core.classifier import Classifier
+from clearsight.core.classifier import Classifier, Preprocess, Scores
 from clearsight.core.progress import Progress
 from clearsight.data.datasets import Pictures, open_data
 from clearsight.data.splits import named
@@ -74,6 +75,9 @@ def compare(
     marks_column: str | None = None,
     classes: str | Path | None = None,
     voc_base: int | None = None,
+    labels: str | Path | list[str] | tuple[str, ...] | None = None,
+    preprocess: Preprocess | str | Path | None = None,
+    scores: Scores | None = None,
     only: str | Sequence[str] | None = None,
     method: str = "auto",
     seed: int = 0,
@@ -101,6 +105,9 @@ def compare(
         marks_column: column with the marked characters of texts, as in ``folder``.
         classes: file with the words of classes, as in ``folder``.
         voc_base: number from which pixels of boxes are counted, as in ``folder``.
+        labels: class names of exported files that do not say them, as in ``load``.
+        preprocess: preprocessing of exported files that do not say it, as in ``load``.
+        scores: what such files return, as in ``load``.
         only: checks to run, with options as in "robustness(eps=8/255)"; by default accuracy and those about reasons.
         method: explainer of all checks; "auto" for the one that a check chooses.
         seed: start of all randomness.
@@ -109,10 +116,11 @@ def compare(
         command: the command that makes this comparison, for the report to quote.
         progress: called with the name of the step, the number of pictures done and the total.
 
-    Refused: fewer than two runs, and audits that did not use the same pictures.
+    Refused: fewer than two runs, audits that did not use the same pictures, exported files that do not say their labels
+    and preprocessing where these are not stated, and what is stated where no run lacks it.
     """
     began = time.monotonic()
-    compared, notes = opened(runs, device=device, trust=trust)
+    compared, notes = opened(runs, Stated(labels, preprocess, scores), device=device, trust=trust)
     calls = parse_checks(CHECKS if only is None else only)
     models = [r for r in compared if r.report is None]
     columns = {"label_column": label_column, "text_column": text_column, "marks_column": marks_column}
@@ -181,7 +189,7 @@ def _audit(
 ) -> tuple[Report, Answers]:
     assert run.load is not None
     began = time.monotonic()
-    model = run.load()
+    model, pictures = compared_with_engine(run.load(), pictures)
     case = Case(model, with_model_notes(pictures, model), seed=seed, method=method, progress=tell)
     report = make(case, list(run_checks(case, calls)), seconds=time.monotonic() - began)
     return report, Answers(run.name, run.load, (model.labels, model.preprocess), answers_of_case(case))

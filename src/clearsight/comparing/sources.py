@@ -9,15 +9,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from clearsight.core.classifier import Classifier
+from clearsight.core.classifier import Classifier, Preprocess, Scores
 from clearsight.core.tables import read_table
 from clearsight.data.annotations import read_boxes
 from clearsight.data.datasets import Pictures, open_data
 from clearsight.data.splits import named
 from clearsight.errors import Refused
+from clearsight.models.exported import says_itself, silent
 from clearsight.models.loading import load
 from clearsight.models.model_folder import SPLIT
-from clearsight.models.model_words import LIBRARIES, is_run, names_exported
+from clearsight.models.model_words import LIBRARIES, exported_file, is_run, names_exported
 from clearsight.reporting.report import Report
 from clearsight.training.several_runs import complete
 
@@ -38,12 +39,27 @@ class RunToCompare:
     report: Report | None = None
 
 
+@dataclass(frozen=True)
+class Stated:
+    """What the caller states of exported files that do not say it themselves; of other runs it changes nothing."""
+
+    labels: str | Path | list[str] | tuple[str, ...] | None = None
+    preprocess: Preprocess | str | Path | None = None
+    scores: Scores | None = None
+
+    @property
+    def options(self) -> list[str]:
+        """The options that are given, as they are typed."""
+        return [f"--{name}" for name, value in vars(self).items() if value is not None]
+
+
 def opened(
-    runs: Sequence[str | Path | Classifier | Report], *, device: str, trust: bool
+    runs: Sequence[str | Path | Classifier | Report], stated: Stated, *, device: str, trust: bool
 ) -> tuple[list[RunToCompare], list[str]]:
     """The runs that these words, models and reports name, and sentences on what was left out.
 
-    Refused: words that name no run, a run named twice, and fewer than two.
+    Refused: words that name no run, a run named twice, and fewer than two; an exported file that does not say its
+    labels and preprocessing where they are not stated, and what is stated where no run lacks it.
     """
     compared: list[RunToCompare] = []
     notes: list[str] = []
@@ -55,7 +71,12 @@ def opened(
         else:
             places, left_out = _runs_named(str(run))
             notes += left_out
-            compared += [_opened(place, device, trust) for place in places]
+            compared += [_opened(place, stated, device, trust) for place in places]
+    if stated.options and not any(_is_silent(r.words) for r in compared if r.load is not None):
+        raise Refused(
+            f"{', '.join(stated.options)} is for exported files that do not say theirs, and each of these runs does",
+            "leave it out",
+        )
     folders = [os.path.realpath(r.words) for r in compared if Path(r.words).is_dir()]
     for folder in folders:
         if folders.count(folder) > 1:
@@ -69,9 +90,21 @@ def _return_model(model: Classifier) -> Classifier:
     return model
 
 
-def _opened(place: str, device: str, trust: bool) -> RunToCompare:
+def _is_silent(words: str) -> bool:
+    """Whether words name an exported file that does not say its labels and preprocessing."""
+    file = exported_file(words) if names_exported(words) else None
+    return file is not None and not says_itself(file)
+
+
+def _opened(place: str, stated: Stated, device: str, trust: bool) -> RunToCompare:
     if Path(place).is_dir() and not is_run(Path(place)) and not names_exported(place):
         return RunToCompare("", place, report=Report.read(place))
+    if _is_silent(place):
+        if stated.labels is None or stated.preprocess is None:
+            raise silent(place, stated.labels is not None, stated.preprocess is not None)
+        labels, preprocess, scores = stated.labels, stated.preprocess, stated.scores or "logits"
+        plain = partial(load, place, device=device, trust=trust)
+        return RunToCompare("", place, partial(plain, labels=labels, preprocess=preprocess, scores=scores))
     return RunToCompare("", place, partial(load, place, device=device, trust=trust))
 
 

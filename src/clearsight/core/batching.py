@@ -52,15 +52,17 @@ def bounded(model: Classifier, x: Tensor, size: int | None) -> Iterator[int]:
     """How many pictures, at most size, may go forward and back at once: as many as BYTES hold, at least one.
 
     size: None for SIZE, or up to MOST where the network is so small that they keep no more than SMALL.  x (1, C, *S) is
-    run once for each network and size of picture, to see what it keeps.
+    run once for each network and size of picture, to see what it keeps.  A network that keeps less than the picture
+    itself does its work where that is not seen, as an engine for exported files does, and gets SIZE.
     """
     by_shape = _bytes_kept.setdefault(model.net, {})
     shape = tuple(x.shape[1:])
     if shape not in by_shape:
         with uncounted():
             by_shape[shape] = bytes_kept(model, x[:1])
+    seen = by_shape[shape] >= x[:1].nbytes
     kept = max(by_shape[shape], 1)
-    most = max(SIZE, min(MOST, SMALL // kept)) if size is None else size
+    most = (max(SIZE, min(MOST, SMALL // kept)) if seen else SIZE) if size is None else size
     size = max(1, min(most, BYTES // kept))
     token, token_one_way = _size.set(size), _one_way.set(max(SIZE, most))
     try:

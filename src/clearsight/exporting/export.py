@@ -25,6 +25,7 @@ from clearsight.data.text_inputs import refuse_texts
 from clearsight.engines.manifest import Precision
 from clearsight.errors import Refused, nearest
 from clearsight.exporting.built import build
+from clearsight.exporting.earlier import FILE, clear_away, earlier_files
 from clearsight.exporting.exported import Exported as Exported
 from clearsight.exporting.extras import need
 from clearsight.exporting.half import halved
@@ -36,7 +37,6 @@ from clearsight.exporting.parity import compare
 from clearsight.exporting.request import Request
 from clearsight.exporting.sheet import AGREE, Compared, bars, sheet
 
-FILE = "export.json"
 _CALIBRATED = 256  # pictures, at most: more hardly move the smallest and largest values
 _SEEN = 8  # pictures on which layers are compared
 
@@ -66,7 +66,8 @@ def export(
     """Write a model for other programs to run -> what was written, with the report of how it compares.
 
     The file takes the bytes of decoded pictures and gives probabilities, and the heatmap of the top class where the
-    network ends in averaged channels and one dense layer.  Files are written whole or not at all.
+    network ends in averaged channels and one dense layer.  Files are written whole or not at all; those of an earlier
+    export in the same folder, and its report, go.
 
     Args:
         model: the classifier.
@@ -74,18 +75,20 @@ def export(
         to: the format: "onnx", "torch-export", "openvino", "triton" or "tensorrt".
         precision: what the file's numbers are: "fp32", "fp16", or "int8" with the layers in float that `agree` needs.
         verify: pictures that go through the model and through the file; None compares nothing.
-        calibrate: pictures that say how large activations are, for "int8"; None takes those of verify.
-        agree: the share of pictures that must get the same answer; None for 0.999 in "fp32" and 0.99 else.
+        calibrate: pictures that say how large activations are, for "int8" alone; None takes those of verify.
+        agree: the share of pictures that must get the same answer; None for 0.999 in "fp32" and 0.99 else.  Needs
+            verify or calibrate.
         seed: start of all randomness.
         command: the command that makes this export, for the report to quote.
         progress: called with the name of the step, the number of pictures done and the total.
 
     Refused: models of texts, networks that torch.export cannot take, formats whose libraries are not installed, a
-    precision that the format does not have, "int8" without pictures.
+    precision that the format does not have, "int8" without pictures, calibrate and agree where they change nothing.
     """
     began = time.monotonic()
     to_format = _checked(to, precision, agree)
     data = None if verify is None else _opened(verify)
+    _refuse_unused(precision, agree, data, calibrate)
     of_calibration = data if calibrate is None else _opened(calibrate)
     if precision == "int8" and of_calibration is None:
         raise Refused(
@@ -94,6 +97,9 @@ def export(
     tell: Progress = progress or (lambda what, done, total: None)
     bar = AGREE[precision] if agree is None else agree
     built = build(model)
+    case = None if data is None else Case(model, data, seed=seed, progress=tell)
+    if case is not None:
+        _ = case.labelled  # reads: pictures and class words that do not fit are refused before a file is written
     manifest = replace(built.manifest, precision=precision)  # type: ignore[arg-type]
     chosen: Int8 | None = None
     graph = program = None
@@ -106,11 +112,13 @@ def export(
             chosen = int8_graph(built.model, graph, _some(built.model, of_calibration, seed), bar, tell)
             graph = chosen.graph
     request = Request(built, manifest, Path(folder), graph)
+    earlier = earlier_files(request.folder)
     files: tuple[str, ...] = to_format.write(request)
     exported = Exported(request.folder, files, manifest, built.why_no_map, tuple(to_format.notes(request)))
-    if data is None:
+    clear_away(request.folder, earlier - {*files})
+    if case is None:
         return _noted(replace(exported, notes=(*exported.notes, unproved(to, model))))
-    case = Case(model, data, seed=seed, progress=tell)
+    _noted(exported)  # so that a comparison that fails leaves a folder of an export, without a sheet
     file = to_format.open_file(request.folder)
     parity = compare(case, file, None if built.head is None else built.head.layer)
     compared = Compared(
@@ -148,6 +156,17 @@ def _checked(to: str, precision: str, agree: float | None) -> ModuleType:
         raise Refused(f"--agree {agree}: give a share from 0 to 1, such as 0.99")
     need(f"export to {to}", *found.NEEDS)
     return found
+
+
+def _refuse_unused(precision: str, agree: float | None, data: Pictures | None, calibrate: object) -> None:
+    """Refuse what would change nothing, so that nobody believes that it did."""
+    if calibrate is not None and precision != "int8":
+        raise Refused(
+            f"pictures to calibrate on are for int8, and this is {precision}",
+            "leave calibrate out (--calibrate), or give precision int8; --verify DATA compares",
+        )
+    if agree is not None and data is None and calibrate is None:
+        raise Refused(f"agree {agree:g} is held against pictures, and none are given", "add verify (--verify DATA)")
 
 
 def _opened(data: Pictures | str | Path) -> Pictures:

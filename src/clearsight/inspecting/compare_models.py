@@ -18,6 +18,7 @@ from clearsight.auditing.case import Case
 from clearsight.core.classifier import Classifier
 from clearsight.core.progress import Progress
 from clearsight.core.statistics import Interval, wilson
+from clearsight.engines.facts import facts_of, gives_scores_alone
 from clearsight.errors import Refused
 from clearsight.inspecting.layer_table import LayerTable, layer_table, memory, short_number
 from clearsight.models.dry_run import probes, reason
@@ -43,13 +44,15 @@ class Speed:
 class Compared:
     """The measurements of one model.  macs and kept (bytes of all outputs, float32): for one picture, None if it fails.
 
-    size: bytes of a file with its weights and buffers as float32.  accuracy: the share of ``labelled`` pictures whose
+    size: bytes of a file with its weights and buffers as float32; of an exported file its own.  What lies inside an
+    exported file where nobody counts it is None: the outputs of a program, and all but size of what an engine runs.
+    accuracy: the share of ``labelled`` pictures whose
     top class is acceptable, with its 95 % interval; None without.  unknown: some of its multiply-adds are not known,
     and not counted.  trouble: a sentence on each measurement that is missing.
     """
 
     source: str
-    parameters: int
+    parameters: int | None
     size: int
     macs: int | None
     unknown: bool
@@ -80,7 +83,7 @@ class Comparison:
         rows = [head + (["top-1", "95 %", "n"] if with_accuracy else [])]
         for m in self.models:
             speeds = {s.batch: s for s in m.speeds}
-            row = [m.source or "model", f"{m.parameters:,}", f"{m.size / 1e6:.1f} MB"]
+            row = [m.source or "model", "-" if m.parameters is None else f"{m.parameters:,}", f"{m.size / 1e6:.1f} MB"]
             at_least = "over " if m.unknown else ""
             row += ["-" if m.macs is None else at_least + short_number(m.macs)]
             row += ["-" if m.kept is None else memory(m.kept)]
@@ -133,14 +136,16 @@ def compare_models(
                 trouble[i] += notes
             except (Refused, RuntimeError) as e:
                 trouble[i].append(_error_sentence(e))
+        facts, closed = facts_of(model.net), gives_scores_alone(model.net)
+        open_layers = table is not None and (facts is None or facts.converted)
         compared.append(
             Compared(
                 source=model.source,
-                parameters=sum(p.numel() for p in model.net.parameters() if not is_lazy(p)),
-                size=size_on_disk(model),
-                macs=None if table is None else table.total_macs,
+                parameters=None if closed else sum(p.numel() for p in model.net.parameters() if not is_lazy(p)),
+                size=size_on_disk(model) if facts is None else facts.size,
+                macs=None if table is None or closed else table.total_macs,
                 unknown=table is not None and bool(table.unknown),
-                kept=None if table is None else table.total_kept,
+                kept=table.total_kept if table is not None and open_layers else None,
                 speeds=speeds.get(i, ()),
                 accuracy=correct / labelled if labelled else None,
                 interval=wilson(correct, labelled) if labelled else None,

@@ -12,7 +12,7 @@ from clearsight.core.classifier import Classifier, Preprocess, Scores, wrap
 from clearsight.engines import exported_program, openvino_engine
 from clearsight.engines.converted.convert import convert, probe_pictures
 from clearsight.engines.converted.node import Unknown
-from clearsight.engines.facts import EngineFacts
+from clearsight.engines.facts import EngineFacts, facts_of
 from clearsight.engines.manifest import Manifest
 from clearsight.engines.normalisation import Normalisation
 from clearsight.engines.onnx_file import OnnxFile, read_onnx
@@ -61,6 +61,20 @@ def _manifest(path: Path, file: OnnxFile | None) -> Manifest | None:
     return openvino_engine.manifest_of(path)
 
 
+def says_itself(path: Path) -> bool:
+    """Whether an exported file says its labels and preprocessing by itself.  Refused: files that cannot be read."""
+    if not path.is_file():
+        raise Refused(f"there is no file {path}")
+    return _manifest(path, read_onnx(path) if path.suffix.lower() == ".onnx" else None) is not None
+
+
+def silent(path: object, labels: bool, preprocess: bool) -> Refused:
+    """The refusal of a file that does not say its labels and preprocessing; True for what is stated."""
+    wanted = (("labels=[...] (--labels FILE)", labels), (_PREPROCESS, preprocess))
+    lacking = " and ".join(name for name, given in wanted if not given)
+    return Refused(f"{path} does not say its labels and preprocessing: give {lacking}")
+
+
 def _stated(
     path: Path,
     manifest: Manifest | None,
@@ -70,13 +84,8 @@ def _stated(
 ) -> tuple[Preprocess, tuple[str, ...], Scores]:
     """The preprocessing, the labels and the kind of scores: the manifest's, or those that were stated."""
     if manifest is None:
-        lacking = [
-            name
-            for name, given in (("labels=[...] (--labels FILE)", labels), (_PREPROCESS, preprocess))
-            if given is None
-        ]
         if labels is None or preprocess is None:
-            raise Refused(f"{path} does not say its labels and preprocessing: give {' and '.join(lacking)}")
+            raise silent(path, labels is not None, preprocess is not None)
         return preprocess, labels, scores
     if preprocess is not None:
         raise Refused(f"{path} does its preprocessing by itself: leave preprocess out (--preprocess)")
@@ -107,7 +116,44 @@ def _onnx(file: OnnxFile, pre: Preprocess, size: tuple[int, ...], undo: Normalis
     about = f"on noise its scores are within {apart:.0e} of those of {facts.engine}"
     converted: EngineFacts = replace(facts, converted=True, about=about)
     net.engine_facts = converted
+    net.opened_from = (file.path, file.digest)
     return net
+
+
+def engine_of(model: Classifier) -> Classifier | None:
+    """The model as the engine runs its file, where a converted graph answers; None of others, and of changed files."""
+    facts, opened_from = facts_of(model.net), getattr(model.net, "opened_from", None)
+    if facts is None or not facts.converted or opened_from is None or not opened_from[0].is_file():
+        return None
+    file = read_onnx(opened_from[0])
+    if not torch.equal(file.digest, opened_from[1]):
+        return None
+    pre = model.preprocess
+    undo = None if file.manifest is None else Normalisation(pre.mean, pre.std)
+    return replace(model, net=OnnxRuntimeNet(file, (pre.channels, *pre.size), undo).eval())
+
+
+def engine_beside(model: Classifier, x: Tensor) -> tuple[Classifier, str]:
+    """The model, compared with its engine on pictures x (B, C, *S) in [0, 1], and a sentence on it.
+
+    Where a score of the converted graph is off by more than TOLERANCE of the largest, it is the engine that is given,
+    which has no gradients.  Of models that are no converted graphs the sentence is "".
+    """
+    engine = engine_of(model)
+    if engine is None:
+        return model, ""
+    with model.undisturbed(), torch.no_grad():
+        wanted, given = engine(x.cpu()), model(x.to(model.device)).cpu()
+    apart, largest = float((wanted - given).abs().max()), float(wanted.abs().max())
+    name = f"{len(x)} of the pictures" if len(x) > 1 else "one of the pictures"
+    facts = facts_of(engine.net)
+    assert facts is not None
+    if apart <= TOLERANCE * max(largest, 1e-6):
+        return model, f"on {name}, too, the converted graph's scores are within {apart:.0e} of those of {facts.engine}"
+    why = f"the graph converted from it gives other scores on {name} (by {apart:.1e}, of {largest:.1e})"
+    assert isinstance(engine.net, OnnxRuntimeNet)
+    engine.net.engine_facts = replace(facts, about=f"it gives scores and no gradients, because {why}")
+    return engine, ""
 
 
 def _refuse_coarse(facts: EngineFacts) -> None:

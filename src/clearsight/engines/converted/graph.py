@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,7 @@ class ConvertedGraph(nn.Module):
     """
 
     engine_facts: EngineFacts
+    opened_from: tuple[Path, Tensor]  # the file, and the digest of its bytes
 
     def __init__(
         self,
