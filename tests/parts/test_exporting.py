@@ -225,7 +225,7 @@ def test_a_missing_library_is_refused_with_the_line_that_installs_it(tmp_path: P
 
 
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="did you mean onnx"):
+    with pytest.raises(Refused, match="give onnx, "):
         cs.export(poolednet.classifier(), tmp_path, "onxn")
 
 

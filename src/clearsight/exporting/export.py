@@ -23,7 +23,7 @@ from clearsight.data.datasets import open_data, pixels
 from clearsight.data.records import Pictures
 from clearsight.data.text_inputs import refuse_texts
 from clearsight.engines.manifest import Precision
-from clearsight.errors import Refused, nearest
+from clearsight.errors import Refused
 from clearsight.exporting.built import build
 from clearsight.exporting.earlier import FILE, clear_away, earlier_files
 from clearsight.exporting.exported import Exported as Exported
@@ -146,9 +146,9 @@ def _checked(to: str, precision: str, agree: float | None) -> ModuleType:
     """The format; refused before anything is done."""
     known = formats()
     if to not in known:
-        raise Refused(f"format {to!r}: {nearest(to, known)}")
+        raise Refused(f"format {to!r}: give {', '.join(known)}")
     if precision not in get_args(Precision):
-        raise Refused(f"precision {precision!r}: {nearest(precision, get_args(Precision))}")
+        raise Refused(f"precision {precision!r}: give {', '.join(get_args(Precision))}")
     found = known[to]
     if precision not in found.PRECISIONS:
         raise Refused(f"--to {to} has no {precision}", f"it has {' and '.join(found.PRECISIONS)}; --to onnx has all")

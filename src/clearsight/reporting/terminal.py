@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from clearsight.core.text import counted
 from clearsight.reporting.findings import Cell, Finding
 from clearsight.reporting.report import Report
 from clearsight.reporting.wording import WORDS, show, show_interval
@@ -94,11 +95,15 @@ def _print_gate(console: Console, report: Report) -> None:
     if bars:
         console.print()
         missed = sum(not b.held for b in bars)
-        _print_wrapped(
-            console, f"Gate: {missed} of {len(bars)} bars missed." if missed else f"Gate: all {len(bars)} bars held."
-        )
+        _print_wrapped(console, _gate_line(missed, len(bars)))
         words = ("missed", "held")
         _print_list(console, (f"{words[b.held]}: {b.check} {b.bar}, it is {b.value}" for b in bars))
+
+
+def _gate_line(missed: int, bars: int) -> str:
+    if missed:
+        return f"Gate: {missed} of {counted(bars, 'bar')} missed."
+    return "Gate: the bar held." if bars == 1 else f"Gate: all {bars} bars held."
 
 
 def _print_list(console: Console, lines: Iterable[str]) -> None:
