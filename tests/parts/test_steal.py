@@ -246,8 +246,11 @@ class Served:
     place: str = ""
     seen: list[tuple[str, list[int]]] = field(default_factory=list)
     limit: int = 10**9
+    models: list[str] = field(default_factory=lambda: ["net"])
 
     def answer(self, path: str, key: str, body: dict[str, Any] | None) -> tuple[int, dict[str, Any]]:
+        if path == "/v1/models" and self.models:
+            return 200, {"models": self.models}
         if not path.startswith("/v2/models/net"):
             return 404, {"error": "no such model"}
         if body is None:
@@ -324,6 +327,18 @@ def test_a_served_model_is_stolen_by_accounts_with_limits(served: Served, photos
     assert report.findings[0].command == f"clearsight steal {served.place} --pool {photos}"
 
 
+@pytest.mark.parametrize("path", ["", "/", "/v2", "/v2/models/"])
+def test_a_server_is_asked_for_its_one_model(served: Served, path: str) -> None:
+    server = served.place.removesuffix("/v2/models/net")
+    assert of_address(server + path, 8, LABELS).source == served.place
+    served.models = ["net", "other"]
+    with pytest.raises(Refused, match=f"has 2 models: net, other: give {server}/v2/models/NAME"):
+        of_address(server + path, 8, LABELS)
+    served.models = []
+    with pytest.raises(Refused, match=r"does not tell those it has .*no such model"):
+        of_address(server + path, 8, LABELS)
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -331,7 +346,8 @@ def test_a_served_model_is_stolen_by_accounts_with_limits(served: Served, photos
         ("http://127.0.0.1.example.com/v2/models/net", "is not this machine"),
         ("http://10.0.0.1:8000/v2/models/net", "is not this machine"),
         ("http://127.0.0.1:8000/predict", "does not name a model"),
-        ("http://localhost:8000", "does not name a model"),
+        ("http://localhost:8000/v2/repository", "does not name a model"),
+        ("http://10.0.0.1:8000", "is not this machine"),
         ("http:///v2/models/net", "is not this machine"),
     ],
 )
