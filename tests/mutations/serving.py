@@ -49,6 +49,8 @@ CORE = [
     ),
     ("serving/service.py", "and self.defence.keeps_top", "", "maps_do_not_tell"),
     ("serving/service.py", "index = int(answers.values[0].argmax())", "pass", "maps_do_not_tell"),
+    ("serving/v2_routes.py", "if service.gate.knows(request)", "if True", "names_of_classes"),
+    ("serving/onnx_backend.py", '"Cast", "DequantizeLinear"', '"Cast"', "last_layer_of_8_bits"),
     ("serving/parameters.py", "if name not in known:", "if False:", "wrong_request"),
     ("serving/parameters.py", "if name in seen:", "if False:", "wrong_request"),
     ("serving/parameters.py", "    if names:\n", "    if False:\n", "wrong_request"),

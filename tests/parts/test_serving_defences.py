@@ -149,3 +149,15 @@ def test_values_have_no_defence():
     torch.manual_seed(0)
     with pytest.raises(Refused, match="gives values"):
         Service(torch_backend(pooled_model("values", 1)), "x", defences=["rounding"])
+
+
+def test_names_of_classes_are_told_to_those_who_may_ask(tmp_path):
+    file = tmp_path / "keys.json"
+    key = new_key(file, "a", [])
+    with served(Service(BACKEND, "x")) as address:
+        assert httpx.get(f"{address}/v2/models/x").json()["parameters"] == {"labels": list(BACKEND.labels)}
+    with served(Service(BACKEND, "x", gate=gate_of(file))) as address:
+        for place in ("/v2/models/x", "/v2/models/x/versions/1"):
+            assert "parameters" not in httpx.get(f"{address}{place}").json()
+            told_names = httpx.get(f"{address}{place}", headers={"X-API-Key": key}).json()["parameters"]["labels"]
+            assert told_names == list(BACKEND.labels)

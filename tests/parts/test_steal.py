@@ -247,6 +247,7 @@ class Served:
     seen: list[tuple[str, list[int]]] = field(default_factory=list)
     limit: int = 10**9
     models: list[str] = field(default_factory=lambda: ["net"])
+    labels: list[str] | None = None
 
     def answer(self, path: str, key: str, body: dict[str, Any] | None) -> tuple[int, dict[str, Any]]:
         if path == "/v1/models" and self.models:
@@ -256,7 +257,10 @@ class Served:
         if body is None:
             picture = {"name": "picture", "datatype": "UINT8", "shape": [-1, -1, -1, 1]}
             chances = {"name": "probabilities", "datatype": "FP32", "shape": [-1, 2]}
-            return 200, {"name": "net", "inputs": [picture], "outputs": [{"name": "map", "shape": [-1, 2, 2]}, chances]}
+            outputs = [{"name": "map", "shape": [-1, 2, 2]}, chances]
+            return 200, {
+                "name": "net", "inputs": [picture], "outputs": outputs, "parameters": {"labels": self.labels}
+            }  # fmt: skip
         (tensor,) = body["inputs"]
         n = tensor["shape"][0]
         if sum(shape[0] for name, shape in self.seen if name == key) + n > self.limit:
@@ -325,6 +329,16 @@ def test_a_served_model_is_stolen_by_accounts_with_limits(served: Served, photos
     assert report.facts.model.parameters == 0
     assert report.findings[0].n == 11
     assert report.findings[0].command == f"clearsight steal {served.place} --pool {photos}"
+
+
+@pytest.mark.parametrize(
+    ("told", "known"),
+    [(["cat", "dog"], ("cat", "dog")), (["cat"], ("0", "1")), (["cat", "cat"], ("0", "1")), (None, ("0", "1"))],
+)
+def test_a_server_may_tell_its_classes(served: Served, told: list[str] | None, known: tuple[str, ...]) -> None:
+    served.labels = told
+    assert of_address(served.place, 8).labels == known
+    assert of_address(served.place, 8, LABELS).labels == LABELS
 
 
 @pytest.mark.parametrize("path", ["", "/", "/v2", "/v2/models/"])

@@ -72,7 +72,7 @@ def of_address(words: str, size: int, labels: Sequence[str] | None = None, keys:
         words: its address on loopback; or that of a server, which is asked for the name of its one model (clearsight
             serve tells it at /v1/models; the Open Inference Protocol has no such question).
         size: side in pixels of the pictures that are sent; whoever serves resizes them.
-        labels: names of its classes; None for their numbers.
+        labels: names of its classes; None for those that the server tells, or else their numbers.
         keys: API keys with which it is asked; each is an account of its own.
 
     Refused: other machines, a server that does not answer, a model that does not take pictures (count x height x width
@@ -96,11 +96,16 @@ def of_address(words: str, size: int, labels: Sequence[str] | None = None, keys:
         k = ask(torch.zeros(1, channels, size, size), 0).shape[1]
     if k < 2:
         raise Refused(f"{place} gives {', '.join(names)}", "it needs an output of probabilities, count x classes")
-    if labels is not None and len(labels) != k:
+    if labels is None:
+        labels = _labels(about, k)
+    if len(labels) != k:
         raise Refused(f"{len(labels)} labels for a model of {k} classes", "give one for each class (--labels)")
-    known = tuple(labels) if labels is not None else tuple(map(str, range(k)))
     return Victim(
-        known, Preprocess((size, size), (0.0,) * channels, (1.0,) * channels), ask, place, keys=max(1, len(keys))
+        tuple(labels),
+        Preprocess((size, size), (0.0,) * channels, (1.0,) * channels),
+        ask,
+        place,
+        keys=max(1, len(keys)),
     )
 
 
@@ -118,6 +123,14 @@ def _named(place: str, key: str) -> str:
     if len(names) > 1:
         raise Refused(f"{place} has {len(names)} models: {', '.join(names[:5])}", f"give {place}/v2/models/NAME")
     return f"{place}/v2/models/{urllib.parse.quote(names[0], safe='')}"
+
+
+def _labels(about: dict[str, Any], k: int) -> Sequence[str]:
+    """The names of k classes as `clearsight serve` tells them with the model's metadata, or their numbers."""
+    parameters = about.get("parameters")
+    told = parameters.get("labels") if isinstance(parameters, dict) else None
+    right = isinstance(told, list) and len(set(map(str, told))) == k == len(told)
+    return [str(word) for word in told] if isinstance(told, list) and right else [str(i) for i in range(k)]
 
 
 def _asker(place: str, name: str, output: str, keys: Sequence[str]) -> Callable[[Tensor, int], Tensor]:
