@@ -333,7 +333,13 @@ def test_a_served_model_is_stolen_by_accounts_with_limits(served: Served, photos
 
 @pytest.mark.parametrize(
     ("told", "known"),
-    [(["cat", "dog"], ("cat", "dog")), (["cat"], ("0", "1")), (["cat", "cat"], ("0", "1")), (None, ("0", "1"))],
+    [
+        (["cat", "dog"], ("cat", "dog")),
+        (["cat"], ("0", "1")),
+        (["cat", "cat"], ("0", "1")),
+        (["a", "b", "a"], ("0", "1")),
+        (None, ("0", "1")),
+    ],
 )
 def test_a_server_may_tell_its_classes(served: Served, told: list[str] | None, known: tuple[str, ...]) -> None:
     served.labels = told
