@@ -13,7 +13,7 @@ _KERNEL, _CEIL, _COUNT_PADDING, _DIVISOR = 1, 4, 5, 6  # positions of the argume
 def without_divisors(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
     """The program, in which pooling that divides by a number of its own divides by its window, and is scaled after.
 
-    torch.onnx writes divisor_override as if it were not there (2.11 to 2.14), so that the file answers otherwise.
+    torch.onnx writes divisor_override as if it were not there (seen with 2.14), so that the file answers otherwise.
 
     Refused: such pooling with ceil_mode, whose windows at the edge are smaller.
     """

@@ -118,7 +118,11 @@ def _add_embed(router: APIRouter, service: Service) -> None:
         visit, sent = await _sent_picture(service, request)
         answers = await service.answer(visit, [sent])
         if answers.features is None:
-            raise Problem(400, "no linear layer is found at the end of this model, and so no features before it", "ask POST /predict")
+            raise Problem(
+                400,
+                "no linear layer is found at the end of this model, and so no features before it",
+                "ask POST /predict",
+            )
         layer = (backend.layers or {}).get("features", "")
         return JSONResponse({"model": service.name, "layer": layer, "features": rounded(answers.features[0])})
 
