@@ -35,6 +35,7 @@ def test_a_key_is_made_and_shown_once(run, tmp_path):
         (("--keys", "nowhere.json"), "make one: clearsight serve --keys nowhere.json --new-key NAME"),
         (("--defend", "roundin"), "did you mean rounding"),
         (("--hide", "maps"), "did you mean map"),
+        (("--limit", "requests=5/day"), "--limit is of a key that is made: give --keys FILE --new-key NAME"),
         (("--keys", "keys.json", "--new-key", "lab", "--limit", "requests=5"), "write one such as requests=1000/day"),
         (("--port", "99999"), "less than or equal to 65535"),
     ],

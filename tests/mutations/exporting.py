@@ -9,6 +9,7 @@ CORE = [
         "np.floor(confidence * bins).astype(np.int64)",
         "calibration",
     ),
+    ("exporting/pooling.py", "/ node.args[_DIVISOR]", "", "divisor_of_its_own"),
     ("exporting/onnx_pixels.py", "exclude_outside=1", "exclude_outside=0", "noise_that_clips"),
     ("exporting/onnx_pixels.py", "PILLOW_CUBIC = -0.5", "PILLOW_CUBIC = -0.75", "noise_that_clips"),
     ("exporting/onnx_pixels.py", 'steps.constant("twice", [2])', 'steps.constant("twice", [1])', "noise_that_clips"),

@@ -29,6 +29,8 @@ METHODS = {
 }
 
 CORE = [
+    ("stealing/served.py", "== k == len(told)", "== k", "may_tell_its_classes"),
+    ("stealing/served.py", "if len(names) > 1:", "if False:", "asked_for_its_one_model"),
     ("core/theft.py", "    stays[rows] = False\n", "".join(("        ", "pass\n")), "thieves"),
     ("runner/answer.py", 'raise Refused(f"the defence {twice} is given twice"', 'print(f"{twice}"', "of_ones_own"),
     ("stealing/oracle.py", "x[: self.left]", "x", "ledger_stops_hard"),

@@ -276,3 +276,42 @@ def test_the_command(tmp_path: Path, run, monkeypatch) -> None:
     assert ran.status == 0, ran.err
     assert json.loads(ran.out)["files"] == [str(tmp_path / "out" / "model.onnx")]
     assert not ran.err  # what libraries say does not reach the user
+
+
+class Pools(nn.Module):
+    """Average pooling that divides by numbers of its own."""
+
+    def __init__(self, pool: nn.Module) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.pool, self.last = nn.Conv2d(3, 4, 3, padding=1), pool, nn.LazyLinear(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.pool(self.first(x)).flatten(1))
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        nn.AvgPool2d(2, divisor_override=1),
+        nn.AvgPool2d((3, 2), 2, (1, 0), count_include_pad=False, divisor_override=5),
+        nn.AvgPool2d(3, 2, 1, count_include_pad=False),
+    ],
+)
+def test_pooling_with_a_divisor_of_its_own_answers_as_the_model_does(pool, tmp_path):
+    net = Pools(pool).eval()
+    net(torch.zeros(1, 3, poolednet.SIDE, poolednet.SIDE))
+    preprocess = cs.Preprocess((poolednet.SIDE, poolednet.SIDE), (0.5,) * 3, (0.5,) * 3)
+    model = Classifier(net=net, labels=("a", "b", "c"), preprocess=preprocess)
+    cs.export(model, tmp_path)
+    shown = pictures()
+    found = answers(tmp_path / "model.onnx", shown)["probabilities"]
+    torch.testing.assert_close(torch.from_numpy(found), model(pixels(shown)).detach().softmax(1), rtol=0, atol=1e-5)
+
+
+def test_pooling_with_smaller_windows_and_a_divisor_is_refused(tmp_path):
+    net = Pools(nn.AvgPool2d(3, 2, ceil_mode=True, divisor_override=1)).eval()
+    net(torch.zeros(1, 3, poolednet.SIDE, poolednet.SIDE))
+    preprocess = cs.Preprocess((poolednet.SIDE, poolednet.SIDE), (0.5,) * 3, (0.5,) * 3)
+    with pytest.raises(Refused, match="divisor_override and ceil_mode"):
+        cs.export(Classifier(net=net, labels=("a", "b", "c"), preprocess=preprocess), tmp_path)

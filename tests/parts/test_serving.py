@@ -225,6 +225,13 @@ def test_a_wrong_tensor_gets_a_sentence(client, request_, words):
     ("path", "options", "status", "words"),
     [
         ("/predict?top=0", {"content": PNG}, 422, "top"),
+        ("/explain?mehtod=rise", {"content": PNG}, 400, "did you mean method"),
+        ("/predict?top=1&top=2", {"content": PNG}, 400, "top is given twice"),
+        ("/embed?top=1", {"content": PNG}, 400, "no parameter 'top' here: leave it out"),
+        ("/v1/models/small:predict?map=true", {"json": {"instances": [{"b64": "aGk="}]}}, 400, "no parameter 'map'"),
+        ("/predict", {"files": {"picture": PNG}, "data": {"top": "1"}}, 400, "holds 'top' beside the picture"),
+        ("/predict", {"json": {"picture": "aGk=", "top": 1}}, 400, "holds 'top' beside the picture"),
+        ("/v1/models/small:predict", {"json": {"instances": [{"b64": "", "picture": ""}]}}, 400, "holds no picture"),
         ("/explain?method=rise", {"content": PNG}, 400, "many passes"),
         ("/explain?method=grad-cm", {"content": PNG}, 400, "did you mean grad-cam"),
         ("/explain?method=grad-cam(layer=nowhere)", {"content": PNG}, 400, "no layer 'nowhere'"),
@@ -375,3 +382,12 @@ def test_stray_bytes_behind_the_tensors_are_refused(client):
     refused = client.post("/v2/models/small/infer", content=head + b"xx", headers=length)
     assert refused.status_code == 400
     assert "2 bytes of the body" in refused.json()["error"]
+
+
+def test_json_is_read_whatever_type_is_stated(client):
+    """As curl -d states none of its own, and as KServe's first protocol may name the picture like /predict."""
+    body = {"picture": base64.b64encode(PNG).decode()}
+    right = client.post("/predict", content=PNG).json()["answers"]
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert client.post("/predict", content=json.dumps(body).encode(), headers=form).json()["answers"] == right
+    assert client.post("/v1/models/small:predict", json={"instances": [body]}).json()["predictions"] == [right]

@@ -8,13 +8,14 @@ import httpx
 import pytest
 import torch
 
+import clearsight as cs
 from clearsight.core.answering import Account
 from clearsight.data.images import of_bytes
 from clearsight.errors import Refused
 from clearsight.runner.answer import answer, answer_defences
 from clearsight.serving.keys import new_key
 from clearsight.serving.pictures import decoded
-from clearsight.serving.serve import gate_of
+from clearsight.serving.serve import gate_of, reference_answers
 from clearsight.serving.service import Service
 from clearsight.serving.torch_backend import torch_backend
 from servers import as_file, picture, pooled_model, served
@@ -84,7 +85,42 @@ def test_features_and_scores_of_outliers_are_not_told_of_defended_answers():
         asked = {"inputs": [FILE], "outputs": [{"name": "features"}]}
         assert httpx.post(f"{address}/v2/models/x/infer", json=asked).status_code == 400
         names = [o["name"] for o in httpx.get(f"{address}/v2/models/x").json()["outputs"]]
-        assert names == ["probabilities", "map", "label"]
+        assert names == ["probabilities", "label"]
+
+
+LIAR = "prediction-poisoning(l1=2)"  # which may tell another top class than the model's
+
+
+def test_maps_do_not_tell_the_class_that_a_defence_keeps_back():
+    with served(Service(BACKEND, "x")) as address:
+        own = httpx.post(f"{address}/predict?map=true", content=PNG).json()
+    with served(Service(BACKEND, "x", defences=[LIAR])) as address:
+        top = httpx.post(f"{address}/predict", content=PNG).json()["answers"][0]["class"]
+        assert top != own["answers"][0]["class"] == own["map"]["class"]
+        assert httpx.post(f"{address}/predict?map=true", content=PNG).status_code == 400
+        for query in ("", "?method=saliency"):
+            assert httpx.post(f"{address}/explain{query}", content=PNG).json()["class"] == top
+        v1 = httpx.post(f"{address}/v1/models/x:explain", json={"instances": [{"b64": TEXT}]}).json()
+        assert v1["explanations"][0]["class"] == top
+        label = {"inputs": [FILE], "outputs": [{"name": "label"}]}
+        (told_label,) = httpx.post(f"{address}/v2/models/x/infer", json=label).json()["outputs"][0]["data"]
+        assert told_label == BACKEND.labels[top]
+    with served(Service(BACKEND, "x", defences=["top-1"])) as address:
+        assert httpx.post(f"{address}/predict?map=true", content=PNG).json()["map"] == own["map"]
+
+
+def test_measures_tell_no_more_than_answers(tmp_path):
+    for k in range(20):
+        (tmp_path / f"{k}.png").write_bytes(as_file(picture(k)))
+    reference = reference_answers(BACKEND, cs.folder(tmp_path))
+    for kept_back in ({"defences": ["rounding"]}, {"hide": ["outlier"]}):
+        with pytest.raises(Refused, match="leave out the reference"):
+            Service(BACKEND, "x", reference=reference, **kept_back)
+    with served(Service(BACKEND, "x", defences=["rounding(digits=1)"])) as address:
+        answers = httpx.post(f"{address}/predict", content=PNG).json()["answers"]
+        measures = httpx.get(f"{address}/metrics").text.splitlines()
+    (line,) = [line for line in measures if line.startswith("clearsight_confidence_sum")]
+    assert float(line.split()[1]) == answers[0]["probability"] == pytest.approx(round(answers[0]["probability"], 1))
 
 
 def test_what_is_hidden_is_not_told():
@@ -98,7 +134,11 @@ def test_what_is_hidden_is_not_told():
 
 @pytest.mark.parametrize(
     ("defences", "hide", "words"),
-    [(["roundin"], [], "did you mean rounding"), (["ensemble"], [], "other"), ([], ["maps"], "did you mean map")],
+    [
+        (["roundin"], [], "did you mean rounding"),
+        (["ensemble"], [], "needs other networks, and one is served"),
+        ([], ["maps"], "did you mean map"),
+    ],
 )
 def test_what_cannot_be_is_refused_before_it_is_served(defences, hide, words):
     with pytest.raises(Refused, match=words):
@@ -109,3 +149,15 @@ def test_values_have_no_defence():
     torch.manual_seed(0)
     with pytest.raises(Refused, match="gives values"):
         Service(torch_backend(pooled_model("values", 1)), "x", defences=["rounding"])
+
+
+def test_names_of_classes_are_told_to_those_who_may_ask(tmp_path):
+    file = tmp_path / "keys.json"
+    key = new_key(file, "a", [])
+    with served(Service(BACKEND, "x")) as address:
+        assert httpx.get(f"{address}/v2/models/x").json()["parameters"] == {"labels": list(BACKEND.labels)}
+    with served(Service(BACKEND, "x", gate=gate_of(file))) as address:
+        for place in ("/v2/models/x", "/v2/models/x/versions/1"):
+            assert "parameters" not in httpx.get(f"{address}{place}").json()
+            told_names = httpx.get(f"{address}{place}", headers={"X-API-Key": key}).json()["parameters"]["labels"]
+            assert told_names == list(BACKEND.labels)

@@ -10,7 +10,7 @@ import torch
 import clearsight as cs
 from clearsight.errors import Refused
 from clearsight.serving.onnx_backend import onnx_backend
-from clearsight.serving.serve import backend_of
+from clearsight.serving.serve import backend_of, reference_answers
 from clearsight.serving.service import Service
 from clearsight.serving.torch_backend import torch_backend
 from servers import as_file, picture, pooled_model, served
@@ -36,6 +36,18 @@ def test_it_answers_as_torch_does(file):
         a, b = found.run(PIXELS[:n]), right.run(PIXELS[:n])
         for name in ("values", "logits", "maps", "features"):
             np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_features_are_found_behind_a_last_layer_of_8_bits(tmp_path):
+    for k in range(24):
+        (tmp_path / f"{k}.png").write_bytes(as_file(picture(k)))
+    pictures = cs.folder(tmp_path)
+    file = export(MODEL, tmp_path / "out", precision="int8", calibrate=pictures).path
+    found, right = onnx_backend(file), torch_backend(MODEL)
+    assert found.features == right.features
+    a, b = found.run(PIXELS).features, right.run(PIXELS).features
+    assert np.abs(a - b).max() < 0.05 * np.abs(b).max()
+    assert reference_answers(found, pictures).method == "knn"
 
 
 def test_it_is_served_and_explained(file, tmp_path):

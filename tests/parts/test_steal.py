@@ -246,14 +246,21 @@ class Served:
     place: str = ""
     seen: list[tuple[str, list[int]]] = field(default_factory=list)
     limit: int = 10**9
+    models: list[str] = field(default_factory=lambda: ["net"])
+    labels: list[str] | None = None
 
     def answer(self, path: str, key: str, body: dict[str, Any] | None) -> tuple[int, dict[str, Any]]:
+        if path == "/v1/models" and self.models:
+            return 200, {"models": self.models}
         if not path.startswith("/v2/models/net"):
             return 404, {"error": "no such model"}
         if body is None:
             picture = {"name": "picture", "datatype": "UINT8", "shape": [-1, -1, -1, 1]}
             chances = {"name": "probabilities", "datatype": "FP32", "shape": [-1, 2]}
-            return 200, {"name": "net", "inputs": [picture], "outputs": [{"name": "map", "shape": [-1, 2, 2]}, chances]}
+            outputs = [{"name": "map", "shape": [-1, 2, 2]}, chances]
+            return 200, {
+                "name": "net", "inputs": [picture], "outputs": outputs, "parameters": {"labels": self.labels}
+            }  # fmt: skip
         (tensor,) = body["inputs"]
         n = tensor["shape"][0]
         if sum(shape[0] for name, shape in self.seen if name == key) + n > self.limit:
@@ -325,13 +332,42 @@ def test_a_served_model_is_stolen_by_accounts_with_limits(served: Served, photos
 
 
 @pytest.mark.parametrize(
+    ("told", "known"),
+    [
+        (["cat", "dog"], ("cat", "dog")),
+        (["cat"], ("0", "1")),
+        (["cat", "cat"], ("0", "1")),
+        (["a", "b", "a"], ("0", "1")),
+        (None, ("0", "1")),
+    ],
+)
+def test_a_server_may_tell_its_classes(served: Served, told: list[str] | None, known: tuple[str, ...]) -> None:
+    served.labels = told
+    assert of_address(served.place, 8).labels == known
+    assert of_address(served.place, 8, LABELS).labels == LABELS
+
+
+@pytest.mark.parametrize("path", ["", "/", "/v2", "/v2/models/"])
+def test_a_server_is_asked_for_its_one_model(served: Served, path: str) -> None:
+    server = served.place.removesuffix("/v2/models/net")
+    assert of_address(server + path, 8, LABELS).source == served.place
+    served.models = ["net", "other"]
+    with pytest.raises(Refused, match=f"has 2 models: net, other: give {server}/v2/models/NAME"):
+        of_address(server + path, 8, LABELS)
+    served.models = []
+    with pytest.raises(Refused, match=r"does not tell those it has .*no such model"):
+        of_address(server + path, 8, LABELS)
+
+
+@pytest.mark.parametrize(
     ("words", "told"),
     [
         ("http://example.com/v2/models/net", "example.com is not this machine"),
         ("http://127.0.0.1.example.com/v2/models/net", "is not this machine"),
         ("http://10.0.0.1:8000/v2/models/net", "is not this machine"),
         ("http://127.0.0.1:8000/predict", "does not name a model"),
-        ("http://localhost:8000", "does not name a model"),
+        ("http://localhost:8000/v2/repository", "does not name a model"),
+        ("http://10.0.0.1:8000", "is not this machine"),
         ("http:///v2/models/net", "is not this machine"),
     ],
 )

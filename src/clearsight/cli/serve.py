@@ -77,6 +77,8 @@ def serve(
     if address.new_key is not None:
         _make_key(address, run)
         return
+    if address.limit:
+        raise Refused("--limit is of a key that is made", "give --keys FILE --new-key NAME with it")
     look_first([model], [address.reference] if address.reference else [], answer_defences=address.defend or [])
     check_hidden(address.hide or [])
     check_open(address.host, keys=address.keys is not None, open_to_all=address.open)

@@ -24,7 +24,7 @@ def steal(
     target: Annotated[
         str,
         typer.Argument(
-            metavar="TARGET", help=f"The model: {MODEL}; or the address of one served here, on 127.0.0.1 alone."
+            metavar="TARGET", help=f"The model: {MODEL}; or the address of one served here, http://127.0.0.1:PORT."
         ),
     ],
     pool: Annotated[str, typer.Option(help="Pictures that the thief asks about: DATA, as for audit.")],

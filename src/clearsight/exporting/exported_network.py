@@ -17,6 +17,7 @@ from clearsight.core.outputs import pick
 from clearsight.engines.manifest import LOGITS, MAP, PROBABILITIES, VALUES
 from clearsight.errors import Refused
 from clearsight.exporting.heatmap_head import Head, rows, summed
+from clearsight.exporting.pooling import without_divisors
 from clearsight.internals.places import as_maps
 
 _EXAMPLES = 2  # pictures in the example: a program made from one takes no other number
@@ -116,9 +117,10 @@ def export_program(model: Classifier, head: Head | None) -> torch.export.Exporte
     x = torch.rand(_EXAMPLES, model.preprocess.channels, *model.preprocess.size, device=model.device)
     with torch.no_grad(), network.watched(), silent():
         try:
-            return torch.export.export(network, (x,), dynamic_shapes=({0: torch.export.Dim("n")},), strict=False)
+            program = torch.export.export(network, (x,), dynamic_shapes=({0: torch.export.Dim("n")},), strict=False)
         except Exception as e:
             raise not_exportable(e) from e
+    return without_divisors(program)
 
 
 def not_exportable(error: Exception) -> Refused:

@@ -10,10 +10,12 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from clearsight.serving.multipart import form_files
+from clearsight.serving.parameters import check_alone
 from clearsight.serving.pictures import of_base64
 from clearsight.serving.problems import Problem
 from clearsight.serving.settings import Settings
 
+_FIELDS = ("picture", "file", "image")  # of a form
 _READ_ON = 8  # how many times the maximum of a body that is too long
 _SEND = "send the picture itself, a form with a field picture, or JSON with picture as base64"
 
@@ -66,22 +68,24 @@ def picture_in(body: bytes, content_type: str) -> bytes:
     """The picture file in a body: the body itself, the field `picture` of a form, or base64 in JSON.
 
     A body that is neither a form nor JSON is taken for the picture, whatever type is stated: clients that send files
-    state many, or none.
+    state many, or none.  What begins with { is JSON, as no picture does.
 
-    Refused: a form without one picture, JSON that is broken or has none.
+    Refused: a form without one picture, JSON that is broken or has none, and what stands beside the picture.
     """
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         found = form_files(body, content_type)
-        pictures = [content for name, content in found if name in ("picture", "file", "image")]
+        pictures = [content for name, content in found if name in _FIELDS]
         if len(pictures) != 1:
             names = ", ".join(repr(name) for name, _ in found[:5]) or "no field"
             raise Problem(400, f"the form holds {len(pictures)} pictures ({names})", "send one, in a field picture")
+        check_alone([name for name, _ in found if name not in _FIELDS], "form")
         return pictures[0]
-    if kind == "application/json":
+    if kind == "application/json" or body.lstrip()[:1] == b"{":
         value = json_of(body)
         if not isinstance(value, dict) or "picture" not in value:
             raise Problem(400, "the JSON holds no picture", 'send {"picture": "<base64 of the file>"}')
+        check_alone([name for name in value if name != "picture"], "JSON")
         return of_base64(value["picture"])
     if not body:
         raise Problem(400, "the body is empty", _SEND)

@@ -24,6 +24,8 @@ class Defence:
 
     What they remember of an account ends with the server; a budget that must outlive it is a limit of the key.
 
+    `keeps_top`: whether the top class that is told is the model's own, whatever the picture.
+
     Args:
         backend: the model.
         spellings: the defences, in their order; none lets every answer through.
@@ -33,12 +35,15 @@ class Defence:
 
     def __init__(self, backend: Backend, spellings: Sequence[str]) -> None:
         self.calls = answer_defences(spellings)
+        self.keeps_top = all("keeps-top" in call.method.claims for call in self.calls)
         self._accounts: dict[str, Account] = {}
         self._lock = threading.Lock()
         if not self.calls:
             return
         if backend.scores == "values":
             raise Refused("the model gives values, and defences are of probabilities", "leave out the defences")
+        if lonely := [str(call) for call in self.calls if "needs-others" in call.method.claims]:
+            raise Refused(f"{lonely[0]} needs other networks, and one is served", "leave it out")
         blank = torch.zeros(1, backend.preprocess.channels, *backend.preprocess.size)
         answer(self.calls, Account(), blank, torch.full((1, len(backend.labels)), 1 / len(backend.labels)))
 

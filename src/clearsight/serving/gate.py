@@ -51,6 +51,14 @@ class Gate:
             raise Problem(401, "the API key is not known", _HOW, challenge)
         return key
 
+    def knows(self, request: Request) -> bool:
+        """Whether a request may be answered: it has a known key, or nobody needs one."""
+        try:
+            self.key_of(request)
+        except Problem:
+            return False
+        return True
+
     def take(self, key: Key | None, resource: str, amount: int) -> None:
         """Charge requests, bytes or pixels.  Refused: where a limit of the key forbids it; then nothing is charged."""
         if key is None or self._ledger is None:

@@ -96,16 +96,22 @@ def _cut(model: onnx.ModelProto, manifest: Manifest, path: Path) -> tuple[onnx.M
 def _entering_last_linear(makers: dict[str, Any], model: onnx.ModelProto) -> str:
     """The tensor that enters the linear layer which gives the logits; "" where they come from something else."""
     name, weights = LOGITS, {w.name for w in model.graph.initializer}
-    for _ in range(4):  # a bias, a clone or a clip may stand behind it
+    for _ in range(8):  # a bias, a clone, a clip, or numbers of 8 bits may stand behind it
         node = makers.get(name)
         if node is None:
             return ""
-        if node.op_type in ("Gemm", "MatMul") and node.input[1] in weights:
+        if node.op_type in ("Gemm", "MatMul") and _float_of(makers, node.input[1]) in weights:
             return str(node.input[0])
-        if node.op_type not in ("Add", "Identity", "Cast"):
+        if node.op_type not in ("Add", "Identity", "Cast", "DequantizeLinear", "QuantizeLinear"):
             return ""
         name = node.input[0]
     return ""
+
+
+def _float_of(makers: dict[str, Any], name: str) -> str:
+    """The tensor from whose 8 bits one is made by DequantizeLinear; itself where it is not."""
+    node = makers.get(name)
+    return str(node.input[0]) if node is not None and node.op_type == "DequantizeLinear" else name
 
 
 def _float_rows(name: str) -> Any:

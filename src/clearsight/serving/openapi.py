@@ -59,10 +59,16 @@ PICTURE_BODY: Schema = {
                     "type": "object",
                     "required": ["picture"],
                     "properties": {"picture": {"type": "string", "format": "binary"}},
+                    "additionalProperties": False,
                 }
             },
             "application/json": {
-                "schema": {"type": "object", "required": ["picture"], "properties": {"picture": FILE}},
+                "schema": {
+                    "type": "object",
+                    "required": ["picture"],
+                    "properties": {"picture": FILE},
+                    "additionalProperties": False,
+                },
                 "example": {"picture": "iVBORw0KGgoAAAANSUhEUgAA..."},
             },
         },

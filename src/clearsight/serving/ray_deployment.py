@@ -46,7 +46,7 @@ def ray_deployment(
         from ray import serve
     except ImportError as e:
         raise Refused(
-            f"a deployment needs Ray Serve, which cannot be imported ({e})", "pip install 'ray[serve]'"
+            f"a deployment needs Ray Serve, which cannot be imported ({e})", "pip install 'clearsight[serve,ray]'"
         ) from None
     if replicas < 1:
         raise Refused(f"replicas={replicas}", "give at least 1")

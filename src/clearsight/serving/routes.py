@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import torch
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from clearsight.internals.layers import enlarge
 from clearsight.serving import openapi
 from clearsight.serving.bodies import picture_in
+from clearsight.serving.parameters import check_parameters
 from clearsight.serving.pictures import Sent
 from clearsight.serving.problems import Problem
 from clearsight.serving.service import Service, Visit
@@ -35,7 +36,7 @@ Explainer = Annotated[
 
 def picture_routes(service: Service) -> APIRouter:
     """The routes of a served model."""
-    router = APIRouter(tags=["pictures"])
+    router = APIRouter(tags=["pictures"], dependencies=[Depends(check_parameters)])
     for add in (_add_predict, _add_explain, _add_embed):
         add(router, service)
     return router
@@ -117,7 +118,11 @@ def _add_embed(router: APIRouter, service: Service) -> None:
         visit, sent = await _sent_picture(service, request)
         answers = await service.answer(visit, [sent])
         if answers.features is None:
-            raise Problem(400, "this model has no linear layer, and so no features before it", "ask POST /predict")
+            raise Problem(
+                400,
+                "no linear layer is found at the end of this model, and so no features before it",
+                "ask POST /predict",
+            )
         layer = (backend.layers or {}).get("features", "")
         return JSONResponse({"model": service.name, "layer": layer, "features": rounded(answers.features[0])})
 

@@ -61,7 +61,8 @@ def serve(
         log: file to which a line of JSON is added for each request; None for none.
         say: called with the sentence that names the address.
 
-    Refused: an address of other machines without keys, files that cannot be used, and models that cannot be served.
+    Refused: an address of other machines without keys, files that cannot be used, models that cannot be served, and a
+    reference beside defences, which keep back what it measures.
     """
     check_open(host, keys=keys is not None, open_to_all=open_to_all)
     settings = settings or Settings()

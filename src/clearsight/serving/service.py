@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from fastapi import Request
 
+from clearsight.errors import Refused
 from clearsight.runner.results import Explanation
 from clearsight.serving.backend import Answers, Backend
 from clearsight.serving.batcher import Batcher
@@ -48,9 +49,11 @@ class Service:
         reference: what the pictures that come are compared with; None compares with nothing.
         defences: what the answers of every route go through, in their order.
         hide: what is not told: "map", "explain", "embed", "outlier".  Where there are defences, features and scores of
-            outliers are never told, since they say more than the answers that are defended.
+            outliers are neither told nor measured, since they say more than the answers that are defended; nor is the
+            map of the same pass, where the top class that is told may be another than the model's.
 
-    Refused: defences of a model that gives values, a defence that fails on this model, and hiding what is not there.
+    Refused: defences of a model that gives values, a defence that fails on this model, a reference where scores of
+    outliers are not told, and hiding what is not there.
     """
 
     def __init__(
@@ -65,8 +68,14 @@ class Service:
     ) -> None:
         check_hidden(hide)
         self.hidden = frozenset({*hide, *(("embed", "outlier") if defences else ())})
-        self.backend = replace(backend, map_shape=None) if "map" in hide else backend
+        if reference is not None and "outlier" in self.hidden:
+            raise Refused(
+                "a reference measures how unusual pictures are, which defences and hide='outlier' keep back",
+                "leave out the reference",
+            )
         self.defence = Defence(backend, defences)
+        has_map = "map" not in hide and self.defence.keeps_top
+        self.backend = backend if has_map else replace(backend, map_shape=None)
         self.name = name or model_name(backend.source)
         self.settings = settings or Settings()
         self.gate = gate or Gate()
@@ -129,11 +138,11 @@ class Service:
             answers, seconds = await self._batcher.ask(np.stack([s.pixels for s in sent]))
             spent.append(seconds)
         visit.facts.update(pictures=len(sent), model_seconds=round(seconds, 6))
-        self.measures.answered(answers)
-        if not self.defence.calls:
-            return answers
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._readers, self.defence.told, visit.key, sent, answers)
+        if self.defence.calls:
+            loop = asyncio.get_running_loop()
+            answers = await loop.run_in_executor(self._readers, self.defence.told, visit.key, sent, answers)
+        self.measures.answered(answers)  # as they are told: who may read the measures may be whom a defence is against
+        return answers
 
     def check_told(self, what: str) -> None:
         """Refuse what this server does not tell."""
@@ -141,11 +150,16 @@ class Service:
             raise Problem(403, f"this server does not tell what {what} asks for", "ask whoever serves the model")
 
     async def explain(self, visit: Visit, sent: Sent, spelling: str, target: str | None) -> Explanation:
-        """The map of one picture.  Refused: as in `Explaining.explain`; a class that the model does not have."""
+        """The map of one picture, for the top class that is told where no target is named.
+
+        Refused: as in `Explaining.explain`; a class that the model does not have.
+        """
         call = explainer_call(spelling)
         index = None if target is None else self.class_of(target)
         if self.defence.calls:
-            await self.answer(visit, [sent])  # a map is an answer too: budgets count it
+            answers = await self.answer(visit, [sent])  # a map is an answer too: budgets count it
+            if index is None:
+                index = int(answers.values[0].argmax())  # the class that is told, which need not be the model's
         async with self.gate.timed(visit.key) as spent:
             explanation = await self._explaining.explain(sent.pixels, call, index)
             spent.append(explanation.seconds)

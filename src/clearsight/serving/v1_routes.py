@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 
 from clearsight.serving import openapi
 from clearsight.serving.bodies import json_of
+from clearsight.serving.parameters import check_parameters
 from clearsight.serving.pictures import Sent, of_base64
 from clearsight.serving.problems import Problem
 from clearsight.serving.routes import Explainer, Target, Top, explained
@@ -24,7 +25,7 @@ _FIX = 'send {"instances": [{"b64": "<base64 of the file>"}]}, or lists of rows 
 
 def v1_routes(service: Service) -> APIRouter:
     """The routes of a served model."""
-    router = APIRouter(prefix="/v1/models", tags=["KServe v1"])
+    router = APIRouter(prefix="/v1/models", tags=["KServe v1"], dependencies=[Depends(check_parameters)])
     named = openapi.errors(404)
 
     async def sent_instances(request: Request, model: str) -> tuple[Visit, list[Sent]]:
@@ -94,8 +95,9 @@ def _add_state(router: APIRouter, service: Service) -> None:
 def _file_of(instance: Any) -> bytes:
     if isinstance(instance, dict):
         inner = instance.get("image", instance)
-        if isinstance(inner, dict) and "b64" in inner:
-            return of_base64(inner["b64"])
+        found = [inner[key] for key in ("b64", "picture") if isinstance(inner, dict) and key in inner]
+        if len(found) == 1:
+            return of_base64(found[0])
     raise Problem(400, "an instance holds no picture", _FIX)
 
 

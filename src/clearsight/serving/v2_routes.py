@@ -43,9 +43,10 @@ def v2_routes(service: Service) -> APIRouter:
     async def ready() -> Response:
         return JSONResponse({"ready": service.ready}, 200 if service.ready else 503)
 
-    async def metadata(model: str) -> Response:
+    async def metadata(request: Request, model: str) -> Response:
         service.check_name(model)
-        return JSONResponse(_metadata(service))
+        labels = {"parameters": {"labels": list(service.backend.labels)}}
+        return JSONResponse(_metadata(service) | (labels if service.gate.knows(request) else {}))
 
     async def model_ready(model: str) -> Response:
         service.check_name(model)
@@ -60,9 +61,9 @@ def v2_routes(service: Service) -> APIRouter:
         answers = await service.answer(visit, sent)
         return _answered(service, asked, answers)
 
-    async def version_metadata(model: str, version: str) -> Response:
+    async def version_metadata(request: Request, model: str, version: str) -> Response:
         service.check_name(model, version)
-        return await metadata(model)
+        return await metadata(request, model)
 
     async def version_ready(model: str, version: str) -> Response:
         service.check_name(model, version)

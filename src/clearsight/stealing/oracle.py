@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -18,6 +19,21 @@ from clearsight.stealing.victim import Victim
 
 REQUEST = 10  # pictures of one request
 ACCESSES = "labels, probs or top-5"
+
+
+def check_access(access: str, digits: int | None) -> int | None:
+    """How many classes an answer tells, None for all.  Refused: what no service tells, and digits of a label.
+
+    >>> check_access("top-5", None), check_access("labels", None)
+    (5, None)
+    """
+    if access not in ("labels", "label", "probs") and not re.fullmatch(r"top-[1-9]\d*", access):
+        raise Refused(f"access {access!r}", f"give what a service tells: {ACCESSES}")
+    if access in ("labels", "label"):
+        if digits is not None:
+            raise Refused(f"digits={digits}", "give them with probabilities alone (access probs or top-5)")
+        return None
+    return classes_told(access, digits)
 
 
 @dataclass(eq=False)
@@ -46,11 +62,7 @@ class Oracle:
     def __post_init__(self) -> None:
         if self.budget < 1 or self.accounts < 1:
             raise Refused(f"budget={self.budget}, accounts={self.accounts}", "give at least 1 of each")
-        self._top = None if self.access == "labels" else classes_told(self.access, self.digits)
-        if self.access == "logits":
-            raise Refused("access logits", f"give what a service tells: {ACCESSES}")
-        if self.access in ("labels", "label") and self.digits is not None:
-            raise Refused(f"digits={self.digits}", "give them with probabilities alone (access probs or top-5)")
+        self._top = check_access(self.access, self.digits)
         self._memory = [Account() for _ in range(self.accounts)]
 
     @property

@@ -60,7 +60,10 @@ def loot_of(model: Classifier, pool: Pictures, test: Pictures | None, *, seed: i
     if broken:
         notes.append(f"{counted(broken, 'picture')} of the pool cannot be read and are left out.")
     if not len(x):
-        raise Refused(f"no picture of {pool.root} is left for the thief to ask about", "give more (--pool DATA)")
+        raise Refused(
+            f"no picture of {pool.root} is left for the thief to ask about",
+            "give pictures that neither judge clones (--test) nor are broken (--pool DATA)",
+        )
     return Loot(x, kept, tuple(notes))
 
 

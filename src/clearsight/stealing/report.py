@@ -11,7 +11,6 @@ from torch import Tensor
 from clearsight.auditing.assemble import make
 from clearsight.auditing.case import Case
 from clearsight.auditing.evidence import shown
-from clearsight.core.access import classes_told
 from clearsight.core.catalogue import Call, parse, split_calls
 from clearsight.core.classifier import Classifier
 from clearsight.core.progress import Progress
@@ -27,7 +26,7 @@ from clearsight.stealing.clone import Lesson, new_clone
 from clearsight.stealing.findings import frontier_finding, maps_finding, theft_finding, transfer_finding
 from clearsight.stealing.frontier import frontier
 from clearsight.stealing.maps import MapLeak, map_leak
-from clearsight.stealing.oracle import Oracle
+from clearsight.stealing.oracle import Oracle, check_access
 from clearsight.stealing.pool import Loot, exam_of, loot_of
 from clearsight.stealing.theft import Exam, Stolen, adapted, steal
 from clearsight.stealing.transfer import Transfer, transfer
@@ -103,10 +102,12 @@ def steal_request(
     call = parse(thief, "thieves")
     if call.method.validate is not None:
         call.method.validate(**{n: p.default for n, p in call.method.options.items()} | call.options)
-    if access != "labels":
-        classes_told(access, digits)
+    check_access(access, digits)
     if budget < 2 ** (rounds - 1) or rounds < 1:
-        raise Refused(f"{counted(budget, 'answer')} in {counted(rounds, 'round')}", "give a larger budget (--budget)")
+        raise Refused(
+            f"{counted(budget, 'answer')} in {counted(rounds, 'round')}",
+            "give a larger budget (--budget), or fewer rounds (--rounds)",
+        )
     if not 0 <= ceiling <= 1:
         raise Refused(f"ceiling {ceiling:g}", "give a share from 0 to 1")
     leaks: tuple[MapLeak, ...] = ()

@@ -36,13 +36,13 @@ def is_address(words: str) -> bool:
 
 
 def check_address(words: str) -> str:
-    """The address of a served model, without what stands behind its name.
+    """The address of a served model, without what stands behind its name; that of a server, where no model is named.
 
-    Refused: any address but one of this machine, because a test of theft is for one's own model; and one that does not
-    name the model.
+    Refused: any address but one of this machine, because a test of theft is for one's own model; and a path that is
+    not one of the Open Inference Protocol.
 
-    >>> check_address("http://localhost:8000/v2/models/demo/infer")
-    'http://localhost:8000/v2/models/demo'
+    >>> check_address("http://localhost:8000/v2/models/demo/infer"), check_address("http://127.0.0.1:8000/")
+    ('http://localhost:8000/v2/models/demo', 'http://127.0.0.1:8000')
     """
     parts = urllib.parse.urlsplit(words)
     host = parts.hostname or ""
@@ -52,7 +52,8 @@ def check_address(words: str) -> str:
             f"serve it here, and give its address on loopback, {_PLACE}",
         )
     path = parts.path.rstrip("/").removesuffix("/infer")
-    if not path.startswith("/v2/models/") or len(path.split("/")) not in (4, 6):
+    path = "" if path in ("/v2", "/v2/models") else path
+    if path and (not path.startswith("/v2/models/") or len(path.split("/")) not in (4, 6)):
         raise Refused(f"{words} does not name a model", f"give {_PLACE}")
     return urllib.parse.urlunsplit((parts.scheme, parts.netloc, path, "", ""))
 
@@ -68,15 +69,16 @@ def of_address(words: str, size: int, labels: Sequence[str] | None = None, keys:
     """A served model as a victim, asked once about what it takes and gives.
 
     Args:
-        words: its address on loopback.
+        words: its address on loopback; or that of a server, which is asked for the name of its one model (clearsight
+            serve tells it at /v1/models; the Open Inference Protocol has no such question).
         size: side in pixels of the pictures that are sent; whoever serves resizes them.
-        labels: names of its classes; None for their numbers.
+        labels: names of its classes; None for those that the server tells, or else their numbers.
         keys: API keys with which it is asked; each is an account of its own.
 
     Refused: other machines, a server that does not answer, a model that does not take pictures (count x height x width
     x channels, UINT8) or gives no probabilities, and labels of another number.
     """
-    place = check_address(words)
+    place = _named(check_address(words), keys[0] if keys else "")
     about = _request(place, None, keys[0] if keys else "")
     inputs, outputs = about.get("inputs"), about.get("outputs")
     if not isinstance(inputs, list) or not isinstance(outputs, list) or not inputs or not outputs:
@@ -94,12 +96,41 @@ def of_address(words: str, size: int, labels: Sequence[str] | None = None, keys:
         k = ask(torch.zeros(1, channels, size, size), 0).shape[1]
     if k < 2:
         raise Refused(f"{place} gives {', '.join(names)}", "it needs an output of probabilities, count x classes")
-    if labels is not None and len(labels) != k:
+    if labels is None:
+        labels = _labels(about, k)
+    if len(labels) != k:
         raise Refused(f"{len(labels)} labels for a model of {k} classes", "give one for each class (--labels)")
-    known = tuple(labels) if labels is not None else tuple(map(str, range(k)))
     return Victim(
-        known, Preprocess((size, size), (0.0,) * channels, (1.0,) * channels), ask, place, keys=max(1, len(keys))
+        tuple(labels),
+        Preprocess((size, size), (0.0,) * channels, (1.0,) * channels),
+        ask,
+        place,
+        keys=max(1, len(keys)),
     )
+
+
+def _named(place: str, key: str) -> str:
+    """The address of a server's one model.  Refused: a server that names none, or several."""
+    if urllib.parse.urlsplit(place).path:
+        return place
+    try:
+        told = _request(f"{place}/v1/models", None, key)
+    except (Refused, Withheld) as e:
+        raise Refused(f"{place} names no model, and does not tell those it has ({e})", f"give {_PLACE}") from None
+    names = told.get("models") if isinstance(told, dict) else None
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise Refused(f"{place} does not tell its models", f"give {_PLACE}")
+    if len(names) > 1:
+        raise Refused(f"{place} has {len(names)} models: {', '.join(names[:5])}", f"give {place}/v2/models/NAME")
+    return f"{place}/v2/models/{urllib.parse.quote(names[0], safe='')}"
+
+
+def _labels(about: dict[str, Any], k: int) -> Sequence[str]:
+    """The names of k classes as `clearsight serve` tells them with the model's metadata, or their numbers."""
+    parameters = about.get("parameters")
+    told = parameters.get("labels") if isinstance(parameters, dict) else None
+    right = isinstance(told, list) and len(set(map(str, told))) == k == len(told)
+    return [str(word) for word in told] if isinstance(told, list) and right else [str(i) for i in range(k)]
 
 
 def _asker(place: str, name: str, output: str, keys: Sequence[str]) -> Callable[[Tensor, int], Tensor]:
