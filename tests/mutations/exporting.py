@@ -1,4 +1,7 @@
-"""How exports are broken on purpose (tests/values/test_onnx_pixels.py, tests/parts/test_export*.py, test_parity.py)."""
+"""How exports are broken on purpose.
+
+The tests: tests/values/test_onnx_pixels.py, tests/parts/test_export*.py, test_parity.py, test_int8_rounding.py.
+"""
 
 # (file below src/clearsight, old text, new text, pytest's -k)
 CORE = [
@@ -34,6 +37,16 @@ CORE = [
     ("exporting/int8.py", "            given |= set(node.output)\n", "", "follows_a_layer"),
     ("exporting/int8.py", "    _keep_in_float(quantised, in_float)\n", "", "stays_in_float"),
     ("exporting/int8_search.py", "key=lambda name: -moved[name]", "key=lambda name: moved[name]", "worst_layers"),
+    ("exporting/int8_rounding.py", "left[..., j + 1 :] -= error", "left[..., j + 1 :] += error", "int8_rounding"),
+    ("exporting/int8_rounding.py", "return ((weights - as_rounded)", "return ((as_rounded - weights)", "mean_error"),
+    ("exporting/int8.py", "    _keep_scores(quantised)\n", "", "scores_in_float"),
+    (
+        "exporting/int8.py",
+        "for name, found in rounded.items() if name not in in_float",
+        "for name, found in rounded.items()",
+        "scores_in_float",
+    ),
+    ("exporting/int8_search.py", "found[k][0] >= needed)", "found[k][0] > needed)", "as_few_layers"),
     ("exporting/layers_apart.py", "if gap.error > more_than", "if gap.error < more_than", "layer_is_named"),
     ("exporting/sheet.py", "share >= agree", "share <= agree", "wrong_file_fails"),
     ("exporting/to_openvino.py", '== "fp16"', '!= "fp16"', "openvino_weights"),

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from clearsight.engines.manifest import PIXELS
+from clearsight.engines.manifest import LOGITS, PIXELS, VALUES
+from clearsight.exporting.int8_rounding import Rounded
 
 if TYPE_CHECKING:
     import onnx
@@ -32,17 +34,23 @@ def weighted_nodes(graph: onnx.ModelProto) -> list[str]:
     ]
 
 
-def quantise(graph: onnx.ModelProto, pixels: Tensor, in_float: Sequence[str] = ()) -> onnx.ModelProto:
+def quantise(
+    graph: onnx.ModelProto,
+    pixels: Tensor,
+    in_float: Sequence[str] = (),
+    rounded: Mapping[str, Rounded] = MappingProxyType({}),
+) -> onnx.ModelProto:
     """A graph whose weights and activations between them are 8-bit integers.
 
     Weights have a scale for each output channel, activations one for each tensor, from the smallest and largest values
     that the calibration pictures give (entropy calibration writes the same file).  The normalisation and what comes
-    behind the last layer, probabilities and map, stay in float32.
+    behind the last layer, its scores, probabilities and map, stay in float32.
 
     Args:
         graph: the network, from `pixels`.
         pixels: calibration pictures (N, C, h, w) in [0, 1].
         in_float: names of operations that stay in float32.
+        rounded: by operation, weights as whole numbers and what its bias gains; the others are rounded to the nearest.
     """
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
@@ -53,6 +61,8 @@ def quantise(graph: onnx.ModelProto, pixels: Tensor, in_float: Sequence[str] = (
     behind = {node.name for node in list(graph.graph.node)[last + 1 :]}
     copy = onnx.ModelProto()  # ONNX Runtime moves the weights of what it is given to a file that it deletes
     copy.CopyFrom(graph)
+    rounded = {name: found for name, found in rounded.items() if name not in in_float}
+    _shift_biases(copy, rounded)
     with tempfile.TemporaryDirectory() as folder, _unsaid():
         place = Path(folder) / "int8.onnx"
         quantize_static(
@@ -68,8 +78,49 @@ def quantise(graph: onnx.ModelProto, pixels: Tensor, in_float: Sequence[str] = (
             nodes_to_exclude=_with_what_follows(graph, in_float),
         )
         quantised: onnx.ModelProto = onnx.load(place)
+    _put_weights(graph, quantised, rounded)
+    _keep_scores(quantised)
     _keep_in_float(quantised, in_float)
     return quantised
+
+
+def _shift_biases(graph: onnx.ModelProto, rounded: Mapping[str, Rounded]) -> None:
+    from onnx import numpy_helper
+
+    constants = {t.name: t for t in graph.graph.initializer}
+    for node in graph.graph.node:
+        shift = rounded[node.name].shift if node.name in rounded else None
+        if shift is not None:
+            bias = constants[node.input[2]]
+            old = numpy_helper.to_array(bias)
+            bias.CopyFrom(numpy_helper.from_array((old + shift.numpy()).astype(old.dtype), bias.name))
+
+
+def _put_weights(graph: onnx.ModelProto, quantised: onnx.ModelProto, rounded: Mapping[str, Rounded]) -> None:
+    """Put the whole numbers where ONNX Runtime has rounded to the nearest: the scales are the same."""
+    from onnx import numpy_helper
+
+    constants = {t.name: t for t in quantised.graph.initializer}
+    for node in graph.graph.node:
+        stored = constants.get(f"{node.input[1]}_quantized") if node.name in rounded else None
+        if stored is not None:
+            values = rounded[node.name].weights.numpy().astype(np.int8)
+            stored.CopyFrom(numpy_helper.from_array(values, stored.name))
+
+
+def _keep_scores(quantised: onnx.ModelProto) -> None:
+    """Give the scores of the last layer as they are: rounded to 255 steps, two classes would tie."""
+    nodes = list(quantised.graph.node)
+    made = {out: node for node in nodes for out in node.output}
+    for name in (LOGITS, VALUES):
+        back = made.get(name)
+        if back is None or back.op_type != "DequantizeLinear" or back.input[0] not in made:
+            continue
+        there = made[back.input[0]]
+        made[there.input[0]].output[0] = name
+        kept = [type(n).FromString(n.SerializeToString()) for n in nodes if n.name not in (back.name, there.name)]
+        del quantised.graph.node[:]
+        quantised.graph.node.extend(kept)
 
 
 def _keep_in_float(quantised: onnx.ModelProto, in_float: Sequence[str]) -> None:

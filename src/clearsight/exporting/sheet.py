@@ -365,16 +365,20 @@ def _int8(c: Compared) -> Finding | None:
             {"layer": k, "moves the logits by": v, "in float": k in chosen.in_float} for k, v in moved
         )
         tables.append(Table("Each layer alone in 8 bits, as a share of the norm of the logits", layers))
+    whole = chosen.layers - len(chosen.in_float)
     return Finding(
-        "note",
-        f"{chosen.layers - len(chosen.in_float)} of {chosen.layers} layers are in 8 bits; in float: {kept}.",
+        "note" if whole else "fail",
+        f"{whole} of {chosen.layers} layers are in 8 bits, with {show(chosen.work, 'share')} of the multiply-adds; "
+        f"in float: {kept}.",
         quantity="layers in float",
         value=float(len(chosen.in_float)),
         n=0,
         unit="",
         notes=(
             "Weights have a scale for each output channel; activations one for each tensor, from the smallest and "
-            "largest values that the calibration pictures gave.",
+            "largest values that the calibration pictures gave. Weights are rounded so that their errors cancel over "
+            "what the layer is given (GPTQ), and biases take up the mean error.",
+            "Layers stay in float until at most half as many calibration pictures change as --agree allows.",
         ),
         tables=tuple(tables),
         check="quantisation",
