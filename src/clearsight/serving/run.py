@@ -27,7 +27,8 @@ def listening(host: str, port: int) -> socket.socket:
     Refused: an address that is in use, or is not this machine's.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    server = socket.socket(family, socket.SOCK_STREAM)
+    # the protocol is named, or asyncio leaves Nagle's algorithm on, and answers wait 40 ms for the client's receipt
+    server = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         server.bind((host, port))
