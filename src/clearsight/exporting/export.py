@@ -6,11 +6,14 @@ import importlib
 import json
 import pkgutil
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import get_args
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -19,7 +22,7 @@ from clearsight.auditing.case import Case
 from clearsight.core.classifier import Classifier
 from clearsight.core.output import write_whole
 from clearsight.core.progress import Progress
-from clearsight.data.datasets import open_data, pixels
+from clearsight.data.datasets import open_data
 from clearsight.data.records import Pictures
 from clearsight.data.text_inputs import refuse_texts
 from clearsight.engines.manifest import Precision
@@ -32,10 +35,11 @@ from clearsight.exporting.half import halved
 from clearsight.exporting.int8_search import Int8, int8_graph
 from clearsight.exporting.latency import measure
 from clearsight.exporting.layers_apart import layer_gaps
-from clearsight.exporting.onnx_file import network_graph
-from clearsight.exporting.parity import compare
+from clearsight.exporting.onnx_file import network_graph, whole_model
+from clearsight.exporting.parity import compare, decoded
 from clearsight.exporting.request import Request
 from clearsight.exporting.sheet import AGREE, Compared, bars, sheet
+from clearsight.exporting.whole_file import Bytes, onnx_pixels
 
 _CALIBRATED = 256  # pictures, at most: more hardly move the smallest and largest values
 _SEEN = 8  # pictures on which layers are compared
@@ -109,7 +113,8 @@ def export(
             graph = halved(graph)
         elif precision == "int8":
             assert of_calibration is not None
-            chosen = int8_graph(built.model, graph, _some(built.model, of_calibration, seed), bar, tell)
+            made = onnx_pixels(whole_model(graph, manifest, built.model))
+            chosen = int8_graph(built.model, graph, _some(built.model, of_calibration, seed, made), bar, tell)
             graph = chosen.graph
     request = Request(built, manifest, Path(folder), graph)
     earlier = earlier_files(request.folder)
@@ -175,13 +180,13 @@ def _opened(data: Pictures | str | Path) -> Pictures:
     return pictures
 
 
-def _some(model: Classifier, data: Pictures, seed: int) -> Tensor:
-    """Pixels of some pictures, drawn by seed; those that cannot be read are left out."""
+def _some(model: Classifier, data: Pictures, seed: int, made: Callable[[Bytes], npt.NDArray[np.float32]]) -> Tensor:
+    """Pixels of some pictures, drawn by seed, as the file makes them; those that cannot be read are left out."""
     order = torch.randperm(len(data.pictures), generator=torch.Generator().manual_seed(seed)).tolist()
     found = []
     for i in order[:_CALIBRATED]:
         try:
-            found.append(pixels(model, replace(data, pictures=(data.pictures[i],))))
+            found.append(torch.from_numpy(made(decoded(data.pictures[i], model)[None])))
         except Refused:
             continue
     if not found:

@@ -54,18 +54,25 @@ def open_onnx(file: Path) -> WholeFile:
     import onnxruntime
 
     model = onnx.load(file)
-    whole, before = onnx_session(model), onnx_session(_up_to_pixels(model))
+    whole = onnx_session(model)
     names = [output.name for output in whole.get_outputs()]
 
     def run(pictures: Bytes) -> Outputs:
         return dict(zip(names, whole.run(None, {"picture": pictures}), strict=True))
 
+    engine = f"ONNX Runtime {onnxruntime.__version__}"
+    return WholeFile(engine, run, onnx_pixels(model), file.stat().st_size, onnx_precision(model))
+
+
+def onnx_pixels(model: onnx.ModelProto) -> Callable[[Bytes], npt.NDArray[np.float32]]:
+    """What a whole graph makes of pictures (N, H, W, C) before its network: pixels (N, C, h, w) in [0, 1]."""
+    session = onnx_session(_up_to_pixels(model))
+
     def pixels(pictures: Bytes) -> npt.NDArray[np.float32]:
-        found: npt.NDArray[np.float32] = before.run(None, {"picture": pictures})[0]
+        found: npt.NDArray[np.float32] = session.run(None, {"picture": pictures})[0]
         return found
 
-    engine = f"ONNX Runtime {onnxruntime.__version__}"
-    return WholeFile(engine, run, pixels, file.stat().st_size, onnx_precision(model))
+    return pixels
 
 
 def onnx_session(model: onnx.ModelProto, optimised: Path | None = None) -> Any:
