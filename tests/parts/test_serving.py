@@ -391,3 +391,16 @@ def test_json_is_read_whatever_type_is_stated(client):
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     assert client.post("/predict", content=json.dumps(body).encode(), headers=form).json()["answers"] == right
     assert client.post("/v1/models/small:predict", json={"instances": [body]}).json()["predictions"] == [right]
+
+
+def test_a_network_whose_hook_computes_a_weight_is_served_and_shares_its_parameters() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.utils.spectral_norm(nn.Linear(48, 3)))
+    model = Classifier(net.eval(), cs.Preprocess((4, 4), (0.0,) * 3, (1.0,) * 3), ("a", "b", "c"))
+    net(torch.ones(1, 3, 4, 4))  # the hook leaves a weight with a history, which PyTorch does not copy
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 4), np.uint8)
+    backend = torch_backend(model)
+    before = backend.run(pixels).values
+    torch.testing.assert_close(torch.from_numpy(before), model(torch.from_numpy(pixels) / 255).softmax(1).detach())
+    with torch.no_grad():
+        net[1].bias[0] += 5
+    assert (backend.run(pixels).values[:, 0] > before[:, 0]).all()

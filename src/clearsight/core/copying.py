@@ -12,17 +12,21 @@ from torch.nn.utils.weight_norm import WeightNorm
 from clearsight.errors import Refused
 
 
-def copied(net: nn.Module) -> nn.Module:
+def copied(net: nn.Module, *, sharing_weights: bool = False) -> nn.Module:
     """A deep copy, also where a hook left a weight that it computed: a tensor with a history, which PyTorch refuses.
+
+    sharing_weights: the copy has modules and hooks of its own, and the very parameters of the network.
 
     Refused: a network that holds something that cannot be copied, such as a lock or an open file.
     """
-    memo = {
+    memo: dict[int, Tensor] = {
         id(v): v.detach().clone()
         for m in net.modules()
         for v in vars(m).values()
         if isinstance(v, Tensor) and not v.is_leaf
     }
+    if sharing_weights:
+        memo |= {id(p): p for p in net.parameters()}
     try:
         return copy.deepcopy(net, memo)
     except (TypeError, RuntimeError, AttributeError, NotImplementedError) as e:

@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from clearsight.engines.onnx_runtime import cpu_session
+
 if TYPE_CHECKING:
     import onnx
 
@@ -77,14 +79,7 @@ def onnx_pixels(model: onnx.ModelProto) -> Callable[[Bytes], npt.NDArray[np.floa
 
 def onnx_session(model: onnx.ModelProto, optimised: Path | None = None) -> Any:
     """A session on the CPU; optimised: where the graph goes that it really runs."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
-    options.log_severity_level = 4
-    if optimised is not None:
-        options.optimized_model_filepath = str(optimised)
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return cpu_session(model, torch.get_num_threads(), spins=True, optimised=optimised)  # as its callers will run it
 
 
 def _up_to_pixels(model: onnx.ModelProto) -> onnx.ModelProto:

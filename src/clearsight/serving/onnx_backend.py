@@ -16,6 +16,7 @@ from clearsight.core.classifier import Classifier, Preprocess
 from clearsight.data.images import of_bytes
 from clearsight.engines.manifest import LOGITS, MAP, PIXELS, PROBABILITIES, VALUES, Manifest
 from clearsight.engines.onnx_file import read_onnx
+from clearsight.engines.onnx_runtime import cpu_session
 from clearsight.errors import Refused
 from clearsight.exporting.extras import need
 from clearsight.serving.backend import Answers, Backend, Bytes
@@ -38,7 +39,6 @@ def onnx_backend(path: str | Path, classifier: Classifier | None = None, threads
     """
     need("serving an ONNX file", "onnx", "onnxruntime")
     import onnx
-    import onnxruntime
 
     path = Path(path)
     manifest = read_onnx(path).manifest  # which refuses what is broken, and weights outside of the file's folder
@@ -47,10 +47,7 @@ def onnx_backend(path: str | Path, classifier: Classifier | None = None, threads
     whole = onnx.load(str(path))
     preprocess = Preprocess(**manifest.preprocess)
     cut, feature_tensor = _cut(whole, manifest, path)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # which doubles the processor time
-    session = onnxruntime.InferenceSession(cut.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = cpu_session(cut, threads)
     given = [o.name for o in session.get_outputs()]
     chances = VALUES if manifest.scores == "values" else PROBABILITIES
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from clearsight.core.classifier import Classifier
+from clearsight.core.copying import copied
 from clearsight.data.images import of_bytes
 from clearsight.errors import Refused
 from clearsight.exporting.heatmap_head import Head, find_head, rows, summed
@@ -31,7 +31,7 @@ def torch_backend(model: Classifier) -> Backend:
     """
     if len(model.preprocess.size) != 2:
         raise Refused("the model takes no pictures", "only models of pictures are served")
-    served = _copied(model)
+    served = replace(model, net=copied(model.net, sharing_weights=True).eval())
     shape = (1, model.preprocess.channels, *model.preprocess.size)
     probe = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     linear = _linear_of(served, of_bytes(torch.from_numpy(probe)).to(model.device))
@@ -61,20 +61,6 @@ def torch_backend(model: Classifier) -> Backend:
         layers=({"features": linear} if linear else {}) | ({"map": head.layer} if head else {}),
         classifier=model,
     )
-
-
-def _copied(model: Classifier) -> Classifier:
-    """The classifier in eval mode, its network a copy that shares the parameters."""
-    shared = {id(p): p for p in model.net.parameters()}
-    try:
-        net = copy.deepcopy(model.net, shared)
-    except (TypeError, RuntimeError, AttributeError, NotImplementedError) as e:
-        reason = str(e).partition("\n")[0]
-        raise Refused(
-            f"the network cannot be copied ({type(e).__name__}: {reason})",
-            "keep objects that cannot be copied outside its modules",
-        ) from e
-    return replace(model, net=net.eval())
 
 
 def _linear_of(model: Classifier, probe: Tensor) -> str:
