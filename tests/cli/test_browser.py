@@ -1,39 +1,21 @@
 """The report in a real browser: it opens from disk, asks for nothing, and can be read in any light and on a phone."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from browsing import CONTRAST, chromium
 from reportbyhand import by_hand
 
 pytestmark = pytest.mark.browser
-sync_api = pytest.importorskip("playwright.sync_api", reason="the extra `test` brings playwright")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-
-CONTRAST = """selector => [...document.querySelectorAll(selector)].filter(e => e.innerText?.trim()).map(e => {
-  const light = c => {
-    const [r, g, b] = c.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255)
-      .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  let ground = e;
-  while (ground && getComputedStyle(ground).backgroundColor === "rgba(0, 0, 0, 0)") ground = ground.parentElement;
-  const a = light(getComputedStyle(e).color), b = light(getComputedStyle(ground).backgroundColor);
-  return [(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), e.innerText.slice(0, 40)];
-})"""
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator["sync_api.Browser"]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this system (chromium, chromium-browser or google-chrome)")
-    with sync_api.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+def browser() -> Iterator[Any]:
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +24,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     return (folder / "report.html").as_uri()
 
 
-def test_it_asks_for_nothing_and_complains_of_nothing(browser: "sync_api.Browser", address: str) -> None:
+def test_it_asks_for_nothing_and_complains_of_nothing(browser: Any, address: str) -> None:
     page = browser.new_page()
     asked: list[str] = []
     said: list[str] = []
@@ -57,7 +39,7 @@ def test_it_asks_for_nothing_and_complains_of_nothing(browser: "sync_api.Browser
     page.close()
 
 
-def test_every_picture_is_drawn(browser: "sync_api.Browser", address: str) -> None:
+def test_every_picture_is_drawn(browser: Any, address: str) -> None:
     page = browser.new_page()
     page.goto(address)
     widths = page.evaluate(
@@ -71,7 +53,7 @@ def test_every_picture_is_drawn(browser: "sync_api.Browser", address: str) -> No
 
 
 @pytest.mark.parametrize("width", [360, 800, 1280])
-def test_it_never_scrolls_sideways(browser: "sync_api.Browser", address: str, width: int) -> None:
+def test_it_never_scrolls_sideways(browser: Any, address: str, width: int) -> None:
     page = browser.new_page(viewport={"width": width, "height": 800})
     page.goto(address)
     page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
@@ -81,7 +63,7 @@ def test_it_never_scrolls_sideways(browser: "sync_api.Browser", address: str, wi
 
 
 @pytest.mark.parametrize("light", ["light", "dark"])
-def test_all_text_can_be_read(browser: "sync_api.Browser", address: str, light: str) -> None:
+def test_all_text_can_be_read(browser: Any, address: str, light: str) -> None:
     page = browser.new_page(color_scheme=light)  # type: ignore[arg-type]
     page.goto(address)
     found = page.evaluate(CONTRAST, "body, p, h1, h2, h3, td, th, a, code, dt, dd, .mark, summary, figcaption, caption")
@@ -93,7 +75,7 @@ def test_all_text_can_be_read(browser: "sync_api.Browser", address: str, light: 
 
 
 @pytest.mark.slow
-def test_a_long_table_opens_without_a_script(browser: "sync_api.Browser", address: str) -> None:
+def test_a_long_table_opens_without_a_script(browser: Any, address: str) -> None:
     page = browser.new_page(java_script_enabled=False)
     page.goto(address)
     row = page.get_by_text("class 39", exact=True)
@@ -104,7 +86,7 @@ def test_a_long_table_opens_without_a_script(browser: "sync_api.Browser", addres
 
 
 @pytest.mark.slow
-def test_it_prints_on_white(browser: "sync_api.Browser", address: str) -> None:
+def test_it_prints_on_white(browser: Any, address: str) -> None:
     page = browser.new_page(color_scheme="dark")
     page.goto(address)
     page.emulate_media(media="print", color_scheme="dark")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from browsing import CONTRAST, chromium
 from clearsight.serving.gate import Gate
 from clearsight.serving.keys import new_key
 from clearsight.serving.serve import gate_of
@@ -22,42 +22,16 @@ from clearsight.serving.torch_backend import torch_backend
 from servers import as_file, picture, pooled_model, served
 
 pytestmark = pytest.mark.browser
-sync_api = pytest.importorskip("playwright.sync_api", reason="the extra `test` brings playwright")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-]
 SIZE = (96, 128)  # (height, width): what the browser need not resize
 MODEL = replace(pooled_model(classes=2), labels=("free", "blocked"))
 MODEL = replace(MODEL, preprocess=replace(MODEL.preprocess, size=SIZE, resize=None))
 FILE = {"name": "x.png", "mimeType": "image/png", "buffer": as_file(picture(1, (SIZE[1], SIZE[0])))}
-CONTRAST = """() => [...document.querySelectorAll("p, h1, td, th, label, button, a, code, span")]
-  .filter(e => e.innerText?.trim() && e.checkVisibility()).map(e => {
-    const light = c => {
-      const [r, g, b] = c.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255)
-        .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-      return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-    };
-    let ground = e;
-    while (ground && getComputedStyle(ground).backgroundColor === "rgba(0, 0, 0, 0)") ground = ground.parentElement;
-    const a = light(getComputedStyle(e).color), b = light(getComputedStyle(ground).backgroundColor);
-    return [(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), e.innerText.slice(0, 40)];
-  })"""
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this system (chromium, chromium-browser or google-chrome)")
-    with sync_api.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    with chromium("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream") as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +124,7 @@ def test_it_can_be_read_in_any_light_and_on_a_phone(browser, address, width, lig
     page.set_input_files("#file", FILE)
     answered(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    found = page.evaluate(CONTRAST)
+    found = page.evaluate(CONTRAST, "p, h1, td, th, label, button, a, code, span")
     assert len(found) > 15
     assert [f for f in found if f[0] < 4.5] == []
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
