@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-import importlib
 import inspect
 import re
 from typing import Literal, get_origin
@@ -18,6 +16,7 @@ from clearsight.core.catalogue import catalogue, parse
 from clearsight.errors import Refused
 from clearsight.reporting.method_pages import one
 from clearsight.runner.answer import answer, answer_defences
+from examples import check_examples
 
 EVERY = list(catalogue("answer_defences"))
 every = pytest.mark.parametrize("name", EVERY)
@@ -87,13 +86,7 @@ def test_signature_and_documentation(name: str) -> None:
 
 @every
 def test_examples_are_true(name: str) -> None:
-    m = catalogue("answer_defences")[name]
-    space = vars(importlib.import_module(m.fn.__module__)) | {"torch": torch, m.fn.__name__: m}
-    runner = doctest.DocTestRunner()
-    for test in doctest.DocTestFinder(recurse=False).find(m.fn, name, globs=space):
-        runner.run(test)
-    assert runner.summarize(verbose=False).failed == 0
-    assert runner.tries
+    check_examples(catalogue("answer_defences")[name])
 
 
 @pytest.mark.parametrize(

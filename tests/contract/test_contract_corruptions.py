@@ -3,7 +3,6 @@
 Whether the damage is what it is called is asked in tests/values/test_corruptions.py.
 """
 
-import doctest
 import importlib
 import inspect
 import random
@@ -22,6 +21,7 @@ from clearsight.data.images import open_picture
 from clearsight.errors import Refused
 from clearsight.reporting.method_pages import one
 from clearsight.runner.corrupt import corrupt
+from examples import check_examples
 
 EVERY = list(catalogue("corruptions"))
 COMMON = """brightness contrast defocus-blur elastic-transform fog frost gaussian-noise glass-blur impulse-noise
@@ -153,14 +153,7 @@ def test_signature_and_documentation(name: str) -> None:
 
 @every
 def test_examples_are_true(name: str) -> None:
-    m = catalogue("corruptions")[name]
-    space = vars(importlib.import_module(m.fn.__module__)).copy()
-    runner = doctest.DocTestRunner()
-    with torch.random.fork_rng():
-        for test in doctest.DocTestFinder(recurse=False).find(m.fn, name, globs=space):
-            runner.run(test)
-    assert runner.summarize(verbose=False).failed == 0
-    assert runner.tries
+    check_examples(catalogue("corruptions")[name])
 
 
 @every

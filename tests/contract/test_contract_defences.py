@@ -1,6 +1,5 @@
 """The manners of every defence.  A new file is tested by being there; whether its loss is right, in tests/values."""
 
-import doctest
 import functools
 import importlib
 import inspect
@@ -25,6 +24,7 @@ from clearsight.training.losses import defended_losses
 from clearsight.training.objective import objective
 from clearsight.training.recipe import Recipe
 from clearsight.training.validate_recipe import validate
+from examples import check_examples
 
 CLAIMS = {"adds-to-pixels", "attack-free", "remembers"}
 ATTACK = "pgd(eps=0.1, steps=3)"
@@ -205,14 +205,7 @@ def test_signature_and_words(name):
 
 @every
 def test_examples_are_true(name):
-    m = catalogue("defences")[name]
-    space = vars(importlib.import_module(m.module)).copy()
-    runner = doctest.DocTestRunner()
-    with torch.random.fork_rng():
-        for test in doctest.DocTestFinder(recurse=False).find(m.fn, name, globs=space):
-            runner.run(test)
-    assert runner.summarize(verbose=False).failed == 0
-    assert runner.tries
+    check_examples(catalogue("defences")[name])
 
 
 OUTSIDE: dict[str, list[str]] = {

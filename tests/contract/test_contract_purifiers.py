@@ -3,7 +3,6 @@
 Whether each does what it is called is asked in tests/values/test_purifiers.py.
 """
 
-import doctest
 import importlib
 import inspect
 import re
@@ -20,6 +19,7 @@ from clearsight.data.images import open_picture
 from clearsight.errors import Refused
 from clearsight.reporting.method_pages import one
 from clearsight.runner.purify import purify
+from examples import check_examples
 
 every = pytest.mark.parametrize("name", catalogue("purifiers"))
 
@@ -84,13 +84,7 @@ def test_signature_and_documentation(name: str) -> None:
 
 @every
 def test_examples_are_true(name: str) -> None:
-    m = catalogue("purifiers")[name]
-    space = vars(importlib.import_module(m.fn.__module__)).copy()
-    runner = doctest.DocTestRunner()
-    for test in doctest.DocTestFinder(recurse=False).find(m.fn, name, globs=space):
-        runner.run(test)
-    assert runner.summarize(verbose=False).failed == 0
-    assert runner.tries
+    check_examples(catalogue("purifiers")[name])
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-import importlib
 import inspect
 import re
 from typing import get_args, get_origin
@@ -19,6 +17,7 @@ from clearsight.reporting.method_pages import one
 from clearsight.testing import linear, training_step
 from clearsight.training.rebalance import stage
 from clearsight.training.recipe import Recipe
+from examples import check_examples
 
 EVERY = list(catalogue("rebalancing"))
 every = pytest.mark.parametrize("name", EVERY)
@@ -99,14 +98,7 @@ def test_signature_and_documentation(name: str) -> None:
 
 @every
 def test_examples_are_true(name: str) -> None:
-    m = catalogue("rebalancing")[name]
-    space = vars(importlib.import_module(m.fn.__module__)) | {m.fn.__name__: m, "torch": torch}
-    runner = doctest.DocTestRunner()
-    with torch.random.fork_rng():
-        for test in doctest.DocTestFinder(recurse=False).find(m.fn, name, globs=space):
-            runner.run(test)
-    assert runner.summarize(verbose=False).failed == 0
-    assert runner.tries
+    check_examples(catalogue("rebalancing")[name])
 
 
 @every

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-import importlib
 import inspect
 import re
 from typing import Literal, get_origin
@@ -18,6 +16,7 @@ from clearsight.core.theft import Theft
 from clearsight.errors import Refused
 from clearsight.reporting.method_pages import one
 from clearsight.testing import theft
+from examples import check_examples
 
 EVERY = list(catalogue("thieves"))
 every = pytest.mark.parametrize("name", EVERY)
@@ -86,13 +85,7 @@ def test_signature_and_documentation(name: str) -> None:
 
 @every
 def test_examples_are_true(name: str) -> None:
-    m = catalogue("thieves")[name]
-    space = vars(importlib.import_module(m.fn.__module__)) | {"torch": torch, m.fn.__name__: m}
-    runner = doctest.DocTestRunner()
-    for test in doctest.DocTestFinder(recurse=False).find(m.fn, name, globs=space):
-        runner.run(test)
-    assert runner.summarize(verbose=False).failed == 0
-    assert runner.tries
+    check_examples(catalogue("thieves")[name])
 
 
 def test_a_step_outside_its_range_is_refused() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import inspect
 import re
 from importlib import import_module
@@ -21,6 +20,7 @@ from clearsight.errors import Refused
 from clearsight.internals.kept_graph import CLAIM
 from clearsight.testing import training_step
 from clearsight.training.losses import guided_loss
+from examples import check_examples
 
 GUIDES = list(catalogue("guides"))
 every = pytest.mark.parametrize("name", GUIDES)
@@ -255,13 +255,7 @@ def test_signature_and_documentation(name):
 
 @every
 def test_examples_are_true(name):
-    m = catalogue("guides")[name]
-    space, runner = vars(import_module(m.fn.__module__)).copy(), doctest.DocTestRunner()
-    with torch.random.fork_rng():
-        for test in doctest.DocTestFinder(recurse=False).find(m.fn, name, globs=space):
-            runner.run(test)
-    assert runner.summarize(verbose=False).failed == 0
-    assert runner.tries
+    check_examples(catalogue("guides")[name])
 
 
 @pytest.mark.parametrize("explainer", LEARNABLE)
