@@ -47,5 +47,5 @@ def test_two_replicas_answer():
 
 @pytest.mark.skipif(INSTALLED, reason="Ray Serve is installed")
 def test_without_ray_serve_it_says_what_to_install():
-    with pytest.raises(Refused, match="ray\\[serve\\]"):
+    with pytest.raises(Refused, match=r"pip install 'clearsight\[serve,ray\]'"):
         ray_deployment("demo")
