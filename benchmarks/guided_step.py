@@ -18,7 +18,8 @@ import torchvision
 from torch import Tensor
 
 from clearsight.core.catalogue import catalogue, parse
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.running_statistics import statistics_held
 from clearsight.testing import training_step
 from clearsight.training.losses import guided_loss

@@ -27,7 +27,8 @@ from cost import CALLS, references
 from torch import Tensor
 
 from clearsight.core.catalogue import catalogue
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.data.datasets import demo_pictures, pixels
 from clearsight.errors import Refused
 from clearsight.models.loading import load

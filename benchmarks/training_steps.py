@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, one_hot, softmax
 
 from clearsight.core.catalogue import parse
-from clearsight.core.classifier import Preprocess
 from clearsight.core.memory import reuse_memory
+from clearsight.core.preprocess import Preprocess
 from clearsight.data.datasets import Pictures
 from clearsight.training.fine_tuning import TrainableNetwork
 from clearsight.training.objective import objective, step_loss

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from clearsight.cli.app import main
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from workshop import lay_out
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # nothing is downloaded in tests

@@ -13,7 +13,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from clearsight.core.classifier import Classifier, Preprocess, Scores
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
+from clearsight.core.score_kinds import Scores
 from clearsight.serving.app import build_app
 from clearsight.serving.run import address_of, listening, run_until_stopped
 from clearsight.serving.service import Service

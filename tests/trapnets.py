@@ -15,8 +15,9 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 import clearsight as cs
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
 from clearsight.core.copying import plain
+from clearsight.core.preprocess import Preprocess
 
 EXPLAINERS = sorted(cs.catalogue("explainers"))
 ATTACKS = sorted(n for n, m in cs.catalogue("attacks").items() if "texts-only" not in m.claims)

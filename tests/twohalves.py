@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from clearsight.auditing.audit import parse_checks, run_checks
 from clearsight.auditing.case import Case
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.data.annotations import Region
 from clearsight.data.datasets import Picture, Pictures
 from clearsight.reporting.findings import Finding

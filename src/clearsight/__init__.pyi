@@ -10,8 +10,8 @@ from .comparing.compare import compare as compare
 from .core.catalogue import catalogue as catalogue
 from .core.catalogue import method as method
 from .core.classifier import Classifier as Classifier
-from .core.classifier import Preprocess as Preprocess
 from .core.classifier import wrap as wrap
+from .core.preprocess import Preprocess as Preprocess
 from .core.targets import Become as Become
 from .core.targets import ClassScore as ClassScore
 from .core.targets import Goal as Goal

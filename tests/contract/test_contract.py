@@ -24,8 +24,9 @@ import clearsight
 from argsblock import check_args_block
 from clearsight.core import rng
 from clearsight.core.catalogue import Method, catalogue, parse
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
 from clearsight.core.norms import NORMS, Norm, norm_of
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import Become, ClassScore, Misclassify
 from clearsight.errors import Refused
 from clearsight.runner.run import attack, explain, measure

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from argsblock import check_args_block
 from clearsight.core.catalogue import FOLDERS, catalogue, parse
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.training_step import TrainingStep
 from clearsight.errors import Refused
 from clearsight.reporting.method_pages import one

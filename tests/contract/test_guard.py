@@ -14,7 +14,8 @@ from torch import Tensor, nn
 import clearsight as cs
 from clearsight.auditing.diagnosis import inspect
 from clearsight.core import guard, surroundings
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.undoing import undone
 from clearsight.errors import Refused
 from clearsight.internals.capture import capture

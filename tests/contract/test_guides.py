@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from argsblock import check_args_block
 from clearsight.core.catalogue import catalogue, parse
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import ClassScore
 from clearsight.core.training_step import TrainingStep
 from clearsight.errors import Refused

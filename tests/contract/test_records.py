@@ -22,8 +22,9 @@ from clearsight.auditing.diagnosis import inspect
 from clearsight.auditing.gate import Bar
 from clearsight.comparing.summary import summarise_check
 from clearsight.core.catalogue import catalogue
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
 from clearsight.core.outputs import pick
+from clearsight.core.preprocess import Preprocess
 from clearsight.data.class_words import truth
 from clearsight.data.datasets import Picture, Pictures
 from clearsight.errors import NoGradient, Refused

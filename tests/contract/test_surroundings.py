@@ -21,7 +21,8 @@ from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 import clearsight as cs
 from clearsight.auditing.diagnosis import inspect
 from clearsight.core.catalogue import parse
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.errors import Refused
 from clearsight.internals.capture import capture, receptive_fields
 from clearsight.internals.probe import probed

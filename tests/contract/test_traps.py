@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 import clearsight as cs
 from clearsight.core.catalogue import Call, Method, parse
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.errors import Refused
 from clearsight.runner.run import resolve
 from thinning import paired

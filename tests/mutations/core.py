@@ -146,7 +146,7 @@ CORE = [
             ("(t.data_ptr() if t.layout == torch.strided else id(t), version(t))", "0"),
         )
     ),
-    ("core/classifier.py", "if known is None or known[0] != digest:", "if known is None:", "test_weight_digest"),
+    ("core/model.py", "if known is None or known[0] != digest:", "if known is None:", "test_weight_digest"),
     ("core/rng.py", "if version(self.x) != self.written:", "if False:", "draws_of_pictures"),
     ("internals/probe.py", "start + _APART * far.to(x)", "start + step * far.to(x)", "soundness"),
     ("internals/probe.py", "with at_rest(model), passes.uncounted(), rng.seeded(0, x[:1]):", "if True:", "soundness"),
@@ -214,10 +214,10 @@ CORE = [
     ("core/guard.py", "buffer.copy_(before)", "pass", "buffers"),
     ("core/guard.py", "left_behind.hooks += len(hooks.keys() - before.keys())", "pass", "disturbs"),
     ("core/guard.py", "if p._version != version}", "if False}", "disturbs"),
-    ("core/classifier.py", "return x.clone()", "return x", "tensor_of_their_own"),
-    ("core/classifier.py", "if not any(preprocess.mean) and ", "if ", "tensor_of_their_own"),
-    ("core/classifier.py", "and set(preprocess.std) == {1.0}", "", "tensor_of_their_own"),
-    ("core/classifier.py", "return (x - mean).div_(std)", "return x / std - mean", "grad_cam"),
+    ("core/preprocess.py", "return x.clone()", "return x", "tensor_of_their_own"),
+    ("core/preprocess.py", "if not any(preprocess.mean) and ", "if ", "tensor_of_their_own"),
+    ("core/preprocess.py", "and set(preprocess.std) == {1.0}", "", "tensor_of_their_own"),
+    ("core/preprocess.py", "return (x - mean).div_(std)", "return x / std - mean", "grad_cam"),
     (
         "perturbation/removal.py",
         "model.preprocess.mean if value is None",

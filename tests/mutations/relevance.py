@@ -118,7 +118,7 @@ CORE = (
             ("while len(recordings) > _KEPT:", "while False:"),
             ("if _place(tensor) in name_of:", "if False:"),
             ("key = (_architecture(model.net), *run)", "key = run"),
-            ("x.device, layer, model.output, model.scores", "x.device, '', model.output, model.scores"),
+            ("x.device, layer, model.reading", "x.device, '', model.reading"),
             ("(*run, fold)] =", "(*run, True)] ="),
             ("    if not _same_logits(graph, z, wanted, _SAME):\n", "    if False:\n"),
             ("if isinstance(e.__cause__, ValueNeededError):", "if False:"),

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as cocomask
 
-from clearsight.core.classifier import Preprocess
+from clearsight.core.preprocess import Preprocess
 from clearsight.data.annotation_formats.regions import Mask, pixels_of
 from clearsight.data.annotation_formats.rle import lengths, mask_of_rle
 from clearsight.data.annotations import Annotations, Region, mask_of, read_boxes, region_mask

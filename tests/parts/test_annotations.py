@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from clearsight.core.classifier import Preprocess
+from clearsight.core.preprocess import Preprocess
 from clearsight.data.annotation_formats.regions import pixels_of
 from clearsight.data.annotations import Annotations, Region, mask_of, of_label, read_boxes, read_table, region_mask
 from clearsight.data.images import open_mask, open_picture, to_model, to_pixels

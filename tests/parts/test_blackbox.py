@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from clearsight.core import passes
 from clearsight.core.blackbox import BlackBox, OutOfQueries
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
 from clearsight.core.norms import perturbation_norm, project
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import Become, Misclassify, margin
 from clearsight.errors import Refused
 from clearsight.runner.run import attack

@@ -10,7 +10,8 @@ from PIL import Image
 from torch import nn
 
 import clearsight as cs
-from clearsight.core.classifier import Classifier, Preprocess, wrap
+from clearsight.core.classifier import Classifier, wrap
+from clearsight.core.preprocess import Preprocess
 from clearsight.data.annotations import Region, region_mask
 from clearsight.data.datasets import Pictures, demo_pictures, folder, open_data, open_each, pixels, truth
 from clearsight.data.images import open_picture, to_pixels

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from clearsight.core.classifier import Classifier, Preprocess, wrap
+from clearsight.core.classifier import Classifier, wrap
+from clearsight.core.preprocess import Preprocess
 from clearsight.curation.quality.check import DataCheck, check_data
 from clearsight.curation.quality.confident_learning import label_errors
 from clearsight.data.datasets import Picture, Pictures, folder, open_data

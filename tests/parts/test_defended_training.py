@@ -21,7 +21,7 @@ from clearsight.auditing.commands import Commands
 from clearsight.auditing.mending import mending_command
 from clearsight.cli.app import app
 from clearsight.core.catalogue import Call, method, parse
-from clearsight.core.classifier import Preprocess
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.tables import read_table
 from clearsight.core.training_step import TrainingStep
 from clearsight.data.annotations import Region

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear
 
 import clearsight as cs
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.data.datasets import open_data
 from clearsight.models.model_folder import RECIPE
 from clearsight.training import first_head

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
 from clearsight.core.passes import counted
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.remembered import remembering
 from clearsight.core.targets import ClassScore
 from clearsight.internals.fused_forward import fused_forward

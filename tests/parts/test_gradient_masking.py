@@ -21,7 +21,8 @@ from clearsight.auditing.clock import Clock
 from clearsight.auditing.gradient_masking import comparisons, outputs, trials
 from clearsight.auditing.gradient_masking.checklist import AttackTrials, Point
 from clearsight.checks.gradient_masking import reproducing_command
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.data.datasets import Picture, Pictures
 from clearsight.errors import Refused
 from clearsight.reporting.findings import Finding

@@ -22,7 +22,8 @@ from clearsight.auditing.place_scan import (
 )
 from clearsight.auditing.spray import area, inside, overlap
 from clearsight.core.catalogue import parse
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.data.annotations import Region
 from clearsight.data.datasets import Picture, Pictures
 from clearsight.reporting.findings import Finding

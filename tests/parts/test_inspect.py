@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clearsight.auditing.diagnosis import Inspection, inspect
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.data.datasets import Picture, Pictures
 
 PRE = Preprocess((16, 24), (0.5,) * 3, (0.25,) * 3)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from brushes import rle_of
-from clearsight.core.classifier import Preprocess
+from clearsight.core.preprocess import Preprocess
 from clearsight.data.annotation_formats import label_studio_names
 from clearsight.data.annotation_formats.brush_rle import decode
 from clearsight.data.annotation_formats.outlines import ellipse, png_pixels, turned_box

@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 
 from clearsight import Preprocess, Refused
-from clearsight.core.classifier import Scores
+from clearsight.core.score_kinds import Scores
 from clearsight.engines.manifest import Heatmap, Manifest, from_json
 
 PRE = Preprocess(32, (0.5, 0.25, 0.125), (0.5,) * 3, "bicubic", 40)

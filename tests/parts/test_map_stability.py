@@ -19,7 +19,8 @@ from clearsight.auditing.case import Case
 from clearsight.checks import map_stability
 from clearsight.checks.map_stability import auc, auc_interval, likeness, overlap, roc, smoothed
 from clearsight.core.catalogue import parse
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import ClassScore, Margin
 from clearsight.data.datasets import Picture, Pictures
 from clearsight.errors import Refused

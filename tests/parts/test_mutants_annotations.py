@@ -23,7 +23,7 @@ from PIL import Image
 from pycocotools import mask as cocomask
 
 from brushes import rle_of
-from clearsight.core.classifier import Preprocess
+from clearsight.core.preprocess import Preprocess
 from clearsight.data.annotations import Annotations, read_boxes, region_mask
 from clearsight.errors import Refused
 from mutants import Mutate, any_file, json_file, text_file, xml_file

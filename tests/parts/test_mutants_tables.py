@@ -23,7 +23,8 @@ import pytest
 from PIL import Image
 from torch import nn
 
-from clearsight.core.classifier import Classifier, Preprocess, wrap
+from clearsight.core.classifier import Classifier, wrap
+from clearsight.core.preprocess import Preprocess
 from clearsight.data.class_words import understood
 from clearsight.data.datasets import ALL, Pictures, folder
 from clearsight.data.images import SUFFIXES

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 import clearsight as cs
 from clearsight.auditing.diagnosis import inspect
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
 from clearsight.core.outputs import paths, pick
+from clearsight.core.preprocess import Preprocess
 from clearsight.errors import NoGradient, Refused
 
 # nets of the traps add a residual by hand, so that everything passes through their first layer and no later one

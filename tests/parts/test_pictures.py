@@ -16,7 +16,8 @@ from torchvision.transforms import InterpolationMode, v2
 
 from clearsight.attacking.eight_bit import from_png
 from clearsight.auditing.case import Case
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.data.datasets import open_data
 from clearsight.data.datasets import pixels as read_all
 from clearsight.data.images import (

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 import clearsight as cs
 from clearsight.comparing.compare import compare
 from clearsight.comparing.map_agreement import mean_correlation, ranks
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.similarity import spearman
 from clearsight.data.annotations import Region
 from clearsight.data.datasets import Picture, Pictures, open_data

@@ -18,7 +18,8 @@ from clearsight.auditing.case import Case
 from clearsight.auditing.interventions import Example, Intervention, Kind, colour, seeded_partners
 from clearsight.auditing.spray import area, clusters, cores, elsewhere, hotspot, overlap, place_words, pooled
 from clearsight.checks.shortcuts import judge_group, nearest_training_pictures
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.data.annotations import Region
 from clearsight.data.datasets import Picture, Pictures, demo_pictures
 from clearsight.demos.decoy_digits import Mark, write_digits

@@ -16,7 +16,8 @@ from PIL import Image
 from torch import nn
 
 import clearsight as cs
-from clearsight.core.classifier import Classifier, Preprocess, wrap
+from clearsight.core.classifier import Classifier, wrap
+from clearsight.core.preprocess import Preprocess
 from clearsight.data.datasets import ALL, Picture, Pictures, folder, joined, open_data, truth
 from clearsight.errors import Notice, Refused
 from clearsight.training.loop import train

@@ -11,7 +11,8 @@ from torch import nn
 
 import clearsight as cs
 from clearsight.auditing.commands import Commands
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.data.text_encoding import PRINTABLE, decode, fitting, marked, text_preprocess, unknown_note
 from clearsight.data.text_inputs import as_inputs, place_of_text
 from clearsight.data.text_marks import find_pieces, joined, percent_decoded, read_ranges

@@ -19,7 +19,8 @@ from clearsight.auditing.case import Case
 from clearsight.auditing.tournament import Tournament, mean, run_tournament
 from clearsight.checks.explainer_ranking import chosen_explainers, is_hopeless, is_voter, judge_explainers
 from clearsight.core.catalogue import catalogue, parse
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.statistics import apart
 from clearsight.core.targets import ClassScore
 from clearsight.data.annotations import Region

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from clearsight.attacks.common.apgd import dlr
 from clearsight.attacks.common.fab import project
 from clearsight.attacks.square import hill_and_valley
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import Misclassify
 from clearsight.runner.run import attack
 

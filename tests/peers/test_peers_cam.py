@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import ClassScore
 from clearsight.explainers.eigen_cam import first_component
 from clearsight.internals.layers import cut_at, enlarge

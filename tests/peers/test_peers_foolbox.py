@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clearsight.attacks.spatial import moved
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
 from clearsight.core.norms import Norm, perturbation_norm
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import Become, Misclassify
 from clearsight.runner.run import attack
 from clearsight.testing import linear

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import ClassScore
 from clearsight.runner.run import explain
 from workshop import Whole

@@ -10,8 +10,9 @@ from torch.nn import functional as F
 
 from clearsight.attacks.common.small_steps import even
 from clearsight.core import rng
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
 from clearsight.core.norms import perturbation_norm, project, within
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import Become, Misclassify
 from clearsight.errors import Refused
 from clearsight.runner.run import attack

@@ -30,7 +30,7 @@ from clearsight.augmentations.mosaic import covering
 from clearsight.augmentations.rand_augment import GREATEST, OPERATIONS
 from clearsight.core import rng
 from clearsight.core.catalogue import Call, catalogue, parse
-from clearsight.core.classifier import Preprocess
+from clearsight.core.preprocess import Preprocess
 from clearsight.curation import augment_preview
 from clearsight.curation.augment_preview import augment_pictures, augmented_versions
 from clearsight.data.datasets import Picture, Pictures, demo_pictures, folder

@@ -26,8 +26,9 @@ from clearsight.attacks.square import (
 )
 from clearsight.core import rng
 from clearsight.core.best_so_far import BestSoFar
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
 from clearsight.core.norms import perturbation_norm
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import Become, Misclassify
 from clearsight.errors import NoGradient, Notice, Refused
 from clearsight.runner.results import Attacked

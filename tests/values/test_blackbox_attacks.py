@@ -16,8 +16,9 @@ from clearsight.attacks.simba import basis_directions
 from clearsight.core import rng
 from clearsight.core.blackbox import BlackBox
 from clearsight.core.catalogue import catalogue
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
 from clearsight.core.norms import Norm, perturbation_norm
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import Become, Misclassify
 from clearsight.errors import Refused
 from clearsight.runner.run import attack

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from clearsight.auditing.audit import parse_checks
 from clearsight.auditing.case import Case
 from clearsight.core.catalogue import catalogue
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.statistics import clopper_pearson_lower, normal_quantile, wilson
 from clearsight.core.targets import Misclassify
 from clearsight.data.datasets import Pictures
@@ -165,7 +166,7 @@ class _Smoothed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         noisy = (x[:, None] + self.draws).flatten(0, 1)
-        return self.model.logits(noisy).softmax(1).view(len(x), len(self.draws), -1).mean(1).log()
+        return self.model.from_normalised(noisy).softmax(1).view(len(x), len(self.draws), -1).mean(1).log()
 
 
 def test_no_attack_inside_the_radius_changes_a_smoothed_bent_network() -> None:

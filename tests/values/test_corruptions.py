@@ -23,7 +23,8 @@ from clearsight.auditing.case import Case
 from clearsight.checks.corruptions import CorruptedAnswers, accuracy_drop, corruption_calls, worst_first
 from clearsight.core import rng
 from clearsight.core.catalogue import Call, catalogue
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.statistics import bootstrap, wilson
 from clearsight.core.targets import Misclassify
 from clearsight.corruptions.common.clouds import plasma

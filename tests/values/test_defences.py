@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from clearsight.core import rng
 from clearsight.core.catalogue import catalogue, parse
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
 from clearsight.core.passes import counted
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import label_goal
 from clearsight.core.training_step import TrainingStep
 from clearsight.data.datasets import Pictures

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from clearsight.core.catalogue import catalogue
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import ClassScore
 from clearsight.errors import Refused
 from clearsight.explainers.extremal_perturbation import (

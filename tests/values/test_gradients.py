@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from clearsight.auditing.case import Case
 from clearsight.core import diagnostics, rng
 from clearsight.core.catalogue import catalogue, parse, split_calls
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import ClassScore
 from clearsight.data.datasets import folder
 from clearsight.errors import Refused

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from torchvision.ops import SqueezeExcitation
 
 from clearsight.core import passes
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.errors import Refused
 from clearsight.internals import recording
 from clearsight.internals.graph import word
@@ -177,7 +178,7 @@ def test_gradients_flow_through_what_is_recorded(name):
     with model.undisturbed():
         found, wanted = (model.normalised(pictures(3)).requires_grad_() for _ in range(2))
         (graph_of(model, pictures(1))(found) @ weight).sum().backward()
-        (model.logits(wanted) @ weight).sum().backward()
+        (model.from_normalised(wanted) @ weight).sum().backward()
     torch.testing.assert_close(found.grad, wanted.grad, rtol=1e-4, atol=1e-5)
 
 

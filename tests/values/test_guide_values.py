@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from clearsight.core.catalogue import catalogue, parse
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
 from clearsight.core.free_memory import free_memory
+from clearsight.core.preprocess import Preprocess
 from clearsight.errors import Refused
 from clearsight.guides.res import parting_value
 from clearsight.internals.twice_differentiable import twice_differentiable

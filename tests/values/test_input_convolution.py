@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.internals import input_convolution
 from clearsight.internals.input_convolution import FEW, folded_back
 from clearsight.runner.run import attack

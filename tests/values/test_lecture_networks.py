@@ -22,7 +22,8 @@ from torch.nn import functional as F
 
 from argsblock import check_args_block
 from clearsight.core.catalogue import catalogue, parse
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import ClassScore
 from clearsight.errors import Refused
 from clearsight.models.architectures import build, default_labels, default_preprocess, names

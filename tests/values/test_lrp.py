@@ -10,7 +10,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from clearsight.core import diagnostics
 from clearsight.core.catalogue import catalogue
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import ClassScore, Margin
 from clearsight.errors import Refused
 from clearsight.explainers.common import lrp_rules
@@ -103,7 +104,7 @@ def test_epsilon_without_biases_is_gradient_times_input():
     model, x = made(build, bias=False)
     z = model.normalised(x).requires_grad_()
     for k in range(3):
-        (g,) = torch.autograd.grad(model.logits(z)[:, k].sum(), z)
+        (g,) = torch.autograd.grad(model.from_normalised(z)[:, k].sum(), z)
         found = lrp(model, x, ClassScore(k), "epsilon", epsilon=1e-9)
         torch.testing.assert_close(found, (g * z).sum(1).detach(), rtol=1e-4, atol=1e-5)
 

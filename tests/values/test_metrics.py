@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from clearsight.core import rng
 from clearsight.core.catalogue import parse
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
 from clearsight.core.passes import counted
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.remembered import remembering
 from clearsight.core.similarity import alike, average_ranks, spearman, ssim
 from clearsight.core.sorting import ascending, descending

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clearsight.core import batch_norm
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import ClassScore
 from clearsight.errors import Refused
 from clearsight.explainers.common import rectifiers

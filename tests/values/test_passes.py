@@ -6,7 +6,8 @@ from torch import nn
 
 from clearsight.core import passes
 from clearsight.core.batching import BYTES, MOST, SMALL, at_once, bounded, bytes_kept, pairs
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import ClassScore
 from clearsight.runner.run import attack, explain
 

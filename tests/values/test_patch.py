@@ -14,8 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import SqueezeExcitation
 
 import clearsight as cs
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
 from clearsight.core.first_pass import awaiting
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import ClassScore
 from clearsight.internals import forward_with_patch, patch_plan, recording
 from clearsight.internals.graph import word

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from clearsight.core import rng
 from clearsight.core.catalogue import catalogue
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import ClassScore
 from clearsight.errors import Refused
 from clearsight.explainers.common.superpixels import segments

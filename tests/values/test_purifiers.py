@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from clearsight.auditing.audit import parse_checks
 from clearsight.auditing.case import Case
 from clearsight.core.catalogue import catalogue
-from clearsight.core.classifier import Classifier, Preprocess, wrap
+from clearsight.core.classifier import Classifier, wrap
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.statistics import wilson
 from clearsight.data.datasets import Pictures
 from clearsight.errors import Notice, Refused

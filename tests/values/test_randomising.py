@@ -18,8 +18,9 @@ from torch.nn.utils import parametrizations, prune
 from clearsight.auditing.audit import parse_checks, run_checks
 from clearsight.auditing.case import Case
 from clearsight.auditing.map_tests import examine
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
 from clearsight.core.copying import copied, plain
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import ClassScore
 from clearsight.data.datasets import folder
 from clearsight.errors import Refused

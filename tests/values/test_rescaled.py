@@ -8,8 +8,9 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
 from clearsight.core.diagnostics import SHARE
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import ClassScore, Margin
 from clearsight.errors import Refused
 from clearsight.explainers.common import lrp_rules, rescale_rules

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import clearsight as cs
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
 from clearsight.core.passes import counted
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.similarity import spearman
 from clearsight.core.targets import ClassScore, Margin
 from clearsight.errors import Refused

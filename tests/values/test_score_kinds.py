@@ -9,7 +9,8 @@ from clearsight import attack, explain, save, wrap
 from clearsight.auditing.audit import with_model_notes
 from clearsight.auditing.diagnosis import inspect
 from clearsight.core.catalogue import catalogue
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import ClassScore, Margin, Misclassify
 from clearsight.data.datasets import demo_pictures
 from clearsight.errors import Refused

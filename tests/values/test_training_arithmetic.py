@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import clearsight as cs
-from clearsight.core.classifier import Preprocess
+from clearsight.core.preprocess import Preprocess
 from clearsight.training import losses
 from clearsight.training.batches import Store, order
 from clearsight.training.fine_tuning import TrainableNetwork, preprocessed

@@ -5,8 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from clearsight.core import rng
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
 from clearsight.core.evaluation_mode import evaluating
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import AwayFrom, Misclassify, label_goal
 from clearsight.errors import Refused
 from clearsight.runner.run import attack

@@ -15,7 +15,8 @@ from clearsight.attacks.common.lessons import CLIP, lesson_weight, sorted_lesson
 from clearsight.attacks.common.pasting import cut, pasted
 from clearsight.attacks.patch import learned_patch, printable
 from clearsight.core import rng
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import Become, Misclassify
 from clearsight.errors import Refused
 from clearsight.runner.run import attack

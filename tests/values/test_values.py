@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clearsight.core import rng
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
 from clearsight.core.passes import counted
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.statistics import bootstrap, judge, mcnemar, paired_gap, tails, wilson
 from clearsight.core.targets import Become, ClassScore, Margin, Misclassify
 from clearsight.errors import Notice, Refused

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from clearsight.core import rng
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
 from clearsight.core.label_names import first_name
+from clearsight.core.preprocess import Preprocess
 from clearsight.engines.facts import EngineFacts, facts_of
 from clearsight.errors import Refused
 from clearsight.internals import traceability

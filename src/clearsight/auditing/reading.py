@@ -13,7 +13,8 @@ from torch import Tensor
 
 from clearsight.core.ahead import ahead
 from clearsight.core.batching import SIZE
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.data.images import of_bytes
 from clearsight.data.records import Picture
 from clearsight.data.text_inputs import input_bytes

@@ -75,7 +75,7 @@ def data_augment(
 ) -> None:
     """Draw what augmentations make of pictures; without -a, all of them."""
     look_first([], data, augmentations=[c for words in augment or [] for c in split_calls(words)])
-    from clearsight.core.classifier import Preprocess
+    from clearsight.core.preprocess import Preprocess
     from clearsight.core.run_names import new_folder
     from clearsight.curation.augment_preview import augment_pictures
     from clearsight.data.datasets import joined, open_each

@@ -28,8 +28,10 @@ from clearsight.comparing.summary import (
     values_of_check,
 )
 from clearsight.core.catalogue import Call
-from clearsight.core.classifier import Classifier, Preprocess, Scores
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.progress import Progress
+from clearsight.core.score_kinds import Scores
 from clearsight.data.datasets import Pictures, open_data
 from clearsight.data.splits import named
 from clearsight.errors import Refused

@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from clearsight.core.classifier import Classifier, Preprocess, Scores
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
+from clearsight.core.score_kinds import Scores
 from clearsight.core.tables import read_table
 from clearsight.data.annotations import read_boxes
 from clearsight.data.datasets import Pictures, open_data

@@ -23,7 +23,7 @@ def standing_in(net: nn.Module, run: StandIn) -> Iterator[None]:
         _standing_in.reset(token)
 
 
-def logits_instead(net: nn.Module, z: Tensor) -> Tensor | None:
+def outputs_instead(net: nn.Module, z: Tensor) -> Tensor | None:
     """The logits (B, K) of normalised pictures z (B, C, *S) from what stands in for the network; None from nobody."""
     current = _standing_in.get()
     return current[1](z) if current is not None and current[0] is net and not z.requires_grad else None

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from clearsight.core.catalogue import Call
-from clearsight.core.classifier import Classifier, fits
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import fits
 from clearsight.core.targets import ClassScore, Goal, Of, Target
 from clearsight.errors import NotFinite, Refused
 

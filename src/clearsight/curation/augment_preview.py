@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from clearsight.core.catalogue import Call, catalogue
-from clearsight.core.classifier import Preprocess
 from clearsight.core.output import write_whole
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.torchvision_v2 import F
 from clearsight.data.datasets import Picture, Pictures
 from clearsight.data.file_stems import named

@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clearsight.core.classifier import Preprocess, plain
+from clearsight.core.label_names import plain
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.tables import read_table
 from clearsight.data.annotation_formats import csv_boxes, json_files, labelme_xml, mask_files, voc, yolo
 from clearsight.data.annotation_formats.regions import Mask, Polygon, Region, Size, mask_of, pixels_of

@@ -24,7 +24,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from torch import Tensor
 
-from clearsight.core.classifier import Preprocess
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.torchvision_v2 import F, InterpolationMode
 from clearsight.data import depths, tiff
 from clearsight.data.in_memory import InMemory

@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from clearsight.core.classifier import plain
-from clearsight.core.label_names import is_number
+from clearsight.core.label_names import is_number, plain
 from clearsight.data.lists import TableContent, list_pictures
 from clearsight.data.records import Picture, Pictures
 from clearsight.data.split_words import part_of

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.text import counted
 from clearsight.data.images import of_bytes
 from clearsight.data.text_records import Mark, Text, Texts

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from clearsight.core.classifier import Preprocess
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.tables import TEXT_TABLES, one_row
 from clearsight.data.images import notes, open_picture, to_bytes
 from clearsight.data.records import Picture, Pictures

@@ -63,7 +63,7 @@ def measure(case: Case, file: WholeFile) -> tuple[Speed, Speed]:
 def _asked(model: Classifier, images: list[Image.Image]) -> torch.Tensor:
     x = torch.stack([to_pixels(image, model.preprocess) for image in images]).to(model.device)
     with torch.inference_mode():
-        return model.chances(model.logits(model.normalised(x))).cpu()
+        return model.chances(model.from_normalised(model.normalised(x))).cpu()
 
 
 def _timed(work: Callable[[], object]) -> float:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from clearsight.core.classifier import Preprocess
+from clearsight.core.preprocess import Preprocess
 
 if TYPE_CHECKING:
     import onnx

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from clearsight.core.classifier import Preprocess
+from clearsight.core.preprocess import Preprocess
 from clearsight.engines.manifest import PICTURE, PIXELS
 from clearsight.exporting.onnx_pixels import pillow_weighs
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clearsight.core.classifier import Preprocess
+from clearsight.core.preprocess import Preprocess
 from clearsight.exporting.onnx_pixels import pillow_weighs
 
 Size = int | torch.SymInt  # which it is while a program is taken

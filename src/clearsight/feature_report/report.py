@@ -17,7 +17,8 @@ from clearsight._version import __version__
 from clearsight.auditing.case import Case
 from clearsight.core import rng
 from clearsight.core.catalogue import Call, catalogue, parse
-from clearsight.core.classifier import Classifier, plain
+from clearsight.core.classifier import Classifier
+from clearsight.core.label_names import plain
 from clearsight.core.progress import Progress
 from clearsight.data.datasets import Picture, Pictures, open_data, truth
 from clearsight.data.text_inputs import refuse_texts

@@ -63,7 +63,7 @@ def _stand_in(model: Classifier, x: Tensor) -> StandIn | None:
 
     with passes.uncounted(), torch.no_grad():
         z = model.normalised(x[:1])
-        wanted, found = model.logits(z.clone()), _logits(graph, rules, z)
+        wanted, found = model.from_normalised(z.clone()), _logits(graph, rules, z)
     far = (found - wanted).abs().max() > _SAME * wanted.abs().max()
     return None if found.shape != wanted.shape or bool(far) else run
 

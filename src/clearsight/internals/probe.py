@@ -158,7 +158,7 @@ def last_probe(model: Classifier, x: Tensor) -> Probe | None:
 
 
 def _key(model: Classifier, x: Tensor) -> tuple[Any, ...]:
-    return tuple(x.shape[1:]), x.device, model.output, model.scores, model.preprocess, model.channels_last
+    return tuple(x.shape[1:]), x.device, model.reading, model.preprocess, model.channels_last
 
 
 def _settings(net: nn.Module) -> dict[tuple[int, str], object]:

@@ -84,7 +84,7 @@ def graph_of(model: Classifier, x: Tensor, layer: str = "", *, fold: bool = True
     graphs = _graphs.setdefault(model.net, {})
     with passes.uncounted(), torch.no_grad():
         z = model.normalised(x[:1])
-        wanted = model.logits(z.clone())  # forward may write into what it is given
+        wanted = model.from_normalised(z.clone())  # forward may write into what it is given
         first_pass.note(model.net, x[:1], wanted)
         known = graphs.get((*run, fold))
         if known is not None and known.weights == weights and _same_logits(known.graph, z, wanted, _SAME):
@@ -121,7 +121,7 @@ def is_recorded(model: Classifier, x: Tensor, layer: str = "") -> bool:
 
 def _run_of(model: Classifier, x: Tensor, layer: str) -> tuple[Any, ...]:
     """What else than the network a recording is for."""
-    return tuple(x.shape[1:]), x.device, layer, model.output, model.scores
+    return tuple(x.shape[1:]), x.device, layer, model.reading
 
 
 def _graph_of_recording(model: Classifier, z: Tensor, wanted: Tensor, run: tuple[Any, ...], *, fold: bool) -> Graph:
@@ -224,7 +224,7 @@ def _place(t: Tensor) -> tuple[Any, ...]:
 
 def _recorded(model: Classifier, z: Tensor, layer: str, pictures: int) -> fx.GraphModule:
     def run(z: Tensor) -> Tensor:
-        return model.logits(z)
+        return model.from_normalised(z)
 
     many = z[:1].expand(pictures, *z.shape[1:]).contiguous()
     with _marking(model, z, layer), warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):

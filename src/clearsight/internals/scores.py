@@ -25,7 +25,7 @@ def scores(model: Classifier, x: Tensor, batch: int | None = None) -> Tensor:
     """
     if not tasks():
         return _scores(model, x, batch)
-    key = ("scores", model.output, model.scores, model.preprocess, digest(x), weight_digest(model.net))
+    key = ("scores", model.reading, model.preprocess, digest(x), weight_digest(model.net))
     return once(model.net, key, lambda: _scores(model, x, batch))
 
 

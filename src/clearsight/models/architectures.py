@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from clearsight.core.catalogue import Call, catalogue, parse
-from clearsight.core.classifier import Preprocess
 from clearsight.core.light_imports import without_compiler
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.rng import gpus, seed_torch
 from clearsight.errors import Refused, nearest
 

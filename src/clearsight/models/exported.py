@@ -8,7 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from clearsight.core.classifier import Classifier, Preprocess, Scores, wrap
+from clearsight.core.classifier import Classifier, wrap
+from clearsight.core.preprocess import Preprocess
+from clearsight.core.score_kinds import Scores
 from clearsight.engines import exported_program, openvino_engine
 from clearsight.engines.converted.convert import convert, probe_pictures
 from clearsight.engines.converted.node import Unknown

@@ -16,7 +16,9 @@ import torch
 from torch import nn
 
 from clearsight.core.catalogue import module_of
-from clearsight.core.classifier import Classifier, Preprocess, Scores, outputs_for, wrap
+from clearsight.core.classifier import Classifier, outputs_for, wrap
+from clearsight.core.preprocess import Preprocess
+from clearsight.core.score_kinds import Scores
 from clearsight.errors import Refused, nearest
 from clearsight.models import architectures
 from clearsight.models.exported import load_exported

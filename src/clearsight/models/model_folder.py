@@ -12,9 +12,11 @@ from typing import Any, get_args
 from safetensors.torch import save as as_safetensors
 from torch import Tensor
 
-from clearsight.core.classifier import Classifier, Preprocess, Scores, outputs_for
+from clearsight.core.classifier import Classifier, outputs_for
 from clearsight.core.json_fields import check_fields, preprocess_fields, refuse_wrong, whole
 from clearsight.core.output import write_whole
+from clearsight.core.preprocess import Preprocess
+from clearsight.core.score_kinds import Scores
 from clearsight.core.tables import read_table
 from clearsight.errors import Refused
 from clearsight.models.architectures import build

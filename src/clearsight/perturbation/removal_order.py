@@ -92,7 +92,7 @@ def _filled(model: Classifier, x: Tensor, fill: Removal) -> Tensor:
 
 def _logits_of(model: Classifier, x: Tensor) -> Tensor:
     """Logits (B, K) of the ends of a curve, which are the same for every map."""
-    return _once_each(model, ("logits", model.output, model.scores, model.preprocess), x, model)
+    return _once_each(model, ("logits", model.reading, model.preprocess), x, model)
 
 
 def _once_each(model: Classifier, key: tuple[object, ...], x: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import MISSING, dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
-from clearsight.core.classifier import Preprocess
+from clearsight.core.preprocess import Preprocess
 from clearsight.errors import Refused
 from clearsight.reporting.findings import Cell
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from clearsight.core.catalogue import Call, parse
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
 from clearsight.core.forwards import COARSE, coarse_type
+from clearsight.core.preprocess import Preprocess
 from clearsight.errors import Refused
 from clearsight.runner.pictures import check_pictures, run_on_pictures
 from clearsight.runner.sharded import spelled
@@ -81,4 +82,4 @@ class _Purified(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         clean = purify(x.detach().clamp(0, 1), self.purifier)
         through = clean + (x - x.detach())  # nothing is added, and the gradient of x is one
-        return self.model.logits(self.model.normalised(through))
+        return self.model.from_normalised(self.model.normalised(through))

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
 from clearsight.core.label_names import first_name
+from clearsight.core.preprocess import Preprocess
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]

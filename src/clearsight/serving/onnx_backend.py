@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.data.images import of_bytes
 from clearsight.engines.manifest import LOGITS, MAP, PIXELS, PROBABILITIES, VALUES, Manifest
 from clearsight.engines.onnx_file import read_onnx

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from clearsight.core.classifier import Preprocess
+from clearsight.core.preprocess import Preprocess
 from clearsight.data.images import TooLarge, notes, open_picture, picture_size, to_bytes
 from clearsight.data.in_memory import InMemory
 from clearsight.errors import Refused

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clearsight.core.catalogue import Call
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.rng import gpus, seed_torch
 from clearsight.core.targets import ClassScore
 from clearsight.errors import Refused

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from clearsight.core.answering import Withheld
-from clearsight.core.classifier import Preprocess
+from clearsight.core.preprocess import Preprocess
 from clearsight.errors import Refused
 from clearsight.stealing.victim import Victim
 

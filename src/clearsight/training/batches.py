@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from clearsight.core.catalogue import Call
-from clearsight.core.classifier import Preprocess
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.torchvision_v2 import F
 from clearsight.data.datasets import Picture
 from clearsight.data.images import eight_bit, of_bytes, open_picture, shown

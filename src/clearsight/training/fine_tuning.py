@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from clearsight.core.classifier import Preprocess
+from clearsight.core.preprocess import Preprocess
 from clearsight.data.text_encoding import PRINTABLE, text_preprocess
 from clearsight.errors import Refused
 from clearsight.models import architectures

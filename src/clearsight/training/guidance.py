@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from clearsight.core.classifier import Preprocess
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.text import counted
 from clearsight.data.annotation_formats.sheets import named
 from clearsight.data.annotations import read_boxes, region_mask

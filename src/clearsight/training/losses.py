@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from clearsight.core import rng
 from clearsight.core.catalogue import Call
-from clearsight.core.classifier import normalised
+from clearsight.core.preprocess import normalised
 from clearsight.core.training_step import TrainingStep
 from clearsight.errors import Refused
 from clearsight.training.fine_tuning import TrainableNetwork

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from clearsight.core import rng
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.training_step import TrainingStep
 from clearsight.training.losses import defended_losses, weighted_entropy
 from clearsight.training.objective import Objective

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import plain
+from clearsight.core.label_names import plain
 from clearsight.core.text import counted
 from clearsight.data.annotations import region_mask
 from clearsight.data.images import open_picture

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import plain
+from clearsight.core.label_names import plain
 from clearsight.core.statistics import wilson
 from clearsight.core.text import counted
 from clearsight.drawing.heatmaps import photo, strip

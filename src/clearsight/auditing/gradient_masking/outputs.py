@@ -13,7 +13,8 @@ from clearsight.auditing.goals import acceptable
 from clearsight.auditing.gradient_masking.checklist import AttackTrials, Point, pictures
 from clearsight.auditing.gradient_masking.gradients import Slopes
 from clearsight.core.catalogue import method_name
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import Misclassify
 from clearsight.internals.scores import scores
 from clearsight.runner.corrupt import corrupt
