@@ -11,6 +11,7 @@ from .core.catalogue import catalogue as catalogue
 from .core.catalogue import method as method
 from .core.classifier import Classifier as Classifier
 from .core.classifier import wrap as wrap
+from .core.model import Model as Model
 from .core.preprocess import Preprocess as Preprocess
 from .core.targets import Become as Become
 from .core.targets import ClassScore as ClassScore
@@ -28,6 +29,15 @@ from .exporting.export import Exported as Exported
 from .exporting.export import export as export
 from .feature_report.report import FeatureReport as FeatureReport
 from .feature_report.report import features as features
+from .kinds.box_goals import Appear as Appear
+from .kinds.box_goals import BoxesBecome as BoxesBecome
+from .kinds.box_goals import Vanish as Vanish
+from .kinds.box_targets import BoxScore as BoxScore
+from .kinds.detector import Detector as Detector
+from .kinds.region_goals import PixelsBecome as PixelsBecome
+from .kinds.region_goals import PixelsMisread as PixelsMisread
+from .kinds.region_targets import RegionScore as RegionScore
+from .kinds.segmenter import Segmenter as Segmenter
 from .models.loading import load as load
 from .models.loading import save as save
 from .reporting.findings import Finding as Finding

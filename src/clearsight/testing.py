@@ -11,6 +11,8 @@ from clearsight.core.classifier import Classifier
 from clearsight.core.preprocess import Preprocess
 from clearsight.core.theft import Theft
 from clearsight.core.training_step import TrainingStep
+from clearsight.kinds.detector import Detector
+from clearsight.kinds.segmenter import Segmenter
 from clearsight.training.losses import weighted_entropy
 from clearsight.training.perturb import attacker, training_attack
 
@@ -66,6 +68,57 @@ def rectified(first: list[list[float]], second: list[list[float]], bias: list[fl
     labels = tuple(f"class {i}" for i in range(len(second)))
     net = nn.Sequential(nn.Flatten(), below, nn.ReLU(), above)
     return Classifier(net, Preprocess((1, len(first[0])), (0.0,), (1.0,)), labels)
+
+
+class _Templates(nn.Module):
+    """Every window of the picture is a candidate: its box is the window, its logits are linear in its pixels."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, stride: int) -> None:
+        super().__init__()
+        self.match = nn.Conv2d(weight.shape[1], len(weight), (weight.shape[2], weight.shape[3]), stride)
+        self.match.weight.data, self.match.bias = weight.clone(), nn.Parameter(bias.clone())
+        self.stride, self.sides = stride, (weight.shape[3], weight.shape[2])
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.match(x)
+        top, left = torch.meshgrid(*(torch.arange(n, device=x.device) for n in logits.shape[2:]), indexing="ij")
+        corner = self.stride * torch.stack([left, top], -1).reshape(1, -1, 2).to(logits)
+        boxes = torch.cat([corner, corner + corner.new_tensor(self.sides)], -1).expand(len(x), -1, -1)
+        return torch.cat([boxes, torch.full_like(boxes[..., :1], 50.0), logits.flatten(2).mT], -1)
+
+
+def template_detector(weight: Tensor, bias: Tensor, stride: int, size: tuple[int, int]) -> Detector:
+    """A detector whose class logits are those of a template, weight (K, C, h, w), at every window of a picture.
+
+    bias (K,); stride: pixels from one window to the next; size: (H, W) of the pictures; no normalisation.
+    """
+    channels = weight.shape[1]
+    labels = tuple(f"class {i}" for i in range(len(weight)))
+    return Detector(_Templates(weight, bias, stride), Preprocess(size, (0.0,) * channels, (1.0,) * channels), labels)
+
+
+def tiny_detector() -> Detector:
+    """Finds red and blue squares of 4 x 4 pixels in pictures (3, 32, 32): 64 windows that do not overlap.
+
+    The logit of a window is 8 times its mean of the colour, less that of the other two, less 4.
+    """
+    weight = torch.full((2, 3, 4, 4), -8 / 16)
+    weight[0, 0], weight[1, 2] = 8 / 16, 8 / 16
+    return template_detector(weight, torch.full((2,), -4.0), 4, (32, 32))
+
+
+def pixel_segmenter(weight: list[list[float]], size: tuple[int, int] = (32, 32)) -> Segmenter:
+    """A segmenter whose logits are linear in each pixel by itself, one row of weights per class; no normalisation."""
+    layer = nn.Conv2d(len(weight[0]), len(weight), 1, bias=False)
+    layer.weight.data = torch.tensor(weight)[..., None, None]
+    channels = len(weight[0])
+    labels = tuple(f"class {i}" for i in range(len(weight)))
+    return Segmenter(nn.Sequential(layer), Preprocess(size, (0.0,) * channels, (1.0,) * channels), labels)
+
+
+def tiny_segmenter() -> Segmenter:
+    """Names each pixel of a picture (3, 32, 32) after its strongest colour: class 0 is red, 1 green, 2 blue."""
+    return pixel_segmenter([[5.0, 0.0, 0.0], [0.0, 5.0, 0.0], [0.0, 0.0, 5.0]])
 
 
 def training_step(model: Classifier, attack: str = "fgsm", *, eps: float = 8 / 255, seed: int = 0) -> TrainingStep:

@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 LEVELS = (
     "errors _version",
     "core",
+    "kinds",
     "sharding",
     "networks augmentations corruptions purifiers perturbation internals drawing engines",
     "models reporting",

@@ -4,14 +4,14 @@ from torch import Tensor
 
 from clearsight.attacks.common.apgd import restarted
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.norms import Norm
 from clearsight.core.targets import Goal
 
 
 @method(paper="arXiv:2003.01690", claims="linf l2 stochastic")
 def apgd_ce(
-    model: Classifier,
+    model: Model,
     x: Tensor,
     goal: Goal,
     *,

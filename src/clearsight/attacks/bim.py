@@ -4,7 +4,7 @@ from torch import Tensor
 
 from clearsight.attacks.common.small_steps import descend
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.norms import Norm
 from clearsight.core.targets import Goal
 from clearsight.errors import Refused
@@ -12,7 +12,7 @@ from clearsight.errors import Refused
 
 @method(paper="arXiv:1607.02533", claims="linf l2")
 def bim(
-    model: Classifier,
+    model: Model,
     x: Tensor,
     goal: Goal,
     *,

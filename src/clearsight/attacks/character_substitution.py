@@ -5,14 +5,14 @@ from torch import Tensor
 
 from clearsight.core.best_so_far import BestSoFar
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Goal
 from clearsight.errors import Refused
 from clearsight.internals.layers import gradients
 
 
 @method(paper="arXiv:1712.06751", claims="characters texts-only")
-def character_substitution(model: Classifier, x: Tensor, goal: Goal, *, eps: float, candidates: int = 8) -> Tensor:
+def character_substitution(model: Model, x: Tensor, goal: Goal, *, eps: float, candidates: int = 8) -> Tensor:
     """HotFlip: replaces one character after another by another letter, each time the one that helps the goal most.
 
     x (B, letters, L), one-hot texts -> the same shape; eps is the number of characters that may be replaced.  None is
@@ -71,7 +71,7 @@ def _check(x: Tensor, candidates: int) -> None:
         )
 
 
-def _slopes(model: Classifier, x: Tensor, goal: Goal) -> tuple[Tensor, Tensor, Tensor]:
+def _slopes(model: Model, x: Tensor, goal: Goal) -> tuple[Tensor, Tensor, Tensor]:
     """The gradient of the loss at x, the loss, and whether the goal is met."""
     z = x.detach().requires_grad_()
     with torch.enable_grad():
@@ -87,7 +87,7 @@ def _estimates(g: Tensor, x: Tensor, free: Tensor, writable: Tensor) -> Tensor:
     return change.masked_fill((x > 0) | ~writable[None, :, None] | ~free[:, None], torch.inf)
 
 
-def _lowest(model: Classifier, x: Tensor, goal: Goal, estimates: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
+def _lowest(model: Model, x: Tensor, goal: Goal, estimates: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
     """The texts with the replacement that the network finds best, its place, and the loss; inf where none may come.
 
     Tried are the replacements with the lowest estimates, each at another place, at most so many.

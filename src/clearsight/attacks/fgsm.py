@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.norms import Norm, project, steepest, within
 from clearsight.core.targets import Goal
 from clearsight.internals.layers import gradients
@@ -15,7 +15,7 @@ from clearsight.internals.layers import gradients
 
 @method(paper="arXiv:1412.6572", claims="linf l2 stochastic")
 def fgsm(
-    model: Classifier,
+    model: Model,
     x: Tensor,
     goal: Goal,
     *,

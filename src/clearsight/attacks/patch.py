@@ -13,7 +13,7 @@ from clearsight.attacks.common.lessons import learned, sorted_lessons
 from clearsight.attacks.common.pasting import Cut, Shape, cut, pasted
 from clearsight.core import rng
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.output import write_whole
 from clearsight.core.targets import Goal, as_goal
 from clearsight.core.validation import check_pixels
@@ -24,7 +24,7 @@ DPI = 300
 
 @method(paper="arXiv:1712.09665", claims="linf unbounded pictures-only stochastic")
 def patch(
-    model: Classifier,
+    model: Model,
     x: Tensor,
     goal: Goal,
     *,
@@ -75,7 +75,7 @@ def patch(
 
 
 def learned_patch(
-    model: Classifier,
+    model: Model,
     x: Tensor,
     goal: Tensor | Goal,
     *,
@@ -124,7 +124,7 @@ def printable(patch: Tensor, path: str | Path, *, cm: float = 10.0, shape: Shape
 
 
 def _outline(
-    model: Classifier, x: Tensor, share: float, shape: Shape, rotation: float, scale: float, steps: int, step: float
+    model: Model, x: Tensor, share: float, shape: Shape, rotation: float, scale: float, steps: int, step: float
 ) -> Cut:
     if x.dim() != 4:
         raise Refused("patch needs pictures with height and width: it does not take sequences")
@@ -138,7 +138,7 @@ def _outline(
 
 
 def _learned(
-    model: Classifier,
+    model: Model,
     lessons: tuple[Tensor, Goal],
     of: Cut,
     rotation: float,

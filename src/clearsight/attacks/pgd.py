@@ -5,7 +5,7 @@ from torch import Tensor
 
 from clearsight.core.best_so_far import BestSoFar
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.norms import Norm, project, steepest, within
 from clearsight.core.targets import Goal
 from clearsight.errors import Refused
@@ -14,7 +14,7 @@ from clearsight.internals.layers import gradients
 
 @method(paper="arXiv:1706.06083", claims="linf l2 stochastic")
 def pgd(
-    model: Classifier,
+    model: Model,
     x: Tensor,
     goal: Goal,
     *,

@@ -10,7 +10,7 @@ from torch import Tensor
 from clearsight.core import rng
 from clearsight.core.best_so_far import BestSoFar
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.norms import project
 from clearsight.core.targets import Goal
 from clearsight.errors import Refused
@@ -18,7 +18,7 @@ from clearsight.errors import Refused
 
 @method(paper="arXiv:1712.02779", claims="linf unbounded stochastic pictures-only")
 def spatial(
-    model: Classifier,
+    model: Model,
     x: Tensor,
     goal: Goal,
     *,

@@ -7,7 +7,7 @@ from clearsight.core import rng
 from clearsight.core.batching import bounded
 from clearsight.core.blackbox import BlackBox
 from clearsight.core.catalogue import Call, method, parse
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.norms import Norm, norm_of, project
 from clearsight.errors import Refused
 
@@ -18,7 +18,7 @@ def transfer(
     x: Tensor,
     *,
     eps: float,
-    other: Classifier,
+    other: Model,
     inner: str = "pgd(early_stop=false)",
     queries: int = 1,
     norm: Norm = "linf",
@@ -70,7 +70,7 @@ def transfer(
     return x_adv
 
 
-def _alike(other: Classifier, box: BlackBox, x: Tensor) -> None:
+def _alike(other: Model, box: BlackBox, x: Tensor) -> None:
     """Refuse a model whose classes differ or stand in another order, and one that does not take these pictures."""
     if len(other.labels) != len(box.labels):
         raise Refused(
@@ -111,7 +111,7 @@ def _inner(spelling: str, norm: Norm) -> Call:
 
 
 def _made(
-    call: Call, other: Classifier, box: BlackBox, x: Tensor, rows: Tensor, eps: float, norm: Norm, turn: int
+    call: Call, other: Model, box: BlackBox, x: Tensor, rows: Tensor, eps: float, norm: Norm, turn: int
 ) -> Tensor:
     """Run the inner attack on the pictures rows (n,) with the random numbers of this turn: (n, C, *S)."""
     out = []

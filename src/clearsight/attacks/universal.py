@@ -5,7 +5,7 @@ from torch import Tensor
 
 from clearsight.attacks.common.lessons import learned, sorted_lessons
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.norms import Norm, project, steepest
 from clearsight.core.targets import Goal
 from clearsight.errors import Refused
@@ -13,7 +13,7 @@ from clearsight.errors import Refused
 
 @method(paper="arXiv:1610.08401", claims="linf l2")
 def universal(
-    model: Classifier,
+    model: Model,
     x: Tensor,
     goal: Goal,
     *,

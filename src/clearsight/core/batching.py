@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.passes import uncounted
 
 SIZE = 16  # pictures in one pass through a network of the usual size: the fastest on the processors measured
@@ -48,7 +48,7 @@ def pairs(
 
 
 @contextmanager
-def bounded(model: Classifier, x: Tensor, size: int | None) -> Iterator[int]:
+def bounded(model: Model, x: Tensor, size: int | None) -> Iterator[int]:
     """How many pictures, at most size, may go forward and back at once: as many as BYTES hold, at least one.
 
     size: None for SIZE, or up to MOST where the network is so small that they keep no more than SMALL.  x (1, C, *S) is
@@ -72,7 +72,7 @@ def bounded(model: Classifier, x: Tensor, size: int | None) -> Iterator[int]:
         _one_way.reset(token_one_way)
 
 
-def bytes_kept(model: Classifier, x: Tensor) -> int:
+def bytes_kept(model: Model, x: Tensor) -> int:
     """Bytes that a forward pass of x keeps for its way back, parameters and buffers apart."""
     weights = {p.untyped_storage().data_ptr() for p in (*model.net.parameters(), *model.net.buffers())}
     storages: dict[int, int] = {}

@@ -11,6 +11,7 @@ from clearsight.core import passes
 from clearsight.core.access import classes_told, told
 from clearsight.core.batching import at_once
 from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.norms import Measure, per_picture, perturbation_norm, project
 from clearsight.core.targets import Goal, margin
 from clearsight.errors import Refused
@@ -39,7 +40,7 @@ class BlackBox:
 
     def __init__(
         self,
-        model: Classifier,
+        model: Model,
         x: Tensor,
         goal: Goal,
         *,
@@ -52,10 +53,8 @@ class BlackBox:
         if queries < 1:
             raise Refused(f"queries={queries}: give at least 1")
         self.top = classes_told(access, digits)
-        if not model.one_of_many and access not in ("logits", "label"):
-            raise Refused(
-                f"access {access} needs probabilities, but the model's outputs are {model.scores}: give logits or label"
-            )
+        if access not in ("logits", "label"):
+            _check_probabilities(model, access)
         self.clean, self.goal, self.eps, self.norm = x, goal, eps, norm
         self.queries, self.access, self.digits = queries, access, digits
         self.labels = model.labels
@@ -278,3 +277,12 @@ def _highest_so_far(height: Tensor, nth: Tensor) -> Tensor:
     table = torch.zeros(int(which[-1]) + 1, int(nth.max()))
     table[which, nth - 1] = height
     return table.cummax(1).values[which, nth - 1]
+
+
+def _check_probabilities(model: Model, access: str) -> None:
+    """Refuse an access by probabilities of classes to a model that has none."""
+    if not isinstance(model, Classifier) or not model.one_of_many:
+        outputs = model.scores if isinstance(model, Classifier) else f"those of a {model.kind}"
+        raise Refused(
+            f"access {access} needs probabilities, but the model's outputs are {outputs}: give logits or label"
+        )

@@ -115,6 +115,12 @@ def _unquoted(annotation: ast.expr) -> ast.expr:
     return ast.parse(ast.literal_eval(annotation), mode="eval").body if quoted else annotation
 
 
+def _first_type(function: ast.FunctionDef) -> str:
+    """The annotation of the first parameter, as a name; "" where it has none."""
+    first = next(iter([*function.args.posonlyargs, *function.args.args]), None)
+    return "" if first is None or first.annotation is None else ast.unparse(_unquoted(first.annotation))
+
+
 _module = functools.cache(_Module)
 
 
@@ -132,6 +138,7 @@ def read_method(module: str) -> Method:
                 ast.get_docstring(function) or "",
                 source.parameters(function),
                 {str(k.arg): source.evaluate(k.value) for k in mark.keywords if k.arg != "validate"},
+                _first_type(function),
             )
     except _UnreadableError:
         pass

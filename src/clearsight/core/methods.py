@@ -69,6 +69,16 @@ class Method:
         """Of the function, in their order; annotated by types where a caller may set them."""
         return dict(inspect.signature(self.fn, eval_str=True).parameters)
 
+    @functools.cached_property
+    def takes(self) -> str:
+        """The name of the type of model that it takes, as its first parameter is annotated: "Model" is every kind.
+
+        "" where that is not annotated.
+        """
+        first = next(iter(inspect.signature(self.fn).parameters.values()), None)
+        given = "" if first is None or first.annotation is first.empty else first.annotation
+        return given if isinstance(given, str) else getattr(given, "__name__", "")
+
     @property
     def summary(self) -> str:
         return self.doc.partition("\n")[0]
@@ -103,10 +113,17 @@ class FiledMethod(Method):
     """A method that was read as text, see `method_files`; its module is imported when the function is needed."""
 
     def __init__(
-        self, module: str, module_doc: str, function: str, doc: str, parameters: Parameters, about: dict[str, Any]
+        self,
+        module: str,
+        module_doc: str,
+        function: str,
+        doc: str,
+        parameters: Parameters,
+        about: dict[str, Any],
+        takes: str = "",
     ) -> None:
         self._module, self._module_doc, self._function, self._doc = module, module_doc, function, doc
-        self.__dict__["parameters"] = parameters
+        self.__dict__.update(parameters=parameters, takes=takes)
         self.paper, self.claims = about.get("paper", ""), frozenset(about.get("claims", "").split())
         self.order, self.advice, self.mend = about.get("order", 100), about.get("advice", ""), about.get("mend", "")
         self.name = about.get("name", "") or self.file.replace("_", "-")

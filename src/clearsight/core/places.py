@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 
 
-def occupied(model: Classifier, x: Tensor) -> Tensor | None:
+def occupied(model: Model, x: Tensor) -> Tensor | None:
     """bool (B, *S): the places of inputs x (B, C, *S) that hold something; None where all do, as in pictures.
 
     A text ends with its last character.  Behind that a map says nothing of it, and nothing can be taken away.
@@ -29,7 +29,7 @@ def cropped(maps: Tensor, inside: Tensor | None) -> list[Tensor]:
     return list(maps) if inside is None else [m[here.to(m.device)] for m, here in zip(maps, inside, strict=True)]
 
 
-def share_inside(model: Classifier, x: Tensor, regions: Tensor) -> Tensor:
+def share_inside(model: Model, x: Tensor, regions: Tensor) -> Tensor:
     """(B,) the share of the places of inputs x (B, C, *S) that hold something and lie in regions (B, *S) bool."""
     inside = occupied(model, x)
     places = regions[0].numel() if inside is None else inside.flatten(1).sum(1).clamp_min(1).to(regions.device)

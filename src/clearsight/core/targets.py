@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Protocol, get_args
+from typing import ClassVar, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
@@ -110,6 +110,8 @@ class ClassScore:
     index: Tensor
     of: Of = "logit"
 
+    kind: ClassVar[str] = "classifier"
+
     def __init__(self, index: int | list[int] | Tensor, of: Of = "logit") -> None:
         if of not in get_args(Of):
             raise Refused(f"ClassScore of {of!r}: give one of {', '.join(get_args(Of))}")
@@ -145,6 +147,8 @@ class Margin:
 
     a: Tensor
     b: Tensor | None = None
+
+    kind: ClassVar[str] = "classifier"
 
     def __init__(self, a: int | list[int] | Tensor, b: int | list[int] | Tensor | None = None) -> None:
         object.__setattr__(self, "a", _classes(a))
@@ -185,6 +189,8 @@ class Misclassify:
     """
 
     y: Tensor
+
+    kind: ClassVar[str] = "classifier"
 
     def __post_init__(self) -> None:
         if self.y.dtype != torch.bool:
@@ -260,6 +266,8 @@ class Become:
 
     t: Tensor
 
+    kind: ClassVar[str] = "classifier"
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "t", _classes(self.t).reshape(-1))
 
@@ -309,6 +317,8 @@ class AwayFrom:
     """
 
     shares: Tensor
+
+    kind: ClassVar[str] = "classifier"
 
     def loss(self, outputs: Tensor) -> Tensor:
         return (outputs.log_softmax(1) * self.shares.to(outputs)).sum(1)

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from clearsight.core.catalogue import Call
 from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.preprocess import fits
 from clearsight.core.targets import ClassScore, Goal, Of, Target
 from clearsight.errors import NotFinite, Refused
 
 
-def check_pixels(model: Classifier, x: Tensor) -> Tensor:
+def check_pixels(model: Model, x: Tensor) -> Tensor:
     """x as floats on the model's device, or a refusal: pixels are finite and in [0, 1]."""
     if not isinstance(x, Tensor) or x.dim() < 3 or len(x) == 0:
         raise Refused("give the pictures as one tensor (B, C, *S) of at least one, with pixels in [0, 1]")
@@ -50,8 +51,36 @@ def top_class(model: Classifier, logits: Tensor, *, chance: bool = False) -> Cla
     return ClassScore(logits.argmax(1), of)
 
 
-def check_target(model: Classifier, target: Target) -> None:
-    """Refuse a probability that the model's outputs do not have."""
+_QUESTIONS = {
+    "classifier": "cs.ClassScore(model.index(name)) is explained, cs.Misclassify(y) attacked",
+    "detector": "cs.BoxScore(boxes, classes) is explained, cs.Vanish(boxes, classes) attacked",
+    "segmenter": "cs.RegionScore(classes, regions) is explained, cs.PixelsMisread(y) attacked",
+}
+
+
+def check_kind(model: Model, question: Target | Goal) -> None:
+    """Refuse a target or a goal of another kind of model; one that says nothing of kinds is taken."""
+    kind = getattr(question, "kind", model.kind)
+    if kind != model.kind:
+        what = type(question).__name__
+        raise Refused(f"{what} asks about a {kind}, and the model is a {model.kind}: {_QUESTIONS[model.kind]}")
+
+
+def check_takes(model: Model, call: Call) -> None:
+    """Refuse a method that does not take this kind of model, as its first parameter is annotated."""
+    taken = call.method.takes.rpartition(".")[2].lower()
+    if taken in _QUESTIONS and taken != model.kind:
+        raise Refused(
+            f"{call.method.name} takes a {taken}, and the model is a {model.kind}",
+            "clearsight methods NAME says what a method takes",
+        )
+
+
+def check_target(model: Model, target: Target) -> None:
+    """Refuse a target of another kind of model, and a probability that the model's outputs do not have."""
+    check_kind(model, target)
+    if not isinstance(model, Classifier):
+        return
     of = target.of if isinstance(target, ClassScore) else ""
     if of == "prob" and not model.one_of_many:
         instead = "value" if model.scores == "values" else "sigmoid"

@@ -5,14 +5,14 @@ from torch import Tensor
 
 from clearsight.core.batching import pairs
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.internals.forward_from_layer import forward_from
 from clearsight.internals.layers import enlarge, find_layer
 
 
 @method(paper="doi:10.1109/WACV45572.2020.9093360", claims="class-sensitive needs-convolutions")
-def ablation_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
+def ablation_cam(model: Model, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
     """The channels of one layer, each weighted by how much the target falls without it, summed and rectified.
 
     x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in units of the target times activation.  A channel is removed by setting

@@ -4,14 +4,14 @@ import torch
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.places import occupied
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
 
 
 @method(paper="control", claims="control")
-def centre(model: Classifier, x: Tensor, target: Target, *, sigma: float = 0.25) -> Tensor:
+def centre(model: Model, x: Tensor, target: Target, *, sigma: float = 0.25) -> Tensor:
     """A Gaussian in the middle of the picture: a control map that knows neither the model nor the picture.
 
     x (B, C, *S) in [0, 1] -> (B, *S), in (0, 1], without a unit; the same for all pictures of one size.  Of a text it

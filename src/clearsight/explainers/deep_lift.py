@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.explainers.common.completeness import note_or_refuse, size_of
@@ -18,7 +18,7 @@ from clearsight.internals.vjp import vjp
 
 
 @method(paper="arXiv:1704.02685", claims="complete signed class-sensitive few-passes")
-def deep_lift(model: Classifier, x: Tensor, target: Target, *, baseline: float = 0.0) -> Tensor:
+def deep_lift(model: Model, x: Tensor, target: Target, *, baseline: float = 0.0) -> Tensor:
     """What each pixel's difference from a flat picture adds to the target, by the rescale rule.
 
     x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target: the map sums to target(x) - target(baseline).
@@ -53,7 +53,7 @@ def deep_lift(model: Classifier, x: Tensor, target: Target, *, baseline: float =
     return torch.cat([_some(model, graph, x[rows.to(x.device)], target[rows], baseline) for rows in parts])
 
 
-def _some(model: Classifier, graph: Graph, x: Tensor, target: Target, baseline: float) -> Tensor:
+def _some(model: Model, graph: Graph, x: Tensor, target: Target, baseline: float) -> Tensor:
     base = torch.full_like(x, baseline)
     with torch.no_grad():
         before = graph.values(model.normalised(base).to(model.dtype))

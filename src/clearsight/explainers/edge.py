@@ -4,12 +4,12 @@ import torch
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 
 
 @method(paper="control", claims="control")
-def edge(model: Classifier, x: Tensor, target: Target) -> Tensor:
+def edge(model: Model, x: Tensor, target: Target) -> Tensor:
     """How strong the picture's edges are, by Sobel's filters: a control map that does not use the model.
 
     x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in pixel values: the length of the gradient that the filters [-1, 0, 1]

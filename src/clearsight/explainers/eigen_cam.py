@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.internals.layers import activations, enlarge, find_layer
 
@@ -12,7 +12,7 @@ FLAT = 1e-3  # of what the channels would add up to without their signs: a sum t
 
 
 @method(paper="arXiv:2008.00299", claims="needs-convolutions few-passes")
-def eigen_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
+def eigen_cam(model: Model, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
     """The first principal component of one layer's channels: what stands out in the picture, whatever the class.
 
     x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in units of the layer's activations.  Each channel's mean over the places

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from clearsight.core import diagnostics
 from clearsight.core.batching import pairs
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.internals.layers import enlarge, flowing, gradients
@@ -29,7 +29,7 @@ WEIGHT, LAST_WEIGHT = 1.0, 300.0  # of the area, in units of the target's range
 
 @method(paper="arXiv:1910.08485", claims="class-sensitive")
 def extremal_perturbation(
-    model: Classifier, x: Tensor, target: Target, *, area: float = 0.1, iterations: int = 100, cells: int = 32
+    model: Model, x: Tensor, target: Target, *, area: float = 0.1, iterations: int = 100, cells: int = 32
 ) -> Tensor:
     """The part of the picture, of a given area, that keeps the target highest when the rest is blurred.
 
@@ -110,7 +110,7 @@ def extremal_perturbation(
     return maps
 
 
-def _tried(model: Classifier, levels: list[Tensor], target: Target, discs: Tensor) -> Tensor:
+def _tried(model: Model, levels: list[Tensor], target: Target, discs: Tensor) -> Tensor:
     """The target where only a disc stays, for each of discs (*looks, *grid): (B, *looks)."""
     x = levels[0]
     looks = discs.shape[: discs.dim() // 2]

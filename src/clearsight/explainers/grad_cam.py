@@ -4,13 +4,13 @@ import torch
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.internals.layers import activations_and_gradients, enlarge
 
 
 @method(paper="arXiv:1610.02391", claims="class-sensitive needs-convolutions few-passes learnable")
-def grad_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
+def grad_cam(model: Model, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
     """The channels of one layer, weighted by their mean gradient, summed, rectified and enlarged.
 
     x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in units of the target (divided by the number of places of the layer).

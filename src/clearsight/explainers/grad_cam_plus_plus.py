@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.explainers.common.cancellation import must_not_cancel
 from clearsight.internals.layers import activations_and_gradients, enlarge
 
 
 @method(paper="arXiv:1710.11063", claims="class-sensitive needs-convolutions few-passes learnable", name="grad-cam++")
-def grad_cam_plus_plus(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
+def grad_cam_plus_plus(model: Model, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
     """The channels of one layer, weighted by their positive gradients, rare ones more, summed, rectified and enlarged.
 
     x (B, C, *S) in [0, 1] -> (B, *S), >= 0.  A channel's weight is the sum over places of alpha times the positive

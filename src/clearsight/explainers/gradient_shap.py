@@ -8,7 +8,7 @@ from torch import Tensor
 from clearsight.core import diagnostics, rng
 from clearsight.core.batching import pairs
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.explainers.common.background import background
@@ -18,7 +18,7 @@ from clearsight.explainers.common.gradient import many_passes, pixel_gradients
 
 @method(paper="arXiv:1705.07874", claims="signed class-sensitive stochastic learnable")
 def gradient_shap(
-    model: Classifier,
+    model: Model,
     x: Tensor,
     target: Target,
     *,
@@ -88,7 +88,7 @@ def gradient_shap(
 
 
 def _note_residual(
-    model: Classifier,
+    model: Model,
     x: Tensor,
     target: Target,
     maps: Tensor,

@@ -3,13 +3,13 @@
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.explainers.common.gradient import pixel_gradients
 
 
 @method(paper="arXiv:1605.01713", claims="signed class-sensitive few-passes learnable")
-def gradient_x_input(model: Classifier, x: Tensor, target: Target, *, reference: float = 0.0) -> Tensor:
+def gradient_x_input(model: Model, x: Tensor, target: Target, *, reference: float = 0.0) -> Tensor:
     """The gradient at each pixel, times the pixel's distance from a reference value.
 
     x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target.

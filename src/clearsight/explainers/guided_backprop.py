@@ -3,13 +3,13 @@
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.explainers.common.rectifiers import rectified_gradient
 
 
 @method(paper="arXiv:1412.6806", claims="signed class-sensitive needs-relu few-passes")
-def guided_backprop(model: Classifier, x: Tensor, target: Target) -> Tensor:
+def guided_backprop(model: Model, x: Tensor, target: Target) -> Tensor:
     """The gradient, except that every ReLU passes only positive gradients back, and only where it was open.
 
     x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target per unit of pixel value, summed over channels.

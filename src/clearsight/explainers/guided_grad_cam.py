@@ -3,14 +3,14 @@
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.explainers.grad_cam import grad_cam
 from clearsight.explainers.guided_backprop import guided_backprop
 
 
 @method(paper="arXiv:1610.02391", claims="signed class-sensitive needs-convolutions needs-relu few-passes")
-def guided_grad_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
+def guided_grad_cam(model: Model, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
     """Guided backpropagation, times Grad-CAM: fine lines where the class is seen.
 
     x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target squared per unit of pixel value.

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.explainers.common.gradient import pixel_gradients
@@ -16,7 +16,7 @@ from clearsight.explainers.common.path import note_residual
 
 @method(paper="arXiv:2106.09788", claims="signed class-sensitive")
 def guided_integrated_gradients(
-    model: Classifier,
+    model: Model,
     x: Tensor,
     target: Target,
     *,

@@ -3,13 +3,13 @@
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.internals.layers import activations_and_gradients, enlarge
 
 
 @method(paper="arXiv:2011.08891", claims="class-sensitive needs-convolutions few-passes learnable")
-def hires_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
+def hires_cam(model: Model, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
     """The channels of one layer times their own gradient at each place, summed, rectified and enlarged.
 
     x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in units of the target.  Nothing is averaged over places: where the rest of

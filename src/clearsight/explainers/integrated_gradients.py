@@ -4,16 +4,14 @@ import torch
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.explainers.common.path import note_residual, path_gradients
 
 
 @method(paper="arXiv:1703.01365", claims="complete signed class-sensitive learnable")
-def integrated_gradients(
-    model: Classifier, x: Tensor, target: Target, *, steps: int = 50, baseline: float = 0.0
-) -> Tensor:
+def integrated_gradients(model: Model, x: Tensor, target: Target, *, steps: int = 50, baseline: float = 0.0) -> Tensor:
     """The gradient averaged over the straight path from a flat picture, times the path.
 
     x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target: the map sums to target(x) - target(baseline), up

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from clearsight.core import rng
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.explainers.common.completeness import note_or_refuse
@@ -17,7 +17,7 @@ from clearsight.perturbation.removal import flat
 
 @method(paper="arXiv:1705.07874", claims="signed class-sensitive stochastic scores-only")
 def kernel_shap(
-    model: Classifier,
+    model: Model,
     x: Tensor,
     target: Target,
     *,

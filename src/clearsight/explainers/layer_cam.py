@@ -3,13 +3,13 @@
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.internals.layers import activations_and_gradients, enlarge
 
 
 @method(paper="doi:10.1109/TIP.2021.3089943", claims="class-sensitive needs-convolutions few-passes learnable")
-def layer_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
+def layer_cam(model: Model, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
     """The channels of one layer times their gradient where it is positive, summed, rectified and enlarged.
 
     x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in units of the target.  The method also reads early layers, whose maps are

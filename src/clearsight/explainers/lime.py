@@ -5,7 +5,7 @@ from torch import Tensor
 
 from clearsight.core import rng
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.explainers.common.superpixels import Pieces, least_squares, painted, scores_of_subsets, segments
@@ -14,7 +14,7 @@ from clearsight.perturbation.removal import flat
 
 @method(paper="arXiv:1602.04938", claims="signed class-sensitive stochastic scores-only")
 def lime(
-    model: Classifier,
+    model: Model,
     x: Tensor,
     target: Target,
     *,

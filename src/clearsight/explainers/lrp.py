@@ -5,7 +5,7 @@ from typing import Literal
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.explainers.common.lrp_rules import Rules, alpha_beta, box, epsilon, flat, gamma, positive, relevance
@@ -18,7 +18,7 @@ Composite = Literal[
 
 @method(paper="doi:10.1371/journal.pone.0130140", claims="signed class-sensitive few-passes")
 def lrp(
-    model: Classifier,
+    model: Model,
     x: Tensor,
     target: Target,
     *,

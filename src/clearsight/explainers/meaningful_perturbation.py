@@ -6,7 +6,7 @@ from torch import Tensor
 from clearsight.core import rng
 from clearsight.core.batching import pairs
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.internals.layers import enlarge, flowing, gradients
@@ -18,7 +18,7 @@ POWER = 3  # of the differences between neighbours
 
 @method(paper="arXiv:1704.03296", claims="class-sensitive stochastic")
 def meaningful_perturbation(
-    model: Classifier,
+    model: Model,
     x: Tensor,
     target: Target,
     *,

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from clearsight.core.batching import pairs
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.internals.forward_with_patch import forward_with_patch
@@ -16,7 +16,7 @@ from clearsight.perturbation.removal import flat
 
 @method(paper="arXiv:1311.2901", claims="signed class-sensitive scores-only")
 def occlusion(
-    model: Classifier,
+    model: Model,
     x: Tensor,
     target: Target,
     *,

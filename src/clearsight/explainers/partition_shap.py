@@ -14,7 +14,7 @@ from torch import Tensor
 
 from clearsight.core.batching import pairs
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.explainers.common.completeness import note_or_refuse
@@ -25,9 +25,7 @@ ROUND = 8  # boxes halved together: 16 masked pictures, one pass
 
 
 @method(paper="arXiv:1705.07874", claims="signed class-sensitive scores-only")
-def partition_shap(
-    model: Classifier, x: Tensor, target: Target, *, samples: int = 500, fill: float | None = None
-) -> Tensor:
+def partition_shap(model: Model, x: Tensor, target: Target, *, samples: int = 500, fill: float | None = None) -> Tensor:
     """Owen values: Shapley values of a picture halved again and again, finest where most of the value lies.
 
     x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target; the map sums to target(x) - target(fill
@@ -82,9 +80,7 @@ class _Node(NamedTuple):
         return self.share * (self.with_it - self.without)
 
 
-def owen_values(
-    model: Classifier, x: Tensor, target: Target, cover: Tensor, samples: int
-) -> tuple[Tensor, float, float]:
+def owen_values(model: Model, x: Tensor, target: Target, cover: Tensor, samples: int) -> tuple[Tensor, float, float]:
     """One picture x (1, C, *S) -> its values (*S) float64, target(cover) and target(x)."""
 
     def ask(seen: list[Tensor]) -> list[float]:

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.explainers.common.lrp_rules import (
     Linear,
@@ -23,7 +23,7 @@ from clearsight.explainers.common.lrp_rules import (
 
 
 @method(paper="arXiv:1904.00605", claims="signed class-sensitive few-passes")
-def rap(model: Classifier, x: Tensor, target: Target) -> Tensor:
+def rap(model: Model, x: Tensor, target: Target) -> Tensor:
     """Relative attributing propagation: units of much influence, of either sign, against units of little.
 
     x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target, to which the map sums.  The diagnostic

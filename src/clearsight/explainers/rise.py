@@ -8,7 +8,7 @@ from torch import Tensor
 from clearsight.core import rng
 from clearsight.core.batching import pairs
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.internals.layers import enlarge
@@ -17,7 +17,7 @@ from clearsight.perturbation.removal import flat
 
 @method(paper="arXiv:1806.07421", claims="signed class-sensitive stochastic scores-only")
 def rise(
-    model: Classifier,
+    model: Model,
     x: Tensor,
     target: Target,
     *,

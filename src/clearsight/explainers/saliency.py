@@ -3,13 +3,13 @@
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.explainers.common.gradient import pixel_gradients
 
 
 @method(paper="arXiv:1312.6034", claims="class-sensitive few-passes learnable")
-def saliency(model: Classifier, x: Tensor, target: Target, *, absolute: bool = True) -> Tensor:
+def saliency(model: Model, x: Tensor, target: Target, *, absolute: bool = True) -> Tensor:
     """How steep the target is at each pixel: the largest |gradient| over the channels.
 
     x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in units of the target per unit of pixel value.

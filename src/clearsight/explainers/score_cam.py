@@ -7,7 +7,7 @@ from torch import Tensor
 
 from clearsight.core.batching import pairs
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.internals.layers import activations, enlarge, find_layer
@@ -17,7 +17,7 @@ from clearsight.perturbation.removal import flat
 
 @method(paper="arXiv:1910.01279", claims="class-sensitive needs-convolutions")
 def score_cam(
-    model: Classifier,
+    model: Model,
     x: Tensor,
     target: Target,
     *,
@@ -67,7 +67,7 @@ def score_cam(
 
 
 def _weights(
-    model: Classifier, x: Tensor, target: Target, a: Tensor, channels: int | None, *, of_the_class: bool, paper: bool
+    model: Model, x: Tensor, target: Target, a: Tensor, channels: int | None, *, of_the_class: bool, paper: bool
 ) -> Tensor:
     """The weight of each channel, (B, K)."""
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.explainers.common.gradient import many_passes
@@ -13,7 +13,7 @@ from clearsight.explainers.common.inner_method import noisy_maps
 
 @method(paper="arXiv:1706.03825", claims="signed class-sensitive stochastic learnable")
 def smooth_grad(
-    model: Classifier,
+    model: Model,
     x: Tensor,
     target: Target,
     *,

@@ -4,14 +4,14 @@ import torch
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.explainers.common.cancellation import must_not_cancel
 from clearsight.internals.layers import activations_and_gradients, enlarge
 
 
 @method(paper="arXiv:2008.02312", claims="class-sensitive needs-convolutions few-passes learnable")
-def xgrad_cam(model: Classifier, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
+def xgrad_cam(model: Model, x: Tensor, target: Target, *, layer: str = "auto") -> Tensor:
     """The channels of one layer, weighted by their gradient where they are active, summed, rectified and enlarged.
 
     x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in units of the target.  A channel's weight is its gradient averaged over

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.explainers.common.path import path_gradients
@@ -20,7 +20,7 @@ FEWEST = 50  # pixels; a region that adds fewer is left out
 
 
 @method(paper="arXiv:1906.02825", claims="signed class-sensitive pictures-only")
-def xrai(model: Classifier, x: Tensor, target: Target, *, steps: int = 50) -> Tensor:
+def xrai(model: Model, x: Tensor, target: Target, *, steps: int = 50) -> Tensor:
     """Regions of the picture, taken in the order of their mean integrated gradients.
 
     x (B, C, *S) in [0, 1] -> (B, *S), signed, in units of the target per pixel: each pixel has the mean attribution of

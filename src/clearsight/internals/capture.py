@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from clearsight.core.batching import SIZE
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.errors import Refused
 from clearsight.internals.layers import gradients, module_at
 
@@ -38,7 +38,7 @@ class Captured:
 OTHER = "name another, layer=NAME (--layer NAME)"
 
 
-def capture(model: Classifier, x: Tensor, layer: str) -> Captured:
+def capture(model: Model, x: Tensor, layer: str) -> Captured:
     """One forward pass of x (B, C, H, W), with the output of a layer.  Gradients flow where they are enabled."""
     module = module_at(model, layer)
     last_squashing: list[tuple[Any, Tensor]] = []
@@ -79,7 +79,7 @@ def capture(model: Classifier, x: Tensor, layer: str) -> Captured:
     return Captured(logits, out, preactivation, maps=True)
 
 
-def receptive_fields(model: Classifier, layer: str, places: Sequence[tuple[int, int]]) -> list[Field]:
+def receptive_fields(model: Model, layer: str, places: Sequence[tuple[int, int]]) -> list[Field]:
     """The receptive field of each place (row, column) of a layer, cut off at the picture's edge.
 
     Measured: the smallest box around all pixels of noise pictures with a gradient to any unit at the place.
@@ -112,7 +112,7 @@ def _box(support: Tensor, size: tuple[int, ...]) -> Field:
     return columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
 
 
-def last_linear(model: Classifier, x: Tensor) -> str:
+def last_linear(model: Model, x: Tensor) -> str:
     """The last linear layer of a forward pass of x that takes one vector per picture."""
     called: list[str] = []
 
@@ -139,7 +139,7 @@ def last_linear(model: Classifier, x: Tensor) -> str:
     return called[-1]
 
 
-def embedded(model: Classifier, x: Tensor, linear: str) -> Tensor:
+def embedded(model: Model, x: Tensor, linear: str) -> Tensor:
     """(B, D): what enters the linear layer of that name in a forward pass of x."""
     inputs: list[Tensor] = []
     handle = module_at(model, linear).register_forward_pre_hook(
@@ -153,7 +153,7 @@ def embedded(model: Classifier, x: Tensor, linear: str) -> Tensor:
     return inputs[-1]
 
 
-def answers(model: Classifier, x: Tensor, layer: str, values: Tensor) -> Tensor:
+def answers(model: Model, x: Tensor, layer: str, values: Tensor) -> Tensor:
     """Logits (n, classes) of x (1, C, H, W) with the layer's output replaced by values (n, K, h, w)."""
     handle = module_at(model, layer).register_forward_hook(lambda _m, _a, out: values.to(out))
     try:

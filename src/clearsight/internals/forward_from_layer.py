@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from clearsight.core import passes
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.internals.graph import Graph, Unrecordable, Values
 from clearsight.internals.layers import activations, layout_of, module_at
 from clearsight.internals.places import as_maps
@@ -18,7 +18,7 @@ from clearsight.internals.recording import graph_of
 ForwardFrom = Callable[[Tensor, Tensor], Tensor]
 
 
-def forward_from(model: Classifier, x: Tensor, layer: str) -> tuple[Tensor, ForwardFrom]:
+def forward_from(model: Model, x: Tensor, layer: str) -> tuple[Tensor, ForwardFrom]:
     """The output of a layer, (B, K, *s), and a function from other outputs to logits, for pictures x (B, C, *S).
 
     The function takes rows (n,), which say of which picture each value is, and values (n, K, *s), and gives logits
@@ -37,7 +37,7 @@ def forward_from(model: Classifier, x: Tensor, layer: str) -> tuple[Tensor, Forw
     return a, forward_recorded(graph, model.normalised(x).to(model.dtype))
 
 
-def forward_whole(model: Classifier, x: Tensor, layer: str) -> ForwardFrom:
+def forward_whole(model: Model, x: Tensor, layer: str) -> ForwardFrom:
     """By passes through all of the network, in which the layer's output is replaced."""
     places = layout_of(model, x, layer)
 

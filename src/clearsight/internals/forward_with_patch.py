@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from clearsight.core import first_pass, passes
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.errors import Refused
 from clearsight.internals.graph import Graph, Values, word
 from clearsight.internals.patch_plan import ELEMENT, Plan, first, plan_for
@@ -35,7 +35,7 @@ SAME = 1e-5  # of the largest logit: how far a planned change of the logits may 
 
 
 def forward_with_patch(
-    model: Classifier, x: Tensor, starts: Tensor, sides: tuple[int, ...]
+    model: Model, x: Tensor, starts: Tensor, sides: tuple[int, ...]
 ) -> tuple[Tensor, ForwardWithPatch]:
     """The logits (B, K) of pictures x (B, C, *S), and a function that gives them for pictures with patches.
 
@@ -54,7 +54,7 @@ def forward_with_patch(
         return model(x), forward_plain(model, x, starts)
 
 
-def forward_plain(model: Classifier, x: Tensor, starts: Tensor) -> ForwardWithPatch:
+def forward_plain(model: Model, x: Tensor, starts: Tensor) -> ForwardWithPatch:
     """By whole passes."""
 
     def run(rows: Tensor, windows: Tensor, patches: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ def forward_plain(model: Classifier, x: Tensor, starts: Tensor) -> ForwardWithPa
     return run
 
 
-def forward_planned(model: Classifier, x: Tensor, plan: Plan) -> ForwardWithPatch:
+def forward_planned(model: Model, x: Tensor, plan: Plan) -> ForwardWithPatch:
     """By a plan."""
     z = model.normalised(x).to(model.dtype)
     values: dict[int, Values] = {}  # of the picture that was asked about last
@@ -87,7 +87,7 @@ def forward_planned(model: Classifier, x: Tensor, plan: Plan) -> ForwardWithPatc
     return run
 
 
-def worthwhile_plan(model: Classifier, x: Tensor, starts: Tensor, sides: tuple[int, ...]) -> Plan | None:
+def worthwhile_plan(model: Model, x: Tensor, starts: Tensor, sides: tuple[int, ...]) -> Plan | None:
     """The plan to follow; None for whole passes."""
     times = len(x) * len(starts)
     if x.dim() != 4 or x.device.type != "cpu" or times * (1 - MOST) < PLAN:
@@ -102,7 +102,7 @@ def worthwhile_plan(model: Classifier, x: Tensor, starts: Tensor, sides: tuple[i
     return plan if plan.share <= MOST and _agrees(model, x[:1], starts, plan) else None
 
 
-def _worth_recording(model: Classifier, x: Tensor, times: int) -> bool:
+def _worth_recording(model: Model, x: Tensor, times: int) -> bool:
     """Whether recording takes less than it saves in so many passes, by the modules before the first global one."""
     local, total, modules, is_local = 0, 0, 0, True
     for module_run in probed(model, x).runs:
@@ -122,7 +122,7 @@ def _work(module: nn.Module, shape: tuple[int, ...]) -> int:
     return (macs + ELEMENT) * prod(shape)
 
 
-def _agrees(model: Classifier, x: Tensor, starts: Tensor, plan: Plan) -> bool:
+def _agrees(model: Model, x: Tensor, starts: Tensor, plan: Plan) -> bool:
     """Whether black patches in the first, middle and last window change the logits of x (1, C, H, W) as they should."""
     windows = torch.tensor([0, len(starts) // 2, len(starts) - 1])
     rows = torch.zeros_like(windows)

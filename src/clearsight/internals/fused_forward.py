@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from clearsight.core import passes
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.remembered import once
 from clearsight.core.stand_ins import StandIn, standing_in
 from clearsight.core.weight_digest import weight_digest
@@ -26,7 +26,7 @@ _ACTIVATIONS = {"relu": "relu", "silu": "swish", "hardtanh": "hardtanh"}  # and 
 
 
 @contextmanager
-def fused_forward(model: Classifier, x: Tensor) -> Iterator[None]:
+def fused_forward(model: Model, x: Tensor) -> Iterator[None]:
     """Inside, pictures like x (B, C, *S) that need no gradient go forward fused, where the network is recorded already.
 
     Their logits are the network's up to rounding.  The network itself is asked where anything hooks into it, where its
@@ -40,7 +40,7 @@ def fused_forward(model: Classifier, x: Tensor) -> Iterator[None]:
         yield
 
 
-def _can_be(model: Classifier, x: Tensor) -> bool:
+def _can_be(model: Model, x: Tensor) -> bool:
     built = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     if not built or not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
         return False
@@ -48,7 +48,7 @@ def _can_be(model: Classifier, x: Tensor) -> bool:
     return types == {torch.float32} and model.device.type == x.device.type == "cpu" and is_recorded(model, x)
 
 
-def _stand_in(model: Classifier, x: Tensor) -> StandIn | None:
+def _stand_in(model: Model, x: Tensor) -> StandIn | None:
     """Runs the recorded network, fused; None where its logits are not the network's."""
     graph = graph_of(model, x[:1])
     rules = fused_rules(graph)

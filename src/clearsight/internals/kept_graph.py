@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from clearsight.core.catalogue import Call, catalogue
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.errors import Refused
 
 CLAIM = "learnable"  # of an explainer: inside `keeping_graph` the gradient of its map in the weights is right
@@ -50,7 +50,7 @@ def must_learn(call: Call) -> None:
 
 
 @contextmanager
-def at_rest(model: Classifier) -> Iterator[None]:
+def at_rest(model: Model) -> Iterator[None]:
     """Inside, a network that is being trained is undisturbed, as every other one that is measured already is."""
     if not _kept.get():
         yield

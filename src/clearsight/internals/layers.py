@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from clearsight.core import passes, rng
-from clearsight.core.classifier import Classifier
 from clearsight.core.forwards import in_script
+from clearsight.core.model import Model
 from clearsight.core.module_names import modules_of
 from clearsight.core.targets import Target
 from clearsight.errors import NoGradient, Refused, nearest
@@ -26,6 +26,7 @@ from clearsight.internals.finite_differences import (
     step_length,
 )
 from clearsight.internals.kept_graph import held, is_kept
+from clearsight.internals.mixing import mixed, random_mix
 from clearsight.internals.places import Layout, as_maps
 from clearsight.internals.probe import network_facts, probed
 from clearsight.internals.target_layer import target_layer
@@ -33,7 +34,7 @@ from clearsight.internals.target_layer import target_layer
 _ANOTHER = "name another with layer="
 
 
-def module_at(model: Classifier, layer: str) -> nn.Module:
+def module_at(model: Model, layer: str) -> nn.Module:
     """The module of that name, on which hooks can be; refused where torch.jit made it."""
     why = in_script(model.net, layer)
     if why is not None:
@@ -41,7 +42,7 @@ def module_at(model: Classifier, layer: str) -> nn.Module:
     return model.net.get_submodule(layer)
 
 
-def find_layer(model: Classifier, x: Tensor, layer: str) -> str:
+def find_layer(model: Model, x: Tensor, layer: str) -> str:
     """The layer that the caller named, checked; or, for "auto", the one found by ``target_layer``."""
     if layer == "auto":
         return target_layer(model, x)
@@ -51,7 +52,7 @@ def find_layer(model: Classifier, x: Tensor, layer: str) -> str:
     return layer
 
 
-def layout_of(model: Classifier, x: Tensor, layer: str) -> Layout:
+def layout_of(model: Model, x: Tensor, layer: str) -> Layout:
     """How the output of a layer holds its places, for pictures shaped like x (B, C, *S).
 
     Refused: a layer that gives no feature maps, that runs more than once inside, or not at all.
@@ -71,7 +72,7 @@ def layout_of(model: Classifier, x: Tensor, layer: str) -> Layout:
 
 
 @contextmanager
-def cut_at(model: Classifier, x: Tensor, layer: str, *, grad: bool) -> Iterator[list[Tensor]]:
+def cut_at(model: Model, x: Tensor, layer: str, *, grad: bool) -> Iterator[list[Tensor]]:
     """Capture the layer's output as feature maps in the list that is yielded; with grad, the graph begins there.
 
     x (B, C, *S): pictures shaped like those that go through inside.  What runs after the layer works on a copy, so that
@@ -100,14 +101,14 @@ def cut_at(model: Classifier, x: Tensor, layer: str, *, grad: bool) -> Iterator[
         raise Refused(f"layer {layer} is not run in a forward pass", _ANOTHER)
 
 
-def activations(model: Classifier, x: Tensor, layer: str) -> tuple[Tensor, Tensor]:
+def activations(model: Model, x: Tensor, layer: str) -> tuple[Tensor, Tensor]:
     """The output of a layer, A (B, K, *s), and the logits (B, classes), without a graph."""
     with torch.no_grad(), cut_at(model, x, layer, grad=False) as caught:
         logits = model(x)
     return caught[0], logits
 
 
-def activations_and_gradients(model: Classifier, x: Tensor, target: Target, layer: str) -> tuple[Tensor, Tensor]:
+def activations_and_gradients(model: Model, x: Tensor, target: Target, layer: str) -> tuple[Tensor, Tensor]:
     """The output of a layer, A (B, K, *s), and the target's gradient there, G = d target / d A, of the same shape.
 
     The graph is cut at the layer: below it nothing is kept, so frozen networks work and it costs little over a forward.
@@ -153,7 +154,7 @@ def enlarge(maps: Tensor, size: torch.Size | tuple[int, ...]) -> Tensor:
     return nn.functional.interpolate(maps[:, None], tuple(size), mode=mode, align_corners=False)[:, 0]
 
 
-def layer_slopes(model: Classifier, x: Tensor, layer: str) -> Slopes:
+def layer_slopes(model: Model, x: Tensor, layer: str) -> Slopes:
     """Whether the gradient at a layer is that of the scores, for pictures shaped like x (B, C, *S).
 
     For a network whose gradient at the pixels is not: what runs behind the layer may be whole.  Measured once for each
@@ -166,10 +167,10 @@ def layer_slopes(model: Classifier, x: Tensor, layer: str) -> Slopes:
     return entry.layers[layer]
 
 
-def _layer_slopes(model: Classifier, x: Tensor, layer: str) -> Slopes:
+def _layer_slopes(model: Model, x: Tensor, layer: str) -> Slopes:
     generator = torch.Generator().manual_seed(0)
     start = torch.rand((1, *x.shape[1:]), generator=generator).to(x)
-    mix = torch.randn(len(model.labels), generator=generator, dtype=torch.float64).to(x.device)
+    mix = random_mix(model, start, generator)
     places = layout_of(model, x, layer)
     maps, scores = activations(model, start, layer)
     unit = maps.double().square().mean().sqrt().clamp_min(1e-30).to(maps)
@@ -180,7 +181,7 @@ def _layer_slopes(model: Classifier, x: Tensor, layer: str) -> Slopes:
 
         handle = module_at(model, layer).register_forward_hook(hook)
         try:
-            return model(start.expand(len(values), *start.shape[1:])).double() @ mix
+            return mixed(model(start.expand(len(values), *start.shape[1:])), mix)
         finally:
             handle.remove()
 

@@ -19,7 +19,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd, _AvgPoolNd, _MaxPoolNd
 
 from clearsight.core import passes, rng
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.module_names import modules_of
 from clearsight.core.settled import while_settled
 from clearsight.core.weight_digest import Digest, version, weight_digest
@@ -36,6 +36,7 @@ from clearsight.internals.finite_differences import (
     step_length,
 )
 from clearsight.internals.kept_graph import at_rest, is_kept
+from clearsight.internals.mixing import mixed, random_mix
 from clearsight.internals.places import Layout, Response, disturbances, entering, layouts, response
 
 _POOLS = (_AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd, _AvgPoolNd, _MaxPoolNd, nn.Dropout, nn.Dropout2d, nn.Identity)
@@ -121,12 +122,12 @@ class Unprobed(Refused):
 _facts: weakref.WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], NetworkFacts]] = weakref.WeakKeyDictionary()
 
 
-def probed(model: Classifier, x: Tensor) -> Probe:
+def probed(model: Model, x: Tensor) -> Probe:
     """What a network does with pictures shaped like x (B, C, *S); measured once, on noise, inside ``undisturbed``."""
     return network_facts(model, x).probe
 
 
-def network_facts(model: Classifier, x: Tensor) -> NetworkFacts:
+def network_facts(model: Model, x: Tensor) -> NetworkFacts:
     """The probe of a network, with all that was measured of its layers since."""
     key = _key(model, x)
     entries = _facts.setdefault(model.net, {})
@@ -151,13 +152,13 @@ def _still_holds(net: nn.Module, entry: NetworkFacts) -> bool:
     return state is None or while_settled(net, entry, lambda: state.holds(net))
 
 
-def last_probe(model: Classifier, x: Tensor) -> Probe | None:
+def last_probe(model: Model, x: Tensor) -> Probe | None:
     """The last probe of the network for pictures shaped like x; None if there was none."""
     entry = _facts.get(model.net, {}).get(_key(model, x))
     return None if entry is None else entry.probe
 
 
-def _key(model: Classifier, x: Tensor) -> tuple[Any, ...]:
+def _key(model: Model, x: Tensor) -> tuple[Any, ...]:
     return tuple(x.shape[1:]), x.device, model.reading, model.preprocess, model.channels_last
 
 
@@ -171,12 +172,12 @@ def _settings(net: nn.Module) -> dict[tuple[int, str], object]:
     }
 
 
-def inherit(model: Classifier, other: nn.Module) -> None:
+def inherit(model: Model, other: nn.Module) -> None:
     """Take over the facts of this network for another one that differs in its weights only."""
     _facts[other] = {key: replace(entry, state=None) for key, entry in _facts.get(model.net, {}).items()}
 
 
-def _probe(model: Classifier, x: Tensor) -> Probe:
+def _probe(model: Model, x: Tensor) -> Probe:
     if torch.finfo(model.dtype).bits < 32:  # too coarse for small steps: its twin of single precision is looked at
         try:
             return _measured(replace(model, net=copy.deepcopy(model.net).float()), x)
@@ -185,14 +186,14 @@ def _probe(model: Classifier, x: Tensor) -> Probe:
     return _measured(model, x)
 
 
-def _measured(model: Classifier, x: Tensor) -> Probe:
+def _measured(model: Model, x: Tensor) -> Probe:
     shape = tuple(x.shape[1:])
     generator = torch.Generator().manual_seed(0)
     start = (_APART + (1 - 2 * _APART) * torch.rand((1, *shape), generator=generator)).to(x)
     near, far = disturbances(shape, generator)
     last = torch.randint(0, 2, shape, generator=generator) * 2.0 - 1
     directions = torch.stack([near, last.double()]).to(x)
-    mix = torch.randn(len(model.labels), generator=generator, dtype=torch.float64).to(x.device)
+    mix = random_mix(model, start, generator)
     alone, slope = _score_one(model, start, mix)
     score_rounding = rounding(alone, model.dtype)
     rounding_error = score_rounding * float(mix.norm())
@@ -207,23 +208,23 @@ def _measured(model: Classifier, x: Tensor) -> Probe:
         return Probe(runs, "yes", change, Slopes("none"))
 
     def score(z: Tensor) -> Tensor:
-        return model(z).double() @ mix
+        return mixed(model(z), mix)
 
     error = gradient_error(
-        measure_changes(score, start, slope, scores[:2].double() @ mix, directions, rounding_error), rounding_error
+        measure_changes(score, start, slope, mixed(scores[:2], mix), directions, rounding_error), rounding_error
     )
     if error is not None and error <= DOUBT:
         return Probe(runs, "yes", change, Slopes("right", error))
     return Probe(runs, "yes", change, look_closer(score, start, _in_double(model, mix), model.dtype))
 
 
-def _score_one(model: Classifier, start: Tensor, mix: Tensor) -> tuple[Tensor, Tensor | None]:
+def _score_one(model: Model, start: Tensor, mix: Tensor) -> tuple[Tensor, Tensor | None]:
     """The scores of one picture, and the gradient of their mix; None where none comes back."""
     scores: list[Tensor] = []
 
     def score(z: Tensor) -> Tensor:
         scores[:] = [model(z)]
-        return scores[0].double() @ mix
+        return mixed(scores[0], mix)
 
     try:
         _, slope = gradient(score, start)
@@ -233,7 +234,7 @@ def _score_one(model: Classifier, start: Tensor, mix: Tensor) -> tuple[Tensor, T
             return model(start), None
 
 
-def _run_modules(model: Classifier, x: Tensor) -> tuple[tuple[ModuleRun, ...], Tensor]:
+def _run_modules(model: Model, x: Tensor) -> tuple[tuple[ModuleRun, ...], Tensor]:
     """Every module run in one forward pass of x (3, C, *S): a picture, and the same disturbed; and the scores."""
     responses: list[tuple[ModuleRun, Response | None]] = []
     inputs: list[Response] = []
@@ -274,7 +275,7 @@ def _run_modules(model: Classifier, x: Tensor) -> tuple[tuple[ModuleRun, ...], T
     return tuple(replace(s, layout=at) for (s, _), at in zip(responses, response_found, strict=True)), scores
 
 
-def _how_it_repeats(model: Classifier, start: Tensor, equal: float) -> Repeats:
+def _how_it_repeats(model: Model, start: Tensor, equal: float) -> Repeats:
     """Whether scores never repeat, or depend on the neighbours: the same picture alone, twice, decides."""
     with torch.no_grad():
         once, again = model(start), model(start)
@@ -282,7 +283,7 @@ def _how_it_repeats(model: Classifier, start: Tensor, equal: float) -> Repeats:
     return "never" if differ else "by neighbours"
 
 
-def _in_double(model: Classifier, mix: Tensor) -> Score | None:
+def _in_double(model: Model, mix: Tensor) -> Score | None:
     """The score by a copy of the network in double precision; None where there can be none."""
     try:
         twin = replace(model, net=copy.deepcopy(model.net).double())
@@ -290,4 +291,4 @@ def _in_double(model: Classifier, mix: Tensor) -> Score | None:
             twin(torch.rand(1, model.preprocess.channels, *model.preprocess.size).double().to(model.device))
     except Exception:  # what cannot be copied, or computes in a type of its own
         return None
-    return lambda z: twin(z).double() @ mix
+    return lambda z: mixed(twin(z), mix)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from clearsight.core import passes
-from clearsight.core.classifier import Classifier
 from clearsight.core.copying import copied, plain
+from clearsight.core.model import Model
 from clearsight.errors import Refused
 from clearsight.internals.probe import NetworkFacts, inherit, network_facts
 from clearsight.internals.watch import Watch
@@ -106,7 +106,7 @@ def _tensors(value: Any) -> list[Tensor]:
     return [t for v in value for t in _tensors(v)] if isinstance(value, list | tuple) else []
 
 
-def uses(model: Classifier, x: Tensor) -> Uses:
+def uses(model: Model, x: Tensor) -> Uses:
     """What a forward pass of x (B, C, *S) does with the network's own tensors.
 
     Refused: networks with quantised weights, which are packed and cannot be drawn anew.
@@ -114,7 +114,7 @@ def uses(model: Classifier, x: Tensor) -> Uses:
     return _watch_pass(model, x)[0]
 
 
-def _watch_pass(model: Classifier, x: Tensor) -> tuple[Uses, Tensor]:
+def _watch_pass(model: Model, x: Tensor) -> tuple[Uses, Tensor]:
     """The same, and the logits (B, K) of that pass."""
     for name, m in model.net.named_modules():
         if type(m).__module__.startswith("torch.ao.nn") and "quantized" in type(m).__module__:
@@ -138,7 +138,7 @@ class Unlearnt:
     stand at the end.
     """
 
-    model: Classifier
+    model: Model
     layers: list[str]
     before: Uses
     drawn: set[str] = field(default_factory=set)
@@ -179,7 +179,7 @@ class Unlearnt:
 _uses_of: weakref.WeakKeyDictionary[NetworkFacts, tuple[Uses, list[str]]] = weakref.WeakKeyDictionary()
 
 
-def unlearnt(model: Classifier, x: Tensor) -> Unlearnt:
+def unlearnt(model: Model, x: Tensor) -> Unlearnt:
     """A copy of a classifier to draw anew, given a picture x (1, C, *S) that shows the order of its layers.
 
     What the pass that shows it does with the weights is found once, and asked again when they have changed.
@@ -197,13 +197,13 @@ def unlearnt(model: Classifier, x: Tensor) -> Unlearnt:
     return Unlearnt(copy, list(layers), network_uses)
 
 
-def from_output_to_input(model: Classifier, x: Tensor) -> list[str]:
+def from_output_to_input(model: Model, x: Tensor) -> list[str]:
     """The modules whose parameters can be drawn anew, the last to be used first; those never run stand at the end."""
     entry = _facts_of(model, x)
     return list(_uses_of[entry][1]) if entry in _uses_of else unlearnt(model, x).layers
 
 
-def _facts_of(model: Classifier, x: Tensor) -> NetworkFacts:
+def _facts_of(model: Model, x: Tensor) -> NetworkFacts:
     with model.undisturbed():
         return network_facts(model, x.to(model.device))
 
@@ -215,7 +215,7 @@ def _output_to_input(net: nn.Module, network_uses: Uses) -> list[str]:
     return sorted(layers, key=lambda name: (-network_uses.last.get(name, -1), -place[name]))
 
 
-def scores_now(model: Classifier, x: Tensor) -> Tensor:
+def scores_now(model: Model, x: Tensor) -> Tensor:
     """Logits (B, K) of pictures x (B, C, *S), from the model undisturbed and not counted as passes."""
     with model.undisturbed(), passes.uncounted(), torch.no_grad():
         return model(x.to(model.device)).float().cpu()

@@ -21,6 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from clearsight.core import first_pass, passes
 from clearsight.core.classifier import Classifier
 from clearsight.core.forwards import coarse_type, in_script, too_coarse
+from clearsight.core.model import Model
 from clearsight.core.weight_digest import Digest, weight_digest
 from clearsight.errors import Refused
 from clearsight.internals.graph import Graph, Sized, Unrecordable, mark
@@ -65,7 +66,7 @@ _graphs: weakref.WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], _Bound]] = w
 recordings: OrderedDict[tuple[Any, ...], Recording] = OrderedDict()
 
 
-def graph_of(model: Classifier, x: Tensor, layer: str = "", *, fold: bool = True) -> Graph:
+def graph_of(model: Model, x: Tensor, layer: str = "", *, fold: bool = True) -> Graph:
     """The graph of a model for pictures shaped like x (B, C, *S); layer: the module whose output is to be marked.
 
     It is recorded once for all networks that differ in their weights alone, and again when it no longer gives what the
@@ -94,7 +95,7 @@ def graph_of(model: Classifier, x: Tensor, layer: str = "", *, fold: bool = True
     return graph
 
 
-def known_graph(model: Classifier, x: Tensor) -> Graph | None:
+def known_graph(model: Model, x: Tensor) -> Graph | None:
     """The folded graph that `graph_of` gave for pictures like x (B, C, *S) and these weights; None if there is none.
 
     Whether the network still runs in that way is not looked at.
@@ -103,28 +104,30 @@ def known_graph(model: Classifier, x: Tensor) -> Graph | None:
     return bound.graph if bound is not None and bound.weights == weight_digest(model.net) else None
 
 
-def note_first_pass(model: Classifier, x: Tensor, logits: Tensor) -> None:
+def note_first_pass(model: Model, x: Tensor, logits: Tensor) -> None:
     """Tell the logits (B, K) that a graph gave for pixels x (B, C, *S), where they leave no doubt about the top class.
 
-    They are the network's up to what `graph_of` lets pass.
+    They are the network's up to what `graph_of` lets pass.  Only a classifier has a top class.
     """
+    if not isinstance(model, Classifier):
+        return
     best = logits.detach().topk(min(2, logits.shape[1]), 1).values
     doubt = 2 * _SAME * logits.detach().abs().amax(1)
     if bool((best[:, 0] - best[:, -1] > doubt).all()):
         first_pass.note(model.net, x, logits)
 
 
-def is_recorded(model: Classifier, x: Tensor, layer: str = "") -> bool:
+def is_recorded(model: Model, x: Tensor, layer: str = "") -> bool:
     """Whether this network, or one that differs in its weights alone, was recorded for pictures like x (B, C, *S)."""
     return (_architecture(model.net), *_run_of(model, x, layer)) in recordings
 
 
-def _run_of(model: Classifier, x: Tensor, layer: str) -> tuple[Any, ...]:
+def _run_of(model: Model, x: Tensor, layer: str) -> tuple[Any, ...]:
     """What else than the network a recording is for."""
     return tuple(x.shape[1:]), x.device, layer, model.reading
 
 
-def _graph_of_recording(model: Classifier, z: Tensor, wanted: Tensor, run: tuple[Any, ...], *, fold: bool) -> Graph:
+def _graph_of_recording(model: Model, z: Tensor, wanted: Tensor, run: tuple[Any, ...], *, fold: bool) -> Graph:
     """A graph that gives the logits that are wanted for z (1, C, *S), by a recording of earlier or by a new one."""
     key = (_architecture(model.net), *run)
     if key in recordings:
@@ -178,7 +181,7 @@ def _spelled(value: Any) -> str:
         return f"at {id(value)}"
 
 
-def record(model: Classifier, z: Tensor, layer: str) -> Recording:
+def record(model: Model, z: Tensor, layer: str) -> Recording:
     """Record a run of two pictures and one of three: sizes that differ between them grow with their number."""
     two, three = (_recorded(model, z, layer, n) for n in (2, 3))
     if len(two.graph.nodes) != len(three.graph.nodes):
@@ -222,7 +225,7 @@ def _place(t: Tensor) -> tuple[Any, ...]:
     return t.data_ptr(), t.shape, t.stride(), t.dtype
 
 
-def _recorded(model: Classifier, z: Tensor, layer: str, pictures: int) -> fx.GraphModule:
+def _recorded(model: Model, z: Tensor, layer: str, pictures: int) -> fx.GraphModule:
     def run(z: Tensor) -> Tensor:
         return model.from_normalised(z)
 
@@ -248,7 +251,7 @@ def _recorded(model: Classifier, z: Tensor, layer: str, pictures: int) -> fx.Gra
 
 
 @contextmanager
-def _marking(model: Classifier, z: Tensor, layer: str) -> Iterator[None]:
+def _marking(model: Model, z: Tensor, layer: str) -> Iterator[None]:
     if not layer:
         yield
         return

@@ -10,7 +10,7 @@ import warnings
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.errors import Notice, Refused
 from clearsight.internals.finite_differences import Slopes
 from clearsight.internals.layers import layer_slopes
@@ -19,7 +19,7 @@ from clearsight.internals.probe import Probe, probed
 Trouble = tuple[str, str]  # what is wrong, and what to do about it
 
 
-def of_scores(model: Classifier, probe: Probe) -> Trouble | None:
+def of_scores(model: Model, probe: Probe) -> Trouble | None:
     """Why the scores of one picture differ between passes; None if they do not."""
     if probe.repeats == "never":
         return (
@@ -32,7 +32,7 @@ def of_scores(model: Classifier, probe: Probe) -> Trouble | None:
     return None
 
 
-def _advice_on_batch(model: Classifier) -> str:
+def _advice_on_batch(model: Model) -> str:
     """What to do about a network that looks at the whole batch."""
     for name, m in model.net.named_modules():
         if isinstance(m, _BatchNorm) and m.running_mean is None:
@@ -54,12 +54,12 @@ def of_gradient(slopes: Slopes, where: str = "the pixels") -> Trouble | None:
     )
 
 
-def must_repeat(model: Classifier, x: Tensor) -> None:
+def must_repeat(model: Model, x: Tensor) -> None:
     """Refuse a network that gives a picture like x (B, C, *S) other scores the next time, or among other pictures."""
     _refuse(model, of_scores(model, probed(model, x)))
 
 
-def must_flow(model: Classifier, x: Tensor, layer: str = "") -> None:
+def must_flow(model: Model, x: Tensor, layer: str = "") -> None:
     """Refuse a network whose gradient, at a layer or at the pixels of pictures like x (B, C, *S), is not its scores'.
 
     What runs behind a layer may be whole where what runs before it is not.
@@ -73,7 +73,7 @@ def must_flow(model: Classifier, x: Tensor, layer: str = "") -> None:
         _refuse(model, of_gradient(slopes))
 
 
-def alone(model: Classifier, x: Tensor) -> bool:
+def alone(model: Model, x: Tensor) -> bool:
     """Whether each picture must be run alone, from the same seed, for the same seed to give the same result.
 
     A Notice says so.  Refused where the scores of a picture depend on those beside it.
@@ -88,7 +88,7 @@ def alone(model: Classifier, x: Tensor) -> bool:
     return True
 
 
-def caution(model: Classifier, x: Tensor) -> None:
+def caution(model: Model, x: Tensor) -> None:
     """Give a Notice for a gradient-based attack on a network whose gradient at the pixels is not that of its scores."""
     trouble = of_gradient(probed(model, x).slopes)
     if trouble is not None:
@@ -96,6 +96,6 @@ def caution(model: Classifier, x: Tensor) -> None:
         warnings.warn(f"{what}; attack without gradients too, with square or hop-skip-jump", Notice, stacklevel=3)
 
 
-def _refuse(model: Classifier, trouble: Trouble | None) -> None:
+def _refuse(model: Model, trouble: Trouble | None) -> None:
     if trouble is not None:
         raise Refused(f"{model.source or 'the network'} cannot be explained or attacked: {'; '.join(trouble)}")

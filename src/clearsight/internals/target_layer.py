@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from clearsight.core import passes, rng
-from clearsight.core.classifier import Classifier
 from clearsight.core.forwards import unseen
+from clearsight.core.model import Model
 from clearsight.errors import Notice, Refused
 from clearsight.internals.kept_graph import at_rest
 from clearsight.internals.places import as_maps
@@ -22,7 +22,7 @@ _SAME = 0.01  # of the difference between the scores of two pictures: as good as
 Swap = Callable[[Tensor], Tensor]  # what a layer gives for two pictures -> the same, that of each for the other
 
 
-def target_layer(model: Classifier, x: Tensor) -> str:
+def target_layer(model: Model, x: Tensor) -> str:
     """The last feature maps before the spatial axes are pooled away: what class-activation methods read by default.
 
     x (B, C, *S).  It is looked for once, on noise: the last convolution whose output still has more than one place,
@@ -40,7 +40,7 @@ def target_layer(model: Classifier, x: Tensor) -> str:
     return layer
 
 
-def layer_and_later(model: Classifier, x: Tensor) -> tuple[str, str]:
+def layer_and_later(model: Model, x: Tensor) -> tuple[str, str]:
     """The layer of ``target_layer``, and why a later one with places is not read: "" where there is none."""
     why = unseen(model.net)
     if why is not None:
@@ -57,7 +57,7 @@ def layer_and_later(model: Classifier, x: Tensor) -> tuple[str, str]:
     return entry.target
 
 
-def everything_passes(model: Classifier, x: Tensor, layer: str) -> bool:
+def everything_passes(model: Model, x: Tensor, layer: str) -> bool:
     """Whether the scores depend on the picture through this layer alone, not past it as by one branch of a block.
 
     x (B, C, *S): pictures of that shape are asked about.  Measured: what the layer gives for two pictures is swapped,
@@ -72,7 +72,7 @@ def early(layer: str, later: str) -> str:
     return f"the layer that is read is {layer}: {later}; name another with layer="
 
 
-def _search_layer(model: Classifier, x: Tensor, runs: Sequence[ModuleRun]) -> tuple[str, str]:
+def _search_layer(model: Model, x: Tensor, runs: Sequence[ModuleRun]) -> tuple[str, str]:
     """The layer to read, and why a later one is not read."""
     last = max((i for i, s in enumerate(runs) if s.convolves and _spatial(s)), default=None)
     search = _Search(model, x, runs)
@@ -119,7 +119,7 @@ class _Search:
     around it answers for it.
     """
 
-    def __init__(self, model: Classifier, x: Tensor, runs: Sequence[ModuleRun]) -> None:
+    def __init__(self, model: Model, x: Tensor, runs: Sequence[ModuleRun]) -> None:
         self.model, self.runs, self.later = model, runs, ""
         self.run_counts = Counter(s.name for s in runs)
         self.passing: dict[str, bool] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.errors import Refused
 from clearsight.internals.graph import word
 from clearsight.internals.recording import graph_of
@@ -16,7 +16,7 @@ SMOOTH = frozenset(
 )  # fmt: skip
 
 
-def notes(model: Classifier, x: Tensor) -> list[str]:
+def notes(model: Model, x: Tensor) -> list[str]:
     """Why methods that go through the network operation by operation are refused for it; x (B, C, *S)."""
     try:
         graph = graph_of(model, x[:1])

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import ClassScore, Target
 from clearsight.metrics.common.harmonic import coherency, harmonic
 from clearsight.metrics.road import road
@@ -14,12 +14,12 @@ from clearsight.perturbation.map_thresholds import stretched
 
 @method(paper="arXiv:2605.14641", claims="higher-is-better stochastic judges-the-explainer")
 def arcc(
-    model: Classifier,
+    model: Model,
     x: Tensor,
     target: Target,
     maps: Tensor,
     *,
-    again: Callable[[Classifier, Tensor], Tensor],
+    again: Callable[[Model, Tensor], Tensor],
     steps: int = 4,
 ) -> Tensor:
     """ROAD, coherency and complexity in one number from 0 to 1, their harmonic mean: high is good.

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.metrics.common.masked_probability import through
 from clearsight.perturbation.removal import Fill
@@ -11,7 +11,7 @@ from clearsight.perturbation.removal import Fill
 
 @method(paper="arXiv:1710.11063", claims="lower-is-better")
 def average_drop(
-    model: Classifier, x: Tensor, target: Target, maps: Tensor, *, threshold: float | None = 0.0, fill: Fill = "mean"
+    model: Model, x: Tensor, target: Target, maps: Tensor, *, threshold: float | None = 0.0, fill: Fill = "mean"
 ) -> Tensor:
     """Relative drop of the class's probability, seen through the map: max(0, p - p') / p.
 

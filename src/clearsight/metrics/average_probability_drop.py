@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.metrics.common.masked_probability import through
 from clearsight.perturbation.removal import Fill
@@ -11,7 +11,7 @@ from clearsight.perturbation.removal import Fill
 
 @method(paper="doi:10.24963/ijcai.2022/442", claims="lower-is-better")
 def average_probability_drop(
-    model: Classifier, x: Tensor, target: Target, maps: Tensor, *, threshold: float | None = 0.0, fill: Fill = "mean"
+    model: Model, x: Tensor, target: Target, maps: Tensor, *, threshold: float | None = 0.0, fill: Fill = "mean"
 ) -> Tensor:
     """Drop of the class's probability, seen through the map (APD): max(0, p - p').
 

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.perturbation.removal import without
 
 
 @method(paper="arXiv:1703.01365", claims="lower-is-better judges-the-explainer")
 def completeness(
-    model: Classifier,
+    model: Model,
     x: Tensor,
     target: Target,
     maps: Tensor,

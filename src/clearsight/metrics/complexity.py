@@ -4,12 +4,12 @@ import torch
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 
 
 @method(paper="arXiv:2005.00631", claims="lower-is-better judges-the-map-alone")
-def complexity(model: Classifier, x: Tensor, target: Target, maps: Tensor) -> Tensor:
+def complexity(model: Model, x: Tensor, target: Target, maps: Tensor) -> Tensor:
     """How widely the map is spread: the entropy of its magnitudes, 0 for one place to log(places): low is simple.
 
     x (B, C, *S) in [0, 1], maps (B, *S) -> (B,) in nats; nan where the map is 0 everywhere.  A simple map need not be

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.perturbation.removal import Removal
 from clearsight.perturbation.removal_order import area, curve
@@ -11,7 +11,7 @@ from clearsight.perturbation.removal_order import area, curve
 
 @method(paper="arXiv:1806.07421", claims="higher-is-better stochastic")
 def insertion(
-    model: Classifier, x: Tensor, target: Target, maps: Tensor, *, steps: int = 20, fill: Removal = "blur"
+    model: Model, x: Tensor, target: Target, maps: Tensor, *, steps: int = 20, fill: Removal = "blur"
 ) -> Tensor:
     """Area under the curve of the target while the most relevant places are put back first: high is good.
 

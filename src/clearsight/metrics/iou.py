@@ -3,15 +3,13 @@
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
 
 
 @method(paper="arXiv:1512.04150", claims="higher-is-better")
-def iou(
-    model: Classifier, x: Tensor, target: Target, maps: Tensor, *, regions: Tensor, threshold: float = 0.2
-) -> Tensor:
+def iou(model: Model, x: Tensor, target: Target, maps: Tensor, *, regions: Tensor, threshold: float = 0.2) -> Tensor:
     """Intersection over union of the region and the places above a share of the map's highest value: 0 to 1.
 
     x (B, C, *S) in [0, 1], maps (B, *S), regions (B, *S) bool -> (B,): the area inside both divided by the area inside

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.places import occupied
 from clearsight.core.targets import Target
 from clearsight.metrics.common.likeness import Likeness, likeness
@@ -13,13 +13,13 @@ from clearsight.metrics.common.likeness import Likeness, likeness
 
 @method(paper="arXiv:1810.03292", claims="lower-is-better judges-the-explainer")
 def label_randomisation(
-    model: Classifier,
+    model: Model,
     x: Tensor,
     target: Target,
     maps: Tensor,
     *,
-    again: Callable[[Classifier, Tensor], Tensor],
-    other: Classifier,
+    again: Callable[[Model, Tensor], Tensor],
+    other: Model,
     by: Likeness = "spearman",
     magnitude: bool = False,
 ) -> Tensor:

@@ -7,19 +7,19 @@ from torch import Tensor
 
 from clearsight.core import rng
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
 
 
 @method(paper="arXiv:1901.09392", claims="lower-is-better stochastic judges-the-explainer of-pixels")
 def max_sensitivity(
-    model: Classifier,
+    model: Model,
     x: Tensor,
     target: Target,
     maps: Tensor,
     *,
-    again: Callable[[Classifier, Tensor], Tensor],
+    again: Callable[[Model, Tensor], Tensor],
     radius: float = 0.02,
     samples: int = 10,
 ) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from clearsight.core import rng
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.places import occupied
 from clearsight.core.remembered import digest, once
 from clearsight.core.targets import Target
@@ -22,12 +22,12 @@ KEPT = 128 * 2**20  # bytes of a network's parameters up to which a random one i
 
 @method(paper="arXiv:1810.03292", claims="lower-is-better stochastic judges-the-explainer")
 def parameter_randomisation(
-    model: Classifier,
+    model: Model,
     x: Tensor,
     target: Target,
     maps: Tensor,
     *,
-    again: Callable[[Classifier, Tensor], Tensor],
+    again: Callable[[Model, Tensor], Tensor],
     order: Order = "cascading",
     by: Likeness = "spearman",
     magnitude: bool = False,
@@ -69,7 +69,7 @@ def parameter_randomisation(
     if stages < 1:
         raise Refused(f"stages must be at least 1, not {stages}")
     if stages == 1 and order == "cascading" and _bytes(model) <= KEPT:  # one network, the same for every explainer
-        networks: Iterable[Classifier] = _random_network(model, x)
+        networks: Iterable[Model] = _random_network(model, x)
     else:
         networks = _random_networks(model, x, order, stages)
     inside = occupied(model, x)
@@ -82,11 +82,11 @@ def parameter_randomisation(
     return torch.stack(likenesses).mean(0)
 
 
-def _bytes(model: Classifier) -> int:
+def _bytes(model: Model) -> int:
     return sum(p.nbytes for p in model.net.parameters())
 
 
-def _random_network(model: Classifier, x: Tensor) -> list[Classifier]:
+def _random_network(model: Model, x: Tensor) -> list[Model]:
     """The network with all layers drawn anew, one for all explainers and pictures; none if its scores stay the same."""
     seed = torch.initial_seed()
     drawn = once(model.net, ("random", seed, x.shape[1:]), lambda: _all_drawn(model, x), longest=True)
@@ -94,7 +94,7 @@ def _random_network(model: Classifier, x: Tensor) -> list[Classifier]:
     return [drawn.model] if differs else []
 
 
-def _all_drawn(model: Classifier, x: Tensor) -> Unlearnt:
+def _all_drawn(model: Model, x: Tensor) -> Unlearnt:
     start = unlearnt(model, x[:1])
     _draw(start, 0, len(start.layers))
     return start
@@ -107,7 +107,7 @@ def _draw(taken: Unlearnt, last: int, cut: int) -> None:
         taken.draw(taken.layers[last:cut])
 
 
-def _random_networks(model: Classifier, x: Tensor, order: Order, stages: int) -> Iterator[Classifier]:
+def _random_networks(model: Model, x: Tensor, order: Order, stages: int) -> Iterator[Model]:
     """One network after the other, each with its layers drawn anew; those whose scores stay as they are, left out."""
     start = unlearnt(model, x[:1])
     layers, logits = start.layers, scores_now(start.model, x)

@@ -7,16 +7,14 @@ from torch.nn import functional as F
 from clearsight.core import rng
 from clearsight.core.batching import pairs
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.perturbation.removal_order import ranks
 
 
 @method(paper="arXiv:1509.06321", claims="higher-is-better stochastic of-pixels")
-def pixel_flipping(
-    model: Classifier, x: Tensor, target: Target, maps: Tensor, *, patch: int = 9, steps: int = 30
-) -> Tensor:
+def pixel_flipping(model: Model, x: Tensor, target: Target, maps: Tensor, *, patch: int = 9, steps: int = 30) -> Tensor:
     """How fast the target falls while squares of pixels, the most relevant first, become noise (AOPC): high is good.
 
     x (B, C, *S) in [0, 1], maps (B, *S) -> (B,), in units of the target: the mean over 0, 1, ... steps of the target

@@ -4,13 +4,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 
 
 @method(paper="arXiv:1608.00507", claims="higher-is-better")
 def pointing_game(
-    model: Classifier, x: Tensor, target: Target, maps: Tensor, *, regions: Tensor, tolerance: int = 0
+    model: Model, x: Tensor, target: Target, maps: Tensor, *, regions: Tensor, tolerance: int = 0
 ) -> Tensor:
     """Whether the map's highest point lies inside the region; chance is the region's share of the area.
 

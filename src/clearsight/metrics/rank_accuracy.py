@@ -3,13 +3,13 @@
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.perturbation.removal_order import ranks
 
 
 @method(paper="arXiv:2003.07258", claims="higher-is-better stochastic")
-def rank_accuracy(model: Classifier, x: Tensor, target: Target, maps: Tensor, *, regions: Tensor) -> Tensor:
+def rank_accuracy(model: Model, x: Tensor, target: Target, maps: Tensor, *, regions: Tensor) -> Tensor:
     """Share of the most relevant places, as many as the region has, lying inside it; chance is its share of the area.
 
     x (B, C, *S) in [0, 1], maps (B, *S), regions (B, *S) bool -> (B,) in [0, 1]; nan without a region.  Ties are broken

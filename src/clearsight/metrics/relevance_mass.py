@@ -3,12 +3,12 @@
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 
 
 @method(paper="arXiv:1910.01279", claims="higher-is-better")
-def relevance_mass(model: Classifier, x: Tensor, target: Target, maps: Tensor, *, regions: Tensor) -> Tensor:
+def relevance_mass(model: Model, x: Tensor, target: Target, maps: Tensor, *, regions: Tensor) -> Tensor:
     """Share of the positive relevance that lies inside the region; chance is the region's share of the area.
 
     x (B, C, *S) in [0, 1], maps (B, *S), regions (B, *S) bool -> (B,) in [0, 1]; nan where a map has nothing positive.

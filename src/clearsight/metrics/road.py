@@ -5,7 +5,7 @@ from torch import Tensor
 
 from clearsight.core.batching import pairs
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.places import occupied
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
@@ -14,7 +14,7 @@ from clearsight.perturbation.removal_order import portions, ranks
 
 
 @method(paper="arXiv:2202.00449", claims="higher-is-better stochastic")
-def road(model: Classifier, x: Tensor, target: Target, maps: Tensor, *, steps: int = 4) -> Tensor:
+def road(model: Model, x: Tensor, target: Target, maps: Tensor, *, steps: int = 4) -> Tensor:
     """Half of how much more of the target stays without the least relevant places than without the most relevant.
 
     x (B, C, *S) in [0, 1], maps (B, *S) -> (B,), in units of the target: the mean over portions of the places of

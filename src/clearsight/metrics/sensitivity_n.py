@@ -5,7 +5,7 @@ from torch import Tensor
 
 from clearsight.core.batching import pairs
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.perturbation.removal import Removal, instead, taken
@@ -14,7 +14,7 @@ from clearsight.perturbation.removal_order import ranks
 
 @method(paper="arXiv:1711.06104", claims="higher-is-better stochastic")
 def sensitivity_n(
-    model: Classifier,
+    model: Model,
     x: Tensor,
     target: Target,
     maps: Tensor,

@@ -4,12 +4,12 @@ import torch
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 
 
 @method(paper="arXiv:1810.06583", claims="higher-is-better judges-the-map-alone")
-def sparseness(model: Classifier, x: Tensor, target: Target, maps: Tensor) -> Tensor:
+def sparseness(model: Model, x: Tensor, target: Target, maps: Tensor) -> Tensor:
     """Gini index of the map's magnitudes: 0 where all places are equal, near 1 where one place holds everything.
 
     x (B, C, *S) in [0, 1], maps (B, *S) -> (B,); nan where the map is 0 everywhere.  One place of n gives 1 - 1/n.  A

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from clearsight.core.batching import pairs
 from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import ClassScore, Margin, Target
 from clearsight.errors import Refused
 from clearsight.perturbation.removal import Fill, without
@@ -24,7 +25,7 @@ EQUAL = 1e-6  # places that differ by less of a map's range count as equal: roun
 SLACK = 1e-4  # the same for chances, as a share of their spread
 
 
-def chances(model: Classifier, target: Target, outputs: Tensor) -> Tensor:
+def chances(model: Model, target: Target, outputs: Tensor) -> Tensor:
     """How probable the model finds what is asked about: outputs (B, K) -> (B,).
 
     Of a class its probability, also where the target is its logit; of "a rather than b" the probability of a where only
@@ -34,6 +35,8 @@ def chances(model: Classifier, target: Target, outputs: Tensor) -> Tensor:
     >>> chances(linear([[1.0], [1.0]]), ClassScore(0), torch.tensor([[0.0, 0.0]])).item()
     0.5
     """
+    if not isinstance(model, Classifier):
+        return target(outputs)
     if isinstance(target, ClassScore):
         return ClassScore(target.index)(model.chances(outputs))
     odds = isinstance(target, Margin) and model.scores != "values"
@@ -51,7 +54,7 @@ def stretched(maps: Tensor) -> Tensor:
     return ((rows - low) / (high - low).clamp_min(torch.finfo(maps.dtype).tiny)).view(maps.shape)
 
 
-def mask_by_map(model: Classifier, x: Tensor, masks: Tensor, fill: Fill = "mean") -> Tensor:
+def mask_by_map(model: Model, x: Tensor, masks: Tensor, fill: Fill = "mean") -> Tensor:
     """Pictures x (B, C, *S) times masks (B, *S) in [0, 1], after normalisation: what is muted has the mean colour.
 
     Or another fill instead of the mean.
@@ -78,7 +81,7 @@ def without_lowest(maps: Tensor, percent: Tensor | float) -> Tensor:
 
 
 def calibrated(
-    model: Classifier,
+    model: Model,
     x: Tensor,
     target: Target,
     maps: Tensor,
@@ -109,7 +112,7 @@ def best_level(rises: Tensor) -> Tensor:
 
 
 def rises_through(
-    model: Classifier,
+    model: Model,
     x: Tensor,
     target: Target,
     maps: Tensor,

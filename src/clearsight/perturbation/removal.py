@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.perturbation.inpainting import inpainted
 
 Fill = Literal["mean", "black", "blur"]
 Removal = Literal["mean", "black", "blur", "inpaint"]  # the last for places that are taken whole, not muted in part
 
 
-def flat(model: Classifier, x: Tensor, value: float | None = None) -> Tensor:
+def flat(model: Model, x: Tensor, value: float | None = None) -> Tensor:
     """A picture of one value, shaped like x (B, C, *S); None is the mean of the preprocessing, 0 for the network."""
     values = model.preprocess.mean if value is None else (value,) * x.shape[1]
     return x.new_tensor(values).view(1, -1, *[1] * (x.dim() - 2)).expand_as(x).clone()
@@ -39,7 +39,7 @@ def blurred(x: Tensor, sigma: float) -> Tensor:
     return x
 
 
-def without(model: Classifier, x: Tensor, fill: Fill) -> Tensor:
+def without(model: Model, x: Tensor, fill: Fill) -> Tensor:
     """The picture with everything taken away: its mean colour by the preprocessing, black, or a strong blur.
 
     x (B, C, *S) in [0, 1] -> the same shape.  The blur's sigma is a tenth of the longest side.  Texts: empty places.
@@ -49,7 +49,7 @@ def without(model: Classifier, x: Tensor, fill: Fill) -> Tensor:
     return flat(model, x, 0.0 if fill == "black" else None)
 
 
-def instead(model: Classifier, x: Tensor, fill: Removal) -> Tensor | None:
+def instead(model: Model, x: Tensor, fill: Removal) -> Tensor | None:
     """What ``taken`` puts in the place of pixels: pictures like x (B, C, *S), None where it is solved from others."""
     if fill == "inpaint":
         return without(model, x, "mean") if model.preprocess.alphabet else None

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from clearsight.core import rng
 from clearsight.core.batching import pairs
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.places import occupied
 from clearsight.core.remembered import digest, once
 from clearsight.core.sorting import ascending, descending
@@ -52,9 +52,7 @@ def portions(x: Tensor, inside: Tensor | None, parts: int) -> Tensor:
     return torch.tensor([counts[n] for n in places], device=x.device)
 
 
-def curve(
-    model: Classifier, x: Tensor, target: Target, maps: Tensor, *, steps: int, fill: Removal, insert: bool
-) -> Tensor:
+def curve(model: Model, x: Tensor, target: Target, maps: Tensor, *, steps: int, fill: Removal, insert: bool) -> Tensor:
     """The target after 0, 1, ... steps: (B, steps + 1).  Each step takes, or puts back, the same count of places.
 
     x (B, C, *S), maps (B, *S).  Most relevant first; counts are exact.  Of a text the places are its characters.
@@ -77,25 +75,25 @@ def curve(
     return values
 
 
-def _nothing(model: Classifier, x: Tensor, fill: Removal) -> Tensor | None:
+def _nothing(model: Model, x: Tensor, fill: Removal) -> Tensor | None:
     """What pixels become, which is the same for every map."""
     if instead(model, x[:1], fill) is None:
         return None
     return _once_each(model, ("nothing", fill, model.preprocess), x, lambda some: _filled(model, some, fill))
 
 
-def _filled(model: Classifier, x: Tensor, fill: Removal) -> Tensor:
+def _filled(model: Model, x: Tensor, fill: Removal) -> Tensor:
     nothing = instead(model, x, fill)
     assert nothing is not None
     return nothing
 
 
-def _logits_of(model: Classifier, x: Tensor) -> Tensor:
+def _logits_of(model: Model, x: Tensor) -> Tensor:
     """Logits (B, K) of the ends of a curve, which are the same for every map."""
     return _once_each(model, ("logits", model.reading, model.preprocess), x, model)
 
 
-def _once_each(model: Classifier, key: tuple[object, ...], x: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
+def _once_each(model: Model, key: tuple[object, ...], x: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
     """What make gives for pictures x (B, ...), row by row: made once for those that are the same, here and before."""
     known: dict[bytes, Tensor] = once(model.net, key, dict)
     names = [digest(picture) for picture in x]

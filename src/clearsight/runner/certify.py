@@ -9,7 +9,7 @@ from torch import Tensor
 
 from clearsight.core import rng
 from clearsight.core.batching import at_once, bounded, pairs
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.settled import settled
 from clearsight.core.statistics import clopper_pearson_lower, normal_quantile
 from clearsight.core.validation import check_pixels
@@ -40,7 +40,7 @@ class Certificates:
 
 
 def certify(
-    model: Classifier,
+    model: Model,
     x: Tensor,
     *,
     sigma: float,
@@ -100,7 +100,7 @@ def largest_radius(sigma: float, n: int, alpha: float) -> float:
     return sigma * normal_quantile(clopper_pearson_lower(n, n, alpha))
 
 
-def _class_counts(model: Classifier, x: Tensor, sigma: float, draws: int, batch: int | None) -> Tensor:
+def _class_counts(model: Model, x: Tensor, sigma: float, draws: int, batch: int | None) -> Tensor:
     """How many draws of noise give each class, (B, K), for pictures x (B, C, *S)."""
     counts = torch.zeros(len(x), len(model.labels), dtype=torch.long)
     for rows, _ in pairs(len(x), draws, batch or at_once()):

@@ -12,14 +12,14 @@ from torch import Tensor
 from torch.utils.checkpoint import CheckpointError
 
 from clearsight.core.catalogue import Call
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.errors import NoGradient, Refused
 from clearsight.internals.layers import gradients
 from clearsight.models.dry_run import reason
 
 
 @contextmanager
-def explain_failure(model: Classifier, call: Call, x: Tensor) -> Iterator[None]:
+def explain_failure(model: Model, call: Call, x: Tensor) -> Iterator[None]:
     """Turn errors inside into Refused where they come from a method's own file or from the network.
 
     x (B, C, *S): where a method fails, the network's backward pass is tried on it.  Other errors are clearsight's and
@@ -53,7 +53,7 @@ def explain_failure(model: Classifier, call: Call, x: Tensor) -> Iterator[None]:
         raise
 
 
-def _try_alone(model: Classifier, x: Tensor, instead: str) -> None:
+def _try_alone(model: Model, x: Tensor, instead: str) -> None:
     z = x.clone().requires_grad_()
     try:
         with torch.enable_grad():

@@ -15,17 +15,27 @@ from clearsight.core.batching import SIZE, bounded
 from clearsight.core.blackbox import BlackBox, OutOfQueries
 from clearsight.core.catalogue import Call, parse
 from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.norms import USUAL, norm_of, project
 from clearsight.core.norms import overstep as overstep_of
 from clearsight.core.passes import Passes, counted
 from clearsight.core.settled import settled
 from clearsight.core.targets import Become, ClassScore, Goal, Misclassify, Target, as_goal
-from clearsight.core.validation import check_pixels, check_result, check_rows, check_target, top_class
+from clearsight.core.validation import (
+    check_kind,
+    check_pixels,
+    check_result,
+    check_rows,
+    check_takes,
+    check_target,
+    top_class,
+)
 from clearsight.errors import Refused
 from clearsight.internals.input_convolution import folded_back
 from clearsight.internals.layers import find_layer
 from clearsight.internals.scores import scores
 from clearsight.internals.soundness import alone, caution, must_flow, must_repeat
+from clearsight.kinds.questions import usual_target
 from clearsight.runner.failures import explain_failure
 from clearsight.runner.results import Attacked, Explanation
 from clearsight.runner.sharded import joined_attacks, joined_explanations, of_shard, shards_of, spelled
@@ -34,7 +44,7 @@ from clearsight.sharding.shards import hired, spread
 
 
 def explain(
-    model: Classifier,
+    model: Model,
     x: Tensor,
     method: str | Call = "grad-cam",
     target: Target | None = None,
@@ -62,6 +72,7 @@ def explain(
     cannot explain, and maps that are not finite or of the wrong shape.
     """
     call = parse(method, "explainers")
+    check_takes(model, call)
     x = check_pixels(model, x)
     began = time.perf_counter()
     if shards := shards_of(model, x, batch):
@@ -73,8 +84,8 @@ def explain(
     with model.undisturbed(), rng.seeded(seed, x[:1]), settled(model.net):
         if "control" not in call.method.claims:
             must_repeat(model, x[:1])
-        if target is None and model.scores == "values":
-            target = top_class(model, scores(model, x, batch))
+        if target is None:
+            target = _usual_target(model, x, batch)
         if target is not None:
             _check_question(model, target, len(x))
         call = _resolved(model, x[:1], call)
@@ -115,14 +126,19 @@ def explain(
     )
 
 
-def _explain_shard(
-    kept: tuple[Classifier, str | Call, int, int | None], x: Tensor, target: Target | None
-) -> Explanation:
+def _usual_target(model: Model, x: Tensor, batch: int | None) -> Target | None:
+    """What is explained where nothing is asked for; None for the top class, which the first pass will tell."""
+    if isinstance(model, Classifier):
+        return top_class(model, scores(model, x, batch)) if model.scores == "values" else None
+    return usual_target(model, scores(model, x, batch))
+
+
+def _explain_shard(kept: tuple[Model, str | Call, int, int | None], x: Tensor, target: Target | None) -> Explanation:
     model, words, seed, batch = kept
     return explain(model, x, words, target, seed=seed, batch=batch)
 
 
-def _check_question(model: Classifier, target: Target, n: int) -> None:
+def _check_question(model: Model, target: Target, n: int) -> None:
     """Refuse what is no target, or does not fit the model or n pictures."""
     if not callable(target):
         raise Refused(f"target {target!r}: give cs.ClassScore(model.index(name)) or cs.Margin(a, b)")
@@ -130,7 +146,7 @@ def _check_question(model: Classifier, target: Target, n: int) -> None:
     check_rows(target, n)
 
 
-def resolve(model: Classifier, x: Tensor, call: Call) -> Call:
+def resolve(model: Model, x: Tensor, call: Call) -> Call:
     """The call with its layer named where it is "auto", for which x (1, C, *S) is run once.
 
     So is the layer of the method inside it, where it runs another one (``inner=``).
@@ -141,7 +157,7 @@ def resolve(model: Classifier, x: Tensor, call: Call) -> Call:
         return _resolved(model, x, call)
 
 
-def _resolved(model: Classifier, x: Tensor, call: Call) -> Call:
+def _resolved(model: Model, x: Tensor, call: Call) -> Call:
     """The same, of a model that is undisturbed already."""
     options = call.method.options
     if "inner" in options:
@@ -153,13 +169,13 @@ def _resolved(model: Classifier, x: Tensor, call: Call) -> Call:
 
 
 def attack(
-    model: Classifier,
+    model: Model,
     x: Tensor,
     goal: Tensor | Goal,
     method: str | Call = "pgd",
     *,
     eps: float | None = None,
-    other: Classifier | None = None,
+    other: Model | None = None,
     lessons: tuple[Tensor, Goal] | None = None,
     starts: Tensor | None = None,
     access: str = "logits",
@@ -257,14 +273,14 @@ def attack(
 
 
 @contextmanager
-def _attackable(model: Classifier, x: Tensor, batch: int | None) -> Iterator[tuple[int, Passes]]:
+def _attackable(model: Model, x: Tensor, batch: int | None) -> Iterator[tuple[int, Passes]]:
     """How many pictures like x (1, C, *S) go through the network at once, and what goes through it inside, counted."""
     with bounded(model, x, batch) as size, counted(model.net) as passes, folded_back(model.net):
         yield size, passes
 
 
 def _attack_in_shards(
-    model: Classifier, x: Tensor, goal: Goal, call: Call, eps: float, more: dict[str, Any], seed: int, batch: int | None
+    model: Model, x: Tensor, goal: Goal, call: Call, eps: float, more: dict[str, Any], seed: int, batch: int | None
 ) -> Iterator[Attacked]:
     """The attack on each shard by workers; on all at once where it learns from them."""
     shards = [slice(None)] if "lessons" in call.method.injected else shards_of(model, x, batch)
@@ -272,19 +288,21 @@ def _attack_in_shards(
     return spread(_attack_shard, kept, ((x[rows], goal[rows]) for rows in shards))
 
 
-def _attack_shard(kept: tuple[Classifier, str | Call, dict[str, Any]], x: Tensor, goal: Goal) -> Attacked:
+def _attack_shard(kept: tuple[Model, str | Call, dict[str, Any]], x: Tensor, goal: Goal) -> Attacked:
     model, words, options = kept
     return attack(model, x, goal, words, **options)
 
 
 def _check_arguments(
-    model: Classifier, goal: Goal, call: Call, *, other: Classifier | None, starts: Tensor | None, limited: bool
+    model: Model, goal: Goal, call: Call, *, other: Model | None, starts: Tensor | None, limited: bool
 ) -> None:
     """Refuse a goal that does not fit the model, and arguments that the attack lacks or does not use.
 
     limited: whether access or digits limit what the model returns.
     """
-    if not model.one_of_many and isinstance(goal, Misclassify | Become):
+    check_kind(model, goal)
+    check_takes(model, call)
+    if isinstance(model, Classifier) and not model.one_of_many and isinstance(goal, Misclassify | Become):
         raise Refused(f"the model's outputs are {model.scores}, without one class as the answer: write your own Goal")
     needs_other(call, other)
     if starts is not None and "starts" not in call.method.injected:
@@ -293,7 +311,7 @@ def _check_arguments(
         raise Refused(f"{call.method.name} is not a black-box attack: leave access and digits out")
 
 
-def needs_other(call: Call, other: Classifier | None) -> None:
+def needs_other(call: Call, other: Model | None) -> None:
     """Refuse an attack on another model where none is given."""
     if other is None and "other" in call.method.injected:
         raise Refused(
@@ -302,7 +320,7 @@ def needs_other(call: Call, other: Classifier | None) -> None:
         )
 
 
-def _black_box(model: Classifier, x: Tensor, goal: Goal, call: Call, **limits: Any) -> BlackBox:
+def _black_box(model: Model, x: Tensor, goal: Goal, call: Call, **limits: Any) -> BlackBox:
     if "queries" not in call.method.options:
         raise Refused(f"{call.method.name} is a black-box attack without the option queries: add queries: int = 1000")
     queries = call.options.get("queries", call.method.options["queries"].default)
@@ -310,7 +328,7 @@ def _black_box(model: Classifier, x: Tensor, goal: Goal, call: Call, **limits: A
 
 
 def _propose(
-    call: Call, model: Classifier, box: BlackBox | None, x: Tensor, goal: Goal, given: dict[str, Any]
+    call: Call, model: Model, box: BlackBox | None, x: Tensor, goal: Goal, given: dict[str, Any]
 ) -> Tensor | None:
     """The pictures that the method proposes; None where its queries ran out before."""
     if box is None:
@@ -322,7 +340,7 @@ def _propose(
 
 
 def measure(
-    model: Classifier,
+    model: Model,
     x: Tensor,
     maps: Tensor,
     metric: str | Call,
@@ -330,7 +348,7 @@ def measure(
     *,
     regions: Tensor | None = None,
     method: str | Call | None = None,
-    other: Classifier | None = None,
+    other: Model | None = None,
     seed: int = 0,
     batch: int | None = None,
 ) -> Tensor:
@@ -353,6 +371,7 @@ def measure(
     the method or the second model that it needs, and one that changes pixels where the inputs are texts.
     """
     call = parse(metric, "metrics")
+    check_takes(model, call)
     x = check_pixels(model, x)
     if maps.shape != (len(x), *x.shape[2:]):
         raise Refused(f"maps {tuple(maps.shape)} do not fit pictures {tuple(x.shape)}: give one for each")
@@ -380,7 +399,11 @@ def measure(
     with model.undisturbed(), rng.seeded(seed, x[:1]), settled(model.net):
         must_repeat(model, x[:1])
         if target is None:
-            target = top_class(model, scores(model, x, batch), chance=True)
+            outputs = scores(model, x, batch)
+            if isinstance(model, Classifier):
+                target = top_class(model, outputs, chance=True)
+            else:
+                target = usual_target(model, outputs)
         check_target(model, target)
         check_rows(target, len(x))
         values = []
@@ -397,7 +420,7 @@ def measure(
 
 
 def _measure_shard(
-    kept: tuple[Classifier, Classifier | None, str | Call, str | Call | None, int, int | None],
+    kept: tuple[Model, Model | None, str | Call, str | Call | None, int, int | None],
     x: Tensor,
     maps: Tensor,
     target: Target | None,
@@ -407,10 +430,10 @@ def _measure_shard(
     return measure(model, x, maps, metric, target, regions=regions, method=method, other=other, seed=seed, batch=batch)
 
 
-def _again(maker: Call, target: Target, seed: int) -> Callable[[Classifier, Tensor], Tensor]:
+def _again(maker: Call, target: Target, seed: int) -> Callable[[Model, Tensor], Tensor]:
     """A function that runs the explainer again on versions of the pictures: (model, x) -> maps (B, *S)."""
 
-    def again(model: Classifier, x: Tensor) -> Tensor:
+    def again(model: Model, x: Tensor) -> Tensor:
         return explain(model, x, maker, target, seed=seed).maps.to(x)
 
     return again

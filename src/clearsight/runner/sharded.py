@@ -11,7 +11,7 @@ from torch import Tensor
 
 from clearsight.core.batching import bounded
 from clearsight.core.catalogue import Call, catalogue
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import ClassScore, Goal, Target
 from clearsight.errors import Refused
 from clearsight.runner.results import Attacked, Explanation
@@ -21,7 +21,7 @@ UNIT = 4  # pictures of a shard; a pass over as many costs a processor 1.04 time
 TOGETHER = 16 * UNIT  # pictures that are handed to the runner at once where workers share them
 
 
-def shards_of(model: Classifier, x: Tensor, batch: int | None) -> list[slice]:
+def shards_of(model: Model, x: Tensor, batch: int | None) -> list[slice]:
     """The pictures x (B, C, *S) of each shard; no shards where no workers are hired.
 
     Small networks get more pictures at once.  Refused: a network that is not on the CPU.
@@ -34,7 +34,7 @@ def shards_of(model: Classifier, x: Tensor, batch: int | None) -> list[slice]:
     return [slice(start, start + unit) for start in range(0, len(x), unit)]
 
 
-def require_cpu(model: Classifier) -> None:
+def require_cpu(model: Model) -> None:
     """Refuse a network elsewhere, where workers are hired."""
     if hired() and model.device.type != "cpu":
         raise Refused(f"the network is on {model.device}", "workers compute on the CPU: give device cpu, or no workers")

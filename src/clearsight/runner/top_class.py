@@ -8,8 +8,8 @@ from functools import cached_property
 
 from torch import Tensor
 
-from clearsight.core.classifier import Classifier
 from clearsight.core.first_pass import FirstPass, awaiting
+from clearsight.core.model import Model
 from clearsight.core.passes import uncounted
 from clearsight.core.targets import ClassScore, Of
 from clearsight.internals.scores import finite, scores
@@ -24,7 +24,7 @@ class TopClass(ClassScore):
 
     of: Of
 
-    def __init__(self, model: Classifier, first: FirstPass) -> None:
+    def __init__(self, model: Model, first: FirstPass) -> None:
         object.__setattr__(self, "_model", model)
         object.__setattr__(self, "_first", first)
         object.__setattr__(self, "of", "logit")
@@ -32,7 +32,7 @@ class TopClass(ClassScore):
     @cached_property
     def index(self) -> Tensor:
         first: FirstPass = self.__dict__["_first"]
-        model: Classifier = self.__dict__["_model"]
+        model: Model = self.__dict__["_model"]
         if first.logits is not None:
             return finite(model, first.logits.float().cpu()).argmax(1)
         with uncounted():
@@ -40,7 +40,7 @@ class TopClass(ClassScore):
 
 
 @contextmanager
-def top_class_of(model: Classifier, x: Tensor) -> Iterator[TopClass]:
+def top_class_of(model: Model, x: Tensor) -> Iterator[TopClass]:
     """The top class of pictures x (B, C, *S), to be asked for inside."""
     with awaiting(model.net, x) as first:
         yield TopClass(model, first)

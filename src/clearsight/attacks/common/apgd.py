@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from clearsight.attacks.common.rival_classes import gap, in_groups, leave_later, left, rivals
 from clearsight.core import rng
 from clearsight.core.best_so_far import BestSoFar
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.norms import Norm, per_picture, perturbation_norm, project, steepest
 from clearsight.core.targets import Become, Goal, Misclassify, margin
 from clearsight.errors import Refused
@@ -27,7 +27,7 @@ Leave = Callable[[Tensor, Tensor], Tensor]  # rows (n,), which of them just met 
 
 
 def restarted(
-    model: Classifier,
+    model: Model,
     x: Tensor,
     goal: Goal,
     loss: Loss,
@@ -53,9 +53,7 @@ def restarted(
     return best.x
 
 
-def towards_each(
-    model: Classifier, x: Tensor, goal: Goal, *, eps: float, steps: int, classes: int, norm: Norm
-) -> Tensor:
+def towards_each(model: Model, x: Tensor, goal: Goal, *, eps: float, steps: int, classes: int, norm: Norm) -> Tensor:
     """APGD-T: attack towards each of the most likely other classes in turn, as long as the goal is not met.
 
     The loss is the targeted DLR (section 4 and appendix of the paper).  The classes are ordered by the clean outputs.
@@ -110,7 +108,7 @@ class _State:
 
 
 def descend(
-    model: Classifier,
+    model: Model,
     x: Tensor,
     goal: Goal,
     loss: Loss,
@@ -253,7 +251,7 @@ def _one_of_the_right(goal: Goal, outputs: Tensor) -> Tensor:
 
 
 def _look(
-    model: Classifier, x_adv: Tensor, goal: Goal, loss: Loss, rows: Tensor, *, slopes: bool
+    model: Model, x_adv: Tensor, goal: Goal, loss: Loss, rows: Tensor, *, slopes: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The loss at x_adv (n, ...), its gradient (where slopes are wanted, else 0), and whether the goal is met."""
     x_adv = x_adv.detach().requires_grad_(slopes)

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from clearsight.core.best_so_far import BestSoFar
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.norms import Norm, project
 
 
 def cut(
-    model: Classifier,
+    model: Model,
     best: BestSoFar,
     judge: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
     norm: Norm,

@@ -12,7 +12,7 @@ from clearsight.attacks.common.apgd import where
 from clearsight.attacks.common.rival_classes import NONE, gap, in_groups, leave_later, rivals
 from clearsight.core import rng
 from clearsight.core.best_so_far import BestSoFar
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.norms import Norm, per_picture, perturbation_norm, steepest
 from clearsight.core.targets import Goal, margin
 from clearsight.internals.layers import flowing
@@ -26,7 +26,7 @@ START: dict[Norm, float] = {"linf": 0.3, "l2": 1.0}  # a random start is at most
 
 
 def nearest(
-    model: Classifier,
+    model: Model,
     x: Tensor,
     goal: Goal,
     *,
@@ -56,7 +56,7 @@ def _is_near(best: BestSoFar, enough: float, rows: Tensor) -> Tensor:
     return reached_distance(best)[rows] <= enough
 
 
-def within(model: Classifier, x: Tensor, goal: Goal, *, eps: float, steps: int, classes: int, norm: Norm) -> Tensor:
+def within(model: Model, x: Tensor, goal: Goal, *, eps: float, steps: int, classes: int, norm: Norm) -> Tensor:
     """FAB-T as part of auto-attack: a version within eps where one is found, else the picture itself.
 
     It is run towards one class after the other, from the picture, until a version within eps was found.
@@ -82,7 +82,7 @@ def _earlier_is_near(runs: BestSoFar, enough: float, of: Tensor, pictures: int, 
 
 
 def _approach(
-    model: Classifier,
+    model: Model,
     goal: Goal,
     best: BestSoFar,
     rows: Tensor,
@@ -117,7 +117,7 @@ def _approach(
         x_adv = where(met, clean + BACK * (x_adv - clean), x_adv)
 
 
-def decision_boundary(model: Classifier, x_adv: Tensor, goal: Goal, to: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
+def decision_boundary(model: Model, x_adv: Tensor, goal: Goal, to: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
     """The gap (n,), and its gradient (n, C, *S), of the nearest linearised boundary to the classes to (n, m)."""
     x_adv = x_adv.detach().requires_grad_()
     with torch.enable_grad():
@@ -181,7 +181,7 @@ def _time(room: Tensor, pace: Tensor, weight: Tensor, lack: Tensor) -> Tensor:
             return t
 
 
-def _search(model: Classifier, x: Tensor, goal: Goal, best: BestSoFar, enough: float) -> None:
+def _search(model: Model, x: Tensor, goal: Goal, best: BestSoFar, enough: float) -> None:
     """Search between each picture and its best version, where a line through their two margins crosses 0."""
     rows = (best.met & (reached_distance(best) > enough)).nonzero()[:, 0]
     if not len(rows):
@@ -199,7 +199,7 @@ def _search(model: Classifier, x: Tensor, goal: Goal, best: BestSoFar, enough: f
         high, below = torch.where(met, at, high), torch.where(met, value, below)
 
 
-def _see(model: Classifier, x_adv: Tensor, goal: Goal, best: BestSoFar, rows: Tensor) -> tuple[Tensor, Tensor]:
+def _see(model: Model, x_adv: Tensor, goal: Goal, best: BestSoFar, rows: Tensor) -> tuple[Tensor, Tensor]:
     """The margin and whether the goal of just these pictures is met; best sees it."""
     with torch.no_grad():
         out = model(x_adv)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from clearsight.core import rng
 from clearsight.core.batching import SIZE, pairs
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Goal
 from clearsight.core.validation import check_pixels
 from clearsight.errors import Refused
@@ -21,7 +21,7 @@ Wear = Callable[[Tensor, Tensor, Tensor], Tensor]  # pictures (n, C, *S), the ch
 Change = Callable[[Tensor, Tensor, float], Tensor]  # the change, its gradient, progress (0 to 1) -> the next change
 
 
-def sorted_lessons(model: Classifier, lessons: tuple[Tensor, Goal], x: Tensor, name: str) -> tuple[Tensor, Goal]:
+def sorted_lessons(model: Model, lessons: tuple[Tensor, Goal], x: Tensor, name: str) -> tuple[Tensor, Goal]:
     """Check the lessons, move them to the model's device, and put them in an order that depends on their pixels alone.
 
     Refused: values that are not pixels, pictures of another shape than x (B, C, *S), and a goal for another number of
@@ -46,7 +46,7 @@ def sorted_lessons(model: Classifier, lessons: tuple[Tensor, Goal], x: Tensor, n
 
 
 def learned(
-    model: Classifier,
+    model: Model,
     lessons: tuple[Tensor, Goal],
     first: Tensor,
     wear: Wear,
@@ -83,7 +83,7 @@ def _shuffled(x: Tensor) -> Tensor:
     return rng.uniform(x.flatten(1)[:, :1]).cpu()[:, 0].argsort(stable=True)
 
 
-def _worth(model: Classifier, x: Tensor, goal: Goal, thing: Tensor, wear: Wear) -> tuple[int, float]:
+def _worth(model: Model, x: Tensor, goal: Goal, thing: Tensor, wear: Wear) -> tuple[int, float]:
     """How many lessons meet the goal with thing, and the mean of -loss; the draws are the same for every thing."""
     met, loss = 0, 0.0
     for rows, _ in pairs(len(x), 1):
@@ -94,7 +94,7 @@ def _worth(model: Classifier, x: Tensor, goal: Goal, thing: Tensor, wear: Wear) 
     return met, -loss / len(x)
 
 
-def _slope(model: Classifier, x: Tensor, goal: Goal, thing: Tensor, wear: Wear, rows: Tensor) -> Tensor:
+def _slope(model: Model, x: Tensor, goal: Goal, thing: Tensor, wear: Wear, rows: Tensor) -> Tensor:
     """The gradient of the lessons' losses, weighted by lesson_weight, up to a factor.
 
     Clipping to [0, 1] passes the gradient on unchanged, so that a pixel beyond 0 or 1 can come back.

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from clearsight.core.best_so_far import BestSoFar
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.norms import Norm, per_picture, project, steepest
 from clearsight.core.targets import Goal
 from clearsight.internals.layers import gradients
 
 
 def descend(
-    model: Classifier,
+    model: Model,
     x: Tensor,
     goal: Goal,
     *,

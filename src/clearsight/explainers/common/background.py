@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.preprocess import Preprocess
 from clearsight.data.datasets import open_data
 from clearsight.data.images import open_picture, to_pixels
@@ -15,7 +15,7 @@ from clearsight.errors import Refused
 MOST = 64  # pictures held in memory; of more, an even spread
 
 
-def background(model: Classifier, x: Tensor, words: str) -> Tensor:
+def background(model: Model, x: Tensor, words: str) -> Tensor:
     """(N, C, *S) in [0, 1]: the pictures that words name (a folder, a CSV, "demo"), at most 64, evenly spread.
 
     Refused where one of them cannot be read, and where x (B, C, *S) is not of the size of the model's preprocessing.

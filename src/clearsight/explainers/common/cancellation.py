@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.errors import Refused
 
 LEAST = 16  # times the precision of the type, of what the parts add up to without their signs
 
 
-def must_not_cancel(model: Classifier, divisor: Tensor, size: Tensor, what: str) -> None:
+def must_not_cancel(model: Model, divisor: Tensor, size: Tensor, what: str) -> None:
     """Refuse divisors so near to 0 that the network's type cannot tell them from it.
 
     divisor, size: of the same shape; size is what the same parts add up to without their signs, and where that is 0

@@ -22,8 +22,9 @@ LEAST = 1e-3  # of that size: no smaller change is divided by, so that rounding 
 def size_of(target: Target, *logits: Tensor) -> Tensor:
     """How large the scores are that a target reads, (B,), in its units: what its change is rounded against.
 
-    logits: rows (B, K), of the pictures and of what they are compared with.  The largest logit of a row, times the
-    target's slopes, for logits are sums that are rounded together; or the target itself, where that is larger.
+    logits: outputs (B, ...) of the pictures and of what they are compared with.  Of a classifier the largest logit of a
+    row, times the target's slopes, for logits are sums that are rounded together; of other kinds, whose outputs have
+    several units, each output times its own slope.  Or the target itself, where that is larger.
     """
     sizes = []
     for rows in logits:
@@ -31,7 +32,8 @@ def size_of(target: Target, *logits: Tensor) -> Tensor:
         with torch.enable_grad():
             score = target(at)
             (g,) = torch.autograd.grad(score.sum(), at)
-        sizes += [g.abs().sum(1) * rows.abs().amax(1), score.detach().abs()]
+        together = g.abs().sum(1) * rows.abs().amax(1) if rows.dim() == 2 else (g * rows).abs().flatten(1).sum(1)
+        sizes += [together.detach(), score.detach().abs()]
     return torch.stack(sizes).amax(0)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.internals.graph import Graph, Unrecordable
 from clearsight.internals.kept_graph import is_kept
@@ -21,7 +21,7 @@ WORTH_KNOWN = 25  # the same where the architecture was recorded before
 _folded: ContextVar[tuple[nn.Module, Graph] | None] = ContextVar("folded", default=None)
 
 
-def pixel_gradients(model: Classifier, x: Tensor, target: Target) -> Tensor:
+def pixel_gradients(model: Model, x: Tensor, target: Target) -> Tensor:
     """d target / d x, signed, in units of the target per unit of pixel value: x (B, C, *S) -> (B, C, *S)."""
     z = x if is_kept() and x.requires_grad else x.detach().requires_grad_()
     folded = _folded.get()
@@ -36,7 +36,7 @@ def pixel_gradients(model: Classifier, x: Tensor, target: Target) -> Tensor:
 
 
 @contextmanager
-def many_passes(model: Classifier, x: Tensor, passes: int) -> Iterator[None]:
+def many_passes(model: Model, x: Tensor, passes: int) -> Iterator[None]:
     """Inside, gradients are taken with BatchNorm folded into convolutions, where so many passes are worth it.
 
     The logits stay the same up to rounding, and the way back is about half as long again without it.
@@ -56,7 +56,7 @@ def many_passes(model: Classifier, x: Tensor, passes: int) -> Iterator[None]:
         _folded.reset(token)
 
 
-def _is_worth(model: Classifier, x: Tensor, passes: int) -> bool:
+def _is_worth(model: Model, x: Tensor, passes: int) -> bool:
     """Whether so many passes cost more than they would with BatchNorm folded, and recording the network for that."""
     if passes < WORTH_KNOWN or not any(isinstance(m, _BatchNorm) for m in model.net.modules()):
         return False

@@ -7,7 +7,7 @@ from torch import Tensor
 from clearsight.core import catalogue, diagnostics, rng
 from clearsight.core.batching import pairs
 from clearsight.core.catalogue import Call
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.internals.kept_graph import held, must_learn
@@ -18,7 +18,7 @@ def parse(inner: str) -> Call:
     return catalogue.parse(inner, "explainers")
 
 
-def run(call: Call, model: Classifier, versions: Tensor, target: Target, rows: Tensor, numbers: Tensor) -> Tensor:
+def run(call: Call, model: Model, versions: Tensor, target: Target, rows: Tensor, numbers: Tensor) -> Tensor:
     """The inner method's maps (n, *S) of versions (n, C, *S) of the pictures rows (n,), about the same question.
 
     numbers (n,): which version of its picture each is.  What the inner method draws belongs to the version, and what it
@@ -33,7 +33,7 @@ def run(call: Call, model: Classifier, versions: Tensor, target: Target, rows: T
 
 
 def noisy_maps(
-    model: Classifier, x: Tensor, target: Target, inner: str, samples: int, noise: float
+    model: Model, x: Tensor, target: Target, inner: str, samples: int, noise: float
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """The inner method's maps of the pictures x (B, C, *S) under Gaussian noise, a few at a time.
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, fx
 
 from clearsight.core import diagnostics, passes
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.internals.graph import Graph, Values, word
@@ -118,7 +118,7 @@ class Walk:
 
 
 def relevance(
-    model: Classifier,
+    model: Model,
     x: Tensor,
     target: Target,
     rules: Rules,
@@ -148,7 +148,7 @@ def relevance(
 
 
 def _some(
-    model: Classifier,
+    model: Model,
     graph: Graph,
     x: Tensor,
     target: Target,

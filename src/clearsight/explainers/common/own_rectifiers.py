@@ -12,7 +12,7 @@ from torch.autograd.function import BackwardCFunction
 
 from clearsight.core import passes
 from clearsight.core.batch_norm import ScaledBack
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.internals.layers import gradients
 from clearsight.internals.vjp import vjp
@@ -28,7 +28,7 @@ _SAME = 1e-3  # of the gradient: how far that of the recording may be from the n
 
 
 def own_gradient(
-    model: Classifier, x: Tensor, target: Target, backward: Backward, relus: int, known: Operations
+    model: Model, x: Tensor, target: Target, backward: Backward, relus: int, known: Operations
 ) -> Tensor | None:
     """d target / d x (B, C, *S) by a run of the network, with another way back through its ReLUs.
 
@@ -46,7 +46,7 @@ def own_gradient(
 
 
 def compared(
-    model: Classifier, x: Tensor, backward: Backward, relus: int, recorded: Callable[[Tensor], Tensor]
+    model: Model, x: Tensor, backward: Backward, relus: int, recorded: Callable[[Tensor], Tensor]
 ) -> Operations | None:
     """The operations of a network's own run, where it gives the gradient of its recording; else None.
 
@@ -65,7 +65,7 @@ def compared(
                 written = _turned(logits, backward, relus)
                 if written is None:
                     return None
-            mix = torch.linspace(2, -1, logits.shape[1]).to(logits)
+            mix = torch.linspace(2, -1, logits[0].numel()).to(logits).view(logits[:1].shape)
             try:
                 found.append(vjp(logits, p, mix.expand_as(logits)))
             except RuntimeError:  # a value that the way back needs was written over

@@ -5,13 +5,13 @@ from torch import Tensor
 
 from clearsight.core import diagnostics
 from clearsight.core.batching import pairs
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.explainers.common.completeness import note_missing, size_of
 from clearsight.explainers.common.gradient import many_passes, pixel_gradients
 
 
-def path_gradients(model: Classifier, x: Tensor, target: Target, baseline: Tensor, steps: int) -> Tensor:
+def path_gradients(model: Model, x: Tensor, target: Target, baseline: Tensor, steps: int) -> Tensor:
     """Integrated gradients before the channels are summed: the mean gradient on the path, times the path.
 
     x (B, C, *S) -> (B, C, *S), signed, in units of the target; each picture's numbers sum to target(x) -
@@ -28,7 +28,7 @@ def path_gradients(model: Classifier, x: Tensor, target: Target, baseline: Tenso
     return total / steps * (x - begin)
 
 
-def note_residual(model: Classifier, x: Tensor, target: Target, baseline: Tensor, maps: Tensor) -> None:
+def note_residual(model: Model, x: Tensor, target: Target, baseline: Tensor, maps: Tensor) -> None:
     """Note how far each map's sum is from target(x) - target(baseline), also as a share of the size of that difference.
 
     A path of so many steps is an approximation: no bound refuses it, `examine` judges what is noted.  Two more

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx
 from torch.autograd.function import FunctionCtx
 
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
 from clearsight.explainers.common.own_rectifiers import Backward, Operations, compared, own_gradient
@@ -23,7 +23,7 @@ from clearsight.internals.traceability import SMOOTH
 _shown: weakref.WeakKeyDictionary[Graph, dict[str, Operations | None]] = weakref.WeakKeyDictionary()
 
 
-def rectified_gradient(model: Classifier, x: Tensor, target: Target, backward: Backward, name: str) -> Tensor:
+def rectified_gradient(model: Model, x: Tensor, target: Target, backward: Backward, name: str) -> Tensor:
     """d target / d x (B, C, *S), but with another way back through the ReLUs.
 
     By the network's own run, where that shows just the ReLUs of its recording (see own_rectifiers.py); else by the
@@ -54,13 +54,13 @@ def rectified_gradient(model: Classifier, x: Tensor, target: Target, backward: B
     return gradients(score, p)[0]
 
 
-def _own(model: Classifier, x: Tensor, target: Target, backward: Backward, name: str, graph: Graph) -> Tensor | None:
+def _own(model: Model, x: Tensor, target: Target, backward: Backward, name: str, graph: Graph) -> Tensor | None:
     """The gradient by the network's own run; None where that was not compared with the recording, or is another now."""
     known = _shown.get(graph, {}).get(name)
     return None if known is None else own_gradient(model, x, target, backward, len(_relus(graph)), known)
 
 
-def _with_relus(model: Classifier, x: Tensor, name: str) -> Graph:
+def _with_relus(model: Model, x: Tensor, name: str) -> Graph:
     graph = graph_of(model, x[:1])
     relus = _relus(graph)
     others = sorted({word(n).strip("_") for n in graph.nodes if n in graph.moving and word(n) in SMOOTH})

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from clearsight.core.batching import pairs
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
 
@@ -43,7 +43,7 @@ def _blocks(sides: torch.Size, cells: int) -> Tensor:
 
 
 def scores_of_subsets(
-    model: Classifier, x: Tensor, target: Target, labels: Tensor, subsets: list[Tensor], cover: Tensor
+    model: Model, x: Tensor, target: Target, labels: Tensor, subsets: list[Tensor], cover: Tensor
 ) -> list[Tensor]:
     """What the target says of each picture when only some of its pieces are left.
 

@@ -5,11 +5,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.perturbation.map_thresholds import mask_by_map, stretched
 
 
-def coherency(model: Classifier, x: Tensor, soft: Tensor, again: Callable[[Classifier, Tensor], Tensor]) -> Tensor:
+def coherency(model: Model, x: Tensor, soft: Tensor, again: Callable[[Model, Tensor], Tensor]) -> Tensor:
     """(r + 1) / 2 for Pearson's r of the map and that of the picture seen through it, (B,); 1/2 if one is constant."""
     inner = stretched(again(model, mask_by_map(model, x, soft).clamp(0, 1))).flatten(1).double()
     outer = soft.flatten(1).double()

@@ -6,7 +6,7 @@ import warnings
 
 from torch import Tensor
 
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.errors import Notice, Refused
 from clearsight.perturbation.map_thresholds import LEVELS, calibrated, chances, rises_through, stretched
@@ -19,7 +19,7 @@ FLATTERS = (
 
 
 def through(
-    model: Classifier, x: Tensor, target: Target, maps: Tensor, threshold: float | None, fill: Fill
+    model: Model, x: Tensor, target: Target, maps: Tensor, threshold: float | None, fill: Fill
 ) -> tuple[Tensor, Tensor]:
     """The probability of the class for whole pictures x (B, C, *S) and for those seen through maps (B, *S): (B,) each.
 
