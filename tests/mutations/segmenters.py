@@ -51,7 +51,7 @@ CORE = [
     ("segmenters/common/losses.py", ".movedim(1, -1)[judged]", ".movedim(1, -1)", "dice"),
     ("segmenters/common/losses.py", "(size > 0).to(p)", "torch.ones_like(size)", "dice_is_the_mean"),
     ("segmenters/common/losses.py", "2 * (p * t)", "(p * t)", "dice"),
-    ("segmenters/common/losses.py", "if not judged.any():", "if False:", "without_judged"),
+    ("segmenters/common/losses.py", ".clamp(min=1e-30)", "", "that_are_there"),
     ("segmenters/common/losses.py", "(truth < 0) | ", "", "losses_refuse"),
     ("segmenters/common/landmarks.py", "/ stride - 0.5", "/ stride", "gaussians_are_one"),
     ("segmenters/common/landmarks.py", "(2 * sigma**2)", "(sigma**2)", "gaussians_are_one"),
