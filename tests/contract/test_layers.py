@@ -26,7 +26,7 @@ LEVELS = (
     "errors _version",
     "core",
     "sharding",
-    "networks segmenters augmentations corruptions purifiers perturbation internals drawing engines",
+    "networks detectors segmenters augmentations corruptions purifiers perturbation internals drawing engines",
     "models reporting",
     "data attacks metrics defences guides rebalancing thieves answer_defences",
     "runner explainers",
