@@ -64,6 +64,6 @@ CORE = [
         "torch.full_like(best, length)",
         "border",
     ),
-    ("segmenters/common/landmarks.py", "heat.clamp(min=0)", "heat", "no_nan"),
+    ("segmenters/common/landmarks.py", "heat.clamp(min=0)", "heat", "weighs_nothing"),
     ("segmenters/common/landmarks.py", "(heat[visible] - wanted", "(heat.flatten(0, 1) - wanted", "loss_of_heat"),
 ]

@@ -303,6 +303,15 @@ def test_landmarks_at_the_border_stay_beside_their_hottest_place() -> None:
     for how in ("soft", "quarter"):
         found, _ = landmarks(heat, stride=4, how=how)  # type: ignore[arg-type]
         assert (found - points).abs().max() < 0.5 * 4 + 1e-4
+    middle = torch.tensor([[[2.0, 126.0], [126.0, 2.0]]])  # of a place at two borders, with no neighbour beyond
+    assert torch.equal(landmarks(gaussians(middle, (32, 32), stride=4), 4, "quarter")[0], middle)
+
+
+def test_negative_heat_weighs_nothing() -> None:
+    heat = gaussians(torch.tensor([[[61.0, 67.0]]]), (32, 32), stride=4)
+    cold = torch.where(heat < 0.05, -1.0, heat)
+    cold[..., :15] = -2.0
+    assert torch.equal(landmarks(cold, 4)[0], landmarks(cold.clamp(min=0), 4)[0])
 
 
 def test_flat_and_negative_heat_gives_a_point_and_no_nan() -> None:
