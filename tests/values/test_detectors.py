@@ -215,12 +215,40 @@ def test_distances_of_fcos_are_positive_and_grow_with_the_stride():
     assert torch.allclose(found[:, 5].sigmoid(), torch.tensor(0.01))
 
 
+def test_maps_of_fcos_are_added_from_coarse_to_fine():
+    """Without convolutions between the sums and the outputs, which is a slow replica's whole work."""
+    net = built("fcos(backbone=tiny, width=16, convs=0)", 2, (3, 64, 96))
+    z = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(6))
+    with torch.no_grad():
+        found = net(z)[0, :, 4:]
+        fine, middle, coarse = (lateral(m) for lateral, m in zip(net.lateral, net.backbone(z), strict=True))
+        middle = middle + coarse.repeat_interleave(2, 2).repeat_interleave(2, 3)
+        fine = fine + middle.repeat_interleave(2, 2).repeat_interleave(2, 3)
+        wanted = torch.cat([net.outputs(m)[0, 4:].flatten(1).T for m in (fine, middle)])
+    assert torch.allclose(found, wanted, atol=1e-6)
+
+
 def test_fcos_has_the_size_that_was_planned():
     with torch.device("meta"):
         net = catalogue("detectors")["fcos"](3)
         sizes = [sum(p.numel() for p in part.parameters()) for part in (net.backbone, net)]
         assert net(torch.rand(1, 3, 224, 224)).shape == (1, 28 * 28 + 14 * 14, 8)
     assert sizes == [2958848, 3067850]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [({"width": 24}, "multiple of 16"), ({"width": 0}, "at least 16"), ({"convs": -1}, "convs=-1")],
+)
+def test_fcos_refuses_options_outside_their_ranges(options: dict[str, int], told: str):
+    with pytest.raises(Refused, match=told):
+        catalogue("detectors")["fcos"](2, (3, 64, 64), backbone="tiny", **options)
+
+
+@pytest.mark.parametrize("options", [{"grid": 0}, {"boxes": 0}, {"dense": 0}, {"dropout": 1.0}, {"dropout": -0.1}])
+def test_yolo_refuses_options_outside_their_ranges(options: dict[str, float]):
+    with pytest.raises(Refused, match=rf"yolo-v1\({next(iter(options))}="):
+        catalogue("detectors")["yolo-v1"](2, (3, 64, 64), backbone="tiny", **options)
 
 
 # YOLO
@@ -267,11 +295,11 @@ def test_losses_of_yolo_are_those_of_equation_3():
     net = built("yolo-v1(backbone=tiny, grid=3, dense=8)", 4, (3, 96, 96)).double()
     raw = torch.rand(2, 3, 3, 14, generator=torch.Generator().manual_seed(5)).double()
     net.read = lambda z: raw
-    boxes = [torch.tensor([[2.0, 3, 90, 90], [10, 10, 40, 20], [36, 40, 60, 60]]), torch.zeros(0, 4)]
+    boxes = [torch.tensor([[2.0, 3, 90, 90], [10, 40, 40, 60], [36, 40, 60, 60]]), torch.zeros(0, 4)]
     labels = [torch.tensor([1, 3, 0]), torch.zeros(0, dtype=torch.int64)]
     losses = net.loss(torch.zeros(2, 3, 96, 96).double(), boxes, labels)
     sums = dict.fromkeys(("places", "sizes", "objects", "background", "classes"), 0.0)
-    objects = {(1, 1): (0, 1), (0, 0): (1, 3)}  # (row, column): the object and its class; the third shares the first's
+    objects = {(1, 1): (0, 1), (1, 0): (1, 3)}  # (row, column): the object and its class; the third shares the first's
     for b in range(2):
         for row in range(3):
             for column in range(3):
@@ -310,6 +338,11 @@ def test_yolo_reads_pictures_of_its_own_size_alone():
 
 
 # torchvision's own output
+
+
+def test_clip_cuts_each_side_at_its_own_border():
+    boxes = torch.tensor([[-3.0, -4, 120, 80], [100, 70, 120, 90], [5, 6, 7, 8]])
+    assert clip(boxes, 64, 96).tolist() == [[0, 0, 96, 64], [96, 64, 96, 64], [5, 6, 7, 8]]
 
 
 def test_logits_of_probabilities():
