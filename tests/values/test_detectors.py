@@ -246,7 +246,7 @@ def test_fcos_refuses_options_outside_their_ranges(options: dict[str, int], told
 
 
 @pytest.mark.parametrize("options", [{"grid": 0}, {"boxes": 0}, {"dense": 0}, {"dropout": 1.0}, {"dropout": -0.1}])
-def test_yolo_refuses_options_outside_their_ranges(options: dict[str, float]):
+def test_yolo_v1_refuses_options_outside_their_ranges(options: dict[str, float]):
     with pytest.raises(Refused, match=rf"yolo-v1\({next(iter(options))}="):
         catalogue("detectors")["yolo-v1"](2, (3, 64, 64), backbone="tiny", **options)
 
@@ -254,7 +254,7 @@ def test_yolo_refuses_options_outside_their_ranges(options: dict[str, float]):
 # YOLO
 
 
-def test_yolo_of_the_paper_gives_7_x_7_x_30_numbers_and_98_boxes():
+def test_yolo_v1_of_the_paper_gives_7_x_7_x_30_numbers_and_98_boxes():
     with torch.device("meta"):
         net = catalogue("detectors")["yolo-v1"]()
         z = torch.rand(2, 3, 448, 448)
@@ -266,7 +266,7 @@ def test_yolo_of_the_paper_gives_7_x_7_x_30_numbers_and_98_boxes():
     assert [(m.in_features, m.out_features) for m in dense] == [(50176, 4096), (4096, 1470)]
 
 
-def test_yolo_cells_belong_to_the_centre_and_to_the_largest():
+def test_yolo_v1_cells_belong_to_the_centre_and_to_the_largest():
     """On a grid of 7: the dog's and the bicycle's cells, and two centres in one cell."""
     boxes = torch.tensor([[0.1, 0.1, 0.3, 0.9], [0.05, 0.2, 0.4, 0.8], [0.9, 0.95, 1.0, 1.0], [0.4, 0.0, 0.8, 0.1]])
     cells, objects = cells_of(boxes, 7)  # the centres (.2, .5) and (.225, .5) both lie in row 3, column 1
@@ -274,7 +274,7 @@ def test_yolo_cells_belong_to_the_centre_and_to_the_largest():
     assert [len(part) for part in cells_of(torch.zeros(0, 4), 7)] == [0, 0]
 
 
-def test_candidates_of_yolo_are_its_boxes():
+def test_candidates_of_yolo_v1_are_its_boxes():
     """Cell (1, 2) of a grid of 4: centre (2.5 / 4, 1.25 / 4), sides 0.5 squared and 1 squared of the picture's."""
     net = built("yolo-v1(backbone=tiny, grid=4, boxes=3, dense=8)", 2, (3, 64, 128))
     raw = torch.zeros(1, 4, 4, 17)
@@ -290,7 +290,7 @@ def test_candidates_of_yolo_are_its_boxes():
     assert found[(1 * 4 + 2) * 3 + 2, 5:].tolist() == [-1.0, 2.0], "the boxes of a cell share its classes"
 
 
-def test_losses_of_yolo_are_those_of_equation_3():
+def test_losses_of_yolo_v1_are_those_of_equation_3():
     """A slow replica: every cell and box by itself, in plain Python."""
     net = built("yolo-v1(backbone=tiny, grid=3, dense=8)", 4, (3, 96, 96)).double()
     raw = torch.rand(2, 3, 3, 14, generator=torch.Generator().manual_seed(5)).double()
@@ -331,7 +331,7 @@ def _overlap(own: list[float], row: int, column: int, truth: tuple[float, ...]) 
     return box_iou(box.double(), torch.tensor([truth]).double()).item()
 
 
-def test_yolo_reads_pictures_of_its_own_size_alone():
+def test_yolo_v1_reads_pictures_of_its_own_size_alone():
     net = built("yolo-v1(backbone=tiny, dense=8)", 2, (3, 64, 64))
     with pytest.raises(Refused, match=r"built for pictures of shape \(3, 64, 64\), not \(3, 96, 96\)"):
         net(torch.zeros(1, 3, 96, 96))
@@ -407,7 +407,7 @@ def test_losses_are_those_of_torchvision(spelling: str):
     assert {k: v.item() for k, v in mine.items()} == pytest.approx({k: v.item() for k, v in theirs.items()})
 
 
-def test_proposals_are_kept_where_they_are_asked_for():
+def test_proposals_of_faster_rcnn_are_kept_where_they_are_asked_for():
     """Of the clean picture, for any number of changed ones; outside each picture has its own again."""
     net = as_if_trained(built("faster-rcnn(backbone=mobilenet-320, proposals=40)", 1, (3, 96, 96)), (3, 96, 96))
     z = torch.randn(3, 3, 96, 96, generator=torch.Generator().manual_seed(7))
@@ -427,7 +427,7 @@ def test_proposals_are_kept_where_they_are_asked_for():
     assert not torch.equal(shared[1:], own[1:])
 
 
-def test_rows_that_fill_up_have_no_score():
+def test_rows_of_faster_rcnn_that_fill_up_have_no_score():
     net = built("faster-rcnn(backbone=mobilenet-320, proposals=1000)", 2, (3, 64, 64))
     with torch.no_grad():
         found = net(torch.zeros(1, 3, 64, 64))[0]
