@@ -22,11 +22,13 @@ QUESTIONS = {
     "corruptions": "what happens to pictures by themselves",
     "purifiers": "what cleans pictures before the model sees them",
     "networks": "what can be trained from random weights",
+    "detectors": "what can be trained to find objects",
     "defences": "how training resists attacks",
     "guides": "how training is right for the right reasons",
     "rebalancing": "how training leaves no group of pictures behind",
     "thieves": "what pictures a thief asks about who clones it",
     "answer_defences": "how answers are given so that nobody clones it",
+    "segmenters": "what says which class each pixel is of",
 }
 
 WIDTH = 112  # of what is printed of an option, as of the docstrings around it
