@@ -24,7 +24,7 @@ def on_files(files: Files, config: Any) -> Files:
         "command-line.md": _commands(),
         "cost.md": _together("cost.md", "passes.md", "score_cam.md", "memory.md"),
         "libra.md": (ROOT / "benchmarks" / "libra_table.md").read_text(),
-        "training-table.md": _together("training.md", "first_model.md"),
+        "training-table.md": _together("training.md", "first_model.md", "detector_step.md"),
         "repair-tables.md": _together(
             "robust_mnist.md",
             "right_reasons.md",
