@@ -155,6 +155,31 @@ def open_ids(path: str | Path) -> NDArray[np.uint32]:
         return np.asarray(image).astype(np.uint32) @ np.array([1, 256, 65536], np.uint32)
 
 
+def open_classes(path: str | Path) -> NDArray[np.int64]:
+    """(H, W), the number that a file holds for each pixel: of its palette, or its grey as written, up to 65535.
+
+    Colours of which the three channels are equal are grey.  Turned as its EXIF says.
+    Raises Refused as `open_picture` does, for colours, which are not numbers, and for JPEG, which changes numbers.
+    """
+    with _open_image(Path(path), "mask") as (image, _):
+        values = np.asarray(image)
+        if image.mode in ("LA", "RGBA") and (values[..., -1] == 255).all():
+            values = values[..., :-1]
+        if values.ndim == 3 and (values == values[..., :1]).all():
+            values = values[..., 0]
+        if values.ndim != 2 or image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B", "I"):
+            colours = f"its pixels are colours ({image.mode}), which are no numbers of classes"
+            raise Refused(f"{colours}: save the numbers as grey or with a palette; panoptic PNGs need their JSON")
+        values = values.astype(np.int64)
+    with Path(path).open("rb") as file:
+        head = file.read(26)
+    if head.startswith(b"\xff\xd8"):
+        raise Refused("JPEG changes the numbers of classes a little: save them as PNG")
+    if head.startswith(b"\x89PNG") and head[25] == 0 and head[24] in (2, 4):  # grey that Pillow stretches to 0..255
+        values //= 255 // (2 ** head[24] - 1)
+    return values
+
+
 def picture_size(path: str | Path | InMemory) -> tuple[int, int]:
     """(width, height) of a picture as people see it, from the head of its file.  Refused as in `open_picture`."""
     with _open_image(path if isinstance(path, InMemory) else Path(path), "size") as (image, _):

@@ -41,12 +41,16 @@ class AnnotationSet:
     """The annotations of one format: an entry for each picture that they name.
 
     form: the format's name.  nameless: why some classes have only a number.  notes: what else was assumed or left out.
+    classes: the names of all classes in the order of their numbers, where the format lists them.  origins: the file of
+    each entry, where a file holds those of several pictures.
     """
 
     form: str
     entries: list[Entry]
     nameless: str = ""
     notes: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    origins: tuple[Path, ...] = ()
 
 
 def number(value: object) -> float | None:
