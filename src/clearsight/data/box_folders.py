@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from clearsight.core.uncollected import uncollected
 from clearsight.data.annotation_formats.regions import Region
 from clearsight.data.annotation_formats.sheets import EXPECTED, files_below
 from clearsight.data.box_truth import BoxSet, read_truth
@@ -50,8 +51,15 @@ def open_boxes(
 
     Refused: a folder without pictures or annotations, several formats, an unknown split, and where no box can be used.
     """
-    found = Path(annotations) if annotations is not None else _find(Path(path))
-    listed = list_pictures(Path(path), None)
+    with uncollected():
+        data = _open(Path(path), None if annotations is None else Path(annotations), labels, voc_base)
+    return finish(data, split)
+
+
+def _open(path: Path, annotations: Path | None, labels: Labels | None, voc_base: int | None) -> Pictures:
+    """The pictures of every split with their boxes."""
+    found = annotations or _find(path)
+    listed = list_pictures(path, None)
     pictures = {picture.name: picture.path for picture in listed.pictures}
     boxes = read_truth(found, pictures, None, labels_of(labels), voc_base=voc_base)
     unusable = dict(boxes.broken)
@@ -70,7 +78,7 @@ def open_boxes(
         split_name = split_of_file(boxes.origin.get(picture.name), found) or picture.split
         regions = _regions(truth, boxes.classes)
         good.append(replace(picture, split=split_name, boxes=truth, regions=regions))
-    data = Pictures(
+    return Pictures(
         listed.root,
         tuple(good),
         tuple(sorted({*listed.broken, *unusable.items()})),
@@ -78,7 +86,6 @@ def open_boxes(
         objects=boxes.classes,
         problems=boxes.problems,
     )
-    return finish(data, split)
 
 
 def _find(root: Path) -> Path:

@@ -6,8 +6,9 @@ words of a problem say what it looks like.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,8 @@ from clearsight.data.annotations import match_pictures, read_set
 from clearsight.data.box_problems import Table, find_problems, refuse_other_units
 from clearsight.data.images import open_mask, picture_size
 from clearsight.data.truth_classes import Numbering, number_classes
-from clearsight.data.truth_records import BoxTruth, TruthProblem, no_objects
+from clearsight.data.truth_records import BoxTruth, TruthProblem
 from clearsight.errors import Refused
-
-_NOT_READ = ("unreadable", "size")  # problems for which a picture without any other object is not one of background
 
 
 @dataclass(frozen=True)
@@ -187,40 +186,28 @@ def _by_picture(
         areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     stated = [o.region.stated for o in objects]
     areas = np.array([s.area or area for s, area in zip(stated, areas.tolist(), strict=True)], np.float64)
+    chosen = np.flatnonzero(kept)
+    counts = np.bincount(table.rows[chosen], minlength=len(table.names)).tolist()
     columns = (
-        torch.from_numpy(boxes).float(),
-        torch.from_numpy(table.labels),
-        torch.from_numpy(table.crowd),
-        torch.from_numpy(areas).float(),
-        torch.tensor([s.difficult for s in stated], dtype=torch.bool),
+        torch.split(torch.from_numpy(boxes[chosen]).float(), counts),
+        torch.split(torch.from_numpy(table.labels[chosen]), counts),
+        torch.split(torch.from_numpy(table.crowd[chosen]), counts),
+        torch.split(torch.from_numpy(areas[chosen]).float(), counts),
+        torch.split(torch.tensor([s.difficult for s in stated], dtype=torch.bool)[chosen], counts),
     )
     unusable = {p.picture: p for p in problems if not p.kept and p.code not in ("unknown-class", "no-picture")}
     truth: dict[str, BoxTruth] = {}
     broken = []
-    for row, chosen in _rows_of(table, kept):
-        name, (wide, high) = table.names[row], table.sizes[row].astype(int).tolist()
-        if not wide:
-            continue
-        if not len(chosen):
-            if name in unusable:
-                broken.append((name, f"its annotation cannot be used: {_without_name(unusable[name])}"))
-            else:
-                truth[name] = no_objects((wide, high))
-            continue
-        picked = torch.from_numpy(chosen)
-        things = tuple(table.things[i] for i in chosen.tolist())
-        boxed, labels, crowd, area, difficult = (column[picked] for column in columns)
-        truth[name] = BoxTruth(boxed, labels, crowd, area, difficult, (wide, high), things)
+    things = iter([table.things[i] for i in chosen.tolist()])
+    sizes: list[list[int]] = table.sizes.astype(int).tolist()
+    for name, (wide, high), boxed, labels, crowd, area, difficult in zip(table.names, sizes, *columns, strict=True):
+        named = tuple(islice(things, len(labels)))
+        if wide and not named and name in unusable:
+            broken.append((name, f"its annotation cannot be used: {_without_name(unusable[name])}"))
+        elif wide:
+            truth[name] = BoxTruth(boxed, labels, crowd, area, difficult, (wide, high), named)
     return truth, tuple(broken)
 
 
 def _without_name(problem: TruthProblem) -> str:
     return str(problem).removeprefix(problem.picture).lstrip(": ")
-
-
-def _rows_of(table: Table, kept: NDArray[np.bool_]) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Each picture with the rows of its objects that are kept; the objects stand in the order of the pictures."""
-    chosen = np.flatnonzero(kept)
-    ends = np.searchsorted(table.rows[chosen], np.arange(len(table.names) + 1))
-    for row in range(len(table.names)):
-        yield row, chosen[ends[row] : ends[row + 1]]

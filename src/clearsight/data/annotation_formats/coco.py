@@ -29,6 +29,7 @@ from clearsight.data.annotation_formats.sheets import (
 from clearsight.errors import Refused
 
 Json = dict[str, Any]
+_NOTHING_STATED = Stated()
 _NO_BOX = "bbox is not [x, y, width, height]"
 
 
@@ -232,6 +233,8 @@ def _boxed(o: Json, categories: Categories) -> tuple[Region, list[str], str]:
 
 def _stated(o: Json) -> Stated:
     area = number(o.get("area"))
+    if area is None and not o.get("iscrowd"):
+        return _NOTHING_STATED
     return Stated(area=area if area is not None and area > 0 else None, crowd=bool(whole(o.get("iscrowd"))))
 
 
