@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from clearsight.cli.inputs import load_model, look_first, open_pictures
+from clearsight.cli.inputs import load_model, look_first, open_pictures, open_with_truth
 from clearsight.cli.options import (
     DATA,
     MODEL,
@@ -35,13 +35,14 @@ def data_check(
     ] = None,
     out: Out = None,
     *,
-    about_data: Annotated[DataOptions, Take("label_column", "classes")],
+    about_data: Annotated[DataOptions, Take("boxes", "voc_base", "masks", "label_column", "classes")],
     about_model: ModelOptions,
     run: RunOptions,
 ) -> None:
     """Say what is wrong with pictures: broken, double, odd, unbalanced, leaking from split to split, mislabelled.
 
-    All splits are checked. No file is moved or changed.
+    With --boxes or --masks, also what is wrong with the truth for a detector or a segmenter. All splits are checked. No
+    file is moved or changed.
     """
     look_first([model] if model else [], [data])
     from clearsight.cli.progress import progress
@@ -51,7 +52,8 @@ def data_check(
 
     judge = load_model(model, about_model, run) if model else None
     is_demo = data.partition(":")[0] == "demo"
-    pictures = open_pictures(data, replace(about_data, split=None if is_demo else ALL))
+    open_all = open_pictures if is_demo else open_with_truth
+    pictures = open_all(data, replace(about_data, split=None if is_demo else ALL))
     with progress(run.silent) as report_progress:
         checked = check_data(pictures, model=judge, seed=run.seed, progress=report_progress)
         with new_run("check", out, holds="check.json") as folder:

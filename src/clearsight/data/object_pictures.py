@@ -30,6 +30,23 @@ TITLES = {
     "duplicate": "boxes on another of the same class",
     "one-based": "signs that coordinates count from 1",
     "per-cent": "signs that coordinates are per cent",
+    "map": "doubtful class maps",
+}
+
+ADVICE = {  # what to do about each kind
+    "no-picture": "Add the pictures, or correct the names in the annotation.",
+    "unreadable": "Correct the annotation: what cannot be read is not learned and not judged.",
+    "size": "Annotate the picture as people see it, turned as its EXIF says, at its own size.",
+    "damaged": "Correct or remove these boxes.",
+    "no-area": "Correct or remove these boxes.",
+    "outside": "See whether the coordinates are of another size of picture, or count otherwise.",
+    "beyond": "See whether the coordinates are of another size of picture, or count otherwise.",
+    "unknown-class": "Correct the classes, or name them in the labels.",
+    "one-pixel": "Remove these boxes: no detector finds them, and each counts as missed.",
+    "duplicate": "Remove one of the two: a detector gives one box for an object, and the other counts as missed.",
+    "one-based": "If they do, take 1 from x0 and y0; Pascal VOC has voc_base=1.",
+    "per-cent": "If they are, multiply them by the picture's width and height and divide by 100.",
+    "map": "Correct the numbers or outlines, or name the classes in the labels.",
 }
 
 
