@@ -50,7 +50,9 @@ def number_classes(
     the annotation lists, else those that occur, by name.
     Refused: labels of which two are the same, and objects of which none has a class.
     """
-    by_number = labels if isinstance(labels, Mapping) else {}
+    by_number: Mapping[int, str] = labels if isinstance(labels, Mapping) else {}
+    if annotations.form == "YOLO" and labels is not None and not isinstance(labels, Mapping):
+        by_number = dict(enumerate(labels))  # which are its numbers
     if isinstance(labels, Mapping):
         classes = tuple(dict.fromkeys(labels[number] for number in sorted(labels)))
     else:
