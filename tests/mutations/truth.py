@@ -16,7 +16,7 @@ CORE = [
         "by_word.get(word, 0)",
         "unknown",
     ),
-    ("data/truth_classes.py", "for number in sorted(labels)", "for number in labels", "coco_photos"),
+    ("data/truth_classes.py", "for number in sorted(labels)", "for number in labels", "by_number"),
     ("data/box_problems.py", "flat = ~damaged & ((x1 <= x0) | (y1 <= y0))", "flat = x1 < x0", "bad_box"),
     ("data/box_problems.py", "(sticking > _SLACK)", "(sticking > 100)", "bad_box"),
     ("data/box_problems.py", "tiny = good & (np.minimum(*inside) <= 1)", "tiny = good & False", "bad_box"),

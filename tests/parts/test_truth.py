@@ -145,6 +145,16 @@ def test_ids_with_gaps_become_numbers_by_the_list_of_categories(root: Path) -> N
         open_boxes(root, root / "x.json", ["dog", "dog"])
 
 
+def test_names_are_given_by_number_or_in_order(root: Path) -> None:
+    (yolo(root / "labels") / "classes.txt").unlink()
+    for labels in ({2: "toothbrush", 0: "person", 1: "dog"}, CLASSES, put(root / "names.txt", "\n".join(CLASSES))):
+        data = open_boxes(root, labels=labels)
+        assert data.objects == CLASSES
+        same(data)
+    assert open_boxes(root).objects == ("0", "1", "2")
+    assert any("3 classes go by their numbers (0, 1, 2)" in n for n in open_boxes(root).notes)
+
+
 def test_crowds_areas_and_difficult_objects_are_kept_as_they_are_stated(root: Path) -> None:
     data = open_boxes(root, coco(root / "x.json", iscrowd=1, area=12.5, segmentation=[[0, 0, 9, 0, 9, 9]]))
     truth = data.pictures[0].boxes

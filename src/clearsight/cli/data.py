@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clearsight.cli.inputs import load_model, look_first, open_pictures, open_with_truth
+from clearsight.cli.inputs import load_model, look_first, open_pictures
 from clearsight.cli.options import (
     DATA,
     MODEL,
@@ -25,6 +25,10 @@ from clearsight.cli.options import (
 from clearsight.cli.output import sayer, tell
 from clearsight.cli.usage import Verb, first_paragraph
 from clearsight.core.catalogue import split_calls
+from clearsight.errors import Refused
+
+if TYPE_CHECKING:
+    from clearsight.data.records import Pictures
 
 
 @grouped
@@ -41,8 +45,7 @@ def data_check(
 ) -> None:
     """Say what is wrong with pictures: broken, double, odd, unbalanced, leaking from split to split, mislabelled.
 
-    With --boxes or --masks, also what is wrong with the truth for a detector or a segmenter. All splits are checked. No
-    file is moved or changed.
+    Also what is wrong with --boxes or --masks. All splits are checked. No file is moved or changed.
     """
     look_first([model] if model else [], [data])
     from clearsight.cli.progress import progress
@@ -52,13 +55,27 @@ def data_check(
 
     judge = load_model(model, about_model, run) if model else None
     is_demo = data.partition(":")[0] == "demo"
-    open_all = open_pictures if is_demo else open_with_truth
+    open_all = open_pictures if is_demo or not (about_data.boxes or about_data.masks) else _open_with_truth
     pictures = open_all(data, replace(about_data, split=None if is_demo else ALL))
     with progress(run.silent) as report_progress:
         checked = check_data(pictures, model=judge, seed=run.seed, progress=report_progress)
         with new_run("check", out, holds="check.json") as folder:
             page = checked.save(folder)
     tell({**checked.as_dict(), "folder": str(page.parent)}, [*checked.lines(), str(page)], run)
+
+
+def _open_with_truth(data: str, given: DataOptions) -> Pictures:
+    """The pictures of a folder with the truth for a detector or a segmenter."""
+    from clearsight.data.box_folders import open_boxes
+    from clearsight.data.mask_folders import open_masks
+
+    if given.boxes is not None and given.masks is not None:
+        raise Refused("boxes and masks are both given: give one of them")
+    if given.label_column is not None or given.classes is not None:
+        raise Refused("--label-column and --classes are for pictures with a class", "leave out --boxes and --masks")
+    if given.masks is not None:
+        return open_masks(data, given.masks, split=given.split)
+    return open_boxes(data, given.boxes, split=given.split, voc_base=given.voc_base)
 
 
 @grouped

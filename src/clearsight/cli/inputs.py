@@ -65,22 +65,6 @@ def open_pictures(data: str, given: DataOptions) -> Pictures:
     return open_data(data, **asdict(given))
 
 
-def open_with_truth(data: str, given: DataOptions) -> Pictures:
-    """The pictures that the words name, with the truth for a detector or a segmenter where boxes or masks are given."""
-    if given.boxes is None and given.masks is None:
-        return open_pictures(data, given)
-    if given.boxes is not None and given.masks is not None:
-        raise Refused("boxes and masks are both given: give one of them")
-    if given.label_column is not None or given.classes is not None:
-        raise Refused("--label-column and --classes are for pictures with a class", "leave out --boxes and --masks")
-    from clearsight.data.box_folders import open_boxes
-    from clearsight.data.mask_folders import open_masks
-
-    if given.masks is not None:
-        return open_masks(data, given.masks, split=given.split)
-    return open_boxes(data, given.boxes, split=given.split, voc_base=given.voc_base)
-
-
 def open_places(places: Sequence[str], given: DataOptions) -> list[Pictures]:
     """The pictures of each place."""
     from clearsight.data.datasets import open_each

@@ -62,7 +62,9 @@ def objects(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
 
 def _fate(problems: Sequence[TruthProblem]) -> str:
     kept = sum(p.kept for p in problems)
-    return "used all the same" if kept == len(problems) else "left out" if not kept else f"{kept} of them used"
+    if 0 < kept < len(problems):
+        return f"{kept} of them used"
+    return "used all the same" if kept else "left out"
 
 
 def _table(problems: Sequence[TruthProblem]) -> Table:
