@@ -13,7 +13,9 @@ import torch
 from PIL import Image
 from pycocotools import mask as cocomask
 from pycocotools.coco import COCO
+from typer.testing import CliRunner
 
+from clearsight.cli.app import app
 from clearsight.curation.quality.check import check_data
 from clearsight.data.box_folders import open_boxes
 from clearsight.data.images import open_classes
@@ -589,6 +591,17 @@ def test_data_check_lists_what_is_wrong_with_boxes_and_maps(root: Path) -> None:
     save_map(root / "masks/a.png", numbers(), "grey")
     flaws = {f.name: f for f in check_data(open_masks(root, labels=["x", "y"])).flaws}
     assert "a.png holds the numbers 2" in str(flaws["doubtful class maps"].tables[0].rows[0]["what"])
+
+
+def test_the_command_line_checks_boxes(root: Path) -> None:
+    folder = voc(root / "annotations", BOXES | {"c": [("dog", (70, 5, 80, 25)), ("dog", (10, 5, 13, 25))]})
+    typed = ["data", "check", str(root), "--boxes", str(folder), "--voc-base", "0", "--json", "-o", str(root / "out")]
+    result = CliRunner().invoke(app, typed)
+    assert result.exit_code == 0, result.output
+    found = {f["name"]: f for f in json.loads(result.stdout)["found"]}
+    assert found["boxes outside their picture"]["tables"][0]["rows"][0]["box"] == "70, 5, 80, 25"
+    refused = CliRunner().invoke(app, [*typed, "--masks", str(folder)])
+    assert "boxes and masks are both given" in str(refused.exception)
 
 
 # Real data ------------------------------------------------------------------------------------------------------------

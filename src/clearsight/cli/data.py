@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -26,9 +26,6 @@ from clearsight.cli.output import sayer, tell
 from clearsight.cli.usage import Verb, first_paragraph
 from clearsight.core.catalogue import split_calls
 from clearsight.errors import Refused
-
-if TYPE_CHECKING:
-    from clearsight.data.records import Pictures
 
 
 @grouped
@@ -52,30 +49,23 @@ def data_check(
     from clearsight.core.run_names import new_run
     from clearsight.curation.quality.check import check_data
     from clearsight.data.datasets import ALL
+    from clearsight.data.truth_folders import open_truth
 
     judge = load_model(model, about_model, run) if model else None
     is_demo = data.partition(":")[0] == "demo"
-    open_all = open_pictures if is_demo or not (about_data.boxes or about_data.masks) else _open_with_truth
-    pictures = open_all(data, replace(about_data, split=None if is_demo else ALL))
+    split = None if is_demo else ALL
+    if is_demo or (about_data.boxes is None and about_data.masks is None):
+        pictures = open_pictures(data, replace(about_data, split=split))
+    else:
+        if about_data.label_column is not None or about_data.classes is not None:
+            raise Refused("--label-column and --classes are of pictures with a class: leave out --boxes and --masks")
+        boxes, masks, base = about_data.boxes, about_data.masks, about_data.voc_base
+        pictures = open_truth(data, boxes=boxes, masks=masks, split=split, voc_base=base)
     with progress(run.silent) as report_progress:
         checked = check_data(pictures, model=judge, seed=run.seed, progress=report_progress)
         with new_run("check", out, holds="check.json") as folder:
             page = checked.save(folder)
     tell({**checked.as_dict(), "folder": str(page.parent)}, [*checked.lines(), str(page)], run)
-
-
-def _open_with_truth(data: str, given: DataOptions) -> Pictures:
-    """The pictures of a folder with the truth for a detector or a segmenter."""
-    from clearsight.data.box_folders import open_boxes
-    from clearsight.data.mask_folders import open_masks
-
-    if given.boxes is not None and given.masks is not None:
-        raise Refused("boxes and masks are both given: give one of them")
-    if given.label_column is not None or given.classes is not None:
-        raise Refused("--label-column and --classes are for pictures with a class", "leave out --boxes and --masks")
-    if given.masks is not None:
-        return open_masks(data, given.masks, split=given.split)
-    return open_boxes(data, given.boxes, split=given.split, voc_base=given.voc_base)
 
 
 @grouped

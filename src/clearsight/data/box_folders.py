@@ -61,7 +61,7 @@ def _open(path: Path, annotations: Path | None, labels: Labels | None, voc_base:
     found = annotations or _find(path)
     listed = list_pictures(path, None)
     pictures = {picture.name: picture.path for picture in listed.pictures}
-    boxes = read_truth(found, pictures, None, labels_of(labels), voc_base=voc_base)
+    boxes = read_truth(found, pictures, labels_of(labels), voc_base=voc_base)
     unusable = dict(boxes.broken)
     good, unlisted = [], []
     for picture in listed.pictures:

@@ -56,7 +56,6 @@ class _Object:
 def read_truth(
     path: Path,
     pictures: Mapping[str, Path],
-    wanted: Sequence[str] | None = None,
     labels: Sequence[str] | Mapping[int, str] | None = None,
     *,
     voc_base: int | None = None,
@@ -73,7 +72,7 @@ def read_truth(
     if not sheets:
         both = f"they name {list_names(unmatched) or 'none'}; the pictures are {list_names(list(pictures)) or 'none'}"
         raise Refused(f"{annotations.form} annotations at {path} fit no picture", both)
-    names = [name for name in sheets if wanted is None or name in wanted]
+    names = list(sheets)
     problems = [TruthProblem("no-picture", name, words="no picture has this name") for name in unmatched]
     sizes, objects, unread = _read_objects(names, pictures, sheets, remarks)
     problems += unread
