@@ -27,7 +27,7 @@ TITLES = {
     "beyond": "boxes that stick out of their picture",
     "unknown-class": "objects of unknown classes",
     "one-pixel": "boxes of one pixel",
-    "duplicate": "boxes on another of the same class",
+    "duplicate": "duplicate boxes",
     "one-based": "signs that coordinates count from 1",
     "per-cent": "signs that coordinates are per cent",
     "map": "doubtful class maps",

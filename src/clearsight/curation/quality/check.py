@@ -20,6 +20,7 @@ from clearsight.curation.quality.label_flaws import suspects
 from clearsight.curation.quality.truth_flaws import annotation_flaws, objects
 from clearsight.data.datasets import Pictures
 from clearsight.data.duplicates import Likeness, likenesses
+from clearsight.data.object_pictures import summed_up
 from clearsight.data.text_inputs import refuse_texts
 from clearsight.errors import Refused
 from clearsight.reporting.pages import INDEX
@@ -108,6 +109,7 @@ def check_data(
         name, reason = alike.broken[0]
         raise Refused(f"none of the {len(data.pictures)} pictures in {data.root} can be read ({name}: {reason})")
     flaws = tuple(_find_flaws(data, alike, model, seed, progress))
+    told_as_flaws = summed_up(data.problems)
     facts = {
         "clearsight": __version__,
         "data": str(data.root),
@@ -116,7 +118,7 @@ def check_data(
         "splits": list(dict.fromkeys(p.split for p in data.pictures if p.split)),
         "model": "" if model is None else model.source or type(model.net).__name__,
         "seed": seed,
-        "notes": [*data.notes, *alike.notes],
+        "notes": [*(n for n in data.notes if n not in told_as_flaws), *alike.notes],
         "seconds": round(time.monotonic() - began, 3),
         "command": command,
     }
