@@ -188,6 +188,15 @@ def test_a_box_around_an_outline_where_there_is_no_box(root: Path) -> None:
     same(open_boxes(root, file))
 
 
+def test_an_object_of_several_parts_has_one_box_around_them(root: Path) -> None:
+    corners = [[[4, 11], [10, 20]], [[15, 25], [24, 31]]]
+    shapes = [{"label": "dog", "points": c, "shape_type": "rectangle", "group_id": 1} for c in corners]
+    put(root / "annotations/a.json", json.dumps({"version": "6.3.1", "shapes": shapes, "imagePath": "a.png"}))
+    truth = open_boxes(root).pictures[0].boxes
+    assert truth is not None
+    assert truth.boxes.tolist() == [[4, 11, 24, 31]]
+
+
 def test_boxes_lie_in_the_picture_as_people_see_it(root: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -472,6 +481,7 @@ def test_numbers_with_gaps_and_numbers_that_are_no_class(root: Path) -> None:
     assert pixels is not None
     expected = np.select([numbers() == 1, numbers() == 2], [0, 1], 255)
     assert np.array_equal(pixels().numpy(), expected)
+    assert not pixels.read().problems
     short = open_masks(root, labels=["background", "person"]).pictures[0].pixels
     assert short is not None
     assert short.read().problems == ("a.png holds the numbers 90, which are no classes: not judged",)

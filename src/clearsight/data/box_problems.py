@@ -138,9 +138,10 @@ def _unknown(word: str | None, classes: Sequence[str]) -> str:
 def _guess_corners(table: Table, flat: Marks, beyond: Marks) -> str:
     """A guess at boxes that stick out, where all of the set would fit if width and height were the far corner."""
     x0, y0, x1, y1 = table.boxes.T
-    far_x, far_y = x1 - x0, y1 - y0
     wide, high = table.sizes[table.rows].T
-    fits = (far_x > x0) & (far_y > y0) & (far_x <= wide) & (far_y <= high)
+    with np.errstate(invalid="ignore"):
+        far_x, far_y = x1 - x0, y1 - y0
+        fits = (far_x > x0) & (far_y > y0) & (far_x <= wide) & (far_y <= high)
     if beyond.any() and len(table.boxes) > 1 and fits.all():
         return "; every box of the set would fit if its width and height were its far corner (x0, y0, x1, y1)"
     return ""

@@ -143,21 +143,23 @@ def _other_size(stated: Size, size: Size) -> str:
 
 
 def _box_of(region: Region, scale: Size) -> Box:
-    """The box of an object: as written, else around its outlines or its pixels."""
-    if region.boxes:
+    """The box of an object: as written where it is one box, else the smallest around all its parts."""
+    if len(region.boxes) == 1 and not region.polygons and region.mask is None:
         x0, y0, x1, y1 = region.boxes[0]
-    elif region.polygons:
-        xs, ys = zip(*(point for polygon in region.polygons for point in polygon), strict=True)
-        x0, y0, x1, y1 = min(xs), min(ys), max(xs), max(ys)
-    elif region.mask is not None:
+        return x0 * scale[0], y0 * scale[1], x1 * scale[0], y1 * scale[1]
+    corners = [corner for box in region.boxes for corner in (box[:2], box[2:])]
+    corners += [corner for polygon in region.polygons for corner in polygon]
+    parts = [(x * scale[0], y * scale[1]) for x, y in corners]
+    if region.mask is not None:
         inside = open_mask(region.mask) if isinstance(region.mask, Path) else pixels_of(region.mask)
         rows, columns = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
         if not len(rows):
             raise Refused("a mask that marks no pixel")
-        return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
-    else:
+        parts += [(float(columns[0]), float(rows[0])), (float(columns[-1] + 1), float(rows[-1] + 1))]
+    if not parts:
         raise Refused("it has neither box, polygon nor mask")
-    return x0 * scale[0], y0 * scale[1], x1 * scale[0], y1 * scale[1]
+    xs, ys = zip(*parts, strict=True)
+    return min(xs), min(ys), max(xs), max(ys)
 
 
 def _tabulate(

@@ -52,11 +52,10 @@ def pixels_of(mask: Mask) -> NDArray[np.bool_]:
 class Stated:
     """What an annotation says of an object beside where it is.
 
-    box: (x0, y0, x1, y1) in pixels as written, where it stands beside a finer shape.  area: in pixels, as written.
-    crowd: several objects of one class that are not told apart.  difficult: not to be counted for or against a model.
+    area: in pixels, as written.  crowd: several objects of one class that are not told apart.  difficult: not to be
+    counted for or against a model.
     """
 
-    box: Box | None = None
     area: float | None = None
     crowd: bool = False
     difficult: bool = False
