@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import clearsight as cs
@@ -92,11 +93,20 @@ def test_python_of_the_readme(tmp_path, monkeypatch):
     assert told["broken"].fooled.shape == (2,)  # type: ignore[attr-defined]
 
 
-def test_python_of_the_docs(tmp_path):
-    (code,) = blocks((ROOT / "docs" / "models-and-data.md").read_text(), "python")
+def test_python_of_the_docs(tmp_path, monkeypatch):
+    code, truth = blocks((ROOT / "docs" / "models-and-data.md").read_text(), "python")
     told = {"net": nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))}
     exec(code, told)
     assert told["model"](torch.rand(1, 3, 224, 224)).shape == (1, 2)
+    monkeypatch.chdir(tmp_path)
+    for folder in ("det_bccd/images", "det_bccd/labels", "roads/images", "roads/masks"):
+        Path(folder).mkdir(parents=True)
+    for file, mode in (("det_bccd/images/a.png", "RGB"), ("roads/images/a.png", "RGB"), ("roads/masks/a.png", "L")):
+        Image.new(mode, (60, 40), 1 if mode == "L" else (9, 9, 9)).save(file)
+    Path("det_bccd/labels/a.txt").write_text("0 0.5 0.5 0.25 0.25")
+    exec(truth, told)
+    assert told["truth"].boxes.tolist() == [[22.5, 15, 37.5, 25]]
+    assert told["classes"].eq(1).all()
 
 
 def test_python_of_the_page_of_segmenters():

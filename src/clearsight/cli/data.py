@@ -25,6 +25,7 @@ from clearsight.cli.options import (
 from clearsight.cli.output import sayer, tell
 from clearsight.cli.usage import Verb, first_paragraph
 from clearsight.core.catalogue import split_calls
+from clearsight.errors import Refused
 
 
 @grouped
@@ -35,23 +36,31 @@ def data_check(
     ] = None,
     out: Out = None,
     *,
-    about_data: Annotated[DataOptions, Take("label_column", "classes")],
+    about_data: Annotated[DataOptions, Take("boxes", "voc_base", "masks", "label_column", "classes")],
     about_model: ModelOptions,
     run: RunOptions,
 ) -> None:
     """Say what is wrong with pictures: broken, double, odd, unbalanced, leaking from split to split, mislabelled.
 
-    All splits are checked. No file is moved or changed.
+    Also what is wrong with --boxes or --masks. All splits are checked. No file is moved or changed.
     """
     look_first([model] if model else [], [data])
     from clearsight.cli.progress import progress
     from clearsight.core.run_names import new_run
     from clearsight.curation.quality.check import check_data
     from clearsight.data.datasets import ALL
+    from clearsight.data.truth_folders import open_truth
 
     judge = load_model(model, about_model, run) if model else None
     is_demo = data.partition(":")[0] == "demo"
-    pictures = open_pictures(data, replace(about_data, split=None if is_demo else ALL))
+    split = None if is_demo else ALL
+    if is_demo or (about_data.boxes is None and about_data.masks is None):
+        pictures = open_pictures(data, replace(about_data, split=split))
+    else:
+        if about_data.label_column is not None or about_data.classes is not None:
+            raise Refused("--label-column and --classes are of pictures with a class: leave out --boxes and --masks")
+        boxes, masks, base = about_data.boxes, about_data.masks, about_data.voc_base
+        pictures = open_truth(data, boxes=boxes, masks=masks, split=split, voc_base=base)
     with progress(run.silent) as report_progress:
         checked = check_data(pictures, model=judge, seed=run.seed, progress=report_progress)
         with new_run("check", out, holds="check.json") as folder:

@@ -78,11 +78,11 @@ def read_boxes(
     """
     path = Path(path)
     try:
-        annotations = _read_path(path, pictures, voc_base)
+        annotations = read_set(path, pictures, voc_base)
     except OSError as e:
         raise Refused(f"cannot read {e.filename or path}: {e.strerror}") from None
     form = annotations.form
-    sheets, unmatched, remarks = _match_pictures(annotations, pictures, path)
+    sheets, unmatched, remarks = match_pictures(annotations, pictures, path)
     regions: dict[str, tuple[Region, ...]] = {}
     clipped: list[str] = []
     left_out: list[str] = []
@@ -97,7 +97,7 @@ def read_boxes(
             sheet = read()
         except OSError as e:
             sheet = Sheet(bad=(f"cannot read {e.filename}: {e.strerror}",))
-        fitted, sticking, reasons = _fit_regions(sheet, size)
+        fitted, sticking, reasons = fit_regions(sheet, size)
         clipped += [name] * sticking
         left_out += [f"{name} ({why})" for why in reasons]
         remarks += [f"{name} ({remark})" for remark in sheet.remarks]
@@ -125,7 +125,7 @@ def read_boxes(
     return Annotations(regions, form, tuple(unmatched), tuple(notes), tuple(left_out))
 
 
-def _match_pictures(
+def match_pictures(
     annotations: AnnotationSet, pictures: Mapping[str, Path], path: Path
 ) -> tuple[dict[str, Callable[[], Sheet]], list[str], list[str]]:
     """The sheet of each annotated picture, the names that no picture has, and remarks."""
@@ -218,37 +218,43 @@ def of_label(regions: Iterable[Region], words: Iterable[str]) -> tuple[Region, .
     return tuple(r for r in regions if r.label is not None and not r.numbered and plain(r.label) in accepted)
 
 
-def _read_path(path: Path, pictures: Mapping[str, Path], voc_base: int | None) -> AnnotationSet:
-    """Read the annotations at a path by the format of its files."""
+def read_set(
+    path: Path, pictures: Mapping[str, Path], voc_base: int | None = None, boxes: bool = False
+) -> AnnotationSet:
+    """Read the annotations at a path by the format of its files.
+
+    boxes: of objects that have a box and an outline, read only the box.
+    """
     if voc_base not in (None, 0, 1):
         raise Refused(f"voc_base {voc_base}: give 0 or 1, the number of a picture's first pixel")
     if not os.path.exists(path):
         raise Refused(f"no annotations at {path}: there is no such file or folder")
-    annotations = _read_folder(path, pictures, voc_base) if path.is_dir() else _read_file(path, pictures, voc_base)
+    read = _read_folder if path.is_dir() else _read_file
+    annotations = read(path, pictures, voc_base, boxes)
     if voc_base is not None and annotations.form != "Pascal VOC":
         raise Refused(f"voc_base is for Pascal VOC, but {path} is {annotations.form}: leave it out")
     return annotations
 
 
-def _read_file(path: Path, pictures: Mapping[str, Path], voc_base: int | None) -> AnnotationSet:
+def _read_file(path: Path, pictures: Mapping[str, Path], voc_base: int | None, boxes: bool) -> AnnotationSet:
     suffix = path.suffix.lower()
     if suffix == ".json":
-        return json_files.read_file(path)
+        return json_files.read_file(path, boxes)
     if suffix == ".csv":
         return csv_boxes.read(path)
     if suffix in yolo.YAML:
         return yolo.read_yaml(path, pictures)
     if suffix == ".txt" and yolo.lists_pictures(path):
         return yolo.read_list(path, pictures)
-    return _read_files([path], path.parent, pictures, voc_base)
+    return _read_files([path], path.parent, pictures, voc_base, boxes)
 
 
-def _read_folder(path: Path, pictures: Mapping[str, Path], voc_base: int | None) -> AnnotationSet:
-    return _read_files(files_below(path), path, pictures, voc_base)
+def _read_folder(path: Path, pictures: Mapping[str, Path], voc_base: int | None, boxes: bool) -> AnnotationSet:
+    return _read_files(files_below(path), path, pictures, voc_base, boxes)
 
 
 def _read_files(
-    candidates: Sequence[Path], root: Path, pictures: Mapping[str, Path], voc_base: int | None
+    candidates: Sequence[Path], root: Path, pictures: Mapping[str, Path], voc_base: int | None, boxes: bool
 ) -> AnnotationSet:
     """Read files of one format, one for each picture, or JSON files of many; the pictures themselves are not masks."""
     path = candidates[0] if len(candidates) == 1 else root
@@ -256,9 +262,9 @@ def _read_files(
     files: dict[str, dict[Path, str]] = defaultdict(dict)  # form -> file -> its name below the root
     for file in candidates:
         form = _SUFFIXES.get(file.suffix.lower())
-        if form and file not in picture_files and file.name.lower() not in ("classes.txt", "readme.txt"):
+        if form and file not in picture_files and file.name.lower() not in ("classes.txt", "labels.txt", "readme.txt"):
             files[form][file] = file.relative_to(root).with_suffix("").as_posix()
-    in_json = json_files.read_folder(files.pop("JSON", {}))
+    in_json = json_files.read_folder(files.pop("JSON", {}), boxes)
     text = [form for form in files if form != "masks"] + [annotations.form for annotations in in_json]
     if len(text) > 1:
         raise Refused(f"{path} holds {' and '.join(text)} annotations: give the folder or file of one of them")
@@ -331,7 +337,7 @@ def _ends_as(name: str, written: str) -> bool:
     return any(f.endswith(f"/{written}") or f"/{written}".endswith(f) for f in full)
 
 
-def _fit_regions(sheet: Sheet, size: Size) -> tuple[tuple[Region, ...], bool, list[str]]:
+def fit_regions(sheet: Sheet, size: Size) -> tuple[tuple[Region, ...], bool, list[str]]:
     """The regions in a picture of this size, whether any stuck out, and why any were left out."""
     if sheet.size is not None and sheet.size != size:
         why = f"annotated at {by(sheet.size)} pixels, but the picture, upright, has {by(size)}"

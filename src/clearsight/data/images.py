@@ -155,6 +155,36 @@ def open_ids(path: str | Path) -> NDArray[np.uint32]:
         return np.asarray(image).astype(np.uint32) @ np.array([1, 256, 65536], np.uint32)
 
 
+def open_classes(path: str | Path) -> NDArray[np.int64]:
+    """(H, W), the number that a file holds for each pixel: of its palette, or its grey as written, up to 65535.
+
+    Colours of which the three channels are equal are grey.  Turned as its EXIF says.
+    Raises Refused as `open_picture` does, for colours, which are not numbers, and for formats that change numbers.
+    """
+    path = Path(path)
+    with _open_image(path, "size") as (image, _):
+        if image.format not in ("PNG", "GIF", "TIFF", "BMP", "PPM"):
+            raise Refused(f"{image.format} changes the numbers of classes a little: save them as PNG")
+        if image.format == "PNG":
+            _verify_png(path)
+        turned, is_tiff = _orientation(image), image.format == "TIFF"
+        values = np.asarray(image if is_tiff or turned not in _TURNED else image.transpose(_TURNED[turned]))
+        mode = image.mode
+    if mode in ("LA", "RGBA") and (values[..., -1] == 255).all():
+        values = values[..., :-1]
+    if values.ndim == 3 and (values == values[..., :1]).all():
+        values = values[..., 0]
+    if values.ndim != 2 or values.dtype.kind not in "bui":
+        colours = f"its pixels are colours ({mode}), which are no numbers of classes"
+        raise Refused(f"{colours}: save the numbers as grey or with a palette; panoptic PNGs need their JSON")
+    numbers = values.astype(np.int64)
+    with path.open("rb") as file:
+        head = file.read(26)
+    if head.startswith(b"\x89PNG") and head[25] == 0 and head[24] in (2, 4):  # grey that Pillow stretches to 0..255
+        numbers //= 255 // (2 ** head[24] - 1)
+    return numbers
+
+
 def picture_size(path: str | Path | InMemory) -> tuple[int, int]:
     """(width, height) of a picture as people see it, from the head of its file.  Refused as in `open_picture`."""
     with _open_image(path if isinstance(path, InMemory) else Path(path), "size") as (image, _):
@@ -305,15 +335,20 @@ def _open_image(
                 file.seek(0)
                 with Image.open(file, formats=[f for f in FORMATS if f in Image.OPEN]) as image:
                     _check_size(image)
-                    if want != "size" and image.format == "PNG":  # Pillow's decoder does not look at its checksums
-                        with path.open("rb") as second:
-                            Image.open(second, formats=["PNG"]).verify()
+                    if want != "size" and image.format == "PNG":
+                        _verify_png(path)
                     yield (image, ()) if want == "size" else _decode(image, path, tags, want == "mask")
         except Refused:
             raise
         except Exception as e:  # a damaged file makes Pillow raise nearly anything
             kind = TooLarge if isinstance(e, Image.DecompressionBombError) else Refused
             raise kind(_why_unreadable(e, path, tags)) from None
+
+
+def _verify_png(path: Path | InMemory) -> None:
+    """Look at the checksums of a PNG, as Pillow's decoder does not."""
+    with path.open("rb") as second:
+        Image.open(second, formats=["PNG"]).verify()
 
 
 def _check_size(image: Image.Image) -> None:

@@ -17,8 +17,10 @@ from clearsight.curation.quality.duplicate_flaws import broken_files, conflicts,
 from clearsight.curation.quality.flaw import Flaw
 from clearsight.curation.quality.format_flaws import colours, counts, giveaway, sizes
 from clearsight.curation.quality.label_flaws import suspects
+from clearsight.curation.quality.truth_flaws import annotation_flaws, objects
 from clearsight.data.datasets import Pictures
 from clearsight.data.duplicates import Likeness, likenesses
+from clearsight.data.object_pictures import summed_up
 from clearsight.data.text_inputs import refuse_texts
 from clearsight.errors import Refused
 from clearsight.reporting.pages import INDEX
@@ -91,9 +93,10 @@ def check_data(
     progress: Progress | None = None,
     command: str = "",
 ) -> DataCheck:
-    """Check pictures for broken files, duplicates, leaks between splits, odd sizes and uneven classes.
+    """Check pictures for broken files, duplicates, leaks between splits, odd sizes, uneven classes and bad annotations.
 
-    data: all splits, ``open_data(words, split="all")``; otherwise no leak can be found.  model: finds likely label
+    data: all splits, ``open_data(words, split="all")``; otherwise no leak can be found.  From ``open_boxes`` or
+    ``open_masks``, the annotations are checked too.  model: finds likely label
     errors too; it should not have been trained on these pictures.  No file is moved or changed; each is read once, and
     twice with a model.  command: the command line, for the page.  Refused: no pictures, and none that can be read.
     """
@@ -106,6 +109,7 @@ def check_data(
         name, reason = alike.broken[0]
         raise Refused(f"none of the {len(data.pictures)} pictures in {data.root} can be read ({name}: {reason})")
     flaws = tuple(_find_flaws(data, alike, model, seed, progress))
+    told_as_flaws = summed_up(data.problems)
     facts = {
         "clearsight": __version__,
         "data": str(data.root),
@@ -114,7 +118,7 @@ def check_data(
         "splits": list(dict.fromkeys(p.split for p in data.pictures if p.split)),
         "model": "" if model is None else model.source or type(model.net).__name__,
         "seed": seed,
-        "notes": [*data.notes, *alike.notes],
+        "notes": [*(n for n in data.notes if n not in told_as_flaws), *alike.notes],
         "seconds": round(time.monotonic() - began, 3),
         "command": command,
     }
@@ -127,7 +131,8 @@ def _find_flaws(
     """All flaws, the worst first."""
     yield from leaks(data, alike)
     yield from conflicts(data, alike)
+    yield from annotation_flaws(data, alike)
     if model is not None:
         yield from suspects(data, alike, model, seed=seed, progress=progress)
-    for look in (broken_files, copies, giveaway, counts, sizes, colours):
+    for look in (broken_files, copies, objects, giveaway, counts, sizes, colours):
         yield from look(data, alike)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from clearsight.core.text import counted
 from clearsight.data.datasets import Picture, Pictures
 from clearsight.data.duplicates import Likeness
 from clearsight.data.splits import named
@@ -63,8 +64,13 @@ def alone(data: Pictures, alike: Likeness, i: int) -> Beside:
 
 
 def _where(p: Picture) -> str:
-    """Its class and split in words."""
-    return ", ".join(w for w in (" or ".join(p.labels) or "no label", p.split) if w)
+    """Its class, or how many boxes it has, and its split in words."""
+    label = " or ".join(p.labels) or "no label"
+    if p.boxes is not None:
+        label = counted(len(p.boxes), "box", "boxes")
+    elif p.pixels is not None:
+        label = ""
+    return ", ".join(w for w in (label, p.split) if w)
 
 
 def size_of(alike: Likeness, i: int) -> str:

@@ -79,7 +79,7 @@ def counts(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
             "One picture cannot be in train and in test: add pictures, or leave the class out.",
             tuple(single),
         )
-    if bare := [p.name for p in readable if not p.labels]:
+    if bare := [p.name for p in readable if not p.labels and p.boxes is None and p.pixels is None]:
         yield Flaw(
             "unlabelled",
             len(bare),

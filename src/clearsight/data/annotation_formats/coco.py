@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from clearsight.data.annotation_formats.regions import Polygon, Region
+from clearsight.data.annotation_formats.regions import Polygon, Region, Stated
 from clearsight.data.annotation_formats.rle import mask_of_rle
 from clearsight.data.annotation_formats.sheets import (
     EXPECTED,
@@ -19,6 +19,7 @@ from clearsight.data.annotation_formats.sheets import (
     clean,
     identity,
     named,
+    number,
     numbers,
     points,
     shown,
@@ -28,6 +29,7 @@ from clearsight.data.annotation_formats.sheets import (
 from clearsight.errors import Refused
 
 Json = dict[str, Any]
+_NOTHING_STATED = Stated()
 _NO_BOX = "bbox is not [x, y, width, height]"
 
 
@@ -37,6 +39,11 @@ class Categories:
 
     names: Mapping[str, str]
     nameless: str = ""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The different names, in the order of their ids: COCO's 80 things have ids from 1 to 90."""
+        return tuple(dict.fromkeys(word for _, word in sorted(self.names.items(), key=lambda item: _order(item[0]))))
 
     def label(self, category: object) -> tuple[str | None, bool]:
         """The label of an object, and whether it is only the number of a category without a name."""
@@ -55,6 +62,15 @@ def recognises(data: object) -> bool:
 
 def read(data: object, path: Path, name: str) -> AnnotationSet:
     """An entry for each image of the list, and one for each image_id that no image has."""
+    return _read(data, path, boxes=False)
+
+
+def read_boxes(data: object, path: Path, name: str) -> AnnotationSet:
+    """The same, but of each object the box as it is written; its finer shape only where there is no box."""
+    return _read(data, path, boxes=True)
+
+
+def _read(data: object, path: Path, boxes: bool) -> AnnotationSet:
     if isinstance(data, list):
         raise Refused(
             f"{path} holds COCO results, which do not name pictures: give the JSON with images and annotations"
@@ -64,14 +80,15 @@ def read(data: object, path: Path, name: str) -> AnnotationSet:
     for o in objects:
         objects_of[identity(o.get("image_id"))].append(o)
     entries: list[Entry] = [
-        ((image_name,), partial(_sheet, image_objects, image, categories, problem))
+        ((image_name,), partial(_sheet, image_objects, image, categories, problem, boxes))
         for image_name, image, image_objects, problem in by_image(images, objects_of)
     ]
     lost: list[Entry] = [
         ((f"image_id {shown(key)} of {named(_title_all(image_objects))}",), Sheet)
         for key, image_objects in objects_of.items()
     ]
-    return AnnotationSet("COCO", entries + lost, categories.nameless, _uncategorised_note(objects, categories))
+    notes = _uncategorised_note(objects, categories)
+    return AnnotationSet("COCO", entries + lost, categories.nameless, notes, categories.classes)
 
 
 def read_lists(data: object, path: Path) -> tuple[list[Json], list[Json], Categories]:
@@ -159,14 +176,20 @@ def _uncategorised_note(objects: Sequence[Json], categories: Categories) -> tupl
     return (f"{len(bare)} COCO objects have no category: {named(bare)}",) if bare and categories.names else ()
 
 
-def _sheet(objects: Sequence[Json], image: Json, categories: Categories, why: str) -> Sheet:
+def _order(key: str) -> tuple[bool, float, str]:
+    """Ids in order: numbers by their size, then texts."""
+    parsed = number(key)
+    return parsed is None, parsed or 0.0, key
+
+
+def _sheet(objects: Sequence[Json], image: Json, categories: Categories, why: str, boxes: bool) -> Sheet:
     if why:
         return Sheet(bad=tuple(f"{title(o)}: {why}" for o in objects) or (why,))
     size, size_remarks = size_of(image.get("width"), image.get("height"))
     regions, names, bad, remarks = [], [], [], [*size_remarks]
     for o in objects:
         try:
-            region, parts, remark = _region(o, categories)
+            region, parts, remark = _boxed(o, categories) if boxes else _region(o, categories)
         except Refused as e:
             bad.append(f"{title(o)}: {e}")
             continue
@@ -183,20 +206,36 @@ def _region(o: Json, categories: Categories) -> tuple[Region, list[str], str]:
     The segmentation counts, and the box only where there is none, or none that can be read.
     """
     label, numbered = categories.label(o.get("category_id"))
+    stated = _stated(o)
     shape = o.get("segmentation")
     if shape is None or (isinstance(shape, list) and all(part == [] for part in shape)) or shape in ({}, ""):
-        return Region((_box(o),), label=label, numbered=numbered), [], ""
+        return Region((_box(o),), label=label, numbered=numbered, stated=stated), [], ""
     try:
         if isinstance(shape, dict):
             mask = mask_of_rle(shape.get("counts"), shape.get("size"))
-            return Region(mask=mask, label=label, numbered=numbered), [], ""
+            return Region(mask=mask, label=label, numbered=numbered, stated=stated), [], ""
         good, parts = _polygons(shape)
-        return Region(polygons=good, label=label, numbered=numbered), parts, ""
+        return Region(polygons=good, label=label, numbered=numbered, stated=stated), parts, ""
     except Refused as e:
         if o.get("bbox") is None:
             raise
         remark = f"its box is used, because its segmentation cannot be read: {e}"
-        return Region((_box(o),), label=label, numbered=numbered), [], remark
+        return Region((_box(o),), label=label, numbered=numbered, stated=stated), [], remark
+
+
+def _boxed(o: Json, categories: Categories) -> tuple[Region, list[str], str]:
+    """`_region` of an object's box as written; of its segmentation where it has no box."""
+    if o.get("bbox") in (None, []):
+        return _region(o, categories)
+    label, numbered = categories.label(o.get("category_id"))
+    return Region((_box(o),), label=label, numbered=numbered, stated=_stated(o)), [], ""
+
+
+def _stated(o: Json) -> Stated:
+    area = number(o.get("area"))
+    if area is None and not o.get("iscrowd"):
+        return _NOTHING_STATED
+    return Stated(area=area if area is not None and area > 0 else None, crowd=bool(whole(o.get("iscrowd"))))
 
 
 def _box(o: Json) -> tuple[float, float, float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -24,21 +25,28 @@ FORMATS: tuple[tuple[str, Recognises, Reads], ...] = (
 )
 
 
-def read_file(path: Path) -> AnnotationSet:
-    """Read one JSON file.  Refused: a file that is not JSON, or not of a known format."""
+# the same for readers of boxes alone, which need not read the outlines of objects that have a box
+BOX_FORMATS = tuple((name, is_it, coco.read_boxes if name == "COCO" else read) for name, is_it, read in FORMATS)
+
+
+def read_file(path: Path, boxes: bool = False) -> AnnotationSet:
+    """Read one JSON file.  boxes: of objects that have a box, only that.
+
+    Refused: a file that is not JSON, or not of a known format.
+    """
     try:
         data = _parsed(path)
     except Refused as e:
         raise Refused(f"{path} {e}") from None
-    annotations = _recognise(data, path, path.stem)
+    annotations = _recognise(data, path, path.stem, boxes)
     if annotations is None:
         names = ", ".join(name for name, _, _ in FORMATS)
         raise Refused(f"{path} is JSON of an unknown format, none of {names}: {EXPECTED}")
     return annotations
 
 
-def read_folder(files: dict[Path, str]) -> list[AnnotationSet]:
-    """Read the JSON files of a folder (file -> its name below the folder), joined by format.
+def read_folder(files: dict[Path, str], boxes: bool = False) -> list[AnnotationSet]:
+    """Read the JSON files of a folder (file -> its name below the folder), joined by format; boxes as in `read_file`.
 
     A file of an unknown format is skipped.  A broken file is an entry of every format, since its format is unknown.
     """
@@ -50,15 +58,18 @@ def read_folder(files: dict[Path, str]) -> list[AnnotationSet]:
         except Refused as e:
             broken.append(((name,), partial(Sheet, bad=(f"{path.name} {e}",))))
             continue
-        annotations = _recognise(data, path, name)
+        annotations = _recognise(data, path, name, boxes)
         if annotations is not None:
             so_far = by_form.get(annotations.form)
             entries = [*(so_far.entries if so_far else []), *annotations.entries]
             notes = tuple(dict.fromkeys([*(so_far.notes if so_far else ()), *annotations.notes]))
-            by_form[annotations.form] = AnnotationSet(annotations.form, entries, annotations.nameless, notes)
+            classes = tuple(dict.fromkeys([*(so_far.classes if so_far else ()), *annotations.classes]))
+            origins = (*(so_far.origins if so_far else ()), *[path] * len(annotations.entries))
+            form, nameless = annotations.form, annotations.nameless
+            by_form[form] = AnnotationSet(form, entries, nameless, notes, classes, origins)
     if broken and not by_form:
         raise Refused(f"{next(iter(files)).parent} holds no annotations: {broken[0][1]().bad[0]}")
-    return [AnnotationSet(f.form, [*f.entries, *broken], f.nameless, f.notes) for f in by_form.values()]
+    return [replace(f, entries=[*f.entries, *broken]) for f in by_form.values()]
 
 
 def _parsed(path: Path) -> object:
@@ -76,5 +87,6 @@ def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return record
 
 
-def _recognise(data: object, path: Path, name: str) -> AnnotationSet | None:
-    return next((read(data, path, name) for _, recognises, read in FORMATS if recognises(data)), None)
+def _recognise(data: object, path: Path, name: str, boxes: bool) -> AnnotationSet | None:
+    formats = BOX_FORMATS if boxes else FORMATS
+    return next((read(data, path, name) for _, recognises, read in formats if recognises(data)), None)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clearsight.data.annotation_formats.coco import Categories, Json, by_image, read_lists
-from clearsight.data.annotation_formats.regions import Mask, Region, mask_of, pixels_of
+from clearsight.data.annotation_formats.regions import Mask, Region, Stated, mask_of, pixels_of
 from clearsight.data.annotation_formats.sheets import (
     AnnotationSet,
     Entry,
@@ -49,7 +49,7 @@ def read(data: object, path: Path, name: str) -> AnnotationSet:
         ((f"image_id {shown(key)} of {named([_file_title(o) for o in image_objects])}",), Sheet)
         for key, image_objects in objects_of.items()
     ]
-    return AnnotationSet("COCO panoptic", entries + lost, categories.nameless)
+    return AnnotationSet("COCO panoptic", entries + lost, categories.nameless, classes=categories.classes)
 
 
 def _file_title(o: Json) -> str:
@@ -76,7 +76,8 @@ def _sheet(path: Path, objects: list[Json], image: Json, categories: Categories,
         size = png_size
         for segment, mask in _masks(o, ids, bad):
             label, numbered = categories.label(segment.get("category_id"))
-            regions.append(Region(mask=mask, label=label, numbered=numbered))
+            stated = Stated(crowd=bool(whole(segment.get("iscrowd"))))
+            regions.append(Region(mask=mask, label=label, numbered=numbered, stated=stated))
             names.append(f"segment {shown(segment.get('id'))}")
             remarks += _area(segment, mask)
     return Sheet(tuple(regions), size, bad=tuple(bad), names=tuple(names), remarks=tuple(remarks))

@@ -49,13 +49,26 @@ def pixels_of(mask: Mask) -> NDArray[np.bool_]:
 
 
 @dataclass(frozen=True)
+class Stated:
+    """What an annotation says of an object beside where it is.
+
+    area: in pixels, as written.  crowd: several objects of one class that are not told apart.  difficult: not to be
+    counted for or against a model.
+    """
+
+    area: float | None = None
+    crowd: bool = False
+    difficult: bool = False
+
+
+@dataclass(frozen=True)
 class Region:
     """Where one object is: its boxes, polygons and mask together.
 
     boxes: (x0, y0, x1, y1) with x0 < x1 and y0 < y1, inside the picture.  polygons: each its corners (x, y), filled by
     the even-odd rule, perhaps partly outside.  mask: pixels of the picture's size, or a file of them, not zero inside.
     label: what the object is, where the annotation says.  numbered: the label is only the number of a class whose name
-    is not known.
+    is not known.  stated: what else the annotation says of it.
     """
 
     boxes: tuple[Box, ...] = ()
@@ -63,3 +76,4 @@ class Region:
     mask: Path | Mask | None = None
     label: str | None = None
     numbered: bool = field(default=False, repr=False)
+    stated: Stated = field(default=Stated(), repr=False, compare=False)

@@ -41,12 +41,16 @@ class AnnotationSet:
     """The annotations of one format: an entry for each picture that they name.
 
     form: the format's name.  nameless: why some classes have only a number.  notes: what else was assumed or left out.
+    classes: the names of all classes in the order of their numbers, where the format lists them.  origins: the file of
+    each entry, where a file holds those of several pictures.
     """
 
     form: str
     entries: list[Entry]
     nameless: str = ""
     notes: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    origins: tuple[Path, ...] = ()
 
 
 def number(value: object) -> float | None:
@@ -55,6 +59,8 @@ def number(value: object) -> float | None:
     >>> number("12.5"), number(3), number(True), number("1_0"), number(None)
     (12.5, 3.0, None, None, None)
     """
+    if type(value) is float:
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     if isinstance(value, str) and "_" in value:
@@ -71,6 +77,8 @@ def whole(value: object) -> int | None:
     >>> whole(200.0), whole("200"), whole(200.5), whole("nan"), whole(True)
     (200, 200, None, None, None)
     """
+    if type(value) is int and abs(value) < 2**53:
+        return value
     parsed = number(value)
     return int(parsed) if parsed is not None and parsed.is_integer() else None
 
@@ -94,6 +102,8 @@ def identity(value: object) -> str | None:
     >>> identity(7.0), identity("7"), identity("007"), identity(None)
     ('7', '7', '007', None)
     """
+    if type(value) is int:
+        return str(value)
     if isinstance(value, str):
         return value.strip()
     number_text = whole(value)
@@ -118,6 +128,8 @@ def size_of(wide: object, high: object) -> tuple[Size | None, tuple[str, ...]]:
 
 def shown(value: object) -> str:
     """A value of the annotation as it stands in a message, cut short."""
+    if type(value) is int and abs(value) < 10**18:
+        return str(value)
     return clean(value if isinstance(value, str) and 0 < len(value) <= 80 else reprlib.repr(value))
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from clearsight.data.annotation_formats.regions import Box, Polygon, Region, Size
+from clearsight.data.annotation_formats.regions import Box, Polygon, Region, Size, Stated
 from clearsight.data.annotation_formats.sheets import AnnotationSet, Entry, Sheet, named, number, points, shown, size_of
 from clearsight.errors import Refused
 
@@ -29,6 +29,7 @@ class _Object:
     corners: tuple[float, ...]
     region: Callable[[int], Region]
     remarks: tuple[str, ...] = ()
+    difficult: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,9 @@ def _touches_end(corners: Sequence[float], size: Size) -> bool:
 
 
 def _sheet(file: _File, base: int) -> Sheet:
-    regions = tuple(o.region(base) for o in file.objects)
+    regions = tuple(
+        replace(o.region(base), stated=Stated(difficult=True)) if o.difficult else o.region(base) for o in file.objects
+    )
     return Sheet(regions, file.size, False, file.bad, tuple(o.name for o in file.objects), file.remarks)
 
 
@@ -122,7 +125,8 @@ def _read_file(path: Path, name: str) -> _File:
         label = _text(thing, "name")
         title = f"object {at}" + (f" ({shown(label)})" if label else "")
         try:
-            objects.append(_read_object(thing, title, label))
+            difficult = (_text(thing, "difficult") or "0") not in ("0", "false", "no")
+            objects.append(replace(_read_object(thing, title, label), difficult=difficult))
         except Refused as e:
             bad.append(f"{title}: {e}")
             continue

@@ -31,7 +31,7 @@ from clearsight.data.images import SUFFIXES
 from clearsight.errors import Refused
 
 YAML = (".yaml", ".yml")
-_FIRST = ("classes.txt", "data.yaml", "dataset.yaml", "obj.names")  # where names are looked for before other YAML
+_FIRST = ("classes.txt", "labels.txt", "data.yaml", "dataset.yaml", "obj.names")  # read before other YAML
 _FORMS = "neither class cx cy w h nor class x1 y1 x2 y2 x3 y3 ..., with or without a confidence"
 ClassNames = Mapping[int, str]
 
@@ -42,7 +42,8 @@ def read(names: dict[Path, str], root: Path, pictures: Mapping[str, Path]) -> An
     A text belongs to the picture for which ultralytics would look there (`text_of`), else to the one of its name.
     """
     class_names, why = _find_class_names(root)
-    return AnnotationSet("YOLO", _entries(names, pictures, class_names, _keypoints_at(root)), why)
+    entries = _entries(names, pictures, class_names, _keypoints_at(root))
+    return AnnotationSet("YOLO", entries, why, classes=in_order(class_names))
 
 
 def read_yaml(path: Path, pictures: Mapping[str, Path]) -> AnnotationSet:
@@ -71,7 +72,8 @@ def read_yaml(path: Path, pictures: Mapping[str, Path]) -> AnnotationSet:
     names = {file: Path(os.path.relpath(file, path.parent)).with_suffix("").as_posix() for file in files}
     class_names, remark = _read_class_names(data)
     entries = _entries(names, pictures, class_names, _keypoints(data))
-    return AnnotationSet("YOLO", entries, f"{path} has no names for them{remark}", tuple(notes))
+    nameless = f"{path} has no names for them{remark}"
+    return AnnotationSet("YOLO", entries, nameless, tuple(notes), in_order(class_names))
 
 
 def read_list(path: Path, pictures: Mapping[str, Path]) -> AnnotationSet:
@@ -82,7 +84,27 @@ def read_list(path: Path, pictures: Mapping[str, Path]) -> AnnotationSet:
             f"{path} lists pictures, but none of them has a label file such as {text_of(path.parent / 'x.jpg')}"
         )
     class_names, why = _find_class_names(path.parent)
-    return AnnotationSet("YOLO", _entries(names, pictures, class_names, _keypoints_at(path.parent)), why)
+    entries = _entries(names, pictures, class_names, _keypoints_at(path.parent))
+    return AnnotationSet("YOLO", entries, why, classes=in_order(class_names))
+
+
+def in_order(class_names: ClassNames) -> tuple[str, ...]:
+    """The different names in the order of their numbers."""
+    return tuple(dict.fromkeys(class_names[number] for number in sorted(class_names)))
+
+
+def names_in(file: Path) -> ClassNames:
+    """The names of class numbers in a YAML (names or classes), or in a text of one name on each line.
+
+    Refused: a file that cannot be read, and one without names.
+    """
+    data = _load(file)
+    if isinstance(data, dict) and "names" not in data:
+        data = {"names": data.get("classes")}
+    class_names, remark = _read_class_names(data)
+    if not class_names:
+        raise Refused(f"{file} names no classes{remark}", "give a YAML with names, or a text with a name on each line")
+    return class_names
 
 
 def text_of(picture: Path) -> str:
@@ -136,7 +158,11 @@ def _sheet(file: Path, class_names: ClassNames, keypoints: int) -> Sheet:
                 continue
             confident.append(str(at))
         if max(values) > 1.5:
-            bad.append(f"line {at}: coordinates above 1.5, but YOLO takes fractions of the picture")
+            guess = "per cent or pixels" if max(values) <= 100 else "pixels"
+            bad.append(
+                f"line {at}: coordinates above 1.5, up to {max(values):g}, but YOLO takes fractions of the picture; "
+                f"perhaps they are {guess}"
+            )
             continue
         region = partial(
             Region, label=class_names.get(class_number, str(class_number)), numbered=class_number not in class_names
@@ -204,7 +230,7 @@ def _texts(place: Path) -> list[Path]:
 def _find_class_names(root: Path) -> tuple[ClassNames, str]:
     """The names of the class numbers in the folder or in the one above, and why some may have none.
 
-    classes.txt, data.yaml, dataset.yaml or obj.names, else the only YAML with names, or several that agree.
+    classes.txt, labels.txt, data.yaml, dataset.yaml or obj.names, else the only YAML with names, or several that agree.
     """
     for folder in (root, Path(os.path.normpath(root / ".."))):
         for file in (folder / name for name in _FIRST):
