@@ -35,7 +35,6 @@ CORE = [
     ("evaluation/panoptic.py", "<= areas_said[said] / 2", "< areas_said[said] / 2", _SCORES),
     ("evaluation/panoptic.py", " if truth.classes[c] == k)", ")", _SCORES),
     ("evaluation/panoptic.py", " - matched_true - truth.crowd", " - matched_true", _SCORES),
-    ("evaluation/panoptic.py", "[1, 256, 65536]", "[65536, 256, 1]", _SCORES),
     ("evaluation/landmarks.py", "/ length.double()[:, None]", "", _SCORES),
     ("evaluation/landmarks.py", "errors <= share", "errors < share", _SCORES),
     ("core/map_boxes.py", "np.ones((3,) * inside.ndim)", "None", _MAPS),

@@ -150,19 +150,6 @@ def max_box_accuracy(
     )
 
 
-def centre_maps(n: int, size: tuple[int, int]) -> Tensor:
-    """The baseline of the centre: maps (n, H, W) whose box at threshold t has some 1 - t of the picture's sides.
-
-    So MaxBoxAcc gives the baseline the centre box that suits the set best, as it does with the methods' boxes; at
-    threshold 0 the box is the whole picture.
-
-    >>> map_box(centre_maps(1, (10, 20)), 0.5).tolist()
-    [[4.0, 2.0, 16.0, 8.0]]
-    """
-    away = [((torch.arange(side) + 0.5) / side * 2 - 1).abs() for side in size]
-    return (1 - torch.maximum(away[0][:, None], away[1][None])).expand(n, *size)
-
-
 def _best(sums: Counts, n: int) -> NDArray[np.float64]:
     """Pictures that fit (draws, O, T), of n -> accuracies and their mean (draws, O + 1)."""
     accuracy = sums.max(2) / n

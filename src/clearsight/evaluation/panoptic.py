@@ -119,19 +119,6 @@ class PanopticCounts:
         )
 
 
-def ids_of_colours(colours: Tensor) -> Tensor:
-    """The segments' ids in a panoptic picture of COCO: R + 256 G + 65536 B; uint8 (H, W, 3) -> int64 (H, W).
-
-    Refused: another shape or type.
-
-    >>> ids_of_colours(torch.tensor([[[1, 2, 3]]], dtype=torch.uint8)).tolist()
-    [[197121]]
-    """
-    if colours.dtype != torch.uint8 or colours.dim() != 3 or colours.shape[2] != 3:
-        raise Refused(f"a panoptic picture is uint8 (H, W, 3), not {colours.dtype} {tuple(colours.shape)}")
-    return (colours.long() * torch.tensor([1, 256, 65536], device=colours.device)).sum(2)
-
-
 def _areas(segments: Segments, classes: int, name: str) -> dict[int, int]:
     """id -> pixels, without void.  Refused: ids and classes that do not fit."""
     if segments.ids.is_floating_point() or segments.ids.dtype == torch.bool:
