@@ -31,7 +31,12 @@ def test_averages_of_averages_see_what_a_walk_reaches(depth: int) -> None:
     wanted = torch.zeros(21, 21)
     wanted[10 - depth : 11 + depth, 10 - depth : 11 + depth] = walk[:, None] * walk
     torch.testing.assert_close(field, wanted)
-    assert theoretical_field(ones(depth), (1, 21, 21), (10, 10)) == (10 - depth, 10 - depth, 11 + depth, 11 + depth)
+    assert theoretical_field(ones(depth), torch.zeros(1, 1, 21, 21), (10, 10)) == (
+        10 - depth,
+        10 - depth,
+        11 + depth,
+        11 + depth,
+    )
     assert effective_side(field) == pytest.approx(float((wanted > 0.0455 * wanted.max()).sum()) ** 0.5)
 
 
@@ -65,8 +70,8 @@ def test_an_upsampled_pixel_sees_its_cell_and_its_own_skip() -> None:
         torch.manual_seed(0)
         net = _Skips()
     # row 9, column 14 lie in the cell of rows 8 to 11 and columns 12 to 15, and the 3 x 3 before it sees one more
-    assert theoretical_field(net, (3, 24, 32), (9, 14)) == (11, 7, 17, 13)
-    assert theoretical_field(net, (3, 24, 32), (0, 31)) == (27, 0, 32, 5)  # cut off at the edge
+    assert theoretical_field(net, torch.zeros(1, 3, 24, 32), (9, 14)) == (11, 7, 17, 13)
+    assert theoretical_field(net, torch.zeros(1, 3, 24, 32), (0, 31)) == (27, 0, 32, 5)  # cut off at the edge
     field = effective_field(net, torch.rand(2, 3, 24, 32), (9, 14), channel=2)
     seen = field.nonzero()
     assert (seen.amin(0).tolist(), seen.amax(0).tolist()) == ([7, 11], [12, 16])
@@ -83,22 +88,22 @@ def test_the_box_is_the_layer_tables() -> None:
     net = nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten())
     model = Classifier(net, Preprocess((64, 64), (0.0,) * 3, (1.0,) * 3), tuple("abcde"), "five")
     field = next(r for r in layer_table(model).rows if r.name == "0.5").field
-    x1, y1, x2, y2 = theoretical_field(body, (3, 64, 64), (4, 5))
+    x1, y1, x2, y2 = theoretical_field(body, torch.zeros(1, 3, 64, 64), (4, 5))
     assert (y2 - y1, x2 - x1) == field.size == (23, 23)
-    next_x1 = theoretical_field(body, (3, 64, 64), (4, 6))[0]
+    next_x1 = theoretical_field(body, torch.zeros(1, 3, 64, 64), (4, 6))[0]
     assert next_x1 - x1 == field.step[1] == 4
 
 
 def test_what_cannot_be_asked_is_refused() -> None:
     net = ones(1)
     with pytest.raises(Refused, match="row 5, column 0: the output has 5 rows"):
-        theoretical_field(net, (1, 5, 5), (5, 0))
+        theoretical_field(net, torch.zeros(1, 1, 5, 5), (5, 0))
     with pytest.raises(Refused, match="channel 1"):
         effective_field(net, torch.rand(1, 1, 5, 5), (0, 0), channel=1)
     with pytest.raises(Refused, match="need outputs"):
-        theoretical_field(nn.Flatten(), (1, 5, 5), (0, 0))
+        theoretical_field(nn.Flatten(), torch.zeros(1, 1, 5, 5), (0, 0))
     with pytest.raises(Refused, match="depends on no pixel"):
-        theoretical_field(lambda z: 0 * z, (1, 5, 5), (0, 0))
+        theoretical_field(lambda z: 0 * z, torch.zeros(1, 1, 5, 5), (0, 0))
     assert effective_side(torch.zeros(3, 3)) == 0
     z = torch.rand(1, 1, 5, 5)
     with torch.no_grad():

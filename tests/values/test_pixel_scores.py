@@ -116,6 +116,7 @@ def test_a_class_that_a_draw_lacks_leaves_the_mean_of_that_draw() -> None:
 
     [interval] = interval_over_pictures(rows, score)
     assert interval is not None
+    assert interval[0] > 0  # a tenth of the draws would be 0 if they counted
     assert any((s[:, 1] == 0).any() for s in seen)  # some draws were without the rare pictures, and left out
     assert all((s.sum(1) == 8).all() for s in seen)
 
@@ -232,6 +233,13 @@ def test_half_is_no_match() -> None:
     counts.add(Segments(torch.tensor([[1, 1]]), {1: 1}), Segments(torch.tensor([[1, 0]]), {1: 0}))
     assert counts.scores().counts.tolist() == [[0, 0], [0, 1], [1, 0]]
     assert counts.scores().by_class[:, 0].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_a_crowd_excuses_answers_of_its_class_alone() -> None:
+    counts = PanopticCounts(2)
+    truth = Segments(torch.tensor([[1, 1, 1, 1]]), {1: 0}, frozenset({1}))
+    counts.add(Segments(torch.tensor([[1, 1, 2, 2]]), {1: 0, 2: 1}), truth)
+    assert counts.scores().counts.tolist() == [[0, 0], [0, 1], [0, 0]]
 
 
 def replica(prediction: Segments, truth: Segments, classes: int) -> np.ndarray:

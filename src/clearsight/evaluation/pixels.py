@@ -120,6 +120,7 @@ def judged(prediction: Tensor, truth: Tensor, classes: int) -> tuple[Tensor, Ten
     for name, values in (("prediction", prediction), ("truth", truth)):
         if values.is_floating_point() or values.dtype == torch.bool:
             raise Refused(f"the {name} is {values.dtype}: give class numbers, whole numbers from 0 to {classes - 1}")
+    truth = truth.to(prediction.device)
     kept = truth != NOT_JUDGED
     pair = prediction[kept].long(), truth[kept].long()
     for name, values in zip(("prediction", "truth"), pair, strict=True):

@@ -16,7 +16,7 @@ PROBES = 4  # noise pictures, so that a unit that is silent for one of them spea
 TAIL = 0.0455  # two standard deviations of a normal curve hold the rest
 
 
-def theoretical_field(net: Callable[[Tensor], Outputs], shape: tuple[int, int, int], pixel: tuple[int, int]) -> Box:
+def theoretical_field(net: Callable[[Tensor], Outputs], z: Tensor, pixel: tuple[int, int]) -> Box:
     """The box of all input pixels that an output pixel depends on, whatever the weights say of how much.
 
     Measured, so that it holds through upsampling, skips and transposed convolutions: the smallest box around all pixels
@@ -24,7 +24,7 @@ def theoretical_field(net: Callable[[Tensor], Outputs], shape: tuple[int, int, i
 
     Args:
         net: (B, C, H, W) -> (B, K, h, w), or a dict with that as "out"; in evaluation mode.
-        shape: (C, H, W) of a picture.
+        z: inputs (B, C, H, W), of which only size, type and device count.
         pixel: row and column in the output.
 
     Refused: outputs without places, a pixel outside, and one that depends on no input pixel.
@@ -32,15 +32,15 @@ def theoretical_field(net: Callable[[Tensor], Outputs], shape: tuple[int, int, i
     Source: Araujo, Norris & Sim 2019, doi:10.23915/distill.00021, for the arithmetic that it agrees with.
 
     >>> net = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 3, padding=1), torch.nn.Conv2d(1, 1, 3, stride=2))
-    >>> theoretical_field(net, (1, 20, 20), (3, 4))  # 1 + 2 + 2 = 5 pixels from 2 * 4 - 1 and 2 * 3 - 1 on
+    >>> theoretical_field(net, torch.zeros(1, 1, 20, 20), (3, 4))  # 1 + 2 + 2 pixels from 2 * 4 - 1 and 2 * 3 - 1 on
     (7, 5, 12, 10)
     """
     generator = torch.Generator().manual_seed(0)
-    z = torch.randn(PROBES, *shape, generator=generator).requires_grad_()
+    noise = torch.randn(PROBES, *z.shape[1:], generator=generator).to(z).requires_grad_()
     with torch.enable_grad():
-        scores = _outputs_at(net, z, pixel)
+        scores = _outputs_at(net, noise, pixel)
         weights = torch.rand(scores.shape[1], generator=generator) + 0.5  # so that no two channels cancel each other
-        (g,) = torch.autograd.grad((scores * weights.to(scores)).sum(), z)
+        (g,) = torch.autograd.grad((scores * weights.to(scores)).sum(), noise)
     seen = (g != 0).any(0).any(0)
     rows, columns = seen.any(1).nonzero()[:, 0].tolist(), seen.any(0).nonzero()[:, 0].tolist()
     if not rows:
