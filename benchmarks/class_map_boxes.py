@@ -185,7 +185,7 @@ def gain(row: Row, other: Row) -> str:
         means = sums.max(3).mean(2) / n
         return means[:, :1] - means[:, 1:]
 
-    [interval] = interval_over_pictures(fits, differences)
+    [interval] = interval_over_pictures(fits, differences, shares=False)
     value = float(differences(fits.sum(0)[None])[0, 0])
     return f"{100 * value:+.1f} ({100 * interval[0]:+.1f} to {100 * interval[1]:+.1f})" if interval else ""
 

