@@ -1,1 +1,1 @@
-"""How good answers about places are: boxes, pixels, segments and landmarks beside the truth."""
+"""How good answers about places are, beside the truth: boxes, pixels, segments, landmarks and boxes of class maps."""
