@@ -51,6 +51,13 @@ def test_the_effective_field_grows_with_the_root_of_the_depth() -> None:
     assert sides[32] == pytest.approx(disc, rel=0.03)
 
 
+def test_pictures_and_channels_do_not_cancel_each_other() -> None:
+    """The gradient of half a square is the pixel itself: 1 and -3 in one picture, -1 and -3 in the other."""
+    z = torch.tensor([[1.0, -3.0], [-1.0, -3.0]]).view(2, 2, 1, 1)
+    field = effective_field(lambda x: x.square().sum(1, keepdim=True) / 2, z, (0, 0))
+    assert field.tolist() == [[4.0]]
+
+
 class _Skips(nn.Module):
     """Strides, a pool, an upsampled branch and a skip, as in a FCN."""
 
