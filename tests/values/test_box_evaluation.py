@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import permutations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -588,3 +590,13 @@ def test_a_detection_that_is_turned_over_finds_nothing():
     one = picture_boxes([[10, 10, 0, 0], [0, 0, 10, 10]], [0.9, 0.8], [3, 3], [[0, 0, 10, 10]], [3])
     assert match(box_set([one]), [0.5]).is_right().tolist() == [[False, True]]
     assert average_precision(box_set([one])).mean.ap50 == pytest.approx(1 / 2)
+
+
+def test_python_of_the_page(capsys):
+    page = (Path(__file__).parents[2] / "docs" / "detection-metrics.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    exec(code, {})
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("AP 100.0 %, AP50 100.0 %")
+    assert told[2] == "1 classes have no true box, so their 0 false positives do not lower the mean"
+    assert len(told) == 4
