@@ -49,7 +49,7 @@ CORE = [
     (E + "error_types.py", "(of_class <= iou) & (of_class > 0)", "(of_class > 0)", "box_evaluation"),
     (E + "error_types.py", "errors[~used[object_of[errors]]]", "errors", "box_evaluation"),
     (E + "error_types.py", "-boxes.scores[errors]", "boxes.scores[errors]", "box_evaluation"),
-    (E + "error_types.py", "same & used[truth], overlap", "same, overlap", "box_evaluation"),
+    (E + "error_types.py", "of_class >= iou,  #", "of_others >= iou,  #", "box_evaluation"),
     (E + "box_calibration.py", "matches.judged & ~matches.ignored[0]", "matches.judged", "box_evaluation"),
     (E + "box_calibration.py", "boxes.above(floor)", "boxes", "box_evaluation"),
     (E + "box_calibration.py", "np.where(right, matches.overlap[0], 0.0)", "right.astype(float)", "box_evaluation"),

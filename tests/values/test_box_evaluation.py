@@ -352,12 +352,15 @@ def test_errors_in_front_of_a_right_box_cost_precision():
 
 
 def test_one_object_is_mended_once_and_what_else_is_mended_goes_away():
-    """Two boxes of the wrong class on one object: the better one becomes right, the other one disappears."""
+    """Two boxes of the wrong class on one object: the better one becomes right, the other one disappears.
+
+    A false alarm of the right class lies between them, so that it matters which one is mended.
+    """
     truth = [[0, 0, 10, 10], [50, 0, 60, 10]]
-    boxes = [[0, 0, 10, 10], [0, 0, 10, 9], [50, 0, 60, 10]]
-    one = picture_boxes(boxes, [0.9, 0.8, 0.7], [17, 17, 17], truth, [3, 17])
+    boxes = [[0, 0, 10, 9], [0, 0, 10, 10], [50, 0, 60, 10], [500, 0, 510, 10]]
+    one = picture_boxes(boxes, [0.8, 0.9, 0.7, 0.85], [17, 17, 17, 3], truth, [3, 17])
     found = error_types(box_set([one]))
-    assert found.of_detection == ("class", "class", "right")
+    assert found.of_detection == ("class", "class", "right", "background")
     assert found.costs["class"] == pytest.approx(1 - 1 / 6)  # class 3: 0 to 1, class 17: 1/3 to 1
 
 
@@ -518,6 +521,7 @@ def test_a_good_detector_falls_to_chance_when_its_boxes_are_dealt_to_other_pictu
     assert average_precision(dealt).mean.ap50 < 0.01
     assert sorted(dealt.scores) == sorted(good.scores)
     assert (np.diff(dealt.picture) >= 0).all()
+    assert np.bincount(dealt.picture).max() > 1  # a picture's number of boxes is chance, too
 
 
 def test_chance_is_the_mean_over_all_orders():
