@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
 from clearsight.core.map_boxes import box_overlap, boxes_of, overlap
+from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import ClassScore, Margin
 from clearsight.errors import Refused
 from clearsight.evaluation.class_map_boxes import box_overlaps, map_box, max_box_accuracy

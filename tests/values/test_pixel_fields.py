@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clearsight.core.classifier import Classifier, Preprocess
+from clearsight.core.classifier import Classifier
+from clearsight.core.preprocess import Preprocess
 from clearsight.errors import Refused
 from clearsight.inspecting.layer_table import layer_table
 from clearsight.internals.pixel_fields import effective_field, effective_side, theoretical_field

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from clearsight.core.classifier import Preprocess
+from clearsight.core.preprocess import Preprocess
 from clearsight.data.images import open_picture, picture_size, to_pixels
 from clearsight.data.truth_records import NOT_JUDGED, BoxTruth
 from clearsight.data.truth_to_input import (

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clearsight.core.classifier import Preprocess
 from clearsight.core.label_names import plain
+from clearsight.core.preprocess import Preprocess
 from clearsight.data.annotation_formats.regions import Region, Size
 from clearsight.data.annotation_formats.sheets import Sheet, by, named
 from clearsight.data.annotations import fit_regions, region_mask

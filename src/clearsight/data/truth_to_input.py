@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from clearsight.core.classifier import Preprocess
+from clearsight.core.preprocess import Preprocess
 from clearsight.data.annotation_formats.regions import Size
 from clearsight.data.images import sources, to_model
 from clearsight.data.truth_records import NOT_JUDGED, BoxTruth
