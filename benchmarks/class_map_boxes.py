@@ -66,10 +66,10 @@ largest box covers less than {least:.0f} % of the view are left out. The map is 
 object may have, so the class is known; of several boxes of that class the one that fits best counts. The top class is
 right on {right} % of the photos.
 
-The controls ({controls}) do not know the class, and two of them not even the picture; nor does the whole picture as the
-box. MaxBoxAcc chooses the threshold on the very photos that it judges, for the controls as for the others. All in per
-cent but IoU; intervals are 95 %: Wilson's at a fixed threshold, else over draws of photos, each draw with the best
-thresholds of its own.
+The controls ({controls}) do not know the class, and two of them not even the picture; nor does the whole
+picture as the box. MaxBoxAcc chooses the threshold on the very photos that it judges, for the controls as for the
+others. All in per cent but IoU; intervals are 95 %: Wilson's at a fixed threshold, else over draws of photos, each draw
+with the best thresholds of its own.
 
 - V2: MaxBoxAccV2 (Choe et al. 2020), the mean over IoU 0.3, 0.5 and 0.7 of the share of photos on which a box of a
   bright part fits, at the best threshold for all photos; the ranking.

@@ -78,12 +78,16 @@ def test_localisation_metrics_by_hand(blank) -> None:
     assert measure(blank, x, whole, "gt-known-localisation", target, regions=everywhere).tolist() == [1, 1, 1]
     assert measure(blank, x, whole, "top-1-localisation", target, regions=everywhere).tolist() == [1, 1, 0]
     assert measure(blank, x, maps, "top-1-localisation(threshold=0.1)", target, regions=regions).tolist() == [1, 0, 0]
-    for name in ("box-iou", "gt-known-localisation", "top-1-localisation"):
-        assert measure(blank, x, maps, name, target, regions=regions & False).isnan().all()
     with pytest.raises(Refused, match="true classes"):
         measure(blank, x, maps, "top-1-localisation", Margin(0), regions=regions)
     with pytest.raises(Refused, match="threshold, a share"):
         measure(blank, x, maps, "box-iou(threshold=1)", target, regions=regions)
+
+
+@pytest.mark.parametrize("name", ["box-iou", "gt-known-localisation", "top-1-localisation"])
+def test_without_a_region_nothing_can_be_told(blank, name) -> None:
+    maps, x = spotted((0, 0, 4, 4, 2.0)), torch.zeros(1, 1, 8, 12)
+    assert measure(blank, x, maps, name, ClassScore(1), regions=maps < 0).isnan().all()
 
 
 def test_sequences_have_boxes_too() -> None:
