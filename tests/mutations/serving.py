@@ -5,6 +5,8 @@ CORE = [
     ("serving/run.py", "socket.SOCK_STREAM, socket.IPPROTO_TCP)", "socket.SOCK_STREAM)", "receipts"),
     ("serving/batcher.py", "result.rows(start, stop)", "result.rows(0, stop - start)", "batcher or closing or its_own"),
     ("serving/batcher.py", "while self._coming and", "while", "one_alone"),
+    ("serving/batcher.py", "not (self._running or self._queue", "not (self._queue", "for_itself"),
+    ("serving/batcher.py", "self._queue or self._coming)", "self._queue)", "for_itself"),
     ("serving/batcher.py", "if not one.future.cancelled():", "if True:", "went_away"),
     ("serving/batcher.py", "len(self._queue[0].pixels) <= room", "True", "no_batch_is_larger"),
     (

@@ -18,12 +18,17 @@ class Model:
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
+        self.alone: list[bool] = []
         self.entered = threading.Event()
         self.go_on = threading.Event()
         self.go_on.set()
 
-    def __call__(self, pixels: Bytes) -> Answers:
+    def by_itself(self, pixels: Bytes) -> Answers:
+        return self(pixels, alone=True)
+
+    def __call__(self, pixels: Bytes, *, alone: bool = False) -> Answers:
         self.sizes.append(len(pixels))
+        self.alone.append(alone)
         self.entered.set()
         assert self.go_on.wait(20)
         if pixels[0, 0, 0, 0] == 99:
@@ -41,7 +46,7 @@ def run(
 ) -> tuple[Model, list[int]]:
     """Do the work with a batcher whose wait is longer than any test; the sizes of its batches as it reports them."""
     model, reported = Model(), []
-    batcher = Batcher(model, most, wait, lambda n, _seconds: reported.append(n), threads)
+    batcher = Batcher(model, model.by_itself, most, wait, lambda n, _seconds: reported.append(n), threads)
 
     async def limited() -> None:
         await asyncio.wait_for(work(batcher, model), 10)
@@ -62,6 +67,24 @@ def test_one_alone_does_not_wait():
 
     model, reported = run(work)
     assert model.sizes == reported == [1]
+
+
+def test_a_batch_knows_whether_it_has_the_machine_for_itself():
+    async def work(batcher, model):
+        await batcher.ask(pictures(1))
+        model.go_on.clear()
+        model.entered.clear()
+        second = asyncio.create_task(batcher.ask(pictures(2)))
+        await asyncio.to_thread(model.entered.wait, 10)
+        third = asyncio.create_task(batcher.ask(pictures(3)))  # beside the second, which runs still
+        while len(model.alone) < 3:
+            await asyncio.sleep(0.001)
+        model.go_on.set()
+        await asyncio.gather(second, third)
+        with batcher.coming():
+            await batcher.ask(pictures(4))  # while another picture is on its way
+
+    assert run(work, wait=0.01, threads=2)[0].alone == [True, True, False, False]
 
 
 def test_those_that_are_on_their_way_are_waited_for():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from clearsight.engines.no_gradient import blind
 from clearsight.engines.normalisation import Normalisation, in_portions
 from clearsight.engines.onnx_file import OnnxFile, picture_input, ports, read_onnx
 from clearsight.errors import Refused
+
+Spin = Literal["never", "briefly", "always"]
 
 
 class OnnxRuntimeNet(nn.Module):
@@ -95,18 +97,23 @@ def session(file: OnnxFile, threads: int) -> Any:
         raise Refused(f"ONNX Runtime cannot open {file.path}: {reason}") from e
 
 
-def cpu_session(model: Any, threads: int, *, spins: bool = False, optimised: Path | None = None) -> Any:
+def cpu_session(model: Any, threads: int, *, spin: Spin = "never", optimised: Path | None = None) -> Any:
     """A session on the CPU for a graph (`onnx.ModelProto`).
 
-    threads: of one pass; 0 for as many as there are cores.  spins: they wait for each other busily, as ONNX Runtime has
-    it: a little sooner, for nearly twice the processor time.  optimised: file for the graph that really runs.
+    threads: of one pass; 0 for as many as there are cores.  optimised: file for the graph that really runs.
+    spin: whether threads wait for each other busily.  "always", as ONNX Runtime has it, also after a pass: for nearly
+    twice the processor time.  "briefly": 50 microseconds, and only while a pass runs.  "never": they are woken, which
+    takes so long that two threads are no sooner than one through a small network.
     """
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 4  # what is wrong is raised
-    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spins)))
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin != "never")))
+    if spin == "briefly":
+        options.add_session_config_entry("session.intra_op.spin_duration_us", "50")
+        options.add_session_config_entry("session.force_spinning_stop", "1")
     if optimised is not None:
         options.optimized_model_filepath = str(optimised)
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -79,7 +79,7 @@ def onnx_pixels(model: onnx.ModelProto) -> Callable[[Bytes], npt.NDArray[np.floa
 
 def onnx_session(model: onnx.ModelProto, optimised: Path | None = None) -> Any:
     """A session on the CPU; optimised: where the graph goes that it really runs."""
-    return cpu_session(model, torch.get_num_threads(), spins=True, optimised=optimised)  # as its callers will run it
+    return cpu_session(model, torch.get_num_threads(), spin="always", optimised=optimised)  # as its callers will run it
 
 
 def _up_to_pixels(model: onnx.ModelProto) -> onnx.ModelProto:

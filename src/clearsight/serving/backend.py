@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,7 @@ class Backend:
         source: the words that load the model.
         fingerprint: of its weights.
         run: pixels (B, C, H, W) uint8, resized and cut, not normalised -> Answers.
+        run_alone: the same where nothing else is to be done at the moment: all cores work for it.  None for `run`.
         map_shape: (h, w) of the maps; None where the same pass gives none.
         features: D of the features; 0 where there are none.
         layers: the layers that maps and features are read from, as far as known.
@@ -64,6 +65,7 @@ class Backend:
     source: str
     fingerprint: str
     run: Callable[[Bytes], Answers]
+    run_alone: Callable[[Bytes], Answers] | None = field(default=None, kw_only=True)
     map_shape: tuple[int, int] | None = None
     features: int = 0
     layers: dict[str, str] | None = None

@@ -32,6 +32,7 @@ class Batcher:
 
     Args:
         run: pixels (B, C, H, W) -> Answers.
+        run_alone: the same, for a batch beside which nothing runs, waits or is on its way.
         most: maximum number of pictures of a batch.
         wait: maximum time in seconds that a picture waits for others that are on their way.
         report: called with the number of pictures and the seconds of each batch, in the thread that runs it.
@@ -41,15 +42,17 @@ class Batcher:
     def __init__(
         self,
         run: Callable[[Bytes], Answers],
+        run_alone: Callable[[Bytes], Answers],
         most: int,
         wait: float,
         report: Callable[[int, float], None],
         threads: int = 1,
     ) -> None:
-        self._run, self._most, self._wait, self._report = run, most, wait, report
+        self._run, self._run_alone, self._most, self._wait, self._report = run, run_alone, most, wait, report
         self._queue: deque[_Waiting] = deque()
         self._changed = threading.Condition()
         self._coming = 0
+        self._running = 0
         self._closed = False
         self._threads = [
             threading.Thread(target=self._work, name=f"clearsight-batches-{k}", daemon=True) for k in range(threads)
@@ -109,13 +112,26 @@ class Batcher:
                 continue
             began = time.perf_counter()
             try:
-                answers = self._run(np.concatenate([w.pixels for w in batch]) if len(batch) > 1 else batch[0].pixels)
+                with self._one_more_running() as run:
+                    answers = run(np.concatenate([w.pixels for w in batch]) if len(batch) > 1 else batch[0].pixels)
             except Exception as e:  # whatever it is, those who wait are told
                 _hand_over(batch, e, 0.0)
                 continue
             seconds, n = time.perf_counter() - began, sum(len(w.pixels) for w in batch)
             self._report(n, seconds)
             _hand_over(batch, answers, seconds / n)
+
+    @contextmanager
+    def _one_more_running(self) -> Iterator[Callable[[Bytes], Answers]]:
+        """Inside, one more batch runs: by which function, is what it gives."""
+        with self._changed:
+            alone = not (self._running or self._queue or self._coming)
+            self._running += 1
+        try:
+            yield self._run_alone if alone else self._run
+        finally:
+            with self._changed:
+                self._running -= 1
 
     def _next(self) -> list[_Waiting] | None:
         """The requests of the next batch; None when the queue is closed and empty."""

@@ -6,6 +6,7 @@ The graph resizes too, but Pillow does it in two thirds of the time, in the thre
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,14 +49,16 @@ def onnx_backend(path: str | Path, classifier: Classifier | None = None, threads
     whole = onnx.load(str(path))
     preprocess = Preprocess(**manifest.preprocess)
     cut, feature_tensor = _cut(whole, manifest, path)
-    session = cpu_session(cut, threads)
-    given = [o.name for o in session.get_outputs()]
+    # several batches at a time have a core each; one alone has them all, and threads that need not be woken
+    shared, whole_machine = cpu_session(cut, threads), cpu_session(cut, threads, spin="briefly")
+    given = [o.name for o in shared.get_outputs()]
     chances = VALUES if manifest.scores == "values" else PROBABILITIES
 
-    def run(pixels: Bytes) -> Answers:
+    def answers(session: Any, pixels: Bytes) -> Answers:
         out = dict(zip(given, session.run(None, {PIXELS: _LEVELS[pixels]}), strict=True))
         return Answers(out[chances], out[LOGITS], out.get(MAP), out.get(feature_tensor))
 
+    run = partial(answers, shared)
     tried = run(np.zeros((2, preprocess.channels, *preprocess.size), np.uint8))
     return Backend(
         engine="onnxruntime",
@@ -65,6 +68,7 @@ def onnx_backend(path: str | Path, classifier: Classifier | None = None, threads
         source=str(path),
         fingerprint=manifest.fingerprint,
         run=run,
+        run_alone=partial(answers, whole_machine),
         map_shape=None if tried.maps is None else (tried.maps.shape[1], tried.maps.shape[2]),
         features=0 if tried.features is None else tried.features.shape[1],
         layers=({"features": feature_tensor} if feature_tensor else {})

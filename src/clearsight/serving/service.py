@@ -82,7 +82,12 @@ class Service:
         self.reference = reference
         self.measures = Measures(backend, lambda: self._batcher.waiting, reference)
         self._batcher = Batcher(
-            backend.run, self.settings.batch, self.settings.wait, self.measures.batch, backend.threads
+            backend.run,
+            backend.run_alone or backend.run,
+            self.settings.batch,
+            self.settings.wait,
+            self.measures.batch,
+            backend.threads,
         )
         self._explaining = Explaining(backend, self.settings.explain_seconds)
         self._readers = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "clearsight-read")
