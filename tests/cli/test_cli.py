@@ -322,7 +322,7 @@ def test_explain_leaves_out_default_methods_that_a_network_refuses(workshop, run
 def test_methods_lists_everything_with_options(run):
     everything = json.loads(run("methods", "--json").out)
     assert {k: list(v) for k, v in everything.items()} == {k: list(cs.catalogue(k)) for k in everything}
-    kinds = "explainers attacks metrics checks visualisations augmentations corruptions purifiers networks"
+    kinds = "explainers attacks metrics checks visualisations augmentations corruptions purifiers networks detectors"
     assert set(everything) == {*kinds.split(), "defences", "guides", "rebalancing", "thieves", "answer_defences"}
     shown = run("methods", "integrated-gradients").out
     assert "steps: int = 50" in shown

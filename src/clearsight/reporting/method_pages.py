@@ -22,6 +22,7 @@ QUESTIONS = {
     "corruptions": "what happens to pictures by themselves",
     "purifiers": "what cleans pictures before the model sees them",
     "networks": "what can be trained from random weights",
+    "detectors": "what can be trained to find objects",
     "defences": "how training resists attacks",
     "guides": "how training is right for the right reasons",
     "rebalancing": "how training leaves no group of pictures behind",
