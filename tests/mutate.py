@@ -35,7 +35,7 @@ TESTS = [str(f.relative_to(ROOT)) for f in FILES if f.stem not in LEFT_OUT]
 # whose every method must be in the tables
 KINDS = (
     "explainers", "attacks", "metrics", "checks", "visualisations", "augmentations", "corruptions", "purifiers",
-    "networks", "detectors", "rebalancing", "defences", "guides", "thieves", "answer_defences",
+    "networks", "detectors", "segmenters", "rebalancing", "defences", "guides", "thieves", "answer_defences",
 )  # fmt: skip
 Files = dict[str, list[str]]  # of the default run, and slow ones
 LIMIT = 180  # seconds; what takes longer hangs, and is caught

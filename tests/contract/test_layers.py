@@ -27,7 +27,7 @@ LEVELS = (
     "core",
     "kinds",
     "sharding",
-    "networks detectors augmentations corruptions purifiers perturbation internals drawing engines",
+    "networks detectors segmenters augmentations corruptions purifiers perturbation internals drawing engines",
     "models reporting",
     "data attacks metrics defences guides rebalancing thieves answer_defences",
     "runner explainers",

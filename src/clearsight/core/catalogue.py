@@ -26,7 +26,7 @@ from clearsight.errors import Refused, nearest
 
 FOLDERS = (
     "explainers", "attacks", "metrics", "checks", "visualisations", "augmentations", "corruptions", "purifiers",
-    "networks", "detectors", "defences", "guides", "rebalancing", "thieves", "answer_defences",
+    "networks", "detectors", "segmenters", "defences", "guides", "rebalancing", "thieves", "answer_defences",
 )  # fmt: skip
 
 
@@ -38,8 +38,8 @@ def catalogue(folder: str) -> dict[str, Method]:
 
     Args:
         folder: the kind: "explainers", "attacks", "metrics", "checks", "visualisations", "augmentations",
-            "corruptions", "purifiers", "networks", "detectors", "defences", "guides", "rebalancing", "thieves" or
-            "answer_defences".
+            "corruptions", "purifiers", "networks", "detectors", "segmenters", "defences", "guides", "rebalancing",
+            "thieves" or "answer_defences".
 
     Refused: another kind.
     """

@@ -28,6 +28,7 @@ QUESTIONS = {
     "rebalancing": "how training leaves no group of pictures behind",
     "thieves": "what pictures a thief asks about who clones it",
     "answer_defences": "how answers are given so that nobody clones it",
+    "segmenters": "what says which class each pixel is of",
 }
 
 WIDTH = 112  # of what is printed of an option, as of the docstrings around it
