@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from clearsight.cli.inputs import load_model, look_first, open_pictures
+from clearsight.cli.inputs import load_classifier, look_first, open_pictures
 from clearsight.cli.options import (
     DATA,
     MODEL,
@@ -49,7 +49,7 @@ def data_check(
     from clearsight.curation.quality.check import check_data
     from clearsight.data.datasets import ALL
 
-    judge = load_model(model, about_model, run) if model else None
+    judge = load_classifier(model, about_model, run, "data check") if model else None
     is_demo = data.partition(":")[0] == "demo"
     pictures = open_pictures(data, replace(about_data, split=None if is_demo else ALL))
     with progress(run.silent) as report_progress:
