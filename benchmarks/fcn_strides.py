@@ -206,7 +206,7 @@ def text(photos: int, seeds: int, minutes: float, lines: list[str], ceiling_line
             f"{SIDE} x {SIDE} pixels. Each is a test picture once, in one of {FOLDS} folds, for each of {seeds} seeds,",
             "which also draw the folds. The backbone is EfficientNet-Lite0 with ImageNet's weights, which stay as they",
             f"are; the layers above it are trained for {EPOCHS} epochs, at every stride with the same pictures in the",
-            "same order. Pixels without a label are not judged. mIoU is of one matrix over all photos, in the pixels of",
+            "same order. Pixels without a label are not judged. mIoU is of one matrix over all photos, in pixels of",
             "the square. The interval of a gain is the middle 95 % over draws of the photos with replacement, the same",
             f"for both strides, of the mean over seeds. {minutes:.0f} minutes of one core.",
             "",

@@ -34,6 +34,7 @@ def on_files(files: Files, config: Any) -> Files:
             "training_steps.md",
             "guided_step.md",
         ),
+        "segmentation-tables.md": _together("fcn_strides.md", "segmenter_steps.md"),
         "shortcuts-table.md": (ROOT / "benchmarks" / "shortcuts.md").read_text(),
         "attack-figures.md": _together("mnist_attacks.md", "transfer.md", "purifiers.md"),
         "stealing-table.md": (ROOT / "benchmarks" / "stealing.md").read_text(),

@@ -99,6 +99,14 @@ def test_python_of_the_docs(tmp_path):
     assert told["model"](torch.rand(1, 3, 224, 224)).shape == (1, 2)
 
 
+def test_python_of_the_page_of_segmenters():
+    (code,) = blocks((ROOT / "docs" / "segmentation.md").read_text(), "python")
+    told: dict[str, object] = {}
+    exec(code, told)
+    assert told["logits"].shape == (2, 3, 64, 96)  # type: ignore[attr-defined]
+    assert any(p.grad.any() for p in told["net"].parameters())  # type: ignore[attr-defined]
+
+
 def test_links_lead_somewhere():
     named = re.findall(r'"([\w-]+\.(?:md|svg))"', (ROOT / "docs" / "generate.py").read_text())
     made = {*named, *pages()}  # while mkdocs builds

@@ -129,16 +129,17 @@ def test_pictures_without_objects_are_background(name: str) -> None:
 
 @every
 def test_batch_norm_learns_where_it_is_asked_to(name: str) -> None:
-    """Options freeze=false and freeze=true differ in nothing else."""
-    call = parse(SMALL.get(name, name), "detectors")
+    """Options freeze=false and freeze=true differ in nothing else.  The tiny backbone and YOLO's have no BatchNorm."""
+    call = parse({"yolo-v1": "yolo-v1(backbone=lite0)"}.get(name, name), "detectors")
     with torch.device("meta"):
         nets = [call.method(CLASSES, SHAPE, **call.options, freeze=freeze).train() for freeze in (True, False)]
     norms = [[m.training for m in net.modules() if isinstance(m, nn.BatchNorm2d)] for net in nets]
-    others = [[m.training for m in net.modules() if not isinstance(m, nn.BatchNorm2d)] for net in nets]
+    others = [[m.training for m in net.modules() if isinstance(m, nn.Conv2d | nn.Dropout)] for net in nets]
+    assert norms[0]
     assert not any(norms[0])
     assert all(norms[1])
-    assert others[0] == others[1]
     assert all(others[0])
+    assert all(others[1])
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ CORE = [
         "giou_loss",
     ),
     ("detectors/common/losses.py", "(across * down).sqrt()", "across * down", "centerness"),
-    ("detectors/common/candidates.py", "y1.clamp(0, height)", "y1.clamp(0, width)", "candidates or detectors"),
+    ("detectors/common/candidates.py", "y1.clamp(0, height)", "y1.clamp(0, width)", "clip_cuts"),
     (
         "detectors/common/candidates.py",
         "masked_fill(own, -torch.inf)",

@@ -215,6 +215,19 @@ def test_distances_of_fcos_are_positive_and_grow_with_the_stride():
     assert torch.allclose(found[:, 5].sigmoid(), torch.tensor(0.01))
 
 
+def test_maps_of_fcos_are_added_from_coarse_to_fine():
+    """Without convolutions between the sums and the outputs, which is a slow replica's whole work."""
+    net = built("fcos(backbone=tiny, width=16, convs=0)", 2, (3, 64, 96))
+    z = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(6))
+    with torch.no_grad():
+        found = net(z)[0, :, 4:]
+        fine, middle, coarse = (lateral(m) for lateral, m in zip(net.lateral, net.backbone(z), strict=True))
+        middle = middle + coarse.repeat_interleave(2, 2).repeat_interleave(2, 3)
+        fine = fine + middle.repeat_interleave(2, 2).repeat_interleave(2, 3)
+        wanted = torch.cat([net.outputs(m)[0, 4:].flatten(1).T for m in (fine, middle)])
+    assert torch.allclose(found, wanted, atol=1e-6)
+
+
 def test_fcos_has_the_size_that_was_planned():
     with torch.device("meta"):
         net = catalogue("detectors")["fcos"](3)
@@ -223,10 +236,25 @@ def test_fcos_has_the_size_that_was_planned():
     assert sizes == [2958848, 3067850]
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [({"width": 24}, "multiple of 16"), ({"width": 0}, "at least 16"), ({"convs": -1}, "convs=-1")],
+)
+def test_fcos_refuses_options_outside_their_ranges(options: dict[str, int], told: str):
+    with pytest.raises(Refused, match=told):
+        catalogue("detectors")["fcos"](2, (3, 64, 64), backbone="tiny", **options)
+
+
+@pytest.mark.parametrize("options", [{"grid": 0}, {"boxes": 0}, {"dense": 0}, {"dropout": 1.0}, {"dropout": -0.1}])
+def test_yolo_v1_refuses_options_outside_their_ranges(options: dict[str, float]):
+    with pytest.raises(Refused, match=rf"yolo-v1\({next(iter(options))}="):
+        catalogue("detectors")["yolo-v1"](2, (3, 64, 64), backbone="tiny", **options)
+
+
 # YOLO
 
 
-def test_yolo_of_the_paper_gives_7_x_7_x_30_numbers_and_98_boxes():
+def test_yolo_v1_of_the_paper_gives_7_x_7_x_30_numbers_and_98_boxes():
     with torch.device("meta"):
         net = catalogue("detectors")["yolo-v1"]()
         z = torch.rand(2, 3, 448, 448)
@@ -238,7 +266,7 @@ def test_yolo_of_the_paper_gives_7_x_7_x_30_numbers_and_98_boxes():
     assert [(m.in_features, m.out_features) for m in dense] == [(50176, 4096), (4096, 1470)]
 
 
-def test_yolo_cells_belong_to_the_centre_and_to_the_largest():
+def test_yolo_v1_cells_belong_to_the_centre_and_to_the_largest():
     """On a grid of 7: the dog's and the bicycle's cells, and two centres in one cell."""
     boxes = torch.tensor([[0.1, 0.1, 0.3, 0.9], [0.05, 0.2, 0.4, 0.8], [0.9, 0.95, 1.0, 1.0], [0.4, 0.0, 0.8, 0.1]])
     cells, objects = cells_of(boxes, 7)  # the centres (.2, .5) and (.225, .5) both lie in row 3, column 1
@@ -246,7 +274,7 @@ def test_yolo_cells_belong_to_the_centre_and_to_the_largest():
     assert [len(part) for part in cells_of(torch.zeros(0, 4), 7)] == [0, 0]
 
 
-def test_candidates_of_yolo_are_its_boxes():
+def test_candidates_of_yolo_v1_are_its_boxes():
     """Cell (1, 2) of a grid of 4: centre (2.5 / 4, 1.25 / 4), sides 0.5 squared and 1 squared of the picture's."""
     net = built("yolo-v1(backbone=tiny, grid=4, boxes=3, dense=8)", 2, (3, 64, 128))
     raw = torch.zeros(1, 4, 4, 17)
@@ -262,16 +290,16 @@ def test_candidates_of_yolo_are_its_boxes():
     assert found[(1 * 4 + 2) * 3 + 2, 5:].tolist() == [-1.0, 2.0], "the boxes of a cell share its classes"
 
 
-def test_losses_of_yolo_are_those_of_equation_3():
+def test_losses_of_yolo_v1_are_those_of_equation_3():
     """A slow replica: every cell and box by itself, in plain Python."""
     net = built("yolo-v1(backbone=tiny, grid=3, dense=8)", 4, (3, 96, 96)).double()
     raw = torch.rand(2, 3, 3, 14, generator=torch.Generator().manual_seed(5)).double()
     net.read = lambda z: raw
-    boxes = [torch.tensor([[2.0, 3, 90, 90], [10, 10, 40, 20], [36, 40, 60, 60]]), torch.zeros(0, 4)]
+    boxes = [torch.tensor([[2.0, 3, 90, 90], [10, 40, 40, 60], [36, 40, 60, 60]]), torch.zeros(0, 4)]
     labels = [torch.tensor([1, 3, 0]), torch.zeros(0, dtype=torch.int64)]
     losses = net.loss(torch.zeros(2, 3, 96, 96).double(), boxes, labels)
     sums = dict.fromkeys(("places", "sizes", "objects", "background", "classes"), 0.0)
-    objects = {(1, 1): (0, 1), (0, 0): (1, 3)}  # (row, column): the object and its class; the third shares the first's
+    objects = {(1, 1): (0, 1), (1, 0): (1, 3)}  # (row, column): the object and its class; the third shares the first's
     for b in range(2):
         for row in range(3):
             for column in range(3):
@@ -303,13 +331,18 @@ def _overlap(own: list[float], row: int, column: int, truth: tuple[float, ...]) 
     return box_iou(box.double(), torch.tensor([truth]).double()).item()
 
 
-def test_yolo_reads_pictures_of_its_own_size_alone():
+def test_yolo_v1_reads_pictures_of_its_own_size_alone():
     net = built("yolo-v1(backbone=tiny, dense=8)", 2, (3, 64, 64))
     with pytest.raises(Refused, match=r"built for pictures of shape \(3, 64, 64\), not \(3, 96, 96\)"):
         net(torch.zeros(1, 3, 96, 96))
 
 
 # torchvision's own output
+
+
+def test_clip_cuts_each_side_at_its_own_border():
+    boxes = torch.tensor([[-3.0, -4, 120, 80], [100, 70, 120, 90], [5, 6, 7, 8]])
+    assert clip(boxes, 64, 96).tolist() == [[0, 0, 96, 64], [96, 64, 96, 64], [5, 6, 7, 8]]
 
 
 def test_logits_of_probabilities():
@@ -374,7 +407,7 @@ def test_losses_are_those_of_torchvision(spelling: str):
     assert {k: v.item() for k, v in mine.items()} == pytest.approx({k: v.item() for k, v in theirs.items()})
 
 
-def test_proposals_are_kept_where_they_are_asked_for():
+def test_proposals_of_faster_rcnn_are_kept_where_they_are_asked_for():
     """Of the clean picture, for any number of changed ones; outside each picture has its own again."""
     net = as_if_trained(built("faster-rcnn(backbone=mobilenet-320, proposals=40)", 1, (3, 96, 96)), (3, 96, 96))
     z = torch.randn(3, 3, 96, 96, generator=torch.Generator().manual_seed(7))
@@ -394,7 +427,7 @@ def test_proposals_are_kept_where_they_are_asked_for():
     assert not torch.equal(shared[1:], own[1:])
 
 
-def test_rows_that_fill_up_have_no_score():
+def test_rows_of_faster_rcnn_that_fill_up_have_no_score():
     net = built("faster-rcnn(backbone=mobilenet-320, proposals=1000)", 2, (3, 64, 64))
     with torch.no_grad():
         found = net(torch.zeros(1, 3, 64, 64))[0]

@@ -15,6 +15,7 @@ from clearsight.detectors.common.frozen_norm import freeze_norm
 from clearsight.detectors.common.losses import centerness, focal, giou
 from clearsight.detectors.common.points import assign, distances, points
 from clearsight.detectors.common.requests import check_option, check_shape, check_truth
+from clearsight.errors import Refused
 
 _LEVELS = STRIDES[:2]  # of the places that find objects
 _REACH = ((0.0, 64.0), (64.0, math.inf))  # how far the sides of an object are from a place of each level, in pixels
@@ -55,7 +56,7 @@ def fcos(
     check_option("fcos", "convs", convs, 0)
     check_option("fcos", "width", width, 16)
     if width % 16:
-        check_option("fcos", "width", width, 16 * (width // 16 + 1))
+        raise Refused(f"fcos(width={width}): give a multiple of 16, as GroupNorm has 16 groups")
     return Fcos(backbone, shape[0], classes, width, convs, freeze)
 
 
@@ -99,7 +100,7 @@ class Fcos(nn.Module):
         stride, reach = _per_place(level, z)
         learnt = torch.stack([assign(places, stride, reach, b.to(z)) for b in boxes])  # (B, N)
         found = learnt >= 0
-        rows = [(b.to(z)[n[n >= 0]], c[n[n >= 0]]) for b, c, n in zip(boxes, labels, learnt, strict=True)]
+        rows = [(b.to(z)[n[n >= 0]], c.to(z.device)[n[n >= 0]]) for b, c, n in zip(boxes, labels, learnt, strict=True)]
         truth, label = torch.cat([b for b, _ in rows]), torch.cat([c for _, c in rows])
         count = max(1, len(truth))
         wanted = torch.zeros_like(raw[..., 5:])

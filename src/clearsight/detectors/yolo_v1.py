@@ -156,7 +156,7 @@ class YoloV1(nn.Module):
         picture = torch.cat([torch.full_like(cell, i) for i, (cell, _) in enumerate(picks)])
         cell = torch.cat([cell for cell, _ in picks])
         truth = torch.cat([b[n] for b, (_, n) in zip(shares, picks, strict=True)])
-        label = torch.cat([c[n] for c, (_, n) in zip(labels, picks, strict=True)])
+        label = torch.cat([c.to(z.device)[n] for c, (_, n) in zip(labels, picks, strict=True)])
         at = (picture, cell // self.grid, cell % self.grid)
         overlap = _iou(_corners(own, self.grid).detach()[at], truth[:, None])  # (objects, boxes)
         best, which = overlap.max(1) if len(truth) else (overlap.new_zeros(0), cell)

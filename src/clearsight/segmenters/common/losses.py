@@ -50,12 +50,10 @@ def dice(logits: Tensor, truth: Tensor, weight: Tensor | None = None) -> Tensor:
     """
     _check(logits, truth, weight)
     judged = truth != NOT_JUDGED
-    if not judged.any():
-        return logits.sum() * 0
     p = logits.float().softmax(1).movedim(1, -1)[judged]
     t = F.one_hot(truth[judged], logits.shape[1]).to(p)
     size = t.sum(0)
-    overlap = 2 * (p * t).sum(0) / (p.sum(0) + size)
+    overlap = 2 * (p * t).sum(0) / (p.sum(0) + size).clamp(min=1e-30)  # of a class that is nowhere, 0 / 0
     w = (size > 0).to(p) * (1 if weight is None else weight)
     mass = w.sum()
     return (w * (1 - overlap)).sum() / mass if mass else logits.sum() * 0
