@@ -17,6 +17,7 @@ from clearsight.inspecting.compare_models import compare_models
 from clearsight.internals.probe import probed
 from clearsight.models.dry_run import probes
 from clearsight.testing import linear, tiny_detector, tiny_segmenter
+from detectornets import as_if_trained
 
 PRE = tiny_detector().preprocess
 FINDER, NAMER = tiny_detector().net, tiny_segmenter().net
@@ -237,3 +238,28 @@ def test_models_of_one_kind_stand_side_by_side() -> None:
     assert all(m.accuracy is None for m in found.models)
     with pytest.raises(cs.Refused, match="a classifier and a detector have nothing to compare"):
         compare_models([tiny_detector(), linear([[1.0], [2.0]])], None, seconds=0.01)
+
+
+@pytest.mark.slow
+def test_a_network_that_proposes_regions_is_explained_with_those_of_one_picture() -> None:
+    words, pre = (
+        "clearsight:faster-rcnn(backbone=mobilenet-320, proposals=10)",
+        cs.Preprocess(64, (0.5,) * 3, (0.5,) * 3),
+    )
+    model = cs.load(words, weights="none", preprocess=pre, labels=["a", "b"])
+    as_if_trained(model.net, (3, 64, 64))
+    by_code = {p.code: p for p in inspect(model, apart=False).problems}
+    assert "model.net.proposals_of(model.normalised(x))" in by_code["gradient-of-other-scores"].mend
+    other = cs.load(words, weights="none", preprocess=pre, labels=["a", "b"])
+    as_if_trained(other.net, (3, 64, 64))
+    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with other.net.proposals_of(other.normalised(x)):
+        assert float(cs.explain(other, x, "saliency").maps.abs().sum()) > 0
+
+
+def test_rows_that_fill_up_the_number_are_not_looked_at() -> None:
+    def filled(out: Tensor) -> Tensor:
+        empty = torch.cat([out[..., :2] + 9, out[..., :2], torch.full_like(out[..., 4:], -50.0)], 2)
+        return torch.cat([out, empty], 1)
+
+    assert inspect(cs.Detector(Bent(FINDER, filled), PRE, ("red", "blue")), apart=False).problems == ()
