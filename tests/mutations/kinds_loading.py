@@ -22,7 +22,7 @@ CORE = [
         "False",
         "known_by_its_digest",
     ),
-    ("models/torchvision_kinds.py", "inside.fixed_size or", "", "names_the_classes"),
+    ("auditing/diagnosis.py", 'if model.kind == "detector" and background:', "if False:", "background_is_no_label"),
     (
         "models/model_folder.py",
         'isinstance(model, Detector) else {}\n    config |= {"ch',

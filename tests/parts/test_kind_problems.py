@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 import clearsight as cs
 from clearsight.auditing.diagnosis import inspect
-from clearsight.auditing.kind_facts import levels_of
+from clearsight.auditing.kind_facts import Level, levels_of
 from clearsight.core.classifier import Classifier
 from clearsight.inspecting.compare_models import compare_models
-from clearsight.internals.probe import probed
+from clearsight.internals.probe import ModuleRun, probed
 from clearsight.models.dry_run import probes
 from clearsight.testing import linear, tiny_detector, tiny_segmenter
 from detectornets import as_if_trained
@@ -230,6 +230,23 @@ def test_levels_of_the_catalogue_s_detectors(words: str, levels: list[tuple[floa
         found = levels_of(probed(model, x).runs, count, x)
     assert [(level.stride[0], level.candidates) for level in found] == levels
     assert not levels or sum(level.candidates for level in found) == count
+
+
+def test_levels_are_those_of_the_last_maps_that_fit() -> None:
+    """An early layer of few places and many channels could give as many numbers."""
+    early = ModuleRun("early", "Conv2d", (1, 16, 2, 2), True, False)
+    head = ModuleRun("head", "Conv2d", (1, 7, 8, 8), True, False)
+    x = torch.zeros(1, 3, 32, 32)
+    assert levels_of([early, head], 64, x) == (Level((4.0, 4.0), (8, 8), 64),)
+    assert levels_of([early], 64, x) == (Level((16.0, 16.0), (2, 2), 64),)
+    assert levels_of([head], 65, x) == ()
+
+
+def test_the_background_is_no_label_of_a_detector() -> None:
+    found = inspect(cs.Detector(FINDER, PRE, ("__background__", "red")), apart=False)
+    assert [p.code for p in found.problems] == ["label-of-background"]
+    assert "'__background__'" in found.problems[0].what
+    assert inspect(cs.Segmenter(NAMER, PRE, ("background", "g", "b")), apart=False).problems == ()
 
 
 def test_models_of_one_kind_stand_side_by_side() -> None:
