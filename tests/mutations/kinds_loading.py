@@ -51,7 +51,7 @@ CORE = [
         "auditing/kind_facts.py",
         "for shapes in reversed(sizes.values()):",
         "for shapes in sizes.values():",
-        "levels_of_the_catalogue",
+        "last_maps_that_fit",
     ),
     ("auditing/kind_facts.py", "each * prod(s[2:]))", "prod(s[2:]))", "levels_of_the_catalogue"),
     (
