@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from clearsight.core.boxes import iou
 from clearsight.core.targets import Rows
 from clearsight.errors import Refused, nearest
-from clearsight.kinds.candidates import candidates
+from clearsight.kinds.candidates import Candidates, candidates
 from clearsight.kinds.detections import Detections
 
 BoxOf = Literal["class", "objectness", "log-score", "score"]
@@ -76,18 +76,25 @@ class BoxScore:
         log_score = nn.functional.logsigmoid(parts.objectness) + nn.functional.logsigmoid(logit)
         values = {"class": logit, "objectness": parts.objectness, "log-score": log_score, "score": log_score.exp()}
         value = values[self.of]
-        if self.match == "raw" and self.raw is not None:
-            return value[rows, self.raw.to(outputs.device)]
-        with torch.no_grad():
-            overlap = iou(self.boxes.to(outputs)[:, None], parts.boxes)
         if self.match == "soft":
-            near = overlap >= 0.5
+            with torch.no_grad():
+                near = iou(self.boxes.to(outputs)[:, None], parts.boxes) >= 0.5
             near = near | ~near.any(1, keepdim=True)
             return value.masked_fill(~near, -torch.inf).logsumexp(1)
+        return value[rows, self._matched(parts) if self.match == "matched" else self.stands_for(parts)]
+
+    def stands_for(self, parts: Candidates) -> Tensor:
+        """The candidate that each box came from, (B,); where that is unknown, the one that matches it."""
+        return self._matched(parts) if self.raw is None else self.raw.to(parts.boxes.device)
+
+    def _matched(self, parts: Candidates) -> Tensor:
+        """The candidate whose IoU with the box times its score for the class is largest, (B,)."""
+        rows = torch.arange(len(parts.boxes), device=parts.boxes.device)
         with torch.no_grad():
-            fit = overlap * log_score.exp()
-            fit = torch.where((overlap > 0).any(1, keepdim=True), fit, log_score.exp())
-        return value[rows, fit.argmax(1)]
+            score = parts.objectness.sigmoid() * parts.classes[rows, :, self.classes.to(rows.device)].sigmoid()
+            overlap = iou(self.boxes.to(parts.boxes)[:, None], parts.boxes)
+            fit = torch.where((overlap > 0).any(1, keepdim=True), overlap * score, score)
+        return fit.argmax(1)
 
     def __getitem__(self, rows: Rows) -> BoxScore:
         raw = None if self.raw is None else self.raw[rows]
