@@ -46,7 +46,7 @@ class MaskSums:
         """How far the map may be from that of all masks there are, (D, *S): one standard deviation of its mean."""
         n, mean = self.masks, self.map(centred=centred).flatten(1)
         ((sm, sm2), (s2m, s2m2)) = self._both / n
-        square = s2m2
+        square: Tensor = s2m2
         if centred:  # the mean of (s - a)^2 (m - b)^2, written out
             (a, s2), (b, m2) = (self._score / n)[..., None], self._mask / n
             square = s2m2 - 2 * b * s2m + b * b * s2 - 2 * a * sm2 + 4 * a * b * sm + a * a * m2 - 3 * a * a * b * b
@@ -55,4 +55,5 @@ class MaskSums:
     def relative_error(self, *, centred: bool) -> Tensor:
         """The standard error, averaged over places, as a share of the map's range: (D,), inf or NaN without a range."""
         found, error = (t.flatten(1) for t in (self.map(centred=centred), self.standard_error(centred=centred)))
-        return error.mean(1) / (found.amax(1) - found.amin(1))
+        share: Tensor = error.mean(1) / (found.amax(1) - found.amin(1))
+        return share
