@@ -16,7 +16,7 @@ from clearsight.explainers.common.mask_sums import MaskSums
 from clearsight.kinds.box_targets import box_scores
 from clearsight.kinds.detector import Detector
 from clearsight.testing import tiny_detector
-from kindnets import small_pyramid
+from kindnets import shapes, small_pyramid, taught_shapes
 
 
 class Affine(nn.Module):
@@ -37,10 +37,10 @@ def test_all_masks_of_a_grid_give_what_each_cell_adds(cells, states, monkeypatch
     """Where the score is b + the sum of a_i m_i, E[S m_i] / p - E[S] is (1 - p) a_i; p is 1/2 and 1/4."""
     side, keep = 9 if cells == 3 else 8, 1 / states
     masks = torch.cartesian_prod(*[torch.arange(states)] * cells**2) == 0
-    drawn = iter(masks.double().view(-1, cells, cells).split(16))
+    drawn = iter(masks.double().view(-1, cells, cells))
 
     def enumerated(_grid: object, like: Tensor, rows: Tensor) -> Tensor:
-        mask = next(drawn)[: len(rows)]
+        mask = torch.stack([next(drawn) for _ in rows])
         return mask.repeat_interleave(side // cells, 1).repeat_interleave(side // cells, 2).to(like)
 
     monkeypatch.setattr(grid_masks.MaskGrid, "drawn", enumerated)
@@ -110,6 +110,8 @@ def test_masks_lie_between_cells_smoothly_and_keep_their_share():
     assert 0 <= masks.min() < masks.max() <= 1 + 1e-6
     torch.testing.assert_close(masks.mean(0), torch.full((48, 40), 0.3), atol=0.05, rtol=0)
     assert float((masks[:, 1:] - masks[:, :-1]).abs().max()) < 0.3  # bilinear: no step between two pixels
+    spread = masks.var(0)  # shifted by up to a cell: no pixel is always in the middle of one
+    assert float(spread.min() / spread.max()) > 0.4
     assert (masks[:50] != masks[50:100]).any()
 
 
@@ -192,3 +194,35 @@ def test_what_it_cannot_do_is_refused():
     for options in ("masks=0", "cells=0", "keep=0.0", "stop=-1.0"):
         with pytest.raises(cs.Refused, match="must be at least 1"):
             cs.explain(model, x, f"d-rise({options})")
+
+
+def test_without_the_mean_over_all_masks_the_map_is_as_sure_after_three_times_fewer():
+    """The mean similarity times the uneven cover is most of the error that the paper's sum has."""
+    model = taught_shapes()
+    for x in shapes(3, 7)[0]:
+        target = box_scores(model.detect(x[None])[0][:1])
+        centred, plain = (
+            cs.explain(model, x[None], f"d-rise(masks=600, cells=8, centre={centre})", target).diagnostics
+            for centre in ("true", "false")
+        )
+        assert float(plain["standard error"] / centred["standard error"]) ** 2 > 3
+
+
+def test_the_box_gaussian_marks_the_box_and_nothing_of_the_picture():
+    """Which wins every pointing game, so that a pointing game alone tells nothing of a map of a box."""
+    model, x = taught_shapes(), shapes(4, 7)[0]
+    target = box_scores(model.detect(x[:1])[0][:1])[torch.zeros(4, dtype=torch.long)]
+    maps = cs.explain(model, x, "box-gaussian(sigma=0.5)", target).maps
+    assert torch.equal(maps[0], maps[3])
+    left, top, right, bottom = target.boxes[0].tolist()
+    for row, column in ((3, 5), (20, 11), (31, 0)):
+        away = ((column + 0.5 - (left + right) / 2) / (right - left)) ** 2 + (
+            (row + 0.5 - (top + bottom) / 2) / (bottom - top)
+        ) ** 2
+        assert float(maps[0, row, column]) == pytest.approx(math.exp(-2 * away), abs=1e-6)
+    rows, columns = torch.arange(32)[:, None] + 0.5, torch.arange(32) + 0.5
+    inside = ((columns > left) & (columns < right) & (rows > top) & (rows < bottom)).expand(4, 32, 32)
+    assert cs.measure(model, x, maps, "pointing-game", target, regions=inside).tolist() == [1] * 4
+    for call in ("box-gaussian(sigma=0.0)", "box-gaussian(sigma=-1.0)"):
+        with pytest.raises(cs.Refused, match="must be above 0"):
+            cs.explain(model, x, call, target)

@@ -8,7 +8,7 @@ from torch import Tensor
 from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.kinds.box_targets import BoxOf, BoxScore
+from clearsight.kinds.box_targets import BoxOf, BoxScore, Match
 from clearsight.kinds.candidates import candidates
 from clearsight.kinds.detections import detections
 from clearsight.kinds.region_targets import RegionOf, RegionScore
@@ -25,19 +25,19 @@ def usual_target(model: Model, outputs: Tensor, *, chance: bool = False) -> Targ
     Args:
         model: a detector or a segmenter.
         outputs: its outputs for the pictures.
-        chance: whether the score or the probability, from 0 to 1, is asked for, and not the logit: for metrics, which
-            compare what is left of it.
+        chance: for metrics, which compare what is left: the score or the probability, from 0 to 1, is asked for, of
+            whichever candidate stands for the box then.  Else the logit, of the box's own candidate, which is smooth.
 
     Refused: classifiers, whose target is the top class.
     """
     if model.kind == "detector":
-        return _surest_box(outputs, "score" if chance else "class")
+        return _surest_box(outputs, "score", "matched") if chance else _surest_box(outputs, "class", "raw")
     if model.kind == "segmenter":
         return _largest_region(model, outputs, "prob" if chance else "logit")
     raise Refused(f"a {model.kind} has no box and no region: give cs.ClassScore(model.index(name))")
 
 
-def _surest_box(outputs: Tensor, of: BoxOf) -> BoxScore:
+def _surest_box(outputs: Tensor, of: BoxOf, match: Match) -> BoxScore:
     """Of a picture without a detection, the candidate whose score is highest."""
     boxes, classes, raw = [], [], []
     scores = candidates(outputs).scores
@@ -49,7 +49,7 @@ def _surest_box(outputs: Tensor, of: BoxOf) -> BoxScore:
         boxes.append(outputs[i, n, :4].float().cpu())
         classes.append(k)
         raw.append(n)
-    return BoxScore(torch.stack(boxes), torch.tensor(classes), torch.tensor(raw), of)
+    return BoxScore(torch.stack(boxes), torch.tensor(classes), torch.tensor(raw), of, match)
 
 
 def _largest_region(model: Model, outputs: Tensor, of: RegionOf) -> RegionScore:
