@@ -203,8 +203,7 @@ def explain_pictures(
     Refused: an unknown class, pictures of which none can be read, and methods that the network refuses if none is left.
     """
     require_cpu(model)
-    usual = OF_SCORES if gives_scores_alone(model.net) else DEFAULT if model.kind == "classifier" else OF_PLACES
-    calls = [parse(m, "explainers") for m in methods or usual]
+    calls = [parse(m, "explainers") for m in methods or _usual_methods(model)]
     if isinstance(model, Classifier):  # a class that does not exist is refused before any work
         ask(model, target, torch.zeros(1, len(model.labels)))
     else:
@@ -231,6 +230,12 @@ def explain_pictures(
         raise Refused(f"none of the pictures can be read ({broken[0][0]}: {broken[0][1]})")
     notes = tuple(dict.fromkeys(note for d in data for note in d.notes))
     return ExplainedPictures(place(), seed, tuple(explained), tuple(broken), notes)
+
+
+def _usual_methods(model: Model) -> tuple[str, ...]:
+    if gives_scores_alone(model.net):
+        return OF_SCORES
+    return DEFAULT if model.kind == "classifier" else OF_PLACES
 
 
 @dataclass(frozen=True, eq=False)
