@@ -30,8 +30,9 @@ class MaskSums:
         masks, scores = torch.stack([m, m.square()]), torch.stack([s, s.square()])
         self._mask += masks.sum(1)
         self._score += scores.sum(1)
-        for power, rows in enumerate(scores):
-            self._both[power] += rows.mT @ masks
+        for i, rows in enumerate(scores):
+            for j, columns in enumerate(masks):
+                self._both[i, j].addmm_(rows.mT, columns)
         self.masks += len(mask)
 
     def map(self, *, centred: bool) -> Tensor:
