@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 
 import networks
-from clearsight.core.catalogue import catalogue
 
 PAGE = Path(__file__).parent.parent / "docs" / "method-by-network.md"
 HEAD = """# Which method runs on which network
@@ -66,7 +65,7 @@ def cells() -> dict[tuple[str, str], str]:
 
 def write_methods(outcomes: dict[tuple[str, str], str]) -> None:
     """The first table, in which networks that take the same methods share a column."""
-    methods = list(catalogue("explainers"))
+    methods = networks.EXPLAINERS
     columns: dict[tuple[str, ...], list[str]] = {}
     for n in networks.NAMES:
         columns.setdefault(tuple(outcomes[m, n] for m in methods), []).append(n)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from clearsight.core.catalogue import catalogue
 from clearsight.core.classifier import Classifier
 from clearsight.core.preprocess import Preprocess
+from clearsight.core.taking import takes_kind
 from clearsight.core.targets import ClassScore
 from clearsight.errors import Refused
 from clearsight.runner.run import explain
@@ -22,6 +23,7 @@ NAMES = (
     "densenet121", "squeezenet1_1", "shufflenet_v2_x1_0", "mobilenet_v2", "mobilenet_v3_large", "mnasnet1_0",
     "efficientnet_b0", "regnet_y_400mf", "convnext_tiny", "vit_b_16", "swin_t",
 )  # fmt: skip
+EXPLAINERS = tuple(n for n, m in catalogue("explainers").items() if takes_kind(m, "classifier"))
 # few steps and masks: whether a method runs, not how well it does
 FEW = {"samples": 8, "steps": 4, "masks": 8, "iterations": 3, "window": 32, "cells": 3, "most": 1.0}
 

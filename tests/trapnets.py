@@ -18,8 +18,9 @@ import clearsight as cs
 from clearsight.core.classifier import Classifier
 from clearsight.core.copying import plain
 from clearsight.core.preprocess import Preprocess
+from clearsight.core.taking import takes_kind
 
-EXPLAINERS = sorted(cs.catalogue("explainers"))
+EXPLAINERS = sorted(n for n, m in cs.catalogue("explainers").items() if takes_kind(m, "classifier"))
 ATTACKS = sorted(n for n, m in cs.catalogue("attacks").items() if "texts-only" not in m.claims)
 NEEDS_A_LINEAR_HEAD = {"needs-a-linear-head"}  # behind the feature maps: none of the nets here has one
 FAST = {

@@ -27,6 +27,7 @@ from clearsight.core.catalogue import Method, catalogue, parse
 from clearsight.core.classifier import Classifier
 from clearsight.core.norms import NORMS, Norm, norm_of
 from clearsight.core.preprocess import Preprocess
+from clearsight.core.taking import takes_kind
 from clearsight.core.targets import Become, ClassScore, Misclassify
 from clearsight.errors import Refused
 from clearsight.runner.run import attack, explain, measure
@@ -95,8 +96,10 @@ LOUD = {
 }  # an attack's options under which chance decides
 
 every = pytest.mark.parametrize(("kind", "name"), EVERY, ids=[f"{k}-{n}" for k, n in EVERY])
-# those that work on pictures; test_contract_texts.py has the others
-OF_PICTURES = [(k, n) for k, n in EVERY if "texts-only" not in catalogue(k)[n].claims]
+# those that work on pictures and classifiers; test_contract_texts.py and test_kinds_explainers.py have the others
+OF_PICTURES = [
+    (k, n) for k, n in EVERY if "texts-only" not in catalogue(k)[n].claims and takes_kind(catalogue(k)[n], "classifier")
+]
 every_of_pictures = pytest.mark.parametrize(("kind", "name"), OF_PICTURES, ids=[f"{k}-{n}" for k, n in OF_PICTURES])
 
 

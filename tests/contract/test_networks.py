@@ -7,7 +7,6 @@ about a quarter of an hour.
 import pytest
 
 import networks
-from clearsight.core.catalogue import catalogue
 from networkpage import PAGE, cells, write_methods
 
 QUICK = ("resnet18", "efficientnet_b0", "swin_t")  # also in the default run, but for what takes half a minute alone
@@ -15,7 +14,7 @@ LONG = {("score-cam", "swin_t")}
 
 
 def test_the_page_holds_every_method_and_network():
-    assert set(cells()) == {(m, n) for m in catalogue("explainers") for n in networks.NAMES}
+    assert set(cells()) == {(m, n) for m in networks.EXPLAINERS for n in networks.NAMES}
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -23,7 +22,7 @@ def test_the_page_holds_every_method_and_network():
 def test_the_page_is_true_of(name, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     model, folder, said = networks.network(name), networks.references(tmp_path / "refs"), cells()
-    now = {m: networks.outcome(model, m, folder) for m in catalogue("explainers") if (m, name) not in LONG}
+    now = {m: networks.outcome(model, m, folder) for m in networks.EXPLAINERS if (m, name) not in LONG}
     assert now == {m: said[m, name] for m in now}
 
 
@@ -34,7 +33,7 @@ def test_the_page_is_what_all_of_it_gives(tmp_path, monkeypatch):
     outcomes = {}
     for name in networks.NAMES:
         model = networks.network(name)
-        outcomes |= {(m, name): networks.outcome(model, m, folder) for m in catalogue("explainers")}
+        outcomes |= {(m, name): networks.outcome(model, m, folder) for m in networks.EXPLAINERS}
     was = PAGE.read_text()
     write_methods(outcomes)
     assert PAGE.read_text() == was, "the table changed: look at it and commit it"

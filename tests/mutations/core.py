@@ -58,8 +58,8 @@ CORE = [
     ),
     (
         "runner/run.py",
-        "part_maps = call.method(model, part.clone(), asked",
-        "part_maps = call.method(model, part, asked",
+        "part_maps = named.method(model, part.clone(), asked",
+        "part_maps = named.method(model, part, asked",
         "callers",
     ),
     ("runner/run.py", "maps[rows].clone()", "maps[rows]", "callers"),

@@ -20,7 +20,7 @@ CORE = [
     ),
     ("auditing/map_tests.py", "        if self.blank:\n", "        if False:\n", "empty_map_fails"),
     ("auditing/map_tests.py", "not (blank or no_wins or unsigned)", "not (no_wins or unsigned)", "empty_map_fails"),
-    ("auditing/map_tests.py", "unsigned = model.scores", "unsigned = False and model.scores", "of_values_only"),
+    ("auditing/map_tests.py", "unsigned = isinstance(", "unsigned = False and isinstance(", "of_values_only"),
     ("auditing/map_tests.py", 'and model.scores != "values":\n', "and False:\n", "one_by_one"),
     ("auditing/map_tests.py", 'else "sigmoid"', 'else "logit"', "by_their_own_probability"),
     (

@@ -5,10 +5,7 @@ METHODS = {
     "explainers/rise.py": [
         ("/ (masks * keep)", "/ masks"),
         ("if centre:", "if not centre:"),
-        ("(n + 1) * c", "n * c + 1"),
-        ("< keep).to", "> keep).to"),
         ("mask[:, None] * (x[rows] - cover)", "mask[:, None] * x[rows]"),
-        ("chance[:, -len(grid) :] * x.new_tensor(cell)", "chance[:, -len(grid) :] * 0"),
         ("target[rows](model(", "target(model("),
         ("0 < keep <= 1", "0 <= keep <= 1"),
     ],

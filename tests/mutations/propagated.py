@@ -62,7 +62,7 @@ CORE = [
         "shapley_value_of_its_factors",
     ),
     ("explainers/common/rescale.py", "(new - top, at_old)", "(new - top, at_new)", "deep_lift"),
-    ("explainers/common/rescale.py", "part = ((k + 0.5) / STEPS)", "part = ((k + 20) / STEPS)", "whole_networks"),
+    ("explainers/common/rescale.py", "part = ((k + 0.5) / steps)", "part = ((k + 20) / steps)", "whole_networks"),
     ("explainers/common/rescale.py", "STEPS = 1024", "STEPS = 64", "deep_lift_sums or whole_networks"),
     ("explainers/common/rescale.py", "(value + before) / 2 * b", "value * b", "product_turned_round"),
     ("explainers/common/rescale.py", "/ ((b + was_b).detach() / 2)", "/ b.detach()", "product_turned_round"),

@@ -45,7 +45,7 @@ CORE = (
             ("self.kept + self._each(r) - self._each(handed)", "self.kept"),
             ("not bool((residual.abs() <= LOST).all())", "False"),
             ("not bool((residual.abs() <= LOST).all())", "bool((residual.abs() > LOST).any())"),
-            ("walk.kept / whole * begin.sum(1).sign()", "walk.kept / whole"),
+            ("walk.kept / whole * put_in.sign()", "walk.kept / whole"),
             ("return slope(target, logits) * logits", "return slope(target, logits)"),
             ("logits / logits.abs().amax(1, keepdim=True).clamp_min(1e-12)", "logits"),
             ("torch.copysign(size, z).add_(z)", "z + size"),

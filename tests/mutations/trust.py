@@ -108,7 +108,7 @@ CORE = [
     ("auditing/tournament.py", 'of="logit" if of_the_explainer else "prob"', 'of="logit"', "tournament_measures"),
     (
         "auditing/tournament.py",
-        '*(Call(m) for m in catalogue("explainers").values() if _is_control(m))',
+        "*(Call(m) for m in able if _is_control(m))",
         "",
         "tournament",
     ),

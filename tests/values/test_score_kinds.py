@@ -11,6 +11,7 @@ from clearsight.auditing.diagnosis import inspect
 from clearsight.core.catalogue import catalogue
 from clearsight.core.classifier import Classifier
 from clearsight.core.preprocess import Preprocess
+from clearsight.core.taking import takes_kind
 from clearsight.core.targets import ClassScore, Margin, Misclassify
 from clearsight.data.datasets import demo_pictures
 from clearsight.errors import Refused
@@ -133,6 +134,8 @@ def test_every_explainer_takes_every_kind_of_output(x):
     ]
     few = {"samples": 4, "steps": 3, "masks": 4, "iterations": 2, "window": 6, "cells": 3}
     for name, method in catalogue("explainers").items():
+        if not takes_kind(method, "classifier"):
+            continue
         if "references" in method.options and method.options["references"].default == "":
             continue  # wants a folder: see its own tests
         words = ", ".join(f"{k}={v}" for k, v in few.items() if k in method.options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,15 @@ from clearsight.auditing.tournament import Entrant, Tournament
 from clearsight.core.catalogue import Call, catalogue, parse, split_calls
 from clearsight.core.classifier import Classifier
 from clearsight.core.diagnostics import SHARE
+from clearsight.core.model import Model
 from clearsight.core.places import cropped, occupied
 from clearsight.core.similarity import constant, spearman
+from clearsight.core.taking import takes_kind
 from clearsight.core.targets import ClassScore, Of, Target
 from clearsight.errors import Refused
 from clearsight.internals.randomisation import from_output_to_input
+from clearsight.kinds.box_targets import BoxScore
+from clearsight.kinds.region_targets import RegionScore
 from clearsight.runner.results import Explanation
 from clearsight.runner.run import explain, measure
 
@@ -139,7 +143,7 @@ def tests_in_words(thing: str) -> str:
     )
 
 
-def examine(model: Classifier, explanations: Sequence[Explanation]) -> list[tuple[MapTest, ...]]:
+def examine(model: Model, explanations: Sequence[Explanation]) -> list[tuple[MapTest, ...]]:
     """Test the maps of explainers, all of the same pictures and question: M explanations -> M times (B,) tests.
 
     A map fails on its picture in four cases.  First, by road, insertion and deletion (few steps), it does not win more
@@ -152,10 +156,10 @@ def examine(model: Classifier, explanations: Sequence[Explanation]) -> list[tupl
 
     One picture is a small sample: the check `explainer-ranking` asks the same of several.  Metrics ask for the
     probability of the target's class, for the margin if the question is "a rather than b", and for the value of a
-    regressor.
+    regressor; of a box for its score, and of a region for the mean probability.
 
     Args:
-        model: the classifier that the maps explain.
+        model: the classifier, detector or segmenter that the maps explain.
         explanations: explanations (M) of the same pictures x (B, C, *S), with the same question and seed.
 
     Refused: no explanations at all, and explanations of another model, of different pictures, questions or seeds.
@@ -176,7 +180,7 @@ def examine(model: Classifier, explanations: Sequence[Explanation]) -> list[tupl
     for i, e in enumerate(explanations):
         likenesses, no_likeness = _likeness_to_random_networks(model, e)
         agreement = _agreement_with_others(e, [*explanations[:i], *explanations[i + 1 :]], inside)
-        unsigned = model.scores == "values" and not e.signed
+        unsigned = isinstance(model, Classifier) and model.scores == "values" and not e.signed
         sign = "against controls: a map without a sign does not say whether a place raises or lowers a value"
         left_out = tuple(w for w in (no_wins or (sign if unsigned else ""), no_likeness) if w)
         of_explanation = []
@@ -199,7 +203,7 @@ def examine(model: Classifier, explanations: Sequence[Explanation]) -> list[tupl
     return tests
 
 
-def _refuse_unlike(model: Classifier, explanations: Sequence[Explanation]) -> None:
+def _refuse_unlike(model: Model, explanations: Sequence[Explanation]) -> None:
     """Refuse what cannot be tested together."""
     if not explanations:
         raise Refused("no explanation to test: give those of cs.explain")
@@ -212,13 +216,14 @@ def _refuse_unlike(model: Classifier, explanations: Sequence[Explanation]) -> No
         raise Refused("the maps are of different pictures: test them one by one")
 
 
-def _count_wins(model: Classifier, explanations: Sequence[Explanation]) -> tuple[dict[str, Tensor], str]:
+def _count_wins(model: Model, explanations: Sequence[Explanation]) -> tuple[dict[str, Tensor], str]:
     """By control, how many metrics each map wins on each picture, (M, B); or why that cannot be tested.
 
     All maps of a picture, and the controls', go through the network side by side.
     """
     first, metrics = explanations[0], [parse(m, "metrics") for m in split_calls(FAITHFUL)]
-    calls = [Call(m) for m in catalogue("explainers").values() if "control" in m.claims]
+    able = [m for m in catalogue("explainers").values() if takes_kind(m, model.kind)]
+    calls = [Call(m) for m in able if "control" in m.claims]
     compared = [*explanations, *(explain(model, first.x, c, first.target, seed=first.seed) for c in calls)]
     n = len(first.x)
     rows = torch.arange(n).repeat(len(compared))
@@ -245,15 +250,19 @@ def _count_wins(model: Classifier, explanations: Sequence[Explanation]) -> tuple
     }, ""
 
 
-def metric_target(model: Classifier, target: Target) -> Target:
-    """What maps explain as metrics ask for it: of a class its probability; all else, and a regressor's value, as is."""
-    if isinstance(target, ClassScore) and model.scores != "values":
+def metric_target(model: Model, target: Target) -> Target:
+    """What maps explain as metrics ask for it: of a class its probability, of a box its score; the rest as it is."""
+    if isinstance(model, Classifier) and isinstance(target, ClassScore) and model.scores != "values":
         of: Of = "prob" if model.one_of_many else "sigmoid"
         return ClassScore(target.index, of)
+    if isinstance(target, BoxScore) and target.of in ("class", "log-score"):
+        return replace(target, of="score", match="matched")
+    if isinstance(target, RegionScore) and target.of in ("logit", "log-prob"):
+        return replace(target, of="prob")
     return target
 
 
-def _likeness_to_random_networks(model: Classifier, e: Explanation) -> tuple[list[list[float]], str]:
+def _likeness_to_random_networks(model: Model, e: Explanation) -> tuple[list[list[float]], str]:
     """For each picture |rank correlation| with the map of each random network; or why that cannot be tested."""
     likenesses: list[list[float]] = [[] for _ in e.x]
     if "references" in parse(e.method, "explainers").options:

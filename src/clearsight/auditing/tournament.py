@@ -19,6 +19,7 @@ from clearsight.core.places import cropped, occupied
 from clearsight.core.remembered import remembering
 from clearsight.core.similarity import spearman
 from clearsight.core.statistics import FEWEST, Interval, bootstrap
+from clearsight.core.taking import takes_kind
 from clearsight.core.targets import ClassScore
 from clearsight.errors import Refused
 from clearsight.internals.fused_forward import fused_forward
@@ -428,9 +429,8 @@ def _remembering_each(batches: Iterator[Batch]) -> Iterator[Batch]:
 
 def _resolve_explainers(case: Case, methods: Sequence[Call], row: int) -> tuple[list[Call], list[tuple[str, str]]]:
     """The explainers and all controls with their layers named, and (name, reason) of those that the network refuses."""
-    calls_by_name = {
-        str(c): c for c in (*methods, *(Call(m) for m in catalogue("explainers").values() if _is_control(m)))
-    }
+    able = [m for m in catalogue("explainers").values() if takes_kind(m, case.model.kind)]
+    calls_by_name = {str(c): c for c in (*methods, *(Call(m) for m in able if _is_control(m)))}
     x = case.pixels([row]).to(case.model.device)
     calls, refused = [], []
     for call in calls_by_name.values():

@@ -31,6 +31,7 @@ from clearsight.auditing.tournament import (
 from clearsight.core.catalogue import Call, catalogue, method, parse, split_calls
 from clearsight.core.classifier import Classifier
 from clearsight.core.statistics import FEWEST, Interval, Judgement
+from clearsight.core.taking import takes_kind
 from clearsight.core.text import counted
 from clearsight.drawing import charts
 from clearsight.errors import Refused
@@ -307,10 +308,10 @@ def _note_on_unmeasured(tournament: Tournament) -> tuple[str, ...]:
     )
 
 
-def chosen_explainers(methods: str) -> list[Call]:
-    """The explainers in words; the controls play in any case."""
+def chosen_explainers(methods: str, kind: str = "classifier") -> list[Call]:
+    """The explainers in words, of all that take this kind of model; the controls play in any case."""
     if methods in ("few-passes", "all"):
-        available = catalogue("explainers").values()
+        available = [m for m in catalogue("explainers").values() if takes_kind(m, kind)]
         return [Call(m) for m in available if methods == "all" or "few-passes" in m.claims]
     return [parse(m, "explainers") for m in split_calls(methods)]
 
@@ -330,7 +331,8 @@ def _entrants(
 
 def _of_scores_alone() -> list[Call]:
     """The explainers that ask a model for scores alone, at few queries."""
-    calls = [Call(m) for m in catalogue("explainers").values() if "scores-only" in m.claims]
+    able = [m for m in catalogue("explainers").values() if takes_kind(m, "classifier")]
+    calls = [Call(m) for m in able if "scores-only" in m.claims]
     return [
         c.with_options(**{name: _QUERIES for name in ("samples", "masks") if name in c.method.options}) for c in calls
     ]

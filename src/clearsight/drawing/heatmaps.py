@@ -81,6 +81,19 @@ def photo(x: Tensor, region: Tensor | None = None) -> Image.Image:
     return _outlined(_image(a), None if region is None else _frames(region[None])[0])
 
 
+def boxed(image: Image.Image, boxes: Tensor, sides: tuple[int, int]) -> Image.Image:
+    """Boxes (M, 4), x1, y1, x2, y2 in pixels of a picture of these sides (H, W), as thin lines on its drawing."""
+    image, (height, width) = image.copy(), sides
+    scale = boxes.new_tensor([image.width / width, image.height / height] * 2)
+    line, pen = max(1, round(min(image.size) / 240)), ImageDraw.Draw(image)
+    for left, top, right, bottom in (boxes.float().cpu() * scale.cpu()).tolist():
+        if right > left and bottom > top:
+            pen.rectangle((left, top, right, bottom), outline=(30, 30, 30), width=3 * line)
+            inner = (left + line, top + line, max(right, left + 2 * line) - line, max(bottom, top + 2 * line) - line)
+            pen.rectangle(inner, outline=(255, 255, 255), width=line)
+    return image
+
+
 def magnified_difference(clean: Tensor, attacked: Tensor, times: float) -> Image.Image:
     """What an attack changed, (C, *S) each: mid-grey where nothing, ``times`` the difference above or below it."""
     return photo((0.5 + times * (attacked.detach().cpu() - clean.detach().cpu())).clamp(0, 1))

@@ -16,6 +16,12 @@ from clearsight.internals.graph import Graph
 from clearsight.internals.recording import graph_of, note_first_pass
 from clearsight.internals.vjp import vjp
 
+_INSTEAD = {
+    "classifier": "use integrated-gradients, or another baseline=",
+    "detector": 'where another candidate takes over on the way the score jumps: BoxScore(..., match="raw"), or another '
+    "baseline=",
+}
+
 
 @method(paper="arXiv:1704.02685", claims="complete signed class-sensitive few-passes")
 def deep_lift(model: Model, x: Tensor, target: Target, *, baseline: float = 0.0) -> Tensor:
@@ -73,5 +79,5 @@ def _some(model: Model, graph: Graph, x: Tensor, target: Target, baseline: float
         change = target(logits) - target(baseline_logits)
         missing = maps.flatten(1).sum(1, dtype=torch.float64) - change
     size = size_of(target, logits, baseline_logits)
-    note_or_refuse("deep-lift", missing, change, size, "use integrated-gradients, or another baseline=")
+    note_or_refuse("deep-lift", missing, change, size, _INSTEAD.get(model.kind, _INSTEAD["classifier"]))
     return maps

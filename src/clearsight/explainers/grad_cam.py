@@ -15,6 +15,9 @@ def grad_cam(model: Model, x: Tensor, target: Target, *, layer: str = "auto") ->
 
     x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in units of the target (divided by the number of places of the layer).
 
+    On the mean score of a region this is Seg-Grad-CAM (arXiv:2002.11434).  The weights hold for all places: the map
+    lies on every object that looks like a box's, and hardly depends on where a region is; hires-cam keeps them apart.
+
     Args:
         layer: name of the module whose feature maps are read; "auto" takes the last one before pooling.
 

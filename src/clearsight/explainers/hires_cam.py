@@ -15,6 +15,9 @@ def hires_cam(model: Model, x: Tensor, target: Target, *, layer: str = "auto") -
     x (B, C, *S) in [0, 1] -> (B, *S), >= 0, in units of the target.  Nothing is averaged over places: where the rest of
     the network is linear, the map shows what each place adds to the target.
 
+    On the score of a detector's box this is ODAM (Zhao & Chan 2023, arXiv:2304.06354) without smoothing the gradient,
+    which may be done there: of several equal objects the map lies on the box's own.
+
     Args:
         layer: name of the module whose feature maps are read; "auto" takes the last one before pooling.
 

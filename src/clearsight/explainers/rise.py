@@ -1,17 +1,14 @@
 """Petsiuk, Das & Saenko 2018, arXiv:1806.07421, section 3 (equation 6)."""
 
-import math
-
 import torch
 from torch import Tensor
 
-from clearsight.core import rng
 from clearsight.core.batching import pairs
 from clearsight.core.catalogue import method
 from clearsight.core.model import Model
 from clearsight.core.targets import Target
 from clearsight.errors import Refused
-from clearsight.internals.layers import enlarge
+from clearsight.explainers.common.grid_masks import MaskGrid
 from clearsight.perturbation.removal import flat
 
 
@@ -58,19 +55,13 @@ def rise(
             "at most 1"
         )
     sides = x.shape[2:]
-    grid = [min(cells, side) for side in sides]
-    cell = [math.ceil(side / n) for side, n in zip(sides, grid, strict=True)]
-    size = tuple((n + 1) * c for n, c in zip(grid, cell, strict=True))
+    grid = MaskGrid(tuple(sides), cells, keep)
     cover = flat(model, x[:1], fill)
     total, covered = torch.zeros_like(x[:, 0]), torch.zeros_like(x[:, 0])
     scores = x.new_zeros(len(x))
     with torch.no_grad():
         for rows, _ in pairs(len(x), masks):
-            # one draw for a mask and its shift together, or the order of draws would depend on the size of a pass
-            chance = rng.uniform(x.new_empty(len(rows), math.prod(grid) + len(grid)), rows)
-            shifts = (chance[:, -len(grid) :] * x.new_tensor(cell)).long().tolist()
-            large = enlarge((chance[:, : -len(grid)] < keep).to(x).view(-1, *grid), size)
-            mask = torch.stack([_cut(m, shift, sides) for m, shift in zip(large, shifts, strict=True)])
+            mask = grid.drawn(x, rows)
             rows = rows.to(x.device)
             score = target[rows](model(cover + mask[:, None] * (x[rows] - cover)))
             total.index_add_(0, rows, score.view(-1, *[1] * len(sides)) * mask)
@@ -79,7 +70,3 @@ def rise(
     if centre:
         total -= (scores / masks).view(-1, *[1] * len(sides)) * covered
     return total / (masks * keep)
-
-
-def _cut(mask: Tensor, start: list[int], sides: torch.Size) -> Tensor:
-    return mask[tuple(slice(s, s + side) for s, side in zip(start, sides, strict=True))]

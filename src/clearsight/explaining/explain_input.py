@@ -13,15 +13,17 @@ from torch import Tensor
 from clearsight.auditing.map_tests import MapTest, examine
 from clearsight.core.catalogue import Call, parse
 from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.remembered import remembering
 from clearsight.core.targets import ClassScore, Margin, Of, Target
 from clearsight.errors import Refused
+from clearsight.explaining.ask_kinds import Marks, ask_kind, marks_of, told
 from clearsight.internals.scores import scores
 from clearsight.runner.results import Explanation
 from clearsight.runner.run import explain
 
 # model, explainers, target, seed, whether maps are tested
-Asked = tuple[Classifier, Sequence[str | Call], str, int, bool]
+Asked = tuple[Model, Sequence[str | Call], str, int, bool]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +32,7 @@ class ExplainedInput:
 
     maps: M explanations of (n, *S) for n questions.  tests: n tests of each, none where none was asked for.  chances
     (n,): of the class of each question, None where there is none.  answers: as `top` gives them.  left_out: (method,
-    why) of those that the network refuses.
+    why) of those that the network refuses.  marks: what is outlined of a detector's or a segmenter's answer.
     """
 
     maps: tuple[Explanation, ...]
@@ -38,6 +40,7 @@ class ExplainedInput:
     chances: Tensor | None
     answers: tuple[dict[str, Any], ...]
     left_out: tuple[tuple[str, str], ...]
+    marks: Marks | None = None
 
 
 def explain_input(asked: Asked, x: Tensor) -> ExplainedInput:
@@ -47,11 +50,17 @@ def explain_input(asked: Asked, x: Tensor) -> ExplainedInput:
     with remembering():
         with model.undisturbed():
             logits = scores(model, x)
-        question, rows, chances = ask(model, target, logits)
+        marks = None
+        if isinstance(model, Classifier):
+            question, rows, chances = ask(model, target, logits)
+            answers = top(model, logits[0], 3)
+        else:
+            question, chances = ask_kind(model, target, logits)
+            rows, answers, marks = len(chances), told(model, logits), marks_of(model, question, logits)
         calls = [parse(m, "explainers") for m in methods]
         maps, left_out = _run(model, x.expand(rows, *x.shape[1:]), calls, question, seed)
         tested = examine(model, maps) if tests else []
-    return ExplainedInput(tuple(maps), tuple(tested), chances, tuple(top(model, logits[0], 3)), left_out)
+    return ExplainedInput(tuple(maps), tuple(tested), chances, tuple(answers), left_out, marks)
 
 
 def ask(model: Classifier, words: str, logits: Tensor) -> tuple[Target, int, Tensor | None]:
@@ -94,7 +103,7 @@ def top(model: Classifier, logits: Tensor, k: int) -> list[dict[str, Any]]:
 
 
 def _run(
-    model: Classifier, x: Tensor, calls: Sequence[Call], target: Target, seed: int
+    model: Model, x: Tensor, calls: Sequence[Call], target: Target, seed: int
 ) -> tuple[list[Explanation], tuple[tuple[str, str], ...]]:
     """The maps of each method, and (method, why) of those that the network refuses; refused where none is left."""
     explanations: list[Explanation] = []

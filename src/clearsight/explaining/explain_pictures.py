@@ -16,6 +16,7 @@ from clearsight.auditing.map_tests import FAR, MapTest
 from clearsight.core.catalogue import method_name, parse
 from clearsight.core.classifier import Classifier
 from clearsight.core.diagnostics import SHARE
+from clearsight.core.model import Model
 from clearsight.core.output import write_whole
 from clearsight.core.progress import Progress
 from clearsight.core.remembered import remembering
@@ -27,6 +28,7 @@ from clearsight.data.text_inputs import refuse_texts
 from clearsight.drawing.heatmaps import png
 from clearsight.engines.facts import gives_scores_alone
 from clearsight.errors import Refused
+from clearsight.explaining.ask_kinds import words_of
 from clearsight.explaining.explain_input import Asked, ExplainedInput, ask, explain_input
 from clearsight.explaining.sheet import explanation_sheet
 from clearsight.runner.results import Explanation
@@ -34,6 +36,7 @@ from clearsight.runner.sharded import require_cpu, spelled
 from clearsight.sharding.shards import spread
 
 DEFAULT = ("grad-cam", "integrated-gradients")
+OF_PLACES = ("hires-cam", "integrated-gradients")  # of a box or a region: grad-cam cannot tell equal objects apart
 OF_SCORES = ("occlusion", "kernel-shap")  # of an exported file that gives scores alone
 
 
@@ -94,7 +97,8 @@ class ExplainedPicture:
         picture: name of the picture, as its data names it.
         sheet: the PNG with the picture and its maps side by side.
         answers: up to three classes that the model ranks first: class (number), label and probability in [0, 1]; of a
-            model that predicts values, value instead of probability.
+            model that predicts values, value instead of probability.  Of a detector up to three boxes, each with its
+            score as probability and its box; of a segmenter up to three classes with their share of the pixels.
         maps: the maps, one record for each method.
         left_out: (method, why) of the methods that cannot explain this network.
     """
@@ -118,7 +122,7 @@ class ExplainedPicture:
     def lines(self) -> list[str]:
         """The same for the terminal: the model's answers, the diagnostics, the tests, and where the sheet is."""
         return [
-            f"{self.picture}: {', '.join(map(_say, self.answers))}",
+            f"{self.picture}: {', '.join(map(_say, self.answers)) or 'nothing is found'}",
             *(f"  left out: {method}: {why}" for method, why in self.left_out),
             *(line for saved in self.maps for line in saved.diagnostic_lines()),
             *(line for saved in self.maps for line in saved.test_lines()),
@@ -169,7 +173,7 @@ class ExplainedPictures:
 
 
 def explain_pictures(
-    model: Classifier,
+    model: Model,
     data: Sequence[Pictures],
     methods: Sequence[str],
     target: str,
@@ -185,11 +189,12 @@ def explain_pictures(
     the network refuses are named and left out.
 
     Args:
-        model: the classifier.
+        model: the classifier, detector or segmenter.
         data: the pictures, from one place or several.
-        methods: calls of explainers; without any, Grad-CAM and integrated gradients, or of an exported file that gives
-            scores alone occlusion and Kernel SHAP.
-        target: a class (label or number), "top1", "top3", ..., or "a rather than b".
+        methods: calls of explainers; without any, Grad-CAM (of a detector or a segmenter HiResCAM) and integrated
+            gradients, or of an exported file that gives scores alone occlusion and Kernel SHAP.
+        target: a class (label or number), "top1", "top3", ..., or "a rather than b".  Of a detector these are its
+            surest boxes, a row for each, of a segmenter the largest classes of its pixels; see `ask_kind`.
         folder: makes the folder of the results.
         seed: start of all randomness.
         tests: whether each map is tested on its picture (see `examine`), and drawn in grey where it fails.
@@ -198,8 +203,11 @@ def explain_pictures(
     Refused: an unknown class, pictures of which none can be read, and methods that the network refuses if none is left.
     """
     require_cpu(model)
-    calls = [parse(m, "explainers") for m in methods or (OF_SCORES if gives_scores_alone(model.net) else DEFAULT)]
-    ask(model, target, torch.zeros(1, len(model.labels)))  # a class that does not exist is refused before any work
+    calls = [parse(m, "explainers") for m in methods or _usual_methods(model)]
+    if isinstance(model, Classifier):  # a class that does not exist is refused before any work
+        ask(model, target, torch.zeros(1, len(model.labels)))
+    else:
+        words_of(model, target)
     for source in data:
         refuse_texts(source, "a model of pictures")
     pictures = [p for d in data for p in d.pictures]
@@ -224,6 +232,12 @@ def explain_pictures(
     return ExplainedPictures(place(), seed, tuple(explained), tuple(broken), notes)
 
 
+def _usual_methods(model: Model) -> tuple[str, ...]:
+    if gives_scores_alone(model.net):
+        return OF_SCORES
+    return DEFAULT if model.kind == "classifier" else OF_PLACES
+
+
 @dataclass(frozen=True, eq=False)
 class _DrawnPicture:
     """One picture explained, and the PNG of its sheet."""
@@ -241,13 +255,20 @@ def _draw_picture(asked: Asked, picture: Picture) -> _DrawnPicture | Refused:
         return e
     explained = explain_input(asked, to_pixels(image, model.preprocess))
     rows = len(explained.maps[0].maps)
-    regions = region_mask(picture.regions, image.size, model.preprocess) if picture.regions else None
+    marks, regions = explained.marks, None
+    if marks is not None:
+        regions = marks.outlines
+    elif picture.regions:
+        mask = region_mask(picture.regions, image.size, model.preprocess)
+        regions = mask.expand(rows, *mask.shape)
     sheet = explanation_sheet(
         explained.maps,
         names=[picture.name] * rows,
         probabilities=explained.chances,
-        regions=None if regions is None else regions.expand(rows, *regions.shape),
+        regions=regions,
         tests=explained.tests,
+        boxes=None if marks is None else marks.boxes,
+        outlined="the annotated object" if marks is None else marks.words,
     )
     return _DrawnPicture(png(sheet), explained)
 
@@ -279,6 +300,8 @@ def _save(e: Explanation, file: Path, tests: Sequence[MapTest] | None) -> SavedM
 def _say(answer: dict[str, Any]) -> str:
     if "value" in answer:
         return f"{answer['label']} {answer['value']:.4g}"
+    if "share" in answer:
+        return f"{answer['label']} {100 * answer['share']:.1f} % of the pixels"
     return f"{answer['label']} {100 * answer['probability']:.1f} %"
 
 

@@ -29,7 +29,7 @@ from clearsight.internals.kept_graph import held, is_kept
 from clearsight.internals.mixing import mixed, random_mix
 from clearsight.internals.places import Layout, as_maps
 from clearsight.internals.probe import network_facts, probed
-from clearsight.internals.target_layer import target_layer
+from clearsight.internals.target_layer import level_of, target_layer
 
 _ANOTHER = "name another with layer="
 
@@ -42,10 +42,13 @@ def module_at(model: Model, layer: str) -> nn.Module:
     return model.net.get_submodule(layer)
 
 
-def find_layer(model: Model, x: Tensor, layer: str) -> str:
-    """The layer that the caller named, checked; or, for "auto", the one found by ``target_layer``."""
+def find_layer(model: Model, x: Tensor, layer: str, reads: Tensor | None = None) -> str:
+    """The layer that the caller named, checked; or, for "auto", the one found by ``target_layer``.
+
+    reads: bool (N,), the candidates of a detector that are asked about: then "auto" is the level that made them.
+    """
     if layer == "auto":
-        return target_layer(model, x)
+        return target_layer(model, x) if reads is None else level_of(model, x, reads)
     names = [n for n, _ in modules_of(model.net) if n]
     if layer not in names:
         raise Refused(f"the network has no layer {layer!r}", nearest(layer, names))

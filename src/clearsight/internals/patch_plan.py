@@ -82,9 +82,10 @@ def best_cut(known: Known, steps: list[Step], whole: list[int]) -> tuple[int, fl
 
 
 def _read_later(graph: Graph, cut: int) -> list[fx.Node]:
-    """The nodes before a cut, and the picture itself, that nodes after it read."""
+    """The nodes before a cut, and the picture itself, that nodes after it read, or that are the outputs themselves."""
     before = {graph.start, *graph.nodes[:cut]}
-    return list(dict.fromkeys(n for node in graph.nodes[cut:] for n in node.all_input_nodes if n in before))
+    read = [n for node in graph.nodes[cut:] for n in node.all_input_nodes if n in before]
+    return list(dict.fromkeys([*read, graph.end] if graph.end in before else read))
 
 
 def _work(known: Known, step: Step) -> int:

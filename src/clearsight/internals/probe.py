@@ -84,13 +84,14 @@ class NetworkFacts:
 
     state: that of the network then; None for one that takes over what is known of another.  layers: whether the
     gradient at a layer is that of the scores.  target: the layer that class-activation methods read by default, and why
-    a later one is not; or why there is none.
+    a later one is not; or why there is none.  levels: layers of a detector, and (N,) which of them made each candidate.
     """
 
     state: State | None
     probe: Probe
     layers: dict[str, Slopes] = field(default_factory=dict)
     target: tuple[str, str] | Refused | None = None
+    levels: tuple[tuple[str, ...], Tensor] | None = None
 
 
 @dataclass(frozen=True)

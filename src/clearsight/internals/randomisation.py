@@ -222,7 +222,8 @@ def scores_now(model: Model, x: Tensor) -> Tensor:
 
 
 def unchanged(a: Tensor, b: Tensor) -> Tensor:
-    """Which rows of logits are the same up to rounding, (B,) bool."""
+    """Of which pictures the outputs (B, ...) are the same up to rounding, (B,) bool."""
+    a, b = a.flatten(1), b.flatten(1)
     return ((a - b).abs() <= 1e-5 * a.abs().amax(1, keepdim=True)).all(1)
 
 

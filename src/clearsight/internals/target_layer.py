@@ -57,6 +57,27 @@ def layer_and_later(model: Model, x: Tensor) -> tuple[str, str]:
     return entry.target
 
 
+def level_of(model: Model, x: Tensor, reads: Tensor) -> str:
+    """The last feature maps that all of some candidates of a detector pass through: the level that made the box.
+
+    x (B, C, *S); reads: bool (N,), the candidates whose scores are asked for.  In a pyramid each level has its own,
+    behind which there often is a head that they share.  Where the level cannot be told, because no module gives it or
+    because the candidates come from several, it is the layer of ``target_layer``, through which everything passes.
+
+    Refused: as in ``target_layer``.
+    """
+    why = unseen(model.net)
+    if why is not None:
+        raise Refused(*why)
+    entry = network_facts(model, x)
+    if entry.levels is None:
+        with at_rest(model), passes.uncounted(), rng.seeded(0, x[:1]), torch.no_grad():
+            entry.levels = _Search(model, x, entry.probe.runs).levels()
+    names, made_by = entry.levels
+    used = set(made_by[reads.cpu()].tolist())
+    return names[used.pop()] if len(used) == 1 and -1 not in used else target_layer(model, x)
+
+
 def everything_passes(model: Model, x: Tensor, layer: str) -> bool:
     """Whether the scores depend on the picture through this layer alone, not past it as by one branch of a block.
 
@@ -149,6 +170,27 @@ class _Search:
             elif not self.everything_passes(s.name):
                 self._pass_over(s, "is one way of several to the scores")
         return ""
+
+    def levels(self) -> tuple[tuple[str, ...], Tensor]:
+        """Of every candidate of a detector (N,) the number of the last layer that it passes through; -1 without one.
+
+        Candidates pass a layer whose values, swapped for two pictures, swap all that stands in their rows.
+        """
+        apart = (self.scores[0] - self.scores[1]).abs().amax(-1)
+        names: list[str] = []
+        made_by = torch.full(apart.shape, -1)
+        for s in reversed(self.runs):
+            if s.pools or s.layout is None or not s.layout.spatial or self.run_counts[s.name] > 1:
+                continue
+            swapped = self._swapped(s.name, lambda out: out.flip(0)).flip(0)
+            off = (swapped - self.scores).abs().amax((0, 2))
+            new = ((off <= _SAME * apart) & (apart > 0)).cpu() & (made_by < 0)
+            if bool(new.any()):
+                made_by[new] = len(names)
+                names.append(s.name)
+            if bool((made_by >= 0).all()):
+                break
+        return tuple(names), made_by
 
     def _pass_over(self, s: ModuleRun, why: str, *, whole: bool = False) -> None:
         """Note it, unless it learns nothing, or a module around it answers for it: one through which everything passes.

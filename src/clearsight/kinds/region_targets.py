@@ -11,7 +11,7 @@ from torch import Tensor
 from clearsight.core.targets import Rows
 from clearsight.errors import Refused, nearest
 
-RegionOf = Literal["logit", "log-prob", "margin"]
+RegionOf = Literal["logit", "prob", "log-prob", "margin"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,8 +23,8 @@ class RegionScore:
     Args:
         classes: (B,) number of the class.
         regions: bool (B, H, W), true on the pixels that count; at least one in each picture.
-        of: "logit", "log-prob" (the logarithm of the probability after softmax) or "margin" (the logit less that of the
-            best other class, pixel by pixel).
+        of: "logit", "prob" (the probability after softmax), "log-prob" (its logarithm) or "margin" (the logit less that
+            of the best other class, pixel by pixel).
 
     Refused: classes and regions of different numbers, regions without a pixel, another score.
 
@@ -59,7 +59,8 @@ class RegionScore:
         if len(self.classes) and int(self.classes.max()) >= outputs.shape[1]:
             raise Refused(f"class {int(self.classes.max())}: this model has classes 0 to {outputs.shape[1] - 1}")
         index = self.classes.to(outputs.device)[:, None, None, None].expand(-1, 1, *outputs.shape[2:])
-        value = (outputs.log_softmax(1) if self.of == "log-prob" else outputs).gather(1, index)[:, 0]
+        scores = outputs.softmax(1) if self.of == "prob" else outputs
+        value = (outputs.log_softmax(1) if self.of == "log-prob" else scores).gather(1, index)[:, 0]
         if self.of == "margin":
             value = value - outputs.scatter(1, index, -torch.inf).amax(1)
         inside = self.regions.to(outputs.device)

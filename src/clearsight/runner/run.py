@@ -58,11 +58,11 @@ def explain(
     clipped.
 
     Args:
-        model: the classifier.
+        model: the classifier, detector or segmenter.
         x: pictures (B, C, *S) in [0, 1], as the model takes them; `pixels` makes them of files.
         method: name of the explainer, with options as in "integrated-gradients(steps=50)".
         target: what is explained, such as ClassScore(3) or Margin(3, 5); None for the logit of each picture's top
-            class.
+            class, of the class of its surest box, or of its largest region.
         seed: start of all randomness.  The same seed gives the same maps, whatever the batch size, the order or the
             neighbours.
         batch: maximum number of pictures that go through the network at once; None for 16, and more through a small
@@ -88,31 +88,31 @@ def explain(
             target = _usual_target(model, x, batch)
         if target is not None:
             _check_question(model, target, len(x))
-        call = _resolved(model, x[:1], call)
+        calls = _calls(model, x, call, target, batch)
         maps, classes = [], []
         with (
             bounded(model, x[:1], batch) as size,
             diagnostics.collected() as book,
             counted(model.net) as passes,
         ):
-            for start in range(0, len(x), size):
-                part = x[start : start + size]
+            for rows, named in ((rows, named) for at, named in calls for rows in torch.split(at, size)):
+                part = x if len(rows) == len(x) else x[rows.to(x.device)]
                 with top_class_of(model, part) if target is None else nullcontext(target) as question:
-                    asked = question if target is None else question[slice(start, start + size)]
-                    with explain_failure(model, call, part), rng.seeded(seed, part, call.method.name):
-                        part_maps = call.method(model, part.clone(), asked, **call.options)
+                    asked = question if target is None else question[rows]
+                    with explain_failure(model, named, part), rng.seeded(seed, part, named.method.name):
+                        part_maps = named.method(model, part.clone(), asked, **named.options)
                     classes += [asked.index] if isinstance(asked, TopClass) else []
-                maps.append(check_result(part_maps, (len(part), *part.shape[2:]), call))
-                rectifies = "needs-relu" in call.method.claims  # and so goes back to the pixels, by what was recorded
+                maps.append(check_result(part_maps, (len(part), *part.shape[2:]), named))
+                rectifies = "needs-relu" in named.method.claims  # and so goes back to the pixels, by what was recorded
                 if passes.through or rectifies:
-                    must_flow(model, x[:1], "" if rectifies else call.options.get("layer", ""))
+                    must_flow(model, x[:1], "" if rectifies else named.options.get("layer", ""))
         fingerprint = model.fingerprint()
-    n = len(x)
-    joined = torch.cat(maps)
+    n, back = len(x), torch.cat([at for at, _ in calls]).argsort()
+    joined = torch.cat(maps)[back]
     return Explanation(
         maps=joined,
         x=x.cpu(),
-        method=str(call),
+        method=str(calls[0][1] if len(calls) == 1 else call),
         target=ClassScore(torch.cat(classes)) if target is None else target,
         forwards=passes.forwards / n,
         backwards=passes.backwards / n,
@@ -122,7 +122,7 @@ def explain(
         fingerprint=fingerprint,
         labels=model.labels,
         signed="signed" in call.method.claims or bool((joined < 0).any()),  # options can make a method signed
-        diagnostics=diagnostics.joined(book),
+        diagnostics={name: values[back] for name, values in diagnostics.joined(book).items()},
     )
 
 
@@ -157,15 +157,38 @@ def resolve(model: Model, x: Tensor, call: Call) -> Call:
         return _resolved(model, x, call)
 
 
-def _resolved(model: Model, x: Tensor, call: Call) -> Call:
-    """The same, of a model that is undisturbed already."""
+def _resolved(model: Model, x: Tensor, call: Call, reads: Tensor | None = None) -> Call:
+    """The same, of a model that is undisturbed already; reads: bool (N,), the candidates that are asked about."""
     options = call.method.options
     if "inner" in options:
         inner = parse(call.options.get("inner", options["inner"].default), "explainers")
-        call = call.with_options(inner=str(_resolved(model, x, inner)))
+        call = call.with_options(inner=str(_resolved(model, x, inner, reads)))
     if "layer" not in options:
         return call
-    return call.with_options(layer=find_layer(model, x, call.options.get("layer", "auto")))
+    return call.with_options(layer=find_layer(model, x, call.options.get("layer", "auto"), reads))
+
+
+def _calls(model: Model, x: Tensor, call: Call, target: Target | None, batch: int | None) -> list[tuple[Tensor, Call]]:
+    """The rows of x (B, C, *S) that have a call in common, with it: the layer that "auto" is may differ for boxes."""
+    everything = torch.arange(len(x))
+    if model.kind != "detector" or target is None or not {"inner", "layer"} & call.method.options.keys():
+        return [(everything, _resolved(model, x[:1], call))]
+    calls = [_resolved(model, x[:1], call, reads) for reads in _read(scores(model, x, batch), target)]
+    rows: dict[str, list[int]] = {}
+    for i, one in enumerate(calls):
+        rows.setdefault(str(one), []).append(i)
+    return [(torch.tensor(them), calls[them[0]]) for them in rows.values()]
+
+
+def _read(outputs: Tensor, target: Target) -> Tensor:
+    """Which candidates of outputs (B, N, 5 + C) a target reads: those on which it has a slope, bool (B, N)."""
+    free = outputs.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        score = target(free).sum()
+    if not score.requires_grad:  # whoever needs the slope says so
+        return torch.ones(outputs.shape[:2], dtype=torch.bool)
+    (slope,) = torch.autograd.grad(score, free)
+    return slope.any(2)
 
 
 def attack(
@@ -355,11 +378,12 @@ def measure(
     """Measure maps of pictures by one metric: one number (B,) per picture.
 
     Args:
-        model: the classifier.
+        model: the classifier, detector or segmenter.
         x: pictures (B, C, *S) in [0, 1], as the model takes them.
         maps: maps (B, *S) of the pictures.
         metric: name of the metric, with options as in "deletion(steps=20)".
-        target: what the maps explain; None for the probability of each picture's top class.
+        target: what the maps explain; None for the probability of each picture's top class, the score of its surest
+            box, or the mean probability of its largest region.
         regions: bool (B, *S), true on the object, for metrics that ask whether the map lies inside.
         method: name of the explainer that made the maps, with its options, for metrics that run it again.
         other: a second model of the same classes, for metrics that compare its maps with these.
@@ -394,8 +418,8 @@ def measure(
         parts = ((x[r], maps[r], of_shard(target, r), of_shard(regions, r)) for r in shards)
         return torch.cat([*spread(_measure_shard, kept, parts)])
     maker = None if method is None else parse(method, "explainers")
-    if maker is not None and "again" in call.method.injected:
-        maker = resolve(model, x[:1], maker)
+    if maker is not None and "again" in call.method.injected and model.kind != "detector":
+        maker = resolve(model, x[:1], maker)  # of a detector each box may have a layer of its own
     with model.undisturbed(), rng.seeded(seed, x[:1]), settled(model.net):
         must_repeat(model, x[:1])
         if target is None:
@@ -403,7 +427,7 @@ def measure(
             if isinstance(model, Classifier):
                 target = top_class(model, outputs, chance=True)
             else:
-                target = usual_target(model, outputs)
+                target = usual_target(model, outputs, chance=True)
         check_target(model, target)
         check_rows(target, len(x))
         values = []

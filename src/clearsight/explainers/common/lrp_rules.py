@@ -128,10 +128,10 @@ def relevance(
 ) -> tuple[Tensor, Tensor]:
     """The relevance of what the network is given, or of a layer's output, (B, C, *s), and those values themselves.
 
-    start: target, logits (B, K) -> their relevance (B, K); by default each logit's part in the target, logit times
-    gradient, which for a logit or a margin sums to the target.  Notes the diagnostics "conservation residual" (what is
-    missing of the sum, as a share of it) and, without a start of its own, "kept by biases" (the share of the relevance
-    that biases and stabilisers took).
+    start: target, outputs (B, ...) -> their relevance, of that shape; by default each output's part in the target, the
+    output times its gradient, which for a logit or a margin sums to the target.  Notes the diagnostics "conservation
+    residual" (what is missing of the sum, as a share of it) and, without a start of its own, "kept by biases" (the
+    share of the relevance that biases and stabilisers took).
 
     Refused: networks with operations that have no rule, and maps that have lost relevance.
     """
@@ -166,8 +166,8 @@ def _some(
         walk.add_relevance(graph.end, begin.to(values[graph.end].dtype))
         shares = back_to(walk)
     passes.note(0, len(x))
-    whole = begin.abs().sum(1).clamp_min(1e-12)
-    residual = (begin.sum(1) - walk.kept - walk.bypassing() - shares.flatten(1).sum(1)) / whole
+    whole, put_in = begin.abs().flatten(1).sum(1).clamp_min(1e-12), begin.flatten(1).sum(1)
+    residual = (put_in - walk.kept - walk.bypassing() - shares.flatten(1).sum(1)) / whole
     if not bool((residual.abs() <= LOST).all()):
         raise Refused(
             f"{model.source or 'the network'} loses {100 * float(residual.abs().max()):.2g} % of the relevance: these "
@@ -175,12 +175,12 @@ def _some(
         )
     diagnostics.note("conservation residual", residual)
     if start is None:
-        diagnostics.note("kept by biases", walk.kept / whole * begin.sum(1).sign())
+        diagnostics.note("kept by biases", walk.kept / whole * put_in.sign())
     return shares, walk.values[walk.stop or graph.start].float()
 
 
 def parts_of(target: Target, logits: Tensor) -> Tensor:
-    """Each logit's part in the target, (B, K): the logit times the gradient."""
+    """Each output's part in the target, (B, ...): the output times the gradient."""
     return slope(target, logits) * logits
 
 
@@ -193,7 +193,7 @@ def raised_class(target: Target, logits: Tensor) -> Tensor:
 
 
 def slope(target: Target, logits: Tensor) -> Tensor:
-    """d target / d logits, (B, K)."""
+    """d target / d outputs, (B, ...)."""
     free = logits.detach().clone().requires_grad_()
     with torch.enable_grad():
         score = target(free).sum()
@@ -210,7 +210,11 @@ def back_to(walk: Walk) -> Tensor:
             break
         share = walk.relevance.pop(node, None)
         if share is not None and node in graph.moving:
-            _step(walk, node, share, node in first)
+            try:
+                _step(walk, node, share, node in first)
+            except Refused:
+                if bool(share.any()):
+                    raise  # without any relevance no rule is needed, as where a box's sides are made of its cell
         walk.values.pop(node, None)
     goal = stop or graph.start
     if goal not in walk.relevance:

@@ -6,7 +6,7 @@ slope towards each thing it works on: slope times change, summed over all of the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,21 +17,36 @@ from clearsight.internals.vjp import vjp
 
 STEPS = 1024  # points on the line between the logits of a picture and of its baseline
 AT_ONCE = 64  # of them
+ELEMENTS = 2**20  # numbers that go through the target at once
+SPREAD = 16  # points that tell whether the slope is the same all along
 
 
 def slope(target: Target, logits: Tensor, baseline_logits: Tensor) -> Tensor:
-    """The target's mean gradient (B, K) on the straight line between two rows of logits, by the midpoint rule."""
+    """The target's mean gradient on the straight line between two sets of outputs (B, ...), by the midpoint rule.
+
+    Outputs of many numbers go through the target a few at a time.  Where the gradient is the same at the first few of
+    the points, spread over the line, it is taken for that of all: a logit's is the same everywhere.
+    """
+    some = max(1, min(AT_ONCE, ELEMENTS // logits.numel()))
+    if some < AT_ONCE:
+        slopes = torch.stack([_slopes(target, logits, baseline_logits, [k], SPREAD)[0] for k in range(SPREAD)])
+        if torch.equal(slopes.amin(0), slopes.amax(0)):
+            return slopes[0]
     total = torch.zeros_like(logits)
-    rows = torch.arange(len(logits)).repeat(AT_ONCE)
-    targets = target[rows]
-    for first in range(0, STEPS, AT_ONCE):
-        k = torch.arange(first, first + AT_ONCE, device=logits.device).repeat_interleave(len(logits))
-        part = ((k + 0.5) / STEPS).to(logits)[:, None]
-        at = (baseline_logits[rows] + part * (logits - baseline_logits)[rows]).requires_grad_()
-        with torch.enable_grad():
-            score = targets(at).sum()
-        total += torch.autograd.grad(score, at)[0].view(AT_ONCE, *logits.shape).sum(0)
+    for first in range(0, STEPS, some):
+        total += _slopes(target, logits, baseline_logits, range(first, min(first + some, STEPS)), STEPS).sum(0)
     return total / STEPS
+
+
+def _slopes(target: Target, logits: Tensor, baseline_logits: Tensor, points: Sequence[int], steps: int) -> Tensor:
+    """The target's gradients (points, B, ...) at some of so many points on the line."""
+    rows = torch.arange(len(logits)).repeat(len(points))
+    k = torch.tensor(points, device=logits.device).repeat_interleave(len(logits))
+    part = ((k + 0.5) / steps).to(logits).view(-1, *[1] * (logits.dim() - 1))
+    at = (baseline_logits[rows] + part * (logits - baseline_logits)[rows]).requires_grad_()
+    with torch.enable_grad():
+        score = target[rows](at).sum()
+    return torch.autograd.grad(score, at)[0].view(len(points), *logits.shape)
 
 
 class _Curve(torch.autograd.Function):

@@ -1,0 +1,60 @@
+"""What is added up over random masks: a map for each score, and how far it may be from that of all masks there are.
+
+Nothing is kept of a mask once it is added.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+class MaskSums:
+    """Sums over masks (n, *S), and over the D scores of the picture that is seen through each.
+
+    masks: how many were added.
+    """
+
+    def __init__(self, scores: int, sides: tuple[int, ...], device: torch.device) -> None:
+        self.sides, self.masks = sides, 0
+        # the first and second powers of both, and every product of these, for the variance of a product
+        self._mask = torch.zeros(2, math.prod(sides), dtype=torch.float64, device=device)
+        self._score = torch.zeros(2, scores, dtype=torch.float64, device=device)
+        self._both = torch.zeros(2, 2, scores, math.prod(sides), dtype=torch.float64, device=device)
+
+    def add(self, mask: Tensor, score: Tensor) -> None:
+        """Masks (n, *S), and the scores (n, D) of the picture seen through each."""
+        m, s = mask.flatten(1).double(), score.double()
+        masks, scores = torch.stack([m, m.square()]), torch.stack([s, s.square()])
+        self._mask += masks.sum(1)
+        self._score += scores.sum(1)
+        for i, rows in enumerate(scores):
+            for j, columns in enumerate(masks):
+                self._both[i, j].addmm_(rows.mT, columns)
+        self.masks += len(mask)
+
+    def map(self, *, centred: bool) -> Tensor:
+        """The mean of mask times score, (D, *S); centred: of the score less its mean."""
+        n = self.masks
+        total = self._both[0, 0] / n
+        if centred:
+            total = total - self._score[0][:, None] / n * self._mask[0] / n
+        return total.view(-1, *self.sides)
+
+    def standard_error(self, *, centred: bool) -> Tensor:
+        """How far the map may be from that of all masks there are, (D, *S): one standard deviation of its mean."""
+        n, mean = self.masks, self.map(centred=centred).flatten(1)
+        ((sm, sm2), (s2m, s2m2)) = self._both / n
+        square: Tensor = s2m2
+        if centred:  # the mean of (s - a)^2 (m - b)^2, written out
+            (a, s2), (b, m2) = (self._score / n)[..., None], self._mask / n
+            square = s2m2 - 2 * b * s2m + b * b * s2 - 2 * a * sm2 + 4 * a * b * sm + a * a * m2 - 3 * a * a * b * b
+        return ((square - mean * mean).clamp_min(0) / max(n - 1, 1)).sqrt().view(-1, *self.sides)
+
+    def relative_error(self, *, centred: bool) -> Tensor:
+        """The standard error, averaged over places, as a share of the map's range: (D,), inf or NaN without a range."""
+        found, error = (t.flatten(1) for t in (self.map(centred=centred), self.standard_error(centred=centred)))
+        share: Tensor = error.mean(1) / (found.amax(1) - found.amin(1))
+        return share

@@ -1,0 +1,39 @@
+"""How D-RISE is broken on purpose."""
+
+# file below src/clearsight -> [(old text, new text)]; the tests that name the method are run
+METHODS = {
+    "explainers/d_rise.py": [
+        ("(sums.map(centred=centre) / keep)", "sums.map(centred=centre)"),
+        ("(sums.map(centred=centre)", "(sums.map(centred=not centre)"),
+        (
+            "target[rows], sureness",
+            "target[rows].__class__(target.boxes[:1].expand(len(rows), 4), target.classes[rows]), sureness",
+        ),
+        ("rows.setdefault(picture.numpy().tobytes(), []).append(i)", "rows[bytes(str(i), 'ascii')] = [i]"),
+        ("mask[:, None] * (picture - cover)", "mask[:, None] * picture"),
+        (
+            "(chances.argmax(1) == classes)[:, None], chances, alone",
+            "(chances.argmax(1) == classes)[:, None], chances, chances",
+        ),
+        ("nn.functional.normalize(chances, dim=2)", "chances"),
+        ("sure = sure * chances.amax(2)", "pass"),
+        ("sure[..., None]).amax(1)", "sure[..., None]).sum(1)"),
+        ("<= stop).all()", "> stop).all()"),
+        ("or stop < 0", ""),
+    ],
+}
+
+# what they stand on: (file, old text, new text, pytest's -k)
+CORE = [
+    ("explainers/common/grid_masks.py", "(n + 1) * c", "n * c + 1", "rise"),
+    ("explainers/common/grid_masks.py", "< self.keep).to", "> self.keep).to", "rise"),
+    (
+        "explainers/common/grid_masks.py",
+        "chance[:, -len(grid) :] * like.new_tensor(cell)",
+        "chance[:, -len(grid) :] * 0",
+        "rise",
+    ),
+    ("explainers/common/mask_sums.py", "if centred:\n            total", "if not centred:\n            total", "rise"),
+    ("explainers/common/mask_sums.py", "4 * a * b * sm", "2 * a * b * sm", "rise"),
+    ("explainers/common/mask_sums.py", "/ max(n - 1, 1)", "", "rise"),
+]

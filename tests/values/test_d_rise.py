@@ -1,0 +1,228 @@
+"""D-RISE: all masks of a small grid enumerated, a slow replica written from the paper, and its own doubt."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import clearsight as cs
+from clearsight.core import rng
+from clearsight.core.preprocess import Preprocess
+from clearsight.explainers.common import grid_masks
+from clearsight.explainers.common.mask_sums import MaskSums
+from clearsight.kinds.box_targets import box_scores
+from clearsight.kinds.detector import Detector
+from clearsight.testing import tiny_detector
+from kindnets import shapes, small_pyramid, taught_shapes
+
+
+class Affine(nn.Module):
+    """One candidate of one class whose score, not its logit, is linear in the pixels."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, z: Tensor) -> Tensor:
+        score = 0.3 + (z * self.weight).sum((1, 2, 3))
+        box = z.new_tensor([0.0, 0, 9, 9]).expand(len(z), -1)
+        return torch.cat([box, torch.full_like(score, 50.0)[:, None], score.logit()[:, None]], 1)[:, None]
+
+
+@pytest.mark.parametrize(("cells", "states"), [(3, 2), (2, 4)])
+def test_all_masks_of_a_grid_give_what_each_cell_adds(cells, states, monkeypatch):
+    """Where the score is b + the sum of a_i m_i, E[S m_i] / p - E[S] is (1 - p) a_i; p is 1/2 and 1/4."""
+    side, keep = 9 if cells == 3 else 8, 1 / states
+    masks = torch.cartesian_prod(*[torch.arange(states)] * cells**2) == 0
+    drawn = iter(masks.double().view(-1, cells, cells))
+
+    def enumerated(_grid: object, like: Tensor, rows: Tensor) -> Tensor:
+        mask = torch.stack([next(drawn) for _ in rows])
+        return mask.repeat_interleave(side // cells, 1).repeat_interleave(side // cells, 2).to(like)
+
+    monkeypatch.setattr(grid_masks.MaskGrid, "drawn", enumerated)
+    weight = torch.randn(1, side, side, generator=torch.Generator().manual_seed(0)).double() / 200
+    model = Detector(Affine(weight), Preprocess((side, side), (0.0,), (1.0,)), ("it",))
+    x = torch.rand(1, 1, side, side, generator=torch.Generator().manual_seed(1)).double()
+    target = cs.BoxScore(torch.tensor([[0.0, 0, 9, 9]]), torch.tensor([0]))
+    method = cs.catalogue("explainers")["d-rise"]
+    found = method(model, x, target, masks=len(masks), keep=keep, cells=cells)[0]
+    cell = nn.functional.avg_pool2d((x * weight)[0], side // cells, divisor_override=1)[0]
+    added = cell.repeat_interleave(side // cells, 0).repeat_interleave(side // cells, 1)
+    assert float((found - (1 - keep) * added).abs().max()) < 2e-15
+    assert float(added.abs().max()) > 0.01
+
+
+def from_the_paper(model: Detector, x: Tensor, box: Tensor, asked: Tensor, masks: Tensor, cover: Tensor) -> Tensor:
+    """Algorithm 1, a mask and a candidate at a time, before any floor: the mean of mask times similarity."""
+    total = torch.zeros(x.shape[1:])
+    for mask in masks:
+        best = 0.0
+        for *sides, objectness, first, second in model((cover + mask * (x - cover))[None])[0].tolist():
+            left, top = max(sides[0], box[0]), max(sides[1], box[1])
+            right, bottom = min(sides[2], box[2]), min(sides[3], box[3])
+            inter = max(right - left, 0) * max(bottom - top, 0)
+            union = (sides[2] - sides[0]) * (sides[3] - sides[1]) + (box[2] - box[0]) * (box[3] - box[1]) - inter
+            p, q = (1 / (1 + math.exp(-v)) for v in (first, second))
+            cosine = (p * asked[0] + q * asked[1]) / math.hypot(p, q) / math.hypot(*asked)
+            best = max(best, inter / union * cosine / (1 + math.exp(-objectness)))
+        total += best * mask[0]
+    return total / len(masks)
+
+
+@torch.no_grad()
+def test_it_is_what_the_paper_says():
+    model, x = small_pyramid(), torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(3))
+    outputs = model(x)[0]
+    raw = torch.tensor([37])
+    classes = outputs[raw, 5:].argmax(1)
+    target = cs.BoxScore(outputs[raw, :4], classes, raw)
+    words = 'd-rise(masks=6, cells=4, keep=0.4, centre=false, sureness="objectness")'
+    maps = cs.explain(model, x, words, target, seed=5).maps[0]
+    with rng.seeded(5, x, "d-rise"):
+        masks = grid_masks.MaskGrid((32, 32), 4, 0.4).drawn(x, torch.zeros(6, dtype=torch.long))
+    cover = torch.full((3, 32, 32), 0.5)
+    slow = from_the_paper(
+        model, x[0], outputs[37, :4].tolist(), outputs[37, 5:].sigmoid().tolist(), masks[:, None], cover
+    )
+    torch.testing.assert_close(maps, slow / 0.4, rtol=1e-5, atol=1e-6)
+    other = cs.BoxScore(outputs[raw, :4], 1 - classes, raw)  # another class than the candidate's own: it stands alone
+    alone = nn.functional.one_hot(1 - classes, 2)[0].tolist()
+    slow = from_the_paper(model, x[0], outputs[37, :4].tolist(), alone, masks[:, None], cover)
+    torch.testing.assert_close(cs.explain(model, x, words, other, seed=5).maps[0], slow / 0.4, rtol=1e-5, atol=1e-6)
+
+
+def squares() -> Tensor:
+    """Two red squares and a blue one, in windows of `tiny_detector`."""
+    x = torch.full((1, 3, 32, 32), 0.2)
+    x[0, 0, 4:8, 8:12] = x[0, 0, 20:24, 24:28] = x[0, 2, 24:28, 0:4] = 0.9
+    return x
+
+
+def test_masks_lie_between_cells_smoothly_and_keep_their_share():
+    x = torch.rand(1, 1, 48, 40)
+    with rng.seeded(0, x):
+        masks = grid_masks.MaskGrid((48, 40), 8, 0.3).drawn(x, torch.zeros(2000, dtype=torch.long))
+    assert masks.shape == (2000, 48, 40)
+    assert 0 <= masks.min() < masks.max() <= 1 + 1e-6
+    torch.testing.assert_close(masks.mean(0), torch.full((48, 40), 0.3), atol=0.05, rtol=0)
+    assert float((masks[:, 1:] - masks[:, :-1]).abs().max()) < 0.3  # bilinear: no step between two pixels
+    spread = masks.var(0)  # shifted by up to a cell: no pixel is always in the middle of one
+    assert float(spread.min() / spread.max()) > 0.4
+    assert (masks[:50] != masks[50:100]).any()
+
+
+def test_the_boxes_of_one_picture_share_their_passes_and_lie_where_they_belong():
+    model, x = tiny_detector(), squares()
+    (found,) = model.detect(x)
+    assert found.labels.tolist().count(0) == 2
+    together = cs.explain(model, x.expand(3, -1, -1, -1), "d-rise(masks=400, cells=8)", box_scores(found))
+    assert together.forwards == pytest.approx(401 / 3)
+    assert together.diagnostics["masks"].tolist() == [400] * 3
+    for i, box in enumerate(found.boxes.int().tolist()):
+        alone = cs.explain(model, x, "d-rise(masks=400, cells=8)", box_scores(found[i : i + 1]))
+        assert alone.forwards == 401
+        torch.testing.assert_close(alone.maps[0], together.maps[i])
+        top = int(together.maps[i].argmax())
+        assert box[1] <= top // 32 < box[3]
+        assert box[0] <= top % 32 < box[2]
+
+
+def test_pictures_that_differ_have_masks_of_their_own_in_any_order():
+    model, x = tiny_detector(), torch.cat([squares(), squares().flip(3), squares()])
+    target = cs.BoxScore(torch.tensor([[8.0, 4, 12, 8], [0, 20, 4, 24], [0, 24, 4, 28]]), torch.tensor([0, 0, 1]))
+    whole = cs.explain(model, x, "d-rise(masks=40, cells=8)", target)
+    assert whole.forwards == pytest.approx(82 / 3)
+    order = torch.tensor([1, 2, 0])
+    torch.testing.assert_close(
+        cs.explain(model, x[order], "d-rise(masks=40, cells=8)", target[order]).maps, whole.maps[order]
+    )
+    errors = cs.explain(model, x[order], "d-rise(masks=40, cells=8)", target[order]).diagnostics["standard error"]
+    torch.testing.assert_close(errors, whole.diagnostics["standard error"][order])
+
+
+@pytest.mark.parametrize("centred", [True, False])
+def test_the_standard_error_is_the_spread_of_the_map_over_seeds(centred):
+    generator = torch.Generator().manual_seed(0)
+    mask = (torch.rand(300, 200, 6, generator=generator) < 0.4).double()
+    score = 0.2 + mask[..., :2] * 0.5 + 0.1 * torch.rand(300, 200, 2, generator=generator) ** 2
+    maps, errors = [], []
+    for m, s in zip(mask, score, strict=True):
+        sums = MaskSums(2, (6,), torch.device("cpu"))
+        sums.add(m[:50], s[:50])
+        sums.add(m[50:], s[50:])
+        maps.append(sums.map(centred=centred))
+        errors.append(sums.standard_error(centred=centred))
+    torch.testing.assert_close(torch.stack(errors).mean(0), torch.stack(maps).std(0), rtol=0.15, atol=0)
+
+
+def test_it_stops_where_the_map_is_steady():
+    model, x = tiny_detector(), squares()
+    target = box_scores(model.detect(x)[0][:1])
+    whole = cs.explain(model, x, "d-rise(masks=2000, cells=4)", target)
+    early = cs.explain(model, x, "d-rise(masks=2000, cells=4, stop=0.1)", target)
+    asked = int(early.diagnostics["masks"])
+    assert asked < 2000
+    assert asked % 256 == 0
+    assert early.forwards == asked + 1
+    assert float(early.diagnostics["standard error as a share of the range"]) <= 0.1
+    assert float(whole.diagnostics["standard error"]) < float(early.diagnostics["standard error"])
+
+
+def test_what_it_cannot_do_is_refused():
+    model, x = tiny_detector(), squares()
+    with pytest.raises(cs.Refused, match="d-rise takes a detector"):
+        cs.explain(cs.testing.tiny_segmenter(), x, "d-rise")
+
+    class Mine:
+        kind = "detector"
+
+        def __call__(self, outputs: Tensor) -> Tensor:
+            return outputs.sum((1, 2))
+
+        def __getitem__(self, rows: object) -> Mine:
+            return self
+
+        def words(self, labels: tuple[str, ...]) -> list[str]:
+            return ["all"]
+
+    with pytest.raises(cs.Refused, match="d-rise explains boxes, not Mine"):
+        cs.explain(model, x, "d-rise", Mine())
+    for options in ("masks=0", "cells=0", "keep=0.0", "stop=-1.0"):
+        with pytest.raises(cs.Refused, match="must be at least 1"):
+            cs.explain(model, x, f"d-rise({options})")
+
+
+def test_without_the_mean_over_all_masks_the_map_is_as_sure_after_three_times_fewer():
+    """The mean similarity times the uneven cover is most of the error that the paper's sum has."""
+    model = taught_shapes()
+    for x in shapes(3, 7)[0]:
+        target = box_scores(model.detect(x[None])[0][:1])
+        centred, plain = (
+            cs.explain(model, x[None], f"d-rise(masks=600, cells=8, centre={centre})", target).diagnostics
+            for centre in ("true", "false")
+        )
+        assert float(plain["standard error"] / centred["standard error"]) ** 2 > 3
+
+
+def test_the_box_gaussian_marks_the_box_and_nothing_of_the_picture():
+    """Which wins every pointing game, so that a pointing game alone tells nothing of a map of a box."""
+    model, x = taught_shapes(), shapes(4, 7)[0]
+    target = box_scores(model.detect(x[:1])[0][:1])[torch.zeros(4, dtype=torch.long)]
+    maps = cs.explain(model, x, "box-gaussian(sigma=0.5)", target).maps
+    assert torch.equal(maps[0], maps[3])
+    left, top, right, bottom = target.boxes[0].tolist()
+    for row, column in ((3, 5), (20, 11), (31, 0)):
+        away = ((column + 0.5 - (left + right) / 2) / (right - left)) ** 2 + (
+            (row + 0.5 - (top + bottom) / 2) / (bottom - top)
+        ) ** 2
+        assert float(maps[0, row, column]) == pytest.approx(math.exp(-2 * away), abs=1e-6)
+    rows, columns = torch.arange(32)[:, None] + 0.5, torch.arange(32) + 0.5
+    inside = ((columns > left) & (columns < right) & (rows > top) & (rows < bottom)).expand(4, 32, 32)
+    assert cs.measure(model, x, maps, "pointing-game", target, regions=inside).tolist() == [1] * 4
+    for call in ("box-gaussian(sigma=0.0)", "box-gaussian(sigma=-1.0)"):
+        with pytest.raises(cs.Refused, match="must be above 0"):
+            cs.explain(model, x, call, target)
