@@ -93,7 +93,13 @@ LOUD = {
 
 every = pytest.mark.parametrize(("kind", "name"), EVERY, ids=[f"{k}-{n}" for k, n in EVERY])
 # those that work on pictures; test_contract_texts.py has the others
-OF_PICTURES = [(k, n) for k, n in EVERY if "texts-only" not in catalogue(k)[n].claims]
+# and test_kinds_attacks.py those that take other kinds of model alone
+OF_PICTURES = [
+    (k, n)
+    for k, n in EVERY
+    if "texts-only" not in catalogue(k)[n].claims
+    and not {"Detector", "Segmenter"} & {*catalogue(k)[n].takes.split(" | ")}
+]
 every_of_pictures = pytest.mark.parametrize(("kind", "name"), OF_PICTURES, ids=[f"{k}-{n}" for k, n in OF_PICTURES])
 
 
