@@ -29,7 +29,7 @@ LEVELS = (
     "sharding",
     "networks augmentations corruptions purifiers perturbation internals drawing engines",
     "models reporting",
-    "data attacks metrics defences guides rebalancing thieves answer_defences",
+    "data attacks metrics evaluation defences guides rebalancing thieves answer_defences",
     "runner explainers",
     "auditing",
     "stealing",

@@ -15,6 +15,7 @@ METHODS = {
         ("return self.mass - self.area", "return self.area - self.mass"),
         ("gain[1] <= 0", "gain[1] <= -1"),
         ("x[[part.index(i) for i in in_view]]", "x[: len(in_view)]"),
+        ("in (maps, torch.ones_like(maps))", "in (maps, maps)"),
     ],
     "checks/faithfulness.py": [
         ("(insertion - deletion) - (control_insertion - control_deletion)", "insertion - deletion"),

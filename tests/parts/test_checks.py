@@ -280,10 +280,14 @@ def test_localisation(method: str, tmp_path: Path) -> None:
     assert good.verdict == "pass"
     assert good.value == pytest.approx(1.0)
     assert good.chance == pytest.approx(0.5)
+    ious = [r["mean"] for r in rows(good, "On the object") if str(r["measure"]).startswith("box IoU")]
+    assert ious == pytest.approx([1.0, 0.5, 0.5])  # the left half, the whole picture, their difference
     net, right_boxes = model(Halves()), halves(tmp_path, 16, region="right", left=(200, 120))
     bad = found(Case(net, right_boxes, method=method), "localisation")
     assert bad.verdict == "fail"
     assert bad.value == pytest.approx(0.0)
+    ious = [r["mean"] for r in rows(bad, "On the object") if str(r["measure"]).startswith("box IoU")]
+    assert ious == pytest.approx([0.0, 0.5, -0.5])
     assert found(Case(net, right_boxes, method=method), "localisation(floor=0)").verdict == "fail"
     assert "right for the wrong reason" in bad.headline
     right = [r for r in rows(bad, "By picture") if r["answer"] == "right" and r["on the object"] is not None]

@@ -43,6 +43,8 @@ class _MeasuredPicture:
     mass: float  # nan where the map has nothing positive
     hit: float
     area: float
+    box: float  # IoU of the map's box and the object's
+    whole: float  # that of the box around everything
     right: bool | None  # None without a label
     x: Tensor
     map: Tensor
@@ -69,9 +71,10 @@ def localisation(case: Case, *, floor: float = 0.3, pictures: int = 200) -> Find
 
     Value: the mean share of the map's positive relevance inside the annotated boxes or masks (metric relevance-mass), 0
     to 1, with a bootstrap interval.  It counts the annotated pictures that are answered right or have no label.
-    Chance: the mean share of the area.  The pointing game (is the highest point inside?) stands beside it.  A right
-    answer with less relevance on the object than chance is called right for the wrong reason.  Of texts the object is
-    the marked characters, and the area that of all characters.
+    Chance: the mean share of the area.  The pointing game (is the highest point inside?) stands beside it, and for
+    pictures how well a box around the map's brightest part fits the object (metric box-iou).  A right answer with less
+    relevance on the object than chance is called right for the wrong reason.  Of texts the object is the marked
+    characters, and the area that of all characters.
 
     pass: the interval of the value lies at or above floor, and that of the paired difference from chance lies above
     zero.  fail: the first lies wholly below floor, or the second wholly at or below zero.  warn: else.
@@ -121,6 +124,7 @@ def localisation(case: Case, *, floor: float = 0.3, pictures: int = 200) -> Find
         },
         {"measure": "relevance mass less area, paired", "mean": _mean(gains), **bounds(gain), "n": n},
         {"measure": "pointing game", "mean": points, **bounds(pointing), "n": n},
+        *_box_rows(case, judged),
     ]
     return Finding(
         _verdict(interval, gain, floor),
@@ -139,6 +143,21 @@ def localisation(case: Case, *, floor: float = 0.3, pictures: int = 200) -> Find
         evidence=evidence,
         mend=mend_by_marks(case.data.are_texts),
     )
+
+
+def _box_rows(case: Case, judged: list[_MeasuredPicture]) -> list[dict[str, Cell]]:
+    """IoU of the maps' boxes, beside that of a box that knows nothing; [] of texts."""
+    if case.data.are_texts:
+        return []
+    columns = {
+        "box IoU, of the largest part above 20 % of the map's highest value": [s.box for s in judged],
+        "box IoU of the whole picture (knows nothing)": [s.whole for s in judged],
+        "box IoU less that of the whole picture, paired": [s.box - s.whole for s in judged],
+    }
+    return [
+        {"measure": name, "mean": _mean(values), **bounds(bootstrap(values, case.seed)), "n": len(values)}
+        for name, values in columns.items()
+    ]
 
 
 def _verdict(mass: Interval | None, gain: Interval | None, floor: float) -> Judgement:
@@ -175,12 +194,24 @@ def _measure_pictures(case: Case, rows: list[int]) -> tuple[list[_MeasuredPictur
         mass = measure(case.model, pixels, maps, "relevance-mass", target, regions=inside, seed=case.seed)
         hit = measure(case.model, pixels, maps, "pointing-game", target, regions=inside, seed=case.seed)
         area = share_inside(case.model, pixels, inside)
+        box, whole = (
+            measure(case.model, pixels, m, "box-iou", target, regions=inside) for m in (maps, torch.ones_like(maps))
+        )
         labelled = case.truth[in_view].any(1)
         for j, i in enumerate(in_view):
             right = bool(case.right[i]) if labelled[j] else None
             measured.append(
                 _MeasuredPicture(
-                    i, float(mass[j]), float(hit[j]), float(area[j]), right, pixels[j], maps[j], regions[j]
+                    i,
+                    float(mass[j]),
+                    float(hit[j]),
+                    float(area[j]),
+                    float(box[j]),
+                    float(whole[j]),
+                    right,
+                    pixels[j],
+                    maps[j],
+                    regions[j],
                 )
             )
     return measured, left_out, done

@@ -1,9 +1,8 @@
 """The geometry of boxes: areas, overlaps, conversions, and suppression of boxes that say the same thing twice.
 
-A box is x1, y1, x2, y2 in pixels: its left, upper, right and lower edges.  Its width is x2 - x1; nothing is added.  A
-box
-whose right edge is not right of its left one, or whose lower edge is not below its upper one, is empty: its area is 0,
-and so is its overlap with anything, itself included.  No function gives NaN for finite boxes.
+A box is x1, y1, x2, y2 in pixels: its left, upper, right and lower edges.  Its width is x2 - x1; nothing is added.
+A box whose right edge is not right of its left one, or whose lower edge is not below its upper one, is empty: its area
+is 0, and so is its overlap with anything, itself included.  No function gives NaN for finite boxes.
 """
 
 from __future__ import annotations
@@ -45,8 +44,8 @@ def intersection(a: Tensor, b: Tensor) -> Tensor:
 def iou(a: Tensor, b: Tensor) -> Tensor:
     """Intersection over union (Jaccard index): (..., 4) and (..., 4), broadcast -> (...), in [0, 1].
 
-    0 with an empty box.  ``iou(a[:, None], b)`` is the table of all pairs, which ``iou_table`` gives.  Gradients
-    reach both boxes where they overlap, and neither where they do not: ``giou`` has one there.
+    0 with an empty box.  ``iou(a[:, None], b)`` is the table of all pairs, which ``iou_table`` gives.  Gradients reach
+    both boxes where they overlap, and neither where they do not: ``giou`` has one there.
 
     Two squares of 2 that share one pixel of the seven that they cover:
 
@@ -140,10 +139,9 @@ def suppress(boxes: Tensor, scores: Tensor, threshold: float, labels: Tensor | N
     """Non-maximum suppression: which boxes stay, best first; those that overlap a better one by more than threshold go.
 
     boxes (N, 4), scores (N,), labels (N,) or none -> indices (M,).  With labels, boxes of different classes do not
-    suppress each other.  Of equal scores the first counts as better.  An empty box neither suppresses nor is
-    suppressed.
-    A box with an IoU of exactly the threshold is kept where the precision of the numbers can hold the threshold: 0.5 is
-    kept, but in single precision an IoU of 3/5 is above 0.6.
+    suppress each other.  Of equal scores the first counts as better.  An empty box suppresses none, and none it.  An
+    IoU of exactly the threshold is kept where the numbers can hold the threshold: 1/2 at 0.5 is, but 3/5 in single
+    precision is above 0.6, and goes.
 
     The work is torchvision's ``nms``, once for each class.  Its ``batched_nms`` moves the classes apart instead, which
     rounds the boxes, and moves boxes that reach below 0 onto those of other classes.
