@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import permutations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -226,6 +228,14 @@ def test_a_second_box_takes_another_free_object_for_coco_and_none_for_voc():
     assert voc_precision(boxes).all_point == pytest.approx(1 / 2)
 
 
+def test_of_objects_that_are_overlapped_equally_the_last_is_found():
+    """As in pycocotools, for whose figures it decides what is left to the detections that follow."""
+    assert match(box_set([line([5], [0.9], [0, 10])]), [0.3]).truth.tolist() == [[1]]
+    twice = [[0, 0, 90, 90], [0, 0, 80, 80]]
+    crowds = picture_boxes([[0, 0, 10, 10]], [0.9], [3], twice, [3, 3], [True, True])
+    assert match(box_set([crowds]), [0.5]).truth.tolist() == [[1]]
+
+
 def test_ties_of_scores_are_decided_by_order():
     right, wrong = [0.0], [500.0]
     values = [average_precision(box_set([line(f, [0.5, 0.5], [0])])).mean.ap50 for f in (right + wrong, wrong + right)]
@@ -233,12 +243,16 @@ def test_ties_of_scores_are_decided_by_order():
 
 
 def test_false_positives_of_classes_without_objects_are_told_because_the_mean_does_not():
-    one = picture_boxes([[0, 0, 40, 40], [0, 0, 40, 40]], [0.9, 0.95], [3, 17], [[0, 0, 40, 40]], [3])
+    """One of class 17; not the one of class 3, which the mean knows, nor the one in a crowd, which is none."""
+    here, crowd, elsewhere = [0, 0, 40, 40], [100, 0, 200, 100], [300, 0, 340, 40]
+    given = [(here, 0.9, 3), (here, 0.95, 17), (elsewhere, 0.1, 3), ([100, 0, 140, 40], 0.9, 90)]
+    found, scores, labels = zip(*given, strict=True)
+    one = picture_boxes(found, scores, labels, [here, crowd], [3, 90], [False, True])
     result = average_precision(box_set([one], CLASSES))
     assert result.mean.ap == pytest.approx(1)
     assert result.classes_without_truths == (17, 90, 91)
-    assert (result.unseen_false_positives, result.truths, result.detections) == (1, 1, 2)
-    assert result.lines()[1] == "mean over 1 classes with 1 true boxes in 1 pictures; 2 detections"
+    assert (result.unseen_false_positives, result.truths, result.crowds, result.detections) == (1, 1, 1, 4)
+    assert result.lines()[1] == "mean over 1 classes with 1 true boxes in 1 pictures; 4 detections"
     assert "3 classes have no true box, so their 1 false positives" in result.lines()[2]
     assert result.as_dict()["by_class"][1]["figures"]["ap"] is None
 
@@ -338,12 +352,15 @@ def test_errors_in_front_of_a_right_box_cost_precision():
 
 
 def test_one_object_is_mended_once_and_what_else_is_mended_goes_away():
-    """Two boxes of the wrong class on one object: the better one becomes right, the other one disappears."""
+    """Two boxes of the wrong class on one object: the better one becomes right, the other one disappears.
+
+    A false alarm of the right class lies between them, so that it matters which one is mended.
+    """
     truth = [[0, 0, 10, 10], [50, 0, 60, 10]]
-    boxes = [[0, 0, 10, 10], [0, 0, 10, 9], [50, 0, 60, 10]]
-    one = picture_boxes(boxes, [0.9, 0.8, 0.7], [17, 17, 17], truth, [3, 17])
+    boxes = [[0, 0, 10, 9], [0, 0, 10, 10], [50, 0, 60, 10], [500, 0, 510, 10]]
+    one = picture_boxes(boxes, [0.8, 0.9, 0.7, 0.85], [17, 17, 17, 3], truth, [3, 17])
     found = error_types(box_set([one]))
-    assert found.of_detection == ("class", "class", "right")
+    assert found.of_detection == ("class", "class", "right", "background")
     assert found.costs["class"] == pytest.approx(1 - 1 / 6)  # class 3: 0 to 1, class 17: 1/3 to 1
 
 
@@ -504,6 +521,7 @@ def test_a_good_detector_falls_to_chance_when_its_boxes_are_dealt_to_other_pictu
     assert average_precision(dealt).mean.ap50 < 0.01
     assert sorted(dealt.scores) == sorted(good.scores)
     assert (np.diff(dealt.picture) >= 0).all()
+    assert np.bincount(dealt.picture).max() > 1  # a picture's number of boxes is chance, too
 
 
 def test_chance_is_the_mean_over_all_orders():
@@ -533,9 +551,11 @@ def test_records_take_tensors_arrays_and_lists():
 
 
 def test_the_order_of_the_classes_is_the_users():
-    boxes = box_set([line([0], [0.9], [0])], [90, 3])
-    assert boxes.classes == (90, 3)
-    assert boxes.labels.tolist() == boxes.truth_labels.tolist() == [1]
+    squares = [[0, 0, 10, 10]] * 4
+    boxes = box_set([picture_boxes(squares, [0.9] * 4, [3, 17, 90, 3], squares, [17, 90, 3, 3])], [90, 3, 17])
+    assert boxes.classes == (90, 3, 17)
+    assert boxes.labels.tolist() == [1, 2, 0, 1]
+    assert boxes.truth_labels.tolist() == [2, 0, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -588,3 +608,13 @@ def test_a_detection_that_is_turned_over_finds_nothing():
     one = picture_boxes([[10, 10, 0, 0], [0, 0, 10, 10]], [0.9, 0.8], [3, 3], [[0, 0, 10, 10]], [3])
     assert match(box_set([one]), [0.5]).is_right().tolist() == [[False, True]]
     assert average_precision(box_set([one])).mean.ap50 == pytest.approx(1 / 2)
+
+
+def test_python_of_the_page(capsys):
+    page = (Path(__file__).parents[2] / "docs" / "detection-metrics.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    exec(code, {})
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("AP 100.0 %, AP50 100.0 %")
+    assert told[2] == "1 classes have no true box, so their 0 false positives do not lower the mean"
+    assert len(told) == 4

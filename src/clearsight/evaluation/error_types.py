@@ -65,7 +65,7 @@ def error_types(boxes: BoxSet, iou: float = 0.5, background: float = 0.1, most: 
     right, wrong, ignored = matches.is_right()[0], matches.is_wrong()[0], matches.ignored[0]
     used = np.zeros(len(boxes.crowd), dtype=bool)
     used[matches.truth[0][right]] = True
-    kind, object_of = _types(boxes, wrong, used, iou, background)
+    kind, object_of = _types(boxes, wrong, iou, background)
     could_be_found = used.copy()
     could_be_found[object_of[object_of >= 0]] = True
     missed = ~could_be_found & ~boxes.crowd
@@ -89,7 +89,7 @@ def error_types(boxes: BoxSet, iou: float = 0.5, background: float = 0.1, most: 
     return ErrorTypes(before, counts, costs, tuple(words.tolist()), places, iou, background)
 
 
-def _types(boxes: BoxSet, wrong: Flags, used: Flags, iou: float, background: float) -> tuple[Whole, Whole]:
+def _types(boxes: BoxSet, wrong: Flags, iou: float, background: float) -> tuple[Whole, Whole]:
     """The type of each false positive, -1 of others, and for class and place errors the object meant, -1 of others."""
     detection, truth = pairs(boxes)
     asked = wrong[detection] & ~boxes.crowd[truth]
@@ -98,12 +98,11 @@ def _types(boxes: BoxSet, wrong: Flags, used: Flags, iou: float, background: flo
     same = boxes.labels[detection] == boxes.truth_labels[truth]
     of_class, nearest = _highest(len(wrong), detection, truth, np.where(same, overlap, 0.0))
     of_others, other = _highest(len(wrong), detection, truth, np.where(same, 0.0, overlap))
-    of_used, _ = _highest(len(wrong), detection, truth, np.where(same & used[truth], overlap, 0.0))
     of_any = np.maximum(of_class, of_others)
     rules = [
         (background <= of_class) & (of_class <= iou) & (of_class > 0),
         of_others >= iou,
-        of_used >= iou,
+        of_class >= iou,  # a better detection has that object, or this one would
         of_any <= background,
     ]
     kind = np.select(rules, [TYPES.index(name) for name in ("place", "class", "duplicate", "background")], 2)
