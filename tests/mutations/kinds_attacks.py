@@ -79,6 +79,42 @@ CORE = [
             ],
         ),
         (
+            "attacking/scenes.py",
+            "scene_attacks",
+            [
+                ("torch.where(classes == k, -1, classes)", "classes.masked_fill(classes == k, 9)"),
+                ("(truth == UNJUDGED) | (truth == k)", "(truth == UNJUDGED)"),
+                ("one[one.scores > floor] for one", "one for one"),
+            ],
+        ),
+        (
+            "attacking/scene_sweep.py",
+            "scene_attacks",
+            [
+                ("found = tuple(one[one.scores > floor] for one in every)", "found = tuple(every)"),
+                ("for eps in sorted(levels)", "for eps in levels"),
+                ("((predicted != truth) & judged)", "((predicted == truth) & judged)"),
+            ],
+        ),
+        (
+            "attacking/scene_report.py",
+            "scene_attacks",
+            [
+                ("call = call.with_options(early_stop=False)", "pass"),
+                ("(*(-v for v in kind.harm(before, after, i)), i)", "(*kind.harm(before, after, i), i)"),
+                ("if any(v > 0 for v in kind.harm(before, after, i))", "if True"),
+                ("if scenes.truth is None:\n        notes", "if scenes.truth is not None:\n        notes"),
+            ],
+        ),
+        (
+            "drawing/boxes.py",
+            "scene_attacks",
+            [
+                ("range(y1, y2 + 1, 2 * _DASH)", "range(y1, y2 + 1, _DASH)"),
+                ("(round(v * scale) for v in box.sides)\n        for", "(round(v) for v in box.sides)\n        for"),
+            ],
+        ),
+        (
             "core/blackbox.py",
             "kinds_attacks",
             [
