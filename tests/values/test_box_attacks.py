@@ -94,6 +94,7 @@ def test_objects_that_overlap_are_attacked_each_for_its_own_class():
         ([row(A, 3, -3)], False),
         ([row(A, -3, -3)], True),  # vanished
         ([row(A, -3, 3)], True),  # another class
+        ([row(A, 3, 3)], True),  # found, and as another class too
         ([row(B, 3, -3)], True),  # displaced: its IoU is 0.4
         ([row(A, 3, -3), row(C, -3, 3)], True),  # a box of nothing
         ([row(A, 3, -3), row(C, -3, -0.1)], False),
@@ -301,8 +302,12 @@ def test_a_surely_met_goal_stands_rounding():
     appear = cs.Appear(torch.tensor([0]), *NONE)
     assert appear.met(made)
     assert not appear.surely(made, 1e-6)
-    assert not cs.Misdetect(torch.tensor([[A]]), torch.tensor([[0]])).surely(made, 1e-6)
-    assert cs.Misdetect(torch.tensor([[C]]), torch.tensor([[0]])).surely(made, 1e-6)
+    anything = cs.Misdetect(torch.tensor([[A]]), torch.tensor([[0]]))
+    missing, false = [row(A, -1e-6, -9), row(C, -40, -40)], [row(A, 9, -40), row(C, 1e-6, -40)]
+    for mistake in (missing, false):
+        assert anything.met(torch.tensor([mistake]))
+        assert not anything.surely(torch.tensor([mistake]), 1e-6)
+        assert anything.surely(torch.tensor([mistake]), 1e-9)
     became = torch.tensor([[row(A, -1, 1e-6), row(C, 40, -40)]])
     for old, new in ((-1.0, 1e-6), (-1e-6, 1.0)):
         became[0, 0, 5:] = torch.tensor([old, new])
