@@ -73,6 +73,8 @@ def test_without_annotations_what_it_finds_is_the_truth_and_is_said_to_be():
     assert any(
         "No annotations: the objects that the model finds in the clean pictures" in n for n in report.findings[0].notes
     )
+    # above 0.6 are the blue squares and the four reds whose logit, 0.16 + 0.08 i, is above 0.405
+    assert int(truth_of(tiny_detector(), scenes, 0.6).present.sum()) == 12
     empty = Scenes(torch.full((2, 3, 32, 32), 0.2), NAMES[:2])
     report = attack_scenes(tiny_detector(), empty, aim="appear", target="class 1", eps=0.3)
     assert report.verdict == "None of 2 pictures has an object: there is nothing to find."
