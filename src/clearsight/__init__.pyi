@@ -34,6 +34,7 @@ from .kinds.box_goals import BoxesBecome as BoxesBecome
 from .kinds.box_goals import Vanish as Vanish
 from .kinds.box_targets import BoxScore as BoxScore
 from .kinds.detector import Detector as Detector
+from .kinds.misdetect import Misdetect as Misdetect
 from .kinds.region_goals import PixelsBecome as PixelsBecome
 from .kinds.region_goals import PixelsMisread as PixelsMisread
 from .kinds.region_targets import RegionScore as RegionScore

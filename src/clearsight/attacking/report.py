@@ -126,6 +126,13 @@ def attack_request(
     call, eps = budgeted(parse(method, "attacks"), eps)
     needs_other(call, other)
     classes_told(access, digits)
+    levels = budget_levels(call, eps, curve)
+    target_class = None if target is None else model.index(target)
+    return AttackRequest(call, eps, levels, target_class, access, digits, other)
+
+
+def budget_levels(call: Call, eps: float, curve: Sequence[float] | None) -> tuple[float, ...]:
+    """The budgets of the curve, eps among them, the smallest first; see `attack_request` for curve None."""
     if eps == math.inf:
         raise Refused(
             f"{call.method.name} with eps inf: robust accuracy needs a finite budget; give one, such as 8/255"
@@ -142,8 +149,7 @@ def attack_request(
         budgeted(call, level)
     if curve is None and not black_box and not free:
         levels |= {eps / 8, eps / 4, eps / 2}
-    target_class = None if target is None else model.index(target)
-    return AttackRequest(call, eps, tuple(sorted(levels)), target_class, access, digits, other)
+    return tuple(sorted(levels))
 
 
 def attack_pictures(

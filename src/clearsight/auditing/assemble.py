@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 
 from clearsight.auditing.case import Case
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.reporting.facts import BarResult, BrokenFile, DataFacts, ModelFacts, RunFacts
 from clearsight.reporting.findings import Finding
 from clearsight.reporting.report import Report
@@ -41,7 +41,7 @@ def make(
         asked=case.requested_method if method else case.method_words,
         method=method,
         signed=case.signed if method else False,
-        model=_model_facts(case.model),
+        model=model_facts(case.model),
         data=_data_facts(case),
         gate=None if gate is None else tuple(gate),
         environment=environment(str(case.model.device)),
@@ -49,7 +49,8 @@ def make(
     return Report(facts, tuple(findings_with_commands))
 
 
-def _model_facts(model: Classifier) -> ModelFacts:
+def model_facts(model: Model) -> ModelFacts:
+    """A model of any kind as a report names it."""
     return ModelFacts(
         source=model.source,
         fingerprint=model.fingerprint(),

@@ -13,7 +13,7 @@ from clearsight.core.batching import at_once
 from clearsight.core.classifier import Classifier
 from clearsight.core.model import Model
 from clearsight.core.norms import Measure, per_picture, perturbation_norm, project
-from clearsight.core.targets import Goal, margin
+from clearsight.core.targets import Goal, margin, surely_met
 from clearsight.errors import Refused
 
 SURE = 2e-6  # of a picture's largest output: twice as far as sums (of ResNets) come out apart in batches of other sizes
@@ -31,7 +31,8 @@ class BlackBox:
     unknown; or the "label" alone.  digits: decimals to which probabilities are rounded.  Only pixels in [0, 1] can be
     sent: others are cut to them.  eps, norm: the budget; a version counts as a success only within it, and what lies
     beyond it by rounding alone is cut to it before it is sent.  The goal is met where it is met by more than rounding
-    (SURE), or an attack that closes in on the border ends where the next look, in another batch, says no.
+    (SURE), as far as its margin or its `surely` can tell, or an attack that closes in on the border ends where the next
+    look, in another batch, says no.
 
     used (B,): queries paid so far; first (B,): the query that met the goal within the budget, 0 where none has;
     found (B, C, *S), meets (B,) bool: of all versions asked about that meet the goal the nearest to the picture, within
@@ -142,9 +143,9 @@ class BlackBox:
         sent, far = self._sendable(z, picture)
         goal = self.goal[picture]
         out = self._outputs(sent, every=low is None)
-        height = out.abs().amax(1)
+        height = out.flatten(1).abs().amax(1)
         value = margin(goal, out) if hasattr(goal, "margin") else None
-        met = goal.met(out)
+        met = surely_met(goal, out, SURE) if value is None else goal.met(out)
         if value is not None and bool(met.any()):  # it is met where it is met by more than rounding
             if low is None:
                 largest = self._largest.scatter_reduce(0, picture, height, "amax")[picture]
@@ -168,7 +169,7 @@ class BlackBox:
         return loss, met, asked
 
     def _outputs(self, sent: Tensor, *, every: bool) -> Tensor:
-        """Outputs (n, K) of versions sent, as many at a time as suit the network; every: all of them are counted."""
+        """Outputs (n, ...) of versions sent, as many at a time as suit the network; every: all of them are counted."""
         with torch.no_grad(), nullcontext() if every else passes.uncounted():
             size = at_once()
             if len(sent) <= size:

@@ -73,11 +73,11 @@ class Method:
     def takes(self) -> str:
         """The name of the type of model that it takes, as its first parameter is annotated: "Model" is every kind.
 
-        "" where that is not annotated.
+        "Detector | Segmenter" is two of them, "" where that is not annotated.
         """
         first = next(iter(inspect.signature(self.fn).parameters.values()), None)
         given = "" if first is None or first.annotation is first.empty else first.annotation
-        return given if isinstance(given, str) else getattr(given, "__name__", "")
+        return given if isinstance(given, str) else getattr(given, "__name__", "") or str(given)
 
     @property
     def summary(self) -> str:

@@ -301,6 +301,16 @@ def margin(goal: Goal, outputs: Tensor) -> Tensor:
     return loss
 
 
+def surely_met(goal: Goal, outputs: Tensor, rounding: float) -> Tensor:
+    """Whether a goal is met by more than rounding, (B,) bool, where it can tell; else whether it is met.
+
+    rounding: how far sums may come out apart, as a share of a picture's largest output.
+    """
+    surely = getattr(goal, "surely", None)
+    met: Tensor = goal.met(outputs) if surely is None else surely(outputs, rounding)
+    return met
+
+
 def as_goal(goal: Tensor | Goal) -> Goal:
     """A tensor of right classes means Misclassify."""
     return Misclassify(goal) if isinstance(goal, Tensor) else goal

@@ -68,10 +68,10 @@ def check_kind(model: Model, question: Target | Goal) -> None:
 
 def check_takes(model: Model, call: Call) -> None:
     """Refuse a method that does not take this kind of model, as its first parameter is annotated."""
-    taken = call.method.takes.rpartition(".")[2].lower()
-    if taken in _QUESTIONS and taken != model.kind:
+    taken = [part.strip().rpartition(".")[2].lower() for part in call.method.takes.split("|")]
+    if {*taken} <= {*_QUESTIONS} and model.kind not in taken:
         raise Refused(
-            f"{call.method.name} takes a {taken}, and the model is a {model.kind}",
+            f"{call.method.name} takes a {' or a '.join(taken)}, and the model is a {model.kind}",
             "clearsight methods NAME says what a method takes",
         )
 
