@@ -226,6 +226,8 @@ def test_dag_gives_other_classes_and_refuses_where_there_is_none():
     goal = cs.Vanish(there.boxes, there.classes)
     attacked = cs.attack(model, x, goal, "dag", eps=0.2)
     assert attacked.fooled
+    # its score is 0.6, so nothing is left to attack above 0.99
+    assert torch.equal(cs.attack(model, x, goal, "dag(floor=0.99)", eps=0.2).x, x)
     after = model(attacked.x)[0, int(found.raw[0])]
     assert after[5] < 0
     single, x = seeded(7, classes=1)
