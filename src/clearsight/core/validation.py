@@ -12,6 +12,7 @@ from clearsight.core.catalogue import Call
 from clearsight.core.classifier import Classifier
 from clearsight.core.model import Model
 from clearsight.core.preprocess import fits
+from clearsight.core.taking import KINDS, takes_kind
 from clearsight.core.targets import ClassScore, Goal, Of, Target
 from clearsight.errors import NotFinite, Refused
 
@@ -68,8 +69,8 @@ def check_kind(model: Model, question: Target | Goal) -> None:
 
 def check_takes(model: Model, call: Call) -> None:
     """Refuse a method that does not take this kind of model, as its first parameter is annotated."""
-    taken = [part.strip().rpartition(".")[2].lower() for part in call.method.takes.split("|")]
-    if {*taken} <= {*_QUESTIONS} and model.kind not in taken:
+    if not takes_kind(call.method, model.kind):
+        taken = [kind for kind in KINDS if takes_kind(call.method, kind)]
         raise Refused(
             f"{call.method.name} takes a {' or a '.join(taken)}, and the model is a {model.kind}",
             "clearsight methods NAME says what a method takes",
