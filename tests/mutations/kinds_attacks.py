@@ -125,7 +125,7 @@ CORE = [
         (
             "core/validation.py",
             "kinds_attacks",
-            [("model.kind not in taken", "False")],
+            [("if not takes_kind(call.method, model.kind):", "if False:")],
         ),
         (
             "attacks/common/weighted_pixels.py",
