@@ -171,14 +171,12 @@ def _notes(case: DetectorCase, precision: AveragePrecision, score: float) -> lis
     without = f"{case.counted(empty, 'shows', 'show')} no object" if empty else "Every picture shows an object"
     notes.append(f"{without}.")
     if precision.crowds:
-        notes.append(
-            f"{counted(precision.crowds, 'crowd or difficult object', 'crowds or difficult objects')} not judged."
-        )
+        notes.append(f"{counted(precision.crowds, 'object is', 'objects are')} a crowd or difficult, and not judged.")
     missing = [case.model.name(label) for label in precision.classes_without_truths]
     if missing:
         notes.append(
             f"No picture shows {', '.join(missing[:9])}{' and others' if len(missing) > 9 else ''}, so "
-            f"{counted(precision.unseen_false_positives, 'false positive')} of them lower no mean."
+            f"{counted(precision.unseen_false_positives, 'false positive')} of that kind lower no mean."
         )
     unread = len(case.data.pictures) - case.tried
     if unread > 0:

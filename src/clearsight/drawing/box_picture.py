@@ -77,18 +77,21 @@ def with_legend(image: Image.Image, entries: Sequence[tuple[str, str, bool]]) ->
 
 
 def cut_out(x: Tensor, box: Sequence[float], margin: float = 0.6) -> tuple[Tensor, tuple[int, int]]:
-    """The part of a picture x (C, H, W) around a box, with a margin in shares of its longer side, and its corner.
+    """The square of a picture x (C, H, W) around a box, with a margin in shares of its longer side, and its corner.
+
+    It is moved and cut so that it stays inside the picture.
 
     >>> import torch
-    >>> part, corner = cut_out(torch.zeros(3, 40, 40), (10, 10, 20, 20), margin=0.5)
+    >>> part, corner = cut_out(torch.zeros(3, 40, 40), (10, 10, 20, 18), margin=0.5)
     >>> tuple(part.shape), corner
-    ((3, 20, 20), (5, 5))
+    ((3, 20, 20), (5, 4))
     """
     x1, y1, x2, y2 = box
-    edge = margin * max(x2 - x1, y2 - y1)
-    left, top = max(0, int(x1 - edge)), max(0, int(y1 - edge))
-    right, low = min(x.shape[2], round(x2 + edge)), min(x.shape[1], round(y2 + edge))
-    return x[:, top : max(low, top + 1), left : max(right, left + 1)], (left, top)
+    side = max(1, round((1 + 2 * margin) * max(x2 - x1, y2 - y1)))
+    high, wide = min(side, x.shape[1]), min(side, x.shape[2])
+    left = min(max(0, round((x1 + x2 - wide) / 2)), x.shape[2] - wide)
+    top = min(max(0, round((y1 + y2 - high) / 2)), x.shape[1] - high)
+    return x[:, top : top + high, left : left + wide], (left, top)
 
 
 def _large(x: Tensor) -> tuple[Image.Image, float]:
