@@ -16,6 +16,7 @@ from clearsight.data.truth_records import BoxTruth, PixelMap, PixelTruth
 
 SIDE = 32
 RED, GREEN, BLUE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)
+CORNERS = [(0, 0), (12, 8), (24, 20), (4, 24), (20, 4), (8, 16), (16, 28), (28, 12)]  # of squares that do not touch
 Square = tuple[int, int, tuple[int, int, int]]  # left, top, colour: 4 x 4 pixels, as the tiny detector finds them
 
 

@@ -19,22 +19,24 @@ import clearsight as cs
 from argsblock import check_args_block
 from checkmanners import check_manners
 from clearsight.auditing.audit import case_of, parse_checks, run_audit, run_checks
+from clearsight.auditing.backgrounds import found as found_by
 from clearsight.auditing.detector_case import DetectorCase
 from clearsight.core.catalogue import catalogue
 from clearsight.core.check_kinds import checks_of
 from clearsight.core.model import Model
 from clearsight.core.preprocess import Preprocess
 from clearsight.data.datasets import Pictures
+from clearsight.data.truth_records import PixelMap, PixelTruth
 from clearsight.errors import Refused
 from clearsight.evaluation.average_precision import average_precision
+from clearsight.kinds.detections import Detections
 from clearsight.kinds.detector import Detector
 from clearsight.reporting.findings import Finding
 from clearsight.testing import pixel_segmenter, template_detector, tiny_detector, tiny_segmenter
-from placepictures import BLACK, BLUE, GREEN, RED, SIDE, box_truth, painted, with_boxes, with_maps
+from placepictures import BLACK, BLUE, CORNERS, GREEN, RED, SIDE, box_truth, painted, with_boxes, with_maps
 
 OF_DETECTORS = tuple(checks_of("detector"))
 OF_SEGMENTERS = tuple(checks_of("segmenter"))
-CORNERS = [(0, 0), (12, 8), (24, 20), (4, 24), (20, 4), (8, 16), (16, 28), (28, 12)]
 
 
 def finding(model: Model, data: Pictures, check: str, seed: int = 0) -> Finding:
@@ -247,12 +249,15 @@ def test_scores_are_held_against_precision(bias: float, verdict: str, tmp_path: 
     """Every red square scores sigmoid(8 + bias), and every other one is annotated: precision is 1/2."""
     weight = tiny_detector().net.match.weight.detach()
     model = template_detector(weight, torch.tensor([bias, -50.0]), 4, (SIDE, SIDE))
-    a, b = CORNERS[0], CORNERS[2]
-    data = with_boxes(tmp_path, [painted([(*a, RED), (*b, RED)])] * 8, [box_truth([a], [0])] * 8)
+    a, b, c = CORNERS[:3]
+    dim = (round(255 * (-2.2 - bias) / 8), 0, 0)  # a score of 0.1, which does not count
+    data = with_boxes(tmp_path, [painted([(*a, RED), (*b, RED), (*c, dim)])] * 8, [box_truth([a], [0])] * 8)
     found = finding(model, data, "detection-calibration")
     score = 1 / (1 + math.exp(-(8 + bias)))
     assert found.verdict == verdict
     assert found.value == pytest.approx(abs(score - 0.5), abs=1e-5)
+    assert found.interval == pytest.approx((found.value, found.value))  # every picture is like the others
+    assert f"mean score of {100 * score:.1f} % at a precision of 50.0 %" in found.headline
     assert {r["measure"]: r["value"] for r in found.tables[0].rows}["recall"] == 1
     low = finding(model, data, "detection-calibration(score=0.99)")
     assert (low.verdict, low.n) == ("note", 0)
@@ -409,6 +414,28 @@ def test_a_picture_that_cannot_be_read_is_left_out_and_named(tmp_path: Path) -> 
     report = cs.audit(tiny_detector(), data, only="detection-accuracy")
     assert report.findings[0].n == 8
     assert [b.file for b in report.facts.data.broken] == ["p04.png"]
+
+
+def test_a_picture_whose_truth_cannot_be_read_is_left_out_and_named(tmp_path: Path) -> None:
+    data = patches(tmp_path, 9)
+
+    def unreadable() -> PixelMap:
+        raise Refused("its mask is torn")
+
+    torn = dataclasses.replace(data.pictures[2], pixels=PixelTruth((SIDE, SIDE), unreadable))
+    report = cs.audit(
+        tiny_segmenter(), dataclasses.replace(data, pictures=(*data.pictures[:2], torn, *data.pictures[3:]))
+    )
+    assert report.findings[0].n == 8
+    assert [(b.file, b.reason) for b in report.facts.data.broken] == [("p02.png", "its mask is torn")]
+
+
+def test_an_object_is_found_by_its_class_its_place_and_its_score() -> None:
+    box, none = torch.tensor([[0.0, 0, 4, 4]]), torch.zeros(1)
+    said = Detections(box, torch.tensor([0.5]), torch.tensor([1]), none.long(), none[None])
+    for classes, place, score, right in ((1, 0, 0.5, True), (0, 0, 0.5, False), (2, 0, 0.5, False), (1, 3, 0.5, False)):
+        assert found_by(box + place, torch.tensor([classes]), said, score) == [right]
+    assert found_by(box, torch.tensor([1]), said, 0.51) == [False]
 
 
 def test_memory_holds_boxes_and_not_outputs(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from clearsight._version import __version__
 from clearsight.auditing.common_case import CommonCase, Scored
 from clearsight.auditing.reading import read_and_score
 from clearsight.core.catalogue import Call, parse
-from clearsight.core.classifier import Classifier
+from clearsight.core.classifier import Classifier, classifier_of
 from clearsight.core.places import occupied
 from clearsight.core.progress import Progress
 from clearsight.core.targets import ClassScore
@@ -82,6 +82,7 @@ class Case(CommonCase):
         model_words: Sequence[str] = (),
         data_words: Sequence[str] = (),
     ) -> None:
+        model = classifier_of(model, "a case of classes")
         super().__init__(
             model, data, seed=seed, budget=budget, progress=progress, model_words=model_words, data_words=data_words
         )
