@@ -302,6 +302,9 @@ def test_objects_that_are_reported_once_they_are_gone_fail(tmp_path: Path) -> No
     found = finding(of_the_ground((8, 8, 12, 12)), data, "background-shortcuts")
     assert (found.verdict, found.value) == ("fail", 0.0)
     assert [r["share found"] for r in found.tables[0].rows] == [1, 1, 1, 1]
+    beside = finding(of_the_ground((8, 8, 12, 12)), data, "false-alarms")
+    assert beside.value == 0
+    assert "8 further boxes lie on places that were painted over." in beside.notes
 
 
 def test_without_a_second_background_there_is_nothing_to_swap(tmp_path: Path) -> None:
@@ -345,6 +348,7 @@ def test_pixels_that_are_not_judged_and_a_constant_answer(tmp_path: Path) -> Non
     assert found.value == pytest.approx(0.25)
     assert found.chance == pytest.approx(0.25)
     assert found.verdict == "fail"
+    assert "the cross (column 11, row 11), where it says class 0 for class 1" in found.evidence[0].figure.caption
     nothing = with_maps(tmp_path / "none", arrays, [np.full((SIDE, SIDE), 255)] * 8, data.objects)
     assert finding(constant, nothing, "segmentation-accuracy").verdict == "note"
 
@@ -379,6 +383,9 @@ def test_checks_of_another_kind_are_refused_by_name(tmp_path: Path) -> None:
         cs.audit(tiny_detector(), data, only="robustness")
     with pytest.raises(Refused, match=r"detection-errors was not asked: it judges boxes, and a segmenter gives"):
         cs.audit(tiny_segmenter(), patches(tmp_path / "maps"), only="segmentation-accuracy, detection-errors")
+    (tmp_path / "bars.toml").write_text("[robustness]\nat_least = 0.5\n")
+    with pytest.raises(Refused, match=r"a bar for robustness, which cannot be asked: it judges one class"):
+        cs.audit(tiny_detector(), data, gate=tmp_path / "bars.toml")
     with pytest.raises(Refused, match=r"no check of a detector uses an explainer"):
         cs.audit(tiny_detector(), data, method="grad-cam")
     with pytest.raises(Refused, match=r"judged by boxes, and 8 pictures have none"):

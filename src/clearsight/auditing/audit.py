@@ -242,7 +242,7 @@ def audit(
     folder with anything else in it.
     """
     calls = parse_checks(only, model.kind)
-    bars = bars_for(gate, calls)
+    bars = bars_for(gate, calls, model.kind)
     pictures = data if isinstance(data, Pictures) else _open(model, data)
     run = partial(
         run_audit, model, pictures, calls, bars=bars, method=method, seed=seed, budget=budget, progress=progress

@@ -61,7 +61,7 @@ def audit(
     read_gate(gate) if gate else ()  # refused before the model is loaded, which takes seconds
     loaded = load_model(model, about_model, run)
     calls = parse_checks(checks, loaded.kind)
-    bars = bars_for(gate, calls)
+    bars = bars_for(gate, calls, loaded.kind)
     pictures = open_for(loaded, data, about_data)
     with (
         new_run("audit", out, holds="report.json") as folder,
