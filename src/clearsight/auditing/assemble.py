@@ -47,7 +47,7 @@ def make(
         asked=case.requested_method if method else case.method_words,
         method=method,
         signed=case.signed if method else False,
-        model=_model_facts(case.model),
+        model=model_facts(case.model),
         data=_data_facts(case),
         gate=None if gate is None else tuple(gate),
         environment=environment(str(case.model.device)),
@@ -64,7 +64,8 @@ def not_judged(kind: str) -> tuple[NotJudged, ...]:
     return tuple(NotJudged(name, why) for name, why in reasons.items() if why)
 
 
-def _model_facts(model: Model) -> ModelFacts:
+def model_facts(model: Model) -> ModelFacts:
+    """A model of any kind as a report names it."""
     return ModelFacts(
         source=model.source,
         fingerprint=model.fingerprint(),
