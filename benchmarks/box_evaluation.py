@@ -131,7 +131,7 @@ def main() -> None:
         "",
         f"Made by `python benchmarks/box_evaluation.py`: {PICTURES:,} made-up pictures with as many objects as COCO's; "
         f"seconds of processor time of this process, the mean of {ROUNDS} rounds in which both took turns, from "
-        "records in memory to AP and AR of all classes and sizes. `cs` is `average_precision`, by faster-coco-eval.",
+        "records in memory to AP and AR of all classes and sizes. `cs` is `average_precision`.",
         "",
         "| pictures of | boxes found | pycocotools, s | cs, s | times as fast | figures apart by |",
         "|---|---|---|---|---|---|",
@@ -145,7 +145,7 @@ def main() -> None:
     assert first is not None
     calls: dict[str, Callable[[], Any]] = {
         "who is matched with whom, at ten IoUs": lambda: match(first, THRESHOLDS),
-        "AP from those matches": lambda: by_class(first, match(first, THRESHOLDS)),
+        "those matches, and AP over all sizes from them": lambda: by_class(first, match(first, THRESHOLDS)),
         "`precision_intervals`, 300 drawn sets": lambda: precision_intervals(first),
         "`error_types`": lambda: error_types(first),
         "`box_calibration`": lambda: box_calibration(first),

@@ -3,9 +3,11 @@
 from ._version import __version__ as __version__
 from .auditing.audit import audit as audit
 from .auditing.case import Case as Case
+from .auditing.detector_case import DetectorCase as DetectorCase
 from .auditing.diagnosis import inspect as inspect
 from .auditing.map_tests import MapTest as MapTest
 from .auditing.map_tests import examine as examine
+from .auditing.segmenter_case import SegmenterCase as SegmenterCase
 from .comparing.compare import compare as compare
 from .core.catalogue import catalogue as catalogue
 from .core.catalogue import method as method

@@ -26,7 +26,6 @@ def segmenter():
 """
 MODELS = ("./mine.py:detector", "./mine.py:segmenter")
 REFUSES = {  # the words after clearsight; MODEL stands for one
-    "audit": ("audit", "MODEL", "photos"),
     "features": ("features", "MODEL", "photos"),
     "export": ("export", "MODEL", "--to", "torch-export", "-o", "out"),
     "serve": ("serve", "MODEL", "--port", "0"),
@@ -35,6 +34,7 @@ REFUSES = {  # the words after clearsight; MODEL stands for one
     "data check": ("data", "check", "photos", "--model", "MODEL"),
 }
 TAKES = {"inspect": ("inspect", "MODEL"), "explain": ("explain", "MODEL"), "attack": ("attack", "MODEL")}
+BY_TRUTH = {"audit"}  # which need boxes or class maps, see below
 WITHOUT_MODEL = {"methods", "demo", "train", "tune", "data augment", "data collect"}
 
 
@@ -59,7 +59,7 @@ def verbs() -> set[str]:
 
 
 def test_no_verb_is_forgotten() -> None:
-    assert verbs() == {*REFUSES, *TAKES, *WITHOUT_MODEL}
+    assert verbs() == {*REFUSES, *TAKES, *BY_TRUTH, *WITHOUT_MODEL}
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -120,3 +120,35 @@ def test_a_detector_of_the_catalogue_by_words(bench: Path, run: Callable[..., An
     assert "classes      1: cell" in got.out
     folder = cs.save(cs.load(words[1], weights="none", labels=["cell"]), bench / "m")
     assert "kind         detector" in run("inspect", str(folder)).out
+
+
+def test_a_detector_is_audited_by_boxes_and_a_segmenter_by_masks(bench: Path, run: Callable[..., Any]) -> None:
+    from placepictures import CORNERS, RED, painted
+
+    for folder in ("shots", "masks", "labels"):
+        (bench / folder).mkdir()
+    for i, (left, top) in enumerate(CORNERS):
+        Image.fromarray(painted([(left, top, RED)])).save(bench / "shots" / f"{i}.png")
+        mask = painted([(left, top, (0, 0, 0))], (1, 1, 1))[..., 0]
+        Image.fromarray(mask).save(bench / "masks" / f"{i}.png")
+        centre = f"{(left + 2) / 32} {(top + 2) / 32} 0.125 0.125"
+        (bench / "labels" / f"{i}.txt").write_text(f"0 {centre}\n")
+    (bench / "labels" / "classes.txt").write_text("class 0\nclass 1\n")
+    (bench / "masks" / "classes.txt").write_text("class 0\nclass 1\n")
+    (bench / "bars.toml").write_text("[segmentation-accuracy]\nat_least = 0.99\n")
+    boxes = run("audit", MODELS[0], "shots", "--boxes", "labels", "-o", "a", "--only", "detection-accuracy")
+    assert boxes.status == 0, boxes.err
+    report = json.loads((bench / "a" / "report.json").read_text())
+    assert report["findings"][0]["value"] == pytest.approx(1)
+    assert report["findings"][0]["command"].endswith("--only detection-accuracy --boxes labels")
+    maps = run("audit", MODELS[1], "shots", "--masks", "masks", "-o", "b", "--gate", "bars.toml")
+    assert maps.status == 1, maps.err  # black, which is class 0 to it, is class 1 in the masks
+    for words, told in (
+        (("--only", "robustness", "--boxes", "labels"), "robustness was not asked: it judges one class"),
+        (("--masks", "masks"), "--masks says nothing of what a detector is to find: give --boxes"),
+        (("--boxes", "labels", "--classes", "c.json"), "--classes says nothing of what a detector is to find"),
+        (("--boxes", "labels", "-m", "grad-cam"), "no check of a detector uses an explainer"),
+    ):
+        got = run("audit", MODELS[0], "shots", *words)
+        assert got.status == 2
+        assert told in got.err.replace("\n", " ")

@@ -316,7 +316,6 @@ def test_a_detector_made_by_hand_is_as_it_is_meant() -> None:
 def test_what_takes_a_classifier_alone_says_so(tmp_path: Path) -> None:
     model = tiny_detector()
     for call, name in (
-        (lambda: cs.audit(model, "demo"), "an audit"),
         (lambda: cs.features(model, "demo"), "features"),
         (lambda: cs.export(model, tmp_path), "export"),
         (lambda: cs.compare([model, linear([[1.0], [2.0]])], "demo"), "compare"),

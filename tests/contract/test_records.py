@@ -22,6 +22,7 @@ from clearsight.auditing.diagnosis import inspect
 from clearsight.auditing.gate import Bar
 from clearsight.comparing.summary import summarise_check
 from clearsight.core.catalogue import catalogue
+from clearsight.core.check_kinds import checks_of
 from clearsight.core.classifier import Classifier
 from clearsight.core.outputs import pick
 from clearsight.core.preprocess import Preprocess
@@ -294,7 +295,7 @@ def test_the_first_lines_say_what_fails_and_what_to_do_first() -> None:
 
 
 def test_where_all_checks_hold_the_first_lines_say_what_was_not_asked() -> None:
-    every = [Finding("pass", "", check=name) for name in catalogue("checks")]
+    every = [Finding("pass", "", check=name) for name in checks_of("classifier")]
     assert opening(every) == (f"All {len(every)} checks hold.", "Every check of the catalogue was asked.")
     rest = ", ".join(f.name for f in every[2:])
     assert opening(every[:2]) == ("All 2 checks hold.", f"Not asked: {rest}.")

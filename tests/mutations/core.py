@@ -4,7 +4,12 @@
 CORE = [
     ("runner/run.py", "if passes.through or rectifies:", "if passes.through:", "no_map_is_silently_wrong"),
     ("data/images.py", "values.float() / 255", "values.float() * (1 / 255)", "test_pictures and (bits or floats)"),
-    ("auditing/case.py", "of_bytes(torch.stack(images))", "torch.stack(images) * (1 / 255)", "test_pictures and bits"),
+    (
+        "auditing/common_case.py",
+        "of_bytes(torch.stack(images))",
+        "torch.stack(images) * (1 / 255)",
+        "test_pictures and bits",
+    ),
     ("runner/failures.py", "        if dotted:\n", "        if False:\n", "users_is_not_called_ours"),
     ("runner/failures.py", "        _try_alone(model, x[:2], instead)\n", "", "own_way_back"),
     (

@@ -136,6 +136,6 @@ CORE = [
         "yield waiting.pop().result()\n        while",
         "test_ahead",
     ),
-    ("auditing/case.py", "enumerate(rows) if (kept", "enumerate(readable) if (kept", "test_ahead"),
-    ("auditing/case.py", "[[place[i] for i in rows]]", "", "test_ahead"),
+    ("auditing/common_case.py", "enumerate(rows) if (kept", "enumerate(readable) if (kept", "test_ahead"),
+    ("auditing/common_case.py", "[answers[place[i]] for i in rows]", "answers", "test_ahead"),
 ]

@@ -39,7 +39,7 @@ CORE = [
         "has_no_parts",
     ),
     (
-        "auditing/case.py",
+        "auditing/common_case.py",
         "Whether the model was trained on some of these {self.thing}s is not known: {e}.",
         "",
         "table_of_a_run",

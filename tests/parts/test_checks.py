@@ -22,6 +22,7 @@ from clearsight.checks.faithfulness import verdict_of as faithful
 from clearsight.checks.sanity import alike
 from clearsight.core.calibration_error import ece
 from clearsight.core.catalogue import catalogue
+from clearsight.core.check_kinds import checks_of
 from clearsight.core.classifier import Classifier
 from clearsight.core.statistics import bootstrap, tails, wilson
 from clearsight.core.targets import ClassScore
@@ -34,7 +35,7 @@ from clearsight.runner.run import explain, measure
 from thinning import with_slow
 from twohalves import HEIGHT, WIDTH, Halves, found, model, rows, written
 
-CHECKS = tuple(catalogue("checks"))
+CHECKS = tuple(checks_of("classifier"))  # those of detectors and segmenters: test_place_checks
 # what divides the pictures, or reads those of a run folder, is held to the same manners in tests/parts/test_steal.py
 ON_ALL_PICTURES = tuple(name for name in CHECKS if name not in ("model-stealing", "membership-inference"))
 

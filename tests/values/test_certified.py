@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from clearsight.auditing.audit import parse_checks
 from clearsight.auditing.case import Case
-from clearsight.core.catalogue import catalogue
+from clearsight.core.check_kinds import checks_of
 from clearsight.core.classifier import Classifier
 from clearsight.core.preprocess import Preprocess
 from clearsight.core.statistics import clopper_pearson_lower, normal_quantile, wilson
@@ -278,9 +278,10 @@ def test_certified_robustness_stops_with_the_budget_and_comes_only_when_named(tm
     f = found(flat_case(tmp_path, budget=1e-3), CHECK)
     assert f.n == 1
     assert any("budget was used up after 1 of 6" in note for note in f.notes)
-    by_name = {name for name, m in catalogue("checks").items() if "by-name" in m.claims}
+    known = checks_of("classifier")
+    by_name = {name for name, m in known.items() if "by-name" in m.claims}
     assert "certified-robustness" in by_name
-    assert {c.method.name for c in parse_checks(None)} == catalogue("checks").keys() - by_name
+    assert {c.method.name for c in parse_checks(None)} == known.keys() - by_name
     assert str(parse_checks(CHECK)[0]) == CHECK
 
 

@@ -9,14 +9,20 @@ from datetime import UTC, datetime
 from importlib import metadata
 
 from clearsight.auditing.case import Case
+from clearsight.auditing.detector_case import DetectorCase
+from clearsight.auditing.segmenter_case import SegmenterCase
+from clearsight.core.catalogue import catalogue
+from clearsight.core.check_kinds import why_not
 from clearsight.core.model import Model
-from clearsight.reporting.facts import BarResult, BrokenFile, DataFacts, ModelFacts, RunFacts
+from clearsight.reporting.facts import BarResult, BrokenFile, DataFacts, ModelFacts, NotJudged, RunFacts
 from clearsight.reporting.findings import Finding
 from clearsight.reporting.report import Report
 
+AnyCase = Case | DetectorCase | SegmenterCase
+
 
 def make(
-    case: Case,
+    case: AnyCase,
     findings: Sequence[Finding],
     *,
     seconds: float,
@@ -45,8 +51,17 @@ def make(
         data=_data_facts(case),
         gate=None if gate is None else tuple(gate),
         environment=environment(str(case.model.device)),
+        not_judged=not_judged(case.model.kind),
     )
     return Report(facts, tuple(findings_with_commands))
+
+
+def not_judged(kind: str) -> tuple[NotJudged, ...]:
+    """The checks of classifiers that cannot judge another kind of model, and why; none for a classifier itself."""
+    if kind == "classifier":
+        return ()
+    reasons = {name: why_not(check, kind) for name, check in catalogue("checks").items()}
+    return tuple(NotJudged(name, why) for name, why in reasons.items() if why)
 
 
 def model_facts(model: Model) -> ModelFacts:
@@ -58,10 +73,11 @@ def model_facts(model: Model) -> ModelFacts:
         parameters=sum(w.numel() for w in model.net.parameters()),
         classes=len(model.labels),
         preprocess=model.preprocess,
+        kind=model.kind,
     )
 
 
-def _data_facts(case: Case) -> DataFacts:
+def _data_facts(case: AnyCase) -> DataFacts:
     return DataFacts(
         source=str(case.data.root),
         digest=case.digest,
@@ -75,7 +91,7 @@ def _data_facts(case: Case) -> DataFacts:
     )
 
 
-def evidence_command(case: Case, check: str) -> str:
+def evidence_command(case: AnyCase, check: str) -> str:
     """The command that runs this check again, with the options that it has.
 
     It names the explainer, where one was asked for, or where the check drew maps by one that an earlier check chose.

@@ -12,23 +12,33 @@ import torch
 
 from clearsight.auditing.assemble import evidence_command, make
 from clearsight.auditing.case import Case
+from clearsight.auditing.detector_case import DetectorCase
 from clearsight.auditing.diagnosis import inspect
 from clearsight.auditing.engine_compared import compared_with_engine
 from clearsight.auditing.evidence import not_of_texts
 from clearsight.auditing.gate import Bar, bars_for, hold
 from clearsight.auditing.mending import mending_command
 from clearsight.auditing.resume import read_stopped_audit
+from clearsight.auditing.segmenter_case import SegmenterCase
 from clearsight.core import rng
-from clearsight.core.catalogue import Call, catalogue, parse, split_calls
-from clearsight.core.classifier import Classifier, classifier_of
+from clearsight.core.catalogue import Call, parse, split_calls
+from clearsight.core.check_kinds import checks_of, why_not
+from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.progress import Progress
 from clearsight.core.run_names import new_run
+from clearsight.data.box_folders import open_boxes
 from clearsight.data.datasets import Pictures, open_data
+from clearsight.data.mask_folders import open_masks
 from clearsight.engines.facts import facts_of
 from clearsight.errors import Refused, nearest
+from clearsight.kinds.detector import Detector
+from clearsight.kinds.segmenter import Segmenter
 from clearsight.models.model_folder import AT_RANDOM, labels_at_random
 from clearsight.reporting.findings import Figure, Finding
 from clearsight.reporting.report import Report
+
+AnyCase = Case | DetectorCase | SegmenterCase
 
 
 class Stopped(KeyboardInterrupt):
@@ -61,20 +71,26 @@ def with_model_notes(pictures: Pictures, model: Classifier) -> Pictures:
     return dataclasses.replace(pictures, notes=(*pictures.notes, *notes))
 
 
-def parse_checks(only: str | Sequence[str] | None) -> list[Call]:
-    """The checks that words name, with their options.
+def parse_checks(only: str | Sequence[str] | None, kind: str = "classifier") -> list[Call]:
+    """The checks of a kind of model that words name, with their options.
 
     None: all in the catalogue's order, but those that claim "by-name" because they cost too much to come unasked.
+    Refused: a check that cannot judge this kind of model.
     """
+    known = checks_of(kind)
     if only is None:
-        return [Call(m) for m in catalogue("checks").values() if "by-name" not in m.claims]
+        return [Call(m) for m in known.values() if "by-name" not in m.claims]
     names = split_calls(only) if isinstance(only, str) else [w for part in only for w in split_calls(part)]
     if not names:
-        raise Refused(f"no check is named: {nearest('', catalogue('checks'))}")
-    return [parse(w, "checks") for w in names]
+        raise Refused(f"no check is named: {nearest('', known)}")
+    calls = [parse(w, "checks") for w in names]
+    for call in calls:
+        if why := why_not(call.method, kind):
+            raise Refused(f"{call.method.name} was not asked: {why}", f"checks of a {kind} are {', '.join(known)}")
+    return calls
 
 
-def run_checks(case: Case, calls: Sequence[Call], done: Mapping[str, Finding] | None = None) -> Iterator[Finding]:
+def run_checks(case: AnyCase, calls: Sequence[Call], done: Mapping[str, Finding] | None = None) -> Iterator[Finding]:
     """One finding for each check, as soon as it is there.  An exception inside a check is its finding.
 
     done: findings of an earlier run of the same case, by the check's spelling; they are given again as they are.
@@ -100,13 +116,14 @@ def run_checks(case: Case, calls: Sequence[Call], done: Mapping[str, Finding] | 
         yield finding
 
 
-def _run_check(case: Case, call: Call) -> Finding:
+def _run_check(case: AnyCase, call: Call) -> Finding:
     """The finding of one check, with the words of its method, the command that makes it again and its time."""
     case.doing, case.maps_used = call.method.name, False
     started = time.monotonic()
     try:
         with rng.seeded(case.seed, torch.zeros(1, 1)):
-            finding: Finding = _not_asked(case, call) or call.method(case, **call.options)
+            refused = _not_asked(case, call) if isinstance(case, Case) else None
+            finding: Finding = refused or call.method(case, **call.options)
         if finding.chosen_explainer:
             parse(finding.chosen_explainer, "explainers")  # refused here, it is an error of this check
     except Exception as e:  # shown in the report and in the exit status, never swallowed
@@ -115,7 +132,7 @@ def _run_check(case: Case, call: Call) -> Finding:
     return _described(case, call, finding, time.monotonic() - started)
 
 
-def _needs_pictures(case: Case, call: Call) -> bool:
+def _needs_pictures(case: AnyCase, call: Call) -> bool:
     return case.data.are_texts and "of-texts" not in call.method.claims
 
 
@@ -137,13 +154,13 @@ def _not_asked(case: Case, call: Call) -> Finding | None:
     return None
 
 
-def _leave_out(case: Case, call: Call) -> Finding:
+def _leave_out(case: AnyCase, call: Call) -> Finding:
     """The finding of a check for which the budget left no time."""
     why = f"It was not run: the checks before it used up the budget of {case.budget:g} s."
     return _described(case, call, Finding("warn", why), 0.0)
 
 
-def _described(case: Case, call: Call, finding: Finding, seconds: float) -> Finding:
+def _described(case: AnyCase, call: Call, finding: Finding, seconds: float) -> Finding:
     return dataclasses.replace(
         finding,
         check=str(call),
@@ -156,15 +173,17 @@ def _described(case: Case, call: Call, finding: Finding, seconds: float) -> Find
     )
 
 
-def _apply_to_case(case: Case, finding: Finding) -> None:
+def _apply_to_case(case: AnyCase, finding: Finding) -> None:
     """Apply what a finding says of explainers to the case, for the checks after it."""
+    if not isinstance(case, Case):
+        return
     if finding.chosen_explainer and case.method_words == "auto":
         case.use(parse(finding.chosen_explainer, "explainers"))
     if finding.maps_unreliable is not None:
         case.maps_unreliable_by = finding.name if finding.maps_unreliable else ""
 
 
-def _validate_call(case: Case, call: Call) -> None:
+def _validate_call(case: AnyCase, call: Call) -> None:
     """Refuse values of options that cannot be, without reading a picture."""
     options = {name: p.default for name, p in call.method.options.items()} | call.options
     if options.get("pictures", 1) < 1:
@@ -186,7 +205,7 @@ def _with_numbered_figures(finding: Finding, number: int) -> Finding:
 
 
 def audit(
-    model: Classifier,
+    model: Model,
     data: Pictures | str | Path = "demo",
     *,
     only: str | Sequence[str] | None = None,
@@ -197,11 +216,12 @@ def audit(
     folder: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Audit a classifier: run all checks of the default, or those named, on pictures -> a Report.
+    """Audit a model: run all checks of its kind, or those named, on pictures -> a Report.
 
     Args:
-        model: the classifier.
-        data: pictures from `folder`, or the words that the command line takes ("demo", "photos/").
+        model: a classifier, a detector or a segmenter.
+        data: pictures from `folder`, or the words that the command line takes ("demo", "photos/").  For a detector
+            pictures from `open_boxes`, for a segmenter from `open_masks`, or a folder that holds both.
         only: checks with their options, as in "accuracy, robustness(steps=40)", or a list of such; None for all but
             those that only run when named, because they cost much (certified-robustness, purification).
         method: name of the explainer that the checks use; "auto" for grad-cam if the network has feature maps for it,
@@ -216,13 +236,14 @@ def audit(
             folder, model, pictures, method, seed and budget.
         progress: called with what is done, the number done and the total.
 
-    Refused: unknown checks and explainers, options outside their ranges, a bar for a check that is not run, models that
-    are not one-of-many classifiers, probabilities taken for logits or logits for probabilities, pictures of which none
-    can be read, and a folder with anything else in it.
+    Refused: unknown checks and explainers, checks that cannot judge this kind of model, options outside their ranges, a
+    bar for a check that is not run, classifiers that are not one-of-many, probabilities taken for logits or logits for
+    probabilities, pictures without the truth that the model is judged by, pictures of which none can be read, and a
+    folder with anything else in it.
     """
-    calls = parse_checks(only)
-    bars = bars_for(gate, calls)
-    pictures = data if isinstance(data, Pictures) else open_data(data)
+    calls = parse_checks(only, model.kind)
+    bars = bars_for(gate, calls, model.kind)
+    pictures = data if isinstance(data, Pictures) else _open(model, data)
     run = partial(
         run_audit, model, pictures, calls, bars=bars, method=method, seed=seed, budget=budget, progress=progress
     )
@@ -232,8 +253,50 @@ def audit(
         return run(folder=run_folder)
 
 
+def _open(model: Model, words: str | Path) -> Pictures:
+    """The pictures that words name, with the truth that this kind of model is judged by."""
+    if model.kind == "classifier":
+        return open_data(words)
+    if str(words) == "demo":
+        raise Refused(f"the demo has no truth for a {model.kind}: give a folder of pictures with annotations")
+    return open_boxes(words) if model.kind == "detector" else open_masks(words)
+
+
+def case_of(
+    model: Model,
+    pictures: Pictures,
+    *,
+    seed: int = 0,
+    budget: float | None = None,
+    method: str = "auto",
+    progress: Progress | None = None,
+    model_words: Sequence[str] = (),
+    data_words: Sequence[str] = (),
+) -> AnyCase:
+    """The case of a kind of model.  The arguments are those of `Case`.
+
+    Refused: an explainer for a detector or a segmenter, whose checks use none, and models of no known kind.
+    """
+    if isinstance(model, Classifier):
+        return Case(
+            model, pictures, seed=seed, budget=budget, method=method, progress=progress, model_words=model_words,
+            data_words=data_words,
+        )  # fmt: skip
+    if method != "auto":
+        raise Refused(f"no check of a {model.kind} uses an explainer, such as {method}: leave it out")
+    if not isinstance(model, Detector | Segmenter):
+        raise Refused(f"an audit of a {model.kind}", "give a classifier, a detector or a segmenter")
+    if isinstance(model, Detector):
+        return DetectorCase(
+            model, pictures, seed=seed, budget=budget, progress=progress, model_words=model_words, data_words=data_words
+        )
+    return SegmenterCase(
+        model, pictures, seed=seed, budget=budget, progress=progress, model_words=model_words, data_words=data_words
+    )
+
+
 def run_audit(
-    model: Classifier,
+    model: Model,
     pictures: Pictures,
     calls: Sequence[Call],
     *,
@@ -255,9 +318,10 @@ def run_audit(
     each note on the pictures before any check.  Raises Stopped where the user interrupts the checks of an audit with a
     folder.
     """
-    model, pictures = compared_with_engine(classifier_of(model, "an audit"), pictures)
-    pictures = with_model_notes(pictures, model)
-    case = Case(
+    if isinstance(model, Classifier):
+        model, pictures = compared_with_engine(model, pictures)
+        pictures = with_model_notes(pictures, model)
+    case = case_of(
         model, pictures, seed=seed, budget=budget, method=method, progress=progress, model_words=model_words,
         data_words=data_words,
     )  # fmt: skip

@@ -8,6 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from clearsight.auditing.case import Case
+from clearsight.auditing.common_case import CommonCase
 from clearsight.core.statistics import Interval
 from clearsight.core.text import counted
 from clearsight.data.records import Pictures
@@ -54,14 +55,14 @@ def not_of_texts(check: str, why: str) -> Finding:
     return Finding("note", f"{check} was not run, because these are texts: {why}.")
 
 
-def note_on_budget(case: Case, done: int, planned: int) -> tuple[str, ...]:
+def note_on_budget(case: CommonCase, done: int, planned: int) -> tuple[str, ...]:
     """A note where the budget cut the work short."""
     if done >= planned:
         return ()
     return (f"The budget was used up after {done} of {case.counted(planned)}, a seeded draw.",)
 
 
-def note_on_sample(data: Case | Pictures, done: int, of: int) -> tuple[str, ...]:
+def note_on_sample(data: CommonCase | Pictures, done: int, of: int) -> tuple[str, ...]:
     """A note where only a sample was planned."""
     return () if done >= of else (f"A seeded sample of {done} from {counted(of, data.thing)} (option pictures).",)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from clearsight.core.catalogue import Call, catalogue
+from clearsight.core.check_kinds import why_not
 from clearsight.errors import Refused, nearest
 from clearsight.reporting.facts import BarResult
 from clearsight.reporting.findings import Finding
@@ -54,9 +55,15 @@ class Bar:
         return results
 
 
-def bars_for(gate: str | Path | None, calls: Sequence[Call]) -> tuple[Bar, ...]:
-    """The bars in a file, none without one.  Refused: a bar for a check that is not among the calls."""
+def bars_for(gate: str | Path | None, calls: Sequence[Call], kind: str = "classifier") -> tuple[Bar, ...]:
+    """The bars in a file, none without one.
+
+    Refused: a bar for a check that cannot judge this kind of model, or is not among the calls.
+    """
     bars = read_gate(gate) if gate else ()
+    for bar in bars:
+        if why := why_not(catalogue("checks")[bar.check], kind):
+            raise Refused(f"the gate has a bar for {bar.check}, which cannot be asked: {why}")
     missing = [b.check for b in bars if b.check not in {c.method.name for c in calls}]
     if missing:
         raise Refused(f"the gate has a bar for {', '.join(missing)}, which --only leaves out: add it there")

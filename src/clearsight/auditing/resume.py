@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from clearsight.auditing.case import Case
+from clearsight.auditing.detector_case import DetectorCase
+from clearsight.auditing.segmenter_case import SegmenterCase
 from clearsight.errors import Refused
 from clearsight.reporting.findings import Finding
 from clearsight.reporting.report import Report
 
 
-def read_stopped_audit(folder: Path, case: Case) -> tuple[dict[str, Finding], float]:
+def read_stopped_audit(folder: Path, case: Case | DetectorCase | SegmenterCase) -> tuple[dict[str, Finding], float]:
     """The findings that a stopped audit of the same case left in this folder; none where there was none.
 
     The findings by their check's spelling, without errors, and the seconds that they took.  What they say of explainers

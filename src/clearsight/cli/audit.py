@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from clearsight.cli.inputs import hired, load_classifier, look_first, open_pictures, seconds, typed
+from clearsight.cli.inputs import hired, load_model, look_first, seconds, typed
 from clearsight.cli.options import (
     Data,
     DataOptions,
@@ -21,6 +21,7 @@ from clearsight.cli.options import (
     grouped,
 )
 from clearsight.cli.output import end, sayer, typed_command
+from clearsight.cli.truth import open_for
 from clearsight.core.catalogue import split_calls
 from clearsight.errors import Refused
 
@@ -44,6 +45,7 @@ def audit(
 
     The costly certified-robustness, purification, model-stealing and membership-inference run only by --only.
 
+    A detector is judged by --boxes and a segmenter by --masks, each by checks of its own kind.
     Without arguments the embedded EfficientNet-Lite0 is audited on ten real photos. Given the folder of an audit that
     was stopped (-o DIR), it goes on where that ended.
     """
@@ -52,14 +54,15 @@ def audit(
     explainers = [] if method == "auto" else [method]
     look_first([model], [data], checks=split_calls(checks or ""), explainers=explainers)
     from clearsight.auditing.audit import Stopped, parse_checks, run_audit
-    from clearsight.auditing.gate import bars_for
+    from clearsight.auditing.gate import bars_for, read_gate
     from clearsight.cli.progress import progress
     from clearsight.core.run_names import new_run
 
-    calls = parse_checks(checks)
-    bars = bars_for(gate, calls)
-    classifier = load_classifier(model, about_model, run, "audit")
-    pictures = open_pictures(data, about_data)
+    read_gate(gate) if gate else ()  # refused before the model is loaded, which takes seconds
+    loaded = load_model(model, about_model, run)
+    calls = parse_checks(checks, loaded.kind)
+    bars = bars_for(gate, calls, loaded.kind)
+    pictures = open_for(loaded, data, about_data)
     with (
         new_run("audit", out, holds="report.json") as folder,
         progress(run.silent, pictures.thing) as report_progress,
@@ -67,7 +70,7 @@ def audit(
     ):
         try:
             report = run_audit(
-                classifier,
+                loaded,
                 pictures,
                 calls,
                 bars=bars,

@@ -1,8 +1,8 @@
-"""Average precision and recall of boxes as COCO defines them, by faster-coco-eval.
+"""Average precision and recall of boxes as COCO defines them.
 
-Lin et al. 2014, arXiv:1405.0312; https://cocodataset.org/#detection-eval.  The library (Apache-2.0) has the rule of
-pycocotools in C++.  What COCO's mean does not show stands beside it: how many true boxes it rests on, and how many of
-the false positives it leaves out, because their class has no true box.
+Lin et al. 2014, arXiv:1405.0312; https://cocodataset.org/#detection-eval.  What COCO's mean does not show stands beside
+it: how many true boxes it rests on, and how many of the false positives it leaves out, because their class has no true
+box.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from clearsight.errors import Refused
-from clearsight.evaluation.matching import MOST, match
+from clearsight.evaluation.curves import by_class, recall_by_class
+from clearsight.evaluation.matching import MOST, match, rank_by_score
 from clearsight.evaluation.records import BoxSet, Numbers
 
 THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).tolist())  # the floats of pycocotools: 0.05 * k differs in the last digit
+_AT_50, _AT_75 = 0, 5  # their places
 SIZES = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
 
 
@@ -105,28 +106,20 @@ def average_precision(boxes: BoxSet, most: int = MOST) -> AveragePrecision:
     >>> round(average_precision(box_set([one])).mean.ap50 * 101, 6)
     51.0
     """
-    if most < 1:
-        raise Refused(f"most {most}", "count at least one detection of a picture and class")
-    numbers = sorted({1, min(10, most), most})
-    precision, recall = _library(boxes, numbers)
+    matches = {name: match(boxes, THRESHOLDS, most, size) for name, size in SIZES.items()}
+    ap = {name: by_class(boxes, m) for name, m in matches.items()}
+    ar = {name: recall_by_class(boxes, m, m.judged) for name, m in matches.items()}
+    rank = rank_by_score(boxes)
+    ar_by_most = {n: recall_by_class(boxes, matches["all"], rank < n) for n in sorted({1, min(10, most), most})}
     truths = boxes.truths_by_class()
     crowds = np.bincount(boxes.truth_labels[boxes.crowd], minlength=len(boxes.classes))
     detections = np.bincount(boxes.labels, minlength=len(boxes.classes))
-    matches = match(boxes, [0.5], most)
-    unseen = matches.is_wrong()[0] & (truths == 0)[boxes.labels]
-    by_class = [
-        ClassPrecision(
-            label,
-            int(truths[k]),
-            int(crowds[k]),
-            int(detections[k]),
-            _figures(precision[:, :, [k]], recall[:, [k]], numbers),
-        )
-        for k, label in enumerate(boxes.classes)
-    ]
+    unseen = matches["all"].is_wrong()[0] & (truths == 0)[boxes.labels]
+    rows = zip(boxes.classes, truths.tolist(), crowds.tolist(), detections.tolist(), strict=True)
+    by = tuple(ClassPrecision(*row, _figures(ap, ar, ar_by_most, [k])) for k, row in enumerate(rows))
     return AveragePrecision(
-        _figures(precision, recall, numbers),
-        tuple(by_class),
+        _figures(ap, ar, ar_by_most, slice(None)),
+        by,
         boxes.pictures,
         int(truths.sum()),
         int(crowds.sum()),
@@ -137,67 +130,28 @@ def average_precision(boxes: BoxSet, most: int = MOST) -> AveragePrecision:
     )
 
 
-def _library(boxes: BoxSet, numbers: list[int]) -> tuple[Numbers, Numbers]:
-    """Precision (IoU, recall, class, size, most) and recall (IoU, class, size, most); -1 where no true box decides."""
-    from faster_coco_eval import (
-        COCO,
-        COCOeval_faster,
-    )  # which what evaluates nothing does not wait for
-
-    size = np.maximum(boxes.boxes[:, 2:] - boxes.boxes[:, :2], 0)
-    truth_size = boxes.truth_boxes[:, 2:] - boxes.truth_boxes[:, :2]
-    truth = _annotations(boxes.truth_picture, boxes.truth_labels, boxes.truth_boxes, truth_size, boxes.area)
-    for one, crowd in zip(truth, boxes.crowd.tolist(), strict=True):
-        one["iscrowd"] = int(crowd)
-    found = _annotations(boxes.picture, boxes.labels, boxes.boxes, size, size.prod(1))
-    for one, score in zip(found, boxes.scores.tolist(), strict=True):
-        one["score"] = score
-    pictures = [{"id": p} for p in range(boxes.pictures)]
-    categories = [{"id": k, "name": str(label)} for k, label in enumerate(boxes.classes)]
-    sets = [COCO({"images": pictures, "categories": categories, "annotations": rows}) for rows in (truth, found)]
-    evaluation = COCOeval_faster(*sets, iouType="bbox")
-    evaluation.params.maxDets = numbers
-    evaluation.params.areaRngLbl = list(SIZES)
-    evaluation.params.areaRng = [list(bounds) for bounds in SIZES.values()]
-    evaluation.params.iouThrs = np.asarray(THRESHOLDS)
-    evaluation.evaluate()
-    evaluation.accumulate()
-    return np.asarray(evaluation.eval["precision"]), np.asarray(evaluation.eval["recall"])
-
-
-def _annotations(picture: Any, labels: Any, edges: Numbers, size: Numbers, area: Numbers) -> list[dict[str, Any]]:
-    """COCO's records.  Ids count from 1: 0 reads as "unmatched"."""
-    rows = np.concatenate([edges[:, :2], size], axis=1).tolist()
-    columns = zip(picture.tolist(), labels.tolist(), rows, area.tolist(), strict=True)
-    return [
-        {"id": i, "image_id": p, "category_id": k, "bbox": box, "area": a, "iscrowd": 0}
-        for i, (p, k, box, a) in enumerate(columns, 1)
-    ]
-
-
-def _figures(precision: Numbers, recall: Numbers, numbers: list[int]) -> Precision:
-    sizes = list(SIZES)
-    at = {round(t, 2): i for i, t in enumerate(THRESHOLDS)}
-    ap = {name: _mean(precision[:, :, :, k, -1]) for k, name in enumerate(sizes)}
-    ar = {name: _mean(recall[:, :, k, -1]) for k, name in enumerate(sizes)}
+def _figures(
+    ap: dict[str, Numbers], ar: dict[str, Numbers], ar_by_most: dict[int, Numbers], classes: slice | list[int]
+) -> Precision:
+    """Means over some classes of figures (T, C) by size, and of recall by the number of detections."""
     return Precision(
-        ap["all"],
-        _mean(precision[at[0.5], :, :, 0, -1]),
-        _mean(precision[at[0.75], :, :, 0, -1]),
-        ap["small"],
-        ap["medium"],
-        ap["large"],
-        ar["all"],
-        ar["small"],
-        ar["medium"],
-        ar["large"],
-        {n: _mean(recall[:, :, 0, i]) for i, n in enumerate(numbers)},
+        ap=_mean(ap["all"][:, classes]),
+        ap50=_mean(ap["all"][_AT_50, classes]),
+        ap75=_mean(ap["all"][_AT_75, classes]),
+        ap_small=_mean(ap["small"][:, classes]),
+        ap_medium=_mean(ap["medium"][:, classes]),
+        ap_large=_mean(ap["large"][:, classes]),
+        ar=_mean(ar["all"][:, classes]),
+        ar_small=_mean(ar["small"][:, classes]),
+        ar_medium=_mean(ar["medium"][:, classes]),
+        ar_large=_mean(ar["large"][:, classes]),
+        ar_by_most={n: _mean(recall[:, classes]) for n, recall in ar_by_most.items()},
     )
 
 
 def _mean(values: Numbers) -> float | None:
     """The mean of what is defined."""
-    defined = values[values > -1]
+    defined = values[~np.isnan(values)]
     return float(defined.mean()) if defined.size else None
 
 

@@ -63,14 +63,27 @@ def at_101_recalls(recall: Numbers, precision: Numbers) -> Numbers:
 
 
 def by_class(boxes: BoxSet, matches: Matches, points: Points = "101") -> Numbers:
-    """Average precision from matches, by threshold and class: (T, C); NaN for classes without true boxes."""
+    """Average precision from matches, by threshold and class: (T, C); NaN for classes without true boxes that count."""
     found = np.full((len(matches.thresholds), len(boxes.classes)), np.nan)
     right, wrong = matches.is_right(), matches.is_wrong()
     order = np.lexsort((-boxes.scores, boxes.labels))
     starts = np.searchsorted(boxes.labels[order], np.arange(len(boxes.classes) + 1))
-    for k, truths in enumerate(boxes.truths_by_class().tolist()):
+    truths_of = np.bincount(boxes.truth_labels[matches.counted], minlength=len(boxes.classes))
+    for k, truths in enumerate(truths_of.tolist()):
         of_class = order[starts[k] : starts[k + 1]]
         for t in range(len(found)):
             value = average_precision_of(right[t, of_class], wrong[t, of_class], truths, points)
             found[t, k] = np.nan if value is None else value
     return found
+
+
+def recall_by_class(boxes: BoxSet, matches: Matches, among: Flags) -> Numbers:
+    """The share of the true boxes that is found, by threshold and class: (T, C); NaN where none counts.
+
+    among (D,): the detections that may find them, such as the best of each picture and class.
+    """
+    truths = np.bincount(boxes.truth_labels[matches.counted], minlength=len(boxes.classes))
+    right = matches.is_right() & among
+    found = np.stack([np.bincount(boxes.labels[r], minlength=len(boxes.classes)) for r in right])
+    share: Numbers = np.where(truths > 0, found / np.maximum(truths, 1), np.nan)
+    return share

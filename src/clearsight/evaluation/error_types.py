@@ -7,6 +7,7 @@ alone.  These rises do not add up to what is missing, because one error can hide
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,34 @@ class ErrorTypes:
     missed: tuple[int, ...]  # places of true boxes that no detection finds, not even when it is mended
     iou: float
     background: float
+
+
+@dataclass(frozen=True)
+class JudgedErrors:
+    """Each of D detections and K true boxes.
+
+    right, wrong: (D,).  kind: (D,) places in TYPES, -1 of what is not wrong.  object_of: (D,) the true box that a class
+    or place error means, -1 of others.  used, missed: (K,) true boxes that a right detection has, and that no detection
+    could be mended to find.
+    """
+
+    right: Flags
+    wrong: Flags
+    kind: Whole
+    object_of: Whole
+    used: Flags
+    missed: Flags
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """D detections with one type of error mended, and which of the true boxes (K,) still count."""
+
+    name: str
+    labels: Whole
+    right: Flags
+    wrong: Flags
+    counted: Flags
 
 
 def error_types(boxes: BoxSet, iou: float = 0.5, background: float = 0.1, most: int = MOST) -> ErrorTypes:
@@ -61,32 +90,43 @@ def error_types(boxes: BoxSet, iou: float = 0.5, background: float = 0.1, most: 
     """
     if not 0 <= background < iou:
         raise Refused(f"background {background} is not below iou {iou}", "give 0 <= background < iou")
+    of = judged_errors(boxes, iou, background, most)
+    before = _mean_precision(boxes, boxes.labels, of.right, of.wrong, boxes.truths_by_class())
+    costs: dict[str, float | None] = {}
+    for oracle in oracles(boxes, of):
+        truths = np.bincount(boxes.truth_labels[oracle.counted], minlength=len(boxes.classes))
+        after = _mean_precision(boxes, oracle.labels, oracle.right, oracle.wrong, truths)
+        costs[oracle.name] = _rise(before, after)
+    counts = {name: int((of.kind == i).sum()) for i, name in enumerate(TYPES)}
+    counts["missed"] = int(of.missed.sum())
+    words = np.where(of.right, RIGHT, np.where(of.wrong, np.asarray(TYPES)[of.kind], IGNORED))
+    places = tuple(np.flatnonzero(of.missed).tolist())
+    return ErrorTypes(before, counts, costs, tuple(words.tolist()), places, iou, background)
+
+
+def judged_errors(boxes: BoxSet, iou: float, background: float, most: int = MOST) -> JudgedErrors:
+    """What `error_types` counts, of each detection and each true box.  The arguments are those of `error_types`."""
     matches = match(boxes, [iou], most)
-    right, wrong, ignored = matches.is_right()[0], matches.is_wrong()[0], matches.ignored[0]
+    right, wrong = matches.is_right()[0], matches.is_wrong()[0]
     used = np.zeros(len(boxes.crowd), dtype=bool)
     used[matches.truth[0][right]] = True
     kind, object_of = _types(boxes, wrong, iou, background)
     could_be_found = used.copy()
     could_be_found[object_of[object_of >= 0]] = True
-    missed = ~could_be_found & ~boxes.crowd
-    before = _mean_precision(boxes, boxes.labels, right, wrong, boxes.truths_by_class())
-    costs: dict[str, float | None] = {}
-    for name in TYPES:
-        labels, now_right = boxes.labels, right
+    return JudgedErrors(right, wrong, kind, object_of, used, ~could_be_found & ~boxes.crowd)
+
+
+def oracles(boxes: BoxSet, of: JudgedErrors) -> Iterator[Oracle]:
+    """The same detections with one type of error mended, for each type."""
+    for i, name in enumerate(TYPES):
+        labels, now_right = boxes.labels, of.right
         if name in ("class", "place"):
-            mended = _mended(boxes, np.flatnonzero(kind == TYPES.index(name)), object_of, used)
-            labels, now_right = labels.copy(), right.copy()
-            labels[mended] = boxes.truth_labels[object_of[mended]]
+            mended = _mended(boxes, np.flatnonzero(of.kind == i), of.object_of, of.used)
+            labels, now_right = labels.copy(), of.right.copy()
+            labels[mended] = boxes.truth_labels[of.object_of[mended]]
             now_right[mended] = True
-        still_wrong = wrong & (kind != TYPES.index(name))
-        costs[name] = _rise(before, _mean_precision(boxes, labels, now_right, still_wrong, boxes.truths_by_class()))
-    fewer = np.bincount(boxes.truth_labels[~boxes.crowd & ~missed], minlength=len(boxes.classes))
-    costs["missed"] = _rise(before, _mean_precision(boxes, boxes.labels, right, wrong, fewer))
-    counts = {name: int((kind == i).sum()) for i, name in enumerate(TYPES)}
-    counts["missed"] = int(missed.sum())
-    words = np.where(right, RIGHT, np.where(ignored | ~matches.judged, IGNORED, np.asarray(TYPES)[kind]))
-    places = tuple(np.flatnonzero(missed).tolist())
-    return ErrorTypes(before, counts, costs, tuple(words.tolist()), places, iou, background)
+        yield Oracle(name, labels, now_right, of.wrong & (of.kind != i), ~boxes.crowd)
+    yield Oracle("missed", boxes.labels, of.right, of.wrong, ~boxes.crowd & ~of.missed)
 
 
 def _types(boxes: BoxSet, wrong: Flags, iou: float, background: float) -> tuple[Whole, Whole]:

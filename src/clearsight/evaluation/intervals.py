@@ -81,15 +81,23 @@ def drawn_precision(boxes: BoxSet, drawn: Whole, most: int = MOST) -> Numbers:
     true box of a class.  Detections of equal scores stand together in it, copies of one picture included.
     """
     matches = match(boxes, THRESHOLDS, most)
-    right, wrong = matches.is_right(), matches.is_wrong()
-    values = np.full((len(drawn), len(THRESHOLDS), len(boxes.classes)), np.nan)
-    order = np.lexsort((-boxes.scores, boxes.labels))
-    starts = np.searchsorted(boxes.labels[order], np.arange(len(boxes.classes) + 1))
+    return drawn_matches(boxes, boxes.labels, matches.is_right(), matches.is_wrong(), ~boxes.crowd, drawn)
+
+
+def drawn_matches(boxes: BoxSet, labels: Whole, right: Flags, wrong: Flags, counted: Flags, drawn: Whole) -> Numbers:
+    """Average precision of drawn sets from who is right: drawn (R, pictures) counts -> (R, T, C).
+
+    labels (D,), right and wrong (T, D): of the detections of `boxes`, which may have been mended.  counted (K,): which
+    of its true boxes count.
+    """
+    values = np.full((len(drawn), len(right), len(boxes.classes)), np.nan)
+    order = np.lexsort((-boxes.scores, labels))
+    starts = np.searchsorted(labels[order], np.arange(len(boxes.classes) + 1))
     for k in range(len(boxes.classes)):
         of_class = order[starts[k] : starts[k + 1]]
-        truths = np.bincount(
-            boxes.truth_picture[(boxes.truth_labels == k) & ~boxes.crowd], minlength=boxes.pictures
-        ).astype(np.float64)
+        truths = np.bincount(boxes.truth_picture[(boxes.truth_labels == k) & counted], minlength=boxes.pictures).astype(
+            np.float64
+        )
         rows = max(1, _AT_ONCE // max(1, len(of_class)))
         for start in range(0, len(drawn), rows):
             part = drawn[start : start + rows]

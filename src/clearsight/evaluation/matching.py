@@ -1,13 +1,15 @@
 """Which detection finds which true box, by COCO's rule, for all pictures, classes and thresholds at once.
 
-Average precision itself comes from faster-coco-eval.  That library does not tell who was matched with whom at each
-threshold, which error types, calibration and intervals are made of; so they are matched here, and a test holds that the
-average precision of these matches is the library's.
+Average precision, error types, calibration and intervals are all made of these matches; a test holds that average
+precision and recall are those of pycocotools.
 
 The rule (Lin et al. 2014, arXiv:1405.0312, and pycocotools' cocoeval.py): in each picture and class the detections
 choose in the order of their scores.  Each takes the true box of the highest IoU that is free and reaches the threshold,
 and of equal IoUs the last.  Only where there is none it falls to a crowd, if the share of it that lies inside reaches
 the threshold; a crowd takes any number, and what it takes is ignored.
+
+Where objects of some sizes alone are asked for, true boxes of other sizes are ignored as crowds are, only that each
+takes one detection; so is a detection of another size that finds nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from clearsight.errors import Refused
 from clearsight.evaluation.records import BoxSet, Flags, Numbers, Whole
 
 MOST = 100  # detections of a picture and class that COCO judges
+ANY_SIZE = (0.0, np.inf)
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class Matches:
     judged: Flags  # (D,): among the best of its picture and class
     truth: Whole  # (T, D): the true box that it found, or the crowd that took it; -1 where there is none
     overlap: Numbers  # (T, D): IoU with that box, or the share inside the crowd; 0 where there is none
-    ignored: Flags  # (T, D): taken by a crowd
+    ignored: Flags  # (T, D): taken by a true box that does not count; or of another size, and without a match
+    counted: Flags  # (K,): true boxes to be found, which are no crowds and of the size that is asked for
 
     def is_right(self) -> Flags:
         """True positives: (T, D)."""
@@ -39,16 +43,20 @@ class Matches:
 
     def is_wrong(self) -> Flags:
         """False positives: (T, D)."""
-        return (self.truth < 0) & self.judged
+        return (self.truth < 0) & self.judged & ~self.ignored
 
 
-def match(boxes: BoxSet, thresholds: Sequence[float], most: int = MOST) -> Matches:
+def match(
+    boxes: BoxSet, thresholds: Sequence[float], most: int = MOST, size: tuple[float, float] = ANY_SIZE
+) -> Matches:
     """Matches of detections with true boxes of their picture and class, each true box at most once.
 
     Args:
         boxes: detections and true boxes.
         thresholds: IoUs that a match needs at least, each in (0, 1].
         most: at most so many detections of each picture and class, the best ones.
+        size: the least and the largest area in square pixels, of objects by their ``area``, of detections by their box;
+            both bounds belong to it.
 
     Refused: thresholds outside of (0, 1], and fewer than one detection.
 
@@ -65,6 +73,7 @@ def match(boxes: BoxSet, thresholds: Sequence[float], most: int = MOST) -> Match
     if most < 1:
         raise Refused(f"most {most}", "judge at least one detection of a picture and class")
     judged = rank_by_score(boxes) < most
+    counted = ~boxes.crowd & _between(boxes.area, size)
     limits = np.minimum(np.asarray(thresholds, dtype=np.float64), 1 - 1e-10)
     detection, truth = pairs(boxes)
     of_class = (boxes.labels[detection] == boxes.truth_labels[truth]) & judged[detection]
@@ -73,9 +82,16 @@ def match(boxes: BoxSet, thresholds: Sequence[float], most: int = MOST) -> Match
     matched = np.full((len(limits), len(boxes.scores)), -1, dtype=np.int64)
     reached = np.zeros(matched.shape)
     at, pair = np.nonzero(overlap >= limits[:, None])
-    _choose(boxes, matched, reached, at, detection[pair], truth[pair], overlap[pair])
-    crowd = np.append(boxes.crowd, False)  # for the -1 of those without a match
-    return Matches(tuple(thresholds), judged, matched, reached, crowd[matched])
+    _choose(boxes, counted, matched, reached, at, detection[pair], truth[pair], overlap[pair])
+    sides = np.maximum(boxes.boxes[:, 2:] - boxes.boxes[:, :2], 0)
+    ignored = np.append(~counted, False)[matched]  # the last for the -1 of those without a match
+    ignored |= (matched < 0) & ~_between(sides.prod(1), size)
+    return Matches(tuple(thresholds), judged, matched, reached, ignored, counted)
+
+
+def _between(area: Numbers, size: tuple[float, float]) -> Flags:
+    inside: Flags = (area >= size[0]) & (area <= size[1])
+    return inside
 
 
 def rank_by_score(boxes: BoxSet) -> Whole:
@@ -115,7 +131,14 @@ def overlaps(boxes: BoxSet, detection: Whole, truth: Whole) -> Numbers:
 
 
 def _choose(
-    boxes: BoxSet, matched: Whole, reached: Numbers, at: Whole, detection: Whole, truth: Whole, overlap: Numbers
+    boxes: BoxSet,
+    counted: Flags,
+    matched: Whole,
+    reached: Numbers,
+    at: Whole,
+    detection: Whole,
+    truth: Whole,
+    overlap: Numbers,
 ) -> None:
     """Fill in matched and reached (T, D) from the pairs that reach a threshold.
 
@@ -124,7 +147,7 @@ def _choose(
     """
     turn = _turns(boxes, detection)
     crowd = boxes.crowd[truth]
-    order = np.lexsort((-truth, -overlap, crowd, detection, at, turn))
+    order = np.lexsort((-truth, -overlap, ~counted[truth], detection, at, turn))
     at, detection, truth, turn = (v[order] for v in (at, detection, truth, turn))
     overlap, crowd = overlap[order], crowd[order]
     free = np.ones((len(matched), len(boxes.crowd)), dtype=bool)

@@ -90,4 +90,4 @@ def _voc_matches(boxes: BoxSet, iou: float) -> Matches:
     late = np.setdiff1d(by_score, by_score[first])
     goes_to[late], reached[late] = -1, 0.0
     judged = np.ones(len(boxes.scores), dtype=bool)
-    return Matches((iou,), judged, goes_to[None], reached[None], ignored[None])
+    return Matches((iou,), judged, goes_to[None], reached[None], ignored[None], ~boxes.crowd)

@@ -31,6 +31,7 @@ class ModelFacts:
         parameters: number of its weights.
         classes: number of its classes.
         preprocess: how its pictures become pixels.
+        kind: "classifier", "detector" or "segmenter".
     """
 
     source: str
@@ -39,6 +40,7 @@ class ModelFacts:
     parameters: int
     classes: int
     preprocess: Preprocess
+    kind: str = "classifier"
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as report.json holds them."""
@@ -90,6 +92,14 @@ class BarResult:
     held: bool
 
 
+@dataclass(frozen=True)
+class NotJudged:
+    """A check that cannot judge this kind of model, and why, as a sentence without its full stop."""
+
+    check: str
+    reason: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
     """The run that made a report, with its model and its data; the fields of report.json, in its order.
@@ -110,6 +120,7 @@ class RunFacts:
         data: the pictures.
         gate: bars and whether they held; None where no gate was given.
         environment: versions and device that it ran on.
+        not_judged: checks that cannot judge this kind of model.
     """
 
     clearsight: str
@@ -127,6 +138,7 @@ class RunFacts:
     data: DataFacts
     gate: tuple[BarResult, ...] | None = None
     environment: dict[str, str]
+    not_judged: tuple[NotJudged, ...] = ()
 
     @property
     def thing(self) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from clearsight.core.catalogue import catalogue
+from clearsight.core.check_kinds import checks_of
 from clearsight.core.text import counted
 from clearsight.reporting.findings import Finding, Verdict
 from clearsight.reporting.wording import show_interval
 
 _ADVICE = "look at its evidence"
+_FIRST = ("accuracy", "detection-accuracy", "segmentation-accuracy")
 _ORDER: tuple[Verdict, ...] = ("fail", "error", "warn", "pass", "note")
 _SINGLE = {
     "fail": "fails",
@@ -20,17 +22,17 @@ _SINGLE = {
 }
 
 
-def opening(findings: Sequence[Finding], thing: str = "picture") -> tuple[str, str]:
+def opening(findings: Sequence[Finding], thing: str = "picture", kind: str = "classifier") -> tuple[str, str]:
     """Two sentences on an audit: which checks fail, and what to do first.
 
-    thing: what the data are, in a word.  Where all checks hold, the second sentence names the checks not asked
-    and those without anything to judge.
+    thing: what the data are, in a word; kind: of the model.  Where all checks hold, the second sentence names the
+    checks not asked and those without anything to judge.
 
     >>> opening([Finding("fail", "...", check="robustness", advice="train on attacked pictures")])
     ('The one check that was asked fails: robustness.', 'Start with robustness: train on attacked pictures.')
     """
     ordered = sheet_order(findings)
-    return _what_fails(ordered), _what_first(ordered, thing)
+    return _what_fails(ordered), _what_first(ordered, thing, kind)
 
 
 def sheet_order(findings: Sequence[Finding]) -> list[Finding]:
@@ -41,7 +43,7 @@ def sheet_order(findings: Sequence[Finding]) -> list[Finding]:
     places = {name: k for k, name in enumerate(catalogue("checks"))}
 
     def place(f: Finding) -> tuple[bool, int, int]:
-        return f.name != "accuracy", _ORDER.index(f.verdict), places.get(f.name, len(places))
+        return f.name not in _FIRST, _ORDER.index(f.verdict), places.get(f.name, len(places))
 
     return sorted(findings, key=place)
 
@@ -76,12 +78,12 @@ def _all_hold(ordered: Sequence[Finding]) -> str:
     return f"{counted(len(passed), 'check holds', 'checks hold')}, and none fails."
 
 
-def _what_first(ordered: Sequence[Finding], thing: str) -> str:
+def _what_first(ordered: Sequence[Finding], thing: str, kind: str) -> str:
     """What to do about the first check of the sheet that fails; else that could not be done; else that is undecided."""
     for verdict in ("fail", "error", "warn"):
         for f in _with_verdict(ordered, verdict)[:1]:
             return _advice(f, thing)
-    return _what_was_not_asked(ordered)
+    return _what_was_not_asked(ordered, kind)
 
 
 def _advice(f: Finding, thing: str) -> str:
@@ -93,11 +95,14 @@ def _advice(f: Finding, thing: str) -> str:
     return f"Start with {f.name}: {f.advice or _ADVICE}."
 
 
-def _what_was_not_asked(ordered: Sequence[Finding]) -> str:
-    """Which checks of the catalogue were not asked, and which of those asked had nothing to judge."""
+def _what_was_not_asked(ordered: Sequence[Finding], kind: str) -> str:
+    """Which checks of this kind of model were not asked, and which of those asked had nothing to judge."""
     names = {f.name for f in ordered}
-    missing = [name for name in catalogue("checks") if name not in names]
-    parts = [f"Not asked: {', '.join(missing)}"] if missing else ["Every check of the catalogue was asked"]
+    missing = [name for name in checks_of(kind) if name not in names]
+    every = "Every check of the catalogue was asked"
+    if kind != "classifier":
+        every = f"Every check that judges a {kind} was asked"
+    parts = [f"Not asked: {', '.join(missing)}"] if missing else [every]
     empty = _with_verdict(ordered, "note")
     if empty:
         parts.append(f"nothing to judge for {_list_checks(empty)}")

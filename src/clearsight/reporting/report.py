@@ -44,7 +44,7 @@ class Report:
     @property
     def opening(self) -> tuple[str, ...]:
         """The first lines of the sheet and of report.html: what fails, and what to do first."""
-        return opening(self.findings, self.facts.thing)
+        return opening(self.findings, self.facts.thing, self.facts.model.kind)
 
     @property
     def sheet(self) -> tuple[Finding, ...]:

@@ -1,0 +1,75 @@
+"""How far the costs of types of error would move with other pictures of the same kind: a bootstrap over pictures.
+
+Efron 1979, doi:10.1214/aos/1176344552.  What is right, wrong or mended is decided within a picture, so it is decided
+once, and a drawn set differs in how often each picture counts.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from clearsight.core.statistics import FEWEST, Interval, tails
+from clearsight.errors import Refused
+from clearsight.evaluation.error_types import judged_errors, oracles
+from clearsight.evaluation.intervals import drawn_matches
+from clearsight.evaluation.matching import MOST
+from clearsight.evaluation.records import BoxSet, Numbers
+
+
+def error_intervals(
+    boxes: BoxSet, seed: int = 0, draws: int = 300, iou: float = 0.5, background: float = 0.1, most: int = MOST
+) -> dict[str, Interval | None]:
+    """95 % percentile intervals of the costs that `error_types` gives, by type, moved by the bias of the draws.
+
+    None for fewer than seven pictures, and without true boxes.
+
+    Args:
+        boxes: detections and true boxes of all pictures.
+        seed: which pictures are drawn.
+        draws: how many sets are drawn.
+        iou: what a right detection needs at least.
+        background: below or at which a detection has nothing to do with an object.
+        most: at most so many detections of each picture and class count, the best ones.
+
+    Refused: fewer than 100 draws, which say nothing of the tails.
+
+    In every picture the class is wrong, so no drawn set has another cost:
+
+    >>> from clearsight.evaluation.records import box_set, picture_boxes
+    >>> one = picture_boxes([[0, 0, 4, 4]], [0.9], [2], [[0, 0, 4, 4]], [1])
+    >>> [round(v, 6) for v in error_intervals(box_set([one] * 8))["class"]]
+    [1.0, 1.0]
+    """
+    if draws < 100:
+        raise Refused(f"draws {draws}", "give at least 100")
+    n = boxes.pictures
+    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), draws)
+    drawn = np.concatenate([np.ones((1, n), dtype=np.int64), drawn])
+    of = judged_errors(boxes, iou, background, most)
+    before = drawn_matches(boxes, boxes.labels, of.right[None], of.wrong[None], ~boxes.crowd, drawn)
+    return {
+        oracle.name: _interval(
+            before,
+            drawn_matches(boxes, oracle.labels, oracle.right[None], oracle.wrong[None], oracle.counted, drawn),
+            n,
+        )
+        for oracle in oracles(boxes, of)
+    }
+
+
+def _interval(before: Numbers, after: Numbers, pictures: int) -> Interval | None:
+    """before, after: (R, 1, C), the pictures as they are first."""
+    with np.errstate(invalid="ignore"):
+        rise = _mean(after) - _mean(before)
+    figure, draws = max(0.0, float(rise[0])), np.maximum(rise[1:][~np.isnan(rise[1:])], 0)
+    if pictures < FEWEST or np.isnan(rise[0]) or not len(draws):
+        return None
+    low, high = np.percentile(draws, tails(pictures)) + figure - draws.mean()
+    return float(np.clip(low, 0, figure)), float(np.clip(high, figure, 1))
+
+
+def _mean(values: Numbers) -> Numbers:
+    """The mean over the classes that a drawn set has: (R, 1, C) -> (R,)."""
+    n = (~np.isnan(values)).sum((1, 2))
+    mean: Numbers = np.divide(np.nansum(values, axis=(1, 2)), n, out=np.full(len(values), np.nan), where=n > 0)
+    return mean

@@ -1,0 +1,36 @@
+"""How the audits of detectors and segmenters are broken on purpose: (file, old text, new text, pytest's -k)."""
+
+C, A, K = "checks/", "auditing/", "test_place_checks"
+CORE = [
+    ("core/check_kinds.py", "for word in cases or", 'for word in ["Case"] or', K),
+    (A + "audit.py", "if why := why_not(call.method, kind):", 'if why := "":', K),
+    (A + "assemble.py", "for name, why in reasons.items() if why)", "for name, why in reasons.items() if not why)", K),
+    (A + "common_case.py", "            h.update(self._truth_bytes(p))\n", "", K),
+    (A + "detector_case.py", "self._numbers[truth.labels]", "truth.labels", K),
+    (A + "detector_case.py", "box_to_original(found.boxes, truth.size, self.model.preprocess)", "found.boxes", K),
+    (
+        A + "detector_case.py",
+        "truth.labels, truth.crowd | truth.difficult, truth.area\n",
+        "truth.labels, truth.crowd, truth.area\n",
+        K,
+    ),
+    (A + "box_outcomes.py", "    missed[matches.truth[0][right]] = False\n", "", K),
+    (A + "backgrounds.py", "classes[:, None] == said.labels[None]", "classes[:, None] >= said.labels[None]", K),
+    (A + "backgrounds.py", "others.sort(key=lambda i: bool(", "others.sort(key=lambda i: not bool(", K),
+    (A + "place_case.py", "except Refused as e:  # its truth", "except ZeroDivisionError as e:  # its truth", K),
+    (C + "detection_accuracy.py", "-rows[i][0], case", "rows[i][0], case", K),
+    (C + "detection_accuracy.py", "judge(intervals.ap50, floor=floor)", "judge(intervals.ap50, ceiling=floor)", K),
+    (C + "detection_errors.py", "key=lambda name: -costs[name]", "key=lambda name: costs[name]", K),
+    (C + "detection_calibration.py", "right - scores)", "right)", K),
+    (C + "detection_calibration.py", "kept = case.boxes.above(score)", "kept = case.boxes", K),
+    (C + "false_alarms.py", "if sure < score:", "if sure > score:", K),
+    (C + "false_alarms.py", "if _covered(box, where) >= 0.5:", "if _covered(box, where) >= 2:", K),
+    (C + "background_shortcuts.py", "torch.where(where, x, background(i))", "torch.where(where, x, x)", K),
+    (C + "background_shortcuts.py", "background(row).flip(-1))", "background(taken[0]))", K),
+    (C + "background_shortcuts.py", "or still[0] > ceiling", "", K),
+    (C + "background_shortcuts.py", "mirrored, background(row), *versions", "mirrored, x, *versions", K),
+    (C + "segmentation_accuracy.py", "key=lambda i: (by_picture[i],", "key=lambda i: (-by_picture[i],", K),
+    (C + "segmentation_accuracy.py", "& (truth != NOT_JUDGED))", ")", K),
+    (C + "segmentation_accuracy.py", "/ (scores.truth > 0).sum()", "", K),
+    ("evaluation/error_intervals.py", "+ figure - draws.mean()", "", "error_intervals"),
+]
