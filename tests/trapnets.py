@@ -21,7 +21,9 @@ from clearsight.core.preprocess import Preprocess
 from clearsight.core.taking import takes_kind
 
 EXPLAINERS = sorted(n for n, m in cs.catalogue("explainers").items() if takes_kind(m, "classifier"))
-ATTACKS = sorted(n for n, m in cs.catalogue("attacks").items() if "texts-only" not in m.claims)
+ATTACKS = sorted(
+    n for n, m in cs.catalogue("attacks").items() if "texts-only" not in m.claims and takes_kind(m, "classifier")
+)
 NEEDS_A_LINEAR_HEAD = {"needs-a-linear-head"}  # behind the feature maps: none of the nets here has one
 FAST = {
     "queries": 40,

@@ -10,12 +10,13 @@ from torch import Tensor
 
 import clearsight as cs
 from clearsight.core.catalogue import catalogue
+from clearsight.core.taking import takes_kind
 from clearsight.testing import tiny_detector, tiny_segmenter
 from kindnets import small_pyramid, small_skips
 
 MODELS = {"windows": tiny_detector(), "pyramid": small_pyramid(), "pixels": tiny_segmenter(), "skips": small_skips()}
 X = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-PAIRS = [(name, model) for name in catalogue("metrics") for model in MODELS]
+PAIRS = [(n, w) for n, m in catalogue("metrics").items() for w in MODELS if takes_kind(m, MODELS[w].kind)]
 every = pytest.mark.parametrize(("name", "model"), PAIRS, ids=[f"{n}-{m}" for n, m in PAIRS])
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, fields, replace
 import torch
 from torch import Tensor
 
+from clearsight.core.classifier import Classifier
 from clearsight.core.evaluation_mode import evaluating
-from clearsight.core.model import Model
 from clearsight.core.norms import Measure
 from clearsight.core.running_statistics import statistics_held
 from clearsight.core.targets import Goal
@@ -32,7 +32,7 @@ class TrainingStep:
     seed: of the random numbers of this step.
     """
 
-    model: Model
+    model: Classifier
     cross_entropy: Callable[[Tensor, Tensor], Tensor]
     attack: Callable[[Tensor, Goal], Tensor]
     eps: float = 0.0
@@ -56,19 +56,19 @@ class TrainingStep:
         with evaluating(self.model.net), torch.no_grad():
             return replace(self.model, output=None)(x)  # auxiliary outputs are there in training alone
 
-    def sharing(self, x: Tensor) -> Model:
-        """The network as a Model whose pass over the pictures x is that of `forward`, not one of its own.
+    def sharing(self, x: Tensor) -> Classifier:
+        """The network as a Classifier whose pass over the pictures x is that of `forward`, not one of its own.
 
         A pass that was made before is made again, for nobody could look into it any more.
         """
         if self._last and self._last[0] is x:
             self._last.clear()
-        of = {f.name: getattr(self.model, f.name) for f in fields(Model)}
+        of = {f.name: getattr(self.model, f.name) for f in fields(Classifier)}
         return _OnePass(**of, step=self, x=x)
 
 
 @dataclass(frozen=True, eq=False)
-class _OnePass(Model):
+class _OnePass(Classifier):
     """The network of a step; its pass over x, that very tensor, is the step's own where gradients are enabled."""
 
     step: TrainingStep | None = None

@@ -3,14 +3,14 @@
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
 from clearsight.core.map_boxes import box_overlap
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 
 
 @method(paper="arXiv:1512.04150", claims="higher-is-better")
 def box_iou(
-    model: Classifier, x: Tensor, target: Target, maps: Tensor, *, regions: Tensor, threshold: float = 0.2
+    model: Model, x: Tensor, target: Target, maps: Tensor, *, regions: Tensor, threshold: float = 0.2
 ) -> Tensor:
     """Intersection over union of the box around the map's largest bright part and the object's box: 0 to 1.
 

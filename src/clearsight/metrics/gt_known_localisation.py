@@ -3,14 +3,14 @@
 from torch import Tensor
 
 from clearsight.core.catalogue import method
-from clearsight.core.classifier import Classifier
 from clearsight.core.map_boxes import box_overlap
+from clearsight.core.model import Model
 from clearsight.core.targets import Target
 
 
 @method(paper="arXiv:1704.04232", claims="higher-is-better")
 def gt_known_localisation(
-    model: Classifier,
+    model: Model,
     x: Tensor,
     target: Target,
     maps: Tensor,
