@@ -40,6 +40,7 @@ def on_files(files: Files, config: Any) -> Files:
         "stealing-table.md": (ROOT / "benchmarks" / "stealing.md").read_text(),
         "export-table.md": (ROOT / "benchmarks" / "export.md").read_text(),
         "box-evaluation-table.md": (ROOT / "benchmarks" / "box_evaluation.md").read_text(),
+        "selective-search-table.md": (ROOT / "benchmarks" / "selective_search.md").read_text(),
         "norms.md": (ROOT / "benchmarks" / "norms.md").read_text(),
         "norms.svg": (ROOT / "benchmarks" / "norms.svg").read_text(),
     }

@@ -1,1 +1,1 @@
-"""The verb demo: the story of a shortcut."""
+"""The verb demo: the story of a shortcut, and how detectors came to be."""
