@@ -19,7 +19,7 @@ from clearsight.auditing.reading import read_and_score
 from clearsight.core import rng
 from clearsight.core.batching import SIZE
 from clearsight.core.catalogue import Call, parse
-from clearsight.core.classifier import Classifier
+from clearsight.core.classifier import Classifier, classifier_of
 from clearsight.core.places import occupied
 from clearsight.core.progress import Progress
 from clearsight.core.targets import ClassScore
@@ -91,6 +91,7 @@ class Case:
         model_words: Sequence[str] = (),
         data_words: Sequence[str] = (),
     ) -> None:
+        model = classifier_of(model, "an audit")
         if not data.pictures and data.broken:
             name, reason = data.broken[0]
             raise Refused(f"none of the pictures can be read ({name}: {reason})")

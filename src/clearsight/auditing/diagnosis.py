@@ -9,18 +9,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from clearsight.auditing.kind_facts import KindFacts, kind_facts
 from clearsight.core import rng
 from clearsight.core.classifier import Classifier
 from clearsight.core.label_names import first_name
+from clearsight.core.model import Model
 from clearsight.core.preprocess import Preprocess
 from clearsight.engines.facts import EngineFacts, facts_of
 from clearsight.errors import Refused
 from clearsight.internals import traceability
 from clearsight.internals.target_layer import early, layer_and_later
-from clearsight.models.dry_run import Layer, Problem, dry_run, probes, reason
+from clearsight.models.dry_run import Layer, dry_run, probes, reason
+from clearsight.models.problems import Problem
 
 if TYPE_CHECKING:
     from clearsight.data.datasets import Pictures
+
+NOTHING = "N/A"  # what torchvision calls the numbers that COCO does not use
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,8 @@ class Inspection:
     """What a model is.  size in pixels; parameters and buffers count numbers; first and last are three labels each.
 
     layer: what class-activation methods read by default, or "" where there is none; candidates: the last layer at each
-    resolution, any of which can be named with layer=; problems: what to mend; notes: what is as it may be.
+    resolution, any of which can be named with layer=; problems: what to mend; notes: what is as it may be.  scores: ""
+    where it is no classifier; gives: what such a one gives for a picture, None where it runs too badly to tell.
     """
 
     source: str
@@ -52,6 +58,8 @@ class Inspection:
     notes: tuple[str, ...]
     pictures: int | None = None
     exported: EngineFacts | None = None
+    kind: str = "classifier"
+    gives: KindFacts | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values only, for --json."""
@@ -77,10 +85,11 @@ class Inspection:
             )
         rows = [
             ("model", f"{self.source}  {self.fingerprint}"),
+            *([] if self.kind == "classifier" else [("kind", self.kind)]),
             ("input", f"{self.channels} x {_dimensions(self.size)}, pixels in [0, 1]"),
             ("preprocess", how),
             ("classes", f"{self.classes}: {_first_names(self.first)}{between}{_first_names(self.last)}"),
-            ("scores", f"{self.scores}{output}"),
+            *self._outputs(output),
             ("weights", f"{self.parameters:,} parameters{frozen}, {self.buffers:,} in buffers"),
             ("kept as", f"{self.dtype} on {self.device}"),
             ("target layer", self.layer or "none found"),
@@ -99,6 +108,12 @@ class Inspection:
         problem_lines = [line for p in self.problems for line in (f"- {p.what}", f"    {p.mend}")]
         return [*lines, "", f"{len(self.problems)} to mend:", *problem_lines]
 
+    def _outputs(self, part: str) -> list[tuple[str, str]]:
+        if self.kind == "classifier":
+            return [("scores", f"{self.scores}{part}")]
+        rows = [] if self.gives is None else self.gives.rows()
+        return [*rows, *([("output", f"part {self.output!r}")] if part else [])]
+
 
 def _rows_of_file(facts: EngineFacts) -> list[tuple[str, str]]:
     """What is said of an exported file."""
@@ -112,13 +127,13 @@ def _rows_of_file(facts: EngineFacts) -> list[tuple[str, str]]:
     ]
 
 
-def inspect(model: Classifier, pictures: Pictures | None = None, *, apart: bool = True) -> Inspection:
+def inspect(model: Model, pictures: Pictures | None = None, *, apart: bool = True) -> Inspection:
     """Look at a model, and run it a few times on noise -> an Inspection.
 
     It never fails: what fails is named in the problems.  The model comes back as it was.
 
     Args:
-        model: the classifier to look at.
+        model: the classifier, detector or segmenter to look at.
         pictures: pictures from ``folder``; with them it also says how many they are and which of their classes the
             model does not know.
         apart: whether it also tries to take the network apart into its operations, which takes seconds.
@@ -130,6 +145,7 @@ def inspect(model: Classifier, pictures: Pictures | None = None, *, apart: bool 
     notes = _notes_on_network(net)
     layer = ""
     candidates: tuple[Layer, ...] = ()
+    gives: KindFacts | None = None
     try:
         x = probes(model)
         with model.undisturbed(), rng.seeded(0, x[:1]):
@@ -137,12 +153,13 @@ def inspect(model: Classifier, pictures: Pictures | None = None, *, apart: bool 
             problems += layer_problems
             notes += _note_on_later_layers(model, x) if layer and not problems else []
             notes += traceability.notes(model, x) if apart and not problems else []
+            gives = kind_facts(model, x) if not layer_problems else None
     except Exception as e:  # the guard itself complains, or there is no memory for one picture
         message = f"running the network disturbs it: {reason(e)}"
         problems.append(Problem(message, "forward must change nothing", "disturbs-itself"))
     if pictures is not None:
         notes += pictures.notes
-        unknown, class_notes = _unknown_classes(model, pictures)
+        unknown, class_notes = _unknown_classes(model, pictures) if isinstance(model, Classifier) else ([], ())
         problems += unknown
         notes += class_notes
     parameters = [p for p in net.parameters() if not is_lazy(p)]
@@ -153,7 +170,7 @@ def inspect(model: Classifier, pictures: Pictures | None = None, *, apart: bool 
         channels=model.preprocess.channels,
         preprocess=model.preprocess,
         output=model.output,
-        scores=model.scores,
+        scores=model.scores if isinstance(model, Classifier) else "",
         classes=len(model.labels),
         first=model.labels[:3],
         last=model.labels[3:][-3:],
@@ -168,13 +185,16 @@ def inspect(model: Classifier, pictures: Pictures | None = None, *, apart: bool 
         notes=tuple(notes),
         pictures=None if pictures is None else len(pictures.pictures),
         exported=facts_of(net),
+        kind=model.kind,
+        gives=gives,
     )
 
 
-def _repeated_labels(model: Classifier) -> list[Problem]:
+def _repeated_labels(model: Model) -> list[Problem]:
     indices_by_name: dict[str, list[int]] = {}
     for i, name in enumerate(model.labels):
-        indices_by_name.setdefault(name, []).append(i)
+        if name != NOTHING:
+            indices_by_name.setdefault(name, []).append(i)
     repeated = {name: indices for name, indices in indices_by_name.items() if len(indices) > 1}
     if not repeated:
         return []
@@ -203,7 +223,7 @@ def _faulty_weights(net: nn.Module) -> list[Problem]:
     return problems
 
 
-def _note_on_later_layers(model: Classifier, x: Tensor) -> list[str]:
+def _note_on_later_layers(model: Model, x: Tensor) -> list[str]:
     """A note that a layer with places comes after the target layer; none where none does."""
     layer, later = layer_and_later(model, x)
     return [early(layer, later)] if later else []
@@ -238,7 +258,7 @@ def _unknown_classes(model: Classifier, pictures: Pictures) -> tuple[list[Proble
         return [Problem(e.what, e.fix or "say what they mean: --classes FILE", "unknown-classes")], ()
 
 
-def _fingerprint(model: Classifier) -> str:
+def _fingerprint(model: Model) -> str:
     try:
         return model.fingerprint()
     except Exception:  # a network that cannot say its weights has none

@@ -34,7 +34,7 @@ from clearsight.core.statistics import FEWEST, Interval, Judgement
 from clearsight.core.text import counted
 from clearsight.drawing import charts
 from clearsight.errors import Refused
-from clearsight.models.loading import load
+from clearsight.models.loading import load_classifier
 from clearsight.reporting.findings import Cell, Evidence, Figure, Finding, Table
 from clearsight.reporting.wording import show
 
@@ -340,7 +340,7 @@ def _load_other(case: Case, words: str) -> Classifier | None:
     """The model that was trained on random labels, where there is one; refused where it is one of other classes."""
     if not words:
         return None
-    model = load(words)
+    model = load_classifier(words, "explainer-ranking")
     if model.labels != case.model.labels or model.preprocess.size != case.model.preprocess.size:
         raise Refused(
             f"explainer-ranking(other={words}): a model of the same classes and input as {case.model.source} is needed"

@@ -19,7 +19,7 @@ from clearsight.core.text import counted
 from clearsight.drawing.heatmaps import magnified_difference, photo, strip
 from clearsight.errors import Refused
 from clearsight.internals.scores import scores_of
-from clearsight.models.loading import load
+from clearsight.models.loading import load_classifier
 from clearsight.reporting.findings import Cell, Evidence, Finding
 
 _EVIDENCE = 8
@@ -31,7 +31,7 @@ def _validate(case: Case, *, eps: float, steps: int, queries: int, noise: int, o
             f"gradient-masking(eps={eps:g}, steps={steps}, queries={queries}, noise={noise}): a budget above 0 "
             "and at most 1, in pixels in [0, 1] (4/255), and at least one of each"
         )
-    if other and load(other).labels != case.model.labels:
+    if other and load_classifier(other, "gradient-masking").labels != case.model.labels:
         raise Refused(f"gradient-masking(other={other}): a model of the same classes as {case.model.source} is needed")
 
 
@@ -88,7 +88,7 @@ def gradient_masking(
         return Finding(
             "note", f"None of {counted(len(rows), 'picture')} is answered right: there is nothing to attack."
         )
-    other_model = load(other) if other else None
+    other_model = load_classifier(other, "gradient-masking") if other else None
     done: list[int] = []
     batches: list[AttackTrials] = []
     for part, x in case.batches(right):

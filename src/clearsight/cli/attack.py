@@ -6,7 +6,16 @@ from typing import Annotated, Any
 
 import typer
 
-from clearsight.cli.inputs import hired, load_model, look_first, models_and_places, numbers, open_places, seconds, typed
+from clearsight.cli.inputs import (
+    hired,
+    load_classifier,
+    look_first,
+    models_and_places,
+    numbers,
+    open_places,
+    seconds,
+    typed,
+)
 from clearsight.cli.options import DATA, MODEL, ModelOptions, NamedData, Out, RunOptions, WorkerOptions, grouped
 from clearsight.cli.output import end, sayer, typed_command
 from clearsight.cli.texts import attack_texts_of
@@ -85,7 +94,7 @@ def attack(
 
     if len(names) > 1:
         _refuse_of_a_matrix(curve=curve, budget=budget, method=None if explainer == "auto" else explainer)
-    models = [load_model(name, about_model, run) for name in names]
+    models = [load_classifier(name, about_model, run, "attack") for name in names]
     chosen = method or usual_attack(models)
     if method is None and chosen != USUAL:
         sayer(run.silent)(
@@ -97,7 +106,7 @@ def attack(
         eps=None if eps is None else numbers(eps, "--eps")[0],
         curve=None if curve is None else numbers(curve, "--curve"),
         target=target,
-        other=None if other is None else load_model(other, about_model, run),
+        other=None if other is None else load_classifier(other, about_model, run, "attack"),
         access=access,
         digits=digits,
     )

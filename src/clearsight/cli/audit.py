@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from clearsight.cli.inputs import hired, load_model, look_first, open_pictures, seconds, typed
+from clearsight.cli.inputs import hired, load_classifier, look_first, open_pictures, seconds, typed
 from clearsight.cli.options import (
     Data,
     DataOptions,
@@ -58,7 +58,7 @@ def audit(
 
     calls = parse_checks(checks)
     bars = bars_for(gate, calls)
-    classifier = load_model(model, about_model, run)
+    classifier = load_classifier(model, about_model, run, "audit")
     pictures = open_pictures(data, about_data)
     with (
         new_run("audit", out, holds="report.json") as folder,

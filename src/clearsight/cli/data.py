@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from clearsight.cli.inputs import load_model, look_first, open_pictures
+from clearsight.cli.inputs import load_classifier, look_first, open_pictures
 from clearsight.cli.options import (
     DATA,
     MODEL,
@@ -51,7 +51,7 @@ def data_check(
     from clearsight.data.datasets import ALL
     from clearsight.data.truth_folders import open_truth
 
-    judge = load_model(model, about_model, run) if model else None
+    judge = load_classifier(model, about_model, run, "data check") if model else None
     is_demo = data.partition(":")[0] == "demo"
     split = None if is_demo else ALL
     if is_demo or (about_data.boxes is None and about_data.masks is None):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from clearsight.cli.inputs import hired, load_model, look_first, model_and_places, open_places
+from clearsight.cli.inputs import hired, load_classifier, look_first, model_and_places, open_places
 from clearsight.cli.options import MODEL, DataOptions, ModelOptions, Out, RunOptions, Take, WorkerOptions, grouped
 from clearsight.cli.output import tell
 from clearsight.cli.texts import explain_texts_of
@@ -53,7 +53,7 @@ def explain(
     from clearsight.core.run_names import new_folder
     from clearsight.explaining.explain_pictures import explain_pictures
 
-    classifier = load_model(name, about_model, run)
+    classifier = load_classifier(name, about_model, run, "explain")
     data = open_places(places, about_data)
     with progress(run.silent) as report_progress, hired(sharing):
         explained = explain_pictures(

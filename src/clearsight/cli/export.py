@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from clearsight.cli.inputs import load_model, look_first, open_pictures
+from clearsight.cli.inputs import load_classifier, look_first, open_pictures
 from clearsight.cli.options import DATA, Model, ModelOptions, OfPictures, Out, RunOptions, grouped
 from clearsight.cli.output import tell, typed_command
 
@@ -47,7 +47,7 @@ def export(
     from clearsight.core.run_names import new_run
     from clearsight.exporting.export import export as export_model
 
-    loaded = load_model(model, about_model, run)
+    loaded = load_classifier(model, about_model, run, "export")
     data = None if verify is None else open_pictures(verify, about_data)
     with new_run("export", out, holds="export.json") as folder, progress(run.silent) as report_progress:
         exported = export_model(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clearsight.cli.inputs import load_model, look_first, open_pictures, seconds, typed
+from clearsight.cli.inputs import load_classifier, look_first, open_pictures, seconds, typed
 from clearsight.cli.options import Data, Model, ModelOptions, OfPictures, Out, RunOptions, grouped
 from clearsight.cli.output import tell
 
@@ -46,7 +46,7 @@ def features(
     from clearsight.core.run_names import new_run
     from clearsight.feature_report.report import features as run_features
 
-    classifier = load_model(model, about_model, run)
+    classifier = load_classifier(model, about_model, run, "features")
     pictures = open_pictures(data, about_data)
     with new_run("features", out, holds="index.html") as folder, progress(run.silent) as report_progress:
         report = run_features(

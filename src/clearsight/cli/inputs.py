@@ -20,6 +20,7 @@ from clearsight.models.model_words import check_model_words, names_model
 
 if TYPE_CHECKING:
     from clearsight.core.classifier import Classifier
+    from clearsight.core.model import Model
     from clearsight.data.datasets import Pictures
 
 
@@ -38,8 +39,15 @@ def look_first(models: Sequence[str], places: Sequence[str], **methods: Sequence
                 parse(spelling, kind)
 
 
-def load_model(words: str, given: ModelOptions, run: RunOptions) -> Classifier:
-    """The model that the words name."""
+def load_classifier(words: str, given: ModelOptions, run: RunOptions, verb: str) -> Classifier:
+    """The classifier that the words name, for a command that takes no other kind; a detector is refused by name."""
+    from clearsight.core.classifier import classifier_of
+
+    return classifier_of(load_model(words, given, run), f"clearsight {verb}")
+
+
+def load_model(words: str, given: ModelOptions, run: RunOptions) -> Model:
+    """The model that the words name, of whatever kind."""
     from clearsight.models.loading import load
 
     part = given.output

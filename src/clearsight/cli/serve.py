@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from clearsight.cli.inputs import load_model, look_first
+from clearsight.cli.inputs import load_classifier, look_first
 from clearsight.cli.options import Model, ModelOptions, Placed, RunOptions, grouped
 from clearsight.cli.output import sayer
 from clearsight.errors import Refused
@@ -89,7 +89,7 @@ def serve(
     from clearsight.serving.serve import serve as serve_model
 
     serve_model(
-        load_model(model, about_model, run),
+        load_classifier(model, about_model, run, "serve"),
         host=address.host,
         port=address.port,
         name=address.name,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clearsight.cli.inputs import load_model, look_first, open_pictures, seconds, typed
+from clearsight.cli.inputs import load_classifier, look_first, open_pictures, seconds, typed
 from clearsight.cli.options import MODEL, ModelOptions, NamedData, Out, RunOptions, grouped
 from clearsight.cli.output import end, typed_command
 from clearsight.core.catalogue import split_calls
@@ -125,7 +125,8 @@ def steal(
 def _loaded(target: str, members: list[str], about: ModelOptions, run: RunOptions) -> Victim:
     from clearsight.stealing.victim import of_classifier
 
-    return of_classifier(load_model(target, about, run), [load_model(words, about, run) for words in members])
+    shown = [load_classifier(words, about, run, "steal") for words in members]
+    return of_classifier(load_classifier(target, about, run, "steal"), shown)
 
 
 def _served(target: str, size: int, keys: Path | None, about: ModelOptions) -> Victim:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from clearsight.cli.inputs import hired, load_model, seconds, typed
+from clearsight.cli.inputs import hired, load_classifier, seconds, typed
 from clearsight.cli.options import DataOptions, ModelOptions, RunOptions, WorkerOptions
 from clearsight.cli.output import end, sayer, typed_command
 from clearsight.core.tables import one_row
@@ -37,7 +37,7 @@ def explain_texts_of(
     from clearsight.core.run_names import new_folder
     from clearsight.explaining.explain_texts import explain_texts
 
-    model = load_model(name, about_model, run)
+    model = load_classifier(name, about_model, run, "explain")
     data = given_texts(places, about_data)
     with progress(run.silent, data.thing) as tell, hired(sharing):
         explained = explain_texts(
@@ -77,7 +77,7 @@ def attack_texts_of(
     from clearsight.cli.progress import progress
     from clearsight.core.run_names import new_run
 
-    model = load_model(name, about_model, run)
+    model = load_classifier(name, about_model, run, "attack")
     data = given_texts(places, about_data)
     with (
         new_run("attack", out, holds="report.json") as folder,

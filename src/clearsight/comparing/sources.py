@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from clearsight.core.classifier import Classifier
+from clearsight.core.classifier import Classifier, classifier_of
+from clearsight.core.model import Model
 from clearsight.core.preprocess import Preprocess
 from clearsight.core.score_kinds import Scores
 from clearsight.core.tables import read_table
@@ -18,12 +19,13 @@ from clearsight.data.datasets import Pictures, open_data
 from clearsight.data.splits import named
 from clearsight.errors import Refused
 from clearsight.models.exported import says_itself, silent
-from clearsight.models.loading import load
+from clearsight.models.loading import load_classifier
 from clearsight.models.model_folder import SPLIT
 from clearsight.models.model_words import LIBRARIES, exported_file, is_run, names_exported
 from clearsight.reporting.report import Report
 from clearsight.training.several_runs import complete
 
+TAKER = "compare"  # for a message on models of other kinds
 FORMS = "the folder of a model, of an audit, or of clearsight train --repeat, or an exported file"
 
 
@@ -66,8 +68,9 @@ def opened(
     compared: list[RunToCompare] = []
     notes: list[str] = []
     for run in runs:
-        if isinstance(run, Classifier):
-            compared.append(RunToCompare("", run.source, partial(_return_model, run)))
+        if isinstance(run, Model):
+            classifier = classifier_of(run, TAKER)
+            compared.append(RunToCompare("", run.source, partial(_return_model, classifier)))
         elif isinstance(run, Report):
             compared.append(RunToCompare("", run.facts.model.source, report=run))
         else:
@@ -105,9 +108,9 @@ def _opened(place: str, stated: Stated, device: str, trust: bool) -> RunToCompar
         if stated.labels is None or stated.preprocess is None:
             raise silent(place, stated.labels is not None, stated.preprocess is not None)
         labels, preprocess, scores = stated.labels, stated.preprocess, stated.scores or "logits"
-        plain = partial(load, place, device=device, trust=trust)
+        plain = partial(load_classifier, place, TAKER, device=device, trust=trust)
         return RunToCompare("", place, partial(plain, labels=labels, preprocess=preprocess, scores=scores))
-    return RunToCompare("", place, partial(load, place, device=device, trust=trust))
+    return RunToCompare("", place, partial(load_classifier, place, TAKER, device=device, trust=trust))
 
 
 def _runs_named(words: str) -> tuple[list[str], list[str]]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, cast, get_args
+from typing import ClassVar, get_args
 
 import torch
 from torch import Tensor, nn
 
-from clearsight.core.guard import able
 from clearsight.core.model import Model
+from clearsight.core.model_parts import network_given
 from clearsight.core.preprocess import Preprocess
 from clearsight.core.score_kinds import Scores
 from clearsight.errors import Refused, nearest
@@ -114,12 +114,7 @@ def wrap(
     Refused: what is no network, networks frozen by torch.jit.freeze or recorded in training mode, what is no
     Preprocess, other scores, and too few labels.
     """
-    net = _unwrapped(net)
-    if not isinstance(net, nn.Module):
-        raise Refused(f"a {type(net).__name__} is not a torch.nn.Module: wrap(net, preprocess, labels) takes a network")
-    able(net)
-    if not isinstance(preprocess, Preprocess):
-        raise Refused("preprocessing is unknown: give preprocess=Preprocess(size=224, mean=(0.5,) * 3, std=(0.5,) * 3)")
+    net = network_given(net, preprocess, "wrap")
     if scores not in get_args(Scores):
         raise Refused(f"scores {scores!r}: {nearest(str(scores), get_args(Scores))}")
     several = scores not in ("multi-label", "values")
@@ -129,11 +124,14 @@ def wrap(
     return Classifier(net, preprocess, tuple(map(str, labels)), source, output, scores)
 
 
-def _unwrapped(net: nn.Module) -> nn.Module:
-    while True:
-        if isinstance(net, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            net = net.module
-        elif isinstance(getattr(net, "_orig_mod", None), nn.Module):
-            net = cast(nn.Module, net._orig_mod)
-        else:
-            return net
+def classifier_of(model: Model, taker: str) -> Classifier:
+    """The model, where it is a classifier.
+
+    taker: what takes no other kind, for the message.  Refused: detectors and segmenters.
+    """
+    if isinstance(model, Classifier):
+        return model
+    raise Refused(
+        f"{taker} takes a classifier, and {model.source or 'the model'} is a {model.kind}",
+        "clearsight inspect, cs.explain and cs.attack take every kind of model",
+    )

@@ -56,8 +56,23 @@ def paths(out: Any) -> list[tuple[str | int, Tensor]]:
     return choices
 
 
+def reports_boxes(out: Any) -> bool:
+    """Whether a network returned a dict with boxes, scores and labels for each picture, as torchvision's detectors."""
+    return (
+        isinstance(out, list)
+        and bool(out)
+        and all(isinstance(o, Mapping) and {"boxes", "scores"} <= o.keys() for o in out)
+    )
+
+
 def _advice(out: Any) -> str:
     """What to do about a refusal: the line that picks the scores, rows of them before anything else."""
+    if reports_boxes(out):
+        return (
+            "these boxes are those left after suppression, as many as there happen to be: give the candidates before "
+            'it; cs.load("torchvision:fasterrcnn_resnet50_fpn", weights=FILE, labels=[...]) does, and so do the others '
+            "of torchvision's and clearsight methods detectors"
+        )
     choices = paths(out)
     if not choices:
         return "let forward return one tensor (B, K), a row of scores for each picture"

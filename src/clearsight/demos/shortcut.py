@@ -13,7 +13,7 @@ from clearsight.comparing.compare import compare
 from clearsight.core.progress import Progress
 from clearsight.data.datasets import ALL, open_data
 from clearsight.demos.decoy_digits import write_digits, write_marks
-from clearsight.models.loading import load
+from clearsight.models.loading import load_classifier
 from clearsight.reporting.findings import Verdict
 from clearsight.reporting.report import Report
 from clearsight.reporting.wording import WORDS
@@ -139,7 +139,7 @@ def shortcut(
 
 def _judged(name: str, data: Path, swapped: Path, folder: Path, seed: int, progress: Progress | None) -> TrainedModel:
     """The audit of a model on test digits of its own kind, and its accuracy where marks are drawn at random."""
-    model = load(str(folder / f"model-{name}"))
+    model = load_classifier(str(folder / f"model-{name}"), "demo")
     report = audit(model, open_data(data), only=CHECKS, seed=seed, progress=progress)
     page = folder / f"audit-{name}"
     report.save(page)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 import clearsight.exporting as package
 from clearsight.auditing.case import Case
-from clearsight.core.classifier import Classifier
+from clearsight.core.classifier import Classifier, classifier_of
 from clearsight.core.output import write_whole
 from clearsight.core.progress import Progress
 from clearsight.data.datasets import open_data
@@ -90,6 +90,7 @@ def export(
     precision that the format does not have, "int8" without pictures, calibrate and agree where they change nothing.
     """
     began = time.monotonic()
+    model = classifier_of(model, "export")
     to_format = _checked(to, precision, agree)
     data = None if verify is None else _opened(verify)
     _refuse_unused(precision, agree, data, calibrate)

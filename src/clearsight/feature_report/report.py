@@ -17,7 +17,7 @@ from clearsight._version import __version__
 from clearsight.auditing.case import Case
 from clearsight.core import rng
 from clearsight.core.catalogue import Call, catalogue, parse
-from clearsight.core.classifier import Classifier
+from clearsight.core.classifier import Classifier, classifier_of
 from clearsight.core.label_names import plain
 from clearsight.core.progress import Progress
 from clearsight.data.datasets import Picture, Pictures, open_data, truth
@@ -243,6 +243,7 @@ def features(
     Refused: unknown layers, units, classes and methods, pictures of which none can be read, and models that do not take
     pictures.
     """
+    model = classifier_of(model, "features")
     if not isinstance(data, Pictures | str | Path):
         raise Refused(f"features needs pictures in files, not a {type(data).__name__}: give a path")
     calls = [parse(m, "visualisations") for m in ([methods] if isinstance(methods, str) else methods)]

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from clearsight.auditing.case import Case
-from clearsight.core.classifier import Classifier
+from clearsight.core.classifier import classifier_of
+from clearsight.core.model import Model
 from clearsight.core.progress import Progress
 from clearsight.core.statistics import Interval, wilson
 from clearsight.engines.facts import facts_of, gives_scores_alone
@@ -100,7 +101,7 @@ class Comparison:
 
 
 def compare_models(
-    models: Sequence[Classifier],
+    models: Sequence[Model],
     pictures: Pictures | None,
     *,
     seconds: float = 10.0,
@@ -110,10 +111,16 @@ def compare_models(
 
     Each model is judged by its own labels: a picture counts as right where the top class is one that its label means.
     Speed: the models take turns, batch by batch, for so many seconds together and at least three rounds, so that what
-    else the machine does slows all alike.  Refused: no models, or a time that is not above 0.
+    else the machine does slows all alike.  Refused: no models, models of several kinds, or a time that is not above 0.
     """
     if not models:
         raise Refused("no models to compare: name two or more")
+    kinds = sorted({model.kind for model in models})
+    if len(kinds) > 1:
+        raise Refused(
+            f"{' and '.join(f'a {kind}' for kind in kinds)} have nothing to compare",
+            "name models of one kind, or inspect them one by one",
+        )
     if not seconds > 0:
         raise Refused(f"seconds={seconds:g}: give a time above 0")
     tell: Progress = progress or (lambda what, done, total: None)
@@ -161,14 +168,15 @@ def _error_sentence(e: Exception) -> str:
     return shorten(str(e), 300, placeholder=" ...") if isinstance(e, Refused) else reason(e)
 
 
-def size_on_disk(model: Classifier) -> int:
+def size_on_disk(model: Model) -> int:
     """Bytes of a file with all weights and buffers; what two layers share is written once, floats as float32."""
     tensors = [t for t in (*model.net.parameters(), *model.net.buffers()) if not is_lazy(t)]  # each of them once
     return sum(t.numel() * (4 if t.is_floating_point() else t.itemsize) for t in tensors)
 
 
-def _measure_accuracy(model: Classifier, pictures: Pictures, tell: Progress) -> tuple[int, int, int, tuple[str, ...]]:
+def _measure_accuracy(given: Model, pictures: Pictures, tell: Progress) -> tuple[int, int, int, tuple[str, ...]]:
     """Numbers of pictures that are right, labelled and readable; and notes if the model was trained on some."""
+    model = classifier_of(given, "accuracy")
     if not model.one_of_many:
         raise Refused(f"its scores are {model.scores}, so it has no top class and no accuracy")
     case = Case(model, pictures, progress=tell)
@@ -177,9 +185,7 @@ def _measure_accuracy(model: Classifier, pictures: Pictures, tell: Progress) -> 
     return int(case.right[case.labelled].sum()), len(case.labelled), len(case.pictures), case.learned
 
 
-def _measure_speed(
-    models: dict[int, Classifier], seconds: float, trouble: list[list[str]]
-) -> dict[int, tuple[Speed, ...]]:
+def _measure_speed(models: dict[int, Model], seconds: float, trouble: list[list[str]]) -> dict[int, tuple[Speed, ...]]:
     """Time rounds in which every model runs once at every batch size; the first round only warms up."""
     inputs = {
         (i, b): probes(m)[:1].repeat(b, *[1] * (1 + len(m.preprocess.size))) for i, m in models.items() for b in BATCHES
@@ -205,7 +211,7 @@ def _measure_speed(
     return {i: tuple(s) for i, s in speeds.items()}
 
 
-def time_once(model: Classifier, x: Tensor) -> float:
+def time_once(model: Model, x: Tensor) -> float:
     """Seconds for one run, with what a GPU still has to do."""
     with model.undisturbed(), torch.no_grad():
         _synchronise(x)
@@ -222,7 +228,7 @@ def _synchronise(x: Tensor) -> None:
         torch.mps.synchronize()
 
 
-def _measured_on(models: Sequence[Classifier]) -> str:
+def _measured_on(models: Sequence[Model]) -> str:
     devices = sorted({str(m.device) for m in models})
     threads = torch.get_num_threads()
     return f"on {' and '.join(devices)}, {threads} {'thread' if threads == 1 else 'threads'}"

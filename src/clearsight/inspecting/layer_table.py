@@ -17,7 +17,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from clearsight.core import rng
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.errors import Refused
 from clearsight.inspecting import receptive_fields
 from clearsight.internals.watch import Watch
@@ -106,7 +106,7 @@ class LayerTable:
         return [*lines, *(f"note: {n}" for n in (*notes, *self.notes))]
 
 
-def layer_table(model: Classifier) -> LayerTable:
+def layer_table(model: Model) -> LayerTable:
     """Run the model once on noise and tabulate each layer's output, parameters, multiply-adds and receptive field.
 
     Multiply-adds are those of convolutions and matrix products, attention's among them, wherever they are called;
@@ -137,7 +137,7 @@ def layer_table(model: Classifier) -> LayerTable:
 
 
 def layer_tables(
-    models: Sequence[Classifier],
+    models: Sequence[Model],
 ) -> tuple[list[tuple[str, LayerTable]], list[tuple[str, str]]]:
     """(source, table) of each model that has one, and (source, why) of each that has none."""
     tables, refusals = [], []

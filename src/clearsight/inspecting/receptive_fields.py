@@ -142,10 +142,50 @@ def _only_view(views: list[View | None]) -> View:
 
 def _convolution(views: list[View | None], args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> View | None:
     x, weight, _bias, stride, padding, dilation, transposed = args[:7]
-    if transposed:
-        return None
     n = weight.dim() - 2
+    if transposed:
+        return _enlarged(_only_view(views), x, weight.shape[2:], stride, padding, dilation, n)
     return _windowed(_only_view(views), x, weight.shape[2:], stride, padding, dilation, n, True)
+
+
+def _enlarged(
+    view: View, x: Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any, n: int
+) -> View | None:
+    """Behind a transposed convolution: the box around what the places see that differ in their remainder by the stride.
+
+    Place o has something of the places (o + padding - t * dilation) / stride, of which t is a place of the kernel.
+    """
+    k, s, p, d = (_tuple(v, n) for v in (kernel, stride, padding, dilation))
+    axes = []
+    for a in view:
+        j = None if a.dim is None else a.dim - (x.dim() - n)
+        if j is None or j < -1:
+            axes.append(a)
+        elif j == -1:
+            axes.append(_seen_whole(a))
+        elif a.merged or a.step % s[j]:
+            return None
+        else:
+            step = a.step // s[j]
+            low = a.low + (p[j] - d[j] * (k[j] - 1)) * step
+            axes.append(replace(a, low=low, high=a.high + p[j] * step, step=step))
+    return tuple(axes)
+
+
+def _upsampled(bilinear: bool) -> Rule:
+    """Upsampling by whole factors f: places of a kernel of f places each, or of triangles about twice as wide."""
+
+    def rule(views: list[View | None], args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> View | None:
+        x, view = args[0], _only_view(views)
+        sizes = list(zip(out.shape[2:], x.shape[2:], strict=True))
+        if any(a % b for a, b in sizes) or (bilinear and args[2]):
+            return None
+        factors = [a // b for a, b in sizes]
+        kernel = [2 * f - f % 2 if bilinear else f for f in factors]
+        padding = [f // 2 if bilinear else 0 for f in factors]
+        return _enlarged(view, x, kernel, factors, padding, 1, len(factors))
+
+    return rule
 
 
 def _pool(n: int, dilated: bool) -> Rule:
@@ -384,6 +424,8 @@ RULES: dict[str, Rule] = {
     "max_pool3d_with_indices": _pool(3, True),
     "avg_pool2d": _pool(2, False),
     "avg_pool3d": _pool(3, False),
+    "upsample_nearest2d": _upsampled(False),
+    "upsample_bilinear2d": _upsampled(True),
     "constant_pad_nd": _padded,
     "_unsafe_view": _reshaped,
     "select": _select,

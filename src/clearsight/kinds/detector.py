@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from clearsight.core.model import Model
+from clearsight.core.model_parts import class_names, network_given
 from clearsight.errors import Refused
 from clearsight.kinds.detections import Detections, detections
+from clearsight.kinds.forms import detector_form
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +38,9 @@ class Detector(Model):
         channels_last: pass pictures in that memory order, in which convolutions are faster; not for networks that call
             .view() on feature maps.
 
+    Refused: what is no network, networks frozen by torch.jit.freeze or recorded in training mode, what is no
+    Preprocess, labels that are a string or none, a floor or an overlap outside 0 to 1, and fewer boxes than 1.
+
     >>> from clearsight.testing import tiny_detector
     >>> model = tiny_detector()
     >>> tuple(model(torch.zeros(2, 3, 32, 32)).shape), len(model.detect(torch.zeros(2, 3, 32, 32)))
@@ -48,14 +53,20 @@ class Detector(Model):
 
     kind: ClassVar[str] = "detector"
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "net", network_given(self.net, self.preprocess, "Detector"))
+        object.__setattr__(self, "labels", class_names(self.labels, "class logits, background left out"))
+        for name, value in (("floor", self.floor), ("overlap", self.overlap)):
+            if not 0 <= value <= 1:
+                raise Refused(f"a detector's {name} is {value:g}: give one from 0 to 1")
+        if self.most < 1:
+            raise Refused(f"a detector that reports at most {self.most} boxes: give at least 1")
+
     def read(self, z: Tensor, out: Tensor) -> Tensor:
         """Candidates (B, N, 5 + K) of what the network returned.  Refused: another shape."""
-        if out.dim() != 3 or len(out) != len(z) or out.shape[2] != 5 + len(self.labels):
-            raise Refused(
-                f"the network's output has shape {tuple(out.shape)}, not ({len(z)}, N, {5 + len(self.labels)})",
-                f"a detector of {len(self.labels)} classes gives four sides, an objectness and a logit per class for "
-                "every candidate",
-            )
+        wrong = detector_form(out, len(z), len(self.labels))
+        if wrong is not None:
+            raise Refused(wrong.what, wrong.mend)
         return out
 
     @property

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from clearsight.core.model import Model
+from clearsight.core.model_parts import class_names, network_given
 from clearsight.errors import Refused
+from clearsight.kinds.forms import segmenter_form
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +32,9 @@ class Segmenter(Model):
         channels_last: pass pictures in that memory order, in which convolutions are faster; not for networks that call
             .view() on feature maps.
 
+    Refused: what is no network, networks frozen by torch.jit.freeze or recorded in training mode, what is no
+    Preprocess, and labels that are a string or none.
+
     >>> from clearsight.testing import tiny_segmenter
     >>> tuple(tiny_segmenter()(torch.zeros(2, 3, 32, 32)).shape)
     (2, 3, 32, 32)
@@ -37,13 +42,15 @@ class Segmenter(Model):
 
     kind: ClassVar[str] = "segmenter"
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "net", network_given(self.net, self.preprocess, "Segmenter"))
+        object.__setattr__(self, "labels", class_names(self.labels, "logits, background among them"))
+
     def read(self, z: Tensor, out: Tensor) -> Tensor:
         """Logits (B, K, H, W) of what the network returned, as large as z (B, C, H, W).  Refused: another shape."""
-        if out.dim() != 4 or len(out) != len(z) or out.shape[1] != len(self.labels):
-            raise Refused(
-                f"the network's output has shape {tuple(out.shape)}, not ({len(z)}, {len(self.labels)}, h, w)",
-                f"a segmenter of {len(self.labels)} classes gives a logit per class for every pixel",
-            )
+        wrong = segmenter_form(out, len(z), len(self.labels))
+        if wrong is not None:
+            raise Refused(wrong.what, wrong.mend)
         if out.shape[2:] == z.shape[2:]:
             return out
         return nn.functional.interpolate(out, z.shape[2:], mode="bilinear", align_corners=False)

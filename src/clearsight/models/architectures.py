@@ -1,24 +1,33 @@
-"""Build the networks of timm, torchvision and clearsight by name, with the facts about them that need no internet."""
+"""Build the networks of timm, torchvision and clearsight by name, with the facts about them that need no internet.
+
+Classifiers, detectors and segmenters: `kind_of` says which a name is.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from clearsight.core.catalogue import Call, catalogue, parse
+from clearsight.core.catalogue import Call, catalogue, method_name, parse
 from clearsight.core.light_imports import without_compiler
 from clearsight.core.preprocess import Preprocess
 from clearsight.core.rng import gpus, seed_torch
 from clearsight.errors import Refused, nearest
+from clearsight.models import torchvision_kinds
+from clearsight.models.weights import put_weights
+
+Got = TypeVar("Got")
 
 GIVE_WEIGHTS = 'weights=FILE or weights="none" (--weights FILE or --weights none)'
 GIVE_LABELS = "labels=[...] (--labels FILE)"
 _SET_HERE = ("num_classes", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
 _NOT_OPTIONS = frozenset({*_SET_HERE, "weights", "weights_backbone", "progress"})
+KINDS = {"networks": "classifier", "detectors": "detector", "segmenters": "segmenter"}  # of the catalogue, of models
 _STATE_IT = "give preprocess=Preprocess(size=224, mean=(0.5,) * 3, std=(0.5,) * 3, resize=256)"
 
 
@@ -28,15 +37,26 @@ def names() -> list[str]:
         import timm
         import torchvision
 
-    spellings = [f"clearsight:{n}" for n in catalogue("networks")]
+    spellings = [f"clearsight:{n}" for folder in KINDS for n in catalogue(folder)]
     spellings += [f"timm:{n}" for n in timm.list_models()]
     return spellings + [f"torchvision:{n}" for n in torchvision.models.list_models() if not _why_unusable(n)]
+
+
+def kind_of(spelling: str) -> str:
+    """The kind of model that a library's network is: "classifier", "detector" or "segmenter".
+
+    Refused: a name that the library does not have.
+    """
+    if spelling.startswith("clearsight:"):
+        return KINDS[_folder_of(spelling)]
+    return torchvision_kinds.kind_of(_name(spelling)) if spelling.startswith("torchvision:") else "classifier"
 
 
 def default_preprocess(spelling: str) -> Preprocess:
     """The preprocessing of the default pretrained weights; refused where no Preprocess can express it.
 
     Clearsight's own networks are not pretrained: they get the paper's size, and by convention pixels from -1 to 1.
+    torchvision's detectors and segmenters see the whole picture squeezed to a square, see torchvision_kinds.
     """
     if spelling.startswith("clearsight:"):
         channels, *size = _default(spelling, "shape")
@@ -54,7 +74,10 @@ def default_labels(spelling: str) -> tuple[str, ...]:
         return imagenet() if classes == 1000 else tuple(map(str, range(classes)))
     if spelling.startswith("timm:"):
         return _timm_labels(spelling)
-    return tuple(_torchvision_weights(spelling).meta["categories"])
+    weights = _torchvision_weights(spelling)
+    if torchvision_kinds.kind_of(_name(spelling)) != "classifier":
+        return torchvision_kinds.labels_of(_name(spelling))
+    return tuple(weights.meta["categories"])
 
 
 def build(
@@ -67,6 +90,8 @@ def build(
     seed: int = 0,
 ) -> nn.Module:
     """Build the network for a number of classes and for inputs as preprocessed, in eval mode, on the CPU.
+
+    classes: how many outputs a classifier has; the labels of a detector, background left out; those of a segmenter.
 
     options: more keyword arguments of the library's function.  Those of clearsight's networks stand in the spelling,
     "clearsight:lenet5(c3=full)", or here, and those here win.  The weights are random, follow from the seed and leave
@@ -120,27 +145,73 @@ def _build_torchvision(
     weights = _torchvision_weights(spelling)
     if preprocess.channels != 3:
         raise Refused(f"{spelling} takes 3 channels, not {preprocess.channels}: timm's networks take any number")
+    kind = torchvision_kinds.kind_of(_name(spelling))
+    if kind != "classifier":
+        return _build_torchvision_kind(spelling, kind, classes, preprocess, options, fetch)
     if fetch is None:
         return _module(get_model(_name(spelling), weights=None, num_classes=classes, **options))
     _check_classes(classes, len(weights.meta["categories"]), spelling)
     return _fetch(spelling, fetch, lambda: get_model(_name(spelling), weights=weights, **options))
 
 
+def _build_torchvision_kind(
+    spelling: str,
+    kind: str,
+    classes: int,
+    preprocess: Preprocess,
+    options: dict[str, Any],
+    fetch: Callable[[str], None] | None,
+) -> nn.Module:
+    """A detector or a segmenter of torchvision."""
+    name = _name(spelling)
+    if kind == "detector":
+        net = torchvision_kinds.build_detector(name, classes, (preprocess.channels, *preprocess.size), options)
+    else:
+        net = torchvision_kinds.build_segmenter(name, classes, options)
+    if fetch is None:
+        return net
+    _check_classes(classes, len(default_labels(spelling)), spelling)
+    state = _fetched(spelling, fetch, lambda: torchvision_kinds.published_state(name))
+    put_library_weights(net, spelling, state, f"torchvision's {name}", classes)
+    return net
+
+
+def put_library_weights(
+    net: nn.Module, spelling: str, state: Mapping[str, Tensor], source: str, outputs: int, file: Path | None = None
+) -> None:
+    """Copy a state dict with the library's own names into its network; see `put_weights`.
+
+    file: where the state comes from; None for what the library publishes.
+    """
+    if spelling.startswith("torchvision:") and _name(spelling) in torchvision_kinds.DETECTORS:
+        torchvision_kinds.put_detector_weights(net, _name(spelling), state, source, outputs, file)
+    else:
+        put_weights(net, state, source, outputs)
+
+
 def _build_clearsight(
     spelling: str, classes: int, preprocess: Preprocess, options: dict[str, Any], fetch: Callable[[str], None] | None
 ) -> nn.Module:
-    call = parse(str(_call(spelling).with_options(**options)), "networks")  # parsing the spelling checks the options
+    # parsing the spelling checks the options
+    call = parse(str(_call(spelling).with_options(**options)), _folder_of(spelling))
     if fetch is not None:
         raise Refused(f"{spelling} has no pretrained weights: train it, or give {GIVE_WEIGHTS}")
     return _module(call.method(classes, (preprocess.channels, *preprocess.size), **call.options))
 
 
+def _folder_of(spelling: str) -> str:
+    """The folder of the catalogue that holds clearsight's network; refused where none does."""
+    name = method_name(_name(spelling))
+    for folder in KINDS:
+        if name.lower().replace("_", "-") in catalogue(folder):
+            return folder
+    known = [n for folder in KINDS for n in catalogue(folder)]
+    raise Refused(f"clearsight has no network {name!r}: {nearest(name.replace('_', '-'), known)}")
+
+
 def _call(spelling: str) -> Call:
     """Clearsight's network and the options in its spelling, never code of a file: a run folder may be a stranger's."""
-    name, known = _name(spelling).partition("(")[0].strip(), catalogue("networks")
-    if name.lower().replace("_", "-") not in known:
-        raise Refused(f"clearsight has no network {name!r}: {nearest(name.replace('_', '-'), known)}")
-    return parse(_name(spelling), "networks")
+    return parse(_name(spelling), _folder_of(spelling))
 
 
 def _default(spelling: str, parameter: str) -> Any:
@@ -160,9 +231,13 @@ def _check_classes(classes: int, pretrained: int, spelling: str) -> None:
 
 
 def _fetch(spelling: str, say: Callable[[str], None], make: Callable[[], object]) -> nn.Module:
+    return _module(_fetched(spelling, say, make))
+
+
+def _fetched(spelling: str, say: Callable[[str], None], get: Callable[[], Got]) -> Got:
     say(f"fetching the pretrained weights of {spelling} from the internet, unless they are cached")
     try:
-        return _module(make())
+        return get()
     except Exception as e:
         reason = (str(e).strip().splitlines() or [type(e).__name__])[0][:200]
         raise Refused(
@@ -245,8 +320,10 @@ def _why_unusable(name: str) -> str:
     if name.startswith("quantized_"):
         return "is quantized and has no gradients: use the one without quantized_"
     kind = get_model_builder(name).__module__.removeprefix("torchvision.models.").partition(".")[0]
-    if kind in ("detection", "segmentation", "optical_flow", "video"):
-        return f"is for {kind.replace('_', ' ')}, not a classifier of pictures"
+    if kind == "detection" and name not in torchvision_kinds.DETECTORS:
+        return f"is not among the detectors that are taken: {', '.join(torchvision_kinds.DETECTORS)}"
+    if kind in ("optical_flow", "video"):
+        return f"is for {kind.replace('_', ' ')}, not for pictures"
     return "" if len(get_model_weights(name)) else "has no weights that state its preprocessing"
 
 
@@ -263,6 +340,9 @@ def _torchvision_weights(spelling: str) -> Any:
 
 
 def _torchvision_preprocess(spelling: str) -> Preprocess:
-    says = _torchvision_weights(spelling).transforms()
+    weights = _torchvision_weights(spelling)
+    if torchvision_kinds.kind_of(_name(spelling)) != "classifier":
+        return torchvision_kinds.preprocess_of(_name(spelling))
+    says = weights.transforms()
     (size,), (resize,) = set(says.crop_size), set(says.resize_size)
     return Preprocess(size, tuple(says.mean), tuple(says.std), says.interpolation.value, resize)

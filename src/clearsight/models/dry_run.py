@@ -6,60 +6,26 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from textwrap import shorten
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from clearsight.core.classifier import Classifier
 from clearsight.core.forwards import mended, unseen
-from clearsight.core.outputs import paths, pick
-from clearsight.core.targets import ClassScore
+from clearsight.core.model import Model
+from clearsight.core.outputs import paths, pick, reports_boxes
+from clearsight.core.targets import ClassScore, Target
 from clearsight.errors import Refused
 from clearsight.internals.layers import activations_and_gradients, gradients
 from clearsight.internals.probe import probed
 from clearsight.internals.soundness import of_gradient, of_scores
 from clearsight.internals.target_layer import layer_and_later
+from clearsight.kinds.questions import usual_target
+from clearsight.models.kind_outputs import check_outputs, find_outputs
+from clearsight.models.problems import Problem
 
 _SIDES = (28, 32, 64, 96, 112, 128, 160, 192, 224, 240, 256, 288, 299, 384, 448, 512)
-
-
-Code = Literal[
-    "backward-fails",
-    "disturbs-itself",
-    "does-not-run",
-    "fails-again",
-    "gradient-not-finite",
-    "gradient-of-other-scores",
-    "gradient-zero",
-    "labels-miscounted",
-    "labels-twice",
-    "logits-as-probabilities",
-    "needs-neighbours",
-    "no-gradient",
-    "no-target-layer",
-    "one-picture-alone",
-    "probabilities-as-logits",
-    "same-scores",
-    "scores-change",
-    "scores-not-finite",
-    "scores-not-found",
-    "scores-not-rows",
-    "target-layer-unreadable",
-    "unknown-classes",
-    "weights-not-finite",
-    "weights-on-several-devices",
-    "weights-without-shape",
-]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A problem and what to do about it.  code: the kind of problem, for programs."""
-
-    what: str
-    mend: str
-    code: Code
 
 
 @dataclass(frozen=True)
@@ -71,19 +37,19 @@ class Layer:
     shape: tuple[int, ...]
 
 
-def probes(model: Classifier) -> Tensor:
+def probes(model: Model) -> Tensor:
     """Three pictures of noise (3, C, *S) in [0, 1] on the model's device."""
     shape = (3, model.preprocess.channels, *model.preprocess.size)
     return torch.rand(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32).to(model.device)
 
 
-def dry_run(model: Classifier, x: Tensor) -> tuple[str, tuple[Layer, ...], list[Problem]]:
+def dry_run(model: Model, x: Tensor) -> tuple[str, tuple[Layer, ...], list[Problem]]:
     """Run the model on x (3, C, *S): the target layer ("" where there is none), other layers, and the problems."""
     try:
         raw = _raw_output(model, x)
     except Exception as e:
         return "", (), [_why_not_run(model, x, e)]
-    readable, problems = _find_scores(model, raw, x)
+    readable, problems = _readable(model, raw, x)
     if readable is None:
         return "", (), problems
     model = readable
@@ -91,7 +57,7 @@ def dry_run(model: Classifier, x: Tensor) -> tuple[str, tuple[Layer, ...], list[
     candidates: tuple[Layer, ...] = ()
     try:
         out = _scores_of(model, x)
-        problems += _check_scores(model, raw, out)
+        problems += _check_scores(model, raw, out) if isinstance(model, Classifier) else check_outputs(model, out)
         problems += _check_repeats(model, x)
         problems += _check_gradient(model, x)
         candidates = _list_layers(model, x)
@@ -110,13 +76,13 @@ def reason(e: BaseException) -> str:
     return f"{type(e).__name__}: {shorten((str(e).strip().splitlines() or [''])[0], 300)}".rstrip(": ")
 
 
-def _raw_output(model: Classifier, x: Tensor) -> Any:
+def _raw_output(model: Model, x: Tensor) -> Any:
     """The raw output of the network for pixels x, normalised as the model does."""
     with torch.no_grad():
         return model.returned(model.normalised(x))
 
 
-def _scores_of(model: Classifier, x: Tensor) -> Tensor:
+def _scores_of(model: Model, x: Tensor) -> Tensor:
     with torch.no_grad():
         return model(x).float()
 
@@ -129,7 +95,7 @@ def _runs(call: Callable[[], object]) -> bool:
     return True
 
 
-def _why_not_run(model: Classifier, x: Tensor, e: Exception) -> Problem:
+def _why_not_run(model: Model, x: Tensor, e: Exception) -> Problem:
     """Why the network cannot run on inputs of the stated shape, and which shape it can run on."""
     shape = tuple(x.shape[1:])
     if _runs(lambda: _raw_output(model, x[:1])):
@@ -152,9 +118,20 @@ def _why_not_run(model: Classifier, x: Tensor, e: Exception) -> Problem:
     return Problem(what, mend, "does-not-run")
 
 
-def _without_graph(model: Classifier, z: Tensor) -> None:
+def _without_graph(model: Model, z: Tensor) -> None:
     with torch.no_grad():
         model.returned(z)
+
+
+def _readable(model: Model, raw: Any, x: Tensor) -> tuple[Model | None, list[Problem]]:
+    """The model as its outputs can be read, and why they cannot; see `_find_scores` and `find_outputs`."""
+    return _find_scores(model, raw, x) if isinstance(model, Classifier) else find_outputs(model, raw, x)
+
+
+def _target(model: Model, out: Tensor) -> Target:
+    """What is asked of outputs: the top class, the surest box, or the largest region."""
+    out = out.detach()
+    return ClassScore(out.argmax(1)) if model.kind == "classifier" else usual_target(model, out)
 
 
 def _find_scores(model: Classifier, raw: Any, x: Tensor) -> tuple[Classifier | None, list[Problem]]:
@@ -166,7 +143,7 @@ def _find_scores(model: Classifier, raw: Any, x: Tensor) -> tuple[Classifier | N
         part = _best_part(raw, len(x), len(model.labels))
         if part is None:
             mend = "let forward return one tensor (B, K), a row of scores for each picture"
-            return None, [Problem(e.what, mend, "scores-not-found")]
+            return None, [Problem(e.what, e.fix if reports_boxes(raw) else mend, "scores-not-found")]
         mend = f"say where the scores are: output={part!r} (--output {part})"
         problems.append(Problem(e.what, mend, "scores-not-found"))
         model = replace(model, output=part)
@@ -174,7 +151,7 @@ def _find_scores(model: Classifier, raw: Any, x: Tensor) -> tuple[Classifier | N
     if model.scores in ("one-logit", "values") and out.dim() == 1:
         out = out[:, None]
     if out.dim() != 2 or out.shape[0] != len(x):
-        mend = "end the network with a flatten and a linear layer; a segmenter or a detector is not a classifier"
+        mend = "end the network with a flatten and a linear layer; make others cs.Detector or cs.Segmenter"
         what = f"the scores have shape {tuple(out.shape)}, not ({len(x)}, K)"
         return None, [*problems, Problem(what, mend, "scores-not-rows")]
     if model.scores == "one-logit" and out.shape[1] == 1:
@@ -221,7 +198,7 @@ def _check_scores(model: Classifier, raw: Any, out: Tensor) -> list[Problem]:
     return problems
 
 
-def _check_repeats(model: Classifier, x: Tensor) -> list[Problem]:
+def _check_repeats(model: Model, x: Tensor) -> list[Problem]:
     """Problems of scores that differ between passes, or with the other pictures in the batch."""
     try:
         _scores_of(model, x[:1])
@@ -233,12 +210,12 @@ def _check_repeats(model: Classifier, x: Tensor) -> list[Problem]:
     return [] if trouble is None else [Problem(*trouble, "scores-change")]
 
 
-def _check_gradient(model: Classifier, x: Tensor) -> list[Problem]:
+def _check_gradient(model: Model, x: Tensor) -> list[Problem]:
     z = x.clone().requires_grad_()
     try:
         with torch.enable_grad():
             out = model(z)
-            score = ClassScore(out.detach().argmax(1))(out)
+            score = _target(model, out)(out)
         (g,) = gradients(score, z)
     except Refused as e:
         return [Problem(e.what, e.fix, "no-gradient")]
@@ -255,7 +232,7 @@ def _check_gradient(model: Classifier, x: Tensor) -> list[Problem]:
     return [] if trouble is None else [Problem(*trouble, "gradient-of-other-scores")]
 
 
-def _find_layer(model: Classifier, x: Tensor) -> tuple[str, list[Problem]]:
+def _find_layer(model: Model, x: Tensor) -> tuple[str, list[Problem]]:
     try:
         layer, _ = layer_and_later(model, x[:1])
     except Refused as e:
@@ -264,7 +241,7 @@ def _find_layer(model: Classifier, x: Tensor) -> tuple[str, list[Problem]]:
         what = f"no target layer is found: {reason(e)}"
         return "", [Problem(what, "name one with layer=", "no-target-layer")]
     try:
-        activations_and_gradients(model, x[:1], ClassScore(0), layer)
+        activations_and_gradients(model, x[:1], _target(model, _scores_of(model, x[:1])), layer)
     except Refused as e:
         return layer, [Problem(e.what, e.fix, "target-layer-unreadable")]
     except Exception as e:
@@ -273,7 +250,7 @@ def _find_layer(model: Classifier, x: Tensor) -> tuple[str, list[Problem]]:
     return layer, []
 
 
-def _list_layers(model: Classifier, x: Tensor) -> tuple[Layer, ...]:
+def _list_layers(model: Model, x: Tensor) -> tuple[Layer, ...]:
     """The last layer at each resolution, without those that run more than once and those inside attention."""
     if unseen(model.net) is not None:
         return ()

@@ -1,4 +1,4 @@
-"""Load a Classifier by name, in any of six forms."""
+"""Load a model of any kind by name, in any of six forms."""
 
 from __future__ import annotations
 
@@ -10,23 +10,29 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import torch
 from torch import nn
 
 from clearsight.core.catalogue import module_of
-from clearsight.core.classifier import Classifier, outputs_for, wrap
+from clearsight.core.classifier import Classifier, classifier_of, outputs_for, wrap
+from clearsight.core.model import Model
 from clearsight.core.preprocess import Preprocess
 from clearsight.core.score_kinds import Scores
 from clearsight.errors import Refused, nearest
+from clearsight.kinds.detector import Detector
+from clearsight.kinds.segmenter import Segmenter
 from clearsight.models import architectures
 from clearsight.models.exported import load_exported
-from clearsight.models.model_folder import read_config, read_preprocess, save
+from clearsight.models.model_folder import Config, outputs_of, read_config, read_preprocess, save
 from clearsight.models.model_words import CONFIG, DEMOS, FORMS, LIBRARIES, WEIGHTS, check_model_words, exported_file
 from clearsight.models.weights import put_weights, read_weights
 
-__all__ = ["load", "save"]
+__all__ = ["load", "load_classifier", "save"]
+
+
+AnyModel = TypeVar("AnyModel", bound=Model)
 
 
 def _to_stderr(line: str) -> None:
@@ -44,15 +50,16 @@ def load(
     trust: bool = False,
     device: str = "cpu",
     say: Callable[[str], None] = _to_stderr,
-) -> Classifier:
-    """Load the model that words name.
+) -> Model:
+    """Load the model that words name: a `Classifier`, a `Detector` or a `Segmenter`.
 
     Args:
         words: "demo", a library's network (timm:NAME, torchvision:NAME, clearsight:NAME), a model folder, an exported
             file (.onnx, .pt2, .xml of OpenVINO) or a folder with one, or a factory ("./file.py:factory").
         weights: file of weights (.safetensors, or a state dict of torch.save), "none" for random ones, always the same;
             None for the model's own.  timm and torchvision then fetch theirs, and say is called before.
-        labels: class names in the order of the scores, or a file of them, one to a line or a JSON list.
+        labels: class names in the order of the scores, or a file of them, one to a line or a JSON list; of a detector
+            without the background, of a segmenter with it.
         preprocess: preprocessing instead of the model's own; also a JSON file with it, or the words of a library's
             network (timm:NAME, torchvision:NAME) whose it is.
         output: which part of what the network returns holds the scores, instead of the model's own choice.
@@ -66,10 +73,12 @@ def load(
     words = str(words)
     check_model_words(words)
     where = device_of(device)
-    fewest = 1 if scores in ("multi-label", "values") else 2
-    names = None if labels is None else read_labels(labels, fewest)
+    if scores not in get_args(Scores):
+        raise Refused(f"scores {scores!r}: {nearest(str(scores), get_args(Scores))}")
+    names = None if labels is None else read_labels(labels, _fewest(words, scores))
     pre = _stated_preprocess(preprocess)
     exported = exported_file(words)
+    model: Model
     if words in DEMOS:
         model = _load_demo(words, weights, names, pre)
     elif words.startswith(LIBRARIES):
@@ -84,12 +93,38 @@ def load(
         model = _load_factory(words, weights, names, pre)
     else:
         raise _unknown(words)
-    output = model.output if output is None else output
-    scores = model.scores if scores == "logits" else scores
-    if scores not in get_args(Scores):
-        raise Refused(f"scores {scores!r}: {nearest(str(scores), get_args(Scores))}")
     model.net.to(where)
-    return replace(model, source=words, output=output, scores=scores)
+    model = replace(model, source=words, output=model.output if output is None else output)
+    if scores == "logits":
+        return model
+    if not isinstance(model, Classifier):
+        raise Refused(f"scores={scores!r} is of a classifier, and {words} is a {model.kind}: leave it out (--scores)")
+    return replace(model, scores=scores)
+
+
+def load_classifier(
+    words: str | Path,
+    taker: str,
+    *,
+    labels: str | Path | list[str] | tuple[str, ...] | None = None,
+    preprocess: Preprocess | str | Path | None = None,
+    scores: Scores = "logits",
+    trust: bool = False,
+    device: str = "cpu",
+) -> Classifier:
+    """Load the classifier that words name; see `load`.
+
+    taker: what takes no other kind of model, for the message.  Refused: as `load`, and detectors and segmenters.
+    """
+    model = load(words, labels=labels, preprocess=preprocess, scores=scores, trust=trust, device=device)
+    return classifier_of(model, taker)
+
+
+def _fewest(words: str, scores: Scores) -> int:
+    """How many labels a model has at least: one of what is found in pictures or stands by itself, else two."""
+    if words.startswith(LIBRARIES) and architectures.kind_of(words) != "classifier":
+        return 1
+    return 1 if scores in ("multi-label", "values") else 2
 
 
 def _stated_preprocess(given: Preprocess | str | Path | None) -> Preprocess | None:
@@ -167,14 +202,18 @@ def _load_library(
     preprocess: Preprocess | None,
     scores: Scores,
     say: Callable[[str], None],
-) -> Classifier:
+) -> Model:
+    kind = architectures.kind_of(words)
     pre = preprocess or architectures.default_preprocess(words)
     names = names or architectures.default_labels(words)
+    outputs = outputs_for(names, scores) if kind == "classifier" else len(names)
     state = None if weights is None or str(weights) == "none" else read_weights(Path(weights))
-    net = architectures.build(words, outputs_for(names, scores), pre, fetch=say if weights is None else None)
+    net = architectures.build(words, outputs, pre, fetch=say if weights is None else None)
     if state is not None:
-        put_weights(net, state, str(weights), outputs_for(names, scores))
-    return wrap(net, pre, names, scores=scores)
+        architectures.put_library_weights(net, words, state, str(weights), outputs, Path(str(weights)))
+    if kind == "detector":
+        return Detector(net, pre, names)
+    return Segmenter(net, pre, names) if kind == "segmenter" else wrap(net, pre, names, scores=scores)
 
 
 def _load_run_folder(
@@ -183,11 +222,11 @@ def _load_run_folder(
     names: tuple[str, ...] | None,
     preprocess: Preprocess | None,
     trust: bool,
-) -> Classifier:
+) -> Model:
     if weights is not None:
         raise Refused(f"{folder} has its own weights, {WEIGHTS}: leave weights out (--weights)")
     config = read_config(folder)
-    outputs = outputs_for(config.labels, config.scores)
+    outputs = outputs_of(config.kind, config.labels, config.scores)
     if config.architecture.startswith(LIBRARIES):
         try:
             net = architectures.build(config.architecture, outputs, config.preprocess, config.options)
@@ -200,17 +239,27 @@ def _load_run_folder(
         )
     else:
         made = _call(config.architecture, folder, config.options)
-        built = made.net if isinstance(made, Classifier) else made
+        built = made.net if isinstance(made, Model) else made
         if not isinstance(built, nn.Module):
             raise Refused(f"{config.architecture} returned a {type(built).__name__}, not a torch.nn.Module")
         net = built
     put_weights(net, read_weights(folder / WEIGHTS), str(folder / WEIGHTS), outputs)
-    pre = preprocess or config.preprocess
-    model = wrap(net, pre, config.labels, output=config.output, scores=config.scores)
-    return _with_labels(replace(model, channels_last=config.channels_last), names)
+    return _with_labels(_of_config(net, config, preprocess or config.preprocess), names)
 
 
-def _with_labels(model: Classifier, names: tuple[str, ...] | None) -> Classifier:
+def _of_config(net: nn.Module, config: Config, preprocess: Preprocess) -> Model:
+    """The model of a run folder's network, of the kind that config.json says."""
+    faster = config.channels_last
+    if config.kind == "detector":
+        model = Detector(net, preprocess, config.labels, output=config.output, channels_last=faster)
+        return replace(model, floor=config.floor, overlap=config.overlap, most=config.most)
+    if config.kind == "segmenter":
+        return Segmenter(net, preprocess, config.labels, output=config.output, channels_last=faster)
+    classifier = wrap(net, preprocess, config.labels, output=config.output, scores=config.scores)
+    return replace(classifier, channels_last=faster)
+
+
+def _with_labels(model: AnyModel, names: tuple[str, ...] | None) -> AnyModel:
     """The model with other names for its classes."""
     if names is not None and len(names) != len(model.labels):
         raise Refused(
@@ -225,12 +274,16 @@ def _unknown(words: str) -> Refused:
 
 def _load_factory(
     words: str, weights: str | Path | None, names: tuple[str, ...] | None, preprocess: Preprocess | None
-) -> Classifier:
+) -> Model:
     made = _call(words, Path.cwd(), {})
-    if isinstance(made, Classifier):
+    model: Model
+    if isinstance(made, Model):
         model = _with_labels(replace(made, preprocess=preprocess or made.preprocess), names)
     elif not isinstance(made, nn.Module):
-        raise Refused(f"{words} returned a {type(made).__name__}: it must return cs.wrap(net, preprocess, labels)")
+        raise Refused(
+            f"{words} returned a {type(made).__name__}: it must return cs.wrap(net, preprocess, labels), or a "
+            "cs.Detector or cs.Segmenter of the same"
+        )
     elif preprocess is None or names is None:
         raise Refused(
             f"{words} returned a bare network, whose preprocessing and labels are unknown: let it return "
@@ -240,7 +293,8 @@ def _load_factory(
     else:
         model = wrap(made, preprocess, names)
     if weights is not None and str(weights) != "none":
-        put_weights(model.net, read_weights(Path(weights)), str(weights), outputs_for(model.labels, model.scores))
+        outputs = outputs_for(model.labels, model.scores) if isinstance(model, Classifier) else len(model.labels)
+        put_weights(model.net, read_weights(Path(weights)), str(weights), outputs)
     return model
 
 

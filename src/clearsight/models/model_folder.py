@@ -14,13 +14,16 @@ from torch import Tensor
 
 from clearsight.core.classifier import Classifier, outputs_for
 from clearsight.core.json_fields import check_fields, preprocess_fields, refuse_wrong, whole
+from clearsight.core.model import Model
 from clearsight.core.output import write_whole
 from clearsight.core.preprocess import Preprocess
 from clearsight.core.score_kinds import Scores
 from clearsight.core.tables import read_table
-from clearsight.errors import Refused
-from clearsight.models.architectures import build
+from clearsight.errors import Refused, nearest
+from clearsight.kinds.detector import Detector
+from clearsight.models.architectures import KINDS, build, kind_of
 from clearsight.models.model_words import CONFIG, LIBRARIES, WEIGHTS, is_run
+from clearsight.models.torchvision_kinds import norm_eps_option
 
 SCHEMA = 1
 RECIPE = "recipe.json"  # what a training run was asked for
@@ -36,13 +39,19 @@ _LINES = {
     "output": '"output": null',
     "scores": '"scores": "logits"',
     "channels_last": '"channels_last": true',
+    "kind": '"kind": "detector"',
+    "floor": '"floor": 0.05',
+    "overlap": '"overlap": 0.5',
+    "most": '"most": 100',
 }
-_OPTIONAL = {"architecture_options", "channels_last"}
+_OF_DETECTORS = ("floor", "overlap", "most")
+_OPTIONAL = {"architecture_options", "channels_last", "kind", *_OF_DETECTORS}
+_OF_OTHERS = {"scores"}  # which a classifier alone has
 
 
 @dataclass(frozen=True)
 class Config:
-    """What config.json says."""
+    """What config.json says.  floor, overlap, most: of a detector, see Detector; scores: of a classifier."""
 
     architecture: str
     options: dict[str, Any]
@@ -51,13 +60,23 @@ class Config:
     output: str | int | None
     scores: Scores
     channels_last: bool
+    kind: str = "classifier"
+    floor: float = Detector.floor
+    overlap: float = Detector.overlap
+    most: int = Detector.most
+
+
+def outputs_of(kind: str, labels: Sequence[str], scores: Scores) -> int:
+    """The number that a network is built for: how many scores a classifier gives, or the labels of another kind."""
+    return outputs_for(labels, scores) if kind == "classifier" else len(labels)
 
 
 def read_config(folder: Path) -> Config:
     """Read and check config.json.  Refused: a wrong field, with its name and an example of the line."""
     path = folder / CONFIG
     config = _read_json(path)
-    check_fields(config, _LINES, path, optional=_OPTIONAL)
+    kind = config.get("kind", "classifier") if isinstance(config, dict) else "classifier"
+    check_fields(config, _LINES, path, optional=_OPTIONAL if kind == "classifier" else _OPTIONAL | _OF_OTHERS)
     of_preprocess = preprocess_fields(config["preprocess"], path)
     options, labels, output = config.get("architecture_options", {}), config["labels"], config["output"]
     pre = config["preprocess"]
@@ -67,18 +86,54 @@ def read_config(folder: Path) -> Config:
         "architecture_options": isinstance(options, dict),
         "labels": isinstance(labels, list) and bool(labels) and all(isinstance(n, str) for n in labels),
         "output": output is None or isinstance(output, str) or whole(output),
-        "scores": config["scores"] in get_args(Scores),
+        "scores": config.get("scores", "logits") in get_args(Scores),
         "channels_last": isinstance(config.get("channels_last", False), bool),
+        "floor": _is_share(config.get("floor", 0)),
+        "overlap": _is_share(config.get("overlap", 0)),
+        "most": whole(config.get("most", 1)) and config.get("most", 1) >= 1,
     }
     refuse_wrong(right | of_preprocess, _LINES, path)
     if config["schema"] != SCHEMA:
         raise Refused(f"{path} has schema {config['schema']}, but this version reads {SCHEMA}: update clearsight")
+    _check_kind(config, kind, path)
     try:
         preprocess = _preprocess(pre)
     except Refused as e:
         raise Refused(f"{path}: {e}") from None
-    faster = config.get("channels_last", False)
-    return Config(config["architecture"], options, tuple(labels), preprocess, output, config["scores"], faster)
+    return Config(
+        config["architecture"],
+        options,
+        tuple(labels),
+        preprocess,
+        output,
+        config.get("scores", "logits"),
+        config.get("channels_last", False),
+        kind,
+        **{name: config[name] for name in _OF_DETECTORS if name in config},
+    )
+
+
+def _is_share(value: Any) -> bool:
+    return (whole(value) or isinstance(value, float)) and 0 <= value <= 1
+
+
+def _check_kind(config: Mapping[str, Any], kind: Any, path: Path) -> None:
+    """Refuse a kind that there is not, one that the network is not, and fields that are of other kinds."""
+    if kind not in KINDS.values():
+        raise Refused(f"{path}: kind {kind!r}: {nearest(str(kind), KINDS.values())}")
+    others = [name for name in _OF_DETECTORS if name in config and kind != "detector"]
+    if others:
+        raise Refused(f"{path}: {others[0]} is of a detector, and the kind is {kind}: leave it out")
+    if kind != "classifier" and config.get("scores", "logits") != "logits":
+        raise Refused(f"{path}: scores {config['scores']!r} is of a classifier, and the kind is {kind}: leave it out")
+    architecture = config["architecture"]
+    if architecture.startswith(LIBRARIES):
+        try:
+            real = kind_of(architecture)
+        except Refused as e:
+            raise Refused(f"{path}: {e}") from None
+        if real != kind:
+            raise Refused(f'{path}: {architecture} is a {real}, and the kind is {kind}: write "kind": "{real}"')
 
 
 def _read_json(path: Path) -> Any:
@@ -116,7 +171,7 @@ def read_preprocess(path: Path) -> Preprocess:
 
 
 def save(
-    model: Classifier,
+    model: Model,
     folder: str | Path,
     *,
     architecture: str | None = None,
@@ -125,7 +180,7 @@ def save(
     """Write a model folder that `load` reads back to the same outputs, bit by bit; returns the folder.
 
     Args:
-        model: the classifier.
+        model: a Classifier, Detector or Segmenter.
         folder: where to write.
         architecture: how the network is built, "timm:resnet18", "torchvision:resnet18" or "./file.py:factory" (relative
             to the folder, and only loaded with trust); None for what the model was loaded from.
@@ -142,13 +197,15 @@ def save(
         raise Refused("the network's state holds more than tensors (get_extra_state), so it cannot be saved")
     options = dict(architecture_options or {})
     if architecture.startswith(LIBRARIES):
-        _check_architecture(model, state, architecture, options)
+        options |= _check_architecture(model, state, architecture, options)
     elif ":" not in architecture:
         raise Refused(f"architecture {architecture!r}: give one like timm:resnet18 or ./file.py:factory")
-    config = {"schema": SCHEMA, "architecture": architecture}
+    config: dict[str, Any] = {"schema": SCHEMA, "architecture": architecture}
     config |= {"architecture_options": options} if options else {}
     config |= {"labels": list(model.labels), "preprocess": model.preprocess.as_dict()}
-    config |= {"output": model.output, "scores": model.scores}
+    config |= {"output": model.output}
+    config |= {"scores": model.scores} if isinstance(model, Classifier) else {"kind": model.kind}
+    config |= {name: getattr(model, name) for name in _OF_DETECTORS} if isinstance(model, Detector) else {}
     config |= {"channels_last": True} if model.channels_last else {}
     write_whole(folder / WEIGHTS, as_safetensors({k: v.detach().cpu().contiguous().clone() for k, v in state.items()}))
     write_whole(folder / CONFIG, json.dumps(config, indent=1, ensure_ascii=False) + "\n")
@@ -170,12 +227,19 @@ def _architecture_of(source: str) -> tuple[str, dict[str, Any]]:
 
 
 def _check_architecture(
-    model: Classifier, state: dict[str, Tensor], architecture: str, options: dict[str, Any]
-) -> None:
-    built = build(architecture, outputs_for(model.labels, model.scores), model.preprocess, options).state_dict()
+    model: Model, state: dict[str, Tensor], architecture: str, options: dict[str, Any]
+) -> dict[str, Any]:
+    """Refuse an architecture that the network is not -> options of it that the network shows, beside those given."""
+    if kind_of(architecture) != model.kind:
+        raise Refused(f"{architecture} is a {kind_of(architecture)}, and the model is a {model.kind}")
+    scores = model.scores if isinstance(model, Classifier) else "logits"
+    made = build(architecture, outputs_of(model.kind, model.labels, scores), model.preprocess, options)
+    built = made.state_dict()
     for k in [*built, *state]:
         if k not in built or k not in state or built[k].shape != state[k].shape:
             raise Refused(f"the network is not {architecture} for {len(model.labels)} classes: {k} differs")
+    detects = architecture.startswith("torchvision:") and model.kind == "detector"
+    return norm_eps_option(model.net, made) if detects else {}
 
 
 def trained_on(source: str, files: Sequence[Path]) -> list[int]:

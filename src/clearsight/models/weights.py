@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -62,23 +63,27 @@ def _unpickle(path: Path) -> object:
         raise Refused(f"{path} is not a weights file, or is damaged ({type(e).__name__}: {_first_line(e)})") from e
 
 
-def put_weights(net: nn.Module, state: Mapping[str, Tensor], source: str, classes: int) -> None:
+def put_weights(net: nn.Module, state: Mapping[str, Tensor], source: str, classes: int, *, background: int = 0) -> None:
     """Copy every tensor of ``state`` into the network, in place; refused unless names and shapes agree one by one.
 
+    Names of before are taken where the network itself, by its hooks on loading, knows what they are called now.
     Refused too: numbers that are not finite, and whole numbers where the network has others.
 
-    source: where the weights come from, for the message; classes: how many labels the network was built for.
+    source: where the weights come from, for the message; classes: how many labels the network was built for;
+    background: how many more classes it counts.
     """
     wanted = net.state_dict()
+    if state.keys() != wanted.keys():
+        state = _named_anew(net, state)
     shapes = {k: tuple(v.shape) for k, v in wanted.items() if isinstance(v, Tensor)}
     counters = {k for k in shapes if k.endswith("num_batches_tracked")}  # checkpoints of before 2018 have none
     differ = {k: tuple(state[k].shape) for k in shapes.keys() & state.keys() if tuple(state[k].shape) != shapes[k]}
-    for k, shape in differ.items():
-        if shape[1:] == shapes[k][1:] and shapes[k][:1] == (classes,):
-            raise Refused(
-                f"{source} holds weights for {shape[0]} classes, but there are {classes} labels: give the {shape[0]} "
-                "names that it was trained with, labels=[...] (--labels FILE)"
-            )
+    if held := _classes_held(differ, shapes, classes, background):
+        besides = " besides the background" if background else ""
+        raise Refused(
+            f"{source} holds weights for {held} classes{besides}, but there are {classes} labels: give the {held} "
+            "names that it was trained with, labels=[...] (--labels FILE)"
+        )
     wrong = {
         "lacks": sorted(shapes.keys() - state.keys() - counters),
         "has besides": sorted(state.keys() - wanted.keys()),
@@ -89,6 +94,46 @@ def put_weights(net: nn.Module, state: Mapping[str, Tensor], source: str, classe
         raise Refused(f"{source} does not fit the network: it {differences}; check that the architecture is the same")
     _check_values(wanted, state, source)
     net.load_state_dict(dict(state), strict=False)
+
+
+def _classes_held(
+    differ: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tuple[int, ...]], classes: int, background: int
+) -> int:
+    """How many classes weights are for that differ in that number alone; 0 where they differ in something else.
+
+    A head with a background gives some numbers for every class: for each anchor, or for each side of its box.
+    """
+    if not background:
+        of_head = [k for k, s in differ.items() if s[1:] == shapes[k][1:] and shapes[k][:1] == (classes,)]
+        return differ[of_head[0]][0] if of_head else 0
+    counts = set()
+    for k, shape in differ.items():
+        numbers, left = divmod(shapes[k][0], classes + background)
+        if left or not numbers or shape[0] % numbers or shape[1:] != shapes[k][1:]:
+            return 0
+        counts.add(shape[0] // numbers - background)
+    return counts.pop() if len(counts) == 1 else 0
+
+
+def _named_anew(net: nn.Module, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The weights under the names that they have now, where the network's hooks on loading know the older ones.
+
+    They run on a copy of the network that holds no numbers.  What they drop is left out.
+    """
+    try:
+        memo: dict[int, Any] = {
+            id(t): nn.Parameter(t.to("meta"), t.requires_grad) if isinstance(t, nn.Parameter) else t.to("meta")
+            for t in (*net.parameters(), *net.buffers())
+        }
+        twin = copy.deepcopy(net, memo)
+    except Exception:  # a network of the user's that cannot be copied
+        return state
+    try:
+        others = twin.load_state_dict(dict(state), strict=False, assign=True).unexpected_keys
+    except RuntimeError:  # a shape differs, which the caller says better
+        others = [k for k in state if k in twin.state_dict()]
+    placed = {k: v for k, v in twin.state_dict().items() if isinstance(v, Tensor) and not v.is_meta}
+    return {k: state[k] for k in others if k in state} | placed
 
 
 def _check_values(wanted: Mapping[str, Any], state: Mapping[str, Tensor], source: str) -> None:

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from clearsight.data.images import read_in_threads
 from clearsight.errors import Refused
-from clearsight.models.loading import load
+from clearsight.models.loading import load_classifier
 from clearsight.serving.app import api_of
 from clearsight.serving.serve import backend_of, gate_of
 from clearsight.serving.service import Service
@@ -67,6 +67,6 @@ def _application(
     words: str, name: str, keys: str | None, settings: Settings | None, defend: Sequence[str], hide: Sequence[str]
 ) -> FastAPI:
     read_in_threads()
-    backend = backend_of(load(words))
+    backend = backend_of(load_classifier(words, "serve"))
     gate = None if keys is None else gate_of(Path(keys))
     return api_of(Service(backend, name, settings, gate, None, defend, hide))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from clearsight.core.classifier import Classifier
+from clearsight.core.classifier import Classifier, classifier_of
 from clearsight.data.datasets import Pictures
 from clearsight.data.images import open_picture, read_in_threads, to_bytes
 from clearsight.engines.onnx_file import read_onnx
@@ -88,6 +88,7 @@ def backend_of(model: Classifier) -> Backend:
 
     Refused: models that cannot be served.
     """
+    model = classifier_of(model, "serve")
     path = Path(model.source)
     if path.suffix == ".onnx" and path.is_file() and read_onnx(path).manifest is not None:
         return onnx_backend(path, model)

@@ -17,7 +17,7 @@ from clearsight.core.targets import ClassScore
 from clearsight.errors import Refused
 from clearsight.internals.kept_graph import keeping_graph, must_learn
 from clearsight.internals.twice_differentiable import twice_differentiable
-from clearsight.models.architectures import build
+from clearsight.models.architectures import build, kind_of
 from clearsight.models.model_words import LIBRARIES
 
 SMALL = 'clearsight:plain-cnn(widths="16,32", padding=1, pools=2, dense=64)'
@@ -53,6 +53,10 @@ def new_clone(lesson: Lesson, preprocess: Preprocess, labels: tuple[str, ...], s
     arch = lesson.arch
     if arch == "auto":
         arch = SMALL if max(preprocess.size) <= _SIDE else LARGE
+    if (kind := kind_of(arch)) != "classifier":
+        raise Refused(
+            f"a clone is a classifier, as its victim is, and {arch} is a {kind}", f"name one, such as {SMALL}"
+        )
     own = Preprocess(preprocess.size, (0.5,) * preprocess.channels, (0.5,) * preprocess.channels)
     return Classifier(build(arch, len(labels), own, seed=seed), own, labels, arch)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from clearsight.core.catalogue import Call
-from clearsight.core.classifier import Classifier
+from clearsight.core.classifier import Classifier, classifier_of
 from clearsight.core.preprocess import Preprocess
 from clearsight.core.targets import ClassScore
 from clearsight.errors import Refused
@@ -51,6 +51,7 @@ def of_classifier(model: Classifier, members: Sequence[Classifier] = ()) -> Vict
 
     Refused: models whose outputs are not the probabilities of classes, models of texts, and members of other classes.
     """
+    model = classifier_of(model, "steal")
     if not model.one_of_many:
         raise Refused(
             f"the model's outputs are {model.scores}", "give one whose answer is one of several classes: it is cloned"

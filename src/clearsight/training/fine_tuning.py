@@ -87,12 +87,14 @@ def build_for_training(
 
 
 def check_name(arch: str, weights: str | None) -> None:
-    """Refuse an arch that names no network, and weights for demo, which has its own."""
+    """Refuse an arch that names no network, or no classifier, and weights for demo, which has its own."""
     if arch == "demo" and weights is not None:
         raise Refused(f"demo brings its own weights: to start from others, give --arch {DEMO} --weights {weights}")
     if arch != "demo" and not arch.startswith(LIBRARIES):
         choices = ["demo", *(f"{name}NAME" for name in LIBRARIES)]
         raise Refused(f"arch {arch!r}: a network is named {', '.join(choices[:-1])} or {choices[-1]}, such as {DEMO}")
+    if arch.startswith(LIBRARIES) and (kind := architectures.kind_of(arch)) != "classifier":
+        raise Refused(f"train and tune take networks that classify, and {arch} is a {kind}", f"such as {DEMO}")
 
 
 def preprocessed(default: Preprocess, size: int | None, grey: bool, *, whole: bool) -> Preprocess:

@@ -20,7 +20,7 @@ from clearsight.core.progress import Progress
 from clearsight.core.text import counted
 from clearsight.errors import Refused
 from clearsight.internals.scores import scores
-from clearsight.models.loading import load
+from clearsight.models.loading import load_classifier
 from clearsight.models.model_folder import RECIPE
 from clearsight.runner.augment import mixes, read
 from clearsight.training.batches import Store
@@ -175,7 +175,7 @@ def _groups_alike(data: TrainingData) -> TrainingData:
 def _seen_where_wrong(data: TrainingData, recipe: Recipe, call: Call, device: str, tell: Progress) -> TrainingData:
     """The data whose training pictures are seen as often as the method says, which knows where the run is wrong."""
     rows = data.rows("train")
-    model = load(str(recipe.from_run), device=device)
+    model = load_classifier(str(recipe.from_run), "train --rebalance", device=device)
     wrong = wrong_answers(model, data, rows, tell)
     if not bool(wrong.any()):
         raise Refused(

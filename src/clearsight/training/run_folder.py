@@ -27,7 +27,7 @@ from clearsight.data.text_inputs import split_of_texts
 from clearsight.drawing import charts
 from clearsight.drawing.charts import Line
 from clearsight.errors import Refused
-from clearsight.models.loading import load
+from clearsight.models.loading import load_classifier
 from clearsight.models.model_folder import RECIPE, SPLIT, save
 from clearsight.reporting.findings import Cell, Figure, Finding, Table
 from clearsight.reporting.report import Report
@@ -152,7 +152,8 @@ def finish_folder(
     record = json.loads((folder / RECIPE).read_text(encoding="utf-8"))
     judged = "test" if data.rows("test") else "val"
     judged_pictures = Pictures(folder / SPLIT, tuple(data.pictures[i] for i in data.rows(judged)), notes=())
-    case = Case(load(folder), judged_pictures, seed=recipe.seed, progress=progress, data_words=("--split", judged))
+    model = load_classifier(folder, "train")
+    case = Case(model, judged_pictures, seed=recipe.seed, progress=progress, data_words=("--split", judged))
     best = max((e for e in history if e.best), key=lambda e: e.number)
     headline = _headline(history, best, recipe, finished)
     groups = judged_groups(case, data)

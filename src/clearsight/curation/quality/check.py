@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from clearsight._version import __version__
-from clearsight.core.classifier import Classifier
+from clearsight.core.classifier import Classifier, classifier_of
 from clearsight.core.output import write_whole
 from clearsight.core.progress import Progress
 from clearsight.curation.quality.duplicate_flaws import broken_files, conflicts, copies, leaks
@@ -103,6 +103,7 @@ def check_data(
     if not data.pictures:
         raise Refused(f"no pictures in {data.root}: give a folder with at least one")
     refuse_texts(data, "data check")
+    model = None if model is None else classifier_of(model, "data check")
     began = time.monotonic()
     alike = likenesses(data.pictures, progress=progress)
     if len(alike.broken) == len(data.pictures):
