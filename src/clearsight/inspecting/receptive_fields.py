@@ -148,9 +148,7 @@ def _convolution(views: list[View | None], args: Sequence[Any], kwargs: dict[str
     return _windowed(_only_view(views), x, weight.shape[2:], stride, padding, dilation, n, True)
 
 
-def _enlarged(
-    view: View, x: Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any, n: int
-) -> View | None:
+def _enlarged(view: View, x: Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any, n: int) -> View | None:
     """Behind a transposed convolution: the box around what the places see that differ in their remainder by the stride.
 
     Place o has something of the places (o + padding - t * dilation) / stride, of which t is a place of the kernel.
