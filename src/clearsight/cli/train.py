@@ -10,8 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clearsight.cli.inputs import look_first
-from clearsight.cli.options import LabelColumn, MarksColumn, Out, Placed, RunOptions, TextColumn, Workers, grouped
+from clearsight.cli.options import (
+    LabelColumn,
+    MarksColumn,
+    ObjectOptions,
+    Out,
+    Placed,
+    RunOptions,
+    TextColumn,
+    Workers,
+    grouped,
+)
 from clearsight.cli.output import is_typed, sayer, show_sheet, tell
+from clearsight.cli.train_objects import refuse_object_options, train_on_objects
 from clearsight.errors import Refused
 from clearsight.training.recipe import Recipe
 
@@ -43,8 +54,12 @@ def train(
     *,
     run: Placed,
     recipe: Recipe,
+    objects: ObjectOptions,
 ) -> None:
-    """Train a classifier on a folder of pictures, or on texts: a model folder that every other command takes.
+    """Train a model on a folder of pictures, or on texts: a model folder that every other command takes.
+
+    Pictures in class folders train a classifier, those with boxes a detector (--boxes), with masks a segmenter
+    (--masks).
 
     Without options a pretrained network is fine-tuned, or a small one is trained where the pictures are small; what is
     chosen is printed with the reason. --resume continues a run that was stopped; on a CPU with as many threads as
@@ -58,6 +73,11 @@ def train(
     if repeat and (folds or resume):
         why = "folds differ in their pictures, repeats do not" if folds else "the same command continues by itself"
         raise Refused(f"--repeat with {'--folds' if folds else '--resume'}: {why}; leave one of them out")
+    columns = {"label_column": label_column, "text_column": text_column, "marks_column": marks_column}
+    others = {"folds": folds, "repeat": repeat, **columns}
+    if train_on_objects(context, data, out, resume, workers, run, recipe, objects, others):
+        return
+    refuse_object_options(context)
     pictures = training_pictures(data, label_column, text_column, marks_column)
     several = bool(folds or repeat)
     folder = _place(out, folds, repeat, resume)
