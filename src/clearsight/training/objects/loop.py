@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from clearsight.core import rng
-from clearsight.core.preprocess import normalised
+from clearsight.core.preprocess import Preprocess, normalised
 from clearsight.core.progress import Progress
 from clearsight.data.duplicates import Likeness
 from clearsight.data.records import Pictures
@@ -31,7 +31,7 @@ from clearsight.training.objects.folder import begin_folder, finish_folder, same
 from clearsight.training.objects.history import ObjectEpoch, is_best
 from clearsight.training.objects.learning import MEASURES, detector_loss, score, segmenter_loss
 from clearsight.training.objects.network import build_network
-from clearsight.training.objects.prepared import kind_of_truth, prepare
+from clearsight.training.objects.prepared import ObjectData, kind_of_truth, prepare
 from clearsight.training.objects.recipe import ObjectRecipe, read_object_recipe, refuse_other_kinds
 from clearsight.training.objects.run import ObjectRun, build_run, restore, save_run
 from clearsight.training.objects.settings import about_size, input_size, resolve, spelled
@@ -91,7 +91,7 @@ def train_objects(
         record_resume(folder, arithmetic)
     else:
         begin_folder(folder, run, why, requested, command_line, arithmetic)
-    stores = _stores(run)
+    stores = stores_of(run.data, run.start.preprocess, run.recipe)
     while not run.finished:
         with torch.random.fork_rng(devices=rng.gpus()):
             epoch = _train_epoch(run, stores, folder, workers, progress or _silent)
@@ -141,22 +141,22 @@ def _begin(
 
 
 @dataclass(frozen=True, eq=False)
-class _Stores:
+class Stores:
     """The pictures and the truth in the network's input."""
 
     pictures: Store
     truths: Truths
 
 
-def _stores(run: ObjectRun) -> _Stores:
-    pictures, pre = run.data.pictures, run.start.preprocess
-    store = Store(pictures, pre, False)
-    if run.data.kind == "detector":
-        return _Stores(store, BoxTruths(pictures, pre, run.recipe.least))
-    return _Stores(store, MapTruths(pictures, pre))
+def stores_of(data: ObjectData, preprocess: Preprocess, recipe: ObjectRecipe) -> Stores:
+    """The stores of all pictures, which are read when they are first asked for."""
+    store = Store(data.pictures, preprocess, False)
+    if data.kind == "detector":
+        return Stores(store, BoxTruths(data.pictures, preprocess, recipe.least))
+    return Stores(store, MapTruths(data.pictures, preprocess))
 
 
-def _train_epoch(run: ObjectRun, stores: _Stores, folder: Path, workers: int, tell: Progress) -> ObjectEpoch:
+def _train_epoch(run: ObjectRun, stores: Stores, folder: Path, workers: int, tell: Progress) -> ObjectEpoch:
     """Train one epoch, or the rest of one that was stopped, and judge it on val."""
     r = run.recipe
     seed = _seed(r.seed, run.epoch)
@@ -205,7 +205,7 @@ def _take_step(run: ObjectRun, x: Tensor, truths: list[Any]) -> float:
     return value
 
 
-def _judge(run: ObjectRun, stores: _Stores, folder: Path, began: float, processor: float) -> ObjectEpoch:
+def _judge(run: ObjectRun, stores: Stores, folder: Path, began: float, processor: float) -> ObjectEpoch:
     """The epoch that has ended, judged on val; its weights are kept if it is the best so far."""
     if run.average is None:
         run.shadow.load_state_dict(run.start.net.state_dict())

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from clearsight.core.copying import copied
+from clearsight.core.light_imports import without_compiler
 from clearsight.core.model import Model
 from clearsight.training.batches import order
 from clearsight.training.checkpoints import save_state
@@ -73,7 +74,8 @@ class ObjectRun:
 
 def build_run(data: ObjectData, recipe: ObjectRecipe, start: ObjectNetwork, device: torch.device) -> ObjectRun:
     """A run from this network, with its optimiser, schedule and average, before the first step."""
-    from timm.utils import ModelEmaV3
+    with without_compiler():
+        from timm.utils import ModelEmaV3
 
     start.net.to(device)
     average = ModelEmaV3(start.net, decay=recipe.ema) if recipe.ema else None
