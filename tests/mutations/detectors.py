@@ -27,7 +27,8 @@ METHODS = {
         ("if i < 4 else []", "if i < 3 else []"),
     ],
     "detectors/faster_rcnn.py": [
-        ("(change, regions)[:, 1:]", "(change, regions)[:, :-1]"),
+        ("clip(boxes[:, 1:]", "clip(boxes[:, :-1]"),
+        (".reshape(-1, self.classes + 1, 4)", ""),
         ("of_softmax(logits)[:, 1:]", "logits[:, 1:]"),
         ("torch.where(own, classes[:, None], ABSENT)", "classes[:, None].expand(-1, self.classes, -1)"),
         ("if self.training else rng", "if True else rng"),

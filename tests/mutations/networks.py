@@ -88,8 +88,8 @@ CORE = [
     ("models/architectures.py", "with_options(**options)", "with_options()", "options_beside_the_spelling"),
     (
         "models/architectures.py",
-        'not in known:\n        raise Refused(f"clearsight',
-        'not in known and ".py" not in name:\n        raise Refused(f"clearsight',
+        "in catalogue(folder):\n            return folder",
+        'in catalogue(folder) or ".py" in name:\n            return folder',
         "other_names_are_refused",
     ),
     ("models/architectures.py", "    if fetch is not None:\n", "    if False:\n", "no_pretrained_weights"),

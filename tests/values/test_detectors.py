@@ -427,6 +427,15 @@ def test_proposals_of_faster_rcnn_are_kept_where_they_are_asked_for():
     assert not torch.equal(shared[1:], own[1:])
 
 
+def test_faster_rcnn_that_proposes_nothing_finds_nothing():
+    net = built("faster-rcnn(backbone=mobilenet-320, proposals=5)", 2, (3, 64, 64))
+    net.net.rpn.score_thresh = 2.0  # no proposal is as sure
+    with torch.no_grad():
+        found = net(torch.rand(2, 3, 64, 64))
+    assert found.shape == (2, 10, 7)
+    assert bool((found[..., 4:] == -50).all())
+
+
 def test_rows_of_faster_rcnn_that_fill_up_have_no_score():
     net = built("faster-rcnn(backbone=mobilenet-320, proposals=1000)", 2, (3, 64, 64))
     with torch.no_grad():

@@ -275,6 +275,47 @@ class Residual(nn.Module):
 
 
 @pytest.mark.parametrize(
+    ("enlarging", "factor"),
+    [
+        (lambda: nn.Upsample(scale_factor=2), 2),
+        (lambda: nn.Upsample(scale_factor=2, mode="bilinear"), 2),
+        (lambda: nn.Upsample(scale_factor=4, mode="bilinear"), 4),
+        (lambda: nn.ConvTranspose2d(4, 4, 4, 2, 1), 2),
+        (lambda: nn.ConvTranspose2d(4, 4, 3, 2, 1, dilation=2), 2),
+        (lambda: nn.ConvTranspose2d(4, 4, 8, 4, 2), 4),
+    ],
+)
+def test_enlarged_maps_see_the_box_around_what_neighbouring_places_see(
+    enlarging: Callable[[], nn.Module], factor: int
+) -> None:
+    """Places of another remainder by the factor see other windows; moved to one place, their box is the field."""
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, 4, padding=1), enlarging(), nn.Conv2d(4, 4, 3, padding=1)).eval()
+    with torch.no_grad():
+        for p in net.parameters():
+            p.uniform_(0.5, 1)
+    field = layer_table(wrapped(net, (64, 64))).rows[-1].field
+    assert field is not None
+    assert field.step == (4 // factor,) * 2
+    assert not field.whole
+    z = torch.rand(1, 3, 64, 64, requires_grad=True)
+    out = net(z)[0].sum(0)
+    lows, highs = [], []
+    middle = out.shape[0] // 2 // factor * factor
+    for place in range(middle, middle + factor):
+        (g,) = torch.autograd.grad(out[place, place], z, retain_graph=True)
+        seen = g[0].sum((0, 1)).nonzero()[:, 0]
+        lows.append(int(seen.min()) - place * field.step[0])
+        highs.append(int(seen.max()) - place * field.step[0])
+    assert max(highs) - min(lows) + 1 == field.size[0] == field.size[1]
+
+
+def test_maps_that_are_not_enlarged_by_a_whole_factor_are_not_followed() -> None:
+    for enlarging in (nn.Upsample((13, 13)), nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)):
+        net = nn.Sequential(nn.Conv2d(3, 4, 3, 4, padding=1), enlarging, nn.Conv2d(4, 4, 1))
+        assert layer_table(wrapped(net, (32, 32))).rows[-1].field is None
+
+
+@pytest.mark.parametrize(
     "net",
     [
         lambda: nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.AvgPool2d(2), nn.Conv2d(4, 4, 3, dilation=2)),

@@ -20,7 +20,7 @@ from clearsight.auditing.mending import mending_command
 from clearsight.auditing.resume import read_stopped_audit
 from clearsight.core import rng
 from clearsight.core.catalogue import Call, catalogue, parse, split_calls
-from clearsight.core.classifier import Classifier
+from clearsight.core.classifier import Classifier, classifier_of
 from clearsight.core.progress import Progress
 from clearsight.core.run_names import new_run
 from clearsight.data.datasets import Pictures, open_data
@@ -255,7 +255,7 @@ def run_audit(
     each note on the pictures before any check.  Raises Stopped where the user interrupts the checks of an audit with a
     folder.
     """
-    model, pictures = compared_with_engine(model, pictures)
+    model, pictures = compared_with_engine(classifier_of(model, "an audit"), pictures)
     pictures = with_model_notes(pictures, model)
     case = Case(
         model, pictures, seed=seed, budget=budget, method=method, progress=progress, model_words=model_words,

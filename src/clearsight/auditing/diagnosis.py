@@ -19,6 +19,7 @@ from clearsight.engines.facts import EngineFacts, facts_of
 from clearsight.errors import Refused
 from clearsight.internals import traceability
 from clearsight.internals.target_layer import early, layer_and_later
+from clearsight.kinds.questions import BACKGROUND
 from clearsight.models.dry_run import Layer, dry_run, probes, reason
 from clearsight.models.problems import Problem
 
@@ -141,7 +142,7 @@ def inspect(model: Model, pictures: Pictures | None = None, *, apart: bool = Tru
     Refused: nothing; what other functions would refuse stands among the problems.
     """
     net = model.net
-    problems = [*_repeated_labels(model), *_faulty_weights(net)]
+    problems = [*_repeated_labels(model), *_background_label(model), *_faulty_weights(net)]
     notes = _notes_on_network(net)
     layer = ""
     candidates: tuple[Layer, ...] = ()
@@ -204,6 +205,15 @@ def _repeated_labels(model: Model) -> list[Problem]:
     more = f" and {len(repeated) - 3} more" if len(repeated) > 3 else ""
     mend = "name those classes by number, or rename them"
     return [Problem(f"labels name several classes: {examples}{more}", mend, "labels-twice")]
+
+
+def _background_label(model: Model) -> list[Problem]:
+    """A detector whose labels name the background, which has no column of its own."""
+    background = [label for label in model.labels if label.strip().lower() in BACKGROUND]
+    if model.kind == "detector" and background:
+        mend = "leave it out of the labels: a candidate that is nothing has a low score for every class"
+        return [Problem(f"the labels of a detector name {background[0]!r}", mend, "label-of-background")]
+    return []
 
 
 def _faulty_weights(net: nn.Module) -> list[Problem]:

@@ -92,27 +92,6 @@ class WorkerOptions:
     ray: Annotated[str | None, typer.Option(help="Ray cluster that shares the pictures: its address, or local.")] = None
 
 
-@dataclass(frozen=True)
-class ObjectOptions:
-    """What trains a detector or a segmenter, and what its recipe has beside that of a classifier."""
-
-    boxes: Annotated[
-        Path | None, typer.Option(help="Train a detector on these boxes: COCO JSON, Pascal VOC, YOLO, ...")
-    ] = None
-    voc_base: Annotated[
-        int | None, typer.Option(min=0, max=1, help="First pixel of Pascal VOC; by default decided from all files.")
-    ] = None
-    masks: Annotated[
-        Path | None, typer.Option(help="Train a segmenter on these masks: PNGs of class numbers, or outlines.")
-    ] = None
-    flips: Annotated[str, typer.Option(help="Boxes and masks: mirror pictures across, both ways, or none.")] = "across"
-    scale: Annotated[float, typer.Option(help="Boxes and masks: enlarge or shrink by up to this share.")] = 0.25
-    least: Annotated[float, typer.Option(help="Boxes: pixels of the input that an object needs to be learned.")] = 3.0
-    floor: Annotated[float, typer.Option(help="Boxes: lowest score of a box that is reported.")] = 0.05
-    overlap: Annotated[float, typer.Option(help="Boxes: largest IoU of two reported boxes of a class.")] = 0.5
-    loss: Annotated[str, typer.Option(help="Masks: cross-entropy, dice, or both.")] = "cross-entropy"
-
-
 class Take:
     """In an annotation of a group: the options of it that a verb has.  The others keep their defaults."""
 

@@ -95,6 +95,8 @@ def wrap(
 ) -> Classifier:
     """Make a Classifier of a network of yours.
 
+    A detector is made by `Detector(net, preprocess, labels)`, a segmenter by `Segmenter(net, preprocess, labels)`.
+
     Nothing is guessed: preprocessing and labels must be given.  A network that torch.compile, nn.DataParallel or
     DistributedDataParallel has wrapped is taken as it was before: compiled code ignores hooks, and copies on other
     devices do not give theirs back.  TorchScript (torch.jit), what torch.export gives (.module()) and torch.fx graphs

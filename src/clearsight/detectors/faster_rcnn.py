@@ -85,7 +85,8 @@ class FasterRcnn(nn.Module):
         regions = self._regions(images, features)
         pooled = net.roi_heads.box_roi_pool(features, regions, images.image_sizes)
         logits, change = net.roi_heads.box_predictor(net.roi_heads.box_head(pooled))
-        boxes = clip(net.roi_heads.box_coder.decode(change, regions)[:, 1:], z.shape[2], z.shape[3])
+        boxes = net.roi_heads.box_coder.decode(change, regions).reshape(-1, self.classes + 1, 4)  # (0, ...) of none
+        boxes = clip(boxes[:, 1:], z.shape[2], z.shape[3])
         classes = of_softmax(logits)[:, 1:]
         own = torch.eye(self.classes, dtype=torch.bool, device=z.device)
         rows = torch.where(own, classes[:, None], ABSENT)  # (all regions, row of a class, classes)

@@ -229,6 +229,12 @@ def _check_gradient(model: Model, x: Tensor) -> list[Problem]:
         mend = "rounding, comparisons or saturation stop it: use a perturbation method such as occlusion"
         return [Problem("the gradient is zero at every pixel", mend, "gradient-zero")]
     trouble = of_gradient(probed(model, x).slopes)
+    if trouble is not None and callable(getattr(model.net, "proposals_of", None)):
+        mend = (
+            "its regions are proposed anew for every picture, in another order; those of one picture x stay inside "
+            "`with model.net.proposals_of(model.normalised(x)):`, and its gradients are right there"
+        )
+        return [Problem(trouble[0], mend, "gradient-of-other-scores")]
     return [] if trouble is None else [Problem(*trouble, "gradient-of-other-scores")]
 
 

@@ -40,9 +40,9 @@ def find_outputs(model: AnyModel, raw: Any, x: Tensor) -> tuple[AnyModel | None,
     if wrong is None:
         return model, problems
     problems.append(Problem(wrong.what, wrong.mend, wrong.code))
-    classes = out.shape[2] - 5 if model.kind == "detector" else out.shape[1]
-    if wrong.code != "labels-miscounted" or classes < 1:
+    if wrong.code != "labels-miscounted":
         return None, problems
+    classes = out.shape[2] - 5 if model.kind == "detector" else out.shape[1]
     return replace(model, labels=tuple(map(str, range(classes)))), problems
 
 

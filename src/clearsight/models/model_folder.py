@@ -19,7 +19,7 @@ from clearsight.core.output import write_whole
 from clearsight.core.preprocess import Preprocess
 from clearsight.core.score_kinds import Scores
 from clearsight.core.tables import read_table
-from clearsight.errors import Refused, nearest
+from clearsight.errors import Refused
 from clearsight.kinds.detector import Detector
 from clearsight.models.architectures import KINDS, build, kind_of
 from clearsight.models.model_words import CONFIG, LIBRARIES, WEIGHTS, is_run
@@ -120,10 +120,11 @@ def _is_share(value: Any) -> bool:
 def _check_kind(config: Mapping[str, Any], kind: Any, path: Path) -> None:
     """Refuse a kind that there is not, one that the network is not, and fields that are of other kinds."""
     if kind not in KINDS.values():
-        raise Refused(f"{path}: kind {kind!r}: {nearest(str(kind), KINDS.values())}")
-    others = [name for name in _OF_DETECTORS if name in config and kind != "detector"]
-    if others:
-        raise Refused(f"{path}: {others[0]} is of a detector, and the kind is {kind}: leave it out")
+        *others, last = (f"a {name}" for name in KINDS.values())
+        raise Refused(f"{path}: kind {kind!r}: a model is {', '.join(others)} or {last}")
+    foreign = [name for name in _OF_DETECTORS if name in config and kind != "detector"]
+    if foreign:
+        raise Refused(f"{path}: {foreign[0]} is of a detector, and the kind is {kind}: leave it out")
     if kind != "classifier" and config.get("scores", "logits") != "logits":
         raise Refused(f"{path}: scores {config['scores']!r} is of a classifier, and the kind is {kind}: leave it out")
     architecture = config["architecture"]

@@ -15,6 +15,7 @@ Code = Literal[
     "gradient-not-finite",
     "gradient-of-other-scores",
     "gradient-zero",
+    "label-of-background",
     "labels-miscounted",
     "labels-twice",
     "logits-as-probabilities",

@@ -77,8 +77,7 @@ def preprocess_of(name: str) -> Preprocess:
         return Preprocess(tuple(says.resize_size) * 2, tuple(says.mean), tuple(says.std), says.interpolation.value)
     with torch.device("meta"):
         inside: Any = get_model(name, weights=None, weights_backbone=None).transform
-    size = inside.fixed_size or (inside.min_size[-1],) * 2
-    return Preprocess(tuple(size), tuple(inside.image_mean), tuple(inside.image_std))
+    return Preprocess((inside.min_size[-1],) * 2, tuple(inside.image_mean), tuple(inside.image_std))
 
 
 def labels_of(name: str) -> tuple[str, ...]:

@@ -128,12 +128,16 @@ def _named_anew(net: nn.Module, state: Mapping[str, Tensor]) -> Mapping[str, Ten
         twin = copy.deepcopy(net, memo)
     except Exception:  # a network of the user's that cannot be copied
         return state
+    wanted = twin.state_dict()
+    differ = [k for k, v in state.items() if k in wanted and wanted[k].shape != v.shape]  # which the caller says
     try:
-        others = twin.load_state_dict(dict(state), strict=False, assign=True).unexpected_keys
-    except RuntimeError:  # a shape differs, which the caller says better
-        others = [k for k in state if k in twin.state_dict()]
+        others = twin.load_state_dict(
+            dict(state) | {k: wanted[k] for k in differ}, strict=False, assign=True
+        ).unexpected_keys
+    except Exception:  # an older name has another shape, or a hook of the user's fails
+        return state
     placed = {k: v for k, v in twin.state_dict().items() if isinstance(v, Tensor) and not v.is_meta}
-    return {k: state[k] for k in others if k in state} | placed
+    return {k: state[k] for k in (*differ, *others)} | placed
 
 
 def _check_values(wanted: Mapping[str, Any], state: Mapping[str, Tensor], source: str) -> None:

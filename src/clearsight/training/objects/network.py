@@ -55,8 +55,8 @@ class ObjectNetwork:
         by_setting: dict[tuple[float, float], list[nn.Parameter]] = {}
         for name, p in self.net.named_parameters():
             learnt = bool(self.pretrained) and name.startswith(f"{self.body}." if self.body else "")
-            setting = (rate * recipe.body if learnt else rate, recipe.decay if p.dim() > 1 else 0.0)
-            by_setting.setdefault(setting, []).append(p)
+            own, decay = rate * recipe.body if learnt else rate, recipe.decay if p.dim() > 1 else 0.0
+            by_setting.setdefault((own, decay), []).append(p)
         return [{"params": ps, "lr": lr, "weight_decay": d} for (lr, d), ps in by_setting.items() if lr > 0]
 
 
