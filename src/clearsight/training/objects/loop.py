@@ -171,7 +171,7 @@ def _train_epoch(run: ObjectRun, stores: Stores, folder: Path, workers: int, tel
     for x, truths in loader:
         rng.seed_torch(_seed(r.seed, run.epoch, run.batch))  # dropout, and the samples of two-stage detectors
         run.pace.step(run.epoch * len(batches) + run.batch)
-        loss = _take_step(run, x, truths)
+        loss = take_step(run, x, truths)
         run.batch += 1
         run.total += loss * len(batches.rows[run.batch - 1])
         done = run.epoch * len(rows) + sum(map(len, batches.rows[: run.batch]))
@@ -182,7 +182,7 @@ def _train_epoch(run: ObjectRun, stores: Stores, folder: Path, workers: int, tel
     return _judge(run, stores, folder, began, processor)
 
 
-def _take_step(run: ObjectRun, x: Tensor, truths: list[Any]) -> float:
+def take_step(run: ObjectRun, x: Tensor, truths: list[Any]) -> float:
     """One step of the optimiser.  Refused: a loss that is not finite."""
     net = run.start.net
     z = normalised(run.start.preprocess, x.to(run.device))
