@@ -22,8 +22,10 @@ from clearsight.data.truth_found import truth_found
 from clearsight.evaluation.average_precision import average_precision
 from clearsight.evaluation.pixels import PixelCounts
 from clearsight.evaluation.records import box_set, picture_boxes
+from clearsight.training.checkpoints import load_state
 from clearsight.training.objects import loop
 from clearsight.training.objects.batches import ObjectBatches
+from clearsight.training.objects.history import ObjectEpoch, is_best
 from clearsight.training.objects.learning import detector_loss, segmenter_loss
 from clearsight.training.objects.loop import train_objects
 from clearsight.training.objects.moves import Move, draw_move, move_boxes, move_map, move_pixels
@@ -81,6 +83,25 @@ def test_a_detector_learns_to_find_rectangles_and_says_how_well(tmp_path: Path) 
     assert report.findings[1].chance < metrics["ap50"]["value"]
 
 
+def test_the_best_epoch_is_the_one_with_the_highest_score_then_the_lowest_loss() -> None:
+    before = [ObjectEpoch(1, 9, 1.0, "AP50", 0.5, 4, 0.1, 1.0, 1.0, True)]
+    assert [is_best(*pair, before) for pair in ((0.6, 9.0), (0.5, 0.9), (0.5, 1.0), (0.4, 0.1))] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_the_folder_holds_the_best_epoch_and_not_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter([0.5, 0.9, 0.1])
+    monkeypatch.setattr(loop, "score", lambda *_: next(scores))
+    epochs = train_objects(opened(tmp_path / "cells"), QUICK, tmp_path / "run", device="cpu")
+    averages = [load_state(tmp_path / "run")["average"] for _ in epochs]
+    kept = cs.load(tmp_path / "run").net.state_dict()
+    assert [all(torch.equal(v, kept[k]) for k, v in one.items()) for one in averages] == [False, True, False]
+
+
 def test_a_segmenter_learns_the_classes_of_pixels(tmp_path: Path) -> None:
     data = opened(tmp_path / "shapes", 20, masks=True)
     recipe = replace(of_kind("segmenter"), arch="unet(width=8, depth=2)", epochs=8, shares="0.6,0.2,0.2", loss="both")
@@ -123,6 +144,9 @@ def test_the_embedded_backbone_is_where_training_begins(tmp_path: Path) -> None:
     for g in start.groups(recipe):
         rates[round(g["lr"], 9)] += sum(p.numel() for p in g["params"])
     body = sum(p.numel() for p in start.net.get_submodule("backbone").parameters())
+    below = build_network(replace(recipe, arch="clearsight:fcn"), 2, SIZE, lambda line: None)
+    below.train()
+    assert not any(m.training for m in below.net.modules() if isinstance(m, torch.nn.BatchNorm2d))
     assert rates == {0.01: sum(p.numel() for p in start.net.parameters()) - body, 0.002: body}
 
 
@@ -151,9 +175,9 @@ def test_boxes_and_maps_move_with_the_pixels() -> None:
     for number in range(60):
         move = draw_move(number, 5, SIZE, "both", 0.5)
         x, classes = torch.zeros(3, *SIZE), torch.zeros(SIZE, dtype=torch.int64)
-        x[0, 20:44, 30:50], classes[20:44, 30:50] = 1, 1
+        x[0, 14:44, 30:50], classes[14:44, 30:50] = 1, 1
         moved, marked = move_pixels(x, move, (0.0, 0.0, 0.0)), move_map(classes, move)
-        boxes, labels = move_boxes(torch.tensor([[30.0, 20, 50, 44]]), torch.tensor([1]), move, SIZE, 3.0)
+        boxes, labels = move_boxes(torch.tensor([[30.0, 14, 50, 44]]), torch.tensor([1]), move, SIZE, 3.0)
         left += marked.eq(255).any().item()
         if not len(labels):
             continue
@@ -204,7 +228,7 @@ def test_a_stopped_run_ends_bit_for_bit_as_if_it_never_had_been(
     stopped = tmp_path / "stopped"
 
     def stop(what: str, done: int, total: int) -> None:
-        if what == "training" and done == 6:
+        if what == "training" and done == 8:  # in the second step of the second epoch, the first of which is saved
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -225,9 +249,9 @@ def test_neither_workers_nor_the_rest_of_the_batch_change_a_picture(tmp_path: Pa
     prepared = prepare(data, recipe)
     start = build_network(resolve(recipe, prepared)[0], 2, SIZE, lambda line: None)
     stores = loop.stores_of(prepared, start.preprocess, recipe)
-    one, other = (
-        ObjectBatches(stores.pictures, stores.truths, [rows], (), "both", 0.25, 7)[0] for rows in ([3, 1], [1, 5, 3])
-    )
+    both = [[3, 1]], [[0], [1, 5, 3]]
+    first, second = (ObjectBatches(stores.pictures, stores.truths, rows, (), "both", 0.25, 7) for rows in both)
+    one, other = first[0], second[1]
     assert torch.equal(one[0][0], other[0][2])
     assert torch.equal(one[1][1][0], other[1][0][0])
 
@@ -253,6 +277,8 @@ def test_the_folder_says_what_is_trained(tmp_path: Path) -> None:
     drawn(tmp_path / "shapes", masks=True)
     assert truth_found(tmp_path / "cells") == ("boxes",)
     assert truth_found(tmp_path / "shapes") == ("masks",)
+    (tmp_path / "cells" / "images").rename(tmp_path / "cells" / "shots")
+    assert truth_found(tmp_path / "cells") == ("boxes",)  # one folder is no class
     for name in ("train/cat", "train/dog"):
         (tmp_path / "photos" / name).mkdir(parents=True)
         Image.new("RGB", (9, 9)).save(tmp_path / "photos" / name / "1.png")

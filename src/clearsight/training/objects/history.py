@@ -35,7 +35,7 @@ class ObjectEpoch:
 
 
 def is_best(score: float, loss: float, history: Sequence[ObjectEpoch]) -> bool:
-    """Whether no epoch before had a higher score, or an equal one with a lower or equal loss.
+    """Whether no epoch before had a higher score, or an equal one with a loss as low.
 
     >>> is_best(0.5, 1.0, [])
     True
