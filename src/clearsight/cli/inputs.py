@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from clearsight.cli.options import DataOptions, ModelOptions, RunOptions, WorkerOptions
 from clearsight.cli.output import sayer
@@ -34,9 +34,8 @@ def look_first(models: Sequence[str], places: Sequence[str], **methods: Sequence
     for words in places:
         check_data_words(words)
     for kind, spellings in methods.items():
-        for spelling in spellings:
-            if ".py:" not in spelling:
-                parse(spelling, kind)
+        for spelling in (s for s in spellings if ".py:" not in s):
+            parse(spelling, kind)
 
 
 def load_classifier(words: str, given: ModelOptions, run: RunOptions, verb: str) -> Classifier:
@@ -50,8 +49,7 @@ def load_model(words: str, given: ModelOptions, run: RunOptions) -> Model:
     """The model that the words name, of whatever kind."""
     from clearsight.models.loading import load
 
-    part = given.output
-    scores: Any = given.scores or "logits"
+    part, scores = given.output, given.scores or "logits"
     with contextlib.redirect_stdout(sys.stderr):  # what a model prints is no part of the result
         return load(
             words,
@@ -59,7 +57,7 @@ def load_model(words: str, given: ModelOptions, run: RunOptions) -> Model:
             labels=given.labels,
             preprocess=given.preprocess,
             output=int(part) if part is not None and part.lstrip("-").isdigit() else part,
-            scores=scores,
+            scores=cast(Any, scores),
             trust=given.trust,
             device=run.device,
             say=sayer(run.silent),
@@ -91,11 +89,9 @@ def hired(given: WorkerOptions) -> contextlib.AbstractContextManager[None]:
 
 def typed(given: ModelOptions | DataOptions) -> list[str]:
     """The options that were given, as they are typed."""
-    words: list[str] = []
-    for name, value in asdict(given).items():
-        if value is not None and value is not False:
-            words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
-    return words
+    options = {n: v for n, v in asdict(given).items() if v is not None and v is not False}
+    words = [[f"--{n.replace('_', '-')}", *([] if v is True else [str(v)])] for n, v in options.items()]
+    return [*itertools.chain(*words)]
 
 
 def model_and_places(words: Sequence[str]) -> tuple[str, list[str]]:
