@@ -344,6 +344,10 @@ def test_a_class_that_train_does_not_have_is_named(tmp_path: Path) -> None:
     none = tuple(replace(p, boxes=p.boxes.keep(p.boxes.labels > 9)) if p.split == "val" else p for p in pictures)
     with pytest.raises(cs.Refused, match="no picture of val shows an object"):
         prepare(replace(data, pictures=none), QUICK)
+    alone = tuple(replace(p.boxes.keep(p.boxes.labels == 0), labels=torch.tensor([k])) for k, p in enumerate(pictures))
+    unlike = tuple(replace(p, boxes=b, split="") for p, b in zip(pictures, alone, strict=True))
+    with pytest.raises(cs.Refused, match=r"left for val, as 8 classes are on one picture each, which trains \(a, b, "):
+        prepare(replace(data, pictures=unlike, objects=tuple("abcdefgh")), QUICK)
     bare = tuple(replace(p, boxes=None) for p in pictures)
     with pytest.raises(cs.Refused, match="neither boxes nor masks"):
         prepare(replace(data, pictures=bare), QUICK)

@@ -138,7 +138,12 @@ def _check(data: ObjectData) -> None:
     """Refuse parts without pictures or objects, and classes that train lacks."""
     for part in ("train", "val"):
         if not data.rows(part):
-            raise Refused(f"no picture of {data.data.root} is left for {part}: give more pictures, or other --shares")
+            rare = [c for k, c in enumerate(data.labels) if sum(k in shown for shown in data.shown) == 1]
+            why = f", as {len(rare)} classes are on one picture each, which trains ({named(rare)})" if rare else ""
+            raise Refused(
+                f"no picture of {data.data.root} is left for {part}{why}",
+                "give more pictures, leave the rarest classes out of the annotation, or give other --shares",
+            )
         if not sum(data.counts(part).values()):
             raise Refused(f"no picture of {part} shows an object: give more pictures, or other --shares")
     counts = {part: data.counts(part) for part in PARTS}

@@ -69,7 +69,7 @@ def judge(model: Model, run: ObjectRun, store: Store, part: str, progress: Progr
     }  # fmt: skip
     common = float(scores.truth.max() / max(scores.truth.sum(), 1)) / max(int((scores.truth > 0).sum()), 1)
     finding = Finding(
-        _verdict(interval, common),
+        verdict(interval, common),
         f"Mean IoU on {part} is {share(scores.mean_iou)} ({span(interval, scores.n)}); "
         f"{share(scores.pixel_accuracy)} of the pixels are right.",
         quantity="mean IoU",
@@ -91,9 +91,13 @@ def judge(model: Model, run: ObjectRun, store: Store, part: str, progress: Progr
     return Judged(finding, numbers)
 
 
-def _verdict(interval: Interval | None, chance: float) -> Verdict:
-    """Whether the whole interval lies above what knows nothing of the pictures; "warn" where there is none."""
-    if interval is None:
+def verdict(interval: Interval | None, chance: float) -> Verdict:
+    """Whether the whole interval lies above, or at and below, what knows nothing of the pictures; "warn" in between.
+
+    >>> verdict((0.3, 0.8), 0.4), verdict((0.5, 0.8), 0.4), verdict((0.1, 0.4), 0.4), verdict(None, 0.4)
+    ('warn', 'pass', 'fail', 'warn')
+    """
+    if interval is None or interval[0] <= chance < interval[1]:
         return "warn"
     return "pass" if interval[0] > chance else "fail"
 
@@ -129,7 +133,7 @@ def _of_boxes(boxes: BoxSet, labels: Sequence[str], seed: int, part: str) -> Jud
     unjudged = found.lines()[2:]
     chance = average_precision(dealt_at_random(boxes, seed)).mean.ap50 or 0.0
     finding = Finding(
-        _verdict(spread.ap50, chance),
+        verdict(spread.ap50, chance),
         f"AP50 on {part} is {share(ap50)} ({span(spread.ap50, n)}), AP {share(found.mean.ap)}: "
         f"{counted(found.truths, 'object')}, {found.detections} boxes reported.",
         quantity="AP50",
