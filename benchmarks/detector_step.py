@@ -24,8 +24,8 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.fcos import FCOSHead
 from torchvision.ops import FeaturePyramidNetwork
 
+from clearsight.backbones.features import make_backbone
 from clearsight.core.catalogue import catalogue
-from clearsight.detectors.common.backbones import backbone
 
 HERE = Path(__file__).parent
 CLASSES = 3
@@ -36,7 +36,7 @@ class Pyramid(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.body, maps = backbone("lite0", 3)
+        self.body, maps = make_backbone("fcos", "lite0", 3)
         self.fpn = FeaturePyramidNetwork(list(maps), width)
         self.out_channels = width
 

@@ -26,9 +26,9 @@ from torchvision.models.segmentation.deeplabv3 import DeepLabHead, DeepLabV3
 from torchvision.models.segmentation.fcn import FCN, FCNHead
 from torchvision.models.segmentation.lraspp import LRASPP
 
+from clearsight.backbones.features import make_backbone
 from clearsight.core.catalogue import parse
 from clearsight.core.memory import reuse_memory
-from clearsight.segmenters.common.backbones import make_backbone
 from clearsight.segmenters.common.losses import NOT_JUDGED, cross_entropy
 
 OUT = Path(__file__).with_suffix(".md")

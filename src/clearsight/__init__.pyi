@@ -53,6 +53,7 @@ from .runner.run import explain as explain
 from .runner.run import measure as measure
 from .serving.serve import serve as serve
 from .sharding.hire import workers as workers
-from .training.loop import train as train
+from .training.entry import train as train
+from .training.objects.recipe import ObjectRecipe as ObjectRecipe
 from .training.recipe import Recipe as Recipe
 from .training.tune import tune as tune

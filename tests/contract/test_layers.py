@@ -27,6 +27,7 @@ LEVELS = (
     "core",
     "kinds",
     "sharding",
+    "backbones",
     "networks detectors segmenters augmentations corruptions purifiers perturbation internals drawing engines",
     "models reporting",
     "data attacks metrics evaluation defences guides rebalancing thieves answer_defences",

@@ -92,5 +92,5 @@ CORE = [
         "truth_that_is_none",
     ),
     ("detectors/common/requests.py", "if classes < 1", "if False", "what_it_cannot_be"),
-    ("detectors/common/backbones.py", "out_indices=(2, 3, 4)", "out_indices=(1, 2, 3)", "size_that_was_planned"),
+    ("backbones/features.py", "out_indices=(2, 3, 4)", "out_indices=(1, 2, 3)", "size_that_was_planned"),
 ]

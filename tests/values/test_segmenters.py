@@ -16,9 +16,9 @@ from torch.nn import functional as F
 from torchvision.models import segmentation
 from torchvision.transforms.v2.functional import pil_to_tensor
 
+from clearsight.backbones.features import make_backbone
 from clearsight.core.catalogue import parse
 from clearsight.errors import Refused
-from clearsight.segmenters.common.backbones import make_backbone
 from clearsight.segmenters.common.landmarks import gaussians, heatmap_loss, landmarks
 from clearsight.segmenters.common.losses import cross_entropy, dice
 from clearsight.segmenters.common.upsampling import bilinear_kernel, upsampling

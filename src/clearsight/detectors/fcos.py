@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clearsight.backbones.features import STRIDES, make_backbone
 from clearsight.core.catalogue import method
-from clearsight.detectors.common.backbones import STRIDES, Backbone, backbone
 from clearsight.detectors.common.candidates import candidates, clip
 from clearsight.detectors.common.frozen_norm import freeze_norm
 from clearsight.detectors.common.losses import centerness, focal, giou
@@ -17,6 +18,7 @@ from clearsight.detectors.common.points import assign, distances, points
 from clearsight.detectors.common.requests import check_option, check_shape, check_truth
 from clearsight.errors import Refused
 
+Below = Literal["lite0", "tiny"]
 _LEVELS = STRIDES[:2]  # of the places that find objects
 _REACH = ((0.0, 64.0), (64.0, math.inf))  # how far the sides of an object are from a place of each level, in pixels
 
@@ -26,7 +28,7 @@ def fcos(
     classes: int = 3,
     shape: tuple[int, ...] = (3, 320, 320),
     *,
-    backbone: Backbone = "lite0",
+    backbone: Below = "lite0",
     width: int = 64,
     convs: int = 2,
     freeze: bool = True,
@@ -63,10 +65,10 @@ def fcos(
 class Fcos(nn.Module):
     """The network that ``fcos`` describes."""
 
-    def __init__(self, name: Backbone, channels: int, classes: int, width: int, convs: int, freeze: bool) -> None:
+    def __init__(self, name: Below, channels: int, classes: int, width: int, convs: int, freeze: bool) -> None:
         super().__init__()
         self.classes, self.freeze = classes, freeze
-        self.backbone, maps = backbone(name, channels)
+        self.backbone, maps = make_backbone("fcos", name, channels)
         self.lateral = nn.ModuleList(nn.Conv2d(c, width, 1) for c in maps)
         tower = [
             part

@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from clearsight.backbones.features import make_backbone
 from clearsight.core.catalogue import method
-from clearsight.detectors.common.backbones import backbone as make_backbone
 from clearsight.detectors.common.candidates import candidates, clip
 from clearsight.detectors.common.frozen_norm import freeze_norm
 from clearsight.detectors.common.requests import check_option, check_shape, check_truth
@@ -68,7 +68,7 @@ def yolo_v1(
     if backbone == "paper":
         features, maps = _paper(shape[0]), 1024
     else:
-        net, channels = make_backbone(backbone, shape[0])
+        net, channels = make_backbone("yolo-v1", backbone, shape[0])
         features, maps = nn.Sequential(net, _Last()), channels[-1]
     side = 64 if backbone == "paper" else 32
     cells = -(-shape[1] // side) * -(-shape[2] // side)

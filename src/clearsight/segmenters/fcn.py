@@ -7,8 +7,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from clearsight.backbones.features import STRIDES, BackboneName, make_backbone
 from clearsight.core.catalogue import method
-from clearsight.segmenters.common.backbones import STRIDES, BackboneName, make_backbone
 from clearsight.segmenters.common.shapes import check_shape, crop
 from clearsight.segmenters.common.upsampling import upsampling
 

@@ -6,9 +6,9 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
+from clearsight.backbones.features import BackboneName, make_backbone
 from clearsight.core.catalogue import method
 from clearsight.errors import Refused
-from clearsight.segmenters.common.backbones import BackboneName, make_backbone
 from clearsight.segmenters.common.shapes import check_range, check_shape
 
 

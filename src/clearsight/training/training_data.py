@@ -113,7 +113,7 @@ def portions(data: Pictures, alike: Likeness, shares: tuple[float, float, float]
         )
     groups = [alike.groups[i] for i in labelled]
     first = [p.labels[0] for p in pictures]
-    parts, part_notes = _assign_parts(pictures, first, groups, shares, seed, data.thing)
+    parts, part_notes = assign_parts(pictures, first, groups, shares, seed, data.thing)
     index = {label: k for k, label in enumerate(labels)}
     y = torch.zeros(len(pictures), len(labels))
     for row, p in zip(y, pictures, strict=True):
@@ -176,7 +176,7 @@ def _are_measurements(labels: Sequence[str], pictures: int) -> bool:
     return any(not v.is_integer() for v in numbers) and 2 * len(labels) > pictures
 
 
-def _assign_parts(
+def assign_parts(
     pictures: Sequence[Picture],
     labels: Sequence[str],
     groups: Sequence[int],

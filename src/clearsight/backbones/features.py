@@ -1,4 +1,4 @@
-"""Backbones: the maps of a classifier at strides 8, 16 and 32, on which segmenters stand."""
+"""Backbones: the maps of a classifier at strides 8, 16 and 32."""
 
 from __future__ import annotations
 
@@ -8,17 +8,24 @@ from typing import Literal
 from torch import Tensor, nn
 
 from clearsight.core.light_imports import without_compiler
-from clearsight.segmenters.common.shapes import check_channels
+from clearsight.errors import Refused
 
 BackboneName = Literal["lite0", "vgg16", "tiny"]
 STRIDES = (8, 16, 32)
 
 
-def make_backbone(segmenter: str, name: BackboneName, channels: int) -> tuple[nn.Module, tuple[int, int, int]]:
+def make_backbone(above: str, name: BackboneName, channels: int) -> tuple[nn.Module, tuple[int, int, int]]:
     """A network (B, channels, H, W) -> maps at strides 8, 16 and 32, and how many there are at each.
 
-    The sides of a map are H and W divided by its stride, rounded up.  Weights are random.  Refused: vgg16 of pictures
-    of other than three channels.
+    The sides of a map are H and W divided by its stride, rounded up.  Weights are random.
+
+    Args:
+        above: the network that stands on it, for the message.
+        name: "lite0" is timm's EfficientNet-Lite0 without its classifier, whose parameters bear the names that they
+            have in ``timm:tf_efficientnet_lite0``; "vgg16" VGG-16; "tiny" six convolutions, for tests and toys.
+        channels: of the pictures.
+
+    Refused: vgg16 of pictures of other than three channels.
     """
     if name == "lite0":
         with without_compiler():
@@ -28,13 +35,14 @@ def make_backbone(segmenter: str, name: BackboneName, channels: int) -> tuple[nn
         )
         return net, (40, 112, 320)
     if name == "vgg16":
-        check_channels(f"{segmenter}(backbone=vgg16)", (channels,))
+        if channels != 3:
+            raise Refused(f"{above}(backbone=vgg16) takes 3 channels, not {channels}: lite0 takes any number")
         return VGG16(), (256, 512, 4096)
     return Tiny(channels), (32, 48, 64)
 
 
 class Tiny(nn.Module):
-    """Five 3 × 3 convolutions at stride 2, each with batch normalisation and ReLU, and a sixth at stride 1."""
+    """Five 3 × 3 convolutions at stride 2 and one at stride 1, each with GroupNorm and ReLU."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -82,5 +90,7 @@ class VGG16(nn.Module):
 
 def _conv(channels: int, maps: int, stride: int) -> nn.Sequential:
     return nn.Sequential(
-        OrderedDict(conv=nn.Conv2d(channels, maps, 3, stride, 1, bias=False), norm=nn.BatchNorm2d(maps), relu=nn.ReLU())
+        OrderedDict(
+            conv=nn.Conv2d(channels, maps, 3, stride, 1, bias=False), norm=nn.GroupNorm(4, maps), relu=nn.ReLU()
+        )
     )
