@@ -22,7 +22,7 @@ from clearsight.demos.selective_search import selective_search
 from clearsight.detectors.fcos import fcos
 from clearsight.errors import Refused
 from clearsight.kinds.detections import detections
-from clearsight.models.loading import load
+from clearsight.models.loading import load_classifier
 
 PICTURE, PROPOSALS = "demo:coffee", 100
 WINDOWS = (1 / 3, 1 / 2, 3 / 4)  # sides of the windows, as shares of the short side of the picture
@@ -71,7 +71,9 @@ def opened(words: str, seed: int = 0) -> Setting:
     if min(values.shape[:2]) < SMALLEST:
         raise Refused(f"{shown.name} has a side of {min(values.shape[:2])} pixels", f"give at least {SMALLEST}")
     boxes = [box for region in shown.regions or () for box in region.boxes]
-    return Setting(load("demo"), shown.name, values, torch.tensor(boxes).float().reshape(-1, 4), seed)
+    return Setting(
+        load_classifier("demo", "demo detection"), shown.name, values, torch.tensor(boxes).float().reshape(-1, 4), seed
+    )
 
 
 def run_stages(setting: Setting, proposals: int, say: Callable[[str], None] = lambda line: None) -> Run:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from clearsight.core.progress import Progress
 from clearsight.data.box_folders import open_boxes
+from clearsight.data.duplicates import Likeness
 from clearsight.data.mask_folders import open_masks
 from clearsight.data.records import Pictures
 from clearsight.data.split_words import ALL
@@ -31,11 +32,13 @@ def train(
     boxes: str | Path | None = None,
     masks: str | Path | None = None,
     resume: bool = False,
+    alike: Likeness | None = None,
     command_line: str = "",
     device: str = "auto",
     workers: int = 0,
     progress: Progress | None = None,
     say: Callable[[str], None] = lambda line: None,
+    save_first: bool = True,
 ) -> Iterator[Epoch] | Iterator[ObjectEpoch]:
     """Train a classifier, a detector or a segmenter, written to a folder that `load` reads; yields each epoch.
 
@@ -50,22 +53,28 @@ def train(
         masks: file or folder with the class of each pixel: a segmenter is trained.
         resume: go on with the run in out.  On a CPU it ends bit for bit as if it had never been stopped, given as many
             threads as before; a Notice says if the threads, the device or PyTorch are others.
+        alike: of a classifier, the duplicates among data.pictures, if they are known; None finds them.
         command_line: command that the folder records, if it is not that of this call alone.
         device: "cpu", "cuda", "cuda:1", "mps", or "auto" for the fastest that is available.
         workers: number of processes that read pictures, which does not change the result; 0 reads them in this process.
         progress: called with the name of the step, the number of pictures done and the total.
         say: called with each sentence on what was chosen, and why.
+        save_first: of a classifier, write the first model as a whole folder as soon as there is one.
 
     Refused: data or a recipe that cannot be trained, a folder that holds both classes and boxes or masks, one that
-    holds another run, and a loss that is not finite.
+    holds another run, duplicates that are stated for a detector or a segmenter, and a loss that is not finite.
     """
     opened = with_truth(data, boxes, masks, needed=isinstance(recipe, ObjectRecipe), guided=_is_guided(recipe))
     if opened is None:
         assert not isinstance(recipe, ObjectRecipe)
         return train_classifier(
-            data, recipe, out, resume=resume, command_line=command_line, device=device, workers=workers,
-            progress=progress, say=say,
+            data, recipe, out, resume=resume, alike=alike, command_line=command_line, device=device, workers=workers,
+            progress=progress, say=say, save_first=save_first,
         )  # fmt: skip
+    if alike is not None:
+        raise Refused(
+            "alike is of classifiers", "leave it out: detectors and segmenters find the duplicates themselves"
+        )
     chosen = of_options(non_default(recipe)) if isinstance(recipe, Recipe) else recipe
     return train_objects(
         opened, chosen, out, resume=resume, command_line=command_line, device=device, workers=workers,
