@@ -22,6 +22,7 @@ from clearsight.core.catalogue import catalogue
 from clearsight.core.classifier import Classifier, wrap
 from clearsight.core.preprocess import Preprocess
 from clearsight.core.statistics import wilson
+from clearsight.core.taking import takes_kind
 from clearsight.data.datasets import Pictures
 from clearsight.errors import Notice, Refused
 from clearsight.runner.purify import purified, purify
@@ -189,7 +190,10 @@ def test_the_gradient_of_a_purified_network_is_not_called_its_own() -> None:
 
 
 @quiet
-@pytest.mark.parametrize("name", [n for n, m in catalogue("attacks").items() if "texts-only" not in m.claims])
+@pytest.mark.parametrize(
+    "name",
+    [n for n, m in catalogue("attacks").items() if "texts-only" not in m.claims and takes_kind(m, "classifier")],
+)
 def test_every_attack_runs_through_a_purifier(name: str) -> None:
     """And what is counted as fooled is so, behind the purifier."""
     inner = bent()
