@@ -440,7 +440,7 @@ def test_heatmaps_learn_where_discs_are() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = made("heatmaps(backbone=tiny, width=16)", 2, (3, 64, 64)).train()
-    adam, steps = torch.optim.AdamW(net.parameters(), 0.005), 300
+    adam, steps = torch.optim.AdamW(net.parameters(), 0.005), 600
     slower = torch.optim.lr_scheduler.OneCycleLR(adam, 0.005, steps)
     for step in range(steps):
         z, points = discs(16, seed=step + 1)
