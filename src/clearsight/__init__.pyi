@@ -21,8 +21,10 @@ from .core.targets import Goal as Goal
 from .core.targets import Margin as Margin
 from .core.targets import Misclassify as Misclassify
 from .core.targets import Target as Target
+from .data.box_folders import open_boxes as open_boxes
 from .data.datasets import folder as folder
 from .data.datasets import pixels as pixels
+from .data.mask_folders import open_masks as open_masks
 from .data.text_encoding import one_hot as one_hot
 from .data.text_encoding import text_preprocess as text_preprocess
 from .data.text_sources import texts as texts

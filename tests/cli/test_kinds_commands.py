@@ -13,7 +13,9 @@ from PIL import Image
 from typer.core import TyperGroup as Group
 
 import clearsight as cs
+from clearsight.attacking.scene_pictures import open_scenes
 from clearsight.cli.app import app
+from clearsight.kinds.box_goals import Objects
 
 FACTORY = """
 from clearsight.testing import tiny_detector, tiny_segmenter
@@ -152,3 +154,87 @@ def test_a_detector_is_audited_by_boxes_and_a_segmenter_by_masks(bench: Path, ru
         got = run("audit", MODELS[0], "shots", *words)
         assert got.status == 2
         assert told in got.err.replace("\n", " ")
+
+
+def write_boxes(bench: Path) -> None:
+    (bench / "boxes").mkdir()
+    for label in ("red", "blue"):
+        for i in range(3):
+            (bench / "boxes" / f"{label}-{i}.txt").write_text("0 0.5 0.5 0.5 0.25\n")
+            (bench / "photos" / label / f"{i}.png").rename(bench / "photos" / label / f"{label}-{i}.png")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_explain_asks_about_boxes_and_regions(model: str, bench: Path, run: Callable[..., Any]) -> None:
+    words = ("explain", model, "photos/red/1.png", "-m", "hires-cam", "--no-tests")
+    name = cs.load(model).name(1)
+    got = run(*words, "--target", name, "--json", "-o", "out")
+    assert got.status == 0, got
+    (picture,) = json.loads(got.out)["pictures"]
+    (saved,) = picture["maps"]
+    assert all(name in question for question in saved["target"])
+    assert Path(picture["sheet"]).exists()
+    got = run(*words, "--target", f"{name} rather than any other", "--json", "-o", "margin")
+    assert got.status == 0, got
+    assert "rather than" in json.loads(got.out)["pictures"][0]["maps"][0]["target"][0]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_attack_without_truth_says_what_counts_as_right(model: str, bench: Path, run: Callable[..., Any]) -> None:
+    got = run("attack", model, "photos", "-a", "fgsm", "--pictures", "2", "-o", "out")
+    assert got.status in (0, 1), got
+    assert "what the model finds in the clean pictures counts as right" in got.err
+    report = json.loads((bench / "out" / "report.json").read_text())
+    assert report["data"]["pictures"] == 2
+    assert (bench / "out" / "report.html").exists()
+
+
+def test_attack_on_a_detector_with_boxes(bench: Path, run: Callable[..., Any]) -> None:
+    write_boxes(bench)
+    model, x = cs.load(MODELS[0]), Path("photos")
+    words = ("attack", MODELS[0], str(x), "--boxes", "boxes", "-a", "fgsm", "--eps", "2/255")
+    got = run(*words, "--goal", "appear", "--target", model.name(0), "-o", "out")
+    assert got.status in (0, 1), got
+    assert "counts as right" not in got.err
+    rows = json.loads((bench / "out" / "report.json").read_text())["findings"][0]["tables"][0]["rows"]
+    assert "6" in str(rows[0])  # an object in each of six pictures
+
+
+def test_boxes_come_in_the_frame_of_the_input(bench: Path) -> None:
+    write_boxes(bench)
+    model = cs.load(MODELS[0])
+    scenes, _ = open_scenes(model, ["photos"], boxes=Path("boxes"), pictures=4)  # type: ignore[arg-type]
+    assert isinstance(scenes.truth, Objects)
+    height, width = model.preprocess.size
+    assert scenes.truth.boxes[:, 0].tolist() == [[width / 4, height * 3 / 8, width * 3 / 4, height * 5 / 8]] * 4
+    assert scenes.truth.classes.tolist() == [[0]] * 4
+    assert len(scenes.names) == len(set(scenes.names)) == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("attack", "DETECTOR", "photos", "--access", "label"), "--access is for classifiers, and"),
+        (("attack", "DETECTOR", "photos", "-m", "saliency"), "--method is for classifiers, and"),
+        (("attack", "DETECTOR", "photos", "--digits", "2"), "--digits is for classifiers"),
+        (("attack", "DETECTOR", "photos", "--masks", "m"), "--masks is for a segmenter, and the model is a detector"),
+        (("attack", "SEGMENTER", "photos", "--boxes", "b"), "--boxes and --voc-base are for a detector"),
+        (("attack", "DETECTOR", "photos", "--goal", "misread"), "goal 'misread', which is not of a detector"),
+        (("attack", "DETECTOR", "photos", "--goal", "appear"), "goal appear needs a class"),
+        (("attack", "DETECTOR", "photos", "--goal", "appear", "--target", "zebra"), "zebra"),
+        (("attack", "demo", "demo:coffee", "--goal", "vanish"), "--goal is for detectors and segmenters, and demo is"),
+        (("attack", "demo", "demo:coffee", "--boxes", "b"), "--boxes is for detectors and segmenters"),
+        (("attack", "DETECTOR", "DETECTOR", "photos"), "attack with several models takes a classifier"),
+        (("explain", "DETECTOR", "photos", "--target", "zebra"), "zebra"),
+        (("explain", "DETECTOR", "photos", "--boxes", "b"), "--boxes is for a classifier, and the model is a detector"),
+        (("explain", "SEGMENTER", "photos", "-m", "d-rise"), "d-rise"),
+    ],
+)
+def test_options_of_another_kind_are_refused_by_name(
+    words: tuple[str, ...], message: str, bench: Path, run: Callable[..., Any]
+) -> None:
+    models = {"DETECTOR": MODELS[0], "SEGMENTER": MODELS[1]}
+    got = run(*[models.get(word, word) for word in words], "-o", "out")
+    assert got.status == 2, got
+    assert message in got.err.replace("\n", " ")
+    assert not (bench / "out").exists()

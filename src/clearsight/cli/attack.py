@@ -9,6 +9,7 @@ import typer
 from clearsight.cli.inputs import (
     hired,
     load_classifier,
+    load_model,
     look_first,
     models_and_places,
     numbers,
@@ -16,8 +17,9 @@ from clearsight.cli.inputs import (
     seconds,
     typed,
 )
-from clearsight.cli.options import DATA, MODEL, ModelOptions, NamedData, Out, RunOptions, WorkerOptions, grouped
+from clearsight.cli.options import DATA, MODEL, DataOptions, ModelOptions, Out, RunOptions, Take, WorkerOptions, grouped
 from clearsight.cli.output import end, sayer, typed_command
+from clearsight.cli.scenes import attack_scenes_of, given_of, refuse_options, unless
 from clearsight.cli.texts import attack_texts_of
 from clearsight.errors import Refused
 from clearsight.models.model_words import reads_texts
@@ -38,6 +40,10 @@ def attack(
     target: Annotated[
         str | None, typer.Option(help="Class that the attack aims at; without it any wrong class counts.")
     ] = None,
+    goal: Annotated[
+        str | None,
+        typer.Option(help="Of a detector: vanish, appear, become, anything; of a segmenter: misread, become."),
+    ] = None,
     curve: Annotated[str | None, typer.Option(help="Further budgets of the curve: 1/255,2/255.")] = None,
     access: Annotated[
         str, typer.Option(help="What a black-box attack learns of the scores: logits, probs, top-5, ..., or label.")
@@ -53,7 +59,10 @@ def attack(
     ] = "auto",
     out: Out = None,
     *,
-    about_data: NamedData,
+    about_data: Annotated[
+        DataOptions,
+        Take("boxes", "voc_base", "masks", "split", "label_column", "text_column", "marks_column", "classes"),
+    ],
     about_model: ModelOptions,
     budget: Annotated[
         str | None, typer.Option(help="Time after which no further picture is attacked: 60s, 5m.")
@@ -64,19 +73,16 @@ def attack(
     """Attack pictures: how many stay right, the curve over budgets, and each picture before and after.
 
     The attacked pictures are saved as PNG and judged again from these files. Several models give the transfer matrix:
-    which models are fooled by pictures that attack another one.
+    which models are fooled by pictures that attack another one.  Of a detector or a segmenter the report says what it
+    still finds; --boxes or --masks say what is there, else what it finds in the clean pictures counts as right.
     """
     names, places = models_and_places(words)
     if any(map(reads_texts, names)):
         if len(names) > 1:
             raise Refused(f"{', '.join(names)}: models of texts are attacked one by one: name one")
-        options = {"target": target, "curve": curve, "digits": digits, "other": other}
-        options |= {
-            "access": None if access == "logits" else access,
-            "method": None if explainer == "auto" else explainer,
-        }
-        if given := [f"--{name}" for name, value in options.items() if value is not None]:
-            raise Refused(f"{', '.join(given)} is of pictures, and the model takes texts: leave it out")
+        options = {"target": target, "goal": goal, "curve": curve, "digits": digits, "other": other}
+        options |= {"access": unless(access, "logits"), "method": unless(explainer, "auto")}
+        refuse_options(options, "is of pictures, and the model takes texts")
         limit = None if eps is None else numbers(eps, "--eps")[0]
         chosen = method or "character-substitution"
         attack_texts_of(
@@ -86,20 +92,28 @@ def attack(
     look_first(
         [*names, *([] if other is None else [other])], places, attacks=[method] if method else [], explainers=explainers
     )
-    from clearsight.attacking.report import USUAL, attack_pictures, attack_request, usual_attack
+    from clearsight.attacking.report import attack_pictures, attack_request
     from clearsight.attacking.transfer_matrix import transfer_matrix
     from clearsight.cli.progress import progress
+    from clearsight.core.classifier import classifier_of
     from clearsight.core.run_names import new_run
     from clearsight.data.datasets import joined
 
     if len(names) > 1:
-        _refuse_of_a_matrix(curve=curve, budget=budget, method=None if explainer == "auto" else explainer)
-    models = [load_classifier(name, about_model, run, "attack") for name in names]
-    chosen = method or usual_attack(models)
-    if method is None and chosen != USUAL:
-        sayer(run.silent)(
-            f"{' or '.join(names)} gives scores and no gradients, so {chosen} attacks it, not {USUAL} (-a names others)"
+        options = {"curve": curve, "budget": budget, "method": unless(explainer, "auto")}
+        refuse_options(options, "does not apply to several models (transfer matrix)", "leave it out, or name one model")
+    loaded = [load_model(name, about_model, run) for name in names]
+    if len(loaded) == 1 and loaded[0].kind != "classifier":
+        options = {"access": unless(access, "logits"), "digits": digits, "other": other, "budget": budget}
+        options |= {"method": unless(explainer, "auto"), **given_of(about_data, "label_column", "classes")}
+        refuse_options(options, f"is for classifiers, and {names[0]} is a {loaded[0].kind}")
+        attack_scenes_of(
+            loaded[0], places, method, goal, target, eps, curve, floor, pictures, out, about_data, sharing, run
         )
+    models = [classifier_of(model, "clearsight attack with several models") for model in loaded]
+    options = {"goal": goal, **given_of(about_data, "boxes", "voc_base", "masks")}
+    refuse_options(options, f"is for detectors and segmenters, and {names[0]} is a classifier")
+    chosen = method or _usual(models, names, run)
     request = attack_request(
         models[0],
         chosen,
@@ -124,10 +138,13 @@ def attack(
     end(report, folder, run)
 
 
-def _refuse_of_a_matrix(**options: str | None) -> None:
-    """Refuse options that only an attack of one model has."""
-    given = [f"--{name}" for name, value in options.items() if value is not None]
-    if given:
-        raise Refused(
-            f"{', '.join(given)} does not apply to several models (transfer matrix): leave it out, or name one model"
+def _usual(models: list[Any], names: list[str], run: RunOptions) -> str:
+    """The attack where none is named; told where it is another than usual."""
+    from clearsight.attacking.report import USUAL, usual_attack
+
+    chosen = usual_attack(models)
+    if chosen != USUAL:
+        sayer(run.silent)(
+            f"{' or '.join(names)} gives scores and no gradients, so {chosen} attacks it, not {USUAL} (-a names others)"
         )
+    return chosen

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from clearsight.cli.inputs import hired, load_classifier, look_first, model_and_places, open_places
+from clearsight.cli.inputs import hired, load_model, look_first, model_and_places, open_places
 from clearsight.cli.options import MODEL, DataOptions, ModelOptions, Out, RunOptions, Take, WorkerOptions, grouped
 from clearsight.cli.output import tell
+from clearsight.cli.scenes import refuse_outlines
 from clearsight.cli.texts import explain_texts_of
 from clearsight.models.model_words import reads_texts
 
@@ -36,6 +37,9 @@ def explain(
 ) -> None:
     """Draw heatmaps side by side for pictures, test each, and save the raw maps as .npz.
 
+    Of a detector each row is a box: "top3" is the three surest, a class its surest boxes, "a rather than b" why not b.
+    Of a segmenter each row is the region that the model gives a class.
+
     A model of texts takes a text, or a file or table of texts, and shows each text in colours.
 
     A map that fails a test on its picture is drawn in grey. It must beat maps that do not depend on the model, change
@@ -53,11 +57,12 @@ def explain(
     from clearsight.core.run_names import new_folder
     from clearsight.explaining.explain_pictures import explain_pictures
 
-    classifier = load_classifier(name, about_model, run, "explain")
+    model = load_model(name, about_model, run)
+    refuse_outlines(model, about_data)
     data = open_places(places, about_data)
     with progress(run.silent) as report_progress, hired(sharing):
         explained = explain_pictures(
-            classifier,
+            model,
             data,
             method or [],
             target,

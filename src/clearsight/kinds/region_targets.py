@@ -71,7 +71,9 @@ class RegionScore:
 
     def words(self, labels: tuple[str, ...]) -> list[str]:
         sizes = self.regions.flatten(1).sum(1).tolist()
-        return [f"{self.of} of {labels[k]} on {n} pixels" for k, n in zip(self.classes.tolist(), sizes, strict=True)]
+        said = "{} rather than any other" if self.of == "margin" else f"{self.of} of {{}}"
+        each = zip(self.classes.tolist(), sizes, strict=True)
+        return [f"{said.format(labels[k])} on {n} pixels" for k, n in each]
 
 
 def check_map(outputs: Tensor, per_pixel: Tensor) -> None:
