@@ -11,6 +11,8 @@ CORE = [
     ("engines/onnx_file.py", "start + length > len(data)", "False", "weights_beside"),
     ("engines/onnx_runtime.py", "if not torch.equal(file.digest, self.file_digest.cpu()):", "if False:", "anew"),
     ("engines/openvino_engine.py", '"INFERENCE_PRECISION_HINT": "f32", ', "", "openvino_runs_in_float32"),
+    ("engines/openvino_engine.py", "with kept_signal_stack():", "if True:", "openvino_leaves_the_stack"),
+    ("engines/signal_stack.py", "_Stack(*before)", "_Stack(*signal_stack())", "openvino_leaves_the_stack"),
     ("engines/program_scan.py", "if is_operator and not _OPERATORS", "if False and not _OPERATORS", "could_run_code"),
     ("engines/program_scan.py", 'if key == "expr_str" and', "if False and", "could_run_code"),
     ("engines/program_scan.py", 'if key == "guards_code" and value:', "if False:", "could_run_code"),

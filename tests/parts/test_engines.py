@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import copy
+import ctypes
+import gc
 import pickle
+import struct
+import sys
 
 import numpy as np
 import pytest
@@ -14,6 +18,7 @@ import clearsight as cs
 import exportednets
 from clearsight import ClassScore, Refused
 from clearsight.engines.facts import facts_of
+from clearsight.engines.signal_stack import kept_signal_stack, signal_stack
 from clearsight.errors import NoGradient
 from exportednets import LABELS, PRE, our_onnx, small, write
 
@@ -295,6 +300,22 @@ def test_openvino_of_ours_is_cut_where_its_names_lie(tmp_path, x):
     openvino_of(tmp_path, our_onnx())
     (tmp_path / "clearsight.json").write_text(exportednets.manifest().to_json(), encoding="utf-8")
     check_equal(cs.load(tmp_path), x)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="signal stacks are those of Linux")
+def test_openvino_leaves_the_stack_for_signals_alone(tmp_path, x):
+    """It puts its own there and frees it with its last model: the next signal then ends the process without a word."""
+    before = signal_stack()
+    model = cs.load(openvino_of(tmp_path, exportednets.onnx_bytes()), **STATED)
+    model.net(x)
+    with kept_signal_stack():
+        memory = ctypes.create_string_buffer(1 << 16)
+        ctypes.CDLL(None).sigaltstack(struct.pack("@PiN", ctypes.addressof(memory), 0, len(memory)), None)
+        assert signal_stack() == (ctypes.addressof(memory), 0, 1 << 16)
+    assert signal_stack() == before
+    del model
+    gc.collect()
+    assert signal_stack() == before
 
 
 def test_a_folder_of_several_is_asked_which(tmp_path):

@@ -18,6 +18,7 @@ from clearsight.engines.manifest import FILE, LOGITS, PIXELS, Manifest, from_jso
 from clearsight.engines.no_gradient import blind
 from clearsight.engines.normalisation import Normalisation, in_portions
 from clearsight.engines.onnx_file import Port, picture_input
+from clearsight.engines.signal_stack import kept_signal_stack
 from clearsight.errors import Refused
 
 DAMAGED = "it is no model of OpenVINO, or is damaged: export it again, or copy both .xml and .bin"
@@ -130,10 +131,16 @@ def compiled(model: Any, path: Path, threads: int) -> Any:
     """The model compiled for the CPU in float32."""
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
     try:
-        return _openvino().Core().compile_model(model, "CPU", settings)
+        return on_cpu(model, settings)
     except Exception as e:
         reason = (str(e).strip().splitlines() or [""])[-1][:200]
         raise Refused(f"OpenVINO cannot compile {path}: {reason}") from e
+
+
+def on_cpu(model: Any, settings: dict[str, Any]) -> Any:
+    """A model of OpenVINO compiled for the CPU, with these settings."""
+    with kept_signal_stack():
+        return _openvino().Core().compile_model(model, "CPU", settings)
 
 
 def precision(compiled_model: Any) -> str:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from clearsight.core.output import write_whole
 from clearsight.engines.manifest import FILE as MANIFEST
 from clearsight.engines.manifest import KEY, LOGITS, PIXELS
+from clearsight.engines.openvino_engine import on_cpu
 from clearsight.exporting.openvino_pixels import pixels_nodes
 from clearsight.exporting.request import Request
 from clearsight.exporting.whole_file import Bytes, Outputs, WholeFile
@@ -69,10 +70,10 @@ def open_file(folder: Path) -> WholeFile:
     core = openvino.Core()
     settings = {**_HINT, "INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY"}
     model, second = (core.read_model(folder / "model.xml") for _ in range(2))
-    whole = core.compile_model(model, "CPU", settings)
+    whole = on_cpu(model, settings)
     names = [next(iter(port.get_names())) for port in model.outputs]
     made = second.add_outputs(PIXELS)[0]
-    before = core.compile_model(openvino.Model([made.get_node()], second.get_parameters()), "CPU", settings)
+    before = on_cpu(openvino.Model([made.get_node()], second.get_parameters()), settings)
 
     def run(pictures: Bytes) -> Outputs:
         found = whole(pictures)
