@@ -30,7 +30,7 @@ SMALL = {  # the smallest of each network of the catalogue; those of torchvision
     "unet": "unet(width=4, depth=2)",
     "heatmaps": "heatmaps(backbone=tiny, width=8)",
 }
-LARGE = ("retinanet", "torchvision-fcos", "resnet")
+LARGE = ("retinanet", "torchvision-fcos", "resnet", "fasterrcnn", "clearsight:deeplabv3", "clearsight:lraspp")
 WORDS = [f"clearsight:{SMALL.get(n, n)}" for folder in ("detectors", "segmenters") for n in catalogue(folder)]
 WORDS += [f"torchvision:{n}" for n in DETECTORS]
 WORDS += [f"torchvision:{n}" for n in ("deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large")]

@@ -78,9 +78,14 @@ def test_the_manifest_of_an_exported_file_needs_no_torch():
     assert run(code) == []
 
 
-def test_a_picture_is_explained_without_the_compiler(tmp_path):
-    methods = ("-m", "grad-cam", "-m", "lrp", "-m", "deep-lift", "-m", "guided-backprop")
-    found = imported_by("explain", "demo", "demo:coffee", *methods, "--no-tests", "-o", str(tmp_path / "run"))
+@pytest.mark.parametrize(
+    "methods",
+    [("grad-cam", "lrp"), pytest.param(("deep-lift", "guided-backprop"), marks=pytest.mark.slow)],
+    ids=" ".join,
+)
+def test_a_picture_is_explained_without_the_compiler(methods, tmp_path):
+    words = ("explain", "demo", "demo:coffee", *(word for name in methods for word in ("-m", name)))
+    found = imported_by(*words, "--no-tests", "-o", str(tmp_path / "run"))
     assert (tmp_path / "run" / "coffee.png").is_file()
     assert found == {"torch", "torchvision", "timm", "scipy.ndimage"}  # which draws the outline of the object
 
@@ -119,6 +124,7 @@ def test_what_stands_in_for_the_compiler_is_gone_afterwards():
     assert run(code) == [True, True, 24.0, 1.0, True]
 
 
+@pytest.mark.slow
 def test_the_compiler_itself_can_be_imported_meanwhile():
     code = """if True:
         import json, sys

@@ -53,5 +53,5 @@ CORE = [
     ("curation/quality/label_flaws.py", "    if shared:\n", "    if False:\n", "test_datacheck"),
     ("curation/quality/label_flaws.py", "if right >= TOO_RIGHT:", "if False:", "test_datacheck"),
     ("curation/quality/check.py", "yield from conflicts(data, alike)", "pass", "test_datacheck"),
-    ("curation/quality/page.py", "Environment(autoescape=True", "Environment(autoescape=False", "test_datacheck"),
+    ("reporting/page_template.py", "autoescape=True", "autoescape=False", "test_datacheck"),
 ]

@@ -82,9 +82,9 @@ CORE = [
     ("feature_report/report.py", "if not 0 <= u < count", "if not 0 <= u <= count + 9", "refused and features"),
     ("feature_report/report.py", '            if name != "auto":', "            if False:", "test_refused"),
     (
-        "feature_report/html.py",
-        "Environment(autoescape=True",
-        "Environment(autoescape=False",
+        "reporting/page_template.py",
+        "autoescape=True",
+        "autoescape=False",
         "data_is_markup and features",
     ),
     ("feature_report/html.py", 'Markup("<wbr>").join(', 'Markup("").join(', "headings_break"),

@@ -40,6 +40,7 @@ from clearsight.training.recipe import Recipe, read_recipe
 from clearsight.training.run_folder import training_command
 from clearsight.training.validate_recipe import validate
 from quickruns import QUICK, photos, weights
+from thinning import with_slow
 
 AGAINST = replace(QUICK, perturb="fgsm(eps=0.05, random_start=true)", epochs=2)
 
@@ -226,7 +227,7 @@ def test_defences_that_do_not_exist_are_refused(tmp_path: Path, data: Path, more
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("defence", ["adversarial-training", "free(replays=2)", "mart"])
+@pytest.mark.parametrize("defence", with_slow(["adversarial-training", "free(replays=2)", "mart"], "free(replays=2)"))
 def test_in_bf16_the_attack_is_the_same(tmp_path: Path, data: Path, defence: str) -> None:
     """Half as many digits in the network move few answers, and no step ends in types that do not go together."""
     recipe = replace(

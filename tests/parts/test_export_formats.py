@@ -22,6 +22,7 @@ from clearsight.engines.manifest import FILE, KEY, from_json
 from clearsight.errors import Refused
 from clearsight.exporting import to_openvino, to_tensorrt, to_torch_export, to_triton
 from clearsight.exporting.export import formats
+from thinning import with_slow
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -78,7 +79,7 @@ def test_torch_export(tmp_path: Path) -> None:
         assert not any(b"poolednet.py" in whole.read(name) for name in whole.namelist())
 
 
-@pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
+@pytest.mark.parametrize("interpolation", with_slow(["nearest", "bilinear"], "nearest"))
 def test_torch_export_resizes_as_pillow_does(tmp_path: Path, interpolation) -> None:
     model = model_of(interpolation, None)
     cs.export(model, tmp_path, "torch-export")

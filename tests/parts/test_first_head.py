@@ -177,7 +177,7 @@ def test_features_that_are_all_the_same_give_a_head_without_weights() -> None:
 @pytest.mark.parametrize(
     "more", [{}, {"ema": 0.9, "schedule": "plateau", "augment": "crop, mixup", "class_weights": True}]
 )
-@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("kept", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_stopped_behind_the_first_model_it_ends_bit_for_bit_the_same(
     tmp_path: Path, data: Path, pretrained: Recipe, more: dict, kept: bool
 ) -> None:

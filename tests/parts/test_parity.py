@@ -224,6 +224,7 @@ def test_sensitivity_is_that_of_one_layer_alone(built) -> None:
     assert all(0 < v < 0.5 for v in moved.values())
 
 
+@pytest.mark.slow
 def test_int8_and_fp16_of_the_whole_way(photos: Path, tmp_path: Path) -> None:
     result = cs.export(deep(), tmp_path / "8", precision="int8", verify=photos, agree=0.5)
     found = by_name(result.report)

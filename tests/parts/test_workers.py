@@ -245,6 +245,7 @@ def test_an_audit_is_the_same_for_any_number_of_workers_of_which_one_is_lost(
     assert {what for what, *_ in told} >= {"robustness", "corruptions", "sanity"}
 
 
+@pytest.mark.slow
 def test_explained_pictures_are_the_same_files(one: Processes, three: Processes, tmp_path: Path) -> None:
     lay_out(tmp_path, 2)
     from clearsight.data.datasets import open_data

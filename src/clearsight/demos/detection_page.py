@@ -6,11 +6,9 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from typing import Any
 
 import torch
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 from torch import Tensor
@@ -23,6 +21,7 @@ from clearsight.demos.detection_records import DetectionDemo, Run, Stage
 from clearsight.reporting.figures import figure
 from clearsight.reporting.findings import Figure
 from clearsight.reporting.html_report import anchors, linked, size, tight, uri
+from clearsight.reporting.page_template import page_part, page_template
 
 SHOWN = 60  # proposals in a drawing
 # the worked example of suppression: boxes in pixels, and their scores
@@ -45,12 +44,9 @@ class Part:
 
 def render(demo: DetectionDemo, run: Run) -> str:
     """The page as HTML: styles and pictures inside, everything from the data escaped."""
-    env = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    env.filters |= {"tight": tight, "linked": linked, "uri": uri, "size": size}
-    templates = resources.files("clearsight.reporting") / "templates"
-    style = "".join((templates / f).read_text("utf-8") for f in ("report.css", "lesson.css"))
+    style = page_part("report.css") + page_part("lesson.css")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    page = env.from_string((templates / "lesson.html.j2").read_text("utf-8")).render(
+    page = page_template("lesson.html.j2", tight, linked, uri, size).render(
         picture=demo.picture,
         verdict=demo.verdict,
         opening=_opening(demo),

@@ -8,17 +8,16 @@ import posixpath
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from clearsight.core.output import write_whole
 from clearsight.reporting.findings import Figure
 from clearsight.reporting.html_report import anchors, cell, columns, linked, scale_css, size, tight, uri
 from clearsight.reporting.method_pages import paper_link
+from clearsight.reporting.page_template import page_part, page_template
 from clearsight.reporting.pages import INDEX, Page
 
 ROWS = 24  # of a long table are shown before it is opened
@@ -36,12 +35,9 @@ def render(pages: Sequence[Page], facts: Mapping[str, Any], left_out: Sequence[t
 
     facts: model, data, seed.  left_out: (method, why) of those that could not be.
     """
-    env = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    env.filters |= {"cell": cell, "tight": tight, "linked": linked, "uri": uri, "size": size, "parted": parted}
-    env.tests["broad"] = broad
-    style = _text("report.css") + scale_css() + _text("atlas.css")
+    style = page_part("report.css") + scale_css() + page_part("atlas.css")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    template = env.from_string(_text("atlas.html.j2"))
+    template = page_template("atlas.html.j2", cell, tight, linked, uri, size, parted, broad)
     by_address = {p.address: p for p in pages}
     rendered = {}
     for page in pages:
@@ -113,7 +109,3 @@ def _below(page: Page, by_address: Mapping[str, Page]) -> list[Page]:
         prefix = f"units/{page.address.removeprefix('layers/').removesuffix('.html')}/"
         return [p for p in by_address.values() if p.address.startswith(prefix)]
     return []
-
-
-def _text(name: str) -> str:
-    return (resources.files("clearsight.reporting") / "templates" / name).read_text(encoding="utf-8")

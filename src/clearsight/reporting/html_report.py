@@ -8,15 +8,14 @@ import html
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import resources
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from clearsight.drawing.heatmaps import SCALE_WORDS, data_uri, scale_colours, webp
 from clearsight.drawing.text import SCALE_WORDS as TEXT_SCALE_WORDS
 from clearsight.reporting.facts import BrokenFile, RunFacts
 from clearsight.reporting.findings import Cell, Figure, Finding, Table
+from clearsight.reporting.page_template import page_part, page_template
 from clearsight.reporting.wording import WORDS, show, show_interval
 
 ROWS = 12  # of a long table are shown before it is opened
@@ -42,12 +41,10 @@ def render(kind: str, opening: Sequence[str], facts: RunFacts, findings: Sequenc
 
     opening: the sentences that stand first; findings: in the order in which they are to be read.
     """
-    env = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    env.filters |= {"cell": cell, "plain": plain, "tight": tight, "linked": linked, "uri": uri, "size": size}
     ids = anchors([f.name for f in findings])
-    style = _read_template("report.css") + scale_css()
+    style = page_part("report.css") + scale_css()
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    page = env.from_string(_read_template("report.html.j2")).render(
+    page = page_template("report.html.j2", cell, plain, tight, linked, uri, size).render(
         kind=kind,
         facts=facts,
         findings=list(zip(ids, findings, strict=True)),
@@ -215,7 +212,3 @@ def scale_css() -> str:
     kinds = {"signed": (True, False), "unsigned": (False, False), "doubted": (False, True)}
     stops: Mapping[str, str] = {k: ", ".join(scale_colours(sign, grey=grey)) for k, (sign, grey) in kinds.items()}
     return "".join(f"\n.scale.{k} {{ background: linear-gradient(to right, {v}); }}" for k, v in stops.items()) + "\n"
-
-
-def _read_template(name: str) -> str:
-    return (resources.files("clearsight.reporting") / "templates" / name).read_text(encoding="utf-8")

@@ -8,19 +8,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from importlib import resources
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from clearsight.drawing.heatmaps import AGAINST, FOR, OPAQUE, PALEST, PERCENTILE, SCALE_WORDS, scale_colours
+from clearsight.reporting.page_template import page_part, page_template
 from clearsight.serving.backend import Backend
 
 
 def page(backend: Backend, name: str, *, guarded: bool) -> tuple[str, str]:
     """(HTML, Content-Security-Policy) of a model's page.  guarded: whether it asks for an API key."""
-    style = _template("clearsight.reporting", "report.css") + _template("clearsight.serving", "page.css")
-    script = _template("clearsight.serving", "page.js")
+    style = page_part("report.css") + page_part("page.css", "clearsight.serving")
+    script = page_part("page.js", "clearsight.serving")
     height, width = backend.preprocess.size
     facts = {
         "width": width,
@@ -33,8 +32,7 @@ def page(backend: Backend, name: str, *, guarded: bool) -> tuple[str, str]:
         "for": [_rgb(colour) for colour in FOR],
         "against": [_rgb(colour) for colour in AGAINST],
     }
-    env = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    text = env.from_string(_template("clearsight.serving", "page.html.j2")).render(
+    text = page_template("page.html.j2", package="clearsight.serving").render(
         name=name,
         classes=len(backend.labels),
         values=backend.scores == "values",
@@ -56,10 +54,6 @@ def page(backend: Backend, name: str, *, guarded: bool) -> tuple[str, str]:
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
     return text, policy
-
-
-def _template(package: str, name: str) -> str:
-    return (resources.files(package) / "templates" / name).read_text(encoding="utf-8")
 
 
 def _digest(text: str) -> str:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
@@ -20,6 +18,7 @@ from clearsight.errors import Refused
 from clearsight.feature_report.html import ROWS, cite, parted
 from clearsight.reporting.figures import figure
 from clearsight.reporting.html_report import anchors, cell, columns, linked, size, tight, uri
+from clearsight.reporting.page_template import page_part, page_template
 from clearsight.reporting.pages import INDEX, Block, Page, Shown
 
 SHOWN = 24  # of each thing found; the table of names has all of them
@@ -29,14 +28,10 @@ NAMES = 200  # in a list
 
 def render(title: str, verdict: str, facts: Mapping[str, Any], flaws: Sequence[Flaw]) -> str:
     """The page as HTML: styles and pictures inside, everything from the data escaped."""
-    env = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    env.filters |= {"cell": cell, "tight": tight, "linked": linked, "uri": uri, "size": size, "parted": parted}
-    templates = resources.files("clearsight.reporting") / "templates"
-    style = "".join((templates / f).read_text("utf-8") for f in ("report.css", "atlas.css"))
+    style = page_part("report.css") + page_part("atlas.css")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     content = page(title, flaws)
-    template = (templates / "datacheck.html.j2").read_text("utf-8")
-    whole = env.from_string(template).render(
+    whole = page_template("datacheck.html.j2", cell, tight, linked, uri, size, parted).render(
         page=content,
         blocks=list(zip(anchors(b.title for b in content.blocks), flaws, content.blocks, strict=True)),
         facts=facts,
