@@ -41,7 +41,9 @@ CORE = [
     ("data/pixel_truth.py", "classes[(classes < 0) & boxed] = NOT_JUDGED", "pass", "without_an_outline"),
     ("data/pixel_truth.py", "dict.fromkeys(sorted(names.keys() - judged.keys()), NOT_JUDGED)", "{}", "with_gaps"),
     ("data/mask_sets.py", "if used in ([0], []):", "if False:", "no_class_numbers"),
-    ("data/strata.py", "min(classes, key=lambda label: (counts[label], label))", "classes[0]", "division_keeps"),
+    ("data/strata.py", "key=lambda k: (counts[k], k)", "key=lambda k: k", "division_keeps"),
+    ("data/strata.py", "lacking[part] > 1:", "lacking[part] > 9:", "most_classes_are_on_one"),
+    ("data/strata.py", "all(in_train[k] > 1 for k in classes)", "True", "most_classes_are_on_one"),
     ("data/truth_to_input.py", "/ (last - first)", "/ last", "come_back or drawn_rectangle"),
     (
         "data/truth_to_input.py",

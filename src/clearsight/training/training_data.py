@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -183,11 +183,15 @@ def assign_parts(
     shares: tuple[float, float, float],
     seed: int,
     thing: str,
+    divide: Callable[..., tuple[str, ...]] = split,
 ) -> tuple[tuple[str, ...], list[str]]:
-    """The part of each picture, and sentences about it."""
+    """The part of each picture, and sentences about it.
+
+    divide: how pictures without parts are divided, called as `splits.split` is.
+    """
     parts = [part_of(p.split) for p in pictures]
     if not any(parts):
-        divided = split(labels, groups, shares, seed=seed)
+        divided = divide(labels, groups, shares, seed=seed)
         counts = ", ".join(f"{divided.count(p)} {p}" for p in PARTS)
         return divided, [
             f"divided by class, near-duplicates together: {counts} {thing}s",

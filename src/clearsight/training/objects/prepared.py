@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -15,7 +16,7 @@ from clearsight.data.duplicates import Likeness, Seen, likenesses
 from clearsight.data.records import Picture, Pictures
 from clearsight.data.split_words import part_of
 from clearsight.data.splits import PARTS, named
-from clearsight.data.strata import strata
+from clearsight.data.strata import divide, strata
 from clearsight.data.truth_records import NOT_JUDGED
 from clearsight.errors import Refused
 from clearsight.training.objects.recipe import ObjectRecipe
@@ -97,11 +98,11 @@ def prepare(
     pictures = tuple(usable[i] for i in readable)
     if not pictures:
         raise Refused(f"no picture of {data.root} can be read: {'; '.join(notes[-2:])}")
-    chosen = Pictures(data.root, pictures, objects=data.objects)
     groups = [likeness.groups[i] for i in readable]
-    parts, told = assign_parts(pictures, strata(chosen), groups, recipe.parts(), recipe.divides(), "picture")
-    seen = tuple(s for p in pictures if (s := seen_by_name[p.name]) is not None)
     shown = tuple(_shown(p) for p in pictures)
+    labels, shares = strata(shown, data.objects), recipe.parts()
+    parts, told = assign_parts(pictures, labels, groups, shares, recipe.divides(), "picture", partial(divide, shown))
+    seen = tuple(s for p in pictures if (s := seen_by_name[p.name]) is not None)
     prepared = ObjectData(
         data, kind, pictures, seen, data.objects, parts, shown, (*notes, *likeness.notes, *told, *_crowds(pictures))
     )
