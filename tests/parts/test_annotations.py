@@ -320,7 +320,7 @@ def test_names_are_matched_by_path_then_by_unique_file_name(tmp_path: Path, pict
     assert list(read_boxes(tmp_path / "classes", parts).regions) == ["train/other/b.jpg"]  # by its last folder
     assert list(read_boxes(tmp_path / "classes", twice).regions) == ["other/b.jpg"]
     put(tmp_path / "flat" / "sub" / "b.txt", "0 0.5 0.5 0.2 0.2")
-    with pytest.raises(Refused, match=r"b and sub/b both fit deep/b.jpg"):
+    with pytest.raises(Refused, match=r"b and sub/b both fit deep/b.jpg: name the folder that is meant, \. or sub"):
         read_boxes(flat.parent, pictures)
 
 

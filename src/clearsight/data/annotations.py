@@ -125,6 +125,14 @@ def read_boxes(
     return Annotations(regions, form, tuple(unmatched), tuple(notes), tuple(left_out))
 
 
+def _told(one: str, other: str) -> str:
+    """What to do about two annotations of one picture."""
+    a, b = PurePosixPath(one), PurePosixPath(other)
+    if a.name == b.name and a.parent != b.parent:
+        return f"name the folder that is meant, {a.parent} or {b.parent}"
+    return "give each the name of its own picture"
+
+
 def match_pictures(
     annotations: AnnotationSet, pictures: Mapping[str, Path], path: Path
 ) -> tuple[dict[str, Callable[[], Sheet]], list[str], list[str]]:
@@ -140,9 +148,7 @@ def match_pictures(
             unmatched.append(names[0])
             continue
         if name in named_by:
-            raise Refused(
-                f"{path}: {named_by[name]} and {names[0]} both fit {name}: give each the name of its own picture"
-            )
+            raise Refused(f"{path}: {named_by[name]} and {names[0]} both fit {name}: {_told(named_by[name], names[0])}")
         named_by[name], sheets[name] = names[0], sheet
         remarks += [f"{name} (its annotation also names {n})" for n in names if n in pictures and n != name]
     return sheets, unmatched, remarks
