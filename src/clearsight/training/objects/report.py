@@ -23,7 +23,8 @@ from clearsight.kinds.detector import Detector
 from clearsight.kinds.segmenter import Segmenter
 from clearsight.reporting.findings import Cell, Figure, Finding, Table, Verdict
 from clearsight.training.batches import Store
-from clearsight.training.objects.history import ObjectEpoch, best_of
+from clearsight.training.history import best_of
+from clearsight.training.objects.history import ObjectEpoch
 from clearsight.training.objects.learning import found_boxes, found_pixels
 from clearsight.training.objects.run import ObjectRun
 
