@@ -62,9 +62,7 @@ def _interval(before: Numbers, after: Numbers, pictures: int) -> Interval | None
     """before, after: (R, 1, C), the pictures as they are first."""
     with np.errstate(invalid="ignore"):
         rise = np.maximum(_mean(after) - _mean(before), 0)
-    figure = float(rise[0])
-    found = percentiles(figure, rise[1:], pictures)
-    return None if found is None else (min(found[0], figure), max(found[1], figure))
+    return percentiles(float(rise[0]), rise[1:], pictures)
 
 
 def _mean(values: Numbers) -> Numbers:
