@@ -26,6 +26,8 @@ CORE = [
         "found.boxes * 2",
         "a_detector_learns",
     ),
+    ("training/objects/worst.py", "key=lambda n: (own[n],", "key=lambda n: (-own[n],", "classes_of_pixels"),
+    ("training/objects/worst.py", "for i in rows], of)", "for i in reversed(rows)], of)", "a_detector_learns"),
     ("training/objects/history.py", "(score, -loss) > (e.score, -e.loss)", "score < 9", "the_best_epoch"),
     ("training/objects/network.py", "            freeze_norm(", "            id(", "embedded_backbone"),
     ("training/objects/network.py", "rate * recipe.body if learnt", "rate if learnt", "embedded_backbone"),
