@@ -26,7 +26,7 @@ CORE = [
     ("evaluation/pixels.py", "mean_of_defined(iou),", "np.nan_to_num(iou).mean(-1),", _SCORES),
     ("evaluation/pixels.py", "(truth * np.nan_to_num(iou))", "(predicted * np.nan_to_num(iou))", _SCORES),
     ("evaluation/resampling.py", "rng.multinomial(n, ", "rng.multinomial(2 * n, ", _SCORES),
-    ("evaluation/resampling.py", "values[~np.isnan(values)]", "np.nan_to_num(values)", _SCORES),
+    ("evaluation/resampling.py", "draws[~np.isnan(draws)]", "np.nan_to_num(draws)", _SCORES),
     ("evaluation/resampling.py", "bounds + figure - defined.mean()", "bounds - figure + defined.mean()", _SCORES),
     ("evaluation/boundaries.py", "np.pad(mask, 1)", "np.pad(mask, 1, constant_values=True)", _SCORES),
     ("evaluation/boundaries.py", "inner <= width", "inner < width", _SCORES),

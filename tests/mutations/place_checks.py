@@ -18,7 +18,7 @@ CORE = [
     (A + "backgrounds.py", "classes[:, None] == said.labels[None]", "classes[:, None] >= said.labels[None]", K),
     (A + "backgrounds.py", "others.sort(key=lambda i: bool(", "others.sort(key=lambda i: not bool(", K),
     (A + "place_case.py", "except Refused as e:  # its truth", "except ZeroDivisionError as e:  # its truth", K),
-    (C + "detection_accuracy.py", "-rows[i][0], case", "rows[i][0], case", K),
+    (A + "box_outcomes.py", "key=lambda i: (-errors_in", "key=lambda i: (errors_in", K),
     (C + "detection_accuracy.py", "judge(intervals.ap50, floor=floor)", "judge(intervals.ap50, ceiling=floor)", K),
     (C + "detection_errors.py", "key=lambda name: -costs[name]", "key=lambda name: costs[name]", K),
     (C + "detection_calibration.py", "right - scores)", "right)", K),
@@ -32,5 +32,5 @@ CORE = [
     (C + "segmentation_accuracy.py", "key=lambda i: (by_picture[i],", "key=lambda i: (-by_picture[i],", K),
     (C + "segmentation_accuracy.py", "& (truth != NOT_JUDGED))", ")", K),
     (C + "segmentation_accuracy.py", "/ (scores.truth > 0).sum()", "", K),
-    ("evaluation/error_intervals.py", "+ figure - draws.mean()", "", "error_intervals"),
+    ("evaluation/error_intervals.py", "float(rise[0]), rise[1:]", "float(rise[1]), rise[1:]", "error_intervals"),
 ]

@@ -37,7 +37,7 @@ from clearsight.training.guidance import MarkedPlaces, where_not_to_look, where_
 from clearsight.training.loop import train
 from clearsight.training.losses import guided_loss
 from clearsight.training.recipe import Recipe, read_recipe
-from clearsight.training.run_folder import training_command
+from clearsight.training.run_record import training_command
 from clearsight.training.validate_recipe import validate
 from quickruns import QUICK, photos, weights
 from thinning import with_slow

@@ -16,7 +16,7 @@ from clearsight.data.duplicates import likenesses
 from clearsight.data.text_encoding import PRINTABLE, decode
 from clearsight.drawing.text import runs
 from clearsight.drawing.text_picture import text_picture
-from clearsight.training.run_folder import training_command
+from clearsight.training.run_record import training_command
 from textshop import lay_out_shop
 
 

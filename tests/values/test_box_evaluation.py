@@ -15,6 +15,7 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from clearsight.core.statistics import tails
 from clearsight.errors import NotFinite, Refused
 from clearsight.evaluation.average_precision import SIZES, THRESHOLDS, average_precision
 from clearsight.evaluation.box_calibration import box_calibration
@@ -302,6 +303,14 @@ def test_intervals_lie_around_the_figure_and_narrow_with_more_pictures():
     assert precision_intervals(few, seed=1, draws=100) != precision_intervals(few, draws=100)
 
 
+def test_intervals_are_the_percentiles_of_drawn_sets_moved_by_their_bias():
+    boxes = box_set(adversarial(0))
+    drawn = np.random.default_rng(0).multinomial(boxes.pictures, np.full(boxes.pictures, 1 / boxes.pictures), 100)
+    values = np.nanmean(drawn_precision(boxes, drawn)[:, 0], axis=1)
+    moved = np.percentile(values, tails(boxes.pictures)) + average_precision(boxes).mean.ap50 - values.mean()
+    assert precision_intervals(boxes, draws=100).ap50 == pytest.approx(np.clip(moved, 0, 1))
+
+
 def test_intervals_of_a_class_without_objects_or_of_few_pictures_are_none():
     found = precision_intervals(box_set(adversarial(0), CLASSES), draws=100)
     assert found.ap50_by_class[91] is None
@@ -362,6 +371,14 @@ def test_one_object_is_mended_once_and_what_else_is_mended_goes_away():
     found = error_types(box_set([one]))
     assert found.of_detection == ("class", "class", "right", "background")
     assert found.costs["class"] == pytest.approx(1 - 1 / 6)  # class 3: 0 to 1, class 17: 1/3 to 1
+
+
+def test_a_box_of_the_wrong_class_on_an_object_that_is_found_is_not_mended():
+    """One of two objects is found, and called another class too: that goes away, and costs nothing."""
+    truth, said = [[0, 0, 10, 10], [50, 0, 60, 10]], [[0, 0, 10, 10], [0, 0, 10, 10]]
+    found = error_types(box_set([picture_boxes(said, [0.9, 0.8], [3, 17], truth, [3, 3])]))
+    assert found.of_detection == ("right", "class")
+    assert (found.ap, found.costs["class"]) == (pytest.approx(51 / 101), 0)
 
 
 def test_what_a_crowd_takes_and_what_is_beyond_the_best_is_no_error():

@@ -34,7 +34,7 @@ def test_intervals_are_those_of_sets_that_were_drawn_and_put_together() -> None:
     for name, figure in figures.items():
         values = np.array([one[name] for one in costs])
         low, high = np.percentile(values, tails(9)) + figure - values.mean()
-        assert found[name] == pytest.approx((max(low, 0), max(high, figure)), abs=1e-9), name
+        assert found[name] == pytest.approx((max(low, 0), min(high, 1)), abs=1e-9), name
 
 
 def test_too_few_pictures_or_draws() -> None:

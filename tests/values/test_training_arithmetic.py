@@ -16,7 +16,8 @@ from clearsight.training import losses
 from clearsight.training.batches import Store, order
 from clearsight.training.fine_tuning import TrainableNetwork, preprocessed
 from clearsight.training.optimisers import optimiser, pace, range_test
-from clearsight.training.recipe import ABOUT, Recipe, differs, non_default, options
+from clearsight.training.recipe import ABOUT, Recipe, options
+from clearsight.training.recipe_fields import differs, non_default
 from clearsight.training.temperature_scaling import divide, nll, temperature
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +12,13 @@ from torch import Tensor
 
 from clearsight.auditing.detector_case import DetectorCase
 from clearsight.auditing.place_evidence import evidence_of
+from clearsight.core.text import counted
+from clearsight.data.annotation_formats.regions import Size
 from clearsight.data.truth_to_input import box_to_input
 from clearsight.drawing.box_picture import BLUE, ORANGE, PURPLE, BoxGroup, box_picture, cut_out
 from clearsight.evaluation.matching import match
 from clearsight.evaluation.records import BoxSet, Flags, Numbers
+from clearsight.kinds.detector import Detector
 from clearsight.reporting.findings import Cell, Evidence
 
 
@@ -61,24 +64,69 @@ def input_boxes(case: DetectorCase, row: int, boxes: Numbers) -> Tensor:
     return box_to_input(torch.from_numpy(boxes), truth.size, case.model.preprocess)
 
 
-def outcome_picture(case: DetectorCase, row: int, of: BoxOutcomes) -> Image.Image:
-    """A row's picture with the objects that were found, those that were missed, and the false alarms."""
+def facts_of_pictures(names: Sequence[str], of: BoxOutcomes) -> list[dict[str, Cell]]:
+    """What became of the objects of each picture, in numbers; names: of the pictures."""
+    found, false = of.by_picture(of.right), of.by_picture(of.wrong)
+    missed = of.by_picture(of.missed, "objects")
+    return [
+        {
+            "picture": name,
+            "objects": int(found[i] + missed[i]),
+            "found": int(found[i]),
+            "missed": int(missed[i]),
+            "false alarms": int(false[i]),
+        }
+        for i, name in enumerate(names)
+    ]
+
+
+def worst_first(facts: Sequence[Mapping[str, Cell]]) -> list[int]:
+    """The places of pictures by how many objects are missed and boxes false alarms in them, the worst first.
+
+    >>> a, b, c = ({"picture": name, "missed": n, "false alarms": 1} for name, n in (("x", 0), ("z", 2), ("y", 2)))
+    >>> worst_first([a, b, c])
+    [2, 1, 0]
+    """
+    return sorted(range(len(facts)), key=lambda i: (-errors_in(facts[i]), str(facts[i]["picture"])))
+
+
+def errors_in(facts: Mapping[str, Cell]) -> int:
+    """How many objects are missed in a picture, and how many boxes are false alarms, together."""
+    return int(facts["missed"] or 0) + int(facts["false alarms"] or 0)
+
+
+def words_of(facts: Mapping[str, Cell]) -> str:
+    """What became of a picture's objects, for its caption."""
+    objects, alarms = int(facts["objects"] or 0), int(facts["false alarms"] or 0)
+    return f"{facts['missed']} of {counted(objects, 'object')} missed, {counted(alarms, 'false alarm')}"
+
+
+def outcome_picture(x: Tensor, row: int, of: BoxOutcomes, size: Size, model: Detector) -> Image.Image:
+    """A row's picture with the objects that were found, those that were missed, and the false alarms.
+
+    x (C, H, W): the picture in the model's input.  size: width and height of the picture itself, in whose pixels the
+    boxes are.
+    """
     boxes = of.boxes
     here, true = boxes.picture == row, boxes.truth_picture == row
     found, missed, wrong = here & of.right, true & of.missed, here & of.wrong
-    name = case.model.name
+    name = model.name
+
+    def seen(of_picture: Numbers) -> Tensor:
+        return box_to_input(torch.from_numpy(of_picture), size, model.preprocess)
+
     groups = [
-        BoxGroup("found", input_boxes(case, row, boxes.boxes[found]), BLUE),
+        BoxGroup("found", seen(boxes.boxes[found]), BLUE),
         BoxGroup(
             "missed",
-            input_boxes(case, row, boxes.truth_boxes[missed]),
+            seen(boxes.truth_boxes[missed]),
             ORANGE,
             dashed=True,
             words=[name(k) for k in boxes.truth_labels[missed].tolist()],
         ),
         BoxGroup(
             "false alarm",
-            input_boxes(case, row, boxes.boxes[wrong]),
+            seen(boxes.boxes[wrong]),
             PURPLE,
             words=[
                 f"{name(k)} {s:.2f}"
@@ -86,7 +134,7 @@ def outcome_picture(case: DetectorCase, row: int, of: BoxOutcomes) -> Image.Imag
             ],
         ),
     ]
-    return box_picture(case.pixels([row])[0], groups)
+    return box_picture(x, groups)
 
 
 def close_up(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from functools import cached_property
@@ -32,7 +33,7 @@ from clearsight.sharding.shards import hired
 Scored = tuple[list[Opened], Sequence[Any] | Tensor | None]  # of a batch; the answers of those that can be read
 
 
-class CommonCase:
+class CommonCase(ABC):
     """One model and one set of pictures: what the cases of classifiers, detectors and segmenters have in common.
 
     The rows of a case count only the pictures that could be read.
@@ -81,9 +82,9 @@ class CommonCase:
 
     # What was read ------------------------------------------------------------------------------------------------
 
+    @abstractmethod
     def _scored(self, pictures: Sequence[Picture]) -> Generator[Scored]:
         """For each batch of files what they hold, and what the model answers to each that can be read."""
-        raise NotImplementedError(f"{type(self).__name__} does not say what the model answers")
 
     @cached_property
     def _read(self) -> tuple[list[Picture], list[Any], list[tuple[str, str]], int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import abstractmethod
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from functools import cached_property, partial
@@ -38,9 +39,9 @@ class PlaceCase(CommonCase):
     maps_used = False
     chosen_explainer = ""
 
+    @abstractmethod
     def _judge(self, picture: Picture, outputs: Tensor) -> Any:
         """What is kept of the outputs (1, ...) for one picture, beside its truth; `Refused` where that is broken."""
-        raise NotImplementedError(f"{type(self).__name__} does not say what is kept of its outputs")
 
     def outputs(self, x: Tensor) -> Tensor:
         """The outputs for pictures x (B, C, H, W) in [0, 1], on the CPU, without a graph.  Refused: not finite."""
@@ -81,10 +82,10 @@ class PlaceCase(CommonCase):
         identity = (__version__, m.fingerprint(), m.labels, m.preprocess, m.reading, self.digest, self.seed)
         return hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
 
-    @cached_property
+    @property
+    @abstractmethod
     def annotated(self) -> list[int]:
         """The rows of pictures that show an object."""
-        raise NotImplementedError(f"{type(self).__name__} does not say which pictures show an object")
 
     @property
     def labelled(self) -> list[int]:

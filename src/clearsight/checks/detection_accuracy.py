@@ -7,7 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from clearsight.auditing.box_outcomes import BoxOutcomes, outcome_picture, outcomes
+from clearsight.auditing.box_outcomes import (
+    BoxOutcomes,
+    errors_in,
+    facts_of_pictures,
+    outcome_picture,
+    outcomes,
+    words_of,
+    worst_first,
+)
 from clearsight.auditing.detector_case import DetectorCase
 from clearsight.auditing.evidence import bounds, share, span, table
 from clearsight.auditing.place_evidence import evidence_of
@@ -66,8 +74,8 @@ def detection_accuracy(case: DetectorCase, *, floor: float = 0.5, score: float =
     intervals = precision_intervals(boxes, case.seed)
     chance = _at_random(boxes, case.seed)
     of = outcomes(boxes, score)
-    rows = _picture_rows(case, of)
-    worst = sorted(range(boxes.pictures), key=lambda i: (-rows[i][0], case.pictures[i].name))
+    rows = facts_of_pictures([p.name for p in case.pictures], of)
+    worst = worst_first(rows)
     return Finding(
         judge(intervals.ap50, floor=floor),
         f"AP50 is {share(value)} ({span(intervals.ap50, boxes.pictures)}) over "
@@ -83,10 +91,10 @@ def detection_accuracy(case: DetectorCase, *, floor: float = 0.5, score: float =
         tables=(
             *table("How good the boxes are", _measure_rows(precision.mean, intervals, chance)),
             *table("By class, the worst first", _class_rows(case, precision, intervals)),
-            *table("Pictures, the worst first", [rows[i][1] for i in worst]),
+            *table("Pictures, the worst first", [rows[i] for i in worst]),
         ),
         figures=_figure(case, precision, _by_class_at_random(boxes, case.seed)),
-        evidence=_evidence(case, of, [i for i in worst if rows[i][0]][:_EVIDENCE], rows),
+        evidence=_evidence(case, of, [i for i in worst if errors_in(rows[i])][:_EVIDENCE], rows),
     )
 
 
@@ -142,25 +150,6 @@ def _class_rows(
     ]
 
 
-def _picture_rows(case: DetectorCase, of: BoxOutcomes) -> list[tuple[float, dict[str, Cell]]]:
-    """How many errors each picture has, and its row of the table."""
-    found, false = of.by_picture(of.right), of.by_picture(of.wrong)
-    missed = of.by_picture(of.missed, "objects")
-    return [
-        (
-            float(missed[i] + false[i]),
-            {
-                "picture": case.pictures[i].name,
-                "objects": int(found[i] + missed[i]),
-                "found": int(found[i]),
-                "missed": int(missed[i]),
-                "false alarms": int(false[i]),
-            },
-        )
-        for i in range(of.boxes.pictures)
-    ]
-
-
 def _notes(case: DetectorCase, precision: AveragePrecision, score: float) -> list[str]:
     boxes = case.boxes
     notes = [
@@ -197,14 +186,13 @@ def _figure(case: DetectorCase, precision: AveragePrecision, chance: list[float]
 
 
 def _evidence(
-    case: DetectorCase, of: BoxOutcomes, worst: list[int], rows: list[tuple[float, dict[str, Cell]]]
+    case: DetectorCase, of: BoxOutcomes, worst: list[int], rows: list[dict[str, Cell]]
 ) -> tuple[Evidence, ...]:
     evidence = []
     for n, i in enumerate(worst, 1):
-        facts = rows[i][1]
-        caption = f"{facts['missed']} of {counted(int(facts['objects'] or 0), 'object')} missed, "
-        caption += counted(int(facts["false alarms"] or 0), "false alarm")
-        image = outcome_picture(case, i, of)
+        truth = case.pictures[i].boxes
+        assert truth is not None
+        image = outcome_picture(case.pixels([i])[0], i, of, truth.size, case.model)
         name = f"detection-accuracy-worst-{n}"
-        evidence.append(evidence_of(case, i, name, image, caption, facts, "detection-accuracy"))
+        evidence.append(evidence_of(case, i, name, image, words_of(rows[i]), rows[i], "detection-accuracy"))
     return tuple(evidence)

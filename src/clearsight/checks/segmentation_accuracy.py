@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from clearsight.auditing.evidence import bounds, share, span, table
+from clearsight.auditing.pixel_outcomes import ground_of, own_mean_iou, pixel_facts
 from clearsight.auditing.place_evidence import evidence_of
 from clearsight.auditing.segmenter_case import SegmenterCase
 from clearsight.core.catalogue import method
@@ -21,9 +22,7 @@ from clearsight.drawing.heatmaps import overlay
 from clearsight.errors import Refused
 from clearsight.evaluation.boundaries import BoundaryScores
 from clearsight.evaluation.pixels import PixelScores
-from clearsight.evaluation.resampling import ratio
 from clearsight.internals.pixel_fields import Box, effective_field, effective_side, theoretical_field
-from clearsight.kinds.questions import BACKGROUND
 from clearsight.reporting.findings import Cell, Evidence, Figure, Finding
 
 _EVIDENCE = 8
@@ -95,20 +94,16 @@ def segmentation_accuracy(case: SegmenterCase, *, floor: float = 0.5) -> Finding
         tables=(
             *table("How many pixels are right", _measure_rows(scores, boundaries)),
             *table("By class, the worst first", _class_rows(case, scores, boundaries)),
-            *table("Pictures, the worst first", [_row(case, i, by_picture[i]) for i in worst]),
+            *table("Pictures, the worst first", [_facts(case, i) for i in worst]),
         ),
         figures=(*_class_figure(case, scores, shares), *_confusion_figure(case, scores)),
-        evidence=_evidence(case, [i for i in worst if by_picture[i] < 1][:_EVIDENCE], by_picture),
+        evidence=_evidence(case, [i for i in worst if by_picture[i] < 1][:_EVIDENCE]),
     )
 
 
 def _by_picture(case: SegmenterCase) -> dict[int, float]:
     """The mean IoU of each picture by itself, over the classes that it or its answer shows, without unjudged ones."""
-    values = {}
-    for i in case.annotated:
-        both, truth, said = case.answers[i].pixels.astype(np.float64)
-        values[i] = float(np.nanmean(ratio(both, truth + said - both)))
-    return values
+    return {i: own_mean_iou(case.answers[i].pixels) for i in case.annotated}
 
 
 def _measure_rows(scores: PixelScores, boundaries: BoundaryScores) -> list[dict[str, Cell]]:
@@ -139,16 +134,8 @@ def _class_rows(case: SegmenterCase, scores: PixelScores, boundaries: BoundarySc
     ]
 
 
-def _row(case: SegmenterCase, row: int, mean_iou: float) -> dict[str, Cell]:
-    both, truth, said = case.answers[row].pixels
-    missed, made = truth - both, said - both
-    return {
-        "picture": case.pictures[row].name,
-        "mean IoU": mean_iou,
-        "pixels right": float(both.sum() / truth.sum()),
-        "most missed": case.model.name(int(missed.argmax())) if missed.any() else None,
-        "most said wrongly": case.model.name(int(made.argmax())) if made.any() else None,
-    }
+def _facts(case: SegmenterCase, row: int) -> dict[str, Cell]:
+    return pixel_facts(case.pictures[row].name, case.answers[row].pixels, case.model.name)
 
 
 def _notes(case: SegmenterCase, scores: PixelScores, by_picture: dict[int, float]) -> list[str]:
@@ -196,8 +183,8 @@ def _confusion_figure(case: SegmenterCase, scores: PixelScores) -> tuple[Figure,
 # Worst pictures -------------------------------------------------------------------------------------------------------
 
 
-def _evidence(case: SegmenterCase, worst: Sequence[int], by_picture: dict[int, float]) -> tuple[Evidence, ...]:
-    ground = next((k for k, label in enumerate(case.model.labels) if label.strip().lower() in BACKGROUND), None)
+def _evidence(case: SegmenterCase, worst: Sequence[int]) -> tuple[Evidence, ...]:
+    ground = ground_of(case.model.labels)
     evidence = []
     for n, i in enumerate(worst, 1):
         x = case.pixels([i])
@@ -206,7 +193,7 @@ def _evidence(case: SegmenterCase, worst: Sequence[int], by_picture: dict[int, f
         row, column = _amid((said != truth) & (truth != NOT_JUDGED))
         heat, box = _seen_from(case, x, (row, column), int(said[row, column]))
         images.append(_field_picture(x[0], heat, box, (row, column)))
-        facts = _row(case, i, by_picture[i])
+        facts = _facts(case, i)
         wrong, right = case.model.name(int(said[row, column])), case.model.name(int(truth[row, column]))
         caption = (
             f"above the truth and the answer; below what is wrong, and what the network sees from the cross (column "

@@ -12,7 +12,8 @@ import typer
 from clearsight.cli.options import RunOptions
 from clearsight.cli.output import is_typed, sayer, show_sheet
 from clearsight.errors import Refused
-from clearsight.training.recipe import Recipe, flag
+from clearsight.training.recipe import Recipe
+from clearsight.training.recipe_fields import flag
 
 _PLACES = ("boxes", "masks", "voc_base")
 

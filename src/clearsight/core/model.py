@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ _hashes: weakref.WeakKeyDictionary[nn.Module, tuple[Digest, str]] = weakref.Weak
 
 
 @dataclass(frozen=True, eq=False)
-class Model:
+class Model(ABC):
     """A network, its preprocessing and its labels: what `Classifier`, `Detector` and `Segmenter` have in common.
 
     Called with pixels (B, C, *S) in [0, 1] it returns outputs (B, ...), a tensor.  What they mean is known to targets,
@@ -81,12 +82,12 @@ class Model:
             self._fine_enough(z, out, given)
         return self.read(z, out)
 
+    @abstractmethod
     def read(self, z: Tensor, out: Tensor) -> Tensor:
         """The outputs in the form that this kind of model gives them, of what the network returned for z (B, C, *S).
 
         Refused: another shape than this kind has.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not say how its outputs are read")
 
     @property
     def reading(self) -> Hashable:

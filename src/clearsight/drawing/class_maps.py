@@ -46,6 +46,11 @@ def class_map_pictures(x: Tensor, said: Tensor, truth: Tensor, ground: int | Non
     ]
 
 
+def plain_picture(x: Tensor) -> Image.Image:
+    """A picture x (C, H, W) as it is, in the size of the others."""
+    return enlarged(photo(x).convert("RGB").resize((x.shape[2], x.shape[1])), _SIDE)
+
+
 def with_class_legend(
     images: Sequence[Image.Image], labels: Sequence[str], maps: Sequence[Tensor], ground: int | None
 ) -> Image.Image:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from clearsight.core.statistics import FEWEST, Interval, tails
+from clearsight.core.statistics import Interval
 from clearsight.errors import Refused
 from clearsight.evaluation.error_types import judged_errors, oracles
 from clearsight.evaluation.intervals import drawn_matches
 from clearsight.evaluation.matching import MOST
 from clearsight.evaluation.records import BoxSet, Numbers
+from clearsight.evaluation.resampling import percentiles
 
 
 def error_intervals(
@@ -60,12 +61,8 @@ def error_intervals(
 def _interval(before: Numbers, after: Numbers, pictures: int) -> Interval | None:
     """before, after: (R, 1, C), the pictures as they are first."""
     with np.errstate(invalid="ignore"):
-        rise = _mean(after) - _mean(before)
-    figure, draws = max(0.0, float(rise[0])), np.maximum(rise[1:][~np.isnan(rise[1:])], 0)
-    if pictures < FEWEST or np.isnan(rise[0]) or not len(draws):
-        return None
-    low, high = np.percentile(draws, tails(pictures)) + figure - draws.mean()
-    return float(np.clip(low, 0, figure)), float(np.clip(high, figure, 1))
+        rise = np.maximum(_mean(after) - _mean(before), 0)
+    return percentiles(float(rise[0]), rise[1:], pictures)
 
 
 def _mean(values: Numbers) -> Numbers:

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clearsight.core.statistics import FEWEST, Interval, tails
+from clearsight.core.statistics import Interval
 from clearsight.errors import Refused
 from clearsight.evaluation.average_precision import THRESHOLDS
 from clearsight.evaluation.curves import at_101_recalls
 from clearsight.evaluation.matching import MOST, match
 from clearsight.evaluation.records import BoxSet, Flags, Numbers, Whole
+from clearsight.evaluation.resampling import percentiles
 
 _AT_ONCE = 2**22  # numbers in one table of drawn sets
 
@@ -134,8 +135,4 @@ def _means(values: Numbers, thresholds: slice) -> Numbers:
 
 def _interval(values: Numbers, pictures: int) -> Interval | None:
     """From the figure itself, which leads, and those of the drawn sets."""
-    figure, draws = values[0], values[1:][~np.isnan(values[1:])]
-    if pictures < FEWEST or np.isnan(figure) or not len(draws):
-        return None
-    low, high = np.percentile(draws, tails(pictures)) + figure - draws.mean()
-    return max(0.0, float(low)), min(1.0, float(high))
+    return percentiles(float(values[0]), values[1:], pictures)

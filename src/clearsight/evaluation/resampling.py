@@ -53,12 +53,22 @@ def interval_over_pictures(
         scores.append(score((times @ flat).reshape(len(times), *rows.shape[1:])))
     figures = score(rows.sum(0)[None])[0]
     columns = zip(figures, np.concatenate(scores).T, strict=True)
-    return [_percentiles(float(figure), column, n, shares) for figure, column in columns]
+    return [percentiles(float(figure), column, n, shares=shares) for figure, column in columns]
 
 
-def _percentiles(figure: float, values: Counts, n: int, shares: bool) -> Interval | None:
-    defined = values[~np.isnan(values)]
-    if not len(defined) or np.isnan(figure):
+def percentiles(figure: float, draws: Counts, n: int, *, shares: bool = True) -> Interval | None:
+    """The 95 % percentiles of a score over draws of n pictures, moved to where their mean is the score itself.
+
+    figure: the score of the pictures as they are.  draws: (R,) those of the draws, nan where there is none.  shares:
+    whether scores are shares, which are moved and cut off at 0 and 1; others stay as they are.
+
+    None for fewer than seven pictures, and where the score or all of its draws are undefined.
+
+    >>> [round(v, 2) for v in percentiles(0.4, np.linspace(0.3, 0.7, 101), 10**6)]
+    [0.21, 0.59]
+    """
+    defined = draws[~np.isnan(draws)]
+    if n < FEWEST or np.isnan(figure) or not len(defined):
         return None
     bounds = np.percentile(defined, tails(n))
     low, high = np.clip(bounds + figure - defined.mean(), 0, 1) if shares else bounds

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from torch import nn
 
 from clearsight.core.output import write_whole
 from clearsight.errors import Refused
 
 STATE = "state.pt"
+
+
+def learning_state(net: nn.Module, optimiser: Any, average: Any) -> dict[str, Any]:
+    """What learning itself has changed: the network, its optimiser, and timm's average of the weights or None."""
+    of_average = average.module.state_dict() if average is not None else None
+    return {"net": net.state_dict(), "opt": optimiser.state_dict(), "average": of_average}
+
+
+def restore_learning(state: Mapping[str, Any], net: nn.Module, optimiser: Any, average: Any) -> None:
+    """Put back what `learning_state` gave."""
+    net.load_state_dict(state["net"])
+    optimiser.load_state_dict(state["opt"])
+    if average is not None:
+        average.module.load_state_dict(state["average"])
 
 
 def save_state(folder: Path, state: dict[str, Any]) -> Path:

@@ -17,7 +17,8 @@ from clearsight.models.loading import load
 from clearsight.models.model_folder import RECIPE, SPLIT, Config, read_config
 from clearsight.models.model_words import is_run
 from clearsight.training.fine_tuning import TrainableNetwork, head_of
-from clearsight.training.recipe import Recipe, flag, non_default, read_recipe
+from clearsight.training.recipe import Recipe, read_recipe
+from clearsight.training.recipe_fields import flag, non_default
 from clearsight.training.training_data import TrainingData
 
 _ITS_OWN = ("arch", "weights", "size", "alphabet", "grey", "dropout")  # what the run decides

@@ -20,7 +20,7 @@ from clearsight.errors import Refused
 from clearsight.models.model_folder import RECIPE
 from clearsight.training.history import Epoch
 from clearsight.training.recipe import Recipe, as_begun
-from clearsight.training.run_folder import training_command
+from clearsight.training.run_record import training_command
 from clearsight.training.several_runs import TrainingJob, accuracies, each, run_jobs
 
 FOLDS = "folds.json"

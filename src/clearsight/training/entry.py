@@ -19,7 +19,8 @@ from clearsight.training.loop import train as train_classifier
 from clearsight.training.objects.history import ObjectEpoch
 from clearsight.training.objects.loop import train_objects
 from clearsight.training.objects.recipe import ObjectRecipe, of_options
-from clearsight.training.recipe import Recipe, non_default
+from clearsight.training.recipe import Recipe
+from clearsight.training.recipe_fields import non_default
 
 ASK = "say what is to be trained: boxes=... for a detector (--boxes), masks=... for a segmenter (--masks)"
 

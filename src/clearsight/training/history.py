@@ -4,6 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+
+class Numbered(Protocol):
+    """An epoch of any kind of model: its number, and whether it was the best so far."""
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def best(self) -> bool: ...
+
+
+E = TypeVar("E", bound=Numbered)
 
 
 @dataclass(frozen=True)
@@ -79,6 +93,11 @@ def _rank(epoch: Epoch) -> tuple[int, float, float]:
     return (epoch.robust_right or 0, (epoch.worst_right or 0) / max(epoch.worst_n, 1), -epoch.val_loss)
 
 
-def since_best(history: Sequence[Epoch]) -> int:
+def best_of(history: Sequence[E]) -> E:
+    """The epoch whose weights are kept: the last of those that were the best so far."""
+    return max((e for e in history if e.best), key=lambda e: e.number)
+
+
+def since_best(history: Sequence[Numbered]) -> int:
     """How many epochs ended behind the one whose weights are kept."""
     return len(history) - 1 - max((i for i, e in enumerate(history) if e.best), default=-1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -23,7 +22,7 @@ from clearsight.errors import NotFinite, Refused
 from clearsight.internals.scores import scores
 from clearsight.runner.augment import read, resizes
 from clearsight.training.arithmetic import current_arithmetic, record_resume
-from clearsight.training.batches import Batches, Guidance, Store, order
+from clearsight.training.batches import Batches, Guidance, Store, order, step_seed
 from clearsight.training.checkpoints import delete_state, has_state, load_state
 from clearsight.training.fine_tuning import (
     TrainableNetwork,
@@ -49,8 +48,8 @@ from clearsight.training.run_folder import (
     finish_folder,
     first,
     place,
-    training_command,
 )
+from clearsight.training.run_record import training_command
 from clearsight.training.temperature_scaling import Scaled, divide, nll, temperature
 from clearsight.training.training_data import TrainingData
 from clearsight.training.trial_guide import try_guide
@@ -218,14 +217,14 @@ def _train_epoch(
     r, acc = run.recipe, run.accelerator
     names = trained(run.start.net, run.start.head, r.strategy, run.epoch / epochs_of(r))
     unfreeze(run.start.net, names, pretrained=bool(run.start.pretrained))
-    seed = _seed(r.seed, run.epoch)
+    seed = step_seed(r.seed, run.epoch)
     rows = run.data.epoch_rows(seed)
     batches = Batches(store, run.data.y, order(rows, r.batch, seed), read(r.augment), seed, guides)
     weights, asked, sees_groups = class_weights_of(run.data, r).to(acc.device), objective(r), stage(r) == "step"
     began = saved = time.monotonic()
     loader = DataLoader(batches, batch_size=None, sampler=range(run.batch, len(batches)), num_workers=workers)
     for x, y, inside in loader:
-        rng.seed_torch(_seed(r.seed, run.epoch, run.batch))  # dropout
+        rng.seed_torch(step_seed(r.seed, run.epoch, run.batch))  # dropout
         run.pace.step(run.epoch * len(batches) + run.batch)
         x, y = _process_share(x, acc), _process_share(y, acc)
         inside = None if inside is None else _process_share(inside, acc)
@@ -233,7 +232,9 @@ def _train_epoch(
             if sees_groups:
                 loss = _rebalanced_loss(run, x, y, batches.rows[run.batch], weights)
             else:
-                loss = step_loss(run, asked, x, y, inside, weights, _seed(r.seed, run.epoch, run.batch, replay), replay)
+                loss = step_loss(
+                    run, asked, x, y, inside, weights, step_seed(r.seed, run.epoch, run.batch, replay), replay
+                )
             _take_step(run, loss, folder)
         run.batch += 1
         run.total += float(acc.reduce(loss.detach(), "mean")) * len(batches.rows[run.batch - 1])
@@ -364,7 +365,7 @@ def find_rate(recipe: Recipe, data: TrainingData, head: Head | None) -> tuple[fl
     run = build_run(data, replace(recipe, lr="1"), build_start(data, recipe, lambda line: None), "cpu")
     if head is not None:
         put_head(run.start.net, head)
-    epoch_seed = _seed(recipe.seed, 0)
+    epoch_seed = step_seed(recipe.seed, 0)
     rows = data.epoch_rows(epoch_seed)
     store = Store(data.pictures, run.start.preprocess, any(map(resizes, read(recipe.augment))))
     batches = Batches(store, data.y, order(rows, recipe.batch, epoch_seed), read(recipe.augment), epoch_seed)
@@ -393,12 +394,6 @@ def _of_first_process(t: Tensor, acc: Any) -> Tensor:
 def _process_share(t: Tensor, acc: Any) -> Tensor:
     """This process's part of a batch: of n processes each takes every n-th picture."""
     return t[acc.process_index :: acc.num_processes].to(acc.device)
-
-
-def _seed(seed: int, *numbers: int) -> int:
-    """A seed of its own for an epoch, or for a step of it."""
-    key = hashlib.blake2b(repr((seed, *numbers)).encode(), digest_size=7).digest()
-    return int.from_bytes(key, "big")
 
 
 def _divergence(run: Run, folder: Path, what: str) -> tuple[str, str]:

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clearsight.auditing.evidence import share
 from clearsight.core.classifier import Classifier
 from clearsight.core.text import counted
 from clearsight.data.splits import PARTS
 from clearsight.models.model_folder import AT_RANDOM
+from clearsight.training.card_lines import class_line, count_rows, licence_line, measure_row
 from clearsight.training.fine_tuning import TrainableNetwork
 from clearsight.training.recipe import Recipe
 from clearsight.training.training_data import TrainingData
@@ -27,7 +27,6 @@ def card(
     metrics: Mapping[str, Any],
 ) -> str:
     """The card as Markdown (after Mitchell et al. 2019, arXiv:1810.03993)."""
-    right, sure = metrics["accuracy"], metrics["calibration_error"]
     judged = metrics["judged_on"]
     initial = f"weights of {start.pretrained}" if start.pretrained else "random weights"
     parameters = sum(p.numel() for p in model.net.parameters())
@@ -39,15 +38,15 @@ def card(
         *([f"**This model was {AT_RANDOM}.**", ""] if recipe.random_labels else []),
         f"- Network: {start.architecture}, {parameters:,} parameters, initialised with {initial}",
         f"- Input: {_input(model)}; config.json holds the preprocessing",
-        f"- Classes: {', '.join(data.labels[:30])}{', ...' if len(data.labels) > 30 else ''}",
+        class_line(data.labels),
         f"- Weights: {model.fingerprint()}; {data.data.thing}s: {data.digest}",
         "",
         f"## Accuracy and calibration, on {judged}",
         "",
         "| measure | value | 95 % interval | n |",
         "|---|---:|---:|---:|",
-        f"| accuracy | {share(right['value'])} | {_interval(right)} | {right['n']} |",
-        f"| calibration error (ECE) | {share(sure['value'])} | {_interval(sure)} | {sure['n']} |",
+        measure_row("accuracy", metrics["accuracy"]),
+        measure_row("calibration error (ECE)", metrics["calibration_error"]),
         "",
         f"Test {data.data.thing}s were used for no choice."
         if judged == "test"
@@ -58,7 +57,7 @@ def card(
         "",
         "| class | " + " | ".join(PARTS) + " |",
         "|---|---:|---:|---:|",
-        *_counts(data),
+        *count_rows(data.labels, [data.counts(part) for part in PARTS]),
         "",
         *(f"- {note}" for note in data.notes),
         "",
@@ -78,8 +77,7 @@ def card(
         f"clearsight audit {run} {split} --split {judged}",
         "```",
         "",
-        f"The licences of the {data.data.thing}s and of the initial weights are not known here; they apply to the",
-        "model too.",
+        licence_line(f"{data.data.thing}s"),
     ]
     return "\n".join(lines) + "\n"
 
@@ -92,13 +90,6 @@ def _input(model: Classifier) -> str:
     return f"{p.channels} x {' x '.join(map(str, p.size))} pixels"
 
 
-def _interval(measure: Mapping[str, Any]) -> str:
-    if measure["interval"] is None:
-        return "–"
-    low, high = measure["interval"]
-    return f"{share(low)} to {share(high)}"
-
-
 def _kept(metrics: Mapping[str, Any]) -> str:
     """Which weights the folder holds."""
     if not metrics["finished"]:
@@ -108,13 +99,6 @@ def _kept(metrics: Mapping[str, Any]) -> str:
             f"the first model, the head alone, is kept, and none of {counted(metrics['epochs'][-1]['number'], 'epoch')}"
         )
     return f"epoch {metrics['epoch']} of {metrics['epochs'][-1]['number']} is kept"
-
-
-def _counts(data: TrainingData) -> list[str]:
-    columns = [data.counts(part) for part in PARTS]
-    rows = [f"| {label} | {' | '.join(str(c[label]) for c in columns)} |" for label in data.labels[:200]]
-    more = [f"| and {len(data.labels) - 200} more classes | | | |"] if len(data.labels) > 200 else []
-    return [*rows, *more]
 
 
 def _word(value: Any) -> str:

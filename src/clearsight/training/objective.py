@@ -15,7 +15,8 @@ from clearsight.core.training_step import TrainingStep
 from clearsight.errors import Refused
 from clearsight.training.losses import defended_losses, guided_loss, one_each, training_loss, weighted_entropy
 from clearsight.training.perturb import attacker, no_attack, training_attack
-from clearsight.training.recipe import Recipe, flag, marks_file, non_default
+from clearsight.training.recipe import Recipe, marks_file
+from clearsight.training.recipe_fields import flag, non_default
 from clearsight.training.run import Run
 
 DEFAULT = "adversarial-training"

@@ -18,7 +18,8 @@ from clearsight.training.grouping import group_pictures
 from clearsight.training.guidance import annotated
 from clearsight.training.perturb import refuse_other_inputs
 from clearsight.training.rebalance import inherited_by, stage
-from clearsight.training.recipe import Recipe, marks_file, non_default, read_recipe
+from clearsight.training.recipe import Recipe, marks_file, read_recipe
+from clearsight.training.recipe_fields import non_default
 from clearsight.training.run_folder import same_data, same_recipe
 from clearsight.training.training_data import TrainingData, at_random, portions
 

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_origin, get_type_hints
 
-from clearsight.errors import Refused, nearest
+from clearsight.errors import Refused
+from clearsight.training.recipe_fields import (
+    FLAGS,
+    RANGES,
+    Ranges,
+    check_ranges,
+    check_words,
+    is_rate,
+    parts_of,
+    read_fields,
+)
 
 Strategy = Literal["auto", "linear", "last-blocks", "gradual", "full"]
 Schedule = Literal["cosine", "one-cycle", "step", "exponential", "plateau", "constant"]
@@ -159,15 +168,9 @@ class Recipe:
     random_labels: bool = False
 
     def __post_init__(self) -> None:
-        for name, allowed in (("strategy", Strategy), ("schedule", Schedule), ("precision", Precision)):
-            if (value := getattr(self, name)) not in get_args(allowed):
-                raise Refused(f"{name} {value!r}: {nearest(str(value), get_args(allowed))}")
-        for name, (low, high) in _RANGES.items():
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                most = f"from {low:g} to {high:g}" if math.isfinite(high) else f"of at least {low:g}"
-                raise Refused(f"{name} {value}: a number {most}")
-        if self.lr not in ("auto", "find") and not _positive(self.lr):
+        check_words(self, {"strategy": Strategy, "schedule": Schedule, "precision": Precision})
+        check_ranges(self, _RANGES)
+        if self.lr not in ("auto", "find") and not is_rate(self.lr):
             raise Refused(f"lr {self.lr!r}: a number above 0 and at most 1e30 such as 0.001, find, or auto")
         if self.guide is not None and self.avoid is not None:
             raise Refused("--guide and --avoid are both given: give one of them")
@@ -175,13 +178,7 @@ class Recipe:
 
     def parts(self) -> tuple[float, float, float]:
         """The shares of train, val and test."""
-        try:
-            train, val, test = (float(v) for v in self.shares.split(","))
-        except ValueError:
-            raise Refused(f"shares {self.shares!r}: three numbers, of train, val and test: 0.7,0.15,0.15") from None
-        if min(train, val, test) < 0 or train <= 0 or val <= 0 or abs(train + val + test - 1) > 1e-6:
-            raise Refused(f"shares {self.shares!r}: train and val above 0, none below 0, and 1 in all")
-        return train, val, test
+        return parts_of(self.shares)
 
     def divides(self) -> int:
         """The seed that says which pictures are in which part, and draws labels at random."""
@@ -191,22 +188,9 @@ class Recipe:
         return asdict(self)
 
 
-_RANGES: dict[str, tuple[float, float]] = {
-    "size": (8, 4096), "epochs": (1, 1e6), "batch": (1, 1e6), "body": (0, 1e3), "momentum": (0, 0.9999),
-    "decay": (0, 10), "warmup": (0, 0.9), "clip": (0, math.inf), "smoothing": (0, 0.99), "dropout": (0, 0.99),
-    "ema": (0, 0.999999), "patience": (0, math.inf), "seed": (0, 2**63 - 1),
-    "split_seed": (0, 2**63 - 1), "guide_share": (1e-6, 1),
+_RANGES: Ranges = {
+    **RANGES, "size": (8, 4096), "smoothing": (0, 0.99), "dropout": (0, 0.99), "guide_share": (1e-6, 1),
 }  # fmt: skip
-
-
-def _positive(text: str) -> bool:
-    try:
-        return 0 < float(text) <= 1e30  # beyond it optimisers overflow
-    except ValueError:
-        return False
-
-
-_FLAGS = {"from_run": "--from"}  # where the option has another name than the field
 
 _BEFORE = {
     "first_head": False, "from_run": None, "perturb": "", "defence": "", "overfitting_guard": True, "guide": None,
@@ -235,15 +219,6 @@ def as_begun(recipe: Recipe, record: Path) -> Recipe:
     return replace(recipe, first_head=False, patience=recipe.patience or 0) if earlier else recipe
 
 
-def flag(name: str) -> str:
-    """The option of the command line for a field.
-
-    >>> flag("split_seed"), flag("from_run")
-    ('--split-seed', '--from')
-    """
-    return _FLAGS.get(name, f"--{name.replace('_', '-')}")
-
-
 def options() -> dict[str, tuple[Any, Any, str, tuple[str, ...], bool]]:
     """(type, default, help, flags, whether the default is shown) of every field, for the command line.
 
@@ -255,7 +230,7 @@ def options() -> dict[str, tuple[Any, Any, str, tuple[str, ...], bool]]:
             str if get_origin(kinds[f.name]) is Literal else kinds[f.name],
             f.default,
             ABOUT[f.name],
-            (_FLAGS[f.name],) if f.name in _FLAGS else (),
+            (FLAGS[f.name],) if f.name in FLAGS else (),
             f.default not in (None, ""),
         )
         for f in fields(Recipe)
@@ -264,16 +239,7 @@ def options() -> dict[str, tuple[Any, Any, str, tuple[str, ...], bool]]:
 
 def read_recipe(path: Path) -> tuple[Recipe, list[str], Recipe]:
     """The recipe that a run folder was made by, why its automatic values are what they are, and what was asked for."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        field_names = {f.name for f in fields(Recipe)}
-        settled, asked = completed(record["recipe"]), completed(record["asked"])
-        wrong = (settled.keys() ^ field_names) | (asked.keys() ^ field_names)
-        if wrong:
-            raise Refused(f"{path} is of another version: it differs in {', '.join(sorted(wrong))}")
-        return Recipe(**settled), list(record["why"]), Recipe(**asked)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as e:
-        raise Refused(f"{path} is no recipe of a training run: {type(e).__name__}: {e}") from e
+    return read_fields(path, Recipe, completed)
 
 
 def marks_file(recipe: Recipe) -> str | None:
@@ -289,18 +255,3 @@ def keeps_last(recipe: Recipe) -> bool:
     """
     unguarded = bool(recipe.perturb) and not recipe.overfitting_guard
     return recipe.random_labels or marks_file(recipe) is not None or unguarded
-
-
-def non_default(recipe: Recipe) -> dict[str, Any]:
-    """The fields of a recipe that are not what they are by default."""
-    default = Recipe()
-    return {k: v for k, v in recipe.as_dict().items() if v != getattr(default, k)}
-
-
-def differs(given: Mapping[str, Any], asked: Recipe, settled: Recipe) -> list[str]:
-    """Which of these settings are neither what a run was asked for nor what that was settled to.
-
-    >>> differs({"lr": "find", "batch": 16}, Recipe(lr="find"), Recipe(lr="0.002"))
-    ['batch']
-    """
-    return [name for name, value in given.items() if value not in (getattr(asked, name), getattr(settled, name))]

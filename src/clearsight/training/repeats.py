@@ -19,7 +19,8 @@ from clearsight.models.model_folder import RECIPE
 from clearsight.reporting.spread import between, deviation
 from clearsight.training.history import Epoch
 from clearsight.training.recipe import Recipe, as_begun, read_recipe
-from clearsight.training.run_folder import METRICS, same_data, training_command
+from clearsight.training.run_folder import METRICS, same_data
+from clearsight.training.run_record import training_command
 from clearsight.training.several_runs import TrainingJob, accuracies, each, run_jobs
 from clearsight.training.training_data import portions
 

@@ -14,7 +14,7 @@ from clearsight.core.classifier import Classifier
 from clearsight.core.copying import copied
 from clearsight.models.loading import device_of
 from clearsight.training.batches import order
-from clearsight.training.checkpoints import save_state
+from clearsight.training.checkpoints import learning_state, restore_learning, save_state
 from clearsight.training.fine_tuning import TrainableNetwork, groups
 from clearsight.training.history import Epoch, since_best
 from clearsight.training.optimisers import Pace, optimiser, pace
@@ -100,10 +100,8 @@ def save_run(run: Run, folder: Path, spent: float) -> None:
 def _state(run: Run, spent: float) -> dict[str, Any]:
     """All that a later step depends on, as tensors, numbers and words."""
     return {
-        "net": run.start.net.state_dict(),
-        "opt": run.opt.state_dict(),
+        **learning_state(run.start.net, run.opt, run.average),
         "plateau": run.pace.plateau.state_dict() if run.pace.plateau else None,
-        "average": run.average.module.state_dict() if run.average is not None else None,
         "best": run.best,
         "epoch": run.epoch,
         "batch": run.batch,
@@ -116,12 +114,9 @@ def _state(run: Run, spent: float) -> dict[str, Any]:
 
 def restore(run: Run, state: dict[str, Any]) -> None:
     """Restore a run from its saved state."""
-    run.start.net.load_state_dict(state["net"])
-    run.opt.load_state_dict(state["opt"])
+    restore_learning(state, run.start.net, run.opt, run.average)
     if run.pace.plateau:
         run.pace.plateau.load_state_dict(state["plateau"])
-    if run.average is not None:
-        run.average.module.load_state_dict(state["average"])
     run.best, run.epoch, run.batch, run.total, run.spent = (
         state[k] for k in ("best", "epoch", "batch", "total", "spent")
     )

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -35,9 +32,11 @@ from clearsight.training.arithmetic import COMPUTED, card_sentences
 from clearsight.training.checkpoints import has_state
 from clearsight.training.fine_tuning import TrainableNetwork
 from clearsight.training.group_accuracy import judged_groups, with_groups
+from clearsight.training.history import best_of
 from clearsight.training.model_card import card
 from clearsight.training.rebalance import stage
-from clearsight.training.recipe import Recipe, differs, flag, keeps_last, marks_file, non_default, read_recipe
+from clearsight.training.recipe import Recipe, keeps_last, marks_file, read_recipe
+from clearsight.training.run_record import refuse_other_data, refuse_other_settings, split_table, write_recipe
 from clearsight.training.temperature_scaling import Scaled
 from clearsight.training.training_data import TrainingData
 
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
     from clearsight.training.history import Epoch
 
 METRICS, CARD = "metrics.json", "card.md"
-_COLUMNS = ("file", "label", "split")
 
 
 def first() -> bool:
@@ -89,47 +87,21 @@ def begin_folder(
     arithmetic: Mapping[str, Any],
 ) -> None:
     """Write the recipe and the split of a run; arithmetic: device, threads and PyTorch version."""
-    write_whole(
-        folder / SPLIT, split_of_texts(data.pictures, data.parts) if data.data.are_texts else _split(folder, data)
-    )
-    record = {"schema": 1, "recipe": recipe.as_dict(), "why": list(why), "asked": requested.as_dict()}
-    record |= {"data": data.digest, "command": command, COMPUTED: [dict(arithmetic)]}
-    write_whole(folder / RECIPE, json.dumps(record, indent=1) + "\n")
-
-
-def _split(folder: Path, data: TrainingData) -> str:
-    """The table, CSV, of which picture is in which part."""
-    rows = io.StringIO()
-    table = csv.writer(rows, lineterminator="\n")
-    table.writerow(_COLUMNS)
-    for p, part in zip(data.pictures, data.parts, strict=True):
-        table.writerow((Path(os.path.relpath(p.path, folder)).as_posix(), "|".join(p.labels), part))
-    return rows.getvalue()
+    rows = zip(data.pictures, (p.labels for p in data.pictures), data.parts, strict=True)
+    texts = data.data.are_texts
+    write_whole(folder / SPLIT, split_of_texts(data.pictures, data.parts) if texts else split_table(folder, rows))
+    write_recipe(folder, recipe, why, requested, digest=data.digest, command=command, arithmetic=arithmetic)
 
 
 def same_recipe(folder: Path, given: Mapping[str, Any]) -> None:
     """Refuse to resume with other settings than the run was started with."""
     settled, _, asked = read_recipe(folder / RECIPE)
-    if other := differs(given, asked, settled):
-        names = ", ".join(map(flag, other))
-        raise Refused(f"{folder} was started with other settings: leave {names} out, or start in a new folder")
+    refuse_other_settings(folder, given, asked, settled)
 
 
 def same_data(folder: Path, data: TrainingData) -> None:
     """Refuse to resume with other pictures than the run was started with."""
-    if json.loads((folder / RECIPE).read_text(encoding="utf-8"))["data"] != data.digest:
-        raise Refused(
-            f"the pictures are not those that the run in {folder} was started with: give those, or name a new folder"
-        )
-
-
-def training_command(data: Pictures, recipe: Recipe, folder: Path) -> str:
-    """The command line that trains with this recipe."""
-    words = ["clearsight", "train", str(data.root), *data.words]
-    for name, value in non_default(recipe).items():
-        words += [flag(name).replace("--", "--no-", 1) if value is False else flag(name)]
-        words += [] if isinstance(value, bool) else [str(value)]
-    return shlex.join([*words, "-o", str(folder)])
+    refuse_other_data(folder, data.digest, "pictures")
 
 
 def finish_folder(
@@ -154,7 +126,7 @@ def finish_folder(
     judged_pictures = Pictures(folder / SPLIT, tuple(data.pictures[i] for i in data.rows(judged)), notes=())
     model = load_classifier(folder, "train")
     case = Case(model, judged_pictures, seed=recipe.seed, progress=progress, data_words=("--split", judged))
-    best = max((e for e in history if e.best), key=lambda e: e.number)
+    best = best_of(history)
     headline = _headline(history, best, recipe, finished)
     groups = judged_groups(case, data)
     how_trained = _training(headline, history, best, data, recipe, record["why"], scaled, record["command"])

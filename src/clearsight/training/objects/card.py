@@ -10,6 +10,7 @@ from clearsight.auditing.evidence import share
 from clearsight.core.model import Model
 from clearsight.core.text import counted
 from clearsight.data.splits import PARTS
+from clearsight.training.card_lines import class_line, count_rows, licence_line, measure_row
 from clearsight.training.objects.run import ObjectRun
 
 _TITLES = {
@@ -34,14 +35,14 @@ def card(folder: Path, model: Model, run: ObjectRun, why: Sequence[str], metrics
         f"- Network: {start.architecture}, {sum(p.numel() for p in model.net.parameters()):,} parameters, initialised "
         f"with {initial}",
         f"- Input: {channels} x {height} x {width} pixels; config.json holds the preprocessing",
-        f"- Classes: {', '.join(labels[:30])}{', ...' if len(labels) > 30 else ''}",
+        class_line(labels),
         f"- Weights: {model.fingerprint()}; pictures: {data.digest}",
         "",
         f"## How good it is, on {judged}",
         "",
         "| measure | value | 95 % interval | pictures |",
         "|---|---:|---:|---:|",
-        *(_measure(title, metrics[name]) for name, title in _TITLES.items() if name in metrics),
+        *(measure_row(title, metrics[name]) for name, title in _TITLES.items() if name in metrics),
         "",
         "| class | AP50 |" if model.kind == "detector" else "| class | IoU |",
         "|---|---:|",
@@ -55,7 +56,7 @@ def card(folder: Path, model: Model, run: ObjectRun, why: Sequence[str], metrics
         "",
         f"| class | {' | '.join(f'{data.thing}s of {part}' for part in PARTS)} |",
         "|---|---:|---:|---:|",
-        *_counts(run),
+        *count_rows(data.labels, [data.counts(part) for part in PARTS]),
         "",
         *(f"- {note}" for note in data.notes),
         "",
@@ -70,19 +71,6 @@ def card(folder: Path, model: Model, run: ObjectRun, why: Sequence[str], metrics
         "## What was not evaluated",
         "",
         "Pictures of another kind than these, and how small a change of a picture changes what is found.",
-        "The licences of the pictures and of the initial weights are not known here; they apply to the model too.",
+        licence_line("pictures"),
     ]
     return "\n".join(lines) + "\n"
-
-
-def _measure(title: str, measure: Mapping[str, Any]) -> str:
-    interval = measure["interval"]
-    words = "–" if interval is None else f"{share(interval[0])} to {share(interval[1])}"
-    return f"| {title} | {share(measure['value'])} | {words} | {measure['n']} |"
-
-
-def _counts(run: ObjectRun) -> list[str]:
-    counts = [run.data.counts(part) for part in PARTS]
-    labels = run.data.labels
-    rows = [f"| {label} | {' | '.join(str(c[label]) for c in counts)} |" for label in labels[:200]]
-    return [*rows, f"| and {len(labels) - 200} more classes | | | |"] if len(labels) > 200 else rows

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import os
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -14,27 +10,31 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from clearsight.auditing.assemble import environment
+from clearsight.auditing.assemble import environment, model_facts
 from clearsight.core.model import Model
 from clearsight.core.output import write_whole
 from clearsight.core.progress import Progress
-from clearsight.errors import Refused
 from clearsight.models.loading import load, save
 from clearsight.models.model_folder import RECIPE, SPLIT
-from clearsight.reporting.facts import BrokenFile, DataFacts, ModelFacts, RunFacts
+from clearsight.reporting.facts import BrokenFile, DataFacts, RunFacts
 from clearsight.reporting.report import Report
 from clearsight.training.arithmetic import COMPUTED, card_sentences
 from clearsight.training.batches import Store
+from clearsight.training.history import best_of
 from clearsight.training.objects.card import card
-from clearsight.training.objects.history import best_of
 from clearsight.training.objects.prepared import ObjectData
-from clearsight.training.objects.recipe import ObjectRecipe, non_default, read_object_recipe
+from clearsight.training.objects.recipe import ObjectRecipe, read_object_recipe
 from clearsight.training.objects.report import judge, training_finding
 from clearsight.training.objects.run import ObjectRun
-from clearsight.training.recipe import flag
+from clearsight.training.recipe_fields import non_default
 from clearsight.training.run_folder import CARD, METRICS
-
-_COLUMNS = ("file", "label", "split")
+from clearsight.training.run_record import (
+    refuse_other_data,
+    refuse_other_settings,
+    split_table,
+    training_command,
+    write_recipe,
+)
 
 
 def begin_folder(
@@ -46,48 +46,24 @@ def begin_folder(
     arithmetic: Mapping[str, Any],
 ) -> None:
     """Write the recipe and the split of a run; arithmetic: device, threads and PyTorch version."""
-    write_whole(folder / SPLIT, _split(folder, run.data))
-    record: dict[str, Any] = {"schema": 1, "kind": run.data.kind, "recipe": run.recipe.as_dict(), "why": list(why)}
-    record |= {"asked": requested.as_dict(), "data": run.data.digest}
-    record |= {"command": command or _command(run.data, requested, folder), COMPUTED: [dict(arithmetic)]}
-    write_whole(folder / RECIPE, json.dumps(record, indent=1) + "\n")
-
-
-def _split(folder: Path, data: ObjectData) -> str:
-    """The table, CSV, of which picture is in which part, and the classes that it shows."""
-    rows = io.StringIO()
-    table = csv.writer(rows, lineterminator="\n")
-    table.writerow(_COLUMNS)
-    for p, shown, part in zip(data.pictures, data.shown, data.parts, strict=True):
-        classes = "|".join(data.labels[k].replace("|", "/") for k in sorted(shown))
-        table.writerow((Path(os.path.relpath(p.path, folder)).as_posix(), classes, part))
-    return rows.getvalue()
-
-
-def _command(data: ObjectData, recipe: ObjectRecipe, folder: Path) -> str:
-    """The command line that trains with this recipe."""
-    words = ["clearsight", "train", str(data.data.root), *data.data.words]
-    words += [word for name, value in non_default(recipe).items() for word in (flag(name), str(value))]
-    return shlex.join([*words, "-o", str(folder)])
+    data = run.data
+    classes = ((data.labels[k].replace("|", "/") for k in sorted(shown)) for shown in data.shown)
+    write_whole(folder / SPLIT, split_table(folder, zip(data.pictures, classes, data.parts, strict=True)))
+    command = command or training_command(data.data, requested, folder)
+    write_recipe(
+        folder, run.recipe, why, requested, digest=data.digest, command=command, arithmetic=arithmetic, kind=data.kind
+    )
 
 
 def same_recipe(folder: Path, requested: ObjectRecipe) -> None:
     """Refuse to resume with other settings than the run was started with."""
     settled, _, asked = read_object_recipe(folder / RECIPE)
-    given = non_default(requested)
-    other = [k for k, v in given.items() if v not in (getattr(asked, k), getattr(settled, k))]
-    if other:
-        names = ", ".join(map(flag, other))
-        raise Refused(f"{folder} was started with other settings: leave {names} out, or start in a new folder")
+    refuse_other_settings(folder, non_default(requested), asked, settled)
 
 
 def same_data(folder: Path, data: ObjectData) -> None:
     """Refuse to resume with other pictures or annotations than the run was started with."""
-    if json.loads((folder / RECIPE).read_text(encoding="utf-8"))["data"] != data.digest:
-        raise Refused(
-            f"the pictures or their annotations are not those that the run in {folder} was started with: give those, "
-            "or name a new folder"
-        )
+    refuse_other_data(folder, data.digest, "pictures or their annotations")
 
 
 def finish_folder(folder: Path, run: ObjectRun, store: Store, progress: Progress) -> Report:
@@ -135,14 +111,7 @@ def _facts(folder: Path, run: ObjectRun, model: Model, command: str) -> RunFacts
         seconds=round(sum(e.seconds for e in run.history), 2),
         seed=run.recipe.seed,
         method="",
-        model=ModelFacts(
-            source=str(folder),
-            fingerprint=model.fingerprint(),
-            network=type(model.net).__name__,
-            parameters=sum(w.numel() for w in model.net.parameters()),
-            classes=len(model.labels),
-            preprocess=model.preprocess,
-        ),
+        model=model_facts(model),
         data=DataFacts(
             source=str(data.data.root),
             digest=data.digest,

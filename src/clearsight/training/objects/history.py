@@ -41,8 +41,3 @@ def is_best(score: float, loss: float, history: Sequence[ObjectEpoch]) -> bool:
     True
     """
     return all((score, -loss) > (e.score, -e.loss) for e in history)
-
-
-def best_of(history: Sequence[ObjectEpoch]) -> ObjectEpoch:
-    """The epoch whose weights are kept."""
-    return max((e for e in history if e.best), key=lambda e: e.number)

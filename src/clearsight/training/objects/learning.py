@@ -69,7 +69,13 @@ def found_boxes(
             boxes = box_to_original(found.boxes, truth.size, model.preprocess)
             records.append(
                 picture_boxes(
-                    boxes, found.scores, found.labels, truth.boxes, truth.labels, truth.crowd, truth.area.double()
+                    boxes,
+                    found.scores,
+                    found.labels,
+                    truth.boxes,
+                    truth.labels,
+                    truth.crowd | truth.difficult,
+                    truth.area.double(),
                 )
             )
     return box_set(records, range(len(model.labels)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +23,7 @@ from clearsight.errors import Refused
 from clearsight.models.loading import device_of
 from clearsight.models.model_folder import RECIPE
 from clearsight.training.arithmetic import current_arithmetic, record_resume
-from clearsight.training.batches import Store, order
+from clearsight.training.batches import Store, order, step_seed
 from clearsight.training.checkpoints import delete_state, has_state, load_state
 from clearsight.training.objects.batches import BoxTruths, MapTruths, ObjectBatches, Truths, colour_calls
 from clearsight.training.objects.folder import begin_folder, finish_folder, same_data, same_recipe
@@ -159,7 +158,7 @@ def stores_of(data: ObjectData, preprocess: Preprocess, recipe: ObjectRecipe) ->
 def _train_epoch(run: ObjectRun, stores: Stores, folder: Path, workers: int, tell: Progress) -> ObjectEpoch:
     """Train one epoch, or the rest of one that was stopped, and judge it on val."""
     r = run.recipe
-    seed = _seed(r.seed, run.epoch)
+    seed = step_seed(r.seed, run.epoch)
     rows = run.data.rows("train")
     batches = ObjectBatches(
         stores.pictures, stores.truths, order(rows, r.batch, seed), colour_calls(r.augment), r.flips, r.scale, seed
@@ -169,7 +168,7 @@ def _train_epoch(run: ObjectRun, stores: Stores, folder: Path, workers: int, tel
     processor = time.process_time()
     loader = DataLoader(batches, batch_size=None, sampler=range(run.batch, len(batches)), num_workers=workers)
     for x, truths in loader:
-        rng.seed_torch(_seed(r.seed, run.epoch, run.batch))  # dropout, and the samples of two-stage detectors
+        rng.seed_torch(step_seed(r.seed, run.epoch, run.batch))  # dropout, and the samples of two-stage detectors
         run.pace.step(run.epoch * len(batches) + run.batch)
         loss = take_step(run, x, truths)
         run.batch += 1
@@ -231,9 +230,3 @@ def _judge(run: ObjectRun, stores: Stores, folder: Path, began: float, processor
     run.epoch, run.batch, run.total, run.spent, run.processor = run.epoch + 1, 0, 0.0, 0.0, 0.0
     save_run(run, folder, 0.0, 0.0)
     return epoch
-
-
-def _seed(*parts: int) -> int:
-    """A seed that follows from these numbers."""
-    words = " ".join(map(str, parts)).encode()
-    return int.from_bytes(hashlib.blake2b(words, digest_size=7, person=b"objects").digest(), "big")

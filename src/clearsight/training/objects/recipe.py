@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from clearsight.errors import Refused, nearest
-from clearsight.training.recipe import flag
+from clearsight.errors import Refused
+from clearsight.training.recipe_fields import (
+    RANGES,
+    Ranges,
+    check_ranges,
+    check_words,
+    flag,
+    is_rate,
+    non_default,
+    parts_of,
+    read_fields,
+)
 
 Flips = Literal["across", "both", "none"]
 Loss = Literal["cross-entropy", "dice", "both"]
@@ -83,27 +91,15 @@ class ObjectRecipe:
     split_seed: int | None = None
 
     def __post_init__(self) -> None:
-        for name, allowed in (("flips", Flips), ("loss", Loss), ("schedule", Schedule)):
-            if (value := getattr(self, name)) not in get_args(allowed):
-                raise Refused(f"{name} {value!r}: {nearest(str(value), get_args(allowed))}")
-        for name, (low, high) in _RANGES.items():
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                most = f"from {low:g} to {high:g}" if math.isfinite(high) else f"of at least {low:g}"
-                raise Refused(f"{name} {value}: a number {most}")
-        if self.lr != "auto" and not _is_rate(self.lr):
+        check_words(self, {"flips": Flips, "loss": Loss, "schedule": Schedule})
+        check_ranges(self, _RANGES)
+        if self.lr != "auto" and not is_rate(self.lr):
             raise Refused(f"lr {self.lr!r}: a number above 0 and at most 1e30 such as 0.001, or auto")
         self.parts()
 
     def parts(self) -> tuple[float, float, float]:
         """The shares of train, val and test."""
-        try:
-            train, val, test = (float(v) for v in self.shares.split(","))
-        except ValueError:
-            raise Refused(f"shares {self.shares!r}: three numbers, of train, val and test: 0.7,0.15,0.15") from None
-        if min(train, val, test) < 0 or train <= 0 or val <= 0 or abs(train + val + test - 1) > 1e-6:
-            raise Refused(f"shares {self.shares!r}: train and val above 0, none below 0, and 1 in all")
-        return train, val, test
+        return parts_of(self.shares)
 
     def divides(self) -> int:
         """The seed that says which pictures are in which part."""
@@ -113,24 +109,9 @@ class ObjectRecipe:
         return asdict(self)
 
 
-_RANGES: dict[str, tuple[float, float]] = {
-    "size": (32, 4096), "scale": (0, 0.9), "epochs": (1, 1e6), "batch": (1, 1e6), "body": (0, 1e3),
-    "momentum": (0, 0.9999), "decay": (0, 10), "warmup": (0, 0.9), "clip": (0, math.inf), "ema": (0, 0.999999),
-    "patience": (0, math.inf), "least": (0, 4096), "floor": (0, 1), "overlap": (0, 1), "seed": (0, 2**63 - 1),
-    "split_seed": (0, 2**63 - 1),
+_RANGES: Ranges = {
+    **RANGES, "size": (32, 4096), "scale": (0, 0.9), "least": (0, 4096), "floor": (0, 1), "overlap": (0, 1),
 }  # fmt: skip
-
-
-def _is_rate(text: str) -> bool:
-    try:
-        return 0 < float(text) <= 1e30  # beyond it optimisers overflow
-    except ValueError:
-        return False
-
-
-def non_default(recipe: ObjectRecipe) -> dict[str, Any]:
-    """The fields of a recipe that are not what they are by default."""
-    return {k: v for k, v in recipe.as_dict().items() if v != getattr(ObjectRecipe, k)}
 
 
 def of_options(given: Mapping[str, Any]) -> ObjectRecipe:
@@ -151,7 +132,7 @@ def of_options(given: Mapping[str, Any]) -> ObjectRecipe:
 
 
 def refuse_other_kinds(recipe: ObjectRecipe, kind: str) -> None:
-    """Refuse fields that are of the other kind alone and were given, and a schedule that needs a loss on val."""
+    """Refuse fields that are of the other kind alone and were given."""
     others, other = (OF_SEGMENTERS, "segmenter") if kind == "detector" else (OF_DETECTORS, "detector")
     if wrong := [name for name in non_default(recipe) if name in others]:
         raise Refused(f"{flag(wrong[0])} is of a {other}, and what is trained is a {kind}: leave it out")
@@ -162,14 +143,10 @@ def read_object_recipe(path: Path) -> tuple[ObjectRecipe, list[str], ObjectRecip
 
     Refused: a file that is no such recipe.
     """
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record.get("kind") not in ("detector", "segmenter"):
+
+    def written_here(written: Mapping[str, Any]) -> dict[str, Any]:
+        if "strategy" in written:
             raise Refused(f"{path} is of a classifier: train it on with pictures in class folders")
-        settled, asked = record["recipe"], record["asked"]
-        known = {f.name for f in fields(ObjectRecipe)}
-        if wrong := (settled.keys() ^ known) | (asked.keys() ^ known):
-            raise Refused(f"{path} is of another version: it differs in {', '.join(sorted(wrong))}")
-        return ObjectRecipe(**settled), list(record["why"]), ObjectRecipe(**asked)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as e:
-        raise Refused(f"{path} is no recipe of a training run: {type(e).__name__}: {e}") from e
+        return dict(written)
+
+    return read_fields(path, ObjectRecipe, written_here)

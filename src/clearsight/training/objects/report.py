@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from clearsight.auditing.evidence import share, span
@@ -21,11 +21,13 @@ from clearsight.evaluation.intervals import precision_intervals
 from clearsight.evaluation.records import BoxSet
 from clearsight.kinds.detector import Detector
 from clearsight.kinds.segmenter import Segmenter
-from clearsight.reporting.findings import Cell, Figure, Finding, Table, Verdict
+from clearsight.reporting.findings import Cell, Evidence, Figure, Finding, Table, Verdict
 from clearsight.training.batches import Store
-from clearsight.training.objects.history import ObjectEpoch, best_of
+from clearsight.training.history import best_of
+from clearsight.training.objects.history import ObjectEpoch
 from clearsight.training.objects.learning import found_boxes, found_pixels
 from clearsight.training.objects.run import ObjectRun
+from clearsight.training.objects.worst import SCORE, worst_of_boxes, worst_of_pixels
 
 ERRORS = {
     "class": "of another class than the object under them",
@@ -46,11 +48,12 @@ class Judged:
 
 
 def judge(model: Model, run: ObjectRun, store: Store, part: str, progress: Progress) -> Judged:
-    """How well the model does on a part of the data, in pixels of the pictures themselves."""
+    """How well the model does on a part of the data, in pixels of the pictures themselves, the worst ones drawn."""
     rows, pictures, batch = run.data.rows(part), run.data.pictures, run.recipe.batch
     if isinstance(model, Detector):
         boxes = found_boxes(model, store, pictures, rows, batch, progress)
-        return _of_boxes(boxes, model.labels, run.recipe.seed, part)
+        judged = _of_boxes(boxes, model.labels, run.recipe.seed, part)
+        return _with_worst(judged, *worst_of_boxes(model, boxes, run.data, store, rows))
     assert isinstance(model, Segmenter)
     counts = found_pixels(model, store, pictures, rows, batch, progress)
     scores = counts.scores(run.recipe.seed)
@@ -88,7 +91,12 @@ def judge(model: Model, run: ObjectRun, store: Store, part: str, progress: Progr
         check="segmentation",
         summary="How much of the pixels of each class is right.",
     )
-    return Judged(finding, numbers)
+    return _with_worst(Judged(finding, numbers), *worst_of_pixels(model, counts, run.data, store, rows))
+
+
+def _with_worst(judged: Judged, table: Table, drawn: tuple[Evidence, ...]) -> Judged:
+    finding = replace(judged.finding, tables=(*judged.finding.tables, table), evidence=drawn)
+    return Judged(finding, judged.numbers)
 
 
 def verdict(interval: Interval | None, chance: float) -> Verdict:
@@ -147,6 +155,7 @@ def _of_boxes(boxes: BoxSet, labels: Sequence[str], seed: int, part: str) -> Jud
             f"Asked for: more than the same boxes would give, dealt to pictures at random, {share(chance)}.",
             "AP50 is COCO's average precision at an IoU of 0.5, AP its mean over 0.5 to 0.95; the interval is over "
             "draws of pictures.",
+            f"In the pictures and their table a box counts from a score of {SCORE:g} on.",
             *(f"{line[0].upper()}{line[1:]}." for line in unjudged),
         ),
         tables=(Table("Classes", tuple(classes)), Table("Kinds of error (TIDE), at an IoU of 0.5", tuple(kinds))),

@@ -13,7 +13,8 @@ from clearsight.core.copying import copied
 from clearsight.core.light_imports import without_compiler
 from clearsight.core.model import Model
 from clearsight.training.batches import order
-from clearsight.training.checkpoints import save_state
+from clearsight.training.checkpoints import learning_state, restore_learning, save_state
+from clearsight.training.history import since_best
 from clearsight.training.objects.history import ObjectEpoch
 from clearsight.training.objects.network import ObjectNetwork
 from clearsight.training.objects.prepared import ObjectData
@@ -57,8 +58,7 @@ class ObjectRun:
     @property
     def finished(self) -> bool:
         """Whether all epochs are done, or none was better than those before for long enough."""
-        behind = len(self.history) - 1 - max((i for i, e in enumerate(self.history) if e.best), default=-1)
-        return self.epoch >= self.epochs or 0 < self.recipe.patience <= behind
+        return self.epoch >= self.epochs or 0 < self.recipe.patience <= since_best(self.history)
 
     def model(self) -> Model:
         """The network that is judged, as a model."""
@@ -92,9 +92,7 @@ def save_run(run: ObjectRun, folder: Path, spent: float, processor: float) -> No
     save_state(
         folder,
         {
-            "net": run.start.net.state_dict(),
-            "opt": run.opt.state_dict(),
-            "average": run.average.module.state_dict() if run.average is not None else None,
+            **learning_state(run.start.net, run.opt, run.average),
             "best": run.best,
             "epoch": run.epoch,
             "batch": run.batch,
@@ -108,10 +106,7 @@ def save_run(run: ObjectRun, folder: Path, spent: float, processor: float) -> No
 
 def restore(run: ObjectRun, state: dict[str, Any]) -> None:
     """Restore a run from its saved state."""
-    run.start.net.load_state_dict(state["net"])
-    run.opt.load_state_dict(state["opt"])
-    if run.average is not None:
-        run.average.module.load_state_dict(state["average"])
+    restore_learning(state, run.start.net, run.opt, run.average)
     run.best, run.epoch, run.batch = (state[k] for k in ("best", "epoch", "batch"))
     run.total, run.spent, run.processor = (state[k] for k in ("total", "spent", "processor"))
     run.history = [ObjectEpoch(**e) for e in state["history"]]
