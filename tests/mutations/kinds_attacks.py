@@ -107,11 +107,12 @@ CORE = [
             ],
         ),
         (
-            "drawing/boxes.py",
+            "drawing/box_picture.py",
             "scene_attacks",
             [
-                ("range(y1, y2 + 1, 2 * _DASH)", "range(y1, y2 + 1, _DASH)"),
-                ("(round(v * scale) for v in box.sides)\n        for", "(round(v) for v in box.sides)\n        for"),
+                ("at += 2 * _DASH", "at += _DASH"),
+                ("[scale * v for v in box]", "list(box)"),
+                ("<= _MOST_WORDS", "<= 99"),
             ],
         ),
         (

@@ -6,14 +6,13 @@ import json
 
 import pytest
 import torch
-from PIL import Image
 
 import clearsight as cs
 from clearsight.attacking.scene_report import attack_scenes
 from clearsight.attacking.scene_sweep import sweep_scenes
 from clearsight.attacking.scenes import Scenes, goal_of_scenes, truth_of
 from clearsight.core.catalogue import parse
-from clearsight.drawing.boxes import DrawnBox, boxed
+from clearsight.drawing.box_picture import BLUE, ORANGE, BoxGroup, box_picture
 from clearsight.kinds.box_goals import Objects
 from clearsight.testing import tiny_detector, tiny_segmenter
 
@@ -133,14 +132,19 @@ def test_truth_that_does_not_fit_is_refused():
 
 
 def test_boxes_are_drawn_where_they_are():
-    image = Image.new("RGB", (100, 100), (120, 120, 120))
-    out = boxed(image, [DrawnBox((2, 2, 8, 8), ""), DrawnBox((1, 1, 9, 9), "", dashed=True)], 10)
-    assert out.getpixel((20, 50)) == (30, 30, 30)
-    assert out.getpixel((21, 50)) == (255, 255, 255)
-    assert out.getpixel((79, 50)) == (30, 30, 30)
-    assert out.getpixel((50, 50)) == (120, 120, 120)
-    edge = [out.getpixel((10, y)) == (120, 120, 120) for y in range(12, 88)]
-    assert 0.3 < sum(edge) / len(edge) < 0.7
-    worded = boxed(image, [DrawnBox((2, 5, 8, 8), "red")], 10)
-    assert worded.getpixel((22, 40)) == (30, 30, 30)
-    assert image.getpixel((20, 50)) == (120, 120, 120)
+    """A box of 6 of 10 pixels is 48 times as large, its dashes and gaps are 9 pixels long."""
+    x, ground = torch.full((3, 10, 10), 0.5), (128, 128, 128)
+    found, lost = torch.tensor([[2.0, 2, 8, 8]]), torch.tensor([[1.0, 1, 9, 9]])
+    words = ["red 90 %"]
+    image = box_picture(x, [BoxGroup("found", found, BLUE), BoxGroup("lost", lost, ORANGE, dashed=True, words=words)])
+    assert image.width == 480
+    assert image.height > 480  # the legend
+    assert image.getpixel((96, 240)) == image.getpixel((384, 240)) == (43, 131, 181)
+    assert image.getpixel((93, 240)) == image.getpixel((240, 240)) == ground
+    edge = [image.getpixel((48, y)) for y in range(60, 420)]
+    assert {*edge} == {(208, 117, 12), (255, 255, 255)}
+    assert 0.4 < edge.count((208, 117, 12)) / len(edge) < 0.6
+    worded = [image.getpixel((px, 38)) for px in range(52, 110)]
+    assert ground not in worded
+    many = box_picture(x, [BoxGroup("lost", lost.expand(13, 4), ORANGE, words=words * 13)])
+    assert {many.getpixel((px, 38)) for px in range(52, 110)} == {ground}  # 13 labels would hide the picture

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from clearsight.attacking.report import FLOOR, USUAL, AttackReport, budget_levels
-from clearsight.attacking.scene_sweep import SceneOutcome, objects_of, sweep_scenes
+from clearsight.attacking.scene_sweep import SceneOutcome, sweep_scenes
 from clearsight.attacking.scenes import Aim, Scenes, goal_of_scenes, truth_of
 from clearsight.auditing.assemble import environment, model_facts
 from clearsight.auditing.evidence import bounds, share, span, table
@@ -22,11 +22,10 @@ from clearsight.core.norms import norm_of, word
 from clearsight.core.statistics import judge
 from clearsight.core.text import counted
 from clearsight.drawing import charts
-from clearsight.drawing.boxes import DrawnBox, boxed
+from clearsight.drawing.box_picture import BLUE, ORANGE, BoxGroup, box_picture
 from clearsight.drawing.heatmaps import overlay, photo, png, strip
 from clearsight.kinds.attack_outcomes import FATES
 from clearsight.kinds.box_goals import Objects
-from clearsight.kinds.detections import Detections
 from clearsight.kinds.detector import Detector
 from clearsight.kinds.region_goals import UNJUDGED
 from clearsight.kinds.segmenter import Segmenter
@@ -125,15 +124,22 @@ class _Boxes:
     def drawn(self, outcome: SceneOutcome, i: int) -> Image.Image:
         """The boxes that are found, and dashed the objects that are not."""
         assert outcome.fates is not None
-        boxes = self._found(outcome.found[i])
-        for (sides, k), fate in zip(objects_of(self.truth, i), outcome.fates.of_objects[i], strict=True):
-            if fate != "kept":
-                boxes.append(DrawnBox(_four(sides), f"{self.model.name(k)} {fate}", dashed=True))
-        return boxed(photo(outcome.x[i]), boxes, outcome.x.shape[-1])
-
-    def _found(self, one: Detections) -> list[DrawnBox]:
-        rows = zip(one.boxes.tolist(), one.labels.tolist(), one.scores.tolist(), strict=True)
-        return [DrawnBox(_four(sides), f"{self.model.name(k)} {100 * p:.0f} %") for sides, k, p in rows]
+        name, found, boxes = self.model.name, outcome.found[i], self.truth.boxes[i][self.truth.present[i]]
+        classes = self.truth.classes[i][self.truth.present[i]].tolist()
+        fates = outcome.fates.of_objects[i]
+        lost = [k for k, fate in enumerate(fates) if fate != "kept"]
+        scores = zip(found.labels.tolist(), found.scores.tolist(), strict=True)
+        groups = [
+            BoxGroup("found", found.boxes, BLUE, words=[f"{name(k)} {100 * p:.0f} %" for k, p in scores]),
+            BoxGroup(
+                "not found",
+                boxes[lost],
+                ORANGE,
+                dashed=True,
+                words=[f"{name(classes[k])} {fates[k]}" for k in lost],
+            ),
+        ]
+        return box_picture(outcome.x[i], groups)
 
     def caption(self, outcome: SceneOutcome, i: int) -> str:
         return f"{counted(len(outcome.found[i]), 'box', 'boxes')} found"
@@ -143,7 +149,6 @@ class _Boxes:
         "to 0.5; vanished: none of these; fabricated: boxes that overlap every object by less than 0.1.",
         "AP counts boxes of every score that the model reports, and so hardly falls where objects are found with lower "
         "scores or boxes of nothing with low ones; the fates count boxes above the score that an attack is for.",
-        "Dashed: objects that are not found.",
     )
 
 
@@ -299,8 +304,3 @@ def _facts(
         data=DataFacts(scenes.source, digest, n, n, n, known, known, (), (note,)),
         environment=environment(str(model.device)),
     )
-
-
-def _four(sides: Sequence[float]) -> tuple[float, float, float, float]:
-    x1, y1, x2, y2 = sides
-    return x1, y1, x2, y2

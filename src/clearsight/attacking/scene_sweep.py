@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from clearsight.attacking.scenes import Scenes
@@ -110,9 +109,3 @@ def _ap50(found: Sequence[Detections], truth: Objects, classes: int, seed: int) 
     ]
     every = box_set(pictures, range(classes))
     return average_precision(every).mean.ap50, precision_intervals(every, seed).ap50
-
-
-def objects_of(truth: Objects, row: int) -> list[tuple[list[float], int]]:
-    """The boxes of one picture with their classes."""
-    some = torch.nonzero(truth.classes[row] >= 0)[:, 0].tolist()
-    return [(truth.boxes[row, m].tolist(), int(truth.classes[row, m])) for m in some]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from PIL import Image, ImageDraw
 
 from clearsight.demos.region_detectors import Found
+from clearsight.drawing.box_picture import line
 from clearsight.drawing.charts import kind
 from clearsight.drawing.heatmaps import truetype_font
 
@@ -120,11 +122,8 @@ def suppression(boxes: Sequence[Box], scores: Sequence[float], kept: Sequence[in
     return image
 
 
-def _dashed(pen: ImageDraw.ImageDraw, box: Box, colour: str, dash: int = 14) -> None:
-    left, top, right, low = (round(v) for v in box)
-    for x in range(left, right, 2 * dash):
-        for y in (top, low):
-            pen.line([(x, y), (min(x + dash, right), y)], fill=colour, width=3)
-    for y in range(top, low, 2 * dash):
-        for x in (left, right):
-            pen.line([(x, y), (x, min(y + dash, low))], fill=colour, width=3)
+def _dashed(pen: ImageDraw.ImageDraw, box: Box, colour: str) -> None:
+    left, top, right, low = box
+    corners = [(left, top), (right, top), (right, low), (left, low), (left, top)]
+    for start, end in pairwise(corners):
+        line(pen, start, end, colour, 3, dashed=True)
