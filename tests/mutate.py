@@ -140,11 +140,12 @@ def too_long(*_: object) -> None:
 
 
 def without_mutation() -> list[str]:
-    """The files of the catalogue that the table does not break."""
+    """The files of the catalogue that the tables do not break."""
     from clearsight.core.catalogue import catalogue
 
     methods = [(kind, m.file) for kind in KINDS for m in catalogue(kind).values()]
-    return [f"{kind}/{file}.py" for kind, file in methods if f"{kind}/{file}.py" not in METHODS]
+    broken = {*METHODS, *(change[0] for change in CORE)}
+    return [f"{kind}/{file}.py" for kind, file in methods if f"{kind}/{file}.py" not in broken]
 
 
 def main() -> int:
