@@ -44,7 +44,7 @@ def box_picture(x: Tensor, groups: Sequence[BoxGroup], *, counts: bool = True) -
     labelled = sum(len(group.boxes) for group in groups if group.words) <= _MOST_WORDS
     for group in groups:
         for box in group.boxes.tolist():
-            _rectangle(pen, [scale * v for v in box], group)
+            _rectangle(pen, [scale * v for v in box], group.colour, group.dashed)
     for group in groups if labelled else ():
         for box, word in zip(group.boxes.tolist(), group.words, strict=False):
             _label(pen, (scale * box[0], scale * box[1]), word, group.colour, image.width)
@@ -94,6 +94,15 @@ def cut_out(x: Tensor, box: Sequence[float], margin: float = 0.6) -> tuple[Tenso
     return x[:, top : top + high, left : left + wide], (left, top)
 
 
+def outlined(image: Image.Image, boxes: Sequence[Sequence[float]], colour: str = ORANGE) -> Image.Image:
+    """A copy of a picture with boxes in pixels of it: lines with a white edge, which show on any ground."""
+    out = image.convert("RGB")
+    pen = ImageDraw.Draw(out)
+    for box in boxes:
+        _rectangle(pen, box, colour, False)
+    return out
+
+
 def line(pen: ImageDraw.ImageDraw, start: Point, end: Point, colour: str, width: int, dashed: bool) -> None:
     """A line across or down from start to end, of one piece or of dashes."""
     if not dashed:
@@ -119,12 +128,12 @@ def _large(x: Tensor) -> tuple[Image.Image, float]:
     return image, image.width / x.shape[2]
 
 
-def _rectangle(pen: ImageDraw.ImageDraw, box: Sequence[float], group: BoxGroup) -> None:
+def _rectangle(pen: ImageDraw.ImageDraw, box: Sequence[float], colour: str, dashed: bool) -> None:
     x1, y1, x2, y2 = box
     corners = [(x1, y1), (x2, y1), (x2, y2), (x1, y2), (x1, y1)]
     pen.line(corners, fill="white", width=_LINE + 2)
     for start, end in pairwise(corners):
-        line(pen, start, end, group.colour, _LINE, group.dashed)
+        line(pen, start, end, colour, _LINE, dashed)
 
 
 def _label(pen: ImageDraw.ImageDraw, corner: Point, word: str, colour: str, width: int) -> None:
