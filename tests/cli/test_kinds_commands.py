@@ -13,9 +13,7 @@ from PIL import Image
 from typer.core import TyperGroup as Group
 
 import clearsight as cs
-from clearsight.attacking.scene_pictures import open_scenes
 from clearsight.cli.app import app
-from clearsight.kinds.box_goals import Objects
 
 FACTORY = """
 from clearsight.testing import tiny_detector, tiny_segmenter
@@ -200,21 +198,13 @@ def test_attack_on_a_detector_with_boxes(bench: Path, run: Callable[..., Any]) -
     assert "6" in str(rows[0])  # an object in each of six pictures
 
 
-def test_boxes_come_in_the_frame_of_the_input(bench: Path) -> None:
-    write_boxes(bench)
-    model = cs.load(MODELS[0])
-    scenes, _ = open_scenes(model, ["photos"], boxes=Path("boxes"), pictures=4)  # type: ignore[arg-type]
-    assert isinstance(scenes.truth, Objects)
-    height, width = model.preprocess.size
-    assert scenes.truth.boxes[:, 0].tolist() == [[width / 4, height * 3 / 8, width * 3 / 4, height * 5 / 8]] * 4
-    assert scenes.truth.classes.tolist() == [[0]] * 4
-    assert len(scenes.names) == len(set(scenes.names)) == 4
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("attack", "DETECTOR", "photos", "--access", "label"), "--access is for classifiers, and"),
+        (("attack", "DETECTOR", "photos", "--access", "label"), "pgd is not a black-box attack"),
+        (("attack", "DETECTOR", "photos", "-a", "square", "--access", "probs"), "access 'probs' is for classifiers"),
+        (("attack", "DETECTOR", "photos", "--score-floor", "0.01"), "the detector reports scores above 0.05 alone"),
+        (("attack", "demo", "demo:coffee", "--score-floor", "0.4"), "--score-floor is for detectors and segmenters"),
         (("attack", "DETECTOR", "photos", "-m", "saliency"), "--method is for classifiers, and"),
         (("attack", "DETECTOR", "photos", "--digits", "2"), "--digits is for classifiers"),
         (("attack", "DETECTOR", "photos", "--masks", "m"), "--masks is for a segmenter, and the model is a detector"),

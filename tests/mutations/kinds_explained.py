@@ -44,6 +44,7 @@ CORE = [
     ("internals/randomisation.py", "a, b = a.flatten(1), b.flatten(1)", "pass", "kinds_metrics"),
     ("explaining/ask_kinds.py", "found[found.labels == asked.of]", "found", "explaining_kinds"),
     ("explaining/ask_kinds.py", "region.view(-1)[nearest] = True", "region[:] = True", "explaining_kinds"),
+    ("explaining/ask_kinds.py", "found.boxes[sure]", "found.boxes", "explaining_kinds"),
     ("explaining/ask_kinds.py", "(seen or order)[:most]", "order[:most]", "explaining_kinds"),
     (
         "explaining/ask_kinds.py",

@@ -58,6 +58,9 @@ CORE = [
         "inside = torch.minimum(boxes,",
         "by_hand",
     ),
+    ("curation/quality/truth_flaws.py", "boxes=_boxes(problems, name)", "boxes=()", "lists_what"),
+    ("curation/quality/page.py", "beside.boxes if k == 0 else ()", "()", "lists_what"),
+    ("curation/quality/page.py", "(image.width / wide, image.height / high)", "(1.0, 1.0)", "lists_what"),
     (
         "curation/quality/truth_flaws.py",
         "for words in picture.pixels.read().problems:",

@@ -78,12 +78,16 @@ def test_regions_in_words():
 
 def test_what_is_drawn():
     model, x = tiny_detector(), squares()
+    x[0, 0, 28:32, 0:4] = 0.75  # its score is 0.23, less than half of the surest
     outputs = model(x).detach()
+    assert len(model.detections(outputs)[0]) == 4
     marks = marks_of(model, ask_kind(model, "top3", outputs)[0], outputs)
     expected = torch.zeros(32, 32, dtype=torch.bool)
     expected[4:8, 8:12] = True
     assert torch.equal(marks.outlines[0], expected)
-    assert marks.boxes.shape == (3, 4)
+    assert marks.boxes[:, :2].tolist() == [[8, 4], [20, 4], [20, 20]]
+    nothing = model(torch.full((1, 3, 32, 32), 0.2)).detach()
+    assert marks_of(model, ask_kind(model, "top1", nothing)[0], nothing).boxes.shape == (0, 4)
     image = Image.fromarray(np.full((96, 64, 3), 128, np.uint8))
     drawn = np.asarray(boxed(image, torch.tensor([[8.0, 4, 24, 28]]), (32, 32)))  # 2 and 3 pixels for one
     changed = (drawn != 128).any(2)

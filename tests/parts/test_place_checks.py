@@ -288,7 +288,7 @@ def test_a_detector_that_reads_the_background_fails_and_one_that_does_not_passes
     assert [r["share found"] for r in caught.tables[0].rows] == [1, 1, 0, 0]
     assert len(caught.evidence) == 8
     assert (
-        "1 of 1 object found on their own background, mirrored (left), 0 on that of"
+        "1 of 1 object found on their own background, mirrored (above), 0 on that of"
         in caught.evidence[0].figure.caption
     )
     assert finding(of_the_ground(), data, "detection-accuracy").verdict == "pass"  # which no accuracy shows

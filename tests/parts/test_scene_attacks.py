@@ -6,14 +6,13 @@ import json
 
 import pytest
 import torch
-from PIL import Image
 
 import clearsight as cs
 from clearsight.attacking.scene_report import attack_scenes
 from clearsight.attacking.scene_sweep import sweep_scenes
 from clearsight.attacking.scenes import Scenes, goal_of_scenes, truth_of
 from clearsight.core.catalogue import parse
-from clearsight.drawing.boxes import DrawnBox, boxed
+from clearsight.drawing.box_picture import BLUE, ORANGE, BoxGroup, box_picture
 from clearsight.kinds.box_goals import Objects
 from clearsight.testing import tiny_detector, tiny_segmenter
 
@@ -78,6 +77,7 @@ def test_without_annotations_what_it_finds_is_the_truth_and_is_said_to_be():
     empty = Scenes(torch.full((2, 3, 32, 32), 0.2), NAMES[:2])
     report = attack_scenes(tiny_detector(), empty, aim="appear", target="class 1", eps=0.3)
     assert report.verdict == "None of 2 pictures has an object: there is nothing to find."
+    assert "no box has a score above the floor: lower it" in report.findings[0].notes[0]
 
 
 def test_objects_of_the_class_already_are_left_alone():
@@ -105,6 +105,67 @@ def test_a_segmenter_over_budgets():
     assert shares == sorted(shares, reverse=True)
 
 
+def with_a_dark_one() -> Scenes:
+    """The same with a third object that nothing shows, which is found in no picture."""
+    scenes = squares()
+    dark = torch.tensor([24.0, 24, 28, 28]).expand(8, 1, 4)
+    return Scenes(scenes.x, NAMES, Objects(torch.cat([scenes.truth.boxes, dark], 1), torch.tensor([[0, 1, 0]] * 8)))
+
+
+def test_an_object_without_a_box_in_the_clean_picture_is_missed_and_did_not_vanish():
+    finding = attack_scenes(tiny_detector(), with_a_dark_one(), "fgsm", eps=0.0101, curve=[]).findings[0]
+    rows = [[row[key] for key in ("objects", "kept", "missed", "vanished")] for row in finding.tables[0].rows]
+    assert rows == [[24, 16, 8, 0], [24, 14, 8, 2]]
+    assert not any(note.startswith("Only") for note in finding.notes)
+
+
+def test_few_objects_above_the_score_floor_are_said_to_be_few():
+    """Logits are 0.72 of the blue ones and 0.16 to 0.72 of the reds: 12 of 24 have scores above 0.6, 9 above 0.66."""
+    model, scenes = tiny_detector(), with_a_dark_one()
+    for floor, kept in ((0.5, 16), (0.6, 12), (0.66, 9)):
+        finding = attack_scenes(model, scenes, "fgsm", eps=0.001, curve=[], score_floor=floor).findings[0]
+        assert finding.tables[0].rows[0]["kept"] == kept
+        few = [note for note in finding.notes if note.startswith("Only")]
+        assert len(few) == (kept < 12)
+    assert "Only 9 of 24 objects are found in the clean pictures, by boxes with scores above 0.66" in few[0]
+    assert "A lower score floor (--score-floor)" in few[0]
+    for floor in (0.04, 1.0):
+        with pytest.raises(cs.Refused, match=f"score_floor {floor:g} .* the detector reports scores above 0.05 alone"):
+            attack_scenes(model, scenes, eps=0.001, score_floor=floor)
+
+
+def test_a_black_box_by_the_label_alone():
+    finding = attack_scenes(
+        tiny_detector(), squares()[:2], "hop-skip-jump(queries=60)", eps=0.5, access="label"
+    ).findings[0]
+    assert any("of a black box that tells only whether the goal is met" in note for note in finding.notes)
+    assert 0 < finding.tables[0].rows[1]["vanished"] <= 4
+    with pytest.raises(cs.Refused, match="the model answers with labels alone"):
+        attack_scenes(tiny_detector(), squares(), "square(queries=9)", access="label")
+    with pytest.raises(cs.Refused, match="pgd is not a black-box attack"):
+        attack_scenes(tiny_detector(), squares(), "pgd", access="label")
+
+
+def test_when_the_time_is_up_the_pictures_before_are_reported(monkeypatch: pytest.MonkeyPatch):
+    """At least one portion is attacked, and with the same result as without a limit."""
+    monkeypatch.setattr("clearsight.attacking.scene_sweep.LOT", 3)
+    x, boxes = squares().x, squares().truth.boxes
+    scenes = Scenes(x, NAMES, Objects(boxes, torch.tensor([[0, 1], [0, -1]] * 4)))  # every other blue one is no object
+    whole = attack_scenes(tiny_detector(), scenes, "fgsm", eps=0.0101, curve=[], budget=600.0)
+    cut = attack_scenes(tiny_detector(), scenes, "fgsm", eps=0.0101, curve=[], budget=1e-9, seed=1)
+    rows = {row["picture"]: row for row in whole.findings[0].tables[1].rows}
+    assert len(rows) == 8
+    assert whole.findings[0].tables[0].rows[1]["kept"] == 10
+    some = cut.findings[0].tables[1].rows
+    assert len(some) == 3
+    assert [row["picture"] for row in some] != list(NAMES[:3])
+    assert all(row == rows[row["picture"]] for row in some)
+    assert any("The time was up after 3 of 8 pictures, in an order drawn by seed." in n for n in cut.findings[0].notes)
+    assert (cut.facts.data.pictures, cut.facts.data.tried) == (8, 3)
+    patch = attack_scenes(tiny_detector(), squares(), "patch(steps=1)", budget=1e-9).findings[0]
+    assert len(patch.tables[1].rows) == 8  # it learns from all pictures, so they are not parted
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [
@@ -127,20 +188,27 @@ def test_truth_that_does_not_fit_is_refused():
         attack_scenes(tiny_segmenter(), scenes)
     with pytest.raises(cs.Refused, match="8 pictures, 2 names and 8 truths"):
         Scenes(scenes.x, NAMES[:2], scenes.truth)
+    with pytest.raises(cs.Refused, match="0 pictures, 0 names"):
+        Scenes(scenes.x[:0], ())
     y = torch.zeros(8, 32, 32, dtype=torch.long)
     with pytest.raises(cs.Refused, match="is class 0 already"):
         attack_scenes(tiny_segmenter(), Scenes(scenes.x, NAMES, y), aim="become", target="class 0")
 
 
 def test_boxes_are_drawn_where_they_are():
-    image = Image.new("RGB", (100, 100), (120, 120, 120))
-    out = boxed(image, [DrawnBox((2, 2, 8, 8), ""), DrawnBox((1, 1, 9, 9), "", dashed=True)], 10)
-    assert out.getpixel((20, 50)) == (30, 30, 30)
-    assert out.getpixel((21, 50)) == (255, 255, 255)
-    assert out.getpixel((79, 50)) == (30, 30, 30)
-    assert out.getpixel((50, 50)) == (120, 120, 120)
-    edge = [out.getpixel((10, y)) == (120, 120, 120) for y in range(12, 88)]
-    assert 0.3 < sum(edge) / len(edge) < 0.7
-    worded = boxed(image, [DrawnBox((2, 5, 8, 8), "red")], 10)
-    assert worded.getpixel((22, 40)) == (30, 30, 30)
-    assert image.getpixel((20, 50)) == (120, 120, 120)
+    """A box of 6 of 10 pixels is 48 times as large, its dashes and gaps are 9 pixels long."""
+    x, ground = torch.full((3, 10, 10), 0.5), (128, 128, 128)
+    found, lost = torch.tensor([[2.0, 2, 8, 8]]), torch.tensor([[1.0, 1, 9, 9]])
+    words = ["red 90 %"]
+    image = box_picture(x, [BoxGroup("found", found, BLUE), BoxGroup("lost", lost, ORANGE, dashed=True, words=words)])
+    assert image.width == 480
+    assert image.height > 480  # the legend
+    assert image.getpixel((96, 240)) == image.getpixel((384, 240)) == (43, 131, 181)
+    assert image.getpixel((93, 240)) == image.getpixel((240, 240)) == ground
+    edge = [image.getpixel((48, y)) for y in range(60, 420)]
+    assert {*edge} == {(208, 117, 12), (255, 255, 255)}
+    assert 0.4 < edge.count((208, 117, 12)) / len(edge) < 0.6
+    worded = [image.getpixel((px, 38)) for px in range(52, 110)]
+    assert ground not in worded
+    many = box_picture(x, [BoxGroup("lost", lost.expand(13, 4), ORANGE, words=words * 13)])
+    assert {many.getpixel((px, 38)) for px in range(52, 110)} == {ground}  # 13 labels would hide the picture

@@ -1,10 +1,12 @@
 """Boxes and class maps for detectors and segmenters: the same objects in every format, and all that is bad is named."""
 
+import io
 import json
 import pickle
 import struct
 import warnings
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,8 @@ from typer.testing import CliRunner
 
 from clearsight.cli.app import app
 from clearsight.curation.quality.check import check_data
+from clearsight.curation.quality.flaw import Flaw
+from clearsight.curation.quality.page import page
 from clearsight.data.box_folders import open_boxes
 from clearsight.data.duplicates import likenesses
 from clearsight.data.images import open_classes
@@ -611,6 +615,14 @@ def test_data_check_lists_what_is_wrong_with_boxes_and_maps(root: Path) -> None:
     assert flaw.names == ("images/c.png",)
     assert flaw.tables[0].rows[0]["object"] == "annotation 104"
     assert flaw.tables[0].rows[0]["box"] == "70, 5, 80, 25"
+    assert [one.boxes for one in flaw.shown] == [((70, 5, 80, 25),)]
+    drawn = Flaw("one", 1, "one", shown=(replace(flaw.shown[0], boxes=((15, 10, 45, 30), (1e9, 0, 2e9, 9))),))
+    (shown,) = page("x", [drawn]).blocks[0].shown
+    with Image.open(io.BytesIO(shown.figure.data)) as image:  # 176 pixels for 60
+        orange = (np.asarray(image.convert("RGB")) == (208, 117, 12)).all(-1)
+    assert orange[29, 48:128].all()
+    assert orange[33:84, 44].all()
+    assert not orange[36:80, 50:126].any()
     (counts,) = [f for f in checked.flaws if f.name == "objects"]
     assert counts.n == 4
     assert [row["boxes"] for row in counts.tables[0].rows] == [2, 1, 1]

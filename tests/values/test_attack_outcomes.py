@@ -6,9 +6,10 @@ import pytest
 import torch
 
 import clearsight as cs
-from clearsight.kinds.attack_outcomes import object_fates, pixel_outcomes
+from clearsight.kinds.attack_outcomes import object_fates
 from clearsight.kinds.box_goals import Objects, objects
 from clearsight.kinds.detections import Detections
+from clearsight.kinds.region_goals import misread_share
 from clearsight.testing import tiny_detector, tiny_segmenter
 
 
@@ -83,6 +84,5 @@ def test_the_shares_of_misread_pixels():
     attacked = x.clone()
     attacked[0, 2, :8] = 0.9
     attacked[1, 1, :24] = 0.9
-    shares = pixel_outcomes(model(x), model(attacked), y)
-    assert shares.before.tolist() == [0.0, 0.5]
-    assert shares.after.tolist() == [0.25, 0.0]
+    assert misread_share(model(x), y).tolist() == [0.0, 0.5]
+    assert misread_share(model(attacked), y).tolist() == [0.25, 0.0]

@@ -19,7 +19,7 @@ from clearsight.data.text_inputs import refuse_texts
 from clearsight.data.truth_records import BoxTruth
 from clearsight.data.truth_to_input import map_to_input, truth_to_input
 from clearsight.errors import Refused
-from clearsight.kinds.box_goals import Objects
+from clearsight.kinds.box_goals import Objects, objects
 from clearsight.kinds.detector import Detector
 from clearsight.kinds.segmenter import Segmenter
 
@@ -69,7 +69,7 @@ def open_scenes(
         raise Refused(f"none of the pictures can be read ({'; '.join(': '.join(one) for one in broken[:3])})")
     known: Objects | Tensor | None = None
     if boxes is not None:
-        known = _padded([t for t in truths if isinstance(t, BoxTruth)])
+        known = objects([t for t in truths if isinstance(t, BoxTruth)])
     elif masks is not None:
         known = torch.stack([t for t in truths if isinstance(t, Tensor)])
     notes = (*data.notes, *(f"left out {name}: {why}" for name, why in broken))
@@ -105,11 +105,3 @@ def _read(picture: Picture, preprocess: Preprocess) -> tuple[Tensor, BoxTruth | 
         truth = truth_to_input(picture.boxes, preprocess)
         return x, truth.keep(~truth.crowd)
     return x, None if picture.pixels is None else map_to_input(picture.pixels(), preprocess)
-
-
-def _padded(truths: Sequence[BoxTruth]) -> Objects:
-    most = max(map(len, truths), default=0)
-    boxes, classes = torch.zeros(len(truths), most, 4), torch.full((len(truths), most), -1)
-    for i, one in enumerate(truths):
-        boxes[i, : len(one)], classes[i, : len(one)] = one.boxes, one.labels
-    return Objects(boxes, classes)

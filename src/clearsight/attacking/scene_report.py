@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
 
-from PIL import Image
-from torch import Tensor
+import torch
 
 from clearsight.attacking.report import FLOOR, USUAL, AttackReport, budget_levels
-from clearsight.attacking.scene_sweep import SceneOutcome, objects_of, sweep_scenes
+from clearsight.attacking.scene_kinds import BoxReport, KindReport, PixelReport
+from clearsight.attacking.scene_sweep import SceneOutcome, sweep_scenes
 from clearsight.attacking.scenes import Aim, Scenes, goal_of_scenes, truth_of
 from clearsight.auditing.assemble import environment, model_facts
 from clearsight.auditing.evidence import bounds, share, span, table
@@ -22,16 +23,13 @@ from clearsight.core.norms import norm_of, word
 from clearsight.core.statistics import judge
 from clearsight.core.text import counted
 from clearsight.drawing import charts
-from clearsight.drawing.boxes import DrawnBox, boxed
-from clearsight.drawing.heatmaps import overlay, photo, png, strip
-from clearsight.kinds.attack_outcomes import FATES
+from clearsight.drawing.heatmaps import png, strip
+from clearsight.errors import Refused
 from clearsight.kinds.box_goals import Objects
-from clearsight.kinds.detections import Detections
 from clearsight.kinds.detector import Detector
-from clearsight.kinds.region_goals import UNJUDGED
 from clearsight.kinds.segmenter import Segmenter
 from clearsight.reporting.facts import DataFacts, RunFacts
-from clearsight.reporting.findings import Cell, Evidence, Figure, Finding
+from clearsight.reporting.findings import Evidence, Figure, Finding
 from clearsight.runner.run import budgeted
 
 EVIDENCE = 12
@@ -46,10 +44,12 @@ def attack_scenes(
     target: str | None = None,
     eps: float | None = None,
     curve: Sequence[float] | None = None,
+    access: str = "logits",
     score_floor: float = 0.5,
     floor: float = FLOOR,
     seed: int = 0,
     batch: int | None = None,
+    budget: float | None = None,
     command: str = "",
 ) -> AttackReport:
     """Attack pictures of a detector or a segmenter -> a Report of what it still finds.
@@ -68,129 +68,74 @@ def attack_scenes(
         target: class for "appear" and "become".
         eps: the main budget in pixels in [0, 1]; None for the usual one of its norm.
         curve: further budgets; None for an eighth, a quarter and a half of eps.
-        score_floor: score above which a box counts as found.
+        access: what a black-box attack learns of the outputs: "logits" for all of them, "label" for whether the goal
+            is met.
+        score_floor: score above which a detector's box counts as found, at least the model's own floor, below 1.
         floor: the AP50 or mean IoU that should be left.
         seed: start of all randomness.
         batch: maximum number of pictures that go through the network at once.
+        budget: time in seconds after which no further picture is attacked; None for no limit.  Pictures then come in
+            an order drawn by seed.
         command: command that makes the report again.
 
-    Refused: goals and truth of the other kind of model, and what the attack refuses.
+    Refused: goals and truth of the other kind of model, an access other than these, a score floor below what the
+    detector reports, and what the attack refuses.
     """
     began = time.monotonic()
     call, eps = budgeted(parse(method, "attacks"), eps)
     levels = budget_levels(call, eps, curve)
     if "early_stop" in call.method.options and "early_stop" not in call.options:
         call = call.with_options(early_stop=False)  # the score falls further than where the goal is just met
+    _check_options(model, access, score_floor)
+    planned, deadline = len(scenes.names), math.inf
+    if budget is not None:
+        deadline = began + budget
+        scenes = scenes[torch.randperm(planned, generator=torch.Generator().manual_seed(seed))]
     truth = truth_of(model, scenes, score_floor, batch)
     goal = goal_of_scenes(model, truth, aim, target, score_floor)
-    outcomes = sweep_scenes(model, scenes, truth, goal, call, levels, floor=score_floor, seed=seed, batch=batch)
-    kind = _Boxes(model, truth) if isinstance(truth, Objects) else _Pixels(model, truth)
-    finding = _finding(kind, scenes, call, eps, outcomes, floor)
+    outcomes = sweep_scenes(
+        model, scenes, truth, goal, call, levels, access=access, floor=score_floor, seed=seed, batch=batch,
+        deadline=deadline,
+    )  # fmt: skip
+    reached = slice(len(outcomes[0].x))
+    scenes, truth = scenes[reached], truth[reached]
+    kind: KindReport
+    if isinstance(truth, Objects):
+        kind = BoxReport(model, truth, outcomes[0], score_floor)
+    else:
+        kind = PixelReport(model, truth)
+    notes = _notes(kind, scenes, call, access, outcomes, floor, planned)
+    finding = _finding(kind, scenes, call, eps, outcomes, floor, notes)
     seconds = round(time.monotonic() - began, 3)
     finding = _named(finding, call, seconds, command)
-    return AttackReport(_facts(model, scenes, kind, seconds, seed, command), (finding,))
+    return AttackReport(_facts(model, scenes, kind, planned, budget, seconds, seed, command), (finding,))
 
 
-class _Boxes:
-    """What the report says of a detector."""
+def _check_options(model: Detector | Segmenter, access: str, score_floor: float) -> None:
+    """Refuse probabilities of one class, which only classifiers have, and a score floor below what is reported.
 
-    score, what = "AP50", "objects"
-
-    def __init__(self, model: Detector | Segmenter, truth: Objects) -> None:
-        self.model, self.truth = model, truth
-
-    def row(self, outcome: SceneOutcome, rows: Sequence[int]) -> dict[str, Cell]:
-        """The fates of the objects of some pictures, and the boxes of nothing."""
-        assert outcome.fates is not None
-        every = [fate for i in rows for fate in outcome.fates.of_objects[i]]
-        cells: dict[str, Cell] = {"objects": len(every)}
-        cells |= {fate: every.count(fate) for fate in FATES}
-        return cells | {"fabricated": int(outcome.fates.fabricated[list(rows)].sum())}
-
-    def harm(self, before: SceneOutcome, after: SceneOutcome, i: int) -> tuple[float, ...]:
-        """What orders the pictures, the worst first: objects lost, then boxes that came up."""
-        lost, made = (
-            float(sum(self.row(o, [i])[key] * sign for o, sign in ((before, a), (after, b))))  # type: ignore[misc, operator]
-            for key, a, b in (("kept", 1, -1), ("fabricated", -1, 1))
+    Boxes below what the detector reports would count for the goal alone.
+    """
+    if access not in ("logits", "label"):
+        raise Refused(f"access {access!r} is for classifiers, and the model is a {model.kind}", "give logits or label")
+    if isinstance(model, Detector) and not model.floor <= score_floor < 1:
+        raise Refused(
+            f"score_floor {score_floor:g} (--score-floor): the detector reports scores above {model.floor:g} alone",
+            "give one from there to below 1",
         )
-        return lost, made
-
-    def sentence(self, after: SceneOutcome) -> str:
-        cells = self.row(after, range(len(after.x)))
-        fabricated = int(cells["fabricated"] or 0)
-        made = f", and {counted(fabricated, 'box', 'boxes')} of nothing {'is' if fabricated == 1 else 'are'} found"
-        kept = f"{cells['kept']} of {counted(int(cells['objects'] or 0), 'object')} stay found"
-        return kept + (made if fabricated else "")
-
-    def drawn(self, outcome: SceneOutcome, i: int) -> Image.Image:
-        """The boxes that are found, and dashed the objects that are not."""
-        assert outcome.fates is not None
-        boxes = self._found(outcome.found[i])
-        for (sides, k), fate in zip(objects_of(self.truth, i), outcome.fates.of_objects[i], strict=True):
-            if fate != "kept":
-                boxes.append(DrawnBox(_four(sides), f"{self.model.name(k)} {fate}", dashed=True))
-        return boxed(photo(outcome.x[i]), boxes, outcome.x.shape[-1])
-
-    def _found(self, one: Detections) -> list[DrawnBox]:
-        rows = zip(one.boxes.tolist(), one.labels.tolist(), one.scores.tolist(), strict=True)
-        return [DrawnBox(_four(sides), f"{self.model.name(k)} {100 * p:.0f} %") for sides, k, p in rows]
-
-    def caption(self, outcome: SceneOutcome, i: int) -> str:
-        return f"{counted(len(outcome.found[i]), 'box', 'boxes')} found"
-
-    notes = (
-        "kept: a box of its class with an IoU of 0.5 or more; mislabelled: of another class; displaced: an IoU of 0.1 "
-        "to 0.5; vanished: none of these; fabricated: boxes that overlap every object by less than 0.1.",
-        "AP counts boxes of every score that the model reports, and so hardly falls where objects are found with lower "
-        "scores or boxes of nothing with low ones; the fates count boxes above the score that an attack is for.",
-        "Dashed: objects that are not found.",
-    )
-
-
-class _Pixels:
-    """What the report says of a segmenter."""
-
-    score, what = "mean IoU", "pixels"
-
-    def __init__(self, model: Detector | Segmenter, truth: Tensor) -> None:
-        self.model, self.truth = model, truth
-
-    def row(self, outcome: SceneOutcome, rows: Sequence[int]) -> dict[str, Cell]:
-        assert outcome.misread is not None
-        return {"pixels misread": float(outcome.misread[list(rows)].mean())}
-
-    def harm(self, before: SceneOutcome, after: SceneOutcome, i: int) -> tuple[float, ...]:
-        assert before.misread is not None
-        assert after.misread is not None
-        return (float(after.misread[i] - before.misread[i]),)
-
-    def sentence(self, after: SceneOutcome) -> str:
-        misread = self.row(after, range(len(after.x)))["pixels misread"]
-        return f"{share(float(misread or 0))} of the pixels of a picture are misread in the mean"
-
-    def drawn(self, outcome: SceneOutcome, i: int) -> Image.Image:
-        """The picture, and the pixels that are misread in ink over it."""
-        assert outcome.predicted is not None
-        wrong = (outcome.predicted[i] != self.truth[i]) & (self.truth[i] != UNJUDGED)
-        return strip([photo(outcome.x[i]), overlay(outcome.x[i], wrong.float(), signed=False)])
-
-    def caption(self, outcome: SceneOutcome, i: int) -> str:
-        assert outcome.predicted is not None
-        counts = outcome.predicted[i].flatten().bincount(minlength=len(self.model.labels))
-        order = [k for k in counts.argsort(descending=True).tolist() if counts[k]][:3]
-        return ", ".join(f"{self.model.name(k)} {share(float(counts[k] / counts.sum()))}" for k in order)
-
-    notes = ("In ink: pixels that are misread.",)
 
 
 def _finding(
-    kind: _Boxes | _Pixels, scenes: Scenes, call: Call, eps: float, outcomes: Sequence[SceneOutcome], floor: float
-) -> Finding:
+    kind: KindReport, scenes: Scenes, call: Call, eps: float, outcomes: Sequence[SceneOutcome], floor: float,
+    notes: tuple[str, ...],
+) -> Finding:  # fmt: skip
     before = outcomes[0]
     after = next(o for o in outcomes if o.eps == eps)
     n, every = len(scenes.names), range(len(scenes.names))
     if after.score is None or before.score is None:
-        return Finding("note", f"None of {counted(n, 'picture')} has an object: there is nothing to find.")
+        none = f"None of {counted(n, 'picture')} has an object: there is nothing to find."
+        lower = "No annotations, and no box has a score above the floor: lower it (--score-floor)."
+        return Finding("note", none, notes=(lower,) if scenes.truth is None else ())
     bounded = "unbounded" not in call.method.claims
     named = f"{call.method.name} at eps {word(eps)}" if bounded else call.method.name
     headline = (
@@ -208,7 +153,7 @@ def _finding(
         interval=after.interval,
         n=n,
         has_bar=True,
-        notes=_notes(kind, scenes, call, outcomes, floor),
+        notes=notes,
         tables=(*table("By budget", levels), *table("By picture, the worst first", pictures)),
         figures=_curve(kind, outcomes, n) if bounded and len(outcomes) > 2 else (),
         evidence=tuple(
@@ -220,8 +165,9 @@ def _finding(
 
 
 def _notes(
-    kind: _Boxes | _Pixels, scenes: Scenes, call: Call, outcomes: Sequence[SceneOutcome], floor: float
-) -> tuple[str, ...]:
+    kind: KindReport, scenes: Scenes, call: Call, access: str, outcomes: Sequence[SceneOutcome], floor: float,
+    planned: int,
+) -> tuple[str, ...]:  # fmt: skip
     notes = [
         f"Asked for: {kind.score} of at least {share(floor)} (option floor). A failed attack proves nothing: other "
         "attacks may find more."
@@ -241,11 +187,18 @@ def _notes(
     if "unbounded" not in call.method.claims:
         norm = norm_of(call)
         notes.append(f"Budgets are in {norm.upper() if norm == 'l2' else 'Linf'}, of pixels in [0, 1].")
-    notes.append(f"The attack took {passes:.0f} passes forward for each picture, over all budgets.")
-    return (*notes, *kind.notes)
+    blind = ""
+    if "black-box" in call.method.claims:
+        blind = f" of a black box that tells {'its outputs' if access == 'logits' else 'only whether the goal is met'}"
+    notes.append(f"The attack took {passes:.0f} passes forward{blind} for each picture, over all budgets.")
+    if planned > len(scenes.names):
+        notes.append(
+            f"The time was up after {len(scenes.names)} of {counted(planned, 'picture')}, in an order drawn by seed."
+        )
+    return (*notes, *kind.notes, "Of each picture under Evidence the clean one stands above the attacked one.")
 
 
-def _curve(kind: _Boxes | _Pixels, outcomes: Sequence[SceneOutcome], n: int) -> tuple[Figure, ...]:
+def _curve(kind: KindReport, outcomes: Sequence[SceneOutcome], n: int) -> tuple[Figure, ...]:
     values = [o.score or 0.0 for o in outcomes]
     intervals = [o.interval for o in outcomes]
     known = [i for i in intervals if i is not None]
@@ -264,13 +217,11 @@ def _curve(kind: _Boxes | _Pixels, outcomes: Sequence[SceneOutcome], n: int) -> 
     return (Figure("attack-curve.svg", data, caption, f"{kind.score} by budget: {words}."),)
 
 
-def _evidence(
-    kind: _Boxes | _Pixels, scenes: Scenes, before: SceneOutcome, after: SceneOutcome, i: int, k: int
-) -> Evidence:
+def _evidence(kind: KindReport, scenes: Scenes, before: SceneOutcome, after: SceneOutcome, i: int, k: int) -> Evidence:
     """One picture before and after."""
     name = scenes.names[i]
     caption = f"before: {kind.caption(before, i)}; attacked at {word(after.eps)}: {kind.caption(after, i)}"
-    image = strip([kind.drawn(before, i), kind.drawn(after, i)])
+    image = strip([kind.drawn(before, i), kind.drawn(after, i)], down=True)
     return Evidence(
         name, Figure(f"attack-{k}.png", png(image), caption, f"{name}: {caption}"), kind.row(after, [i]), ""
     )
@@ -282,7 +233,14 @@ def _named(finding: Finding, call: Call, seconds: float, command: str) -> Findin
 
 
 def _facts(
-    model: Detector | Segmenter, scenes: Scenes, kind: _Boxes | _Pixels, seconds: float, seed: int, command: str
+    model: Detector | Segmenter,
+    scenes: Scenes,
+    kind: KindReport,
+    planned: int,
+    budget: float | None,
+    seconds: float,
+    seed: int,
+    command: str,
 ) -> RunFacts:
     n = len(scenes.names)
     known = 0 if scenes.truth is None else n
@@ -294,13 +252,9 @@ def _facts(
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=round(seconds, 2),
         seed=seed,
+        budget=budget,
         method="",
         model=model_facts(model),
-        data=DataFacts(scenes.source, digest, n, n, n, known, known, (), (note,)),
+        data=DataFacts(scenes.source, digest, planned, n, n, known, known, (), (note,)),
         environment=environment(str(model.device)),
     )
-
-
-def _four(sides: Sequence[float]) -> tuple[float, float, float, float]:
-    x1, y1, x2, y2 = sides
-    return x1, y1, x2, y2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,9 +23,12 @@ from clearsight.kinds.attack_outcomes import ObjectFates, object_fates
 from clearsight.kinds.box_goals import Objects
 from clearsight.kinds.detections import Detections
 from clearsight.kinds.detector import Detector
-from clearsight.kinds.region_goals import UNJUDGED
+from clearsight.kinds.region_goals import misread_share
 from clearsight.kinds.segmenter import Segmenter
+from clearsight.runner.results import Attacked
 from clearsight.runner.run import attack
+
+LOT = 8  # pictures between two looks at the clock
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,15 +62,35 @@ def sweep_scenes(
     call: Call,
     levels: Sequence[float],
     *,
+    access: str = "logits",
     floor: float = 0.5,
     seed: int = 0,
     batch: int | None = None,
+    deadline: float = math.inf,
 ) -> list[SceneOutcome]:
-    """The outcome of the clean pictures, and of each budget in turn.  floor: score of a box that counts as found."""
-    outcomes = [_judged(model, scenes.x, truth, goal, 0.0, floor, seed, batch)]
-    for eps in sorted(levels):
-        attacked = attack(model, scenes.x, goal, call, eps=eps, seed=seed, batch=batch)
-        outcomes.append(_judged(model, attacked.x, truth, goal, eps, floor, seed, batch, attacked.queries))
+    """The outcome of the clean pictures, and of each budget in turn.
+
+    access: what a black-box attack learns of the outputs.  floor: score of a box that counts as found.  deadline: of
+    the clock `time.monotonic`, after which no further picture is attacked; the outcomes are of the pictures before.
+    """
+    eps_levels, n = sorted(levels), len(scenes.x)
+    at_once = n if deadline == math.inf or "lessons" in call.method.injected else LOT
+    parts: dict[float, list[Attacked]] = {eps: [] for eps in eps_levels}
+    done = 0
+    while done < n and (not done or time.monotonic() < deadline):
+        rows = slice(done, done + at_once)
+        for eps in eps_levels:
+            x = scenes.x[rows]
+            parts[eps].append(attack(model, x, goal[rows], call, eps=eps, access=access, seed=seed, batch=batch))
+        done = min(done + at_once, n)
+    reached = slice(done)
+    goal, truth = goal[reached], truth[reached]
+    outcomes = [_judged(model, scenes.x[reached], truth, goal, 0.0, floor, seed, batch)]
+    for eps, attacked in parts.items():
+        x = torch.cat([one.x for one in attacked])
+        tried = [int((~one.already).sum()) for one in attacked]
+        passes = sum(one.queries * k for one, k in zip(attacked, tried, strict=True)) / max(sum(tried), 1)
+        outcomes.append(_judged(model, x, truth, goal, eps, floor, seed, batch, passes))
     return outcomes
 
 
@@ -93,10 +118,9 @@ def _judged(
     predicted, counts = outputs.argmax(1).cpu(), PixelCounts(len(model.labels))
     for one, right in zip(predicted, truth, strict=True):
         counts.add(one, right)
-    figures, judged = counts.scores(seed), truth != UNJUDGED
-    wrong = ((predicted != truth) & judged).flatten(1).sum(1) / judged.flatten(1).sum(1)
+    figures, misread = counts.scores(seed), misread_share(outputs, truth).cpu()
     score, interval = figures.mean_iou, figures.intervals["mean_iou"]
-    return SceneOutcome(eps, x.cpu(), met, score, interval, predicted=predicted, misread=wrong, passes=passes)
+    return SceneOutcome(eps, x.cpu(), met, score, interval, predicted=predicted, misread=misread, passes=passes)
 
 
 def _ap50(found: Sequence[Detections], truth: Objects, classes: int, seed: int) -> tuple[float | None, Interval | None]:
@@ -110,9 +134,3 @@ def _ap50(found: Sequence[Detections], truth: Objects, classes: int, seed: int) 
     ]
     every = box_set(pictures, range(classes))
     return average_precision(every).mean.ap50, precision_intervals(every, seed).ap50
-
-
-def objects_of(truth: Objects, row: int) -> list[tuple[list[float], int]]:
-    """The boxes of one picture with their classes."""
-    some = torch.nonzero(truth.classes[row] >= 0)[:, 0].tolist()
-    return [(truth.boxes[row, m].tolist(), int(truth.classes[row, m])) for m in some]

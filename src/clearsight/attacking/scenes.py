@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from clearsight.core.model import Model
-from clearsight.core.targets import Goal
+from clearsight.core.targets import Goal, Rows
 from clearsight.errors import Refused, nearest
 from clearsight.internals.scores import scores
 from clearsight.kinds.box_goals import Appear, BoxesBecome, Objects, Vanish, objects
@@ -31,7 +31,7 @@ class Scenes:
     every pixel, int64 (B, H, W), 255 where it does not count; None where nothing is known.  source: words that open
     them again.
 
-    Refused: another number of names or of truths than of pictures.
+    Refused: no picture, and another number of names or of truths than of pictures.
     """
 
     x: Tensor
@@ -41,8 +41,13 @@ class Scenes:
 
     def __post_init__(self) -> None:
         truths = len(self.x) if self.truth is None else _number(self.truth)
-        if not len(self.x) == len(self.names) == truths:
+        if not 0 < len(self.x) == len(self.names) == truths:
             raise Refused(f"{len(self.x)} pictures, {len(self.names)} names and {truths} truths: give one of each")
+
+    def __getitem__(self, rows: Rows) -> Scenes:
+        numbers = torch.arange(len(self.names))[rows].tolist()
+        truth = None if self.truth is None else self.truth[rows]
+        return Scenes(self.x[rows], tuple(self.names[i] for i in numbers), truth, self.source)
 
 
 def _number(truth: Objects | Tensor) -> int:

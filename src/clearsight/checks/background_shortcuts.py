@@ -215,7 +215,7 @@ def _row(case: DetectorCase, p: _Picture) -> dict[str, Cell]:
         "mirrored": int(p.mirrored),
         "on others": p.swapped,
         "once gone": int(p.removed),
-        "first background": case.pictures[p.donor].name,
+        "background": case.pictures[p.donor].name,
     }
 
 
@@ -255,10 +255,10 @@ def _evidence(case: DetectorCase, worst: list[_Picture]) -> tuple[Evidence, ...]
     evidence = []
     for n, p in enumerate(worst, 1):
         mirrored, swapped, truth, before, after = p.shown
-        image = strip([_drawn(mirrored, truth, before), _drawn(swapped, truth, after)])
+        image = strip([_drawn(mirrored, truth, before), _drawn(swapped, truth, after)], down=True)
         caption = (
-            f"{sum(before)} of {counted(p.objects, 'object')} found on their own background, mirrored (left), "
-            f"{sum(after)} on that of {case.pictures[p.donor].name} (right)"
+            f"{sum(before)} of {counted(p.objects, 'object')} found on their own background, mirrored (above), "
+            f"{sum(after)} on that of {case.pictures[p.donor].name} (below)"
         )
         if p.removed:
             caption += f"; {int(p.removed)} still reported once they are gone"
@@ -271,6 +271,6 @@ def _drawn(x: Tensor, truth: BoxTruth, hits: list[bool]) -> Image.Image:
     right = torch.tensor(hits, dtype=torch.bool)
     groups = [
         BoxGroup("found", truth.boxes[right], BLUE),
-        BoxGroup("lost", truth.boxes[~right], ORANGE, dashed=True),
+        BoxGroup("not found", truth.boxes[~right], ORANGE, dashed=True),
     ]
     return box_picture(x, groups)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -19,7 +20,7 @@ from clearsight.cli.inputs import (
 )
 from clearsight.cli.options import DATA, MODEL, DataOptions, ModelOptions, Out, RunOptions, Take, WorkerOptions, grouped
 from clearsight.cli.output import end, sayer, typed_command
-from clearsight.cli.scenes import attack_scenes_of, given_of, refuse_options, unless
+from clearsight.cli.scenes import SceneOptions, attack_scenes_of, given_of, refuse_options, unless
 from clearsight.cli.texts import attack_texts_of
 from clearsight.errors import Refused
 from clearsight.models.model_words import reads_texts
@@ -40,10 +41,6 @@ def attack(
     target: Annotated[
         str | None, typer.Option(help="Class that the attack aims at; without it any wrong class counts.")
     ] = None,
-    goal: Annotated[
-        str | None,
-        typer.Option(help="Of a detector: vanish, appear, become, anything; of a segmenter: misread, become."),
-    ] = None,
     curve: Annotated[str | None, typer.Option(help="Further budgets of the curve: 1/255,2/255.")] = None,
     access: Annotated[
         str, typer.Option(help="What a black-box attack learns of the scores: logits, probs, top-5, ..., or label.")
@@ -63,6 +60,7 @@ def attack(
         DataOptions,
         Take("boxes", "voc_base", "masks", "split", "label_column", "text_column", "marks_column", "classes"),
     ],
+    about_scenes: SceneOptions,
     about_model: ModelOptions,
     budget: Annotated[
         str | None, typer.Option(help="Time after which no further picture is attacked: 60s, 5m.")
@@ -80,7 +78,7 @@ def attack(
     if any(map(reads_texts, names)):
         if len(names) > 1:
             raise Refused(f"{', '.join(names)}: models of texts are attacked one by one: name one")
-        options = {"target": target, "goal": goal, "curve": curve, "digits": digits, "other": other}
+        options = {"target": target, "curve": curve, "digits": digits, "other": other, **asdict(about_scenes)}
         options |= {"access": unless(access, "logits"), "method": unless(explainer, "auto")}
         refuse_options(options, "is of pictures, and the model takes texts")
         limit = None if eps is None else numbers(eps, "--eps")[0]
@@ -89,9 +87,7 @@ def attack(
             names[0], places, chosen, limit, floor, pictures, budget, out, about_data, about_model, sharing, run
         )
     explainers = [] if explainer == "auto" else [explainer]
-    look_first(
-        [*names, *([] if other is None else [other])], places, attacks=[method] if method else [], explainers=explainers
-    )
+    look_first([*names, *filter(None, [other])], places, attacks=[*filter(None, [method])], explainers=explainers)
     from clearsight.attacking.report import attack_pictures, attack_request
     from clearsight.attacking.transfer_matrix import transfer_matrix
     from clearsight.cli.progress import progress
@@ -104,14 +100,15 @@ def attack(
         refuse_options(options, "does not apply to several models (transfer matrix)", "leave it out, or name one model")
     loaded = [load_model(name, about_model, run) for name in names]
     if len(loaded) == 1 and loaded[0].kind != "classifier":
-        options = {"access": unless(access, "logits"), "digits": digits, "other": other, "budget": budget}
-        options |= {"method": unless(explainer, "auto"), **given_of(about_data, "label_column", "classes")}
+        options = {"digits": digits, "other": other, "method": unless(explainer, "auto")}
+        options |= given_of(about_data, "label_column", "classes")
         refuse_options(options, f"is for classifiers, and {names[0]} is a {loaded[0].kind}")
         attack_scenes_of(
-            loaded[0], places, method, goal, target, eps, curve, floor, pictures, out, about_data, sharing, run
-        )
+            loaded[0], places, method, target, eps, curve, access, floor, pictures, budget, out, about_data,
+            about_scenes, sharing, run,
+        )  # fmt: skip
     models = [classifier_of(model, "clearsight attack with several models") for model in loaded]
-    options = {"goal": goal, **given_of(about_data, "boxes", "voc_base", "masks")}
+    options = {**asdict(about_scenes), **given_of(about_data, "boxes", "voc_base", "masks")}
     refuse_options(options, f"is for detectors and segmenters, and {names[0]} is a classifier")
     chosen = method or _usual(models, names, run)
     request = attack_request(

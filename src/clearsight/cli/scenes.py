@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
-from clearsight.cli.inputs import hired, numbers
+import typer
+
+from clearsight.cli.inputs import hired, numbers, seconds
 from clearsight.cli.options import DataOptions, RunOptions, WorkerOptions
 from clearsight.cli.output import end, sayer, typed_command
 from clearsight.errors import Refused
@@ -15,6 +18,20 @@ if TYPE_CHECKING:
     from clearsight.core.model import Model
     from clearsight.kinds.detector import Detector
     from clearsight.kinds.segmenter import Segmenter
+
+
+@dataclass(frozen=True)
+class SceneOptions:
+    """What an attack on a detector or a segmenter is for."""
+
+    goal: Annotated[
+        str | None,
+        typer.Option(help="Of a detector: vanish, appear, become, anything; of a segmenter: misread, become."),
+    ] = None
+    score_floor: Annotated[
+        float | None,
+        typer.Option(help="Of a detector: score above which a box counts as found; by default 0.5."),
+    ] = None
 
 
 def refuse_options(given: dict[str, Any], why: str, fix: str = "leave it out") -> None:
@@ -44,14 +61,16 @@ def attack_scenes_of(
     model: Model,
     places: Sequence[str],
     method: str | None,
-    goal: str | None,
     target: str | None,
     eps: str | None,
     curve: str | None,
+    access: str,
     floor: float,
     pictures: int,
+    budget: str | None,
     out: Path | None,
     about_data: DataOptions,
+    about_scenes: SceneOptions,
     sharing: WorkerOptions,
     run: RunOptions,
 ) -> NoReturn:
@@ -61,7 +80,10 @@ def attack_scenes_of(
     from clearsight.attacking.scene_report import attack_scenes
     from clearsight.core.run_names import new_run
 
-    chosen = cast("Detector | Segmenter", model)
+    chosen, time_limit = cast("Detector | Segmenter", model), seconds(budget)
+    score_floor = about_scenes.score_floor
+    if model.kind == "segmenter":
+        refuse_options({"score_floor": score_floor}, "is for a detector, and the model is a segmenter")
     say = sayer(run.silent)
     about = given_of(about_data, "boxes", "voc_base", "masks", "split")
     scenes, notes = open_scenes(chosen, places, pictures=pictures, seed=run.seed, **about)
@@ -75,12 +97,15 @@ def attack_scenes_of(
             chosen,
             scenes,
             method or USUAL,
-            aim=cast(Any, goal),
+            aim=cast(Any, about_scenes.goal),
             target=target,
             eps=None if eps is None else numbers(eps, "--eps")[0],
             curve=None if curve is None else numbers(curve, "--curve"),
+            access=access,
+            score_floor=0.5 if score_floor is None else score_floor,
             floor=floor,
             seed=run.seed,
+            budget=time_limit,
             command=typed_command(),
         )
         report.save(folder)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from PIL import Image, ImageDraw
 
 from clearsight.demos.region_detectors import Found
+from clearsight.drawing.box_picture import line
 from clearsight.drawing.charts import kind
 from clearsight.drawing.heatmaps import truetype_font
 
 WIDE = 900  # pixels of a drawn photo
 FAINT = 150  # opacity of many lines, of 255
+FONT = 28  # pixels of words, which a narrow screen shows at a third
 Box = Sequence[float]
 
 
@@ -42,12 +45,13 @@ class Sheet:
 
     def word(self, box: Box, words: str, colour: str) -> None:
         """Words in the upper left corner of a box, inside it."""
-        font = truetype_font(22, bold=True)
+        font = truetype_font(FONT, bold=True)
         wide = font.getlength(words) + 14
         left = min(max(box[0] * self.factor, 0), self.image.width - wide)
-        top = min(max(box[1] * self.factor, 0), self.image.height - 32)
-        self.pen.rectangle([left, top, left + wide, top + 31], fill=(*rgb(colour), 255))
-        self.pen.text((left + 7, top + 15), words, fill="white", font=font, anchor="lm")
+        high = FONT + 10
+        top = min(max(box[1] * self.factor, 0), self.image.height - high)
+        self.pen.rectangle([left, top, left + wide, top + high - 1], fill=(*rgb(colour), 255))
+        self.pen.text((left + 7, top + high / 2), words, fill="white", font=font, anchor="lm")
 
     def grid(self, box: Box, columns: float, rows: float, colour: str, opacity: int, width: int = 1) -> None:
         """Lines that divide a box into so many columns and rows."""
@@ -106,7 +110,7 @@ def suppression(boxes: Sequence[Box], scores: Sequence[float], kept: Sequence[in
     pen = ImageDraw.Draw(image)
     across = max(b[2] for b in boxes)
     unit = min((WIDE - 80) / across, 340 / max(b[3] for b in boxes))
-    font = truetype_font(24, bold=True)
+    font = truetype_font(FONT, bold=True)
     for k, (box, score) in enumerate(zip(boxes, scores, strict=True)):
         left, top, right, low = (40 + v * unit for v in box)
         colour = kind(0)[0] if k in kept else "#76808c"
@@ -115,16 +119,13 @@ def suppression(boxes: Sequence[Box], scores: Sequence[float], kept: Sequence[in
         else:
             _dashed(pen, (left, top, right, low), colour)
         words = f"{'ABCDEFGH'[k]}  {score:g}"
-        at = (left + 12, low - 12) if k in kept else (right + 12, low - 4)
-        pen.text(at, words, fill=colour, font=font, anchor="ld", stroke_width=5, stroke_fill="white")
+        at, anchor = ((left + 44, low - 14), "ld") if k in kept else ((right, low + 12), "rt")  # below its own box
+        pen.text(at, words, fill=colour, font=font, anchor=anchor, stroke_width=5, stroke_fill="white")
     return image
 
 
-def _dashed(pen: ImageDraw.ImageDraw, box: Box, colour: str, dash: int = 14) -> None:
-    left, top, right, low = (round(v) for v in box)
-    for x in range(left, right, 2 * dash):
-        for y in (top, low):
-            pen.line([(x, y), (min(x + dash, right), y)], fill=colour, width=3)
-    for y in range(top, low, 2 * dash):
-        for x in (left, right):
-            pen.line([(x, y), (x, min(y + dash, low))], fill=colour, width=3)
+def _dashed(pen: ImageDraw.ImageDraw, box: Box, colour: str) -> None:
+    left, top, right, low = box
+    corners = [(left, top), (right, top), (right, low), (left, low), (left, top)]
+    for start, end in pairwise(corners):
+        line(pen, start, end, colour, 3, dashed=True)

@@ -44,7 +44,7 @@ def box_picture(x: Tensor, groups: Sequence[BoxGroup], *, counts: bool = True) -
     labelled = sum(len(group.boxes) for group in groups if group.words) <= _MOST_WORDS
     for group in groups:
         for box in group.boxes.tolist():
-            _rectangle(pen, [scale * v for v in box], group)
+            _rectangle(pen, [scale * v for v in box], group.colour, group.dashed)
     for group in groups if labelled else ():
         for box, word in zip(group.boxes.tolist(), group.words, strict=False):
             _label(pen, (scale * box[0], scale * box[1]), word, group.colour, image.width)
@@ -70,7 +70,7 @@ def with_legend(image: Image.Image, entries: Sequence[tuple[str, str, bool]]) ->
     for n, row in enumerate(rows):
         left, middle = 4.0, image.height + pad + n * high + high // 2
         for words, colour, dashed in row:
-            _line(pen, (left, middle), (left + swatch, middle), colour, 5, dashed)
+            line(pen, (left, middle), (left + swatch, middle), colour, 5, dashed)
             pen.text((left + swatch + 8, middle), words, fill="#222222", font=font, anchor="lm")
             left += swatch + 8 + font.getlength(words) + 22
     return out
@@ -94,6 +94,29 @@ def cut_out(x: Tensor, box: Sequence[float], margin: float = 0.6) -> tuple[Tenso
     return x[:, top : top + high, left : left + wide], (left, top)
 
 
+def outlined(image: Image.Image, boxes: Sequence[Sequence[float]], colour: str = ORANGE) -> Image.Image:
+    """A copy of a picture with boxes in pixels of it: lines with a white edge, which show on any ground."""
+    out = image.convert("RGB")
+    pen = ImageDraw.Draw(out)
+    for box in boxes:
+        _rectangle(pen, box, colour, False)
+    return out
+
+
+def line(pen: ImageDraw.ImageDraw, start: Point, end: Point, colour: str, width: int, dashed: bool) -> None:
+    """A line across or down from start to end, of one piece or of dashes."""
+    if not dashed:
+        pen.line([start, end], fill=colour, width=width)
+        return
+    length = max(abs(end[0] - start[0]), abs(end[1] - start[1]))
+    at = 0.0
+    while at < length:
+        part = [at / length, min(at + _DASH, length) / length]
+        ends = [(start[0] + (end[0] - start[0]) * s, start[1] + (end[1] - start[1]) * s) for s in part]
+        pen.line(ends, fill=colour, width=width)
+        at += 2 * _DASH
+
+
 def _large(x: Tensor) -> tuple[Image.Image, float]:
     """The picture enlarged so that its long side has about LONG_SIDE pixels, and by how much."""
     image = photo(x).convert("RGB")
@@ -105,32 +128,12 @@ def _large(x: Tensor) -> tuple[Image.Image, float]:
     return image, image.width / x.shape[2]
 
 
-def _rectangle(pen: ImageDraw.ImageDraw, box: Sequence[float], group: BoxGroup) -> None:
+def _rectangle(pen: ImageDraw.ImageDraw, box: Sequence[float], colour: str, dashed: bool) -> None:
     x1, y1, x2, y2 = box
     corners = [(x1, y1), (x2, y1), (x2, y2), (x1, y2), (x1, y1)]
     pen.line(corners, fill="white", width=_LINE + 2)
     for start, end in pairwise(corners):
-        _line(pen, start, end, group.colour, _LINE, group.dashed)
-
-
-def _line(
-    pen: ImageDraw.ImageDraw,
-    start: tuple[float, float],
-    end: tuple[float, float],
-    colour: str,
-    width: int,
-    dashed: bool,
-) -> None:
-    if not dashed:
-        pen.line([start, end], fill=colour, width=width)
-        return
-    length = max(abs(end[0] - start[0]), abs(end[1] - start[1]))
-    at = 0.0
-    while at < length:
-        part = [at / length, min(at + _DASH, length) / length]
-        ends = [(start[0] + (end[0] - start[0]) * s, start[1] + (end[1] - start[1]) * s) for s in part]
-        pen.line(ends, fill=colour, width=width)
-        at += 2 * _DASH
+        line(pen, start, end, colour, _LINE, dashed)
 
 
 def _label(pen: ImageDraw.ImageDraw, corner: Point, word: str, colour: str, width: int) -> None:

@@ -99,13 +99,19 @@ def magnified_difference(clean: Tensor, attacked: Tensor, times: float) -> Image
     return photo((0.5 + times * (attacked.detach().cpu() - clean.detach().cpu())).clamp(0, 1))
 
 
-def strip(images: Sequence[Image.Image], gap: int = 8) -> Image.Image:
-    """Pictures of one size side by side on nothing, for evidence in a report, where the words stand in the page."""
-    out = Image.new("RGBA", (sum(i.width for i in images) + gap * (len(images) - 1), max(i.height for i in images)))
-    left = 0
+def strip(images: Sequence[Image.Image], gap: int = 8, *, down: bool = False) -> Image.Image:
+    """Pictures side by side on nothing, for evidence in a report, where the words stand in the page.
+
+    gap: pixels between them.  down: one below the other instead, for pictures that are too small in half a column.
+    """
+    between = gap * (len(images) - 1)
+    wide, high = [i.width for i in images], [i.height for i in images]
+    size = (max(wide), sum(high) + between) if down else (sum(wide) + between, max(high))
+    out = Image.new("RGBA", size)
+    at = 0
     for image in images:
-        out.paste(image, (left, 0))
-        left += image.width + gap
+        out.paste(image, (0, at) if down else (at, 0))
+        at += (image.height if down else image.width) + gap
     return out
 
 

@@ -18,6 +18,7 @@ from clearsight.kinds.detector import Detector
 from clearsight.kinds.questions import BACKGROUND
 from clearsight.kinds.region_targets import RegionScore
 
+SURE = 0.5  # of the surest box's score: boxes with less are not drawn
 MOST = 3  # boxes of a class that is asked about by name
 NEAREST = 0.01  # of the pixels, where none is of the class that is asked about
 ANY = ("any other", "any other class")
@@ -35,9 +36,9 @@ class Words:
 
 @dataclass(frozen=True, eq=False)
 class Marks:
-    """What is drawn: an outline for each question, bool (n, H, W), and what it is in words; all boxes that were found.
+    """What is drawn: an outline for each question, bool (n, H, W), and what it is in words; boxes that were found.
 
-    boxes: (M, 4) in pixels of the model's pictures; None of a segmenter.
+    boxes: (M, 4) in pixels of the model's pictures, those that it is sure of; None of a segmenter.
     """
 
     outlines: Tensor
@@ -133,7 +134,7 @@ def told(model: Model, outputs: Tensor) -> list[dict[str, Any]]:
 
 
 def marks_of(model: Model, target: Target, outputs: Tensor) -> Marks:
-    """What is drawn of the answer to a target that `ask_kind` gave."""
+    """What is drawn of the answer to a target that `ask_kind` gave; of a detector the boxes it is SURE of."""
     if isinstance(target, RegionScore):
         return Marks(target.regions, "the region that is explained")
     assert isinstance(model, Detector)
@@ -143,5 +144,7 @@ def marks_of(model: Model, target: Target, outputs: Tensor) -> Marks:
     left, top, right, bottom = target.boxes.unbind(1)
     across = (columns >= left[:, None]) & (columns <= right[:, None])
     down = (rows >= top[:, None]) & (rows <= bottom[:, None])
-    words = "the box that is explained, single lines are the boxes that were found"
-    return Marks(across[:, None] & down[:, :, None], words, model.detections(outputs)[0].boxes)
+    (found,) = model.detections(outputs)
+    sure = found.scores >= SURE * found.scores[:1]  # the surest stands first
+    words = "the box that is explained, single lines are the boxes with at least half of the surest one's score"
+    return Marks(across[:, None] & down[:, :, None], words, found.boxes[sure])

@@ -1,4 +1,4 @@
-"""What an attack did to each object of a picture, and to its pixels."""
+"""What an attack did to each object of a picture."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from torch import Tensor
 from clearsight.core.boxes import iou_table
 from clearsight.kinds.box_goals import APART, HALF, Objects, on_background
 from clearsight.kinds.detections import Detections
-from clearsight.kinds.region_goals import misread_share
 
 Fate = Literal["kept", "mislabelled", "displaced", "vanished"]
 FATES: tuple[Fate, ...] = get_args(Fate)
@@ -81,29 +80,3 @@ def _of_picture(boxes: Tensor, classes: Tensor, found: Detections) -> tuple[Fate
         else:
             fates.append("displaced" if d else "vanished")
     return tuple(fates)
-
-
-@dataclass(frozen=True, eq=False)
-class PixelOutcomes:
-    """How many of the pixels that count are misread: shares of each of B pictures, before and after an attack."""
-
-    before: Tensor
-    after: Tensor
-
-
-def pixel_outcomes(clean: Tensor, attacked: Tensor, y: Tensor) -> PixelOutcomes:
-    """The shares of misread pixels before and after an attack.
-
-    Args:
-        clean: logits (B, K, H, W) of the clean pictures.
-        attacked: logits (B, K, H, W) of the attacked pictures.
-        y: right classes (B, H, W), 255 where a pixel does not count.
-
-    Refused: classes of another size, or that the model does not have.
-
-    >>> clean, y = torch.tensor([[[[2.0, 2.0]], [[1.0, 1.0]]]]), torch.tensor([[[0, 0]]])
-    >>> attacked = torch.tensor([[[[2.0, 0.0]], [[1.0, 1.0]]]])
-    >>> pixel_outcomes(clean, attacked, y).after.tolist()
-    [0.5]
-    """
-    return PixelOutcomes(misread_share(clean, y), misread_share(attacked, y))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -47,12 +47,22 @@ class Objects:
         return self.classes >= 0
 
 
-def objects(found: Sequence[Detections]) -> Objects:
-    """The boxes of several pictures as objects."""
-    most = max((len(one) for one in found), default=0)
-    boxes, classes = torch.zeros(len(found), most, 4), torch.full((len(found), most), -1)
-    for i, one in enumerate(found):
-        boxes[i, : len(one)], classes[i, : len(one)] = one.boxes.float(), one.labels
+class LabelledBoxes(Protocol):
+    """The boxes (M, 4) of one picture and their classes (M,): detections, or annotated objects."""
+
+    @property
+    def boxes(self) -> Tensor: ...
+
+    @property
+    def labels(self) -> Tensor: ...
+
+
+def objects(pictures: Sequence[LabelledBoxes]) -> Objects:
+    """The boxes of several pictures as objects, in pixels of the network's input."""
+    most = max((len(one.boxes) for one in pictures), default=0)
+    boxes, classes = torch.zeros(len(pictures), most, 4), torch.full((len(pictures), most), -1)
+    for i, one in enumerate(pictures):
+        boxes[i, : len(one.boxes)], classes[i, : len(one.boxes)] = one.boxes.float(), one.labels
     return Objects(boxes, classes)
 
 

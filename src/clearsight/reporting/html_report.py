@@ -162,8 +162,12 @@ def plain(value: float | Sequence[float]) -> str:
 
 
 def tight(text: str) -> str:
-    """Numbers stay with what belongs to them when the line ends: 12.5 %, n = 10."""
-    return text.replace(" %", "\u00a0%").replace("n = ", "n\u00a0=\u00a0")
+    """Numbers stay with what belongs to them when the line ends: 12.5 %, 0.9 s, n = 10.
+
+    >>> tight("2 of 12.5 % in 0.9 s")
+    '2 of 12.5\\xa0% in 0.9\\xa0s'
+    """
+    return re.sub(r"(?<=\d) (?=s\b)", "\u00a0", text).replace(" %", "\u00a0%").replace("n = ", "n\u00a0=\u00a0")
 
 
 def linked(paper: str) -> Markup:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from clearsight.core.text import counted
+from clearsight.data.annotation_formats.regions import Box
 from clearsight.data.datasets import Picture, Pictures
 from clearsight.data.duplicates import Likeness
 from clearsight.data.splits import named
@@ -13,11 +14,15 @@ from clearsight.reporting.findings import Cell, Table
 
 @dataclass(frozen=True)
 class Beside:
-    """Pictures shown side by side, with a caption and facts."""
+    """Pictures shown side by side, with a caption and facts.
+
+    boxes: x0, y0, x1, y1 in pixels of the first picture, drawn on it.
+    """
 
     pictures: tuple[Picture, ...]
     words: str = ""
     facts: tuple[tuple[str, Cell], ...] = ()
+    boxes: tuple[Box, ...] = ()
 
 
 @dataclass(frozen=True)

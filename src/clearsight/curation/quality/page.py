@@ -12,7 +12,9 @@ from markupsafe import Markup
 from PIL import Image
 
 from clearsight.curation.quality.flaw import Beside, Flaw
+from clearsight.data.annotation_formats.regions import Box
 from clearsight.data.images import open_picture
+from clearsight.drawing.box_picture import outlined
 from clearsight.drawing.heatmaps import enlarged, strip
 from clearsight.errors import Refused
 from clearsight.feature_report.html import ROWS, cite, parted
@@ -64,18 +66,23 @@ def _block(flaw: Flaw) -> Block:
 
 def _show(what: str, n: int, beside: Beside) -> Shown:
     names = " and ".join(p.name for p in beside.pictures)
-    image = strip([_thumbnail(p.path) for p in beside.pictures])
+    images = [_thumbnail(p.path, beside.boxes if k == 0 else ()) for k, p in enumerate(beside.pictures)]
+    image = strip(images)
     alt = f"{names}: {beside.words}"
     return Shown(names, figure(f"{what} {n}", image, alt, beside.words), dict(beside.facts))
 
 
-def _thumbnail(path: Path) -> Image.Image:
-    """A picture in a square of ``SIDE`` pixels, small ones enlarged with each pixel a square."""
+def _thumbnail(path: Path, boxes: Sequence[Box] = ()) -> Image.Image:
+    """A picture in a square of ``SIDE`` pixels, small ones enlarged with each pixel a square, with boxes on it."""
     try:
         image = open_picture(path).convert("RGB")
     except Refused:  # it was there a moment ago
         return Image.new("RGB", (SIDE, SIDE), "grey")
+    wide, high = image.size
     if 2 * max(image.size) <= SIDE:
         image = enlarged(image, SIDE * min(image.size) // max(image.size))
     image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    return image
+    scales = (image.width / wide, image.height / high) * 2
+    beyond = 2 * SIDE  # where a line is out of sight
+    sides = [[min(max(v * scale, -beyond), beyond) for v, scale in zip(box, scales, strict=True)] for box in boxes]
+    return outlined(image, sides)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 
 from clearsight.curation.quality.flaw import Flaw, alone
+from clearsight.data.annotation_formats.regions import Box
 from clearsight.data.datasets import Pictures
 from clearsight.data.duplicates import Likeness
 from clearsight.data.object_pictures import ADVICE, TITLES
@@ -32,7 +35,9 @@ def annotation_flaws(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
             ADVICE[code],
             names,
             tables=(_table(problems),),
-            shown=tuple(alone(data, alike, rows[name]) for name in names if name in rows),
+            shown=tuple(
+                replace(alone(data, alike, rows[name]), boxes=_boxes(problems, name)) for name in names if name in rows
+            ),
         )
 
 
@@ -58,6 +63,12 @@ def objects(data: Pictures, alike: Likeness) -> Iterator[Flaw]:
         wrong=False,
         tables=(Table("Objects of each class", rows),),
     )
+
+
+def _boxes(problems: Sequence[TruthProblem], name: str) -> tuple[Box, ...]:
+    """The boxes of one picture that are told, as far as they are numbers."""
+    boxes = [p.box for p in problems if p.picture == name and p.box is not None]
+    return tuple(box for box in boxes if all(map(math.isfinite, box)))
 
 
 def _fate(problems: Sequence[TruthProblem]) -> str:
