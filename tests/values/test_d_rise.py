@@ -174,7 +174,7 @@ def test_pictures_that_differ_have_masks_of_their_own_in_any_order():
 @pytest.mark.parametrize("centred", [True, False])
 def test_the_standard_error_is_the_spread_of_the_map_over_seeds(centred):
     generator = torch.Generator().manual_seed(0)
-    mask = (torch.rand(300, 200, 6, generator=generator) < 0.4).double()
+    mask = torch.rand(300, 200, 6, generator=generator).double() ** 2
     score = 0.2 + mask[..., :2] * 0.5 + 0.1 * torch.rand(300, 200, 2, generator=generator) ** 2
     maps, errors = [], []
     for m, s in zip(mask, score, strict=True):
