@@ -50,6 +50,7 @@ CLAIMS = {
         "few-passes",
         "learnable",
         "scores-only",
+        "shares-passes",
     },
     "attacks": {
         "linf",

@@ -53,6 +53,14 @@ METHODS = {
 }
 
 CORE = [
+    (
+        "detectors/common/candidates.py",
+        "torch.where(best, without_best, whole",
+        "torch.where(best, whole, whole",
+        "softmax",
+    ),
+    ("detectors/common/candidates.py", "(-share).log1p()", "share.log1p()", "softmax"),
+    ("detectors/common/candidates.py", "exp().masked_fill(best, 0)", "exp()", "softmax"),
     ("detectors/common/points.py", "radius: float = 1.5", "radius: float = 2.5", "assign"),
     ("detectors/common/points.py", "(far <= reach[:, 1:])", "(far < 2 * reach[:, 1:])", "assign"),
     ("detectors/common/points.py", "(sides.amin(2) > 0)", "(sides.amin(2) >= 0)", "assign"),
@@ -71,9 +79,9 @@ CORE = [
     ("detectors/common/candidates.py", "y1.clamp(0, height)", "y1.clamp(0, width)", "clip_cuts"),
     (
         "detectors/common/candidates.py",
-        "masked_fill(own, -torch.inf)",
-        "masked_fill(own, 0)",
-        "logits_of_probabilities",
+        "masked_fill(best, -torch.inf)",
+        "masked_fill(best, 0)",
+        "softmax",
     ),
     ("detectors/common/candidates.py", "z.clamp(max=80)", "z", "logits_of_probabilities"),
     ("detectors/common/frozen_norm.py", "m.eval()", "pass", "contract_detectors"),

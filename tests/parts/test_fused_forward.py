@@ -11,9 +11,10 @@ from clearsight.core.passes import counted
 from clearsight.core.preprocess import Preprocess
 from clearsight.core.remembered import remembering
 from clearsight.core.targets import ClassScore
-from clearsight.internals.fused_forward import fused_forward
+from clearsight.internals.fused_forward import PAYS, fused_forward
 from clearsight.internals.recording import graph_of
 from clearsight.runner.run import measure
+from kindnets import small_pyramid
 
 
 class Forked(nn.Module):
@@ -153,3 +154,40 @@ def test_a_recording_that_no_longer_tells_the_truth_is_not_used() -> None:
         wanted = model(x)
         with fused_forward(model, x):
             torch.testing.assert_close(model(x), wanted)
+
+
+def test_it_is_recorded_for_many_pictures_alone_and_where_it_can_be() -> None:
+    model, x = classifier(nn.Sequential(nn.Tanh(), nn.ReLU())), pictures(2)  # which no other test records
+    seen = calls_of_first_layer(model)
+    with model.undisturbed(), torch.no_grad():
+        for count, fused in ((PAYS - 1, False), (PAYS, True)):
+            with fused_forward(model, x, count):
+                before = len(seen)
+                model(x)
+                assert (len(seen) == before) == fused
+    noisy = classifier(Noisy())
+    with noisy.undisturbed(), torch.no_grad(), fused_forward(noisy, x, PAYS):
+        assert noisy(x).shape == (2, 4)
+
+
+class Noisy(nn.Module):
+    """Cannot be recorded: it draws random numbers."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.rand_like(x)
+
+
+def test_boxes_and_logits_are_judged_each_by_their_own_size() -> None:
+    """A box's edges are hundreds of pixels, beside which a logit's error would not show."""
+    model = small_pyramid()
+    x = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with model.undisturbed(), torch.no_grad():
+        wanted = model(x)
+        graph_of(model, x)
+        forward = model.net.classes.forward
+        model.net.classes.forward = lambda z: forward(z) + 5e-5
+        with fused_forward(model, x, PAYS):
+            assert (model(x) - wanted)[..., 6].mean().item() == pytest.approx(5e-5, rel=0.1)
+        del model.net.classes.forward
+        with fused_forward(model, x):
+            torch.testing.assert_close(model(x), wanted, rtol=1e-5, atol=1e-5)

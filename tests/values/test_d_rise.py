@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -12,11 +14,14 @@ import clearsight as cs
 from clearsight.core import rng
 from clearsight.core.preprocess import Preprocess
 from clearsight.explainers.common import grid_masks
-from clearsight.explainers.common.mask_sums import MaskSums
+from clearsight.explainers.common.mask_sums import HELD, MaskSums
+from clearsight.internals.fused_forward import fused_forward
 from clearsight.kinds.box_targets import box_scores
 from clearsight.kinds.detector import Detector
 from clearsight.testing import tiny_detector
 from kindnets import shapes, small_pyramid, taught_shapes
+
+module_of_d_rise = importlib.import_module("clearsight.explainers.d_rise")
 
 
 class Affine(nn.Module):
@@ -115,12 +120,17 @@ def test_masks_lie_between_cells_smoothly_and_keep_their_share():
     assert (masks[:50] != masks[50:100]).any()
 
 
-def test_the_boxes_of_one_picture_share_their_passes_and_lie_where_they_belong():
+def test_the_boxes_of_one_picture_share_their_passes_and_lie_where_they_belong(monkeypatch):
+    """However few pictures go through at once; where their sums do not fit, in turn and by the same masks."""
     model, x = tiny_detector(), squares()
     (found,) = model.detect(x)
     assert found.labels.tolist().count(0) == 2
-    together = cs.explain(model, x.expand(3, -1, -1, -1), "d-rise(masks=400, cells=8)", box_scores(found))
+    together = cs.explain(model, x.expand(3, -1, -1, -1), "d-rise(masks=400, cells=8)", box_scores(found), batch=2)
     assert together.forwards == pytest.approx(401 / 3)
+    monkeypatch.setattr(module_of_d_rise, "BYTES", 1)
+    in_turn = cs.explain(model, x.expand(3, -1, -1, -1), "d-rise(masks=400, cells=8)", box_scores(found))
+    assert in_turn.forwards == 401
+    torch.testing.assert_close(in_turn.maps, together.maps)
     assert together.diagnostics["masks"].tolist() == [400] * 3
     for i, box in enumerate(found.boxes.int().tolist()):
         alone = cs.explain(model, x, "d-rise(masks=400, cells=8)", box_scores(found[i : i + 1]))
@@ -129,6 +139,23 @@ def test_the_boxes_of_one_picture_share_their_passes_and_lie_where_they_belong()
         top = int(together.maps[i].argmax())
         assert box[1] <= top // 32 < box[3]
         assert box[0] <= top % 32 < box[2]
+
+
+def test_fused_passes_give_the_same_maps(monkeypatch):
+    model, x = small_pyramid(), torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(3))
+    outputs, raw = model(x)[0].detach(), torch.tensor([37, 60])
+    target = cs.BoxScore(outputs[raw, :4], outputs[raw, 5:].argmax(1), raw)
+    seen: list[int] = []
+    run = model.net.stem[0]._conv_forward
+    monkeypatch.setattr(model.net.stem[0], "_conv_forward", lambda z, *more: seen.append(len(z)) or run(z, *more))
+    maps, asked = [], []
+    for enter in (lambda *_: nullcontext(), fused_forward):
+        monkeypatch.setattr(module_of_d_rise, "fused_forward", enter)
+        seen.clear()
+        maps.append(cs.explain(model, x.expand(2, -1, -1, -1), "d-rise(masks=128, cells=4)", target).maps)
+        asked.append(sum(seen))
+    assert asked[1] < asked[0] - 100  # the network itself was not asked
+    torch.testing.assert_close(maps[1], maps[0], rtol=1e-5, atol=1e-5 * float(maps[0].abs().max()))
 
 
 def test_pictures_that_differ_have_masks_of_their_own_in_any_order():
@@ -147,12 +174,13 @@ def test_pictures_that_differ_have_masks_of_their_own_in_any_order():
 @pytest.mark.parametrize("centred", [True, False])
 def test_the_standard_error_is_the_spread_of_the_map_over_seeds(centred):
     generator = torch.Generator().manual_seed(0)
-    mask = (torch.rand(300, 200, 6, generator=generator) < 0.4).double()
+    mask = torch.rand(300, 200, 6, generator=generator).double() ** 2
     score = 0.2 + mask[..., :2] * 0.5 + 0.1 * torch.rand(300, 200, 2, generator=generator) ** 2
     maps, errors = [], []
     for m, s in zip(mask, score, strict=True):
         sums = MaskSums(2, (6,), torch.device("cpu"))
-        sums.add(m[:50], s[:50])
+        sums.add(m[: HELD - 1], s[: HELD - 1])  # held
+        sums.add(m[HELD - 1 : 50], s[HELD - 1 : 50])
         sums.add(m[50:], s[50:])
         maps.append(sums.map(centred=centred))
         errors.append(sums.standard_error(centred=centred))

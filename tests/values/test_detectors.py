@@ -345,9 +345,27 @@ def test_clip_cuts_each_side_at_its_own_border():
     assert clip(boxes, 64, 96).tolist() == [[0, 0, 96, 64], [96, 64, 96, 64], [5, 6, 7, 8]]
 
 
+@pytest.mark.parametrize("scale", [1, 30, 1e4])
+def test_the_logits_of_a_softmax_are_those_of_each_class_against_all_others(scale):
+    z = torch.randn(40, 7, generator=torch.Generator().manual_seed(0)) * scale
+    z[:3, 2], z[3] = z[:3].amax(1), scale  # two classes are best at once, and all are equal
+    single, z = of_softmax(z), z.double()
+    others = z[:, None].expand(-1, 7, -1).masked_fill(torch.eye(7, dtype=torch.bool), -torch.inf).logsumexp(2)
+    torch.testing.assert_close(of_softmax(z), z - others, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(single.double(), z - others, rtol=1e-6, atol=1e-6 * scale)
+    assert torch.allclose(of_softmax(z).sigmoid(), z.softmax(-1))
+    assert torch.autograd.gradcheck(of_softmax, (z[:5] + scale * torch.arange(7) / 100).requires_grad_())
+
+
+def test_the_logits_of_a_softmax_take_no_more_memory_than_a_few_times_their_own():
+    z, sizes = torch.randn(50, 60, requires_grad=True), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
+        of_softmax(z)
+    assert max(sizes) == z.numel()
+
+
 def test_logits_of_probabilities():
     z = torch.randn(50, 7, generator=torch.Generator().manual_seed(0)).double() * 5
-    assert torch.allclose(of_softmax(z).sigmoid(), z.softmax(-1))
     assert torch.allclose(of_root(z).sigmoid(), z.sigmoid().sqrt())
     far = torch.tensor([-90.0, -50.0, 50.0, 90.0, 200.0], requires_grad=True)
     (g,) = torch.autograd.grad(of_root(far)[:4].sum() + of_root(far).sum(), far)

@@ -18,21 +18,29 @@ from clearsight.core.model import Model
 from clearsight.core.remembered import once
 from clearsight.core.stand_ins import StandIn, standing_in
 from clearsight.core.weight_digest import weight_digest
+from clearsight.errors import Refused
 from clearsight.internals.graph import Graph, Rule, word
 from clearsight.internals.recording import graph_of, is_recorded
 
+PAYS = 100  # pictures; a recording takes as long as some 20 passes, and each fused pass spares half a one or more
 _SAME = 1e-5  # of the largest logit: how far those of the fused operations may be from the network's
 _ACTIVATIONS = {"relu": "relu", "silu": "swish", "hardtanh": "hardtanh"}  # and what oneDNN calls them
 
 
 @contextmanager
-def fused_forward(model: Model, x: Tensor) -> Iterator[None]:
+def fused_forward(model: Model, x: Tensor, pictures: int = 0) -> Iterator[None]:
     """Inside, pictures like x (B, C, *S) that need no gradient go forward fused, where the network is recorded already.
+
+    pictures: how many will go forward; for `PAYS` or more a network is recorded.
 
     Their logits are the network's up to rounding.  The network itself is asked where anything hooks into it, where its
     weights are not what they were, and on other devices and in other types than float32 on the CPU.
     """
-    run = once(model.net, ("fused", tuple(x.shape[1:])), lambda: _stand_in(model, x)) if _can_be(model, x) else None
+    run = (
+        once(model.net, ("fused", tuple(x.shape[1:])), lambda: _stand_in(model, x))
+        if _can_be(model, x, pictures)
+        else None
+    )
     if run is None:
         yield
         return
@@ -40,17 +48,21 @@ def fused_forward(model: Model, x: Tensor) -> Iterator[None]:
         yield
 
 
-def _can_be(model: Model, x: Tensor) -> bool:
+def _can_be(model: Model, x: Tensor, pictures: int) -> bool:
     built = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     if not built or not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
         return False
     types = {p.dtype for p in model.net.parameters()} | {x.dtype}
-    return types == {torch.float32} and model.device.type == x.device.type == "cpu" and is_recorded(model, x)
+    usual = types == {torch.float32} and model.device.type == x.device.type == "cpu"
+    return usual and (pictures >= PAYS or is_recorded(model, x))
 
 
 def _stand_in(model: Model, x: Tensor) -> StandIn | None:
-    """Runs the recorded network, fused; None where its logits are not the network's."""
-    graph = graph_of(model, x[:1])
+    """Runs the recorded network, fused; None where it cannot be recorded, or its logits are not the network's."""
+    try:
+        graph = graph_of(model, x[:1])
+    except Refused:
+        return None
     rules = fused_rules(graph)
     weights = weight_digest(model.net)
 
@@ -64,8 +76,14 @@ def _stand_in(model: Model, x: Tensor) -> StandIn | None:
     with passes.uncounted(), torch.no_grad():
         z = model.normalised(x[:1])
         wanted, found = model.from_normalised(z.clone()), _logits(graph, rules, z)
-    far = (found - wanted).abs().max() > _SAME * wanted.abs().max()
-    return None if found.shape != wanted.shape or bool(far) else run
+    if found.shape != wanted.shape or bool(((found - wanted).abs() > _SAME * _size(wanted)).any()):
+        return None
+    return run
+
+
+def _size(outputs: Tensor) -> Tensor:
+    """How large the numbers are that are compared: of candidates (B, N, 5 + K) pixels and logits each by themselves."""
+    return outputs.abs().amax((0, 1)).clamp_min(1) if outputs.dim() == 3 else outputs.abs().max()
 
 
 def _logits(graph: Graph, rules: dict[str, Rule], z: Tensor) -> Tensor:

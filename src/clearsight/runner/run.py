@@ -38,7 +38,7 @@ from clearsight.internals.soundness import alone, caution, must_flow, must_repea
 from clearsight.kinds.questions import usual_target
 from clearsight.runner.failures import explain_failure
 from clearsight.runner.results import Attacked, Explanation
-from clearsight.runner.sharded import joined_attacks, joined_explanations, of_shard, shards_of, spelled
+from clearsight.runner.sharded import joined_attacks, joined_explanations, of_shard, portions, shards_of, spelled
 from clearsight.runner.top_class import TopClass, top_class_of
 from clearsight.sharding.shards import hired, spread
 
@@ -74,8 +74,8 @@ def explain(
     call = parse(method, "explainers")
     check_takes(model, call)
     x = check_pixels(model, x)
-    began = time.perf_counter()
-    if shards := shards_of(model, x, batch):
+    began, share = time.perf_counter(), "shares-passes" in call.method.claims
+    if shards := shards_of(model, x, batch, share=share):
         if target is not None:
             _check_question(model, target, len(x))
         kept = (model, spelled(call, "explainers"), seed, batch)
@@ -95,7 +95,7 @@ def explain(
             diagnostics.collected() as book,
             counted(model.net) as passes,
         ):
-            for rows, named in ((rows, named) for at, named in calls for rows in torch.split(at, size)):
+            for rows, named in ((few, named) for at, named in calls for few in portions(x, at, size, share=share)):
                 part = x if len(rows) == len(x) else x[rows.to(x.device)]
                 with top_class_of(model, part) if target is None else nullcontext(target) as question:
                     asked = question if target is None else question[rows]

@@ -21,17 +21,35 @@ UNIT = 4  # pictures of a shard; a pass over as many costs a processor 1.04 time
 TOGETHER = 16 * UNIT  # pictures that are handed to the runner at once where workers share them
 
 
-def shards_of(model: Model, x: Tensor, batch: int | None) -> list[slice]:
+def shards_of(model: Model, x: Tensor, batch: int | None, *, share: bool = False) -> list[slice]:
     """The pictures x (B, C, *S) of each shard; no shards where no workers are hired.
 
-    Small networks get more pictures at once.  Refused: a network that is not on the CPU.
+    Small networks get more pictures at once.  share: equal neighbours are of one shard.  Refused: a network that is not
+    on the CPU.
     """
     if not hired():
         return []
     require_cpu(model)
     with model.undisturbed(), bounded(model, x[:1], batch) as size:
         unit = max(UNIT, size // UNIT)
-    return [slice(start, start + unit) for start in range(0, len(x), unit)]
+    parts = portions(x, torch.arange(len(x)), unit, share=share)
+    return [slice(int(rows[0]), int(rows[-1]) + 1) for rows in parts]
+
+
+def portions(x: Tensor, rows: Tensor, size: int, *, share: bool) -> list[Tensor]:
+    """These rows of x (B, ...), size at a time; share: each part goes on to where pictures equal to its last one end.
+
+    >>> [part.tolist() for part in portions(torch.tensor([1, 2, 2, 2, 3]), torch.arange(5), 2, share=True)]
+    [[0, 1, 2, 3], [4]]
+    """
+    parts, start = [], 0
+    while start < len(rows):
+        stop = min(start + size, len(rows))
+        while share and stop < len(rows) and torch.equal(x[int(rows[stop])], x[int(rows[stop - 1])]):
+            stop += 1
+        parts.append(rows[start:stop])
+        start = stop
+    return parts
 
 
 def require_cpu(model: Model) -> None:

@@ -28,14 +28,17 @@ def clip(boxes: Tensor, height: int, width: int) -> Tensor:
 def of_softmax(z: Tensor) -> Tensor:
     """Logits z (..., K) of a softmax -> logits (..., K) whose sigmoid is the softmax probability.
 
-    Of class c that is z_c minus the logarithm of the sum of the exponentials of all others.
+    Of class c that is z_c minus the logarithm of the sum of the exponentials of all others, in memory (..., K).
 
     >>> of_softmax(torch.tensor([0.0, 0.0, 0.0])).sigmoid()
     tensor([0.3333, 0.3333, 0.3333])
     """
-    own = torch.eye(z.shape[-1], dtype=torch.bool, device=z.device)
-    others = z.unsqueeze(-2).expand(*z.shape, z.shape[-1]).masked_fill(own, -torch.inf)
-    return z - others.logsumexp(-1)
+    best = torch.zeros_like(z, dtype=torch.bool).scatter(-1, z.argmax(-1, keepdim=True), True)
+    whole = z.logsumexp(-1, keepdim=True)
+    without_best = z.masked_fill(best, -torch.inf).logsumexp(-1, keepdim=True)
+    # a class that is not the best has a share of at most 1/2, so that what it leaves is no difference of equal numbers
+    share = (z - whole).exp().masked_fill(best, 0)
+    return z - torch.where(best, without_best, whole + (-share).log1p())
 
 
 def of_root(z: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ import math
 import torch
 from torch import Tensor
 
+HELD = 16  # masks whose products are one product of matrices, in their own precision; more fill a processor's cache
+
 
 class MaskSums:
     """Sums over masks (n, *S), and over the D scores of the picture that is seen through each.
@@ -23,20 +25,29 @@ class MaskSums:
         self._mask = torch.zeros(2, math.prod(sides), dtype=torch.float64, device=device)
         self._score = torch.zeros(2, scores, dtype=torch.float64, device=device)
         self._both = torch.zeros(2, 2, scores, math.prod(sides), dtype=torch.float64, device=device)
+        self._held: list[tuple[Tensor, Tensor]] = []
 
     def add(self, mask: Tensor, score: Tensor) -> None:
         """Masks (n, *S), and the scores (n, D) of the picture seen through each."""
-        m, s = mask.flatten(1).double(), score.double()
-        masks, scores = torch.stack([m, m.square()]), torch.stack([s, s.square()])
-        self._mask += masks.sum(1)
-        self._score += scores.sum(1)
-        for i, rows in enumerate(scores):
-            for j, columns in enumerate(masks):
-                self._both[i, j].addmm_(rows.mT, columns)
+        self._held.append((mask.flatten(1), score))
         self.masks += len(mask)
+        if sum(len(m) for m, _ in self._held) >= HELD:
+            self._add_held()
+
+    def _add_held(self) -> None:
+        if not self._held:
+            return
+        mask, score = (torch.cat(part) for part in zip(*self._held, strict=True))
+        self._held.clear()
+        powers = torch.stack([score, score.square()])  # (2, n, D)
+        self._score += powers.double().sum(1)
+        for power, masks in enumerate((mask, mask.square())):
+            self._mask[power] += masks.sum(0)
+            self._both[:, power] += (powers.transpose(1, 2).flatten(0, 1) @ masks).view(2, -1, masks.shape[1])
 
     def map(self, *, centred: bool) -> Tensor:
         """The mean of mask times score, (D, *S); centred: of the score less its mean."""
+        self._add_held()
         n = self.masks
         total = self._both[0, 0] / n
         if centred:
