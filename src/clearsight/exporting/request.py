@@ -28,3 +28,15 @@ class Request:
     manifest: Manifest
     folder: Path
     graph: onnx.ModelProto | None = None
+
+
+def left_to_caller(manifest: Manifest) -> list[str]:
+    """A sentence on what the file of a detector does not do; nothing of others."""
+    limits = manifest.suppression
+    if limits is None:
+        return []
+    return [
+        "The file gives all candidates, in pixels of the network's input: the floor of scores "
+        f"({limits.floor:g}), the suppression (IoU {limits.overlap:g}), the number of boxes ({limits.most}) and the way "
+        "back to the picture are left to the caller. --to onnx does them inside."
+    ]
