@@ -1,9 +1,10 @@
 """What an exported file says about itself: the labels, the preprocessing and the scores that lie inside its graph.
 
-An exported file that Clearsight wrote takes decoded pictures and gives probabilities; of a detector boxes, of a segmenter
-class maps.  Inside, two tensors carry names, so that the graph can be cut there: `pixels`, what the resize and the crop
-give, and what the model gives for them: `logits`, of a detector `candidates`.  The manifest is JSON: under the key `clearsight` in an ONNX file's metadata, in `clearsight.json` among the
-extra files of a .pt2, and in `clearsight.json` beside the .xml of OpenVINO.
+An exported file that Clearsight wrote takes decoded pictures and gives probabilities; of a detector boxes, of a
+segmenter classes of pixels.  Inside, two tensors carry names, so that the graph can be cut there: `pixels`, what the
+resize and the crop give, and what the model gives for them: `logits`, or a detector's `candidates`.  The manifest is
+JSON: under the key `clearsight` in an ONNX file's metadata, in `clearsight.json` among the extra files of a .pt2, and
+in `clearsight.json` beside the .xml of OpenVINO.
 """
 
 from __future__ import annotations

@@ -124,7 +124,8 @@ def _cut(ov: Any, model: Any, path: Path, inner: str) -> Any:
     start = ov.opset13.parameter(pixels.get_partial_shape(), pixels.get_element_type(), PIXELS)
     for target in pixels.get_target_inputs():
         target.replace_source_output(start.output(0))
-    return ov.Model([ov.opset13.result(scores)], [start], f"pixels_to_{inner}")
+    given = [r for r in model.get_results() if inner in r.input_value(0).get_names()]  # of a tensor that is an output
+    return ov.Model(given[:1] or [ov.opset13.result(scores)], [start], f"pixels_to_{inner}")
 
 
 def compiled(model: Any, path: Path, threads: int) -> Any:

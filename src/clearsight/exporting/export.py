@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 import clearsight.exporting as package
+from clearsight.core.classifier import Classifier
 from clearsight.core.model import Model
 from clearsight.core.output import write_whole
 from clearsight.core.progress import Progress
@@ -71,8 +72,8 @@ def export(
 
     The file takes the bytes of decoded pictures and gives probabilities, and the heatmap of the top class where the
     network ends in averaged channels and one dense layer.  Of a detector it gives candidates, and in an ONNX file boxes
-    too, in pixels of the picture; of a segmenter logits and the class of each pixel of the network's input.  Files are written whole or not at all; those of an earlier
-    export in the same folder, and its report, go.
+    too, in pixels of the picture; of a segmenter logits and the class of each pixel of the network's input.  Files are
+    written whole or not at all; those of an earlier export in the same folder, and its report, go.
 
     Args:
         model: a classifier, a detector or a segmenter.
@@ -114,6 +115,7 @@ def export(
             graph = halved(graph)
         elif precision == "int8":
             assert of_calibration is not None
+            assert isinstance(built.model, Classifier)
             made = onnx_pixels(whole_model(graph, manifest, built.model))
             chosen = int8_graph(built.model, graph, _some(built.model, of_calibration, seed, made), bar, tell)
             graph = chosen.graph

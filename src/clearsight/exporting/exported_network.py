@@ -126,7 +126,7 @@ def not_exportable(error: Exception) -> Refused:
         return Refused(
             "torch.export cannot take this network: how much it computes depends on what the picture shows, as the "
             "regions that Faster R-CNN proposes do",
-            "export a network of one stage, such as fcos, retinanet or ssdlite; audit, explain and attack take this one",
+            "export a network of one stage, such as fcos or ssdlite; audit, explain and attack take this one",
         )
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = " ".join(lines)[:300] or "no reason is given"

@@ -1,4 +1,4 @@
-"""What is exported of a Detector or a Segmenter: from pixels to candidates, or to logits and the class of each pixel."""
+"""What is exported of a Detector or a Segmenter: from pixels to candidates, or to logits and classes of pixels."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,11 @@ class PlaceParity:
     batch: float
     scores: Numbers
 
+    @property
+    def n(self) -> int:
+        """The number of pictures."""
+        return len(self.scores)
+
 
 @dataclass(frozen=True)
 class BoxParity(PlaceParity):
@@ -75,10 +81,12 @@ class PixelParity(PlaceParity):
 class UnjudgedCase(PlaceCase):
     """Pictures of which nothing is known but what a model and its file say."""
 
-    annotated: list[int] = []
-
     def _judge(self, picture: Picture, outputs: Tensor) -> None:
         return None
+
+    @cached_property
+    def annotated(self) -> list[int]:
+        return []
 
     @property
     def labelled(self) -> list[int]:

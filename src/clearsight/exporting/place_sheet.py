@@ -27,7 +27,7 @@ from clearsight.reporting.findings import Cell, Finding, Table, Verdict
 from clearsight.reporting.wording import show, signed_points
 
 PLACE_AGREE = {"fp32": 0.99, "fp16": 0.98}  # of boxes, or of pixels
-PLACE_APART = {"fp32": {"detector": 0.05, "segmenter": 0.1}}  # a score, or a probability of a pixel
+PLACE_APART = {"fp32": {"detector": 0.02, "segmenter": 0.1}}  # a score, or a probability of a pixel
 _BATCH = 1e-3
 _LOSS = 0.01  # of AP50
 _SHOWN = 8
@@ -61,7 +61,8 @@ def place_sheet(
     ]
     findings = [f for f in checks if f is not None]
     report = make(case, findings, seconds=seconds, command=command, gate=place_bars(case, c, agree))
-    return ExportReport(report.facts, tuple(dataclasses.replace(f, command="") for f in report.findings))
+    facts = dataclasses.replace(report.facts, not_judged=())  # it is of the checks of an audit
+    return ExportReport(facts, tuple(dataclasses.replace(f, command="") for f in report.findings))
 
 
 def _share(parity: PlaceParity) -> float | None:
@@ -85,14 +86,18 @@ def _agreement(case: PlaceCase, c: Compared[PlaceParity], agree: float) -> Findi
         "interval says what other pictures of the kind would give."
     ]
     interval: Interval | None = None
+    n = len(parity.scores)
     if isinstance(parity, BoxParity):
-        both, either = int(parity.both.sum()), int(parity.either.sum())
-        interval = wilson(both, either) if either else None
-        words = f"Of {counted(either, 'box', 'boxes')} that the file or the model reports, both report {both}."
-        notes.append(f"Two boxes are one where they have the same class and an IoU of at least {SAME}.")
+        both, n = int(parity.both.sum()), int(parity.either.sum())
+        interval = wilson(both, n) if n else None
+        words = f"Of {counted(n, 'box', 'boxes')} that the file or the model reports, both report {both}."
+        notes.append(
+            f"Two boxes are one where they have the same class and an IoU of at least {SAME}. The interval takes "
+            "each box by itself."
+        )
         each: Numbers = (parity.either - parity.both).astype(np.float64)
         column = "boxes of one alone"
-        if not either:
+        if not n:
             words = "Neither the file nor the model reports a box in these pictures: nothing is proved."
     else:
         assert isinstance(parity, PixelParity)
@@ -107,7 +112,7 @@ def _agreement(case: PlaceCase, c: Compared[PlaceParity], agree: float) -> Findi
         quantity="same answer",
         value=share,
         interval=interval,
-        n=len(each),
+        n=n,
         has_bar=True,
         notes=tuple(notes),
         tables=(Table("Pictures with other answers", rows),) if rows else (),

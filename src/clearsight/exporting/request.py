@@ -36,7 +36,7 @@ def left_to_caller(manifest: Manifest) -> list[str]:
     if limits is None:
         return []
     return [
-        "The file gives all candidates, in pixels of the network's input: the floor of scores "
-        f"({limits.floor:g}), the suppression (IoU {limits.overlap:g}), the number of boxes ({limits.most}) and the way "
-        "back to the picture are left to the caller. --to onnx does them inside."
+        "The file gives all candidates, in pixels of the network's input. The caller keeps scores above "
+        f"{limits.floor:g}, suppresses at IoU {limits.overlap:g}, takes the best {limits.most} and goes back to the "
+        "picture's pixels (docs/export.md has the lines); --to onnx does all of it inside."
     ]

@@ -90,8 +90,8 @@ def _forget_sources(program: torch.export.ExportedProgram) -> None:
 def notes(request: Request) -> list[str]:
     """How it is opened, and what it leaves to its caller."""
     manifest = request.manifest
-    how = f"torch.export.load('{FILE}').module()(picture) gives a tuple; {INNER} is the same from pixels to {manifest.inner}."
-    return [how, *left_to_caller(manifest)]
+    how = f"torch.export.load('{FILE}').module()(picture) gives a tuple; {INNER} is the same from pixels"
+    return [f"{how} to {manifest.inner}.", *left_to_caller(manifest)]
 
 
 def open_file(folder: Path) -> WholeFile:

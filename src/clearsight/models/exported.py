@@ -35,9 +35,10 @@ def load_exported(
 ) -> Model:
     """The model in an exported file.
 
-    Of a file that Clearsight wrote the kind, the labels and the preprocessing are its manifest's; others hold
-    classifiers, whose labels and preprocessing are stated, and their input is normalised pictures (N, C, H, W).  An ONNX graph is converted to torch where that gives the same
-    scores, so that it has gradients; programs of torch.export have them; everything else answers scores only.
+    Of a file that Clearsight wrote the kind, the labels and the preprocessing are its manifest's.  Others hold
+    classifiers, whose labels and preprocessing are stated, and their input is normalised pictures (N, C, H, W).  An
+    ONNX graph is converted to torch where that gives the same scores, so that it has gradients; programs of
+    torch.export have them; everything else answers scores only.
 
     Refused: files that are damaged, that hold what could run code (without trust), whose labels or preprocessing are
     unknown, and those that do not take such pictures.

@@ -85,7 +85,8 @@ class ConvertedGraph(nn.Module):
 
     def _run(self, step: Step, known: Mapping[str, Any]) -> tuple[Any, ...]:
         moving = [known[name] for name in step.inputs if name and name in known]
-        if moving and all(isinstance(v, np.ndarray) for v in moving):  # arithmetic of shapes
+        of_numbers = all(name in known or name in self._numbers for name in step.inputs)
+        if moving and of_numbers and all(isinstance(v, np.ndarray) for v in moving):  # arithmetic of shapes
             given = [known[n] if n in known else self._numbers[n] for n in step.inputs]
             return tuple(by_reference(step.node, step.opset, given))
         if step.layer:

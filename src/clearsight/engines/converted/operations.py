@@ -309,9 +309,7 @@ def resize(
     cubic_coeff_a: float = -0.75, extrapolation_value: float = 0.0,
 ) -> Tensor:  # fmt: skip
     """Of pictures (B, C, H, W): linear between the centres of pixels, or the nearest as torch takes it."""
-    plain = (
-        axes is None and not antialias and not exclude_outside and keep_aspect_ratio_policy in ("stretch", b"stretch")
-    )
+    plain = axes is None and not antialias and not exclude_outside and keep_aspect_ratio_policy == "stretch"
     linear = mode == "linear" and coordinate_transformation_mode in ("half_pixel", "pytorch_half_pixel")
     nearest = mode == "nearest" and (coordinate_transformation_mode, nearest_mode) == ("asymmetric", "floor")
     if x.dim() != 4 or not plain or not (linear or nearest):
