@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 
 import clearsight as cs
 from clearsight.cli.app import app
+from clearsight.cli.options import DataOptions
+from clearsight.cli.truth import open_to_compare
 from clearsight.data.box_folders import open_boxes
 from clearsight.data.images import to_pixels
 from clearsight.data.truth_to_input import box_to_original
@@ -21,7 +23,7 @@ from clearsight.engines.facts import facts_of
 from clearsight.engines.manifest import from_json
 from clearsight.errors import Refused
 from clearsight.exporting.export import formats
-from clearsight.exporting.place_parity import same_boxes
+from clearsight.exporting.place_parity import reported_by, same_boxes
 from clearsight.kinds.detector import Detector
 from clearsight.kinds.segmenter import Segmenter
 from clearsight.testing import tiny_detector, tiny_segmenter
@@ -125,7 +127,7 @@ def test_the_manifest_says_what_the_boxes_are(detector, exported) -> None:
         from_json(wrong, "model.onnx")
 
 
-@pytest.mark.parametrize("to", ["onnx", "torch-export", "openvino"])
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
 def test_it_comes_back_as_the_detector_that_it_was(detector, exported, tmp_path: Path, to) -> None:
     """With its floor and suppression; where the graph is converted, gradients are the network's."""
     if to == "openvino":
@@ -143,11 +145,9 @@ def test_it_comes_back_as_the_detector_that_it_was(detector, exported, tmp_path:
         assert gradients[1] == pytest.approx(gradients[0], abs=1e-4)
 
 
-@pytest.mark.parametrize("to", ["onnx", "torch-export", "openvino"])
+@pytest.mark.parametrize("to", ["onnx", "torch-export"])
 def test_a_segmenter_and_its_file(photos, tmp_path: Path, to) -> None:
     """Logits are enlarged to the network's input, and the class of each pixel is the largest of them."""
-    if to == "openvino":
-        pytest.importorskip("openvino")
     model = coarse_segmenter()
     result = cs.export(model, tmp_path, to, verify=photos)
     assert result.status == 0
@@ -201,6 +201,14 @@ def test_triton_says_the_shapes_of_all_outputs(detector, tmp_path: Path) -> None
         assert f"dims: [ {', '.join(map(str, sides))} ]" in text
 
 
+def test_candidates_are_suppressed_for_files_that_leave_it_to_the_caller(detector) -> None:
+    values = picture(60, 80)
+    outputs = detector(to_pixels(Image.fromarray(values), PRE)[None]).detach()
+    found = reported_by(detector, {"candidates": outputs.numpy()}, (80, 60))
+    for given, wanted in zip(found, reported(detector, values), strict=True):
+        assert given.tolist() == wanted.tolist()
+
+
 def test_boxes_have_one_partner_each() -> None:
     box = torch.tensor([[0.0, 0, 100, 100]])
     near = torch.tensor([[0.0, 0, 100, 96], [0, 0, 100, 94]])
@@ -209,7 +217,27 @@ def test_boxes_have_one_partner_each() -> None:
     assert same_boxes(box, label, near[1:], label) == 0
     assert same_boxes(box, label, near[:1], label + 1) == 0
     assert same_boxes(box.repeat(2, 1), label.repeat(2), near[:1], label) == 1
+    thin = torch.tensor([[5.0, 5, 5, 50]])  # without an area, so without an IoU
+    assert [same_boxes(thin, label, thin + by, label) for by in (0.4, 0.6)] == [1, 0]
     assert same_boxes(box[:0], label[:0], near, label.repeat(2)) == 0
+
+
+def test_a_number_of_regions_that_the_picture_decides_is_refused(detector, tmp_path: Path) -> None:
+    """As Faster R-CNN, whose boxes are those of its proposals."""
+
+    class Proposing(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen = (x[:, :1].flatten() > 0).nonzero()
+            return x.new_zeros(x.shape[0], 4, 7) + (1.0 if seen.numel() > 100 else 0.0)
+
+    with pytest.raises(Refused, match="how much it computes depends on what the picture shows"):
+        cs.export(replace(detector, net=Proposing()), tmp_path)
+
+
+def test_the_command_line_compares_with_boxes_only_where_they_are_named(detector, photos) -> None:
+    with_boxes = open_to_compare(detector, str(photos), DataOptions(boxes=str(photos / "truth.json")))
+    without = open_to_compare(detector, str(photos), DataOptions())
+    assert [[p.boxes is not None for p in data.pictures] for data in (with_boxes, without)] == [[True] * 3, [False] * 3]
 
 
 def test_pictures_without_boxes_prove_nothing(detector, tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import warnings
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from typing import TypeVar
 
@@ -122,7 +124,7 @@ def export_program(model: Model, head: Head | None) -> torch.export.ExportedProg
 
 def not_exportable(error: Exception) -> Refused:
     """The refusal of a network, with the first lines of what torch says of it."""
-    if type(error).__name__ == "GuardOnDataDependentSymNode":
+    if "Size-like symbols: u" in str(error):  # a size that no picture has before it is seen
         return Refused(
             "torch.export cannot take this network: how much it computes depends on what the picture shows, as the "
             "regions that Faster R-CNN proposes do",
@@ -139,11 +141,14 @@ def not_exportable(error: Exception) -> Refused:
 
 @contextlib.contextmanager
 def silent() -> Iterator[None]:
-    """Inside, libraries neither warn nor log: what matters of an export is measured afterwards."""
+    """Inside, libraries neither warn nor log nor print: what matters of an export is measured afterwards.
+
+    Of a network that it cannot take torch prints the whole graph, thousands of lines.
+    """
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

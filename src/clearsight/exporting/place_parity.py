@@ -27,6 +27,7 @@ from clearsight.kinds.detector import Detector
 from clearsight.kinds.segmenter import Segmenter
 
 SAME = 0.95  # IoU from which on two boxes of one class are the same
+NEAR = 0.5  # pixels of the picture: boxes whose sides all lie so near are the same too, as thin ones have hardly an IoU
 Numbers = npt.NDArray[np.float64]
 
 
@@ -57,7 +58,7 @@ class BoxParity(PlaceParity):
     """What a detector and its file report.
 
     Args:
-        both: (N,) how many boxes both report: of one class, with an IoU of at least 0.95, each with one other.
+        both: (N,) how many boxes both report: see `same_boxes`.
         either: (N,) how many at least one of them reports; a box of both counts once.
         corners: (N,) the largest difference of a side, in pixels of the network's input, of candidates above the floor.
         before: the boxes of the model with the true ones; empty where there are no true ones.
@@ -177,16 +178,18 @@ def reported_by(model: Detector, found: Outputs, size: tuple[int, int]) -> tuple
 
 
 def same_boxes(one: Tensor, classes: Tensor, other: Tensor, other_classes: Tensor) -> int:
-    """How many boxes (M, 4) have a partner among others (K, 4): of their class, with an IoU of at least 0.95.
+    """How many boxes (M, 4) in pixels have a partner among others (K, 4): of their class, in the same place.
 
-    Each has at most one, and as many have one as can.
+    That is an IoU of at least 0.95, or sides that all lie within half a pixel.  Each has at most one partner, and as
+    many have one as can.
 
-    >>> a, b = torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9.9]])
+    >>> a, b = torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9.6]])
     >>> same_boxes(a, torch.tensor([1]), b, torch.tensor([1, 1])), same_boxes(a, torch.tensor([1]), b, torch.zeros(2))
     (1, 0)
     """
     from scipy.optimize import linear_sum_assignment
 
-    fits = (iou_table(one, other) >= SAME) & (classes[:, None] == other_classes)
+    near = (one[:, None] - other).abs().amax(2) <= NEAR
+    fits = ((iou_table(one, other) >= SAME) | near) & (classes[:, None] == other_classes)
     rows, columns = linear_sum_assignment(fits.numpy(), maximize=True)
     return int(fits[rows, columns].sum())

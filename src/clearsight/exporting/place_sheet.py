@@ -13,7 +13,7 @@ from clearsight.core.statistics import Interval, bootstrap, wilson
 from clearsight.core.text import counted
 from clearsight.evaluation.average_precision import average_precision
 from clearsight.evaluation.records import box_set
-from clearsight.exporting.place_parity import SAME, BoxParity, Numbers, PixelParity, PlaceParity
+from clearsight.exporting.place_parity import NEAR, SAME, BoxParity, Numbers, PixelParity, PlaceParity
 from clearsight.exporting.sheet_parts import (
     Compared,
     ExportReport,
@@ -92,8 +92,8 @@ def _agreement(case: PlaceCase, c: Compared[PlaceParity], agree: float) -> Findi
         interval = wilson(both, n) if n else None
         words = f"Of {counted(n, 'box', 'boxes')} that the file or the model reports, both report {both}."
         notes.append(
-            f"Two boxes are one where they have the same class and an IoU of at least {SAME}. The interval takes "
-            "each box by itself."
+            f"Two boxes are one where they have the same class and an IoU of at least {SAME}, or sides within "
+            f"{NEAR} pixels. The interval takes each box by itself."
         )
         each: Numbers = (parity.either - parity.both).astype(np.float64)
         column = "boxes of one alone"
