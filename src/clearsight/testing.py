@@ -83,7 +83,7 @@ class _Templates(nn.Module):
         logits: Tensor = self.match(x)
         top, left = torch.meshgrid(*(torch.arange(n, device=x.device) for n in logits.shape[2:]), indexing="ij")
         corner = self.stride * torch.stack([left, top], -1).reshape(1, -1, 2).to(logits)
-        boxes = torch.cat([corner, corner + corner.new_tensor(self.sides)], -1).expand(len(x), -1, -1)
+        boxes = torch.cat([corner, corner + corner.new_tensor(self.sides)], -1).expand(x.shape[0], -1, -1)
         return torch.cat([boxes, torch.full_like(boxes[..., :1], 50.0), logits.flatten(2).mT], -1)
 
 

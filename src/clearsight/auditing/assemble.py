@@ -9,8 +9,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 
 from clearsight.auditing.case import Case
-from clearsight.auditing.detector_case import DetectorCase
-from clearsight.auditing.segmenter_case import SegmenterCase
+from clearsight.auditing.place_case import PlaceCase
 from clearsight.core.catalogue import catalogue
 from clearsight.core.check_kinds import why_not
 from clearsight.core.model import Model
@@ -18,7 +17,7 @@ from clearsight.reporting.facts import BarResult, BrokenFile, DataFacts, ModelFa
 from clearsight.reporting.findings import Finding
 from clearsight.reporting.report import Report
 
-AnyCase = Case | DetectorCase | SegmenterCase
+AnyCase = Case | PlaceCase
 
 
 def make(

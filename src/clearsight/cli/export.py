@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from clearsight.cli.inputs import load_classifier, look_first, open_pictures
+from clearsight.cli.inputs import load_model, look_first
 from clearsight.cli.options import DATA, Model, ModelOptions, OfPictures, Out, RunOptions, grouped
 from clearsight.cli.output import tell, typed_command
+from clearsight.cli.truth import open_to_compare
 
 
 @grouped
@@ -27,7 +28,7 @@ def export(
     ] = None,
     agree: Annotated[
         float | None,
-        typer.Option(help="Share of pictures that must get the same answer; by default 0.999 in fp32, 0.99 else."),
+        typer.Option(help="Share of pictures, boxes or pixels that must get the same answer."),
     ] = None,
     out: Out = None,
     *,
@@ -38,8 +39,9 @@ def export(
     """Write a model into a file that other programs run, and prove that it answers as the model does.
 
     Decoded pictures go in; probabilities and, behind averaged channels, the heatmap come out: resize, crop and
-    normalisation are inside. With --verify the same pictures go through both, and the exit status is 1 where --agree is
-    missed. int8 leaves layers in float until it holds.
+    normalisation are inside. Of a detector boxes come out, of a segmenter the class of each pixel. With --verify the
+    same pictures go through both, and the exit status is 1 where --agree is missed. int8 leaves layers in float until
+    it holds.
     """
     look_first([model], [words for words in (verify, calibrate) if words])
     from clearsight.cli.output import show_sheet
@@ -47,8 +49,8 @@ def export(
     from clearsight.core.run_names import new_run
     from clearsight.exporting.export import export as export_model
 
-    loaded = load_classifier(model, about_model, run, "export")
-    data = None if verify is None else open_pictures(verify, about_data)
+    loaded = load_model(model, about_model, run)
+    data = None if verify is None else open_to_compare(loaded, verify, about_data)
     with new_run("export", out, holds="export.json") as folder, progress(run.silent) as report_progress:
         exported = export_model(
             loaded,

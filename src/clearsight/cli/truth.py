@@ -36,3 +36,14 @@ def open_for(model: Model, data: str, given: DataOptions) -> Pictures:
     if model.kind == "detector":
         return open_boxes(data, given.boxes, split=given.split, voc_base=given.voc_base)
     return open_masks(data, given.masks, split=given.split)
+
+
+def open_to_compare(model: Model, data: str, given: DataOptions) -> Pictures:
+    """The pictures that the words name, on which two answers are compared; with boxes or masks where they are named.
+
+    Refused: as `open_for`, but not pictures without a truth.
+    """
+    named = given.boxes if model.kind == "detector" else given.masks
+    if model.kind == "classifier" or named is not None:
+        return open_for(model, data, given)
+    return open_pictures(data, given)

@@ -45,7 +45,7 @@ def retinanet(
 
 def _boxes(net: Any, outputs: Outputs, anchors: Tensor) -> Tensor:
     change = outputs["bbox_regression"]
-    boxes: Tensor = net.box_coder.decode_single(change.flatten(0, 1), anchors.repeat(len(change), 1))
+    boxes: Tensor = net.box_coder.decode_single(change.flatten(0, 1), anchors.repeat(change.shape[0], 1))
     return boxes.view_as(change)
 
 

@@ -131,13 +131,13 @@ class YoloV1(nn.Module):
                 "layers read a fixed number of places; give pictures of that size, or build another"
             )
         raw: Tensor = self.head(self.features(z))
-        return raw.view(len(z), self.grid, self.grid, 5 * self.boxes + self.classes)
+        return raw.view(z.shape[0], self.grid, self.grid, 5 * self.boxes + self.classes)
 
     def forward(self, z: Tensor) -> Tensor:
         raw = self.read(z)
         own, classes = self._split(raw)
         corners = _corners(own, self.grid) * raw.new_tensor([z.shape[3], z.shape[2]] * 2)
-        shared = classes[..., None, :].expand(*own.shape[:4], self.classes)
+        shared = classes[..., None, :].expand(-1, -1, -1, self.boxes, -1)
         boxes = clip(corners, z.shape[2], z.shape[3]).flatten(1, 3)
         return candidates(boxes, own[..., 4:].flatten(1, 3), shared.flatten(1, 3))
 

@@ -1,19 +1,20 @@
 """What an exported file says about itself: the labels, the preprocessing and the scores that lie inside its graph.
 
-An exported file that Clearsight wrote takes decoded pictures and gives probabilities.  Inside, two tensors carry names,
-so that the graph can be cut there: `pixels`, what the resize and the crop give, and `logits`, what a Classifier gives
-for them.  The manifest is JSON: under the key `clearsight` in an ONNX file's metadata, in `clearsight.json` among the
-extra files of a .pt2, and in `clearsight.json` beside the .xml of OpenVINO.
+An exported file that Clearsight wrote takes decoded pictures and gives probabilities; of a detector boxes, of a
+segmenter classes of pixels.  Inside, two tensors carry names, so that the graph can be cut there: `pixels`, what the
+resize and the crop give, and what the model gives for them: `logits`, or a detector's `candidates`.  The manifest is
+JSON: under the key `clearsight` in an ONNX file's metadata, in `clearsight.json` among the extra files of a .pt2, and
+in `clearsight.json` beside the .xml of OpenVINO.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from clearsight._version import __version__
-from clearsight.core.json_fields import check_fields, preprocess_fields, refuse_wrong
+from clearsight.core.json_fields import check_fields, numbers, preprocess_fields, refuse_wrong, whole
 from clearsight.core.score_kinds import Scores
 from clearsight.errors import Refused
 
@@ -22,10 +23,13 @@ FILE = "clearsight.json"  # among the extra files of a .pt2, and beside OpenVINO
 
 PICTURE = "picture"  # input: decoded pictures of one size, uint8 (N, H, W, C), N, H and W dynamic
 PIXELS = "pixels"  # inside: float32 (N, C, h, w) in [0, 1], after resize and crop, before normalisation
-LOGITS = "logits"  # inside: float32 (N, K), what a Classifier gives for those pixels
+LOGITS = "logits"  # inside: float32 (N, K), what a Classifier gives for those pixels; of a segmenter (N, K, h, w)
+CANDIDATES = "candidates"  # of a detector instead of logits: float32 (N, M, 5 + K), what a Detector gives
 PROBABILITIES = "probabilities"  # output: float32 (N, K)
 VALUES = "values"  # output instead of probabilities where scores is "values"
 MAP = "map"  # output where there is a heatmap: float32 (N, H', W')
+CLASSES = "classes"  # output of a segmenter: int64 (N, h, w), the class of each pixel of the network's input
+BOXES, SCORES, LABELS = "boxes", "scores", "labels"  # outputs of a detector, where suppression is in the file
 
 Precision = Literal["fp32", "fp16", "int8"]
 
@@ -39,7 +43,17 @@ _LINES = {
     "fingerprint": '"fingerprint": "0123456789abcdef"',
     "heatmap": '"heatmap": {"method": "cam", "layer": "layer4"}, or null',
     "precision": '"precision": "fp32"',
+    "kind": '"kind": "detector"',
+    "form": '"form": "logits (N, K, h, w)"',
+    "suppression": '"suppression": {"floor": 0.05, "overlap": 0.5, "most": 100}',
 }
+_OF_PLACES = {"kind", "form", "suppression"}  # a classifier's manifest has none of them
+_FORMS = {
+    "detector": "candidates (N, M, 5 + K): x1, y1, x2, y2 in pixels of the network's input, a logit of there being an "
+    "object, a logit of each class; a score is sigmoid(object) * sigmoid(class)",
+    "segmenter": "logits (N, K, h, w) of each pixel of the network's input",
+}
+_SUPPRESSION = {"floor": '"floor": 0.05', "overlap": '"overlap": 0.5', "most": '"most": 100'}
 _HEATMAP = {"method": '"method": "cam"', "layer": '"layer": "layer4"'}
 
 
@@ -49,6 +63,15 @@ class Heatmap:
 
     method: str
     layer: str
+
+
+@dataclass(frozen=True)
+class Suppression:
+    """Which boxes a detector reports: see `Detector`."""
+
+    floor: float
+    overlap: float
+    most: int
 
 
 @dataclass(frozen=True)
@@ -64,6 +87,8 @@ class Manifest:
         heatmap: the output `map`, or None where the graph has none.
         precision: what the file's numbers are stored and computed in.
         clearsight: the version that wrote the file.
+        kind: of model: "classifier", "detector" or "segmenter".
+        suppression: of a detector, how few boxes become of its candidates; None of others.
     """
 
     labels: tuple[str, ...]
@@ -74,6 +99,22 @@ class Manifest:
     heatmap: Heatmap | None = None
     precision: Precision = "fp32"
     clearsight: str = __version__
+    kind: str = "classifier"
+    suppression: Suppression | None = None
+
+    @property
+    def inner(self) -> str:
+        """The tensor that holds what the model gives for the pixels."""
+        return CANDIDATES if self.kind == "detector" else LOGITS
+
+    @property
+    def inner_shape(self) -> tuple[int | None, ...]:
+        """The shape of that tensor; None for sides that are not stated."""
+        classes = len(self.labels)
+        shapes: dict[str, tuple[int | None, ...]] = {
+            "detector": (None, None, 5 + classes), "segmenter": (None, classes, None, None),
+        }  # fmt: skip
+        return shapes.get(self.kind, (None, classes))
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as JSON holds them."""
@@ -88,7 +129,13 @@ class Manifest:
             "fingerprint": self.fingerprint,
             "heatmap": heatmap,
             "precision": self.precision,
-        }
+        } | self._of_places()
+
+    def _of_places(self) -> dict[str, Any]:
+        if self.kind == "classifier":
+            return {}
+        suppression = None if self.suppression is None else asdict(self.suppression)
+        return {"kind": self.kind, "form": _FORMS[self.kind], "suppression": suppression}
 
     def to_json(self) -> str:
         return json.dumps(self.as_dict(), ensure_ascii=False)
@@ -124,14 +171,19 @@ def from_json(text: str | bytes, where: object) -> Manifest:
         None if heatmap is None else Heatmap(heatmap["method"], heatmap["layer"]),
         record["precision"],
         record["clearsight"],
+        record.get("kind", "classifier"),
+        None if record.get("suppression") is None else Suppression(**record["suppression"]),
     )
 
 
 def _check(record: Any, place: str) -> None:
-    check_fields(record, _LINES, place)
+    check_fields(record, _LINES, place, optional=_OF_PLACES)
     labels, heatmap, fingerprint = record["labels"], record["heatmap"], record["fingerprint"]
     if heatmap is not None:
         check_fields(heatmap, _HEATMAP, place, "heatmap.")
+    kind, suppression = record.get("kind", "classifier"), record.get("suppression")
+    if suppression is not None:
+        check_fields(suppression, _SUPPRESSION, place, "suppression.")
     right = {
         "clearsight": isinstance(record["clearsight"], str),
         "labels": isinstance(labels, list) and bool(labels) and all(isinstance(n, str) for n in labels),
@@ -140,8 +192,18 @@ def _check(record: Any, place: str) -> None:
         "fingerprint": isinstance(fingerprint, str) and len(fingerprint) == 16 and set(fingerprint) <= set(_HEX),
         "heatmap": heatmap is None or all(isinstance(name, str) for name in heatmap.values()),
         "precision": record["precision"] in get_args(Precision),
+        "kind": kind in ("classifier", *_FORMS),
+        "form": isinstance(record.get("form", ""), str),
+        "suppression": _right_suppression(suppression) if kind == "detector" else suppression is None,
     }
     refuse_wrong(right | preprocess_fields(record["preprocess"], place), _LINES, place)
 
 
 _HEX = "0123456789abcdef"
+
+
+def _right_suppression(given: Any) -> bool:
+    if not isinstance(given, dict):
+        return False
+    shares = numbers([given["floor"], given["overlap"]]) and all(0 <= given[n] <= 1 for n in ("floor", "overlap"))
+    return shares and whole(given["most"]) and given["most"] >= 1

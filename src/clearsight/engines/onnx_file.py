@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from clearsight.engines.facts import digest, read_bytes
-from clearsight.engines.manifest import KEY, LOGITS, PIXELS, Manifest, from_json
+from clearsight.engines.manifest import KEY, PIXELS, Manifest, from_json
 from clearsight.errors import Refused
 
 DAMAGED = "it is no ONNX file, or is damaged: export it again, or copy it whole"
@@ -21,8 +21,8 @@ _FIXED = "export it with one input of float pictures (N, C, H, W)"
 class OnnxFile:
     """An ONNX file, read.
 
-    model: onnx.ModelProto from pictures to scores, with all its numbers; cut at `pixels` and `logits` where Clearsight
-    wrote it.  digest: (32,) uint8 over all its bytes; size: how many they are.
+    model: onnx.ModelProto from pictures to scores, with all its numbers; cut at `pixels` and `logits` or `candidates`
+    where Clearsight wrote it.  digest: (32,) uint8 over all its bytes; size: how many they are.
     """
 
     path: Path
@@ -63,7 +63,7 @@ def read_onnx(path: Path) -> OnnxFile:
     manifest = None if text is None else from_json(text, path)
     parts = [data, *(raw for _, raw in outside)]
     if manifest is not None:
-        model = cut(model, path, len(manifest.labels))
+        model = cut(model, path, manifest)
     return OnnxFile(path, model, manifest, digest(parts), sum(map(len, parts)))
 
 
@@ -123,15 +123,16 @@ def _slice(path: Path, data: bytes, where: dict[str, str]) -> bytes:
     return data[start : start + length]
 
 
-def cut(model: Any, path: Path, classes: int) -> Any:
-    """The part of a graph of ours from `pixels` to `logits`, as a model of its own."""
+def cut(model: Any, path: Path, manifest: Manifest) -> Any:
+    """The part of a graph of ours from `pixels` to what the model gives for them, as a model of its own."""
     import onnx
 
+    last = manifest.inner
     made_by = {name: node for node in model.graph.node for name in node.output}
-    if PIXELS not in made_by or LOGITS not in made_by:
-        lacking = PIXELS if PIXELS not in made_by else LOGITS
+    if PIXELS not in made_by or last not in made_by:
+        lacking = PIXELS if PIXELS not in made_by else last
         raise Refused(f"{path} has a manifest of Clearsight, but no tensor {lacking!r} inside", "export it again")
-    needed, waiting, names = set(), [LOGITS], set()
+    needed, waiting, names = set(), [last], set()
     while waiting:
         name = waiting.pop()
         if name in names or name == PIXELS:
@@ -144,13 +145,13 @@ def cut(model: Any, path: Path, classes: int) -> Any:
     nodes = [node for node in model.graph.node if id(node) in needed]
     inputs = {i.name for i in model.graph.input}
     if names & inputs:
-        raise Refused(f"{path}: its logits do not come from its pixels alone", "export it again")
+        raise Refused(f"{path}: its {last} do not come from its pixels alone", "export it again")
     kind = onnx.TensorProto.FLOAT
     part = onnx.helper.make_graph(
         nodes,
-        "pixels_to_logits",
+        f"pixels_to_{last}",
         [onnx.helper.make_tensor_value_info(PIXELS, kind, ["n", "c", "h", "w"])],
-        [onnx.helper.make_tensor_value_info(LOGITS, kind, ["n", classes])],
+        [onnx.helper.make_tensor_value_info(last, kind, manifest.inner_shape)],
         [i for i in model.graph.initializer if i.name in names],
         sparse_initializer=[s for s in model.graph.sparse_initializer if s.values.name in names],
     )

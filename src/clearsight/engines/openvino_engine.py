@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from clearsight.engines.facts import EngineFacts, digest, read_bytes
-from clearsight.engines.manifest import FILE, LOGITS, PIXELS, Manifest, from_json
+from clearsight.engines.manifest import FILE, PIXELS, Manifest, from_json
 from clearsight.engines.no_gradient import blind
 from clearsight.engines.normalisation import Normalisation, in_portions
 from clearsight.engines.onnx_file import Port, picture_input
@@ -30,19 +30,19 @@ class OpenVinoNet(nn.Module):
     Args:
         path: its .xml; the .bin lies beside it.
         size: (C, *S) of what it is given.
-        ours: whether Clearsight wrote it: then it is cut at `pixels` and `logits`.
+        inner: of a file of Clearsight the tensor that holds the scores: it is cut at `pixels` and there; "" of others.
         undo: what the file does by itself, and the Classifier has done already.
     """
 
     file_digest: Tensor
 
-    def __init__(self, path: Path, size: tuple[int, ...], ours: bool, undo: Normalisation | None = None) -> None:
+    def __init__(self, path: Path, size: tuple[int, ...], inner: str, undo: Normalisation | None = None) -> None:
         super().__init__()
-        self.path, self.size, self.ours, self.undo = path, size, ours, undo
+        self.path, self.size, self.inner, self.undo = path, size, inner, undo
         parts = _bytes(path)
         self.register_buffer("file_digest", digest(parts))
         self.threads, self.compiled = 0, None
-        model = read_model(path, ours)
+        model = read_model(path, inner)
         port = picture_input(tuple(map(_port, model.inputs)), size, path)
         self.fixed = port.shape[0] if port.shape else None
         compiled = self._open(model)
@@ -58,7 +58,7 @@ class OpenVinoNet(nn.Module):
             if model is None:
                 if not torch.equal(digest(_bytes(self.path)), self.file_digest.cpu()):
                     raise Refused(f"{self.path} has changed since it was loaded: load it again")
-                model = read_model(self.path, self.ours)
+                model = read_model(self.path, self.inner)
             self.compiled, self.threads = compiled(model, self.path, threads), threads
         return self.compiled
 
@@ -104,27 +104,28 @@ def name() -> str:
     return f"OpenVINO {_openvino().__version__.partition('-')[0]}"
 
 
-def read_model(path: Path, ours: bool) -> Any:
+def read_model(path: Path, inner: str) -> Any:
     """The model from pictures to scores.  Refused: a damaged file, one of ours without its tensors."""
     ov = _openvino()
     try:
         model = ov.Core().read_model(path)
     except Exception as e:  # OpenVINO raises RuntimeError and others
         raise Refused(f"{path} cannot be read", DAMAGED) from e
-    return _cut(ov, model, path) if ours else model
+    return _cut(ov, model, path, inner) if inner else model
 
 
-def _cut(ov: Any, model: Any, path: Path) -> Any:
-    """The part of a model of ours from `pixels` to `logits`."""
+def _cut(ov: Any, model: Any, path: Path, inner: str) -> Any:
+    """The part of a model of ours from `pixels` to the tensor that holds the scores."""
     named = {n: port for op in model.get_ops() for port in op.outputs() for n in port.get_names()}
-    if PIXELS not in named or LOGITS not in named:
-        lacking = PIXELS if PIXELS not in named else LOGITS
+    if PIXELS not in named or inner not in named:
+        lacking = PIXELS if PIXELS not in named else inner
         raise Refused(f"{path} has a manifest of Clearsight, but no tensor {lacking!r} inside", "export it again")
-    pixels, logits = named[PIXELS], named[LOGITS]
+    pixels, scores = named[PIXELS], named[inner]
     start = ov.opset13.parameter(pixels.get_partial_shape(), pixels.get_element_type(), PIXELS)
     for target in pixels.get_target_inputs():
         target.replace_source_output(start.output(0))
-    return ov.Model([ov.opset13.result(logits)], [start], "pixels_to_logits")
+    given = [r for r in model.get_results() if inner in r.input_value(0).get_names()]  # of a tensor that is an output
+    return ov.Model(given[:1] or [ov.opset13.result(scores)], [start], f"pixels_to_{inner}")
 
 
 def compiled(model: Any, path: Path, threads: int) -> Any:

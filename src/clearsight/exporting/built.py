@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 import torch
 
 from clearsight.core.classifier import Classifier
-from clearsight.engines.manifest import Heatmap, Manifest
+from clearsight.core.model import Model
+from clearsight.engines.manifest import Heatmap, Manifest, Suppression
 from clearsight.errors import Refused
 from clearsight.exporting.exported_network import export_program, for_export
 from clearsight.exporting.heatmap_head import Head, find_head
+from clearsight.kinds.detector import Detector
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,19 +22,19 @@ class Built:
     Args:
         model: a copy on the CPU, in float32 and evaluation mode.
         head: what its map is made of; None where its scores are no sum of channels.
-        why_no_map: the reason then; "" where there is a head.
+        why_no_map: the reason then; "" where there is a head, and of detectors and segmenters.
         program: what `torch.export` made of it, from pixels.
         manifest: what the file will say about itself.
     """
 
-    model: Classifier
+    model: Model
     head: Head | None
     why_no_map: str
     program: torch.export.ExportedProgram
     manifest: Manifest
 
 
-def build(model: Classifier) -> Built:
+def build(model: Model) -> Built:
     """Take a model for any format.
 
     Refused: models of texts and of other channels than grey or RGB, and networks that torch.export cannot take.
@@ -47,15 +49,17 @@ def build(model: Classifier) -> Built:
     if preprocess.channels not in (1, 3):
         raise Refused(f"the model takes {preprocess.channels} channels, but pictures have 1 (grey) or 3 (RGB)")
     copy = for_export(model)
-    found = find_head(copy)
+    found = find_head(copy) if isinstance(copy, Classifier) else ""
     head = found if isinstance(found, Head) else None
     manifest = Manifest(
         model.labels,
         preprocess.as_dict(),
-        model.scores,
+        model.scores if isinstance(model, Classifier) else "logits",
         model.source,
         model.fingerprint(),
         None if head is None else Heatmap("cam", head.layer),
+        kind=model.kind,
+        suppression=Suppression(model.floor, model.overlap, model.most) if isinstance(model, Detector) else None,
     )
     why = "" if isinstance(found, Head) else found
     return Built(copy, head, why, export_program(copy, head), manifest)

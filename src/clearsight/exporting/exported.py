@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from clearsight.engines.manifest import Manifest
-from clearsight.exporting.sheet import ExportReport
+from clearsight.exporting.sheet_parts import ExportReport
+
+_GIVEN = {"classifier": "probabilities", "detector": "boxes", "segmenter": "the class of each pixel"}
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,9 @@ class Exported:
     def lines(self) -> list[str]:
         """What the command prints; the last line is the file."""
         size = sum((self.folder / name).stat().st_size for name in self.files)
-        given = "values" if self.manifest.scores == "values" else "probabilities"
+        given = _GIVEN[self.manifest.kind]
+        if self.manifest.scores == "values":
+            given = "values"
         heatmap = self.manifest.heatmap
         also = f" and the heatmap of the top class ({heatmap.method} at {heatmap.layer})" if heatmap else ""
         lines = [f"Takes decoded pictures (8 bits) and gives {given}{also}; {size / 1e6:.1f} MB."]

@@ -3,42 +3,41 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import warnings
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from clearsight.core.classifier import Classifier
 from clearsight.core.copying import plain
-from clearsight.core.outputs import pick
+from clearsight.core.model import Model
 from clearsight.engines.manifest import LOGITS, MAP, PROBABILITIES, VALUES
 from clearsight.errors import Refused
 from clearsight.exporting.heatmap_head import Head, rows, summed
+from clearsight.exporting.pixel_network import PixelNetwork
+from clearsight.exporting.place_networks import DetectorNetwork, SegmenterNetwork
 from clearsight.exporting.pooling import without_divisors
 from clearsight.internals.places import as_maps
+
+AnyModel = TypeVar("AnyModel", bound=Model)
 
 _EXAMPLES = 2  # pictures in the example: a program made from one takes no other number
 
 
-class ExportedNetwork(nn.Module):
+class ExportedNetwork(PixelNetwork):
     """Pixels (N, C, h, w) in [0, 1] -> logits, probabilities or values, each (N, K), and the map (N, h', w') if any."""
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, model: Classifier, head: Head | None) -> None:
-        super().__init__()
-        self.net, self.head = model.net, head
-        self.output, self.scores = model.output, model.scores
-        self.outputs = output_names(model, head)
-        for name in ("mean", "std"):
-            values = torch.tensor(getattr(model.preprocess, name), device=model.device)
-            self.register_buffer(name, values.view(-1, 1, 1))
-        self.plain = not any(model.preprocess.mean) and set(model.preprocess.std) == {1.0}
-        self.number_type = model.dtype
+        super().__init__(model)
+        self.head, self.scores = head, model.scores
+        chances = VALUES if model.scores == "values" else PROBABILITIES
+        self.outputs = (LOGITS, chances) if head is None else (LOGITS, chances, MAP)
         self.channels: list[Tensor] = []
         self.weight = "" if head is None else self._place_of(head.weight)
 
@@ -51,8 +50,7 @@ class ExportedNetwork(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         self.channels.clear()
-        z = pixels if self.plain else (pixels - self.mean) / self.std
-        logits = self._logits(pick(self.net(z.to(self.number_type)), self.output).float())
+        logits = self._logits(self.raw(pixels))
         if self.head is None:
             return logits, self._chances(logits)
         weight = self.get_buffer(self.weight) if self.weight == "map_weight" else self.get_parameter(self.weight)
@@ -91,13 +89,14 @@ class ExportedNetwork(nn.Module):
             handle.remove()
 
 
-def output_names(model: Classifier, head: Head | None) -> tuple[str, ...]:
-    """What the exported network gives, in its order."""
-    chances = VALUES if model.scores == "values" else PROBABILITIES
-    return (LOGITS, chances) if head is None else (LOGITS, chances, MAP)
+def network_of(model: Model, head: Head | None) -> PixelNetwork:
+    """What is exported of a model of any kind; the head is a classifier's."""
+    if isinstance(model, Classifier):
+        return ExportedNetwork(model, head)
+    return DetectorNetwork(model) if model.kind == "detector" else SegmenterNetwork(model)
 
 
-def for_export(model: Classifier) -> Classifier:
+def for_export(model: AnyModel) -> AnyModel:
     """A copy of the model on the CPU in float32, evaluation mode and frozen, each of its weights a plain parameter.
 
     Refused: networks of TorchScript, which torch.export does not take, and what cannot be copied.
@@ -108,12 +107,12 @@ def for_export(model: Classifier) -> Classifier:
     return replace(model, net=net, channels_last=False)
 
 
-def export_program(model: Classifier, head: Head | None) -> torch.export.ExportedProgram:
+def export_program(model: Model, head: Head | None) -> torch.export.ExportedProgram:
     """The network of a model from `for_export`, as `torch.export` takes it, for any number of pictures.
 
     Refused: a network that cannot be taken, with the reason that torch gives.
     """
-    network = ExportedNetwork(model, head).eval()
+    network = network_of(model, head).eval()
     x = torch.rand(_EXAMPLES, model.preprocess.channels, *model.preprocess.size, device=model.device)
     with torch.no_grad(), network.watched(), silent():
         try:
@@ -125,21 +124,31 @@ def export_program(model: Classifier, head: Head | None) -> torch.export.Exporte
 
 def not_exportable(error: Exception) -> Refused:
     """The refusal of a network, with the first lines of what torch says of it."""
+    if "Size-like symbols: u" in str(error):  # a size that no picture has before it is seen
+        return Refused(
+            "torch.export cannot take this network: how much it computes depends on what the picture shows, as the "
+            "regions that Faster R-CNN proposes do",
+            "export a network of one stage, such as fcos or ssdlite; audit, explain and attack take this one",
+        )
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = " ".join(lines)[:300] or "no reason is given"
     return Refused(
         f"torch.export cannot take this network ({type(error).__name__}: {said})",
-        "let forward use tensor operations alone, without ifs on values and without a fixed number of pictures",
+        "let forward use tensor operations alone, without ifs on values and without a fixed number of pictures: "
+        "x.shape[0] is any number, len(x) that of the example",
     )
 
 
 @contextlib.contextmanager
 def silent() -> Iterator[None]:
-    """Inside, libraries neither warn nor log: what matters of an export is measured afterwards."""
+    """Inside, libraries neither warn nor log nor print: what matters of an export is measured afterwards.
+
+    Of a network that it cannot take torch prints the whole graph, thousands of lines.
+    """
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -10,11 +10,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from clearsight.auditing.case import Case
+from clearsight.auditing.assemble import AnyCase
 from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.data.images import open_picture, to_pixels
 from clearsight.exporting.parity import decoded
 from clearsight.exporting.whole_file import WholeFile
+from clearsight.kinds.detector import Detector
 
 _ROUNDS = 30
 _SECONDS = 20.0  # after which no further round is begun
@@ -30,8 +32,8 @@ class Speed:
     per_second: float
 
 
-def measure(case: Case, file: WholeFile) -> tuple[Speed, Speed]:
-    """Of the model and of its file: from a decoded picture to probabilities, each with its own preprocessing.
+def measure(case: AnyCase, file: WholeFile) -> tuple[Speed, Speed]:
+    """Of the model and of its file: from a decoded picture to its answer, each with its own preprocessing.
 
     Both are asked in turn, so that what else the machine does slows both.
     """
@@ -60,10 +62,14 @@ def measure(case: Case, file: WholeFile) -> tuple[Speed, Speed]:
     return model, of_file
 
 
-def _asked(model: Classifier, images: list[Image.Image]) -> torch.Tensor:
+def _asked(model: Model, images: list[Image.Image]) -> object:
+    """What the model says: probabilities, boxes, or the class of each pixel."""
     x = torch.stack([to_pixels(image, model.preprocess) for image in images]).to(model.device)
     with torch.inference_mode():
-        return model.chances(model.from_normalised(model.normalised(x))).cpu()
+        outputs = model.from_normalised(model.normalised(x))
+        if isinstance(model, Classifier):
+            return model.chances(outputs).cpu()
+        return model.detections(outputs) if isinstance(model, Detector) else outputs.argmax(1).cpu()
 
 
 def _timed(work: Callable[[], object]) -> float:

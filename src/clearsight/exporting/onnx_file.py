@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from clearsight._version import __version__
-from clearsight.core.classifier import Classifier
-from clearsight.engines.manifest import KEY, LOGITS, PICTURE, PIXELS, Manifest
+from clearsight.core.model import Model
+from clearsight.engines.manifest import KEY, PICTURE, PIXELS, Manifest
 from clearsight.errors import Refused
-from clearsight.exporting.exported_network import not_exportable, output_names, silent
+from clearsight.exporting.exported_network import network_of, not_exportable, silent
 from clearsight.exporting.heatmap_head import Head
+from clearsight.exporting.onnx_detections import detections_graph
 from clearsight.exporting.onnx_pixels import pixels_graph
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 def network_graph(
-    model: Classifier, head: Head | None, program: torch.export.ExportedProgram
+    model: Model, head: Head | None, program: torch.export.ExportedProgram
 ) -> tuple[onnx.ModelProto, torch.export.ExportedProgram]:
     """The network alone, from `pixels` to `logits` and the outputs, as torch's exporter writes it; and what it took.
 
@@ -50,7 +51,7 @@ def network_graph(
                 opset_version=OPSET,
                 dynamic_shapes=({0: n},),
                 input_names=[PIXELS],
-                output_names=list(output_names(model, head)),
+                output_names=list(network_of(model, head).outputs),
                 external_data=False,
                 verbose=False,
             )
@@ -77,8 +78,8 @@ def _forget_sources(proto: onnx.ModelProto) -> None:
     del proto.metadata_props[:]
 
 
-def whole_model(network: onnx.ModelProto, manifest: Manifest, model: Classifier) -> onnx.ModelProto:
-    """The network's graph behind that of the pixels, with its manifest.
+def whole_model(network: onnx.ModelProto, manifest: Manifest, model: Model) -> onnx.ModelProto:
+    """The network's graph behind that of the pixels, with its manifest; behind a detector's, that of its boxes.
 
     Refused, as a defect of ours: what onnx.checker does not take.
     """
@@ -88,16 +89,24 @@ def whole_model(network: onnx.ModelProto, manifest: Manifest, model: Classifier)
     whole.CopyFrom(network)
     graph, before = whole.graph, pixels_graph(model.preprocess)
     nodes = [*before.node, *graph.node]
-    pixels, logits = graph.input[0], graph.output[0]
-    assert (pixels.name, logits.name) == (PIXELS, LOGITS)
-    kept = [output for output in graph.output if output.name != LOGITS]
-    inner = [v for v in graph.value_info if v.name not in (PIXELS, LOGITS)]
+    pixels, given = graph.input[0], graph.output[0]
+    assert (pixels.name, given.name) == (PIXELS, manifest.inner)
+    kept = [*graph.output] if manifest.kind != "classifier" else [*graph.output][1:]
+    inner = [v for v in graph.value_info if v.name not in (PIXELS, given.name)]
+    if manifest.kind == "classifier":
+        inner.insert(0, given)
+    if manifest.suppression is not None:
+        count, columns = (d.dim_value for d in [*given.type.tensor_type.shape.dim][1:])
+        behind = detections_graph(model.preprocess, manifest.suppression, count, columns - 5)
+        nodes += [*behind.node]
+        kept += [*behind.output]
+        graph.initializer.extend(behind.initializer)
     del graph.node[:], graph.input[:], graph.output[:], graph.value_info[:]
     graph.node.extend(nodes)
     graph.initializer.extend(before.initializer)
     graph.input.extend(before.input)
     graph.output.extend(kept)
-    graph.value_info.extend([*before.output, logits, *inner])
+    graph.value_info.extend([*before.output, *inner])
     graph.name = "clearsight"
     graph.input[0].doc_string = "decoded pictures of one size, 8 bits, height before width, channels last"
     _describe(whole, manifest)

@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from clearsight.core.preprocess import Preprocess
+from clearsight.engines.manifest import PIXELS
+from clearsight.exporting.onnx_steps import Steps
 
 if TYPE_CHECKING:
     import onnx
 
 PILLOW_CUBIC = -0.5  # the coefficient of Pillow's bicubic filter, which is that of Keys 1981; ONNX's default is -0.75
-
-
-class _Steps:
-    """Nodes in their order, each with one output that is named after what it holds."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-
-    def constant(self, name: str, values: Any, dtype: str = "int64") -> str:
-        from onnx import numpy_helper
-
-        self.constants.append(numpy_helper.from_array(np.array(values, dtype), f"picture.{name}"))
-        return f"picture.{name}"
-
-    def run(self, kind: str, inputs: list[str], name: str, **attributes: Any) -> str:
-        """Add a node; name: of its output, with "picture." before it unless it is an output of the graph."""
-        from onnx import helper
-
-        out = name if name == "pixels" else f"picture.{name}"
-        self.nodes.append(helper.make_node(kind, inputs, [out], f"{out}.{kind}", **attributes))
-        return out
 
 
 def pixels_graph(preprocess: Preprocess) -> onnx.GraphProto:
@@ -48,7 +28,7 @@ def pixels_graph(preprocess: Preprocess) -> onnx.GraphProto:
     from onnx import TensorProto, helper
 
     height, width = preprocess.size
-    steps = _Steps()
+    steps = Steps("picture", (PIXELS,))
     sides = steps.run("Shape", ["picture"], "sides", start=1, end=3)
     planes = steps.run("Transpose", ["picture"], "planes", perm=[0, 3, 1, 2])
     whole = _whole_size(steps, sides, preprocess)
@@ -67,7 +47,7 @@ def pixels_graph(preprocess: Preprocess) -> onnx.GraphProto:
     return helper.make_graph(steps.nodes, "pixels", [picture], [pixels], steps.constants)
 
 
-def _whole_size(steps: _Steps, sides: str, preprocess: Preprocess) -> str:
+def _whole_size(steps: Steps, sides: str, preprocess: Preprocess) -> str:
     """Height and width (2,) of the whole picture once it is resized, before the centre is cut out."""
     if preprocess.resize is None:
         return steps.constant("size", preprocess.size)
@@ -76,7 +56,7 @@ def _whole_size(steps: _Steps, sides: str, preprocess: Preprocess) -> str:
     return steps.run("Div", [grown, short], "whole")
 
 
-def _antialiased(steps: _Steps, planes: str, sides: str, whole: str, preprocess: Preprocess) -> str:
+def _antialiased(steps: Steps, planes: str, sides: str, whole: str, preprocess: Preprocess) -> str:
     """Resize one side and then the other, in the order of Pillow, which rounds to 8 bits in between.
 
     The four sides are given, though two of them with the attribute `axes` would do: ONNX Runtime 1.32 cannot load
@@ -101,7 +81,7 @@ def _antialiased(steps: _Steps, planes: str, sides: str, whole: str, preprocess:
     return found
 
 
-def _middles(steps: _Steps, sides: str, whole: str) -> tuple[str, str]:
+def _middles(steps: Steps, sides: str, whole: str) -> tuple[str, str]:
     """The size (2,) between the two passes: where the height is resized first, and where the width is."""
     high, wide = steps.constant("high", [0]), steps.constant("wide", [1])
     old = [steps.run("Gather", [sides, at], f"old_{name}") for name, at in (("high", high), ("wide", wide))]
@@ -110,7 +90,7 @@ def _middles(steps: _Steps, sides: str, whole: str) -> tuple[str, str]:
     return first, steps.run("Concat", [old[0], new[1]], "width_first.size", axis=0)
 
 
-def _height_first(steps: _Steps, sides: str, whole: str) -> str:
+def _height_first(steps: Steps, sides: str, whole: str) -> str:
     """Whether the installed Pillow resizes the height before the width, (1,) bool.
 
     It is told by what it gives.  Pillow 13 does so where the height shrinks by more pixels than twice those by which
@@ -140,7 +120,7 @@ def pillow_weighs() -> bool:
     return picture.resize((40, 24), Image.Resampling.BICUBIC).tobytes() == height_first.tobytes()
 
 
-def _nearest(steps: _Steps, planes: str, sides: str, whole: str) -> str:
+def _nearest(steps: Steps, planes: str, sides: str, whole: str) -> str:
     """Take the nearest rows and columns: place k of Pillow's is where k steps of in / out lead from half a step."""
     from onnx import TensorProto
 
@@ -165,7 +145,7 @@ def _nearest(steps: _Steps, planes: str, sides: str, whole: str) -> str:
     return found
 
 
-def _centre(steps: _Steps, resized: str, whole: str, size: tuple[int, ...]) -> str:
+def _centre(steps: Steps, resized: str, whole: str, size: tuple[int, ...]) -> str:
     """Cut out the centre; where the margin is odd, half of it is rounded to the even number, as Python does."""
     inner, two = steps.constant("inner", size), steps.constant("two", [2])
     margin = steps.run("Sub", [whole, inner], "margin")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from clearsight.auditing.case import Case
 from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.core.similarity import spearman
 from clearsight.core.targets import ClassScore
 from clearsight.data.images import open_picture, to_bytes
@@ -23,7 +24,7 @@ from clearsight.internals.layers import enlarge
 from clearsight.runner.run import explain
 
 _MAPS = 50  # pictures whose maps are compared
-_BATCH = 3  # of one picture, which must be answered as that picture alone is
+BATCH = 3  # of one picture, which must be answered as that picture alone is
 _SAME_VALUE = 0.01  # of the range of a value over the pictures: two answers of a regressor are the same
 
 
@@ -58,7 +59,7 @@ class Parity:
         return (self.after - self.before).abs().amax(1)
 
 
-def decoded(picture: Picture, model: Classifier) -> Bytes:
+def decoded(picture: Picture, model: Model) -> Bytes:
     """A picture as the file takes it, (H, W, C) of 8 bits."""
     image = open_picture(picture.path).convert("L" if model.preprocess.channels == 1 else "RGB")
     values: Bytes = np.asarray(image).reshape(image.height, image.width, model.preprocess.channels)
@@ -79,20 +80,21 @@ def compare(case: Case, file: WholeFile, layer: str | None) -> Parity:
         given = decoded(picture, model)[None]
         found = file.run(given)
         after.append(torch.from_numpy(found[chances]).float())
-        apart = _levels(file, given, picture, model)
+        apart = levels_apart(file, given, picture, model)
         levels.append(float(apart.max()))
         off.append(float((apart > 0).mean()))
         if layer is not None and row in drawn:
             correlations.append(_correlation(case, row, found, int(after[-1].argmax()), layer))
         if row == 0:
-            thrice = file.run(np.repeat(given, _BATCH, 0))[chances]
+            thrice = file.run(np.repeat(given, BATCH, 0))[chances]
             batch = float(np.abs(thrice - found[chances]).max())
         case.progress("comparing", row + 1, len(case.pictures))
     before = model.chances(case.logits.float())
     return Parity(before, torch.cat(after), np.array(levels), float(np.mean(off)), np.array(correlations), batch)
 
 
-def _levels(file: WholeFile, given: Bytes, picture: Picture, model: Classifier) -> npt.NDArray[Any]:
+def levels_apart(file: WholeFile, given: Bytes, picture: Picture, model: Model) -> npt.NDArray[Any]:
+    """How far the file's pixels of a picture lie from the model's, of 255."""
     wanted = to_bytes(open_picture(picture.path), model.preprocess).numpy()
     apart: npt.NDArray[Any] = np.abs(np.round(file.pixels(given)[0] * 255) - wanted)
     return apart

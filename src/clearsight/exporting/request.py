@@ -28,3 +28,15 @@ class Request:
     manifest: Manifest
     folder: Path
     graph: onnx.ModelProto | None = None
+
+
+def left_to_caller(manifest: Manifest) -> list[str]:
+    """A sentence on what the file of a detector does not do; nothing of others."""
+    limits = manifest.suppression
+    if limits is None:
+        return []
+    return [
+        "The file gives all candidates, in pixels of the network's input. The caller keeps scores above "
+        f"{limits.floor:g}, suppresses at IoU {limits.overlap:g}, takes the best {limits.most} and goes back to the "
+        "picture's pixels (docs/export.md has the lines); --to onnx does all of it inside."
+    ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,14 +12,17 @@ from clearsight.auditing.case import Case
 from clearsight.core.calibration_error import ece
 from clearsight.core.statistics import bootstrap, judge, mcnemar, paired_gap, wilson
 from clearsight.core.text import counted
-from clearsight.exporting.int8_search import Int8
-from clearsight.exporting.latency import Speed
-from clearsight.exporting.layers_apart import LayerGaps
 from clearsight.exporting.parity import Parity, hits, same_answers, worst
-from clearsight.exporting.whole_file import WholeFile
+from clearsight.exporting.sheet_parts import (
+    Compared,
+    ExportReport,
+    layers_finding,
+    pixels_finding,
+    precision_finding,
+    speed_finding,
+)
 from clearsight.reporting.facts import BarResult
 from clearsight.reporting.findings import Cell, Finding, Table, Verdict
-from clearsight.reporting.report import Report
 from clearsight.reporting.wording import p_value, show, signed_points
 
 AGREE = {"fp32": 0.999, "fp16": 0.99, "int8": 0.99}  # of the pictures must get the same answer
@@ -29,57 +31,9 @@ MAPS = {"fp32": 0.99, "fp16": 0.99, "int8": 0.9}  # rank correlation
 _BINS = 15
 _LOSS = 0.01  # of accuracy
 _BATCH = 1e-3  # between a picture alone and among others
-_LAYER = {"fp32": 1e-3, "fp16": 2e-2, "int8": 0.3}  # of a tensor's norm
 
 
-@dataclass(frozen=True)
-class ExportReport(Report):
-    """A Report on how far a file answers as the model does; its first sentence says whether it passes its bars."""
-
-    kind = "export"
-
-    @property
-    def verdict(self) -> str:
-        missed = [bar for bar in self.facts.gate or () if not bar.held]
-        if not missed:
-            return "The file answers as the model does."
-        return f"The export fails: {'; '.join(f'{b.check} {b.bar}, it is {b.value}' for b in missed)}."
-
-    @property
-    def opening(self) -> tuple[str, ...]:
-        return (self.verdict, self.findings[0].headline)
-
-    @property
-    def sheet(self) -> tuple[Finding, ...]:
-        return self.findings
-
-
-@dataclass(frozen=True)
-class Compared:
-    """All that was measured of one file.
-
-    Args:
-        precision: what was asked for: "fp32", "fp16", "int8".
-        file: the file, open.
-        parity: the answers of both.
-        speeds: of the model and of the file; None where they were not measured.
-        int8: how the 8-bit graph was chosen.
-        layers: tensor by tensor, where the bars were missed.
-        calibrated_on_these: whether the calibration pictures are these.
-        bytes_before: size of the weights as they are.
-    """
-
-    precision: str
-    file: WholeFile
-    parity: Parity
-    speeds: tuple[Speed, Speed] | None
-    int8: Int8 | None
-    layers: LayerGaps | None
-    calibrated_on_these: bool
-    bytes_before: int
-
-
-def bars(case: Case, compared: Compared, agree: float) -> list[BarResult]:
+def bars(case: Case, compared: Compared[Parity], agree: float) -> list[BarResult]:
     """What must hold: the share of same answers, and in float32 the largest difference of a probability."""
     same = same_answers(case.model, compared.parity.before, compared.parity.after)
     share, apart = float(same.mean()), float(compared.parity.apart.max())
@@ -91,7 +45,7 @@ def bars(case: Case, compared: Compared, agree: float) -> list[BarResult]:
     return found
 
 
-def sheet(case: Case, compared: Compared, agree: float, *, seconds: float, command: str) -> ExportReport:
+def sheet(case: Case, compared: Compared[Parity], agree: float, *, seconds: float, command: str) -> ExportReport:
     """The report, with its findings in the order in which they are read."""
     checks = [
         _agreement(case, compared, agree),
@@ -99,10 +53,10 @@ def sheet(case: Case, compared: Compared, agree: float, *, seconds: float, comma
         _calibration(case, compared),
         _probabilities(case, compared),
         _maps(compared),
-        _pixels(compared),
-        _precision(compared),
-        _speed(case, compared),
-        _layers(compared),
+        pixels_finding(compared),
+        precision_finding(compared),
+        speed_finding(case, compared),
+        layers_finding(compared),
         _int8(compared),
     ]
     findings = [f for f in checks if f is not None]
@@ -110,7 +64,7 @@ def sheet(case: Case, compared: Compared, agree: float, *, seconds: float, comma
     return ExportReport(report.facts, tuple(dataclasses.replace(f, command="") for f in report.findings))
 
 
-def _agreement(case: Case, c: Compared, agree: float) -> Finding:
+def _agreement(case: Case, c: Compared[Parity], agree: float) -> Finding:
     same = same_answers(case.model, c.parity.before, c.parity.after)
     n, count = len(same), int(same.sum())
     kind = {"multi-label": "labels", "values": "values"}.get(case.model.scores, "top class")
@@ -140,7 +94,7 @@ def _agreement(case: Case, c: Compared, agree: float) -> Finding:
     )
 
 
-def _row(case: Case, c: Compared, i: int) -> dict[str, Cell]:
+def _row(case: Case, c: Compared[Parity], i: int) -> dict[str, Cell]:
     before, after = c.parity.before[i], c.parity.after[i]
     a, b = int(before.argmax()), int(after.argmax())
     return {
@@ -153,7 +107,7 @@ def _row(case: Case, c: Compared, i: int) -> dict[str, Cell]:
     }
 
 
-def _accuracy(case: Case, c: Compared) -> Finding | None:
+def _accuracy(case: Case, c: Compared[Parity]) -> Finding | None:
     if not case.labelled or not case.model.one_of_many:
         return None
     before, after = hits(case, c.parity.before), hits(case, c.parity.after)
@@ -176,7 +130,7 @@ def _accuracy(case: Case, c: Compared) -> Finding | None:
     )
 
 
-def _calibration(case: Case, c: Compared) -> Finding | None:
+def _calibration(case: Case, c: Compared[Parity]) -> Finding | None:
     if not case.labelled or not case.model.one_of_many:
         return None
     rows = case.labelled
@@ -196,7 +150,7 @@ def _calibration(case: Case, c: Compared) -> Finding | None:
     )
 
 
-def _probabilities(case: Case, c: Compared) -> Finding:
+def _probabilities(case: Case, c: Compared[Parity]) -> Finding:
     apart = c.parity.apart
     value = float(apart.max())
     what = "value" if case.model.scores == "values" else "probability"
@@ -225,7 +179,7 @@ def _probabilities(case: Case, c: Compared) -> Finding:
     )
 
 
-def _maps(c: Compared) -> Finding | None:
+def _maps(c: Compared[Parity]) -> Finding | None:
     r = c.parity.correlations
     if not len(r):
         return None
@@ -251,106 +205,7 @@ def _maps(c: Compared) -> Finding | None:
     )
 
 
-def _pixels(c: Compared) -> Finding:
-    most = float(c.parity.levels.max())
-    verdict: Verdict = "pass" if most <= 1 else "warn"
-    if most > 2:
-        verdict = "fail"
-    return Finding(
-        verdict,
-        f"The pixels that the file makes of a picture lie within {most:.0f} of 255 of the model's; "
-        f"{show(c.parity.off, 'share')} of the values differ at all.",
-        quantity="levels of 255",
-        value=most,
-        n=len(c.parity.levels),
-        unit="",
-        has_bar=True,
-        notes=("Held against 1 of 255, which is what rounding gives; 2 is undecided.",),
-        check="preprocessing",
-        summary="Does the file resize, cut and scale pictures as the model does?",
-        advice="do not feed this file what another library has resized: it takes the picture as it is decoded",
-    )
-
-
-def _precision(c: Compared) -> Finding:
-    used, total = c.file.computes_in, sum(c.file.computes_in.values())
-    parts = ", ".join(f"{n} in {kind}" for kind, n in sorted(used.items(), key=lambda kv: -kv[1])) or "unknown"
-    asked = used.get(c.precision, 0)
-    verdict: Verdict = "pass" if asked == total else "warn"
-    if not total:
-        verdict = "note"
-    elif c.precision == "fp32" and not asked:
-        verdict = "fail"
-    size = f"{c.file.size / 1e6:.1f} MB, where the model's weights take {c.bytes_before / 1e6:.1f} MB"
-    return Finding(
-        verdict,
-        f"Of {total} operations with weights {c.file.engine} computes {parts} on this machine. The file is {size}.",
-        quantity=f"operations in {c.precision}",
-        value=asked / total if total else None,
-        n=total,
-        has_bar=True,
-        notes=("This is read from the graph that the engine runs, not from the one that it was given.",),
-        check="precision",
-        summary="What does the engine really compute in?",
-        advice="measure on the machine that will run it: another has other operations",
-    )
-
-
-def _speed(case: Case, c: Compared) -> Finding | None:
-    if c.speeds is None:
-        return None
-    model, file = c.speeds
-    rows: list[dict[str, Cell]] = [
-        {"what": what, "median ms": 1000 * s.median, "99 % ms": 1000 * s.slow, "pictures per s": s.per_second}
-        for what, s in ((f"the model on {case.model.device}", model), (f"the file in {c.file.engine}", file))
-    ]
-    return Finding(
-        "note",
-        f"A picture takes {1000 * file.median:.1f} ms in the file and {1000 * model.median:.1f} ms in the model "
-        f"(median; {1000 * file.slow:.1f} and {1000 * model.slow:.1f} ms at 99 %).",
-        quantity="times the model's latency",
-        value=file.median / model.median,
-        n=0,
-        unit="",
-        notes=(
-            "From a decoded picture to its probabilities, with the preprocessing; the file makes the heatmap too. Both "
-            "were asked in turn, with as many threads.",
-        ),
-        tables=(Table("Latency of one picture, and pictures per second in lots of eight", tuple(rows)),),
-        check="speed",
-        summary="How long does a picture take?",
-    )
-
-
-def _layers(c: Compared) -> Finding | None:
-    if c.layers is None:
-        return None
-    limit = _LAYER[c.precision]
-    first = c.layers.first(limit)
-    most = sorted(c.layers.steps(), key=lambda pair: -pair[1])[:12]
-    rows: list[dict[str, Cell]] = [
-        {"layer": g.layer or "–", "operation": g.operation, "error": g.error, "more than before": more}
-        for g, more in most
-    ]
-    if first is None:
-        words = f"No tensor is off by more than {show(limit, 'share')} of its norm."
-    else:
-        words = f"The first to disagree is {first.layer or first.tensor} ({first.operation}), off by "
-        words += f"{show(first.error, 'share')} of its norm."
-    return Finding(
-        "note" if first is None else "fail",
-        words,
-        quantity="error of the first",
-        value=None if first is None else first.error,
-        n=c.layers.matched,
-        notes=(c.layers.how,),
-        tables=(Table("Where the error comes in", tuple(rows)),),
-        check="first layer",
-        summary="Which layer is the first to disagree?",
-    )
-
-
-def _int8(c: Compared) -> Finding | None:
+def _int8(c: Compared[Parity]) -> Finding | None:
     if c.int8 is None:
         return None
     chosen = c.int8

@@ -11,6 +11,7 @@ from clearsight.exporting.whole_file import WholeFile, open_onnx
 
 NEEDS = ("onnx", "onnxruntime", "onnxscript")
 PRECISIONS = ("fp32", "fp16", "int8")
+KINDS = ("classifier", "detector", "segmenter")
 FILE = "model.onnx"
 
 

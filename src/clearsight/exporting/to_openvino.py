@@ -15,11 +15,12 @@ from clearsight.engines.manifest import FILE as MANIFEST
 from clearsight.engines.manifest import KEY, LOGITS, PIXELS
 from clearsight.engines.openvino_engine import on_cpu
 from clearsight.exporting.openvino_pixels import pixels_nodes
-from clearsight.exporting.request import Request
+from clearsight.exporting.request import Request, left_to_caller
 from clearsight.exporting.whole_file import Bytes, Outputs, WholeFile
 
 NEEDS = ("onnx", "onnxruntime", "onnxscript", "openvino")
 PRECISIONS = ("fp32", "fp16", "int8")
+KINDS = ("classifier", "detector", "segmenter")
 _HINT = {"INFERENCE_PRECISION_HINT": "f32"}
 _WORK = ("Convolution", "FullyConnected", "MatMul", "GroupConvolution")
 _WORDS = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "i8": "int8", "u8": "int8"}
@@ -42,23 +43,26 @@ def write(request: Request) -> tuple[str, ...]:
 
 
 def _behind_pixels(network: Any, request: Request) -> Any:
-    """The network behind the nodes that make pixels; `logits` is no output but keeps its name inside."""
+    """The network behind the nodes that make pixels; a classifier's `logits` keep their name inside."""
     import openvino
 
     picture, pixels = pixels_nodes(request.built.model.preprocess)
     for reader in network.input(PIXELS).get_target_inputs():
         reader.replace_source_output(pixels.output(0))
-    results = [r for r in network.get_results() if LOGITS not in r.input_value(0).get_names()]
+    results = network.get_results()
+    if request.manifest.kind == "classifier":
+        results = [r for r in results if LOGITS not in r.input_value(0).get_names()]
     whole = openvino.Model(results, [picture], "clearsight")
     whole.set_rt_info(request.manifest.to_json(), KEY)
     return whole
 
 
-def notes(_request: Request) -> list[str]:
+def notes(request: Request) -> list[str]:
     """What its caller must do, since the file cannot say it."""
     return [
         "OpenVINO computes in bf16 where the processor can, unless it is told otherwise: compile it with "
-        "{'INFERENCE_PRECISION_HINT': 'f32'}, as the comparison does."
+        "{'INFERENCE_PRECISION_HINT': 'f32'}, as the comparison does.",
+        *left_to_caller(request.manifest),
     ]
 
 

@@ -11,6 +11,7 @@ from clearsight.exporting.whole_file import WholeFile
 
 NEEDS = to_onnx.NEEDS
 PRECISIONS = to_onnx.PRECISIONS
+KINDS = ("classifier",)
 SCRIPT = "build_engine.py"
 
 _TEXT = '''\

@@ -1,4 +1,4 @@
-"""`--to torch-export`: model.pt2 from pictures, and model.pixels.pt2 from pixels to logits, which PyTorch runs."""
+"""`--to torch-export`: model.pt2 from pictures, and model.pixels.pt2 from pixels to logits or candidates."""
 
 from __future__ import annotations
 
@@ -11,37 +11,42 @@ import torch
 from torch import Tensor, fx, nn
 
 from clearsight.core.output import write_whole
+from clearsight.engines.exported_program import manifest_of
+from clearsight.engines.manifest import CANDIDATES, CLASSES, LOGITS, MAP, PROBABILITIES
 from clearsight.engines.manifest import FILE as MANIFEST
 from clearsight.exporting.built import Built
-from clearsight.exporting.exported_network import ExportedNetwork, not_exportable, silent
-from clearsight.exporting.request import Request
+from clearsight.exporting.exported_network import network_of, not_exportable, silent
+from clearsight.exporting.request import Request, left_to_caller
 from clearsight.exporting.torch_pixels import Pixels
 from clearsight.exporting.whole_file import Bytes, Outputs, WholeFile
 
 NEEDS = ()
 PRECISIONS = ("fp32",)
+KINDS = ("classifier", "detector", "segmenter")
 FILE, INNER = "model.pt2", "model.pixels.pt2"
+_NAMES = {"classifier": (PROBABILITIES, MAP), "detector": (CANDIDATES,), "segmenter": (LOGITS, CLASSES)}
 _SIDES = (37, 53)  # of the example: numbers that nothing else in a network has
 
 
 class _Whole(nn.Module):
-    """From pictures to probabilities and the map."""
+    """From pictures to probabilities and the map, or to what another kind of model gives."""
 
     def __init__(self, built: Built) -> None:
         super().__init__()
-        self.pixels, self.network = Pixels(built.model.preprocess), ExportedNetwork(built.model, built.head)
+        self.pixels, self.network = Pixels(built.model.preprocess), network_of(built.model, built.head)
+        self.first = int(built.manifest.kind == "classifier")  # whose logits stay inside
 
     def forward(self, picture: Tensor) -> tuple[Tensor, ...]:
-        outputs: tuple[Tensor, ...] = self.network(self.pixels(picture))[1:]
+        outputs: tuple[Tensor, ...] = self.network(self.pixels(picture))[self.first :]
         return outputs
 
 
 class _Logits(nn.Module):
-    """From pixels to logits."""
+    """From pixels to logits or candidates."""
 
     def __init__(self, built: Built) -> None:
         super().__init__()
-        self.network = ExportedNetwork(built.model, None)
+        self.network = network_of(built.model, None)
 
     def forward(self, pixels: Tensor) -> Tensor:
         logits: Tensor = self.network(pixels)[0]
@@ -82,9 +87,11 @@ def _forget_sources(program: torch.export.ExportedProgram) -> None:
         node.meta.pop("stack_trace", None)
 
 
-def notes(_request: Request) -> list[str]:
-    """How it is opened."""
-    return [f"torch.export.load('{FILE}').module()(picture) gives a tuple; {INNER} is the same from pixels to logits."]
+def notes(request: Request) -> list[str]:
+    """How it is opened, and what it leaves to its caller."""
+    manifest = request.manifest
+    how = f"torch.export.load('{FILE}').module()(picture) gives a tuple; {INNER} is the same from pixels"
+    return [f"{how} to {manifest.inner}.", *left_to_caller(manifest)]
 
 
 def open_file(folder: Path) -> WholeFile:
@@ -93,7 +100,9 @@ def open_file(folder: Path) -> WholeFile:
         program = torch.export.load(folder / FILE)
     module = program.module()
     assert isinstance(module, fx.GraphModule)
-    names = ("probabilities", "map")
+    manifest = manifest_of(folder / FILE)
+    assert manifest is not None
+    names = _NAMES[manifest.kind]
 
     def run(pictures: Bytes) -> Outputs:
         with torch.inference_mode():

@@ -6,7 +6,18 @@ import re
 from pathlib import Path
 
 from clearsight.core.output import write_whole
-from clearsight.engines.manifest import MAP, PICTURE, PROBABILITIES, VALUES
+from clearsight.engines.manifest import (
+    BOXES,
+    CANDIDATES,
+    CLASSES,
+    LABELS,
+    LOGITS,
+    MAP,
+    PICTURE,
+    PROBABILITIES,
+    SCORES,
+    VALUES,
+)
 from clearsight.exporting import to_onnx
 from clearsight.exporting.onnx_file import whole_model
 from clearsight.exporting.request import Request
@@ -14,6 +25,7 @@ from clearsight.exporting.whole_file import WholeFile, open_onnx
 
 NEEDS = to_onnx.NEEDS
 PRECISIONS = to_onnx.PRECISIONS
+KINDS = to_onnx.KINDS
 _BATCH = 32  # pictures of one size that the server may join
 _WAIT = 500  # microseconds that it waits for more of them
 _LABELS = "labels.txt"
@@ -46,11 +58,8 @@ def model_name(source: str) -> str:
 
 def config(request: Request, name: str) -> str:
     """config.pbtxt: inputs and outputs with their shapes, joined requests, and a first picture before the others."""
-    preprocess, head, labels = request.built.model.preprocess, request.built.head, request.manifest.labels
-    chances = VALUES if request.manifest.scores == "values" else PROBABILITIES
-    outputs = [_output(chances, "TYPE_FP32", [len(labels)], _LABELS)]
-    if head is not None:
-        outputs.append(_output(MAP, "TYPE_FP32", list(head.layout.sides), ""))
+    preprocess = request.built.model.preprocess
+    outputs = _outputs(request)
     channels = preprocess.channels
     return f"""\
 name: "{name}"
@@ -92,6 +101,27 @@ instance_group [
 ]
 version_policy: {{ latest: {{ num_versions: 1 }} }}
 """
+
+
+def _outputs(request: Request) -> list[str]:
+    """The outputs of the model, each as the configuration says it."""
+    manifest, head, size = request.manifest, request.built.head, list(request.built.model.preprocess.size)
+    count = len(manifest.labels)
+    if manifest.suppression is not None:
+        assert request.graph is not None
+        candidates = request.graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+        most = min(manifest.suppression.most, candidates * count)
+        return [
+            _output(CANDIDATES, "TYPE_FP32", [candidates, 5 + count], ""),
+            _output(BOXES, "TYPE_FP32", [most, 4], ""),
+            _output(SCORES, "TYPE_FP32", [most], ""),
+            _output(LABELS, "TYPE_INT64", [most], ""),
+        ]
+    if manifest.kind == "segmenter":
+        return [_output(LOGITS, "TYPE_FP32", [count, *size], ""), _output(CLASSES, "TYPE_INT64", size, "")]
+    chances = VALUES if manifest.scores == "values" else PROBABILITIES
+    found = [_output(chances, "TYPE_FP32", [count], _LABELS)]
+    return found if head is None else [*found, _output(MAP, "TYPE_FP32", list(head.layout.sides), "")]
 
 
 def _output(name: str, kind: str, dims: list[int], labels: str) -> str:

@@ -33,7 +33,8 @@ class Pixels(nn.Module):
                 resized = F.interpolate(resized, size, mode=self.interpolation, antialias=True)  # type: ignore[arg-type]
         if self.resize is not None:
             top, left = _half(whole[0] - self.height), _half(whole[1] - self.width)
-            resized = resized.narrow(2, top, self.height).narrow(3, left, self.width)
+            rows, columns = torch.arange(self.height) + top, torch.arange(self.width) + left
+            resized = resized[:, :, rows][:, :, :, columns]  # a slice would refuse pictures of which nothing is cut off
         return resized.to(torch.float32) / 255
 
     def _whole(self, high: Size, wide: Size) -> tuple[Size, Size]:

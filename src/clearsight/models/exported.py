@@ -1,14 +1,16 @@
-"""A Classifier of an exported file: ONNX, a program of torch.export, or OpenVINO, ours or somebody else's."""
+"""A model of an exported file: ONNX, a program of torch.export, or OpenVINO, ours or somebody else's."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from clearsight.core.classifier import Classifier, wrap
+from clearsight.core.classifier import wrap
+from clearsight.core.model import Model
 from clearsight.core.preprocess import Preprocess
 from clearsight.core.score_kinds import Scores
 from clearsight.engines import exported_program, openvino_engine
@@ -20,18 +22,23 @@ from clearsight.engines.normalisation import Normalisation
 from clearsight.engines.onnx_file import OnnxFile, read_onnx
 from clearsight.engines.onnx_runtime import OnnxRuntimeNet
 from clearsight.errors import Refused
+from clearsight.kinds.detector import Detector
+from clearsight.kinds.segmenter import Segmenter
+
+AnyModel = TypeVar("AnyModel", bound=Model)
 
 TOLERANCE = 1e-4  # of the largest score: how far a converted graph may be from the engine on pictures of noise
 
 
 def load_exported(
     path: Path, labels: tuple[str, ...] | None, preprocess: Preprocess | None, scores: Scores, trust: bool
-) -> Classifier:
-    """The classifier in an exported file.
+) -> Model:
+    """The model in an exported file.
 
-    Of a file that Clearsight wrote the labels and the preprocessing are its manifest's; of others they are stated, and
-    their input is normalised pictures (N, C, H, W).  An ONNX graph is converted to torch where that gives the same
-    scores, so that it has gradients; programs of torch.export have them; everything else answers scores only.
+    Of a file that Clearsight wrote the kind, the labels and the preprocessing are its manifest's.  Others hold
+    classifiers, whose labels and preprocessing are stated, and their input is normalised pictures (N, C, H, W).  An
+    ONNX graph is converted to torch where that gives the same scores, so that it has gradients; programs of
+    torch.export have them; everything else answers scores only.
 
     Refused: files that are damaged, that hold what could run code (without trust), whose labels or preprocessing are
     unknown, and those that do not take such pictures.
@@ -51,8 +58,20 @@ def load_exported(
         program, data = exported_program.read_program(inner, trust)
         net = exported_program.ExportedProgramNet(inner, program, size, undo, len(data), trust)
     else:
-        net = openvino_engine.OpenVinoNet(path, size, manifest is not None, undo)
-    return wrap(net.eval(), pre, names, scores=what)
+        net = openvino_engine.OpenVinoNet(path, size, "" if manifest is None else manifest.inner, undo)
+    return _of_kind(net.eval(), pre, names, what, manifest)
+
+
+def _of_kind(
+    net: nn.Module, pre: Preprocess, names: tuple[str, ...], scores: Scores, manifest: Manifest | None
+) -> Model:
+    if manifest is None or manifest.kind == "classifier":
+        return wrap(net, pre, names, scores=scores)
+    if manifest.kind == "segmenter":
+        return Segmenter(net, pre, names)
+    limits = manifest.suppression
+    assert limits is not None  # else the manifest was refused
+    return Detector(net, pre, names, floor=limits.floor, overlap=limits.overlap, most=limits.most)
 
 
 def _manifest(path: Path, file: OnnxFile | None) -> Manifest | None:
@@ -122,7 +141,7 @@ def _onnx(file: OnnxFile, pre: Preprocess, size: tuple[int, ...], undo: Normalis
     return net
 
 
-def engine_of(model: Classifier) -> Classifier | None:
+def engine_of(model: AnyModel) -> AnyModel | None:
     """The model as the engine runs its file, where a converted graph answers; None of others, and of changed files."""
     facts, opened_from = facts_of(model.net), getattr(model.net, "opened_from", None)
     if facts is None or not facts.converted or opened_from is None or not opened_from[0].is_file():
@@ -135,7 +154,7 @@ def engine_of(model: Classifier) -> Classifier | None:
     return replace(model, net=OnnxRuntimeNet(file, (pre.channels, *pre.size), undo).eval())
 
 
-def engine_beside(model: Classifier, x: Tensor) -> tuple[Classifier, str]:
+def engine_beside(model: AnyModel, x: Tensor) -> tuple[AnyModel, str]:
     """The model, compared with its engine on pictures x (B, C, *S) in [0, 1], and a sentence on it.
 
     Where a score of the converted graph is off by more than TOLERANCE of the largest, it is the engine that is given,

@@ -122,6 +122,8 @@ def load_classifier(
 
 def _fewest(words: str, scores: Scores) -> int:
     """How many labels a model has at least: one of what is found in pictures or stands by itself, else two."""
+    if exported_file(words) is not None:
+        return 1  # its kind is known once it is read
     if words.startswith(LIBRARIES) and architectures.kind_of(words) != "classifier":
         return 1
     return 1 if scores in ("multi-label", "values") else 2

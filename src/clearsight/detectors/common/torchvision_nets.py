@@ -26,17 +26,18 @@ def detection() -> Any:
     return found
 
 
-def padded(z: Tensor, multiple: int) -> Any:
+def padded(z: Tensor, multiple: int, count: int | None = None) -> Any:
     """Normalised pictures (B, C, H, W) as torchvision's list, with zeros right and below up to a multiple of a size.
 
-    Its own transform does the same after it has normalised and resized.
+    Its own transform does the same after it has normalised and resized.  count: how many of them the list says there
+    are; None for all.
     """
     with without_compiler():
         from torchvision.models.detection.image_list import ImageList
 
     height, width = z.shape[2:]
     more = [math.ceil(side / multiple) * multiple - side for side in (width, height)]
-    return ImageList(F.pad(z, (0, more[0], 0, more[1])), [(height, width)] * len(z))
+    return ImageList(F.pad(z, (0, more[0], 0, more[1])), [(height, width)] * (len(z) if count is None else count))
 
 
 def as_targets(boxes: list[Tensor], labels: list[Tensor], z: Tensor) -> list[dict[str, Tensor]]:
@@ -89,7 +90,7 @@ class OneStage(nn.Module):
         return self
 
     def forward(self, z: Tensor) -> Tensor:
-        outputs, anchors, _ = self._run(z)
+        outputs, anchors, _ = self._run(z, 1)  # the anchors of one: a fixed number of pictures cannot be exported
         boxes = clip(self._boxes(self.net, outputs, anchors[0]), z.shape[2], z.shape[3])
         return candidates(boxes, *self._logits(outputs))
 
@@ -99,11 +100,11 @@ class OneStage(nn.Module):
         z (B, C, H, W); boxes: (M, 4) of each picture in pixels; labels: (M,) of each picture, int64 from 0.
         """
         check_truth(z, boxes, labels, self.classes)
-        outputs, anchors, counts = self._run(z)
+        outputs, anchors, counts = self._run(z, len(z))
         return self._losses(self.net, as_targets(boxes, labels, z), outputs, anchors, counts)
 
-    def _run(self, z: Tensor) -> tuple[Outputs, list[Tensor], list[int]]:
-        """What the head gives, the anchors of each picture (N, 4), and the places of each level."""
-        images = padded(z, self.multiple)
+    def _run(self, z: Tensor, count: int) -> tuple[Outputs, list[Tensor], list[int]]:
+        """What the head gives, the anchors (N, 4) of as many pictures as are counted, and the places of each level."""
+        images = padded(z, self.multiple, count)
         features = list(self.net.backbone(images.tensors).values())
         return self.net.head(features), self.net.anchor_generator(images, features), [f[0, 0].numel() for f in features]

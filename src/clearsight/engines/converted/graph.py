@@ -62,31 +62,32 @@ class ConvertedGraph(nn.Module):
         tensors: Mapping[str, str],
         undo: Normalisation | None = None,
     ) -> None:
-        super().__init__()
-        self.steps, self.input, self.outputs = steps, input, outputs
-        self.numbers, self.tensors, self.undo = dict(numbers), dict(tensors), undo
+        super().__init__()  # what follows has a _ before it: layers have the names that the network gave them
+        self._steps, self._input, self._outputs = steps, input, outputs
+        self._numbers, self._tensors, self._undo = dict(numbers), dict(tensors), undo
 
     def forward(self, z: Tensor) -> Any:
         """The scores, or all outputs by name, of normalised pictures z (B, C, *S); differentiable in z."""
-        known: dict[str, Any] = {"": None, self.input: z if self.undo is None else self.undo.undone(z)}
-        for step in self.steps:
+        known: dict[str, Any] = {"": None, self._input: z if self._undo is None else self._undo.undone(z)}
+        for step in self._steps:
             results = self._run(step, known)
             known.update(zip(step.outputs, results, strict=False))
             for name in step.last:
                 del known[name]
-        found = {name: self._value(known, name) for name in self.outputs}
+        found = {name: self._value(known, name) for name in self._outputs}
         return next(iter(found.values())) if len(found) == 1 else found
 
     def _value(self, known: Mapping[str, Any], name: str) -> Any:
         if name in known:
             return known[name]
-        place = self.tensors.get(name)
-        return self.numbers[name] if place is None else functools.reduce(getattr, place.split("."), self)
+        place = self._tensors.get(name)
+        return self._numbers[name] if place is None else functools.reduce(getattr, place.split("."), self)
 
     def _run(self, step: Step, known: Mapping[str, Any]) -> tuple[Any, ...]:
         moving = [known[name] for name in step.inputs if name and name in known]
-        if moving and all(isinstance(v, np.ndarray) for v in moving):  # arithmetic of shapes
-            given = [known[n] if n in known else self.numbers[n] for n in step.inputs]
+        of_numbers = all(name in known or name in self._numbers for name in step.inputs)
+        if moving and of_numbers and all(isinstance(v, np.ndarray) for v in moving):  # arithmetic of shapes
+            given = [known[n] if n in known else self._numbers[n] for n in step.inputs]
             return tuple(by_reference(step.node, step.opset, given))
         if step.layer:
             (x,) = moving

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from clearsight.engines.converted.node import Array, Built, Node, Unknown, parameter
 
 _CONVOLUTIONS: dict[int, Any] = {3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Conv3d}
+_TRANSPOSED: dict[int, Any] = {3: nn.ConvTranspose1d, 4: nn.ConvTranspose2d, 5: nn.ConvTranspose3d}
 _MAX_POOLS: dict[int, Any] = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
 _MEAN_POOLS: dict[int, Any] = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
 _NORMS: dict[int, Any] = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
@@ -82,6 +83,24 @@ def conv(node: Node) -> Built:
         device="meta", **windows,
     )  # fmt: skip
     return Built(_filled(layer, weight=weight, bias=bias), before)
+
+
+def convtranspose(node: Node) -> Built:
+    weight, bias, a = _weight(node, 1), node.constant(2), node.attributes
+    axes, groups = weight.ndim - 2, a.get("group", 1)
+    pads = a.get("pads", [0] * 2 * axes)
+    if node.has(2) and bias is None:
+        raise Unknown("ConvTranspose with a bias that depends on the picture")
+    if a.get("auto_pad", "NOTSET") != "NOTSET" or "output_shape" in a or pads[:axes] != pads[axes:]:
+        raise Unknown("ConvTranspose that pads its sides by other rules than torch's")
+    stride, dilation, more = (
+        tuple(a.get(key, [usual] * axes)) for key, usual in (("strides", 1), ("dilations", 1), ("output_padding", 0))
+    )
+    layer = _of(_TRANSPOSED, weight.ndim, node)(
+        weight.shape[0], weight.shape[1] * groups, weight.shape[2:], stride, tuple(pads[:axes]), more, groups,
+        bias is not None, dilation, device="meta",
+    )  # fmt: skip
+    return Built(_filled(layer, weight=weight, bias=bias))
 
 
 def gemm(node: Node) -> Built | None:

@@ -183,6 +183,10 @@ def reducemin(x: Tensor, axes: Any = None, *, keepdims: int = 1, noop_with_empty
     return _reduced(x, axes, keepdims, noop_with_empty_axes, torch.amin)
 
 
+def reducelogsumexp(x: Tensor, axes: Any = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Tensor:
+    return _reduced(x, axes, keepdims, noop_with_empty_axes, torch.logsumexp)
+
+
 def reducel2(x: Tensor, axes: Any = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Tensor:
     return _reduced(x, axes, keepdims, noop_with_empty_axes, lambda t, at, keep: t.square().sum(at, keep).sqrt())
 
@@ -296,3 +300,26 @@ def depthtospace(x: Tensor, *, blocksize: int, mode: str = "DCR") -> Tensor:
     if mode != "CRD":
         raise Unknown(f"DepthToSpace with mode {mode}")
     return F.pixel_shuffle(x, blocksize)
+
+
+def resize(
+    x: Tensor, region: Any = None, scales: Any = None, sizes: Any = None, *, mode: str = "nearest",
+    coordinate_transformation_mode: str = "half_pixel", nearest_mode: str = "round_prefer_floor", axes: Any = None,
+    antialias: int = 0, exclude_outside: int = 0, keep_aspect_ratio_policy: Any = "stretch",
+    cubic_coeff_a: float = -0.75, extrapolation_value: float = 0.0,
+) -> Tensor:  # fmt: skip
+    """Of pictures (B, C, H, W): linear between the centres of pixels, or the nearest as torch takes it."""
+    plain = axes is None and not antialias and not exclude_outside and keep_aspect_ratio_policy == "stretch"
+    linear = mode == "linear" and coordinate_transformation_mode in ("half_pixel", "pytorch_half_pixel")
+    nearest = mode == "nearest" and (coordinate_transformation_mode, nearest_mode) == ("asymmetric", "floor")
+    if x.dim() != 4 or not plain or not (linear or nearest):
+        raise Unknown(f"Resize with mode {mode}, {coordinate_transformation_mode}")
+    if sizes is not None and len(sizes):
+        wanted = _ints(sizes)
+    else:
+        wanted = [int(n * s) for n, s in zip(x.shape, np.asarray(scales).tolist(), strict=True)]
+    if wanted[:2] != list(x.shape[:2]):
+        raise Unknown("Resize of other axes than those of a picture")
+    if linear:
+        return F.interpolate(x, wanted[2:], mode="bilinear", align_corners=False)
+    return F.interpolate(x, wanted[2:])
