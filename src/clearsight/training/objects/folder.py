@@ -142,6 +142,7 @@ def _facts(folder: Path, run: ObjectRun, model: Model, command: str) -> RunFacts
             parameters=sum(w.numel() for w in model.net.parameters()),
             classes=len(model.labels),
             preprocess=model.preprocess,
+            kind=model.kind,
         ),
         data=DataFacts(
             source=str(data.data.root),
