@@ -68,6 +68,12 @@ def report(data: Pictures) -> Comparison:
     return compare([detector(*BEFORE, "before"), detector(*AFTER, "after")], data, command="clearsight compare")
 
 
+@pytest.fixture(autouse=True)
+def without_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Charts take most of the time; those of `report`, which is made before, are real."""
+    monkeypatch.setattr("clearsight.drawing.charts.svg", lambda *args, **options: b"<svg/>")
+
+
 def names(which: set[int]) -> list[str]:
     return [f"p{i:02}.png" for i in sorted(which)]
 
@@ -89,6 +95,7 @@ def test_what_became_of_every_object(report: Comparison) -> None:
         f.headline
     )
     assert f.headline.endswith("false alarms a picture 0 before, 0.375 after.")
+    assert b"<path" in f.figures[0].data
     assert f.value == pytest.approx(-0.5)
     assert (f.n, f.quantity) == (8, "AP50 gained")
     assert [r["n"] for r in table_rows(f, "What became")] == [8, 5, 2, 0]
@@ -160,7 +167,7 @@ def test_three_detectors_stand_beside_the_first(data: Pictures) -> None:
     runs = [detector(*BEFORE, "a"), detector(*AFTER, "b"), detector(*BEFORE, "c")]
     report = compare(runs, data, only="detection-accuracy")
     assert [f.name for f in report.findings] == ["runs", "detection-accuracy"]
-    assert report.verdict == "3 detectors reach AP50 50.0 to 100.0 % on 8 pictures."
+    assert report.verdict == "AP50 of 3 detectors: 50.0 to 100.0 % on 8 pictures."
     rows = table_rows(report.findings[0], "Beside a")
     assert [(r["run"], r["mended"], r["broken"]) for r in rows] == [("b", 5, 2), ("c", 0, 0)]
     assert rows[0]["AP50 difference"] == pytest.approx(-0.5)
@@ -212,8 +219,6 @@ def test_two_segmenters_by_hand(tmp_path: Path) -> None:
     ]
     assert [e.picture for e in f.evidence] == names({0, 1, 2, 3, 4, 5})  # the first gains most
     assert table_rows(f, "Pictures")[-1]["picture"] == "p00.png"
-    same = repair_of(compare([second, replace(second, source="again")], data))
-    assert (same.value, same.interval) == (0.0, (0.0, 0.0))
     small = replace(first, preprocess=replace(first.preprocess, size=(16, 16)), source="small")
     resized = repair_of(compare([small, second], data))
     assert any("frame of its own input, 16 x 16 and 32 x 32 pixels" in note for note in resized.notes)
@@ -223,6 +228,7 @@ def test_two_segmenters_by_hand(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_compared_is_refused_by_name(data: Pictures, tmp_path: Path) -> None:
+    data = replace(data, pictures=data.pictures[4:6])
     ours, segmenter = detector(*BEFORE, "ours"), replace(tiny_segmenter(), source="maps")
     with pytest.raises(Refused, match="ours is a detector and maps is a segmenter"):
         compare([ours, segmenter], data)
@@ -237,9 +243,9 @@ def test_what_cannot_be_compared_is_refused_by_name(data: Pictures, tmp_path: Pa
     with pytest.raises(Refused, match="accuracy was not asked: it judges one class"):
         compare([ours, replace(ours, source="b")], data, only="accuracy")
     bare = replace(data, pictures=tuple(replace(p, boxes=None) for p in data.pictures))
-    with pytest.raises(Refused, match="a detector is judged by boxes, and 8 pictures have none"):
+    with pytest.raises(Refused, match="a detector is judged by boxes, and 2 pictures have none"):
         compare([ours, replace(ours, source="b")], bare)
-    fewer = replace(data, pictures=data.pictures[:7])
+    fewer = replace(data, pictures=data.pictures[:1])
     audits = [audit(ours, d, only="detection-accuracy") for d in (data, fewer)]
     with pytest.raises(Refused, match="used other pictures or annotations than"):
         compare(audits)

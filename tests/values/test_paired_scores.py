@@ -10,6 +10,7 @@ import pytest
 from clearsight.errors import Refused
 from clearsight.evaluation.average_precision import average_precision
 from clearsight.evaluation.error_types import error_types
+from clearsight.evaluation.gains import Gain, gain_of
 from clearsight.evaluation.intervals import precision_intervals
 from clearsight.evaluation.paired_boxes import box_gains
 from clearsight.evaluation.paired_pixels import pixel_gains
@@ -17,9 +18,10 @@ from clearsight.evaluation.records import BoxSet, PictureBoxes, box_set, picture
 
 
 def one_picture(rng: np.random.Generator, skill: float, truth: Any) -> PictureBoxes:
-    """Detections of the objects, each found with this probability and else put beside it, with scores by chance."""
+    """Detections of the objects with scores by chance: each in place or with an IoU of 0.53, and else beside it."""
     sides, labels = truth
-    off = np.where(rng.random(len(sides)) < skill, 0, 30)[:, None]
+    luck = rng.random(len(sides))
+    off = np.where(luck < skill, np.where(luck < skill / 2, 0, 1.7), 30)[:, None]
     return picture_boxes(sides + off, rng.random(len(sides)), labels, sides, labels)
 
 
@@ -79,10 +81,21 @@ def test_detectors_of_equal_skill_differ_by_chance_alone() -> None:
     assert held >= 33
 
 
+def test_the_percentiles_are_moved_by_the_bias_of_the_draws() -> None:
+    """Every drawn set gains 0.3, all pictures together 0.1; undefined sets say nothing, and six pictures neither."""
+    before, after = np.array([0.5, 0.4, 0.2, np.nan, 0.1]), np.array([0.6, 0.7, 0.5, 0.9, 0.4])
+    gain = gain_of(before, after, 12)
+    assert (gain.value, gain.interval) == (pytest.approx(0.1), pytest.approx((0.1, 0.1)))
+    assert gain_of(before, after, 6).interval is None
+    assert gain_of(np.full(3, np.nan), after[:3], 12) == Gain(None, 0.6, None)
+
+
 def test_boxes_of_other_truth_are_refused() -> None:
-    (before, _), (other, _) = pair(3, (0.5, 0.5)), pair(4, (0.5, 0.5))
-    with pytest.raises(Refused, match="not judged by the same true boxes"):
-        box_gains(before, other)
+    before, _ = pair(3, (0.5, 0.5))
+    classes = {"truth_labels": 1 - before.truth_labels}
+    for other in (pair(4, (0.5, 0.5))[0], BoxSet(**{**vars(before), **classes})):
+        with pytest.raises(Refused, match="not judged by the same true boxes"):
+            box_gains(before, other)
     with pytest.raises(Refused, match="draws 7"):
         box_gains(before, before, draws=7)
 

@@ -136,8 +136,9 @@ def _side_by_side(
     values = values_of_check(findings_by_check, CHECKS[kind])
     if values:
         score, n = values[0][1].quantity, max(f.n for _, f, _ in values)
-        sentence = f"{counted(len(compared), kind)} reach {score} {between([v for _, _, v in values], 'share')} on "
-        sentence += f"{counted(n, 'picture')}."
+        spread = between([v for _, _, v in values], "share")
+        score = f"{score[0].upper()}{score[1:]}"
+        sentence = f"{score} of {counted(len(compared), kind)}: {spread} on {counted(n, 'picture')}."
     else:
         sentence = f"How good the {counted(len(compared), kind)} are is not known."
     return Finding(
