@@ -29,12 +29,11 @@ REFUSES = {  # the words after clearsight; MODEL stands for one
     "features": ("features", "MODEL", "photos"),
     "serve": ("serve", "MODEL", "--port", "0"),
     "steal": ("steal", "MODEL", "--pool", "photos", "--budget", "10"),
-    "compare": ("compare", "MODEL", "demo", "--data", "photos"),
     "data check": ("data", "check", "photos", "--model", "MODEL"),
 }
 TAKES = {"inspect": ("inspect", "MODEL"), "explain": ("explain", "MODEL"), "attack": ("attack", "MODEL")}
 EXPORTS = {"export"}  # see tests/parts/test_export_places.py
-BY_TRUTH = {"audit"}  # which need boxes or class maps, see below
+BY_TRUTH = {"audit", "compare"}  # which need boxes or class maps, see below
 WITHOUT_MODEL = {"methods", "demo", "train", "tune", "data augment", "data collect"}
 
 
@@ -122,7 +121,9 @@ def test_a_detector_of_the_catalogue_by_words(bench: Path, run: Callable[..., An
     assert "kind         detector" in run("inspect", str(folder)).out
 
 
-def test_a_detector_is_audited_by_boxes_and_a_segmenter_by_masks(bench: Path, run: Callable[..., Any]) -> None:
+def test_detectors_are_audited_and_compared_by_boxes_and_segmenters_by_masks(
+    bench: Path, run: Callable[..., Any]
+) -> None:
     from placepictures import CORNERS, RED, painted
 
     for folder in ("shots", "masks", "labels"):
@@ -143,6 +144,18 @@ def test_a_detector_is_audited_by_boxes_and_a_segmenter_by_masks(bench: Path, ru
     assert report["findings"][0]["command"].endswith("--only detection-accuracy --boxes labels")
     maps = run("audit", MODELS[1], "shots", "--masks", "masks", "-o", "b", "--gate", "bars.toml")
     assert maps.status == 1, maps.err  # black, which is class 0 to it, is class 1 in the masks
+    twice = run("compare", MODELS[0], MODELS[0], "--data", "shots", "--boxes", "labels", "-o", "c")
+    assert twice.status == 0, twice.err
+    paired = json.loads((bench / "c" / "report.json").read_text())["findings"][0]
+    assert (paired["check"], paired["value"], paired["interval"]) == ("repair", 0, [0, 0])
+    assert paired["headline"].startswith(
+        "From ./mine.py:detector (1) to ./mine.py:detector (2): mended 0, broke 0 of 8"
+    )
+    mixed = run("compare", MODELS[0], MODELS[1], "--data", "shots", "--boxes", "labels", "-o", "d")
+    assert mixed.status == 2
+    assert "./mine.py:detector is a detector and ./mine.py:segmenter is a segmenter" in mixed.err
+    assert len(mixed.err.strip().splitlines()) == 1, mixed.err
+    assert not (bench / "d").exists()
     for words, told in (
         (("--only", "robustness", "--boxes", "labels"), "robustness was not asked: it judges one class"),
         (("--masks", "masks"), "--masks says nothing of what a detector is to find: give --boxes"),

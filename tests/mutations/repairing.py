@@ -100,9 +100,9 @@ CORE = [
     ("comparing/repair_tables.py", "m[:: 1 + len(m) // DOTS]", "m", "dots_are_thinned"),
     ("comparing/repair.py", "[m for m in measures if not m.of_maps], (why,)", "[], (why,)", "damages_and_attacks"),
     ("comparing/repair.py", "if a.said != b.said", "if a.said == b.said", "answers_that_changed"),
-    ("comparing/compare.py", "if len(runs) == len(compared) == 2:", "if len(runs) >= 2:", "three_runs"),
+    ("comparing/compare.py", "len(runs) == len(compared) == 2", "len(runs) >= 2", "three_runs"),
     (
-        "comparing/compare.py",
+        "comparing/classifiers.py",
         "if repair.value is not None else",
         "if True else",
         "keep_no_answers or answers_that_changed",

@@ -27,7 +27,7 @@ CORE = [
     ("comparing/summary.py", "len(names) == len(reports)", "True", "are_named"),
     ("comparing/summary.py", '        "error" if failed else "note",\n', '        "note",\n', "could_not_be_judged"),
     (
-        "comparing/compare.py",
+        "comparing/classifiers.py",
         "other = [name for name, digest in digests.items() if digest != digests[first]]",
         "other = []",
         "audits_are",

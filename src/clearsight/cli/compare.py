@@ -52,6 +52,9 @@ def compare(
     audited by accuracy and trustworthiness, audits are taken as they are. Trust needs --boxes or --masks, or marked
     characters of texts; how alike the maps of two runs are does not. --labels, --preprocess and --scores are of
     exported files that do not say theirs.
+
+    Detectors are compared by --boxes and segmenters by --masks: what became of every object, the paired difference of
+    AP50 or of mean IoU, and boxes or class maps before and after.
     """
     what: Any = scores
     explainers = [] if method == "auto" else [method]

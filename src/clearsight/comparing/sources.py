@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from clearsight.core.classifier import Classifier, classifier_of
 from clearsight.core.model import Model
 from clearsight.core.preprocess import Preprocess
 from clearsight.core.score_kinds import Scores
@@ -18,14 +17,14 @@ from clearsight.data.annotations import read_boxes
 from clearsight.data.datasets import Pictures, open_data
 from clearsight.data.splits import named
 from clearsight.errors import Refused
+from clearsight.models.architectures import kind_of
 from clearsight.models.exported import says_itself, silent
-from clearsight.models.loading import load_classifier
-from clearsight.models.model_folder import SPLIT
+from clearsight.models.loading import load
+from clearsight.models.model_folder import SPLIT, read_config
 from clearsight.models.model_words import LIBRARIES, exported_file, is_run, names_exported
 from clearsight.reporting.report import Report
 from clearsight.training.several_runs import complete
 
-TAKER = "compare"  # for a message on models of other kinds
 FORMS = "the folder of a model, of an audit, or of clearsight train --repeat, or an exported file"
 
 
@@ -39,8 +38,20 @@ class RunToCompare:
 
     name: str
     words: str
-    load: Callable[[], Classifier] | None = None
+    load: Callable[[], Model] | None = None
     report: Report | None = None
+
+    @property
+    def kind(self) -> str:
+        """What it is a run of: "classifier", "detector" or "segmenter"."""
+        if self.report is not None:
+            return self.report.facts.model.kind
+        if self.words and is_run(Path(self.words)):
+            return read_config(Path(self.words)).kind
+        if self.words.startswith(LIBRARIES):
+            return kind_of(self.words)
+        assert self.load is not None
+        return self.load().kind
 
 
 @dataclass(frozen=True)
@@ -58,7 +69,7 @@ class Stated:
 
 
 def opened(
-    runs: Sequence[str | Path | Classifier | Report], stated: Stated, *, device: str, trust: bool
+    runs: Sequence[str | Path | Model | Report], stated: Stated, *, device: str, trust: bool
 ) -> tuple[list[RunToCompare], list[str]]:
     """The runs that these words, models and reports name, and sentences on what was left out.
 
@@ -69,8 +80,7 @@ def opened(
     notes: list[str] = []
     for run in runs:
         if isinstance(run, Model):
-            classifier = classifier_of(run, TAKER)
-            compared.append(RunToCompare("", run.source, partial(_return_model, classifier)))
+            compared.append(RunToCompare("", run.source, partial(_return_model, run)))
         elif isinstance(run, Report):
             compared.append(RunToCompare("", run.facts.model.source, report=run))
         else:
@@ -91,7 +101,19 @@ def opened(
     return [replace(r, name=name) for r, name in zip(compared, _names([r.words for r in compared]), strict=True)], notes
 
 
-def _return_model(model: Classifier) -> Classifier:
+def one_kind(runs: Sequence[RunToCompare]) -> str:
+    """The kind of model that all of these are runs of.  Refused: runs of several kinds."""
+    kinds = {r.name: r.kind for r in runs}
+    first, *_ = kinds
+    if other := [name for name, kind in kinds.items() if kind != kinds[first]]:
+        raise Refused(
+            f"{first} is a {kinds[first]} and {other[0]} is a {kinds[other[0]]}, which give answers of other kinds",
+            "compare runs of one kind",
+        )
+    return kinds[first]
+
+
+def _return_model(model: Model) -> Model:
     return model
 
 
@@ -108,9 +130,9 @@ def _opened(place: str, stated: Stated, device: str, trust: bool) -> RunToCompar
         if stated.labels is None or stated.preprocess is None:
             raise silent(place, stated.labels is not None, stated.preprocess is not None)
         labels, preprocess, scores = stated.labels, stated.preprocess, stated.scores or "logits"
-        plain = partial(load_classifier, place, TAKER, device=device, trust=trust)
+        plain = partial(load, place, device=device, trust=trust)
         return RunToCompare("", place, partial(plain, labels=labels, preprocess=preprocess, scores=scores))
-    return RunToCompare("", place, partial(load_classifier, place, TAKER, device=device, trust=trust))
+    return RunToCompare("", place, partial(load, place, device=device, trust=trust))
 
 
 def _runs_named(words: str) -> tuple[list[str], list[str]]:
@@ -158,37 +180,17 @@ def own_pictures(
 
     Refused: a model that has no split.csv, and parts that differ.
     """
-    tables = [Path(r.words) / SPLIT for r in runs]
-    for run, table in zip(runs, tables, strict=True):
-        if not run.words or not table.is_file():
-            raise Refused(
-                f"{run.name} has no {SPLIT} that names what it was not trained on: name pictures or "
-                "texts with --data DATA"
-            )
-    part, notes = split or "test", list[str]()
-    if split is None and not _part(tables[0], part):
-        part, notes = "val", ["the runs have no test pictures: val chose the epoch, so its numbers are optimistic"]
-    parts = [_part(table, part) for table in tables]
-    other = [r.name for r, files_of_run in zip(runs, parts, strict=True) if files_of_run != parts[0]]
-    if other:
-        raise Refused(
-            f"the {part} pictures of {named(other)} are not those of {runs[0].name}: name some for all with --data DATA"
-        )
-    if not parts[0]:
-        raise Refused(
-            f"no picture of {tables[0]} is in {part}: name another part with --split, or pictures with --data DATA"
-        )
-    data = open_data(tables[0], split=part, classes=classes)
+    own = own_part(runs, split)
+    data = open_data(own.table, split=own.name, classes=classes)
     if data.are_texts:
         if of_pictures := [n for n, v in (("boxes", boxes), ("masks", masks), ("voc_base", voc_base)) if v is not None]:
-            raise Refused(f"{', '.join(of_pictures)}: {tables[0]} holds texts, whose marks are in its column marks")
-        return replace(data, notes=(*data.notes, *notes))
-    all_files = [os.path.normpath(tables[0].parent / row["file"]) for row in read_table(tables[0])[1]]
-    common_folder = os.path.commonpath([os.path.dirname(file) for file in all_files])
-    relative = {file: Path(os.path.relpath(file, common_folder)).as_posix() for file in all_files}
+            raise Refused(f"{', '.join(of_pictures)}: {own.table} holds texts, whose marks are in its column marks")
+        return replace(data, notes=(*data.notes, *own.notes))
+    common_folder = os.path.commonpath([os.path.dirname(file) for file in own.all_files])
+    relative = {file: Path(os.path.relpath(file, common_folder)).as_posix() for file in own.all_files}
     files = [os.path.normpath(p.path) for p in data.pictures]
     pictures = [replace(p, path=Path(file), name=relative[file]) for p, file in zip(data.pictures, files, strict=True)]
-    data = replace(data, notes=(*data.notes, *notes), pictures=tuple(sorted(pictures, key=lambda p: p.name)))
+    data = replace(data, notes=(*data.notes, *own.notes), pictures=tuple(sorted(pictures, key=lambda p: p.name)))
     source = boxes if boxes is not None else masks
     if voc_base is not None and boxes is None:
         raise Refused("voc_base is for boxes of Pascal VOC: give boxes too, or leave it out")
@@ -199,6 +201,52 @@ def own_pictures(
     note = f"{annotations.form} annotations for {len(annotations.regions)} of {len(pictures)} pictures"
     regions = tuple(replace(p, regions=annotations.regions.get(p.name)) for p in data.pictures)
     return replace(data, pictures=regions, notes=(*data.notes, note, *annotations.notes))
+
+
+@dataclass(frozen=True)
+class OwnPart:
+    """The part of the data that none of several runs was trained on.
+
+    table: the split.csv of the first.  name: "test", or "val" where there is no test.  files: the real paths of its
+    pictures, or its texts.  all_files: the paths of all pictures of the table, () for texts.  notes: sentences.
+    """
+
+    table: Path
+    name: str
+    files: frozenset[str]
+    all_files: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def own_part(runs: Sequence[RunToCompare], split: str | None) -> OwnPart:
+    """The part of the runs' own split.csv that this names, by default test, val where there is no test.
+
+    Refused: a run without a split.csv, parts that differ, and one without a picture.
+    """
+    tables = [Path(r.words) / SPLIT for r in runs]
+    for run, table in zip(runs, tables, strict=True):
+        if not run.words or not table.is_file():
+            raise Refused(
+                f"{run.name} has no {SPLIT} that names what it was not trained on: name pictures or "
+                "texts with --data DATA"
+            )
+    part = split or "test"
+    notes: tuple[str, ...] = ()
+    if split is None and not _part(tables[0], part):
+        part, notes = "val", ("the runs have no test pictures: val chose the epoch, so its numbers are optimistic",)
+    parts = [_part(table, part) for table in tables]
+    other = [r.name for r, files_of_run in zip(runs, parts, strict=True) if files_of_run != parts[0]]
+    if other:
+        raise Refused(
+            f"the {part} pictures of {named(other)} are not those of {runs[0].name}: name some for all with --data DATA"
+        )
+    if not parts[0]:
+        raise Refused(
+            f"no picture of {tables[0]} is in {part}: name another part with --split, or pictures with --data DATA"
+        )
+    rows = read_table(tables[0])[1]
+    all_files = tuple(os.path.normpath(tables[0].parent / row["file"]) for row in rows if "file" in row)
+    return OwnPart(tables[0], part, frozenset(parts[0]), all_files, notes)
 
 
 def _part(table: Path, part: str) -> dict[str, str]:

@@ -21,8 +21,10 @@ from clearsight.reporting.findings import Cell, Figure, Finding, Table
 from clearsight.reporting.report import Report
 from clearsight.reporting.spread import EXPECTED, between, deviation, homogeneity, median_interval
 from clearsight.reporting.wording import WORDS, p_value, show, show_interval
+from clearsight.training.objects.recipe import read_object_recipe
 from clearsight.training.recipe import read_recipe
 
+_WITH_INTERVAL = ("accuracy", "trustworthiness", "detection-accuracy", "segmentation-accuracy")  # in the table by run
 LEVEL = 0.05  # of the test: below it the spread is called larger than chance allows
 CheckFindings = Sequence[tuple[str, Finding]]  # the run's name, and what one check found of it
 Values = Sequence[tuple[str, Finding, float]]  # those that have a value
@@ -134,8 +136,8 @@ def side_by_side(
         _sentence(len(compared), reports[0][1].facts.thing, findings_by_check, alike),
         notes=(*notes, *audit_notes(reports), *_explainer_notes(reports)),
         tables=(
-            Table("What the runs have in common", tuple(_common_rows(compared, reports))),
-            Table("By run", tuple(_run_row(name, findings_by_check) for name, _ in reports)),
+            Table("What the runs have in common", tuple(common_rows(compared, reports))),
+            Table("By run", tuple(run_row(name, findings_by_check) for name, _ in reports)),
         ),
         figures=_accuracy_trust_plot(findings_by_check),
         check="runs",
@@ -183,7 +185,7 @@ def _range(values: Values) -> str:
     return between([v for _, _, v in values], "share")
 
 
-def _common_rows(compared: Sequence[RunToCompare], reports: Reports) -> list[dict[str, Cell]]:
+def common_rows(compared: Sequence[RunToCompare], reports: Reports) -> list[dict[str, Cell]]:
     """What is the same in all runs, and what is not."""
     facts = [r.facts for _, r in reports]
     rows = [
@@ -192,7 +194,7 @@ def _common_rows(compared: Sequence[RunToCompare], reports: Reports) -> list[dic
         ("input", [" x ".join(map(str, f.model.preprocess.size)) for f in facts]),
         ("weights", [f.model.fingerprint for f in facts]),
         (f"{facts[0].thing}s", [f"{f.data.labelled} labelled, {f.data.annotated} annotated" for f in facts]),
-        ("maps by", [f.method or "none" for f in facts]),
+        *([("maps by", [f.method or "none" for f in facts])] if facts[0].model.kind == "classifier" else []),
         ("seed of the checks", [str(f.seed) for f in facts]),
     ]
     common: list[dict[str, Cell]] = [{"what": what, "in the runs": _agreement(values)} for what, values in rows]
@@ -211,7 +213,8 @@ def _recipe_rows(compared: Sequence[RunToCompare], thing: str) -> list[dict[str,
     files = [Path(r.words) / RECIPE for r in compared if r.words and (Path(r.words) / RECIPE).is_file()]
     if len(files) < len(compared):
         return []
-    recipes = [read_recipe(file)[2].as_dict() for file in files]
+    read = read_recipe if compared[0].kind == "classifier" else read_object_recipe
+    recipes = [read(file)[2].as_dict() for file in files]
     splits = {json.loads(file.read_text(encoding="utf-8"))["data"] for file in files}
     differ = [name for name in recipes[0] if any(r[name] != recipes[0][name] for r in recipes)]
     return [
@@ -220,7 +223,7 @@ def _recipe_rows(compared: Sequence[RunToCompare], thing: str) -> list[dict[str,
     ]
 
 
-def _run_row(name: str, findings_by_check: Mapping[str, CheckFindings]) -> dict[str, Cell]:
+def run_row(name: str, findings_by_check: Mapping[str, CheckFindings]) -> dict[str, Cell]:
     """One run: the value of every check; of accuracy and trust the interval and n as well."""
     row: dict[str, Cell] = {"run": name}
     for spelled, findings in findings_by_check.items():
@@ -228,7 +231,7 @@ def _run_row(name: str, findings_by_check: Mapping[str, CheckFindings]) -> dict[
         column = next((g.quantity for _, g in findings if g.quantity), "") or spelled
         column = spelled if column in row else column
         row[column] = f.value if f is not None and f.verdict != "error" else None
-        if method_name(spelled) in ("accuracy", "trustworthiness"):
+        if method_name(spelled) in _WITH_INTERVAL:
             row[f"95 % of {spelled}"] = show_interval(f) if f is not None else "–"
             row[f"n of {spelled}"] = f.n if f is not None else None
     return row

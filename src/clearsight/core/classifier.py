@@ -135,5 +135,5 @@ def classifier_of(model: Model, taker: str) -> Classifier:
         return model
     raise Refused(
         f"{taker} takes a classifier, and {model.source or 'the model'} is a {model.kind}",
-        "clearsight inspect, clearsight audit, cs.explain and cs.attack take every kind of model",
+        "clearsight inspect, explain, attack, audit and compare take every kind of model",
     )

@@ -12,8 +12,9 @@ from torch import Tensor
 from clearsight.drawing.heatmaps import photo, truetype_font
 
 BLUE, ORANGE, PURPLE, GREEN = "#2b83b5", "#d0750c", "#9d3f86", "#1a9274"  # told apart by the colour-blind
+GREY = "#4a5560"
 LONG_SIDE = 480  # pixels of a drawn picture, about twice what a gallery shows
-_TEXT, _LINE, _DASH = 20, 3, 9
+_TEXT, _LINE, _DASH, _GAP = 20, 3, 9, 8
 Point = tuple[float, float]
 _MOST_WORDS = 12  # labels on a picture; more would hide it
 
@@ -39,6 +40,26 @@ def box_picture(x: Tensor, groups: Sequence[BoxGroup], *, counts: bool = True) -
     A white edge around each line shows on any ground; dashes tell groups apart where colours do not.  counts: whether
     the legend says how many boxes each group has.
     """
+    entries = [(f"{g.name}: {len(g.boxes)}" if counts else g.name, g.colour, g.dashed) for g in groups]
+    return with_legend(_drawn(x, groups), entries)
+
+
+def before_and_after(
+    x: Tensor, before: Sequence[BoxGroup], after: Sequence[BoxGroup], entries: Sequence[tuple[str, str, bool]]
+) -> Image.Image:
+    """A picture x (C, H, W) in [0, 1] with the boxes before, below it with those after, above one legend of both.
+
+    entries: of the legend, as `with_legend` takes them.
+    """
+    first, second = _drawn(x, before), _drawn(x, after)
+    paper = Image.new("RGB", (first.width, 2 * first.height + _GAP), "white")
+    paper.paste(first, (0, 0))
+    paper.paste(second, (0, first.height + _GAP))
+    return with_legend(paper, entries)
+
+
+def _drawn(x: Tensor, groups: Sequence[BoxGroup]) -> Image.Image:
+    """The picture, enlarged, with the boxes and without a legend."""
     image, scale = _large(x)
     pen = ImageDraw.Draw(image)
     labelled = sum(len(group.boxes) for group in groups if group.words) <= _MOST_WORDS
@@ -48,7 +69,7 @@ def box_picture(x: Tensor, groups: Sequence[BoxGroup], *, counts: bool = True) -
     for group in groups if labelled else ():
         for box, word in zip(group.boxes.tolist(), group.words, strict=False):
             _label(pen, (scale * box[0], scale * box[1]), word, group.colour, image.width)
-    return with_legend(image, [(f"{g.name}: {len(g.boxes)}" if counts else g.name, g.colour, g.dashed) for g in groups])
+    return image
 
 
 def with_legend(image: Image.Image, entries: Sequence[tuple[str, str, bool]]) -> Image.Image:

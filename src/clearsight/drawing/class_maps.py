@@ -14,6 +14,7 @@ from clearsight.drawing.charts import kind
 from clearsight.drawing.heatmaps import enlarged, photo
 
 WRONG = "#9d3f86"
+MENDED, BROKEN = "#0a5c36", WRONG
 GROUND = "#76808c"  # of a class of background, which most pixels have
 NOT_JUDGED = 255
 _OPAQUE = 0.6
@@ -51,11 +52,30 @@ def plain_picture(x: Tensor) -> Image.Image:
     return enlarged(photo(x).convert("RGB").resize((x.shape[2], x.shape[1])), _SIDE)
 
 
+def change_pictures(x: Tensor, before: Tensor, after: Tensor, truth: Tensor, ground: int | None) -> list[Image.Image]:
+    """A picture x (C, H, W) under its true classes (H, W), with what changed, and under the classes before and after.
+
+    What changed: pixels that were wrong and are right, and the reverse.  ground: as in `class_map_pictures`.
+    """
+    judged = truth != NOT_JUDGED
+    was, is_now = judged & (before == truth), judged & (after == truth)
+    true, said_before, _ = class_map_pictures(x, before, truth, ground)
+    _, said_after, _ = class_map_pictures(x, after, truth, ground)
+    return [true, _over(x, [(is_now & ~was, MENDED), (was & ~is_now, BROKEN)]), said_before, said_after]
+
+
 def with_class_legend(
-    images: Sequence[Image.Image], labels: Sequence[str], maps: Sequence[Tensor], ground: int | None
+    images: Sequence[Image.Image],
+    labels: Sequence[str],
+    maps: Sequence[Tensor],
+    ground: int | None,
+    marked: Sequence[tuple[str, str, bool]] = (("wrong", WRONG, False),),
 ) -> Image.Image:
-    """Pictures in rows of two above what their colours mean: the classes that the maps show, and wrong pixels."""
-    shown = [k for k in torch.unique(torch.stack(list(maps))).tolist() if k not in (NOT_JUDGED, ground)]
+    """Pictures in rows of two above what their colours mean: the classes that the maps show, and marked pixels.
+
+    marked: further entries of the legend, as `with_legend` takes them.
+    """
+    shown = [k for k in torch.unique(torch.cat([m.flatten() for m in maps])).tolist() if k not in (NOT_JUDGED, ground)]
     entries = [(labels[k], class_colour(k, ground), False) for k in shown[:_MOST]]
     if len(shown) > _MOST:
         entries.append((f"and {len(shown) - _MOST} more", "#ffffff", False))
@@ -63,7 +83,7 @@ def with_class_legend(
     paper = Image.new("RGB", (2 * wide - _GAP, high * ((len(images) + 1) // 2) - _GAP), "white")
     for n, image in enumerate(images):
         paper.paste(image, (n % 2 * wide, n // 2 * high))
-    return with_legend(paper, [*entries, ("wrong", WRONG, False)])
+    return with_legend(paper, [*entries, *marked])
 
 
 def _shown(classes: Tensor, ground: int | None) -> list[int]:

@@ -11,9 +11,9 @@ import numpy as np
 from clearsight.core.statistics import Interval
 from clearsight.errors import Refused
 from clearsight.evaluation.error_types import judged_errors, oracles
-from clearsight.evaluation.intervals import drawn_matches
+from clearsight.evaluation.intervals import drawn_matches, mean_of_draws
 from clearsight.evaluation.matching import MOST
-from clearsight.evaluation.records import BoxSet, Numbers
+from clearsight.evaluation.records import BoxSet, Numbers, Whole
 from clearsight.evaluation.resampling import percentiles
 
 
@@ -46,27 +46,21 @@ def error_intervals(
     n = boxes.pictures
     drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), draws)
     drawn = np.concatenate([np.ones((1, n), dtype=np.int64), drawn])
+    costs = drawn_costs(boxes, drawn, iou, background, most)
+    return {name: percentiles(float(values[0]), values[1:], n) for name, values in costs.items()}
+
+
+def drawn_costs(
+    boxes: BoxSet, drawn: Whole, iou: float = 0.5, background: float = 0.1, most: int = MOST
+) -> dict[str, Numbers]:
+    """The cost of each type of error in drawn sets of pictures: drawn (R, pictures) counts -> (R,) each, at least 0.
+
+    NaN where a drawn set has no true box.  The other arguments are those of `error_intervals`.
+    """
     of = judged_errors(boxes, iou, background, most)
-    before = drawn_matches(boxes, boxes.labels, of.right[None], of.wrong[None], ~boxes.crowd, drawn)
-    return {
-        oracle.name: _interval(
-            before,
-            drawn_matches(boxes, oracle.labels, oracle.right[None], oracle.wrong[None], oracle.counted, drawn),
-            n,
-        )
-        for oracle in oracles(boxes, of)
-    }
-
-
-def _interval(before: Numbers, after: Numbers, pictures: int) -> Interval | None:
-    """before, after: (R, 1, C), the pictures as they are first."""
-    with np.errstate(invalid="ignore"):
-        rise = np.maximum(_mean(after) - _mean(before), 0)
-    return percentiles(float(rise[0]), rise[1:], pictures)
-
-
-def _mean(values: Numbers) -> Numbers:
-    """The mean over the classes that a drawn set has: (R, 1, C) -> (R,)."""
-    n = (~np.isnan(values)).sum((1, 2))
-    mean: Numbers = np.divide(np.nansum(values, axis=(1, 2)), n, out=np.full(len(values), np.nan), where=n > 0)
-    return mean
+    before = mean_of_draws(drawn_matches(boxes, boxes.labels, of.right[None], of.wrong[None], ~boxes.crowd, drawn))
+    costs = {}
+    for oracle in oracles(boxes, of):
+        mended = drawn_matches(boxes, oracle.labels, oracle.right[None], oracle.wrong[None], oracle.counted, drawn)
+        costs[oracle.name] = np.maximum(mean_of_draws(mended) - before, 0)
+    return costs

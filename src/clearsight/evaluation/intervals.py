@@ -66,9 +66,9 @@ def precision_intervals(boxes: BoxSet, seed: int = 0, draws: int = 300, most: in
     drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), draws)
     values = drawn_precision(boxes, np.concatenate([np.ones((1, n), dtype=np.int64), drawn]), most)
     return PrecisionIntervals(
-        _interval(_means(values, slice(None)), n),
-        _interval(_means(values, slice(0, 1)), n),
-        _interval(_means(values, slice(5, 6)), n),
+        _interval(mean_of_draws(values), n),
+        _interval(mean_of_draws(values[:, 0:1]), n),
+        _interval(mean_of_draws(values[:, 5:6]), n),
         {label: _interval(values[:, 0, k], n) for k, label in enumerate(boxes.classes)},
         n,
         draws,
@@ -125,9 +125,9 @@ def _of_class(right: Flags, wrong: Flags, weight: Numbers, truths: Numbers) -> N
     return values
 
 
-def _means(values: Numbers, thresholds: slice) -> Numbers:
+def mean_of_draws(values: Numbers) -> Numbers:
     """The mean of each drawn set over thresholds and the classes that it has: (R, T, C) -> (R,)."""
-    taken = values[:, thresholds].reshape(len(values), -1)
+    taken = values.reshape(len(values), -1)
     n = (~np.isnan(taken)).sum(1)
     means: Numbers = np.divide(np.nansum(taken, axis=1), n, out=np.full(len(values), np.nan), where=n > 0)
     return means

@@ -83,14 +83,14 @@ class PixelCounts:
         rows = np.array(self.per_picture, dtype=np.float64).reshape(-1, 3, self.classes)
         total = rows.sum(0)
         both, truth, predicted = total
-        means = dict(zip(MEANS, _means(total[None])[0].tolist(), strict=True))
+        means = dict(zip(MEANS, means_of_counts(total[None])[0].tolist(), strict=True))
         return PixelScores(
             **means,
             accuracy=ratio(both, truth),
             iou=ratio(both, truth + predicted - both),
             dice=ratio(2 * both, truth + predicted),
             truth=truth.astype(np.int64),
-            intervals=dict(zip(MEANS, interval_over_pictures(rows, _means, seed), strict=True)),
+            intervals=dict(zip(MEANS, interval_over_pictures(rows, means_of_counts, seed), strict=True)),
             n=len(rows),
         )
 
@@ -133,7 +133,7 @@ def judged(prediction: Tensor, truth: Tensor, classes: int) -> tuple[Tensor, Ten
     return pair
 
 
-def _means(counts: Counts) -> Counts:
+def means_of_counts(counts: Counts) -> Counts:
     """Counts (draws, 3, K) -> the means (draws, 5) in the order of MEANS."""
     both, truth, predicted = counts[:, 0], counts[:, 1], counts[:, 2]
     iou = ratio(both, truth + predicted - both)
