@@ -16,6 +16,7 @@ METHODS = {
         ("gain[1] <= 0", "gain[1] <= -1"),
         ("x[[part.index(i) for i in in_view]]", "x[: len(in_view)]"),
         ("in (maps, torch.ones_like(maps))", "in (maps, maps)"),
+        ("bool(s.right) and s.box >= _FITS", "s.box >= _FITS"),
     ],
     "checks/faithfulness.py": [
         ("(insertion - deletion) - (control_insertion - control_deletion)", "insertion - deletion"),

@@ -31,6 +31,7 @@ from clearsight.data.datasets import Pictures
 from clearsight.drawing import charts
 from clearsight.errors import Refused
 from clearsight.internals.randomisation import reinitialise
+from clearsight.reporting.findings import Finding
 from clearsight.runner.run import explain, measure
 from thinning import with_slow
 from twohalves import HEIGHT, WIDTH, Halves, found, model, rows, written
@@ -283,17 +284,24 @@ def test_localisation(method: str, tmp_path: Path) -> None:
     assert good.chance == pytest.approx(0.5)
     ious = [r["mean"] for r in rows(good, "On the object") if str(r["measure"]).startswith("box IoU")]
     assert ious == pytest.approx([1.0, 0.5, 0.5])  # the left half, the whole picture, their difference
+    assert top_1(good) == (good.n / 16, 16)  # of which some maps have nothing positive, and no box
     net, right_boxes = model(Halves()), halves(tmp_path, 16, region="right", left=(200, 120))
     bad = found(Case(net, right_boxes, method=method), "localisation")
     assert bad.verdict == "fail"
     assert bad.value == pytest.approx(0.0)
     ious = [r["mean"] for r in rows(bad, "On the object") if str(r["measure"]).startswith("box IoU")]
     assert ious == pytest.approx([0.0, 0.5, -0.5])
+    assert top_1(bad) == (0.0, 16)
     assert found(Case(net, right_boxes, method=method), "localisation(floor=0)").verdict == "fail"
     assert "right for the wrong reason" in bad.headline
     right = [r for r in rows(bad, "By picture") if r["answer"] == "right" and r["on the object"] is not None]
     assert len(right) == bad.n
     assert all(r["remark"] == "right for the wrong reason" for r in right)
+
+
+def top_1(finding: Finding) -> tuple[object, object]:
+    [row] = [r for r in rows(finding, "On the object") if "top-1" in str(r["measure"])]
+    return row["mean"], row["n"]
 
 
 def test_localisation_counts_only_right_answers(tmp_path: Path) -> None:
@@ -302,6 +310,7 @@ def test_localisation_counts_only_right_answers(tmp_path: Path) -> None:
     f = found(Case(model(Halves()), dataclasses.replace(data, pictures=swapped), method="saliency"), "localisation")
     assert f.n == 7
     assert rows(f, "By picture")[-1]["answer"] == "wrong"
+    assert top_1(f) == (pytest.approx(7 / 8), 8)
     assert any("1 picture is answered wrong" in n for n in f.notes)
 
 

@@ -32,6 +32,7 @@ from clearsight.runner.run import measure
 
 _EVIDENCE = 12
 _DOTS = 40  # more rows cannot be read
+_FITS = 0.5  # IoU from which on a box counts as that of the object
 _WRONG_REASON = "right for the wrong reason"
 
 
@@ -72,9 +73,10 @@ def localisation(case: Case, *, floor: float = 0.3, pictures: int = 200) -> Find
     Value: the mean share of the map's positive relevance inside the annotated boxes or masks (metric relevance-mass), 0
     to 1, with a bootstrap interval.  It counts the annotated pictures that are answered right or have no label.
     Chance: the mean share of the area.  The pointing game (is the highest point inside?) stands beside it, and for
-    pictures how well a box around the map's brightest part fits the object (metric box-iou).  A right answer with less
-    relevance on the object than chance is called right for the wrong reason.  Of texts the object is the marked
-    characters, and the area that of all characters.
+    pictures how well a box around the map's brightest part fits the object (metric box-iou), and on how many that box
+    fits and the answer is right (metric top-1-localisation).  A right answer with less relevance on the object than
+    chance is called right for the wrong reason.  Of texts the object is the marked characters, and the area that of all
+    characters.
 
     pass: the interval of the value lies at or above floor, and that of the paired difference from chance lies above
     zero.  fail: the first lies wholly below floor, or the second wholly at or below zero.  warn: else.
@@ -125,6 +127,7 @@ def localisation(case: Case, *, floor: float = 0.3, pictures: int = 200) -> Find
         {"measure": "relevance mass less area, paired", "mean": _mean(gains), **bounds(gain), "n": n},
         {"measure": "pointing game", "mean": points, **bounds(pointing), "n": n},
         *_box_rows(case, judged),
+        *_top_1_row(case, measured),
     ]
     return Finding(
         _verdict(interval, gain, floor),
@@ -158,6 +161,16 @@ def _box_rows(case: Case, judged: list[_MeasuredPicture]) -> list[dict[str, Cell
         {"measure": name, "mean": _mean(values), **bounds(bootstrap(values, case.seed)), "n": len(values)}
         for name, values in columns.items()
     ]
+
+
+def _top_1_row(case: Case, measured: list[_MeasuredPicture]) -> list[dict[str, Cell]]:
+    """On how many pictures the answer is right and the box fits (metric top-1-localisation); [] of texts."""
+    labelled = [s for s in measured if s.right is not None]
+    if case.data.are_texts or not labelled:
+        return []
+    fits, n = sum(bool(s.right) and s.box >= _FITS for s in labelled), len(labelled)
+    name = f"right, and a box IoU of at least {_FITS:g} (top-1 localisation)"
+    return [{"measure": name, "mean": fits / n, **bounds(wilson(fits, n)), "n": n}]
 
 
 def _verdict(mass: Interval | None, gain: Interval | None, floor: float) -> Judgement:
