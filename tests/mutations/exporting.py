@@ -82,10 +82,10 @@ CORE = [
         "exporting/torch_pixels.py",
         "resized[:, :, rows][:, :, :, columns]",
         "resized.narrow(2, top, self.height).narrow(3, left, self.width)",
-        "a_segmenter_and_its_file",
+        "as_the_detector_that_it_was",
     ),
     ("models/exported.py", "floor=limits.floor, ", "", "as_the_detector_that_it_was"),
-    ("engines/openvino_engine.py", "given[:1] or ", "", "as_the_detector_that_it_was"),
+    ("engines/openvino_engine.py", "given[:1] or ", "", "a_segmenter_and_its_file"),
     (
         "engines/converted/graph.py",
         "if moving and of_numbers and all(",
