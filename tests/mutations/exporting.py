@@ -65,7 +65,7 @@ CORE = [
         "dims: [ {channels}, -1, -1 ]",
         "triton or configuration",
     ),
-    ("exporting/onnx_detections.py", "[suppression.overlap]", "[1.0]", "pixels_of_the_picture"),
+    ("exporting/onnx_detections.py", "[suppression.overlap]", "[1.0]", "suppression_in_the_graph"),
     ("exporting/onnx_detections.py", "[suppression.floor]", "[0.0]", "pixels_of_the_picture"),
     ("exporting/onnx_detections.py", "[1, 0, 1, 0]", "[0, 1, 0, 1]", "pixels_of_the_picture"),
     (
@@ -78,6 +78,12 @@ CORE = [
     ("exporting/place_sheet.py", "share >= agree)]", "share <= agree)]", "another_network_fails"),
     ("exporting/place_parity.py", " & (classes[:, None] == other_classes)", "", "one_partner_each"),
     ("exporting/torch_pixels.py", "torch.arange(self.height) + top,", "torch.arange(self.height),", "torch_export"),
+    (
+        "exporting/torch_pixels.py",
+        "resized[:, :, rows][:, :, :, columns]",
+        "resized.narrow(2, top, self.height).narrow(3, left, self.width)",
+        "as_the_detector_that_it_was",
+    ),
     ("models/exported.py", "floor=limits.floor, ", "", "as_the_detector_that_it_was"),
     ("engines/openvino_engine.py", "given[:1] or ", "", "a_segmenter_and_its_file"),
     (

@@ -20,10 +20,13 @@ from clearsight.data.box_folders import open_boxes
 from clearsight.data.images import to_pixels
 from clearsight.data.truth_to_input import box_to_original
 from clearsight.engines.facts import facts_of
-from clearsight.engines.manifest import from_json
+from clearsight.engines.manifest import Suppression, from_json
 from clearsight.errors import Refused
 from clearsight.exporting.export import formats
+from clearsight.exporting.onnx_detections import detections_graph
 from clearsight.exporting.place_parity import reported_by, same_boxes
+from clearsight.exporting.whole_file import onnx_session
+from clearsight.kinds.detections import detections
 from clearsight.kinds.detector import Detector
 from clearsight.kinds.segmenter import Segmenter
 from clearsight.testing import tiny_detector, tiny_segmenter
@@ -31,8 +34,10 @@ from clearsight.testing import tiny_detector, tiny_segmenter
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-PRE = cs.Preprocess((32, 32), (0.1, 0.2, 0.3), (0.9, 1.0, 1.1), "bilinear", 40)  # the middle of 40 x more is cut out
-SIZES = ((60, 80), (32, 32), (33, 90))
+PRE = cs.Preprocess(
+    (32, 32), (0.1, 0.2, 0.3), (0.9, 1.0, 1.1), "bilinear", 32
+)  # the middle of the longer side is cut out
+SIZES = ((60, 80), (32, 32), (90, 33))
 
 
 def picture(height: int, width: int) -> np.ndarray:
@@ -104,6 +109,26 @@ def test_boxes_are_in_pixels_of_the_picture(detector, exported, size) -> None:
     assert not found["scores"][1].any()
 
 
+def test_suppression_in_the_graph_is_that_of_detections() -> None:
+    """Crowded boxes of three classes, some without an area, in two pictures of twice the input's height."""
+    draws = torch.Generator().manual_seed(0)
+    corner, sides = (torch.rand(2, 60, 2, generator=draws) * n for n in (40, 24))
+    logits = torch.randn(2, 60, 4, generator=draws) * 2
+    given = torch.cat([corner, corner + sides.clamp(min=1) - 1, logits], 2)
+    limits = Suppression(0.15, 0.4, 25)
+    graph = detections_graph(cs.Preprocess((64, 64), (0.5,), (0.5,)), limits, 60, 3)
+    for name in ("picture.sides", "picture.size"):
+        graph.input.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT64, [2]))
+    session = onnx_session(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)]))
+    words = {"candidates": given.numpy(), "picture.sides": np.array([128, 64]), "picture.size": np.array([64, 64])}
+    boxes, scores, labels = session.run(["boxes", "scores", "labels"], words)
+    for row, wanted in enumerate(detections(given, 0.15, 0.4, 25)):
+        assert len(wanted) == 25
+        assert labels[row].tolist() == wanted.labels.tolist()
+        assert torch.tensor(scores[row]) == pytest.approx(wanted.scores, abs=1e-6)
+        assert torch.tensor(boxes[row]) == pytest.approx(wanted.boxes * torch.tensor([1, 2, 1, 2]), abs=1e-4)
+
+
 def test_the_sheet_of_a_detector(exported) -> None:
     findings = {f.check: f for f in exported.report.findings}
     assert exported.status == 0
@@ -127,11 +152,9 @@ def test_the_manifest_says_what_the_boxes_are(detector, exported) -> None:
         from_json(wrong, "model.onnx")
 
 
-@pytest.mark.parametrize("to", ["onnx", "openvino"])
+@pytest.mark.parametrize("to", ["onnx", "torch-export"])
 def test_it_comes_back_as_the_detector_that_it_was(detector, exported, tmp_path: Path, to) -> None:
     """With its floor and suppression; where the graph is converted, gradients are the network's."""
-    if to == "openvino":
-        pytest.importorskip("openvino")
     result = exported if to == "onnx" else cs.export(detector, tmp_path, to)
     back = cs.load(result.path)
     assert isinstance(back, Detector)
@@ -140,14 +163,18 @@ def test_it_comes_back_as_the_detector_that_it_was(detector, exported, tmp_path:
     wanted, given = detector(x), back(x)
     assert given.detach() == pytest.approx(wanted.detach(), abs=1e-4)
     assert any("left" in note or "caller" in note for note in result.notes) == (to != "onnx")
-    if to != "openvino":
-        gradients = [torch.autograd.grad(out[..., 5].sum(), x)[0] for out in (wanted, given)]
-        assert gradients[1] == pytest.approx(gradients[0], abs=1e-4)
+    gradients = [torch.autograd.grad(out[..., 5].sum(), x)[0] for out in (wanted, given)]
+    assert gradients[1] == pytest.approx(gradients[0], abs=1e-4)
+    square = formats()[to].open_file(result.folder).run(picture(32, 32)[None])  # of which nothing is cut off
+    x = to_pixels(Image.fromarray(picture(32, 32)), PRE)[None]
+    assert torch.tensor(square["candidates"]) == pytest.approx(detector(x).detach(), abs=1e-4)
 
 
-@pytest.mark.parametrize("to", ["onnx", "torch-export"])
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
 def test_a_segmenter_and_its_file(photos, tmp_path: Path, to) -> None:
     """Logits are enlarged to the network's input, and the class of each pixel is the largest of them."""
+    if to == "openvino":
+        pytest.importorskip("openvino")
     model = coarse_segmenter()
     result = cs.export(model, tmp_path, to, verify=photos)
     assert result.status == 0
