@@ -32,5 +32,10 @@ CORE = [
     (C + "segmentation_accuracy.py", "key=lambda i: (by_picture[i],", "key=lambda i: (-by_picture[i],", K),
     (C + "segmentation_accuracy.py", "& (truth != NOT_JUDGED))", ")", K),
     (C + "segmentation_accuracy.py", "/ (scores.truth > 0).sum()", "", K),
-    ("evaluation/error_intervals.py", "float(values[0]), values[1:]", "float(values[1]), values[1:]", "error_intervals"),
+    (
+        "evaluation/error_intervals.py",
+        "float(values[0]), values[1:]",
+        "float(values[1]), values[1:]",
+        "error_intervals",
+    ),
 ]
