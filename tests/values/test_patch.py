@@ -237,6 +237,13 @@ def planned(model: Classifier, x: Tensor, starts: Tensor = WINDOWS, sides: tuple
         return forward_with_patch.worthwhile_plan(model, x, starts, sides)
 
 
+def recorded(model: Classifier, x: Tensor) -> Classifier:
+    """The model, whose recording costs nothing any more."""
+    with model.undisturbed(), torch.no_grad():
+        graph_of(model, x[:1])
+    return model
+
+
 def by_whole_passes(monkeypatch, model: Classifier, x: Tensor, call: str):
     with monkeypatch.context() as here:
         here.setattr(forward_with_patch, "worthwhile_plan", lambda *_: None)
@@ -318,14 +325,16 @@ def test_what_another_network_recorded_is_used_for_fewer_pictures(monkeypatch, n
 
 
 def test_whole_passes_are_made_where_patches_would_not_give_the_same(monkeypatch):
-    model, x = wide(), picture()
+    x = picture()
+    model = recorded(wide(), x)
     assert planned(model, x) is not None
     monkeypatch.setattr(forward_with_patch, "SAME", 0.0)
     assert planned(model, x) is None
 
 
 def test_whole_passes_are_made_where_patches_would_take_as_long(monkeypatch):
-    model, x = wide(), picture()
+    x = picture()
+    model = recorded(wide(), x)
     assert planned(model, x, WINDOWS * 0, (60, 60)) is None  # nearly all of the picture
     assert planned(model, x) is not None
 
