@@ -279,4 +279,5 @@ def test_an_exported_detector_is_audited_from_the_command_line(exported, photos,
     words = ["audit", str(exported.path), str(photos), "--boxes", str(photos / "truth.json")]
     result = CliRunner().invoke(app, [*words, "--only", "detection-accuracy", "-o", str(tmp_path / "out"), "--json"])
     report = json.loads(result.stdout)
+    assert any("within" in note and "of those of ONNX Runtime" in note for note in report["data"]["notes"])
     assert (report["model"]["kind"], report["findings"][0]["name"]) == ("detector", "detection-accuracy")
