@@ -185,7 +185,9 @@ def test_a_segmenter_and_its_file(photos, tmp_path: Path, to) -> None:
     back = cs.load(result.path)
     assert isinstance(back, Segmenter)
     assert back(x).detach() == pytest.approx(model(x).detach(), abs=1e-4)
-    assert facts_of(back.net) is not None
+    facts = facts_of(back.net)
+    assert facts is not None
+    assert facts.converted == (to == "onnx"), facts.about
 
 
 def test_a_file_of_another_network_fails_its_sheet(detector, photos, tmp_path: Path, monkeypatch) -> None:
