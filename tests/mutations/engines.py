@@ -51,4 +51,16 @@ CORE = [
     ),
     ("auditing/audit.py", 'if "of-weights" in claims and', "if False and", "audited_whole"),
     ("auditing/audit.py", 'if "of-gradients" in claims and', "if False and", "audited_whole"),
+    (
+        "engines/converted/graph.py",
+        "self._outputs = steps, input, outputs",
+        "self._outputs = steps, input, outputs\n        self.outputs = outputs",
+        "named_as_the_graph",
+    ),
+    (
+        "engines/converted/operations.py",
+        'mode="bilinear", align_corners=False',
+        'mode="bilinear", align_corners=True',
+        "a_segmenter_and_its_file",
+    ),
 ]

@@ -17,6 +17,7 @@ from torch import nn
 import clearsight as cs
 import exportednets
 from clearsight import ClassScore, Refused
+from clearsight.engines.converted.convert import convert
 from clearsight.engines.facts import facts_of
 from clearsight.engines.signal_stack import kept_signal_stack, signal_stack
 from clearsight.errors import NoGradient
@@ -323,3 +324,20 @@ def test_a_folder_of_several_is_asked_which(tmp_path):
     write(tmp_path, b"x", "model.pt2")
     with pytest.raises(Refused, match=r"several exported models, model\.onnx and model\.pt2: name one"):
         cs.load(tmp_path)
+
+
+def test_a_layer_may_be_named_as_the_graph_names_its_own_things():
+    """`outputs`, `steps`: those of a file come from the network, as the head of fcos does."""
+    onnx = pytest.importorskip("onnx")
+    kind, weight = onnx.TensorProto.FLOAT, torch.rand(2, 3, 1, 1)
+    nodes = [onnx.helper.make_node("Conv", ["x", "outputs.weight"], ["y"])]
+    x, y = (
+        onnx.helper.make_tensor_value_info(name, kind, ["n", channels, 4, 4]) for name, channels in (("x", 3), ("y", 2))
+    )
+    graph = onnx.helper.make_graph(
+        nodes, "one", [x], [y], [onnx.numpy_helper.from_array(weight.numpy(), "outputs.weight")]
+    )
+    net = convert(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)]))
+    z = torch.rand(1, 3, 4, 4)
+    assert net(z).detach() == pytest.approx(torch.nn.functional.conv2d(z, weight), abs=1e-6)
+    assert "outputs" in dict(net.named_modules())

@@ -185,7 +185,9 @@ def test_a_segmenter_and_its_file(photos, tmp_path: Path, to) -> None:
     back = cs.load(result.path)
     assert isinstance(back, Segmenter)
     assert back(x).detach() == pytest.approx(model(x).detach(), abs=1e-4)
-    assert facts_of(back.net) is not None
+    facts = facts_of(back.net)
+    assert facts is not None
+    assert facts.converted == (to == "onnx"), facts.about
 
 
 def test_a_file_of_another_network_fails_its_sheet(detector, photos, tmp_path: Path, monkeypatch) -> None:
@@ -279,4 +281,5 @@ def test_an_exported_detector_is_audited_from_the_command_line(exported, photos,
     words = ["audit", str(exported.path), str(photos), "--boxes", str(photos / "truth.json")]
     result = CliRunner().invoke(app, [*words, "--only", "detection-accuracy", "-o", str(tmp_path / "out"), "--json"])
     report = json.loads(result.stdout)
+    assert any("within" in note and "of those of ONNX Runtime" in note for note in report["data"]["notes"])
     assert (report["model"]["kind"], report["findings"][0]["name"]) == ("detector", "detection-accuracy")

@@ -318,8 +318,8 @@ def run_audit(
     each note on the pictures before any check.  Raises Stopped where the user interrupts the checks of an audit with a
     folder.
     """
+    model, pictures = compared_with_engine(model, pictures)
     if isinstance(model, Classifier):
-        model, pictures = compared_with_engine(model, pictures)
         pictures = with_model_notes(pictures, model)
     case = case_of(
         model, pictures, seed=seed, budget=budget, method=method, progress=progress, model_words=model_words,

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 
-from clearsight.core.classifier import Classifier
+from clearsight.core.model import Model
 from clearsight.data.datasets import Pictures, pixels
 from clearsight.engines.facts import facts_of
 from clearsight.errors import Refused
 from clearsight.models.exported import engine_beside
 
+AnyModel = TypeVar("AnyModel", bound=Model)
+
 _SEEN = 4  # pictures: each goes once through the graph and once through the engine
 
 
-def compared_with_engine(model: Classifier, pictures: Pictures) -> tuple[Classifier, Pictures]:
+def compared_with_engine(model: AnyModel, pictures: Pictures) -> tuple[AnyModel, Pictures]:
     """The model and the pictures, with a note where a converted graph was compared on the first that can be read.
 
     The model is the engine's own where the graph gives other scores there.

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clearsight.core.classifier import Classifier
 from clearsight.core.label_names import first_name
+from clearsight.core.model import Model
 from clearsight.data.annotations import Region, read_boxes
 from clearsight.data.class_words import Classes, meanings
 from clearsight.data.class_words import truth as truth
@@ -225,11 +225,11 @@ def demo_pictures() -> Pictures:
     return Pictures("demo", tuple(sorted(pictures, key=lambda p: p.name)), tuple(sorted(broken)))
 
 
-def pixels(model: Classifier, *sources: str | Path | Pictures) -> Tensor:
+def pixels(model: Model, *sources: str | Path | Pictures) -> Tensor:
     """Read pictures, or texts, as the model takes them: (B, C, *S) float32 in [0, 1].
 
     Args:
-        model: the classifier, whose preprocessing is used.
+        model: the model, whose preprocessing is used.
         sources: paths, words of the command line such as "demo:coffee", or pictures from `folder`.
 
     Refused: a picture that is broken, and no picture at all.

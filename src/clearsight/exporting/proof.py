@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from clearsight.auditing.assemble import AnyCase
 from clearsight.auditing.case import Case
-from clearsight.auditing.place_case import PlaceCase
 from clearsight.core.classifier import Classifier
 from clearsight.core.model import Model
 from clearsight.core.progress import Progress
@@ -18,8 +18,6 @@ from clearsight.exporting.whole_file import WholeFile
 from clearsight.kinds.detector import Detector
 from clearsight.kinds.segmenter import Segmenter
 from clearsight.reporting.facts import BarResult
-
-AnyCase = Case | PlaceCase
 
 
 def usual_agreement(model: Model, precision: str) -> float:
