@@ -317,7 +317,10 @@ def resize(
     if sizes is not None and len(sizes):
         wanted = _ints(sizes)
     else:
-        wanted = [int(n * s) for n, s in zip(x.shape, np.asarray(scales).tolist(), strict=True)]
+        exact = [n * s for n, s in zip(x.shape, torch.as_tensor(scales).tolist(), strict=True)]
+        wanted = [round(n) for n in exact]
+        if not np.allclose(exact, wanted, rtol=0, atol=1e-4):
+            raise Unknown("Resize by a scale that gives no whole number of pixels")
     if wanted[:2] != list(x.shape[:2]):
         raise Unknown("Resize of other axes than those of a picture")
     if linear:
