@@ -62,7 +62,7 @@ CASES = [  # operator, constants behind the picture, attributes
     ("Pad", [i(0, 0, 1, 2, 0, 0, 0, 1), F(0.5)], {}), ("Pad", [i(0, 0, 1, 2, 0, 0, 0, 1)], {"mode": "reflect"}),
     ("Pad", [i(0, 0, 1, 2, 0, 0, 0, 1)], {"mode": "edge"}), ("DepthToSpace", [], {"blocksize": 2, "mode": "CRD"}),
     ("Cast", [], {"to": 11}), ("ReduceLogSumExp", [i(1)], {"keepdims": 0}),
-    ("ConvTranspose", [f(4, 3, 2, 3), f(6)], 
+    ("ConvTranspose", [f(4, 3, 2, 3), f(6)],
      {"group": 2, "strides": [2, 1], "pads": [1, 0, 1, 0], "output_padding": [1, 0]}),
     ("ConvTranspose", [f(4, 3, 2, 2)], {"dilations": [2, 1]}),
     ("Resize", [f(0), f(0), i(2, 4, 7, 4)], {"mode": "linear"}),
