@@ -66,20 +66,28 @@ def judged_run(run: RunToCompare, pictures: Pictures, calls: Sequence[Call], see
     )  # fmt: skip
 
 
+def refuse_other_labels(models: Sequence[RunToCompare]) -> None:
+    """Refuse models with other classes than the first, or in another order, before any picture is judged."""
+    labels = [(run.name, run.load().labels) for run in models if run.load is not None]
+    for name, theirs in labels[1:]:
+        first, ours = labels[0]
+        if ours == theirs:
+            continue
+        if sorted(ours) == sorted(theirs):
+            raise Refused(
+                f"{name} has the classes of {first} in another order: {named(theirs)} beside {named(ours)}",
+                "a factory (./mine.py:FUNCTION) can give it with its outputs and its labels in that order",
+            )
+        raise Refused(
+            f"{name} has other classes than {first}: {named(theirs)} beside {named(ours)}",
+            "compare models of the same classes",
+        )
+
+
 def refuse_other_classes(runs: Sequence[PlaceRun]) -> None:
-    """Refuse runs whose classes are not those of the first, or come in another order."""
+    """Refuse runs that have not as many classes as the first: an audit keeps no more of them."""
     first = runs[0]
     for run in runs[1:]:
-        if first.answers is not None and run.answers is not None:
-            ours, theirs = first.answers.labels, run.answers.labels
-            if ours == theirs:
-                continue
-            if sorted(ours) == sorted(theirs):
-                raise Refused(f"{run.name} has the classes of {first.name} in another order: {named(theirs)}")
-            raise Refused(
-                f"{run.name} has other classes than {first.name}: {named(theirs)} beside {named(ours)}",
-                "compare models of the same classes",
-            )
         count, other = (r.report.facts.model.classes for r in (first, run))
         if count != other:
             raise Refused(

@@ -11,7 +11,13 @@ from clearsight.comparing.one_of_several import progress_of_run, select_findings
 from clearsight.comparing.paired_audits import CHECKS, compare_audits
 from clearsight.comparing.paired_detectors import SCORE, compare_detectors
 from clearsight.comparing.paired_segmenters import compare_segmenters
-from clearsight.comparing.place_runs import PlaceRun, judged_run, refuse_other_classes, refuse_other_pictures
+from clearsight.comparing.place_runs import (
+    PlaceRun,
+    judged_run,
+    refuse_other_classes,
+    refuse_other_labels,
+    refuse_other_pictures,
+)
 from clearsight.comparing.sources import RunToCompare
 from clearsight.comparing.summary import (
     CheckFindings,
@@ -66,6 +72,7 @@ def compare_places(
     if method != "auto":
         raise Refused(f"no check of a {kind} uses an explainer, such as {method}: leave it out")
     models = [r for r in compared if r.report is None]
+    refuse_other_labels(models)
     runs: list[PlaceRun] = []
     for run in compared:
         if run.report is not None or pictures is None:
