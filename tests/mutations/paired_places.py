@@ -21,6 +21,7 @@ CORE = [
     ("comparing/object_fates.py", "before + change, objects", "before - change, objects", _OBJECTS),
     ("comparing/paired_detectors.py", "key=lambda i: (-broken[i]", "key=lambda i: (broken[i]", "how_they_are_drawn"),
     ("comparing/box_evidence.py", "if mended[i] > broken[i]", "if mended[i]", "how_they_are_drawn"),
+    ("evaluation/pixels.py", 'MEANS.index("mean_iou")', 'MEANS.index("mean_dice")', "two_segmenters_by_hand"),
     ("comparing/paired_segmenters.py", "change = values[1] - values[0]", "change = values[0] - values[1]", "by_hand"),
     ("comparing/class_map_evidence.py", "(-change[i], names[i])", "(change[i], names[i])", "segmenters_by_hand"),
     ("comparing/paired_audits.py", "first.check != second.check", "False", "by_what_they_keep"),

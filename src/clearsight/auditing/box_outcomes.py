@@ -21,6 +21,8 @@ from clearsight.evaluation.records import BoxSet, Flags, Numbers
 from clearsight.kinds.detector import Detector
 from clearsight.reporting.findings import Cell, Evidence
 
+SCORE = 0.3  # lowest score of a box that counts, unless a check is told otherwise
+
 
 @dataclass(frozen=True)
 class BoxOutcomes:

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from clearsight.auditing.evidence import bounds, share, span, table
-from clearsight.auditing.pixel_outcomes import ground_of, own_mean_iou, pixel_facts
+from clearsight.auditing.pixel_outcomes import ground_of, pixel_facts
 from clearsight.auditing.place_evidence import evidence_of
 from clearsight.auditing.segmenter_case import SegmenterCase
 from clearsight.core.catalogue import method
@@ -21,7 +21,7 @@ from clearsight.drawing.class_maps import class_map_pictures, with_class_legend
 from clearsight.drawing.heatmaps import overlay
 from clearsight.errors import Refused
 from clearsight.evaluation.boundaries import BoundaryScores
-from clearsight.evaluation.pixels import PixelScores
+from clearsight.evaluation.pixels import PixelScores, iou_by_picture
 from clearsight.internals.pixel_fields import Box, effective_field, effective_side, theoretical_field
 from clearsight.reporting.findings import Cell, Evidence, Figure, Finding
 
@@ -103,7 +103,8 @@ def segmentation_accuracy(case: SegmenterCase, *, floor: float = 0.5) -> Finding
 
 def _by_picture(case: SegmenterCase) -> dict[int, float]:
     """The mean IoU of each picture by itself, over the classes that it or its answer shows, without unjudged ones."""
-    return {i: own_mean_iou(case.answers[i].pixels) for i in case.annotated}
+    own = iou_by_picture(np.stack([case.answers[i].pixels for i in case.annotated]))
+    return dict(zip(case.annotated, own.tolist(), strict=True))
 
 
 def _measure_rows(scores: PixelScores, boundaries: BoundaryScores) -> list[dict[str, Cell]]:

@@ -19,7 +19,6 @@ from clearsight.evaluation.records import BoxSet
 from clearsight.reporting.findings import Cell, Figure, Finding
 from clearsight.reporting.wording import show
 
-SCORE = 0.3  # from which a box counts in the fates of objects, as in the check detection-accuracy
 _CLASSES = 30  # rows of a chart that can be read
 FATES = {
     "found by both": "kept",

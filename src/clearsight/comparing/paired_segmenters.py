@@ -13,7 +13,8 @@ from clearsight.comparing.repair import NAME, SUMMARY
 from clearsight.core.text import counted
 from clearsight.data.records import Pictures
 from clearsight.evaluation.paired_pixels import PixelGains, pixel_gains
-from clearsight.evaluation.resampling import mean_of_defined, ratio
+from clearsight.evaluation.pixels import iou_by_picture
+from clearsight.evaluation.resampling import ratio
 from clearsight.reporting.findings import Cell, Figure, Finding
 
 _CLASSES = 30  # rows of a chart that can be read
@@ -76,18 +77,6 @@ def compare_segmenters(before: PlaceRun, after: PlaceRun, pictures: Pictures, *,
         summary=SUMMARY,
         paper="arXiv:1411.4038",
     )
-
-
-def iou_by_picture(pixels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(n, 3, K) -> (n,): the mean IoU of each picture by itself, over the classes that it or its answer shows.
-
-    nan where no pixel is judged.
-
-    >>> iou_by_picture(np.array([[[1, 2, 0], [2, 2, 0], [1, 3, 0]]])).round(4).tolist()
-    [0.5833]
-    """
-    both, truth, said = (pixels[:, k].astype(np.float64) for k in range(3))
-    return mean_of_defined(ratio(both, truth + said - both))
 
 
 def _class_rows(labels: tuple[str, ...], gains: PixelGains) -> list[dict[str, Cell]]:

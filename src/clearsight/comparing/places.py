@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from clearsight.auditing.box_outcomes import SCORE
 from clearsight.auditing.evidence import table
 from clearsight.comparing.gain_rows import gain_cells
 from clearsight.comparing.object_fates import object_fates
 from clearsight.comparing.one_of_several import progress_of_run, select_findings
 from clearsight.comparing.paired_audits import CHECKS, compare_audits
-from clearsight.comparing.paired_detectors import SCORE, compare_detectors
+from clearsight.comparing.paired_detectors import compare_detectors
 from clearsight.comparing.paired_segmenters import compare_segmenters
 from clearsight.comparing.place_runs import (
     PlaceRun,

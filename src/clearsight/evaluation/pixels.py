@@ -148,3 +148,14 @@ def means_of_counts(counts: Counts) -> Counts:
         ],
         -1,
     )
+
+
+def iou_by_picture(counts: NDArray[np.int64]) -> Counts:
+    """The mean IoU of each picture by itself, over the classes that it or its answer shows; nan where none is judged.
+
+    counts (n, 3, K): the pixels of each class in both, in the truth, in the answer; -> (n,).
+
+    >>> iou_by_picture(np.array([[[1, 2, 0], [2, 2, 0], [1, 3, 0]], [[0, 0, 0]] * 3])).round(4).tolist()
+    [0.5833, nan]
+    """
+    return means_of_counts(counts.astype(np.float64))[:, MEANS.index("mean_iou")]

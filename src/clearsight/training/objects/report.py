@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from clearsight.auditing.box_outcomes import SCORE
 from clearsight.auditing.evidence import share, span
 from clearsight.core.model import Model
 from clearsight.core.progress import Progress
@@ -27,7 +28,7 @@ from clearsight.training.history import best_of
 from clearsight.training.objects.history import ObjectEpoch
 from clearsight.training.objects.learning import found_boxes, found_pixels
 from clearsight.training.objects.run import ObjectRun
-from clearsight.training.objects.worst import SCORE, worst_of_boxes, worst_of_pixels
+from clearsight.training.objects.worst import worst_of_boxes, worst_of_pixels
 
 ERRORS = {
     "class": "of another class than the object under them",

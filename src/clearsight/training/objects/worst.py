@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+import numpy as np
 from PIL import Image
 
 from clearsight.auditing.box_outcomes import (
+    SCORE,
     errors_in,
     facts_of_pictures,
     outcome_picture,
@@ -16,12 +19,12 @@ from clearsight.auditing.box_outcomes import (
 )
 from clearsight.auditing.commands import Commands
 from clearsight.auditing.evidence import share
-from clearsight.auditing.pixel_outcomes import ground_of, own_mean_iou, pixel_facts
+from clearsight.auditing.pixel_outcomes import ground_of, pixel_facts
 from clearsight.data.images import of_bytes
 from clearsight.data.truth_to_input import map_to_input
 from clearsight.drawing.class_maps import class_map_pictures, plain_picture, with_class_legend
 from clearsight.drawing.heatmaps import png
-from clearsight.evaluation.pixels import PixelCounts
+from clearsight.evaluation.pixels import PixelCounts, iou_by_picture
 from clearsight.evaluation.records import BoxSet
 from clearsight.kinds.detector import Detector
 from clearsight.kinds.segmenter import Segmenter
@@ -29,7 +32,6 @@ from clearsight.reporting.findings import Cell, Evidence, Figure, Table
 from clearsight.training.batches import Store
 from clearsight.training.objects.prepared import ObjectData
 
-SCORE = 0.3  # from which on a box is drawn, as in the audit
 _DRAWN = 8
 TITLE = "Pictures, the worst first"
 
@@ -56,7 +58,8 @@ def worst_of_pixels(
     model: Segmenter, counts: PixelCounts, data: ObjectData, store: Store, rows: Sequence[int]
 ) -> tuple[Table, tuple[Evidence, ...]]:
     """The pictures by their own mean IoU, and the worst of them drawn: the truth, the answer, and what is wrong."""
-    own = {n: own_mean_iou(pixels) for n, pixels in enumerate(counts.per_picture) if pixels[1].any()}
+    by_picture = iou_by_picture(np.stack(counts.per_picture)).tolist()
+    own = {n: iou for n, iou in enumerate(by_picture) if not math.isnan(iou)}
     names = [data.pictures[i].name for i in rows]
     facts = {n: pixel_facts(names[n], counts.per_picture[n], model.name) for n in own}
     order = sorted(own, key=lambda n: (own[n], names[n]))
