@@ -3,6 +3,8 @@
 CORE = [
     ("core/copying.py", "if sharing_weights:", "if False:", "hook_computes"),
     ("serving/run.py", "socket.SOCK_STREAM, socket.IPPROTO_TCP)", "socket.SOCK_STREAM)", "receipts"),
+    ("exporting/missed_bars.py", '["status"] != 1', '["status"] != 0', "missed_a_bar"),
+    ("exporting/missed_bars.py", "if path.name not in earlier", "if path.name in earlier", "missed_a_bar"),
     ("serving/batcher.py", "result.rows(start, stop)", "result.rows(0, stop - start)", "batcher or closing or its_own"),
     ("serving/batcher.py", "while self._coming and", "while", "one_alone"),
     ("serving/batcher.py", "not (self._running or self._queue", "not (self._queue", "for_itself"),

@@ -10,14 +10,16 @@ import torch
 import clearsight as cs
 from clearsight.errors import Refused
 from clearsight.serving.onnx_backend import onnx_backend
-from clearsight.serving.serve import backend_of, reference_answers
+from clearsight.serving.serve import backend_of, reference_answers, serve
 from clearsight.serving.service import Service
 from clearsight.serving.torch_backend import torch_backend
 from servers import as_file, picture, pooled_model, served
 
 pytest.importorskip("onnxruntime", reason="the extra `export` brings ONNX Runtime")
 pytest.importorskip("onnxscript", reason="the extra `export` brings onnxscript")
-from clearsight.exporting.export import export
+from clearsight.exporting.export import export, formats
+
+onnx = pytest.importorskip("onnx")
 
 MODEL = pooled_model()
 PIXELS = np.stack([np.asarray(picture(k, (24, 16))).transpose(2, 0, 1) for k in range(5)])
@@ -69,6 +71,34 @@ def test_it_is_served_and_explained(file, tmp_path):
     torch.testing.assert_close(torch.tensor(other["map"]), saliency, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("wrong", [False, True])
+def test_a_file_that_missed_a_bar_is_served_with_a_warning(wrong, tmp_path, monkeypatch):
+    for k in range(12):
+        (tmp_path / f"{k}.png").write_bytes(as_file(picture(k)))
+    onnx_format = formats()["onnx"]
+    whole = onnx_format.whole_model
+
+    def against(graph, manifest, model):
+        for tensor in graph.graph.initializer:
+            if list(tensor.dims) == [5, 7] and wrong:  # the last layer's weights: the answers change places
+                tensor.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(tensor), tensor.name))
+        return whole(graph, manifest, model)
+
+    monkeypatch.setattr(onnx_format, "whole_model", against)
+    found = export(MODEL, tmp_path / "out", verify=cs.folder(tmp_path))
+    said: list[str] = []
+
+    def stop(line: str) -> None:
+        said.append(line)
+        if "is served at" in line:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        serve(cs.load(str(found.path)), port=0, say=stop)
+    assert found.status == wrong
+    assert [line.startswith("The export fails: agreement at least ") for line in said[:-1]] == [True] * wrong
+
+
 def test_what_is_no_exported_file_is_refused(tmp_path):
     for name, content, words in (("a.onnx", b"hello", "cannot be read|no graph"), ("b.onnx", None, "b.onnx")):
         if content is not None:
@@ -78,8 +108,6 @@ def test_what_is_no_exported_file_is_refused(tmp_path):
 
 
 def test_a_file_without_a_manifest_is_refused(file, tmp_path):
-    import onnx
-
     model = onnx.load(str(file))
     del model.metadata_props[:]
     onnx.save(model, str(tmp_path / "x.onnx"))

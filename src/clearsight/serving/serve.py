@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from clearsight.core.classifier import Classifier, classifier_of
@@ -11,6 +11,7 @@ from clearsight.data.datasets import Pictures
 from clearsight.data.images import open_picture, read_in_threads, to_bytes
 from clearsight.engines.onnx_file import read_onnx
 from clearsight.errors import Refused
+from clearsight.exporting.missed_bars import missed_bars
 from clearsight.serving.addresses import check_open
 from clearsight.serving.app import build_app
 from clearsight.serving.backend import Backend
@@ -59,7 +60,8 @@ def serve(
         defend: defences of the catalogue that every answer goes through, such as "rounding(digits=2)".
         hide: what is not told: "map", "explain", "embed", "outlier".
         log: file to which a line of JSON is added for each request; None for none.
-        say: called with the sentence that names the address.
+        say: called with the sentence that names the address, and first with what the parity sheet of an exported file
+            says against it.
 
     Refused: an address of other machines without keys, files that cannot be used, models that cannot be served, and a
     reference beside defences, which keep back what it measures.
@@ -71,9 +73,10 @@ def serve(
     backend = model if isinstance(model, Backend) else backend_of(model)
     known = None if reference is None else reference_answers(backend, reference)
     service = Service(backend, name, settings, gate, known, defend, hide)
-    server = listening(host, port)
-    with _lines_to(log) as write:
+    with closing(listening(host, port)) as server, _lines_to(log) as write:
         if say is not None:
+            if against := missed_bars(Path(backend.source)):
+                say(f"{against} See report.html beside {backend.source}.")
             say(f"{service.name} is served at {address_of(server)}")
         run_until_stopped(
             build_app(service, write),
