@@ -241,3 +241,27 @@ def test_options_of_another_kind_are_refused_by_name(
     assert got.status == 2, got
     assert message in got.err.replace("\n", " ")
     assert not (bench / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["detector", "segmenter"])
+def test_the_card_of_a_trained_one_quotes_the_audit_of_what_it_has_not_learned(
+    kind: str, bench: Path, run: Callable[..., Any]
+) -> None:
+    import shlex
+
+    from drawnobjects import drawn
+
+    masks = kind == "segmenter"
+    drawn(bench / "cells", 10, masks=masks)
+    where = ("--masks", "cells/masks") if masks else ("--boxes", "cells/annotations/instances.json")
+    arch = "fcn(backbone=tiny)" if masks else "fcos(backbone=tiny, width=16)"
+    got = run("train", "cells", *where, "--arch", arch, "--epochs", "1", "--weights", "none", "-o", "r")
+    assert got.status == 0, got.err
+    quoted = (bench / "r" / "card.md").read_text().partition("```console\n")[2].partition("\n```")[0]
+    words = shlex.split(quoted)
+    assert words[:6] == ["clearsight", "audit", "r", "r/split.csv", "--split", "test"]
+    only = f"{'segmentation' if masks else 'detection'}-accuracy"
+    got = run(*words[1:], "--only", only, "-o", "a")
+    assert got.status == 0, got.err
+    tested = (bench / "r" / "split.csv").read_text().count(",test")
+    assert 1 <= tested == json.loads((bench / "a" / "report.json").read_text())["data"]["pictures"] < 10

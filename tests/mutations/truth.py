@@ -2,6 +2,15 @@
 
 CORE = [
     (
+        "data/truth_tables.py",
+        "in listed.splits\n    )\n    broken",
+        "in places.values()\n    )\n    broken",
+        "truth_tables",
+    ),
+    ("data/truth_tables.py", "if places[picture.name] in listed.splits", "", "truth_tables"),
+    ("data/truth_tables.py", "if places[one[0]] in listed.splits)", ")", "truth_tables"),
+    ("data/truth_tables.py", "split=listed.splits[places[picture.name]]", "split=picture.split", "truth_tables"),
+    (
         "data/annotation_formats/coco.py",
         "key=lambda item: _order(item[0])",
         "key=lambda item: item[1]",

@@ -18,6 +18,7 @@ from clearsight.data.object_pictures import beside, finish, list_pictures, split
 from clearsight.data.records import Picture, Pictures
 from clearsight.data.truth_classes import Labels, labels_of
 from clearsight.data.truth_records import BoxTruth, no_objects
+from clearsight.data.truth_tables import open_listed
 from clearsight.data.walk import named
 from clearsight.errors import Refused
 
@@ -38,7 +39,8 @@ def open_boxes(
     A picture that no annotation names, or that has none in it, has no objects: it is one of background.
 
     Args:
-        path: folder of the pictures, which lie in images/ where there is such a folder.
+        path: folder of the pictures, which lie in images/ where there is such a folder; or a table of pictures with
+            their splits, such as the split.csv of a trained detector.
         annotations: file or folder in any format that `read_boxes` knows: COCO JSON (also one for each split), Pascal
             VOC XML, YOLO texts or their YAML, ...; None for annotations/ or labels/ beside the pictures, else the only
             ones in the folder.
@@ -52,7 +54,8 @@ def open_boxes(
     Refused: a folder without pictures or annotations, several formats, an unknown split, and where no box can be used.
     """
     with uncollected():
-        data = _open(Path(path), None if annotations is None else Path(annotations), labels, voc_base)
+        known = None if annotations is None else Path(annotations)
+        data = open_listed(Path(path), lambda folder: _open(folder, known, labels, voc_base))
     return finish(data, split)
 
 

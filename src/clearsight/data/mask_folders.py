@@ -14,6 +14,7 @@ from clearsight.data.mask_sets import read_class_files, read_outlines
 from clearsight.data.object_pictures import beside, finish, list_pictures, split_of_file, summed_up
 from clearsight.data.records import Pictures
 from clearsight.data.truth_classes import NAME_FILES, Labels, labels_of
+from clearsight.data.truth_tables import open_listed
 from clearsight.data.walk import named
 from clearsight.errors import Refused
 
@@ -33,7 +34,8 @@ def open_masks(
     The maps are read when they are called.  A picture without a map is left out, and counted in a note.
 
     Args:
-        path: folder of the pictures, which lie in images/ where there is such a folder.
+        path: folder of the pictures, which lie in images/ where there is such a folder; or a table of pictures with
+            their splits, such as the split.csv of a trained segmenter.
         masks: a folder of PNGs whose grey or palette is the number of the class, 255 for pixels that are not judged;
             or outlines in any format that `read_boxes` knows: COCO polygons and run lengths, COCO panoptic, YOLO
             polygons, LabelMe, ...  None for masks/, SegmentationClass/, annotations/ ... beside the pictures.
@@ -46,10 +48,16 @@ def open_masks(
     Refused: a folder without pictures or masks, PNGs of colours, masks of 0 and 255 alone without labels, and masks
     that fit no picture.
     """
-    found = Path(masks) if masks is not None else _find(Path(path))
+    known = None if masks is None else Path(masks)
+    return finish(open_listed(Path(path), lambda folder: _open(folder, known, labels)), split)
+
+
+def _open(path: Path, masks: Path | None, labels: Labels | None) -> Pictures:
+    """The pictures of every split with their class maps."""
+    found = masks or _find(path)
     if not found.exists():
         raise Refused(f"no masks at {found}: there is no such file or folder")
-    listed = list_pictures(Path(path), found)
+    listed = list_pictures(path, found)
     names = {picture.name: picture.path for picture in listed.pictures}
     read = read_outlines if _is_written(found) else read_class_files
     maps = read(found, names, labels_of(labels))
@@ -63,7 +71,7 @@ def open_masks(
         good.append(replace(picture, split=split_name, pixels=pixels))
     left = [f"{len(without)} pictures without a map are left out: {named(sorted(without))}"] if without else []
     head = f"{maps.form}: pixels of {len(maps.classes)} classes in {len(good)} of {len(names)} pictures"
-    data = Pictures(
+    return Pictures(
         listed.root,
         tuple(good),
         tuple(sorted({*listed.broken, *maps.broken})),
@@ -71,7 +79,6 @@ def open_masks(
         objects=maps.classes,
         problems=maps.problems,
     )
-    return finish(data, split)
 
 
 def _is_written(masks: Path) -> bool:

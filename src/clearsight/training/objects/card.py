@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,15 @@ def card(folder: Path, model: Model, run: ObjectRun, why: Sequence[str], metrics
         "",
         "## What was not evaluated",
         "",
-        "Pictures of another kind than these, and how small a change of a picture changes what is found.",
+        "Pictures of another kind than these, how small a change of a picture changes what is found, and what decides.",
+        "An audit looks closer:",
+        "",
+        "```console",
+        shlex.join(
+            ["clearsight", "audit", str(folder), str(folder / "split.csv"), "--split", judged, *data.data.words]
+        ),
+        "```",
+        "",
         licence_line("pictures"),
     ]
     return "\n".join(lines) + "\n"
