@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -54,6 +55,16 @@ def of_kind(kind: str) -> ObjectRecipe:
 
 
 # What it learns -------------------------------------------------------------------------------------------------------
+
+
+def test_classes_that_no_picture_shows_come_last_in_the_report(tmp_path: Path) -> None:
+    drawn(tmp_path / "fields", 6, masks=True)
+    for file in (tmp_path / "fields" / "masks").iterdir():
+        Image.fromarray(np.asarray(Image.open(file)) * 2).save(file)
+    data = open_masks(tmp_path / "fields", labels=["ground", "sky", "red", "sea", "blue"], split="all")
+    trained(data, replace(of_kind("segmenter"), epochs=1), tmp_path / "run")
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert list(metrics["classes"]) == ["ground", "red", "blue", "sky", "sea"]
 
 
 def test_a_detector_learns_to_find_rectangles_and_says_how_well(tmp_path: Path) -> None:

@@ -64,6 +64,7 @@ def judge(model: Model, run: ObjectRun, store: Store, part: str, progress: Progr
          "pixels right": _known(scores.accuracy[k]), "true pixels": int(scores.truth[k])}
         for k, name in enumerate(model.labels)
     ]  # fmt: skip
+    table.sort(key=lambda row: row["true pixels"] == 0)  # those that the pictures show come first
     numbers = {
         "mean_iou": {"value": scores.mean_iou, "interval": interval, "n": scores.n},
         "pixel_accuracy": {
