@@ -263,5 +263,7 @@ def test_the_card_of_a_trained_one_quotes_the_audit_of_what_it_has_not_learned(
     only = f"{'segmentation' if masks else 'detection'}-accuracy"
     got = run(*words[1:], "--only", only, "-o", "a")
     assert got.status == 0, got.err
+    report = json.loads((bench / "a" / "report.json").read_text())
+    assert report["findings"][0]["command"].startswith("clearsight audit r r/split.csv --only")
     tested = (bench / "r" / "split.csv").read_text().count(",test")
-    assert 1 <= tested == json.loads((bench / "a" / "report.json").read_text())["data"]["pictures"] < 10
+    assert 1 <= tested == report["data"]["pictures"] < 10

@@ -44,6 +44,7 @@ def test_a_table_takes_its_pictures_and_their_splits(masks: bool, tmp_path: Path
             a, b = (truth(), same()) if masks else (truth.boxes, same.boxes)
             assert torch.equal(a, b)
             assert p.split == PARTS[int(p.path.stem)]
+        assert data.root == split  # so that a report quotes the command that it comes from
         assert data.objects == opened(folder, masks).objects
         assert "6 of them are in split.csv" in data.notes
 

@@ -68,6 +68,7 @@ def _only(data: Pictures, listed: Listed) -> Pictures:
     kept = {*(picture.name for picture in pictures), *(name for name, _ in broken)}
     return replace(
         data,
+        root=listed.table,
         pictures=pictures,
         broken=(*broken, *listed.broken),
         notes=(*data.notes, *notes),
