@@ -13,6 +13,7 @@ HEAVY = [
     "torch",
     "torchvision",
     "torch._dynamo",
+    "huggingface_hub",
     "sympy",
     "timm",
     "scipy.stats",
@@ -111,7 +112,8 @@ def test_what_stands_in_for_the_compiler_is_gone_afterwards():
         from clearsight.core.light_imports import without_compiler
         with without_compiler():
             import timm, torchvision
-        light = "torch._dynamo" not in sys.modules and "torch._dynamo.utils" not in sys.modules
+        left_out = ("torch._dynamo", "torch._dynamo.utils", "huggingface_hub", "huggingface_hub.utils")
+        light = not any(name in sys.modules for name in left_out)
         same = torch.compiler.disable is disable
         from torchvision import tv_tensors
         from torchvision.ops import roi_align
@@ -122,6 +124,39 @@ def test_what_stands_in_for_the_compiler_is_gone_afterwards():
         print(json.dumps([light, same, double(picture).sum().item(), pooled.item(), "torch._dynamo" in sys.modules]))
     """
     assert run(code) == [True, True, 24.0, 1.0, True]
+
+
+def test_the_hub_is_imported_when_something_is_fetched(tmp_path):
+    code = f"""if True:
+        import json, os, sys
+        os.environ |= {{"HF_HUB_OFFLINE": "1", "HF_HOME": {str(tmp_path)!r}}}
+        from clearsight.core.light_imports import without_compiler
+        with without_compiler():
+            from timm.models import _hub
+        light = "huggingface_hub" not in sys.modules
+        try:
+            _hub.load_state_dict_from_hf("nobody/nothing")
+            said = ""
+        except Exception as e:
+            said = type(e).__module__.partition(".")[0]
+        from huggingface_hub import utils
+        same = _hub.EntryNotFoundError is utils.EntryNotFoundError
+        same &= _hub.RepositoryNotFoundError is utils.RepositoryNotFoundError
+        print(json.dumps([light, said, same, _hub.has_hf_hub(True)]))
+    """
+    assert run(code) == [True, "huggingface_hub", True, True]
+
+
+def test_of_the_stand_in_anything_else_is_the_hub_s_own():
+    code = """if True:
+        import json, sys
+        from clearsight.core.light_imports import without_compiler
+        with without_compiler():
+            import timm.models._hub, huggingface_hub
+            from huggingface_hub import HfFileSystem
+        print(json.dumps([HfFileSystem.__module__, HfFileSystem is sys.modules["huggingface_hub"].HfFileSystem]))
+    """
+    assert run(code) == ["huggingface_hub.hf_file_system", True]
 
 
 @pytest.mark.slow
@@ -157,6 +192,28 @@ def test_threads_that_wait_soon_sleep_unless_the_user_says_otherwise(given, turn
         print(json.dumps([os.environ.get("GOMP_SPINCOUNT", "")]))
     """
     assert run(code) == [turns]
+
+
+@pytest.mark.parametrize("words", [("audit", "demo"), ("explain", "demo", "demo:coffee")], ids=" ".join)
+def test_no_garbage_is_looked_for_among_what_is_imported(words):
+    """How often, until the model is there, and how many of the objects until then are gone through afterwards."""
+    code = f"""if True:
+        import gc, json, sys
+        looks = []
+        from clearsight.cli.app import main
+        from clearsight.data import datasets
+        def opened(*_words, **_options):
+            now = gc.get_freeze_count() > 200_000, gc.isenabled(), gc.get_threshold()[0] > 0
+            print(json.dumps([len(looks), *now]))
+            sys.exit()
+        datasets.open_data = datasets.open_each = opened
+        gc.callbacks.append(lambda phase, about: looks.append(phase) if "timm" in sys.modules else None)
+        sys.argv = ["clearsight", *{words!r}]
+        main()
+    """
+    looks, *after = run(code)
+    assert int(looks) < 20
+    assert after == [True, True, True]
 
 
 def test_a_picture_is_judged_before_charts_can_be_drawn():

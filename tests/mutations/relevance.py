@@ -113,6 +113,7 @@ CORE = (
             ("if known is not None and known.weights", "if False and known.weights"),
             ("graphs[(*run, fold)] = _Bound(graph, weights)", "pass"),
             ("if key in recordings:", "if False:"),
+            ("with uncollected():", "if True:"),
             ("if _same_logits(graph, z, wanted, _SAME_AGAIN):", "if True:"),
             ("_SAME_AGAIN = 1e-4", "_SAME_AGAIN = 1e-1"),
             ("while len(recordings) > _KEPT:", "while False:"),

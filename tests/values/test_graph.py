@@ -324,6 +324,37 @@ def recorded(monkeypatch) -> list[int]:
     return made
 
 
+def test_a_second_network_of_the_same_kind_is_not_recorded(recorded, monkeypatch):
+    """Nor written down: with other weights, it only runs once, and once by its graph."""
+    x, taped = pictures(4), []
+    one, two = build("batch norm"), build("batch norm")
+    with torch.no_grad():
+        for p in two.net.parameters():
+            p.mul_(1.5)
+    with one.undisturbed():
+        first = graph_of(one, x[:1])
+    monkeypatch.setattr(recording, "tape_of", lambda *a: taped.append(a))
+    with two.undisturbed(), torch.no_grad():
+        second = graph_of(two, x[:1])
+        torch.testing.assert_close(second(two.normalised(x)), two(x), rtol=1e-6, atol=1e-6)
+        assert not torch.allclose(first(two.normalised(x)), two(x))
+    assert (len(recorded), taped) == (1, [])
+
+
+def test_no_garbage_is_looked_for_while_a_run_is_recorded(recorded):
+    made: list[bool] = []
+
+    def forward(s, x):
+        made.append(gc.isenabled())
+        return s.d(s.a(x).mean((2, 3)))
+
+    model = wrapped(Run(forward, a=conv(2, 2), d=nn.Linear(2, 3)))
+    with model.undisturbed(), torch.no_grad():
+        graph_of(model, pictures(1))
+    assert made == [True, False, False]
+    assert gc.isenabled()
+
+
 def test_one_recording_serves_until_something_changes(recorded):
     model, x = build("batch norm"), pictures(4)
     for _ in range(3):

@@ -23,6 +23,7 @@ from clearsight.cli.options import (
 from clearsight.cli.output import end, sayer, typed_command
 from clearsight.cli.truth import open_for
 from clearsight.core.catalogue import split_calls
+from clearsight.core.memory import starting
 from clearsight.errors import Refused
 
 
@@ -53,15 +54,16 @@ def audit(
     checks = ", ".join(only) if only else None
     explainers = [] if method == "auto" else [method]
     look_first([model], [data], checks=split_calls(checks or ""), explainers=explainers)
-    from clearsight.auditing.audit import Stopped, parse_checks, run_audit
-    from clearsight.auditing.gate import bars_for, read_gate
-    from clearsight.cli.progress import progress
-    from clearsight.core.run_names import new_run
+    with starting():
+        from clearsight.auditing.audit import Stopped, parse_checks, run_audit
+        from clearsight.auditing.gate import bars_for, read_gate
+        from clearsight.cli.progress import progress
+        from clearsight.core.run_names import new_run
 
-    read_gate(gate) if gate else ()  # refused before the model is loaded, which takes seconds
-    loaded = load_model(model, about_model, run)
-    calls = parse_checks(checks, loaded.kind)
-    bars = bars_for(gate, calls, loaded.kind)
+        read_gate(gate) if gate else ()  # refused before the model is loaded, which takes seconds
+        loaded = load_model(model, about_model, run)
+        calls = parse_checks(checks, loaded.kind)
+        bars = bars_for(gate, calls, loaded.kind)
     pictures = open_for(loaded, data, about_data)
     with (
         new_run("audit", out, holds="report.json") as folder,

@@ -11,6 +11,7 @@ from clearsight.cli.options import MODEL, DataOptions, ModelOptions, Out, RunOpt
 from clearsight.cli.output import tell
 from clearsight.cli.scenes import refuse_outlines
 from clearsight.cli.texts import explain_texts_of
+from clearsight.core.memory import starting
 from clearsight.models.model_words import reads_texts
 
 Words = Annotated[list[str], typer.Argument(metavar="[MODEL] PICTURE...", help=f"MODEL: {MODEL}. Then pictures.")]
@@ -53,11 +54,12 @@ def explain(
         )
         return
     look_first([name], places, explainers=method or [])
-    from clearsight.cli.progress import progress
-    from clearsight.core.run_names import new_folder
-    from clearsight.explaining.explain_pictures import explain_pictures
+    with starting():
+        from clearsight.cli.progress import progress
+        from clearsight.core.run_names import new_folder
+        from clearsight.explaining.explain_pictures import explain_pictures
 
-    model = load_model(name, about_model, run)
+        model = load_model(name, about_model, run)
     refuse_outlines(model, about_data)
     data = open_places(places, about_data)
     with progress(run.silent) as report_progress, hired(sharing):

@@ -1,9 +1,12 @@
-"""How this process gets its memory from the system."""
+"""How this process gets its memory from the system, and looks for what it can free."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # parameters of mallopt, as in malloc.h of glibc
 FREE = 512 * 2**20  # bytes, at the end of the heap, that stay with the process
@@ -23,3 +26,31 @@ def reuse_memory() -> bool:
     except (OSError, AttributeError):  # another C library
         return False
     return bool(mallopt(_MMAP_MAX, 0)) and bool(mallopt(_TRIM_THRESHOLD, FREE))
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Inside, where thousands of small objects are made that stay, Python does not look for garbage among all others.
+
+    It would every 700 objects, and now and then go through the half million that the libraries have.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@contextmanager
+def starting() -> Iterator[None]:
+    """The same where libraries are imported and a model is loaded, and what was made until then is never gone through.
+
+    For processes of our own.
+    """
+    with uncollected():
+        try:
+            yield
+        finally:
+            gc.freeze()

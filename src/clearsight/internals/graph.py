@@ -12,6 +12,7 @@ from torch import Tensor, fx
 
 from clearsight.core import passes
 from clearsight.errors import Refused
+from clearsight.internals.tape import Taped
 
 Values = dict[fx.Node, Any]
 Rule = Callable[["Graph", fx.Node, tuple[Any, ...], dict[str, Any]], Any]  # another way to run a node on its arguments
@@ -61,7 +62,7 @@ class Graph:
     start: fx.Node
     end: fx.Node
     marked: fx.Node | None
-    owner: fx.GraphModule = field(repr=False)  # nodes live as long as it does
+    owner: Taped = field(repr=False)  # nodes live as long as its graph does
     sizes: list[int] = field(default_factory=list, repr=False)  # bytes that each node adds, for one picture
 
     def __call__(self, z: Tensor, rules: Mapping[str, Rule] | None = None) -> Tensor:

@@ -9,16 +9,16 @@ from torch import Tensor, fx
 
 from clearsight.errors import Refused
 from clearsight.internals.graph import Graph, Sized, Unrecordable, Values, affine, aten, copied, word
-from clearsight.internals.tape import kind_of
+from clearsight.internals.tape import Taped, kind_of
 
 
-def prepared(recorded: fx.GraphModule, *, fold: bool) -> Graph:
+def prepared(recorded: Taped, *, fold: bool) -> Graph:
     """Views that were copies become views, constants are worked out, BatchNorm becomes part of what is before it."""
     g = recorded.graph
     constants: Values = {}
     for node in g.nodes:
         if node.op == "get_attr":
-            constants[node] = getattr(recorded, str(node.target)).detach()
+            constants[node] = recorded.tensors[str(node.target)].detach()
         elif node.op == "call_function":
             if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
                 raise Unrecordable(
@@ -165,7 +165,7 @@ def _takes_a_scale(graph: Graph, node: fx.Node) -> bool:
 
 def _constant(graph: Graph, value: Tensor) -> fx.Node:
     name = f"folded_{len(graph.constants)}"
-    graph.owner.register_buffer(name, value.detach())
+    graph.owner.tensors[name] = value.detach()
     node = graph.owner.graph.get_attr(name)
     graph.constants[node] = value.detach()
     return node

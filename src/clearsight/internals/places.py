@@ -11,6 +11,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import product
 
 import torch
@@ -102,7 +103,7 @@ def response(module: nn.Module, out: Tensor) -> Response:
     """The response of a layer whose output is out (3, ...): of a picture, and of it with each disturbance."""
     if out.dim() < 3 or not out.is_floating_point():
         return entering(module, out)
-    change = (out[1:] - out[:1]).detach().float().square()
+    change = (out[1:] - out[:1]).detach().float().square_()
     return replace(entering(module, out), first=change.sum(1).cpu(), last=change.sum(-1).cpu())
 
 
@@ -190,22 +191,27 @@ def _score(strength: Tensor | None, sides: tuple[int, ...]) -> float:
     log_ratio = None if strength is None or tuple(strength.shape[1:]) != sides else _log_ratio(strength)
     if log_ratio is None:
         return 0.0
-    ramp_down, ramp_across = _ramps(sides)
-    wanted = (ramp_down.log() - ramp_across.log()).expand(sides)
-    a, b = (t.flatten() - t.mean() for t in (log_ratio, wanted))
+    a, b = (log_ratio - log_ratio.mean()).flatten(), _wanted(sides)
     size = float(a.norm() * b.norm())
     confidence = 1.0 if len(a) > _FEW else 0.5  # two points always lie on a line
     return confidence * float(a @ b) / size if size > 1e-9 else 0.0
 
 
+@lru_cache(256)
+def _wanted(sides: tuple[int, ...]) -> Tensor:
+    """The logarithm of how much more of the first disturbance lies at each place than of the second, less its mean."""
+    down, across = _ramps(sides)
+    wanted = (down.log() - across.log()).expand(sides)
+    return (wanted - wanted.mean()).flatten()
+
+
 def _log_ratio(strength: Tensor) -> Tensor | None:
     """How much more the first disturbance arrives at each place than the second, as a logarithm; None if unknown."""
-    if not bool(strength.isfinite().all()):
+    top = float(strength.max())  # NaN where one value is
+    if not 0 < top < math.inf:
         return None
-    top = float(strength.max())
-    if not top > 0:
-        return None
-    return (strength[0].double() + 1e-9 * top).log() - (strength[1].double() + 1e-9 * top).log()
+    logarithms = (strength.double() + 1e-9 * top).log()
+    return logarithms[0] - logarithms[1]
 
 
 def _lies_otherwise(strength: Tensor | None, sides: tuple[int, ...]) -> bool:
@@ -217,14 +223,20 @@ def _lies_otherwise(strength: Tensor | None, sides: tuple[int, ...]) -> bool:
     if log_ratio is None or min(sides[0], sides[-1]) < 2 or log_ratio.numel() < _MANY:
         return False
     log_ratio = (log_ratio - log_ratio.mean()).flatten()
-    one, two = (t.log().expand(sides).flatten() for t in _ramps(sides))
-    axes = (one - two,) if len(sides) == 1 else (one, -two)
-    along = torch.stack([a - a.mean() for a in axes])
-    sizes = along.square().sum(1)
+    along, sizes = _along_the_axes(sides)
     slopes = (along @ log_ratio) / sizes
     explained = float((slopes.square() * sizes).sum() / log_ratio.square().sum().clamp_min(1e-30))
     steep, least = float(slopes.abs().max()), float(slopes.min())
     return explained >= _MOST and steep >= _HALF and least < -_AGAINST * steep
+
+
+@lru_cache(256)
+def _along_the_axes(sides: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """What grows along each axis of so many places, less its mean (axes, N), and its sum of squares (axes,)."""
+    one, two = (t.log().expand(sides).flatten() for t in _ramps(sides))
+    axes = (one - two,) if len(sides) == 1 else (one, -two)
+    along = torch.stack([a - a.mean() for a in axes])
+    return along, along.square().sum(1)
 
 
 def _rows(responses: list[Response], size: tuple[int, ...]) -> dict[int, Layout]:

@@ -21,6 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from clearsight.core import first_pass, passes
 from clearsight.core.classifier import Classifier
 from clearsight.core.forwards import coarse_type, in_script, too_coarse
+from clearsight.core.memory import uncollected
 from clearsight.core.model import Model
 from clearsight.core.weight_digest import Digest, weight_digest
 from clearsight.errors import Refused
@@ -28,7 +29,7 @@ from clearsight.internals.graph import Graph, Sized, Unrecordable, mark
 from clearsight.internals.graph_rewrites import prepared
 from clearsight.internals.layers import layout_of, module_at
 from clearsight.internals.places import as_maps
-from clearsight.internals.tape import ValueNeededError, tape_of
+from clearsight.internals.tape import Taped, ValueNeededError, tape_of
 
 _KEPT = 8  # recordings, each some hundreds of nodes without weights
 _SAME = 1e-3  # of the largest logit: how far those of a new recording may be from the network's
@@ -46,12 +47,12 @@ class Recording:
     names: dict[str, str]
     constants: dict[str, Tensor]
 
-    def bound(self, net: nn.Module) -> fx.GraphModule:
-        """The run with the weights of a network."""
+    def bound(self, net: nn.Module) -> Taped:
+        """A copy of the run, with the weights of a network."""
         tensors = _named_tensors(net)
         graph = fx.Graph()
         graph.output(graph.graph_copy(self.graph, {}))
-        return fx.GraphModule({**self.constants, **{k: tensors[name] for k, name in self.names.items()}}, graph)
+        return Taped(graph, {**self.constants, **{k: tensors[name] for k, name in self.names.items()}})
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +91,8 @@ def graph_of(model: Model, x: Tensor, layer: str = "", *, fold: bool = True) -> 
         known = graphs.get((*run, fold))
         if known is not None and known.weights == weights and _same_logits(known.graph, z, wanted, _SAME):
             return known.graph
-        graph = _graph_of_recording(model, z, wanted, run, fold=fold)
+        with uncollected():
+            graph = _graph_of_recording(model, z, wanted, run, fold=fold)
         graphs[(*run, fold)] = _Bound(graph, weights)
     return graph
 
@@ -197,27 +199,25 @@ def record(model: Model, z: Tensor, layer: str) -> Recording:
                 "the forward pass depends on the batch size, so it cannot be taken apart into its operations"
             )
         if node_of_two.op == "get_attr":
-            _same_constant(getattr(two, str(node_of_two.target)), getattr(three, str(node_of_three.target)))
+            _same_constant(two.tensors[str(node_of_two.target)], three.tensors[str(node_of_three.target)])
         node_of_two.args = tuple(_sized(a, b) for a, b in zip(node_of_two.args, node_of_three.args, strict=True))
         node_of_two.kwargs = {k: _sized(v, node_of_three.kwargs[k]) for k, v in node_of_two.kwargs.items()}
     return _without_weights(two, model.net)
 
 
-def _without_weights(recorded: fx.GraphModule, net: nn.Module) -> Recording:
+def _without_weights(recorded: Taped, net: nn.Module) -> Recording:
     name_of = {_place(t): name for name, t in _named_tensors(net).items()}
     names: dict[str, str] = {}
     constants: dict[str, Tensor] = {}
     for node in recorded.graph.nodes:
         if node.op == "get_attr":
             at = str(node.target)
-            tensor = getattr(recorded, at)
+            tensor = recorded.tensors[at]
             if _place(tensor) in name_of:
                 names[at] = name_of[_place(tensor)]
             else:
                 constants[at] = tensor
-    graph = fx.Graph()
-    graph.output(graph.graph_copy(recorded.graph, {}))
-    return Recording(graph, names, constants)
+    return Recording(recorded.graph, names, constants)
 
 
 def _place(t: Tensor) -> tuple[Any, ...]:
@@ -225,7 +225,7 @@ def _place(t: Tensor) -> tuple[Any, ...]:
     return t.data_ptr(), t.shape, t.stride(), t.dtype
 
 
-def _recorded(model: Model, z: Tensor, layer: str, pictures: int) -> fx.GraphModule:
+def _recorded(model: Model, z: Tensor, layer: str, pictures: int) -> Taped:
     def run(z: Tensor) -> Tensor:
         return model.from_normalised(z)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import operator
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -28,6 +29,17 @@ class Kind(NamedTuple):
     device: torch.device
 
 
+@dataclass(frozen=True, eq=False)
+class Taped:
+    """Operations in their order, and the tensors that are their attributes, by name.
+
+    It is no fx.GraphModule, which would write each graph as Python text: it is followed node by node.
+    """
+
+    graph: fx.Graph
+    tensors: dict[str, Tensor]
+
+
 class ValueNeededError(RuntimeError):
     """Raised where Python is to decide by a value that depends on the input."""
 
@@ -38,7 +50,7 @@ def kind_of(node: fx.Node) -> Kind | None:
     return kind
 
 
-def tape_of(run: Callable[[Tensor], Tensor], x: Tensor) -> fx.GraphModule:
+def tape_of(run: Callable[[Tensor], Tensor], x: Tensor) -> Taped:
     """The operations that run(x) runs, those in place and on views as such that are neither.
 
     What Python computes is a constant of them; tensors from elsewhere, as weights, are attributes.
@@ -49,7 +61,7 @@ def tape_of(run: Callable[[Tensor], Tensor], x: Tensor) -> fx.GraphModule:
     with tape, _OutOfPlace():
         out = functionalize(run, remove="mutations_and_views")(x)
     tape.graph.output(tape.node_of(out))
-    return fx.GraphModule(tape.attributes, tape.graph)
+    return Taped(tape.graph, tape.attributes)
 
 
 class _OutOfPlace(TorchFunctionMode):

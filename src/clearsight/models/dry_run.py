@@ -61,7 +61,7 @@ def dry_run(model: Model, x: Tensor) -> tuple[str, tuple[Layer, ...], list[Probl
         problems += _check_repeats(model, x)
         problems += _check_gradient(model, x)
         candidates = _list_layers(model, x)
-        layer, trouble = _find_layer(model, x)
+        layer, trouble = _find_layer(model, x, out)
         problems += trouble
     except Exception as e:
         mend = "let forward give the same result at every call"
@@ -201,12 +201,16 @@ def _check_scores(model: Classifier, raw: Any, out: Tensor) -> list[Problem]:
 def _check_repeats(model: Model, x: Tensor) -> list[Problem]:
     """Problems of scores that differ between passes, or with the other pictures in the batch."""
     try:
-        _scores_of(model, x[:1])
-    except Exception as e:
-        mend = "let forward treat each picture alone, without statistics over the batch in eval mode"
-        what = f"the network runs on {len(x)} pictures but not on one alone: {reason(e)}"
-        return [Problem(what, mend, "needs-neighbours")]
-    trouble = of_scores(model, probed(model, x))
+        probe = probed(model, x)
+    except Exception:
+        try:
+            _scores_of(model, x[:1])
+        except Exception as e:
+            mend = "let forward treat each picture alone, without statistics over the batch in eval mode"
+            what = f"the network runs on {len(x)} pictures but not on one alone: {reason(e)}"
+            return [Problem(what, mend, "needs-neighbours")]
+        raise
+    trouble = of_scores(model, probe)
     return [] if trouble is None else [Problem(*trouble, "scores-change")]
 
 
@@ -238,7 +242,8 @@ def _check_gradient(model: Model, x: Tensor) -> list[Problem]:
     return [] if trouble is None else [Problem(*trouble, "gradient-of-other-scores")]
 
 
-def _find_layer(model: Model, x: Tensor) -> tuple[str, list[Problem]]:
+def _find_layer(model: Model, x: Tensor, out: Tensor) -> tuple[str, list[Problem]]:
+    """The target layer, "" where there is none, and its problems; out (B, ...): the outputs for x (B, C, *S)."""
     try:
         layer, _ = layer_and_later(model, x[:1])
     except Refused as e:
@@ -247,7 +252,7 @@ def _find_layer(model: Model, x: Tensor) -> tuple[str, list[Problem]]:
         what = f"no target layer is found: {reason(e)}"
         return "", [Problem(what, "name one with layer=", "no-target-layer")]
     try:
-        activations_and_gradients(model, x[:1], _target(model, _scores_of(model, x[:1])), layer)
+        activations_and_gradients(model, x[:1], _target(model, out[:1]), layer)
     except Refused as e:
         return layer, [Problem(e.what, e.fix, "target-layer-unreadable")]
     except Exception as e:
