@@ -83,7 +83,7 @@ CORE = [
     ),
     ("core/rng.py", "np.random.set_state(numpy)", "pass", "chance"),
     ("core/rng.py", "random.setstate(python)", "pass", "chance"),
-    ("core/rng.py", "with torch.random.fork_rng(devices=gpus()):", "if True:", "chance"),
+    ("core/rng.py", "with torch.random.fork_rng(devices=gpus()), reseeded", "with reseeded", "chance"),
     (
         "internals/layers.py",
         "return back(maps_of_layer[0].clone())",
@@ -139,15 +139,16 @@ CORE = [
     ("internals/places.py", "for before in range(extra + 1):", "for before in (extra,):", "places"),
     ("internals/places.py", "sorted({n // p, -(-n // p)} - {0})", "sorted({n // p} - {0})", "filled_up"),
     ("internals/probe.py", "        if weight_digest(net) != self.weights:\n", "        if False:\n", "soundness"),
-    ("internals/probe.py", "type(now) is not type(value) or now != value", "False", "soundness"),
+    ("internals/probe.py", "type(a) is type(b) and (a is b or a == b)", "True", "soundness"),
     *(
         ("core/weight_digest.py", old, new, "test_weight_digest")
         for old, new in (
             ("values.update(_bytes(t))", "_bytes(t)"),
-            ('attrgetter("_parameters", "_buffers")', 'attrgetter("_parameters", "_parameters")'),
-            ("*sizes, *names]", "*sizes]"),
-            ("    about += [t.shape for t in tensors]\n", ""),
-            ('return while_settled(net, "digest", lambda: _digest(net))', "return _digest(net)"),
+            ("[*held.parameters, *held.buffers]", "[*held.parameters]"),
+            ("[held.structure.key, *others_saved", "[*others_saved"),
+            ('attrgetter("dtype", "shape")', 'attrgetter("dtype")'),
+            ('return while_settled(net, "digest", lambda: _known_digest(net))', "return _known_digest(net)"),
+            ("if last == digest:", "if last is not None:"),
             ("(t.data_ptr() if t.layout == torch.strided else id(t), version(t))", "0"),
         )
     ),
@@ -206,11 +207,14 @@ CORE = [
         'partial(getattr, m, "training")',
         "left_alone",
     ),
-    ("core/guard.py", "p.requires_grad_(requires_grad)", "pass", "left_alone"),
-    ("core/guard.py", "                p.grad = grad\n", "                pass\n", "whatever_step_back"),
+    ("core/guard.py", "p.requires_grad_(flag)", "pass", "left_alone"),
+    ("core/guard.py", "            failed.append(error)\n", "            break\n", "whatever_step_back"),
+    ("core/guard.py", "        if not all(same):\n", "        if False:\n", "data_that_was_exchanged"),
+    ("core/guard.py", "if wrapped or m._compiled", "if m._compiled", "compiled_part"),
+    ("core/guard.py", "            p.grad = grad\n", "            pass\n", "whatever_step_back"),
     (
         "core/guard.py",
-        "_take([partial(_put_back, mapping, held) for mapping, held in zip(mappings, before, strict=True)])",
+        "_take([partial(_put_back, mapping, those) for mapping, those in zip(held.mappings, before, strict=True)])",
         "pass",
         "given_where_there_was_none",
     ),
@@ -218,7 +222,17 @@ CORE = [
     ("core/guard.py", "        if not same:\n", "        if False:\n", "buffers or whatever_step_back"),
     ("core/guard.py", "buffer.copy_(before)", "pass", "buffers"),
     ("core/guard.py", "left_behind.hooks += len(hooks.keys() - before.keys())", "pass", "disturbs"),
-    ("core/guard.py", "if p._version != version}", "if False}", "disturbs"),
+    ("core/guard.py", "compress(params, map(ne, ", "compress(params, map(is_, [0] * len(versions), ", "disturbs"),
+    *(
+        ("core/contents.py", old, new, "test_contents")
+        for old, new in (
+            (" and [*map(id, now.values)] == known.ids", ""),
+            ("            if now.sizes == known.sizes", "            if False"),
+            ("[*map(weakref.ref, modules)]", "[lambda m=m: m for m in modules]"),
+            ("name_of.setdefault(i, name)", "name_of[i] = name"),
+            ('return while_settled(net, "contents", lambda: contents(net))', "return contents(net)"),
+        )
+    ),
     ("core/preprocess.py", "return x.clone()", "return x", "tensor_of_their_own"),
     ("core/preprocess.py", "if not any(preprocess.mean) and ", "if ", "tensor_of_their_own"),
     ("core/preprocess.py", "and set(preprocess.std) == {1.0}", "", "tensor_of_their_own"),

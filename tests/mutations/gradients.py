@@ -117,6 +117,6 @@ CORE = [
     ("core/rng.py", 'f"{picture.initial_seed()} {number}"', 'f"{picture.initial_seed()}"', "versions"),
     ("core/catalogue.py", "if isinstance(value, str) and _is_a_call(text):", "if False:", "inside_calls"),
     ("core/catalogue.py", "            if depth < 0:", "            if False:", "inside_calls"),
-    ("runner/run.py", "in call.method.claims or bool((joined < 0).any())", "in call.method.claims", "signed"),
+    ("runner/run.py", "in call.method.claims or float(joined.amin()) < 0", "in call.method.claims", "signed"),
     ("auditing/case.py", "or any(bool((m < 0).any()) for m in self._maps.values())", "", "a_case_of_saliency"),
 ]

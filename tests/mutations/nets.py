@@ -5,8 +5,8 @@ CORE = [
     ("core/undoing.py", "            failed.append(e)\n", "            return [e]\n", "whatever_step_back"),
     (
         "core/guard.py",
-        '("_parameters", "_buffers", "_modules")',
-        '("_parameters", "_buffers", "_buffers")',
+        "            _hold_contents(held, undo)\n",
+        "            pass\n",
         "exchanged",
     ),
     ("core/guard.py", "m._modules[name] = before", "pass", "called_as_before"),

@@ -169,8 +169,8 @@ CORE += [("internals/graph_rewrites.py", 'if word(node) == "as_strided_":', "if 
 CORE += [
     (
         "core/weight_digest.py",
-        'attrgetter("_parameters", "_buffers")',
-        'attrgetter("_parameters", "_parameters")',
+        "[*held.parameters, *held.buffers]",
+        "[*held.parameters]",
         _GRAPH,
     )
 ]

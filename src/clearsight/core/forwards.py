@@ -7,6 +7,7 @@ import inspect
 import torch
 from torch import fx, nn
 
+from clearsight.core.contents import settled_contents
 from clearsight.core.module_names import modules_of
 from clearsight.core.settled import while_settled
 
@@ -15,7 +16,11 @@ COARSE = (torch.float16, torch.bfloat16)
 
 def coarse_type(net: nn.Module) -> torch.dtype | None:
     """The type of the first parameter that is float16 or bfloat16; None where all are finer."""
-    return next((p.dtype for p in net.parameters() if p.dtype in COARSE), None)
+    return while_settled(net, "coarse", lambda: _coarse_type(net))
+
+
+def _coarse_type(net: nn.Module) -> torch.dtype | None:
+    return next((p.dtype for p in settled_contents(net).parameters if p.dtype in COARSE), None)
 
 
 def too_coarse(dtype: torch.dtype, what: str) -> tuple[str, str]:
@@ -38,10 +43,16 @@ def scripts(net: nn.Module) -> list[str]:
 
 def _scripts(net: nn.Module) -> list[str]:
     found: list[str] = []
+    if not _has(net, torch.jit.ScriptModule):
+        return found
     for name, m in modules_of(net):
         if isinstance(m, torch.jit.ScriptModule) and not any(f == "" or name.startswith(f"{f}.") for f in found):
             found.append(name)
     return found
+
+
+def _has(net: nn.Module, kind: type[nn.Module]) -> bool:
+    return any(issubclass(t, kind) for t in settled_contents(net).types)
 
 
 def in_script(net: nn.Module, layer: str = "") -> tuple[str, str] | None:
@@ -61,6 +72,8 @@ def in_script(net: nn.Module, layer: str = "") -> tuple[str, str] | None:
 
 def unseen(net: nn.Module) -> tuple[str, str] | None:
     """Why it cannot be seen which of a network's layers is the last with feature maps, and what to do; None: it can."""
+    if not _has(net, torch.jit.ScriptModule) and not _has(net, fx.GraphModule):
+        return None
     by_name = dict(modules_of(net))
     for part in scripts(net):
         if any("conv" in str(getattr(m, "original_name", "")).lower() for m in by_name[part].modules()):

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import accumulate, chain
-from operator import attrgetter, is_, itemgetter
+from itertools import accumulate, chain, compress
+from operator import and_, attrgetter, eq, is_, itemgetter, ne
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 
 from clearsight.core import surroundings
-from clearsight.core.module_names import listed, modules_once
+from clearsight.core.contents import Contents, contents, listed
 from clearsight.core.small_tensors import grouped, joined
 from clearsight.core.undoing import Undo, undone
 from clearsight.errors import Refused
@@ -58,18 +58,18 @@ def guarded(net: nn.Module) -> Iterator[None]:
     inside is what is reported; what could not be put back is a note on it.
     """
     with _lock(net):
-        modules = modules_once(net)
+        held = contents(net)
+        modules, params, buffers = held.modules, held.parameters, held.buffers
         _able(net, modules)
-        params, buffers = (_of_modules(modules, kind) for kind in ("_parameters", "_buffers"))
         _initialised(params, buffers)
         undo: Undo = []
         left_behind = _LeftBehind()
         try:
-            _hold_contents(modules, undo)
+            _hold_contents(held, undo)
             _hold_hooks(modules, undo, left_behind)
             _hold_buffers(buffers, undo)
             versions = _hold_parameters(params, undo, left_behind)
-            _hold_modes(modules, undo)
+            _hold_modes(held, undo)
             surroundings.enter(undo)
             yield
         except BaseException as e:
@@ -80,7 +80,8 @@ def guarded(net: nn.Module) -> Iterator[None]:
             raise failed
         if left_behind.hooks:
             raise RuntimeError(f"{left_behind.hooks} hook(s) were left on the network (and are now removed)")
-        changed = {id(p) for p, version in zip(params, versions, strict=True) if p._version != version}
+        written = compress(params, map(ne, map(attrgetter("_version"), params), versions))
+        changed = {*map(id, written)}
         changed |= left_behind.moved
         if changed:
             names = [name for name, p in net.named_parameters() if id(p) in changed]
@@ -89,7 +90,7 @@ def guarded(net: nn.Module) -> Iterator[None]:
 
 def able(net: nn.Module) -> None:
     """Refused: networks that torch.jit has frozen, or that were recorded in training mode and stay in it."""
-    _able(net, modules_once(net))
+    _able(net, contents(net).modules)
 
 
 def _able(net: nn.Module, modules: Sequence[nn.Module]) -> None:
@@ -108,14 +109,9 @@ def _able(net: nn.Module, modules: Sequence[nn.Module]) -> None:
             )
 
 
-def _of_modules(modules: Sequence[nn.Module], kind: str) -> list[Any]:
-    """Each parameter, or buffer, of these modules once."""
-    values = listed([getattr(m, kind) for m in modules])[1]
-    return list({id(t): t for t in values if t is not None}.values())
-
-
 def _initialised(params: Sequence[Tensor], buffers: Sequence[Tensor]) -> None:
-    if any(map(is_lazy, params)) or any(map(is_lazy, buffers)) or any(p.is_inference() for p in params):
+    one_of_each_type = {type(t): t for t in (*params, *buffers)}.values()
+    if any(map(is_lazy, one_of_each_type)) or any(map(Tensor.is_inference, params)):
         raise Refused(
             "the network has parameters made in inference mode, or not initialised yet: build it outside "
             "torch.inference_mode() and run it once"
@@ -142,19 +138,17 @@ def _stays_in_training(m: nn.Module) -> bool:
     return any(n.args[at[n.target]] is True for n in m.graph.nodes if n.target in at and len(n.args) > at[n.target])
 
 
-def _hold_contents(modules: Sequence[nn.Module], undo: Undo) -> None:
+def _hold_contents(held: Contents, undo: Undo) -> None:
     """What the modules hold by name: looked at and compared as one list, for a network is held many times."""
-    mappings = [*chain.from_iterable(map(attrgetter("_parameters", "_buffers", "_modules"), modules))]
-    names, values, sizes = listed(mappings)
 
     def put_back() -> None:
-        names_now, values_now, sizes_now = listed(mappings)
-        if sizes_now == sizes and names_now == names and all(map(is_, values_now, values)):
+        names, values, sizes = listed(held.mappings)
+        if sizes == held.sizes and names == held.names and all(map(is_, values, held.values)):
             return
-        ends = [*accumulate(sizes)]
-        parts = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
-        before = [dict(zip(names[at], values[at], strict=True)) for at in parts]
-        _take([partial(_put_back, mapping, held) for mapping, held in zip(mappings, before, strict=True)])
+        ends = [*accumulate(held.sizes)]
+        parts = [slice(end - size, end) for end, size in zip(ends, held.sizes, strict=True)]
+        before = [dict(zip(held.names[at], held.values[at], strict=True)) for at in parts]
+        _take([partial(_put_back, mapping, those) for mapping, those in zip(held.mappings, before, strict=True)])
 
     undo.append(put_back)
 
@@ -206,27 +200,42 @@ def _refill_together(buffers: Sequence[Tensor], shapes: Sequence[torch.Size], be
 
 def _hold_parameters(params: Sequence[nn.Parameter], undo: Undo, left_behind: _LeftBehind) -> list[int]:
     """Freeze the parameters; how often each was written to so far."""
-    data, flags, grads = [p.data for p in params], [p.requires_grad for p in params], [p.grad for p in params]
+    flag_of, grad_of = attrgetter("requires_grad"), attrgetter("grad")
+    data, flags, grads = [p.data for p in params], [*map(flag_of, params)], [*map(grad_of, params)]
 
     def put_back() -> None:
-        held = zip(params, data, flags, grads, strict=True)
-        touched = [
-            (p, values, flag, grad)
-            for p, values, flag, grad in held
-            if p.requires_grad != flag or p.grad is not grad or p.data_ptr() != values.data_ptr()
-        ]
-        _take([partial(_restore, *row, left_behind) for row in touched])
+        same_data = map(eq, map(Tensor.data_ptr, params), map(Tensor.data_ptr, data))
+        same = [*map(and_, same_data, map(is_, map(grad_of, params), grads))]
+        if not all(same):
+            rows = zip(params, data, grads, same, strict=True)
+            _take([partial(_restore, p, was, grad, left_behind) for p, was, grad, kept in rows if not kept])
 
     undo.append(put_back)
-    for p, flag in zip(params, flags, strict=True):
-        if flag:
-            p.requires_grad_(False)
-    return [p._version for p in params]
+    undo.append(lambda: _set_flags(params, flags))
+    for p in compress(params, flags):
+        p.requires_grad_(False)
+    return [*map(attrgetter("_version"), params)]
 
 
-def _hold_modes(modules: Sequence[nn.Module], undo: Undo) -> None:
+def _set_flags(params: Sequence[nn.Parameter], flags: Sequence[bool]) -> None:
+    """requires_grad as it was, of each whatever becomes of the others."""
+    failed: list[BaseException] = []
+    changed = compress(zip(params, flags, strict=True), map(ne, flags, map(attrgetter("requires_grad"), params)))
+    while True:
+        try:
+            for p, flag in changed:  # which goes on behind one that failed
+                p.requires_grad_(flag)
+        except BaseException as error:
+            failed.append(error)
+        else:
+            break
+    for e in failed:
+        raise e
+
+
+def _hold_modes(held: Contents, undo: Undo) -> None:
     """Eval mode, and compiled parts as they were before."""
-    mode_of = attrgetter("training")
+    modules, mode_of = held.modules, attrgetter("training")
     modes = [*map(mode_of, modules)]
 
     def put_back() -> None:
@@ -235,15 +244,20 @@ def _hold_modes(modules: Sequence[nn.Module], undo: Undo) -> None:
             _take([partial(setattr, m, "training", mode) for m, mode in pairs if m.training != mode])
 
     undo.append(put_back)
-    for m, mode in zip(modules, modes, strict=True):
-        if mode:
-            m.training = False
-        if m._modules or "_compiled_call_impl" in vars(m):
-            _uncompile(m, undo)
+    for m in compress(modules, modes):
+        m.training = False
+    _uncompile(held, undo)
 
 
-def _uncompile(m: nn.Module, undo: Undo) -> None:
+def _uncompile(held: Contents, undo: Undo) -> None:
     """What torch.compile wrapped is run as it was before: compiled code ignores hooks, and cannot be recorded."""
+    wrapped = "_orig_mod" in held.names
+    for m in held.modules:
+        if wrapped or m._compiled_call_impl is not None:
+            _unwrap(m, undo)
+
+
+def _unwrap(m: nn.Module, undo: Undo) -> None:
     if isinstance(m, torch.jit.ScriptModule):
         return
     for name, part in list(m._modules.items()) if m._modules else ():
@@ -288,17 +302,13 @@ def refill(buffer: Tensor, before: Tensor) -> None:
             buffer.copy_(before)
 
 
-def _restore(p: nn.Parameter, data: Tensor, requires_grad: bool, grad: Tensor | None, left_behind: _LeftBehind) -> None:
-    """A parameter's values, requires_grad and .grad as they were, each whatever becomes of the others."""
+def _restore(p: nn.Parameter, data: Tensor, grad: Tensor | None, left_behind: _LeftBehind) -> None:
+    """A parameter's values and .grad as they were, each whatever becomes of the other."""
     try:
         _restore_data(p, data, left_behind)
     finally:
-        try:
-            if p.requires_grad != requires_grad:
-                p.requires_grad_(requires_grad)
-        finally:
-            if p.grad is not grad:
-                p.grad = grad
+        if p.grad is not grad:
+            p.grad = grad
 
 
 def _restore_data(p: nn.Parameter, before: Tensor, left_behind: _LeftBehind) -> None:

@@ -72,17 +72,25 @@ def seeded(seed: int, x: Tensor, what: str = "") -> Iterator[None]:
     if not 0 <= seed < 2**63:
         raise Refused(f"seed {seed}: give a whole number from 0 to 2**63 - 1")
     python, numpy = random.getstate(), np.random.get_state()
-    token = _generators.set(_OfPictures(seed, x, what))
     try:
-        with torch.random.fork_rng(devices=gpus()):
-            seed_torch(seed)
-            random.seed(seed)
-            np.random.seed(seed % 2**32)
+        with torch.random.fork_rng(devices=gpus()), reseeded(seed, x, what):
             yield
     finally:
-        _generators.reset(token)
         random.setstate(python)
         np.random.set_state(numpy)
+
+
+@contextmanager
+def reseeded(seed: int, x: Tensor, what: str = "") -> Iterator[None]:
+    """The same for a part of the pictures inside ``seeded``, which alone gives the global generators back."""
+    token = _generators.set(_OfPictures(seed, x, what))
+    try:
+        seed_torch(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        yield
+    finally:
+        _generators.reset(token)
 
 
 def uniform(like: Tensor, rows: Tensor | None = None) -> Tensor:

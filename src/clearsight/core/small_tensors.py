@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 
 import torch
 from torch import Tensor
 
 SMALL = 2**14  # values
 
+_HOW = attrgetter("layout", "is_quantized", "dtype", "is_cpu")
+
 
 def grouped(tensors: Iterable[Tensor]) -> tuple[list[list[Tensor]], list[Tensor]]:
     """Small dense tensors by type and device, and all the others."""
+    tensors = [*tensors]
     groups: dict[object, list[Tensor]] = {}
     others: list[Tensor] = []
-    for t in tensors:
-        if t.numel() > SMALL or t.layout != torch.strided or t.is_quantized:
+    rows = zip(tensors, map(Tensor.numel, tensors), map(_HOW, tensors), strict=True)
+    for t, n, (layout, quantised, kind, on_cpu) in rows:
+        if n > SMALL or layout is not torch.strided or quantised:
             others.append(t)
         else:
-            groups.setdefault(t.dtype if t.is_cpu else (t.dtype, t.device), []).append(t)
+            groups.setdefault(kind if on_cpu else (kind, t.device), []).append(t)
     return list(groups.values()), others
 
 

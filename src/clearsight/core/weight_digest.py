@@ -5,6 +5,7 @@ Counters of writes do not tell: what is written through ``.data`` or NumPy raise
 
 from __future__ import annotations
 
+import weakref
 from functools import cache
 from itertools import chain
 from operator import attrgetter
@@ -14,13 +15,16 @@ import torch
 from torch import Tensor, nn
 from xxhash import xxh3_128
 
-from clearsight.core.module_names import every_name, listed
+from clearsight.core.contents import Contents, settled_contents
 from clearsight.core.settled import while_settled
 from clearsight.core.small_tensors import grouped, joined
 
 Digest = tuple[tuple[Any, ...], bytes]  # what each tensor is called and how it lies, and the hash of all values
 
+_TYPE_AND_SHAPE = attrgetter("dtype", "shape")
 _AS_THEY_ARE = frozenset({torch.float32, torch.float64, torch.int64})  # NumPy has the type, and the array is the bytes
+
+_last: weakref.WeakKeyDictionary[nn.Module, Digest] = weakref.WeakKeyDictionary()
 
 
 def weight_digest(net: nn.Module) -> Digest:
@@ -29,14 +33,24 @@ def weight_digest(net: nn.Module) -> Digest:
     It is XXH3 (Y. Collet, https://xxhash.com), which reads as fast as the memory gives: equal for equal weights, other
     for any others that nobody made in order to deceive it.
     """
-    return while_settled(net, "digest", lambda: _digest(net))
+    return while_settled(net, "digest", lambda: _known_digest(net))
+
+
+def _known_digest(net: nn.Module) -> Digest:
+    """The digest; where it is the last one again, that very object, which whoever kept it need not compare."""
+    digest, last = _digest(net), _last.get(net)
+    if last == digest:
+        return last
+    _last[net] = digest
+    return digest
 
 
 def _digest(net: nn.Module) -> Digest:
-    about, tensors = _tensors(net)
-    about += [t.dtype if isinstance(t, Tensor) else None for t in tensors]
-    tensors = [t for t in tensors if isinstance(t, Tensor)]
-    about += [t.shape for t in tensors]
+    held = settled_contents(net)
+    tensors = [*held.parameters, *held.buffers]
+    others_saved = _saved_otherwise(net, held)
+    tensors += [t for t in others_saved.values() if isinstance(t, Tensor)]
+    about: list[Any] = [held.structure.key, *others_saved, *map(_TYPE_AND_SHAPE, tensors)]
     groups, others = grouped(tensors)
     values = xxh3_128()
     for t in (*map(joined, groups), *others):
@@ -47,22 +61,12 @@ def _digest(net: nn.Module) -> Digest:
     return tuple(about), values.digest()
 
 
-def _tensors(net: nn.Module) -> tuple[list[Any], list[Any]]:
-    """Every parameter and buffer, or None in its place, and how the modules and they themselves are called.
-
-    And what else `state_dict` gives, where a module says by itself what that is.
-    """
-    called = every_name(net)
-    modules = [m for _, m in called]
-    mappings = [*chain.from_iterable(map(attrgetter("_parameters", "_buffers"), modules))]
-    names, tensors, sizes = listed(mappings)
-    about: list[Any] = [*(name for name, _ in called), *sizes, *names]
-    hooks = chain.from_iterable(map(attrgetter("_state_dict_hooks", "_state_dict_pre_hooks"), modules))
-    if any(map(_saves_otherwise, {*map(type, modules)})) or any(hooks):
-        saved = net.state_dict()
-        about += saved.keys()
-        tensors += saved.values()
-    return about, tensors
+def _saved_otherwise(net: nn.Module, held: Contents) -> dict[str, Any]:
+    """What `state_dict` gives, where a module says by itself what that is; else nothing."""
+    hooks = chain.from_iterable(map(attrgetter("_state_dict_hooks", "_state_dict_pre_hooks"), held.modules))
+    if any(_saves_otherwise(kind) for kind in held.types) or any(hooks):
+        return net.state_dict()
+    return {}
 
 
 @cache

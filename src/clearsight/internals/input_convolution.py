@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from clearsight.core.contents import settled_contents
+
 FEW = 4  # input channels, up to which a fold is the faster way
 COLUMNS = 2**19  # numbers that are folded at a time: as many as a cache holds
 
@@ -75,7 +77,7 @@ def folded_back(net: nn.Module) -> Iterator[None]:
     or in another type than float32 stay as they are.  Under autocast all of it does, whose types are mixed.
     """
     with ExitStack() as undo:
-        for m in net.modules():
+        for m in settled_contents(net).modules:
             if type(m) is nn.Conv2d and _fits(m) and "_conv_forward" not in vars(m):
                 undo.callback(vars(m).pop, "_conv_forward", None)
                 vars(m)["_conv_forward"] = partial(_run, m)

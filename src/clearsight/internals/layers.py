@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from clearsight.core import passes, rng
+from clearsight.core.contents import settled_contents
 from clearsight.core.forwards import in_script
 from clearsight.core.model import Model
-from clearsight.core.module_names import modules_of
 from clearsight.core.targets import Target
 from clearsight.errors import NoGradient, Refused, nearest
 from clearsight.internals.finite_differences import (
@@ -49,9 +49,9 @@ def find_layer(model: Model, x: Tensor, layer: str, reads: Tensor | None = None)
     """
     if layer == "auto":
         return target_layer(model, x) if reads is None else level_of(model, x, reads)
-    names = [n for n, _ in modules_of(model.net) if n]
-    if layer not in names:
-        raise Refused(f"the network has no layer {layer!r}", nearest(layer, names))
+    names = settled_contents(model.net).structure.first_names
+    if not layer or layer not in names:
+        raise Refused(f"the network has no layer {layer!r}", nearest(layer, [*filter(None, names)]))
     return layer
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import weakref
 from dataclasses import dataclass, field, replace
+from operator import is_
 from typing import Any, Literal
 
 import torch
@@ -19,8 +20,8 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd, _AvgPoolNd, _MaxPoolNd
 
 from clearsight.core import passes, rng
+from clearsight.core.contents import settled_contents
 from clearsight.core.model import Model
-from clearsight.core.module_names import modules_of
 from clearsight.core.settled import while_settled
 from clearsight.core.weight_digest import Digest, version, weight_digest
 from clearsight.errors import Refused
@@ -108,12 +109,15 @@ class State:
         """Whether the network is still in this state."""
         if weight_digest(net) != self.weights:
             return False
-        attributes = [vars(m) for _, m in modules_of(net)]
-        for (i, name), value in self.settings.items():
-            now = attributes[i].get(name, self) if i < len(attributes) else self
-            if now is not value and (type(now) is not type(value) or now != value):
-                return False
-        return True
+        attributes = [*map(vars, settled_contents(net).modules)]
+        try:
+            now = [attributes[i][name] for i, name in self.settings]
+        except (IndexError, KeyError):
+            return False
+        before = self.settings.values()
+        if all(map(is_, now, before)):
+            return True
+        return all(type(a) is type(b) and (a is b or a == b) for a, b in zip(now, before, strict=True))
 
 
 class Unprobed(Refused):
@@ -167,7 +171,7 @@ def _settings(net: nn.Module) -> dict[tuple[int, str], object]:
     plain = (bool, int, float, str, type(None))
     return {
         (i, name): value
-        for i, (_, m) in enumerate(modules_of(net))
+        for i, m in enumerate(settled_contents(net).modules)
         for name, value in vars(m).items()
         if not name.startswith("_") and name != "training" and isinstance(value, plain)
     }

@@ -99,7 +99,7 @@ def explain(
                 part = x if len(rows) == len(x) else x[rows.to(x.device)]
                 with top_class_of(model, part) if target is None else nullcontext(target) as question:
                     asked = question if target is None else question[rows]
-                    with explain_failure(model, named, part), rng.seeded(seed, part, named.method.name):
+                    with explain_failure(model, named, part), rng.reseeded(seed, part, named.method.name):
                         part_maps = named.method(model, part.clone(), asked, **named.options)
                     classes += [asked.index] if isinstance(asked, TopClass) else []
                 maps.append(check_result(part_maps, (len(part), *part.shape[2:]), named))
@@ -121,7 +121,7 @@ def explain(
         model=model.source,
         fingerprint=fingerprint,
         labels=model.labels,
-        signed="signed" in call.method.claims or bool((joined < 0).any()),  # options can make a method signed
+        signed="signed" in call.method.claims or float(joined.amin()) < 0,  # options can make a method signed
         diagnostics={name: values[back] for name, values in diagnostics.joined(book).items()},
     )
 
@@ -262,7 +262,7 @@ def attack(
                 if "black-box" in call.method.claims:
                     box = _black_box(model, part, goal[rows], call, eps=eps, access=access, digits=digits)
                 given = {k: v for k, v in extra.items() if k in call.method.injected}
-                with explain_failure(model, call, part), rng.seeded(seed, part, call.method.name):
+                with explain_failure(model, call, part), rng.reseeded(seed, part, call.method.name):
                     raw = _propose(call, model, box, part, goal[rows], given)
                 if box is not None:
                     spent[rows], first[rows] = box.used, box.first
@@ -437,7 +437,7 @@ def measure(
             extra: dict[str, Any] = {"regions": None if regions is None else regions[rows].to(x.device), "other": other}
             extra["again"] = maker and _again(maker, target[rows], seed)
             given = {k: v for k, v in extra.items() if k in call.method.injected}
-            with explain_failure(model, call, x[rows]), rng.seeded(seed, x[rows], call.method.name):
+            with explain_failure(model, call, x[rows]), rng.reseeded(seed, x[rows], call.method.name):
                 result = call.method(model, x[rows].clone(), target[rows], maps[rows].clone(), **given, **call.options)
             values.append(check_result(result, (len(x[rows]),), call, finite=False))
     return torch.cat(values)
