@@ -8,7 +8,7 @@ CORE = [
     ("serving/batcher.py", "not (self._running > 1 or self._queue", "not (self._queue", "for_itself"),
     ("serving/batcher.py", "self._queue or self._coming)", "self._queue)", "for_itself"),
     ("serving/batcher.py", "if not one.future.cancelled():", "if True:", "went_away"),
-    ("serving/batcher.py", "not self._queue or self._running >= len(self._threads):", "not self._queue:", "free_place"),
+    ("serving/batcher.py", "return self._running >= len(self._threads)", "return False", "free_place"),
     ("serving/batcher.py", "self._coming > 1 or self._queue or self._running", "False", "no_picture_is_run_at_once"),
     (
         "serving/batcher.py",

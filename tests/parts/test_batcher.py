@@ -193,10 +193,10 @@ def test_a_picture_alone_is_run_at_once_by_the_thread_that_read_it():
         for k in (5, 6):
             with batcher.coming() as run_at_once:
                 answers, seconds = await asyncio.to_thread(run_at_once, pictures(k))
-            assert answers.values.tolist() == [[k]]
-            assert seconds > 0
-            assert run_at_once(pictures(k)) is None  # it is not on its way any more
-            assert (await batcher.ask(pictures(7)))[0].values.tolist() == [[7.0]]  # which waits for nobody
+                assert answers.values.tolist() == [[k]]
+                assert seconds > 0
+                assert run_at_once(pictures(k)) is None  # it is not on its way any more
+                assert (await batcher.ask(pictures(7)))[0].values.tolist() == [[7.0]]  # which waits for nobody
 
     model, reported = run(work)
     assert model.sizes == reported == [1] * 4

@@ -157,6 +157,10 @@ class Batcher:
         self._report(len(pixels), seconds)
         return answers, seconds
 
+    def _full(self) -> bool:
+        """Whether as many batches run as may."""
+        return self._running >= len(self._threads)
+
     def _wake(self) -> None:
         """Let a thread look again, where there is something to be done."""
         if self._queue:
@@ -165,7 +169,7 @@ class Batcher:
     def _next(self) -> list[_Waiting] | None:
         """The requests of the next batch, which is counted as running; None when the queue is closed and empty."""
         with self._changed:
-            while not self._queue or self._running >= len(self._threads):
+            while not self._queue or self._full():
                 if self._closed and not self._queue:
                     return None
                 self._changed.wait()
@@ -175,7 +179,7 @@ class Batcher:
                 if left <= 0 or not self._changed.wait(left):
                     break
             batch: list[_Waiting] = []
-            room = self._most if self._running < len(self._threads) else 0  # another thread may have been sooner
+            room = 0 if self._full() else self._most  # another thread may have been sooner
             while self._queue and len(self._queue[0].pixels) <= room:
                 one = self._queue.popleft()
                 if not one.future.cancelled():
